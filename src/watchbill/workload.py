@@ -1,0 +1,246 @@
+"""The domain: what a workload is, in the contract's names and shapes. No I/O, no clock.
+
+Structs here are the wire. Snake case becomes camelCase; a member whose default is `None` is left out when it
+has no value, a member without a default is always written (as `null` where it may be None), exactly as the
+contract requires. Instants are aware UTC datetimes; quantities are Kubernetes quantity strings; GPUs are
+decimal numbers here and integer millionths (`gpu_millionths`) wherever they are summed or compared.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+
+class Wire(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
+    """Base of everything that travels as JSON."""
+
+
+class Phase(StrEnum):
+    CREATING = "Creating"
+    INITIALIZING = "Initializing"
+    RESUMING = "Resuming"
+    PENDING = "Pending"
+    DELETING = "Deleting"
+    RUNNING = "Running"
+    UPDATING = "Updating"
+    STOPPED = "Stopped"
+    STOPPING = "Stopping"
+    DEGRADED = "Degraded"
+    FAILED = "Failed"
+    COMPLETED = "Completed"
+    TERMINATING = "Terminating"
+    UNKNOWN = "Unknown"
+
+
+TERMINAL_PHASES = frozenset({Phase.FAILED, Phase.COMPLETED})
+LEAVING_PHASES = frozenset({Phase.DELETING, Phase.TERMINATING})
+
+PhaseReason = Literal["NonPreemptibleOverQuota", "OverLimit"]
+
+
+class Cores(Wire):
+    """Numbers of cores or GPUs, asked for and capped."""
+
+    limit: float | None = None
+    request: float | None = None
+
+
+class Quantity(Wire):
+    """Bytes as Kubernetes writes them (`64Mi`), asked for and capped."""
+
+    limit: str | None = None
+    request: str | None = None
+
+
+class ExtendedResource(Wire):
+    resource: str
+    quantity: str
+
+
+class RequestedResources(Wire):
+    extended_resources: tuple[ExtendedResource, ...]
+    gpu_request_type: Literal["portion", "memory"] | None = None
+    gpu: Cores | None = None
+    gpu_memory: Quantity | None = None
+    cpu: Cores | None = None
+    cpu_memory: Quantity | None = None
+
+
+class AllocatedResources(Wire):
+    """What scheduled pods hold now; `gpu` is 0 where there is none."""
+
+    gpu: float
+    extended_resources: tuple[ExtendedResource, ...]
+    gpu_memory: str | None = None
+    cpu: float | None = None
+    cpu_memory: str | None = None
+
+
+class RequestedPods(Wire):
+    number: int | None = None
+    min: int | None = None
+    max: int | None = None
+    parallelism: int | None = None
+    completions: int | None = None
+
+
+class Condition(Wire):
+    type: str
+    status: str
+    message: str | None = None
+    reason: str | None = None
+    last_transition_time: datetime | None = None
+
+
+class ActualPlacement(Wire):
+    level: str
+    value: str
+
+
+class Topology(Wire):
+    name: str | None = None
+    preferred_placement: str | None = None
+    required_placement: str | None = None
+    actual_placement: ActualPlacement | None = None
+
+
+class Endpoint(Wire):
+    host: str | None = None
+    port: int | None = None
+    path: str | None = None
+    tls_enabled: bool | None = None
+    protocol: str | None = None
+    url: str | None = None
+
+
+class ActionsSupport(Wire):
+    """Watchbill observes; it offers neither action."""
+
+    delete: bool
+    suspend: bool
+
+
+class PendingReason(Wire):
+    """One reason why a workload waits, with its evidence. Listed dominant first, only while Pending."""
+
+    source: Literal["kai", "kueue", "volcano", "scheduler"]
+    reason: str
+    message: str
+    user_message: str
+    since: datetime
+    node_pool: str | None = None
+
+
+class PendingSchedulingMessage(Wire):
+    """The part of a pending reason that the contract's detail view can carry."""
+
+    node_pool: str
+    phase_reason: PhaseReason
+    reason: str
+    org_type: Literal["PROJECT", "DEPARTMENT"] | None = None
+    user_message: str | None = None
+
+
+class Workload(Wire):
+    """The contract's Workload as one agent knows it.
+
+    The server adds what only it can know: tenantId, clusterId, projectId, departmentId, updatedAt,
+    phaseUpdatedAt, k8sPhaseUpdatedAt, deletedAt and the two running totals (`store/document.py`).
+    """
+
+    id: UUID
+    name: str
+    type: str
+    source: Literal["CLI", "Control-plane", "Other"]
+    namespace: str
+    project_name: str
+    department_name: str
+    category: str
+    priority: int | None
+    priority_class_name: str
+    created_at: datetime
+    phase: Phase
+    k8s_phase: str
+    conditions: tuple[Condition, ...]
+    running_pods: int
+    workload_requested_resources: RequestedResources
+    pods_requested_resources: RequestedResources
+    allocated_resources: AllocatedResources
+    idle_allocated_gpus: float | None
+    idle_gpus: int | None
+    requested_pods: RequestedPods
+    requested_node_pools: tuple[str, ...]
+    current_node_pools: tuple[str, ...]
+    images: tuple[str, ...]
+    urls: tuple[str, ...]
+    datasources: tuple[()]
+    environments: tuple[()]
+    external_connections: tuple[()]
+    endpoints: tuple[Endpoint, ...]
+    environment_variables: dict[str, str]
+    additional_fields: dict[str, Any]
+    actions_support: ActionsSupport
+    phase_message: str | None = None
+    phase_reason: PhaseReason | None = None
+    submitted_by: str | None = None
+    completed_at: datetime | None = None
+    guaranteed_runtime_ends_at: datetime | None = None
+    preemptible: bool | None = None
+    distributed_framework: str | None = None
+    command: str | None = None
+    arguments: str | None = None
+    ai_application_id: str | None = None
+    ai_application_name: str | None = None
+    topology: Topology | None = None
+
+
+class GroupVersionKind(Wire):
+    group: str
+    version: str
+    kind: str
+
+
+class KubernetesRef(Wire):
+    uid: str
+    name: str
+    gvk: GroupVersionKind
+
+
+class Element(Wire):
+    """One part of a workload's structure; `parent_id` is None on level 1, whose parent is the workload."""
+
+    id: UUID
+    name: str
+    hierarchy_level: int
+    parent_id: UUID | None = None
+    created_at: datetime | None = None
+    kubernetes_ref: KubernetesRef | None = None
+
+
+class Transition(Wire):
+    """The workload entered `phase` at `at`."""
+
+    phase: Phase
+    at: datetime
+    message: str | None = None
+
+
+class Usage(Wire):
+    """What Kubernetes objects alone say of a workload at one instant, as numbers; None = not stated."""
+
+    pod_count: int
+    running_pod_count: int
+    gpu_millionths: int
+    gpu_memory_request_bytes: int
+    cpu_request_cores: float | None = None
+    cpu_limit_cores: float | None = None
+    cpu_memory_request_bytes: int | None = None
+    cpu_memory_limit_bytes: int | None = None
+
+
+def gpu_millionths(gpus: float) -> int:
+    """GPUs as integer millionths, so that sums are exact."""
+    return round(gpus * 1_000_000)
