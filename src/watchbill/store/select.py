@@ -1,0 +1,242 @@
+"""From a WorkloadQuery to SQL: the only place where conditions and orders over workloads are written.
+
+Column names come from the literal table below, values only as bind parameters. List, count, facets, export
+and telemetry share `conditions`, and with it the one scope predicate.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from watchbill.query import FIELDS, FieldKind, Predicate, Scope, WorkloadQuery
+
+GPU = 1_000_000
+"""GPU columns hold millionths."""
+
+LIVE = "w.deleted_at IS NULL"
+DELETED = "w.deleted_at IS NOT NULL"
+SEPARATOR = "\x1f"
+"""Stands between the fields of the search column, so that no match runs across two of them."""
+
+_SINCE = "floor(extract(epoch FROM (least($1::timestamptz, c.last_contact_at) - w.{0}_since)) * 1000)"
+_TOTAL = "((w.{0}_ms + greatest(0, coalesce(" + _SINCE + ", 0))::bigint) / 1000)"
+PENDING_SECONDS = _TOTAL.format("pending")
+RUNNING_SECONDS = _TOTAL.format("running")
+"""Whole seconds spent in the phase up to now ($1), which stops at the cluster's last contact."""
+
+CLUSTER_JOIN = "JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """How a field is read in SQL. `scale`: what a number is multiplied by before it is compared."""
+
+    sql: str
+    is_nullable: bool = True
+    scale: int = 1
+    needs_cluster: bool = False
+
+
+COLUMNS: dict[str, Column] = {
+    "type": Column("w.type", is_nullable=False),
+    "name": Column("w.name", is_nullable=False),
+    "clusterId": Column('w.cluster_id::text COLLATE "C"', is_nullable=False),
+    "projectId": Column('w.project_id::text COLLATE "C"', is_nullable=False),
+    "projectName": Column("w.project_name", is_nullable=False),
+    "departmentId": Column('w.department_id::text COLLATE "C"'),
+    "departmentName": Column("w.department_name"),
+    "createdAt": Column("w.created_at", is_nullable=False),
+    "deletedAt": Column("w.deleted_at"),
+    "submittedBy": Column("w.submitted_by"),
+    "phase": Column("w.phase", is_nullable=False),
+    "completedAt": Column("w.completed_at"),
+    "nodepool": Column("w.current_node_pools"),
+    "distributedFramework": Column("w.distributed_framework"),
+    "allocatedGPU": Column("w.allocated_gpu", is_nullable=False, scale=GPU),
+    "idleGpus": Column("w.idle_gpus"),
+    "idleAllocatedGpus": Column("w.idle_allocated_gpu", scale=GPU),
+    "phaseUpdatedAt": Column("w.phase_updated_at", is_nullable=False),
+    "category": Column("w.category"),
+    "priority": Column("w.priority"),
+    "totalPendingTimeSeconds": Column(PENDING_SECONDS, is_nullable=False, needs_cluster=True),
+    "totalRunningTimeSeconds": Column(RUNNING_SECONDS, is_nullable=False, needs_cluster=True),
+    "priorityClassName": Column("w.priority_class_name"),
+    "guaranteedRuntimeEndsAt": Column("w.guaranteed_runtime_ends_at"),
+    "aiApplicationId": Column("w.ai_application_id"),
+    "aiApplicationName": Column("w.ai_application_name"),
+}
+
+# {0} is the column, {1} the bind parameter.
+_COMPARISONS = {
+    "==": "{0} = {1}",
+    "!=": "({0} IS NULL OR {0} <> {1})",
+    "<=": "{0} <= {1}",
+    ">=": "{0} >= {1}",
+}
+_TEXT = _COMPARISONS | {
+    "=@": "lower({0}) LIKE {1}",
+    "!@": "({0} IS NULL OR lower({0}) NOT LIKE {1})",
+    "=^": "lower({0}) LIKE {1}",
+    "=$": "lower({0}) LIKE {1}",
+}
+_NAMES = {
+    "==": "{1} = ANY({0})",
+    "!=": "({0} IS NULL OR {1} <> ALL({0}))",
+    "<=": "EXISTS (SELECT 1 FROM unnest({0}) AS n WHERE n <= {1})",
+    ">=": "EXISTS (SELECT 1 FROM unnest({0}) AS n WHERE n >= {1})",
+    "=@": "EXISTS (SELECT 1 FROM unnest({0}) AS n WHERE lower(n) LIKE {1})",
+    "!@": "({0} IS NULL OR NOT EXISTS (SELECT 1 FROM unnest({0}) AS n WHERE lower(n) LIKE {1}))",
+    "=^": "EXISTS (SELECT 1 FROM unnest({0}) AS n WHERE lower(n) LIKE {1})",
+    "=$": "EXISTS (SELECT 1 FROM unnest({0}) AS n WHERE lower(n) LIKE {1})",
+}
+TEMPLATES: dict[FieldKind, dict[str, str]] = {
+    FieldKind.TEXT: _TEXT,
+    FieldKind.NUMBER: _COMPARISONS,
+    FieldKind.INSTANT: _COMPARISONS,
+    FieldKind.NAMES: _NAMES,
+}
+_LIKE: dict[str, Callable[[str], str]] = {
+    "=@": lambda text: f"%{text}%",
+    "!@": lambda text: f"%{text}%",
+    "=^": lambda text: f"{text}%",
+    "=$": lambda text: f"%{text}",
+}
+_CASTS = {
+    FieldKind.TEXT: "::text",
+    FieldKind.NAMES: "::text",
+    FieldKind.NUMBER: "::numeric",
+    FieldKind.INSTANT: "::timestamptz",
+}
+_ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+@dataclass(slots=True)
+class Statement:
+    """Conditions gathered together with their parameters; $1 is always the request's `now`."""
+
+    now: datetime
+    parameters: list[Any] = field(default_factory=list)
+    conditions: list[str] = field(default_factory=list)
+    needs_cluster: bool = False
+
+    def __post_init__(self) -> None:
+        self.parameters.append(self.now)
+
+    def bind(self, value: Any, cast: str = "") -> str:
+        self.parameters.append(value)
+        return f"${len(self.parameters)}{cast}"
+
+    @property
+    def source(self) -> str:
+        return f"workload w {CLUSTER_JOIN}" if self.needs_cluster else "workload w"
+
+    @property
+    def where(self) -> str:
+        # $1 must be used for its type to be known; the planner drops a constant condition.
+        return " AND ".join(["$1::timestamptz IS NOT NULL", *self.conditions])
+
+
+def conditions(scope: Scope, query: WorkloadQuery, now: datetime) -> Statement:
+    """Everything that decides whether a row belongs to the answer."""
+    statement = Statement(now)
+    in_scope(statement, scope)
+    statement.conditions.append(DELETED if query.is_deleted else LIVE)
+    _add_predicates(statement, query.predicates)
+    if query.search:
+        _add_search(statement, query.search)
+    return statement
+
+
+def in_scope(statement: Statement, scope: Scope) -> None:
+    """The one scope predicate."""
+    statement.conditions.append(f"w.tenant_id = {statement.bind(scope.tenant_id, '::int')}")
+    if scope.is_whole_tenant:
+        return
+    granted = [
+        f"w.{column} = ANY({statement.bind(sorted(ids), cast)})"
+        for column, ids, cast in (
+            ("cluster_id", scope.cluster_ids, "::uuid[]"),
+            ("department_id", scope.department_ids, "::int[]"),
+            ("project_id", scope.project_ids, "::int[]"),
+        )
+        if ids
+    ]
+    statement.conditions.append(f"({' OR '.join(granted)})" if granted else "false")
+
+
+def _add_predicates(statement: Statement, predicates: Iterable[Predicate]) -> None:
+    """All must hold, but several `==` on one field mean any of them."""
+    wanted: dict[str, list[str]] = {}
+    for predicate in predicates:
+        sql = _condition(statement, predicate)
+        if predicate.operator == "==":
+            wanted.setdefault(predicate.field, []).append(sql)
+        else:
+            statement.conditions.append(sql)
+    for alternatives in wanted.values():
+        statement.conditions.append(f"({' OR '.join(alternatives)})")
+
+
+def _condition(statement: Statement, predicate: Predicate) -> str:
+    column = COLUMNS[predicate.field]
+    statement.needs_cluster |= column.needs_cluster
+    kind = FIELDS[predicate.field]
+    value = predicate.value
+    if isinstance(value, str):
+        if "\0" in value:  # no stored text holds it, and PostgreSQL refuses to be asked
+            return "true" if predicate.is_negative else "false"
+        if predicate.operator in _LIKE:
+            value = _LIKE[predicate.operator](escape_like(ascii_lower(value)))
+    elif isinstance(value, float):
+        value = value * column.scale if column.scale == 1 else _scaled(value, column.scale)
+    parameter = statement.bind(_numeric(value), _CASTS[kind])
+    return TEMPLATES[kind][predicate.operator].format(column.sql, parameter)
+
+
+def _scaled(value: float, scale: int) -> float:
+    """Millionths; what lies between two of them stays between, so `==` does not round into a match."""
+    scaled = value * scale
+    return float(round(scaled)) if abs(scaled - round(scaled)) < 1e-6 else scaled
+
+
+def _numeric(value: Any) -> Any:
+    from decimal import Decimal
+
+    return Decimal(repr(value)) if isinstance(value, float) else value
+
+
+def _add_search(statement: Statement, text: str) -> None:
+    """Substring of the prepared column, or the beginning of the id."""
+    if "\0" in text or SEPARATOR in text:
+        statement.conditions.append("false")
+        return
+    pattern = escape_like(ascii_lower(text))
+    column = statement.bind(f"%{pattern}%", "::text")
+    identity = statement.bind(f"{pattern}%", "::text")
+    statement.conditions.append(f"(w.search LIKE {column} OR w.id::text LIKE {identity})")
+
+
+def order_by(query: WorkloadQuery) -> str:
+    """The query's order: no value last both ways, ties by id in the same direction."""
+    column = COLUMNS[query.sort_by]
+    direction = "DESC" if query.is_descending else "ASC"
+    # Said only where a row may lack the value: an index cannot serve what it was not made for.
+    nulls = " NULLS LAST" if column.is_nullable and query.is_descending else ""
+    return f"{column.sql} {direction}{nulls}, w.id {direction}"
+
+
+def sorted_statement(scope: Scope, query: WorkloadQuery, now: datetime) -> tuple[Statement, str]:
+    """Conditions and order together, the cluster joined where either needs it."""
+    statement = conditions(scope, query, now)
+    statement.needs_cluster |= COLUMNS[query.sort_by].needs_cluster
+    return statement, order_by(query)
+
+
+def ascii_lower(text: str) -> str:
+    """A–Z lowered and nothing else, as `lower()` does under the collation C."""
+    return text.translate(_ASCII_LOWER)
+
+
+def escape_like(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
