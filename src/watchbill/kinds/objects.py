@@ -1,7 +1,8 @@
 """What derivation is given: Kubernetes objects, pruned, gathered around one workload. Pure data.
 
-Pods are the many, so they are slotted structs read once from JSON (`read_pod`); everything else stays a plain
-JSON object without `managedFields`. The agent's cache fills `WorkloadObjects`; `derive` reads nothing else.
+Pods are the many, so they are slotted structs read once from JSON (`read_pod`); everything else
+stays a plain JSON object without `managedFields`. The agent's cache fills `WorkloadObjects`;
+`derive` reads nothing else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,8 @@ class WorkloadObjects:
     """Everything the cluster says about one workload at one moment."""
 
     root: Object
-    """The top owner: whole where its kind has a definition, else at least apiVersion, kind and metadata."""
+    """The top owner: whole where its kind has a definition, else at least apiVersion, kind and
+    metadata. A list's items lack apiVersion and kind: the cache must put them in."""
     is_chain_truncated: bool
     """An owner above `root` exists but cannot be read."""
     is_root_listed: bool
@@ -31,14 +33,22 @@ class WorkloadObjects:
     pods: Sequence["Any"]
     """`kinds.pod.Pod`, in no particular order; reservation pods never among them."""
     children: Sequence[Object]
-    """Owned objects between the root and its pods (ReplicaSets, Jobs, RayClusters …), root excluded."""
+    """Owned objects between the root and its pods (ReplicaSets, Jobs, RayClusters …), the root
+    excluded: whole where `Watched.is_whole`, else metadata. Jobs of a CronJob count though no pod
+    is left of them."""
     services: Sequence[Object]
-    """Services and routing objects of the namespace that may lead to the pods (Ingress, HTTPRoute …)."""
+    """Services, Ingresses and HTTPRoutes of the namespace; derivation picks those that lead here."""
     pod_groups: Sequence[Object]
     """KAI or Volcano PodGroups that the pods name or that the chain owns."""
     queue_workloads: Sequence[Object]
     """Kueue Workloads owned by the chain."""
     scheduling_events: Sequence[Object] = ()
+    """Events (core/v1) on the pods and the chain that tell of scheduling or of creation that failed;
+    none is needed where the pods' own conditions say it."""
+    autoscalers: Sequence[Object] = ()
+    """HorizontalPodAutoscalers and KEDA ScaledObjects of the namespace whose target is in the chain."""
+    is_root_gone: bool = False
+    """The root was deleted and only its pods remain: the phase is Terminating."""
     cluster: "ClusterObjects" = field(default_factory=lambda: ClusterObjects())
 
 

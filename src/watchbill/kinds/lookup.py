@@ -1,0 +1,113 @@
+"""Reading JSON that nobody vouches for: every accessor answers, none raises, whatever the shape.
+
+Objects come from any client that may write to a cluster, so a list may stand where a map is
+promised. A value of the wrong shape reads as absent.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+INT32_MAX = 2**31 - 1
+_NOTHING: Mapping[str, Any] = {}
+
+
+def at(value: Any, *path: str) -> Any:
+    """The value under `path`, or None where the path leaves the maps."""
+    for name in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else _NOTHING
+
+
+def objects(value: Any) -> Iterator[Mapping[str, Any]]:
+    """The maps among a list's items."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            if isinstance(item, Mapping):
+                yield item
+
+
+def text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """The strings among a list's items."""
+    if not isinstance(value, list | tuple):
+        return ()
+    return tuple(item for item in value if isinstance(item, str))
+
+
+def pairs(value: Any) -> dict[str, str]:
+    """A map of strings, such as labels; entries that are anything else are left out."""
+    return {
+        key: item
+        for key, item in mapping(value).items()
+        if isinstance(key, str) and isinstance(item, str)
+    }
+
+
+def whole(value: Any) -> int | None:
+    """A whole number within ±int32 (beyond it, the bound); JSON knows no other integers."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            return None
+        value = int(value)
+    if not isinstance(value, int):
+        return None
+    return max(-INT32_MAX, min(INT32_MAX, value))
+
+
+def instant(value: Any) -> datetime | None:
+    """An RFC 3339 instant in UTC; Kubernetes' zero time and anything malformed are None."""
+    return _instant(value) if isinstance(value, str) and len(value) <= 40 else None
+
+
+@lru_cache(maxsize=8192)
+def _instant(value: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(value)
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return found if found.year > 1 else None
+
+
+def condition(conditions: Any, kind: str) -> Mapping[str, Any] | None:
+    """The condition of that type, or None: conditions are present or absent, not assumed False."""
+    for found in objects(conditions):
+        if found.get("type") == kind:
+            return found
+    return None
+
+
+def is_true(conditions: Any, kind: str) -> bool:
+    found = condition(conditions, kind)
+    return found is not None and found.get("status") == "True"
+
+
+def metadata(value: Any) -> Mapping[str, Any]:
+    return mapping(at(value, "metadata"))
+
+
+def labels(value: Any) -> Mapping[str, Any]:
+    return mapping(at(value, "metadata", "labels"))
+
+
+def annotations(value: Any) -> Mapping[str, Any]:
+    return mapping(at(value, "metadata", "annotations"))
+
+
+def group_version(value: Any) -> tuple[str, str]:
+    """Group and version out of an object's or reference's `apiVersion`."""
+    group, slash, version = text(at(value, "apiVersion")).rpartition("/")
+    return (group, version) if slash else ("", version)

@@ -1,0 +1,50 @@
+"""What derivation can be told: a cluster's own keys and categories, how much is redacted. No I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from uuid import UUID
+
+
+class Redaction(StrEnum):
+    STRICT = "strict"
+    """Names of variables only: every value is hidden."""
+    DEFAULT = "default"
+    """Values are shown unless their name or their form says that they are secrets."""
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeriveSettings:
+    """Keys default to KAI-Scheduler's; a cluster with other habits may name its own."""
+
+    cluster_id: UUID
+    queue_label: str = "kai.scheduler/queue"
+    node_pool_label: str = "kai.scheduler/node-pool"
+    default_node_pool: str = "default"
+    """The pool of a node, a queue or a pod group without that label."""
+    project_label: str = "project"
+    priority_label: str = "priorityClassName"
+    preemptibility_label: str = "kai.scheduler/preemptibility"
+    user_key: str = "user"
+    topology_annotation: str = "kai.scheduler/topology"
+    required_placement_annotation: str = "kai.scheduler/topology-required-placement"
+    preferred_placement_annotation: str = "kai.scheduler/topology-preferred-placement"
+    kai_schedulers: frozenset[str] = frozenset({"kai-scheduler", "runai-scheduler"})
+    gpu_resources: tuple[str, ...] = ("nvidia.com/gpu",)
+    """Extended resources of which one unit is one whole GPU; any other is listed as it is named."""
+    categories: Mapping[str, str] = field(default_factory=dict)
+    """Category by `Kind.group` or `Kind`, in place of the definition's."""
+    redaction: Redaction = Redaction.DEFAULT
+
+    @property
+    def pod_annotations(self) -> frozenset[str]:
+        """What `read_pod` must keep of a pod's annotations beyond its defaults."""
+        return frozenset(
+            {
+                self.user_key,
+                self.topology_annotation,
+                self.required_placement_annotation,
+                self.preferred_placement_annotation,
+            }
+        )
