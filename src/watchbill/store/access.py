@@ -134,7 +134,7 @@ async def account_disable(db: Database, tenant_id: int, client_id: str, *, now: 
 
 
 async def first_account(db: Database, *, now: datetime) -> tuple[str, str] | None:
-    """The administrator's client id and secret, made by whichever server is first; None ever after."""
+    """The administrator's id and secret, made by whichever server is first; None ever after."""
     async with db.transaction(FIRST_TENANT_ID) as connection:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _FIRST_ACCOUNT_LOCK)
         if await connection.fetchval("SELECT EXISTS (SELECT FROM account)"):
@@ -151,7 +151,8 @@ async def _insert_account(
     client_id, secret = f"wbc-{secrets.token_hex(8)}", new_secret()
     stored = store_account_secret(secret)
     await connection.execute(
-        "INSERT INTO account (tenant_id, id, client_id, name, secret_salt, secret_hash, created_at) "
+        "INSERT INTO account "
+        "(tenant_id, id, client_id, name, secret_salt, secret_hash, created_at) "
         "VALUES ($1, $2, $3, $4, $5, $6, $7)",
         tenant_id,
         uuid4(),
@@ -162,7 +163,8 @@ async def _insert_account(
         now,
     )
     await connection.executemany(
-        "INSERT INTO access_rule (tenant_id, id, subject_kind, subject, role, scope_kind, scope_id) "
+        "INSERT INTO access_rule "
+        "(tenant_id, id, subject_kind, subject, role, scope_kind, scope_id) "
         "VALUES ($1, $2, $3, $4, $5, $6, $7)",
         [
             (tenant_id, uuid4(), SERVICE_ACCOUNT, client_id, r.role, r.scope_kind, r.scope_id)

@@ -1,7 +1,8 @@
 """How secrets are kept: as salted hashes. Pure; knows no SQL and no tokens.
 
-All secrets are made here, from 256 random bits. An account's secret is hashed with scrypt, once per token; an
-agent's rides on every request, so it gets one round of SHA-256, which is sound for a secret nobody chose.
+All secrets are made here, from 256 random bits. An account's secret is hashed with scrypt, once per
+token; an agent's rides on every request, so it gets one round of SHA-256, which is sound for a secret
+that nobody chose.
 """
 
 import hashlib
