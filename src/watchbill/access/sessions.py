@@ -1,0 +1,69 @@
+"""The page's sessions: an opaque random cookie, of which only a hash is kept."""
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from watchbill.access.bounded import BoundedCache
+from watchbill.errors import Unauthenticated
+from watchbill.store.access import (
+    Account,
+    Session,
+    session_by_hash,
+    session_create,
+    session_delete,
+)
+from watchbill.store.database import Database
+
+KEPT_SECONDS = 30
+KEPT_SESSIONS = 10_000
+MAX_COOKIE_CHARACTERS = 100
+
+
+class Sessions:
+    """Begins, finds and ends them. What was found is remembered for half a minute."""
+
+    def __init__(
+        self, db: Database, clock: Callable[[], datetime], *, lifetime_seconds: int
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self.lifetime_seconds = lifetime_seconds
+        self._known: BoundedCache[bytes, tuple[Session, datetime]] = BoundedCache(KEPT_SESSIONS)
+
+    async def begin(self, account: Account) -> str:
+        """The cookie's value, which is nowhere readable again."""
+        cookie, now = secrets.token_urlsafe(32), self._clock()
+        session = Session(
+            tenant_id=account.tenant_id,
+            account_id=account.id,
+            expires_at=now + timedelta(seconds=self.lifetime_seconds),
+        )
+        await session_create(self._db, session, token_hash=_hash(cookie), now=now)
+        return cookie
+
+    async def find(self, cookie: str) -> Session:
+        """Raises Unauthenticated where there is no such session, or no longer."""
+        if len(cookie) > MAX_COOKIE_CHARACTERS:
+            raise Unauthenticated("The session is not valid.")
+        now, token_hash = self._clock(), _hash(cookie)
+        known = self._known.get(token_hash)
+        if known is not None and now < min(known[1], known[0].expires_at):
+            return known[0]
+        self._known.pop(token_hash)
+        session = await session_by_hash(self._db, token_hash, now=now)
+        if session is None:
+            raise Unauthenticated("The session is over.")
+        self._known.put(token_hash, (session, now + timedelta(seconds=KEPT_SECONDS)))
+        return session
+
+    async def end(self, cookie: str) -> None:
+        """Other servers may honour it for half a minute more."""
+        session, token_hash = await self.find(cookie), _hash(cookie)
+        self._known.pop(token_hash)
+        await session_delete(self._db, session.tenant_id, token_hash)
+
+
+def _hash(cookie: str) -> bytes:
+    return hashlib.sha256(cookie.encode()).digest()

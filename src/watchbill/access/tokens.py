@@ -1,0 +1,208 @@
+"""Tokens: compact JWTs signed with ES256, by keys that all servers share through the database.
+
+Verification trusts nothing that a token says about itself: size and shape come first, then exactly our three
+header members, then a key of ours by its id, then the signature, then every claim.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
+from joserfc.util import urlsafe_b64decode
+
+from watchbill.errors import Unauthenticated
+from watchbill.store.access import SigningKey, add_first_signing_key, signing_keys
+from watchbill.store.database import Database
+
+ALGORITHM = "ES256"
+TYPE = "at+jwt"
+ISSUER = "watchbill"
+AUDIENCE = "watchbill-api"
+MAX_TOKEN_CHARACTERS = 8 * 1024
+LEEWAY_SECONDS = 30
+KEYS_KEPT_SECONDS = 60
+KEYS_REFETCH_SECONDS = 10
+
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+_NOT_STANDARD_BASE64 = {character: f"\\u{ord(character):04x}" for character in ">?~\x7f"}
+
+
+class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a token says, once its signature was checked."""
+
+    iss: str
+    aud: str
+    sub: UUID
+    client_id: str
+    tenant_id: int
+    iat: int
+    exp: int
+    jti: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    kid: str
+    key: ECKey
+    retired_at: datetime | None
+
+
+class Keyring:
+    """The signing keys, made by whichever server starts first and read again from time to time."""
+
+    def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
+        self._db = db
+        self._clock = clock
+        self._keys: dict[str, _Key] = {}
+        self._read_at: datetime | None = None
+        self._lock = asyncio.Lock()
+
+    async def signing(self) -> _Key:
+        """The newest key in use."""
+        await self._refresh(KEYS_KEPT_SECONDS)
+        return next(key for key in self._keys.values() if key.retired_at is None)
+
+    async def verifying(self, kid: str) -> _Key | None:
+        """A key of ours. An unknown id makes us look again, but seldom: it may be anybody's invention."""
+        await self._refresh(KEYS_KEPT_SECONDS)
+        if kid not in self._keys:
+            await self._refresh(KEYS_REFETCH_SECONDS)
+        return self._keys.get(kid)
+
+    async def _refresh(self, older_than_seconds: int) -> None:
+        if self._is_fresh(older_than_seconds):
+            return
+        async with self._lock:
+            if self._is_fresh(older_than_seconds):
+                return
+            kept = await signing_keys(self._db)
+            if all(key.retired_at is not None for key in kept):
+                await add_first_signing_key(self._db, _new_signing_key(self._clock()))
+                kept = await signing_keys(self._db)
+            self._keys = {
+                key.kid: _Key(
+                    key.kid, ECKey.import_key(json.loads(key.private_jwk)), key.retired_at
+                )
+                for key in kept
+            }
+            self._read_at = self._clock()
+
+    def _is_fresh(self, older_than_seconds: int) -> bool:
+        age = None if self._read_at is None else self._clock() - self._read_at
+        return age is not None and age < timedelta(seconds=older_than_seconds)
+
+
+class Tokens:
+    """Issues and verifies."""
+
+    def __init__(
+        self, keyring: Keyring, clock: Callable[[], datetime], *, lifetime_seconds: int
+    ) -> None:
+        self._keyring = keyring
+        self._clock = clock
+        self.lifetime_seconds = lifetime_seconds
+
+    async def issue(self, *, account_id: UUID, client_id: str, tenant_id: int) -> str:
+        key = await self._keyring.signing()
+        issued_at = int(self._clock().timestamp())
+        payload = _plain_base64_json(
+            {
+                "iss": ISSUER,
+                "aud": AUDIENCE,
+                "sub": str(account_id),
+                "client_id": client_id,
+                "tenant_id": tenant_id,
+                "iat": issued_at,
+                "exp": issued_at + self.lifetime_seconds,
+                "jti": uuid4().hex,
+            }
+        )
+        header = {"alg": ALGORITHM, "typ": TYPE, "kid": key.kid}
+        return jws.serialize_compact(header, payload, key.key, [ALGORITHM])
+
+    async def verify(self, token: str) -> Claims:
+        """Raises Unauthenticated, always with the same words: why is nobody's business."""
+        try:
+            header = _checked_header(token)
+            key = await self._keyring.verifying(header["kid"])
+            if key is None or self._is_over(key):
+                raise _Refused
+            signed = jws.deserialize_compact(token, key.key, [ALGORITHM])
+            claims = msgspec.convert(_unique_json(signed.payload or b""), Claims, strict=True)
+            self._check(claims)
+        except (_Refused, JoseError, msgspec.ValidationError, ValueError) as error:
+            raise Unauthenticated("The token is not valid.") from error
+        return claims
+
+    def _is_over(self, key: _Key) -> bool:
+        """A retired key still opens tokens for as long as one that it signed may live."""
+        overlap = timedelta(seconds=self.lifetime_seconds + LEEWAY_SECONDS)
+        return key.retired_at is not None and self._clock() > key.retired_at + overlap
+
+    def _check(self, claims: Claims) -> None:
+        now = self._clock().timestamp()
+        if (claims.iss, claims.aud) != (ISSUER, AUDIENCE):
+            raise _Refused
+        if now >= claims.exp + LEEWAY_SECONDS or claims.iat > now + LEEWAY_SECONDS:
+            raise _Refused
+
+
+class _Refused(Exception):  # noqa: N818 - never leaves this module
+    pass
+
+
+def _checked_header(token: str) -> dict[str, str]:
+    """The header. It must hold exactly our three members, so `crit`, `jwk` or `jku` never count."""
+    if len(token) > MAX_TOKEN_CHARACTERS or not _COMPACT.fullmatch(token):
+        raise _Refused
+    header = _unique_json(urlsafe_b64decode(token.partition(".")[0].encode()))
+    if not isinstance(header, dict) or header.keys() != {"alg", "typ", "kid"}:
+        raise _Refused
+    if header["alg"] != ALGORITHM or header["typ"] != TYPE or not isinstance(header["kid"], str):
+        raise _Refused
+    return header
+
+
+def _unique_json(data: bytes) -> Any:
+    """JSON in which no member occurs twice. Raises ValueError."""
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("a member occurs twice")
+        return found
+
+    try:
+        return json.loads(data, object_pairs_hook=members)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _plain_base64_json(claims: dict[str, Any]) -> bytes:
+    """JSON whose base64url is plain base64 too: some clients, runapy among them, decode it as such.
+
+    In ASCII only these four characters can lead to the two letters in which the alphabets differ; JSON lets
+    them be written as escapes, since they occur inside strings alone.
+    """
+    text = json.dumps(claims, ensure_ascii=True, separators=(",", ":"))
+    return text.translate(str.maketrans(_NOT_STANDARD_BASE64)).encode("ascii")
+
+
+def _new_signing_key(now: datetime) -> SigningKey:
+    kid = uuid4().hex
+    key = ECKey.generate_key("P-256", {"kid": kid, "alg": ALGORITHM, "use": "sig"})
+    return SigningKey(
+        kid=kid,
+        private_jwk=json.dumps(key.as_dict(private=True)),
+        created_at=now,
+        retired_at=None,
+    )
