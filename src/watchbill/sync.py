@@ -38,7 +38,7 @@ BATCH_ITEMS = 200
 INVENTORY_ENTRIES = 5_000
 
 
-class Witness(Wire):
+class Witness(Wire, frozen=True):
     """The listing that proves a workload's absence: its own kind where that is listed, else Pod."""
 
     group: str
@@ -46,7 +46,7 @@ class Witness(Wire):
     namespace: str
 
 
-class Record(Wire):
+class Record(Wire, frozen=True):
     """Everything derived from the cluster's objects about one workload. Equal objects, equal record."""
 
     workload: Workload
@@ -63,7 +63,7 @@ class Record(Wire):
     """The allocated GPUs by node pool; the values sum to `usage.gpu_millionths`."""
 
 
-class Upsert(Wire, tag="upsert", tag_field="action"):
+class Upsert(Wire, frozen=True, tag="upsert", tag_field="action"):
     """`transitions`: phases entered since the last acknowledged record, oldest first."""
 
     record: Record
@@ -72,7 +72,7 @@ class Upsert(Wire, tag="upsert", tag_field="action"):
     observed_at: datetime
 
 
-class Delete(Wire, tag="delete", tag_field="action"):
+class Delete(Wire, frozen=True, tag="delete", tag_field="action"):
     id: UUID
     deleted_at: datetime
     transitions: tuple[Transition, ...] = ()
@@ -81,39 +81,39 @@ class Delete(Wire, tag="delete", tag_field="action"):
 Item = Upsert | Delete
 
 
-class HelloRequest(Wire):
+class HelloRequest(Wire, frozen=True):
     protocol: int
     agent_version: str
     kubernetes_version: str = ""
     capabilities: tuple[str, ...] = ()
 
 
-class HelloReply(Wire):
+class HelloReply(Wire, frozen=True):
     stream_id: str
     cluster_id: UUID
     cluster_name: str
     heartbeat_seconds: int
 
 
-class Batch(Wire):
+class Batch(Wire, frozen=True):
     stream_id: str
     seq: int
     items: tuple[Item, ...]
 
 
-class Refused(Wire):
+class Refused(Wire, frozen=True):
     """One item that was not taken, and why; the rest of its batch was."""
 
     id: UUID
     reason: str
 
 
-class BatchReply(Wire):
+class BatchReply(Wire, frozen=True):
     seq: int
     refused: tuple[Refused, ...]
 
 
-class Covered(Wire):
+class Covered(Wire, frozen=True):
     """A kind whose objects the agent listed completely; `namespaces` None = all of them."""
 
     group: str
@@ -121,46 +121,46 @@ class Covered(Wire):
     namespaces: tuple[str, ...] | None = None
 
 
-class InventoryBegin(Wire):
+class InventoryBegin(Wire, frozen=True):
     stream_id: str
     coverage: tuple[Covered, ...]
 
 
-class InventoryBegun(Wire):
+class InventoryBegun(Wire, frozen=True):
     inventory_id: UUID
 
 
-class InventoryEntry(Wire, array_like=True):
+class InventoryEntry(Wire, frozen=True, array_like=True):
     id: UUID
     record_hash: str
 
 
-class InventoryEntries(Wire):
+class InventoryEntries(Wire, frozen=True):
     stream_id: str
     inventory_id: UUID
     entries: tuple[InventoryEntry, ...]
 
 
-class InventoryMissing(Wire):
+class InventoryMissing(Wire, frozen=True):
     """The ids among the entries whose records the server lacks or holds in another state."""
 
     missing: tuple[UUID, ...]
 
 
-class InventoryCommit(Wire):
+class InventoryCommit(Wire, frozen=True):
     stream_id: str
     inventory_id: UUID
     count: int
 
 
-class InventoryCommitted(Wire):
+class InventoryCommitted(Wire, frozen=True):
     """`held`: too many would go at once; nothing was deleted until a second inventory agrees."""
 
     deleted: int
     held: bool
 
 
-class KindState(Wire):
+class KindState(Wire, frozen=True):
     """How well one kind can be observed."""
 
     group: str
@@ -170,14 +170,14 @@ class KindState(Wire):
     message: str | None = None
 
 
-class NodePoolCapacity(Wire):
+class NodePoolCapacity(Wire, frozen=True):
     node_pool: str
     nodes: int
     gpus: float
     gpu_memory_bytes: int | None = None
 
 
-class Heartbeat(Wire):
+class Heartbeat(Wire, frozen=True):
     """`digest`: order-independent, over all (id, record hash) acknowledged; room for a later check."""
 
     stream_id: str
@@ -187,7 +187,7 @@ class Heartbeat(Wire):
     digest: str | None = None
 
 
-class HeartbeatReply(Wire):
+class HeartbeatReply(Wire, frozen=True):
     """`resync`: the agent should send an inventory soon."""
 
     seq: int

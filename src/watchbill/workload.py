@@ -41,26 +41,26 @@ LEAVING_PHASES = frozenset({Phase.DELETING, Phase.TERMINATING})
 PhaseReason = Literal["NonPreemptibleOverQuota", "OverLimit"]
 
 
-class Cores(Wire):
+class Cores(Wire, frozen=True):
     """Numbers of cores or GPUs, asked for and capped."""
 
     limit: float | None = None
     request: float | None = None
 
 
-class Quantity(Wire):
+class Quantity(Wire, frozen=True):
     """Bytes as Kubernetes writes them (`64Mi`), asked for and capped."""
 
     limit: str | None = None
     request: str | None = None
 
 
-class ExtendedResource(Wire):
+class ExtendedResource(Wire, frozen=True):
     resource: str
     quantity: str
 
 
-class RequestedResources(Wire):
+class RequestedResources(Wire, frozen=True):
     extended_resources: tuple[ExtendedResource, ...]
     gpu_request_type: Literal["portion", "memory"] | None = None
     gpu: Cores | None = None
@@ -69,7 +69,7 @@ class RequestedResources(Wire):
     cpu_memory: Quantity | None = None
 
 
-class AllocatedResources(Wire):
+class AllocatedResources(Wire, frozen=True):
     """What scheduled pods hold now; `gpu` is 0 where there is none."""
 
     gpu: float
@@ -79,7 +79,7 @@ class AllocatedResources(Wire):
     cpu_memory: str | None = None
 
 
-class RequestedPods(Wire):
+class RequestedPods(Wire, frozen=True):
     number: int | None = None
     min: int | None = None
     max: int | None = None
@@ -87,7 +87,7 @@ class RequestedPods(Wire):
     completions: int | None = None
 
 
-class Condition(Wire):
+class Condition(Wire, frozen=True):
     type: str
     status: str
     message: str | None = None
@@ -95,19 +95,19 @@ class Condition(Wire):
     last_transition_time: datetime | None = None
 
 
-class ActualPlacement(Wire):
+class ActualPlacement(Wire, frozen=True):
     level: str
     value: str
 
 
-class Topology(Wire):
+class Topology(Wire, frozen=True):
     name: str | None = None
     preferred_placement: str | None = None
     required_placement: str | None = None
     actual_placement: ActualPlacement | None = None
 
 
-class Endpoint(Wire):
+class Endpoint(Wire, frozen=True):
     host: str | None = None
     port: int | None = None
     path: str | None = None
@@ -116,14 +116,14 @@ class Endpoint(Wire):
     url: str | None = None
 
 
-class ActionsSupport(Wire):
+class ActionsSupport(Wire, frozen=True):
     """Watchbill observes; it offers neither action."""
 
     delete: bool
     suspend: bool
 
 
-class PendingReason(Wire):
+class PendingReason(Wire, frozen=True):
     """One reason why a workload waits, with its evidence. Listed dominant first, only while Pending."""
 
     source: Literal["kai", "kueue", "volcano", "scheduler"]
@@ -134,7 +134,7 @@ class PendingReason(Wire):
     node_pool: str | None = None
 
 
-class PendingSchedulingMessage(Wire):
+class PendingSchedulingMessage(Wire, frozen=True):
     """The part of a pending reason that the contract's detail view can carry."""
 
     node_pool: str
@@ -144,7 +144,7 @@ class PendingSchedulingMessage(Wire):
     user_message: str | None = None
 
 
-class Workload(Wire):
+class Workload(Wire, frozen=True):
     """The contract's Workload as one agent knows it.
 
     The server adds what only it can know: tenantId, clusterId, projectId, departmentId, updatedAt,
@@ -197,19 +197,19 @@ class Workload(Wire):
     topology: Topology | None = None
 
 
-class GroupVersionKind(Wire):
+class GroupVersionKind(Wire, frozen=True):
     group: str
     version: str
     kind: str
 
 
-class KubernetesRef(Wire):
+class KubernetesRef(Wire, frozen=True):
     uid: str
     name: str
     gvk: GroupVersionKind
 
 
-class Element(Wire):
+class Element(Wire, frozen=True):
     """One part of a workload's structure; `parent_id` is None on level 1, whose parent is the workload."""
 
     id: UUID
@@ -220,7 +220,7 @@ class Element(Wire):
     kubernetes_ref: KubernetesRef | None = None
 
 
-class Transition(Wire):
+class Transition(Wire, frozen=True):
     """The workload entered `phase` at `at`."""
 
     phase: Phase
@@ -228,7 +228,7 @@ class Transition(Wire):
     message: str | None = None
 
 
-class Usage(Wire):
+class Usage(Wire, frozen=True):
     """What Kubernetes objects alone say of a workload at one instant, as numbers; None = not stated."""
 
     pod_count: int

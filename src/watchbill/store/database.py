@@ -6,14 +6,17 @@ tenant, so the pool's reset must not undo it.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import asyncpg
 
 from watchbill.errors import Unavailable, WatchbillError
 from watchbill.store.migrate import APP_ROLE
 
-Connection = asyncpg.Connection
+if TYPE_CHECKING:
+    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+else:
+    Connection = asyncpg.pool.PoolConnectionProxy
 
 RETRY_AFTER_SECONDS = 2
 
@@ -92,8 +95,7 @@ class Database:
             session.tenant_id = None
             async with connection.transaction():
                 await connection.execute(
-                    "SELECT set_config('watchbill.tenant_id', '', false), "
-                    "set_config($1, $2, true)",
+                    "SELECT set_config('watchbill.tenant_id', '', false), set_config($1, $2, true)",
                     f"watchbill.{handle}",
                     value,
                 )

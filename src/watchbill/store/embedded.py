@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import asyncpg
 import structlog
@@ -95,8 +95,9 @@ class EmbeddedPostgres:
                 await self._initialise()
             deadline = asyncio.get_running_loop().time() + START_TIMEOUT_SECONDS
             while engine.running_postmaster(self._cluster) is not None:
-                self.url = self._url(_recorded_socket_dir(self._cluster))
-                if await self._answers():
+                socket_dir = _recorded_socket_dir(self._cluster)
+                self.url = self._url(socket_dir) if socket_dir else ""
+                if socket_dir and await self._answers():
                     log.info("using the PostgreSQL that runs on the data directory")
                     return
                 if asyncio.get_running_loop().time() > deadline:
@@ -126,7 +127,7 @@ class EmbeddedPostgres:
     async def _spawn(self, deadline: float) -> None:
         assert self._owner is not None
         self._remove_sockets()
-        socket_dir = Path(tempfile.mkdtemp(prefix="wb-", dir="/tmp"))  # noqa: S108
+        socket_dir = Path(tempfile.mkdtemp(prefix="wb-", dir="/tmp"))
         self._owner.give(socket_dir)
         arguments = [f"-c{name}={value}" for name, value in SETTINGS.items()]
         with (self._root / "postgres.log").open("ab") as output:
@@ -151,7 +152,9 @@ class EmbeddedPostgres:
                     details=f"It says: {_last_lines(self._root / 'postgres.log')}",
                 )
             if asyncio.get_running_loop().time() > deadline:
-                raise Unavailable(f"The embedded PostgreSQL was not ready in {START_TIMEOUT_SECONDS:.0f} s.")
+                raise Unavailable(
+                    f"The embedded PostgreSQL was not ready in {START_TIMEOUT_SECONDS:.0f} s."
+                )
             await asyncio.sleep(0.05)
 
     async def _watch_for_our_death(self) -> None:
@@ -169,7 +172,10 @@ class EmbeddedPostgres:
         while True:
             if self._process is not None:
                 await self._process.wait()
-                log.error("the embedded PostgreSQL ended; starting it again", status=self._process.returncode)
+                log.error(
+                    "the embedded PostgreSQL ended; starting it again",
+                    status=self._process.returncode,
+                )
             else:
                 while engine.running_postmaster(self._cluster) is not None:
                     await asyncio.sleep(1.0)
@@ -262,8 +268,6 @@ def _recorded_socket_dir(cluster: Path) -> Path | None:
 
 
 def _socket_dir_of(url: str) -> Path | None:
-    from urllib.parse import parse_qs, urlsplit
-
     found = parse_qs(urlsplit(url).query).get("host")
     return Path(found[0]) if found else None
 

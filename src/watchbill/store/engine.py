@@ -90,7 +90,9 @@ def reachable_binaries(owner: Owner, data_dir: Path) -> Path:
     if not binaries.is_dir():
         half_made = copy.with_suffix(".new")
         shutil.rmtree(half_made, ignore_errors=True)
-        shutil.copytree(package / "pginstall18", half_made / package.name / "pginstall18", symlinks=True)
+        shutil.copytree(
+            package / "pginstall18", half_made / package.name / "pginstall18", symlinks=True
+        )
         if libraries.is_dir():
             shutil.copytree(libraries, half_made / libraries.name)
         for folder in (data_dir / "engine", half_made, half_made / package.name):

@@ -6,6 +6,7 @@ with the statements that an administrator must run.
 """
 
 import asyncio
+from contextlib import suppress
 from importlib.resources import files
 
 import asyncpg
@@ -40,10 +41,9 @@ async def _ensure_role(connection: asyncpg.Connection) -> None:
     create, grant = _ROLE_STATEMENTS
     try:
         if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", APP_ROLE):
-            try:
+            # Another database of the same server may make it at the same moment.
+            with suppress(asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
                 await connection.execute(create)
-            except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
-                pass  # another database of this server made it at the same moment
         if not await connection.fetchval(
             "SELECT pg_has_role(current_user, $1, 'MEMBER') AND NOT rolsuper "
             "FROM pg_roles WHERE rolname = current_user",
@@ -57,7 +57,7 @@ async def _ensure_role(connection: asyncpg.Connection) -> None:
         raise Invalid(
             f"The database user {user} may not make the role {APP_ROLE}.",
             details="Let an administrator of the database run: "
-            f"{create}; GRANT {APP_ROLE} TO \"{user}\";",
+            f'{create}; GRANT {APP_ROLE} TO "{user}";',
         ) from error
 
 
@@ -65,9 +65,7 @@ async def _upgrade(database_url: str) -> None:
     async def connect() -> asyncpg.Connection:
         return await asyncpg.connect(database_url)
 
-    engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=connect, poolclass=NullPool
-    )
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     config = Config()
     config.set_main_option("script_location", str(files("watchbill.store") / "migrations"))
     try:

@@ -7,6 +7,7 @@ and telemetry share `conditions`, and with it the one scope predicate.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from watchbill.query import FIELDS, FieldKind, Predicate, Scope, WorkloadQuery
@@ -19,7 +20,9 @@ DELETED = "w.deleted_at IS NOT NULL"
 SEPARATOR = "\x1f"
 """Stands between the fields of the search column, so that no match runs across two of them."""
 
-_SINCE = "floor(extract(epoch FROM (least($1::timestamptz, c.last_contact_at) - w.{0}_since)) * 1000)"
+_SINCE = (
+    "floor(extract(epoch FROM (least($1::timestamptz, c.last_contact_at) - w.{0}_since)) * 1000)"
+)
 _TOTAL = "((w.{0}_ms + greatest(0, coalesce(" + _SINCE + ", 0))::bigint) / 1000)"
 PENDING_SECONDS = _TOTAL.format("pending")
 RUNNING_SECONDS = _TOTAL.format("running")
@@ -201,8 +204,6 @@ def _scaled(value: float, scale: int) -> float:
 
 
 def _numeric(value: Any) -> Any:
-    from decimal import Decimal
-
     return Decimal(repr(value)) if isinstance(value, float) else value
 
 
@@ -214,7 +215,9 @@ def _add_search(statement: Statement, text: str) -> None:
     pattern = escape_like(ascii_lower(text))
     column = statement.bind(f"%{pattern}%", "::text")
     identity = statement.bind(f"{pattern}%", "::text")
-    statement.conditions.append(f"(w.search LIKE {column} OR w.id::text LIKE {identity})")
+    statement.conditions.append(
+        f"(w.search LIKE {column} OR lower(w.phase) LIKE {column} OR w.id::text LIKE {identity})"
+    )
 
 
 def order_by(query: WorkloadQuery) -> str:
@@ -222,7 +225,8 @@ def order_by(query: WorkloadQuery) -> str:
     column = COLUMNS[query.sort_by]
     direction = "DESC" if query.is_descending else "ASC"
     # Said only where a row may lack the value: an index cannot serve what it was not made for.
-    nulls = " NULLS LAST" if column.is_nullable and query.is_descending else ""
+    has_value = not column.is_nullable or (query.is_deleted and query.sort_by == "deletedAt")
+    nulls = " NULLS LAST" if query.is_descending and not has_value else ""
     return f"{column.sql} {direction}{nulls}, w.id {direction}"
 
 

@@ -265,9 +265,7 @@ HANDLES = {
 }
 
 # The sub-select is evaluated once a query, not once a row; a setting that was local reads back as ''.
-IN_TENANT = (
-    "tenant_id = (SELECT NULLIF(current_setting('watchbill.tenant_id', true), '')::int)"
-)
+IN_TENANT = "tenant_id = (SELECT NULLIF(current_setting('watchbill.tenant_id', true), '')::int)"
 
 TEXT_COLUMNS = (
     "SELECT attname FROM pg_attribute WHERE attrelid = 'workload'::regclass AND attnum > 0 "

@@ -1,0 +1,112 @@
+"""Marks workloads as gone. The row stays: it is the tombstone, and the history that people come back for.
+
+A deleted row shows the last phase before it began to leave; its open spell ends with it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from watchbill.store.database import Connection
+from watchbill.store.document import LastState, replace_members, revision_of
+from watchbill.store.spells import Life, advance, close, news
+from watchbill.store.write import EXISTING, insert_transitions, life_of
+from watchbill.sync import Delete
+from watchbill.workload import Phase, Transition
+
+_GONE = (
+    "UPDATE workload w SET deleted_at = n.deleted_at, updated_at = $2, phase = n.phase, "
+    "phase_updated_at = n.phase_updated_at, resting_phase = n.phase, "
+    "resting_phase_at = n.phase_updated_at, transition_count = n.transition_count, "
+    "pending_ms = n.pending_ms, pending_since = NULL, running_ms = n.running_ms, "
+    "running_since = NULL, document = n.document, revision = n.revision "
+    "FROM unnest($3::uuid[], $4::timestamptz[], $5::text[], $6::timestamptz[], $7::int[], "
+    "$8::bigint[], $9::bigint[], $10::bytea[], $11::bytea[]) AS n(id, deleted_at, phase, "
+    "phase_updated_at, transition_count, pending_ms, running_ms, document, revision) "
+    "WHERE w.tenant_id = $1 AND w.id = n.id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Departure:
+    id: UUID
+    deleted_at: datetime
+    life: Life
+    transitions: list[tuple[UUID, int, Transition]]
+
+
+async def write_deletions(
+    connection: Connection,
+    tenant_id: int,
+    cluster_id: UUID,
+    deletes: Sequence[Delete],
+    now: datetime,
+) -> int:
+    """Mark rows of this cluster as gone; what is gone already stays as it is. Returns how many went."""
+    told = {delete.id: delete for delete in deletes}
+    stored = await connection.fetch(
+        f"{EXISTING} AND cluster_id = $3 AND deleted_at IS NULL FOR UPDATE",
+        tenant_id,
+        list(told),
+        cluster_id,
+    )
+    departures = [_departure(row, told[row["id"]]) for row in stored]
+    if departures:
+        await _update(connection, tenant_id, departures, now)
+        await insert_transitions(
+            connection, tenant_id, [entry for d in departures for entry in d.transitions]
+        )
+    return len(departures)
+
+
+def _departure(stored: asyncpg.Record, delete: Delete) -> _Departure:
+    life = life_of(stored)
+    fresh = news(life, delete.transitions, phase=Phase.DELETING, observed_at=delete.deleted_at)
+    entries = [
+        (delete.id, number, transition)
+        for number, transition in enumerate(fresh, life.transition_count)
+    ]
+    for transition in fresh:
+        life = advance(life, transition)
+    deleted_at = max(delete.deleted_at, life.phase_updated_at)
+    return _Departure(delete.id, deleted_at, close(life, deleted_at), entries)
+
+
+async def _update(
+    connection: Connection, tenant_id: int, departures: Sequence[_Departure], now: datetime
+) -> None:
+    stored = await connection.fetch(
+        "SELECT id, document FROM workload WHERE tenant_id = $1 AND id = ANY($2::uuid[])",
+        tenant_id,
+        [departure.id for departure in departures],
+    )
+    documents = {row["id"]: row["document"] for row in stored}
+    rows = [_gone_row(departure, documents[departure.id], now) for departure in departures]
+    await connection.execute(_GONE, tenant_id, now, *map(list, zip(*rows, strict=True)))
+
+
+def _gone_row(departure: _Departure, document: bytes, now: datetime) -> tuple[object, ...]:
+    life = departure.life
+    document = replace_members(
+        document,
+        LastState(
+            phase=life.resting_phase,
+            phase_updated_at=life.resting_phase_at,
+            updated_at=now,
+            deleted_at=departure.deleted_at,
+        ),
+    )
+    return (
+        departure.id,
+        departure.deleted_at,
+        life.resting_phase.value,
+        life.resting_phase_at,
+        life.transition_count,
+        life.pending_ms,
+        life.running_ms,
+        document,
+        revision_of(document),
+    )

@@ -1,0 +1,91 @@
+"""The stored document: a workload's JSON as the API sends it, encoded once at ingest.
+
+It is the server's own members followed by the agent's, and lacks its closing brace: a reply appends the two
+running totals, and GET its details. Nothing in it moves with the clock. Equal revision = equal bytes, which is
+what makes the cache right without any invalidation.
+"""
+
+import hashlib
+from collections import OrderedDict
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from watchbill.workload import Phase, Wire, Workload
+
+DOCUMENT_FORMAT = 1
+"""Raised when the encoding changes: rows of an older format are written anew at their next record."""
+
+_ENCODER = msgspec.json.Encoder()
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Stamp(Wire, frozen=True):
+    """What only the server knows of a workload."""
+
+    tenant_id: int
+    cluster_id: UUID
+    project_id: str
+    department_id: str
+    updated_at: datetime
+    phase_updated_at: datetime
+    k8s_phase_updated_at: datetime
+    deleted_at: datetime | None
+
+
+def encode_document(stamp: Stamp, workload: Workload) -> bytes:
+    return _ENCODER.encode(stamp)[:-1] + b"," + _ENCODER.encode(workload)[1:-1]
+
+
+class LastState(Wire, frozen=True):
+    """The members that a deletion changes: the workload is shown as it was before it began to leave."""
+
+    phase: Phase
+    phase_updated_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+def replace_members(document: bytes, state: LastState) -> bytes:
+    """The same document with some members replaced; for the rare change that comes without a record."""
+    members = _MEMBERS.decode(document + b"}")
+    members |= _MEMBERS.decode(_ENCODER.encode(state))
+    return _ENCODER.encode(members)[:-1]
+
+
+def revision_of(document: bytes) -> bytes:
+    return hashlib.sha256(document).digest()[:16]
+
+
+def finish(document: bytes, pending_seconds: int, running_seconds: int) -> bytes:
+    """The document as an element of a list reply."""
+    return b'%b,"totalPendingTimeSeconds":%d,"totalRunningTimeSeconds":%d}' % (
+        document,
+        pending_seconds,
+        running_seconds,
+    )
+
+
+class DocumentCache:
+    """Documents by (tenant, id, revision), the least recently used ones dropped beyond a bound in bytes."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._capacity_bytes = capacity_bytes
+        self._size_bytes = 0
+        self._documents: OrderedDict[tuple[int, UUID, bytes], bytes] = OrderedDict()
+
+    def get(self, key: tuple[int, UUID, bytes]) -> bytes | None:
+        document = self._documents.get(key)
+        if document is not None:
+            self._documents.move_to_end(key)
+        return document
+
+    def put(self, key: tuple[int, UUID, bytes], document: bytes) -> None:
+        if key in self._documents or len(document) > self._capacity_bytes:
+            return
+        self._documents[key] = document
+        self._size_bytes += len(document)
+        while self._size_bytes > self._capacity_bytes:
+            _, dropped = self._documents.popitem(last=False)
+            self._size_bytes -= len(dropped)

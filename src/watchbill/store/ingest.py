@@ -1,0 +1,240 @@
+"""What agents send: hello, batches, heartbeats. A batch and the agent's cursor change in one transaction.
+
+A kill at any point leaves either both or neither, so the agent's retry is either applied or recognised as a
+duplicate and answered as before. One item that cannot be taken is refused alone and shown in the cluster's
+state; it never holds up the rest.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from watchbill.errors import Conflict, Invalid, Superseded, Unauthenticated
+from watchbill.store.database import Connection, Database
+from watchbill.store.depart import write_deletions
+from watchbill.store.write import write_records
+from watchbill.sync import (
+    DEGRADED_AFTER_SECONDS,
+    HEARTBEAT_SECONDS,
+    PROTOCOL_VERSION,
+    Batch,
+    BatchReply,
+    Delete,
+    Heartbeat,
+    HeartbeatReply,
+    HelloReply,
+    HelloRequest,
+    Item,
+    Refused,
+    Upsert,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentIdentity:
+    """Whose agent speaks, known from its credential alone."""
+
+    tenant_id: int
+    cluster_id: UUID
+
+
+async def hello(
+    db: Database, agent: AgentIdentity, request: HelloRequest, now: datetime
+) -> HelloReply:
+    """Give the agent a new stream; whoever held the old one is superseded."""
+    if request.protocol != PROTOCOL_VERSION:
+        raise Invalid(
+            f"This server speaks sync protocol {PROTOCOL_VERSION}, the agent {request.protocol}.",
+            details="Install the same version of Watchbill on both sides.",
+        )
+    stream_id = secrets.token_urlsafe(16)
+    async with db.transaction(agent.tenant_id) as connection:
+        cluster = await _locked(connection, agent)
+        await _record_gap(connection, agent, cluster["last_contact_at"], now)
+        await connection.execute(
+            "UPDATE cluster SET stream_id = $3, last_seq = 0, last_reply = NULL, "
+            "takeovers = takeovers + (stream_id IS NOT NULL AND last_contact_at > $4)::int, "
+            "agent_version = $5, kubernetes_version = $6, last_contact_at = $7 "
+            "WHERE tenant_id = $1 AND id = $2",
+            agent.tenant_id,
+            agent.cluster_id,
+            stream_id,
+            now - timedelta(seconds=2 * HEARTBEAT_SECONDS),
+            request.agent_version,
+            request.kubernetes_version,
+            now,
+        )
+    return HelloReply(
+        stream_id=stream_id,
+        cluster_id=agent.cluster_id,
+        cluster_name=cluster["name"],
+        heartbeat_seconds=HEARTBEAT_SECONDS,
+    )
+
+
+async def apply_batch(
+    db: Database, agent: AgentIdentity, batch: Batch, now: datetime
+) -> BatchReply:
+    """Apply a batch once. Raises Superseded, and Conflict on a gap with the number expected as details."""
+    async with db.transaction(agent.tenant_id) as connection:
+        cluster = await check_stream(connection, agent, batch.stream_id)
+        expected = cluster["last_seq"] + 1
+        if batch.seq == cluster["last_seq"] and cluster["last_reply"] is not None:
+            return msgspec.json.decode(cluster["last_reply"], type=BatchReply)
+        if batch.seq < expected:
+            return BatchReply(seq=batch.seq, refused=())
+        if batch.seq > expected:
+            raise Conflict(f"Batch {batch.seq} came before {expected}.", details=str(expected))
+        refused = await _apply_items(connection, agent, batch.items, now)
+        await _show_refused(connection, agent, batch.items, refused, now)
+        reply = BatchReply(seq=batch.seq, refused=tuple(refused))
+        await connection.execute(
+            "UPDATE cluster SET last_seq = $3, last_reply = $4, last_contact_at = $5 "
+            "WHERE tenant_id = $1 AND id = $2",
+            agent.tenant_id,
+            agent.cluster_id,
+            batch.seq,
+            msgspec.json.encode(reply),
+            now,
+        )
+    return reply
+
+
+async def heartbeat(
+    db: Database, agent: AgentIdentity, beat: Heartbeat, now: datetime
+) -> HeartbeatReply:
+    """Note that the cluster is alive and what it says of itself."""
+    async with db.transaction(agent.tenant_id) as connection:
+        cluster = await check_stream(connection, agent, beat.stream_id)
+        await _record_gap(connection, agent, cluster["last_contact_at"], now)
+        await connection.execute(
+            "UPDATE cluster SET last_contact_at = $3, kinds = $4, node_pools = $5 "
+            "WHERE tenant_id = $1 AND id = $2",
+            agent.tenant_id,
+            agent.cluster_id,
+            now,
+            msgspec.json.encode(beat.kinds),
+            msgspec.json.encode(beat.node_pools),
+        )
+    return HeartbeatReply(seq=cluster["last_seq"], resync=beat.seq != cluster["last_seq"])
+
+
+async def check_stream(
+    connection: Connection, agent: AgentIdentity, stream_id: str
+) -> asyncpg.Record:
+    """The agent's cluster, locked for this transaction. Raises Superseded for any other stream."""
+    cluster = await _locked(connection, agent)
+    if cluster["stream_id"] != stream_id:
+        raise Superseded(
+            "Another agent of this cluster took over the stream.",
+            details="Say hello again after a pause. Run one agent per cluster.",
+        )
+    return cluster
+
+
+async def _locked(connection: Connection, agent: AgentIdentity) -> asyncpg.Record:
+    cluster = await connection.fetchrow(
+        "SELECT name, stream_id, last_seq, last_reply, last_contact_at, suspect_since FROM cluster "
+        "WHERE tenant_id = $1 AND id = $2 AND removed_at IS NULL FOR NO KEY UPDATE",
+        agent.tenant_id,
+        agent.cluster_id,
+    )
+    if cluster is None:
+        raise Unauthenticated("This cluster was removed.")
+    return cluster
+
+
+async def _record_gap(
+    connection: Connection, agent: AgentIdentity, last_contact_at: datetime | None, now: datetime
+) -> None:
+    """A silence long enough for workloads to live and die unseen is kept, and shown."""
+    if last_contact_at is None:
+        return
+    if now - last_contact_at < timedelta(seconds=DEGRADED_AFTER_SECONDS):
+        return
+    await connection.execute(
+        "INSERT INTO cluster_gap (tenant_id, cluster_id, from_at, to_at) VALUES ($1, $2, $3, $4) "
+        "ON CONFLICT DO NOTHING",
+        agent.tenant_id,
+        agent.cluster_id,
+        last_contact_at,
+        now,
+    )
+
+
+async def _apply_items(
+    connection: Connection, agent: AgentIdentity, items: Sequence[Item], now: datetime
+) -> list[Refused]:
+    """Runs of the same action go together, in order; an id appears once in a run."""
+    refused: list[Refused] = []
+    for run in _runs(items):
+        try:
+            async with connection.transaction():
+                refused += await _apply_run(connection, agent, run, now)
+        except (
+            asyncpg.DataError,
+            asyncpg.IntegrityConstraintViolationError,
+            OverflowError,
+        ) as error:
+            if len(run) == 1:
+                refused.append(Refused(id=_id(run[0]), reason=str(error)[:300]))
+                continue
+            for item in run:
+                refused += await _apply_items(connection, agent, [item], now)
+    return refused
+
+
+def _runs(items: Sequence[Item]) -> list[list[Item]]:
+    runs: list[list[Item]] = []
+    seen: set[UUID] = set()
+    for item in items:
+        if not runs or type(item) is not type(runs[-1][0]) or _id(item) in seen:
+            runs.append([])
+            seen = set()
+        runs[-1].append(item)
+        seen.add(_id(item))
+    return runs
+
+
+def _id(item: Item) -> UUID:
+    return item.record.workload.id if isinstance(item, Upsert) else item.id
+
+
+async def _apply_run(
+    connection: Connection, agent: AgentIdentity, run: list[Item], now: datetime
+) -> list[Refused]:
+    upserts = [item for item in run if isinstance(item, Upsert)]
+    deletes = [item for item in run if isinstance(item, Delete)]
+    if upserts:
+        return await write_records(connection, agent.tenant_id, agent.cluster_id, upserts, now)
+    await write_deletions(connection, agent.tenant_id, agent.cluster_id, deletes, now)
+    return []
+
+
+async def _show_refused(
+    connection: Connection,
+    agent: AgentIdentity,
+    items: Sequence[Item],
+    refused: Sequence[Refused],
+    now: datetime,
+) -> None:
+    """The cluster's state lists what it could not deliver, until it can."""
+    taken = {_id(item) for item in items} - {item.id for item in refused}
+    await connection.execute(
+        "DELETE FROM refused_item "
+        "WHERE tenant_id = $1 AND cluster_id = $2 AND workload_id = ANY($3::uuid[])",
+        agent.tenant_id,
+        agent.cluster_id,
+        list(taken),
+    )
+    await connection.executemany(
+        "INSERT INTO refused_item (tenant_id, cluster_id, workload_id, reason, at) "
+        "VALUES ($1, $2, $3, $4, $5) "
+        "ON CONFLICT (tenant_id, cluster_id, workload_id) DO UPDATE SET reason = $4, at = $5",
+        [(agent.tenant_id, agent.cluster_id, item.id, item.reason, now) for item in refused],
+    )
