@@ -1,0 +1,327 @@
+"""A simulated cluster's API server: the Kubernetes REST protocol over HTTP, read-only, on a `Store`.
+
+It knows requests, users and answers; what happens in the cluster is the scenario's affair, what goes wrong
+is `Faults`'. Forms and texts follow what real API servers were seen to answer.
+"""
+
+import asyncio
+import gzip
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from aiohttp import web
+
+from watchbill.demo import answers, discovery
+from watchbill.demo.encoding import object_bytes, partial_bytes
+from watchbill.demo.faults import Faults
+from watchbill.demo.listing import (
+    ListRequest,
+    Options,
+    answer_list,
+    read_options,
+    read_selector,
+)
+from watchbill.demo.media import Form, negotiate
+from watchbill.demo.paths import Target, read_path
+from watchbill.demo.releases import V1_36, ServerVersion, version_document
+from watchbill.demo.resources import BUILT_IN, CUSTOM, Resource
+from watchbill.demo.store import Ending, Shelf, Store
+from watchbill.demo.variation import Variation
+from watchbill.demo.watching import Watch, WatchRequest, check_watch
+
+_COMPRESSED_BYTES = 128 * 1024
+_CHUNKED_BYTES = 2 * 1024
+_PUBLIC = ("/version", "/healthz", "/livez", "/readyz")
+AGENT = "system:serviceaccount:watchbill:watchbill-agent"
+_VERBS = {
+    "POST": "create",
+    "PUT": "update",
+    "PATCH": "patch",
+    "DELETE": "delete",
+}
+
+
+@dataclass(slots=True)
+class SimulatedCluster:
+    """One API server on 127.0.0.1. `seed` varies what the protocol leaves open; None = plain answers."""
+
+    store: Store = field(default_factory=Store)
+    seed: int | None = None
+    version: ServerVersion = V1_36
+    custom: Iterable[Resource] = CUSTOM
+    token: str = field(default_factory=lambda: secrets.token_hex(16))
+    faults: Faults = field(init=False)
+    users: dict[str, str] = field(init=False)
+    """Bearer token → user. Users other than the agent have no rights."""
+    requests: list[str] = field(init=False, default_factory=list)
+    url: str = field(init=False, default="")
+    _variation: Variation = field(init=False)
+    _runner: web.AppRunner | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.faults = Faults(self.store)
+        self.users = {self.token: AGENT}
+        self._variation = Variation(self.seed)
+        for resource in self.custom:
+            if self.store.shelf(resource.group, resource.plural) is None:
+                self.store.add_resource(resource)
+
+    async def start(self, port: int = 0) -> str:
+        """Listen; returns the address."""
+        app = web.Application()
+        app.router.add_route("*", "/{tail:.*}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", port)
+        await site.start()
+        host, bound = self._runner.addresses[0][:2]
+        self.url = f"http://{host}:{bound}"
+        return self.url
+
+    async def stop(self) -> None:
+        """End open watches and stop listening; `start` may follow."""
+        self.faults.end_watches()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def kubeconfig(self, path: Path) -> Path:
+        """Write a kubeconfig with the agent's token."""
+        name = "simulated"
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": name,
+            "clusters": [{"name": name, "cluster": {"server": self.url}}],
+            "users": [{"name": name, "user": {"token": self.token}}],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        }
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    async def remove_kind(self, resource: Resource) -> None:
+        """Delete a custom kind's definition: its objects go, its watches end, then it is unknown."""
+        self.store.empty_resource(resource)
+        await asyncio.sleep(0.1)
+        self.store.remove_resource(resource)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(request.path_qs)
+        del self.requests[:-1000]
+        try:
+            return await self._answer(request)
+        except answers.Refused as refused:
+            headers = {} if refused.retry_after is None else {"Retry-After": "1"}
+            return await self._send(
+                request,
+                refused.body,
+                status=refused.code,
+                content_type=refused.content_type,
+                headers=headers,
+            )
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        await self._break_down()
+        user = self._user(request)
+        path = request.path
+        if path in _PUBLIC:
+            return await self._public(request, path)
+        if user is None:
+            self._refuse_stranger(request.method, path)
+        if path in ("/api", "/apis"):
+            return await self._discover(request, is_core=path == "/api")
+        target = read_path(path)
+        if target is None:
+            raise answers.no_such_page()
+        if target.plural is None:
+            return await self._discover_group(request, target)
+        return await self._objects(request, target, user or "")
+
+    async def _break_down(self) -> None:
+        faults = self.faults
+        if faults.delay_seconds:
+            await asyncio.sleep(faults.delay_seconds)
+        if faults.too_many_requests > 0:
+            faults.too_many_requests -= 1
+            raise answers.too_many()
+        if faults.unavailable_requests > 0:
+            faults.unavailable_requests -= 1
+            raise answers.unavailable()
+
+    def _user(self, request: web.Request) -> str | None:
+        """None = anonymous. A wrong token is refused everywhere, no token only where rights are needed."""
+        header = request.headers.get("Authorization")
+        if header is None:
+            return None
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer" or token not in self.users:
+            raise answers.unauthorized()
+        return self.users[token]
+
+    def _refuse_stranger(self, method: str, path: str) -> None:
+        target = read_path(path)
+        if target is None or target.plural is None:
+            raise answers.forbidden_path("system:anonymous", path)
+        raise self._forbidden("system:anonymous", _VERBS.get(method, "list"), target)
+
+    def _forbidden(self, user: str, verb: str, target: Target) -> answers.Refused:
+        return answers.forbidden(
+            user=user,
+            verb=verb,
+            group=target.group,
+            plural=target.plural or "",
+            namespace=target.namespace,
+            name=target.name,
+        )
+
+    async def _public(self, request: web.Request, path: str) -> web.StreamResponse:
+        if path != "/version":
+            return await self._send(request, b"ok", content_type=answers.TEXT)
+        return await self._send(request, discovery.encode(version_document(self.version)))
+
+    async def _discover(self, request: web.Request, *, is_core: bool) -> web.StreamResponse:
+        accept = request.headers.get("Accept", "")
+        resources = self._resources()
+        if self.version.has_aggregated_discovery and "v=v2;as=APIGroupDiscoveryList" in accept:
+            body = discovery.encode(discovery.aggregated(resources, is_core=is_core))
+            tag = discovery.etag(body)
+            headers = {"Etag": tag, "Vary": "Accept", "Cache-Control": "public"}
+            if request.headers.get("If-None-Match") == tag:
+                return web.Response(status=304, headers=headers)
+            return await self._send(
+                request, body, content_type=discovery.AGGREGATED, headers=headers
+            )
+        document = discovery.core_versions() if is_core else discovery.group_list(resources)
+        return await self._send(request, discovery.encode(document))
+
+    async def _discover_group(self, request: web.Request, target: Target) -> web.StreamResponse:
+        resources = self._resources()
+        document = (
+            discovery.resource_list(target.group, target.version, resources)
+            if target.version
+            else discovery.group(target.group, resources)
+        )
+        if document is None:
+            raise self._unknown(target)
+        return await self._send(request, discovery.encode(document))
+
+    def _resources(self) -> list[Resource]:
+        return [shelf.resource for shelf in self.store.shelves()]
+
+    def _unknown(self, target: Target) -> answers.Refused:
+        """Built-in groups know that a kind is missing; for others there is no such page."""
+        is_built_in = any(r.group == target.group for r in BUILT_IN)
+        return answers.no_such_kind() if is_built_in else answers.no_such_page()
+
+    async def _objects(self, request: web.Request, target: Target, user: str) -> web.StreamResponse:
+        options = read_options(request.query) if request.method == "GET" else None
+        self._authorize(request.method, target, user, options)
+        shelf = self.store.shelf(target.group, target.plural or "")
+        if shelf is None or target.version not in shelf.resource.versions:
+            raise self._unknown(target)
+        if options is None:
+            raise answers.not_allowed()
+        accept = request.headers.get("Accept", "")
+        if target.name is not None:
+            return await self._get(request, shelf, target, accept)
+        if not options.is_watch:
+            return await self._list(request, shelf, target, options)
+        return await self._watch(request, shelf, target, options)
+
+    def _authorize(self, method: str, target: Target, user: str, options: Options | None) -> None:
+        verb = _VERBS.get(method, "get")
+        if options is not None and target.name is None:
+            verb = "watch" if options.is_watch else "list"
+        is_read = options is not None
+        is_hidden = (target.group, target.plural) in self.faults.forbidden
+        if user != AGENT or is_hidden or not is_read:
+            raise self._forbidden(user, verb, target)
+
+    async def _get(
+        self, request: web.Request, shelf: Shelf, target: Target, accept: str
+    ) -> web.StreamResponse:
+        form = negotiate(accept, shelf.resource.kind, "object")
+        stored = self.store.get(shelf.resource, target.namespace, target.name or "")
+        if stored is None:
+            raise answers.not_found(shelf.resource, target.name or "")
+        if target.subresource not in (None, "status"):
+            raise answers.no_such_kind()
+        if form is Form.PARTIAL:
+            return await self._send(request, partial_bytes(stored) + b"\n")
+        body = object_bytes(
+            stored,
+            self._variation.layout(),
+            kind=shelf.resource.kind,
+            api_version=shelf.resource.api_version_of(target.version),
+        )
+        return await self._send(request, body + b"\n")
+
+    async def _list(
+        self, request: web.Request, shelf: Shelf, target: Target, options: Options
+    ) -> web.StreamResponse:
+        form = negotiate(request.headers.get("Accept", ""), shelf.resource.kind, "list")
+        page_break = bool(options.token) and self.faults.page_breaks > 0
+        if page_break:
+            self.faults.page_breaks -= 1
+        wanted = ListRequest(
+            shelf=shelf,
+            version=target.version,
+            namespace=target.namespace,
+            options=options,
+            is_partial=form is Form.PARTIAL,
+            counts_partial=self.version.counts_partial,
+        )
+        body = answer_list(self.store, wanted, page_break=page_break, variation=self._variation)
+        return await self._send(request, body)
+
+    async def _watch(
+        self, request: web.Request, shelf: Shelf, target: Target, options: Options
+    ) -> web.StreamResponse:
+        form = negotiate(request.headers.get("Accept", ""), shelf.resource.kind, "watch")
+        wanted = WatchRequest(
+            shelf=shelf,
+            version=target.version,
+            namespace=target.namespace,
+            options=options,
+            selector=read_selector(shelf, options),
+            is_partial=form is Form.PARTIAL,
+            streams_lists=self.version.streams_lists,
+        )
+        revision = check_watch(wanted)
+        response = web.StreamResponse(headers={"Content-Type": answers.JSON})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        watch = Watch(self.store, wanted, faults=self.faults, variation=self._variation)
+        ending = await watch.run(response, revision)
+        if ending is Ending.CUT and request.transport is not None:
+            request.transport.abort()
+        return response
+
+    async def _send(
+        self,
+        request: web.Request,
+        body: bytes,
+        *,
+        status: int = 200,
+        content_type: str = answers.JSON,
+        headers: dict[str, str] | None = None,
+    ) -> web.StreamResponse:
+        """Small answers carry their length, large ones come in chunks and, where offered, compressed."""
+        sent = {"Content-Type": content_type, "Cache-Control": "no-cache, private"}
+        sent |= headers or {}
+        if len(body) < _CHUNKED_BYTES:
+            return web.Response(status=status, body=body, headers=sent)
+        if len(body) >= _COMPRESSED_BYTES and "gzip" in request.headers.get("Accept-Encoding", ""):
+            body = await asyncio.to_thread(gzip.compress, body, 1)
+            sent["Content-Encoding"] = "gzip"
+        response = web.StreamResponse(status=status, headers=sent)
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        for chunk in self._variation.chunks(body):
+            await response.write(chunk)
+        await response.write_eof()
+        return response
