@@ -33,7 +33,9 @@ KEYS_KEPT_SECONDS = 60
 KEYS_REFETCH_SECONDS = 10
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
-_NOT_STANDARD_BASE64 = {character: f"\\u{ord(character):04x}" for character in ">?~\x7f"}
+_NOT_STANDARD_BASE64 = str.maketrans(
+    {character: f"\\u{ord(character):04x}" for character in ">?~\x7f"}
+)
 
 
 class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,7 +158,7 @@ class Tokens:
             raise _Refused
 
 
-class _Refused(Exception):  # noqa: N818 - never leaves this module
+class _Refused(Exception):
     pass
 
 
@@ -194,7 +196,7 @@ def _plain_base64_json(claims: dict[str, Any]) -> bytes:
     them be written as escapes, since they occur inside strings alone.
     """
     text = json.dumps(claims, ensure_ascii=True, separators=(",", ":"))
-    return text.translate(str.maketrans(_NOT_STANDARD_BASE64)).encode("ascii")
+    return text.translate(_NOT_STANDARD_BASE64).encode("ascii")
 
 
 def _new_signing_key(now: datetime) -> SigningKey:

@@ -126,7 +126,7 @@ def _operation(merged: Document, path: str, method: str, raw: Document) -> Opera
         operation_id=raw["operationId"],
         method=method.upper(),
         path=path,
-        login=_login(raw.get("security", merged["security"])),
+        login=_login(raw["security"] if "security" in raw else merged["security"]),
         right=Right(raw.get("x-right", Right.READ)),
         parameters=tuple(read_parameter(one, resolve(merged, one["schema"])) for one in parameters),
         offers=_offers(raw),

@@ -153,14 +153,15 @@ def _reader(name: str, schema: dict[str, Any]) -> Callable[[str], Any]:
 
 
 def _enum(name: str, schema: dict[str, Any]) -> Callable[[str], str]:
-    known = {value: value for value in schema["enum"]}
+    known: frozenset[str] = frozenset(schema["enum"])
 
     def read(text: str) -> str:
         if text not in known:
             raise Invalid(
-                f"{name} does not know '{shown(text)}'.", details=f"It knows: {', '.join(known)}."
+                f"{name} does not know '{shown(text)}'.",
+                details=f"It knows: {', '.join(schema['enum'])}.",
             )
-        return known[text]
+        return text
 
     return read
 

@@ -1,0 +1,188 @@
+"""One request as a handler sees it, and what all handlers share."""
+
+import asyncio
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope
+
+from watchbill.access.accounts import Accounts
+from watchbill.access.caller import Caller, Callers
+from watchbill.access.sessions import Sessions
+from watchbill.access.tokens import Keyring, Tokens
+from watchbill.api.limits import SignIns
+from watchbill.config import ServerSettings
+from watchbill.errors import Invalid, TooLarge
+from watchbill.metrics.source import Source
+from watchbill.metrics.usage import UsageSource
+from watchbill.query import Scope as AccessScope
+from watchbill.store.database import Database
+from watchbill.store.document import DocumentCache
+from watchbill.store.ingest import AgentIdentity
+
+Body = TypeVar("Body")
+
+FORM_BYTES = 16 * 1024
+AGENT_BODY_BYTES = 4 * 1024 * 1024
+INFLATED_BYTES = 32 * 1024 * 1024
+BODY_SECONDS = 30.0
+"""A body that trickles in more slowly is given up."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything that handlers use; `services_of` makes it once."""
+
+    db: Database
+    settings: ServerSettings
+    clock: Callable[[], datetime]
+    documents: DocumentCache
+    metrics: Source
+    accounts: Accounts
+    callers: Callers
+    sessions: Sessions
+    tokens: Tokens
+    sign_ins: SignIns
+
+
+def services_of(
+    db: Database, settings: ServerSettings, *, clock: Callable[[], datetime] = utc_now
+) -> Services:
+    """The services over one database."""
+    return Services(
+        db=db,
+        settings=settings,
+        clock=clock,
+        documents=DocumentCache(settings.document_cache_bytes),
+        metrics=UsageSource(db),
+        accounts=Accounts(db),
+        callers=Callers(db, clock),
+        sessions=Sessions(db, clock, lifetime_seconds=settings.session_lifetime_seconds),
+        tokens=Tokens(Keyring(db, clock), clock, lifetime_seconds=settings.token_lifetime_seconds),
+        sign_ins=SignIns(),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request that was authenticated, let through and parsed. `now` is the one instant it happens at."""
+
+    services: Services
+    scope: Scope
+    receive: Receive
+    now: datetime
+    values: Mapping[str, Any]
+    """Parameters by the names of the contract."""
+    headers: Mapping[bytes, bytes]
+    media_type: str
+    """The one that `Accept` chose."""
+    caller: Caller | None
+    agent: AgentIdentity | None
+
+    @property
+    def db(self) -> Database:
+        return self.services.db
+
+    @property
+    def access(self) -> AccessScope:
+        """What the caller may read."""
+        assert self.caller is not None, "the route lets nobody in without a login"
+        return self.caller.scope
+
+    @property
+    def client_address(self) -> str:
+        client = self.scope.get("client")
+        return client[0] if client else ""
+
+    async def json_members(self) -> dict[str, Any]:
+        """A small JSON object. Raises Invalid."""
+        self._expect("application/json")
+        members = decode_json(await self._body(FORM_BYTES), dict[str, Any])
+        return members
+
+    async def json_body(self, kind: type[Body]) -> Body:
+        """A small JSON object of a known shape. Raises Invalid, naming the member."""
+        self._expect("application/json")
+        return decode_json(await self._body(FORM_BYTES), kind)
+
+    async def form(self) -> dict[str, str]:
+        """Form fields; one sent twice is Invalid, one sent empty is as good as absent."""
+        self._expect("application/x-www-form-urlencoded")
+        try:
+            text = (await self._body(FORM_BYTES)).decode("utf-8")
+            fields = parse_qs(text, strict_parsing=bool(text), errors="strict", max_num_fields=50)
+        except ValueError as error:
+            raise Invalid("The body is not a well-formed form.") from error
+        for name, values in fields.items():
+            if len(values) > 1:
+                raise Invalid(f"A field was sent {len(values)} times.", details=name[:60])
+        return {name: values[0] for name, values in fields.items()}
+
+    async def agent_body(self, kind: type[Body]) -> Body:
+        """A message of an agent, inflated where it says gzip. Raises Invalid, TooLarge."""
+        self._expect("application/json")
+        body = await self._body(AGENT_BODY_BYTES)
+        encoding = self.headers.get(b"content-encoding", b"identity").lower()
+        if encoding == b"gzip":
+            body = await asyncio.to_thread(inflate, body)
+        elif encoding != b"identity":
+            raise HTTPException(415, "The body may be gzip or plain, nothing else.")
+        return decode_json(body, kind)
+
+    def _expect(self, media_type: str) -> None:
+        sent = self.headers.get(b"content-type", media_type.encode()).decode("latin-1")
+        if sent.partition(";")[0].strip().lower() != media_type:
+            raise HTTPException(415, f"The body must be {media_type}.")
+
+    async def _body(self, most: int) -> bytes:
+        """The whole body. Raises TooLarge as soon as it is."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while True:
+                    message = await self.receive()
+                    if message["type"] == "http.disconnect":
+                        raise Invalid("The body ended too early.")
+                    body += message.get("body", b"")
+                    if len(body) > most:
+                        raise TooLarge(f"The body is larger than {most} bytes.")
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError as error:
+            raise HTTPException(408, "The body came too slowly.") from error
+
+
+def decode_json(body: bytes, kind: type[Body]) -> Body:
+    """Raises Invalid; its details name the member by its path."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise Invalid(
+            "The body does not have the expected shape.", details=str(error)[:300]
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid("The body is not JSON.") from error
+
+
+def inflate(body: bytes, most: int = INFLATED_BYTES) -> bytes:
+    """One gzip member, never more than `most` bytes of it. Raises Invalid, TooLarge."""
+    decoder = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        inflated = decoder.decompress(body, most + 1)
+    except zlib.error as error:
+        raise Invalid("The body is not gzip.") from error
+    if len(inflated) > most:
+        raise TooLarge(f"The body is larger than {most} bytes once inflated.")
+    if not decoder.eof or decoder.unused_data:
+        raise Invalid("The body is not one whole gzip member.")
+    return inflated

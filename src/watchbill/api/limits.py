@@ -1,0 +1,80 @@
+"""How often: token buckets for requests, sliding minutes for sign-ins. All in memory, per server."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+
+from watchbill.errors import TooMany
+
+MAX_PRINCIPALS = 10_000
+AGENT_REQUESTS_PER_SECOND = 50
+AGENT_REQUESTS_BURST = 100
+FAILED_SIGN_INS_PER_MINUTE = 10
+SIGN_INS_PER_MINUTE = 120
+MINUTE_SECONDS = 60.0
+
+Clock = Callable[[], float]
+
+
+class Buckets:
+    """A bucket per principal: `burst` requests at once, refilled at `per_second`."""
+
+    def __init__(self, per_second: float, burst: float, clock: Clock = time.monotonic) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._clock = clock
+        self._levels: dict[Hashable, tuple[float, float]] = {}
+
+    def take(self, principal: Hashable) -> None:
+        """Raises TooMany, with the seconds until there is one again."""
+        now = self._clock()
+        level, at = self._levels.get(principal, (self._burst, now))
+        level = min(self._burst, level + (now - at) * self._per_second)
+        if level < 1.0:
+            self._levels[principal] = (level, now)
+            wait = math.ceil((1.0 - level) / self._per_second)
+            raise TooMany("Too many requests.", retry_after_seconds=max(1, wait))
+        self._levels[principal] = (level - 1.0, now)
+        if len(self._levels) > MAX_PRINCIPALS:
+            self._drop_full(now)
+
+    def _drop_full(self, now: float) -> None:
+        """Whoever has a full bucket by now is as good as unknown."""
+        self._levels = {
+            principal: (level, at)
+            for principal, (level, at) in self._levels.items()
+            if level + (now - at) * self._per_second < self._burst
+        }
+
+
+class SignIns:
+    """Sign-ins of the last minute by client id and address, failed and successful counted apart."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._attempts: dict[Hashable, deque[float]] = {}
+
+    def check(self, client_id: str, address: str) -> None:
+        """Raises TooMany where either limit is reached. A failed attempt counts for the id whether it
+        exists or not."""
+        for is_failed, most in ((True, FAILED_SIGN_INS_PER_MINUTE), (False, SIGN_INS_PER_MINUTE)):
+            attempts = self._recent((client_id, address, is_failed))
+            if len(attempts) >= most:
+                wait = math.ceil(attempts[0] + MINUTE_SECONDS - self._clock())
+                raise TooMany("Too many sign-ins.", retry_after_seconds=max(1, wait))
+
+    def note(self, client_id: str, address: str, *, is_failed: bool) -> None:
+        key = (client_id, address, is_failed)
+        self._attempts.setdefault(key, deque()).append(self._clock())
+        if len(self._attempts) > MAX_PRINCIPALS:
+            for other in list(self._attempts):
+                self._recent(other)
+
+    def _recent(self, key: Hashable) -> deque[float]:
+        attempts = self._attempts.get(key, deque())
+        while attempts and attempts[0] <= self._clock() - MINUTE_SECONDS:
+            attempts.popleft()
+        if not attempts:
+            self._attempts.pop(key, None)
+        return attempts

@@ -1,0 +1,114 @@
+"""What goes back: a body at once, or a stream of pieces; and the header fields that every reply carries."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+JSON = "application/json"
+CSV = "text/csv"
+HTML = "text/html; charset=utf-8"
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+_EVERYWHERE: RawHeaders = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+_API_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_NO_STORE = (b"cache-control", b"no-store")
+_ENCODER = msgspec.json.Encoder(decimal_format="number", uuid_format="canonical")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A whole answer. `headers` may replace the policy and the caching that API replies have."""
+
+    body: bytes = b""
+    status: int = 200
+    media_type: str = JSON
+    headers: Sequence[tuple[bytes, bytes]] = field(default=())
+
+    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = _headers(self.headers, self.media_type if self.body else None)
+        if self.status not in (204, 304):
+            headers.append((b"content-length", str(len(self.body)).encode()))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        body = b"" if scope["method"] == "HEAD" else self.body
+        await send({"type": "http.response.body", "body": body})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """An answer in pieces. An error half-way breaks the connection, so that nobody takes a part for the
+    whole."""
+
+    pieces: AsyncGenerator[bytes, None]
+    media_type: str
+    headers: Sequence[tuple[bytes, bytes]] = field(default=())
+    status: int = 200
+
+    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {
+            "type": "http.response.start",
+            "status": self.status,
+            "headers": _headers(self.headers, self.media_type),
+        }
+        async with aclosing(self.pieces) as pieces:
+            if scope["method"] == "HEAD":
+                await send(start)
+            else:
+                first = await anext(pieces, b"")  # an error before it is still an answer of its own
+                await send(start)
+                await _pour(first, pieces, receive, send)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _pour(
+    first: bytes, pieces: AsyncGenerator[bytes, None], receive: Receive, send: Send
+) -> None:
+    """Send piece after piece for as long as somebody listens."""
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        async for piece in pieces:
+            if gone.done():
+                return
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    finally:
+        gone.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+Answer = Reply | Stream
+
+
+def encode(value: Any) -> bytes:
+    return _ENCODER.encode(value)
+
+
+def json_reply(value: Any, *, status: int = 200) -> Reply:
+    return Reply(body=encode(value), status=status)
+
+
+def list_reply(member: str, documents: list[bytes], next_offset: int | None) -> Reply:
+    """A page of documents that are JSON already."""
+    end = b"]}" if next_offset is None else b'],"next":%d}' % next_offset
+    return Reply(body=b'{"%s":[' % member.encode() + b",".join(documents) + end)
+
+
+def _headers(own: Sequence[tuple[bytes, bytes]], media_type: str | None) -> RawHeaders:
+    headers = [*_EVERYWHERE, *own]
+    names = {name for name, _ in own}
+    headers += [one for one in (_API_POLICY, _NO_STORE) if one[0] not in names]
+    if media_type is not None:
+        headers.append((b"content-type", media_type.encode()))
+    return headers
