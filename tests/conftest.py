@@ -1,0 +1,171 @@
+"""What the tests stand on: real PostgreSQL, twice, and a clock that stands still where asked.
+
+A test whose system component is missing is skipped and named at the end with how to install it; with
+WATCHBILL_TEST_NO_SKIP=1 it fails instead.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from watchbill.store.database import Database
+from watchbill.store.embedded import EmbeddedPostgres
+from watchbill.store.engine import process_owner
+from watchbill.store.migrate import migrate
+
+POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+
+COMPONENTS = {
+    "PostgreSQL 15": (POSTGRES_15 / "postgres", "apt-get install postgresql-15"),
+    "Prometheus": (Path("/usr/bin/prometheus"), "apt-get install prometheus"),
+    "Chromium": (Path("/usr/bin/chromium"), "apt-get install chromium"),
+}
+_missed: dict[str, int] = {}
+
+
+def require(component: str) -> Path:
+    """The path of a system component, or a skip (a failure where skips are forbidden)."""
+    path, how = COMPONENTS[component]
+    if path.exists():
+        return path
+    if os.environ.get("WATCHBILL_TEST_NO_SKIP") == "1":
+        pytest.fail(f"{component} is missing and skips are forbidden: {how}")
+    _missed[component] = _missed.get(component, 0) + 1
+    pytest.skip(f"{component} is not installed ({how})")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for component, count in _missed.items():
+        terminalreporter.write_line(
+            f"Skipped for want of {component}: {count} tests. To run them: {COMPONENTS[component][1]}"
+        )
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A running PostgreSQL with a migrated template database."""
+
+    name: str
+    url: str
+
+    def database(self, name: str) -> str:
+        return self.url.replace("@/DATABASE?", f"@/{name}?")
+
+
+async def _with_template(name: str, url: str) -> Engine:
+    engine = Engine(name, url)
+    connection = await asyncpg.connect(engine.database("postgres"))
+    await connection.execute("CREATE DATABASE watchbill_template")
+    await connection.close()
+    await migrate(engine.database("watchbill_template"))
+    return engine
+
+
+@pytest_asyncio.fixture(scope="session")
+async def embedded_engine() -> AsyncIterator[Engine]:
+    with tempfile.TemporaryDirectory(prefix="watchbill-test-", dir="/tmp") as folder:
+        Path(folder).chmod(0o711)
+        server = EmbeddedPostgres(Path(folder))
+        url = await server.start()
+        yield await _with_template("embedded", url.replace("@/watchbill?", "@/DATABASE?"))
+        await server.stop()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def debian_engine() -> AsyncIterator[Engine]:
+    require("PostgreSQL 15")
+    owner = process_owner(None)
+    with tempfile.TemporaryDirectory(prefix="wb15-", dir="/tmp") as folder:
+        Path(folder).chmod(0o711)
+        data = Path(folder) / "data"
+        data.mkdir(mode=0o700)
+        sockets = Path(folder) / "s"
+        sockets.mkdir(mode=0o700)
+        for path in (data, sockets):
+            owner.give(path)
+        subprocess.run(
+            [POSTGRES_15 / "initdb", "-D", data, "-U", "owner", "-A", "trust", "-E", "UTF8"]
+            + ["--locale=C", "--no-sync"],
+            check=True,
+            capture_output=True,
+            cwd="/",
+            **owner.subprocess_arguments(),
+        )
+        settings = {"listen_addresses": "", "unix_socket_directories": sockets, "fsync": "off"}
+        process = subprocess.Popen(
+            [POSTGRES_15 / "postgres", "-D", data, "-c", "max_connections=60"]
+            + [f"-c{name}={value}" for name, value in settings.items()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            **owner.subprocess_arguments(),
+        )
+        url = f"postgresql://owner@/DATABASE?host={quote(str(sockets), safe='')}"
+        try:
+            await _until_ready(url.replace("DATABASE", "postgres"))
+            yield await _with_template("debian", url)
+        finally:
+            process.send_signal(subprocess.signal.SIGINT)
+            process.wait(20)
+
+
+async def _until_ready(url: str) -> None:
+    for _ in range(200):
+        try:
+            connection = await asyncpg.connect(url)
+        except (OSError, asyncpg.PostgresError):
+            await asyncio.sleep(0.05)
+        else:
+            await connection.close()
+            return
+    raise TimeoutError("PostgreSQL did not start")
+
+
+@pytest.fixture(scope="session", params=["embedded", "debian"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Both engines, one after the other."""
+    if request.param == "debian":
+        require("PostgreSQL 15")
+    engine: Engine = request.getfixturevalue(f"{request.param}_engine")
+    return engine
+
+
+async def fresh_database(engine: Engine) -> str:
+    """The URL of a new, migrated, empty database; it goes with its engine."""
+    name = f"test_{uuid4().hex[:12]}"
+    connection = await asyncpg.connect(engine.database("postgres"))
+    await connection.execute(f"CREATE DATABASE {name} TEMPLATE watchbill_template")
+    await connection.close()
+    return engine.database(name)
+
+
+@pytest_asyncio.fixture
+async def database_url(engine: Engine) -> str:
+    return await fresh_database(engine)
+
+
+@pytest_asyncio.fixture
+async def db(database_url: str) -> AsyncIterator[Database]:
+    database = await Database.open(database_url, pool_size=4)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def private_dir() -> AsyncIterator[Path]:
+    """A folder that other system users may pass through, as a data directory's parent must be."""
+    folder = Path(tempfile.mkdtemp(prefix="watchbill-test-", dir="/tmp"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
