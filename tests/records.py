@@ -62,7 +62,9 @@ def workload(number: int = 1, **members: object) -> Workload:
         "datasources": (),
         "environments": (),
         "external_connections": (),
-        "endpoints": (Endpoint(host="train.example.com", port=443, url="https://train.example.com"),),
+        "endpoints": (
+            Endpoint(host="train.example.com", port=443, url="https://train.example.com"),
+        ),
         "environment_variables": {"EPOCHS": "3"},
         "additional_fields": {},
         "actions_support": ActionsSupport(delete=False, suspend=False),

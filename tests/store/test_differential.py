@@ -41,7 +41,10 @@ class Row:
 def naive_totals(steps: list[tuple[Phase, datetime]], end: datetime) -> dict[str, int]:
     totals = {}
     times = [at for _, at in steps] + [end]
-    for phase, field in ((Phase.PENDING, "totalPendingTimeSeconds"), (Phase.RUNNING, "totalRunningTimeSeconds")):
+    for phase, field in (
+        (Phase.PENDING, "totalPendingTimeSeconds"),
+        (Phase.RUNNING, "totalRunningTimeSeconds"),
+    ):
         spells = (
             (times[index + 1] - at) / timedelta(milliseconds=1)
             for index, (entered, at) in enumerate(steps)
@@ -52,13 +55,19 @@ def naive_totals(steps: list[tuple[Phase, datetime]], end: datetime) -> dict[str
 
 
 def naive_row(
-    made: Workload, steps: list[tuple[Phase, datetime]], *, cluster_id: UUID, deleted_at: datetime | None
+    made: Workload,
+    steps: list[tuple[Phase, datetime]],
+    *,
+    cluster_id: UUID,
+    deleted_at: datetime | None,
 ) -> Row:
     shown = steps
     if deleted_at is not None:
         resting = [step for step in steps if step[0] not in LEAVING_PHASES]
         shown = resting or steps
-        steps = [*steps, (Phase.DELETING, deleted_at)] if steps[-1][0] is not Phase.DELETING else steps
+        steps = (
+            [*steps, (Phase.DELETING, deleted_at)] if steps[-1][0] is not Phase.DELETING else steps
+        )
     values = {
         "type": made.type,
         "name": made.name,
@@ -85,7 +94,11 @@ def naive_row(
         "aiApplicationId": made.ai_application_id,
         "aiApplicationName": made.ai_application_name,
     } | naive_totals(steps, deleted_at or LAST_CONTACT)
-    return Row(made.id, deleted_at is not None, {k: None if v in ("", []) else v for k, v in values.items()})
+    return Row(
+        made.id,
+        deleted_at is not None,
+        {k: None if v in ("", []) else v for k, v in values.items()},
+    )
 
 
 def lower(text: str) -> str:
@@ -198,7 +211,9 @@ def random_predicate(rng: random.Random, rows: list[Row]) -> Predicate:
     if isinstance(value, list):
         value = rng.choice(value)
     if kind is FieldKind.NUMBER:
-        number = float(value) if value is not None else float(rng.choice((0, 1, 50, -1, 1e9, 0.3333333)))
+        number = (
+            float(value) if value is not None else float(rng.choice((0, 1, 50, -1, 1e9, 0.3333333)))
+        )
         return Predicate(field, rng.choice(("==", "!=", "<=", ">=")), number)
     if kind is FieldKind.INSTANT:
         at = value or START
@@ -221,7 +236,9 @@ def random_query(rng: random.Random, rows: list[Row]) -> WorkloadQuery:
         again = rng.choice(rows).values[first.field]
         if isinstance(again, str) and first.operator == "==":
             predicates.append(Predicate(first.field, "==", again))
-    search = rng.choice((None, None, None, "a", "LLA", "_", "%", "run", "a100", "no such", "vis\x1fres"))
+    search = rng.choice(
+        (None, None, None, "a", "LLA", "_", "%", "run", "a100", "no such", "vis\x1fres")
+    )
     if rng.random() < 0.05:
         search = str(rng.choice(rows).id)[: rng.randrange(1, 12)]
     return WorkloadQuery(

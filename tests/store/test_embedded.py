@@ -1,0 +1,163 @@
+"""The embedded PostgreSQL: it starts from any wreck, dies with its parent, and touches nothing else."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from watchbill.store.embedded import EmbeddedPostgres
+from watchbill.store.engine import make_private, running_postmaster
+from watchbill.store.migrate import migrate
+
+PARENT = """
+import asyncio, sys
+from pathlib import Path
+from watchbill.store.embedded import EmbeddedPostgres
+async def main():
+    server = EmbeddedPostgres(Path(sys.argv[1]))
+    print(await server.start(), flush=True)
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+async def gone(pid: int, *, seconds: float = 20) -> bool:
+    for _ in range(int(seconds / 0.05)):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+async def test_data_survive_a_stop(private_dir: Path) -> None:
+    for expected in (None, "kept"):
+        server = EmbeddedPostgres(private_dir)
+        connection = await asyncpg.connect(await server.start())
+        await connection.execute("CREATE TABLE IF NOT EXISTS note (text text)")
+        assert await connection.fetchval("SELECT text FROM note") == expected
+        await connection.execute("INSERT INTO note VALUES ('kept')")
+        await connection.close()
+        await server.stop()
+        assert running_postmaster(private_dir / "postgres") is None
+
+
+async def test_it_dies_with_a_killed_parent_and_starts_again(private_dir: Path) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(private_dir)], stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    url = await asyncio.to_thread(parent.stdout.readline)
+    connection = await asyncpg.connect(url.strip())
+    await connection.execute("CREATE TABLE note AS SELECT 1 AS n")
+    pid = running_postmaster(private_dir / "postgres")
+    assert pid is not None
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    connection.terminate()
+    assert await gone(pid)
+    server = EmbeddedPostgres(private_dir)
+    connection = await asyncpg.connect(await server.start())
+    assert await connection.fetchval("SELECT n FROM note") == 1
+    await connection.close()
+    await server.stop()
+
+
+async def test_a_killed_postgres_is_started_again(private_dir: Path) -> None:
+    server = EmbeddedPostgres(private_dir)
+    connection = await asyncpg.connect(await server.start())
+    await connection.execute("CREATE TABLE note AS SELECT 1 AS n")
+    pid = running_postmaster(private_dir / "postgres")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    connection.terminate()
+    for _ in range(400):
+        await asyncio.sleep(0.05)
+        try:
+            connection = await asyncpg.connect(server.url)
+        except (OSError, asyncpg.PostgresError):
+            continue
+        break
+    assert await connection.fetchval("SELECT n FROM note") == 1
+    await connection.close()
+    await server.stop()
+
+
+async def test_a_foreign_pid_in_the_lock_file_is_not_believed(private_dir: Path) -> None:
+    server = EmbeddedPostgres(private_dir)
+    await server.start()
+    await server.stop()
+    lock_file = private_dir / "postgres" / "postmaster.pid"
+    lock_file.write_text(f"{os.getpid()}\n{private_dir}/postgres\n1\n5432\n/tmp/elsewhere\n")
+    assert running_postmaster(private_dir / "postgres") is None
+
+
+async def test_a_second_start_uses_the_first(private_dir: Path) -> None:
+    first, second = EmbeddedPostgres(private_dir), EmbeddedPostgres(private_dir)
+    assert await first.start() == await second.start()
+    await second.stop()
+    connection = await asyncpg.connect(first.url)
+    assert await connection.fetchval("SELECT 1") == 1
+    await connection.close()
+    await first.stop()
+
+
+async def test_an_interrupted_initialisation_is_begun_anew(private_dir: Path) -> None:
+    half_made = private_dir / "postgres.new"
+    half_made.mkdir()
+    (half_made / "PG_VERSION").write_text("18\n")
+    server = EmbeddedPostgres(private_dir)
+    assert await server.start()
+    await server.stop()
+    assert not half_made.exists()
+
+
+async def test_modes(private_dir: Path) -> None:
+    existing = private_dir / "data"
+    existing.mkdir(mode=0o755)
+    existing.chmod(0o755)
+    server = EmbeddedPostgres(existing)
+    await server.start()
+    assert existing.stat().st_mode & 0o777 == 0o755
+    assert (existing / "postgres").stat().st_mode & 0o777 == 0o700
+    assert (existing / "postgres.password").stat().st_mode & 0o777 == 0o600
+    await server.stop()
+    make_private(existing, mode=0o700)
+    assert existing.stat().st_mode & 0o777 == 0o755
+
+
+async def test_no_one_comes_in_without_the_password(private_dir: Path) -> None:
+    server = EmbeddedPostgres(private_dir)
+    url = await server.start()
+    password = (private_dir / "postgres.password").read_text()
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(url.replace(password, "wrong"))
+    await server.stop()
+
+
+async def test_two_servers_may_migrate_at_once(private_dir: Path) -> None:
+    server = EmbeddedPostgres(private_dir)
+    url = await server.start()
+    await asyncio.gather(migrate(url), migrate(url), migrate(url))
+    connection = await asyncpg.connect(url)
+    assert await connection.fetchval("SELECT count(*) FROM alembic_version") == 1
+    await connection.close()
+    await server.stop()
+
+
+async def test_the_watchdog_interrupts_what_it_guards() -> None:
+    guarded = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    watchdog = subprocess.Popen(
+        [sys.executable, "-m", "watchbill.store.watchdog", str(guarded.pid)], stdin=subprocess.PIPE
+    )
+    assert watchdog.stdin is not None
+    watchdog.stdin.close()
+    assert watchdog.wait(10) == 0
+    assert guarded.wait(10) == -signal.SIGINT

@@ -1,0 +1,311 @@
+"""Batches: applied once, in order, with the cursor; one bad item never holds up the rest."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from tests.clusters import connected_agent
+from tests.records import START, record, upsert, workload
+from watchbill.errors import Conflict, Invalid, Superseded
+from watchbill.query import Scope, WorkloadQuery
+from watchbill.store.clusters import cluster_delete, cluster_list
+from watchbill.store.database import Database
+from watchbill.store.document import DocumentCache
+from watchbill.store.ingest import apply_batch, heartbeat, hello
+from watchbill.store.samples import usage_series
+from watchbill.store.workloads import (
+    element_count,
+    element_list,
+    endpoint_list,
+    workload_count,
+    workload_get,
+    workload_history,
+    workload_list,
+)
+from watchbill.sync import Batch, Delete, Heartbeat, HelloRequest
+from watchbill.workload import Element, PendingSchedulingMessage, Phase
+
+SCOPE = Scope(1, is_whole_tenant=True)
+
+
+def minutes(count: float) -> timedelta:
+    return timedelta(minutes=count)
+
+
+async def shown(db: Database, number: int = 1, *, at: timedelta = minutes(60)) -> dict[str, object]:
+    reply = await workload_get(db, SCOPE, UUID(int=number), START + at)
+    assert reply is not None
+    found: dict[str, object] = msgspec.json.decode(reply.body)
+    return found
+
+
+async def test_a_record_comes_back_as_the_contract_wants_it(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    await agent.send(upsert(workload()), now=START + minutes(1))
+    found = await shown(db)
+    assert found["id"] == str(UUID(int=1))
+    assert found["tenantId"] == 1
+    assert found["clusterId"] == str(agent.identity.cluster_id)
+    assert found["deletedAt"] is None
+    assert found["updatedAt"] == "2026-11-20T08:01:00Z"
+    assert found["projectId"] == "2"
+    assert found["departmentId"] == "1"
+    assert "phaseMessage" not in found
+    assert found["datasources"] == []
+    # The clock of a running total stands still at the cluster's last contact.
+    assert found["totalRunningTimeSeconds"] == 60
+    assert found["totalPendingTimeSeconds"] == 0
+
+
+async def test_a_batch_is_applied_once(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    batch = Batch(stream_id=agent.stream_id, seq=1, items=(upsert(workload()),))
+    first = await apply_batch(db, agent.identity, batch, START)
+    changed = Batch(stream_id=agent.stream_id, seq=1, items=(upsert(workload(name="other")),))
+    assert await apply_batch(db, agent.identity, changed, START + minutes(1)) == first
+    assert (await shown(db))["name"] == "llama-sft-1"
+
+
+async def test_a_gap_says_what_was_expected(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    agent.seq = 4
+    with pytest.raises(Conflict) as caught:
+        await agent.send(upsert(workload()), now=START)
+    assert caught.value.details == "1"
+    assert await workload_count(db, SCOPE, WorkloadQuery(), START) == 0
+
+
+async def test_only_the_newest_stream_may_write(db: Database) -> None:
+    old = await connected_agent(db, START)
+    request = HelloRequest(protocol=1, agent_version="test")
+    await hello(db, old.identity, request, START + minutes(0.1))
+    with pytest.raises(Superseded):
+        await old.send(upsert(workload()), now=START + minutes(0.2))
+    with pytest.raises(Superseded):
+        beat = Heartbeat(stream_id=old.stream_id, seq=0)
+        await heartbeat(db, old.identity, beat, START + minutes(0.2))
+    (cluster,) = await cluster_list(db, SCOPE, START + minutes(0.2))
+    assert cluster.takeovers == 1
+
+
+async def test_another_protocol_is_refused_with_what_to_do(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    with pytest.raises(Invalid, match="protocol 1"):
+        await hello(db, agent.identity, HelloRequest(protocol=2, agent_version="9"), START)
+
+
+async def test_an_equal_record_writes_nothing(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    await agent.send(upsert(workload()), now=START)
+    await agent.send(upsert(workload()), now=START + minutes(5))
+    assert (await shown(db))["updatedAt"] == "2026-11-20T08:00:00Z"
+
+
+async def test_an_equal_record_still_brings_its_transitions(db: Database) -> None:
+    """Running, preempted and running again between two records: the record is the same, the life is not."""
+    agent = await connected_agent(db, START)
+    await agent.send(upsert(workload()), now=START)
+    again = upsert(
+        workload(),
+        (Phase.PENDING, START + minutes(1)),
+        (Phase.RUNNING, START + minutes(3)),
+    )
+    await agent.send(again, now=START + minutes(4))
+    found = await shown(db)
+    assert found["totalPendingTimeSeconds"] == 120
+    assert found["totalRunningTimeSeconds"] == 120
+    assert found["phaseUpdatedAt"] == "2026-11-20T08:03:00Z"
+
+
+async def test_a_retold_history_adds_nothing(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    told = [
+        (Phase.CREATING, START),
+        (Phase.PENDING, START),
+        (Phase.INITIALIZING, START),
+        (Phase.RUNNING, START + minutes(2)),
+    ]
+    await agent.send(upsert(workload(), *told), now=START + minutes(2))
+    await agent.hello(START + minutes(3))
+    completed = workload(phase=Phase.COMPLETED, k8s_phase="Completed")
+    more = [*told, (Phase.COMPLETED, START + minutes(9))]
+    await agent.send(upsert(completed, *more), now=START + minutes(9))
+    spells = await workload_history(db, SCOPE, UUID(int=1), START)
+    assert spells is not None
+    phases = [spell.phase for spell in spells]
+    assert phases == ["Creating", "Pending", "Initializing", "Running", "Completed"]
+    assert [spell.ended_at for spell in spells][-2:] == [START + minutes(9), None]
+    assert (await shown(db))["totalRunningTimeSeconds"] == 7 * 60
+
+
+async def test_deletion_shows_the_last_phase_before_leaving(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    await agent.send(upsert(workload()), now=START)
+    leaving = workload(phase=Phase.DELETING)
+    deleting = upsert(leaving, (Phase.DELETING, START + minutes(5)))
+    await agent.send(deleting, now=START + minutes(5))
+    assert (await shown(db))["phase"] == "Deleting"
+    gone = Delete(id=UUID(int=1), deleted_at=START + minutes(6))
+    await agent.send(gone, now=START + minutes(7))
+    found = await shown(db)
+    assert found["phase"] == "Running"
+    assert found["deletedAt"] == "2026-11-20T08:06:00Z"
+    assert found["totalRunningTimeSeconds"] == 300
+    assert await workload_count(db, SCOPE, WorkloadQuery(), START) == 0
+    assert await workload_count(db, SCOPE, WorkloadQuery(is_deleted=True), START) == 1
+    spells = await workload_history(db, SCOPE, UUID(int=1), START)
+    assert spells is not None
+    assert [spell.phase for spell in spells] == ["Running", "Deleting"]
+    assert spells[-1].ended_at == START + minutes(6)
+
+
+async def test_a_life_within_one_batch_is_not_dropped(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    gone = Delete(id=UUID(int=1), deleted_at=START + minutes(0.05))
+    await agent.send(upsert(workload()), gone, now=START + minutes(1))
+    assert (await shown(db))["deletedAt"] == "2026-11-20T08:00:03Z"
+
+
+async def test_a_deleted_workload_seen_again_is_revived(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    await agent.send(upsert(workload()), now=START)
+    gone = Delete(id=UUID(int=1), deleted_at=START + minutes(10))
+    await agent.send(gone, now=START + minutes(10))
+    back = upsert(workload(), (Phase.RUNNING, START), observed_at=START + minutes(15))
+    await agent.send(back, now=START + minutes(15))
+    await agent.send(now=START + minutes(20))
+    found = await shown(db)
+    assert found["deletedAt"] is None
+    assert found["totalRunningTimeSeconds"] == 15 * 60
+
+
+async def test_an_id_of_another_cluster_is_refused_alone(db: Database) -> None:
+    first = await connected_agent(db, START, number=1)
+    second = await connected_agent(db, START, number=2)
+    await first.send(upsert(workload(1)), now=START)
+    reply = await second.send(upsert(workload(1)), upsert(workload(2)), now=START)
+    assert [item.id for item in reply.refused] == [UUID(int=1)]
+    assert (await shown(db, 1))["clusterId"] == str(first.identity.cluster_id)
+    assert (await shown(db, 2))["clusterId"] == str(second.identity.cluster_id)
+    state = {cluster.name: cluster for cluster in await cluster_list(db, SCOPE, START)}
+    assert [item.id for item in state["cluster-2"].refused] == [UUID(int=1)]
+    # A deletion by the other cluster takes nothing either.
+    await second.send(Delete(id=UUID(int=1), deleted_at=START), now=START)
+    assert (await shown(db, 1))["deletedAt"] is None
+
+
+async def test_a_removed_clusters_workload_is_revived_under_the_new_one(db: Database) -> None:
+    first = await connected_agent(db, START, number=1)
+    await first.send(upsert(workload(1)), now=START)
+    assert await cluster_delete(db, SCOPE, first.identity.cluster_id, START + minutes(1))
+    assert (await shown(db, 1))["deletedAt"] == "2026-11-20T08:01:00Z"
+    second = await connected_agent(db, START, number=2)
+    reply = await second.send(upsert(workload(1)), now=START + minutes(2))
+    assert reply.refused == ()
+    assert (await shown(db, 1))["clusterId"] == str(second.identity.cluster_id)
+
+
+async def test_one_item_that_cannot_be_stored_is_refused_alone(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    monstrous = upsert(workload(2, priority=10**12))
+    reply = await agent.send(upsert(workload(1)), monstrous, upsert(workload(3)), now=START)
+    assert [item.id for item in reply.refused] == [UUID(int=2)]
+    assert await workload_count(db, SCOPE, WorkloadQuery(), START) == 2
+
+
+async def test_hostile_text_is_stored_and_found(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    name = "a\0b'; DROP TABLE workload; -- \x1b[2J \u202e %_" + "x" * 5000
+    await agent.send(upsert(workload(name=name, submitted_by="\0")), now=START)
+    assert (await shown(db))["name"] == name
+    page = await workload_list(
+        db, DocumentCache(0), SCOPE, WorkloadQuery(search="drop table"), START
+    )
+    assert len(page.documents) == 1
+
+
+async def test_elements_and_endpoints_and_messages(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    elements = tuple(
+        Element(id=UUID(int=100 + number), name=f"worker-{number}", hierarchy_level=1)
+        for number in range(5)
+    )
+    message = PendingSchedulingMessage(
+        node_pool="a100", phase_reason="OverLimit", reason="limit", org_type="PROJECT"
+    )
+    made = record(
+        workload(),
+        elements=elements,
+        elements_total=7_000,
+        pending_scheduling_messages=(message,),
+    )
+    await agent.send(upsert(made), now=START)
+    assert await element_count(db, SCOPE, UUID(int=1), START) == (7_000, 5)
+    page = await element_list(db, SCOPE, UUID(int=1), offset=3, limit=2, now=START)
+    assert page is not None
+    assert [msgspec.json.decode(e)["name"] for e in page.documents] == ["worker-3", "worker-4"]
+    assert page.next_offset is None
+    first = await element_list(db, SCOPE, UUID(int=1), offset=0, limit=2, now=START)
+    assert first is not None
+    assert first.next_offset == 2
+    assert b"train.example.com" in (await endpoint_list(db, SCOPE, UUID(int=1), START) or b"")
+    (shown_message,) = (await shown(db))["pendingSchedulingMessages"]  # type: ignore[misc]
+    assert shown_message["orgType"] == "PROJECT"
+    await agent.send(upsert(record(workload(name="plain"))), now=START)
+    assert await element_count(db, SCOPE, UUID(int=1), START) == (0, 0)
+
+
+async def test_usage_keeps_its_steps_only(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    for minute, pods in ((0, 1), (1, 1), (2, 4), (3, 4), (4, 2)):
+        made = record(workload(running_pods=pods, name=f"n{minute}"))
+        entry = upsert(made, (Phase.RUNNING, START), observed_at=START + minutes(minute))
+        await agent.send(entry, now=START + minutes(minute))
+    series = await usage_series(
+        db,
+        SCOPE,
+        UUID(int=1),
+        start=START + minutes(1.5),
+        end=START + minutes(10),
+        now=START,
+    )
+    assert series is not None
+    steps = [(point.at - START, point.usage.running_pod_count) for point in series.points]
+    assert steps == [(minutes(0), 1), (minutes(2), 4), (minutes(4), 2)]
+    assert series.end == START + minutes(4)
+
+
+async def test_an_etag_only_where_nothing_runs(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    done = workload(2, phase=Phase.COMPLETED)
+    await agent.send(upsert(workload(1)), upsert(done), now=START)
+    running = await workload_get(db, SCOPE, UUID(int=1), START)
+    completed = await workload_get(db, SCOPE, UUID(int=2), START)
+    assert running is not None
+    assert running.etag is None
+    assert completed is not None
+    assert completed.etag is not None
+
+
+async def test_a_silence_is_recorded_as_a_gap(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    await agent.hello(START + minutes(10))
+    (cluster,) = await cluster_list(db, SCOPE, START + minutes(10.5))
+    assert cluster.state == "connected"
+    assert [(gap.from_at, gap.to_at) for gap in cluster.gaps] == [(START, START + minutes(10))]
+    (later,) = await cluster_list(db, SCOPE, START + minutes(12))
+    assert (later.state, later.since) == ("degraded", START + minutes(11))
+    (last,) = await cluster_list(db, SCOPE, START + minutes(60))
+    assert (last.state, last.since) == ("disconnected", START + minutes(15))
+
+
+async def test_k8s_phase_keeps_its_own_time(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    await agent.send(upsert(workload()), now=START)
+    stopping = workload(phase=Phase.STOPPING, k8s_phase="Running")
+    await agent.send(upsert(stopping, (Phase.STOPPING, START + minutes(5))), now=START)
+    found = await shown(db)
+    assert found["phaseUpdatedAt"] == "2026-11-20T08:05:00Z"
+    assert found["k8sPhaseUpdatedAt"] == "2026-11-20T08:00:00Z"

@@ -1,0 +1,140 @@
+"""Deletion is inferred from complete inventories alone, and never too much of it at once."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from tests.clusters import Agent, connected_agent
+from tests.records import START, record, upsert, workload
+from watchbill.errors import Conflict
+from watchbill.query import Scope, WorkloadQuery
+from watchbill.store.database import Database
+from watchbill.store.inventory import inventory_begin, inventory_commit, inventory_entries
+from watchbill.store.workloads import workload_count
+from watchbill.sync import (
+    Covered,
+    InventoryBegin,
+    InventoryCommit,
+    InventoryCommitted,
+    InventoryEntries,
+    InventoryEntry,
+    Upsert,
+    Witness,
+)
+
+SCOPE = Scope(1, is_whole_tenant=True)
+JOBS = Covered(group="kubeflow.org", kind="PyTorchJob")
+LATER = START + timedelta(minutes=1)
+
+
+async def live(db: Database) -> int:
+    return await workload_count(db, SCOPE, WorkloadQuery(), LATER)
+
+
+async def take(
+    db: Database, agent: Agent, present: list[Upsert], *coverage: Covered, count: int | None = None
+) -> tuple[tuple[UUID, ...], InventoryCommitted]:
+    begun = await inventory_begin(
+        db, agent.identity, InventoryBegin(stream_id=agent.stream_id, coverage=coverage), LATER
+    )
+    entries = tuple(
+        InventoryEntry(id=one.record.workload.id, record_hash=one.record_hash) for one in present
+    )
+    missing = await inventory_entries(
+        db,
+        agent.identity,
+        InventoryEntries(
+            stream_id=agent.stream_id, inventory_id=begun.inventory_id, entries=entries
+        ),
+    )
+    committed = await inventory_commit(
+        db,
+        agent.identity,
+        InventoryCommit(
+            stream_id=agent.stream_id,
+            inventory_id=begun.inventory_id,
+            count=len(present) if count is None else count,
+        ),
+        LATER,
+    )
+    return missing.missing, committed
+
+
+async def test_what_is_missing_is_named_and_what_is_gone_is_deleted(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    kept, gone, new = (upsert(workload(number)) for number in (1, 2, 3))
+    await agent.send(kept, gone, now=START)
+    changed = upsert(workload(1, name="renamed"))
+    missing, committed = await take(db, agent, [changed, new], JOBS)
+    assert set(missing) == {UUID(int=1), UUID(int=3)}
+    assert (committed.deleted, committed.held) == (1, False)
+    assert await live(db) == 1
+
+
+async def test_nothing_outside_the_coverage_is_deleted(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    deployment = record(
+        workload(2), witness=Witness(group="apps", kind="Deployment", namespace="team-vision")
+    )
+    elsewhere = record(
+        workload(3), witness=Witness(group="kubeflow.org", kind="PyTorchJob", namespace="other")
+    )
+    await agent.send(upsert(workload(1)), upsert(deployment), upsert(elsewhere), now=START)
+    _, nothing = await take(db, agent, [])
+    assert nothing.deleted == 0
+    here = Covered(group="kubeflow.org", kind="PyTorchJob", namespaces=("team-vision",))
+    _, committed = await take(db, agent, [], here)
+    assert committed.deleted == 1
+    assert await live(db) == 2
+
+
+async def test_another_clusters_workloads_are_untouched(db: Database) -> None:
+    first = await connected_agent(db, START, number=1)
+    second = await connected_agent(db, START, number=2)
+    await first.send(upsert(workload(1)), now=START)
+    await second.send(upsert(workload(2)), now=START)
+    await take(db, second, [], JOBS)
+    assert await live(db) == 1
+
+
+async def test_what_a_batch_brings_meanwhile_is_present(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    begun = await inventory_begin(
+        db, agent.identity, InventoryBegin(stream_id=agent.stream_id, coverage=(JOBS,)), LATER
+    )
+    await agent.send(upsert(workload(1)), now=LATER)
+    commit = InventoryCommit(stream_id=agent.stream_id, inventory_id=begun.inventory_id, count=0)
+    assert (await inventory_commit(db, agent.identity, commit, LATER)).deleted == 0
+    assert await live(db) == 1
+
+
+async def test_a_wrong_count_deletes_nothing(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    await agent.send(upsert(workload(1)), now=START)
+    with pytest.raises(Conflict):
+        await take(db, agent, [], JOBS, count=1)
+    assert await live(db) == 1
+
+
+async def test_too_much_at_once_is_held_until_a_second_look(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    everything = [upsert(workload(number)) for number in range(1, 121)]
+    await agent.send(*everything, now=START)
+    _, first = await take(db, agent, everything[:20], JOBS)
+    assert (first.deleted, first.held) == (0, True)
+    assert await live(db) == 120
+    _, second = await take(db, agent, everything[:20], JOBS)
+    assert (second.deleted, second.held) == (100, False)
+    assert await live(db) == 20
+
+
+async def test_a_second_look_that_finds_them_forgets_the_suspicion(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    everything = [upsert(workload(number)) for number in range(1, 121)]
+    await agent.send(*everything, now=START)
+    await take(db, agent, [], JOBS)
+    await take(db, agent, everything, JOBS)
+    _, third = await take(db, agent, [], JOBS)
+    assert third.held
+    assert await live(db) == 120

@@ -1,0 +1,148 @@
+"""The two locks: the scope predicate narrows every read, row security holds tenants apart without it."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from tests.clusters import connected_agent
+from tests.records import START, upsert, workload
+from watchbill.query import Scope, TelemetryQuery, WorkloadQuery
+from watchbill.store.clusters import cluster_list
+from watchbill.store.database import Database
+from watchbill.store.document import DocumentCache
+from watchbill.store.migrations.versions.r0001_first import TENANT_TABLES
+from watchbill.store.samples import usage_series
+from watchbill.store.telemetry import telemetry
+from watchbill.store.workloads import (
+    element_count,
+    endpoint_list,
+    workload_count,
+    workload_facets,
+    workload_get,
+    workload_history,
+    workload_list,
+)
+
+NOW = START + timedelta(minutes=1)
+
+
+async def two_tenants(database_url: str, db: Database) -> None:
+    owner = await asyncpg.connect(database_url)
+    await owner.execute("INSERT INTO tenant (id, name) VALUES (2, 'second')")
+    await owner.close()
+    for tenant_id in (1, 2):
+        agent = await connected_agent(db, START, number=tenant_id, tenant_id=tenant_id)
+        await agent.send(upsert(workload(tenant_id)), now=START)
+
+
+async def test_a_session_sees_its_tenant_only(database_url: str, db: Database) -> None:
+    await two_tenants(database_url, db)
+    for tenant_id in (1, 2):
+        async with db.acquire(tenant_id) as connection:
+            for table in TENANT_TABLES:
+                rows = await connection.fetch(f"SELECT tenant_id FROM {table}")
+                assert {row["tenant_id"] for row in rows} <= {tenant_id}, table
+            assert await connection.fetchval("SELECT count(*) FROM workload") == 1
+
+
+async def test_a_session_without_a_tenant_sees_and_writes_nothing(
+    database_url: str, db: Database
+) -> None:
+    await two_tenants(database_url, db)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("SET ROLE watchbill_app")
+    for table in TENANT_TABLES:
+        assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0, table
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute(
+            "INSERT INTO cluster_gap (tenant_id, cluster_id, from_at, to_at) "
+            "VALUES (1, $1, now(), now())",
+            UUID(int=1),
+        )
+    await connection.close()
+
+
+async def test_a_tenant_cannot_write_into_another(database_url: str, db: Database) -> None:
+    await two_tenants(database_url, db)
+    async with db.acquire(1) as connection:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("UPDATE workload SET tenant_id = 2")
+        assert await connection.execute("DELETE FROM workload WHERE tenant_id = 2") == "DELETE 0"
+
+
+async def test_every_tenant_table_is_forced(db: Database) -> None:
+    async with db.acquire(1) as connection:
+        rows = await connection.fetch(
+            "SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity AS locked "
+            "FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid "
+            "WHERE a.attname = 'tenant_id' AND c.relkind = 'r'"
+        )
+    assert {row["relname"] for row in rows} == set(TENANT_TABLES)
+    assert all(row["locked"] for row in rows)
+
+
+SCOPES = {
+    "whole tenant": (lambda ids: Scope(1, is_whole_tenant=True), {1, 2, 3}),
+    "one cluster": (lambda ids: Scope(1, cluster_ids=frozenset({ids["cluster"]})), {1, 2}),
+    "one project": (lambda ids: Scope(1, project_ids=frozenset({ids["project"]})), {2}),
+    "one department": (lambda ids: Scope(1, department_ids=frozenset({ids["department"]})), {1}),
+    "project and department": (
+        lambda ids: Scope(
+            1,
+            project_ids=frozenset({ids["project"]}),
+            department_ids=frozenset({ids["department"]}),
+        ),
+        {1, 2},
+    ),
+    "nothing": (lambda ids: Scope(1), set()),
+    "another tenant": (lambda ids: Scope(7, is_whole_tenant=True), set()),
+}
+
+
+@pytest.mark.parametrize("name", SCOPES)
+async def test_one_predicate_narrows_every_read(db: Database, name: str) -> None:
+    first = await connected_agent(db, START, number=1)
+    second = await connected_agent(db, START, number=2)
+    await first.send(
+        upsert(workload(1, project_name="vision", department_name="research")),
+        upsert(workload(2, project_name="speech", department_name="products")),
+        now=START,
+    )
+    await second.send(upsert(workload(3, project_name="vision")), now=START)
+    async with db.acquire(1) as connection:
+        one = await connection.fetchrow(
+            "SELECT department_id FROM workload WHERE id = $1", UUID(int=1)
+        )
+        two = await connection.fetchrow(
+            "SELECT project_id FROM workload WHERE id = $1", UUID(int=2)
+        )
+    assert one is not None
+    assert two is not None
+    ids = {
+        "cluster": first.identity.cluster_id,
+        "project": two["project_id"],
+        "department": one["department_id"],
+    }
+    make, expected = SCOPES[name]
+    scope = make(ids)
+    query = WorkloadQuery()
+    page = await workload_list(db, DocumentCache(0), scope, query, NOW)
+    assert len(page.documents) == len(expected)
+    assert await workload_count(db, scope, query, NOW) == len(expected)
+    facets = await workload_facets(db, scope, query, ["phase", "projectName"], NOW)
+    assert all(sum(count for _, count in values) == len(expected) for values in facets.values())
+    counted = await telemetry(db, scope, TelemetryQuery(telemetry_type="WORKLOADS_COUNT"), NOW)
+    assert counted[0].value == str(len(expected))
+    clusters = await cluster_list(db, scope, NOW)
+    assert sum(cluster.workloads for cluster in clusters) == len(expected)
+    for number in (1, 2, 3):
+        workload_id = UUID(int=number)
+        is_seen = number in expected
+        assert (await workload_get(db, scope, workload_id, NOW) is not None) is is_seen
+        assert (await workload_history(db, scope, workload_id, NOW) is not None) is is_seen
+        assert (await element_count(db, scope, workload_id, NOW) is not None) is is_seen
+        assert (await endpoint_list(db, scope, workload_id, NOW) is not None) is is_seen
+        series = await usage_series(db, scope, workload_id, start=START, end=NOW, now=NOW)
+        assert (series is not None) is is_seen
