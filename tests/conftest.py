@@ -95,8 +95,10 @@ async def debian_engine() -> AsyncIterator[Engine]:
         for path in (data, sockets):
             owner.give(path)
         subprocess.run(
-            [POSTGRES_15 / "initdb", "-D", data, "-U", "owner", "-A", "trust", "-E", "UTF8"]
-            + ["--locale=C", "--no-sync"],
+            [
+                *(POSTGRES_15 / "initdb", "-D", data, "-U", "owner", "-A", "trust", "-E", "UTF8"),
+                *("--locale=C", "--no-sync"),
+            ],
             check=True,
             capture_output=True,
             cwd="/",
@@ -104,8 +106,10 @@ async def debian_engine() -> AsyncIterator[Engine]:
         )
         settings = {"listen_addresses": "", "unix_socket_directories": sockets, "fsync": "off"}
         process = subprocess.Popen(
-            [POSTGRES_15 / "postgres", "-D", data, "-c", "max_connections=60"]
-            + [f"-c{name}={value}" for name, value in settings.items()],
+            [
+                *(POSTGRES_15 / "postgres", "-D", data, "-cmax_connections=60"),
+                *(f"-c{name}={value}" for name, value in settings.items()),
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",

@@ -121,7 +121,7 @@ _PEOPLE = ("ada@example.com", "Grace@example.com", "alan@example.org", None, "")
 
 
 def random_workload(rng: random.Random, number: int) -> Workload:
-    """Varied in every field that can be asked for, with ties, gaps and characters that mean something to SQL."""
+    """Varied in every field that can be asked for, with ties, gaps and characters that SQL reads."""
     gpus = rng.choice((0, 0.5, 1, 1, 2, 8, 16, 0.1, 1 / 3))
     pools = tuple(sorted(rng.sample(_POOLS, rng.choice((0, 1, 1, 2)))))
     created_at = START + timedelta(seconds=rng.choice((0, 1, 60, rng.randrange(86_400))))

@@ -20,6 +20,7 @@ class ServerSettings:
     deleted_retention_days: int = 90
     statement_timeout_seconds: float = 5.0
     pool_size: int = 10
+    system_user: str | None = None
     document_cache_bytes: int = 256 * 1024 * 1024
     token_lifetime_seconds: int = 3600
     session_lifetime_seconds: int = 12 * 3600
@@ -83,6 +84,7 @@ _SERVER_VARIABLES = {
     "port": ("WATCHBILL_PORT", int),
     "deleted_retention_days": ("WATCHBILL_DELETED_RETENTION_DAYS", int),
     "statement_timeout_seconds": ("WATCHBILL_STATEMENT_TIMEOUT_SECONDS", float),
+    "system_user": ("WATCHBILL_SYSTEM_USER", str),
     "pool_size": ("WATCHBILL_POOL_SIZE", int),
     "document_cache_bytes": ("WATCHBILL_DOCUMENT_CACHE_BYTES", int),
     "token_lifetime_seconds": ("WATCHBILL_TOKEN_LIFETIME_SECONDS", int),

@@ -1,0 +1,190 @@
+"""The composition root of the server: settings → database → services → application, and back down again."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+import uvicorn
+
+from watchbill.api.app import build_app
+from watchbill.api.call import services_of
+from watchbill.config import ServerSettings
+from watchbill.errors import Unavailable
+from watchbill.store.access import (
+    ADMINISTRATOR,
+    FIRST_TENANT_ID,
+    Rule,
+    account_create,
+    first_account,
+)
+from watchbill.store.database import Database
+from watchbill.store.embedded import EmbeddedPostgres
+from watchbill.store.migrate import migrate
+from watchbill.store.purge import purge_deleted, tenant_ids
+
+log = structlog.get_logger(__name__)
+
+PURGE_EVERY_SECONDS = 3600.0
+GRACE_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A service account's credentials, readable only now."""
+
+    client_id: str
+    client_secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Where the server answers, and the login that this start made (the first start, or when asked)."""
+
+    url: str
+    login: Login | None
+
+
+async def serve(
+    settings: ServerSettings,
+    *,
+    stop: asyncio.Event,
+    ready: Callable[[Started], None],
+    administrator: str | None = None,
+) -> None:
+    """Run until `stop` is set. `administrator`: make an account of that name at this start too.
+
+    Raises Unavailable when the port or the database cannot be had.
+    """
+    listener = _listen(settings.host, settings.port)
+    url = f"http://{settings.host}:{listener.getsockname()[1]}"
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        database_url = await stack.enter_async_context(_database_url(settings))
+        await migrate(database_url)
+        db = await Database.open(
+            database_url,
+            pool_size=settings.pool_size,
+            statement_timeout_seconds=settings.statement_timeout_seconds,
+        )
+        stack.push_async_callback(db.close)
+        login = await _login(db, administrator)
+        purging = asyncio.create_task(_purge(db, settings))
+        stack.push_async_callback(_cancel, purging)
+        server = _Server(_server_config(db, replace(settings, port=listener.getsockname()[1])))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)
+        if server.started:
+            ready(Started(url, login))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        server.should_exit = True
+        await serving
+
+
+def run_server(settings: ServerSettings, *, ready: Callable[[Started], None]) -> None:
+    """`serve` as a process of its own: ends on SIGINT and SIGTERM."""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await serve(settings, stop=stop, ready=ready)
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(main())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+class _Server(uvicorn.Server):
+    """Signals are its owner's business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]  # noqa: ANN201
+        yield
+
+
+def _server_config(db: Database, settings: ServerSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        build_app(services_of(db, settings)),
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        raise Unavailable(
+            f"Cannot listen on {host}:{port}: {error.strerror or error}.",
+            details="Another program may hold the port; choose one with --port.",
+        ) from error
+    return listener
+
+
+@contextlib.asynccontextmanager
+async def _database_url(settings: ServerSettings) -> AsyncIterator[str]:
+    """The database that is named, or the embedded one, running as long as this lasts."""
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    embedded = EmbeddedPostgres(settings.data_dir, system_user=settings.system_user)
+    try:
+        yield await embedded.start()
+    finally:
+        await embedded.stop()
+
+
+async def _login(db: Database, administrator: str | None) -> Login | None:
+    now = datetime.now(UTC)
+    if administrator is not None:
+        rule = Rule(role=ADMINISTRATOR, scope_kind="tenant", scope_id=str(FIRST_TENANT_ID))
+        return Login(*await account_create(db, FIRST_TENANT_ID, administrator, (rule,), now=now))
+    first = await first_account(db, now=now)
+    return Login(*first) if first else None
+
+
+async def _purge(db: Database, settings: ServerSettings) -> None:
+    """Forget, every hour, what was deleted longer ago than it is kept for."""
+    keep = timedelta(days=settings.deleted_retention_days)
+    while True:
+        try:
+            for tenant_id in await tenant_ids(db):
+                purged = await purge_deleted(db, tenant_id, keep=keep, now=datetime.now(UTC))
+                if purged:
+                    log.info("purged deleted workloads", tenant_id=tenant_id, count=purged)
+        except Unavailable as error:
+            log.warning("could not purge; trying again", reason=error.message)
+        await asyncio.sleep(PURGE_EVERY_SECONDS)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
