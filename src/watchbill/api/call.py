@@ -107,8 +107,7 @@ class Call:
     async def json_members(self) -> dict[str, Any]:
         """A small JSON object. Raises Invalid."""
         self._expect("application/json")
-        members = decode_json(await self._body(FORM_BYTES), dict[str, Any])
-        return members
+        return decode_json(await self._body(FORM_BYTES), dict[str, Any])
 
     async def json_body(self, kind: type[Body]) -> Body:
         """A small JSON object of a known shape. Raises Invalid, naming the member."""

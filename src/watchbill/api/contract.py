@@ -33,6 +33,10 @@ ADDED_STATUSES_WITH_LOGIN = {
     "401": "No valid credential came with the request.",
     "403": "The caller is known, but may do this nowhere.",
 }
+ADDED_STATUSES_WITH_BODY = {
+    "408": "The body came too slowly.",
+    "415": "The body is of another media type or encoding than the operation takes.",
+}
 STRICTER_PARAMETERS: dict[str, Document] = {
     "Offset": {"minimum": 0, "default": 0},
     "TelemetryGroupBy1": {"uniqueItems": True},
@@ -67,6 +71,8 @@ class Operation:
     path: str
     login: Login
     right: Right
+    takes_session: bool
+    """Whether the page's cookie is as good as a token here."""
     parameters: tuple[Parameter, ...]
     offers: tuple[str, ...]
     """Media types that `Accept` chooses between, the preferred one first; empty where it does not."""
@@ -121,12 +127,14 @@ def page_routes(extensions: Document) -> dict[str, str]:
 
 
 def _operation(merged: Document, path: str, method: str, raw: Document) -> Operation:
+    security = raw["security"] if "security" in raw else merged["security"]
     parameters = (resolve(merged, parameter) for parameter in raw.get("parameters", ()))
     return Operation(
         operation_id=raw["operationId"],
         method=method.upper(),
         path=path,
-        login=_login(raw["security"] if "security" in raw else merged["security"]),
+        login=_login(security),
+        takes_session=any("sessionCookie" in one for one in security),
         right=Right(raw.get("x-right", Right.READ)),
         parameters=tuple(read_parameter(one, resolve(merged, one["schema"])) for one in parameters),
         offers=_offers(raw),
@@ -177,6 +185,8 @@ def _add_statuses(operation: Document) -> None:
     statuses = dict(ADDED_STATUSES)
     if operation.get("security", True):
         statuses |= ADDED_STATUSES_WITH_LOGIN
+    if "requestBody" in operation:
+        statuses |= ADDED_STATUSES_WITH_BODY
     for status, description in statuses.items():
         if status not in responses:
             responses[status] = {

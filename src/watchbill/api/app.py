@@ -1,0 +1,116 @@
+"""The application: every operation of the merged document bound to its one handler, and nothing else served."""
+
+from collections.abc import Iterable, Mapping
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from watchbill.api import (
+    clusters,
+    elements,
+    ingest,
+    me,
+    metrics,
+    session,
+    telemetry,
+    token,
+    workloads,
+)
+from watchbill.api.call import Services, services_of
+from watchbill.api.contract import (
+    Login,
+    Operation,
+    Right,
+    contract_document,
+    extensions_document,
+    merged_document,
+    operations,
+    page_routes,
+)
+from watchbill.api.endpoint import Endpoint, Handler
+from watchbill.api.gate import Gate, Meters
+from watchbill.api.guard import Guard
+from watchbill.api.pages import page_handlers, read_page
+from watchbill.api.server import server_handlers
+
+__all__ = ["build_app", "services_of"]
+
+RESOURCES = (workloads, elements, telemetry, metrics, clusters, me, session, token, ingest)
+
+
+def build_app(services: Services) -> Starlette:
+    """Raises RuntimeError where an operation lacks its handler or a handler its operation."""
+    contract, extensions = contract_document(), extensions_document()
+    merged = merged_document(contract, extensions)
+    meters = Meters()
+    handlers = _by_name(
+        *(resource.HANDLERS for resource in RESOURCES),
+        server_handlers(contract=contract, merged=merged, meters=meters),
+        page_handlers(read_page()),
+    )
+    served = [*operations(merged), *_page_operations(page_routes(extensions))]
+    check_complete(served, handlers)
+    app = Starlette(
+        routes=_routes(served, handlers, services),
+        middleware=[Middleware(Gate, meters=meters)],
+        exception_handlers={HTTPException: _pass_on},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def check_complete(served: Iterable[Operation], handlers: Mapping[str, Handler]) -> None:
+    """Every operation has exactly one handler, and every handler an operation. Raises RuntimeError."""
+    wanted = {operation.operation_id for operation in served}
+    if wanted != handlers.keys():
+        raise RuntimeError(
+            f"operations without a handler: {sorted(wanted - handlers.keys())}; "
+            f"handlers without an operation: {sorted(handlers.keys() - wanted)}"
+        )
+
+
+def _by_name(*groups: tuple[Handler, ...]) -> dict[str, Handler]:
+    found: dict[str, Handler] = {}
+    for handler in (handler for group in groups for handler in group):
+        name: str = handler.__name__
+        if name in found:
+            raise RuntimeError(f"two handlers are named {name}")
+        found[name] = handler
+    return found
+
+
+def _page_operations(routes: Mapping[str, str]) -> list[Operation]:
+    return [
+        Operation(
+            operation_id=handler,
+            method="GET",
+            path=path,
+            login=Login.NONE,
+            right=Right.NOTHING,
+            takes_session=False,
+            parameters=(),
+            offers=(),
+        )
+        for path, handler in routes.items()
+    ]
+
+
+def _routes(
+    served: Iterable[Operation], handlers: Mapping[str, Handler], services: Services
+) -> list[Route]:
+    """One route a path, in the order of the operations, so that fixed paths come before templated ones."""
+    by_path: dict[str, dict[str, tuple[Operation, Handler]]] = {}
+    for operation in served:
+        bound = (operation, handlers[operation.operation_id])
+        by_path.setdefault(operation.path, {})[operation.method] = bound
+    guard = Guard(services)
+    return [Route(path, Endpoint(bound, services, guard)) for path, bound in by_path.items()]
+
+
+async def _pass_on(request: Request, error: Exception) -> Response:
+    """The gate answers every error; the framework's own answer would have another shape."""
+    raise error

@@ -1,0 +1,104 @@
+"""Who may pass: from a request's credentials to a caller or an agent, within its rate and its rights.
+
+Decides on the matched operation alone, never on the text of the address.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from watchbill.access.agents import identify_agent
+from watchbill.access.caller import Caller
+from watchbill.api.call import Services
+from watchbill.api.contract import Login, Operation, Right
+from watchbill.api.limits import AGENT_REQUESTS_BURST, AGENT_REQUESTS_PER_SECOND, Buckets
+from watchbill.errors import Forbidden, Unauthenticated
+from watchbill.store.ingest import AgentIdentity
+
+COOKIE = "watchbill_session"
+SAME_SITE = frozenset({b"same-origin", b"none"})
+"""`none` = typed or opened by the user; no page had a hand in it."""
+
+Headers = Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """At most one of the two."""
+
+    caller: Caller | None = None
+    agent: AgentIdentity | None = None
+
+
+class Guard:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        settings = services.settings
+        self._callers = Buckets(settings.requests_per_second, settings.requests_burst)
+        self._agents = Buckets(AGENT_REQUESTS_PER_SECOND, AGENT_REQUESTS_BURST)
+
+    async def admit(self, scope: Scope, headers: Headers, operation: Operation) -> Admitted:
+        """Raises Unauthenticated, Forbidden, TooMany."""
+        if operation.login is Login.NONE:
+            return Admitted()
+        if operation.login is Login.AGENT:
+            agent = await identify_agent(self._services.db, _bearer(scope, headers))
+            self._agents.take(agent)
+            return Admitted(agent=agent)
+        caller = await self._caller(scope, headers, operation)
+        self._callers.take(caller.account_id)
+        check_right(caller, operation.right)
+        return Admitted(caller=caller)
+
+    async def _caller(self, scope: Scope, headers: Headers, operation: Operation) -> Caller:
+        services = self._services
+        if b"authorization" in headers or not operation.takes_session:
+            claims = await services.tokens.verify(_bearer(scope, headers))
+            return await services.callers.resolve(claims.tenant_id, claims.sub)
+        cookie = session_cookie(scope, headers)
+        if cookie is None or not is_same_origin(headers):
+            raise Unauthenticated("A bearer token is required.")
+        session = await services.sessions.find(cookie)
+        return await services.callers.resolve(session.tenant_id, session.account_id)
+
+
+def check_right(caller: Caller, right: Right) -> None:
+    """Raises Forbidden."""
+    if right is Right.ADMINISTER and not caller.is_administrator:
+        raise Forbidden("Only an administrator may do this.")
+    if right is Right.READ and caller.scope.is_empty:
+        raise Forbidden("You may not read workloads anywhere.")
+
+
+def is_same_origin(headers: Headers) -> bool:
+    """Browsers tell where a request comes from; one that tells nothing is no request of another site's page,
+    for which every browser that keeps SameSite cookies back also sends an origin."""
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        return site in SAME_SITE
+    origin = headers.get(b"origin")
+    return origin is None or origin.partition(b"://")[2] == headers.get(b"host")
+
+
+def cookie_name(scope: Scope) -> str:
+    """Over HTTPS the prefix binds the cookie to this host and to HTTPS."""
+    return f"__Host-{COOKIE}" if scope["scheme"] == "https" else COOKIE
+
+
+def session_cookie(scope: Scope, headers: Headers) -> str | None:
+    wanted = cookie_name(scope)
+    for pair in headers.get(b"cookie", b"").decode("latin-1").split(";"):
+        name, _, value = pair.strip().partition("=")
+        if name == wanted:
+            return value
+    return None
+
+
+def _bearer(scope: Scope, headers: Headers) -> str:
+    """The one credential of the one Authorization header. Raises Unauthenticated."""
+    sent = sum(1 for name, _ in scope["headers"] if name == b"authorization")
+    scheme, _, credential = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if sent != 1 or scheme.lower() != "bearer" or not credential:
+        raise Unauthenticated("A bearer token is required.")
+    return credential

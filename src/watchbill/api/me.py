@@ -1,0 +1,34 @@
+"""Who the caller is, as the server sees it."""
+
+from typing import Any
+
+from watchbill import __version__
+from watchbill.access.caller import Caller
+from watchbill.api.call import Call
+from watchbill.api.reply import Answer, json_reply
+
+
+async def get_me(call: Call) -> Answer:
+    assert call.caller is not None, "the route lets nobody in without a login"
+    return json_reply(me(call.caller))
+
+
+def me(caller: Caller) -> dict[str, Any]:
+    scope = caller.scope
+    return {
+        "subject": caller.subject,
+        "name": caller.name,
+        "kind": caller.kind,
+        "tenantId": caller.tenant_id,
+        "isAdministrator": caller.is_administrator,
+        "scope": {
+            "tenant": scope.is_whole_tenant,
+            "clusterIds": sorted(str(one) for one in scope.cluster_ids),
+            "departmentIds": [str(one) for one in sorted(scope.department_ids)],
+            "projectIds": [str(one) for one in sorted(scope.project_ids)],
+        },
+        "version": __version__,
+    }
+
+
+HANDLERS = (get_me,)

@@ -1,0 +1,39 @@
+"""CSV by RFC 4180, with text that no spreadsheet runs as a formula."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+Cell = str | int | float | Decimal | datetime | None
+
+_FORMULA_STARTS = "=+-@\t\r\n＝＋－＠"
+_SKIPPED = " \"'\u00a0\u3000\ufeff"
+"""A spreadsheet may look behind these for the start of a formula."""
+
+
+def rows_as_csv(rows: Iterable[Sequence[Cell]]) -> bytes:
+    """Text cells are made harmless; numbers and instants are written as what they are."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerows(
+        [_written(cell) for cell in row] for row in rows
+    )
+    return text.getvalue().encode()
+
+
+def instant(at: datetime) -> str:
+    """RFC 3339 in UTC."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _written(cell: Cell) -> str | int | float | Decimal:
+    if cell is None:
+        return ""
+    if isinstance(cell, datetime):
+        return instant(cell)
+    return _harmless(cell) if isinstance(cell, str) else cell
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.lstrip(_SKIPPED)[:1] in tuple(_FORMULA_STARTS) else text
