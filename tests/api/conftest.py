@@ -1,0 +1,23 @@
+"""Servers for the tests of the API: one that all reading tests share, and fresh ones for the others."""
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from tests.api.serving import Served, fill, serving
+from tests.conftest import Engine, fresh_database
+
+
+@pytest_asyncio.fixture(scope="session")
+async def filled(engine: Engine) -> AsyncIterator[Served]:
+    """Shared and filled: only for tests that change nothing but accounts."""
+    async with serving(await fresh_database(engine)) as served:
+        await fill(served.db)
+        yield served
+
+
+@pytest_asyncio.fixture
+async def server(embedded_engine: Engine) -> AsyncIterator[Served]:
+    """A test's own, empty."""
+    async with serving(await fresh_database(embedded_engine)) as served:
+        yield served
