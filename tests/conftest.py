@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -19,6 +20,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from watchbill.config import ServerSettings
+from watchbill.serve import Started, serve
 from watchbill.store.database import Database
 from watchbill.store.embedded import EmbeddedPostgres
 from watchbill.store.engine import process_owner
@@ -173,3 +176,47 @@ def private_dir() -> AsyncIterator[Path]:
     folder.chmod(0o711)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """The whole server on a free port of this machine, and its first administrator."""
+
+    url: str
+    client_id: str
+    client_secret: str
+    database_url: str
+
+
+@asynccontextmanager
+async def running_server(database_url: str, **settings: object) -> AsyncIterator[RunningServer]:
+    """Serves in the test's own loop until the block ends."""
+    stop = asyncio.Event()
+    started: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
+    options: dict[str, object] = {"data_dir": Path("/nonexistent"), "port": 0, "pool_size": 5}
+    task = asyncio.create_task(
+        serve(
+            ServerSettings(database_url=database_url, **(options | settings)),
+            stop=stop,
+            ready=started.set_result,
+            administrator="tests",
+        )
+    )
+    try:
+        await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+        found = started.result()
+        assert found.login is not None
+        yield RunningServer(
+            found.url, found.login.client_id, found.login.client_secret, database_url
+        )
+    finally:
+        stop.set()
+        await task
+
+
+@pytest_asyncio.fixture
+async def server(database_url: str) -> AsyncIterator[RunningServer]:
+    async with running_server(database_url) as running:
+        yield running

@@ -1,0 +1,70 @@
+"""The bench's database: workloads of four to five kilobytes, entered through the product's own ingest."""
+
+import random
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+
+from tests.clusters import Agent, connected_agent
+from tests.records import START, random_transitions, random_workload, upsert
+from watchbill.store.database import Database
+from watchbill.sync import Delete, Upsert, record_hash
+from watchbill.workload import Condition, Workload
+
+NOW = START + timedelta(days=2)
+BATCH = 500
+
+
+def bench_workload(rng: random.Random, number: int) -> Workload:
+    """A workload whose document weighs what real ones weigh."""
+    made = random_workload(rng, number)
+    words = [f"{rng.getrandbits(64):x}" for _ in range(40)]
+    conditions = tuple(
+        Condition(
+            type=kind,
+            status=rng.choice(("True", "False")),
+            reason=f"{kind}Because{words[index]}",
+            message=" ".join(words[index : index + 6]),
+            last_transition_time=made.created_at,
+        )
+        for index, kind in enumerate(("Created", "Running", "Restarting", "Succeeded"))
+    )
+    return msgspec.structs.replace(
+        made,
+        conditions=conditions,
+        environment_variables={f"SETTING_{word[:6].upper()}": word for word in words[:32]},
+        command=" ".join(words[:10]),
+        arguments=" ".join(f"--{word[:5]}={word}" for word in words[10:25]),
+    )
+
+
+async def fill(db: Database, *, total: int, live: int) -> tuple[Agent, list[Upsert]]:
+    """`total` workloads, the newest `live` of them not deleted; returns what is live."""
+    agent = await connected_agent(db, START)
+    rng = random.Random(11)
+    kept: list[Upsert] = []
+    for start in range(0, total, BATCH):
+        upserts = []
+        for _ in range(min(BATCH, total - start)):
+            made = bench_workload(rng, rng.getrandbits(128))
+            upserts.append(upsert(made, *random_transitions(rng, made)))
+        await agent.send(*upserts, now=NOW)
+        gone = upserts if start < total - live else []
+        if gone:
+            deletes = [Delete(id=u.record.workload.id, deleted_at=NOW) for u in gone]
+            await agent.send(*deletes, now=NOW)
+        else:
+            kept += upserts
+    return agent, kept
+
+
+def changed(entry: Upsert, running_pods: int) -> Upsert:
+    """The same workload after one more change."""
+    made = msgspec.structs.replace(entry.record.workload, running_pods=running_pods)
+    record = msgspec.structs.replace(entry.record, workload=made)
+    return msgspec.structs.replace(entry, record=record, record_hash=record_hash(record))
+
+
+def ids_of(entries: list[Upsert]) -> list[UUID]:
+    return [entry.record.workload.id for entry in entries]
