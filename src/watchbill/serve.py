@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -14,6 +14,7 @@ import uvicorn
 
 from watchbill.api.app import build_app
 from watchbill.api.call import services_of
+from watchbill.api.listen import listening_on
 from watchbill.config import ServerSettings
 from watchbill.errors import Unavailable
 from watchbill.store.access import (
@@ -31,7 +32,6 @@ from watchbill.store.purge import purge_deleted, tenant_ids
 log = structlog.get_logger(__name__)
 
 PURGE_EVERY_SECONDS = 3600.0
-GRACE_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,8 @@ async def serve(
         login = await _login(db, administrator)
         purging = asyncio.create_task(_purge(db, settings))
         stack.push_async_callback(_cancel, purging)
-        server = _Server(_server_config(db, replace(settings, port=listener.getsockname()[1])))
+        app = build_app(services_of(db, settings))
+        server = _Server(listening_on(app, host=settings.host, port=settings.port))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)
@@ -115,22 +116,8 @@ class _Server(uvicorn.Server):
     """Signals are its owner's business."""
 
     @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def capture_signals(self):  # type: ignore[no-untyped-def]
         yield
-
-
-def _server_config(db: Database, settings: ServerSettings) -> uvicorn.Config:
-    return uvicorn.Config(
-        build_app(services_of(db, settings)),
-        http="httptools",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

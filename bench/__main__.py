@@ -1,0 +1,272 @@
+"""`make bench`: reads and writes over HTTP against the bare driver and against a peer, turn by turn.
+
+Every line is a ratio of medians from rounds in which the contestants alternate, so a machine that slows down
+slows all of them. Ours runs with tokens, scope, validation and limits in place; the peer with none of these.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+
+from bench.data import NOW, changed, fill
+from bench.peer import COPY_ROWS
+from tests.clusters import Agent
+from watchbill.store.access import ADMINISTRATOR, Rule, account_create
+from watchbill.store.database import Database
+from watchbill.store.embedded import EmbeddedPostgres
+from watchbill.store.migrate import migrate
+from watchbill.sync import Upsert
+
+Work = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What is compared: `per_turn` calls of each contestant a turn; `ours` is the numerator's inverse."""
+
+    name: str
+    ours: Work
+    rivals: dict[str, Work]
+    per_turn: int = 20
+
+
+async def seconds_of(work: Work, calls: int) -> float:
+    began = time.perf_counter()
+    for _ in range(calls):
+        await work()
+    return (time.perf_counter() - began) / calls
+
+
+async def run(contest: Contest, rounds: int) -> dict[str, object]:
+    """Medians over alternating rounds, after one that does not count."""
+    contestants = {"ours": contest.ours, **contest.rivals}
+    taken: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(rounds + 1):
+        for name, work in contestants.items():
+            seconds = await seconds_of(work, contest.per_turn)
+            if number:
+                taken[name].append(seconds)
+    medians = {name: statistics.median(values) for name, values in taken.items()}
+    ratios = {
+        f"throughput against {name}": round(medians[name] / medians["ours"], 2)
+        for name in contest.rivals
+    }
+    milliseconds = {name: round(value * 1000, 3) for name, value in medians.items()}
+    return {"contest": contest.name, "median_ms": milliseconds, **ratios}
+
+
+def driver(connection: asyncpg.Connection, sql: str) -> Work:
+    async def work() -> None:
+        await connection.fetch(sql)
+
+    return work
+
+
+def get(http: aiohttp.ClientSession, url: str, token: str | None = None) -> Work:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    async def work() -> None:
+        async with http.get(url, headers=headers) as answer:
+            body = await answer.read()
+            assert answer.status == 200, body[:300]
+
+    return work
+
+
+def ingest(agent: Agent, live: list[Upsert], size: int) -> Work:
+    turn = 0
+
+    async def work() -> None:
+        nonlocal turn
+        turn += 1
+        start = (turn * size) % (len(live) - size)
+        items = [changed(entry, turn) for entry in live[start : start + size]]
+        reply = await agent.send(*items, now=NOW)
+        assert not reply.refused
+
+    return work
+
+
+def peer_upsert(http: aiohttp.ClientSession, url: str, documents: list[dict[str, object]]) -> Work:
+    turn = 0
+
+    async def work() -> None:
+        nonlocal turn
+        turn += 1
+        body = [document | {"runningPods": turn} for document in documents]
+        async with http.post(url, json=body) as answer:
+            assert answer.status == 200, (await answer.read())[:300]
+
+    return work
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def started(
+    command: list[str], url: str, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    async with aiohttp.ClientSession() as http:
+        for _ in range(300):
+            try:
+                async with http.get(url):
+                    return process
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.1)
+    raise TimeoutError(f"{command[:3]} did not start")
+
+
+OUR_SERVER = """
+import sys
+from pathlib import Path
+from watchbill.config import ServerSettings
+from watchbill.serve import run_server
+run_server(
+    ServerSettings(
+        data_dir=Path("/nonexistent"), database_url=sys.argv[1], port=int(sys.argv[2]),
+        requests_per_second=10**6, requests_burst=10**6,
+    ),
+    ready=lambda started: None,
+)
+"""
+PEER_SERVER = """
+import sys, uvicorn
+from bench.peer import build_peer
+uvicorn.run(build_peer(sys.argv[1]), port=int(sys.argv[2]), log_level="error", access_log=False)
+"""
+
+
+async def contests(database_url: str, total: int, live_share: float, rounds: int) -> None:
+    db = await Database.open(database_url, pool_size=4)
+    print(f"filling in {total} workloads, {live_share:.0%} live ...", file=sys.stderr)
+    agent, live = await fill(db, total=total, live=int(total * live_share))
+    rule = Rule(role=ADMINISTRATOR, scope_kind="tenant", scope_id="1")
+    client_id, secret = await account_create(db, 1, "bench", (rule,), now=NOW)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(COPY_ROWS)
+    await connection.execute("VACUUM ANALYZE")
+    ours, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    processes = [
+        await started(
+            [sys.executable, "-c", code, database_url, url.rsplit(":", 1)[1]], url + path, {}
+        )
+        for code, url, path in (
+            (OUR_SERVER, ours, "/healthz"),
+            (PEER_SERVER, peer, "/openapi.json"),
+        )
+    ]
+    try:
+        async with aiohttp.ClientSession() as http:
+            token = await token_of(http, ours, client_id, secret)
+            for contest in await lines(connection, http, agent, live, ours, peer, token):
+                print(json.dumps(await run(contest, rounds)), flush=True)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait()
+        await connection.close()
+        await db.close()
+
+
+async def token_of(http: aiohttp.ClientSession, url: str, client_id: str, secret: str) -> str:
+    form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret}
+    async with http.post(f"{url}/api/v2/token", data=form) as answer:
+        token: str = (await answer.json())["access_token"]
+        return token
+
+
+async def lines(
+    connection: asyncpg.Connection,
+    http: aiohttp.ClientSession,
+    agent: Agent,
+    live: list[Upsert],
+    ours: str,
+    peer: str,
+    token: str,
+) -> list[Contest]:
+    def rows(limit: int) -> str:
+        return (
+            "SELECT id, document FROM workload WHERE tenant_id = 1 AND deleted_at IS NULL "
+            f"ORDER BY created_at, id LIMIT {limit}"
+        )
+
+    filters = "type==PyTorchJob,phase==Running,allocatedGPU>=1"
+    counted = (
+        "SELECT count(*) FROM workload WHERE tenant_id = 1 AND deleted_at IS NULL "
+        "AND type = 'PyTorchJob' AND phase = 'Running' AND allocated_gpu >= 1000000"
+    )
+    listed = f"{ours}/api/v1/workloads"
+    document = await connection.fetch("SELECT document FROM peer_workload LIMIT 100")
+    documents = [json.loads(row["document"]) for row in document]
+    return [
+        *(
+            Contest(
+                f"list {limit}",
+                get(http, f"{listed}?limit={limit}", token),
+                {
+                    "bare driver": driver(connection, rows(limit)),
+                    "FastAPI + SQLAlchemy + pydantic": get(http, f"{peer}/workloads?limit={limit}"),
+                },
+                per_turn=20 if limit == 50 else 5,
+            )
+            for limit in (50, 500)
+        ),
+        Contest(
+            "count with 3 filters",
+            get(http, f"{listed}/count?filterBy={filters}", token),
+            {
+                "bare driver": driver(connection, counted),
+                "FastAPI + SQLAlchemy + pydantic": get(
+                    http, f"{peer}/workloads/count?type=PyTorchJob&phase=Running&min_gpu=1"
+                ),
+            },
+        ),
+        Contest(
+            "upsert 100",
+            ingest(agent, live, 100),
+            {"FastAPI + SQLAlchemy + pydantic": peer_upsert(http, f"{peer}/workloads", documents)},
+            per_turn=2,
+        ),
+    ]
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--workloads", type=int, default=100_000)
+    parser.add_argument("--live-share", type=float, default=0.05)
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    folder = tempfile.mkdtemp(prefix="watchbill-bench-", dir="/tmp")
+    Path(folder).chmod(0o711)
+    server = EmbeddedPostgres(Path(folder))
+    try:
+        url = await server.start()
+        await migrate(url)
+        await contests(url, options.workloads, options.live_share, options.rounds)
+    finally:
+        await server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+asyncio.run(main())
