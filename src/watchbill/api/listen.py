@@ -19,18 +19,17 @@ KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 20
 
 
-def listening_on(app: ASGIApp, *, host: str, port: int, **options: Any) -> uvicorn.Config:
+def listening_on(app: ASGIApp, **options: Any) -> uvicorn.Config:
     """The one configuration of the HTTP server. `options` are uvicorn's."""
     return uvicorn.Config(
         app,
-        host=host,
-        port=port,
         http=LimitedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
         **options,
@@ -53,13 +52,15 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self._is_head_open and self._is_idle():
-            self._begin_head()
         super().data_received(data)
         if self._is_head_open and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(431, "The header fields are larger than 16 KiB.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._begin_head()
 
     def on_headers_complete(self) -> None:
         self._is_head_open = False
@@ -68,10 +69,6 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "This is no well-formed HTTP request.")
-
-    def _is_idle(self) -> bool:
-        """The last request was answered in full: what arrives now begins another."""
-        return self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
 
     def _begin_head(self) -> None:
         self._is_head_open, self._head_bytes = True, 0

@@ -1,0 +1,166 @@
+"""From rules to what a caller may read, and how often it may ask."""
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from watchbill.access.bounded import BoundedCache
+from watchbill.access.caller import caller_of, scope_of
+from watchbill.api.limits import MAX_PRINCIPALS, Buckets, SignIns
+from watchbill.errors import TooMany, Unauthenticated
+from watchbill.query import Scope
+from watchbill.store.access import Rule, Subject
+from watchbill.store.credential import (
+    is_account_secret,
+    is_agent_secret,
+    new_agent_credential,
+    new_secret,
+    read_agent_credential,
+    store_account_secret,
+)
+
+CLUSTER = UUID("71f69d83-ba66-4822-adf5-55ce55efd210")
+
+
+def rule(role: str, scope_kind: str, scope_id: object) -> Rule:
+    return Rule(role=role, scope_kind=scope_kind, scope_id=str(scope_id))
+
+
+SCOPES = [
+    ((), Scope(1)),
+    ((rule("viewer", "tenant", 1),), Scope(1, is_whole_tenant=True)),
+    ((rule("administrator", "tenant", 1),), Scope(1, is_whole_tenant=True)),
+    ((rule("viewer", "tenant", 2),), Scope(1)),
+    ((rule("viewer", "cluster", CLUSTER),), Scope(1, cluster_ids=frozenset({CLUSTER}))),
+    ((rule("viewer", "department", 7),), Scope(1, department_ids=frozenset({7}))),
+    (
+        (
+            rule("viewer", "project", 3),
+            rule("viewer", "project", 4),
+            rule("viewer", "department", 1),
+        ),
+        Scope(1, department_ids=frozenset({1}), project_ids=frozenset({3, 4})),
+    ),
+    ((rule("nobody-knows", "tenant", 1),), Scope(1)),
+    ((rule("viewer", "galaxy", 1),), Scope(1)),
+    ((rule("viewer", "cluster", "x"), rule("viewer", "project", "1; --")), Scope(1)),
+]
+
+
+@pytest.mark.parametrize(("rules", "expected"), SCOPES)
+def test_scope_is_the_union_of_what_is_granted(rules: tuple[Rule, ...], expected: Scope) -> None:
+    assert scope_of(1, rules) == expected
+
+
+@pytest.mark.parametrize(
+    ("granted", "is_administrator"),
+    [
+        (rule("administrator", "tenant", 1), True),
+        (rule("administrator", "tenant", 2), False),
+        (rule("administrator", "cluster", CLUSTER), False),
+        (rule("viewer", "tenant", 1), False),
+    ],
+)
+def test_only_the_whole_tenant_makes_an_administrator(
+    granted: Rule, is_administrator: bool
+) -> None:
+    subject = Subject(
+        tenant_id=1, account_id=uuid4(), client_id="wbc-1", name="ci", rules=(granted,)
+    )
+    assert caller_of(subject).is_administrator is is_administrator
+
+
+def test_account_secrets_are_kept_salted() -> None:
+    secret = new_secret()
+    first, second = store_account_secret(secret), store_account_secret(secret)
+    assert first.hash != second.hash
+    assert secret.encode() not in first.hash + first.salt
+    assert is_account_secret(secret, first)
+    assert not is_account_secret(secret + "x", first)
+    assert not is_account_secret("", first)
+
+
+def test_agent_credentials_name_their_cluster() -> None:
+    credential, stored = new_agent_credential(CLUSTER)
+    cluster_id, secret = read_agent_credential(credential)
+    assert cluster_id == CLUSTER
+    assert is_agent_secret(secret, stored)
+    assert not is_agent_secret(secret[:-1] + "!", stored)
+    assert "\n" not in credential
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "wba..", "wba.x.y", f"wba.{CLUSTER}.", f"wbb.{CLUSTER}.{'s' * 43}", f"wba.{CLUSTER}.{'s' * 43}\n"],
+)  # fmt: skip
+def test_what_is_no_agent_credential(text: str) -> None:
+    with pytest.raises(Unauthenticated):
+        read_agent_credential(text)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_bucket_empties_and_fills_again() -> None:
+    clock = Clock()
+    buckets = Buckets(2.0, 4.0, clock)
+    for _ in range(4):
+        buckets.take("ada")
+    with pytest.raises(TooMany) as refused:
+        buckets.take("ada")
+    assert refused.value.retry_after_seconds == 1
+    buckets.take("grace")
+    clock.now += 0.5
+    buckets.take("ada")
+    with pytest.raises(TooMany):
+        buckets.take("ada")
+    clock.now += 1000
+    for _ in range(4):
+        buckets.take("ada")
+    with pytest.raises(TooMany):
+        buckets.take("ada")
+
+
+def test_buckets_forget_whoever_is_quiet() -> None:
+    clock = Clock()
+    buckets = Buckets(1.0, 2.0, clock)
+    for number in range(3 * MAX_PRINCIPALS):
+        clock.now += 0.01
+        buckets.take(number)
+    assert len(buckets._levels) <= MAX_PRINCIPALS + 1
+
+
+def test_failed_and_successful_sign_ins_are_limited_apart() -> None:
+    clock = Clock()
+    sign_ins = SignIns(clock)
+    for _ in range(10):
+        sign_ins.check("wbc-1", "192.0.2.1")
+        sign_ins.note("wbc-1", "192.0.2.1", is_failed=True)
+    with pytest.raises(TooMany) as refused:
+        sign_ins.check("wbc-1", "192.0.2.1")
+    assert refused.value.retry_after_seconds == 60
+    sign_ins.check("wbc-1", "192.0.2.2")
+    sign_ins.check("wbc-2", "192.0.2.1")
+    clock.now += 61
+    for _ in range(120):
+        sign_ins.check("wbc-1", "192.0.2.1")
+        sign_ins.note("wbc-1", "192.0.2.1", is_failed=False)
+    with pytest.raises(TooMany):
+        sign_ins.check("wbc-1", "192.0.2.1")
+
+
+def test_a_bounded_cache_drops_what_was_used_longest_ago() -> None:
+    cache: BoundedCache[str, int] = BoundedCache(2)
+    cache.put("a", 1)
+    cache.put("b", 2)
+    assert cache.get("a") == 1
+    cache.put("c", 3)
+    assert (cache.get("a"), cache.get("b"), cache.get("c"), len(cache)) == (1, None, 3, 2)
+    cache.pop("a")
+    cache.pop("never there")
+    assert len(cache) == 1
