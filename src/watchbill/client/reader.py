@@ -1,0 +1,225 @@
+"""What people's programs ask of the server: workloads and what belongs to them, clusters, who am I."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+from uuid import UUID
+
+import msgspec
+
+from watchbill.client.transport import Parameters, Transport
+from watchbill.errors import TooMany, Unauthenticated, Unavailable
+
+JSON = dict[str, Any]
+"""A document as the server sent it, unknown members included."""
+
+PAGE = 500
+RENEW_BEFORE_SECONDS = 60
+TRIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which workloads; the words are the API's own."""
+
+    filters: tuple[str, ...] = ()
+    search: str | None = None
+    is_deleted: bool = False
+    sort_by: str | None = None
+    is_descending: bool = False
+
+    def parameters(self) -> list[tuple[str, str]]:
+        found = [("filterBy", item) for item in self.filters]
+        if self.search:
+            found.append(("search", self.search))
+        if self.is_deleted:
+            found.append(("deleted", "true"))
+        return found
+
+    def order(self) -> list[tuple[str, str]]:
+        found = [("sortBy", self.sort_by)] if self.sort_by else []
+        return [*found, ("sortOrder", "desc")] if self.is_descending else found
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPage:
+    workloads: list[JSON]
+    next_offset: int | None
+
+
+class Client:
+    """Logs in by itself, with a service account. Use as `async with Client(url, id, secret)`."""
+
+    def __init__(self, url: str, client_id: str, client_secret: str) -> None:
+        self._transport = Transport(url)
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._token = ""
+        self._token_ends = 0.0
+        self._logging_in = asyncio.Lock()
+
+    @property
+    def url(self) -> str:
+        return self._transport.url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    async def workload_list(
+        self, selection: Selection, *, offset: int = 0, limit: int = 50
+    ) -> ListedPage:
+        page = [("offset", str(offset)), ("limit", str(limit))]
+        answer = await self._get(
+            "/api/v1/workloads", [*selection.parameters(), *selection.order(), *page]
+        )
+        return ListedPage(answer["workloads"], answer.get("next"))
+
+    async def workloads(self, selection: Selection, *, most: int | None) -> list[JSON]:
+        """All pages, or as many as hold `most` workloads."""
+        found: list[JSON] = []
+        offset: int | None = 0
+        while offset is not None and (most is None or len(found) < most):
+            limit = PAGE if most is None else min(PAGE, most - len(found))
+            page = await self.workload_list(selection, offset=offset, limit=limit)
+            found += page.workloads
+            offset = page.next_offset
+        return found
+
+    async def workload_get(self, workload_id: UUID) -> JSON:
+        return await self._get(f"/api/v1/workloads/{workload_id}")
+
+    async def workload_count(self, selection: Selection) -> int:
+        answer = await self._get("/api/v1/workloads/count", selection.parameters())
+        count: int = answer["count"]
+        return count
+
+    async def facets(self, selection: Selection, fields: tuple[str, ...]) -> JSON:
+        parameters = [("fields", ",".join(fields)), *selection.parameters()]
+        return await self._get("/api/v1/workloads/facets", parameters)
+
+    async def history(self, workload_id: UUID) -> list[JSON]:
+        answer = await self._get(f"/api/v1/workloads/{workload_id}/history")
+        found: list[JSON] = answer["history"]
+        return found
+
+    async def elements(self, workload_id: UUID) -> list[JSON]:
+        """All stored elements, upper levels first."""
+        found: list[JSON] = []
+        offset: int | None = 0
+        while offset is not None:
+            answer = await self._get(
+                f"/api/v1/workloads/{workload_id}/elements",
+                [("offset", str(offset)), ("limit", str(PAGE))],
+            )
+            found += answer["elements"]
+            offset = answer.get("next")
+        return found
+
+    async def element_count(self, workload_id: UUID) -> JSON:
+        return await self._get(f"/api/v1/workloads/{workload_id}/elements/count")
+
+    async def telemetry(self, telemetry_type: str, *, group_by: tuple[str, ...] = ()) -> JSON:
+        parameters = [("telemetryType", telemetry_type)]
+        if group_by:
+            parameters.append(("groupBy", ",".join(group_by)))
+        return await self._get("/api/v1/workloads/telemetry", parameters)
+
+    async def export(self, selection: Selection, *, as_format: str) -> AsyncIterator[bytes]:
+        """Chunks of CSV or NDJSON, as they come."""
+        headers = await self._headers()
+        parameters = [("format", as_format), *selection.parameters()]
+        async with self._transport.open(
+            "GET", "/api/v1/workloads/export", parameters=parameters, headers=headers
+        ) as answer:
+            async for chunk in answer.content.iter_any():
+                yield chunk
+
+    async def me(self) -> JSON:
+        return await self._get("/api/v1/me")
+
+    async def clusters(self) -> list[JSON]:
+        answer = await self._get("/api/v1/clusters")
+        found: list[JSON] = answer["clusters"]
+        return found
+
+    async def cluster_create(self, name: str) -> JSON:
+        """`id`, `name` and `credential`; the credential is shown this once."""
+        return await self._send("POST", "/api/v1/clusters", {"name": name})
+
+    async def cluster_delete(self, cluster_id: UUID) -> None:
+        await self._send("DELETE", f"/api/v1/clusters/{quote(str(cluster_id))}", None)
+
+    async def _get(self, path: str, parameters: Parameters = ()) -> JSON:
+        """A read is repeated where the server says that a later moment may answer."""
+        for number in range(1, TRIES + 1):
+            try:
+                return await self._authorized("GET", path, parameters, None)
+            except (Unavailable, TooMany) as error:
+                if number == TRIES or error.retry_after_seconds is None:
+                    raise
+                await asyncio.sleep(min(error.retry_after_seconds, 5))
+        raise AssertionError("the last try returns or raises")
+
+    async def _send(self, method: str, path: str, body: JSON | None) -> JSON:
+        return await self._authorized(method, path, (), body)
+
+    async def _authorized(
+        self, method: str, path: str, parameters: Parameters, body: JSON | None
+    ) -> JSON:
+        """One call, with a new token where the old one is refused."""
+        for is_last in (False, True):
+            headers = await self._headers()
+            try:
+                answer = await self._transport.send(
+                    method,
+                    path,
+                    parameters=parameters,
+                    headers=headers | ({"Content-Type": "application/json"} if body else {}),
+                    body=msgspec.json.encode(body) if body is not None else None,
+                )
+            except Unauthenticated:
+                if is_last:
+                    raise
+                self._token_ends = 0.0
+            else:
+                found: JSON = msgspec.json.decode(answer) if answer else {}
+                return found
+        raise AssertionError("the last try returns or raises")
+
+    async def _headers(self) -> dict[str, str]:
+        async with self._logging_in:
+            if time.monotonic() >= self._token_ends:
+                await self._log_in()
+        return {"Authorization": f"Bearer {self._token}"}
+
+    async def _log_in(self) -> None:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self._client_id,
+            "client_secret": self._client_secret,
+        }
+        answer = msgspec.json.decode(
+            await self._transport.send(
+                "POST",
+                "/api/v2/token",
+                headers={"Content-Type": "application/x-www-form-urlencoded"},
+                body=urlencode(form).encode(),
+            )
+        )
+        self._token = answer["access_token"]
+        lifetime_seconds = float(answer.get("expires_in", 300))
+        self._token_ends = time.monotonic() + max(1.0, lifetime_seconds - RENEW_BEFORE_SECONDS)
+
+
+def deleted_too(selection: Selection) -> Selection:
+    """The same question to the deleted ones."""
+    return replace(selection, is_deleted=True)

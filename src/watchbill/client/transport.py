@@ -1,0 +1,136 @@
+"""One request to the server and its answer, failures told in our own errors."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import aiohttp
+import msgspec
+
+from watchbill import __version__
+from watchbill.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Superseded,
+    TooLarge,
+    TooMany,
+    Unacceptable,
+    Unauthenticated,
+    Unavailable,
+    WatchbillError,
+)
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 30.0
+MAX_RETRY_AFTER_SECONDS = 300
+
+ERRORS: dict[int, type[WatchbillError]] = {
+    400: Invalid,
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    406: Unacceptable,
+    409: Conflict,
+    410: Superseded,
+    413: TooLarge,
+    429: TooMany,
+}
+
+
+class _ErrorBody(msgspec.Struct):
+    message: str
+    details: str | None = None
+
+
+Parameters = Sequence[tuple[str, str]]
+
+
+class Transport:
+    """A connection pool to one server. Use as `async with`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS
+                ),
+                headers={"User-Agent": f"watchbill/{__version__}"},
+            )
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    @asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        parameters: Parameters = (),
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The successful answer, its body still to be read. Raises what the status means."""
+        try:
+            async with self.session.request(
+                method,
+                self.url + path,
+                params=list(parameters),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+            ) as answer:
+                if answer.status >= 300:
+                    raise await _error(answer)
+                yield answer
+        except aiohttp.InvalidURL as error:
+            raise Invalid(f"'{self.url}' is no address of a server.") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"Cannot reach {self.url}: {_reason(error)}") from error
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        parameters: Parameters = (),
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> bytes:
+        """The whole body of a successful answer."""
+        async with self.open(
+            method, path, parameters=parameters, headers=headers, body=body
+        ) as answer:
+            return await answer.read()
+
+
+async def _error(answer: aiohttp.ClientResponse) -> WatchbillError:
+    text = await answer.read()
+    try:
+        found = msgspec.json.decode(text, type=_ErrorBody)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        found = _ErrorBody(f"The server answered {answer.status}, not in Watchbill's words.")
+    kind = ERRORS.get(answer.status, Unavailable if answer.status >= 500 else Invalid)
+    return kind(
+        found.message, details=found.details, retry_after_seconds=_retry_after(answer.headers)
+    )
+
+
+def _retry_after(headers: Mapping[str, str]) -> int | None:
+    text = headers.get("Retry-After", "")
+    return min(int(text), MAX_RETRY_AFTER_SECONDS) if text.isascii() and text.isdigit() else None
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
