@@ -44,8 +44,8 @@ class Credentials:
 
     async def load(self) -> None:
         """Read everything anew. Raises Invalid, saying what is wrong and what to do."""
-        from kubernetes_asyncio.client import Configuration  # slow to import, needed here alone
         from kubernetes_asyncio import config
+        from kubernetes_asyncio.client import Configuration  # slow to import, needed here alone
 
         configuration: Any = Configuration()
         library: Any = config

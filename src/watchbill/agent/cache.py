@@ -1,0 +1,206 @@
+"""What the agent knows of the cluster, pruned, and the gathering of one workload's objects out of it.
+
+Objects come in through sinks, one per watched kind; everything is found by UID. Excluded namespaces and the
+pods by which KAI reserves devices never come in.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from watchbill.agent.cluster import ClusterView
+from watchbill.agent.kube import Resource
+from watchbill.agent.lines import ObjectMeta
+from watchbill.agent.ownership import Entry, Family, Listener, Ownership
+from watchbill.agent.packed import pack, prune, unpack
+from watchbill.agent.related import Related
+from watchbill.agent.roles import POD, REPLICA_SET
+from watchbill.kinds.objects import GroupKind, Object, WorkloadObjects
+from watchbill.kinds.pod import Owner, Pod, is_reservation, owners, read_pod
+
+Body = bytes | msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    excluded_namespaces: frozenset[str]
+    pod_annotations: frozenset[str]
+    root_kinds: frozenset[GroupKind]
+
+
+class Cache:
+    """All sinks and what they fill. `listener` hears of every workload that may have changed."""
+
+    def __init__(self, settings: CacheSettings, listener: Listener) -> None:
+        self.ownership = Ownership(settings.root_kinds, listener)
+        self.cluster = ClusterView(self._cluster_changed)
+        self.related = Related(self.ownership, listener)
+        self.cluster_scoped: set[GroupKind] = {GroupKind("", "Node")}
+        self.listed: set[GroupKind] = set()
+        """Kinds listed completely at least once, whose own listing is their workloads' witness."""
+        self._settings = settings
+        self._listener = listener
+        self._bare: dict[str, bytes] = {}
+
+    def takes(self, namespace: str) -> bool:
+        return namespace not in self._settings.excluded_namespaces
+
+    def parent_among(self, found: tuple[Owner, ...]) -> Owner | None:
+        """The owner to walk to: the controller, else the first; none where that one is cluster-scoped."""
+        parent = next(
+            (owner for owner in found if owner.is_controller), found[0] if found else None
+        )
+        if parent is None or GroupKind(parent.group, parent.kind) in self.cluster_scoped:
+            return None
+        return parent
+
+    def put_pod(self, obj: dict[str, Any]) -> None:
+        pod = read_pod(obj, wanted=self._settings.pod_annotations)
+        parent = self.parent_among(pod.owners)
+        if is_reservation(obj):
+            self.remove(pod.uid, datetime.now(UTC))
+            return
+        if parent is None:
+            self._bare[pod.uid] = pack(prune(obj, api_version="v1", kind="Pod"))
+        else:
+            self._bare.pop(pod.uid, None)
+            known = self.ownership.entries.get(pod.uid)
+            if known is not None and known.payload == pod:
+                return
+        entry = Entry(pod.uid, POD, pod.namespace, pod.name, parent, pod)
+        self.ownership.put(entry, datetime.now(UTC))
+
+    def put_owner(
+        self, resource: Resource, obj: dict[str, Any], *, is_looked_up: bool = False
+    ) -> None:
+        """An object that may own pods. Of a ReplicaSet that is owned itself only its metadata counts."""
+        key = GroupKind(resource.group, resource.kind)
+        obj = prune(obj, api_version=resource.api_version, kind=resource.kind)
+        parent = self.parent_among(owners(obj))
+        if key == REPLICA_SET and parent is not None:
+            obj = {name: obj[name] for name in ("apiVersion", "kind", "metadata") if name in obj}
+        meta = msgspec.convert(obj.get("metadata", {}), ObjectMeta, strict=False)
+        entry = Entry(
+            meta.uid, key, meta.namespace, meta.name, parent, pack(obj), is_looked_up=is_looked_up
+        )
+        self.ownership.put(entry, datetime.now(UTC))
+
+    def remove(self, uid: str, at: datetime) -> None:
+        self.ownership.remove(uid, at)
+        if uid not in self.ownership.entries:
+            self._bare.pop(uid, None)
+
+    def gather(self, root: str) -> WorkloadObjects:
+        """All that belongs to a living workload, decoded."""
+        family = self.ownership.families[root]
+        pods = self.ownership.pods(root)
+        between = list(self.ownership.between(root))
+        chain = [root, *(entry.uid for entry in between)]
+        return WorkloadObjects(
+            root=self._root(family),
+            is_chain_truncated=family.is_truncated,
+            is_root_listed=family.root.key in self.listed and not family.root.is_looked_up,
+            pods=pods,
+            children=[_object(entry) for entry in between],
+            services=self.related.routing(family.root.namespace),
+            pod_groups=self.related.pod_groups(chain, pods),
+            queue_workloads=self.related.queue_workloads([*chain, *(pod.uid for pod in pods)]),
+            cluster=self.cluster.objects,
+        )
+
+    def _root(self, family: Family) -> Object:
+        entry = family.root
+        obj = self._pod_root(entry.payload) if isinstance(entry.payload, Pod) else _object(entry)
+        if family.is_root_gone and family.root_gone_at is not None:
+            metadata = obj["metadata"]
+            metadata.setdefault("deletionTimestamp", _rfc3339(family.root_gone_at))
+            metadata["resourceVersion"] = f"{metadata.get('resourceVersion', '')}-gone"
+        return obj
+
+    def _pod_root(self, pod: Pod) -> dict[str, Any]:
+        packed = self._bare.get(pod.uid)
+        if packed is not None:
+            return unpack(packed)
+        metadata: dict[str, Any] = {
+            "uid": pod.uid,
+            "name": pod.name,
+            "namespace": pod.namespace,
+            "labels": dict(pod.labels),
+            "annotations": dict(pod.annotations),
+        }
+        if pod.created_at is not None:
+            metadata["creationTimestamp"] = _rfc3339(pod.created_at)
+        if pod.deleted_at is not None:
+            metadata["deletionTimestamp"] = _rfc3339(pod.deleted_at)
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+
+    def _cluster_changed(self, namespace: str | None, node: str | None) -> None:
+        """Something that workloads share changed: in one namespace, on one node, or for all."""
+        for root, family in list(self.ownership.families.items()):
+            if namespace is not None and family.root.namespace != namespace:
+                continue
+            if node is not None and not any(pod.node == node for pod in self.ownership.pods(root)):
+                continue
+            self._listener.touched(root)
+
+
+@dataclass(slots=True)
+class PodSink:
+    cache: Cache
+
+    def put(self, meta: ObjectMeta, body: Body) -> None:
+        if self.cache.takes(meta.namespace):
+            self.cache.put_pod(msgspec.json.decode(body, type=dict[str, Any]))
+
+    def remove(self, uid: str, at: datetime) -> None:
+        self.cache.remove(uid, at)
+
+
+@dataclass(slots=True)
+class OwnerSink:
+    cache: Cache
+    resource: Resource
+
+    def put(self, meta: ObjectMeta, body: Body) -> None:
+        if self.cache.takes(meta.namespace):
+            obj = msgspec.json.decode(body, type=dict[str, Any])
+            self.cache.put_owner(self.resource, obj)
+
+    def remove(self, uid: str, at: datetime) -> None:
+        self.cache.remove(uid, at)
+
+
+@dataclass(slots=True)
+class RelatedSink:
+    """Objects that stand beside workloads: `put` and `drop` are those of one role."""
+
+    cache: Cache
+    resource: Resource
+    keep: Callable[[Resource, ObjectMeta, dict[str, Any]], None]
+    drop: Callable[[Resource, str], None]
+    known: set[str] = field(default_factory=set)
+
+    def put(self, meta: ObjectMeta, body: Body) -> None:
+        if not self.cache.takes(meta.namespace):
+            return
+        obj = msgspec.json.decode(body, type=dict[str, Any])
+        pruned = prune(obj, api_version=self.resource.api_version, kind=self.resource.kind)
+        self.known.add(meta.uid)
+        self.keep(self.resource, meta, pruned)
+
+    def remove(self, uid: str, at: datetime) -> None:
+        if uid in self.known:
+            self.known.discard(uid)
+            self.drop(self.resource, uid)
+
+
+def _object(entry: Entry) -> dict[str, Any]:
+    assert isinstance(entry.payload, bytes)  # pods are never between a root and its pods as objects
+    return unpack(entry.payload)
+
+
+def _rfc3339(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
