@@ -23,13 +23,19 @@ import aiohttp
 import asyncpg
 
 from bench.data import NOW, changed, fill
+from bench.http import Connection
 from bench.peer import COPY_ROWS
 from tests.clusters import Agent
+from watchbill.client import Client
 from watchbill.store.access import ADMINISTRATOR, Rule, account_create
 from watchbill.store.database import Database
 from watchbill.store.embedded import EmbeddedPostgres
 from watchbill.store.migrate import migrate
 from watchbill.sync import Upsert
+
+AT_ONCE = 4
+DRIVER = "bare driver"
+PEER = "FastAPI + SQLAlchemy + pydantic"
 
 Work = Callable[[], Awaitable[None]]
 
@@ -69,20 +75,18 @@ async def run(contest: Contest, rounds: int) -> dict[str, object]:
     return {"contest": contest.name, "median_ms": milliseconds, **ratios}
 
 
-def driver(connection: asyncpg.Connection, sql: str) -> Work:
+def driver(connections: list[asyncpg.Connection], sql: str) -> Work:
     async def work() -> None:
-        await connection.fetch(sql)
+        await asyncio.gather(*(one.fetch(sql) for one in connections))
 
     return work
 
 
-def get(http: aiohttp.ClientSession, url: str, token: str | None = None) -> Work:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+def get(connections: list[Connection], path: str, token: str | None = None) -> Work:
+    """One request on each connection at a time."""
 
     async def work() -> None:
-        async with http.get(url, headers=headers) as answer:
-            body = await answer.read()
-            assert answer.status == 200, body[:300]
+        await asyncio.gather(*(one.send("GET", path, token=token) for one in connections))
 
     return work
 
@@ -101,15 +105,14 @@ def ingest(agent: Agent, live: list[Upsert], size: int) -> Work:
     return work
 
 
-def peer_upsert(http: aiohttp.ClientSession, url: str, documents: list[dict[str, object]]) -> Work:
+def peer_upsert(connection: Connection, documents: list[dict[str, object]]) -> Work:
     turn = 0
 
     async def work() -> None:
         nonlocal turn
         turn += 1
         body = [document | {"runningPods": turn} for document in documents]
-        async with http.post(url, json=body) as answer:
-            assert answer.status == 200, (await answer.read())[:300]
+        await connection.send("POST", "/workloads", body=json.dumps(body).encode())
 
     return work
 
@@ -177,10 +180,22 @@ async def contests(database_url: str, total: int, live_share: float, rounds: int
         )
     ]
     try:
-        async with aiohttp.ClientSession() as http:
-            token = await token_of(http, ours, client_id, secret)
-            for contest in await lines(connection, http, agent, live, ours, peer, token):
-                print(json.dumps(await run(contest, rounds)), flush=True)
+        async with Client(ours, client_id, secret) as client:
+            token = await client.token()
+        arena = Arena(
+            drivers=[await asyncpg.connect(database_url) for _ in range(AT_ONCE)],
+            ours=[await Connection.open(ours) for _ in range(AT_ONCE)],
+            peer=[await Connection.open(peer) for _ in range(AT_ONCE)],
+            token=token,
+        )
+        documents = [
+            json.loads(row["document"])
+            for row in await connection.fetch("SELECT document FROM peer_workload LIMIT 100")
+        ]
+        for contest in [*reads(arena), writes(arena, agent, live, documents)]:
+            print(json.dumps(await run(contest, rounds)), flush=True)
+        for one in (*arena.drivers, *arena.ours, *arena.peer):
+            await one.close()
     finally:
         for process in processes:
             process.terminate()
@@ -189,44 +204,37 @@ async def contests(database_url: str, total: int, live_share: float, rounds: int
         await db.close()
 
 
-async def token_of(http: aiohttp.ClientSession, url: str, client_id: str, secret: str) -> str:
-    form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret}
-    async with http.post(f"{url}/api/v2/token", data=form) as answer:
-        token: str = (await answer.json())["access_token"]
-        return token
+@dataclass(frozen=True)
+class Arena:
+    """`AT_ONCE` connections to each contestant."""
+
+    drivers: list[asyncpg.Connection]
+    ours: list[Connection]
+    peer: list[Connection]
+    token: str
 
 
-async def lines(
-    connection: asyncpg.Connection,
-    http: aiohttp.ClientSession,
-    agent: Agent,
-    live: list[Upsert],
-    ours: str,
-    peer: str,
-    token: str,
-) -> list[Contest]:
+def reads(arena: Arena) -> list[Contest]:
     def rows(limit: int) -> str:
         return (
             "SELECT id, document FROM workload WHERE tenant_id = 1 AND deleted_at IS NULL "
             f"ORDER BY created_at, id LIMIT {limit}"
         )
 
-    filters = "type==PyTorchJob,phase==Running,allocatedGPU>=1"
+    filters = "type==PyTorchJob,phase==Running,allocatedGPU%3E=1"
     counted = (
         "SELECT count(*) FROM workload WHERE tenant_id = 1 AND deleted_at IS NULL "
         "AND type = 'PyTorchJob' AND phase = 'Running' AND allocated_gpu >= 1000000"
     )
-    listed = f"{ours}/api/v1/workloads"
-    document = await connection.fetch("SELECT document FROM peer_workload LIMIT 100")
-    documents = [json.loads(row["document"]) for row in document]
+    listed = "/api/v1/workloads"
     return [
         *(
             Contest(
                 f"list {limit}",
-                get(http, f"{listed}?limit={limit}", token),
+                get(arena.ours, f"{listed}?limit={limit}", arena.token),
                 {
-                    "bare driver": driver(connection, rows(limit)),
-                    "FastAPI + SQLAlchemy + pydantic": get(http, f"{peer}/workloads?limit={limit}"),
+                    DRIVER: driver(arena.drivers, rows(limit)),
+                    PEER: get(arena.peer, f"/workloads?limit={limit}"),
                 },
                 per_turn=20 if limit == 50 else 5,
             )
@@ -234,21 +242,24 @@ async def lines(
         ),
         Contest(
             "count with 3 filters",
-            get(http, f"{listed}/count?filterBy={filters}", token),
+            get(arena.ours, f"{listed}/count?filterBy={filters}", arena.token),
             {
-                "bare driver": driver(connection, counted),
-                "FastAPI + SQLAlchemy + pydantic": get(
-                    http, f"{peer}/workloads/count?type=PyTorchJob&phase=Running&min_gpu=1"
-                ),
+                DRIVER: driver(arena.drivers, counted),
+                PEER: get(arena.peer, "/workloads/count?type=PyTorchJob&phase=Running&min_gpu=1"),
             },
         ),
-        Contest(
-            "upsert 100",
-            ingest(agent, live, 100),
-            {"FastAPI + SQLAlchemy + pydantic": peer_upsert(http, f"{peer}/workloads", documents)},
-            per_turn=2,
-        ),
     ]
+
+
+def writes(
+    arena: Arena, agent: Agent, live: list[Upsert], documents: list[dict[str, object]]
+) -> Contest:
+    return Contest(
+        "upsert 100",
+        ingest(agent, live, 100),
+        {PEER: peer_upsert(arena.peer[0], documents)},
+        per_turn=2,
+    )
 
 
 async def main() -> None:

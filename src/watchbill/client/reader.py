@@ -195,11 +195,15 @@ class Client:
                 return found
         raise AssertionError("the last try returns or raises")
 
-    async def _headers(self) -> dict[str, str]:
+    async def token(self) -> str:
+        """A bearer token that is good for a while."""
         async with self._logging_in:
             if time.monotonic() >= self._token_ends:
                 await self._log_in()
-        return {"Authorization": f"Bearer {self._token}"}
+        return self._token
+
+    async def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {await self.token()}"}
 
     async def _log_in(self) -> None:
         form = {

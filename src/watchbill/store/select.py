@@ -108,9 +108,10 @@ _LIKE: dict[str, Callable[[str], str]] = {
 _CASTS = {
     FieldKind.TEXT: "::text",
     FieldKind.NAMES: "::text",
-    FieldKind.NUMBER: "::numeric",
     FieldKind.INSTANT: "::timestamptz",
 }
+_BIGINT = 2**63 - 1
+_ROUNDING = Decimal("0.000001")
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -191,20 +192,23 @@ def _condition(statement: Statement, predicate: Predicate) -> str:
             return "true" if predicate.is_negative else "false"
         if predicate.operator in _LIKE:
             value = _LIKE[predicate.operator](escape_like(ascii_lower(value)))
-    elif isinstance(value, float):
-        value = value * column.scale if column.scale == 1 else _scaled(value, column.scale)
-    parameter = statement.bind(_numeric(value), _CASTS[kind])
+    if isinstance(value, float):
+        parameter = _bind_number(statement, value, column.scale)
+    else:
+        parameter = statement.bind(value, _CASTS[kind])
     return TEMPLATES[kind][predicate.operator].format(column.sql, parameter)
 
 
-def _scaled(value: float, scale: int) -> float:
-    """Millionths; what lies between two of them stays between, so `==` does not round into a match."""
-    scaled = value * scale
-    return float(round(scaled)) if abs(scaled - round(scaled)) < 1e-6 else scaled
+def _bind_number(statement: Statement, value: float, scale: int) -> str:
+    """A whole number as bigint, which compares with a column as it stands; any other exactly.
 
-
-def _numeric(value: Any) -> Any:
-    return Decimal(repr(value)) if isinstance(value, float) else value
+    What lies between two millionths stays between, so `==` does not round into a match.
+    """
+    scaled = Decimal(repr(value)) * scale
+    nearest = round(scaled)
+    if abs(scaled - nearest) < _ROUNDING and abs(nearest) <= _BIGINT:
+        return statement.bind(int(nearest), "::bigint")
+    return statement.bind(scaled, "::numeric")
 
 
 def _add_search(statement: Statement, text: str) -> None:
