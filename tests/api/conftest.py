@@ -16,6 +16,14 @@ async def filled(engine: Engine) -> AsyncIterator[Served]:
         yield served
 
 
+@pytest_asyncio.fixture(scope="session")
+async def shared(embedded_engine: Engine) -> AsyncIterator[Served]:
+    """As `filled`, on one engine: for what happens before SQL."""
+    async with serving(await fresh_database(embedded_engine)) as served:
+        await fill(served.db)
+        yield served
+
+
 @pytest_asyncio.fixture
 async def server(embedded_engine: Engine) -> AsyncIterator[Served]:
     """A test's own, empty."""

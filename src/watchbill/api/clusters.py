@@ -11,7 +11,7 @@ from watchbill.errors import NotFound
 from watchbill.store.clusters import cluster_create, cluster_delete, cluster_list
 from watchbill.store.credential import new_agent_credential
 
-NAME_PATTERN = "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z"
 
 
 class ClusterCreation(msgspec.Struct, frozen=True):
