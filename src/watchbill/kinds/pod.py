@@ -92,7 +92,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: datetime | None
     """The last end of a container, once the pod is terminal."""
     running_at: datetime | None
-    """The last start of a container that runs."""
+    """The last start of a container that runs or has run to its end."""
     phase: str
     reason: str
     message: str
@@ -150,7 +150,7 @@ def read_pod(obj: Any, *, wanted: frozenset[str] = frozenset()) -> Pod:
         node_selector=_shared_pairs(_flat(mapping(spec.get("nodeSelector")))),
         resources=pod_resources(spec) if spec else NO_RESOURCES,
         created_at=instant(meta.get("creationTimestamp")),
-        deleted_at=_asked_to_go(meta),
+        deleted_at=asked_to_go(meta),
         started_at=instant(status.get("startTime")),
         finished_at=troubles.finished_at if phase in TERMINAL_POD_PHASES else None,
         running_at=troubles.running_at,
@@ -195,16 +195,16 @@ class _Containers:
         self.finished_at: datetime | None = None
         self.worst: Trouble | None = None
         for container in objects(status.get("initContainerStatuses")):
-            self._read(container)
+            self._read(container, is_init=True)
         for container in objects(status.get("containerStatuses")):
-            self._read(container)
+            self._read(container, is_init=False)
 
-    def _read(self, container: Mapping[str, Any]) -> None:
+    def _read(self, container: Mapping[str, Any], *, is_init: bool) -> None:
         self.restarts += max(0, whole(container.get("restartCount")) or 0)
         state = mapping(container.get("state"))
-        started_at = instant(at(state, "running", "startedAt"))
-        if started_at is not None and (self.running_at is None or started_at > self.running_at):
-            self.running_at = started_at
+        self._started(instant(at(state, "running", "startedAt")))
+        if not is_init:
+            self._started(instant(at(state, "terminated", "startedAt")))
         waiting = state.get("waiting")
         terminated = state.get("terminated")
         if isinstance(terminated, Mapping):
@@ -217,6 +217,10 @@ class _Containers:
             self._note(_trouble(name, waiting, last, is_waiting=True))
         elif isinstance(terminated, Mapping) and whole(terminated.get("exitCode")) != 0:
             self._note(_trouble(name, terminated, terminated, is_waiting=False))
+
+    def _started(self, at: datetime | None) -> None:
+        if at is not None and (self.running_at is None or at > self.running_at):
+            self.running_at = at
 
     def _note(self, trouble: Trouble) -> None:
         if self.worst is None or (trouble.is_waiting and not self.worst.is_waiting):
@@ -254,7 +258,7 @@ def _condition(conditions: Any, kind: str) -> PodCondition | None:
     )
 
 
-def _asked_to_go(meta: Mapping[str, Any]) -> datetime | None:
+def asked_to_go(meta: Mapping[str, Any]) -> datetime | None:
     gone_at = instant(meta.get("deletionTimestamp"))
     if gone_at is None:
         return None

@@ -63,7 +63,8 @@ def format_bytes(amount: Amount) -> str:
     number = -((-amount.numerator) // amount.denominator)
     binary = _scaled(number, 1024, ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"))
     decimal = _scaled(number, 1000, ("", "k", "M", "G", "T", "P", "E"))
-    return "".join(min(binary, decimal, key=lambda form: len(form[0])))
+    digits, suffix = min(binary, decimal, key=lambda form: len(form[0]))
+    return digits + suffix
 
 
 def format_count(amount: Amount) -> str:

@@ -1,0 +1,170 @@
+"""The sentence behind a phase, in plain words. It is made here and redacted where the record is made."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from watchbill.kinds.census import Census
+from watchbill.kinds.definition import Definition
+from watchbill.kinds.facts import Facts
+from watchbill.kinds.lookup import instant, text
+from watchbill.kinds.objects import WorkloadObjects
+from watchbill.kinds.phase import required_pods
+from watchbill.kinds.pod import Pod
+from watchbill.workload import PendingReason, Phase
+
+_SHUTDOWN_REASONS = frozenset({"NodeShutdown", "Shutdown", "Terminated"})
+_CREATION_FAILURES = frozenset({"FailedCreate", "ReplicaSetCreateError", "FailedScheduling"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    objects: WorkloadObjects
+    definition: Definition
+    facts: Facts
+    census: Census
+    reasons: tuple[PendingReason, ...]
+
+
+def phase_message(phase: Phase, situation: Situation) -> str | None:
+    """The sentence, or None where the phase says it all."""
+    return _MESSAGES[phase](situation) or None if phase in _MESSAGES else None
+
+
+def _pending(situation: Situation) -> str:
+    if situation.reasons:
+        return situation.reasons[0].user_message
+    waiting = len(situation.census.unscheduled)
+    if waiting:
+        total = max(required_pods(situation.facts, situation.census), waiting)
+        return f"{waiting} of {total} pods wait for a node."
+    return situation.facts.said.get("pending", "")
+
+
+def _failed(situation: Situation) -> str:
+    said = situation.facts.said.get("failed", "")
+    return _joined(said, _first(_ending(pod) for pod in reversed(situation.census.failed)))
+
+
+def _completed(situation: Situation) -> str:
+    """A pod that its node's shutdown ended counts as succeeded: people should know."""
+    for pod in situation.census.succeeded:
+        if pod.reason in _SHUTDOWN_REASONS or "shutdown" in pod.message.lower():
+            return f"Pod {pod.name} was ended by the shutdown of its node: {pod.message}".rstrip(
+                ": "
+            )
+    return situation.facts.said.get("completed", "")
+
+
+def _initializing(situation: Situation) -> str:
+    facts, census = situation.facts, situation.census
+    trouble = _first(_wait(pod) for pod in census.staying)
+    if trouble:
+        return trouble
+    if facts.said.get("initializing"):
+        return facts.said["initializing"]
+    if not census.staying and census.failed:
+        return _joined("A pod failed and will be tried again.", _ending(census.failed[-1]))
+    if not census.staying and census.leaving:
+        return "Its pods are being replaced."
+    return ""
+
+
+def _degraded(situation: Situation) -> str:
+    facts, census = situation.facts, situation.census
+    total = facts.number or len(census.staying)
+    parts = [f"{census.ready} of {total} pods are ready." if census.ready < total else ""]
+    parts.append(facts.said.get("degraded") or facts.said.get("ran", ""))
+    parts.append(_first(_wait(pod) for pod in census.staying))
+    parts += [
+        f"Pod {pod.name} is not placed: {pod.scheduled.message}"
+        for pod in census.unscheduled[:1]
+        if pod.scheduled is not None and pod.scheduled.message
+    ]
+    if not any(parts[1:]):
+        parts.append(_first(_ending(pod) for pod in reversed(census.failed)))
+    if not any(parts[1:]):
+        parts += [f"Pod {pod.name} is no longer ready." for pod in census.lost[:1]]
+    return _joined(*parts)
+
+
+def _creating(situation: Situation) -> str:
+    """Why there is no pod: what the kind says, else the newest event about a creation that failed."""
+    said = situation.facts.said.get("degraded", "")
+    if said:
+        return said
+    failures = [
+        event
+        for event in situation.objects.scheduling_events
+        if text(event.get("reason")) in _CREATION_FAILURES
+    ]
+    if not failures:
+        return ""
+    newest = max(failures, key=lambda event: str(instant(event.get("lastTimestamp")) or ""))
+    return text(newest.get("message"))
+
+
+def _leaving(situation: Situation) -> str:
+    left = len(situation.census.live)
+    return f"{left} {'pod is' if left == 1 else 'pods are'} left." if left else ""
+
+
+def _said(*predicates: str) -> Callable[[Situation], str]:
+    def message(situation: Situation) -> str:
+        return _first(situation.facts.said.get(predicate, "") for predicate in predicates)
+
+    return message
+
+
+_MESSAGES: dict[Phase, Callable[[Situation], str]] = {
+    Phase.PENDING: _pending,
+    Phase.FAILED: _failed,
+    Phase.COMPLETED: _completed,
+    Phase.INITIALIZING: _initializing,
+    Phase.DEGRADED: _degraded,
+    Phase.CREATING: _creating,
+    Phase.UPDATING: _said("updating"),
+    Phase.RUNNING: _said("running"),
+    Phase.STOPPED: _said("stopped", "suspended"),
+    Phase.STOPPING: _said("suspending", "suspended"),
+    Phase.DELETING: _leaving,
+    Phase.TERMINATING: _leaving,
+}
+
+
+def _wait(pod: Pod) -> str:
+    """What keeps a scheduled pod from starting."""
+    trouble = pod.trouble
+    if trouble is None or not pod.node:
+        return ""
+    said = f"Container {trouble.container} of pod {pod.name}: {trouble.reason}"
+    if trouble.is_waiting:
+        code = f" (it ended with code {trouble.exit_code})" if trouble.exit_code else ""
+        return _sentence(f"{said}{code}", trouble.message)
+    return _sentence(f"{said} (exit code {trouble.exit_code})", trouble.message)
+
+
+def _ending(pod: Pod) -> str:
+    """How a pod failed."""
+    trouble = pod.trouble
+    if pod.reason:
+        return _sentence(f"Pod {pod.name}: {pod.reason}", pod.message)
+    if trouble is None:
+        return _sentence(f"Pod {pod.name} failed", pod.message)
+    return _sentence(
+        f"Container {trouble.container} of pod {pod.name}: {trouble.reason}"
+        f" (exit code {trouble.exit_code})",
+        trouble.message,
+    )
+
+
+def _sentence(start: str, more: str) -> str:
+    more = " ".join(more.split())
+    return f"{start}: {more}" if more else f"{start}."
+
+
+def _first(texts: Iterable[str]) -> str:
+    return next((text for text in texts if text), "")
+
+
+def _joined(*parts: str) -> str:
+    return " ".join(part.strip() for part in parts if part and part.strip())

@@ -1,0 +1,59 @@
+"""Why a workload waits: what its schedulers say, put in one list with the dominant reason first.
+
+A reason's `user_message` has one form: what is short – how much is asked and free – what would help.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from watchbill.kinds.census import Census
+from watchbill.kinds.facts import Facts
+from watchbill.kinds.objects import WorkloadObjects
+from watchbill.kinds.organisation import kai_groups
+from watchbill.kinds.pending_kai import QUOTA_REASONS, kai_reasons, scheduling_messages
+from watchbill.kinds.pending_kueue import kueue_reasons
+from watchbill.kinds.pending_scheduler import pod_reasons, volcano_reasons
+from watchbill.kinds.settings import DeriveSettings
+from watchbill.workload import PendingReason, PendingSchedulingMessage
+
+MAX_REASONS = 20
+_SOURCES = {"kai": 0, "kueue": 1, "volcano": 2, "scheduler": 3}
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def pending_reasons(
+    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
+) -> tuple[PendingReason, ...]:
+    """Every reason, dominant first: quota before the rest, queues before nodes, the newest first."""
+    found: list[PendingReason] = []
+    for reason in (
+        *kai_reasons(kai_groups(objects), census, objects.cluster, settings),
+        *kueue_reasons(objects.queue_workloads, facts, objects.cluster),
+        *volcano_reasons(objects.pod_groups, census),
+        *pod_reasons(objects, census, settings),
+    ):
+        # A scheduler writes the same sentence on the group and on each of its pods.
+        if all((reason.source, reason.message) != (held.source, held.message) for held in found):
+            found.append(reason)
+    return tuple(sorted(found, key=_dominance)[:MAX_REASONS])
+
+
+def _dominance(reason: PendingReason) -> tuple[bool, int, float, str, str]:
+    age = (reason.since - _EPOCH).total_seconds()
+    return (
+        reason.reason not in QUOTA_REASONS,
+        _SOURCES[reason.source],
+        -age,
+        reason.node_pool or "",
+        reason.message,
+    )
+
+
+def pending_scheduling_messages(
+    objects: WorkloadObjects, census: Census, settings: DeriveSettings
+) -> tuple[PendingSchedulingMessage, ...]:
+    """The reasons that the contract's enum can carry."""
+    found: Iterable[PendingSchedulingMessage] = scheduling_messages(
+        kai_groups(objects), census, objects.cluster, settings
+    )
+    return tuple(found)[:MAX_REASONS]

@@ -1,0 +1,153 @@
+"""YAML with places: a definition file as sections that can say where they stand when they are wrong."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from watchbill.errors import Invalid
+
+TEXT_KEYS = frozenset(
+    {
+        "group",
+        "kind",
+        "category",
+        "distributedFramework",
+        "adjust",
+        "name",
+        "label",
+        "objects",
+        "roles",
+        "optional",
+        "runsToEnd",
+        "withPods",
+    }
+)
+"""Keys whose scalar is plain text; every other scalar of a map is an expression."""
+
+
+class Scalar(NamedTuple):
+    value: str
+    line: int
+    is_text_only: bool
+
+
+class Section:
+    """One map of a file."""
+
+    def __init__(self, node: yaml.MappingNode, file: str) -> None:
+        self._file = file
+        self._node = node
+        self._values: dict[str, yaml.Node] = {}
+        self._lines: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise self.error_at(line, "a key must be plain text")
+            if key.value in self._values:
+                raise self.error_at(line, f"{key.value!r} stands here twice")
+            self._values[key.value] = value
+            self._lines[key.value] = line
+
+    def error(self, name: str | None, reason: str) -> Invalid:
+        line = self._lines.get(name or "", self._node.start_mark.line + 1)
+        return self.error_at(line, f"{name}: {reason}" if name else reason)
+
+    def error_at(self, line: int, reason: str) -> Invalid:
+        return Invalid(f"{self._file}:{line}: {reason}")
+
+    def allow(self, names: tuple[str, ...]) -> None:
+        for name in self._values:
+            if name not in names:
+                raise self.error(name, f"unknown key; known are: {', '.join(sorted(names))}")
+
+    def has(self, name: str) -> bool:
+        return name in self._values
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._values)
+
+    def is_scalar(self, name: str) -> bool:
+        return isinstance(self._values.get(name), yaml.ScalarNode)
+
+    def text(self, name: str) -> str:
+        """The scalar under `name` as it is written, "" where there is none."""
+        node = self._values.get(name)
+        if node is None:
+            return ""
+        if not isinstance(node, yaml.ScalarNode):
+            raise self.error(name, "one value is wanted here")
+        return str(node.value)
+
+    def required(self, name: str) -> str:
+        found = self.text(name)
+        if not found:
+            raise self.error(None, f"{name!r} is missing")
+        return found
+
+    def flag(self, name: str) -> bool:
+        written = self.text(name)
+        if written not in {"", "true", "false"}:
+            raise self.error(name, "true or false is wanted here")
+        return written == "true"
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        node = self._values.get(name)
+        if node is None:
+            return ()
+        if not isinstance(node, yaml.SequenceNode) or not all(
+            isinstance(item, yaml.ScalarNode) for item in node.value
+        ):
+            raise self.error(name, "a list of names is wanted here")
+        return tuple(str(item.value) for item in node.value)
+
+    def section(self, name: str) -> "Section | None":
+        node = self._values.get(name)
+        if node is None:
+            return None
+        if not isinstance(node, yaml.MappingNode):
+            raise self.error(name, "a map is wanted here")
+        return Section(node, self._file)
+
+    def sections(self, name: str) -> tuple["Section", ...]:
+        """The maps in the list under `name`; a single map is a list of one."""
+        node = self._values.get(name)
+        if node is None:
+            return ()
+        items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        maps = [item for item in items if isinstance(item, yaml.MappingNode)]
+        if len(maps) < len(items):
+            raise self.error(name, "a list of maps is wanted here")
+        return tuple(Section(item, self._file) for item in maps)
+
+    def scalars(self) -> Iterator[Scalar]:
+        """Every value of every map at any depth, in the order of the file."""
+        yield from _scalars(self._node)
+
+
+def _scalars(node: yaml.Node, *, is_labels: bool = False) -> Iterator[Scalar]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(value, yaml.ScalarNode):
+                is_text = is_labels or key.value in TEXT_KEYS
+                yield Scalar(value.value, value.start_mark.line + 1, is_text)
+            else:
+                yield from _scalars(value, is_labels=key.value == "pods")
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _scalars(item)
+
+
+def read_section(path: Path) -> Section:
+    """The one map that a file holds. Raises Invalid."""
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise Invalid(f"{path}:{line}: {error.problem or 'no YAML'}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Invalid(f"{path}:1: {error}") from error
+    if not isinstance(node, yaml.MappingNode):
+        raise Invalid(f"{path}:1: a definition is one map")
+    return Section(node, str(path))

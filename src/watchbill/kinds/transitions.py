@@ -1,0 +1,193 @@
+"""The phases that a workload went through, as the times in its objects tell them.
+
+Objects forget: pods that are gone took their times along. What was seen of them earlier is kept by whoever saw
+it, and `continue_history` joins the two.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from watchbill.kinds.census import Census
+from watchbill.kinds.facts import Facts
+from watchbill.kinds.lookup import at, condition, instant, metadata
+from watchbill.kinds.objects import WorkloadObjects
+from watchbill.kinds.phase import required_pods
+from watchbill.kinds.pod import Pod, asked_to_go
+from watchbill.workload import Phase, Transition
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_STEPS = (Phase.CREATING, Phase.RESUMING, Phase.PENDING, Phase.INITIALIZING, Phase.RUNNING)
+"""The way up. A phase on it implies those before it; any other may follow any of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Times:
+    """When each step was reached, as far as the objects tell."""
+
+    created_at: datetime
+    resumed_at: datetime | None
+    queued_at: datetime | None
+    scheduled_at: datetime | None
+    running_at: datetime | None
+
+    def steps(self) -> tuple[tuple[Phase, datetime | None], ...]:
+        times = (
+            self.created_at,
+            self.resumed_at,
+            self.queued_at,
+            self.scheduled_at,
+            self.running_at,
+        )
+        return tuple(zip(_STEPS, times, strict=True))
+
+
+def created_at(objects: WorkloadObjects, census: Census) -> datetime:
+    """When the root was made; where it does not say, its oldest pod."""
+    stated = instant(metadata(objects.root).get("creationTimestamp"))
+    return stated or _earliest(pod.created_at for pod in census.all) or _EPOCH
+
+
+def finished_at(facts: Facts, census: Census) -> datetime | None:
+    """When a workload that has ended did so."""
+    return facts.finished_at or _latest(
+        pod.finished_at or (pod.ready.at if pod.ready else None)
+        for pod in (*census.succeeded, *census.failed)
+    )
+
+
+def transitions_of(
+    objects: WorkloadObjects, facts: Facts, census: Census, phase: Phase, message: str | None
+) -> tuple[Transition, ...]:
+    """Oldest first, never back in time, no phase twice in a row; the last is the present phase."""
+    times = _times(objects, facts, census)
+    reached = _STEPS.index(phase) if phase in _STEPS else len(_STEPS)
+    steps = [
+        (step, entered_at)
+        for step, entered_at in times.steps()[:reached]
+        if entered_at is not None and entered_at >= times.created_at
+    ]
+    present_at = _entered_at(phase, objects, facts, census, times)
+    if present_at is None:
+        present_at = steps[-1][1] if steps else times.created_at
+    found: list[Transition] = []
+    for step, entered_at in steps:
+        # A time behind the present phase's is of a life that this phase has overtaken.
+        if entered_at <= present_at and (not found or entered_at >= found[-1].at):
+            found.append(Transition(phase=step, at=entered_at))
+    last_at = max(present_at, found[-1].at) if found else present_at
+    return (*found, Transition(phase=phase, at=last_at, message=message))
+
+
+def continue_history(
+    last: Transition | None, history: Sequence[Transition], *, observed_at: datetime
+) -> tuple[Transition, ...]:
+    """The transitions of `history` that are new after `last`, which is the one known already.
+
+    Only what is later than `last` is new. Where the present phase differs from `last` and the objects put it
+    no later, it is dated `observed_at`.
+    """
+    if last is None:
+        return tuple(history)
+    present = history[-1]
+    new: list[Transition] = []
+    for entry in history:
+        before = new[-1].phase if new else last.phase
+        if entry.at > last.at and entry.phase is not before:
+            new.append(entry)
+    if (new[-1].phase if new else last.phase) is not present.phase:
+        later = max(observed_at, new[-1].at if new else last.at)
+        new.append(Transition(phase=present.phase, at=later, message=present.message))
+    return tuple(new)
+
+
+def _times(objects: WorkloadObjects, facts: Facts, census: Census) -> _Times:
+    required = required_pods(facts, census)
+    placed = [
+        pod.scheduled.at
+        for pod in census.all
+        if pod.scheduled is not None and pod.scheduled.status == "True"
+    ]
+    return _Times(
+        created_at=created_at(objects, census),
+        resumed_at=facts.resumed_at,
+        queued_at=_earliest(
+            (
+                *(pod.created_at for pod in census.all),
+                *(
+                    instant(metadata(workload).get("creationTimestamp"))
+                    for workload in objects.queue_workloads
+                ),
+            )
+        ),
+        scheduled_at=_nth(placed, required),
+        running_at=_nth([_running_at(pod) for pod in census.all], required) or facts.started_at,
+    )
+
+
+def _running_at(pod: Pod) -> datetime | None:
+    """When a pod became ready; of one that is not ready any more, when its containers started."""
+    if pod.is_ready and pod.ready is not None:
+        return pod.ready.at
+    return pod.running_at
+
+
+def _entered_at(
+    phase: Phase, objects: WorkloadObjects, facts: Facts, census: Census, times: _Times
+) -> datetime | None:
+    """When the present phase began, as far as the objects tell."""
+    if phase in (Phase.FAILED, Phase.COMPLETED):
+        return finished_at(facts, census)
+    if phase is Phase.PENDING:
+        return _pending_since(objects, census, times)
+    if phase is Phase.DEGRADED:
+        return _degraded_since(facts, census, times)
+    newest_pod_at = _latest(pod.created_at for pod in census.staying)
+    return {
+        Phase.CREATING: times.created_at,
+        Phase.RESUMING: times.resumed_at,
+        Phase.INITIALIZING: _latest((times.scheduled_at, newest_pod_at)),
+        Phase.RUNNING: times.running_at,
+        Phase.UPDATING: newest_pod_at,
+        Phase.STOPPED: facts.suspended_at,
+        Phase.STOPPING: facts.suspended_at,
+        Phase.DELETING: asked_to_go(metadata(objects.root)),
+        Phase.TERMINATING: _latest(pod.deleted_at for pod in census.leaving),
+    }.get(phase)
+
+
+def _pending_since(objects: WorkloadObjects, census: Census, times: _Times) -> datetime | None:
+    """Since its oldest pod without a node was made, or since Kueue last took its quota away."""
+    if census.unscheduled:
+        return _earliest(pod.created_at for pod in census.unscheduled)
+    evicted = [
+        instant(at(found, "lastTransitionTime"))
+        for workload in objects.queue_workloads
+        if (found := condition(at(workload, "status", "conditions"), "Evicted")) is not None
+        and found.get("status") == "True"
+    ]
+    return _latest((times.queued_at, *evicted))
+
+
+def _degraded_since(facts: Facts, census: Census, times: _Times) -> datetime | None:
+    lost = [pod.ready.at for pod in census.lost if pod.ready is not None]
+    missing = [
+        pod.created_at
+        for pod in census.staying
+        if not pod.is_ready and times.running_at and pod.created_at
+    ]
+    return _earliest(lost) or _latest((facts.changed_at, *missing))
+
+
+def _nth(times: Iterable[datetime | None], number: int) -> datetime | None:
+    """The time by which `number` of them had come; of fewer, by which all had."""
+    known = sorted(time for time in times if time is not None)
+    return known[min(max(number, 1), len(known)) - 1] if known else None
+
+
+def _earliest(times: Iterable[datetime | None]) -> datetime | None:
+    return min((time for time in times if time is not None), default=None)
+
+
+def _latest(times: Iterable[datetime | None]) -> datetime | None:
+    return max((time for time in times if time is not None), default=None)
