@@ -3,6 +3,7 @@
 from datetime import timedelta
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from tests.clusters import Agent, connected_agent
@@ -11,7 +12,7 @@ from watchbill.errors import Conflict
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.database import Database
 from watchbill.store.inventory import inventory_begin, inventory_commit, inventory_entries
-from watchbill.store.workloads import workload_count
+from watchbill.store.workloads import workload_count, workload_get
 from watchbill.sync import (
     Covered,
     InventoryBegin,
@@ -70,6 +71,13 @@ async def test_what_is_missing_is_named_and_what_is_gone_is_deleted(db: Database
     assert set(missing) == {UUID(int=1), UUID(int=3)}
     assert (committed.deleted, committed.held) == (1, False)
     assert await live(db) == 1
+    reply = await workload_get(db, SCOPE, UUID(int=2), LATER)
+    assert reply is not None
+    found = msgspec.json.decode(reply.body)
+    assert found["additionalFields"]["deletedBetween"] == {
+        "notBefore": "2026-11-20T08:00:00Z",
+        "notAfter": found["deletedAt"],
+    }
 
 
 async def test_nothing_outside_the_coverage_is_deleted(db: Database) -> None:

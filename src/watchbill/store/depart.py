@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from watchbill.store.database import Connection
-from watchbill.store.document import LastState, replace_members, revision_of
+from watchbill.store.document import DeletedBetween, LastState, replace_members, revision_of
 from watchbill.store.spells import Life, advance, close, news
 from watchbill.store.write import EXISTING, insert_transitions, life_of
 from watchbill.sync import Delete
@@ -44,6 +44,8 @@ async def write_deletions(
     cluster_id: UUID,
     deletes: Sequence[Delete],
     now: datetime,
+    *,
+    is_inferred: bool = False,
 ) -> int:
     """Mark rows of this cluster as gone; what is gone already stays as it is. Returns how many went."""
     told = {delete.id: delete for delete in deletes}
@@ -55,7 +57,7 @@ async def write_deletions(
     )
     departures = [_departure(row, told[row["id"]]) for row in stored]
     if departures:
-        await _update(connection, tenant_id, departures, now)
+        await _update(connection, tenant_id, departures, now, is_inferred=is_inferred)
         await insert_transitions(
             connection, tenant_id, [entry for d in departures for entry in d.transitions]
         )
@@ -76,28 +78,39 @@ def _departure(stored: asyncpg.Record, delete: Delete) -> _Departure:
 
 
 async def _update(
-    connection: Connection, tenant_id: int, departures: Sequence[_Departure], now: datetime
+    connection: Connection,
+    tenant_id: int,
+    departures: Sequence[_Departure],
+    now: datetime,
+    *,
+    is_inferred: bool,
 ) -> None:
     stored = await connection.fetch(
-        "SELECT id, document FROM workload WHERE tenant_id = $1 AND id = ANY($2::uuid[])",
+        "SELECT id, document, updated_at FROM workload WHERE tenant_id = $1 AND id = ANY($2::uuid[])",
         tenant_id,
         [departure.id for departure in departures],
     )
-    documents = {row["id"]: row["document"] for row in stored}
-    rows = [_gone_row(departure, documents[departure.id], now) for departure in departures]
+    last = {row["id"]: row for row in stored}
+    rows = [
+        _gone_row(departure, last[departure.id], now, is_inferred=is_inferred)
+        for departure in departures
+    ]
     await connection.execute(_GONE, tenant_id, now, *map(list, zip(*rows, strict=True)))
 
 
-def _gone_row(departure: _Departure, document: bytes, now: datetime) -> tuple[object, ...]:
+def _gone_row(
+    departure: _Departure, last: asyncpg.Record, now: datetime, *, is_inferred: bool
+) -> tuple[object, ...]:
     life = departure.life
     document = replace_members(
-        document,
+        last["document"],
         LastState(
             phase=life.resting_phase,
             phase_updated_at=life.resting_phase_at,
             updated_at=now,
             deleted_at=departure.deleted_at,
         ),
+        DeletedBetween(not_before=last["updated_at"], not_after=now) if is_inferred else None,
     )
     return (
         departure.id,

@@ -47,10 +47,24 @@ class LastState(Wire, frozen=True):
     deleted_at: datetime | None
 
 
-def replace_members(document: bytes, state: LastState) -> bytes:
-    """The same document with some members replaced; for the rare change that comes without a record."""
+class DeletedBetween(Wire, frozen=True):
+    """When nobody saw it go: it was there at `not_before` and not at `not_after`."""
+
+    not_before: datetime
+    not_after: datetime
+
+
+def replace_members(document: bytes, state: LastState, between: DeletedBetween | None) -> bytes:
+    """The same document in its last state; for the change that comes without a record.
+
+    An inferred deletion leaves its interval in `additionalFields.deletedBetween`.
+    """
     members = _MEMBERS.decode(document + b"}")
     members |= _MEMBERS.decode(_ENCODER.encode(state))
+    if between is not None:
+        fields = _MEMBERS.decode(members["additionalFields"])
+        fields["deletedBetween"] = msgspec.Raw(_ENCODER.encode(between))
+        members["additionalFields"] = msgspec.Raw(_ENCODER.encode(fields))
     return _ENCODER.encode(members)[:-1]
 
 

@@ -118,7 +118,9 @@ async def inventory_commit(
             log.warning("inventory held", cluster_id=str(agent.cluster_id), absent=len(absent))
         else:
             deletes = [Delete(id=workload_id, deleted_at=now) for workload_id in absent]
-            await write_deletions(connection, agent.tenant_id, agent.cluster_id, deletes, now)
+            await write_deletions(
+                connection, agent.tenant_id, agent.cluster_id, deletes, now, is_inferred=True
+            )
         await connection.execute(
             "UPDATE cluster SET suspect_since = $3, last_contact_at = $4 "
             "WHERE tenant_id = $1 AND id = $2",
