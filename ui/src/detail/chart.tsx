@@ -1,0 +1,162 @@
+/** One small chart (uPlot). Labels are text nodes of ours; the library's own legend is not used. */
+
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+import { bytes, decimal, duration, localInstant } from "../model/format";
+import { columnsOf, type Line, type Unit } from "../model/metrics";
+
+const HEIGHT = 130;
+const COLORS = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5"];
+const SYNC = "metrics";
+
+export function shownValue(unit: Unit, value: number): string {
+  if (unit === "bytes") return bytes(value);
+  if (unit === "bytesPerSecond") return `${bytes(value)}/s`;
+  if (unit === "percent") return `${decimal(value)} %`;
+  if (unit === "seconds") return value < 10 ? `${decimal(value)} s` : duration(value);
+  return decimal(value);
+}
+
+interface ChartProps {
+  readonly title: string;
+  readonly unit: Unit;
+  readonly lines: readonly Line[];
+  readonly start: number;
+  readonly end: number;
+  readonly onZoom: (start: number, end: number) => void;
+}
+
+export default function Chart({ title, unit, lines, start, end, onZoom }: ChartProps) {
+  const box = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot>();
+  const zoom = useRef(onZoom);
+  zoom.current = onZoom;
+  const [hover, setHover] = useState<number | undefined>(undefined);
+  const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
+  const { at, values } = useMemo(() => columnsOf(lines), [lines]);
+  const data = useMemo<uPlot.AlignedData>(() => [at, ...values] as uPlot.AlignedData, [at, values]);
+  const shape = `${lines.map((line) => line.label).join("|")} ${[...hidden].join("|")} ${start} ${end}`;
+
+  useEffect(() => {
+    if (box.current === null) return undefined;
+    const element = box.current;
+    const chart = new uPlot(
+      optionsOf({ element, unit, lines, hidden, start, end, setHover, zoom: (a, b) => zoom.current(a, b) }),
+      data,
+      element,
+    );
+    plot.current = chart;
+    const observer = new ResizeObserver(() => chart.setSize({ width: element.clientWidth, height: HEIGHT }));
+    observer.observe(element);
+    return () => {
+      observer.disconnect();
+      chart.destroy();
+      plot.current = undefined;
+    };
+  }, [shape]);
+  useEffect(() => plot.current?.setData(data, false), [data]);
+
+  const index = hover ?? at.length - 1;
+  const instant = at[index];
+  return (
+    <figure class="chart">
+      <figcaption>
+        <strong>{title}</strong>
+        <span class="muted">
+          {hover !== undefined && instant !== undefined ? localInstant(new Date(instant * 1000).toISOString()) : ""}
+        </span>
+      </figcaption>
+      <div class="plot" ref={box} />
+      <div class="legend">
+        {lines.map((line, number) => {
+          const value = values[number]?.[index];
+          return (
+            <button
+              key={line.label}
+              type="button"
+              class="legend-item"
+              aria-pressed={!hidden.has(line.label)}
+              title="Show or hide this line"
+              onClick={() => setHidden(switched(hidden, line.label))}
+            >
+              <span class="legend-line" style={{ background: `var(${COLORS[number % COLORS.length]!})` }} />
+              {line.label} <b>{value === null || value === undefined ? "no data" : shownValue(unit, value)}</b>
+            </button>
+          );
+        })}
+      </div>
+    </figure>
+  );
+}
+
+function switched(set: ReadonlySet<string>, item: string): ReadonlySet<string> {
+  const next = new Set(set);
+  if (!next.delete(item)) next.add(item);
+  return next;
+}
+
+interface OptionsInput {
+  readonly element: HTMLElement;
+  readonly unit: Unit;
+  readonly lines: readonly Line[];
+  readonly hidden: ReadonlySet<string>;
+  readonly start: number;
+  readonly end: number;
+  readonly setHover: (index: number | undefined) => void;
+  readonly zoom: (start: number, end: number) => void;
+}
+
+function optionsOf(input: OptionsInput): uPlot.Options {
+  const style = getComputedStyle(input.element);
+  const color = (name: string): string => style.getPropertyValue(name).trim();
+  const axis = {
+    stroke: style.color,
+    grid: { stroke: color("--chart-grid"), width: 1 },
+    ticks: { show: false },
+    font: "11px system-ui, sans-serif",
+  };
+  return {
+    width: input.element.clientWidth,
+    height: HEIGHT,
+    legend: { show: false },
+    cursor: { sync: { key: SYNC }, drag: { x: true, y: false, setScale: false }, points: { size: 6 } },
+    scales: {
+      x: { time: true, range: [input.start, input.end] },
+      y: { range: (_plot, _min, max) => [0, max > 0 ? max * 1.1 : 1] },
+    },
+    axes: [
+      { ...axis, size: 24, space: 70 },
+      {
+        ...axis,
+        size: 60,
+        space: 30,
+        values: (_plot, splits) => splits.map((split) => shownValue(input.unit, split)),
+      },
+    ],
+    series: [
+      {},
+      ...input.lines.map((line, index) => ({
+        label: line.label,
+        show: !input.hidden.has(line.label),
+        stroke: color(COLORS[index % COLORS.length]!),
+        width: line.isThin ? 1 : 2,
+        spanGaps: false,
+        points: { show: false },
+        paths: uPlot.paths.stepped!({ align: -1 }),
+      })),
+    ],
+    hooks: {
+      setCursor: [(plot) => input.setHover(plot.cursor.idx ?? undefined)],
+      setSelect: [
+        (plot) => {
+          if (plot.select.width < 8) return;
+          const from = plot.posToVal(plot.select.left, "x");
+          const to = plot.posToVal(plot.select.left + plot.select.width, "x");
+          plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+          input.zoom(from, to);
+        },
+      ],
+    },
+  };
+}

@@ -1,0 +1,105 @@
+/** The one box that answers first: why it waits, what broke, or what it costs idle; else nothing. */
+
+import type { ComponentChildren } from "preact";
+import type { PendingReason, Workload } from "../api/shapes";
+import { decimal } from "../model/format";
+import { Age } from "../parts/instant";
+
+const SOURCES: Readonly<Record<string, string>> = {
+  kai: "KAI Scheduler",
+  kueue: "Kueue",
+  volcano: "Volcano",
+  scheduler: "Kubernetes scheduler",
+};
+
+export function Why({ workload }: { readonly workload: Workload }) {
+  const idle = workload.idleAllocatedGpus ?? 0;
+  if (workload.deletedAt === null && workload.phase === "Pending") return <Pending workload={workload} />;
+  if (["Failed", "Degraded"].includes(workload.phase))
+    return (
+      <Box tone={workload.phase === "Failed" ? "failed" : "degraded"} title="What broke">
+        <p class="why-answer">{workload.phaseMessage || worstCondition(workload) || "The cluster's objects do not say."}</p>
+      </Box>
+    );
+  if (workload.deletedAt === null && idle > 0)
+    return (
+      <Box tone="pending" title="Idle GPUs">
+        <p class="why-answer">
+          Holds {decimal(workload.allocatedResources?.gpu ?? 0)} GPUs and leaves {decimal(idle)} of them unused
+          {workload.submittedBy ? `. Owner: ${workload.submittedBy}` : ""}.
+        </p>
+      </Box>
+    );
+  if (workload.phaseMessage)
+    return (
+      <Box tone="starting" title="What it says">
+        <p class="why-answer">{workload.phaseMessage}</p>
+      </Box>
+    );
+  return null;
+}
+
+function worstCondition(workload: Workload): string | undefined {
+  const told = workload.conditions.filter((condition) => condition.message);
+  return told[told.length - 1]?.message;
+}
+
+function Pending({ workload }: { readonly workload: Workload }) {
+  const reasons = workload.additionalFields?.pendingReasons ?? [];
+  const [first, ...others] = reasons;
+  return (
+    <Box tone="pending" title="Why it is pending">
+      <p class="why-answer">
+        {first?.userMessage ||
+          workload.phaseMessage ||
+          "No scheduler has said yet why it waits. That is usual in the first seconds."}
+      </p>
+      {first !== undefined && <Evidence reason={first} />}
+      {others.length > 0 && (
+        <details>
+          <summary>
+            {others.length === 1 ? "1 more reason" : `${others.length} more reasons`}
+          </summary>
+          {others.map((reason, index) => (
+            <div key={index} class="why-other">
+              <p>{reason.userMessage || reason.message}</p>
+              <Evidence reason={reason} />
+            </div>
+          ))}
+        </details>
+      )}
+    </Box>
+  );
+}
+
+function Evidence({ reason }: { readonly reason: PendingReason }) {
+  return (
+    <>
+      <p class="why-source">
+        {SOURCES[reason.source] ?? reason.source}
+        {reason.nodePool ? ` · node pool ${reason.nodePool}` : ""} · {reason.reason}
+        {reason.since !== undefined && (
+          <>
+            {" "}
+            · for <Age since={reason.since} />
+          </>
+        )}
+      </p>
+      {reason.message !== "" && (
+        <details class="raw">
+          <summary>the scheduler's own words</summary>
+          <p>{reason.message}</p>
+        </details>
+      )}
+    </>
+  );
+}
+
+function Box(props: { readonly tone: string; readonly title: string; readonly children: ComponentChildren }) {
+  return (
+    <section class={`why tone-${props.tone}`} aria-label={props.title}>
+      <h2>{props.title}</h2>
+      {props.children}
+    </section>
+  );
+}

@@ -1,0 +1,16 @@
+/** The API page: the server's own OpenAPI document, shown offline. Requests go out with the page's session. */
+
+import SwaggerUI from "swagger-ui-dist/swagger-ui-es-bundle.js";
+import "swagger-ui-dist/swagger-ui.css";
+import "./docs.css";
+
+SwaggerUI({
+  dom_id: "#docs",
+  url: "/openapi.json",
+  deepLinking: true,
+  validatorUrl: null,
+  docExpansion: "list",
+  defaultModelsExpandDepth: 0,
+  persistAuthorization: false,
+  withCredentials: true,
+});

@@ -1,0 +1,227 @@
+/** The frame around every page: where one can go, the search, the clusters' contact, the account. */
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { signOut } from "./api/routes";
+import type { Me } from "./api/shapes";
+import { StateMark } from "./clusters/page";
+import { useClusters } from "./clusters/context";
+import { Help } from "./help";
+import { useKeys } from "./hooks/keys";
+import { readView, viewUrl } from "./model/view";
+import { Logo } from "./parts/logo";
+import { Popover } from "./parts/popover";
+import { go, Link, type Place } from "./router";
+import { THEMES, useTheme } from "./theme";
+
+const PLACES: readonly (readonly [string, string])[] = [
+  ["/", "Workloads"],
+  ["/fleet", "Fleet"],
+  ["/idle", "Idle GPUs"],
+  ["/clusters", "Clusters"],
+];
+
+interface FrameProps {
+  readonly place: Place;
+  readonly me: Me;
+  readonly onSignedOut: () => void;
+  readonly children: ComponentChildren;
+}
+
+export function Frame({ place, me, onSignedOut, children }: FrameProps) {
+  const [isHelpOpen, setHelpOpen] = useState(false);
+  useKeys({ "?": () => setHelpOpen(true) });
+  return (
+    <>
+      <a class="skip" href="#content">
+        Skip to the content
+      </a>
+      <header class="frame">
+        <Link class="brand" to="/" title="Watchbill">
+          <Logo />
+          <span class="brand-name">Watchbill</span>
+        </Link>
+        <nav aria-label="Pages">
+          {PLACES.map(([path, label]) => (
+            <Link
+              key={path}
+              to={path}
+              class="nav"
+              aria-current={isAt(place.path, path) ? "page" : undefined}
+            >
+              {label}
+            </Link>
+          ))}
+        </nav>
+        <Search place={place} />
+        <Contact />
+        <Account me={me} onSignedOut={onSignedOut} onHelp={() => setHelpOpen(true)} />
+      </header>
+      <main id="content" tabIndex={-1}>
+        {children}
+      </main>
+      {isHelpOpen && <Help onClose={() => setHelpOpen(false)} />}
+    </>
+  );
+}
+
+function isAt(path: string, target: string): boolean {
+  return target === "/" ? path === "/" || path.startsWith("/workloads") : path === target;
+}
+
+/** Typing never waits for the server: the words go into the URL a moment after the last key. */
+function Search({ place }: { readonly place: Place }) {
+  const input = useRef<HTMLInputElement>(null);
+  const view = readView(place.query);
+  const isList = place.path === "/";
+  const given = isList ? view.search : "";
+  const [text, setText] = useState(given);
+  const sent = useRef(given);
+  useEffect(() => {
+    if (given !== sent.current) setText(given);
+    sent.current = given;
+  }, [given]);
+  const send = (value: string): void => {
+    sent.current = value;
+    const base = isList ? readView(new URLSearchParams(window.location.search)) : readView(new URLSearchParams());
+    go(viewUrl({ ...base, search: value }), { replace: isList });
+  };
+  useEffect(() => {
+    if (text === given || (!isList && text === "")) return undefined;
+    const timer = setTimeout(() => send(text), 180);
+    return () => clearTimeout(timer);
+  }, [text]);
+  useKeys({
+    "/": (event) => {
+      event.preventDefault();
+      input.current?.focus();
+      input.current?.select();
+    },
+  });
+  return (
+    <form
+      class="search"
+      role="search"
+      onSubmit={(event) => {
+        event.preventDefault();
+        send(text);
+        input.current?.blur();
+      }}
+    >
+      <input
+        ref={input}
+        type="search"
+        aria-label="Search workloads"
+        placeholder="Search ( / )"
+        value={text}
+        autocomplete="off"
+        spellcheck={false}
+        onInput={(event) => setText(event.currentTarget.value)}
+        onKeyDown={(event) => {
+          if (event.key !== "Escape") return;
+          event.preventDefault();
+          if (text !== "") setText("");
+          else input.current?.blur();
+        }}
+      />
+    </form>
+  );
+}
+
+function Contact() {
+  const { data, error } = useClusters();
+  if (data === undefined) return <span class="contact" />;
+  const inContact = data.filter((cluster) => cluster.state === "connected").length;
+  const worst = error !== undefined ? "disconnected" : inContact === data.length ? "connected" : "degraded";
+  const words = `${inContact} of ${data.length} clusters in contact`;
+  return (
+    <Link class="contact" to="/clusters" title={words} aria-label={words}>
+      <StateMark state={worst} />
+      {inContact}/{data.length}
+    </Link>
+  );
+}
+
+function Account(props: { readonly me: Me; readonly onSignedOut: () => void; readonly onHelp: () => void }) {
+  const { me } = props;
+  const [isOpen, setOpen] = useState(false);
+  const [theme, setTheme] = useTheme();
+  const [problem, setProblem] = useState<string | undefined>(undefined);
+  const leave = async (): Promise<void> => {
+    try {
+      await signOut();
+      props.onSignedOut();
+    } catch {
+      setProblem("Signing out did not work: the server does not answer.");
+    }
+  };
+  return (
+    <Popover
+      label="Account"
+      button={me.subject.slice(0, 1).toUpperCase() || "?"}
+      buttonClass="account"
+      align="end"
+      isOpen={isOpen}
+      setOpen={setOpen}
+    >
+      <div class="menu">
+        <p class="menu-note">
+          <strong>{me.subject}</strong>
+          <br />
+          {me.isAdministrator ? "administrator · " : ""}
+          {scopeWords(me)}
+        </p>
+        <hr />
+        <div class="menu-row" role="radiogroup" aria-label="Colours">
+          {THEMES.map((name) => (
+            <button
+              key={name}
+              type="button"
+              role="radio"
+              class="operator"
+              aria-checked={theme === name}
+              onClick={() => setTheme(name)}
+            >
+              {name}
+            </button>
+          ))}
+        </div>
+        <hr />
+        <button
+          type="button"
+          class="menu-item"
+          onClick={() => {
+            setOpen(false);
+            props.onHelp();
+          }}
+        >
+          Keyboard <kbd>?</kbd>
+        </button>
+        <a class="menu-item" href="/docs">
+          API
+        </a>
+        <button type="button" class="menu-item" data-autofocus onClick={() => void leave()}>
+          Sign out
+        </button>
+        {problem !== undefined && (
+          <p class="problem" role="alert">
+            {problem}
+          </p>
+        )}
+        <p class="menu-note">Watchbill {me.version}</p>
+      </div>
+    </Popover>
+  );
+}
+
+function scopeWords(me: Me): string {
+  const { scope } = me;
+  if (scope.tenant) return "sees everything";
+  const parts = [
+    [scope.clusterIds.length, "cluster", "clusters"],
+    [scope.departmentIds.length, "department", "departments"],
+    [scope.projectIds.length, "project", "projects"],
+  ] as const;
+  const words = parts.filter(([number]) => number > 0).map(([number, one, many]) => `${number} ${number === 1 ? one : many}`);
+  return words.length === 0 ? "sees nothing yet" : `sees ${words.join(", ")}`;
+}

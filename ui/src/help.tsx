@@ -1,0 +1,37 @@
+import { useEffect, useRef } from "preact/hooks";
+
+const KEYS: readonly (readonly [string, string])[] = [
+  ["/", "search"],
+  ["j  k  ↓  ↑", "next and previous workload"],
+  ["o", "open beside the list"],
+  ["Enter", "open as a page"],
+  ["n", "show what is new"],
+  ["c", "columns"],
+  ["Esc", "close, clear, back"],
+  ["?", "this list"],
+];
+
+export function Help({ onClose }: { readonly onClose: () => void }) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => dialog.current?.showModal(), []);
+  return (
+    <dialog ref={dialog} class="help" aria-label="Keyboard" onClose={onClose}>
+      <h2>Keyboard</h2>
+      <dl>
+        {KEYS.map(([keys, meaning]) => (
+          <div key={meaning}>
+            <dt>
+              {keys.split("  ").map((key) => (
+                <kbd key={key}>{key}</kbd>
+              ))}
+            </dt>
+            <dd>{meaning}</dd>
+          </div>
+        ))}
+      </dl>
+      <button type="button" class="button" onClick={() => dialog.current?.close()}>
+        Close
+      </button>
+    </dialog>
+  );
+}

@@ -1,0 +1,26 @@
+/** Keyboard shortcuts: they never fire while someone types, and never steal a browser's own combination. */
+
+import { useEffect, useRef } from "preact/hooks";
+
+export type KeyMap = Readonly<Record<string, (event: KeyboardEvent) => void>>;
+
+export function useKeys(keys: KeyMap): void {
+  const current = useRef(keys);
+  current.current = keys;
+  useEffect(() => {
+    const listen = (event: KeyboardEvent): void => {
+      if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.key !== "Escape" && isTyping(event.target)) return;
+      current.current[event.key]?.(event);
+    };
+    document.addEventListener("keydown", listen);
+    return () => document.removeEventListener("keydown", listen);
+  }, []);
+}
+
+function isTyping(target: EventTarget | null): boolean {
+  return (
+    target instanceof HTMLElement &&
+    (target.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(target.tagName))
+  );
+}

@@ -1,0 +1,30 @@
+/** A clock for ages on the screen: one timer for the whole page, once a second while it is visible. */
+
+import { useEffect, useState } from "preact/hooks";
+
+const listeners = new Set<(now: number) => void>();
+let timer: ReturnType<typeof setInterval> | undefined;
+
+function beat(): void {
+  if (document.hidden) return;
+  const now = Date.now();
+  for (const listener of listeners) listener(now);
+}
+
+/** The present, renewed every `everyMs` at the soonest. */
+export function useNow(everyMs = 1_000): number {
+  const [now, setNow] = useState(() => Date.now());
+  useEffect(() => {
+    const listen = (next: number): void => setNow((old) => (next - old >= everyMs - 50 ? next : old));
+    listeners.add(listen);
+    timer ??= setInterval(beat, 1_000);
+    return () => {
+      listeners.delete(listen);
+      if (listeners.size === 0) {
+        clearInterval(timer);
+        timer = undefined;
+      }
+    };
+  }, [everyMs]);
+  return now;
+}

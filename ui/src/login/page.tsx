@@ -1,0 +1,80 @@
+/** Signing in with a client's id and secret. The session is a cookie that no script can read. */
+
+import { useState } from "preact/hooks";
+import { ApiError } from "../api/http";
+import { signIn } from "../api/routes";
+import type { Me } from "../api/shapes";
+import { Logo } from "../parts/logo";
+
+interface LoginProps {
+  readonly wasSignedIn: boolean;
+  readonly onSignedIn: (me: Me) => void;
+}
+
+export function LoginPage({ wasSignedIn, onSignedIn }: LoginProps) {
+  const [clientId, setClientId] = useState("");
+  const [secret, setSecret] = useState("");
+  const [problem, setProblem] = useState<string | undefined>(undefined);
+  const [isBusy, setBusy] = useState(false);
+  const submit = async (event: Event): Promise<void> => {
+    event.preventDefault();
+    setBusy(true);
+    setProblem(undefined);
+    try {
+      onSignedIn(await signIn(clientId.trim(), secret.trim()));
+    } catch (error) {
+      setProblem(problemOf(error));
+    } finally {
+      setSecret("");
+      setBusy(false);
+    }
+  };
+  return (
+    <main class="login">
+      <form class="login-box" onSubmit={(event) => void submit(event)}>
+        <h1>
+          <Logo /> Watchbill
+        </h1>
+        {wasSignedIn && <p class="muted">The session has ended. Please sign in again.</p>}
+        <label>
+          Client id
+          <input
+            name="clientId"
+            autocomplete="username"
+            spellcheck={false}
+            required
+            value={clientId}
+            onInput={(event) => setClientId(event.currentTarget.value)}
+          />
+        </label>
+        <label>
+          Client secret
+          <input
+            name="clientSecret"
+            type="password"
+            autocomplete="current-password"
+            required
+            value={secret}
+            onInput={(event) => setSecret(event.currentTarget.value)}
+          />
+        </label>
+        {problem !== undefined && (
+          <p class="problem" role="alert">
+            {problem}
+          </p>
+        )}
+        <button type="submit" class="button is-primary" disabled={isBusy}>
+          {isBusy ? "Signing in…" : "Sign in"}
+        </button>
+        <p class="muted">The server prints a first client id and secret when it starts for the first time.</p>
+      </form>
+    </main>
+  );
+}
+
+function problemOf(error: unknown): string {
+  if (!(error instanceof ApiError)) return "Signing in did not work. Please try again.";
+  if (error.status === 401) return "The client id or the secret is not right.";
+  if (error.status === 429) return "Too many failed attempts. Please wait a minute.";
+  return error.message;
+}

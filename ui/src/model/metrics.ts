@@ -1,0 +1,106 @@
+/** Which measurements are drawn together, and what an answer says about each of them. */
+
+import type { Measurement } from "../api/shapes";
+
+export type Unit = "count" | "gpus" | "cores" | "bytes" | "percent" | "bytesPerSecond" | "seconds";
+
+export interface ChartSpec {
+  readonly title: string;
+  readonly unit: Unit;
+  /** Metric type → what its line is called. */
+  readonly lines: Readonly<Record<string, string>>;
+}
+
+export const CHARTS: readonly ChartSpec[] = [
+  { title: "GPUs held", unit: "gpus", lines: { GPU_ALLOCATION: "held" } },
+  { title: "GPU utilisation", unit: "percent", lines: { GPU_UTILIZATION: "used" } },
+  {
+    title: "GPU memory",
+    unit: "bytes",
+    lines: { GPU_MEMORY_USAGE_BYTES: "used", GPU_MEMORY_REQUEST_BYTES: "requested" },
+  },
+  { title: "Pods", unit: "count", lines: { RUNNING_POD_COUNT: "running", POD_COUNT: "all" } },
+  {
+    title: "CPU",
+    unit: "cores",
+    lines: { CPU_USAGE_CORES: "used", CPU_REQUEST_CORES: "requested", CPU_LIMIT_CORES: "limit" },
+  },
+  {
+    title: "Memory",
+    unit: "bytes",
+    lines: {
+      CPU_MEMORY_USAGE_BYTES: "used",
+      CPU_MEMORY_REQUEST_BYTES: "requested",
+      CPU_MEMORY_LIMIT_BYTES: "limit",
+    },
+  },
+  { title: "NVLink", unit: "bytesPerSecond", lines: { NVLINK_BANDWIDTH_TOTAL: "both directions" } },
+];
+
+export const INFERENCE_CHARTS: readonly ChartSpec[] = [
+  {
+    title: "Requests",
+    unit: "count",
+    lines: {
+      NIM_NUM_REQUESTS_RUNNING: "served now",
+      NIM_NUM_REQUESTS_WAITING: "waiting",
+      NIM_NUM_REQUEST_MAX: "at most",
+    },
+  },
+  {
+    title: "Time to first token",
+    unit: "seconds",
+    lines: { NIM_TIME_TO_FIRST_TOKEN_SECONDS_PERCENTILES: "" },
+  },
+  {
+    title: "Request latency",
+    unit: "seconds",
+    lines: { NIM_E2E_REQUEST_LATENCY_SECONDS_PERCENTILES: "" },
+  },
+];
+
+export interface Line {
+  readonly label: string;
+  readonly isThin: boolean;
+  /** Instant in seconds → value. */
+  readonly points: ReadonlyMap<number, number>;
+}
+
+/** What one chart can show. Nothing measured, nothing offered and nothing reached are three things. */
+export type Shown =
+  | { readonly kind: "lines"; readonly lines: readonly Line[] }
+  | { readonly kind: "empty" }
+  | { readonly kind: "unsupported" }
+  | { readonly kind: "down"; readonly reason: string };
+
+export function shownOf(spec: ChartSpec, measurements: readonly Measurement[]): Shown {
+  const own = measurements.filter((measurement) => measurement.type in spec.lines);
+  const answered = own.filter((measurement) => measurement.values !== null);
+  const lines = answered.map((measurement) => lineOf(spec, measurement)).filter((line) => line.points.size > 0);
+  if (lines.length > 0) return { kind: "lines", lines };
+  const reasons = own.map((measurement) => measurement.labels?.["reason"]).filter((reason) => reason !== undefined);
+  const failure = reasons.find((reason) => reason !== "unsupported");
+  if (failure !== undefined) return { kind: "down", reason: failure };
+  if (answered.length === 0) return { kind: "unsupported" };
+  return { kind: "empty" };
+}
+
+function lineOf(spec: ChartSpec, measurement: Measurement): Line {
+  const gpu = measurement.labels?.["gpu"];
+  const quantile = measurement.labels?.["quantile"];
+  const base = spec.lines[measurement.type] ?? measurement.type;
+  const points = new Map<number, number>();
+  for (const { value, timestamp } of measurement.values ?? []) {
+    const at = Date.parse(timestamp ?? "") / 1000;
+    const number = Number(value);
+    if (Number.isFinite(at) && Number.isFinite(number)) points.set(at, number);
+  }
+  const suffix = gpu !== undefined ? `GPU ${gpu}` : quantile !== undefined ? `p${Number(quantile) * 100}` : "";
+  return { label: [base, suffix].filter(Boolean).join(" "), isThin: gpu !== undefined, points };
+}
+
+/** Columns for the chart: shared instants, one array of values per line, null where a line has a gap. */
+export function columnsOf(lines: readonly Line[]): { at: number[]; values: (number | null)[][] } {
+  const at = [...new Set(lines.flatMap((line) => [...line.points.keys()]))].sort((a, b) => a - b);
+  return { at, values: lines.map((line) => at.map((instant) => line.points.get(instant) ?? null)) };
+}

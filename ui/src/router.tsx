@@ -1,0 +1,71 @@
+/** The page's own addresses, by the history API. Knows no page and no API. */
+
+import type { ComponentChildren, JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
+
+export interface Place {
+  readonly path: string;
+  readonly query: URLSearchParams;
+}
+
+const CHANGED = "watchbill:place";
+const FROM_HERE = "watchbill";
+
+function here(): Place {
+  return { path: window.location.pathname, query: new URLSearchParams(window.location.search) };
+}
+
+export function currentUrl(): string {
+  return window.location.pathname + window.location.search;
+}
+
+export function go(url: string, options: { replace?: boolean } = {}): void {
+  if (url === currentUrl()) return;
+  if (options.replace) window.history.replaceState(window.history.state, "", url);
+  else window.history.pushState(FROM_HERE, "", url);
+  window.dispatchEvent(new Event(CHANGED));
+}
+
+/** To where one came from within this page, or to the start. */
+export function back(): void {
+  if (window.history.state === FROM_HERE) window.history.back();
+  else go("/");
+}
+
+export function usePlace(): Place {
+  const [place, setPlace] = useState(here);
+  useEffect(() => {
+    const update = (): void => setPlace(here());
+    window.addEventListener("popstate", update);
+    window.addEventListener(CHANGED, update);
+    return () => {
+      window.removeEventListener("popstate", update);
+      window.removeEventListener(CHANGED, update);
+    };
+  }, []);
+  return place;
+}
+
+type LinkProps = Omit<JSX.AnchorHTMLAttributes<HTMLAnchorElement>, "href" | "onClick"> & {
+  readonly to: string;
+  readonly children: ComponentChildren;
+};
+
+/** An ordinary link within the page: new tab, copy and middle click work as everywhere. */
+export function Link({ to, children, ...rest }: LinkProps) {
+  return (
+    <a
+      {...rest}
+      href={to}
+      onClick={(event) => {
+        event.stopPropagation();
+        if (event.defaultPrevented || event.button !== 0) return;
+        if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+        event.preventDefault();
+        go(to);
+      }}
+    >
+      {children}
+    </a>
+  );
+}

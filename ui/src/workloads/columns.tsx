@@ -1,0 +1,313 @@
+/** The columns of the list: what each shows, how wide it is, and which field sorts and filters it. */
+
+import type { ComponentChildren } from "preact";
+import type { Workload } from "../api/shapes";
+import { clusterName, type Clusters } from "../clusters/context";
+import { count, decimal, duration, memory, quantity } from "../model/format";
+import { Age, Instant } from "../parts/instant";
+import { PhaseBadge } from "../parts/phase";
+import { Link } from "../router";
+import { listUrl } from "../model/view";
+
+export interface ColumnSpec {
+  readonly id: string;
+  readonly label: string;
+  readonly title?: string;
+  readonly width: number;
+  readonly isNumber?: boolean;
+  /** The contract's field for sorting and filtering, where there is one. */
+  readonly field?: string;
+  readonly show: (workload: Workload, clusters: Clusters) => ComponentChildren;
+  /** What flashes when it changes; columns without it never do. */
+  readonly flashOn?: (workload: Workload) => string;
+}
+
+const DASH = <span class="none">–</span>;
+
+function text(value: string | null | undefined): ComponentChildren {
+  return value === undefined || value === null || value === "" ? DASH : value;
+}
+
+function door(field: string, value: string | undefined): ComponentChildren {
+  if (value === undefined || value === "") return DASH;
+  return (
+    <Link class="quiet" to={listUrl([[field, "==", value]])} tabIndex={-1}>
+      {value}
+    </Link>
+  );
+}
+
+function pair(requested: string | undefined, held: string | undefined): ComponentChildren {
+  if (requested === undefined && held === undefined) return DASH;
+  return (
+    <>
+      {requested ?? "–"} <span class="slash">/</span> {held ?? "–"}
+    </>
+  );
+}
+
+function gpuPair(workload: Workload): ComponentChildren {
+  const asked = workload.workloadRequestedResources;
+  const held = workload.allocatedResources?.gpu ?? 0;
+  if (asked?.gpu?.request == null && held === 0) return DASH;
+  const shown = asked?.gpu?.request == null ? undefined : decimal(asked.gpu.request);
+  return pair(shown, decimal(held));
+}
+
+export function podsShown(workload: Workload): string {
+  const { number, min, max, completions } = workload.requestedPods ?? {};
+  const wanted = number ?? completions ?? undefined;
+  if (wanted !== undefined && wanted !== null) return `${workload.runningPods}/${wanted}`;
+  if (min != null || max != null) return `${workload.runningPods}/${min ?? 0}–${max ?? "∞"}`;
+  return String(workload.runningPods);
+}
+
+function idle(workload: Workload): ComponentChildren {
+  const value = workload.idleAllocatedGpus;
+  if ((workload.allocatedResources?.gpu ?? 0) === 0) return DASH;
+  if (value === null || value === undefined)
+    return (
+      <span class="none" title="Nothing measures these GPUs">
+        n/m
+      </span>
+    );
+  return value > 0 ? <strong class="tone-pending">{decimal(value)}</strong> : "0";
+}
+
+function sum(value: string | null | undefined): string | undefined {
+  if (value === null || value === undefined || quantity(value) === 0) return undefined;
+  return memory(value);
+}
+
+function instant(at: string | null | undefined): ComponentChildren {
+  return at === null || at === undefined ? DASH : <Instant at={at} />;
+}
+
+function seconds(value: number | null | undefined): ComponentChildren {
+  return value === null || value === undefined || value === 0 ? DASH : duration(value);
+}
+
+/** The columns after the first; the workload's name with its message always comes before them. */
+export const COLUMNS: readonly ColumnSpec[] = [
+  {
+    id: "phase",
+    label: "Phase",
+    width: 168,
+    field: "phase",
+    flashOn: (w) => w.phase,
+    show: (w) => (
+      <span class="phase-cell">
+        <PhaseBadge phase={w.phase} />
+        <span class="since">
+          <Age since={w.phaseUpdatedAt} isShort />
+        </span>
+      </span>
+    ),
+  },
+  { id: "type", label: "Type", width: 132, field: "type", show: (w) => door("type", w.type) },
+  {
+    id: "project",
+    label: "Project",
+    width: 128,
+    field: "projectName",
+    show: (w) => door("projectName", w.projectName),
+  },
+  {
+    id: "owner",
+    label: "Owner",
+    width: 136,
+    field: "submittedBy",
+    show: (w) => door("submittedBy", w.submittedBy),
+  },
+  {
+    id: "cluster",
+    label: "Cluster",
+    width: 104,
+    field: "clusterId",
+    show: (w, clusters) => (
+      <Link class="quiet" to={listUrl([["clusterId", "==", w.clusterId]])} tabIndex={-1}>
+        {clusterName(clusters, w.clusterId)}
+      </Link>
+    ),
+  },
+  {
+    id: "pods",
+    label: "Pods",
+    title: "Pods running of pods asked for",
+    width: 68,
+    isNumber: true,
+    flashOn: podsShown,
+    show: podsShown,
+  },
+  {
+    id: "gpu",
+    label: "GPU r/h",
+    title: "GPUs requested / held",
+    width: 92,
+    isNumber: true,
+    field: "allocatedGPU",
+    flashOn: (w) => String(w.allocatedResources?.gpu ?? 0),
+    show: gpuPair,
+  },
+  {
+    id: "idle",
+    label: "Idle",
+    title: "GPUs held and not used; n/m = nothing measures them",
+    width: 56,
+    isNumber: true,
+    field: "idleAllocatedGpus",
+    flashOn: (w) => String(w.idleAllocatedGpus),
+    show: idle,
+  },
+  {
+    id: "created",
+    label: "Age",
+    title: "Since creation",
+    width: 60,
+    isNumber: true,
+    field: "createdAt",
+    show: (w) => <Age since={w.createdAt} isShort />,
+  },
+  { id: "deleted", label: "Deleted", width: 148, field: "deletedAt", show: (w) => instant(w.deletedAt) },
+  {
+    id: "department",
+    label: "Department",
+    width: 120,
+    field: "departmentName",
+    show: (w) => door("departmentName", w.departmentName),
+  },
+  { id: "namespace", label: "Namespace", width: 132, show: (w) => text(w.namespace) },
+  {
+    id: "category",
+    label: "Category",
+    width: 84,
+    field: "category",
+    show: (w) => door("category", w.category),
+  },
+  {
+    id: "framework",
+    label: "Framework",
+    width: 92,
+    field: "distributedFramework",
+    show: (w) => door("distributedFramework", w.distributedFramework),
+  },
+  {
+    id: "nodepools",
+    label: "Node pools",
+    width: 112,
+    field: "nodepool",
+    show: (w) => text(w.currentNodePools?.join(", ")),
+  },
+  {
+    id: "priority",
+    label: "Priority",
+    width: 72,
+    isNumber: true,
+    field: "priority",
+    show: (w) => (w.priority === null ? DASH : count(w.priority)),
+  },
+  {
+    id: "priorityClass",
+    label: "Priority class",
+    width: 112,
+    field: "priorityClassName",
+    show: (w) => door("priorityClassName", w.priorityClassName),
+  },
+  {
+    id: "preemptible",
+    label: "Preemptible",
+    width: 96,
+    show: (w) => (w.preemptible == null ? DASH : w.preemptible ? "yes" : "no"),
+  },
+  {
+    id: "gpuMemory",
+    label: "GPU memory r/h",
+    width: 132,
+    isNumber: true,
+    show: (w) =>
+      pair(
+        sum(w.workloadRequestedResources?.gpuMemory?.request),
+        sum(w.allocatedResources?.gpuMemory),
+      ),
+  },
+  {
+    id: "cpu",
+    label: "CPU r/h",
+    width: 96,
+    isNumber: true,
+    show: (w) => {
+      const asked = w.workloadRequestedResources?.cpu?.request;
+      const held = w.allocatedResources?.cpu;
+      return pair(asked == null ? undefined : decimal(asked), held == null ? undefined : decimal(held));
+    },
+  },
+  {
+    id: "memory",
+    label: "Memory r/h",
+    width: 148,
+    isNumber: true,
+    show: (w) =>
+      pair(
+        sum(w.workloadRequestedResources?.cpuMemory?.request),
+        sum(w.allocatedResources?.cpuMemory),
+      ),
+  },
+  {
+    id: "pending",
+    label: "Pending for",
+    title: "Total time in Pending",
+    width: 96,
+    isNumber: true,
+    field: "totalPendingTimeSeconds",
+    show: (w) => seconds(w.totalPendingTimeSeconds),
+  },
+  {
+    id: "running",
+    label: "Running for",
+    title: "Total time in Running",
+    width: 96,
+    isNumber: true,
+    field: "totalRunningTimeSeconds",
+    show: (w) => seconds(w.totalRunningTimeSeconds),
+  },
+  {
+    id: "createdAt",
+    label: "Created",
+    width: 148,
+    field: "createdAt",
+    show: (w) => instant(w.createdAt),
+  },
+  {
+    id: "completed",
+    label: "Completed",
+    width: 148,
+    field: "completedAt",
+    show: (w) => instant(w.completedAt),
+  },
+  {
+    id: "connections",
+    label: "Endpoints",
+    width: 84,
+    isNumber: true,
+    show: (w) => ((w.endpoints?.length ?? 0) === 0 ? DASH : count(w.endpoints!.length)),
+  },
+  {
+    id: "application",
+    label: "Application",
+    width: 120,
+    field: "aiApplicationName",
+    show: (w) => door("aiApplicationName", w.aiApplicationName),
+  },
+];
+
+const LIVE = ["phase", "type", "project", "owner", "cluster", "pods", "gpu", "idle", "created"];
+const DELETED = ["phase", "type", "project", "owner", "cluster", "running", "deleted"];
+
+export function usualColumns(isDeleted: boolean): readonly string[] {
+  return isDeleted ? DELETED : LIVE;
+}
+
+export function gpuHeld(workload: Workload): string {
+  return decimal(workload.allocatedResources?.gpu ?? 0);
+}
+

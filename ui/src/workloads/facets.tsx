@@ -1,0 +1,38 @@
+import type { Facets } from "../api/shapes";
+import { count } from "../model/format";
+import { toggled, type Filter } from "../model/filter";
+import { phaseRank } from "../model/phases";
+import { PhaseMark } from "../parts/phase";
+
+interface FacetBarProps {
+  readonly facets: Facets | undefined;
+  readonly filters: readonly Filter[];
+  readonly onFilters: (filters: readonly Filter[]) => void;
+}
+
+/** How many there are in each phase; a press narrows the list to it, another one widens it again. */
+export function FacetBar({ facets, filters, onFilters }: FacetBarProps) {
+  const values = facets?.facets.find((facet) => facet.field === "phase")?.values ?? [];
+  const counts = new Map(values.map(({ value, count: number }) => [value, number]));
+  const chosen = new Set(
+    filters.filter(({ field, operator }) => field === "phase" && operator === "==").map(({ value }) => value),
+  );
+  for (const value of chosen) if (!counts.has(value)) counts.set(value, 0);
+  const phases = [...counts.keys()].sort((a, b) => phaseRank(a) - phaseRank(b));
+  return (
+    <div class="facets" role="group" aria-label="Phases">
+      {phases.map((phase) => (
+        <button
+          key={phase}
+          type="button"
+          class="facet"
+          aria-pressed={chosen.has(phase)}
+          onClick={() => onFilters(toggled(filters, "phase", phase))}
+        >
+          <PhaseMark phase={phase} />
+          {phase === "" ? "none" : phase} <b>{count(counts.get(phase) ?? 0)}</b>
+        </button>
+      ))}
+    </div>
+  );
+}

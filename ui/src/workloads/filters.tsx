@@ -1,0 +1,237 @@
+/** Filters as chips, and the small form that makes or changes one. */
+
+import { useEffect, useState } from "preact/hooks";
+import { facetsOf } from "../api/routes";
+import { clusterName, useClusters, type Clusters } from "../clusters/context";
+import { fieldNamed, FIELDS, OPERATORS, operatorsOf } from "../model/fields";
+import { MAX_FILTERS, problemOf, without, type Filter } from "../model/filter";
+import { PHASES } from "../model/phases";
+import type { View } from "../model/view";
+import { Popover } from "../parts/popover";
+
+interface FiltersProps {
+  readonly view: View;
+  readonly onFilters: (filters: readonly Filter[]) => void;
+}
+
+export function FilterChips({ view, onFilters }: FiltersProps) {
+  const [openAt, setOpenAt] = useState<number | undefined>(undefined);
+  const { filters } = view;
+  const isFull = filters.length >= MAX_FILTERS;
+  return (
+    <div class="chips">
+      {filters.map((filter, index) => (
+        <Chip
+          key={`${filter.field}${filter.operator}${filter.value}`}
+          view={view}
+          filter={filter}
+          isOpen={openAt === index}
+          setOpen={(isOpen) => setOpenAt(isOpen ? index : undefined)}
+          onChange={(changed) => {
+            setOpenAt(undefined);
+            onFilters(filters.map((old, at) => (at === index ? changed : old)));
+          }}
+          onRemove={() => onFilters(without(filters, filter))}
+        />
+      ))}
+      <Popover
+        label="Add a filter"
+        button="+ filter"
+        title={isFull ? `At most ${MAX_FILTERS} filters` : undefined}
+        isOpen={openAt === -1 && !isFull}
+        setOpen={(isOpen) => setOpenAt(isOpen ? -1 : undefined)}
+      >
+        <FilterForm
+          view={view}
+          onDone={(filter) => {
+            setOpenAt(undefined);
+            onFilters([...without(filters, filter), filter]);
+          }}
+        />
+      </Popover>
+      {filters.length > 1 && (
+        <button type="button" class="button is-quiet" onClick={() => onFilters([])}>
+          clear all
+        </button>
+      )}
+    </div>
+  );
+}
+
+interface ChipProps {
+  readonly view: View;
+  readonly filter: Filter;
+  readonly isOpen: boolean;
+  readonly setOpen: (isOpen: boolean) => void;
+  readonly onChange: (filter: Filter) => void;
+  readonly onRemove: () => void;
+}
+
+function Chip({ view, filter, isOpen, setOpen, onChange, onRemove }: ChipProps) {
+  const clusters = useClusters();
+  const words = filterWords(filter, clusters);
+  return (
+    <span class="chip">
+      <Popover
+        label={`Change the filter: ${words}`}
+        buttonClass="chip-words"
+        button={words}
+        isOpen={isOpen}
+        setOpen={setOpen}
+      >
+        <FilterForm view={view} filter={filter} onDone={onChange} />
+      </Popover>
+      <button type="button" class="chip-remove" aria-label={`Remove the filter: ${words}`} onClick={onRemove}>
+        ×
+      </button>
+    </span>
+  );
+}
+
+export function filterWords(filter: Filter, clusters: Clusters): string {
+  const field = fieldNamed(filter.field);
+  const value = filter.field === "clusterId" ? clusterName(clusters, filter.value) : filter.value;
+  return `${field?.label ?? filter.field} ${OPERATORS[filter.operator] ?? filter.operator} ${value}`;
+}
+
+const SUGGESTED = ["phase", "type", "category", "projectName", "departmentName"];
+
+interface FilterFormProps {
+  readonly view: View;
+  readonly filter?: Filter;
+  readonly onDone: (filter: Filter) => void;
+}
+
+function FilterForm({ view, filter, onDone }: FilterFormProps) {
+  const [draft, setDraft] = useState<Filter>(
+    filter ?? { field: "projectName", operator: "==", value: "" },
+  );
+  const [isTried, setTried] = useState(false);
+  const field = fieldNamed(draft.field)!;
+  const operators = operatorsOf(field);
+  const problem = problemOf(draft);
+  return (
+    <form
+      class="filter-form"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (problem === undefined) onDone(withInstant(draft));
+        else setTried(true);
+      }}
+    >
+      <label>
+        Field
+        <select
+          value={draft.field}
+          onChange={(event) => {
+            const next = fieldNamed(event.currentTarget.value)!;
+            const isKept = operatorsOf(next).includes(draft.operator);
+            setDraft({ field: next.name, operator: isKept ? draft.operator : "==", value: "" });
+          }}
+        >
+          {FIELDS.map(({ name, label }) => (
+            <option key={name} value={name}>
+              {label}
+            </option>
+          ))}
+        </select>
+      </label>
+      <div class="operators" role="radiogroup" aria-label="Operator">
+        {operators.map((operator) => (
+          <button
+            key={operator}
+            type="button"
+            role="radio"
+            class="operator"
+            aria-checked={draft.operator === operator}
+            title={`${field.name}${operator}…`}
+            onClick={() => setDraft({ ...draft, operator })}
+          >
+            {OPERATORS[operator]}
+          </button>
+        ))}
+      </div>
+      <Value view={view} draft={draft} onValue={(value) => setDraft({ ...draft, value })} />
+      {isTried && problem !== undefined && (
+        <p class="problem" role="alert">
+          {problem}
+        </p>
+      )}
+      <button type="submit" class="button is-primary">
+        Apply
+      </button>
+    </form>
+  );
+}
+
+/** A date and time typed without a zone means the time on this wall; the API is told the instant. */
+function withInstant(filter: Filter): Filter {
+  if (fieldNamed(filter.field)?.kind !== "date") return filter;
+  return { ...filter, value: new Date(filter.value).toISOString().replace(".000Z", "Z") };
+}
+
+function Value(props: {
+  readonly view: View;
+  readonly draft: Filter;
+  readonly onValue: (value: string) => void;
+}) {
+  const { draft, view, onValue } = props;
+  const clusters = useClusters();
+  const [known, setKnown] = useState<readonly string[]>([]);
+  useEffect(() => {
+    setKnown(draft.field === "phase" ? PHASES : []);
+    if (!SUGGESTED.includes(draft.field)) return undefined;
+    const stop = new AbortController();
+    facetsOf({ ...view, filters: [], search: "" }, [draft.field], stop.signal).then(
+      ({ body }) => setKnown((body.facets[0]?.values ?? []).map(({ value }) => value).filter(Boolean)),
+      () => undefined, // Suggestions are a convenience: any value can still be typed.
+    );
+    return () => stop.abort();
+  }, [draft.field]);
+
+  if (draft.field === "clusterId" && ["==", "!="].includes(draft.operator))
+    return (
+      <label>
+        Value
+        <select
+          data-autofocus
+          value={draft.value}
+          onChange={(event) => onValue(event.currentTarget.value)}
+        >
+          <option value="">choose…</option>
+          {(clusters.data ?? []).map(({ id, name }) => (
+            <option key={id} value={id}>
+              {name}
+            </option>
+          ))}
+        </select>
+      </label>
+    );
+  const kind = fieldNamed(draft.field)?.kind;
+  return (
+    <label>
+      Value
+      <input
+        data-autofocus
+        type={kind === "date" ? "datetime-local" : "text"}
+        inputMode={kind === "number" ? "decimal" : undefined}
+        list="known-values"
+        value={kind === "date" ? localInput(draft.value) : draft.value}
+        autocomplete="off"
+        onInput={(event) => onValue(event.currentTarget.value)}
+      />
+      <datalist id="known-values">
+        {known.map((value) => (
+          <option key={value} value={value} />
+        ))}
+      </datalist>
+    </label>
+  );
+}
+
+/** What the browser's field for date and time wants: local, without a zone. */
+function localInput(value: string): string {
+  const at = new Date(value);
+  if (value === "" || Number.isNaN(at.getTime())) return value;
+  return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+}

@@ -1,0 +1,139 @@
+/** One row of the list, and its two-line form for narrow screens. Cells change in place and flash once. */
+
+import type { ComponentChildren } from "preact";
+import { useRef } from "preact/hooks";
+import type { Workload } from "../api/shapes";
+import { clusterName, isOutOfContact, useClusters } from "../clusters/context";
+import { shortDuration, secondsBetween } from "../model/format";
+import { lookOf } from "../model/phases";
+import { Age } from "../parts/instant";
+import { PhaseBadge } from "../parts/phase";
+import { Link } from "../router";
+import { gpuHeld, podsShown, type ColumnSpec } from "./columns";
+
+interface RowProps {
+  readonly workload: Workload;
+  readonly index: number;
+  readonly columns: readonly ColumnSpec[];
+  readonly isSelected: boolean;
+  readonly isOpen: boolean;
+  readonly hasLeft: boolean;
+  readonly isNarrow: boolean;
+  readonly onOpen: (workload: Workload, index: number) => void;
+}
+
+function classesOf(props: RowProps, isStale: boolean): string {
+  const classes = ["row"];
+  if (props.isSelected) classes.push("is-selected");
+  if (props.isOpen) classes.push("is-open");
+  if (props.hasLeft) classes.push("has-left");
+  if (isStale) classes.push("is-stale");
+  return classes.join(" ");
+}
+
+export function Row(props: RowProps) {
+  const { workload, index } = props;
+  const clusters = useClusters();
+  const cluster = clusters.byId.get(workload.clusterId);
+  const isStale = workload.deletedAt === null && isOutOfContact(cluster);
+  const staleness =
+    isStale && cluster?.lastContactAt !== undefined
+      ? `${cluster.name} was last seen ${shortDuration(secondsBetween(cluster.lastContactAt, Date.now()))} ago`
+      : undefined;
+  return (
+    <div
+      role="row"
+      aria-rowindex={index + 2}
+      aria-selected={props.isSelected}
+      class={classesOf(props, isStale)}
+      title={props.hasLeft ? "No longer part of this view" : staleness}
+      data-id={workload.id}
+      onClick={() => props.onOpen(workload, index)}
+    >
+      {props.isNarrow ? <TwoLines workload={workload} /> : <Cells {...props} />}
+    </div>
+  );
+}
+
+function Cells({ workload, columns }: RowProps) {
+  const clusters = useClusters();
+  return (
+    <>
+      <div role="rowheader" class="cell cell-name">
+        <Name workload={workload} />
+        <Message workload={workload} />
+      </div>
+      {columns.map((column) => (
+        <div role="gridcell" key={column.id} class={column.isNumber ? "cell is-number" : "cell"}>
+          <Flash of={workload.id} on={column.flashOn?.(workload)}>
+            {column.show(workload, clusters)}
+          </Flash>
+        </div>
+      ))}
+    </>
+  );
+}
+
+function Name({ workload }: { readonly workload: Workload }) {
+  return (
+    <Link class="name" to={`/workloads/${encodeURIComponent(workload.id)}`} tabIndex={-1} title={workload.name}>
+      {workload.name}
+    </Link>
+  );
+}
+
+/** Why it waits or what broke, beside the name: the answer comes before the data. */
+function Message({ workload }: { readonly workload: Workload }) {
+  if (workload.phaseMessage === undefined || workload.phaseMessage === "") return null;
+  return (
+    <span class={`message tone-${lookOf(workload.phase).tone}`} title={workload.phaseMessage}>
+      {workload.phaseMessage}
+    </span>
+  );
+}
+
+function TwoLines({ workload }: { readonly workload: Workload }) {
+  const clusters = useClusters();
+  const facts = [
+    workload.projectName,
+    clusterName(clusters, workload.clusterId),
+    `${podsShown(workload)} pods`,
+    `${gpuHeld(workload)} GPU`,
+  ];
+  return (
+    <div role="gridcell" class="two-lines">
+      <div class="line">
+        <Name workload={workload} />
+        <PhaseBadge phase={workload.phase} />
+        <span class="since">
+          <Age since={workload.phaseUpdatedAt} isShort />
+        </span>
+      </div>
+      <div class="line second">
+        {workload.phaseMessage === undefined || workload.phaseMessage === "" ? (
+          <span class="facts">{facts.filter((fact) => fact !== "").join(" · ")}</span>
+        ) : (
+          <Message workload={workload} />
+        )}
+      </div>
+    </div>
+  );
+}
+
+/** Flashes once when `on` changes for the same workload, never when the row comes to show another one. */
+function Flash(props: {
+  readonly of: string;
+  readonly on: string | undefined;
+  readonly children: ComponentChildren;
+}) {
+  const last = useRef({ of: props.of, on: props.on, times: 0 });
+  if (last.current.of !== props.of) last.current = { of: props.of, on: props.on, times: 0 };
+  else if (last.current.on !== props.on)
+    last.current = { of: props.of, on: props.on, times: last.current.times + 1 };
+  const { times } = last.current;
+  return (
+    <span key={times} class={times > 0 ? "value flash" : "value"}>
+      {props.children}
+    </span>
+  );
+}

@@ -1,0 +1,183 @@
+/** The list as a grid: sticky head, sortable and resizable columns, only the visible rows in the document. */
+
+import {
+  columnResizingFeature,
+  columnSizingFeature,
+  columnVisibilityFeature,
+  tableFeatures,
+  useTable,
+  type ColumnDef,
+} from "@tanstack/preact-table";
+import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
+import type { Workload } from "../api/shapes";
+import { useRowWindow } from "../hooks/window_of_rows";
+import type { View } from "../model/view";
+import { COLUMNS, type ColumnSpec } from "./columns";
+import { Row } from "./row";
+import type { LiveRows } from "./rows";
+
+const features = tableFeatures({ columnVisibilityFeature, columnSizingFeature, columnResizingFeature });
+
+const DEFINITIONS: ColumnDef<typeof features, Workload>[] = [
+  { id: "name", header: "Workload", size: 320, minSize: 160, enableHiding: false },
+  ...COLUMNS.map((column) => ({
+    id: column.id,
+    header: column.label,
+    size: column.width,
+    minSize: 48,
+    accessorFn: (workload: Workload) => workload.id,
+  })),
+];
+const SPEC_BY_ID = new Map(COLUMNS.map((column) => [column.id, column]));
+const NO_ROWS: Workload[] = [];
+const HEAD_HEIGHT = 32;
+
+export interface TableProps {
+  readonly rows: LiveRows;
+  readonly view: View;
+  readonly visible: readonly string[];
+  readonly isNarrow: boolean;
+  readonly selected: number;
+  readonly onSelect: (index: number) => void;
+  readonly onOpen: (workload: Workload, index: number) => void;
+  readonly onSort: (field: string) => void;
+  readonly onRange: (first: number, last: number) => void;
+}
+
+export function Table(props: TableProps) {
+  const { rows, view, visible, isNarrow, selected } = props;
+  const visibility = useMemo(
+    () => Object.fromEntries(COLUMNS.map((column) => [column.id, visible.includes(column.id)])),
+    [visible],
+  );
+  const table = useTable({
+    features,
+    columns: DEFINITIONS,
+    data: NO_ROWS,
+    state: { columnVisibility: visibility },
+    columnResizeMode: "onChange",
+  });
+  const scroller = useRef<HTMLDivElement>(null);
+  const total = rows.total ?? 0;
+  const rowHeight = isNarrow ? 56 : view.isCompact ? 26 : 32;
+  const headHeight = isNarrow ? 0 : HEAD_HEIGHT;
+  const shown = useRowWindow(scroller, total, rowHeight, headHeight);
+
+  useEffect(() => {
+    void rows.show(shown.first, shown.last);
+  }, [rows, shown.first, shown.last, total]);
+  useEffect(() => {
+    const visibleFirst = Math.floor((scroller.current?.scrollTop ?? 0) / rowHeight);
+    const room = (scroller.current?.clientHeight ?? 0) - headHeight;
+    props.onRange(visibleFirst, Math.min(total - 1, visibleFirst + Math.floor(room / rowHeight)));
+  });
+  useLayoutEffect(() => {
+    if (scroller.current !== null) scroller.current.scrollTop = rows.scrollTop;
+  }, [rows]);
+  useEffect(() => {
+    if (selected >= 0) shown.scrollTo(selected);
+  }, [selected]);
+
+  const headers = table.getHeaderGroups()[0]?.headers ?? [];
+  const columns = headers
+    .map((header) => SPEC_BY_ID.get(header.column.id))
+    .filter((spec) => spec !== undefined);
+  const template = headers
+    .map((header) =>
+      header.column.id === "name"
+        ? `minmax(${header.getSize()}px, 1fr)`
+        : `${header.getSize()}px`,
+    )
+    .join(" ");
+  const indexes = Array.from(
+    { length: Math.max(0, shown.last - shown.first + 1) },
+    (_, offset) => shown.first + offset,
+  );
+
+  return (
+    <div
+      class={`grid${isNarrow ? " is-narrow" : ""}${view.isCompact ? " is-compact" : ""}`}
+      role="grid"
+      aria-label={view.isDeleted ? "Deleted workloads" : "Live workloads"}
+      aria-rowcount={total + 1}
+      ref={scroller}
+      tabIndex={0}
+      style={{ "--columns": template, "--row-height": `${rowHeight}px` }}
+      onScroll={() => {
+        shown.onScroll();
+        rows.scrollTop = scroller.current?.scrollTop ?? 0;
+      }}
+    >
+      {!isNarrow && (
+        <div class="head" role="row" aria-rowindex={1}>
+          {headers.map((header) => (
+            <HeadCell
+              key={header.id}
+              label={String(header.column.columnDef.header)}
+              spec={SPEC_BY_ID.get(header.column.id)}
+              view={view}
+              onSort={props.onSort}
+              onResize={header.getResizeHandler()}
+            />
+          ))}
+        </div>
+      )}
+      <div class="body" role="presentation" style={{ height: `${shown.height}px` }}>
+        <div class="shown" role="presentation" style={{ transform: `translateY(${shown.top}px)` }}>
+          {indexes.map((index) => {
+            const workload = rows.at(index);
+            if (workload === undefined)
+              return <div class="row is-loading" role="row" aria-rowindex={index + 2} key={index} />;
+            return (
+              <Row
+                key={index}
+                workload={workload}
+                index={index}
+                columns={columns}
+                isSelected={index === selected}
+                isOpen={workload.id === view.openId}
+                hasLeft={rows.hasLeft(workload.id)}
+                isNarrow={isNarrow}
+                onOpen={props.onOpen}
+              />
+            );
+          })}
+        </div>
+      </div>
+    </div>
+  );
+}
+
+interface HeadCellProps {
+  readonly label: string;
+  readonly spec: ColumnSpec | undefined;
+  readonly view: View;
+  readonly onSort: (field: string) => void;
+  readonly onResize: (event: unknown) => void;
+}
+
+function HeadCell({ label, spec, view, onSort, onResize }: HeadCellProps) {
+  const field = spec === undefined ? "name" : spec.field;
+  const isSorted = field !== undefined && view.sortBy === field;
+  const direction = view.isDescending ? "descending" : "ascending";
+  return (
+    <div
+      role="columnheader"
+      class={spec?.isNumber ? "head-cell is-number" : "head-cell"}
+      aria-sort={isSorted ? direction : field === undefined ? undefined : "none"}
+      title={spec?.title}
+    >
+      {field === undefined ? (
+        <span class="head-label">{label}</span>
+      ) : (
+        <button type="button" class="head-label" onClick={() => onSort(field)}>
+          {label}
+          <span class="sort" aria-hidden="true">
+            {isSorted ? (view.isDescending ? "↓" : "↑") : ""}
+          </span>
+        </button>
+      )}
+      <span class="resize" aria-hidden="true" onMouseDown={onResize} onTouchStart={onResize} />
+    </div>
+  );
+}
