@@ -143,8 +143,8 @@ async def workload_get(
     if row is None:
         return None
     body = finish(row["document"], row["pending"], row["running"])
-    if row["details"] is not None:
-        body = body[:-1] + b',"pendingSchedulingMessages":' + row["details"] + b"}"
+    messages = row["details"] or b"[]"
+    body = body[:-1] + b',"pendingSchedulingMessages":' + messages + b"}"
     return WorkloadReply(body, f'"{row["revision"].hex()}"' if row["is_still"] else None)
 
 
