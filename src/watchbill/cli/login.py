@@ -1,0 +1,107 @@
+"""Which server, and as whom: flags, the credentials file, WATCHBILL_… variables, RUNAI_… variables.
+
+Each of the three things is taken from the first source that names it. The RUNAI_… variables count only where
+neither the file nor a WATCHBILL_… variable says anything: no secret of one server ever goes to the other.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from watchbill.errors import Invalid
+
+CREDENTIALS_VARIABLE = "WATCHBILL_CREDENTIALS"
+MEMBERS = {"url": "url", "client_id": "clientId", "client_secret": "clientSecret"}
+URL_VARIABLES = {"WATCHBILL": "WATCHBILL_URL", "RUNAI": "RUNAI_BASE_URL"}
+
+_HOW = (
+    "give --credentials FILE, a JSON file with url, clientId and clientSecret "
+    "(or name it in WATCHBILL_CREDENTIALS)\n"
+    "or set WATCHBILL_URL, WATCHBILL_CLIENT_ID and WATCHBILL_CLIENT_SECRET\n"
+    "or pass --url, --client-id and --client-secret"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """What one source says; the result of `find_login` has every member."""
+
+    url: str = ""
+    client_id: str = ""
+    client_secret: str = ""
+
+
+NOTHING = Login()
+
+
+def find_login(flags: Login, credentials: Path | None, environ: Mapping[str, str]) -> Login:
+    """Raises Invalid, saying what is missing and how to give it."""
+    sources = [flags]
+    named = credentials or (Path(environ[CREDENTIALS_VARIABLE]) if _has_file(environ) else None)
+    if named is not None:
+        sources.append(read_credentials(named))
+    sources.append(_from_environment(environ, "WATCHBILL"))
+    if all(source == NOTHING for source in sources[1:]):
+        sources.append(_from_environment(environ, "RUNAI"))
+    url = next((source.url for source in sources if source.url), "")
+    client_id = next((source.client_id for source in sources if source.client_id), "")
+    client_secret = next((source.client_secret for source in sources if source.client_secret), "")
+    found = Login(url=url, client_id=client_id, client_secret=client_secret)
+    _check(found)
+    return found
+
+
+def _check(login: Login) -> None:
+    missing = [
+        words
+        for words, value in (
+            ("the server's address", login.url),
+            ("the client id", login.client_id),
+            ("the client secret", login.client_secret),
+        )
+        if not value
+    ]
+    if missing:
+        raise Invalid(f"{_listed(missing)} {_is(missing)} not given.", details=_HOW)
+    if not login.url.startswith(("http://", "https://")):
+        raise Invalid(
+            f"'{login.url}' is no address of a server.",
+            details="write it with its scheme, as in https://watchbill.example.com",
+        )
+
+
+def read_credentials(path: Path) -> Login:
+    """The file that `watchbill demo --credentials` writes. Raises Invalid."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Invalid(f"Cannot read the credentials file {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise Invalid(f"The credentials file {path} is no JSON.", details=_HOW) from error
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(member, ""), str) for member in MEMBERS.values()
+    ):
+        raise Invalid(f"The credentials file {path} is no JSON object of texts.", details=_HOW)
+    return Login(**{name: found.get(member, "") for name, member in MEMBERS.items()})
+
+
+def _has_file(environ: Mapping[str, str]) -> bool:
+    return bool(environ.get(CREDENTIALS_VARIABLE))
+
+
+def _from_environment(environ: Mapping[str, str], prefix: str) -> Login:
+    return Login(
+        url=environ.get(URL_VARIABLES[prefix], ""),
+        client_id=environ.get(f"{prefix}_CLIENT_ID", ""),
+        client_secret=environ.get(f"{prefix}_CLIENT_SECRET", ""),
+    )
+
+
+def _listed(words: list[str]) -> str:
+    joined = " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    return joined[0].upper() + joined[1:]
+
+
+def _is(words: list[str]) -> str:
+    return "are" if len(words) > 1 else "is"

@@ -1,0 +1,154 @@
+"""`server`, `agent` and `demo`: the commands that run until they are stopped."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from watchbill.cli.failure import refuse
+
+if TYPE_CHECKING:
+    from watchbill.config import AgentSettings
+    from watchbill.serve import Started
+
+LogLevel = Annotated[
+    str,
+    typer.Option(
+        envvar="WATCHBILL_LOG_LEVEL", help="debug, info, warning or error; the log goes to stderr."
+    ),
+]
+
+
+def server(
+    *,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on.  [WATCHBILL_HOST; default 127.0.0.1]"),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port.  [WATCHBILL_PORT; default 8600]"),
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            help="PostgreSQL to use instead of the embedded one; prefer WATCHBILL_DATABASE_URL, "
+            "since other users of the machine can see flags."
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the embedded PostgreSQL.  [WATCHBILL_DATA_DIR]"),
+    ] = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """Run the server: the API, the page, and PostgreSQL unless another one is named.
+
+    Its first start prints the id and the secret of the first administrator. Stop it with Ctrl-C.
+    """
+    from watchbill.cli.logs import log_to_stderr
+    from watchbill.config import server_settings
+    from watchbill.serve import run_server
+
+    log_to_stderr(log_level)
+    settings = server_settings(
+        os.environ, host=host, port=port, database_url=database_url, data_dir=data_dir
+    )
+    run_server(settings, ready=_announce)
+
+
+def _announce(started: "Started") -> None:
+    print(f"Watchbill answers at {started.url}", flush=True)
+    if started.login is not None:
+        print(
+            "\nThe first administrator (shown this once; keep the secret):\n"
+            f"  client id      {started.login.client_id}\n"
+            f"  client secret  {started.login.client_secret}\n",
+            flush=True,
+        )
+
+
+def agent(
+    *,
+    server: Annotated[
+        str,
+        typer.Option(
+            envvar="WATCHBILL_SERVER_URL", metavar="URL", help="Address of the server to report to."
+        ),
+    ] = "",
+    credential: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="WATCHBILL_AGENT_CREDENTIAL",
+            metavar="FILE",
+            help="File with the line that `watchbill admin cluster create` printed.",
+        ),
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Cluster to watch; without it the cluster this runs in is meant."
+        ),
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
+    kinds: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder with further kind definitions."),
+    ] = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """Run the agent of one cluster: it reads the cluster and reports to the server.
+
+    It only ever reads, and only ever connects outwards. Stop it with Ctrl-C.
+    """
+    if not server:
+        refuse("The server's address is not given.", hint="pass --server URL")
+    if credential is None:
+        refuse(
+            "The agent's credential is not given.",
+            hint="write the output of `watchbill admin cluster create NAME` to a file "
+            "and pass --credential FILE",
+        )
+    from watchbill.cli.logs import log_to_stderr
+    from watchbill.config import AgentSettings
+
+    log_to_stderr(log_level)
+    _run_agent(
+        AgentSettings(
+            server_url=server,
+            credential=_read_credential(credential),
+            kubeconfig=kubeconfig,
+            context=context,
+            kinds_dir=kinds,
+        )
+    )
+
+
+def _read_credential(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        refuse(f"Cannot read the credential file {path}: {error}.")
+    if not text.startswith("wba.") or len(text.split()) != 1:
+        refuse(
+            f"{path} holds no agent credential.",
+            hint="it is the one line that `watchbill admin cluster create NAME` prints",
+        )
+    return text
+
+
+def _run_agent(settings: "AgentSettings") -> None:
+    import asyncio
+    import signal
+
+    from watchbill.agent.run import run_agent
+
+    async def until_stopped() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await run_agent(settings, stop=stop)
+
+    asyncio.run(until_stopped())

@@ -1,0 +1,99 @@
+"""What every command that asks the server has in common: its flags, its login, its client, its terminal."""
+
+import functools
+import inspect
+import os
+import traceback
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
+
+import typer
+
+from watchbill.cli.login import Login, find_login
+from watchbill.cli.terminal import Terminal, terminal
+
+if TYPE_CHECKING:
+    from watchbill.client import Client
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One command's client and where it writes."""
+
+    client: "Client"
+    terminal: Terminal
+
+
+def _common(
+    *,
+    url: Annotated[str, typer.Option(help="Address of the server.", show_default=False)] = "",
+    client_id: Annotated[
+        str, typer.Option(help="Id of the service account.", show_default=False)
+    ] = "",
+    client_secret: Annotated[
+        str,
+        typer.Option(
+            help="Its secret; other users of the machine can see flags, a file is better.",
+            show_default=False,
+        ),
+    ] = "",
+    credentials: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON file with url, clientId and clientSecret."),
+    ] = None,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colour.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+) -> None:
+    """The flags themselves; only the signature is used."""
+
+
+COMMON = tuple(inspect.signature(_common).parameters.values())
+
+
+def asks_server(
+    command: Callable[Concatenate[Session, P], Coroutine[Any, Any, None]],
+) -> Callable[..., None]:
+    """The command as typer takes it: with the common flags, synchronous, its session opened and closed."""
+
+    @functools.wraps(command)
+    def run(**options: Any) -> None:
+        common = {parameter.name: options.pop(parameter.name) for parameter in COMMON}
+        is_debugging = common.pop("debug")
+        try:
+            _run(command, common, options)
+        except Exception:
+            if is_debugging:
+                traceback.print_exc()
+            raise
+
+    own = list(inspect.signature(command).parameters.values())[1:]
+    keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *COMMON)]
+    run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in keyword}
+    return run
+
+
+def _run(
+    command: Callable[..., Coroutine[Any, Any, None]],
+    common: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
+    flags = Login(
+        url=common["url"], client_id=common["client_id"], client_secret=common["client_secret"]
+    )
+    login = find_login(flags, common["credentials"], os.environ)
+    screen = terminal(os.environ, no_color=common["no_color"])
+
+    import asyncio
+
+    from watchbill.client import Client
+
+    async def ask() -> None:
+        async with Client(login.url, login.client_id, login.client_secret) as client:
+            await command(Session(client, screen), **options)
+
+    asyncio.run(ask())
