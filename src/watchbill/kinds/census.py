@@ -30,7 +30,7 @@ class Census:
         "unscheduled",
     )
 
-    def __init__(self, pods: Iterable[Pod]) -> None:
+    def __init__(self, pods: Iterable[Pod], *, ignores_deletion: bool = False) -> None:
         self.all = sorted(pods, key=age_key)
         self.live: list[Pod] = []
         self.staying: list[Pod] = []
@@ -45,11 +45,11 @@ class Census:
             if pod.is_terminal:
                 (self.failed if pod.phase == "Failed" else self.succeeded).append(pod)
             else:
-                self._count(pod)
+                self._count(pod, is_leaving=pod.is_leaving and not ignores_deletion)
 
-    def _count(self, pod: Pod) -> None:
+    def _count(self, pod: Pod, *, is_leaving: bool) -> None:
         self.live.append(pod)
-        if pod.is_leaving:
+        if is_leaving:
             self.leaving.append(pod)
             return
         self.staying.append(pod)
@@ -74,6 +74,6 @@ def has_lost_readiness(pod: Pod) -> bool:
     lost_at = pod.ready.at
     if lost_at is None:
         return False
-    if pod.restarts and pod.started_at is not None:
+    if (pod.restarts or pod.trouble is not None) and pod.started_at is not None:
         return lost_at - pod.started_at >= _A_WHILE
     return pod.running_at is not None and lost_at > pod.running_at

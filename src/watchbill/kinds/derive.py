@@ -49,6 +49,7 @@ from watchbill.kinds.totals import Totals, totals_of
 from watchbill.kinds.transitions import continue_history, created_at, finished_at, transitions_of
 from watchbill.sync import Record, Witness
 from watchbill.workload import (
+    LEAVING_PHASES,
     TERMINAL_PHASES,
     ActionsSupport,
     PendingReason,
@@ -61,6 +62,7 @@ from watchbill.workload import (
 
 __all__ = ["DeriveSettings", "Derived", "Redaction", "continue_history", "derive"]
 
+_WITHDRAWN = LEAVING_PHASES | {Phase.STOPPING}
 _NO_ACTIONS = ActionsSupport(delete=False, suspend=False)
 
 
@@ -183,6 +185,9 @@ def _standing(read: _Read) -> _Standing:
         census=census,
         reasons=reasons,
     )
+    if phase in _WITHDRAWN:
+        unasked = Census(census.all, ignores_deletion=True)
+        observed = observed_phase(objects, read.definition, facts, unasked)
     return _Standing(
         phase=phase,
         k8s_phase=observed,

@@ -42,7 +42,8 @@ def _pending(situation: Situation) -> str:
 
 def _failed(situation: Situation) -> str:
     said = situation.facts.said.get("failed", "")
-    return _joined(said, _first(_ending(pod) for pod in reversed(situation.census.failed)))
+    ending = _first(_ending(pod) for pod in reversed(situation.census.failed))
+    return ending if " ".join(said.split()) in ending else _joined(said, ending)
 
 
 def _completed(situation: Situation) -> str:
@@ -167,4 +168,7 @@ def _first(texts: Iterable[str]) -> str:
 
 
 def _joined(*parts: str) -> str:
-    return " ".join(part.strip() for part in parts if part and part.strip())
+    """One after the other, each closed by a full stop."""
+    said = [part.strip() for part in parts if part and part.strip()]
+    closed = [part if part[-1] in ".!?" else f"{part}." for part in said[:-1]]
+    return " ".join((*closed, *said[-1:]))

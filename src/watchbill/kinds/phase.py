@@ -17,7 +17,7 @@ from watchbill.workload import TERMINAL_PHASES, Phase
 
 def phase_of(objects: WorkloadObjects, facts: Facts, census: Census, observed: Phase) -> Phase:
     """The phase as people mean it; `observed` is what pods and status alone say."""
-    if observed in TERMINAL_PHASES:
+    if observed in TERMINAL_PHASES and not facts.says("stopped"):
         return observed
     if objects.is_root_gone:
         return Phase.TERMINATING
@@ -57,7 +57,10 @@ def required_pods(facts: Facts, census: Census) -> int:
 
 def has_run(facts: Facts, census: Census) -> bool:
     """It ran in full before, so what is missing now was lost."""
-    return bool(census.lost) or (facts.says("ran") and census.ready > 0)
+    if census.lost:
+        return True
+    is_short_by_leaving = census.leaving and len(census.staying) < required_pods(facts, census)
+    return census.ready > 0 and (facts.says("ran") or bool(is_short_by_leaving))
 
 
 def _with_pods(definition: Definition, facts: Facts, census: Census) -> Phase:
@@ -95,7 +98,7 @@ def _without_pods(
     if census.succeeded or census.failed:
         is_done = len(census.succeeded) >= required_pods(facts, census)
         return Phase.RUNNING if definition.runs_to_end and is_done else Phase.INITIALIZING
-    if facts.resumed_at is not None and not objects.queue_workloads:
+    if facts.resumed_at is not None and not is_queued(objects):
         return Phase.RESUMING
     if definition.key.kind == "*" and not facts.roles:
         return Phase.UNKNOWN
@@ -106,7 +109,12 @@ def is_held(objects: WorkloadObjects, *, is_suspended: bool) -> bool:
     """Kueue keeps it waiting: suspended by the queue, not by a person."""
     if objects.queue_workloads:
         return any(is_waiting(workload) for workload in objects.queue_workloads)
-    return is_suspended and bool(labels(objects.root).get(KUEUE_QUEUE_LABEL))
+    return is_suspended and is_queued(objects)
+
+
+def is_queued(objects: WorkloadObjects) -> bool:
+    """Kueue suspends and resumes it, not a person."""
+    return bool(objects.queue_workloads or labels(objects.root).get(KUEUE_QUEUE_LABEL))
 
 
 def is_waiting(workload: Any) -> bool:

@@ -12,7 +12,7 @@ from watchbill.kinds.census import Census
 from watchbill.kinds.facts import Facts
 from watchbill.kinds.lookup import at, condition, instant, metadata
 from watchbill.kinds.objects import WorkloadObjects
-from watchbill.kinds.phase import required_pods
+from watchbill.kinds.phase import is_queued, required_pods
 from watchbill.kinds.pod import Pod, asked_to_go
 from watchbill.workload import Phase, Transition
 
@@ -110,7 +110,7 @@ def _times(objects: WorkloadObjects, facts: Facts, census: Census) -> _Times:
     ]
     return _Times(
         created_at=created_at(objects, census),
-        resumed_at=facts.resumed_at,
+        resumed_at=None if is_queued(objects) else facts.resumed_at,
         queued_at=_earliest(
             (
                 *(pod.created_at for pod in census.all),
@@ -149,8 +149,8 @@ def _entered_at(
         Phase.INITIALIZING: _latest((times.scheduled_at, newest_pod_at)),
         Phase.RUNNING: times.running_at,
         Phase.UPDATING: newest_pod_at,
-        Phase.STOPPED: facts.suspended_at,
-        Phase.STOPPING: facts.suspended_at,
+        Phase.STOPPED: _latest((facts.suspended_at, finished_at(facts, census))),
+        Phase.STOPPING: facts.suspended_at or _earliest(pod.deleted_at for pod in census.leaving),
         Phase.DELETING: asked_to_go(metadata(objects.root)),
         Phase.TERMINATING: _latest(pod.deleted_at for pod in census.leaving),
     }.get(phase)
