@@ -4,8 +4,7 @@ Objects come in through sinks, one per watched kind; everything is found by UID.
 pods by which KAI reserves devices never come in.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,8 +19,6 @@ from watchbill.agent.related import Related
 from watchbill.agent.roles import POD, REPLICA_SET
 from watchbill.kinds.objects import GroupKind, Object, WorkloadObjects
 from watchbill.kinds.pod import Owner, Pod, is_reservation, owners, read_pod
-
-Body = bytes | msgspec.Raw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +90,18 @@ class Cache:
         if uid not in self.ownership.entries:
             self._bare.pop(uid, None)
 
+    def note_listed(self, key: GroupKind) -> None:
+        """The kind was listed completely: from now on its listing is the witness of its objects."""
+        if key in self.listed:
+            return
+        self.listed.add(key)
+        for root, family in tuple(self.ownership.families.items()):
+            if family.root.key == key:
+                self._listener.touched(root)
+
+    def is_alive(self, root: str) -> bool:
+        return self.ownership.is_alive(root)
+
     def gather(self, root: str) -> WorkloadObjects:
         """All that belongs to a living workload, decoded."""
         family = self.ownership.families[root]
@@ -145,56 +154,6 @@ class Cache:
             if node is not None and not any(pod.node == node for pod in self.ownership.pods(root)):
                 continue
             self._listener.touched(root)
-
-
-@dataclass(slots=True)
-class PodSink:
-    cache: Cache
-
-    def put(self, meta: ObjectMeta, body: Body) -> None:
-        if self.cache.takes(meta.namespace):
-            self.cache.put_pod(msgspec.json.decode(body, type=dict[str, Any]))
-
-    def remove(self, uid: str, at: datetime) -> None:
-        self.cache.remove(uid, at)
-
-
-@dataclass(slots=True)
-class OwnerSink:
-    cache: Cache
-    resource: Resource
-
-    def put(self, meta: ObjectMeta, body: Body) -> None:
-        if self.cache.takes(meta.namespace):
-            obj = msgspec.json.decode(body, type=dict[str, Any])
-            self.cache.put_owner(self.resource, obj)
-
-    def remove(self, uid: str, at: datetime) -> None:
-        self.cache.remove(uid, at)
-
-
-@dataclass(slots=True)
-class RelatedSink:
-    """Objects that stand beside workloads: `put` and `drop` are those of one role."""
-
-    cache: Cache
-    resource: Resource
-    keep: Callable[[Resource, ObjectMeta, dict[str, Any]], None]
-    drop: Callable[[Resource, str], None]
-    known: set[str] = field(default_factory=set)
-
-    def put(self, meta: ObjectMeta, body: Body) -> None:
-        if not self.cache.takes(meta.namespace):
-            return
-        obj = msgspec.json.decode(body, type=dict[str, Any])
-        pruned = prune(obj, api_version=self.resource.api_version, kind=self.resource.kind)
-        self.known.add(meta.uid)
-        self.keep(self.resource, meta, pruned)
-
-    def remove(self, uid: str, at: datetime) -> None:
-        if uid in self.known:
-            self.known.discard(uid)
-            self.drop(self.resource, uid)
 
 
 def _object(entry: Entry) -> dict[str, Any]:

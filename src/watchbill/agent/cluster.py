@@ -65,8 +65,11 @@ class ClusterView:
 
 
 class NodeSink:
-    def __init__(self, view: ClusterView) -> None:
+    """Nodes: labels and what they offer."""
+
+    def __init__(self, view: ClusterView, resource: Resource) -> None:
         self._view = view
+        self.resource = resource
         self._names: dict[str, str] = {}
 
     def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
@@ -91,14 +94,14 @@ class SharedSink:
 
     def __init__(self, view: ClusterView, resource: Resource, role: Role) -> None:
         self._view = view
-        self._resource = resource
+        self.resource = resource
         self._role = role
-        self._map: dict[Any, Object] = getattr(view, _MAPS[role])
+        self._map: dict[Any, Object] = getattr(view, SHARED_ROLES[role])
         self._keys: dict[str, Any] = {}
 
     def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
         obj = msgspec.json.decode(body, type=dict[str, Any])
-        obj = prune(obj, api_version=self._resource.api_version, kind=self._resource.kind)
+        obj = prune(obj, api_version=self.resource.api_version, kind=self.resource.kind)
         key = (meta.namespace, meta.name) if self._role is Role.LOCAL_QUEUE else meta.name
         before = self._map.get(key)
         self._keys[meta.uid] = key
@@ -119,7 +122,7 @@ class SharedSink:
         return namespace or None
 
 
-_MAPS = {
+SHARED_ROLES = {
     Role.QUEUE: "queues",
     Role.LOCAL_QUEUE: "local_queues",
     Role.CLUSTER_QUEUE: "cluster_queues",

@@ -73,6 +73,8 @@ class Discovery:
     """What is served now. Versions come in the server's order of preference; the first counts."""
 
     kubernetes_version: str = ""
+    is_aggregated: bool = False
+    """Every group was told of, not only those asked for."""
     resources: dict[GroupKind, Resource] = field(default_factory=dict)
     unknown_groups: set[str] = field(default_factory=set)
     """Groups that exist but could not be asked."""
@@ -101,7 +103,8 @@ async def discover(client: KubeClient, groups: frozenset[str]) -> Discovery:
     found = Discovery(kubernetes_version=await _version(client))
     for root in ("/api", "/apis"):
         body, content_type = await client.get(root, accept=_ACCEPT)
-        if _AGGREGATED in content_type:
+        found.is_aggregated = _AGGREGATED in content_type
+        if found.is_aggregated:
             _read_aggregated(found, body)
         else:
             await _ask_groups(found, client, _plain(body), groups)

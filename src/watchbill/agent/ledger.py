@@ -121,9 +121,9 @@ class Ledger:
                 return outgoing
             root, ended = self.ended.pop(number)
             outgoing.ended.append((root, ended))
-            for item in _items(ended):
-                outgoing.items.append(item)
-                size += _size(item)
+            for part in _items(ended):
+                outgoing.items.append(part)
+                size += _size(part)
         for root in tuple(self.unsent):
             if outgoing.units >= units or size > most_bytes:
                 return outgoing

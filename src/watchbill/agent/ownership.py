@@ -23,6 +23,8 @@ class Verdict(Enum):
     """It does not exist. Those below will go too, so they wait."""
     ABANDONED = "abandoned"
     """It does not exist and those below live on: the chain stops below it."""
+    OUTSIDE = "outside"
+    """It is cluster-scoped: workloads begin below it."""
 
 
 @dataclass(slots=True)
@@ -126,9 +128,8 @@ class Ownership:
         for child in tuple(self._children.get(uid, ())):
             self._attach_all(self.entries[child], at)
 
-    def forget_verdict(self, uid: str) -> bool:
-        """Look for this owner anew if anyone still names it. False: nobody does."""
-        self.verdicts.pop(uid, None)
+    def search_again(self, uid: str) -> bool:
+        """Ask for this owner once more if anyone still names it; its verdict stands meanwhile."""
         for child in self._children.get(uid, ()):
             entry = self.entries[child]
             if entry.parent is not None:
@@ -157,8 +158,8 @@ class Ownership:
                 yield entry
 
     def waiting(self) -> Iterator[Entry]:
-        """Entries whose owner nobody has read yet."""
-        for owner in self.missing:
+        """Entries that cannot be placed before their missing owner is found or judged."""
+        for owner in self.missing.keys() - self.verdicts.keys():
             for uid in self._children.get(owner, ()):
                 yield self.entries[uid]
 
@@ -265,15 +266,16 @@ class Ownership:
 
     def _beyond(self, last: Entry, parent: Owner) -> tuple[str | None, bool]:
         verdict = self.verdicts.get(parent.uid)
-        if verdict in (Verdict.UNREADABLE, Verdict.ABANDONED):
-            known = self._known_root(last, parent)
-            return (known, False) if known not in (None, last.uid) else (last.uid, True)
+        if verdict is Verdict.OUTSIDE:
+            return last.uid, False
         known = self._known_root(last, parent)
-        if known is not None:
+        if known is not None and known != last.uid:
             return known, False
-        if verdict is None:
+        if verdict in (Verdict.UNREADABLE, Verdict.ABANDONED):
+            return last.uid, True
+        if verdict is None and known is None:
             self.missing[parent.uid] = (parent, last.namespace)
-        return None, False
+        return known, False
 
     def _known_root(self, last: Entry, parent: Owner) -> str | None:
         """Where the entry belonged while this same owner could be read."""

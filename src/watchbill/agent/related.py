@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from watchbill.agent.kube import Resource
 from watchbill.agent.lines import ObjectMeta
 from watchbill.agent.ownership import Listener, Ownership
 from watchbill.agent.packed import pack, unpack
@@ -77,12 +76,12 @@ class Related:
             uids |= self._queue_workloads.by_owner.get(uid, set())
         return self._queue_workloads.found(uids)
 
-    def put_routing(self, _: Resource, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+    def put_routing(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         self._routing.setdefault(meta.namespace, {})[meta.uid] = obj
         self._routing_namespace[meta.uid] = meta.namespace
         self._touch_namespace(meta.namespace)
 
-    def drop_routing(self, _: Resource, uid: str) -> None:
+    def drop_routing(self, uid: str) -> None:
         namespace = self._routing_namespace.pop(uid, None)
         if namespace is None:
             return
@@ -92,20 +91,20 @@ class Related:
             del self._routing[namespace]
         self._touch_namespace(namespace)
 
-    def put_pod_group(self, _: Resource, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+    def put_pod_group(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         self._touch_group(meta.uid)
         self._pod_groups.put(meta, obj)
         self._touch_group(meta.uid)
 
-    def drop_pod_group(self, _: Resource, uid: str) -> None:
+    def drop_pod_group(self, uid: str) -> None:
         self._touch_group(uid)
         self._pod_groups.drop(uid)
 
-    def put_queue_workload(self, _: Resource, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+    def put_queue_workload(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         self._queue_workloads.put(meta, obj)
         self._touch_owners(self._queue_workloads, meta.uid)
 
-    def drop_queue_workload(self, _: Resource, uid: str) -> None:
+    def drop_queue_workload(self, uid: str) -> None:
         self._touch_owners(self._queue_workloads, uid)
         self._queue_workloads.drop(uid)
 

@@ -1,7 +1,7 @@
-"""Owners that no watch brings: fetched by name when first named, believed by UID, looked at again now and then."""
+"""Owners that no watch brings: fetched by name, believed by UID, looked at again now and then."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -40,16 +40,17 @@ class _Search:
     refusals: int = 0
 
 
-Serves = Callable[[GroupKind], Resource | None]
+Find = Callable[[GroupKind], Awaitable[Resource | None]]
+"""Where the API server serves a kind, None where it does not."""
 
 
 class Resolver:
     """Finds missing owners one by one, and keeps an eye on those that it found."""
 
-    def __init__(self, client: KubeClient, cache: Cache, serves: Serves) -> None:
+    def __init__(self, client: KubeClient, cache: Cache, find: Find) -> None:
         self._client = client
         self._cache = cache
-        self._serves = serves
+        self._find = find
         self._searches: dict[str, _Search] = {}
         self._again: dict[str, float] = {}
         """When to look again for an owner that was judged, or at one that was found."""
@@ -57,7 +58,9 @@ class Resolver:
 
     @property
     def is_idle(self) -> bool:
-        return not self._cache.ownership.missing
+        """Whether everyone's owner is known, or known not to be knowable."""
+        ownership = self._cache.ownership
+        return ownership.missing.keys() <= ownership.verdicts.keys()
 
     async def run(self) -> None:
         """Look for what is missing, for ever."""
@@ -87,11 +90,11 @@ class Resolver:
     async def _search(self, uid: str) -> None:
         search = self._searches[uid]
         key = GroupKind(search.owner.group, search.owner.kind)
-        resource = self._serves(key)
-        if resource is None:
-            self._judge(uid, Verdict.UNREADABLE)
-            return
         try:
+            resource = await self._find(key)
+            if resource is None or not resource.is_namespaced:
+                self._judge(uid, Verdict.OUTSIDE if resource else Verdict.UNREADABLE)
+                return
             found = await self._fetch(resource, search.owner, search.namespace)
         except ApiFailure as failure:
             self._note_failure(uid, search, failure)
@@ -151,25 +154,24 @@ class Resolver:
         ownership = self._cache.ownership
         entry = ownership.entries.get(uid)
         if entry is None:
-            if ownership.verdicts.get(uid) is Verdict.ABANDONED or not ownership.forget_verdict(
-                uid
-            ):
+            is_final = ownership.verdicts.get(uid) is Verdict.ABANDONED
+            if is_final or not ownership.search_again(uid):
                 self._gone_since.pop(uid, None)
             return
         if not entry.is_looked_up:
             return
-        resource = self._serves(entry.key)
-        now = asyncio.get_running_loop().time()
-        if resource is None:
-            self._again[uid] = now + LOOK_AGAIN_SECONDS
-            return
+        self._again[uid] = asyncio.get_running_loop().time() + LOOK_AGAIN_SECONDS
         owner = Owner(entry.key.group, "", entry.key.kind, entry.name, uid, True)
         try:
+            resource = await self._find(entry.key)
+            if resource is None:
+                return
             found = await self._fetch(resource, owner, entry.namespace)
-        except ApiFailure:
-            self._again[uid] = now + LOOK_AGAIN_SECONDS
+        except ApiFailure as failure:
+            log.warning("owner not looked at again", uid=uid, error=failure.message)
             return
         if found is None:
+            del self._again[uid]
             self._cache.remove(uid, datetime.now(UTC))
         else:
             self._take(uid, resource, found)

@@ -104,6 +104,11 @@ class Reflector:
             except ApiFailure as failure:
                 await asyncio.sleep(self._note_failure(failure))
 
+    def note_absent(self) -> None:
+        """The server does not serve this kind (any more)."""
+        self._set_state("absent", None)
+        self.settled.set()
+
     def forget(self, at: datetime) -> None:
         """The kind itself is proven gone, and with it every object of it."""
         for uid in list(self._held):
