@@ -1,0 +1,165 @@
+"""What agents send, over HTTP: shapes, sizes, compression, streams."""
+
+import asyncio
+import gzip
+import io
+import zlib
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from tests.api.samples import OPERATIONS, SAMPLES, of_login
+from tests.api.serving import Answer, Served
+from tests.api.test_errors import assert_is_error
+from tests.records import upsert, workload
+from watchbill.api.call import AGENT_BODY_BYTES, INFLATED_BYTES, inflate
+from watchbill.api.contract import Login
+from watchbill.errors import Invalid, TooLarge
+from watchbill.sync import Batch, Heartbeat, KindState
+
+JSON = {"Content-Type": "application/json"}
+
+
+class AgentOverHttp:
+    def __init__(self, served: Served, credential: str) -> None:
+        self.served = served
+        self.credential = credential
+        self.stream_id = ""
+
+    async def post(self, path: str, body: bytes, **headers: str) -> Answer:
+        sent = JSON | {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.served.ask(
+            "POST", f"/agent/v1/{path}", data=io.BytesIO(body), headers=sent, token=self.credential
+        )
+
+    async def hello(self) -> None:
+        answer = await self.post("hello", b'{"protocol":1,"agentVersion":"test"}')
+        assert answer.status == 200, answer.body
+        self.stream_id = answer.json["streamId"]
+
+    def batch(self, seq: int, *items: Any) -> bytes:
+        return msgspec.json.encode(Batch(stream_id=self.stream_id, seq=seq, items=items))
+
+
+@pytest_asyncio.fixture
+async def agent(server: Served) -> AgentOverHttp:
+    made = await server.ask("POST", "/api/v1/clusters", json={"name": "north"})
+    found = AgentOverHttp(server, made.json["credential"])
+    await found.hello()
+    return found
+
+
+async def test_what_an_agent_sends_is_what_callers_read(agent: AgentOverHttp) -> None:
+    body = agent.batch(1, upsert(workload(1)), upsert(workload(2)))
+    answer = await agent.post("batch", gzip.compress(body), Content_Encoding="gzip")
+    assert (answer.status, answer.json) == (200, {"seq": 1, "refused": []})
+    listed = (await agent.served.get("/api/v1/workloads")).json["workloads"]
+    assert [one["name"] for one in listed] == ["llama-sft-1", "llama-sft-2"]
+    assert listed[0]["clusterId"] == agent.credential.split(".")[1]
+
+
+async def test_duplicates_gaps_and_takeovers(agent: AgentOverHttp) -> None:
+    first = agent.batch(1, upsert(workload(1)))
+    assert (await agent.post("batch", first)).status == 200
+    assert (await agent.post("batch", first)).json == {"seq": 1, "refused": []}
+    gap = await agent.post("batch", agent.batch(3))
+    assert_is_error(gap, 409)
+    assert gap.json["details"] == "2"
+    old = agent.batch(2)
+    await agent.hello()
+    assert_is_error(await agent.post("batch", old), 410)
+
+
+async def test_an_inventory(agent: AgentOverHttp) -> None:
+    entry = upsert(workload(1))
+    await agent.post("batch", agent.batch(1, entry, upsert(workload(2))))
+    begun = await agent.post(
+        "inventory",
+        msgspec.json.encode(
+            {
+                "streamId": agent.stream_id,
+                "coverage": [{"group": "kubeflow.org", "kind": "PyTorchJob"}],
+            }
+        ),
+    )
+    named = {"streamId": agent.stream_id, "inventoryId": begun.json["inventoryId"]}
+    id_ = str(entry.record.workload.id)
+    told = await agent.post(
+        "inventory/entries",
+        msgspec.json.encode({**named, "entries": [[id_, entry.record_hash]]}),
+    )
+    assert told.json == {"missing": []}
+    ended = await agent.post("inventory/commit", msgspec.json.encode({**named, "count": 1}))
+    assert ended.json == {"deleted": 1, "held": False}
+    assert (await agent.served.get("/api/v1/workloads/count")).json == {"count": 1}
+
+
+async def test_a_heartbeat_shows_what_can_be_observed(agent: AgentOverHttp) -> None:
+    kind = KindState(group="ray.io", kind="RayJob", state="forbidden", since=datetime.now(UTC))
+    beat = msgspec.json.encode(Heartbeat(stream_id=agent.stream_id, seq=0, kinds=(kind,)))
+    assert (await agent.post("heartbeat", beat)).json == {"seq": 0, "resync": False}
+    (cluster,) = (await agent.served.get("/api/v1/clusters")).json["clusters"]
+    assert cluster["kinds"][0]["state"] == "forbidden"
+
+
+@pytest.mark.parametrize("name", of_login(Login.AGENT))
+async def test_shapes_that_are_wrong_are_named(agent: AgentOverHttp, name: str) -> None:
+    path = OPERATIONS[name].path.removeprefix("/agent/v1/")
+    for member, value in SAMPLES[name].options["json"].items():
+        wrong = SAMPLES[name].options["json"] | {member: {"no": "such"}}
+        answer = await agent.post(path, msgspec.json.encode(wrong))
+        assert_is_error(answer, 400)
+        assert f"$.{member}" in answer.json["details"], value
+    for body in (b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"a":1}'):
+        assert_is_error(await agent.post(path, body), 400)
+
+
+async def test_a_wrong_item_is_named_by_its_path(agent: AgentOverHttp) -> None:
+    body = agent.batch(1, upsert(workload(1)), upsert(workload(2)))
+    spoilt = body.replace(b'"phase":"Running"', b'"phase":"Flying"', 1)
+    answer = await agent.post("batch", spoilt)
+    assert_is_error(answer, 400)
+    assert "$.items[0].record.workload.phase" in answer.json["details"]
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip", "x"])
+async def test_encodings_that_are_not_taken(agent: AgentOverHttp, encoding: str) -> None:
+    answer = await agent.post("batch", agent.batch(1), Content_Encoding=encoding)
+    assert_is_error(answer, 415)
+
+
+async def test_bodies_that_are_no_whole_gzip(agent: AgentOverHttp) -> None:
+    whole = gzip.compress(agent.batch(1))
+    for body in (b"", b"plain", whole[:-5], whole + b"x", whole + whole, zlib.compress(b"{}")):
+        assert_is_error(await agent.post("batch", body, Content_Encoding="gzip"), 400)
+    assert (await agent.post("batch", whole, Content_Encoding="GZIP")).status == 200
+
+
+async def test_bodies_that_are_too_large(agent: AgentOverHttp) -> None:
+    assert_is_error(await agent.post("batch", b" " * (AGENT_BODY_BYTES + 1)), 413)
+    bomb = gzip.compress(b" " * (INFLATED_BYTES + 1), compresslevel=1)
+    assert len(bomb) < AGENT_BODY_BYTES
+    assert_is_error(await agent.post("batch", bomb, Content_Encoding="gzip"), 413)
+
+
+def test_a_bomb_is_never_inflated_whole() -> None:
+    bomb = gzip.compress(b" " * 50_000_000, compresslevel=9)
+    with pytest.raises(TooLarge):
+        inflate(bomb, most=1000)
+    assert inflate(gzip.compress(b"x" * 1000), most=1000) == b"x" * 1000
+    with pytest.raises(Invalid):
+        inflate(b"")
+
+
+async def test_more_batches_than_the_published_rate(agent: AgentOverHttp) -> None:
+    beat = msgspec.json.encode({"streamId": agent.stream_id, "seq": 0})
+    answers = await asyncio.gather(*(agent.post("heartbeat", beat) for _ in range(160)))
+    statuses = {answer.status for answer in answers}
+    assert statuses == {200, 429}
+    for answer in answers:
+        if answer.status == 429:
+            assert_is_error(answer, 429)
+            assert int(answer.headers["Retry-After"]) >= 1
