@@ -140,8 +140,7 @@ class EmbeddedPostgres:
                 stderr=output,
                 cwd="/",
                 start_new_session=True,
-                preexec_fn=_die_with_parent(),
-                **self._owner.subprocess_arguments(),
+                preexec_fn=self._owner.becoming(then=_die_with_parent()),
             )
         await self._watch_for_our_death()
         self.url = self._url(socket_dir)
@@ -224,7 +223,7 @@ class EmbeddedPostgres:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd="/",
-            **self._owner.subprocess_arguments(),
+            preexec_fn=self._owner.becoming(),
         )
         output, _ = await process.communicate()
         if process.returncode != 0:

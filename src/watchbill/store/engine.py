@@ -8,6 +8,7 @@ import pwd
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -43,6 +44,20 @@ class Owner:
         if self.uid is None or self.gid is None:
             return {"umask": 0o077}
         return {"user": self.uid, "group": self.gid, "extra_groups": [], "umask": 0o077}
+
+    def becoming(self, then: Callable[[], None] | None = None) -> Callable[[], None]:
+        """The same as a child's own first steps, for event loops whose children know no user or umask."""
+
+        def become() -> None:
+            os.umask(0o077)
+            if self.uid is not None and self.gid is not None:
+                os.setgroups([])
+                os.setgid(self.gid)
+                os.setuid(self.uid)
+            if then is not None:
+                then()
+
+        return become
 
     def give(self, path: Path) -> None:
         """Make a path that we just created theirs."""
