@@ -1,11 +1,13 @@
 """`admin cluster …`: register a cluster, list what is registered, remove one."""
 
+import sys
 from typing import Annotated
 
 import typer
 
 from watchbill.cli.failure import refuse
 from watchbill.cli.session import Session, asks_server
+from watchbill.cli.text import safe
 
 ClusterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster.")]
 
@@ -15,11 +17,9 @@ async def create(session: Session, name: ClusterName) -> None:
     """Register a cluster and print its agent's credential: one line, shown this once."""
     made = await session.client.cluster_create(name)
     session.terminal.remark(f"Cluster {made['name']} has the id {made['id']}.")
+    session.terminal.remark("Keep the line below in a file that only the agent may read. Start it:")
     session.terminal.remark(
-        "Keep the line below in a file that only the agent may read, and start the agent with"
-    )
-    session.terminal.remark(
-        f"  watchbill agent --server {session.client.url} --credential FILE [--kubeconfig FILE]"
+        f"watchbill agent --server {session.client.url} --credential FILE [--kubeconfig FILE]"
     )
     session.terminal.print(made["credential"])
 
@@ -36,9 +36,12 @@ async def delete(
     from watchbill.cli.find import find_cluster
 
     cluster = await find_cluster(session.client, name)
-    if not yes and not typer.confirm(
-        f"Remove cluster {cluster['name']} with its {cluster['workloads']} workloads?", err=True
-    ):
-        refuse("Nothing was removed.", hint="answer y, or pass --yes")
+    if not yes:
+        _confirm(f"Remove cluster {safe(cluster['name'])} with {cluster['workloads']} workloads?")
     await session.client.cluster_delete(UUID(cluster["id"]))
     session.terminal.remark(f"Cluster {cluster['name']} is removed.")
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty() or not typer.confirm(question, err=True):
+        refuse("Nothing was removed.", hint="answer y, or pass --yes")

@@ -40,7 +40,7 @@ def exit_code(error: WatchbillError) -> int:
     return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), FAILED)
 
 
-def tell(error: BaseException) -> int:
+def tell(error: Exception) -> int:
     """Say on stderr what went wrong; returns the exit code."""
     if isinstance(error, WatchbillError):
         say("error", error.message)

@@ -13,9 +13,7 @@ LEVELS = ("debug", "info", "warning", "error")
 def log_to_stderr(level: str) -> None:
     """Raises Invalid for an unknown level."""
     if level.lower() not in LEVELS:
-        raise Invalid(
-            f"There is no log level '{level}'.", details=f"Levels: {', '.join(LEVELS)}."
-        )
+        raise Invalid(f"There is no log level '{level}'.", details=f"Levels: {', '.join(LEVELS)}.")
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(stream=sys.stderr, level=max(number, logging.WARNING))
     structlog.configure(
