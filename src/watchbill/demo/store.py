@@ -188,7 +188,10 @@ class Store:
         return self._shelves.get((group, plural))
 
     def put(self, resource: Resource, document: Mapping[str, Any]) -> Stored:
-        """Create or update; an object that does not differ keeps its revision."""
+        """Create or update; an object that does not differ keeps its revision.
+
+        `observedGeneration: 0` stands for the generation that results.
+        """
         shelf = self._shelves[resource.group, resource.plural]
         metadata = document["metadata"]
         path = path_of(resource, metadata.get("namespace"), metadata["name"])
@@ -196,10 +199,12 @@ class Store:
         spec = _encode(document["spec"]) if "spec" in document else b""
         rest = _rest(document)
         old = shelf.objects.get(path)
-        if old is not None and (old.head, old.spec, old.rest) == (head, spec, rest):
-            return old
         if old is not None and old.uid != metadata["uid"]:
             raise ValueError(f"{resource.kind} {path} exists under another uid")
+        generation = _generation(resource, old, head, spec)
+        rest = rest.replace(b'"observedGeneration":0', b'"observedGeneration":%d' % generation)
+        if old is not None and (old.head, old.spec, old.rest) == (head, spec, rest):
+            return old
         self.revision += 1
         stored = Stored(
             path=path,
@@ -208,7 +213,7 @@ class Store:
             spec=spec,
             rest=rest,
             revision=self.revision,
-            generation=_generation(resource, old, head, spec),
+            generation=generation,
         )
         shelf.objects[path] = stored
         kind_of_change = "ADDED" if old is None else "MODIFIED"
