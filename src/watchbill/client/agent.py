@@ -5,7 +5,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from watchbill.client.transport import Transport
+from watchbill.client.transport import Transport, decoded
 from watchbill.sync import (
     Batch,
     BatchReply,
@@ -73,4 +73,4 @@ class AgentClient:
             body = gzip.compress(body, compresslevel=1)
             headers = headers | {"Content-Encoding": "gzip"}
         answer = await self._transport.send("POST", f"/agent/v1/{path}", headers=headers, body=body)
-        return msgspec.json.decode(answer, type=reply)
+        return decoded(answer, reply)

@@ -3,14 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 from uuid import UUID
 
 import msgspec
 
-from watchbill.client.transport import Parameters, Transport
+from watchbill.client.transport import Parameters, Reply, Transport, decoded
 from watchbill.errors import TooMany, Unauthenticated, Unavailable
 
 JSON = dict[str, Any]
@@ -19,6 +19,7 @@ JSON = dict[str, Any]
 PAGE = 500
 RENEW_BEFORE_SECONDS = 60
 TRIES = 3
+LONGEST_WAIT_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +45,33 @@ class Selection:
         return [*found, ("sortOrder", "desc")] if self.is_descending else found
 
 
-@dataclass(frozen=True, slots=True)
-class ListedPage:
+class ListedPage(msgspec.Struct):
+    """`next_offset` is None on the last page."""
+
     workloads: list[JSON]
-    next_offset: int | None
+    next_offset: int | None = msgspec.field(default=None, name="next")
+
+
+class _Count(msgspec.Struct):
+    count: int
+
+
+class _History(msgspec.Struct):
+    history: list[JSON]
+
+
+class _Elements(msgspec.Struct):
+    elements: list[JSON]
+    next_offset: int | None = msgspec.field(default=None, name="next")
+
+
+class _Clusters(msgspec.Struct):
+    clusters: list[JSON]
+
+
+class _Token(msgspec.Struct):
+    access_token: str
+    expires_in: float = 300.0
 
 
 class Client:
@@ -78,38 +102,43 @@ class Client:
         self, selection: Selection, *, offset: int = 0, limit: int = 50
     ) -> ListedPage:
         page = [("offset", str(offset)), ("limit", str(limit))]
-        answer = await self._get(
-            "/api/v1/workloads", [*selection.parameters(), *selection.order(), *page]
-        )
-        return ListedPage(answer["workloads"], answer.get("next"))
+        parameters = [*selection.parameters(), *selection.order(), *page]
+        return await self._get("/api/v1/workloads", ListedPage, parameters)
 
-    async def workloads(self, selection: Selection, *, most: int | None) -> list[JSON]:
-        """All pages, or as many as hold `most` workloads."""
-        found: list[JSON] = []
+    async def pages(
+        self, selection: Selection, *, most: int | None = None
+    ) -> AsyncIterator[ListedPage]:
+        """All pages, or as many as hold `most` workloads; a workload that moved between two comes once."""
+        seen: set[str] = set()
         offset: int | None = 0
-        while offset is not None and (most is None or len(found) < most):
-            limit = PAGE if most is None else min(PAGE, most - len(found))
+        while offset is not None and (most is None or len(seen) < most):
+            limit = PAGE if most is None else min(PAGE, most - len(seen))
             page = await self.workload_list(selection, offset=offset, limit=limit)
-            found += page.workloads
+            fresh = {found["id"]: found for found in page.workloads if found["id"] not in seen}
+            seen.update(fresh)
+            yield ListedPage(list(fresh.values()), page.next_offset)
             offset = page.next_offset
-        return found
+
+    async def workloads(self, selection: Selection, *, most: int | None = None) -> list[JSON]:
+        """All of them, or the first `most`."""
+        return [
+            found async for page in self.pages(selection, most=most) for found in page.workloads
+        ]
 
     async def workload_get(self, workload_id: UUID) -> JSON:
-        return await self._get(f"/api/v1/workloads/{workload_id}")
+        return await self._get(f"/api/v1/workloads/{workload_id}", JSON)
 
     async def workload_count(self, selection: Selection) -> int:
-        answer = await self._get("/api/v1/workloads/count", selection.parameters())
-        count: int = answer["count"]
-        return count
+        answer = await self._get("/api/v1/workloads/count", _Count, selection.parameters())
+        return answer.count
 
     async def facets(self, selection: Selection, fields: tuple[str, ...]) -> JSON:
         parameters = [("fields", ",".join(fields)), *selection.parameters()]
-        return await self._get("/api/v1/workloads/facets", parameters)
+        return await self._get("/api/v1/workloads/facets", JSON, parameters)
 
     async def history(self, workload_id: UUID) -> list[JSON]:
-        answer = await self._get(f"/api/v1/workloads/{workload_id}/history")
-        found: list[JSON] = answer["history"]
-        return found
+        answer = await self._get(f"/api/v1/workloads/{workload_id}/history", _History)
+        return answer.history
 
     async def elements(self, workload_id: UUID) -> list[JSON]:
         """All stored elements, upper levels first."""
@@ -118,20 +147,21 @@ class Client:
         while offset is not None:
             answer = await self._get(
                 f"/api/v1/workloads/{workload_id}/elements",
+                _Elements,
                 [("offset", str(offset)), ("limit", str(PAGE))],
             )
-            found += answer["elements"]
-            offset = answer.get("next")
+            found += answer.elements
+            offset = answer.next_offset
         return found
 
     async def element_count(self, workload_id: UUID) -> JSON:
-        return await self._get(f"/api/v1/workloads/{workload_id}/elements/count")
+        return await self._get(f"/api/v1/workloads/{workload_id}/elements/count", JSON)
 
     async def telemetry(self, telemetry_type: str, *, group_by: tuple[str, ...] = ()) -> JSON:
         parameters = [("telemetryType", telemetry_type)]
         if group_by:
             parameters.append(("groupBy", ",".join(group_by)))
-        return await self._get("/api/v1/workloads/telemetry", parameters)
+        return await self._get("/api/v1/workloads/telemetry", JSON, parameters)
 
     async def export(self, selection: Selection, *, as_format: str) -> AsyncIterator[bytes]:
         """Chunks of CSV or NDJSON, as they come."""
@@ -144,42 +174,39 @@ class Client:
                 yield chunk
 
     async def me(self) -> JSON:
-        return await self._get("/api/v1/me")
+        return await self._get("/api/v1/me", JSON)
 
     async def clusters(self) -> list[JSON]:
-        answer = await self._get("/api/v1/clusters")
-        found: list[JSON] = answer["clusters"]
-        return found
+        return (await self._get("/api/v1/clusters", _Clusters)).clusters
 
     async def cluster_create(self, name: str) -> JSON:
         """`id`, `name` and `credential`; the credential is shown this once."""
-        return await self._send("POST", "/api/v1/clusters", {"name": name})
+        return decoded(
+            await self._authorized("POST", "/api/v1/clusters", body={"name": name}), JSON
+        )
 
     async def cluster_delete(self, cluster_id: UUID) -> None:
-        await self._send("DELETE", f"/api/v1/clusters/{quote(str(cluster_id))}", None)
+        await self._authorized("DELETE", f"/api/v1/clusters/{cluster_id}")
 
-    async def _get(self, path: str, parameters: Parameters = ()) -> JSON:
+    async def _get(self, path: str, kind: type[Reply], parameters: Parameters = ()) -> Reply:
         """A read is repeated where the server says that a later moment may answer."""
         for number in range(1, TRIES + 1):
             try:
-                return await self._authorized("GET", path, parameters, None)
+                return decoded(await self._authorized("GET", path, parameters), kind)
             except (Unavailable, TooMany) as error:
                 if number == TRIES or error.retry_after_seconds is None:
                     raise
-                await asyncio.sleep(min(error.retry_after_seconds, 5))
+                await asyncio.sleep(min(error.retry_after_seconds, LONGEST_WAIT_SECONDS))
         raise AssertionError("the last try returns or raises")
 
-    async def _send(self, method: str, path: str, body: JSON | None) -> JSON:
-        return await self._authorized(method, path, (), body)
-
     async def _authorized(
-        self, method: str, path: str, parameters: Parameters, body: JSON | None
-    ) -> JSON:
+        self, method: str, path: str, parameters: Parameters = (), body: JSON | None = None
+    ) -> bytes:
         """One call, with a new token where the old one is refused."""
         for is_last in (False, True):
             headers = await self._headers()
             try:
-                answer = await self._transport.send(
+                return await self._transport.send(
                     method,
                     path,
                     parameters=parameters,
@@ -190,9 +217,6 @@ class Client:
                 if is_last:
                     raise
                 self._token_ends = 0.0
-            else:
-                found: JSON = msgspec.json.decode(answer) if answer else {}
-                return found
         raise AssertionError("the last try returns or raises")
 
     async def token(self) -> str:
@@ -211,19 +235,12 @@ class Client:
             "client_id": self._client_id,
             "client_secret": self._client_secret,
         }
-        answer = msgspec.json.decode(
-            await self._transport.send(
-                "POST",
-                "/api/v2/token",
-                headers={"Content-Type": "application/x-www-form-urlencoded"},
-                body=urlencode(form).encode(),
-            )
+        answer = await self._transport.send(
+            "POST",
+            "/api/v2/token",
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+            body=urlencode(form).encode(),
         )
-        self._token = answer["access_token"]
-        lifetime_seconds = float(answer.get("expires_in", 300))
-        self._token_ends = time.monotonic() + max(1.0, lifetime_seconds - RENEW_BEFORE_SECONDS)
-
-
-def deleted_too(selection: Selection) -> Selection:
-    """The same question to the deleted ones."""
-    return replace(selection, is_deleted=True)
+        granted = decoded(answer, _Token)
+        self._token = granted.access_token
+        self._token_ends = time.monotonic() + max(1.0, granted.expires_in - RENEW_BEFORE_SECONDS)

@@ -1,7 +1,9 @@
 """One request to the server and its answer, failures told in our own errors."""
 
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import aiohttp
 import msgspec
@@ -38,12 +40,13 @@ ERRORS: dict[int, type[WatchbillError]] = {
 }
 
 
+Parameters = Sequence[tuple[str, str]]
+Reply = TypeVar("Reply")
+
+
 class _ErrorBody(msgspec.Struct):
     message: str
     details: str | None = None
-
-
-Parameters = Sequence[tuple[str, str]]
 
 
 class Transport:
@@ -113,6 +116,17 @@ class Transport:
             return await answer.read()
 
 
+def decoded(answer: bytes, kind: type[Reply]) -> Reply:
+    """The body of a successful answer. Raises Unavailable where something else than our server spoke."""
+    try:
+        return msgspec.json.decode(answer, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Unavailable(
+            "The answer is not a Watchbill server's.",
+            details=f"Something else may listen at that address, or a proxy stand between: {error}",
+        ) from error
+
+
 async def _error(answer: aiohttp.ClientResponse) -> WatchbillError:
     text = await answer.read()
     try:
@@ -133,4 +147,11 @@ def _retry_after(headers: Mapping[str, str]) -> int | None:
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name is not known"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno
+        return os.strerror(number) if number and number > 0 else str(error.os_error)
     return str(error) or type(error).__name__
