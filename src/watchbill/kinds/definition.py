@@ -59,7 +59,9 @@ _KEYS = (
     "versions",
     *_VERSIONED,
 )
-_STALE = PredicateSource(".status.observedGeneration < .metadata.generation")
+_STALE = PredicateSource(
+    ".status.observedGeneration != null and .status.observedGeneration < .metadata.generation"
+)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _IMPURE = re.compile(
     r"(?<![.\w$])(?:env|inputs?|input_\w+|now|localtime|debug|stderr|halt\w*|import|include)\b(?!\s*:)"

@@ -303,7 +303,7 @@ def _additional(read: _Read, standing: _Standing, truncated: tuple[str, ...]) ->
     """What the contract has no member for."""
     fields: dict[str, Any] = {}
     if standing.reasons:
-        fields["pendingReasons"] = msgspec.to_builtins(standing.reasons)
+        fields["pendingReasons"] = [msgspec.to_builtins(reason) for reason in standing.reasons]
     if read.objects.is_chain_truncated:
         fields["isOwnerUnreadable"] = True
     if truncated:
