@@ -1,0 +1,141 @@
+"""The client that existing scripts use, unchanged, against this server: sign in and all five of its calls."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from runai.api.workloads_api import WorkloadsApi
+from runai.api_client import ApiClient
+from runai.configuration import Configuration
+from runai.exceptions import ApiException
+from runai.models.phase import Phase
+from runai.models.workload_metric_type import WorkloadMetricType
+from runai.models.workload_telemetry_type import WorkloadTelemetryType
+
+from tests.api.serving import ABSENT_ID, DETAILED_ID, Served
+from tests.api.test_workloads import TOTAL
+
+
+@pytest.fixture
+def client(filled: Served) -> Iterator[ApiClient]:
+    configuration = Configuration(
+        client_id=filled.client_id,
+        client_secret=filled.secret,
+        runai_base_url=filled.url,
+        retry_enabled=False,
+    )
+    clients: list[ApiClient] = []
+
+    class Lazy:
+        """Made in the thread that uses it: its constructor already asks for a token."""
+
+        def __getattr__(self, name: str) -> Any:
+            if not clients:
+                clients.append(ApiClient(configuration))
+            return getattr(clients[0], name)
+
+    yield Lazy()  # type: ignore[misc]
+    for one in clients:
+        one.close()
+
+
+async def call(client: ApiClient, name: str, **arguments: Any) -> Any:
+    answer = await asyncio.to_thread(getattr(WorkloadsApi(client), name), **arguments)
+    assert answer.status_code in (200, 207)
+    return answer.data
+
+
+async def test_list(client: ApiClient) -> None:
+    found = await call(client, "get_workloads", limit=500)
+    assert len(found["workloads"]) == TOTAL
+
+
+async def test_list_with_filters_sorted_and_searched(client: ApiClient) -> None:
+    found = await call(
+        client,
+        "get_workloads",
+        deleted=False,
+        offset=0,
+        limit=10,
+        sort_order="desc",
+        sort_by="name",
+        filter_by=["phase!=Running", "allocatedGPU>=1", "createdAt>=2021-01-01T00:00:00Z"],
+        search="e",
+    )
+    names = [one["name"] for one in found["workloads"]]
+    assert names == sorted(names, reverse=True)
+    assert names
+    for one in found["workloads"]:
+        assert one["phase"] != "Running"
+        assert one["allocatedResources"]["gpu"] >= 1
+
+
+async def test_filters_with_commas_and_as_its_own_documentation_writes_them(
+    client: ApiClient,
+) -> None:
+    comma = await call(client, "get_workloads", filter_by=["name=@sdxl, v2", "phase!=Unknown"])
+    assert comma["workloads"]
+    assert all("sdxl, v2" in one["name"] for one in comma["workloads"])
+    literal = ['["name!=some-workload-name","allocatedGPU>=2","createdAt>=2021-01-01T00:00:00Z"]']
+    plain = ["name!=some-workload-name", "allocatedGPU>=2", "createdAt>=2021-01-01T00:00:00Z"]
+    first = await call(client, "count_workloads", filter_by=literal)
+    second = await call(client, "count_workloads", filter_by=plain)
+    assert first == second
+    assert 0 < first["count"] < TOTAL
+
+
+async def test_count(client: ApiClient) -> None:
+    assert await call(client, "count_workloads") == {"count": TOTAL}
+    assert await call(client, "count_workloads", deleted=True) == {"count": 0}
+
+
+async def test_get(client: ApiClient) -> None:
+    found = await call(client, "get_workload", workload_id=str(DETAILED_ID))
+    assert found["id"] == str(DETAILED_ID)
+    with pytest.raises(ApiException) as refused:
+        await call(client, "get_workload", workload_id=str(ABSENT_ID))
+    assert refused.value.status == 404
+    assert refused.value.data["code"] == 404
+
+
+async def test_telemetry(client: ApiClient) -> None:
+    found = await call(
+        client,
+        "get_workloads_telemetry",
+        # The client writes a lone enum member as Python's own text for it, so scripts pass its value.
+        telemetry_type=WorkloadTelemetryType.WORKLOADS_COUNT.value,
+        group_by=["ClusterId", "Phase"],
+        filter_by_phases=[Phase.RUNNING, Phase.PENDING],
+    )
+    assert found["type"] == "WORKLOADS_COUNT"
+    assert {group["key"] for one in found["values"] for group in one["groups"]} == {
+        "ClusterId",
+        "Phase",
+    }
+
+
+async def test_metrics(client: ApiClient) -> None:
+    end = datetime.now(UTC)
+    found = await call(
+        client,
+        "get_workload_metrics",
+        workload_id=str(DETAILED_ID),
+        metric_type=[WorkloadMetricType.POD_COUNT, WorkloadMetricType.GPU_UTILIZATION],
+        start=end - timedelta(hours=1),
+        end=end,
+        number_of_samples=5,
+    )
+    assert [one["type"] for one in found["measurements"]] == ["POD_COUNT", "GPU_UTILIZATION"]
+
+
+async def test_a_wrong_secret(filled: Served) -> None:
+    configuration = Configuration(
+        client_id=filled.client_id,
+        client_secret="wrong",
+        runai_base_url=filled.url,
+        retry_enabled=False,
+    )
+    with pytest.raises((ApiException, ValueError)):
+        await asyncio.to_thread(ApiClient, configuration)

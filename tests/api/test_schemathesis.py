@@ -1,0 +1,137 @@
+"""Generated requests: valid ones by the bare contract, invalid ones by everything that we serve."""
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.api.samples import MERGED
+from tests.api.serving import DETAILED_ID, Served, serving
+from tests.conftest import Engine, fresh_database
+from watchbill.api import guard
+from watchbill.api.contract import contract_document
+
+EXAMPLES = 60
+CHECKS = [
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+# The contract admits these and declares no status for what they mean; docs/api-semantics.md says 400.
+TOLERATED = ("filterBy ", "The filter '", "The operator ", "offset is a whole number")
+REFUSED_VALUES = (" is a number; ", " is a date; ")
+CONTRACT = contract_document()
+
+
+def is_tolerated(status: int, message: str) -> bool:
+    return status == 400 and (
+        message.startswith(TOLERATED) or any(part in message for part in REFUSED_VALUES)
+    )
+
+
+def exercise(url: str, token: str, operation_id: str) -> dict[int, int]:
+    """Statuses by how often they came."""
+    schema = schemathesis.openapi.from_dict(CONTRACT)
+    operation = schema.find_operation_by_id(operation_id)
+    found: dict[int, int] = {}
+
+    @seed(20261123)
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))
+    def run(case: Any) -> None:
+        if "workloadId" in case.path_parameters:
+            case.path_parameters["workloadId"] = str(DETAILED_ID)
+        response = case.call(base_url=url, headers={"Authorization": f"Bearer {token}"})
+        status = response.status_code
+        found[status] = found.get(status, 0) + 1
+        assert status < 500 or is_no_source(operation_id, status), response.text
+        if not (status >= 400 and is_tolerated(status, response.json()["message"])):
+            case.validate_response(response, checks=CHECKS)
+
+    run()
+    return found
+
+
+def is_no_source(operation_id: str, status: int) -> bool:
+    """503 is the contract's answer where none of the metrics asked for has a source."""
+    return (operation_id, status) == ("get_workload_metrics", 503)
+
+
+@pytest.mark.parametrize(
+    "operation_id",
+    [one["operationId"] for item in CONTRACT["paths"].values() for one in item.values()],
+)
+async def test_valid_requests_by_the_bare_contract(shared: Served, operation_id: str) -> None:
+    found = await asyncio.to_thread(exercise, shared.url, await shared.token(), operation_id)
+    assert found.get(200, 0) + found.get(207, 0) >= 1, found
+
+
+NEGATIVE_CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+)
+OPERATION_COUNT = sum(len(item) for item in MERGED["paths"].values())
+
+
+async def run_invalid(url: str, token: str, folder: Path, *options: str) -> int:
+    """How many operations were tested. Fails with the tool's own report."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"),
+        "--mode=negative",
+        "--phases=examples,coverage,fuzzing",
+        "--max-examples=25",
+        "--seed=20261123",
+        "--generation-database=none",
+        f"--checks={','.join(NEGATIVE_CHECKS)}",
+        "--request-timeout=20",
+        "--no-color",
+        f"--header=Authorization: Bearer {token}",
+        *options,
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output = (await process.communicate())[0].decode()
+    assert process.returncode == 0, output[-8000:]
+    tested = re.search(r"Tested: ([0-9]+)", output)
+    assert tested, output[-2000:]
+    return int(tested[1])
+
+
+async def test_invalid_requests_to_everything(shared: Served, tmp_path: Path) -> None:
+    tested = await run_invalid(shared.url, await shared.token(), tmp_path)
+    assert tested >= OPERATION_COUNT - 1, "all but the document that the tool reads"
+
+
+async def test_invalid_requests_of_an_agent(embedded_engine: Engine, tmp_path: Path) -> None:
+    with patch.object(guard, "AGENT_REQUESTS_BURST", 1_000_000):
+        async with serving(await fresh_database(embedded_engine)) as served:
+            made = await served.ask("POST", "/api/v1/clusters", json={"name": "north"})
+            credential = made.json["credential"]
+            tested = await run_invalid(
+                served.url, credential, tmp_path, "--include-path-regex=^/agent/"
+            )
+            assert tested == 6
