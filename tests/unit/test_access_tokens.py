@@ -254,6 +254,30 @@ async def test_leeway_is_half_a_minute() -> None:
     assert LEEWAY_SECONDS <= 60
 
 
+async def test_what_is_remembered_still_ends_and_still_needs_its_key() -> None:
+    clock, keys = Clock(), Keys()
+    checking, token = tokens(clock=clock, keys=keys), await issue()
+    for _ in range(2):
+        assert (await checking.verify(token)).sub == ACCOUNT
+    keys.key.retired_at = NOW - timedelta(days=1)
+    with pytest.raises(Unauthenticated):
+        await checking.verify(token)
+    keys.key.retired_at = None
+    clock.now = NOW + timedelta(days=1)
+    with pytest.raises(Unauthenticated):
+        await checking.verify(token)
+
+
+async def test_what_was_refused_is_not_remembered() -> None:
+    keys = Keys()
+    checking, token = tokens(keys=keys), await issue()
+    keys.key.key = OTHER_KEY
+    with pytest.raises(Unauthenticated):
+        await checking.verify(token)
+    keys.key.key = KEY
+    assert (await checking.verify(token)).sub == ACCOUNT
+
+
 async def test_a_retired_key_opens_what_it_signed_and_then_nothing() -> None:
     token = signed(HEADER, CLAIMS | {"exp": NOW_SECONDS + 10**6})
     recently = Keys(retired_at=NOW - timedelta(seconds=3600))

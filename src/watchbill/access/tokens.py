@@ -5,6 +5,7 @@ header members, then a key of ours by its id, then the signature, then every cla
 """
 
 import asyncio
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 from joserfc.util import urlsafe_b64decode
 
+from watchbill.access.bounded import BoundedCache
 from watchbill.errors import Unauthenticated
 from watchbill.store.access import SigningKey, add_first_signing_key, signing_keys
 from watchbill.store.database import Database
@@ -31,6 +33,7 @@ MAX_TOKEN_CHARACTERS = 8 * 1024
 LEEWAY_SECONDS = 30
 KEYS_KEPT_SECONDS = 60
 KEYS_REFETCH_SECONDS = 10
+REMEMBERED_TOKENS = 10_000
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _NOT_STANDARD_BASE64 = str.maketrans(
@@ -104,13 +107,15 @@ class Keyring:
 
 
 class Tokens:
-    """Issues and verifies."""
+    """Issues and verifies. Of a token whose signature was right the claims are remembered, by its hash: only
+    time and the state of its key can then still make it wrong, and these are looked at every time."""
 
     def __init__(
         self, keyring: Keyring, clock: Callable[[], datetime], *, lifetime_seconds: int
     ) -> None:
         self._keyring = keyring
         self._clock = clock
+        self._verified: BoundedCache[bytes, tuple[str, Claims]] = BoundedCache(REMEMBERED_TOKENS)
         self.lifetime_seconds = lifetime_seconds
 
     async def issue(self, *, account_id: UUID, client_id: str, tenant_id: int) -> str:
@@ -134,16 +139,30 @@ class Tokens:
     async def verify(self, token: str) -> Claims:
         """Raises Unauthenticated, always with the same words: why is nobody's business."""
         try:
-            header = _checked_header(token)
-            key = await self._keyring.verifying(header["kid"])
-            if key is None or self._is_over(key):
-                raise _Refused
-            signed = jws.deserialize_compact(token, key.key, [ALGORITHM])
-            claims = msgspec.convert(_unique_json(signed.payload or b""), Claims, strict=True)
+            _check_shape(token)
+            token_hash = hashlib.sha256(token.encode("ascii")).digest()
+            found = self._verified.get(token_hash)
+            if found is None:
+                found = await self._verify_signature(token)
+                self._verified.put(token_hash, found)
+            kid, claims = found
+            await self._key(kid)
             self._check(claims)
         except (_Refused, JoseError, msgspec.ValidationError, ValueError) as error:
             raise Unauthenticated("The token is not valid.") from error
         return claims
+
+    async def _verify_signature(self, token: str) -> tuple[str, Claims]:
+        header = _checked_header(token)
+        key = await self._key(header["kid"])
+        signed = jws.deserialize_compact(token, key.key, [ALGORITHM])
+        return key.kid, msgspec.convert(_unique_json(signed.payload or b""), Claims, strict=True)
+
+    async def _key(self, kid: str) -> _Key:
+        key = await self._keyring.verifying(kid)
+        if key is None or self._is_over(key):
+            raise _Refused
+        return key
 
     def _is_over(self, key: _Key) -> bool:
         """A retired key still opens tokens for as long as one that it signed may live."""
@@ -162,10 +181,14 @@ class _Refused(Exception):
     pass
 
 
-def _checked_header(token: str) -> dict[str, str]:
-    """The header. It must hold exactly our three members, so `crit`, `jwk` or `jku` never count."""
+def _check_shape(token: str) -> None:
+    """Three parts in letters of base64url, and not too many of them."""
     if len(token) > MAX_TOKEN_CHARACTERS or not _COMPACT.fullmatch(token):
         raise _Refused
+
+
+def _checked_header(token: str) -> dict[str, str]:
+    """The header. It must hold exactly our three members, so `crit`, `jwk` or `jku` never count."""
     header = _unique_json(urlsafe_b64decode(token.partition(".")[0].encode()))
     if not isinstance(header, dict) or header.keys() != {"alg", "typ", "kid"}:
         raise _Refused
