@@ -4,13 +4,13 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { signOut } from "./api/routes";
 import type { Me } from "./api/shapes";
-import { StateMark } from "./clusters/page";
 import { useClusters } from "./clusters/context";
 import { Help } from "./help";
 import { useKeys } from "./hooks/keys";
 import { readView, viewUrl } from "./model/view";
 import { Logo } from "./parts/logo";
 import { Popover } from "./parts/popover";
+import { StateMark } from "./parts/state_mark";
 import { go, Link, type Place } from "./router";
 import { THEMES, useTheme } from "./theme";
 

@@ -1,6 +1,8 @@
 /** Light, dark, or as the system says. The colours themselves are one set of tokens in the style sheet. */
 
-import { keep, readKept, useKept } from "./hooks/kept";
+import { useEffect, useState } from "preact/hooks";
+import { readKept, useKept } from "./hooks/kept";
+import { useMedia } from "./hooks/media";
 
 export const THEMES = ["system", "light", "dark"] as const;
 export type Theme = (typeof THEMES)[number];
@@ -14,12 +16,27 @@ export function applyTheme(theme: Theme = themeOf(readKept("theme"))): void {
   else document.documentElement.dataset["theme"] = theme;
 }
 
+const DARK = "(prefers-color-scheme: dark)";
+const CHANGED = "watchbill:theme";
+
+/** Which of the two schemes is in force, for what is drawn and not styled. */
+export function useIsDark(): boolean {
+  const isSystemDark = useMedia(DARK);
+  const [theme, setTheme] = useState(() => themeOf(readKept("theme")));
+  useEffect(() => {
+    const update = (): void => setTheme(themeOf(readKept("theme")));
+    window.addEventListener(CHANGED, update);
+    return () => window.removeEventListener(CHANGED, update);
+  }, []);
+  return theme === "system" ? isSystemDark : theme === "dark";
+}
+
 export function useTheme(): [Theme, (theme: Theme) => void] {
   const [kept, setKept] = useKept("theme");
   const set = (theme: Theme): void => {
-    keep("theme", theme);
     setKept(theme);
     applyTheme(theme);
+    window.dispatchEvent(new Event(CHANGED));
   };
   return [themeOf(kept), set];
 }

@@ -4,7 +4,7 @@ import { Empty } from "../parts/states";
 /** Teaches how a cluster is connected: two commands, one on each side. */
 export function ConnectCluster() {
   const create = "watchbill admin cluster create my-cluster > agent.credential";
-  const run = `watchbill agent --server ${window.location.origin} --credential-file agent.credential`;
+  const run = `watchbill agent --server ${window.location.origin} --credential agent.credential`;
   return (
     <Empty title="No cluster reports here yet">
       <p>On the server, make a cluster and its agent's credential:</p>

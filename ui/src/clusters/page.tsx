@@ -5,6 +5,7 @@ import { bytes, count, decimal, plural } from "../model/format";
 import { listUrl } from "../model/view";
 import { Age, Instant } from "../parts/instant";
 import { Failure, Skeleton, StaleBar } from "../parts/states";
+import { StateMark } from "../parts/state_mark";
 import { Link } from "../router";
 import { ConnectCluster } from "./connect";
 import { useClusters } from "./context";
@@ -39,10 +40,6 @@ export function ClustersPage() {
       </div>
     </div>
   );
-}
-
-export function StateMark({ state }: { readonly state: string }) {
-  return <span class={`state state-${state}`} aria-hidden="true" />;
 }
 
 function ClusterCard({ cluster }: { readonly cluster: Cluster }) {

@@ -107,15 +107,35 @@ interface OptionsInput {
   readonly zoom: (start: number, end: number) => void;
 }
 
+const BINARY_STEPS = Array.from({ length: 60 }, (_, power) => 2 ** power);
+const DECIMAL_STEPS = [-3, -2, -1, 0, 1, 2, 3, 4, 5, 6].flatMap((power) => [1, 2, 2.5, 5].map((n) => n * 10 ** power));
+const WHOLE_STEPS = DECIMAL_STEPS.filter(Number.isInteger);
+
+/** A canvas knows no style sheet: the token's value for the scheme that is in force here. */
+function resolved(element: HTMLElement, token: string): string {
+  const probe = document.createElement("span");
+  probe.style.color = `var(${token})`;
+  element.append(probe);
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return color;
+}
+
+function clockFor(seconds: number): Intl.DateTimeFormat {
+  return seconds > 2 * 86_400
+    ? new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" })
+    : new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+}
+
 function optionsOf(input: OptionsInput): uPlot.Options {
-  const style = getComputedStyle(input.element);
-  const color = (name: string): string => style.getPropertyValue(name).trim();
+  const color = (name: string): string => resolved(input.element, name);
   const axis = {
-    stroke: style.color,
+    stroke: color("--muted"),
     grid: { stroke: color("--chart-grid"), width: 1 },
     ticks: { show: false },
     font: "11px system-ui, sans-serif",
   };
+  const clock = clockFor(input.end - input.start);
   return {
     width: input.element.clientWidth,
     height: HEIGHT,
@@ -126,11 +146,12 @@ function optionsOf(input: OptionsInput): uPlot.Options {
       y: { range: (_plot, _min, max) => [0, max > 0 ? max * 1.1 : 1] },
     },
     axes: [
-      { ...axis, size: 24, space: 70 },
+      { ...axis, size: 24, space: 64, values: (_plot, splits) => splits.map((at) => clock.format(at * 1000)) },
       {
         ...axis,
-        size: 60,
+        size: 64,
         space: 30,
+        incrs: input.unit.startsWith("bytes") ? BINARY_STEPS : input.unit === "count" ? WHOLE_STEPS : DECIMAL_STEPS,
         values: (_plot, splits) => splits.map((split) => shownValue(input.unit, split)),
       },
     ],

@@ -5,10 +5,10 @@ import { useState } from "preact/hooks";
 import { getMetrics } from "../api/routes";
 import type { Measurement, Workload } from "../api/shapes";
 import { useLive } from "../hooks/live";
-import { useMedia } from "../hooks/media";
 import { localInstant } from "../model/format";
 import { CHARTS, INFERENCE_CHARTS, shownOf, type ChartSpec, type Shown } from "../model/metrics";
 import { Failure, Skeleton, StaleBar } from "../parts/states";
+import { useIsDark } from "../theme";
 
 const Chart = lazy(() => import("./chart"));
 
@@ -45,7 +45,7 @@ function usualLength(workload: Workload): number {
 export function Metrics({ workload }: { readonly workload: Workload }) {
   const [length, setLength] = useState<number | undefined>(() => usualLength(workload));
   const [zoomed, setZoomed] = useState<Range | undefined>(undefined);
-  const isDark = useMedia("(prefers-color-scheme: dark)");
+  const isDark = useIsDark();
   const charts = workload.category === "Deploy" ? [...CHARTS, ...INFERENCE_CHARTS] : CHARTS;
   const key = `metrics ${workload.id} ${length} ${zoomed?.start} ${zoomed?.end}`;
   const { data, error, at, refresh } = useLive(

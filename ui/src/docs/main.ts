@@ -14,3 +14,8 @@ SwaggerUI({
   persistAuthorization: false,
   withCredentials: true,
 });
+
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const follow = (): void => void document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", follow);
+follow();

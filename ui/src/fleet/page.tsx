@@ -1,7 +1,7 @@
 /** The fleet at a glance: numbers that matter, who holds the GPUs, how long things wait. */
 
 import { countWorkloads, listWorkloads, telemetry } from "../api/routes";
-import type { Cluster, TelemetryValue } from "../api/shapes";
+import type { Cluster, TelemetryValue, Workload } from "../api/shapes";
 import { clusterName, useClusters } from "../clusters/context";
 import { ConnectCluster } from "../clusters/connect";
 import { useLive } from "../hooks/live";
@@ -19,6 +19,12 @@ const PENDING: View = {
   filters: [{ field: "phase", operator: "==", value: "Pending" }],
   sortBy: "phaseUpdatedAt",
   isDescending: false,
+};
+
+const IDLE: View = {
+  ...DEFAULT_VIEW,
+  filters: [{ field: "idleAllocatedGpus", operator: ">=", value: "0.01" }],
+  sortBy: "idleAllocatedGpus",
 };
 
 function dayAgo(): string {
@@ -50,7 +56,8 @@ async function askFleet(signal: AbortSignal) {
     pending === 0
       ? []
       : await listWorkloads(PENDING, [], { offset: Math.floor((pending - 1) / 2), limit: 1 }, signal);
-  return { gpus, idle, phases, byProject, byCluster, waiting, failed, failedGone, since, pending, middle };
+  const idlest = sumOf(idle) > 0 ? await listWorkloads(IDLE, [], { offset: 0, limit: 6 }, signal) : [];
+  return { idlest, gpus, idle, phases, byProject, byCluster, waiting, failed, failedGone, since, pending, middle };
 }
 
 function sumOf(values: readonly TelemetryValue[]): number {
@@ -117,6 +124,11 @@ export function FleetPage() {
         />
       </div>
       <div class="columns-2">
+        {data.idlest.length > 0 && (
+          <Block title="Held and not used, by whom">
+            <Bars label="Idle GPUs by workload" rows={data.idlest.map(idleRow)} />
+          </Block>
+        )}
         <Block title="GPUs held by project">
           <Bars label="GPUs held by project" rows={sorted(data.byProject).map(projectRow)} />
         </Block>
@@ -138,6 +150,24 @@ export function FleetPage() {
       </div>
     </div>
   );
+}
+
+function idleRow(workload: Workload): BarRow {
+  const idle = workload.idleAllocatedGpus ?? 0;
+  const held = workload.allocatedResources?.gpu ?? 0;
+  return {
+    key: workload.id,
+    label: (
+      <span title={`${workload.submittedBy ?? "unknown"} · ${workload.name}`}>
+        {workload.submittedBy ?? "unknown"} <span class="muted">{workload.name}</span>
+      </span>
+    ),
+    value: idle,
+    whole: held,
+    shown: `${decimal(idle)} of ${decimal(held)}`,
+    tone: "pending",
+    to: `/workloads/${encodeURIComponent(workload.id)}`,
+  };
 }
 
 function projectRow(value: TelemetryValue): BarRow {

@@ -80,19 +80,23 @@ function IdleTable({ workloads }: { readonly workloads: readonly Workload[] }) {
       <table class="small-table wide">
         <thead>
           <tr>
+            <th scope="col">Idle</th>
+            <th scope="col" class="is-number">of held</th>
             <th scope="col">Owner</th>
             <th scope="col">Workload</th>
             <th scope="col">Project</th>
             <th scope="col">Cluster</th>
             <th scope="col">Phase</th>
-            <th scope="col" class="is-number">Idle</th>
-            <th scope="col" class="is-number">Held</th>
             <th scope="col" class="is-number">Running for</th>
           </tr>
         </thead>
         <tbody>
           {workloads.map((workload) => (
             <tr key={workload.id}>
+              <td>
+                <strong>{decimal(workload.idleAllocatedGpus ?? 0)}</strong>
+              </td>
+              <td class="is-number">{decimal(workload.allocatedResources?.gpu ?? 0)}</td>
               <td>{workload.submittedBy ?? <span class="none">unknown</span>}</td>
               <td>
                 <Link to={`/workloads/${encodeURIComponent(workload.id)}`}>{workload.name}</Link>
@@ -102,10 +106,6 @@ function IdleTable({ workloads }: { readonly workloads: readonly Workload[] }) {
               <td>
                 <PhaseBadge phase={workload.phase} />
               </td>
-              <td class="is-number">
-                <strong>{decimal(workload.idleAllocatedGpus ?? 0)}</strong>
-              </td>
-              <td class="is-number">{decimal(workload.allocatedResources?.gpu ?? 0)}</td>
               <td class="is-number">{duration(workload.totalRunningTimeSeconds ?? 0)}</td>
             </tr>
           ))}

@@ -2,7 +2,8 @@
 
 import type { ComponentChildren } from "preact";
 import type { Workload } from "../api/shapes";
-import { clusterName, type Clusters } from "../clusters/context";
+import { clusterName, isOutOfContact, type Clusters } from "../clusters/context";
+import { StateMark } from "../parts/state_mark";
 import { count, decimal, duration, memory, quantity } from "../model/format";
 import { Age, Instant } from "../parts/instant";
 import { PhaseBadge } from "../parts/phase";
@@ -126,6 +127,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
     field: "clusterId",
     show: (w, clusters) => (
       <Link class="quiet" to={listUrl([["clusterId", "==", w.clusterId]])} tabIndex={-1}>
+        {isOutOfContact(clusters.byId.get(w.clusterId)) && <StateMark state="disconnected" />}
         {clusterName(clusters, w.clusterId)}
       </Link>
     ),

@@ -81,9 +81,6 @@ export function WorkloadsPage({ place }: { readonly place: Place }) {
       <section class="list" aria-label="Workloads">
         <div class="list-head">
           <Tabs view={view} rows={rows} onView={setView} />
-          <FacetBar facets={rows.facets} filters={view.filters} onFilters={setFilters} />
-        </div>
-        <div class="list-head">
           <FilterChips view={view} onFilters={setFilters} />
           <Tools
             view={view}
@@ -92,6 +89,7 @@ export function WorkloadsPage({ place }: { readonly place: Place }) {
             setChoosingColumns={setChoosingColumns}
           />
         </div>
+        <FacetBar facets={rows.facets} filters={view.filters} onFilters={setFilters} />
         <List
           rows={rows}
           view={view}

@@ -22,16 +22,18 @@ export function Tools(props: ToolsProps) {
   return (
     <div class="tools">
       <Views view={view} />
-      <Popover
-        label="Columns"
-        button="columns"
-        title="Choose columns (c)"
-        align="end"
-        isOpen={props.isChoosingColumns}
-        setOpen={props.setChoosingColumns}
-      >
-        <ColumnChooser view={view} onView={onView} />
-      </Popover>
+      <span class="wide-only">
+        <Popover
+          label="Columns"
+          button="columns"
+          title="Choose columns (c)"
+          align="end"
+          isOpen={props.isChoosingColumns}
+          setOpen={props.setChoosingColumns}
+        >
+          <ColumnChooser view={view} onView={onView} />
+        </Popover>
+      </span>
       <button
         type="button"
         class="button wide-only"
