@@ -16,7 +16,7 @@ from watchbill.access.accounts import Accounts
 from watchbill.access.caller import Caller, Callers
 from watchbill.access.sessions import Sessions
 from watchbill.access.tokens import Keyring, Tokens
-from watchbill.api.limits import SignIns
+from watchbill.api.limits import EXPORTS_AT_ONCE, SignIns, Slots
 from watchbill.config import ServerSettings
 from watchbill.errors import Invalid, TooLarge
 from watchbill.metrics.source import Source
@@ -53,6 +53,7 @@ class Services:
     sessions: Sessions
     tokens: Tokens
     sign_ins: SignIns
+    exports: Slots
 
 
 def services_of(
@@ -70,6 +71,7 @@ def services_of(
         sessions=Sessions(db, clock, lifetime_seconds=settings.session_lifetime_seconds),
         tokens=Tokens(Keyring(db, clock), clock, lifetime_seconds=settings.token_lifetime_seconds),
         sign_ins=SignIns(),
+        exports=Slots(EXPORTS_AT_ONCE, "exports"),
     )
 
 

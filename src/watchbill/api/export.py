@@ -1,6 +1,7 @@
 """Exports of workloads, streamed from the store piece by piece: memory stays flat whatever their number."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -47,6 +48,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 CSV_HEADERS = ((b"content-disposition", b'attachment; filename="workloads.csv"'),)
 NDJSON_HEADERS = ((b"content-disposition", b'attachment; filename="workloads.ndjson"'),)
 
+Batches = AsyncGenerator[list[bytes], None]
+
 _DECODER = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -72,22 +75,28 @@ FORMATS: dict[str, Callable[[Call, WorkloadQuery], Stream]] = {
 }
 
 
-def _documents(call: Call, query: WorkloadQuery) -> AsyncIterator[list[bytes]]:
-    return workload_export(call.db, call.access, query, call.now)
+async def _documents(call: Call, query: WorkloadQuery) -> Batches:
+    """A tenant's exports hold a database connection each, so there may only be a few."""
+    with call.services.exports.hold(call.access.tenant_id):
+        async with aclosing(workload_export(call.db, call.access, query, call.now)) as batches:
+            async for batch in batches:
+                yield batch
 
 
-async def _csv(batches: AsyncIterator[list[bytes]]) -> AsyncGenerator[bytes, None]:
+async def _csv(batches: Batches) -> AsyncGenerator[bytes, None]:
     header = rows_as_csv([tuple(COLUMNS)])
-    async for batch in batches:
-        yield header + rows_as_csv(_row(_DECODER.decode(document)) for document in batch)
-        header = b""
+    async with aclosing(batches):
+        async for batch in batches:
+            yield header + rows_as_csv(_row(_DECODER.decode(document)) for document in batch)
+            header = b""
     if header:
         yield header
 
 
-async def _ndjson(batches: AsyncIterator[list[bytes]]) -> AsyncGenerator[bytes, None]:
-    async for batch in batches:
-        yield b"\n".join(batch) + b"\n"
+async def _ndjson(batches: Batches) -> AsyncGenerator[bytes, None]:
+    async with aclosing(batches):
+        async for batch in batches:
+            yield b"\n".join(batch) + b"\n"
 
 
 def _row(workload: dict[str, Any]) -> list[Cell]:

@@ -3,13 +3,15 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 
 from watchbill.errors import TooMany
 
 MAX_PRINCIPALS = 10_000
 AGENT_REQUESTS_PER_SECOND = 50
 AGENT_REQUESTS_BURST = 100
+EXPORTS_AT_ONCE = 2
 FAILED_SIGN_INS_PER_MINUTE = 10
 SIGN_INS_PER_MINUTE = 120
 MINUTE_SECONDS = 60.0
@@ -46,6 +48,29 @@ class Buckets:
             for principal, (level, at) in self._levels.items()
             if level + (now - at) * self._per_second < self._burst
         }
+
+
+class Slots:
+    """How many of a kind one principal may have going at the same time."""
+
+    def __init__(self, most: int, what: str) -> None:
+        self._most = most
+        self._what = what
+        self._taken: dict[Hashable, int] = {}
+
+    @contextmanager
+    def hold(self, principal: Hashable) -> Iterator[None]:
+        """Raises TooMany."""
+        taken = self._taken.get(principal, 0)
+        if taken >= self._most:
+            raise TooMany(f"Too many {self._what} at once.", retry_after_seconds=10)
+        self._taken[principal] = taken + 1
+        try:
+            yield
+        finally:
+            self._taken[principal] -= 1
+            if not self._taken[principal]:
+                del self._taken[principal]
 
 
 class SignIns:

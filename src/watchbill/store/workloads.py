@@ -3,7 +3,7 @@
 Every read takes the caller's scope; one `now` per request feeds conditions, order and the totals in a reply.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -266,7 +266,7 @@ async def endpoint_list(
 
 async def workload_export(
     db: Database, scope: Scope, query: WorkloadQuery, now: datetime
-) -> AsyncIterator[list[bytes]]:
+) -> AsyncGenerator[list[bytes], None]:
     """All finished documents of one snapshot, some hundred at a time."""
     statement, order = sorted_statement(scope, query, now)
     sql = (
