@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from watchbill.cli import clusters, serving
+from watchbill.cli import clusters, describe, listing, runai, serving, structure, why
 from watchbill.cli.failure import INTERRUPTED, OK, PIPE_CLOSED, tell
 
 _HELP = """One live, truthful, searchable record of every AI workload in every Kubernetes cluster.
@@ -17,6 +17,21 @@ Commands that ask the server take its address and a login from --url, --client-i
 --credentials file (WATCHBILL_CREDENTIALS); or WATCHBILL_URL, WATCHBILL_CLIENT_ID, WATCHBILL_CLIENT_SECRET; or
 RUNAI_BASE_URL, RUNAI_CLIENT_ID, RUNAI_CLIENT_SECRET.
 """
+
+
+_COMMANDS = (
+    listing.get,
+    describe.describe,
+    why.why,
+    listing.idle,
+    structure.history,
+    structure.tree,
+    listing.count,
+    listing.export,
+    clusters.clusters,
+    serving.server,
+    serving.agent,
+)
 
 
 def _group(help_text: str) -> typer.Typer:
@@ -38,17 +53,26 @@ def build() -> typer.Typer:
         no_args_is_help=True,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.command()(serving.server)
-    app.command()(serving.agent)
+    for command in _COMMANDS:
+        app.command()(command)
+    app.add_typer(_run_ai_words(), name="workload")
     app.add_typer(_administration(), name="admin")
     app.command()(version)
     return app
+
+
+def _run_ai_words() -> typer.Typer:
+    workload = _group("The commands and flags of Run:ai's own command line.")
+    workload.command("list")(runai.list_workloads)
+    workload.command("describe")(runai.describe_workload)
+    return workload
 
 
 def _administration() -> typer.Typer:
     admin = _group("Administration; asks for an administrator's login.")
     cluster = _group("Clusters: register, list, remove.")
     cluster.command("create")(clusters.create)
+    cluster.command("list")(clusters.clusters)
     cluster.command("delete")(clusters.delete)
     admin.add_typer(cluster, name="cluster")
     return admin

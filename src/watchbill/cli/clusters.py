@@ -1,13 +1,34 @@
-"""`admin cluster …`: register a cluster, list what is registered, remove one."""
+"""`clusters` and `admin cluster …`: what is registered, how it is heard; register and remove."""
 
 import sys
+from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from watchbill.cli import options
+from watchbill.cli.columns import JSON
 from watchbill.cli.failure import refuse
+from watchbill.cli.formats import json_document, yaml_document
 from watchbill.cli.session import Session, asks_server
+from watchbill.cli.table import Cell, lines
+from watchbill.cli.terminal import PHASE_COLOURS
 from watchbill.cli.text import safe
+from watchbill.cli.words import NONE, grouped, number, plural, since
+
+
+class ClusterFormat(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+_HEADERS = (
+    *("NAME", "STATE", "LAST-CONTACT", "WORKLOADS", "NODES", "GPUS", "KUBERNETES", "AGENT"),
+    *("PROBLEMS", "ID"),
+)
 
 ClusterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster.")]
 
@@ -22,6 +43,80 @@ async def create(session: Session, name: ClusterName) -> None:
         f"watchbill agent --server {session.client.url} --credential FILE [--kubeconfig FILE]"
     )
     session.terminal.print(made["credential"])
+
+
+@asks_server
+async def clusters(
+    session: Session,
+    output: Annotated[ClusterFormat, typer.Option("--output", "-o", help="How to print.")] = (
+        ClusterFormat.TABLE
+    ),
+    no_headers: options.NoHeaders = False,
+) -> None:
+    """List the clusters: whether they are heard of, what they hold, what of them cannot be seen."""
+    found = await session.client.clusters()
+    if output in _DOCUMENTS:
+        session.terminal.write(_DOCUMENTS[output]({"clusters": found}))
+        return
+    if output is ClusterFormat.NAME:
+        for cluster in found:
+            session.terminal.print(safe(cluster["name"]))
+        return
+    if not found:
+        session.terminal.remark(
+            "No cluster is registered that you may see. An administrator registers one with "
+            "`watchbill admin cluster create NAME`."
+        )
+        return
+    now = datetime.now(UTC)
+    rows = [_row(cluster, now) for cluster in found]
+    for line in lines(None if no_headers else _HEADERS, rows, session.terminal):
+        session.terminal.print(line)
+    for cluster in found:
+        for trouble in _troubles(cluster):
+            session.terminal.remark(f"note: cluster {cluster['name']}: {trouble}")
+
+
+_DOCUMENTS = {ClusterFormat.JSON: json_document, ClusterFormat.YAML: yaml_document}
+
+
+def _row(cluster: JSON, now: datetime) -> list[Cell | str]:
+    pools = cluster.get("nodePools") or []
+    contact = cluster.get("lastContactAt")
+    return [
+        str(cluster["name"]),
+        Cell(cluster["state"], PHASE_COLOURS.get(cluster["state"])),
+        f"{since(contact, now)} ago" if contact else "never",
+        grouped(cluster["workloads"]),
+        grouped(sum(pool["nodes"] for pool in pools)),
+        number(sum(pool["gpus"] for pool in pools)),
+        str(cluster.get("kubernetesVersion") or NONE),
+        str(cluster.get("agentVersion") or NONE),
+        grouped(len(_troubles(cluster))),
+        str(cluster["id"]),
+    ]
+
+
+def _troubles(cluster: JSON) -> list[str]:
+    """What keeps the picture of this cluster from being whole."""
+    found = [
+        f"{kind['kind']} cannot be seen ({kind['state']}){_because(kind.get('message'))}"
+        for kind in cluster.get("kinds") or []
+        if kind["state"] in ("forbidden", "failing")
+    ]
+    found += [
+        f"workload {refused['id']} is refused: {refused['reason']}"
+        for refused in cluster.get("refused") or []
+    ]
+    if cluster.get("takeovers"):
+        found.append(
+            f"{plural(cluster['takeovers'], 'takeover')}: do two agents run with one credential?"
+        )
+    return found
+
+
+def _because(message: str | None) -> str:
+    return f": {message}" if message else ""
 
 
 @asks_server

@@ -1,6 +1,7 @@
 """How a command ends when it cannot do what it was asked: exit codes, and one line that says why."""
 
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import typer
@@ -33,7 +34,11 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 class Ambiguous(Invalid):
-    """A name that several workloads bear; `details` lists them."""
+    """A name that several workloads bear; `candidates` are lines that list them, safe already."""
+
+    def __init__(self, message: str, *, candidates: Sequence[str], details: str) -> None:
+        super().__init__(message, details=details)
+        self.candidates = candidates
 
 
 def exit_code(error: WatchbillError) -> int:
@@ -44,6 +49,8 @@ def tell(error: Exception) -> int:
     """Say on stderr what went wrong; returns the exit code."""
     if isinstance(error, WatchbillError):
         say("error", error.message)
+        for line in error.candidates if isinstance(error, Ambiguous) else ():
+            print(line, file=sys.stderr)
         hint = error.details or _HINTS.get(type(error))
         for line in (hint or "").splitlines():
             say("hint", line)

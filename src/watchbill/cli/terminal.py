@@ -1,11 +1,13 @@
 """Where a command writes: data on stdout, remarks on stderr, colour on terminals only."""
 
+import codecs
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from watchbill.cli.text import safe
+from watchbill.cli.text import safe, visible
 
+_DECODER = codecs.getincrementaldecoder("utf-8")(errors="replace")
 _RESET = "\x1b[0m"
 _COLOURS = {
     "red": "\x1b[31m",
@@ -52,9 +54,12 @@ class Terminal:
         print(text)
 
     def write(self, data: bytes) -> None:
-        """Bytes as they are: JSON, YAML, CSV."""
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
+        """JSON, YAML, CSV: as they are into files and pipes, with what is hidden made visible to people."""
+        if sys.stdout.isatty():
+            sys.stdout.write(visible(_DECODER.decode(data)))
+        else:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
 
     def remark(self, text: str) -> None:
         print(safe(text), file=sys.stderr)

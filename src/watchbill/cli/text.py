@@ -34,6 +34,14 @@ def safe(text: object) -> str:
     return "".join(shown)
 
 
+def visible(text: str) -> str:
+    """Lines of data, as `safe` but with their line ends and their spaces."""
+    return "".join(
+        _escape(character) if _is_hidden(character) and character not in "\r\n" else character
+        for character in text
+    )
+
+
 def _is_hidden(character: str) -> bool:
     category = unicodedata.category(character)
     return (

@@ -1,0 +1,232 @@
+"""`describe`: everything that is known of one workload, in sections."""
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from watchbill.cli import options
+from watchbill.cli.columns import JSON, View, idle, member, requested_gpus
+from watchbill.cli.find import Place, find_workload, view_of
+from watchbill.cli.formats import json_document, yaml_document
+from watchbill.cli.session import Session, asks_server
+from watchbill.cli.staleness import remark_silent_clusters
+from watchbill.cli.table import Cell, lines
+from watchbill.cli.terminal import PHASE_COLOURS, Terminal
+from watchbill.cli.text import padded, safe
+from watchbill.cli.words import NONE, moment, number, span
+
+Facts = Mapping[str, Any]
+_LABEL_CELLS = 22
+
+
+class DescribeFormat(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+_DOCUMENTS = {DescribeFormat.JSON: json_document, DescribeFormat.YAML: yaml_document}
+
+
+@asks_server
+async def describe(
+    session: Session,
+    name: options.Named,
+    output: Annotated[DescribeFormat, typer.Option("--output", "-o", help="How to print.")] = (
+        DescribeFormat.TABLE
+    ),
+    project: options.Project = None,
+    cluster: options.ClusterOption = None,
+    deleted: options.Deleted = False,
+) -> None:
+    """Show everything that is known of one workload, live or deleted."""
+    place = Place(project=project, cluster=cluster, is_deleted=deleted)
+    workload = await find_workload(session.client, name, place)
+    if output in _DOCUMENTS:
+        session.terminal.write(_DOCUMENTS[output](workload))
+        return
+    view, clusters = await view_of(session.client)
+    remark_silent_clusters(session.terminal, clusters, [workload], view.now)
+    for line in description(workload, view, session.terminal):
+        session.terminal.print(line)
+
+
+def description(workload: JSON, view: View, terminal: Terminal) -> Iterator[str]:
+    """Sections of `label  value` lines; a value without content is left out."""
+    for title, facts in (
+        ("", _identity(workload, view)),
+        ("Phase", _phase(workload, view, terminal)),
+        ("Resources", _resources(workload, view)),
+        ("Program", _program(workload)),
+        ("Limits of what is shown", _limits(workload, view)),
+    ):
+        yield from _section(title, facts, terminal)
+    yield from _reasons(workload, view, terminal)
+    yield from _conditions(workload, view, terminal)
+
+
+def _section(title: str, facts: Facts, terminal: Terminal) -> Iterator[str]:
+    shown = {label: value for label, value in facts.items() if value not in (None, "", NONE)}
+    if not shown:
+        return
+    if title:
+        yield from ("", terminal.coloured(title, "bold"))
+    for label, value in shown.items():
+        cell = value if isinstance(value, Cell) else Cell(str(value))
+        text = terminal.coloured(safe(cell.text), cell.colour)
+        yield f"{'  ' if title else ''}{padded(label, _LABEL_CELLS - (2 if title else 0))}{text}"
+
+
+def _identity(workload: JSON, view: View) -> Facts:
+    cluster_id = str(workload.get("clusterId", ""))
+    framework = workload.get("distributedFramework")
+    return {
+        "Name": workload["name"],
+        "Type": f"{workload['type']} ({framework})" if framework else workload["type"],
+        "Category": workload.get("category"),
+        "Id": workload["id"],
+        "Project": workload.get("projectName"),
+        "Department": workload.get("departmentName"),
+        "Namespace": workload.get("namespace"),
+        "Cluster": _named(view.cluster_names.get(cluster_id), cluster_id),
+        "Owner": workload.get("submittedBy"),
+        "Priority": _named(workload.get("priorityClassName"), workload.get("priority")),
+        "Preemptible": _yes(workload.get("preemptible")),
+        "Application": workload.get("aiApplicationName"),
+        "Created": moment(workload.get("createdAt"), view.now),
+        "Completed": moment(workload.get("completedAt"), view.now),
+        "Deleted": moment(workload.get("deletedAt"), view.now),
+    }
+
+
+def _phase(workload: JSON, view: View, terminal: Terminal) -> Facts:
+    phase = workload["phase"]
+    return {
+        "Phase": Cell(phase, PHASE_COLOURS.get(phase)),
+        "Since": moment(workload.get("phaseUpdatedAt"), view.now),
+        "Message": workload.get("phaseMessage"),
+        "Waited in all": span(workload.get("totalPendingTimeSeconds") or 0),
+        "Ran in all": span(workload.get("totalRunningTimeSeconds") or 0),
+    }
+
+
+def _resources(workload: JSON, view: View) -> Facts:
+    wanted = member(workload, ("requestedPods", "number"))
+    idle_gpus = idle(workload, view)
+    measured = "not measured" if idle_gpus == "?" else idle_gpus
+    return {
+        "Pods running": f"{workload.get('runningPods', 0)}"
+        + (f" of {wanted}" if wanted is not None else ""),
+        "GPUs": _asked_and_held(workload, requested_gpus(workload), "gpu"),
+        "Idle GPUs": measured,
+        "CPU cores": _asked_and_held(
+            workload,
+            number(member(workload, ("workloadRequestedResources", "cpu", "request"))),
+            "cpu",
+        ),
+        "Memory": _asked_and_held(
+            workload,
+            number(member(workload, ("workloadRequestedResources", "cpuMemory", "request"))),
+            "cpuMemory",
+        ),
+        "Other resources": _extended(workload),
+        "Node pools asked for": ", ".join(workload.get("requestedNodePools") or ()),
+        "Node pools now": ", ".join(workload.get("currentNodePools") or ()),
+        "Topology": _topology(workload.get("topology")),
+    }
+
+
+def _asked_and_held(workload: JSON, asked: str, name: str) -> str:
+    held = member(workload, ("allocatedResources", name))
+    return f"{asked} requested, {number(held or 0)} allocated" if asked != NONE or held else NONE
+
+
+def _extended(workload: JSON) -> str:
+    found = member(workload, ("workloadRequestedResources", "extendedResources")) or ()
+    return ", ".join(f"{one['quantity']} {one['resource']}" for one in found)
+
+
+def _topology(topology: Any) -> str:
+    if not isinstance(topology, dict):
+        return ""
+    actual = topology.get("actualPlacement") or {}
+    asked = topology.get("requiredPlacement") or topology.get("preferredPlacement")
+    parts = [
+        str(topology.get("name") or ""),
+        f"asked for {asked}" if asked else "",
+        f"placed in {actual.get('level')} {actual.get('value')}" if actual else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _program(workload: JSON) -> Facts:
+    variables = workload.get("environmentVariables") or {}
+    return {
+        "Images": ", ".join(workload.get("images") or ()),
+        "Command": workload.get("command"),
+        "Arguments": workload.get("arguments"),
+        **{f"${safe(name)}": value or '""' for name, value in sorted(variables.items())},
+        "Answers at": ", ".join(workload.get("urls") or ()),
+    }
+
+
+def _limits(workload: JSON, view: View) -> Facts:
+    extra = workload.get("additionalFields") or {}
+    between = extra.get("deletedBetween")
+    is_hidden = extra.get("isOwnerUnreadable")
+    return {
+        "Owner": "what owns it may not be read: it may be part of something larger"
+        if is_hidden
+        else None,
+        "Shortened": ", ".join(str(one) for one in extra.get("truncated") or ()),
+        "Deletion": _between(between, view) if between else None,
+    }
+
+
+def _between(between: Any, view: View) -> str:
+    ends = list(between.values()) if isinstance(between, dict) else list(between)
+    return "not seen; it happened between " + " and ".join(
+        moment(str(end), view.now) for end in ends
+    )
+
+
+def _reasons(workload: JSON, view: View, terminal: Terminal) -> Iterator[str]:
+    reasons = (workload.get("additionalFields") or {}).get("pendingReasons") or []
+    if reasons:
+        yield from ("", terminal.coloured("Why it waits", "bold"))
+    for reason in reasons:
+        yield f"  {safe(reason.get('userMessage') or reason.get('message'))}"
+    if reasons:
+        yield "  (the evidence: `watchbill why`)"
+
+
+def _conditions(workload: JSON, view: View, terminal: Terminal) -> Iterator[str]:
+    conditions = workload.get("conditions") or []
+    if not conditions:
+        return
+    yield from ("", terminal.coloured("Conditions", "bold"))
+    rows = [
+        [
+            str(one.get("type", "")),
+            str(one.get("status", "")),
+            str(one.get("reason") or NONE),
+            moment(one.get("lastTransitionTime"), view.now),
+            str(one.get("message") or NONE),
+        ]
+        for one in conditions
+    ]
+    for line in lines(["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"], rows, terminal):
+        yield f"  {line}"
+
+
+def _named(name: Any, value: Any) -> str:
+    """`name (value)`, or the one that there is."""
+    if name and value not in (None, ""):
+        return f"{name} ({value})"
+    return str(name or ("" if value is None else value))
+
+
+def _yes(value: bool | None) -> str | None:
+    return None if value is None else "yes" if value else "no"

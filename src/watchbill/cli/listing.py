@@ -1,0 +1,298 @@
+"""`get`, `count`, `export`, `idle`: many workloads at once."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from watchbill.cli import options
+from watchbill.cli.columns import COLUMNS, TABLE, WIDE, Column, View, chosen
+from watchbill.cli.find import Place, filters_of, find_workload, view_of
+from watchbill.cli.formats import (
+    CsvList,
+    JsonList,
+    NameList,
+    Writer,
+    YamlList,
+    json_document,
+    yaml_document,
+)
+from watchbill.cli.session import Session, asks_server
+from watchbill.cli.staleness import remark_silent_clusters
+from watchbill.cli.table import lines
+from watchbill.cli.words import grouped, plural
+
+if TYPE_CHECKING:
+    from watchbill.cli.columns import JSON
+    from watchbill.client import Selection
+
+TABLE_ROWS = 50
+
+
+class ListFormat(StrEnum):
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    CSV = "csv"
+    NAME = "name"
+
+
+class ExportFormat(StrEnum):
+    CSV = "csv"
+    NDJSON = "ndjson"
+
+
+@asks_server
+async def get(
+    session: Session,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME|ID]", help="One workload.", show_default=False)
+    ] = None,
+    output: Annotated[ListFormat, typer.Option("--output", "-o", help="How to print.")] = (
+        ListFormat.TABLE
+    ),
+    filters: options.Filters = None,
+    search: options.Search = None,
+    sort_by: options.SortBy = None,
+    desc: options.Descending = False,
+    deleted: options.Deleted = False,
+    project: options.Project = None,
+    cluster: options.ClusterOption = None,
+    limit: options.Limit = None,
+    no_headers: options.NoHeaders = False,
+    columns: options.Columns = None,
+) -> None:
+    """List workloads, or show one.
+
+    Tables hold 50 rows unless --limit says otherwise, and say how many there are; json, yaml, csv and name
+    print all pages. GPU(R/A) is requested/allocated; IDLE is `?` where nothing measures it.
+    """
+    from watchbill.client import Selection
+
+    picked = chosen(columns, WIDE if output is not ListFormat.TABLE else TABLE)
+    if deleted and columns is None and output in (ListFormat.TABLE, ListFormat.WIDE):
+        picked = (*picked, COLUMNS["deleted"])
+    place = Place(project=project, cluster=cluster, is_deleted=deleted)
+    if name is not None:
+        workload = await find_workload(session.client, name, place)
+        await _print_one(session, workload, output, picked, no_headers=no_headers)
+        return
+    selection = Selection(
+        filters=(*(filters or ()), *await filters_of(session.client, place)),
+        search=search,
+        is_deleted=deleted,
+        sort_by=sort_by,
+        is_descending=desc,
+    )
+    if output in (ListFormat.TABLE, ListFormat.WIDE):
+        await print_table(
+            session, selection, picked, limit=limit or TABLE_ROWS, has_headers=not no_headers
+        )
+    else:
+        await print_data(
+            session, selection, _writer(output, picked, has_headers=not no_headers), limit=limit
+        )
+
+
+_WRITERS: dict[ListFormat, Callable[[], Writer]] = {
+    ListFormat.JSON: JsonList,
+    ListFormat.YAML: YamlList,
+    ListFormat.NAME: NameList,
+}
+_DOCUMENTS = {ListFormat.JSON: json_document, ListFormat.YAML: yaml_document}
+
+
+async def _print_one(
+    session: Session,
+    workload: "JSON",
+    output: ListFormat,
+    columns: Sequence[Column],
+    *,
+    no_headers: bool,
+) -> None:
+    if output in _DOCUMENTS:
+        session.terminal.write(_DOCUMENTS[output](workload))
+    elif output in (ListFormat.TABLE, ListFormat.WIDE):
+        view, clusters = await view_of(session.client)
+        remark_silent_clusters(session.terminal, clusters, [workload], view.now)
+        _print_rows(session, [workload], columns, view, has_headers=not no_headers)
+    else:
+        writer = _writer(output, columns, has_headers=not no_headers)
+        for piece in (*writer.page([workload]), writer.end(None)):
+            session.terminal.write(piece)
+
+
+def _writer(output: ListFormat, columns: Sequence[Column], *, has_headers: bool) -> Writer:
+    if output is ListFormat.CSV:
+        return CsvList(columns, has_headers=has_headers)
+    return _WRITERS[output]()
+
+
+async def print_table(
+    session: Session,
+    selection: "Selection",
+    columns: Sequence[Column],
+    *,
+    limit: int | None,
+    has_headers: bool,
+) -> None:
+    """The rows on stdout; on stderr what a reader must know besides."""
+    client, terminal = session.client, session.terminal
+    (view, clusters), workloads = await asyncio.gather(
+        view_of(client), client.workloads(selection, most=limit)
+    )
+    _print_rows(session, workloads, columns, view, has_headers=has_headers)
+    remark_silent_clusters(terminal, clusters, workloads, view.now)
+    if not workloads:
+        terminal.remark(_nothing(selection))
+    elif limit is not None and len(workloads) >= limit:
+        count = await client.workload_count(selection)
+        if count > limit:
+            terminal.remark(f"{grouped(limit)} of {grouped(count)} shown (--limit N for more)")
+
+
+def _print_rows(
+    session: Session,
+    workloads: Sequence["JSON"],
+    columns: Sequence[Column],
+    view: View,
+    *,
+    has_headers: bool,
+) -> None:
+    if not workloads:
+        return
+    headers = [column.header for column in columns] if has_headers else None
+    rows = [[column.shown(workload, view) for column in columns] for workload in workloads]
+    for line in lines(headers, rows, session.terminal):
+        session.terminal.print(line)
+
+
+def _nothing(selection: "Selection") -> str:
+    kind = "deleted" if selection.is_deleted else "live"
+    is_narrowed = bool(selection.filters or selection.search)
+    return f"No {kind} workload {'matches' if is_narrowed else 'is there that you may see'}."
+
+
+async def print_data(
+    session: Session,
+    selection: "Selection",
+    writer: Writer,
+    *,
+    limit: int | None,
+) -> None:
+    """Page after page on stdout; on stderr whether a limit left some out."""
+    next_offset, shown = None, 0
+    async for page in session.client.pages(selection, most=limit):
+        for piece in writer.page(page.workloads):
+            session.terminal.write(piece)
+        next_offset, shown = page.next_offset, shown + len(page.workloads)
+    session.terminal.write(writer.end(next_offset))
+    if next_offset is not None:
+        count = await session.client.workload_count(selection)
+        session.terminal.remark(f"{grouped(shown)} of {grouped(count)} printed")
+
+
+@asks_server
+async def count(
+    session: Session,
+    filters: options.Filters = None,
+    search: options.Search = None,
+    deleted: options.Deleted = False,
+    project: options.Project = None,
+    cluster: options.ClusterOption = None,
+) -> None:
+    """Print how many workloads match: one number."""
+    from watchbill.client import Selection
+
+    place = Place(project=project, cluster=cluster)
+    selection = Selection(
+        filters=(*(filters or ()), *await filters_of(session.client, place)),
+        search=search,
+        is_deleted=deleted,
+    )
+    session.terminal.print(str(await session.client.workload_count(selection)))
+
+
+@asks_server
+async def export(
+    session: Session,
+    output: Annotated[ExportFormat, typer.Option("--output", "-o", help="How to print.")] = (
+        ExportFormat.CSV
+    ),
+    filters: options.Filters = None,
+    search: options.Search = None,
+    deleted: options.Deleted = False,
+    project: options.Project = None,
+    cluster: options.ClusterOption = None,
+) -> None:
+    """Print every matching workload, streamed from one snapshot of the database."""
+    from watchbill.client import Selection
+
+    place = Place(project=project, cluster=cluster)
+    selection = Selection(
+        filters=(*(filters or ()), *await filters_of(session.client, place)),
+        search=search,
+        is_deleted=deleted,
+    )
+    async for chunk in session.client.export(selection, as_format=output.value):
+        session.terminal.write(chunk)
+
+
+_IDLE = ("name", "type", "phase", "project", "owner", "gpu", "idle", "running", "age")
+
+
+@asks_server
+async def idle(
+    session: Session,
+    project: options.Project = None,
+    cluster: options.ClusterOption = None,
+    limit: options.Limit = None,
+    no_headers: options.NoHeaders = False,
+    columns: options.Columns = None,
+) -> None:
+    """Workloads that hold GPUs which do nothing, most idle GPUs first.
+
+    A GPU is idle when it is allocated and its utilisation stayed 0 for more than five minutes. Where nothing
+    measures utilisation nobody can know, and this says so.
+    """
+    from watchbill.client import Selection
+
+    here = await filters_of(session.client, Place(project=project, cluster=cluster))
+    holding = (*here, "allocatedGPU>=0.000001")
+    selection = Selection(
+        filters=(*holding, "idleAllocatedGpus>=0.000001"),
+        sort_by="idleAllocatedGpus",
+        is_descending=True,
+    )
+    holders, measured = await asyncio.gather(
+        session.client.workload_count(Selection(filters=holding)),
+        session.client.workload_count(Selection(filters=(*holding, "idleAllocatedGpus>=0"))),
+    )
+    if measured:
+        await print_table(
+            session,
+            selection,
+            chosen(columns, _IDLE),
+            limit=limit or TABLE_ROWS,
+            has_headers=not no_headers,
+        )
+    session.terminal.remark(_coverage(holders, measured))
+
+
+def _coverage(holders: int, measured: int) -> str:
+    if not holders:
+        return "No workload holds GPUs."
+    if not measured:
+        return (
+            f"Nothing measures the GPUs of the {plural(holders, 'workload')} that hold some: "
+            "which are idle is not known."
+        )
+    if measured < holders:
+        return (
+            f"{grouped(measured)} of {plural(holders, 'workload')} with GPUs are measured; "
+            f"of the other {grouped(holders - measured)} it is not known."
+        )
+    return f"All {plural(holders, 'workload')} with GPUs are measured."

@@ -1,0 +1,47 @@
+"""The flags that several commands share, declared once."""
+
+from typing import Annotated
+
+import typer
+
+Filters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        "-f",
+        metavar="FIELD OP VALUE",
+        help="As the API's filterBy, e.g. 'phase==Pending' or 'allocatedGPU>=2'; may be repeated. "
+        "Operators: == != <= >= =@ (contains) !@ =^ (begins) =$ (ends).",
+        show_default=False,
+    ),
+]
+Search = Annotated[
+    str | None,
+    typer.Option("--search", "-s", help="Text in the name, type, project, owner, phase and so on."),
+]
+Deleted = Annotated[
+    bool, typer.Option("--deleted", help="Workloads that are gone, instead of live ones.")
+]
+Project = Annotated[str | None, typer.Option("--project", "-p", help="Only in this project.")]
+ClusterOption = Annotated[
+    str | None, typer.Option("--cluster", metavar="NAME|ID", help="Only in this cluster.")
+]
+SortBy = Annotated[
+    str | None, typer.Option("--sort-by", metavar="FIELD", help="Field of the API to sort by.")
+]
+Descending = Annotated[bool, typer.Option("--desc", help="Largest or latest first.")]
+NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Leave out the line of headers.")]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="At most so many.  [default: 50 for people, all for programs]",
+        show_default=False,
+    ),
+]
+Columns = Annotated[
+    str | None, typer.Option("--columns", metavar="A,B,…", help="Which columns, in which order.")
+]
+Named = Annotated[
+    str, typer.Argument(metavar="NAME|ID", help="Name or id of a workload.", show_default=False)
+]

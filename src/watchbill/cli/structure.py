@@ -1,0 +1,122 @@
+"""`history` and `tree`: what a workload went through, and what it is made of."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from watchbill.cli import options
+from watchbill.cli.columns import JSON
+from watchbill.cli.describe import DescribeFormat
+from watchbill.cli.find import Place, find_workload
+from watchbill.cli.formats import json_document, yaml_document
+from watchbill.cli.session import Session, asks_server
+from watchbill.cli.table import Cell, lines
+from watchbill.cli.terminal import PHASE_COLOURS
+from watchbill.cli.text import safe
+from watchbill.cli.words import NONE, grouped, instant, moment, span
+
+Output = Annotated[DescribeFormat, typer.Option("--output", "-o", help="How to print.")]
+_DOCUMENTS = {DescribeFormat.JSON: json_document, DescribeFormat.YAML: yaml_document}
+
+
+@asks_server
+async def history(
+    session: Session,
+    name: options.Named,
+    output: Output = DescribeFormat.TABLE,
+    project: options.Project = None,
+    cluster: options.ClusterOption = None,
+    deleted: options.Deleted = False,
+    no_headers: options.NoHeaders = False,
+) -> None:
+    """Show the phases that a workload went through, the oldest first."""
+    place = Place(project=project, cluster=cluster, is_deleted=deleted)
+    workload = await find_workload(session.client, name, place)
+    spells = await session.client.history(UUID(workload["id"]))
+    if output in _DOCUMENTS:
+        session.terminal.write(_DOCUMENTS[output]({"history": spells}))
+        return
+    now = datetime.now(UTC)
+    rows = [
+        [
+            Cell(spell["phase"], PHASE_COLOURS.get(spell["phase"])),
+            moment(spell["startedAt"], now),
+            _lasted(spell, now),
+            str(spell.get("phaseMessage") or NONE),
+        ]
+        for spell in spells
+    ]
+    headers = None if no_headers else ["PHASE", "FROM", "LASTED", "MESSAGE"]
+    for line in lines(headers, rows, session.terminal):
+        session.terminal.print(line)
+    if workload.get("deletedAt"):
+        session.terminal.remark(f"It was deleted {moment(workload['deletedAt'], now)}.")
+
+
+def _lasted(spell: JSON, now: datetime) -> str:
+    started, ended = instant(spell["startedAt"]), instant(spell.get("endedAt"))
+    if started is None:
+        return NONE
+    return span(ended - started) if ended else f"{span(now - started)} so far"
+
+
+@asks_server
+async def tree(
+    session: Session,
+    name: options.Named,
+    output: Output = DescribeFormat.TABLE,
+    project: options.Project = None,
+    cluster: options.ClusterOption = None,
+    deleted: options.Deleted = False,
+) -> None:
+    """Show the parts that a workload is made of."""
+    place = Place(project=project, cluster=cluster, is_deleted=deleted)
+    workload = await find_workload(session.client, name, place)
+    workload_id = UUID(workload["id"])
+    elements, counts = await asyncio.gather(
+        session.client.elements(workload_id), session.client.element_count(workload_id)
+    )
+    if output in _DOCUMENTS:
+        session.terminal.write(_DOCUMENTS[output]({"elements": elements}))
+        return
+    session.terminal.print(f"{safe(workload['name'])} ({safe(workload['type'])})")
+    for line in branches(elements):
+        session.terminal.print(line)
+    if not elements:
+        session.terminal.remark("It has no parts that are known.")
+    missing = counts["totalElementsCount"] - counts["storedElementsCount"]
+    if missing > 0:
+        session.terminal.remark(
+            f"{grouped(counts['storedElementsCount'])} of "
+            f"{grouped(counts['totalElementsCount'])} parts are stored and shown."
+        )
+
+
+def branches(elements: list[JSON]) -> Iterator[str]:
+    """One line an element, below its parent; one whose parent is not among them stands at the top."""
+    known = {element["id"] for element in elements}
+    below: dict[str | None, list[JSON]] = {}
+    for element in elements:
+        parent = element.get("parentId")
+        below.setdefault(parent if parent in known else None, []).append(element)
+    pending = [(element, "") for element in reversed(below.get(None, []))]
+    last_ids = {children[-1]["id"] for children in below.values()}
+    shown: set[str] = set()
+    while pending:
+        element, stem = pending.pop()
+        if element["id"] in shown:
+            continue
+        shown.add(element["id"])
+        is_last = element["id"] in last_ids
+        yield f"{stem}{'└─ ' if is_last else '├─ '}{_element(element)}"
+        stem += "   " if is_last else "│  "
+        pending += [(child, stem) for child in reversed(below.get(element["id"], []))]
+
+
+def _element(element: JSON) -> str:
+    kind = ((element.get("kubernetesRef") or {}).get("gvk") or {}).get("kind")
+    return safe(element["name"]) + (f" ({safe(kind)})" if kind else "")

@@ -1,0 +1,146 @@
+"""`why`: why a workload waits, or what is true of one that does not. Only what the server has evidence for."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from watchbill.cli import options
+from watchbill.cli.columns import JSON, View, member
+from watchbill.cli.find import Place, find_workload, view_of
+from watchbill.cli.session import Session, asks_server
+from watchbill.cli.staleness import silence, silent_clusters
+from watchbill.cli.table import lines
+from watchbill.cli.terminal import PHASE_COLOURS, Terminal
+from watchbill.cli.text import safe
+from watchbill.cli.words import NONE, instant, moment, number, since, span
+
+_SOURCES = {
+    "kai": "KAI scheduler",
+    "kueue": "Kueue",
+    "volcano": "Volcano",
+    "scheduler": "the Kubernetes scheduler",
+}
+
+
+@asks_server
+async def why(
+    session: Session,
+    name: options.Named,
+    project: options.Project = None,
+    cluster: options.ClusterOption = None,
+    deleted: options.Deleted = False,
+) -> None:
+    """Say in plain words why a workload is pending, with the evidence; or how it stands."""
+    place = Place(project=project, cluster=cluster, is_deleted=deleted)
+    workload = await find_workload(session.client, name, place)
+    view, clusters = await view_of(session.client)
+    for line in explanation(workload, view, session.terminal):
+        session.terminal.print(line)
+    for silent in silent_clusters(clusters, [workload]):
+        session.terminal.remark(silence(silent, view.now))
+
+
+def explanation(workload: JSON, view: View, terminal: Terminal) -> Iterator[str]:
+    yield _headline(workload, view, terminal)
+    if workload.get("deletedAt"):
+        yield f"It was deleted {moment(workload['deletedAt'], view.now)}; this was its last phase."
+    if workload["phase"] == "Pending" and not workload.get("deletedAt"):
+        yield from _pending(workload, view)
+    else:
+        yield from _standing(workload, view)
+    yield from _telling_conditions(workload, view, terminal)
+
+
+def _headline(workload: JSON, view: View, terminal: Terminal) -> str:
+    cluster_id = str(workload.get("clusterId", ""))
+    cluster = view.cluster_names.get(cluster_id, cluster_id)
+    phase = workload["phase"]
+    who = f"{safe(workload['name'])} ({safe(workload['type'])})"
+    where = f"in project {safe(workload.get('projectName') or NONE)} on cluster {safe(cluster)}"
+    verb = "was" if workload.get("deletedAt") else "is"
+    coloured = terminal.coloured(safe(phase), PHASE_COLOURS.get(phase))
+    started = workload.get("phaseUpdatedAt")
+    lasting = f" for {since(started, view.now)}" if started and verb == "is" else ""
+    return f"{who} {where} {verb} {coloured}{lasting}."
+
+
+def _pending(workload: JSON, view: View) -> Iterator[str]:
+    reasons = (workload.get("additionalFields") or {}).get("pendingReasons") or []
+    if not reasons:
+        message = workload.get("phaseMessage")
+        if message:
+            yield f"It waits: {safe(message)}"
+        yield "No scheduler and no queue has given a reason yet."
+        return
+    for number_, reason in enumerate(reasons):
+        yield ""
+        yield ("Because: " if number_ == 0 else "Also: ") + safe(
+            reason.get("userMessage") or reason.get("message") or reason.get("reason")
+        )
+        yield from _evidence(reason, view)
+
+
+def _evidence(reason: JSON, view: View) -> Iterator[str]:
+    source = str(reason.get("source", ""))
+    pool = reason.get("nodePool")
+    facts: dict[str, Any] = {
+        "said by": _SOURCES.get(source, source) + (f", for node pool {pool}" if pool else ""),
+        "since": moment(reason.get("since"), view.now),
+        "reason": reason.get("reason"),
+        "in its words": reason.get("message"),
+    }
+    for label, value in facts.items():
+        if value and value != NONE:
+            yield f"  {label:<14}{safe(value)}"
+
+
+def _standing(workload: JSON, view: View) -> Iterator[str]:
+    """How a workload that does not wait stands."""
+    if workload.get("phaseMessage"):
+        yield f"It is said: {safe(workload['phaseMessage'])}"
+    completed = workload.get("completedAt")
+    if completed:
+        yield f"It ended {moment(completed, view.now)}."
+    else:
+        yield from _running(workload)
+    waited = workload.get("totalPendingTimeSeconds") or 0
+    ran = workload.get("totalRunningTimeSeconds") or 0
+    yield f"In all it waited {span(waited)} and ran {span(ran)}."
+
+
+def _running(workload: JSON) -> Iterator[str]:
+    if workload.get("deletedAt"):
+        return
+    wanted = member(workload, ("requestedPods", "number"))
+    of_wanted = f" of {wanted}" if wanted is not None else ""
+    gpus = member(workload, ("allocatedResources", "gpu")) or 0
+    yield f"{workload.get('runningPods', 0)}{of_wanted} pods run; it holds {number(gpus)} GPUs."
+    idle = workload.get("idleAllocatedGpus")
+    if gpus and idle is None:
+        yield "Nothing measures its GPUs: whether they are idle is not known."
+    elif gpus and idle:
+        yield f"{number(idle)} of them are idle."
+
+
+def _telling_conditions(workload: JSON, view: View, terminal: Terminal) -> Iterator[str]:
+    """The conditions that have something to say, the latest first."""
+    told = [one for one in workload.get("conditions") or [] if one.get("message")]
+    if not told:
+        return
+    told.sort(key=_changed_at, reverse=True)
+    yield from ("", "Conditions that say more:")
+    rows = [
+        [
+            f"{one.get('type')}={one.get('status')}",
+            str(one.get("reason") or NONE),
+            since(one.get("lastTransitionTime"), view.now),
+            str(one["message"]),
+        ]
+        for one in told
+    ]
+    for line in lines(["CONDITION", "REASON", "AGE", "MESSAGE"], rows, terminal):
+        yield f"  {line}"
+
+
+def _changed_at(condition: JSON) -> float:
+    at = instant(condition.get("lastTransitionTime"))
+    return at.timestamp() if at else 0.0
