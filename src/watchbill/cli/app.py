@@ -31,6 +31,7 @@ _COMMANDS = (
     clusters.clusters,
     serving.server,
     serving.agent,
+    serving.demo,
 )
 
 

@@ -1,6 +1,5 @@
 """From the word that a person typed to the one thing it means, or an error that says what to type."""
 
-import asyncio
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -110,6 +109,8 @@ async def _ambiguous(
 
 
 async def _absent(client: "Client", word: str, place: Place) -> NotFound:
+    import asyncio
+
     from watchbill.client import Selection
 
     where = f" in project '{place.project}'" if place.project is not None else ""

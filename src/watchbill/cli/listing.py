@@ -1,6 +1,5 @@
 """`get`, `count`, `export`, `idle`: many workloads at once."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -140,6 +139,8 @@ async def print_table(
     has_headers: bool,
 ) -> None:
     """The rows on stdout; on stderr what a reader must know besides."""
+    import asyncio
+
     client, terminal = session.client, session.terminal
     (view, clusters), workloads = await asyncio.gather(
         view_of(client), client.workloads(selection, most=limit)
@@ -258,6 +259,8 @@ async def idle(
     A GPU is idle when it is allocated and its utilisation stayed 0 for more than five minutes. Where nothing
     measures utilisation nobody can know, and this says so.
     """
+    import asyncio
+
     from watchbill.client import Selection
 
     here = await filters_of(session.client, Place(project=project, cluster=cluster))

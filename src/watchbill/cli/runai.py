@@ -1,4 +1,4 @@
-"""`workload list` and `workload describe`: the words and flags of Run:ai's own command line, by our commands."""
+"""`workload list` and `workload describe`: the words and flags of Run:ai's own command line."""
 
 from typing import Annotated
 

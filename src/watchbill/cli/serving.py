@@ -152,3 +152,47 @@ def _run_agent(settings: "AgentSettings") -> None:
         await run_agent(settings, stop=stop)
 
     asyncio.run(until_stopped())
+
+
+def demo(
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the server.")] = 8600,
+    clusters: Annotated[int, typer.Option(min=1, max=20, help="Simulated clusters.")] = 2,
+    workloads: Annotated[int, typer.Option(min=1, help="Workloads in all of them.")] = 500,
+    seed: Annotated[int, typer.Option(help="Same seed, same fleet.")] = 7,
+    rate: Annotated[float, typer.Option(min=0.0, help="Changes a second, in all clusters.")] = 2.0,
+    credentials: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write address and login there, for WATCHBILL_CREDENTIALS."
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Keep the data there.  [default: new data, removed at the end]"),
+    ] = None,
+    log_level: LogLevel = "warning",
+) -> None:
+    """Run a server and agents on simulated clusters: a fleet to look at, with nothing to install.
+
+    Prints the address and a login. Stop it with Ctrl-C.
+    """
+    import asyncio
+
+    from watchbill.cli.logs import log_to_stderr
+    from watchbill.demo.run import DemoOptions, run_demo
+
+    log_to_stderr(log_level)
+    asyncio.run(
+        run_demo(
+            DemoOptions(
+                port=port,
+                clusters=clusters,
+                workloads=workloads,
+                seed=seed,
+                credentials=credentials,
+                data_dir=data_dir,
+                rate=rate,
+            )
+        )
+    )

@@ -1,6 +1,5 @@
 """`history` and `tree`: what a workload went through, and what it is made of."""
 
-import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated
@@ -14,7 +13,7 @@ from watchbill.cli.describe import DescribeFormat
 from watchbill.cli.find import Place, find_workload
 from watchbill.cli.formats import json_document, yaml_document
 from watchbill.cli.session import Session, asks_server
-from watchbill.cli.table import Cell, lines
+from watchbill.cli.table import Cell, Row, lines
 from watchbill.cli.terminal import PHASE_COLOURS
 from watchbill.cli.text import safe
 from watchbill.cli.words import NONE, grouped, instant, moment, span
@@ -41,7 +40,7 @@ async def history(
         session.terminal.write(_DOCUMENTS[output]({"history": spells}))
         return
     now = datetime.now(UTC)
-    rows = [
+    rows: list[Row] = [
         [
             Cell(spell["phase"], PHASE_COLOURS.get(spell["phase"])),
             moment(spell["startedAt"], now),
@@ -74,6 +73,8 @@ async def tree(
     deleted: options.Deleted = False,
 ) -> None:
     """Show the parts that a workload is made of."""
+    import asyncio
+
     place = Place(project=project, cluster=cluster, is_deleted=deleted)
     workload = await find_workload(session.client, name, place)
     workload_id = UUID(workload["id"])
