@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,8 +16,19 @@ from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import ECKey, RSAKey
 
-from watchbill.access.tokens import AUDIENCE, ISSUER, LEEWAY_SECONDS, TYPE, Claims, Tokens
+from watchbill.access import tokens as access_tokens
+from watchbill.access.tokens import (
+    AUDIENCE,
+    ISSUER,
+    KEYS_REFETCH_SECONDS,
+    LEEWAY_SECONDS,
+    TYPE,
+    Claims,
+    Keyring,
+    Tokens,
+)
 from watchbill.errors import Unauthenticated
+from watchbill.store.access import SigningKey
 
 NOW = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)
 KID = "k1"
@@ -59,7 +71,7 @@ class Clock:
         return self.now
 
 
-def tokens(*, clock: Callable[[], datetime] | None = None, keys: Keys | None = None) -> Tokens:
+def tokens(*, clock: Callable[[], datetime] | None = None, keys: Any = None) -> Tokens:
     return Tokens(keys or Keys(), clock or Clock(), lifetime_seconds=3600)  # type: ignore[arg-type]
 
 
@@ -276,6 +288,31 @@ async def test_what_was_refused_is_not_remembered() -> None:
         await checking.verify(token)
     keys.key.key = KEY
     assert (await checking.verify(token)).sub == ACCOUNT
+
+
+async def test_a_storm_of_unknown_keys_asks_the_database_seldom() -> None:
+    reads, clock = 0, Clock()
+    kept = SigningKey(
+        kid=KID, private_jwk=json.dumps(KEY.as_dict(private=True)), created_at=NOW, retired_at=None
+    )
+
+    async def read(_: object) -> list[SigningKey]:
+        nonlocal reads
+        reads += 1
+        return [kept]
+
+    with patch.object(access_tokens, "signing_keys", read):
+        checking = tokens(clock=clock, keys=Keyring(None, clock))  # type: ignore[arg-type]
+        for number in range(500):
+            with pytest.raises(Unauthenticated):
+                await checking.verify(signed(HEADER | {"kid": f"unknown{number}"}, CLAIMS))
+        assert reads == 1
+        clock.now += timedelta(seconds=KEYS_REFETCH_SECONDS)
+        for number in range(500):
+            with pytest.raises(Unauthenticated):
+                await checking.verify(signed(HEADER | {"kid": f"unknown{number}"}, CLAIMS))
+        assert reads == 2
+        assert (await checking.verify(await issue())).sub == ACCOUNT
 
 
 async def test_a_retired_key_opens_what_it_signed_and_then_nothing() -> None:
