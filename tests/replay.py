@@ -22,7 +22,10 @@ _HOP_BY_HOP = frozenset({"Content-Length", "Transfer-Encoding", "Content-Encodin
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request and its answer. `lines` are a watch's; `is_cut` = it ended without the last chunk."""
+    """One request and its answer. `lines` are a watch's; `is_cut` = it ended without the last chunk.
+
+    `status` 0 = there was no answer.
+    """
 
     note: str
     method: str
@@ -50,8 +53,8 @@ def _exchange(line: dict[str, Any]) -> Exchange:
         note=line["note"],
         method=request["method"],
         path=request["path"],
-        status=response["status"],
-        headers=response["headers"],
+        status=response.get("status", 0),
+        headers=response.get("headers", {}),
         body=response.get("body") or "",
         lines=None if stream is None else tuple(text for _, text in stream),
         is_cut="WITHOUT" in str(response.get("end")),

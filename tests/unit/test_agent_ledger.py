@@ -1,11 +1,12 @@
 """What the server is still to be told: nothing that matters is lost, nothing is told twice in vain."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from uuid import UUID
 
-import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from tests.records import workload
 from watchbill.agent import ledger as ledger_module
@@ -90,7 +91,7 @@ def test_histories_never_go_back_and_always_arrive(
     known = step(Phase.PENDING, known_at)
     found = [known, *news(known, history, phase=phase, now=NOW)]
     assert found[-1].phase is phase
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         assert after.at >= before.at
         assert after.phase is not before.phase
 
@@ -219,6 +220,23 @@ def test_after_a_hello_the_inventory_says_what_is_lacking() -> None:
     assert list(ledger.unsent) == [roots[1]]
 
 
+def test_a_server_that_lost_a_record_is_told_its_history_again() -> None:
+    ledger = Ledger()
+    history = (step(Phase.PENDING, -9), step(Phase.RUNNING, -5))
+    ledger.note(ROOT, derived(Phase.RUNNING, *history), NOW)
+    ledger.acknowledge(batch(ledger), ())
+    ledger.note(ROOT, derived(Phase.DEGRADED, *history), at(1))
+    ledger.acknowledge(batch(ledger), ())
+    ledger.forget_server()
+    ledger.compare(list(ledger.entries([ROOT])), [UUID(ROOT)])
+    found = ledger.next_batch(
+        units=1, most_bytes=10**9, read=lambda _: derived(Phase.DEGRADED, *history)
+    )
+    (item,) = found.items
+    assert isinstance(item, Upsert)
+    assert item.transitions == (*history, step(Phase.DEGRADED, 1))
+
+
 def test_a_restarted_agent_does_not_tell_again_what_the_server_has() -> None:
     ledger = Ledger()
     ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), NOW)
@@ -255,7 +273,7 @@ def test_records_beyond_the_bound_are_read_again(monkeypatch: object) -> None:
         kept[root] = derived(Phase.RUNNING, number=number)
         ledger.note(root, kept[root], NOW)
     assert sum(found.record is not None for found in ledger.standings.values()) == 2
-    found = ledger.next_batch(units=10, most_bytes=10**9, read=lambda root: kept[root].record)
+    found = ledger.next_batch(units=10, most_bytes=10**9, read=lambda root: kept[root])
     assert len(found.items) == 4
 
 
@@ -279,58 +297,67 @@ def test_a_batch_is_bounded_in_bytes() -> None:
     assert len(ledger.unsent) == 10 - len(found.items)
 
 
-@given(st.data())
-@settings(max_examples=150)
-def test_whatever_happens_on_the_way_every_life_and_phase_arrives(data: st.DataObject) -> None:
-    """A server that takes, loses or never sees batches ends up with every transition and every end."""
-    ledger = Ledger()
-    true: dict[str, list[Phase]] = {}
-    dead: set[str] = set()
-    server: dict[str, list[Transition]] = {}
-    ends: dict[str, int] = {}
-    clock = 0
+class LossyServer(RuleBasedStateMachine):
+    """A server that takes batches, loses replies or never sees them; what it ends up with is compared."""
 
-    def take(outgoing: Outgoing) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger()
+        self.clock = 0
+        self.true: dict[str, list[Phase]] = {}
+        self.dead: set[str] = set()
+        self.told: dict[str, list[Transition]] = {}
+        self.ends: set[str] = set()
+
+    @rule(number=st.integers(1, 4), phase=PHASES)
+    def change(self, number: int, phase: Phase) -> None:
+        root = str(UUID(int=number))
+        if root in self.dead:
+            return
+        phases = self.true.setdefault(root, [])
+        if phases[-1:] != [phase]:
+            phases.append(phase)
+        self.clock += 1
+        self.ledger.note(root, derived(phase, number=number), at(self.clock))
+
+    @rule(number=st.integers(1, 4))
+    def end(self, number: int) -> None:
+        root = str(UUID(int=number))
+        if root in self.true and root not in self.dead:
+            self.dead.add(root)
+            self.clock += 1
+            self.ledger.end(root, at(self.clock))
+
+    @rule(units=st.integers(1, 3), arrives=st.booleans(), is_answered=st.booleans())
+    def send(self, units: int, arrives: bool, is_answered: bool) -> None:
+        if not len(self.ledger):
+            return
+        outgoing = batch(self.ledger, units=units)
+        if arrives:
+            self.take(outgoing)
+        if arrives and is_answered:
+            self.ledger.acknowledge(outgoing, ())
+        else:
+            self.ledger.put_back(outgoing)
+
+    def take(self, outgoing: Outgoing) -> None:
         for item in outgoing.items:
-            if isinstance(item, Upsert):
-                uid = str(item.record.workload.id)
-                known = server.setdefault(uid, [])
-                known += [told for told in item.transitions if told not in known]
-            elif str(item.id) in server:
-                server[str(item.id)] += [
-                    told for told in item.transitions if told not in server[str(item.id)]
-                ]
-                ends[str(item.id)] = 1
+            is_upsert = isinstance(item, Upsert)
+            root = str(item.record.workload.id if is_upsert else item.id)
+            known = self.told.setdefault(root, [])
+            known += [found for found in item.transitions if found not in known]
+            if not is_upsert:
+                self.ends.add(root)
 
-    for _ in range(data.draw(st.integers(1, 25))):
-        clock += 1
-        action = data.draw(st.sampled_from(["change", "change", "end", "take", "lose", "drop"]))
-        living = sorted(true.keys() - dead)
-        if action == "change":
-            number = data.draw(st.integers(1, 4))
-            root = str(UUID(int=number))
-            if root in dead:
-                continue
-            phase = data.draw(PHASES)
-            if not true.get(root) or true[root][-1] is not phase:
-                true.setdefault(root, []).append(phase)
-            ledger.note(root, derived(phase, number=number), at(clock))
-        elif action == "end" and living:
-            root = data.draw(st.sampled_from(living))
-            dead.add(root)
-            ledger.end(root, at(clock))
-        elif action in ("take", "lose", "drop") and len(ledger):
-            outgoing = batch(ledger, units=data.draw(st.integers(1, 3)))
-            if action != "drop":
-                take(outgoing)
-            if action == "take":
-                ledger.acknowledge(outgoing, ())
-            else:
-                ledger.put_back(outgoing)
-    while len(ledger):
-        outgoing = batch(ledger)
-        take(outgoing)
-        ledger.acknowledge(outgoing, ())
-    assert {root: [told.phase for told in found] for root, found in server.items()} == true
-    assert ends.keys() == dead
-    assert msgspec.json.encode(ledger.lost_lives) == b"0"
+    def teardown(self) -> None:
+        while len(self.ledger):
+            outgoing = batch(self.ledger)
+            self.take(outgoing)
+            self.ledger.acknowledge(outgoing, ())
+        phases = {root: [step.phase for step in found] for root, found in self.told.items()}
+        assert phases == self.true
+        assert self.ends == self.dead
+
+
+LossyServer.TestCase.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+TestLossyServer = LossyServer.TestCase

@@ -24,6 +24,9 @@ KEPT_LIVES = 50_000
 """Ended lives kept for a server that does not answer; beyond it the oldest are lost, and counted."""
 
 
+Read = Callable[[str], Derived | None]
+
+
 @dataclass(slots=True)
 class Standing:
     """Where one living workload stands. `last`: the newest transition known, told or not."""
@@ -35,6 +38,8 @@ class Standing:
     pending: list[Transition] = field(default_factory=list)
     told_by_objects: int = 0
     """How many of `pending` are the history that objects told at first sight."""
+    lacks_history: bool = False
+    """The server may have lost what it was told: the next record comes with the objects' whole history."""
     record: Record | None = None
     observed_at: datetime | None = None
 
@@ -110,10 +115,8 @@ class Ledger:
         delete = Delete(id=UUID(root), deleted_at=at, transitions=tuple(standing.pending))
         self._push_ended(root, Ended(packed, delete))
 
-    def next_batch(
-        self, *, units: int, most_bytes: int, read: Callable[[str], Record | None]
-    ) -> Outgoing:
-        """The oldest items first, ended lives before changes. `read` derives a record that was not kept."""
+    def next_batch(self, *, units: int, most_bytes: int, read: Read) -> Outgoing:
+        """The oldest items first, ended lives before changes. `read` derives what was not kept."""
         outgoing = Outgoing()
         size = 0
         for number in tuple(self.ended):
@@ -184,7 +187,9 @@ class Ledger:
             standing = self.standings.get(root)
             if standing is None or not entry.record_hash:
                 continue
-            if entry.id not in lacking:
+            if entry.id in lacking:
+                standing.lacks_history = True
+            else:
                 standing.acknowledged = entry.record_hash
                 del standing.pending[: standing.told_by_objects]
                 standing.told_by_objects = 0
@@ -193,16 +198,22 @@ class Ledger:
             else:
                 self.unsent.setdefault(root)
 
-    def _take(self, root: str, read: Callable[[str], Record | None]) -> Upsert | None:
+    def _take(self, root: str, read: Read) -> Upsert | None:
         del self.unsent[root]
         standing = self.standings.get(root)
         if standing is None:
             return None
-        record = standing.record or read(root)
-        self.unsent.pop(root, None)
-        if record is None or standing.is_told:
-            return None
-        return _upsert(standing, record)
+        record = standing.record
+        if record is None or standing.lacks_history:
+            derived = read(root)
+            self.unsent.pop(root, None)
+            if derived is None:
+                return None
+            record = derived.record
+            if standing.lacks_history:
+                standing.pending = _retold(derived.transitions, standing)
+                standing.lacks_history = False
+        return None if standing.is_told else _upsert(standing, record)
 
     def _push_ended(self, root: str, ended: Ended) -> None:
         self.ended[self._next_number] = (root, ended)
@@ -243,6 +254,21 @@ def _after(last: Transition | None, history: Sequence[Transition]) -> Sequence[T
         if history[index].phase is last.phase and history[index].at == last.at:
             return history[index + 1 :]
     return [transition for transition in history if transition.at > last.at]
+
+
+def _retold(history: Sequence[Transition], standing: Standing) -> list[Transition]:
+    """The objects' history up to what is still pending, or up to the last transition that is known."""
+    until = standing.pending[0] if standing.pending else standing.last
+    if until is None:
+        return standing.pending
+    found: list[Transition] = []
+    for told in history:
+        if told.at <= until.at and told not in standing.pending:
+            found.append(told)
+    rest = standing.pending or [until]
+    while found and found[-1].phase is rest[0].phase:
+        found.pop()
+    return found + rest
 
 
 def _upsert(standing: Standing, record: Record) -> Upsert:

@@ -29,6 +29,7 @@ from watchbill.errors import (
     Unavailable,
     WatchbillError,
 )
+from watchbill.kinds.derive import Derived
 from watchbill.sync import (
     BATCH_ITEMS,
     INVENTORY_ENTRIES,
@@ -43,7 +44,6 @@ from watchbill.sync import (
     InventoryEntries,
     KindState,
     NodePoolCapacity,
-    Record,
 )
 
 log = structlog.get_logger(__name__)
@@ -75,7 +75,7 @@ class View(Protocol):
 
     def kubernetes_version(self) -> str: ...
 
-    def read(self, root: str) -> Record | None: ...
+    def read(self, root: str) -> Derived | None: ...
 
 
 class Stream:

@@ -23,9 +23,9 @@ from watchbill.client import AgentClient
 from watchbill.config import AgentSettings
 from watchbill.errors import Invalid
 from watchbill.kinds.definition import Definitions, load_definitions
-from watchbill.kinds.derive import derive
+from watchbill.kinds.derive import Derived, derive
 from watchbill.kinds.settings import DeriveSettings
-from watchbill.sync import Covered, KindState, NodePoolCapacity, Record
+from watchbill.sync import Covered, KindState, NodePoolCapacity
 
 log = structlog.get_logger(__name__)
 
@@ -151,7 +151,7 @@ class Agent:
     def kubernetes_version(self) -> str:
         return self.roster.discovery.kubernetes_version
 
-    def read(self, root: str) -> Record | None:
+    def read(self, root: str) -> Derived | None:
         return self.tracker.read(root)
 
     async def _open(self, stop: asyncio.Event) -> None:

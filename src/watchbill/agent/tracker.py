@@ -10,7 +10,6 @@ import structlog
 from watchbill.agent.ledger import Ledger
 from watchbill.kinds.derive import Derived
 from watchbill.kinds.objects import WorkloadObjects
-from watchbill.sync import Record
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +75,7 @@ class Tracker:
         self.is_open = True
         self._wake.set()
 
-    def read(self, root: str, *, is_last: bool = False) -> Record | None:
+    def read(self, root: str, *, is_last: bool = False) -> Derived | None:
         """Derive one workload now. None where it is no workload (any more) or cannot be derived."""
         self._dirty.pop(root, None)
         assert self._source is not None  # attached before anything is heard
@@ -89,7 +88,7 @@ class Tracker:
             log.exception("workload cannot be derived", workload=root)
             return None
         self.ledger.note(root, derived, self._clock(), is_last=is_last)
-        return derived.record
+        return derived
 
     async def run(self) -> None:
         """Derive what is due, for ever."""

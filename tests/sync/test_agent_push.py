@@ -1,0 +1,331 @@
+"""The agent's end of the stream against a server that is strict, slow, forgetful or gone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+
+from tests.agents import until
+from tests.receiver import CREDENTIAL, Receiver, receiver
+from tests.unit.test_agent_ledger import derived
+from watchbill.agent import push
+from watchbill.agent.backoff import Backoff
+from watchbill.agent.ledger import Ledger
+from watchbill.agent.push import Stream
+from watchbill.client import AgentClient
+from watchbill.errors import Invalid, Unauthenticated
+from watchbill.kinds.derive import Derived
+from watchbill.sync import Covered, KindState, NodePoolCapacity
+from watchbill.workload import Phase
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class Cluster:
+    """What the stream asks of the rest of the agent."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    extra: list[str] = field(default_factory=list)
+    proves: bool = True
+    derived: dict[str, Derived] = field(default_factory=dict)
+
+    def put(self, number: int, phase: Phase = Phase.RUNNING, name: str = "w") -> UUID:
+        root = UUID(int=number)
+        found = self.derived[str(root)] = derived(phase, number=number, name=name)
+        self.ledger.note(str(root), found, datetime.now(UTC))
+        self.changed.set()
+        return root
+
+    def end(self, number: int) -> None:
+        self.ledger.end(str(UUID(int=number)), datetime.now(UTC))
+        self.changed.set()
+
+    def may_prove(self) -> bool:
+        return self.proves
+
+    def coverage(self) -> tuple[Covered, ...]:
+        return (Covered(group="", kind="Pod"),)
+
+    def living(self) -> list[str]:
+        return [*self.ledger.standings, *self.extra]
+
+    def states(self) -> tuple[KindState, ...]:
+        return (KindState(group="", kind="Pod", state="complete", since=NOW),)
+
+    def node_pools(self) -> tuple[NodePoolCapacity, ...]:
+        return (NodePoolCapacity(node_pool="default", nodes=1, gpus=8.0),)
+
+    def kubernetes_version(self) -> str:
+        return "v1.36.2"
+
+    def read(self, root: str) -> Derived | None:
+        return self.derived.get(root)
+
+
+@dataclass
+class Speaking:
+    cluster: Cluster
+    server: Receiver
+    stream: Stream
+    task: asyncio.Task[None]
+
+    async def drained(self) -> None:
+        await until(lambda: self.server.commits and self.stream.is_drained)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push, "INVENTORY_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(push, "HELD_SECONDS", 0.1)
+    monkeypatch.setattr(push, "REFUSED_CREDENTIAL_SECONDS", 0.05)
+
+    class Quick(Backoff):
+        def next_seconds(self, *, at_least_seconds: float | None = None) -> float:
+            super().next_seconds()
+            return 0.01 if at_least_seconds is None else min(0.05, at_least_seconds)
+
+    monkeypatch.setattr(push, "Backoff", Quick)
+
+
+@asynccontextmanager
+async def speaking(
+    server: Receiver, cluster: Cluster | None = None, *, credential: str = CREDENTIAL
+) -> AsyncIterator[Speaking]:
+    cluster = cluster or Cluster()
+    async with AgentClient(server.url, credential) as client:
+        stream = Stream(client, cluster.ledger, cluster, cluster.changed)
+        task = asyncio.create_task(stream.run())
+        try:
+            yield Speaking(cluster, server, stream, task)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_hello_inventory_then_changes() -> None:
+    async with receiver() as server:
+        cluster = Cluster()
+        uid = cluster.put(1)
+        async with speaking(server, cluster) as found:
+            await found.drained()
+            assert server.rows[uid].record.workload.phase is Phase.RUNNING
+            assert len(server.inventories) == 1
+            cluster.put(1, Phase.FAILED)
+            await until(lambda: server.rows[uid].record.workload.phase is Phase.FAILED)
+            cluster.end(1)
+            await until(lambda: server.rows[uid].deleted_at is not None)
+            assert not server.rows[uid].is_inferred
+            assert server.rows[uid].deletions == 1
+
+
+async def test_heartbeats_tell_kinds_and_capacity() -> None:
+    async with receiver() as server, speaking(server):
+        await until(lambda: len(server.beats) >= 2)
+        assert server.beats[0].kinds[0].kind == "Pod"
+        assert server.beats[0].node_pools[0].gpus == 8.0
+
+
+async def test_a_lost_reply_is_answered_again_and_applied_once() -> None:
+    async with receiver() as server:
+        cluster = Cluster()
+        uid = cluster.put(1)
+        server.loses_replies = 3
+        async with speaking(server, cluster) as found:
+            await found.drained()
+            assert server.rows[uid].changes == 1
+            assert len(server.streams) == 1
+
+
+async def test_during_an_outage_heartbeats_and_batches_are_tried_and_nothing_is_lost() -> None:
+    async with receiver() as server, speaking(server) as found:
+        await found.drained()
+        server.fault = lambda *_: web.Response(status=503, headers={"Retry-After": "1"})
+        uid = found.cluster.put(1, Phase.PENDING)
+        await asyncio.sleep(0.2)
+        found.cluster.put(1, Phase.RUNNING)
+        short = found.cluster.put(2)
+        found.cluster.end(2)
+        await asyncio.sleep(0.2)
+        server.fault = lambda *_: None
+        await found.drained()
+        phases = [told.phase for told in server.rows[uid].transitions]
+        assert phases == [Phase.PENDING, Phase.RUNNING]
+        assert server.rows[short].deleted_at is not None
+        assert len(server.streams) == 1, "an outage is no reason for another hello"
+
+
+@pytest.mark.parametrize("status", [409, 410])
+async def test_another_stream_or_a_gap_leads_to_a_hello(status: int) -> None:
+    async with receiver() as server, speaking(server) as found:
+        await found.drained()
+        lost = []
+
+        def once(path: str, _: Any) -> web.Response | None:
+            if path == "batch" and not lost:
+                lost.append(path)
+                return web.json_response({"code": status, "message": "no"}, status=status)
+            return None
+
+        server.fault = once
+        uid = found.cluster.put(1)
+        await until(lambda: uid in server.rows)
+        assert len(server.streams) == 2
+        assert len(server.inventories) == 2, "every hello leads to an inventory"
+
+
+async def test_a_server_restored_from_a_backup_is_healed() -> None:
+    async with receiver() as server, speaking(server) as found:
+        kept = found.cluster.put(1)
+        gone = found.cluster.put(2)
+        await found.drained()
+        await until(lambda: len(server.rows) == 2)
+        row = server.rows[gone]
+        found.cluster.end(2)
+        await until(lambda: row.deleted_at is not None)
+        row.deleted_at, server.seq = None, 1
+        del server.rows[kept]
+        await until(lambda: kept in server.rows and row.deleted_at is not None)
+        assert row.is_inferred
+
+
+async def test_what_the_agent_lacks_is_deleted_by_the_inventory_alone() -> None:
+    async with receiver() as server:
+        async with speaking(server) as found:
+            old = found.cluster.put(1)
+            await until(lambda: old in server.rows)
+        async with speaking(server):
+            await until(lambda: server.commits == 2)
+            assert server.rows[old].is_inferred
+
+
+async def test_without_complete_lists_there_is_no_inventory_and_no_deletion() -> None:
+    async with receiver() as server:
+        async with speaking(server) as found:
+            old = found.cluster.put(1)
+            await until(lambda: old in server.rows)
+        blind = Cluster(proves=False)
+        async with speaking(server, blind) as found:
+            await until(lambda: len(server.beats) >= 2)
+            await asyncio.sleep(0.2)
+            assert server.rows[old].deleted_at is None
+            blind.proves = True
+            blind.changed.set()
+            await until(lambda: server.rows[old].deleted_at is not None)
+
+
+async def test_what_may_exist_is_in_the_inventory() -> None:
+    async with receiver() as server:
+        async with speaking(server) as found:
+            old = found.cluster.put(1)
+            await until(lambda: old in server.rows)
+        async with speaking(server, Cluster(extra=[str(UUID(int=1))])):
+            await until(lambda: server.commits == 2)
+            assert server.rows[old].deleted_at is None
+
+
+async def test_known_ends_are_told_before_an_inventory_could_infer_them() -> None:
+    async with receiver() as server, speaking(server) as found:
+        uid = found.cluster.put(1)
+        await until(lambda: uid in server.rows)
+        server.fault = lambda *_: web.Response(status=503)
+        found.cluster.end(1)
+        found.stream.want_inventory(after_seconds=0.0)
+        await asyncio.sleep(0.1)
+        server.fault = lambda *_: None
+        await until(lambda: server.commits >= 2)
+        assert not server.rows[uid].is_inferred
+
+
+async def test_the_server_may_ask_for_an_inventory() -> None:
+    async with receiver() as server, speaking(server) as found:
+        await found.drained()
+        server.wants_resync = True
+        await until(lambda: server.commits >= 2)
+
+
+async def test_one_bad_item_is_set_aside_and_the_rest_arrives() -> None:
+    async with receiver() as server, speaking(server) as found:
+        await found.drained()
+        bad = UUID(int=7)
+
+        def too_bad(path: str, message: Any) -> web.Response | None:
+            if path == "batch" and any(
+                getattr(item, "record", None) and item.record.workload.id == bad
+                for item in message.items
+            ):
+                return web.json_response({"code": 400, "message": "bad"}, status=400)
+            return None
+
+        server.fault = too_bad
+        for number in range(1, 11):
+            found.cluster.put(number)
+        await until(lambda: len(server.rows) == 9)
+        await found.drained()
+        assert bad not in server.rows
+        server.fault = lambda *_: None
+        found.cluster.put(7, name="mended")
+        await until(lambda: bad in server.rows)
+
+
+async def test_a_refused_item_is_not_repeated() -> None:
+    async with receiver() as server, speaking(server) as found:
+        await found.drained()
+        server.refused.add(UUID(int=1))
+        found.cluster.put(1)
+        await until(lambda: len(server.batches) == 1)
+        await asyncio.sleep(0.2)
+        assert len(server.batches) == 1
+
+
+async def test_many_changes_go_in_batches_one_at_a_time() -> None:
+    async with receiver() as server:
+        cluster = Cluster()
+        for number in range(1, 451):
+            cluster.put(number)
+        async with speaking(server, cluster) as found:
+            await found.drained()
+            await until(lambda: len(server.rows) == 450)
+            assert [len(batch.items) for batch in server.batches] == [200, 200, 50]
+
+
+async def test_a_wrong_credential_ends_the_run_at_once() -> None:
+    async with receiver() as server, speaking(server, credential="wba.x.y") as found:
+        with pytest.raises(Unauthenticated):
+            await asyncio.wait_for(found.task, 5)
+
+
+async def test_a_credential_that_once_worked_is_tried_again() -> None:
+    async with receiver() as server, speaking(server) as found:
+        await found.drained()
+        server.fault = lambda *_: web.json_response({"code": 401, "message": "no"}, status=401)
+        uid = found.cluster.put(1)
+        await asyncio.sleep(0.2)
+        assert not found.task.done()
+        server.fault = lambda *_: None
+        await until(lambda: uid in server.rows)
+
+
+async def test_an_address_that_is_no_server_of_ours_ends_the_run() -> None:
+    async with receiver() as server:
+        server.fault = lambda *_: web.Response(status=400, text="<html>")
+        async with speaking(server) as found:
+            with pytest.raises(Invalid):
+                await asyncio.wait_for(found.task, 5)
+
+
+async def test_an_answer_that_is_no_json_is_an_outage() -> None:
+    async with receiver() as server:
+        server.fault = lambda *_: web.Response(text="<html>under maintenance</html>")
+        async with speaking(server) as found:
+            uid = found.cluster.put(1)
+            await asyncio.sleep(0.2)
+            server.fault = lambda *_: None
+            await until(lambda: uid in server.rows)

@@ -1,0 +1,353 @@
+"""List and watch of one kind against an API server that misbehaves in every known way."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from tests.agents import until
+from tests.kube_api import KubeApi, kube_api
+from tests.replay import kubeconfig, one, recorded, replay
+from watchbill.agent import watch as watch_module
+from watchbill.agent.credentials import Credentials
+from watchbill.agent.kube import KubeClient, Resource
+from watchbill.agent.lines import ObjectMeta
+from watchbill.agent.watch import Reflector
+
+PODS = "/api/v1/pods"
+
+
+@dataclass
+class Seen:
+    """A sink that keeps names, and how often each came and went."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+    puts: int = 0
+    unreadable: set[str] = field(default_factory=set)
+
+    def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
+        if meta.name in self.unreadable:
+            raise msgspec.DecodeError("unreadable")
+        msgspec.json.decode(body)
+        self.puts += 1
+        self.names[meta.uid] = meta.name
+
+    def remove(self, uid: str, at: datetime) -> None:
+        self.removed.append(self.names.pop(uid))
+
+
+@dataclass
+class Kept:
+    api: KubeApi
+    seen: Seen
+    reflector: Reflector
+    states: list[str]
+
+    def holds(self, *names: str) -> Callable[[], bool]:
+        return lambda: sorted(self.seen.names.values()) == sorted(names)
+
+    async def stays(self, *names: str) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0.02)
+            assert self.holds(*names)(), self.seen.names
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "FIRST_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(watch_module, "FORBIDDEN_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(watch_module, "SHORT_WATCH_SECONDS", 0.02)
+
+
+def pod(name: str, uid: str | None = None, **metadata: Any) -> dict[str, Any]:
+    meta = {"name": name, "namespace": "n", "uid": uid or f"uid-{name}"} | metadata
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta}
+
+
+@asynccontextmanager
+async def keeping(
+    folder: Path, *, names: tuple[str, ...] = (), resync_seconds: float = 900.0
+) -> AsyncIterator[Kept]:
+    async with kube_api() as api:
+        for name in names:
+            api.put(pod(name))
+        credentials = Credentials(kubeconfig(folder / "config", api.url), None)
+        await credentials.load()
+        seen = Seen()
+        states: list[str] = []
+        async with KubeClient(credentials) as client:
+            reflector = Reflector(
+                client,
+                Resource("", "v1", "Pod", "pods"),
+                seen,
+                is_metadata=False,
+                resync_seconds=resync_seconds,
+                list_slots=asyncio.Semaphore(1),
+                on_change=lambda found: states.append(found.state.state),
+                settle_seconds=0.1,
+            )
+            task = asyncio.create_task(reflector.run())
+            try:
+                yield Kept(api, seen, reflector, states)
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_list_and_then_events(tmp_path: Path) -> None:
+    async with keeping(tmp_path, names=("a", "b")) as kept:
+        await until(kept.holds("a", "b"))
+        await until(lambda: kept.api.watches)
+        kept.api.put(pod("c"))
+        kept.api.delete(pod("a"))
+        await until(kept.holds("b", "c"))
+        assert kept.seen.removed == ["a"]
+        assert kept.reflector.lists == 1
+        assert kept.reflector.state.state == "complete"
+
+
+async def test_no_request_selects_anything(tmp_path: Path) -> None:
+    async with keeping(tmp_path, names=("a",), resync_seconds=0.05) as kept:
+        await until(lambda: len(kept.api.script.requests) > 4 if kept.api.script else False)
+        assert kept.api.script is not None
+        for request in kept.api.script.requests:
+            assert not {"labelSelector", "fieldSelector"} & set(request.query)
+
+
+async def test_the_watch_starts_at_the_lists_version(tmp_path: Path) -> None:
+    async with keeping(tmp_path, names=("a", "b")) as kept:
+        await until(lambda: kept.api.watches)
+        assert kept.api.script is not None
+        asked = [found for found in kept.api.script.requests if "watch" in found.query]
+        assert asked[0].query["resourceVersion"] == str(kept.api.revision)
+
+
+async def test_pages_are_one_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("watchbill.agent.kube.PAGE_OBJECTS", 2)
+    names = tuple("abcdefg")
+    async with keeping(tmp_path, names=names) as kept:
+        await until(kept.holds(*names))
+        assert kept.seen.removed == []
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_a_watch_that_ends_goes_on_where_it_was(tmp_path: Path, is_cut: bool) -> None:
+    async with keeping(tmp_path, names=("a",)) as kept:
+        for number in range(3):
+            await until(lambda n=number: kept.api.watches > n)
+            kept.api.end_watches(is_cut=is_cut)
+            kept.api.put(pod(f"new{number}"))
+            kept.api.delete(pod(f"new{number}"))
+        kept.api.put(pod("b"))
+        await until(kept.holds("a", "b"))
+        assert kept.reflector.lists == 1
+        assert kept.seen.removed == ["new0", "new1", "new2"]
+
+
+async def test_too_old_as_an_event_leads_to_a_new_list(tmp_path: Path) -> None:
+    async with keeping(tmp_path, names=("a", "b")) as kept:
+        await until(lambda: kept.api.watches)
+        kept.api.delete(pod("a"), is_lost=True)
+        kept.api.put(pod("c"), is_lost=True)
+        kept.api.forget_past()
+        await until(kept.holds("b", "c"))
+        assert kept.seen.removed == ["a"], "the list's difference is the same as a DELETED event"
+        assert kept.reflector.lists == 2
+        assert kept.reflector.counts["expired"] == 1
+
+
+async def test_too_old_as_a_status_on_a_watch_leads_to_a_new_list(tmp_path: Path) -> None:
+    gone = one(recorded("1.20", "list-expired-continue"), "continue, at once")
+    async with keeping(tmp_path, names=("a",)) as kept:
+        await until(lambda: kept.api.watches)
+        refused = []
+
+        def once(request: web.Request) -> web.StreamResponse | None:
+            if "watch" in request.query and not refused:
+                refused.append(request)
+                return web.Response(status=gone.status, body=gone.body.encode())
+            return None
+
+        kept.api.fault = once
+        kept.api.delete(pod("a"), is_lost=True)
+        kept.api.end_watches()
+        await until(kept.holds())
+        assert kept.reflector.lists == 2
+
+
+async def test_an_aborted_continue_deletes_nothing_and_is_not_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("watchbill.agent.kube.PAGE_OBJECTS", 2)
+    gone = one(recorded("1.20", "list-expired-continue"), "continue, at once")
+    async with keeping(tmp_path, names=tuple("abcdef")) as kept:
+        await until(lambda: kept.api.watches)
+        aborted = []
+        removed: list[str] = []
+
+        def abort(request: web.Request) -> web.StreamResponse | None:
+            if "continue" not in request.query or len(aborted) >= 3:
+                return None
+            aborted.append(request.query["continue"])
+            removed.extend(kept.seen.removed)
+            return web.Response(status=gone.status, body=gone.body.encode())
+
+        kept.api.fault = abort
+        kept.api.delete(pod("f"), is_lost=True)
+        kept.api.forget_past()
+        await until(kept.holds(*"abcde"))
+        assert len(aborted) == 3
+        assert removed == []
+        assert kept.seen.removed == ["f"]
+        assert kept.api.script is not None
+        token = json.loads(gone.body)["metadata"]["continue"]
+        asked = [found.query.get("continue") for found in kept.api.script.requests]
+        assert token not in asked, "the inconsistent token is never used"
+
+
+@pytest.mark.parametrize(
+    ("status", "state"), [(403, "forbidden"), (404, "absent"), (405, "absent"), (500, "failing")]
+)
+async def test_refusals_delete_nothing_and_pass(tmp_path: Path, status: int, state: str) -> None:
+    async with keeping(tmp_path, names=("a", "b")) as kept:
+        await until(lambda: kept.api.watches)
+        kept.api.fault = lambda _: web.Response(status=status, text="404 page not found\n")
+        kept.api.delete(pod("a"), is_lost=True)
+        kept.api.forget_past()
+        await until(lambda: kept.reflector.state.state == state)
+        await kept.stays("a", "b")
+        assert kept.reflector.state.message
+        kept.api.fault = lambda _: None
+        await until(kept.holds("b"))
+        assert kept.reflector.state.state == "complete"
+
+
+async def test_one_refusal_after_a_start_is_no_verdict(tmp_path: Path) -> None:
+    refusals = []
+
+    async with keeping(tmp_path, names=("a",)) as kept:
+        await until(lambda: kept.api.watches)
+        kept.states.clear()
+
+        def twice(request: web.Request) -> web.StreamResponse | None:
+            if len(refusals) < 2:
+                refusals.append(request)
+                return web.Response(status=403, text="forbidden")
+            return None
+
+        kept.api.fault = twice
+        kept.api.forget_past()
+        await until(lambda: kept.reflector.lists == 2)
+        assert "forbidden" not in kept.states
+
+
+async def test_a_lost_delete_is_found_by_the_second_look(tmp_path: Path) -> None:
+    async with keeping(tmp_path, names=("a", "b"), resync_seconds=0.1) as kept:
+        await until(lambda: kept.api.watches)
+        kept.api.delete(pod("a"), is_lost=True)
+        await until(kept.holds("b"))
+        assert kept.reflector.counts["lost"] == 1
+
+
+@pytest.mark.parametrize("lost", [pod("new"), pod("a", annotations={"x": "y"})])
+async def test_a_lost_change_is_found_by_the_second_look(
+    tmp_path: Path, lost: dict[str, Any]
+) -> None:
+    async with keeping(tmp_path, names=("a",), resync_seconds=0.1) as kept:
+        await until(lambda: kept.api.watches)
+        puts = kept.seen.puts
+        kept.api.put(json.loads(json.dumps(lost)), is_lost=True)
+        await until(lambda: kept.seen.puts > puts)
+        assert kept.reflector.counts["lost"] == 1
+
+
+async def test_the_second_look_reads_metadata_and_believes_a_healthy_watch(tmp_path: Path) -> None:
+    async with keeping(tmp_path, names=("a",), resync_seconds=0.05) as kept:
+        for number in range(30):
+            kept.api.put(pod(f"p{number}"))
+            await asyncio.sleep(0.02)
+        await until(lambda: len(kept.seen.names) == 31)
+        assert kept.reflector.lists == 1
+        assert kept.reflector.counts["lost"] == 0
+        assert kept.api.script is not None
+        lists = [found for found in kept.api.script.requests if "watch" not in found.query][1:]
+        assert len(lists) > 3
+        assert all("PartialObjectMetadataList" in found.headers["Accept"] for found in lists)
+
+
+async def test_a_second_look_that_fails_proves_nothing(tmp_path: Path) -> None:
+    async with keeping(tmp_path, names=("a",), resync_seconds=0.05) as kept:
+        await until(lambda: kept.api.watches)
+        kept.api.fault = lambda request: (
+            None
+            if "watch" in request.query
+            else web.Response(status=404, text="404 page not found")
+        )
+        await kept.stays("a")
+        assert kept.reflector.state.state == "complete"
+
+
+async def test_unknown_event_types_are_counted(tmp_path: Path) -> None:
+    async with keeping(tmp_path, names=("a",)) as kept:
+        await until(lambda: kept.api.watches)
+        kept.api.log.append((kept.api.revision + 1, PODS, "SHRUNK", pod("a")))
+        kept.api.wake()
+        await until(lambda: kept.reflector.counts["unknown"] == 1)
+        await kept.stays("a")
+
+
+async def test_an_unreadable_object_is_not_taken_for_an_absent_one(tmp_path: Path) -> None:
+    async with keeping(tmp_path, names=("a", "b")) as kept:
+        await until(lambda: kept.api.watches)
+        kept.seen.unreadable.add("b")
+        kept.api.put(pod("b", annotations={"x": "y"}))
+        await until(lambda: kept.reflector.state.state == "failing")
+        kept.api.forget_past()
+        await until(lambda: kept.reflector.lists == 2)
+        await kept.stays("a", "b")
+        assert kept.reflector.state.state == "failing", "so nothing is inferred for this kind"
+        kept.seen.unreadable.clear()
+        kept.api.put(pod("b"))
+        await until(lambda: kept.reflector.state.state == "complete")
+
+
+async def test_a_name_used_again_at_once(tmp_path: Path) -> None:
+    async with keeping(tmp_path, names=("a",)) as kept:
+        await until(lambda: kept.api.watches)
+        kept.api.end_watches()
+        kept.api.delete(pod("a"))
+        kept.api.put(pod("a", uid="another"))
+        await until(lambda: kept.seen.names == {"another": "a"})
+        assert kept.seen.removed == ["a"]
+
+
+async def test_the_recorded_restart_of_an_api_server(tmp_path: Path) -> None:
+    """Killed under open watches; then nobody's resource version counts any more, and 403 at first."""
+    exchanges = recorded("1.36", "watch-apiserver-sigterm")
+    forbidden = next(found for found in exchanges if found.status == 403)
+    too_old = one(exchanges, "watch of pods from the RV of the list before")
+    async with keeping(tmp_path, names=("a",)) as kept:
+        await until(lambda: kept.api.watches)
+        script = kept.api.script
+        assert script is not None
+        answers = [too_old, forbidden]
+        original = script.answer
+
+        async def restarted(request: web.Request) -> web.StreamResponse:
+            return await (replay(request, answers.pop(0)) if answers else original(request))
+
+        script.answer = restarted
+        kept.api.end_watches(is_cut=True)
+        await until(lambda: kept.reflector.lists == 2)
+        await kept.stays("a")
+        assert kept.reflector.counts["forbidden"] == 1
+        assert kept.reflector.counts["unreachable"] == 1
