@@ -125,6 +125,16 @@ async def test_a_wrong_item_is_named_by_its_path(agent: AgentOverHttp) -> None:
     assert "$.items[0].record.workload.phase" in answer.json["details"]
 
 
+async def test_nul_is_never_a_failure_of_ours(agent: AgentOverHttp) -> None:
+    hello = b'{"protocol":1,"agentVersion":"a\\u0000b"}'
+    assert_is_error(await agent.post("hello", hello), 400)
+    begin = {"streamId": agent.stream_id, "coverage": [{"group": "\0", "kind": "Pod"}]}
+    assert_is_error(await agent.post("inventory", msgspec.json.encode(begin)), 400)
+    taken = await agent.post("batch", agent.batch(1, upsert(workload(1, name="a\0b"))))
+    assert taken.status == 200
+    assert (await agent.served.get("/api/v1/workloads")).status == 200
+
+
 @pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip", "x"])
 async def test_encodings_that_are_not_taken(agent: AgentOverHttp, encoding: str) -> None:
     answer = await agent.post("batch", agent.batch(1), Content_Encoding=encoding)

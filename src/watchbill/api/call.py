@@ -129,8 +129,11 @@ class Call:
                 raise Invalid(f"A field was sent {len(values)} times.", details=name[:60])
         return {name: values[0] for name, values in fields.items()}
 
-    async def agent_body(self, kind: type[Body]) -> Body:
-        """A message of an agent, inflated where it says gzip. Raises Invalid, TooLarge."""
+    async def agent_body(self, kind: type[Body], *, may_hold_nul: bool = True) -> Body:
+        """A message of an agent, inflated where it says gzip. Raises Invalid, TooLarge.
+
+        Without `may_hold_nul` its texts go into text columns as they are, and these know no NUL.
+        """
         self._expect("application/json")
         body = await self._body(AGENT_BODY_BYTES)
         encoding = self.headers.get(b"content-encoding", b"identity").lower()
@@ -138,6 +141,8 @@ class Call:
             body = await asyncio.to_thread(inflate, body)
         elif encoding != b"identity":
             raise HTTPException(415, "The body may be gzip or plain, nothing else.")
+        if not may_hold_nul and b"\\u0000" in body:
+            raise Invalid("The body holds a NUL character.")
         return decode_json(body, kind)
 
     def _expect(self, media_type: str) -> None:

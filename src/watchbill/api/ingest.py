@@ -15,7 +15,7 @@ from watchbill.sync import (
 
 
 async def agent_hello(call: Call) -> Answer:
-    message = await call.agent_body(HelloRequest)
+    message = await call.agent_body(HelloRequest, may_hold_nul=False)
     return json_reply(await hello(call.db, _agent(call), message, call.now))
 
 
@@ -25,7 +25,7 @@ async def agent_batch(call: Call) -> Answer:
 
 
 async def agent_inventory(call: Call) -> Answer:
-    message = await call.agent_body(InventoryBegin)
+    message = await call.agent_body(InventoryBegin, may_hold_nul=False)
     return json_reply(await inventory_begin(call.db, _agent(call), message, call.now))
 
 
