@@ -165,9 +165,7 @@ def test_allocated_gpus(
 
 
 def test_deletion_is_dated_when_it_was_asked_for() -> None:
-    found = read_pod(
-        pod(1, meta_deletionTimestamp=at(10, 30), meta_deletionGracePeriodSeconds=30)
-    )
+    found = read_pod(pod(1, meta_deletionTimestamp=at(10, 30), meta_deletionGracePeriodSeconds=30))
     assert found.deleted_at == datetime(2026, 5, 4, 10, 10, tzinfo=UTC)
 
 
@@ -234,19 +232,15 @@ def test_a_pod_takes_at_most_two_kilobytes() -> None:
     assert size / len(held) < 2_000
 
 
+NAMES = [
+    *("metadata", "spec", "status", "containers", "conditions", "resources", "state", "labels"),
+    *("annotations", "ownerReferences", "requests", "cpu", "type", "name", "containerStatuses"),
+    *("waiting", "terminated", "deletionTimestamp"),
+]
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                ["metadata", "spec", "status", "containers", "conditions", "resources", "state"]
-                + ["labels", "annotations", "ownerReferences", "requests", "cpu", "type", "name"]
-                + ["containerStatuses", "waiting", "terminated", "deletionTimestamp"]
-            ),
-            inner,
-            max_size=4,
-        )
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4)
     ),
     max_leaves=20,
 )

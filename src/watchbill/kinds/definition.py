@@ -1,72 +1,19 @@
-"""Kind definitions: loading, checking, finding. The files are data; a new kind is a new file.
+"""Kind definitions: all of them, found by group and kind. The files are data; a new kind is a new file."""
 
-The form of a file is told in docs/adding-a-kind.md. What a file gets wrong stops the start, with the file,
-the line and the reason.
-"""
-
-import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jq
-
 from watchbill.errors import Invalid
+from watchbill.kinds.definition_file import ANY, Definition, load_definition
 from watchbill.kinds.facts import NO_FACTS, Facts
 from watchbill.kinds.lookup import group_version, metadata, text
 from watchbill.kinds.objects import GroupKind
-from watchbill.kinds.program import (
-    PREDICATES,
-    SCALE,
-    TIMES,
-    PredicateSource,
-    Program,
-    ProgramSource,
-    RoleSource,
-    prelude,
-)
-from watchbill.kinds.section import Section, read_section
 
 BUILT_IN = Path(__file__).parent / "definitions"
-ANY = "*"
-MAX_LEVELS = 3
 _CACHED_FACTS = 32_768
-_ENDPOINT_KEYS = ("each", "url", "host", "port", "path", "tls", "protocol")
-_VERSIONED = ("roles", "scale", "status", "endpoints")
-_STATUS_KEYS = (*PREDICATES, "conditions", "times", "scalesToZero")
-_ROLE_KEYS = (
-    "name",
-    "each",
-    "nameFrom",
-    "template",
-    "replicas",
-    "min",
-    "max",
-    "pods",
-    "optional",
-)
-_KEYS = (
-    "group",
-    "kind",
-    "category",
-    "distributedFramework",
-    "runsToEnd",
-    "through",
-    "adjust",
-    "elements",
-    "versions",
-    *_VERSIONED,
-)
-_STALE = PredicateSource(
-    ".status.observedGeneration != null and .status.observedGeneration < .metadata.generation"
-)
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-_IMPURE = re.compile(
-    r"(?<![.\w$])(?:env|inputs?|input_\w+|now|localtime|debug|stderr|halt\w*|import|include)\b(?!\s*:)"
-    r"|\$ENV"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,38 +27,6 @@ class Watched:
     kind: str
     is_whole: bool
     """True: the whole object is needed. False: its metadata is enough to walk from pods upwards."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ElementSource:
-    """One source of elements: exactly one of `is_roles`, `objects` and `label` is set."""
-
-    is_roles: bool = False
-    objects: GroupKind | None = None
-    label: str = ""
-    with_pods: bool = False
-    """Leave out objects that no pod belongs to."""
-    name: str = "{value}"
-    children: tuple["ElementSource", ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
-    """One kind. `programs` by version, "*" for any other."""
-
-    key: GroupKind
-    file: str
-    category: str
-    distributed_framework: str | None
-    runs_to_end: bool
-    """Its pods end by themselves: one that succeeded counts as one that runs."""
-    through: tuple[GroupKind, ...]
-    adjust: str
-    elements: tuple[ElementSource, ...]
-    programs: Mapping[str, Program]
-
-    def program(self, version: str) -> Program:
-        return self.programs.get(version) or self.programs[ANY]
 
 
 class Definitions:
@@ -186,165 +101,3 @@ def _load_folder(folder: Path) -> Iterator[Definition]:
             name = f"{definition.key.kind}.{definition.key.group}".rstrip(".")
             raise Invalid(f"{path}:1: {name} is already defined in {first}")
         yield definition
-
-
-def load_definition(path: Path) -> Definition:
-    """One file, checked."""
-    top = read_section(path)
-    top.allow(_KEYS)
-    kind = top.required("kind")
-    return Definition(
-        key=GroupKind(top.text("group"), kind),
-        file=str(path),
-        category=top.text("category"),
-        distributed_framework=top.text("distributedFramework") or None,
-        runs_to_end=top.flag("runsToEnd"),
-        through=tuple(_group_kind(name) for name in top.texts("through")),
-        adjust=_adjust(top),
-        elements=tuple(_elements(top, level=1)),
-        programs=dict(_programs(top)),
-    )
-
-
-def _adjust(top: Section) -> str:
-    # Imported here: the functions work on definitions, so they import this module.
-    from watchbill.kinds.adjust import ADJUSTMENTS
-
-    name = top.text("adjust")
-    if name and name not in ADJUSTMENTS:
-        known = ", ".join(sorted(ADJUSTMENTS))
-        raise top.error("adjust", f"there is no function {name!r}; known are: {known}")
-    return name
-
-
-def _group_kind(name: str) -> GroupKind:
-    kind, _, group = name.partition(".")
-    return GroupKind(group, kind)
-
-
-def _programs(top: Section) -> Iterator[tuple[str, Program]]:
-    yield ANY, _compiled(top, top)
-    versions = top.section("versions")
-    if versions is not None:
-        for version in versions.names():
-            override = versions.section(version)
-            if override is None:
-                raise versions.error(version, "a version holds the sections that it replaces")
-            override.allow(_VERSIONED)
-            yield version, _compiled(top, override)
-
-
-def _compiled(top: Section, override: Section) -> Program:
-    """The kind's program; sections that `override` has stand in place of the whole kind's."""
-
-    def holder(name: str) -> Section:
-        return override if override.has(name) else top
-
-    source = ProgramSource(
-        roles=tuple(_role(role) for role in holder("roles").sections("roles")),
-        scale=_expressions(holder("scale").section("scale"), SCALE),
-        endpoints=tuple(
-            _expressions(rule, _ENDPOINT_KEYS) for rule in holder("endpoints").sections("endpoints")
-        ),
-        **_status(holder("status").section("status")),
-    )
-    try:
-        return Program(source)
-    except ValueError as error:
-        raise _culprit(top, source.conditions, str(error)) from error
-
-
-def _status(section: Section | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"predicates": {"stale": (_STALE,)}}
-    if section is None:
-        return found
-    section.allow(_STATUS_KEYS)
-    if section.has("conditions"):
-        found["conditions"] = _expression(section, "conditions")
-    if section.has("scalesToZero"):
-        found["scales_to_zero"] = _expression(section, "scalesToZero")
-    found["times"] = _expressions(section.section("times"), TIMES)
-    found["predicates"] |= {
-        name: tuple(_predicates(section, name)) for name in PREDICATES if section.has(name)
-    }
-    return found
-
-
-def _predicates(section: Section, name: str) -> Iterator[PredicateSource]:
-    """One expression, or one or several maps of `when` and `message`."""
-    if section.is_scalar(name):
-        yield PredicateSource(_expression(section, name))
-        return
-    for item in section.sections(name):
-        item.allow(("when", "message"))
-        message = _expression(item, "message") if item.has("message") else "null"
-        item.required("when")
-        yield PredicateSource(_expression(item, "when"), message)
-
-
-def _role(section: Section) -> RoleSource:
-    section.allow(_ROLE_KEYS)
-    if section.has("name") == section.has("nameFrom"):
-        raise section.error(None, "a role has either a name or nameFrom")
-    given = {
-        name: _expression(section, name)
-        for name in ("each", "template", "replicas", "min", "max")
-        if section.has(name)
-    }
-    pods = section.section("pods")
-    return RoleSource(
-        name=section.text("name"),
-        name_from=_expression(section, "nameFrom") if section.has("nameFrom") else "",
-        pods=tuple((key, pods.text(key)) for key in pods.names()) if pods else (),
-        optional=section.flag("optional"),
-        **given,
-    )
-
-
-def _elements(section: Section, *, level: int) -> Iterator[ElementSource]:
-    for item in section.sections("elements"):
-        item.allow(("roles", "objects", "label", "withPods", "name", "elements"))
-        if level > MAX_LEVELS:
-            raise item.error(None, f"elements have {MAX_LEVELS} levels at most")
-        if sum(item.has(name) for name in ("roles", "objects", "label")) != 1:
-            raise item.error(None, "an element comes from one of roles, objects and label")
-        yield ElementSource(
-            is_roles=item.flag("roles"),
-            objects=_group_kind(item.text("objects")) if item.has("objects") else None,
-            label=item.text("label"),
-            with_pods=item.flag("withPods"),
-            name=item.text("name") or "{value}",
-            children=tuple(_elements(item, level=level + 1)),
-        )
-
-
-def _expressions(section: Section | None, names: tuple[str, ...]) -> dict[str, str]:
-    if section is None:
-        return {}
-    section.allow(names)
-    return {name: _expression(section, name) for name in section.names()}
-
-
-def _expression(section: Section, name: str) -> str:
-    expression = section.text(name)
-    impure = _IMPURE.search(_STRING.sub('""', expression))
-    if impure:
-        raise section.error(
-            name, f"`{impure[0]}` is not allowed: an expression may read its object alone"
-        )
-    return expression
-
-
-def _culprit(top: Section, conditions: str, reason: str) -> Invalid:
-    """The error for a program that does not compile, at the expression that is to blame."""
-    for scalar in top.scalars():
-        try:
-            jq.compile(f"{prelude(conditions)}(null | {scalar.value}\n)")
-        except ValueError as error:
-            if not scalar.is_text_only:
-                return top.error_at(scalar.line, f"jq: {_first_line(str(error))}")
-    return top.error(None, f"jq: {_first_line(reason)}")
-
-
-def _first_line(message: str) -> str:
-    return message.partition("\n")[0].removeprefix("jq: error: ")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from uuid import UUID, uuid5
 
 from watchbill.kinds.census import Census
-from watchbill.kinds.definition import ANY, Definition, ElementSource
+from watchbill.kinds.definition_file import ANY, Definition, ElementSource
 from watchbill.kinds.facts import Facts
 from watchbill.kinds.lookup import group_version, instant, labels, metadata, text
 from watchbill.kinds.objects import GroupKind, Object, WorkloadObjects

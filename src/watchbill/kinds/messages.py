@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from watchbill.kinds.census import Census
-from watchbill.kinds.definition import Definition
+from watchbill.kinds.definition_file import Definition
 from watchbill.kinds.facts import Facts
 from watchbill.kinds.lookup import instant, text
 from watchbill.kinds.objects import WorkloadObjects

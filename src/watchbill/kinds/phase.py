@@ -7,7 +7,7 @@ what the pods say → what the kind says → unknown. Definitions supply the pre
 from typing import Any
 
 from watchbill.kinds.census import Census
-from watchbill.kinds.definition import Definition
+from watchbill.kinds.definition_file import Definition
 from watchbill.kinds.facts import Facts
 from watchbill.kinds.lookup import at, is_true, labels, metadata
 from watchbill.kinds.objects import WorkloadObjects

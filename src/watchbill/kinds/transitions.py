@@ -70,6 +70,7 @@ def transitions_of(
     present_at = _entered_at(phase, objects, facts, census, times)
     if present_at is None:
         present_at = steps[-1][1] if steps else times.created_at
+    present_at = max(present_at, times.created_at)
     found: list[Transition] = []
     for step, entered_at in steps:
         # A time behind the present phase's is of a life that this phase has overtaken.

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from watchbill.kinds.derive import Derived, DeriveSettings, derive
 from watchbill.kinds.definition import Definitions, load_definitions
+from watchbill.kinds.derive import Derived, DeriveSettings, derive
 from watchbill.kinds.objects import ClusterObjects, WorkloadObjects
 from watchbill.kinds.pod import owners, read_pod
 
@@ -110,9 +110,7 @@ def workloads(moment: Moment) -> Iterator[WorkloadObjects]:
             is_chain_truncated=False,
             is_root_listed=True,
             pods=[read_pod(member) for member in found if member["kind"] == "Pod"],
-            children=[
-                member for member in found if member["kind"] != "Pod" and member is not root
-            ],
+            children=[member for member in found if member["kind"] != "Pod" and member is not root],
             services=moment.of_kind(*SERVICES),
             pod_groups=[
                 group

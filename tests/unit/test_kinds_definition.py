@@ -1,0 +1,246 @@
+"""Definitions are found by group and kind, checked at the start, and wrong ones named by line."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.unit.kinds.makers import condition, job, pod, root, template
+from watchbill.errors import Invalid
+from watchbill.kinds.definition import Watched, load_definitions
+from watchbill.kinds.definition_file import load_definition
+from watchbill.kinds.objects import GroupKind
+
+MINIMAL = """
+group: x.example
+kind: Thing
+category: Train
+roles:
+  - name: worker
+    template: .spec.template
+    replicas: .spec.count // 1
+"""
+
+
+def written(folder: Path, text: str, name: str = "thing.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_kinds_that_come_with_it() -> None:
+    found = load_definitions()
+    kinds = {(watched.group, watched.kind) for watched in found.watched() if watched.is_whole}
+    assert kinds == {
+        ("", "Pod"),
+        ("apps", "DaemonSet"),
+        ("apps", "Deployment"),
+        ("apps", "ReplicaSet"),
+        ("apps", "StatefulSet"),
+        ("apps.nvidia.com", "NIMService"),
+        ("batch", "CronJob"),
+        ("batch", "Job"),
+        ("jobset.x-k8s.io", "JobSet"),
+        ("kubeflow.org", "PyTorchJob"),
+        ("leaderworkerset.x-k8s.io", "LeaderWorkerSet"),
+        ("ray.io", "RayCluster"),
+        ("ray.io", "RayJob"),
+        ("serving.knative.dev", "Service"),
+    }
+    assert Watched("serving.knative.dev", "Revision", is_whole=False) in found.watched()
+
+
+@pytest.mark.parametrize(
+    ("group", "kind", "category"),
+    [
+        ("", "Pod", "Deploy"),
+        ("apps", "Deployment", "Deploy"),
+        ("apps", "ReplicaSet", "Deploy"),
+        ("apps", "StatefulSet", "Deploy"),
+        ("batch", "Job", "Build"),
+        ("batch", "CronJob", "Deploy"),
+        ("kubeflow.org", "PyTorchJob", "Train"),
+        ("ray.io", "RayCluster", "Train"),
+        ("ray.io", "RayJob", "Train"),
+        ("jobset.x-k8s.io", "JobSet", "Train"),
+        ("leaderworkerset.x-k8s.io", "LeaderWorkerSet", "Deploy"),
+        ("serving.knative.dev", "Service", "Deploy"),
+        ("apps.nvidia.com", "NIMService", "Deploy"),
+    ],
+)
+def test_categories(group: str, kind: str, category: str) -> None:
+    found = load_definitions().for_kind(GroupKind(group, kind))
+    assert found is not None
+    assert found.category == category
+
+
+def test_a_core_service_is_no_knative_service() -> None:
+    assert load_definitions().for_kind(GroupKind("", "Service")) is None
+
+
+def test_a_folder_of_one_s_own_adds_and_wins(tmp_path: Path) -> None:
+    written(tmp_path, MINIMAL)
+    written(tmp_path, "group: batch\nkind: Job\ncategory: Train\n", "job.yml")
+    found = load_definitions(tmp_path)
+    thing = found.for_kind(GroupKind("x.example", "Thing"))
+    own = found.for_kind(GroupKind("batch", "Job"))
+    assert thing is not None
+    assert own is not None
+    assert (thing.category, own.category) == ("Train", "Train")
+    obj = root("x.example/v1", "Thing", spec={"count": 3, "template": template()})
+    facts = found.facts(obj)
+    assert facts.number == 3
+    assert facts.roles[0].name == "worker"
+
+
+def test_a_version_replaces_whole_sections(tmp_path: Path) -> None:
+    written(
+        tmp_path,
+        MINIMAL
+        + """
+versions:
+  v1alpha1:
+    roles:
+      - name: old
+        template: .spec.pod
+        replicas: 7
+""",
+    )
+    found = load_definitions(tmp_path)
+    assert found.facts(root("x.example/v1", "Thing", spec={"count": 2})).number == 2
+    assert found.facts(root("x.example/v1alpha1", "Thing", spec={"count": 2})).number == 7
+
+
+WRONG = {
+    "no map": ("- 1\n", 1, "one map"),
+    "no YAML": ("group: [\n", 2, "expected the node content"),
+    "unknown key": ("group: x\nkind: T\ncolour: red\n", 3, "unknown key"),
+    "twice": ("group: x\ngroup: y\nkind: T\n", 2, "stands here twice"),
+    "no kind": ("group: x\n", 1, "'kind' is missing"),
+    "unknown predicate": (
+        "group: x\nkind: T\nstatus:\n  exploded: .status.bang\n",
+        4,
+        "unknown key",
+    ),
+    "unknown scale": ("group: x\nkind: T\nscale:\n  replicas: 1\n", 4, "unknown key"),
+    "expression": (
+        "group: x\nkind: T\nroles:\n  - name: a\n    template: .spec.[\n",
+        5,
+        "jq: syntax error",
+    ),
+    "unknown function": (
+        'group: x\nkind: T\nstatus:\n  failed: is_broken("Failed")\n',
+        4,
+        "jq: is_broken/1 is not defined",
+    ),
+    "impure": (
+        "group: x\nkind: T\nstatus:\n  failed: $ENV.HOME == null\n",
+        4,
+        "`$ENV` is not allowed",
+    ),
+    "clock": ("group: x\nkind: T\nstatus:\n  failed: .a < now\n", 4, "`now` is not allowed"),
+    "role without name": ("group: x\nkind: T\nroles:\n  - template: .spec\n", 4, "nameFrom"),
+    "role with two names": (
+        "group: x\nkind: T\nroles:\n  - name: a\n    nameFrom: .b\n",
+        4,
+        "nameFrom",
+    ),
+    "flag": ("group: x\nkind: T\nrunsToEnd: maybe\n", 3, "true or false"),
+    "list for text": ("group: [a]\nkind: T\n", 1, "one value is wanted"),
+    "text for list": ("group: x\nkind: T\nthrough: Job\n", 3, "a list of names"),
+    "predicate without when": (
+        "group: x\nkind: T\nstatus:\n  failed:\n    message: .m\n",
+        5,
+        "'when' is missing",
+    ),
+    "function": ("group: x\nkind: T\nadjust: magic\n", 3, "there is no function 'magic'"),
+    "element": (
+        "group: x\nkind: T\nelements:\n  - name: a\n",
+        4,
+        "one of roles, objects and label",
+    ),
+    "too deep": (
+        "group: x\nkind: T\nelements:\n  - label: a\n    elements:\n      - label: b\n"
+        "        elements:\n          - label: c\n            elements:\n              - label: d\n",
+        10,
+        "3 levels at most",
+    ),
+    "version": ("group: x\nkind: T\nversions:\n  v1: []\n", 4, "a map is wanted"),
+    "override": ("group: x\nkind: T\nversions:\n  v1:\n    category: a\n", 5, "unknown key"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_named(case: str, tmp_path: Path) -> None:
+    content, line, reason = WRONG[case]
+    path = written(tmp_path, content)
+    with pytest.raises(Invalid) as caught:
+        load_definition(path)
+    assert caught.value.message.startswith(f"{path}:{line}: ")
+    assert reason in caught.value.message
+
+
+def test_a_kind_is_defined_once_in_a_folder(tmp_path: Path) -> None:
+    written(tmp_path, MINIMAL)
+    second = written(tmp_path, MINIMAL, "thing2.yaml")
+    with pytest.raises(Invalid, match=r"thing2\.yaml:1: Thing\.x\.example is already defined in"):
+        load_definitions(tmp_path)
+    second.unlink()
+    assert load_definitions(tmp_path)
+
+
+def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="is no folder"):
+        load_definitions(tmp_path / "absent")
+
+
+def test_an_expression_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
+    written(
+        tmp_path,
+        MINIMAL
+        + """
+scale:
+  min: .spec.count.deeper
+  max: 9
+status:
+  completed: .spec.count | test("x")
+  running: .spec.count == 2
+""",
+    )
+    facts = load_definitions(tmp_path).facts(root("x.example/v1", "Thing", spec={"count": 2}))
+    assert (facts.min, facts.max, facts.number) == (None, 9, 2)
+    assert dict(facts.said) == {"running": ""}
+
+
+def test_facts_are_read_once_for_each_version_of_an_object() -> None:
+    definitions = load_definitions()
+    found = job({"conditions": [condition("Complete")]})
+    found["metadata"]["resourceVersion"] = "7"
+    first = definitions.facts(found)
+    assert definitions.facts(found) is first
+    changed = found | {"metadata": found["metadata"] | {"resourceVersion": "8"}, "status": {}}
+    assert definitions.facts(changed) is not first
+    assert not definitions.facts(changed).says("completed")
+
+
+def test_metadata_alone_says_nothing() -> None:
+    found = job()
+    del found["spec"]
+    assert load_definitions().facts(found).roles == ()
+
+
+def test_reading_facts_is_quick() -> None:
+    """A small multiple of a millisecond each, on any machine that tests run on."""
+    definitions = load_definitions()
+    found = root("apps/v1", "Deployment", spec={"replicas": 1, "template": template()})
+    started = time.perf_counter()
+    for _ in range(200):
+        definitions.facts(found)
+    assert (time.perf_counter() - started) / 200 < 0.005
+
+
+def test_a_pod_that_is_a_root_is_its_own_template() -> None:
+    facts = load_definitions().facts(pod(1))
+    [role] = facts.roles
+    assert role.template is not None
+    assert role.template.images == ("registry.example/train:1",)
