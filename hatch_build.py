@@ -12,7 +12,10 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = ("index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts")
+SOURCES = (
+    *("index.html", "docs.html", "package.json", "package-lock.json", ".npmrc"),
+    *("tsconfig.json", "vite.config.ts"),
+)
 
 
 class PageHook(BuildHookInterface):
@@ -34,7 +37,9 @@ class PageHook(BuildHookInterface):
 
 def _digest(ui: Path) -> str:
     digest = hashlib.sha256()
-    files = [ui / name for name in SOURCES] + sorted((ui / "src").rglob("*"))
+    files = [ui / name for name in SOURCES] + sorted(
+        path for folder in ("src", "public") for path in (ui / folder).rglob("*")
+    )
     for file in files:
         if file.is_file():
             digest.update(str(file.relative_to(ui)).encode() + b"\0" + file.read_bytes() + b"\0")

@@ -171,7 +171,8 @@ async def test_the_keyboard_leads_through_the_list(tab: Tab) -> None:
     await tab.page.keyboard.press("?")
     await expect(tab.page.locator("dialog.help")).to_be_visible()
     await tab.page.keyboard.press("Escape")
-    await tab.page.keyboard.press("Enter")
+    for key in ("j", "k", "Enter"):
+        await tab.page.keyboard.press(key)
     await expect(tab.page).to_have_url(re.compile(f"/workloads/{UUID(int=1)}$"))
 
 

@@ -133,7 +133,7 @@ function Contact() {
   if (data === undefined) return <span class="contact" />;
   const inContact = data.filter((cluster) => cluster.state === "connected").length;
   const worst = error !== undefined ? "disconnected" : inContact === data.length ? "connected" : "degraded";
-  const words = `${inContact} of ${data.length} clusters in contact`;
+  const words = `${inContact}/${data.length} clusters in contact`;
   return (
     <Link class="contact" to="/clusters" title={words} aria-label={words}>
       <StateMark state={worst} />

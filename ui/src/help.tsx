@@ -6,6 +6,7 @@ const KEYS: readonly (readonly [string, string])[] = [
   ["o", "open beside the list"],
   ["Enter", "open as a page"],
   ["n", "show what is new"],
+  ["f", "new filter"],
   ["c", "columns"],
   ["Esc", "close, clear, back"],
   ["?", "this list"],

@@ -29,7 +29,7 @@ export function Overview({ workload }: { readonly workload: Workload }) {
 function Section(props: { readonly title: string; readonly children: ComponentChildren }) {
   return (
     <section class="part">
-      <h3>{props.title}</h3>
+      <h2>{props.title}</h2>
       {props.children}
     </section>
   );
@@ -74,7 +74,7 @@ function Resources({ workload }: { readonly workload: Workload }) {
       <table class="small-table">
         <thead>
           <tr>
-            <th scope="col" />
+            <td />
             <th scope="col">requested</th>
             <th scope="col">limit</th>
             <th scope="col">held</th>

@@ -1,15 +1,15 @@
 /** Addresses come from clusters and are hostile until shown otherwise. */
 
-const HAS_CONTROL_OR_SPACE = /[\u0000-\u0020\u007f-\u00a0\u2028\u2029\ufeff]/u;
+const HIDES_SOMETHING = /[\p{C}\p{Z}]/u;
 const IS_WEB = /^https?:\/\/[^/\\]/iu;
 
 /**
  * The address in its normal form if it is an absolute http or https URL that hides nothing: no other scheme,
- * no control characters or blanks, no name and password before the host. Otherwise undefined: show it as text.
+ * no control or formatting characters, no blanks, no name and password before the host. Otherwise undefined: show it as text.
  */
 export function safeLink(address: string | undefined): string | undefined {
   if (address === undefined || !IS_WEB.test(address)) return undefined;
-  if (HAS_CONTROL_OR_SPACE.test(address) || address.includes("\\")) return undefined;
+  if (HIDES_SOMETHING.test(address) || address.includes("\\")) return undefined;
   let url: URL;
   try {
     url = new URL(address);

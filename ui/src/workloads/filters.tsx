@@ -11,10 +11,13 @@ import { Popover } from "../parts/popover";
 
 interface FiltersProps {
   readonly view: View;
+  /** The field of the filter that is being made; undefined while none is. */
+  readonly newField: string | undefined;
+  readonly setNewField: (field: string | undefined) => void;
   readonly onFilters: (filters: readonly Filter[]) => void;
 }
 
-export function FilterChips({ view, onFilters }: FiltersProps) {
+export function FilterChips({ view, newField, setNewField, onFilters }: FiltersProps) {
   const [openAt, setOpenAt] = useState<number | undefined>(undefined);
   const { filters } = view;
   const isFull = filters.length >= MAX_FILTERS;
@@ -38,13 +41,15 @@ export function FilterChips({ view, onFilters }: FiltersProps) {
         label="Add a filter"
         button="+ filter"
         title={isFull ? `At most ${MAX_FILTERS} filters` : undefined}
-        isOpen={openAt === -1 && !isFull}
-        setOpen={(isOpen) => setOpenAt(isOpen ? -1 : undefined)}
+        isOpen={newField !== undefined && !isFull}
+        setOpen={(isOpen) => setNewField(isOpen ? "projectName" : undefined)}
       >
         <FilterForm
+          key={newField}
           view={view}
+          field={newField}
           onDone={(filter) => {
-            setOpenAt(undefined);
+            setNewField(undefined);
             onFilters([...without(filters, filter), filter]);
           }}
         />
@@ -99,12 +104,13 @@ const SUGGESTED = ["phase", "type", "category", "projectName", "departmentName"]
 interface FilterFormProps {
   readonly view: View;
   readonly filter?: Filter;
+  readonly field?: string | undefined;
   readonly onDone: (filter: Filter) => void;
 }
 
-function FilterForm({ view, filter, onDone }: FilterFormProps) {
+function FilterForm({ view, filter, field: wanted, onDone }: FilterFormProps) {
   const [draft, setDraft] = useState<Filter>(
-    filter ?? { field: "projectName", operator: "==", value: "" },
+    filter ?? { field: wanted ?? "projectName", operator: usualOperator(wanted), value: "" },
   );
   const [isTried, setTried] = useState(false);
   const field = fieldNamed(draft.field)!;
@@ -162,6 +168,11 @@ function FilterForm({ view, filter, onDone }: FilterFormProps) {
       </button>
     </form>
   );
+}
+
+function usualOperator(name: string | undefined): string {
+  const kind = fieldNamed(name ?? "projectName")?.kind;
+  return kind === "text" ? "==" : ">=";
 }
 
 /** A date and time typed without a zone means the time on this wall; the API is told the instant. */

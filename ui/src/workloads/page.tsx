@@ -27,6 +27,8 @@ export function WorkloadsPage({ place }: { readonly place: Place }) {
   const rows = useRows(view);
   const isNarrow = useMedia(NARROW);
   const [selected, setSelected] = useState(-1);
+  /** The field of the filter that is being made; undefined while none is. */
+  const [newField, setNewField] = useState<string | undefined>(undefined);
   const [isChoosingColumns, setChoosingColumns] = useState(false);
   const key = rowsKey(view);
   useEffect(() => setSelected(-1), [key]);
@@ -64,6 +66,7 @@ export function WorkloadsPage({ place }: { readonly place: Place }) {
     },
     o: withSelected((workload) => openPanel(workload, selected)),
     c: (event) => (event.preventDefault(), setChoosingColumns(true)),
+    f: (event) => (event.preventDefault(), setNewField("projectName")),
     n: () => void rows.reveal(),
     Escape: () => {
       if (view.openId !== undefined) close();
@@ -79,9 +82,15 @@ export function WorkloadsPage({ place }: { readonly place: Place }) {
   return (
     <div class={view.openId !== undefined && !isNarrow ? "workloads has-panel" : "workloads"}>
       <section class="list" aria-label="Workloads">
+        <h1 class="off-screen">Workloads</h1>
         <div class="list-head">
           <Tabs view={view} rows={rows} onView={setView} />
-          <FilterChips view={view} onFilters={setFilters} />
+          <FilterChips
+            view={view}
+            newField={newField}
+            setNewField={setNewField}
+            onFilters={setFilters}
+          />
           <Tools
             view={view}
             onView={setView}
@@ -95,9 +104,9 @@ export function WorkloadsPage({ place }: { readonly place: Place }) {
           view={view}
           isNarrow={isNarrow}
           selected={selected}
-          onSelect={setSelected}
           onOpen={openPanel}
           onSort={sort}
+          onFilter={setNewField}
           onView={setView}
         />
       </section>
@@ -147,9 +156,9 @@ interface ListProps {
   readonly view: View;
   readonly isNarrow: boolean;
   readonly selected: number;
-  readonly onSelect: (index: number) => void;
   readonly onOpen: (workload: Workload, index: number) => void;
   readonly onSort: (field: string) => void;
+  readonly onFilter: (field: string) => void;
   readonly onView: (view: View) => void;
 }
 

@@ -22,6 +22,11 @@ interface RowProps {
   readonly onOpen: (workload: Workload, index: number) => void;
 }
 
+/** The id of a row in the document, for assistive technology to know which one is selected. */
+export function rowId(index: number): string {
+  return `row-${index}`;
+}
+
 function classesOf(props: RowProps, isStale: boolean): string {
   const classes = ["row"];
   if (props.isSelected) classes.push("is-selected");
@@ -42,6 +47,7 @@ export function Row(props: RowProps) {
       : undefined;
   return (
     <div
+      id={rowId(index)}
       role="row"
       aria-rowindex={index + 2}
       aria-selected={props.isSelected}

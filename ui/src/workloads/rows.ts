@@ -17,6 +17,8 @@ export interface RowSource {
   /** `createdAt`, or `deletedAt` in the Deleted tab. */
   readonly boundField: string;
   facets(): Promise<{ body: Facets; at: number }>;
+  /** The bound field of the newest workload, which a cluster's fast clock may put ahead of the server's. */
+  newest(): Promise<string | undefined>;
   page(bound: readonly Filter[], offset: number, limit: number): Promise<readonly Workload[]>;
   count(more: readonly Filter[]): Promise<number>;
   /** The workload, or undefined if it is out of reach. */
@@ -93,11 +95,15 @@ export class LiveRows {
   async refresh(): Promise<void> {
     const epoch = this.epoch;
     await this.guarded(async () => {
-      const { body, at } = await this.source.facets();
+      const isFirst = this.asOf === undefined;
+      const [{ body, at }, asOf] = await Promise.all([
+        this.source.facets(),
+        isFirst ? this.source.newest() : undefined,
+      ]);
       if (epoch !== this.epoch) return;
       this.facets = body;
-      if (this.asOf === undefined) {
-        this.asOf = at + 999; // The clock of an answer has whole seconds; creation times have too.
+      if (isFirst) {
+        this.asOf = latest(at, asOf);
         this.total = body.total;
         await Promise.all(this.visiblePages().map((page) => this.load(page)));
       } else {
@@ -108,7 +114,7 @@ export class LiveRows {
           ),
         ]);
       }
-      if (epoch === this.epoch) this.refreshedAt = Date.now();
+      if (epoch === this.epoch) this.succeeded();
     });
   }
 
@@ -116,8 +122,8 @@ export class LiveRows {
   async reveal(): Promise<void> {
     const epoch = ++this.epoch;
     await this.guarded(async () => {
-      const { body, at } = await this.source.facets();
-      const asOf = at + 999;
+      const [{ body, at }, newest] = await Promise.all([this.source.facets(), this.source.newest()]);
+      const asOf = latest(at, newest);
       const pages = this.visiblePages();
       const loaded = await Promise.all(
         pages.map((page) =>
@@ -135,14 +141,18 @@ export class LiveRows {
       this.facets = body;
       this.total = body.total;
       pages.forEach((page, index) => this.place(page, loaded[index]!));
-      this.refreshedAt = Date.now();
+      this.succeeded();
     });
+  }
+
+  private succeeded(): void {
+    this.refreshedAt = Date.now();
+    this.error = undefined;
   }
 
   private async guarded(work: () => Promise<unknown>): Promise<void> {
     try {
       await work();
-      this.error = undefined;
     } catch (error) {
       this.error = error instanceof Error ? error : new Error(String(error));
     }
@@ -248,6 +258,11 @@ export class LiveRows {
       }
     }
   }
+}
+
+/** The instant of a view: now, in the whole seconds of an answer's clock, or later if something is. */
+function latest(at: number, newest: string | undefined): number {
+  return Math.max(at + 999, newest === undefined ? 0 : Date.parse(newest));
 }
 
 /** Whether the rows that are in both stand in the same order; a shift by rows that went is no move. */

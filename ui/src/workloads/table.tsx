@@ -13,7 +13,7 @@ import type { Workload } from "../api/shapes";
 import { useRowWindow } from "../hooks/window_of_rows";
 import type { View } from "../model/view";
 import { COLUMNS, type ColumnSpec } from "./columns";
-import { Row } from "./row";
+import { Row, rowId } from "./row";
 import type { LiveRows } from "./rows";
 
 const features = tableFeatures({ columnVisibilityFeature, columnSizingFeature, columnResizingFeature });
@@ -38,9 +38,9 @@ export interface TableProps {
   readonly visible: readonly string[];
   readonly isNarrow: boolean;
   readonly selected: number;
-  readonly onSelect: (index: number) => void;
   readonly onOpen: (workload: Workload, index: number) => void;
   readonly onSort: (field: string) => void;
+  readonly onFilter: (field: string) => void;
   readonly onRange: (first: number, last: number) => void;
 }
 
@@ -75,7 +75,9 @@ export function Table(props: TableProps) {
     if (scroller.current !== null) scroller.current.scrollTop = rows.scrollTop;
   }, [rows]);
   useEffect(() => {
-    if (selected >= 0) shown.scrollTo(selected);
+    if (selected < 0) return;
+    shown.scrollTo(selected);
+    scroller.current?.focus({ preventScroll: true });
   }, [selected]);
 
   const headers = table.getHeaderGroups()[0]?.headers ?? [];
@@ -102,6 +104,7 @@ export function Table(props: TableProps) {
       aria-rowcount={total + 1}
       ref={scroller}
       tabIndex={0}
+      aria-activedescendant={selected >= 0 ? rowId(selected) : undefined}
       style={{ "--columns": template, "--row-height": `${rowHeight}px` }}
       onScroll={() => {
         shown.onScroll();
@@ -117,6 +120,7 @@ export function Table(props: TableProps) {
               spec={SPEC_BY_ID.get(header.column.id)}
               view={view}
               onSort={props.onSort}
+              onFilter={props.onFilter}
               onResize={header.getResizeHandler()}
             />
           ))}
@@ -153,10 +157,11 @@ interface HeadCellProps {
   readonly spec: ColumnSpec | undefined;
   readonly view: View;
   readonly onSort: (field: string) => void;
+  readonly onFilter: (field: string) => void;
   readonly onResize: (event: unknown) => void;
 }
 
-function HeadCell({ label, spec, view, onSort, onResize }: HeadCellProps) {
+function HeadCell({ label, spec, view, onSort, onFilter, onResize }: HeadCellProps) {
   const field = spec === undefined ? "name" : spec.field;
   const isSorted = field !== undefined && view.sortBy === field;
   const direction = view.isDescending ? "descending" : "ascending";
@@ -175,6 +180,19 @@ function HeadCell({ label, spec, view, onSort, onResize }: HeadCellProps) {
           <span class="sort" aria-hidden="true">
             {isSorted ? (view.isDescending ? "↓" : "↑") : ""}
           </span>
+        </button>
+      )}
+      {field !== undefined && (
+        <button
+          type="button"
+          class="head-filter"
+          aria-label={`Filter by ${label}`}
+          title={`Filter by ${label}`}
+          onClick={() => onFilter(field)}
+        >
+          <svg viewBox="0 0 12 12" aria-hidden="true">
+            <path d="M1 2h10L7 6.6V10.5L5 9.5V6.6z" fill="currentColor" />
+          </svg>
         </button>
       )}
       <span class="resize" aria-hidden="true" onMouseDown={onResize} onTouchStart={onResize} />

@@ -33,8 +33,11 @@ export function useRows(view: View): LiveRows {
 }
 
 function sourceOf(view: View): RowSource {
+  const boundField = view.isDeleted ? "deletedAt" : "createdAt";
+  const newestFirst: View = { ...view, sortBy: boundField, isDescending: true };
   return {
-    boundField: view.isDeleted ? "deletedAt" : "createdAt",
+    boundField,
+    newest: async () => (await listWorkloads(newestFirst, [], { offset: 0, limit: 1 }))[0]?.[boundField] ?? undefined,
     facets: () => facetsOf(view, ["phase"]),
     page: (bound, offset, limit) => listWorkloads(view, bound, { offset, limit }),
     count: (more) => countWorkloads(view, more),

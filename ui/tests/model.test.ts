@@ -1,0 +1,162 @@
+import { describe, expect, it } from "vitest";
+import { asCommand, asCurl, shellQuoted } from "../src/model/commands";
+import { filterParameter, parseFilter, problemOf } from "../src/model/filter";
+import { bytes, duration, memory, quantity } from "../src/model/format";
+import { safeLink, safePath } from "../src/model/links";
+import { columnsOf, shownOf, CHARTS } from "../src/model/metrics";
+import { DEFAULT_VIEW, readView, viewUrl, type View } from "../src/model/view";
+
+describe("safeLink", () => {
+  it.each([
+    ["https://a.example.com/x?y=1#z", "https://a.example.com/x?y=1#z"],
+    ["http://10.0.0.1:8080", "http://10.0.0.1:8080/"],
+    ["HTTPS://A.example.com", "https://a.example.com/"],
+  ])("takes %s", (given, link) => expect(safeLink(given)).toBe(link));
+
+  it.each([
+    "javascript:alert(1)",
+    "JaVaScRiPt:alert(1)",
+    " javascript:alert(1)",
+    "java\tscript:alert(1)",
+    "java\nscript:alert(1)",
+    "\u0001javascript:alert(1)",
+    "data:text/html,x",
+    "vbscript:x",
+    "file:///etc/passwd",
+    "blob:https://a.example.com/1",
+    "//evil.example.com",
+    "/\\evil.example.com",
+    "https:evil.example.com",
+    "https:/evil.example.com",
+    "https:\\\\evil.example.com",
+    "https://good.example.com@evil.example.com/",
+    "https://u:p@evil.example.com/",
+    "https://good.example.com\\@evil.example.com/",
+    "https://a.example.com/\u202ex",
+    "https://a.example.com/a b",
+    "ht\ntps://a.example.com",
+    "https://",
+    "https://[",
+    "a.example.com",
+    "",
+    undefined,
+  ])("refuses %j", (given) => expect(safeLink(given)).toBeUndefined());
+});
+
+describe("safePath", () => {
+  it.each([
+    ["/fleet?x=1", "/fleet?x=1"],
+    ["//evil.example.com", "/"],
+    ["/\\evil.example.com", "/"],
+    ["https://evil.example.com", "/"],
+    ["/login?next=/", "/"],
+    [null, "/"],
+  ])("%j becomes %s", (given, path) => expect(safePath(given)).toBe(path));
+});
+
+describe("filters", () => {
+  it("are read by the longest field and the first operator", () => {
+    expect(parseFilter("idleAllocatedGpus>=0.5")).toEqual({
+      field: "idleAllocatedGpus",
+      operator: ">=",
+      value: "0.5",
+    });
+    expect(parseFilter("name=@a==b,c")).toEqual({ field: "name", operator: "=@", value: "a==b,c" });
+    expect(parseFilter("nope==1")).toBeUndefined();
+    expect(parseFilter("name==")).toBeUndefined();
+  });
+
+  it("are sent as a list, or as JSON where a comma could mislead", () => {
+    const phase = { field: "phase", operator: "==", value: "Running" };
+    expect(filterParameter([phase, { ...phase, value: "Failed" }])).toBe("phase==Running,phase==Failed");
+    const name = { field: "name", operator: "==", value: "a,phase==b" };
+    expect(filterParameter([phase, name])).toBe('["phase==Running","name==a,phase==b"]');
+  });
+
+  it("tell what does not fit their field", () => {
+    expect(problemOf({ field: "allocatedGPU", operator: ">=", value: "many" })).toContain("number");
+    expect(problemOf({ field: "createdAt", operator: ">=", value: "soon" })).toContain("date");
+    expect(problemOf({ field: "name", operator: "==", value: "a" })).toBeUndefined();
+  });
+});
+
+describe("views", () => {
+  it("survive their URL", () => {
+    const view: View = {
+      filters: [
+        { field: "name", operator: "=@", value: "a&b=c,d" },
+        { field: "phase", operator: "==", value: "Pending" },
+      ],
+      search: "x y%",
+      isDeleted: true,
+      sortBy: "name",
+      isDescending: false,
+      columns: ["phase", "gpu"],
+      isCompact: true,
+      openId: "00000000-0000-0000-0000-000000000001",
+    };
+    expect(readView(new URL(viewUrl(view), "http://x").searchParams)).toEqual(view);
+  });
+
+  it("have the shortest URL when nothing is special", () => {
+    expect(viewUrl(DEFAULT_VIEW)).toBe("/");
+    expect(readView(new URLSearchParams())).toEqual(DEFAULT_VIEW);
+  });
+});
+
+describe("commands", () => {
+  it("quote for a shell", () => {
+    expect(shellQuoted("a'b $(c)")).toBe(`'a'\\''b $(c)'`);
+    const view = { ...DEFAULT_VIEW, search: "it's; rm -rf /" };
+    expect(asCurl(view, "http://x")).toContain(`'search=it'\\''s; rm -rf /'`);
+    expect(asCommand(view)).toContain(`--search 'it'\\''s; rm -rf /'`);
+  });
+});
+
+describe("figures", () => {
+  it.each([
+    [0, "0s"],
+    [59, "59s"],
+    [60, "1m"],
+    [7_860, "2h 11m"],
+    [86_400 * 5, "5d"],
+    [-3, "0s"],
+  ])("%i seconds are %s", (seconds, text) => expect(duration(seconds)).toBe(text));
+
+  it("read Kubernetes quantities", () => {
+    expect(quantity("64Mi")).toBe(64 * 2 ** 20);
+    expect(quantity("64M")).toBe(64e6);
+    expect(quantity("1e3")).toBe(1000);
+    expect(quantity("1.5x")).toBeUndefined();
+    expect(memory("4096Mi")).toBe("4 GiB");
+    expect(memory("odd")).toBe("odd");
+    expect(bytes(1536)).toBe("1.5 KiB");
+  });
+});
+
+describe("charts", () => {
+  const spec = CHARTS.find((chart) => chart.title === "GPU memory")!;
+  const type = "GPU_MEMORY_USAGE_BYTES";
+  const at = "2026-11-23T12:00:00Z";
+
+  it("tell zero, nothing, not offered and not reached apart", () => {
+    expect(shownOf(spec, [{ type, values: [{ value: "0", timestamp: at }] }]).kind).toBe("lines");
+    expect(shownOf(spec, [{ type, values: [] }]).kind).toBe("empty");
+    expect(shownOf(spec, [{ type, values: null, labels: { reason: "unsupported" } }]).kind).toBe("unsupported");
+    expect(shownOf(spec, [{ type, values: null, labels: { reason: "timeout" } }])).toEqual({
+      kind: "down",
+      reason: "timeout",
+    });
+  });
+
+  it("leave gaps as gaps", () => {
+    const line = (points: [number, number][]) => ({ label: "", isThin: false, points: new Map(points) });
+    expect(columnsOf([line([[1, 5], [3, 6]]), line([[2, 7]])])).toEqual({
+      at: [1, 2, 3],
+      values: [
+        [5, null, 6],
+        [null, 7, null],
+      ],
+    });
+  });
+});
