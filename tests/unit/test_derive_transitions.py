@@ -1,6 +1,6 @@
-"""The history that objects tell, and how it continues one that is already known."""
+"""The history that objects tell."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
@@ -14,8 +14,6 @@ from tests.unit.kinds.makers import (
     pod,
     pytorch,
 )
-from watchbill.kinds.transitions import continue_history
-from watchbill.workload import Phase, Transition
 
 START = datetime(2026, 5, 4, 10, tzinfo=UTC)
 
@@ -91,52 +89,6 @@ def test_time_never_runs_back(backwards: str | None) -> None:
     times = [entry.at for entry in derived(deployment(1), [odd]).transitions]
     assert times == sorted(times)
     assert times[0] == START
-
-
-def minute(number: int) -> datetime:
-    return START + timedelta(minutes=number)
-
-
-def entries(*pairs: tuple[Phase, int]) -> tuple[Transition, ...]:
-    return tuple(Transition(phase=phase, at=minute(number)) for phase, number in pairs)
-
-
-CREATING, PENDING, RUNNING, STOPPED = (
-    Phase.CREATING,
-    Phase.PENDING,
-    Phase.RUNNING,
-    Phase.STOPPED,
-)
-
-
-@pytest.mark.parametrize(
-    ("last", "history", "new"),
-    [
-        (None, entries((CREATING, 0), (PENDING, 1)), entries((CREATING, 0), (PENDING, 1))),
-        (
-            (CREATING, 0),
-            entries((CREATING, 0), (PENDING, 1), (RUNNING, 5)),
-            entries((PENDING, 1), (RUNNING, 5)),
-        ),
-        ((RUNNING, 5), entries((CREATING, 0), (RUNNING, 5)), ()),
-        # New pods of a workload that runs all along are no new spell.
-        ((RUNNING, 5), entries((CREATING, 0), (RUNNING, 20)), ()),
-        # The objects do not tell when it stopped: it was seen now.
-        ((RUNNING, 5), entries((CREATING, 0), (STOPPED, 0)), entries((STOPPED, 60))),
-        ((CREATING, 1), entries((CREATING, 1), (PENDING, 1)), entries((PENDING, 60))),
-        # A short spell between two looks.
-        (
-            (RUNNING, 5),
-            entries((CREATING, 0), (PENDING, 8), (RUNNING, 9)),
-            entries((PENDING, 8), (RUNNING, 9)),
-        ),
-    ],
-)
-def test_continuing(
-    last: tuple[Phase, int] | None, history: tuple[Transition, ...], new: tuple[Transition, ...]
-) -> None:
-    known = None if last is None else Transition(phase=last[0], at=minute(last[1]))
-    assert continue_history(known, history, observed_at=minute(60)) == new
 
 
 def test_the_message_stays_with_the_present_phase() -> None:

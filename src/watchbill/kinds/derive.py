@@ -30,7 +30,7 @@ from watchbill.kinds.shown import (
     shown_scheduling,
 )
 from watchbill.kinds.totals import totals_of
-from watchbill.kinds.transitions import continue_history, transitions_of
+from watchbill.kinds.transitions import transitions_of
 from watchbill.sync import Record
 from watchbill.workload import (
     LEAVING_PHASES,
@@ -39,7 +39,7 @@ from watchbill.workload import (
     Transition,
 )
 
-__all__ = ["DeriveSettings", "Derived", "Redaction", "continue_history", "derive"]
+__all__ = ["DeriveSettings", "Derived", "Redaction", "derive"]
 
 _WITHDRAWN = LEAVING_PHASES | {Phase.STOPPING}
 

@@ -1,10 +1,10 @@
 """The phases that a workload went through, as the times in its objects tell them.
 
-Objects forget: pods that are gone took their times along. What was seen of them earlier is kept by whoever saw
-it, and `continue_history` joins the two.
+Objects forget: pods that are gone took their times along. What was seen of them earlier is for whoever saw
+it to keep.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -78,28 +78,6 @@ def transitions_of(
             found.append(Transition(phase=step, at=entered_at))
     last_at = max(present_at, found[-1].at) if found else present_at
     return (*found, Transition(phase=phase, at=last_at, message=message))
-
-
-def continue_history(
-    last: Transition | None, history: Sequence[Transition], *, observed_at: datetime
-) -> tuple[Transition, ...]:
-    """The transitions of `history` that are new after `last`, which is the one known already.
-
-    Only what is later than `last` is new. Where the present phase differs from `last` and the objects put it
-    no later, it is dated `observed_at`.
-    """
-    if last is None:
-        return tuple(history)
-    present = history[-1]
-    new: list[Transition] = []
-    for entry in history:
-        before = new[-1].phase if new else last.phase
-        if entry.at > last.at and entry.phase is not before:
-            new.append(entry)
-    if (new[-1].phase if new else last.phase) is not present.phase:
-        later = max(observed_at, new[-1].at if new else last.at)
-        new.append(Transition(phase=present.phase, at=later, message=present.message))
-    return tuple(new)
 
 
 def _times(objects: WorkloadObjects, facts: Facts, census: Census) -> _Times:
