@@ -1,4 +1,4 @@
-"""Workloads as programs read them: JSON, YAML, CSV, names. Each format takes page after page."""
+"""Workloads as programs read them: JSON, YAML, CSV, words. Each format takes page after page."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -94,12 +94,15 @@ class CsvList:
         return rows_as_csv([*header, *rows])
 
 
-class NameList:
-    """One name a line."""
+class WordList:
+    """One name, or one id, a line."""
+
+    def __init__(self, member_name: str) -> None:
+        self._member = member_name
 
     def page(self, workloads: Iterable[JSON]) -> Iterator[bytes]:
         for workload in workloads:
-            yield safe(workload["name"]).encode() + b"\n"
+            yield safe(workload[self._member]).encode() + b"\n"
 
     def end(self, next_offset: int | None) -> bytes:
         return b""

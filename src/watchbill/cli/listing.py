@@ -12,7 +12,7 @@ from watchbill.cli.find import Place, filters_of, find_workload, view_of
 from watchbill.cli.formats import (
     CsvList,
     JsonList,
-    NameList,
+    WordList,
     Writer,
     YamlList,
     json_document,
@@ -37,6 +37,7 @@ class ListFormat(StrEnum):
     YAML = "yaml"
     CSV = "csv"
     NAME = "name"
+    ID = "id"
 
 
 class ExportFormat(StrEnum):
@@ -66,7 +67,7 @@ async def get(
 ) -> None:
     """List workloads, or show one.
 
-    Tables hold 50 rows unless --limit says otherwise, and say how many there are; json, yaml, csv and name
+    Tables hold 50 rows unless --limit says otherwise, and say how many there are; the other formats
     print all pages. GPU(R/A) is requested/allocated; IDLE is `?` where nothing measures it.
     """
     from watchbill.client import Selection
@@ -99,7 +100,8 @@ async def get(
 _WRITERS: dict[ListFormat, Callable[[], Writer]] = {
     ListFormat.JSON: JsonList,
     ListFormat.YAML: YamlList,
-    ListFormat.NAME: NameList,
+    ListFormat.NAME: lambda: WordList("name"),
+    ListFormat.ID: lambda: WordList("id"),
 }
 _DOCUMENTS = {ListFormat.JSON: json_document, ListFormat.YAML: yaml_document}
 

@@ -104,18 +104,19 @@ def branches(elements: list[JSON]) -> Iterator[str]:
     for element in elements:
         parent = element.get("parentId")
         below.setdefault(parent if parent in known else None, []).append(element)
-    pending = [(element, "") for element in reversed(below.get(None, []))]
     last_ids = {children[-1]["id"] for children in below.values()}
     shown: set[str] = set()
-    while pending:
-        element, stem = pending.pop()
-        if element["id"] in shown:
-            continue
-        shown.add(element["id"])
-        is_last = element["id"] in last_ids
-        yield f"{stem}{'└─ ' if is_last else '├─ '}{_element(element)}"
-        stem += "   " if is_last else "│  "
-        pending += [(child, stem) for child in reversed(below.get(element["id"], []))]
+    for root in (*below.get(None, []), *elements):  # the second: parents in a ring have no top
+        pending = [(root, "")]
+        while pending:
+            element, stem = pending.pop()
+            if element["id"] in shown:
+                continue
+            shown.add(element["id"])
+            is_last = element["id"] in last_ids
+            yield f"{stem}{'└─ ' if is_last else '├─ '}{_element(element)}"
+            stem += "   " if is_last else "│  "
+            pending += [(child, stem) for child in reversed(below.get(element["id"], []))]
 
 
 def _element(element: JSON) -> str:

@@ -42,7 +42,7 @@ async def why(
 def explanation(workload: JSON, view: View, terminal: Terminal) -> Iterator[str]:
     yield _headline(workload, view, terminal)
     if workload.get("deletedAt"):
-        yield f"It was deleted {moment(workload['deletedAt'], view.now)}; this was its last phase."
+        yield f"It is gone since {moment(workload['deletedAt'], view.now)}."
     if workload["phase"] == "Pending" and not workload.get("deletedAt"):
         yield from _pending(workload, view)
     else:
@@ -56,11 +56,10 @@ def _headline(workload: JSON, view: View, terminal: Terminal) -> str:
     phase = workload["phase"]
     who = f"{safe(workload['name'])} ({safe(workload['type'])})"
     where = f"in project {safe(workload.get('projectName') or NONE)} on cluster {safe(cluster)}"
-    verb = "was" if workload.get("deletedAt") else "is"
     coloured = terminal.coloured(safe(phase), PHASE_COLOURS.get(phase))
-    started = workload.get("phaseUpdatedAt")
-    lasting = f" for {since(started, view.now)}" if started and verb == "is" else ""
-    return f"{who} {where} {verb} {coloured}{lasting}."
+    if workload.get("deletedAt"):
+        return f"{who} {where} was {coloured} when it was deleted."
+    return f"{who} {where} has been {coloured} for {since(workload['phaseUpdatedAt'], view.now)}."
 
 
 def _pending(workload: JSON, view: View) -> Iterator[str]:
