@@ -153,6 +153,7 @@ def shuffled(objects: WorkloadObjects, chance: random.Random) -> WorkloadObjects
         pod_groups=mixed(objects.pod_groups),
         queue_workloads=mixed(objects.queue_workloads),
         scheduling_events=mixed(objects.scheduling_events),
+        autoscalers=mixed(objects.autoscalers),
     )
 
 

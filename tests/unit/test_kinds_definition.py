@@ -1,15 +1,19 @@
 """Definitions are found by group and kind, checked at the start, and wrong ones named by line."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.unit.kinds.makers import condition, job, pod, root, template
+from tests.unit.kinds.lives import SETTINGS
+from tests.unit.kinds.makers import condition, gather, job, pod, root, template
 from watchbill.errors import Invalid
 from watchbill.kinds.definition import Watched, load_definitions
 from watchbill.kinds.definition_file import load_definition
+from watchbill.kinds.derive import derive
 from watchbill.kinds.objects import GroupKind
+from watchbill.kinds.pod import read_pod
 
 MINIMAL = """
 group: x.example
@@ -244,3 +248,47 @@ def test_a_pod_that_is_a_root_is_its_own_template() -> None:
     [role] = facts.roles
     assert role.template is not None
     assert role.template.images == ("registry.example/train:1",)
+
+
+def test_the_example_in_the_documentation_works(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "adding-a-kind.md").read_text(encoding="utf-8")
+    written(tmp_path, page.split("```yaml")[1].split("```")[0])
+    facts = load_definitions(tmp_path).facts(
+        root(
+            "jobs.example.com/v1",
+            "Experiment",
+            spec={
+                "coach": {"template": template()},
+                "teams": [{"name": "red", "size": 3, "template": template()}],
+            },
+            status={"conditions": [condition("Warm")], "dashboard": "https://x.example"},
+        )
+    )
+    assert [(role.name, role.replicas) for role in facts.roles] == [("coach", 1), ("red", 3)]
+    assert facts.roles[1].pods == (("example.com/team", "red"),)
+    assert facts.says("ran")
+    assert facts.endpoints[0].url == "https://x.example"
+
+
+def test_deriving_is_a_small_multiple_of_reading() -> None:
+    """Facts are read once for each version of an object, and nothing is read for each pod."""
+    definitions = load_definitions()
+    roots = [
+        root(
+            "apps/v1", "Deployment", spec={"replicas": 5, "template": template()}, name=f"w{index}"
+        )
+        for index in range(200)
+    ]
+    for index, found in enumerate(roots):
+        found["metadata"] |= {"uid": f"uid-{index}", "resourceVersion": "1"}
+    raw = [pod(index) for index in range(5)]
+    started = time.perf_counter()
+    read = [[read_pod(item) for item in raw] for _ in roots]
+    reading = time.perf_counter() - started
+    gathered = [replace(gather(found), pods=pods) for found, pods in zip(roots, read, strict=True)]
+    for objects in gathered:
+        derive(objects, definitions, SETTINGS)
+    started = time.perf_counter()
+    for objects in gathered:
+        derive(objects, definitions, SETTINGS)
+    assert time.perf_counter() - started < 8 * reading

@@ -50,7 +50,7 @@ def endpoints_of(objects_: WorkloadObjects, facts: Facts, census: Census) -> tup
     ]
 
 
-def _order(found: _Found) -> tuple[bool, bool, str, int, str]:
+def _order(found: _Found) -> tuple[bool, bool, str, int, str, str, str]:
     endpoint = found.endpoint
     return (
         found.is_internal,
@@ -58,6 +58,8 @@ def _order(found: _Found) -> tuple[bool, bool, str, int, str]:
         endpoint.host or "",
         endpoint.port or 0,
         endpoint.path or "",
+        endpoint.protocol or "",
+        endpoint.url or "",
     )
 
 

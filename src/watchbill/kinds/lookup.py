@@ -107,6 +107,12 @@ def annotations(value: Any) -> Mapping[str, Any]:
     return mapping(at(value, "metadata", "annotations"))
 
 
+def name_key(value: Any) -> tuple[str, str, str]:
+    """An order of objects that does not depend on who listed them: by name, kind and uid."""
+    meta = metadata(value)
+    return text(meta.get("name")), text(at(value, "kind")), text(meta.get("uid"))
+
+
 def group_version(value: Any) -> tuple[str, str]:
     """Group and version out of an object's or reference's `apiVersion`."""
     group, slash, version = text(at(value, "apiVersion")).rpartition("/")

@@ -7,7 +7,7 @@ from watchbill.kinds.census import Census
 from watchbill.kinds.definition_file import Definition
 from watchbill.kinds.facts import Facts
 from watchbill.kinds.lookup import instant, text
-from watchbill.kinds.objects import WorkloadObjects
+from watchbill.kinds.objects import Object, WorkloadObjects
 from watchbill.kinds.phase import required_pods
 from watchbill.kinds.pod import Pod
 from watchbill.workload import PendingReason, Phase
@@ -100,8 +100,13 @@ def _creating(situation: Situation) -> str:
     ]
     if not failures:
         return ""
-    newest = max(failures, key=lambda event: str(instant(event.get("lastTimestamp")) or ""))
-    return text(newest.get("message"))
+    return max((_event_at(event), text(event.get("message"))) for event in failures)[1]
+
+
+def _event_at(event: Object) -> str:
+    """Events of the newer API have `eventTime` and may lack the old members."""
+    found = instant(event.get("lastTimestamp")) or instant(event.get("eventTime"))
+    return str(found or "")
 
 
 def _leaving(situation: Situation) -> str:

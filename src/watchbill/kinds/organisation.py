@@ -9,7 +9,16 @@ from uuid import UUID, uuid5
 from watchbill.kinds.census import Census
 from watchbill.kinds.durations import parse_duration
 from watchbill.kinds.facts import Facts
-from watchbill.kinds.lookup import annotations, at, group_version, instant, labels, text, whole
+from watchbill.kinds.lookup import (
+    annotations,
+    at,
+    group_version,
+    instant,
+    labels,
+    name_key,
+    text,
+    whole,
+)
 from watchbill.kinds.objects import ClusterObjects, Object, WorkloadObjects
 from watchbill.kinds.settings import DeriveSettings
 
@@ -44,7 +53,7 @@ def kai_groups(objects: WorkloadObjects) -> list[Object]:
     """KAI's pod groups, in a stable order."""
     return sorted(
         (group for group in objects.pod_groups if group_version(group)[0] == KAI_GROUP),
-        key=lambda group: text(at(group, "metadata", "name")),
+        key=name_key,
     )
 
 
@@ -124,7 +133,7 @@ def _kai_organisation(queue: str, cluster: ClusterObjects) -> Organisation:
 
 
 def _kueue_queue(objects: WorkloadObjects) -> str:
-    for workload in objects.queue_workloads:
+    for workload in sorted(objects.queue_workloads, key=name_key):
         queue = text(at(workload, "spec", "queueName"))
         if queue:
             return queue

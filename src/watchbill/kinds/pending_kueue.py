@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from watchbill.kinds.facts import Facts
-from watchbill.kinds.lookup import at, condition, instant, metadata, objects, text
+from watchbill.kinds.lookup import at, condition, instant, metadata, name_key, objects, text
 from watchbill.kinds.objects import ClusterObjects, Object
 from watchbill.kinds.phase import is_waiting
 from watchbill.kinds.quantity import Amount, exact, format_count, parse_quantity
 from watchbill.kinds.resources import pod_resources
 from watchbill.workload import PendingReason
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _QUOTA = re.compile(
     r"insufficient (?:unused )?quota(?: in cohort)? for (\S{1,200}) in flavor (\S{1,200}?),?"
     r"(?: (\S{1,40}) more needed)?(?=[,;.\s]|$)"
@@ -21,7 +23,7 @@ _QUOTA = re.compile(
 def kueue_reasons(
     workloads: Sequence[Object], facts: Facts, cluster: ClusterObjects
 ) -> Iterator[PendingReason]:
-    for workload in sorted(workloads, key=lambda found: text(metadata(found).get("name"))):
+    for workload in sorted(workloads, key=name_key):
         if is_waiting(workload):
             yield _reason(workload, cluster)
 
@@ -47,12 +49,8 @@ def _reason(workload: Object, cluster: ClusterObjects) -> PendingReason:
         reason=reason,
         message=message,
         user_message=user_message,
-        since=since or instant("1970-01-01T00:00:00Z") or _never(),
+        since=since or _EPOCH,
     )
-
-
-def _never() -> Any:
-    raise AssertionError("the epoch is an instant")
 
 
 def _checks(workload: Object) -> tuple[str, str, str]:

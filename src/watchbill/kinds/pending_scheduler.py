@@ -8,7 +8,15 @@ from fractions import Fraction
 from typing import Literal
 
 from watchbill.kinds.census import Census
-from watchbill.kinds.lookup import at, condition, group_version, instant, metadata, text
+from watchbill.kinds.lookup import (
+    at,
+    condition,
+    group_version,
+    instant,
+    metadata,
+    name_key,
+    text,
+)
 from watchbill.kinds.objects import Object, WorkloadObjects
 from watchbill.kinds.pod import Pod
 from watchbill.kinds.quantity import format_bytes, format_count, parse_quantity
@@ -184,7 +192,7 @@ def _largest_node(nodes: Mapping[str, Mapping[str, str]]) -> int | None:
 def volcano_reasons(groups: Sequence[Object], census: Census) -> Iterator[PendingReason]:
     if not census.unscheduled:
         return
-    for group in groups:
+    for group in sorted(groups, key=name_key):
         if group_version(group)[0] != VOLCANO_GROUP:
             continue
         found = condition(at(group, "status", "conditions"), "Unschedulable")

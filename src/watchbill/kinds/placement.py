@@ -5,7 +5,7 @@ from typing import Any
 
 from watchbill.kinds.census import Census
 from watchbill.kinds.facts import Facts
-from watchbill.kinds.lookup import annotations, at, labels, objects, text
+from watchbill.kinds.lookup import annotations, at, labels, name_key, objects, text
 from watchbill.kinds.objects import ClusterObjects, WorkloadObjects
 from watchbill.kinds.settings import DeriveSettings
 from watchbill.workload import ActualPlacement, Topology
@@ -65,7 +65,7 @@ def topology_of(
     constraint = next(
         (
             found
-            for group in objects_.pod_groups
+            for group in sorted(objects_.pod_groups, key=name_key)
             if isinstance(found := at(group, "spec", "topologyConstraint"), Mapping)
         ),
         {},

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from watchbill.kinds.facts import Facts, RoleFacts
-from watchbill.kinds.lookup import INT32_MAX, at, metadata, text
+from watchbill.kinds.lookup import INT32_MAX, at, metadata, name_key, text
 from watchbill.kinds.objects import Object, WorkloadObjects
 from watchbill.kinds.pod import owners
 from watchbill.kinds.program import count
@@ -18,7 +18,7 @@ def with_children(facts: Facts, objects: WorkloadObjects, definitions: "Definiti
     """A root without templates has those of the uppermost children that do."""
     known = {text(metadata(child).get("uid")): child for child in objects.children}
     roles: list[RoleFacts] = []
-    for child in sorted(objects.children, key=lambda child: text(metadata(child).get("name"))):
+    for child in sorted(objects.children, key=name_key):
         found = definitions.facts(child)
         if found.roles and not _is_below_another(child, known, definitions):
             roles += found.roles
@@ -51,7 +51,7 @@ def _owner_uid(obj: Any) -> str:
 def with_autoscaler(facts: Facts, objects: WorkloadObjects) -> Facts:
     """The bounds of the autoscaler that moves the root; down to zero, no pod is an ordinary state."""
     kind, name = text(objects.root.get("kind")), text(metadata(objects.root).get("name"))
-    for autoscaler in objects.autoscalers:
+    for autoscaler in sorted(objects.autoscalers, key=name_key):
         target = at(autoscaler, "spec", "scaleTargetRef")
         # KEDA's default kind is Deployment.
         if (text(at(target, "kind")) or "Deployment", text(at(target, "name"))) != (kind, name):
