@@ -3,7 +3,7 @@
 from typing import Final
 
 from watchbill.demo.resources import Resource
-from watchbill.demo.store import Stored
+from watchbill.demo.stored import Stored
 
 PLAIN: Final = ("metadata", "spec", "rest")
 """Order of an object's parts as the reference server writes them."""

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from watchbill.demo.resources import Resource
-from watchbill.demo.store import Ending, Store
+from watchbill.demo.store import Store
+from watchbill.demo.subscription import Ending
 
 
 @dataclass(slots=True)

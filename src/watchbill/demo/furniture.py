@@ -13,10 +13,10 @@ from watchbill.demo.objects import (
     RACK_LABEL,
     TOPOLOGY,
     Document,
-    gpu_quantity,
     metadata,
     stamp,
 )
+from watchbill.demo.pod_groups import gpu_quantity
 from watchbill.demo.resources import (
     NAMESPACES,
     NODES,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from watchbill.demo import happenings
 from watchbill.demo.anatomy import slots
 from watchbill.demo.birth import Names, draw_kind, make_workload
+from watchbill.demo.dispatch import Dispatcher
 from watchbill.demo.furniture import furnish
 from watchbill.demo.hardware import POOLS_BY_NAME, Node, build_nodes, count_nodes, total_gpus
 from watchbill.demo.lives import FIRST_STAGES, KINDS, KindTraits
@@ -57,7 +58,7 @@ def begin_world(store: Store, *, seed: int, prefix: str, workloads: int, now: Se
     world.is_quiet = True
     for draft in sorted(drafts, key=lambda draft: draft.workload.created_at):
         _settle(world, draft, now)
-    world.schedule(now)
+    Dispatcher(world).schedule(now, is_full=True)
     world.is_quiet = False
     world.write_all()
     return world

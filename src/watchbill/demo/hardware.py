@@ -140,8 +140,63 @@ class Node:
         return next(i for i, free in enumerate(self.devices) if free == 0 and i not in shared)
 
     @property
+    def free_wholes(self) -> int:
+        return self.devices.count(WHOLE)
+
+    @property
     def free_hundredths(self) -> int:
         return sum(self.devices)
+
+
+class Machines:
+    """All nodes of a cluster, found by how many whole GPUs they have free: the fullest that fits comes first.
+
+    Allocation goes through here, so that the order stays true without sorting.
+    """
+
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self.nodes = nodes
+        self._pools: dict[str, list[Node]] = {pool.name: [] for pool in POOLS}
+        self._levels: dict[str, list[dict[str, Node]]] = {
+            pool.name: [{} for _ in range(pool.gpus + 1)] for pool in POOLS
+        }
+        for node in nodes.values():
+            self._pools[node.pool.name].append(node)
+            self._levels[node.pool.name][node.free_wholes][node.name] = node
+
+    def pool(self, name: str) -> list[Node]:
+        return self._pools[name]
+
+    def racks(self, pool: str) -> list[list[Node]]:
+        racks: dict[tuple[str, str], list[Node]] = {}
+        for node in self._pools[pool]:
+            racks.setdefault((node.block, node.rack), []).append(node)
+        return list(racks.values())
+
+    def find(self, pool: str, shape: Shape) -> Node | None:
+        """A node of the pool where the shape fits."""
+        for level in self._levels[pool][shape.gpus :]:
+            for node in level.values():
+                if node.lacks(shape) is None:
+                    return node
+        return None
+
+    def take(self, node: Node, shape: Shape, group: str = "") -> str:
+        before = node.free_wholes
+        taken = node.take(shape, group)
+        self._move(node, before)
+        return taken
+
+    def give_back(self, node: Node, shape: Shape, group: str) -> None:
+        before = node.free_wholes
+        node.give_back(shape, group)
+        self._move(node, before)
+
+    def _move(self, node: Node, before: int) -> None:
+        levels, now = self._levels[node.pool.name], node.free_wholes
+        if now != before:
+            del levels[before][node.name]
+            levels[now][node.name] = node
 
 
 def build_nodes(counts: Mapping[str, int], *, prefix: str) -> dict[str, Node]:

@@ -9,7 +9,8 @@ import msgspec
 from watchbill.demo import answers
 from watchbill.demo.encoding import object_bytes, partial_bytes
 from watchbill.demo.selectors import BadSelector, Selector, parse
-from watchbill.demo.store import Expired, Shelf, Store, Stored, View
+from watchbill.demo.store import Expired, Shelf, Store, View
+from watchbill.demo.stored import Stored
 from watchbill.demo.variation import Variation
 
 _CONTINUE_VERSION = "meta.k8s.io/v1"

@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from watchbill.demo.anatomy import child_uid
-from watchbill.demo.hardware import Node
-from watchbill.demo.model import Pod, Refusal, Seconds, Shape, Workload
+from watchbill.demo.model import Seconds, Shape, Workload
 from watchbill.demo.names import BAD_IMAGE_TAG, COMMANDS, IMAGES
-from watchbill.demo.scheduler import KAI, PRIORITIES, hundredths, is_fixed
+from watchbill.demo.scheduler import KAI
 
 Document = dict[str, Any]
 GPU = "nvidia.com/gpu"
@@ -19,8 +18,7 @@ QUEUE_LABEL = "kai.scheduler/queue"
 BLOCK_LABEL = "topology.example.com/block"
 RACK_LABEL = "topology.example.com/rack"
 TOPOLOGY = "datacenter"
-_TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
-_GRACE_SECONDS = 30
+GRACE_SECONDS = 30
 
 
 def stamp(moment: Seconds) -> str:
@@ -179,7 +177,7 @@ def pod_template(
             "labels": scheduling_labels(workload) | (labels or {}),
             "annotations": pod_annotations(workload, shape),
         },
-        "spec": _template_spec(workload, shape, workload.revision) | {"restartPolicy": restart},
+        "spec": template_spec(workload, shape, workload.revision) | {"restartPolicy": restart},
     }
 
 
@@ -188,195 +186,12 @@ def scheduling_labels(workload: Workload) -> dict[str, str]:
     return labels | {QUEUE_LABEL: workload.project} if workload.scheduler == KAI else labels
 
 
-def _template_spec(workload: Workload, shape: Shape, revision: int) -> Document:
+def template_spec(workload: Workload, shape: Shape, revision: int) -> Document:
     pool = workload.pool if shape.wants_gpu else "cpu"
     return {
         "containers": [container(workload, shape, revision)],
         "schedulerName": workload.scheduler,
         "nodeSelector": {POOL_LABEL: pool},
         "priorityClassName": workload.priority_class,
-        "terminationGracePeriodSeconds": _GRACE_SECONDS,
-    }
-
-
-def pod_group_name(workload: Workload, pod: Pod) -> str:
-    """One group per pod for replicas of one template, else one per gang."""
-    if pod.gang.startswith("pod-"):
-        return f"pg-{pod.name}-{pod.uid}"
-    if pod.gang == "main":
-        return f"pg-{workload.name}-{workload.uid}"
-    return f"pg-{workload.name}-{workload.uid}-{pod.gang}"
-
-
-def pod_spec(workload: Workload, pod: Pod, restart: str) -> Document:
-    shape = workload.shape(pod.role)
-    volume = f"kube-api-access-{pod.uid[:5]}"
-    spec = _template_spec(workload, shape, pod.revision)
-    written = spec["containers"][0]
-    written |= {
-        "volumeMounts": [{"name": volume, "readOnly": True, "mountPath": _TOKEN_PATH}],
-        "terminationMessagePath": "/dev/termination-log",
-        "terminationMessagePolicy": "File",
-        "imagePullPolicy": "IfNotPresent",
-    }
-    sources = [
-        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
-        {
-            "configMap": {
-                "name": "kube-root-ca.crt",
-                "items": [{"key": "ca.crt", "path": "ca.crt"}],
-            }
-        },
-    ]
-    spec["volumes"] = [{"name": volume, "projected": {"sources": sources, "defaultMode": 420}}]
-    spec |= {
-        "restartPolicy": restart,
-        "dnsPolicy": "ClusterFirst",
-        "serviceAccountName": "default",
-        "serviceAccount": "default",
-        "securityContext": {},
-        "tolerations": [
-            {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
-            for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-        ],
-        "priority": PRIORITIES[workload.priority_class],
-        "enableServiceLinks": True,
-        "preemptionPolicy": "PreemptLowerPriority",
-    }
-    if pod.node:
-        spec["nodeName"] = pod.node
-    return spec
-
-
-def pod_metadata(
-    workload: Workload,
-    pod: Pod,
-    *,
-    owner: Document | None,
-    labels: dict[str, str],
-    node: Node | None,
-) -> Document:
-    shape = workload.shape(pod.role)
-    found = scheduling_labels(workload) | labels
-    annotations = pod_annotations(workload, shape)
-    if workload.scheduler == KAI:
-        annotations["pod-group-name"] = pod_group_name(workload, pod)
-        found["kai.scheduler/subgroup-name"] = pod.role
-        if pod.node:
-            annotations["received-resource-type"] = _received(shape)
-    if pod.gpu_group:
-        found["runai-gpu-group"] = pod.gpu_group
-    if node is not None:
-        found["topology.kubernetes.io/region"] = "region-1"
-        found["topology.kubernetes.io/zone"] = node.zone
-    document = metadata(
-        name=pod.name,
-        namespace=workload.namespace,
-        uid=pod.uid,
-        created_at=pod.created_at,
-        labels=found,
-        annotations=annotations,
-        owner=owner,
-    )
-    if pod.deleted_at:
-        document["deletionTimestamp"] = stamp(pod.deleted_at + _GRACE_SECONDS)
-        document["deletionGracePeriodSeconds"] = _GRACE_SECONDS
-    return document
-
-
-def _received(shape: Shape) -> str:
-    if shape.mig:
-        return "MigInstance"
-    return "Fraction" if shape.fraction_percent or shape.gpu_memory_mib else "Regular"
-
-
-def pod_group(workload: Workload, gang: list[Pod], owner: Document) -> Document:
-    """KAI's PodGroup over pods that are placed together."""
-    first = gang[0]
-    requested = sum(
-        hundredths(workload.shape(p.role), _pool(workload, p)) for p in gang if not p.is_over
-    )
-    allocated = sum(
-        hundredths(workload.shape(p.role), _pool(workload, p)) for p in gang if p.holds_resources
-    )
-    kind, api_version = owner["kind"], owner["apiVersion"]
-    group, _, version = api_version.rpartition("/")
-    placed_at = workload.placements.get(first.gang)
-    annotations = {
-        "kai.scheduler/top-owner-metadata": (
-            f"name: {owner['name']}\nuid: {owner['uid']}\ngroup: {group}\n"
-            f"version: {version}\nkind: {kind}\n"
-        ),
-        "user": workload.user,
-    }
-    if placed_at:
-        annotations["kai.scheduler/last-start-timestamp"] = stamp(placed_at)
-    spec: Document = {
-        "minMember": 1 if workload.kind == "TuningStudy" else len(gang),
-        "queue": workload.project,
-        "priorityClassName": workload.priority_class,
-        "preemptibility": "non-preemptible" if is_fixed(workload) else "preemptible",
-        "schedulingBackoff": 1,
-    }
-    if workload.topology:
-        spec["topologyConstraint"] = {
-            "topology": TOPOLOGY,
-            f"{workload.topology}TopologyLevel": RACK_LABEL,
-        }
-    status: Document = {
-        "resourcesStatus": {
-            "requested": gpu_quantity(requested),
-            "allocated": gpu_quantity(allocated),
-        }
-    }
-    refusal = workload.refusals.get(first.gang)
-    if refusal is not None:
-        status["schedulingConditions"] = [_condition(workload, first, refusal)]
-    return {
-        "metadata": metadata(
-            name=pod_group_name(workload, first),
-            namespace=workload.namespace,
-            uid=child_uid(workload, pod_group_name(workload, first)),
-            created_at=min(pod.created_at for pod in gang),
-            labels={POOL_LABEL: workload.pool, QUEUE_LABEL: workload.project},
-            annotations=annotations,
-            owner=owner | {"controller": False},
-        ),
-        "spec": spec,
-        "status": status,
-    }
-
-
-def _pool(workload: Workload, pod: Pod) -> str:
-    return workload.pool if workload.shape(pod.role).wants_gpu else "cpu"
-
-
-def gpu_quantity(amount: int) -> dict[str, str]:
-    """Hundredths of GPUs as a resource list; parts are written in thousandths."""
-    return {GPU: f"{amount // 100}" if amount % 100 == 0 else f"{amount * 10}m"}
-
-
-def _condition(workload: Workload, first: Pod, refusal: Refusal) -> Document:
-    reason: Document = {"reason": refusal.reason, "message": refusal.message}
-    if refusal.queue:
-        details: Document = {
-            "name": refusal.queue,
-            "podGroupRequestedResources": gpu_quantity(refusal.requested),
-            "queueRequestedResources": gpu_quantity(refusal.allocated + refusal.requested),
-            "queueAllocatedResources": gpu_quantity(refusal.allocated),
-            "queueAllocatedNonPreemptibleResources": gpu_quantity(refusal.allocated_fixed),
-            "queueDeservedResources": gpu_quantity(refusal.quota),
-        }
-        if refusal.limit >= 0:
-            details["queueResourceLimits"] = gpu_quantity(refusal.limit)
-        reason["details"] = {"queueDetails": details}
-    return {
-        "type": "UnschedulableOnNodePool",
-        "nodePool": workload.pool,
-        "status": "True",
-        "reason": "Unschedulable",
-        "message": refusal.message,
-        "reasons": [reason],
-        "transitionID": "1",
-        "lastTransitionTime": stamp(first.refused_at or first.created_at),
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
     }

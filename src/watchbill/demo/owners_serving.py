@@ -1,6 +1,6 @@
 """Owners that serve: LeaderWorkerSet, Knative Service, NIMService; and the services in front of them."""
 
-from watchbill.demo.anatomy import child_uid, deployment_name, revision_name
+from watchbill.demo.anatomy import child_uid
 from watchbill.demo.hardware import POOLS_BY_NAME
 from watchbill.demo.model import Pod, Workload
 from watchbill.demo.names import IMAGES
@@ -9,15 +9,13 @@ from watchbill.demo.objects import (
     Document,
     child_metadata,
     container,
-    metadata,
     owner_reference,
     pod_annotations,
     pod_template,
     resources,
     root_metadata,
-    scheduling_labels,
 )
-from watchbill.demo.owners_plain import (
+from watchbill.demo.owners_replicas import (
     deployment_document,
     replica_set_pod_labels,
     replica_sets,
@@ -27,21 +25,15 @@ from watchbill.demo.owners_plain import (
 from watchbill.demo.parts import Parts, condition, moment, reference, some, tally
 from watchbill.demo.resources import (
     DEPLOYMENTS,
-    INGRESSES,
-    KNATIVE_CONFIGURATIONS,
-    KNATIVE_REVISIONS,
-    KNATIVE_SERVICES,
     LEADER_WORKER_SETS,
     NIM_SERVICES,
     PODS,
     REPLICA_SETS,
-    SERVICES,
     STATEFUL_SETS,
     Resource,
 )
 
 _LWS = "leaderworkerset.sigs.k8s.io"
-_KNATIVE = "serving.knative.dev"
 
 
 def leader_worker_set_parts(workload: Workload) -> Parts:
@@ -154,131 +146,6 @@ def _group_status(workload: Workload, groups: int, size: int) -> Document:
     }
 
 
-def knative_parts(workload: Workload) -> Parts:
-    """Pod → ReplicaSet → Deployment → Revision → Configuration → Service."""
-    head = root_metadata(workload)
-    root = reference(KNATIVE_SERVICES, head)
-    shape = workload.shape("main")
-    template = {
-        "metadata": {
-            "labels": scheduling_labels(workload),
-            "annotations": pod_annotations(workload, shape)
-            | {
-                "autoscaling.knative.dev/min-scale": "0",
-                "autoscaling.knative.dev/max-scale": "4",
-            },
-        },
-        "spec": {
-            "containerConcurrency": 0,
-            "timeoutSeconds": 300,
-            "containers": [container(workload, shape, workload.revision)],
-        },
-    }
-    name = revision_name(workload, workload.revision)
-    document: Document = {
-        "metadata": head,
-        "spec": {"template": template, "traffic": [{"latestRevision": True, "percent": 100}]},
-    }
-    owners: list[tuple[Resource, Document]] = [(KNATIVE_SERVICES, document)]
-    references = {"": root}
-    labels = {
-        f"{_KNATIVE}/service": workload.name,
-        f"{_KNATIVE}/configuration": workload.name,
-        f"{_KNATIVE}/revision": name,
-    }
-    if workload.children:
-        document["status"] = _knative_status(workload, name)
-        configuration: Document = {
-            "metadata": child_metadata(
-                workload,
-                "configuration",
-                workload.name,
-                {f"{_KNATIVE}/service": workload.name},
-                root,
-            ),
-            "spec": {"template": template},
-            "status": {"latestCreatedRevisionName": name, "observedGeneration": 0},
-        }
-        middle = reference(KNATIVE_CONFIGURATIONS, configuration["metadata"])
-        revision: Document = {
-            "metadata": child_metadata(workload, "revision", name, labels, middle),
-            "spec": template["spec"],
-            "status": _revision_status(workload),
-        }
-        above = reference(KNATIVE_REVISIONS, revision["metadata"])
-        deployment = deployment_document(
-            workload,
-            child_metadata(
-                workload, "deployment", deployment_name(workload, workload.revision), labels, above
-            ),
-            workload.revision,
-            replicas=_wanted(workload),
-            labels=labels,
-        )
-        owners += [
-            (KNATIVE_CONFIGURATIONS, configuration),
-            (KNATIVE_REVISIONS, revision),
-            (DEPLOYMENTS, deployment),
-        ]
-        parent = reference(DEPLOYMENTS, deployment["metadata"])
-        for key, found in replica_sets(workload, parent, labels, revision=workload.revision):
-            owners.append((REPLICA_SETS, found))
-            references[key] = reference(REPLICA_SETS, found["metadata"])
-    return Parts(
-        owners=owners,
-        references=references,
-        labels=lambda pod: replica_set_pod_labels(workload, labels, pod),
-    )
-
-
-def _wanted(workload: Workload) -> int:
-    return 0 if workload.stage in ("idle", "sleeping") else workload.replicas("main")
-
-
-def _knative_status(workload: Workload, revision: str) -> Document:
-    is_ready = bool(workload.first_ready_at)
-    since = moment(workload, workload.first_ready_at)
-    status = "True" if is_ready else "Unknown"
-    reason = {} if is_ready else {"reason": "RevisionMissing"}
-    document: Document = {
-        "conditions": [
-            {"type": kind, "status": status, **reason}
-            | {"lastTransitionTime": condition(kind, True, since)["lastTransitionTime"]}
-            for kind in ("ConfigurationsReady", "Ready", "RoutesReady")
-        ],
-        "latestCreatedRevisionName": revision,
-        "observedGeneration": 0,
-    }
-    if is_ready:
-        host = f"{workload.name}.{workload.namespace}"
-        document |= {
-            "latestReadyRevisionName": revision,
-            "traffic": [{"latestRevision": True, "percent": 100, "revisionName": revision}],
-            "url": f"https://{host}.apps.example.com",
-            "address": {"url": f"http://{host}.svc.cluster.local"},
-        }
-    return document
-
-
-def _revision_status(workload: Workload) -> Document:
-    found = tally(workload.pods)
-    since = moment(workload, workload.since)
-    is_ready = bool(workload.first_ready_at)
-    has_traffic = workload.stage not in ("idle", "sleeping")
-    conditions = [
-        condition("Active", has_traffic, since, "" if has_traffic else "NoTraffic"),
-        condition("ContainerHealthy", is_ready, since),
-        condition("Ready", is_ready, since),
-        condition("ResourcesAvailable", is_ready, since),
-    ]
-    return {
-        "actualReplicas": found.ready,
-        "desiredReplicas": _wanted(workload),
-        "conditions": conditions,
-        "observedGeneration": 0,
-    }
-
-
 def nim_service_parts(workload: Workload) -> Parts:
     """Pod → ReplicaSet → Deployment → NIMService."""
     head = root_metadata(workload)
@@ -365,93 +232,6 @@ def _nim_status(workload: Workload, replicas: int) -> Document:
             "externalEndpoint": "",
         }
     return status
-
-
-_FRONTS = {
-    "Deployment": "app",
-    "StatefulSet": "app",
-    "LeaderWorkerSet": f"{_LWS}/name",
-    "NIMService": "app",
-}
-
-
-def fronts(workload: Workload, root: Document) -> list[tuple[Resource, Document]]:
-    """Service and, where exposed so, Ingress in front of a served workload."""
-    if workload.kind == "RayCluster":
-        selector = {"ray.io/cluster": workload.name, "ray.io/node-type": "head"}
-        ports = [("dashboard", 8265), ("client", 10001), ("metrics", 8080)]
-        return [_service(workload, root, f"{workload.name}-head-svc", selector, ports)]
-    label = _FRONTS.get(workload.kind)
-    if label is None:
-        return []
-    port = ("http", 8000 if workload.family == "serving" else 80)
-    service = _service(workload, root, workload.name, {label: workload.name}, [port])
-    if workload.exposure != "ingress":
-        return [service]
-    return [service, (INGRESSES, _ingress(workload, root, port[1]))]
-
-
-def _service(
-    workload: Workload,
-    root: Document,
-    name: str,
-    selector: dict[str, str],
-    ports: list[tuple[str, int]],
-) -> tuple[Resource, Document]:
-    is_balanced = workload.exposure == "balancer"
-    address = child_uid(workload, f"service-{name}")
-    cluster_ip = f"10.96.{int(address[:2], 16)}.{int(address[2:4], 16)}"
-    document = {
-        "metadata": metadata(
-            name=name,
-            namespace=workload.namespace,
-            uid=address,
-            created_at=workload.created_at,
-            labels={"app": workload.name},
-            owner=root,
-        ),
-        "spec": {
-            "type": "LoadBalancer" if is_balanced else "ClusterIP",
-            "selector": selector,
-            "ports": [
-                {"name": label, "protocol": "TCP", "port": port, "targetPort": port}
-                for label, port in ports
-            ],
-            "clusterIP": cluster_ip,
-            "clusterIPs": [cluster_ip],
-            "sessionAffinity": "None",
-            "ipFamilies": ["IPv4"],
-            "ipFamilyPolicy": "SingleStack",
-        },
-        "status": {
-            "loadBalancer": {"ingress": [{"hostname": f"{name}.lb.example.com"}]}
-            if is_balanced
-            else {}
-        },
-    }
-    return SERVICES, document
-
-
-def _ingress(workload: Workload, root: Document, port: int) -> Document:
-    host = f"{workload.name}.{workload.project}.example.com"
-    backend = {"service": {"name": workload.name, "port": {"number": port}}}
-    path = {"path": "/v1", "pathType": "Prefix", "backend": backend}
-    return {
-        "metadata": metadata(
-            name=workload.name,
-            namespace=workload.namespace,
-            uid=child_uid(workload, "ingress"),
-            created_at=workload.created_at,
-            labels={"app": workload.name},
-            owner=root,
-        ),
-        "spec": {
-            "ingressClassName": "public",
-            "tls": [{"hosts": [host], "secretName": f"{workload.name}-tls"}],
-            "rules": [{"host": host, "http": {"paths": [path]}}],
-        },
-        "status": {"loadBalancer": {}},
-    }
 
 
 POD_REFERENCE = (PODS.api_version, PODS.kind)

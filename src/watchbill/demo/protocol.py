@@ -5,13 +5,11 @@ is `Faults`'. Forms and texts follow what real API servers were seen to answer.
 """
 
 import asyncio
-import gzip
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
 from aiohttp import web
 
 from watchbill.demo import answers, discovery
@@ -28,12 +26,12 @@ from watchbill.demo.media import Form, negotiate
 from watchbill.demo.paths import Target, read_path
 from watchbill.demo.releases import V1_36, ServerVersion, version_document
 from watchbill.demo.resources import BUILT_IN, CUSTOM, Resource
-from watchbill.demo.store import Ending, Shelf, Store
+from watchbill.demo.sending import send, write_kubeconfig
+from watchbill.demo.store import Shelf, Store
+from watchbill.demo.subscription import Ending
 from watchbill.demo.variation import Variation
 from watchbill.demo.watching import Watch, WatchRequest, check_watch
 
-_COMPRESSED_BYTES = 128 * 1024
-_CHUNKED_BYTES = 2 * 1024
 _PUBLIC = ("/version", "/healthz", "/livez", "/readyz")
 AGENT = "system:serviceaccount:watchbill:watchbill-agent"
 _VERBS = {
@@ -90,18 +88,7 @@ class SimulatedCluster:
 
     def kubeconfig(self, path: Path) -> Path:
         """Write a kubeconfig with the agent's token."""
-        name = "simulated"
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": name,
-            "clusters": [{"name": name, "cluster": {"server": self.url}}],
-            "users": [{"name": name, "user": {"token": self.token}}],
-            "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
-        }
-        path.touch(mode=0o600)
-        path.write_text(yaml.safe_dump(document))
-        return path
+        return write_kubeconfig(path, url=self.url, token=self.token)
 
     async def remove_kind(self, resource: Resource) -> None:
         """Delete a custom kind's definition: its objects go, its watches end, then it is unknown."""
@@ -116,9 +103,10 @@ class SimulatedCluster:
             return await self._answer(request)
         except answers.Refused as refused:
             headers = {} if refused.retry_after is None else {"Retry-After": "1"}
-            return await self._send(
+            return await send(
                 request,
                 refused.body,
+                self._variation,
                 status=refused.code,
                 content_type=refused.content_type,
                 headers=headers,
@@ -306,22 +294,9 @@ class SimulatedCluster:
         request: web.Request,
         body: bytes,
         *,
-        status: int = 200,
         content_type: str = answers.JSON,
         headers: dict[str, str] | None = None,
     ) -> web.StreamResponse:
-        """Small answers carry their length, large ones come in chunks and, where offered, compressed."""
-        sent = {"Content-Type": content_type, "Cache-Control": "no-cache, private"}
-        sent |= headers or {}
-        if len(body) < _CHUNKED_BYTES:
-            return web.Response(status=status, body=body, headers=sent)
-        if len(body) >= _COMPRESSED_BYTES and "gzip" in request.headers.get("Accept-Encoding", ""):
-            body = await asyncio.to_thread(gzip.compress, body, 1)
-            sent["Content-Encoding"] = "gzip"
-        response = web.StreamResponse(status=status, headers=sent)
-        response.enable_chunked_encoding()
-        await response.prepare(request)
-        for chunk in self._variation.chunks(body):
-            await response.write(chunk)
-        await response.write_eof()
-        return response
+        return await send(
+            request, body, self._variation, content_type=content_type, headers=headers
+        )

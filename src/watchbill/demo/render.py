@@ -2,38 +2,20 @@
 
 from collections.abc import Callable, Mapping
 
+from watchbill.demo.fronts import fronts
 from watchbill.demo.hardware import Node
 from watchbill.demo.kubelet import pod_status
 from watchbill.demo.model import Pod, Workload
-from watchbill.demo.objects import (
-    Document,
-    owner_reference,
-    pod_group,
-    pod_metadata,
-    pod_spec,
-    root_annotations,
-    root_labels,
-)
-from watchbill.demo.owners_plain import (
-    cron_job_parts,
-    deployment_parts,
-    job_parts,
-    pod_parts,
-    stateful_set_parts,
-)
-from watchbill.demo.owners_serving import (
-    fronts,
-    knative_parts,
-    leader_worker_set_parts,
-    nim_service_parts,
-)
-from watchbill.demo.owners_training import (
-    job_set_parts,
-    pytorch_job_parts,
-    ray_cluster_parts,
-    tuning_study_parts,
-)
+from watchbill.demo.objects import Document, owner_reference, root_annotations, root_labels
+from watchbill.demo.owners_jobs import cron_job_parts, job_parts, pod_parts
+from watchbill.demo.owners_knative import knative_parts
+from watchbill.demo.owners_replicas import deployment_parts, stateful_set_parts
+from watchbill.demo.owners_serving import leader_worker_set_parts, nim_service_parts
+from watchbill.demo.owners_sets import job_set_parts
+from watchbill.demo.owners_training import pytorch_job_parts, ray_cluster_parts, tuning_study_parts
 from watchbill.demo.parts import Parts
+from watchbill.demo.pod_groups import pod_group
+from watchbill.demo.pod_objects import pod_metadata, pod_spec
 from watchbill.demo.resources import POD_GROUPS, PODS, Resource
 from watchbill.demo.scheduler import KAI
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from watchbill.demo.birth import draw_kind, make_workload
+from watchbill.demo.dispatch import Dispatcher
 from watchbill.demo.furniture import furnish
 from watchbill.demo.genesis import begin_world
 from watchbill.demo.happenings import EVENT_HAPPENINGS, STEPS
@@ -41,6 +42,7 @@ class Scenario:
 
     def __init__(self, world: World, *, seed: int, prefix: str, target: int) -> None:
         self.world = world
+        self._dispatcher = Dispatcher(world)
         self.changes = 0
         self._seed = seed
         self._prefix = prefix
@@ -98,7 +100,7 @@ class Scenario:
                 self._bear(now)
             else:
                 self._befall(now)
-        self.world.schedule(now)
+        self._dispatcher.schedule(now)
 
     async def live(
         self, rate: float, stop: asyncio.Event, *, clock: Callable[[], Seconds] = time.time

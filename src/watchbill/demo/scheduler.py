@@ -5,10 +5,10 @@ nothing of objects, of time or of what the pods do once they are placed.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from watchbill.demo.hardware import POOLS_BY_NAME, WHOLE, Node
+from watchbill.demo.hardware import POOLS_BY_NAME, WHOLE, Machines, Node
 from watchbill.demo.model import Pod, Refusal, Shape, Workload
 from watchbill.demo.names import DEPARTMENT_LIMITS, DEPARTMENTS, PROJECTS
 
@@ -33,7 +33,7 @@ class Queue:
     allocated: int = 0
     allocated_fixed: int = 0
 
-    def lineage(self) -> Iterable["Queue"]:
+    def lineage(self) -> Iterator["Queue"]:
         yield self
         if self.parent is not None:
             yield self.parent
@@ -60,12 +60,10 @@ class Scheduler:
 
     nodes: dict[str, Node]
     queues: dict[str, Queue]
-    _by_pool: dict[str, list[Node]] = field(init=False)
+    _machines: Machines = field(init=False)
 
     def __post_init__(self) -> None:
-        self._by_pool = {}
-        for node in self.nodes.values():
-            self._by_pool.setdefault(node.pool.name, []).append(node)
+        self._machines = Machines(self.nodes)
 
     def place(self, workload: Workload, gang: Sequence[Pod]) -> dict[str, str] | Refusal:
         """Nodes by pod name, already taken and charged; or why not."""
@@ -77,7 +75,7 @@ class Scheduler:
         if nodes is None:
             return self._no_room(workload, shapes)
         for pod, shape, node in zip(gang, shapes, nodes, strict=True):
-            pod.gpu_group = node.take(shape)
+            pod.gpu_group = self._machines.take(node, shape)
             pod.node = node.name
             self._charge(workload, node.pool.name, shape, 1)
         return {pod.name: pod.node for pod in gang}
@@ -86,13 +84,13 @@ class Scheduler:
         """Account again for a pod that was placed in an earlier life of the program."""
         node = self.nodes[pod.node]
         shape = workload.shape(pod.role)
-        node.take(shape, pod.gpu_group)
+        self._machines.take(node, shape, pod.gpu_group)
         self._charge(workload, node.pool.name, shape, 1)
 
     def release(self, workload: Workload, pod: Pod) -> None:
         node = self.nodes[pod.node]
         shape = workload.shape(pod.role)
-        node.give_back(shape, pod.gpu_group)
+        self._machines.give_back(node, shape, pod.gpu_group)
         self._charge(workload, node.pool.name, shape, -1)
 
     def explain(self, workload: Workload, gang: Sequence[Pod]) -> Refusal | None:
@@ -133,7 +131,7 @@ class Scheduler:
         return theirs.allocated > theirs.quota and mine.allocated + requested <= mine.quota
 
     def nodes_of(self, pool: str) -> list[Node]:
-        return self._by_pool[pool]
+        return self._machines.pool(pool)
 
     def pool_of(self, workload: Workload, pod: Pod) -> str:
         return self._pool_of_shape(workload, workload.shape(pod.role))
@@ -147,41 +145,40 @@ class Scheduler:
             self.queues[workload.project].charge(amount, is_fixed=is_fixed(workload))
 
     def _fit(self, workload: Workload, shapes: Sequence[Shape]) -> list[Node] | None:
-        """A node for each shape, tried on the emptiest-last node first so that room stays together."""
+        """A node for each shape, all within one rack where that is required."""
         if workload.topology != "required":
-            pools = {self._pool_of_shape(workload, shape) for shape in shapes}
-            return self._pack(workload, shapes, [n for p in pools for n in self._by_pool[p]])
-        racks: dict[tuple[str, str], list[Node]] = {}
-        for node in self._by_pool[workload.pool]:
-            racks.setdefault((node.block, node.rack), []).append(node)
-        for nodes in racks.values():
-            packed = self._pack(workload, shapes, [*nodes, *self._by_pool["cpu"]])
-            if packed is not None:
-                return packed
+            return self._pack(workload, shapes, None)
+        needed = sum(hundredths(shape, workload.pool) for shape in shapes)
+        for rack in self._machines.racks(workload.pool):
+            if sum(node.free_hundredths for node in rack) >= needed:
+                packed = self._pack(workload, shapes, rack)
+                if packed is not None:
+                    return packed
         return None
 
     def _pack(
-        self, workload: Workload, shapes: Sequence[Shape], nodes: Iterable[Node]
+        self, workload: Workload, shapes: Sequence[Shape], rack: list[Node] | None
     ) -> list[Node] | None:
-        by_pool: dict[str, list[Node]] = {}
-        for node in nodes:
-            by_pool.setdefault(node.pool.name, []).append(node)
-        for found in by_pool.values():
-            found.sort(key=lambda node: (node.free_hundredths, node.cpu_millis))
+        """Tried with real allocations, which are all given back."""
         packed: list[Node] = []
         taken: list[tuple[Node, Shape, str]] = []
         try:
             for shape in shapes:
-                pool = self._pool_of_shape(workload, shape)
-                chosen = next((n for n in by_pool.get(pool, ()) if n.lacks(shape) is None), None)
+                chosen = self._choose(workload, shape, rack)
                 if chosen is None:
                     return None
-                taken.append((chosen, shape, chosen.take(shape)))
+                taken.append((chosen, shape, self._machines.take(chosen, shape)))
                 packed.append(chosen)
             return packed
         finally:
             for used, shape, group in reversed(taken):
-                used.give_back(shape, group)
+                self._machines.give_back(used, shape, group)
+
+    def _choose(self, workload: Workload, shape: Shape, rack: list[Node] | None) -> Node | None:
+        if rack is None or not shape.wants_gpu:
+            return self._machines.find(self._pool_of_shape(workload, shape), shape)
+        fitting = [node for node in rack if node.lacks(shape) is None]
+        return min(fitting, key=lambda node: (node.free_wholes, node.name), default=None)
 
     def _no_room(self, workload: Workload, shapes: Sequence[Shape]) -> Refusal:
         amounts = [hundredths(shape, self._pool_of_shape(workload, shape)) for shape in shapes]
@@ -195,10 +192,10 @@ class Scheduler:
     def _cluster_message(self, workload: Workload, shape: Shape) -> str:
         """In the form of the standard scheduler: how many nodes fail for which cause."""
         pool = self._pool_of_shape(workload, shape)
-        lacks = Counter(node.lacks(shape) for node in self._by_pool[pool])
+        lacks = Counter(node.lacks(shape) for node in self._machines.pool(pool))
         counts = sorted((name or "cpu", count) for name, count in lacks.items())
         causes = [f"{count} Insufficient {name}" for name, count in counts]
-        others = len(self.nodes) - len(self._by_pool[pool])
+        others = len(self.nodes) - len(self._machines.pool(pool))
         if others:
             causes.append(f"{others} node(s) didn't match Pod's node affinity/selector")
         total = len(self.nodes)

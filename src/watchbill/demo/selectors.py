@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from watchbill.demo.resources import Resource
-from watchbill.demo.store import Stored
+from watchbill.demo.stored import Stored
 
 Test = Callable[[Mapping[str, Any]], bool]
 

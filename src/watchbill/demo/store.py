@@ -5,96 +5,27 @@ objects mean: they are kept as encoded JSON in three parts, so that tens of thou
 unchanged object is recognised by its bytes.
 """
 
-import asyncio
 import bisect
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 import msgspec
 
 from watchbill.demo.definitions import definition_document
 from watchbill.demo.resources import BUILT_IN, CUSTOM_RESOURCE_DEFINITIONS, Resource
+from watchbill.demo.stored import Change, Stored
+from watchbill.demo.subscription import Ending, Subscription
 
 HISTORY = 4000
 """Changes kept per kind; what is older cannot be watched or listed again."""
 _SNAPSHOTS = 4
-_BACKLOG = 20_000
-"""A subscriber that lags this far behind is ended, as an API server ends a slow watch."""
-
 _encode = msgspec.json.Encoder().encode
 
 
 class Expired(Exception):
     """That revision is no longer known."""
-
-
-class Stored(msgspec.Struct, frozen=True, array_like=True):
-    """One object at one revision. `head` is its metadata without revision, generation and last brace."""
-
-    path: str
-    uid: str
-    head: bytes
-    spec: bytes
-    rest: bytes
-    revision: int
-    generation: int
-
-    @property
-    def metadata(self) -> bytes:
-        generation = b',"generation":%d' % self.generation if self.generation else b""
-        return b'%b,"resourceVersion":"%d"%b}' % (self.head, self.revision, generation)
-
-    def decode(self) -> dict[str, Any]:
-        """The object as JSON, without kind and apiVersion."""
-        spec = b',"spec":' + self.spec if self.spec else b""
-        document: dict[str, Any] = msgspec.json.decode(
-            b'{"metadata":%b%b%b}' % (self.metadata, spec, self.rest)
-        )
-        return document
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """`type` is the watch event; `new` is the object after it (of a deletion: its last state, new revision)."""
-
-    revision: int
-    type: str
-    new: Stored
-    old: Stored | None
-
-
-class Ending(Enum):
-    """How a subscription ends: with a proper end of stream, in mid-air, or with an ERROR event (410)."""
-
-    CLEAN = "clean"
-    CUT = "cut"
-    EXPIRED = "expired"
-
-
-class Subscription:
-    """Changes of one kind from now on, in order."""
-
-    __slots__ = ("changes", "ending", "signal")
-
-    def __init__(self) -> None:
-        self.changes: deque[Change] = deque()
-        self.ending: Ending | None = None
-        self.signal = asyncio.Event()
-
-    def push(self, change: Change) -> None:
-        if len(self.changes) >= _BACKLOG:
-            self.changes.clear()
-            self.end(Ending.CLEAN)
-            return
-        self.changes.append(change)
-        self.signal.set()
-
-    def end(self, ending: Ending) -> None:
-        self.ending = self.ending or ending
-        self.signal.set()
 
 
 @dataclass(slots=True)

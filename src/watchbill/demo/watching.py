@@ -18,7 +18,9 @@ from watchbill.demo.faults import Faults
 from watchbill.demo.listing import Options
 from watchbill.demo.resources import Resource
 from watchbill.demo.selectors import Selector
-from watchbill.demo.store import Change, Ending, Shelf, Store, Stored, Subscription
+from watchbill.demo.store import Shelf, Store
+from watchbill.demo.stored import Change, Stored
+from watchbill.demo.subscription import Ending, Subscription
 from watchbill.demo.variation import Variation
 
 _LAST_BOOKMARK_SECONDS = 1.5

@@ -17,10 +17,10 @@ from watchbill.demo.census import Census
 from watchbill.demo.furniture import drop_reservation, put_queues, put_reservation
 from watchbill.demo.hardware import Node
 from watchbill.demo.lives import FOLLOWS
-from watchbill.demo.model import Pod, Refusal, Seconds, Workload
+from watchbill.demo.model import Pod, Seconds, Workload
 from watchbill.demo.render import Rendered, render
 from watchbill.demo.resources import Resource
-from watchbill.demo.scheduler import KAI, PRIORITIES, Queue, Scheduler
+from watchbill.demo.scheduler import Queue, Scheduler
 from watchbill.demo.store import Store, path_of
 
 _CYCLE: Final = 60
@@ -58,8 +58,10 @@ class World:
         """While a world is being built nothing is written step by step."""
         self._order = itertools.count()
         self._written: dict[str, dict[_Key, None]] = {}
-        self._waiting: dict[str, None] = {}
-        self._is_stale = False
+        self.waiting: dict[str, None] = {}
+        """Workloads with pods that have no node."""
+        self.is_stale = False
+        """Something was freed or has come to wait since the last round of scheduling."""
 
     @property
     def nodes(self) -> dict[str, Node]:
@@ -75,8 +77,8 @@ class World:
             if pod.holds_resources:
                 self.scheduler.retake(workload, pod)
         if any(not pod.node for pod in workload.present_pods()):
-            self._waiting[workload.uid] = None
-            self._is_stale = True
+            self.waiting[workload.uid] = None
+            self.is_stale = True
         self._written[workload.uid] = self._keys(render(workload, self.nodes))
 
     def enter(self, workload: Workload, stage: str, now: Seconds) -> None:
@@ -100,7 +102,7 @@ class World:
         self.sync(workload)
         del self.workloads[workload.uid]
         self._written.pop(workload.uid, None)
-        self._waiting.pop(workload.uid, None)
+        self.waiting.pop(workload.uid, None)
 
     # Pods
 
@@ -113,8 +115,8 @@ class World:
                 if slot.owner:
                     workload.children.setdefault(slot.owner, now)
         if any(not pod.node for pod in workload.present_pods()):
-            self._waiting[workload.uid] = None
-            self._is_stale = True
+            self.waiting[workload.uid] = None
+            self.is_stale = True
 
     def _new_pod(self, workload: Workload, slot: Slot, now: Seconds) -> Pod:
         ending = "" if slot.is_name_whole else random_ending(self.rng.getrandbits(32))
@@ -148,7 +150,7 @@ class World:
         if not pod.holds_resources:
             return
         self.scheduler.release(workload, pod)
-        self._is_stale = True
+        self.is_stale = True
         if pod.gpu_group:
             drop_reservation(self.store, self.nodes[pod.node], pod.gpu_group)
 
@@ -174,63 +176,6 @@ class World:
         if not workload.first_ready_at:
             workload.first_ready_at = now
 
-    # Scheduling
-
-    def schedule(self, now: Seconds) -> None:
-        """Place what fits, most important first; keep the reasons of what waits true."""
-        if not self._is_stale:
-            return
-        self._is_stale = False
-        for uid in list(self._waiting):
-            workload = self.workloads[uid]
-            if all(pod.node for pod in workload.present_pods()):
-                del self._waiting[uid]
-        for workload in self._round():
-            self._attempt(workload, now)
-        if not self.is_quiet:
-            put_queues(self.store, self.scheduler.queues.values(), built_at=self.built_at)
-
-    def _round(self) -> list[Workload]:
-        waiting = [self.workloads[uid] for uid in self._waiting]
-        waiting.sort(key=lambda w: (-PRIORITIES[w.priority_class], w.created_at, w.uid))
-        if len(waiting) <= _CYCLE:
-            return waiting
-        half = _CYCLE // 2
-        return waiting[:half] + self.rng.sample(waiting[half:], half)
-
-    def _attempt(self, workload: Workload, now: Seconds) -> None:
-        gangs: dict[str, list[Pod]] = {}
-        for pod in workload.present_pods():
-            if not pod.node:
-                gangs.setdefault(pod.gang, []).append(pod)
-        has_changed = False
-        for name, gang in gangs.items():
-            result = self.scheduler.place(workload, gang)
-            if isinstance(result, Refusal):
-                has_changed |= self._refuse(workload, name, gang, result, now)
-            else:
-                has_changed = True
-                self.bind(workload, name, gang, now)
-        if not has_changed:
-            return
-        self._settle_waiting(workload, now)
-        self.sync(workload)
-
-    def _refuse(
-        self, workload: Workload, name: str, gang: list[Pod], refusal: Refusal, now: Seconds
-    ) -> bool:
-        """Like the scheduler, say it anew only when the message differs."""
-        if refusal.reason == "NotEnoughResources" and not self.is_quiet:
-            self._make_room(workload, gang, now)
-        before = workload.refusals.get(name)
-        is_fresh = [pod for pod in gang if not pod.refused_at]
-        for pod in is_fresh:
-            pod.refused_at = now
-        if before is not None and before.message == refusal.message:
-            return bool(is_fresh)
-        workload.refusals[name] = refusal
-        return True
-
     def bind(self, workload: Workload, name: str, gang: list[Pod], now: Seconds) -> None:
         workload.refusals.pop(name, None)
         workload.placements[name] = now
@@ -240,49 +185,7 @@ class World:
                 put_reservation(self.store, self.nodes[pod.node], pod)
 
     def stop_waiting(self, workload: Workload) -> None:
-        self._waiting.pop(workload.uid, None)
-
-    def _settle_waiting(self, workload: Workload, now: Seconds) -> None:
-        is_complete = all(pod.node for pod in workload.present_pods())
-        if is_complete:
-            self._waiting.pop(workload.uid, None)
-        if workload.stage == "pending" and is_complete:
-            self.enter(workload, "starting", now)
-        elif any(pod.stage == "bound" for pod in workload.pods):
-            self.later(workload, "become_ready", now + self.rng.uniform(3.0, 15.0))
-
-    def _make_room(self, workload: Workload, gang: list[Pod], now: Seconds) -> None:
-        """Evict one preemptible workload if that alone lets the gang in."""
-        if workload.scheduler != KAI or self.rng.random() > _EVICTION_CHANCE:
-            return
-        candidates = [
-            other
-            for other in self.workloads.values()
-            if other.pool == workload.pool
-            and other.stage == "running"
-            and now - max(other.placements.values(), default=now) >= _MINIMUM_RUNTIME
-            and self.scheduler.may_evict(workload, other)
-        ]
-        candidates.sort(key=lambda w: (PRIORITIES[w.priority_class], -w.created_at, w.uid))
-        for victim in candidates[:_VICTIMS]:
-            if self._would_help(workload, gang, victim):
-                self.evict(victim, now)
-                return
-
-    def _would_help(self, workload: Workload, gang: list[Pod], victim: Workload) -> bool:
-        held = [pod for pod in victim.pods if pod.holds_resources]
-        for pod in held:
-            self.scheduler.release(victim, pod)
-        helps = self.scheduler.explain(workload, gang) is None
-        for pod in held:
-            self.scheduler.retake(victim, pod)
-        return helps
-
-    def evict(self, victim: Workload, now: Seconds) -> None:
-        """An eviction is a plain deletion of the pods; their owner makes new ones."""
-        self.doom(victim.pods, now)
-        self.enter(victim, "deleting" if victim.kind == "Pod" else "evicting", now)
-        self.sync(victim)
+        self.waiting.pop(workload.uid, None)
 
     # Writing
 
