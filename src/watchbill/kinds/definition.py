@@ -12,6 +12,14 @@ from watchbill.kinds.facts import NO_FACTS, Facts
 from watchbill.kinds.lookup import group_version, metadata, text
 from watchbill.kinds.objects import GroupKind
 
+__all__ = [
+    "Definition",
+    "Definitions",
+    "Watched",
+    "load_definition",
+    "load_definitions",
+]
+
 BUILT_IN = Path(__file__).parent / "definitions"
 _CACHED_FACTS = 32_768
 
