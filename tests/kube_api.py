@@ -36,6 +36,7 @@ class Kind:
 BUILT_IN = (
     Kind("", "v1", "Pod", "pods"),
     Kind("", "v1", "Service", "services"),
+    Kind("", "v1", "Event", "events"),
     Kind("", "v1", "Node", "nodes", False),
     Kind("", "v1", "Namespace", "namespaces", False),
     Kind("apps", "v1", "Deployment", "deployments"),
@@ -212,7 +213,7 @@ class KubeApi:
         token = request.query.get("continue")
         state = json.loads(token) if token else {"revision": self.revision, "after": ""}
         items = sorted(self.objects[path].values(), key=_key)
-        items = [item for item in items if _key(item) > state["after"]]
+        items = [item for item in items if _key(item) > state["after"] and _selected(item, request)]
         limit = int(request.query.get("limit", "500"))
         page, rest = items[:limit], items[limit:]
         meta: Json = {"resourceVersion": str(state["revision"])}
@@ -241,7 +242,7 @@ class KubeApi:
             while position < len(self.log):
                 revision, at, kind, obj = self.log[position]
                 position += 1
-                if at == path and revision > seen:
+                if at == path and revision > seen and _selected(obj, request):
                     await self._write(response, {"type": kind, "object": _shown(obj, request)})
             await changed.wait()
         if self._end is _CUT and request.transport is not None:
@@ -261,6 +262,12 @@ def _key(obj: Json) -> str:
     return (
         f"{obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}/{obj['metadata']['uid']}"
     )
+
+
+def _selected(obj: Json, request: web.Request) -> bool:
+    """Field selectors of one member, as `reason=FailedCreate`."""
+    name, _, value = request.query.get("fieldSelector", "").partition("=")
+    return not name or obj.get(name) == value
 
 
 def _shown(obj: Json, request: web.Request) -> Json:

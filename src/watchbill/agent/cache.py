@@ -13,7 +13,7 @@ import msgspec
 from watchbill.agent.cluster import ClusterView
 from watchbill.agent.kube import Resource
 from watchbill.agent.lines import ObjectMeta
-from watchbill.agent.ownership import Entry, Family, Listener, Ownership
+from watchbill.agent.ownership import Entry, Listener, Ownership
 from watchbill.agent.packed import pack, prune, unpack
 from watchbill.agent.related import Related
 from watchbill.agent.roles import POD, REPLICA_SET
@@ -109,7 +109,7 @@ class Cache:
         between = list(self.ownership.between(root))
         chain = [root, *(entry.uid for entry in between)]
         return WorkloadObjects(
-            root=self._root(family),
+            root=self._root(family.root),
             is_chain_truncated=family.is_truncated,
             is_root_listed=family.root.key in self.listed and not family.root.is_looked_up,
             pods=pods,
@@ -117,17 +117,16 @@ class Cache:
             services=self.related.routing(family.root.namespace),
             pod_groups=self.related.pod_groups(chain, pods),
             queue_workloads=self.related.queue_workloads([*chain, *(pod.uid for pod in pods)]),
+            scheduling_events=self.related.events(chain),
+            autoscalers=self.related.autoscalers(
+                family.root.namespace, {family.root.name, *(entry.name for entry in between)}
+            ),
+            is_root_gone=family.is_root_gone,
             cluster=self.cluster.objects,
         )
 
-    def _root(self, family: Family) -> Object:
-        entry = family.root
-        obj = self._pod_root(entry.payload) if isinstance(entry.payload, Pod) else _object(entry)
-        if family.is_root_gone and family.root_gone_at is not None:
-            metadata = obj["metadata"]
-            metadata.setdefault("deletionTimestamp", _rfc3339(family.root_gone_at))
-            metadata["resourceVersion"] = f"{metadata.get('resourceVersion', '')}-gone"
-        return obj
+    def _root(self, entry: Entry) -> Object:
+        return self._pod_root(entry.payload) if isinstance(entry.payload, Pod) else _object(entry)
 
     def _pod_root(self, pod: Pod) -> dict[str, Any]:
         packed = self._bare.get(pod.uid)

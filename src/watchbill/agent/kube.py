@@ -1,7 +1,7 @@
 """HTTP to one Kubernetes API server: get, list in pages, watch. Knows no kinds and keeps no state.
 
-No request carries a selector: an object that leaves a selection looks like a deleted one in a watch, so
-DELETED can be believed only because nothing is selected.
+Objects are never selected by what may change: one that leaves a selection looks like a deleted one in a watch,
+so DELETED can be believed only because nothing else is selected.
 """
 
 import asyncio
@@ -42,6 +42,8 @@ class Resource:
     kind: str
     plural: str
     is_namespaced: bool = True
+    field_selector: str = ""
+    """On fields that never change, for lists and watches alike."""
 
     @property
     def api_version(self) -> str:
@@ -116,7 +118,9 @@ class KubeClient:
         accept = _METADATA_LIST if is_metadata else "application/json"
         token = ""
         while True:
-            query = {"limit": str(PAGE_OBJECTS)} | ({"continue": token} if token else {})
+            query = {"limit": str(PAGE_OBJECTS)} | _selection(resource)
+            if token:
+                query["continue"] = token
             body, _ = await self.get(f"{resource.path()}?{urlencode(query)}", accept=accept)
             page = _decoded_page(body)
             del body
@@ -140,7 +144,7 @@ class KubeClient:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(seconds),
             "resourceVersion": resource_version,
-        }
+        } | _selection(resource)
         try:
             response = await self._open(
                 f"{resource.path()}?{urlencode(query)}",
@@ -202,6 +206,10 @@ class KubeClient:
             proxy=self._credentials.proxy,
             allow_redirects=False,
         )
+
+
+def _selection(resource: Resource) -> dict[str, str]:
+    return {"fieldSelector": resource.field_selector} if resource.field_selector else {}
 
 
 def _decoded_page(body: bytes) -> Page:

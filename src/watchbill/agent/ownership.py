@@ -55,7 +55,6 @@ class Family:
     root: Entry
     is_truncated: bool = False
     is_root_gone: bool = False
-    root_gone_at: datetime | None = None
     members: set[str] = field(default_factory=set)
     pods: int = 0
     """Pods among the members, the root counted if it is one."""
@@ -112,7 +111,7 @@ class Ownership:
         self._unlink(entry)
         family = self.families.get(uid)
         if family is not None:
-            family.is_root_gone, family.root_gone_at = True, at
+            family.is_root_gone = True
             family.pods -= entry.is_pod
             self._settle(uid, at)
         if entry.root is not None and entry.root != uid:

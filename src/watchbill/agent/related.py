@@ -1,15 +1,19 @@
-"""Objects that stand beside workloads: services and routes, pod groups, Kueue's Workloads. No I/O."""
+"""Objects that stand beside workloads: services, autoscalers, pod groups, Kueue's Workloads, events. No I/O."""
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from watchbill.agent.lines import ObjectMeta
 from watchbill.agent.ownership import Listener, Ownership
 from watchbill.agent.packed import pack, unpack
+from watchbill.kinds.lookup import at, text
 from watchbill.kinds.objects import Object
 from watchbill.kinds.pod import POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION, Pod, owners
 
+KEPT_EVENTS = 5_000
+_EVENT_MEMBERS = ("apiVersion", "kind", "reason", "message", "lastTimestamp", "involvedObject")
 _GROUP_ANNOTATIONS = (POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION)
 
 
@@ -44,19 +48,59 @@ class _Owned:
         return [unpack(self.packed[uid]) for uid in sorted(uids)]
 
 
+@dataclass(slots=True)
+class _ByNamespace:
+    """Objects by UID within their namespaces."""
+
+    objects: dict[str, dict[str, Object]] = field(default_factory=dict)
+    namespaces: dict[str, str] = field(default_factory=dict)
+
+    def put(self, meta: ObjectMeta, obj: dict[str, Any]) -> bool:
+        """Whether it is news."""
+        found = self.objects.setdefault(meta.namespace, {})
+        before = found.get(meta.uid)
+        found[meta.uid] = obj
+        self.namespaces[meta.uid] = meta.namespace
+        return before != obj
+
+    def drop(self, uid: str) -> str | None:
+        """The namespace that it was in."""
+        namespace = self.namespaces.pop(uid, None)
+        if namespace is not None:
+            found = self.objects[namespace]
+            del found[uid]
+            if not found:
+                del self.objects[namespace]
+        return namespace
+
+    def of(self, namespace: str) -> list[Object]:
+        return list(self.objects.get(namespace, {}).values())
+
+
 class Related:
     """Keeps them and says which workloads a change of one may concern."""
 
     def __init__(self, ownership: Ownership, listener: Listener) -> None:
         self._ownership = ownership
         self._listener = listener
-        self._routing: dict[str, dict[str, Object]] = {}
-        self._routing_namespace: dict[str, str] = {}
+        self._routing = _ByNamespace()
+        self._autoscalers = _ByNamespace()
         self._pod_groups = _Owned()
         self._queue_workloads = _Owned()
+        self._events: OrderedDict[str, tuple[str, Object]] = OrderedDict()
+        """The newest event by the UID of the object that it is about, and its own UID."""
 
     def routing(self, namespace: str) -> list[Object]:
-        return list(self._routing.get(namespace, {}).values())
+        return self._routing.of(namespace)
+
+    def autoscalers(self, namespace: str, names: Container[str]) -> list[Object]:
+        """Those of the namespace whose target has one of the names."""
+        found = self._autoscalers.of(namespace)
+        return [obj for obj in found if text(at(obj, "spec", "scaleTargetRef", "name")) in names]
+
+    def events(self, chain: Iterable[str]) -> list[Object]:
+        """The newest event about each of the chain."""
+        return [self._events[uid][1] for uid in chain if uid in self._events]
 
     def pod_groups(self, chain: Iterable[str], pods: Iterable[Pod]) -> list[Object]:
         """Those that the pods name, and those that anyone of the chain or a pod owns."""
@@ -77,19 +121,41 @@ class Related:
         return self._queue_workloads.found(uids)
 
     def put_routing(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
-        self._routing.setdefault(meta.namespace, {})[meta.uid] = obj
-        self._routing_namespace[meta.uid] = meta.namespace
-        self._touch_namespace(meta.namespace)
+        if self._routing.put(meta, obj):
+            self._touch_namespace(meta.namespace)
 
     def drop_routing(self, uid: str) -> None:
-        namespace = self._routing_namespace.pop(uid, None)
-        if namespace is None:
-            return
-        found = self._routing[namespace]
-        del found[uid]
-        if not found:
-            del self._routing[namespace]
-        self._touch_namespace(namespace)
+        namespace = self._routing.drop(uid)
+        if namespace is not None:
+            self._touch_namespace(namespace)
+
+    def put_autoscaler(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        """Its bounds count; its status changes every few seconds and does not."""
+        bounds = {name: obj.get(name) for name in ("apiVersion", "kind", "spec")}
+        if self._autoscalers.put(meta, bounds):
+            self._touch_namespace(meta.namespace)
+
+    def drop_autoscaler(self, uid: str) -> None:
+        namespace = self._autoscalers.drop(uid)
+        if namespace is not None:
+            self._touch_namespace(namespace)
+
+    def put_event(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        about = text(at(obj, "involvedObject", "uid"))
+        kept = {name: obj.get(name) for name in _EVENT_MEMBERS}
+        self._events[about] = (meta.uid, kept)
+        self._events.move_to_end(about)
+        if len(self._events) > KEPT_EVENTS:
+            self._events.popitem(last=False)
+        root = self._ownership.root_of(about)
+        if root is not None:
+            self._listener.touched(root)
+
+    def drop_event(self, uid: str) -> None:
+        """Events expire; what they told is over then, or is told by another one."""
+        for about, (event, _) in tuple(self._events.items()):
+            if event == uid:
+                del self._events[about]
 
     def put_pod_group(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         self._touch_group(meta.uid)

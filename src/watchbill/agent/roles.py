@@ -13,6 +13,8 @@ class Role(Enum):
     """It may own pods, through others or directly."""
     ROUTING = "routing"
     """It leads to pods of its namespace."""
+    AUTOSCALER = "autoscaler"
+    EVENT = "event"
     POD_GROUP = "pod group"
     QUEUE_WORKLOAD = "queue workload"
     QUEUE = "queue"
@@ -33,6 +35,8 @@ class Wanted:
     key: GroupKind
     role: Role
     is_metadata: bool = False
+    field_selector: str = ""
+    """Only on fields that never change: leaving a selection would look like a deletion."""
 
     @property
     def is_workload_kind(self) -> bool:
@@ -53,6 +57,9 @@ _BESIDES = (
     Wanted(GroupKind("gateway.networking.k8s.io", "HTTPRoute"), Role.ROUTING),
     Wanted(GroupKind("gateway.networking.k8s.io", "GRPCRoute"), Role.ROUTING),
     Wanted(GroupKind("route.openshift.io", "Route"), Role.ROUTING),
+    Wanted(GroupKind("autoscaling", "HorizontalPodAutoscaler"), Role.AUTOSCALER),
+    Wanted(GroupKind("keda.sh", "ScaledObject"), Role.AUTOSCALER),
+    Wanted(GroupKind("", "Event"), Role.EVENT, field_selector="reason=FailedCreate"),
     Wanted(GroupKind("scheduling.k8s.io", "PriorityClass"), Role.PRIORITY_CLASS),
     Wanted(GroupKind("scheduling.run.ai", "Queue"), Role.QUEUE),
     Wanted(GroupKind("scheduling.run.ai", "PodGroup"), Role.POD_GROUP),

@@ -6,7 +6,7 @@ objects; that a complete list of the definitions does not name it says that ther
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -168,6 +168,8 @@ class Roster:
                     self._stop(watch)
                 continue
             self._missing_since.pop(wanted.key, None)
+            if wanted.field_selector:
+                resource = replace(resource, field_selector=wanted.field_selector)
             if watch is None:
                 watch = self._watches[wanted.key] = self._watch(wanted, resource)
             watch.reflector.resource = watch.sink.resource = resource

@@ -96,6 +96,8 @@ def sink_for(
     related = cache.related
     related_roles = {
         Role.ROUTING: (related.put_routing, related.drop_routing),
+        Role.AUTOSCALER: (related.put_autoscaler, related.drop_autoscaler),
+        Role.EVENT: (related.put_event, related.drop_event),
         Role.POD_GROUP: (related.put_pod_group, related.drop_pod_group),
         Role.QUEUE_WORKLOAD: (related.put_queue_workload, related.drop_queue_workload),
     }
