@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 
 import typer
+from typer.core import TyperGroup
 
-from watchbill.cli import clusters, describe, listing, runai, serving, structure, why
+from watchbill.cli import clusters, describe, kinds, listing, runai, serving, structure, why
 from watchbill.cli.failure import INTERRUPTED, OK, PIPE_CLOSED, tell
 
 _HELP = """One live, truthful, searchable record of every AI workload in every Kubernetes cluster.
@@ -35,6 +36,20 @@ _COMMANDS = (
 )
 
 
+class _PipeClosed(Exception):
+    """Whoever read our output has left."""
+
+
+class _Root(TyperGroup):
+    """Keeps a closed pipe from typer, which would make it exit code 1."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _PipeClosed from error
+
+
 def _group(help_text: str) -> typer.Typer:
     return typer.Typer(
         help=help_text,
@@ -48,6 +63,7 @@ def _group(help_text: str) -> typer.Typer:
 
 def build() -> typer.Typer:
     app = typer.Typer(
+        cls=_Root,
         help=_HELP,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -58,6 +74,7 @@ def build() -> typer.Typer:
         app.command()(command)
     app.add_typer(_run_ai_words(), name="workload")
     app.add_typer(_administration(), name="admin")
+    app.add_typer(_kinds(), name="kinds")
     app.command()(version)
     return app
 
@@ -79,6 +96,15 @@ def _administration() -> typer.Typer:
     return admin
 
 
+def _kinds() -> typer.Typer:
+    group = _group("Definitions of kinds: list, show, check, try. No server is asked.")
+    group.command("list")(kinds.list_kinds)
+    group.command("show")(kinds.show)
+    group.command("check")(kinds.check)
+    group.command("try")(kinds.try_definition)
+    return group
+
+
 def version() -> None:
     """Print the version."""
     from watchbill import __version__
@@ -94,7 +120,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = build()(args=list(arguments), prog_name="watchbill", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, _PipeClosed):
         return _pipe_closed()
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED

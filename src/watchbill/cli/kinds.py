@@ -1,0 +1,217 @@
+"""`kinds …`: what is known of each kind, and a new definition tried on real objects. Asks no server."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from watchbill.cli.failure import FAILED, say
+from watchbill.cli.table import lines
+from watchbill.cli.terminal import Terminal
+from watchbill.cli.words import NONE
+from watchbill.errors import Invalid, NotFound
+
+if TYPE_CHECKING:
+    from watchbill.kinds.definition import Definitions
+    from watchbill.kinds.definition_file import Definition
+    from watchbill.kinds.derive import Derived
+    from watchbill.kinds.objects import WorkloadObjects
+
+JSON = dict[str, Any]
+ExtraKinds = Annotated[
+    Path | None,
+    typer.Option("--kinds", metavar="DIR", help="A folder with further definitions, which win."),
+]
+DefinitionFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A definition in YAML.", show_default=False)
+]
+_PLACES = {
+    "Pod": "pods",
+    "Service": "services",
+    "Ingress": "services",
+    "HTTPRoute": "services",
+    "PodGroup": "pod_groups",
+    "Workload": "queue_workloads",
+    "Event": "scheduling_events",
+    "HorizontalPodAutoscaler": "autoscalers",
+    "ScaledObject": "autoscalers",
+}
+"""Where an object of a kind stands among those of a workload; any other is a child."""
+
+
+def list_kinds(
+    kinds: ExtraKinds = None,
+    no_headers: Annotated[
+        bool, typer.Option("--no-headers", help="Leave out the line of headers.")
+    ] = False,
+) -> None:
+    """List the kinds that have a definition; others are met by their pods."""
+    rows = [
+        [
+            found.key.kind,
+            found.key.group or "core",
+            found.category or NONE,
+            found.distributed_framework or NONE,
+            "ends" if found.runs_to_end else "stays",
+            Path(found.file).name,
+        ]
+        for found in _defined(_load(kinds))
+    ]
+    headers = ["KIND", "GROUP", "CATEGORY", "FRAMEWORK", "ITS-PODS", "FILE"]
+    for line in lines(None if no_headers else headers, rows, Terminal()):
+        print(line)
+
+
+def show(
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="As in Job or Job.batch.", show_default=False)
+    ],
+    kinds: ExtraKinds = None,
+) -> None:
+    """Print a kind's definition: the file to copy when another kind needs one."""
+    known = _defined(_load(kinds))
+    found = [one for one in known if kind.lower() in (one.key.kind.lower(), _full_name(one))]
+    if not found:
+        names = ", ".join(one.key.kind for one in known)
+        raise NotFound(f"No definition is named '{kind}'.", details=f"kinds: {names}")
+    for one in found:
+        print(f"# {one.file}")
+        print(Path(one.file).read_text(encoding="utf-8"), end="")
+
+
+def check(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> None:
+    """Check definitions: their form, their members, and that every expression compiles."""
+    from watchbill.kinds.definition_file import load_definition
+
+    failures = 0
+    for path in files:
+        try:
+            found = load_definition(path)
+        except Invalid as error:
+            failures += 1
+            say("error", error.message)
+            if error.details:
+                say("hint", error.details)
+        else:
+            print(f"{path}: {_full_name(found)} is well defined")
+    if failures:
+        raise typer.Exit(FAILED)
+
+
+def try_definition(file: DefinitionFile) -> None:
+    """Show what a definition makes of objects on stdin: `kubectl get … -o yaml | watchbill kinds try FILE`.
+
+    The first object of the definition's kind is the workload; pods, services and the rest belong to it.
+    """
+    from watchbill.kinds.definition_file import load_definition
+
+    definition = load_definition(file)
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(file, Path(folder) / "tried.yaml")
+        definitions = _load(Path(folder))
+    derived = _derived(_gathered(list(_documents(sys.stdin.read())), definition), definitions)
+    Terminal().write(_report(derived))
+
+
+def _report(derived: "Derived") -> bytes:
+    from watchbill.cli.formats import yaml_document
+
+    record = derived.record
+    return yaml_document(
+        {
+            "workload": _plain(record.workload),
+            "elements": _plain(record.elements),
+            "usage": _plain(record.usage),
+            "transitions": _plain(derived.transitions),
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    import msgspec
+
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def _load(folder: Path | None) -> "Definitions":
+    from watchbill.kinds.definition import load_definitions
+
+    return load_definitions(folder)
+
+
+def _defined(definitions: "Definitions") -> "list[Definition]":
+    from watchbill.kinds.objects import GroupKind
+
+    keys = [GroupKind(one.group, one.kind) for one in definitions.watched() if one.is_whole]
+    found = [definitions.for_kind(key) for key in keys]
+    return sorted((one for one in found if one is not None), key=lambda one: one.key.kind)
+
+
+def _full_name(definition: "Definition") -> str:
+    return f"{definition.key.kind}.{definition.key.group}".rstrip(".").lower()
+
+
+def _documents(text: str) -> Iterator[JSON]:
+    """The objects of a stream of YAML or JSON documents, lists taken apart. Raises Invalid."""
+    import yaml
+
+    try:
+        documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    except yaml.YAMLError as error:
+        raise Invalid(f"stdin holds no YAML or JSON: {error}") from error
+    for document in documents:
+        is_object = isinstance(document, dict)
+        items = document.get("items") if is_object else None
+        for one in items if isinstance(items, list) else [document]:
+            if isinstance(one, dict):
+                yield _with_texts(one)
+
+
+def _with_texts(value: Any) -> Any:
+    """YAML reads instants as such; Kubernetes objects hold them as text."""
+    if isinstance(value, dict):
+        return {str(key): _with_texts(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_texts(one) for one in value]
+    if hasattr(value, "isoformat"):
+        text: str = value.isoformat()
+        return text.replace("+00:00", "Z")
+    return value
+
+
+def _gathered(documents: list[JSON], definition: "Definition") -> "WorkloadObjects":
+    """Raises Invalid where none of them is of the definition's kind."""
+    from watchbill.kinds.objects import WorkloadObjects
+    from watchbill.kinds.pod import read_pod
+
+    root = next((one for one in documents if _is_of(one, definition)), None)
+    if root is None:
+        raise Invalid(
+            f"stdin holds no {definition.key.kind} of the API group "
+            f"'{definition.key.group or 'core'}'.",
+            details="pipe the object itself into this command, and its pods after it",
+        )
+    places: dict[str, Any] = {name: [] for name in {*_PLACES.values(), "children"}}
+    for one in documents:
+        if one is not root:
+            places[_PLACES.get(str(one.get("kind")), "children")].append(one)
+    places["pods"] = [read_pod(pod) for pod in places["pods"]]
+    return WorkloadObjects(root=root, is_chain_truncated=False, is_root_listed=True, **places)
+
+
+def _is_of(document: JSON, definition: "Definition") -> bool:
+    group = str(document.get("apiVersion", "")).rpartition("/")[0]
+    return (group, document.get("kind")) == (definition.key.group, definition.key.kind)
+
+
+def _derived(objects: "WorkloadObjects", definitions: "Definitions") -> "Derived":
+    from uuid import UUID
+
+    from watchbill.kinds.derive import derive
+    from watchbill.kinds.settings import DeriveSettings
+
+    return derive(objects, definitions, DeriveSettings(cluster_id=UUID(int=0)))
