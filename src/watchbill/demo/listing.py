@@ -133,19 +133,23 @@ def _position(store: Store, request: ListRequest, *, page_break: bool) -> tuple[
 def _exact_revision(store: Store, options: Options) -> int | None:
     """The one revision that the list has to show; None = the present."""
     _check_match(options)
+    revision = known_revision(store, options)
+    is_exact = options.match == "Exact" or (not options.match and options.limit > 0)
+    return revision if revision and is_exact else None
+
+
+def known_revision(store: Store, options: Options) -> int | None:
+    """The revision that a read names. Raises answers.Refused for one that is none or is yet to come."""
     try:
         revision = options.revision
     except ValueError as error:
         message = f"invalid resource version: resourceVersion: {error}"
         raise answers.refused(400, message, "BadRequest") from error
-    if not revision:
-        return None
-    if revision > store.revision:
+    if revision is not None and revision > store.revision:
         raise answers.Refused(
             504, answers.future_revision(revision, store.revision) + b"\n", retry_after=1
         )
-    is_exact = options.match == "Exact" or (not options.match and options.limit > 0)
-    return revision if is_exact else None
+    return revision
 
 
 def _check_match(options: Options) -> None:

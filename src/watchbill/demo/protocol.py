@@ -19,6 +19,7 @@ from watchbill.demo.listing import (
     ListRequest,
     Options,
     answer_list,
+    known_revision,
     read_options,
     read_selector,
 )
@@ -213,9 +214,9 @@ class SimulatedCluster:
             raise self._unknown(target)
         if options is None:
             raise answers.not_allowed()
-        accept = request.headers.get("Accept", "")
         if target.name is not None:
-            return await self._get(request, shelf, target, accept)
+            known_revision(self.store, options)
+            return await self._get(request, shelf, target)
         if not options.is_watch:
             return await self._list(request, shelf, target, options)
         return await self._watch(request, shelf, target, options)
@@ -229,10 +230,8 @@ class SimulatedCluster:
         if user != AGENT or is_hidden or not is_read:
             raise self._forbidden(user, verb, target)
 
-    async def _get(
-        self, request: web.Request, shelf: Shelf, target: Target, accept: str
-    ) -> web.StreamResponse:
-        form = negotiate(accept, shelf.resource.kind, "object")
+    async def _get(self, request: web.Request, shelf: Shelf, target: Target) -> web.StreamResponse:
+        form = negotiate(request.headers.get("Accept", ""), shelf.resource.kind, "object")
         stored = self.store.get(shelf.resource, target.namespace, target.name or "")
         if stored is None:
             raise answers.not_found(shelf.resource, target.name or "")
@@ -284,7 +283,11 @@ class SimulatedCluster:
         response.enable_chunked_encoding()
         await response.prepare(request)
         watch = Watch(self.store, wanted, faults=self.faults, variation=self._variation)
-        ending = await watch.run(response, revision)
+        try:
+            ending = await watch.run(response, revision)
+        except ConnectionResetError:
+            # The watcher has gone; there is nobody to tell.
+            return response
         if ending is Ending.CUT and request.transport is not None:
             request.transport.abort()
         return response

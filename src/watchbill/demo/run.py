@@ -142,7 +142,7 @@ def _plan(options: DemoOptions, home: Path) -> Plan:
                 name=cluster_name(index),
                 seed=options.seed * 1000 + index,
                 workloads=share + (index < rest),
-                rate=max(0.01, options.rate / options.clusters),
+                rate=options.rate / options.clusters,
                 folder=str(home / "simulated"),
                 is_kept=options.data_dir is not None,
             )

@@ -105,7 +105,10 @@ class Scenario:
     async def live(
         self, rate: float, stop: asyncio.Event, *, clock: Callable[[], Seconds] = time.time
     ) -> None:
-        """Make `rate` changes a second; after a pause no lost time is made up for."""
+        """Make `rate` changes a second (0 = none); after a pause no lost time is made up for."""
+        if rate <= 0:
+            await stop.wait()
+            return
         pause = 1 / rate
         while not stop.is_set():
             try:

@@ -160,17 +160,19 @@ class Watch:
                 return await self._end(sink, subscription.ending)
             if now >= end:
                 return Ending.CLEAN
-            if bookmarks and now >= bookmarks[0]:
-                bookmarks.pop(0)
-                await self._bookmark(sink)
-            await _wait(subscription, min([end, *bookmarks[:1]]) - now)
             if self._faults.is_mute:
                 await asyncio.sleep(0.05)
-                continue
-            changes = list(subscription.changes)
-            subscription.changes.clear()
-            if not self._is_deaf():
-                await self._send(sink, self._lines([c for c in changes if c.revision > after]))
+            elif subscription.changes:
+                changes = [c for c in subscription.changes if c.revision > after]
+                subscription.changes.clear()
+                if not self._is_deaf():
+                    await self._send(sink, self._lines(changes))
+            elif bookmarks and now >= bookmarks[0]:
+                # Only when nothing is due before it: it says that all before its revision was sent.
+                bookmarks.pop(0)
+                await self._bookmark(sink)
+            else:
+                await _wait(subscription, min([end, *bookmarks[:1]]) - now)
 
     async def _end(self, sink: Sink, ending: Ending) -> Ending:
         if ending is Ending.EXPIRED:
@@ -195,8 +197,6 @@ class Watch:
         return [*times, end - _LAST_BOOKMARK_SECONDS]
 
     async def _bookmark(self, sink: Sink) -> None:
-        if self._faults.is_mute:
-            return
         request = self._request
         line = bookmark_bytes(
             request.resource,
