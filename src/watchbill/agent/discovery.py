@@ -74,10 +74,15 @@ class Discovery:
 
     kubernetes_version: str = ""
     is_aggregated: bool = False
-    """Every group was told of, not only those asked for."""
+    """Every group was told of, not only those in `asked`."""
+    asked: frozenset[str] = frozenset()
     resources: dict[GroupKind, Resource] = field(default_factory=dict)
     unknown_groups: set[str] = field(default_factory=set)
     """Groups that exist but could not be asked."""
+
+    def knows(self, group: str) -> bool:
+        """Whether this discovery would have found the group's kinds."""
+        return self.is_aggregated or group in self.asked
 
     def add(self, group: str, version: str, served: Iterable[_Served]) -> None:
         for found in served:
@@ -100,7 +105,7 @@ async def discover(client: KubeClient, groups: frozenset[str]) -> Discovery:
 
     Raises ApiFailure where the server as a whole cannot be asked.
     """
-    found = Discovery(kubernetes_version=await _version(client))
+    found = Discovery(kubernetes_version=await _version(client), asked=groups)
     for root in ("/api", "/apis"):
         body, content_type = await client.get(root, accept=_ACCEPT)
         found.is_aggregated = _AGGREGATED in content_type

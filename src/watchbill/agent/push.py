@@ -99,9 +99,9 @@ class Stream:
         self._inventory_due: float | None = None
         self._now = asyncio.get_running_loop().time
 
-    def want_inventory(self, *, after_seconds: float = INVENTORY_PAUSE_SECONDS) -> None:
+    def want_inventory(self, *, after_seconds: float | None = None) -> None:
         """Take an inventory soon; wishes that come together are one."""
-        due = self._now() + after_seconds
+        due = self._now() + (INVENTORY_PAUSE_SECONDS if after_seconds is None else after_seconds)
         self._inventory_due = max(self._inventory_due or 0.0, due)
         self._changed.set()
 

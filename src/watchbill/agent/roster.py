@@ -93,10 +93,9 @@ class Roster:
 
     async def find(self, key: GroupKind) -> Resource | None:
         """Where the server serves a kind, wanted or not. Raises ApiFailure."""
-        if key.group not in self._groups:
-            self._groups.add(key.group)
-            if not self.discovery.is_aggregated:
-                await self._refresh()
+        self._groups.add(key.group)
+        if not self.discovery.knows(key.group):
+            await self._refresh(for_group=key.group)
         return self.discovery.resources.get(key)
 
     def states(self) -> tuple[KindState, ...]:
@@ -139,9 +138,12 @@ class Roster:
             for name in watch.sink.names.values()
         )
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, *, for_group: str | None = None) -> None:
         async with self._lock:
-            self._stale.clear()
+            if for_group is not None and self.discovery.knows(for_group):
+                return  # someone else asked meanwhile
+            if for_group is None:
+                self._stale.clear()
             self.discovery = await discover(self._client, frozenset(self._groups))
             self.failure = None
             self._cache.cluster_scoped |= {
