@@ -9,12 +9,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import pytest
 import pytest_asyncio
+import structlog
 
 from tests.clusters import connected_agent
 from tests.command_line import Outcome, watchbill
@@ -34,6 +36,15 @@ REASON = {
     "since": "2026-11-20T08:00:00Z",
 }
 HOSTILE = "evil\x1b[2J\nforged"
+
+
+@pytest.fixture(autouse=True)
+def _log_elsewhere() -> Iterator[None]:
+    """The server shares this process, whose stdout is the command's while one runs."""
+    before = structlog.get_config()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+    yield
+    structlog.configure(**before)
 
 
 class Fleet:

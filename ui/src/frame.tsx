@@ -132,6 +132,7 @@ function Contact() {
   const { data, error } = useClusters();
   if (data === undefined) return <span class="contact" />;
   const inContact = data.filter((cluster) => cluster.state === "connected").length;
+  if (data.length === 0) return <span class="contact" />;
   const worst = error !== undefined ? "disconnected" : inContact === data.length ? "connected" : "degraded";
   const words = `${inContact}/${data.length} clusters in contact`;
   return (

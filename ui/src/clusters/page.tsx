@@ -53,7 +53,7 @@ function ClusterCard({ cluster }: { readonly cluster: Cluster }) {
         {cluster.name}
         <span class="card-state">
           {STATE_WORDS[cluster.state] ?? cluster.state}
-          {cluster.since !== undefined && (
+          {cluster.since !== undefined && cluster.state !== "connected" && (
             <>
               {" "}
               for <Age since={cluster.since} />

@@ -163,7 +163,7 @@ function optionsOf(input: OptionsInput): uPlot.Options {
         stroke: color(COLORS[index % COLORS.length]!),
         width: line.isThin ? 1 : 2,
         spanGaps: false,
-        points: { show: false },
+        points: { show: line.points.size < 3, size: 5 },
         paths: uPlot.paths.stepped!({ align: -1 }),
       })),
     ],

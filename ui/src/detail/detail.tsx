@@ -104,7 +104,7 @@ function Header({ workload, onClose }: { readonly workload: Workload; readonly o
           )}
         </span>
         <span class="muted">
-          {workload.type} · {decimal(workload.allocatedResources?.gpu ?? 0)} GPUs held
+          {workload.type} · {decimal(workload.allocatedResources?.gpu ?? 0)} GPUs allocated
         </span>
       </p>
       <p class="detail-owner">
@@ -124,7 +124,7 @@ function Header({ workload, onClose }: { readonly workload: Workload; readonly o
       <p class="detail-id">
         <code>{workload.id}</code>
         <CopyButton text={workload.id} label="Copy the id" />
-        <CopyButton text={asCommandOne(workload.id)} label="Copy as CLI command">
+        <CopyButton text={asCommandOne(workload.id, workload.phase === "Pending" && workload.deletedAt === null)} label="Copy as CLI command">
           as CLI
         </CopyButton>
         <CopyButton text={asCurlOne(workload.id, window.location.origin)} label="Copy as curl command">

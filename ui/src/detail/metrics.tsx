@@ -8,6 +8,7 @@ import { useLive } from "../hooks/live";
 import { localInstant } from "../model/format";
 import { CHARTS, INFERENCE_CHARTS, shownOf, type ChartSpec, type Shown } from "../model/metrics";
 import { Failure, Skeleton, StaleBar } from "../parts/states";
+import { useClusters } from "../clusters/context";
 import { useIsDark } from "../theme";
 
 const Chart = lazy(() => import("./chart"));
@@ -29,29 +30,27 @@ interface Range {
   readonly end: number;
 }
 
-function rangeOf(workload: Workload, length: number | undefined, now: number): Range {
-  const end = workload.deletedAt === null ? now : Date.parse(workload.deletedAt);
+/** `known` = until when the cluster has told: its last contact. After it there is nothing to draw. */
+function rangeOf(workload: Workload, length: number | undefined, known: number): Range {
+  const end = workload.deletedAt === null ? known : Date.parse(workload.deletedAt);
   const born = Date.parse(workload.createdAt);
   const start = length === undefined ? born : end - length;
   return { start: Math.min(end - 60_000, Math.max(start, end - LONGEST)), end };
 }
 
-function usualLength(workload: Workload): number {
-  const end = workload.deletedAt === null ? Date.now() : Date.parse(workload.deletedAt);
-  const life = end - Date.parse(workload.createdAt);
-  return RANGES.find(([, length]) => length !== undefined && length >= life)?.[1] ?? 24 * HOUR;
-}
 
 export function Metrics({ workload }: { readonly workload: Workload }) {
-  const [length, setLength] = useState<number | undefined>(() => usualLength(workload));
+  const [length, setLength] = useState<number | undefined>(workload.deletedAt === null ? HOUR : undefined);
   const [zoomed, setZoomed] = useState<Range | undefined>(undefined);
   const isDark = useIsDark();
+  const lastContactAt = useClusters().byId.get(workload.clusterId)?.lastContactAt;
   const charts = workload.category === "Deploy" ? [...CHARTS, ...INFERENCE_CHARTS] : CHARTS;
   const key = `metrics ${workload.id} ${length} ${zoomed?.start} ${zoomed?.end}`;
   const { data, error, at, refresh } = useLive(
     key,
     async (signal) => {
-      const range = zoomed ?? rangeOf(workload, length, Date.now());
+      const known = Math.min(Date.now(), Date.parse(lastContactAt ?? "") || Date.now());
+      const range = zoomed ?? rangeOf(workload, length, known);
       return { range, measurements: await measure(workload.id, charts, range, signal) };
     },
     zoomed === undefined ? 15_000 : undefined,

@@ -77,7 +77,7 @@ function Resources({ workload }: { readonly workload: Workload }) {
             <td />
             <th scope="col">requested</th>
             <th scope="col">limit</th>
-            <th scope="col">held</th>
+            <th scope="col">allocated</th>
           </tr>
         </thead>
         <tbody>

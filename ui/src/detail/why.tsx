@@ -25,7 +25,7 @@ export function Why({ workload }: { readonly workload: Workload }) {
     return (
       <Box tone="pending" title="Idle GPUs">
         <p class="why-answer">
-          Holds {decimal(workload.allocatedResources?.gpu ?? 0)} GPUs and leaves {decimal(idle)} of them unused
+          Has {decimal(workload.allocatedResources?.gpu ?? 0)} GPUs and leaves {decimal(idle)} of them unused
           {workload.submittedBy ? `. Owner: ${workload.submittedBy}` : ""}.
         </p>
       </Box>

@@ -14,6 +14,7 @@ import { Failure, Skeleton, StaleBar } from "../parts/states";
 import { Link } from "../router";
 
 const EVERY_MS = 10_000;
+const PROJECTS_SHOWN = 12;
 const PENDING: View = {
   ...DEFAULT_VIEW,
   filters: [{ field: "phase", operator: "==", value: "Pending" }],
@@ -95,7 +96,7 @@ export function FleetPage() {
       <div class="figures">
         <Figure
           to={listUrl([["allocatedGPU", ">=", "0.001"]], { sortBy: "allocatedGPU" })}
-          label="GPUs held"
+          label="GPUs allocated"
           value={decimal(held)}
           note={total > 0 ? `of ${decimal(total)} · ${Math.round((100 * held) / total)} %` : "capacity not known"}
         />
@@ -104,7 +105,7 @@ export function FleetPage() {
           label="GPUs idle"
           value={data.idle.length === 0 ? "not measured" : decimal(sumOf(data.idle))}
           isQuiet={data.idle.length === 0}
-          note={data.idle.length === 0 ? "no cluster reports GPU use" : "held, and not used for 5 minutes"}
+          note={data.idle.length === 0 ? "no cluster reports GPU use" : "allocated, and not used for 5 minutes"}
         />
         <Figure
           to={listUrl([["phase", "==", "Pending"]], { sortBy: "phaseUpdatedAt", isDescending: false })}
@@ -125,16 +126,16 @@ export function FleetPage() {
       </div>
       <div class="columns-2">
         {data.idlest.length > 0 && (
-          <Block title="Held and not used, by whom">
+          <Block title="Allocated and not used, by whom">
             <Bars label="Idle GPUs by workload" rows={data.idlest.map(idleRow)} />
           </Block>
         )}
-        <Block title="GPUs held by project">
-          <Bars label="GPUs held by project" rows={sorted(data.byProject).map(projectRow)} />
+        <Block title="GPUs allocated by project">
+          <Bars label="GPUs allocated by project" rows={projectRows(data.byProject)} />
         </Block>
-        <Block title="GPUs held by cluster">
+        <Block title="GPUs allocated by cluster">
           <Bars
-            label="GPUs held by cluster"
+            label="GPUs allocated by cluster"
             rows={sorted(data.byCluster).map((value) => clusterRow(value, clusters.byId.get(groupOf(value)), clusterName(clusters, groupOf(value))))}
           />
         </Block>
@@ -170,15 +171,27 @@ function idleRow(workload: Workload): BarRow {
   };
 }
 
-function projectRow(value: TelemetryValue): BarRow {
-  const id = groupOf(value);
-  return {
-    key: id,
-    label: value.groups?.[0]?.name ?? (id === "" ? "no project" : id),
-    value: Number(value.value),
-    shown: decimal(Number(value.value)),
-    ...(id === "" ? {} : { to: listUrl([["projectId", "==", id], ["allocatedGPU", ">=", "0.001"]], { sortBy: "allocatedGPU" }) }),
-  };
+/** A project belongs to one cluster; to people those of the same name are one. */
+function projectRows(values: readonly TelemetryValue[]): BarRow[] {
+  const sums = new Map<string, number>();
+  for (const value of values) {
+    const name = value.groups?.[0]?.name ?? "";
+    sums.set(name, (sums.get(name) ?? 0) + Number(value.value));
+  }
+  const rows = [...sums].filter(([, gpus]) => gpus > 0).sort((a, b) => b[1] - a[1]);
+  const shown = rows.slice(0, PROJECTS_SHOWN).map(([name, gpus]) => ({
+    key: name,
+    label: name === "" ? "no project" : name,
+    value: gpus,
+    shown: decimal(gpus),
+    ...(name === ""
+      ? {}
+      : { to: listUrl([["projectName", "==", name], ["allocatedGPU", ">=", "0.001"]], { sortBy: "allocatedGPU" }) }),
+  }));
+  const rest = rows.slice(PROJECTS_SHOWN);
+  if (rest.length === 0) return shown;
+  const gpus = rest.reduce((sum, [, more]) => sum + more, 0);
+  return [...shown, { key: "…", label: `${count(rest.length)} more projects`, value: gpus, shown: decimal(gpus), tone: "unknown" }];
 }
 
 function clusterRow(value: TelemetryValue, cluster: Cluster | undefined, name: string): BarRow {

@@ -45,7 +45,7 @@ export function IdlePage() {
       {data.workloads.length > 0 ? (
         <>
           <p class="lead">
-            <strong>{decimal(data.idle)}</strong> of {decimal(data.held)} held GPUs do nothing, in{" "}
+            <strong>{decimal(data.idle)}</strong> of {decimal(data.held)} allocated GPUs do nothing, in{" "}
             {count(data.number)} {data.number === 1 ? "workload" : "workloads"}.
           </p>
           <IdleTable workloads={data.workloads} />
@@ -63,7 +63,7 @@ export function IdlePage() {
       ) : (
         <Empty title="Nothing measures GPU use yet">
           <p>
-            {decimal(data.held)} GPUs are held, but no cluster reports how busy they are. That is not the same as
+            {decimal(data.held)} GPUs are allocated, but no cluster reports how busy they are. That is not the same as
             none being idle.
           </p>
           <p>An agent that can read a GPU exporter (DCGM) in its cluster fills this page.</p>
@@ -81,7 +81,7 @@ function IdleTable({ workloads }: { readonly workloads: readonly Workload[] }) {
         <thead>
           <tr>
             <th scope="col">Idle</th>
-            <th scope="col" class="is-number">of held</th>
+            <th scope="col" class="is-number">of allocated</th>
             <th scope="col">Owner</th>
             <th scope="col">Workload</th>
             <th scope="col">Project</th>

@@ -33,11 +33,11 @@ export function asCommand(view: View): string {
   for (const filter of view.filters) words.push("--filter", shellQuoted(formatFilter(filter)));
   if (view.search !== "") words.push("--search", shellQuoted(view.search));
   if (view.isDeleted) words.push("--deleted");
-  words.push("--sort", shellQuoted(view.sortBy));
-  if (view.isDescending) words.push("--descending");
+  words.push("--sort-by", shellQuoted(view.sortBy));
+  if (view.isDescending) words.push("--desc");
   return words.join(" ");
 }
 
-export function asCommandOne(id: string): string {
-  return `watchbill why ${shellQuoted(id)}`;
+export function asCommandOne(id: string, isPending: boolean): string {
+  return `watchbill ${isPending ? "why" : "describe"} ${shellQuoted(id)}`;
 }

@@ -18,7 +18,7 @@ export const FIELDS: readonly Field[] = [
   { name: "submittedBy", label: "Owner", kind: "text" },
   { name: "clusterId", label: "Cluster", kind: "text" },
   { name: "nodepool", label: "Node pool", kind: "text" },
-  { name: "allocatedGPU", label: "GPUs held", kind: "number" },
+  { name: "allocatedGPU", label: "GPUs allocated", kind: "number" },
   { name: "idleAllocatedGpus", label: "GPUs idle", kind: "number" },
   { name: "createdAt", label: "Created", kind: "date" },
   { name: "phaseUpdatedAt", label: "In phase since", kind: "date" },

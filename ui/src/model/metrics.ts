@@ -12,14 +12,14 @@ export interface ChartSpec {
 }
 
 export const CHARTS: readonly ChartSpec[] = [
-  { title: "GPUs held", unit: "gpus", lines: { GPU_ALLOCATION: "held" } },
+  { title: "GPUs allocated", unit: "gpus", lines: { GPU_ALLOCATION: "allocated" } },
   { title: "GPU utilisation", unit: "percent", lines: { GPU_UTILIZATION: "used" } },
   {
     title: "GPU memory",
     unit: "bytes",
     lines: { GPU_MEMORY_USAGE_BYTES: "used", GPU_MEMORY_REQUEST_BYTES: "requested" },
   },
-  { title: "Pods", unit: "count", lines: { RUNNING_POD_COUNT: "running", POD_COUNT: "all" } },
+  { title: "Pods", unit: "count", lines: { POD_COUNT: "all", RUNNING_POD_COUNT: "running" } },
   {
     title: "CPU",
     unit: "cores",
@@ -74,7 +74,9 @@ export type Shown =
   | { readonly kind: "down"; readonly reason: string };
 
 export function shownOf(spec: ChartSpec, measurements: readonly Measurement[]): Shown {
-  const own = measurements.filter((measurement) => measurement.type in spec.lines);
+  const own = Object.keys(spec.lines).flatMap((type) =>
+    measurements.filter((measurement) => measurement.type === type),
+  );
   const answered = own.filter((measurement) => measurement.values !== null);
   const lines = answered.map((measurement) => lineOf(spec, measurement)).filter((line) => line.points.size > 0);
   if (lines.length > 0) return { kind: "lines", lines };

@@ -99,9 +99,11 @@ export const COLUMNS: readonly ColumnSpec[] = [
     show: (w) => (
       <span class="phase-cell">
         <PhaseBadge phase={w.phase} />
-        <span class="since">
-          <Age since={w.phaseUpdatedAt} isShort />
-        </span>
+        {w.deletedAt === null && (
+          <span class="since">
+            <Age since={w.phaseUpdatedAt} isShort />
+          </span>
+        )}
       </span>
     ),
   },
@@ -143,8 +145,8 @@ export const COLUMNS: readonly ColumnSpec[] = [
   },
   {
     id: "gpu",
-    label: "GPU r/h",
-    title: "GPUs requested / held",
+    label: "GPU r/a",
+    title: "GPUs requested / allocated",
     width: 92,
     isNumber: true,
     field: "allocatedGPU",
@@ -154,7 +156,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
   {
     id: "idle",
     label: "Idle",
-    title: "GPUs held and not used; n/m = nothing measures them",
+    title: "GPUs allocated and not used; n/m = nothing measures them",
     width: 56,
     isNumber: true,
     field: "idleAllocatedGpus",
@@ -170,7 +172,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
     field: "createdAt",
     show: (w) => <Age since={w.createdAt} isShort />,
   },
-  { id: "deleted", label: "Deleted", width: 148, field: "deletedAt", show: (w) => instant(w.deletedAt) },
+  { id: "deleted", label: "Deleted", width: 176, field: "deletedAt", show: (w) => instant(w.deletedAt) },
   {
     id: "department",
     label: "Department",
@@ -223,7 +225,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
   },
   {
     id: "gpuMemory",
-    label: "GPU memory r/h",
+    label: "GPU memory r/a",
     width: 132,
     isNumber: true,
     show: (w) =>
@@ -234,7 +236,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
   },
   {
     id: "cpu",
-    label: "CPU r/h",
+    label: "CPU r/a",
     width: 96,
     isNumber: true,
     show: (w) => {
@@ -245,7 +247,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
   },
   {
     id: "memory",
-    label: "Memory r/h",
+    label: "Memory r/a",
     width: 148,
     isNumber: true,
     show: (w) =>
@@ -258,7 +260,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
     id: "pending",
     label: "Pending for",
     title: "Total time in Pending",
-    width: 96,
+    width: 112,
     isNumber: true,
     field: "totalPendingTimeSeconds",
     show: (w) => seconds(w.totalPendingTimeSeconds),
@@ -267,7 +269,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
     id: "running",
     label: "Running for",
     title: "Total time in Running",
-    width: 96,
+    width: 112,
     isNumber: true,
     field: "totalRunningTimeSeconds",
     show: (w) => seconds(w.totalRunningTimeSeconds),
@@ -275,14 +277,14 @@ export const COLUMNS: readonly ColumnSpec[] = [
   {
     id: "createdAt",
     label: "Created",
-    width: 148,
+    width: 176,
     field: "createdAt",
     show: (w) => instant(w.createdAt),
   },
   {
     id: "completed",
     label: "Completed",
-    width: 148,
+    width: 176,
     field: "completedAt",
     show: (w) => instant(w.completedAt),
   },

@@ -112,7 +112,7 @@ function TwoLines({ workload }: { readonly workload: Workload }) {
         <Name workload={workload} />
         <PhaseBadge phase={workload.phase} />
         <span class="since">
-          <Age since={workload.phaseUpdatedAt} isShort />
+          <Age since={workload.deletedAt ?? workload.phaseUpdatedAt} isShort />
         </span>
       </div>
       <div class="line second">

@@ -124,7 +124,7 @@ function presets(): readonly (readonly [string, string])[] {
     ],
     ["Degraded", listUrl([["phase", "==", "Degraded"]])],
     [
-      "Most GPUs held",
+      "Most GPUs allocated",
       listUrl([["allocatedGPU", ">=", "0.001"]], { sortBy: "allocatedGPU", isDescending: true }),
     ],
     ["Recently deleted", listUrl([], { isDeleted: true, sortBy: "deletedAt" })],
