@@ -287,6 +287,13 @@ async def test_clusters() -> None:
                 "since": SINCE.isoformat(),
                 "message": "no\x1b right",
             },
+            {
+                "group": "ray.io",
+                "kind": "RayCluster",
+                "state": "forbidden",
+                "since": SINCE.isoformat(),
+                "message": "no\x1b right",
+            },
         ],
         refused=[{"id": "x", "reason": "held elsewhere"}],
     )
@@ -299,7 +306,7 @@ async def test_clusters() -> None:
     assert lines[1].split()[:2] == ["west", "connected"]
     assert lines[2].split()[:2] == ["east", "disconnected"]
     assert outcome.err.splitlines() == [
-        "note: cluster east: RayJob cannot be seen (forbidden): no\\x1b right",
+        "note: cluster east: cannot be seen (forbidden): RayJob, RayCluster. no\\x1b right",
         "note: cluster east: workload x is refused: held elsewhere",
         "note: cluster east: 2 takeovers: do two agents run with one credential?",
     ]

@@ -99,10 +99,13 @@ def _row(cluster: JSON, now: datetime) -> list[Cell | str]:
 
 def _troubles(cluster: JSON) -> list[str]:
     """What keeps the picture of this cluster from being whole."""
+    unseen: dict[tuple[str, str | None], list[str]] = {}
+    for kind in cluster.get("kinds") or []:
+        if kind["state"] in ("forbidden", "failing"):
+            unseen.setdefault((kind["state"], kind.get("message")), []).append(kind["kind"])
     found = [
-        f"{kind['kind']} cannot be seen ({kind['state']}){_because(kind.get('message'))}"
-        for kind in cluster.get("kinds") or []
-        if kind["state"] in ("forbidden", "failing")
+        f"cannot be seen ({state}): {', '.join(kinds)}{_because(message)}"
+        for (state, message), kinds in unseen.items()
     ]
     found += [
         f"workload {refused['id']} is refused: {refused['reason']}"
@@ -116,7 +119,7 @@ def _troubles(cluster: JSON) -> list[str]:
 
 
 def _because(message: str | None) -> str:
-    return f": {message}" if message else ""
+    return f". {message}" if message else ""
 
 
 @asks_server
