@@ -35,8 +35,12 @@ class Dispatcher:
         for uid in list(world.waiting):
             if all(pod.node for pod in world.workloads[uid].present_pods()):
                 del world.waiting[uid]
-        for workload in self._round(is_full=is_full):
-            self._attempt(workload, now)
+        crowd = self._round(is_full=is_full)
+        placed = [self._attempt(workload, now) for workload in crowd]
+        if any(placed):
+            # What was placed last may be why those before it wait now.
+            for workload in crowd:
+                self._attempt(workload, now)
         if not world.is_quiet:
             put_queues(world.store, world.scheduler.queues.values(), built_at=world.built_at)
 
@@ -48,24 +52,25 @@ class Dispatcher:
         half = _ROUND // 2
         return waiting[:half] + self._world.rng.sample(waiting[half:], half)
 
-    def _attempt(self, workload: Workload, now: Seconds) -> None:
+    def _attempt(self, workload: Workload, now: Seconds) -> bool:
+        """True where something was placed."""
         gangs: dict[str, list[Pod]] = {}
         for pod in workload.present_pods():
             if not pod.node:
                 gangs.setdefault(pod.gang, []).append(pod)
-        has_changed = False
+        has_changed = has_placed = False
         for name, gang in gangs.items():
             result = self._world.scheduler.place(workload, gang)
             if isinstance(result, Refusal):
                 has_changed |= self._refuse(workload, name, gang, result, now)
             else:
-                has_changed = True
+                has_changed = has_placed = True
                 self._world.bind(workload, name, gang, now)
                 self._tell("Scheduled", workload, gang[0], now)
-        if not has_changed:
-            return
-        self._settle_waiting(workload, now)
-        self._world.sync(workload)
+        if has_changed:
+            self._settle_waiting(workload, now)
+            self._world.sync(workload)
+        return has_placed
 
     def _refuse(
         self, workload: Workload, name: str, gang: list[Pod], refusal: Refusal, now: Seconds
