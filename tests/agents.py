@@ -21,11 +21,11 @@ class Running:
 
 @asynccontextmanager
 async def agent(
-    folder: Path, api: KubeApi, server: Receiver, **settings: object
+    folder: Path, api: KubeApi, server: Receiver | None, **settings: object
 ) -> AsyncIterator[Running]:
     """An agent that runs until the block ends; its own failure is the test's."""
     options: dict[str, object] = {
-        "server_url": server.url,
+        "server_url": server.url if server is not None else "",
         "credential": CREDENTIAL,
         "kubeconfig": kubeconfig(folder / "kubeconfig", api.url),
         "debounce_seconds": 0.02,

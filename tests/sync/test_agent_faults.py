@@ -12,7 +12,7 @@ from aiohttp import web
 from tests.agents import agent, until
 from tests.kube_api import Kind, KubeApi, kube_api
 from tests.receiver import CREDENTIAL, Receiver, receiver
-from watchbill.agent import push, resolve, watch
+from watchbill.agent import push, resolve, run, watch
 from watchbill.agent.run import run_agent
 from watchbill.config import AgentSettings
 from watchbill.errors import Invalid, Unauthenticated
@@ -26,6 +26,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "FIRST_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(watch, "FORBIDDEN_RETRY_SECONDS", 0.2)
     monkeypatch.setattr(watch, "SHORT_WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(run, "GREETING_SECONDS", 0.2)
     monkeypatch.setattr(push, "INVENTORY_PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(resolve, "TICK_SECONDS", 0.05)
     monkeypatch.setattr(resolve, "GRACE_SECONDS", 0.2)
@@ -281,9 +282,7 @@ async def test_an_unreadable_owner_flags_the_workload_below(tmp_path: Path) -> N
         async with agent(tmp_path, api, server):
             await told(server, middle)
             row = server.rows[uid(middle)]
-            assert row.record.workload.additional_fields.get("ownerUnreadable") is True or (
-                row.record.workload.additional_fields
-            ), "the flag is in the record"
+            assert row.record.workload.additional_fields["isOwnerUnreadable"] is True
 
 
 async def test_a_rollouts_owner_unreadable_after_a_restart_is_not_deleted(tmp_path: Path) -> None:
@@ -330,7 +329,11 @@ async def test_excluded_namespaces_and_reservation_pods_never_leave_the_cluster(
 
 
 async def test_a_short_life_is_told(tmp_path: Path) -> None:
-    async with kube_api() as api, receiver() as server, agent(tmp_path, api, server, debounce_seconds=0.5):
+    async with (
+        kube_api() as api,
+        receiver() as server,
+        agent(tmp_path, api, server, debounce_seconds=0.5),
+    ):
         await until(lambda: server.commits)
         short = job("short")
         api.put(short)

@@ -85,6 +85,10 @@ class Roster:
                 self._discovered.set()
                 await self._until_stale()
 
+    async def discovered(self) -> None:
+        """Return once the API server has answered."""
+        await self._discovered.wait()
+
     async def settled(self) -> None:
         """Return once every served kind has been listed, or has turned out not to be listable for now."""
         await self._discovered.wait()

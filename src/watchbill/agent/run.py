@@ -4,6 +4,7 @@ What cannot be mended by waiting ends the run with an error that says what to do
 """
 
 import asyncio
+import contextlib
 from uuid import UUID
 
 import structlog
@@ -31,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 START_SECONDS = 60.0
 """How long owners that nobody can say anything about may hold up the first records."""
+GREETING_SECONDS = 5.0
 FAREWELL_SECONDS = 5.0
 
 
@@ -109,9 +111,14 @@ class Agent:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run all parts until `stop` is set; then tell the server what it lacks, if it answers soon."""
-        parts = (self.roster, self.resolver, self.tracker, self.stream)
-        tasks = [asyncio.create_task(part.run()) for part in parts]
-        tasks.append(asyncio.create_task(self._open(stop)))
+        parts = (
+            self.roster.run(),
+            self.resolver.run(),
+            self.tracker.run(),
+            self._speak(),
+            self._open(stop),
+        )
+        tasks = [asyncio.create_task(part) for part in parts]
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -153,6 +160,13 @@ class Agent:
 
     def read(self, root: str) -> Derived | None:
         return self.tracker.read(root)
+
+    async def _speak(self) -> None:
+        """The hello tells the cluster's version; a cluster that does not answer is reported all the same."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GREETING_SECONDS):
+                await self.roster.discovered()
+        await self.stream.run()
 
     async def _open(self, stop: asyncio.Event) -> None:
         """Derive nothing before the first lists are complete and owners are found."""

@@ -1,0 +1,95 @@
+"""The whole agent and the whole server, with PostgreSQL behind it: what people read is what happened."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.agents import agent
+from tests.conftest import RunningServer
+from tests.kube_api import kube_api
+from tests.sync.test_agent_faults import chain, job, pod, uid
+from watchbill.agent import push
+from watchbill.client import Client, Selection
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push, "INVENTORY_PAUSE_SECONDS", 0.1)
+
+
+class Reader:
+    """Asks the server until it says what is expected."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def phases(self, *, deleted: bool = False) -> dict[str, str]:
+        found = await self._client.workloads(Selection(is_deleted=deleted))
+        return {f"{item['type']}/{item['name']}": item["phase"] for item in found}
+
+    async def until(self, expected: dict[str, str], *, deleted: bool = False) -> None:
+        found: dict[str, str] = {}
+
+        async def ask() -> bool:
+            nonlocal found
+            found = await self.phases(deleted=deleted)
+            return found == expected
+
+        for _ in range(200):
+            if await ask():
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"{found} instead of {expected}")
+
+
+async def test_a_life_from_birth_to_history(server: RunningServer, tmp_path: Path) -> None:
+    async with (
+        kube_api() as api,
+        Client(server.url, server.client_id, server.client_secret) as client,
+    ):
+        made = await client.cluster_create("one")
+        options = {"server_url": server.url, "credential": made["credential"]}
+        reader = Reader(client)
+        root, middle, member = chain()
+        for obj in (root, middle, member):
+            api.put(obj)
+        async with agent(tmp_path, api, None, **options):
+            await reader.until({"Deployment/web": "Running"})
+            short = job("short")
+            api.put(short)
+            api.delete(short)
+            for obj in (root, middle):
+                api.delete(obj)
+            await reader.until({"Deployment/web": "Terminating"})
+            api.delete(member)
+            await reader.until({})
+            gone = await reader.phases(deleted=True)
+            assert gone == {"Deployment/web": "Running", "Job/short": "Creating"}
+            history = await client.history(uid(root))
+            assert [spell["phase"] for spell in history][-2:] == ["Running", "Terminating"]
+            assert all(spell.get("endedAt") for spell in history)
+        (cluster,) = await client.clusters()
+        assert cluster["kubernetesVersion"] == "v1.36.2"
+        assert {"Pod", "Deployment"} <= {kind["kind"] for kind in cluster["kinds"]}
+
+
+async def test_what_vanished_while_no_agent_ran(server: RunningServer, tmp_path: Path) -> None:
+    async with (
+        kube_api() as api,
+        Client(server.url, server.client_id, server.client_secret) as client,
+    ):
+        made = await client.cluster_create("one")
+        options = {"server_url": server.url, "credential": made["credential"]}
+        reader = Reader(client)
+        stays, goes = pod("stays"), pod("goes")
+        for obj in (stays, goes):
+            api.put(obj)
+        async with agent(tmp_path, api, None, **options):
+            await reader.until({"Pod/stays": "Running", "Pod/goes": "Running"})
+        api.delete(goes)
+        async with agent(tmp_path, api, None, **options):
+            await reader.until({"Pod/stays": "Running"})
+            assert await reader.phases(deleted=True) == {"Pod/goes": "Running"}
+            spells = await client.history(uid(stays))
+            assert [spell["phase"] for spell in spells].count("Running") == 1
