@@ -15,7 +15,7 @@ from watchbill.store.document import DeletedBetween, LastState, replace_members,
 from watchbill.store.spells import Life, advance, close, news
 from watchbill.store.write import EXISTING, insert_transitions, life_of
 from watchbill.sync import Delete
-from watchbill.workload import Phase, Transition
+from watchbill.workload import LEAVING_PHASES, Phase, Transition
 
 _GONE = (
     "UPDATE workload w SET deleted_at = n.deleted_at, updated_at = $2, phase = n.phase, "
@@ -66,7 +66,9 @@ async def write_deletions(
 
 def _departure(stored: asyncpg.Record, delete: Delete) -> _Departure:
     life = life_of(stored)
-    fresh = news(life, delete.transitions, phase=Phase.DELETING, observed_at=delete.deleted_at)
+    last = delete.transitions[-1].phase if delete.transitions else life.phase
+    leaving = last if last in LEAVING_PHASES else Phase.DELETING
+    fresh = news(life, delete.transitions, phase=leaving, observed_at=delete.deleted_at)
     entries = [
         (delete.id, number, transition)
         for number, transition in enumerate(fresh, life.transition_count)
