@@ -96,7 +96,7 @@ def reasons(*conditions: JSON, pods: list[JSON] | None = None, **more: Any) -> l
                 "queueResourceLimits": {GPU: "16"},
             },
             "Department Research is at its limit of GPUs – 6 asked for, 2 of 16 free"
-            " – free GPUs in the department or raise its limit.",
+            " – free 4 more in the department or raise its limit.",
         ),
         (
             "NonPreemptibleOverQuota",
@@ -107,7 +107,8 @@ def reasons(*conditions: JSON, pods: list[JSON] | None = None, **more: Any) -> l
                 "queueDeservedResources": {GPU: "24"},
             },
             "Project Vision has too little quota of GPUs left for non-preemptible work"
-            " – 8 asked for, 4 of 24 free – make the workload preemptible, free quota or raise it.",
+            " – 8 asked for, 4 of 24 free"
+            " – make the workload preemptible, free 4 more in the project, or raise its quota.",
         ),
         (
             "OverLimit",
@@ -117,8 +118,8 @@ def reasons(*conditions: JSON, pods: list[JSON] | None = None, **more: Any) -> l
                 "queueAllocatedResources": {"memory": "128Gi"},
                 "queueResourceLimits": {"memory": "160Gi", GPU: "-1"},
             },
-            "Project Vision is at its limit of memory – 64Gi asked for, 32Gi of 160Gi free"
-            " – free memory in the project or raise its limit.",
+            "Project Vision is at its limit of memory – 64 GiB asked for, 32 GiB of 160 GiB free"
+            " – free 32 GiB more in the project or raise its limit.",
         ),
         (
             "OverLimit",
@@ -135,7 +136,7 @@ def reasons(*conditions: JSON, pods: list[JSON] | None = None, **more: Any) -> l
         (
             "Not enough resources for the workload",
             {},
-            "Node pool a100: said – wait, ask for less, or add nodes.",
+            "Node pool a100: said – 1 pod waits – wait, ask for less, or add nodes.",
         ),
     ],
 )
@@ -209,12 +210,12 @@ def test_a_sentence_on_group_and_pods_is_said_once() -> None:
             "0/7 nodes are available: 2 Insufficient nvidia.com/gpu, 5 node(s) didn't match Pod's"
             " node affinity/selector. preemption: 0/7 nodes are available: 7 Preemption is not"
             " helpful for scheduling.",
-            "No node has enough free GPUs – 16 asked for by one pod, 2 of 7 nodes lack it,"
-            " 5 others do not fit – wait, ask for less, or add nodes.",
+            "No node has enough free GPUs – 16 asked for by one pod, 2 of 7 nodes lack them,"
+            " the other 5 do not fit – wait, ask for less, or add nodes.",
         ),
         (
             "0/3 nodes are available: 3 Insufficient cpu.",
-            "No node has enough free cpu – 4 asked for by one pod, 3 of 3 nodes lack it"
+            "No node has enough free CPU cores – 4 asked for by one pod, 3 of 3 nodes lack them"
             " – wait, ask for less, or add nodes.",
         ),
         (
@@ -231,7 +232,10 @@ def test_a_sentence_on_group_and_pods_is_said_once() -> None:
             '0/7 nodes are available: persistentvolumeclaim "nope" not found. not found',
             "Volume claim nope does not exist – the pod asks for it – create the claim.",
         ),
-        ("something new", "something new – 1 of its pods wait – wait, ask for less, or add nodes."),
+        (
+            "something new",
+            "something new – 1 pod asks for 16 GPUs – wait, ask for less, or add nodes.",
+        ),
         (
             "0/2 nodes are available: moon phase.",
             "No node fits – moon phase – wait, ask for less, or add nodes.",
@@ -257,8 +261,7 @@ def test_more_gpus_than_any_node_has() -> None:
         cluster=ClusterObjects(node_labels=nodes),
     )  # fmt: skip
     assert found.phase_message == (
-        "No node has 16 GPUs – 16 asked for by one pod, the largest node has 8"
-        " – ask for at most 8 per pod, or add larger nodes."
+        "No node has 16 GPUs – the largest has 8 – ask for at most 8 per pod, or add larger nodes."
     )
 
 
@@ -301,7 +304,7 @@ def kueue(*conditions: JSON, **more: Any) -> JSON:
                 )
             ],
             "Pending",
-            "Queue team-q has too little quota of nvidia.com/gpu in flavor a100"
+            "Queue team-q has too little quota of GPUs in flavor a100"
             " – 8 asked for, 3 more needed – wait, ask for less, or raise the quota.",
         ),
         (
@@ -314,8 +317,8 @@ def kueue(*conditions: JSON, **more: Any) -> JSON:
                 )
             ],
             "Inadmissible",
-            "LocalQueue team-q doesn't exist – it waits in queue team-q"
-            " – wait, or ask who runs the queue.",
+            "Its LocalQueue team-q does not exist – it waits in queue team-q"
+            " – create it, or name another queue.",
         ),
         (
             [],
@@ -338,8 +341,8 @@ def kueue(*conditions: JSON, **more: Any) -> JSON:
                 condition("Evicted", reason="PodsReadyTimeout"),
             ],
             "PodsReadyTimeout",
-            "It was evicted (PodsReadyTimeout) – it waits for quota again"
-            " – wait, or mend the cause.",
+            "Its pods were not ready in time, so queue team-q took its quota back"
+            " – it waits for quota again – wait, or find out what keeps them.",
         ),
     ],
 )

@@ -235,7 +235,7 @@ def test_the_pytorch_job_is_waited_for_as_kai_says() -> None:
     assert found.phase_reason == "OverLimit"
     assert found.phase_message == (
         "Department dept-a is at its limit of GPUs – 6 asked for, 0 of 16 free"
-        " – free GPUs in the department or raise its limit."
+        " – free 6 more in the department or raise its limit."
     )
     [message] = record.pending_scheduling_messages
     assert (message.org_type, message.node_pool) == ("DEPARTMENT", "gpu")
@@ -259,7 +259,7 @@ def test_kueue_holds_a_job_that_nobody_stopped() -> None:
     found = derived("1.36", "cr_kueue", "pending")["kj"].record.workload
     [reason] = found.additional_fields["pendingReasons"]
     assert reason["source"] == "kueue"
-    assert "quota of cpu in flavor default – 200m asked for, 1 more needed" in reason["userMessage"]
+    assert "quota of CPU cores in flavor default – 0.2 asked for, 1 more needed" in reason["userMessage"]
     assert (found.project_name, found.department_name) == ("team-a", "cq-a")
     evicted = derived("1.36", "cr_kueue", "evicted")["kj"].record.workload
     assert evicted.phase_message is not None

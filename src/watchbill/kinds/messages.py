@@ -10,6 +10,7 @@ from watchbill.kinds.lookup import instant, text
 from watchbill.kinds.objects import Object, WorkloadObjects
 from watchbill.kinds.phase import required_pods
 from watchbill.kinds.pod import Pod
+from watchbill.kinds.wording import quota_message
 from watchbill.workload import PendingReason, Phase
 
 _SHUTDOWN_REASONS = frozenset({"NodeShutdown", "Shutdown", "Terminated"})
@@ -100,7 +101,8 @@ def _creating(situation: Situation) -> str:
     ]
     if not failures:
         return ""
-    return max((_event_at(event), text(event.get("message"))) for event in failures)[1]
+    newest = max((_event_at(event), text(event.get("message"))) for event in failures)[1]
+    return quota_message(newest) or newest
 
 
 def _event_at(event: Object) -> str:

@@ -61,6 +61,7 @@ class ClusterObjects:
     local_queues: Mapping[tuple[str, str], Object] = field(default_factory=dict)
     """Kueue LocalQueues by (namespace, name)."""
     cluster_queues: Mapping[str, Object] = field(default_factory=dict)
+    volcano_queues: Mapping[str, Object] = field(default_factory=dict)
     priority_classes: Mapping[str, Object] = field(default_factory=dict)
     topologies: Mapping[str, Object] = field(default_factory=dict)
     node_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -28,8 +28,8 @@ def pending_reasons(
     found: list[PendingReason] = []
     for reason in (
         *kai_reasons(kai_groups(objects), census, objects.cluster, settings),
-        *kueue_reasons(objects.queue_workloads, facts, objects.cluster),
-        *volcano_reasons(objects.pod_groups, census),
+        *kueue_reasons(objects, settings),
+        *volcano_reasons(objects, census, settings),
         *pod_reasons(objects, census, settings),
     ):
         # A scheduler writes the same sentence on the group and on each of its pods.

@@ -9,9 +9,18 @@ from watchbill.kinds.census import Census
 from watchbill.kinds.lookup import at, instant, mapping, metadata, objects, text
 from watchbill.kinds.objects import ClusterObjects, Object
 from watchbill.kinds.organisation import ancestors, display_name
-from watchbill.kinds.pod import POD_GROUP_ANNOTATION
-from watchbill.kinds.quantity import Amount, format_bytes, format_count, parse_quantity
+from watchbill.kinds.pod import POD_GROUP_ANNOTATION, Pod
+from watchbill.kinds.quantity import Amount, parse_quantity
+from watchbill.kinds.room import NoRoom, no_room
 from watchbill.kinds.settings import DeriveSettings
+from watchbill.kinds.wording import (
+    amount_of,
+    asked_by,
+    bounded_amounts,
+    is_gpu,
+    plain,
+    resource_word,
+)
 from watchbill.workload import PendingReason, PendingSchedulingMessage, PhaseReason
 
 QUOTA_REASONS: dict[str, PhaseReason] = {
@@ -20,18 +29,13 @@ QUOTA_REASONS: dict[str, PhaseReason] = {
 }
 # Kubernetes' times are cut to the second and come from several clocks.
 _CLOCK_TOLERANCE = timedelta(seconds=2)
-_RESOURCE_WORDS = {
-    "nvidia.com/gpu": "GPUs",
-    "gpu": "GPUs",
-    "cpu": "CPU cores",
-    "memory": "memory",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reason:
     """One reason on one node pool."""
 
+    group: Object
     node_pool: str
     reason: str
     message: str
@@ -49,7 +53,7 @@ def kai_reasons(
             node_pool=found.node_pool,
             reason=found.reason,
             message=found.message,
-            user_message=_user_message(found, cluster),
+            user_message=_user_message(found, census, cluster, settings),
             since=found.since,
         )
 
@@ -65,7 +69,7 @@ def scheduling_messages(
                 phase_reason=enumerated,
                 reason=found.message,
                 org_type=_org_type(found, cluster),
-                user_message=_user_message(found, cluster),
+                user_message=_user_message(found, census, cluster, settings),
             )
 
 
@@ -91,6 +95,7 @@ def _of_condition(
     reasons = list(objects(condition.get("reasons")))
     for reason in reasons or [{"reason": condition.get("reason"), "message": overall}]:
         yield _Reason(
+            group=group,
             node_pool=text(condition.get("nodePool"))[:253] or settings.default_node_pool,
             reason=text(reason.get("reason"))[:253] or "Unschedulable",
             message=text(reason.get("message")) or overall,
@@ -100,17 +105,21 @@ def _of_condition(
         )
 
 
-def _waiting_since(group: Object, census: Census) -> datetime | None:
-    """Since when a pod of the group waits for a node; None where none does."""
+def _waiting(group: Object, census: Census) -> list[Pod]:
+    """The group's pods that wait for a node."""
     name = text(metadata(group).get("name"))
-    waiting = [
-        pod.created_at
+    return [
+        pod
         for pod in census.unscheduled
         if pod.annotations.get(POD_GROUP_ANNOTATION, name) == name
         and (pod.scheduled is None or pod.scheduled.status != "True")
-        and pod.created_at is not None
     ]
-    return min(waiting, default=None)
+
+
+def _waiting_since(group: Object, census: Census) -> datetime | None:
+    """Since when a pod of the group waits for a node; None where none does."""
+    waiting = _waiting(group, census)
+    return min((pod.created_at for pod in waiting if pod.created_at is not None), default=None)
 
 
 def _newest_by_pool(group: Object) -> list[Mapping[str, Any]]:
@@ -142,55 +151,99 @@ def _org_type(found: _Reason, cluster: ClusterObjects) -> Literal["PROJECT", "DE
     return "DEPARTMENT" if name in known or len(known) <= 1 else None
 
 
-def _user_message(found: _Reason, cluster: ClusterObjects) -> str:
+def _user_message(
+    found: _Reason, census: Census, cluster: ClusterObjects, settings: DeriveSettings
+) -> str:
     word = "Department" if _org_type(found, cluster) == "DEPARTMENT" else "Project"
     queue = text(found.details.get("name")) or found.queue
     who = f"{word} {display_name(queue, cluster)}"
-    if found.reason == "OverLimit":
-        resource, amounts = _shortage(found.details, "Limit")
-        return (
-            f"{who} is at its limit of {resource} – {amounts}"
-            f" – free {resource} in the {word.lower()} or raise its limit."
-        )
-    if found.reason == "NonPreemptibleOverQuota":
-        resource, amounts = _shortage(found.details, "Deserved")
-        return (
-            f"{who} has too little quota of {resource} left for non-preemptible work – {amounts}"
-            " – make the workload preemptible, free quota or raise it."
-        )
+    if found.reason in _QUOTA_BOUNDS:
+        return _over_quota(found, who, word.lower(), settings)
     if found.reason == "QueueDoesNotExist":
         return (
             f"Queue {found.queue} does not exist – nothing can be asked of it"
             " – create it or name another queue."
         )
-    return (
-        f"Node pool {found.node_pool}: {found.message.rstrip('.')}"
-        " – wait, ask for less, or add nodes."
+    if found.reason == "PreemptionDelayNotElapsed":
+        return (
+            f"{who} may take GPUs back from others only after a while – {plain(found.message)}"
+            " – wait, or ask who runs the queue."
+        )
+    return no_room(
+        NoRoom(
+            place=f"Node pool {found.node_pool}",
+            message=found.message,
+            asked=asked_by(_waiting(found.group, census), settings.gpu_resources),
+        )
     )
 
 
-def _shortage(details: Mapping[str, Any], bound: str) -> tuple[str, str]:
-    """The resource that does not fit and `6 asked for, 0 of 16 free`, as far as the details tell."""
+# Which of the queue's figures bounds it, which is held against that, and what is short of what.
+_QUOTA_BOUNDS = {
+    "OverLimit": ("Limit", "queueAllocated", "{who} is at its limit of {what}"),
+    "NonPreemptibleOverQuota": (
+        "Deserved",
+        "queueAllocatedNonPreemptible",
+        "{who} has too little quota of {what} left for non-preemptible work",
+    ),
+}
+
+
+def _over_quota(found: _Reason, who: str, word: str, settings: DeriveSettings) -> str:
+    bound, used, problem = _QUOTA_BOUNDS[found.reason]
+    short = _shortage(found.details, bound, used, settings)
+    what = resource_word(short.resource, settings.gpu_resources) if short else "resources"
+    said = problem.format(who=who, what=what)
+    free = f"free {what}"
+    amounts = "how much is not said"
+    if short is not None:
+        amounts = f"{amount_of(short.resource, short.asked)} asked for"
+    if short is not None and short.bound is not None:
+        amounts = bounded_amounts(
+            short.resource, asked=short.asked, used=short.used, bound=short.bound
+        )
+        missing = short.asked - max(0, short.bound - short.used)
+        more = amount_of(short.resource, missing)
+        free = f"free {more} more"
+        if short.asked > short.bound:
+            most = amount_of(short.resource, short.bound, rounds_up=False)
+            raised = "limit" if found.reason == "OverLimit" else "quota"
+            return f"{said} – {amounts} – ask for at most {most} or raise its {raised}."
+    if found.reason == "OverLimit":
+        return f"{said} – {amounts} – {free} in the {word} or raise its limit."
+    return (
+        f"{said} – {amounts}"
+        f" – make the workload preemptible, {free} in the {word}, or raise its quota."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shortage:
+    resource: str
+    asked: Amount
+    used: Amount = 0
+    bound: Amount | None = None
+
+
+def _shortage(
+    details: Mapping[str, Any], bound: str, used: str, settings: DeriveSettings
+) -> _Shortage | None:
+    """The resource that does not fit, GPUs first, as far as the details tell."""
     asked = _amounts(details, "podGroupRequested")
     bounds = _amounts(details, f"queue{bound}", f"queueResource{bound}s")
-    used = _amounts(
-        details, "queueAllocatedNonPreemptible" if bound == "Deserved" else "queueAllocated"
+    held = _amounts(details, used)
+    ordered = sorted(
+        asked.items(), key=lambda item: (not is_gpu(item[0], settings.gpu_resources), item[0])
     )
-    for resource, amount in sorted(asked.items(), key=_gpus_first):
-        held = used.get(resource, 0)
-        if resource in bounds and held + amount > bounds[resource]:
-            free = max(0, bounds[resource] - held)
-            return _word(resource), (
-                f"{_shown(resource, amount)} asked for,"
-                f" {_shown(resource, free)} of {_shown(resource, bounds[resource])} free"
+    for resource, amount in ordered:
+        free_from = held.get(resource, 0)
+        if resource in bounds and free_from + amount > bounds[resource]:
+            return _Shortage(
+                resource=resource, asked=amount, used=free_from, bound=bounds[resource]
             )
-    for resource, amount in sorted(asked.items(), key=_gpus_first):
-        return _word(resource), f"{_shown(resource, amount)} asked for"
-    return "resources", "how much is not said"
-
-
-def _gpus_first(item: tuple[str, Amount]) -> tuple[bool, str]:
-    return (_word(item[0]) != "GPUs", item[0])
+    for resource, amount in ordered:
+        return _Shortage(resource=resource, asked=amount)
+    return None
 
 
 def _amounts(details: Mapping[str, Any], *names: str) -> dict[str, Amount]:
@@ -207,11 +260,3 @@ def _amounts(details: Mapping[str, Any], *names: str) -> dict[str, Amount]:
                     and amount >= 0
                 }
     return {}
-
-
-def _word(resource: str) -> str:
-    return _RESOURCE_WORDS.get(resource, resource[:100])
-
-
-def _shown(resource: str, amount: Amount) -> str:
-    return format_bytes(amount) if resource == "memory" else format_count(amount)

@@ -1,7 +1,7 @@
 """What schedulers write on the pods themselves, and Volcano on its pod groups, in plain words."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -19,8 +19,10 @@ from watchbill.kinds.lookup import (
 )
 from watchbill.kinds.objects import Object, WorkloadObjects
 from watchbill.kinds.pod import Pod
-from watchbill.kinds.quantity import format_bytes, format_count, parse_quantity
+from watchbill.kinds.quantity import Amount, parse_quantity
+from watchbill.kinds.room import WAIT, NoRoom, no_room, refusal
 from watchbill.kinds.settings import DeriveSettings
+from watchbill.kinds.wording import amount_of, asked_by, counted, plain, resource_word
 from watchbill.workload import PendingReason
 
 VOLCANO_GROUP = "scheduling.volcano.sh"
@@ -32,45 +34,17 @@ _COUNTED = re.compile(r"(?:^|, )([0-9]{1,7}) (.{1,300}?)(?=, [0-9]{1,7} |$)")
 _TAIL = re.compile(r"\.? ?(?:no new claims to deallocate, ?)?preemption: .*", re.DOTALL)
 _INSUFFICIENT = re.compile(r"Insufficient (\S{1,317})")
 
-# What a node's refusal means, and what would help; the first that is found in the message counts.
-_REFUSALS: tuple[tuple[str, str, str], ...] = (
-    (
-        "node affinity",
-        "No node fits its node selector or affinity",
-        "change the selector or label nodes",
-    ),
-    (
-        "untolerated taint",
-        "Nodes are kept for other work by taints",
-        "tolerate the taint or free nodes",
-    ),
-    ("unbound immediate", "Its volumes are not bound", "check the claims and their storage class"),
-    (
-        "volume node affinity",
-        "Its volumes are bound to other nodes",
-        "free those nodes or move the volume",
-    ),
-    (
-        "topology spread",
-        "Its topology spread cannot be kept",
-        "loosen the constraint or free nodes",
-    ),
-    ("anti-affinity", "Its pod anti-affinity forbids the nodes", "loosen it or add nodes"),
-    ("pod affinity", "Its pod affinity finds no node", "loosen it or start the pods it follows"),
-    ("were unschedulable", "Nodes are cordoned", "uncordon nodes or add some"),
-    ("free ports", "The host ports it asks for are taken", "use other ports or add nodes"),
-    ("Too many pods", "Nodes hold as many pods as they may", "free or add nodes"),
-)
+_GANG = re.compile(r"([0-9]{1,7})/([0-9]{1,7}) tasks in gang unschedulable")
+_CAPABILITY = re.compile(r"queue resource quota|queue.{0,80}overused", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """Pods that wait with one and the same message; `pod` is the one that says so since longest."""
+    """Pods that wait with one and the same message, the oldest first."""
 
-    pod: Pod
+    pods: tuple[Pod, ...]
     reason: str
     message: str
-    count: int
     since: datetime
 
 
@@ -86,17 +60,16 @@ def pod_reasons(
         held = groups.get(key)
         since = said.at or pod.created_at or _EPOCH
         groups[key] = _Group(
-            pod=held.pod if held else pod,
+            pods=(*held.pods, pod) if held else (pod,),
             reason=said.reason or "Unschedulable",
             message=said.message,
-            count=held.count + 1 if held else 1,
             since=min(held.since, since) if held else since,
         )
     # The message of the most pods first, then the newest.
-    ordered = sorted(groups.values(), key=lambda group: (-group.count, group.message))
+    ordered = sorted(groups.values(), key=lambda group: (-len(group.pods), group.message))
     for group in ordered[:_MAX_MESSAGES]:
         yield PendingReason(
-            source=_source(group.pod, settings),
+            source=_source(group.pods[0], settings),
             reason=group.reason,
             message=group.message or group.reason,
             user_message=_user_message(group, objects, settings),
@@ -120,66 +93,80 @@ def _user_message(group: _Group, objects: WorkloadObjects, settings: DeriveSetti
     if claim:
         return f"Volume claim {claim[1]} does not exist – the pod asks for it – create the claim."
     nodes = _NODES.search(group.message)
-    if nodes is None:
-        said = " ".join(group.message.split()).rstrip(".") or "No scheduler has placed its pods"
-        return f"{said} – {group.count} of its pods wait – wait, ask for less, or add nodes."
-    return _no_node(group, int(nodes[1]), _TAIL.sub("", nodes[2]), objects, settings)
+    if nodes is not None:
+        return _no_node(group, int(nodes[1]), _TAIL.sub("", nodes[2]), objects, settings)
+    pool = group.pods[0].labels.get(settings.node_pool_label, "")
+    return no_room(
+        NoRoom(
+            place=f"Node pool {pool}" if pool else "",
+            message=group.message,
+            asked=asked_by(group.pods, settings.gpu_resources),
+        )
+    )
 
 
 def _no_node(
     group: _Group, nodes: int, refusals: str, objects: WorkloadObjects, settings: DeriveSettings
 ) -> str:
-    counted = {what: int(number) for number, what in _COUNTED.findall(refusals.rstrip("."))}
+    causes = {what: int(number) for number, what in _COUNTED.findall(refusals.rstrip("."))}
     short = {
         match[1]: number
-        for what, number in counted.items()
+        for what, number in causes.items()
         if (match := _INSUFFICIENT.search(what)) is not None
     }
     if short:
         resource = max(sorted(short), key=lambda name: (_is_gpu(name, settings), short[name]))
-        others = nodes - short[resource]
-        beside = f", {others} others do not fit" if others > 0 else ""
-        return _short_of(
-            resource,
-            group.pod,
-            f"{short[resource]} of {nodes} nodes lack it{beside}",
-            objects,
-            settings,
-        )
-    for phrase, problem, remedy in _REFUSALS:
-        number = sum(count for what, count in counted.items() if phrase in what)
-        if number:
-            return f"{problem} – {number} of {nodes} nodes refuse it for that – {remedy}."
-    said = " ".join(refusals.split()).rstrip(".") or "no node fits"
-    return f"No node fits – {said} – wait, ask for less, or add nodes."
+        return _short_of(resource, group, short[resource], nodes, objects, settings)
+    refused = refusal(causes)
+    if refused is not None:
+        problem, number, remedy = refused
+        verb = "refuses" if number == 1 else "refuse"
+        return f"{problem} – {number} of {nodes} nodes {verb} it for that – {remedy}."
+    return f"No node fits – {plain(refusals) or _said_by(group, settings)} – {WAIT}."
+
+
+def _said_by(group: _Group, settings: DeriveSettings) -> str:
+    return asked_by(group.pods, settings.gpu_resources)
 
 
 def _short_of(
-    resource: str, pod: Pod, lacking: str, objects: WorkloadObjects, settings: DeriveSettings
+    resource: str,
+    group: _Group,
+    lacking: int,
+    nodes: int,
+    objects: WorkloadObjects,
+    settings: DeriveSettings,
 ) -> str:
-    asked = _asked(pod, resource)
-    word = "GPUs" if _is_gpu(resource, settings) else resource
+    asked = _asked(group.pods[0], resource)
+    word = resource_word(resource, settings.gpu_resources)
     largest = _largest_node(objects.cluster.node_labels) if word == "GPUs" else None
-    each = f"{asked} asked for by one pod" if asked else "how much is not said"
-    if largest is not None and asked.isdigit() and int(asked) > largest:
+    one = counted(resource, asked or 0, settings.gpu_resources)
+    said = "how much is not said"
+    if asked:
+        said = f"{amount_of(resource, asked)} asked for by one pod"
+    if largest is not None and asked is not None and asked > largest:
         return (
-            f"No node has {asked} GPUs – {each}, the largest node has {largest}"
+            f"No node has {one} – the largest has {largest}"
             f" – ask for at most {largest} per pod, or add larger nodes."
         )
-    return f"No node has enough free {word} – {each}, {lacking} – wait, ask for less, or add nodes."
+    them = "it" if word in ("memory", "local disk") else "them"
+    said += f", {lacking} of {nodes} nodes {'lacks' if lacking == 1 else 'lack'} {them}"
+    others = nodes - lacking
+    if others > 0:
+        said += f", the other {f'{others} do' if others > 1 else 'does'} not fit"
+    return f"No node has enough free {word} – {said} – {WAIT}."
 
 
 def _is_gpu(resource: str, settings: DeriveSettings) -> bool:
     return resource in settings.gpu_resources
 
 
-def _asked(pod: Pod, resource: str) -> str:
+def _asked(pod: Pod, resource: str) -> Amount | None:
     if resource == "memory":
-        amount = pod.resources.memory_request
-        return format_bytes(amount) if amount else ""
-    amount = pod.resources.cpu_request if resource == "cpu" else None
-    amount = amount or dict(pod.resources.extended).get(resource)
-    return format_count(amount) if amount else ""
+        return pod.resources.memory_request
+    if resource == "cpu":
+        return pod.resources.cpu_request
+    return dict(pod.resources.extended).get(resource)
 
 
 def _largest_node(nodes: Mapping[str, Mapping[str, str]]) -> int | None:
@@ -189,10 +176,12 @@ def _largest_node(nodes: Mapping[str, Mapping[str, str]]) -> int | None:
     return max(known, default=None)
 
 
-def volcano_reasons(groups: Sequence[Object], census: Census) -> Iterator[PendingReason]:
+def volcano_reasons(
+    objects: WorkloadObjects, census: Census, settings: DeriveSettings
+) -> Iterator[PendingReason]:
     if not census.unscheduled:
         return
-    for group in sorted(groups, key=name_key):
+    for group in sorted(objects.pod_groups, key=name_key):
         if group_version(group)[0] != VOLCANO_GROUP:
             continue
         found = condition(at(group, "status", "conditions"), "Unschedulable")
@@ -202,12 +191,44 @@ def volcano_reasons(groups: Sequence[Object], census: Census) -> Iterator[Pendin
         since = instant(found.get("lastTransitionTime")) or instant(
             metadata(group).get("creationTimestamp")
         )
-        queue = text(at(group, "spec", "queue")) or "default"
-        said = " ".join(message.split()).rstrip(".") or "Not all pods of the group can be placed"
         yield PendingReason(
             source="volcano",
             reason=text(found.get("reason"))[:253] or "Unschedulable",
             message=message or "Unschedulable",
-            user_message=f"{said} – queue {queue} – wait, ask for less, or add nodes.",
+            user_message=_volcano_message(group, message, objects, census, settings),
             since=since or _EPOCH,
         )
+
+
+def _volcano_message(
+    group: Object,
+    message: str,
+    objects: WorkloadObjects,
+    census: Census,
+    settings: DeriveSettings,
+) -> str:
+    """Its groups are its own affair: what counts is how many pods find no node, and the queue's bound."""
+    queue = text(at(group, "spec", "queue")) or "default"
+    asked = asked_by(census.unscheduled, settings.gpu_resources)
+    if _CAPABILITY.search(message):
+        return (
+            f"Queue {queue} has too little left for it – {asked}{_capability(queue, objects)}"
+            " – free some in the queue, ask for less, or raise its capability."
+        )
+    gang = _GANG.search(message)
+    if gang:
+        waits = "finds no node" if gang[1] == "1" else "find no node"
+        return (
+            f"Its pods start together or not at all, and {gang[1]} of {gang[2]} {waits}"
+            f" – {asked} in queue {queue} – {WAIT}."
+        )
+    return no_room(NoRoom(place="", message=message, asked=f"{asked} in queue {queue}"))
+
+
+def _capability(queue: str, objects: WorkloadObjects) -> str:
+    bounds = at(objects.cluster.volcano_queues.get(queue), "spec", "capability")
+    for resource in ("nvidia.com/gpu", "cpu", "memory"):
+        bound = parse_quantity(at(bounds, resource))
+        if bound is not None:
+            return f", it may hold {counted(resource, bound)}"
+    return ""
