@@ -173,6 +173,20 @@ async def test_idle_counts_what_is_measured(fleet: Fleet) -> None:
     )
 
 
+async def test_top_adds_up(fleet: Fleet) -> None:
+    by_project = await fleet.run("top")
+    assert [line.split() for line in by_project.out.splitlines()] == [
+        ["PROJECT", "WORKLOADS", "GPUS", "IDLE"],
+        ["vision", "74", "162", "?"],
+        ["a", "1", "2", "?"],
+        ["b", "1", "2", "1.5"],
+    ]
+    by_cluster = await fleet.run("top", "--by", "cluster", "--no-headers")
+    assert by_cluster.out.split() == ["cluster-1", "76", "166", "1.5"]
+    cut = await fleet.run("top", "--limit", "1", "--no-headers")
+    assert (len(cut.out.splitlines()), cut.err) == (1, "1 of 3 shown (--limit N for more)\n")
+
+
 async def test_a_bad_filter_is_told_in_the_servers_words(fleet: Fleet) -> None:
     outcome = await fleet.run("get", "-f", "phase=Running")
     assert outcome.code == 2

@@ -116,11 +116,15 @@ async def test_all_rows_can_be_scrolled_to_and_few_are_in_the_document(tab: Tab)
 async def test_a_head_sorts_both_ways(tab: Tab) -> None:
     await tab.sign_in("/?filterBy=phase%3D%3DRunning")
     head = tab.page.get_by_role("columnheader", name="Workload")
-    await head.get_by_role("button").click()
+    sort = head.get_by_role("button", name="Workload", exact=True)
+    await sort.click()
     await expect(tab.page.locator(".row .name").first).to_have_text("llama-sft-1")
     await expect(head).to_have_attribute("aria-sort", "ascending")
-    await head.get_by_role("button").click()
+    await sort.click()
     await expect(tab.page.locator(".row .name").first).to_have_text("llama-sft-99")
+    await head.hover()
+    await head.get_by_role("button", name="Filter by Workload").click()
+    await expect(tab.page.locator(".filter-form select").first).to_have_value("name")
 
 
 async def test_the_deleted_tab_keeps_what_is_gone(tab: Tab) -> None:

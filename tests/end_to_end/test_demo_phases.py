@@ -1,0 +1,170 @@
+"""The real agent on a simulated cluster: what it tells is what the scenario knows to be so."""
+
+import asyncio
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.agents import until
+from tests.receiver import CREDENTIAL, Receiver
+from tests.receiver import receiver as receiving
+from watchbill.agent.run import run_agent
+from watchbill.config import AgentSettings
+from watchbill.demo.model import Workload
+from watchbill.demo.protocol import SimulatedCluster
+from watchbill.demo.resources import JOB_SETS, PODS
+from watchbill.demo.scenario import Scenario
+
+PHASES = {
+    "creating": {"Creating"},
+    "pending": {"Pending"},
+    "starting": {"Initializing"},
+    "stuck": {"Initializing"},
+    "running": {"Running"},
+    "degraded": {"Degraded"},
+    "stopping": {"Stopping"},
+    "stopped": {"Stopped"},
+    "resuming": {"Resuming"},
+    "completed": {"Completed"},
+    "failed": {"Failed"},
+    "deleting": {"Deleting", "Terminating"},
+}
+"""What each stage is called in the contract."""
+ALSO = {
+    ("TuningStudy", "completed"): {"Unknown"},
+    ("TuningStudy", "failed"): {"Unknown"},
+    ("Job", "degraded"): {"Running"},
+    ("Pod", "creating"): {"Pending"},
+}
+"""A kind that nobody knows leaves nothing to tell its end by; a job lives while one of its pods does."""
+
+
+def told_truly(workload: Workload, phase: str) -> bool:
+    stage = workload.stage
+    if stage not in PHASES:
+        return True
+    is_partly_placed = stage in ("pending", "starting") and any(
+        pod.started_at for pod in workload.pods
+    )
+    if is_partly_placed or (stage == "deleting" and workload.kind == "Pod"):
+        return True
+    return phase in PHASES[stage] | ALSO.get((workload.kind, stage), set())
+
+
+async def settled(receiver: Receiver, scenario: Scenario) -> None:
+    """Every workload is told, and nothing more comes."""
+    expected = {uid for uid, w in scenario.world.workloads.items() if not w.is_root_gone}
+
+    def is_told() -> bool:
+        return expected <= {str(uid) for uid in receiver.live()}
+
+    await until(is_told, seconds=30)
+    seq = -1
+    while seq != receiver.seq:
+        seq = receiver.seq
+        await asyncio.sleep(1.5)
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+async def test_the_agent_tells_what_the_scenario_knows(tmp_path: Path, seed: int) -> None:
+    cluster = SimulatedCluster(seed=seed)
+    now = time.time()
+    scenario = Scenario.begin(cluster.store, seed=seed, prefix="t", workloads=150, now=now - 900)
+    await cluster.start()
+    stop = asyncio.Event()
+    async with receiving() as receiver:
+        settings = AgentSettings(
+            server_url=receiver.url,
+            credential=CREDENTIAL,
+            kubeconfig=cluster.kubeconfig(tmp_path / "kubeconfig"),
+            debounce_seconds=0.05,
+        )
+        agent = asyncio.create_task(run_agent(settings, stop=stop))
+        await settled(receiver, scenario)
+        for number in range(600):
+            scenario.step(now - 900 + number * 1.5)
+            if number % 20 == 0:
+                await asyncio.sleep(0.05)
+        await settled(receiver, scenario)
+        check(receiver, scenario)
+        cluster.faults.compact()
+        for number in range(100):
+            scenario.step(now + number * 0.7)
+        await settled(receiver, scenario)
+        check(receiver, scenario)
+        stop.set()
+        await asyncio.wait_for(agent, 20)
+    await cluster.stop()
+
+
+def check(receiver: Receiver, scenario: Scenario) -> None:
+    told = {str(uid): row.record.workload for uid, row in receiver.live().items()}
+    known = scenario.world.workloads
+    assert set(told) <= set(known)
+    missing = [w for uid, w in known.items() if uid not in told and not w.is_root_gone]
+    assert not missing, [(w.kind, w.name, w.stage) for w in missing]
+    wrong = Counter(
+        (known[uid].kind, known[uid].stage, workload.phase.value)
+        for uid, workload in told.items()
+        if not told_truly(known[uid], workload.phase.value)
+    )
+    assert not wrong
+    for uid, workload in told.items():
+        source = known[uid]
+        assert (workload.project_name, workload.submitted_by) == (source.project, source.user)
+        if source.stage == "pending" and not any(pod.started_at for pod in source.pods):
+            assert workload.phase_message, (source.kind, source.name)
+    check_sums(told, scenario)
+
+
+def check_sums(told: object, scenario: Scenario) -> None:
+    """GPUs that the agent counts as allocated are those that the machines gave out."""
+    assert isinstance(told, dict)
+    for uid, workload in told.items():
+        source = scenario.world.workloads[uid]
+        given = 0.0
+        for pod in source.pods:
+            if pod.holds_resources:
+                shape = source.shape(pod.role)
+                node = scenario.world.nodes[pod.node]
+                given += shape.gpus + (0 if shape.mig else node.portion(shape) / 100)
+                given += int(shape.mig.partition("g")[0]) / 7 if shape.mig else 0
+        assert workload.allocated_resources.gpu == pytest.approx(given, abs=0.02), source.name
+
+
+async def test_a_kind_that_is_removed_takes_its_workloads_along(tmp_path: Path) -> None:
+    cluster = SimulatedCluster()
+    now = time.time()
+    scenario = Scenario.begin(cluster.store, seed=9, prefix="t", workloads=40, now=now)
+    await cluster.start()
+    stop = asyncio.Event()
+    async with receiving() as receiver:
+        settings = AgentSettings(
+            server_url=receiver.url,
+            credential=CREDENTIAL,
+            kubeconfig=cluster.kubeconfig(tmp_path / "kubeconfig"),
+            debounce_seconds=0.05,
+        )
+        agent = asyncio.create_task(run_agent(settings, stop=stop))
+        await settled(receiver, scenario)
+        sets = {uid for uid, w in scenario.world.workloads.items() if w.kind == "JobSet"}
+        assert sets
+        for uid in sets:
+            workload = scenario.world.workloads[uid]
+            for job in ("jobs", "pods", "podgroups"):
+                for shelf in scenario.world.store.shelves():
+                    if shelf.resource.plural == job:
+                        for path in [p for p in shelf.objects if workload.name in p]:
+                            namespace, _, name = path.partition("/")
+                            cluster.store.delete(shelf.resource, namespace, name)
+        await cluster.remove_kind(JOB_SETS)
+        await until(
+            lambda: not sets & {str(uid) for uid in receiver.live()},
+            seconds=30,
+        )
+        assert cluster.store.shelf(PODS.group, PODS.plural) is not None
+        stop.set()
+        await asyncio.wait_for(agent, 20)
+    await cluster.stop()
