@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 from typer.core import TyperGroup
 
-from watchbill.cli import clusters, describe, kinds, listing, runai, serving, structure, why
+from watchbill.cli import clusters, describe, kinds, listing, runai, serving, structure, top, why
 from watchbill.cli.failure import INTERRUPTED, OK, PIPE_CLOSED, tell
 
 _HELP = """One live, truthful, searchable record of every AI workload in every Kubernetes cluster.
@@ -25,6 +25,7 @@ _COMMANDS = (
     describe.describe,
     why.why,
     listing.idle,
+    top.top,
     structure.history,
     structure.tree,
     listing.count,
