@@ -1,6 +1,7 @@
 """The page as a person uses it: in real Chromium, on the served build, over a real server."""
 
 import re
+from pathlib import Path
 from uuid import UUID
 
 from playwright.async_api import expect
@@ -90,6 +91,15 @@ async def test_a_filter_is_made_by_hand_and_a_link_carries_it(tab: Tab, site: Si
 
     await tab.page.get_by_role("button", name="Remove the filter").click()
     await expect(tab.page.locator(".status")).to_contain_text(f"of {LIVE}")
+
+
+async def test_the_csv_holds_what_matches(tab: Tab) -> None:
+    await tab.sign_in("/?filterBy=phase%3D%3DFailed")
+    async with tab.page.expect_download() as started:
+        await tab.page.get_by_role("link", name="CSV").click()
+    lines = Path(await (await started.value).path()).read_text().splitlines()
+    assert len(lines) == 1 + FAILED
+    assert "llama-sft-301" in lines[1]
 
 
 async def test_no_match_names_the_filter_that_is_in_the_way(tab: Tab) -> None:
