@@ -18,6 +18,7 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8600
     deleted_retention_days: int = 90
+    metrics_retention_days: int = 7
     statement_timeout_seconds: float = 5.0
     pool_size: int = 10
     system_user: str | None = None
@@ -91,3 +92,4 @@ _SERVER_VARIABLES = {
     "requests_per_second": ("WATCHBILL_REQUESTS_PER_SECOND", int),
     "requests_burst": ("WATCHBILL_REQUESTS_BURST", int),
 }
+    "metrics_retention_days": ("WATCHBILL_METRICS_RETENTION_DAYS", int),

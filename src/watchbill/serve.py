@@ -26,6 +26,7 @@ from watchbill.store.access import (
 )
 from watchbill.store.database import Database
 from watchbill.store.embedded import EmbeddedPostgres
+from watchbill.store.measured import keep_measured
 from watchbill.store.migrate import migrate
 from watchbill.store.purge import purge_deleted, tenant_ids
 
@@ -160,9 +161,13 @@ async def _login(db: Database, administrator: str | None) -> Login | None:
 async def _purge(db: Database, settings: ServerSettings) -> None:
     """Forget, every hour, what was deleted longer ago than it is kept for."""
     keep = timedelta(days=settings.deleted_retention_days)
+    days = settings.metrics_retention_days
     while True:
         try:
-            for tenant_id in await tenant_ids(db):
+            tenants = await tenant_ids(db)
+            if dropped := await keep_measured(db, tenants, days=days, now=datetime.now(UTC)):
+                log.info("dropped days of measured samples", count=dropped)
+            for tenant_id in tenants:
                 purged = await purge_deleted(db, tenant_id, keep=keep, now=datetime.now(UTC))
                 if purged:
                     log.info("purged deleted workloads", tenant_id=tenant_id, count=purged)

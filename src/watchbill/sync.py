@@ -35,6 +35,7 @@ HEARTBEAT_SECONDS = 15
 DEGRADED_AFTER_SECONDS = 60
 DISCONNECTED_AFTER_SECONDS = 300
 BATCH_ITEMS = 200
+BATCH_READINGS = 20_000
 INVENTORY_ENTRIES = 5_000
 
 
@@ -95,10 +96,60 @@ class HelloReply(Wire, frozen=True):
     heartbeat_seconds: int
 
 
+MEASURED_TYPES = frozenset(
+    {
+        "GPU_UTILIZATION",
+        "GPU_MEMORY_USAGE_BYTES",
+        "CPU_USAGE_CORES",
+        "CPU_MEMORY_USAGE_BYTES",
+        "NIM_NUM_REQUESTS_RUNNING",
+        "NIM_NUM_REQUESTS_WAITING",
+        "NIM_NUM_REQUEST_MAX",
+        "NIM_REQUEST_SUCCESS_TOTAL",
+        "NIM_REQUEST_FAILURE_TOTAL",
+        "NIM_GPU_CACHE_USAGE_PERC",
+        "NIM_TIME_TO_FIRST_TOKEN_SECONDS",
+        "NIM_E2E_REQUEST_LATENCY_SECONDS",
+        "NVLINK_BANDWIDTH_TOTAL",
+    }
+)
+"""Metric types that an agent reads from exporters; the others follow from objects."""
+
+
+class Reading(Wire, frozen=True, array_like=True):
+    """One figure of one moment. `label`: the device, or the upper bound of a histogram's bucket.
+
+    CPU_USAGE_CORES, NVLINK_BANDWIDTH_TOTAL and histograms are counted up (core-seconds, bytes, requests) since
+    `Scrape.counted_since`; every other type is the figure itself.
+    """
+
+    type: str
+    value: float
+    label: str = ""
+
+
+class Measured(Wire, frozen=True, array_like=True):
+    """What one scrape says of one workload."""
+
+    id: UUID
+    readings: tuple[Reading, ...]
+
+
+class Scrape(Wire, frozen=True):
+    """One round over the cluster's exporters."""
+
+    at: datetime
+    counted_since: datetime
+    workloads: tuple[Measured, ...]
+
+
 class Batch(Wire, frozen=True):
+    """`scrapes`: measured samples since the last batch; a server that does not know the member ignores it."""
+
     stream_id: str
     seq: int
     items: tuple[Item, ...]
+    scrapes: tuple[Scrape, ...] = ()
 
 
 class Refused(Wire, frozen=True):

@@ -12,7 +12,8 @@ from watchbill.query import Scope, TelemetryQuery, WorkloadQuery
 from watchbill.store.clusters import cluster_list
 from watchbill.store.database import Database
 from watchbill.store.document import DocumentCache
-from watchbill.store.migrations.versions.r0001_first import TENANT_TABLES
+from watchbill.store.migrations.versions import r0001_first, r0002_measured
+from watchbill.store.measured import keep_measured
 from watchbill.store.samples import usage_series
 from watchbill.store.telemetry import telemetry
 from watchbill.store.workloads import (
@@ -26,6 +27,7 @@ from watchbill.store.workloads import (
 )
 
 NOW = START + timedelta(minutes=1)
+TENANT_TABLES = (*r0001_first.TENANT_TABLES, *r0002_measured.TENANT_TABLES)
 
 
 async def two_tenants(database_url: str, db: Database) -> None:
@@ -73,13 +75,17 @@ async def test_a_tenant_cannot_write_into_another(database_url: str, db: Databas
 
 
 async def test_every_tenant_table_is_forced(db: Database) -> None:
+    await keep_measured(db, [1], days=7, now=NOW)
     async with db.acquire(1) as connection:
         rows = await connection.fetch(
             "SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity AS locked "
             "FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid "
-            "WHERE a.attname = 'tenant_id' AND c.relkind = 'r'"
+            "WHERE a.attname = 'tenant_id' AND c.relkind IN ('r', 'p')"
         )
-    assert {row["relname"] for row in rows} == set(TENANT_TABLES)
+    names = {row["relname"] for row in rows}
+    days = {name for name in names if name.startswith("measured_sample_")}
+    assert names - days == set(TENANT_TABLES)
+    assert days, "no partition was looked at"
     assert all(row["locked"] for row in rows)
 
 

@@ -17,6 +17,7 @@ import msgspec
 from watchbill.errors import Conflict, Invalid, Superseded, Unauthenticated
 from watchbill.store.database import Connection, Database
 from watchbill.store.depart import write_deletions
+from watchbill.store.measured import write_scrapes
 from watchbill.store.write import write_records
 from watchbill.sync import (
     DEGRADED_AFTER_SECONDS,
@@ -92,6 +93,7 @@ async def apply_batch(
             raise Conflict(f"Batch {batch.seq} came before {expected}.", details=str(expected))
         refused = await _apply_items(connection, agent, batch.items, now)
         await _show_refused(connection, agent, batch.items, refused, now)
+        await write_scrapes(connection, agent.tenant_id, agent.cluster_id, batch.scrapes, now)
         reply = BatchReply(seq=batch.seq, refused=tuple(refused))
         await connection.execute(
             "UPDATE cluster SET last_seq = $3, last_reply = $4, last_contact_at = $5 "

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from watchbill.store.database import Database
 
 BATCH = 1_000
-_CHILDREN = ("workload_elements", "phase_transition", "usage_sample")
+_CHILDREN = ("workload_elements", "phase_transition", "usage_sample", "measured_sample")
 
 
 async def purge_deleted(db: Database, tenant_id: int, *, keep: timedelta, now: datetime) -> int:
