@@ -10,8 +10,8 @@ import msgspec
 
 from watchbill.kinds.census import Census
 from watchbill.kinds.facts import Facts
-from watchbill.kinds.lookup import instant, metadata, text
-from watchbill.kinds.objects import WorkloadObjects
+from watchbill.kinds.lookup import group_version, instant, metadata, text
+from watchbill.kinds.objects import GroupKind, WorkloadObjects
 from watchbill.kinds.pod import Pod, owners
 
 if TYPE_CHECKING:
@@ -42,12 +42,13 @@ def _ordinal(pod: Pod) -> int:
 def newest_run(
     facts: Facts, objects: WorkloadObjects, census: Census, definitions: "Definitions"
 ) -> Facts:
-    """A CronJob's phase is that of its newest run; between runs it shows how the last one ended."""
+    """A schedule's phase is that of its newest run; between runs it shows how the last one ended."""
     uid = metadata(objects.root).get("uid")
     runs = [
         child
         for child in objects.children
-        if any(owner.uid == uid for owner in owners(child)) and text(child.get("kind")) == "Job"
+        if any(owner.uid == uid for owner in owners(child))
+        and definitions.for_kind(GroupKind(group_version(child)[0], text(child.get("kind"))))
     ]
     if not runs:
         return facts

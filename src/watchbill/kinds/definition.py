@@ -60,21 +60,28 @@ class Definitions:
         meta = metadata(obj)
         uid, version = text(meta.get("uid")), text(meta.get("resourceVersion"))
         definition = self.for_object(obj)
-        program = definition.program(group_version(obj)[1])
         if "spec" not in obj and "status" not in obj:
             return NO_FACTS  # metadata alone
         if not uid or not version:
-            return program.facts(obj)
+            return self._read(obj)
         key = (uid, version, definition.key.kind)
         found = self._facts.get(key)
         if found is None:
-            found = program.facts(obj)
+            found = self._read(obj)
             self._facts[key] = found
             if len(self._facts) > _CACHED_FACTS:
                 self._facts.popitem(last=False)
         else:
             self._facts.move_to_end(key)
         return found
+
+    def _read(self, obj: Mapping[str, Any]) -> Facts:
+        """Afresh. What is embedded is never kept: whoever writes it may put any uid into it."""
+        found = self.for_object(obj).program(group_version(obj)[1]).facts(obj)
+        if not found.embedded:
+            return found
+        inner = (role for part in found.embedded for role in self._read(part).roles)
+        return found.with_roles((*found.roles, *inner))
 
     def watched(self) -> tuple[Watched, ...]:
         """Every defined kind whole, and the kinds between them and their pods by metadata."""

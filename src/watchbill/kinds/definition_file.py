@@ -30,7 +30,7 @@ from watchbill.kinds.section import Section, read_section
 ANY = "*"
 MAX_LEVELS = 3
 _ENDPOINT_KEYS = ("each", "url", "host", "port", "path", "tls", "protocol")
-_VERSIONED = ("roles", "scale", "status", "endpoints")
+_VERSIONED = ("roles", "embeds", "scale", "status", "endpoints")
 _STATUS_KEYS = (*PREDICATES, "conditions", "times", "scalesToZero")
 _ROLE_KEYS = (
     "name",
@@ -50,6 +50,7 @@ _KEYS = (
     "distributedFramework",
     "runsToEnd",
     "through",
+    "rolesFrom",
     "adjust",
     "elements",
     "versions",
@@ -74,6 +75,8 @@ class ElementSource:
     label: str = ""
     with_pods: bool = False
     """Leave out objects that no pod belongs to."""
+    without: str = ""
+    """Leave out objects and pods that have this label."""
     name: str = "{value}"
     children: tuple["ElementSource", ...] = ()
 
@@ -89,6 +92,8 @@ class Definition:
     runs_to_end: bool
     """Its pods end by themselves: one that succeeded counts as one that runs."""
     through: tuple[GroupKind, ...]
+    prefers_children: bool
+    """Its children's templates say more than its own roles, as soon as there are children."""
     adjust: str
     elements: tuple[ElementSource, ...]
     programs: Mapping[str, Program]
@@ -109,10 +114,18 @@ def load_definition(path: Path) -> Definition:
         distributed_framework=top.text("distributedFramework") or None,
         runs_to_end=top.flag("runsToEnd"),
         through=tuple(_group_kind(name) for name in top.texts("through")),
+        prefers_children=_prefers_children(top),
         adjust=_adjust(top),
         elements=tuple(_elements(top, level=1)),
         programs=dict(_programs(top)),
     )
+
+
+def _prefers_children(top: Section) -> bool:
+    written = top.text("rolesFrom")
+    if written not in {"", "children"}:
+        raise top.error("rolesFrom", "roles come from the object itself or from its children")
+    return written == "children"
 
 
 def _adjust(top: Section) -> str:
@@ -148,6 +161,7 @@ def _compiled(top: Section, override: Section) -> Program:
 
     source = ProgramSource(
         roles=tuple(_role(role) for role in holder("roles").sections("roles")),
+        embeds=_expression(holder("embeds"), "embeds") or "empty",
         scale=_expressions(holder("scale").section("scale"), SCALE),
         endpoints=tuple(
             _expressions(rule, _ENDPOINT_KEYS) for rule in holder("endpoints").sections("endpoints")
@@ -209,7 +223,7 @@ def _role(section: Section) -> RoleSource:
 
 def _elements(section: Section, *, level: int) -> Iterator[ElementSource]:
     for item in section.sections("elements"):
-        item.allow(("roles", "objects", "label", "withPods", "name", "elements"))
+        item.allow(("roles", "objects", "label", "withPods", "without", "name", "elements"))
         if level > MAX_LEVELS:
             raise item.error(None, f"elements have {MAX_LEVELS} levels at most")
         if sum(item.has(name) for name in ("roles", "objects", "label")) != 1:
@@ -219,6 +233,7 @@ def _elements(section: Section, *, level: int) -> Iterator[ElementSource]:
             objects=_group_kind(item.text("objects")) if item.has("objects") else None,
             label=item.text("label"),
             with_pods=item.flag("withPods"),
+            without=item.text("without"),
             name=item.text("name") or "{value}",
             children=tuple(_elements(item, level=level + 1)),
         )

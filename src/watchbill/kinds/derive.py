@@ -118,7 +118,7 @@ def _read(objects: WorkloadObjects, definitions: Definitions, settings: DeriveSe
         pods = [read_pod(objects.root, wanted=settings.pod_annotations)]
     census = Census(pods)
     facts = definitions.facts(objects.root)
-    if not facts.roles:
+    if definition.prefers_children or not facts.roles:
         facts = with_children(facts, objects, definitions)
     facts = with_autoscaler(facts, objects)
     if definition.adjust:

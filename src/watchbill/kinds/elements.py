@@ -5,14 +5,14 @@ reference is given; the id of any other is made from the workload's and its path
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid5
 
 from watchbill.kinds.census import Census
 from watchbill.kinds.definition_file import ANY, Definition, ElementSource
 from watchbill.kinds.facts import Facts
-from watchbill.kinds.lookup import group_version, instant, labels, metadata, text
+from watchbill.kinds.lookup import group_version, has_labels, instant, labels, metadata, text
 from watchbill.kinds.objects import GroupKind, Object, WorkloadObjects
 from watchbill.kinds.pod import Pod, owners
 from watchbill.workload import Element, GroupVersionKind, KubernetesRef
@@ -109,13 +109,14 @@ def _roles(tree: _Tree, context: _Context, depth: int) -> Iterator[tuple[Element
 def _groups(
     tree: _Tree, source: ElementSource, context: _Context, depth: int
 ) -> Iterator[tuple[Element, _Context]]:
-    """One element for each value of a label among the pods."""
+    """One element for each value of a label among the pods; a root may be one of them."""
     values = {
         value
         for pod in tree.pods
         if (value := pod.labels.get(source.label))
-        and _matches(pod.labels, context.labels)
-        and tree.is_below(pod.uid, context.owner_uid)
+        and source.without not in pod.labels
+        and has_labels(pod.labels, context.labels)
+        and (pod.uid == context.owner_uid or tree.is_below(pod.uid, context.owner_uid))
     }
     for value in sorted(values, key=_natural):
         name = source.name.replace("{value}", value)
@@ -171,7 +172,9 @@ def _is_wanted(
             return False
     elif (group_version(child)[0], text(child.get("kind"))) != (wanted.group, wanted.kind):
         return False
-    if not tree.is_below(uid, context.owner_uid) or not _matches(labels(child), context.labels):
+    if source.without in labels(child) or not has_labels(labels(child), context.labels):
+        return False
+    if not tree.is_below(uid, context.owner_uid):
         return False
     return not source.with_pods or any(tree.is_below(pod.uid, uid) for pod in tree.pods)
 
@@ -182,17 +185,6 @@ def element_id(uid: str, cluster_id: UUID) -> UUID:
         return UUID(uid)
     except ValueError:
         return uuid5(cluster_id, uid[:253])
-
-
-def _matches(found: Mapping[str, object], wanted: Labels) -> bool:
-    """Every label has its value; `!x` = any value but x."""
-    for key, value in wanted:
-        if value.startswith("!"):
-            if found.get(key) == value[1:]:
-                return False
-        elif found.get(key) != value:
-            return False
-    return True
 
 
 def _owner_uid(obj: Object) -> str:

@@ -1,11 +1,12 @@
 """What one owner object says, read by its kind's definition. Plain values; no pods, no decisions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from watchbill.kinds.lookup import INT32_MAX
 from watchbill.kinds.template import Template
 
 
@@ -35,6 +36,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     roles: tuple[RoleFacts, ...] = ()
     number: int | None = None
+    has_number: bool = False
+    """`number` was said, though it may be nothing; else it follows from the roles."""
     min: int | None = None
     max: int | None = None
     parallelism: int | None = None
@@ -51,9 +54,20 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """When the status last moved, where the kind tells: the start of Updating or Degraded."""
     conditions: tuple[Mapping[str, Any], ...] = ()
     endpoints: tuple[EndpointFacts, ...] = ()
+    embedded: tuple[Mapping[str, Any], ...] = ()
+    """Whole objects that it holds inside and will make: their roles are its own."""
 
     def says(self, predicate: str) -> bool:
         return predicate in self.said
+
+    def with_roles(self, roles: Iterable[RoleFacts]) -> "Facts":
+        """The same with other roles; they add up to `number` where nothing else was said."""
+        known = tuple(roles)
+        number = self.number
+        if known and not self.has_number:
+            total = sum(role.replicas for role in known if not role.is_optional)
+            number = min(total, INT32_MAX)
+        return msgspec.structs.replace(self, roles=known, number=number)
 
 
 NO_FACTS = Facts()

@@ -4,7 +4,7 @@ Objects come from any client that may write to a cluster, so a list may stand wh
 promised. A value of the wrong shape reads as absent.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -105,6 +105,17 @@ def labels(value: Any) -> Mapping[str, Any]:
 
 def annotations(value: Any) -> Mapping[str, Any]:
     return mapping(at(value, "metadata", "annotations"))
+
+
+def has_labels(found: Mapping[str, Any], wanted: Iterable[tuple[str, str]]) -> bool:
+    """Every label has its value; `!x` = any value but x."""
+    for key, value in wanted:
+        if value.startswith("!"):
+            if found.get(key) == value[1:]:
+                return False
+        elif found.get(key) != value:
+            return False
+    return True
 
 
 def name_key(value: Any) -> tuple[str, str, str]:

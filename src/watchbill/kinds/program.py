@@ -30,6 +30,7 @@ PRELUDE = """
 MAX_ROLES = 256
 MAX_CONDITIONS = 50
 MAX_ENDPOINTS = 50
+MAX_EMBEDDED = 64
 
 SCALE = ("number", "min", "max", "parallelism", "completions", "needs")
 TIMES = ("started", "finished", "suspended", "resumed", "changed")
@@ -74,6 +75,7 @@ class ProgramSource(msgspec.Struct, frozen=True, kw_only=True):
 
     conditions: str = ".status.conditions"
     roles: tuple[RoleSource, ...] = ()
+    embeds: str = "empty"
     scale: Mapping[str, str] = {}
     predicates: Mapping[str, tuple[PredicateSource, ...]] = {}
     times: Mapping[str, str] = {}
@@ -108,21 +110,19 @@ class Program:
         times = mapping(found.get("times"))
         roles = tuple(self._roles(found))
         numbers: dict[str, Any] = {name: count(scale.get(name)) for name in SCALE}
-        if "number" not in self.source.scale and roles:
-            total = sum(role.replicas for role in roles if not role.is_optional)
-            numbers["number"] = min(total, INT32_MAX)
         instants: dict[str, Any] = {f"{name}_at": instant(times.get(name)) for name in TIMES}
         return Facts(
-            roles=roles,
             said=said,
             scales_to_zero=found.get("scales_to_zero") is True,
             conditions=tuple(objects(found.get("conditions")))[:MAX_CONDITIONS],
             endpoints=tuple(_endpoint(item) for item in objects(found.get("endpoints")))[
                 :MAX_ENDPOINTS
             ],
+            embedded=tuple(objects(found.get("embedded"))),
+            has_number="number" in self.source.scale,
             **numbers,
             **instants,
-        )
+        ).with_roles(roles)
 
     def _roles(self, found: Mapping[str, Any]) -> Iterator[RoleFacts]:
         for item in list(objects(found.get("roles")))[:MAX_ROLES]:
@@ -148,6 +148,7 @@ def count(value: Any) -> int | None:
 def program_text(source: ProgramSource) -> str:
     parts = {
         "roles": _list(_role(position, role) for position, role in enumerate(source.roles)),
+        "embedded": _list(iter([f"limit({MAX_EMBEDDED}; try ({source.embeds}\n) catch empty)"])),
         "scale": _object({name: _one(text) for name, text in source.scale.items()}),
         "said": _object({name: _any_of(them) for name, them in source.predicates.items()}),
         "times": _object({name: _one(text) for name, text in source.times.items()}),

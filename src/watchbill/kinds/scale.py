@@ -1,11 +1,12 @@
 """How many pods are wanted, beyond what the root itself says: its children's word, and autoscalers'."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from watchbill.kinds.facts import Facts, RoleFacts
-from watchbill.kinds.lookup import INT32_MAX, at, metadata, name_key, text
+from watchbill.kinds.lookup import at, has_labels, metadata, name_key, text
 from watchbill.kinds.objects import Object, WorkloadObjects
 from watchbill.kinds.pod import owners
 from watchbill.kinds.program import count
@@ -15,19 +16,43 @@ if TYPE_CHECKING:
 
 
 def with_children(facts: Facts, objects: WorkloadObjects, definitions: "Definitions") -> Facts:
-    """A root without templates has those of the uppermost children that do."""
+    """The root with the roles of its uppermost children that have templates, where there are any."""
     known = {text(metadata(child).get("uid")): child for child in objects.children}
-    roles: list[RoleFacts] = []
+    found: list[RoleFacts] = []
     for child in sorted(objects.children, key=name_key):
-        found = definitions.facts(child)
-        if found.roles and not _is_below_another(child, known, definitions):
-            roles += found.roles
-    if not roles:
-        return facts
-    number = facts.number
-    if number is None:
-        number = min(sum(role.replicas for role in roles if not role.is_optional), INT32_MAX)
-    return msgspec.structs.replace(facts, roles=tuple(roles), number=number)
+        roles = definitions.facts(child).roles
+        if roles and not _is_below_another(child, known, definitions):
+            found += roles
+    return facts.with_roles(_placed(facts.roles, found)) if found else facts
+
+
+def _placed(own: tuple[RoleFacts, ...], found: list[RoleFacts]) -> Iterator[RoleFacts]:
+    """A child's role takes the place of the root's role whose pods its template makes.
+
+    Roles of the root that no child speaks for stay where they are known by labels; else the children as a
+    whole have taken their place.
+    """
+    left = list(found)
+    for role in own:
+        mine = [child for child in left if role.pods and _makes(child, role)]
+        left = [child for child in left if child not in mine]
+        if role.pods and not mine:
+            yield role
+        for position, child in enumerate(mine):
+            bounds = (role.min, role.max) if position == 0 else (None, None)
+            yield msgspec.structs.replace(
+                child,
+                name=role.name,
+                pods=role.pods,
+                is_optional=role.is_optional,
+                min=child.min if bounds[0] is None else bounds[0],
+                max=child.max if bounds[1] is None else bounds[1],
+            )
+    yield from left
+
+
+def _makes(child: RoleFacts, role: RoleFacts) -> bool:
+    return child.template is not None and has_labels(child.template.labels, role.pods)
 
 
 def _is_below_another(child: Object, known: dict[str, Object], definitions: "Definitions") -> bool:

@@ -19,6 +19,8 @@ TEXT_KEYS = frozenset(
         "label",
         "objects",
         "roles",
+        "rolesFrom",
+        "without",
         "optional",
         "runsToEnd",
         "withPods",
