@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,14 @@ class ServerSettings:
     session_lifetime_seconds: int = 12 * 3600
     requests_per_second: int = 200
     requests_burst: int = 400
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks whose `X-Forwarded-…` counts."""
+    public_url: str | None = None
+    """Where people reach the server; logins through an issuer come back there."""
+    access_config: Path | None = None
+    """File with issuers and roles of one's own."""
+    refresh_lifetime_seconds: int = 30 * 24 * 3600
+    audit_retention_days: int = 365
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +87,16 @@ def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSe
     return ServerSettings(**found)  # type: ignore[arg-type]
 
 
-_SERVER_VARIABLES = {
+def _items(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+_SERVER_VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "database_url": ("WATCHBILL_DATABASE_URL", str),
     "host": ("WATCHBILL_HOST", str),
     "port": ("WATCHBILL_PORT", int),
     "deleted_retention_days": ("WATCHBILL_DELETED_RETENTION_DAYS", int),
+    "metrics_retention_days": ("WATCHBILL_METRICS_RETENTION_DAYS", int),
     "statement_timeout_seconds": ("WATCHBILL_STATEMENT_TIMEOUT_SECONDS", float),
     "system_user": ("WATCHBILL_SYSTEM_USER", str),
     "pool_size": ("WATCHBILL_POOL_SIZE", int),
@@ -91,5 +104,10 @@ _SERVER_VARIABLES = {
     "token_lifetime_seconds": ("WATCHBILL_TOKEN_LIFETIME_SECONDS", int),
     "requests_per_second": ("WATCHBILL_REQUESTS_PER_SECOND", int),
     "requests_burst": ("WATCHBILL_REQUESTS_BURST", int),
+    "trusted_proxies": ("WATCHBILL_TRUSTED_PROXIES", _items),
+    "public_url": ("WATCHBILL_PUBLIC_URL", str),
+    "access_config": ("WATCHBILL_ACCESS_CONFIG", Path),
+    "session_lifetime_seconds": ("WATCHBILL_SESSION_LIFETIME_SECONDS", int),
+    "refresh_lifetime_seconds": ("WATCHBILL_REFRESH_LIFETIME_SECONDS", int),
+    "audit_retention_days": ("WATCHBILL_AUDIT_RETENTION_DAYS", int),
 }
-    "metrics_retention_days": ("WATCHBILL_METRICS_RETENTION_DAYS", int),

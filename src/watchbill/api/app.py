@@ -35,6 +35,7 @@ from watchbill.api.endpoint import Endpoint, Handler
 from watchbill.api.gate import Gate, Meters
 from watchbill.api.guard import Guard
 from watchbill.api.pages import page_handlers, read_page
+from watchbill.api.proxies import Proxies
 from watchbill.api.server import server_handlers
 
 __all__ = ["build_app", "services_of"]
@@ -56,7 +57,9 @@ def build_app(services: Services) -> Starlette:
     check_complete(served, handlers)
     app = Starlette(
         routes=_routes(served, handlers, services),
-        middleware=[Middleware(Gate, meters=meters)],
+        middleware=[
+            Middleware(Gate, meters=meters, proxies=Proxies(services.settings.trusted_proxies))
+        ],
         exception_handlers={HTTPException: _pass_on},
     )
     app.router.redirect_slashes = False

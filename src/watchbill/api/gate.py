@@ -4,8 +4,10 @@ Logs never hold a header, a query string or a body.
 """
 
 import itertools
+import math
 import secrets
 import time
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import structlog
@@ -14,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from watchbill.api.problems import problem, status_of
+from watchbill.api.proxies import Proxies
 
 URL_BYTES = 8 * 1024
 HEADER_BYTES = 16 * 1024
@@ -21,7 +24,9 @@ LOGGED_PATH_CHARACTERS = 200
 OPERATION = "watchbill.operation"
 SUBJECT = "watchbill.subject"
 REQUEST_ID = "watchbill.request_id"
-OAUTH_OPERATION = "create_token_v2"
+OAUTH_OPERATIONS = frozenset({"create_token_v2"})
+REFUSALS = frozenset({400, 401, 403, 404, 405, 408, 413, 414, 415, 429, 431})
+REFUSALS_LOGGED_EVERY_SECONDS = 1.0
 
 log = structlog.get_logger("watchbill.api")
 
@@ -49,12 +54,32 @@ class Meters:
         )
 
 
+class Quiet:
+    """Lets one line a second through per cause, so that a flood of refusals fills no disk; counts the rest."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said: dict[Hashable, tuple[float, int]] = {}
+
+    def admits(self, cause: Hashable) -> int | None:
+        """How many lines were left out since the last one; None where this one is left out too."""
+        now = self._clock()
+        said_at, left_out = self._said.get(cause, (-math.inf, 0))
+        if now - said_at < REFUSALS_LOGGED_EVERY_SECONDS:
+            self._said[cause] = (said_at, left_out + 1)
+            return None
+        self._said[cause] = (now, 0)
+        return left_out
+
+
 class Gate:
     """ASGI middleware around everything else."""
 
-    def __init__(self, app: ASGIApp, meters: Meters) -> None:
+    def __init__(self, app: ASGIApp, meters: Meters, proxies: Proxies) -> None:
         self._app = app
         self._meters = meters
+        self._proxies = proxies
+        self._quiet = Quiet()
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
@@ -67,6 +92,7 @@ class Gate:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_at = time.perf_counter()
         scope[REQUEST_ID] = f"{self._prefix}-{next(self._numbers):x}"
+        self._proxies.apply(scope)
         outgoing = _Outgoing(send, scope[REQUEST_ID])
         self._meters.in_progress.inc()
         try:
@@ -87,6 +113,12 @@ class Gate:
         known_method = method if OPERATION in scope else "any"
         self._meters.requests.labels(operation, known_method, status).inc()
         self._meters.seconds.labels(operation).observe(seconds)
+        left_out = 0
+        if SUBJECT not in scope and status in REFUSALS:
+            admitted = self._quiet.admits((operation, status))
+            if admitted is None:
+                return
+            left_out = admitted
         client = scope.get("client")
         log.info(
             "request",
@@ -99,6 +131,7 @@ class Gate:
             bytes=outgoing.sent_bytes,
             subject=scope.get(SUBJECT),
             client=client[0] if client else None,
+            **({"left_out": left_out} if left_out else {}),
         )
 
 
@@ -124,7 +157,7 @@ async def answer_error(error: Exception, scope: Scope, receive: Receive, send: A
     """Any error as the contract's Error; what is ours goes to the log in full."""
     if status_of(error) == 500:
         log.error("failed", request_id=scope[REQUEST_ID], exc_info=error)
-    is_oauth = scope.get(OPERATION) == OAUTH_OPERATION
+    is_oauth = scope.get(OPERATION) in OAUTH_OPERATIONS
     reply = problem(error, request_id=scope[REQUEST_ID], is_oauth=is_oauth)
     await reply.send(scope, receive, send)
 

@@ -184,11 +184,28 @@ async def _apply_items(
             OverflowError,
         ) as error:
             if len(run) == 1:
-                refused.append(Refused(id=_id(run[0]), reason=str(error)[:300]))
+                refused.append(Refused(id=_id(run[0]), reason=_why(error)))
                 continue
             for item in run:
                 refused += await _apply_items(connection, agent, [item], now)
     return refused
+
+
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (OverflowError, "A number in the record is too large to be kept."),
+    (asyncpg.NumericValueOutOfRangeError, "A number in the record is too large to be kept."),
+    (asyncpg.CharacterNotInRepertoireError, "A text holds a character that cannot be kept."),
+    (asyncpg.UntranslatableCharacterError, "A text holds a character that cannot be kept."),
+    (asyncpg.IntegrityConstraintViolationError, "The record contradicts what is kept already."),
+)
+
+
+def _why(error: Exception) -> str:
+    """In our own words: the database's quote the row, which not everybody may read."""
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return reason
+    return "A value in the record cannot be kept."
 
 
 def _runs(items: Sequence[Item]) -> list[list[Item]]:
