@@ -35,6 +35,9 @@ class Phase(StrEnum):
     UNKNOWN = "Unknown"
 
 
+GPU_MILLIONTHS = 1_000_000
+"""In one GPU."""
+
 TERMINAL_PHASES = frozenset({Phase.FAILED, Phase.COMPLETED})
 LEAVING_PHASES = frozenset({Phase.DELETING, Phase.TERMINATING})
 
@@ -243,4 +246,4 @@ class Usage(Wire, frozen=True):
 
 def gpu_millionths(gpus: float) -> int:
     """GPUs as integer millionths, so that sums are exact."""
-    return round(gpus * 1_000_000)
+    return round(gpus * GPU_MILLIONTHS)

@@ -7,6 +7,7 @@ stays a plain JSON object without `managedFields`. The agent's cache fills `Work
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 Object = Mapping[str, Any]
@@ -17,6 +18,21 @@ Object = Mapping[str, Any]
 class GroupKind:
     group: str
     kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleGpus:
+    """What exporters say of the GPUs that a workload holds. Changes only where a device begins or ends to idle.
+
+    `gpu_hours`: of spells that are over, observed since `measured_since`. Those of open spells are `millionths`
+    times the time since `mean_since`, the mean of the devices' beginnings weighted by the shares held.
+    """
+
+    millionths: int
+    measured_since: datetime
+    gpu_hours: float
+    since: datetime | None = None
+    mean_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +66,8 @@ class WorkloadObjects:
     is_root_gone: bool = False
     """The root was deleted and only its pods remain: the phase is Terminating."""
     cluster: "ClusterObjects" = field(default_factory=lambda: ClusterObjects())
+    idle: IdleGpus | None = None
+    """None where nothing measures the workload's GPUs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

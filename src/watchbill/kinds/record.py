@@ -10,6 +10,7 @@ from watchbill.kinds.definition_file import Definition
 from watchbill.kinds.elements import element_id
 from watchbill.kinds.endpoints import endpoints_of
 from watchbill.kinds.facts import Facts
+from watchbill.kinds.idle import idle_fields, idle_millionths
 from watchbill.kinds.lookup import group_version, metadata, text
 from watchbill.kinds.objects import WorkloadObjects
 from watchbill.kinds.organisation import (
@@ -34,6 +35,7 @@ from watchbill.kinds.totals import Totals
 from watchbill.kinds.transitions import created_at, finished_at
 from watchbill.sync import Witness
 from watchbill.workload import (
+    GPU_MILLIONTHS,
     TERMINAL_PHASES,
     ActionsSupport,
     PendingReason,
@@ -77,6 +79,7 @@ def workload_of(
     run = shown_template(template, settings.redaction)
     endpoints = shown_endpoints(endpoints_of(objects, facts, census), settings.redaction)
     application_id, application_name = ai_application(objects, settings.cluster_id)
+    idle = idle_millionths(objects.idle, allocated=totals.usage.gpu_millionths)
     return Workload(
         id=element_id(text(meta.get("uid")), settings.cluster_id),
         name=printable(text(meta.get("name"))),
@@ -96,8 +99,8 @@ def workload_of(
         workload_requested_resources=totals.workload,
         pods_requested_resources=totals.pods,
         allocated_resources=totals.allocated,
-        idle_allocated_gpus=None if totals.usage.gpu_millionths else 0.0,
-        idle_gpus=None if totals.usage.gpu_millionths else 0,
+        idle_allocated_gpus=None if idle is None else idle / GPU_MILLIONTHS,
+        idle_gpus=None if idle is None else idle // GPU_MILLIONTHS,
         requested_pods=_requested_pods(facts),
         requested_node_pools=tuple(
             printable(pool)
@@ -115,7 +118,8 @@ def workload_of(
         external_connections=(),
         endpoints=endpoints,
         environment_variables=run.variables,
-        additional_fields=_additional(read, standing, run.truncated),
+        additional_fields=_additional(read, standing, run.truncated)
+        | idle_fields(objects.idle, idle),
         actions_support=_NO_ACTIONS,
         phase_message=standing.message,
         phase_reason=QUOTA_REASONS.get(standing.reasons[0].reason) if standing.reasons else None,
