@@ -143,7 +143,7 @@ async def test_a_retold_history_adds_nothing(db: Database) -> None:
 async def test_deletion_shows_the_last_phase_before_leaving(db: Database) -> None:
     agent = await connected_agent(db, START)
     await agent.send(upsert(workload()), now=START)
-    leaving = workload(phase=Phase.DELETING)
+    leaving = workload(phase=Phase.DELETING, phase_message="1 pod is left.")
     deleting = upsert(leaving, (Phase.DELETING, START + minutes(5)))
     await agent.send(deleting, now=START + minutes(5))
     assert (await shown(db))["phase"] == "Deleting"
@@ -151,6 +151,7 @@ async def test_deletion_shows_the_last_phase_before_leaving(db: Database) -> Non
     await agent.send(gone, now=START + minutes(7))
     found = await shown(db)
     assert found["phase"] == "Running"
+    assert "phaseMessage" not in found
     assert found["deletedAt"] == "2026-11-20T08:06:00Z"
     assert found["totalRunningTimeSeconds"] == 300
     assert await workload_count(db, SCOPE, WorkloadQuery(), START) == 0
@@ -295,7 +296,7 @@ async def test_a_silence_is_recorded_as_a_gap(db: Database) -> None:
     agent = await connected_agent(db, START)
     await agent.hello(START + minutes(10))
     (cluster,) = await cluster_list(db, SCOPE, START + minutes(10.5))
-    assert cluster.state == "connected"
+    assert (cluster.state, cluster.since) == ("connected", START + minutes(10))
     assert [(gap.from_at, gap.to_at) for gap in cluster.gaps] == [(START, START + minutes(10))]
     (later,) = await cluster_list(db, SCOPE, START + minutes(12))
     assert (later.state, later.since) == ("degraded", START + minutes(11))

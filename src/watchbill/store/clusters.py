@@ -35,7 +35,10 @@ class Gap(Wire, frozen=True):
 
 
 class Cluster(Wire, frozen=True):
-    """A cluster's state by the server's own clock; `since` = when it entered the state."""
+    """A cluster's state by the server's own clock; `since` = when it entered the state.
+
+    Connected since the last gap ended, or since it was registered.
+    """
 
     id: UUID
     name: str
@@ -104,7 +107,8 @@ def _cluster(
     gaps: list[asyncpg.Record],
 ) -> Cluster:
     """Refused ids may belong to anybody: they are shown to whoever may see the whole cluster."""
-    state, since = _state(row["last_contact_at"], row["created_at"], now)
+    unbroken_since = gaps[0]["to_at"] if gaps else row["created_at"]
+    state, since = _state(row["last_contact_at"], unbroken_since, now)
     return Cluster(
         id=row["id"],
         name=row["name"],
@@ -130,13 +134,13 @@ def _decoded(stored: bytes | None, kind: type[_T]) -> _T:
 
 
 def _state(
-    last_contact_at: datetime | None, created_at: datetime, now: datetime
+    last_contact_at: datetime | None, unbroken_since: datetime, now: datetime
 ) -> tuple[ClusterState, datetime]:
     if last_contact_at is None:
-        return "waiting", created_at
+        return "waiting", unbroken_since
     silence = now - last_contact_at
     if silence < timedelta(seconds=DEGRADED_AFTER_SECONDS):
-        return "connected", last_contact_at
+        return "connected", unbroken_since
     if silence < timedelta(seconds=DISCONNECTED_AFTER_SECONDS):
         return "degraded", last_contact_at + timedelta(seconds=DEGRADED_AFTER_SECONDS)
     return "disconnected", last_contact_at + timedelta(seconds=DISCONNECTED_AFTER_SECONDS)

@@ -32,8 +32,11 @@ _GONE = (
 
 @dataclass(frozen=True, slots=True)
 class _Departure:
+    """`was_leaving`: its last record already told of the leaving, so its message is not of the phase shown."""
+
     id: UUID
     deleted_at: datetime
+    was_leaving: bool
     life: Life
     transitions: list[tuple[UUID, int, Transition]]
 
@@ -76,7 +79,13 @@ def _departure(stored: asyncpg.Record, delete: Delete) -> _Departure:
     for transition in fresh:
         life = advance(life, transition)
     deleted_at = max(delete.deleted_at, life.phase_updated_at)
-    return _Departure(delete.id, deleted_at, close(life, deleted_at), entries)
+    return _Departure(
+        delete.id,
+        deleted_at,
+        Phase(stored["phase"]) in LEAVING_PHASES,
+        close(life, deleted_at),
+        entries,
+    )
 
 
 async def _update(
@@ -113,6 +122,7 @@ def _gone_row(
             deleted_at=departure.deleted_at,
         ),
         DeletedBetween(not_before=last["updated_at"], not_after=now) if is_inferred else None,
+        without=("phaseMessage", "phaseReason") if departure.was_leaving else (),
     )
     return (
         departure.id,

@@ -54,13 +54,21 @@ class DeletedBetween(Wire, frozen=True):
     not_after: datetime
 
 
-def replace_members(document: bytes, state: LastState, between: DeletedBetween | None) -> bytes:
+def replace_members(
+    document: bytes,
+    state: LastState,
+    between: DeletedBetween | None,
+    *,
+    without: tuple[str, ...] = (),
+) -> bytes:
     """The same document in its last state; for the change that comes without a record.
 
     An inferred deletion leaves its interval in `additionalFields.deletedBetween`.
     """
     members = _MEMBERS.decode(document + b"}")
     members |= _MEMBERS.decode(_ENCODER.encode(state))
+    for name in without:
+        members.pop(name, None)
     if between is not None:
         fields = _MEMBERS.decode(members["additionalFields"])
         fields["deletedBetween"] = msgspec.Raw(_ENCODER.encode(between))

@@ -35,7 +35,6 @@ CREATE TABLE cluster (
     last_seq bigint NOT NULL DEFAULT 0,
     last_reply bytea,
     last_contact_at timestamptz,
-    state_since timestamptz,
     takeovers int NOT NULL DEFAULT 0,
     agent_version text,
     kubernetes_version text,
