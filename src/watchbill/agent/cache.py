@@ -117,7 +117,8 @@ class Cache:
             services=self.related.routing(family.root.namespace),
             pod_groups=self.related.pod_groups(chain, pods),
             queue_workloads=self.related.queue_workloads([*chain, *(pod.uid for pod in pods)]),
-            scheduling_events=self.related.events(chain),
+            scheduling_events=self.related.events([*chain, *(pod.uid for pod in pods)]),
+            claims=self.related.claims(pods),
             autoscalers=self.related.autoscalers(
                 family.root.namespace, {family.root.name, *(entry.name for entry in between)}
             ),

@@ -1,10 +1,10 @@
 """What all workloads share: queues, priority classes, topologies, namespaces, nodes. No I/O.
 
-Of a node only its labels and what it offers are kept. A queue's status changes all the time and concerns no
-record, so only the rest of a shared object makes workloads look again.
+Of a node only its labels, an address and what it offers are kept. A queue's status changes all the time and
+concerns no record, so only the rest of a shared object makes workloads look again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,8 +21,14 @@ Changed = Callable[[str | None, str | None], None]
 """Called with the namespace or the node that a change is confined to."""
 
 
+class _Address(msgspec.Struct, frozen=True):
+    type: str = ""
+    address: str = ""
+
+
 class _NodeStatus(msgspec.Struct, frozen=True):
     allocatable: dict[str, Any] = {}
+    addresses: list[_Address] | None = None
 
 
 class _NodeMeta(msgspec.Struct, frozen=True):
@@ -45,9 +51,14 @@ class ClusterView:
     queues: dict[str, Object] = field(default_factory=dict)
     local_queues: dict[tuple[str, str], Object] = field(default_factory=dict)
     cluster_queues: dict[str, Object] = field(default_factory=dict)
+    volcano_queues: dict[str, Object] = field(default_factory=dict)
+    gateways: dict[tuple[str, str], Object] = field(default_factory=dict)
+    istio_gateways: dict[tuple[str, str], Object] = field(default_factory=dict)
+    claim_templates: dict[tuple[str, str], Object] = field(default_factory=dict)
     priority_classes: dict[str, Object] = field(default_factory=dict)
     topologies: dict[str, Object] = field(default_factory=dict)
     node_labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    node_addresses: dict[str, str] = field(default_factory=dict)
     allocatable: dict[str, dict[str, Any]] = field(default_factory=dict)
     namespaces: dict[str, Object] = field(default_factory=dict)
 
@@ -57,15 +68,20 @@ class ClusterView:
             queues=self.queues,
             local_queues=self.local_queues,
             cluster_queues=self.cluster_queues,
+            volcano_queues=self.volcano_queues,
+            gateways=self.gateways,
+            istio_gateways=self.istio_gateways,
+            claim_templates=self.claim_templates,
             priority_classes=self.priority_classes,
             topologies=self.topologies,
             node_labels=self.node_labels,
+            node_addresses=self.node_addresses,
             namespaces=self.namespaces,
         )
 
 
 class NodeSink:
-    """Nodes: labels and what they offer."""
+    """Nodes: labels, an address and what they offer."""
 
     def __init__(self, view: ClusterView, resource: Resource) -> None:
         self._view = view
@@ -76,9 +92,14 @@ class NodeSink:
         node = _NODE.decode(body)
         self._names[meta.uid] = meta.name
         self._view.allocatable[meta.name] = node.status.allocatable
-        before = self._view.node_labels.get(meta.name)
+        address = _address(node.status.addresses or ())
+        before = (
+            self._view.node_labels.get(meta.name),
+            self._view.node_addresses.get(meta.name, ""),
+        )
         self._view.node_labels[meta.name] = node.metadata.labels
-        if before != node.metadata.labels:
+        self._view.node_addresses[meta.name] = address
+        if before != (node.metadata.labels, address):
             self._view.changed(None, meta.name)
 
     def remove(self, uid: str, at: datetime) -> None:
@@ -86,11 +107,19 @@ class NodeSink:
         if name is not None and name not in self._names.values():
             del self._view.node_labels[name]
             del self._view.allocatable[name]
+            del self._view.node_addresses[name]
             self._view.changed(None, name)
 
 
+def _address(addresses: Iterable[_Address]) -> str:
+    """Where callers reach the node: from outside if it can be, else from within."""
+    known = {found.type: found.address for found in addresses}
+    kinds = ("ExternalIP", "ExternalDNS", "InternalIP", "InternalDNS")
+    return next((known[kind] for kind in kinds if known.get(kind)), "")
+
+
 class SharedSink:
-    """One kind of shared object, in its map by name; LocalQueues by namespace and name."""
+    """One kind of shared object, in its map by name; namespaced ones by namespace and name."""
 
     def __init__(self, view: ClusterView, resource: Resource, role: Role) -> None:
         self._view = view
@@ -102,11 +131,12 @@ class SharedSink:
     def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
         obj = msgspec.json.decode(body, type=dict[str, Any])
         obj = prune(obj, api_version=self.resource.api_version, kind=self.resource.kind)
-        key = (meta.namespace, meta.name) if self._role is Role.LOCAL_QUEUE else meta.name
+        key = (meta.namespace, meta.name) if self._role in _NAMESPACED else meta.name
         before = self._map.get(key)
         self._keys[meta.uid] = key
         self._map[key] = obj
-        if before is None or _lasting(before) != _lasting(obj):
+        lasting = _reachable if self._role is Role.GATEWAY else _lasting
+        if before is None or lasting(before) != lasting(obj):
             self._view.changed(self._confined_to(meta.namespace, meta.name), None)
 
     def remove(self, uid: str, at: datetime) -> None:
@@ -119,17 +149,24 @@ class SharedSink:
     def _confined_to(self, namespace: str, name: str) -> str | None:
         if self._role is Role.NAMESPACE:
             return name
-        return namespace or None
+        # A gateway takes routes of any namespace.
+        return None if self._role in _GATEWAYS else namespace or None
 
 
 SHARED_ROLES = {
     Role.QUEUE: "queues",
     Role.LOCAL_QUEUE: "local_queues",
     Role.CLUSTER_QUEUE: "cluster_queues",
+    Role.VOLCANO_QUEUE: "volcano_queues",
+    Role.GATEWAY: "gateways",
+    Role.ISTIO_GATEWAY: "istio_gateways",
+    Role.CLAIM_TEMPLATE: "claim_templates",
     Role.PRIORITY_CLASS: "priority_classes",
     Role.TOPOLOGY: "topologies",
     Role.NAMESPACE: "namespaces",
 }
+_GATEWAYS = frozenset({Role.GATEWAY, Role.ISTIO_GATEWAY})
+_NAMESPACED = _GATEWAYS | {Role.LOCAL_QUEUE, Role.CLAIM_TEMPLATE}
 
 
 def _lasting(found: Object) -> dict[str, Any]:
@@ -142,3 +179,9 @@ def _lasting(found: Object) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name != "status"} | {
         "metadata": metadata
     }
+
+
+def _reachable(found: Object) -> tuple[Any, Any]:
+    """What of a Gateway tells where its routes answer; its counters move with every route."""
+    spec, status = found.get("spec") or {}, found.get("status") or {}
+    return spec.get("listeners"), status.get("addresses")

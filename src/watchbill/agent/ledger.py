@@ -18,7 +18,7 @@ from watchbill.kinds.derive import Derived
 from watchbill.sync import Delete, InventoryEntry, Item, Record, Upsert, record_hash
 from watchbill.workload import Phase, Transition
 
-KEPT_RECORDS = 2_000
+KEPT_RECORDS = 500
 """Unsent records kept decoded; those beyond are derived again when their turn comes."""
 KEPT_LIVES = 50_000
 """Ended lives kept for a server that does not answer; beyond it the oldest are lost, and counted."""

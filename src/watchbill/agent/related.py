@@ -1,4 +1,4 @@
-"""Objects that stand beside workloads: services, autoscalers, pod groups, Kueue's Workloads, events. No I/O."""
+"""What stands beside workloads: routing, autoscalers, pod groups, queue entries, claims, events. No I/O."""
 
 from collections import OrderedDict
 from collections.abc import Container, Iterable
@@ -8,12 +8,15 @@ from typing import Any
 from watchbill.agent.lines import ObjectMeta
 from watchbill.agent.ownership import Listener, Ownership
 from watchbill.agent.packed import pack, unpack
-from watchbill.kinds.lookup import at, text
+from watchbill.kinds.events import EVENT_REASONS
+from watchbill.kinds.lookup import at, objects, text
 from watchbill.kinds.objects import Object
 from watchbill.kinds.pod import POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION, Pod, owners
+from watchbill.kinds.routing import named_namespaces
 
 KEPT_EVENTS = 5_000
-_EVENT_MEMBERS = ("apiVersion", "kind", "reason", "message", "lastTimestamp", "involvedObject")
+_EVENT_MEMBERS = ("reason", "message", "lastTimestamp", "eventTime", "involvedObject")
+_EVENT_TEXT = 2_048
 _GROUP_ANNOTATIONS = (POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION)
 
 
@@ -53,25 +56,29 @@ class _ByNamespace:
     """Objects by UID within their namespaces."""
 
     objects: dict[str, dict[str, Object]] = field(default_factory=dict)
-    namespaces: dict[str, str] = field(default_factory=dict)
+    namespaces: dict[str, frozenset[str]] = field(default_factory=dict)
 
-    def put(self, meta: ObjectMeta, obj: dict[str, Any]) -> bool:
-        """Whether it is news."""
-        found = self.objects.setdefault(meta.namespace, {})
-        before = found.get(meta.uid)
-        found[meta.uid] = obj
-        self.namespaces[meta.uid] = meta.namespace
-        return before != obj
+    def put(self, uid: str, obj: dict[str, Any], namespaces: frozenset[str]) -> frozenset[str]:
+        """The namespaces to which it is news: it may concern others than its own."""
+        before = self.namespaces.get(uid, frozenset())
+        known = next((self.objects[namespace][uid] for namespace in before), None)
+        if known == obj and before == namespaces:
+            return frozenset()
+        self.drop(uid)
+        for namespace in namespaces:
+            self.objects.setdefault(namespace, {})[uid] = obj
+        self.namespaces[uid] = namespaces
+        return before | namespaces
 
-    def drop(self, uid: str) -> str | None:
-        """The namespace that it was in."""
-        namespace = self.namespaces.pop(uid, None)
-        if namespace is not None:
+    def drop(self, uid: str) -> frozenset[str]:
+        """The namespaces that it concerned."""
+        namespaces = self.namespaces.pop(uid, frozenset())
+        for namespace in namespaces:
             found = self.objects[namespace]
             del found[uid]
             if not found:
                 del self.objects[namespace]
-        return namespace
+        return namespaces
 
     def of(self, namespace: str) -> list[Object]:
         return list(self.objects.get(namespace, {}).values())
@@ -87,6 +94,10 @@ class Related:
         self._autoscalers = _ByNamespace()
         self._pod_groups = _Owned()
         self._queue_workloads = _Owned()
+        self._claims = _Owned()
+        self._reserved: dict[str, tuple[str, ...]] = {}
+        """The pods that may use each claim."""
+        self._event_about: dict[str, str] = {}
         self._events: OrderedDict[str, tuple[str, Object]] = OrderedDict()
         """The newest event by the UID of the object that it is about, and its own UID."""
 
@@ -98,9 +109,17 @@ class Related:
         found = self._autoscalers.of(namespace)
         return [obj for obj in found if text(at(obj, "spec", "scaleTargetRef", "name")) in names]
 
-    def events(self, chain: Iterable[str]) -> list[Object]:
-        """The newest event about each of the chain."""
-        return [self._events[uid][1] for uid in chain if uid in self._events]
+    def events(self, about: Iterable[str]) -> list[Object]:
+        """The newest event about each of them."""
+        if not self._events:
+            return []
+        return [self._events[uid][1] for uid in about if uid in self._events]
+
+    def claims(self, pods: Iterable[Pod]) -> list[Object]:
+        """Those that the pods name, each once."""
+        names = {(pod.namespace, claim) for pod in pods for claim in pod.claims}
+        uids = [self._claims.by_name.get(name, set()) for name in names]
+        return self._claims.found(set().union(*uids))
 
     def pod_groups(self, chain: Iterable[str], pods: Iterable[Pod]) -> list[Object]:
         """Those that the pods name, and those that anyone of the chain or a pod owns."""
@@ -121,41 +140,58 @@ class Related:
         return self._queue_workloads.found(uids)
 
     def put_routing(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
-        if self._routing.put(meta, obj):
-            self._touch_namespace(meta.namespace)
+        namespaces = named_namespaces(obj) | {meta.namespace}
+        self._touch_namespaces(self._routing.put(meta.uid, obj, namespaces))
 
     def drop_routing(self, uid: str) -> None:
-        namespace = self._routing.drop(uid)
-        if namespace is not None:
-            self._touch_namespace(namespace)
+        self._touch_namespaces(self._routing.drop(uid))
 
     def put_autoscaler(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         """Its bounds count; its status changes every few seconds and does not."""
         bounds = {name: obj.get(name) for name in ("apiVersion", "kind", "spec")}
-        if self._autoscalers.put(meta, bounds):
-            self._touch_namespace(meta.namespace)
+        bounds["metadata"] = {"name": meta.name}
+        namespaces = frozenset({meta.namespace})
+        self._touch_namespaces(self._autoscalers.put(meta.uid, bounds, namespaces))
 
     def drop_autoscaler(self, uid: str) -> None:
-        namespace = self._autoscalers.drop(uid)
-        if namespace is not None:
-            self._touch_namespace(namespace)
+        self._touch_namespaces(self._autoscalers.drop(uid))
 
     def put_event(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        if text(obj.get("reason")) not in EVENT_REASONS:
+            return
         about = text(at(obj, "involvedObject", "uid"))
         kept = {name: obj.get(name) for name in _EVENT_MEMBERS}
+        kept["message"] = text(obj.get("message"))[:_EVENT_TEXT]
+        event, before = self._events.get(about, ("", {}))
+        self._event_about.pop(event, None)
         self._events[about] = (meta.uid, kept)
+        self._event_about[meta.uid] = about
         self._events.move_to_end(about)
         if len(self._events) > KEPT_EVENTS:
-            self._events.popitem(last=False)
-        root = self._ownership.root_of(about)
-        if root is not None:
-            self._listener.touched(root)
+            _, (oldest, _) = self._events.popitem(last=False)
+            self._event_about.pop(oldest, None)
+        # The same words again, counted up, tell nothing new.
+        if any(before.get(name) != kept[name] for name in ("reason", "message")):
+            self._touch_root(about)
 
     def drop_event(self, uid: str) -> None:
         """Events expire; what they told is over then, or is told by another one."""
-        for about, (event, _) in tuple(self._events.items()):
-            if event == uid:
-                del self._events[about]
+        about = self._event_about.pop(uid, None)
+        if about is not None:
+            del self._events[about]
+
+    def put_claim(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        self._touch_claim(meta.uid)
+        self._claims.put(meta, obj)
+        self._reserved[meta.uid] = tuple(
+            text(user.get("uid")) for user in objects(at(obj, "status", "reservedFor"))
+        )
+        self._touch_claim(meta.uid)
+
+    def drop_claim(self, uid: str) -> None:
+        self._touch_claim(uid)
+        self._claims.drop(uid)
+        self._reserved.pop(uid, None)
 
     def put_pod_group(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         self._touch_group(meta.uid)
@@ -174,15 +210,24 @@ class Related:
         self._touch_owners(self._queue_workloads, uid)
         self._queue_workloads.drop(uid)
 
-    def _touch_namespace(self, namespace: str) -> None:
-        for root in self._ownership.in_namespace(namespace):
+    def _touch_namespaces(self, namespaces: Iterable[str]) -> None:
+        for namespace in namespaces:
+            for root in self._ownership.in_namespace(namespace):
+                self._listener.touched(root)
+
+    def _touch_root(self, uid: str) -> None:
+        root = self._ownership.root_of(uid)
+        if root is not None:
             self._listener.touched(root)
+
+    def _touch_claim(self, uid: str) -> None:
+        """Those of the pods that it is made or reserved for; a claim that has neither concerns nobody yet."""
+        for user in (*self._claims.owners.get(uid, ()), *self._reserved.get(uid, ())):
+            self._touch_root(user)
 
     def _touch_owners(self, owned: _Owned, uid: str) -> None:
         for owner in owned.owners.get(uid, ()):
-            root = self._ownership.root_of(owner)
-            if root is not None:
-                self._listener.touched(root)
+            self._touch_root(owner)
 
     def _touch_group(self, uid: str) -> None:
         """The owners' workloads; where nobody owns the group, those whose pods name it."""

@@ -20,6 +20,12 @@ class Role(Enum):
     QUEUE = "queue"
     LOCAL_QUEUE = "local queue"
     CLUSTER_QUEUE = "cluster queue"
+    VOLCANO_QUEUE = "volcano queue"
+    GATEWAY = "gateway"
+    ISTIO_GATEWAY = "istio gateway"
+    CLAIM = "claim"
+    """Devices that pods ask for by name."""
+    CLAIM_TEMPLATE = "claim template"
     PRIORITY_CLASS = "priority class"
     TOPOLOGY = "topology"
     NODE = "node"
@@ -48,6 +54,9 @@ NODE = GroupKind("", "Node")
 REPLICA_SET = GroupKind("apps", "ReplicaSet")
 KIND = GroupKind("apiextensions.k8s.io", "CustomResourceDefinition")
 
+_EVENTS = "type=Warning,reason!=BackOff,reason!=Unhealthy"
+"""The pods' own statuses say what is left out, and would be most of all events."""
+
 _BESIDES = (
     Wanted(KIND, Role.KIND, is_metadata=True),
     Wanted(NODE, Role.NODE),
@@ -56,14 +65,22 @@ _BESIDES = (
     Wanted(GroupKind("networking.k8s.io", "Ingress"), Role.ROUTING),
     Wanted(GroupKind("gateway.networking.k8s.io", "HTTPRoute"), Role.ROUTING),
     Wanted(GroupKind("gateway.networking.k8s.io", "GRPCRoute"), Role.ROUTING),
+    Wanted(GroupKind("gateway.networking.k8s.io", "Gateway"), Role.GATEWAY),
+    Wanted(GroupKind("inference.networking.k8s.io", "InferencePool"), Role.ROUTING),
+    Wanted(GroupKind("inference.networking.x-k8s.io", "InferencePool"), Role.ROUTING),
     Wanted(GroupKind("route.openshift.io", "Route"), Role.ROUTING),
+    Wanted(GroupKind("networking.istio.io", "VirtualService"), Role.ROUTING),
+    Wanted(GroupKind("networking.istio.io", "Gateway"), Role.ISTIO_GATEWAY),
+    Wanted(GroupKind("resource.k8s.io", "ResourceClaim"), Role.CLAIM),
+    Wanted(GroupKind("resource.k8s.io", "ResourceClaimTemplate"), Role.CLAIM_TEMPLATE),
     Wanted(GroupKind("autoscaling", "HorizontalPodAutoscaler"), Role.AUTOSCALER),
     Wanted(GroupKind("keda.sh", "ScaledObject"), Role.AUTOSCALER),
-    Wanted(GroupKind("", "Event"), Role.EVENT, field_selector="reason=FailedCreate"),
+    Wanted(GroupKind("", "Event"), Role.EVENT, field_selector=_EVENTS),
     Wanted(GroupKind("scheduling.k8s.io", "PriorityClass"), Role.PRIORITY_CLASS),
     Wanted(GroupKind("scheduling.run.ai", "Queue"), Role.QUEUE),
     Wanted(GroupKind("scheduling.run.ai", "PodGroup"), Role.POD_GROUP),
     Wanted(GroupKind("scheduling.volcano.sh", "PodGroup"), Role.POD_GROUP),
+    Wanted(GroupKind("scheduling.volcano.sh", "Queue"), Role.VOLCANO_QUEUE),
     Wanted(GroupKind("kai.scheduler", "Topology"), Role.TOPOLOGY),
     Wanted(GroupKind("kueue.x-k8s.io", "Topology"), Role.TOPOLOGY),
     Wanted(GroupKind("kueue.x-k8s.io", "Workload"), Role.QUEUE_WORKLOAD),

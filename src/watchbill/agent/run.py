@@ -107,6 +107,8 @@ class Agent:
         )
         self.resolver = Resolver(kube, self.cache, self.roster.find)
         self.stream = Stream(server, self.ledger, self, self.tracker.changed)
+        self._is_in_step = False
+        """Every workload of the first lists has been derived: before that, all would seem to have changed."""
         self._waited_since: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -133,7 +135,7 @@ class Agent:
                 raise _first_cause(error)
 
     def may_prove(self) -> bool:
-        return self.tracker.is_open and self.roster.can_prove and self._is_everyone_placed()
+        return self._is_in_step and self.roster.can_prove and self._is_everyone_placed()
 
     def coverage(self) -> tuple[Covered, ...]:
         """Kinds whose absent objects are proven absent: not where someone's owner is still looked for."""
@@ -178,12 +180,13 @@ class Agent:
             await asyncio.sleep(0.1)
         self.tracker.open()
         await self.tracker.read_all()
+        self._is_in_step = True
         log.info("in step with the cluster", workloads=len(self.ledger.standings))
         self.tracker.changed.set()
         await stop.wait()
 
     def _note_list(self, _: Wanted) -> None:
-        if self.tracker.is_open:
+        if self._is_in_step:
             self.stream.want_inventory()
 
     def _is_everyone_placed(self) -> bool:

@@ -99,6 +99,7 @@ def sink_for(
         Role.AUTOSCALER: (related.put_autoscaler, related.drop_autoscaler),
         Role.EVENT: (related.put_event, related.drop_event),
         Role.POD_GROUP: (related.put_pod_group, related.drop_pod_group),
+        Role.CLAIM: (related.put_claim, related.drop_claim),
         Role.QUEUE_WORKLOAD: (related.put_queue_workload, related.drop_queue_workload),
     }
     if wanted.role in related_roles:
