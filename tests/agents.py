@@ -30,6 +30,7 @@ async def agent(
         "kubeconfig": kubeconfig(folder / "kubeconfig", api.url),
         "debounce_seconds": 0.02,
         "resync_seconds": 900.0,
+        "scrape_seconds": 0.0,
     }
     stop = asyncio.Event()
     task = asyncio.create_task(run_agent(AgentSettings(**(options | settings)), stop=stop))  # type: ignore[arg-type]

@@ -61,6 +61,28 @@ class AgentSettings:
     kinds_dir: Path | None = None
     resync_seconds: float = 900.0
     debounce_seconds: float = 1.0
+    scrape_seconds: float = 30.0
+    """How often exporters are asked; 0 = never."""
+    pushes_samples: bool = True
+    """False where a Prometheus keeps the samples; idle GPUs are still told."""
+    asks_pods_directly: bool = False
+    """At their own addresses, instead of through the API server."""
+    exporter_namespaces: frozenset[str] = frozenset(
+        {
+            "dcgm-exporter",
+            "gke-managed-system",
+            "gpu-operator",
+            "kube-system",
+            "monitoring",
+            "nvidia-gpu-operator",
+        }
+    )
+    """Where an exporter's word on devices is believed."""
+    idle_window_seconds: float = 300.0
+    idle_threshold_percent: float = 0.0
+    metrics_port: int | None = None
+    """Where the agent serves metrics of its own; None = nowhere."""
+    metrics_host: str = "0.0.0.0"  # noqa: S104 - a Prometheus asks from outside the pod
 
 
 def default_data_dir(environ: Mapping[str, str], *, is_root: bool | None = None) -> Path:

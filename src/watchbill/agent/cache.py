@@ -17,7 +17,8 @@ from watchbill.agent.ownership import Entry, Listener, Ownership
 from watchbill.agent.packed import pack, prune, unpack
 from watchbill.agent.related import Related
 from watchbill.agent.roles import POD, REPLICA_SET
-from watchbill.kinds.objects import GroupKind, Object, WorkloadObjects
+from watchbill.agent.targets import Targets
+from watchbill.kinds.objects import GroupKind, IdleGpus, Object, WorkloadObjects
 from watchbill.kinds.pod import Owner, Pod, is_reservation, owners, read_pod
 
 
@@ -26,6 +27,7 @@ class CacheSettings:
     excluded_namespaces: frozenset[str]
     pod_annotations: frozenset[str]
     root_kinds: frozenset[GroupKind]
+    exporter_namespaces: frozenset[str] = frozenset()
 
 
 class Cache:
@@ -35,6 +37,9 @@ class Cache:
         self.ownership = Ownership(settings.root_kinds, listener)
         self.cluster = ClusterView(self._cluster_changed)
         self.related = Related(self.ownership, listener)
+        self.targets = Targets(settings.exporter_namespaces)
+        self.idle: dict[str, IdleGpus] = {}
+        """By workload, as exporters tell it."""
         self.cluster_scoped: set[GroupKind] = {GroupKind("", "Node")}
         self.listed: set[GroupKind] = set()
         """Kinds listed completely at least once, whose own listing is their workloads' witness."""
@@ -122,6 +127,7 @@ class Cache:
             autoscalers=self.related.autoscalers(
                 family.root.namespace, {family.root.name, *(entry.name for entry in between)}
             ),
+            idle=self.idle.get(root),
             is_root_gone=family.is_root_gone,
             cluster=self.cluster.objects,
         )

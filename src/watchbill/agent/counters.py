@@ -1,7 +1,7 @@
 """Counters of containers and servers, counted up per workload whatever begins anew or goes away. Pure.
 
-A counter seen for the first time adds nothing: what it counted before was not observed. One that is smaller than
-before began anew, so all of it is new.
+A counter seen for the first time adds nothing: what it counted before was not observed. One that is smaller
+than before began anew, so all of it is new.
 """
 
 from collections.abc import Iterable

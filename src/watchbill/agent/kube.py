@@ -100,6 +100,15 @@ class KubeClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(self._credentials.server, error) from error
 
+    async def read(self, path: str, *, most_bytes: int, seconds: float) -> bytes:
+        """A page of text that stands behind the API server's proxy. Raises ApiFailure."""
+        limits = aiohttp.ClientTimeout(total=seconds, sock_connect=seconds)
+        try:
+            async with await self._open(path, accept="text/plain", limits=limits) as response:
+                return await bounded_body(response, most_bytes)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(self._credentials.server, error) from error
+
     async def get_object(
         self, resource: Resource, *, namespace: str, name: str, is_metadata: bool
     ) -> dict[str, Any]:
@@ -206,6 +215,16 @@ class KubeClient:
             proxy=self._credentials.proxy,
             allow_redirects=False,
         )
+
+
+async def bounded_body(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    """The whole body. Raises ApiFailure as soon as it is too large."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > most_bytes:
+            raise ApiFailure(Trouble.REFUSED, f"the page is larger than {most_bytes} bytes")
+    return bytes(body)
 
 
 def _selection(resource: Resource) -> dict[str, str]:

@@ -16,6 +16,7 @@ import structlog
 from watchbill import __version__
 from watchbill.agent.backoff import Backoff, jittered
 from watchbill.agent.ledger import Ledger, Outgoing
+from watchbill.agent.outbox import Outbox
 from watchbill.client import AgentClient
 from watchbill.errors import (
     Conflict,
@@ -32,6 +33,7 @@ from watchbill.errors import (
 from watchbill.kinds.derive import Derived
 from watchbill.sync import (
     BATCH_ITEMS,
+    BATCH_READINGS,
     INVENTORY_ENTRIES,
     PROTOCOL_VERSION,
     Batch,
@@ -82,9 +84,15 @@ class Stream:
     """Tells the server everything that the ledger holds, for ever."""
 
     def __init__(
-        self, client: AgentClient, ledger: Ledger, view: View, changed: asyncio.Event
+        self,
+        client: AgentClient,
+        ledger: Ledger,
+        view: View,
+        changed: asyncio.Event,
+        outbox: Outbox | None = None,
     ) -> None:
         self.hellos = 0
+        self._outbox = Outbox() if outbox is None else outbox
         self._client = client
         self._ledger = ledger
         self._view = view
@@ -149,7 +157,7 @@ class Stream:
             self._changed.clear()
             if self._inventory_due is not None:
                 await self._speak_before_inventory()
-            elif len(self._ledger):
+            elif len(self._ledger) or len(self._outbox):
                 await self._send_batch()
             if self._is_idle():
                 await self._rest_until_changed()
@@ -157,7 +165,7 @@ class Stream:
     def _is_idle(self) -> bool:
         if self._inventory_due is not None:
             return not (self._view.may_prove() and self._inventory_due <= self._now())
-        return not len(self._ledger)
+        return not len(self._ledger) and not len(self._outbox)
 
     async def _speak_before_inventory(self) -> None:
         """Changes wait for the inventory, for that tells which of them the server has."""
@@ -203,19 +211,27 @@ class Stream:
         outgoing = self._ledger.next_batch(
             units=units, most_bytes=BATCH_BYTES, read=self._view.read
         )
-        if not outgoing.items:
+        scrapes = () if only_ended else self._outbox.take(BATCH_READINGS)
+        if not outgoing.items and not scrapes:
             return
         seq = self._seq + 1
-        batch = Batch(stream_id=self._stream_id, seq=seq, items=tuple(outgoing.items))
+        batch = Batch(
+            stream_id=self._stream_id, seq=seq, items=tuple(outgoing.items), scrapes=scrapes
+        )
         try:
             self._in_doubt = seq
             reply = await self._call(lambda: self._client.batch(batch))
         except (Invalid, TooLarge) as error:
             self._in_doubt = None
-            self._shrink(outgoing, error)
+            if scrapes:
+                log.error("samples set aside", reason=error.message)
+                self._ledger.put_back(outgoing)
+            else:
+                self._shrink(outgoing, error)
             return
         except BaseException:
             self._ledger.put_back(outgoing)
+            self._outbox.put_back(scrapes)
             raise
         self._seq, self._in_doubt = seq, None
         self._units = min(BATCH_ITEMS, self._units * 2)

@@ -14,6 +14,8 @@ from watchbill.agent.capacity import node_pools
 from watchbill.agent.credentials import Credentials
 from watchbill.agent.kube import KubeClient
 from watchbill.agent.ledger import Ledger
+from watchbill.agent.measure import Measuring
+from watchbill.agent.outbox import Outbox
 from watchbill.agent.ownership import Verdict
 from watchbill.agent.push import Stream
 from watchbill.agent.resolve import Resolver
@@ -94,6 +96,7 @@ class Agent:
                 excluded_namespaces=settings.excluded_namespaces,
                 pod_annotations=self._derive_settings.pod_annotations,
                 root_kinds=root_kinds(definitions),
+                exporter_namespaces=settings.exporter_namespaces,
             ),
             self.tracker,
         )
@@ -106,7 +109,17 @@ class Agent:
             on_list=self._note_list,
         )
         self.resolver = Resolver(kube, self.cache, self.roster.find)
-        self.stream = Stream(server, self.ledger, self, self.tracker.changed)
+        outbox = Outbox()
+        self.stream = Stream(server, self.ledger, self, self.tracker.changed, outbox)
+        self.measuring = Measuring(
+            settings,
+            self._derive_settings,
+            kube=kube,
+            cache=self.cache,
+            tracker=self.tracker,
+            outbox=outbox,
+        )
+        self._is_measuring = settings.scrape_seconds > 0
         self._is_in_step = False
         """Every workload of the first lists has been derived: before that, all would seem to have changed."""
         self._waited_since: float | None = None
@@ -121,6 +134,8 @@ class Agent:
             self._open(stop),
         )
         tasks = [asyncio.create_task(part) for part in parts]
+        if self._is_measuring:
+            tasks.append(asyncio.create_task(self.measuring.run(lambda: self._is_in_step)))
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -152,7 +167,7 @@ class Agent:
         return [*found, *(unread - set(found)), *(ownership.missing.keys() - set(found))]
 
     def states(self) -> tuple[KindState, ...]:
-        return self.roster.states()
+        return (*self.roster.states(), *self.measuring.states())
 
     def node_pools(self) -> tuple[NodePoolCapacity, ...]:
         return node_pools(self.cache.cluster, self._derive_settings)

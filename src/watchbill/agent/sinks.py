@@ -33,10 +33,13 @@ class PodSink:
     resource: Resource
 
     def put(self, meta: ObjectMeta, body: Body) -> None:
+        obj = msgspec.json.decode(body, type=dict[str, Any])
+        self.cache.targets.put(obj)
         if self.cache.takes(meta.namespace):
-            self.cache.put_pod(msgspec.json.decode(body, type=dict[str, Any]))
+            self.cache.put_pod(obj)
 
     def remove(self, uid: str, at: datetime) -> None:
+        self.cache.targets.remove(uid)
         self.cache.remove(uid, at)
 
 
