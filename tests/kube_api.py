@@ -265,9 +265,12 @@ def _key(obj: Json) -> str:
 
 
 def _selected(obj: Json, request: web.Request) -> bool:
-    """Field selectors of one member, as `reason=FailedCreate`."""
-    name, _, value = request.query.get("fieldSelector", "").partition("=")
-    return not name or obj.get(name) == value
+    """Field selectors on an object's own members, as `type=Warning,reason!=BackOff`."""
+    for requirement in filter(None, request.query.get("fieldSelector", "").split(",")):
+        name, operator, value = requirement.partition("!=" if "!=" in requirement else "=")
+        if (obj.get(name, "") == value) is (operator == "!="):
+            return False
+    return True
 
 
 def _shown(obj: Json, request: web.Request) -> Json:

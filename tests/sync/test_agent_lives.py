@@ -22,6 +22,7 @@ from tests.kube_api import Kind, KubeApi, kube_api
 from tests.receiver import Receiver, receiver
 from tests.unit.kinds.lives import SETTINGS, all_lives, definitions, moments, workloads
 from watchbill.kinds.derive import derive
+from watchbill.kinds.events import EVENT_REASONS
 from watchbill.kinds.pod import owners
 from watchbill.sync import Record
 from watchbill.workload import Phase
@@ -84,7 +85,7 @@ class Play:
         if event["type"] == "BOOKMARK" or obj["kind"] in _LEFT_OUT:
             return
         obj = json.loads(json.dumps(obj))
-        if obj["kind"] == "Event" and obj["reason"] == "FailedCreate":
+        if obj["kind"] == "Event" and obj["reason"] in EVENT_REASONS:
             self.events.append(obj)
         (self.api.delete if event["type"] == "DELETED" else self.api.put)(obj)
 
@@ -119,7 +120,11 @@ def expected(play: Play, moment: str) -> dict[UUID, Record]:
     held = moments(play.version, play.life)[moment]
     uids = {obj["metadata"]["uid"] for obj in held.objects}
     for objects in workloads(held):
-        chain = {objects.root["metadata"]["uid"], *(c["metadata"]["uid"] for c in objects.children)}
+        chain = {
+            objects.root["metadata"]["uid"],
+            *(child["metadata"]["uid"] for child in objects.children),
+            *(pod.uid for pod in objects.pods),
+        }
         newest = {event["involvedObject"]["uid"]: event for event in play.events}
         events = [event for uid, event in newest.items() if uid in chain]
         objects = replace(objects, scheduling_events=events)

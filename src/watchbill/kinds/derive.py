@@ -87,7 +87,7 @@ def _derive(
     standing = _standing(read)
     facts, census = read.facts, read.census
     organisation = organisation_of(objects, facts, census, settings)
-    totals = totals_of(facts, census, objects.cluster, settings)
+    totals = totals_of(objects, facts, census, settings)
     elements, elements_total = elements_of(
         objects, read.definition, facts, census, settings.cluster_id
     )

@@ -3,18 +3,17 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from watchbill.kinds import events
 from watchbill.kinds.census import Census
 from watchbill.kinds.definition_file import Definition
 from watchbill.kinds.facts import Facts
-from watchbill.kinds.lookup import instant, text
-from watchbill.kinds.objects import Object, WorkloadObjects
+from watchbill.kinds.objects import WorkloadObjects
 from watchbill.kinds.phase import required_pods
 from watchbill.kinds.pod import Pod
 from watchbill.kinds.wording import quota_message
 from watchbill.workload import PendingReason, Phase
 
 _SHUTDOWN_REASONS = frozenset({"NodeShutdown", "Shutdown", "Terminated"})
-_CREATION_FAILURES = frozenset({"FailedCreate", "ReplicaSetCreateError", "FailedScheduling"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +67,7 @@ def _initializing(situation: Situation) -> str:
         return _joined("A pod failed and will be tried again.", _ending(census.failed[-1]))
     if not census.staying and census.leaving:
         return "Its pods are being replaced."
-    return ""
+    return _first(_start(pod, situation) for pod in census.staying)
 
 
 def _degraded(situation: Situation) -> str:
@@ -94,21 +93,10 @@ def _creating(situation: Situation) -> str:
     said = situation.facts.said.get("degraded", "")
     if said:
         return said
-    failures = [
-        event
-        for event in situation.objects.scheduling_events
-        if text(event.get("reason")) in _CREATION_FAILURES
-    ]
-    if not failures:
+    failure = events.newest(situation.objects.scheduling_events, events.CREATION_FAILURES)
+    if failure is None:
         return ""
-    newest = max((_event_at(event), text(event.get("message"))) for event in failures)[1]
-    return quota_message(newest) or newest
-
-
-def _event_at(event: Object) -> str:
-    """Events of the newer API have `eventTime` and may lack the old members."""
-    found = instant(event.get("lastTimestamp")) or instant(event.get("eventTime"))
-    return str(found or "")
+    return quota_message(events.message(failure)) or events.message(failure)
 
 
 def _leaving(situation: Situation) -> str:
@@ -149,6 +137,15 @@ def _wait(pod: Pod) -> str:
         code = f" (it ended with code {trouble.exit_code})" if trouble.exit_code else ""
         return _sentence(f"{said}{code}", trouble.message)
     return _sentence(f"{said} (exit code {trouble.exit_code})", trouble.message)
+
+
+def _start(pod: Pod, situation: Situation) -> str:
+    """What an event says of a pod whose containers do not come up; its own status is silent on it."""
+    if not pod.node or pod.running_at is not None:
+        return ""
+    found = situation.objects.scheduling_events
+    failure = events.newest(found, events.START_FAILURES, about=pod.uid)
+    return _sentence(f"Pod {pod.name}", events.message(failure)) if failure is not None else ""
 
 
 def _ending(pod: Pod) -> str:

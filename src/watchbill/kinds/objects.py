@@ -53,7 +53,8 @@ class WorkloadObjects:
     excluded: whole where `Watched.is_whole`, else metadata. Jobs of a CronJob count though no pod
     is left of them."""
     services: Sequence[Object]
-    """Services, Ingresses and HTTPRoutes of the namespace; derivation picks those that lead here."""
+    """Services, InferencePools, Ingresses and routes of every kind that stand in the namespace or name
+    one of its services; derivation picks those that lead here."""
     pod_groups: Sequence[Object]
     """KAI or Volcano PodGroups that the pods name or that the chain owns."""
     queue_workloads: Sequence[Object]
@@ -61,18 +62,20 @@ class WorkloadObjects:
     scheduling_events: Sequence[Object] = ()
     """Events (core/v1) on the pods and the chain that tell of scheduling or of creation that failed;
     none is needed where the pods' own conditions say it."""
+    claims: Sequence[Object] = ()
+    """ResourceClaims (resource.k8s.io) that the pods use, each once."""
     autoscalers: Sequence[Object] = ()
     """HorizontalPodAutoscalers and KEDA ScaledObjects of the namespace whose target is in the chain."""
+    idle: IdleGpus | None = None
+    """None where nothing measures the workload's GPUs."""
     is_root_gone: bool = False
     """The root was deleted and only its pods remain: the phase is Terminating."""
     cluster: "ClusterObjects" = field(default_factory=lambda: ClusterObjects())
-    idle: IdleGpus | None = None
-    """None where nothing measures the workload's GPUs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterObjects:
-    """What all workloads share, by name. Node labels are all that is kept of a node."""
+    """What all workloads share, by name. Of a node its labels and one address are kept."""
 
     queues: Mapping[str, Object] = field(default_factory=dict)
     """KAI Queue objects."""
@@ -80,7 +83,14 @@ class ClusterObjects:
     """Kueue LocalQueues by (namespace, name)."""
     cluster_queues: Mapping[str, Object] = field(default_factory=dict)
     volcano_queues: Mapping[str, Object] = field(default_factory=dict)
+    gateways: Mapping[tuple[str, str], Object] = field(default_factory=dict)
+    """Gateways (gateway.networking.k8s.io) by (namespace, name)."""
+    istio_gateways: Mapping[tuple[str, str], Object] = field(default_factory=dict)
+    claim_templates: Mapping[tuple[str, str], Object] = field(default_factory=dict)
+    """ResourceClaimTemplates by (namespace, name)."""
     priority_classes: Mapping[str, Object] = field(default_factory=dict)
     topologies: Mapping[str, Object] = field(default_factory=dict)
     node_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    node_addresses: Mapping[str, str] = field(default_factory=dict)
+    """Where a node is reached: its external address, else its internal one."""
     namespaces: Mapping[str, Object] = field(default_factory=dict)

@@ -85,6 +85,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     priority_class_name: str
     node_selector: tuple[tuple[str, str], ...]
     resources: Resources
+    claims: tuple[str, ...]
+    """Names of the ResourceClaims that it uses; those made for its extended resources are not among them."""
     created_at: datetime | None
     deleted_at: datetime | None
     """When deletion was asked for: the deletionTimestamp lies ahead of it by the grace period."""
@@ -149,6 +151,7 @@ def read_pod(obj: Any, *, wanted: frozenset[str] = frozenset()) -> Pod:
         priority_class_name=_short(spec.get("priorityClassName")),
         node_selector=_shared_pairs(_flat(mapping(spec.get("nodeSelector")))),
         resources=pod_resources(spec) if spec else NO_RESOURCES,
+        claims=_claims(spec, status),
         created_at=instant(meta.get("creationTimestamp")),
         deleted_at=asked_to_go(meta),
         started_at=instant(status.get("startTime")),
@@ -163,6 +166,22 @@ def read_pod(obj: Any, *, wanted: frozenset[str] = frozenset()) -> Pod:
         restarts=troubles.restarts,
         trouble=troubles.worst,
     )
+
+
+def _claims(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[str, ...]:
+    """Claims named outright, and those made from templates, whose names only the status tells."""
+    asked = list(objects(spec.get("resourceClaims")))
+    if not asked:
+        return ()
+    made = {
+        text(entry.get("name")): text(entry.get("resourceClaimName"))
+        for entry in objects(status.get("resourceClaimStatuses"))
+    }
+    names = (
+        text(entry.get("resourceClaimName")) or made.get(text(entry.get("name")), "")
+        for entry in asked
+    )
+    return tuple(dict.fromkeys(name[:253] for name in names if name))
 
 
 def owners(obj: Any) -> tuple[Owner, ...]:

@@ -32,8 +32,11 @@ GPU_ANNOTATIONS = frozenset(
     }
 )
 MEBIBYTE = 1024**2
-_MIG = re.compile(r"nvidia\.com/mig-([1-9])g\.[0-9]{1,4}gb(?:[.+].{1,20})?", re.ASCII)
+_MIG = re.compile(r"nvidia\.com/mig-(([1-9])g\.[0-9]{1,4}gb)(?:[.+].{1,20})?", re.ASCII)
 _MIG_SLICES = 7
+# Profiles of GPUs that divide into four (A30, RTX PRO 6000): no other GPU has a profile of these names.
+_QUARTERS = frozenset({"1g.6gb", "2g.12gb", "4g.24gb", "2g.48gb", "4g.96gb"})
+_DEVICE_CLASS = "deviceclass.resource.kubernetes.io/"
 
 Amounts = tuple[tuple[str, Amount], ...]
 
@@ -185,10 +188,11 @@ def _whole_and_mig(extended: Amounts, gpu_resources: tuple[str, ...]) -> tuple[i
     devices = 0
     mig = Fraction(0)
     for name, amount in extended:
-        if name in gpu_resources:
+        if name in gpu_resources or (name.startswith(_DEVICE_CLASS) and "gpu" in name):
             devices += int(amount)
         elif match := _MIG.fullmatch(name):
-            mig += Fraction(min(int(match[1]), _MIG_SLICES), _MIG_SLICES) * int(amount)
+            slices = 4 if match[1] in _QUARTERS else _MIG_SLICES
+            mig += Fraction(min(int(match[2]), slices), slices) * int(amount)
     return devices, mig
 
 

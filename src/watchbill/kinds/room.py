@@ -21,6 +21,11 @@ REFUSALS: tuple[tuple[str, str, str], ...] = (
         "Nodes are kept for other work by taints",
         "tolerate the taint or free nodes",
     ),
+    (
+        "cannot allocate all claims",
+        "No node has the devices that its claims ask for",
+        "free devices, ask for fewer, or add nodes",
+    ),
     ("unbound immediate", "Its volumes are not bound", "check the claims and their storage class"),
     (
         "volume node affinity",

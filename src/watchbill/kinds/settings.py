@@ -33,6 +33,8 @@ class DeriveSettings:
     kai_schedulers: frozenset[str] = frozenset({"kai-scheduler", "runai-scheduler"})
     gpu_resources: tuple[str, ...] = ("nvidia.com/gpu",)
     """Extended resources of which one unit is one whole GPU; any other is listed as it is named."""
+    gpu_device_classes: frozenset[str] = frozenset()
+    """Device classes (resource.k8s.io) of which a device is one GPU; none = all that have gpu in their name."""
     categories: Mapping[str, str] = field(default_factory=dict)
     """Category by `Kind.group` or `Kind`, in place of the definition's."""
     redaction: Redaction = Redaction.DEFAULT

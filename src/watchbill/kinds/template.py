@@ -29,6 +29,10 @@ class Template(msgspec.Struct, frozen=True, kw_only=True):
     node_selector: Mapping[str, str]
     required_node_labels: tuple[tuple[str, tuple[str, ...]], ...]
     """`In` terms of the required node affinity: label and the values that will do."""
+    claims: tuple[str, ...]
+    """Names of ResourceClaims, which all pods share."""
+    claim_templates: tuple[str, ...]
+    """Names of ResourceClaimTemplates: a claim of its own for each pod."""
     priority_class_name: str
     scheduler_name: str
     images: tuple[str, ...]
@@ -49,6 +53,8 @@ def read_template(template: Any) -> Template | None:
         labels=pairs(labels(template)),
         node_selector=pairs(spec.get("nodeSelector")),
         required_node_labels=tuple(_affinity_terms(spec)),
+        claims=tuple(_claims(spec, "resourceClaimName")),
+        claim_templates=tuple(_claims(spec, "resourceClaimTemplateName")),
         priority_class_name=text(spec.get("priorityClassName")),
         scheduler_name=text(spec.get("schedulerName")),
         images=tuple(
@@ -62,6 +68,13 @@ def read_template(template: Any) -> Template | None:
         arguments=texts(main.get("args")),
         variables=tuple(_variables(main))[:_MAX_VARIABLES],
     )
+
+
+def _claims(spec: Mapping[str, Any], member: str) -> Iterator[str]:
+    for entry in objects(spec.get("resourceClaims")):
+        name = text(entry.get(member))
+        if name:
+            yield name
 
 
 def _default_container(template: Any, spec: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,13 +1,15 @@
 """What a workload asks for and what it holds: templates times replicas, pods that exist, pods with a node."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
 from watchbill.kinds.census import Census
+from watchbill.kinds.claims import asked_by_roles, asked_devices, held_devices, used_claims
 from watchbill.kinds.facts import Facts
-from watchbill.kinds.objects import ClusterObjects
+from watchbill.kinds.lookup import at
+from watchbill.kinds.objects import WorkloadObjects
 from watchbill.kinds.placement import pod_node_pool
 from watchbill.kinds.pod import Pod
 from watchbill.kinds.quantity import Amount, as_float, exact, format_bytes, format_count
@@ -16,6 +18,7 @@ from watchbill.kinds.resources import (
     Resources,
     allocated_gpu_bytes,
     allocated_gpus,
+    node_gpu_bytes,
     requested_gpus,
 )
 from watchbill.kinds.settings import DeriveSettings
@@ -66,9 +69,9 @@ class Totals:
 
 
 def totals_of(
-    facts: Facts, census: Census, cluster: ClusterObjects, settings: DeriveSettings
+    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
 ) -> Totals:
-    asked = Sum()
+    asked = Sum(gpus=Fraction(asked_by_roles(facts.roles, objects, settings)))
     for role in facts.roles:
         if role.template is not None and role.replicas:
             gpus = requested_gpus(
@@ -76,9 +79,11 @@ def totals_of(
             )
             asked.add(role.template.resources, gpus, role.replicas)
     existing = _summed(census.live, settings)
+    for claim, _ in used_claims(objects.claims, census.live):
+        existing.gpus += asked_devices(at(claim, "spec", "devices"), settings)
     held_pods = [pod for pod in census.live if pod.node]
     held = _summed(held_pods, settings)
-    by_pool, held_gpu_bytes = _held_gpus(held_pods, cluster, settings)
+    by_pool, held_gpu_bytes = _held_gpus(held_pods, objects, settings)
     millionths = sum(by_pool.values())
     return Totals(
         workload=_requested(asked, settings),
@@ -104,25 +109,37 @@ def _summed(pods: Iterable[Pod], settings: DeriveSettings) -> Sum:
 
 
 def _held_gpus(
-    pods: Iterable[Pod], cluster: ClusterObjects, settings: DeriveSettings
+    pods: Sequence[Pod], objects: WorkloadObjects, settings: DeriveSettings
 ) -> tuple[dict[str, int], int | None]:
     """GPUs by node pool in millionths, and the memory of them; None where no node tells its size."""
     by_pool: dict[str, Fraction] = {}
     memory_bytes: int | None = None
-    for pod in pods:
-        gpus = requested_gpus(pod.resources, pod.annotations, settings.gpu_resources)
-        node = cluster.node_labels.get(pod.node, {})
-        held = allocated_gpus(gpus, pod.annotations, node)
-        if not held and gpus.memory_bytes is None:
-            continue
-        pool = pod_node_pool(pod.node, cluster, settings)
+    for pod, held, size in _holdings(pods, objects, settings):
+        pool = pod_node_pool(pod.node, objects.cluster, settings)
         by_pool[pool] = by_pool.get(pool, Fraction(0)) + held
-        size = allocated_gpu_bytes(gpus, pod.annotations, node)
         if size is not None:
             memory_bytes = min((memory_bytes or 0) + size, _MAX_BYTES)
     return {
         pool: gpu_millionths(float(held)) for pool, held in sorted(by_pool.items()) if held
     }, memory_bytes
+
+
+def _holdings(
+    pods: Sequence[Pod], objects: WorkloadObjects, settings: DeriveSettings
+) -> Iterator[tuple[Pod, Fraction, int | None]]:
+    """Who holds how many GPUs and how much of their memory: through resources, then through claims."""
+    nodes = objects.cluster.node_labels
+    for pod in pods:
+        gpus = requested_gpus(pod.resources, pod.annotations, settings.gpu_resources)
+        node = nodes.get(pod.node, {})
+        held = allocated_gpus(gpus, pod.annotations, node)
+        if held or gpus.memory_bytes is not None:
+            yield pod, held, allocated_gpu_bytes(gpus, pod.annotations, node)
+    for claim, pod in used_claims(objects.claims, pods):
+        devices = held_devices(claim, settings)
+        if devices:
+            size = node_gpu_bytes(nodes.get(pod.node, {}))
+            yield pod, Fraction(devices), devices * size if size else None
 
 
 def _requested(total: Sum, settings: DeriveSettings) -> RequestedResources:

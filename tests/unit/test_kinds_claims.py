@@ -1,0 +1,233 @@
+"""GPUs by resource claims, by slices and by what the binder wrote: exact figures."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.unit.kinds.lives import SETTINGS
+from tests.unit.kinds.makers import (
+    JSON,
+    container,
+    deployment,
+    derived,
+    gpus,
+    pod,
+    root,
+    template,
+    workload,
+)
+from watchbill.kinds.claims import asked_devices, held_devices
+from watchbill.kinds.objects import ClusterObjects
+from watchbill.workload import Cores
+
+GIB = 1024**3
+
+
+def request(number: int = 1, cls: str = "gpu.nvidia.com", **more: Any) -> JSON:
+    return {"name": "gpus", "exactly": {"deviceClassName": cls, "count": number} | more}
+
+
+def claim(name: str, *requests: JSON, held: int = 0, **result: Any) -> JSON:
+    results = [
+        {"request": "gpus", "driver": "gpu.nvidia.com", "pool": "node-1", "device": f"gpu-{number}"}
+        | result
+        for number in range(held)
+    ]
+    return {
+        "kind": "ResourceClaim",
+        "metadata": {"name": name, "namespace": "vision", "uid": f"claim-{name}"},
+        "spec": {"devices": {"requests": list(requests or (request(),))}},
+        "status": {"allocation": {"devices": {"results": results}}} if held else {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("requests", "asked"),
+    [
+        ([request()], 1),
+        ([request(4)], 4),
+        ([{"name": "a", "deviceClassName": "gpu.nvidia.com"}], 1),
+        ([{"name": "a", "deviceClassName": "gpu.nvidia.com", "count": 2}, request(1)], 3),
+        ([request(1, allocationMode="All")], 1),
+        ([request(2, "mig.nvidia.com")], 0),
+        ([request(2, "compute-domain-daemon.nvidia.com")], 0),
+        ([request(2, adminAccess=True)], 0),
+        (
+            [
+                {
+                    "name": "a",
+                    "firstAvailable": [
+                        {"name": "big", "deviceClassName": "gpu.nvidia.com", "count": 2},
+                        {"name": "small", "deviceClassName": "mig.nvidia.com"},
+                    ],
+                }
+            ],
+            2,
+        ),
+        ([request(10**12)], 1_024),
+        ([request(-3)], 0),
+        (["x", None, {}], 0),
+    ],
+)
+def test_what_a_claim_asks_for(requests: list[Any], asked: int) -> None:
+    assert asked_devices({"requests": requests}, SETTINGS) == asked
+
+
+def test_what_a_claim_holds() -> None:
+    assert held_devices(claim("a", request(2), held=2), SETTINGS) == 2
+    assert held_devices(claim("a", request(2)), SETTINGS) == 0
+    assert held_devices(claim("a", request(2), held=2, adminAccess=True), SETTINGS) == 0
+    assert held_devices(claim("a", request(1, "mig.nvidia.com"), held=1), SETTINGS) == 0
+    several = {"name": "gpus", "firstAvailable": [{"name": "b", "deviceClassName": "x-gpu"}]}
+    assert held_devices(claim("a", several, held=1, request="gpus/b"), SETTINGS) == 1
+    assert held_devices(claim("a", several, held=1, request="gpus/c"), SETTINGS) == 0
+    named = replace(SETTINGS, gpu_device_classes=frozenset({"accelerators"}))
+    assert held_devices(claim("a", request(2), held=2), named) == 0
+    assert held_devices(claim("a", request(2, "accelerators"), held=2), named) == 2
+
+
+def using(number: int, *names: str, state: str = "ready", **more: Any) -> JSON:
+    claims = [{"name": f"c{place}", "resourceClaimName": name} for place, name in enumerate(names)]
+    return pod(number, state, spec_resourceClaims=claims, **more)
+
+
+NODES = ClusterObjects(
+    node_labels={"node-1": {"nvidia.com/gpu.memory": "81920", "kai.scheduler/node-pool": "h100"}}
+)
+
+
+def test_a_claim_that_pods_share_is_counted_once() -> None:
+    shared = claim("shared", request(2), held=2)
+    own = claim("own", request(1), held=1)
+    pods = [using(1, "shared", "own"), using(2, "shared"), using(3, "shared", "shared")]
+    record = derived(deployment(3), pods, claims=[shared, own, shared], cluster=NODES).record
+    assert record.workload.pods_requested_resources.gpu == Cores(request=3, limit=3)
+    assert record.workload.allocated_resources.gpu == 3.0
+    assert record.workload.allocated_resources.gpu_memory == "240Gi"
+    assert record.gpu_millionths_by_node_pool == {"h100": 3_000_000}
+    assert record.usage.gpu_memory_request_bytes == 240 * GIB
+
+
+def test_a_claim_without_devices_yet_is_asked_for_and_not_held() -> None:
+    found = workload(deployment(1), [using(1, "a", state="waiting")], claims=[claim("a")])
+    assert found.pods_requested_resources.gpu == Cores(request=1, limit=1)
+    assert found.allocated_resources.gpu == 0
+    stray = workload(deployment(1), [pod(1)], claims=[claim("a", held=1)])
+    assert stray.allocated_resources.gpu == 0
+
+
+def test_claims_made_from_a_template_are_found_by_the_pod_s_status() -> None:
+    asked = [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}]
+    spec = {"replicas": 4, "template": {"spec": template()["spec"] | {"resourceClaims": asked}}}
+    made = {
+        "claim_templates": {
+            ("vision", "one-gpu"): {"spec": {"spec": {"devices": {"requests": [request(2)]}}}}
+        }
+    }
+    statuses = [{"name": "gpu", "resourceClaimName": "w-1-gpu-x7"}]
+    found = workload(
+        root("apps/v1", "Deployment", spec=spec),
+        [pod(1, spec_resourceClaims=asked, status_resourceClaimStatuses=statuses)],
+        claims=[claim("w-1-gpu-x7", request(2), held=2)],
+        cluster=ClusterObjects(**made),
+    )
+    assert found.workload_requested_resources.gpu == Cores(request=8, limit=8)
+    assert found.pods_requested_resources.gpu == Cores(request=2, limit=2)
+    assert found.allocated_resources.gpu == 2
+
+
+def test_a_shared_claim_of_a_template_is_asked_for_once_whatever_the_replicas() -> None:
+    asked = [{"name": "gpu", "resourceClaimName": "shared"}]
+    spec = {"replicas": 4, "template": {"spec": template()["spec"] | {"resourceClaims": asked}}}
+    found = workload(root("apps/v1", "Deployment", spec=spec), claims=[claim("shared", request(2))])
+    assert found.workload_requested_resources.gpu == Cores(request=2, limit=2)
+
+
+def test_a_claim_made_for_an_extended_resource_is_not_counted_again() -> None:
+    made = {"resourceClaimName": "w-1-extended", "requestMappings": []}
+    held = claim("w-1-extended", request(2), held=2)
+    found = workload(
+        deployment(1),
+        [
+            pod(
+                1,
+                spec_containers=[container(resources=gpus(2))],
+                status_extendedResourceClaimStatus=made,
+            )
+        ],
+        claims=[held],
+    )
+    assert found.allocated_resources.gpu == 2
+    implicit = {"limits": {"deviceclass.resource.kubernetes.io/gpu.nvidia.com": "2"}}
+    found = workload(deployment(1), [pod(1, spec_containers=[container(resources=implicit)])])
+    assert found.allocated_resources.gpu == 2
+
+
+@pytest.mark.parametrize(
+    ("resource", "number", "share"),
+    [
+        ("nvidia.com/mig-1g.10gb", 7, 1.0),
+        ("nvidia.com/mig-3g.40gb", 1, 0.428571),
+        ("nvidia.com/mig-7g.80gb", 2, 2.0),
+        ("nvidia.com/mig-1g.10gb.me", 1, 0.142857),
+        ("nvidia.com/mig-1g.5gb+me", 2, 0.285714),
+        ("nvidia.com/mig-1g.6gb", 4, 1.0),
+        ("nvidia.com/mig-2g.12gb.me", 1, 0.5),
+        ("nvidia.com/mig-4g.24gb", 1, 1.0),
+        ("nvidia.com/mig-4g.40gb", 1, 0.571429),
+        ("nvidia.com/mig-9g.80gb", 1, 1.0),
+        ("nvidia.com/mig-xg.80gb", 1, 0.0),
+    ],
+)
+def test_slices_are_their_share_of_a_gpu(resource: str, number: int, share: float) -> None:
+    asked = [container(resources={"limits": {resource: str(number)}})]
+    found = workload(deployment(1), [pod(1, spec_containers=asked)])
+    assert found.allocated_resources.gpu == share
+    [extended] = found.allocated_resources.extended_resources
+    assert (extended.resource, extended.quantity) == (resource, str(number))
+
+
+@pytest.mark.parametrize(
+    ("noted", "gpu", "memory"),
+    [
+        ({"gpu-fraction": "0.5"}, 0.5, "40Gi"),
+        ({"gpu-fraction": "0.25", "gpu-fraction-num-devices": "2"}, 0.5, "40Gi"),
+        ({"gpu-fraction": "0.333"}, 0.33, None),
+        (
+            {
+                "gpu-fraction": "0.5",
+                "received-resource-type": "Fraction",
+                "runai-allocated-gpus": "0.25",
+                "runai-allocated-gpu-memory": "7680",
+            },
+            0.25,
+            "7680Mi",
+        ),
+        ({"runai-allocated-mig-gpus": "0.142857"}, 0.142857, None),
+        ({"gpu-memory": "20480"}, 0.25, "20Gi"),
+        ({"gpu-memory": "20480", "gpu-fraction-num-devices": "2"}, 0.5, "40Gi"),
+        ({"gpu-memory": "8000"}, 0.1, "8000Mi"),
+        ({"gpu-fraction": "1.5"}, 0.0, None),
+        ({"gpu-fraction": "nonsense"}, 0.0, None),
+        ({"runai-allocated-gpus": "-1", "gpu-fraction": "0.5"}, 0.5, "40Gi"),
+    ],
+)
+def test_shares_and_what_the_binder_wrote(noted: JSON, gpu: float, memory: str | None) -> None:
+    found = workload(deployment(1), [pod(1, meta_annotations=noted)], cluster=NODES)
+    assert found.allocated_resources.gpu == gpu
+    if memory is not None:
+        assert found.allocated_resources.gpu_memory == memory
+
+
+@pytest.mark.parametrize(
+    ("label", "memory"),
+    [("81920", "160Gi"), (str(80 * GIB), "160Gi"), ("much", None), (None, None)],
+)
+def test_the_memory_of_whole_gpus_comes_from_their_node(
+    label: str | None, memory: str | None
+) -> None:
+    labels = {} if label is None else {"nvidia.com/gpu.memory": label}
+    held = [pod(1, spec_containers=[container(resources=gpus(2))])]
+    cluster = ClusterObjects(node_labels={"node-1": labels})
+    assert workload(deployment(1), held, cluster=cluster).allocated_resources.gpu_memory == memory
