@@ -253,6 +253,9 @@ async def test_elements_and_endpoints_and_messages(db: Database) -> None:
     first = await element_list(db, SCOPE, UUID(int=1), offset=0, limit=2, now=START)
     assert first is not None
     assert first.next_offset == 2
+    beyond = await element_list(db, SCOPE, UUID(int=1), offset=2**31 - 1, limit=500, now=START)
+    assert beyond is not None
+    assert (beyond.documents, beyond.next_offset) == ([], None)
     assert b"train.example.com" in (await endpoint_list(db, SCOPE, UUID(int=1), START) or b"")
     (shown_message,) = (await shown(db))["pendingSchedulingMessages"]  # type: ignore[misc]
     assert shown_message["orgType"] == "PROJECT"

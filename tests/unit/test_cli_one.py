@@ -11,7 +11,8 @@ from tests.command_line import FakeServer, aged, cluster, document
 from watchbill.cli.structure import branches
 from watchbill.workload import Condition, Phase
 
-SINCE = datetime.now(UTC) - timedelta(hours=2, minutes=11, seconds=20)
+SINCE = datetime.now(UTC) - timedelta(days=2, hours=3, minutes=30)
+"""Said as "2d 3h" for half an hour, however long the suite takes."""
 REASONS = [
     {
         "source": "kai",
@@ -45,7 +46,7 @@ def pending(**members: Any) -> dict[str, Any]:
 async def test_why_pending_gives_each_reason_with_its_evidence() -> None:
     async with FakeServer(live=[pending()]).running() as watchbill:
         outcome = await watchbill("why", "llama-sft-1")
-    shown = f"{SINCE:%Y-%m-%d %H:%M:%S} UTC (2h 11m ago)"
+    shown = f"{SINCE:%Y-%m-%d %H:%M:%S} UTC (2d 3h ago)"
     assert outcome.code == 0
     assert outcome.out.splitlines() == [
         "llama-sft-1 (PyTorchJob) in project vision on cluster west has been Pending for 2h 11m.",
@@ -236,7 +237,7 @@ async def test_history() -> None:
     assert len(lines) == 3
     assert "11m" in lines[1]
     assert lines[1].endswith("short\\nof GPUs")
-    assert "2h so far" in lines[2]
+    assert "2d 3h so far" in lines[2]
     assert json.loads(as_json.out) == {"history": fake.history}
 
 

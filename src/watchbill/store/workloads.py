@@ -213,8 +213,9 @@ async def element_list(
 ) -> Page | None:
     """A page of the stored elements, upper levels first."""
     statement = _one(scope, workload_id, now)
-    first = statement.bind(offset + 1, "::int")
-    last = statement.bind(offset + limit, "::int")
+    beyond = min(offset, 2**30)  # a slice's bounds are 32 bits wide, and no array is that long
+    first = statement.bind(beyond + 1, "::int")
+    last = statement.bind(beyond + limit, "::int")
     sql = (
         f"SELECT coalesce(e.elements[{first}:{last}], '{{}}') AS elements, "
         "coalesce(cardinality(e.elements), 0) AS stored FROM workload w "
