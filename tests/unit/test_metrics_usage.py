@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from watchbill.api.contract import contract_document
-from watchbill.metrics.source import Failed, Measurement, MetricsQuery, Reason
+from watchbill.metrics.figures import written
+from watchbill.metrics.source import MetricsQuery, Reason
 from watchbill.metrics.table import METRICS
-from watchbill.metrics.usage import _outcome, steps, written
+from watchbill.metrics.usage import steps, usage_measurement
 from watchbill.store.samples import UsagePoint, UsageSeries
+from watchbill.sync import MEASURED_TYPES
 from watchbill.workload import Usage
 
 START = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
@@ -98,23 +100,25 @@ def test_figures_are_plain_decimals(figure: float | None, text: str | None) -> N
 
 def test_zero_is_a_value_and_unstated_is_none() -> None:
     known = [(at(1), usage(0)), (at(2), usage(1, cpu_request_cores=2.5))]
-    counted, cores = _outcome("POD_COUNT", known), _outcome("CPU_REQUEST_CORES", known)
-    assert isinstance(counted, Measurement)
+    counted = usage_measurement("POD_COUNT", known)
+    cores = usage_measurement("CPU_REQUEST_CORES", known)
     assert [sample.value for sample in counted.samples] == ["0", "1"]
-    assert isinstance(cores, Measurement)
     assert [(sample.at, sample.value) for sample in cores.samples] == [(at(2), "2.5")]
 
 
 def test_gpus_are_told_in_gpus() -> None:
-    outcome = _outcome("GPU_ALLOCATION", [(at(1), usage(1, gpu_millionths=1_500_000))])
-    assert isinstance(outcome, Measurement)
+    outcome = usage_measurement("GPU_ALLOCATION", [(at(1), usage(1, gpu_millionths=1_500_000))])
     assert outcome.samples[0].value == "1.5"
 
 
-def test_what_only_an_exporter_knows_is_unsupported() -> None:
-    unsupported = {name for name, metric in METRICS.items() if metric.from_usage is None}
-    assert len(METRICS) - len(unsupported) == 8
-    for name in unsupported:
-        assert _outcome(name, []) == Failed(type=name, reason=Reason.UNSUPPORTED)
+def test_every_type_is_known_from_objects_or_from_one_exporter() -> None:
+    from_exporters = {name for name, metric in METRICS.items() if metric.from_usage is None}
+    assert len(METRICS) - len(from_exporters) == 8
+    assert all(METRICS[name].exporter for name in from_exporters)
+    series = {METRICS[name].series or name for name in from_exporters}
+    assert series == MEASURED_TYPES, "the agent sends exactly what these are made of"
+
+
+def test_only_what_may_pass_is_worth_another_try() -> None:
     assert not Reason.UNSUPPORTED.may_pass
     assert Reason.TIMEOUT.may_pass

@@ -19,8 +19,9 @@ from watchbill.access.tokens import Keyring, Tokens
 from watchbill.api.limits import EXPORTS_AT_ONCE, SignIns, Slots
 from watchbill.config import ServerSettings
 from watchbill.errors import Invalid, TooLarge
+from watchbill.metrics.embedded import EmbeddedSamples
 from watchbill.metrics.source import Source
-from watchbill.metrics.usage import UsageSource
+from watchbill.metrics.workload import WorkloadMetrics
 from watchbill.query import Scope as AccessScope
 from watchbill.store.database import Database
 from watchbill.store.document import DocumentCache
@@ -60,12 +61,13 @@ def services_of(
     db: Database, settings: ServerSettings, *, clock: Callable[[], datetime] = utc_now
 ) -> Services:
     """The services over one database."""
+    samples = EmbeddedSamples(db)
     return Services(
         db=db,
         settings=settings,
         clock=clock,
         documents=DocumentCache(settings.document_cache_bytes),
-        metrics=UsageSource(db),
+        metrics=WorkloadMetrics(db, lambda _: samples),
         accounts=Accounts(db),
         callers=Callers(db, clock),
         sessions=Sessions(db, clock, lifetime_seconds=settings.session_lifetime_seconds),

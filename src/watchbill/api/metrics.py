@@ -10,7 +10,7 @@ from watchbill.api.reply import CSV, Answer, Reply, json_reply
 from watchbill.api.tabular import Cell, instant, rows_as_csv
 from watchbill.api.workloads import absent
 from watchbill.errors import Invalid, Unavailable
-from watchbill.metrics.source import Failed, Measurement, MetricsQuery, Outcome
+from watchbill.metrics.source import Failed, Histogram, Measurement, MetricsQuery, Outcome
 
 MAX_RANGE = timedelta(days=90)
 RETRY_AFTER_SECONDS = 5
@@ -29,7 +29,14 @@ async def get_workload_metrics(call: Call) -> Answer:
         raise _nothing(failed)
     if call.media_type == CSV and not failed:
         return Reply(body=rows_as_csv(_table(outcomes)), media_type=CSV_TYPE, headers=ATTACHMENT)
-    body = {"measurements": [_measurement(outcome) for outcome in outcomes]}
+    body: dict[str, Any] = {
+        "measurements": [
+            _measurement(outcome) for outcome in outcomes if not isinstance(outcome, Histogram)
+        ]
+    }
+    histograms = [outcome for outcome in outcomes if isinstance(outcome, Histogram)]
+    if histograms:
+        body["histogram"] = [_histogram(outcome) for outcome in histograms]
     return json_reply(body, status=207 if failed else 200)
 
 
@@ -58,7 +65,12 @@ def _nothing(failed: Sequence[Failed]) -> Unavailable:
     )
 
 
-def _measurement(outcome: Outcome) -> dict[str, Any]:
+def _histogram(outcome: Histogram) -> dict[str, Any]:
+    values = [{"timestamp": instant(one.at), "data": one.counts} for one in outcome.spreads]
+    return {"type": outcome.type, "values": values}
+
+
+def _measurement(outcome: Measurement | Failed) -> dict[str, Any]:
     if isinstance(outcome, Failed):
         return {"type": outcome.type, "labels": {"reason": outcome.reason}, "values": None}
     found: dict[str, Any] = {"type": outcome.type}
@@ -77,6 +89,10 @@ def _table(outcomes: Sequence[Outcome]) -> Iterator[Sequence[Cell]]:
             labels = ",".join(f"{name}={value}" for name, value in sorted(outcome.labels.items()))
             for sample in outcome.samples:
                 yield [outcome.type, labels, sample.at, Decimal(sample.value)]
+        elif isinstance(outcome, Histogram):
+            for spread in outcome.spreads:
+                for bound, count in spread.counts.items():
+                    yield [outcome.type, f"le={bound}", spread.at, Decimal(count)]
 
 
 HANDLERS = (get_workload_metrics,)

@@ -1,12 +1,15 @@
 """What is asked of a source of metrics and what it answers. One interface, whatever stands behind it."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
 from watchbill.query import Scope
+
+LEAST_WINDOW = timedelta(minutes=2)
+"""A figure older than this is no longer the present one; a rate needs this much to stand on."""
 
 
 class Reason(StrEnum):
@@ -31,6 +34,15 @@ class MetricsQuery:
     end: datetime
     number_of_samples: int
 
+    @property
+    def step(self) -> timedelta:
+        return (self.end - self.start) / max(1, self.number_of_samples)
+
+    @property
+    def window(self) -> timedelta:
+        """What rates and histograms look back over: a step, but some scrapes at least."""
+        return max(self.step, LEAST_WINDOW)
+
     def instants(self) -> list[datetime]:
         """The ends of equal steps of (start, end]."""
         length, steps = self.end - self.start, self.number_of_samples
@@ -52,6 +64,22 @@ class Measurement:
     labels: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How many requests took no longer than each bound, over the step that ends at `at`."""
+
+    at: datetime
+    counts: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """A histogram over time. No spreads = no requests were observed."""
+
+    type: str
+    spreads: tuple[Spread, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """A type that the source could not answer."""
@@ -60,7 +88,30 @@ class Failed:
     reason: Reason
 
 
-Outcome = Measurement | Failed
+Outcome = Measurement | Histogram | Failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What a store of samples must know of a workload; `known` = the instants at which it had pods.
+
+    `observed`: how well the cluster's agent can read each kind of exporter, by kind.
+    """
+
+    workload_id: UUID
+    namespace: str
+    cluster_name: str
+    known: tuple[datetime, ...]
+    observed: dict[str, str]
+
+
+class Samples(Protocol):
+    """Anything that keeps what exporters told."""
+
+    async def measured(
+        self, about: About, scope: Scope, query: MetricsQuery, types: tuple[str, ...], now: datetime
+    ) -> list[Outcome]:
+        """Outcomes in the order of the types; never raises for a source that does not answer."""
 
 
 class Source(Protocol):

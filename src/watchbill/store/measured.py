@@ -14,9 +14,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from watchbill.query import Scope
 from watchbill.store.database import Connection, Database
-from watchbill.store.select import Statement, in_scope
 from watchbill.sync import MEASURED_TYPES, KindState, Measured, Scrape
 
 MAX_SERIES = 400
@@ -37,14 +35,6 @@ class Point:
     at: datetime
     counted_since: datetime
     figures: dict[Series, float]
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredSeries:
-    """The first and the last point of every step; `observed`: how well the cluster's exporters can be read."""
-
-    points: list[Point]
-    observed: tuple[KindState, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,45 +145,56 @@ async def keep_measured(db: Database, tenants: Iterable[int], *, days: int, now:
     return dropped
 
 
+@dataclass(frozen=True, slots=True)
+class ObservedCluster:
+    """Where a workload runs; `observed`: how well each kind of exporter can be read there."""
+
+    name: str
+    namespace: str
+    observed: dict[str, str]
+
+
+async def observed_cluster(db: Database, tenant_id: int, workload_id: UUID) -> ObservedCluster:
+    """Of a workload that is known to be in scope."""
+    async with db.acquire(tenant_id) as connection:
+        row = await connection.fetchrow(
+            "SELECT c.name, c.kinds, w.namespace FROM workload w "
+            "JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id "
+            "WHERE w.tenant_id = $1 AND w.id = $2",
+            tenant_id,
+            workload_id,
+        )
+    if row is None:  # purged between two questions
+        return ObservedCluster("", "", {})
+    kinds = msgspec.json.decode(row["kinds"] or b"[]", type=tuple[KindState, ...])
+    observed = {kind.kind: str(kind.state) for kind in kinds if kind.group == EXPORTERS}
+    return ObservedCluster(row["name"], row["namespace"], observed)
+
+
 _STEPS = (
     'SELECT s.at, s.counted_since, l.series, s."values" FROM measured_sample s '
     "JOIN measured_layout l ON l.tenant_id = s.tenant_id AND l.id = s.layout "
     "WHERE s.tenant_id = $1 AND s.workload_id = $2 AND s.at > $3 AND s.at <= $4 AND s.at IN ("
     "SELECT unnest(ARRAY[min(at), max(at)]) FROM measured_sample "
     "WHERE tenant_id = $1 AND workload_id = $2 AND at > $3 AND at <= $4 "
-    "GROUP BY date_bin($5, at - interval '1 microsecond', $3)) ORDER BY s.at"
+    "GROUP BY date_bin($6, at - interval '1 microsecond', $5)) ORDER BY s.at"
 )
 
 
-async def measured_series(
+async def measured_points(
     db: Database,
-    scope: Scope,
+    tenant_id: int,
     workload_id: UUID,
     *,
-    start: datetime,
-    end: datetime,
+    after: datetime,
+    until: datetime,
+    origin: datetime,
     step: timedelta,
-    now: datetime,
-) -> MeasuredSeries | None:
-    """The first and the last point of each step of (start, end]. None = not there or not in scope."""
-    statement = Statement(now)
-    in_scope(statement, scope)
-    statement.conditions.append(f"w.id = {statement.bind(workload_id, '::uuid')}")
-    async with db.acquire(scope.tenant_id) as connection:
-        row = await connection.fetchrow(
-            "SELECT c.kinds FROM workload w "
-            "JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id "
-            f"WHERE {statement.where}",
-            *statement.parameters,
-        )
-        if row is None:
-            return None
-        found = await connection.fetch(_STEPS, scope.tenant_id, workload_id, start, end, step)
-    kinds = msgspec.json.decode(row["kinds"] or b"[]", type=tuple[KindState, ...])
-    return MeasuredSeries(
-        points=list(_points(found)),
-        observed=tuple(kind for kind in kinds if kind.group == EXPORTERS),
-    )
+) -> list[Point]:
+    """The first and the last point of each step, counted from `origin` both ways, of a workload in scope."""
+    async with db.acquire(tenant_id) as connection:
+        found = await connection.fetch(_STEPS, tenant_id, workload_id, after, until, origin, step)
+    return list(_points(found))
 
 
 EXPORTERS = "metrics"

@@ -1,0 +1,193 @@
+"""Metrics from the samples that agents pushed. Knows steps and counters, no SQL.
+
+A figure is the last one within the two minutes before an instant. A counter is compared with where it stood
+before the window, or with its first value inside; counts of different lives of an agent are never compared.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from watchbill.metrics.figures import QUANTILES, bound_text, quantile, written
+from watchbill.metrics.source import (
+    LEAST_WINDOW,
+    About,
+    Failed,
+    Histogram,
+    Measurement,
+    MetricsQuery,
+    Outcome,
+    Reason,
+    Sample,
+    Spread,
+)
+from watchbill.metrics.table import METRICS, Form
+from watchbill.query import Scope
+from watchbill.store.database import Database
+from watchbill.store.measured import Point, measured_points
+
+LABEL = "gpu"
+_NOT_THERE = frozenset({"absent", "forbidden"})
+_LEAST_STEP = timedelta(seconds=1)
+
+
+class EmbeddedSamples:
+    """Samples in the database."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def measured(
+        self, about: About, scope: Scope, query: MetricsQuery, types: tuple[str, ...], now: datetime
+    ) -> list[Outcome]:
+        if not query.number_of_samples:
+            return [_NOTHING[METRICS[name].form](name) for name in types]
+        points: list[Point] = []
+        if about.known:
+            points = await measured_points(
+                self._db,
+                scope.tenant_id,
+                about.workload_id,
+                after=query.start - query.window - LEAST_WINDOW,
+                until=query.end,
+                origin=query.start,
+                step=max(query.step, _LEAST_STEP),
+            )
+        view = _View(points, query, about)
+        return [found for name in types for found in _outcomes(name, view, about)]
+
+
+class _View:
+    """The points as seen from each instant: the present one, and the one that counters are compared with."""
+
+    def __init__(self, points: Sequence[Point], query: MetricsQuery, about: About) -> None:
+        times = [point.at for point in points]
+        self.series = sorted({key for point in points for key in point.figures})
+        self.present: list[tuple[datetime, Point]] = []
+        self.compared: list[tuple[datetime, Point, Point]] = []
+        for instant in about.known:
+            index = bisect_right(times, instant) - 1
+            if index < 0 or times[index] <= instant - LEAST_WINDOW:
+                continue
+            point = points[index]
+            self.present.append((instant, point))
+            before = _baseline(points, times, index, instant - query.window)
+            if before is not None:
+                self.compared.append((instant, before, point))
+
+    def labels(self, kind: str) -> list[str]:
+        return [label for name, label in self.series if name == kind]
+
+
+def _baseline(
+    points: Sequence[Point], times: Sequence[datetime], index: int, begins: datetime
+) -> Point | None:
+    """The last point up to the window's beginning if it is recent, else the first inside."""
+    point = points[index]
+    first = bisect_right(times, begins)
+    if first > 0 and times[first - 1] > begins - LEAST_WINDOW:
+        first -= 1
+    for candidate in points[first:index]:
+        if candidate.counted_since == point.counted_since:
+            return candidate
+    return None
+
+
+def _outcomes(name: str, view: _View, about: About) -> list[Outcome]:
+    metric = METRICS[name]
+    series = metric.series or name
+    if not view.labels(series):
+        if about.observed.get(metric.exporter, "absent") in _NOT_THERE:
+            return [Failed(type=name, reason=Reason.UNSUPPORTED)]
+        return [_NOTHING[metric.form](name)]
+    return _FORMS[metric.form](name, series, view)
+
+
+def _gauges(name: str, series: str, view: _View) -> list[Outcome]:
+    return [
+        Measurement(
+            type=name,
+            samples=tuple(
+                Sample(at, text)
+                for at, point in view.present
+                if (text := written(point.figures.get((series, label))))
+            ),
+            labels={LABEL: label} if label else {},
+        )
+        for label in view.labels(series)
+    ]
+
+
+def _rates(name: str, series: str, view: _View) -> list[Outcome]:
+    key = (series, "")
+    samples = []
+    for at, before, point in view.compared:
+        if key in before.figures and key in point.figures:
+            counted = point.figures[key] - before.figures[key]
+            text = written(counted / (point.at - before.at).total_seconds())
+            if counted >= 0 and text is not None:
+                samples.append(Sample(at, text))
+    return [Measurement(type=name, samples=tuple(samples))]
+
+
+def _counts(series: str, view: _View) -> Iterable[tuple[datetime, dict[str, float]]]:
+    """By instant, how many requests the window adds to each bucket."""
+    labels = sorted(view.labels(series), key=lambda text: float(text.replace("+Inf", "inf")))
+    for at, before, point in view.compared:
+        counts = {
+            bound_text(label): max(
+                0.0, point.figures[series, label] - before.figures.get((series, label), 0.0)
+            )
+            for label in labels
+            if (series, label) in point.figures
+        }
+        if counts:
+            yield at, counts
+
+
+def _histogram(name: str, series: str, view: _View) -> list[Outcome]:
+    spreads = tuple(
+        Spread(at, {bound: written(count) or "0" for bound, count in counts.items()})
+        for at, counts in _counts(series, view)
+    )
+    return [Histogram(type=name, spreads=spreads)]
+
+
+def _percentiles(name: str, series: str, view: _View) -> list[Outcome]:
+    counted = list(_counts(series, view))
+    return [
+        Measurement(
+            type=name,
+            samples=tuple(
+                Sample(at, text)
+                for at, counts in counted
+                if (text := written(quantile(float(share), counts)))
+            ),
+            labels={"quantile": share},
+        )
+        for share in QUANTILES
+    ]
+
+
+_FORMS: dict[Form, Callable[[str, str, _View], list[Outcome]]] = {
+    Form.GAUGE: _gauges,
+    Form.RATE: _rates,
+    Form.HISTOGRAM: _histogram,
+    Form.PERCENTILES: _percentiles,
+}
+
+
+def _no_measurement(name: str) -> Outcome:
+    return Measurement(type=name, samples=())
+
+
+def _no_histogram(name: str) -> Outcome:
+    return Histogram(type=name, spreads=())
+
+
+_NOTHING: dict[Form, Callable[[str], Outcome]] = {
+    Form.GAUGE: _no_measurement,
+    Form.RATE: _no_measurement,
+    Form.HISTOGRAM: _no_histogram,
+    Form.PERCENTILES: _no_measurement,
+}

@@ -1,0 +1,52 @@
+"""All metrics of one workload: what objects told, and what exporters told as its cluster's store keeps it.
+
+Every series ends with the workload's pods, whatever a store of samples still remembers.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from uuid import UUID
+
+from watchbill.metrics.source import About, MetricsQuery, Outcome, Samples
+from watchbill.metrics.table import METRICS
+from watchbill.metrics.usage import steps, usage_measurement
+from watchbill.query import Scope
+from watchbill.store.database import Database
+from watchbill.store.measured import observed_cluster
+from watchbill.store.samples import usage_series
+
+
+class WorkloadMetrics:
+    """`samples_of`: which store keeps the samples of the cluster of that name."""
+
+    def __init__(self, db: Database, samples_of: Callable[[str], Samples]) -> None:
+        self._db = db
+        self._samples_of = samples_of
+
+    async def measure(
+        self, scope: Scope, workload_id: UUID, query: MetricsQuery, now: datetime
+    ) -> list[Outcome] | None:
+        series = await usage_series(
+            self._db, scope, workload_id, start=query.start, end=query.end, now=now
+        )
+        if series is None:
+            return None
+        known = list(steps(series, query.instants(), now))
+        measured = tuple(name for name in query.types if METRICS[name].from_usage is None)
+        by_type: dict[str, list[Outcome]] = {
+            name: [usage_measurement(name, known)] for name in query.types if name not in measured
+        }
+        if measured:
+            alive = tuple(at for at, usage in known if usage.pod_count)
+            cluster = await observed_cluster(self._db, scope.tenant_id, workload_id)
+            about = About(
+                workload_id=workload_id,
+                namespace=cluster.namespace,
+                cluster_name=cluster.name,
+                known=alive,
+                observed=cluster.observed,
+            )
+            samples = self._samples_of(cluster.name)
+            for outcome in await samples.measured(about, scope, query, measured, now):
+                by_type.setdefault(outcome.type, []).append(outcome)
+        return [outcome for name in query.types for outcome in by_type[name]]
