@@ -26,6 +26,7 @@ from watchbill.store.access import (
 )
 from watchbill.store.database import Database
 from watchbill.store.embedded import EmbeddedPostgres
+from watchbill.store.fleet_recording import keep_recording
 from watchbill.store.measured import keep_measured
 from watchbill.store.migrate import migrate
 from watchbill.store.purge import purge_deleted, tenant_ids
@@ -75,8 +76,8 @@ async def serve(
         )
         stack.push_async_callback(db.close)
         login = await _login(db, administrator)
-        purging = asyncio.create_task(_purge(db, settings))
-        stack.push_async_callback(_cancel, purging)
+        for chore in (_purge(db, settings), keep_recording(db)):
+            stack.push_async_callback(_cancel, asyncio.create_task(chore))
         app = build_app(services_of(db, settings))
         server = _Server(listening_on(app, host=settings.host, port=settings.port))
         serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -47,6 +47,7 @@ SAMPLES: dict[str, Sample] = {
     "get_workload_facets": Sample("/api/v1/workloads/facets?fields=phase,type"),
     "get_workload_history": Sample(f"{ONE}/history"),
     "export_workloads": Sample("/api/v1/workloads/export?format=ndjson"),
+    "get_fleet": Sample("/api/v1/fleet"),
     "get_clusters": Sample("/api/v1/clusters"),
     "create_cluster": Sample("/api/v1/clusters", _json({"name": "north"})),
     "delete_cluster": Sample("/api/v1/clusters/00000000-dead-4bad-8bad-000000000000"),

@@ -12,8 +12,8 @@ from watchbill.query import Scope, TelemetryQuery, WorkloadQuery
 from watchbill.store.clusters import cluster_list
 from watchbill.store.database import Database
 from watchbill.store.document import DocumentCache
-from watchbill.store.migrations.versions import r0001_first, r0002_measured
 from watchbill.store.measured import keep_measured
+from watchbill.store.migrations.versions import r0001_first, r0002_measured, r0004_fleet
 from watchbill.store.samples import usage_series
 from watchbill.store.telemetry import telemetry
 from watchbill.store.workloads import (
@@ -27,7 +27,11 @@ from watchbill.store.workloads import (
 )
 
 NOW = START + timedelta(minutes=1)
-TENANT_TABLES = (*r0001_first.TENANT_TABLES, *r0002_measured.TENANT_TABLES)
+TENANT_TABLES = (
+    *r0001_first.TENANT_TABLES,
+    *r0002_measured.TENANT_TABLES,
+    *r0004_fleet.TENANT_TABLES,
+)
 
 
 async def two_tenants(database_url: str, db: Database) -> None:

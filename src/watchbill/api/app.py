@@ -12,6 +12,7 @@ from starlette.routing import Route
 from watchbill.api import (
     clusters,
     elements,
+    fleet,
     ingest,
     me,
     metrics,
@@ -40,7 +41,18 @@ from watchbill.api.server import server_handlers
 
 __all__ = ["build_app", "services_of"]
 
-RESOURCES = (workloads, elements, telemetry, metrics, clusters, me, session, token, ingest)
+RESOURCES = (
+    workloads,
+    elements,
+    telemetry,
+    metrics,
+    fleet,
+    clusters,
+    me,
+    session,
+    token,
+    ingest,
+)
 
 
 def build_app(services: Services) -> Starlette:

@@ -9,7 +9,18 @@ from collections.abc import Sequence
 import typer
 from typer.core import TyperGroup
 
-from watchbill.cli import clusters, describe, kinds, listing, runai, serving, structure, top, why
+from watchbill.cli import (
+    clusters,
+    describe,
+    fleet,
+    kinds,
+    listing,
+    runai,
+    serving,
+    structure,
+    top,
+    why,
+)
 from watchbill.cli.failure import INTERRUPTED, OK, PIPE_CLOSED, tell
 
 _HELP = """One live, truthful, searchable record of every AI workload in every Kubernetes cluster.
@@ -26,6 +37,7 @@ _COMMANDS = (
     why.why,
     listing.idle,
     top.top,
+    fleet.fleet,
     structure.history,
     structure.tree,
     listing.count,

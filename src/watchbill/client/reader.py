@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Self
 from urllib.parse import urlencode
 from uuid import UUID
@@ -172,6 +173,12 @@ class Client:
         ) as answer:
             async for chunk in answer.content.iter_any():
                 yield chunk
+
+    async def fleet(self, *, start: datetime | None = None, end: datetime | None = None) -> JSON:
+        """The headline figures: `now`, and `series` over a day where nothing else is asked for."""
+        bounds = (("start", start), ("end", end))
+        parameters = [(name, at.isoformat()) for name, at in bounds if at is not None]
+        return await self._get("/api/v1/fleet", JSON, parameters)
 
     async def me(self) -> JSON:
         return await self._get("/api/v1/me", JSON)

@@ -1,0 +1,212 @@
+"""The fleet's headline figures: now, from live rows, and every five minutes, from what was kept.
+
+Both are summed within the caller's scope; the series is kept by project, so a scope is a condition like any
+other. One server writes it: whoever gets the lock of the instant.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from watchbill.query import Scope
+from watchbill.store.database import Connection, Database
+from watchbill.store.fleet_figures import (
+    COUNTS,
+    DAY,
+    FAILED,
+    PENDING,
+    SUMS,
+    WAIT_BOUNDS,
+    WAITED,
+    FleetMoment,
+    buckets_by_instant,
+    capacity,
+    median_of,
+    moment,
+)
+from watchbill.store.select import GPU, LIVE, Statement, in_scope
+
+STEP_SECONDS = 300
+KEPT = timedelta(days=30)
+MOST_POINTS = 300
+WRITE_TIMEOUT_SECONDS = 60
+_LOCK = 0x77666C  # any number that only this uses
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSeries:
+    """`moments` lie on multiples of the step; one that nobody recorded is absent."""
+
+    step_seconds: int
+    moments: list[FleetMoment]
+
+
+def last_instant(now: datetime) -> datetime:
+    """The newest instant of the series that has come."""
+    return datetime.fromtimestamp(now.timestamp() // STEP_SECONDS * STEP_SECONDS, UTC)
+
+
+def instants(start: datetime, end: datetime) -> tuple[int, list[datetime]]:
+    """The step and its multiples in [start, end], never more than `MOST_POINTS` nor closer than recorded."""
+    wanted = (end - start).total_seconds() / STEP_SECONDS / MOST_POINTS
+    step = STEP_SECONDS * max(1, math.ceil(wanted))
+    first, last = math.ceil(start.timestamp() / step), math.floor(end.timestamp() / step)
+    return step, [datetime.fromtimestamp(number * step, UTC) for number in range(first, last + 1)]
+
+
+async def fleet_now(db: Database, scope: Scope, now: datetime) -> FleetMoment:
+    counted = Statement(now)
+    in_scope(counted, scope)
+    failed = Statement(now)
+    in_scope(failed, scope)
+    failed.conditions.append(FAILED.format(failed.bind(now - DAY, "::timestamptz")))
+    async with db.acquire(scope.tenant_id) as connection:
+        row = await connection.fetchrow(
+            f"SELECT {_columns(COUNTS)} FROM workload w WHERE {counted.where} AND {LIVE}",
+            *counted.parameters,
+        )
+        failures = await connection.fetchval(
+            f"SELECT count(*) FROM workload w WHERE {failed.where}", *failed.parameters
+        )
+        median = await connection.fetchval(
+            f"SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY {WAITED}) FROM {PENDING} "
+            f"AND {counted.where}",
+            *counted.parameters,
+        )
+        clusters = await _clusters(connection, scope.tenant_id)
+    seen = [gpu for id_, gpu in clusters if scope.is_whole_tenant or id_ in scope.cluster_ids]
+    is_known = _sees_whole_clusters(scope) and None not in seen
+    return moment(
+        now,
+        {**dict(row or {}), "failed_in_day": failures},
+        total=sum(gpu or 0 for gpu in seen) / GPU if is_known else None,
+        median=median,
+    )
+
+
+def _sees_whole_clusters(scope: Scope) -> bool:
+    """What a cluster could hold is no measure for a part of it."""
+    return scope.is_whole_tenant or not (scope.department_ids or scope.project_ids)
+
+
+async def _clusters(connection: Connection, tenant_id: int) -> list[tuple[UUID, int | None]]:
+    """Clusters that were ever heard of, with the GPUs they have."""
+    rows = await connection.fetch(
+        "SELECT id, node_pools FROM cluster WHERE tenant_id = $1 AND removed_at IS NULL "
+        "AND last_contact_at IS NOT NULL",
+        tenant_id,
+    )
+    return [(row["id"], capacity(row["node_pools"])) for row in rows]
+
+
+async def fleet_series(
+    db: Database, scope: Scope, *, start: datetime, end: datetime, now: datetime
+) -> FleetSeries:
+    """What was recorded in [start, end], thinned out to at most `MOST_POINTS` instants."""
+    step, wanted = instants(max(start, now - KEPT), min(end, now))
+    summed = _at_instants(scope, wanted, now)
+    async with db.acquire(scope.tenant_id) as connection:
+        recorded = await _recorded(connection, scope, wanted)
+        rows = await connection.fetch(
+            f"SELECT w.at, {_columns(SUMS)} FROM fleet_project w WHERE {summed.where} GROUP BY w.at",
+            *summed.parameters,
+        )
+        waits = await connection.fetch(
+            "SELECT w.at, n.bucket, sum(n.count)::bigint AS count FROM fleet_project w, "
+            f"unnest(w.wait_buckets, w.wait_counts) AS n(bucket, count) WHERE {summed.where} "
+            "GROUP BY 1, 2",
+            *summed.parameters,
+        )
+    sums = {row["at"]: dict(row) for row in rows}
+    buckets = buckets_by_instant(waits)
+    return FleetSeries(
+        step,
+        [
+            moment(
+                at,
+                sums.get(at, dict.fromkeys(SUMS, 0)),
+                total=total if _sees_whole_clusters(scope) else None,
+                median=median_of(buckets.get(at, {})),
+            )
+            for at, total in sorted(recorded.items())
+        ],
+    )
+
+
+def _at_instants(scope: Scope, wanted: Sequence[datetime], now: datetime) -> Statement:
+    statement = Statement(now)
+    in_scope(statement, scope)
+    statement.conditions.append(f"w.at = ANY({statement.bind(wanted, '::timestamptz[]')})")
+    return statement
+
+
+async def _recorded(
+    connection: Connection, scope: Scope, wanted: Sequence[datetime]
+) -> dict[datetime, float | None]:
+    """The instants that were recorded, each with the GPUs of the clusters seen as a whole."""
+    rows = await connection.fetch(
+        "SELECT at, sum(gpu) FILTER (WHERE $3 OR cluster_id = ANY($4::uuid[])) AS gpu, "
+        "bool_or(gpu IS NULL) FILTER (WHERE $3 OR cluster_id = ANY($4::uuid[])) AS is_unknown "
+        "FROM fleet_cluster WHERE tenant_id = $1 AND at = ANY($2::timestamptz[]) GROUP BY at",
+        scope.tenant_id,
+        wanted,
+        scope.is_whole_tenant,
+        list(scope.cluster_ids),
+    )
+    return {
+        row["at"]: None if row["is_unknown"] else float((row["gpu"] or 0) / GPU) for row in rows
+    }
+
+
+async def record_fleet(db: Database, tenant_id: int, at: datetime) -> bool:
+    """Keep the figures of one instant, and forget those that are too old. False = another server did, or
+    there is no cluster to tell of."""
+    async with db.transaction(tenant_id) as connection:
+        await connection.execute(f"SET LOCAL statement_timeout = '{WRITE_TIMEOUT_SECONDS}s'")
+        is_ours = await connection.fetchval(
+            "SELECT pg_try_advisory_xact_lock($1, $2)", _LOCK, tenant_id
+        )
+        is_kept = is_ours and await connection.fetchval(
+            "SELECT EXISTS (SELECT 1 FROM fleet_cluster WHERE tenant_id = $1 AND at = $2)",
+            tenant_id,
+            at,
+        )
+        clusters = await _clusters(connection, tenant_id) if is_ours and not is_kept else []
+        if not clusters:
+            return False
+        await connection.execute(_RECORD, at, tenant_id, at - DAY, list(WAIT_BOUNDS))
+        await connection.executemany(
+            "INSERT INTO fleet_cluster (tenant_id, at, cluster_id, gpu) VALUES ($1, $2, $3, $4)",
+            [(tenant_id, at, cluster_id, gpu) for cluster_id, gpu in clusters],
+        )
+        for table in ("fleet_cluster", "fleet_project"):
+            await connection.execute(
+                f"DELETE FROM {table} WHERE tenant_id = $1 AND at < $2", tenant_id, at - KEPT
+            )
+    return True
+
+
+def _columns(figures: dict[str, str]) -> str:
+    return ", ".join(f"{sql} AS {column}" for column, sql in figures.items())
+
+
+_KEY = "w.cluster_id, w.project_id, coalesce(w.department_id, 0)"
+_RECORD = (
+    f"WITH live AS (SELECT {_KEY} AS department_id, {_columns(COUNTS)} FROM workload w "
+    f"WHERE w.tenant_id = $2 AND {LIVE} GROUP BY 1, 2, 3), "
+    f"failed AS (SELECT {_KEY} AS department_id, count(*)::int AS failed_in_day FROM workload w "
+    f"WHERE w.tenant_id = $2 AND {FAILED.format('$3::timestamptz')} GROUP BY 1, 2, 3), "
+    f"waits AS (SELECT {_KEY} AS department_id, width_bucket({WAITED}, $4::float8[]) AS bucket, "
+    f"count(*)::int AS count FROM {PENDING} AND w.tenant_id = $2 GROUP BY 1, 2, 3, 4), "
+    "waiting AS (SELECT cluster_id, project_id, department_id, array_agg(bucket ORDER BY bucket) "
+    "AS wait_buckets, array_agg(count ORDER BY bucket) AS wait_counts FROM waits GROUP BY 1, 2, 3) "
+    f"INSERT INTO fleet_project (tenant_id, at, cluster_id, project_id, department_id, "
+    f"{', '.join(COUNTS)}, failed_in_day, wait_buckets, wait_counts) "
+    "SELECT $2, $1, cluster_id, project_id, department_id, "
+    f"{', '.join(f'coalesce({column}, 0)' for column in COUNTS)}, coalesce(failed_in_day, 0), "
+    "wait_buckets, wait_counts FROM live "
+    "FULL JOIN failed USING (cluster_id, project_id, department_id) "
+    "LEFT JOIN waiting USING (cluster_id, project_id, department_id)"
+)

@@ -1,0 +1,65 @@
+"""The fleet's figures over HTTP: one shape for now and for the series, nothing from outside the scope."""
+
+from datetime import UTC, datetime, timedelta
+
+import jsonschema_rs
+import pytest
+
+from tests.api.samples import MERGED
+from tests.api.serving import Served
+from tests.api.test_errors import assert_is_error
+from watchbill.store.fleet import last_instant, record_fleet
+
+
+async def test_now_and_a_series_in_their_schema(filled: Served) -> None:
+    at = last_instant(datetime.now(UTC))
+    await record_fleet(filled.db, 1, at)
+    answer = await filled.get("/api/v1/fleet")
+    assert answer.status == 200
+    schema = MERGED["paths"]["/api/v1/fleet"]["get"]["responses"]["200"]["content"]
+    jsonschema_rs.Draft4Validator(
+        {**schema["application/json"]["schema"], "components": _nullable(MERGED["components"])}
+    ).validate(answer.json)
+    (moment,) = answer.json["series"]
+    now = answer.json["now"]
+    assert moment["phases"] == now["phases"]
+    assert moment["gpus"] == now["gpus"]
+    count = await filled.get("/api/v1/workloads/count")
+    assert now["workloads"] == sum(now["phases"].values()) == count.json["count"]
+    for phase, number in now["phases"].items():
+        one = await filled.get(f"/api/v1/workloads/count?filterBy=phase=={phase}")
+        assert one.json["count"] == number
+
+
+def _nullable(node: object) -> object:
+    """OpenAPI 3.0 says `nullable`, JSON Schema a second type."""
+    if isinstance(node, dict):
+        found = {name: _nullable(value) for name, value in node.items()}
+        if found.pop("nullable", False) and isinstance(found.get("type"), str):
+            found["type"] = [found["type"], "null"]
+        return found
+    return [_nullable(one) for one in node] if isinstance(node, list) else node
+
+
+async def test_a_part_of_the_fleet(filled: Served) -> None:
+    workloads = (await filled.get("/api/v1/workloads?limit=500")).json["workloads"]
+    project = workloads[0]["projectId"]
+    own = [one for one in workloads if one["projectId"] == project]
+    token = await filled.account(("viewer", "project", project))
+    await record_fleet(filled.db, 1, last_instant(datetime.now(UTC)))
+    answer = (await filled.get("/api/v1/fleet", token=token)).json
+    for moment in (answer["now"], answer["series"][-1]):
+        assert moment["workloads"] == len(own)
+        assert moment["gpus"]["total"] is None
+        allocated = sum(one["allocatedResources"]["gpu"] for one in own)
+        assert moment["gpus"]["allocated"] == pytest.approx(allocated, abs=1e-5)
+
+
+async def test_ranges(shared: Served) -> None:
+    now = datetime.now(UTC)
+    far = (now - timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert (await shared.get(f"/api/v1/fleet?start={far}")).json["stepSeconds"] == 29 * 300
+    early = await shared.get("/api/v1/fleet?start=1970-01-01T00:00:00Z&end=1970-01-02T00:00:00Z")
+    assert (early.status, early.json["series"]) == (200, [])
+    assert_is_error(await shared.get(f"/api/v1/fleet?start={far}&end={far}"), 400)
+    assert_is_error(await shared.get("/api/v1/fleet?start=yesterday"), 400)

@@ -1,0 +1,202 @@
+"""The fleet's figures: now and in the series they are what the workloads of the scope add up to."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from tests.clusters import Agent, connected_agent
+from tests.records import upsert, workload
+from watchbill.errors import Unavailable
+from watchbill.query import Scope
+from watchbill.store.database import Database
+from watchbill.store.fleet import fleet_now, fleet_series, instants, last_instant, record_fleet
+from watchbill.store.fleet_figures import WAIT_BOUNDS, median_of
+from watchbill.store.fleet_recording import keep_recording
+from watchbill.store.ingest import heartbeat
+from watchbill.sync import Delete, Heartbeat, NodePoolCapacity
+from watchbill.workload import Phase
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+ALL = Scope(1, is_whole_tenant=True)
+FIRST = Scope(1, cluster_ids=frozenset({UUID(int=0xC0 << 64 | 1)}))
+
+
+async def tell_capacity(agent: Agent, gpus: float, now: datetime) -> None:
+    pools = (NodePoolCapacity(node_pool="a100", nodes=1, gpus=gpus),)
+    beat = Heartbeat(stream_id=agent.stream_id, seq=agent.seq, kinds=(), node_pools=pools)
+    await heartbeat(agent.db, agent.identity, beat, now)
+
+
+@pytest_asyncio.fixture
+async def fleet(db: Database) -> Database:
+    """Two clusters, two projects in the first, one in the second; two wait, three failed lately."""
+    first, second = [await connected_agent(db, NOW, number=number) for number in (1, 2)]
+    waits = [
+        upsert(
+            workload(number, gpus=0, phase=Phase.PENDING, project_name=project),
+            (Phase.PENDING, NOW - timedelta(seconds=seconds)),
+        )
+        for number, project, seconds in ((1, "vision", 60), (2, "vision", 600), (3, "nlp", 6000))
+    ]
+    failures = [
+        upsert(workload(number, gpus=0, phase=Phase.FAILED), (Phase.FAILED, NOW - age))
+        for number, age in (
+            (10, timedelta(hours=1)),
+            (11, timedelta(hours=23)),
+            (12, timedelta(hours=25)),
+            (13, timedelta(hours=2)),
+        )
+    ]
+    await first.send(
+        *waits,
+        *failures,
+        upsert(workload(20, gpus=2.5, project_name="nlp")),
+        upsert(workload(21, gpus=4, idle_allocated_gpus=1.5, idle_gpus=1)),
+        now=NOW,
+    )
+    await first.send(Delete(id=UUID(int=13), deleted_at=NOW - timedelta(minutes=1)), now=NOW)
+    await second.send(upsert(workload(30, gpus=8, project_name="far")), now=NOW)
+    await tell_capacity(first, 16, NOW)
+    return db
+
+
+async def project_scope(db: Database, *names: str) -> Scope:
+    async with db.acquire(1) as connection:
+        rows = await connection.fetch("SELECT id FROM project WHERE name = ANY($1)", list(names))
+    return Scope(1, project_ids=frozenset(row["id"] for row in rows))
+
+
+async def test_now_adds_up_within_every_scope(fleet: Database) -> None:
+    everything = await fleet_now(fleet, ALL, NOW)
+    assert everything.workloads == 9
+    assert everything.phases == {"Pending": 3, "Failed": 3, "Running": 3}
+    assert everything.gpus.allocated == 14.5
+    assert (everything.gpus.measured, everything.gpus.idle) == (4, 1.5)
+    assert everything.gpus.total is None, "the second cluster has not told its capacity"
+    assert (everything.pending.count, everything.pending.median_wait_seconds) == (3, 600)
+    assert everything.failed_in_last_day == 3, "the deleted one too, the old one not"
+
+    first = await fleet_now(fleet, FIRST, NOW)
+    assert (first.workloads, first.gpus.allocated, first.gpus.total) == (8, 6.5, 16)
+
+    nlp = await fleet_now(fleet, await project_scope(fleet, "nlp"), NOW)
+    assert nlp.phases == {"Pending": 1, "Running": 1}
+    assert nlp.gpus.allocated == 2.5
+    assert nlp.gpus.idle is None, "allocated and unmeasured"
+    assert nlp.gpus.total is None, "a cluster's capacity is no measure for a part of it"
+    assert (nlp.pending.median_wait_seconds, nlp.failed_in_last_day) == (6000, 0)
+
+    nothing = await fleet_now(fleet, Scope(1), NOW)
+    assert (nothing.workloads, nothing.gpus.allocated, nothing.gpus.idle) == (0, 0, 0)
+    assert nothing.pending.median_wait_seconds is None
+
+
+async def test_the_series_says_what_now_said(fleet: Database) -> None:
+    at = last_instant(NOW)
+    assert await record_fleet(fleet, 1, at)
+    for scope in (ALL, FIRST, await project_scope(fleet, "nlp", "far"), Scope(1)):
+        told = await fleet_now(fleet, scope, NOW)
+        series = await fleet_series(fleet, scope, start=NOW - timedelta(hours=1), end=NOW, now=NOW)
+        (kept,) = series.moments
+        assert (kept.at, kept.phases, kept.gpus) == (at, told.phases, told.gpus)
+        assert kept.failed_in_last_day == told.failed_in_last_day
+        exact, read = told.pending.median_wait_seconds, kept.pending.median_wait_seconds
+        if exact is None:
+            assert read is None
+        else:
+            assert read is not None
+            assert 0.7 * exact <= read <= 1.42 * exact
+
+
+async def test_an_instant_is_recorded_once_by_whoever_comes_first(fleet: Database) -> None:
+    at = last_instant(NOW)
+    written = await asyncio.gather(*(record_fleet(fleet, 1, at) for _ in range(4)))
+    assert sum(written) == 1
+    assert not await record_fleet(fleet, 1, at)
+    async with fleet.acquire(1) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM fleet_cluster") == 2
+
+
+async def test_what_is_too_old_is_forgotten_and_what_was_missed_is_absent(fleet: Database) -> None:
+    minutes = timedelta(minutes=1)
+    for at in (NOW - timedelta(days=31), NOW - 10 * minutes, NOW):
+        await record_fleet(fleet, 1, at)
+    series = await fleet_series(fleet, ALL, start=NOW - 30 * minutes, end=NOW, now=NOW)
+    assert [moment.at for moment in series.moments] == [NOW - 10 * minutes, NOW]
+    async with fleet.acquire(1) as connection:
+        kept = await connection.fetch("SELECT DISTINCT at FROM fleet_project ORDER BY at")
+    assert [row["at"] for row in kept] == [NOW - 10 * minutes, NOW]
+
+
+async def test_no_cluster_no_record(db: Database) -> None:
+    assert not await record_fleet(db, 1, NOW)
+
+
+async def test_who_may_not_see_a_tenant_sees_no_series(fleet: Database, database_url: str) -> None:
+    await record_fleet(fleet, 1, NOW)
+    owner = await asyncpg.connect(database_url)
+    await owner.execute("INSERT INTO tenant (id, name) VALUES (2, 'second')")
+    await owner.close()
+    other = Scope(2, is_whole_tenant=True)
+    series = await fleet_series(fleet, other, start=NOW - timedelta(hours=1), end=NOW, now=NOW)
+    assert series.moments == []
+
+
+@pytest.mark.parametrize("hours", [1 / 12, 1, 24, 7 * 24, 30 * 24])
+def test_a_series_never_has_more_than_its_most_points(hours: float) -> None:
+    end = NOW + timedelta(seconds=17)
+    step, wanted = instants(end - timedelta(hours=hours), end)
+    assert step % 300 == 0
+    assert 1 <= len(wanted) <= 301
+    assert all(at.timestamp() % step == 0 for at in wanted)
+
+
+def test_the_median_of_counts() -> None:
+    assert median_of({}) is None
+    for seconds in (1.5, 60.0, 7200.0, 1_000_000.0):
+        bucket = sum(1 for bound in WAIT_BOUNDS if bound <= seconds)
+        found = median_of({bucket: 5})
+        assert found is not None
+        assert 0.7 * seconds <= found <= 1.42 * seconds
+    assert median_of({0: 1}) == 0.5
+
+
+class _Ticks:
+    """A clock that only sleeping moves; it ends the loop after some rounds."""
+
+    def __init__(self, rounds: int) -> None:
+        self.now = NOW + timedelta(seconds=100)
+        self.rounds = rounds
+
+    async def sleep(self, seconds: float) -> None:
+        if not self.rounds:
+            raise asyncio.CancelledError
+        self.rounds -= 1
+        self.now += timedelta(seconds=seconds)
+
+
+async def test_recording_goes_on_at_every_instant_and_over_failures(
+    fleet: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from watchbill.store import fleet_recording
+
+    ticks, real, tried = _Ticks(3), fleet_recording.record_fleet, []
+
+    async def failing_once(db: Database, tenant_id: int, at: datetime) -> bool:
+        tried.append(at)
+        if len(tried) == 2:
+            raise Unavailable("The database does not answer.")
+        return await real(db, tenant_id, at)
+
+    monkeypatch.setattr(fleet_recording, "record_fleet", failing_once)
+    with pytest.raises(asyncio.CancelledError):
+        await keep_recording(fleet, clock=lambda: ticks.now, sleep=ticks.sleep)
+    assert tried == [NOW + timedelta(minutes=minutes) for minutes in (5, 10, 15)]
+    series = await fleet_series(
+        fleet, ALL, start=NOW, end=NOW + timedelta(hours=1), now=NOW + timedelta(hours=1)
+    )
+    assert [moment.at for moment in series.moments] == [tried[0], tried[2]]
