@@ -43,14 +43,14 @@ class Plan(msgspec.Struct, frozen=True):
     clusters: tuple[ClusterPlan, ...]
 
 
-class Orders(msgspec.Struct, frozen=True):
+class Orders(msgspec.Struct, frozen=True, tag="orders"):
     """Where to report, with the agents' credentials by cluster name."""
 
     server_url: str
     credentials: dict[str, str]
 
 
-class Stop(msgspec.Struct, frozen=True):
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """The last word: end in good order."""
 
 
@@ -94,7 +94,7 @@ class FleetCluster:
                 now=now,
             )
         await self._cluster.start()
-        return len(self._scenario.world.workloads)
+        return self._scenario.world.count_visible()
 
     async def live(self, orders: Orders, stop: asyncio.Event) -> None:
         """Let things happen and report them until told to stop."""
@@ -152,9 +152,10 @@ async def main() -> int:
     try:
         for cluster in fleet:
             _tell(News("built", cluster.plan.name, await cluster.build()))
-        orders = await lines.get()
-        if orders is not None:
-            await _live(fleet, msgspec.json.decode(orders, type=Orders), lines)
+        word = await lines.get()
+        orders = None if word is None else msgspec.json.decode(word, type=Orders | Stop)
+        if isinstance(orders, Orders):
+            await _live(fleet, orders, lines)
     finally:
         for cluster in fleet:
             await cluster.close()

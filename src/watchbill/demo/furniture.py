@@ -176,7 +176,7 @@ def _queue(queue: Queue, built_at: Seconds) -> Document:
     }
 
 
-def _node(node: Node, built_at: Seconds) -> Document:
+def _node_labels(node: Node) -> dict[str, str]:
     pool = node.pool
     labels = {
         "kubernetes.io/hostname": node.name,
@@ -188,7 +188,6 @@ def _node(node: Node, built_at: Seconds) -> Document:
         RACK_LABEL: node.rack,
         POOL_LABEL: pool.name,
     }
-    capacity = {"cpu": f"{pool.cpu_millis}m", "memory": f"{pool.memory_mib}Mi", "pods": "110"}
     if pool.gpus:
         labels |= {
             "nvidia.com/gpu.product": pool.product,
@@ -196,6 +195,13 @@ def _node(node: Node, built_at: Seconds) -> Document:
             "nvidia.com/gpu.memory": str(pool.gpu_memory_mib),
             "nvidia.com/mig.strategy": "mixed" if pool.mig else "none",
         }
+    return labels
+
+
+def _node(node: Node, built_at: Seconds) -> Document:
+    pool = node.pool
+    capacity = {"cpu": f"{pool.cpu_millis}m", "memory": f"{pool.memory_mib}Mi", "pods": "110"}
+    if pool.gpus:
         capacity[GPU] = "0" if pool.mig else str(pool.gpus)
         capacity |= {f"nvidia.com/mig-{profile}": str(count) for profile, count in pool.mig}
     ready = {
@@ -207,7 +213,7 @@ def _node(node: Node, built_at: Seconds) -> Document:
         "lastTransitionTime": stamp(built_at),
     }
     return {
-        "metadata": _metadata(node.name, built_at, labels, uid=node.uid),
+        "metadata": _metadata(node.name, built_at, _node_labels(node), uid=node.uid),
         "spec": {"providerID": f"simulated://{node.name}"},
         "status": {
             "capacity": capacity,

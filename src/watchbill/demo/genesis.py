@@ -14,7 +14,7 @@ from watchbill.demo.birth import Names, draw_kind, make_workload
 from watchbill.demo.dispatch import Dispatcher
 from watchbill.demo.furniture import furnish
 from watchbill.demo.hardware import POOLS_BY_NAME, Node, build_nodes, count_nodes, total_gpus
-from watchbill.demo.lives import FIRST_STAGES, KINDS, KindTraits
+from watchbill.demo.lives import FIRST_STAGES, KINDS, UNKNOWN, KindTraits
 from watchbill.demo.model import Pod, Refusal, Seconds, Shape, Workload
 from watchbill.demo.scheduler import build_queues
 from watchbill.demo.store import Store
@@ -175,7 +175,7 @@ def _idle(world: World, workload: Workload, now: Seconds) -> None:
 
 def _completed(world: World, workload: Workload, now: Seconds) -> None:
     _end(world, workload, "succeeded", now)
-    if workload.kind == "TuningStudy":
+    if workload.kind == UNKNOWN:
         workload.pods.clear()
     world.enter(workload, "completed", workload.finished_at + 1)
 
@@ -191,7 +191,7 @@ def _failed(world: World, workload: Workload, now: Seconds) -> None:
     _end(world, workload, "failed", now)
     culprit = world.rng.choice(workload.pods)
     culprit.reason = world.rng.choice(("Error", "OOMKilled", "Evicted"))
-    workload.pods = [] if workload.kind == "TuningStudy" else [culprit]
+    workload.pods = [] if workload.kind == UNKNOWN else [culprit]
     world.enter(workload, "failed", workload.finished_at + 1)
 
 

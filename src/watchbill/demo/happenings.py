@@ -6,7 +6,8 @@ Each changes the world's state and leaves writing it to the caller.
 from collections.abc import Callable
 from typing import Final
 
-from watchbill.demo.lives import STUCK_SHARE
+from watchbill.demo.anatomy import slots
+from watchbill.demo.lives import STUCK_SHARE, UNKNOWN
 from watchbill.demo.model import Seconds, Workload
 from watchbill.demo.world import World
 
@@ -164,7 +165,8 @@ def make_pods(world: World, workload: Workload, now: Seconds) -> None:
         if workload.kind in _MIDDLES.get(key, ()):
             workload.children.setdefault(key, now)
     world.make_pods(workload, now)
-    world.enter(workload, "pending", now)
+    # A schedule that has not come round yet calls for no pods.
+    world.enter(workload, "pending" if slots(workload) else "idle", now)
 
 
 _MIDDLES: Final = {
@@ -219,7 +221,7 @@ def recreate_pods(world: World, workload: Workload, now: Seconds) -> None:
 def settle(world: World, workload: Workload, now: Seconds) -> None:
     """The owner notes the end; of a study not even the pods stay."""
     world.drop(workload, [pod for pod in workload.pods if pod.deleted_at])
-    if workload.kind == "TuningStudy":
+    if workload.kind == UNKNOWN:
         world.drop(workload, list(workload.pods))
     world.enter(workload, {"completing": "completed", "failing": "failed"}[workload.stage], now)
 

@@ -211,6 +211,8 @@ KINDS: Final = (
         ("tuning",),
     ),
 )
+UNKNOWN: Final = "TuningStudy"
+"""The kind that no catalogue knows."""
 KINDS_BY_NAME: Final = {traits.kind: traits for traits in KINDS}
 
 FINITE: Final = frozenset({"finite"})

@@ -128,29 +128,26 @@ def job_parts(workload: Workload) -> Parts:
 def cron_job_parts(workload: Workload) -> Parts:
     head = root_metadata(workload)
     root = reference(CRON_JOBS, head)
-    owners: list[tuple[Resource, Document]] = []
+    document = {
+        "metadata": head,
+        "spec": _schedule(workload),
+        "status": _schedule_status(workload),
+    }
+    owners: list[tuple[Resource, Document]] = [(CRON_JOBS, document)]
     references = {"": root}
     for key in sorted(workload.children, key=lambda key: int(key[4:])):
-        run = int(key[4:])
-        job = _run(workload, run, key, root)
+        job = _run(workload, int(key[4:]), key, root)
         owners.append((JOBS, job))
         references[key] = reference(JOBS, job["metadata"])
-    status: Document = {}
-    if workload.stage not in ("idle", "stopped", "stopping") and workload.runs:
-        key = f"run-{workload.runs}"
-        status["active"] = [
-            {
-                "kind": "Job",
-                "namespace": workload.namespace,
-                "name": run_name(workload, workload.runs),
-                "uid": child_uid(workload, key),
-                "apiVersion": "batch/v1",
-            }
-        ]
-    if workload.children:
-        status["lastScheduleTime"] = stamp(max(workload.children.values()))
-    if workload.finished_at:
-        status["lastSuccessfulTime"] = stamp(workload.finished_at)
+
+    def labels(pod: Pod) -> dict[str, str]:
+        run = int(pod.owner[4:])
+        return job_labels(run_name(workload, run), child_uid(workload, pod.owner))
+
+    return Parts(owners=owners, references=references, labels=labels, restart="OnFailure")
+
+
+def _schedule(workload: Workload) -> Document:
     template = {
         "spec": {
             "parallelism": workload.replicas("main"),
@@ -158,25 +155,33 @@ def cron_job_parts(workload: Workload) -> Parts:
             "template": pod_template(workload, "main", restart="OnFailure"),
         }
     }
-    document = {
-        "metadata": head,
-        "spec": {
-            "schedule": "*/30 * * * *",
-            "concurrencyPolicy": "Forbid",
-            "suspend": workload.is_suspended,
-            "jobTemplate": template,
-            "successfulJobsHistoryLimit": 2,
-            "failedJobsHistoryLimit": 1,
-        },
-        "status": status,
+    return {
+        "schedule": "*/30 * * * *",
+        "concurrencyPolicy": "Forbid",
+        "suspend": workload.is_suspended,
+        "jobTemplate": template,
+        "successfulJobsHistoryLimit": 2,
+        "failedJobsHistoryLimit": 1,
     }
-    owners.insert(0, (CRON_JOBS, document))
 
-    def labels(pod: Pod) -> dict[str, str]:
-        run = int(pod.owner[4:])
-        return job_labels(run_name(workload, run), child_uid(workload, pod.owner))
 
-    return Parts(owners=owners, references=references, labels=labels, restart="OnFailure")
+def _schedule_status(workload: Workload) -> Document:
+    status: Document = {}
+    if workload.stage not in ("idle", "stopped", "stopping") and workload.runs:
+        status["active"] = [
+            {
+                "kind": "Job",
+                "namespace": workload.namespace,
+                "name": run_name(workload, workload.runs),
+                "uid": child_uid(workload, f"run-{workload.runs}"),
+                "apiVersion": "batch/v1",
+            }
+        ]
+    if workload.children:
+        status["lastScheduleTime"] = stamp(max(workload.children.values()))
+    if workload.finished_at:
+        status["lastSuccessfulTime"] = stamp(workload.finished_at)
+    return status
 
 
 def _run(workload: Workload, run: int, key: str, root: Document) -> Document:

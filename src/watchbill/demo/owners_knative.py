@@ -28,22 +28,7 @@ def knative_parts(workload: Workload) -> Parts:
     """Pod → ReplicaSet → Deployment → Revision → Configuration → Service."""
     head = root_metadata(workload)
     root = reference(KNATIVE_SERVICES, head)
-    shape = workload.shape("main")
-    template = {
-        "metadata": {
-            "labels": scheduling_labels(workload),
-            "annotations": pod_annotations(workload, shape)
-            | {
-                "autoscaling.knative.dev/min-scale": "0",
-                "autoscaling.knative.dev/max-scale": "4",
-            },
-        },
-        "spec": {
-            "containerConcurrency": 0,
-            "timeoutSeconds": 300,
-            "containers": [container(workload, shape, workload.revision)],
-        },
-    }
+    template = _template(workload)
     name = revision_name(workload, workload.revision)
     document: Document = {
         "metadata": head,
@@ -58,39 +43,8 @@ def knative_parts(workload: Workload) -> Parts:
     }
     if workload.children:
         document["status"] = _knative_status(workload, name)
-        configuration: Document = {
-            "metadata": child_metadata(
-                workload,
-                "configuration",
-                workload.name,
-                {f"{_KNATIVE}/service": workload.name},
-                root,
-            ),
-            "spec": {"template": template},
-            "status": {"latestCreatedRevisionName": name, "observedGeneration": 0},
-        }
-        middle = reference(KNATIVE_CONFIGURATIONS, configuration["metadata"])
-        revision: Document = {
-            "metadata": child_metadata(workload, "revision", name, labels, middle),
-            "spec": template["spec"],
-            "status": _revision_status(workload),
-        }
-        above = reference(KNATIVE_REVISIONS, revision["metadata"])
-        deployment = deployment_document(
-            workload,
-            child_metadata(
-                workload, "deployment", deployment_name(workload, workload.revision), labels, above
-            ),
-            workload.revision,
-            replicas=_wanted(workload),
-            labels=labels,
-        )
-        owners += [
-            (KNATIVE_CONFIGURATIONS, configuration),
-            (KNATIVE_REVISIONS, revision),
-            (DEPLOYMENTS, deployment),
-        ]
-        parent = reference(DEPLOYMENTS, deployment["metadata"])
+        owners += _middle(workload, root, template, labels)
+        parent = reference(DEPLOYMENTS, owners[-1][1]["metadata"])
         for key, found in replica_sets(workload, parent, labels, revision=workload.revision):
             owners.append((REPLICA_SETS, found))
             references[key] = reference(REPLICA_SETS, found["metadata"])
@@ -99,6 +53,58 @@ def knative_parts(workload: Workload) -> Parts:
         references=references,
         labels=lambda pod: replica_set_pod_labels(workload, labels, pod),
     )
+
+
+def _template(workload: Workload) -> Document:
+    shape = workload.shape("main")
+    scaling = {
+        "autoscaling.knative.dev/min-scale": "0",
+        "autoscaling.knative.dev/max-scale": "4",
+    }
+    return {
+        "metadata": {
+            "labels": scheduling_labels(workload),
+            "annotations": pod_annotations(workload, shape) | scaling,
+        },
+        "spec": {
+            "containerConcurrency": 0,
+            "timeoutSeconds": 300,
+            "containers": [container(workload, shape, workload.revision)],
+        },
+    }
+
+
+def _middle(
+    workload: Workload, root: Document, template: Document, labels: dict[str, str]
+) -> list[tuple[Resource, Document]]:
+    """Configuration, Revision and Deployment, each owned by the one before."""
+    name = revision_name(workload, workload.revision)
+    of_service = {f"{_KNATIVE}/service": workload.name}
+    configuration: Document = {
+        "metadata": child_metadata(workload, "configuration", workload.name, of_service, root),
+        "spec": {"template": template},
+        "status": {"latestCreatedRevisionName": name, "observedGeneration": 0},
+    }
+    above = reference(KNATIVE_CONFIGURATIONS, configuration["metadata"])
+    revision: Document = {
+        "metadata": child_metadata(workload, "revision", name, labels, above),
+        "spec": template["spec"],
+        "status": _revision_status(workload),
+    }
+    above = reference(KNATIVE_REVISIONS, revision["metadata"])
+    deployed_as = deployment_name(workload, workload.revision)
+    deployment = deployment_document(
+        workload,
+        child_metadata(workload, "deployment", deployed_as, labels, above),
+        workload.revision,
+        replicas=_wanted(workload),
+        labels=labels,
+    )
+    return [
+        (KNATIVE_CONFIGURATIONS, configuration),
+        (KNATIVE_REVISIONS, revision),
+        (DEPLOYMENTS, deployment),
+    ]
 
 
 def _wanted(workload: Workload) -> int:

@@ -1,9 +1,7 @@
 """Owners that serve: LeaderWorkerSet, Knative Service, NIMService; and the services in front of them."""
 
 from watchbill.demo.anatomy import child_uid
-from watchbill.demo.hardware import POOLS_BY_NAME
 from watchbill.demo.model import Pod, Workload
-from watchbill.demo.names import IMAGES
 from watchbill.demo.objects import (
     POOL_LABEL,
     Document,
@@ -58,15 +56,7 @@ def leader_worker_set_parts(workload: Workload) -> Parts:
     owners: list[tuple[Resource, Document]] = [(LEADER_WORKER_SETS, document)]
     references = {"": root}
     if "leaders" in workload.children:
-        labels = {f"{_LWS}/name": workload.name, f"{_LWS}/worker-index": "0"}
-        leaders = stateful_set_document(
-            workload,
-            child_metadata(workload, "leaders", workload.name, labels, root),
-            role="leader",
-            pods=[pod for pod in workload.pods if pod.role == "leader"],
-            replicas=groups,
-            labels=labels,
-        )
+        leaders = _leaders(workload, root, groups)
         owners.append((STATEFUL_SETS, leaders))
         references["leaders"] = reference(STATEFUL_SETS, leaders["metadata"])
     for leader in [pod for pod in workload.pods if pod.role == "leader" and not pod.deleted_at]:
@@ -74,19 +64,33 @@ def leader_worker_set_parts(workload: Workload) -> Parts:
         if found is not None:
             owners.append((STATEFUL_SETS, found))
             references[f"group-{leader.index}"] = reference(STATEFUL_SETS, found["metadata"])
+    return Parts(
+        owners=owners, references=references, labels=lambda pod: _group_labels(workload, pod)
+    )
 
-    def labels_of(pod: Pod) -> dict[str, str]:
-        group = pod.index if pod.role == "leader" else int(pod.owner[6:])
-        ordinal = 0 if pod.role == "leader" else pod.index
-        name = workload.name if pod.role == "leader" else f"{workload.name}-{group}"
-        return {
-            f"{_LWS}/name": workload.name,
-            f"{_LWS}/group-index": str(group),
-            f"{_LWS}/worker-index": str(ordinal),
-            **stateful_set_pod_labels(pod, name, group if pod.role == "leader" else ordinal),
-        }
 
-    return Parts(owners=owners, references=references, labels=labels_of)
+def _group_labels(workload: Workload, pod: Pod) -> dict[str, str]:
+    group = pod.index if pod.role == "leader" else int(pod.owner[6:])
+    ordinal = 0 if pod.role == "leader" else pod.index
+    name = workload.name if pod.role == "leader" else f"{workload.name}-{group}"
+    return {
+        f"{_LWS}/name": workload.name,
+        f"{_LWS}/group-index": str(group),
+        f"{_LWS}/worker-index": str(ordinal),
+        **stateful_set_pod_labels(pod, name, group if pod.role == "leader" else ordinal),
+    }
+
+
+def _leaders(workload: Workload, root: Document, groups: int) -> Document:
+    labels = {f"{_LWS}/name": workload.name, f"{_LWS}/worker-index": "0"}
+    return stateful_set_document(
+        workload,
+        child_metadata(workload, "leaders", workload.name, labels, root),
+        role="leader",
+        pods=[pod for pod in workload.pods if pod.role == "leader"],
+        replicas=groups,
+        labels=labels,
+    )
 
 
 def _group(workload: Workload, leader: Pod, workers: int) -> Document | None:
@@ -150,29 +154,8 @@ def nim_service_parts(workload: Workload) -> Parts:
     """Pod → ReplicaSet → Deployment → NIMService."""
     head = root_metadata(workload)
     root = reference(NIM_SERVICES, head)
-    shape = workload.shape("main")
     replicas = 0 if workload.is_suspended else workload.replicas("main")
-    repository, _, tag = container(workload, shape, workload.revision)["image"].rpartition(":")
-    pool = workload.pool if workload.pool in POOLS_BY_NAME else "cpu"
-    document: Document = {
-        "metadata": head,
-        "spec": {
-            "image": {
-                "repository": repository or IMAGES["nim"],
-                "tag": tag,
-                "pullPolicy": "IfNotPresent",
-                "pullSecrets": ["registry"],
-            },
-            "authSecret": "model-hub",
-            "replicas": replicas,
-            "schedulerName": workload.scheduler,
-            "nodeSelector": {POOL_LABEL: pool},
-            "annotations": pod_annotations(workload, shape),
-            "resources": resources(shape),
-            "storage": {"pvc": {"create": False, "name": "model-store"}},
-            "expose": {"service": {"port": 8000, "type": "ClusterIP"}},
-        },
-    }
+    document: Document = {"metadata": head, "spec": _nim_spec(workload, replicas)}
     labels = {
         "app": workload.name,
         "app.kubernetes.io/name": workload.name,
@@ -200,6 +183,28 @@ def nim_service_parts(workload: Workload) -> Parts:
         references=references,
         labels=lambda pod: replica_set_pod_labels(workload, labels, pod),
     )
+
+
+def _nim_spec(workload: Workload, replicas: int) -> Document:
+    """Its pods' template is spread over the whole of it."""
+    shape = workload.shape("main")
+    repository, _, tag = container(workload, shape, workload.revision)["image"].rpartition(":")
+    return {
+        "image": {
+            "repository": repository,
+            "tag": tag,
+            "pullPolicy": "IfNotPresent",
+            "pullSecrets": ["registry"],
+        },
+        "authSecret": "model-hub",
+        "replicas": replicas,
+        "schedulerName": workload.scheduler,
+        "nodeSelector": {POOL_LABEL: workload.pool},
+        "annotations": pod_annotations(workload, shape),
+        "resources": resources(shape),
+        "storage": {"pvc": {"create": False, "name": "model-store"}},
+        "expose": {"service": {"port": 8000, "type": "ClusterIP"}},
+    }
 
 
 def _nim_status(workload: Workload, replicas: int) -> Document:

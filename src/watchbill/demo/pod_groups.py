@@ -1,6 +1,7 @@
 """KAI's PodGroups: what is placed together, and why it is not."""
 
 from watchbill.demo.anatomy import child_uid
+from watchbill.demo.lives import UNKNOWN
 from watchbill.demo.model import Pod, Refusal, Workload
 from watchbill.demo.objects import (
     GPU,
@@ -24,29 +25,42 @@ def pod_group_name(workload: Workload, pod: Pod) -> str:
     return f"pg-{workload.name}-{workload.uid}-{pod.gang}"
 
 
-def pod_group(workload: Workload, gang: list[Pod], owner: Document) -> Document:
-    """KAI's PodGroup over pods that are placed together."""
+def pod_group(workload: Workload, gang: list[Pod], owner: Document, top: Document) -> Document:
+    """KAI's PodGroup over pods that are placed together; `top` is whom it takes for their top owner."""
     first = gang[0]
-    requested = sum(
-        hundredths(workload.shape(p.role), _pool(workload, p)) for p in gang if not p.is_over
-    )
-    allocated = sum(
-        hundredths(workload.shape(p.role), _pool(workload, p)) for p in gang if p.holds_resources
-    )
-    kind, api_version = owner["kind"], owner["apiVersion"]
-    group, _, version = api_version.rpartition("/")
-    placed_at = workload.placements.get(first.gang)
+    return {
+        "metadata": metadata(
+            name=pod_group_name(workload, first),
+            namespace=workload.namespace,
+            uid=child_uid(workload, pod_group_name(workload, first)),
+            created_at=min(pod.created_at for pod in gang),
+            labels={POOL_LABEL: workload.pool, QUEUE_LABEL: workload.project},
+            annotations=_annotations(workload, first, top),
+            owner=owner | {"controller": False},
+        ),
+        "spec": _spec(workload, gang),
+        "status": _status(workload, gang),
+    }
+
+
+def _annotations(workload: Workload, first: Pod, top: Document) -> dict[str, str]:
+    group, _, version = top["apiVersion"].rpartition("/")
     annotations = {
         "kai.scheduler/top-owner-metadata": (
-            f"name: {owner['name']}\nuid: {owner['uid']}\ngroup: {group}\n"
-            f"version: {version}\nkind: {kind}\n"
+            f"name: {top['name']}\nuid: {top['uid']}\ngroup: {group}\n"
+            f"version: {version}\nkind: {top['kind']}\n"
         ),
         "user": workload.user,
     }
+    placed_at = workload.placements.get(first.gang)
     if placed_at:
         annotations["kai.scheduler/last-start-timestamp"] = stamp(placed_at)
+    return annotations
+
+
+def _spec(workload: Workload, gang: list[Pod]) -> Document:
     spec: Document = {
-        "minMember": 1 if workload.kind == "TuningStudy" else len(gang),
+        "minMember": 1 if workload.kind == UNKNOWN else len(gang),
         "queue": workload.project,
         "priorityClassName": workload.priority_class,
         "preemptibility": "non-preemptible" if is_fixed(workload) else "preemptible",
@@ -57,32 +71,29 @@ def pod_group(workload: Workload, gang: list[Pod], owner: Document) -> Document:
             "topology": TOPOLOGY,
             f"{workload.topology}TopologyLevel": RACK_LABEL,
         }
+    return spec
+
+
+def _status(workload: Workload, gang: list[Pod]) -> Document:
     status: Document = {
         "resourcesStatus": {
-            "requested": gpu_quantity(requested),
-            "allocated": gpu_quantity(allocated),
+            "requested": gpu_quantity(
+                sum(_weight(workload, pod) for pod in gang if not pod.is_over)
+            ),
+            "allocated": gpu_quantity(
+                sum(_weight(workload, pod) for pod in gang if pod.holds_resources)
+            ),
         }
     }
-    refusal = workload.refusals.get(first.gang)
+    refusal = workload.refusals.get(gang[0].gang)
     if refusal is not None:
-        status["schedulingConditions"] = [_condition(workload, first, refusal)]
-    return {
-        "metadata": metadata(
-            name=pod_group_name(workload, first),
-            namespace=workload.namespace,
-            uid=child_uid(workload, pod_group_name(workload, first)),
-            created_at=min(pod.created_at for pod in gang),
-            labels={POOL_LABEL: workload.pool, QUEUE_LABEL: workload.project},
-            annotations=annotations,
-            owner=owner | {"controller": False},
-        ),
-        "spec": spec,
-        "status": status,
-    }
+        status["schedulingConditions"] = [_condition(workload, gang[0], refusal)]
+    return status
 
 
-def _pool(workload: Workload, pod: Pod) -> str:
-    return workload.pool if workload.shape(pod.role).wants_gpu else "cpu"
+def _weight(workload: Workload, pod: Pod) -> int:
+    shape = workload.shape(pod.role)
+    return hundredths(shape, workload.pool if shape.wants_gpu else "cpu")
 
 
 def gpu_quantity(amount: int) -> dict[str, str]:

@@ -45,7 +45,7 @@ def render(workload: Workload, nodes: Mapping[str, Node]) -> Rendered:
     if root is not None and not workload.is_root_gone:
         documents += fronts(workload, root)
     if workload.scheduler == KAI:
-        documents += _pod_groups(workload, root)
+        documents += _pod_groups(workload, parts.references)
     documents += [(PODS, _pod(workload, pod, parts, nodes.get(pod.node))) for pod in workload.pods]
     return documents
 
@@ -63,19 +63,24 @@ def _pod(workload: Workload, pod: Pod, parts: Parts, node: Node | None) -> Docum
     }
 
 
-def _pod_groups(workload: Workload, root: Document | None) -> Rendered:
-    """Groups of pods that still matter; one owned by a gone root goes with it."""
+def _pod_groups(workload: Workload, references: Mapping[str, Document]) -> Rendered:
+    """Groups of pods that still matter; one that is owned by what is gone goes with it.
+
+    Replicas have a group each, owned by the pod; a scheduled run's group belongs to its job.
+    """
     gangs: dict[str, list[Pod]] = {}
     for pod in workload.pods:
         if not pod.deleted_at:
             gangs.setdefault(pod.gang, []).append(pod)
+    root = references.get("")
     groups: Rendered = []
     for name, gang in gangs.items():
-        is_per_pod = name.startswith("pod-") or root is None
-        if workload.is_root_gone and not is_per_pod:
-            continue
-        owner = (
-            owner_reference("v1", "Pod", gang[0].name, gang[0].uid) if is_per_pod else (root or {})
-        )
-        groups.append((POD_GROUPS, pod_group(workload, gang, owner)))
+        itself = owner_reference("v1", "Pod", gang[0].name, gang[0].uid)
+        if root is None:
+            groups.append((POD_GROUPS, pod_group(workload, gang, itself, itself)))
+        elif name.startswith("pod-"):
+            groups.append((POD_GROUPS, pod_group(workload, gang, itself, root)))
+        elif not workload.is_root_gone:
+            owner = references[name] if name.startswith("run-") else root
+            groups.append((POD_GROUPS, pod_group(workload, gang, owner, owner)))
     return groups

@@ -28,8 +28,9 @@ ADMINISTRATOR = "demo"
 DEFAULT_RATE = 2.0
 _FILL_SECONDS = 60.0
 """How long the start waits for the agents' first reports before it says so."""
-_FULL = 0.97
-"""Part of the workloads that has to be there; some come and go meanwhile."""
+_MISSING_SHARE = 0.03
+_MISSING = 3
+"""So many workloads may be missing when the page counts as filled; some come and go meanwhile."""
 _FLEET_STOP_SECONDS = 8.0
 
 
@@ -63,18 +64,23 @@ async def _run(options: DemoOptions, home: Path, stop: asyncio.Event, progress: 
         # Entered first, left last: the agents say farewell to a server that still answers.
         server = await stack.enter_async_context(_server(options, home))
         fleet = await stack.enter_async_context(_fleet(_plan(options, home)))
-        ended = [asyncio.create_task(stop.wait()), server.task, fleet.watching]
+        stopping = asyncio.create_task(stop.wait())
         starting = asyncio.create_task(_start(options, home, server, fleet, progress))
-        await asyncio.wait([starting, *ended], return_when=asyncio.FIRST_COMPLETED)
+        stack.push_async_callback(_cancel, stopping, starting)
+        ends: list[asyncio.Task[Any]] = [stopping, server.task, fleet.watching]
+        await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
-            await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
-        starting.cancel()
-        ended[0].cancel()
-        if server.task.done():
-            server.task.result()
-        if fleet.watching.done():
-            fleet.watching.result()
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in (server.task, fleet.watching):
+            if task.done():
+                task.result()
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 async def _start(
@@ -128,7 +134,7 @@ async def _fill(client: Client, expected: int, progress: Progress) -> None:
     while asyncio.get_running_loop().time() < deadline:
         count = await client.workload_count(Selection())
         progress.count(min(count, expected), expected)
-        if count >= expected * _FULL:
+        if count >= expected - max(_MISSING, expected * _MISSING_SHARE):
             return
         await asyncio.sleep(0.2)
     progress.warn("The agents have not reported everything yet; the rest follows.")

@@ -16,7 +16,7 @@ from watchbill.demo.birth import Names
 from watchbill.demo.census import Census
 from watchbill.demo.furniture import drop_reservation, put_queues, put_reservation
 from watchbill.demo.hardware import Node
-from watchbill.demo.lives import FOLLOWS
+from watchbill.demo.lives import FOLLOWS, UNKNOWN
 from watchbill.demo.model import Pod, Seconds, Workload
 from watchbill.demo.render import Rendered, render
 from watchbill.demo.resources import Resource
@@ -103,6 +103,12 @@ class World:
         del self.workloads[workload.uid]
         self._written.pop(workload.uid, None)
         self.waiting.pop(workload.uid, None)
+
+    def count_visible(self) -> int:
+        """How many workloads an agent can find: an unknown kind is known by its pods alone."""
+        return sum(
+            1 for workload in self.workloads.values() if workload.pods or workload.kind != UNKNOWN
+        )
 
     # Pods
 
