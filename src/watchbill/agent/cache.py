@@ -21,6 +21,16 @@ from watchbill.agent.targets import Targets
 from watchbill.kinds.objects import GroupKind, IdleGpus, Object, WorkloadObjects
 from watchbill.kinds.pod import Owner, Pod, is_reservation, owners, read_pod
 
+_LINK_MEMBERS = (
+    "uid",
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "labels",
+    "ownerReferences",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSettings:
@@ -59,20 +69,20 @@ class Cache:
             return None
         return parent
 
-    def put_pod(self, obj: dict[str, Any]) -> None:
+    def put_pod(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         pod = read_pod(obj, wanted=self._settings.pod_annotations)
         parent = self.parent_among(pod.owners)
         if is_reservation(obj):
-            self.remove(pod.uid, datetime.now(UTC))
+            self.remove(meta.uid, datetime.now(UTC))
             return
         if parent is None:
-            self._bare[pod.uid] = pack(prune(obj, api_version="v1", kind="Pod"))
+            self._bare[meta.uid] = pack(prune(obj, api_version="v1", kind="Pod"))
         else:
-            self._bare.pop(pod.uid, None)
-            known = self.ownership.entries.get(pod.uid)
+            self._bare.pop(meta.uid, None)
+            known = self.ownership.entries.get(meta.uid)
             if known is not None and known.payload == pod:
                 return
-        entry = Entry(pod.uid, POD, pod.namespace, pod.name, parent, pod)
+        entry = Entry(meta.uid, POD, pod.namespace, pod.name, parent, pod)
         self.ownership.put(entry, datetime.now(UTC))
 
     def put_owner(
@@ -83,7 +93,7 @@ class Cache:
         obj = prune(obj, api_version=resource.api_version, kind=resource.kind)
         parent = self.parent_among(owners(obj))
         if key == REPLICA_SET and parent is not None:
-            obj = {name: obj[name] for name in ("apiVersion", "kind", "metadata") if name in obj}
+            obj = _link(obj)
         meta = msgspec.convert(obj.get("metadata", {}), ObjectMeta, strict=False)
         entry = Entry(
             meta.uid, key, meta.namespace, meta.name, parent, pack(obj), is_looked_up=is_looked_up
@@ -160,6 +170,13 @@ class Cache:
             if node is not None and not any(pod.node == node for pod in self.ownership.pods(root)):
                 continue
             self._listener.touched(root)
+
+
+def _link(obj: dict[str, Any]) -> dict[str, Any]:
+    """What a chain needs of a link. ReplicaSets are many: a Deployment keeps ten old ones."""
+    metadata = obj.get("metadata", {})
+    kept = {name: metadata[name] for name in _LINK_MEMBERS if name in metadata}
+    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": kept}
 
 
 def _object(entry: Entry) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class PodSink:
         obj = msgspec.json.decode(body, type=dict[str, Any])
         self.cache.targets.put(obj)
         if self.cache.takes(meta.namespace):
-            self.cache.put_pod(obj)
+            self.cache.put_pod(meta, obj)
 
     def remove(self, uid: str, at: datetime) -> None:
         self.cache.targets.remove(uid)
