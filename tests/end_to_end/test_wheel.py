@@ -1,0 +1,97 @@
+"""The wheel as a stranger installs it: built from the tree, started from elsewhere, its page in a real browser."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest_asyncio
+from playwright.async_api import async_playwright, expect
+
+from tests.conftest import require
+
+PROJECT = Path(__file__).parents[2]
+CHROMIUM_FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+
+@dataclass(frozen=True)
+class Installed:
+    url: str
+    client_id: str
+    client_secret: str
+
+
+def build_wheel(folder: Path) -> Path:
+    """Without isolation: hatchling and Node are among what the tests are installed with."""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
+    built = subprocess.run([*command, str(PROJECT)], capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest_asyncio.fixture
+async def installed(private_dir: Path) -> AsyncIterator[Installed]:
+    wheel = await asyncio.to_thread(build_wheel, private_dir)
+    site = private_dir / "site"
+    await asyncio.to_thread(zipfile.ZipFile(wheel).extractall, site)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "watchbill", "server", "--port", "0"),
+        *("--data-dir", str(private_dir / "data")),
+        cwd=private_dir,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    said: list[str] = []
+    async with asyncio.timeout(60):
+        while sum(word in " ".join(said) for word in ("http://", "client id", "client secret")) < 3:
+            said.append((await process.stdout.readline()).decode())
+    words = " ".join(said).split()
+    yield Installed(
+        url=next(word for word in words if word.startswith("http://")).rstrip("."),
+        client_id=words[words.index("id") + 1],
+        client_secret=words[words.index("secret") + 1],
+    )
+    process.terminate()
+    await process.wait()
+
+
+async def test_the_installed_page_signs_in_and_teaches_how_to_connect(
+    installed: Installed,
+) -> None:
+    chromium = require("Chromium")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=str(chromium), args=list(CHROMIUM_FLAGS)
+        )
+        page = await browser.new_page()
+        refused: list[str] = []
+        page.on("console", lambda message: refused.append(message.text))
+        await page.goto(installed.url)
+        await page.get_by_label("Client id").fill(installed.client_id)
+        await page.get_by_label("Client secret").fill(installed.client_secret)
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.get_by_text("watchbill admin cluster create")).to_be_visible()
+        await page.goto(f"{installed.url}/docs")
+        await expect(page.get_by_text("/api/v1/workloads/count")).to_be_visible()
+        assert not [text for text in refused if "Content Security Policy" in text]
+        await browser.close()
+
+
+def test_the_wheel_carries_what_it_serves(private_dir: Path) -> None:
+    names = zipfile.ZipFile(build_wheel(private_dir)).namelist()
+    for wanted in ("api/page/index.html", "api/page/docs.html", "api/openapi.json"):
+        assert f"watchbill/{wanted}" in names
+    assert any(name.startswith("watchbill/api/page/assets/") for name in names)
+    assert any(name.startswith("watchbill/kinds/definitions/") for name in names)
+    assert any(name.startswith("watchbill/store/migrations/versions/r0001") for name in names)
+    assert not [name for name in names if name.startswith(("tests/", "ui/", "bench/"))]
