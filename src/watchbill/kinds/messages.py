@@ -36,7 +36,9 @@ def _pending(situation: Situation) -> str:
     waiting = len(situation.census.unscheduled)
     if waiting:
         total = max(required_pods(situation.facts, situation.census), waiting)
-        return f"{waiting} of {total} pods wait for a node."
+        if total == 1:
+            return "Its pod waits for a node."
+        return f"{waiting} of {total} pods {'waits' if waiting == 1 else 'wait'} for a node."
     return situation.facts.said.get("pending", "")
 
 

@@ -7,25 +7,24 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Literal
 
+from watchbill.kinds import events
 from watchbill.kinds.census import Census
 from watchbill.kinds.lookup import (
     at,
     condition,
-    group_version,
     instant,
     metadata,
-    name_key,
     text,
 )
 from watchbill.kinds.objects import Object, WorkloadObjects
-from watchbill.kinds.pod import Pod
+from watchbill.kinds.organisation import volcano_groups
+from watchbill.kinds.pod import Pod, PodCondition
 from watchbill.kinds.quantity import Amount, parse_quantity
 from watchbill.kinds.room import WAIT, NoRoom, no_room, refusal
 from watchbill.kinds.settings import DeriveSettings
 from watchbill.kinds.wording import amount_of, asked_by, counted, plain, resource_word
 from watchbill.workload import PendingReason
 
-VOLCANO_GROUP = "scheduling.volcano.sh"
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MAX_MESSAGES = 5
 _NODES = re.compile(r"0/([0-9]{1,7}) nodes are available: ?(.*)", re.DOTALL)
@@ -53,7 +52,7 @@ def pod_reasons(
 ) -> Iterator[PendingReason]:
     groups: dict[tuple[str, str], _Group] = {}
     for pod in census.unscheduled:
-        said = pod.scheduled
+        said = pod.scheduled or _event_about(pod, objects)
         if said is None or said.status == "True":
             continue
         key = (said.reason, said.message)
@@ -77,6 +76,17 @@ def pod_reasons(
         )
 
 
+def _event_about(pod: Pod, objects: WorkloadObjects) -> PodCondition | None:
+    """What an event says of a pod on which no scheduler has written anything."""
+    if not objects.scheduling_events:
+        return None
+    found = events.newest(objects.scheduling_events, events.SCHEDULING_FAILURES, about=pod.uid)
+    if found is None:
+        return None
+    reason = text(found.get("reason"))
+    return PodCondition("False", reason, events.message(found), events.event_at(found))
+
+
 def _source(pod: Pod, settings: DeriveSettings) -> Literal["kai", "volcano", "scheduler"]:
     if pod.scheduler_name in settings.kai_schedulers:
         return "kai"
@@ -88,6 +98,11 @@ def _user_message(group: _Group, objects: WorkloadObjects, settings: DeriveSetti
         return (
             "A scheduling gate holds its pods – no scheduler looks at them yet"
             " – whoever set the gate has to remove it."
+        )
+    if group.reason == "PodGrouperWarning":
+        return (
+            f"KAI cannot group its pods, so no scheduler looks at them – {plain(group.message)}"
+            " – mend the owner that it names, or ask who runs KAI."
         )
     claim = _CLAIM.search(group.message)
     if claim:
@@ -181,9 +196,7 @@ def volcano_reasons(
 ) -> Iterator[PendingReason]:
     if not census.unscheduled:
         return
-    for group in sorted(objects.pod_groups, key=name_key):
-        if group_version(group)[0] != VOLCANO_GROUP:
-            continue
+    for group in volcano_groups(objects):
         found = condition(at(group, "status", "conditions"), "Unschedulable")
         if found is None or found.get("status") != "True":
             continue

@@ -1,14 +1,18 @@
 """Where a workload may run and where it does: node pools, topology, how far its pods sit apart."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from watchbill.kinds.census import Census
 from watchbill.kinds.facts import Facts
-from watchbill.kinds.lookup import annotations, at, labels, name_key, objects, text
+from watchbill.kinds.lookup import annotations, at, labels, mapping, name_key, objects, text
 from watchbill.kinds.objects import ClusterObjects, WorkloadObjects
 from watchbill.kinds.settings import DeriveSettings
 from watchbill.workload import ActualPlacement, Topology
+
+KUEUE_REQUIRED = "kueue.x-k8s.io/podset-required-topology"
+KUEUE_PREFERRED = "kueue.x-k8s.io/podset-preferred-topology"
 
 
 def node_pool_of(node_labels: Mapping[str, Any] | None, settings: DeriveSettings) -> str:
@@ -58,36 +62,70 @@ def requested_node_pools(
     return tuple(sorted(pools))
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    topology: str
+    required: str
+    preferred: str
+
+
 def topology_of(
-    objects_: WorkloadObjects, census: Census, settings: DeriveSettings
+    objects_: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
 ) -> Topology | None:
     """What was asked of the network's topology, and the lowest level on which all pods sit together."""
-    constraint = next(
-        (
-            found
-            for group in sorted(objects_.pod_groups, key=name_key)
-            if isinstance(found := at(group, "spec", "topologyConstraint"), Mapping)
-        ),
-        {},
-    )
-    noted = annotations(objects_.root)
-    name = text(constraint.get("topology")) or text(noted.get(settings.topology_annotation))
-    if not name:
+    asked = next(_asked(objects_, facts, settings), None)
+    if asked is None:
         return None
-    levels = _levels(objects_.cluster.topologies.get(name))
+    levels = _levels(objects_.cluster.topologies.get(asked.topology))
     aliases = {alias: label for label, alias in levels if alias}
-    required = text(constraint.get("requiredTopologyLevel")) or text(
-        noted.get(settings.required_placement_annotation)
-    )
-    preferred = text(constraint.get("preferredTopologyLevel")) or text(
-        noted.get(settings.preferred_placement_annotation)
-    )
     return Topology(
-        name=name,
-        required_placement=aliases.get(required, required) or None,
-        preferred_placement=aliases.get(preferred, preferred) or None,
+        name=asked.topology,
+        required_placement=aliases.get(asked.required, asked.required) or None,
+        preferred_placement=aliases.get(asked.preferred, asked.preferred) or None,
         actual_placement=_actual([label for label, _ in levels], census, objects_.cluster),
     )
+
+
+def _asked(objects_: WorkloadObjects, facts: Facts, settings: DeriveSettings) -> Iterator[_Asked]:
+    """By the pod group, a part of it, the root's or a template's annotations; Kueue's after KAI's."""
+    groups = sorted(objects_.pod_groups, key=name_key)
+    parts = [part for group in groups for part in objects(at(group, "spec", "subGroups"))]
+    noted = [annotations(objects_.root)] + [
+        role.template.annotations for role in facts.roles if role.template is not None
+    ]
+    required = next(_texts_of(noted, settings.required_placement_annotation), "")
+    preferred = next(_texts_of(noted, settings.preferred_placement_annotation), "")
+    for spec in (*(at(group, "spec") for group in groups), *parts):
+        constraint = mapping(at(spec, "topologyConstraint"))
+        name = text(constraint.get("topology"))
+        if name:
+            yield _Asked(
+                name,
+                text(constraint.get("requiredTopologyLevel")) or required,
+                text(constraint.get("preferredTopologyLevel")) or preferred,
+            )
+    name = next(_texts_of(noted, settings.topology_annotation), "")
+    if name:
+        yield _Asked(name, required, preferred)
+    yield from _asked_of_kueue(noted, objects_.cluster)
+
+
+def _asked_of_kueue(
+    noted: Iterable[Mapping[str, Any]], cluster: ClusterObjects
+) -> Iterator[_Asked]:
+    """Kueue's annotations name a level alone: the topology is the one that has it."""
+    noted = list(noted)
+    required = next(_texts_of(noted, KUEUE_REQUIRED), "")
+    preferred = next(_texts_of(noted, KUEUE_PREFERRED), "")
+    if not required and not preferred:
+        return
+    for name, found in sorted(cluster.topologies.items()):
+        if {required, preferred} & {label for label, _ in _levels(found)}:
+            yield _Asked(name, required, preferred)
+
+
+def _texts_of(maps: Iterable[Mapping[str, Any]], key: str) -> Iterator[str]:
+    return (found for one in maps if (found := text(one.get(key))))
 
 
 def _levels(topology: Any) -> list[tuple[str, str]]:

@@ -16,13 +16,12 @@ from watchbill.kinds.objects import WorkloadObjects
 from watchbill.kinds.organisation import (
     Organisation,
     ai_application,
-    guaranteed_until,
     is_kai,
-    priority_of,
     submitter,
 )
 from watchbill.kinds.pending_kai import QUOTA_REASONS
 from watchbill.kinds.placement import current_node_pools, requested_node_pools, topology_of
+from watchbill.kinds.priority import guaranteed_until, priority_of
 from watchbill.kinds.settings import DeriveSettings
 from watchbill.kinds.shown import (
     printable,
@@ -132,7 +131,7 @@ def workload_of(
         arguments=run.arguments,
         ai_application_id=application_id,
         ai_application_name=_optional(application_name),
-        topology=_shown_topology(topology_of(objects, census, settings)),
+        topology=_shown_topology(topology_of(objects, facts, census, settings)),
     )
 
 

@@ -24,6 +24,8 @@ class DeriveSettings:
     default_node_pool: str = "default"
     """The pool of a node, a queue or a pod group without that label."""
     project_label: str = "project"
+    namespace_project_label: str = "runai/queue"
+    """A namespace's label that names the project of everything in it."""
     priority_label: str = "priorityClassName"
     preemptibility_label: str = "kai.scheduler/preemptibility"
     user_key: str = "user"
