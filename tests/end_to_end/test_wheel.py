@@ -1,4 +1,4 @@
-"""The wheel as a stranger installs it: built from the tree, started from elsewhere, its page in a real browser."""
+"""The wheel as a stranger installs it: built, started from elsewhere, its page in a real browser."""
 
 import asyncio
 import os

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from watchbill.errors import Unavailable
+from watchbill.store import engine
 from watchbill.store.embedded import EmbeddedPostgres
 from watchbill.store.engine import make_private, running_postmaster
 from watchbill.store.migrate import migrate
@@ -17,6 +20,8 @@ from watchbill.store.migrate import migrate
 PARENT = """
 import asyncio, sys
 from pathlib import Path
+from watchbill.errors import Unavailable
+from watchbill.store import engine
 from watchbill.store.embedded import EmbeddedPostgres
 async def main():
     server = EmbeddedPostgres(Path(sys.argv[1]))
@@ -131,6 +136,36 @@ async def test_modes(private_dir: Path) -> None:
     await server.stop()
     make_private(existing, mode=0o700)
     assert existing.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the database as another user")
+async def test_binaries_that_its_user_cannot_reach_are_copied(
+    private_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = private_dir / "hidden"
+    hidden.mkdir(mode=0o700)
+    installed = engine._package_dir()
+    shutil.copytree(installed / "pginstall18", hidden / installed.name / "pginstall18")
+    libraries = installed.parent / f"{installed.name}.libs"
+    if libraries.is_dir():
+        shutil.copytree(libraries, hidden / libraries.name)
+    monkeypatch.setattr(engine, "_package_dir", lambda: hidden / installed.name)
+    data = private_dir / "data"
+    server = EmbeddedPostgres(data)
+    connection = await asyncpg.connect(await server.start())
+    assert await connection.fetchval("SELECT 1") == 1
+    await connection.close()
+    await server.stop()
+    assert any((data / "engine").rglob("bin/postgres"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the database as another user")
+async def test_a_data_directory_that_its_user_cannot_reach_is_told(private_dir: Path) -> None:
+    hidden = private_dir / "hidden"
+    hidden.mkdir(mode=0o700)
+    with pytest.raises(Unavailable) as caught:
+        await EmbeddedPostgres(hidden / "data").start()
+    assert "--data-dir" in (caught.value.details or "")
 
 
 async def test_no_one_comes_in_without_the_password(private_dir: Path) -> None:

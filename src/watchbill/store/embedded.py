@@ -62,6 +62,7 @@ class EmbeddedPostgres:
         """Returns the database URL. Raises Unavailable with what to do about it."""
         engine.make_private(self._root, mode=0o711)
         self._owner = engine.process_owner(self._system_user)
+        engine.check_reachable(self._owner, self._root)
         self._binaries = engine.reachable_binaries(self._owner, self._root)
         await self._start_or_adopt()
         self._supervisor = asyncio.create_task(self._supervise())

@@ -113,12 +113,23 @@ def reachable_binaries(owner: Owner, data_dir: Path) -> Path:
         for folder in (data_dir / "engine", half_made, half_made / package.name):
             folder.chmod(0o755)
         half_made.rename(copy)
-    if not _can_run(binaries, owner):
+    return binaries
+
+
+def check_reachable(owner: Owner, folder: Path) -> None:
+    """Raises Unavailable where the database's user cannot enter a folder."""
+    tried = subprocess.run(  # noqa: S603
+        ["/bin/sh", "-c", 'cd "$1"', "sh", str(folder)],
+        capture_output=True,
+        check=False,
+        cwd="/",
+        **owner.subprocess_arguments(),
+    )
+    if tried.returncode != 0:
         raise Unavailable(
-            f"The database's user cannot reach {data_dir}.",
+            f"The database's user cannot reach {folder}.",
             details="Choose a data directory whose parent folders others may enter, with --data-dir.",
         )
-    return binaries
 
 
 def _package_dir() -> Path:
