@@ -270,6 +270,9 @@ def check_ownership(world: World) -> None:
         if head["uid"] not in leaving and plural != "events":
             assert all(owner["uid"] in uids for owner in owners), path
         assert sum(owner.get("controller", False) for owner in owners) <= 1
+        if plural == "pods" and head["namespace"] != RESERVATIONS:
+            is_root = head["uid"] in world.workloads
+            assert bool(owners) != is_root, path
         group = head.get("annotations", {}).get("pod-group-name")
         if plural == "pods" and group and "deletionTimestamp" not in head:
             assert f"{head['namespace']}/{group}" in groups

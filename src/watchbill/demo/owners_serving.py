@@ -59,7 +59,7 @@ def leader_worker_set_parts(workload: Workload) -> Parts:
         leaders = _leaders(workload, root, groups)
         owners.append((STATEFUL_SETS, leaders))
         references["leaders"] = reference(STATEFUL_SETS, leaders["metadata"])
-    for leader in [pod for pod in workload.pods if pod.role == "leader" and not pod.deleted_at]:
+    for leader in [pod for pod in workload.pods if pod.role == "leader"]:
         found = _group(workload, leader, workers)
         if found is not None:
             owners.append((STATEFUL_SETS, found))

@@ -51,7 +51,7 @@ def render(workload: Workload, nodes: Mapping[str, Node]) -> Rendered:
 
 
 def _pod(workload: Workload, pod: Pod, parts: Parts, node: Node | None) -> Document:
-    owner = parts.references.get(pod.owner)
+    owner = None if workload.kind == "Pod" else parts.references[pod.owner]
     head = pod_metadata(workload, pod, owner=owner, labels=parts.labels(pod), node=node)
     if workload.kind == "Pod":
         head["labels"] = root_labels(workload) | head["labels"]
