@@ -13,7 +13,8 @@ from tests.conftest import Engine, fresh_database
 from watchbill.api.app import build_app
 from watchbill.api.contract import Login
 from watchbill.errors import Unavailable
-from watchbill.metrics.usage import UsageSource
+from watchbill.metrics.embedded import EmbeddedSamples
+from watchbill.metrics.workload import WorkloadMetrics
 
 ROUTES = sorted(
     {SAMPLES[name].path.partition("?")[0] for name in SAMPLES} | {"/", "/fleet", "/docs"}
@@ -220,7 +221,7 @@ async def over(served: Served, db: Any) -> Any:
     services = replace(
         served.services,
         db=db,
-        metrics=UsageSource(db),
+        metrics=WorkloadMetrics(db, lambda _: EmbeddedSamples(db)),
         accounts=type(served.services.accounts)(db),
     )
     async with listening(build_app(services)) as url:
