@@ -302,6 +302,33 @@ async def test_a_rollouts_owner_unreadable_after_a_restart_is_not_deleted(tmp_pa
             await quiet(server, rollout)
 
 
+async def test_while_an_owner_cannot_be_asked_for_pods_prove_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with kube_api() as api, receiver() as server:
+        api.serve(ROLLOUT)
+        api.serve(Kind("example.com", "v1", "Fleet", "fleets"))
+        fleet = made("Fleet", "top", group="example.com/v1")
+        rollout = made("Rollout", "middle", fleet, group="argoproj.io/v1alpha1")
+        for obj in (fleet, rollout, pod("member", rollout)):
+            api.put(obj)
+        single = pod("single")
+        api.put(single)
+        async with agent(tmp_path, api, server):
+            await told(server, fleet, single)
+        monkeypatch.setattr(run, "START_SECONDS", 0.2)
+        refuse(api, 500, "rollouts")
+        api.delete(single)
+        commits = server.commits
+        async with agent(tmp_path, api, server):
+            await until(lambda: server.commits > commits)
+            await quiet(server, fleet, single)
+            assert "Pod" not in {found.kind for found in server.inventories[-1].coverage}
+            api.fault = lambda _: None
+            await until(lambda: server.rows[uid(single)].deleted_at is not None)
+            await quiet(server, fleet)
+
+
 async def test_pods_of_a_node_are_their_own_workloads(tmp_path: Path) -> None:
     async with kube_api() as api, receiver() as server:
         node = made("Node", "node-1", namespace="")

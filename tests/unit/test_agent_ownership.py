@@ -217,6 +217,21 @@ def test_an_owner_looked_for_again_moves_nobody_meanwhile() -> None:
     assert not found.search_again("rs")
 
 
+def test_a_verdict_on_an_owner_moves_nobody_who_knew_it() -> None:
+    found, _ = new()
+    for entry in (deployment("d"), thing("rs", "d"), pod("p", "rs")):
+        found.put(entry, NOW)
+    found.remove("d", NOW)
+    found.put(thing("late", "d"), NOW)
+    found.put(pod("q", "late"), NOW)
+    found.judge("d", Verdict.UNREADABLE, NOW)
+    found.put(thing("rs", "d"), NOW)
+    found.put(pod("p", "rs"), NOW)
+    assert uids(found, "d") == {"p"}
+    assert uids(found, "late") == {"q"}
+    assert found.families["late"].is_truncated
+
+
 def test_a_circle_of_owners_ends() -> None:
     found, _ = new()
     found.put(thing("a", "b"), NOW)

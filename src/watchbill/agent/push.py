@@ -105,6 +105,8 @@ class Stream:
         self._heartbeat_seconds = 15.0
         self._beat_due = 0.0
         self._inventory_due: float | None = None
+        self._proven: frozenset[tuple[str, str]] = frozenset()
+        """Kinds that an inventory of this stream covered."""
         self._now = asyncio.get_running_loop().time
 
     def want_inventory(self, *, after_seconds: float | None = None) -> None:
@@ -149,6 +151,7 @@ class Stream:
         self._beat_due = 0.0
         self._ledger.forget_server()
         self._inventory_due = self._now()
+        self._proven = frozenset()
         log.info("stream opened", cluster=reply.cluster_name, cluster_id=str(reply.cluster_id))
 
     async def _speak(self) -> None:
@@ -195,6 +198,7 @@ class Stream:
             stream_id=self._stream_id, inventory_id=begun.inventory_id, count=len(entries)
         )
         done = await self._call(lambda: self._client.inventory_commit(commit))
+        self._proven |= _kinds(coverage)
         log.info(
             "inventory taken",
             workloads=len(entries),
@@ -304,3 +308,9 @@ class Stream:
         if reply.resync and reply.seq == self._seq:
             log.info("server asks for an inventory")
             self.want_inventory(after_seconds=0.0)
+        elif self._inventory_due is None and _kinds(self._view.coverage()) - self._proven:
+            self.want_inventory()  # what an earlier inventory could not prove, this one can
+
+
+def _kinds(coverage: tuple[Covered, ...]) -> frozenset[tuple[str, str]]:
+    return frozenset((found.group, found.kind) for found in coverage)
