@@ -145,7 +145,9 @@ def _objects(documents: list[JSON], moment: JSON) -> WorkloadObjects:
     places: dict[str, Any] = {name: [] for name in {*_APART.values(), "children", "pods"}}
     for title, change in moment.get("objects", {}).items():
         found = _filled(known[title], change or {})
-        places[_APART.get(found["kind"], "children")].append(found)
+        is_knative = found["apiVersion"].startswith("serving.knative.dev/")
+        place = "children" if is_knative else _APART.get(found["kind"], "children")
+        places[place].append(found)
     for names, given in moment.get("pods", {}).items():
         state, change = given if isinstance(given, list) else (given, {})
         for name in _expanded(names):
