@@ -17,6 +17,7 @@ from watchbill.api import (
     me,
     metrics,
     session,
+    idle,
     telemetry,
     token,
     workloads,
@@ -51,6 +52,7 @@ RESOURCES = (
     me,
     session,
     token,
+    idle,
     ingest,
 )
 

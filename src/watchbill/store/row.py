@@ -71,6 +71,8 @@ class Row(NamedTuple):
     revision: bytes
     document: bytes
     details: bytes | None
+    idle_gpu_hours: float | None
+    idle_mean_since: datetime | None
 
 
 class Organisation(NamedTuple):
@@ -159,6 +161,8 @@ def make_row(
         revision=revision_of(document),
         document=document,
         details=msgspec.json.encode(messages) if messages else None,
+        idle_gpu_hours=_number(workload.additional_fields.get("idleGpuHours")),
+        idle_mean_since=_instant(workload.additional_fields.get("idleMeanSince")),
     )
 
 
@@ -181,6 +185,23 @@ def search_text(workload: Workload) -> str:
 def _text(value: str | None) -> str:
     """Text as a column can hold it: without NUL, and short enough for an index entry."""
     return (value or "").replace("\0", "\ufffd")[:MAX_TEXT_LENGTH]
+
+
+def _number(value: object) -> float | None:
+    """A finite number of hours, as far as anyone can have idled."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < 1e12 else None
+
+
+def _instant(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
 
 
 def _millionths(gpus: float | None) -> int | None:

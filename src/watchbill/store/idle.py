@@ -1,0 +1,66 @@
+"""Who holds GPUs that do nothing, the most idle GPU-hours first.
+
+Hours are those of spells that are over plus, of the open ones, the idle GPUs times the time since they began on
+average; like every running figure they stop at the cluster's last contact.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from watchbill.query import Scope, WorkloadQuery
+from watchbill.store.database import Database
+from watchbill.store.document import finish
+from watchbill.store.select import GPU, PENDING_SECONDS, RUNNING_SECONDS, conditions
+
+_RUNNING_HOURS = (
+    f"w.idle_allocated_gpu / {GPU}.0 * greatest(0, coalesce(extract(epoch FROM "
+    "(least($1::timestamptz, c.last_contact_at, w.deleted_at) - w.idle_mean_since)), 0)) / 3600"
+)
+IDLE_HOURS = f"(coalesce(w.idle_gpu_hours, 0) + {_RUNNING_HOURS})"
+
+
+@dataclass(frozen=True, slots=True)
+class IdlePage:
+    """`documents`: finished, with `idleGpuHours`. The sums are over all that match, not over the page."""
+
+    documents: list[bytes]
+    next_offset: int | None
+    total: int
+    idle_gpus: float
+    idle_gpu_hours: float
+
+
+async def idle_workloads(
+    db: Database, scope: Scope, query: WorkloadQuery, now: datetime
+) -> IdlePage:
+    """The workloads that hold idle GPUs now; the query's own order does not count."""
+    statement = conditions(scope, query, now)
+    statement.needs_cluster = True
+    statement.conditions.append("w.idle_allocated_gpu > 0")
+    counting = (
+        f"SELECT count(*) AS total, coalesce(sum(w.idle_allocated_gpu), 0) / {GPU}.0 AS gpus, "
+        f"coalesce(sum({IDLE_HOURS}), 0) AS hours FROM {statement.source} WHERE {statement.where}"
+    )
+    parameters = list(statement.parameters)
+    offset = statement.bind(query.offset, "::bigint")
+    listing = (
+        f"SELECT w.document, {PENDING_SECONDS}, {RUNNING_SECONDS}, {IDLE_HOURS} "
+        f"FROM {statement.source} WHERE {statement.where} "
+        f"ORDER BY 4 DESC, w.id LIMIT {query.limit} OFFSET {offset}"
+    )
+    async with db.acquire(scope.tenant_id) as connection:
+        sums = await connection.fetchrow(counting, *parameters)
+        rows = await connection.fetch(listing, *statement.parameters)
+    assert sums is not None  # an aggregate always has its row
+    end = query.offset + len(rows)
+    return IdlePage(
+        documents=[_finished(row[0], row[1], row[2], float(row[3])) for row in rows],
+        next_offset=end if rows and end < sums["total"] else None,
+        total=sums["total"],
+        idle_gpus=float(sums["gpus"]),
+        idle_gpu_hours=round(float(sums["hours"]), 4),
+    )
+
+
+def _finished(document: bytes, pending: int, running: int, hours: float) -> bytes:
+    return b'%b,"idleGpuHours":%.4f}' % (finish(document, pending, running)[:-1], hours)
