@@ -12,24 +12,21 @@ from datetime import UTC, datetime, timedelta
 import structlog
 import uvicorn
 
+from watchbill.access.audit import Audit
 from watchbill.api.app import build_app
 from watchbill.api.call import services_of
 from watchbill.api.listen import listening_on
 from watchbill.config import ServerSettings
 from watchbill.errors import Unavailable
-from watchbill.store.access import (
-    ADMINISTRATOR,
-    FIRST_TENANT_ID,
-    Rule,
-    account_create,
-    first_account,
-)
+from watchbill.store.access import account_create, administrator_rule, first_account
+from watchbill.store.audit import audit_purge
 from watchbill.store.database import Database
 from watchbill.store.embedded import EmbeddedPostgres
 from watchbill.store.fleet_recording import keep_recording
 from watchbill.store.measured import keep_measured
 from watchbill.store.migrate import migrate
 from watchbill.store.purge import purge_deleted, tenant_ids
+from watchbill.store.rules import FIRST_TENANT_ID
 
 log = structlog.get_logger(__name__)
 
@@ -76,9 +73,11 @@ async def serve(
         )
         stack.push_async_callback(db.close)
         login = await _login(db, administrator)
-        for chore in (_purge(db, settings), keep_recording(db)):
+        services = services_of(db, settings)
+        stack.push_async_callback(_write_last, services.audit)
+        for chore in (_purge(db, settings), keep_recording(db), services.audit.run()):
             stack.push_async_callback(_cancel, asyncio.create_task(chore))
-        app = build_app(services_of(db, settings))
+        app = build_app(services)
         server = _Server(listening_on(app, host=settings.host, port=settings.port))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started and not serving.done():
@@ -153,8 +152,8 @@ async def _database_url(settings: ServerSettings) -> AsyncIterator[str]:
 async def _login(db: Database, administrator: str | None) -> Login | None:
     now = datetime.now(UTC)
     if administrator is not None:
-        rule = Rule(role=ADMINISTRATOR, scope_kind="tenant", scope_id=str(FIRST_TENANT_ID))
-        return Login(*await account_create(db, FIRST_TENANT_ID, administrator, (rule,), now=now))
+        rules = (administrator_rule(FIRST_TENANT_ID),)
+        return Login(*await account_create(db, FIRST_TENANT_ID, administrator, rules, now=now))
     first = await first_account(db, now=now)
     return Login(*first) if first else None
 
@@ -172,9 +171,19 @@ async def _purge(db: Database, settings: ServerSettings) -> None:
                 purged = await purge_deleted(db, tenant_id, keep=keep, now=datetime.now(UTC))
                 if purged:
                     log.info("purged deleted workloads", tenant_id=tenant_id, count=purged)
+                audited = timedelta(days=settings.audit_retention_days)
+                await audit_purge(db, tenant_id, keep=audited, now=datetime.now(UTC))
         except Unavailable as error:
             log.warning("could not purge; trying again", reason=error.message)
         await asyncio.sleep(PURGE_EVERY_SECONDS)
+
+
+async def _write_last(audit: Audit) -> None:
+    """No event of an orderly stop is lost while the database answers."""
+    try:
+        await audit.flush()
+    except Unavailable as error:
+        log.error("could not write the last audit events", reason=error.message)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -18,6 +18,7 @@ MERGED = merged_document(contract_document(), extensions_document())
 OPERATIONS: dict[str, Operation] = {one.operation_id: one for one in operations(MERGED)}
 PAGES = page_routes(extensions_document())
 ONE = f"/api/v1/workloads/{DETAILED_ID}"
+NOBODY = "00000000-dead-4bad-8bad-000000000000"
 RANGE = "start=2026-11-22T00:00:00Z&end=2026-11-23T00:00:00Z"
 
 
@@ -62,6 +63,41 @@ SAMPLES: dict[str, Sample] = {
         "/api/v2/token",
         {"data": {"grant_type": "client_credentials", "client_id": "x", "client_secret": "y"}},
     ),
+    "revoke_token": Sample("/api/v2/revoke", {"data": {"token": "x"}}),
+    "list_issuers": Sample("/api/v1/session/oidc"),
+    "start_sign_on": Sample("/api/v1/session/oidc/nobody/start"),
+    "finish_sign_on": Sample("/api/v1/session/oidc/nobody/callback"),
+    "decide_device_login": Sample(
+        "/api/v1/session/device", {"data": {"user_code": "x", "decision": "deny"}}
+    ),
+    "create_device_login": Sample("/api/v2/device_authorization", {"data": {"client_id": "x"}}),
+    "list_access_keys": Sample("/api/v1/me/keys"),
+    "create_access_key": Sample("/api/v1/me/keys", _json({"name": "notebook"})),
+    "delete_access_key": Sample("/api/v1/me/keys/wbc-none"),
+    "list_accounts": Sample("/api/v1/admin/accounts"),
+    "create_account": Sample("/api/v1/admin/accounts", _json({"name": "ci"})),
+    "delete_account": Sample("/api/v1/admin/accounts/wbc-none"),
+    "rotate_account": Sample("/api/v1/admin/accounts/wbc-none/rotate", _json({})),
+    "list_users": Sample("/api/v1/admin/users"),
+    "disable_user": Sample(f"/api/v1/admin/users/{NOBODY}/disable", _json({})),
+    "enable_user": Sample(f"/api/v1/admin/users/{NOBODY}/enable", _json({})),
+    "list_rules": Sample("/api/v1/admin/rules"),
+    "create_rule": Sample(
+        "/api/v1/admin/rules",
+        _json(
+            {
+                "subject": {"user": "ada@example.com"},
+                "role": "viewer",
+                "scope": {"cluster": "cluster-1"},
+            }
+        ),
+    ),
+    "delete_rule": Sample(f"/api/v1/admin/rules/{NOBODY}"),
+    "list_roles": Sample("/api/v1/admin/roles"),
+    "apply_access": Sample("/api/v1/admin/apply", _json({"dryRun": True, "document": {}})),
+    "rotate_keys": Sample("/api/v1/admin/keys/rotate", _json({})),
+    "create_tenant": Sample("/api/v1/admin/tenants", _json({"name": "second"})),
+    "list_audit": Sample("/api/v1/admin/audit?limit=3"),
     "agent_hello": Sample("/agent/v1/hello", _json({"protocol": 1, "agentVersion": "test"})),
     "agent_batch": Sample("/agent/v1/batch", _json({"streamId": "x", "seq": 1, "items": []})),
     "agent_inventory": Sample("/agent/v1/inventory", _json({"streamId": "x", "coverage": []})),

@@ -19,8 +19,9 @@ from watchbill.api.app import build_app, services_of
 from watchbill.api.call import Services
 from watchbill.api.listen import listening_on
 from watchbill.config import ServerSettings
-from watchbill.store.access import Rule, account_create, first_account
+from watchbill.store.access import account_create, first_account
 from watchbill.store.database import Database
+from watchbill.store.rules import Rule
 from watchbill.workload import Element, Phase
 
 ABSENT_ID = UUID("00000000-dead-4bad-8bad-000000000000")

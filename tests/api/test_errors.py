@@ -222,7 +222,7 @@ async def over(served: Served, db: Any) -> Any:
         served.services,
         db=db,
         metrics=WorkloadMetrics(db, lambda _: EmbeddedSamples(db)),
-        accounts=type(served.services.accounts)(db),
+        accounts=type(served.services.accounts)(db, served.services.clock),
     )
     async with listening(build_app(services)) as url:
         yield replace(served, url=url)

@@ -13,7 +13,12 @@ from watchbill.store.clusters import cluster_list
 from watchbill.store.database import Database
 from watchbill.store.document import DocumentCache
 from watchbill.store.measured import keep_measured
-from watchbill.store.migrations.versions import r0001_first, r0002_measured, r0004_fleet
+from watchbill.store.migrations.versions import (
+    r0001_first,
+    r0002_measured,
+    r0003_access,
+    r0004_fleet,
+)
 from watchbill.store.samples import usage_series
 from watchbill.store.telemetry import telemetry
 from watchbill.store.workloads import (
@@ -30,6 +35,7 @@ NOW = START + timedelta(minutes=1)
 TENANT_TABLES = (
     *r0001_first.TENANT_TABLES,
     *r0002_measured.TENANT_TABLES,
+    *r0003_access.TENANT_TABLES,
     *r0004_fleet.TENANT_TABLES,
 )
 

@@ -5,11 +5,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from watchbill.access.bounded import BoundedCache
-from watchbill.access.caller import caller_of, scope_of
+from watchbill.access.caller import caller_of
+from watchbill.access.roles import PREDEFINED, Permission, Roles, with_custom
 from watchbill.api.limits import MAX_PRINCIPALS, Buckets, SignIns
-from watchbill.errors import TooMany, Unauthenticated
+from watchbill.errors import Invalid, TooMany, Unauthenticated
 from watchbill.query import Scope
-from watchbill.store.access import Rule, Subject
+from watchbill.store.access import ACCOUNT, SERVICE_ACCOUNT, Holder, Subject
 from watchbill.store.credential import (
     is_account_secret,
     is_agent_secret,
@@ -18,12 +19,18 @@ from watchbill.store.credential import (
     read_agent_credential,
     store_account_secret,
 )
+from watchbill.store.rules import Rule
 
 CLUSTER = UUID("71f69d83-ba66-4822-adf5-55ce55efd210")
 
 
 def rule(role: str, scope_kind: str, scope_id: object) -> Rule:
     return Rule(role=role, scope_kind=scope_kind, scope_id=str(scope_id))
+
+
+def subject(*rules: Rule, tenant_id: int = 1) -> Subject:
+    holder = Holder(tenant_id=tenant_id, kind=ACCOUNT, id=uuid4())
+    return Subject(holder=holder, kind=SERVICE_ACCOUNT, subject="wbc-1", name="ci", rules=rules)
 
 
 SCOPES = [
@@ -44,12 +51,13 @@ SCOPES = [
     ((rule("nobody-knows", "tenant", 1),), Scope(1)),
     ((rule("viewer", "galaxy", 1),), Scope(1)),
     ((rule("viewer", "cluster", "x"), rule("viewer", "project", "1; --")), Scope(1)),
+    ((rule("viewer", "project", 2**31), rule("viewer", "department", -1)), Scope(1)),
 ]
 
 
 @pytest.mark.parametrize(("rules", "expected"), SCOPES)
 def test_scope_is_the_union_of_what_is_granted(rules: tuple[Rule, ...], expected: Scope) -> None:
-    assert scope_of(1, rules) == expected
+    assert caller_of(subject(*rules), Roles()).scope == expected
 
 
 @pytest.mark.parametrize(
@@ -64,10 +72,53 @@ def test_scope_is_the_union_of_what_is_granted(rules: tuple[Rule, ...], expected
 def test_only_the_whole_tenant_makes_an_administrator(
     granted: Rule, is_administrator: bool
 ) -> None:
-    subject = Subject(
-        tenant_id=1, account_id=uuid4(), client_id="wbc-1", name="ci", rules=(granted,)
-    )
-    assert caller_of(subject).is_administrator is is_administrator
+    assert caller_of(subject(granted), Roles()).is_administrator is is_administrator
+
+
+def test_predefined_roles_know_no_surprises() -> None:
+    """Everybody may read, few may do more, and nobody anything that the table does not say."""
+    writing = {
+        role.name: role.permissions - {Permission.WORKLOADS_READ, Permission.CLUSTERS_READ}
+        for role in PREDEFINED
+    }
+    assert {name: rights for name, rights in writing.items() if rights} == {
+        "administrator": frozenset(Permission)
+        - {Permission.WORKLOADS_READ, Permission.CLUSTERS_READ},
+        "cluster-registrar": {Permission.CLUSTERS_WRITE},
+        "auditor": {Permission.AUDIT_READ, Permission.ACCESS_READ},
+        "metrics-reader": {Permission.SERVER_READ},
+    }
+    without = {r.name for r in PREDEFINED if Permission.WORKLOADS_READ not in r.permissions}
+    assert without == {"cluster-registrar", "auditor", "metrics-reader"}
+    assert Roles().permissions("system-administrator") == frozenset(Permission)
+    assert Roles().permissions("nobody") == frozenset()
+
+
+@pytest.mark.parametrize(
+    "permission", sorted(set(Permission) - {"workloads:read", "clusters:read"})
+)
+def test_what_knows_no_scopes_takes_the_whole_tenant(permission: Permission) -> None:
+    for scope in (("cluster", CLUSTER), ("department", 1), ("project", 1), ("tenant", 2)):
+        caller = caller_of(subject(rule("administrator", *scope)), Roles())
+        assert not caller.may(permission)
+    assert caller_of(subject(rule("administrator", "tenant", 1)), Roles()).may(permission)
+
+
+def test_the_server_belongs_to_the_first_tenant() -> None:
+    other = subject(rule("administrator", "tenant", 2), tenant_id=2)
+    caller = caller_of(other, Roles())
+    assert caller.may(Permission.ACCESS_WRITE)
+    assert not caller.may(Permission.SERVER_READ)
+
+
+def test_roles_of_ones_own() -> None:
+    roles = with_custom({"gpu-board": ["workloads:read"]})
+    caller = caller_of(subject(rule("gpu-board", "cluster", CLUSTER)), roles)
+    assert caller.scope == Scope(1, cluster_ids=frozenset({CLUSTER}))
+    assert not caller.may(Permission.CLUSTERS_READ)
+    for bad in ({"viewer": []}, {"x": ["workloads:write"]}, {"system-administrator": []}):
+        with pytest.raises(Invalid):
+            with_custom(bad)
 
 
 def test_account_secrets_are_kept_salted() -> None:

@@ -20,6 +20,7 @@ from watchbill.access import tokens as access_tokens
 from watchbill.access.tokens import (
     AUDIENCE,
     ISSUER,
+    KEYS_KEPT_SECONDS,
     KEYS_REFETCH_SECONDS,
     LEEWAY_SECONDS,
     TYPE,
@@ -28,7 +29,9 @@ from watchbill.access.tokens import (
     Tokens,
 )
 from watchbill.errors import Unauthenticated
-from watchbill.store.access import SigningKey
+from watchbill.store.access import ACCOUNT as HELD_BY_ACCOUNT
+from watchbill.store.access import Holder
+from watchbill.store.signing import SigningKey
 
 NOW = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)
 KID = "k1"
@@ -52,7 +55,7 @@ class Keys:
     """A keyring in memory that notes which ids it was asked for."""
 
     def __init__(self, retired_at: datetime | None = None) -> None:
-        self.key = SimpleNamespace(kid=KID, key=KEY, retired_at=retired_at)
+        self.key = SimpleNamespace(kid=KID, key=KEY, active_at=NOW, retired_at=retired_at)
         self.asked: list[str] = []
 
     async def signing(self) -> Any:
@@ -95,8 +98,8 @@ def hmac_signed(secret: bytes) -> str:
 
 
 async def issue(**members: Any) -> str:
-    made = {"account_id": ACCOUNT, "client_id": "wbc-1", "tenant_id": 1} | members
-    return await tokens().issue(**made)
+    holder = Holder(tenant_id=1, kind=HELD_BY_ACCOUNT, id=ACCOUNT)
+    return await tokens().issue(holder, **({"client_id": "wbc-1"} | members))
 
 
 async def test_what_we_issue_we_accept() -> None:
@@ -293,7 +296,11 @@ async def test_what_was_refused_is_not_remembered() -> None:
 async def test_a_storm_of_unknown_keys_asks_the_database_seldom() -> None:
     reads, clock = 0, Clock()
     kept = SigningKey(
-        kid=KID, private_jwk=json.dumps(KEY.as_dict(private=True)), created_at=NOW, retired_at=None
+        kid=KID,
+        private_jwk=json.dumps(KEY.as_dict(private=True)),
+        created_at=NOW,
+        active_at=NOW,
+        retired_at=None,
     )
 
     async def read(_: object) -> list[SigningKey]:
@@ -317,9 +324,11 @@ async def test_a_storm_of_unknown_keys_asks_the_database_seldom() -> None:
 
 async def test_a_retired_key_opens_what_it_signed_and_then_nothing() -> None:
     token = signed(HEADER, CLAIMS | {"exp": NOW_SECONDS + 10**6})
-    recently = Keys(retired_at=NOW - timedelta(seconds=3600))
+    recently = Keys(retired_at=NOW - timedelta(seconds=3600 + KEYS_KEPT_SECONDS))
     assert (await tokens(keys=recently).verify(token)).sub == ACCOUNT
-    long_ago = Keys(retired_at=NOW - timedelta(seconds=3600 + LEEWAY_SECONDS + 1))
+    long_ago = Keys(
+        retired_at=NOW - timedelta(seconds=3600 + LEEWAY_SECONDS + KEYS_KEPT_SECONDS + 1)
+    )
     with pytest.raises(Unauthenticated):
         await tokens(keys=long_ago).verify(token)
 
@@ -343,4 +352,4 @@ async def test_any_changed_character_is_refused(position: int, character: str) -
 
 
 def test_claims_hold_nothing_else() -> None:
-    assert Claims.__struct_fields__ == tuple(CLAIMS)
+    assert Claims.__struct_fields__ == (*CLAIMS, "holder", "family")

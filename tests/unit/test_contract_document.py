@@ -3,9 +3,9 @@
 import pytest
 
 from watchbill.api.app import check_complete
+from watchbill.access.roles import Permission
 from watchbill.api.contract import (
     Login,
-    Right,
     contract_document,
     extensions_document,
     merged_document,
@@ -53,7 +53,12 @@ def test_only_these_operations_are_open_to_everyone() -> None:
     assert open_ones == {
         "create_token",
         "create_token_v2",
+        "revoke_token",
+        "create_device_login",
         "create_session",
+        "list_issuers",
+        "start_sign_on",
+        "finish_sign_on",
         "get_health",
         "get_readiness",
         "get_openapi",
@@ -64,21 +69,34 @@ def test_only_these_operations_are_open_to_everyone() -> None:
 def test_the_page_session_opens_reading_and_its_own_end_only() -> None:
     for operation in OPERATIONS:
         is_reading = operation.method == "GET" and operation.login is Login.CALLER
-        is_end = operation.operation_id == "delete_session"
-        assert operation.takes_session == (is_reading or is_end), operation.operation_id
+        is_own = operation.operation_id in ("delete_session", "decide_device_login")
+        is_for_tokens = operation.path.startswith(("/api/v1/admin/", "/api/v1/me/"))
+        expected = (is_reading and not is_for_tokens) or is_own
+        assert operation.takes_session == expected, operation.operation_id
 
 
 def test_rights() -> None:
     rights = {one.operation_id: one.right for one in OPERATIONS if one.login is Login.CALLER}
-    assert {name for name, right in rights.items() if right is Right.ADMINISTER} == {
+    assert {name for name, right in rights.items() if right is Permission.CLUSTERS_WRITE} == {
         "create_cluster",
         "delete_cluster",
     }
-    assert {name for name, right in rights.items() if right is Right.NOTHING} == {
+    assert {name for name, right in rights.items() if right is None} == {
         "get_me",
         "delete_session",
-        "get_server_metrics",
+        "decide_device_login",
+        "list_access_keys",
+        "create_access_key",
+        "delete_access_key",
     }
+    administered = {o.operation_id for o in OPERATIONS if o.path.startswith("/api/v1/admin/")}
+    for name in administered:
+        assert rights[name] in (
+            Permission.ACCESS_READ,
+            Permission.ACCESS_WRITE,
+            Permission.AUDIT_READ,
+        )
+    assert rights["get_server_metrics"] is Permission.SERVER_READ
 
 
 @pytest.mark.parametrize("status", ["400", "406", "413", "414", "429", "431", "500", "503"])

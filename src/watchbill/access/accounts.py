@@ -1,9 +1,11 @@
 """Signing in with a client id and its secret, for tokens and for the page alike."""
 
 import asyncio
+from collections.abc import Callable
+from datetime import datetime
 
 from watchbill.errors import TooMany, Unauthenticated
-from watchbill.store.access import Account, account_by_client_id
+from watchbill.store.access import ACCOUNT, Account, Holder, account_by_client_id
 from watchbill.store.credential import Stored, is_account_secret, store_account_secret
 from watchbill.store.database import Database
 
@@ -15,8 +17,9 @@ _WAITING = 64
 class Accounts:
     """Checks secrets. Hashing is dear on purpose, so only a few are checked at once, off the event loop."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
         self._db = db
+        self._clock = clock
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
         self._nobody = store_account_secret("no secret hashes like this account's")
@@ -28,9 +31,12 @@ class Accounts:
         account = await account_by_client_id(self._db, client_id)
         stored = self._nobody if account is None else account.secret
         is_right = await self._is_right(secret, stored)
-        if account is None or not is_right or account.is_disabled:
+        if account is None or not is_right or account.is_disabled or self._is_over(account):
             raise Unauthenticated("The client id or the secret is wrong.")
         return account
+
+    def _is_over(self, account: Account) -> bool:
+        return account.expires_at is not None and account.expires_at <= self._clock()
 
     async def _is_right(self, secret: str, stored: Stored) -> bool:
         if self._waiting >= _WAITING:
@@ -41,3 +47,7 @@ class Accounts:
                 return await asyncio.to_thread(is_account_secret, secret, stored)
         finally:
             self._waiting -= 1
+
+
+def holder_of(account: Account) -> Holder:
+    return Holder(tenant_id=account.tenant_id, kind=ACCOUNT, id=account.id)

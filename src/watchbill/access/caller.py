@@ -1,23 +1,25 @@
-"""Who is asking and what they may read: from access rules to a `Caller`. Default is nothing."""
+"""Who is asking and what they may do where: from access rules to a `Caller`. Default is nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
 from watchbill.access.bounded import BoundedCache
+from watchbill.access.roles import SCOPED, Permission, Roles
 from watchbill.errors import Unauthenticated
 from watchbill.query import Scope
-from watchbill.store.access import ADMINISTRATOR, SERVICE_ACCOUNT, Rule, Subject, subject_by_account
+from watchbill.store.access import PERSON, Holder, Subject, subject_of
 from watchbill.store.database import Database
+from watchbill.store.rules import FIRST_TENANT_ID, Rule
 
 Id = TypeVar("Id")
 
-VIEWER = "viewer"
-READING_ROLES = frozenset({ADMINISTRATOR, VIEWER})
 KEPT_SECONDS = 30
 KEPT_CALLERS = 10_000
+NAMED_RULES = 10
+"""So many of them are named in the audit log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,68 +29,101 @@ class Caller:
     subject: str
     name: str
     kind: str
-    tenant_id: int
-    account_id: UUID
-    scope: Scope
-    is_administrator: bool
+    holder: Holder
+    scopes: Mapping[Permission, Scope]
+    """Where each permission holds; one that is not here holds nowhere."""
+    rules: Mapping[Permission, tuple[str, ...]]
+    """What granted each, as `role@scope`."""
+
+    @property
+    def tenant_id(self) -> int:
+        return self.holder.tenant_id
+
+    @property
+    def person_id(self) -> UUID | None:
+        return self.holder.id if self.holder.kind == PERSON else None
+
+    @property
+    def scope(self) -> Scope:
+        """Where the caller may read workloads."""
+        return self.scope_for(Permission.WORKLOADS_READ)
+
+    @property
+    def is_administrator(self) -> bool:
+        return self.may(Permission.ACCESS_WRITE)
+
+    def scope_for(self, permission: Permission) -> Scope:
+        return self.scopes.get(permission) or Scope(self.tenant_id)
+
+    def may(self, permission: Permission) -> bool:
+        """Whether the permission holds anywhere; one that knows no scopes, in the whole tenant. The server
+        itself belongs to the first tenant."""
+        scope = self.scope_for(permission)
+        if permission in SCOPED:
+            return not scope.is_empty
+        if permission is Permission.SERVER_READ and self.tenant_id != FIRST_TENANT_ID:
+            return False
+        return scope.is_whole_tenant
 
 
 class Callers:
-    """Turns accounts into callers and remembers them for half a minute, so that a change of rules or a
-    disabled account takes effect within one."""
+    """Turns holders into callers and remembers them for half a minute, so that a change of rules, a disabled
+    account and a login that was ended take effect within one."""
 
-    def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, db: Database, roles: Roles, clock: Callable[[], datetime]) -> None:
         self._db = db
+        self._roles = roles
         self._clock = clock
-        self._known: BoundedCache[tuple[int, UUID], tuple[Caller, datetime]] = BoundedCache(
-            KEPT_CALLERS
-        )
+        self._known: BoundedCache[Holder, tuple[Caller, datetime]] = BoundedCache(KEPT_CALLERS)
 
-    async def resolve(self, tenant_id: int, account_id: UUID) -> Caller:
-        """Raises Unauthenticated where the account is gone or disabled."""
-        now, key = self._clock(), (tenant_id, account_id)
-        known = self._known.get(key)
+    async def resolve(self, holder: Holder) -> Caller:
+        """Raises Unauthenticated where the holder is gone or disabled."""
+        now = self._clock()
+        known = self._known.get(holder)
         if known is not None and now < known[1]:
             return known[0]
-        subject = await subject_by_account(self._db, tenant_id, account_id)
+        subject = await subject_of(self._db, holder, now=now)
         if subject is None:
-            self._known.pop(key)
+            self._known.pop(holder)
             raise Unauthenticated("This account may not come in.")
-        caller = caller_of(subject)
-        self._known.put(key, (caller, now + timedelta(seconds=KEPT_SECONDS)))
+        caller = caller_of(subject, self._roles)
+        self._known.put(holder, (caller, now + timedelta(seconds=KEPT_SECONDS)))
         return caller
 
 
-def caller_of(subject: Subject) -> Caller:
+def caller_of(subject: Subject, roles: Roles) -> Caller:
+    tenant_id = subject.holder.tenant_id
+    granting: dict[Permission, list[Rule]] = {}
+    for rule in subject.rules:
+        for permission in roles.permissions(rule.role):
+            granting.setdefault(permission, []).append(rule)
     return Caller(
-        subject=subject.client_id,
+        subject=subject.subject,
         name=subject.name,
-        kind=SERVICE_ACCOUNT,
-        tenant_id=subject.tenant_id,
-        account_id=subject.account_id,
-        scope=scope_of(subject.tenant_id, subject.rules),
-        is_administrator=any(
-            rule.role == ADMINISTRATOR and _is_whole_tenant(rule, subject.tenant_id)
-            for rule in subject.rules
-        ),
+        kind=subject.kind,
+        holder=subject.holder,
+        scopes={permission: scope_of(tenant_id, rules) for permission, rules in granting.items()},
+        rules={
+            permission: tuple(
+                f"{rule.role}@{rule.scope_kind}:{rule.scope_id}" for rule in rules[:NAMED_RULES]
+            )
+            for permission, rules in granting.items()
+        },
     )
 
 
-def scope_of(tenant_id: int, rules: tuple[Rule, ...]) -> Scope:
-    """The union of what the rules allow to read; a rule that names an unknown role or a malformed scope
-    grants nothing."""
-    reading = [rule for rule in rules if rule.role in READING_ROLES]
+def scope_of(tenant_id: int, rules: Iterable[Rule]) -> Scope:
+    """The union of the rules' scopes; one that is malformed, or another tenant's, adds nothing."""
+    found = list(rules)
     return Scope(
         tenant_id=tenant_id,
-        is_whole_tenant=any(_is_whole_tenant(rule, tenant_id) for rule in reading),
-        cluster_ids=frozenset(_ids(reading, "cluster", UUID)),
-        department_ids=frozenset(_ids(reading, "department", int)),
-        project_ids=frozenset(_ids(reading, "project", int)),
+        is_whole_tenant=any(
+            rule.scope_kind == "tenant" and rule.scope_id == str(tenant_id) for rule in found
+        ),
+        cluster_ids=frozenset(_ids(found, "cluster", UUID)),
+        department_ids=frozenset(_ids(found, "department", _number)),
+        project_ids=frozenset(_ids(found, "project", _number)),
     )
-
-
-def _is_whole_tenant(rule: Rule, tenant_id: int) -> bool:
-    return rule.scope_kind == "tenant" and rule.scope_id == str(tenant_id)
 
 
 def _ids(rules: list[Rule], scope_kind: str, read: Callable[[str], Id]) -> list[Id]:
@@ -100,3 +135,11 @@ def _ids(rules: list[Rule], scope_kind: str, read: Callable[[str], Id]) -> list[
             except ValueError:
                 continue
     return found
+
+
+def _number(text: str) -> int:
+    """A number as the server gives them; one that the database could not hold is none."""
+    number = int(text)
+    if not 0 < number < 2**31:
+        raise ValueError(text)
+    return number

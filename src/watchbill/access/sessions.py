@@ -7,14 +7,9 @@ from datetime import datetime, timedelta
 
 from watchbill.access.bounded import BoundedCache
 from watchbill.errors import Unauthenticated
-from watchbill.store.access import (
-    Account,
-    Session,
-    session_by_hash,
-    session_create,
-    session_delete,
-)
+from watchbill.store.access import Holder
 from watchbill.store.database import Database
+from watchbill.store.sessions import Session, session_by_hash, session_create, session_delete
 
 KEPT_SECONDS = 30
 KEPT_SESSIONS = 10_000
@@ -32,14 +27,11 @@ class Sessions:
         self.lifetime_seconds = lifetime_seconds
         self._known: BoundedCache[bytes, tuple[Session, datetime]] = BoundedCache(KEPT_SESSIONS)
 
-    async def begin(self, account: Account) -> str:
+    async def begin(self, holder: Holder) -> str:
         """The cookie's value, which is nowhere readable again."""
         cookie, now = secrets.token_urlsafe(32), self._clock()
-        session = Session(
-            tenant_id=account.tenant_id,
-            account_id=account.id,
-            expires_at=now + timedelta(seconds=self.lifetime_seconds),
-        )
+        ends_at = now + timedelta(seconds=self.lifetime_seconds)
+        session = Session(holder=holder, expires_at=ends_at)
         await session_create(self._db, session, token_hash=_hash(cookie), now=now)
         return cookie
 
@@ -62,7 +54,7 @@ class Sessions:
         """Other servers may honour it for half a minute more."""
         session, token_hash = await self.find(cookie), _hash(cookie)
         self._known.pop(token_hash)
-        await session_delete(self._db, session.tenant_id, token_hash)
+        await session_delete(self._db, session.holder.tenant_id, token_hash)
 
 
 def _hash(cookie: str) -> bytes:

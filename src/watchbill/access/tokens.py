@@ -7,9 +7,8 @@ header members, then a key of ours by its id, then the signature, then every cla
 import asyncio
 import hashlib
 import json
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,24 +17,30 @@ import msgspec
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
-from joserfc.util import urlsafe_b64decode
 
 from watchbill.access.bounded import BoundedCache
+from watchbill.access.jose import Refused, check_shape, members, unique_json
 from watchbill.errors import Unauthenticated
-from watchbill.store.access import SigningKey, add_first_signing_key, signing_keys
+from watchbill.store.access import ACCOUNT, Holder
 from watchbill.store.database import Database
+from watchbill.store.signing import (
+    SigningKey,
+    add_first_signing_key,
+    rotate_signing_key,
+    signing_keys,
+)
 
 ALGORITHM = "ES256"
 TYPE = "at+jwt"
 ISSUER = "watchbill"
 AUDIENCE = "watchbill-api"
-MAX_TOKEN_CHARACTERS = 8 * 1024
 LEEWAY_SECONDS = 30
 KEYS_KEPT_SECONDS = 60
 KEYS_REFETCH_SECONDS = 10
+KEYS_SWITCH_SECONDS = KEYS_KEPT_SECONDS + KEYS_REFETCH_SECONDS
+FOREVER = timedelta(days=3650)
 REMEMBERED_TOKENS = 10_000
 
-_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _NOT_STANDARD_BASE64 = str.maketrans(
     {character: f"\\u{ord(character):04x}" for character in ">?~\x7f"}
 )
@@ -52,12 +57,18 @@ class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     iat: int
     exp: int
     jti: str
+    holder: str = ACCOUNT
+    family: UUID | None = None
+
+    def whose(self) -> Holder:
+        return Holder(tenant_id=self.tenant_id, kind=self.holder, id=self.sub, family=self.family)
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
     kid: str
     key: ECKey
+    active_at: datetime
     retired_at: datetime | None
 
 
@@ -72,9 +83,24 @@ class Keyring:
         self._lock = asyncio.Lock()
 
     async def signing(self) -> _Key:
-        """The newest key in use."""
+        """The newest key that is active; before the first one is, that."""
         await self._refresh(KEYS_KEPT_SECONDS)
-        return next(key for key in self._keys.values() if key.retired_at is None)
+        now = self._clock()
+        in_use = [
+            key for key in self._keys.values() if key.retired_at is None or now < key.retired_at
+        ]
+        return next((key for key in in_use if key.active_at <= now), in_use[-1])
+
+    async def rotate(self, *, at_once: bool) -> SigningKey:
+        """A new key. Others learn of it before it signs, and the old one verifies until its last token has
+        ended; or `at_once`: every token signed so far ends with the old key, within a minute."""
+        now = self._clock()
+        switch = now if at_once else now + timedelta(seconds=KEYS_SWITCH_SECONDS)
+        key = replace(_new_signing_key(now), active_at=switch)
+        retire_at = now - FOREVER if at_once else switch
+        await rotate_signing_key(self._db, key, retire_others_at=retire_at)
+        self._read_at = None
+        return key
 
     async def verifying(self, kid: str) -> _Key | None:
         """A key of ours. An unknown id makes us look again, but seldom: it may be anybody's invention."""
@@ -90,12 +116,15 @@ class Keyring:
             if self._is_fresh(older_than_seconds):
                 return
             kept = await signing_keys(self._db)
-            if all(key.retired_at is not None for key in kept):
+            if all(key.retired_at is not None and key.retired_at <= self._clock() for key in kept):
                 await add_first_signing_key(self._db, _new_signing_key(self._clock()))
                 kept = await signing_keys(self._db)
             self._keys = {
                 key.kid: _Key(
-                    key.kid, ECKey.import_key(json.loads(key.private_jwk)), key.retired_at
+                    key.kid,
+                    ECKey.import_key(json.loads(key.private_jwk)),
+                    key.active_at,
+                    key.retired_at,
                 )
                 for key in kept
             }
@@ -118,19 +147,21 @@ class Tokens:
         self._verified: BoundedCache[bytes, tuple[str, Claims]] = BoundedCache(REMEMBERED_TOKENS)
         self.lifetime_seconds = lifetime_seconds
 
-    async def issue(self, *, account_id: UUID, client_id: str, tenant_id: int) -> str:
+    async def issue(self, holder: Holder, *, client_id: str) -> str:
         key = await self._keyring.signing()
         issued_at = int(self._clock().timestamp())
         payload = _plain_base64_json(
             {
                 "iss": ISSUER,
                 "aud": AUDIENCE,
-                "sub": str(account_id),
+                "sub": str(holder.id),
                 "client_id": client_id,
-                "tenant_id": tenant_id,
+                "tenant_id": holder.tenant_id,
                 "iat": issued_at,
                 "exp": issued_at + self.lifetime_seconds,
                 "jti": uuid4().hex,
+                "holder": holder.kind,
+                **({"family": str(holder.family)} if holder.family is not None else {}),
             }
         )
         header = {"alg": ALGORITHM, "typ": TYPE, "kid": key.kid}
@@ -139,7 +170,7 @@ class Tokens:
     async def verify(self, token: str) -> Claims:
         """Raises Unauthenticated, always with the same words: why is nobody's business."""
         try:
-            _check_shape(token)
+            check_shape(token)
             token_hash = hashlib.sha256(token.encode("ascii")).digest()
             found = self._verified.get(token_hash)
             if found is None:
@@ -148,7 +179,7 @@ class Tokens:
             kid, claims = found
             await self._key(kid)
             self._check(claims)
-        except (_Refused, JoseError, msgspec.ValidationError, ValueError) as error:
+        except (Refused, JoseError, msgspec.ValidationError, ValueError) as error:
             raise Unauthenticated("The token is not valid.") from error
         return claims
 
@@ -156,60 +187,35 @@ class Tokens:
         header = _checked_header(token)
         key = await self._key(header["kid"])
         signed = jws.deserialize_compact(token, key.key, [ALGORITHM])
-        return key.kid, msgspec.convert(_unique_json(signed.payload or b""), Claims, strict=True)
+        return key.kid, msgspec.convert(unique_json(signed.payload or b""), Claims, strict=True)
 
     async def _key(self, kid: str) -> _Key:
         key = await self._keyring.verifying(kid)
         if key is None or self._is_over(key):
-            raise _Refused
+            raise Refused
         return key
 
     def _is_over(self, key: _Key) -> bool:
         """A retired key still opens tokens for as long as one that it signed may live."""
-        overlap = timedelta(seconds=self.lifetime_seconds + LEEWAY_SECONDS)
+        overlap = timedelta(seconds=self.lifetime_seconds + LEEWAY_SECONDS + KEYS_KEPT_SECONDS)
         return key.retired_at is not None and self._clock() > key.retired_at + overlap
 
     def _check(self, claims: Claims) -> None:
         now = self._clock().timestamp()
         if (claims.iss, claims.aud) != (ISSUER, AUDIENCE):
-            raise _Refused
+            raise Refused
         if now >= claims.exp + LEEWAY_SECONDS or claims.iat > now + LEEWAY_SECONDS:
-            raise _Refused
-
-
-class _Refused(Exception):
-    pass
-
-
-def _check_shape(token: str) -> None:
-    """Three parts in letters of base64url, and not too many of them."""
-    if len(token) > MAX_TOKEN_CHARACTERS or not _COMPACT.fullmatch(token):
-        raise _Refused
+            raise Refused
 
 
 def _checked_header(token: str) -> dict[str, str]:
     """The header. It must hold exactly our three members, so `crit`, `jwk` or `jku` never count."""
-    header = _unique_json(urlsafe_b64decode(token.partition(".")[0].encode()))
-    if not isinstance(header, dict) or header.keys() != {"alg", "typ", "kid"}:
-        raise _Refused
+    header = members(token, 0)
+    if header.keys() != {"alg", "typ", "kid"}:
+        raise Refused
     if header["alg"] != ALGORITHM or header["typ"] != TYPE or not isinstance(header["kid"], str):
-        raise _Refused
+        raise Refused
     return header
-
-
-def _unique_json(data: bytes) -> Any:
-    """JSON in which no member occurs twice. Raises ValueError."""
-
-    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise ValueError("a member occurs twice")
-        return found
-
-    try:
-        return json.loads(data, object_pairs_hook=members)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
 
 
 def _plain_base64_json(claims: dict[str, Any]) -> bytes:
@@ -229,5 +235,6 @@ def _new_signing_key(now: datetime) -> SigningKey:
         kid=kid,
         private_jwk=json.dumps(key.as_dict(private=True)),
         created_at=now,
+        active_at=now,
         retired_at=None,
     )

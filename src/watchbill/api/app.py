@@ -10,14 +10,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from watchbill.api import (
+    access_keys,
+    admin,
+    audit,
     clusters,
+    devices,
     elements,
     fleet,
     ingest,
     me,
     metrics,
     session,
-    idle,
+    sign_on,
     telemetry,
     token,
     workloads,
@@ -26,7 +30,6 @@ from watchbill.api.call import Services, services_of
 from watchbill.api.contract import (
     Login,
     Operation,
-    Right,
     contract_document,
     extensions_document,
     merged_document,
@@ -50,9 +53,13 @@ RESOURCES = (
     fleet,
     clusters,
     me,
+    access_keys,
     session,
+    sign_on,
+    devices,
     token,
-    idle,
+    admin,
+    audit,
     ingest,
 )
 
@@ -66,13 +73,19 @@ def build_app(services: Services) -> Starlette:
         *(resource.HANDLERS for resource in RESOURCES),
         server_handlers(contract=contract, merged=merged, meters=meters),
         page_handlers(read_page()),
+        devices.PAGES,
     )
     served = [*operations(merged), *_page_operations(page_routes(extensions))]
     check_complete(served, handlers)
     app = Starlette(
         routes=_routes(served, handlers, services),
         middleware=[
-            Middleware(Gate, meters=meters, proxies=Proxies(services.settings.trusted_proxies))
+            Middleware(
+                Gate,
+                meters=meters,
+                proxies=Proxies(services.settings.trusted_proxies),
+                audit=services.audit,
+            )
         ],
         exception_handlers={HTTPException: _pass_on},
     )
@@ -107,7 +120,7 @@ def _page_operations(routes: Mapping[str, str]) -> list[Operation]:
             method="GET",
             path=path,
             login=Login.NONE,
-            right=Right.NOTHING,
+            right=None,
             takes_session=False,
             parameters=(),
             offers=(),

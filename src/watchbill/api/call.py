@@ -13,10 +13,30 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope
 
 from watchbill.access.accounts import Accounts
+from watchbill.access.audit import Audit
+from watchbill.access.bearers import Bearers, People
 from watchbill.access.caller import Caller, Callers
+from watchbill.access.configuration import read_access_configuration
+from watchbill.access.devices import Devices
+from watchbill.access.provider import Provider
+from watchbill.access.refresh import RefreshTokens
+from watchbill.access.roles import Roles
+from watchbill.access.sealed import Sealed
 from watchbill.access.sessions import Sessions
+from watchbill.access.sign_on import SignOn
 from watchbill.access.tokens import Keyring, Tokens
-from watchbill.api.limits import EXPORTS_AT_ONCE, SignIns, Slots
+from watchbill.api.limits import (
+    DEVICE_LOGINS_BURST,
+    DEVICE_LOGINS_PER_SECOND,
+    EXPORTS_AT_ONCE,
+    METRICS_AT_ONCE,
+    READS_AT_ONCE,
+    Buckets,
+    SignIns,
+    Slots,
+    Turns,
+)
+from watchbill.api.record import NOTED, Noted
 from watchbill.config import ServerSettings
 from watchbill.errors import Invalid, TooLarge
 from watchbill.metrics.embedded import EmbeddedSamples
@@ -30,6 +50,7 @@ from watchbill.store.ingest import AgentIdentity
 Body = TypeVar("Body")
 
 FORM_BYTES = 16 * 1024
+DOCUMENT_BYTES = 1024 * 1024
 AGENT_BODY_BYTES = 4 * 1024 * 1024
 INFLATED_BYTES = 32 * 1024 * 1024
 BODY_SECONDS = 30.0
@@ -49,18 +70,35 @@ class Services:
     clock: Callable[[], datetime]
     documents: DocumentCache
     metrics: Source
+    roles: Roles
     accounts: Accounts
     callers: Callers
     sessions: Sessions
+    keyring: Keyring
     tokens: Tokens
+    refresh_tokens: RefreshTokens
+    providers: tuple[Provider, ...]
+    people: People
+    bearers: Bearers
+    sign_on: SignOn
+    devices: Devices
+    audit: Audit
     sign_ins: SignIns
+    device_starts: Buckets
     exports: Slots
+    reads: Turns
+    measures: Turns
 
 
 def services_of(
     db: Database, settings: ServerSettings, *, clock: Callable[[], datetime] = utc_now
 ) -> Services:
-    """The services over one database."""
+    """The services over one database. Raises Invalid where the access configuration is not understood."""
+    access = read_access_configuration(settings.access_config)
+    keyring = Keyring(db, clock)
+    tokens = Tokens(keyring, clock, lifetime_seconds=settings.token_lifetime_seconds)
+    providers = tuple(Provider(issuer, clock) for issuer in access.issuers)
+    people = People(db, clock)
     samples = EmbeddedSamples(db)
     return Services(
         db=db,
@@ -68,11 +106,23 @@ def services_of(
         clock=clock,
         documents=DocumentCache(settings.document_cache_bytes),
         metrics=WorkloadMetrics(db, lambda _: samples),
-        accounts=Accounts(db),
-        callers=Callers(db, clock),
+        roles=access.roles,
+        accounts=Accounts(db, clock),
+        callers=Callers(db, access.roles, clock),
         sessions=Sessions(db, clock, lifetime_seconds=settings.session_lifetime_seconds),
-        tokens=Tokens(Keyring(db, clock), clock, lifetime_seconds=settings.token_lifetime_seconds),
+        keyring=keyring,
+        tokens=tokens,
+        refresh_tokens=RefreshTokens(db, clock, lifetime_seconds=settings.refresh_lifetime_seconds),
+        providers=providers,
+        people=people,
+        bearers=Bearers(tokens, providers, people, clock),
+        sign_on=SignOn(Sealed(keyring, clock, purpose="sign-on"), clock),
+        devices=Devices(db, clock),
+        audit=Audit(db),
         sign_ins=SignIns(),
+        device_starts=Buckets(DEVICE_LOGINS_PER_SECOND, DEVICE_LOGINS_BURST),
+        reads=Turns(READS_AT_ONCE, "reads"),
+        measures=Turns(METRICS_AT_ONCE, "questions for metrics"),
         exports=Slots(EXPORTS_AT_ONCE, "exports"),
     )
 
@@ -104,6 +154,19 @@ class Call:
         return self.caller.scope
 
     @property
+    def tenant_id(self) -> int:
+        return self.access.tenant_id
+
+    @property
+    def subject(self) -> str:
+        assert self.caller is not None, "the route lets nobody in without a login"
+        return self.caller.subject
+
+    def note(self, **noted: Any) -> None:
+        """What the audit log should say of this request beyond what every request says."""
+        self.scope[NOTED] = Noted(**noted)
+
+    @property
     def client_address(self) -> str:
         client = self.scope.get("client")
         return client[0] if client else ""
@@ -117,6 +180,11 @@ class Call:
         """A small JSON object of a known shape. Raises Invalid, naming the member."""
         self._expect("application/json")
         return decode_json(await self._body(FORM_BYTES), kind)
+
+    async def large_json_body(self, kind: type[Body]) -> Body:
+        """As `json_body`, for what an administrator sends as a whole."""
+        self._expect("application/json")
+        return decode_json(await self._body(DOCUMENT_BYTES), kind)
 
     async def form(self) -> dict[str, str]:
         """Form fields; one sent twice is Invalid, one sent empty is as good as absent."""

@@ -5,9 +5,11 @@ from uuid import uuid4
 
 import msgspec
 
+from watchbill.access.roles import Permission
 from watchbill.api.call import Call
 from watchbill.api.reply import Answer, Reply, json_reply
 from watchbill.errors import NotFound
+from watchbill.query import Scope
 from watchbill.store.clusters import cluster_create, cluster_delete, cluster_list
 from watchbill.store.credential import new_agent_credential
 
@@ -19,7 +21,14 @@ class ClusterCreation(msgspec.Struct, frozen=True):
 
 
 async def get_clusters(call: Call) -> Answer:
-    return json_reply({"clusters": await cluster_list(call.db, call.access, call.now)})
+    return json_reply(
+        {"clusters": await cluster_list(call.db, _clusters(call), call.now, workloads=call.access)}
+    )
+
+
+def _clusters(call: Call) -> Scope:
+    assert call.caller is not None, "the route lets nobody in without a login"
+    return call.caller.scope_for(Permission.CLUSTERS_READ)
 
 
 async def create_cluster(call: Call) -> Answer:
@@ -35,6 +44,7 @@ async def create_cluster(call: Call) -> Answer:
         credential_hash=stored.hash,
         now=call.now,
     )
+    call.note(target=str(cluster_id), details=f"name={creation.name}")
     return json_reply(
         {"id": cluster_id, "name": creation.name, "credential": credential}, status=201
     )
@@ -42,6 +52,7 @@ async def create_cluster(call: Call) -> Answer:
 
 async def delete_cluster(call: Call) -> Answer:
     cluster_id = call.values["clusterId"]
+    call.note()
     if not await cluster_delete(call.db, call.access, cluster_id, call.now):
         raise NotFound(f"There is no cluster {cluster_id}.")
     return Reply(status=204)

@@ -13,9 +13,12 @@ import msgspec
 import yaml
 
 from watchbill import __version__
+from watchbill.access.roles import Permission
 from watchbill.api.parameters import Parameter, read_parameter
 
 Document = dict[str, Any]
+
+EXTENSIONS = ("extensions.yaml", "access.yaml")
 
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -54,14 +57,6 @@ class Login(StrEnum):
     AGENT = "agent"
 
 
-class Right(StrEnum):
-    """What a caller must be allowed to do, beyond being known."""
-
-    NOTHING = "nothing"
-    READ = "read"
-    ADMINISTER = "administer"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One method of one path."""
@@ -70,7 +65,8 @@ class Operation:
     method: str
     path: str
     login: Login
-    right: Right
+    right: Permission | None
+    """What the caller must be allowed to do, beyond being known."""
     takes_session: bool
     """Whether the page's cookie is as good as a token here."""
     parameters: tuple[Parameter, ...]
@@ -91,8 +87,20 @@ def contract_document() -> Document:
 
 
 def extensions_document() -> Document:
-    """Every route that is not in the contract."""
-    text = (files("watchbill.api") / "extensions.yaml").read_text(encoding="utf-8")
+    """Every route that is not in the contract. Raises RuntimeError where two files claim the same."""
+    document = _read_yaml(EXTENSIONS[0])
+    for name in EXTENSIONS[1:]:
+        more = _read_yaml(name)
+        document["tags"] += more.get("tags", [])
+        document["x-pages"] |= more.get("x-pages", {})
+        _add(document["paths"], more["paths"], "path")
+        for section, entries in more.get("components", {}).items():
+            _add(document["components"].setdefault(section, {}), entries, f"component in {section}")
+    return document
+
+
+def _read_yaml(name: str) -> Document:
+    text = (files("watchbill.api") / name).read_text(encoding="utf-8")
     document: Document = yaml.load(text, Loader=_YAML_LOADER)  # noqa: S506
     return document
 
@@ -135,7 +143,7 @@ def _operation(merged: Document, path: str, method: str, raw: Document) -> Opera
         path=path,
         login=_login(security),
         takes_session=any("sessionCookie" in one for one in security),
-        right=Right(raw.get("x-right", Right.READ)),
+        right=_right(raw.get("x-right", Permission.WORKLOADS_READ)),
         parameters=tuple(read_parameter(one, resolve(merged, one["schema"])) for one in parameters),
         offers=_offers(raw),
     )
@@ -157,6 +165,10 @@ def _login(security: list[Document]) -> Login:
     if not security:
         return Login.NONE
     return Login.AGENT if any("agentCredential" in one for one in security) else Login.CALLER
+
+
+def _right(word: str) -> Permission | None:
+    return None if word == "nothing" else Permission(word)
 
 
 def _offers(raw: Document) -> tuple[str, ...]:

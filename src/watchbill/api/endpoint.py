@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from watchbill.access.roles import Permission
 from watchbill.api.call import Call, Services
 from watchbill.api.contract import Login, Operation
-from watchbill.api.gate import OPERATION, SUBJECT
-from watchbill.api.guard import Admitted, Guard
+from watchbill.api.guard import Guard
 from watchbill.api.negotiate import choose
 from watchbill.api.parameters import parse_path, parse_query
+from watchbill.api.record import OPERATION, SUBJECT, Admitted
 from watchbill.api.reply import JSON, Answer
 from watchbill.errors import TooLarge, Unavailable
 
@@ -19,6 +21,7 @@ Handler = Callable[[Call], Awaitable[Answer]]
 
 ANSWER_SECONDS = 10.0
 AGENT_ANSWER_SECONDS = 60.0
+MEASURING = frozenset({"get_workload_metrics"})
 BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 
 
@@ -47,7 +50,8 @@ class Endpoint:
         if scope["method"] in BODILESS:
             _refuse_body(headers)
         call = self._call(scope, receive, headers, operation, admitted)
-        answer = await _in_time(handler(call), operation)
+        async with _turn(call, operation):
+            answer = await _in_time(handler(call), operation)
         await answer.send(scope, receive, send)
 
     def _call(
@@ -74,6 +78,15 @@ class Endpoint:
             caller=admitted.caller,
             agent=admitted.agent,
         )
+
+
+def _turn(call: Call, operation: Operation) -> AbstractAsyncContextManager[None]:
+    """Reads of one tenant take turns, so that none can keep all connections to itself."""
+    if operation.right is not Permission.WORKLOADS_READ or call.caller is None:
+        return nullcontext()
+    services = call.services
+    turns = services.measures if operation.operation_id in MEASURING else services.reads
+    return turns.hold(call.caller.tenant_id)
 
 
 async def _in_time(answer: Awaitable[Answer], operation: Operation) -> Answer:

@@ -15,16 +15,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from watchbill.access.audit import Audit
 from watchbill.api.problems import problem, status_of
 from watchbill.api.proxies import Proxies
+from watchbill.api.record import OPERATION, REQUEST_ID, SUBJECT, note
 
 URL_BYTES = 8 * 1024
 HEADER_BYTES = 16 * 1024
 LOGGED_PATH_CHARACTERS = 200
-OPERATION = "watchbill.operation"
-SUBJECT = "watchbill.subject"
-REQUEST_ID = "watchbill.request_id"
-OAUTH_OPERATIONS = frozenset({"create_token_v2"})
+OAUTH_OPERATIONS = frozenset({"create_token_v2", "revoke_token", "create_device_login"})
 REFUSALS = frozenset({400, 401, 403, 404, 405, 408, 413, 414, 415, 429, 431})
 REFUSALS_LOGGED_EVERY_SECONDS = 1.0
 
@@ -75,10 +74,11 @@ class Quiet:
 class Gate:
     """ASGI middleware around everything else."""
 
-    def __init__(self, app: ASGIApp, meters: Meters, proxies: Proxies) -> None:
+    def __init__(self, app: ASGIApp, meters: Meters, proxies: Proxies, audit: Audit) -> None:
         self._app = app
         self._meters = meters
         self._proxies = proxies
+        self._audit = audit
         self._quiet = Quiet()
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
@@ -113,6 +113,7 @@ class Gate:
         known_method = method if OPERATION in scope else "any"
         self._meters.requests.labels(operation, known_method, status).inc()
         self._meters.seconds.labels(operation).observe(seconds)
+        note(self._audit, scope, operation, status)
         left_out = 0
         if SUBJECT not in scope and status in REFUSALS:
             admitted = self._quiet.admits((operation, status))

@@ -4,31 +4,23 @@ Decides on the matched operation alone, never on the text of the address.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from starlette.types import Scope
 
 from watchbill.access.agents import identify_agent
 from watchbill.access.caller import Caller
+from watchbill.access.roles import Permission
 from watchbill.api.call import Services
-from watchbill.api.contract import Login, Operation, Right
+from watchbill.api.contract import Login, Operation
+from watchbill.api.cookies import SESSION_COOKIE, read_cookie
 from watchbill.api.limits import AGENT_REQUESTS_BURST, AGENT_REQUESTS_PER_SECOND, Buckets
+from watchbill.api.record import ADMITTED, Admitted
 from watchbill.errors import Forbidden, Unauthenticated
-from watchbill.store.ingest import AgentIdentity
 
-COOKIE = "watchbill_session"
 SAME_SITE = frozenset({b"same-origin", b"none"})
 """`none` = typed or opened by the user; no page had a hand in it."""
 
 Headers = Mapping[bytes, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """At most one of the two."""
-
-    caller: Caller | None = None
-    agent: AgentIdentity | None = None
 
 
 class Guard:
@@ -47,28 +39,33 @@ class Guard:
             self._agents.take(agent)
             return Admitted(agent=agent)
         caller = await self._caller(scope, headers, operation)
-        self._callers.take(caller.account_id)
+        scope[ADMITTED] = (
+            Admitted(caller=caller),
+            operation,
+        )  # also of what is refused from here on
+        self._callers.take(caller.holder.id)
         check_right(caller, operation.right)
         return Admitted(caller=caller)
 
     async def _caller(self, scope: Scope, headers: Headers, operation: Operation) -> Caller:
         services = self._services
         if b"authorization" in headers or not operation.takes_session:
-            claims = await services.tokens.verify(_bearer(scope, headers))
-            return await services.callers.resolve(claims.tenant_id, claims.sub)
-        cookie = session_cookie(scope, headers)
+            holder = await services.bearers.holder(_bearer(scope, headers))
+            return await services.callers.resolve(holder)
+        cookie = read_cookie(scope, headers, SESSION_COOKIE)
         if cookie is None or not is_same_origin(headers):
             raise Unauthenticated("A bearer token is required.")
         session = await services.sessions.find(cookie)
-        return await services.callers.resolve(session.tenant_id, session.account_id)
+        return await services.callers.resolve(session.holder)
 
 
-def check_right(caller: Caller, right: Right) -> None:
+def check_right(caller: Caller, right: Permission | None) -> None:
     """Raises Forbidden."""
-    if right is Right.ADMINISTER and not caller.is_administrator:
-        raise Forbidden("Only an administrator may do this.")
-    if right is Right.READ and caller.scope.is_empty:
+    if right is None or caller.may(right):
+        return
+    if right is Permission.WORKLOADS_READ:
         raise Forbidden("You may not read workloads anywhere.")
+    raise Forbidden(f"This takes the permission {right}.")
 
 
 def is_same_origin(headers: Headers) -> bool:
@@ -79,20 +76,6 @@ def is_same_origin(headers: Headers) -> bool:
         return site in SAME_SITE
     origin = headers.get(b"origin")
     return origin is None or origin.partition(b"://")[2] == headers.get(b"host")
-
-
-def cookie_name(scope: Scope) -> str:
-    """Over HTTPS the prefix binds the cookie to this host and to HTTPS."""
-    return f"__Host-{COOKIE}" if scope["scheme"] == "https" else COOKIE
-
-
-def session_cookie(scope: Scope, headers: Headers) -> str | None:
-    wanted = cookie_name(scope)
-    for pair in headers.get(b"cookie", b"").decode("latin-1").split(";"):
-        name, _, value = pair.strip().partition("=")
-        if name == wanted:
-            return value
-    return None
 
 
 def _bearer(scope: Scope, headers: Headers) -> str:

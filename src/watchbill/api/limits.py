@@ -1,10 +1,12 @@
 """How often: token buckets for requests, sliding minutes for sign-ins. All in memory, per server."""
 
+import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 from watchbill.errors import TooMany
 
@@ -12,6 +14,12 @@ MAX_PRINCIPALS = 10_000
 AGENT_REQUESTS_PER_SECOND = 50
 AGENT_REQUESTS_BURST = 100
 EXPORTS_AT_ONCE = 2
+READS_AT_ONCE = 8
+METRICS_AT_ONCE = 4
+TURN_SECONDS = 2.0
+MOST_WAITING = 64
+DEVICE_LOGINS_PER_SECOND = 0.2
+DEVICE_LOGINS_BURST = 20
 FAILED_SIGN_INS_PER_MINUTE = 10
 SIGN_INS_PER_MINUTE = 120
 MINUTE_SECONDS = 60.0
@@ -71,6 +79,50 @@ class Slots:
             self._taken[principal] -= 1
             if not self._taken[principal]:
                 del self._taken[principal]
+
+
+class Turns:
+    """How many of a kind one principal may have going at the same time, the others waiting a little: a page
+    that asks much at once is no attack. Beyond a queue and a moment they are refused."""
+
+    def __init__(self, most: int, what: str) -> None:
+        self._most = most
+        self._what = what
+        self._queues: dict[Hashable, _Queue] = {}
+
+    @asynccontextmanager
+    async def hold(self, principal: Hashable) -> AsyncIterator[None]:
+        """Raises TooMany."""
+        queue = self._queues.setdefault(principal, _Queue(asyncio.Semaphore(self._most)))
+        if queue.present >= self._most + MOST_WAITING:
+            raise TooMany(f"Too many {self._what} at once.", retry_after_seconds=1)
+        queue.present += 1
+        try:
+            await self._take(queue)
+            try:
+                yield
+            finally:
+                queue.turns.release()
+        finally:
+            queue.present -= 1
+            if not queue.present:
+                self._queues.pop(principal, None)
+
+    async def _take(self, queue: "_Queue") -> None:
+        if not queue.turns.locked():
+            await queue.turns.acquire()
+            return
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await queue.turns.acquire()
+        except TimeoutError as error:
+            raise TooMany(f"Too many {self._what} at once.", retry_after_seconds=1) from error
+
+
+@dataclass(slots=True)
+class _Queue:
+    turns: asyncio.Semaphore
+    present: int = 0
 
 
 class SignIns:

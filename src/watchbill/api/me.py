@@ -4,6 +4,7 @@ from typing import Any
 
 from watchbill import __version__
 from watchbill.access.caller import Caller
+from watchbill.access.roles import Permission
 from watchbill.api.call import Call
 from watchbill.api.reply import Answer, json_reply
 
@@ -21,6 +22,7 @@ def me(caller: Caller) -> dict[str, Any]:
         "kind": caller.kind,
         "tenantId": caller.tenant_id,
         "isAdministrator": caller.is_administrator,
+        "permissions": sorted(one for one in Permission if caller.may(one)),
         "scope": {
             "tenant": scope.is_whole_tenant,
             "clusterIds": sorted(str(one) for one in scope.cluster_ids),

@@ -45,8 +45,12 @@ OAUTH_ERRORS = {
 """RFC 6749's words for our statuses; every other one is `invalid_request`."""
 
 
-class UnsupportedGrant(Invalid):
-    """A grant type that is not offered."""
+class OAuthRefused(Invalid):
+    """A request for a token that is refused with a word of its own."""
+
+    def __init__(self, word: str, message: str) -> None:
+        super().__init__(message)
+        self.word = word
 
 
 def status_of(error: Exception) -> int:
@@ -67,8 +71,8 @@ def problem(error: Exception, *, request_id: str, is_oauth: bool = False) -> Rep
         body["details"] = details
     if is_oauth:
         word = OAUTH_ERRORS.get(status, "invalid_request")
-        if isinstance(error, UnsupportedGrant):
-            word = "unsupported_grant_type"
+        if isinstance(error, OAuthRefused):
+            word = error.word
         body |= {"error": word, "error_description": message}
     if status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="watchbill"'))

@@ -4,10 +4,11 @@ from contextlib import suppress
 from typing import Annotated
 
 import msgspec
-from starlette.types import Scope
 
+from watchbill.access.accounts import holder_of
 from watchbill.api.call import Call
-from watchbill.api.guard import cookie_name, is_same_origin, session_cookie
+from watchbill.api.cookies import SESSION_COOKIE, read_cookie, set_cookie
+from watchbill.api.guard import is_same_origin
 from watchbill.api.me import me
 from watchbill.api.reply import Answer, Reply, encode
 from watchbill.api.sign_in import sign_in
@@ -26,30 +27,23 @@ async def create_session(call: Call) -> Answer:
         raise Forbidden("Another site's page may not sign anybody in.")
     sent = await call.json_body(SessionCreation)
     account = await sign_in(call, sent.client_id, sent.client_secret)
-    caller = await call.services.callers.resolve(account.tenant_id, account.id)
-    cookie = await call.services.sessions.begin(account)
+    caller = await call.services.callers.resolve(holder_of(account))
+    cookie = await call.services.sessions.begin(holder_of(account))
     lifetime = call.services.sessions.lifetime_seconds
     return Reply(
         body=encode(me(caller)),
-        headers=[_set_cookie(call.scope, cookie, max_age_seconds=lifetime)],
+        headers=[set_cookie(call.scope, SESSION_COOKIE, cookie, max_age_seconds=lifetime)],
     )
 
 
 async def delete_session(call: Call) -> Answer:
-    cookie = session_cookie(call.scope, call.headers)
+    cookie = read_cookie(call.scope, call.headers, SESSION_COOKIE)
     if cookie is not None:
         with suppress(Unauthenticated):  # it was over already, which is what was asked for
             await call.services.sessions.end(cookie)
-    return Reply(status=204, headers=[_set_cookie(call.scope, "", max_age_seconds=0)])
-
-
-def _set_cookie(scope: Scope, value: str, *, max_age_seconds: int) -> tuple[bytes, bytes]:
-    secure = "; Secure" if scope["scheme"] == "https" else ""
-    text = (
-        f"{cookie_name(scope)}={value}; Max-Age={max_age_seconds}; Path=/; "
-        f"HttpOnly; SameSite=Strict{secure}"
+    return Reply(
+        status=204, headers=[set_cookie(call.scope, SESSION_COOKIE, "", max_age_seconds=0)]
     )
-    return b"set-cookie", text.encode()
 
 
 HANDLERS = (create_session, delete_session)

@@ -1,4 +1,4 @@
-"""Tokens for programs: the JSON operation that existing clients use, and the one of OAuth 2."""
+"""Tokens for programs: the JSON operation that existing clients use, and those of OAuth 2."""
 
 import base64
 import binascii
@@ -6,47 +6,117 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
+from watchbill.access.accounts import holder_of
+from watchbill.access.devices import Waiting
 from watchbill.api.call import Call
-from watchbill.api.problems import UnsupportedGrant
+from watchbill.api.problems import OAuthRefused
 from watchbill.api.reply import Answer, json_reply
 from watchbill.api.sign_in import sign_in
 from watchbill.errors import Invalid, Unauthenticated
+from watchbill.store.access import PERSON, SERVICE_ACCOUNT, USER, Holder
 
-GRANT_TYPES = ("client_credentials", "app_token")
+CREDENTIAL_GRANTS = ("client_credentials", "app_token")
+REFRESH = "refresh_token"
+DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
+GRANT_TYPES = (*CREDENTIAL_GRANTS, REFRESH)
 ID_MEMBERS = ("clientid", "appid")
 SECRET_MEMBERS = ("clientsecret", "appsecret")
+MAX_SENT_CHARACTERS = 200
+
+WAITING = {
+    Waiting.PENDING: "Nobody has confirmed the login yet.",
+    Waiting.SLOW_DOWN: "Ask less often.",
+    Waiting.DENIED: "The login was refused.",
+    Waiting.EXPIRED: "The login was not confirmed in time, or is over.",
+}
 
 
 async def create_token(call: Call) -> Answer:
     members = {name.lower(): value for name, value in (await call.json_members()).items()}
     grant_type = _text(members, ("granttype",))
     if grant_type not in GRANT_TYPES:
-        raise UnsupportedGrant(f"grantType is one of: {', '.join(GRANT_TYPES)}.")
+        message = f"grantType is one of: {', '.join(GRANT_TYPES)}."
+        raise OAuthRefused("unsupported_grant_type", message)
+    lifetime = call.services.tokens.lifetime_seconds
+    if grant_type == REFRESH:
+        token, refresh = await _refreshed(call, _text(members, ("refreshtoken",)))
+        return json_reply({"accessToken": token, "refreshToken": refresh, "expiresIn": lifetime})
     token = await _token(call, _text(members, ID_MEMBERS), _text(members, SECRET_MEMBERS))
-    return json_reply({"accessToken": token, "expiresIn": call.services.tokens.lifetime_seconds})
+    return json_reply({"accessToken": token, "expiresIn": lifetime})
 
 
 async def create_token_v2(call: Call) -> Answer:
     fields = await call.form()
     if fields.get("grant_type") is None:
         raise Invalid("grant_type is required.")
-    if fields["grant_type"] != "client_credentials":
-        raise UnsupportedGrant("grant_type is client_credentials and nothing else.")
-    client_id, secret = _client(call, fields)
+    grant = GRANTS.get(fields["grant_type"])
+    if grant is None:
+        raise OAuthRefused("unsupported_grant_type", f"grant_type is one of: {', '.join(GRANTS)}.")
+    token, refresh = await grant(call, fields)
     return json_reply(
         {
-            "access_token": await _token(call, client_id, secret),
+            "access_token": token,
             "token_type": "Bearer",
             "expires_in": call.services.tokens.lifetime_seconds,
+            **({"refresh_token": refresh} if refresh else {}),
         }
     )
 
 
+async def revoke_token(call: Call) -> Answer:
+    """RFC 7009: whoever holds no such token is told the same."""
+    fields = await call.form()
+    if "token" not in fields:
+        raise Invalid("token is required.")
+    await call.services.refresh_tokens.revoke(fields["token"][:MAX_SENT_CHARACTERS])
+    call.note()
+    return json_reply({})
+
+
+async def _by_credentials(call: Call, fields: Mapping[str, str]) -> tuple[str, str | None]:
+    client_id, secret = _client(call, fields)
+    return await _token(call, client_id, secret), None
+
+
+async def _by_refresh_token(call: Call, fields: Mapping[str, str]) -> tuple[str, str | None]:
+    try:
+        return await _refreshed(call, fields.get(REFRESH, ""))
+    except Unauthenticated as error:
+        raise OAuthRefused("invalid_grant", error.message) from error
+
+
+async def _by_device_code(call: Call, fields: Mapping[str, str]) -> tuple[str, str | None]:
+    found = await call.services.devices.poll(fields.get("device_code", "")[:MAX_SENT_CHARACTERS])
+    if isinstance(found, Waiting):
+        raise OAuthRefused(found.value, WAITING[found])
+    refresh, member = await call.services.refresh_tokens.begin(found)
+    return await _issued(call, member), refresh
+
+
+GRANTS = {
+    "client_credentials": _by_credentials,
+    REFRESH: _by_refresh_token,
+    DEVICE: _by_device_code,
+}
+
+
+async def _refreshed(call: Call, sent: str) -> tuple[str, str]:
+    call.note()
+    refresh, holder = await call.services.refresh_tokens.rotate(sent)
+    return await _issued(call, holder), refresh
+
+
+async def _issued(call: Call, holder: Holder) -> str:
+    """A token for a holder that may still come in. Raises Unauthenticated."""
+    caller = await call.services.callers.resolve(holder)
+    kind = USER if holder.kind == PERSON else SERVICE_ACCOUNT
+    call.note(tenant_id=holder.tenant_id, kind=kind, subject=caller.subject)
+    return await call.services.tokens.issue(holder, client_id=caller.subject)
+
+
 async def _token(call: Call, client_id: str, secret: str) -> str:
     account = await sign_in(call, client_id, secret)
-    return await call.services.tokens.issue(
-        account_id=account.id, client_id=account.client_id, tenant_id=account.tenant_id
-    )
+    return await call.services.tokens.issue(holder_of(account), client_id=account.client_id)
 
 
 def _text(members: Mapping[str, Any], names: tuple[str, ...]) -> str:
@@ -79,4 +149,4 @@ def _basic(credential: str) -> tuple[str, str]:
     return unquote_plus(client_id), unquote_plus(secret)
 
 
-HANDLERS = (create_token, create_token_v2)
+HANDLERS = (create_token, create_token_v2, revoke_token)

@@ -1,4 +1,4 @@
-"""Who may come in: accounts, access rules, sessions, signing keys and the agents' credentials.
+"""Who may come in: accounts and users' access keys, what was granted to them, and the agents' credentials.
 
 Knows how they are kept, not what a token is nor what a rule grants.
 """
@@ -8,124 +8,224 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
+import asyncpg
+
 from watchbill.store.credential import Stored, new_secret, store_account_secret
 from watchbill.store.database import Connection, Database
+from watchbill.store.rules import FIRST_TENANT_ID, Rule, Subjects, insert_rules, rules_of
 
-FIRST_TENANT_ID = 1
 ADMINISTRATOR = "administrator"
 SERVICE_ACCOUNT = "service-account"
+USER = "user"
+GROUP = "group"
+
+ACCOUNT = "account"
+PERSON = "person"
+
 _FIRST_ACCOUNT_LOCK = 0x77617401
-_SIGNING_KEY_LOCK = 0x77617402
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """What a token or a session stands for: an account (a user's access key included) or a person.
+
+    `family`: the login whose refresh tokens it came from, if any.
+    """
+
+    tenant_id: int
+    kind: str
+    id: UUID
+    family: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
+    """A service account, or where `person_id` says whose, an access key."""
+
     tenant_id: int
     id: UUID
     client_id: str
     name: str
     secret: Stored
+    created_at: datetime
+    created_by: str | None
+    expires_at: datetime | None
+    person_id: UUID | None
     is_disabled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    role: str
-    scope_kind: str
-    scope_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """An account with everything that was granted to it."""
+    """Who is behind a holder, with everything that was granted."""
 
-    tenant_id: int
-    account_id: UUID
-    client_id: str
+    holder: Holder
+    kind: str
+    subject: str
+    """As rules name it: a client id or a user."""
     name: str
-    rules: tuple[Rule, ...]
+    groups: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SigningKey:
-    kid: str
-    private_jwk: str
-    created_at: datetime
-    retired_at: datetime | None
+_ACCOUNT = (
+    "SELECT tenant_id, id, client_id, name, secret_salt, secret_hash, created_at, created_by, "
+    "expires_at, person_id, disabled_at FROM account"
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    tenant_id: int
-    account_id: UUID
-    expires_at: datetime
+def _account(row: asyncpg.Record) -> Account:
+    values = dict(row)
+    secret = Stored(values.pop("secret_salt"), values.pop("secret_hash"))
+    is_disabled = values.pop("disabled_at") is not None
+    return Account(**values, secret=secret, is_disabled=is_disabled)
 
 
 async def account_by_client_id(db: Database, client_id: str) -> Account | None:
     if "\0" in client_id:
         return None
     async with db.by_handle("client_id", client_id) as connection:
-        row = await connection.fetchrow(
-            "SELECT tenant_id, id, client_id, name, secret_salt, secret_hash, disabled_at "
-            "FROM account WHERE client_id = $1",
-            client_id,
+        row = await connection.fetchrow(f"{_ACCOUNT} WHERE client_id = $1", client_id)
+    return None if row is None else _account(row)
+
+
+async def account_list(
+    db: Database, tenant_id: int, *, person_id: UUID | None = None, keys: bool = False
+) -> list[Account]:
+    """The service accounts; with `keys` users' access keys instead, of one person where named."""
+    async with db.acquire(tenant_id) as connection:
+        rows = await connection.fetch(
+            f"{_ACCOUNT} WHERE tenant_id = $1 AND (person_id IS NOT NULL) = $3 "
+            "AND ($2::uuid IS NULL OR person_id = $2) ORDER BY name, client_id",
+            tenant_id,
+            person_id,
+            keys or person_id is not None,
         )
-    if row is None:
-        return None
-    return Account(
-        tenant_id=row["tenant_id"],
-        id=row["id"],
-        client_id=row["client_id"],
-        name=row["name"],
-        secret=Stored(row["secret_salt"], row["secret_hash"]),
-        is_disabled=row["disabled_at"] is not None,
+    return [_account(row) for row in rows]
+
+
+async def subject_of(db: Database, holder: Holder, *, now: datetime) -> Subject | None:
+    """None where the holder, or the login that it came from, is gone, disabled or over."""
+    async with db.acquire(holder.tenant_id) as connection:
+        if holder.family is not None and not await _is_open(connection, holder, now):
+            return None
+        find = _person_subject if holder.kind == PERSON else _account_subject
+        found = await find(connection, holder, now)
+        if found is None:
+            return None
+        subjects = Subjects(kind=found.kind, subject=found.subject, groups=found.groups)
+        rules = await rules_of(connection, holder.tenant_id, subjects)
+    return Subject(
+        holder=holder,
+        kind=found.kind,
+        subject=found.subject,
+        name=found.name,
+        groups=found.groups,
+        rules=rules,
     )
 
 
-async def subject_by_account(db: Database, tenant_id: int, account_id: UUID) -> Subject | None:
-    """None where the account is gone or disabled."""
-    async with db.acquire(tenant_id) as connection:
-        rows = await connection.fetch(
-            "SELECT a.client_id, a.name, r.role, r.scope_kind, r.scope_id FROM account a "
-            "LEFT JOIN access_rule r ON r.tenant_id = a.tenant_id "
-            "AND r.subject_kind = $3 AND r.subject = a.client_id "
-            "WHERE a.tenant_id = $1 AND a.id = $2 AND a.disabled_at IS NULL",
-            tenant_id,
-            account_id,
-            SERVICE_ACCOUNT,
+async def _is_open(connection: Connection, holder: Holder, now: datetime) -> bool:
+    return bool(
+        await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM refresh_family WHERE tenant_id = $1 AND id = $2 "
+            "AND holder = $3 AND holder_id = $4 AND revoked_at IS NULL AND expires_at > $5)",
+            holder.tenant_id,
+            holder.family,
+            holder.kind,
+            holder.id,
+            now,
         )
-    if not rows:
+    )
+
+
+async def _account_subject(connection: Connection, holder: Holder, now: datetime) -> Subject | None:
+    row = await connection.fetchrow(
+        "SELECT a.client_id, a.name, a.person_id, p.name AS person, p.groups FROM account a "
+        "LEFT JOIN person p ON p.tenant_id = a.tenant_id AND p.id = a.person_id "
+        "AND p.disabled_at IS NULL "
+        "WHERE a.tenant_id = $1 AND a.id = $2 AND a.disabled_at IS NULL "
+        "AND (a.expires_at IS NULL OR a.expires_at > $3)",
+        holder.tenant_id,
+        holder.id,
+        now,
+    )
+    if row is None or (row["person_id"] is not None and row["person"] is None):
+        return None
+    if row["person_id"] is None:
+        return Subject(
+            holder=holder, kind=SERVICE_ACCOUNT, subject=row["client_id"], name=row["name"]
+        )
+    return Subject(
+        holder=holder,
+        kind=USER,
+        subject=row["person"],
+        name=row["person"],
+        groups=tuple(row["groups"]),
+    )
+
+
+async def _person_subject(connection: Connection, holder: Holder, now: datetime) -> Subject | None:
+    row = await connection.fetchrow(
+        "SELECT name, groups FROM person WHERE tenant_id = $1 AND id = $2 AND disabled_at IS NULL",
+        holder.tenant_id,
+        holder.id,
+    )
+    if row is None:
         return None
     return Subject(
-        tenant_id=tenant_id,
-        account_id=account_id,
-        client_id=rows[0]["client_id"],
-        name=rows[0]["name"],
-        rules=tuple(
-            Rule(role=row["role"], scope_kind=row["scope_kind"], scope_id=row["scope_id"])
-            for row in rows
-            if row["role"] is not None
-        ),
+        holder=holder,
+        kind=USER,
+        subject=row["name"],
+        name=row["name"],
+        groups=tuple(row["groups"]),
     )
 
 
 async def account_create(
-    db: Database, tenant_id: int, name: str, rules: tuple[Rule, ...], *, now: datetime
+    db: Database,
+    tenant_id: int,
+    name: str,
+    rules: tuple[Rule, ...],
+    *,
+    now: datetime,
+    created_by: str | None = None,
+    expires_at: datetime | None = None,
+    person_id: UUID | None = None,
 ) -> tuple[str, str]:
     """A service account with its rules: client id and secret, which is nowhere readable again."""
     async with db.transaction(tenant_id) as connection:
-        return await _insert_account(connection, tenant_id, name, rules, now)
+        account = _New(tenant_id, name, created_by, expires_at, person_id)
+        return await _insert_account(connection, account, rules, now)
 
 
-async def account_disable(db: Database, tenant_id: int, client_id: str, *, now: datetime) -> bool:
-    """False where there is no such account. Sessions end with it; tokens within a minute."""
+async def account_rotate(db: Database, tenant_id: int, client_id: str) -> str | None:
+    """A new secret in place of the old one; None where there is no such account."""
+    secret = new_secret()
+    stored = store_account_secret(secret)
+    async with db.acquire(tenant_id) as connection:
+        found = await connection.fetchval(
+            "UPDATE account SET secret_salt = $3, secret_hash = $4 "
+            "WHERE tenant_id = $1 AND client_id = $2 AND disabled_at IS NULL RETURNING id",
+            tenant_id,
+            client_id,
+            stored.salt,
+            stored.hash,
+        )
+    return secret if found else None
+
+
+async def account_disable(
+    db: Database, tenant_id: int, client_id: str, *, now: datetime, person_id: UUID | None = None
+) -> bool:
+    """False where there is no such account (of that person). Sessions end with it; tokens in a minute."""
     async with db.transaction(tenant_id) as connection:
         account_id = await connection.fetchval(
-            "UPDATE account SET disabled_at = coalesce(disabled_at, $3) "
-            "WHERE tenant_id = $1 AND client_id = $2 RETURNING id",
+            "UPDATE account SET disabled_at = coalesce(disabled_at, $3) WHERE tenant_id = $1 "
+            "AND client_id = $2 AND ($4::uuid IS NULL OR person_id = $4) RETURNING id",
             tenant_id,
             client_id,
             now,
+            person_id,
         )
         await connection.execute(
             "DELETE FROM session WHERE tenant_id = $1 AND account_id = $2", tenant_id, account_id
@@ -139,99 +239,54 @@ async def first_account(db: Database, *, now: datetime) -> tuple[str, str] | Non
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _FIRST_ACCOUNT_LOCK)
         if await connection.fetchval("SELECT EXISTS (SELECT FROM account)"):
             return None
-        rule = Rule(role=ADMINISTRATOR, scope_kind="tenant", scope_id=str(FIRST_TENANT_ID))
+        account = _New(FIRST_TENANT_ID, "first administrator")
         return await _insert_account(
-            connection, FIRST_TENANT_ID, "first administrator", (rule,), now
+            connection, account, (administrator_rule(FIRST_TENANT_ID),), now
         )
 
 
+def administrator_rule(tenant_id: int) -> Rule:
+    return Rule(role=ADMINISTRATOR, scope_kind="tenant", scope_id=str(tenant_id))
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    tenant_id: int
+    name: str
+    created_by: str | None = None
+    expires_at: datetime | None = None
+    person_id: UUID | None = None
+
+
 async def _insert_account(
-    connection: Connection, tenant_id: int, name: str, rules: tuple[Rule, ...], now: datetime
+    connection: Connection, account: _New, rules: tuple[Rule, ...], now: datetime
 ) -> tuple[str, str]:
     client_id, secret = f"wbc-{secrets.token_hex(8)}", new_secret()
     stored = store_account_secret(secret)
     await connection.execute(
-        "INSERT INTO account "
-        "(tenant_id, id, client_id, name, secret_salt, secret_hash, created_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        tenant_id,
+        "INSERT INTO account (tenant_id, id, client_id, name, secret_salt, secret_hash, "
+        "created_at, created_by, expires_at, person_id) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        account.tenant_id,
         uuid4(),
         client_id,
-        name,
+        account.name,
         stored.salt,
         stored.hash,
         now,
+        account.created_by,
+        account.expires_at,
+        account.person_id,
     )
-    await connection.executemany(
-        "INSERT INTO access_rule "
-        "(tenant_id, id, subject_kind, subject, role, scope_kind, scope_id) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        [
-            (tenant_id, uuid4(), SERVICE_ACCOUNT, client_id, r.role, r.scope_kind, r.scope_id)
-            for r in rules
-        ],
+    await insert_rules(
+        connection,
+        account.tenant_id,
+        [(SERVICE_ACCOUNT, client_id, rule) for rule in rules],
+        created_by=account.created_by,
+        managed_by=None,
+        now=now,
     )
     return client_id, secret
-
-
-async def signing_keys(db: Database) -> list[SigningKey]:
-    """All keys, newest first."""
-    async with db.acquire(FIRST_TENANT_ID) as connection:
-        rows = await connection.fetch(
-            "SELECT kid, private_jwk, created_at, retired_at FROM signing_key "
-            "ORDER BY created_at DESC, kid"
-        )
-    return [SigningKey(**row) for row in rows]
-
-
-async def add_first_signing_key(db: Database, key: SigningKey) -> None:
-    """Keep `key` unless a key is in use already, so that all servers sign with the same one."""
-    async with db.transaction(FIRST_TENANT_ID) as connection:
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _SIGNING_KEY_LOCK)
-        await connection.execute(
-            "INSERT INTO signing_key (kid, private_jwk, created_at) SELECT $1, $2, $3 "
-            "WHERE NOT EXISTS (SELECT FROM signing_key WHERE retired_at IS NULL)",
-            key.kid,
-            key.private_jwk,
-            key.created_at,
-        )
-
-
-async def session_create(
-    db: Database, session: Session, *, token_hash: bytes, now: datetime
-) -> None:
-    """Also forgets the tenant's sessions that are over."""
-    async with db.transaction(session.tenant_id) as connection:
-        await connection.execute(
-            "DELETE FROM session WHERE tenant_id = $1 AND expires_at <= $2", session.tenant_id, now
-        )
-        await connection.execute(
-            "INSERT INTO session (token_hash, tenant_id, account_id, created_at, expires_at) "
-            "VALUES ($1, $2, $3, $4, $5)",
-            token_hash,
-            session.tenant_id,
-            session.account_id,
-            now,
-            session.expires_at,
-        )
-
-
-async def session_by_hash(db: Database, token_hash: bytes, *, now: datetime) -> Session | None:
-    async with db.by_handle("session", token_hash.hex()) as connection:
-        row = await connection.fetchrow(
-            "SELECT tenant_id, account_id, expires_at FROM session "
-            "WHERE token_hash = $1 AND expires_at > $2",
-            token_hash,
-            now,
-        )
-    return None if row is None else Session(**row)
-
-
-async def session_delete(db: Database, tenant_id: int, token_hash: bytes) -> None:
-    async with db.transaction(tenant_id) as connection:
-        await connection.execute(
-            "DELETE FROM session WHERE tenant_id = $1 AND token_hash = $2", tenant_id, token_hash
-        )
 
 
 async def cluster_credential(db: Database, cluster_id: UUID) -> tuple[int, Stored] | None:

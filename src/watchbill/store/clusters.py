@@ -56,14 +56,18 @@ class Cluster(Wire, frozen=True):
     kubernetes_version: str | None = None
 
 
-async def cluster_list(db: Database, scope: Scope, now: datetime) -> list[Cluster]:
-    """The clusters in scope; one of which only a part is granted is shown with its granted workloads."""
+async def cluster_list(
+    db: Database, scope: Scope, now: datetime, *, workloads: Scope | None = None
+) -> list[Cluster]:
+    """The clusters in scope, each with the number of its workloads that may be read (`workloads`, else the
+    same scope). One of which only a part is granted tells nothing of its other parts."""
+    readable = workloads or scope
     async with db.acquire(scope.tenant_id) as connection:
         rows = await connection.fetch(
             "SELECT c.*, (SELECT count(*) FROM workload w WHERE w.tenant_id = c.tenant_id "
             "AND w.cluster_id = c.id AND w.deleted_at IS NULL "
-            "AND ($2 OR w.cluster_id = ANY($3::uuid[]) OR w.department_id = ANY($4::int[]) "
-            "OR w.project_id = ANY($5::int[]))) AS workloads FROM cluster c "
+            "AND ($6 OR w.cluster_id = ANY($7::uuid[]) OR w.department_id = ANY($8::int[]) "
+            "OR w.project_id = ANY($9::int[]))) AS workloads FROM cluster c "
             "WHERE c.tenant_id = $1 AND c.removed_at IS NULL "
             "AND ($2 OR c.id = ANY($3::uuid[]) OR EXISTS (SELECT 1 FROM project p "
             "WHERE p.tenant_id = $1 AND p.cluster_id = c.id "
@@ -73,17 +77,26 @@ async def cluster_list(db: Database, scope: Scope, now: datetime) -> list[Cluste
             list(scope.cluster_ids),
             list(scope.department_ids),
             list(scope.project_ids),
+            readable.is_whole_tenant,
+            list(readable.cluster_ids),
+            list(readable.department_ids),
+            list(readable.project_ids),
         )
+        ids = [row["id"] for row in rows]
         refused = await connection.fetch(
-            "SELECT cluster_id, workload_id AS id, reason FROM refused_item "
-            "WHERE tenant_id = $1 ORDER BY at DESC LIMIT $2",
+            "SELECT r.cluster_id, r.workload_id AS id, r.reason FROM unnest($2::uuid[]) AS c(id) "
+            "CROSS JOIN LATERAL (SELECT * FROM refused_item i WHERE i.tenant_id = $1 "
+            "AND i.cluster_id = c.id ORDER BY i.at DESC, i.workload_id LIMIT $3) AS r",
             scope.tenant_id,
+            ids,
             SHOWN_ROWS,
         )
         gaps = await connection.fetch(
-            "SELECT cluster_id, from_at, to_at FROM cluster_gap "
-            "WHERE tenant_id = $1 ORDER BY from_at DESC LIMIT $2",
+            "SELECT g.cluster_id, g.from_at, g.to_at FROM unnest($2::uuid[]) AS c(id) "
+            "CROSS JOIN LATERAL (SELECT * FROM cluster_gap i WHERE i.tenant_id = $1 "
+            "AND i.cluster_id = c.id ORDER BY i.from_at DESC LIMIT $3) AS g",
             scope.tenant_id,
+            ids,
             SHOWN_ROWS,
         )
     return [
@@ -106,7 +119,7 @@ def _cluster(
     refused: list[asyncpg.Record],
     gaps: list[asyncpg.Record],
 ) -> Cluster:
-    """Refused ids may belong to anybody: they are shown to whoever may see the whole cluster."""
+    """Refused ids, messages and capacity may tell of anybody: they are for whoever sees the whole cluster."""
     unbroken_since = gaps[0]["to_at"] if gaps else row["created_at"]
     state, since = _state(row["last_contact_at"], unbroken_since, now)
     return Cluster(
@@ -116,9 +129,9 @@ def _cluster(
         since=since,
         created_at=row["created_at"],
         workloads=row["workloads"],
-        takeovers=row["takeovers"],
-        kinds=_decoded(row["kinds"], tuple[KindState, ...]),
-        node_pools=_decoded(row["node_pools"], tuple[NodePoolCapacity, ...]),
+        takeovers=row["takeovers"] if is_whole else 0,
+        kinds=_decoded(row["kinds"], tuple[KindState, ...]) if is_whole else (),
+        node_pools=_decoded(row["node_pools"], tuple[NodePoolCapacity, ...]) if is_whole else (),
         refused=tuple(Refused(id=entry["id"], reason=entry["reason"]) for entry in refused)
         if is_whole
         else (),

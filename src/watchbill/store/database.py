@@ -93,7 +93,8 @@ class Database:
     async def by_handle(self, handle: str, value: str) -> AsyncIterator[Connection]:
         """A connection that sees the one row whose handle is named, before its tenant is known.
 
-        `handle` is `client_id` (account), `session` (hex of the token's hash) or `cluster_id`.
+        `handle` is `client_id` (account), `session`, `refresh_token` (hex of the token's hash) or
+        `cluster_id`.
         """
         async with _translated(), self._pool.acquire(timeout=5.0) as connection:
             session: _TenantConnection = connection._con  # type: ignore[attr-defined]  # noqa: SLF001

@@ -1,0 +1,92 @@
+"""The audit log on its way to the database: gathered in memory, written together, off the path of any request.
+
+Equal reads of one subject become one event with a count; everything that changes something stays an event of
+its own. What cannot be written is kept and tried again; beyond a bound it is counted as lost, never silently.
+"""
+
+import asyncio
+from collections.abc import Hashable, Iterator
+from dataclasses import replace
+from itertools import count
+
+import structlog
+
+from watchbill.errors import Unavailable
+from watchbill.store.audit import AuditEvent, audit_write
+from watchbill.store.database import Database
+
+WRITTEN_EVERY_SECONDS = 5.0
+MOST_WAITING = 20_000
+WRITTEN_AT_ONCE = 1_000
+
+log = structlog.get_logger(__name__)
+
+
+class Audit:
+    """`note` never waits; `run` writes from time to time; `flush` writes now."""
+
+    def __init__(self, db: Database, *, most_waiting: int = MOST_WAITING) -> None:
+        self._db = db
+        self._most_waiting = most_waiting
+        self._waiting: dict[Hashable, AuditEvent] = {}
+        self._numbers: Iterator[int] = count()
+        self._writing = asyncio.Lock()
+        self.lost = 0
+
+    def note(self, event: AuditEvent, *, is_read: bool) -> None:
+        key: Hashable = next(self._numbers)
+        if is_read:
+            key = (
+                *(event.tenant_id, event.subject_kind, event.subject, event.operation),
+                *(event.target, event.rules, event.address, event.outcome),
+            )
+        known = self._waiting.get(key)
+        if known is not None:
+            event = replace(known, last_at=event.last_at, count=known.count + event.count)
+        elif len(self._waiting) >= self._most_waiting:
+            self.lost += event.count
+            return
+        self._waiting[key] = event
+
+    async def run(self) -> None:
+        """Until cancelled; whoever cancels it flushes once more."""
+        while True:
+            await asyncio.sleep(WRITTEN_EVERY_SECONDS)
+            try:
+                await self.flush()
+            except Unavailable as error:
+                log.warning("could not write the audit log; trying again", reason=error.message)
+
+    async def flush(self) -> None:
+        """Write everything that waits. Raises Unavailable, and then keeps what was not written."""
+        async with self._writing:
+            taken, self._waiting = self._waiting, {}
+            try:
+                await self._write(taken)
+            finally:
+                for key, event in taken.items():
+                    self._put_back(key, event)
+        if self.lost:
+            lost, self.lost = self.lost, 0
+            log.error("audit events were lost: more than can wait", count=lost)
+
+    async def _write(self, taken: dict[Hashable, AuditEvent]) -> None:
+        """What is written leaves `taken`."""
+        while taken:
+            first = next(iter(taken.values()))
+            keys = [key for key, event in taken.items() if event.tenant_id == first.tenant_id]
+            keys = keys[:WRITTEN_AT_ONCE]
+            await audit_write(self._db, first.tenant_id, [taken[key] for key in keys])
+            for key in keys:
+                del taken[key]
+
+    def _put_back(self, key: Hashable, event: AuditEvent) -> None:
+        newer = self._waiting.get(key)
+        if newer is not None:
+            self._waiting[key] = replace(
+                event, last_at=newer.last_at, count=event.count + newer.count
+            )
+        elif len(self._waiting) < self._most_waiting:
+            self._waiting[key] = event
+        else:
+            self.lost += event.count

@@ -1,0 +1,169 @@
+"""Access rules as people write them, in a request or in a file, and what a file would change. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+
+from watchbill.access.roles import ALIASES, Roles
+from watchbill.errors import Invalid
+from watchbill.store.access import GROUP, SERVICE_ACCOUNT, USER
+from watchbill.store.rules import Grant, NewGrant, Rule
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+ScopeNames = Mapping[str, Sequence[tuple[str, str, str]]]
+"""By kind: name, id, name of the cluster."""
+
+
+class DeclaredSubject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Exactly one of them."""
+
+    user: Text | None = None
+    group: Text | None = None
+    service_account: Text | None = None
+
+
+class DeclaredScope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """The narrowest one counts; a cluster beside it tells equal names apart. Names or ids."""
+
+    tenant: Literal[True] | None = None
+    cluster: Text | None = None
+    department: Text | None = None
+    project: Text | None = None
+
+
+class DeclaredRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    subject: DeclaredSubject
+    role: Text
+    scope: DeclaredScope
+
+
+class DeclaredAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    name: Text
+
+
+class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """A whole file. What it declared before and no longer does is removed; what it never declared stays."""
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}\Z")] = "access"
+    service_accounts: tuple[DeclaredAccount, ...] = ()
+    rules: Annotated[tuple[DeclaredRule, ...], msgspec.Meta(max_length=2000)] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    new_accounts: tuple[str, ...]
+    added: tuple[NewGrant, ...]
+    removed: tuple[Grant, ...]
+    kept: int
+    left_alone: int
+    """Rules that somebody made by hand."""
+
+
+def difference(
+    declared: Declared,
+    *,
+    grants: Sequence[Grant],
+    accounts: Mapping[str, Sequence[str]],
+    wanted: Sequence[NewGrant],
+) -> Difference:
+    """`accounts`: client ids by name. A subject that is a new account is written as its name."""
+    managed = {_key(grant): grant for grant in grants if grant.managed_by == declared.name}
+    wanted_keys = dict.fromkeys(wanted)
+    return Difference(
+        new_accounts=tuple(
+            one.name for one in declared.service_accounts if not accounts.get(one.name)
+        ),
+        added=tuple(key for key in wanted_keys if key not in managed),
+        removed=tuple(grant for key, grant in managed.items() if key not in wanted_keys),
+        kept=sum(key in managed for key in wanted_keys),
+        left_alone=sum(
+            _key(grant) not in wanted_keys for grant in grants if grant.managed_by != declared.name
+        ),
+    )
+
+
+def _key(grant: Grant) -> NewGrant:
+    return grant.subject_kind, grant.subject, grant.rule
+
+
+def grant_of(
+    rule: DeclaredRule,
+    *,
+    tenant_id: int,
+    roles: Roles,
+    scopes: ScopeNames,
+    accounts: Mapping[str, Sequence[str]],
+) -> NewGrant:
+    """Raises Invalid for a role or a scope that does not exist, and for a name that means several."""
+    if roles.named(rule.role) is None:
+        raise Invalid(
+            f"There is no role '{rule.role}'.", details=f"Roles: {', '.join(roles.by_name)}."
+        )
+    kind, subject = _subject(rule.subject, accounts)
+    scope_kind, scope_id = _scope(rule.scope, tenant_id, scopes)
+    role = ALIASES.get(rule.role, rule.role)
+    return kind, subject, Rule(role=role, scope_kind=scope_kind, scope_id=scope_id)
+
+
+def _subject(subject: DeclaredSubject, accounts: Mapping[str, Sequence[str]]) -> tuple[str, str]:
+    named = [
+        (kind, value)
+        for kind, value in (
+            (USER, subject.user),
+            (GROUP, subject.group),
+            (SERVICE_ACCOUNT, subject.service_account),
+        )
+        if value is not None
+    ]
+    if len(named) != 1:
+        raise Invalid("A rule's subject is one of user, group, serviceAccount.")
+    kind, value = named[0]
+    if not value.isprintable():
+        raise Invalid("A subject's name holds characters that nobody sees.")
+    if kind != SERVICE_ACCOUNT or any(value in ids for ids in accounts.values()):
+        return kind, value
+    ids = accounts.get(value)
+    if ids is None:
+        raise Invalid(f"There is no service account '{value}'.")
+    if len(ids) > 1:
+        raise Invalid(f"Several service accounts are named '{value}'; use a client id.")
+    return kind, ids[0] if ids else value
+
+
+def _scope(scope: DeclaredScope, tenant_id: int, names: ScopeNames) -> tuple[str, str]:
+    if scope.tenant:
+        if scope.cluster or scope.department or scope.project:
+            raise Invalid("A scope is the tenant, or something in it.")
+        return "tenant", str(tenant_id)
+    for kind, value in (
+        ("project", scope.project),
+        ("department", scope.department),
+        ("cluster", scope.cluster),
+    ):
+        if value is not None:
+            cluster = scope.cluster if kind != "cluster" else None
+            return kind, _named(names.get(kind, ()), kind, value, cluster)
+    raise Invalid("A scope names the tenant, a cluster, a department or a project.")
+
+
+def _named(
+    known: Sequence[tuple[str, str, str]], kind: str, value: str, cluster: str | None
+) -> str:
+    found = [
+        (identity, where)
+        for name, identity, where in known
+        if value in (name, identity) and cluster in (None, where)
+    ]
+    if not found:
+        raise Invalid(
+            f"There is no {kind} '{value}'.",
+            details="A project or department exists once a workload of it was seen.",
+        )
+    if len(found) > 1:
+        raise Invalid(
+            f"Several clusters have a {kind} '{value}'; name the cluster too.",
+            details=f"Clusters: {', '.join(where for _, where in found)}.",
+        )
+    return found[0][0]

@@ -1,0 +1,52 @@
+"""Requests to issuers: to addresses that an administrator configured, without redirects, small and short."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+
+from watchbill.access.jose import unique_json
+from watchbill.errors import Unavailable
+
+TOTAL_SECONDS = 5.0
+MAX_BYTES = 256 * 1024
+
+
+async def get_json(url: str) -> Any:
+    """Raises Unavailable for whatever is no small JSON answer in time."""
+    return await _ask("GET", url)
+
+
+async def post_form(
+    url: str, form: Mapping[str, str], *, basic: tuple[str, str] | None = None
+) -> Any:
+    """Raises Unavailable, also for a refusal: its reasons may quote what was sent."""
+    auth = aiohttp.BasicAuth(*basic, encoding="utf-8") if basic else None
+    return await _ask("POST", url, data=dict(form), auth=auth)
+
+
+async def _ask(method: str, url: str, **options: Any) -> Any:
+    timeout = aiohttp.ClientTimeout(total=TOTAL_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
+            session.request(
+                method,
+                url,
+                allow_redirects=False,
+                headers={"Accept": "application/json"},
+                **options,
+            ) as answer,
+        ):
+            if answer.status != 200:
+                raise Unavailable(f"The issuer answered {answer.status}.")
+            body = bytearray()
+            async for chunk in answer.content.iter_chunked(16 * 1024):
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise Unavailable("The issuer's answer is too large.")
+            return unique_json(bytes(body))
+    except ValueError as error:
+        raise Unavailable("The issuer's answer is no JSON.") from error
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise Unavailable("The issuer does not answer.") from error

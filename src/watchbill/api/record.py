@@ -1,0 +1,94 @@
+"""What a request leaves in the audit log. No header, no query value, no body; of a path only ids.
+
+What changes something, and every login, is an event of its own; equal reads are counted together. Requests
+that nobody stands behind are noted by where they came from.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from starlette.types import Scope
+
+from watchbill.access.audit import Audit
+from watchbill.access.caller import Caller
+from watchbill.api.contract import Operation
+from watchbill.store.audit import AuditEvent
+from watchbill.store.ingest import AgentIdentity
+from watchbill.store.rules import FIRST_TENANT_ID
+
+OPERATION = "watchbill.operation"
+SUBJECT = "watchbill.subject"
+REQUEST_ID = "watchbill.request_id"
+ADMITTED = "watchbill.admitted"
+NOTED = "watchbill.noted"
+
+REFUSED = frozenset({401, 429})
+_TARGET = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|wbc-[0-9a-f]{16}"
+)
+DETAILS_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Who was let in; at most one of the two."""
+
+    caller: Caller | None = None
+    agent: AgentIdentity | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """What a handler adds: who signed in, what was changed."""
+
+    tenant_id: int | None = None
+    kind: str = ""
+    subject: str = ""
+    target: str = ""
+    details: str = ""
+
+
+def note(audit: Audit, scope: Scope, operation_id: str, status: int) -> None:
+    found: tuple[Admitted, Operation] | None = scope.get(ADMITTED)
+    noted: Noted | None = scope.get(NOTED)
+    caller = found[0].caller if found is not None else None
+    if caller is None and noted is None and status not in REFUSED:
+        return
+    operation = found[1] if found is not None else None
+    is_read = noted is None and scope["method"] in ("GET", "HEAD")
+    now = datetime.now(UTC)
+    client = scope.get("client")
+    said = noted or Noted()
+    audit.note(
+        AuditEvent(
+            tenant_id=caller.tenant_id if caller else said.tenant_id or FIRST_TENANT_ID,
+            at=now,
+            last_at=now,
+            count=1,
+            subject_kind=caller.kind if caller else said.kind,
+            subject=caller.subject if caller else said.subject,
+            operation=operation_id,
+            target=said.target or _target(scope),
+            rules=_rules(caller, operation),
+            address=client[0] if client else "",
+            outcome=status,
+            request_id="" if is_read else scope[REQUEST_ID],
+            details=said.details[:DETAILS_CHARACTERS],
+        ),
+        is_read=is_read or (caller is None and noted is None),
+    )
+
+
+def _rules(caller: Caller | None, operation: Operation | None) -> tuple[str, ...]:
+    if caller is None or operation is None or operation.right is None:
+        return ()
+    return caller.rules.get(operation.right, ())
+
+
+def _target(scope: Scope) -> str:
+    """The id in the path, if it is one: anything else may be somebody's secret, pasted in the wrong place."""
+    for value in scope.get("path_params", {}).values():
+        if isinstance(value, str) and _TARGET.fullmatch(value.lower()):
+            return value.lower()
+    return ""
