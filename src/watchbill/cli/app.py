@@ -110,10 +110,11 @@ def _administration() -> typer.Typer:
 
 
 def _kinds() -> typer.Typer:
-    group = _group("Definitions of kinds: list, show, check, try. No server is asked.")
+    group = _group("Definitions of kinds: list, show, check, import, try. No server is asked.")
     group.command("list")(kinds.list_kinds)
     group.command("show")(kinds.show)
     group.command("check")(kinds.check)
+    group.command("import")(kinds.import_definition)
     group.command("try")(kinds.try_definition)
     return group
 

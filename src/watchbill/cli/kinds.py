@@ -102,6 +102,40 @@ def check(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> No
         raise typer.Exit(FAILED)
 
 
+def import_definition(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A Karta or a ResourceInterface in YAML.", show_default=False
+        ),
+    ],
+) -> None:
+    """Print a Karta or ResourceInterface as a definition; what it covers and what not goes to stderr."""
+    from watchbill.kinds.definition_file import load_definition
+    from watchbill.kinds.karta import import_karta, is_karta
+
+    try:
+        document = next(_documents(file.read_text(encoding="utf-8"), str(file)), None)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{file} cannot be read: {error}") from error
+    if not is_karta(document):
+        raise Invalid(
+            f"{file} holds neither a Karta nor a ResourceInterface.",
+            details="kubectl get kartas.run.ai NAME -o yaml prints one",
+        )
+    assert document is not None
+    found = import_karta(document)
+    load_definition(file)  # its expressions compile, or the error names the place
+    print(found.text, end="")
+    for mark, sentences in (
+        ("covered", found.covered),
+        ("left to the rules for all kinds", found.filled),
+        ("left out", found.left_out),
+    ):
+        for sentence in sentences:
+            say(mark, sentence)
+
+
 def try_definition(file: DefinitionFile) -> None:
     """Show what a definition makes of objects on stdin: `kubectl get … -o yaml | watchbill kinds try FILE`.
 
@@ -155,14 +189,14 @@ def _full_name(definition: "Definition") -> str:
     return f"{definition.key.kind}.{definition.key.group}".rstrip(".").lower()
 
 
-def _documents(text: str) -> Iterator[JSON]:
+def _documents(text: str, source: str = "stdin") -> Iterator[JSON]:
     """The objects of a stream of YAML or JSON documents, lists taken apart. Raises Invalid."""
     import yaml
 
     try:
         documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except yaml.YAMLError as error:
-        raise Invalid(f"stdin holds no YAML or JSON: {error}") from error
+        raise Invalid(f"{source} holds no YAML or JSON: {error}") from error
     for document in documents:
         is_object = isinstance(document, dict)
         items = document.get("items") if is_object else None

@@ -14,6 +14,7 @@ import jq
 
 from watchbill.errors import Invalid
 from watchbill.kinds.adjust import ADJUSTMENTS
+from watchbill.kinds.karta import import_karta, is_karta
 from watchbill.kinds.objects import GroupKind
 from watchbill.kinds.program import (
     PREDICATES,
@@ -25,7 +26,7 @@ from watchbill.kinds.program import (
     RoleSource,
     prelude,
 )
-from watchbill.kinds.section import Section, read_section
+from watchbill.kinds.section import Section, read_section, section_of
 
 ANY = "*"
 MAX_LEVELS = 3
@@ -103,8 +104,10 @@ class Definition:
 
 
 def load_definition(path: Path) -> Definition:
-    """One file, checked."""
+    """One file, checked; a Karta or ResourceInterface is read as the definition that it says."""
     top = read_section(path)
+    if top.has("apiVersion"):
+        top = _imported(top, path)
     top.allow(_KEYS)
     kind = top.required("kind")
     return Definition(
@@ -126,6 +129,13 @@ def _prefers_children(top: Section) -> bool:
     if written not in {"", "children"}:
         raise top.error("rolesFrom", "roles come from the object itself or from its children")
     return written == "children"
+
+
+def _imported(top: Section, path: Path) -> Section:
+    document = top.document()
+    if not is_karta(document):
+        raise top.error("apiVersion", "this object is neither a Karta nor a ResourceInterface")
+    return section_of(import_karta(document).text, f"{path} (as imported)")
 
 
 def _adjust(top: Section) -> str:

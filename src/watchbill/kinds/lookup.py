@@ -108,9 +108,12 @@ def annotations(value: Any) -> Mapping[str, Any]:
 
 
 def has_labels(found: Mapping[str, Any], wanted: Iterable[tuple[str, str]]) -> bool:
-    """Every label has its value; `!x` = any value but x."""
+    """Every label has its value; `!x` = any value but x, `*` = any value at all."""
     for key, value in wanted:
-        if value.startswith("!"):
+        if value == "*":
+            if key not in found:
+                return False
+        elif value.startswith("!"):
             if found.get(key) == value[1:]:
                 return False
         elif found.get(key) != value:

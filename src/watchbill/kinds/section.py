@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -66,6 +66,16 @@ class Section:
 
     def has(self, name: str) -> bool:
         return name in self._values
+
+    def document(self) -> Any:
+        """Everything below it as plain values. Raises Invalid where tags promise what is not there."""
+        loader = yaml.SafeLoader("")
+        try:
+            return loader.construct_document(self._node)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise self.error(None, f"these are no plain values: {error}") from error
+        finally:
+            loader.dispose()
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._values)
@@ -144,12 +154,20 @@ def _scalars(node: yaml.Node, *, is_labels: bool = False) -> Iterator[Scalar]:
 def read_section(path: Path) -> Section:
     """The one map that a file holds. Raises Invalid."""
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        return section_of(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path}:1: {error}") from error
+
+
+def section_of(text: str, file: str) -> Section:
+    """The one map that a text holds; `file` is what errors call it. Raises Invalid."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise Invalid(f"{path}:{line}: {error.problem or 'no YAML'}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Invalid(f"{path}:1: {error}") from error
+        raise Invalid(f"{file}:{line}: {error.problem or 'no YAML'}") from error
+    except yaml.YAMLError as error:
+        raise Invalid(f"{file}:1: {error}") from error
     if not isinstance(node, yaml.MappingNode):
-        raise Invalid(f"{path}:1: a definition is one map")
-    return Section(node, str(path))
+        raise Invalid(f"{file}:1: a definition is one map")
+    return Section(node, file)
