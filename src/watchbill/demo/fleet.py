@@ -16,6 +16,7 @@ import uvloop
 
 from watchbill.agent.run import run_agent
 from watchbill.config import AgentSettings
+from watchbill.demo.exporters import Exporters
 from watchbill.demo.home import write_privately
 from watchbill.demo.lifeline import hold_on
 from watchbill.demo.protocol import SimulatedCluster
@@ -93,6 +94,7 @@ class FleetCluster:
                 workloads=self.plan.workloads,
                 now=now,
             )
+        self._cluster.exporters = Exporters(self._scenario.world)
         await self._cluster.start()
         return self._scenario.world.count_visible()
 

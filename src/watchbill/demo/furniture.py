@@ -3,8 +3,9 @@
 import uuid
 from collections.abc import Iterable, Mapping
 
+from watchbill.demo.attendants import EXPORTERS_NAMESPACE, RESERVATIONS, exporter_pod, exporter_set
 from watchbill.demo.hardware import Node
-from watchbill.demo.model import Pod, Seconds
+from watchbill.demo.model import Seconds
 from watchbill.demo.names import PROJECTS
 from watchbill.demo.objects import (
     BLOCK_LABEL,
@@ -18,6 +19,7 @@ from watchbill.demo.objects import (
 )
 from watchbill.demo.pod_groups import gpu_quantity
 from watchbill.demo.resources import (
+    DAEMON_SETS,
     NAMESPACES,
     NODES,
     PODS,
@@ -28,8 +30,13 @@ from watchbill.demo.resources import (
 from watchbill.demo.scheduler import PRIORITIES, Queue
 from watchbill.demo.store import Store
 
-SYSTEM_NAMESPACES = ("default", "kube-system", "kai-scheduler", "kai-resource-reservation")
-RESERVATIONS = "kai-resource-reservation"
+SYSTEM_NAMESPACES = (
+    "default",
+    "kube-system",
+    "kai-scheduler",
+    RESERVATIONS,
+    EXPORTERS_NAMESPACE,
+)
 
 
 def namespace_of(project: str) -> str:
@@ -53,8 +60,12 @@ def furnish(
         "spec": {"levels": [{"nodeLabel": label} for label in levels]},
     }
     store.put(TOPOLOGIES, topology)
+    exporter = exporter_set(built_at)
+    store.put(DAEMON_SETS, exporter)
     for node in nodes.values():
         store.put(NODES, _node(node, built_at))
+        if node.pool.gpus:
+            store.put(PODS, exporter_pod(node, exporter, built_at))
     put_queues(store, queues.values(), built_at=built_at)
 
 
@@ -62,59 +73,6 @@ def put_queues(store: Store, queues: Iterable[Queue], *, built_at: Seconds) -> N
     """Queues carry what they have given out."""
     for queue in queues:
         store.put(QUEUES, _queue(queue, built_at))
-
-
-def reservation_pod(node: Node, group: str, *, created_at: Seconds) -> Document:
-    """The pod that holds a shared GPU for the scheduler."""
-    name = f"gpu-reservation-{node.name}-{group[:5]}"
-    device = f"GPU-{uuid.uuid5(uuid.UUID(group), 'device')}"
-    return {
-        "metadata": metadata(
-            name=name,
-            namespace=RESERVATIONS,
-            uid=str(uuid.uuid5(uuid.UUID(group), node.name)),
-            created_at=created_at,
-            labels={"app": "kai-resource-reservation", "runai-gpu-group": group},
-            annotations={"run.ai/reserve_for_gpu_index": device},
-        ),
-        "spec": {
-            "nodeName": node.name,
-            "schedulerName": "default-scheduler",
-            "containers": [
-                {
-                    "name": "resource-reservation",
-                    "image": "registry.example.com/kai/reservation:0.9",
-                    "resources": {"limits": {GPU: "1"}, "requests": {GPU: "1"}},
-                }
-            ],
-        },
-        "status": {
-            "phase": "Running",
-            "hostIP": node.address,
-            "startTime": stamp(created_at),
-            "conditions": [
-                {
-                    "type": kind,
-                    "status": "True",
-                    "lastProbeTime": None,
-                    "lastTransitionTime": stamp(created_at),
-                }
-                for kind in ("Initialized", "Ready", "ContainersReady", "PodScheduled")
-            ],
-        },
-    }
-
-
-def put_reservation(store: Store, node: Node, pod: Pod) -> None:
-    document = reservation_pod(node, pod.gpu_group, created_at=pod.scheduled_at)
-    if store.get(PODS, RESERVATIONS, document["metadata"]["name"]) is None:
-        store.put(PODS, document)
-
-
-def drop_reservation(store: Store, node: Node, group: str) -> None:
-    """Only once nobody shares the device any more."""
-    if group not in node.groups:
-        store.delete(PODS, RESERVATIONS, f"gpu-reservation-{node.name}-{group[:5]}")
 
 
 def _metadata(

@@ -15,7 +15,7 @@ from watchbill.demo.dispatch import Dispatcher
 from watchbill.demo.furniture import furnish
 from watchbill.demo.hardware import POOLS_BY_NAME, Node, build_nodes, count_nodes, total_gpus
 from watchbill.demo.lives import FIRST_STAGES, KINDS, UNKNOWN, KindTraits
-from watchbill.demo.model import Pod, Refusal, Seconds, Shape, Workload
+from watchbill.demo.model import Grant, Pod, Refusal, Seconds, Shape, Workload
 from watchbill.demo.scheduler import build_queues
 from watchbill.demo.store import Store
 from watchbill.demo.world import World
@@ -122,7 +122,7 @@ def _wait_instead(world: World, workload: Workload, now: Seconds) -> None:
     for pod in workload.pods:
         if pod.node:
             world.free(workload, pod)
-            pod.node = pod.gpu_group = ""
+            pod.node, pod.grant = "", Grant()
     workload.created_at = float(int(now - world.rng.uniform(60, 8 * 3600)))
     for key in workload.children:
         workload.children[key] = workload.created_at + 2

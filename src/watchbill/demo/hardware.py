@@ -1,12 +1,14 @@
 """Node pools and nodes of a simulated cluster, and what each node has free. No Kubernetes objects here."""
 
+import bisect
+import itertools
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from watchbill.demo.model import Shape
+from watchbill.demo.model import Grant, Shape
 
 WHOLE: Final = 100
 """One GPU, in hundredths."""
@@ -57,7 +59,8 @@ class Node:
     cpu_millis: int = field(init=False)
     memory_mib: int = field(init=False)
     devices: list[int] = field(init=False)
-    migs: dict[str, int] = field(init=False)
+    migs: dict[str, list[int]] = field(init=False)
+    """Free instances of each MIG profile, by number."""
     groups: dict[str, int] = field(init=False, default_factory=dict)
     """Shared device's name → its index."""
 
@@ -65,7 +68,7 @@ class Node:
         self.cpu_millis = self.pool.cpu_millis
         self.memory_mib = self.pool.memory_mib
         self.devices = [] if self.pool.mig else [WHOLE] * self.pool.gpus
-        self.migs = dict(self.pool.mig)
+        self.migs = {profile: list(range(count)) for profile, count in self.pool.mig}
 
     def portion(self, shape: Shape) -> int:
         """Hundredths of one device that the shape takes here."""
@@ -82,39 +85,51 @@ class Node:
             free >= portion for free in self.devices
         ):
             return "nvidia.com/gpu"
-        if shape.mig and self.migs.get(shape.mig, 0) < 1:
+        if shape.mig and not self.migs.get(shape.mig):
             return f"nvidia.com/mig-{shape.mig}"
         if self.cpu_millis < shape.cpu_millis:
             return "cpu"
         return "memory" if self.memory_mib < shape.memory_mib else None
 
-    def take(self, shape: Shape, group: str = "") -> str:
-        """Allocate; returns the shared device's name, where part of one was given."""
+    def take(self, shape: Shape) -> Grant:
+        """Allocate; says which devices were given."""
+        grant = self._choose(shape)
+        self.take_again(shape, grant)
+        return grant
+
+    def take_again(self, shape: Shape, grant: Grant) -> None:
+        """Allocate exactly what was given once."""
         self.cpu_millis -= shape.cpu_millis
         self.memory_mib -= shape.memory_mib
         if shape.mig:
-            self.migs[shape.mig] -= 1
-        for _ in range(shape.gpus):
-            self.devices[self.devices.index(WHOLE)] = 0
-        if shape.fraction_percent or shape.gpu_memory_mib:
-            return self._share(self.portion(shape), group)
-        return ""
+            self.migs[shape.mig].remove(grant.instance)
+        portion = self.portion(shape) if grant.group else WHOLE
+        for device in grant.devices:
+            self.devices[device] -= portion
+        if grant.group:
+            self.groups[grant.group] = grant.devices[0]
 
-    def _share(self, portion: int, group: str) -> str:
-        if group in self.groups:
-            self.devices[self.groups[group]] -= portion
-            return group
-        fitting = [
-            (free, index)
-            for index, free in enumerate(self.devices)
-            if free >= portion and not (group and free < WHOLE)
-        ]
-        _, device = min(fitting)
-        name = next((g for g, index in self.groups.items() if index == device), "")
-        name = name or group or self._new_group(device)
-        self.groups[name] = device
-        self.devices[device] -= portion
-        return name
+    def give_back(self, shape: Shape, grant: Grant) -> None:
+        self.cpu_millis += shape.cpu_millis
+        self.memory_mib += shape.memory_mib
+        if shape.mig:
+            bisect.insort(self.migs[shape.mig], grant.instance)
+        portion = self.portion(shape) if grant.group else WHOLE
+        for device in grant.devices:
+            self.devices[device] += portion
+        if grant.group and self.devices[grant.devices[0]] == WHOLE:
+            del self.groups[grant.group]
+
+    def _choose(self, shape: Shape) -> Grant:
+        if shape.mig:
+            return Grant(instance=self.migs[shape.mig][0])
+        if shape.fraction_percent or shape.gpu_memory_mib:
+            portion = self.portion(shape)
+            _, device = min((free, i) for i, free in enumerate(self.devices) if free >= portion)
+            known = next((name for name, i in self.groups.items() if i == device), "")
+            return Grant(group=known or self._new_group(device), devices=(device,))
+        free = (index for index, free in enumerate(self.devices) if free == WHOLE)
+        return Grant(devices=tuple(itertools.islice(free, shape.gpus)))
 
     def _new_group(self, device: int) -> str:
         name = str(uuid.uuid5(uuid.UUID(self.uid), f"gpu-{device}"))
@@ -122,22 +137,9 @@ class Node:
             name = str(uuid.uuid5(uuid.UUID(self.uid), name))
         return name
 
-    def give_back(self, shape: Shape, group: str) -> None:
-        self.cpu_millis += shape.cpu_millis
-        self.memory_mib += shape.memory_mib
-        if shape.mig:
-            self.migs[shape.mig] += 1
-        for _ in range(shape.gpus):
-            self.devices[self._whole_in_use()] = WHOLE
-        if group:
-            device = self.groups[group]
-            self.devices[device] += self.portion(shape)
-            if self.devices[device] == WHOLE:
-                del self.groups[group]
-
-    def _whole_in_use(self) -> int:
-        shared = set(self.groups.values())
-        return next(i for i, free in enumerate(self.devices) if free == 0 and i not in shared)
+    def device_uuid(self, device: int) -> str:
+        """As the driver names it."""
+        return f"GPU-{uuid.uuid5(uuid.UUID(self.uid), f'device-{device}')}"
 
     @property
     def free_wholes(self) -> int:
@@ -181,15 +183,20 @@ class Machines:
                     return node
         return None
 
-    def take(self, node: Node, shape: Shape, group: str = "") -> str:
+    def take(self, node: Node, shape: Shape) -> Grant:
         before = node.free_wholes
-        taken = node.take(shape, group)
+        grant = node.take(shape)
         self._move(node, before)
-        return taken
+        return grant
 
-    def give_back(self, node: Node, shape: Shape, group: str) -> None:
+    def take_again(self, node: Node, shape: Shape, grant: Grant) -> None:
         before = node.free_wholes
-        node.give_back(shape, group)
+        node.take_again(shape, grant)
+        self._move(node, before)
+
+    def give_back(self, node: Node, shape: Shape, grant: Grant) -> None:
+        before = node.free_wholes
+        node.give_back(shape, grant)
         self._move(node, before)
 
     def _move(self, node: Node, before: int) -> None:

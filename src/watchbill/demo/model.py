@@ -33,6 +33,17 @@ class Role(msgspec.Struct):
     replicas: int
 
 
+class Grant(msgspec.Struct, frozen=True):
+    """Which of its node's devices a pod was given.
+
+    `group` names the one that it shares with others; `instance` is the number among MIG instances of a profile.
+    """
+
+    group: str = ""
+    devices: tuple[int, ...] = ()
+    instance: int = -1
+
+
 class Pod(msgspec.Struct):
     """`stage`: waiting, bound, unready, running, crashing, stuck, succeeded or failed."""
 
@@ -48,8 +59,7 @@ class Pod(msgspec.Struct):
     stage: str = "waiting"
     since: Seconds = 0.0
     node: str = ""
-    gpu_group: str = ""
-    """Which shared device, where only a part of one was given."""
+    grant: Grant = Grant()
     scheduled_at: Seconds = 0.0
     started_at: Seconds = 0.0
     ready_at: Seconds = 0.0

@@ -13,6 +13,8 @@ class Target:
     plural: str | None = None
     name: str | None = None
     subresource: str | None = None
+    tail: str = ""
+    """What follows the subresource: the path behind a proxy."""
 
 
 def read_path(path: str) -> Target | None:
@@ -28,4 +30,4 @@ def read_path(path: str) -> Target | None:
     if rest[:1] == ["namespaces"] and len(rest) >= 3:
         namespace, rest = rest[1], rest[2:]
     plural, name, subresource = (*rest[:3], None, None, None)[:3]
-    return Target(group, version, namespace, plural, name, subresource)
+    return Target(group, version, namespace, plural, name, subresource, "/".join(rest[3:]))

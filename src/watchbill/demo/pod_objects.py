@@ -73,8 +73,8 @@ def pod_metadata(
         found["kai.scheduler/subgroup-name"] = pod.role
         if pod.node:
             annotations["received-resource-type"] = _received(shape)
-    if pod.gpu_group:
-        found["runai-gpu-group"] = pod.gpu_group
+    if pod.grant.group:
+        found["runai-gpu-group"] = pod.grant.group
     if node is not None:
         found["topology.kubernetes.io/region"] = "region-1"
         found["topology.kubernetes.io/zone"] = node.zone

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
 
@@ -27,6 +28,7 @@ from watchbill.demo.media import Form, negotiate
 from watchbill.demo.paths import Target, read_path
 from watchbill.demo.releases import V1_36, ServerVersion, version_document
 from watchbill.demo.resources import BUILT_IN, CUSTOM, Resource
+from watchbill.demo.rights import AGENT, authorize, refuse_stranger, user_of
 from watchbill.demo.sending import send, write_kubeconfig
 from watchbill.demo.store import Shelf, Store
 from watchbill.demo.subscription import Ending
@@ -34,13 +36,15 @@ from watchbill.demo.variation import Variation
 from watchbill.demo.watching import Watch, WatchRequest, check_watch
 
 _PUBLIC = ("/version", "/healthz", "/livez", "/readyz")
-AGENT = "system:serviceaccount:watchbill:watchbill-agent"
-_VERBS = {
-    "POST": "create",
-    "PUT": "update",
-    "PATCH": "patch",
-    "DELETE": "delete",
-}
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Pages(Protocol):
+    """Pages of metrics; None where there is none."""
+
+    def node_page(self, name: str, path: str) -> bytes | None: ...
+
+    def pod_page(self, namespace: str, name: str, port: int, path: str) -> bytes | None: ...
 
 
 @dataclass(slots=True)
@@ -52,6 +56,8 @@ class SimulatedCluster:
     version: ServerVersion = V1_36
     custom: Iterable[Resource] = CUSTOM
     token: str = field(default_factory=lambda: secrets.token_hex(16))
+    exporters: Pages | None = None
+    """What serves metrics behind the proxies of nodes and pods."""
     faults: Faults = field(init=False)
     users: dict[str, str] = field(init=False)
     """Bearer token → user. Users other than the agent have no rights."""
@@ -115,12 +121,12 @@ class SimulatedCluster:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         await self._break_down()
-        user = self._user(request)
+        user = user_of(request.headers.get("Authorization"), self.users)
         path = request.path
         if path in _PUBLIC:
             return await self._public(request, path)
         if user is None:
-            self._refuse_stranger(request.method, path)
+            refuse_stranger(request.method, path)
         if path in ("/api", "/apis"):
             return await self._discover(request, is_core=path == "/api")
         target = read_path(path)
@@ -140,32 +146,6 @@ class SimulatedCluster:
         if faults.unavailable_requests > 0:
             faults.unavailable_requests -= 1
             raise answers.unavailable()
-
-    def _user(self, request: web.Request) -> str | None:
-        """None = anonymous. A wrong token is refused everywhere, no token only where rights are needed."""
-        header = request.headers.get("Authorization")
-        if header is None:
-            return None
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() != "bearer" or token not in self.users:
-            raise answers.unauthorized()
-        return self.users[token]
-
-    def _refuse_stranger(self, method: str, path: str) -> None:
-        target = read_path(path)
-        if target is None or target.plural is None:
-            raise answers.forbidden_path("system:anonymous", path)
-        raise self._forbidden("system:anonymous", _VERBS.get(method, "list"), target)
-
-    def _forbidden(self, user: str, verb: str, target: Target) -> answers.Refused:
-        return answers.forbidden(
-            user=user,
-            verb=verb,
-            group=target.group,
-            plural=target.plural or "",
-            namespace=target.namespace,
-            name=target.name,
-        )
 
     async def _public(self, request: web.Request, path: str) -> web.StreamResponse:
         if path != "/version":
@@ -208,27 +188,26 @@ class SimulatedCluster:
 
     async def _objects(self, request: web.Request, target: Target, user: str) -> web.StreamResponse:
         options = read_options(request.query) if request.method == "GET" else None
-        self._authorize(request.method, target, user, options)
+        authorize(
+            target,
+            method=request.method,
+            user=user,
+            is_watch=options is not None and options.is_watch,
+            forbidden=self.faults.forbidden,
+        )
         shelf = self.store.shelf(target.group, target.plural or "")
         if shelf is None or target.version not in shelf.resource.versions:
             raise self._unknown(target)
         if options is None:
             raise answers.not_allowed()
+        if target.subresource == "proxy":
+            return await self._behind(request, target)
         if target.name is not None:
             known_revision(self.store, options)
             return await self._get(request, shelf, target)
         if not options.is_watch:
             return await self._list(request, shelf, target, options)
         return await self._watch(request, shelf, target, options)
-
-    def _authorize(self, method: str, target: Target, user: str, options: Options | None) -> None:
-        verb = _VERBS.get(method, "get")
-        if options is not None and target.name is None:
-            verb = "watch" if options.is_watch else "list"
-        is_read = options is not None
-        is_hidden = (target.group, target.plural) in self.faults.forbidden
-        if user != AGENT or is_hidden or not is_read:
-            raise self._forbidden(user, verb, target)
 
     async def _get(self, request: web.Request, shelf: Shelf, target: Target) -> web.StreamResponse:
         form = negotiate(request.headers.get("Accept", ""), shelf.resource.kind, "object")
@@ -246,6 +225,18 @@ class SimulatedCluster:
             api_version=shelf.resource.api_version_of(target.version),
         )
         return await self._send(request, body + b"\n")
+
+    async def _behind(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """What stands behind the proxy of a node or a pod."""
+        name, _, port = (target.name or "").partition(":")
+        page: bytes | None = None
+        if self.exporters is not None and target.plural == "nodes":
+            page = self.exporters.node_page(name, target.tail)
+        elif self.exporters is not None and target.plural == "pods" and port.isdigit():
+            page = self.exporters.pod_page(target.namespace or "", name, int(port), target.tail)
+        if page is None:
+            raise answers.no_such_page()
+        return await self._send(request, page, content_type=METRICS)
 
     async def _list(
         self, request: web.Request, shelf: Shelf, target: Target, options: Options

@@ -80,6 +80,7 @@ EVENTS = _built_in("", "v1", "Event", "events", "ev", is_cached=False)
 DEPLOYMENTS = _built_in("apps", "v1", "Deployment", "deployments", "deploy", has_generation=True)
 REPLICA_SETS = _built_in("apps", "v1", "ReplicaSet", "replicasets", "rs", has_generation=True)
 STATEFUL_SETS = _built_in("apps", "v1", "StatefulSet", "statefulsets", "sts", has_generation=True)
+DAEMON_SETS = _built_in("apps", "v1", "DaemonSet", "daemonsets", "ds", has_generation=True)
 JOBS = _built_in("batch", "v1", "Job", "jobs", has_generation=True)
 CRON_JOBS = _built_in("batch", "v1", "CronJob", "cronjobs", "cj", has_generation=True)
 INGRESSES = _built_in("networking.k8s.io", "v1", "Ingress", "ingresses", "ing", has_generation=True)
@@ -115,7 +116,7 @@ BUILT_IN = (
     DEPLOYMENTS,
     REPLICA_SETS,
     STATEFUL_SETS,
-    _built_in("apps", "v1", "DaemonSet", "daemonsets", "ds", has_generation=True),
+    DAEMON_SETS,
     JOBS,
     CRON_JOBS,
     INGRESSES,

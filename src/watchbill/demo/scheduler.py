@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from watchbill.demo.hardware import POOLS_BY_NAME, WHOLE, Machines, Node
-from watchbill.demo.model import Pod, Refusal, Shape, Workload
+from watchbill.demo.model import Grant, Pod, Refusal, Shape, Workload
 from watchbill.demo.names import DEPARTMENT_LIMITS, DEPARTMENTS, PROJECTS
 
 PRIORITIES = {"train": 50, "build-preemptible": 75, "build": 100, "inference": 125}
@@ -75,7 +75,7 @@ class Scheduler:
         if nodes is None:
             return self._no_room(workload, shapes)
         for pod, shape, node in zip(gang, shapes, nodes, strict=True):
-            pod.gpu_group = self._machines.take(node, shape)
+            pod.grant = self._machines.take(node, shape)
             pod.node = node.name
             self._charge(workload, node.pool.name, shape, 1)
         return {pod.name: pod.node for pod in gang}
@@ -84,13 +84,13 @@ class Scheduler:
         """Account again for a pod that was placed in an earlier life of the program."""
         node = self.nodes[pod.node]
         shape = workload.shape(pod.role)
-        self._machines.take(node, shape, pod.gpu_group)
+        self._machines.take_again(node, shape, pod.grant)
         self._charge(workload, node.pool.name, shape, 1)
 
     def release(self, workload: Workload, pod: Pod) -> None:
         node = self.nodes[pod.node]
         shape = workload.shape(pod.role)
-        self._machines.give_back(node, shape, pod.gpu_group)
+        self._machines.give_back(node, shape, pod.grant)
         self._charge(workload, node.pool.name, shape, -1)
 
     def explain(self, workload: Workload, gang: Sequence[Pod]) -> Refusal | None:
@@ -161,7 +161,7 @@ class Scheduler:
     ) -> list[Node] | None:
         """Tried with real allocations, which are all given back."""
         packed: list[Node] = []
-        taken: list[tuple[Node, Shape, str]] = []
+        taken: list[tuple[Node, Shape, Grant]] = []
         try:
             for shape in shapes:
                 chosen = self._choose(workload, shape, rack)
@@ -171,8 +171,8 @@ class Scheduler:
                 packed.append(chosen)
             return packed
         finally:
-            for used, shape, group in reversed(taken):
-                self._machines.give_back(used, shape, group)
+            for used, shape, grant in reversed(taken):
+                self._machines.give_back(used, shape, grant)
 
     def _choose(self, workload: Workload, shape: Shape, rack: list[Node] | None) -> Node | None:
         if rack is None or not shape.wants_gpu:

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from watchbill.demo.anatomy import Slot, random_ending, slot_of, slots
+from watchbill.demo.attendants import drop_reservation, put_reservation
 from watchbill.demo.birth import Names
 from watchbill.demo.census import Census
-from watchbill.demo.furniture import drop_reservation, put_queues, put_reservation
+from watchbill.demo.furniture import put_queues
 from watchbill.demo.hardware import Node
 from watchbill.demo.lives import FOLLOWS, UNKNOWN
 from watchbill.demo.model import Pod, Seconds, Workload
@@ -157,8 +158,8 @@ class World:
             return
         self.scheduler.release(workload, pod)
         self.is_stale = True
-        if pod.gpu_group:
-            drop_reservation(self.store, self.nodes[pod.node], pod.gpu_group)
+        if pod.grant.group:
+            drop_reservation(self.store, self.nodes[pod.node], pod.grant.group)
 
     def finish(
         self, workload: Workload, pods: Iterable[Pod], stage: str, now: Seconds, reason: str = ""
@@ -187,7 +188,7 @@ class World:
         workload.placements[name] = now
         for pod in gang:
             pod.stage, pod.since, pod.scheduled_at = "bound", now, now
-            if pod.gpu_group:
+            if pod.grant.group:
                 put_reservation(self.store, self.nodes[pod.node], pod)
 
     def stop_waiting(self, workload: Workload) -> None:
