@@ -3,10 +3,13 @@
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from watchbill.config_prometheus import PrometheusSettings, prometheus_settings
 from watchbill.errors import Invalid
+
+__all__ = ["AgentSettings", "PrometheusSettings", "ServerSettings", "server_settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +22,8 @@ class ServerSettings:
     port: int = 8600
     deleted_retention_days: int = 90
     metrics_retention_days: int = 7
+    prometheus: Mapping[str, PrometheusSettings] = field(default_factory=dict)
+    """Metrics stores by cluster name; "" = every cluster that is not named."""
     statement_timeout_seconds: float = 5.0
     pool_size: int = 10
     system_user: str | None = None
@@ -59,6 +64,8 @@ class AgentSettings:
         }
     )
     kinds_dir: Path | None = None
+    settings_file: Path | None = None
+    """The cluster's own labels, categories and degree of redaction."""
     resync_seconds: float = 900.0
     debounce_seconds: float = 1.0
     scrape_seconds: float = 30.0
@@ -105,6 +112,7 @@ def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSe
                 found[name] = read(environ[variable])
             except ValueError as error:
                 raise Invalid(f"{variable} is not understood: {error}") from error
+    found["prometheus"] = prometheus_settings(environ)
     found |= {name: value for name, value in overrides.items() if value is not None}
     return ServerSettings(**found)  # type: ignore[arg-type]
 

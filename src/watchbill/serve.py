@@ -74,6 +74,7 @@ async def serve(
         stack.push_async_callback(db.close)
         login = await _login(db, administrator)
         services = services_of(db, settings)
+        stack.push_async_callback(services.metrics.close)
         stack.push_async_callback(_write_last, services.audit)
         for chore in (_purge(db, settings), keep_recording(db), services.audit.run()):
             stack.push_async_callback(_cancel, asyncio.create_task(chore))

@@ -39,9 +39,8 @@ from watchbill.api.limits import (
 from watchbill.api.record import NOTED, Noted
 from watchbill.config import ServerSettings
 from watchbill.errors import Invalid, TooLarge
-from watchbill.metrics.embedded import EmbeddedSamples
 from watchbill.metrics.source import Source
-from watchbill.metrics.workload import WorkloadMetrics
+from watchbill.metrics.stores import workload_metrics
 from watchbill.query import Scope as AccessScope
 from watchbill.store.database import Database
 from watchbill.store.document import DocumentCache
@@ -99,13 +98,12 @@ def services_of(
     tokens = Tokens(keyring, clock, lifetime_seconds=settings.token_lifetime_seconds)
     providers = tuple(Provider(issuer, clock) for issuer in access.issuers)
     people = People(db, clock)
-    samples = EmbeddedSamples(db)
     return Services(
         db=db,
         settings=settings,
         clock=clock,
         documents=DocumentCache(settings.document_cache_bytes),
-        metrics=WorkloadMetrics(db, lambda _: samples),
+        metrics=workload_metrics(db, settings.prometheus),
         roles=access.roles,
         accounts=Accounts(db, clock),
         callers=Callers(db, access.roles, clock),

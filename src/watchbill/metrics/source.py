@@ -121,3 +121,5 @@ class Source(Protocol):
         self, scope: Scope, workload_id: UUID, query: MetricsQuery, now: datetime
     ) -> list[Outcome] | None:
         """Outcomes in the order of the types; None = the workload is not there or not in scope."""
+
+    async def close(self) -> None: ...

@@ -3,7 +3,7 @@
 Every series ends with the workload's pods, whatever a store of samples still remembers.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from uuid import UUID
 
@@ -19,9 +19,21 @@ from watchbill.store.samples import usage_series
 class WorkloadMetrics:
     """`samples_of`: which store keeps the samples of the cluster of that name."""
 
-    def __init__(self, db: Database, samples_of: Callable[[str], Samples]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        samples_of: Callable[[str], Samples],
+        *,
+        close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._db = db
         self._samples_of = samples_of
+        self._close = close
+
+    async def close(self) -> None:
+        """Let go of what the stores hold open."""
+        if self._close is not None:
+            await self._close()
 
     async def measure(
         self, scope: Scope, workload_id: UUID, query: MetricsQuery, now: datetime

@@ -1,0 +1,140 @@
+"""HTTP to a store that speaks Prometheus' API, bounded in number, bytes and time. Knows no PromQL.
+
+Two constant paths below the address that an administrator set; no redirect is followed. A question that the store
+cannot even read is our own fault, and no failure of the store's.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+import aiohttp
+import msgspec
+import structlog
+
+from watchbill.config import PrometheusSettings
+from watchbill.metrics.source import Reason
+
+log = structlog.get_logger(__name__)
+
+RANGE_PATH = "/api/v1/query_range"
+INSTANT_PATH = "/api/v1/query"
+ANSWER_SECONDS = 4.5
+"""For all types of one request together: a whole failure is told within five seconds."""
+ASKED_AT_ONCE = 8
+ANSWER_BYTES = 32 * 1024 * 1024
+
+
+class Series(msgspec.Struct):
+    metric: dict[str, str] = {}
+    values: list[tuple[float, str]] = []
+    value: tuple[float, str] | None = None
+
+
+class _Data(msgspec.Struct, rename="camel"):
+    result_type: str
+    result: msgspec.Raw
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    status: str
+    data: _Data | None = None
+    error_type: str = ""
+    error: str = ""
+    warnings: list[str] = []
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
+_SERIES = msgspec.json.Decoder(list[Series])
+_RESULTS = frozenset({"matrix", "vector"})
+
+
+class Unanswered(Exception):
+    """The store did not say what was asked for."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class QueryRefused(RuntimeError):
+    """The store cannot read a question of ours. Not a failure of the store's: a mistake of this program."""
+
+
+class Session:
+    """One pool of connections for all stores; so many questions at a time to all of them."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+        self._slots = asyncio.Semaphore(ASKED_AT_ONCE)
+
+    async def post(
+        self, url: str, *, form: Mapping[str, str], headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
+        """Status and body. Raises aiohttp's errors, also for a body that is too large."""
+        async with self._slots:
+            if self._session is None:
+                self._session = aiohttp.ClientSession(
+                    timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                )
+            async with self._session.post(
+                url, data=dict(form), headers=dict(headers), allow_redirects=False
+            ) as response:
+                body = bytearray()
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > ANSWER_BYTES:
+                        raise aiohttp.ClientPayloadError("the answer is too large")
+                return response.status, bytes(body)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+class PrometheusStore:
+    """One store and the login to it."""
+
+    def __init__(self, settings: PrometheusSettings, session: Session) -> None:
+        self._url = settings.url
+        self._session = session
+        self._headers = {"Accept": "application/json"}
+        if settings.token is not None:
+            self._headers["Authorization"] = f"Bearer {settings.token}"
+        elif settings.username is not None:
+            login = aiohttp.BasicAuth(settings.username, settings.password or "")
+            self._headers["Authorization"] = login.encode()
+        if settings.tenant is not None:
+            self._headers["X-Scope-OrgID"] = settings.tenant
+
+    async def ask(self, path: str, form: Mapping[str, str]) -> list[Series]:
+        """The series of an answer. Raises Unanswered, and QueryRefused for a question that is no PromQL."""
+        form = {**form, "timeout": f"{ANSWER_SECONDS:g}s"}
+        try:
+            status, body = await self._session.post(
+                self._url + path, form=form, headers=self._headers
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            log.warning("the metrics store does not answer", reason=type(error).__name__)
+            raise Unanswered(Reason.SOURCE_ERROR) from error
+        return self._read(status, body)
+
+    def _read(self, status: int, body: bytes) -> list[Series]:
+        try:
+            answer = _ANSWER.decode(body)
+            if status == 400 and answer.error_type == "bad_data":
+                log.error("the metrics store cannot read a question", error=answer.error[:300])
+                raise QueryRefused(answer.error[:300])
+            if status != 200 or answer.status != "success" or answer.data is None:
+                log.warning("the metrics store failed", status=status, error=answer.error[:300])
+                reason = Reason.TIMEOUT if answer.error_type == "timeout" else Reason.SOURCE_ERROR
+                raise Unanswered(reason)
+            if answer.data.result_type not in _RESULTS:
+                raise Unanswered(Reason.SOURCE_ERROR)
+            if answer.warnings:
+                log.warning("the metrics store warns", warnings=answer.warnings[:3])
+            return _SERIES.decode(answer.data.result)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            log.warning("the metrics store's answer cannot be read", status=status)
+            raise Unanswered(Reason.SOURCE_ERROR) from error

@@ -1,0 +1,239 @@
+"""Every question that is put to a Prometheus, one row per type of samples. Pure.
+
+Who holds which pods and devices is asked of the agent's own series, so a workload that is gone is found as it
+was.
+`max by` comes before every sum: two scrapes of one exporter, or two Prometheus replicas, are still one figure.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from watchbill.metrics.promql import Matcher, selector
+
+GPUS_SHOWN_EACH = 16
+"""As the agent has it: workloads with more GPUs are told as a whole only."""
+_ABSURD = "1e15"
+"""DCGM writes "not known" as a number near 2^63."""
+PODS = "watchbill_workload_pod_info"
+SHARES = "watchbill_workload_gpu_share"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """What the labels are called in this store."""
+
+    namespace: str = "namespace"
+    pod: str = "pod"
+    container: str = "container"
+    uuid: str = "UUID"
+    instance: str = "GPU_I_ID"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a question is about. `extra`: matchers that every selector carries."""
+
+    workload_id: str
+    namespace: str
+    window: timedelta
+    labels: Labels = field(default_factory=Labels)
+    extra: tuple[Matcher, ...] = ()
+
+    @property
+    def range(self) -> str:
+        return f"{round(self.window.total_seconds() * 1000)}ms"
+
+    @property
+    def device(self) -> str:
+        return f"{self.labels.uuid}, {self.labels.instance}"
+
+    @property
+    def place(self) -> str:
+        return f"{self.labels.namespace}, {self.labels.pod}"
+
+    def of_namespace(self, metric: str, *more: Matcher, range_: str = "") -> str:
+        own = Matcher(self.labels.namespace, self.namespace)
+        return selector(metric, (*self.extra, own, *more), range_)
+
+    def of_workload(self, metric: str, *more: Matcher, range_: str = "") -> str:
+        own = Matcher("workload_id", self.workload_id)
+        return selector(metric, (*self.extra, own, *more), range_)
+
+    def everywhere(self, metric: str) -> str:
+        return selector(metric, self.extra)
+
+
+def _renamed(expression: str, **names: str) -> str:
+    """The expression with its labels called as this store calls them."""
+    for own, theirs in names.items():
+        if own != theirs:
+            expression = f'label_replace({expression}, "{theirs}", "$1", "{own}", "(.*)")'
+    return expression
+
+
+def _pods(asked: Asked, *, in_window: bool = False) -> str:
+    """The workload's pods: those of the instant, or all that the window has seen."""
+    found = asked.of_workload(PODS, range_=asked.range if in_window else "")
+    found = f"last_over_time({found})" if in_window else found
+    return _renamed(
+        f"max by (pod_namespace, pod_name) ({found})",
+        pod_namespace=asked.labels.namespace,
+        pod_name=asked.labels.pod,
+    )
+
+
+def _shares(asked: Asked, *more: Matcher) -> str:
+    found = f"max by (UUID, GPU_I_ID) ({asked.of_workload(SHARES, *more)})"
+    return _renamed(found, UUID=asked.labels.uuid, GPU_I_ID=asked.labels.instance)
+
+
+_ALONE = Matcher("shared", "false")
+
+
+def _device(asked: Asked, metric: str, factor: str = "") -> str:
+    figure = f"{asked.everywhere(metric)} < {_ABSURD}"
+    return f"max by ({asked.device}) ({factor}({figure}))"
+
+
+def _with_each(asked: Asked, whole: str, each: str, shares: str) -> str:
+    """The figure of the workload, and beside it each device's where these are few."""
+    few = f"(count({shares}) <= {GPUS_SHOWN_EACH}) > 1"
+    return f"{whole} or ({each} and on () ({few}))"
+
+
+def _utilization(asked: Asked) -> str:
+    told = _device(asked, "DCGM_FI_DEV_GPU_UTIL")
+    active = _device(asked, "DCGM_FI_PROF_GR_ENGINE_ACTIVE", "100 * ")
+    shares = _shares(asked)
+    each = f"(clamp_max({told} or {active}, 100) and on ({asked.device}) {shares})"
+    return _with_each(asked, f"avg({each})", each, shares)
+
+
+def _gpu_memory(asked: Asked) -> str:
+    shares = _shares(asked, _ALONE)
+    used = _device(asked, "DCGM_FI_DEV_FB_USED", "1048576 * ")
+    each = f"({used} and on ({asked.device}) {shares})"
+    return _with_each(asked, f"sum({each})", each, shares)
+
+
+def _nvlink(asked: Asked) -> str:
+    shares = _shares(asked, _ALONE)
+    sent = _device(asked, "DCGM_FI_PROF_NVLINK_TX_BYTES")
+    received = _device(asked, "DCGM_FI_PROF_NVLINK_RX_BYTES")
+    each = f"(({sent} + on ({asked.device}) {received}) and on ({asked.device}) {shares})"
+    return _with_each(asked, f"sum({each})", each, shares)
+
+
+def _container(asked: Asked) -> tuple[Matcher, Matcher]:
+    return Matcher(asked.labels.container, "", "!="), Matcher(asked.labels.container, "POD", "!=")
+
+
+def _cpu(asked: Asked) -> str:
+    counter = asked.of_namespace(
+        "container_cpu_usage_seconds_total", *_container(asked), range_=asked.range
+    )
+    each = f"max by ({asked.place}, {asked.labels.container}) (rate({counter}))"
+    return f"sum({each} and on ({asked.place}) {_pods(asked, in_window=True)})"
+
+
+def _memory(asked: Asked) -> str:
+    gauge = asked.of_namespace("container_memory_working_set_bytes", *_container(asked))
+    each = f"max by ({asked.place}, {asked.labels.container}) ({gauge})"
+    return f"sum({each} and on ({asked.place}) {_pods(asked)})"
+
+
+_SERVER_LABELS = "model_name, model, engine, finished_reason"
+
+
+def _servers(
+    *metrics: tuple[str, tuple[Matcher, ...]], function: str = "sum"
+) -> Callable[[Asked], str]:
+    """The first of the metrics that the workload's servers tell, over all of them."""
+
+    def query(asked: Asked) -> str:
+        pods = _pods(asked)
+        return " or ".join(
+            f"{function}(max by ({asked.place}, {_SERVER_LABELS}) "
+            f"({asked.of_namespace(metric, *matchers)}) and on ({asked.place}) {pods})"
+            for metric, matchers in metrics
+        )
+
+    return query
+
+
+def _histogram(*metrics: str) -> Callable[[Asked], str]:
+    def query(asked: Asked) -> str:
+        pods = _pods(asked, in_window=True)
+        return " or ".join(
+            f"sum by (le) (max by ({asked.place}, {_SERVER_LABELS}, le) "
+            f"(increase({asked.of_namespace(metric, range_=asked.range)})) "
+            f"and on ({asked.place}) {pods})"
+            for metric in metrics
+        )
+
+    return query
+
+
+_WELL = Matcher("finished_reason", "stop|length|", "=~")
+_ILL = (Matcher("finished_reason", "stop|length", "!~"), Matcher("finished_reason", "", "!="))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`metrics`: what has to exist in a store for the answer to mean anything."""
+
+    query: Callable[[Asked], str]
+    metrics: Sequence[str]
+
+
+QUESTIONS: Mapping[str, Question] = {
+    "GPU_UTILIZATION": Question(
+        _utilization, ("DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_PROF_GR_ENGINE_ACTIVE")
+    ),
+    "GPU_MEMORY_USAGE_BYTES": Question(_gpu_memory, ("DCGM_FI_DEV_FB_USED",)),
+    "NVLINK_BANDWIDTH_TOTAL": Question(
+        _nvlink, ("DCGM_FI_PROF_NVLINK_TX_BYTES", "DCGM_FI_PROF_NVLINK_RX_BYTES")
+    ),
+    "CPU_USAGE_CORES": Question(_cpu, ("container_cpu_usage_seconds_total",)),
+    "CPU_MEMORY_USAGE_BYTES": Question(_memory, ("container_memory_working_set_bytes",)),
+    "NIM_NUM_REQUESTS_RUNNING": Question(
+        _servers(("num_requests_running", ()), ("vllm:num_requests_running", ())), ()
+    ),
+    "NIM_NUM_REQUESTS_WAITING": Question(
+        _servers(("num_requests_waiting", ()), ("vllm:num_requests_waiting", ())), ()
+    ),
+    "NIM_NUM_REQUEST_MAX": Question(_servers(("num_request_max", ())), ()),
+    "NIM_REQUEST_SUCCESS_TOTAL": Question(
+        _servers(("request_success_total", ()), ("vllm:request_success_total", (_WELL,))), ()
+    ),
+    "NIM_REQUEST_FAILURE_TOTAL": Question(
+        _servers(("request_failure_total", ()), ("vllm:request_success_total", _ILL)), ()
+    ),
+    "NIM_GPU_CACHE_USAGE_PERC": Question(
+        _servers(
+            ("gpu_cache_usage_perc", ()),
+            ("vllm:kv_cache_usage_perc", ()),
+            ("vllm:gpu_cache_usage_perc", ()),
+            function="avg",
+        ),
+        (),
+    ),
+    "NIM_TIME_TO_FIRST_TOKEN_SECONDS": Question(
+        _histogram("time_to_first_token_seconds_bucket", "vllm:time_to_first_token_seconds_bucket"),
+        (),
+    ),
+    "NIM_E2E_REQUEST_LATENCY_SECONDS": Question(
+        _histogram("e2e_request_latency_seconds_bucket", "vllm:e2e_request_latency_seconds_bucket"),
+        (),
+    ),
+}
+
+
+def existence(question: Question, extra: tuple[Matcher, ...]) -> str:
+    """A query that has a result where the store knows the agent's map and one of the question's metrics."""
+    known = f"count({selector(PODS, extra)})"
+    if not question.metrics:
+        return known
+    names = "|".join(question.metrics)
+    return f"{known} and count({selector('', (Matcher('__name__', names, '=~'), *extra))})"
