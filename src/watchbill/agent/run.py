@@ -27,7 +27,7 @@ from watchbill.config import AgentSettings
 from watchbill.errors import Invalid
 from watchbill.kinds.definition import Definitions, load_definitions
 from watchbill.kinds.derive import Derived, derive
-from watchbill.kinds.settings import DeriveSettings
+from watchbill.kinds.settings_file import read_settings
 from watchbill.sync import Covered, KindState, NodePoolCapacity
 
 log = structlog.get_logger(__name__)
@@ -84,7 +84,7 @@ class Agent:
         kube: KubeClient,
         server: AgentClient,
     ) -> None:
-        self._derive_settings = DeriveSettings(cluster_id=cluster_id)
+        self._derive_settings = read_settings(settings.settings_file, cluster_id)
         self.ledger = Ledger()
         self.tracker = Tracker(
             self.ledger,
@@ -200,7 +200,8 @@ class Agent:
         self.tracker.changed.set()
         await stop.wait()
 
-    def _note_list(self, _: Wanted) -> None:
+    def _note_list(self, wanted: Wanted) -> None:
+        self.resolver.look_again(wanted.key)
         if self._is_in_step:
             self.stream.want_inventory()
 

@@ -96,6 +96,12 @@ def agent(
         Path | None,
         typer.Option(metavar="DIR", help="Folder with further kind definitions."),
     ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The cluster's own labels, categories and degree of redaction."
+        ),
+    ] = None,
     log_level: LogLevel = "info",
 ) -> None:
     """Run the agent of one cluster: it reads the cluster and reports to the server.
@@ -121,6 +127,7 @@ def agent(
             kubeconfig=kubeconfig,
             context=context,
             kinds_dir=kinds,
+            settings_file=settings,
         )
     )
 
