@@ -27,6 +27,9 @@ KEEP_SECONDS = 3.0
 """How often the state is kept, at least; a large one less often."""
 KEEP_SHARE = 0.03
 """Most of the time that keeping the state may take."""
+SCRAPE_SECONDS = 5.0
+IDLE_WINDOW_SECONDS = 60.0
+"""Nobody who looks at a demo waits the usual five minutes for the first idle GPU."""
 
 
 class ClusterPlan(msgspec.Struct, frozen=True):
@@ -106,6 +109,8 @@ class FleetCluster:
             server_url=orders.server_url,
             credential=orders.credentials[self.plan.name],
             kubeconfig=self._cluster.kubeconfig(self._folder / f"{self.plan.name}.kubeconfig"),
+            scrape_seconds=SCRAPE_SECONDS,
+            idle_window_seconds=IDLE_WINDOW_SECONDS,
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(run_agent(settings, stop=stop))

@@ -1,7 +1,7 @@
 """HTTP to a store that speaks Prometheus' API, bounded in number, bytes and time. Knows no PromQL.
 
-Two constant paths below the address that an administrator set; no redirect is followed. A question that the store
-cannot even read is our own fault, and no failure of the store's.
+Two constant paths below the address that an administrator set; no redirect is followed. A question that the
+store cannot even read is our own fault, and no failure of the store's.
 """
 
 import asyncio
