@@ -30,7 +30,7 @@ PHASES = {
     "resuming": {"Resuming", "Creating"},
     "completed": {"Completed"},
     "failed": {"Failed"},
-    "deleting": {"Deleting", "Terminating"},
+    "deleting": {"Deleting", "Terminating", "Failed", "Completed"},
 }
 """What each stage is called in the contract. Whoever sees a pod crash first cannot know that it ever ran."""
 ALSO = {
