@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.kinds.lives import SETTINGS
-from tests.unit.kinds.makers import condition, gather, job, pod, root, template
+from tests.unit.kinds.makers import condition, gather, job, pod, root, template, uid
 from watchbill.errors import Invalid
 from watchbill.kinds.definition import Watched, load_definitions
 from watchbill.kinds.definition_file import load_definition
@@ -223,6 +223,12 @@ WRONG = {
         10,
         "3 levels at most",
     ),
+    "roles from nowhere": (
+        "group: x\nkind: T\nrolesFrom: parents\n",
+        3,
+        "from the object itself or from its children",
+    ),
+    "embedded": ("group: x\nkind: T\nembeds: .spec.[\n", 3, "jq: syntax error"),
     "version": ("group: x\nkind: T\nversions:\n  v1: []\n", 4, "a map is wanted"),
     "override": ("group: x\nkind: T\nversions:\n  v1:\n    category: a\n", 5, "unknown key"),
 }
@@ -346,3 +352,111 @@ def test_deriving_is_a_small_multiple_of_reading() -> None:
     for objects in gathered:
         derive(objects, definitions, SETTINGS)
     assert time.perf_counter() - started < 8 * reading
+
+
+def test_embedded_objects_tell_their_pods_in_any_version(tmp_path: Path) -> None:
+    written(
+        tmp_path,
+        MINIMAL
+        + """
+embeds: .spec.parts[]
+versions:
+  v2:
+    embeds: .spec.pieces[]
+""",
+    )
+    found = load_definitions(tmp_path)
+    inner = job(parallelism=3, completions=3) | {"metadata": {"name": "inner"}}
+    outer = {"count": 1, "template": template(), "parts": [inner, "no object", {"kind": "Strange"}]}
+    facts = found.facts(root("x.example/v1", "Thing", spec=outer))
+    assert [role.name for role in facts.roles] == ["worker", "worker"]
+    assert facts.number == 4
+    newer = {"count": 1, "template": template(), "pieces": [inner], "parts": [inner, inner]}
+    assert found.facts(root("x.example/v2", "Thing", spec=newer)).number == 4
+
+
+def test_what_is_embedded_speaks_for_nobody_else(tmp_path: Path) -> None:
+    """Whoever writes an embedded object may give it any uid, also that of a real one."""
+    written(tmp_path, "group: x.example\nkind: Thing\nembeds: .spec.part\n")
+    found = load_definitions(tmp_path)
+    real = job(parallelism=1)
+    real["metadata"] |= {"uid": "the-same", "resourceVersion": "7"}
+    false = job(parallelism=9, completions=9)
+    false["metadata"] |= {"uid": "the-same", "resourceVersion": "7"}
+    thing = root("x.example/v1", "Thing", spec={"part": false})
+    thing["metadata"] |= {"uid": "another", "resourceVersion": "7"}
+    assert found.facts(thing).number == 9
+    assert found.facts(real).number == 1
+
+
+CHILDREN = """
+group: x.example
+kind: Thing
+rolesFrom: children
+roles:
+  - name: front
+    min: 2
+    max: 8
+    pods: {part: front}
+  - name: back
+    pods: {part: back}
+  - name: guess
+    replicas: 5
+"""
+
+
+def deployment_of(part: str, replicas: int) -> dict[str, object]:
+    labelled = template() | {"metadata": {"labels": {"part": part}}}
+    spec = {"replicas": replicas, "template": labelled}
+    return root("apps/v1", "Deployment", spec=spec, name=part) | {
+        "metadata": {
+            "name": part,
+            "uid": part,
+            "ownerReferences": [{"uid": uid(1), "kind": "Thing"}],
+        }
+    }
+
+
+def test_children_say_more_than_the_object(tmp_path: Path) -> None:
+    written(tmp_path, CHILDREN)
+    found = load_definitions(tmp_path)
+    thing = root("x.example/v1", "Thing")
+
+    def asked(*children: dict[str, object]) -> tuple[int | None, int | None, int | None]:
+        pods = derive(
+            gather(thing, children=children), found, SETTINGS
+        ).record.workload.requested_pods
+        return pods.number, pods.min, pods.max
+
+    assert asked() == (7, 8, 14)
+    # back is still to come; the guess is not needed any more
+    assert asked(deployment_of("front", 3)) == (4, 3, 9)
+    assert asked(deployment_of("front", 3), deployment_of("other", 2)) == (6, 5, 11)
+
+
+def test_elements_without_a_label(tmp_path: Path) -> None:
+    written(
+        tmp_path,
+        """
+group: x.example
+kind: Thing
+elements:
+  - label: part
+    without: group
+  - objects: Job.batch
+    without: group
+""",
+    )
+    owner = [{"uid": uid(1), "kind": "X", "name": "w", "controller": True}]
+    pods = [
+        pod(1, meta_labels={"part": "a"}),
+        pod(2, meta_labels={"part": "b", "group": "g"}),
+    ]
+    jobs = [
+        {"apiVersion": "batch/v1", "kind": "Job"}
+        | {"metadata": {"name": name, "uid": name, "labels": labels, "ownerReferences": owner}}
+        for name, labels in (("c", {}), ("d", {"group": "g"}))
+    ]
+    thing = root("x.example/v1", "Thing")
+    found = derive(gather(thing, pods, children=jobs), load_definitions(tmp_path), SETTINGS)
+    assert [element.name for element in found.record.elements] == ["a", "c"]
