@@ -81,6 +81,21 @@ def test_gpus_are_decimals(asked: str, used: str, bound: str, said: str) -> None
     )
 
 
+def test_what_is_beyond_the_whole_quota_need_not_wait() -> None:
+    details = {
+        "name": "team-a",
+        "podGroupRequestedResources": {GPU: "8"},
+        "queueAllocatedNonPreemptibleResources": {GPU: "2"},
+        "queueDeservedResources": {GPU: "5"},
+    }
+    [found] = reasons(scheduling("NonPreemptibleOverQuota", details=details))
+    assert found["userMessage"] == (
+        "Project Vision has too little quota of GPUs left for non-preemptible work"
+        " – 8 asked for, 3 of 5 free"
+        " – make the workload preemptible, ask for at most 5, or raise its quota."
+    )
+
+
 WAIT = "wait, ask for less, or add nodes."
 
 

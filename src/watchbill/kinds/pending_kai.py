@@ -194,27 +194,12 @@ def _over_quota(found: _Reason, who: str, word: str, settings: DeriveSettings) -
     short = _shortage(found.details, bound, used, settings)
     what = resource_word(short.resource, settings.gpu_resources) if short else "resources"
     said = problem.format(who=who, what=what)
-    free = f"free {what}"
-    amounts = "how much is not said"
+    amounts, remedy = "how much is not said", f"free {what} in the {word}"
     if short is not None:
-        amounts = f"{amount_of(short.resource, short.asked)} asked for"
-    if short is not None and short.bound is not None:
-        amounts = bounded_amounts(
-            short.resource, asked=short.asked, used=short.used, bound=short.bound
-        )
-        missing = short.asked - max(0, short.bound - short.used)
-        more = amount_of(short.resource, missing)
-        free = f"free {more} more"
-        if short.asked > short.bound:
-            most = amount_of(short.resource, short.bound, rounds_up=False)
-            raised = "limit" if found.reason == "OverLimit" else "quota"
-            return f"{said} – {amounts} – ask for at most {most} or raise its {raised}."
+        amounts, remedy = short.amounts, short.remedy(word) or remedy
     if found.reason == "OverLimit":
-        return f"{said} – {amounts} – {free} in the {word} or raise its limit."
-    return (
-        f"{said} – {amounts}"
-        f" – make the workload preemptible, {free} in the {word}, or raise its quota."
-    )
+        return f"{said} – {amounts} – {remedy} or raise its limit."
+    return f"{said} – {amounts} – make the workload preemptible, {remedy}, or raise its quota."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +208,21 @@ class _Shortage:
     asked: Amount
     used: Amount = 0
     bound: Amount | None = None
+
+    @property
+    def amounts(self) -> str:
+        if self.bound is None:
+            return f"{amount_of(self.resource, self.asked)} asked for"
+        return bounded_amounts(self.resource, asked=self.asked, used=self.used, bound=self.bound)
+
+    def remedy(self, word: str) -> str:
+        """What would make it fit; waiting helps nobody who asks for more than there is at all."""
+        if self.bound is None:
+            return ""
+        if self.asked > self.bound:
+            return f"ask for at most {amount_of(self.resource, self.bound, rounds_up=False)}"
+        missing = self.asked - max(0, self.bound - self.used)
+        return f"free {amount_of(self.resource, missing)} more in the {word}"
 
 
 def _shortage(
