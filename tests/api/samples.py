@@ -46,6 +46,7 @@ SAMPLES: dict[str, Sample] = {
     "get_workload_elements": Sample(f"{ONE}/elements"),
     "count_workload_elements": Sample(f"{ONE}/elements/count"),
     "get_workload_facets": Sample("/api/v1/workloads/facets?fields=phase,type"),
+    "get_idle_workloads": Sample("/api/v1/workloads/idle?limit=3"),
     "get_workload_history": Sample(f"{ONE}/history"),
     "export_workloads": Sample("/api/v1/workloads/export?format=ndjson"),
     "get_fleet": Sample("/api/v1/fleet"),
@@ -63,7 +64,7 @@ SAMPLES: dict[str, Sample] = {
         "/api/v2/token",
         {"data": {"grant_type": "client_credentials", "client_id": "x", "client_secret": "y"}},
     ),
-    "revoke_token": Sample("/api/v2/revoke", {"data": {"token": "x"}}),
+    "revoke_token": Sample("/api/v2/revoke", {"data": {"token": "wbr_" + "x" * 43}}),
     "list_issuers": Sample("/api/v1/session/oidc"),
     "start_sign_on": Sample("/api/v1/session/oidc/nobody/start"),
     "finish_sign_on": Sample("/api/v1/session/oidc/nobody/callback"),
@@ -77,10 +78,10 @@ SAMPLES: dict[str, Sample] = {
     "list_accounts": Sample("/api/v1/admin/accounts"),
     "create_account": Sample("/api/v1/admin/accounts", _json({"name": "ci"})),
     "delete_account": Sample("/api/v1/admin/accounts/wbc-none"),
-    "rotate_account": Sample("/api/v1/admin/accounts/wbc-none/rotate", _json({})),
+    "rotate_account": Sample("/api/v1/admin/accounts/wbc-none/rotate"),
     "list_users": Sample("/api/v1/admin/users"),
-    "disable_user": Sample(f"/api/v1/admin/users/{NOBODY}/disable", _json({})),
-    "enable_user": Sample(f"/api/v1/admin/users/{NOBODY}/enable", _json({})),
+    "disable_user": Sample(f"/api/v1/admin/users/{NOBODY}/disable"),
+    "enable_user": Sample(f"/api/v1/admin/users/{NOBODY}/enable"),
     "list_rules": Sample("/api/v1/admin/rules"),
     "create_rule": Sample(
         "/api/v1/admin/rules",
@@ -119,4 +120,7 @@ def of_login(*logins: Login) -> list[str]:
 
 
 def with_body() -> list[str]:
-    return [name for name, sample in SAMPLES.items() if sample.options]
+    """Operations that read a body from whoever holds a token."""
+    return [
+        name for name, sample in SAMPLES.items() if sample.options and name != "decide_device_login"
+    ]

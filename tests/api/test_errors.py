@@ -1,5 +1,6 @@
 """Every error on every route has one shape, whatever caused it."""
 
+import io
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -52,7 +53,7 @@ async def ask(served: Served, name: str, *, query: str = "", **options: Any) -> 
 
 
 def is_oauth(name: str) -> bool:
-    return name == "create_token_v2"
+    return name in ("create_token_v2", "revoke_token", "create_device_login")
 
 
 @pytest.mark.parametrize("name", of_login(Login.CALLER, Login.AGENT))
@@ -164,9 +165,14 @@ BODIES: list[tuple[str, bytes, int]] = [
 async def test_bodies_that_cannot_be_read(
     shared: Served, name: str, cause: str, body: bytes, status: int
 ) -> None:
+    if (name, cause) == ("apply_access", "too large"):
+        body *= 60  # a whole document may be larger
     kind = "application/x-www-form-urlencoded" if is_oauth(name) else "application/json"
     answer = await shared.ask(
-        OPERATIONS[name].method, SAMPLES[name].path, data=body, headers={"Content-Type": kind}
+        OPERATIONS[name].method,
+        SAMPLES[name].path,
+        data=io.BytesIO(body),
+        headers={"Content-Type": kind},
     )
     assert_is_error(answer, status, is_oauth=is_oauth(name))
 
@@ -204,13 +210,16 @@ def broken(error: Callable[[], Exception]) -> Any:
 
 
 NO_DATABASE = {"get_me", "delete_session", "get_health", "get_server_metrics"} | {
-    "get_openapi",
-    "get_contract",
+    *("get_openapi", "get_contract", "list_roles", "list_issuers", "list_access_keys"),
 }
+ELSEWHERE = {"start_sign_on", "finish_sign_on", "decide_device_login", "create_device_login"} | {
+    *("rotate_keys", "create_access_key", "delete_access_key", "revoke_token"),
+}
+"""What ends before the database, or asks it by another way."""
 TOUCHING = [
     name
     for name in SAMPLES
-    if name not in NO_DATABASE and OPERATIONS[name].login is not Login.AGENT
+    if name not in NO_DATABASE | ELSEWHERE and OPERATIONS[name].login is not Login.AGENT
 ]
 
 

@@ -24,7 +24,7 @@ from watchbill.store.database import Database
 from watchbill.store.rules import Rule
 
 FORM = "application/x-www-form-urlencoded"
-OF_PEOPLE = {"list_access_keys", "create_access_key", "delete_access_key"}
+OF_PEOPLE = {"create_access_key", "delete_access_key"}
 VIEWER = (Permission.WORKLOADS_READ, Permission.CLUSTERS_READ)
 
 

@@ -18,6 +18,8 @@ _POLICY = (
 
 
 async def create_device_login(call: Call) -> Answer:
+    if "client_id" not in await call.form():
+        raise Invalid("client_id is required.")
     call.services.device_starts.take(call.client_address)
     begun = await call.services.devices.begin(call.client_address)
     base = call.services.settings.public_url or _asked_address(call)
