@@ -231,10 +231,17 @@ def _gathered(documents: list[JSON], definition: "Definition") -> "WorkloadObjec
         )
     places: dict[str, Any] = {name: [] for name in {*_PLACES.values(), "children"}}
     for one in documents:
-        if one is not root:
-            places[_PLACES.get(str(one.get("kind")), "children")].append(one)
+        if one is not root or one.get("kind") == "Pod":
+            places[_place(one)].append(one)
     places["pods"] = [read_pod(pod) for pod in places["pods"]]
     return WorkloadObjects(root=root, is_chain_truncated=False, is_root_listed=True, **places)
+
+
+def _place(document: JSON) -> str:
+    """Knative has a Service of its own, which is no way in but what makes the pods."""
+    if str(document.get("apiVersion")).startswith("serving.knative.dev/"):
+        return "children"
+    return _PLACES.get(str(document.get("kind")), "children")
 
 
 def _is_of(document: JSON, definition: "Definition") -> bool:
