@@ -88,6 +88,7 @@ async def serve(
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        services.streams.close()
         server.should_exit = True
         await serving
 

@@ -49,6 +49,7 @@ SAMPLES: dict[str, Sample] = {
     "get_idle_workloads": Sample("/api/v1/workloads/idle?limit=3"),
     "get_workload_history": Sample(f"{ONE}/history"),
     "export_workloads": Sample("/api/v1/workloads/export?format=ndjson"),
+    "stream_workloads": Sample("/api/v1/workloads/stream?timeoutSeconds=1"),
     "get_fleet": Sample("/api/v1/fleet"),
     "get_clusters": Sample("/api/v1/clusters"),
     "create_cluster": Sample("/api/v1/clusters", _json({"name": "north"})),

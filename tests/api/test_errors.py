@@ -12,6 +12,7 @@ from tests.api.samples import OPERATIONS, PAGES, SAMPLES, of_login, with_body
 from tests.api.serving import ABSENT_ID, SETTINGS, Answer, Served, listening, serving
 from tests.conftest import Engine, fresh_database
 from watchbill.api.app import build_app
+from watchbill.api.changes import Streams
 from watchbill.api.contract import Login
 from watchbill.errors import Unavailable
 from watchbill.metrics.embedded import EmbeddedSamples
@@ -195,11 +196,11 @@ class Broken:
         self._error = error
 
     @asynccontextmanager
-    async def acquire(self, *_: object) -> Any:
+    async def acquire(self, *_: object, **__: object) -> Any:
         raise self._error()
         yield
 
-    transaction = by_handle = acquire
+    transaction = by_handle = listening = acquire
 
     async def is_ready(self) -> bool:
         return False
@@ -232,6 +233,7 @@ async def over(served: Served, db: Any) -> Any:
         db=db,
         metrics=WorkloadMetrics(db, lambda _: EmbeddedSamples(db)),
         accounts=type(served.services.accounts)(db, served.services.clock),
+        streams=Streams(db, served.services.clock),
     )
     async with listening(build_app(services)) as url:
         yield replace(served, url=url)

@@ -93,11 +93,19 @@ NEGATIVE_CHECKS = (
     "response_headers_conformance",
     "response_schema_conformance",
 )
+ENDLESS = "stream_workloads"
+"""The tool would wait for its end; tests/api/test_stream.py sends it bad requests."""
+UNSUPPORTED_METRICS = """
+[[operations]]
+include-operation-id = "get_workload_metrics"
+checks.not_a_server_error.expected-statuses = ["2xx", "4xx", "503"]
+"""
 OPERATION_COUNT = sum(len(item) for item in MERGED["paths"].values())
 
 
 async def run_invalid(url: str, token: str, folder: Path, *options: str) -> int:
     """How many operations were tested. Fails with the tool's own report."""
+    (folder / "schemathesis.toml").write_text(UNSUPPORTED_METRICS)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"),
         "--mode=negative",
@@ -122,8 +130,9 @@ async def run_invalid(url: str, token: str, folder: Path, *options: str) -> int:
 
 
 async def test_invalid_requests_to_everything(shared: Served, tmp_path: Path) -> None:
-    tested = await run_invalid(shared.url, await shared.token(), tmp_path)
-    assert tested >= OPERATION_COUNT - 1, "all but the document that the tool reads"
+    endless = f"--exclude-operation-id={ENDLESS}"
+    tested = await run_invalid(shared.url, await shared.token(), tmp_path, endless)
+    assert tested >= OPERATION_COUNT - 2, "all but that one and the document that the tool reads"
 
 
 async def test_invalid_requests_of_an_agent(embedded_engine: Engine, tmp_path: Path) -> None:

@@ -1,9 +1,15 @@
 """The commands that look at the whole fleet, against the real server."""
 
+import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -15,14 +21,13 @@ from tests.conftest import Engine, RunningServer, fresh_database, running_server
 from tests.records import upsert, workload
 from watchbill.store.database import Database
 from watchbill.store.fleet import last_instant, record_fleet
+from watchbill.sync import Delete
 from watchbill.workload import Phase
 
 
 @pytest.fixture(autouse=True)
 def _log_elsewhere() -> Iterator[None]:
     """The server shares this process, whose stdout is the command's while one runs."""
-    import sys
-
     before = structlog.get_config()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
     yield
@@ -87,3 +92,54 @@ async def test_the_figures_and_their_series(fleet: Fleet) -> None:
     assert allocated[3:] == ["5", "5"]
     document = json.loads((await fleet.run("fleet", "-o", "json")).out)
     assert document["now"]["gpus"]["allocated"] == document["series"][0]["gpus"]["allocated"] == 5
+
+
+class Watching:
+    """`watchbill get --watch` in a process of its own, line by line."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def line(self) -> list[str]:
+        assert self.process.stdout is not None
+        async with asyncio.timeout(30):
+            return (await self.process.stdout.readline()).decode().split()
+
+    async def interrupt(self) -> tuple[int, str]:
+        self.process.send_signal(signal.SIGINT)
+        _, told = await asyncio.wait_for(self.process.communicate(), 20)
+        assert self.process.returncode is not None
+        return self.process.returncode, told.decode()
+
+
+async def watching(fleet: Fleet, *arguments: str) -> Watching:
+    return Watching(
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "watchbill", "get", "--watch", *arguments),
+            env=os.environ | dict(fleet.environ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    )
+
+
+async def test_watching_a_list(fleet: Fleet) -> None:
+    now = datetime.now(UTC)
+    await fleet.agent.send(upsert(workload(1)), now=now)
+    watch = await watching(fleet, "-f", "phase==Running", "--columns", "name,phase")
+    assert await watch.line() == ["EVENT", "NAME", "PHASE"]
+    assert await watch.line() == ["-", "llama-sft-1", "Running"]
+    await fleet.agent.send(upsert(workload(2, name="evil\x1b[2J")), now=now)
+    assert await watch.line() == ["changed", "evil\\x1b[2J", "Running"]
+    unseen = upsert(workload(3, phase=Phase.PENDING))
+    await fleet.agent.send(unseen, upsert(workload(1, phase=Phase.FAILED)), now=now)
+    assert await watch.line() == ["left", "llama-sft-1", "Failed"]
+    await fleet.agent.send(Delete(id=UUID(int=2), deleted_at=now), now=now)
+    assert await watch.line() == ["deleted", "evil\\x1b[2J", "Running"]
+    assert await watch.interrupt() == (130, "")
+
+
+async def test_what_cannot_be_watched(fleet: Fleet) -> None:
+    assert (await fleet.run("get", "--watch", "some-name")).code == 2
+    assert (await fleet.run("get", "--watch", "-o", "csv")).code == 2
+    assert (await fleet.run("get", "--watch", "-f", "nonsense")).code == 2

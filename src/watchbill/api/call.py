@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from watchbill.access.sealed import Sealed
 from watchbill.access.sessions import Sessions
 from watchbill.access.sign_on import SignOn
 from watchbill.access.tokens import Keyring, Tokens
+from watchbill.api.changes import Streams
 from watchbill.api.limits import (
     DEVICE_LOGINS_BURST,
     DEVICE_LOGINS_PER_SECOND,
@@ -87,6 +88,7 @@ class Services:
     exports: Slots
     reads: Turns
     measures: Turns
+    streams: Streams
 
 
 def services_of(
@@ -122,6 +124,7 @@ def services_of(
         reads=Turns(READS_AT_ONCE, "reads"),
         measures=Turns(METRICS_AT_ONCE, "questions for metrics"),
         exports=Slots(EXPORTS_AT_ONCE, "exports"),
+        streams=Streams(db, clock),
     )
 
 
@@ -140,6 +143,9 @@ class Call:
     """The one that `Accept` chose."""
     caller: Caller | None
     agent: AgentIdentity | None
+    access_again: Callable[[], Awaitable[AccessScope]]
+    """What the caller may read by now, for answers that last. Raises what a new request with the same
+    credentials would meet."""
 
     @property
     def db(self) -> Database:

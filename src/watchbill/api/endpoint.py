@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
@@ -16,6 +17,7 @@ from watchbill.api.parameters import parse_path, parse_query
 from watchbill.api.record import OPERATION, SUBJECT, Admitted
 from watchbill.api.reply import JSON, Answer
 from watchbill.errors import TooLarge, Unavailable
+from watchbill.query import Scope as AccessScope
 
 Handler = Callable[[Call], Awaitable[Answer]]
 
@@ -77,7 +79,15 @@ class Endpoint:
             else JSON,
             caller=admitted.caller,
             agent=admitted.agent,
+            access_again=partial(self._access, scope, headers, operation),
         )
+
+    async def _access(
+        self, scope: Scope, headers: Mapping[bytes, bytes], operation: Operation
+    ) -> AccessScope:
+        admitted = await self._guard.admit(scope, headers, operation)
+        assert admitted.caller is not None, "only callers' answers last"
+        return admitted.caller.scope
 
 
 def _turn(call: Call, operation: Operation) -> AbstractAsyncContextManager[None]:

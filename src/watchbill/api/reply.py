@@ -1,9 +1,10 @@
 """What goes back: a body at once, or a stream of pieces; and the header fields that every reply carries."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -51,6 +52,8 @@ class Stream:
     media_type: str
     headers: Sequence[tuple[bytes, bytes]] = field(default=())
     status: int = 200
+    send_seconds: float | None = None
+    """Whoever takes longer to take a piece is left, connection and all."""
 
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {
@@ -64,21 +67,35 @@ class Stream:
             else:
                 first = await anext(pieces, b"")  # an error before it is still an answer of its own
                 await send(start)
-                await _pour(first, pieces, receive, send)
+                await _pour(first, pieces, receive, partial(self._send_piece, send))
         await send({"type": "http.response.body", "body": b""})
+
+    async def _send_piece(self, send: Send, piece: bytes) -> None:
+        async with asyncio.timeout(self.send_seconds):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
 async def _pour(
-    first: bytes, pieces: AsyncGenerator[bytes, None], receive: Receive, send: Send
+    first: bytes,
+    pieces: AsyncGenerator[bytes, None],
+    receive: Receive,
+    send: Callable[[bytes], Awaitable[None]],
 ) -> None:
-    """Send piece after piece for as long as somebody listens."""
+    """Send piece after piece for as long as somebody listens; one that is awaited is not waited for once
+    nobody does."""
     gone = asyncio.ensure_future(_disconnected(receive))
+    piece: bytes | None = first
     try:
-        await send({"type": "http.response.body", "body": first, "more_body": True})
-        async for piece in pieces:
-            if gone.done():
-                return
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        while piece is not None:
+            await send(piece)
+            following = asyncio.ensure_future(anext(pieces, None))
+            try:
+                await asyncio.wait({following, gone}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not following.done():
+                    following.cancel()
+                    await asyncio.wait({following})
+            piece = None if gone.done() and following.cancelled() else following.result()
     finally:
         gone.cancel()
 

@@ -8,6 +8,7 @@ import typer
 
 from watchbill.cli import options
 from watchbill.cli.columns import COLUMNS, TABLE, WIDE, Column, View, chosen
+from watchbill.cli.failure import refuse
 from watchbill.cli.find import Place, filters_of, find_workload, view_of
 from watchbill.cli.formats import (
     CsvList,
@@ -64,18 +65,27 @@ async def get(
     limit: options.Limit = None,
     no_headers: options.NoHeaders = False,
     columns: options.Columns = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Go on with what changes, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """List workloads, or show one.
 
     Tables hold 50 rows unless --limit says otherwise, and say how many there are; the other formats
     print all pages. GPU(R/A) is requested/allocated; IDLE is `?` where nothing measures it.
     """
+    from watchbill.cli.watch import watch_workloads
     from watchbill.client import Selection
 
     picked = chosen(columns, WIDE if output is not ListFormat.TABLE else TABLE)
     if deleted and columns is None and output in (ListFormat.TABLE, ListFormat.WIDE):
         picked = (*picked, COLUMNS["deleted"])
     place = Place(project=project, cluster=cluster, is_deleted=deleted)
+    if watch and (name is not None or output not in WATCHED):
+        refuse(
+            "--watch follows lists, as table, wide, name or id.",
+            hint="choose what is listed with --filter or --search",
+        )
     if name is not None:
         workload = await find_workload(session.client, name, place)
         await _print_one(session, workload, output, picked, no_headers=no_headers)
@@ -87,7 +97,10 @@ async def get(
         sort_by=sort_by,
         is_descending=desc,
     )
-    if output in (ListFormat.TABLE, ListFormat.WIDE):
+    if watch:
+        words = output.value if output in (ListFormat.NAME, ListFormat.ID) else None
+        await watch_workloads(session, selection, picked, limit=limit or TABLE_ROWS, words=words)
+    elif output in (ListFormat.TABLE, ListFormat.WIDE):
         await print_table(
             session, selection, picked, limit=limit or TABLE_ROWS, has_headers=not no_headers
         )
@@ -97,6 +110,7 @@ async def get(
         )
 
 
+WATCHED = (ListFormat.TABLE, ListFormat.WIDE, ListFormat.NAME, ListFormat.ID)
 _WRITERS: dict[ListFormat, Callable[[], Writer]] = {
     ListFormat.JSON: JsonList,
     ListFormat.YAML: YamlList,

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from watchbill.client.events import Event, events
 from watchbill.client.transport import Parameters, Reply, Transport, decoded
 from watchbill.errors import TooMany, Unauthenticated, Unavailable
 
@@ -173,6 +174,17 @@ class Client:
         ) as answer:
             async for chunk in answer.content.iter_any():
                 yield chunk
+
+    async def stream(self, selection: Selection) -> AsyncIterator[Event]:
+        """What changes, until the server ends it or the connection breaks (Unavailable)."""
+        async with self._transport.open(
+            "GET",
+            "/api/v1/workloads/stream",
+            parameters=selection.parameters(),
+            headers=await self._headers(),
+        ) as answer:
+            async for event in events(answer):
+                yield event
 
     async def fleet(self, *, start: datetime | None = None, end: datetime | None = None) -> JSON:
         """The headline figures: `now`, and `series` over a day where nothing else is asked for."""

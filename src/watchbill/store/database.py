@@ -4,8 +4,8 @@ Row security reads the setting `watchbill.tenant_id`; it is changed only when a 
 tenant.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
 import asyncpg
@@ -19,6 +19,7 @@ else:
     Connection = asyncpg.pool.PoolConnectionProxy
 
 RETRY_AFTER_SECONDS = 2
+LISTENER_TIMEOUT_SECONDS = 5.0
 
 
 class _TenantConnection(asyncpg.Connection):
@@ -35,11 +36,28 @@ class _TenantConnection(asyncpg.Connection):
         return ""
 
 
+class Listener:
+    """A connection of its own that hears notifications until it is lost."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    @property
+    def is_lost(self) -> bool:
+        return bool(self._connection.is_closed())
+
+    async def check(self) -> None:
+        """A connection can be dead without anybody being told. Raises Unavailable."""
+        async with _translated():
+            await self._connection.fetchval("SELECT true", timeout=LISTENER_TIMEOUT_SECONDS)
+
+
 class Database:
     """One PostgreSQL, reached through a pool. All reads and writes start at `acquire`."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, database_url: str) -> None:
         self._pool = pool
+        self._database_url = database_url
 
     @classmethod
     async def open(
@@ -65,7 +83,7 @@ class Database:
                     "jit": "off",
                 },
             )
-        return cls(pool)
+        return cls(pool, database_url)
 
     async def close(self) -> None:
         await self._pool.close()
@@ -106,6 +124,27 @@ class Database:
                     value,
                 )
                 yield connection
+
+    @asynccontextmanager
+    async def listening(
+        self, channel: str, hear: Callable[[str], None], *, lost: Callable[[], None]
+    ) -> AsyncIterator[Listener]:
+        """Calls `hear` with what is notified on the channel, and `lost` when nothing more will be. Outside
+        the pool, which keeps no listeners."""
+        async with _translated():
+            connection = await asyncpg.connect(
+                self._database_url,
+                timeout=LISTENER_TIMEOUT_SECONDS,
+                server_settings={"application_name": "watchbill listener"},
+            )
+            try:
+                await connection.execute(f"SET ROLE {APP_ROLE}")
+                connection.add_termination_listener(lambda _: lost())
+                await connection.add_listener(channel, lambda *told: hear(str(told[-1])))
+                yield Listener(connection)
+            finally:
+                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                    await connection.close(timeout=LISTENER_TIMEOUT_SECONDS)
 
     async def is_ready(self) -> bool:
         """Whether the database answers now."""

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
+from watchbill.store.changes import tell_changes
 from watchbill.store.database import Connection
 from watchbill.store.document import DeletedBetween, LastState, replace_members, revision_of
 from watchbill.store.spells import Life, advance, close, news
@@ -64,6 +65,7 @@ async def write_deletions(
         await insert_transitions(
             connection, tenant_id, [entry for d in departures for entry in d.transitions]
         )
+        await tell_changes(connection, tenant_id, (departure.id for departure in departures))
     return len(departures)
 
 

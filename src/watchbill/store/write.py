@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 
 from watchbill.store import organisation
+from watchbill.store.changes import tell_changes
 from watchbill.store.database import Connection
 from watchbill.store.document import DOCUMENT_FORMAT
 from watchbill.store.row import Organisation, Row, make_row
@@ -90,6 +91,7 @@ async def write_records(
     await _write_usage(connection, tenant_id, changes)
     await _write_elements(connection, tenant_id, changes)
     await _add_to_inventory(connection, tenant_id, cluster_id, written)
+    await tell_changes(connection, tenant_id, written)
     return refused
 
 

@@ -1,0 +1,233 @@
+"""Who wants to hear of changes, and what of them each one gets: one listener per server, whatever the clients.
+
+A change costs one look at the rows that changed, and one question per different filter; never a look at all
+workloads. What a client has not taken yet is kept merged and bounded: past the bound it is told to ask anew.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import structlog
+
+from watchbill.api.limits import STREAMS_AT_ONCE, STREAMS_OF_ALL, Slots
+from watchbill.errors import Unavailable
+from watchbill.query import Scope, WorkloadQuery
+from watchbill.store.changes import Changed, changed_rows, hearing_changes, is_within, matching
+from watchbill.store.database import Database
+
+GATHER_SECONDS = 0.3
+"""Changes that come closer together are told together."""
+CHECK_SECONDS = 15.0
+RETRY_SECONDS = 2.0
+READY_SECONDS = 8.0
+MOST_HEARD = 5_000
+"""Changed workloads of one tenant between two rounds, past which everybody asks anew."""
+MOST_PENDING = 500
+"""Changed workloads that wait for one client, past which it asks anew."""
+
+log = structlog.get_logger(__name__)
+
+
+class Resync(StrEnum):
+    """Why a client must ask anew for what it shows."""
+
+    TOO_MANY = "too-many"
+    INTERRUPTED = "interrupted"
+    ACCESS = "access"
+
+
+@dataclass(slots=True)
+class News:
+    """`changed` match the client's question now; `gone` do not, or no longer. `resync` replaces both."""
+
+    changed: set[UUID] = field(default_factory=set)
+    gone: set[UUID] = field(default_factory=set)
+    resync: Resync | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.gone or self.resync)
+
+
+class Subscription:
+    """One client: what it asked, and what it has not taken yet."""
+
+    def __init__(self, scope: Scope, query: WorkloadQuery) -> None:
+        self.scope = scope
+        self.query = query
+        self.is_closed = False
+        self._news = News()
+        self._woken = asyncio.Event()
+
+    def offer(self, changed: set[UUID], gone: set[UUID]) -> None:
+        news = self._news
+        if news.resync is not None or not (changed or gone):
+            return
+        news.changed = (news.changed - gone) | changed
+        news.gone = (news.gone - changed) | gone
+        if len(news.changed) + len(news.gone) > MOST_PENDING:
+            self.resync(Resync.TOO_MANY)
+        self._woken.set()
+
+    def resync(self, why: Resync) -> None:
+        self._news = News(resync=why)
+        self._woken.set()
+
+    def close(self) -> None:
+        self.is_closed = True
+        self._woken.set()
+
+    async def take(self, seconds: float) -> News:
+        """What came, or nothing after so long. At once where there is something, or never will be."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return News()
+        self._woken.clear()
+        news, self._news = self._news, News()
+        return news
+
+
+class Streams:
+    """All subscriptions of this server. It listens while there are any."""
+
+    def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
+        self._db = db
+        self._clock = clock
+        self._subscriptions: set[Subscription] = set()
+        self._of_principal = Slots(STREAMS_AT_ONCE, "streams")
+        self._of_all = Slots(STREAMS_OF_ALL, "streams on this server")
+        self._heard: dict[int, set[UUID]] = {}
+        self._something = asyncio.Event()
+        self._hearing: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    @contextmanager
+    def subscribe(
+        self, principal: object, scope: Scope, query: WorkloadQuery
+    ) -> Iterator[Subscription]:
+        """Raises TooMany, and Unavailable where the server is stopping."""
+        if self._is_closed:
+            raise Unavailable("The server is stopping.", retry_after_seconds=2)
+        unpaged = replace(query, sort_by="createdAt", is_descending=False, offset=0)
+        subscription = Subscription(scope, unpaged)
+        with self._of_principal.hold(principal), self._of_all.hold("all"):
+            self._subscriptions.add(subscription)
+            self._start()
+            try:
+                yield subscription
+            finally:
+                self._subscriptions.discard(subscription)
+                if not self._subscriptions:
+                    self._stop()
+
+    async def until_hearing(self) -> None:
+        """From then on no change is missed without a resync. Raises what keeps the server from hearing."""
+        assert self._hearing is not None, "whoever waits has subscribed"
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await asyncio.shield(self._hearing)
+        except TimeoutError as error:
+            raise Unavailable(
+                "Changes cannot be heard at present.", retry_after_seconds=5
+            ) from error
+
+    def close(self) -> None:
+        """Ends every stream, so that the server can stop."""
+        self._is_closed = True
+        for subscription in self._subscriptions:
+            subscription.close()
+
+    def _stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        self._heard.clear()
+
+    def _start(self) -> None:
+        if self._task is None:
+            self._hearing = asyncio.get_running_loop().create_future()
+            self._task = asyncio.create_task(self._listen(self._hearing))
+
+    async def _listen(self, hearing: asyncio.Future[None]) -> None:
+        while True:
+            try:
+                await self._hear_until_lost(hearing)
+            except Exception as error:
+                log.warning("changes cannot be heard; trying again", exc_info=error)
+                if not hearing.done():
+                    hearing.set_exception(error)
+                    hearing.exception()  # nobody may be waiting for it
+            self._hearing = hearing = asyncio.get_running_loop().create_future()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _hear_until_lost(self, hearing: asyncio.Future[None]) -> None:
+        async with hearing_changes(self._db, self._note, lost=self._something.set) as listener:
+            self._resync(self._subscriptions, Resync.INTERRUPTED)
+            hearing.set_result(None)
+            while not listener.is_lost:
+                if await self._wait():
+                    await asyncio.sleep(GATHER_SECONDS)
+                    await self._tell()
+                else:
+                    await listener.check()
+
+    async def _wait(self) -> bool:
+        """Whether something was heard, within the time after which the connection is looked at."""
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._something.wait()
+        except TimeoutError:
+            return False
+        self._something.clear()
+        return True
+
+    def _note(self, tenant_id: int, ids: list[UUID]) -> None:
+        heard = self._heard.setdefault(tenant_id, set())
+        if len(heard) <= MOST_HEARD:
+            heard.update(ids)
+        self._something.set()
+
+    async def _tell(self) -> None:
+        heard, self._heard = self._heard, {}
+        for tenant_id, ids in heard.items():
+            wanting = [one for one in self._subscriptions if one.scope.tenant_id == tenant_id]
+            if len(ids) > MOST_HEARD:
+                self._resync(wanting, Resync.TOO_MANY)
+            elif wanting:
+                await self._tell_tenant(tenant_id, ids, wanting)
+
+    async def _tell_tenant(
+        self, tenant_id: int, ids: set[UUID], wanting: list[Subscription]
+    ) -> None:
+        groups: dict[tuple[Scope, WorkloadQuery], list[Subscription]] = {}
+        for one in wanting:
+            groups.setdefault((one.scope, one.query), []).append(one)
+        try:
+            rows = await changed_rows(self._db, tenant_id, ids)
+            for (scope, query), subscriptions in groups.items():
+                seen = [row for row in rows if is_within(scope, row)]
+                changed = await self._matching(scope, query, seen) if seen else set()
+                gone = {row.id for row in seen} - changed
+                for one in subscriptions:
+                    one.offer(changed, gone)
+        except Unavailable as error:
+            log.warning("changes could not be looked up", reason=error.message)
+            self._resync(wanting, Resync.INTERRUPTED)
+
+    async def _matching(self, scope: Scope, query: WorkloadQuery, seen: list[Changed]) -> set[UUID]:
+        candidates = {row.id for row in seen if row.is_deleted == query.is_deleted}
+        if not candidates or not (query.predicates or query.search):
+            return candidates
+        return await matching(self._db, scope, query, candidates, self._clock())
+
+    @staticmethod
+    def _resync(subscriptions: Iterable[Subscription], why: Resync) -> None:
+        for one in subscriptions:
+            one.resync(why)
