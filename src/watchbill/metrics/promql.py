@@ -19,7 +19,7 @@ class Matcher:
 
 
 def literal(text: str) -> str:
-    """A string literal. What cannot stand in one as it is becomes an escape of its bytes."""
+    """A string literal. What cannot stand in one as it is becomes an escape."""
     return f'"{"".join(_escaped(character) for character in text)}"'
 
 
@@ -28,7 +28,12 @@ def _escaped(character: str) -> str:
         return _ESCAPES[character]
     if character.isprintable():
         return character
-    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+    code = ord(character)
+    if 0xD800 <= code <= 0xDFFF:  # half a character: no text that a store can hold
+        return "\ufffd"
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def selector(metric: str, matchers: Iterable[Matcher], range_: str = "") -> str:
