@@ -259,7 +259,10 @@ def test_kueue_holds_a_job_that_nobody_stopped() -> None:
     found = derived("1.36", "cr_kueue", "pending")["kj"].record.workload
     [reason] = found.additional_fields["pendingReasons"]
     assert reason["source"] == "kueue"
-    assert "quota of CPU cores in flavor default – 0.2 asked for, 1 more needed" in reason["userMessage"]
+    assert (
+        "quota of CPU cores in flavor default – 0.2 asked for, 1 more needed"
+        in reason["userMessage"]
+    )
     assert (found.project_name, found.department_name) == ("team-a", "cq-a")
     evicted = derived("1.36", "cr_kueue", "evicted")["kj"].record.workload
     assert evicted.phase_message is not None
