@@ -65,6 +65,7 @@ class Kept:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "FIRST_RETRY_SECONDS", 0.02)
     monkeypatch.setattr(watch_module, "FORBIDDEN_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(watch_module, "SETTLE_SECONDS", 0.1)
     monkeypatch.setattr(watch_module, "SHORT_WATCH_SECONDS", 0.02)
 
 
@@ -93,7 +94,6 @@ async def keeping(
                 resync_seconds=resync_seconds,
                 list_slots=asyncio.Semaphore(1),
                 on_change=lambda found: states.append(found.state.state),
-                settle_seconds=0.1,
             )
             task = asyncio.create_task(reflector.run())
             try:

@@ -62,6 +62,14 @@ class Resolver:
         ownership = self._cache.ownership
         return ownership.missing.keys() <= ownership.verdicts.keys()
 
+    def look_again(self, key: GroupKind) -> None:
+        """The kind was listed: owners of it that were found by name and not listed may be gone."""
+        now = asyncio.get_running_loop().time()
+        for uid in self._again:
+            entry = self._cache.ownership.entries.get(uid)
+            if entry is not None and entry.is_looked_up and entry.key == key:
+                self._again[uid] = now
+
     async def run(self) -> None:
         """Look for what is missing, for ever."""
         while True:

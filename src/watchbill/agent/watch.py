@@ -57,7 +57,6 @@ class Reflector:
         resync_seconds: float,
         list_slots: asyncio.Semaphore,
         on_change: Callable[["Reflector"], None],
-        settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
         self.resource = resource
         self.settled = asyncio.Event()
@@ -68,7 +67,6 @@ class Reflector:
         self._sink = sink
         self._is_metadata = is_metadata
         self._resync_seconds = resync_seconds
-        self._settle_seconds = settle_seconds
         self._list_slots = list_slots
         self._on_change = on_change
         self._held: dict[str, str] = {}
@@ -232,7 +230,7 @@ class Reflector:
                     await asyncio.sleep(0)
             doubtful -= self._touched
             if doubtful:
-                await asyncio.sleep(self._settle_seconds)
+                await asyncio.sleep(SETTLE_SECONDS)
             return doubtful - self._touched
         except msgspec.DecodeError as error:
             raise ApiFailure(Trouble.BUSY, f"the list is garbled: {error}") from error
