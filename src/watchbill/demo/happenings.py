@@ -68,7 +68,6 @@ def recover(world: World, workload: Workload, now: Seconds) -> None:
 def update(world: World, workload: Workload, now: Seconds) -> None:
     """A new revision rolls out, one group of pods after the other."""
     workload.revision += 1
-    workload.updated_at = now
     world.enter(workload, "updating", now)
 
 

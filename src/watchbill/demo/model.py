@@ -118,14 +118,12 @@ class Workload(msgspec.Struct):
     revision: int = 1
     restarts: int = 0
     is_suspended: bool = False
-    is_foreground: bool = False
     deleted_at: Seconds = 0.0
     is_root_gone: bool = False
     first_ready_at: Seconds = 0.0
     finished_at: Seconds = 0.0
     suspended_at: Seconds = 0.0
     resumed_at: Seconds = 0.0
-    updated_at: Seconds = 0.0
     runs: int = 0
     release: str = ""
     exposure: str = ""
@@ -137,10 +135,6 @@ class Workload(msgspec.Struct):
     """By gang, while it waits."""
     placements: dict[str, Seconds] = msgspec.field(default_factory=dict)
     """By gang: when it was last placed."""
-
-    @property
-    def is_live(self) -> bool:
-        return self.stage not in ("deleting", "gone")
 
     def shape(self, role: str) -> Shape:
         return next(r.shape for r in self.roles if r.shape.role == role)

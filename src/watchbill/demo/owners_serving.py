@@ -25,7 +25,6 @@ from watchbill.demo.resources import (
     DEPLOYMENTS,
     LEADER_WORKER_SETS,
     NIM_SERVICES,
-    PODS,
     REPLICA_SETS,
     STATEFUL_SETS,
     Resource,
@@ -237,6 +236,3 @@ def _nim_status(workload: Workload, replicas: int) -> Document:
             "externalEndpoint": "",
         }
     return status
-
-
-POD_REFERENCE = (PODS.api_version, PODS.kind)

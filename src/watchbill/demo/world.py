@@ -9,7 +9,6 @@ import itertools
 import random
 import uuid
 from collections.abc import Iterable
-from typing import Final
 
 from watchbill.demo.anatomy import Slot, random_ending, slot_of, slots
 from watchbill.demo.attendants import drop_reservation, put_reservation
@@ -23,13 +22,6 @@ from watchbill.demo.render import Rendered, render
 from watchbill.demo.resources import Resource
 from watchbill.demo.scheduler import Queue, Scheduler
 from watchbill.demo.store import Store, path_of
-
-_CYCLE: Final = 60
-"""Waiting workloads that one round of scheduling looks at."""
-_EVICTION_CHANCE: Final = 0.05
-_MINIMUM_RUNTIME: Final = 90.0
-"""Seconds for which nothing is evicted after its start."""
-_VICTIMS: Final = 6
 
 _Key = tuple[Resource, str, str]
 """Kind, path and uid of one written object."""
