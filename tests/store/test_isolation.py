@@ -13,12 +13,6 @@ from watchbill.store.clusters import cluster_list
 from watchbill.store.database import Database
 from watchbill.store.document import DocumentCache
 from watchbill.store.measured import keep_measured
-from watchbill.store.migrations.versions import (
-    r0001_first,
-    r0002_measured,
-    r0003_access,
-    r0004_fleet,
-)
 from watchbill.store.samples import usage_series
 from watchbill.store.telemetry import telemetry
 from watchbill.store.workloads import (
