@@ -110,7 +110,7 @@ class PrometheusStore:
 
     async def ask(self, path: str, form: Mapping[str, str]) -> list[Series]:
         """The series of an answer. Raises Unanswered, and QueryRefused for a question that is no PromQL."""
-        form = {**form, "timeout": f"{ANSWER_SECONDS:g}s"}
+        form = {**form, "timeout": f"{round(1000 * ANSWER_SECONDS)}ms"}
         try:
             status, body = await self._session.post(
                 self._url + path, form=form, headers=self._headers

@@ -1,0 +1,322 @@
+"""What is true, what the agent's samples say and what a real Prometheus says, of the same moments."""
+
+import asyncio
+import json
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from tests.conftest import Engine, fresh_database, require, running_server
+from tests.measured import MIB, Exporters, cluster, device, uid
+from watchbill.agent.run import run_agent
+from watchbill.client import Client
+from watchbill.config import AgentSettings, PrometheusSettings
+from watchbill.metrics import embedded, source
+from watchbill.metrics.source import Failed, Histogram, Measurement, MetricsQuery, Outcome
+from watchbill.metrics.stores import workload_metrics
+from watchbill.query import Scope
+from watchbill.store.database import Database
+
+SCOPE = Scope(1, is_whole_tenant=True)
+SCRAPE_SECONDS = 0.5
+WINDOW = timedelta(seconds=6)
+"""In place of two minutes, so that the run may be short."""
+RUN_SECONDS = 16.0
+PODS = ("two-gpus", "half", "quarter", "idle", "slices", "idle-slice", "nim")
+
+
+@dataclass
+class Run:
+    """One run of everything, over: its end, and what may be asked about it."""
+
+    db: Database
+    prometheus: PrometheusSettings
+    workloads: dict[str, dict[str, Any]]
+    idle: dict[str, Any]
+    ended_at: datetime
+
+    async def ask(self, name: str, types: str, *, stores: bool, samples: int = 4) -> list[Outcome]:
+        settings = {"": self.prometheus} if stores else {}
+        metrics = workload_metrics(self.db, settings)
+        workload_id = UUID(uid(1 + PODS.index(name)))
+        query = MetricsQuery(
+            types=tuple(types.split(",")),
+            start=self.ended_at - timedelta(seconds=4),
+            end=self.ended_at,
+            number_of_samples=samples,
+        )
+        try:
+            found = await metrics.measure(SCOPE, workload_id, query, datetime.now(UTC))
+        finally:
+            await metrics.close()
+        assert found is not None
+        return found
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@asynccontextmanager
+async def pages(exporters: Exporters) -> AsyncIterator[int]:
+    """The exporters' pages where a Prometheus finds them."""
+    found = {
+        "/n1": lambda: exporters.pod_page("gpu-operator", "dcgm-n1", 9400, "metrics"),
+        "/n2": lambda: exporters.pod_page("gpu-operator", "dcgm-n2", 9400, "metrics"),
+        "/kubelet": lambda: exporters.node_page("n1", "metrics/resource"),
+        "/nim": lambda: exporters.pod_page("team", "nim", 8000, "v1/metrics"),
+    }
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=found[request.path](), content_type="text/plain")
+
+    app = web.Application()
+    app.router.add_get("/{page}", answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def prometheus(folder: Path, *, exporters: int, agent: int) -> AsyncIterator[str]:
+    """A real one, which scrapes the kubelet twice, as careless people do."""
+    binary = require("Prometheus")
+    east = {"cluster": "east"}
+    jobs = [("n1", "dcgm", {}), ("n2", "dcgm", {}), ("kubelet", "a", {}), ("kubelet", "b", {})]
+    scrapes: list[dict[str, Any]] = [
+        {
+            "job_name": f"{page}-{job}",
+            "honor_labels": True,
+            "metrics_path": f"/{page}",
+            "static_configs": [{"targets": [f"127.0.0.1:{exporters}"], "labels": east | more}],
+        }
+        for page, job, more in [*jobs, ("nim", "nim", {"namespace": "team", "pod": "nim"})]
+    ]
+    own = {"targets": [f"127.0.0.1:{agent}"]}
+    own["labels"] = east | {"namespace": "watchbill", "pod": "agent"}  # type: ignore[assignment]
+    scrapes.append({"job_name": "agent", "static_configs": [own]})
+    config = {"global": {"scrape_interval": "500ms"}, "scrape_configs": scrapes}
+    folder.mkdir()
+    (folder / "prometheus.yml").write_text(json.dumps(config))
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            *(
+                str(binary),
+                f"--config.file={folder}/prometheus.yml",
+                f"--storage.tsdb.path={folder}/d",
+            ),
+            *(f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        await _until_ready(url)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+async def _until_ready(url: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        for _ in range(200):
+            with suppress(aiohttp.ClientError):
+                async with session.get(f"{url}/-/ready") as answer:
+                    if answer.status == 200:
+                        return
+            await asyncio.sleep(0.05)
+    raise TimeoutError("Prometheus did not start")
+
+
+@pytest_asyncio.fixture(scope="module")
+async def run(
+    embedded_engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Run]:
+    folder = tmp_path_factory.mktemp("measured")
+    exporters = Exporters()
+    simulated = cluster(exporters)
+    await simulated.start()
+    agent_port = free_port()
+    url = await fresh_database(embedded_engine)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(source, "LEAST_WINDOW", WINDOW)
+    patch.setattr(embedded, "LEAST_WINDOW", WINDOW)
+    stop = asyncio.Event()
+    async with (
+        running_server(url) as server,
+        pages(exporters) as exporter_port,
+        Client(server.url, server.client_id, server.client_secret) as client,
+    ):
+        made = await client.cluster_create("east")
+        settings = AgentSettings(
+            server_url=server.url,
+            credential=made["credential"],
+            kubeconfig=simulated.kubeconfig(folder / "kubeconfig"),
+            debounce_seconds=0.05,
+            scrape_seconds=SCRAPE_SECONDS,
+            idle_window_seconds=3.0,
+            metrics_port=agent_port,
+            metrics_host="127.0.0.1",
+        )
+        agent = asyncio.create_task(run_agent(settings, stop=stop))
+        try:
+            async with prometheus(
+                folder / "prometheus", exporters=exporter_port, agent=agent_port
+            ) as prometheus_url:
+                await asyncio.sleep(RUN_SECONDS)
+                ended_at = datetime.now(UTC)
+                db = await Database.open(url, pool_size=4)
+                await _until_measured(db, ended_at)
+                workloads = {
+                    name: await client.workload_get(UUID(uid(1 + number)))
+                    for number, name in enumerate(PODS)
+                }
+                idle = json.loads(await _get(client, "/api/v1/workloads/idle"))
+                store = PrometheusSettings(url=prometheus_url, matchers=(("cluster", "east"),))
+                yield Run(db, store, workloads, idle, ended_at)
+                await db.close()
+        finally:
+            stop.set()
+            await asyncio.wait_for(agent, 30)
+            patch.undo()
+    await simulated.stop()
+
+
+async def _until_measured(db: Database, at: datetime) -> None:
+    """The agent may be busy with an inventory; what it measured meanwhile comes right after."""
+    for _ in range(100):
+        async with db.acquire(1) as connection:
+            newest = await connection.fetchval("SELECT max(at) FROM measured_sample")
+        if newest is not None and newest > at:
+            return
+        await asyncio.sleep(0.1)
+    raise TimeoutError("the agent fell silent")
+
+
+async def _get(client: Client, path: str) -> bytes:
+    headers = {"Authorization": f"Bearer {await client.token()}"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(client.url + path, headers=headers) as answer,
+    ):
+        return await answer.read()
+
+
+TRUE = [
+    # workload, type, label, value, relative tolerance
+    ("two-gpus", "GPU_UTILIZATION", "", 90.0, 0.0),
+    ("two-gpus", "GPU_UTILIZATION", device(1), 80.0, 0.0),
+    ("two-gpus", "GPU_UTILIZATION", device(2), 100.0, 0.0),
+    ("two-gpus", "GPU_MEMORY_USAGE_BYTES", "", 3000 * MIB, 0.0),
+    ("two-gpus", "GPU_MEMORY_USAGE_BYTES", device(2), 2000 * MIB, 0.0),
+    ("two-gpus", "NVLINK_BANDWIDTH_TOTAL", "", 4.5e9, 0.0),
+    ("two-gpus", "CPU_USAGE_CORES", "", 1.5, 0.05),
+    ("two-gpus", "CPU_MEMORY_USAGE_BYTES", "", 512 * MIB, 0.0),
+    ("two-gpus", "GPU_ALLOCATION", "", 2.0, 0.0),
+    ("half", "GPU_UTILIZATION", "", 30.0, 0.0),
+    ("half", "CPU_USAGE_CORES", "", 0.25, 0.05),
+    ("half", "GPU_ALLOCATION", "", 0.5, 0.0),
+    ("quarter", "GPU_UTILIZATION", "", 30.0, 0.0),
+    ("idle", "GPU_UTILIZATION", "", 0.0, 0.0),
+    ("idle", "GPU_MEMORY_USAGE_BYTES", "", 4000 * MIB, 0.0),
+    ("idle", "CPU_USAGE_CORES", "", 0.0, 0.0),
+    ("slices", "GPU_UTILIZATION", "", 37.5, 0.0),
+    ("slices", "GPU_UTILIZATION", f"{device(5)}/1", 50.0, 0.0),
+    ("slices", "GPU_UTILIZATION", f"{device(5)}/2", 25.0, 0.0),
+    ("slices", "GPU_MEMORY_USAGE_BYTES", "", 300 * MIB, 0.0),
+    ("slices", "GPU_ALLOCATION", "", 0.857143, 0.0),
+    ("idle-slice", "GPU_UTILIZATION", "", 0.0, 0.0),
+    ("nim", "NIM_NUM_REQUESTS_RUNNING", "", 7.0, 0.0),
+    ("nim", "NIM_NUM_REQUESTS_WAITING", "", 3.0, 0.0),
+    ("nim", "NIM_NUM_REQUEST_MAX", "", 64.0, 0.0),
+    ("nim", "NIM_REQUEST_SUCCESS_TOTAL", "", 4000.0, 0.0),
+    ("nim", "NIM_REQUEST_FAILURE_TOTAL", "", 25.0, 0.0),
+    ("nim", "NIM_GPU_CACHE_USAGE_PERC", "", 0.375, 0.0),
+    ("nim", "NIM_TIME_TO_FIRST_TOKEN_SECONDS_PERCENTILES", "0.5", 0.5, 0.08),
+    ("nim", "NIM_E2E_REQUEST_LATENCY_SECONDS_PERCENTILES", "0.9", 1.0, 0.0),
+    ("nim", "POD_COUNT", "", 1.0, 0.0),
+]
+
+
+@pytest.mark.parametrize("stores", [False, True], ids=["embedded", "prometheus"])
+@pytest.mark.parametrize(
+    ("name", "kind", "label", "value", "tolerance"), TRUE, ids=lambda part: str(part)[:24]
+)
+async def test_figures_are_the_true_ones(
+    run: Run, name: str, kind: str, label: str, value: float, tolerance: float, stores: bool
+) -> None:
+    found = await run.ask(name, kind, stores=stores)
+    series = {
+        one.labels.get("gpu", one.labels.get("quantile", "")): one.samples
+        for one in found
+        if isinstance(one, Measurement)
+    }
+    assert label in series, found
+    assert len(series[label]) == 4, "there is a figure for every instant"
+    for sample in series[label]:
+        assert float(sample.value) == pytest.approx(value, rel=tolerance, abs=1e-6)
+
+
+@pytest.mark.parametrize("stores", [False, True], ids=["embedded", "prometheus"])
+async def test_histograms_hold_the_requests_of_a_window(run: Run, stores: bool) -> None:
+    (found,) = await run.ask("nim", "NIM_TIME_TO_FIRST_TOKEN_SECONDS", stores=stores)
+    assert isinstance(found, Histogram)
+    assert len(found.spreads) == 4
+    for spread in found.spreads:
+        assert list(spread.counts) == ["0.5", "1", "+Inf"]
+        assert float(spread.counts["+Inf"]) == pytest.approx(60, rel=0.2)
+        half = float(spread.counts["0.5"]) / float(spread.counts["+Inf"])
+        assert half == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("stores", [False, True], ids=["embedded", "prometheus"])
+async def test_memory_of_a_shared_device_is_nobodys(run: Run, stores: bool) -> None:
+    (found,) = await run.ask("half", "GPU_MEMORY_USAGE_BYTES", stores=stores)
+    assert isinstance(found, Measurement)
+    assert found.samples == ()
+
+
+async def test_idle_gpus(run: Run) -> None:
+    idle = {name: workload["idleAllocatedGpus"] for name, workload in run.workloads.items()}
+    assert idle == {
+        "two-gpus": 0,
+        "half": 0,
+        "quarter": 0,
+        "idle": 1,
+        "slices": 0,
+        "idle-slice": 0.428571,
+        "nim": 0,
+    }
+    assert run.workloads["idle"]["idleGpus"] == 1
+    assert run.workloads["idle-slice"]["idleGpus"] == 0
+    assert [workload["name"] for workload in run.idle["workloads"]] == ["idle", "idle-slice"]
+    assert run.idle["total"] == 2
+    assert run.idle["idleGpus"] == pytest.approx(1.428571)
+    hours = [workload["idleGpuHours"] for workload in run.idle["workloads"]]
+    assert 3 / 3600 < hours[0] < (RUN_SECONDS + 5) / 3600
+    assert hours[1] == pytest.approx(hours[0] * 3 / 7, rel=0.2)
+
+
+async def test_a_store_without_the_metric_says_so(run: Run) -> None:
+    other = PrometheusSettings(url=run.prometheus.url, matchers=(("cluster", 'we"st\\'),))
+    elsewhere = Run(run.db, other, run.workloads, run.idle, run.ended_at)
+    (found,) = await elsewhere.ask("two-gpus", "GPU_UTILIZATION", stores=True)
+    assert found == Failed(type="GPU_UTILIZATION", reason=source.Reason.UNSUPPORTED)
