@@ -119,7 +119,6 @@ def _spread(found: JSON, path: Sequence[str], start: datetime, end: datetime) ->
     values: list[float | None] = [None] * max(1, round((end - start) / step))
     for moment in found["series"]:
         at = instant(moment["at"])
-        position = round((at - start) / step) if at is not None else -1
-        if 0 <= position < len(values):
-            values[position] = member(moment, tuple(path))
+        if at is not None and start <= at <= end:
+            values[min(len(values) - 1, (at - start) // step)] = member(moment, tuple(path))
     return values

@@ -35,7 +35,13 @@ class Login:
 NOTHING = Login()
 
 
-def find_login(flags: Login, credentials: Path | None, environ: Mapping[str, str]) -> Login:
+def find_login(
+    flags: Login,
+    credentials: Path | None,
+    environ: Mapping[str, str],
+    *,
+    is_address_enough: bool = False,
+) -> Login:
     """Raises Invalid, saying what is missing and how to give it."""
     sources = [flags]
     named = credentials or (Path(environ[CREDENTIALS_VARIABLE]) if _has_file(environ) else None)
@@ -48,11 +54,11 @@ def find_login(flags: Login, credentials: Path | None, environ: Mapping[str, str
     client_id = next((source.client_id for source in sources if source.client_id), "")
     client_secret = next((source.client_secret for source in sources if source.client_secret), "")
     found = Login(url=url, client_id=client_id, client_secret=client_secret)
-    _check(found)
+    _check(found, is_address_enough=is_address_enough)
     return found
 
 
-def _check(login: Login) -> None:
+def _check(login: Login, *, is_address_enough: bool) -> None:
     missing = [
         words
         for words, value in (
@@ -61,8 +67,8 @@ def _check(login: Login) -> None:
             ("the client secret", login.client_secret),
         )
         if not value
-    ]
-    if missing:
+    ][: 1 if is_address_enough and not login.url else None]
+    if missing and not (is_address_enough and login.url):
         raise Invalid(f"{_listed(missing)} {_is(missing)} not given.", details=_HOW)
     if not login.url.startswith(("http://", "https://")):
         raise Invalid(

@@ -26,6 +26,7 @@ class Session:
 
     client: "Client"
     terminal: Terminal
+    has_login: bool = True
 
 
 def _common(
@@ -56,15 +57,20 @@ COMMON = tuple(inspect.signature(_common).parameters.values())
 
 def asks_server(
     command: Callable[Concatenate[Session, P], Coroutine[Any, Any, None]],
+    *,
+    is_address_enough: bool = False,
 ) -> Callable[..., None]:
-    """The command as typer takes it: with the common flags, synchronous, its session opened and closed."""
+    """The command as typer takes it: with the common flags, synchronous, its session opened and closed.
+
+    `is_address_enough`: without a login it runs as well, and asks as somebody else or nobody.
+    """
 
     @functools.wraps(command)
     def run(**options: Any) -> None:
         common = {parameter.name: options.pop(parameter.name) for parameter in COMMON}
         is_debugging = common.pop("debug")
         try:
-            _run(command, common, options)
+            _run(command, common, options, is_address_enough=is_address_enough)
         except Exception:
             if is_debugging:
                 traceback.print_exc()
@@ -81,11 +87,15 @@ def _run(
     command: Callable[..., Coroutine[Any, Any, None]],
     common: dict[str, Any],
     options: dict[str, Any],
+    *,
+    is_address_enough: bool,
 ) -> None:
     flags = Login(
         url=common["url"], client_id=common["client_id"], client_secret=common["client_secret"]
     )
-    login = find_login(flags, common["credentials"], os.environ)
+    login = find_login(
+        flags, common["credentials"], os.environ, is_address_enough=is_address_enough
+    )
     screen = terminal(os.environ, no_color=common["no_color"])
 
     import asyncio
@@ -94,6 +104,6 @@ def _run(
 
     async def ask() -> None:
         async with Client(login.url, login.client_id, login.client_secret) as client:
-            await command(Session(client, screen), **options)
+            await command(Session(client, screen, has_login=bool(login.client_id)), **options)
 
     asyncio.run(ask())

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -77,12 +77,16 @@ class _Token(msgspec.Struct):
 
 
 class Client:
-    """Logs in by itself, with a service account. Use as `async with Client(url, id, secret)`."""
+    """Logs in by itself, with a service account, unless it is given a token. Use as
+    `async with Client(url, id, secret)`."""
 
-    def __init__(self, url: str, client_id: str, client_secret: str) -> None:
+    def __init__(
+        self, url: str, client_id: str = "", client_secret: str = "", *, token: str | None = None
+    ) -> None:
         self._transport = Transport(url)
         self._client_id = client_id
         self._client_secret = client_secret
+        self._given_token = token
         self._token = ""
         self._token_ends = 0.0
         self._logging_in = asyncio.Lock()
@@ -159,6 +163,32 @@ class Client:
     async def element_count(self, workload_id: UUID) -> JSON:
         return await self._get(f"/api/v1/workloads/{workload_id}/elements/count", JSON)
 
+    async def endpoints(self, workload_id: UUID) -> JSON:
+        return await self._get(f"/api/v1/workloads/{workload_id}/endpoints", JSON)
+
+    async def metrics(
+        self,
+        workload_id: UUID,
+        types: Sequence[str],
+        *,
+        start: datetime,
+        end: datetime,
+        samples: int,
+    ) -> JSON:
+        parameters = [
+            ("metricType", ",".join(types)),
+            ("start", start.isoformat()),
+            ("end", end.isoformat()),
+            ("numberOfSamples", str(samples)),
+        ]
+        return await self._get(f"/api/v1/workloads/{workload_id}/metrics", JSON, parameters)
+
+    async def idle(self, selection: Selection, *, limit: int, offset: int = 0) -> JSON:
+        """Who holds GPUs that do nothing, the most idle GPU-hours first, with the sums over all of them."""
+        page = [("offset", str(offset)), ("limit", str(limit))]
+        parameters = [*selection.parameters(), *page]
+        return await self._get("/api/v1/workloads/idle", JSON, parameters)
+
     async def telemetry(self, telemetry_type: str, *, group_by: tuple[str, ...] = ()) -> JSON:
         parameters = [("telemetryType", telemetry_type)]
         if group_by:
@@ -233,13 +263,15 @@ class Client:
                     body=msgspec.json.encode(body) if body is not None else None,
                 )
             except Unauthenticated:
-                if is_last:
+                if is_last or self._given_token is not None:
                     raise
                 self._token_ends = 0.0
         raise AssertionError("the last try returns or raises")
 
     async def token(self) -> str:
-        """A bearer token that is good for a while."""
+        """A bearer token that is good for a while; one that was given is good for as long as it is."""
+        if self._given_token is not None:
+            return self._given_token
         async with self._logging_in:
             if time.monotonic() >= self._token_ends:
                 await self._log_in()
