@@ -119,8 +119,8 @@ MEASURED_TYPES = frozenset(
 class Reading(Wire, frozen=True, array_like=True):
     """One figure of one moment. `label`: the device, or the upper bound of a histogram's bucket.
 
-    CPU_USAGE_CORES and the histograms are counted up (core-seconds, requests) since `Scrape.counted_since`; every
-    other type is the figure itself.
+    CPU_USAGE_CORES and the histograms are counted up (core-seconds, requests) since `Scrape.counted_since`;
+    every other type is the figure itself.
     """
 
     type: str

