@@ -5,11 +5,18 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from watchbill.config_prometheus import PrometheusSettings, prometheus_settings
 from watchbill.errors import Invalid
 
-__all__ = ["AgentSettings", "PrometheusSettings", "ServerSettings", "server_settings"]
+__all__ = [
+    "AgentSettings",
+    "PrometheusSettings",
+    "ServerSettings",
+    "agent_measuring",
+    "server_settings",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +124,48 @@ def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSe
     return ServerSettings(**found)  # type: ignore[arg-type]
 
 
+def agent_measuring(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What `WATCHBILL_AGENT_*` says of measuring, as members of AgentSettings. Raises Invalid."""
+    found: dict[str, Any] = {}
+    for name, (variable, read) in _AGENT_VARIABLES.items():
+        if variable in environ:
+            try:
+                found[name] = read(environ[variable])
+            except ValueError as error:
+                raise Invalid(f"{variable} is not understood: {error}") from error
+    seconds = found.get("scrape_seconds", 30.0)
+    if seconds and not 1 <= seconds <= MOST_SCRAPE_SECONDS:
+        raise Invalid(
+            f"WATCHBILL_AGENT_SCRAPE_SECONDS is 0 (never) or from 1 to {MOST_SCRAPE_SECONDS:g}."
+        )
+    return found
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("it is true or false")
+    return text == "true"
+
+
 def _items(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
+
+MOST_SCRAPE_SECONDS = 60.0
+"""A figure older than two minutes is no longer the present one."""
+
+_AGENT_VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
+    "scrape_seconds": ("WATCHBILL_AGENT_SCRAPE_SECONDS", float),
+    "pushes_samples": ("WATCHBILL_AGENT_PUSH_SAMPLES", _truth),
+    "asks_pods_directly": ("WATCHBILL_AGENT_ASK_PODS_DIRECTLY", _truth),
+    "exporter_namespaces": (
+        "WATCHBILL_AGENT_EXPORTER_NAMESPACES",
+        lambda text: frozenset(_items(text)),
+    ),
+    "idle_window_seconds": ("WATCHBILL_AGENT_IDLE_WINDOW_SECONDS", float),
+    "idle_threshold_percent": ("WATCHBILL_AGENT_IDLE_THRESHOLD_PERCENT", float),
+    "metrics_port": ("WATCHBILL_AGENT_METRICS_PORT", int),
+}
 
 _SERVER_VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "database_url": ("WATCHBILL_DATABASE_URL", str),

@@ -117,7 +117,7 @@ def agent(
             "and pass --credential FILE",
         )
     from watchbill.cli.logs import log_to_stderr
-    from watchbill.config import AgentSettings
+    from watchbill.config import AgentSettings, agent_measuring
 
     log_to_stderr(log_level)
     _run_agent(
@@ -127,6 +127,7 @@ def agent(
             kubeconfig=kubeconfig,
             context=context,
             kinds_dir=kinds,
+            **agent_measuring(os.environ),
             settings_file=settings,
         )
     )
