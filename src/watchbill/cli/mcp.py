@@ -44,12 +44,10 @@ async def _mcp(
         session.terminal.remark(f"Answering at http://{host}:{port}/mcp for {url}; Ctrl-C ends it.")
         await _serve(mcp_tools.build_server(_as_the_caller(url)), host, port)
         return
-    if not session.has_login:
-        refuse("No login is given.", hint="`watchbill --help` says where it comes from")
     await mcp_tools.build_server(_as_ourselves(session.client)).run_stdio_async()
 
 
-mcp = asks_server(_mcp, is_address_enough=True)
+mcp = asks_server(_mcp, is_address_enough=lambda options: bool(options["http"]))
 mcp.__name__ = "mcp"
 
 

@@ -26,7 +26,6 @@ class Session:
 
     client: "Client"
     terminal: Terminal
-    has_login: bool = True
 
 
 def _common(
@@ -58,11 +57,11 @@ COMMON = tuple(inspect.signature(_common).parameters.values())
 def asks_server(
     command: Callable[Concatenate[Session, P], Coroutine[Any, Any, None]],
     *,
-    is_address_enough: bool = False,
+    is_address_enough: Callable[[dict[str, Any]], bool] = lambda options: False,
 ) -> Callable[..., None]:
     """The command as typer takes it: with the common flags, synchronous, its session opened and closed.
 
-    `is_address_enough`: without a login it runs as well, and asks as somebody else or nobody.
+    `is_address_enough`: with which options it needs no login.
     """
 
     @functools.wraps(command)
@@ -70,7 +69,7 @@ def asks_server(
         common = {parameter.name: options.pop(parameter.name) for parameter in COMMON}
         is_debugging = common.pop("debug")
         try:
-            _run(command, common, options, is_address_enough=is_address_enough)
+            _run(command, common, options, is_address_enough=is_address_enough(options))
         except Exception:
             if is_debugging:
                 traceback.print_exc()
@@ -104,6 +103,6 @@ def _run(
 
     async def ask() -> None:
         async with Client(login.url, login.client_id, login.client_secret) as client:
-            await command(Session(client, screen, has_login=bool(login.client_id)), **options)
+            await command(Session(client, screen), **options)
 
     asyncio.run(ask())
