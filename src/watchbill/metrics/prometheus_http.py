@@ -5,6 +5,7 @@ store cannot even read is our own fault, and no failure of the store's.
 """
 
 import asyncio
+import base64
 from collections.abc import Mapping
 
 import aiohttp
@@ -103,8 +104,8 @@ class PrometheusStore:
         if settings.token is not None:
             self._headers["Authorization"] = f"Bearer {settings.token}"
         elif settings.username is not None:
-            login = aiohttp.BasicAuth(settings.username, settings.password or "")
-            self._headers["Authorization"] = login.encode()
+            login = f"{settings.username}:{settings.password or ''}".encode()
+            self._headers["Authorization"] = f"Basic {base64.b64encode(login).decode()}"
         if settings.tenant is not None:
             self._headers["X-Scope-OrgID"] = settings.tenant
 
@@ -115,6 +116,9 @@ class PrometheusStore:
             status, body = await self._session.post(
                 self._url + path, form=form, headers=self._headers
             )
+        except TimeoutError as error:
+            log.warning("the metrics store answers too slowly")
+            raise Unanswered(Reason.TIMEOUT) from error
         except (aiohttp.ClientError, OSError) as error:
             log.warning("the metrics store does not answer", reason=type(error).__name__)
             raise Unanswered(Reason.SOURCE_ERROR) from error

@@ -1,0 +1,76 @@
+"""Idle GPUs over HTTP: who is listed, in which order, and the arithmetic of GPU-hours."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.api.serving import Served
+from tests.clusters import connected_agent
+from tests.records import upsert, workload
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+
+def stamp(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+async def filled(server: Served) -> None:
+    """Last heard of at 12:00. Number 1: 2 GPUs for an hour; 2: half a GPU for ten, and 3 hours before."""
+    agent = await connected_agent(server.db, NOW)
+    made = [
+        workload(
+            number,
+            idle_allocated_gpus=idle,
+            idle_gpus=None if idle is None else int(idle),
+            project_name=project,
+            additional_fields={
+                "idleGpuHours": closed,
+                "idleMeasuredSince": stamp(NOW - timedelta(days=1)),
+            }
+            | (
+                {"idleSince": stamp(since), "idleMeanSince": stamp(since)}
+                if (since := NOW - timedelta(hours=hours)) and idle
+                else {}
+            ),
+        )
+        for number, idle, hours, closed, project in (
+            (1, 2.0, 1, 0.0, "vision"),
+            (2, 0.5, 10, 3.0, "speech"),
+            (3, 0.0, 0, 50.0, "speech"),
+            (4, None, 0, 0.0, "speech"),
+        )
+    ]
+    await agent.send(*(upsert(one) for one in made), now=NOW)
+
+
+async def test_most_gpu_hours_first(server: Served) -> None:
+    await filled(server)
+    answer = await server.get("/api/v1/workloads/idle")
+    assert answer.status == 200, answer.body
+    listed = [(one["name"], one["idleGpuHours"]) for one in answer.json["workloads"]]
+    assert listed == [("llama-sft-2", 8.0), ("llama-sft-1", 2.0)]
+    assert {name: answer.json[name] for name in ("total", "idleGpus", "idleGpuHours")} == {
+        "total": 2,
+        "idleGpus": 2.5,
+        "idleGpuHours": 10.0,
+    }
+    assert "next" not in answer.json
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("limit=1", ["llama-sft-2"]),
+        ("limit=1&offset=1", ["llama-sft-1"]),
+        ("filterBy=projectName==vision", ["llama-sft-1"]),
+        ("filterBy=idleAllocatedGpus>=1", ["llama-sft-1"]),
+        ("search=SFT-2", ["llama-sft-2"]),
+        ("deleted=true", []),
+    ],
+)
+async def test_filters_search_and_pages(server: Served, query: str, names: list[str]) -> None:
+    await filled(server)
+    answer = await server.get(f"/api/v1/workloads/idle?{query}")
+    assert [one["name"] for one in answer.json["workloads"]] == names
+    assert ("next" in answer.json) is (query == "limit=1")

@@ -1,0 +1,131 @@
+"""Measured samples in the database: what is kept, what is refused, what is forgotten."""
+
+from datetime import datetime, timedelta
+from math import inf, nan
+from uuid import UUID
+
+from tests.clusters import Agent, connected_agent
+from tests.records import START, upsert, workload
+from watchbill.store.database import Database
+from watchbill.store.ingest import apply_batch
+from watchbill.store.measured import Point, keep_measured, measured_points
+from watchbill.store.purge import purge_deleted
+from watchbill.sync import Batch, Delete, Measured, Reading, Scrape
+
+ONE = UUID(int=1)
+LATER = START + timedelta(minutes=10)
+
+
+def scrape(at: datetime, *readings: Reading, id_: UUID = ONE) -> Scrape:
+    return Scrape(at=at, counted_since=START, workloads=(Measured(id_, readings),))
+
+
+def utilization(value: float, label: str = "") -> Reading:
+    return Reading("GPU_UTILIZATION", value, label)
+
+
+async def send(agent: Agent, *scrapes: Scrape, now: datetime) -> None:
+    agent.seq += 1
+    batch = Batch(stream_id=agent.stream_id, seq=agent.seq, items=(), scrapes=scrapes)
+    await apply_batch(agent.db, agent.identity, batch, now)
+
+
+async def points(db: Database, *, minutes: float = 60, step: float = 60) -> list[Point]:
+    return await measured_points(
+        db,
+        1,
+        ONE,
+        after=START,
+        until=START + timedelta(minutes=minutes),
+        origin=START,
+        step=timedelta(seconds=step),
+    )
+
+
+async def one_workload(db: Database) -> Agent:
+    agent = await connected_agent(db, START)
+    await agent.send(upsert(workload(1)), now=START)
+    return agent
+
+
+async def test_figures_come_back_as_they_were(db: Database) -> None:
+    agent = await one_workload(db)
+    at = START + timedelta(seconds=30)
+    await send(agent, scrape(at, utilization(12.5), utilization(25, "GPU-1")), now=LATER)
+    (found,) = await points(db)
+    assert found == Point(
+        at, START, {("GPU_UTILIZATION", ""): 12.5, ("GPU_UTILIZATION", "GPU-1"): 25.0}
+    )
+
+
+async def test_each_step_tells_its_first_and_its_last(db: Database) -> None:
+    agent = await one_workload(db)
+    told = [
+        scrape(START + timedelta(seconds=second), utilization(second))
+        for second in range(10, 201, 10)
+    ]
+    await send(agent, *told, now=LATER)
+    found = [(point.at - START).total_seconds() for point in await points(db)]
+    # Steps end at 60, 120, 180: an instant at the end belongs to the step that ends there.
+    assert found == [10, 60, 70, 120, 130, 180, 190, 200]
+
+
+async def test_what_is_unsound_is_left_out_and_holds_up_nothing(db: Database) -> None:
+    agent = await one_workload(db)
+    at = START + timedelta(minutes=1)
+    readings = [
+        Reading("GPU_UTILIZATION", nan),
+        Reading("CPU_USAGE_CORES", inf),
+        Reading("NO_SUCH_TYPE", 1),
+        Reading("CPU_MEMORY_USAGE_BYTES", 1, "x" * 101),
+        Reading("CPU_MEMORY_USAGE_BYTES", 1, "a\nb"),
+        utilization(7, "GPU-1"),
+    ]
+    stranger = scrape(at, utilization(1), id_=UUID(int=99))
+    ancient = scrape(START - timedelta(days=3), utilization(1))
+    early = scrape(LATER + timedelta(hours=1), utilization(9))
+    await send(agent, scrape(at, *readings), stranger, ancient, early, now=LATER)
+    found = await points(db)
+    assert [(point.at, point.figures) for point in found] == [
+        (at, {("GPU_UTILIZATION", "GPU-1"): 7.0}),
+        # A clock that runs ahead is not believed.
+        (LATER, {("GPU_UTILIZATION", ""): 9.0}),
+    ]
+    async with db.acquire(1) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM measured_sample") == 2
+
+
+async def test_another_clusters_workload_gets_no_samples(db: Database) -> None:
+    await one_workload(db)
+    other = await connected_agent(db, START, number=2)
+    await send(other, scrape(START + timedelta(minutes=1), utilization(1)), now=LATER)
+    assert await points(db) == []
+
+
+async def test_a_batch_told_twice_is_kept_once(db: Database) -> None:
+    agent = await one_workload(db)
+    told = scrape(START + timedelta(minutes=1), utilization(1))
+    await send(agent, told, told, now=LATER)
+    await send(agent, told, now=LATER)
+    assert len(await points(db)) == 1
+
+
+async def test_days_are_dropped_whole_and_unused_layouts_with_them(db: Database) -> None:
+    agent = await one_workload(db)
+    await send(agent, scrape(START + timedelta(minutes=1), utilization(1)), now=LATER)
+    for days, left in ((7, 1), (8, 0)):
+        now = START + timedelta(days=days)
+        assert await keep_measured(db, [1], days=7, now=now) == 1
+        assert len(await points(db)) == left
+    await keep_measured(db, [1], days=7, now=START + timedelta(days=9))
+    async with db.acquire(1) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM measured_layout") == 0
+
+
+async def test_a_purged_workload_leaves_no_samples(db: Database) -> None:
+    agent = await one_workload(db)
+    await send(agent, scrape(START + timedelta(minutes=1), utilization(1)), now=LATER)
+    await agent.send(Delete(id=ONE, deleted_at=LATER), now=LATER)
+    assert len(await points(db)) == 1, "of a deleted one they stay readable"
+    await purge_deleted(db, 1, keep=timedelta(0), now=LATER + timedelta(seconds=1))
+    assert await points(db) == []
