@@ -64,7 +64,7 @@ async def verify_id_token(
     """Of a login that we began. Raises Refused, Unavailable."""
     issuer = provider.issuer
     assert issuer.client_id is not None, "only an issuer with a client has logins"
-    header, verified = await _verify(provider, token)
+    header, verified = await _verify(provider, token, needs_kid=False)
     claims = verified.claims
     if str(header.get("typ", "JWT")).lower() not in UNTYPED or claims.get("nonce") != nonce:
         raise Refused
@@ -78,11 +78,16 @@ async def verify_id_token(
     return claims
 
 
-async def _verify(provider: Provider, token: str) -> tuple[dict[str, Any], Verified]:
+async def _verify(
+    provider: Provider, token: str, *, needs_kid: bool = True
+) -> tuple[dict[str, Any], Verified]:
+    """An ID token need not name its key where the issuer has one alone (OpenID Connect Core, 10.1)."""
     try:
         check_shape(token)
         header = members(token, 0)
         algorithm, kid = header.get("alg"), header.get("kid")
+        if not needs_kid and "kid" not in header:
+            kid = await provider.only_kid()
         if not header.keys() <= HEADER_MEMBERS or not isinstance(kid, str) or len(kid) > 200:
             raise Refused
         if not isinstance(algorithm, str) or algorithm not in provider.issuer.algorithms:

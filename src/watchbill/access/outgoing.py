@@ -1,5 +1,6 @@
 """Requests to issuers: to addresses that an administrator configured, without redirects, small and short."""
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,11 +22,16 @@ async def post_form(
     url: str, form: Mapping[str, str], *, basic: tuple[str, str] | None = None
 ) -> Any:
     """Raises Unavailable, also for a refusal: its reasons may quote what was sent."""
-    auth = aiohttp.BasicAuth(*basic, encoding="utf-8") if basic else None
-    return await _ask("POST", url, data=dict(form), auth=auth)
+    headers = {}
+    if basic is not None:
+        pair = base64.b64encode(":".join(basic).encode()).decode()
+        headers["Authorization"] = f"Basic {pair}"
+    return await _ask("POST", url, data=dict(form), headers=headers)
 
 
-async def _ask(method: str, url: str, **options: Any) -> Any:
+async def _ask(
+    method: str, url: str, *, headers: Mapping[str, str] | None = None, **options: Any
+) -> Any:
     timeout = aiohttp.ClientTimeout(total=TOTAL_SECONDS)
     try:
         async with (
@@ -34,7 +40,7 @@ async def _ask(method: str, url: str, **options: Any) -> Any:
                 method,
                 url,
                 allow_redirects=False,
-                headers={"Accept": "application/json"},
+                headers={"Accept": "application/json", **(headers or {})},
                 **options,
             ) as answer,
         ):

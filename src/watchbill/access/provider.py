@@ -90,6 +90,12 @@ class Provider:
             raise Unavailable("The issuer does not answer.", retry_after_seconds=RETRY.seconds)
         return self._keys.get(kid)
 
+    async def only_kid(self) -> str | None:
+        """The id of the issuer's key, where it has one and no more. Raises Unavailable."""
+        if not self._keys:
+            await self.key("")  # no key has this id: it only makes us look
+        return next(iter(self._keys)) if len(self._keys) == 1 else None
+
     def _may_try(self) -> bool:
         return self._tried_at is None or self._clock() - self._tried_at >= RETRY
 

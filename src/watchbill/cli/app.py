@@ -4,18 +4,20 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 from typer.core import TyperGroup
 
 from watchbill.cli import (
+    administration,
     clusters,
     describe,
     fleet,
     kinds,
     listing,
     mcp,
+    person,
     runai,
     serving,
     structure,
@@ -42,9 +44,11 @@ _COMMANDS = (
     structure.history,
     structure.tree,
     listing.count,
+    mcp.mcp,
     listing.export,
     clusters.clusters,
-    mcp.mcp,
+    person.login,
+    person.logout,
     serving.server,
     serving.agent,
     serving.demo,
@@ -89,6 +93,7 @@ def build() -> typer.Typer:
         app.command()(command)
     app.add_typer(_run_ai_words(), name="workload")
     app.add_typer(_administration(), name="admin")
+    app.add_typer(_access_keys(), name="key")
     app.add_typer(_kinds(), name="kinds")
     app.command()(version)
     return app
@@ -108,7 +113,54 @@ def _administration() -> typer.Typer:
     cluster.command("list")(clusters.clusters)
     cluster.command("delete")(clusters.delete)
     admin.add_typer(cluster, name="cluster")
+    for name, (help_text, commands) in _ADMINISTRATION.items():
+        group = _group(help_text)
+        for word, command in commands.items():
+            group.command(word)(command)
+        admin.add_typer(group, name=name)
+    admin.command("apply")(administration.apply)
+    admin.command("audit")(administration.audit)
     return admin
+
+
+_ADMINISTRATION: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
+    "account": (
+        "Service accounts and access keys.",
+        {
+            "create": administration.create_account,
+            "list": administration.list_accounts,
+            "disable": administration.disable_account,
+            "rotate": administration.rotate_account,
+        },
+    ),
+    "user": (
+        "Users whom an issuer vouched for.",
+        {
+            "list": administration.list_users,
+            "disable": administration.disable_user,
+            "enable": administration.enable_user,
+        },
+    ),
+    "rule": (
+        "Access rules: who holds which role where.",
+        {
+            "add": administration.add_rule,
+            "list": administration.list_rules,
+            "remove": administration.remove_rule,
+        },
+    ),
+    "role": ("Roles and what they allow.", {"list": administration.list_roles}),
+    "keys": ("The keys that tokens are signed with.", {"rotate": administration.rotate_keys}),
+    "tenant": ("Tenants.", {"create": administration.create_tenant}),
+}
+
+
+def _access_keys() -> typer.Typer:
+    group = _group("Your access keys: for programs that act as you.")
+    group.command("create")(person.create_key)
+    group.command("list")(person.list_keys)
+    group.command("delete")(person.delete_key)
+    return group
 
 
 def _kinds() -> typer.Typer:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from watchbill.errors import Invalid
 
+LOGIN_FILE_VARIABLE = "WATCHBILL_LOGIN_FILE"
 CREDENTIALS_VARIABLE = "WATCHBILL_CREDENTIALS"
 MEMBERS = {"url": "url", "client_id": "clientId", "client_secret": "clientSecret"}
 URL_VARIABLES = {"WATCHBILL": "WATCHBILL_URL", "RUNAI": "RUNAI_BASE_URL"}
@@ -18,6 +19,7 @@ URL_VARIABLES = {"WATCHBILL": "WATCHBILL_URL", "RUNAI": "RUNAI_BASE_URL"}
 _HOW = (
     "give --credentials FILE, a JSON file with url, clientId and clientSecret "
     "(or name it in WATCHBILL_CREDENTIALS)\n"
+    "or run `watchbill login --url URL` to log in as yourself\n"
     "or set WATCHBILL_URL, WATCHBILL_CLIENT_ID and WATCHBILL_CLIENT_SECRET\n"
     "or pass --url, --client-id and --client-secret"
 )
@@ -56,6 +58,21 @@ def find_login(
     found = Login(url=url, client_id=client_id, client_secret=client_secret)
     _check(found, is_address_enough=is_address_enough)
     return found
+
+
+def login_file(environ: Mapping[str, str]) -> Path:
+    """Where `watchbill login` keeps the person's login."""
+    if environ.get(LOGIN_FILE_VARIABLE):
+        return Path(environ[LOGIN_FILE_VARIABLE])
+    home = Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return home / "watchbill" / "login.json"
+
+
+def names_account(flags: Login, credentials: Path | None, environ: Mapping[str, str]) -> bool:
+    """Whether anything names a service account: then the person's own login does not count."""
+    sources = (flags, _from_environment(environ, "WATCHBILL"), _from_environment(environ, "RUNAI"))
+    is_named = any(source.client_id or source.client_secret for source in sources)
+    return is_named or credentials is not None or _has_file(environ)
 
 
 def _check(login: Login, *, is_address_enough: bool) -> None:

@@ -33,4 +33,5 @@ def _rendering(*, is_terminal: bool) -> list[structlog.typing.Processor]:
     if is_terminal:
         plain = structlog.dev.plain_traceback
         return [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
-    return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    told = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # they hold secrets
+    return [structlog.processors.ExceptionRenderer(told), structlog.processors.JSONRenderer()]

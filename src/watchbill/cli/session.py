@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
-from watchbill.cli.login import Login, find_login
+from watchbill.cli.login import Login, find_login, login_file, names_account
 from watchbill.cli.terminal import Terminal, terminal
 
 if TYPE_CHECKING:
@@ -92,17 +92,32 @@ def _run(
     flags = Login(
         url=common["url"], client_id=common["client_id"], client_secret=common["client_secret"]
     )
-    login = find_login(
-        flags, common["credentials"], os.environ, is_address_enough=is_address_enough
-    )
+    open_client = _client(flags, common["credentials"], is_address_enough=is_address_enough)
     screen = terminal(os.environ, no_color=common["no_color"])
 
     import asyncio
 
-    from watchbill.client import Client
-
     async def ask() -> None:
-        async with Client(login.url, login.client_id, login.client_secret) as client:
+        async with open_client() as client:
             await command(Session(client, screen), **options)
 
     asyncio.run(ask())
+
+
+def _client(
+    flags: Login, credentials: Path | None, *, is_address_enough: bool
+) -> Callable[[], "Client"]:
+    """As a service account where anything names one, else as the person who is logged in here."""
+    if not names_account(flags, credentials, os.environ):
+        path = login_file(os.environ)
+        if path.exists():
+            from watchbill.client.login import LoginClient, read_login
+
+            stored = read_login(path)
+            wanted = (flags.url or os.environ.get("WATCHBILL_URL", "")).rstrip("/")
+            if stored is not None and wanted in ("", stored.url):
+                return functools.partial(LoginClient, path, stored)
+    from watchbill.client import Client
+
+    login = find_login(flags, credentials, os.environ, is_address_enough=is_address_enough)
+    return functools.partial(Client, login.url, login.client_id, login.client_secret)

@@ -237,6 +237,13 @@ class Client:
     async def cluster_delete(self, cluster_id: UUID) -> None:
         await self._authorized("DELETE", f"/api/v1/clusters/{cluster_id}")
 
+    async def request(
+        self, method: str, path: str, *, parameters: Parameters = (), body: JSON | None = None
+    ) -> JSON:
+        """Any operation that answers an object, or nothing."""
+        answer = await self._authorized(method, path, parameters, body)
+        return decoded(answer, JSON) if answer else {}
+
     async def _get(self, path: str, kind: type[Reply], parameters: Parameters = ()) -> Reply:
         """A read is repeated where the server says that a later moment may answer."""
         for number in range(1, TRIES + 1):
