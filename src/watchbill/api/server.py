@@ -6,6 +6,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from watchbill.api.call import Call
 from watchbill.api.endpoint import Handler
+from watchbill.api.fleet_metrics import fleet_metrics
 from watchbill.api.gate import Meters
 from watchbill.api.reply import Answer, Reply, encode, json_reply
 from watchbill.errors import Unavailable
@@ -29,7 +30,8 @@ def server_handlers(
     """These answer from what was made at start, so they are made with it."""
 
     async def get_server_metrics(call: Call) -> Answer:
-        return Reply(body=generate_latest(meters.registry), media_type=CONTENT_TYPE_LATEST)
+        body = generate_latest(meters.registry) + await fleet_metrics(call)
+        return Reply(body=body, media_type=CONTENT_TYPE_LATEST)
 
     return (
         get_health,

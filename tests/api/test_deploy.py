@@ -1,0 +1,94 @@
+"""What is meant to be copied works: alert rules, scrape jobs, the dashboard, and names that really exist."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+from tests.api.serving import Served
+from tests.clusters import connected_agent
+from tests.conftest import require
+from tests.records import START, upsert, workload
+from watchbill.agent import exposed
+from watchbill.workload import Phase
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "watchbill.json").read_text())
+RULES: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus" / "rules.yaml").read_text())
+QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]] + [
+    rule["expr"] for group in RULES["groups"] for rule in group["rules"]
+]
+NAME = re.compile(r"watchbill_[a-z_]+")
+
+
+def promtool(*arguments: str) -> str:
+    path = require("Prometheus").with_name("promtool")
+    done = subprocess.run(
+        [path, *arguments], cwd=DEPLOY / "prometheus", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_rules_are_sound_and_fire_when_they_should() -> None:
+    assert "SUCCESS" in promtool("check", "rules", "rules.yaml")
+    assert "SUCCESS" in promtool("test", "rules", "rules.test.yaml")
+
+
+def test_scrape_jobs_are_a_configuration(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    text = (DEPLOY / "prometheus" / "scrape.yaml").read_text()
+    (tmp_path / "prometheus.yml").write_text(
+        text.replace("/etc/prometheus/watchbill-secret", str(secret))
+    )
+    promtool("check", "config", str(tmp_path / "prometheus.yml"))
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_queries_are_promql(query: str) -> None:
+    promql_parser.parse(query)
+
+
+def test_panels_do_not_overlap() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+
+
+async def test_everything_asked_for_is_told_by_server_or_agent(server: Served) -> None:
+    agent = await connected_agent(server.db, START)
+    made = [
+        workload(1, idle_allocated_gpus=1.0, idle_gpus=1),
+        workload(2, phase=Phase.PENDING, created_at=START),
+    ]
+    await agent.send(*(upsert(one) for one in made), now=START)
+    answer = await server.get("/metrics")
+    assert answer.status == 200
+    page = answer.body.decode()
+    told = set(re.findall(r"^(watchbill_[a-z_]+)[{ ]", page, re.MULTILINE))
+    by_agents = set(NAME.findall(Path(exposed.__file__).read_text()))
+    asked = {name for query in QUERIES for name in NAME.findall(query)}
+    assert asked <= told | by_agents, asked - told - by_agents
+    assert 'watchbill_gpus_idle{cluster="cluster-1"} 1' in page
+    assert 'watchbill_workloads{phase="Pending"} 1' in page
+    assert f'{{cluster="cluster-1"}} {START.timestamp():.3f}' in page
+
+
+async def test_metrics_show_what_their_reader_may_see(server: Served) -> None:
+    await connected_agent(server.db, START)
+    anonymous = await server.ask("GET", "/metrics", token=None)
+    assert anonymous.status == 401
