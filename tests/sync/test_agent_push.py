@@ -35,6 +35,7 @@ class Cluster:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     extra: list[str] = field(default_factory=list)
     proves: bool = True
+    kinds: list[str] = field(default_factory=lambda: ["Pod"])
     derived: dict[str, Derived] = field(default_factory=dict)
 
     def put(self, number: int, phase: Phase = Phase.RUNNING, name: str = "w") -> UUID:
@@ -52,7 +53,7 @@ class Cluster:
         return self.proves
 
     def coverage(self) -> tuple[Covered, ...]:
-        return (Covered(group="", kind="Pod"),)
+        return tuple(Covered(group="", kind=kind) for kind in self.kinds)
 
     def living(self) -> list[str]:
         return [*self.ledger.standings, *self.extra]
@@ -97,11 +98,15 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def speaking(
-    server: Receiver, cluster: Cluster | None = None, *, credential: str = CREDENTIAL
+    server: Receiver,
+    cluster: Cluster | None = None,
+    *,
+    credential: str = CREDENTIAL,
+    **options: Any,
 ) -> AsyncIterator[Speaking]:
     cluster = cluster or Cluster()
     async with AgentClient(server.url, credential) as client:
-        stream = Stream(client, cluster.ledger, cluster, cluster.changed)
+        stream = Stream(client, cluster.ledger, cluster, cluster.changed, **options)
         task = asyncio.create_task(stream.run())
         try:
             yield Speaking(cluster, server, stream, task)
@@ -249,6 +254,25 @@ async def test_the_server_may_ask_for_an_inventory() -> None:
         await found.drained()
         server.wants_resync = True
         await until(lambda: server.commits >= 2)
+
+
+async def test_an_inventory_is_taken_now_and_then_though_nothing_asks_for_it() -> None:
+    async with receiver() as server, speaking(server, resync_seconds=1.0) as found:
+        uid = found.cluster.put(1)
+        await found.drained()
+        await until(lambda: uid in server.rows)
+        del server.rows[uid]
+        await until(lambda: uid in server.rows)
+        assert len(server.streams) == 1
+
+
+async def test_an_inventory_that_could_prove_more_is_taken_again() -> None:
+    async with receiver() as server, speaking(server) as found:
+        await found.drained()
+        commits = server.commits
+        found.cluster.kinds.append("Job")
+        await until(lambda: server.commits > commits)
+        assert {kind.kind for kind in server.inventories[-1].coverage} == {"Pod", "Job"}
 
 
 async def test_one_bad_item_is_set_aside_and_the_rest_arrives() -> None:

@@ -188,7 +188,7 @@ class Ledger:
             if standing is None or not entry.record_hash:
                 continue
             if entry.id in lacking:
-                standing.lacks_history = True
+                standing.acknowledged, standing.lacks_history = None, True
             else:
                 standing.acknowledged = entry.record_hash
                 del standing.pending[: standing.told_by_objects]

@@ -90,6 +90,8 @@ class Stream:
         view: View,
         changed: asyncio.Event,
         outbox: Outbox | None = None,
+        *,
+        resync_seconds: float = 900.0,
     ) -> None:
         self.hellos = 0
         self._outbox = Outbox() if outbox is None else outbox
@@ -104,7 +106,10 @@ class Stream:
         self._units = BATCH_ITEMS
         self._heartbeat_seconds = 15.0
         self._beat_due = 0.0
+        self._resync_seconds = resync_seconds
         self._inventory_due: float | None = None
+        self._again_at = 0.0
+        """When an inventory is due though nothing asks for one."""
         self._proven: frozenset[tuple[str, str]] = frozenset()
         """Kinds that an inventory of this stream covered."""
         self._now = asyncio.get_running_loop().time
@@ -199,6 +204,7 @@ class Stream:
         )
         done = await self._call(lambda: self._client.inventory_commit(commit))
         self._proven |= _kinds(coverage)
+        self._again_at = self._now() + jittered(self._resync_seconds)
         log.info(
             "inventory taken",
             workloads=len(entries),
@@ -308,8 +314,12 @@ class Stream:
         if reply.resync and reply.seq == self._seq:
             log.info("server asks for an inventory")
             self.want_inventory(after_seconds=0.0)
-        elif self._inventory_due is None and _kinds(self._view.coverage()) - self._proven:
-            self.want_inventory()  # what an earlier inventory could not prove, this one can
+        elif self._inventory_due is None and self._is_inventory_worthwhile():
+            self.want_inventory()
+
+    def _is_inventory_worthwhile(self) -> bool:
+        """The last one is old, or could not prove what one could prove now."""
+        return self._again_at <= self._now() or bool(_kinds(self._view.coverage()) - self._proven)
 
 
 def _kinds(coverage: tuple[Covered, ...]) -> frozenset[tuple[str, str]]:

@@ -110,7 +110,14 @@ class Agent:
         )
         self.resolver = Resolver(kube, self.cache, self.roster.find)
         outbox = Outbox()
-        self.stream = Stream(server, self.ledger, self, self.tracker.changed, outbox)
+        self.stream = Stream(
+            server,
+            self.ledger,
+            self,
+            self.tracker.changed,
+            outbox,
+            resync_seconds=settings.resync_seconds,
+        )
         self.measuring = Measuring(
             settings,
             self._derive_settings,
