@@ -319,6 +319,7 @@ async def test_a_token_turned_down_is_read_again(
         with pytest.raises(ApiFailure) as caught:
             await listed(found)
         assert caught.value.trouble is Trouble.UNAUTHENTICATED
+        assert "renew" in caught.value.message
         kubeconfig(tmp_path / "config", script.url, token="second")
         assert await listed(found) == []
 

@@ -28,6 +28,7 @@ BOOKMARKED_SILENCE_SECONDS = 150.0
 """The same once bookmarks come, about one a minute: more than two of them missing."""
 _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=15, sock_read=90)
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15)
+_NEW_CREDENTIALS = ": the API server does not accept these credentials; renew the kubeconfig's user"
 _ERROR_BYTES = 64 * 1024
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
@@ -195,7 +196,10 @@ class KubeClient:
         if response.status != 200:
             async with response:
                 body = await response.content.read(_ERROR_BYTES)
-                raise failure_of_response(response.status, response.headers, body)
+                failure = failure_of_response(response.status, response.headers, body)
+                if failure.trouble is Trouble.UNAUTHENTICATED:
+                    failure.message += _NEW_CREDENTIALS
+                raise failure
         return response
 
     async def _send(
