@@ -1,7 +1,7 @@
 """A workload's metrics over time, as JSON or CSV, and what a partial or a whole failure is answered with."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -29,14 +29,17 @@ async def get_workload_metrics(call: Call) -> Answer:
         raise _nothing(failed)
     if call.media_type == CSV and not failed:
         return Reply(body=rows_as_csv(_table(outcomes)), media_type=CSV_TYPE, headers=ATTACHMENT)
+    stamps = _Stamps()
     body: dict[str, Any] = {
         "measurements": [
-            _measurement(outcome) for outcome in outcomes if not isinstance(outcome, Histogram)
+            _measurement(outcome, stamps)
+            for outcome in outcomes
+            if not isinstance(outcome, Histogram)
         ]
     }
     histograms = [outcome for outcome in outcomes if isinstance(outcome, Histogram)]
     if histograms:
-        body["histogram"] = [_histogram(outcome) for outcome in histograms]
+        body["histogram"] = [_histogram(outcome, stamps) for outcome in histograms]
     return json_reply(body, status=207 if failed else 200)
 
 
@@ -65,19 +68,27 @@ def _nothing(failed: Sequence[Failed]) -> Unavailable:
     )
 
 
-def _histogram(outcome: Histogram) -> dict[str, Any]:
-    values = [{"timestamp": instant(one.at), "data": one.counts} for one in outcome.spreads]
+class _Stamps(dict[datetime, str]):
+    """Instants as text. All series of an answer share theirs, so each is written once."""
+
+    def __missing__(self, at: datetime) -> str:
+        text = self[at] = instant(at)
+        return text
+
+
+def _histogram(outcome: Histogram, stamps: _Stamps) -> dict[str, Any]:
+    values = [{"timestamp": stamps[one.at], "data": one.counts} for one in outcome.spreads]
     return {"type": outcome.type, "values": values}
 
 
-def _measurement(outcome: Measurement | Failed) -> dict[str, Any]:
+def _measurement(outcome: Measurement | Failed, stamps: _Stamps) -> dict[str, Any]:
     if isinstance(outcome, Failed):
         return {"type": outcome.type, "labels": {"reason": outcome.reason}, "values": None}
     found: dict[str, Any] = {"type": outcome.type}
     if outcome.labels:
         found["labels"] = outcome.labels
     found["values"] = [
-        {"value": sample.value, "timestamp": instant(sample.at)} for sample in outcome.samples
+        {"value": sample.value, "timestamp": stamps[sample.at]} for sample in outcome.samples
     ]
     return found
 
