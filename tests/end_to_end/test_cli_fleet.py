@@ -19,9 +19,11 @@ from tests.clusters import Agent, connected_agent
 from tests.command_line import Outcome, watchbill
 from tests.conftest import Engine, RunningServer, fresh_database, running_server
 from tests.records import upsert, workload
+from watchbill.metrics.table import DCGM
 from watchbill.store.database import Database
 from watchbill.store.fleet import last_instant, record_fleet
-from watchbill.sync import Delete
+from watchbill.store.ingest import apply_batch, heartbeat
+from watchbill.sync import Batch, Delete, Heartbeat, KindState, Measured, Reading, Scrape
 from watchbill.workload import Phase
 
 
@@ -143,3 +145,92 @@ async def test_what_cannot_be_watched(fleet: Fleet) -> None:
     assert (await fleet.run("get", "--watch", "some-name")).code == 2
     assert (await fleet.run("get", "--watch", "-o", "csv")).code == 2
     assert (await fleet.run("get", "--watch", "-f", "nonsense")).code == 2
+
+
+async def test_doctor_looks_at_everything(fleet: Fleet) -> None:
+    outcome = await fleet.run("doctor")
+    assert outcome.code == 0
+    lines = [line.split()[:2] for line in outcome.out.splitlines() if "→" not in line]
+    assert lines == [
+        ["ok", "server"],
+        ["ok", "clock"],
+        ["ok", "login"],
+        ["ok", "version"],
+        ["ok", "cluster"],
+        ["ok", "kinds"],
+        ["warn", "agent"],
+        ["warn", "metrics"],
+    ]
+    wrong = dict(fleet.environ) | {"WATCHBILL_CLIENT_SECRET": "wrong"}
+    refused = await watchbill("doctor", environ=wrong)
+    assert refused.code == 3
+    assert "fail  login" in refused.out
+
+
+async def test_the_page_of_a_workload(fleet: Fleet) -> None:
+    await fleet.agent.send(upsert(workload(1)), now=datetime.now(UTC))
+    assert (await fleet.run("open")).out == f"{fleet.server.url}/\n"
+    one = await fleet.run("open", "llama-sft-1")
+    assert one.out == f"{fleet.server.url}/workloads/{UUID(int=1)}\n"
+    assert (await fleet.run("open", "nobody")).code == 1
+
+
+async def test_top_by_workload_with_and_without_measurements(fleet: Fleet) -> None:
+    now = datetime.now(UTC)
+    await fleet.agent.send(upsert(workload(1, gpus=2)), upsert(workload(2, gpus=4)), now=now)
+    outcome = await fleet.run("top", "--by", "workload", "--no-headers")
+    assert [line.split() for line in outcome.out.splitlines()] == [
+        ["llama-sft-2", "vision", "Running", "4", "?", "?", "-", "?", "-"],
+        ["llama-sft-1", "vision", "Running", "2", "?", "?", "-", "?", "-"],
+    ]
+    assert outcome.err.startswith("Nothing measures use here")
+    readings = (Reading("GPU_UTILIZATION", 50.0),)
+    scrapes = tuple(
+        Scrape(
+            at=now - timedelta(minutes=minutes),
+            counted_since=now - timedelta(hours=2),
+            workloads=(Measured(UUID(int=1), readings),),
+        )
+        for minutes in range(30, 0, -1)
+    )
+    seen = KindState(group="metrics", kind=DCGM, state="complete", since=now)
+    agent = fleet.agent
+    beat = Heartbeat(stream_id=agent.stream_id, seq=agent.seq, kinds=(seen,), node_pools=())
+    await heartbeat(fleet.db, agent.identity, beat, now)
+    agent.seq += 1
+    batch = Batch(stream_id=agent.stream_id, seq=agent.seq, items=(), scrapes=scrapes)
+    await apply_batch(fleet.db, agent.identity, batch, now)
+    drawn = (await fleet.run("top", "--by", "workload", "--no-headers")).out.splitlines()
+    first = drawn[1].split()
+    assert first[:6] == ["llama-sft-1", "vision", "Running", "2", "?", "50%"]
+    assert set(first[6]) == {"·", "▅"}
+    assert first[7:] == ["?", "-"]
+
+
+async def test_names_are_completed_and_nothing_ever_said(fleet: Fleet) -> None:
+    await fleet.agent.send(
+        *(upsert(workload(n)) for n in range(1, 4)),
+        upsert(workload(9, name="evil\x1b[2J")),
+        now=datetime.now(UTC),
+    )
+
+    async def completed(words: str, **environ: str) -> tuple[list[str], str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "watchbill"),
+            env=os.environ
+            | dict(fleet.environ)
+            | {
+                "_WATCHBILL_COMPLETE": "complete_bash",
+                "COMP_WORDS": words,
+                "COMP_CWORD": str(len(words.split())),
+            }
+            | environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(process.communicate(), 30)
+        return out.decode().split(), err.decode()
+
+    everything = ["llama-sft-1", "llama-sft-2", "llama-sft-3"]
+    assert await completed("watchbill describe ") == (everything, "")
+    assert (await completed("watchbill why ", WATCHBILL_URL="http://127.0.0.1:9")) == ([], "")

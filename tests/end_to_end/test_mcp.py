@@ -208,7 +208,8 @@ async def test_without_a_login_there_is_nothing_to_ask_with() -> None:
 
     outcome = await watchbill("mcp", "--url", "http://127.0.0.1:9")
     assert (outcome.code, outcome.out) == (2, "")
-    assert (await watchbill("mcp")).err.startswith("error: The server's address is not given.")
+    gateway = await watchbill("mcp", "--http")
+    assert gateway.err.startswith("error: The server's address is not given.")
 
 
 @pytest.mark.parametrize("name", sorted(TOOLS))

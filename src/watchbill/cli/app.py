@@ -12,11 +12,14 @@ from typer.core import TyperGroup
 from watchbill.cli import (
     administration,
     clusters,
+    contexting,
     describe,
+    doctor,
     fleet,
     kinds,
     listing,
     mcp,
+    opening,
     person,
     runai,
     serving,
@@ -49,10 +52,17 @@ _COMMANDS = (
     clusters.clusters,
     person.login,
     person.logout,
+    doctor.doctor,
+    opening.open_page,
+    mcp.mcp,
     serving.server,
     serving.agent,
     serving.demo,
 )
+
+
+_WORDS = {"open_page": "open"}
+"""Commands whose word is not the name of their function."""
 
 
 class _PipeClosed(Exception):
@@ -90,10 +100,11 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for command in _COMMANDS:
-        app.command()(command)
+        app.command(_WORDS.get(command.__name__))(command)
     app.add_typer(_run_ai_words(), name="workload")
     app.add_typer(_administration(), name="admin")
     app.add_typer(_access_keys(), name="key")
+    app.add_typer(_contexts(), name="context")
     app.add_typer(_kinds(), name="kinds")
     app.command()(version)
     return app
@@ -160,6 +171,15 @@ def _access_keys() -> typer.Typer:
     group.command("create")(person.create_key)
     group.command("list")(person.list_keys)
     group.command("delete")(person.delete_key)
+    return group
+
+
+def _contexts() -> typer.Typer:
+    group = _group("Servers by name, kept in a file of your own: list, use, set, delete.")
+    group.command("list")(contexting.list_contexts)
+    group.command("use")(contexting.use)
+    group.command("set")(contexting.set_context)
+    group.command("delete")(contexting.delete)
     return group
 
 

@@ -36,11 +36,11 @@ async def filters_of(client: "Client", place: Place) -> tuple[str, ...]:
     return tuple(found)
 
 
-def item(field: str, value: str) -> str:
-    """One `==` whose value is taken as it is, commas and all."""
+def item(field: str, value: str, operator: str = "==") -> str:
+    """One item of filterBy whose value is taken as it is, commas and all."""
     if not value:
         refuse(f"An empty {field} matches nothing.")
-    return json.dumps([f"{field}=={value}"], ensure_ascii=False)
+    return json.dumps([f"{field}{operator}{value}"], ensure_ascii=False)
 
 
 async def find_workload(client: "Client", word: str, place: Place) -> JSON:

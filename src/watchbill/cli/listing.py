@@ -19,6 +19,7 @@ from watchbill.cli.formats import (
     json_document,
     yaml_document,
 )
+from watchbill.cli.names import complete_name
 from watchbill.cli.session import Session, asks_server
 from watchbill.cli.staleness import remark_silent_clusters
 from watchbill.cli.table import lines
@@ -50,7 +51,13 @@ class ExportFormat(StrEnum):
 async def get(
     session: Session,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME|ID]", help="One workload.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[NAME|ID]",
+            help="One workload.",
+            show_default=False,
+            autocompletion=complete_name,
+        ),
     ] = None,
     output: Annotated[ListFormat, typer.Option("--output", "-o", help="How to print.")] = (
         ListFormat.TABLE

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from watchbill.cli.names import complete_name
+
 Filters = Annotated[
     list[str] | None,
     typer.Option(
@@ -43,5 +45,11 @@ Columns = Annotated[
     str | None, typer.Option("--columns", metavar="A,B,…", help="Which columns, in which order.")
 ]
 Named = Annotated[
-    str, typer.Argument(metavar="NAME|ID", help="Name or id of a workload.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="NAME|ID",
+        help="Name or id of a workload.",
+        show_default=False,
+        autocompletion=complete_name,
+    ),
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
+from watchbill.cli.contexts import with_context
 from watchbill.cli.login import Login, find_login, login_file, names_account
 from watchbill.cli.terminal import Terminal, terminal
 
@@ -44,6 +45,9 @@ def _common(
     credentials: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="JSON file with url, clientId and clientSecret."),
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(help="A server kept with `watchbill context set`.")
     ] = None,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colour.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
@@ -89,10 +93,11 @@ def _run(
     *,
     is_address_enough: bool,
 ) -> None:
-    flags = Login(
+    given = Login(
         url=common["url"], client_id=common["client_id"], client_secret=common["client_secret"]
     )
-    open_client = _client(flags, common["credentials"], is_address_enough=is_address_enough)
+    flags = with_context(given, common["context"], common["credentials"], os.environ)
+    open_client = client_of(flags, common["credentials"], is_address_enough=is_address_enough)
     screen = terminal(os.environ, no_color=common["no_color"])
 
     import asyncio
@@ -104,10 +109,11 @@ def _run(
     asyncio.run(ask())
 
 
-def _client(
-    flags: Login, credentials: Path | None, *, is_address_enough: bool
+def client_of(
+    flags: Login, credentials: Path | None, *, is_address_enough: bool = False
 ) -> Callable[[], "Client"]:
-    """As a service account where anything names one, else as the person who is logged in here."""
+    """As a service account where anything names one, else as the person who is logged in here. Raises Invalid
+    where nothing says which server, or as whom."""
     if not names_account(flags, credentials, os.environ):
         path = login_file(os.environ)
         if path.exists():

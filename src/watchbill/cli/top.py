@@ -23,6 +23,7 @@ class Grouping(StrEnum):
     TYPE = "type"
     CATEGORY = "category"
     PHASE = "phase"
+    WORKLOAD = "workload"
 
 
 _FIELDS = {
@@ -46,8 +47,15 @@ async def top(
     """Who holds GPUs now: workloads, GPUs allocated and GPUs idle, the largest first.
 
     IDLE sums what is measured and is `?` where nothing is. Projects of one name in two clusters are two.
+    By workload also the last hour of GPU and CPU use, where something measures it; `·` is a gap.
     """
     import asyncio
+
+    if by is Grouping.WORKLOAD:
+        from watchbill.cli.top_workloads import top_workloads
+
+        await top_workloads(session, limit=limit, has_headers=not no_headers)
+        return
 
     field, client = _FIELDS[by], session.client
     answers = await asyncio.gather(

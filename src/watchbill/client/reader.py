@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Self
 from urllib.parse import urlencode
 from uuid import UUID
@@ -52,6 +53,14 @@ class ListedPage(msgspec.Struct):
 
     workloads: list[JSON]
     next_offset: int | None = msgspec.field(default=None, name="next")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How long an answer took, and the server's clock, to the second, when it answered."""
+
+    seconds: float
+    clock: datetime | None
 
 
 class _Count(msgspec.Struct):
@@ -221,6 +230,19 @@ class Client:
         bounds = (("start", start), ("end", end))
         parameters = [(name, at.isoformat()) for name, at in bounds if at is not None]
         return await self._get("/api/v1/fleet", JSON, parameters)
+
+    async def probe(self) -> Probe:
+        """Whether the server answers at all; takes no login."""
+        started_at = time.perf_counter()
+        async with self._transport.open("GET", "/healthz") as answer:
+            decoded(await answer.read(), JSON)
+            sent = answer.headers.get("Date")
+        seconds = time.perf_counter() - started_at
+        return Probe(seconds, parsedate_to_datetime(sent) if sent else None)
+
+    async def ready(self) -> None:
+        """Raises Unavailable where the server cannot answer questions."""
+        await self._transport.send("GET", "/readyz")
 
     async def me(self) -> JSON:
         return await self._get("/api/v1/me", JSON)

@@ -1,0 +1,50 @@
+"""Completion of workload names: what a shell asks for while somebody types, so quick, bounded and silent."""
+
+import os
+from contextlib import suppress
+
+import typer
+
+from watchbill.cli.contexts import with_context
+from watchbill.cli.login import Login
+from watchbill.cli.text import safe
+
+MOST_NAMES = 50
+SECONDS = 1.5
+
+
+def complete_name(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of live workloads that begin so. Nothing where the server cannot be asked, whatever the cause:
+    an error in the middle of a command line would help nobody."""
+    found: list[str] = []
+    with suppress(Exception):
+        found = _names(context.params, incomplete)
+    return found
+
+
+def _names(given: dict[str, object], begun: str) -> list[str]:
+    import asyncio
+
+    from watchbill.cli.find import item
+    from watchbill.cli.session import client_of
+    from watchbill.client import Selection
+
+    flags = Login(
+        url=str(given.get("url") or ""),
+        client_id=str(given.get("client_id") or ""),
+        client_secret=str(given.get("client_secret") or ""),
+    )
+    credentials = given.get("credentials")
+    path = credentials if isinstance(credentials, os.PathLike) else None
+    named = given.get("context")
+    flags = with_context(flags, str(named) if named else None, path, os.environ)  # type: ignore[arg-type]
+    filters = (item("name", begun, "=^"),) if begun else ()
+
+    async def ask() -> list[str]:
+        async with asyncio.timeout(SECONDS), client_of(flags, path)() as client:  # type: ignore[arg-type]
+            page = await client.workload_list(
+                Selection(filters=filters, sort_by="name"), limit=MOST_NAMES
+            )
+            return [one["name"] for one in page.workloads]
+
+    return [name for name in dict.fromkeys(asyncio.run(ask())) if safe(name) == name]
