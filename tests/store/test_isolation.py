@@ -1,6 +1,7 @@
 """The two locks: the scope predicate narrows every read, row security holds tenants apart without it."""
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -9,16 +10,21 @@ import pytest
 from tests.clusters import connected_agent
 from tests.records import START, upsert, workload
 from watchbill.query import Scope, TelemetryQuery, WorkloadQuery
+from watchbill.store.access import account_list
+from watchbill.store.audit import AuditQuery, audit_list
 from watchbill.store.clusters import cluster_list
 from watchbill.store.database import Database
 from watchbill.store.document import DocumentCache
 from watchbill.store.measured import keep_measured
+from watchbill.store.people import person_list
+from watchbill.store.rules import rule_list
 from watchbill.store.samples import usage_series
 from watchbill.store.telemetry import telemetry
 from watchbill.store.workloads import (
     element_count,
     endpoint_list,
     workload_count,
+    workload_export,
     workload_facets,
     workload_get,
     workload_history,
@@ -165,3 +171,44 @@ async def test_one_predicate_narrows_every_read(db: Database, name: str) -> None
         assert (await endpoint_list(db, scope, workload_id, NOW) is not None) is is_seen
         series = await usage_series(db, scope, workload_id, start=START, end=NOW, now=NOW)
         assert (series is not None) is is_seen
+
+
+class Mislaid:
+    """A database whose connections are always the second tenant's, whatever they are asked for: as if the
+    code named the wrong tenant and its predicate with it."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def acquire(self, _: int) -> Any:
+        return self._db.acquire(2)
+
+    def transaction(self, _: int) -> Any:
+        return self._db.transaction(2)
+
+
+async def test_row_security_alone_keeps_every_read(database_url: str, db: Database) -> None:
+    """A scope that grants all of the first tenant, over a connection of the second: nothing is read."""
+    await two_tenants(database_url, db)
+    mislaid: Any = Mislaid(db)
+    scope, query, first = Scope(1, is_whole_tenant=True), WorkloadQuery(), UUID(int=1)
+    assert await workload_count(db, scope, query, NOW) == 1
+    assert await workload_count(mislaid, scope, query, NOW) == 0
+    assert (await workload_list(mislaid, DocumentCache(0), scope, query, NOW)).documents == []
+    facets = await workload_facets(mislaid, scope, query, ["phase"], NOW)
+    assert facets == {"phase": []}
+    counted = await telemetry(mislaid, scope, TelemetryQuery(telemetry_type="WORKLOADS_COUNT"), NOW)
+    assert counted[0].value == "0"
+    assert await cluster_list(mislaid, scope, NOW) == []
+    assert await workload_get(mislaid, scope, first, NOW) is None
+    assert await workload_history(mislaid, scope, first, NOW) is None
+    assert await element_count(mislaid, scope, first, NOW) is None
+    assert await endpoint_list(mislaid, scope, first, NOW) is None
+    assert await usage_series(mislaid, scope, first, start=START, end=NOW, now=NOW) is None
+    assert [
+        one async for batch in workload_export(mislaid, scope, query, NOW) for one in batch
+    ] == []
+    assert await rule_list(mislaid, 1) == []
+    assert await account_list(mislaid, 1) == []
+    assert await audit_list(mislaid, 1, AuditQuery()) == []
+    assert await person_list(mislaid, 1) == []
