@@ -77,7 +77,7 @@ class Estate:
 
 
 async def estate(served: Served) -> Estate:
-    made = await tenant_create(served.db, "second", now=NOW, created_by="test")
+    made = await tenant_create(served.db, "second", now=NOW)
     agents = {}
     for number, (tenant, cluster) in enumerate(
         [(1, "north"), (1, "south"), (2, "north"), (2, "south")], 1

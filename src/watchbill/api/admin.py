@@ -236,9 +236,7 @@ async def create_tenant(call: Call) -> Answer:
     if call.tenant_id != FIRST_TENANT_ID:
         raise Forbidden("Tenants are made by the first tenant's administrators.")
     creation = await call.json_body(TenantCreation)
-    tenant_id, client_id, secret = await tenant_create(
-        call.db, creation.name, now=call.now, created_by=call.subject
-    )
+    tenant_id, client_id, secret = await tenant_create(call.db, creation.name, now=call.now)
     call.note(target=client_id, details=f"tenant={tenant_id} name={creation.name}")
     return json_reply(
         {"id": tenant_id, "name": creation.name, "clientId": client_id, "clientSecret": secret},

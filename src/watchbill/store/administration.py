@@ -105,11 +105,9 @@ async def nameable_scopes(db: Database, tenant_id: int) -> dict[str, list[tuple[
         return await scope_names(connection, tenant_id)
 
 
-async def tenant_create(
-    db: Database, name: str, *, now: datetime, created_by: str
-) -> tuple[int, str, str]:
+async def tenant_create(db: Database, name: str, *, now: datetime) -> tuple[int, str, str]:
     """A tenant with its first administrator: number, client id, secret. Raises Invalid where the name is
-    taken."""
+    taken. Who made it is in the maker's audit log: the new tenant learns no name of another."""
     async with db.transaction(FIRST_TENANT_ID) as connection:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         tenant_id: int | None = await connection.fetchval(
@@ -126,6 +124,5 @@ async def tenant_create(
         "first administrator",
         (administrator_rule(tenant_id),),
         now=now,
-        created_by=created_by,
     )
     return tenant_id, client_id, secret
