@@ -139,7 +139,7 @@ class Receiver:
             return self._last
         if message.seq != self.seq + 1:
             return _error(409, "gap", str(self.seq + 1))
-        assert message.items, "an empty batch says nothing"
+        assert message.items or message.scrapes, "an empty batch says nothing"
         refused = []
         for item in message.items:
             uid = item.record.workload.id if isinstance(item, Upsert) else item.id

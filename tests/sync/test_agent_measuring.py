@@ -1,0 +1,125 @@
+"""The agent's rounds over exporters, over real HTTP: who is asked, who is silent, and what is told then."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from tests.agents import until
+from tests.measured import Exporters, cluster, uid
+from tests.receiver import CREDENTIAL, Receiver, receiver
+from watchbill.agent.run import run_agent
+from watchbill.config import AgentSettings
+from watchbill.demo.protocol import SimulatedCluster
+from watchbill.sync import KindState, Measured, Scrape
+
+ROUND_SECONDS = 0.2
+
+
+@dataclass
+class Told:
+    server: Receiver
+    exporters: Exporters
+    simulated: SimulatedCluster
+
+    @property
+    def scrapes(self) -> list[Scrape]:
+        return [scrape for batch in self.server.batches for scrape in batch.scrapes]
+
+    def states(self) -> dict[str, KindState]:
+        kinds = self.server.beats[-1].kinds if self.server.beats else ()
+        return {kind.kind: kind for kind in kinds if kind.group == "metrics"}
+
+    def last_of(self, number: int) -> dict[tuple[str, str], float]:
+        found: list[Measured] = [
+            one for scrape in self.scrapes for one in scrape.workloads if str(one.id) == uid(number)
+        ]
+        return {(r.type, r.label): r.value for r in found[-1].readings} if found else {}
+
+
+@asynccontextmanager
+async def measuring(folder: Path, **settings: object) -> AsyncIterator[Told]:
+    exporters = Exporters()
+    simulated = cluster(exporters)
+    await simulated.start()
+    stop = asyncio.Event()
+    async with receiver() as server:
+        options: dict[str, object] = {
+            "server_url": server.url,
+            "credential": CREDENTIAL,
+            "kubeconfig": simulated.kubeconfig(folder / "kubeconfig"),
+            "debounce_seconds": 0.02,
+            "scrape_seconds": ROUND_SECONDS,
+        }
+        task = asyncio.create_task(
+            run_agent(AgentSettings(**(options | settings)), stop=stop)  # type: ignore[arg-type]
+        )
+        try:
+            yield Told(server, exporters, simulated)
+        finally:
+            stop.set()
+            await asyncio.wait_for(task, 30)
+    await simulated.stop()
+
+
+async def test_a_silent_exporter_leaves_a_gap_for_its_machine_alone(tmp_path: Path) -> None:
+    async with measuring(tmp_path) as told:
+        await until(lambda: ("GPU_UTILIZATION", "") in told.last_of(1))
+        await until(lambda: ("GPU_UTILIZATION", "") in told.last_of(5))
+        told.exporters.silent.add("dcgm-n1")
+        await until(lambda: ("GPU_UTILIZATION", "") not in told.last_of(1))
+        assert ("CPU_USAGE_CORES", "") in told.last_of(1)
+        assert ("GPU_UTILIZATION", "") in told.last_of(5)
+        told.exporters.silent.clear()
+        await until(lambda: ("GPU_UTILIZATION", "") in told.last_of(1))
+
+
+async def test_how_well_exporters_can_be_read_is_told(tmp_path: Path) -> None:
+    async with measuring(tmp_path) as told:
+        await until(lambda: told.states().get("DCGM exporter") is not None)
+        assert told.states()["DCGM exporter"].state == "complete"
+        told.exporters.silent.add("dcgm-n2")
+        await until(lambda: told.states()["DCGM exporter"].state == "failing")
+        found = told.states()["DCGM exporter"]
+        assert "1 of 2" in (found.message or "")
+        assert told.states()["kubelet"].state == "complete"
+
+
+async def test_exporters_elsewhere_are_not_believed(tmp_path: Path) -> None:
+    async with measuring(tmp_path, exporter_namespaces=frozenset({"monitoring"})) as told:
+        await until(lambda: ("CPU_USAGE_CORES", "") in told.last_of(1))
+        assert ("GPU_UTILIZATION", "") not in told.last_of(1)
+        assert not any("dcgm" in request for request in told.simulated.requests)
+        await until(lambda: told.states().get("DCGM exporter") is not None, seconds=40)
+        found = told.states()["DCGM exporter"]
+        assert found.state == "absent"
+        assert "gpu-operator" in (found.message or "")
+
+
+async def test_nothing_is_asked_and_nothing_pushed_where_that_is_not_wanted(tmp_path: Path) -> None:
+    async with measuring(tmp_path, scrape_seconds=0.0) as told:
+        await until(lambda: told.server.rows)
+        await asyncio.sleep(0.5)
+        assert not any("/proxy/" in request for request in told.simulated.requests)
+    (tmp_path / "kubeconfig").unlink()
+    async with measuring(tmp_path, pushes_samples=False, idle_window_seconds=0.3) as told:
+        await until(
+            lambda: any(
+                str(id_) == uid(4) and row.record.workload.idle_allocated_gpus == 1
+                for id_, row in told.server.rows.items()
+            )
+        )
+        assert told.scrapes == []
+
+
+async def test_samples_survive_a_server_that_does_not_answer(tmp_path: Path) -> None:
+    async with measuring(tmp_path) as told:
+        await until(lambda: len(told.scrapes) > 2)
+        told.server.loses_replies = 3
+        before = {scrape.at for scrape in told.scrapes}
+        await until(lambda: len({scrape.at for scrape in told.scrapes} - before) > 8)
+        moments = sorted({scrape.at for scrape in told.scrapes})
+        gaps = [(b - a).total_seconds() for a, b in pairwise(moments)]
+        assert max(gaps) < 5 * ROUND_SECONDS + 1
