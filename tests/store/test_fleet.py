@@ -64,6 +64,15 @@ async def fleet(db: Database) -> Database:
     return db
 
 
+async def test_an_agent_that_has_not_seen_its_nodes_yet_tells_no_capacity(db: Database) -> None:
+    agent = await connected_agent(db, NOW)
+    beat = Heartbeat(stream_id=agent.stream_id, seq=agent.seq, kinds=(), node_pools=())
+    await heartbeat(db, agent.identity, beat, NOW)
+    assert (await fleet_now(db, ALL, NOW)).gpus.total is None
+    await tell_capacity(agent, 0.0, NOW)
+    assert (await fleet_now(db, ALL, NOW)).gpus.total == 0
+
+
 async def project_scope(db: Database, *names: str) -> Scope:
     async with db.acquire(1) as connection:
         rows = await connection.fetch("SELECT id FROM project WHERE name = ANY($1)", list(names))

@@ -59,6 +59,8 @@ def test_kinds_and_metrics() -> None:
     assert "MPIJob" not in found["kinds"].said
     assert found["metrics"] == Finding(Verdict.OK, "metrics", "west: measured by gpu")
     assert told(kinds=[kind("Pod", "complete")])["kinds"].verdict is Verdict.OK
+    still = told(kinds=[kind("Pod", "listing"), kind("Job", "complete")])["kinds"]
+    assert (still.verdict, "1 kind still" in still.said) == (Verdict.WARN, True)
     assert told(kinds=[])["metrics"].verdict is Verdict.WARN
     failing = told(kinds=[kind("gpu", "failing", "metrics", "2 of 3 do not answer")])["metrics"]
     assert (failing.verdict, "2 of 3" in failing.said) == (Verdict.WARN, True)

@@ -212,7 +212,10 @@ def _unseen(cluster: JSON) -> Iterator[Finding]:
             message = next((one["message"] for one in found if one.get("message")), "")
             said = f"{cluster['name']}: {state}: {names}. {message}".strip()
             yield Finding(Verdict.WARN, "kinds", said, advice)
-    if not any(one["state"] in ("forbidden", "failing") for one in kinds):
+    if listing := sum(1 for one in kinds if one["state"] == "listing"):
+        said = f"{cluster['name']}: {plural(listing, 'kind')} still being listed"
+        yield Finding(Verdict.WARN, "kinds", said, "wait a moment and look again")
+    elif not any(one["state"] in ("forbidden", "failing") for one in kinds):
         listed = sum(1 for one in kinds if one["state"] == "complete")
         yield Finding(Verdict.OK, "kinds", f"{cluster['name']}: all {listed} kinds can be seen")
 

@@ -22,6 +22,8 @@ MEASURED_ROWS = 100
 ASKED_AT_ONCE = 4
 SAMPLES = 24
 HOUR = timedelta(hours=1)
+LAG = timedelta(seconds=40)
+"""Nothing is known past a cluster's last contact; by then every connected one has been heard of again."""
 _HEADERS = ["WORKLOAD", "PROJECT", "PHASE", "GPUS", "IDLE", "GPU-USE", "", "CPU-CORES", ""]
 _GPU, _CPU = "GPU_UTILIZATION", "CPU_USAGE_CORES"
 
@@ -39,7 +41,7 @@ async def top_workloads(session: Session, *, limit: int | None, has_headers: boo
         terminal.remark("No workload that you may see holds GPUs.")
         return
     places = asyncio.Semaphore(ASKED_AT_ONCE)
-    end = datetime.now(UTC)
+    end = datetime.now(UTC) - LAG
 
     async def measured(workload: JSON) -> dict[str, list[float | None]]:
         async with places:

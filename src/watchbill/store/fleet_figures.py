@@ -103,11 +103,10 @@ def moment(
 
 
 def capacity(node_pools: bytes | None) -> int | None:
-    """GPU millionths of a cluster; None where its agent has not told."""
-    if node_pools is None:
-        return None
-    pools = msgspec.json.decode(node_pools, type=tuple[NodePoolCapacity, ...])
-    return sum(gpu_millionths(pool.gpus) for pool in pools)
+    """GPU millionths of a cluster; None where its agent has not told. One that has only begun tells of no
+    node pool at all, as no cluster is."""
+    pools = msgspec.json.decode(node_pools or b"[]", type=tuple[NodePoolCapacity, ...])
+    return sum(gpu_millionths(pool.gpus) for pool in pools) if pools else None
 
 
 def median_of(counts: Mapping[int, int]) -> float | None:
