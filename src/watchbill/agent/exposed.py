@@ -66,7 +66,7 @@ class Exposed:
         )
         yield from _family(
             "watchbill_workload_idle_gpus",
-            "GPUs that a workload holds and that do nothing; absent where nothing measures them.",
+            "GPUs that a workload holds and that stand idle; absent where no exporter measures them.",
             self._idle(),
         )
 

@@ -17,7 +17,7 @@ _TELEMETRY = (
     ("watchbill_gpus_allocated", "GPUs that workloads hold.", "GPU_ALLOCATION", "ClusterId", ""),
     (
         "watchbill_gpus_idle",
-        "GPUs that workloads hold and that do nothing; absent where nothing measures them.",
+        "GPUs that workloads hold and that stand idle; absent where no exporter measures them.",
         "IDLE_ALLOCATED_GPUS",
         "ClusterId",
         "",
