@@ -21,6 +21,7 @@ from watchbill.api import (
     ingest,
     me,
     metrics,
+    rules,
     session,
     sign_on,
     stream,
@@ -63,6 +64,7 @@ RESOURCES = (
     devices,
     token,
     admin,
+    rules,
     audit,
     ingest,
 )
