@@ -1,5 +1,6 @@
 """Kubernetes objects for tests, as short as the point of each test allows."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,7 +78,7 @@ def pod(number: int, state: str = "ready", **more: Any) -> JSON:
         "kind": "Pod",
         "metadata": meta(f"w-{number}", 100 + number) | {"ownerReferences": [owner]} | metadata,
         "spec": {"containers": [container()]} | _SPECS[state] | spec,
-        "status": _STATUSES[state] | status,
+        "status": copy.deepcopy(_STATUSES[state]) | status,
     }
 
 
