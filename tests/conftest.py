@@ -20,6 +20,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from tests import strict_provider
 from watchbill.config import ServerSettings
 from watchbill.serve import Started, serve
 from watchbill.store.database import Database
@@ -33,13 +34,17 @@ COMPONENTS = {
     "PostgreSQL 15": (POSTGRES_15 / "postgres", "apt-get install postgresql-15"),
     "Prometheus": (Path("/usr/bin/prometheus"), "apt-get install prometheus"),
     "Chromium": (Path("/usr/bin/chromium"), "apt-get install chromium"),
+    "strict OpenID provider": (strict_provider.INSTALLED, "npm ci in tests/provider"),
 }
+INSTALLERS = {"strict OpenID provider": strict_provider.install}
 _missed: dict[str, int] = {}
 
 
 def require(component: str) -> Path:
-    """The path of a system component, or a skip (a failure where skips are forbidden)."""
+    """The path of a component, or a skip (a failure where skips are forbidden)."""
     path, how = COMPONENTS[component]
+    if component in INSTALLERS:
+        INSTALLERS[component]()
     if path.exists():
         return path
     if os.environ.get("WATCHBILL_TEST_NO_SKIP") == "1":

@@ -156,6 +156,25 @@ def login_of(issuer: Issuer, claims: Mapping[str, Any]) -> Login:
     )
 
 
+def lacks(issuer: Issuer, claims: Mapping[str, Any]) -> bool:
+    """Whether a claim that the configuration names is absent."""
+    names = issuer.claims
+    wanted = (names.user, names.email, names.groups, names.tenant)
+    return any(name is not None and _claim(claims, name) is None for name in wanted)
+
+
+def with_told(claims: Mapping[str, Any], more: Any) -> Mapping[str, Any]:
+    """An ID token's claims and what the userinfo endpoint says beyond them. Raises Refused where that speaks of
+    somebody else (OpenID Connect Core, 5.3.2)."""
+    if not isinstance(more, dict) or more.get("sub") != claims["sub"]:
+        raise Refused
+    is_same_address = claims.get("email", more.get("email")) == more.get("email")
+    told = {
+        name: value for name, value in more.items() if is_same_address or name != "email_verified"
+    }
+    return told | dict(claims)
+
+
 def _tenant(issuer: Issuer, claims: Mapping[str, Any]) -> int:
     if issuer.claims.tenant is None:
         return issuer.tenant

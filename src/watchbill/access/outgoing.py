@@ -13,15 +13,20 @@ TOTAL_SECONDS = 5.0
 MAX_BYTES = 256 * 1024
 
 
-async def get_json(url: str) -> Any:
-    """Raises Unavailable for whatever is no small JSON answer in time."""
-    return await _ask("GET", url)
+class Declined(Unavailable):
+    """The issuer understood and said no. Its reasons may quote what was sent, so they are not read."""
+
+
+async def get_json(url: str, *, bearer: str | None = None) -> Any:
+    """Raises Unavailable for whatever is no small JSON answer in time; Declined for a refusal."""
+    headers = {} if bearer is None else {"Authorization": f"Bearer {bearer}"}
+    return await _ask("GET", url, headers=headers)
 
 
 async def post_form(
     url: str, form: Mapping[str, str], *, basic: tuple[str, str] | None = None
 ) -> Any:
-    """Raises Unavailable, also for a refusal: its reasons may quote what was sent."""
+    """Raises Unavailable; Declined for a refusal."""
     headers = {}
     if basic is not None:
         pair = base64.b64encode(":".join(basic).encode()).decode()
@@ -44,6 +49,8 @@ async def _ask(
                 **options,
             ) as answer,
         ):
+            if 400 <= answer.status < 500:
+                raise Declined(f"The issuer answered {answer.status}.")
             if answer.status != 200:
                 raise Unavailable(f"The issuer answered {answer.status}.")
             body = bytearray()

@@ -39,6 +39,7 @@ FITTING: Mapping[str, tuple[type[Any], str | None]] = {
 class Endpoints:
     authorization: str | None
     token: str | None
+    userinfo: str | None
     jwks: str
     token_methods: frozenset[str]
     tells_issuer: bool
@@ -128,6 +129,7 @@ class Provider:
         return Endpoints(
             authorization=_url(found, "authorization_endpoint"),
             token=_url(found, "token_endpoint"),
+            userinfo=_url(found, "userinfo_endpoint"),
             jwks=jwks,
             token_methods=frozenset(methods if isinstance(methods, list) else ()),
             tells_issuer=found.get("authorization_response_iss_parameter_supported") is True,

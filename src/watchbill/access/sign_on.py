@@ -5,14 +5,16 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import structlog
+
 from watchbill.access import outgoing
-from watchbill.access.external import login_of, verify_id_token
+from watchbill.access.external import lacks, login_of, verify_id_token, with_told
 from watchbill.access.jose import Refused
 from watchbill.access.provider import Endpoints, Provider
 from watchbill.access.sealed import Sealed
@@ -20,8 +22,13 @@ from watchbill.errors import Unauthenticated, Unavailable
 from watchbill.store.people import Login
 
 BEGUN_SECONDS = 600
+NOT_SUCCEEDED = "The login did not succeed. Begin again."
 MAX_CODE_CHARACTERS = 4096
+MAX_TOKEN_CHARACTERS = 16 * 1024
 _INSIDE = re.compile(r"/(?![/\\])[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,500}", re.ASCII)
+_VISIBLE = re.compile(r"[!-~]+", re.ASCII)
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,19 +82,23 @@ class SignOn:
             endpoints = await provider.endpoints()
             _check(provider, endpoints, returned, begun)
             assert returned.code is not None, "checked"
-            id_token = await self._exchange(
+            granted = await self._exchange(
                 provider, endpoints, returned.code, begun["verifier"], redirect_uri
             )
             claims = await verify_id_token(
-                provider, id_token, nonce=begun["nonce"], now=self._clock()
+                provider, _text(granted, "id_token"), nonce=begun["nonce"], now=self._clock()
             )
+            claims = await _completed(provider, endpoints, claims, granted)
             return login_of(provider.issuer, claims), begun["then"]
+        except outgoing.Declined as error:
+            log.warning("issuer declined", issuer=provider.issuer.name, reason=error.message)
+            raise Unauthenticated(NOT_SUCCEEDED) from error
         except Refused as error:
-            raise Unauthenticated("The login did not succeed. Begin again.") from error
+            raise Unauthenticated(NOT_SUCCEEDED) from error
 
     async def _exchange(
         self, provider: Provider, endpoints: Endpoints, code: str, verifier: str, redirect_uri: str
-    ) -> str:
+    ) -> Any:
         client_id, secret = provider.issuer.client_id or "", provider.issuer.secret()
         form = {
             "grant_type": "authorization_code",
@@ -103,11 +114,33 @@ class SignOn:
             basic = (quote(client_id, safe=""), quote(secret, safe=""))
         elif secret is not None:
             form["client_secret"] = secret
-        answer = await outgoing.post_form(endpoints.token or "", form, basic=basic)
-        id_token = answer.get("id_token") if isinstance(answer, dict) else None
-        if not isinstance(id_token, str):
-            raise Refused
-        return id_token
+        return await outgoing.post_form(endpoints.token or "", form, basic=basic)
+
+
+async def _completed(
+    provider: Provider, endpoints: Endpoints, claims: Mapping[str, Any], granted: Any
+) -> Mapping[str, Any]:
+    """Strict issuers tell of e-mail and groups at their userinfo endpoint alone, not in the ID token."""
+    if endpoints.userinfo is None or not lacks(provider.issuer, claims):
+        return claims
+    bearer = _text(granted, "access_token")
+    try:
+        told = await outgoing.get_json(endpoints.userinfo, bearer=bearer)
+    except outgoing.Declined as error:
+        log.warning("issuer tells no more", issuer=provider.issuer.name, reason=error.message)
+        return claims
+    return with_told(claims, told)
+
+
+def _text(granted: Any, member: str) -> str:
+    found = granted.get(member) if isinstance(granted, dict) else None
+    if (
+        not isinstance(found, str)
+        or len(found) > MAX_TOKEN_CHARACTERS
+        or not _VISIBLE.fullmatch(found)
+    ):
+        raise Refused
+    return found
 
 
 def _check(

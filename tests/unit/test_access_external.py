@@ -1,0 +1,59 @@
+"""What an issuer says in two places: the ID token's word counts, and the userinfo endpoint completes it."""
+
+from typing import Any
+
+import pytest
+
+from watchbill.access.configuration import ClaimNames, Issuer
+from watchbill.access.external import lacks, login_of, with_told
+from watchbill.access.jose import Refused
+
+ISSUER = Issuer(name="corp", issuer="https://id.example.com", client_id="page")
+TOLD = {"sub": "u-1", "iss": ISSUER.issuer, "iat": 1_795_000_000}
+ADA = {"email": "ada@example.com", "email_verified": True, "groups": ["ml-team"]}
+
+
+@pytest.mark.parametrize("more", [None, [], "x", {}, {"sub": "u-2"}, {"sub": 1}, {"sub": ["u-1"]}])
+def test_words_about_somebody_else_are_refused(more: Any) -> None:
+    with pytest.raises(Refused):
+        with_told(TOLD, more)
+
+
+def test_userinfo_completes_the_id_token() -> None:
+    login = login_of(ISSUER, with_told(TOLD, {"sub": "u-1"} | ADA))
+    assert (login.name, login.email, login.groups) == (ADA["email"], ADA["email"], ("ml-team",))
+
+
+def test_it_changes_nothing_that_the_id_token_says() -> None:
+    told = TOLD | {"groups": ["ml-team"]}
+    more = {"sub": "u-1", "groups": ["admins"], "iss": "https://evil.example.com", "iat": 1} | {
+        "email": "ada@example.com",
+        "email_verified": True,
+    }
+    claims = with_told(told, more)
+    assert (claims["groups"], claims["iss"], claims["iat"]) == (
+        ["ml-team"],
+        ISSUER.issuer,
+        TOLD["iat"],
+    )
+
+
+def test_one_address_does_not_verify_another() -> None:
+    told = TOLD | {"email": "root@example.com"}
+    with pytest.raises(Refused):
+        login_of(ISSUER, with_told(told, {"sub": "u-1"} | ADA))
+    same = TOLD | {"email": ADA["email"]}
+    assert login_of(ISSUER, with_told(same, {"sub": "u-1"} | ADA)).name == ADA["email"]
+    unverified = TOLD | {"email": ADA["email"], "email_verified": False}
+    with pytest.raises(Refused):
+        login_of(ISSUER, with_told(unverified, {"sub": "u-1"} | ADA))
+
+
+def test_what_is_lacking() -> None:
+    assert lacks(ISSUER, TOLD)
+    assert lacks(ISSUER, TOLD | {"email": "ada@example.com"})
+    assert not lacks(ISSUER, TOLD | ADA)
+    nested = ClaimNames(user="sub", groups="realm.roles", tenant="org")
+    issuer = Issuer(name="corp", issuer=ISSUER.issuer, client_id="page", claims=nested)
+    assert lacks(issuer, TOLD | ADA | {"realm": {"roles": []}})
+    assert not lacks(issuer, TOLD | ADA | {"realm": {"roles": []}, "org": "acme"})
