@@ -37,6 +37,11 @@ AT_ONCE = 4
 DRIVER = "bare driver"
 PEER = "FastAPI + SQLAlchemy + pydantic"
 
+GPUS_BY_PROJECT = (
+    "SELECT project_id, max(project_name), sum(allocated_gpu) FROM workload "
+    "WHERE tenant_id = 1 AND deleted_at IS NULL GROUP BY project_id"
+)
+
 Work = Callable[[], Awaitable[None]]
 
 
@@ -239,6 +244,15 @@ def reads(arena: Arena) -> list[Contest]:
                 per_turn=20 if limit == 50 else 5,
             )
             for limit in (50, 500)
+        ),
+        Contest(
+            "GPUs by project",
+            get(
+                arena.ours,
+                f"{listed}/telemetry?telemetryType=GPU_ALLOCATION&groupBy=ProjectId",
+                arena.token,
+            ),
+            {DRIVER: driver(arena.drivers, GPUS_BY_PROJECT)},
         ),
         Contest(
             "count with 3 filters",

@@ -10,15 +10,30 @@ from tests.clusters import Agent, connected_agent
 from tests.records import START, random_transitions, random_workload, upsert
 from watchbill.store.database import Database
 from watchbill.sync import Delete, Upsert, record_hash
-from watchbill.workload import Condition, Workload
+from watchbill.workload import Condition, Phase, Workload
 
 NOW = START + timedelta(days=2)
 BATCH = 500
 
 
+PROJECTS = 400
+POOLS = ("a100", "h100", "l40s", "cpu", "mig", "spot")
+PHASES = {
+    Phase.RUNNING: 70,
+    Phase.PENDING: 10,
+    Phase.COMPLETED: 10,
+    Phase.FAILED: 5,
+    Phase.STOPPED: 3,
+    Phase.DEGRADED: 2,
+}
+
+
 def bench_workload(rng: random.Random, number: int) -> Workload:
-    """A workload whose document weighs what real ones weigh."""
+    """A workload whose document weighs what real ones weigh, in an organisation as real ones are: a project
+    belongs to one department, keeps to its node pool and mostly runs."""
     made = random_workload(rng, number)
+    project = min(rng.randrange(PROJECTS), rng.randrange(PROJECTS))
+    pools = (POOLS[project % len(POOLS)],)
     words = [f"{rng.getrandbits(64):x}" for _ in range(40)]
     conditions = tuple(
         Condition(
@@ -32,6 +47,12 @@ def bench_workload(rng: random.Random, number: int) -> Workload:
     )
     return msgspec.structs.replace(
         made,
+        project_name=f"project-{project}",
+        department_name=f"department-{project % 20}",
+        phase=rng.choices(list(PHASES), PHASES.values())[0],
+        category=("Build", "Train", "Deploy")[project % 3],
+        current_node_pools=pools,
+        requested_node_pools=pools if project % 2 else (),
         conditions=conditions,
         environment_variables={f"SETTING_{word[:6].upper()}": word for word in words[:32]},
         command=" ".join(words[:10]),

@@ -47,6 +47,8 @@ class ServerSettings:
     """File with issuers and roles of one's own."""
     refresh_lifetime_seconds: int = 30 * 24 * 3600
     audit_retention_days: int = 365
+    recounts: bool = False
+    """Count the workloads anew at this start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

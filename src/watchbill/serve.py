@@ -27,6 +27,7 @@ from watchbill.store.measured import keep_measured
 from watchbill.store.migrate import migrate
 from watchbill.store.purge import purge_deleted, tenant_ids
 from watchbill.store.rules import FIRST_TENANT_ID
+from watchbill.store.tally import tally_rebuild, tally_sweep
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +73,9 @@ async def serve(
             statement_timeout_seconds=settings.statement_timeout_seconds,
         )
         stack.push_async_callback(db.close)
+        if settings.recounts:
+            for tenant_id in await tenant_ids(db):
+                await tally_rebuild(db, tenant_id)
         login = await _login(db, administrator)
         services = services_of(db, settings)
         stack.push_async_callback(services.metrics.close)
@@ -170,6 +174,7 @@ async def _purge(db: Database, settings: ServerSettings) -> None:
             if dropped := await keep_measured(db, tenants, days=days, now=datetime.now(UTC)):
                 log.info("dropped days of measured samples", count=dropped)
             for tenant_id in tenants:
+                await tally_sweep(db, tenant_id)
                 purged = await purge_deleted(db, tenant_id, keep=keep, now=datetime.now(UTC))
                 if purged:
                     log.info("purged deleted workloads", tenant_id=tenant_id, count=purged)

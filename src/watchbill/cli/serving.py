@@ -41,6 +41,13 @@ def server(
         Path | None,
         typer.Option(help="Folder of the embedded PostgreSQL.  [WATCHBILL_DATA_DIR]"),
     ] = None,
+    recount: Annotated[
+        bool,
+        typer.Option(
+            "--recount",
+            help="First count the workloads anew, after somebody changed rows of the database by hand.",
+        ),
+    ] = False,
     log_level: LogLevel = "info",
 ) -> None:
     """Run the server: the API, the page, and PostgreSQL unless another one is named.
@@ -53,7 +60,12 @@ def server(
 
     log_to_stderr(log_level)
     settings = server_settings(
-        os.environ, host=host, port=port, database_url=database_url, data_dir=data_dir
+        os.environ,
+        host=host,
+        port=port,
+        database_url=database_url,
+        data_dir=data_dir,
+        recounts=recount,
     )
     run_server(settings, ready=_announce)
 

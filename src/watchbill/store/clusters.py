@@ -64,8 +64,8 @@ async def cluster_list(
     readable = workloads or scope
     async with db.acquire(scope.tenant_id) as connection:
         rows = await connection.fetch(
-            "SELECT c.*, (SELECT count(*) FROM workload w WHERE w.tenant_id = c.tenant_id "
-            "AND w.cluster_id = c.id AND w.deleted_at IS NULL "
+            "SELECT c.*, (SELECT coalesce(sum(w.workloads), 0)::bigint FROM workload_tally w "
+            "WHERE w.tenant_id = c.tenant_id AND w.cluster_id = c.id "
             "AND ($6 OR w.cluster_id = ANY($7::uuid[]) OR w.department_id = ANY($8::int[]) "
             "OR w.project_id = ANY($9::int[]))) AS workloads FROM cluster c "
             "WHERE c.tenant_id = $1 AND c.removed_at IS NULL "

@@ -1,4 +1,4 @@
-"""The fleet's headline figures: now, from live rows, and every five minutes, from what was kept.
+"""The fleet's headline figures: now, from the tally, and every five minutes, from what was kept.
 
 Both are summed within the caller's scope; the series is kept by project, so a scope is a condition like any
 other. One server writes it: whoever gets the lock of the instant.
@@ -26,7 +26,7 @@ from watchbill.store.fleet_figures import (
     median_of,
     moment,
 )
-from watchbill.store.select import GPU, LIVE, Statement, in_scope
+from watchbill.store.select import GPU, TALLY, Statement, in_scope
 
 STEP_SECONDS = 300
 KEPT = timedelta(days=30)
@@ -64,7 +64,7 @@ async def fleet_now(db: Database, scope: Scope, now: datetime) -> FleetMoment:
     failed.conditions.append(FAILED.format(failed.bind(now - DAY, "::timestamptz")))
     async with db.acquire(scope.tenant_id) as connection:
         row = await connection.fetchrow(
-            f"SELECT {_columns(COUNTS)} FROM workload w WHERE {counted.where} AND {LIVE}",
+            f"SELECT {_columns(COUNTS)} FROM {TALLY} w WHERE {counted.where}",
             *counted.parameters,
         )
         failures = await connection.fetchval(
@@ -194,8 +194,8 @@ def _columns(figures: dict[str, str]) -> str:
 
 _KEY = "w.cluster_id, w.project_id, coalesce(w.department_id, 0)"
 _RECORD = (
-    f"WITH live AS (SELECT {_KEY} AS department_id, {_columns(COUNTS)} FROM workload w "
-    f"WHERE w.tenant_id = $2 AND {LIVE} GROUP BY 1, 2, 3), "
+    f"WITH live AS (SELECT {_KEY} AS department_id, {_columns(COUNTS)} FROM {TALLY} w "
+    "WHERE w.tenant_id = $2 GROUP BY 1, 2, 3 HAVING sum(w.workloads) > 0), "
     f"failed AS (SELECT {_KEY} AS department_id, count(*)::int AS failed_in_day FROM workload w "
     f"WHERE w.tenant_id = $2 AND {FAILED.format('$3::timestamptz')} GROUP BY 1, 2, 3), "
     f"waits AS (SELECT {_KEY} AS department_id, width_bucket({WAITED}, $4::float8[]) AS bucket, "

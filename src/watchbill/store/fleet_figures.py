@@ -52,15 +52,14 @@ class FleetMoment(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 COUNTS = {
     "allocated_gpu": "coalesce(sum(w.allocated_gpu), 0)::bigint",
-    "measured_gpu": "coalesce(sum(w.allocated_gpu) FILTER (WHERE w.idle_allocated_gpu IS NOT NULL), 0)"
-    "::bigint",
-    "idle_gpu": "coalesce(sum(w.idle_allocated_gpu), 0)::bigint",
+    "measured_gpu": "coalesce(sum(w.measured_gpu), 0)::bigint",
+    "idle_gpu": "coalesce(sum(w.idle_gpu), 0)::bigint",
     **{
-        column: f"count(*) FILTER (WHERE w.phase = '{phase}')::int"
+        column: f"coalesce(sum(w.workloads) FILTER (WHERE w.phase = '{phase}'), 0)::int"
         for column, phase in PHASES.items()
     },
 }
-"""A column of the series and how it is counted over live workloads."""
+"""A column of the series and how it is counted over the tally of live workloads."""
 
 SUMS = {column: f"sum(w.{column})::bigint" for column in (*COUNTS, "failed_in_day")}
 """The same over rows of the series."""

@@ -15,6 +15,9 @@ from watchbill.query import FIELDS, FieldKind, Predicate, Scope, WorkloadQuery
 GPU = 1_000_000
 """GPU columns hold millionths."""
 
+WORKLOAD = "workload"
+TALLY = "workload_tally"
+
 LIVE = "w.deleted_at IS NULL"
 DELETED = "w.deleted_at IS NOT NULL"
 SEPARATOR = "\x1f"
@@ -123,6 +126,7 @@ class Statement:
     parameters: list[Any] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
     needs_cluster: bool = False
+    table: str = WORKLOAD
 
     def __post_init__(self) -> None:
         self.parameters.append(self.now)
@@ -133,7 +137,12 @@ class Statement:
 
     @property
     def source(self) -> str:
-        return f"workload w {CLUSTER_JOIN}" if self.needs_cluster else "workload w"
+        return f"{self.table} w {CLUSTER_JOIN}" if self.needs_cluster else f"{self.table} w"
+
+    @property
+    def count(self) -> str:
+        """How many workloads the rows of `source` stand for."""
+        return "coalesce(sum(w.workloads), 0)::bigint" if self.table == TALLY else "count(*)"
 
     @property
     def where(self) -> str:
@@ -141,11 +150,14 @@ class Statement:
         return " AND ".join(["$1::timestamptz IS NOT NULL", *self.conditions])
 
 
-def conditions(scope: Scope, query: WorkloadQuery, now: datetime) -> Statement:
-    """Everything that decides whether a row belongs to the answer."""
-    statement = Statement(now)
+def conditions(
+    scope: Scope, query: WorkloadQuery, now: datetime, *, table: str = WORKLOAD
+) -> Statement:
+    """Everything that decides whether a row belongs to the answer. The tally holds live workloads alone."""
+    statement = Statement(now, table=table)
     in_scope(statement, scope)
-    statement.conditions.append(DELETED if query.is_deleted else LIVE)
+    if table == WORKLOAD:
+        statement.conditions.append(DELETED if query.is_deleted else LIVE)
     _add_predicates(statement, query.predicates)
     if query.search:
         _add_search(statement, query.search)

@@ -1,7 +1,8 @@
 """Telemetry: present counts and sums over live workloads, grouped.
 
-Each telemetry type is one row of `_TYPES`, each grouping one of `_GROUPS`. A workload in two node pools counts
-in each; GPU figures are split by the share held in each pool, so that sums agree.
+Each telemetry type is one row of `_TYPES`, each grouping one of `_GROUPS`. Figures come from the tally, except
+what only the workloads themselves tell: how long they wait, and which share of a GPU figure each of their node
+pools holds. A workload in two node pools counts in each; GPU figures are split, so that sums agree.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from decimal import Decimal
 from watchbill.errors import Invalid
 from watchbill.query import PendingBuckets, Scope, TelemetryQuery
 from watchbill.store.database import Database
-from watchbill.store.select import CLUSTER_JOIN, GPU, LIVE, Statement, in_scope
+from watchbill.store.select import GPU, LIVE, TALLY, WORKLOAD, Statement, in_scope
 
 PENDING_TIME = "PENDING_TIME_DISTRIBUTION"
 PENDING_TIME_KEY = "PendingTime"
@@ -68,28 +69,41 @@ _GROUPS: dict[str, _Group] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Type:
-    """`figure` is the aggregate; `is_split`: over shares held in node pools; `having`: groups worth a line."""
+class _Figure:
+    """`sum` is the aggregate, over rows with `condition`; `having`: groups worth a line."""
 
-    figure: str
-    is_split: bool = False
+    sum: str
+    having: str
     condition: str = "true"
-    having: str = "count(*) > 0"
+
+
+@dataclass(frozen=True, slots=True)
+class _Type:
+    """`tallied` over the tally, `split` over the shares that node pools hold (None = is not split)."""
+
+    tallied: _Figure
+    split: _Figure | None = None
     scale: int = 1
 
 
 _TYPES: dict[str, _Type] = {
-    "WORKLOADS_COUNT": _Type("count(*)"),
-    "GPU_ALLOCATION": _Type(
-        "coalesce(sum(held.share), 0)", is_split=True, having="sum(held.share) <> 0", scale=GPU
+    "WORKLOADS_COUNT": _Type(
+        _Figure("coalesce(sum(w.workloads), 0)::bigint", having="sum(w.workloads) > 0")
     ),
-    "IDLE_ALLOCATED_GPUS": _Type(
-        "sum(w.idle_allocated_gpu::numeric * held.share / w.allocated_gpu)",
-        is_split=True,
-        condition="w.idle_allocated_gpu IS NOT NULL AND w.allocated_gpu > 0",
+    "GPU_ALLOCATION": _Type(
+        _Figure("coalesce(sum(w.allocated_gpu), 0)", having="sum(w.allocated_gpu) <> 0"),
+        _Figure("coalesce(sum(held.share), 0)", having="sum(held.share) <> 0"),
         scale=GPU,
     ),
-    PENDING_TIME: _Type("count(*)", condition="w.phase = 'Pending'"),
+    "IDLE_ALLOCATED_GPUS": _Type(
+        _Figure("sum(w.idle_gpu)", having="sum(w.measured_workloads) > 0"),
+        _Figure(
+            "sum(w.idle_allocated_gpu::numeric * held.share / w.allocated_gpu)",
+            having="count(*) > 0",
+            condition="w.idle_allocated_gpu IS NOT NULL AND w.allocated_gpu > 0",
+        ),
+        scale=GPU,
+    ),
 }
 ALWAYS_ANSWERED = frozenset({"WORKLOADS_COUNT", "GPU_ALLOCATION"})
 
@@ -107,17 +121,16 @@ async def telemetry(
         return await _pending_times(db, scope, query, now, buckets or PendingBuckets())
     kind = _TYPES[query.telemetry_type]
     groups = [_GROUPS[name] for name in query.group_by]
-    values = [
-        group.shared_value if kind.is_split and group.shared_value else group.value
-        for group in groups
-    ]
-    joins = [_HELD] if kind.is_split else [g.counted_join for g in groups if g.counted_join]
-    statement = _conditions(scope, query, now)
-    statement.conditions.append(kind.condition)
-    columns = [*values, *(group.name or "NULL::text" for group in groups), kind.figure]
-    having = kind.having if groups or query.telemetry_type not in ALWAYS_ANSWERED else "true"
+    is_split = kind.split is not None and any(group.shared_value for group in groups)
+    figure = kind.split if kind.split and is_split else kind.tallied
+    values = [g.shared_value if is_split and g.shared_value else g.value for g in groups]
+    joins = [_HELD] if is_split else [g.counted_join for g in groups if g.counted_join]
+    statement = _conditions(scope, query, now, table=WORKLOAD if is_split else TALLY)
+    statement.conditions.append(figure.condition)
+    columns = [*values, *(group.name or "NULL::text" for group in groups), figure.sum]
+    having = figure.having if groups or query.telemetry_type not in ALWAYS_ANSWERED else "true"
     sql = (
-        f"SELECT {', '.join(columns)} FROM workload w {CLUSTER_JOIN} {' '.join(joins)} "
+        f"SELECT {', '.join(columns)} FROM {statement.source} {' '.join(joins)} "
         f"WHERE {statement.where} {_group_clause(values)} HAVING {having} "
         f"ORDER BY {', '.join(str(n + 1) for n in range(len(columns)))}"
     )
@@ -135,10 +148,13 @@ async def telemetry(
     ]
 
 
-def _conditions(scope: Scope, query: TelemetryQuery, now: datetime) -> Statement:
-    statement = Statement(now)
+def _conditions(
+    scope: Scope, query: TelemetryQuery, now: datetime, *, table: str = WORKLOAD
+) -> Statement:
+    statement = Statement(now, table=table, needs_cluster=True)
     in_scope(statement, scope)
-    statement.conditions.append(LIVE)
+    if table == WORKLOAD:
+        statement.conditions.append(LIVE)
     if query.cluster_id is not None:
         statement.conditions.append(f"w.cluster_id = {statement.bind(query.cluster_id, '::uuid')}")
     if query.department_id is not None:
@@ -176,14 +192,14 @@ async def _pending_times(
     key = query.group_by[0] if query.group_by else None
     group = _GROUPS[key] if key else _Group("''::text")
     statement = _conditions(scope, query, now)
-    statement.conditions.append(_TYPES[PENDING_TIME].condition)
+    statement.conditions.append("w.phase = 'Pending'")
     bounds = statement.bind(list(buckets.upper_seconds), "::float8[]")
     sql = (
         f"SELECT {group.value} AS value, {group.name or 'NULL::text'} AS name, "
         "width_bucket(greatest(0, extract(epoch FROM "
         "least($1::timestamptz, c.last_contact_at) - w.phase_updated_at))::float8, "
         f"{bounds}) AS bucket, count(*) AS count "
-        f"FROM workload w {CLUSTER_JOIN} {group.counted_join} "
+        f"FROM {statement.source} {group.counted_join} "
         f"WHERE {statement.where} GROUP BY 1, 3 ORDER BY 1, 3"
     )
     async with db.acquire(scope.tenant_id) as connection:

@@ -18,10 +18,10 @@ from watchbill.store.select import (
     PENDING_SECONDS,
     RUNNING_SECONDS,
     Statement,
-    conditions,
     in_scope,
     sorted_statement,
 )
+from watchbill.store.tally import counting
 from watchbill.workload import Wire
 
 EXPORT_BATCH = 500
@@ -119,10 +119,10 @@ async def _documents(
 
 
 async def workload_count(db: Database, scope: Scope, query: WorkloadQuery, now: datetime) -> int:
-    statement = conditions(scope, query, now)
+    statement = counting(scope, query, now)
     async with db.acquire(scope.tenant_id) as connection:
         count: int = await connection.fetchval(
-            f"SELECT count(*) FROM {statement.source} WHERE {statement.where}",
+            f"SELECT {statement.count} FROM {statement.source} WHERE {statement.where}",
             *statement.parameters,
         )
     return count
@@ -167,11 +167,12 @@ async def workload_facets(
     async with db.acquire(scope.tenant_id) as connection:
         for field in fields:
             others = tuple(p for p in query.predicates if p.field != field)
-            statement = conditions(scope, replace(query, predicates=others), now)
+            statement = counting(scope, replace(query, predicates=others), now)
             rows = await connection.fetch(
-                f"SELECT {FACETS[field]} AS value, count(*) AS count "
+                f"SELECT {FACETS[field]} AS value, {statement.count} AS count "
                 f"FROM {statement.source} WHERE {statement.where} "
-                "GROUP BY value ORDER BY count DESC, value LIMIT 1000",
+                f"GROUP BY value HAVING {statement.count} > 0 "
+                "ORDER BY count DESC, value LIMIT 1000",
                 *statement.parameters,
             )
             facets[field] = [(row["value"] or "", row["count"]) for row in rows]
