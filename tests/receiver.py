@@ -175,11 +175,18 @@ class Receiver:
         row.deletions += 1
 
     def _told(self, row: Row, transitions: tuple[Transition, ...]) -> None:
-        for transition in transitions:
-            if transition not in row.transitions:
-                if row.transitions:
-                    assert transition.at >= row.transitions[-1].at, "history goes back in time"
-                row.transitions.append(transition)
+        """A history that is told again may hold what we never heard: of that only what follows counts."""
+        times = [transition.at for transition in transitions]
+        assert times == sorted(times), "a history goes back in time"
+        if not row.transitions:
+            row.transitions.extend(transitions)
+            return
+        last = row.transitions[-1]
+        row.transitions += (
+            transitions[transitions.index(last) + 1 :]
+            if last in transitions
+            else [transition for transition in transitions if transition.at > last.at]
+        )
 
     def inventory_begin(self, message: InventoryBegin) -> InventoryBegun:
         self._inventory, self._entries = uuid4(), set()

@@ -37,13 +37,14 @@ ALSO = {
     ("TuningStudy", "completed"): {"Unknown"},
     ("TuningStudy", "failed"): {"Unknown"},
     ("Job", "degraded"): {"Running"},
+    ("CronJob", "degraded"): {"Running"},
     ("KnativeService", "degraded"): {"Running"},
     ("KnativeService", "starting"): {"Running"},
     ("KnativeService", "pending"): {"Running"},
     ("Pod", "creating"): {"Pending"},
 }
-"""A kind that nobody knows leaves nothing to tell its end by; a job lives while one of its pods does, and a
-serverless service while it is ready."""
+"""A kind that nobody knows leaves nothing to tell its end by; a job lives while one of its pods does, with it
+whatever made it, and a serverless service while it is ready."""
 
 
 def told_truly(workload: Workload, phase: str) -> bool:
