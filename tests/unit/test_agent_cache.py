@@ -42,17 +42,17 @@ class Filled:
     def put(self, *objs: dict[str, Any]) -> None:
         for obj in objs:
             body = json.dumps(obj).encode()
-            self._sink(obj).put(read_head(body), body)
+            self.sink(obj).put(read_head(body), body)
 
     def remove(self, obj: dict[str, Any]) -> None:
-        self._sink(obj).remove(obj["metadata"]["uid"], NOW)
+        self.sink(obj).remove(obj["metadata"]["uid"], NOW)
 
     def touched_by(self, *objs: dict[str, Any]) -> set[str]:
         self.heard.touched_roots.clear()
         self.put(*objs)
         return set(self.heard.touched_roots)
 
-    def _sink(self, obj: dict[str, Any]) -> ResourceSink:
+    def sink(self, obj: dict[str, Any]) -> ResourceSink:
         group, _, version = obj["apiVersion"].rpartition("/")
         key = GroupKind(group, obj["kind"])
         if key not in self._sinks:
@@ -90,7 +90,7 @@ def test_list_items_get_their_kind() -> None:
     root, *_ = chain()
     filled.put(root)
     body = json.dumps({k: v for k, v in root.items() if k not in ("kind", "apiVersion")}).encode()
-    filled._sink(root).put(read_head(body), body)
+    filled.sink(root).put(read_head(body), body)
     gathered = filled.cache.gather(root_uid(root))
     assert (gathered.root["apiVersion"], gathered.root["kind"]) == ("apps/v1", "Deployment")
 
@@ -300,6 +300,6 @@ def test_objects_of_any_shape_are_taken_or_turned_down_as_a_whole() -> None:
     ):
         for kind, group in (("Pod", ""), ("Deployment", "apps")):
             obj = made(kind, "x", group=group)
-            filled._sink(obj).put(read_head(body), body)
+            filled.sink(obj).put(read_head(body), body)
     with pytest.raises(msgspec.DecodeError):
-        filled._sink(pod("x")).put(read_head(b"{}"), b"[]")
+        filled.sink(pod("x")).put(read_head(b"{}"), b"[]")

@@ -1,0 +1,150 @@
+"""`python -m bench.derive`: what deriving workloads from the agent's cache costs beside reading their objects.
+
+Reading is what an agent cannot do without: decode each object, prune it, put it into the cache. Deriving is
+what Watchbill adds: all pods and owners of each workload into one record. Both are timed over the same
+objects, round by round.
+"""
+
+import argparse
+import copy
+import gzip
+import json
+import resource
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from tests.unit.test_agent_cache import DEFINITIONS, Filled
+from watchbill.agent.lines import read_head
+from watchbill.kinds.derive import derive
+from watchbill.kinds.settings import DeriveSettings
+
+RECORDED = Path("tests/recordings/1.36/life/deployment.jsonl.gz")
+PODS_EACH = 5
+
+Object = dict[str, Any]
+
+
+def recorded_pod() -> Object:
+    """A pod as an API server sends it, managed fields and all, with an environment as training jobs have."""
+    with gzip.open(RECORDED, "rt") as file:
+        moments = (line for line in map(json.loads, file) if line.get("moment") == "running")
+        lists = next(moments)["lists"]
+    items = next(body for path, body in lists.items() if path.endswith("/pods"))["items"]
+    found: Object = {"apiVersion": "v1", "kind": "Pod"} | items[0]
+    variables = [{"name": f"SETTING_{number}", "value": "x" * 40} for number in range(30)]
+    found["spec"]["containers"][0]["env"] = variables
+    return found
+
+
+def workload(template: Object, number: int) -> Iterator[Object]:
+    """A PyTorchJob of one master and four workers, and its pods."""
+    uid, name = str(UUID(int=10**9 + number)), f"train-{number}"
+    pod_template = {"spec": copy.deepcopy(template["spec"])}
+    pod_template["spec"].pop("nodeName", None)
+    replicas = {"Master": 1, "Worker": PODS_EACH - 1}
+    yield {
+        "apiVersion": "kubeflow.org/v1",
+        "kind": "PyTorchJob",
+        "metadata": {
+            "name": name,
+            "namespace": f"project-{number % 40}",
+            "uid": uid,
+            "resourceVersion": str(number),
+            "creationTimestamp": "2026-11-27T08:00:00Z",
+        },
+        "spec": {
+            "pytorchReplicaSpecs": {
+                role: {"replicas": count, "template": pod_template}
+                for role, count in replicas.items()
+            }
+        },
+        "status": {
+            "conditions": [
+                {
+                    "type": "Running",
+                    "status": "True",
+                    "lastTransitionTime": "2026-11-27T08:05:00Z",
+                }
+            ]
+        },
+    }
+    for index in range(PODS_EACH):
+        pod = copy.deepcopy(template)
+        pod["metadata"] |= {
+            "uid": str(UUID(int=number * PODS_EACH + index)),
+            "name": f"{name}-{index}",
+            "namespace": f"project-{number % 40}",
+            "labels": {
+                "training.kubeflow.org/job-name": name,
+                "training.kubeflow.org/replica-type": "worker" if index else "master",
+            },
+            "ownerReferences": [
+                {
+                    "apiVersion": "kubeflow.org/v1",
+                    "kind": "PyTorchJob",
+                    "name": name,
+                    "uid": uid,
+                    "controller": True,
+                }
+            ],
+        }
+        yield pod
+
+
+def round_of(objects: list[tuple[Object, bytes]]) -> tuple[float, float, float]:
+    """Seconds for reading, for deriving everything, and for deriving it again after its pods changed."""
+    filled = Filled()
+    began = time.perf_counter()
+    for obj, body in objects:
+        filled.sink(obj).put(read_head(body), body)
+    read = time.perf_counter()
+    settings = DeriveSettings(cluster_id=UUID(int=1))
+    roots = [root for root in filled.cache.ownership.families if filled.cache.is_alive(root)]
+    times = [read]
+    for _ in range(2):
+        for root in roots:
+            derive(filled.cache.gather(root), DEFINITIONS, settings)
+        times.append(time.perf_counter())
+    assert len(roots) == len(objects) // (PODS_EACH + 1)
+    return read - began, times[1] - times[0], times[2] - times[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.derive", description=__doc__)
+    parser.add_argument("--workloads", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    template = recorded_pod()
+    objects = [
+        ({"apiVersion": obj["apiVersion"], "kind": obj["kind"]}, json.dumps(obj).encode())
+        for number in range(options.workloads)
+        for obj in workload(template, number)
+    ]
+    rounds = [round_of(objects) for _ in range(options.rounds)]
+    reading, first, again = (statistics.median(times) for times in zip(*rounds, strict=True))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(
+        json.dumps(
+            {
+                "workloads": options.workloads,
+                "pods": options.workloads * PODS_EACH,
+                "bytes_per_pod": len(objects[1][1]),
+                "median_seconds": {
+                    "reading": round(reading, 2),
+                    "deriving": round(first, 2),
+                    "deriving again": round(again, 2),
+                },
+                "deriving to reading": round(first / reading, 2),
+                "deriving again to reading": round(again / reading, 2),
+                "peak_mebibytes_with_the_objects": peak,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
