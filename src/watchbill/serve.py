@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -100,12 +101,17 @@ async def serve(
 def run_server(settings: ServerSettings, *, ready: Callable[[Started], None]) -> None:
     """`serve` as a process of its own: ends on SIGINT and SIGTERM."""
 
+    def settled(started: Started) -> None:
+        gc.collect()
+        gc.freeze()  # what lives as long as the process is not looked through again, request after request
+        ready(started)
+
     async def main() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        await serve(settings, stop=stop, ready=ready)
+        await serve(settings, stop=stop, ready=settled)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main())

@@ -6,28 +6,31 @@ import time
 
 import aiohttp
 
+CONNECTIONS = 128
+
 
 async def main(url: str, token: str, rate: int) -> None:
     """Until it is ended."""
     headers = {"Authorization": f"Bearer {token}"}
-    connector = aiohttp.TCPConnector(limit=32)
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
     async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
-        slots = asyncio.Semaphore(32)
+        slots = asyncio.Semaphore(CONNECTIONS)
 
         async def one() -> None:
             async with session.get(f"{url}/api/v1/workloads?limit=50") as answer:
                 await answer.read()
             slots.release()
 
-        began, sent, tasks = time.monotonic(), 0, set()
+        due, at, tasks = 0.0, time.monotonic(), set()
         while True:
-            due = int((time.monotonic() - began) * rate) - sent
-            for _ in range(min(due, 50)):
+            now = time.monotonic()
+            due, at = due + min(now - at, 0.1) * rate, now  # what a pause left undone stays undone
+            while due >= 1.0:
                 await slots.acquire()
                 task = asyncio.create_task(one())
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
-                sent += 1
+                due -= 1.0
             await asyncio.sleep(0.005)
 
 

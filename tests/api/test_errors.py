@@ -1,6 +1,8 @@
 """Every error on every route has one shape, whatever caused it."""
 
+import asyncio
 import io
+import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -268,10 +270,12 @@ async def test_more_than_the_published_rate(embedded_engine: Engine) -> None:
     settings = replace(SETTINGS, requests_burst=1, requests_per_second=1)
     async with serving(await fresh_database(embedded_engine), settings) as served:
         await served.get("/api/v1/me")
-        for name in of_login(Login.CALLER):
-            answer = await ask(served, name)
+        names = of_login(Login.CALLER)
+        began = time.monotonic()
+        for answer in await asyncio.gather(*(ask(served, name) for name in names)):
             assert_is_error(answer, 429)
             assert int(answer.headers["Retry-After"]) >= 1
+        assert time.monotonic() - began >= 0.5, "who is hasty waits for its refusal"
 
 
 async def test_head_answers_as_get_without_a_body(shared: Served) -> None:

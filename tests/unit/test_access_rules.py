@@ -1,5 +1,8 @@
 """From rules to what a caller may read, and how often it may ask."""
 
+import asyncio
+import contextlib
+import time
 from uuid import UUID, uuid4
 
 import pytest
@@ -7,7 +10,7 @@ import pytest
 from watchbill.access.bounded import BoundedCache
 from watchbill.access.caller import caller_of
 from watchbill.access.roles import PREDEFINED, Permission, Roles, with_custom
-from watchbill.api.limits import MAX_PRINCIPALS, Buckets, SignIns
+from watchbill.api.limits import MAX_PRINCIPALS, Buckets, Pace, SignIns
 from watchbill.errors import Invalid, TooMany, Unauthenticated
 from watchbill.query import Scope
 from watchbill.store.access import ACCOUNT, SERVICE_ACCOUNT, Holder, Subject
@@ -166,7 +169,7 @@ def test_a_bucket_empties_and_fills_again() -> None:
         buckets.take("ada")
     assert refused.value.retry_after_seconds == 1
     buckets.take("grace")
-    clock.now += 0.5
+    clock.now += 0.75  # half a second for the next one, a quarter for the refusal
     buckets.take("ada")
     with pytest.raises(TooMany):
         buckets.take("ada")
@@ -175,6 +178,46 @@ def test_a_bucket_empties_and_fills_again() -> None:
         buckets.take("ada")
     with pytest.raises(TooMany):
         buckets.take("ada")
+
+
+@pytest.mark.parametrize(("asked", "admitted"), [(8, 80), (10, 100), (15, 50), (20, 0), (100, 0)])
+def test_who_keeps_asking_too_fast_gets_less(asked: int, admitted: int) -> None:
+    """Per second, of ten that are granted; over ten seconds, once the burst is used up."""
+    clock = Clock()
+    buckets = Buckets(10.0, 10.0, clock)
+    through = 0
+    for number in range(asked * 30):
+        clock.now += 1 / asked
+        with contextlib.suppress(TooMany):
+            buckets.take("ada")
+            through += number >= asked * 20
+    assert through == pytest.approx(admitted, abs=3)
+
+
+def test_a_flood_is_forgiven_within_seconds() -> None:
+    clock = Clock()
+    buckets = Buckets(10.0, 10.0, clock)
+    for _ in range(10_000):
+        with contextlib.suppress(TooMany):
+            buckets.take("ada")
+    with pytest.raises(TooMany) as refused:
+        buckets.take("ada")
+    assert refused.value.retry_after_seconds == 2
+    clock.now += refused.value.retry_after_seconds
+    buckets.take("ada")
+
+
+async def test_refusals_are_held_back_but_never_too_many() -> None:
+    pace = Pace(seconds=0.05, most=3)
+    began = time.monotonic()
+    waiting = [asyncio.create_task(pace.hold_back()) for _ in range(3)]
+    await asyncio.sleep(0)
+    await pace.hold_back()
+    assert time.monotonic() - began < 0.02, "the fourth does not wait"
+    await asyncio.gather(*waiting)
+    assert time.monotonic() - began >= 0.025
+    await pace.hold_back()
+    assert time.monotonic() - began >= 0.05, "there is room again"
 
 
 def test_buckets_forget_whoever_is_quiet() -> None:

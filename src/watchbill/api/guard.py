@@ -3,7 +3,7 @@
 Decides on the matched operation alone, never on the text of the address.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 from starlette.types import Scope
 
@@ -13,9 +13,15 @@ from watchbill.access.roles import Permission
 from watchbill.api.call import Services
 from watchbill.api.contract import Login, Operation
 from watchbill.api.cookies import SESSION_COOKIE, read_cookie
-from watchbill.api.limits import AGENT_REQUESTS_BURST, AGENT_REQUESTS_PER_SECOND, Buckets
+from watchbill.api.limits import (
+    AGENT_REQUESTS_BURST,
+    AGENT_REQUESTS_PER_SECOND,
+    TENANT_SHARE,
+    Buckets,
+    Pace,
+)
 from watchbill.api.record import ADMITTED, Admitted
-from watchbill.errors import Forbidden, Unauthenticated
+from watchbill.errors import Forbidden, TooMany, Unauthenticated
 
 SAME_SITE = frozenset({b"same-origin", b"none"})
 """`none` = typed or opened by the user; no page had a hand in it."""
@@ -28,7 +34,11 @@ class Guard:
         self._services = services
         settings = services.settings
         self._callers = Buckets(settings.requests_per_second, settings.requests_burst)
+        self._tenants = Buckets(
+            TENANT_SHARE * settings.requests_per_second, TENANT_SHARE * settings.requests_burst
+        )
         self._agents = Buckets(AGENT_REQUESTS_PER_SECOND, AGENT_REQUESTS_BURST)
+        self._pace = Pace()
 
     async def admit(self, scope: Scope, headers: Headers, operation: Operation) -> Admitted:
         """Raises Unauthenticated, Forbidden, TooMany."""
@@ -36,16 +46,25 @@ class Guard:
             return Admitted()
         if operation.login is Login.AGENT:
             agent = await identify_agent(self._services.db, _bearer(scope, headers))
-            self._agents.take(agent)
+            await self._take(self._agents, agent)
             return Admitted(agent=agent)
         caller = await self._caller(scope, headers, operation)
         scope[ADMITTED] = (
             Admitted(caller=caller),
             operation,
         )  # also of what is refused from here on
-        self._callers.take(caller.holder.id)
+        await self._take(self._callers, caller.holder.id)
+        await self._take(self._tenants, caller.tenant_id)
         check_right(caller, operation.right)
         return Admitted(caller=caller)
+
+    async def _take(self, buckets: Buckets, principal: Hashable) -> None:
+        """Raises TooMany, not at once."""
+        try:
+            buckets.take(principal)
+        except TooMany:
+            await self._pace.hold_back()
+            raise
 
     async def _caller(self, scope: Scope, headers: Headers, operation: Operation) -> Caller:
         services = self._services

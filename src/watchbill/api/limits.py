@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
@@ -25,12 +26,21 @@ STREAMS_OF_ALL = 2_000
 FAILED_SIGN_INS_PER_MINUTE = 10
 SIGN_INS_PER_MINUTE = 120
 MINUTE_SECONDS = 60.0
+REFUSAL_COST = 0.5
+TENANT_SHARE = 4
+"""A tenant may ask as often as so many of its principals together."""
+PACE_SECONDS = 1.0
+PACED_AT_ONCE = 512
 
 Clock = Callable[[], float]
 
 
 class Buckets:
-    """A bucket per principal: `burst` requests at once, refilled at `per_second`."""
+    """A bucket per principal: `burst` requests at once, refilled at `per_second`.
+
+    A refused request takes half of what an admitted one takes, down to a second's worth: who goes on asking at
+    twice its rate gets nothing until it slows down, and others hardly notice.
+    """
 
     def __init__(self, per_second: float, burst: float, clock: Clock = time.monotonic) -> None:
         self._per_second = per_second
@@ -44,6 +54,7 @@ class Buckets:
         level, at = self._levels.get(principal, (self._burst, now))
         level = min(self._burst, level + (now - at) * self._per_second)
         if level < 1.0:
+            level = max(level - REFUSAL_COST, -self._per_second)
             self._levels[principal] = (level, now)
             wait = math.ceil((1.0 - level) / self._per_second)
             raise TooMany("Too many requests.", retry_after_seconds=max(1, wait))
@@ -58,6 +69,26 @@ class Buckets:
             for principal, (level, at) in self._levels.items()
             if level + (now - at) * self._per_second < self._burst
         }
+
+
+class Pace:
+    """Makes whoever is refused for its haste wait a little for the refusal, so that a client that asks again
+    at once cannot spin; not all equally long, so that they do not come back together. So many wait at once;
+    beyond them a refusal comes directly."""
+
+    def __init__(self, seconds: float = PACE_SECONDS, most: int = PACED_AT_ONCE) -> None:
+        self._seconds = seconds
+        self._most = most
+        self._waiting = 0
+
+    async def hold_back(self) -> None:
+        if self._waiting >= self._most:
+            return
+        self._waiting += 1
+        try:
+            await asyncio.sleep(self._seconds * random.uniform(0.5, 1.5))  # noqa: S311
+        finally:
+            self._waiting -= 1
 
 
 class Slots:
