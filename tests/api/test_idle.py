@@ -58,6 +58,35 @@ async def test_most_gpu_hours_first(server: Served) -> None:
     assert "next" not in answer.json
 
 
+async def test_who_holds_them(server: Served) -> None:
+    """Sums over all that match, whatever the page; those of nobody are told as nobody's."""
+    agent = await connected_agent(server.db, NOW)
+    since = stamp(NOW - timedelta(hours=4))
+    owners = {1: "ada@example.com", 2: "ada@example.com", 3: "grace@example.com", 4: ""}
+    made = [
+        workload(
+            number,
+            submitted_by=owner,
+            idle_allocated_gpus=float(number),
+            idle_gpus=number,
+            additional_fields={
+                "idleGpuHours": 0.0,
+                "idleMeasuredSince": since,
+                "idleSince": since,
+                "idleMeanSince": since,
+            },
+        )
+        for number, owner in owners.items()
+    ]
+    await agent.send(*(upsert(one) for one in made), now=NOW)
+    found = (await server.get("/api/v1/workloads/idle?limit=1")).json["owners"]
+    assert [tuple(one.values()) for one in found] == [
+        (None, 1, 4.0, 16.0),
+        ("ada@example.com", 2, 3.0, 12.0),
+        ("grace@example.com", 1, 3.0, 12.0),
+    ]
+
+
 @pytest.mark.parametrize(
     ("query", "names"),
     [

@@ -11,19 +11,40 @@ from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.database import Database
 from watchbill.store.document import finish
 from watchbill.store.select import GPU, PENDING_SECONDS, RUNNING_SECONDS, conditions
+from watchbill.workload import Wire
 
 _RUNNING_HOURS = (
     f"w.idle_allocated_gpu / {GPU}.0 * greatest(0, coalesce(extract(epoch FROM "
     "(least($1::timestamptz, c.last_contact_at, w.deleted_at) - w.idle_mean_since)), 0)) / 3600"
 )
 IDLE_HOURS = f"(coalesce(w.idle_gpu_hours, 0) + {_RUNNING_HOURS})"
+_SUMS = (
+    f"count(*) AS total, coalesce(sum(w.idle_allocated_gpu), 0) / {GPU}.0 AS gpus, "
+    f"coalesce(sum({IDLE_HOURS}), 0) AS hours"
+)
+
+
+MOST_OWNERS = 50
+
+
+class IdleOwner(Wire, frozen=True):
+    """What one person holds idle; `submitted_by` None = workloads that name nobody."""
+
+    submitted_by: str | None
+    workloads: int
+    idle_gpus: float
+    idle_gpu_hours: float
 
 
 @dataclass(frozen=True, slots=True)
 class IdlePage:
-    """`documents`: finished, with `idleGpuHours`. The sums are over all that match, not over the page."""
+    """`documents`: finished, with `idleGpuHours`. The sums are over all that match, not over the page.
+
+    `owners`: those who hold the most idle GPU-hours, at most `MOST_OWNERS`.
+    """
 
     documents: list[bytes]
+    owners: list[IdleOwner]
     next_offset: int | None
     total: int
     idle_gpus: float
@@ -37,24 +58,35 @@ async def idle_workloads(
     statement = conditions(scope, query, now)
     statement.needs_cluster = True
     statement.conditions.append("w.idle_allocated_gpu > 0")
-    counting = (
-        f"SELECT count(*) AS total, coalesce(sum(w.idle_allocated_gpu), 0) / {GPU}.0 AS gpus, "
-        f"coalesce(sum({IDLE_HOURS}), 0) AS hours FROM {statement.source} WHERE {statement.where}"
+    matching = f"FROM {statement.source} WHERE {statement.where}"
+    counting = f"SELECT {_SUMS} {matching}"
+    owning = (
+        f"SELECT nullif(w.submitted_by, '') AS owner, {_SUMS} {matching} "
+        f"GROUP BY owner ORDER BY hours DESC, owner LIMIT {MOST_OWNERS}"
     )
     parameters = list(statement.parameters)
     offset = statement.bind(query.offset, "::bigint")
     listing = (
-        f"SELECT w.document, {PENDING_SECONDS}, {RUNNING_SECONDS}, {IDLE_HOURS} "
-        f"FROM {statement.source} WHERE {statement.where} "
+        f"SELECT w.document, {PENDING_SECONDS}, {RUNNING_SECONDS}, {IDLE_HOURS} {matching} "
         f"ORDER BY 4 DESC, w.id LIMIT {query.limit} OFFSET {offset}"
     )
     async with db.acquire(scope.tenant_id) as connection:
         sums = await connection.fetchrow(counting, *parameters)
+        owners = await connection.fetch(owning, *parameters)
         rows = await connection.fetch(listing, *statement.parameters)
     assert sums is not None  # an aggregate always has its row
     end = query.offset + len(rows)
     return IdlePage(
         documents=[_finished(row[0], row[1], row[2], float(row[3])) for row in rows],
+        owners=[
+            IdleOwner(
+                submitted_by=row["owner"],
+                workloads=row["total"],
+                idle_gpus=float(row["gpus"]),
+                idle_gpu_hours=round(float(row["hours"]), 4),
+            )
+            for row in owners
+        ],
         next_offset=end if rows and end < sums["total"] else None,
         total=sums["total"],
         idle_gpus=float(sums["gpus"]),

@@ -7,6 +7,8 @@ import type {
   Cluster,
   Element,
   Facets,
+  FleetFigures,
+  IdleGpus,
   Measurement,
   Me,
   Spell,
@@ -66,6 +68,11 @@ export function exportUrl(view: View, format: "csv" | "ndjson"): string {
   const query = askedOf(view);
   query.set("format", format);
   return `${WORKLOADS}/export?${query}`;
+}
+
+/** Server-sent events that tell when something in the view changed. */
+export function streamUrl(view: View): string {
+  return `${WORKLOADS}/stream?${askedOf(view)}`;
 }
 
 export async function getWorkload(id: string, signal?: AbortSignal): Promise<Workload> {
@@ -132,6 +139,16 @@ export async function telemetry(
   return (await ask<{ values: readonly TelemetryValue[] }>(path, signal)).body.values;
 }
 
+/** Workloads with idle GPUs, the most GPU-hours first. */
+export async function idleGpus(limit: number, signal?: AbortSignal): Promise<IdleGpus> {
+  return (await ask<IdleGpus>(`${WORKLOADS}/idle?limit=${limit}`, signal)).body;
+}
+
+/** The headline figures now, and every five minutes of the last 24 hours. */
+export async function fleetFigures(signal?: AbortSignal): Promise<FleetFigures> {
+  return (await ask<FleetFigures>("/api/v1/fleet", signal)).body;
+}
+
 export async function listClusters(signal?: AbortSignal): Promise<readonly Cluster[]> {
   return (await ask<{ clusters: readonly Cluster[] }>("/api/v1/clusters", signal)).body.clusters;
 }
@@ -147,6 +164,20 @@ export async function signIn(clientId: string, clientSecret: string): Promise<Me
     body: JSON.stringify({ clientId, clientSecret }),
   });
   return (await response.json()) as Me;
+}
+
+export interface Issuer {
+  readonly name: string;
+  readonly title: string;
+}
+
+/** Where people may log in with their own account. */
+export async function listIssuers(signal?: AbortSignal): Promise<readonly Issuer[]> {
+  return (await ask<{ issuers: readonly Issuer[] }>("/api/v1/session/oidc", signal)).body.issuers;
+}
+
+export function issuerUrl(issuer: Issuer, next: string): string {
+  return `/api/v1/session/oidc/${encodeURIComponent(issuer.name)}/start?${new URLSearchParams({ next })}`;
 }
 
 export async function signOut(): Promise<void> {

@@ -116,6 +116,48 @@ export interface Workload {
   };
 }
 
+export interface IdleWorkload extends Workload {
+  readonly idleGpuHours: number;
+}
+
+export interface IdleOwner {
+  /** Null where workloads name nobody. */
+  readonly submittedBy: string | null;
+  readonly workloads: number;
+  readonly idleGpus: number;
+  readonly idleGpuHours: number;
+}
+
+/** The sums are over all that match, the workloads a page of them. */
+export interface IdleGpus {
+  readonly total: number;
+  readonly idleGpus: number;
+  readonly idleGpuHours: number;
+  readonly owners: readonly IdleOwner[];
+  readonly workloads: readonly IdleWorkload[];
+}
+
+/** The fleet at one instant; null = not known, which is not 0. */
+export interface FleetMoment {
+  readonly at: string;
+  readonly workloads: number;
+  readonly phases: Readonly<Record<string, number>>;
+  readonly gpus: {
+    readonly allocated: number;
+    readonly measured: number;
+    readonly idle: number | null;
+    readonly total: number | null;
+  };
+  readonly pending: { readonly count: number; readonly medianWaitSeconds: number | null };
+  readonly failedInLastDay: number;
+}
+
+export interface FleetFigures {
+  readonly now: FleetMoment;
+  readonly stepSeconds: number;
+  readonly series: readonly FleetMoment[];
+}
+
 export interface Facet {
   readonly field: string;
   readonly values: readonly { readonly value: string; readonly count: number }[];

@@ -45,7 +45,7 @@ export function ClustersPage() {
 function ClusterCard({ cluster }: { readonly cluster: Cluster }) {
   const blind = (cluster.kinds ?? []).filter((kind) => ["forbidden", "failing"].includes(kind.state));
   const absent = (cluster.kinds ?? []).filter((kind) => kind.state === "absent");
-  const complete = (cluster.kinds ?? []).filter((kind) => kind.state === "complete").length;
+  const complete = (cluster.kinds ?? []).filter((kind) => kind.state === "complete");
   return (
     <section class="card" aria-label={cluster.name}>
       <h2>
@@ -108,13 +108,26 @@ function ClusterCard({ cluster }: { readonly cluster: Cluster }) {
         </div>
       )}
       {(cluster.kinds ?? []).length > 0 && (
-        <p class="muted">
-          {plural(complete, "kind is", "kinds are")} observed completely
-          {absent.length > 0 && `; not installed: ${absent.map((kind) => kind.kind).join(", ")}`}.
-        </p>
+        <details class="muted">
+          <summary>
+            {plural(complete.length, "kind is", "kinds are")} observed completely, {count(absent.length)} not installed
+          </summary>
+          <KindNames title="Observed" kinds={complete} />
+          <KindNames title="Not installed" kinds={absent} />
+        </details>
       )}
       <Troubles cluster={cluster} />
     </section>
+  );
+}
+
+function KindNames({ title, kinds }: { readonly title: string; readonly kinds: readonly KindState[] }) {
+  if (kinds.length === 0) return null;
+  const names = new Set(kinds.map((kind) => kind.kind));
+  return (
+    <p>
+      {title}: {[...names].sort().join(", ")}.
+    </p>
   );
 }
 

@@ -2,7 +2,7 @@
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 
-export const REFRESH_MS = 5_000;
+const REFRESH_MS = 5_000;
 
 export interface Live<T> {
   readonly data: T | undefined;
@@ -70,7 +70,7 @@ function once(attempt: () => Promise<void>): () => void {
 }
 
 /** Runs now and then every `everyMs` after the end of the run before, never while the page is hidden. */
-export function repeat(attempt: () => Promise<void>, everyMs: number): () => void {
+function repeat(attempt: () => Promise<void>, everyMs: number): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;
   let isEnded = false;
   let isRunning = false;

@@ -1,69 +1,63 @@
-/** Who holds GPUs and does not use them. Where nothing measures, that is said; it is not zero. */
+/** Who holds GPUs and does not use them, since when, and what that has cost. */
 
-import { countWorkloads, listWorkloads, telemetry } from "../api/routes";
-import type { Workload } from "../api/shapes";
+import { fleetFigures, idleGpus } from "../api/routes";
+import type { IdleOwner, IdleWorkload } from "../api/shapes";
 import { clusterName, useClusters } from "../clusters/context";
 import { useLive } from "../hooks/live";
-import { count, decimal, duration } from "../model/format";
-import { DEFAULT_VIEW, listUrl, type View } from "../model/view";
-import { Empty, Failure, Skeleton, StaleBar } from "../parts/states";
+import { count, decimal, plural } from "../model/format";
+import { listUrl } from "../model/view";
+import { Bars, type BarRow } from "../parts/bars";
+import { Age } from "../parts/instant";
+import { Owner, ownerName } from "../parts/owner";
 import { PhaseBadge } from "../parts/phase";
+import { Empty, Failure, Skeleton, StaleBar } from "../parts/states";
 import { Link } from "../router";
 
 const SHOWN = 200;
-const IDLE: View = {
-  ...DEFAULT_VIEW,
-  filters: [{ field: "idleAllocatedGpus", operator: ">=", value: "0.01" }],
-  sortBy: "idleAllocatedGpus",
-  isDescending: true,
-};
+const OWNERS_SHOWN = 10;
 
 async function askIdle(signal: AbortSignal) {
-  const [workloads, number, measured, held] = await Promise.all([
-    listWorkloads(IDLE, [], { offset: 0, limit: SHOWN }, signal),
-    countWorkloads(IDLE, [], signal),
-    telemetry("IDLE_ALLOCATED_GPUS", {}, signal),
-    telemetry("GPU_ALLOCATION", {}, signal),
-  ]);
-  return {
-    workloads,
-    number,
-    isMeasured: measured.length > 0,
-    idle: Number(measured[0]?.value ?? 0),
-    held: Number(held[0]?.value ?? 0),
-  };
+  const [idle, { now }] = await Promise.all([idleGpus(SHOWN, signal), fleetFigures(signal)]);
+  return { ...idle, gpus: now.gpus };
 }
 
 export function IdlePage() {
   const { data, error, at, refresh } = useLive("idle", askIdle, 10_000);
   if (data === undefined)
     return error === undefined ? <Skeleton rows={8} /> : <Failure error={error} retry={refresh} />;
+  const unmeasured = data.gpus.allocated - data.gpus.measured;
   return (
     <div class="page">
       <h1 class="off-screen">Idle GPUs</h1>
       <StaleBar error={error} at={at} retry={refresh} />
-      {data.workloads.length > 0 ? (
+      {data.total > 0 ? (
         <>
           <p class="lead">
-            <strong>{decimal(data.idle)}</strong> of {decimal(data.held)} allocated GPUs do nothing, in{" "}
-            {count(data.number)} {data.number === 1 ? "workload" : "workloads"}.
+            <strong>{decimal(data.idleGpus)}</strong> of {decimal(data.gpus.allocated)} allocated GPUs do nothing, in{" "}
+            {plural(data.total, "workload", "workloads")}: <strong>{hours(data.idleGpuHours)}</strong> GPU-hours so far.
           </p>
+          <Meaning unmeasured={unmeasured} />
+          <section class="block">
+            <h2>By owner</h2>
+            <Bars label="Idle GPU-hours by owner" rows={data.owners.slice(0, OWNERS_SHOWN).map(ownerRow)} />
+          </section>
           <IdleTable workloads={data.workloads} />
-          {data.number > data.workloads.length && (
+          {data.total > data.workloads.length && (
             <p class="muted">
-              {count(data.workloads.length)} of {count(data.number)} ·{" "}
+              {count(data.workloads.length)} of {count(data.total)} ·{" "}
               <Link to={listUrl([["idleAllocatedGpus", ">=", "0.01"]], { sortBy: "idleAllocatedGpus" })}>all in the list</Link>
             </p>
           )}
         </>
-      ) : data.isMeasured ? (
+      ) : data.gpus.idle !== null ? (
         <Empty title="No idle GPUs">
-          <p>Every GPU that is measured did some work within the last five minutes.</p>
+          <p>Every GPU that is measured did some work of late.</p>
+          <Meaning unmeasured={unmeasured} />
         </Empty>
       ) : (
         <Empty title="Nothing measures GPU use yet">
           <p>
-            {decimal(data.held)} GPUs are allocated, but no cluster reports how busy they are. That is not the same as
+            {decimal(data.gpus.allocated)} GPUs are allocated, but no cluster reports how busy they are. That is not the same as
             none being idle.
           </p>
           <p>An agent that can read a GPU exporter (DCGM) in its cluster fills this page.</p>
@@ -73,40 +67,84 @@ export function IdlePage() {
   );
 }
 
-function IdleTable({ workloads }: { readonly workloads: readonly Workload[] }) {
+/** GPU-hours: exact while small, whole beyond. */
+function hours(value: number): string {
+  return value < 10 ? decimal(value) : count(value);
+}
+
+function Meaning({ unmeasured }: { readonly unmeasured: number }) {
+  return (
+    <p class="muted">
+      Idle: allocated, and its utilisation has stayed at zero for longer than the agent's window, five minutes unless set otherwise.
+      {unmeasured > 0.005 && ` Of ${decimal(unmeasured)} allocated GPUs nothing is known; they are not counted here.`}
+    </p>
+  );
+}
+
+export function ownerRow(owner: IdleOwner): BarRow {
+  const name = owner.submittedBy;
+  const items = [["idleAllocatedGpus", ">=", "0.01"], ...(name === null ? [] : [["submittedBy", "==", name]])];
+  return {
+    key: name ?? "",
+    label: <Owner owner={name} />,
+    value: owner.idleGpuHours,
+    shown: `${hours(owner.idleGpuHours)} h · ${decimal(owner.idleGpus)} GPU`,
+    tone: "pending",
+    to: listUrl(items as [string, string, string][], { sortBy: "idleAllocatedGpus" }),
+  };
+}
+
+function idleSince(workload: IdleWorkload): string | undefined {
+  const since = workload.additionalFields?.["idleSince"];
+  return typeof since === "string" ? since : undefined;
+}
+
+function IdleTable({ workloads }: { readonly workloads: readonly IdleWorkload[] }) {
   const clusters = useClusters();
   return (
     <div class="scroll-x">
       <table class="small-table wide">
         <thead>
           <tr>
-            <th scope="col">Idle</th>
-            <th scope="col" class="is-number">of allocated</th>
+            <th scope="col" class="is-number">GPU-hours</th>
+            <th scope="col" class="is-number">Idle</th>
+            <th scope="col" class="is-number">of</th>
+            <th scope="col">Since</th>
             <th scope="col">Owner</th>
             <th scope="col">Workload</th>
             <th scope="col">Project</th>
             <th scope="col">Cluster</th>
             <th scope="col">Phase</th>
-            <th scope="col" class="is-number">Running for</th>
           </tr>
         </thead>
         <tbody>
           {workloads.map((workload) => (
             <tr key={workload.id}>
-              <td>
-                <strong>{decimal(workload.idleAllocatedGpus ?? 0)}</strong>
+              <td class="is-number">
+                <strong>{hours(workload.idleGpuHours)}</strong>
               </td>
+              <td class="is-number">{decimal(workload.idleAllocatedGpus ?? 0)}</td>
               <td class="is-number">{decimal(workload.allocatedResources?.gpu ?? 0)}</td>
-              <td>{workload.submittedBy ?? <span class="none">unknown</span>}</td>
+              <td>{idleSince(workload) === undefined ? "–" : <Age since={idleSince(workload)!} />}</td>
+              <td>
+                {workload.submittedBy === undefined || workload.submittedBy === "" ? (
+                  <Owner owner={undefined} />
+                ) : (
+                  <Link class="quiet" to={listUrl([["submittedBy", "==", workload.submittedBy]])}>
+                    <span title={workload.submittedBy}>{ownerName(workload.submittedBy)}</span>
+                  </Link>
+                )}
+              </td>
               <td>
                 <Link to={`/workloads/${encodeURIComponent(workload.id)}`}>{workload.name}</Link>
               </td>
-              <td>{workload.projectName}</td>
+              <td>
+                <Link class="quiet" to={listUrl([["projectName", "==", workload.projectName]])}>{workload.projectName}</Link>
+              </td>
               <td>{clusterName(clusters, workload.clusterId)}</td>
               <td>
                 <PhaseBadge phase={workload.phase} />
               </td>
-              <td class="is-number">{duration(workload.totalRunningTimeSeconds ?? 0)}</td>
             </tr>
           ))}
         </tbody>

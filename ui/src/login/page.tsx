@@ -1,9 +1,11 @@
-/** Signing in with a client's id and secret. The session is a cookie that no script can read. */
+/** Signing in through an issuer, or with a client's id and secret. The session is a cookie that no script can read. */
 
 import { useState } from "preact/hooks";
 import { ApiError } from "../api/http";
-import { signIn } from "../api/routes";
+import { issuerUrl, listIssuers, signIn } from "../api/routes";
 import type { Me } from "../api/shapes";
+import { useLive } from "../hooks/live";
+import { safePath } from "../model/links";
 import { Logo } from "../parts/logo";
 
 interface LoginProps {
@@ -36,6 +38,7 @@ export function LoginPage({ wasSignedIn, onSignedIn }: LoginProps) {
           <Logo /> Watchbill
         </h1>
         {wasSignedIn && <p class="muted">The session has ended. Please sign in again.</p>}
+        <Issuers />
         <label>
           Client id
           <input
@@ -69,6 +72,23 @@ export function LoginPage({ wasSignedIn, onSignedIn }: LoginProps) {
         <p class="muted">The server prints a first client id and secret when it starts for the first time.</p>
       </form>
     </main>
+  );
+}
+
+/** Links, not forms: what follows is a walk to another site and back. */
+function Issuers() {
+  const { data } = useLive("issuers", listIssuers, undefined);
+  if (data === undefined || data.length === 0) return null;
+  const next = safePath(new URLSearchParams(window.location.search).get("next"));
+  return (
+    <>
+      {data.map((issuer) => (
+        <a key={issuer.name} class="button is-primary" href={issuerUrl(issuer, next)}>
+          Sign in with {issuer.title}
+        </a>
+      ))}
+      <p class="or">or with a client id</p>
+    </>
   );
 }
 

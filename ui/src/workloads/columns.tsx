@@ -7,6 +7,7 @@ import { StateMark } from "../parts/state_mark";
 import { count, decimal, duration, memory, quantity } from "../model/format";
 import { Age, Instant } from "../parts/instant";
 import { PhaseBadge } from "../parts/phase";
+import { ownerName } from "../parts/owner";
 import { Link } from "../router";
 import { listUrl } from "../model/view";
 
@@ -29,11 +30,11 @@ function text(value: string | null | undefined): ComponentChildren {
   return value === undefined || value === null || value === "" ? DASH : value;
 }
 
-function door(field: string, value: string | undefined): ComponentChildren {
+function door(field: string, value: string | undefined, say = (text: string): string => text): ComponentChildren {
   if (value === undefined || value === "") return DASH;
   return (
-    <Link class="quiet" to={listUrl([[field, "==", value]])} tabIndex={-1}>
-      {value}
+    <Link class="quiet" to={listUrl([[field, "==", value]])} title={value} tabIndex={-1}>
+      {say(value)}
     </Link>
   );
 }
@@ -120,7 +121,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
     label: "Owner",
     width: 136,
     field: "submittedBy",
-    show: (w) => door("submittedBy", w.submittedBy),
+    show: (w) => door("submittedBy", w.submittedBy, ownerName),
   },
   {
     id: "cluster",

@@ -2,8 +2,8 @@
 
 import { useEffect, useMemo, useReducer } from "preact/hooks";
 import { ApiError } from "../api/http";
-import { countWorkloads, facetsOf, getWorkload, listWorkloads } from "../api/routes";
-import { REFRESH_MS, repeat } from "../hooks/live";
+import { countWorkloads, facetsOf, getWorkload, listWorkloads, streamUrl } from "../api/routes";
+import { keepFresh } from "../hooks/fresh";
 import { rowsKey, type View } from "../model/view";
 import { LiveRows, type RowSource } from "./rows";
 
@@ -23,7 +23,7 @@ export function useRows(view: View): LiveRows {
   const [, rerender] = useReducer((n: number) => n + 1, 0);
   useEffect(() => {
     const end = rows.subscribe(() => rerender(undefined));
-    const stop = repeat(() => rows.refresh(), REFRESH_MS);
+    const stop = keepFresh(streamUrl(view), () => rows.refresh());
     return () => {
       end();
       stop();

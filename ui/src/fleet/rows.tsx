@@ -1,0 +1,105 @@
+/** The bars of the fleet: what each stands for, and the list behind it. */
+
+import type { Cluster, TelemetryValue } from "../api/shapes";
+import { clusterName, type Clusters } from "../clusters/context";
+import { count, decimal } from "../model/format";
+import { lookOf } from "../model/phases";
+import { listUrl } from "../model/view";
+import type { BarRow } from "../parts/bars";
+import { PhaseBadge } from "../parts/phase";
+
+const SHOWN = 12;
+
+export interface Grouping {
+  /** The contract's name of it, and the one in our addresses. */
+  readonly key: string;
+  readonly word: string;
+  readonly label: string;
+  /** The field that a bar's list is filtered by, and whether by the name: to people projects of one name are one. */
+  readonly field: string;
+  readonly isByName?: boolean;
+}
+
+export const GROUPINGS: readonly Grouping[] = [
+  { key: "ProjectId", word: "project", label: "project", field: "projectName", isByName: true },
+  { key: "DepartmentId", word: "department", label: "department", field: "departmentName", isByName: true },
+  { key: "ClusterId", word: "cluster", label: "cluster", field: "clusterId" },
+  { key: "CurrentNodepools", word: "nodepool", label: "node pool", field: "nodepool" },
+  { key: "Type", word: "type", label: "type", field: "type" },
+  { key: "Category", word: "category", label: "category", field: "category" },
+];
+
+export function groupingOf(word: string | null): Grouping {
+  return GROUPINGS.find((grouping) => grouping.word === word) ?? GROUPINGS[0]!;
+}
+
+export function heldRows(grouping: Grouping, values: readonly TelemetryValue[], clusters: Clusters): BarRow[] {
+  const sums = new Map<string, number>();
+  for (const value of values) {
+    const group = value.groups?.[0];
+    const key = (grouping.isByName ? group?.name : group?.value) ?? "";
+    sums.set(key, (sums.get(key) ?? 0) + Number(value.value));
+  }
+  const rows = [...sums].filter(([, gpus]) => gpus > 0).sort((a, b) => b[1] - a[1]);
+  const shown = rows.slice(0, SHOWN).map(([key, gpus]) => heldRow(grouping, key, gpus, clusters));
+  const rest = rows.slice(SHOWN);
+  if (rest.length === 0) return shown;
+  const gpus = rest.reduce((sum, [, more]) => sum + more, 0);
+  return [...shown, { key: "…", label: `${count(rest.length)} more`, value: gpus, shown: decimal(gpus), tone: "unknown" }];
+}
+
+function heldRow(grouping: Grouping, key: string, gpus: number, clusters: Clusters): BarRow {
+  const isCluster = grouping.key === "ClusterId";
+  const total = isCluster ? capacityOf(clusters.byId.get(key)) : 0;
+  const row: BarRow = {
+    key,
+    label: key === "" ? `no ${grouping.label}` : isCluster ? clusterName(clusters, key) : key,
+    value: gpus,
+    shown: total > 0 ? `${decimal(gpus)} of ${decimal(total)}` : decimal(gpus),
+    ...(total > 0 ? { whole: total } : {}),
+  };
+  if (key === "") return row;
+  return {
+    ...row,
+    to: listUrl([[grouping.field, "==", key], ["allocatedGPU", ">=", "0.001"]], { sortBy: "allocatedGPU" }),
+  };
+}
+
+export function capacityOf(cluster: Cluster | undefined): number {
+  return (cluster?.nodePools ?? []).reduce((sum, pool) => sum + pool.gpus, 0);
+}
+
+const BOUNDS: Readonly<Record<string, readonly [number, number | undefined]>> = {
+  "0-5m": [0, 300],
+  "5m-1h": [300, 3_600],
+  "1h-24h": [3_600, 86_400],
+  "24h+": [86_400, undefined],
+};
+
+export function waitingRow(value: TelemetryValue): BarRow {
+  const bucket = value.groups?.[0]?.value ?? "";
+  const bounds = BOUNDS[bucket];
+  const ago = (seconds: number): string => `${new Date(Date.now() - seconds * 1000).toISOString().slice(0, 19)}Z`;
+  const items: (readonly [string, string, string])[] = [["phase", "==", "Pending"]];
+  if (bounds?.[1] !== undefined) items.push(["phaseUpdatedAt", ">=", ago(bounds[1])]);
+  if (bounds !== undefined && bounds[0] > 0) items.push(["phaseUpdatedAt", "<=", ago(bounds[0])]);
+  return {
+    key: bucket,
+    label: bucket.replace("-", " – "),
+    value: Number(value.value),
+    shown: count(Number(value.value)),
+    tone: "pending",
+    to: listUrl(items, { sortBy: "phaseUpdatedAt", isDescending: false }),
+  };
+}
+
+export function phaseRow(phase: string, number: number): BarRow {
+  return {
+    key: phase,
+    label: <PhaseBadge phase={phase} />,
+    value: number,
+    shown: count(number),
+    tone: lookOf(phase).tone,
+    to: listUrl([["phase", "==", phase]]),
+  };
+}
