@@ -21,7 +21,7 @@ from watchbill.store.access import (
 from watchbill.store.administration import Change, rules_change, tenant_create
 from watchbill.store.people import Login, person_seen
 from watchbill.store.rules import Rule
-from watchbill.sync import Delete
+from watchbill.sync import Delete, Record
 from watchbill.workload import Element
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -108,20 +108,30 @@ async def add(
         Placed(first + n, tenant, cluster, department, project, n == EACH) for n in range(EACH + 1)
     ]
     for one in new:
-        element = Element(id=UUID(int=0xE << 64 | one.id.int), name=one.name, hierarchy_level=1)
-        made = workload(
-            name=one.name,
-            id=one.id,
-            project_name=project,
-            department_name=department or "",
-            gpus=float(one.number % 3),
-            created_at=NOW - timedelta(hours=1),
-        )
-        entry = record(made, elements=(element,), elements_total=1)
-        await agent.send(upsert(entry), now=now)
+        await agent.send(upsert(_record(one)), now=now)
         if one.is_deleted:
             await agent.send(Delete(id=one.id, deleted_at=now), now=now)
     estate.placed += new
+
+
+async def touch(estate: Estate, one: Placed) -> None:
+    """Change something of a live workload that no answer of a list, count or sum shows."""
+    changed = _record(one, images=(f"example.com/touched:{one.number}",))
+    await estate.agents[one.tenant, one.cluster].send(upsert(changed), now=NOW)
+
+
+def _record(one: Placed, **members: Any) -> Record:
+    element = Element(id=UUID(int=0xE << 64 | one.id.int), name=one.name, hierarchy_level=1)
+    made = workload(
+        name=one.name,
+        id=one.id,
+        project_name=one.project,
+        department_name=one.department or "",
+        gpus=float(one.number % 3),
+        created_at=NOW - timedelta(hours=1),
+        **members,
+    )
+    return record(made, elements=(element,), elements_total=1)
 
 
 async def _numbers(estate: Estate, tenant: int) -> dict[tuple[str, str, str], int]:

@@ -10,6 +10,7 @@ import importlib
 import io
 import json
 import pkgutil
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, nullcontext
 from types import ModuleType
@@ -20,9 +21,13 @@ from uuid import UUID
 import pytest_asyncio
 
 import watchbill.store
-from tests.api.estate import NOW, Estate, Placed, Principal, add, estate
+from tests.api.estate import NOW, Estate, Placed, Principal, add, estate, touch
+from tests.api.samples import OPERATIONS, PAGES
 from tests.api.serving import Answer, serving
 from tests.conftest import Engine, fresh_database
+from watchbill.access.roles import SCOPED
+from watchbill.api.app import build_app
+from watchbill.api.contract import Login, Operation
 from watchbill.query import Scope
 from watchbill.store.select import Statement
 
@@ -292,6 +297,58 @@ async def test_bytes_are_equal_with_and_without_foreign_rows(made: Estate) -> No
     assert len(before) >= 100
     for key, body in before.items():
         assert after[key] == body, key
+
+
+def _matches(operation: Operation, path: str) -> bool:
+    pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(operation.path))
+    return re.fullmatch(pattern, path.partition("?")[0]) is not None
+
+
+def test_every_read_of_workloads_is_in_the_matrix() -> None:
+    """A route that is new, and narrowed by nobody, must not go unnoticed."""
+    asked = [*OF_ALL, CLUSTERS, *(f"/api/v1/workloads/{ABSENT}{tail}" for tail in OF_ONE.values())]
+    missing = [
+        name
+        for name, one in OPERATIONS.items()
+        if one.login is Login.CALLER
+        and one.right in SCOPED
+        and not any(_matches(one, path) for path in asked)
+    ]
+    assert missing == ["stream_workloads"], "the stream has a test of its own here"
+
+
+def test_nothing_is_served_that_no_document_names(made: Estate) -> None:
+    served = {route.path for route in build_app(made.served.services).routes}
+    assert served == {one.path for one in OPERATIONS.values()} | PAGES.keys()
+
+
+async def test_streams_for_everybody(made: Estate) -> None:
+    """Something changes everywhere; each is told of what it may see and of nothing else."""
+    changed = [one for one in made.placed if not one.is_deleted][::3]
+    listening = {name: asyncio.Event() for name in made.principals}
+    told: dict[str, set[str]] = {}
+
+    async def listen(name: str, principal: Principal) -> None:
+        headers = {"Authorization": f"Bearer {principal.token}"} if principal.token else {}
+        url = f"{made.served.url}/api/v1/workloads/stream?timeoutSeconds=4"
+        async with made.served.session.get(url, headers=headers) as answer:
+            assert answer.status == principal.status, name
+            text = (await answer.content.readline()).decode()
+            listening[name].set()
+            text += (await answer.read()).decode()
+        told[name] = {str(one.id) for one in made.placed if str(one.id) in text}
+        assert "resync" not in text, name
+
+    async def change() -> None:
+        await asyncio.gather(*(one.wait() for one in listening.values()))
+        await asyncio.sleep(0.5)
+        for one in changed:
+            await touch(made, one)
+
+    await asyncio.gather(change(), *(listen(*one) for one in made.principals.items()))
+    for name, principal in made.principals.items():
+        sees = principal.status == 200
+        assert told[name] == {str(one.id) for one in changed if sees and principal.sees(one)}, name
 
 
 def reading_modules() -> list[ModuleType]:

@@ -169,7 +169,8 @@ async def test_more_than_is_told_one_by_one(
         assert await live.ids() == ([1], [])
         monkeypatch.setattr(changes, "MOST_HEARD", 3)
         await send(agent, *(upsert(workload(number)) for number in range(11, 16)))
-        assert (await live.next())[1]["reason"] == "too-many"
+        # Too much in the tenant, of whomever: not told apart from an interruption.
+        assert (await live.next())[1]["reason"] == "interrupted"
 
 
 async def test_a_batch_larger_than_one_notification(server: Served) -> None:

@@ -199,7 +199,8 @@ class Streams:
         for tenant_id, ids in heard.items():
             wanting = [one for one in self._subscriptions if one.scope.tenant_id == tenant_id]
             if len(ids) > MOST_HEARD:
-                self._resync(wanting, Resync.TOO_MANY)
+                # Not "too many": how much changes outside a client's scope is not its business.
+                self._resync(wanting, Resync.INTERRUPTED)
             elif wanting:
                 await self._tell_tenant(tenant_id, ids, wanting)
 

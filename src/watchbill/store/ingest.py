@@ -18,6 +18,7 @@ from watchbill.errors import Conflict, Invalid, Superseded, Unauthenticated
 from watchbill.store.database import Connection, Database
 from watchbill.store.depart import write_deletions
 from watchbill.store.measured import write_scrapes
+from watchbill.store.plausible import is_possible, why_not
 from watchbill.store.write import write_records
 from watchbill.sync import (
     DEGRADED_AFTER_SECONDS,
@@ -91,9 +92,11 @@ async def apply_batch(
             return BatchReply(seq=batch.seq, refused=())
         if batch.seq > expected:
             raise Conflict(f"Batch {batch.seq} came before {expected}.", details=str(expected))
-        refused = await _apply_items(connection, agent, batch.items, now)
+        refused, items = _sifted(batch.items, now)
+        refused += await _apply_items(connection, agent, items, now)
         await _show_refused(connection, agent, batch.items, refused, now)
-        await write_scrapes(connection, agent.tenant_id, agent.cluster_id, batch.scrapes, now)
+        scrapes = [scrape for scrape in batch.scrapes if is_possible(scrape, now)]
+        await write_scrapes(connection, agent.tenant_id, agent.cluster_id, scrapes, now)
         reply = BatchReply(seq=batch.seq, refused=tuple(refused))
         await connection.execute(
             "UPDATE cluster SET last_seq = $3, last_reply = $4, last_contact_at = $5 "
@@ -167,6 +170,19 @@ async def _record_gap(
         last_contact_at,
         now,
     )
+
+
+def _sifted(items: Sequence[Item], now: datetime) -> tuple[list[Refused], list[Item]]:
+    """What cannot be, and the rest."""
+    refused: list[Refused] = []
+    taken: list[Item] = []
+    for item in items:
+        reason = why_not(item, now)
+        if reason is None:
+            taken.append(item)
+        else:
+            refused.append(Refused(id=_id(item), reason=reason))
+    return refused, taken
 
 
 async def _apply_items(

@@ -16,6 +16,7 @@ from watchbill.store import organisation
 from watchbill.store.changes import tell_changes
 from watchbill.store.database import Connection
 from watchbill.store.document import DOCUMENT_FORMAT
+from watchbill.store.plausible import DOCUMENT_BYTES, TOO_LARGE
 from watchbill.store.row import Organisation, Row, make_row
 from watchbill.store.spells import Life, advance, begin, news
 from watchbill.sync import Refused, Upsert
@@ -81,6 +82,10 @@ async def write_records(
         )
         for upsert in changed
     ]
+    refused += [
+        Refused(id=change.row.id, reason=TOO_LARGE) for change in changes if _is_too_large(change)
+    ]
+    changes = [change for change in changes if not _is_too_large(change)]
     written = {
         row["id"] for row in await connection.fetch(_UPSERT, [change.row for change in changes])
     }
@@ -93,6 +98,10 @@ async def write_records(
     await _add_to_inventory(connection, tenant_id, cluster_id, written)
     await tell_changes(connection, tenant_id, written)
     return refused
+
+
+def _is_too_large(change: _Change) -> bool:
+    return len(change.row.document) + len(change.row.details or b"") > DOCUMENT_BYTES
 
 
 def _is_same(stored: asyncpg.Record, upsert: Upsert) -> bool:
