@@ -53,10 +53,12 @@ class Tab:
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
+async def chromium(*more_flags: str) -> AsyncIterator[Browser]:
     path = require("Chromium")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=str(path), args=FLAGS)
+        browser = await playwright.chromium.launch(
+            executable_path=str(path), args=[*FLAGS, *more_flags]
+        )
         yield browser
         await browser.close()
 

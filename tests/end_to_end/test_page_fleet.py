@@ -1,0 +1,120 @@
+"""Fleet and idle GPUs in the browser: the figures, and where their doors lead."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest_asyncio
+from playwright.async_api import expect
+
+from tests.conftest import Engine, fresh_database, running_server
+from tests.end_to_end.browser import Tab, chromium, new_tab
+from tests.end_to_end.fleet import Fleet, new_credential
+from tests.records import upsert
+from watchbill.client import AgentClient
+from watchbill.store.database import Database
+from watchbill.store.fleet import last_instant, record_fleet
+from watchbill.sync import Heartbeat, NodePoolCapacity
+
+
+def stamp(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+async def idle_fleet(fleet: Fleet) -> None:
+    """Ada leaves 4 GPUs idle for five hours, Grace 1 for two; two more work, and nobody measures a third."""
+    for number, (owner, idle, hours, project) in enumerate(
+        (
+            ("ada@example.com", 4.0, 5, "vision"),
+            ("grace@example.com", 1.0, 2, "speech"),
+            ("alan@example.com", 0.0, 0, "speech"),
+            ("alan@example.com", None, 0, "speech"),
+        ),
+        1,
+    ):
+        since = stamp(fleet.now - timedelta(hours=hours))
+        times = {"idleSince": since, "idleMeanSince": since} if idle else {}
+        made = fleet.running(
+            number,
+            name=f"train-{number}",
+            submitted_by=owner,
+            gpus=8.0,
+            project_name=project,
+            department_name="research",
+            idle_allocated_gpus=idle,
+            idle_gpus=None if idle is None else int(idle),
+            additional_fields={"idleGpuHours": 0.0, "idleMeasuredSince": since} | times,
+        )
+        await fleet.send(upsert(made))
+
+
+@pytest_asyncio.fixture(scope="module")
+async def idle_tab(embedded_engine: Engine) -> AsyncIterator[Tab]:
+    async with (
+        chromium() as browser,
+        running_server(await fresh_database(embedded_engine)) as server,
+        AgentClient(server.url, await new_credential(server)) as agent,
+        new_tab(browser, server) as tab,
+    ):
+        fleet = Fleet(agent, datetime.now(UTC).replace(microsecond=0))
+        await fleet.hello()
+        pools = (NodePoolCapacity(node_pool="a100", nodes=8, gpus=64, gpu_memory_bytes=0),)
+        beat = Heartbeat(stream_id=fleet.stream_id, seq=0, kinds=(), node_pools=pools)
+        await agent.heartbeat(beat)
+        await idle_fleet(fleet)
+        await tab.sign_in()
+        yield tab
+
+
+async def test_who_holds_idle_gpus_since_when_and_at_what_cost(idle_tab: Tab) -> None:
+    page = idle_tab.page
+    await idle_tab.open("/idle")
+    lead = page.locator(".lead")
+    await expect(lead).to_contain_text("5 of 32 allocated GPUs do nothing, in 2 workloads")
+    await expect(lead).to_contain_text("22 GPU-hours so far")
+    await expect(page.locator(".page")).to_contain_text("Of 8 allocated GPUs nothing is known")
+    owners = page.locator(".bars .bars-row")
+    await expect(owners).to_have_count(2)
+    await expect(owners.first).to_have_text(re.compile("ada.*20 h · 4 GPU"))
+    first = page.locator("tbody tr").first
+    await expect(first).to_contain_text("train-1")
+    await expect(first).to_contain_text("5h")
+    await expect(first.get_by_text("ada", exact=True)).to_have_attribute("title", "ada@example.com")
+    await owners.first.click()
+    await expect(page.locator(".row .name")).to_have_text(["train-1"])
+
+
+async def test_the_fleets_figures_and_their_doors(idle_tab: Tab) -> None:
+    page = idle_tab.page
+    await idle_tab.open("/fleet")
+    figures = page.locator(".figure")
+    await expect(figures).to_have_count(4)
+    await expect(figures.nth(0)).to_contain_text("32")
+    await expect(figures.nth(0)).to_contain_text("of 64 · 50 %")
+    await expect(figures.nth(1)).to_contain_text("5")
+    await expect(figures.nth(1)).to_contain_text("of 24 measured")
+    held = page.get_by_role("list", name="GPUs allocated by project").locator(".bars-row")
+    await expect(held).to_have_text([re.compile("speech.*24"), re.compile("vision.*8")])
+    await page.get_by_role("link", name="department", exact=True).click()
+    await expect(page).to_have_url(re.compile(r"/fleet\?by=department$"))
+    held = page.get_by_role("list", name="GPUs allocated by department").locator(".bars-row")
+    await expect(held).to_have_text([re.compile("research.*32")])
+    await expect(page.locator("table")).to_contain_text("aurora")
+    await held.first.click()
+    await expect(page.locator(".status")).to_contain_text("of 4")
+    assert "departmentName%3D%3Dresearch" in page.url
+
+
+async def test_a_figure_that_was_recorded_is_drawn(idle_tab: Tab) -> None:
+    """The line needs two recorded moments at least; what is now is the second."""
+    db = await Database.open(idle_tab.server.database_url, pool_size=1)
+    now = datetime.now(UTC)
+    for steps in (0, 1, 2):
+        await record_fleet(db, 1, last_instant(now - timedelta(minutes=5 * steps)))
+    await db.close()
+    await idle_tab.open("/fleet")
+    await expect(idle_tab.page.locator("svg.spark path")).to_have_count(4)
+    drawn = await idle_tab.page.locator("svg.spark path").first.get_attribute("d")
+    assert drawn is not None
+    assert drawn.count("L") >= 2
+    assert "NaN" not in drawn

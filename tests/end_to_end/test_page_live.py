@@ -1,0 +1,79 @@
+"""The list while the fleet moves: told of changes by the stream, calm under many, and not blind without it."""
+
+import asyncio
+from uuid import UUID
+
+from playwright.async_api import Request, expect
+
+from tests.end_to_end.browser import Tab
+from tests.end_to_end.conftest import Site
+from tests.records import upsert
+from watchbill.workload import Phase
+
+SOON_MS = 4_000
+"""Less than the page waits between two looks where nobody tells it anything."""
+
+
+def questions(tab: Tab) -> list[str]:
+    """Addresses of the list's refreshes from now on."""
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        if "/workloads/facets" in request.url:
+            asked.append(request.url)
+
+    tab.page.on("request", note)
+    return asked
+
+
+async def test_a_change_is_told_and_a_quiet_fleet_asks_for_nothing(tab: Tab, site: Site) -> None:
+    fleet = site.fleet
+    async with tab.page.expect_response(lambda answer: "/workloads/stream" in answer.url):
+        await tab.sign_in("/?search=llama-sft-7")
+    row = tab.page.locator(f'.row[data-id="{UUID(int=7)}"]')
+    await expect(row.locator(".phase")).to_have_text("Running")
+    await asyncio.sleep(3)
+    asked = questions(tab)
+    await asyncio.sleep(7)
+    assert asked == [], "polling goes on beside the stream"
+    await fleet.send(
+        upsert(fleet.running(7, phase=Phase.DEGRADED), (Phase.DEGRADED, fleet.now)),
+        upsert(fleet.running(8, running_pods=0)),
+    )
+    await expect(row.locator(".phase")).to_have_text("Degraded", timeout=SOON_MS)
+    await fleet.send(upsert(fleet.running(7), (Phase.RUNNING, fleet.now)))
+    await expect(row.locator(".phase")).to_have_text("Running", timeout=SOON_MS)
+
+
+async def test_thousands_of_changes_a_minute_move_nothing(tab: Tab, site: Site) -> None:
+    fleet = site.fleet
+    await tab.sign_in("/?sortBy=createdAt&sortOrder=asc")
+    await tab.page.wait_for_selector(".row .name")
+    grid = tab.page.locator(".grid")
+    await grid.evaluate("grid => grid.scrollTo(0, 1200)")
+    await asyncio.sleep(1)
+    before = await tab.names()
+    top = await grid.evaluate("grid => grid.scrollTop")
+    assert top > 1_000
+    asked = questions(tab)
+    for turn in range(60):  # 85 changes ten times a second are 5,100 in six seconds' minute
+        changed = [fleet.running(number, running_pods=turn % 5) for number in range(20, 105)]
+        await fleet.send(*(upsert(one) for one in changed))
+        await asyncio.sleep(0.1)
+    assert 2 <= len(asked) <= 12, "one look answers for many changes"
+    assert await grid.evaluate("grid => grid.scrollTop") == top
+    assert await tab.names() == before
+    await fleet.send(*(upsert(fleet.running(number)) for number in range(20, 105)))
+
+
+async def test_without_a_stream_the_page_looks_by_itself(tab: Tab, site: Site) -> None:
+    fleet = site.fleet
+    await tab.page.route("**/workloads/stream*", lambda route: route.abort())
+    await tab.sign_in("/?search=llama-sft-9")
+    row = tab.page.locator(f'.row[data-id="{UUID(int=9)}"]')
+    await expect(row.locator(".phase")).to_have_text("Running")
+    await fleet.send(
+        upsert(fleet.running(9, phase=Phase.DEGRADED), (Phase.DEGRADED, fleet.now)),
+    )
+    await expect(row.locator(".phase")).to_have_text("Degraded")
+    await fleet.send(upsert(fleet.running(9), (Phase.RUNNING, fleet.now)))
