@@ -17,6 +17,9 @@ from typing import Any
 
 import pytest
 
+from watchbill.demo.mixture import UNKNOWN
+from watchbill.kinds.definition import load_definitions
+
 READY_SECONDS = 60.0
 GONE_SECONDS = 10.0
 
@@ -149,11 +152,12 @@ def folder() -> Iterator[Path]:
 
 def test_it_fills_tells_how_to_log_in_and_leaves_nothing(folder: Path) -> None:
     began = time.monotonic()
-    with demo(folder, "--workloads", "60", "--clusters", "2", "--seed", "3") as running:
+    with demo(folder, "--workloads", "115", "--clusters", "2", "--seed", "3") as running:
         ready_after = time.monotonic() - began
         assert running.credentials.stat().st_mode & 0o777 == 0o600
         assert set(running.login()) == {"url", "clientId", "clientSecret"}
-        assert 55 <= len(running.workload_ids()) <= 65
+        assert 105 <= len(running.workload_ids()) <= 125
+        check_kinds(running)
         clusters = running.get("/api/v1/clusters")["clusters"]
         assert {cluster["state"] for cluster in clusters} == {"connected"}
         assert all(cluster["workloads"] >= 25 for cluster in clusters)
@@ -166,6 +170,15 @@ def test_it_fills_tells_how_to_log_in_and_leaves_nothing(folder: Path) -> None:
         assert not alive(family)
     assert list((folder / "tmp").glob("watchbill-demo-*")) == []
     assert ready_after < 30, "with so few workloads it takes a few seconds"
+
+
+def check_kinds(running: Demo) -> None:
+    """Each cluster plays every kind that has a definition, besides one that has none."""
+    shown = {
+        workload["type"] for workload in running.get("/api/v1/workloads?limit=200")["workloads"]
+    }
+    defined = {found.kind for found in load_definitions().watched() if found.is_whole}
+    assert shown == defined | {UNKNOWN}
 
 
 def check_curl(output: str) -> None:

@@ -12,11 +12,12 @@ from tests.receiver import CREDENTIAL, Receiver
 from tests.receiver import receiver as receiving
 from watchbill.agent.run import run_agent
 from watchbill.config import AgentSettings
-from watchbill.demo.lives import UNKNOWN
+from watchbill.demo.mixture import KINDS_BY_NAME, UNKNOWN
 from watchbill.demo.model import Workload
 from watchbill.demo.protocol import SimulatedCluster
 from watchbill.demo.resources import JOB_SETS, PODS
 from watchbill.demo.scenario import Scenario
+from watchbill.kinds.definition import load_definitions
 
 PHASES = {
     "creating": {"Creating"},
@@ -85,6 +86,10 @@ async def test_the_agent_tells_what_the_scenario_knows(tmp_path: Path, seed: int
     scenario = Scenario.begin(cluster.store, seed=seed, prefix="t", workloads=150, now=now - 900)
     for number in range(600):
         scenario.step(now - 900 + number * 1.5)
+    while {w.kind for w in scenario.world.workloads.values() if can_be_seen(w)} != set(
+        KINDS_BY_NAME
+    ):
+        scenario.step(now)
     await cluster.start()
     stop = asyncio.Event()
     async with receiving() as receiver:
@@ -97,6 +102,7 @@ async def test_the_agent_tells_what_the_scenario_knows(tmp_path: Path, seed: int
         agent = asyncio.create_task(run_agent(settings, stop=stop))
         await settled(receiver, scenario)
         check(receiver, scenario)
+        check_kinds(receiver)
         await live(scenario, seconds=8)
         cluster.faults.end_watches()
         await live(scenario, seconds=8)
@@ -105,6 +111,17 @@ async def test_the_agent_tells_what_the_scenario_knows(tmp_path: Path, seed: int
         stop.set()
         await asyncio.wait_for(agent, 20)
     await cluster.stop()
+
+
+def check_kinds(receiver: Receiver) -> None:
+    """Every kind that has a definition is played; the unknown one is told by its pods."""
+    told = {row.record.witness for row in receiver.live().values()}
+    shown = {(witness.group, witness.kind) for witness in told}
+    assert shown == {
+        (found.group, found.kind) for found in load_definitions().watched() if found.is_whole
+    } | {("", "Pod")}
+    types = {row.record.workload.type for row in receiver.live().values()}
+    assert types == {kind for _, kind in shown} | {UNKNOWN}
 
 
 async def live(scenario: Scenario, *, seconds: float) -> None:

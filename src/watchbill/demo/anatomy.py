@@ -3,33 +3,14 @@
 Only structure: names, owners, gangs. What the objects look like is for the renderers.
 """
 
-import hashlib
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from watchbill.demo.framework import FRAMEWORKS
+from watchbill.demo.mixture import UNKNOWN
 from watchbill.demo.model import Pod, Workload
+from watchbill.demo.places import framework_slots
 from watchbill.demo.scheduler import DEFAULT
-
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-"""The letters of generated names: no vowels, no look-alikes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A place for one pod. `owner` is the key of the owning child, empty = the root."""
-
-    role: str
-    index: int
-    owner: str
-    gang: str
-    prefix: str
-    is_name_whole: bool = False
-    """The prefix is the name; otherwise a random ending is added."""
-
-    @property
-    def key(self) -> tuple[str, int, str]:
-        return _key(self.role, self.index, self.owner)
+from watchbill.demo.slot import Slot, template_hash
 
 
 def slots(workload: Workload) -> list[Slot]:
@@ -43,32 +24,12 @@ def slots(workload: Workload) -> list[Slot]:
     ]
 
 
-def slot_of(pod: Pod) -> tuple[str, int, str]:
-    return _key(pod.role, pod.index, pod.owner)
-
-
-def _key(role: str, index: int, owner: str) -> tuple[str, int, str]:
-    """A replica keeps its place while it waits to be replaced by a later revision's."""
-    return (role, index, "" if owner.startswith("rs-") else owner)
-
-
-def child_uid(workload: Workload, key: str) -> str:
-    return str(uuid.uuid5(uuid.UUID(workload.uid), key))
-
-
-def template_hash(workload: Workload, revision: int) -> str:
-    """As controllers hash a pod template: ten letters of their alphabet."""
-    digest = hashlib.sha256(f"{workload.uid}/{revision}".encode()).digest()
-    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:10])
-
-
-def random_ending(number: int) -> str:
-    """Five letters from a random number."""
-    letters = []
-    for _ in range(5):
-        number, rest = divmod(number, len(_ALPHABET))
-        letters.append(_ALPHABET[rest])
-    return "".join(letters)
+def is_kept(pod: Pod, workload: Workload) -> bool:
+    """Whether the pod stays when the work has ended; of a study none does."""
+    if workload.kind not in FRAMEWORKS:
+        return workload.kind != UNKNOWN
+    keeps = FRAMEWORKS[workload.kind].keeps
+    return keeps is None or pod.role in keeps
 
 
 def replica_set_name(workload: Workload, revision: int) -> str:
@@ -181,6 +142,7 @@ def _tuning_study(workload: Workload) -> list[Slot]:
 
 
 _SLOTS: dict[str, Callable[[Workload], list[Slot]]] = {
+    **dict.fromkeys(FRAMEWORKS, framework_slots),
     "Pod": _pod,
     "Job": _job,
     "CronJob": _cron_job,

@@ -4,8 +4,11 @@ import random
 import uuid
 from collections.abc import Mapping
 
+import msgspec
+
+from watchbill.demo.framework import FRAMEWORKS
 from watchbill.demo.furniture import namespace_of
-from watchbill.demo.lives import KINDS, Ask, KindTraits
+from watchbill.demo.mixture import KINDS, Ask, KindTraits
 from watchbill.demo.model import Role, Seconds, Shape, Workload
 from watchbill.demo.names import PROJECTS, RELEASES, USERS
 from watchbill.demo.scheduler import DEFAULT, KAI
@@ -41,7 +44,13 @@ class Names:
 
 
 def draw_kind(rng: random.Random, present: Mapping[str, int]) -> KindTraits:
-    """Kinds that are rarer than their weight come sooner, so the mixture stays what the table says."""
+    """Kinds that are rarer than their weight come sooner, so the mixture stays what the table says.
+
+    One that is not there at all comes next: a cluster shows every kind.
+    """
+    missing = [kind for kind in KINDS if not present.get(kind.kind)]
+    if missing:
+        return rng.choice(missing)
     whole, weights = sum(present.values()) + 1, sum(kind.weight for kind in KINDS)
     lacks = [max(0.2, kind.weight / weights * whole - present.get(kind.kind, 0)) for kind in KINDS]
     (traits,) = rng.choices(KINDS, lacks)
@@ -89,9 +98,26 @@ def _roles(traits: KindTraits, ask: Ask, size: int) -> list[Role]:
         "LeaderWorkerSet": (("leader", ask, size), ("worker", ask, 1)),
         "TuningStudy": (("trial", ask, size),),
     }
+    if traits.kind in FRAMEWORKS:
+        return _framework_roles(traits, ask, size)
     if traits.kind not in layouts:
         return [Role(worker, size)]
     return [Role(_shape(traits, found, role), count) for role, found, count in layouts[traits.kind]]
+
+
+def _framework_roles(traits: KindTraits, ask: Ask, size: int) -> list[Role]:
+    """As the file says; what no role counts for itself goes to those without a count."""
+    framework = FRAMEWORKS[traits.kind]
+    rest = size - sum(role.count for role in framework.roles)
+    found = []
+    for role in framework.roles:
+        shape = msgspec.structs.replace(
+            _shape(traits, None if role.is_small else ask, role.name),
+            image=role.image or framework.image,
+            container=role.container or framework.container,
+        )
+        found.append(Role(shape, role.count or rest))
+    return found
 
 
 def _shape(traits: KindTraits, ask: Ask | None, role: str) -> Shape:
@@ -103,7 +129,7 @@ def _shape(traits: KindTraits, ask: Ask | None, role: str) -> Shape:
     return Shape(
         role=role,
         image=traits.image,
-        container=_CONTAINERS[traits.image],
+        container=_CONTAINERS.get(traits.image, "main"),
         cpu_millis=2000 if is_small else 4000 * scale,
         memory_mib=8192 if is_small else 32768 * scale,
         gpus=gpus,

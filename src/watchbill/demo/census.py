@@ -3,7 +3,8 @@
 import random
 from collections.abc import Iterable
 
-from watchbill.demo.lives import EVENTS, KINDS, Event
+from watchbill.demo.lives import EVENTS, Event
+from watchbill.demo.mixture import KINDS
 from watchbill.demo.model import Workload
 
 _Cell = tuple[str, str]

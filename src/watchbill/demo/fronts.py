@@ -1,6 +1,5 @@
 """What stands in front of served workloads: Services, and an Ingress where it is exposed so."""
 
-from watchbill.demo.anatomy import child_uid
 from watchbill.demo.model import Workload
 from watchbill.demo.objects import Document, metadata
 from watchbill.demo.resources import (
@@ -8,6 +7,7 @@ from watchbill.demo.resources import (
     SERVICES,
     Resource,
 )
+from watchbill.demo.slot import child_uid
 
 _FRONTS = {
     "Deployment": "app",

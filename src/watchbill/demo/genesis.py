@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from watchbill.demo import happenings
-from watchbill.demo.anatomy import slots
+from watchbill.demo.anatomy import is_kept, slots
 from watchbill.demo.birth import Names, draw_kind, make_workload
 from watchbill.demo.dispatch import Dispatcher
 from watchbill.demo.furniture import furnish
 from watchbill.demo.hardware import POOLS_BY_NAME, Node, build_nodes, count_nodes, total_gpus
-from watchbill.demo.lives import FIRST_STAGES, KINDS, UNKNOWN, KindTraits
+from watchbill.demo.lives import FIRST_STAGES
+from watchbill.demo.mixture import KINDS, KindTraits
 from watchbill.demo.model import Grant, Pod, Refusal, Seconds, Shape, Workload
 from watchbill.demo.scheduler import build_queues
 from watchbill.demo.store import Store
@@ -87,7 +88,7 @@ def _settle(world: World, draft: _Draft, now: Seconds) -> None:
     """Let the workload have lived until now."""
     workload = draft.workload
     world.workloads[workload.uid] = workload
-    if workload.kind == "CronJob":
+    if workload.family == "recurring":
         workload.runs = world.rng.randint(3, 40)
     stage = draft.stage
     if stage == "failed" and workload.family == "serving" and workload.kind != "Deployment":
@@ -160,7 +161,7 @@ def _stopped(world: World, workload: Workload, now: Seconds) -> None:
 
 def _idle(world: World, workload: Workload, now: Seconds) -> None:
     """Between runs, or scaled to zero."""
-    if workload.kind == "CronJob":
+    if workload.family == "recurring":
         runs = range(max(1, workload.runs - 2), workload.runs + 1)
         workload.children = {f"run-{run}": now - (workload.runs - run + 1) * 1800 for run in runs}
         workload.finished_at = workload.children[f"run-{workload.runs}"] + 300
@@ -175,8 +176,7 @@ def _idle(world: World, workload: Workload, now: Seconds) -> None:
 
 def _completed(world: World, workload: Workload, now: Seconds) -> None:
     _end(world, workload, "succeeded", now)
-    if workload.kind == UNKNOWN:
-        workload.pods.clear()
+    workload.pods = [pod for pod in workload.pods if is_kept(pod, workload)]
     world.enter(workload, "completed", workload.finished_at + 1)
 
 
@@ -191,7 +191,7 @@ def _failed(world: World, workload: Workload, now: Seconds) -> None:
     _end(world, workload, "failed", now)
     culprit = world.rng.choice(workload.pods)
     culprit.reason = world.rng.choice(("Error", "OOMKilled", "Evicted"))
-    workload.pods = [] if workload.kind == UNKNOWN else [culprit]
+    workload.pods = [pod for pod in (culprit,) if is_kept(pod, workload)]
     world.enter(workload, "failed", workload.finished_at + 1)
 
 

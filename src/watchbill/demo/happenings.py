@@ -6,8 +6,8 @@ Each changes the world's state and leaves writing it to the caller.
 from collections.abc import Callable
 from typing import Final
 
-from watchbill.demo.anatomy import slots
-from watchbill.demo.lives import STUCK_SHARE, UNKNOWN
+from watchbill.demo.anatomy import is_kept, slots
+from watchbill.demo.lives import STUCK_SHARE
 from watchbill.demo.model import Seconds, Workload
 from watchbill.demo.world import World
 
@@ -218,10 +218,10 @@ def recreate_pods(world: World, workload: Workload, now: Seconds) -> None:
 
 
 def settle(world: World, workload: Workload, now: Seconds) -> None:
-    """The owner notes the end; of a study not even the pods stay."""
-    world.drop(workload, [pod for pod in workload.pods if pod.deleted_at])
-    if workload.kind == UNKNOWN:
-        world.drop(workload, list(workload.pods))
+    """The owner notes the end and clears away pods that it does not keep."""
+    world.drop(
+        workload, [pod for pod in workload.pods if pod.deleted_at or not is_kept(pod, workload)]
+    )
     world.enter(workload, {"completing": "completed", "failing": "failed"}[workload.stage], now)
 
 

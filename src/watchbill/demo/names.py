@@ -74,6 +74,8 @@ IMAGES = {
     "store": "registry.example.com/data/vectors:1.9",
     "web": "registry.example.com/serve/gateway:3.2",
     "study": "registry.example.com/research/tuner:0.7",
+    "spark": "registry.example.com/data/spark:4.0",
+    "machine": "registry.example.com/vm/launcher:1.6",
 }
 BAD_IMAGE_TAG = "does-not-exist"
 
@@ -87,6 +89,8 @@ COMMANDS = {
     "store": (["vectors"], ["--data", "/data"]),
     "web": (["gateway"], ["--listen", ":8080"]),
     "study": (["tuner", "trial"], ["--space", "space.json"]),
+    "spark": (["/opt/entrypoint.sh"], []),
+    "machine": (["virt-launcher"], []),
 }
 
 CLUSTERS = ("oslo", "lagos", "kyoto", "quito", "tunis", "perth", "minsk", "hanoi")

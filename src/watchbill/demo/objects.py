@@ -6,10 +6,10 @@ Rendered from the scenario's state in the form that API servers, kubelets and sc
 from datetime import UTC, datetime
 from typing import Any
 
-from watchbill.demo.anatomy import child_uid
 from watchbill.demo.model import Seconds, Shape, Workload
 from watchbill.demo.names import BAD_IMAGE_TAG, COMMANDS, IMAGES
 from watchbill.demo.scheduler import KAI
+from watchbill.demo.slot import child_uid
 
 Document = dict[str, Any]
 GPU = "nvidia.com/gpu"

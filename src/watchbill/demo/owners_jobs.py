@@ -1,9 +1,6 @@
 """Built-in owners that run to an end: Pod, Job, CronJob."""
 
-from watchbill.demo.anatomy import (
-    child_uid,
-    run_name,
-)
+from watchbill.demo.anatomy import run_name
 from watchbill.demo.model import Pod, Workload
 from watchbill.demo.objects import Document, child_metadata, pod_template, root_metadata, stamp
 from watchbill.demo.parts import (
@@ -21,6 +18,7 @@ from watchbill.demo.resources import (
     JOBS,
     Resource,
 )
+from watchbill.demo.slot import child_uid
 
 
 def pod_parts(workload: Workload) -> Parts:

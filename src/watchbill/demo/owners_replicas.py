@@ -1,9 +1,6 @@
 """Owners that keep replicas: Deployment with its ReplicaSets, and StatefulSet."""
 
-from watchbill.demo.anatomy import (
-    replica_set_name,
-    template_hash,
-)
+from watchbill.demo.anatomy import replica_set_name
 from watchbill.demo.model import Pod, Workload
 from watchbill.demo.objects import Document, child_metadata, pod_template, root_metadata
 from watchbill.demo.parts import (
@@ -21,6 +18,7 @@ from watchbill.demo.resources import (
     STATEFUL_SETS,
     Resource,
 )
+from watchbill.demo.slot import template_hash
 
 
 def deployment_document(

@@ -1,6 +1,5 @@
 """Owners that serve: LeaderWorkerSet, Knative Service, NIMService; and the services in front of them."""
 
-from watchbill.demo.anatomy import child_uid
 from watchbill.demo.model import Pod, Workload
 from watchbill.demo.objects import (
     POOL_LABEL,
@@ -29,6 +28,7 @@ from watchbill.demo.resources import (
     STATEFUL_SETS,
     Resource,
 )
+from watchbill.demo.slot import child_uid
 
 _LWS = "leaderworkerset.sigs.k8s.io"
 

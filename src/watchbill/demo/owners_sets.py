@@ -1,6 +1,6 @@
 """A JobSet and the Jobs below it."""
 
-from watchbill.demo.anatomy import JOB_SET_PARALLELISM, child_uid
+from watchbill.demo.anatomy import JOB_SET_PARALLELISM
 from watchbill.demo.model import Pod, Workload
 from watchbill.demo.objects import Document, child_metadata, pod_template, root_metadata
 from watchbill.demo.owners_jobs import job_labels, job_spec, job_status
@@ -16,6 +16,7 @@ from watchbill.demo.resources import (
     JOBS,
     Resource,
 )
+from watchbill.demo.slot import child_uid
 
 
 def job_set_parts(workload: Workload) -> Parts:

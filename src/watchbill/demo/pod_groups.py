@@ -1,7 +1,6 @@
 """KAI's PodGroups: what is placed together, and why it is not."""
 
-from watchbill.demo.anatomy import child_uid
-from watchbill.demo.lives import UNKNOWN
+from watchbill.demo.mixture import UNKNOWN
 from watchbill.demo.model import Pod, Refusal, Workload
 from watchbill.demo.objects import (
     GPU,
@@ -14,6 +13,7 @@ from watchbill.demo.objects import (
     stamp,
 )
 from watchbill.demo.scheduler import hundredths, is_fixed
+from watchbill.demo.slot import child_uid
 
 
 def pod_group_name(workload: Workload, pod: Pod) -> str:

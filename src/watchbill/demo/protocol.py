@@ -16,6 +16,7 @@ from aiohttp import web
 from watchbill.demo import answers, discovery
 from watchbill.demo.encoding import object_bytes, partial_bytes
 from watchbill.demo.faults import Faults
+from watchbill.demo.framework import SERVED
 from watchbill.demo.listing import (
     ListRequest,
     Options,
@@ -27,7 +28,7 @@ from watchbill.demo.listing import (
 from watchbill.demo.media import Form, negotiate
 from watchbill.demo.paths import Target, read_path
 from watchbill.demo.releases import V1_36, ServerVersion, version_document
-from watchbill.demo.resources import BUILT_IN, CUSTOM, Resource
+from watchbill.demo.resources import BUILT_IN, Resource
 from watchbill.demo.rights import AGENT, authorize, refuse_stranger, user_of
 from watchbill.demo.sending import send, write_kubeconfig
 from watchbill.demo.store import Shelf, Store
@@ -54,7 +55,7 @@ class SimulatedCluster:
     store: Store = field(default_factory=Store)
     seed: int | None = None
     version: ServerVersion = V1_36
-    custom: Iterable[Resource] = CUSTOM
+    custom: Iterable[Resource] = SERVED
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     exporters: Pages | None = None
     """What serves metrics behind the proxies of nodes and pods."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+from watchbill.demo.framework import FRAMEWORKS
+from watchbill.demo.framework_parts import framework_parts
 from watchbill.demo.fronts import fronts
 from watchbill.demo.hardware import Node
 from watchbill.demo.kubelet import pod_status
@@ -22,6 +24,7 @@ from watchbill.demo.scheduler import KAI
 Rendered = list[tuple[Resource, Document]]
 
 _PARTS: dict[str, Callable[[Workload], Parts]] = {
+    **dict.fromkeys(FRAMEWORKS, framework_parts),
     "Pod": pod_parts,
     "Job": job_parts,
     "CronJob": cron_job_parts,

@@ -58,7 +58,7 @@ def _built_in(
     )
 
 
-def _custom(
+def custom(
     group: str, version: str, kind: str, plural: str, *short_names: str, is_namespaced: bool = True
 ) -> Resource:
     return Resource(
@@ -133,20 +133,20 @@ BUILT_IN = (
     CUSTOM_RESOURCE_DEFINITIONS,
 )
 
-QUEUES = _custom("scheduling.run.ai", "v2", "Queue", "queues", is_namespaced=False)
-POD_GROUPS = _custom("scheduling.run.ai", "v2alpha2", "PodGroup", "podgroups", "pg")
-TOPOLOGIES = _custom("kai.scheduler", "v1alpha1", "Topology", "topologies", is_namespaced=False)
-PYTORCH_JOBS = _custom("kubeflow.org", "v1", "PyTorchJob", "pytorchjobs")
-RAY_CLUSTERS = _custom("ray.io", "v1", "RayCluster", "rayclusters")
-JOB_SETS = _custom("jobset.x-k8s.io", "v1alpha2", "JobSet", "jobsets")
-LEADER_WORKER_SETS = _custom(
+QUEUES = custom("scheduling.run.ai", "v2", "Queue", "queues", is_namespaced=False)
+POD_GROUPS = custom("scheduling.run.ai", "v2alpha2", "PodGroup", "podgroups", "pg")
+TOPOLOGIES = custom("kai.scheduler", "v1alpha1", "Topology", "topologies", is_namespaced=False)
+PYTORCH_JOBS = custom("kubeflow.org", "v1", "PyTorchJob", "pytorchjobs")
+RAY_CLUSTERS = custom("ray.io", "v1", "RayCluster", "rayclusters")
+JOB_SETS = custom("jobset.x-k8s.io", "v1alpha2", "JobSet", "jobsets")
+LEADER_WORKER_SETS = custom(
     "leaderworkerset.x-k8s.io", "v1", "LeaderWorkerSet", "leaderworkersets", "lws"
 )
-KNATIVE_SERVICES = _custom("serving.knative.dev", "v1", "Service", "services", "ksvc")
-KNATIVE_CONFIGURATIONS = _custom("serving.knative.dev", "v1", "Configuration", "configurations")
-KNATIVE_REVISIONS = _custom("serving.knative.dev", "v1", "Revision", "revisions", "rev")
-NIM_SERVICES = _custom("apps.nvidia.com", "v1alpha1", "NIMService", "nimservices")
-TUNING_STUDIES = _custom("research.example.com", "v1alpha1", "TuningStudy", "tuningstudies")
+KNATIVE_SERVICES = custom("serving.knative.dev", "v1", "Service", "services", "ksvc")
+KNATIVE_CONFIGURATIONS = custom("serving.knative.dev", "v1", "Configuration", "configurations")
+KNATIVE_REVISIONS = custom("serving.knative.dev", "v1", "Revision", "revisions", "rev")
+NIM_SERVICES = custom("apps.nvidia.com", "v1alpha1", "NIMService", "nimservices")
+TUNING_STUDIES = custom("research.example.com", "v1alpha1", "TuningStudy", "tuningstudies")
 """A kind that no catalogue knows: its workloads have to be understood from their pods."""
 
 CUSTOM = (

@@ -10,17 +10,19 @@ import random
 import uuid
 from collections.abc import Iterable
 
-from watchbill.demo.anatomy import Slot, random_ending, slot_of, slots
+from watchbill.demo.anatomy import slots
 from watchbill.demo.attendants import drop_reservation, put_reservation
 from watchbill.demo.birth import Names
 from watchbill.demo.census import Census
 from watchbill.demo.furniture import put_queues
 from watchbill.demo.hardware import Node
-from watchbill.demo.lives import FOLLOWS, UNKNOWN
+from watchbill.demo.lives import FOLLOWS
+from watchbill.demo.mixture import UNKNOWN
 from watchbill.demo.model import Pod, Seconds, Workload
 from watchbill.demo.render import Rendered, render
 from watchbill.demo.resources import Resource
 from watchbill.demo.scheduler import Queue, Scheduler
+from watchbill.demo.slot import Slot, random_ending, slot_of
 from watchbill.demo.store import Store, path_of
 
 _Key = tuple[Resource, str, str]
