@@ -236,6 +236,34 @@ async def test_what_the_audit_log_says(server: Served) -> None:
     assert created["id"] not in later.body.decode()
 
 
+async def test_the_audit_log_says_what_was_asked_by(server: Served) -> None:
+    """Names, ids and words of the contract; never what somebody typed."""
+    cluster = "00000000-0000-4000-8000-0000000000aa"
+    asked = {
+        f"workloads?filterBy=clusterId=={cluster},name=@hunter2,phase==Running&search=hunter3":
+            f"clusterId=={cluster} name=@* phase==Running search=*",
+        "workloads?filterBy=projectId==12&deleted=true": "projectId==12 deleted=True",
+        "workloads?filterBy=projectId==hunter4&filterBy=phase!=hunter5": "projectId==* phase!=*",
+        "workloads?filterBy=hunter6": "a filter that is not understood",
+        "workloads/telemetry?telemetryType=GPU_ALLOCATION&groupBy=Phase&nodepoolName=hunter7":
+            "telemetryType=GPU_ALLOCATION groupBy=Phase nodepoolName=*",
+        "workloads/count": "",
+    }  # fmt: skip
+    for path in asked:
+        for _ in range(2):
+            await server.get(f"/api/v1/{path}")
+    answer = (await server.get(f"{ADMIN}/audit?limit=1000")).json["events"]
+    reads = [one for one in answer if "workload" in one["operation"]]
+    assert sorted(one["details"] for one in reads) == sorted(asked.values())
+    assert {one["count"] for one in reads} == {2}
+    for path in ("facets?fields=hunter", "export?format=hunter", "telemetry?telemetryType=hunter",
+                 "telemetry?telemetryType=GPU_ALLOCATION&groupBy=hunter&filterByPhases=hunter",
+                 f"{cluster}/metrics?metricType=hunter&start=hunter&end=hunter"):  # fmt: skip
+        assert (await server.get(f"/api/v1/workloads/{path}")).status == 400, path
+    answer = (await server.get(f"{ADMIN}/audit?limit=1000")).json["events"]
+    assert "hunter" not in json.dumps(answer)
+
+
 async def test_only_auditors_read_it(shared: Served) -> None:
     for role, status in (("viewer", 403), ("auditor", 200), ("administrator", 200)):
         token = await shared.account((role, "tenant", "1"))

@@ -248,3 +248,36 @@ def test_what_is_drawn_at_random_is_hidden(secret: str) -> None:
 )  # fmt: skip
 def test_no_text_takes_long(piece: str) -> None:
     redact_text(piece * (100_000 // len(piece)), MODE)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (r"{\"password\": \"hunter2 x\", \"n\": 1}", r"{\"password\": \"***\", \"n\": 1}"),
+        (r"{\"db\":{\"api_key\":\"hunter2\"}}", r"{\"db\":{\"api_key\":\"***\"}}"),
+        ("password => hunter2", "password => ***"),
+        ("'password'=>'hunter2'", "'password'=>'***'"),
+        ("password += hunter2", "password += ***"),
+    ],
+)
+def test_pairs_as_programs_write_them(text: str, shown: str) -> None:
+    assert redact_text(text, MODE) == shown
+
+
+@pytest.mark.parametrize(
+    ("given_", "shown"),
+    [
+        (["--password", "-Hunter2"], ["--password", "***"]),
+        (["--api-key", "-x8Kq2"], ["--api-key", "***"]),
+        (["--use-auth", "--verbose"], ["--use-auth", "--verbose"]),
+        (["--use-auth", "-v", "5"], ["--use-auth", "-v", "5"]),
+    ],
+)
+def test_secrets_that_begin_like_options(given_: list[str], shown: list[str]) -> None:
+    assert redact_arguments(given_, MODE) == tuple(shown)
+
+
+def test_an_image_with_a_scheme() -> None:
+    assert redact_image("https://ada:hunter2@r.example.com/x:1", MODE) == (
+        "https://***@r.example.com/x:1"
+    )

@@ -38,7 +38,7 @@ class Audit:
         if is_read:
             key = (
                 *(event.tenant_id, event.subject_kind, event.subject, event.operation),
-                *(event.target, event.rules, event.address, event.outcome),
+                *(event.target, event.rules, event.address, event.outcome, event.details),
             )
         known = self._waiting.get(key)
         if known is not None:

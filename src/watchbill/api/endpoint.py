@@ -14,7 +14,7 @@ from watchbill.api.contract import Login, Operation
 from watchbill.api.guard import Guard
 from watchbill.api.negotiate import choose
 from watchbill.api.parameters import parse_path, parse_query
-from watchbill.api.record import OPERATION, SUBJECT, Admitted
+from watchbill.api.record import OPERATION, SUBJECT, VALUES, Admitted
 from watchbill.api.reply import JSON, Answer
 from watchbill.errors import TooLarge, Unavailable
 from watchbill.query import Scope as AccessScope
@@ -52,6 +52,7 @@ class Endpoint:
         if scope["method"] in BODILESS:
             _refuse_body(headers)
         call = self._call(scope, receive, headers, operation, admitted)
+        scope[VALUES] = call.values
         async with _turn(call, operation):
             answer = await _in_time(handler(call), operation)
         await answer.send(scope, receive, send)

@@ -1,33 +1,46 @@
-"""What a request leaves in the audit log. No header, no query value, no body; of a path only ids.
+"""What a request leaves in the audit log. No header and no body; of a path only ids; of a query the names of
+what was asked by, and values only where they are ids or words of the contract: anything else may be a secret.
 
 What changes something, and every login, is an event of its own; equal reads are counted together. Requests
 that nobody stands behind are noted by where they came from.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from starlette.types import Scope
 
 from watchbill.access.audit import Audit
 from watchbill.access.caller import Caller
 from watchbill.api.contract import Operation
+from watchbill.errors import Invalid
+from watchbill.query import parse_filters
 from watchbill.store.audit import AuditEvent
 from watchbill.store.ingest import AgentIdentity
 from watchbill.store.rules import FIRST_TENANT_ID
+from watchbill.workload import Phase
 
 OPERATION = "watchbill.operation"
 SUBJECT = "watchbill.subject"
 REQUEST_ID = "watchbill.request_id"
 ADMITTED = "watchbill.admitted"
 NOTED = "watchbill.noted"
+VALUES = "watchbill.values"
 
 REFUSED = frozenset({401, 429})
 _TARGET = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|wbc-[0-9a-f]{16}"
 )
 DETAILS_CHARACTERS = 500
+_IDS = frozenset({"clusterId", "projectId", "departmentId"})
+_ID = re.compile(r"[0-9]{1,10}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_PHASES = frozenset(Phase)
+_WORDS = ("telemetryType", "metricType", "groupBy", "filterByPhases", "fields", "format")
+"""Parameters whose values the contract lists."""
+_NAMES = ("clusterId", "departmentId", "nodepoolName", "search", "deleted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +87,32 @@ def note(audit: Audit, scope: Scope, operation_id: str, status: int) -> None:
             address=client[0] if client else "",
             outcome=status,
             request_id="" if is_read else scope[REQUEST_ID],
-            details=said.details[:DETAILS_CHARACTERS],
+            details=(said.details or asked(scope.get(VALUES, {})))[:DETAILS_CHARACTERS],
         ),
         is_read=is_read or (caller is None and noted is None),
     )
+
+
+def asked(values: Mapping[str, Any]) -> str:
+    """What a read was narrowed by: `clusterId==… name=@* search=*`."""
+    try:
+        predicates = parse_filters(list(values.get("filterBy") or ()))
+    except Invalid:
+        return "a filter that is not understood"
+    found = [f"{one.field}{one.operator}{_shown(one.field, one.value)}" for one in predicates]
+    found += [
+        f"{name}={','.join([given] if isinstance(given, str) else map(str, given))}"
+        for name in _WORDS
+        if (given := values.get(name))
+    ]
+    found += [f"{name}={_shown(name, values[name])}" for name in _NAMES if values.get(name)]
+    return " ".join(found)
+
+
+def _shown(field: str, value: object) -> str:
+    text = str(value)
+    is_open = (field in _IDS and _ID.fullmatch(text)) or (field == "phase" and text in _PHASES)
+    return text if is_open or value is True else "*"
 
 
 def _rules(caller: Caller | None, operation: Operation | None) -> tuple[str, ...]:

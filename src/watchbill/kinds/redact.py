@@ -32,9 +32,14 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,7}(?:\.[0-9]{1,6})?[kKmMgGsh%]?")
 _VARIABLE = re.compile(r"\$\w+|\$[({]\w+[)}]|\{\{[^{}]*\}\}")
 _PATH = re.compile(r"(?:~|\.{0,2})/[\w./@+-]*")
 
-_VALUE = re.compile(r'\$[{(]\w{1,128}+[})]|"[^"]*+"?|\'[^\']*+\'?|[^\s,;&"\'}\]]++')
-_PAIR = re.compile(r"""(?<![\w.$-])([\w.-]{1,128}+)(["']?+)([ \t]{0,4}+[:=][ \t]{0,4}+)""")
+_VALUE = re.compile(
+    r'\$[{(]\w{1,128}+[})]|\\"(?:[^\\]|\\(?!"))*+(?:\\")?|"[^"]*+"?|\'[^\']*+\'?|[^\s,;&"\'}\]]++'
+)
+_PAIR = re.compile(
+    r"""(?<![\w.$-])([\w.-]{1,128}+)(\\?["']|)([ \t]{0,4}+(?:[:+]?=>?|:)[ \t]{0,4}+)"""
+)
 _OPTION = re.compile(r"(?<![\w.$-])(-{1,2}[A-Za-z][\w.-]{0,127}+)([ \t]++)(?!-)")
+_OPTION_ALONE = re.compile(r"-[A-Za-z]|--[A-Za-z][\w.-]*(?:=.*)?", re.DOTALL)
 _USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}+://)[^/\s\"'?#]{1,512}@")
 _IMAGE_USERINFO = re.compile(r"^[^/@\s]+:[^/@\s]*@(?![a-z0-9]+:[0-9a-fA-F]{32,})")
 _PEM = re.compile(
@@ -97,7 +102,7 @@ def redact_arguments(arguments: Sequence[str], mode: Redaction) -> tuple[str, ..
     for argument in arguments:
         is_option = argument.startswith("-") and not any(mark in argument for mark in "= \t\n")
         name, equals, value = argument.partition("=")
-        if option and not is_option and not _is_ordinary(option, argument):
+        if option and not _is_next_option(argument) and not _is_ordinary(option, argument):
             shown.append(HIDDEN)
         elif equals and _is_plain(name) and is_secret_name(name) and not _is_ordinary(name, value):
             shown.append(f"{name}={HIDDEN}")
@@ -107,6 +112,11 @@ def redact_arguments(arguments: Sequence[str], mode: Redaction) -> tuple[str, ..
             shown.append(redact_text(argument, mode))
         option = argument if is_option and is_secret_name(argument) else ""
     return tuple(shown)
+
+
+def _is_next_option(argument: str) -> bool:
+    """After an option with a secret's name only `--word` and `-x` are options: a secret may begin so, too."""
+    return _OPTION_ALONE.fullmatch(argument) is not None
 
 
 def _is_plain(name: str) -> bool:
@@ -122,7 +132,8 @@ def redact_image(image: str, mode: Redaction) -> str:
     """An image reference; digests and tags are long and even by nature, so only userinfo can go."""
     if mode is Redaction.OFF:
         return image
-    return _KNOWN.sub(_hide_token, _IMAGE_USERINFO.sub(f"{HIDDEN}@", image))
+    without = _USERINFO.sub(rf"\g<1>{HIDDEN}@", _IMAGE_USERINFO.sub(f"{HIDDEN}@", image))
+    return _KNOWN.sub(_hide_token, without)
 
 
 @lru_cache(maxsize=8192)
@@ -164,8 +175,8 @@ def _hide_values(text: str, pattern: re.Pattern[str]) -> str:
         value = _VALUE.match(text, position)
         if value is None:
             continue
-        bare = value[0].strip("\"'")
-        quote = value[0][0] if value[0][0] in "\"'" else ""
+        bare = value[0].strip("\\\"'")
+        quote = next((mark for mark in ('\\"', '"', "'") if value[0].startswith(mark)), "")
         if _is_ordinary(match[1], bare) or (_is_prose(match) and _is_word(bare)):
             continue
         shown += (text[done:position], quote, HIDDEN, quote)
