@@ -1,6 +1,7 @@
 """The page as a person uses it: in real Chromium, on the served build, over a real server."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -198,7 +199,7 @@ async def test_changes_come_in_place_and_newcomers_wait(tab: Tab, site: Site) ->
     before = await tab.names()
 
     changed = fleet.running(2, phase=Phase.STOPPED, running_pods=0)
-    soon = fleet.now.replace(year=fleet.now.year + 1)
+    soon = fleet.now + timedelta(hours=12)
     await fleet.send(
         upsert(changed, (Phase.STOPPED, fleet.now)),
         upsert(fleet.running(801, name="newcomer", created_at=soon)),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest_asyncio
 from playwright.async_api import expect
@@ -82,6 +83,14 @@ async def test_who_holds_idle_gpus_since_when_and_at_what_cost(idle_tab: Tab) ->
     await expect(first.get_by_text("ada", exact=True)).to_have_attribute("title", "ada@example.com")
     await owners.first.click()
     await expect(page.locator(".row .name")).to_have_text(["train-1"])
+
+
+async def test_a_workload_says_what_it_costs_idle(idle_tab: Tab) -> None:
+    await idle_tab.open(f"/workloads/{UUID(int=1)}")
+    box = idle_tab.page.locator(".why")
+    await expect(box).to_contain_text("Holds 8 GPUs and leaves 4 unused for 5h")
+    await expect(box).to_contain_text("20 GPU-hours so far")
+    await expect(box).to_contain_text("Ask ada@example.com")
 
 
 async def test_the_fleets_figures_and_their_doors(idle_tab: Tab) -> None:

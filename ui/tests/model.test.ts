@@ -3,7 +3,7 @@ import { asCommand, asCurl, shellQuoted } from "../src/model/commands";
 import { filterParameter, parseFilter, problemOf } from "../src/model/filter";
 import { bytes, duration, memory, quantity } from "../src/model/format";
 import { safeLink, safePath } from "../src/model/links";
-import { columnsOf, shownOf, CHARTS } from "../src/model/metrics";
+import { columnsOf, shownOf, CHARTS, shortDevice } from "../src/model/metrics";
 import { DEFAULT_VIEW, readView, viewUrl, type View } from "../src/model/view";
 
 describe("safeLink", () => {
@@ -150,7 +150,7 @@ describe("charts", () => {
   });
 
   it("leave gaps as gaps", () => {
-    const line = (points: [number, number][]) => ({ label: "", isThin: false, points: new Map(points) });
+    const line = (points: [number, number][]) => ({ id: "", label: "", isThin: false, points: new Map(points) });
     expect(columnsOf([line([[1, 5], [3, 6]]), line([[2, 7]])])).toEqual({
       at: [1, 2, 3],
       values: [
@@ -158,5 +158,13 @@ describe("charts", () => {
         [null, 7, null],
       ],
     });
+  });
+});
+
+describe("devices", () => {
+  it("go by the beginning of their UUID, instances by their number too", () => {
+    expect(shortDevice("GPU-1fd85434-ee1b-5295-bf5f-28ebd0453325")).toBe("GPU 1fd85434");
+    expect(shortDevice("GPU-1fd85434-ee1b-5295-bf5f-28ebd0453325/7")).toBe("GPU 1fd85434/7");
+    expect(shortDevice("<img src=x>")).toBe("GPU <img src=x>");
   });
 });

@@ -36,7 +36,7 @@ export default function Chart({ title, unit, lines, start, end, onZoom }: ChartP
   const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
   const { at, values } = useMemo(() => columnsOf(lines), [lines]);
   const data = useMemo<uPlot.AlignedData>(() => [at, ...values] as uPlot.AlignedData, [at, values]);
-  const shape = `${lines.map((line) => line.label).join("|")} ${[...hidden].join("|")} ${start} ${end}`;
+  const shape = `${lines.map((line) => line.id).join("|")} ${[...hidden].join("|")} ${start} ${end}`;
 
   useEffect(() => {
     if (box.current === null) return undefined;
@@ -59,6 +59,24 @@ export default function Chart({ title, unit, lines, start, end, onZoom }: ChartP
 
   const index = hover ?? at.length - 1;
   const instant = at[index];
+  const items = lines.map((line, number) => ({ line, number }));
+  const thin = items.filter(({ line }) => line.isThin);
+  const itemOf = ({ line, number }: { readonly line: Line; readonly number: number }) => {
+    const value = values[number]?.[index];
+    return (
+      <button
+        key={line.id}
+        type="button"
+        class="legend-item"
+        aria-pressed={!hidden.has(line.id)}
+        title={`${line.id}: show or hide this line`}
+        onClick={() => setHidden(switched(hidden, line.id))}
+      >
+        <span class="legend-line" style={{ background: `var(${COLORS[number % COLORS.length]!})` }} />
+        {line.label} <b>{value === null || value === undefined ? "no data" : shownValue(unit, value)}</b>
+      </button>
+    );
+  };
   return (
     <figure class="chart">
       <figcaption>
@@ -68,24 +86,13 @@ export default function Chart({ title, unit, lines, start, end, onZoom }: ChartP
         </span>
       </figcaption>
       <div class="plot" ref={box} />
-      <div class="legend">
-        {lines.map((line, number) => {
-          const value = values[number]?.[index];
-          return (
-            <button
-              key={line.label}
-              type="button"
-              class="legend-item"
-              aria-pressed={!hidden.has(line.label)}
-              title="Show or hide this line"
-              onClick={() => setHidden(switched(hidden, line.label))}
-            >
-              <span class="legend-line" style={{ background: `var(${COLORS[number % COLORS.length]!})` }} />
-              {line.label} <b>{value === null || value === undefined ? "no data" : shownValue(unit, value)}</b>
-            </button>
-          );
-        })}
-      </div>
+      <div class="legend">{items.filter(({ line }) => !line.isThin).map(itemOf)}</div>
+      {thin.length > 0 && (
+        <details class="legend-devices">
+          <summary>{thin.length === 1 ? "1 device" : `${thin.length} devices`}</summary>
+          <div class="legend">{thin.map(itemOf)}</div>
+        </details>
+      )}
     </figure>
   );
 }
@@ -159,7 +166,7 @@ function optionsOf(input: OptionsInput): uPlot.Options {
       {},
       ...input.lines.map((line, index) => ({
         label: line.label,
-        show: !input.hidden.has(line.label),
+        show: !input.hidden.has(line.id),
         stroke: color(COLORS[index % COLORS.length]!),
         width: line.isThin ? 1 : 2,
         spanGaps: false,

@@ -6,7 +6,7 @@ import type { Workload } from "../api/shapes";
 import { clusterName, isOutOfContact, useClusters } from "../clusters/context";
 import { useLive } from "../hooks/live";
 import { asCommandOne, asCurlOne } from "../model/commands";
-import { decimal } from "../model/format";
+import { plural } from "../model/format";
 import { listUrl } from "../model/view";
 import { CopyButton } from "../parts/copy";
 import { Age, Instant } from "../parts/instant";
@@ -104,7 +104,8 @@ function Header({ workload, onClose }: { readonly workload: Workload; readonly o
           )}
         </span>
         <span class="muted">
-          {workload.type} · {decimal(workload.allocatedResources?.gpu ?? 0)} GPUs allocated
+          {workload.type}
+          {workload.deletedAt === null && ` · ${plural(workload.allocatedResources?.gpu ?? 0, "GPU", "GPUs")} allocated`}
         </span>
       </p>
       <p class="detail-owner">

@@ -77,13 +77,16 @@ function Resources({ workload }: { readonly workload: Workload }) {
             <td />
             <th scope="col">requested</th>
             <th scope="col">limit</th>
-            <th scope="col">allocated</th>
+            <th scope="col">{workload.deletedAt === null ? "allocated" : "allocated last"}</th>
           </tr>
         </thead>
         <tbody>
           <tr>
             <th scope="row">Pods</th>
-            <td colSpan={2}>{podsShown(workload).split("/")[1] ?? "–"}</td>
+            <td>{podsShown(workload).split("/")[1] ?? "–"}</td>
+            <td>
+              <span class="none">–</span>
+            </td>
             <td>{workload.runningPods} running</td>
           </tr>
           {rows.map(([label, ...values]) => (

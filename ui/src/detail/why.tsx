@@ -2,7 +2,8 @@
 
 import type { ComponentChildren } from "preact";
 import type { PendingReason, Workload } from "../api/shapes";
-import { decimal } from "../model/format";
+import { decimal, plural } from "../model/format";
+import { idleGpuHours } from "../model/idle";
 import { Age } from "../parts/instant";
 
 const SOURCES: Readonly<Record<string, string>> = {
@@ -23,11 +24,12 @@ export function Why({ workload }: { readonly workload: Workload }) {
     );
   if (workload.deletedAt === null && idle > 0)
     return (
-      <Box tone="pending" title="Idle GPUs">
+      <Box tone="pending" title="What it costs idle">
         <p class="why-answer">
-          Has {decimal(workload.allocatedResources?.gpu ?? 0)} GPUs and leaves {decimal(idle)} of them unused
-          {workload.submittedBy ? `. Owner: ${workload.submittedBy}` : ""}.
+          Holds {plural(workload.allocatedResources?.gpu ?? 0, "GPU", "GPUs")} and leaves {decimal(idle)} unused
+          <IdleCost workload={workload} />
         </p>
+        {workload.submittedBy && <p class="why-source">Ask {workload.submittedBy} whether they are still needed.</p>}
       </Box>
     );
   if (workload.phaseMessage)
@@ -37,6 +39,22 @@ export function Why({ workload }: { readonly workload: Workload }) {
       </Box>
     );
   return null;
+}
+
+function IdleCost({ workload }: { readonly workload: Workload }) {
+  const since = workload.additionalFields?.["idleSince"];
+  const hours = idleGpuHours(workload, Date.now());
+  return (
+    <>
+      {typeof since === "string" && (
+        <>
+          {" "}
+          for <Age since={since} />
+        </>
+      )}
+      {hours === undefined ? "." : `: ${decimal(hours)} GPU-hours so far.`}
+    </>
+  );
 }
 
 function worstCondition(workload: Workload): string | undefined {

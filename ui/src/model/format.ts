@@ -118,5 +118,5 @@ export function utcInstant(iso: string): string {
 }
 
 export function plural(number: number, one: string, many: string): string {
-  return `${count(number)} ${number === 1 ? one : many}`;
+  return `${decimal(number)} ${number === 1 ? one : many}`;
 }

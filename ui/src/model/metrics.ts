@@ -60,7 +60,10 @@ export const INFERENCE_CHARTS: readonly ChartSpec[] = [
 ];
 
 export interface Line {
+  /** Tells it apart from every other line of its chart. */
+  readonly id: string;
   readonly label: string;
+  /** One device of several. */
   readonly isThin: boolean;
   /** Instant in seconds → value. */
   readonly points: ReadonlyMap<number, number>;
@@ -97,8 +100,15 @@ function lineOf(spec: ChartSpec, measurement: Measurement): Line {
     const number = Number(value);
     if (Number.isFinite(at) && Number.isFinite(number)) points.set(at, number);
   }
-  const suffix = gpu !== undefined ? `GPU ${gpu}` : quantile !== undefined ? `p${Number(quantile) * 100}` : "";
-  return { label: [base, suffix].filter(Boolean).join(" "), isThin: gpu !== undefined, points };
+  if (gpu !== undefined) return { id: `${base} ${gpu}`, label: shortDevice(gpu), isThin: true, points };
+  const label = [base, quantile === undefined ? "" : `p${Number(quantile) * 100}`].filter(Boolean).join(" ");
+  return { id: label, label, isThin: false, points };
+}
+
+/** `GPU 1fd85434` for a UUID of a device, with the number of a MIG instance behind it; else as it is. */
+export function shortDevice(gpu: string): string {
+  const match = /^(GPU|MIG)-([0-9a-f]{8})-[0-9a-f-]+(\/\d+)?$/u.exec(gpu);
+  return match === null ? `GPU ${gpu}` : `${match[1]} ${match[2]}${match[3] ?? ""}`;
 }
 
 /** Columns for the chart: shared instants, one array of values per line, null where a line has a gap. */
