@@ -45,6 +45,8 @@ class ServerSettings:
     """Where people reach the server; logins through an issuer come back there."""
     access_config: Path | None = None
     """File with issuers and roles of one's own."""
+    key_file: Path | None = None
+    """Holds the secret that the signing keys are sealed with."""
     refresh_lifetime_seconds: int = 30 * 24 * 3600
     audit_retention_days: int = 365
     recounts: bool = False
@@ -185,6 +187,7 @@ _SERVER_VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "trusted_proxies": ("WATCHBILL_TRUSTED_PROXIES", _items),
     "public_url": ("WATCHBILL_PUBLIC_URL", str),
     "access_config": ("WATCHBILL_ACCESS_CONFIG", Path),
+    "key_file": ("WATCHBILL_KEY_FILE", Path),
     "session_lifetime_seconds": ("WATCHBILL_SESSION_LIFETIME_SECONDS", int),
     "refresh_lifetime_seconds": ("WATCHBILL_REFRESH_LIFETIME_SECONDS", int),
     "audit_retention_days": ("WATCHBILL_AUDIT_RETENTION_DAYS", int),

@@ -79,6 +79,9 @@ async def serve(
                 await tally_rebuild(db, tenant_id)
         login = await _login(db, administrator)
         services = services_of(db, settings)
+        await (
+            services.keyring.signing()
+        )  # a key that cannot be opened stops the start, not every request
         stack.push_async_callback(services.metrics.close)
         stack.push_async_callback(_write_last, services.audit)
         for chore in (_purge(db, settings), keep_recording(db), services.audit.run()):

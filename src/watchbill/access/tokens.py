@@ -20,6 +20,7 @@ from joserfc.jwk import ECKey
 
 from watchbill.access.bounded import BoundedCache
 from watchbill.access.jose import Refused, check_shape, members, unique_json
+from watchbill.access.key_seal import KeySeal
 from watchbill.errors import Unauthenticated
 from watchbill.store.access import ACCOUNT, Holder
 from watchbill.store.database import Database
@@ -27,6 +28,7 @@ from watchbill.store.signing import (
     SigningKey,
     add_first_signing_key,
     rotate_signing_key,
+    seal_signing_key,
     signing_keys,
 )
 
@@ -75,9 +77,12 @@ class _Key:
 class Keyring:
     """The signing keys, made by whichever server starts first and read again from time to time."""
 
-    def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, db: Database, clock: Callable[[], datetime], *, seal: KeySeal | None = None
+    ) -> None:
         self._db = db
         self._clock = clock
+        self._seal = seal or KeySeal()
         self._keys: dict[str, _Key] = {}
         self._read_at: datetime | None = None
         self._lock = asyncio.Lock()
@@ -96,7 +101,7 @@ class Keyring:
         ended; or `at_once`: every token signed so far ends with the old key, within a minute."""
         now = self._clock()
         switch = now if at_once else now + timedelta(seconds=KEYS_SWITCH_SECONDS)
-        key = replace(_new_signing_key(now), active_at=switch)
+        key = replace(self._new(now), active_at=switch)
         retire_at = now - FOREVER if at_once else switch
         await rotate_signing_key(self._db, key, retire_others_at=retire_at)
         self._read_at = None
@@ -117,18 +122,22 @@ class Keyring:
                 return
             kept = await signing_keys(self._db)
             if all(key.retired_at is not None and key.retired_at <= self._clock() for key in kept):
-                await add_first_signing_key(self._db, _new_signing_key(self._clock()))
+                await add_first_signing_key(self._db, self._new(self._clock()))
                 kept = await signing_keys(self._db)
-            self._keys = {
-                key.kid: _Key(
-                    key.kid,
-                    ECKey.import_key(json.loads(key.private_jwk)),
-                    key.active_at,
-                    key.retired_at,
-                )
-                for key in kept
-            }
+            self._keys = {key.kid: self._opened(key) for key in kept}
+            for key in kept:
+                if self._seal.lacks(key.private_jwk):
+                    sealed = self._seal.close(key.kid, key.private_jwk)
+                    await seal_signing_key(self._db, key.kid, sealed)
             self._read_at = self._clock()
+
+    def _opened(self, key: SigningKey) -> _Key:
+        jwk = json.loads(self._seal.open(key.kid, key.private_jwk))
+        return _Key(key.kid, ECKey.import_key(jwk), key.active_at, key.retired_at)
+
+    def _new(self, now: datetime) -> SigningKey:
+        key = _new_signing_key(now)
+        return replace(key, private_jwk=self._seal.close(key.kid, key.private_jwk))
 
     def _is_fresh(self, older_than_seconds: int) -> bool:
         age = None if self._read_at is None else self._clock() - self._read_at

@@ -18,6 +18,7 @@ from watchbill.access.bearers import Bearers, People
 from watchbill.access.caller import Caller, Callers
 from watchbill.access.configuration import read_access_configuration
 from watchbill.access.devices import Devices
+from watchbill.access.key_seal import read_key_seal
 from watchbill.access.provider import Provider
 from watchbill.access.refresh import RefreshTokens
 from watchbill.access.roles import Roles
@@ -96,7 +97,7 @@ def services_of(
 ) -> Services:
     """The services over one database. Raises Invalid where the access configuration is not understood."""
     access = read_access_configuration(settings.access_config)
-    keyring = Keyring(db, clock)
+    keyring = Keyring(db, clock, seal=read_key_seal(settings.key_file))
     tokens = Tokens(keyring, clock, lifetime_seconds=settings.token_lifetime_seconds)
     providers = tuple(Provider(issuer, clock) for issuer in access.issuers)
     people = People(db, clock)

@@ -15,6 +15,7 @@ class SigningKey:
 
     kid: str
     private_jwk: str
+    """Sealed, where the server was given a secret for it."""
     created_at: datetime
     active_at: datetime
     retired_at: datetime | None
@@ -40,6 +41,14 @@ async def add_first_signing_key(db: Database, key: SigningKey) -> None:
             key.kid,
             key.private_jwk,
             key.created_at,
+        )
+
+
+async def seal_signing_key(db: Database, kid: str, sealed: str) -> None:
+    """Keep the same key in a form that only its opener reads."""
+    async with db.acquire(FIRST_TENANT_ID) as connection:
+        await connection.execute(
+            "UPDATE signing_key SET private_jwk = $2 WHERE kid = $1", kid, sealed
         )
 
 
