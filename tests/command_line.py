@@ -118,6 +118,7 @@ class FakeServer:
     history: list[dict[str, Any]] = field(default_factory=list)
     elements: list[dict[str, Any]] = field(default_factory=list)
     elements_total: int | None = None
+    idle: list[dict[str, Any]] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     export: bytes = b""
     requests: list[web.Request] = field(default_factory=list)
@@ -145,6 +146,7 @@ class FakeServer:
         app.router.add_get("/api/v1/clusters", self._clusters)
         app.router.add_get(workloads, self._list)
         app.router.add_get(f"{workloads}/count", self._count)
+        app.router.add_get(f"{workloads}/idle", self._idle)
         app.router.add_get(f"{workloads}/export", self._export)
         app.router.add_get(f"{workloads}/{{id}}", self._get)
         app.router.add_get(f"{workloads}/{{id}}/history", self._history)
@@ -187,6 +189,18 @@ class FakeServer:
     async def _count(self, request: web.Request) -> web.Response:
         count = self.counts.pop(0) if self.counts else len(self._selected(request))
         return web.json_response({"count": count})
+
+    async def _idle(self, request: web.Request) -> web.Response:
+        offset, limit = int(request.query.get("offset", 0)), int(request.query.get("limit", 50))
+        answer: dict[str, Any] = {
+            "total": len(self.idle),
+            "idleGpus": sum(one["idleAllocatedGpus"] for one in self.idle),
+            "idleGpuHours": sum(one["idleGpuHours"] for one in self.idle),
+            "workloads": self.idle[offset : offset + limit],
+        }
+        if offset + limit < len(self.idle):
+            answer["next"] = offset + limit
+        return web.json_response(answer)
 
     async def _get(self, request: web.Request) -> web.Response:
         for entry in (*self.live, *self.deleted):

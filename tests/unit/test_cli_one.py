@@ -142,13 +142,13 @@ async def test_describe_shows_the_parts_and_nothing_empty() -> None:
     assert outcome.err == ""
     assert not any(forbidden in outcome.out for forbidden in ("\x1b", "\x07", "\u202e"))
     lines = outcome.out.splitlines()
-    assert lines[0] == "Name                  evil\\x1b]8;;http://x\\x07\\nPhase ␣Running"
-    assert "  Phase               Pending" in lines
-    assert "  GPUs                2 requested, 2 allocated" in lines
-    assert "  Idle GPUs           not measured" in lines
-    assert "  CPU cores           4 requested, 0 allocated" in lines
+    assert lines[0] == "Name                    evil\\x1b]8;;http://x\\x07\\nPhase ␣Running"
+    assert "  Phase                 Pending" in lines
+    assert "  GPUs                  2 requested, 2 allocated" in lines
+    assert "  Idle GPUs             not measured" in lines
+    assert "  CPU cores             4 requested, 0 allocated" in lines
     assert "Why it waits" in lines
-    assert "  $A\\x1b              b\\n" in lines
+    assert "  $A\\x1b                b\\n" in lines
     assert not any(line.startswith("Deleted") for line in lines)
 
 

@@ -148,12 +148,12 @@ TABLE = ("name", "type", "phase", "project", "owner", "pods", "gpu", "idle", "ag
 WIDE = (*TABLE, "namespace", "cluster", "nodepools", "priority", "id")
 
 
-def chosen(words: str | None, default: tuple[str, ...]) -> tuple[Column, ...]:
-    """The columns of a comma list, in its order. Raises Invalid."""
+def chosen(
+    words: str | None, default: tuple[str, ...], known: Mapping[str, Column] = COLUMNS
+) -> tuple[Column, ...]:
+    """The columns of a comma list, in its order. Raises Invalid, naming those that there are."""
     names = [word.strip().lower() for word in words.split(",")] if words else list(default)
-    unknown = [name for name in names if name not in COLUMNS]
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise Invalid(
-            f"There is no column '{unknown[0]}'.", details=f"columns: {', '.join(COLUMNS)}"
-        )
-    return tuple(COLUMNS[name] for name in names)
+        raise Invalid(f"There is no column '{unknown[0]}'.", details=f"columns: {', '.join(known)}")
+    return tuple(known[name] for name in names)

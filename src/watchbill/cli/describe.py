@@ -18,7 +18,7 @@ from watchbill.cli.text import padded, safe
 from watchbill.cli.words import NONE, moment, number, span
 
 Facts = Mapping[str, Any]
-_LABEL_CELLS = 22
+_LABEL_CELLS = 24
 
 
 class DescribeFormat(StrEnum):

@@ -26,11 +26,15 @@ class Place:
     project: str | None = None
     cluster: str | None = None
     is_deleted: bool = False
+    is_everywhere: bool = False
+    """Then the project does not count, as with kubectl's -A."""
 
 
 async def filters_of(client: "Client", place: Place) -> tuple[str, ...]:
     """As items of filterBy."""
-    found = [item("projectName", place.project)] if place.project is not None else []
+    found = []
+    if place.project is not None and not place.is_everywhere:
+        found.append(item("projectName", place.project))
     if place.cluster is not None:
         found.append(item("clusterId", (await find_cluster(client, place.cluster))["id"]))
     return tuple(found)

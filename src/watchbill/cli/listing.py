@@ -1,8 +1,8 @@
-"""`get`, `count`, `export`, `idle`: many workloads at once."""
+"""`get`, `count`, `export`: many workloads at once."""
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,11 +19,11 @@ from watchbill.cli.formats import (
     json_document,
     yaml_document,
 )
-from watchbill.cli.names import complete_name
+from watchbill.cli.order import sort_field
 from watchbill.cli.session import Session, asks_server
 from watchbill.cli.staleness import remark_silent_clusters
 from watchbill.cli.table import lines
-from watchbill.cli.words import grouped, plural
+from watchbill.cli.words import grouped
 
 if TYPE_CHECKING:
     from watchbill.cli.columns import JSON
@@ -50,15 +50,7 @@ class ExportFormat(StrEnum):
 @asks_server
 async def get(
     session: Session,
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME|ID]",
-            help="One workload.",
-            show_default=False,
-            autocompletion=complete_name,
-        ),
-    ] = None,
+    name: options.MaybeNamed = None,
     output: Annotated[ListFormat, typer.Option("--output", "-o", help="How to print.")] = (
         ListFormat.TABLE
     ),
@@ -68,6 +60,7 @@ async def get(
     desc: options.Descending = False,
     deleted: options.Deleted = False,
     project: options.Project = None,
+    everywhere: options.Everywhere = False,
     cluster: options.ClusterOption = None,
     limit: options.Limit = None,
     no_headers: options.NoHeaders = False,
@@ -76,7 +69,7 @@ async def get(
         bool, typer.Option("--watch", "-w", help="Go on with what changes, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """List workloads, or show one.
+    """List workloads, newest first, or show one.
 
     Tables hold 50 rows unless --limit says otherwise, and say how many there are; the other formats
     print all pages. GPU(R/A) is requested/allocated; IDLE is `?` where nothing measures it.
@@ -85,9 +78,9 @@ async def get(
     from watchbill.client import Selection
 
     picked = chosen(columns, WIDE if output is not ListFormat.TABLE else TABLE)
-    if deleted and columns is None and output in (ListFormat.TABLE, ListFormat.WIDE):
+    if deleted and columns is None and output in TABLES:
         picked = (*picked, COLUMNS["deleted"])
-    place = Place(project=project, cluster=cluster, is_deleted=deleted)
+    place = Place(project=project, cluster=cluster, is_deleted=deleted, is_everywhere=everywhere)
     if watch and (name is not None or output not in WATCHED):
         refuse(
             "--watch follows lists, as table, wide, name or id.",
@@ -101,13 +94,12 @@ async def get(
         filters=(*(filters or ()), *await filters_of(session.client, place)),
         search=search,
         is_deleted=deleted,
-        sort_by=sort_by,
-        is_descending=desc,
+        **_order(sort_by, deleted=deleted, desc=desc, is_table=output in TABLES),
     )
     if watch:
         words = output.value if output in (ListFormat.NAME, ListFormat.ID) else None
         await watch_workloads(session, selection, picked, limit=limit or TABLE_ROWS, words=words)
-    elif output in (ListFormat.TABLE, ListFormat.WIDE):
+    elif output in TABLES:
         await print_table(
             session, selection, picked, limit=limit or TABLE_ROWS, has_headers=not no_headers
         )
@@ -117,6 +109,14 @@ async def get(
         )
 
 
+def _order(sort_by: str | None, *, deleted: bool, desc: bool, is_table: bool) -> dict[str, Any]:
+    """People look for what is new; programs get the order that the API promises."""
+    if sort_by is None and is_table:
+        return {"sort_by": "deletedAt" if deleted else "createdAt", "is_descending": True}
+    return {"sort_by": sort_by and sort_field(sort_by), "is_descending": desc}
+
+
+TABLES = (ListFormat.TABLE, ListFormat.WIDE)
 WATCHED = (ListFormat.TABLE, ListFormat.WIDE, ListFormat.NAME, ListFormat.ID)
 _WRITERS: dict[ListFormat, Callable[[], Writer]] = {
     ListFormat.JSON: JsonList,
@@ -137,7 +137,7 @@ async def _print_one(
 ) -> None:
     if output in _DOCUMENTS:
         session.terminal.write(_DOCUMENTS[output](workload))
-    elif output in (ListFormat.TABLE, ListFormat.WIDE):
+    elif output in TABLES:
         view, clusters = await view_of(session.client)
         remark_silent_clusters(session.terminal, clusters, [workload], view.now)
         _print_rows(session, [workload], columns, view, has_headers=not no_headers)
@@ -226,12 +226,13 @@ async def count(
     search: options.Search = None,
     deleted: options.Deleted = False,
     project: options.Project = None,
+    everywhere: options.Everywhere = False,
     cluster: options.ClusterOption = None,
 ) -> None:
     """Print how many workloads match: one number."""
     from watchbill.client import Selection
 
-    place = Place(project=project, cluster=cluster)
+    place = Place(project=project, cluster=cluster, is_everywhere=everywhere)
     selection = Selection(
         filters=(*(filters or ()), *await filters_of(session.client, place)),
         search=search,
@@ -250,12 +251,13 @@ async def export(
     search: options.Search = None,
     deleted: options.Deleted = False,
     project: options.Project = None,
+    everywhere: options.Everywhere = False,
     cluster: options.ClusterOption = None,
 ) -> None:
     """Print every matching workload, streamed from one snapshot of the database."""
     from watchbill.client import Selection
 
-    place = Place(project=project, cluster=cluster)
+    place = Place(project=project, cluster=cluster, is_everywhere=everywhere)
     selection = Selection(
         filters=(*(filters or ()), *await filters_of(session.client, place)),
         search=search,
@@ -263,62 +265,3 @@ async def export(
     )
     async for chunk in session.client.export(selection, as_format=output.value):
         session.terminal.write(chunk)
-
-
-_IDLE = ("name", "type", "phase", "project", "owner", "gpu", "idle", "running", "age")
-
-
-@asks_server
-async def idle(
-    session: Session,
-    project: options.Project = None,
-    cluster: options.ClusterOption = None,
-    limit: options.Limit = None,
-    no_headers: options.NoHeaders = False,
-    columns: options.Columns = None,
-) -> None:
-    """Workloads that hold GPUs which do nothing, most idle GPUs first.
-
-    A GPU is idle when it is allocated and its utilisation stayed 0 for more than five minutes. Where nothing
-    measures utilisation nobody can know, and this says so.
-    """
-    import asyncio
-
-    from watchbill.client import Selection
-
-    here = await filters_of(session.client, Place(project=project, cluster=cluster))
-    holding = (*here, "allocatedGPU>=0.000001")
-    selection = Selection(
-        filters=(*holding, "idleAllocatedGpus>=0.000001"),
-        sort_by="idleAllocatedGpus",
-        is_descending=True,
-    )
-    holders, measured = await asyncio.gather(
-        session.client.workload_count(Selection(filters=holding)),
-        session.client.workload_count(Selection(filters=(*holding, "idleAllocatedGpus>=0"))),
-    )
-    if measured:
-        await print_table(
-            session,
-            selection,
-            chosen(columns, _IDLE),
-            limit=limit or TABLE_ROWS,
-            has_headers=not no_headers,
-        )
-    session.terminal.remark(_coverage(holders, measured))
-
-
-def _coverage(holders: int, measured: int) -> str:
-    if not holders:
-        return "No workload holds GPUs."
-    if not measured:
-        return (
-            f"Nothing measures the GPUs of the {plural(holders, 'workload')} that hold some: "
-            "which are idle is not known."
-        )
-    if measured < holders:
-        return (
-            f"{grouped(measured)} of {plural(holders, 'workload')} with GPUs are measured; "
-            f"of the other {grouped(holders - measured)} it is not known."
-        )
-    return f"All {plural(holders, 'workload')} with GPUs are measured."

@@ -22,6 +22,23 @@ def complete_name(context: typer.Context, incomplete: str) -> list[str]:
     return found
 
 
+def complete_columns(incomplete: str) -> list[str]:
+    """The last word of a comma list; the ones before it stay, and do not come again."""
+    from watchbill.cli.columns import COLUMNS
+
+    before, comma, begun = incomplete.rpartition(",")
+    taken = set(before.split(","))
+    return [
+        before + comma + name for name in COLUMNS if name.startswith(begun) and name not in taken
+    ]
+
+
+def complete_sort_field(incomplete: str) -> list[str]:
+    from watchbill.query import FIELDS
+
+    return [name for name in FIELDS if name.lower().startswith(incomplete.lower())]
+
+
 def _names(given: dict[str, object], begun: str) -> list[str]:
     import asyncio
 

@@ -7,22 +7,13 @@ import typer
 
 from watchbill.cli import options
 from watchbill.cli.find import Place, find_workload
-from watchbill.cli.names import complete_name
 from watchbill.cli.session import Session, asks_server
 
 
 @asks_server
 async def open_page(
     session: Session,
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME|ID]",
-            help="One workload.",
-            show_default=False,
-            autocompletion=complete_name,
-        ),
-    ] = None,
+    name: options.MaybeNamed = None,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
     only_print: Annotated[bool, typer.Option("--print", help="Open no browser.")] = False,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from watchbill.cli.names import complete_name
+from watchbill.cli.names import complete_columns, complete_name, complete_sort_field
 
 Filters = Annotated[
     list[str] | None,
@@ -24,12 +24,27 @@ Search = Annotated[
 Deleted = Annotated[
     bool, typer.Option("--deleted", help="Workloads that are gone, instead of live ones.")
 ]
-Project = Annotated[str | None, typer.Option("--project", "-p", help="Only in this project.")]
+Project = Annotated[
+    str | None,
+    typer.Option("--project", "-p", envvar="WATCHBILL_PROJECT", help="Only in this project."),
+]
+Everywhere = Annotated[
+    bool,
+    typer.Option("--all-projects", "-A", help="In every project, whatever WATCHBILL_PROJECT says."),
+]
 ClusterOption = Annotated[
     str | None, typer.Option("--cluster", metavar="NAME|ID", help="Only in this cluster.")
 ]
 SortBy = Annotated[
-    str | None, typer.Option("--sort-by", metavar="FIELD", help="Field of the API to sort by.")
+    str | None,
+    typer.Option(
+        "--sort-by",
+        metavar="FIELD",
+        help="Field of the API, or column, to sort by.  [default: newest first for people, "
+        "oldest first for programs]",
+        show_default=False,
+        autocompletion=complete_sort_field,
+    ),
 ]
 Descending = Annotated[bool, typer.Option("--desc", help="Largest or latest first.")]
 NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Leave out the line of headers.")]
@@ -42,13 +57,28 @@ Limit = Annotated[
     ),
 ]
 Columns = Annotated[
-    str | None, typer.Option("--columns", metavar="A,B,…", help="Which columns, in which order.")
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="A,B,…",
+        help="Which columns, in which order.",
+        autocompletion=complete_columns,
+    ),
 ]
 Named = Annotated[
     str,
     typer.Argument(
         metavar="NAME|ID",
         help="Name or id of a workload.",
+        show_default=False,
+        autocompletion=complete_name,
+    ),
+]
+MaybeNamed = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME|ID]",
+        help="One workload, by name or id.",
         show_default=False,
         autocompletion=complete_name,
     ),

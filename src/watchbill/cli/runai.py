@@ -23,7 +23,7 @@ async def list_workloads(
     session: Session,
     project: options.Project = None,
     everywhere: Annotated[
-        bool, typer.Option("--all", "-A", help="Every project; this is the default.")
+        bool, typer.Option("--all", "-A", help="Every project, whatever else is set.")
     ] = False,
     status: Annotated[
         str | None, typer.Option("--status", help="Only in this phase, as in Running.")
@@ -44,15 +44,13 @@ async def list_workloads(
     """List workloads, with the flags of `runai workload list`."""
     from watchbill.client import Selection
 
-    if everywhere and project is not None:
-        refuse("--all and --project contradict each other.")
     if as_json and as_yaml:
         refuse("--json and --yaml contradict each other.")
     wanted = {"phase": status, "distributedFramework": framework, "type": kind}
     selection = Selection(
         filters=(
             *(item(field, value) for field, value in wanted.items() if value is not None),
-            *await filters_of(session.client, Place(project=project)),
+            *await filters_of(session.client, Place(project=project, is_everywhere=everywhere)),
         ),
         is_deleted=deleted,
     )

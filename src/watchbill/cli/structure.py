@@ -53,7 +53,17 @@ async def history(
     for line in lines(headers, rows, session.terminal):
         session.terminal.print(line)
     if workload.get("deletedAt"):
-        session.terminal.remark(f"It was deleted {moment(workload['deletedAt'], now)}.")
+        for line in _end(workload, now).splitlines():
+            session.terminal.remark(line)
+
+
+def _end(workload: JSON, now: datetime) -> str:
+    waited = span(workload.get("totalPendingTimeSeconds") or 0)
+    ran = span(workload.get("totalRunningTimeSeconds") or 0)
+    return (
+        f"It was deleted {moment(workload['deletedAt'], now)}. In all it waited {waited} and ran {ran}.\n"
+        f"hint: `watchbill describe {workload['id']}` shows all that is kept of it"
+    )
 
 
 def _lasted(spell: JSON, now: datetime) -> str:

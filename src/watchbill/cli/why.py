@@ -24,13 +24,24 @@ _SOURCES = {
 @asks_server
 async def why(
     session: Session,
-    name: options.Named,
+    name: options.MaybeNamed = None,
     project: options.Project = None,
+    everywhere: options.Everywhere = False,
     cluster: options.ClusterOption = None,
     deleted: options.Deleted = False,
+    limit: options.Limit = None,
+    no_headers: options.NoHeaders = False,
 ) -> None:
-    """Say in plain words why a workload is pending, with the evidence; or how it stands."""
-    place = Place(project=project, cluster=cluster, is_deleted=deleted)
+    """Say in plain words why a workload is pending, with the evidence; or how it stands.
+
+    Without a name: everything that is pending, a line each with the reason, the longest waiting first.
+    """
+    place = Place(project=project, cluster=cluster, is_deleted=deleted, is_everywhere=everywhere)
+    if name is None:
+        from watchbill.cli.waiting import print_waiting
+
+        await print_waiting(session, place, limit=limit, has_headers=not no_headers)
+        return
     workload = await find_workload(session.client, name, place)
     view, clusters = await view_of(session.client)
     for line in explanation(workload, view, session.terminal):

@@ -198,6 +198,18 @@ class Client:
         parameters = [*selection.parameters(), *page]
         return await self._get("/api/v1/workloads/idle", JSON, parameters)
 
+    async def idle_workloads(self, selection: Selection, *, most: int | None = None) -> JSON:
+        """All of them, or the first `most`, as one page of `idle` without its `next`."""
+        found: JSON = {}
+        workloads: dict[str, JSON] = {}
+        offset: int | None = 0
+        while offset is not None and (most is None or len(workloads) < most):
+            limit = PAGE if most is None else min(PAGE, most - len(workloads))
+            found = await self.idle(selection, limit=limit, offset=offset)
+            workloads |= {one["id"]: one for one in found["workloads"]}
+            offset = found.pop("next", None)
+        return found | {"workloads": list(workloads.values())}
+
     async def telemetry(self, telemetry_type: str, *, group_by: tuple[str, ...] = ()) -> JSON:
         parameters = [("telemetryType", telemetry_type)]
         if group_by:
