@@ -205,6 +205,18 @@ async def test_a_login_belongs_to_the_browser_that_began_it(at: Site) -> None:
     assert fine.status in (200, 429)  # ten failures a minute, and these were ten
 
 
+async def test_a_login_across_a_change_of_keys(at: Site) -> None:
+    """An ordinary change ends no login that was begun; one at once does, as it ends every token."""
+    for at_once, status in ((False, 200), (True, 401)):
+        address, kept = await start(at.served)
+        query = await authorize(address, "ada")
+        body = {"atOnce": at_once}
+        changed = await at.served.ask("POST", "/api/v1/admin/keys/rotate", json=body)
+        assert changed.status < 300, changed.body
+        answer = await at.served.get(f"{CALLBACK}?{query}", token=None, headers={"Cookie": kept})
+        assert answer.status == status, at_once
+
+
 async def test_a_login_that_took_too_long(at: Site) -> None:
     address, kept = await start(at.served)
     query = await authorize(address, "ada")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from joserfc import jws
@@ -10,6 +10,9 @@ from joserfc.errors import JoseError
 
 from watchbill.access.jose import Refused, check_shape, members, unique_json
 from watchbill.access.tokens import ALGORITHM, Keyring
+
+LONGEST = timedelta(minutes=15)
+"""No seal is good for longer, nor for so long after its key was retired."""
 
 
 class Sealed:
@@ -35,7 +38,7 @@ class Sealed:
             if (header.get("alg"), header.get("typ")) != (ALGORITHM, self._type):
                 raise Refused
             key = await self._keyring.verifying(str(header.get("kid")))
-            if key is None:
+            if key is None or self._is_over(key.retired_at):
                 raise Refused
             signed = jws.deserialize_compact(text, key.key, [ALGORITHM])
             content: dict[str, Any] = unique_json(signed.payload or b"")
@@ -44,3 +47,7 @@ class Sealed:
         if self._clock().timestamp() >= content["exp"]:
             raise Refused
         return content
+
+    def _is_over(self, retired_at: datetime | None) -> bool:
+        """A key that was retired at once opens nothing; an ordinary one what it sealed before."""
+        return retired_at is not None and self._clock() > retired_at + LONGEST
