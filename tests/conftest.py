@@ -33,6 +33,10 @@ POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 COMPONENTS = {
     "PostgreSQL 15": (POSTGRES_15 / "postgres", "apt-get install postgresql-15"),
     "Prometheus": (Path("/usr/bin/prometheus"), "apt-get install prometheus"),
+    "VictoriaMetrics": (
+        Path("/usr/bin/victoria-metrics"),
+        "apt-get install victoria-metrics",
+    ),
     "Chromium": (Path("/usr/bin/chromium"), "apt-get install chromium"),
     "strict OpenID provider": (strict_provider.INSTALLED, "npm ci in tests/provider"),
 }

@@ -15,7 +15,7 @@ from tests.api.test_errors import assert_is_error
 from tests.api.test_metrics import SCHEMA, path, with_usage
 from watchbill.api.app import build_app
 from watchbill.config import PrometheusSettings
-from watchbill.metrics import prometheus_http
+from watchbill.metrics import prometheus, prometheus_http
 from watchbill.metrics.stores import workload_metrics
 
 Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.Response]]
@@ -28,10 +28,8 @@ def told(result: object, *, kind: str = "matrix", **more: object) -> web.Respons
 
 
 @asynccontextmanager
-async def stored(
-    served: Served, handler: Handler, **settings: object
-) -> AsyncIterator[tuple[Served, list[dict[str, str]]]]:
-    """The server with a store that answers as `handler` does, and what the store was asked."""
+async def raw_store(handler: Handler) -> AsyncIterator[tuple[str, list[dict[str, str]]]]:
+    """The address of a store that answers as `handler` does, and what it was asked."""
     asked: list[dict[str, str]] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -44,15 +42,25 @@ async def stored(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    store = PrometheusSettings(url=url, **settings)  # type: ignore[arg-type]
-    metrics = workload_metrics(served.db, {"": store})
     try:
-        async with listening(build_app(replace(served.services, metrics=metrics))) as at:
-            yield replace(served, url=at), asked
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
     finally:
-        await metrics.close()
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def stored(
+    served: Served, handler: Handler, **settings: object
+) -> AsyncIterator[tuple[Served, list[dict[str, str]]]]:
+    """The server with a store that answers as `handler` does, and what the store was asked."""
+    async with raw_store(handler) as (url, asked):
+        store = PrometheusSettings(url=url, **settings)  # type: ignore[arg-type]
+        metrics = workload_metrics(served.db, {"": store})
+        try:
+            async with listening(build_app(replace(served.services, metrics=metrics))) as at:
+                yield replace(served, url=at), asked
+        finally:
+            await metrics.close()
 
 
 def points(form: dict[str, str], *values: str) -> list[list[object]]:
@@ -117,6 +125,20 @@ async def test_oddities_are_left_out(server: Served) -> None:
     assert [value["value"] for value in found["values"]] == ["7"]
 
 
+async def test_a_store_whose_clock_is_ahead_tells_nothing_of_the_future(server: Served) -> None:
+    async def handler(_: web.Request, form: dict[str, str]) -> web.Response:
+        start, step = float(form["start"]), float(form["step"])
+        ahead = [[start + step * number, "9"] for number in range(-3, 40)]
+        return told([{"metric": {}, "values": ahead}])
+
+    answer, _ = await answer_of(server, handler, "GPU_UTILIZATION")
+    (found,) = answer.json["measurements"]
+    assert [value["timestamp"] for value in found["values"]] == [
+        "2026-11-20T09:00:00.000Z",
+        "2026-11-20T10:00:00.000Z",
+    ]
+
+
 async def test_nothing_there_and_nothing_now(server: Served) -> None:
     id_ = await with_usage(server)
     for exists, status in ((True, 200), (False, 207)):
@@ -134,6 +156,56 @@ async def test_nothing_there_and_nothing_now(server: Served) -> None:
         assert answer.status == status
         found = answer.json["measurements"][0]
         assert found["values"] == ([] if exists else None)
+
+
+async def test_what_a_store_lacked_a_moment_ago_is_looked_for_again(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prometheus, "_LACKING_SECONDS", 0.05)
+    found: list[object] = []
+
+    async def handler(request: web.Request, _: dict[str, str]) -> web.Response:
+        return told(found, kind="vector") if request.path.endswith("/query") else told([])
+
+    id_ = await with_usage(server)
+    async with stored(server, handler) as (served, _):
+        lacking = await served.get(path("GPU_UTILIZATION", id_=id_))
+        found.append({"metric": {}, "value": [1.0, "3"]})
+        await asyncio.sleep(0.1)
+        again = await served.get(path("GPU_UTILIZATION", id_=id_))
+    assert (lacking.status, again.status) == (503, 200)
+    assert "Retry-After" not in lacking.headers
+
+
+async def test_a_store_that_hangs_holds_up_no_other(server: Served) -> None:
+    """More questions wait at one store than it may be asked at once; another cluster's is asked meanwhile."""
+
+    async def hangs(_: web.Request, __: dict[str, str]) -> web.Response:
+        await asyncio.sleep(30)
+        return told([])
+
+    async def answers(_: web.Request, form: dict[str, str]) -> web.Response:
+        return told([{"metric": {}, "values": points(form, "1", "2", "3", "4")}])
+
+    session = prometheus_http.Session()
+    async with raw_store(hangs) as (slow, _), raw_store(answers) as (fast, _):
+        asked = {"start": "0", "step": "1", "query": "up"}
+        waiting = [
+            asyncio.create_task(
+                session.post(slow_store, prometheus_http.RANGE_PATH, form=asked, headers={})
+            )
+            for slow_store in [slow] * (2 * prometheus_http.ASKED_AT_ONCE)
+        ]
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(2):
+            status, _body = await session.post(
+                fast, prometheus_http.RANGE_PATH, form=asked, headers={}
+            )
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    await session.close()
+    assert status == 200
 
 
 def text(body: str, *, status: int = 200, kind: str = "text/html") -> Handler:

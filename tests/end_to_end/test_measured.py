@@ -1,14 +1,11 @@
-"""What is true, what the agent's samples say and what a real Prometheus says, of the same moments."""
+"""What is true, what the agent's samples say and what real stores of metrics say, of the same moments."""
 
 import asyncio
 import json
-import socket
-import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,12 +14,14 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from tests.conftest import Engine, fresh_database, require, running_server
+from tests.conftest import Engine, fresh_database, running_server
 from tests.measured import MIB, Exporters, cluster, device, uid
+from tests.metric_stores import STORES, free_port, store
 from watchbill.agent.run import run_agent
 from watchbill.client import Client
 from watchbill.config import AgentSettings, PrometheusSettings
-from watchbill.metrics import embedded, source
+from watchbill.metrics import embedded
+from watchbill.metrics import source as sources
 from watchbill.metrics.source import Failed, Histogram, Measurement, MetricsQuery, Outcome
 from watchbill.metrics.stores import workload_metrics
 from watchbill.query import Scope
@@ -33,6 +32,7 @@ SCRAPE_SECONDS = 0.5
 WINDOW = timedelta(seconds=6)
 """In place of two minutes, so that the run may be short."""
 RUN_SECONDS = 16.0
+EMBEDDED = "embedded"
 PODS = ("two-gpus", "half", "quarter", "idle", "slices", "idle-slice", "nim")
 
 
@@ -41,13 +41,13 @@ class Run:
     """One run of everything, over: its end, and what may be asked about it."""
 
     db: Database
-    prometheus: PrometheusSettings
+    stores: dict[str, PrometheusSettings]
     workloads: dict[str, dict[str, Any]]
     idle: dict[str, Any]
     ended_at: datetime
 
-    async def ask(self, name: str, types: str, *, stores: bool, samples: int = 4) -> list[Outcome]:
-        settings = {"": self.prometheus} if stores else {}
+    async def ask(self, name: str, types: str, source: str, *, samples: int = 4) -> list[Outcome]:
+        settings = {"": self.stores[source]} if source != EMBEDDED else {}
         metrics = workload_metrics(self.db, settings)
         workload_id = UUID(uid(1 + PODS.index(name)))
         query = MetricsQuery(
@@ -62,12 +62,6 @@ class Run:
             await metrics.close()
         assert found is not None
         return found
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @asynccontextmanager
@@ -92,13 +86,11 @@ async def pages(exporters: Exporters) -> AsyncIterator[int]:
     await runner.cleanup()
 
 
-@asynccontextmanager
-async def prometheus(folder: Path, *, exporters: int, agent: int) -> AsyncIterator[str]:
-    """A real one, which scrapes the kubelet twice, as careless people do."""
-    binary = require("Prometheus")
+def scrapes(*, exporters: int, agent: int) -> list[dict[str, Any]]:
+    """What a store is told to scrape: the kubelet twice, as careless people do."""
     east = {"cluster": "east"}
     jobs = [("n1", "dcgm", {}), ("n2", "dcgm", {}), ("kubelet", "a", {}), ("kubelet", "b", {})]
-    scrapes: list[dict[str, Any]] = [
+    found: list[dict[str, Any]] = [
         {
             "job_name": f"{page}-{job}",
             "honor_labels": True,
@@ -107,43 +99,9 @@ async def prometheus(folder: Path, *, exporters: int, agent: int) -> AsyncIterat
         }
         for page, job, more in [*jobs, ("nim", "nim", {"namespace": "team", "pod": "nim"})]
     ]
-    own = {"targets": [f"127.0.0.1:{agent}"]}
-    own["labels"] = east | {"namespace": "watchbill", "pod": "agent"}  # type: ignore[assignment]
-    scrapes.append({"job_name": "agent", "static_configs": [own]})
-    config = {"global": {"scrape_interval": "500ms"}, "scrape_configs": scrapes}
-    folder.mkdir()
-    (folder / "prometheus.yml").write_text(json.dumps(config))
-    port = free_port()
-    process = subprocess.Popen(
-        [
-            *(
-                str(binary),
-                f"--config.file={folder}/prometheus.yml",
-                f"--storage.tsdb.path={folder}/d",
-            ),
-            *(f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        await _until_ready(url)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-async def _until_ready(url: str) -> None:
-    async with aiohttp.ClientSession() as session:
-        for _ in range(200):
-            with suppress(aiohttp.ClientError):
-                async with session.get(f"{url}/-/ready") as answer:
-                    if answer.status == 200:
-                        return
-            await asyncio.sleep(0.05)
-    raise TimeoutError("Prometheus did not start")
+    own = {"namespace": "watchbill", "pod": "agent"}
+    target = {"targets": [f"127.0.0.1:{agent}"], "labels": east | own}
+    return [*found, {"job_name": "agent", "static_configs": [target]}]
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -157,7 +115,7 @@ async def run(
     agent_port = free_port()
     url = await fresh_database(embedded_engine)
     patch = pytest.MonkeyPatch()
-    patch.setattr(source, "LEAST_WINDOW", WINDOW)
+    patch.setattr(sources, "LEAST_WINDOW", WINDOW)
     patch.setattr(embedded, "LEAST_WINDOW", WINDOW)
     stop = asyncio.Event()
     async with (
@@ -178,9 +136,12 @@ async def run(
         )
         agent = asyncio.create_task(run_agent(settings, stop=stop))
         try:
-            async with prometheus(
-                folder / "prometheus", exporters=exporter_port, agent=agent_port
-            ) as prometheus_url:
+            told = scrapes(exporters=exporter_port, agent=agent_port)
+            async with AsyncExitStack() as running:
+                stores = [
+                    await running.enter_async_context(store(name, folder / name, told))
+                    for name in STORES
+                ]
                 await asyncio.sleep(RUN_SECONDS)
                 ended_at = datetime.now(UTC)
                 db = await Database.open(url, pool_size=4)
@@ -190,8 +151,16 @@ async def run(
                     for number, name in enumerate(PODS)
                 }
                 idle = json.loads(await _get(client, "/api/v1/workloads/idle"))
-                store = PrometheusSettings(url=prometheus_url, matchers=(("cluster", "east"),))
-                yield Run(db, store, workloads, idle, ended_at)
+                yield Run(
+                    db,
+                    {
+                        name: PrometheusSettings(url=one.url, matchers=(("cluster", "east"),))
+                        for name, one in zip(STORES, stores, strict=True)
+                    },
+                    workloads,
+                    idle,
+                    ended_at,
+                )
                 await db.close()
         finally:
             stop.set()
@@ -256,14 +225,17 @@ TRUE = [
 ]
 
 
-@pytest.mark.parametrize("stores", [False, True], ids=["embedded", "prometheus"])
+on_every_source = pytest.mark.parametrize("source", [EMBEDDED, *STORES])
+
+
+@on_every_source
 @pytest.mark.parametrize(
     ("name", "kind", "label", "value", "tolerance"), TRUE, ids=lambda part: str(part)[:24]
 )
 async def test_figures_are_the_true_ones(
-    run: Run, name: str, kind: str, label: str, value: float, tolerance: float, stores: bool
+    run: Run, name: str, kind: str, label: str, value: float, tolerance: float, source: str
 ) -> None:
-    found = await run.ask(name, kind, stores=stores)
+    found = await run.ask(name, kind, source)
     series = {
         one.labels.get("gpu", one.labels.get("quantile", "")): one.samples
         for one in found
@@ -275,9 +247,9 @@ async def test_figures_are_the_true_ones(
         assert float(sample.value) == pytest.approx(value, rel=tolerance, abs=1e-6)
 
 
-@pytest.mark.parametrize("stores", [False, True], ids=["embedded", "prometheus"])
-async def test_histograms_hold_the_requests_of_a_window(run: Run, stores: bool) -> None:
-    (found,) = await run.ask("nim", "NIM_TIME_TO_FIRST_TOKEN_SECONDS", stores=stores)
+@on_every_source
+async def test_histograms_hold_the_requests_of_a_window(run: Run, source: str) -> None:
+    (found,) = await run.ask("nim", "NIM_TIME_TO_FIRST_TOKEN_SECONDS", source)
     assert isinstance(found, Histogram)
     assert len(found.spreads) == 4
     for spread in found.spreads:
@@ -287,9 +259,9 @@ async def test_histograms_hold_the_requests_of_a_window(run: Run, stores: bool) 
         assert half == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize("stores", [False, True], ids=["embedded", "prometheus"])
-async def test_memory_of_a_shared_device_is_nobodys(run: Run, stores: bool) -> None:
-    (found,) = await run.ask("half", "GPU_MEMORY_USAGE_BYTES", stores=stores)
+@on_every_source
+async def test_memory_of_a_shared_device_is_nobodys(run: Run, source: str) -> None:
+    (found,) = await run.ask("half", "GPU_MEMORY_USAGE_BYTES", source)
     assert isinstance(found, Measurement)
     assert found.samples == ()
 
@@ -315,8 +287,9 @@ async def test_idle_gpus(run: Run) -> None:
     assert hours[1] == pytest.approx(hours[0] * 3 / 7, rel=0.2)
 
 
-async def test_a_store_without_the_metric_says_so(run: Run) -> None:
-    other = PrometheusSettings(url=run.prometheus.url, matchers=(("cluster", 'we"st\\'),))
-    elsewhere = Run(run.db, other, run.workloads, run.idle, run.ended_at)
-    (found,) = await elsewhere.ask("two-gpus", "GPU_UTILIZATION", stores=True)
-    assert found == Failed(type="GPU_UTILIZATION", reason=source.Reason.UNSUPPORTED)
+@pytest.mark.parametrize("source", STORES)
+async def test_a_store_without_the_metric_says_so(run: Run, source: str) -> None:
+    west = replace(run.stores[source], matchers=(("cluster", 'we"st\\'),))
+    elsewhere = replace(run, stores={source: west})
+    (found,) = await elsewhere.ask("two-gpus", "GPU_UTILIZATION", source)
+    assert found == Failed(type="GPU_UTILIZATION", reason=sources.Reason.UNSUPPORTED)

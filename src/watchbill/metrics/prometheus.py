@@ -41,7 +41,9 @@ from watchbill.query import Scope
 
 log = structlog.get_logger(__name__)
 
-_KNOWN_SECONDS = 300.0
+_PRESENT_SECONDS = 300.0
+_LACKING_SECONDS = 10.0
+"""A store that has just started, or an exporter that has, is not called unsupported for longer than this."""
 _LEAST_STEP = timedelta(milliseconds=1)
 
 
@@ -134,12 +136,13 @@ class PrometheusSamples:
         return {labels: values for labels, values in found.items() if values}
 
     async def _has(self, name: str) -> bool:
-        """Whether the store has at present what the type is made of; remembered for some minutes."""
+        """Whether the store has at present what the type is made of; remembered for a while."""
         known = self._known.get(name)
         if known is None or known.until < time.monotonic():
             expression = existence(QUESTIONS[name], self._extra)
             is_there = bool(await self._store.ask(INSTANT_PATH, {"query": expression}))
-            known = self._known[name] = _Known(is_there, time.monotonic() + _KNOWN_SECONDS)
+            seconds = _PRESENT_SECONDS if is_there else _LACKING_SECONDS
+            known = self._known[name] = _Known(is_there, time.monotonic() + seconds)
             if not is_there:
                 log.warning("the metrics store lacks what a type is made of", type=name)
         return known.is_there

@@ -23,6 +23,10 @@ ANSWER_SECONDS = 4.5
 """For all types of one request together: a whole failure is told within five seconds."""
 ASKED_AT_ONCE = 8
 ANSWER_BYTES = 32 * 1024 * 1024
+_FORM = {
+    "timeout": f"{round(1000 * ANSWER_SECONDS)}ms",
+    "nocache": "1",  # else VictoriaMetrics moves the instants to multiples of the step
+}
 
 
 class Series(msgspec.Struct):
@@ -62,24 +66,28 @@ class QueryRefused(RuntimeError):
 
 
 class Session:
-    """One pool of connections for all stores; so many questions at a time to all of them."""
+    """One pool of connections for all stores; so many questions at a time to each of them.
+
+    A store that hangs fills its own places: the clusters of another one do not wait for it.
+    """
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
-        self._slots = asyncio.Semaphore(ASKED_AT_ONCE)
+        self._slots: dict[str, asyncio.Semaphore] = {}
 
     async def post(
-        self, url: str, *, form: Mapping[str, str], headers: Mapping[str, str]
+        self, store: str, path: str, *, form: Mapping[str, str], headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
         """Status and body. Raises aiohttp's errors, also for a body that is too large."""
-        async with self._slots:
+        async with self._slots.setdefault(store, asyncio.Semaphore(ASKED_AT_ONCE)):
             if self._session is None:
                 self._session = aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(limit=0),  # the places are the limit
                     timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
                     cookie_jar=aiohttp.DummyCookieJar(),
                 )
             async with self._session.post(
-                url, data=dict(form), headers=dict(headers), allow_redirects=False
+                store + path, data=dict(form), headers=dict(headers), allow_redirects=False
             ) as response:
                 body = bytearray()
                 async for chunk in response.content.iter_any():
@@ -111,10 +119,10 @@ class PrometheusStore:
 
     async def ask(self, path: str, form: Mapping[str, str]) -> list[Series]:
         """The series of an answer. Raises Unanswered, and QueryRefused for a question that is no PromQL."""
-        form = {**form, "timeout": f"{round(1000 * ANSWER_SECONDS)}ms"}
+        form = {**_FORM, **form}
         try:
             status, body = await self._session.post(
-                self._url + path, form=form, headers=self._headers
+                self._url, path, form=form, headers=self._headers
             )
         except TimeoutError as error:
             log.warning("the metrics store answers too slowly")

@@ -1,0 +1,236 @@
+"""Real stores that lose a target, hang or die under load and come back: what is answered meanwhile."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import psutil
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from tests.api.serving import Served, listening, serving
+from tests.clusters import Agent, connected_agent
+from tests.conftest import Engine, fresh_database
+from tests.metric_stores import STORES, Store, store
+from tests.records import record, upsert, workload
+from watchbill.api.app import build_app
+from watchbill.config import PrometheusSettings
+from watchbill.metrics import prometheus
+from watchbill.metrics.prometheus_http import ASKED_AT_ONCE, RANGE_PATH, PrometheusStore, Session
+from watchbill.metrics.stores import workload_metrics
+from watchbill.workload import Usage
+
+ID = UUID(int=1)
+RUNNING = "NIM_NUM_REQUESTS_RUNNING"
+SCRAPE = timedelta(seconds=0.5)
+
+
+@dataclass
+class Pages:
+    """What an inference server and an agent tell; `is_there` = whether the server answers."""
+
+    namespace: str = ""
+    is_there: bool = True
+    began: float = field(default_factory=time.time)
+
+    def nim(self) -> str | None:
+        seconds = int(time.time() - self.began)
+        return f"num_requests_running 7\nseconds {seconds}\n" if self.is_there else None
+
+    def agent(self) -> str:
+        labels = f'workload_id="{ID}",pod_namespace="{self.namespace}",pod_name="nim"'
+        return f"watchbill_workload_pod_info{{{labels}}} 1\n"
+
+
+@asynccontextmanager
+async def paged(pages: Pages) -> AsyncIterator[int]:
+    async def answer(request: web.Request) -> web.Response:
+        text = pages.nim() if request.path == "/nim" else pages.agent()
+        return web.Response(text=text or "", status=503 if text is None else 200)
+
+    app = web.Application()
+    app.router.add_get("/{page}", answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
+
+
+@dataclass
+class Scene:
+    """A server whose cluster's samples lie in a real store."""
+
+    served: Served
+    agent: Agent
+    store: Store
+    pages: Pages
+
+    async def path(self, types: str, start: datetime, end: datetime, samples: int) -> str:
+        await self.agent.send(now=datetime.now(UTC))  # the cluster is in contact until now
+        return (
+            f"/api/v1/workloads/{ID}/metrics?metricType={types}&numberOfSamples={samples}"
+            f"&start={_stamp(start)}&end={_stamp(end)}"
+        )
+
+
+def _stamp(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@pytest_asyncio.fixture(params=STORES)
+async def scene(
+    request: pytest.FixtureRequest,
+    embedded_engine: Engine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Scene]:
+    monkeypatch.setattr(prometheus, "_LACKING_SECONDS", 0.1)
+    made = workload(1)
+    pages = Pages(namespace=made.namespace)
+    async with paged(pages) as port, serving(await fresh_database(embedded_engine)) as served:
+        pod = {"namespace": made.namespace, "pod": "nim"}
+        scrapes = [
+            {
+                "job_name": page,
+                "metrics_path": f"/{page}",
+                "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": labels}],
+            }
+            for page, labels in (("nim", pod), ("agent", {"namespace": "watchbill"}))
+        ]
+        now = datetime.now(UTC) - timedelta(minutes=1)
+        agent = await connected_agent(served.db, now)
+        usage = Usage(
+            pod_count=1, running_pod_count=1, gpu_millionths=0, gpu_memory_request_bytes=0
+        )
+        await agent.send(upsert(record(made, usage=usage), observed_at=now), now=now)
+        async with store(request.param, tmp_path / "store", scrapes) as running:
+            metrics = workload_metrics(served.db, {"": PrometheusSettings(url=running.url)})
+            async with listening(build_app(replace(served.services, metrics=metrics))) as url:
+                yield Scene(replace(served, url=url), agent, running, pages)
+            await metrics.close()
+
+
+async def _running(scene: Scene) -> None:
+    """Until the store has scraped both pages."""
+    for _ in range(100):
+        end = datetime.now(UTC) - timedelta(seconds=2)  # VictoriaMetrics shows nothing newer
+        answer = await scene.served.get(
+            await scene.path(RUNNING, end - timedelta(seconds=1), end, 2)
+        )
+        if answer.status == 200 and answer.json["measurements"][0]["values"]:
+            return
+        await asyncio.sleep(0.2)
+    raise TimeoutError("the store scrapes nothing")
+
+
+async def test_a_target_that_vanishes_leaves_a_gap_and_no_zero(scene: Scene) -> None:
+    await _running(scene)
+    began = datetime.now(UTC)
+    await asyncio.sleep(3)
+    scene.pages.is_there, vanished = False, datetime.now(UTC)
+    await asyncio.sleep(4)
+    scene.pages.is_there, returned = True, datetime.now(UTC)
+    await asyncio.sleep(3)
+    ended = datetime.now(UTC)
+    await asyncio.sleep(2)
+    answer = await scene.served.get(await scene.path(RUNNING, began, ended, 100))
+    (found,) = answer.json["measurements"]
+    assert {value["value"] for value in found["values"]} == {"7"}
+    told = [datetime.fromisoformat(value["timestamp"]) for value in found["values"]]
+    assert not [at for at in told if vanished + 3 * SCRAPE < at < returned]
+    step = (ended - began) / 100
+    assert len([at for at in told if at < vanished]) >= (vanished - began) / step - 2
+    late = returned + 3 * SCRAPE
+    assert len([at for at in told if at > late]) >= (ended - late) / step - 2
+
+
+async def test_instants_are_the_ones_asked_for(scene: Scene) -> None:
+    await _running(scene)
+    await asyncio.sleep(2)
+    session, start = Session(), round(time.time() - 3, 3) + 0.0123
+    try:
+        (series,) = await PrometheusStore(PrometheusSettings(url=scene.store.url), session).ask(
+            RANGE_PATH,
+            {
+                "query": "num_requests_running",
+                "start": f"{start:.3f}",
+                "end": f"{start + 1.85:.3f}",
+                "step": "0.037",
+            },
+        )
+    finally:
+        await session.close()
+    assert len(series.values) >= 50
+    for at, _ in series.values:
+        steps = (at - start) / 0.037
+        assert abs(steps - round(steps)) < 0.05
+
+
+@pytest.mark.parametrize("fault", ["dies"])
+async def test_a_store_that_fails_under_load(scene: Scene, fault: str) -> None:
+    await _running(scene)
+    tasks = len(asyncio.all_tasks())
+    answers: list[tuple[float, float, int]] = []
+    over = asyncio.Event()
+
+    async def read(types: str) -> None:
+        while not over.is_set():
+            now, began = datetime.now(UTC) - timedelta(seconds=0.5), time.monotonic()
+            path = f"/api/v1/workloads/{ID}/metrics?metricType={types}&numberOfSamples=20"
+            window = f"&start={_stamp(now - timedelta(seconds=2))}&end={_stamp(now)}"
+            answer = await scene.served.get(path + window)
+            answers.append((began, time.monotonic() - began, answer.status))
+            await asyncio.sleep(0.02)
+
+    async def beat() -> None:
+        while not over.is_set():
+            await scene.agent.send(now=datetime.now(UTC))
+            await asyncio.sleep(0.2)
+
+    beating = asyncio.create_task(beat())
+    types = (RUNNING, f"{RUNNING},POD_COUNT")
+    readers = [asyncio.create_task(read(types[number % 2])) for number in range(16)]
+    await asyncio.sleep(1)
+    fail: Callable[[], None] = {"dies": scene.store.kill, "hangs": scene.store.freeze}[fault]
+    fail()
+    failed_at = time.monotonic()
+    await asyncio.sleep(6)
+    restored_at = time.monotonic()
+    if fault == "dies":
+        await scene.store.start()
+    else:
+        scene.store.thaw()
+    ready_at = time.monotonic()
+    await asyncio.sleep(3)
+    assert len(_connections(scene.store.url)) <= 2 * ASKED_AT_ONCE, "both ends lie in one machine"
+    over.set()
+    await asyncio.gather(beating, *readers)
+    assert max(seconds for _, seconds, _ in answers) < 5.0
+    before = [status for at, seconds, status in answers if at + seconds < failed_at]
+    assert before
+    assert set(before) == {200}
+    during = [
+        status for at, seconds, status in answers if at > failed_at and at + seconds < restored_at
+    ]
+    assert set(during) == {207, 503}
+    after = [status for at, _, status in answers if at > ready_at + SCRAPE.total_seconds()]
+    assert after
+    assert set(after) == {200}
+    await asyncio.sleep(0.2)
+    assert len(asyncio.all_tasks()) <= tasks
+
+
+def _connections(url: str) -> list[object]:
+    port = int(url.rsplit(":", 1)[1])
+    return [
+        one
+        for one in psutil.Process().net_connections()
+        if one.raddr and one.raddr.port == port and one.status == "ESTABLISHED"
+    ]
