@@ -1,6 +1,5 @@
 """Kind definitions: all of them, found by group and kind. The files are data; a new kind is a new file."""
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from watchbill.kinds.definition_file import ANY, Definition, load_definition
 from watchbill.kinds.facts import NO_FACTS, Facts
 from watchbill.kinds.lookup import group_version, metadata, text
 from watchbill.kinds.objects import GroupKind
+from watchbill.kinds.remembered import Remembered
 
 __all__ = [
     "Definition",
@@ -21,8 +21,6 @@ __all__ = [
 ]
 
 BUILT_IN = Path(__file__).parent / "definitions"
-_CACHED_FACTS = 1_024
-"""Facts of a large template take 14 KB: those of the busiest roots are kept, not of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class Definitions:
     def __init__(self, definitions: Iterable[Definition]) -> None:
         self._definitions = {definition.key: definition for definition in definitions}
         self._unknown = self._definitions.pop(GroupKind(ANY, ANY))
-        self._facts: OrderedDict[tuple[str, str, str], Facts] = OrderedDict()
+        self._remembered = Remembered()
 
     def for_kind(self, key: GroupKind) -> Definition | None:
         """The definition of exactly this kind, or None."""
@@ -65,15 +63,11 @@ class Definitions:
             return NO_FACTS  # metadata alone
         if not uid or not version:
             return self._read(obj)
-        key = (uid, version, definition.key.kind)
-        found = self._facts.get(key)
+        key = (uid, definition.key.kind)
+        found = self._remembered.find(key, version)
         if found is None:
             found = self._read(obj)
-            self._facts[key] = found
-            if len(self._facts) > _CACHED_FACTS:
-                self._facts.popitem(last=False)
-        else:
-            self._facts.move_to_end(key)
+            self._remembered.keep(key, version, found)
         return found
 
     def _read(self, obj: Mapping[str, Any]) -> Facts:
