@@ -11,6 +11,7 @@ from watchbill.kinds.adjust import ADJUSTMENTS
 from watchbill.kinds.census import Census
 from watchbill.kinds.definition import Definitions
 from watchbill.kinds.elements import elements_of
+from watchbill.kinds.inherited import framework_of, with_inherited_endpoints
 from watchbill.kinds.lookup import metadata, text
 from watchbill.kinds.messages import Situation, phase_message
 from watchbill.kinds.objects import WorkloadObjects
@@ -120,11 +121,16 @@ def _read(objects: WorkloadObjects, definitions: Definitions, settings: DeriveSe
     facts = definitions.facts(objects.root)
     if definition.prefers_children or not facts.roles:
         facts = with_children(facts, objects, definitions)
-    facts = with_autoscaler(facts, objects)
+    facts = with_inherited_endpoints(with_autoscaler(facts, objects), objects, definitions)
     if definition.adjust:
         facts = ADJUSTMENTS[definition.adjust](facts, objects, census, definitions)
     return Read(
-        objects=objects, definition=definition, facts=facts, census=census, settings=settings
+        objects=objects,
+        definition=definition,
+        facts=facts,
+        census=census,
+        settings=settings,
+        framework=framework_of(definition, facts, objects, definitions),
     )
 
 

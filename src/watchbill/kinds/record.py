@@ -56,6 +56,7 @@ class Read:
     facts: Facts
     census: Census
     settings: DeriveSettings
+    framework: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +127,7 @@ def workload_of(
         completed_at=finished_at(facts, census) if standing.phase in TERMINAL_PHASES else None,
         guaranteed_runtime_ends_at=guaranteed_until(objects, priority),
         preemptible=priority.is_preemptible,
-        distributed_framework=read.definition.distributed_framework,
+        distributed_framework=read.framework,
         command=run.command,
         arguments=run.arguments,
         ai_application_id=application_id,
