@@ -177,6 +177,45 @@ async def test_what_a_store_lacked_a_moment_ago_is_looked_for_again(
     assert "Retry-After" not in lacking.headers
 
 
+async def test_a_silent_store_is_asked_one_question_until_it_speaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prometheus_http, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(prometheus_http, "PROBE_SECONDS", 0.05)
+    speaks = asyncio.Event()
+
+    async def handler(_: web.Request, __: dict[str, str]) -> web.Response:
+        await speaks.wait()
+        return told([])
+
+    session = prometheus_http.Session()
+    form = {"query": "up"}
+    try:
+        async with raw_store(handler) as (url, asked):
+            store = prometheus_http.PrometheusStore(PrometheusSettings(url=url), session)
+
+            async def ask(seconds: float) -> list[prometheus_http.Series]:
+                async with asyncio.timeout(seconds):
+                    return await store.ask(prometheus_http.RANGE_PATH, form)
+
+            with pytest.raises(TimeoutError):
+                await ask(0.02)  # its asker left early: that says nothing of the store
+            with pytest.raises(TimeoutError):
+                await ask(0.3)
+            probe = asyncio.create_task(ask(5))
+            await asyncio.sleep(0.1)
+            before = len(asked)
+            for _ in range(3):
+                with pytest.raises(prometheus_http.Unanswered):
+                    await ask(1)
+            assert len(asked) == before == 3
+            speaks.set()
+            assert await probe == []
+            assert await asyncio.gather(*(ask(1) for _ in range(5))) == [[]] * 5
+    finally:
+        await session.close()
+
+
 async def test_a_store_that_hangs_holds_up_no_other(server: Served) -> None:
     """More questions wait at one store than it may be asked at once; another cluster's is asked meanwhile."""
 

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any
 
@@ -44,6 +44,7 @@ log = structlog.get_logger(__name__)
 _PRESENT_SECONDS = 300.0
 _LACKING_SECONDS = 10.0
 """A store that has just started, or an exporter that has, is not called unsupported for longer than this."""
+_LEAST_SECONDS = 1.0
 _LEAST_STEP = timedelta(milliseconds=1)
 
 
@@ -80,10 +81,11 @@ class PrometheusSamples:
             labels=self._labels,
             extra=self._extra,
         )
+        until = asyncio.get_running_loop().time() + _seconds_left(now)
         answers = dict(
             zip(
                 wanted,
-                await asyncio.gather(*(self._one(name, asked, query) for name in wanted)),
+                await asyncio.gather(*(self._one(name, asked, query, until) for name in wanted)),
                 strict=True,
             )
         )
@@ -95,11 +97,11 @@ class PrometheusSamples:
         ]
 
     async def _one(
-        self, name: str, asked: Asked, query: MetricsQuery
+        self, name: str, asked: Asked, query: MetricsQuery, until: float
     ) -> dict[tuple[tuple[str, str], ...], Values] | Reason:
-        """The series of one type by their labels, or why there are none."""
+        """The series of one type by their labels, or why there are none. `until`: by the loop's clock."""
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout_at(until):
                 found = await self._range(QUESTIONS[name].query(asked), query)
                 if not found and not await self._has(name):
                     return Reason.UNSUPPORTED
@@ -179,6 +181,12 @@ class PrometheusSamples:
         uuid = told.get(self._labels.uuid, "")
         instance = told.get(self._labels.instance, "")
         return f"{uuid}/{instance}" if instance else uuid
+
+
+def _seconds_left(now: datetime) -> float:
+    """Of a request that came in at `now`: waiting for its turn was part of its time."""
+    waited = (datetime.now(UTC) - now).total_seconds()
+    return min(ANSWER_SECONDS, max(_LEAST_SECONDS, ANSWER_SECONDS - waited))
 
 
 def _number(text: Any) -> float | None:

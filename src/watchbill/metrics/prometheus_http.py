@@ -6,7 +6,8 @@ store cannot even read is our own fault, and no failure of the store's.
 
 import asyncio
 import base64
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 import aiohttp
 import msgspec
@@ -22,6 +23,10 @@ INSTANT_PATH = "/api/v1/query"
 ANSWER_SECONDS = 4.5
 """For all types of one request together: a whole failure is told within five seconds."""
 ASKED_AT_ONCE = 8
+SILENT_SECONDS = 2.0
+"""A question in vain for so long, while no other was answered, and the store counts as silent."""
+PROBE_SECONDS = 0.5
+"""How long a question waits for the answer to another one of a store that was silent before."""
 ANSWER_BYTES = 32 * 1024 * 1024
 _FORM = {
     "timeout": f"{round(1000 * ANSWER_SECONDS)}ms",
@@ -102,12 +107,55 @@ class Session:
             self._session = None
 
 
+class Silence:
+    """Keeps a store that hangs from taking everybody's time: after one question in vain the others wait for
+    the next one's answer, and but a moment, until the store speaks again."""
+
+    def __init__(self) -> None:
+        self._answered = 0
+        self._is_silent = False
+        self._probe: asyncio.Event | None = None
+
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[None]:
+        """Around one question. Raises TimeoutError where it need not be asked."""
+        if self._is_silent and self._probe is not None:
+            async with asyncio.timeout(PROBE_SECONDS):
+                await self._probe.wait()
+            if self._is_silent:
+                raise TimeoutError
+        heard, probe = self._answered, asyncio.Event()
+        began = asyncio.get_running_loop().time()
+        if self._is_silent:
+            self._probe = probe
+        try:
+            yield
+            self._heard()
+        except (TimeoutError, asyncio.CancelledError):  # who asked may just have left
+            has_waited = asyncio.get_running_loop().time() - began >= SILENT_SECONDS
+            if has_waited and self._answered == heard:
+                self._is_silent = True
+            raise
+        except (aiohttp.ClientError, OSError):  # a refusal, too, is an answer
+            self._heard()
+            raise
+        finally:
+            if self._probe is probe:
+                self._probe = None
+            probe.set()
+
+    def _heard(self) -> None:
+        self._answered += 1
+        self._is_silent = False
+
+
 class PrometheusStore:
     """One store and the login to it."""
 
     def __init__(self, settings: PrometheusSettings, session: Session) -> None:
         self._url = settings.url
         self._session = session
+        self._silence = Silence()
         self._headers = {"Accept": "application/json"}
         if settings.token is not None:
             self._headers["Authorization"] = f"Bearer {settings.token}"
@@ -121,9 +169,10 @@ class PrometheusStore:
         """The series of an answer. Raises Unanswered, and QueryRefused for a question that is no PromQL."""
         form = {**_FORM, **form}
         try:
-            status, body = await self._session.post(
-                self._url, path, form=form, headers=self._headers
-            )
+            async with self._silence.asking():
+                status, body = await self._session.post(
+                    self._url, path, form=form, headers=self._headers
+                )
         except TimeoutError as error:
             log.warning("the metrics store answers too slowly")
             raise Unanswered(Reason.TIMEOUT) from error
