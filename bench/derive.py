@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from tests.unit.test_agent_cache import DEFINITIONS, Filled
+from tests.unit.test_agent_cache import Filled
 from watchbill.agent.lines import read_head
+from watchbill.kinds.definition import load_definitions
 from watchbill.kinds.derive import derive
 from watchbill.kinds.settings import DeriveSettings
 
@@ -114,7 +115,7 @@ def _resident_bytes() -> int:
 
 def round_of(objects: list[tuple[Object, bytes]]) -> tuple[float, float, float]:
     """Processor seconds for reading, for deriving all, and for deriving it again as after a change of pods."""
-    filled = Filled()
+    filled, definitions = Filled(), load_definitions()
     began = time.process_time()
     for obj, body in objects:
         filled.sink(obj).put(read_head(body), body)
@@ -124,7 +125,7 @@ def round_of(objects: list[tuple[Object, bytes]]) -> tuple[float, float, float]:
     times = [read]
     for _ in range(2):
         for root in roots:
-            derive(filled.cache.gather(root), DEFINITIONS, settings)
+            derive(filled.cache.gather(root), definitions, settings)
         times.append(time.process_time())
     assert len(roots) == len(objects) // (PODS_EACH + 1)
     return read - began, times[1] - times[0], times[2] - times[1]

@@ -184,6 +184,37 @@ def test_the_nearest_minimum_runtime_counts(
     assert (found and found.strftime("%H:%M")) == ends
 
 
+@pytest.mark.parametrize(
+    ("stated", "pool", "ends"),
+    [
+        (None, "a100", "10:50"),
+        (None, "", "11:30"),
+        (None, "h100", None),
+        ("10m", "a100", "10:40"),
+        ("0s", "a100", None),
+    ],
+)
+def test_where_no_queue_says_how_long_the_pool_s_shard_does(
+    stated: str | None, pool: str, ends: str | None
+) -> None:
+    runtime = {} if stated is None else {"preemptMinRuntime": stated}
+    shards = {
+        "default": {"spec": {"minRuntime": {"preemptMinRuntime": "1h"}}},
+        "a": {"spec": {"partitionLabelValue": "a100", "minRuntime": {"preemptMinRuntime": "20m"}}},
+        "h": {"spec": {"partitionLabelValue": "h100"}},
+    }
+    group = pod_group(
+        spec={"queue": "q", "preemptibility": "preemptible"},
+        annotations={"kai.scheduler/last-start-timestamp": at(30)},
+        labels={"kai.scheduler/node-pool": pool} if pool else {},
+    )
+    cluster = ClusterObjects(queues={"q": queue("q", **runtime)}, shards=shards)
+    found = workload(
+        pytorch(), [pod(1)], pod_groups=[group], cluster=cluster
+    ).guaranteed_runtime_ends_at
+    assert (found and found.strftime("%H:%M")) == ends
+
+
 # Where it was to sit
 
 

@@ -49,6 +49,7 @@ class ClusterView:
 
     changed: Changed
     queues: dict[str, Object] = field(default_factory=dict)
+    shards: dict[str, Object] = field(default_factory=dict)
     local_queues: dict[tuple[str, str], Object] = field(default_factory=dict)
     cluster_queues: dict[str, Object] = field(default_factory=dict)
     volcano_queues: dict[str, Object] = field(default_factory=dict)
@@ -66,6 +67,7 @@ class ClusterView:
     def objects(self) -> ClusterObjects:
         return ClusterObjects(
             queues=self.queues,
+            shards=self.shards,
             local_queues=self.local_queues,
             cluster_queues=self.cluster_queues,
             volcano_queues=self.volcano_queues,
@@ -155,6 +157,7 @@ class SharedSink:
 
 SHARED_ROLES = {
     Role.QUEUE: "queues",
+    Role.SHARD: "shards",
     Role.LOCAL_QUEUE: "local_queues",
     Role.CLUSTER_QUEUE: "cluster_queues",
     Role.VOLCANO_QUEUE: "volcano_queues",

@@ -28,6 +28,7 @@ class Role(Enum):
     CLAIM_TEMPLATE = "claim template"
     PRIORITY_CLASS = "priority class"
     TOPOLOGY = "topology"
+    SHARD = "shard"
     NODE = "node"
     NAMESPACE = "namespace"
     KIND = "kind"
@@ -82,6 +83,7 @@ _BESIDES = (
     Wanted(GroupKind("scheduling.volcano.sh", "PodGroup"), Role.POD_GROUP),
     Wanted(GroupKind("scheduling.volcano.sh", "Queue"), Role.VOLCANO_QUEUE),
     Wanted(GroupKind("kai.scheduler", "Topology"), Role.TOPOLOGY),
+    Wanted(GroupKind("kai.scheduler", "SchedulingShard"), Role.SHARD),
     Wanted(GroupKind("kueue.x-k8s.io", "Topology"), Role.TOPOLOGY),
     Wanted(GroupKind("kueue.x-k8s.io", "Workload"), Role.QUEUE_WORKLOAD),
     Wanted(GroupKind("kueue.x-k8s.io", "LocalQueue"), Role.LOCAL_QUEUE),

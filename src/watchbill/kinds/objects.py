@@ -79,6 +79,8 @@ class ClusterObjects:
 
     queues: Mapping[str, Object] = field(default_factory=dict)
     """KAI Queue objects."""
+    shards: Mapping[str, Object] = field(default_factory=dict)
+    """KAI SchedulingShards: a scheduler for each node pool, with its defaults."""
     local_queues: Mapping[tuple[str, str], Object] = field(default_factory=dict)
     """Kueue LocalQueues by (namespace, name)."""
     cluster_queues: Mapping[str, Object] = field(default_factory=dict)

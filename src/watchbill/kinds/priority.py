@@ -1,7 +1,9 @@
 """How a workload stands in its queue: priority, whether it can be preempted, how long it may run for sure."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from watchbill.kinds.census import Census
 from watchbill.kinds.durations import parse_duration
@@ -123,8 +125,13 @@ _PREEMPTIBILITY = {"preemptible": True, "non-preemptible": False}
 _TRUTHS = {"true": True, "false": False}
 
 
-def guaranteed_until(objects: WorkloadObjects, priority: Priority) -> datetime | None:
-    """Last start plus the minimum runtime of the nearest queue that sets one; none if it is zero."""
+def guaranteed_until(
+    objects: WorkloadObjects, priority: Priority, settings: DeriveSettings
+) -> datetime | None:
+    """Last start plus the minimum runtime of the nearest queue that sets one, else of the node pool's shard.
+
+    None if it is zero.
+    """
     if priority.is_preemptible is not True:
         return None
     ends: list[datetime] = []
@@ -132,11 +139,22 @@ def guaranteed_until(objects: WorkloadObjects, priority: Priority) -> datetime |
         started_at = instant(annotations(group).get(LAST_START))
         if started_at is None:
             continue
-        for queue in ancestors(text(at(group, "spec", "queue")), objects.cluster):
-            stated = at(objects.cluster.queues.get(queue), "spec", "preemptMinRuntime")
-            if stated is not None:
-                seconds = parse_duration(stated)
-                if seconds:
-                    ends.append(started_at + timedelta(seconds=seconds))
-                break
+        seconds = parse_duration(next(_minimum_runtimes(group, objects.cluster, settings), None))
+        if seconds:
+            ends.append(started_at + timedelta(seconds=seconds))
     return max(ends, default=None)
+
+
+def _minimum_runtimes(
+    group: Object, cluster: ClusterObjects, settings: DeriveSettings
+) -> Iterator[Any]:
+    """What is stated for the group's queue and those above it, then for its node pool; nearest first."""
+    for queue in ancestors(text(at(group, "spec", "queue")), cluster):
+        stated = at(cluster.queues.get(queue), "spec", "preemptMinRuntime")
+        if stated is not None:
+            yield stated
+    pool = text(labels(group).get(settings.node_pool_label))
+    for _, shard in sorted(cluster.shards.items()):
+        stated = at(shard, "spec", "minRuntime", "preemptMinRuntime")
+        if stated is not None and text(at(shard, "spec", "partitionLabelValue")) == pool:
+            yield stated

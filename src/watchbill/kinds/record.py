@@ -125,7 +125,7 @@ def workload_of(
         phase_reason=QUOTA_REASONS.get(standing.reasons[0].reason) if standing.reasons else None,
         submitted_by=_optional(submitter(objects, census, settings)),
         completed_at=finished_at(facts, census) if standing.phase in TERMINAL_PHASES else None,
-        guaranteed_runtime_ends_at=guaranteed_until(objects, priority),
+        guaranteed_runtime_ends_at=guaranteed_until(objects, priority, settings),
         preemptible=priority.is_preemptible,
         distributed_framework=read.framework,
         command=run.command,
