@@ -77,3 +77,23 @@ async def test_without_a_stream_the_page_looks_by_itself(tab: Tab, site: Site) -
     )
     await expect(row.locator(".phase")).to_have_text("Degraded")
     await fleet.send(upsert(fleet.running(9), (Phase.RUNNING, fleet.now)))
+
+
+async def test_one_workload_is_told_of_its_changes_and_asks_for_nothing_else(
+    tab: Tab, site: Site
+) -> None:
+    fleet, path = site.fleet, f"/workloads/{UUID(int=9)}"
+    async with tab.page.expect_response(lambda answer: "/workloads/stream" in answer.url):
+        await tab.sign_in(path)
+    phase = tab.page.locator(".detail-phase .phase")
+    await expect(phase).to_have_text("Running")
+    await asyncio.sleep(3)
+    asked: list[str] = []
+    tab.page.on("request", lambda request: asked.append(request.url))
+    await fleet.send(upsert(fleet.running(10, running_pods=0)))
+    await asyncio.sleep(6)
+    assert [url for url in asked if url.endswith((path, f"{path}/history"))] == []
+    await fleet.send(upsert(fleet.running(9, phase=Phase.DEGRADED), (Phase.DEGRADED, fleet.now)))
+    await expect(phase).to_have_text("Degraded", timeout=SOON_MS)
+    await fleet.send(upsert(fleet.running(9), (Phase.RUNNING, fleet.now)))
+    await expect(phase).to_have_text("Running", timeout=SOON_MS)

@@ -1,13 +1,13 @@
 /** One workload: who it is, why it is as it is, what happened to it; then the tabs. */
 
 import { useEffect, useState } from "preact/hooks";
-import { getHistory, getWorkload } from "../api/routes";
+import { getHistory, getWorkload, streamUrl } from "../api/routes";
 import type { Workload } from "../api/shapes";
 import { clusterName, isOutOfContact, useClusters } from "../clusters/context";
 import { useLive } from "../hooks/live";
 import { asCommandOne, asCurlOne } from "../model/commands";
 import { plural } from "../model/format";
-import { listUrl } from "../model/view";
+import { DEFAULT_VIEW, listUrl } from "../model/view";
 import { CopyButton } from "../parts/copy";
 import { Age, Instant } from "../parts/instant";
 import { PhaseBadge } from "../parts/phase";
@@ -23,6 +23,9 @@ import { Why } from "./why";
 const TABS = ["Overview", "Metrics", "Structure", "JSON"] as const;
 type Tab = (typeof TABS)[number];
 
+/** Until it is known what to listen to. */
+const FIRST_MS = 5_000;
+
 interface DetailProps {
   readonly id: string;
   /** Present in the panel, absent on a page of its own. */
@@ -30,12 +33,18 @@ interface DetailProps {
 }
 
 export function Detail({ id, onClose }: DetailProps) {
-  const { data: workload, error, at, refresh } = useLive(`workload ${id}`, (signal) => getWorkload(id, signal));
+  const [pace, setPace] = useState<string | undefined>(undefined);
+  const { data: workload, error, at, refresh } = useLive(
+    `workload ${id}`,
+    (signal) => getWorkload(id, signal),
+    pace === undefined ? FIRST_MS : { url: pace, id },
+  );
+  useEffect(() => setPace(workload === undefined ? undefined : changesOf(workload)), [workload?.name, workload?.deletedAt]);
   const moment = workload === undefined ? undefined : `${workload.phase} ${workload.phaseUpdatedAt} ${workload.deletedAt}`;
-  const history = useLive(`history ${id}`, (signal) => getHistory(id, signal), 30_000);
+  const history = useLive(`history ${id}`, (signal) => getHistory(id, signal), undefined);
   useEffect(() => {
-    if (history.data !== undefined) history.refresh();
-  }, [moment]);
+    if (history.data !== undefined || history.error !== undefined) history.refresh();
+  }, [moment, history.error === undefined ? 0 : at]);
   const [tab, setTab] = useState<Tab>("Overview");
   if (workload === undefined)
     return error === undefined ? <Skeleton rows={10} /> : <Failure error={error} retry={refresh} />;
@@ -70,6 +79,15 @@ export function Detail({ id, onClose }: DetailProps) {
       </div>
     </article>
   );
+}
+
+/** The stream knows no ids; a name within a cluster is nearly one. */
+function changesOf(workload: Workload): string {
+  const filters = [
+    { field: "clusterId", operator: "==", value: workload.clusterId },
+    { field: "name", operator: "==", value: workload.name },
+  ];
+  return streamUrl({ ...DEFAULT_VIEW, filters, isDeleted: workload.deletedAt !== null });
 }
 
 function Header({ workload, onClose }: { readonly workload: Workload; readonly onClose: (() => void) | undefined }) {

@@ -9,9 +9,14 @@ const UNTOLD_MS = 5_000;
 
 /**
  * Runs `attempt` now and from then on, never twice at a time and never while the page is hidden. `url` is the
- * stream of changes; browsers allow few connections to one server, so a hidden page gives its own back.
+ * stream of changes; browsers allow few connections to one server, so a hidden page gives its own back. What
+ * does not match is told as gone to everybody: `isNews` picks the ids that matter here.
  */
-export function keepFresh(url: string, attempt: () => Promise<void>): () => void {
+export function keepFresh(
+  url: string,
+  attempt: () => Promise<void>,
+  isNews: (ids: readonly string[]) => boolean = () => true,
+): () => void {
   let stream: EventSource | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let ranAt = -Infinity;
@@ -48,7 +53,10 @@ export function keepFresh(url: string, attempt: () => Promise<void>): () => void
     stream = new EventSource(url);
     // Between the last answer and this moment something may have changed unheard.
     stream.addEventListener("ready", () => note({ isTold: true, hasNews: true }));
-    stream.addEventListener("change", () => note({ hasNews: true }));
+    stream.addEventListener("change", ({ data }: MessageEvent<string>) => {
+      const { changed, gone } = JSON.parse(data) as { changed: readonly string[]; gone: readonly string[] };
+      if (isNews([...changed, ...gone])) note({ hasNews: true });
+    });
     stream.addEventListener("resync", () => note({ hasNews: true }));
     stream.addEventListener("error", () => note({ isTold: false }));
     stream.addEventListener("end", () => (close(), schedule()));

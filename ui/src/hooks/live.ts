@@ -1,8 +1,10 @@
-/** Quiet refetching: asks again every few seconds while the page is visible, and keeps the last answer. */
+/** An answer kept current while the page is visible: told of changes by the stream, or asking again quietly. */
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { keepFresh } from "./fresh";
 
-const REFRESH_MS = 5_000;
+/** Every so many milliseconds, when the stream at `url` names the workload `id`, or once. */
+export type Pace = number | { readonly url: string; readonly id: string } | undefined;
 
 export interface Live<T> {
   readonly data: T | undefined;
@@ -20,18 +22,17 @@ interface State<T> {
   readonly at?: number;
 }
 
-/**
- * `key` names the question: a new key forgets the old answer. `everyMs` undefined asks once. `key` undefined
- * asks nothing.
- */
+/** `key` names the question: a new key forgets the old answer; undefined asks nothing. */
 export function useLive<T>(
   key: string | undefined,
   fetchIt: (signal: AbortSignal) => Promise<T>,
-  everyMs: number | undefined = REFRESH_MS,
+  pace: Pace,
 ): Live<T> {
   const [state, setState] = useState<State<T>>({ key: key ?? "" });
   const question = useRef(fetchIt);
   question.current = fetchIt;
+  const current = useRef(pace);
+  current.current = pace;
   const [round, setRound] = useState(0);
 
   useEffect(() => {
@@ -47,12 +48,12 @@ export function useLive<T>(
         setState((old) => (old.key === key ? { ...old, error: failure } : { key, error: failure }));
       }
     };
-    const end = everyMs === undefined ? once(attempt) : repeat(attempt, everyMs);
+    const end = asking(attempt, current.current);
     return () => {
       stop.abort();
       end();
     };
-  }, [key, everyMs, round]);
+  }, [key, JSON.stringify(pace), round]);
 
   const refresh = useCallback(() => setRound((n) => n + 1), []);
   const isCurrent = state.key === key;
@@ -64,7 +65,9 @@ export function useLive<T>(
   };
 }
 
-function once(attempt: () => Promise<void>): () => void {
+function asking(attempt: () => Promise<void>, pace: Pace): () => void {
+  if (typeof pace === "object") return keepFresh(pace.url, attempt, (ids) => ids.includes(pace.id));
+  if (pace !== undefined) return repeat(attempt, pace);
   void attempt();
   return () => undefined;
 }
