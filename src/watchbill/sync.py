@@ -212,13 +212,17 @@ class InventoryCommitted(Wire, frozen=True):
 
 
 class KindState(Wire, frozen=True):
-    """How well one kind can be observed."""
+    """How well one kind can be observed.
+
+    `idle_after_seconds`: of GPU exporters, how long a device must do nothing until it counts as idle.
+    """
 
     group: str
     kind: str
     state: Literal["complete", "listing", "forbidden", "absent", "failing"]
     since: datetime
     message: str | None = None
+    idle_after_seconds: float | None = None
 
 
 class NodePoolCapacity(Wire, frozen=True):

@@ -2,8 +2,10 @@
 
 import csv
 import io
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from itertools import combinations
+from typing import Any
 
 import jsonschema_rs
 import pytest
@@ -83,6 +85,43 @@ async def test_a_filter_counts_what_the_list_counts(filled: Served) -> None:
     answer = await filled.get(f"{BASE}WORKLOADS_COUNT&nodepoolName=a100")
     counted = await filled.get("/api/v1/workloads/count?filterBy=nodepool==a100")
     assert answer.json["values"] == [{"value": str(counted.json["count"])}]
+
+
+NARROWED = [
+    ("clusterId", "clusterId", lambda row: [row["clusterId"]]),
+    ("departmentId", "departmentId", lambda row: [row["departmentId"]]),
+    ("nodepoolName", "nodepool", lambda row: row["currentNodePools"]),
+    ("filterByPhases", "phase", lambda row: [row["phase"]]),
+]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "field", "values"), NARROWED, ids=[one[0] for one in NARROWED]
+)
+async def test_every_filter_sums_what_the_list_holds(
+    filled: Served, parameter: str, field: str, values: Callable[[Any], list[str]]
+) -> None:
+    rows = (await filled.get("/api/v1/workloads?limit=500")).json["workloads"]
+    found = sorted({value for row in rows for value in values(row) if value})
+    assert len(found) > 1, "nothing to tell apart"
+    for value in found:
+        within = [row for row in rows if value in values(row)]
+        pending = [row for row in within if row["phase"] == "Pending"]
+        expected = {
+            "WORKLOADS_COUNT": Decimal(len(within)),
+            "PENDING_TIME_DISTRIBUTION": Decimal(len(pending)),
+        }
+        if field != "nodepool":  # of a pool only the share held there counts
+            expected["GPU_ALLOCATION"] = _sum(row["allocatedResources"]["gpu"] for row in within)
+            expected["IDLE_ALLOCATED_GPUS"] = _sum(row["idleAllocatedGpus"] for row in within)
+        for kind, total in expected.items():
+            told = (await filled.get(f"{BASE}{kind}&{parameter}={value}")).json["values"]
+            difference = _sum(one["value"] for one in told) - total
+            assert abs(difference) < Decimal("0.0001"), (kind, value)
+
+
+def _sum(figures: Iterable[Any]) -> Decimal:
+    return sum((Decimal(str(figure or 0)) for figure in figures), Decimal())
 
 
 @pytest.mark.parametrize("kind", TYPES)

@@ -80,6 +80,7 @@ async def test_how_well_exporters_can_be_read_is_told(tmp_path: Path) -> None:
     async with measuring(tmp_path) as told:
         await until(lambda: told.states().get("DCGM exporter") is not None)
         assert told.states()["DCGM exporter"].state == "complete"
+        assert told.states()["DCGM exporter"].idle_after_seconds == 300
         told.exporters.silent.add("dcgm-n2")
         await until(lambda: told.states()["DCGM exporter"].state == "failing")
         found = told.states()["DCGM exporter"]

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from watchbill.agent.cache import Cache
@@ -91,7 +92,11 @@ class Scraper:
         )
 
     def states(self) -> tuple[KindState, ...]:
-        states = (poll.state for poll in (self._dcgm, self._kubelets, self._servers))
+        dcgm = self._dcgm.state
+        if dcgm is not None:
+            window = self._settings.idle.window.total_seconds()
+            dcgm = msgspec.structs.replace(dcgm, idle_after_seconds=window)
+        states = (dcgm, self._kubelets.state, self._servers.state)
         return tuple(state for state in states if state is not None)
 
     async def run(self, ready: Callable[[], bool]) -> None:

@@ -250,7 +250,11 @@ def _metrics(cluster: JSON) -> Finding:
         said = f"{name}: {', '.join(one['kind'] for one in bad)} cannot be read. {message}".strip()
         return Finding(Verdict.WARN, "metrics", said, "use and idle GPUs are not known meanwhile")
     if read:
-        return Finding(Verdict.OK, "metrics", f"{name}: measured by {', '.join(read)}")
+        window = next(
+            (one["idleAfterSeconds"] for one in sources if one.get("idleAfterSeconds")), 0
+        )
+        idle = f"; a GPU is idle after {span(window)} of doing nothing" if window else ""
+        return Finding(Verdict.OK, "metrics", f"{name}: measured by {', '.join(read)}{idle}")
     return Finding(
         Verdict.WARN,
         "metrics",

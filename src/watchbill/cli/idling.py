@@ -75,7 +75,8 @@ async def idle(
 ) -> None:
     """Who holds GPUs that do nothing, the most GPU-hours wasted first.
 
-    A GPU is idle when it is allocated and its utilisation stayed 0 for more than five minutes; IDLE-FOR is
+    A GPU is idle when it is allocated and its utilisation stayed 0 for longer than its agent's window
+    (five minutes unless set otherwise; `watchbill doctor` tells it). IDLE-FOR is
     since when, GPU-HOURS is what was lost by now. Where nothing measures utilisation nobody can know, and this
     says so. Also: `idle --by owner`.
     """

@@ -194,6 +194,7 @@ export interface KindState {
   readonly state: string;
   readonly since: string;
   readonly message?: string;
+  readonly idleAfterSeconds?: number;
 }
 
 export interface NodePool {

@@ -2,7 +2,7 @@
 
 import { fleetFigures, idleGpus } from "../api/routes";
 import type { IdleOwner, IdleWorkload } from "../api/shapes";
-import { clusterName, useClusters } from "../clusters/context";
+import { clusterName, idleAfter, useClusters } from "../clusters/context";
 import { useLive } from "../hooks/live";
 import { count, decimal, plural } from "../model/format";
 import { listUrl } from "../model/view";
@@ -73,9 +73,10 @@ function hours(value: number): string {
 }
 
 function Meaning({ unmeasured }: { readonly unmeasured: number }) {
+  const after = idleAfter(useClusters().data ?? []);
   return (
     <p class="muted">
-      Idle: allocated, and its utilisation has stayed at zero for longer than the agent's window, five minutes unless set otherwise.
+      Idle: allocated, and its utilisation has stayed at zero for longer than {after ?? "its agent's window"}.
       {unmeasured > 0.005 && ` Of ${decimal(unmeasured)} allocated GPUs nothing is known; they are not counted here.`}
     </p>
   );
