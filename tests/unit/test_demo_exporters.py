@@ -118,7 +118,7 @@ def test_inference_servers_tell_what_their_metric_types_need() -> None:
     told: set[str] = set()
     for workload in scenario.world.workloads.values():
         for pod in workload.pods:
-            is_server = workload.roles[0].shape.image in ("nim", "serve")
+            is_server = workload.shape(pod.role).image in ("nim", "serve")
             page = found.pod_page(workload.namespace, pod.name, 8000, "v1/metrics")
             if not is_server or pod.stage != "running":
                 assert page is None
