@@ -30,7 +30,7 @@ class Outcome:
     err: str
 
 
-class _Screen(io.TextIOWrapper):
+class Screen(io.TextIOWrapper):
     """A stream that says it is a terminal, or not."""
 
     def __init__(self, *, is_terminal: bool) -> None:
@@ -49,7 +49,7 @@ async def watchbill(
     *arguments: str, environ: Mapping[str, str] | None = None, is_terminal: bool = False
 ) -> Outcome:
     """One command in a thread of its own, as the tests' loop may be the server's."""
-    out, err = _Screen(is_terminal=is_terminal), _Screen(is_terminal=is_terminal)
+    out, err = Screen(is_terminal=is_terminal), Screen(is_terminal=is_terminal)
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -119,6 +119,8 @@ class FakeServer:
     elements: list[dict[str, Any]] = field(default_factory=list)
     elements_total: int | None = None
     idle: list[dict[str, Any]] = field(default_factory=list)
+    endpoints: list[dict[str, Any]] = field(default_factory=list)
+    measurements: list[dict[str, Any]] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     export: bytes = b""
     requests: list[web.Request] = field(default_factory=list)
@@ -151,6 +153,8 @@ class FakeServer:
         app.router.add_get(f"{workloads}/{{id}}", self._get)
         app.router.add_get(f"{workloads}/{{id}}/history", self._history)
         app.router.add_get(f"{workloads}/{{id}}/elements", self._elements)
+        app.router.add_get(f"{workloads}/{{id}}/endpoints", self._endpoints)
+        app.router.add_get(f"{workloads}/{{id}}/metrics", self._metrics)
         app.router.add_get(f"{workloads}/{{id}}/elements/count", self._element_count)
         return app
 
@@ -212,7 +216,19 @@ class FakeServer:
         return web.json_response({"history": self.history})
 
     async def _elements(self, request: web.Request) -> web.Response:
-        return web.json_response({"elements": self.elements})
+        offset, limit = int(request.query["offset"]), int(request.query["limit"])
+        answer: dict[str, Any] = {"elements": self.elements[offset : offset + limit]}
+        if offset + limit < len(self.elements):
+            answer["next"] = offset + limit
+        return web.json_response(answer)
+
+    async def _endpoints(self, request: web.Request) -> web.Response:
+        return web.json_response({"endpoints": self.endpoints})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        if not self.measurements:
+            return _error(404, "None of these metrics is available.")
+        return web.json_response({"measurements": self.measurements})
 
     async def _element_count(self, request: web.Request) -> web.Response:
         stored = len(self.elements)

@@ -174,16 +174,16 @@ async def test_idle_counts_what_is_measured(fleet: Fleet) -> None:
 
 
 async def test_top_adds_up(fleet: Fleet) -> None:
-    by_project = await fleet.run("top")
+    by_project = await fleet.run("top", "--by", "project")
     assert [line.split() for line in by_project.out.splitlines()] == [
-        ["PROJECT", "WORKLOADS", "GPUS", "IDLE"],
-        ["vision", "74", "162", "?"],
-        ["a", "1", "2", "?"],
-        ["b", "1", "2", "1.5"],
+        ["PROJECT", "CLUSTER", "WORKLOADS", "GPUS", "IDLE"],
+        ["vision", "cluster-1", "74", "162", "?"],
+        ["a", "cluster-1", "1", "2", "?"],
+        ["b", "cluster-1", "1", "2", "1.5"],
     ]
     by_cluster = await fleet.run("top", "--by", "cluster", "--no-headers")
     assert by_cluster.out.split() == ["cluster-1", "76", "166", "1.5"]
-    cut = await fleet.run("top", "--limit", "1", "--no-headers")
+    cut = await fleet.run("top", "--by", "project", "--limit", "1", "--no-headers")
     assert (len(cut.out.splitlines()), cut.err) == (1, "1 of 3 shown (--limit N for more)\n")
 
 

@@ -178,7 +178,7 @@ async def test_the_page_of_a_workload(fleet: Fleet) -> None:
 async def test_top_by_workload_with_and_without_measurements(fleet: Fleet) -> None:
     now = datetime.now(UTC)
     await fleet.agent.send(upsert(workload(1, gpus=2)), upsert(workload(2, gpus=4)), now=now)
-    outcome = await fleet.run("top", "--by", "workload", "--no-headers")
+    outcome = await fleet.run("top", "--no-headers")
     assert [line.split() for line in outcome.out.splitlines()] == [
         ["llama-sft-2", "vision", "Running", "4", "?", "?", "-", "?", "-"],
         ["llama-sft-1", "vision", "Running", "2", "?", "?", "-", "?", "-"],

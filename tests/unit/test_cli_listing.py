@@ -281,6 +281,9 @@ async def test_run_ais_words() -> None:
         as_yaml = await watchbill("workload", "list", "--yaml", "--max-items", "1")
         described = await watchbill("workload", "describe", "llama-sft-1", "-o", "json")
         torn = await watchbill("workload", "list", "--json", "--yaml")
+        raw = await watchbill("workload", "list", "--raw", "--page-size", "2")
+        rest = await watchbill("workload", "list", "--page-size", "1", "--next-token", "1")
+        one = await watchbill("workload", "list", "--page-size", "1", "--no-pagination")
     assert len(listed.out.splitlines()) == 3
     assert watchbill.asked("/api/v1/workloads")[0].query.getall("filterBy") == [
         '["phase==Running"]',
@@ -291,4 +294,11 @@ async def test_run_ais_words() -> None:
     assert len(json.loads(as_json.out)["workloads"]) == 3
     assert len(yaml.safe_load(as_yaml.out)["workloads"]) == 1
     assert json.loads(described.out) == watchbill.live[0]
-    assert (torn.code, torn.err) == (2, "error: --json and --yaml contradict each other.\n")
+    assert (torn.code, torn.err) == (
+        2,
+        "error: --json, --yaml and --raw contradict each other.\n",
+    )
+    assert json.loads(raw.out) == {"workloads": watchbill.live[:2], "next": 2}
+    assert len(rest.out.splitlines()) == 3
+    assert len(one.out.splitlines()) == 2
+    assert one.err == "1 of 3 shown (--limit N for more)\n"

@@ -234,7 +234,8 @@ async def test_a_kind_that_is_removed_says_so_object_by_object_and_is_unknown_th
     assert [event["type"] for event in events] == ["DELETED"]
     assert (listed.status, listed.body) == (404, b"404 page not found\n")
     assert discovered.status == 200, "other kinds of the group stay"
-    assert b"rayjobs" in discovered.body and b"rayclusters" not in discovered.body
+    assert b"rayjobs" in discovered.body
+    assert b"rayclusters" not in discovered.body
 
 
 # Faults

@@ -10,7 +10,7 @@ import typer
 from watchbill.cli import options
 from watchbill.cli.columns import JSON
 from watchbill.cli.failure import refuse
-from watchbill.cli.formats import json_document, yaml_document
+from watchbill.cli.formats import DOCUMENTS
 from watchbill.cli.session import Session, asks_server
 from watchbill.cli.table import Cell, lines
 from watchbill.cli.terminal import PHASE_COLOURS
@@ -55,8 +55,8 @@ async def clusters(
 ) -> None:
     """List the clusters: whether they are heard of, what they hold, what of them cannot be seen."""
     found = await session.client.clusters()
-    if output in _DOCUMENTS:
-        session.terminal.write(_DOCUMENTS[output]({"clusters": found}))
+    if output in DOCUMENTS:
+        session.terminal.write(DOCUMENTS[output]({"clusters": found}))
         return
     if output is ClusterFormat.NAME:
         for cluster in found:
@@ -75,9 +75,6 @@ async def clusters(
     for cluster in found:
         for trouble in _troubles(cluster):
             session.terminal.remark(f"note: cluster {cluster['name']}: {trouble}")
-
-
-_DOCUMENTS = {ClusterFormat.JSON: json_document, ClusterFormat.YAML: yaml_document}
 
 
 def _row(cluster: JSON, now: datetime) -> list[Cell | str]:

@@ -1,15 +1,13 @@
 """`describe`: everything that is known of one workload, in sections."""
 
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from watchbill.cli import options
 from watchbill.cli.columns import JSON, View, idle, member, requested_gpus
+from watchbill.cli.described import PARTS, around, surroundings
 from watchbill.cli.find import Place, find_workload, view_of
-from watchbill.cli.formats import json_document, yaml_document
+from watchbill.cli.formats import DOCUMENTS, AnswerFormat
 from watchbill.cli.session import Session, asks_server
 from watchbill.cli.staleness import remark_silent_clusters
 from watchbill.cli.table import Cell, lines
@@ -21,22 +19,11 @@ Facts = Mapping[str, Any]
 _LABEL_CELLS = 24
 
 
-class DescribeFormat(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
-
-
-_DOCUMENTS = {DescribeFormat.JSON: json_document, DescribeFormat.YAML: yaml_document}
-
-
 @asks_server
 async def describe(
     session: Session,
     name: options.Named,
-    output: Annotated[DescribeFormat, typer.Option("--output", "-o", help="How to print.")] = (
-        DescribeFormat.TABLE
-    ),
+    output: options.Output = AnswerFormat.TABLE,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
     deleted: options.Deleted = False,
@@ -44,13 +31,25 @@ async def describe(
     """Show everything that is known of one workload, live or deleted."""
     place = Place(project=project, cluster=cluster, is_deleted=deleted)
     workload = await find_workload(session.client, name, place)
-    if output in _DOCUMENTS:
-        session.terminal.write(_DOCUMENTS[output](workload))
+    if output in DOCUMENTS:
+        session.terminal.write(DOCUMENTS[output](workload))
         return
-    view, clusters = await view_of(session.client)
-    remark_silent_clusters(session.terminal, clusters, [workload], view.now)
-    for line in description(workload, view, session.terminal):
-        session.terminal.print(line)
+    await print_description(session, workload)
+
+
+async def print_description(session: Session, workload: JSON, *, most_parts: int = PARTS) -> None:
+    """The whole of it, with what takes questions of its own."""
+    import asyncio
+
+    client, terminal = session.client, session.terminal
+    (view, clusters), found = await asyncio.gather(
+        view_of(client), surroundings(client, workload, most_parts=most_parts)
+    )
+    remark_silent_clusters(terminal, clusters, [workload], view.now)
+    for line in description(workload, view, terminal):
+        terminal.print(line)
+    for line in around(found, workload, view, terminal):
+        terminal.print(line)
 
 
 def description(workload: JSON, view: View, terminal: Terminal) -> Iterator[str]:
@@ -168,7 +167,6 @@ def _program(workload: JSON) -> Facts:
         "Command": workload.get("command"),
         "Arguments": workload.get("arguments"),
         **{f"${safe(name)}": value or '""' for name, value in sorted(variables.items())},
-        "Answers at": ", ".join(workload.get("urls") or ()),
     }
 
 

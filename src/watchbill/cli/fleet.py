@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from watchbill.cli import options
 from watchbill.cli.columns import JSON, member
-from watchbill.cli.formats import json_document, yaml_document
+from watchbill.cli.formats import DOCUMENTS, AnswerFormat
 from watchbill.cli.session import Session, asks_server
 from watchbill.cli.spark import sparkline
 from watchbill.cli.table import Cell, lines
@@ -19,13 +19,6 @@ WIDTH = 48
 MOST_HOURS = 30 * 24
 
 
-class FleetFormat(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
-
-
-_DOCUMENTS = {FleetFormat.JSON: json_document, FleetFormat.YAML: yaml_document}
 _SERIES = {
     "GPUs allocated": ("gpus", "allocated"),
     "GPUs idle": ("gpus", "idle"),
@@ -38,9 +31,7 @@ _SERIES = {
 @asks_server
 async def fleet(
     session: Session,
-    output: Annotated[FleetFormat, typer.Option("--output", "-o", help="How to print.")] = (
-        FleetFormat.TABLE
-    ),
+    output: options.Output = AnswerFormat.TABLE,
     hours: Annotated[
         int, typer.Option(min=1, max=MOST_HOURS, help="How far the series goes back.")
     ] = 24,
@@ -51,8 +42,8 @@ async def fleet(
     """
     end = datetime.now(UTC)
     found = await session.client.fleet(start=end - timedelta(hours=hours), end=end)
-    if output in _DOCUMENTS:
-        session.terminal.write(_DOCUMENTS[output](found))
+    if output in DOCUMENTS:
+        session.terminal.write(DOCUMENTS[output](found))
         return
     for line in _headline(found["now"]):
         session.terminal.print(line)

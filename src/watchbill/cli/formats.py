@@ -1,6 +1,7 @@
 """Workloads as programs read them: JSON, YAML, CSV, words. Each format takes page after page."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import Any, Protocol
 
 from watchbill.cli.columns import JSON, Column, member
@@ -26,6 +27,18 @@ def yaml_document(document: Any) -> bytes:
     text = dumped(plainly=True)
     is_plain = all(safe(line.lstrip()) == line.lstrip() for line in text.splitlines())
     return (text if is_plain else dumped(plainly=False)).encode()
+
+
+class AnswerFormat(StrEnum):
+    """How to print what is not a list of workloads."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+DOCUMENTS: Mapping[str, Callable[[Any], bytes]] = {"json": json_document, "yaml": yaml_document}
+"""By the word of `--output`."""
 
 
 class Writer(Protocol):

@@ -1,6 +1,6 @@
 """`idle`: who holds GPUs that do nothing, since when, and what that has cost so far."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -9,7 +9,7 @@ import typer
 from watchbill.cli import options
 from watchbill.cli.columns import COLUMNS, JSON, Column, View, chosen, member
 from watchbill.cli.find import Place, filters_of, view_of
-from watchbill.cli.formats import json_document, yaml_document
+from watchbill.cli.formats import DOCUMENTS, AnswerFormat
 from watchbill.cli.listing import TABLE_ROWS
 from watchbill.cli.session import Session, asks_server
 from watchbill.cli.staleness import remark_silent_clusters
@@ -44,27 +44,13 @@ class Grouping(StrEnum):
     TYPE = "type"
 
 
-class IdleFormat(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
-
-
-_DOCUMENTS: Mapping[IdleFormat, Callable[[JSON], bytes]] = {
-    IdleFormat.JSON: json_document,
-    IdleFormat.YAML: yaml_document,
-}
-
-
 @asks_server
 async def idle(
     session: Session,
     by: Annotated[
         Grouping | None, typer.Option("--by", help="Sum them up.  [default: each workload]")
     ] = None,
-    output: Annotated[IdleFormat, typer.Option("--output", "-o", help="How to print.")] = (
-        IdleFormat.TABLE
-    ),
+    output: options.Output = AnswerFormat.TABLE,
     filters: options.Filters = None,
     project: options.Project = None,
     everywhere: options.Everywhere = False,
@@ -85,11 +71,11 @@ async def idle(
     picked = chosen(columns, _DEFAULT, _COLUMNS)
     place = Place(project=project, cluster=cluster, is_everywhere=everywhere)
     here = (*(filters or ()), *await filters_of(session.client, place))
-    is_list = output is IdleFormat.TABLE and by is None
+    is_list = output is AnswerFormat.TABLE and by is None
     most = None if by is not None else limit or (TABLE_ROWS if is_list else None)
     found = await session.client.idle_workloads(Selection(filters=here), most=most)
-    if output in _DOCUMENTS:
-        session.terminal.write(_DOCUMENTS[output](found))
+    if output in DOCUMENTS:
+        session.terminal.write(DOCUMENTS[output](found))
         return
     view, clusters = await view_of(session.client)
     shown = found["workloads"]

@@ -11,13 +11,12 @@ from watchbill.cli.columns import COLUMNS, TABLE, WIDE, Column, View, chosen
 from watchbill.cli.failure import refuse
 from watchbill.cli.find import Place, filters_of, find_workload, view_of
 from watchbill.cli.formats import (
+    DOCUMENTS,
     CsvList,
     JsonList,
     WordList,
     Writer,
     YamlList,
-    json_document,
-    yaml_document,
 )
 from watchbill.cli.order import sort_field
 from watchbill.cli.session import Session, asks_server
@@ -124,7 +123,6 @@ _WRITERS: dict[ListFormat, Callable[[], Writer]] = {
     ListFormat.NAME: lambda: WordList("name"),
     ListFormat.ID: lambda: WordList("id"),
 }
-_DOCUMENTS = {ListFormat.JSON: json_document, ListFormat.YAML: yaml_document}
 
 
 async def _print_one(
@@ -135,8 +133,8 @@ async def _print_one(
     *,
     no_headers: bool,
 ) -> None:
-    if output in _DOCUMENTS:
-        session.terminal.write(_DOCUMENTS[output](workload))
+    if output in DOCUMENTS:
+        session.terminal.write(DOCUMENTS[output](workload))
     elif output in TABLES:
         view, clusters = await view_of(session.client)
         remark_silent_clusters(session.terminal, clusters, [workload], view.now)
@@ -263,5 +261,18 @@ async def export(
         search=search,
         is_deleted=deleted,
     )
-    async for chunk in session.client.export(selection, as_format=output.value):
-        session.terminal.write(chunk)
+    ending = _LINE_ENDS[output]
+    with session.terminal.progress("Exporting", await _length(session, selection)) as done:
+        async for chunk in session.client.export(selection, as_format=output.value):
+            session.terminal.write(chunk)
+            done(chunk.count(ending))
+
+
+_LINE_ENDS = {ExportFormat.CSV: b"\r\n", ExportFormat.NDJSON: b"\n"}
+
+
+async def _length(session: Session, selection: "Selection") -> int:
+    """How many rows to expect, where somebody watches."""
+    if not session.terminal.shows_progress:
+        return 0
+    return await session.client.workload_count(selection)

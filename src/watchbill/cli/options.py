@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from watchbill.cli.formats import AnswerFormat
 from watchbill.cli.names import complete_columns, complete_name, complete_sort_field
 
 Filters = Annotated[
@@ -47,6 +48,7 @@ SortBy = Annotated[
     ),
 ]
 Descending = Annotated[bool, typer.Option("--desc", help="Largest or latest first.")]
+Output = Annotated[AnswerFormat, typer.Option("--output", "-o", help="How to print.")]
 NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Leave out the line of headers.")]
 Limit = Annotated[
     int | None,

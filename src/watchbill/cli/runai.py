@@ -6,16 +6,16 @@ import typer
 
 from watchbill.cli import options
 from watchbill.cli.columns import chosen
-from watchbill.cli.describe import DescribeFormat, description
+from watchbill.cli.describe import print_description
+from watchbill.cli.described import PARTS
 from watchbill.cli.failure import refuse
-from watchbill.cli.find import Place, filters_of, find_workload, item, view_of
-from watchbill.cli.formats import JsonList, YamlList, json_document, yaml_document
+from watchbill.cli.find import Place, filters_of, find_workload, item
+from watchbill.cli.formats import DOCUMENTS, AnswerFormat, JsonList, YamlList, json_document
 from watchbill.cli.listing import print_data, print_table
 from watchbill.cli.session import Session, asks_server
 
-PAGE_SIZE = 100
+PAGE_SIZE, MOST_PAGE_SIZE = 100, 500
 _COLUMNS = ("name", "type", "phase", "project", "owner", "pods", "gpu", "age")
-_DOCUMENTS = {DescribeFormat.JSON: json_document, DescribeFormat.YAML: yaml_document}
 
 
 @asks_server
@@ -35,6 +35,16 @@ async def list_workloads(
     deleted: options.Deleted = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_yaml: Annotated[bool, typer.Option("--yaml", help="Print YAML.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Print the API's answer to one page.")] = False,
+    page_size: Annotated[
+        int, typer.Option(min=1, max=MOST_PAGE_SIZE, help="So many a question.")
+    ] = PAGE_SIZE,
+    next_token: Annotated[
+        int, typer.Option(min=0, help="Begin there, as `next` of an earlier answer says.")
+    ] = 0,
+    no_pagination: Annotated[
+        bool, typer.Option("--no-pagination", help="One page, however many there are.")
+    ] = False,
     max_items: Annotated[
         int | None, typer.Option(min=1, help="At most so many.  [default: all]")
     ] = None,
@@ -44,8 +54,8 @@ async def list_workloads(
     """List workloads, with the flags of `runai workload list`."""
     from watchbill.client import Selection
 
-    if as_json and as_yaml:
-        refuse("--json and --yaml contradict each other.")
+    if as_json + as_yaml + raw > 1:
+        refuse("--json, --yaml and --raw contradict each other.")
     wanted = {"phase": status, "distributedFramework": framework, "type": kind}
     selection = Selection(
         filters=(
@@ -53,7 +63,15 @@ async def list_workloads(
             *await filters_of(session.client, Place(project=project, is_everywhere=everywhere)),
         ),
         is_deleted=deleted,
+        offset=next_token,
+        page_size=page_size,
     )
+    if raw:
+        page = await session.client.workload_list(selection, offset=next_token, limit=page_size)
+        session.terminal.write(json_document(page))
+        return
+    if no_pagination:
+        max_items = min(page_size, max_items or page_size)
     if as_json or as_yaml:
         writer = JsonList() if as_json else YamlList()
         await print_data(session, selection, writer, limit=max_items)
@@ -67,15 +85,14 @@ async def describe_workload(
     session: Session,
     name: options.Named,
     project: options.Project = None,
-    output: Annotated[DescribeFormat, typer.Option("--output", "-o", help="How to print.")] = (
-        DescribeFormat.TABLE
-    ),
+    pod_limit: Annotated[
+        int, typer.Option(min=0, max=MOST_PAGE_SIZE, help="At most so many of its parts.")
+    ] = PARTS,
+    output: options.Output = AnswerFormat.TABLE,
 ) -> None:
     """Show one workload, with the flags of `runai workload describe`."""
     workload = await find_workload(session.client, name, Place(project=project))
-    if output in _DOCUMENTS:
-        session.terminal.write(_DOCUMENTS[output](workload))
-        return
-    view, _ = await view_of(session.client)
-    for line in description(workload, view, session.terminal):
-        session.terminal.print(line)
+    if output in DOCUMENTS:
+        session.terminal.write(DOCUMENTS[output](workload))
+    else:
+        await print_description(session, workload, most_parts=pod_limit)

@@ -1,32 +1,25 @@
 """`history` and `tree`: what a workload went through, and what it is made of."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
 from uuid import UUID
-
-import typer
 
 from watchbill.cli import options
 from watchbill.cli.columns import JSON
-from watchbill.cli.describe import DescribeFormat
 from watchbill.cli.find import Place, find_workload
-from watchbill.cli.formats import json_document, yaml_document
+from watchbill.cli.formats import DOCUMENTS, AnswerFormat
 from watchbill.cli.session import Session, asks_server
 from watchbill.cli.table import Cell, Row, lines
 from watchbill.cli.terminal import PHASE_COLOURS
 from watchbill.cli.text import safe
 from watchbill.cli.words import NONE, grouped, instant, moment, span
 
-Output = Annotated[DescribeFormat, typer.Option("--output", "-o", help="How to print.")]
-_DOCUMENTS = {DescribeFormat.JSON: json_document, DescribeFormat.YAML: yaml_document}
-
 
 @asks_server
 async def history(
     session: Session,
     name: options.Named,
-    output: Output = DescribeFormat.TABLE,
+    output: options.Output = AnswerFormat.TABLE,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
     deleted: options.Deleted = False,
@@ -36,11 +29,23 @@ async def history(
     place = Place(project=project, cluster=cluster, is_deleted=deleted)
     workload = await find_workload(session.client, name, place)
     spells = await session.client.history(UUID(workload["id"]))
-    if output in _DOCUMENTS:
-        session.terminal.write(_DOCUMENTS[output]({"history": spells}))
+    if output in DOCUMENTS:
+        session.terminal.write(DOCUMENTS[output]({"history": spells}))
         return
     now = datetime.now(UTC)
-    rows: list[Row] = [
+    headers = None if no_headers else SPELL_HEADERS
+    for line in lines(headers, spell_rows(spells, now), session.terminal):
+        session.terminal.print(line)
+    if workload.get("deletedAt"):
+        for line in _end(workload, now).splitlines():
+            session.terminal.remark(line)
+
+
+SPELL_HEADERS = ["PHASE", "FROM", "LASTED", "MESSAGE"]
+
+
+def spell_rows(spells: Sequence[JSON], now: datetime) -> list[Row]:
+    return [
         [
             Cell(spell["phase"], PHASE_COLOURS.get(spell["phase"])),
             moment(spell["startedAt"], now),
@@ -49,12 +54,6 @@ async def history(
         ]
         for spell in spells
     ]
-    headers = None if no_headers else ["PHASE", "FROM", "LASTED", "MESSAGE"]
-    for line in lines(headers, rows, session.terminal):
-        session.terminal.print(line)
-    if workload.get("deletedAt"):
-        for line in _end(workload, now).splitlines():
-            session.terminal.remark(line)
 
 
 def _end(workload: JSON, now: datetime) -> str:
@@ -77,7 +76,7 @@ def _lasted(spell: JSON, now: datetime) -> str:
 async def tree(
     session: Session,
     name: options.Named,
-    output: Output = DescribeFormat.TABLE,
+    output: options.Output = AnswerFormat.TABLE,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
     deleted: options.Deleted = False,
@@ -91,8 +90,8 @@ async def tree(
     elements, counts = await asyncio.gather(
         session.client.elements(workload_id), session.client.element_count(workload_id)
     )
-    if output in _DOCUMENTS:
-        session.terminal.write(_DOCUMENTS[output]({"elements": elements}))
+    if output in DOCUMENTS:
+        session.terminal.write(DOCUMENTS[output]({"elements": elements}))
         return
     session.terminal.print(f"{safe(workload['name'])} ({safe(workload['type'])})")
     for line in branches(elements):

@@ -2,7 +2,8 @@
 
 import codecs
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from watchbill.cli.text import safe, visible
@@ -60,6 +61,22 @@ class Terminal:
         else:
             sys.stdout.flush()
             sys.stdout.buffer.write(data)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Where a person watches while the data goes elsewhere."""
+        return sys.stderr.isatty() and not sys.stdout.isatty()
+
+    @contextmanager
+    def progress(self, label: str, length: int) -> Iterator[Callable[[int], None]]:
+        """A bar on stderr of so many steps, moved on by what is called; none where nobody watches."""
+        if not self.shows_progress:
+            yield lambda steps: None
+            return
+        import typer
+
+        with typer.progressbar(length=length, label=label, file=sys.stderr, show_pos=True) as bar:
+            yield bar.update
 
     def remark(self, text: str) -> None:
         print(safe(text), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`top`: who holds the GPUs now, summed by project or whatever else people are grouped by."""
+"""`top`: who holds the GPUs now, workload by workload or summed; and what one workload uses."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 
 from watchbill.cli import options
 from watchbill.cli.columns import JSON
+from watchbill.cli.find import Place, filters_of
 from watchbill.cli.listing import TABLE_ROWS
 from watchbill.cli.session import Session, asks_server
 from watchbill.cli.table import lines
@@ -27,43 +28,58 @@ class Grouping(StrEnum):
 
 
 _FIELDS = {
-    Grouping.PROJECT: "ProjectId",
-    Grouping.DEPARTMENT: "DepartmentId",
-    Grouping.CLUSTER: "ClusterId",
-    Grouping.NODE_POOL: "CurrentNodepools",
-    Grouping.TYPE: "Type",
-    Grouping.CATEGORY: "Category",
-    Grouping.PHASE: "Phase",
+    Grouping.PROJECT: ("ProjectId", "ClusterId"),
+    Grouping.DEPARTMENT: ("DepartmentId", "ClusterId"),
+    Grouping.CLUSTER: ("ClusterId",),
+    Grouping.NODE_POOL: ("CurrentNodepools",),
+    Grouping.TYPE: ("Type",),
+    Grouping.CATEGORY: ("Category",),
+    Grouping.PHASE: ("Phase",),
 }
+"""Projects and departments are a cluster's own: two may bear one name."""
+
+_Key = tuple[str, ...]
 
 
 @asks_server
 async def top(
     session: Session,
-    by: Annotated[Grouping, typer.Option("--by", help="What to sum by.")] = Grouping.PROJECT,
+    name: options.MaybeNamed = None,
+    by: Annotated[Grouping, typer.Option("--by", help="What to sum by.")] = Grouping.WORKLOAD,
+    project: options.Project = None,
+    cluster: options.ClusterOption = None,
     limit: options.Limit = None,
     no_headers: options.NoHeaders = False,
 ) -> None:
-    """Who holds GPUs now: workloads, GPUs allocated and GPUs idle, the largest first.
+    """Who holds most GPUs, with the last hour of GPU and CPU use; or what one workload uses, GPU by GPU.
 
-    IDLE sums what is measured and is `?` where nothing is. Projects of one name in two clusters are two.
-    By workload also the last hour of GPU and CPU use, where something measures it; `·` is a gap.
+    `·` in a chart is a gap, `?` is not measured. With --by project and the like: workloads, GPUs allocated and
+    GPUs idle, the largest first; projects of one name in two clusters are two. --project and --cluster say
+    which of several workloads a NAME means.
     """
     import asyncio
 
+    if name is not None:
+        from watchbill.cli.top_devices import top_devices
+
+        place = Place(project=project, cluster=cluster)
+        await top_devices(session, name, place=place, has_headers=not no_headers)
+        return
     if by is Grouping.WORKLOAD:
         from watchbill.cli.top_workloads import top_workloads
 
-        await top_workloads(session, limit=limit, has_headers=not no_headers)
+        here = await filters_of(session.client, Place(project=project, cluster=cluster))
+        await top_workloads(session, here, limit=limit, has_headers=not no_headers)
         return
 
-    field, client = _FIELDS[by], session.client
+    fields, client = _FIELDS[by], session.client
     answers = await asyncio.gather(
-        *(client.telemetry(kind, group_by=(field,)) for kind in (_WORKLOADS, _HELD, _IDLE))
+        *(client.telemetry(kind, group_by=fields) for kind in (_WORKLOADS, _HELD, _IDLE))
     )
     rows = _rows(*answers)
     shown = limit or TABLE_ROWS
-    headers = None if no_headers else [by.value.upper(), "WORKLOADS", "GPUS", "IDLE"]
+    groups = [by.value.upper(), *("CLUSTER" for _ in fields[1:])]
+    headers = None if no_headers else [*groups, "WORKLOADS", "GPUS", "IDLE"]
     if rows:
         for line in lines(headers, rows[:shown], session.terminal):
             session.terminal.print(line)
@@ -81,11 +97,11 @@ def _rows(workloads: JSON, held: JSON, idle: JSON) -> list[list[str]]:
     labels = _labels(held) | _labels(workloads)
     found = sorted(
         counts.keys() | gpus.keys(),
-        key=lambda key: (-gpus.get(key, 0.0), -counts.get(key, 0.0), labels.get(key) or key),
+        key=lambda key: (-gpus.get(key, 0.0), -counts.get(key, 0.0), labels[key]),
     )
     return [
         [
-            labels.get(key) or key or NONE,
+            *labels[key],
             grouped(int(counts.get(key, 0.0))),
             number(gpus.get(key, 0.0)),
             number(unused[key]) if key in unused else UNKNOWN if gpus.get(key) else NONE,
@@ -94,16 +110,17 @@ def _rows(workloads: JSON, held: JSON, idle: JSON) -> list[list[str]]:
     ]
 
 
-def _sums(answer: JSON) -> dict[str, float]:
-    return {_group(value)["value"]: float(value["value"]) for value in answer["values"]}
+def _sums(answer: JSON) -> dict[_Key, float]:
+    return {_key(value): float(value["value"]) for value in answer["values"]}
 
 
-def _labels(answer: JSON) -> dict[str, str]:
-    """What people call each group, where that is not its value."""
-    groups = [_group(value) for value in answer["values"]]
-    return {group["value"]: group["name"] for group in groups if group.get("name")}
+def _labels(answer: JSON) -> dict[_Key, _Key]:
+    """What people call each group."""
+    return {
+        _key(value): tuple(group.get("name") or group["value"] or NONE for group in value["groups"])
+        for value in answer["values"]
+    }
 
 
-def _group(value: JSON) -> JSON:
-    found: JSON = value["groups"][0]
-    return found
+def _key(value: JSON) -> _Key:
+    return tuple(group["value"] for group in value["groups"])

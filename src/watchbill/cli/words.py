@@ -60,3 +60,19 @@ def grouped(count: int) -> str:
 
 def plural(count: int, word: str) -> str:
     return f"{grouped(count)} {word}" if count == 1 else f"{grouped(count)} {word}s"
+
+
+def brief(value: float) -> str:
+    """Three digits that count, all of a larger number's whole part: `0.123`, `82.5`, `1,234`."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
+
+
+_SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def byte_size(value: float) -> str:
+    """`1.25 TiB`, in the largest unit that fits."""
+    size, unit = float(value), 0
+    while abs(size) >= 1023.5 and unit < len(_SIZES) - 1:
+        size, unit = size / 1024, unit + 1
+    return f"{brief(size)} {_SIZES[unit]}"

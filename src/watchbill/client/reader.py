@@ -34,6 +34,9 @@ class Selection:
     is_deleted: bool = False
     sort_by: str | None = None
     is_descending: bool = False
+    offset: int = 0
+    """So many of the first are left out of a list."""
+    page_size: int = PAGE
 
     def parameters(self) -> list[tuple[str, str]]:
         found = [("filterBy", item) for item in self.filters]
@@ -125,9 +128,10 @@ class Client:
     ) -> AsyncIterator[ListedPage]:
         """All pages, or as many as hold `most` workloads; a workload that moved between two comes once."""
         seen: set[str] = set()
-        offset: int | None = 0
+        offset: int | None = selection.offset
+        size = selection.page_size
         while offset is not None and (most is None or len(seen) < most):
-            limit = PAGE if most is None else min(PAGE, most - len(seen))
+            limit = size if most is None else min(size, most - len(seen))
             page = await self.workload_list(selection, offset=offset, limit=limit)
             fresh = {found["id"]: found for found in page.workloads if found["id"] not in seen}
             seen.update(fresh)
@@ -155,15 +159,16 @@ class Client:
         answer = await self._get(f"/api/v1/workloads/{workload_id}/history", _History)
         return answer.history
 
-    async def elements(self, workload_id: UUID) -> list[JSON]:
-        """All stored elements, upper levels first."""
+    async def elements(self, workload_id: UUID, *, most: int | None = None) -> list[JSON]:
+        """All stored elements, or the first `most`, upper levels first."""
         found: list[JSON] = []
         offset: int | None = 0
-        while offset is not None:
+        while offset is not None and (most is None or len(found) < most):
+            limit = PAGE if most is None else min(PAGE, most - len(found))
             answer = await self._get(
                 f"/api/v1/workloads/{workload_id}/elements",
                 _Elements,
-                [("offset", str(offset)), ("limit", str(PAGE))],
+                [("offset", str(offset)), ("limit", str(limit))],
             )
             found += answer.elements
             offset = answer.next_offset
