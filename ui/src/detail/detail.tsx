@@ -47,7 +47,7 @@ export function Detail({ id, onClose }: DetailProps) {
   }, [moment, history.error === undefined ? 0 : at]);
   const [tab, setTab] = useState<Tab>("Overview");
   if (workload === undefined)
-    return error === undefined ? <Skeleton rows={10} /> : <Failure error={error} retry={refresh} />;
+    return error === undefined ? <Skeleton rows={10} /> : <Failure error={error} retry={refresh} isPage />;
   return (
     <article class="detail">
       <Header workload={workload} onClose={onClose} />

@@ -10,12 +10,12 @@ const UNTOLD_MS = 5_000;
 /**
  * Runs `attempt` now and from then on, never twice at a time and never while the page is hidden. `url` is the
  * stream of changes; browsers allow few connections to one server, so a hidden page gives its own back. What
- * does not match is told as gone to everybody: `isNews` picks the ids that matter here.
+ * does not match is told as gone to everybody, seen here before or not: `isNews` says whether any of it matters.
  */
 export function keepFresh(
   url: string,
   attempt: () => Promise<void>,
-  isNews: (ids: readonly string[]) => boolean = () => true,
+  isNews: (changed: readonly string[], gone: readonly string[]) => boolean,
 ): () => void {
   let stream: EventSource | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -55,7 +55,7 @@ export function keepFresh(
     stream.addEventListener("ready", () => note({ isTold: true, hasNews: true }));
     stream.addEventListener("change", ({ data }: MessageEvent<string>) => {
       const { changed, gone } = JSON.parse(data) as { changed: readonly string[]; gone: readonly string[] };
-      if (isNews([...changed, ...gone])) note({ hasNews: true });
+      if (isNews(changed, gone)) note({ hasNews: true });
     });
     stream.addEventListener("resync", () => note({ hasNews: true }));
     stream.addEventListener("error", () => note({ isTold: false }));

@@ -66,7 +66,7 @@ export function useLive<T>(
 }
 
 function asking(attempt: () => Promise<void>, pace: Pace): () => void {
-  if (typeof pace === "object") return keepFresh(pace.url, attempt, (ids) => ids.includes(pace.id));
+  if (typeof pace === "object") return keepFresh(pace.url, attempt, (changed, gone) => changed.includes(pace.id) || gone.includes(pace.id));
   if (pace !== undefined) return repeat(attempt, pace);
   void attempt();
   return () => undefined;

@@ -45,12 +45,18 @@ const HINTS: Readonly<Record<number, string>> = {
   404: "It may never have existed, lie outside your scope, or have been deleted longer ago than history is kept.",
 };
 
-export function Failure(props: { readonly error: Error; readonly retry?: () => void }) {
+export function Failure(props: {
+  readonly error: Error;
+  readonly retry?: () => void;
+  /** Where nothing else on the page is its heading. */
+  readonly isPage?: boolean;
+}) {
   const { error } = props;
   const status = error instanceof ApiError ? error.status : -1;
+  const Title = props.isPage ? "h1" : "p";
   return (
     <div class="empty" role="alert">
-      <p class="empty-title">{TITLES[status] ?? "This did not work"}</p>
+      <Title class="empty-title">{TITLES[status] ?? "This did not work"}</Title>
       <p>{HINTS[status] ?? error.message}</p>
       {error instanceof ApiError && error.details !== undefined && <p>{error.details}</p>}
       {props.retry !== undefined && status !== 403 && status !== 404 && (

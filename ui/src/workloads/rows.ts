@@ -66,6 +66,11 @@ export class LiveRows {
     return id === undefined ? undefined : this.documents.get(id);
   }
 
+  /** Whether it is among the rows that were read. */
+  holds(id: string): boolean {
+    return this.documents.has(id);
+  }
+
   hasLeft(id: string): boolean {
     return this.left.has(id);
   }

@@ -23,7 +23,11 @@ export function useRows(view: View): LiveRows {
   const [, rerender] = useReducer((n: number) => n + 1, 0);
   useEffect(() => {
     const end = rows.subscribe(() => rerender(undefined));
-    const stop = keepFresh(streamUrl(view), () => rows.refresh());
+    const stop = keepFresh(
+      streamUrl(view),
+      () => rows.refresh(),
+      (changed, gone) => changed.length > 0 || gone.some((id) => rows.holds(id)),
+    );
     return () => {
       end();
       stop();

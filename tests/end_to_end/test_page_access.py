@@ -1,0 +1,87 @@
+"""The page for everybody: axe finds nothing against WCAG 2.2 AA, on any page, light or dark, wide or narrow."""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page
+
+from tests.end_to_end.browser import new_tab
+from tests.end_to_end.conftest import Site
+from tests.end_to_end.fleet import HOSTILE_NUMBER
+
+AXE = Axe()
+WCAG = {
+    "resultTypes": ["violations"],
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+}
+HOSTILE = f"/workloads/{UUID(int=HOSTILE_NUMBER)}"
+RUNNING = f"/workloads/{UUID(int=201)}"
+
+
+async def _press(page: Page, key: str) -> None:
+    await page.keyboard.press(key)
+
+
+async def _settle(page: Page) -> None:
+    await page.wait_for_selector("[role=tabpanel], .page, .row, .card, form")
+    await page.wait_for_timeout(300)
+
+
+def click(role: str, name: str) -> Callable[[Page], Awaitable[None]]:
+    async def do(page: Page) -> None:
+        await page.get_by_role(role, name=name).first.click()  # type: ignore[arg-type]
+
+    return do
+
+
+def press(key: str) -> Callable[[Page], Awaitable[None]]:
+    return lambda page: _press(page, key)
+
+
+SIGHTS: dict[str, tuple[str, Callable[[Page], Awaitable[None]] | None]] = {
+    "workloads": ("/", None),
+    "nothing matches": ("/?search=nothing-has-this-name", None),
+    "deleted": ("/?deleted=true", None),
+    "filters": ("/?filterBy=phase%3D%3DPending", click("button", "Add a filter")),
+    "columns": ("/", press("c")),
+    "keys": ("/", press("?")),
+    "one, hostile": (HOSTILE, None),
+    "metrics": (RUNNING, click("tab", "Metrics")),
+    "structure": (RUNNING, click("tab", "Structure")),
+    "document": (RUNNING, click("tab", "JSON")),
+    "nobody": (f"/workloads/{UUID(int=999_999)}", None),
+    "fleet": ("/fleet", None),
+    "idle": ("/idle", None),
+    "clusters": ("/clusters", None),
+}
+
+
+async def violations(page: Page) -> list[str]:
+    """A line each, with where it is."""
+    await _settle(page)
+    results = await AXE.run(page, options=WCAG)
+    return [
+        f"{found['id']}: {node['target']} {node['any'][0]['message'] if node['any'] else ''}"
+        for found in results.response["violations"]
+        for node in found["nodes"]
+    ]
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
+async def test_no_barrier_on_any_page(site: Site, scheme: str, width: int) -> None:
+    found: dict[str, list[str]] = {}
+    async with new_tab(site.browser, site.server, width=width) as tab:
+        await tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        await tab.open("/login")
+        found["login"] = await violations(tab.page)
+        await tab.sign_in()
+        for name, (path, act) in SIGHTS.items():
+            await tab.open(path)
+            await _settle(tab.page)
+            if act is not None:
+                await act(tab.page)
+            found[name] = await violations(tab.page)
+    barriers = [f"{name}: {line}" for name, lines in found.items() for line in lines]
+    assert not barriers, "\n".join(barriers)
