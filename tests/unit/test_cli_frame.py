@@ -178,14 +178,14 @@ items:
 - apiVersion: batch/v1
   kind: Job
   metadata:
-    {name: train, namespace: team, uid: 6ba7b810-9dad-11d1-80b4-00c04fd430c8,
-     creationTimestamp: 2026-11-20T08:00:00Z}
+    {name: train, creationTimestamp: 2026-11-20T08:00:00Z}
   spec: {template: {spec: {containers: [{name: a, image: x}]}}}
   status: {conditions: [{type: Failed, status: "True", message: boom}]}
 """
 
 
 def test_a_definition_is_tried_on_an_object() -> None:
+    """Nobody has applied it: the command gives it the uid and the namespace that it lacks."""
     shown = subprocess.run([*ME, "kinds", "show", "Job.batch"], capture_output=True, text=True)
     path = Path(shown.stdout.splitlines()[0].removeprefix("# "))
     tried = subprocess.run(

@@ -396,7 +396,7 @@ def test_the_cluster_s_own_phase_knows_no_deletion_and_no_suspension(
             deployment(2, ROLLED_OUT),
             [pod(1), pod(2, "lost")],
             {},
-            "1 of 2 pods are ready. Pod w-2 is no longer ready.",
+            "1 of 2 pods is ready. Pod w-2 is no longer ready.",
         ),
         (deployment(0), [], {}, "Scaled to zero."),
         (

@@ -18,6 +18,7 @@ from watchbill.kinds.definition import (
 )
 from watchbill.kinds.derive import derive
 from watchbill.kinds.karta import import_karta
+from watchbill.kinds.lookup import INT32_MAX
 from watchbill.kinds.objects import GroupKind
 from watchbill.workload import Workload
 
@@ -140,7 +141,7 @@ def test_both_forms_give_roles(kind: str, tmp_path: Path) -> None:
     assert [(role.name, role.replicas, role.min, role.max) for role in facts.roles] == [
         ("coach", 1, None, None),
         ("a", 2, 1, 4),
-        ("b", 3, None, None),
+        ("b", 3, None, INT32_MAX),
     ]
     assert [role.pods for role in facts.roles] == [
         (("lab.example.com/role", "coach"),),

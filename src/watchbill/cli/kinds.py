@@ -4,8 +4,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import NAMESPACE_URL, uuid5
 
 import typer
 
@@ -229,12 +231,32 @@ def _gathered(documents: list[JSON], definition: "Definition") -> "WorkloadObjec
             f"'{definition.key.group or 'core'}'.",
             details="pipe the object itself into this command, and its pods after it",
         )
+    for one in documents:
+        _complete(one)
     places: dict[str, Any] = {name: [] for name in {*_PLACES.values(), "children"}}
     for one in documents:
         if one is not root or one.get("kind") == "Pod":
             places[_place(one)].append(one)
     places["pods"] = [read_pod(pod) for pod in places["pods"]]
     return WorkloadObjects(root=root, is_chain_truncated=False, is_root_listed=True, **places)
+
+
+def _complete(document: JSON) -> None:
+    """Fill what the API server gives to an object, so that a manifest nobody applied yet can be tried too."""
+    meta = document.setdefault("metadata", {})
+    if not isinstance(meta, dict):
+        raise Invalid(f"the metadata of a {document.get('kind')} is no map")
+    namespace = meta.setdefault("namespace", "default")
+    meta.setdefault("name", meta.get("generateName", "unnamed"))
+    meta.setdefault("uid", _uid(document.get("kind"), namespace, meta["name"]))
+    meta.setdefault("creationTimestamp", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    for owner in meta.get("ownerReferences") or []:
+        owner.setdefault("uid", _uid(owner.get("kind"), namespace, owner.get("name")))
+        owner.setdefault("controller", True)
+
+
+def _uid(*parts: object) -> str:
+    return str(uuid5(NAMESPACE_URL, "/".join(map(str, parts))))
 
 
 def _place(document: JSON) -> str:

@@ -278,7 +278,10 @@ def _room_message(workload: Workload, shapes: Sequence[Shape], requested: int) -
     where = f"in node pool {workload.pool}"
     if workload.topology == "required":
         where = f"within one rack of node pool {workload.pool}"
-    pods = "1 pod" if len(shapes) == 1 else f"{len(shapes)} pods at once"
+    several = len(shapes) > 1
+    pods = f"{len(shapes)} pods at once" if several else "1 pod"
+    verb = "do" if several else "does"
     if requested:
-        return f"Not enough resources {where}: {pods} with {figure(requested)} GPUs do not fit."
-    return f"Not enough resources in node pool cpu: {pods} do not fit."
+        gpus = f"{figure(requested)} {'GPU' if figure(requested) == '1' else 'GPUs'}"
+        return f"Not enough resources {where}: {pods} with {gpus} {verb} not fit."
+    return f"Not enough resources in node pool cpu: {pods} {verb} not fit."

@@ -54,7 +54,7 @@ def newest_run(
         return facts
     run = definitions.facts(max(runs, key=_age_key))
     said = dict(facts.said)
-    for predicate in ("completed", "failed", "running"):
+    for predicate in ("completed", "failed", "running", "reported"):
         if run.says(predicate):
             said[predicate] = run.said[predicate]
     return msgspec.structs.replace(

@@ -31,7 +31,7 @@ from watchbill.kinds.section import Section, read_section, section_of
 ANY = "*"
 MAX_LEVELS = 3
 _ENDPOINT_KEYS = ("each", "url", "host", "port", "path", "tls", "protocol")
-_VERSIONED = ("roles", "embeds", "scale", "status", "endpoints")
+_VERSIONED = ("roles", "embeds", "scale", "status", "endpoints", "framework")
 _STATUS_KEYS = (*PREDICATES, "conditions", "times", "scalesToZero")
 _ROLE_KEYS = (
     "name",
@@ -172,6 +172,7 @@ def _compiled(top: Section, override: Section) -> Program:
     source = ProgramSource(
         roles=tuple(_role(role) for role in holder("roles").sections("roles")),
         embeds=_expression(holder("embeds"), "embeds") or "empty",
+        framework=_expression(holder("framework"), "framework") or "null",
         scale=_expressions(holder("scale").section("scale"), SCALE),
         endpoints=tuple(
             _expressions(rule, _ENDPOINT_KEYS) for rule in holder("endpoints").sections("endpoints")

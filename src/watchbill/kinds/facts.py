@@ -11,7 +11,10 @@ from watchbill.kinds.template import Template
 
 
 class RoleFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One set of equal pods. `pods`: the labels by which its pods are known, none = all of them."""
+    """One set of equal pods. `pods`: the labels by which its pods are known, none = all of them.
+
+    `max` is INT32_MAX where the object says that there is no bound.
+    """
 
     name: str
     replicas: int
@@ -46,6 +49,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """How many pods must run before the workload does; None = all of `number`."""
     said: Mapping[str, str] = {}
     scales_to_zero: bool = False
+    framework: str = ""
+    """The framework that this object runs, where its kind alone does not tell it."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     suspended_at: datetime | None = None

@@ -1,7 +1,6 @@
 """What a workload has from the objects that it is made of: where they answer, and their framework."""
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -31,9 +30,13 @@ def with_inherited_endpoints(
 def framework_of(
     definition: "Definition", facts: Facts, objects: WorkloadObjects, definitions: "Definitions"
 ) -> str | None:
-    """The kind's own; else that of what it holds or is made of, where these agree."""
-    if definition.distributed_framework:
-        return definition.distributed_framework
-    parts: Iterator[Mapping[str, Any]] = iter((*facts.embedded, *objects.children))
-    found = {definitions.for_object(part).distributed_framework for part in parts} - {None}
+    """The kind's own, or what it says of itself; else that of what it is made of, where these agree."""
+    own = definition.distributed_framework or facts.framework
+    if own:
+        return own
+    found = {
+        definitions.for_object(part).distributed_framework or definitions.facts(part).framework
+        for part in objects.children
+    } | {definitions.for_object(part).distributed_framework or "" for part in facts.embedded}
+    found.discard("")
     return found.pop() if len(found) == 1 else None

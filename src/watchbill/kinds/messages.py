@@ -75,7 +75,8 @@ def _initializing(situation: Situation) -> str:
 def _degraded(situation: Situation) -> str:
     facts, census = situation.facts, situation.census
     total = facts.number or len(census.staying)
-    parts = [f"{census.ready} of {total} pods are ready." if census.ready < total else ""]
+    verb = "is" if census.ready == 1 else "are"
+    parts = [f"{census.ready} of {total} pods {verb} ready." if census.ready < total else ""]
     parts.append(facts.said.get("degraded") or facts.said.get("ran", ""))
     parts.append(_first(_wait(pod) for pod in census.staying))
     parts += [

@@ -93,6 +93,8 @@ def _without_pods(
             return phase
     if facts.scales_to_zero:
         return Phase.DEGRADED if facts.says("degraded") else Phase.RUNNING
+    if facts.says("reported") and not (census.all or facts.says("suspended")):
+        return Phase.RUNNING
     if census.leaving:
         return Phase.UPDATING if facts.says("updating") else Phase.INITIALIZING
     if census.succeeded or census.failed:

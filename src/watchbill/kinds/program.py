@@ -44,11 +44,20 @@ PREDICATES = (
     "pending",
     "initializing",
     "running",
+    "reported",
     "degraded",
     "ran",
     "stale",
 )
-_DROPPED_WHEN_STALE = ("updating", "initializing", "running", "degraded", "ran", "pending")
+_DROPPED_WHEN_STALE = (
+    "updating",
+    "initializing",
+    "running",
+    "reported",
+    "degraded",
+    "ran",
+    "pending",
+)
 
 
 class RoleSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +89,7 @@ class ProgramSource(msgspec.Struct, frozen=True, kw_only=True):
     predicates: Mapping[str, tuple[PredicateSource, ...]] = {}
     times: Mapping[str, str] = {}
     scales_to_zero: str = "false"
+    framework: str = "null"
     endpoints: tuple[Mapping[str, str], ...] = ()
 
 
@@ -114,6 +124,7 @@ class Program:
         return Facts(
             said=said,
             scales_to_zero=found.get("scales_to_zero") is True,
+            framework=text(found.get("framework")),
             conditions=tuple(objects(found.get("conditions")))[:MAX_CONDITIONS],
             endpoints=tuple(_endpoint(item) for item in objects(found.get("endpoints")))[
                 :MAX_ENDPOINTS
@@ -132,7 +143,7 @@ class Program:
                 name=name,
                 replicas=count(item.get("replicas")) or 0,
                 min=count(item.get("min")),
-                max=count(item.get("max")),
+                max=_highest(item.get("max")),
                 template=read_template(item.get("template")),
                 pods=tuple((key, value.replace("{name}", name)) for key, value in source.pods),
                 is_optional=source.optional,
@@ -145,6 +156,11 @@ def count(value: Any) -> int | None:
     return None if number is None or number < 0 or number == INT32_MAX else number
 
 
+def _highest(value: Any) -> int | None:
+    """As `count`, but "no bound" is kept apart from a bound that is not told."""
+    return INT32_MAX if whole(value) == INT32_MAX else count(value)
+
+
 def program_text(source: ProgramSource) -> str:
     parts = {
         "roles": _list(_role(position, role) for position, role in enumerate(source.roles)),
@@ -153,6 +169,7 @@ def program_text(source: ProgramSource) -> str:
         "said": _object({name: _any_of(them) for name, them in source.predicates.items()}),
         "times": _object({name: _one(text) for name, text in source.times.items()}),
         "scales_to_zero": _one(source.scales_to_zero),
+        "framework": _one(source.framework),
         "conditions": "$conditions",
         "endpoints": _list(_endpoint_rule(rule) for rule in source.endpoints),
     }

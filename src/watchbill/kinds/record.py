@@ -11,7 +11,7 @@ from watchbill.kinds.elements import element_id
 from watchbill.kinds.endpoints import endpoints_of
 from watchbill.kinds.facts import Facts
 from watchbill.kinds.idle import idle_fields, idle_millionths
-from watchbill.kinds.lookup import group_version, metadata, text
+from watchbill.kinds.lookup import INT32_MAX, group_version, metadata, text
 from watchbill.kinds.objects import WorkloadObjects
 from watchbill.kinds.organisation import (
     Organisation,
@@ -149,12 +149,13 @@ def _category(read: Read) -> str:
 
 
 def _requested_pods(facts: Facts) -> RequestedPods:
-    lows = [role.min for role in facts.roles]
-    highs = [role.max for role in facts.roles]
+    counted = [role for role in facts.roles if not role.is_optional]
+    lows = [role.min for role in counted]
+    highs = [role.max for role in counted]
     has_bounds = any(bound is not None for bound in (*lows, *highs))
     low, high = facts.min, facts.max
     if has_bounds:
-        fixed = [role.replicas for role in facts.roles]
+        fixed = [role.replicas for role in counted]
         low = low if low is not None else _bound(lows, fixed)
         high = high if high is not None else _bound(highs, fixed)
     return RequestedPods(
@@ -171,7 +172,8 @@ def _bound(bounds: list[int | None], fixed: list[int]) -> int | None:
     if all(bound is None for bound in bounds):
         return None
     pairs = zip(bounds, fixed, strict=True)
-    return min(sum(number if bound is None else bound for bound, number in pairs), 2**31 - 1)
+    total = sum(number if bound is None else bound for bound, number in pairs)
+    return total if total < INT32_MAX else None
 
 
 def _additional(read: Read, standing: Standing, truncated: tuple[str, ...]) -> dict[str, Any]:
