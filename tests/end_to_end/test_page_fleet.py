@@ -38,6 +38,7 @@ async def idle_fleet(fleet: Fleet) -> None:
         made = fleet.running(
             number,
             name=f"train-{number}",
+            current_node_pools=("a100",),
             submitted_by=owner,
             gpus=8.0,
             project_name=project,
@@ -127,3 +128,9 @@ async def test_a_figure_that_was_recorded_is_drawn(idle_tab: Tab) -> None:
     assert drawn is not None
     assert drawn.count("L") >= 2
     assert "NaN" not in drawn
+
+
+async def test_a_cluster_shows_how_much_of_each_pool_is_held(idle_tab: Tab) -> None:
+    await idle_tab.open("/clusters")
+    row = idle_tab.page.locator(".pools tbody tr")
+    await expect(row).to_contain_text("32 · 50 %")

@@ -281,12 +281,18 @@ def test_capacity_by_node_pool() -> None:
         labels = {"kai.scheduler/node-pool": pool, "nvidia.com/gpu.memory": memory}
         node["metadata"]["labels"] = {k: v for k, v in labels.items() if v}
         filled.put(node)
+    slices = {"nvidia.com/gpu": "2", "nvidia.com/mig-1g.10gb": "7", "nvidia.com/mig-3g.40gb": "2"}
+    node = made("Node", "e", namespace="", status={"allocatable": slices | {"memory": "1Ti"}})
+    filled.put(
+        node | {"metadata": node["metadata"] | {"labels": {"kai.scheduler/node-pool": "mig"}}}
+    )
     settings = DeriveSettings(cluster_id=UUID(int=1))
     assert node_pools(filled.cache.cluster, settings) == (
         NodePoolCapacity(node_pool="cpu", nodes=1, gpus=0.0),
         NodePoolCapacity(
             node_pool="default", nodes=1, gpus=4.0, gpu_memory_bytes=4 * 16384 * 1024 * 1024
         ),
+        NodePoolCapacity(node_pool="mig", nodes=1, gpus=2 + 1 + 6 / 7),
         NodePoolCapacity(node_pool="p", nodes=2, gpus=16.0),
     )
 

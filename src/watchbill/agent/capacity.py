@@ -6,6 +6,7 @@ from typing import Any
 
 from watchbill.agent.cluster import ClusterView
 from watchbill.kinds.placement import node_pool_of
+from watchbill.kinds.resources import whole_and_mig
 from watchbill.kinds.settings import DeriveSettings
 from watchbill.sync import NodePoolCapacity
 
@@ -22,7 +23,7 @@ class _Pool:
 
 
 def node_pools(view: ClusterView, settings: DeriveSettings) -> tuple[NodePoolCapacity, ...]:
-    """Every pool with its nodes and the whole GPUs that they can give to pods.
+    """Every pool with its nodes and the GPUs that they can give to pods, MIG slices as shares of one.
 
     The memory is stated only where every node with GPUs says how much one of them has.
     """
@@ -45,7 +46,9 @@ def node_pools(view: ClusterView, settings: DeriveSettings) -> tuple[NodePoolCap
 
 
 def _gpus(allocatable: Mapping[str, Any], settings: DeriveSettings) -> float:
-    return float(sum(_whole(allocatable.get(name)) for name in settings.gpu_resources))
+    offered = tuple((name, _whole(text)) for name, text in sorted(allocatable.items()))
+    devices, slices = whole_and_mig(offered, settings.gpu_resources)
+    return devices + float(slices)
 
 
 def _add_memory(pool: _Pool, gpus: float, labels: Mapping[str, str]) -> None:

@@ -165,7 +165,7 @@ def requested_gpus(
     resources: Resources, annotations: Mapping[str, Any], gpu_resources: tuple[str, ...]
 ) -> Gpus:
     """Whole GPUs, MIG slices as their share of a GPU, and KAI's annotations for shared devices."""
-    devices, mig = _whole_and_mig(resources.extended, gpu_resources)
+    devices, mig = whole_and_mig(resources.extended, gpu_resources)
     fraction = _decimal(annotations.get(GPU_FRACTION))
     memory = _decimal(annotations.get(GPU_MEMORY))
     if not (devices or mig or fraction or memory):
@@ -184,7 +184,8 @@ def requested_gpus(
 
 
 @lru_cache(maxsize=4096)
-def _whole_and_mig(extended: Amounts, gpu_resources: tuple[str, ...]) -> tuple[int, Fraction]:
+def whole_and_mig(extended: Amounts, gpu_resources: tuple[str, ...]) -> tuple[int, Fraction]:
+    """Whole GPUs, and MIG slices as the share of a GPU that they are."""
     devices = 0
     mig = Fraction(0)
     for name, amount in extended:

@@ -1,6 +1,8 @@
 /** The clusters: in contact or not, what cannot be observed there, which GPUs they have. */
 
+import { telemetry } from "../api/routes";
 import type { Cluster, KindState } from "../api/shapes";
+import { useLive } from "../hooks/live";
 import { bytes, count, decimal, plural } from "../model/format";
 import { listUrl } from "../model/view";
 import { Age, Instant } from "../parts/instant";
@@ -17,8 +19,21 @@ const STATE_WORDS: Readonly<Record<string, string>> = {
   disconnected: "out of contact",
 };
 
+const EVERY_MS = 10_000;
+
+/** GPUs held, by cluster and node pool. */
+type Held = ReadonlyMap<string, number>;
+
+async function askHeld(signal: AbortSignal): Promise<Held> {
+  const values = await telemetry("GPU_ALLOCATION", { groupBy: "ClusterId,CurrentNodepools" }, signal);
+  return new Map(values.map(({ groups, value }) => [placeOf(groups![0]!.value, groups![1]!.value), Number(value)]));
+}
+
+const placeOf = (clusterId: string, nodePool: string): string => `${clusterId} ${nodePool}`;
+
 export function ClustersPage() {
   const clusters = useClusters();
+  const held = useLive("held by node pool", askHeld, EVERY_MS).data;
   if (clusters.data === undefined)
     return clusters.error === undefined ? <Skeleton /> : <Failure error={clusters.error} retry={clusters.refresh} />;
   if (clusters.data.length === 0) return <ConnectCluster />;
@@ -35,14 +50,20 @@ export function ClustersPage() {
       </p>
       <div class="cards">
         {clusters.data.map((cluster) => (
-          <ClusterCard key={cluster.id} cluster={cluster} />
+          <ClusterCard key={cluster.id} cluster={cluster} held={held} />
         ))}
       </div>
     </div>
   );
 }
 
-function ClusterCard({ cluster }: { readonly cluster: Cluster }) {
+interface CardProps {
+  readonly cluster: Cluster;
+  /** Undefined until it is known. */
+  readonly held: Held | undefined;
+}
+
+function ClusterCard({ cluster, held }: CardProps) {
   const blind = (cluster.kinds ?? []).filter((kind) => ["forbidden", "failing"].includes(kind.state));
   const absent = (cluster.kinds ?? []).filter((kind) => kind.state === "absent");
   const complete = (cluster.kinds ?? []).filter((kind) => kind.state === "complete");
@@ -96,7 +117,7 @@ function ClusterCard({ cluster }: { readonly cluster: Cluster }) {
           </div>
         )}
       </dl>
-      <NodePools cluster={cluster} />
+      <NodePools cluster={cluster} held={held} />
       {blind.length > 0 && (
         <div class="card-part warning">
           <h3>Cannot be observed here</h3>
@@ -141,16 +162,17 @@ function Kind({ kind }: { readonly kind: KindState }) {
   );
 }
 
-function NodePools({ cluster }: { readonly cluster: Cluster }) {
+function NodePools({ cluster, held }: CardProps) {
   const pools = cluster.nodePools ?? [];
   if (pools.length === 0) return null;
   return (
-    <table class="small-table card-part">
+    <table class="small-table card-part pools">
       <thead>
         <tr>
           <th scope="col">Node pool</th>
           <th scope="col" class="is-number">Nodes</th>
           <th scope="col" class="is-number">GPUs</th>
+          <th scope="col" class="is-number">Allocated</th>
           <th scope="col" class="is-number">GPU memory</th>
         </tr>
       </thead>
@@ -164,6 +186,11 @@ function NodePools({ cluster }: { readonly cluster: Cluster }) {
             </th>
             <td class="is-number">{count(pool.nodes)}</td>
             <td class="is-number">{decimal(pool.gpus)}</td>
+            <td class="is-number">
+              {held !== undefined && pool.gpus > 0 && (
+                <Share held={held.get(placeOf(cluster.id, pool.nodePool)) ?? 0} whole={pool.gpus} />
+              )}
+            </td>
             <td class="is-number">{pool.gpuMemoryBytes === undefined ? "–" : bytes(pool.gpuMemoryBytes)}</td>
           </tr>
         ))}
@@ -203,5 +230,18 @@ function Troubles({ cluster }: { readonly cluster: Cluster }) {
         </details>
       )}
     </>
+  );
+}
+
+/** So many of a pool's GPUs, and how much of it that is, rounded down: only a full one is full. */
+function Share({ held, whole }: { readonly held: number; readonly whole: number }) {
+  const percent = Math.floor((100 * held) / whole);
+  return (
+    <span class="share">
+      {decimal(held)} · {percent} %
+      <span class="share-track" aria-hidden="true">
+        <span class="share-fill" style={{ width: `${Math.min(100, percent)}%` }} />
+      </span>
+    </span>
   );
 }

@@ -25,7 +25,7 @@ const FIGURES: readonly FigureSpec[] = [
     note: ({ gpus }) =>
       gpus.total === null || gpus.total === 0
         ? "capacity not known"
-        : `of ${decimal(gpus.total)} · ${Math.round((100 * gpus.allocated) / gpus.total)} %`,
+        : `of ${decimal(gpus.total)} · ${Math.floor((100 * gpus.allocated) / gpus.total)} %`,
     at: ({ gpus }) => gpus.allocated,
   },
   {
