@@ -244,7 +244,8 @@ def test_what_is_drawn_at_random_is_hidden(secret: str) -> None:
 @pytest.mark.parametrize(
     "piece",
     ["a", "a:", "a=", "-a ", "://@", "'", '"', "x-", "key=", "key: ", "Zx9", "http://a@", "eyJ.",
-     "-----BEGIN A-----", "--key ", "\\", "bearer "],
+     "-----BEGIN A-----", "--key ", "\\", "bearer ", "a:b", "login x ", "wandb login ", "-u a:",
+     "jdbc:oracle:a", "authorization: ", "cookie: ", "://a:", "https://hooks.slack.com/", "dapi0"],
 )  # fmt: skip
 def test_no_text_takes_long(piece: str) -> None:
     redact_text(piece * (100_000 // len(piece)), MODE)

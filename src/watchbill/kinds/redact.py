@@ -23,11 +23,17 @@ _NAME = re.compile(
 _STRONG_NAME = re.compile("SECRET|PASS|PWD|CRED|PRIVATE", re.IGNORECASE)
 _INNOCENT_NAME = re.compile(
     r"TOKENI[SZ]\w*|AUTHORS?(?!I)|BYPASS|COMPASS|PASSAGE|PASSIVE|PASS_?THROUGH"
-    r"|KEYBOARD|KEYFRAME|MONKEY|TURKEY|DISASTER|KEEP_?ALIVE",
+    r"|KEYBOARD|KEYFRAME|KEYSPACE|KEYCLOAK|HOTKEYS?|MONKEY|TURKEY|DISASTER|KEEP_?ALIVE"
+    r"|(?:PRIMARY|FOREIGN|SORT|PARTITION)_?KEYS?|KEY_?COLUMNS?|CONNECTORS?|CREDITS?|PASSES"
+    r"|AUTH_(?:MODE|TYPE|METHOD)|SASL_MECHANISM|SECRET_?NAME|IMAGE_?PULL_?SECRETS?",
     re.IGNORECASE,
 )
-_FILE_NAME = re.compile(r"[_-](?:FILE|PATH|DIR|DIRECTORY)$", re.IGNORECASE)
+_FILE_NAME = re.compile(
+    r"[_-](?:FILE|PATH|DIR|DIRECTORY)$|^GOOGLE_APPLICATION_CREDENTIALS$", re.IGNORECASE
+)
 _FLAG = re.compile(r"(?:true|false|yes|no|on|off|none|null|auto|)", re.IGNORECASE)
+_MARKER = re.compile(r"<[/|]{0,2}\w{1,20}\|?>")
+"""What language models call tokens: `</s>`, `<|endoftext|>`."""
 _NUMBER = re.compile(r"[+-]?[0-9]{1,7}(?:\.[0-9]{1,6})?[kKmMgGsh%]?")
 _VARIABLE = re.compile(r"\$\w+|\$[({]\w+[)}]|\{\{[^{}]*\}\}")
 _PATH = re.compile(r"(?:~|\.{0,2})/[\w./@+-]*")
@@ -39,8 +45,29 @@ _PAIR = re.compile(
     r"""(?<![\w.$-])([\w.-]{1,128}+)(\\?["']|)([ \t]{0,4}+(?:[:+]?=>?|:)[ \t]{0,4}+)"""
 )
 _OPTION = re.compile(r"(?<![\w.$-])(-{1,2}[A-Za-z][\w.-]{0,127}+)([ \t]++)(?!-)")
+_USER_OPTIONS = frozenset({"-u", "--user", "--proxy-user"})
+_USER_AND_SECRET = re.compile(r"(?![0-9]+:[0-9]+$)[^\s:/]{1,128}:\S+")
 _OPTION_ALONE = re.compile(r"-[A-Za-z]|--[A-Za-z][\w.-]*(?:=.*)?", re.DOTALL)
-_USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}+://)[^/\s\"'?#]{1,512}@")
+_USERINFO = re.compile(
+    r"([A-Za-z][A-Za-z0-9+.-]{0,20}+://)"
+    r"(?:[^/\s\"'?#]{1,512}@|[^/:@\s\"']{0,128}+:(?![0-9]{1,5}/)[^@\s\"'?#]{1,256}+@)"
+)
+_BEHIND = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        # What a webhook's address consists of is its secret.
+        r"(https://(?:hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/"
+        r"|[\w-]{1,63}\.webhook\.office\.com/|api\.telegram\.org/bot))[^\s\"'<>]+",
+        r"(\b(?:authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:bearer|basic|token)|cookie:)\s{1,4})"
+        r"(?!\*\*\*|[a-z]+(?:\s|$))[^\s\"'][^\r\n\"']*",
+        r"(\blogin\s{1,4}\S{1,128}\s{1,4}password\s{1,4})\S+",  # .netrc
+        r"(\bwandb\s{1,4}login\s{1,4}(?:--(?:relogin|verify|cloud)\s{1,4}){0,3})(?![-$*])[^\s;&|]+",
+        r"((?<!\S)(?:-u|--user|--proxy-user)[ =])(?![0-9]+:[0-9]+(?:\s|$))[^\s:/\"']{1,128}:[^\s\"']+",
+        r"(\bjdbc:oracle:\w{1,10}:)[^/\s]{1,128}/[^@\s]{1,256}(?=@)",
+        r"((?<![\w:/]))[\w.-]{1,64}:[^\s@:/\"']{1,256}(?=@(?:tcp|unix)\()",  # Go's MySQL
+    )
+)
+"""Where a secret has a place of its own: all that follows the first group goes."""
 _IMAGE_USERINFO = re.compile(r"^[^/@\s]+:[^/@\s]*@(?![a-z0-9]+:[0-9a-fA-F]{32,})")
 _PEM = re.compile(
     r"-----BEGIN [A-Z0-9 ]{1,40}-----.*?(?:-----END [A-Z0-9 ]{1,40}-----|\Z)", re.DOTALL
@@ -49,7 +76,10 @@ _BEARER = re.compile(r"\b(bearer|basic)(\s{1,4})([A-Za-z0-9._~+/=-]{8,})", re.IG
 _KNOWN = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"(hf_|sk-|nvapi-)([A-Za-z0-9_-]{6,}+)"
-    r"|(?:gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|npm_|pypi-|dop_v1_)[A-Za-z0-9_-]{4,}+"
+    r"|(?:gh[pousr]_|github_pat_|gl(?:pat|dt|rt|ptt|soat|cbt)-|xox[abeoprs]-|npm_|pypi-|dop_v1_)"
+    r"[A-Za-z0-9_-]{4,}+"
+    r"|(?:gsk_|dckr_pat_|glsa_|hvs\.|SG\.|[rs]k_(?:live|test)_|wba\.|wbr_)[A-Za-z0-9_.-]{16,}+"
+    r"|dapi[0-9a-f]{32}|[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,}+"
     r"|(?:AKIA|ASIA)[A-Z0-9]{8,}+"
     r"|(?:AIza|ya29\.)[A-Za-z0-9_-]{10,}+"
     r"|eyJ[A-Za-z0-9_-]{6,}+(?:\.[A-Za-z0-9_-]*+){0,4}"
@@ -98,11 +128,13 @@ def redact_arguments(arguments: Sequence[str], mode: Redaction) -> tuple[str, ..
     if mode is Redaction.OFF:
         return tuple(arguments)
     shown: list[str] = []
-    option = ""
+    option = before = ""
     for argument in arguments:
         is_option = argument.startswith("-") and not any(mark in argument for mark in "= \t\n")
         name, equals, value = argument.partition("=")
-        if option and not _is_next_option(argument) and not _is_ordinary(option, argument):
+        is_pair = before in _USER_OPTIONS and _USER_AND_SECRET.fullmatch(argument)
+        is_value = option and not _is_next_option(argument) and not _is_ordinary(option, argument)
+        if is_pair or is_value:
             shown.append(HIDDEN)
         elif equals and _is_plain(name) and is_secret_name(name) and not _is_ordinary(name, value):
             shown.append(f"{name}={HIDDEN}")
@@ -111,6 +143,7 @@ def redact_arguments(arguments: Sequence[str], mode: Redaction) -> tuple[str, ..
         else:
             shown.append(redact_text(argument, mode))
         option = argument if is_option and is_secret_name(argument) else ""
+        before = argument
     return tuple(shown)
 
 
@@ -143,6 +176,8 @@ def redact_text(text: str, mode: Redaction) -> str:
         return text
     text = _PEM.sub(HIDDEN, text)
     text = _USERINFO.sub(rf"\g<1>{HIDDEN}@", text)
+    for pattern in _BEHIND:
+        text = pattern.sub(rf"\g<1>{HIDDEN}", text)
     text = _hide_values(text, _PAIR)
     text = _hide_values(text, _OPTION)
     text = _BEARER.sub(_hide_bearer, text)
@@ -157,7 +192,7 @@ def is_secret_name(name: str) -> bool:
 
 def _is_ordinary(name: str, value: str) -> bool:
     """A value that no secret has, although its name sounds like one."""
-    if value == HIDDEN or _FLAG.fullmatch(value) or _VARIABLE.fullmatch(value):
+    if value == HIDDEN or any(one.fullmatch(value) for one in (_FLAG, _VARIABLE, _MARKER)):
         return True
     if _NUMBER.fullmatch(value):
         return _STRONG_NAME.search(name) is None
@@ -177,7 +212,7 @@ def _hide_values(text: str, pattern: re.Pattern[str]) -> str:
             continue
         bare = value[0].strip("\\\"'")
         quote = next((mark for mark in ('\\"', '"', "'") if value[0].startswith(mark)), "")
-        if _is_ordinary(match[1], bare) or (_is_prose(match) and _is_word(bare)):
+        if _is_ordinary(match[1], bare) or (_is_prose(match) and not quote and _is_word(bare)):
             continue
         shown += (text[done:position], quote, HIDDEN, quote)
         done = position = value.end()
