@@ -226,3 +226,26 @@ async def test_without_the_server_the_page_says_how_old_it_is(tab: Tab) -> None:
     await tab.context.set_offline(False)
     await tab.page.get_by_role("button", name="Try again").click()
     await expect(tab.page.locator(".status .live")).to_be_visible()
+
+
+async def test_the_tab_and_the_time_of_a_workload_are_in_its_address(tab: Tab) -> None:
+    """A link shows a colleague the same; in the panel it stays while one goes from row to row."""
+    page = tab.page
+    await tab.sign_in(f"/workloads/{UUID(int=205)}?tab=metrics&range=6h")
+    await expect(page.get_by_role("tab", name="Metrics")).to_have_attribute("aria-selected", "true")
+    six = page.get_by_role("button", name="6 h")
+    await expect(six).to_have_attribute("aria-pressed", "true")
+    await page.get_by_role("button", name="24 h").click()
+    await expect(page).to_have_url(re.compile(r"\?tab=metrics&range=24h$"))
+    await page.get_by_role("tab", name="Overview").click()
+    await expect(page).to_have_url(re.compile(r"/workloads/[0-9a-f-]+$"))
+
+    await tab.open("/")
+    await page.wait_for_selector(".row")
+    await page.keyboard.press("j")
+    await page.keyboard.press("o")
+    await page.get_by_role("tab", name="JSON").click()
+    first = page.url
+    await page.keyboard.press("j")
+    await expect(page).not_to_have_url(first)
+    await expect(page).to_have_url(re.compile(r"\?open=[0-9a-f-]+&tab=json$"))

@@ -7,6 +7,7 @@ import { clusterName, isOutOfContact, useClusters } from "../clusters/context";
 import { useLive } from "../hooks/live";
 import { asCommandOne, asCurlOne } from "../model/commands";
 import { plural } from "../model/format";
+import { sightUrl, TABS } from "../model/sight";
 import { DEFAULT_VIEW, listUrl } from "../model/view";
 import { CopyButton } from "../parts/copy";
 import { Age, Instant } from "../parts/instant";
@@ -16,12 +17,10 @@ import { Link } from "../router";
 import { Json } from "./json";
 import { Metrics } from "./metrics";
 import { Overview } from "./overview";
+import { useSight } from "./sight";
 import { Structure } from "./structure";
 import { Timeline } from "./timeline";
 import { Why } from "./why";
-
-const TABS = ["Overview", "Metrics", "Structure", "JSON"] as const;
-type Tab = (typeof TABS)[number];
 
 /** Until it is known what to listen to. */
 const FIRST_MS = 5_000;
@@ -45,7 +44,7 @@ export function Detail({ id, onClose }: DetailProps) {
   useEffect(() => {
     if (history.data !== undefined || history.error !== undefined) history.refresh();
   }, [moment, history.error === undefined ? 0 : at]);
-  const [tab, setTab] = useState<Tab>("Overview");
+  const [{ tab }, look] = useSight();
   if (workload === undefined)
     return error === undefined ? <Skeleton rows={10} /> : <Failure error={error} retry={refresh} isPage />;
   return (
@@ -65,7 +64,7 @@ export function Detail({ id, onClose }: DetailProps) {
             class="tab"
             aria-selected={tab === name}
             aria-controls="tab-content"
-            onClick={() => setTab(name)}
+            onClick={() => look({ tab: name, range: undefined, zoom: undefined })}
           >
             {name}
           </button>
@@ -92,7 +91,8 @@ function changesOf(workload: Workload): string {
 
 function Header({ workload, onClose }: { readonly workload: Workload; readonly onClose: (() => void) | undefined }) {
   const clusters = useClusters();
-  const page = `/workloads/${encodeURIComponent(workload.id)}`;
+  const [sight] = useSight();
+  const page = sightUrl(`/workloads/${encodeURIComponent(workload.id)}`, sight);
   return (
     <header class="detail-header">
       <div class="detail-title">

@@ -1,37 +1,26 @@
 /** Small multiples over one shared time range. A brush on any of them zooms all. */
 
 import { lazy, Suspense } from "preact/compat";
-import { useState } from "preact/hooks";
 import { getMetrics } from "../api/routes";
 import type { Measurement, Workload } from "../api/shapes";
 import { useLive } from "../hooks/live";
 import { localInstant } from "../model/format";
 import { CHARTS, INFERENCE_CHARTS, shownOf, type ChartSpec, type Shown } from "../model/metrics";
+import { RANGES, type Span } from "../model/sight";
 import { Failure, Skeleton, StaleBar } from "../parts/states";
 import { useClusters } from "../clusters/context";
 import { useIsDark } from "../theme";
+import { useSight } from "./sight";
 
 const Chart = lazy(() => import("./chart"));
 
-const HOUR = 3_600_000;
-const RANGES: readonly (readonly [string, number | undefined])[] = [
-  ["1 h", HOUR],
-  ["6 h", 6 * HOUR],
-  ["24 h", 24 * HOUR],
-  ["7 d", 7 * 24 * HOUR],
-  ["whole life", undefined],
-];
-const LONGEST = 89 * 24 * HOUR;
+const DAY = 24 * 3_600_000;
+const LONGEST = 89 * DAY;
 const SAMPLES = 240;
 const TYPES_PER_REQUEST = 10;
 
-interface Range {
-  readonly start: number;
-  readonly end: number;
-}
-
 /** `known` = until when the cluster has told: its last contact. After it there is nothing to draw. */
-function rangeOf(workload: Workload, length: number | undefined, known: number): Range {
+function rangeOf(workload: Workload, length: number | undefined, known: number): Span {
   const end = workload.deletedAt === null ? known : Date.parse(workload.deletedAt);
   const born = Date.parse(workload.createdAt);
   const start = length === undefined ? born : end - length;
@@ -40,17 +29,18 @@ function rangeOf(workload: Workload, length: number | undefined, known: number):
 
 
 export function Metrics({ workload }: { readonly workload: Workload }) {
-  const [length, setLength] = useState<number | undefined>(workload.deletedAt === null ? HOUR : undefined);
-  const [zoomed, setZoomed] = useState<Range | undefined>(undefined);
+  const [{ range: word, zoom: zoomed }, look] = useSight();
+  const usual = workload.deletedAt === null ? "1h" : "life";
+  const chosen = RANGES.find((range) => range.word === (word ?? usual))!;
   const isDark = useIsDark();
   const lastContactAt = useClusters().byId.get(workload.clusterId)?.lastContactAt;
   const charts = workload.category === "Deploy" ? [...CHARTS, ...INFERENCE_CHARTS] : CHARTS;
-  const key = `metrics ${workload.id} ${length} ${zoomed?.start} ${zoomed?.end}`;
+  const key = `metrics ${workload.id} ${chosen.word} ${zoomed?.start} ${zoomed?.end}`;
   const { data, error, at, refresh } = useLive(
     key,
     async (signal) => {
       const known = Math.min(Date.now(), Date.parse(lastContactAt ?? "") || Date.now());
-      const range = zoomed ?? rangeOf(workload, length, known);
+      const range = zoomed ?? rangeOf(workload, chosen.length, known);
       return { range, measurements: await measure(workload.id, charts, range, signal) };
     },
     zoomed === undefined ? 15_000 : undefined,
@@ -58,22 +48,19 @@ export function Metrics({ workload }: { readonly workload: Workload }) {
   return (
     <>
       <div class="ranges" role="group" aria-label="Time range">
-        {RANGES.map(([label, value]) => (
+        {RANGES.map((range) => (
           <button
-            key={label}
+            key={range.word}
             type="button"
             class="button"
-            aria-pressed={zoomed === undefined && length === value}
-            onClick={() => {
-              setZoomed(undefined);
-              setLength(value);
-            }}
+            aria-pressed={zoomed === undefined && range === chosen}
+            onClick={() => look({ range: range.word, zoom: undefined })}
           >
-            {label}
+            {range.label}
           </button>
         ))}
         {zoomed !== undefined && (
-          <button type="button" class="button is-primary" onClick={() => setZoomed(undefined)}>
+          <button type="button" class="button is-primary" onClick={() => look({ zoom: undefined })}>
             {localInstant(new Date(zoomed.start).toISOString())} … · reset
           </button>
         )}
@@ -91,7 +78,7 @@ export function Metrics({ workload }: { readonly workload: Workload }) {
           charts={charts}
           measurements={data.measurements}
           range={data.range}
-          onZoom={(start, end) => setZoomed({ start: start * 1000, end: Math.max(end * 1000, start * 1000 + 60_000) })}
+          onZoom={(start, end) => look({ zoom: { start: start * 1000, end: Math.max(end * 1000, start * 1000 + 60_000) } })}
         />
       )}
     </>
@@ -101,7 +88,7 @@ export function Metrics({ workload }: { readonly workload: Workload }) {
 async function measure(
   id: string,
   charts: readonly ChartSpec[],
-  range: Range,
+  range: Span,
   signal: AbortSignal,
 ): Promise<readonly Measurement[]> {
   const types = charts.flatMap((chart) => Object.keys(chart.lines));
@@ -116,7 +103,7 @@ async function measure(
 interface ChartsProps {
   readonly charts: readonly ChartSpec[];
   readonly measurements: readonly Measurement[];
-  readonly range: Range;
+  readonly range: Span;
   readonly onZoom: (start: number, end: number) => void;
 }
 

@@ -1,4 +1,7 @@
-/** A line without axes: how a figure went. A moment that nobody recorded is a gap, never a straight line across. */
+/**
+ * A line without axes: how a figure went, above 0, so that small changes look small. A moment that nobody recorded
+ * is a gap, never a straight line across.
+ */
 
 const WIDTH = 160;
 const HEIGHT = 28;
@@ -21,13 +24,11 @@ interface SparkProps {
 export function Spark({ points, stepMs, label }: SparkProps) {
   const known = points.filter(({ value }) => value !== null);
   if (known.length < 2) return <span class="spark is-empty">no history yet</span>;
-  const values = known.map(({ value }) => value!);
-  const low = Math.min(...values);
-  const range = Math.max(...values) - low || 1;
+  const most = Math.max(...known.map(({ value }) => value!)) || 1;
   const first = points[0]!.at;
   const span = points[points.length - 1]!.at - first || 1;
   const x = (at: number): string => (EDGE + ((WIDTH - 2 * EDGE) * (at - first)) / span).toFixed(1);
-  const y = (value: number): string => (HEIGHT - EDGE - ((HEIGHT - 2 * EDGE) * (value - low)) / range).toFixed(1);
+  const y = (value: number): string => (HEIGHT - EDGE - ((HEIGHT - 2 * EDGE) * value) / most).toFixed(1);
   let path = "";
   let previous = -Infinity;
   for (const { at, value } of points) {

@@ -10,6 +10,7 @@ import { useLive } from "../hooks/live";
 import { NARROW, useMedia } from "../hooks/media";
 import { clock, count } from "../model/format";
 import type { Filter } from "../model/filter";
+import { readSight, sightUrl } from "../model/sight";
 import { readView, rowsKey, viewUrl, type View } from "../model/view";
 import { Failure, Skeleton, StaleBar } from "../parts/states";
 import { go, type Place } from "../router";
@@ -33,7 +34,8 @@ export function WorkloadsPage({ place }: { readonly place: Place }) {
   const key = rowsKey(view);
   useEffect(() => setSelected(-1), [key]);
 
-  const setView = (next: View, replace = false): void => go(viewUrl(next), { replace });
+  const setView = (next: View, replace = false): void =>
+    go(next.openId === undefined ? viewUrl(next) : sightUrl(viewUrl(next), readSight(place.query)), { replace });
   const setFilters = (filters: readonly Filter[]): void => setView({ ...view, filters });
   const openPage = (workload: Workload): void => go(`/workloads/${encodeURIComponent(workload.id)}`);
   const openPanel = (workload: Workload, index: number): void => {
