@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.kinds.lives import SETTINGS
+from tests.unit.kinds.lives import SETTINGS, definitions
 from tests.unit.kinds.makers import condition, gather, job, pod, root, template, uid
 from watchbill.errors import Invalid
 from watchbill.kinds.definition import Watched, load_definitions
 from watchbill.kinds.definition_file import load_definition
 from watchbill.kinds.derive import derive
+from watchbill.kinds.explain import failures
 from watchbill.kinds.objects import GroupKind
 from watchbill.kinds.pod import read_pod
 
@@ -127,7 +128,7 @@ def test_the_kinds_that_come_with_it() -> None:
     ],
 )
 def test_categories(group: str, kind: str, category: str) -> None:
-    found = load_definitions().for_kind(GroupKind(group, kind))
+    found = definitions().for_kind(GroupKind(group, kind))
     assert found is not None
     assert found.category == category
 
@@ -184,8 +185,51 @@ WRONG = {
     "expression": (
         "group: x\nkind: T\nroles:\n  - name: a\n    template: .spec.[\n",
         5,
-        "jq: syntax error",
+        "template: jq: the expression ends too early",
     ),
+    "expression over several lines": (
+        "group: x\nkind: T\nroles:\n  - name: a\n    replicas: >-\n      [.spec.teams[]\n"
+        "       | .size // 1\n       | ) add\n    min: 1\n",
+        8,
+        "replicas: jq: unexpected",
+    ),
+    "expression that does not end": (
+        "group: x\nkind: T\nroles:\n  - name: a\n    replicas: >-\n      [.spec.teams[]\n"
+        "       | .size\n    min: 1\n",
+        7,
+        "replicas: jq: the expression ends too early",
+    ),
+    "word over several lines": (
+        "group: x\nkind: T\nstatus:\n  failed: |\n    .status.phase\n    == Failed\n",
+        6,
+        'Failed/0 is not defined, at `Failed` – as plain text it needs quotes of its own: "Failed"',
+    ),
+    "quoted over several lines": (
+        "group: x\nkind: T\nstatus:\n  failed: '.status.phase\n    == Failed'\n",
+        5,
+        "failed: jq: Failed/0 is not defined",
+    ),
+    "sentence": (
+        "group: x\nkind: T\nstatus:\n  failed:\n    when: .a\n    message: Paused by Ada\n",
+        6,
+        "plain text needs quotes of its own",
+    ),
+    "variable": ("group: x\nkind: T\nembeds: $name\n", 3, "$root is all that is given"),
+    "map for an expression": (
+        "group: x\nkind: T\nroles:\n  - name: a\n    template: {spec: .spec.pod}\n",
+        5,
+        "quote an expression that begins with { or [",
+    ),
+    "version in the group": ("group: x/v1\nkind: T\n", 1, "for every version"),
+    "nothing": ("", 1, "the file is empty"),
+    "two": ("group: x\nkind: T\n---\ngroup: y\nkind: T\n", 3, "one file holds one definition"),
+    "tab": ("group: x\nkind: T\nroles:\n\t- name: a\n", 4, "a tab stands here"),
+    "half quoted": (
+        'group: x\nkind: T\nstatus:\n  failed:\n    message: "Failed: " + .m\n    when: .a\n',
+        5,
+        "needs `>-` before it",
+    ),
+    "object of Kubernetes": ("apiVersion: v1\nkind: Pod\n", 1, "a definition has none"),
     "unknown function": (
         'group: x\nkind: T\nstatus:\n  failed: is_broken("Failed")\n',
         4,
@@ -228,7 +272,7 @@ WRONG = {
         3,
         "from the object itself or from its children",
     ),
-    "embedded": ("group: x\nkind: T\nembeds: .spec.[\n", 3, "jq: syntax error"),
+    "embedded": ("group: x\nkind: T\nembeds: .spec.[\n", 3, "embeds: jq: the expression ends"),
     "version": ("group: x\nkind: T\nversions:\n  v1: []\n", 4, "a map is wanted"),
     "override": ("group: x\nkind: T\nversions:\n  v1:\n    category: a\n", 5, "unknown key"),
 }
@@ -242,6 +286,39 @@ def test_what_is_wrong_is_named(case: str, tmp_path: Path) -> None:
         load_definition(path)
     assert caught.value.message.startswith(f"{path}:{line}: ")
     assert reason in caught.value.message
+
+
+def test_what_fails_on_an_object_is_told(tmp_path: Path) -> None:
+    """The agent reads it as absent; who writes a definition is told. What is not there yet may fail."""
+    path = written(
+        tmp_path,
+        """
+group: x.example
+kind: Thing
+roles:
+  - each: .spec.teams[]
+    nameFrom: .name
+    template: .template
+    replicas: .size | tonumber
+status:
+  completed: .status.phase
+  failed:
+    when: .status.phase == "Lost"
+    message: .status.phase.reason
+  ran: any(.status.steps[]; .done)
+endpoints:
+  - each: .status.phase
+    url: .link
+""",
+    )
+    obj = root("x.example/v1", "Thing", spec={"teams": [{"name": "a", "size": "two"}]})
+    obj["status"] = {"phase": "Running"}
+    source = load_definition(path).program("v1").source
+    assert dict(failures(source, obj)) == {
+        "roles[0].replicas": 'fails: string ("two") cannot be parsed as a number',
+        "status.completed": "yields Running, which is neither true nor false, so it never holds",
+        "endpoints[0].url": 'fails: Cannot index string with string ("link")',
+    }
 
 
 def test_a_kind_is_defined_once_in_a_folder(tmp_path: Path) -> None:

@@ -3,15 +3,13 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import NAMESPACE_URL, uuid5
 
 import typer
 
 from watchbill.cli.failure import FAILED, say
+from watchbill.cli.kinds_input import documents_of, gathered
 from watchbill.cli.table import lines
 from watchbill.cli.terminal import Terminal
 from watchbill.cli.words import NONE
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from watchbill.kinds.definition import Definitions
     from watchbill.kinds.definition_file import Definition
     from watchbill.kinds.derive import Derived
-    from watchbill.kinds.objects import WorkloadObjects
+    from watchbill.kinds.objects import Object, WorkloadObjects
 
 JSON = dict[str, Any]
 ExtraKinds = Annotated[
@@ -31,18 +29,6 @@ ExtraKinds = Annotated[
 DefinitionFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="A definition in YAML.", show_default=False)
 ]
-_PLACES = {
-    "Pod": "pods",
-    "Service": "services",
-    "Ingress": "services",
-    "HTTPRoute": "services",
-    "PodGroup": "pod_groups",
-    "Workload": "queue_workloads",
-    "Event": "scheduling_events",
-    "HorizontalPodAutoscaler": "autoscalers",
-    "ScaledObject": "autoscalers",
-}
-"""Where an object of a kind stands among those of a workload; any other is a child."""
 
 
 def list_kinds(
@@ -117,7 +103,7 @@ def import_definition(
     from watchbill.kinds.karta import import_karta, is_karta
 
     try:
-        document = next(_documents(file.read_text(encoding="utf-8"), str(file)), None)
+        document = next(documents_of(file.read_text(encoding="utf-8"), str(file)), None)
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(f"{file} cannot be read: {error}") from error
     if not is_karta(document):
@@ -149,8 +135,19 @@ def try_definition(file: DefinitionFile) -> None:
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(file, Path(folder) / "tried.yaml")
         definitions = _load(Path(folder))
-    derived = _derived(_gathered(list(_documents(sys.stdin.read())), definition), definitions)
-    Terminal().write(_report(derived))
+    objects = gathered(list(documents_of(sys.stdin.read())), definition)
+    Terminal().write(_report(_derived(objects, definitions)))
+    _explain(definition, objects.root)
+
+
+def _explain(definition: "Definition", root: "Object") -> None:
+    """Say which expressions failed on the object; the record reads what they would tell as absent."""
+    from watchbill.kinds.explain import failures
+    from watchbill.kinds.lookup import group_version
+
+    source = definition.program(group_version(root)[1]).source
+    for place, reason in failures(source, root):
+        say("note", f"{place} {reason}")
 
 
 def _report(derived: "Derived") -> bytes:
@@ -189,86 +186,6 @@ def _defined(definitions: "Definitions") -> "list[Definition]":
 
 def _full_name(definition: "Definition") -> str:
     return f"{definition.key.kind}.{definition.key.group}".rstrip(".").lower()
-
-
-def _documents(text: str, source: str = "stdin") -> Iterator[JSON]:
-    """The objects of a stream of YAML or JSON documents, lists taken apart. Raises Invalid."""
-    import yaml
-
-    try:
-        documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-    except yaml.YAMLError as error:
-        raise Invalid(f"{source} holds no YAML or JSON: {error}") from error
-    for document in documents:
-        is_object = isinstance(document, dict)
-        items = document.get("items") if is_object else None
-        for one in items if isinstance(items, list) else [document]:
-            if isinstance(one, dict):
-                yield _with_texts(one)
-
-
-def _with_texts(value: Any) -> Any:
-    """YAML reads instants as such; Kubernetes objects hold them as text."""
-    if isinstance(value, dict):
-        return {str(key): _with_texts(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_with_texts(one) for one in value]
-    if hasattr(value, "isoformat"):
-        text: str = value.isoformat()
-        return text.replace("+00:00", "Z")
-    return value
-
-
-def _gathered(documents: list[JSON], definition: "Definition") -> "WorkloadObjects":
-    """Raises Invalid where none of them is of the definition's kind."""
-    from watchbill.kinds.objects import WorkloadObjects
-    from watchbill.kinds.pod import read_pod
-
-    root = next((one for one in documents if _is_of(one, definition)), None)
-    if root is None:
-        raise Invalid(
-            f"stdin holds no {definition.key.kind} of the API group "
-            f"'{definition.key.group or 'core'}'.",
-            details="pipe the object itself into this command, and its pods after it",
-        )
-    for one in documents:
-        _complete(one)
-    places: dict[str, Any] = {name: [] for name in {*_PLACES.values(), "children"}}
-    for one in documents:
-        if one is not root or one.get("kind") == "Pod":
-            places[_place(one)].append(one)
-    places["pods"] = [read_pod(pod) for pod in places["pods"]]
-    return WorkloadObjects(root=root, is_chain_truncated=False, is_root_listed=True, **places)
-
-
-def _complete(document: JSON) -> None:
-    """Fill what the API server gives to an object, so that a manifest nobody applied yet can be tried too."""
-    meta = document.setdefault("metadata", {})
-    if not isinstance(meta, dict):
-        raise Invalid(f"the metadata of a {document.get('kind')} is no map")
-    namespace = meta.setdefault("namespace", "default")
-    meta.setdefault("name", meta.get("generateName", "unnamed"))
-    meta.setdefault("uid", _uid(document.get("kind"), namespace, meta["name"]))
-    meta.setdefault("creationTimestamp", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
-    for owner in meta.get("ownerReferences") or []:
-        owner.setdefault("uid", _uid(owner.get("kind"), namespace, owner.get("name")))
-        owner.setdefault("controller", True)
-
-
-def _uid(*parts: object) -> str:
-    return str(uuid5(NAMESPACE_URL, "/".join(map(str, parts))))
-
-
-def _place(document: JSON) -> str:
-    """Knative has a Service of its own, which is no way in but what makes the pods."""
-    if str(document.get("apiVersion")).startswith("serving.knative.dev/"):
-        return "children"
-    return _PLACES.get(str(document.get("kind")), "children")
-
-
-def _is_of(document: JSON, definition: "Definition") -> bool:
-    group = str(document.get("apiVersion", "")).rpartition("/")[0]
-    return (group, document.get("kind")) == (definition.key.group, definition.key.kind)
 
 
 def _derived(objects: "WorkloadObjects", definitions: "Definitions") -> "Derived":

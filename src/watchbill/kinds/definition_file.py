@@ -4,16 +4,13 @@ The form of a file is told in docs/adding-a-kind.md. What a file gets wrong stop
 the line and the reason.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jq
-
-from watchbill.errors import Invalid
 from watchbill.kinds.adjust import ADJUSTMENTS
+from watchbill.kinds.expression import culprit, impurity
 from watchbill.kinds.karta import import_karta, is_karta
 from watchbill.kinds.objects import GroupKind
 from watchbill.kinds.program import (
@@ -24,7 +21,6 @@ from watchbill.kinds.program import (
     Program,
     ProgramSource,
     RoleSource,
-    prelude,
 )
 from watchbill.kinds.section import Section, read_section, section_of
 
@@ -59,11 +55,6 @@ _KEYS = (
 )
 _STALE = PredicateSource(
     ".status.observedGeneration != null and .status.observedGeneration < .metadata.generation"
-)
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-_IMPURE = re.compile(
-    r"(?<![.\w$])(?:env|inputs?|input_\w+|now|localtime|debug|stderr|halt\w*|import|include)\b(?!\s*:)"
-    r"|\$ENV"
 )
 
 
@@ -109,9 +100,8 @@ def load_definition(path: Path) -> Definition:
     if top.has("apiVersion"):
         top = _imported(top, path)
     top.allow(_KEYS)
-    kind = top.required("kind")
     return Definition(
-        key=GroupKind(top.text("group"), kind),
+        key=_key(top),
         file=str(path),
         category=top.text("category"),
         distributed_framework=top.text("distributedFramework") or None,
@@ -124,6 +114,14 @@ def load_definition(path: Path) -> Definition:
     )
 
 
+def _key(top: Section) -> GroupKind:
+    kind, group = top.required("kind"), top.text("group")
+    for name, written in (("group", group), ("kind", kind)):
+        if "/" in written:
+            raise top.error(name, "a definition is for every version, so none is named here")
+    return GroupKind(group, kind)
+
+
 def _prefers_children(top: Section) -> bool:
     written = top.text("rolesFrom")
     if written not in {"", "children"}:
@@ -134,7 +132,10 @@ def _prefers_children(top: Section) -> bool:
 def _imported(top: Section, path: Path) -> Section:
     document = top.document()
     if not is_karta(document):
-        raise top.error("apiVersion", "this object is neither a Karta nor a ResourceInterface")
+        raise top.error(
+            "apiVersion",
+            "this object is neither a Karta nor a ResourceInterface; a definition has none",
+        )
     return section_of(import_karta(document).text, f"{path} (as imported)")
 
 
@@ -182,7 +183,7 @@ def _compiled(top: Section, override: Section) -> Program:
     try:
         return Program(source)
     except ValueError as error:
-        raise _culprit(top, source.conditions, str(error)) from error
+        raise culprit(top, source.conditions, str(error)) from error
 
 
 def _status(section: Section | None) -> dict[str, Any]:
@@ -259,24 +260,9 @@ def _expressions(section: Section | None, names: tuple[str, ...]) -> dict[str, s
 
 def _expression(section: Section, name: str) -> str:
     expression = section.text(name)
-    impure = _IMPURE.search(_STRING.sub('""', expression))
+    impure = impurity(expression)
     if impure:
         raise section.error(
-            name, f"`{impure[0]}` is not allowed: an expression may read its object alone"
+            name, f"`{impure}` is not allowed: an expression may read its object alone"
         )
     return expression
-
-
-def _culprit(top: Section, conditions: str, reason: str) -> Invalid:
-    """The error for a program that does not compile, at the expression that is to blame."""
-    for scalar in top.scalars():
-        try:
-            jq.compile(f"{prelude(conditions)}(null | {scalar.value}\n)")
-        except ValueError as error:
-            if not scalar.is_text_only:
-                return top.error_at(scalar.line, f"jq: {_first_line(str(error))}")
-    return top.error(None, f"jq: {_first_line(reason)}")
-
-
-def _first_line(message: str) -> str:
-    return message.partition("\n")[0].removeprefix("jq: error: ")

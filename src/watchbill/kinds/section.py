@@ -30,9 +30,25 @@ TEXT_KEYS = frozenset(
 
 
 class Scalar(NamedTuple):
+    """One value: its key, its text, and the lines of the file that it fills (`first_line` is the first)."""
+
+    key: str
     value: str
-    line: int
+    first_line: int
+    lines: tuple[str, ...]
     is_text_only: bool
+
+    def line_at(self, offset: int) -> int:
+        """The line of the file on which the character `offset` of the value stands.
+
+        YAML folds lines, so only what is no space stands in both alike.
+        """
+        before = len("".join(self.value[:offset].split()))
+        for number, line in enumerate(self.lines):
+            before -= len("".join(line.split()))
+            if before < 0:
+                return self.first_line + number
+        return self.first_line + max(0, len(self.lines) - 1)
 
 
 class Section:
@@ -89,7 +105,9 @@ class Section:
         if node is None:
             return ""
         if not isinstance(node, yaml.ScalarNode):
-            raise self.error(name, "one value is wanted here")
+            raise self.error(
+                name, "one value is wanted here; quote an expression that begins with { or ["
+            )
         return str(node.value)
 
     def required(self, name: str) -> str:
@@ -142,13 +160,23 @@ def _scalars(node: yaml.Node, *, is_labels: bool = False) -> Iterator[Scalar]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if isinstance(value, yaml.ScalarNode):
-                is_text = is_labels or key.value in TEXT_KEYS
-                yield Scalar(value.value, value.start_mark.line + 1, is_text)
+                yield _scalar(key.value, value, is_text=is_labels or key.value in TEXT_KEYS)
             else:
                 yield from _scalars(value, is_labels=key.value == "pods")
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
             yield from _scalars(item)
+
+
+def _scalar(key: str, node: yaml.ScalarNode, *, is_text: bool) -> Scalar:
+    start, end = node.start_mark, node.end_mark
+    lines = str(start.buffer or "")[start.pointer : end.pointer].rstrip().split("\n")
+    first = start.line + 1
+    if node.style in (">", "|"):
+        first, lines = first + 1, lines[1:]
+    elif node.style in ("'", '"'):
+        lines = [line.strip("'\"") for line in lines]
+    return Scalar(key, node.value, first, tuple(lines), is_text)
 
 
 def read_section(path: Path) -> Section:
@@ -165,9 +193,23 @@ def section_of(text: str, file: str) -> Section:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise Invalid(f"{file}:{line}: {error.problem or 'no YAML'}") from error
+        raise Invalid(f"{file}:{line}: {_plain(error)}") from error
     except yaml.YAMLError as error:
         raise Invalid(f"{file}:1: {error}") from error
+    if node is None:
+        raise Invalid(f"{file}:1: the file is empty")
     if not isinstance(node, yaml.MappingNode):
         raise Invalid(f"{file}:1: a definition is one map")
     return Section(node, file)
+
+
+def _plain(error: yaml.MarkedYAMLError) -> str:
+    problem = error.problem or ""
+    if "another document" in problem:
+        return "a second document begins here; one file holds one definition"
+    if "\\t" in problem:
+        return "a tab stands here; YAML indents with spaces"
+    return (
+        f"this is no YAML: {problem or 'it cannot be read'} – an expression that begins with a quote, or holds"
+        " `: ` or ` #`, needs `>-` before it on a line of its own, or quotes around it"
+    )

@@ -1,0 +1,155 @@
+"""Objects on standard input, for `kinds try`: what belongs to the workload, as an agent would gather it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_URL, uuid5
+
+from watchbill.cli.failure import say
+from watchbill.errors import Invalid
+
+if TYPE_CHECKING:
+    from watchbill.kinds.definition_file import Definition
+    from watchbill.kinds.objects import WorkloadObjects
+
+JSON = dict[str, Any]
+_OWNED = frozenset({"pods", "children", "queue_workloads"})
+_PLACES = {
+    "Pod": "pods",
+    "Service": "services",
+    "Ingress": "services",
+    "HTTPRoute": "services",
+    "PodGroup": "pod_groups",
+    "Workload": "queue_workloads",
+    "Event": "scheduling_events",
+    "HorizontalPodAutoscaler": "autoscalers",
+    "ScaledObject": "autoscalers",
+}
+"""Where an object of a kind stands among those of a workload; any other is a child."""
+
+
+def documents_of(text: str, source: str = "stdin") -> Iterator[JSON]:
+    """The objects of a stream of YAML or JSON documents, lists taken apart. Raises Invalid."""
+    import yaml
+
+    try:
+        documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    except yaml.YAMLError as error:
+        raise Invalid(f"{source} holds no YAML or JSON: {error}") from error
+    for document in documents:
+        is_object = isinstance(document, dict)
+        items = document.get("items") if is_object else None
+        for one in items if isinstance(items, list) else [document]:
+            if isinstance(one, dict):
+                yield _with_texts(one)
+
+
+def _with_texts(value: Any) -> Any:
+    """YAML reads instants as such; Kubernetes objects hold them as text."""
+    if isinstance(value, dict):
+        return {str(key): _with_texts(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_texts(one) for one in value]
+    if hasattr(value, "isoformat"):
+        text: str = value.isoformat()
+        return text.replace("+00:00", "Z")
+    return value
+
+
+def gathered(documents: list[JSON], definition: "Definition") -> "WorkloadObjects":
+    """The first object of the definition's kind, and what belongs to it: what it owns, down to its pods.
+
+    What is left out is said on standard error. Raises Invalid where none is of the definition's kind.
+    """
+    from watchbill.kinds.objects import WorkloadObjects
+    from watchbill.kinds.pod import read_pod
+
+    root = next((one for one in documents if _is_of(one, definition)), None)
+    if root is None:
+        raise Invalid(
+            f"stdin holds no {definition.key.kind} of the API group "
+            f"'{definition.key.group or 'core'}'.",
+            details="pipe the object itself into this command, and its pods after it",
+        )
+    for one in documents:
+        _complete(one)
+    known = {one["metadata"]["uid"]: one for one in documents}
+    places: dict[str, Any] = {name: [] for name in {*_PLACES.values(), "children"}}
+    left_out = []
+    for one in documents:
+        place = _place(one)
+        if one is root:
+            places["pods"] += [one] if one.get("kind") == "Pod" else []
+        elif place not in _OWNED or _leads_to(one, root, known):
+            places[place].append(one)
+        else:
+            left_out.append(one)
+    for one in left_out:
+        say("note", f"{_title(one)} is left out: {_why(one, known)}")
+    places["pods"] = [read_pod(pod) for pod in places["pods"]]
+    return WorkloadObjects(root=root, is_chain_truncated=False, is_root_listed=True, **places)
+
+
+def _owner(document: JSON) -> JSON | None:
+    """The owner that counts: the controller, else the first."""
+    owners = document["metadata"].get("ownerReferences") or []
+    return next((one for one in owners if one.get("controller")), owners[0] if owners else None)
+
+
+def _leads_to(document: JSON, root: JSON, known: dict[str, JSON]) -> bool:
+    found: JSON | None = document
+    for _ in range(16):
+        owner = _owner(found) if found is not None else None
+        if owner is None:
+            return False
+        if owner["uid"] == root["metadata"]["uid"]:
+            return True
+        found = known.get(owner["uid"])
+    return False
+
+
+def _why(document: JSON, known: dict[str, JSON]) -> str:
+    found: JSON = document
+    for _ in range(16):
+        owner = _owner(found)
+        if owner is None:
+            return "nothing owns it" if found is document else f"it belongs to {_title(found)}"
+        above = known.get(owner["uid"])
+        if above is None:
+            return f"{owner.get('kind')}/{owner.get('name')} owns it and is not given"
+        found = above
+    return "its owners own one another"
+
+
+def _title(document: JSON) -> str:
+    return f"{document.get('kind')}/{document['metadata']['name']}"
+
+
+def _complete(document: JSON) -> None:
+    """Fill what the API server gives to an object, so that a manifest nobody applied yet can be tried too."""
+    meta = document.setdefault("metadata", {})
+    if not isinstance(meta, dict):
+        raise Invalid(f"the metadata of a {document.get('kind')} is no map")
+    namespace = meta.setdefault("namespace", "default")
+    meta.setdefault("name", meta.get("generateName", "unnamed"))
+    meta.setdefault("uid", _uid(document.get("kind"), namespace, meta["name"]))
+    meta.setdefault("creationTimestamp", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    for owner in meta.get("ownerReferences") or []:
+        owner.setdefault("uid", _uid(owner.get("kind"), namespace, owner.get("name")))
+        owner.setdefault("controller", True)
+
+
+def _uid(*parts: object) -> str:
+    return str(uuid5(NAMESPACE_URL, "/".join(map(str, parts))))
+
+
+def _place(document: JSON) -> str:
+    """Knative has a Service of its own, which is no way in but what makes the pods."""
+    if str(document.get("apiVersion")).startswith("serving.knative.dev/"):
+        return "children"
+    return _PLACES.get(str(document.get("kind")), "children")
+
+
+def _is_of(document: JSON, definition: "Definition") -> bool:
+    group = str(document.get("apiVersion", "")).rpartition("/")[0]
+    return (group, document.get("kind")) == (definition.key.group, definition.key.kind)

@@ -1,0 +1,54 @@
+"""What `kinds try` takes from standard input: manifests as people write them, and only what belongs."""
+
+import pytest
+
+from tests.unit.kinds.lives import definitions
+from watchbill.cli.kinds_input import documents_of, gathered
+from watchbill.errors import Invalid
+from watchbill.kinds.objects import GroupKind
+
+STREAM = """
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: jobset.x-k8s.io/v1alpha2, kind: JobSet, metadata: {name: tune}, spec: {replicatedJobs: []}}
+- apiVersion: batch/v1
+  kind: Job
+  metadata: {name: tune-a-0, ownerReferences: [{apiVersion: jobset.x-k8s.io/v1alpha2, kind: JobSet, name: tune}]}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: mine, ownerReferences: [{apiVersion: batch/v1, kind: Job, name: tune-a-0}]}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: orphan, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: web-6f9c}]}
+- {apiVersion: v1, kind: Pod, metadata: {name: lone}}
+- {apiVersion: apps/v1, kind: StatefulSet, metadata: {name: store}}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: store-0, ownerReferences: [{apiVersion: apps/v1, kind: StatefulSet, name: store}]}
+---
+{apiVersion: v1, kind: Service, metadata: {name: web}}
+"""
+
+
+def test_only_what_belongs_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    definition = definitions().for_kind(GroupKind("jobset.x-k8s.io", "JobSet"))
+    assert definition is not None
+    found = gathered(list(documents_of(STREAM)), definition)
+    assert found.root["metadata"]["namespace"] == "default"
+    assert [pod.name for pod in found.pods] == ["mine"]
+    assert [child["metadata"]["name"] for child in found.children] == ["tune-a-0"]
+    assert len(found.services) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "note: Pod/orphan is left out: ReplicaSet/web-6f9c owns it and is not given",
+        "note: Pod/lone is left out: nothing owns it",
+        "note: StatefulSet/store is left out: nothing owns it",
+        "note: Pod/store-0 is left out: it belongs to StatefulSet/store",
+    ]
+
+
+def test_an_object_without_metadata_s_map() -> None:
+    definition = definitions().for_kind(GroupKind("batch", "Job"))
+    assert definition is not None
+    with pytest.raises(Invalid, match="the metadata of a Job is no map"):
+        gathered([{"apiVersion": "batch/v1", "kind": "Job", "metadata": []}], definition)
