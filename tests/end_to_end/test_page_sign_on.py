@@ -36,6 +36,13 @@ async def test_somebody_signs_in_at_the_issuer_and_is_where_they_wanted(
                 chromium(f"--host-resolver-rules={rule}") as browser,
                 new_tab(browser, server) as tab,
             ):
+                # Somebody else's link to our address of return leads to the login, and says what to do.
+                back = f"{PUBLIC_URL}/api/v1/session/oidc/corp/callback"
+                await tab.page.goto(f"{back}?code=x&error_description=<script>alert(1)</script>")
+                await expect(tab.page.get_by_role("alert")).to_contain_text("Please try again")
+                await expect(tab.page).to_have_url(
+                    f"{PUBLIC_URL}/login?failed=expired&issuer=corp&next=%2F"
+                )
                 await tab.page.goto(f"{PUBLIC_URL}/fleet?by=type")
                 await tab.page.get_by_role("link", name="Sign in with Example Corp").click()
                 await tab.page.fill("[name=login]", "ada")

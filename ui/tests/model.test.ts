@@ -4,6 +4,7 @@ import { filterParameter, parseFilter, problemOf } from "../src/model/filter";
 import { bytes, duration, memory, quantity } from "../src/model/format";
 import { safeLink, safePath } from "../src/model/links";
 import { columnsOf, shownOf, CHARTS, shortDevice } from "../src/model/metrics";
+import { signOnFailure } from "../src/model/sign_on";
 import { DEFAULT_VIEW, readView, viewUrl, type View } from "../src/model/view";
 
 describe("safeLink", () => {
@@ -167,4 +168,24 @@ describe("devices", () => {
     expect(shortDevice("GPU-1fd85434-ee1b-5295-bf5f-28ebd0453325/7")).toBe("GPU 1fd85434/7");
     expect(shortDevice("<img src=x>")).toBe("GPU <img src=x>");
   });
+});
+
+describe("signOnFailure", () => {
+  const issuers = [{ name: "corp", title: "Example Corp" }];
+  const said = (query: string) => signOnFailure(new URLSearchParams(query), issuers);
+
+  it("says nothing where nothing failed", () => expect(said("next=/")).toBeUndefined());
+
+  it.each(["declined", "expired", "refused", "busy", "away"])("has words for %s", (word) =>
+    expect(said(`failed=${word}&issuer=corp`)).not.toContain("did not succeed"),
+  );
+
+  it("names only issuers that there are", () => {
+    expect(said("failed=away&issuer=corp")).toContain("Example Corp");
+    expect(said("failed=away&issuer=<b>evil</b>")).toBe("The issuer does not answer. Please try again in a moment.");
+  });
+
+  it.each(["<img src=x>", "constructor", "__proto__", ""])("shows nothing of %s", (word) =>
+    expect(said(`failed=${encodeURIComponent(word)}`)).toBe("Signing in did not succeed. Please try again."),
+  );
 });

@@ -41,6 +41,10 @@ class Returned:
     error: str | None
 
 
+Begun = Mapping[str, Any]
+"""A login on its way: issuer, state, nonce, verifier, and `then`, the path that the browser wanted."""
+
+
 class SignOn:
     def __init__(self, sealed: Sealed, clock: Callable[[], datetime]) -> None:
         self._sealed = sealed
@@ -73,12 +77,18 @@ class SignOn:
         url = f"{endpoints.authorization}{mark}{urlencode(query)}"
         return url, await self._sealed.seal(kept, seconds=BEGUN_SECONDS)
 
-    async def finish(
-        self, provider: Provider, returned: Returned, *, kept: str, redirect_uri: str
-    ) -> tuple[Login, str]:
-        """Who signed in, and where they were going. Raises Unauthenticated, Unavailable."""
+    async def begun(self, kept: str | None) -> Begun | None:
+        """What this browser began, by what it kept; None where that was nothing, or too long ago."""
         try:
-            begun = await self._sealed.open(kept)
+            return None if kept is None else await self._sealed.open(kept)
+        except Refused:
+            return None
+
+    async def finish(
+        self, provider: Provider, returned: Returned, *, begun: Begun, redirect_uri: str
+    ) -> Login:
+        """Who signed in. Raises Unauthenticated, Unavailable."""
+        try:
             endpoints = await provider.endpoints()
             _check(provider, endpoints, returned, begun)
             assert returned.code is not None, "checked"
@@ -89,7 +99,7 @@ class SignOn:
                 provider, _text(granted, "id_token"), nonce=begun["nonce"], now=self._clock()
             )
             claims = await _completed(provider, endpoints, claims, granted)
-            return login_of(provider.issuer, claims), begun["then"]
+            return login_of(provider.issuer, claims)
         except outgoing.Declined as error:
             log.warning("issuer declined", issuer=provider.issuer.name, reason=error.message)
             raise Unauthenticated(NOT_SUCCEEDED) from error
@@ -143,9 +153,7 @@ def _text(granted: Any, member: str) -> str:
     return found
 
 
-def _check(
-    provider: Provider, endpoints: Endpoints, returned: Returned, begun: dict[str, Any]
-) -> None:
+def _check(provider: Provider, endpoints: Endpoints, returned: Returned, begun: Begun) -> None:
     """That this is the end of the login that the browser began, with the issuer it began it with."""
     if begun["issuer"] != provider.issuer.name or returned.error is not None:
         raise Refused

@@ -177,9 +177,8 @@ class SignIns:
     def note(self, client_id: str, address: str, *, is_failed: bool) -> None:
         key = (client_id, address, is_failed)
         self._attempts.setdefault(key, deque()).append(self._clock())
-        if len(self._attempts) > MAX_PRINCIPALS:
-            for other in list(self._attempts):
-                self._recent(other)
+        if len(self._attempts) > MAX_PRINCIPALS:  # the one that failed first is forgotten first
+            del self._attempts[next(iter(self._attempts))]
 
     def _recent(self, key: Hashable) -> deque[float]:
         attempts = self._attempts.get(key, deque())

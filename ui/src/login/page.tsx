@@ -6,6 +6,7 @@ import { issuerUrl, listIssuers, signIn } from "../api/routes";
 import type { Me } from "../api/shapes";
 import { useLive } from "../hooks/live";
 import { safePath } from "../model/links";
+import { signOnFailure } from "../model/sign_on";
 import { Logo } from "../parts/logo";
 
 interface LoginProps {
@@ -79,9 +80,16 @@ export function LoginPage({ wasSignedIn, onSignedIn }: LoginProps) {
 function Issuers() {
   const { data } = useLive("issuers", listIssuers, undefined);
   if (data === undefined || data.length === 0) return null;
-  const next = safePath(new URLSearchParams(window.location.search).get("next"));
+  const query = new URLSearchParams(window.location.search);
+  const next = safePath(query.get("next"));
+  const failure = signOnFailure(query, data);
   return (
     <>
+      {failure !== undefined && (
+        <p class="problem" role="alert">
+          {failure}
+        </p>
+      )}
       {data.map((issuer) => (
         <a key={issuer.name} class="button is-primary" href={issuerUrl(issuer, next)}>
           Sign in with {issuer.title}
