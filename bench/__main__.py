@@ -7,30 +7,21 @@ slows all of them. Ours runs with tokens, scope, validation and limits in place;
 import argparse
 import asyncio
 import json
-import os
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import aiohttp
 import asyncpg
 
+from bench import servers
 from bench.data import NOW, changed, fill
 from bench.http import Connection
 from bench.peer import COPY_ROWS
 from tests.clusters import Agent
 from watchbill.client import Client
-from watchbill.store.access import ADMINISTRATOR, Rule, account_create
 from watchbill.store.database import Database
-from watchbill.store.embedded import EmbeddedPostgres
-from watchbill.store.migrate import migrate
 from watchbill.sync import Upsert
 
 AT_ONCE = 4
@@ -122,69 +113,18 @@ def peer_upsert(connection: Connection, documents: list[dict[str, object]]) -> W
     return work
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-async def started(
-    command: list[str], url: str, environment: dict[str, str]
-) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    async with aiohttp.ClientSession() as http:
-        for _ in range(300):
-            try:
-                async with http.get(url):
-                    return process
-            except aiohttp.ClientError:
-                await asyncio.sleep(0.1)
-    raise TimeoutError(f"{command[:3]} did not start")
-
-
-OUR_SERVER = """
-import sys
-from pathlib import Path
-from watchbill.config import ServerSettings
-from watchbill.serve import run_server
-run_server(
-    ServerSettings(
-        data_dir=Path("/nonexistent"), database_url=sys.argv[1], port=int(sys.argv[2]),
-        requests_per_second=10**6, requests_burst=10**6,
-    ),
-    ready=lambda started: None,
-)
-"""
-PEER_SERVER = """
-import sys, uvicorn
-from bench.peer import build_peer
-uvicorn.run(build_peer(sys.argv[1]), port=int(sys.argv[2]), log_level="error", access_log=False)
-"""
-
-
 async def contests(database_url: str, total: int, live_share: float, rounds: int) -> None:
     db = await Database.open(database_url, pool_size=4)
     print(f"filling in {total} workloads, {live_share:.0%} live ...", file=sys.stderr)
     agent, live = await fill(db, total=total, live=int(total * live_share))
-    rule = Rule(role=ADMINISTRATOR, scope_kind="tenant", scope_id="1")
-    client_id, secret = await account_create(db, 1, "bench", (rule,), now=NOW)
+    client_id, secret = await servers.administrator(db)
     connection = await asyncpg.connect(database_url)
     await connection.execute(COPY_ROWS)
     await connection.execute("VACUUM ANALYZE")
-    ours, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-    processes = [
-        await started(
-            [sys.executable, "-c", code, database_url, url.rsplit(":", 1)[1]], url + path, {}
-        )
-        for code, url, path in (
-            (OUR_SERVER, ours, "/healthz"),
-            (PEER_SERVER, peer, "/openapi.json"),
-        )
-    ]
-    try:
+    async with (
+        servers.serving(servers.OURS, database_url) as ours,
+        servers.serving(servers.PEER, database_url) as peer,
+    ):
         async with Client(ours, client_id, secret) as client:
             token = await client.token()
         arena = Arena(
@@ -201,12 +141,8 @@ async def contests(database_url: str, total: int, live_share: float, rounds: int
             print(json.dumps(await run(contest, rounds)), flush=True)
         for one in (*arena.drivers, *arena.ours, *arena.peer):
             await one.close()
-    finally:
-        for process in processes:
-            process.terminate()
-            process.wait()
-        await connection.close()
-        await db.close()
+    await connection.close()
+    await db.close()
 
 
 @dataclass(frozen=True)
@@ -282,16 +218,8 @@ async def main() -> None:
     parser.add_argument("--live-share", type=float, default=0.05)
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
-    folder = tempfile.mkdtemp(prefix="watchbill-bench-", dir="/tmp")
-    Path(folder).chmod(0o711)
-    server = EmbeddedPostgres(Path(folder))
-    try:
-        url = await server.start()
-        await migrate(url)
+    async with servers.database() as url:
         await contests(url, options.workloads, options.live_share, options.rounds)
-    finally:
-        await server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 asyncio.run(main())
