@@ -14,7 +14,8 @@ items:
 - {apiVersion: jobset.x-k8s.io/v1alpha2, kind: JobSet, metadata: {name: tune}, spec: {replicatedJobs: []}}
 - apiVersion: batch/v1
   kind: Job
-  metadata: {name: tune-a-0, ownerReferences: [{apiVersion: jobset.x-k8s.io/v1alpha2, kind: JobSet, name: tune}]}
+  metadata:
+    {name: tune-a-0, ownerReferences: [{apiVersion: jobset.x-k8s.io/v1alpha2, kind: JobSet, name: tune}]}
 - apiVersion: v1
   kind: Pod
   metadata: {name: mine, ownerReferences: [{apiVersion: batch/v1, kind: Job, name: tune-a-0}]}

@@ -1,6 +1,7 @@
 """GPUs by resource claims, by slices and by what the binder wrote: exact figures."""
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tests.unit.kinds.lives import SETTINGS
 from tests.unit.kinds.makers import (
     JSON,
+    condition,
     container,
     deployment,
     derived,
@@ -17,7 +19,7 @@ from tests.unit.kinds.makers import (
     template,
     workload,
 )
-from watchbill.kinds.claims import asked_devices, held_devices
+from watchbill.kinds.claims import asked_by_claim, asked_devices, held_devices
 from watchbill.kinds.objects import ClusterObjects
 from watchbill.workload import Cores
 
@@ -26,6 +28,10 @@ GIB = 1024**3
 
 def request(number: int = 1, cls: str = "gpu.nvidia.com", **more: Any) -> JSON:
     return {"name": "gpus", "exactly": {"deviceClassName": cls, "count": number} | more}
+
+
+def profile(name: str) -> list[JSON]:
+    return [{"cel": {"expression": f"device.attributes['gpu.nvidia.com'].profile == '{name}'"}}]
 
 
 def claim(name: str, *requests: JSON, held: int = 0, **result: Any) -> JSON:
@@ -66,11 +72,15 @@ def claim(name: str, *requests: JSON, held: int = 0, **result: Any) -> JSON:
             2,
         ),
         ([request(10**12)], 1_024),
+        ([request(2, "mig.nvidia.com", selectors=profile("3g.40gb"))], Fraction(6, 7)),
+        ([request(1, "mig.nvidia.com", selectors=profile("1g.6gb"))], Fraction(1, 4)),
+        ([request(1, "mig-2g.20gb.example.com")], Fraction(2, 7)),
+        ([request(1, "nics.example.com", selectors=[{"cel": {"expression": "true"}}])], 0),
         ([request(-3)], 0),
         (["x", None, {}], 0),
     ],
 )
-def test_what_a_claim_asks_for(requests: list[Any], asked: int) -> None:
+def test_what_a_claim_asks_for(requests: list[Any], asked: int | Fraction) -> None:
     assert asked_devices({"requests": requests}, SETTINGS) == asked
 
 
@@ -85,6 +95,35 @@ def test_what_a_claim_holds() -> None:
     named = replace(SETTINGS, gpu_device_classes=frozenset({"accelerators"}))
     assert held_devices(claim("a", request(2), held=2), named) == 0
     assert held_devices(claim("a", request(2, "accelerators"), held=2), named) == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "selectors", "share"),
+    [
+        ("gpu-0-mig-1g10gb-19-2", [], Fraction(1, 7)),
+        ("gpu-0-mig-3g40gb-4-4", profile("2g.20gb"), Fraction(3, 7)),
+        # The older name holds numbers that mean one profile on one sort of GPU and another on another.
+        ("gpu-0-mig-9-4-4", profile("3g.20gb"), Fraction(3, 7)),
+        ("gpu-0-mig-9-4-4", [], 0),
+    ],
+)
+def test_a_slice_held_through_a_claim(
+    device: str, selectors: list[JSON], share: int | Fraction
+) -> None:
+    asked = request(1, "mig.nvidia.com", selectors=selectors)
+    assert held_devices(claim("a", asked, held=1, device=device), SETTINGS) == share
+
+
+def test_of_alternatives_the_one_that_was_given_is_asked_for() -> None:
+    either = {
+        "name": "gpus",
+        "firstAvailable": [
+            {"name": "two", "deviceClassName": "gpu.nvidia.com", "count": 2},
+            {"name": "one", "deviceClassName": "gpu.nvidia.com"},
+        ],
+    }
+    assert asked_by_claim(claim("a", either), SETTINGS) == 2
+    assert asked_by_claim(claim("a", either, held=1, request="gpus/one"), SETTINGS) == 1
 
 
 def using(number: int, *names: str, state: str = "ready", **more: Any) -> JSON:
@@ -107,6 +146,28 @@ def test_a_claim_that_pods_share_is_counted_once() -> None:
     assert record.workload.allocated_resources.gpu_memory == "240Gi"
     assert record.gpu_millionths_by_node_pool == {"h100": 3_000_000}
     assert record.usage.gpu_memory_request_bytes == 240 * GIB
+
+
+def test_why_pods_wait_tells_what_their_claims_ask_for() -> None:
+    waits = {
+        "phase": "Pending",
+        "conditions": [
+            condition(
+                "PodScheduled",
+                "False",
+                reason="Unschedulable",
+                message="0/8 nodes are available: 8 cannot allocate all claims.",
+            )
+        ],
+    }
+    pods = [using(number, f"c-{number}", "shared", state="waiting") for number in (1, 2)]
+    for found in pods:
+        found["status"] = waits
+    claims = [claim("c-1", request(4)), claim("c-2", request(4)), claim("shared")]
+    assert workload(deployment(2), pods, claims=claims).phase_message == (
+        "No node has the devices that its claims ask for – 2 pods ask for 9 GPUs together,"
+        " 8 of 8 nodes refuse it for that – free devices, ask for fewer, or add nodes."
+    )
 
 
 def test_a_claim_without_devices_yet_is_asked_for_and_not_held() -> None:

@@ -1,15 +1,25 @@
-"""GPUs that pods ask for and hold through ResourceClaims: devices of GPU classes, each claim counted once."""
+"""GPUs that pods ask for and hold through ResourceClaims: devices of GPU classes, each claim counted once.
 
+A MIG slice counts as its share, where the claim or the device's name tells the profile.
+"""
+
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
 from watchbill.kinds.facts import RoleFacts
 from watchbill.kinds.lookup import at, metadata, objects, text, whole
 from watchbill.kinds.objects import Object, WorkloadObjects
 from watchbill.kinds.pod import Pod
+from watchbill.kinds.resources import mig_share
 from watchbill.kinds.settings import DeriveSettings
 
 _MAX_DEVICES = 1_024
+# In a selector, as device.attributes['gpu.nvidia.com'].profile == '1g.10gb'; in a class's name; in a device's,
+# which may hold no dot, as gpu-0-mig-1g10gb-19-2.
+_SELECTED = re.compile(r"profile\W{1,20}([1-9]g\.[0-9]{1,4}gb)", re.IGNORECASE)
+_NAMED = re.compile(r"mig-([1-9]g)\.?([0-9]{1,4}gb)", re.ASCII)
 
 
 def used_claims(claims: Iterable[Object], pods: Iterable[Pod]) -> Iterator[tuple[Object, Pod]]:
@@ -31,38 +41,58 @@ def _key(claim: Object) -> tuple[str, str]:
     return text(meta.get("name")), text(meta.get("uid"))
 
 
-def asked_devices(devices: Any, settings: DeriveSettings) -> int:
-    """GPUs that `spec.devices` of a claim asks for; of several that would do, the first is meant."""
-    total = 0
+def claimed_gpus(
+    claims: Iterable[Object], pods: Iterable[Pod], settings: DeriveSettings
+) -> Fraction:
+    """GPUs that the pods ask for through claims, each claim once."""
+    return sum(
+        (asked_by_claim(claim, settings) for claim, _ in used_claims(claims, pods)), Fraction(0)
+    )
+
+
+def asked_by_claim(claim: Object, settings: DeriveSettings) -> Fraction:
+    """GPUs that a claim asks for; of several that would do, those it was given."""
+    given = frozenset(text(result.get("request")) for result in _results(claim))
+    return asked_devices(at(claim, "spec", "devices"), settings, given)
+
+
+def asked_devices(
+    devices: Any, settings: DeriveSettings, given: frozenset[str] = frozenset()
+) -> Fraction:
+    """GPUs that `spec.devices` of a claim asks for; of several that would do, the one given, else the first."""
+    total = Fraction(0)
     for request in objects(at(devices, "requests")):
         wanted = _alternatives(request)
-        if wanted and _is_gpu(wanted[0][1], settings):
-            total += _count(wanted[0][1])
-    return min(total, _MAX_DEVICES)
+        if wanted:
+            chosen = next((one for name, one in wanted if name in given), wanted[0][1])
+            total += _share(chosen, settings) * _count(chosen)
+    return min(total, Fraction(_MAX_DEVICES))
 
 
-def held_devices(claim: Object, settings: DeriveSettings) -> int:
+def _results(claim: Object) -> Iterator[Mapping[str, Any]]:
+    return objects(at(claim, "status", "allocation", "devices", "results"))
+
+
+def held_devices(claim: Object, settings: DeriveSettings) -> Fraction:
     """GPUs that were allocated to the claim; administrators' looks at devices hold nothing."""
     requests: dict[str, Mapping[str, Any]] = {}
     for request in objects(at(claim, "spec", "devices", "requests")):
         requests |= dict(_alternatives(request))
-    results = objects(at(claim, "status", "allocation", "devices", "results"))
-    held = [
-        result
-        for result in results
-        if result.get("adminAccess") is not True
-        and _is_gpu(requests.get(text(result.get("request")), {}), settings)
-    ]
-    return min(len(held), _MAX_DEVICES)
+    total = Fraction(0)
+    for result in _results(claim):
+        if result.get("adminAccess") is not True:
+            asked = requests.get(text(result.get("request")), {})
+            total += _named_share(text(result.get("device")), asked) or _share(asked, settings)
+    return min(total, Fraction(_MAX_DEVICES))
 
 
 def asked_by_roles(
     roles: Iterable[RoleFacts], found: WorkloadObjects, settings: DeriveSettings
-) -> int:
+) -> Fraction:
     """GPUs that the templates ask for: of claims made for each pod times replicas, of shared ones once."""
     namespace = text(metadata(found.root).get("namespace"))
     shared: set[str] = set()
-    total = 0
+    total = Fraction(0)
     for role in roles:
         if role.template is None or not role.replicas:
             continue
@@ -73,8 +103,27 @@ def asked_by_roles(
             total += asked_devices(devices, settings) * role.replicas
     for claim in found.claims:
         if text(metadata(claim).get("name")) in shared:
-            total += asked_devices(at(claim, "spec", "devices"), settings)
+            total += asked_by_claim(claim, settings)
     return total
+
+
+def _share(request: Mapping[str, Any], settings: DeriveSettings) -> Fraction:
+    """How much of a GPU each of its devices is: all, a slice, or nothing where it is none or nobody tells."""
+    for selector in objects(request.get("selectors")):
+        profile = _SELECTED.search(text(at(selector, "cel", "expression")))
+        if profile:
+            return mig_share(profile[1].lower())
+    if _is_gpu(request, settings):
+        return Fraction(1)
+    return _named_share(text(request.get("deviceClassName")), request)
+
+
+def _named_share(name: str, request: Mapping[str, Any]) -> Fraction:
+    """The slice that a device or a class of them is by its name; 0 where its class is not one of slices."""
+    if "mig" not in text(request.get("deviceClassName")).lower():
+        return Fraction(0)
+    found = _NAMED.search(name)
+    return mig_share(f"{found[1]}.{found[2]}") if found else Fraction(0)
 
 
 def _alternatives(request: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -3,13 +3,11 @@
 A reason's `user_message` has one form: what is short – how much is asked and free – what would help.
 """
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from watchbill.kinds.census import Census
 from watchbill.kinds.facts import Facts
 from watchbill.kinds.objects import WorkloadObjects
-from watchbill.kinds.organisation import kai_groups
 from watchbill.kinds.pending_kai import QUOTA_REASONS, kai_reasons, scheduling_messages
 from watchbill.kinds.pending_kueue import kueue_reasons
 from watchbill.kinds.pending_scheduler import pod_reasons, volcano_reasons
@@ -27,7 +25,7 @@ def pending_reasons(
     """Every reason, dominant first: quota before the rest, queues before nodes, the newest first."""
     found: list[PendingReason] = []
     for reason in (
-        *kai_reasons(kai_groups(objects), census, objects.cluster, settings),
+        *kai_reasons(objects, census, settings),
         *kueue_reasons(objects, settings),
         *volcano_reasons(objects, census, settings),
         *pod_reasons(objects, census, settings),
@@ -53,7 +51,4 @@ def pending_scheduling_messages(
     objects: WorkloadObjects, census: Census, settings: DeriveSettings
 ) -> tuple[PendingSchedulingMessage, ...]:
     """The reasons that the contract's enum can carry."""
-    found: Iterable[PendingSchedulingMessage] = scheduling_messages(
-        kai_groups(objects), census, objects.cluster, settings
-    )
-    return tuple(found)[:MAX_REASONS]
+    return tuple(scheduling_messages(objects, census, settings))[:MAX_REASONS]

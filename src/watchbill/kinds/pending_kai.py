@@ -7,15 +7,14 @@ from typing import Any, Literal
 
 from watchbill.kinds.census import Census
 from watchbill.kinds.lookup import at, instant, mapping, metadata, objects, text
-from watchbill.kinds.objects import ClusterObjects, Object
-from watchbill.kinds.organisation import ancestors, display_name
+from watchbill.kinds.objects import ClusterObjects, Object, WorkloadObjects
+from watchbill.kinds.organisation import ancestors, display_name, kai_groups
 from watchbill.kinds.pod import POD_GROUP_ANNOTATION, Pod
 from watchbill.kinds.quantity import Amount, parse_quantity
-from watchbill.kinds.room import NoRoom, no_room
+from watchbill.kinds.room import NoRoom, no_room, who_asks
 from watchbill.kinds.settings import DeriveSettings
 from watchbill.kinds.wording import (
     amount_of,
-    asked_by,
     bounded_amounts,
     is_gpu,
     plain,
@@ -45,31 +44,31 @@ class _Reason:
 
 
 def kai_reasons(
-    groups: Sequence[Object], census: Census, cluster: ClusterObjects, settings: DeriveSettings
+    workload: WorkloadObjects, census: Census, settings: DeriveSettings
 ) -> Iterator[PendingReason]:
-    for found in _reasons(groups, census, settings):
+    for found in _reasons(kai_groups(workload), census, settings):
         yield PendingReason(
             source="kai",
             node_pool=found.node_pool,
             reason=found.reason,
             message=found.message,
-            user_message=_user_message(found, census, cluster, settings),
+            user_message=_user_message(found, workload, census, settings),
             since=found.since,
         )
 
 
 def scheduling_messages(
-    groups: Sequence[Object], census: Census, cluster: ClusterObjects, settings: DeriveSettings
+    workload: WorkloadObjects, census: Census, settings: DeriveSettings
 ) -> Iterator[PendingSchedulingMessage]:
-    for found in _reasons(groups, census, settings):
+    for found in _reasons(kai_groups(workload), census, settings):
         enumerated = QUOTA_REASONS.get(found.reason)
         if enumerated is not None:
             yield PendingSchedulingMessage(
                 node_pool=found.node_pool,
                 phase_reason=enumerated,
                 reason=found.message,
-                org_type=_org_type(found, cluster),
-                user_message=_user_message(found, census, cluster, settings),
+                org_type=_org_type(found, workload.cluster),
+                user_message=_user_message(found, workload, census, settings),
             )
 
 
@@ -152,8 +151,9 @@ def _org_type(found: _Reason, cluster: ClusterObjects) -> Literal["PROJECT", "DE
 
 
 def _user_message(
-    found: _Reason, census: Census, cluster: ClusterObjects, settings: DeriveSettings
+    found: _Reason, workload: WorkloadObjects, census: Census, settings: DeriveSettings
 ) -> str:
+    cluster = workload.cluster
     word = "Department" if _org_type(found, cluster) == "DEPARTMENT" else "Project"
     queue = text(found.details.get("name")) or found.queue
     who = f"{word} {display_name(queue, cluster)}"
@@ -173,7 +173,7 @@ def _user_message(
         NoRoom(
             place=f"Node pool {found.node_pool}",
             message=found.message,
-            asked=asked_by(_waiting(found.group, census), settings.gpu_resources),
+            asked=who_asks(_waiting(found.group, census), workload, settings),
         )
     )
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from watchbill.kinds import events
 from watchbill.kinds.census import Census
+from watchbill.kinds.claims import claimed_gpus
 from watchbill.kinds.lookup import (
     at,
     condition,
@@ -20,9 +21,9 @@ from watchbill.kinds.objects import Object, WorkloadObjects
 from watchbill.kinds.organisation import volcano_groups
 from watchbill.kinds.pod import Pod, PodCondition
 from watchbill.kinds.quantity import Amount, parse_quantity
-from watchbill.kinds.room import WAIT, NoRoom, no_room, refusal
+from watchbill.kinds.room import WAIT, NoRoom, no_room, refusal, who_asks
 from watchbill.kinds.settings import DeriveSettings
-from watchbill.kinds.wording import amount_of, asked_by, counted, plain, resource_word
+from watchbill.kinds.wording import amount_of, counted, plain, resource_word
 from watchbill.workload import PendingReason
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -115,7 +116,7 @@ def _user_message(group: _Group, objects: WorkloadObjects, settings: DeriveSetti
         NoRoom(
             place=f"Node pool {pool}" if pool else "",
             message=group.message,
-            asked=asked_by(group.pods, settings.gpu_resources),
+            asked=who_asks(group.pods, objects, settings),
         )
     )
 
@@ -136,12 +137,12 @@ def _no_node(
     if refused is not None:
         problem, number, remedy = refused
         verb = "refuses" if number == 1 else "refuse"
-        return f"{problem} – {number} of {nodes} nodes {verb} it for that – {remedy}."
-    return f"No node fits – {plain(refusals) or _said_by(group, settings)} – {WAIT}."
-
-
-def _said_by(group: _Group, settings: DeriveSettings) -> str:
-    return asked_by(group.pods, settings.gpu_resources)
+        fact = f"{number} of {nodes} nodes {verb} it for that"
+        if claimed_gpus(objects.claims, group.pods, settings):
+            fact = f"{who_asks(group.pods, objects, settings)}, {fact}"
+        return f"{problem} – {fact} – {remedy}."
+    said = plain(refusals) or who_asks(group.pods, objects, settings)
+    return f"No node fits – {said} – {WAIT}."
 
 
 def _short_of(
@@ -222,7 +223,7 @@ def _volcano_message(
 ) -> str:
     """Its groups are its own affair: what counts is how many pods find no node, and the queue's bound."""
     queue = text(at(group, "spec", "queue")) or "default"
-    asked = asked_by(census.unscheduled, settings.gpu_resources)
+    asked = who_asks(census.unscheduled, objects, settings)
     if _CAPABILITY.search(message):
         return (
             f"Queue {queue} has too little left for it – {asked}{_capability(queue, objects)}"

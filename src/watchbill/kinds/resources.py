@@ -32,7 +32,7 @@ GPU_ANNOTATIONS = frozenset(
     }
 )
 MEBIBYTE = 1024**2
-_MIG = re.compile(r"nvidia\.com/mig-(([1-9])g\.[0-9]{1,4}gb)(?:[.+].{1,20})?", re.ASCII)
+_MIG = re.compile(r"nvidia\.com/mig-([1-9]g\.[0-9]{1,4}gb)(?:[.+].{1,20})?", re.ASCII)
 _MIG_SLICES = 7
 # Profiles of GPUs that divide into four (A30, RTX PRO 6000): no other GPU has a profile of these names.
 _QUARTERS = frozenset({"1g.6gb", "2g.12gb", "4g.24gb", "2g.48gb", "4g.96gb"})
@@ -192,9 +192,14 @@ def whole_and_mig(extended: Amounts, gpu_resources: tuple[str, ...]) -> tuple[in
         if name in gpu_resources or (name.startswith(_DEVICE_CLASS) and "gpu" in name):
             devices += int(amount)
         elif match := _MIG.fullmatch(name):
-            slices = 4 if match[1] in _QUARTERS else _MIG_SLICES
-            mig += Fraction(min(int(match[2]), slices), slices) * int(amount)
+            mig += mig_share(match[1]) * int(amount)
     return devices, mig
+
+
+def mig_share(profile: str) -> Fraction:
+    """How much of a GPU a slice is, by its profile, as `3g.40gb`."""
+    slices = 4 if profile in _QUARTERS else _MIG_SLICES
+    return Fraction(min(int(profile[0]), slices), slices)
 
 
 def allocated_gpus(

@@ -1,11 +1,15 @@
 """Why no node takes a pod: schedulers' texts read for what is short and on how many nodes, in plain words."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from watchbill.kinds.claims import claimed_gpus
+from watchbill.kinds.objects import WorkloadObjects
+from watchbill.kinds.pod import Pod
 from watchbill.kinds.quantity import parse_quantity
-from watchbill.kinds.wording import bounded_amounts, plain, resource_word
+from watchbill.kinds.settings import DeriveSettings
+from watchbill.kinds.wording import asked_by, bounded_amounts, plain, resource_word
 
 WAIT = "wait, ask for less, or add nodes"
 
@@ -96,6 +100,12 @@ def no_room(found: NoRoom) -> str:
         facts.append(nodes_that("refuse", number))
         return f"{_placed(found.place, problem)} – {_listed(facts)} – {remedy}."
     return _as_said(found, text, facts)
+
+
+def who_asks(pods: Sequence[Pod], workload: WorkloadObjects, settings: DeriveSettings) -> str:
+    """Which of the pods ask for what, through containers and through claims."""
+    claimed = claimed_gpus(workload.claims, pods, settings)
+    return asked_by(pods, settings.gpu_resources, claimed)
 
 
 def short_of(counted: Mapping[str, int]) -> dict[str, int]:

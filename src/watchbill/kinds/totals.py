@@ -6,9 +6,8 @@ from fractions import Fraction
 from typing import Literal
 
 from watchbill.kinds.census import Census
-from watchbill.kinds.claims import asked_by_roles, asked_devices, held_devices, used_claims
+from watchbill.kinds.claims import asked_by_roles, claimed_gpus, held_devices, used_claims
 from watchbill.kinds.facts import Facts
-from watchbill.kinds.lookup import at
 from watchbill.kinds.objects import WorkloadObjects
 from watchbill.kinds.placement import pod_node_pool
 from watchbill.kinds.pod import Pod
@@ -71,7 +70,7 @@ class Totals:
 def totals_of(
     objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
 ) -> Totals:
-    asked = Sum(gpus=Fraction(asked_by_roles(facts.roles, objects, settings)))
+    asked = Sum(gpus=asked_by_roles(facts.roles, objects, settings))
     for role in facts.roles:
         if role.template is not None and role.replicas:
             gpus = requested_gpus(
@@ -79,8 +78,7 @@ def totals_of(
             )
             asked.add(role.template.resources, gpus, role.replicas)
     existing = _summed(census.live, settings)
-    for claim, _ in used_claims(objects.claims, census.live):
-        existing.gpus += asked_devices(at(claim, "spec", "devices"), settings)
+    existing.gpus += claimed_gpus(objects.claims, census.live, settings)
     held_pods = [pod for pod in census.live if pod.node]
     held = _summed(held_pods, settings)
     by_pool, held_gpu_bytes = _held_gpus(held_pods, objects, settings)
@@ -139,7 +137,7 @@ def _holdings(
         devices = held_devices(claim, settings)
         if devices:
             size = node_gpu_bytes(nodes.get(pod.node, {}))
-            yield pod, Fraction(devices), devices * size if size else None
+            yield pod, devices, int(devices * size) if size else None
 
 
 def _requested(total: Sum, settings: DeriveSettings) -> RequestedResources:

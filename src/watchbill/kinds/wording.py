@@ -74,10 +74,17 @@ def bounded_amounts(resource: str, *, asked: Amount, used: Amount, bound: Amount
     )
 
 
-def asked_by(pods: Iterable[Pod], gpu_resources: tuple[str, ...] = GPU_RESOURCES) -> str:
-    """`2 pods ask for 16 GPUs together`; of pods without GPUs their CPU cores and memory."""
+def asked_by(
+    pods: Iterable[Pod],
+    gpu_resources: tuple[str, ...] = GPU_RESOURCES,
+    claimed: Fraction = Fraction(0),
+) -> str:
+    """`2 pods ask for 16 GPUs together`; of pods without GPUs their CPU cores and memory.
+
+    `claimed`: GPUs that they ask for through claims, beside their containers.
+    """
     number = 0
-    totals: dict[str, Amount] = {}
+    totals: dict[str, Amount] = {"gpu": claimed} if claimed else {}
     for pod in pods:
         number += 1
         for resource, amount in _asks(pod, gpu_resources):
