@@ -48,6 +48,14 @@ def test_a_guest_asks_for_what_its_domain_says() -> None:
     assert (asked.cpu.request, asked.cpu_memory.request) == (8, format_bytes(32 * 1024**3))
 
 
+def test_pods_tell_where_no_template_does() -> None:
+    """A kind that no file describes makes its pods itself."""
+    case = next(case for case in cases() if case.id == "unknown-running by its pods")
+    found = derive(case.objects, definitions(), SETTINGS).record.workload
+    assert found.images == ("registry.example/try:1",)
+    assert found.workload_requested_resources == found.pods_requested_resources
+
+
 @pytest.mark.parametrize(
     ("folder", "images", "command"),
     [

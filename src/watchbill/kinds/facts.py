@@ -62,6 +62,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     embedded: tuple[Mapping[str, Any], ...] = ()
     """Whole objects that it holds inside and will make: their roles are its own."""
 
+    @property
+    def has_templates(self) -> bool:
+        """Whether anything tells what its pods are made of; else the pods themselves have to."""
+        return any(role.template is not None for role in self.roles)
+
     def says(self, predicate: str) -> bool:
         return predicate in self.said
 

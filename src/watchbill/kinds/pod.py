@@ -1,7 +1,7 @@
 """A pod, read once from JSON into about a kilobyte: all that derivation needs of it, no more.
 
-Pods are the many. Strings are interned, sums and owners shared among pods of one template; images,
-commands and variables come from templates, so a pod keeps none.
+Pods are the many. Strings are interned, sums, images and owners shared among pods of one template; commands
+and variables come from templates, so a pod keeps none.
 """
 
 import sys
@@ -26,6 +26,7 @@ from watchbill.kinds.lookup import (
     whole,
 )
 from watchbill.kinds.resources import GPU_ANNOTATIONS, NO_RESOURCES, Resources, pod_resources
+from watchbill.kinds.template import images_of
 
 POD_GROUP_ANNOTATION = "pod-group-name"
 VOLCANO_GROUP_ANNOTATION = "scheduling.k8s.io/group-name"
@@ -85,6 +86,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     priority_class_name: str
     node_selector: tuple[tuple[str, str], ...]
     resources: Resources
+    images: tuple[str, ...]
     claims: tuple[str, ...]
     """Names of the ResourceClaims that it uses; those made for its extended resources are not among them."""
     created_at: datetime | None
@@ -151,6 +153,7 @@ def read_pod(obj: Any, *, wanted: frozenset[str] = frozenset()) -> Pod:
         priority_class_name=_short(spec.get("priorityClassName")),
         node_selector=_shared_pairs(_flat(mapping(spec.get("nodeSelector")))),
         resources=pod_resources(spec) if spec else NO_RESOURCES,
+        images=_shared_images(images_of(spec)),
         claims=_claims(spec, status),
         created_at=instant(meta.get("creationTimestamp")),
         deleted_at=asked_to_go(meta),
@@ -314,6 +317,11 @@ def _flat(found: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 @lru_cache(maxsize=8192)
 def _shared_labels(flat: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
     return {sys.intern(key): sys.intern(value) for key, value in flat}
+
+
+@lru_cache(maxsize=4096)
+def _shared_images(images: tuple[str, ...]) -> tuple[str, ...]:
+    return images
 
 
 @lru_cache(maxsize=4096)

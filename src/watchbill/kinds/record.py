@@ -111,7 +111,7 @@ def workload_of(
         current_node_pools=tuple(
             printable(pool) for pool in current_node_pools(census, objects.cluster, settings)
         ),
-        images=shown_images(facts, settings.redaction),
+        images=shown_images(facts, census.all, settings.redaction),
         urls=tuple(dict.fromkeys(endpoint.url for endpoint in endpoints if endpoint.url)),
         datasources=(),
         environments=(),

@@ -8,6 +8,7 @@ import msgspec
 
 from watchbill.kinds.facts import Facts
 from watchbill.kinds.lookup import instant, text
+from watchbill.kinds.pod import Pod
 from watchbill.kinds.redact import redact_arguments, redact_image, redact_text, redact_variables
 from watchbill.kinds.settings import Redaction
 from watchbill.kinds.template import Template
@@ -106,13 +107,15 @@ def _variables(values: Mapping[str, str]) -> tuple[dict[str, str], bool]:
     return shown, is_cut
 
 
-def shown_images(facts: Facts, mode: Redaction) -> tuple[str, ...]:
-    """The images of all roles, each once, in the order of the roles."""
+def shown_images(facts: Facts, pods: Iterable[Pod], mode: Redaction) -> tuple[str, ...]:
+    """The images of all roles, each once, in the order of the roles; without templates, those of the pods."""
+    if facts.has_templates:
+        found = [role.template.images for role in facts.roles if role.template is not None]
+    else:
+        found = [pod.images for pod in pods]
     images = dict.fromkeys(
         bounded(redact_image(_printable(image[: 2 * _IMAGE_LENGTH]), mode), _IMAGE_LENGTH)
-        for role in facts.roles
-        if role.template is not None
-        for image in role.template.images
+        for image in dict.fromkeys(image for each in found for image in each)
     )
     return tuple(images)[:MAX_IMAGES]
 

@@ -57,16 +57,21 @@ def read_template(template: Any) -> Template | None:
         claim_templates=tuple(_claims(spec, "resourceClaimTemplateName")),
         priority_class_name=text(spec.get("priorityClassName")),
         scheduler_name=text(spec.get("schedulerName")),
-        images=tuple(
-            dict.fromkeys(
-                image
-                for container in objects(spec.get("containers"))
-                if (image := text(container.get("image")))
-            )
-        ),
+        images=images_of(spec),
         command=texts(main.get("command")),
         arguments=texts(main.get("args")),
         variables=tuple(_variables(main))[:_MAX_VARIABLES],
+    )
+
+
+def images_of(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """The images of a pod's containers, each once; those of init containers run nothing that lasts."""
+    return tuple(
+        dict.fromkeys(
+            image
+            for container in objects(spec.get("containers"))
+            if (image := text(container.get("image")))
+        )
     )
 
 

@@ -79,6 +79,8 @@ def totals_of(
             asked.add(role.template.resources, gpus, role.replicas)
     existing = _summed(census.live, settings)
     existing.gpus += claimed_gpus(objects.claims, census.live, settings)
+    if not facts.has_templates:
+        asked = existing
     held_pods = [pod for pod in census.live if pod.node]
     held = _summed(held_pods, settings)
     by_pool, held_gpu_bytes = _held_gpus(held_pods, objects, settings)
