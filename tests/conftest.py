@@ -19,6 +19,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 import pytest_asyncio
+import structlog
 
 from tests import strict_provider
 from watchbill.config import ServerSettings
@@ -42,6 +43,13 @@ COMPONENTS = {
 }
 INSTALLERS = {"strict OpenID provider": strict_provider.install}
 _missed: dict[str, int] = {}
+
+structlog.configure(  # the default draws every frame's variables: a second for each error that is logged
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 def require(component: str) -> Path:

@@ -15,12 +15,11 @@ from watchbill.errors import Invalid, TooMany, Unauthenticated
 from watchbill.query import Scope
 from watchbill.store.access import ACCOUNT, SERVICE_ACCOUNT, Holder, Subject
 from watchbill.store.credential import (
-    is_account_secret,
-    is_agent_secret,
+    is_secret,
     new_agent_credential,
     new_secret,
     read_agent_credential,
-    store_account_secret,
+    store_secret,
 )
 from watchbill.store.rules import Rule
 
@@ -126,20 +125,20 @@ def test_roles_of_ones_own() -> None:
 
 def test_account_secrets_are_kept_salted() -> None:
     secret = new_secret()
-    first, second = store_account_secret(secret), store_account_secret(secret)
+    first, second = store_secret(secret), store_secret(secret)
     assert first.hash != second.hash
     assert secret.encode() not in first.hash + first.salt
-    assert is_account_secret(secret, first)
-    assert not is_account_secret(secret + "x", first)
-    assert not is_account_secret("", first)
+    assert is_secret(secret, first)
+    assert not is_secret(secret + "x", first)
+    assert not is_secret("", first)
 
 
 def test_agent_credentials_name_their_cluster() -> None:
     credential, stored = new_agent_credential(CLUSTER)
     cluster_id, secret = read_agent_credential(credential)
     assert cluster_id == CLUSTER
-    assert is_agent_secret(secret, stored)
-    assert not is_agent_secret(secret[:-1] + "!", stored)
+    assert is_secret(secret, stored)
+    assert not is_secret(secret[:-1] + "!", stored)
     assert "\n" not in credential
 
 

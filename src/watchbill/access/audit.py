@@ -18,6 +18,8 @@ from watchbill.store.database import Database
 WRITTEN_EVERY_SECONDS = 5.0
 MOST_WAITING = 20_000
 WRITTEN_AT_ONCE = 1_000
+MOST_STRANGERS = 100
+MANY = "many addresses"
 
 log = structlog.get_logger(__name__)
 
@@ -30,10 +32,16 @@ class Audit:
         self._most_waiting = most_waiting
         self._waiting: dict[Hashable, AuditEvent] = {}
         self._numbers: Iterator[int] = count()
+        self._addresses: set[str] = set()
         self._writing = asyncio.Lock()
         self.lost = 0
 
-    def note(self, event: AuditEvent, *, is_read: bool) -> None:
+    def note(self, event: AuditEvent, *, is_read: bool, is_stranger: bool = False) -> None:
+        """Of strangers only so many are told apart, so that they cannot crowd out what others do."""
+        if is_stranger:
+            if event.address not in self._addresses and len(self._addresses) >= MOST_STRANGERS:
+                event = replace(event, address=MANY)
+            self._addresses.add(event.address)
         key: Hashable = next(self._numbers)
         if is_read:
             key = (
@@ -61,6 +69,7 @@ class Audit:
         """Write everything that waits. Raises Unavailable, and then keeps what was not written."""
         async with self._writing:
             taken, self._waiting = self._waiting, {}
+            self._addresses.clear()
             try:
                 await self._write(taken)
             finally:

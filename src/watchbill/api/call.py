@@ -36,6 +36,7 @@ from watchbill.api.limits import (
     Buckets,
     SignIns,
     Slots,
+    Strangers,
     Turns,
 )
 from watchbill.api.record import NOTED, Noted
@@ -85,6 +86,7 @@ class Services:
     devices: Devices
     audit: Audit
     sign_ins: SignIns
+    strangers: Strangers
     device_starts: Buckets
     exports: Slots
     reads: Turns
@@ -121,6 +123,7 @@ def services_of(
         devices=Devices(db, clock),
         audit=Audit(db),
         sign_ins=SignIns(),
+        strangers=Strangers(settings.requests_per_second, settings.requests_burst),
         device_starts=Buckets(DEVICE_LOGINS_PER_SECOND, DEVICE_LOGINS_BURST),
         reads=Turns(READS_AT_ONCE, "reads"),
         measures=Turns(METRICS_AT_ONCE, "questions for metrics"),

@@ -45,7 +45,9 @@ class Guard:
         if operation.login is Login.NONE:
             return Admitted()
         if operation.login is Login.AGENT:
-            agent = await identify_agent(self._services.db, _bearer(scope, headers))
+            credential = _bearer(scope, headers)
+            async with self._services.strangers.looking_up(_address(scope), credential):
+                agent = await identify_agent(self._services.db, credential)
             await self._take(self._agents, agent)
             return Admitted(agent=agent)
         caller = await self._caller(scope, headers, operation)
@@ -69,12 +71,14 @@ class Guard:
     async def _caller(self, scope: Scope, headers: Headers, operation: Operation) -> Caller:
         services = self._services
         if b"authorization" in headers or not operation.takes_session:
-            holder = await services.bearers.holder(_bearer(scope, headers))
-            return await services.callers.resolve(holder)
+            async with services.strangers.checking(_address(scope)):
+                holder = await services.bearers.holder(_bearer(scope, headers))
+                return await services.callers.resolve(holder)
         cookie = read_cookie(scope, headers, SESSION_COOKIE)
         if cookie is None or not is_same_origin(headers):
             raise Unauthenticated("A bearer token is required.")
-        session = await services.sessions.find(cookie)
+        async with services.strangers.looking_up(_address(scope), cookie):
+            session = await services.sessions.find(cookie)
         return await services.callers.resolve(session.holder)
 
 
@@ -95,6 +99,11 @@ def is_same_origin(headers: Headers) -> bool:
         return site in SAME_SITE
     origin = headers.get(b"origin")
     return origin is None or origin.partition(b"://")[2] == headers.get(b"host")
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _bearer(scope: Scope, headers: Headers) -> str:

@@ -1,15 +1,18 @@
 """How often: token buckets for requests, sliding minutes for sign-ins. All in memory, per server."""
 
 import asyncio
+import hashlib
 import math
 import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
-from watchbill.errors import TooMany
+from watchbill.access.bounded import BoundedCache
+from watchbill.errors import TooMany, Unauthenticated
 
 MAX_PRINCIPALS = 10_000
 AGENT_REQUESTS_PER_SECOND = 50
@@ -31,6 +34,7 @@ TENANT_SHARE = 4
 """A tenant may ask as often as so many of its principals together."""
 PACE_SECONDS = 1.0
 PACED_AT_ONCE = 512
+LOOKUPS_AT_ONCE = 3
 
 Clock = Callable[[], float]
 
@@ -89,6 +93,53 @@ class Pace:
             await asyncio.sleep(self._seconds * random.uniform(0.5, 1.5))  # noqa: S311
         finally:
             self._waiting -= 1
+
+
+class Strangers:
+    """Credentials that may be anybody's invention. What looks them up takes turns, a few at a time, so that a
+    flood never has the database's connections; beyond an address' rate of wrong ones each refusal comes late,
+    so that it cannot spin. Nobody is refused for what others behind the same address send, and a credential
+    that was right before takes no turn."""
+
+    def __init__(self, per_second: float, burst: float) -> None:
+        self._wrong = Buckets(per_second, burst)
+        self._pace = Pace()
+        self._turns = asyncio.Semaphore(LOOKUPS_AT_ONCE)
+        self._known: BoundedCache[bytes, bool] = BoundedCache(MAX_PRINCIPALS)
+
+    @asynccontextmanager
+    async def looking_up(self, address: str, credential: str) -> AsyncIterator[None]:
+        """For what asks the database."""
+        key = hashlib.sha256(credential.encode()).digest()
+        is_known = self._known.get(key) is not None
+        try:
+            async with self.checking(address), nullcontext() if is_known else self._turns:
+                yield
+        except Unauthenticated:
+            self._known.pop(key)
+            raise
+        self._known.put(key, True)
+
+    @asynccontextmanager
+    async def checking(self, address: str) -> AsyncIterator[None]:
+        """For what a signature tells."""
+        try:
+            yield
+        except Unauthenticated:
+            try:
+                self._wrong.take(network_of(address))
+            except TooMany:
+                await self._pace.hold_back()
+            raise
+
+
+def network_of(address: str) -> str:
+    """Of IPv6 the half that somebody is given: within it addresses cost nothing."""
+    try:
+        found = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(found.ipv4_mapped or IPv6Address(int(found) >> 64 << 64))
 
 
 class Slots:

@@ -1,8 +1,8 @@
 """What a request leaves in the audit log. No header and no body; of a path only ids; of a query the names of
 what was asked by, and values only where they are ids or words of the contract: anything else may be a secret.
 
-What changes something, and every login, is an event of its own; equal reads are counted together. Requests
-that nobody stands behind are noted by where they came from.
+What changes something, and every login, is an event of its own; equal reads are counted together, and so are
+refusals that nobody stands behind, noted by where they came from: a flood of them must not become a flood here.
 """
 
 import re
@@ -69,7 +69,8 @@ def note(audit: Audit, scope: Scope, operation_id: str, status: int) -> None:
     if caller is None and noted is None and status not in REFUSED:
         return
     operation = found[1] if found is not None else None
-    is_read = noted is None and scope["method"] in ("GET", "HEAD")
+    is_stranger = caller is None and status in REFUSED
+    is_read = is_stranger or (noted is None and scope["method"] in ("GET", "HEAD"))
     now = datetime.now(UTC)
     client = scope.get("client")
     said = noted or Noted()
@@ -82,7 +83,7 @@ def note(audit: Audit, scope: Scope, operation_id: str, status: int) -> None:
             subject_kind=caller.kind if caller else said.kind,
             subject=caller.subject if caller else said.subject,
             operation=operation_id,
-            target=said.target or _target(scope),
+            target=said.target or ("" if is_stranger else _target(scope)),
             rules=_rules(caller, operation),
             address=client[0] if client else "",
             outcome=status,
@@ -90,6 +91,7 @@ def note(audit: Audit, scope: Scope, operation_id: str, status: int) -> None:
             details=(said.details or asked(scope.get(VALUES, {})))[:DETAILS_CHARACTERS],
         ),
         is_read=is_read or (caller is None and noted is None),
+        is_stranger=is_stranger,
     )
 
 

@@ -68,7 +68,9 @@ async def revoke_token(call: Call) -> Answer:
     fields = await call.form()
     if "token" not in fields:
         raise Invalid("token is required.")
-    await call.services.refresh_tokens.revoke(fields["token"][:MAX_SENT_CHARACTERS])
+    token = fields["token"][:MAX_SENT_CHARACTERS]
+    async with call.services.strangers.looking_up(call.client_address, token):
+        await call.services.refresh_tokens.revoke(token)
     call.note()
     return json_reply({})
 
@@ -86,7 +88,14 @@ async def _by_refresh_token(call: Call, fields: Mapping[str, str]) -> tuple[str,
 
 
 async def _by_device_code(call: Call, fields: Mapping[str, str]) -> tuple[str, str | None]:
-    found = await call.services.devices.poll(fields.get("device_code", "")[:MAX_SENT_CHARACTERS])
+    code = fields.get("device_code", "")[:MAX_SENT_CHARACTERS]
+    try:
+        async with call.services.strangers.looking_up(call.client_address, code):
+            found = await call.services.devices.poll(code)
+            if found is Waiting.EXPIRED:
+                raise Unauthenticated(WAITING[found])
+    except Unauthenticated as error:
+        raise OAuthRefused(Waiting.EXPIRED.value, error.message) from error
     if isinstance(found, Waiting):
         raise OAuthRefused(found.value, WAITING[found])
     refresh, member = await call.services.refresh_tokens.begin(found)
@@ -102,7 +111,8 @@ GRANTS = {
 
 async def _refreshed(call: Call, sent: str) -> tuple[str, str]:
     call.note()
-    refresh, holder = await call.services.refresh_tokens.rotate(sent)
+    async with call.services.strangers.looking_up(call.client_address, sent):
+        refresh, holder = await call.services.refresh_tokens.rotate(sent)
     return await _issued(call, holder), refresh
 
 

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from watchbill.store.credential import Stored, new_secret, store_account_secret
+from watchbill.store.credential import Stored, new_secret, store_secret
 from watchbill.store.database import Connection, Database
 from watchbill.store.rules import FIRST_TENANT_ID, Rule, Subjects, insert_rules, rules_of
 
@@ -201,7 +201,7 @@ async def account_create(
 async def account_rotate(db: Database, tenant_id: int, client_id: str) -> str | None:
     """A new secret in place of the old one; None where there is no such account."""
     secret = new_secret()
-    stored = store_account_secret(secret)
+    stored = store_secret(secret)
     async with db.acquire(tenant_id) as connection:
         found = await connection.fetchval(
             "UPDATE account SET secret_salt = $3, secret_hash = $4 "
@@ -262,7 +262,7 @@ async def _insert_account(
     connection: Connection, account: _New, rules: tuple[Rule, ...], now: datetime
 ) -> tuple[str, str]:
     client_id, secret = f"wbc-{secrets.token_hex(8)}", new_secret()
-    stored = store_account_secret(secret)
+    stored = store_secret(secret)
     await connection.execute(
         "INSERT INTO account (tenant_id, id, client_id, name, secret_salt, secret_hash, "
         "created_at, created_by, expires_at, person_id) "
