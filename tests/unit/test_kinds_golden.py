@@ -1,5 +1,9 @@
 """Lives of every kind, in the form of the frameworks' own types, come out as they are meant."""
 
+import copy
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from tests.unit.kinds.golden.reading import Case, agrees, cases, seen
@@ -39,6 +43,18 @@ def test_spark_counts_memory_in_its_own_units_and_adds_an_overhead() -> None:
     assert cpu is not None
     assert cpu.request == 13
     assert found.arguments == "local:///app/etl.py"
+
+
+@pytest.mark.parametrize(
+    ("options", "cores"), [({}, 0.5), ({"resources": {"requests": {"cpu": 2}}}, 2)]
+)
+def test_ray_s_autoscaler_asks_too(options: dict[str, Any], cores: float) -> None:
+    case = next(case for case in cases() if case.folder == "raycluster")
+    obj = copy.deepcopy(dict(case.objects.root))
+    obj["spec"] |= {"enableInTreeAutoscaling": True, "autoscalerOptions": options}
+    found = derive(replace(case.objects, root=obj), definitions(), SETTINGS).record.workload
+    assert found.workload_requested_resources.cpu is not None
+    assert found.workload_requested_resources.cpu.request == cores
 
 
 def test_a_guest_asks_for_what_its_domain_says() -> None:
