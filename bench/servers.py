@@ -22,8 +22,10 @@ from watchbill.store.migrate import migrate
 OUR_SERVER = """
 import sys
 from pathlib import Path
+from watchbill.cli.logs import log_to_stderr
 from watchbill.config import ServerSettings
 from watchbill.serve import run_server
+log_to_stderr("info")
 run_server(
     ServerSettings(
         data_dir=Path("/nonexistent"), database_url=sys.argv[1], port=int(sys.argv[2]),
