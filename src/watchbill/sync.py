@@ -16,7 +16,7 @@ A batch is applied in one transaction with its sequence number; a duplicate gets
 
 import hashlib
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
@@ -37,6 +37,10 @@ DISCONNECTED_AFTER_SECONDS = 300
 BATCH_ITEMS = 200
 BATCH_READINGS = 20_000
 INVENTORY_ENTRIES = 5_000
+
+
+Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+"""As `record_hash` makes it."""
 
 
 class Witness(Wire, frozen=True):
@@ -68,7 +72,7 @@ class Upsert(Wire, frozen=True, tag="upsert", tag_field="action"):
     """`transitions`: phases entered since the last acknowledged record, oldest first."""
 
     record: Record
-    record_hash: str
+    record_hash: Hash
     transitions: tuple[Transition, ...]
     observed_at: datetime
 

@@ -109,6 +109,28 @@ async def test_a_reader_who_leaves_stops_the_export(shared: Served) -> None:
     assert sent > 0
 
 
+async def test_a_reader_who_takes_nothing_is_left(
+    shared: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold one of its tenant's two exports and a connection of the database as long as it likes."""
+    stopped = asyncio.Event()
+
+    async def endless(*_: object) -> AsyncGenerator[list[bytes], None]:
+        try:
+            while True:
+                yield [b"x" * 1_000_000]
+        finally:
+            stopped.set()
+
+    monkeypatch.setattr(export, "SEND_SECONDS", 0.2)
+    with patch.object(export, "workload_export", endless):
+        headers = {"Authorization": f"Bearer {await shared.token()}"}
+        response = await shared.session.get(shared.url + EXPORT, headers=headers)
+        async with asyncio.timeout(20):
+            await stopped.wait()
+        response.close()
+
+
 async def test_head_of_an_export_reads_nothing(shared: Served) -> None:
     async def never(*_: object) -> AsyncGenerator[list[bytes], None]:
         raise AssertionError("nobody asked for the rows")

@@ -48,6 +48,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 CSV_HEADERS = ((b"content-disposition", b'attachment; filename="workloads.csv"'),)
 NDJSON_HEADERS = ((b"content-disposition", b'attachment; filename="workloads.ndjson"'),)
 
+SEND_SECONDS = 60.0
+"""Whoever takes a piece more slowly would keep a connection of the database for as long as it likes."""
+
 Batches = AsyncGenerator[list[bytes], None]
 
 _DECODER = msgspec.json.Decoder(dict[str, Any])
@@ -58,6 +61,7 @@ def csv_export(call: Call, query: WorkloadQuery) -> Stream:
         pieces=_csv(_documents(call, query)),
         media_type="text/csv; charset=utf-8; header=present",
         headers=CSV_HEADERS,
+        send_seconds=SEND_SECONDS,
     )
 
 
@@ -66,6 +70,7 @@ def ndjson_export(call: Call, query: WorkloadQuery) -> Stream:
         pieces=_ndjson(_documents(call, query)),
         media_type="application/x-ndjson",
         headers=NDJSON_HEADERS,
+        send_seconds=SEND_SECONDS,
     )
 
 

@@ -1,4 +1,4 @@
-"""A client that asks so many times a second, whatever it is answered: URL, token and rate are its words."""
+"""A client that asks so many times a second, whatever it is answered: method, URL, credential, rate."""
 
 import asyncio
 import sys
@@ -9,15 +9,15 @@ import aiohttp
 CONNECTIONS = 128
 
 
-async def main(url: str, token: str, rate: int) -> None:
+async def main(method: str, url: str, credential: str, rate: int) -> None:
     """Until it is ended."""
-    headers = {"Authorization": f"Bearer {token}"}
+    headers = {"Authorization": f"Bearer {credential}"}
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
     async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
         slots = asyncio.Semaphore(CONNECTIONS)
 
         async def one() -> None:
-            async with session.get(f"{url}/api/v1/workloads?limit=50") as answer:
+            async with session.request(method, url) as answer:
                 await answer.read()
             slots.release()
 
@@ -35,4 +35,4 @@ async def main(url: str, token: str, rate: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    asyncio.run(main(*sys.argv[1:4], int(sys.argv[4])))
