@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
+from tests.api.estate import NOW, Estate, estate
 from tests.api.serving import Served, fill, serving
 from tests.conftest import Engine, fresh_database
 
@@ -29,3 +30,10 @@ async def server(embedded_engine: Engine) -> AsyncIterator[Served]:
     """A test's own, empty."""
     async with serving(await fresh_database(embedded_engine)) as served:
         yield served
+
+
+@pytest_asyncio.fixture(scope="session")
+async def made(embedded_engine: Engine) -> AsyncIterator[Estate]:
+    """The matrix's one estate: its tests add to it, and none takes anything away."""
+    async with serving(await fresh_database(embedded_engine), clock=lambda: NOW) as served:
+        yield await estate(served)

@@ -11,20 +11,17 @@ import io
 import json
 import pkgutil
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
-import pytest_asyncio
-
 import watchbill.store
-from tests.api.estate import NOW, Estate, Placed, Principal, add, estate, touch
+from tests.api.estate import Estate, Placed, Principal, add, touch
 from tests.api.samples import OPERATIONS, PAGES
-from tests.api.serving import Answer, serving
-from tests.conftest import Engine, fresh_database
+from tests.api.serving import Answer
 from watchbill.access.roles import SCOPED
 from watchbill.api.app import build_app
 from watchbill.api.contract import Login, Operation
@@ -71,12 +68,6 @@ OF_ALL = [
     *TELEMETRY,
 ]
 CLUSTERS = "/api/v1/clusters"
-
-
-@pytest_asyncio.fixture(scope="module")
-async def made(embedded_engine: Engine) -> AsyncIterator[Estate]:
-    async with serving(await fresh_database(embedded_engine), clock=lambda: NOW) as served:
-        yield await estate(served)
 
 
 async def ask(made: Estate, principal: Principal, path: str) -> Answer:
