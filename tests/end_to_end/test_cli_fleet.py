@@ -94,6 +94,12 @@ async def test_the_figures_and_their_series(fleet: Fleet) -> None:
     assert allocated[3:] == ["5", "5"]
     document = json.loads((await fleet.run("fleet", "-o", "json")).out)
     assert document["now"]["gpus"]["allocated"] == document["series"][0]["gpus"]["allocated"] == 5
+    await fleet.agent.send(upsert(workload(5, gpus=4)), now=now)
+    lines = (await fleet.run("fleet", "--hours", "1")).out.splitlines()
+    assert next(line for line in lines if line.startswith("GPUs allocated")).split()[3:] == [
+        "9",
+        "9",
+    ]
 
 
 class Watching:

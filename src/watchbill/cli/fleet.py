@@ -92,11 +92,12 @@ def _charts(found: JSON, start: datetime, end: datetime) -> Iterator[list[str]]:
         known = [value for value in values if value is not None]
         words = _span_or_none if label == "median wait" else number
         now = member(found["now"], path)
+        highest = max([*known, *([] if now is None else [now])], default=None)
         yield [
             label,
             sparkline(values, width=WIDTH),
             UNKNOWN if now is None and label == "GPUs idle" else words(now),
-            words(max(known)) if known else NONE,
+            NONE if highest is None else words(highest),
         ]
 
 

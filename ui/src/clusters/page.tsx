@@ -20,6 +20,8 @@ const STATE_WORDS: Readonly<Record<string, string>> = {
 };
 
 const EVERY_MS = 10_000;
+/** The group of what the agent scrapes, which stands among the kinds that it observes. */
+const EXPORTERS = "metrics";
 
 /** GPUs held, by cluster and node pool. */
 type Held = ReadonlyMap<string, number>;
@@ -65,8 +67,10 @@ interface CardProps {
 
 function ClusterCard({ cluster, held }: CardProps) {
   const blind = (cluster.kinds ?? []).filter((kind) => ["forbidden", "failing"].includes(kind.state));
-  const absent = (cluster.kinds ?? []).filter((kind) => kind.state === "absent");
-  const complete = (cluster.kinds ?? []).filter((kind) => kind.state === "complete");
+  const kinds = (cluster.kinds ?? []).filter((kind) => kind.group !== EXPORTERS);
+  const absent = kinds.filter((kind) => kind.state === "absent");
+  const complete = kinds.filter((kind) => kind.state === "complete");
+  const read = (cluster.kinds ?? []).filter((kind) => kind.group === EXPORTERS && kind.state === "complete");
   return (
     <section class="card" aria-label={cluster.name}>
       <h2>
@@ -118,6 +122,11 @@ function ClusterCard({ cluster, held }: CardProps) {
         )}
       </dl>
       <NodePools cluster={cluster} held={held} />
+      <p class="card-part muted">
+        {read.length > 0
+          ? `Use is measured by ${read.map((kind) => kind.kind).join(", ")}.`
+          : "The agent measures no use here."}
+      </p>
       {blind.length > 0 && (
         <div class="card-part warning">
           <h3>Cannot be observed here</h3>
@@ -128,7 +137,7 @@ function ClusterCard({ cluster, held }: CardProps) {
           </ul>
         </div>
       )}
-      {(cluster.kinds ?? []).length > 0 && (
+      {kinds.length > 0 && (
         <details class="muted">
           <summary>
             {plural(complete.length, "kind is", "kinds are")} observed completely, {count(absent.length)} not installed
