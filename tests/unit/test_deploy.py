@@ -1,5 +1,6 @@
-"""What the agent's ClusterRole allows: every kind that it wants to watch, and nothing that holds secrets."""
+"""What the agent's manifests allow: every kind that it wants to watch, and nothing that holds secrets."""
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +12,103 @@ from watchbill.kinds.definition import load_definitions
 AGENT = Path(__file__).parents[2] / "deploy" / "agent.yaml"
 
 
-def rules() -> list[dict[str, Any]]:
-    documents = yaml.safe_load_all(AGENT.read_text(encoding="utf-8"))
-    [role] = [one for one in documents if one["kind"] == "ClusterRole"]
-    found: list[dict[str, Any]] = role["rules"]
+def documents(kind: str) -> dict[str, dict[str, Any]]:
+    found = yaml.safe_load_all(AGENT.read_text(encoding="utf-8"))
+    return {one["metadata"]["name"]: one for one in found if one["kind"] == kind}
+
+
+def rules(role: str = "watchbill-agent") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = documents("ClusterRole")[role]["rules"]
     return found
 
 
-def test_every_kind_that_is_wanted_may_be_read() -> None:
-    allowed: dict[str, set[str]] = {}
+def allowed() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
     for rule in rules():
         for group in rule["apiGroups"]:
-            allowed.setdefault(group, set()).update(rule["resources"])
+            found.setdefault(group, set()).update(rule["resources"])
+    return found
+
+
+def plural(kind: str) -> str:
+    word = kind.lower()
+    if word.endswith("y") and word[-2] not in "aeiou":
+        return f"{word[:-1]}ies"
+    return f"{word}es" if word.endswith(("s", "ss", "ch", "x")) else f"{word}s"
+
+
+def test_every_kind_that_is_wanted_may_be_read() -> None:
+    may = allowed()
     refused = {
         f"{wanted.key.kind}.{wanted.key.group}"
         for wanted in wanted_kinds(load_definitions())
-        if "*" not in (plurals := allowed.get(wanted.key.group, set()))
-        and not any(plural.startswith(wanted.key.kind.lower()[:-1]) for plural in plurals)
+        if plural(wanted.key.kind) not in may.get(wanted.key.group, set())
     }
     assert refused == set()
 
 
-def test_it_reads_only_and_no_secrets() -> None:
+def test_every_kind_that_the_demo_plays_may_be_read() -> None:
+    """As real API servers spell them."""
+    may = allowed()
+    played = [
+        file
+        for file in (files("watchbill.demo") / "frameworks").iterdir()
+        if file.name.endswith(".yaml")
+    ]
+    assert len(played) > 20
+    for file in played:
+        for kind in yaml.safe_load(file.read_text(encoding="utf-8"))["kinds"]:
+            assert kind["plural"] in may[kind["group"]], kind
+
+
+def test_it_reads_a_closed_list_and_no_secrets() -> None:
     for rule in rules():
-        assert set(rule["verbs"]) <= {"get", "list", "watch"}
-        assert not {"secrets", "configmaps"} & set(rule["resources"])
-        if "" in rule["apiGroups"]:
-            assert "*" not in rule["resources"]
+        assert set(rule["verbs"]) == {"get", "list", "watch"}
+        assert rule.keys() == {"apiGroups", "resources", "verbs"}
+        for resource in rule["resources"]:
+            assert resource.isalpha(), "no wildcard, and no subresource"
+        assert not {"secrets", "configmaps", "serviceaccounts"} & set(rule["resources"])
+    assert "*" not in allowed()
+
+
+def test_what_reaches_further_stands_apart() -> None:
+    measuring = rules("watchbill-agent-measuring")
+    assert [rule["resources"] for rule in measuring] == [["nodes/proxy"], ["pods/proxy"]]
+    assert [rule["verbs"] for rule in measuring] == [["get"], ["get"]]
+    bindings = documents("ClusterRoleBinding")
+    assert {name: one["roleRef"]["name"] for name, one in bindings.items()} == {
+        "watchbill-agent": "watchbill-agent",
+        "watchbill-agent-measuring": "watchbill-agent-measuring",
+    }
+    assert documents("ClusterRole").keys() == bindings.keys()
+
+
+def test_it_runs_with_nothing_that_it_does_not_need() -> None:
+    """What the restricted Pod Security Standard asks for, and a root that cannot be written."""
+    template = documents("Deployment")["watchbill-agent"]["spec"]["template"]["spec"]
+    [container] = template["containers"]
+    assert template["securityContext"]["runAsNonRoot"] is True
+    assert template["securityContext"]["runAsUser"] > 0
+    assert template["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    context = container["securityContext"]
+    assert context["readOnlyRootFilesystem"] is True
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["privileged"] is False
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & template.keys()
+    [volume] = template["volumes"]
+    assert volume["secret"] == {"secretName": "watchbill-agent", "defaultMode": 0o440}
+    assert container["volumeMounts"][0]["readOnly"] is True
+    assert "memory" in container["resources"]["limits"]
+
+
+def test_only_prometheus_comes_in() -> None:
+    policy = documents("NetworkPolicy")["watchbill-agent"]["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    [ingress] = policy["ingress"]
+    assert ingress["ports"] == [{"protocol": "TCP", "port": 9464}]
+    assert ingress["from"]
+    out = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    assert out == {53, 443, 6443}
+    deployment = documents("Deployment")["watchbill-agent"]["spec"]["template"]
+    assert policy["podSelector"]["matchLabels"] == deployment["metadata"]["labels"]
