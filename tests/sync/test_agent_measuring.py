@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from tests.agents import until
 from tests.measured import Exporters, cluster, uid
 from tests.receiver import CREDENTIAL, Receiver, receiver
+from watchbill.agent import scrape
 from watchbill.agent.run import run_agent
 from watchbill.config import AgentSettings
 from watchbill.demo.protocol import SimulatedCluster
@@ -86,6 +89,20 @@ async def test_how_well_exporters_can_be_read_is_told(tmp_path: Path) -> None:
         found = told.states()["DCGM exporter"]
         assert "1 of 2" in (found.message or "")
         assert told.states()["kubelet"].state == "complete"
+
+
+async def test_more_workloads_than_the_database_is_for_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrape, "MEASURED_WORKLOADS", 2)
+    async with measuring(tmp_path) as told:
+        await until(lambda: (kind := told.states().get("DCGM exporter")) and kind.message)
+        found = told.states()["DCGM exporter"]
+        assert (found.state, found.message) == ("complete", scrape.TOO_MANY)
+    (tmp_path / "kubeconfig").unlink()
+    async with measuring(tmp_path, pushes_samples=False) as told:
+        await until(lambda: told.states().get("DCGM exporter") is not None)
+        assert told.states()["DCGM exporter"].message is None
 
 
 async def test_exporters_elsewhere_are_not_believed(tmp_path: Path) -> None:

@@ -68,6 +68,9 @@ def test_kinds_and_metrics() -> None:
     assert told(kinds=[])["metrics"].verdict is Verdict.WARN
     failing = told(kinds=[kind("gpu", "failing", "metrics", "2 of 3 do not answer")])["metrics"]
     assert (failing.verdict, "2 of 3" in failing.said) == (Verdict.WARN, True)
+    many = told(kinds=[kind("gpu", "complete", "metrics", "point the server at a Prometheus")])
+    assert many["metrics"].verdict is Verdict.WARN
+    assert many["metrics"].advice == "point the server at a Prometheus"
 
 
 def test_versions_records_gaps_and_rights() -> None:

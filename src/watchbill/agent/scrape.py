@@ -32,6 +32,10 @@ log = structlog.get_logger(__name__)
 
 ASKED_AT_ONCE = 16
 MEASURED_WORKLOADS = 1_000
+TOO_MANY = (
+    "more workloads are measured than the database should keep samples of; "
+    "point the server at a Prometheus and set WATCHBILL_AGENT_PUSH_SAMPLES=false"
+)
 """Beyond about as many, a metrics store is the better place for samples."""
 CPU_COUNTER = "container_cpu_usage_seconds_total"
 MEMORY_GAUGE = "container_memory_working_set_bytes"
@@ -96,6 +100,8 @@ class Scraper:
         if dcgm is not None:
             window = self._settings.idle.window.total_seconds()
             dcgm = msgspec.structs.replace(dcgm, idle_after_seconds=window)
+            if self._is_large and dcgm.message is None:
+                dcgm = msgspec.structs.replace(dcgm, message=TOO_MANY)
         states = (dcgm, self._kubelets.state, self._servers.state)
         return tuple(state for state in states if state is not None)
 
@@ -258,11 +264,7 @@ class Scraper:
     def _note_size(self, workloads: int) -> None:
         is_large = workloads > MEASURED_WORKLOADS
         if is_large and not self._is_large:
-            log.warning(
-                "more workloads are measured than the database should keep samples of; "
-                "point the server at a Prometheus and set WATCHBILL_AGENT_PUSH_SAMPLES=false",
-                workloads=workloads,
-            )
+            log.warning(TOO_MANY, workloads=workloads)
         self._is_large = is_large
 
 

@@ -249,6 +249,9 @@ def _metrics(cluster: JSON) -> Finding:
         message = next((one["message"] for one in bad if one.get("message")), "")
         said = f"{name}: {', '.join(one['kind'] for one in bad)} cannot be read. {message}".strip()
         return Finding(Verdict.WARN, "metrics", said, "use and idle GPUs are not known meanwhile")
+    noted = next((one["message"] for one in sources if read and one.get("message")), None)
+    if noted:
+        return Finding(Verdict.WARN, "metrics", f"{name}: measured by {', '.join(read)}", noted)
     if read:
         window = next(
             (one["idleAfterSeconds"] for one in sources if one.get("idleAfterSeconds")), 0

@@ -126,6 +126,7 @@ function ClusterCard({ cluster, held }: CardProps) {
         {read.length > 0
           ? `Use is measured by ${read.map((kind) => kind.kind).join(", ")}.`
           : "The agent measures no use here."}
+        {read.map((kind) => kind.message !== undefined && <span key={kind.kind}> {kind.kind}: {kind.message}.</span>)}
       </p>
       {blind.length > 0 && (
         <div class="card-part warning">
