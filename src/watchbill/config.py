@@ -48,6 +48,8 @@ class ServerSettings:
     key_file: Path | None = None
     """Holds the secret that the signing keys are sealed with."""
     refresh_lifetime_seconds: int = 30 * 24 * 3600
+    groups_lifetime_seconds: int = 30 * 24 * 3600
+    """What an issuer told of somebody's groups counts for so long."""
     audit_retention_days: int = 365
     recounts: bool = False
     """Count the workloads anew at this start."""
@@ -190,5 +192,6 @@ _SERVER_VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
     "key_file": ("WATCHBILL_KEY_FILE", Path),
     "session_lifetime_seconds": ("WATCHBILL_SESSION_LIFETIME_SECONDS", int),
     "refresh_lifetime_seconds": ("WATCHBILL_REFRESH_LIFETIME_SECONDS", int),
+    "groups_lifetime_seconds": ("WATCHBILL_GROUPS_LIFETIME_SECONDS", int),
     "audit_retention_days": ("WATCHBILL_AUDIT_RETENTION_DAYS", int),
 }

@@ -62,6 +62,10 @@ async def test_an_accounts_whole_life(embedded_engine: Engine) -> None:
         assert (await post(served, "rules", rule)).json["id"] == granted.json["id"]
         clock.shift = timedelta(seconds=31)
         assert (await served.get("/api/v1/workloads", token=token)).status == 200
+        sent = {"clientId": made["clientId"], "clientSecret": made["clientSecret"]}
+        begun = await served.ask("POST", "/api/v1/session", json=sent, token=None)
+        cookie = {"Cookie": begun.headers["Set-Cookie"].partition(";")[0]}
+        assert (await served.get("/api/v1/me", token=None, headers=cookie)).status == 200
         rotated = (await post(served, f"accounts/{made['clientId']}/rotate")).json
         body = {
             "grantType": "client_credentials",
@@ -69,14 +73,16 @@ async def test_an_accounts_whole_life(embedded_engine: Engine) -> None:
             "clientSecret": made["clientSecret"],
         }
         assert_is_error(await served.ask("POST", "/api/v1/token", json=body, token=None), 401)
+        clock.shift = timedelta(seconds=62)
+        assert_is_error(await served.get("/api/v1/me", token=None, headers=cookie), 401)
         await served.token_of(made["clientId"], rotated["clientSecret"])
         removed = await served.ask("DELETE", f"{ADMIN}/rules/{granted.json['id']}")
         assert removed.status == 204
-        clock.shift = timedelta(seconds=62)
+        clock.shift = timedelta(seconds=93)
         assert_is_error(await served.get("/api/v1/workloads", token=token), 403)
         gone = await served.ask("DELETE", f"{ADMIN}/accounts/{made['clientId']}")
         assert gone.status == 204
-        clock.shift = timedelta(seconds=93)
+        clock.shift = timedelta(seconds=124)
         assert_is_error(await served.get("/api/v1/me", token=token), 401)
         listed = (await served.get(f"{ADMIN}/accounts")).json["accounts"]
         assert {one["name"]: one["isDisabled"] for one in listed}["ci"] is True

@@ -448,6 +448,28 @@ async def test_access_keys(at: Site) -> None:
     assert_is_error(await served.get("/api/v1/me", token=as_key), 401)
 
 
+async def test_groups_count_until_the_issuer_should_have_spoken_again(at: Site) -> None:
+    """Whoever left a group at the issuer does not keep its rules for as long as an access key lives."""
+    served = at.served
+    rule = {"subject": {"group": "ml-team"}, "role": "viewer", "scope": {"tenant": True}}
+    assert (await served.ask("POST", "/api/v1/admin/rules", json=rule)).status == 201
+    granted = await confirmed(served, session_of(await signed_in(served)))
+    made = await served.ask(
+        "POST", "/api/v1/me/keys", json={"name": "old"}, token=granted.json["access_token"]
+    )
+    client_id, secret = made.json["clientId"], made.json["clientSecret"]
+
+    async def status() -> int:
+        token = await served.token_of(client_id, secret)
+        return (await served.get("/api/v1/workloads", token=token)).status
+
+    assert await status() == 200
+    at.shift = timedelta(days=29)
+    assert await status() == 200
+    at.shift = timedelta(days=31)
+    assert await status() == 403
+
+
 async def test_an_access_key_ends_by_itself(at: Site) -> None:
     served = at.served
     granted = await confirmed(served, session_of(await signed_in(served)))

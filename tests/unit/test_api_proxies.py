@@ -68,3 +68,10 @@ def test_a_flood_writes_a_line_a_second() -> None:
     now[0] = 1.5
     assert quiet.admits("a") == 4
     assert quiet.admits("a") is None
+
+
+def test_cookies_are_bound_to_https_where_people_use_it() -> None:
+    """Also where nobody named the proxy that ends TLS, or where it says something else."""
+    for networks in ([], ["10.0.0.0/8"]):
+        proxies = Proxies(networks, is_https=True)
+        assert applied("10.1.2.3", proxies, x_forwarded_proto="http")[1] == "https"

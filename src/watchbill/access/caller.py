@@ -70,10 +70,18 @@ class Callers:
     """Turns holders into callers and remembers them for half a minute, so that a change of rules, a disabled
     account and a login that was ended take effect within one."""
 
-    def __init__(self, db: Database, roles: Roles, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        roles: Roles,
+        clock: Callable[[], datetime],
+        *,
+        groups_lifetime_seconds: int,
+    ) -> None:
         self._db = db
         self._roles = roles
         self._clock = clock
+        self._groups_lifetime = timedelta(seconds=groups_lifetime_seconds)
         self._known: BoundedCache[Holder, tuple[Caller, datetime]] = BoundedCache(KEPT_CALLERS)
 
     async def resolve(self, holder: Holder) -> Caller:
@@ -82,7 +90,9 @@ class Callers:
         known = self._known.get(holder)
         if known is not None and now < known[1]:
             return known[0]
-        subject = await subject_of(self._db, holder, now=now)
+        subject = await subject_of(
+            self._db, holder, now=now, groups_since=now - self._groups_lifetime
+        )
         if subject is None:
             self._known.pop(holder)
             raise Unauthenticated("This account may not come in.")

@@ -89,7 +89,10 @@ def build_app(services: Services) -> Starlette:
             Middleware(
                 Gate,
                 meters=meters,
-                proxies=Proxies(services.settings.trusted_proxies),
+                proxies=Proxies(
+                    services.settings.trusted_proxies,
+                    is_https=(services.settings.public_url or "").startswith("https://"),
+                ),
                 audit=services.audit,
             )
         ],

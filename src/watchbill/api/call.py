@@ -111,7 +111,9 @@ def services_of(
         metrics=workload_metrics(db, settings.prometheus),
         roles=access.roles,
         accounts=Accounts(db, clock),
-        callers=Callers(db, access.roles, clock),
+        callers=Callers(
+            db, access.roles, clock, groups_lifetime_seconds=settings.groups_lifetime_seconds
+        ),
         sessions=Sessions(db, clock, lifetime_seconds=settings.session_lifetime_seconds),
         keyring=keyring,
         tokens=tokens,

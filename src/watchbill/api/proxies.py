@@ -14,8 +14,10 @@ MAX_HOPS = 20
 class Proxies:
     """The proxies whose word counts. From anybody else these header fields are as good as absent."""
 
-    def __init__(self, networks: Iterable[str]) -> None:
-        """Raises Invalid where one is no address and no network."""
+    def __init__(self, networks: Iterable[str], *, is_https: bool = False) -> None:
+        """`is_https`: people's own address is, whatever the last hop says. Raises Invalid where one of the
+        networks is no address and no network."""
+        self._is_https = is_https
         self._networks: list[IPv4Network | IPv6Network] = []
         for text in networks:
             try:
@@ -26,6 +28,11 @@ class Proxies:
 
     def apply(self, scope: Scope) -> None:
         """Put the client's own address and scheme into the request."""
+        self._apply_headers(scope)
+        if self._is_https:
+            scope["scheme"] = "https"
+
+    def _apply_headers(self, scope: Scope) -> None:
         client = scope.get("client")
         if not self._networks or client is None or not self._is_trusted(client[0]):
             return

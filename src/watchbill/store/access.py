@@ -103,13 +103,16 @@ async def account_list(
     return [_account(row) for row in rows]
 
 
-async def subject_of(db: Database, holder: Holder, *, now: datetime) -> Subject | None:
-    """None where the holder, or the login that it came from, is gone, disabled or over."""
+async def subject_of(
+    db: Database, holder: Holder, *, now: datetime, groups_since: datetime
+) -> Subject | None:
+    """None where the holder, or the login that it came from, is gone, disabled or over. Groups that an issuer
+    told of before `groups_since` do not count."""
     async with db.acquire(holder.tenant_id) as connection:
         if holder.family is not None and not await _is_open(connection, holder, now):
             return None
         find = _person_subject if holder.kind == PERSON else _account_subject
-        found = await find(connection, holder, now)
+        found = await find(connection, holder, now, groups_since)
         if found is None:
             return None
         subjects = Subjects(kind=found.kind, subject=found.subject, groups=found.groups)
@@ -138,9 +141,12 @@ async def _is_open(connection: Connection, holder: Holder, now: datetime) -> boo
     )
 
 
-async def _account_subject(connection: Connection, holder: Holder, now: datetime) -> Subject | None:
+async def _account_subject(
+    connection: Connection, holder: Holder, now: datetime, groups_since: datetime
+) -> Subject | None:
     row = await connection.fetchrow(
-        "SELECT a.client_id, a.name, a.person_id, p.name AS person, p.groups FROM account a "
+        "SELECT a.client_id, a.name, a.person_id, p.name AS person, "
+        "CASE WHEN p.told_at >= $4 THEN p.groups ELSE '{}' END AS groups FROM account a "
         "LEFT JOIN person p ON p.tenant_id = a.tenant_id AND p.id = a.person_id "
         "AND p.disabled_at IS NULL "
         "WHERE a.tenant_id = $1 AND a.id = $2 AND a.disabled_at IS NULL "
@@ -148,6 +154,7 @@ async def _account_subject(connection: Connection, holder: Holder, now: datetime
         holder.tenant_id,
         holder.id,
         now,
+        groups_since,
     )
     if row is None or (row["person_id"] is not None and row["person"] is None):
         return None
@@ -164,11 +171,15 @@ async def _account_subject(connection: Connection, holder: Holder, now: datetime
     )
 
 
-async def _person_subject(connection: Connection, holder: Holder, now: datetime) -> Subject | None:
+async def _person_subject(
+    connection: Connection, holder: Holder, _: datetime, groups_since: datetime
+) -> Subject | None:
     row = await connection.fetchrow(
-        "SELECT name, groups FROM person WHERE tenant_id = $1 AND id = $2 AND disabled_at IS NULL",
+        "SELECT name, CASE WHEN told_at >= $3 THEN groups ELSE '{}' END AS groups FROM person "
+        "WHERE tenant_id = $1 AND id = $2 AND disabled_at IS NULL",
         holder.tenant_id,
         holder.id,
+        groups_since,
     )
     if row is None:
         return None
@@ -199,10 +210,10 @@ async def account_create(
 
 
 async def account_rotate(db: Database, tenant_id: int, client_id: str) -> str | None:
-    """A new secret in place of the old one; None where there is no such account."""
+    """A new secret in place of the old one, whose sessions end; None where there is no such account."""
     secret = new_secret()
     stored = store_secret(secret)
-    async with db.acquire(tenant_id) as connection:
+    async with db.transaction(tenant_id) as connection:
         found = await connection.fetchval(
             "UPDATE account SET secret_salt = $3, secret_hash = $4 "
             "WHERE tenant_id = $1 AND client_id = $2 AND disabled_at IS NULL RETURNING id",
@@ -210,6 +221,9 @@ async def account_rotate(db: Database, tenant_id: int, client_id: str) -> str | 
             client_id,
             stored.salt,
             stored.hash,
+        )
+        await connection.execute(
+            "DELETE FROM session WHERE tenant_id = $1 AND account_id = $2", tenant_id, found
         )
     return secret if found else None
 
