@@ -37,15 +37,17 @@ PHASES = {
 ALSO = {
     ("TuningStudy", "completed"): {"Unknown"},
     ("TuningStudy", "failed"): {"Unknown"},
+    ("TuningStudy", "deleting"): {"Unknown"},
     ("Job", "degraded"): {"Running"},
-    ("CronJob", "degraded"): {"Running"},
     ("KnativeService", "degraded"): {"Running"},
     ("KnativeService", "starting"): {"Running"},
     ("KnativeService", "pending"): {"Running"},
     ("Pod", "creating"): {"Pending"},
 }
-"""A kind that nobody knows leaves nothing to tell its end by; a job lives while one of its pods does, with it
-whatever made it, and a serverless service while it is ready."""
+"""A kind that nobody knows is not watched, and leaves nothing to tell its end by; a job lives while one of its pods does, and a
+serverless service while it is ready."""
+OF_SCHEDULES = {"degraded": {"Running"}, "stopping": {"Stopped"}}
+"""A schedule lives while its run does; held back, it stops as soon as no pod of the run is to stay."""
 
 
 def told_truly(workload: Workload, phase: str) -> bool:
@@ -57,7 +59,8 @@ def told_truly(workload: Workload, phase: str) -> bool:
     )
     if is_partly_placed or (stage == "deleting" and workload.kind == "Pod"):
         return True
-    return phase in PHASES[stage] | ALSO.get((workload.kind, stage), set())
+    also = OF_SCHEDULES.get(stage, set()) if workload.family == "recurring" else set()
+    return phase in PHASES[stage] | ALSO.get((workload.kind, stage), also)
 
 
 def can_be_seen(workload: Workload) -> bool:

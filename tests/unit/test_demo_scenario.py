@@ -180,7 +180,8 @@ def test_the_census_agrees_with_the_workloads_after_thousands_of_changes() -> No
     world = scenario.world
     stages = Counter(workload.stage for workload in world.workloads.values())
     assert {stage: world.census.count(stage) for stage in stages} == dict(stages)
-    assert sum(stages.values()) - stages["deleting"] == 60
+    # Where one was asked to go in the very last step, the next brings another.
+    assert sum(stages.values()) - stages["deleting"] in (59, 60)
 
 
 # Everything occurs
@@ -347,13 +348,7 @@ def test_objects_have_the_members_of_recorded_ones(
 ) -> None:
     """Where both have a member it is of the same type, and no status member is made up."""
     theirs = _recorded_object(life, moment, plural)
-    scenario = begin()
-    running = {
-        w.uid: w
-        for w in scenario.world.workloads.values()
-        if w.stage == "running" and w.kind == kind
-    }
-    names = {w.name for w in running.values()}
+    scenario, names = where_one_runs(kind)
     ours = next(
         document
         for (_, found, path), document in objects(scenario.world.store).items()
@@ -365,6 +360,17 @@ def test_objects_have_the_members_of_recorded_ones(
         _same_types(ours.get(part, {}), theirs.get(part, {}), part)
     allowed = set(theirs.get("status") or {}) | _ALLOWED_STATUS.get(plural, set())
     assert set(ours["status"]) <= allowed
+
+
+def where_one_runs(kind: str) -> tuple[Scenario, set[str]]:
+    """A world in which the kind runs, and the names of those; rare kinds do not in every one."""
+    for seed in range(7, 20):
+        scenario = begin(seed=seed)
+        workloads = scenario.world.workloads.values()
+        names = {w.name for w in workloads if w.stage == "running" and w.kind == kind}
+        if names:
+            return scenario, names
+    raise AssertionError(f"no {kind} runs anywhere")
 
 
 _ALLOWED_STATUS = {

@@ -55,6 +55,8 @@ def _child(
         {"app": workload.name} | child.get("labels", {}),
         references[child.get("owner", "")],
     )
+    if "created" in child:
+        head |= {"creationTimestamp": child["created"]}
     parts = {part: child[part] for part in ("spec", "status") if child.get(part) is not None}
     return resource, {"metadata": head} | parts
 

@@ -9,13 +9,24 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from watchbill.kinds.census import Census
-from watchbill.kinds.facts import Facts
+from watchbill.kinds.facts import NO_FACTS, Facts
 from watchbill.kinds.lookup import group_version, instant, metadata, text
 from watchbill.kinds.objects import GroupKind, WorkloadObjects
 from watchbill.kinds.pod import Pod, owners
 
 if TYPE_CHECKING:
     from watchbill.kinds.definition import Definitions
+
+_OF_THE_RUN = (
+    "completed",
+    "failed",
+    "running",
+    "reported",
+    "initializing",
+    "pending",
+    "degraded",
+    "ran",
+)
 
 Adjustment = Callable[[Facts, WorkloadObjects, Census, "Definitions"], Facts]
 
@@ -50,15 +61,28 @@ def newest_run(
         if any(owner.uid == uid for owner in owners(child))
         and definitions.for_kind(GroupKind(group_version(child)[0], text(child.get("kind"))))
     ]
+    run = definitions.facts(max(runs, key=_age_key)) if runs else NO_FACTS
+    goes_on = bool(runs) and not (run.says("completed") or run.says("failed"))
+    said = dict(facts.said)
+    if goes_on and census.staying:
+        # What holds back further runs stops none that has begun.
+        said.pop("stopped", None)
+    said |= {name: run.said[name] for name in _OF_THE_RUN if run.says(name)}
+    if facts.embedded:
+        facts = _with_roles_of(run if goes_on else None, facts)
     if not runs:
         return facts
-    run = definitions.facts(max(runs, key=_age_key))
-    said = dict(facts.said)
-    for predicate in ("completed", "failed", "running", "reported"):
-        if run.says(predicate):
-            said[predicate] = run.said[predicate]
     return msgspec.structs.replace(
         facts, said=said, started_at=run.started_at, finished_at=run.finished_at
+    )
+
+
+def _with_roles_of(run: Facts | None, facts: Facts) -> Facts:
+    """The pods of a run that goes on; between two, what the next will have, and none of it now."""
+    if run is not None and run.roles:
+        return msgspec.structs.replace(facts, needs=facts.needs or run.needs).with_roles(run.roles)
+    return facts.with_roles(
+        msgspec.structs.replace(role, replicas=0, min=None, max=None) for role in facts.roles
     )
 
 

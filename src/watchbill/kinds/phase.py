@@ -67,7 +67,7 @@ def _with_pods(definition: Definition, facts: Facts, census: Census) -> Phase:
     required = required_pods(facts, census)
     done = len(census.succeeded) if definition.runs_to_end else 0
     scheduled = len(census.staying) - len(census.unscheduled) + done
-    if facts.says("pending") or (census.unscheduled and scheduled < required):
+    if scheduled < required and (census.unscheduled or facts.says("pending")):
         return Phase.DEGRADED if has_run(facts, census) and census.ready else Phase.PENDING
     if facts.says("initializing"):
         return Phase.INITIALIZING
