@@ -133,3 +133,28 @@ async def test_a_client_that_leaves_an_export_frees_its_connection(shared: Serve
         await writer.drain()
         writer.close()
     assert (await shared.get("/api/v1/workloads/count")).status == 200
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example.com", "null", "http://127.0.0.1"])
+async def test_no_other_sites_script_may_read_anything(shared: Served, origin: str) -> None:
+    """Neither asked plainly nor after a question beforehand."""
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    for path in ("/api/v1/workloads", "/api/v1/me", "/api/v1/token", "/openapi.json"):
+        for method in ("GET", "OPTIONS"):
+            answer = await shared.ask(method, path, headers=asked)
+            assert not any(name.lower().startswith("access-control") for name in answer.headers)
+        assert answer.status == 405
+
+
+@pytest.mark.parametrize(
+    "field", ["X-HTTP-Method-Override", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Prefix"]
+)
+async def test_no_header_field_changes_what_is_asked(shared: Served, field: str) -> None:
+    token = await shared.account(("viewer", "tenant", "1"))
+    for value in ("DELETE", "/api/v1/admin/rules"):
+        answer = await shared.get("/api/v1/workloads/count", token=token, headers={field: value})
+        assert list(answer.json) == ["count"]

@@ -1,13 +1,18 @@
 """What an issuer says in two places: the ID token's word counts, and the userinfo endpoint completes it."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from watchbill.access import outgoing
 from watchbill.access.configuration import ClaimNames, Issuer
 from watchbill.access.external import lacks, login_of, with_told
 from watchbill.access.jose import Refused
+from watchbill.access.provider import Provider
+from watchbill.errors import Unavailable
 
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 ISSUER = Issuer(name="corp", issuer="https://id.example.com", client_id="page")
 TOLD = {"sub": "u-1", "iss": ISSUER.issuer, "iat": 1_795_000_000}
 ADA = {"email": "ada@example.com", "email_verified": True, "groups": ["ml-team"]}
@@ -57,3 +62,36 @@ def test_what_is_lacking() -> None:
     issuer = Issuer(name="corp", issuer=ISSUER.issuer, client_id="page", claims=nested)
     assert lacks(issuer, TOLD | ADA | {"realm": {"roles": []}})
     assert not lacks(issuer, TOLD | ADA | {"realm": {"roles": []}, "org": "acme"})
+
+
+@pytest.mark.parametrize(
+    ("issuer", "address", "is_taken"),
+    [
+        ("https://id.example.com", "https://keys.example.com/jwks", True),
+        ("https://id.example.com", "http://id.example.com/jwks", False),
+        ("https://id.example.com", "http://127.0.0.1:9090/api/v1/query", False),
+        ("https://id.example.com", "https://localhost:8443/x", False),
+        ("https://id.example.com", "https://[::1]/x", False),
+        ("https://id.example.com", "file:///etc/passwd", False),
+        ("https://id.example.com", "https://user:pw@id.example.com/", False),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000/jwks", True),
+    ],
+)
+async def test_an_issuer_does_not_send_us_to_this_machine(
+    monkeypatch: pytest.MonkeyPatch, issuer: str, address: str, is_taken: bool
+) -> None:
+    """What an issuer says of itself leads to requests: not to what listens beside us."""
+    asked: list[str] = []
+
+    async def get_json(url: str) -> Any:
+        asked.append(url)
+        return {"keys": []} if url == address else {"issuer": issuer, "jwks_uri": address}
+
+    monkeypatch.setattr(outgoing, "get_json", get_json)
+    provider = Provider(Issuer(name="corp", issuer=issuer, audience="x"), lambda: NOW)
+    if is_taken:
+        assert await provider.key("k") is None
+    else:
+        with pytest.raises(Unavailable):
+            await provider.key("k")
+    assert (address in asked) is is_taken

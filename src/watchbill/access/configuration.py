@@ -122,6 +122,10 @@ def is_safe_url(text: str) -> bool:
     return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
 
 
+def is_loopback_url(text: str) -> bool:
+    return _is_loopback(urlsplit(text).hostname or "")
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ip_address(host).is_loopback

@@ -12,7 +12,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
 from watchbill.access import outgoing
-from watchbill.access.configuration import Issuer, is_safe_url
+from watchbill.access.configuration import Issuer, is_loopback_url, is_safe_url
 from watchbill.errors import Unavailable
 
 FRESH = timedelta(minutes=10)
@@ -122,23 +122,25 @@ class Provider:
         found = await outgoing.get_json(address)
         if not isinstance(found, dict) or found.get("issuer") != self.issuer.issuer:
             raise Unavailable("The issuer's document names another issuer.")
-        jwks = _url(found, "jwks_uri")
+        jwks = self._url(found, "jwks_uri")
         if jwks is None:
             raise Unavailable("The issuer's document names no usable address of its keys.")
         methods = found.get("token_endpoint_auth_methods_supported")
         return Endpoints(
-            authorization=_url(found, "authorization_endpoint"),
-            token=_url(found, "token_endpoint"),
-            userinfo=_url(found, "userinfo_endpoint"),
+            authorization=self._url(found, "authorization_endpoint"),
+            token=self._url(found, "token_endpoint"),
+            userinfo=self._url(found, "userinfo_endpoint"),
             jwks=jwks,
             token_methods=frozenset(methods if isinstance(methods, list) else ()),
             tells_issuer=found.get("authorization_response_iss_parameter_supported") is True,
         )
 
-
-def _url(document: Mapping[str, Any], member: str) -> str | None:
-    value = document.get(member)
-    return value if isinstance(value, str) and is_safe_url(value) else None
+    def _url(self, document: Mapping[str, Any], member: str) -> str | None:
+        """An address that the issuer may send us to: never this very machine, unless the issuer is on it."""
+        value = document.get(member)
+        if not isinstance(value, str) or not is_safe_url(value):
+            return None
+        return None if is_loopback_url(value) and not is_loopback_url(self.issuer.issuer) else value
 
 
 def read_keys(document: Any, algorithms: tuple[str, ...]) -> dict[str, PublicKey]:
