@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 import yaml
 
@@ -17,6 +18,7 @@ from tests.api.serving import SETTINGS, Answer, Served, fill, serving
 from tests.api.test_errors import assert_is_error
 from tests.api.test_sign_on import ran
 from tests.conftest import Engine, fresh_database, running_server
+from tests.records import record, upsert, workload
 from watchbill.access.audit import Audit
 from watchbill.api.app import build_app
 from watchbill.errors import Unavailable
@@ -119,6 +121,71 @@ async def test_a_name_in_two_clusters(shared: Served) -> None:
         "scope": {"project": "vision", "cluster": "cluster-2"},
     }
     assert (await post(shared, "rules", rule)).status == 201
+
+
+async def test_rules_before_the_first_workload(embedded_engine: Engine) -> None:
+    """A project or department that is named with its cluster need not have been seen; nor does one that is
+    missing keep the rest of a file from being applied."""
+    async with shifted(embedded_engine) as (served, clock):
+        agents = await fill(served.db, clusters=2, workloads=3)
+        token = await served.account()
+        (client_id,) = [
+            one["clientId"]
+            for one in (await served.get(f"{ADMIN}/accounts")).json["accounts"]
+            if one["name"] == "test"
+        ]
+        subject = {"serviceAccount": client_id}
+        rules = [
+            {"subject": subject, "role": "viewer", "scope": {kind: name, "cluster": "cluster-1"}}
+            for kind, name in (("project", "to-come"), ("department", "board"))
+        ]
+        dry = (await post(served, "apply", {"document": {"rules": rules}, "dryRun": True})).json
+        assert [one["scopeId"] for one in dry["added"]] == ["new:to-come", "new:board"]
+        done = (await post(served, "apply", {"document": {"rules": rules}})).json
+        assert all(one["scopeId"].isdigit() for one in done["added"])
+        again = (await post(served, "apply", {"document": {"rules": rules}})).json
+        assert (again["added"], again["removed"], again["unchanged"]) == ([], [], 2)
+        clock.shift = timedelta(seconds=31)
+        assert (await served.get("/api/v1/workloads/count", token=token)).json == {"count": 0}
+        for agent in agents:
+            number = agent.identity.cluster_id.int & 0xFF
+            for offset, made in enumerate(
+                (
+                    workload(9000 + number * 10, project_name="To come"),
+                    workload(9001 + number * 10, project_name="x", department_name="Board"),
+                    workload(9002 + number * 10, project_name="y"),
+                )
+            ):
+                keys = {0: ("to-come", ""), 1: ("x", "board"), 2: ("y", "")}[offset]
+                changed = msgspec.structs.replace(
+                    record(made), project_key=keys[0], department_key=keys[1]
+                )
+                await agent.send(upsert(changed), now=datetime.now(UTC))
+        listed = (await served.get("/api/v1/workloads", token=token)).json["workloads"]
+        assert sorted(one["projectName"] for one in listed) == ["To come", "x"]
+        assert {one["clusterId"] for one in listed} == {str(agents[0].identity.cluster_id)}
+        # Now it has a name besides its queue's: both mean the one project.
+        for name in ("To come", "to-come"):
+            scope = {"project": name, "cluster": "cluster-1"}
+            rule = {"subject": subject, "role": "viewer", "scope": scope}
+            made_rule = (await post(served, "rules", rule)).json
+            assert made_rule["scopeId"] == done["added"][0]["scopeId"]
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        {"project": "to-come"},
+        {"project": "to-come", "cluster": "no-such-cluster"},
+        {"project": "4711", "cluster": "cluster-1"},
+        {"project": "a b", "cluster": "cluster-1"},
+        {"department": "../x", "cluster": "cluster-1"},
+    ],
+)
+async def test_what_cannot_be_named_before(shared: Served, scope: dict[str, str]) -> None:
+    rule = {"subject": {"user": "a"}, "role": "viewer", "scope": scope}
+    assert_is_error(await post(shared, "rules", rule), 400)
+    assert_is_error(await post(shared, "apply", {"document": {"rules": [rule]}}), 400)
 
 
 async def test_the_last_administrator_stays(server: Served) -> None:

@@ -1,4 +1,4 @@
-"""What the server's own log says: no secret, one line per event, nothing that a terminal obeys."""
+"""What credentials leave behind in log, database and answers: nothing; and what a log line may hold."""
 
 import io
 import json
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from unittest.mock import patch
 
+import asyncpg
 import pytest
 import structlog
 
@@ -97,6 +98,41 @@ async def test_no_secret_is_logged_at_any_level(server: Served) -> None:
     for secret in secrets:
         assert secret not in text
         assert secret[-20:] not in text
+
+
+async def dumped(served: Served) -> str:
+    """All rows of all tables, as whoever owns the database sees them."""
+    owner = await asyncpg.connect(served.db._database_url)
+    tables = await owner.fetch(
+        "SELECT oid::regclass::text AS name FROM pg_class WHERE relkind = 'r' "
+        "AND relnamespace = 'public'::regnamespace"
+    )
+    rows: list[str] = []
+    async with owner.transaction():
+        for table in tables:
+            await owner.execute(f"ALTER TABLE {table['name']} NO FORCE ROW LEVEL SECURITY")
+            found = await owner.fetch(f"SELECT t::text AS row FROM {table['name']} t")
+            rows += [one["row"] for one in found]
+    await owner.close()
+    return "\n".join(rows)
+
+
+async def test_no_secret_is_kept_or_told_again(server: Served) -> None:
+    secrets = await everything_secret(server)
+    await server.services.audit.flush()
+    dump = await dumped(server)
+    assert server.client_id in dump, "it sees rows"
+    assert "ada@example.com" in dump
+    told = [
+        (await server.get(path)).body.decode()
+        for path in ("/api/v1/admin/audit?limit=1000", "/api/v1/admin/accounts", "/metrics",
+                     "/api/v1/admin/users", "/api/v1/clusters", "/api/v1/me")
+    ]  # fmt: skip
+    for secret in secrets:
+        for text in (dump, *told):
+            assert secret not in text
+            assert secret.encode().hex() not in text
+            assert secret.rpartition(".")[2] not in text
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["lines", "terminal"])

@@ -1,6 +1,7 @@
 """Access rules as people write them, in a request or in a file, and what a file would change. Pure."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -9,9 +10,12 @@ import msgspec
 from watchbill.access.roles import ALIASES, Roles
 from watchbill.errors import Invalid
 from watchbill.store.access import GROUP, SERVICE_ACCOUNT, USER
+from watchbill.store.organisation import Unseen
 from watchbill.store.rules import Grant, NewGrant, Rule
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+_QUEUE = re.compile(r"(?!\d+\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
+"""What a queue or namespace may be named; digits alone are a number."""
 ScopeNames = Mapping[str, Sequence[tuple[str, str, str]]]
 """By kind: name, id, name of the cluster."""
 
@@ -151,19 +155,43 @@ def _scope(scope: DeclaredScope, tenant_id: int, names: ScopeNames) -> tuple[str
 def _named(
     known: Sequence[tuple[str, str, str]], kind: str, value: str, cluster: str | None
 ) -> str:
-    found = [
-        (identity, where)
+    found = {
+        identity: where
         for name, identity, where in known
         if value in (name, identity) and cluster in (None, where)
-    ]
+    }
     if not found:
         raise Invalid(
             f"There is no {kind} '{value}'.",
-            details="A project or department exists once a workload of it was seen.",
+            details="Before a workload of it was seen, a project or department is named with its cluster.",
         )
     if len(found) > 1:
         raise Invalid(
-            f"Several clusters have a {kind} '{value}'; name the cluster too.",
-            details=f"Clusters: {', '.join(where for _, where in found)}.",
+            f"Several are a {kind} '{value}'; name the cluster too, or the number.",
+            details=f"Clusters: {', '.join(sorted(found.values()))}.",
         )
-    return found[0][0]
+    return next(iter(found))
+
+
+def unseen(rules: Iterable[DeclaredRule], scopes: ScopeNames) -> set[Unseen]:
+    """The projects and departments that rules name together with a cluster, and that are not known yet."""
+    clusters = {name: identity for name, identity, _ in scopes.get("cluster", ())}
+    found: set[Unseen] = set()
+    for scope in (rule.scope for rule in rules):
+        kind, key = (
+            ("project", scope.project) if scope.project else ("department", scope.department)
+        )
+        if key is None or scope.cluster not in clusters or not _QUEUE.fullmatch(key):
+            continue
+        if not any(key == name and scope.cluster == at for name, _, at in scopes.get(kind, ())):
+            found.add(Unseen(kind, clusters[scope.cluster], key))
+    return found
+
+
+def with_unseen(scopes: ScopeNames, added: Iterable[Unseen]) -> ScopeNames:
+    """The scopes as they would be; a number is not given before it is needed."""
+    names = {identity: name for name, identity, _ in scopes.get("cluster", ())}
+    found = {kind: list(known) for kind, known in scopes.items()}
+    for one in added:
+        found.setdefault(one.kind, []).append((one.key, f"new:{one.key}", names[one.cluster_id]))
+    return found

@@ -5,13 +5,23 @@ from typing import Any
 
 import msgspec
 
-from watchbill.access.declared import Declared, DeclaredRule, Difference, difference, grant_of
+from watchbill.access.declared import (
+    Declared,
+    DeclaredRule,
+    Difference,
+    ScopeNames,
+    difference,
+    grant_of,
+    unseen,
+    with_unseen,
+)
 from watchbill.access.roles import PREDEFINED
 from watchbill.api.call import Call
 from watchbill.api.reply import Answer, Reply, json_reply
 from watchbill.errors import NotFound
 from watchbill.store.access import account_create, account_list
 from watchbill.store.administration import Change, nameable_scopes, rules_change
+from watchbill.store.organisation import declare
 from watchbill.store.rules import Grant, NewGrant, rule_list
 
 
@@ -27,7 +37,9 @@ async def list_rules(call: Call) -> Answer:
 
 async def create_rule(call: Call) -> Answer:
     rule = await call.json_body(DeclaredRule)
-    (grant,) = await _wanted(call, (rule,), await _accounts(call))
+    accounts = await _accounts(call)
+    scopes = await _scopes(call, (rule,), accounts)
+    (grant,) = _wanted(call, (rule,), scopes, accounts)
     call.note(details=_told(grant))
     change = Change(added=(grant,), removed=())
     (rule_id,) = await rules_change(
@@ -71,7 +83,8 @@ async def apply_access(call: Call) -> Answer:
     accounts = await _accounts(call)
     for one in declared.service_accounts:
         accounts.setdefault(one.name, [])
-    found = await _difference(call, declared, accounts)
+    scopes = await _scopes(call, declared.rules, accounts, dry_run=application.dry_run)
+    found = await _difference(call, declared, scopes, accounts)
     answer = _difference_shown(found) | {"dryRun": application.dry_run, "credentials": []}
     if application.dry_run:
         return json_reply(answer)
@@ -86,27 +99,49 @@ async def apply_access(call: Call) -> Answer:
         accounts[name] = [client_id]
         credential = {"name": name, "clientId": client_id, "clientSecret": secret}
         answer["credentials"].append(credential)
-    final = await _difference(call, declared, accounts)
+    final = await _difference(call, declared, scopes, accounts)
     change = Change(added=final.added, removed=final.removed, managed_by=declared.name)
     await rules_change(call.db, call.tenant_id, change, changed_by=call.subject, now=call.now)
     return json_reply(answer)
 
 
+async def _scopes(
+    call: Call,
+    rules: Sequence[DeclaredRule],
+    accounts: Mapping[str, Sequence[str]],
+    *,
+    dry_run: bool = False,
+) -> ScopeNames:
+    """What the rules may name. A project or department that nothing was seen of yet gets its number now, so
+    that access can be settled before the first workload."""
+    scopes = await nameable_scopes(call.db, call.tenant_id)
+    new = unseen(rules, scopes)
+    if not new:
+        return scopes
+    if dry_run:
+        return with_unseen(scopes, new)
+    _wanted(call, rules, with_unseen(scopes, new), accounts)  # whatever else is wrong comes first
+    await declare(call.db, call.tenant_id, new)
+    return await nameable_scopes(call.db, call.tenant_id)
+
+
 async def _difference(
-    call: Call, declared: Declared, accounts: Mapping[str, Sequence[str]]
+    call: Call, declared: Declared, scopes: ScopeNames, accounts: Mapping[str, Sequence[str]]
 ) -> Difference:
     return difference(
         declared,
         grants=await rule_list(call.db, call.tenant_id),
         accounts=accounts,
-        wanted=await _wanted(call, declared.rules, accounts),
+        wanted=_wanted(call, declared.rules, scopes, accounts),
     )
 
 
-async def _wanted(
-    call: Call, rules: Sequence[DeclaredRule], accounts: Mapping[str, Sequence[str]]
+def _wanted(
+    call: Call,
+    rules: Sequence[DeclaredRule],
+    scopes: ScopeNames,
+    accounts: Mapping[str, Sequence[str]],
 ) -> list[NewGrant]:
-    scopes = await nameable_scopes(call.db, call.tenant_id)
     return [
         grant_of(
             rule,

@@ -1,14 +1,24 @@
-"""The numbers of projects and departments: unique in the tenant, given at first sight, kept for ever.
+"""The numbers of projects and departments: unique in the tenant, given at first sight or when an access rule
+names them before, kept for ever.
 
 A project belongs to one cluster; its key is the queue's object name, its name what people call it.
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 from uuid import UUID
 
-from watchbill.store.database import Connection
+from watchbill.store.database import Connection, Database
 from watchbill.store.row import Organisation
 from watchbill.sync import Record
+
+
+class Unseen(NamedTuple):
+    """`kind` is `project` or `department`, `key` the queue's object name."""
+
+    kind: str
+    cluster_id: str
+    key: str
 
 
 async def numbers(
@@ -65,20 +75,7 @@ async def _numbers(
     }
     ids = {key: row["id"] for key, row in known.items()}
     for key in sorted(names.keys() - known.keys()):
-        ids[key] = await connection.fetchval(
-            "UPDATE tenant SET next_number = next_number + 1 WHERE id = $1 "
-            "RETURNING next_number - 1",
-            tenant_id,
-        )
-        await connection.execute(
-            f"INSERT INTO {table} (tenant_id, id, cluster_id, key, name) "
-            "VALUES ($1, $2, $3, $4, $5)",
-            tenant_id,
-            ids[key],
-            cluster_id,
-            key,
-            names[key],
-        )
+        ids[key] = await _new(connection, table, tenant_id, cluster_id, key, names[key])
     for key, row in known.items():
         if row["name"] != names[key]:
             await connection.execute(
@@ -88,3 +85,31 @@ async def _numbers(
                 names[key],
             )
     return ids
+
+
+async def _new(
+    connection: Connection, table: str, tenant_id: int, cluster_id: UUID, key: str, name: str
+) -> int:
+    """The number; somebody else may have given one meanwhile."""
+    number: int = await connection.fetchval(
+        "UPDATE tenant SET next_number = next_number + 1 WHERE id = $1 RETURNING next_number - 1",
+        tenant_id,
+    )
+    found: int = await connection.fetchval(
+        f"INSERT INTO {table} AS t (tenant_id, id, cluster_id, key, name) "
+        "VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant_id, cluster_id, key) "
+        "DO UPDATE SET key = t.key RETURNING id",
+        tenant_id,
+        number,
+        cluster_id,
+        key,
+        name,
+    )
+    return found
+
+
+async def declare(db: Database, tenant_id: int, unseen: Iterable[Unseen]) -> None:
+    """Give numbers to projects and departments of which no workload was seen yet."""
+    async with db.transaction(tenant_id) as connection:
+        for one in sorted(unseen):
+            await _new(connection, one.kind, tenant_id, UUID(one.cluster_id), one.key, one.key)

@@ -122,15 +122,18 @@ async def delete_rules(connection: Connection, tenant_id: int, ids: Sequence[UUI
 async def scope_names(
     connection: Connection, tenant_id: int
 ) -> dict[str, list[tuple[str, str, str]]]:
-    """What scopes can be named: by kind, (name, id, name of the cluster)."""
+    """What scopes can be named: by kind, (name, id, name of the cluster). Projects and departments have two
+    names where what people see is not their queue's own."""
     found: dict[str, list[tuple[str, str, str]]] = {}
     rows = await connection.fetch(
         "SELECT 'cluster' AS kind, name, id::text, name AS cluster FROM cluster "
         "WHERE tenant_id = $1 AND removed_at IS NULL "
-        "UNION ALL SELECT 'department', d.name, d.id::text, c.name FROM department d "
+        "UNION ALL SELECT 'department', n.name, d.id::text, c.name FROM department d "
+        "CROSS JOIN LATERAL (SELECT d.name UNION SELECT d.key) n(name) "
         "JOIN cluster c ON c.tenant_id = d.tenant_id AND c.id = d.cluster_id "
         "WHERE d.tenant_id = $1 AND c.removed_at IS NULL "
-        "UNION ALL SELECT 'project', p.name, p.id::text, c.name FROM project p "
+        "UNION ALL SELECT 'project', n.name, p.id::text, c.name FROM project p "
+        "CROSS JOIN LATERAL (SELECT p.name UNION SELECT p.key) n(name) "
         "JOIN cluster c ON c.tenant_id = p.tenant_id AND c.id = p.cluster_id "
         "WHERE p.tenant_id = $1 AND c.removed_at IS NULL",
         tenant_id,
