@@ -12,8 +12,9 @@ from tests.api.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database
 from watchbill.access import agents, sessions
 from watchbill.access.audit import MANY, MOST_STRANGERS
+from watchbill.api import limits
 from watchbill.api.limits import LOOKUPS_AT_ONCE, Pace, Strangers, network_of
-from watchbill.errors import Unauthenticated
+from watchbill.errors import Unauthenticated, Unavailable
 from watchbill.store.administration import tenant_create
 
 
@@ -78,6 +79,23 @@ async def test_strangers_take_turns_and_the_known_do_not() -> None:
         assert going > 0, "it was not waited for"
     await asyncio.gather(*stuck)
     assert most == LOOKUPS_AT_ONCE
+
+
+async def test_a_database_that_hangs_makes_no_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TURN_SECONDS", 0.02)
+    strangers, hanging = Strangers(1000, 1000), asyncio.Event()
+
+    async def stuck(number: int) -> None:
+        async with strangers.looking_up("192.0.2.1", f"x{number}"):
+            await hanging.wait()
+
+    tasks = [asyncio.create_task(stuck(number)) for number in range(LOOKUPS_AT_ONCE)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await stuck(99)
+    hanging.set()
+    await asyncio.gather(*tasks)
+    await stuck(99)
 
 
 async def test_a_flood_of_invented_credentials_asks_the_database_a_few_at_a_time(

@@ -1,6 +1,7 @@
 """What an issuer says in two places: the ID token's word counts, and the userinfo endpoint completes it."""
 
-from datetime import UTC, datetime
+import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -95,3 +96,29 @@ async def test_an_issuer_does_not_send_us_to_this_machine(
         with pytest.raises(Unavailable):
             await provider.key("k")
     assert (address in asked) is is_taken
+
+
+async def test_logins_while_the_issuer_is_away_ask_it_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Anybody may begin a login: that is no way to make us ask the issuer as often."""
+    now, asked = NOW, 0
+
+    async def get_json(_: str) -> Any:
+        nonlocal asked
+        asked += 1
+        raise Unavailable("away")
+
+    monkeypatch.setattr(outgoing, "get_json", get_json)
+    issuer = Issuer(name="corp", issuer="https://id.example.com", client_id="page")
+    provider = Provider(issuer, lambda: now)
+
+    async def begin() -> None:
+        with pytest.raises(Unavailable):
+            await provider.endpoints()
+
+    await asyncio.gather(*(begin() for _ in range(50)))
+    assert asked == 1
+    now = NOW + timedelta(seconds=30)
+    await asyncio.gather(*(begin() for _ in range(50)))
+    assert asked == 2

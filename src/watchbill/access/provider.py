@@ -74,9 +74,13 @@ class Provider:
         self._renewal: asyncio.Task[None] | None = None
 
     async def endpoints(self) -> Endpoints:
-        """Raises Unavailable."""
+        """Raises Unavailable. While it is away, anybody's logins cause one question every half minute."""
+        if self._endpoints is None and self._may_try():
+            async with self._lock:
+                if self._endpoints is None and self._may_try():
+                    await self._fetch()
         if self._endpoints is None:
-            self._endpoints = await self._discover()
+            raise Unavailable("The issuer does not answer.", retry_after_seconds=RETRY.seconds)
         return self._endpoints
 
     async def key(self, kid: str) -> PublicKey | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from watchbill.access.bounded import BoundedCache
-from watchbill.errors import TooMany, Unauthenticated
+from watchbill.errors import TooMany, Unauthenticated, Unavailable
 
 MAX_PRINCIPALS = 10_000
 AGENT_REQUESTS_PER_SECOND = 50
@@ -109,16 +109,29 @@ class Strangers:
 
     @asynccontextmanager
     async def looking_up(self, address: str, credential: str) -> AsyncIterator[None]:
-        """For what asks the database."""
+        """For what asks the database. Raises Unavailable where a turn does not come in time: a database that
+        hangs must not make a queue."""
         key = hashlib.sha256(credential.encode()).digest()
         is_known = self._known.get(key) is not None
         try:
-            async with self.checking(address), nullcontext() if is_known else self._turns:
+            async with self.checking(address), nullcontext() if is_known else self._turn():
                 yield
         except Unauthenticated:
             self._known.pop(key)
             raise
         self._known.put(key, True)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise Unavailable("Try again in a moment.", retry_after_seconds=1) from error
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     @asynccontextmanager
     async def checking(self, address: str) -> AsyncIterator[None]:
