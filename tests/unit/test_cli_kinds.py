@@ -29,6 +29,12 @@ items:
   metadata: {name: store-0, ownerReferences: [{apiVersion: apps/v1, kind: StatefulSet, name: store}]}
 ---
 {apiVersion: v1, kind: Service, metadata: {name: web}}
+---
+{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: high}, value: 100}
+---
+{apiVersion: resource.k8s.io/v1, kind: ResourceClaimTemplate, metadata: {name: one-gpu}, spec: {}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: gpu-1, labels: {zone: a}}}
 """
 
 
@@ -40,6 +46,9 @@ def test_only_what_belongs_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     assert [pod.name for pod in found.pods] == ["mine"]
     assert [child["metadata"]["name"] for child in found.children] == ["tune-a-0"]
     assert len(found.services) == 1
+    assert found.cluster.priority_classes["high"]["value"] == 100
+    assert ("default", "one-gpu") in found.cluster.claim_templates
+    assert found.cluster.node_labels == {"gpu-1": {"zone": "a"}}
     assert capsys.readouterr().err.splitlines() == [
         "note: Pod/orphan is left out: ReplicaSet/web-6f9c owns it and is not given",
         "note: Pod/lone is left out: nothing owns it",

@@ -19,6 +19,11 @@ _PLACES = {
     "Service": "services",
     "Ingress": "services",
     "HTTPRoute": "services",
+    "GRPCRoute": "services",
+    "Route": "services",
+    "VirtualService": "services",
+    "InferencePool": "services",
+    "ResourceClaim": "claims",
     "PodGroup": "pod_groups",
     "Workload": "queue_workloads",
     "Event": "scheduling_events",
@@ -26,6 +31,22 @@ _PLACES = {
     "ScaledObject": "autoscalers",
 }
 """Where an object of a kind stands among those of a workload; any other is a child."""
+_SHARED = {
+    "Queue.scheduling.run.ai": "queues",
+    "Queue.scheduling.volcano.sh": "volcano_queues",
+    "SchedulingShard.kai.scheduler": "shards",
+    "Topology.kai.scheduler": "topologies",
+    "LocalQueue.kueue.x-k8s.io": "local_queues",
+    "ClusterQueue.kueue.x-k8s.io": "cluster_queues",
+    "ResourceClaimTemplate.resource.k8s.io": "claim_templates",
+    "PriorityClass.scheduling.k8s.io": "priority_classes",
+    "Gateway.gateway.networking.k8s.io": "gateways",
+    "Gateway.networking.istio.io": "istio_gateways",
+    "Namespace": "namespaces",
+    "Node": "node_labels",
+}
+"""What all workloads of a cluster share, by `Kind.group`."""
+_IN_NAMESPACES = frozenset({"local_queues", "claim_templates", "gateways", "istio_gateways"})
 
 
 def documents_of(text: str, source: str = "stdin") -> Iterator[JSON]:
@@ -61,7 +82,7 @@ def gathered(documents: list[JSON], definition: "Definition") -> "WorkloadObject
 
     What is left out is said on standard error. Raises Invalid where none is of the definition's kind.
     """
-    from watchbill.kinds.objects import WorkloadObjects
+    from watchbill.kinds.objects import ClusterObjects, WorkloadObjects
     from watchbill.kinds.pod import read_pod
 
     root = next((one for one in documents if _is_of(one, definition)), None)
@@ -75,10 +96,13 @@ def gathered(documents: list[JSON], definition: "Definition") -> "WorkloadObject
         _complete(one)
     known = {one["metadata"]["uid"]: one for one in documents}
     places: dict[str, Any] = {name: [] for name in {*_PLACES.values(), "children"}}
+    shared: dict[str, Any] = {name: {} for name in _SHARED.values()}
     left_out = []
     for one in documents:
         place = _place(one)
-        if one is root:
+        if _full_kind(one) in _SHARED:
+            _share(one, shared)
+        elif one is root:
             places["pods"] += [one] if one.get("kind") == "Pod" else []
         elif place not in _OWNED or _leads_to(one, root, known):
             places[place].append(one)
@@ -87,7 +111,24 @@ def gathered(documents: list[JSON], definition: "Definition") -> "WorkloadObject
     for one in left_out:
         say("note", f"{_title(one)} is left out: {_why(one, known)}")
     places["pods"] = [read_pod(pod) for pod in places["pods"]]
-    return WorkloadObjects(root=root, is_chain_truncated=False, is_root_listed=True, **places)
+    return WorkloadObjects(
+        root=root,
+        is_chain_truncated=False,
+        is_root_listed=True,
+        cluster=ClusterObjects(**shared),
+        **places,
+    )
+
+
+def _full_kind(document: JSON) -> str:
+    group = str(document.get("apiVersion", "")).rpartition("/")[0]
+    return f"{document.get('kind')}.{group}".rstrip(".")
+
+
+def _share(document: JSON, shared: dict[str, Any]) -> None:
+    place, meta = _SHARED[_full_kind(document)], document["metadata"]
+    key = (meta["namespace"], meta["name"]) if place in _IN_NAMESPACES else meta["name"]
+    shared[place][key] = meta.get("labels") or {} if place == "node_labels" else document
 
 
 def _owner(document: JSON) -> JSON | None:
