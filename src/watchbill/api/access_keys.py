@@ -9,7 +9,7 @@ from watchbill.api.admin import Name, account_shown, check_future
 from watchbill.api.call import Call
 from watchbill.api.reply import Answer, Reply, json_reply
 from watchbill.errors import Forbidden, Invalid, NotFound
-from watchbill.store.access import account_create, account_disable, account_list
+from watchbill.store.access import account_create, account_disable, account_list, is_client_id
 
 MOST_KEYS = 20
 DEFAULT_LIFETIME = timedelta(days=90)
@@ -64,8 +64,9 @@ async def create_access_key(call: Call) -> Answer:
 
 async def delete_access_key(call: Call) -> Answer:
     call.note()
-    if not await account_disable(
-        call.db, call.tenant_id, call.values["clientId"], now=call.now, person_id=_person(call)
+    client_id, person_id = call.values["clientId"], _person(call)
+    if not is_client_id(client_id) or not await account_disable(
+        call.db, call.tenant_id, client_id, now=call.now, person_id=person_id
     ):
         raise NotFound("There is no such access key.")
     return Reply(status=204)

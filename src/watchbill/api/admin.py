@@ -8,7 +8,13 @@ import msgspec
 from watchbill.api.call import Call
 from watchbill.api.reply import Answer, Reply, json_reply
 from watchbill.errors import Forbidden, Invalid, NotFound
-from watchbill.store.access import Account, account_create, account_list, account_rotate
+from watchbill.store.access import (
+    Account,
+    account_create,
+    account_list,
+    account_rotate,
+    is_client_id,
+)
 from watchbill.store.administration import (
     disable_account,
     disable_person,
@@ -63,7 +69,7 @@ async def create_account(call: Call) -> Answer:
 
 
 async def delete_account(call: Call) -> Answer:
-    client_id = call.values["clientId"]
+    client_id = client_id_of(call)
     call.note()
     if not await disable_account(call.db, call.tenant_id, client_id, now=call.now):
         raise NotFound("There is no such account.")
@@ -71,7 +77,7 @@ async def delete_account(call: Call) -> Answer:
 
 
 async def rotate_account(call: Call) -> Answer:
-    client_id = call.values["clientId"]
+    client_id = client_id_of(call)
     call.note()
     secret = await account_rotate(call.db, call.tenant_id, client_id)
     if secret is None:
@@ -132,6 +138,14 @@ async def create_tenant(call: Call) -> Answer:
         {"id": tenant_id, "name": creation.name, "clientId": client_id, "clientSecret": secret},
         status=201,
     )
+
+
+def client_id_of(call: Call) -> str:
+    """The one in the path. Raises NotFound."""
+    client_id: str = call.values["clientId"]
+    if not is_client_id(client_id):
+        raise NotFound("There is no such account.")
+    return client_id
 
 
 def check_future(expires_at: datetime | None, now: datetime) -> None:

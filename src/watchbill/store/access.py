@@ -3,6 +3,7 @@
 Knows how they are kept, not what a token is nor what a rule grants.
 """
 
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,7 @@ GROUP = "group"
 ACCOUNT = "account"
 PERSON = "person"
 
+_CLIENT_ID = re.compile(r"wbc-[0-9a-f]{16}", re.ASCII)
 _FIRST_ACCOUNT_LOCK = 0x77617401
 
 
@@ -80,8 +82,13 @@ def _account(row: asyncpg.Record) -> Account:
     return Account(**values, secret=secret, is_disabled=is_disabled)
 
 
+def is_client_id(text: str) -> bool:
+    """Whether it could be one: others need not be looked for, and some could not be."""
+    return _CLIENT_ID.fullmatch(text) is not None
+
+
 async def account_by_client_id(db: Database, client_id: str) -> Account | None:
-    if "\0" in client_id:
+    if not is_client_id(client_id):
         return None
     async with db.by_handle("client_id", client_id) as connection:
         row = await connection.fetchrow(f"{_ACCOUNT} WHERE client_id = $1", client_id)

@@ -1,0 +1,77 @@
+"""Every text that a caller may send, made hostile: refused or matching nothing, and never a failure of ours."""
+
+import copy
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from tests.api.samples import OPERATIONS, SAMPLES
+from tests.api.serving import Served
+from watchbill.api.contract import Login
+from watchbill.store.access import PERSON, Holder, administrator_rule
+from watchbill.store.administration import Change, rules_change
+from watchbill.store.people import Login as PersonsLogin
+from watchbill.store.people import person_seen
+
+HOSTILE = ("\x00", "x" * 7000, "\U0001f600\u202e", "' OR 1=1;--", "-1", "9" * 400, "\ud800", "..")
+LEFT_OUT = frozenset({"rotate_keys", "stream_workloads"})
+
+
+def texts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if isinstance(value, dict | list):
+        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from texts(one, (*path, key))
+    else:
+        yield path
+
+
+def requests(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Addresses and options: each parameter and each member of the body in turn."""
+    operation, sample = OPERATIONS[name], SAMPLES[name]
+    base = sample.path.partition("?")[0]
+    for hostile in HOSTILE:
+        sent = quote(hostile.encode("utf-8", "surrogatepass"))
+        if "{" in operation.path:
+            head, _, rest = operation.path.partition("{")
+            yield head + sent + rest.partition("}")[2], sample.options
+        for parameter in operation.parameters:
+            if not parameter.is_in_path:
+                yield f"{base}?{parameter.name}={sent}", sample.options
+        for path in texts(sample.options.get("json", {})):
+            body = copy.deepcopy(sample.options["json"])
+            holder = body
+            for key in path[:-1]:
+                holder = holder[key]
+            holder[path[-1]] = hostile
+            headers = {"Content-Type": "application/json"}
+            yield sample.path, {"data": json.dumps(body), "headers": headers}
+        for member in sample.options.get("data", {}):
+            if "\ud800" not in hostile:
+                yield sample.path, {"data": sample.options["data"] | {member: hostile}}
+
+
+async def a_person(served: Served) -> str:
+    """A token of an administrator who is a person: some operations are theirs alone."""
+    now = datetime.now(UTC)
+    login = PersonsLogin(
+        tenant_id=1, issuer="https://id.example.com", external_id="u-1", name="ada@example.com",
+        email=None, groups=(), told_at=now,
+    )  # fmt: skip
+    change = Change(added=(("user", login.name, administrator_rule(1)),), removed=())
+    await rules_change(served.db, 1, change, changed_by="test", now=now)
+    holder = Holder(tenant_id=1, kind=PERSON, id=await person_seen(served.db, login, now=now))
+    return await served.services.tokens.issue(holder, client_id=login.name)
+
+
+async def test_no_text_is_a_failure_of_ours(server: Served) -> None:
+    token, asked = await a_person(server), 0
+    for name, operation in OPERATIONS.items():
+        if operation.login is Login.AGENT or name in LEFT_OUT:
+            continue
+        for path, options in requests(name):
+            answer = await server.ask(operation.method, path, token=token, **options)
+            assert answer.status < 500, (name, path[:200], str(options)[:200])
+            asked += 1
+    assert asked > 500
