@@ -11,7 +11,7 @@ STREAM = """
 apiVersion: v1
 kind: List
 items:
-- {apiVersion: jobset.x-k8s.io/v1alpha2, kind: JobSet, metadata: {name: tune}, spec: {replicatedJobs: []}}
+- {apiVersion: jobset.x-k8s.io/v1alpha2, kind: JobSet, metadata: {name: tune}}
 - apiVersion: batch/v1
   kind: Job
   metadata:

@@ -146,6 +146,24 @@ def test_kueue_s_priority_is_the_workload_s_own(spec: JSON) -> None:
     assert found.preemptible is None
 
 
+@pytest.mark.parametrize(("scheduler", "said"), [("kai-scheduler", False), ("other", None)])
+def test_templates_tell_the_scheduler_before_there_are_pods(
+    scheduler: str, said: bool | None
+) -> None:
+    asked = template()
+    asked["spec"] |= {"schedulerName": scheduler, "priorityClassName": "high"}
+    cluster = ClusterObjects(priority_classes={"high": {"value": 125}})
+    found = workload(root("apps/v1", "Deployment", spec={"template": asked}), cluster=cluster)
+    assert found.preemptible is said
+    # Once there are pods, these tell it.
+    found = workload(
+        root("apps/v1", "Deployment", spec={"template": asked}),
+        [pod(1, spec_schedulerName="other")],
+        cluster=cluster,
+    )
+    assert found.preemptible is None
+
+
 @pytest.mark.parametrize(("said", "is_preemptible"), [("true", True), ("false", False), ("", None)])
 def test_volcano_s_priority(said: str, is_preemptible: bool | None) -> None:
     group = volcano_group(

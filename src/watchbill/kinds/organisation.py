@@ -42,10 +42,16 @@ def kai_groups(objects: WorkloadObjects) -> list[Object]:
     )
 
 
-def is_kai(objects: WorkloadObjects, census: Census, settings: DeriveSettings) -> bool:
-    return bool(kai_groups(objects)) or any(
-        pod.scheduler_name in settings.kai_schedulers for pod in census.all
-    )
+def is_kai(
+    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
+) -> bool:
+    """By its pod groups, else by its pods; before there are any, by what its templates name."""
+    if kai_groups(objects):
+        return True
+    if census.all:
+        return any(pod.scheduler_name in settings.kai_schedulers for pod in census.all)
+    templates = [role.template for role in facts.roles if role.template is not None]
+    return any(template.scheduler_name in settings.kai_schedulers for template in templates)
 
 
 def organisation_of(

@@ -39,7 +39,7 @@ def priority_of(
     objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
 ) -> Priority:
     """The class that counts for its scheduler, that class's value, and whether it can be preempted."""
-    under_kai = is_kai(objects, census, settings)
+    under_kai = is_kai(objects, facts, census, settings)
     name = _class_name(objects, facts, census, settings)
     value = _class_value(name, objects, census)
     preemptible = _stated_preemptibility(objects, facts, census, settings)

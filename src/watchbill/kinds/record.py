@@ -105,7 +105,7 @@ def workload_of(
         requested_node_pools=tuple(
             printable(pool)
             for pool in requested_node_pools(
-                objects, facts, census, settings, is_kai=is_kai(objects, census, settings)
+                objects, facts, census, settings, is_kai=is_kai(objects, facts, census, settings)
             )
         ),
         current_node_pools=tuple(
