@@ -19,6 +19,7 @@ _IMPURE = re.compile(
 _PLACE = re.compile(r" at <top-level>, line ([0-9]{1,9}), column ([0-9]{1,9}):?")
 _WORD = re.compile(r"([A-Za-z_]\w*)/0 is not defined")
 _QUOTED = re.compile(r"unexpected (?:IDENT|KEYWORD|QQSTRING_START|LITERAL)")
+_CLOSING = re.compile(r"'[\])}]'")
 _SHOWN = 30
 
 
@@ -49,6 +50,8 @@ def _told(top: Section, scalar: Scalar, message: str, head: str) -> Invalid:
         offset = _offset(f"{head}{scalar.value}\n)", int(place[1]), int(place[2])) - len(head)
     if offset >= len(scalar.value):
         expected = said.partition("expecting ")[2] or "more"
+        closing = _CLOSING.findall(expected)
+        expected = closing[-1] if closing else expected
         line = scalar.line_at(len(scalar.value))
         return top.error_at(
             line, f"{scalar.key}: jq: the expression ends too early: {expected} is missing"
