@@ -86,6 +86,8 @@ class Engine:
 async def _with_template(name: str, url: str) -> Engine:
     engine = Engine(name, url)
     connection = await asyncpg.connect(engine.database("postgres"))
+    await connection.execute("ALTER SYSTEM SET fsync = off")  # nobody wants these data tomorrow
+    await connection.execute("SELECT pg_reload_conf()")
     await connection.execute("CREATE DATABASE watchbill_template")
     await connection.close()
     await migrate(engine.database("watchbill_template"))
@@ -124,7 +126,7 @@ async def debian_engine() -> AsyncIterator[Engine]:
             cwd="/",
             **owner.subprocess_arguments(),
         )
-        settings = {"listen_addresses": "", "unix_socket_directories": sockets, "fsync": "off"}
+        settings = {"listen_addresses": "", "unix_socket_directories": sockets}
         process = subprocess.Popen(
             [
                 *(POSTGRES_15 / "postgres", "-D", data, "-cmax_connections=60"),
