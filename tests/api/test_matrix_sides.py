@@ -167,6 +167,7 @@ async def test_edges_of_an_answer_tell_nothing(made: Estate) -> None:
     placed = [one for one in made.placed if one.number % 10 in (1, 4)]
     etags = {one.id: await _etag(made, one) for one in placed}
     assert any(etags.values())
+    absent: dict[tuple[str, int], Any] = {}
 
     async def one_answer(
         principal: Principal, method: str, tail: str, headers: dict[str, str], id_: str, etag: str
@@ -180,8 +181,11 @@ async def test_edges_of_an_answer_tell_nothing(made: Estate) -> None:
         method, tail, headers = ABOUT_ONE[way]
         etag = etags[one.id] or '"none"'
         found = await one_answer(principal, method, tail, headers, str(one.id), etag)
-        never = await one_answer(principal, method, tail, headers, str(ABSENT), etag)
-        assert found == never, (name, one, method, tail, headers)
+        if (name, way) not in absent:
+            absent[name, way] = await one_answer(
+                principal, method, tail, headers, str(ABSENT), etag
+            )
+        assert found == absent[name, way], (name, one, method, tail, headers)
         assert found[0] not in (200, 206, 304)
 
     cases = [
