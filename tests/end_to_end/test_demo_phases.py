@@ -39,13 +39,14 @@ ALSO = {
     ("TuningStudy", "failed"): {"Unknown"},
     ("TuningStudy", "deleting"): {"Unknown"},
     ("Job", "degraded"): {"Running"},
+    ("RayJob", "degraded"): {"Running"},
     ("KnativeService", "degraded"): {"Running"},
     ("KnativeService", "starting"): {"Running"},
     ("KnativeService", "pending"): {"Running"},
     ("Pod", "creating"): {"Pending"},
 }
 """A kind that nobody knows is not watched, and leaves nothing to tell its end by; a job lives while one of its
-pods does, and a serverless service while it is ready."""
+pods does, a Ray job while Ray says so, and a serverless service while it is ready."""
 OF_SCHEDULES = {"degraded": {"Running"}, "stopping": {"Stopped"}}
 """A schedule lives while its run does; held back, it stops as soon as no pod of the run is to stay."""
 
