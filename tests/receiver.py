@@ -24,6 +24,7 @@ from watchbill.sync import (
     HeartbeatReply,
     HelloReply,
     HelloRequest,
+    IdleSoFar,
     InventoryBegin,
     InventoryBegun,
     InventoryCommit,
@@ -68,6 +69,7 @@ class Receiver:
     loses_replies: int = 0
     refused: set[UUID] = field(default_factory=set)
     wants_resync: bool = False
+    idle: tuple[IdleSoFar, ...] = ()
     fault: Callable[[str, Any], web.Response | None] = lambda *_: None
     script: Script | None = None
     _entries: set[UUID] = field(default_factory=set)
@@ -132,6 +134,7 @@ class Receiver:
             cluster_id=CLUSTER_ID,
             cluster_name="c",
             heartbeat_seconds=1,
+            idle=self.idle,
         )
 
     def batch(self, message: Batch) -> BatchReply | web.Response:

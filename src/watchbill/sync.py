@@ -93,11 +93,22 @@ class HelloRequest(Wire, frozen=True):
     capabilities: tuple[str, ...] = ()
 
 
+class IdleSoFar(Wire, frozen=True):
+    """The idle GPU-hours that agents of a cluster observed of one workload, up to the last contact."""
+
+    id: UUID
+    measured_since: datetime
+    gpu_hours: float
+
+
 class HelloReply(Wire, frozen=True):
+    """`idle`: what an agent that has just started cannot know; one that was here before knows better."""
+
     stream_id: str
     cluster_id: UUID
     cluster_name: str
     heartbeat_seconds: int
+    idle: tuple[IdleSoFar, ...] = ()
 
 
 MEASURED_TYPES = frozenset(

@@ -1,12 +1,15 @@
 """Idle GPUs over HTTP: who is listed, in which order, and the arithmetic of GPU-hours."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
 from tests.api.serving import Served
 from tests.clusters import connected_agent
 from tests.records import upsert, workload
+from watchbill.store.ingest import AgentIdentity, hello
+from watchbill.sync import PROTOCOL_VERSION, HelloRequest
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -56,6 +59,18 @@ async def test_most_gpu_hours_first(server: Served) -> None:
         "idleGpuHours": 10.0,
     }
     assert "next" not in answer.json
+
+
+async def test_an_agent_that_starts_is_told_of_the_hours_before_it(server: Served) -> None:
+    """Up to the last contact: what nobody observed since then is not counted."""
+    await filled(server)
+    identity = AgentIdentity(1, UUID(int=0xC0 << 64 | 1))
+    request = HelloRequest(protocol=PROTOCOL_VERSION, agent_version="test")
+    reply = await hello(server.db, identity, request, NOW + timedelta(hours=5))
+    assert {one.id.int: one.gpu_hours for one in reply.idle} == {1: 2.0, 2: 8.0, 3: 50.0}
+    assert {one.measured_since for one in reply.idle} == {NOW - timedelta(days=1)}
+    other = await connected_agent(server.db, NOW, number=2)
+    assert (await hello(server.db, other.identity, request, NOW)).idle == ()
 
 
 async def test_who_holds_them(server: Served) -> None:

@@ -189,7 +189,7 @@ async def test_top_by_workload_with_and_without_measurements(fleet: Fleet) -> No
         ["llama-sft-2", "vision", "Running", "4", "?", "?", "-", "?", "-"],
         ["llama-sft-1", "vision", "Running", "2", "?", "?", "-", "?", "-"],
     ]
-    assert outcome.err.startswith("Nothing measures use here")
+    assert outcome.err.startswith("No use was measured in the last hour")
     readings = (Reading("GPU_UTILIZATION", 50.0),)
     scrapes = tuple(
         Scrape(

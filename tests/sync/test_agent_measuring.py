@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -16,7 +19,7 @@ from watchbill.agent import scrape
 from watchbill.agent.run import run_agent
 from watchbill.config import AgentSettings
 from watchbill.demo.protocol import SimulatedCluster
-from watchbill.sync import KindState, Measured, Scrape
+from watchbill.sync import IdleSoFar, KindState, Measured, Scrape
 
 ROUND_SECONDS = 0.2
 
@@ -43,12 +46,16 @@ class Told:
 
 
 @asynccontextmanager
-async def measuring(folder: Path, **settings: object) -> AsyncIterator[Told]:
+async def measuring(
+    folder: Path, *, idle: tuple[IdleSoFar, ...] = (), **settings: object
+) -> AsyncIterator[Told]:
+    """`idle`: what the server tells of earlier agents."""
     exporters = Exporters()
     simulated = cluster(exporters)
     await simulated.start()
     stop = asyncio.Event()
     async with receiver() as server:
+        server.idle = idle
         options: dict[str, object] = {
             "server_url": server.url,
             "credential": CREDENTIAL,
@@ -89,6 +96,23 @@ async def test_how_well_exporters_can_be_read_is_told(tmp_path: Path) -> None:
         found = told.states()["DCGM exporter"]
         assert "1 of 2" in (found.message or "")
         assert told.states()["kubelet"].state == "complete"
+
+
+async def test_hours_that_an_agent_before_this_one_observed_are_told_on(tmp_path: Path) -> None:
+    before = datetime(2026, 11, 20, tzinfo=UTC)
+    past = IdleSoFar(id=UUID(uid(4)), measured_since=before, gpu_hours=7.5)
+    async with measuring(tmp_path, idle=(past,), idle_window_seconds=0.6) as told:
+
+        def fields() -> dict[str, Any]:
+            row = told.server.rows.get(UUID(uid(4)))
+            return row.record.workload.additional_fields if row else {}
+
+        await until(lambda: "idleGpuHours" in fields())
+        assert fields()["idleGpuHours"] == 7.5
+        assert fields()["idleMeasuredSince"] == "2026-11-20T00:00:00Z"
+        await until(lambda: told.server.rows[UUID(uid(4))].record.workload.idle_allocated_gpus == 1)
+        told.exporters.utilization[4] = 50.0
+        await until(lambda: fields()["idleGpuHours"] > 7.5)
 
 
 async def test_more_workloads_than_the_database_is_for_are_told(

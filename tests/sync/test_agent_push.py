@@ -21,7 +21,7 @@ from watchbill.agent.push import Stream
 from watchbill.client import AgentClient
 from watchbill.errors import Invalid, Unauthenticated
 from watchbill.kinds.derive import Derived
-from watchbill.sync import Covered, KindState, NodePoolCapacity
+from watchbill.sync import Covered, IdleSoFar, KindState, NodePoolCapacity
 from watchbill.workload import Phase
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -69,6 +69,9 @@ class Cluster:
 
     def read(self, root: str) -> Derived | None:
         return self.derived.get(root)
+
+    def recall(self, idle: tuple[IdleSoFar, ...]) -> None:
+        assert idle == ()
 
 
 @dataclass

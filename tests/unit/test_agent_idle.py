@@ -7,6 +7,7 @@ import pytest
 from tests.measured import GPU, device, pod
 from watchbill.agent.devices import Device, Held
 from watchbill.agent.idle import IdleGpuWatch, IdleSettings
+from watchbill.kinds.idle import idle_fields, idle_millionths
 from watchbill.kinds.objects import IdleGpus
 from watchbill.kinds.pod import read_pod
 
@@ -46,7 +47,8 @@ class Story:
 
 
 def gpus(story: Story) -> float | None:
-    return None if story.idle is None else story.idle.millionths / 1e6
+    found = None if story.idle is None else story.idle.millionths
+    return None if found is None else found / 1e6
 
 
 def test_idle_begins_after_more_than_the_window() -> None:
@@ -116,6 +118,34 @@ def test_a_gap_ends_what_was_known() -> None:
     assert gpus(story) == 1
     assert story.idle is not None
     assert story.idle.gpu_hours == pytest.approx(0.1), "only what was seen counts"
+
+
+def test_the_hours_outlive_a_restart_and_the_gap_of_it_is_none() -> None:
+    before = START - timedelta(hours=30)
+    story = Story()
+    story.scrape({1: 0})
+    story.watch.recall(ROOT, 12.5, before)
+    story.scrape({1: 0}, times=10)
+    assert gpus(story) is None, "which idles now is not known yet"
+    assert story.idle is not None
+    assert (story.idle.gpu_hours, story.idle.measured_since) == (12.5, before)
+    story.scrape({1: 0})
+    assert gpus(story) == 1
+    assert story.idle.since == START
+    story.scrape({1: 50})
+    assert story.idle.gpu_hours == pytest.approx(12.5 + 330 / 3600)
+
+
+def test_the_hours_stay_when_the_gpus_are_given_back() -> None:
+    story = Story()
+    story.scrape({1: 5})
+    story.scrape({1: 0}, times=13)
+    story.scrape({2: 5}, times=6, root="other")
+    assert gpus(story) is None
+    assert story.idle is not None
+    assert story.idle.gpu_hours == pytest.approx(0.1)
+    assert idle_millionths(story.idle, allocated=0) == 0
+    assert idle_fields(story.idle, 0)["idleGpuHours"] == 0.1
 
 
 def test_shares_add_up_and_hours_are_theirs() -> None:

@@ -57,7 +57,7 @@ async def test_top_of_one_that_nothing_measures() -> None:
         outcome = await watchbill("top", "llama-sft-1")
         absent = await watchbill("top", "nobody")
     assert len(outcome.out.splitlines()) == 1
-    assert outcome.err.startswith("Nothing measured its use; `watchbill doctor`")
+    assert outcome.err.startswith("No use of it was measured then; `watchbill doctor`")
     assert absent.code == 1
 
 

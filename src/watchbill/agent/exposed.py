@@ -98,7 +98,7 @@ class Exposed:
         families = self._cache.ownership.families
         for root, idle in self._scraper.idle.found.items():
             family = families.get(root)
-            if family is not None:
+            if family is not None and idle.millionths is not None:
                 entry = family.root
                 labels = {"workload_id": root, "workload": entry.name}
                 labels |= {"workload_namespace": entry.namespace, "workload_kind": entry.key.kind}

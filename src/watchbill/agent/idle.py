@@ -5,7 +5,7 @@ gap, by one and the same holder. Whether it is so cannot be known at first where
 then it counts as not measured until the window has passed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -69,14 +69,20 @@ class IdleGpuWatch:
         } | dict.fromkeys(devices, at)
         for root in tuple(self._runs):
             self._end_stale(root, at)
-        now = {root: told for root in self._runs if (told := self._told(root)) is not None}
+        roots = self._runs.keys() | self._hours.keys()
+        now = {root: told for root in roots if (told := self._told(root)) is not None}
         changed = {
             root for root in now.keys() | self.found.keys() if now.get(root) != self.found.get(root)
         }
         self.found = now
         return changed
 
-    def forget(self, living: set[str]) -> None:
+    def recall(self, root: str, gpu_hours: float, measured_since: datetime) -> None:
+        """Take in what agents before this one observed."""
+        self._hours[root] = self._hours.get(root, 0.0) + gpu_hours
+        self._since[root] = min(measured_since, self._since.get(root, measured_since))
+
+    def forget(self, living: Set[str]) -> None:
         """Nothing is kept of workloads that are gone."""
         for root in self._since.keys() - living:
             self._runs.pop(root, None)
@@ -118,9 +124,10 @@ class IdleGpuWatch:
             self._hours[root] = self._hours.get(root, 0.0) + hours
 
     def _told(self, root: str) -> IdleGpus | None:
-        runs = self._runs[root].values()
+        runs = self._runs.get(root, {}).values()
         verdicts = [(run, run.idles(self._settings.window)) for run in runs]
-        if all(verdict is None for _, verdict in verdicts):
+        is_known = any(verdict is not None for _, verdict in verdicts)
+        if not is_known and root not in self._hours:
             return None
         idle = [
             (run.share, run.zero_since) for run, verdict in verdicts if verdict and run.zero_since
@@ -132,7 +139,7 @@ class IdleGpuWatch:
             later = sum(share * (since - earliest).total_seconds() for share, since in idle)
             mean = earliest + timedelta(seconds=round(later / total))
         return IdleGpus(
-            millionths=gpu_millionths(total),
+            millionths=gpu_millionths(total) if is_known else None,
             measured_since=self._since[root],
             gpu_hours=self._hours.get(root, 0.0),
             since=earliest,

@@ -41,6 +41,7 @@ from watchbill.sync import (
     Heartbeat,
     HelloReply,
     HelloRequest,
+    IdleSoFar,
     InventoryBegin,
     InventoryCommit,
     InventoryEntries,
@@ -78,6 +79,9 @@ class View(Protocol):
     def kubernetes_version(self) -> str: ...
 
     def read(self, root: str) -> Derived | None: ...
+
+    def recall(self, idle: tuple[IdleSoFar, ...]) -> None:
+        """What agents before this one observed."""
 
 
 class Stream:
@@ -150,6 +154,8 @@ class Stream:
             kubernetes_version=self._view.kubernetes_version(),
         )
         reply: HelloReply = await self._call(lambda: self._client.hello(request), beats=False)
+        if not self.hellos:
+            self._view.recall(reply.idle)
         self.hellos += 1
         self._stream_id, self._seq, self._in_doubt = reply.stream_id, 0, None
         self._heartbeat_seconds = float(reply.heartbeat_seconds)

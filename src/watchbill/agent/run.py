@@ -28,7 +28,7 @@ from watchbill.errors import Invalid
 from watchbill.kinds.definition import Definitions, load_definitions
 from watchbill.kinds.derive import Derived, derive
 from watchbill.kinds.settings_file import read_settings
-from watchbill.sync import Covered, KindState, NodePoolCapacity
+from watchbill.sync import Covered, IdleSoFar, KindState, NodePoolCapacity
 
 log = structlog.get_logger(__name__)
 
@@ -184,6 +184,10 @@ class Agent:
 
     def read(self, root: str) -> Derived | None:
         return self.tracker.read(root)
+
+    def recall(self, idle: tuple[IdleSoFar, ...]) -> None:
+        for one in idle:
+            self.measuring.scraper.idle.recall(str(one.id), one.gpu_hours, one.measured_since)
 
     async def _speak(self) -> None:
         """The hello tells the cluster's version; a cluster that does not answer is reported all the same."""

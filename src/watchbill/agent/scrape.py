@@ -257,7 +257,7 @@ class Scraper:
 
     def _forget(self, by_uid: Mapping[str, tuple[str, Pod]], roots: set[str]) -> None:
         self._totals.forget(by_uid, roots)
-        self.idle.forget(roots)
+        self.idle.forget(self._cache.ownership.families.keys())
         for uid in self._inference_paths.keys() - by_uid.keys():
             del self._inference_paths[uid]
 

@@ -55,7 +55,9 @@ async def top_devices(session: Session, word: str, *, place: Place, has_headers:
     hour = await last_hour(session.client, UUID(workload["id"]), _TYPES, end=end)
     terminal.print(_headline(workload))
     if not any(is_known(values) for values in hour.values()):
-        terminal.remark("Nothing measured its use; `watchbill doctor` says what is missing.")
+        terminal.remark(
+            "No use of it was measured then; `watchbill doctor` says whether anything measures it."
+        )
         return
     headers = ["", "NOW" if ended is None else "LAST", "REQUESTED", "LAST HOUR"]
     totals = [_total(figure, hour) for figure in _FIGURES if is_known(hour.get((figure.type, "")))]

@@ -46,7 +46,9 @@ async def top_workloads(
     for line in lines(_HEADERS if has_headers else None, rows, terminal):
         terminal.print(line)
     if not any(is_known(chart.get((name, ""))) for chart in hours for name in (_GPU, _CPU)):
-        terminal.remark("Nothing measures use here; `watchbill doctor` says what is missing.")
+        terminal.remark(
+            "No use was measured in the last hour; `watchbill doctor` says whether anything measures it."
+        )
     if len(workloads) >= shown:
         count = await client.workload_count(holding)
         if count > shown:

@@ -13,7 +13,9 @@ def idle_millionths(measured: IdleGpus | None, *, allocated: int) -> int | None:
     """The idle part of what is allocated. None = GPUs are allocated and nothing measures them."""
     if not allocated:
         return 0
-    return None if measured is None else min(measured.millionths, allocated)
+    if measured is None or measured.millionths is None:
+        return None
+    return min(measured.millionths, allocated)
 
 
 def idle_fields(measured: IdleGpus | None, idle: int | None) -> dict[str, Any]:

@@ -24,11 +24,12 @@ class GroupKind:
 class IdleGpus:
     """What exporters say of the GPUs that a workload holds. Changes only where a device begins or ends to idle.
 
-    `gpu_hours`: of spells that are over, observed since `measured_since`. Those of open spells are `millionths`
-    times the time since `mean_since`, the mean of the devices' beginnings weighted by the shares held.
+    `millionths` None = which idle now is not known. `gpu_hours`: of spells that are over, observed since
+    `measured_since`. Those of open spells are `millionths` times the time since `mean_since`, the mean of the
+    devices' beginnings weighted by the shares held.
     """
 
-    millionths: int
+    millionths: int | None
     measured_since: datetime
     gpu_hours: float
     since: datetime | None = None

@@ -6,11 +6,15 @@ average; like every running figure they stop at the cluster's last contact.
 
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
+
+import msgspec
 
 from watchbill.query import Scope, WorkloadQuery
-from watchbill.store.database import Database
+from watchbill.store.database import Connection, Database
 from watchbill.store.document import finish
 from watchbill.store.select import GPU, PENDING_SECONDS, RUNNING_SECONDS, conditions
+from watchbill.sync import IdleSoFar
 from watchbill.workload import Wire
 
 _RUNNING_HOURS = (
@@ -25,6 +29,8 @@ _SUMS = (
 
 
 MOST_OWNERS = 50
+MOST_SO_FAR = 10_000
+"""Workloads of a cluster whose hours outlive a restart of its agent, those with the most first."""
 
 
 class IdleOwner(Wire, frozen=True):
@@ -92,6 +98,41 @@ async def idle_workloads(
         idle_gpus=float(sums["gpus"]),
         idle_gpu_hours=round(float(sums["hours"]), 4),
     )
+
+
+class _Fields(msgspec.Struct, rename="camel"):
+    idle_measured_since: datetime | None = None
+
+
+class _Document(msgspec.Struct, rename="camel"):
+    additional_fields: _Fields | None = None
+
+
+async def idle_so_far(
+    connection: Connection, tenant_id: int, cluster_id: UUID, now: datetime
+) -> tuple[IdleSoFar, ...]:
+    """Of every live workload that was ever seen to idle. To be asked before the contact is renewed: hours
+    that nobody observed are none."""
+    rows = await connection.fetch(
+        f"SELECT w.id, w.document, {IDLE_HOURS} AS hours "
+        "FROM workload w JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id "
+        "WHERE w.tenant_id = $2 AND w.cluster_id = $3 AND w.deleted_at IS NULL "
+        "AND (w.idle_gpu_hours > 0 OR w.idle_allocated_gpu > 0) "
+        f"ORDER BY hours DESC LIMIT {MOST_SO_FAR}",
+        now,
+        tenant_id,
+        cluster_id,
+    )
+    return tuple(
+        IdleSoFar(id=row["id"], measured_since=since, gpu_hours=round(float(row["hours"]), 4))
+        for row in rows
+        if (since := _measured_since(row["document"])) is not None
+    )
+
+
+def _measured_since(document: bytes) -> datetime | None:
+    fields = msgspec.json.decode(finish(document, 0, 0), type=_Document).additional_fields
+    return None if fields is None else fields.idle_measured_since
 
 
 def _finished(document: bytes, pending: int, running: int, hours: float) -> bytes:

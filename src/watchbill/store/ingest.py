@@ -17,6 +17,7 @@ import msgspec
 from watchbill.errors import Conflict, Invalid, Superseded, Unauthenticated
 from watchbill.store.database import Connection, Database
 from watchbill.store.depart import write_deletions
+from watchbill.store.idle import idle_so_far
 from watchbill.store.measured import write_scrapes
 from watchbill.store.plausible import is_possible, why_not
 from watchbill.store.write import write_records
@@ -58,6 +59,7 @@ async def hello(
     async with db.transaction(agent.tenant_id) as connection:
         cluster = await _locked(connection, agent)
         await _record_gap(connection, agent, cluster["last_contact_at"], now)
+        idle = await idle_so_far(connection, agent.tenant_id, agent.cluster_id, now)
         await connection.execute(
             "UPDATE cluster SET stream_id = $3, last_seq = 0, last_reply = NULL, "
             "takeovers = takeovers + (stream_id IS NOT NULL AND last_contact_at > $4)::int, "
@@ -76,6 +78,7 @@ async def hello(
         cluster_id=agent.cluster_id,
         cluster_name=cluster["name"],
         heartbeat_seconds=HEARTBEAT_SECONDS,
+        idle=idle,
     )
 
 
