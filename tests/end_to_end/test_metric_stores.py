@@ -24,6 +24,7 @@ from watchbill.config import PrometheusSettings
 from watchbill.metrics import prometheus
 from watchbill.metrics.prometheus_http import ASKED_AT_ONCE, RANGE_PATH, PrometheusStore, Session
 from watchbill.metrics.stores import workload_metrics
+from watchbill.sync import Delete
 from watchbill.workload import Usage
 
 ID = UUID(int=1)
@@ -33,10 +34,12 @@ SCRAPE = timedelta(seconds=0.5)
 
 @dataclass
 class Pages:
-    """What an inference server and an agent tell; `is_there` = whether the server answers."""
+    """What an inference server and an agent tell; `is_there` = whether the server answers, `is_held` = whether
+    the agent knows of its pod."""
 
     namespace: str = ""
     is_there: bool = True
+    is_held: bool = True
     began: float = field(default_factory=time.time)
 
     def nim(self) -> str | None:
@@ -44,6 +47,8 @@ class Pages:
         return f"num_requests_running 7\nseconds {seconds}\n" if self.is_there else None
 
     def agent(self) -> str:
+        if not self.is_held:
+            return ""
         labels = f'workload_id="{ID}",pod_namespace="{self.namespace}",pod_name="nim"'
         return f"watchbill_workload_pod_info{{{labels}}} 1\n"
 
@@ -149,6 +154,24 @@ async def test_a_target_that_vanishes_leaves_a_gap_and_no_zero(scene: Scene) -> 
     assert len([at for at in told if at < vanished]) >= (vanished - began) / step - 2
     late = returned + 3 * SCRAPE
     assert len([at for at in told if at > late]) >= (ended - late) / step - 2
+
+
+async def test_what_is_gone_has_its_figures_still_and_none_after_its_end(scene: Scene) -> None:
+    """The agent's own metrics tell a store who held what, also when nothing of it is there any more."""
+    await _running(scene)
+    began = datetime.now(UTC)
+    await asyncio.sleep(2)
+    scene.pages.is_there = scene.pages.is_held = False
+    ended = datetime.now(UTC)
+    await scene.agent.send(Delete(id=ID, deleted_at=ended), now=ended)
+    await asyncio.sleep(3)
+    answer = await scene.served.get(await scene.path(RUNNING, began, datetime.now(UTC), 50))
+    assert answer.status == 200, answer.body
+    (found,) = answer.json["measurements"]
+    told = [datetime.fromisoformat(value["timestamp"]) for value in found["values"]]
+    assert {value["value"] for value in found["values"]} == {"7"}
+    assert told[0] < began + 4 * SCRAPE
+    assert ended - 4 * SCRAPE < told[-1] <= ended
 
 
 async def test_instants_are_the_ones_asked_for(scene: Scene) -> None:

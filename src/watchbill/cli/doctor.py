@@ -22,6 +22,10 @@ SKEW_FAIL_SECONDS = 30
 """Tokens are honoured for so long past their end, and no longer."""
 SLOW_SECONDS = 1.0
 METRICS = "metrics"
+_MENDING = (
+    "use and idle GPUs are not known meanwhile; the agent needs nodes/proxy and pods/proxy for it "
+    "(deploy/agent.yaml has them as a role of their own), and exporters that answer"
+)
 """The group of what an agent scrapes, beside the groups of Kubernetes."""
 
 
@@ -248,7 +252,7 @@ def _metrics(cluster: JSON) -> Finding:
     if bad:
         message = next((one["message"] for one in bad if one.get("message")), "")
         said = f"{name}: {', '.join(one['kind'] for one in bad)} cannot be read. {message}".strip()
-        return Finding(Verdict.WARN, "metrics", said, "use and idle GPUs are not known meanwhile")
+        return Finding(Verdict.WARN, "metrics", said, _MENDING)
     noted = next((one["message"] for one in sources if read and one.get("message")), None)
     if noted:
         return Finding(Verdict.WARN, "metrics", f"{name}: measured by {', '.join(read)}", noted)
