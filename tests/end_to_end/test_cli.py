@@ -17,6 +17,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 import structlog
+import yaml
 
 from tests.clusters import connected_agent
 from tests.command_line import Outcome, watchbill
@@ -181,6 +182,17 @@ async def test_top_adds_up(fleet: Fleet) -> None:
         ["a", "cluster-1", "1", "2", "?"],
         ["b", "cluster-1", "1", "2", "1.5"],
     ]
+    as_data = json.loads((await fleet.run("top", "--by", "project", "-o", "json")).out)
+    assert as_data["groups"][2] == {
+        "project": "b",
+        "cluster": "cluster-1",
+        "workloads": 1,
+        "gpus": 2.0,
+        "idleGpus": 1.5,
+    }
+    assert as_data["groups"][1]["idleGpus"] is None
+    largest = yaml.safe_load((await fleet.run("top", "--limit", "1", "-o", "yaml")).out)
+    assert set(largest["workloads"][0]) >= {"id", "allocatedGpus", "gpuUtilization"}
     by_cluster = await fleet.run("top", "--by", "cluster", "--no-headers")
     assert by_cluster.out.split() == ["cluster-1", "76", "166", "1.5"]
     cut = await fleet.run("top", "--by", "project", "--limit", "1", "--no-headers")

@@ -1,5 +1,6 @@
 """`top NAME` GPU by GPU, what `describe` asks for besides, and the progress of an export."""
 
+import json
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -37,6 +38,7 @@ async def test_top_of_one_workload_shows_its_gpus_the_least_used_first() -> None
     )
     async with server.running() as watchbill:
         outcome = await watchbill("top", "llama-sft-1")
+        data = await watchbill("top", "llama-sft-1", "-o", "json")
     lines = outcome.out.splitlines()
     assert (outcome.code, outcome.err) == (0, "")
     assert lines[0] == (
@@ -50,6 +52,11 @@ async def test_top_of_one_workload_shows_its_gpus_the_least_used_first() -> None
     assert lines[7].split()[:4] == ["GPU-b\\x1b[2J", "0%", "?", "?"]
     assert lines[8].split()[:5] == ["GPU-a", "90%", "70", "GiB", "?"]
     assert set(lines[8].split()[5]) == {"·", "▇"}
+    found = json.loads(data.out)["metrics"]
+    assert found[:2] == [
+        {"type": "GPU_UTILIZATION", "value": 45.0},
+        {"type": "GPU_UTILIZATION", "gpu": "GPU-a", "value": 90.0},
+    ]
 
 
 async def test_top_of_one_that_nothing_measures() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 from uuid import UUID
 
 from watchbill.cli.columns import JSON
@@ -50,7 +50,7 @@ def _spread(values: Sequence[JSON], end: datetime) -> Series:
     return found
 
 
-def is_known(values: Sequence[float | None] | None) -> bool:
+def is_known(values: Series | None) -> TypeGuard[Series]:
     return values is not None and any(value is not None for value in values)
 
 

@@ -1,5 +1,6 @@
 """`top`: who holds the GPUs now, workload by workload or summed; and what one workload uses."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from watchbill.cli import options
 from watchbill.cli.columns import JSON
 from watchbill.cli.find import Place, filters_of
+from watchbill.cli.formats import DOCUMENTS, AnswerFormat
 from watchbill.cli.listing import TABLE_ROWS
 from watchbill.cli.session import Session, asks_server
 from watchbill.cli.table import lines
@@ -48,6 +50,7 @@ async def top(
     by: Annotated[Grouping, typer.Option("--by", help="What to sum by.")] = Grouping.WORKLOAD,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
+    output: options.Output = AnswerFormat.TABLE,
     limit: options.Limit = None,
     no_headers: options.NoHeaders = False,
 ) -> None:
@@ -63,19 +66,23 @@ async def top(
         from watchbill.cli.top_devices import top_devices
 
         place = Place(project=project, cluster=cluster)
-        await top_devices(session, name, place=place, has_headers=not no_headers)
+        await top_devices(session, name, output, place=place, has_headers=not no_headers)
         return
     if by is Grouping.WORKLOAD:
         from watchbill.cli.top_workloads import top_workloads
 
         here = await filters_of(session.client, Place(project=project, cluster=cluster))
-        await top_workloads(session, here, limit=limit, has_headers=not no_headers)
+        await top_workloads(session, here, output, limit=limit, has_headers=not no_headers)
         return
 
     fields, client = _FIELDS[by], session.client
     answers = await asyncio.gather(
         *(client.telemetry(kind, group_by=fields) for kind in (_WORKLOADS, _HELD, _IDLE))
     )
+    if output in DOCUMENTS:
+        found = _sums_of_groups(by, *answers)
+        session.terminal.write(DOCUMENTS[output]({"groups": found[:limit]}))
+        return
     rows = _rows(*answers)
     shown = limit or TABLE_ROWS
     groups = [by.value.upper(), *("CLUSTER" for _ in fields[1:])]
@@ -92,13 +99,8 @@ async def top(
 
 
 def _rows(workloads: JSON, held: JSON, idle: JSON) -> list[list[str]]:
-    """A row a group, most GPUs first, then most workloads, then by name."""
     counts, gpus, unused = _sums(workloads), _sums(held), _sums(idle)
     labels = _labels(held) | _labels(workloads)
-    found = sorted(
-        counts.keys() | gpus.keys(),
-        key=lambda key: (-gpus.get(key, 0.0), -counts.get(key, 0.0), labels[key]),
-    )
     return [
         [
             *labels[key],
@@ -106,8 +108,34 @@ def _rows(workloads: JSON, held: JSON, idle: JSON) -> list[list[str]]:
             number(gpus.get(key, 0.0)),
             number(unused[key]) if key in unused else UNKNOWN if gpus.get(key) else NONE,
         ]
-        for key in found
+        for key in _ordered(counts, gpus, labels)
     ]
+
+
+def _sums_of_groups(by: Grouping, workloads: JSON, held: JSON, idle: JSON) -> list[JSON]:
+    """The same for programs; `idleGpus` is null where nothing is measured."""
+    counts, gpus, unused = _sums(workloads), _sums(held), _sums(idle)
+    labels = _labels(held) | _labels(workloads)
+    names = (by.value, "cluster")
+    return [
+        dict(zip(names, labels[key], strict=False))
+        | {
+            "workloads": int(counts.get(key, 0.0)),
+            "gpus": gpus.get(key, 0.0),
+            "idleGpus": unused.get(key),
+        }
+        for key in _ordered(counts, gpus, labels)
+    ]
+
+
+def _ordered(
+    counts: Mapping[_Key, float], gpus: Mapping[_Key, float], labels: Mapping[_Key, _Key]
+) -> list[_Key]:
+    """Most GPUs first, then most workloads, then by name."""
+    return sorted(
+        counts.keys() | gpus.keys(),
+        key=lambda key: (-gpus.get(key, 0.0), -counts.get(key, 0.0), labels[key]),
+    )
 
 
 def _sums(answer: JSON) -> dict[_Key, float]:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from watchbill.cli.columns import JSON, member
 from watchbill.cli.find import Place, find_workload
+from watchbill.cli.formats import DOCUMENTS, AnswerFormat
 from watchbill.cli.hour import LAG, Hour, Series, drawn, is_known, last_hour, newest
 from watchbill.cli.session import Session
 from watchbill.cli.table import lines
@@ -47,12 +48,17 @@ _GPU, _GPU_MEMORY, _NVLINK = _FIGURES[:3]
 _TYPES = tuple(name for figure in _FIGURES for name in (figure.type, figure.limit) if name)
 
 
-async def top_devices(session: Session, word: str, *, place: Place, has_headers: bool) -> None:
+async def top_devices(
+    session: Session, word: str, output: AnswerFormat, *, place: Place, has_headers: bool
+) -> None:
     terminal = session.terminal
     workload = await find_workload(session.client, word, place)
     ended = workload.get("completedAt") or workload.get("deletedAt")
     end = datetime.fromisoformat(ended) if ended else datetime.now(UTC) - LAG
     hour = await last_hour(session.client, UUID(workload["id"]), _TYPES, end=end)
+    if output in DOCUMENTS:
+        terminal.write(DOCUMENTS[output](_figures(workload, hour)))
+        return
     terminal.print(_headline(workload))
     if not any(is_known(values) for values in hour.values()):
         terminal.remark(
@@ -64,6 +70,19 @@ async def top_devices(session: Session, word: str, *, place: Place, has_headers:
     for line in ("", *lines(headers if has_headers else None, totals, terminal)):
         terminal.print(line)
     _print_devices(session, hour, has_headers=has_headers)
+
+
+def _figures(workload: JSON, hour: Hour) -> JSON:
+    """The newest of each series, for programs."""
+    return {
+        "id": workload["id"],
+        "name": workload["name"],
+        "metrics": [
+            {"type": name, **({"gpu": gpu} if gpu else {}), "value": newest(values)}
+            for (name, gpu), values in hour.items()
+            if is_known(values)
+        ],
+    }
 
 
 def _headline(workload: JSON) -> str:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from watchbill.cli.columns import JSON, member
+from watchbill.cli.formats import DOCUMENTS, AnswerFormat
 from watchbill.cli.hour import LAG, Hour, Series, drawn, is_known, last_hour, newest
 from watchbill.cli.session import Session
 from watchbill.cli.table import lines
@@ -19,7 +20,12 @@ _GPU, _CPU = "GPU_UTILIZATION", "CPU_USAGE_CORES"
 
 
 async def top_workloads(
-    session: Session, here: tuple[str, ...], *, limit: int | None, has_headers: bool
+    session: Session,
+    here: tuple[str, ...],
+    output: AnswerFormat,
+    *,
+    limit: int | None,
+    has_headers: bool,
 ) -> None:
     """`here`: items of filterBy that narrow it."""
     from watchbill.client import Selection
@@ -30,7 +36,7 @@ async def top_workloads(
     )
     shown = limit or ROWS
     workloads = await client.workloads(holding, most=shown)
-    if not workloads:
+    if not workloads and output not in DOCUMENTS:
         terminal.remark("No workload that you may see holds GPUs.")
         return
     places = asyncio.Semaphore(ASKED_AT_ONCE)
@@ -42,6 +48,10 @@ async def top_workloads(
 
     hours = await asyncio.gather(*(measured(one) for one in workloads[:MEASURED_ROWS]))
     charts = [*hours, *({} for _ in workloads[MEASURED_ROWS:])]
+    if output in DOCUMENTS:
+        found = [_figures(*one) for one in zip(workloads, charts, strict=True)]
+        terminal.write(DOCUMENTS[output]({"workloads": found}))
+        return
     rows = [_row(workload, chart) for workload, chart in zip(workloads, charts, strict=True)]
     for line in lines(_HEADERS if has_headers else None, rows, terminal):
         terminal.print(line)
@@ -53,6 +63,18 @@ async def top_workloads(
         count = await client.workload_count(holding)
         if count > shown:
             terminal.remark(f"{grouped(shown)} of {grouped(count)} shown (--limit N for more)")
+
+
+def _figures(workload: JSON, chart: Hour) -> JSON:
+    """For programs; null is not known. `gpuUtilization` in percent."""
+    utilization, cores = chart.get((_GPU, "")), chart.get((_CPU, ""))
+    return {
+        **{name: workload.get(name) for name in ("id", "name", "projectName", "phase")},
+        "allocatedGpus": member(workload, ("allocatedResources", "gpu")),
+        "idleAllocatedGpus": workload.get("idleAllocatedGpus"),
+        "gpuUtilization": newest(utilization) if is_known(utilization) else None,
+        "cpuUsageCores": newest(cores) if is_known(cores) else None,
+    }
 
 
 def _row(workload: JSON, chart: Hour) -> list[str]:
