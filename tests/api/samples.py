@@ -34,6 +34,9 @@ def _json(body: object) -> dict[str, Any]:
 
 _STREAM = {"streamId": "x", "inventoryId": "00000000-0000-0000-0000-000000000001"}
 
+CLIENT_ID = "wbc-0123456789abcdef"
+"""Of an account that there could be: what is not of its shape is refused before the database is asked."""
+
 SAMPLES: dict[str, Sample] = {
     "get_workloads": Sample("/api/v1/workloads?limit=3"),
     "get_workload": Sample(ONE),
@@ -55,15 +58,23 @@ SAMPLES: dict[str, Sample] = {
     "create_cluster": Sample("/api/v1/clusters", _json({"name": "north"})),
     "delete_cluster": Sample("/api/v1/clusters/00000000-dead-4bad-8bad-000000000000"),
     "get_me": Sample("/api/v1/me"),
-    "create_session": Sample("/api/v1/session", _json({"clientId": "x", "clientSecret": "y"})),
+    "create_session": Sample(
+        "/api/v1/session", _json({"clientId": CLIENT_ID, "clientSecret": "y"})
+    ),
     "delete_session": Sample("/api/v1/session"),
     "create_token": Sample(
         "/api/v1/token",
-        _json({"grantType": "client_credentials", "clientId": "x", "clientSecret": "y"}),
+        _json({"grantType": "client_credentials", "clientId": CLIENT_ID, "clientSecret": "y"}),
     ),
     "create_token_v2": Sample(
         "/api/v2/token",
-        {"data": {"grant_type": "client_credentials", "client_id": "x", "client_secret": "y"}},
+        {
+            "data": {
+                "grant_type": "client_credentials",
+                "client_id": CLIENT_ID,
+                "client_secret": "y",
+            }
+        },
     ),
     "revoke_token": Sample("/api/v2/revoke", {"data": {"token": "wbr_" + "x" * 43}}),
     "list_issuers": Sample("/api/v1/session/oidc"),
@@ -75,11 +86,11 @@ SAMPLES: dict[str, Sample] = {
     "create_device_login": Sample("/api/v2/device_authorization", {"data": {"client_id": "x"}}),
     "list_access_keys": Sample("/api/v1/me/keys"),
     "create_access_key": Sample("/api/v1/me/keys", _json({"name": "notebook"})),
-    "delete_access_key": Sample("/api/v1/me/keys/wbc-none"),
+    "delete_access_key": Sample(f"/api/v1/me/keys/{CLIENT_ID}"),
     "list_accounts": Sample("/api/v1/admin/accounts"),
     "create_account": Sample("/api/v1/admin/accounts", _json({"name": "ci"})),
-    "delete_account": Sample("/api/v1/admin/accounts/wbc-none"),
-    "rotate_account": Sample("/api/v1/admin/accounts/wbc-none/rotate"),
+    "delete_account": Sample(f"/api/v1/admin/accounts/{CLIENT_ID}"),
+    "rotate_account": Sample(f"/api/v1/admin/accounts/{CLIENT_ID}/rotate"),
     "list_users": Sample("/api/v1/admin/users"),
     "disable_user": Sample(f"/api/v1/admin/users/{NOBODY}/disable"),
     "enable_user": Sample(f"/api/v1/admin/users/{NOBODY}/enable"),
