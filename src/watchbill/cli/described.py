@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from watchbill.cli.columns import JSON, View
-from watchbill.cli.structure import branches, spell_rows
+from watchbill.cli.structure import SPELL_HEADERS, branches, spell_rows
 from watchbill.cli.table import lines
 from watchbill.cli.terminal import Terminal
 from watchbill.cli.text import safe
@@ -73,9 +73,7 @@ def _phases(found: Surroundings, workload: JSON, view: View, terminal: Terminal)
         return
     yield from ("", terminal.coloured("Phases", "bold"))
     shown = found.spells[-SPELLS:]
-    for line in lines(
-        ["PHASE", "FROM", "LASTED", "MESSAGE"], spell_rows(shown, view.now), terminal
-    ):
+    for line in lines(SPELL_HEADERS, spell_rows(shown, view.now), terminal):
         yield f"  {line}"
     earlier = len(found.spells) - len(shown)
     if earlier:
