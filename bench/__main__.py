@@ -19,10 +19,10 @@ from bench import servers
 from bench.data import NOW, changed, fill
 from bench.http import Connection
 from bench.peer import COPY_ROWS
-from tests.clusters import Agent
+from tests.fixtures.clusters import Agent
 from watchbill.client import Client
-from watchbill.store.database import Database
-from watchbill.sync import Upsert
+from watchbill.protocol import Upsert
+from watchbill.store.postgres.database import Database
 
 AT_ONCE = 4
 DRIVER = "bare driver"

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import msgspec
 
-from tests.clusters import Agent, connected_agent
-from tests.records import START, random_transitions, random_workload, upsert
-from watchbill.store.database import Database
-from watchbill.sync import Delete, Upsert, record_hash
+from tests.fixtures.clusters import Agent, connected_agent
+from tests.fixtures.records import START, random_transitions, random_workload, upsert
+from watchbill.protocol import Delete, Upsert, record_hash
+from watchbill.store.postgres.database import Database
 from watchbill.workload import Condition, Phase, Workload
 
 NOW = START + timedelta(days=2)

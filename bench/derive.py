@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from tests.unit.test_agent_cache import Filled
-from watchbill.agent.lines import read_head
-from watchbill.kinds.definition import load_definitions
+from tests.unit.agent.test_cache import Filled
+from watchbill.agent.kubernetes.watch_stream import read_head
+from watchbill.kinds.definition.loader import load_definitions
 from watchbill.kinds.derive import derive
-from watchbill.kinds.settings import DeriveSettings
+from watchbill.kinds.objects.settings import DeriveSettings
 
-RECORDED = Path("tests/recordings/1.36/life/deployment.jsonl.gz")
+RECORDED = Path("tests/fixtures/recordings/1.36/life/deployment.jsonl.gz")
 PODS_EACH = 5
 
 Object = dict[str, Any]

@@ -25,13 +25,13 @@ import psutil
 from bench import servers
 from bench.data import bench_workload
 from bench.http import Connection
-from tests.clusters import Agent, connected_agent
-from tests.records import record, upsert
+from tests.fixtures.clusters import Agent, connected_agent
+from tests.fixtures.records import record, upsert
 from watchbill.client import Client
 from watchbill.metrics.table import DCGM, KUBELET
-from watchbill.store.database import Database
+from watchbill.protocol import Batch, Heartbeat, KindState, Measured, Reading, Scrape
 from watchbill.store.ingest import apply_batch, heartbeat
-from watchbill.sync import Batch, Heartbeat, KindState, Measured, Reading, Scrape
+from watchbill.store.postgres.database import Database
 from watchbill.workload import Phase, Usage
 
 GPUS = 8

@@ -23,10 +23,10 @@ from uuid import uuid4
 import aiohttp
 
 from bench import servers
-from tests.api.serving import fill
-from watchbill.store.access import account_create, administrator_rule
-from watchbill.store.administration import tenant_create
-from watchbill.store.database import Database
+from tests.fixtures.serving import fill
+from watchbill.store.identity.accounts import account_create, administrator_rule
+from watchbill.store.identity.administration import tenant_create
+from watchbill.store.postgres.database import Database
 
 RATE = 40
 ASKED = 30

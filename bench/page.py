@@ -17,7 +17,7 @@ from playwright.async_api import Page, async_playwright
 
 from bench import servers
 from bench.data import fill
-from watchbill.store.database import Database
+from watchbill.store.postgres.database import Database
 
 FLAGS = ["--no-sandbox", "--disable-gpu"]
 UNTIL = """([deed, seen]) => new Promise((done) => {

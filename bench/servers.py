@@ -14,10 +14,10 @@ from pathlib import Path
 import aiohttp
 
 from bench.data import NOW
-from watchbill.store.access import ADMINISTRATOR, Rule, account_create
-from watchbill.store.database import Database
-from watchbill.store.embedded import EmbeddedPostgres
-from watchbill.store.migrate import migrate
+from watchbill.store.identity.accounts import ADMINISTRATOR, Rule, account_create
+from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.embedded import EmbeddedPostgres
+from watchbill.store.postgres.migrate import migrate
 
 OUR_SERVER = """
 import sys

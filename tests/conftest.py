@@ -21,13 +21,13 @@ import pytest
 import pytest_asyncio
 import structlog
 
-from tests import strict_provider
-from watchbill.config import ServerSettings
+from tests.fixtures import strict_provider
 from watchbill.serve import Started, serve
-from watchbill.store.database import Database
-from watchbill.store.embedded import EmbeddedPostgres
-from watchbill.store.engine import process_owner
-from watchbill.store.migrate import migrate
+from watchbill.settings import ServerSettings
+from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.embedded import EmbeddedPostgres
+from watchbill.store.postgres.engine import process_owner
+from watchbill.store.postgres.migrate import migrate
 
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 
@@ -39,7 +39,7 @@ COMPONENTS = {
         "apt-get install victoria-metrics",
     ),
     "Chromium": (Path("/usr/bin/chromium"), "apt-get install chromium"),
-    "strict OpenID provider": (strict_provider.INSTALLED, "npm ci in tests/provider"),
+    "strict OpenID provider": (strict_provider.INSTALLED, "npm ci in tests/fixtures/provider"),
 }
 INSTALLERS = {"strict OpenID provider": strict_provider.install}
 _missed: dict[str, int] = {}

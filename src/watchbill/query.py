@@ -1,6 +1,6 @@
 """What can be asked of workloads: the fields, the operators, the filter grammar and the scope. No SQL here.
 
-A new filterable field is one row of `FIELDS` here and one of `COLUMNS` in `store/select.py`.
+A new filterable field is one row of `FIELDS` here and one of `COLUMNS` in `store/workloads/select.py`.
 """
 
 import json

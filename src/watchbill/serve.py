@@ -15,20 +15,20 @@ import uvicorn
 
 from watchbill.access.audit import Audit
 from watchbill.api.app import build_app
-from watchbill.api.call import services_of
-from watchbill.api.listen import listening_on
-from watchbill.config import ServerSettings
+from watchbill.api.http.call import services_of
+from watchbill.api.http.listen import listening_on
 from watchbill.errors import Unavailable
-from watchbill.store.access import account_create, administrator_rule, first_account
-from watchbill.store.audit import audit_purge
-from watchbill.store.database import Database
-from watchbill.store.embedded import EmbeddedPostgres
-from watchbill.store.fleet_recording import keep_recording
-from watchbill.store.measured import keep_measured
-from watchbill.store.migrate import migrate
-from watchbill.store.purge import purge_deleted, tenant_ids
-from watchbill.store.rules import FIRST_TENANT_ID
-from watchbill.store.tally import tally_rebuild, tally_sweep
+from watchbill.settings import ServerSettings
+from watchbill.store.fleet.fleet import keep_recording
+from watchbill.store.identity.accounts import account_create, administrator_rule, first_account
+from watchbill.store.identity.audit import audit_purge
+from watchbill.store.identity.rules import FIRST_TENANT_ID
+from watchbill.store.metrics.measured import keep_measured
+from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.embedded import EmbeddedPostgres
+from watchbill.store.postgres.migrate import migrate
+from watchbill.store.workloads.deletion import purge_deleted, tenant_ids
+from watchbill.store.workloads.tally import tally_rebuild, tally_sweep
 
 log = structlog.get_logger(__name__)
 

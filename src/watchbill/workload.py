@@ -151,7 +151,7 @@ class Workload(Wire, frozen=True):
     """The contract's Workload as one agent knows it.
 
     The server adds what only it can know: tenantId, clusterId, projectId, departmentId, updatedAt,
-    phaseUpdatedAt, k8sPhaseUpdatedAt, deletedAt and the two running totals (`store/document.py`).
+    phaseUpdatedAt, k8sPhaseUpdatedAt, deletedAt and the two running totals (`store/workloads/document.py`).
     """
 
     id: UUID

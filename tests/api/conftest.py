@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from tests.api.estate import NOW, Estate, estate
-from tests.api.serving import Served, fill, serving
 from tests.conftest import Engine, fresh_database
+from tests.fixtures.estate import NOW, Estate, estate
+from tests.fixtures.serving import Served, fill, serving
 
 
 @pytest_asyncio.fixture(scope="session")

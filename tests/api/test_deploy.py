@@ -10,11 +10,11 @@ import promql_parser
 import pytest
 import yaml
 
-from tests.api.serving import Served
-from tests.clusters import connected_agent
 from tests.conftest import require
-from tests.records import START, upsert, workload
-from watchbill.agent import exposed
+from tests.fixtures.clusters import connected_agent
+from tests.fixtures.records import START, upsert, workload
+from tests.fixtures.serving import Served
+from watchbill.agent.metrics import exporter
 from watchbill.workload import Phase
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -80,7 +80,7 @@ async def test_everything_asked_for_is_told_by_server_or_agent(server: Served) -
     assert answer.status == 200
     page = answer.body.decode()
     told = set(re.findall(r"^(watchbill_[a-z_]+)[{ ]", page, re.MULTILINE))
-    by_agents = set(NAME.findall(Path(exposed.__file__).read_text()))
+    by_agents = set(NAME.findall(Path(exporter.__file__).read_text()))
     asked = {name for query in QUERIES for name in NAME.findall(query)}
     assert asked <= told | by_agents, asked - told - by_agents
     assert 'watchbill_gpus_idle{cluster="cluster-1"} 1' in page

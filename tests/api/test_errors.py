@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.api.samples import OPERATIONS, PAGES, SAMPLES, of_login, with_body
-from tests.api.serving import ABSENT_ID, SETTINGS, Answer, Served, listening, serving
 from tests.conftest import Engine, fresh_database
+from tests.fixtures.samples import OPERATIONS, PAGES, SAMPLES, of_login, with_body
+from tests.fixtures.serving import ABSENT_ID, SETTINGS, Answer, Served, listening, serving
 from watchbill.api.app import build_app
 from watchbill.api.changes import Streams
-from watchbill.api.contract import Login
+from watchbill.api.http.contract import Login
 from watchbill.errors import Unavailable
 from watchbill.metrics.embedded import EmbeddedSamples
 from watchbill.metrics.workload import WorkloadMetrics

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import jsonschema_rs
 import pytest
 
-from tests.api.samples import MERGED
-from tests.api.serving import Served
 from tests.api.test_errors import assert_is_error
-from watchbill.store.fleet import last_instant, record_fleet
+from tests.fixtures.samples import MERGED
+from tests.fixtures.serving import Served
+from watchbill.store.fleet.fleet import last_instant, record_fleet
 
 
 async def test_now_and_a_series_in_their_schema(filled: Served) -> None:

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from tests.api.samples import OPERATIONS, SAMPLES
-from tests.api.serving import Served
-from watchbill.api.contract import Login
-from watchbill.store.access import PERSON, Holder, administrator_rule
-from watchbill.store.administration import Change, rules_change
-from watchbill.store.people import Login as PersonsLogin
-from watchbill.store.people import person_seen
+from tests.fixtures.samples import OPERATIONS, SAMPLES
+from tests.fixtures.serving import Served
+from watchbill.api.http.contract import Login
+from watchbill.store.identity.accounts import PERSON, Holder, administrator_rule
+from watchbill.store.identity.administration import Change, rules_change
+from watchbill.store.identity.people import Login as PersonsLogin
+from watchbill.store.identity.people import person_seen
 
 HOSTILE = ("\x00", "x" * 7000, "\U0001f600\u202e", "' OR 1=1;--", "-1", "9" * 400, "\ud800", "..")
 LEFT_OUT = frozenset({"rotate_keys", "stream_workloads"})

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.api.serving import Served
 from tests.api.test_errors import assert_is_error
-from watchbill.api import listen
+from tests.fixtures.serving import Served
+from watchbill.api.http import listen
 
 HOST = b"Host: localhost\r\n"
 

@@ -5,11 +5,11 @@ from uuid import UUID
 
 import pytest
 
-from tests.api.serving import Served
-from tests.clusters import connected_agent
-from tests.records import upsert, workload
+from tests.fixtures.clusters import connected_agent
+from tests.fixtures.records import upsert, workload
+from tests.fixtures.serving import Served
+from watchbill.protocol import PROTOCOL_VERSION, HelloRequest
 from watchbill.store.ingest import AgentIdentity, hello
-from watchbill.sync import PROTOCOL_VERSION, HelloRequest
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 

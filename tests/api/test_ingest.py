@@ -11,14 +11,14 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from tests.api.samples import OPERATIONS, SAMPLES, of_login
-from tests.api.serving import Answer, Served
 from tests.api.test_errors import assert_is_error
-from tests.records import upsert, workload
-from watchbill.api.call import AGENT_BODY_BYTES, INFLATED_BYTES, inflate
-from watchbill.api.contract import Login
+from tests.fixtures.records import upsert, workload
+from tests.fixtures.samples import OPERATIONS, SAMPLES, of_login
+from tests.fixtures.serving import Answer, Served
+from watchbill.api.http.call import AGENT_BODY_BYTES, INFLATED_BYTES, inflate
+from watchbill.api.http.contract import Login
 from watchbill.errors import Invalid, TooLarge
-from watchbill.sync import Batch, Heartbeat, KindState
+from watchbill.protocol import Batch, Heartbeat, KindState
 
 JSON = {"Content-Type": "application/json"}
 

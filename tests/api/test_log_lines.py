@@ -12,12 +12,12 @@ import asyncpg
 import pytest
 import structlog
 
-from tests.api.serving import Served
-from watchbill.access.refresh import RefreshTokens
+from tests.fixtures.serving import Served
 from watchbill.access.sessions import Sessions
-from watchbill.cli.logs import log_to_stderr
-from watchbill.store.access import PERSON, Holder
-from watchbill.store.people import Login, person_seen
+from watchbill.access.tokens.tokens import RefreshTokens
+from watchbill.cli.connection.options import log_to_stderr
+from watchbill.store.identity.accounts import PERSON, Holder
+from watchbill.store.identity.people import Login, person_seen
 
 
 class Terminal(io.StringIO):

@@ -12,12 +12,12 @@ from uuid import UUID
 import jsonschema_rs
 import pytest
 
-from tests.api.samples import ONE
-from tests.api.serving import ABSENT_ID, Served, listening
 from tests.api.test_errors import assert_is_error
 from tests.api.test_workloads import schema_of
-from tests.clusters import connected_agent
-from tests.records import record, upsert, workload
+from tests.fixtures.clusters import connected_agent
+from tests.fixtures.records import record, upsert, workload
+from tests.fixtures.samples import ONE
+from tests.fixtures.serving import ABSENT_ID, Served, listening
 from watchbill.api.app import build_app
 from watchbill.metrics.source import Failed, Measurement, MetricsQuery, Outcome, Reason, Sample
 from watchbill.metrics.table import METRICS

@@ -10,13 +10,14 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
-from tests.api.serving import Served, listening
 from tests.api.test_errors import assert_is_error
 from tests.api.test_metrics import SCHEMA, path, with_usage
+from tests.fixtures.serving import Served, listening
 from watchbill.api.app import build_app
-from watchbill.config import PrometheusSettings
-from watchbill.metrics import prometheus, prometheus_http
+from watchbill.metrics import prometheus
+from watchbill.metrics import prometheus as prometheus_http
 from watchbill.metrics.stores import workload_metrics
+from watchbill.settings import PrometheusSettings
 
 Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.Response]]
 TYPES = "GPU_UTILIZATION,POD_COUNT"

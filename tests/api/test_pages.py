@@ -12,11 +12,12 @@ import pytest_asyncio
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.api.samples import PAGES
-from tests.api.serving import Served, listening
 from tests.api.test_errors import assert_is_error
-from watchbill.api import app, pages
+from tests.fixtures.samples import PAGES
+from tests.fixtures.serving import Served, listening
+from watchbill.api import app
 from watchbill.api.app import build_app
+from watchbill.api.resources import pages
 
 SCRIPT = b"console.log('watchbill');" * 100
 FILES = {

@@ -14,8 +14,8 @@ from runai.models.phase import Phase
 from runai.models.workload_metric_type import WorkloadMetricType
 from runai.models.workload_telemetry_type import WorkloadTelemetryType
 
-from tests.api.serving import ABSENT_ID, DETAILED_ID, Served
 from tests.api.test_workloads import TOTAL
+from tests.fixtures.serving import ABSENT_ID, DETAILED_ID, Served
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.api.samples import MERGED
-from tests.api.serving import DETAILED_ID, Served, serving
 from tests.conftest import Engine, fresh_database
-from watchbill.api import guard
-from watchbill.api.contract import contract_document
+from tests.fixtures.samples import MERGED
+from tests.fixtures.serving import DETAILED_ID, Served, serving
+from watchbill.api.http import guard
+from watchbill.api.http.contract import contract_document
 
 EXAMPLES = 60
 CHECKS = [

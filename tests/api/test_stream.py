@@ -12,14 +12,15 @@ import aiohttp
 import asyncpg
 import pytest
 
-from tests.api.serving import SETTINGS, Served, serving
 from tests.api.test_errors import assert_is_error
-from tests.clusters import Agent, connected_agent
 from tests.conftest import Engine, fresh_database
-from tests.records import upsert, workload
-from watchbill.api import changes, stream
-from watchbill.store.inventory import inventory_begin, inventory_commit
-from watchbill.sync import Covered, Delete, InventoryBegin, InventoryCommit
+from tests.fixtures.clusters import Agent, connected_agent
+from tests.fixtures.records import upsert, workload
+from tests.fixtures.serving import SETTINGS, Served, serving
+from watchbill.api import changes
+from watchbill.api.resources import stream
+from watchbill.protocol import Covered, Delete, InventoryBegin, InventoryCommit
+from watchbill.store.workloads.inventory import inventory_begin, inventory_commit
 from watchbill.workload import Phase
 
 PATH = "/api/v1/workloads/stream"

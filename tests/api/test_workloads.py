@@ -11,12 +11,12 @@ from uuid import UUID
 import jsonschema_rs
 import pytest
 
-from tests.api.samples import MERGED, ONE, OPERATIONS, SAMPLES
-from tests.api.serving import ABSENT_ID, DETAILED_ID, Served
 from tests.api.test_errors import assert_is_error
-from tests.clusters import connected_agent
-from tests.records import upsert, workload
-from watchbill.sync import Delete
+from tests.fixtures.clusters import connected_agent
+from tests.fixtures.records import upsert, workload
+from tests.fixtures.samples import MERGED, ONE, OPERATIONS, SAMPLES
+from tests.fixtures.serving import ABSENT_ID, DETAILED_ID, Served
+from watchbill.protocol import Delete
 from watchbill.workload import Phase
 
 TOTAL = 121

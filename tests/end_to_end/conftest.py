@@ -7,8 +7,8 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.conftest import Engine, RunningServer, fresh_database, running_server
-from tests.end_to_end.browser import Tab, chromium, new_tab
-from tests.end_to_end.fleet import Fleet, make_fleet, new_credential
+from tests.fixtures.browser import Tab, chromium, new_tab
+from tests.fixtures.fleet import Fleet, make_fleet, new_credential
 from watchbill.client import AgentClient
 
 

@@ -19,12 +19,12 @@ import pytest_asyncio
 import structlog
 import yaml
 
-from tests.clusters import connected_agent
-from tests.command_line import Outcome, watchbill
 from tests.conftest import RunningServer
-from tests.records import record, upsert, workload
-from watchbill.store.database import Database
-from watchbill.sync import Delete
+from tests.fixtures.clusters import connected_agent
+from tests.fixtures.command_line import Outcome, watchbill
+from tests.fixtures.records import record, upsert, workload
+from watchbill.protocol import Delete
+from watchbill.store.postgres.database import Database
 from watchbill.workload import Element, Phase
 
 ME = (sys.executable, "-m", "watchbill")

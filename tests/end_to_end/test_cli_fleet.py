@@ -15,15 +15,15 @@ import pytest
 import pytest_asyncio
 import structlog
 
-from tests.clusters import Agent, connected_agent
-from tests.command_line import Outcome, watchbill
 from tests.conftest import Engine, RunningServer, fresh_database, running_server
-from tests.records import upsert, workload
+from tests.fixtures.clusters import Agent, connected_agent
+from tests.fixtures.command_line import Outcome, watchbill
+from tests.fixtures.records import upsert, workload
 from watchbill.metrics.table import DCGM
-from watchbill.store.database import Database
-from watchbill.store.fleet import last_instant, record_fleet
+from watchbill.protocol import Batch, Delete, Heartbeat, KindState, Measured, Reading, Scrape
+from watchbill.store.fleet.fleet import last_instant, record_fleet
 from watchbill.store.ingest import apply_batch, heartbeat
-from watchbill.sync import Batch, Delete, Heartbeat, KindState, Measured, Reading, Scrape
+from watchbill.store.postgres.database import Database
 from watchbill.workload import Phase
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from watchbill.demo.mixture import UNKNOWN
-from watchbill.kinds.definition import load_definitions
+from simulator.model.mixture import UNKNOWN
+from watchbill.kinds.definition.loader import load_definitions
 
 READY_SECONDS = 60.0
 GONE_SECONDS = 10.0

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents import until
-from tests.receiver import CREDENTIAL, Receiver
-from tests.receiver import receiver as receiving
+from simulator.apiserver.protocol import SimulatedCluster
+from simulator.apiserver.resources import JOB_SETS, PODS
+from simulator.model.mixture import KINDS_BY_NAME, UNKNOWN
+from simulator.model.model import Workload
+from simulator.simulation.scenario import Scenario
+from tests.fixtures.agents import until
+from tests.fixtures.receiver import CREDENTIAL, Receiver
+from tests.fixtures.receiver import receiver as receiving
 from watchbill.agent.run import run_agent
-from watchbill.config import AgentSettings
-from watchbill.demo.mixture import KINDS_BY_NAME, UNKNOWN
-from watchbill.demo.model import Workload
-from watchbill.demo.protocol import SimulatedCluster
-from watchbill.demo.resources import JOB_SETS, PODS
-from watchbill.demo.scenario import Scenario
-from watchbill.kinds.definition import load_definitions
+from watchbill.kinds.definition.loader import load_definitions
+from watchbill.settings import AgentSettings
 
 PHASES = {
     "creating": {"Creating"},

@@ -17,11 +17,11 @@ from mcp.client.client import Client as McpClient
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.clusters import connected_agent
 from tests.conftest import Engine, RunningServer, fresh_database, running_server
-from tests.records import record, upsert, workload
+from tests.fixtures.clusters import connected_agent
+from tests.fixtures.records import record, upsert, workload
 from watchbill.client import Client
-from watchbill.store.database import Database
+from watchbill.store.postgres.database import Database
 from watchbill.workload import Element, Phase
 
 TOOLS = {
@@ -204,7 +204,7 @@ async def test_over_http_everybody_asks_with_a_token_of_their_own(server: Runnin
 
 
 async def test_without_a_login_there_is_nothing_to_ask_with() -> None:
-    from tests.command_line import watchbill
+    from tests.fixtures.command_line import watchbill
 
     outcome = await watchbill("mcp", "--url", "http://127.0.0.1:9")
     assert (outcome.code, outcome.out) == (2, "")
@@ -214,6 +214,6 @@ async def test_without_a_login_there_is_nothing_to_ask_with() -> None:
 
 @pytest.mark.parametrize("name", sorted(TOOLS))
 def test_tools_say_what_they_do(name: str) -> None:
-    from watchbill.cli.mcp_tools import Tools
+    from watchbill.cli.commands.mcp_tools import Tools
 
     assert getattr(Tools, name).__doc__

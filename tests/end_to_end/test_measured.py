@@ -15,17 +15,17 @@ import pytest_asyncio
 from aiohttp import web
 
 from tests.conftest import Engine, fresh_database, running_server
-from tests.measured import MIB, Exporters, cluster, device, uid
-from tests.metric_stores import STORES, free_port, store
+from tests.fixtures.measured import MIB, Exporters, cluster, device, uid
+from tests.fixtures.metric_stores import STORES, free_port, store
 from watchbill.agent.run import run_agent
 from watchbill.client import Client
-from watchbill.config import AgentSettings, PrometheusSettings
 from watchbill.metrics import embedded
 from watchbill.metrics import source as sources
 from watchbill.metrics.source import Failed, Histogram, Measurement, MetricsQuery, Outcome
 from watchbill.metrics.stores import workload_metrics
 from watchbill.query import Scope
-from watchbill.store.database import Database
+from watchbill.settings import AgentSettings, PrometheusSettings
+from watchbill.store.postgres.database import Database
 
 SCOPE = Scope(1, is_whole_tenant=True)
 SCRAPE_SECONDS = 0.5

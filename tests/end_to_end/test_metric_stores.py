@@ -14,17 +14,17 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from tests.api.serving import Served, listening, serving
-from tests.clusters import Agent, connected_agent
 from tests.conftest import Engine, fresh_database
-from tests.metric_stores import STORES, Store, store
-from tests.records import record, upsert, workload
+from tests.fixtures.clusters import Agent, connected_agent
+from tests.fixtures.metric_stores import STORES, Store, store
+from tests.fixtures.records import record, upsert, workload
+from tests.fixtures.serving import Served, listening, serving
 from watchbill.api.app import build_app
-from watchbill.config import PrometheusSettings
 from watchbill.metrics import prometheus
-from watchbill.metrics.prometheus_http import ASKED_AT_ONCE, RANGE_PATH, PrometheusStore, Session
+from watchbill.metrics.prometheus import ASKED_AT_ONCE, RANGE_PATH, PrometheusStore, Session
 from watchbill.metrics.stores import workload_metrics
-from watchbill.sync import Delete
+from watchbill.protocol import Delete
+from watchbill.settings import PrometheusSettings
 from watchbill.workload import Usage
 
 ID = UUID(int=1)

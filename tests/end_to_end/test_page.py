@@ -7,10 +7,10 @@ from uuid import UUID
 
 from playwright.async_api import expect
 
-from tests.end_to_end.browser import Tab
 from tests.end_to_end.conftest import Site
-from tests.end_to_end.fleet import FAILED, PENDING, RUNNING, WHY
-from tests.records import upsert
+from tests.fixtures.browser import Tab
+from tests.fixtures.fleet import FAILED, PENDING, RUNNING, WHY
+from tests.fixtures.records import upsert
 from watchbill.workload import Phase
 
 LIVE = RUNNING + PENDING + FAILED + 1

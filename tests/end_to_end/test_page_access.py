@@ -7,9 +7,9 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page
 
-from tests.end_to_end.browser import new_tab
 from tests.end_to_end.conftest import Site
-from tests.end_to_end.fleet import HOSTILE_NUMBER
+from tests.fixtures.browser import new_tab
+from tests.fixtures.fleet import HOSTILE_NUMBER
 
 AXE = Axe()
 WCAG = {

@@ -9,13 +9,13 @@ import pytest_asyncio
 from playwright.async_api import expect
 
 from tests.conftest import Engine, fresh_database, running_server
-from tests.end_to_end.browser import Tab, chromium, new_tab
-from tests.end_to_end.fleet import Fleet, new_credential
-from tests.records import upsert
+from tests.fixtures.browser import Tab, chromium, new_tab
+from tests.fixtures.fleet import Fleet, new_credential
+from tests.fixtures.records import upsert
 from watchbill.client import AgentClient
-from watchbill.store.database import Database
-from watchbill.store.fleet import last_instant, record_fleet
-from watchbill.sync import Heartbeat, NodePoolCapacity
+from watchbill.protocol import Heartbeat, NodePoolCapacity
+from watchbill.store.fleet.fleet import last_instant, record_fleet
+from watchbill.store.postgres.database import Database
 
 
 def stamp(at: datetime) -> str:

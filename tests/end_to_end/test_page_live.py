@@ -5,9 +5,9 @@ from uuid import UUID
 
 from playwright.async_api import Request, expect
 
-from tests.end_to_end.browser import Tab
 from tests.end_to_end.conftest import Site
-from tests.records import upsert
+from tests.fixtures.browser import Tab
+from tests.fixtures.records import upsert
 from watchbill.workload import Phase
 
 SOON_MS = 4_000

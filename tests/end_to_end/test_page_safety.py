@@ -7,8 +7,8 @@ from uuid import UUID
 
 from playwright.async_api import expect
 
-from tests.end_to_end.browser import Tab
-from tests.end_to_end.fleet import BAD_URLS, GOOD_URL, HOSTILE_NUMBER, PAYLOADS
+from tests.fixtures.browser import Tab
+from tests.fixtures.fleet import BAD_URLS, GOOD_URL, HOSTILE_NUMBER, PAYLOADS
 
 HOSTILE = UUID(int=HOSTILE_NUMBER)
 FOREIGN = """() => [...document.querySelectorAll(

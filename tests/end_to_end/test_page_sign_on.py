@@ -6,10 +6,10 @@ from urllib.parse import urlsplit
 import yaml
 from playwright.async_api import expect
 
-from tests import strict_provider
 from tests.conftest import Engine, fresh_database, require, running_server
-from tests.end_to_end.browser import chromium, new_tab
-from tests.strict_provider import PAGE_CLIENT, PUBLIC_URL, new_key, running_provider
+from tests.fixtures import strict_provider
+from tests.fixtures.browser import chromium, new_tab
+from tests.fixtures.strict_provider import PAGE_CLIENT, PUBLIC_URL, new_key, running_provider
 
 
 async def test_somebody_signs_in_at_the_issuer_and_is_where_they_wanted(

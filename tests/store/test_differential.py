@@ -11,15 +11,15 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from tests.clusters import connected_agent
 from tests.conftest import Engine, fresh_database
-from tests.records import START, random_transitions, random_workload, upsert
+from tests.fixtures.clusters import connected_agent
+from tests.fixtures.records import START, random_transitions, random_workload, upsert
+from watchbill.protocol import Delete
 from watchbill.query import FIELDS, FieldKind, Predicate, Scope, WorkloadQuery
-from watchbill.store.clusters import cluster_list
-from watchbill.store.database import Database
-from watchbill.store.document import DocumentCache
-from watchbill.store.workloads import workload_count, workload_facets, workload_list
-from watchbill.sync import Delete
+from watchbill.store.fleet.clusters import cluster_list
+from watchbill.store.postgres.database import Database
+from watchbill.store.workloads.document import DocumentCache
+from watchbill.store.workloads.workloads import workload_count, workload_facets, workload_list
 from watchbill.workload import LEAVING_PHASES, Phase, Workload
 
 NOW = START + timedelta(days=2)

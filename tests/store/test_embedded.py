@@ -12,10 +12,10 @@ import asyncpg
 import pytest
 
 from watchbill.errors import Unavailable
-from watchbill.store import engine
-from watchbill.store.embedded import EmbeddedPostgres
-from watchbill.store.engine import make_private, running_postmaster
-from watchbill.store.migrate import migrate
+from watchbill.store.postgres import engine
+from watchbill.store.postgres.embedded import EmbeddedPostgres
+from watchbill.store.postgres.engine import make_private, running_postmaster
+from watchbill.store.postgres.migrate import migrate
 
 PARENT = """
 import asyncio, sys
@@ -190,7 +190,8 @@ async def test_two_servers_may_migrate_at_once(private_dir: Path) -> None:
 async def test_the_watchdog_interrupts_what_it_guards() -> None:
     guarded = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     watchdog = subprocess.Popen(
-        [sys.executable, "-m", "watchbill.store.watchdog", str(guarded.pid)], stdin=subprocess.PIPE
+        [sys.executable, "-m", "watchbill.store.postgres.watchdog", str(guarded.pid)],
+        stdin=subprocess.PIPE,
     )
     assert watchdog.stdin is not None
     watchdog.stdin.close()

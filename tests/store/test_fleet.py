@@ -8,16 +8,23 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from tests.clusters import Agent, connected_agent
-from tests.records import upsert, workload
+from tests.fixtures.clusters import Agent, connected_agent
+from tests.fixtures.records import upsert, workload
 from watchbill.errors import Unavailable
+from watchbill.protocol import Delete, Heartbeat, NodePoolCapacity
 from watchbill.query import Scope
-from watchbill.store.database import Database
-from watchbill.store.fleet import fleet_now, fleet_series, instants, last_instant, record_fleet
-from watchbill.store.fleet_figures import WAIT_BOUNDS, median_of
-from watchbill.store.fleet_recording import keep_recording
+from watchbill.store.fleet.fleet import (
+    WAIT_BOUNDS,
+    fleet_now,
+    fleet_series,
+    instants,
+    keep_recording,
+    last_instant,
+    median_of,
+    record_fleet,
+)
 from watchbill.store.ingest import heartbeat
-from watchbill.sync import Delete, Heartbeat, NodePoolCapacity
+from watchbill.store.postgres.database import Database
 from watchbill.workload import Phase
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -191,7 +198,7 @@ class _Ticks:
 async def test_recording_goes_on_at_every_instant_and_over_failures(
     fleet: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from watchbill.store import fleet_recording
+    from watchbill.store.fleet import fleet as fleet_recording
 
     ticks, real, tried = _Ticks(3), fleet_recording.record_fleet, []
 

@@ -6,16 +6,17 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from tests.clusters import connected_agent
-from tests.records import START, record, upsert, workload
+from tests.fixtures.clusters import connected_agent
+from tests.fixtures.records import START, record, upsert, workload
 from watchbill.errors import Conflict, Invalid, Superseded
+from watchbill.protocol import Batch, Delete, Heartbeat, HelloRequest
 from watchbill.query import Scope, WorkloadQuery
-from watchbill.store.clusters import cluster_delete, cluster_list
-from watchbill.store.database import Database
-from watchbill.store.document import DocumentCache
+from watchbill.store.fleet.clusters import cluster_delete, cluster_list
 from watchbill.store.ingest import apply_batch, heartbeat, hello
-from watchbill.store.samples import usage_series
-from watchbill.store.workloads import (
+from watchbill.store.metrics.measured import usage_series
+from watchbill.store.postgres.database import Database
+from watchbill.store.workloads.document import DocumentCache
+from watchbill.store.workloads.workloads import (
     element_count,
     element_list,
     endpoint_list,
@@ -24,7 +25,6 @@ from watchbill.store.workloads import (
     workload_history,
     workload_list,
 )
-from watchbill.sync import Batch, Delete, Heartbeat, HelloRequest
 from watchbill.workload import Element, PendingSchedulingMessage, Phase
 
 SCOPE = Scope(1, is_whole_tenant=True)

@@ -6,14 +6,10 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from tests.clusters import Agent, connected_agent
-from tests.records import START, record, upsert, workload
+from tests.fixtures.clusters import Agent, connected_agent
+from tests.fixtures.records import START, record, upsert, workload
 from watchbill.errors import Conflict
-from watchbill.query import Scope, WorkloadQuery
-from watchbill.store.database import Database
-from watchbill.store.inventory import inventory_begin, inventory_commit, inventory_entries
-from watchbill.store.workloads import workload_count, workload_get
-from watchbill.sync import (
+from watchbill.protocol import (
     Covered,
     InventoryBegin,
     InventoryCommit,
@@ -23,6 +19,10 @@ from watchbill.sync import (
     Upsert,
     Witness,
 )
+from watchbill.query import Scope, WorkloadQuery
+from watchbill.store.postgres.database import Database
+from watchbill.store.workloads.inventory import inventory_begin, inventory_commit, inventory_entries
+from watchbill.store.workloads.workloads import workload_count, workload_get
 
 SCOPE = Scope(1, is_whole_tenant=True)
 JOBS = Covered(group="kubeflow.org", kind="PyTorchJob")

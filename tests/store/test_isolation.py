@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import pkgutil
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -11,24 +10,23 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-import watchbill.store
-from tests.clusters import connected_agent
-from tests.records import START, upsert, workload
+from tests.fixtures.clusters import connected_agent
+from tests.fixtures.records import START, upsert, workload
+from tests.fixtures.store_modules import store_modules
 from watchbill.query import Scope, TelemetryQuery, WorkloadQuery
-from watchbill.store.access import account_list
-from watchbill.store.audit import AuditQuery, audit_list
-from watchbill.store.changes import changed_rows, matching
-from watchbill.store.clusters import cluster_delete, cluster_list
-from watchbill.store.database import Database
-from watchbill.store.document import DocumentCache
-from watchbill.store.fleet import fleet_now, fleet_series
-from watchbill.store.idle import idle_workloads
-from watchbill.store.measured import keep_measured
-from watchbill.store.people import person_list
-from watchbill.store.rules import rule_list
-from watchbill.store.samples import usage_series
-from watchbill.store.telemetry import telemetry
-from watchbill.store.workloads import (
+from watchbill.store.fleet.clusters import cluster_delete, cluster_list
+from watchbill.store.fleet.fleet import fleet_now, fleet_series
+from watchbill.store.identity.accounts import account_list
+from watchbill.store.identity.audit import AuditQuery, audit_list
+from watchbill.store.identity.people import person_list
+from watchbill.store.identity.rules import rule_list
+from watchbill.store.metrics.measured import keep_measured, usage_series
+from watchbill.store.postgres.database import Database
+from watchbill.store.workloads.changes import changed_rows, matching
+from watchbill.store.workloads.document import DocumentCache
+from watchbill.store.workloads.idle import idle_workloads
+from watchbill.store.workloads.telemetry import telemetry
+from watchbill.store.workloads.workloads import (
     element_count,
     element_list,
     endpoint_list,
@@ -228,8 +226,8 @@ READS: dict[str, Callable[[Any, Scope], Awaitable[Any]]] = {
 
 def test_every_read_that_takes_a_scope_is_here() -> None:
     found = set()
-    for info in pkgutil.iter_modules(watchbill.store.__path__):
-        module = importlib.import_module(f"watchbill.store.{info.name}")
+    for module_name in store_modules():
+        module = importlib.import_module(module_name)
         for name, function in inspect.getmembers(module, inspect.isfunction):
             parameters = inspect.signature(function).parameters
             if not name.startswith("_") and {"db", "scope"} <= parameters.keys():

@@ -4,13 +4,13 @@ from datetime import datetime, timedelta
 from math import inf, nan
 from uuid import UUID
 
-from tests.clusters import Agent, connected_agent
-from tests.records import START, upsert, workload
-from watchbill.store.database import Database
+from tests.fixtures.clusters import Agent, connected_agent
+from tests.fixtures.records import START, upsert, workload
+from watchbill.protocol import Batch, Delete, Measured, Reading, Scrape
 from watchbill.store.ingest import apply_batch
-from watchbill.store.measured import Point, keep_measured, measured_points
-from watchbill.store.purge import purge_deleted
-from watchbill.sync import Batch, Delete, Measured, Reading, Scrape
+from watchbill.store.metrics.measured import Point, keep_measured, measured_points
+from watchbill.store.postgres.database import Database
+from watchbill.store.workloads.deletion import purge_deleted
 
 ONE = UUID(int=1)
 LATER = START + timedelta(minutes=10)

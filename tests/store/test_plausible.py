@@ -6,16 +6,16 @@ from uuid import UUID
 
 import pytest
 
-from tests.clusters import connected_agent
-from tests.records import record, upsert, workload
-from watchbill.kinds.elements import MAX_ELEMENTS
+from tests.fixtures.clusters import connected_agent
+from tests.fixtures.records import record, upsert, workload
+from watchbill.kinds.derivation.elements import MAX_ELEMENTS
+from watchbill.protocol import Batch, Delete, Measured, Reading, Scrape
 from watchbill.query import Scope, WorkloadQuery
-from watchbill.store import plausible
-from watchbill.store.database import Database
 from watchbill.store.ingest import apply_batch
-from watchbill.store.plausible import MOST_ELEMENTS, MOST_TRANSITIONS
-from watchbill.store.workloads import workload_count
-from watchbill.sync import Batch, Delete, Measured, Reading, Scrape
+from watchbill.store.postgres.database import Database
+from watchbill.store.workloads import validation
+from watchbill.store.workloads.validation import MOST_ELEMENTS, MOST_TRANSITIONS
+from watchbill.store.workloads.workloads import workload_count
 from watchbill.workload import AllocatedResources, Element, Phase
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -81,7 +81,9 @@ async def test_an_honest_agents_extremes_are_taken(db: Database) -> None:
     )
     assert (await agent.send(*honest, now=NOW)).refused == ()
     assert MAX_ELEMENTS <= MOST_ELEMENTS
-    assert f"The record is larger than {plausible.DOCUMENT_BYTES >> 10} KiB." == plausible.TOO_LARGE
+    assert (
+        f"The record is larger than {validation.DOCUMENT_BYTES >> 10} KiB." == validation.TOO_LARGE
+    )
 
 
 @pytest.mark.parametrize("at", [FAR, FIRST, NAIVE])

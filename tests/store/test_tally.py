@@ -6,14 +6,14 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from tests.clusters import connected_agent
 from tests.conftest import running_server
-from tests.records import START, random_transitions, random_workload, upsert
-from watchbill.store.database import Database
-from watchbill.store.migrations.versions.r0006_tally import FIGURES, KEY
-from watchbill.store.purge import purge_deleted
-from watchbill.store.tally import tally_rebuild, tally_sweep
-from watchbill.sync import Delete
+from tests.fixtures.clusters import connected_agent
+from tests.fixtures.records import START, random_transitions, random_workload, upsert
+from watchbill.protocol import Delete
+from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.migrations.versions.r0006_tally import FIGURES, KEY
+from watchbill.store.workloads.deletion import purge_deleted
+from watchbill.store.workloads.tally import tally_rebuild, tally_sweep
 from watchbill.workload import Workload
 
 NOW = START + timedelta(days=2)

@@ -10,16 +10,16 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from tests.clusters import connected_agent
 from tests.conftest import Engine, fresh_database
-from tests.records import START, random_transitions, random_workload, upsert, workload
+from tests.fixtures.clusters import connected_agent
+from tests.fixtures.records import START, random_transitions, random_workload, upsert, workload
 from watchbill.errors import Invalid
+from watchbill.protocol import Delete
 from watchbill.query import TELEMETRY_GROUPS, Scope, TelemetryQuery, WorkloadQuery
-from watchbill.store.database import Database
-from watchbill.store.document import DocumentCache
-from watchbill.store.telemetry import TelemetryValue, telemetry
-from watchbill.store.workloads import workload_list
-from watchbill.sync import Delete
+from watchbill.store.postgres.database import Database
+from watchbill.store.workloads.document import DocumentCache
+from watchbill.store.workloads.telemetry import TelemetryValue, telemetry
+from watchbill.store.workloads.workloads import workload_list
 from watchbill.workload import Phase
 
 SCOPE = Scope(1, is_whole_tenant=True)

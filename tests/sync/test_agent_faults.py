@@ -9,13 +9,16 @@ from uuid import UUID, uuid4
 import pytest
 from aiohttp import web
 
-from tests.agents import agent, until
-from tests.kube_api import Kind, KubeApi, kube_api
-from tests.receiver import CREDENTIAL, Receiver, receiver
-from watchbill.agent import push, resolve, run, watch
+from tests.fixtures.agents import agent, until
+from tests.fixtures.kube_api import Kind, KubeApi, kube_api
+from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
+from watchbill.agent import run
+from watchbill.agent.cache import owner_lookup
+from watchbill.agent.kubernetes import reflector
 from watchbill.agent.run import run_agent
-from watchbill.config import AgentSettings
+from watchbill.agent.stream import stream
 from watchbill.errors import Invalid, Unauthenticated
+from watchbill.settings import AgentSettings
 
 ROLLOUT = Kind("argoproj.io", "v1alpha1", "Rollout", "rollouts")
 PYTORCH = Kind("kubeflow.org", "v1", "PyTorchJob", "pytorchjobs")
@@ -23,14 +26,14 @@ PYTORCH = Kind("kubeflow.org", "v1", "PyTorchJob", "pytorchjobs")
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "FIRST_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(watch, "FORBIDDEN_RETRY_SECONDS", 0.2)
-    monkeypatch.setattr(watch, "SHORT_WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(reflector, "FIRST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(reflector, "FORBIDDEN_RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(reflector, "SHORT_WATCH_SECONDS", 0.05)
     monkeypatch.setattr(run, "GREETING_SECONDS", 0.2)
-    monkeypatch.setattr(push, "INVENTORY_PAUSE_SECONDS", 0.1)
-    monkeypatch.setattr(resolve, "TICK_SECONDS", 0.05)
-    monkeypatch.setattr(resolve, "GRACE_SECONDS", 0.2)
-    monkeypatch.setattr(resolve, "REFUSED_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(stream, "INVENTORY_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(owner_lookup, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(owner_lookup, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(owner_lookup, "REFUSED_AGAIN_SECONDS", 0.1)
 
 
 def made(

@@ -15,29 +15,32 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
-from tests.agents import Running, agent
-from tests.kube_api import KubeApi, kube_api
-from tests.receiver import Receiver, receiver
+from tests.fixtures.agents import Running, agent
+from tests.fixtures.kube_api import KubeApi, kube_api
+from tests.fixtures.receiver import Receiver, receiver
 from tests.sync.test_agent_faults import deployment, job, made, pod, uid
-from watchbill.agent import push, resolve, run, watch
+from watchbill.agent import run
+from watchbill.agent.cache import owner_lookup
+from watchbill.agent.kubernetes import reflector
+from watchbill.agent.stream import stream
 
 STEPS = 120
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "FIRST_RETRY_SECONDS", 0.02)
-    monkeypatch.setattr(watch, "FORBIDDEN_RETRY_SECONDS", 0.1)
-    monkeypatch.setattr(watch, "SHORT_WATCH_SECONDS", 0.02)
-    monkeypatch.setattr(watch, "SETTLE_SECONDS", 0.2)
+    monkeypatch.setattr(reflector, "FIRST_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(reflector, "FORBIDDEN_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(reflector, "SHORT_WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(reflector, "SETTLE_SECONDS", 0.2)
     monkeypatch.setattr(run, "GREETING_SECONDS", 0.2)
     monkeypatch.setattr(run, "FAREWELL_SECONDS", 0.1)
-    monkeypatch.setattr(push, "INVENTORY_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(resolve, "TICK_SECONDS", 0.02)
-    monkeypatch.setattr(resolve, "GRACE_SECONDS", 0.1)
-    monkeypatch.setattr(resolve, "REFUSED_AGAIN_SECONDS", 0.05)
-    monkeypatch.setattr(resolve, "RETRY_SECONDS", 0.3)
-    monkeypatch.setattr("watchbill.agent.kube.PAGE_OBJECTS", 3)
+    monkeypatch.setattr(stream, "INVENTORY_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(owner_lookup, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(owner_lookup, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(owner_lookup, "REFUSED_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(owner_lookup, "RETRY_SECONDS", 0.3)
+    monkeypatch.setattr("watchbill.agent.kubernetes.client.PAGE_OBJECTS", 3)
 
 
 @dataclass

@@ -15,16 +15,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.replay import Exchange, kubeconfig, one, recorded, replay, serving, stream
-from watchbill.agent import credentials as credentials_module
-from watchbill.agent import kube
-from watchbill.agent.credentials import Credentials
-from watchbill.agent.discovery import discover
-from watchbill.agent.failure import ApiFailure, Trouble
-from watchbill.agent.kube import KubeClient, Resource
-from watchbill.agent.lines import Event, read_head
+from tests.fixtures.replay import Exchange, kubeconfig, one, recorded, replay, serving, stream
+from watchbill.agent.kubernetes import client as kube
+from watchbill.agent.kubernetes import credentials as credentials_module
+from watchbill.agent.kubernetes.client import KubeClient, Resource
+from watchbill.agent.kubernetes.credentials import Credentials
+from watchbill.agent.kubernetes.discovery import discover
+from watchbill.agent.kubernetes.errors import ApiFailure, Trouble
+from watchbill.agent.kubernetes.watch_stream import Event, read_head
 from watchbill.errors import Invalid
-from watchbill.kinds.objects import GroupKind
+from watchbill.kinds.objects.objects import GroupKind
 
 PODS = Resource("", "v1", "Pod", "pods")
 

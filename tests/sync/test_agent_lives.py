@@ -17,17 +17,17 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from tests.agents import agent
-from tests.kube_api import Kind, KubeApi, kube_api
-from tests.receiver import Receiver, receiver
-from tests.unit.kinds.lives import SETTINGS, all_lives, definitions, moments, workloads
+from tests.fixtures.agents import agent
+from tests.fixtures.kube_api import Kind, KubeApi, kube_api
+from tests.fixtures.lives import SETTINGS, all_lives, definitions, moments, workloads
+from tests.fixtures.receiver import Receiver, receiver
 from watchbill.kinds.derive import derive
-from watchbill.kinds.events import EVENT_REASONS
-from watchbill.kinds.pod import owners
-from watchbill.sync import Record
+from watchbill.kinds.objects.pod import owners
+from watchbill.kinds.pending.events import EVENT_REASONS
+from watchbill.protocol import Record
 from watchbill.workload import Phase
 
-RECORDINGS = Path(__file__).parents[1] / "recordings"
+RECORDINGS = Path(__file__).parents[1] / "fixtures" / "recordings"
 _PATH = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v[^/]+)/(?:namespaces/[^/]+/)?(?P<plural>[a-z]+)"
 )

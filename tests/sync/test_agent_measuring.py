@@ -12,14 +12,14 @@ from uuid import UUID
 
 import pytest
 
-from tests.agents import until
-from tests.measured import Exporters, cluster, uid
-from tests.receiver import CREDENTIAL, Receiver, receiver
-from watchbill.agent import scrape
+from simulator.apiserver.protocol import SimulatedCluster
+from tests.fixtures.agents import until
+from tests.fixtures.measured import Exporters, cluster, uid
+from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
+from watchbill.agent.metrics import scrape
 from watchbill.agent.run import run_agent
-from watchbill.config import AgentSettings
-from watchbill.demo.protocol import SimulatedCluster
-from watchbill.sync import IdleSoFar, KindState, Measured, Scrape
+from watchbill.protocol import IdleSoFar, KindState, Measured, Scrape
+from watchbill.settings import AgentSettings
 
 ROUND_SECONDS = 0.2
 

@@ -17,7 +17,7 @@ def resident():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) * 1024
 
-with gzip.open("tests/recordings/1.36/life/deployment.jsonl.gz", "rt") as file:
+with gzip.open("tests/fixtures/recordings/1.36/life/deployment.jsonl.gz", "rt") as file:
     lists = next(line["lists"] for line in map(json.loads, file) if line.get("moment") == "running")
 items = next(body for path, body in lists.items() if path.endswith("/pods"))["items"]
 template = {"apiVersion": "v1", "kind": "Pod"} | items[0]

@@ -11,17 +11,17 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
-from tests.agents import until
-from tests.receiver import CREDENTIAL, Receiver, receiver
-from tests.unit.test_agent_ledger import derived
-from watchbill.agent import push
-from watchbill.agent.backoff import Backoff
-from watchbill.agent.ledger import Ledger
-from watchbill.agent.push import Stream
+from tests.fixtures.agents import until
+from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
+from tests.unit.agent.test_ledger import derived
+from watchbill.agent.kubernetes.backoff import Backoff
+from watchbill.agent.stream import stream as push
+from watchbill.agent.stream.pending_changes import Ledger
+from watchbill.agent.stream.stream import Stream
 from watchbill.client import AgentClient
 from watchbill.errors import Invalid, Unauthenticated
 from watchbill.kinds.derive import Derived
-from watchbill.sync import Covered, IdleSoFar, KindState, NodePoolCapacity
+from watchbill.protocol import Covered, IdleSoFar, KindState, NodePoolCapacity
 from watchbill.workload import Phase
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

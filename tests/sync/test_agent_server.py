@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents import agent
 from tests.conftest import RunningServer
-from tests.kube_api import kube_api
+from tests.fixtures.agents import agent
+from tests.fixtures.kube_api import kube_api
 from tests.sync.test_agent_faults import chain, job, pod, uid
-from watchbill.agent import push
+from watchbill.agent.stream import stream
 from watchbill.client import Client, Selection
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "INVENTORY_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(stream, "INVENTORY_PAUSE_SECONDS", 0.1)
 
 
 class Reader:

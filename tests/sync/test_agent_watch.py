@@ -13,14 +13,14 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from tests.agents import until
-from tests.kube_api import KubeApi, kube_api
-from tests.replay import kubeconfig, one, recorded, replay
-from watchbill.agent import watch as watch_module
-from watchbill.agent.credentials import Credentials
-from watchbill.agent.kube import KubeClient, Resource
-from watchbill.agent.lines import ObjectMeta
-from watchbill.agent.watch import Reflector
+from tests.fixtures.agents import until
+from tests.fixtures.kube_api import KubeApi, kube_api
+from tests.fixtures.replay import kubeconfig, one, recorded, replay
+from watchbill.agent.kubernetes import reflector as watch_module
+from watchbill.agent.kubernetes.client import KubeClient, Resource
+from watchbill.agent.kubernetes.credentials import Credentials
+from watchbill.agent.kubernetes.reflector import Reflector
+from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 
 PODS = "/api/v1/pods"
 
@@ -132,7 +132,7 @@ async def test_the_watch_starts_at_the_lists_version(tmp_path: Path) -> None:
 
 
 async def test_pages_are_one_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("watchbill.agent.kube.PAGE_OBJECTS", 2)
+    monkeypatch.setattr("watchbill.agent.kubernetes.client.PAGE_OBJECTS", 2)
     names = tuple("abcdefg")
     async with keeping(tmp_path, names=names) as kept:
         await until(kept.holds(*names))
@@ -187,7 +187,7 @@ async def test_too_old_as_a_status_on_a_watch_leads_to_a_new_list(tmp_path: Path
 async def test_an_aborted_continue_deletes_nothing_and_is_not_merged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("watchbill.agent.kube.PAGE_OBJECTS", 2)
+    monkeypatch.setattr("watchbill.agent.kubernetes.client.PAGE_OBJECTS", 2)
     gone = one(recorded("1.20", "list-expired-continue"), "continue, at once")
     async with keeping(tmp_path, names=tuple("abcdef")) as kept:
         await until(lambda: kept.api.watches)

@@ -1,13 +1,13 @@
 """What the agent's manifests allow: every kind that it wants to watch, and nothing that holds secrets."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from watchbill.agent.roles import wanted_kinds
-from watchbill.kinds.definition import load_definitions
+import simulator
+from watchbill.agent.cache.watched_kinds import wanted_kinds
+from watchbill.kinds.definition.loader import load_definitions
 
 AGENT = Path(__file__).parents[2] / "deploy" / "agent.yaml"
 
@@ -50,11 +50,7 @@ def test_every_kind_that_is_wanted_may_be_read() -> None:
 def test_every_kind_that_the_demo_plays_may_be_read() -> None:
     """As real API servers spell them."""
     may = allowed()
-    played = [
-        file
-        for file in (files("watchbill.demo") / "frameworks").iterdir()
-        if file.name.endswith(".yaml")
-    ]
+    played = list((Path(simulator.__file__).parent / "frameworks").rglob("*.yaml"))
     assert len(played) > 20
     for file in played:
         for kind in yaml.safe_load(file.read_text(encoding="utf-8"))["kinds"]:

@@ -1,12 +1,22 @@
-"""Signing in with a client id and its secret, for tokens and for the page alike."""
+"""Signing in with a client id and its secret, for tokens and for the page alike.
+
+Agents: a cluster's own credential opens the agent routes, and nothing else does.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
 
 from watchbill.errors import Unauthenticated
-from watchbill.store.access import ACCOUNT, Account, Holder, account_by_client_id
-from watchbill.store.credential import is_secret, store_secret
-from watchbill.store.database import Database
+from watchbill.store.identity.accounts import (
+    ACCOUNT,
+    Account,
+    Holder,
+    account_by_client_id,
+    cluster_credential,
+)
+from watchbill.store.identity.credential import is_secret, read_agent_credential, store_secret
+from watchbill.store.ingest import AgentIdentity
+from watchbill.store.postgres.database import Database
 
 MAX_CREDENTIAL_CHARACTERS = 200
 
@@ -43,3 +53,12 @@ class Accounts:
 
 def holder_of(account: Account) -> Holder:
     return Holder(tenant_id=account.tenant_id, kind=ACCOUNT, id=account.id)
+
+
+async def identify_agent(db: Database, credential: str) -> AgentIdentity:
+    """Raises Unauthenticated in the same words whatever is wrong."""
+    cluster_id, secret = read_agent_credential(credential)
+    found = await cluster_credential(db, cluster_id)
+    if found is None or not is_secret(secret, found[1]):
+        raise Unauthenticated("This is no agent credential.")
+    return AgentIdentity(tenant_id=found[0], cluster_id=cluster_id)

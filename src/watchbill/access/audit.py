@@ -12,8 +12,8 @@ from itertools import count
 import structlog
 
 from watchbill.errors import Unavailable
-from watchbill.store.audit import AuditEvent, audit_write
-from watchbill.store.database import Database
+from watchbill.store.identity.audit import AuditEvent, audit_write
+from watchbill.store.postgres.database import Database
 
 WRITTEN_EVERY_SECONDS = 5.0
 MOST_WAITING = 20_000

@@ -9,9 +9,9 @@ import msgspec
 
 from watchbill.access.roles import ALIASES, Roles
 from watchbill.errors import Invalid
-from watchbill.store.access import GROUP, SERVICE_ACCOUNT, USER
-from watchbill.store.organisation import Unseen
-from watchbill.store.rules import Grant, NewGrant, Rule
+from watchbill.store.identity.accounts import GROUP, SERVICE_ACCOUNT, USER
+from watchbill.store.identity.rules import Grant, NewGrant, Rule
+from watchbill.store.workloads.organisation import Unseen
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 _QUEUE = re.compile(r"(?!\d+\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)

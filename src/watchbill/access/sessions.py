@@ -7,9 +7,14 @@ from datetime import datetime, timedelta
 
 from watchbill.access.bounded import BoundedCache
 from watchbill.errors import Unauthenticated
-from watchbill.store.access import Holder
-from watchbill.store.database import Database
-from watchbill.store.sessions import Session, session_by_hash, session_create, session_delete
+from watchbill.store.identity.accounts import Holder
+from watchbill.store.identity.sessions import (
+    Session,
+    session_by_hash,
+    session_create,
+    session_delete,
+)
+from watchbill.store.postgres.database import Database
 
 KEPT_SECONDS = 30
 KEPT_SESSIONS = 10_000

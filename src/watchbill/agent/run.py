@@ -9,26 +9,27 @@ from uuid import UUID
 
 import structlog
 
-from watchbill.agent.cache import Cache, CacheSettings
-from watchbill.agent.capacity import node_pools
-from watchbill.agent.credentials import Credentials
-from watchbill.agent.kube import KubeClient
-from watchbill.agent.ledger import Ledger
-from watchbill.agent.measure import Measuring
-from watchbill.agent.outbox import Outbox
-from watchbill.agent.ownership import Verdict
-from watchbill.agent.push import Stream
-from watchbill.agent.resolve import Resolver
-from watchbill.agent.roles import POD, Wanted, root_kinds, wanted_kinds
-from watchbill.agent.roster import Roster
-from watchbill.agent.tracker import Tracker
+from watchbill.agent.cache.cache import Cache, CacheSettings
+from watchbill.agent.cache.cluster import node_pools
+from watchbill.agent.cache.owner_lookup import Resolver
+from watchbill.agent.cache.owner_tree import Verdict
+from watchbill.agent.cache.watch_manager import Roster
+from watchbill.agent.cache.watched_kinds import POD, Wanted, root_kinds, wanted_kinds
+from watchbill.agent.kubernetes.client import KubeClient
+from watchbill.agent.kubernetes.credentials import Credentials
+from watchbill.agent.metrics.pipeline import Measuring
+from watchbill.agent.metrics.sample_queue import Outbox
+from watchbill.agent.stream.pending_changes import Ledger
+from watchbill.agent.stream.stream import Stream
+from watchbill.agent.stream.tracker import Tracker
 from watchbill.client import AgentClient
-from watchbill.config import AgentSettings
 from watchbill.errors import Invalid
-from watchbill.kinds.definition import Definitions, load_definitions
+from watchbill.kinds.definition.definition import Definitions
+from watchbill.kinds.definition.loader import load_definitions
+from watchbill.kinds.definition.settings_file import read_settings
 from watchbill.kinds.derive import Derived, derive
-from watchbill.kinds.settings_file import read_settings
-from watchbill.sync import Covered, IdleSoFar, KindState, NodePoolCapacity
+from watchbill.protocol import Covered, IdleSoFar, KindState, NodePoolCapacity
+from watchbill.settings import AgentSettings
 
 log = structlog.get_logger(__name__)
 

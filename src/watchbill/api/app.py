@@ -9,28 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from watchbill.api import (
-    access_keys,
-    admin,
-    audit,
-    clusters,
-    devices,
-    elements,
-    fleet,
-    idle,
-    ingest,
-    me,
-    metrics,
-    rules,
-    session,
-    sign_on,
-    stream,
-    telemetry,
-    token,
-    workloads,
-)
-from watchbill.api.call import Services, services_of
-from watchbill.api.contract import (
+from watchbill.api.http.call import Services, services_of
+from watchbill.api.http.contract import (
     Login,
     Operation,
     contract_document,
@@ -39,18 +19,32 @@ from watchbill.api.contract import (
     operations,
     page_routes,
 )
-from watchbill.api.endpoint import Endpoint, Handler
-from watchbill.api.gate import Gate, Meters
-from watchbill.api.guard import Guard
-from watchbill.api.pages import page_handlers, read_page
-from watchbill.api.proxies import Proxies
-from watchbill.api.server import server_handlers
+from watchbill.api.http.endpoint import Endpoint, Handler
+from watchbill.api.http.gate import Gate, Meters, Proxies
+from watchbill.api.http.guard import Guard
+from watchbill.api.login import device_login, session, sign_on, token
+from watchbill.api.resources import (
+    access_keys,
+    admin,
+    audit,
+    clusters,
+    fleet,
+    idle,
+    ingest,
+    me,
+    metrics,
+    rules,
+    stream,
+    telemetry,
+    workloads,
+)
+from watchbill.api.resources.pages import page_handlers, read_page
+from watchbill.api.resources.server import server_handlers
 
 __all__ = ["build_app", "services_of"]
 
 RESOURCES = (
     workloads,
-    elements,
     telemetry,
     metrics,
     fleet,
@@ -61,7 +55,7 @@ RESOURCES = (
     access_keys,
     session,
     sign_on,
-    devices,
+    device_login,
     token,
     admin,
     rules,
@@ -77,9 +71,10 @@ def build_app(services: Services) -> Starlette:
     meters = Meters()
     handlers = _by_name(
         *(resource.HANDLERS for resource in RESOURCES),
+        workloads.ELEMENT_HANDLERS,
         server_handlers(contract=contract, merged=merged, meters=meters),
         page_handlers(read_page()),
-        devices.PAGES,
+        device_login.PAGES,
     )
     served = [*operations(merged), *_page_operations(page_routes(extensions))]
     check_complete(served, handlers)

@@ -17,8 +17,14 @@ import structlog
 from watchbill.api.limits import STREAMS_AT_ONCE, STREAMS_OF_ALL, Slots
 from watchbill.errors import Unavailable
 from watchbill.query import Scope, WorkloadQuery
-from watchbill.store.changes import Changed, changed_rows, hearing_changes, is_within, matching
-from watchbill.store.database import Database
+from watchbill.store.postgres.database import Database
+from watchbill.store.workloads.changes import (
+    Changed,
+    changed_rows,
+    hearing_changes,
+    is_within,
+    matching,
+)
 
 GATHER_SECONDS = 0.3
 """Changes that come closer together are told together."""

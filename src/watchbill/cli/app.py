@@ -9,26 +9,27 @@ from collections.abc import Callable, Sequence
 import typer
 from typer.core import TyperGroup
 
-from watchbill.cli import (
-    administration,
+from watchbill.cli.commands import (
+    admin as administration,
+)
+from watchbill.cli.commands import (
     clusters,
-    contexting,
+    context,
     describe,
     doctor,
     fleet,
-    idling,
+    get,
+    history,
+    idle,
     kinds,
-    listing,
+    login,
     mcp,
-    opening,
-    person,
     runai,
-    serving,
-    structure,
+    serve,
     top,
     why,
 )
-from watchbill.cli.failure import INTERRUPTED, OK, PIPE_CLOSED, tell
+from watchbill.cli.connection.errors import INTERRUPTED, OK, PIPE_CLOSED, tell
 
 _HELP = """One live, truthful, searchable record of every AI workload in every Kubernetes cluster.
 
@@ -39,25 +40,25 @@ RUNAI_BASE_URL, RUNAI_CLIENT_ID, RUNAI_CLIENT_SECRET.
 
 
 _COMMANDS = (
-    listing.get,
+    get.get,
     describe.describe,
     why.why,
-    idling.idle,
+    idle.idle,
     top.top,
     fleet.fleet,
-    structure.history,
-    structure.tree,
-    listing.count,
-    listing.export,
+    history.history,
+    history.tree,
+    get.count,
+    get.export,
     clusters.clusters,
-    person.login,
-    person.logout,
+    login.login,
+    login.logout,
     doctor.doctor,
-    opening.open_page,
+    login.open_page,
     mcp.mcp,
-    serving.server,
-    serving.agent,
-    serving.demo,
+    serve.server,
+    serve.agent,
+    serve.demo,
 )
 
 
@@ -168,18 +169,18 @@ _ADMINISTRATION: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
 
 def _access_keys() -> typer.Typer:
     group = _group("Your access keys: for programs that act as you.")
-    group.command("create")(person.create_key)
-    group.command("list")(person.list_keys)
-    group.command("delete")(person.delete_key)
+    group.command("create")(login.create_key)
+    group.command("list")(login.list_keys)
+    group.command("delete")(login.delete_key)
     return group
 
 
 def _contexts() -> typer.Typer:
     group = _group("Servers by name, kept in a file of your own: list, use, set, delete.")
-    group.command("list")(contexting.list_contexts)
-    group.command("use")(contexting.use)
-    group.command("set")(contexting.set_context)
-    group.command("delete")(contexting.delete)
+    group.command("list")(context.list_contexts)
+    group.command("use")(context.use)
+    group.command("set")(context.set_context)
+    group.command("delete")(context.delete)
     return group
 
 

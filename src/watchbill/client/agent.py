@@ -1,4 +1,4 @@
-"""The agent's side of `sync.py`, over HTTP."""
+"""The agent's side of `protocol.py`, over HTTP."""
 
 import gzip
 from typing import Self, TypeVar
@@ -6,7 +6,7 @@ from typing import Self, TypeVar
 import msgspec
 
 from watchbill.client.transport import Transport, decoded
-from watchbill.sync import (
+from watchbill.protocol import (
     Batch,
     BatchReply,
     Heartbeat,

@@ -7,38 +7,33 @@ Each question has its module: `phase`, `messages`, `pending`, `organisation`, `p
 from dataclasses import dataclass
 
 from watchbill.errors import Invalid
-from watchbill.kinds.adjust import ADJUSTMENTS
-from watchbill.kinds.census import Census
-from watchbill.kinds.definition import Definitions
-from watchbill.kinds.elements import elements_of
-from watchbill.kinds.inherited import framework_of, with_inherited_endpoints
-from watchbill.kinds.lookup import metadata, text
-from watchbill.kinds.messages import Situation, phase_message
-from watchbill.kinds.objects import WorkloadObjects
-from watchbill.kinds.organisation import (
-    organisation_of,
-)
-from watchbill.kinds.pending import pending_reasons, pending_scheduling_messages
-from watchbill.kinds.phase import observed_phase, phase_of
-from watchbill.kinds.pod import Pod, read_pod
-from watchbill.kinds.record import Read, Standing, witness_of, workload_of
-from watchbill.kinds.scale import with_autoscaler, with_children
-from watchbill.kinds.settings import DeriveSettings, Redaction
-from watchbill.kinds.shown import (
+from watchbill.kinds.definition.definition import Definitions
+from watchbill.kinds.definition.hooks import ADJUSTMENTS
+from watchbill.kinds.derivation.elements import elements_of
+from watchbill.kinds.derivation.organisation import organisation_of
+from watchbill.kinds.derivation.phase import observed_phase, phase_of, transitions_of
+from watchbill.kinds.derivation.presentation import (
     printable,
     shown_message,
     shown_reasons,
     shown_scheduling,
 )
-from watchbill.kinds.totals import totals_of
-from watchbill.kinds.transitions import transitions_of
-from watchbill.sync import Record
-from watchbill.workload import (
-    LEAVING_PHASES,
-    PendingReason,
-    Phase,
-    Transition,
+from watchbill.kinds.derivation.scale import (
+    framework_of,
+    with_autoscaler,
+    with_children,
+    with_inherited_endpoints,
 )
+from watchbill.kinds.derivation.totals import totals_of
+from watchbill.kinds.objects.json_access import metadata, text
+from watchbill.kinds.objects.objects import Census, WorkloadObjects
+from watchbill.kinds.objects.pod import Pod, read_pod
+from watchbill.kinds.objects.settings import DeriveSettings, Redaction
+from watchbill.kinds.pending.messages import Situation, phase_message
+from watchbill.kinds.pending.pending import pending_reasons, pending_scheduling_messages
+from watchbill.kinds.record import Read, Standing, witness_of, workload_of
+from watchbill.protocol import Record
+from watchbill.workload import LEAVING_PHASES, PendingReason, Phase, Transition
 
 __all__ = ["DeriveSettings", "Derived", "Redaction", "derive"]
 

@@ -5,34 +5,31 @@ from typing import Any
 
 import msgspec
 
-from watchbill.kinds.census import Census
-from watchbill.kinds.definition_file import Definition
-from watchbill.kinds.elements import element_id
-from watchbill.kinds.endpoints import endpoints_of
-from watchbill.kinds.facts import Facts
-from watchbill.kinds.idle import idle_fields, idle_millionths
-from watchbill.kinds.lookup import INT32_MAX, group_version, metadata, text
-from watchbill.kinds.objects import WorkloadObjects
-from watchbill.kinds.organisation import (
-    Organisation,
-    ai_application,
-    is_kai,
-    submitter,
+from watchbill.kinds.definition.definition import Definition
+from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.derivation.elements import element_id
+from watchbill.kinds.derivation.endpoints import endpoints_of
+from watchbill.kinds.derivation.organisation import Organisation, ai_application, is_kai, submitter
+from watchbill.kinds.derivation.phase import created_at, finished_at
+from watchbill.kinds.derivation.placement import (
+    current_node_pools,
+    requested_node_pools,
+    topology_of,
 )
-from watchbill.kinds.pending_kai import QUOTA_REASONS
-from watchbill.kinds.placement import current_node_pools, requested_node_pools, topology_of
-from watchbill.kinds.priority import guaranteed_until, priority_of
-from watchbill.kinds.settings import DeriveSettings
-from watchbill.kinds.shown import (
+from watchbill.kinds.derivation.presentation import (
     printable,
     shown_conditions,
     shown_endpoints,
     shown_images,
     shown_template,
 )
-from watchbill.kinds.totals import Totals
-from watchbill.kinds.transitions import created_at, finished_at
-from watchbill.sync import Witness
+from watchbill.kinds.derivation.priority import guaranteed_until, priority_of
+from watchbill.kinds.derivation.totals import Totals, idle_fields, idle_millionths
+from watchbill.kinds.objects.json_access import INT32_MAX, group_version, metadata, text
+from watchbill.kinds.objects.objects import Census, WorkloadObjects
+from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.kinds.pending.kai import QUOTA_REASONS
+from watchbill.protocol import Witness
 from watchbill.workload import (
     GPU_MILLIONTHS,
     TERMINAL_PHASES,

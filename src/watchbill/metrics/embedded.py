@@ -23,8 +23,8 @@ from watchbill.metrics.source import (
 )
 from watchbill.metrics.table import METRICS, Form
 from watchbill.query import Scope
-from watchbill.store.database import Database
-from watchbill.store.measured import Point, measured_points
+from watchbill.store.metrics.measured import Point, measured_points
+from watchbill.store.postgres.database import Database
 
 LABEL = "gpu"
 _NOT_THERE = frozenset({"absent", "forbidden"})

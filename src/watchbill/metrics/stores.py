@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 
-from watchbill.config import PrometheusSettings
 from watchbill.metrics.embedded import EmbeddedSamples
-from watchbill.metrics.prometheus import PrometheusSamples
-from watchbill.metrics.prometheus_http import Session
+from watchbill.metrics.prometheus import PrometheusSamples, Session
 from watchbill.metrics.source import Samples
 from watchbill.metrics.workload import WorkloadMetrics
-from watchbill.store.database import Database
+from watchbill.settings import PrometheusSettings
+from watchbill.store.postgres.database import Database
 
 
 def workload_metrics(db: Database, settings: Mapping[str, PrometheusSettings]) -> WorkloadMetrics:

@@ -7,13 +7,12 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from uuid import UUID
 
+from watchbill.metrics.figures import steps, usage_measurement
 from watchbill.metrics.source import About, MetricsQuery, Outcome, Samples
 from watchbill.metrics.table import METRICS
-from watchbill.metrics.usage import steps, usage_measurement
 from watchbill.query import Scope
-from watchbill.store.database import Database
-from watchbill.store.measured import observed_cluster
-from watchbill.store.samples import usage_series
+from watchbill.store.metrics.measured import observed_cluster, usage_series
+from watchbill.store.postgres.database import Database
 
 
 class WorkloadMetrics:

@@ -15,13 +15,7 @@ import asyncpg
 import msgspec
 
 from watchbill.errors import Conflict, Invalid, Superseded, Unauthenticated
-from watchbill.store.database import Connection, Database
-from watchbill.store.depart import write_deletions
-from watchbill.store.idle import idle_so_far
-from watchbill.store.measured import write_scrapes
-from watchbill.store.plausible import is_possible, why_not
-from watchbill.store.write import write_records
-from watchbill.sync import (
+from watchbill.protocol import (
     DEGRADED_AFTER_SECONDS,
     HEARTBEAT_SECONDS,
     PROTOCOL_VERSION,
@@ -36,6 +30,12 @@ from watchbill.sync import (
     Refused,
     Upsert,
 )
+from watchbill.store.metrics.measured import write_scrapes
+from watchbill.store.postgres.database import Connection, Database
+from watchbill.store.workloads.deletion import write_deletions
+from watchbill.store.workloads.idle import idle_so_far
+from watchbill.store.workloads.validation import is_possible, why_not
+from watchbill.store.workloads.write import write_records
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from uuid import UUID, uuid5
 import msgspec
 import yaml
 
-from tests.unit.kinds.lives import SETTINGS, definitions
-from watchbill.kinds.definition import Definitions
+from tests.fixtures.lives import SETTINGS, definitions
+from watchbill.kinds.definition.definition import Definitions
 from watchbill.kinds.derive import derive
-from watchbill.kinds.objects import WorkloadObjects
-from watchbill.kinds.pod import read_pod
-from watchbill.sync import Record
+from watchbill.kinds.objects.objects import WorkloadObjects
+from watchbill.kinds.objects.pod import read_pod
+from watchbill.protocol import Record
 
 JSON = dict[str, Any]
 FOLDER = Path(__file__).parent

@@ -1,0 +1,166 @@
+"""The API's Status bodies: what it says when it says no. Texts and reasons are the protocol's."""
+
+from typing import Any
+
+import msgspec
+
+from simulator.apiserver.resources import Resource
+
+TEXT = "text/plain; charset=utf-8"
+JSON = "application/json"
+
+
+class Refused(Exception):
+    """An answer other than 200, ready to be sent."""
+
+    def __init__(
+        self, code: int, body: bytes, content_type: str = JSON, retry_after: int | None = None
+    ) -> None:
+        super().__init__(code, body)
+        self.code = code
+        self.body = body
+        self.content_type = content_type
+        self.retry_after = retry_after
+
+
+def status(
+    code: int,
+    message: str,
+    reason: str | None = None,
+    details: dict[str, Any] | None = None,
+    metadata: dict[str, str] | None = None,
+) -> bytes:
+    body: dict[str, Any] = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": metadata or {},
+        "status": "Failure",
+        "message": message,
+    }
+    if reason:
+        body["reason"] = reason
+    if details is not None:
+        body["details"] = details
+    body["code"] = code
+    return msgspec.json.encode(body)
+
+
+def refused(
+    code: int, message: str, reason: str | None = None, details: dict[str, Any] | None = None
+) -> Refused:
+    return Refused(code, status(code, message, reason, details) + b"\n")
+
+
+def unauthorized() -> Refused:
+    return refused(401, "Unauthorized", "Unauthorized")
+
+
+def forbidden_path(user: str, path: str) -> Refused:
+    message = f'forbidden: User "{user}" cannot get path "{path}"'
+    return refused(403, message, "Forbidden", {})
+
+
+def forbidden(
+    *, user: str, verb: str, group: str, plural: str, namespace: str | None, name: str | None
+) -> Refused:
+    full_name = f"{plural}.{group}" if group else plural
+    what = f'{full_name} "{name}"' if name else full_name
+    scope = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    details = {"name": name} if name else {}
+    if group:
+        details["group"] = group
+    details["kind"] = plural
+    message = (
+        f'{what} is forbidden: User "{user}" cannot {verb} resource "{plural}" '
+        f'in API group "{group}" {scope}'
+    )
+    return refused(403, message, "Forbidden", details)
+
+
+def not_found(resource: Resource, name: str) -> Refused:
+    details = {"name": name, "kind": resource.plural}
+    if resource.group:
+        details = {"name": name, "group": resource.group, "kind": resource.plural}
+    return refused(404, f'{resource.full_name} "{name}" not found', "NotFound", details)
+
+
+def no_such_kind() -> Refused:
+    message = "the server could not find the requested resource"
+    return refused(404, message, "NotFound", {})
+
+
+def no_such_page() -> Refused:
+    return Refused(404, b"404 page not found\n", TEXT)
+
+
+def not_allowed() -> Refused:
+    message = "the server does not allow this method on the requested resource"
+    return refused(405, message, "MethodNotAllowed", {})
+
+
+def not_acceptable(message: str) -> Refused:
+    return refused(406, message, "NotAcceptable")
+
+
+def too_many() -> Refused:
+    """Overload is answered before anything is understood, hence in plain text."""
+    return Refused(429, b"Too many requests, please try again later.\n", TEXT, retry_after=1)
+
+
+def initializing() -> Refused:
+    """What a kind says in the first moment after it was installed."""
+    details = {"retryAfterSeconds": 1}
+    body = status(429, "storage is (re)initializing", "TooManyRequests", details)
+    return Refused(429, body + b"\n", retry_after=1)
+
+
+def unavailable() -> Refused:
+    return refused(
+        503, "the server is currently unable to handle the request", "ServiceUnavailable"
+    )
+
+
+def invalid_options(message: str, reason: str = "FieldValueForbidden") -> Refused:
+    field = "resourceVersionMatch"
+    cause = {"reason": reason, "message": message, "field": field}
+    details = {"group": "meta.k8s.io", "kind": "ListOptions", "causes": [cause]}
+    text = f'ListOptions.meta.k8s.io "" is invalid: {field}: {message}'
+    return refused(422, text, "Invalid", details)
+
+
+def future_revision(revision: int, current: int) -> bytes:
+    details = {
+        "causes": [
+            {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"},
+        ],
+        "retryAfterSeconds": 1,
+    }
+    message = f"Timeout: Too large resource version: {revision}, current: {current}"
+    return status(504, message, "Timeout", details)
+
+
+def expired_list() -> Refused:
+    message = "The resourceVersion for the provided list is too old."
+    return refused(410, message, "Expired")
+
+
+def expired_continue(token: str) -> Refused:
+    """Carries a token that goes on behind the last key, at a newer revision."""
+    message = (
+        "The provided continue parameter is too old to display a consistent list result. "
+        "You can start a new list without the continue parameter, or use the continue token in "
+        "this response to retrieve the remainder of the results. Continuing with the provided "
+        "token results in an inconsistent list - objects that were created, modified, or deleted "
+        "between the time the first chunk was returned and now may show up in the list."
+    )
+    return Refused(410, status(410, message, "Expired", metadata={"continue": token}) + b"\n")
+
+
+def expired_watch(revision: int, floor: int, *, is_cached: bool) -> bytes:
+    """The object of the ERROR event; the watch itself was answered with 200."""
+    message = (
+        f"too old resource version: {revision} ({floor})"
+        if is_cached
+        else "The resourceVersion for the provided watch is too old."
+    )
+    return status(410, message, "Expired")

@@ -1,0 +1,62 @@
+"""Things that can be made to go wrong with a simulated cluster, from within the process.
+
+Switches act on the next requests; `cut_watches` and its like act on what is open now.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from simulator.apiserver.resources import Resource
+from simulator.apiserver.store import Ending, Store
+
+
+@dataclass(slots=True)
+class Faults:
+    """`store` is whose subscriptions are ended."""
+
+    store: Store
+    forbidden: set[tuple[str, str]] = field(default_factory=set)
+    """(group, plural) of kinds that answer 403."""
+    delay_seconds: float = 0.0
+    """Every answer waits this long first."""
+    too_many_requests: int = 0
+    """So many of the next requests are answered 429."""
+    unavailable_requests: int = 0
+    """So many of the next requests are answered 503."""
+    page_breaks: int = 0
+    """So many of the next `continue` tokens are answered 410, as if history had been compacted."""
+    is_mute: bool = False
+    """Watches stay open and deliver nothing until this ends: a half-open connection."""
+    is_deaf: Callable[[Resource], bool] | None = None
+    """Watches of these kinds lose their events for good, while bookmarks go on."""
+
+    def forbid(self, resource: Resource) -> None:
+        """The kind may no longer be read: 403, and its open watches end."""
+        self.forbidden.add((resource.group, resource.plural))
+        self._end(Ending.CLEAN, resource)
+
+    def allow(self, resource: Resource) -> None:
+        self.forbidden.discard((resource.group, resource.plural))
+
+    def cut_watches(self, resource: Resource | None = None) -> None:
+        """Connections end without the protocol's end of stream, as when a server is killed."""
+        self._end(Ending.CUT, resource)
+
+    def end_watches(self, resource: Resource | None = None) -> None:
+        """A clean end, as after timeoutSeconds."""
+        self._end(Ending.CLEAN, resource)
+
+    def expire_watches(self, resource: Resource | None = None) -> None:
+        """An ERROR event with code 410, then the end."""
+        self._end(Ending.EXPIRED, resource)
+
+    def compact(self) -> None:
+        """History is forgotten and every connection lost: whoever returns finds its revision gone."""
+        self.store.compact()
+        self.cut_watches()
+
+    def _end(self, ending: Ending, resource: Resource | None) -> None:
+        for shelf in self.store.shelves():
+            if resource is None or shelf.resource == resource:
+                for subscription in shelf.subscriptions:
+                    subscription.end(ending)

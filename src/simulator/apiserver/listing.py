@@ -1,0 +1,240 @@
+"""Lists: paging over one revision, resourceVersion rules, selectors. Options in, one encoded list out."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from simulator.apiserver import errors
+from simulator.apiserver.encoding import object_bytes, partial_bytes
+from simulator.apiserver.selectors import BadSelector, Selector, parse
+from simulator.apiserver.store import Expired, Shelf, Store, Stored, View
+from simulator.apiserver.variation import Variation
+
+_CONTINUE_VERSION = "meta.k8s.io/v1"
+_MATCHES = ("", "Exact", "NotOlderThan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The query parameters of a list or watch; unknown ones are ignored."""
+
+    limit: int
+    token: str
+    revision_text: str
+    match: str
+    labels: str
+    fields: str
+    is_watch: bool
+    timeout_seconds: float | None
+    has_bookmarks: bool
+    sends_initial_events: bool | None
+
+    @property
+    def revision(self) -> int | None:
+        """Raises ValueError."""
+        if not self.revision_text:
+            return None
+        if not self.revision_text.isascii() or not self.revision_text.isdigit():
+            raise ValueError(
+                f'Invalid value: "{self.revision_text}": '
+                f'strconv.ParseUint: parsing "{self.revision_text}": invalid syntax'
+            )
+        return int(self.revision_text)
+
+
+def read_options(query: Mapping[str, str]) -> Options:
+    """Raises answers.Refused."""
+    initial = query.get("sendInitialEvents")
+    timeout = query.get("timeoutSeconds", "")
+    return Options(
+        limit=_integer(query.get("limit", "")),
+        token=query.get("continue", ""),
+        revision_text=query.get("resourceVersion", ""),
+        match=query.get("resourceVersionMatch", ""),
+        labels=query.get("labelSelector", ""),
+        fields=query.get("fieldSelector", ""),
+        is_watch=_flag(query.get("watch")),
+        timeout_seconds=_integer(timeout) if timeout else None,
+        has_bookmarks=_flag(query.get("allowWatchBookmarks")),
+        sends_initial_events=None if initial is None else _flag(initial),
+    )
+
+
+def read_selector(shelf: Shelf, options: Options) -> Selector:
+    """Raises answers.Refused."""
+    try:
+        return parse(shelf.resource, labels=options.labels, fields=options.fields)
+    except BadSelector as error:
+        raise errors.refused(400, str(error), "BadRequest") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListRequest:
+    """Which list of which kind, in which form."""
+
+    shelf: Shelf
+    version: str
+    namespace: str | None
+    options: Options
+    is_partial: bool
+    counts_partial: bool = True
+    """Old servers give no remainingItemCount for PartialObjectMetadataList."""
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.namespace}/" if self.namespace else ""
+
+
+def answer_list(
+    store: Store, request: ListRequest, *, page_break: bool, variation: Variation
+) -> bytes:
+    """The encoded list. Raises answers.Refused."""
+    selector = read_selector(request.shelf, request.options)
+    revision, start, view = _position(store, request, page_break=page_break)
+    found = view.between(request.prefix, start)
+    if selector:
+        found = [stored for stored in found if selector.matches(stored)]
+    page, metadata = _page(request, found, revision, has_selector=bool(selector))
+    return _encode(request, page, metadata, variation)
+
+
+def _position(store: Store, request: ListRequest, *, page_break: bool) -> tuple[int, str, View]:
+    """At which revision, from which key, over what."""
+    options, shelf = request.options, request.shelf
+    if options.token:
+        if options.revision_text not in ("", "0"):
+            message = "specifying resource version is not allowed when using continue"
+            raise errors.refused(400, message, "BadRequest")
+        revision, start = _read_token(options.token)
+        start = request.prefix + start
+        if revision < 0:
+            return store.revision, start, shelf.view()
+        try:
+            if page_break or revision < store.compacted:
+                raise Expired
+            return revision, start, shelf.view_at(revision)
+        except Expired:
+            rest = start.removeprefix(request.prefix)
+            raise errors.expired_continue(_write_token(-1, rest, slash="")) from None
+    exact = _exact_revision(store, options)
+    if exact is None:
+        return store.revision, "", shelf.view()
+    try:
+        if exact < store.compacted:
+            raise Expired
+        return exact, "", shelf.view_at(exact)
+    except Expired:
+        raise errors.expired_list() from None
+
+
+def _exact_revision(store: Store, options: Options) -> int | None:
+    """The one revision that the list has to show; None = the present."""
+    _check_match(options)
+    revision = known_revision(store, options)
+    is_exact = options.match == "Exact" or (not options.match and options.limit > 0)
+    return revision if revision and is_exact else None
+
+
+def known_revision(store: Store, options: Options) -> int | None:
+    """The revision that a read names. Raises answers.Refused for one that is none or is yet to come."""
+    try:
+        revision = options.revision
+    except ValueError as error:
+        message = f"invalid resource version: resourceVersion: {error}"
+        raise errors.refused(400, message, "BadRequest") from error
+    if revision is not None and revision > store.revision:
+        raise errors.Refused(
+            504, errors.future_revision(revision, store.revision) + b"\n", retry_after=1
+        )
+    return revision
+
+
+def _check_match(options: Options) -> None:
+    match, revision = options.match, options.revision_text
+    if match not in _MATCHES:
+        supported = ", ".join(f'"{name}"' for name in ("Exact", "NotOlderThan", ""))
+        message = f'Unsupported value: "{match}": supported values: {supported}'
+        raise errors.invalid_options(message, "FieldValueNotSupported")
+    if match and not revision:
+        message = "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
+        raise errors.invalid_options(message)
+    if match == "Exact" and revision == "0":
+        message = 'Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+        raise errors.invalid_options(message)
+
+
+def _page(
+    request: ListRequest, found: list[Stored], revision: int, *, has_selector: bool
+) -> tuple[list[Stored], dict[str, bytes]]:
+    metadata = {"resourceVersion": b'"%d"' % revision}
+    if request.shelf.resource.is_custom and not request.is_partial:
+        metadata["continue"] = b'""'
+    limit = request.options.limit
+    is_limited = limit > 0 and request.options.revision_text != "0"
+    if not is_limited or len(found) <= limit:
+        return found, metadata
+    page = found[:limit]
+    last = page[-1].path.removeprefix(request.prefix)
+    metadata["continue"] = b'"%b"' % _write_token(revision, last + "\0").encode()
+    if not has_selector and (request.counts_partial or not request.is_partial):
+        metadata["remainingItemCount"] = b"%d" % (len(found) - limit)
+    return page, metadata
+
+
+def _encode(
+    request: ListRequest, page: list[Stored], metadata: dict[str, bytes], variation: Variation
+) -> bytes:
+    resource = request.shelf.resource
+    api_version = resource.api_version_of(request.version)
+    if request.is_partial:
+        items = b",".join(map(partial_bytes, page))
+        kind, list_version = "PartialObjectMetadataList", "meta.k8s.io/v1"
+    else:
+        layout = variation.layout()
+        item_kind = resource.kind if resource.is_custom else ""
+        items = b",".join(
+            object_bytes(stored, layout, kind=item_kind, api_version=api_version) for stored in page
+        )
+        kind, list_version = f"{resource.kind}List", api_version
+    return (
+        variation.members(
+            ("kind", b'"%b"' % kind.encode()),
+            ("apiVersion", b'"%b"' % list_version.encode()),
+            ("metadata", variation.members(*metadata.items())),
+            ("items", b"[%b]" % items),
+        )
+        + b"\n"
+    )
+
+
+def _write_token(revision: int, start: str, *, slash: str = "/") -> str:
+    token = msgspec.json.encode({"v": _CONTINUE_VERSION, "rv": revision, "start": slash + start})
+    return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
+
+
+def _read_token(token: str) -> tuple[int, str]:
+    """Revision (-1 = the present) and the first key behind the page before."""
+    try:
+        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        content = msgspec.json.decode(raw)
+        if content["v"] != _CONTINUE_VERSION:
+            raise ValueError(content["v"])
+        return int(content["rv"]), str(content["start"]).removeprefix("/")
+    except (ValueError, KeyError, TypeError, msgspec.DecodeError) as error:
+        message = f"invalid continue token: continue key is not valid: {error}"
+        raise errors.refused(400, message, "BadRequest") from error
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text) if text else 0
+    except ValueError as error:
+        message = f'strconv.ParseInt: parsing "{text}": invalid syntax'
+        raise errors.refused(400, message, "BadRequest") from error
+
+
+def _flag(text: str | None) -> bool:
+    """A flag that is present counts as set, unless it says otherwise."""
+    return text is not None and text.lower() not in ("0", "false")

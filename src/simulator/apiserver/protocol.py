@@ -1,0 +1,300 @@
+"""A simulated cluster's API server: the Kubernetes REST protocol over HTTP, read-only, on a `Store`.
+
+It knows requests, users and answers; what happens in the cluster is the scenario's affair, what goes wrong
+is `Faults`'. Forms and texts follow what real API servers were seen to answer.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from aiohttp import web
+
+from simulator.apiserver import discovery, errors
+from simulator.apiserver.authorization import (
+    AGENT,
+    Target,
+    authorize,
+    read_path,
+    refuse_stranger,
+    user_of,
+)
+from simulator.apiserver.discovery import V1_36, ServerVersion, version_document
+from simulator.apiserver.encoding import Form, negotiate, object_bytes, partial_bytes
+from simulator.apiserver.faults import Faults
+from simulator.apiserver.listing import (
+    ListRequest,
+    Options,
+    answer_list,
+    known_revision,
+    read_options,
+    read_selector,
+)
+from simulator.apiserver.resources import BUILT_IN, Resource
+from simulator.apiserver.store import Ending, Shelf, Store
+from simulator.apiserver.variation import Variation, send, write_kubeconfig
+from simulator.apiserver.watching import Watch, WatchRequest, check_watch
+from simulator.model.framework import SERVED
+
+_PUBLIC = ("/version", "/healthz", "/livez", "/readyz")
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Pages(Protocol):
+    """Pages of metrics; None where there is none."""
+
+    def node_page(self, name: str, path: str) -> bytes | None: ...
+
+    def pod_page(self, namespace: str, name: str, port: int, path: str) -> bytes | None: ...
+
+
+@dataclass(slots=True)
+class SimulatedCluster:
+    """One API server on 127.0.0.1. `seed` varies what the protocol leaves open; None = plain answers."""
+
+    store: Store = field(default_factory=Store)
+    seed: int | None = None
+    version: ServerVersion = V1_36
+    custom: Iterable[Resource] = SERVED
+    token: str = field(default_factory=lambda: secrets.token_hex(16))
+    exporters: Pages | None = None
+    """What serves metrics behind the proxies of nodes and pods."""
+    faults: Faults = field(init=False)
+    users: dict[str, str] = field(init=False)
+    """Bearer token → user. Users other than the agent have no rights."""
+    requests: list[str] = field(init=False, default_factory=list)
+    url: str = field(init=False, default="")
+    _variation: Variation = field(init=False)
+    _runner: web.AppRunner | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.faults = Faults(self.store)
+        self.users = {self.token: AGENT}
+        self._variation = Variation(self.seed)
+        for resource in self.custom:
+            if self.store.shelf(resource.group, resource.plural) is None:
+                self.store.add_resource(resource)
+
+    async def start(self, port: int = 0) -> str:
+        """Listen; returns the address."""
+        app = web.Application()
+        app.router.add_route("*", "/{tail:.*}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", port)
+        await site.start()
+        host, bound = self._runner.addresses[0][:2]
+        self.url = f"http://{host}:{bound}"
+        return self.url
+
+    async def stop(self) -> None:
+        """End open watches and stop listening; `start` may follow."""
+        self.faults.end_watches()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def kubeconfig(self, path: Path) -> Path:
+        """Write a kubeconfig with the agent's token."""
+        return write_kubeconfig(path, url=self.url, token=self.token)
+
+    async def remove_kind(self, resource: Resource) -> None:
+        """Delete a custom kind's definition: its objects go, its watches end, then it is unknown."""
+        self.store.empty_resource(resource)
+        await asyncio.sleep(0.1)
+        self.store.remove_resource(resource)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(request.path_qs)
+        del self.requests[:-1000]
+        try:
+            return await self._answer(request)
+        except errors.Refused as refused:
+            headers = {} if refused.retry_after is None else {"Retry-After": "1"}
+            return await send(
+                request,
+                refused.body,
+                self._variation,
+                status=refused.code,
+                content_type=refused.content_type,
+                headers=headers,
+            )
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        await self._break_down()
+        user = user_of(request.headers.get("Authorization"), self.users)
+        path = request.path
+        if path in _PUBLIC:
+            return await self._public(request, path)
+        if user is None:
+            refuse_stranger(request.method, path)
+        if path in ("/api", "/apis"):
+            return await self._discover(request, is_core=path == "/api")
+        target = read_path(path)
+        if target is None:
+            raise errors.no_such_page()
+        if target.plural is None:
+            return await self._discover_group(request, target)
+        return await self._objects(request, target, user or "")
+
+    async def _break_down(self) -> None:
+        faults = self.faults
+        if faults.delay_seconds:
+            await asyncio.sleep(faults.delay_seconds)
+        if faults.too_many_requests > 0:
+            faults.too_many_requests -= 1
+            raise errors.too_many()
+        if faults.unavailable_requests > 0:
+            faults.unavailable_requests -= 1
+            raise errors.unavailable()
+
+    async def _public(self, request: web.Request, path: str) -> web.StreamResponse:
+        if path != "/version":
+            return await self._send(request, b"ok", content_type=errors.TEXT)
+        return await self._send(request, discovery.encode(version_document(self.version)))
+
+    async def _discover(self, request: web.Request, *, is_core: bool) -> web.StreamResponse:
+        accept = request.headers.get("Accept", "")
+        resources = self._resources()
+        if self.version.has_aggregated_discovery and "v=v2;as=APIGroupDiscoveryList" in accept:
+            body = discovery.encode(discovery.aggregated(resources, is_core=is_core))
+            tag = discovery.etag(body)
+            headers = {"Etag": tag, "Vary": "Accept", "Cache-Control": "public"}
+            if request.headers.get("If-None-Match") == tag:
+                return web.Response(status=304, headers=headers)
+            return await self._send(
+                request, body, content_type=discovery.AGGREGATED, headers=headers
+            )
+        document = discovery.core_versions() if is_core else discovery.group_list(resources)
+        return await self._send(request, discovery.encode(document))
+
+    async def _discover_group(self, request: web.Request, target: Target) -> web.StreamResponse:
+        resources = self._resources()
+        document = (
+            discovery.resource_list(target.group, target.version, resources)
+            if target.version
+            else discovery.group(target.group, resources)
+        )
+        if document is None:
+            raise self._unknown(target)
+        return await self._send(request, discovery.encode(document))
+
+    def _resources(self) -> list[Resource]:
+        return [shelf.resource for shelf in self.store.shelves()]
+
+    def _unknown(self, target: Target) -> errors.Refused:
+        """Built-in groups know that a kind is missing; for others there is no such page."""
+        is_built_in = any(r.group == target.group for r in BUILT_IN)
+        return errors.no_such_kind() if is_built_in else errors.no_such_page()
+
+    async def _objects(self, request: web.Request, target: Target, user: str) -> web.StreamResponse:
+        options = read_options(request.query) if request.method == "GET" else None
+        authorize(
+            target,
+            method=request.method,
+            user=user,
+            is_watch=options is not None and options.is_watch,
+            forbidden=self.faults.forbidden,
+        )
+        shelf = self.store.shelf(target.group, target.plural or "")
+        if shelf is None or target.version not in shelf.resource.versions:
+            raise self._unknown(target)
+        if options is None:
+            raise errors.not_allowed()
+        if target.subresource == "proxy":
+            return await self._behind(request, target)
+        if target.name is not None:
+            known_revision(self.store, options)
+            return await self._get(request, shelf, target)
+        if not options.is_watch:
+            return await self._list(request, shelf, target, options)
+        return await self._watch(request, shelf, target, options)
+
+    async def _get(self, request: web.Request, shelf: Shelf, target: Target) -> web.StreamResponse:
+        form = negotiate(request.headers.get("Accept", ""), shelf.resource.kind, "object")
+        stored = self.store.get(shelf.resource, target.namespace, target.name or "")
+        if stored is None:
+            raise errors.not_found(shelf.resource, target.name or "")
+        if target.subresource not in (None, "status"):
+            raise errors.no_such_kind()
+        if form is Form.PARTIAL:
+            return await self._send(request, partial_bytes(stored) + b"\n")
+        body = object_bytes(
+            stored,
+            self._variation.layout(),
+            kind=shelf.resource.kind,
+            api_version=shelf.resource.api_version_of(target.version),
+        )
+        return await self._send(request, body + b"\n")
+
+    async def _behind(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """What stands behind the proxy of a node or a pod."""
+        name, _, port = (target.name or "").partition(":")
+        page: bytes | None = None
+        if self.exporters is not None and target.plural == "nodes":
+            page = self.exporters.node_page(name, target.tail)
+        elif self.exporters is not None and target.plural == "pods" and port.isdigit():
+            page = self.exporters.pod_page(target.namespace or "", name, int(port), target.tail)
+        if page is None:
+            raise errors.no_such_page()
+        return await self._send(request, page, content_type=METRICS)
+
+    async def _list(
+        self, request: web.Request, shelf: Shelf, target: Target, options: Options
+    ) -> web.StreamResponse:
+        form = negotiate(request.headers.get("Accept", ""), shelf.resource.kind, "list")
+        page_break = bool(options.token) and self.faults.page_breaks > 0
+        if page_break:
+            self.faults.page_breaks -= 1
+        wanted = ListRequest(
+            shelf=shelf,
+            version=target.version,
+            namespace=target.namespace,
+            options=options,
+            is_partial=form is Form.PARTIAL,
+            counts_partial=self.version.counts_partial,
+        )
+        body = answer_list(self.store, wanted, page_break=page_break, variation=self._variation)
+        return await self._send(request, body)
+
+    async def _watch(
+        self, request: web.Request, shelf: Shelf, target: Target, options: Options
+    ) -> web.StreamResponse:
+        form = negotiate(request.headers.get("Accept", ""), shelf.resource.kind, "watch")
+        wanted = WatchRequest(
+            shelf=shelf,
+            version=target.version,
+            namespace=target.namespace,
+            options=options,
+            selector=read_selector(shelf, options),
+            is_partial=form is Form.PARTIAL,
+            streams_lists=self.version.streams_lists,
+        )
+        revision = check_watch(wanted)
+        response = web.StreamResponse(headers={"Content-Type": errors.JSON})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        watch = Watch(self.store, wanted, faults=self.faults, variation=self._variation)
+        try:
+            ending = await watch.run(response, revision)
+        except ConnectionResetError:
+            # The watcher has gone; there is nobody to tell.
+            return response
+        if ending is Ending.CUT and request.transport is not None:
+            request.transport.abort()
+        return response
+
+    async def _send(
+        self,
+        request: web.Request,
+        body: bytes,
+        *,
+        content_type: str = errors.JSON,
+        headers: dict[str, str] | None = None,
+    ) -> web.StreamResponse:
+        return await send(
+            request, body, self._variation, content_type=content_type, headers=headers
+        )

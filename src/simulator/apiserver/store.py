@@ -1,0 +1,314 @@
+"""One object at one revision, and one change of it. Encoded JSON in three parts; no store, no HTTP.
+
+Subscriptions: the changes of one kind from now on, in order, until something ends them.
+
+The simulated cluster's store: objects by kind under one global revision, with the changes that led here.
+
+It owns revisions, generations, history, compaction and subscriptions. It knows neither HTTP nor what the
+objects mean: they are kept as encoded JSON in three parts, so that tens of thousands stay small and an
+unchanged object is recognised by its bytes.
+"""
+
+import asyncio
+import bisect
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from simulator.apiserver.discovery import definition_document
+from simulator.apiserver.resources import BUILT_IN, CUSTOM_RESOURCE_DEFINITIONS, Resource
+
+
+class Stored(msgspec.Struct, frozen=True, array_like=True):
+    """One object at one revision. `head` is its metadata without revision, generation and last brace."""
+
+    path: str
+    uid: str
+    head: bytes
+    spec: bytes
+    rest: bytes
+    revision: int
+    generation: int
+
+    @property
+    def metadata(self) -> bytes:
+        generation = b',"generation":%d' % self.generation if self.generation else b""
+        return b'%b,"resourceVersion":"%d"%b}' % (self.head, self.revision, generation)
+
+    def decode(self) -> dict[str, Any]:
+        """The object as JSON, without kind and apiVersion."""
+        spec = b',"spec":' + self.spec if self.spec else b""
+        document: dict[str, Any] = msgspec.json.decode(
+            b'{"metadata":%b%b%b}' % (self.metadata, spec, self.rest)
+        )
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`type` is the watch event; `new` is the object after it (of a deletion: its last state, new revision)."""
+
+    revision: int
+    type: str
+    new: Stored
+    old: Stored | None
+
+
+_BACKLOG = 20_000
+"""A subscriber that lags this far behind is ended, as an API server ends a slow watch."""
+
+
+class Ending(Enum):
+    """How a subscription ends: with a proper end of stream, in mid-air, or with an ERROR event (410)."""
+
+    CLEAN = "clean"
+    CUT = "cut"
+    EXPIRED = "expired"
+
+
+class Subscription:
+    """Changes of one kind from now on, in order."""
+
+    __slots__ = ("changes", "ending", "signal")
+
+    def __init__(self) -> None:
+        self.changes: deque[Change] = deque()
+        self.ending: Ending | None = None
+        self.signal = asyncio.Event()
+
+    def push(self, change: Change) -> None:
+        if len(self.changes) >= _BACKLOG:
+            self.changes.clear()
+            self.end(Ending.CLEAN)
+            return
+        self.changes.append(change)
+        self.signal.set()
+
+    def end(self, ending: Ending) -> None:
+        self.ending = self.ending or ending
+        self.signal.set()
+
+
+HISTORY = 4000
+"""Changes kept per kind; what is older cannot be watched or listed again."""
+_SNAPSHOTS = 4
+_encode = msgspec.json.Encoder().encode
+
+
+class Expired(Exception):
+    """That revision is no longer known."""
+
+
+@dataclass(slots=True)
+class Shelf:
+    """One kind: its objects, its recent changes, and who listens."""
+
+    resource: Resource
+    history: int
+    floor: int = 0
+    """Changes after this revision are known completely."""
+    objects: dict[str, Stored] = field(default_factory=dict)
+    changes: deque[Change] = field(default_factory=deque)
+    subscriptions: set[Subscription] = field(default_factory=set)
+    snapshots: "OrderedDict[int, View]" = field(default_factory=OrderedDict)
+    present: "View | None" = None
+
+    def record(self, change: Change) -> None:
+        self.present = None
+        self.changes.append(change)
+        if len(self.changes) > self.history:
+            self.floor = self.changes.popleft().revision
+        for subscription in self.subscriptions:
+            subscription.push(change)
+
+    def forget(self, revision: int) -> None:
+        self.changes.clear()
+        self.snapshots.clear()
+        self.floor = revision
+
+    def view(self) -> "View":
+        if self.present is None:
+            self.present = View(dict(self.objects))
+        return self.present
+
+    def view_at(self, revision: int) -> "View":
+        """The kind as it was at `revision`. Raises Expired."""
+        if revision < self.floor:
+            raise Expired
+        if not self.changes or self.changes[-1].revision <= revision:
+            return self.view()
+        if revision not in self.snapshots:
+            objects = dict(self.objects)
+            for change in reversed(self.changes):
+                if change.revision <= revision:
+                    break
+                _undo(objects, change)
+            self.snapshots[revision] = View(objects)
+            while len(self.snapshots) > _SNAPSHOTS:
+                self.snapshots.popitem(last=False)
+        return self.snapshots[revision]
+
+
+def _undo(objects: dict[str, Stored], change: Change) -> None:
+    if change.old is None:
+        del objects[change.new.path]
+    else:
+        objects[change.new.path] = change.old
+
+
+class View:
+    """Objects of one kind in key order, for listing in pages."""
+
+    __slots__ = ("_objects", "_paths")
+
+    def __init__(self, objects: dict[str, Stored]) -> None:
+        self._objects = objects
+        self._paths = sorted(objects)
+
+    def between(self, prefix: str, start: str) -> list[Stored]:
+        """Objects under `prefix` whose path is not before `start`."""
+        first = bisect.bisect_left(self._paths, max(prefix, start))
+        last = bisect.bisect_left(self._paths, prefix[:-1] + "0") if prefix else len(self._paths)
+        return [self._objects[path] for path in self._paths[first:last]]
+
+
+class Store:
+    """All kinds of one cluster, written by scenarios and tests, read by the protocol. One thread, no locks."""
+
+    def __init__(self, resources: Iterable[Resource] = BUILT_IN, *, history: int = HISTORY) -> None:
+        self.revision = 1
+        self.compacted = 0
+        self._history = history
+        self._shelves: dict[tuple[str, str], Shelf] = {}
+        for resource in resources:
+            self._shelves[resource.group, resource.plural] = Shelf(resource, history)
+
+    def shelves(self) -> list[Shelf]:
+        return list(self._shelves.values())
+
+    def shelf(self, group: str, plural: str) -> Shelf | None:
+        return self._shelves.get((group, plural))
+
+    def put(self, resource: Resource, document: Mapping[str, Any]) -> Stored:
+        """Create or update; an object that does not differ keeps its revision.
+
+        `observedGeneration: 0` stands for the generation that results.
+        """
+        shelf = self._shelves[resource.group, resource.plural]
+        metadata = document["metadata"]
+        path = path_of(resource, metadata.get("namespace"), metadata["name"])
+        head = _encode(metadata)[:-1]
+        spec = _encode(document["spec"]) if "spec" in document else b""
+        rest = _rest(document)
+        old = shelf.objects.get(path)
+        if old is not None and old.uid != metadata["uid"]:
+            raise ValueError(f"{resource.kind} {path} exists under another uid")
+        generation = _generation(resource, old, head, spec)
+        rest = rest.replace(b'"observedGeneration":0', b'"observedGeneration":%d' % generation)
+        if old is not None and (old.head, old.spec, old.rest) == (head, spec, rest):
+            return old
+        self.revision += 1
+        stored = Stored(
+            path=path,
+            uid=metadata["uid"],
+            head=head,
+            spec=spec,
+            rest=rest,
+            revision=self.revision,
+            generation=generation,
+        )
+        shelf.objects[path] = stored
+        kind_of_change = "ADDED" if old is None else "MODIFIED"
+        shelf.record(Change(self.revision, kind_of_change, stored, old))
+        return stored
+
+    def delete(self, resource: Resource, namespace: str | None, name: str) -> bool:
+        """False where there is no such object."""
+        shelf = self._shelves[resource.group, resource.plural]
+        old = shelf.objects.pop(path_of(resource, namespace, name), None)
+        if old is None:
+            return False
+        self.revision += 1
+        last = msgspec.structs.replace(old, revision=self.revision)
+        shelf.record(Change(self.revision, "DELETED", last, old))
+        return True
+
+    def get(self, resource: Resource, namespace: str | None, name: str) -> Stored | None:
+        shelf = self._shelves[resource.group, resource.plural]
+        return shelf.objects.get(path_of(resource, namespace, name))
+
+    def add_resource(self, resource: Resource) -> None:
+        """Install a kind (with its CustomResourceDefinition object, where it is custom)."""
+        self._shelves[resource.group, resource.plural] = Shelf(
+            resource, self._history, floor=self.revision
+        )
+        if resource.is_custom:
+            self.put(CUSTOM_RESOURCE_DEFINITIONS, definition_document(resource, self.revision))
+
+    def empty_resource(self, resource: Resource) -> None:
+        """Delete every object of a kind, as deleting its definition does."""
+        for path in list(self._shelves[resource.group, resource.plural].objects):
+            namespace, _, name = path.rpartition("/")
+            self.delete(resource, namespace or None, name)
+
+    def remove_resource(self, resource: Resource) -> None:
+        """The kind is no longer served; its watches end cleanly."""
+        shelf = self._shelves.pop((resource.group, resource.plural))
+        if resource.is_custom:
+            self.delete(CUSTOM_RESOURCE_DEFINITIONS, None, resource.full_name)
+        for subscription in shelf.subscriptions:
+            subscription.end(Ending.CLEAN)
+
+    def compact(self) -> None:
+        """Forget all history: older revisions can be neither watched nor listed. Open watches go on."""
+        self.compacted = self.revision
+        for shelf in self._shelves.values():
+            shelf.forget(self.revision)
+
+    def dump(self) -> bytes:
+        """Everything but history."""
+        shelves = [
+            (shelf.resource.group, shelf.resource.plural, list(shelf.objects.values()))
+            for shelf in self._shelves.values()
+        ]
+        return msgspec.msgpack.encode((self.revision, shelves))
+
+    def restore(self, dump: bytes) -> None:
+        """Continue from `dump`, at a later revision than any that was given out since it was taken."""
+        revision, shelves = msgspec.msgpack.decode(
+            dump, type=tuple[int, list[tuple[str, str, list[Stored]]]]
+        )
+        self.revision = revision + 1_000_000
+        for group, plural, objects in shelves:
+            shelf = self._shelves[group, plural]
+            shelf.objects = {stored.path: stored for stored in objects}
+            shelf.present = None
+        self.compact()
+
+
+def path_of(resource: Resource, namespace: str | None, name: str) -> str:
+    """Key below the kind; its order is the order of lists."""
+    return f"{namespace}/{name}" if resource.is_namespaced else name
+
+
+def _rest(document: Mapping[str, Any]) -> bytes:
+    others = {
+        key: value
+        for key, value in document.items()
+        if key not in ("metadata", "spec", "kind", "apiVersion")
+    }
+    return b"," + _encode(others)[1:-1] if others else b""
+
+
+def _generation(resource: Resource, old: Stored | None, head: bytes, spec: bytes) -> int:
+    if not resource.has_generation:
+        return 0
+    if old is None:
+        return 1
+    mark = b'"deletionTimestamp"'
+    is_new = old.spec != spec or (mark in head and mark not in old.head)
+    return old.generation + is_new

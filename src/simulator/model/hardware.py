@@ -1,0 +1,251 @@
+"""Node pools and nodes of a simulated cluster, and what each node has free. No Kubernetes objects here."""
+
+import bisect
+import itertools
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from simulator.model.model import Grant, Shape
+
+WHOLE: Final = 100
+"""One GPU, in hundredths."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolKind:
+    """One kind of machine; MIG machines are cut as `mig` says."""
+
+    name: str
+    product: str
+    gpus: int
+    gpu_memory_mib: int
+    cpu_millis: int
+    memory_mib: int
+    mig: tuple[tuple[str, int], ...] = ()
+
+
+POOLS: Final = (
+    PoolKind("h100", "NVIDIA-H100-80GB-HBM3", 8, 81559, 192_000, 2_000_000),
+    PoolKind("a100", "NVIDIA-A100-SXM4-40GB", 8, 40960, 128_000, 1_000_000),
+    PoolKind("l40s", "NVIDIA-L40S", 4, 46068, 96_000, 750_000),
+    PoolKind(
+        "mig",
+        "NVIDIA-A100-SXM4-80GB",
+        4,
+        81920,
+        96_000,
+        750_000,
+        mig=(("1g.10gb", 8), ("2g.20gb", 4), ("3g.40gb", 4)),
+    ),
+    PoolKind("cpu", "", 0, 0, 64_000, 512_000),
+)
+POOLS_BY_NAME: Final = {pool.name: pool for pool in POOLS}
+
+
+@dataclass(slots=True)
+class Node:
+    """`devices` holds, per GPU, the hundredths still free; `groups` the shared ones' names."""
+
+    name: str
+    pool: PoolKind
+    zone: str
+    block: str
+    rack: str
+    uid: str
+    address: str
+    cpu_millis: int = field(init=False)
+    memory_mib: int = field(init=False)
+    devices: list[int] = field(init=False)
+    migs: dict[str, list[int]] = field(init=False)
+    """Free instances of each MIG profile, by number."""
+    groups: dict[str, int] = field(init=False, default_factory=dict)
+    """Shared device's name → its index."""
+
+    def __post_init__(self) -> None:
+        self.cpu_millis = self.pool.cpu_millis
+        self.memory_mib = self.pool.memory_mib
+        self.devices = [] if self.pool.mig else [WHOLE] * self.pool.gpus
+        self.migs = {profile: list(range(count)) for profile, count in self.pool.mig}
+
+    def portion(self, shape: Shape) -> int:
+        """Hundredths of one device that the shape takes here."""
+        if shape.gpu_memory_mib:
+            return -(-shape.gpu_memory_mib * WHOLE // self.pool.gpu_memory_mib)
+        return shape.fraction_percent
+
+    def lacks(self, shape: Shape) -> str | None:
+        """The resource that is short, or None where the shape fits."""
+        if shape.gpus and self.devices.count(WHOLE) < shape.gpus:
+            return "nvidia.com/gpu"
+        portion = self.portion(shape) if self.devices else WHOLE + 1
+        if (shape.fraction_percent or shape.gpu_memory_mib) and not any(
+            free >= portion for free in self.devices
+        ):
+            return "nvidia.com/gpu"
+        if shape.mig and not self.migs.get(shape.mig):
+            return f"nvidia.com/mig-{shape.mig}"
+        if self.cpu_millis < shape.cpu_millis:
+            return "cpu"
+        return "memory" if self.memory_mib < shape.memory_mib else None
+
+    def take(self, shape: Shape) -> Grant:
+        """Allocate; says which devices were given."""
+        grant = self._choose(shape)
+        self.take_again(shape, grant)
+        return grant
+
+    def take_again(self, shape: Shape, grant: Grant) -> None:
+        """Allocate exactly what was given once."""
+        self.cpu_millis -= shape.cpu_millis
+        self.memory_mib -= shape.memory_mib
+        if shape.mig:
+            self.migs[shape.mig].remove(grant.instance)
+        portion = self.portion(shape) if grant.group else WHOLE
+        for device in grant.devices:
+            self.devices[device] -= portion
+        if grant.group:
+            self.groups[grant.group] = grant.devices[0]
+
+    def give_back(self, shape: Shape, grant: Grant) -> None:
+        self.cpu_millis += shape.cpu_millis
+        self.memory_mib += shape.memory_mib
+        if shape.mig:
+            bisect.insort(self.migs[shape.mig], grant.instance)
+        portion = self.portion(shape) if grant.group else WHOLE
+        for device in grant.devices:
+            self.devices[device] += portion
+        if grant.group and self.devices[grant.devices[0]] == WHOLE:
+            del self.groups[grant.group]
+
+    def _choose(self, shape: Shape) -> Grant:
+        if shape.mig:
+            return Grant(instance=self.migs[shape.mig][0])
+        if shape.fraction_percent or shape.gpu_memory_mib:
+            portion = self.portion(shape)
+            _, device = min((free, i) for i, free in enumerate(self.devices) if free >= portion)
+            known = next((name for name, i in self.groups.items() if i == device), "")
+            return Grant(group=known or self._new_group(device), devices=(device,))
+        free = (index for index, free in enumerate(self.devices) if free == WHOLE)
+        return Grant(devices=tuple(itertools.islice(free, shape.gpus)))
+
+    def _new_group(self, device: int) -> str:
+        name = str(uuid.uuid5(uuid.UUID(self.uid), f"gpu-{device}"))
+        while name in self.groups:
+            name = str(uuid.uuid5(uuid.UUID(self.uid), name))
+        return name
+
+    def device_uuid(self, device: int) -> str:
+        """As the driver names it."""
+        return f"GPU-{uuid.uuid5(uuid.UUID(self.uid), f'device-{device}')}"
+
+    @property
+    def free_wholes(self) -> int:
+        return self.devices.count(WHOLE)
+
+    @property
+    def free_hundredths(self) -> int:
+        return sum(self.devices)
+
+
+class Machines:
+    """All nodes of a cluster, found by how many whole GPUs they have free: the fullest that fits comes first.
+
+    Allocation goes through here, so that the order stays true without sorting.
+    """
+
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self.nodes = nodes
+        self._pools: dict[str, list[Node]] = {pool.name: [] for pool in POOLS}
+        self._levels: dict[str, list[dict[str, Node]]] = {
+            pool.name: [{} for _ in range(pool.gpus + 1)] for pool in POOLS
+        }
+        for node in nodes.values():
+            self._pools[node.pool.name].append(node)
+            self._levels[node.pool.name][node.free_wholes][node.name] = node
+
+    def pool(self, name: str) -> list[Node]:
+        return self._pools[name]
+
+    def racks(self, pool: str) -> list[list[Node]]:
+        racks: dict[tuple[str, str], list[Node]] = {}
+        for node in self._pools[pool]:
+            racks.setdefault((node.block, node.rack), []).append(node)
+        return list(racks.values())
+
+    def find(self, pool: str, shape: Shape) -> Node | None:
+        """A node of the pool where the shape fits."""
+        for level in self._levels[pool][shape.gpus :]:
+            for node in level.values():
+                if node.lacks(shape) is None:
+                    return node
+        return None
+
+    def take(self, node: Node, shape: Shape) -> Grant:
+        before = node.free_wholes
+        grant = node.take(shape)
+        self._move(node, before)
+        return grant
+
+    def take_again(self, node: Node, shape: Shape, grant: Grant) -> None:
+        before = node.free_wholes
+        node.take_again(shape, grant)
+        self._move(node, before)
+
+    def give_back(self, node: Node, shape: Shape, grant: Grant) -> None:
+        before = node.free_wholes
+        node.give_back(shape, grant)
+        self._move(node, before)
+
+    def _move(self, node: Node, before: int) -> None:
+        levels, now = self._levels[node.pool.name], node.free_wholes
+        if now != before:
+            del levels[before][node.name]
+            levels[now][node.name] = node
+
+
+def build_nodes(counts: Mapping[str, int], *, prefix: str) -> dict[str, Node]:
+    """So many nodes of each pool, spread over zones, blocks and racks of four."""
+    nodes: dict[str, Node] = {}
+    for pool in POOLS:
+        for index in range(counts[pool.name]):
+            name = f"{prefix}-{pool.name}-{index:03d}"
+            number = len(nodes)
+            nodes[name] = Node(
+                name=name,
+                pool=pool,
+                zone=f"zone-{'abc'[index // 16 % 3]}",
+                block=f"block-{index // 16 + 1}",
+                rack=f"rack-{index // 4 % 4 + 1}",
+                uid=str(uuid.uuid5(uuid.NAMESPACE_DNS, name)),
+                address=f"10.{number // 62500}.{number // 250 % 250}.{number % 250 + 1}",
+            )
+    return nodes
+
+
+def count_nodes(
+    shapes: Iterable[tuple[str, Shape]], *, room: Mapping[str, float]
+) -> dict[str, int]:
+    """How many nodes of each pool hold that part (`room`) of what is asked for in it, at least two."""
+    asked = {pool.name: [0.0, 0.0, 0.0] for pool in POOLS}
+    migs: Counter[str] = Counter()
+    for name, shape in shapes:
+        pool = POOLS_BY_NAME[name]
+        devices = shape.gpus + shape.fraction_percent / WHOLE
+        if pool.gpu_memory_mib:
+            devices += shape.gpu_memory_mib / pool.gpu_memory_mib
+        asked[name][0] += devices / (pool.gpus or 1)
+        asked[name][1] += shape.cpu_millis / pool.cpu_millis
+        asked[name][2] += shape.memory_mib / pool.memory_mib
+        if shape.mig:
+            migs[shape.mig] += 1
+    counts = {name: max(2, round(max(needs) * room[name])) for name, needs in asked.items()}
+    sliced = max((migs[p] / n for p, n in POOLS_BY_NAME["mig"].mig), default=0.0)
+    counts["mig"] = max(counts["mig"], round(sliced * room["mig"]))
+    return counts
+
+
+def total_gpus(nodes: Iterable[Node]) -> int:
+    return sum(node.pool.gpus for node in nodes)

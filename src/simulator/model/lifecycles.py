@@ -1,0 +1,92 @@
+"""How workloads live, as tables: what befalls them how often, and what follows by itself.
+
+A *hazard* is the chance per workload and unit of activity; the scenario draws the next event in proportion
+to hazard times the number of workloads it could befall, so the mixture finds its own balance.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from simulator.model.framework import FRAMEWORKS
+
+FINITE: Final = frozenset({"finite"})
+SUSPENDABLE: Final = frozenset(
+    {
+        "PyTorchJob",
+        "Job",
+        "JobSet",
+        "RayCluster",
+        "CronJob",
+        "Deployment",
+        "StatefulSet",
+        "NIMService",
+        *(framework.key for framework in FRAMEWORKS.values() if framework.can_stop),
+    }
+)
+"""Kinds that can be put on hold, by a flag or by scaling to zero."""
+UPDATABLE: Final = frozenset({"Deployment", "StatefulSet", "NIMService", "LeaderWorkerSet"})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that befalls workloads in one of `stages`, of some families and kinds (empty = all)."""
+
+    name: str
+    hazard: float
+    stages: tuple[str, ...]
+    families: frozenset[str] = frozenset()
+    kinds: frozenset[str] = frozenset()
+
+
+EVENTS: Final = (
+    Event("complete", 1.0, ("running",), FINITE),
+    Event("fail", 0.25, ("running",), FINITE),
+    Event("fail", 3.0, ("degraded",), FINITE),
+    Event("trouble", 0.25, ("running",)),
+    Event("recover", 6.0, ("degraded",)),
+    Event("update", 0.4, ("running",), frozenset(), UPDATABLE),
+    Event("scale", 0.3, ("running",), frozenset(), frozenset({"Deployment", "RayCluster"})),
+    Event("suspend", 0.12, ("running", "pending"), frozenset(), SUSPENDABLE),
+    Event("resume", 2.0, ("stopped",)),
+    Event("sleep", 0.8, ("running",), frozenset({"serverless"})),
+    Event("wake", 2.0, ("idle",), frozenset({"serverless"})),
+    Event("tick", 3.0, ("idle",), frozenset({"recurring"})),
+    Event("finish_run", 3.0, ("running",), frozenset({"recurring"})),
+    Event("give_up", 4.0, ("stuck",)),
+    Event("mend", 2.0, ("stuck",)),
+    Event("delete", 2.0, ("completed", "failed")),
+    Event(
+        "delete", 0.15, ("running",), frozenset({"serving", "resident", "serverless", "recurring"})
+    ),
+    Event("delete", 0.7, ("running",), frozenset({"session"})),
+    Event("delete", 0.15, ("pending",)),
+    Event("delete", 0.3, ("stopped",)),
+    Event("exit", 0.25, ("running",), frozenset({"session"})),
+)
+
+FOLLOWS: Final[dict[str, tuple[str, float, float]]] = {
+    "creating": ("make_pods", 1.0, 4.0),
+    "resuming": ("make_pods", 1.0, 4.0),
+    "starting": ("become_ready", 3.0, 15.0),
+    "updating": ("advance_update", 3.0, 8.0),
+    "stopping": ("clear_pods", 2.0, 6.0),
+    "evicting": ("recreate_pods", 2.0, 6.0),
+    "completing": ("settle", 1.0, 3.0),
+    "failing": ("settle", 1.0, 3.0),
+    "deleting": ("vanish", 2.0, 8.0),
+    "scaling": ("settle_scale", 1.0, 4.0),
+}
+"""What controllers and kubelets do next of their own accord: step, and the seconds it takes."""
+
+STUCK_SHARE: Final = 0.03
+"""Starts that hang because the image cannot be pulled."""
+
+FIRST_STAGES: Final = {
+    "finite": (("running", 60), ("completed", 26), ("failed", 9), ("stopped", 4), ("degraded", 1)),
+    "session": (("running", 85), ("completed", 8), ("failed", 4), ("degraded", 3)),
+    "serving": (("running", 86), ("stopped", 6), ("degraded", 4), ("updating", 2), ("failed", 2)),
+    "resident": (("running", 85), ("stopped", 10), ("degraded", 5)),
+    "serverless": (("running", 65), ("idle", 35)),
+    "recurring": (("idle", 75), ("running", 20), ("stopped", 5)),
+}
+"""Where workloads stand when a world begins; what does not fit then waits."""

@@ -1,0 +1,274 @@
+"""The demo: embedded database, server, simulated clusters with an agent each; all of it ends together.
+
+This process runs the server (whose database minds its own death); the clusters and agents run in a second
+process (`fleet`), so that what the page waits for shares no interpreter with the world it shows.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from simulator.fleet import ClusterPlan, News, Orders, Plan, Stop
+from simulator.home import demo_home, write_credentials, write_privately
+from simulator.model.names import cluster_name
+from simulator.progress import Progress
+from watchbill.client import Client, Selection
+from watchbill.errors import Unavailable
+from watchbill.serve import Login, Started, serve
+from watchbill.settings import ServerSettings
+
+ADMINISTRATOR = "demo"
+DEFAULT_RATE = 2.0
+_FILL_SECONDS = 60.0
+"""How long the start waits for the agents' first reports before it says so."""
+_MISSING_SHARE = 0.03
+_MISSING = 3
+"""So many workloads may be missing when the page counts as filled; some come and go meanwhile."""
+_FLEET_STOP_SECONDS = 8.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """`rate`: changes a second, over all clusters. `data_dir` None = new data, removed at the end."""
+
+    port: int = 8600
+    clusters: int = 2
+    workloads: int = 500
+    seed: int = 7
+    credentials: Path | None = None
+    data_dir: Path | None = None
+    rate: float = DEFAULT_RATE
+
+
+async def run_demo(options: DemoOptions, *, progress: Progress | None = None) -> None:
+    """Run until SIGINT or SIGTERM; the shell's end does not matter. Raises WatchbillError."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with demo_home(options.data_dir) as home:
+        await _run(options, home, stop, progress or Progress())
+
+
+async def _run(options: DemoOptions, home: Path, stop: asyncio.Event, progress: Progress) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        progress.say(f"Simulating {options.clusters} clusters, starting database and server")
+        # Entered first, left last: the agents say farewell to a server that still answers.
+        server = await stack.enter_async_context(_server(options, home))
+        fleet = await stack.enter_async_context(_fleet(_plan(options, home)))
+        stopping = asyncio.create_task(stop.wait())
+        starting = asyncio.create_task(_start(options, home, server, fleet, progress))
+        stack.push_async_callback(_cancel, stopping, starting)
+        ends: list[asyncio.Task[Any]] = [stopping, server.task, fleet.watching]
+        await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in (server.task, fleet.watching):
+            if task.done():
+                task.result()
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def _start(
+    options: DemoOptions, home: Path, server: "_Server", fleet: "_Fleet", progress: Progress
+) -> None:
+    """From two processes that come up to a filled page."""
+    started = await server.started()
+    assert started.login is not None
+    login = started.login
+    expected = await fleet.built
+    async with Client(started.url, login.client_id, login.client_secret) as client:
+        credentials = await _register(client, home, list(fleet.names))
+        await fleet.send(Orders(server_url=started.url, credentials=credentials))
+        progress.say(f"Agents report {expected} workloads")
+        await _fill(client, expected, progress)
+    if options.credentials is not None:
+        write_credentials(
+            options.credentials,
+            url=started.url,
+            client_id=login.client_id,
+            client_secret=login.client_secret,
+        )
+    progress.done()
+    _announce(started.url, login, options.credentials)
+
+
+async def _register(client: Client, home: Path, names: list[str]) -> dict[str, str]:
+    """Each cluster's agent credential: kept from an earlier start, else made now."""
+    known = {cluster["name"]: cluster["id"] for cluster in await client.clusters()}
+    credentials: dict[str, str] = {}
+    for name in names:
+        kept = home / "simulated" / f"{name}.credential"
+        if name in known and kept.is_file():
+            credentials[name] = kept.read_text().strip()
+            continue
+        if name in known:
+            raise Unavailable(
+                f"The server knows a cluster {name}, but {kept} is missing.",
+                details=f"Remove the cluster with `watchbill admin cluster delete {name}`, "
+                "or name another data directory.",
+            )
+        made = await client.cluster_create(name)
+        write_privately(kept, made["credential"].encode() + b"\n")
+        credentials[name] = made["credential"]
+    return credentials
+
+
+async def _fill(client: Client, expected: int, progress: Progress) -> None:
+    """Wait until the agents have reported what there is."""
+    deadline = asyncio.get_running_loop().time() + _FILL_SECONDS
+    while asyncio.get_running_loop().time() < deadline:
+        count = await client.workload_count(Selection())
+        progress.count(min(count, expected), expected)
+        if count >= expected - max(_MISSING, expected * _MISSING_SHARE):
+            return
+        await asyncio.sleep(0.2)
+    progress.warn("The agents have not reported everything yet; the rest follows.")
+
+
+def _plan(options: DemoOptions, home: Path) -> Plan:
+    share, rest = divmod(options.workloads, options.clusters)
+    return Plan(
+        tuple(
+            ClusterPlan(
+                name=cluster_name(index),
+                seed=options.seed * 1000 + index,
+                workloads=share + (index < rest),
+                rate=options.rate / options.clusters,
+                folder=str(home / "simulated"),
+                is_kept=options.data_dir is not None,
+            )
+            for index in range(options.clusters)
+        )
+    )
+
+
+class _Fleet:
+    """The second process, seen from here."""
+
+    def __init__(self, process: asyncio.subprocess.Process, plan: Plan) -> None:
+        self._process = process
+        self.names = [cluster.name for cluster in plan.clusters]
+        self.built: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.watching = asyncio.create_task(self._watch())
+
+    async def send(self, words: msgspec.Struct) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(words) + b"\n")
+        await self._process.stdin.drain()
+
+    async def _watch(self) -> None:
+        """Hear its news. It has no reason to end before we do, so its end is an error."""
+        assert self._process.stdout is not None
+        workloads, missing = 0, set(self.names)
+        message = "The simulated clusters ended unexpectedly."
+        async for line in self._process.stdout:
+            news = msgspec.json.decode(line, type=News)
+            if news.event == "failed":
+                message = f"An agent gave up: {news.message}"
+            if news.event == "built":
+                workloads += news.workloads
+                missing.discard(news.cluster)
+            if not missing and not self.built.done():
+                self.built.set_result(workloads)
+        raise Unavailable(message)
+
+    async def close(self) -> None:
+        """Let go of it; it keeps its state and ends."""
+        self.watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Unavailable):
+            await self.watching
+        with contextlib.suppress(ConnectionError):
+            await self.send(Stop())
+        try:
+            await asyncio.wait_for(self._process.wait(), _FLEET_STOP_SECONDS)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+
+@contextlib.asynccontextmanager
+async def _fleet(plan: Plan) -> AsyncIterator[_Fleet]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "simulator.fleet",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    fleet = _Fleet(process, plan)
+    try:
+        await fleet.send(plan)
+        yield fleet
+    finally:
+        await fleet.close()
+
+
+class _Server:
+    """The server's task and its first word."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._stop = asyncio.Event()
+        self._word: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
+        self.task = asyncio.create_task(
+            serve(
+                settings, stop=self._stop, ready=self._word.set_result, administrator=ADMINISTRATOR
+            )
+        )
+
+    async def started(self) -> Started:
+        """Raises what ended the server, should it end before it answers."""
+        first: tuple[asyncio.Future[Any], ...] = (self.task, self._word)
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        if not self._word.done():
+            self.task.result()
+        return self._word.result()
+
+    async def close(self) -> None:
+        self._stop.set()
+        await asyncio.wait([self.task])
+
+
+@contextlib.asynccontextmanager
+async def _server(options: DemoOptions, home: Path) -> AsyncIterator[_Server]:
+    server = _Server(ServerSettings(data_dir=home, port=options.port))
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+def _announce(url: str, login: Login, credentials: Path | None) -> None:
+    body = (
+        f'{{"grantType":"client_credentials","clientId":"{login.client_id}",'
+        f'"clientSecret":"{login.client_secret}"}}'
+    )
+    token = (
+        f"$(curl -s {url}/api/v1/token -H 'Content-Type: application/json' -d '{body}' "
+        '| sed \'s/.*"accessToken":"\\([^"]*\\)".*/\\1/\')'
+    )
+    kept = f"\n  kept in        {credentials}" if credentials is not None else ""
+    text = (
+        f"\nWatchbill answers at {url}\n\n"
+        f"  client id      {login.client_id}\n"
+        f"  client secret  {login.client_secret}{kept}\n\n"
+        f'  curl -s "{url}/api/v1/workloads?limit=3" -H "Authorization: Bearer {token}"\n\n'
+        "Ctrl-C ends it.\n"
+    )
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(text)
+        sys.stdout.flush()

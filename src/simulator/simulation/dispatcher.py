@@ -1,0 +1,204 @@
+"""Events (core/v1): what the schedulers say aloud. Old ones go, as they do after an hour in a real cluster.
+
+Rounds of scheduling: who waits gets a place or a reason, and now and then somebody is moved away for it.
+"""
+
+import itertools
+from collections import deque
+from typing import Final
+
+from simulator.apiserver.resources import EVENTS
+from simulator.apiserver.store import Store
+from simulator.manifests.objects import stamp
+from simulator.manifests.shared_objects import put_queues
+from simulator.model.model import Pod, Refusal, Seconds, Workload
+from simulator.model.scheduler import DEFAULT, KAI, PRIORITIES
+from simulator.simulation.world import World
+
+_KEPT: Final = 400
+_KINDS: Final = {
+    "Scheduled": ("Scheduled", "Normal", "Successfully assigned {namespace}/{pod} to {node}"),
+    "Unschedulable": ("Unschedulable", "Warning", "{message}"),
+    "Evict": ("Evict", "Normal", "Moved away for a workload that comes first"),
+}
+_PLAIN_REASONS: Final = {"Unschedulable": "FailedScheduling"}
+"""What the standard scheduler calls it."""
+
+
+class Chronicle:
+    """The last few hundred events of one cluster."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._numbers = itertools.count(store.revision)
+        shelf = store.shelf(EVENTS.group, EVENTS.plural)
+        paths = shelf.objects if shelf is not None else ()
+        self._kept = deque(path.partition("/")[::2] for path in paths)
+
+    def tell(
+        self, what: str, workload: Workload, pod: Pod, now: Seconds, message: str = ""
+    ) -> None:
+        reason, kind, text = _KINDS[what]
+        if workload.scheduler == DEFAULT:
+            reason = _PLAIN_REASONS.get(what, reason)
+        number = next(self._numbers)
+        name = f"{pod.name}.{number:016x}"
+        document = {
+            "metadata": {
+                "name": name,
+                "namespace": workload.namespace,
+                "uid": f"{pod.uid[:-12]}{number:012x}",
+                "creationTimestamp": stamp(now),
+            },
+            "involvedObject": {
+                "kind": "Pod",
+                "namespace": workload.namespace,
+                "name": pod.name,
+                "uid": pod.uid,
+                "apiVersion": "v1",
+            },
+            "reason": reason,
+            "message": text.format(
+                namespace=workload.namespace, pod=pod.name, node=pod.node, message=message
+            ),
+            "source": {"component": workload.scheduler},
+            "firstTimestamp": stamp(now),
+            "lastTimestamp": stamp(now),
+            "count": 1,
+            "type": kind,
+            "reportingComponent": workload.scheduler,
+        }
+        self._store.put(EVENTS, document)
+        self._kept.append((workload.namespace, name))
+        if len(self._kept) > _KEPT:
+            self._store.delete(EVENTS, *self._kept.popleft())
+
+
+_ROUND: Final = 60
+"""Waiting workloads that one round looks at."""
+_EVICTION_CHANCE: Final = 0.05
+_MINIMUM_RUNTIME: Final = 90.0
+"""Seconds for which nothing is evicted after its start."""
+_VICTIMS: Final = 6
+
+
+class Dispatcher:
+    """Brings the scheduler's verdicts into the world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._chronicle = Chronicle(world.store)
+
+    def schedule(self, now: Seconds, *, is_full: bool = False) -> None:
+        """Place what fits, most important first; keep the reasons of what waits true.
+
+        A large crowd is looked at in part, unless `is_full`.
+        """
+        world = self._world
+        if not world.is_stale:
+            return
+        world.is_stale = False
+        for uid in list(world.waiting):
+            if all(pod.node for pod in world.workloads[uid].present_pods()):
+                del world.waiting[uid]
+        crowd = self._round(is_full=is_full)
+        placed = [self._attempt(workload, now) for workload in crowd]
+        if any(placed):
+            # What was placed last may be why those before it wait now.
+            for workload in crowd:
+                self._attempt(workload, now)
+        if not world.is_quiet:
+            put_queues(world.store, world.scheduler.queues.values(), built_at=world.built_at)
+
+    def _round(self, *, is_full: bool) -> list[Workload]:
+        waiting = [self._world.workloads[uid] for uid in self._world.waiting]
+        waiting.sort(key=lambda w: (-PRIORITIES[w.priority_class], w.created_at, w.uid))
+        if is_full or len(waiting) <= _ROUND:
+            return waiting
+        half = _ROUND // 2
+        return waiting[:half] + self._world.rng.sample(waiting[half:], half)
+
+    def _attempt(self, workload: Workload, now: Seconds) -> bool:
+        """True where something was placed."""
+        gangs: dict[str, list[Pod]] = {}
+        for pod in workload.present_pods():
+            if not pod.node:
+                gangs.setdefault(pod.gang, []).append(pod)
+        has_changed = has_placed = False
+        for name, gang in gangs.items():
+            result = self._world.scheduler.place(workload, gang)
+            if isinstance(result, Refusal):
+                has_changed |= self._refuse(workload, name, gang, result, now)
+            else:
+                has_changed = has_placed = True
+                self._world.bind(workload, name, gang, now)
+                self._tell("Scheduled", workload, gang[0], now)
+        if has_changed:
+            self._settle_waiting(workload, now)
+            self._world.sync(workload)
+        return has_placed
+
+    def _refuse(
+        self, workload: Workload, name: str, gang: list[Pod], refusal: Refusal, now: Seconds
+    ) -> bool:
+        """Like the scheduler, say it anew only when the message differs."""
+        if refusal.reason == "NotEnoughResources" and not self._world.is_quiet:
+            self._make_room(workload, gang, now)
+        before = workload.refusals.get(name)
+        is_fresh = [pod for pod in gang if not pod.refused_at]
+        for pod in is_fresh:
+            pod.refused_at = now
+        if before is not None and before.message == refusal.message:
+            return bool(is_fresh)
+        workload.refusals[name] = refusal
+        self._tell("Unschedulable", workload, gang[0], now, refusal.message)
+        return True
+
+    def _settle_waiting(self, workload: Workload, now: Seconds) -> None:
+        is_complete = all(pod.node for pod in workload.present_pods())
+        if is_complete:
+            self._world.waiting.pop(workload.uid, None)
+        if workload.stage == "pending" and is_complete:
+            self._world.enter(workload, "starting", now)
+        elif any(pod.stage == "bound" for pod in workload.pods):
+            self._world.later(workload, "become_ready", now + self._world.rng.uniform(3.0, 15.0))
+
+    def _make_room(self, workload: Workload, gang: list[Pod], now: Seconds) -> None:
+        """Evict one preemptible workload if that alone lets the gang in."""
+        if workload.scheduler != KAI or self._world.rng.random() > _EVICTION_CHANCE:
+            return
+        candidates = [
+            other
+            for other in self._world.workloads.values()
+            if other.pool == workload.pool
+            and other.stage == "running"
+            and now - max(other.placements.values(), default=now) >= _MINIMUM_RUNTIME
+            and self._world.scheduler.may_evict(workload, other)
+        ]
+        candidates.sort(key=lambda w: (PRIORITIES[w.priority_class], -w.created_at, w.uid))
+        for victim in candidates[:_VICTIMS]:
+            if self._would_help(workload, gang, victim):
+                self.evict(victim, now)
+                return
+
+    def _would_help(self, workload: Workload, gang: list[Pod], victim: Workload) -> bool:
+        held = [pod for pod in victim.pods if pod.holds_resources]
+        for pod in held:
+            self._world.scheduler.release(victim, pod)
+        helps = self._world.scheduler.explain(workload, gang) is None
+        for pod in held:
+            self._world.scheduler.retake(victim, pod)
+        return helps
+
+    def evict(self, victim: Workload, now: Seconds) -> None:
+        """An eviction is a plain deletion of the pods; their owner makes new ones."""
+        self._tell("Evict", victim, victim.pods[0], now)
+        self._world.doom(victim.pods, now)
+        self._world.enter(victim, "deleting" if victim.kind == "Pod" else "evicting", now)
+        self._world.sync(victim)
+
+    def _tell(
+        self, what: str, workload: Workload, pod: Pod, now: Seconds, message: str = ""
+    ) -> None:
+        if not self._world.is_quiet:
+            self._chronicle.tell(what, workload, pod, now, message)

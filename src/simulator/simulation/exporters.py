@@ -1,0 +1,280 @@
+"""How busy simulated pods are at a moment: smooth, different for each, and the same whenever it is asked.
+
+Figures are functions of a pod's identity and of time, so nothing has to be kept and counters never go back.
+
+Pages of metrics behind the simulated API server's proxy: DCGM exporters, kubelets, inference servers.
+
+In the text format of Prometheus, under the names and labels that the real exporters use.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from simulator.manifests.system_pods import (
+    EXPORTERS_NAMESPACE,
+    RESERVATIONS,
+    exporter_name,
+    reservation_name,
+)
+from simulator.model.hardware import Node
+from simulator.model.model import Pod, Seconds, Workload
+from simulator.model.names import IMAGES
+from simulator.simulation.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """Busy at `level` on average (0 to 1), give or take `swing`; a part of all pods never does anything."""
+
+    level: float
+    swing: float
+    period_seconds: float
+    idle_share: float
+
+
+_HABITS: Final = {
+    "finite": Habit(0.88, 0.07, 240.0, 0.05),
+    "session": Habit(0.40, 0.30, 900.0, 0.45),
+    "serving": Habit(0.45, 0.25, 1800.0, 0.12),
+    "resident": Habit(0.60, 0.25, 1200.0, 0.35),
+    "serverless": Habit(0.30, 0.20, 600.0, 0.0),
+    "recurring": Habit(0.55, 0.15, 300.0, 0.0),
+}
+_BUSY_STAGES: Final = ("running",)
+
+
+def utilization(workload: Workload, pod: Pod, now: Seconds) -> float:
+    """From 0 to 1; exactly 0 where the pod holds devices and does nothing with them."""
+    habit = _HABITS[workload.family]
+    if pod.stage not in _BUSY_STAGES or _share(pod, "idle") < habit.idle_share:
+        return 0.0
+    return max(0.01, min(1.0, _level(habit, pod) + habit.swing * math.sin(_angle(habit, pod, now))))
+
+
+def work_done(workload: Workload, pod: Pod, now: Seconds) -> float:
+    """Seconds of full activity since the pod started: the sum of `level` and swing over its time."""
+    if not pod.started_at:
+        return 0.0
+    habit = _HABITS[workload.family]
+    if _share(pod, "idle") < habit.idle_share:
+        return 0.002 * max(0.0, now - pod.started_at)
+    speed = 2 * math.pi / habit.period_seconds
+    swung = math.cos(_angle(habit, pod, pod.started_at)) - math.cos(_angle(habit, pod, now))
+    return max(0.0, _level(habit, pod) * (now - pod.started_at) + habit.swing * swung / speed)
+
+
+def memory_share(pod: Pod) -> float:
+    """How much of what it asked for a pod uses."""
+    return 0.35 + 0.55 * _share(pod, "memory")
+
+
+def _level(habit: Habit, pod: Pod) -> float:
+    return habit.level * (0.9 + 0.2 * _share(pod, "level"))
+
+
+def _angle(habit: Habit, pod: Pod, now: Seconds) -> float:
+    return 2 * math.pi * (now / habit.period_seconds + _share(pod, "phase"))
+
+
+def _share(pod: Pod, what: str) -> float:
+    """A number from 0 to 1 that is the pod's own."""
+    digest = hashlib.blake2s(f"{pod.uid}/{what}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") / 0xFFFFFFFF
+
+
+_DCGM_PORT: Final = 9400
+_MEBIBYTE: Final = 1024 * 1024
+_INDEX_SECONDS: Final = 1.0
+_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_MIG_NUMBERS: Final = {"1g.10gb": 7, "2g.20gb": 3, "3g.40gb": 1}
+"""Where the driver begins to number instances of a profile."""
+_PREFIXES: Final = {IMAGES["nim"]: "", IMAGES["serve"]: "vllm:"}
+
+Placed = tuple[Workload, Pod]
+
+
+class Exporters:
+    """`page` answers what stands behind a proxy path, or None where nothing does."""
+
+    def __init__(self, world: World, *, clock: Callable[[], Seconds] = time.time) -> None:
+        self._world = world
+        self._clock = clock
+        self._by_node: dict[str, list[Placed]] = {}
+        self._by_name: dict[tuple[str, str], Placed] = {}
+        self._indexed_at = 0.0
+        self._exporters = {
+            exporter_name(node): node for node in world.nodes.values() if node.pool.gpus
+        }
+
+    def node_page(self, name: str, path: str) -> bytes | None:
+        """A kubelet's."""
+        if path != "metrics/resource" or name not in self._world.nodes:
+            return None
+        return _text(self._kubelet(name))
+
+    def pod_page(self, namespace: str, name: str, port: int, path: str) -> bytes | None:
+        """An exporter's or an inference server's."""
+        if namespace == EXPORTERS_NAMESPACE and (port, path) == (_DCGM_PORT, "metrics"):
+            node = self._exporters.get(name)
+            return _text(self._dcgm(node)) if node is not None else None
+        self._index()
+        found = self._by_name.get((namespace, name))
+        if found is None or found[1].stage != "running" or path not in ("metrics", "v1/metrics"):
+            return None
+        prefix = _PREFIXES.get(IMAGES[found[0].shape(found[1].role).image])
+        if prefix is None or (not prefix and path != "v1/metrics"):
+            return None
+        return _text(self._inference(*found, prefix))
+
+    def _index(self) -> None:
+        """Pods by node and name, at most a second old."""
+        now = self._clock()
+        if 0 <= now - self._indexed_at < _INDEX_SECONDS:
+            return
+        self._indexed_at = now
+        self._by_node, self._by_name = {}, {}
+        for workload in self._world.workloads.values():
+            for pod in workload.pods:
+                if pod.holds_resources:
+                    self._by_node.setdefault(pod.node, []).append((workload, pod))
+                    self._by_name[workload.namespace, pod.name] = (workload, pod)
+
+    def _kubelet(self, node: str) -> Iterable[str]:
+        self._index()
+        now = self._clock()
+        stamp = int(now * 1000)
+        placed = [(w, p) for w, p in self._by_node.get(node, ()) if p.started_at]
+        yield "# TYPE container_cpu_usage_seconds_total counter"
+        for workload, pod in placed:
+            cores = workload.shape(pod.role).cpu_millis / 1000
+            done = work_done(workload, pod, now) * cores * 0.6
+            labels = _container(workload, pod)
+            yield f"container_cpu_usage_seconds_total{{{labels}}} {done:.6f} {stamp}"
+        yield "# TYPE container_memory_working_set_bytes gauge"
+        for workload, pod in placed:
+            asked = workload.shape(pod.role).memory_mib * _MEBIBYTE
+            labels = _container(workload, pod)
+            used = int(asked * memory_share(pod))
+            yield f"container_memory_working_set_bytes{{{labels}}} {used} {stamp}"
+
+    def _dcgm(self, node: Node) -> Iterable[str]:
+        self._index()
+        series = list(self._mig_series(node) if node.pool.mig else self._whole_series(node))
+        for metric in dict.fromkeys(metric for metric, _, _ in series):
+            yield f"# TYPE {metric} gauge"
+            for name, labels, value in series:
+                if name == metric:
+                    yield f"{metric}{{{labels}}} {value:.6g}"
+
+    def _whole_series(self, node: Node) -> Iterable[tuple[str, str, float]]:
+        """One GPU after the other; a shared one carries the name of the pod that reserves it."""
+        now = self._clock()
+        holders: dict[int, list[Placed]] = {}
+        for workload, pod in self._by_node.get(node.name, ()):
+            for device in pod.grant.devices:
+                holders.setdefault(device, []).append((workload, pod))
+        for device in range(node.pool.gpus):
+            found = holders.get(device, [])
+            labels = f"{_gpu(node, device)}{_holder(node, device, found)}"
+            busy = min(1.0, sum(utilization(w, p, now) for w, p in found))
+            used = sum(self._memory_mib(node, w, p) for w, p in found)
+            yield "DCGM_FI_DEV_GPU_UTIL", labels, round(100 * busy)
+            yield "DCGM_FI_DEV_FB_USED", labels, round(used) + 4
+            yield "DCGM_FI_PROF_GR_ENGINE_ACTIVE", labels, busy
+            if node.pool.name in ("h100", "a100"):
+                linked = busy * 4e10 if any(len(p.grant.devices) > 1 for _, p in found) else 0.0
+                yield "DCGM_FI_PROF_NVLINK_TX_BYTES", labels, linked
+                yield "DCGM_FI_PROF_NVLINK_RX_BYTES", labels, linked * 0.97
+
+    def _mig_series(self, node: Node) -> Iterable[tuple[str, str, float]]:
+        """Instances; they tell how long their engine was active, but no utilisation."""
+        now = self._clock()
+        holders = {
+            (workload.shape(pod.role).mig, pod.grant.instance): (workload, pod)
+            for workload, pod in self._by_node.get(node.name, ())
+            if workload.shape(pod.role).mig
+        }
+        for profile, count in node.pool.mig:
+            for instance in range(count):
+                device, place = instance % node.pool.gpus, instance // node.pool.gpus
+                number = _MIG_NUMBERS[profile] + place
+                found = holders.get((profile, instance))
+                labels = (
+                    f'{_gpu(node, device)},GPU_I_PROFILE="{profile}",GPU_I_ID="{number}"'
+                    f"{_pod_labels(*found) if found else ''}"
+                )
+                busy = utilization(*found, now) if found else 0.0
+                yield "DCGM_FI_PROF_GR_ENGINE_ACTIVE", labels, busy
+                yield "DCGM_FI_DEV_FB_USED", labels, 4000 * memory_share(found[1]) if found else 12
+
+    @staticmethod
+    def _memory_mib(node: Node, workload: Workload, pod: Pod) -> float:
+        if not pod.started_at:
+            return 0.0
+        shape = workload.shape(pod.role)
+        portion = node.portion(shape) / 100 if pod.grant.group else 1.0
+        return node.pool.gpu_memory_mib * portion * memory_share(pod)
+
+    def _inference(self, workload: Workload, pod: Pod, prefix: str) -> Iterable[str]:
+        now = self._clock()
+        busy = utilization(workload, pod, now)
+        done = work_done(workload, pod, now)
+        labels = f'model_name="{workload.name}"'
+        yield f"{prefix}num_requests_running{{{labels}}} {round(24 * busy)}"
+        yield f"{prefix}num_requests_waiting{{{labels}}} {max(0, round(30 * (busy - 0.55)))}"
+        cache = "gpu_cache_usage_perc" if not prefix else "kv_cache_usage_perc"
+        yield f"{prefix}{cache}{{{labels}}} {0.9 * busy:.4f}"
+        served = int(done * 6)
+        if prefix:
+            name = f"{prefix}request_success_total"
+            yield f'{name}{{{labels},finished_reason="stop"}} {served}'
+            yield f'{name}{{{labels},finished_reason="abort"}} {served // 400}'
+        else:
+            yield f"num_request_max{{{labels}}} 256"
+            yield f"request_success_total{{{labels}}} {served}"
+            yield f"request_failure_total{{{labels}}} {served // 400}"
+        yield from _histogram(f"{prefix}time_to_first_token_seconds", labels, served, middle=0.25)
+        yield from _histogram(f"{prefix}e2e_request_latency_seconds", labels, served, middle=2.5)
+
+
+def _histogram(name: str, labels: str, count: int, *, middle: float) -> Iterable[str]:
+    """Cumulative, half of it up to the middle."""
+    yield f"# TYPE {name} histogram"
+    for bound in _BUCKETS:
+        part = bound / (bound + middle)
+        yield f'{name}_bucket{{{labels},le="{bound:g}"}} {int(count * part)}'
+    yield f'{name}_bucket{{{labels},le="+Inf"}} {count}'
+    yield f"{name}_sum{{{labels}}} {count * middle:.3f}"
+    yield f"{name}_count{{{labels}}} {count}"
+
+
+def _gpu(node: Node, device: int) -> str:
+    return (
+        f'gpu="{device}",UUID="{node.device_uuid(device)}",device="nvidia{device}",'
+        f'modelName="{node.pool.product}",Hostname="{node.name}"'
+    )
+
+
+def _holder(node: Node, device: int, found: list[Placed]) -> str:
+    group = next((name for name, index in node.groups.items() if index == device), "")
+    if group:
+        name = reservation_name(node, group)
+        return f',container="resource-reservation",namespace="{RESERVATIONS}",pod="{name}"'
+    return _pod_labels(*found[0]) if found else ""
+
+
+def _pod_labels(workload: Workload, pod: Pod) -> str:
+    return f",{_container(workload, pod)}"
+
+
+def _container(workload: Workload, pod: Pod) -> str:
+    container = workload.shape(pod.role).container
+    return f'container="{container}",namespace="{workload.namespace}",pod="{pod.name}"'
+
+
+def _text(lines: Iterable[str]) -> bytes:
+    return ("\n".join(lines) + "\n").encode()

@@ -1,0 +1,231 @@
+"""How a world begins: workloads that have already lived for days, on machines that just hold them.
+
+What is drawn as running and does not fit waits, for the true reason. Nothing is written before all stand.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from simulator.apiserver.store import Store
+from simulator.manifests.shared_objects import furnish
+from simulator.model.hardware import POOLS_BY_NAME, Node, build_nodes, count_nodes, total_gpus
+from simulator.model.lifecycles import FIRST_STAGES
+from simulator.model.mixture import KINDS, KindTraits
+from simulator.model.model import Grant, Pod, Refusal, Seconds, Shape, Workload
+from simulator.model.pod_layout import is_kept, slots
+from simulator.model.scheduler import build_queues
+from simulator.model.workload_factory import Names, draw_kind, make_workload
+from simulator.simulation import transitions
+from simulator.simulation.dispatcher import Dispatcher
+from simulator.simulation.world import World
+
+_DAY = 86400.0
+_OLDEST = 9 * _DAY
+_ROOM = {"h100": 0.9, "a100": 0.9, "l40s": 1.0, "mig": 1.1, "cpu": 1.4}
+"""Part of what is asked for in each pool that its machines can hold."""
+_HOLDING = ("running", "degraded", "updating")
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    workload: Workload
+    stage: str
+
+
+def begin_world(store: Store, *, seed: int, prefix: str, workloads: int, now: Seconds) -> World:
+    """A mature cluster of so many workloads."""
+    rng = random.Random(seed)
+    names = Names()
+    drafts: list[_Draft] = []
+    present: Counter[str] = Counter()
+    for number in range(workloads):
+        # The first are one of each kind, so that even a small world has them all.
+        traits = KINDS[number] if number < len(KINDS) else draw_kind(rng, present)
+        present[traits.kind] += 1
+        drafts.append(_draft(rng, names, traits, now))
+    nodes = build_nodes(count_nodes(_asked(drafts), room=_ROOM), prefix=prefix)
+    built_at = float(int(now - 2 * _OLDEST))
+    world = World(
+        store,
+        nodes=nodes,
+        queues=build_queues(total_gpus(nodes.values())),
+        rng=rng,
+        built_at=built_at,
+    )
+    world.names = names
+    furnish(store, nodes, world.scheduler.queues, built_at=built_at)
+    world.is_quiet = True
+    for draft in sorted(drafts, key=lambda draft: draft.workload.created_at):
+        _settle(world, draft, now)
+    Dispatcher(world).schedule(now, is_full=True)
+    world.is_quiet = False
+    world.write_all()
+    return world
+
+
+def _draft(rng: random.Random, names: Names, traits: KindTraits, now: Seconds) -> _Draft:
+    age = min(_OLDEST, rng.expovariate(1 / (1.2 * _DAY))) + 600
+    workload = make_workload(rng, names, traits, created_at=float(int(now - age)))
+    stages, weights = zip(*FIRST_STAGES[workload.family], strict=True)
+    (stage,) = rng.choices(stages, weights)
+    if stage == "updating" and workload.kind == "StatefulSet":
+        stage = "running"
+    return _Draft(workload, stage)
+
+
+def _asked(drafts: Iterable[_Draft]) -> Iterable[tuple[str, Shape]]:
+    for draft in drafts:
+        if draft.stage not in _HOLDING:
+            continue
+        for slot in slots(draft.workload):
+            shape = draft.workload.shape(slot.role)
+            yield (draft.workload.pool if shape.wants_gpu else "cpu"), shape
+
+
+def _settle(world: World, draft: _Draft, now: Seconds) -> None:
+    """Let the workload have lived until now."""
+    workload = draft.workload
+    world.workloads[workload.uid] = workload
+    if workload.family == "recurring":
+        workload.runs = world.rng.randint(3, 40)
+    stage = draft.stage
+    if stage == "failed" and workload.family == "serving" and workload.kind != "Deployment":
+        stage = "running"
+    _BEGINNINGS[stage](world, workload, now)
+
+
+def _hold(world: World, workload: Workload, now: Seconds) -> bool:
+    """Give all pods their nodes, long ago; False where they have to wait instead."""
+    rng, created_at = world.rng, workload.created_at
+    transitions.make_pods(world, workload, created_at + rng.uniform(1, 4))
+    gangs: dict[str, list[Pod]] = {}
+    for pod in workload.pods:
+        gangs.setdefault(pod.gang, []).append(pod)
+    placed_at = created_at + min(rng.lognormvariate(4.0, 1.6), (now - created_at) * 0.4)
+    ready_at = placed_at + rng.uniform(10, 120)
+    for gang in gangs.values():
+        if isinstance(world.scheduler.place(workload, gang), Refusal):
+            _wait_instead(world, workload, now)
+            return False
+    for pod in workload.pods:
+        world.bind(workload, pod.gang, [pod], placed_at)
+        pod.stage, pod.since = "running", ready_at
+        pod.started_at = ready_at - rng.uniform(2, 8)
+        pod.ready_at = ready_at
+    workload.first_ready_at = ready_at
+    return True
+
+
+def _wait_instead(world: World, workload: Workload, now: Seconds) -> None:
+    """It came in the last hours and found no room."""
+    for pod in workload.pods:
+        if pod.node:
+            world.free(workload, pod)
+            pod.node, pod.grant = "", Grant()
+    workload.created_at = float(int(now - world.rng.uniform(60, 8 * 3600)))
+    for key in workload.children:
+        workload.children[key] = workload.created_at + 2
+    for pod in workload.pods:
+        is_root = workload.kind == "Pod"
+        pod.created_at = workload.created_at if is_root else workload.created_at + 2
+        pod.refused_at = workload.created_at + 4
+        pod.since = pod.created_at
+    world.enter(workload, "pending", workload.created_at + 2)
+
+
+def _running(world: World, workload: Workload, now: Seconds) -> None:
+    if _hold(world, workload, now):
+        world.enter(workload, "running", workload.first_ready_at)
+
+
+def _degraded(world: World, workload: Workload, now: Seconds) -> None:
+    if _hold(world, workload, now):
+        transitions.trouble(world, workload, now - world.rng.uniform(30, 1800))
+
+
+def _updating(world: World, workload: Workload, now: Seconds) -> None:
+    if _hold(world, workload, now):
+        transitions.update(world, workload, now)
+
+
+def _stopped(world: World, workload: Workload, now: Seconds) -> None:
+    workload.is_suspended = True
+    workload.suspended_at = _between(world, workload.created_at, now)
+    workload.first_ready_at = workload.created_at + 60
+    if workload.kind in ("NIMService", "Deployment"):
+        workload.children |= {"rs-1": workload.created_at + 2}
+    world.enter(workload, "stopped", workload.suspended_at)
+
+
+def _idle(world: World, workload: Workload, now: Seconds) -> None:
+    """Between runs, or scaled to zero."""
+    if workload.family == "recurring":
+        runs = range(max(1, workload.runs - 2), workload.runs + 1)
+        workload.children = {f"run-{run}": now - (workload.runs - run + 1) * 1800 for run in runs}
+        workload.finished_at = workload.children[f"run-{workload.runs}"] + 300
+        world.enter(workload, "idle", workload.finished_at)
+        return
+    started_at = workload.created_at + 5
+    for key in ("configuration", "revision", "deployment", "rs-1"):
+        workload.children[key] = started_at
+    workload.first_ready_at = started_at + 30
+    world.enter(workload, "idle", _between(world, workload.first_ready_at, now))
+
+
+def _completed(world: World, workload: Workload, now: Seconds) -> None:
+    _end(world, workload, "succeeded", now)
+    workload.pods = [pod for pod in workload.pods if is_kept(pod, workload)]
+    world.enter(workload, "completed", workload.finished_at + 1)
+
+
+def _failed(world: World, workload: Workload, now: Seconds) -> None:
+    if workload.family == "serving":
+        if _hold(world, workload, now):
+            workload.first_ready_at = 0.0
+            for pod in workload.pods:
+                pod.stage, pod.started_at, pod.ready_at = "stuck", 0.0, 0.0
+            world.enter(workload, "failed", workload.created_at + 700)
+        return
+    _end(world, workload, "failed", now)
+    culprit = world.rng.choice(workload.pods)
+    culprit.reason = world.rng.choice(("Error", "OOMKilled", "Evicted"))
+    workload.pods = [pod for pod in (culprit,) if is_kept(pod, workload)]
+    world.enter(workload, "failed", workload.finished_at + 1)
+
+
+def _end(world: World, workload: Workload, stage: str, now: Seconds) -> None:
+    """Pods that ran and are over; they hold nothing any more."""
+    rng = world.rng
+    started_at = workload.created_at + rng.uniform(30, 300)
+    workload.finished_at = _between(world, started_at + 60, now)
+    workload.first_ready_at = started_at
+    transitions.make_pods(world, workload, workload.created_at + rng.uniform(1, 4))
+    world.stop_waiting(workload)
+    for pod in workload.pods:
+        pod.node = _any_node(world, workload, pod).name
+        pod.scheduled_at = started_at - 20
+        pod.started_at = pod.ready_at = started_at
+        pod.stage, pod.since, pod.finished_at = stage, workload.finished_at, workload.finished_at
+
+
+def _any_node(world: World, workload: Workload, pod: Pod) -> Node:
+    wanted = workload.pool if workload.shape(pod.role).wants_gpu else "cpu"
+    assert wanted in POOLS_BY_NAME
+    return world.rng.choice(world.scheduler.nodes_of(wanted))
+
+
+def _between(world: World, first: Seconds, last: Seconds) -> Seconds:
+    return float(int(world.rng.uniform(first, max(first, last))))
+
+
+_BEGINNINGS = {
+    "running": _running,
+    "degraded": _degraded,
+    "updating": _updating,
+    "stopped": _stopped,
+    "idle": _idle,
+    "completed": _completed,
+    "failed": _failed,
+}

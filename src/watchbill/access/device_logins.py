@@ -1,0 +1,95 @@
+"""Device logins (RFC 8628): a program shows a code, a signed-in person confirms it in the browser."""
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from watchbill.errors import TooMany
+from watchbill.store.identity.accounts import Holder
+from watchbill.store.identity.device_logins import (
+    DeviceLogin,
+    device_by_code,
+    device_create,
+    device_decide,
+    device_poll,
+)
+from watchbill.store.postgres.database import Database
+
+LIFETIME = timedelta(minutes=10)
+INTERVAL_SECONDS = 3
+CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
+CODE_LENGTH = 8
+
+
+class Waiting(StrEnum):
+    """Why there is no token yet, or never will be; RFC 8628's words."""
+
+    PENDING = "authorization_pending"
+    SLOW_DOWN = "slow_down"
+    DENIED = "access_denied"
+    EXPIRED = "expired_token"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    device_code: str
+    user_code: str
+
+
+class Devices:
+    def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def begin(self, address: str) -> Begun:
+        """Raises TooMany."""
+        now = self._clock()
+        code = "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH))
+        device_code = secrets.token_urlsafe(32)
+        is_made = await device_create(
+            self._db,
+            device_hash=_hash(device_code),
+            user_code=code,
+            address=address,
+            expires_at=now + LIFETIME,
+            now=now,
+        )
+        if not is_made:
+            raise TooMany("Too many logins are open.", retry_after_seconds=60)
+        return Begun(device_code, f"{code[:4]}-{code[4:]}")
+
+    async def find(self, user_code: str) -> DeviceLogin | None:
+        code = _normal(user_code)
+        return await device_by_code(self._db, code, now=self._clock()) if code else None
+
+    async def decide(self, user_code: str, holder: Holder | None) -> bool:
+        """Approve for the holder, or deny where it is None. False where no such login is open."""
+        code = _normal(user_code)
+        return bool(code) and await device_decide(self._db, code, holder, now=self._clock())
+
+    async def poll(self, device_code: str) -> Holder | Waiting:
+        now = self._clock()
+        found = await device_poll(self._db, _hash(device_code), now=now)
+        if found is None or found.expires_at <= now:
+            return Waiting.EXPIRED
+        if found.approved is not None:
+            return found.approved
+        if found.denied_at is not None:
+            return Waiting.DENIED
+        soonest = timedelta(seconds=INTERVAL_SECONDS - 1)
+        if found.polled_at is not None and now - found.polled_at < soonest:
+            return Waiting.SLOW_DOWN
+        return Waiting.PENDING
+
+
+def _normal(user_code: str) -> str:
+    """As it is kept, or nothing where it cannot be one."""
+    code = user_code.upper().replace("-", "").replace(" ", "")
+    return code if len(code) == CODE_LENGTH and set(code) <= set(CODE_LETTERS) else ""
+
+
+def _hash(device_code: str) -> bytes:
+    return hashlib.sha256(device_code.encode()).digest()

@@ -1,0 +1,313 @@
+"""Tokens: compact JWTs signed with ES256, by keys that all servers share through the database.
+
+Verification trusts nothing that a token says about itself: size and shape come first, then exactly our three
+header members, then a key of ours by its id, then the signature, then every claim.
+
+Refresh tokens: each is good once. A second use of one, by whomever, ends the login that it came from.
+"""
+
+import asyncio
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
+
+from watchbill.access.bounded import BoundedCache
+from watchbill.access.tokens.jose import Refused, check_shape, members, unique_json
+from watchbill.access.tokens.key_encryption import KeySeal
+from watchbill.errors import Unauthenticated
+from watchbill.store.identity.accounts import ACCOUNT, Holder
+from watchbill.store.identity.sessions import (
+    family_create,
+    family_revoke,
+    family_rotate,
+    refresh_owner,
+)
+from watchbill.store.identity.signing import (
+    SigningKey,
+    add_first_signing_key,
+    rotate_signing_key,
+    seal_signing_key,
+    signing_keys,
+)
+from watchbill.store.postgres.database import Database
+
+ALGORITHM = "ES256"
+TYPE = "at+jwt"
+ISSUER = "watchbill"
+AUDIENCE = "watchbill-api"
+LEEWAY_SECONDS = 30
+KEYS_KEPT_SECONDS = 60
+KEYS_REFETCH_SECONDS = 10
+KEYS_SWITCH_SECONDS = KEYS_KEPT_SECONDS + KEYS_REFETCH_SECONDS
+FOREVER = timedelta(days=3650)
+REMEMBERED_TOKENS = 10_000
+
+_NOT_STANDARD_BASE64 = str.maketrans(
+    {character: f"\\u{ord(character):04x}" for character in ">?~\x7f"}
+)
+
+
+class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a token says, once its signature was checked."""
+
+    iss: str
+    aud: str
+    sub: UUID
+    client_id: str
+    tenant_id: int
+    iat: int
+    exp: int
+    jti: str
+    holder: str = ACCOUNT
+    family: UUID | None = None
+
+    def whose(self) -> Holder:
+        return Holder(tenant_id=self.tenant_id, kind=self.holder, id=self.sub, family=self.family)
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    kid: str
+    key: ECKey
+    active_at: datetime
+    retired_at: datetime | None
+
+
+class Keyring:
+    """The signing keys, made by whichever server starts first and read again from time to time."""
+
+    def __init__(
+        self, db: Database, clock: Callable[[], datetime], *, seal: KeySeal | None = None
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._seal = seal or KeySeal()
+        self._keys: dict[str, _Key] = {}
+        self._read_at: datetime | None = None
+        self._lock = asyncio.Lock()
+
+    async def signing(self) -> _Key:
+        """The newest key that is active; before the first one is, that."""
+        await self._refresh(KEYS_KEPT_SECONDS)
+        now = self._clock()
+        in_use = [
+            key for key in self._keys.values() if key.retired_at is None or now < key.retired_at
+        ]
+        return next((key for key in in_use if key.active_at <= now), in_use[-1])
+
+    async def rotate(self, *, at_once: bool) -> SigningKey:
+        """A new key. Others learn of it before it signs, and the old one verifies until its last token has
+        ended; or `at_once`: every token signed so far ends with the old key, within a minute."""
+        now = self._clock()
+        switch = now if at_once else now + timedelta(seconds=KEYS_SWITCH_SECONDS)
+        key = replace(self._new(now), active_at=switch)
+        retire_at = now - FOREVER if at_once else switch
+        await rotate_signing_key(self._db, key, retire_others_at=retire_at)
+        self._read_at = None
+        return key
+
+    async def verifying(self, kid: str) -> _Key | None:
+        """A key of ours. An unknown id makes us look again, but seldom: it may be anybody's invention."""
+        await self._refresh(KEYS_KEPT_SECONDS)
+        if kid not in self._keys:
+            await self._refresh(KEYS_REFETCH_SECONDS)
+        return self._keys.get(kid)
+
+    async def _refresh(self, older_than_seconds: int) -> None:
+        if self._is_fresh(older_than_seconds):
+            return
+        async with self._lock:
+            if self._is_fresh(older_than_seconds):
+                return
+            kept = await signing_keys(self._db)
+            if all(key.retired_at is not None and key.retired_at <= self._clock() for key in kept):
+                await add_first_signing_key(self._db, self._new(self._clock()))
+                kept = await signing_keys(self._db)
+            self._keys = {key.kid: self._opened(key) for key in kept}
+            for key in kept:
+                if self._seal.lacks(key.private_jwk):
+                    sealed = self._seal.close(key.kid, key.private_jwk)
+                    await seal_signing_key(self._db, key.kid, sealed)
+            self._read_at = self._clock()
+
+    def _opened(self, key: SigningKey) -> _Key:
+        jwk = json.loads(self._seal.open(key.kid, key.private_jwk))
+        return _Key(key.kid, ECKey.import_key(jwk), key.active_at, key.retired_at)
+
+    def _new(self, now: datetime) -> SigningKey:
+        key = _new_signing_key(now)
+        return replace(key, private_jwk=self._seal.close(key.kid, key.private_jwk))
+
+    def _is_fresh(self, older_than_seconds: int) -> bool:
+        age = None if self._read_at is None else self._clock() - self._read_at
+        return age is not None and age < timedelta(seconds=older_than_seconds)
+
+
+class Tokens:
+    """Issues and verifies. Of a token whose signature was right the claims are remembered, by its hash: only
+    time and the state of its key can then still make it wrong, and these are looked at every time."""
+
+    def __init__(
+        self, keyring: Keyring, clock: Callable[[], datetime], *, lifetime_seconds: int
+    ) -> None:
+        self._keyring = keyring
+        self._clock = clock
+        self._verified: BoundedCache[bytes, tuple[str, Claims]] = BoundedCache(REMEMBERED_TOKENS)
+        self.lifetime_seconds = lifetime_seconds
+
+    async def issue(self, holder: Holder, *, client_id: str) -> str:
+        key = await self._keyring.signing()
+        issued_at = int(self._clock().timestamp())
+        payload = _plain_base64_json(
+            {
+                "iss": ISSUER,
+                "aud": AUDIENCE,
+                "sub": str(holder.id),
+                "client_id": client_id,
+                "tenant_id": holder.tenant_id,
+                "iat": issued_at,
+                "exp": issued_at + self.lifetime_seconds,
+                "jti": uuid4().hex,
+                "holder": holder.kind,
+                **({"family": str(holder.family)} if holder.family is not None else {}),
+            }
+        )
+        header = {"alg": ALGORITHM, "typ": TYPE, "kid": key.kid}
+        return jws.serialize_compact(header, payload, key.key, [ALGORITHM])
+
+    async def verify(self, token: str) -> Claims:
+        """Raises Unauthenticated, always with the same words: why is nobody's business."""
+        try:
+            check_shape(token)
+            token_hash = hashlib.sha256(token.encode("ascii")).digest()
+            found = self._verified.get(token_hash)
+            if found is None:
+                found = await self._verify_signature(token)
+                self._verified.put(token_hash, found)
+            kid, claims = found
+            await self._key(kid)
+            self._check(claims)
+        except (Refused, JoseError, msgspec.ValidationError, ValueError) as error:
+            raise Unauthenticated("The token is not valid.") from error
+        return claims
+
+    async def _verify_signature(self, token: str) -> tuple[str, Claims]:
+        header = _checked_header(token)
+        key = await self._key(header["kid"])
+        signed = jws.deserialize_compact(token, key.key, [ALGORITHM])
+        return key.kid, msgspec.convert(unique_json(signed.payload or b""), Claims, strict=True)
+
+    async def _key(self, kid: str) -> _Key:
+        key = await self._keyring.verifying(kid)
+        if key is None or self._is_over(key):
+            raise Refused
+        return key
+
+    def _is_over(self, key: _Key) -> bool:
+        """A retired key still opens tokens for as long as one that it signed may live."""
+        overlap = timedelta(seconds=self.lifetime_seconds + LEEWAY_SECONDS + KEYS_KEPT_SECONDS)
+        return key.retired_at is not None and self._clock() > key.retired_at + overlap
+
+    def _check(self, claims: Claims) -> None:
+        now = self._clock().timestamp()
+        if (claims.iss, claims.aud) != (ISSUER, AUDIENCE):
+            raise Refused
+        if now >= claims.exp + LEEWAY_SECONDS or claims.iat > now + LEEWAY_SECONDS:
+            raise Refused
+
+
+def _checked_header(token: str) -> dict[str, str]:
+    """The header. It must hold exactly our three members, so `crit`, `jwk` or `jku` never count."""
+    header = members(token, 0)
+    if header.keys() != {"alg", "typ", "kid"}:
+        raise Refused
+    if header["alg"] != ALGORITHM or header["typ"] != TYPE or not isinstance(header["kid"], str):
+        raise Refused
+    return header
+
+
+def _plain_base64_json(claims: dict[str, Any]) -> bytes:
+    """JSON whose base64url is plain base64 too: some clients, runapy among them, decode it as such.
+
+    In ASCII only these four characters can lead to the two letters in which the alphabets differ; JSON lets
+    them be written as escapes, since they occur inside strings alone.
+    """
+    text = json.dumps(claims, ensure_ascii=True, separators=(",", ":"))
+    return text.translate(_NOT_STANDARD_BASE64).encode("ascii")
+
+
+def _new_signing_key(now: datetime) -> SigningKey:
+    kid = uuid4().hex
+    key = ECKey.generate_key("P-256", {"kid": kid, "alg": ALGORITHM, "use": "sig"})
+    return SigningKey(
+        kid=kid,
+        private_jwk=json.dumps(key.as_dict(private=True)),
+        created_at=now,
+        active_at=now,
+        retired_at=None,
+    )
+
+
+PREFIX = "wbr_"
+_FORM = re.compile(r"wbr_[A-Za-z0-9_-]{43}", re.ASCII)
+
+
+class RefreshTokens:
+    """A family is one login: all refresh tokens that came from it, one after the other."""
+
+    def __init__(
+        self, db: Database, clock: Callable[[], datetime], *, lifetime_seconds: int
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._lifetime = timedelta(seconds=lifetime_seconds)
+
+    async def begin(self, holder: Holder) -> tuple[str, Holder]:
+        """The first token of a new family, and the holder as its tokens name it."""
+        token, now = _new(), self._clock()
+        member = replace(holder, family=uuid4())
+        await family_create(
+            self._db, member, token_hash=_hash(token), expires_at=now + self._lifetime, now=now
+        )
+        return token, member
+
+    async def rotate(self, token: str) -> tuple[str, Holder]:
+        """The next token. Raises Unauthenticated, in the same words whatever is wrong."""
+        refused = Unauthenticated("The refresh token is not valid.")
+        if not _FORM.fullmatch(token):
+            raise refused
+        owner = await refresh_owner(self._db, _hash(token))
+        if owner is None:
+            raise refused
+        fresh = _new()
+        holder = await family_rotate(
+            self._db, owner[0], old_hash=_hash(token), new_hash=_hash(fresh), now=self._clock()
+        )
+        if holder is None:
+            raise refused
+        return fresh, holder
+
+    async def revoke(self, token: str) -> None:
+        """End the login that the token came from. Whoever holds no such token is told the same."""
+        owner = await refresh_owner(self._db, _hash(token)) if _FORM.fullmatch(token) else None
+        if owner is not None:
+            await family_revoke(self._db, *owner, now=self._clock())
+
+
+def _new() -> str:
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

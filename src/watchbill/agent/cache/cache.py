@@ -1,0 +1,293 @@
+"""What the agent knows of the cluster, pruned, and the gathering of one workload's objects out of it.
+
+Objects come in through sinks, one per watched kind; everything is found by UID. Excluded namespaces and the
+pods by which KAI reserves devices never come in.
+
+Where each watched kind's objects go, by its role. A new role is a row of `sink_for`'s tables.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from watchbill.agent.cache.cluster import SHARED_ROLES, ClusterView, NodeSink, SharedSink
+from watchbill.agent.cache.compressed import pack, prune, unpack
+from watchbill.agent.cache.owner_tree import Entry, Listener, Ownership
+from watchbill.agent.cache.related import Related
+from watchbill.agent.cache.targets import Targets
+from watchbill.agent.cache.watched_kinds import POD, REPLICA_SET, Role, Wanted
+from watchbill.agent.kubernetes.client import Resource
+from watchbill.agent.kubernetes.watch_stream import ObjectMeta
+from watchbill.kinds.objects.objects import GroupKind, IdleGpus, Object, WorkloadObjects
+from watchbill.kinds.objects.pod import Owner, Pod, is_reservation, owners, read_pod
+
+_LINK_MEMBERS = (
+    "uid",
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "labels",
+    "ownerReferences",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    excluded_namespaces: frozenset[str]
+    pod_annotations: frozenset[str]
+    root_kinds: frozenset[GroupKind]
+    exporter_namespaces: frozenset[str] = frozenset()
+
+
+class Cache:
+    """All sinks and what they fill. `listener` hears of every workload that may have changed."""
+
+    def __init__(self, settings: CacheSettings, listener: Listener) -> None:
+        self.ownership = Ownership(settings.root_kinds, listener)
+        self.cluster = ClusterView(self._cluster_changed)
+        self.related = Related(self.ownership, listener)
+        self.targets = Targets(settings.exporter_namespaces)
+        self.idle: dict[str, IdleGpus] = {}
+        """By workload, as exporters tell it."""
+        self.cluster_scoped: set[GroupKind] = {GroupKind("", "Node")}
+        self.listed: set[GroupKind] = set()
+        """Kinds listed completely at least once, whose own listing is their workloads' witness."""
+        self._settings = settings
+        self._listener = listener
+        self._bare: dict[str, bytes] = {}
+
+    def takes(self, namespace: str) -> bool:
+        return namespace not in self._settings.excluded_namespaces
+
+    def parent_among(self, found: tuple[Owner, ...]) -> Owner | None:
+        """The owner to walk to: the controller, else the first; none where that one is cluster-scoped."""
+        parent = next(
+            (owner for owner in found if owner.is_controller), found[0] if found else None
+        )
+        if parent is None or GroupKind(parent.group, parent.kind) in self.cluster_scoped:
+            return None
+        return parent
+
+    def put_pod(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        pod = read_pod(obj, wanted=self._settings.pod_annotations)
+        parent = self.parent_among(pod.owners)
+        if is_reservation(obj):
+            self.remove(meta.uid, datetime.now(UTC))
+            return
+        if parent is None:
+            self._bare[meta.uid] = pack(prune(obj, api_version="v1", kind="Pod"))
+        else:
+            self._bare.pop(meta.uid, None)
+            known = self.ownership.entries.get(meta.uid)
+            if known is not None and known.payload == pod:
+                return
+        entry = Entry(meta.uid, POD, pod.namespace, pod.name, parent, pod)
+        self.ownership.put(entry, datetime.now(UTC))
+
+    def put_owner(
+        self, resource: Resource, obj: dict[str, Any], *, is_looked_up: bool = False
+    ) -> None:
+        """An object that may own pods. Of a ReplicaSet that is owned itself only its metadata counts."""
+        key = GroupKind(resource.group, resource.kind)
+        obj = prune(obj, api_version=resource.api_version, kind=resource.kind)
+        parent = self.parent_among(owners(obj))
+        if key == REPLICA_SET and parent is not None:
+            obj = _link(obj)
+        meta = msgspec.convert(obj.get("metadata", {}), ObjectMeta, strict=False)
+        entry = Entry(
+            meta.uid, key, meta.namespace, meta.name, parent, pack(obj), is_looked_up=is_looked_up
+        )
+        self.ownership.put(entry, datetime.now(UTC))
+
+    def remove(self, uid: str, at: datetime) -> None:
+        self.ownership.remove(uid, at)
+        if uid not in self.ownership.entries:
+            self._bare.pop(uid, None)
+
+    def note_listed(self, key: GroupKind) -> None:
+        """The kind was listed completely: from now on its listing is the witness of its objects."""
+        if key in self.listed:
+            return
+        self.listed.add(key)
+        for root, family in tuple(self.ownership.families.items()):
+            if family.root.key == key:
+                self._listener.touched(root)
+
+    def is_alive(self, root: str) -> bool:
+        return self.ownership.is_alive(root)
+
+    def gather(self, root: str) -> WorkloadObjects:
+        """All that belongs to a living workload, decoded."""
+        family = self.ownership.families[root]
+        pods = self.ownership.pods(root)
+        between = list(self.ownership.between(root))
+        chain = [root, *(entry.uid for entry in between)]
+        return WorkloadObjects(
+            root=self._root(family.root),
+            is_chain_truncated=family.is_truncated,
+            is_root_listed=family.root.key in self.listed and not family.root.is_looked_up,
+            pods=pods,
+            children=[_object(entry) for entry in between],
+            services=self.related.routing(family.root.namespace),
+            pod_groups=self.related.pod_groups(chain, pods),
+            queue_workloads=self.related.queue_workloads([*chain, *(pod.uid for pod in pods)]),
+            scheduling_events=self.related.events([*chain, *(pod.uid for pod in pods)]),
+            claims=self.related.claims(pods),
+            autoscalers=self.related.autoscalers(
+                family.root.namespace, {family.root.name, *(entry.name for entry in between)}
+            ),
+            idle=self.idle.get(root),
+            is_root_gone=family.is_root_gone,
+            cluster=self.cluster.objects,
+        )
+
+    def _root(self, entry: Entry) -> Object:
+        return self._pod_root(entry.payload) if isinstance(entry.payload, Pod) else _object(entry)
+
+    def _pod_root(self, pod: Pod) -> dict[str, Any]:
+        packed = self._bare.get(pod.uid)
+        if packed is not None:
+            return unpack(packed)
+        metadata: dict[str, Any] = {
+            "uid": pod.uid,
+            "name": pod.name,
+            "namespace": pod.namespace,
+            "labels": dict(pod.labels),
+            "annotations": dict(pod.annotations),
+        }
+        if pod.created_at is not None:
+            metadata["creationTimestamp"] = _rfc3339(pod.created_at)
+        if pod.deleted_at is not None:
+            metadata["deletionTimestamp"] = _rfc3339(pod.deleted_at)
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+
+    def _cluster_changed(self, namespace: str | None, node: str | None) -> None:
+        """Something that workloads share changed: in one namespace, on one node, or for all."""
+        for root, family in list(self.ownership.families.items()):
+            if namespace is not None and family.root.namespace != namespace:
+                continue
+            if node is not None and not any(pod.node == node for pod in self.ownership.pods(root)):
+                continue
+            self._listener.touched(root)
+
+
+def _link(obj: dict[str, Any]) -> dict[str, Any]:
+    """What a chain needs of a link. ReplicaSets are many: a Deployment keeps ten old ones."""
+    metadata = obj.get("metadata", {})
+    kept = {name: metadata[name] for name in _LINK_MEMBERS if name in metadata}
+    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": kept}
+
+
+def _object(entry: Entry) -> dict[str, Any]:
+    assert isinstance(entry.payload, bytes)  # pods are never between a root and its pods as objects
+    return unpack(entry.payload)
+
+
+def _rfc3339(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+Body = bytes | msgspec.Raw
+
+
+class ResourceSink(Protocol):
+    """A sink that knows how its kind is served; that may change while it runs."""
+
+    resource: Resource
+
+    def put(self, meta: ObjectMeta, body: Body) -> None: ...
+
+    def remove(self, uid: str, at: datetime) -> None: ...
+
+
+@dataclass(slots=True)
+class PodSink:
+    cache: Cache
+    resource: Resource
+
+    def put(self, meta: ObjectMeta, body: Body) -> None:
+        obj = msgspec.json.decode(body, type=dict[str, Any])
+        self.cache.targets.put(obj)
+        if self.cache.takes(meta.namespace):
+            self.cache.put_pod(meta, obj)
+
+    def remove(self, uid: str, at: datetime) -> None:
+        self.cache.targets.remove(uid)
+        self.cache.remove(uid, at)
+
+
+@dataclass(slots=True)
+class OwnerSink:
+    cache: Cache
+    resource: Resource
+
+    def put(self, meta: ObjectMeta, body: Body) -> None:
+        if self.cache.takes(meta.namespace):
+            self.cache.put_owner(self.resource, msgspec.json.decode(body, type=dict[str, Any]))
+
+    def remove(self, uid: str, at: datetime) -> None:
+        self.cache.remove(uid, at)
+
+
+@dataclass(slots=True)
+class RelatedSink:
+    """Objects that stand beside workloads; `keep` and `drop` are those of one role."""
+
+    cache: Cache
+    resource: Resource
+    keep: Callable[[ObjectMeta, dict[str, Any]], None]
+    drop: Callable[[str], None]
+
+    def put(self, meta: ObjectMeta, body: Body) -> None:
+        if self.cache.takes(meta.namespace):
+            obj = msgspec.json.decode(body, type=dict[str, Any])
+            resource = self.resource
+            self.keep(meta, prune(obj, api_version=resource.api_version, kind=resource.kind))
+
+    def remove(self, uid: str, at: datetime) -> None:
+        self.drop(uid)
+
+
+@dataclass(slots=True)
+class KindSink:
+    """Names of CustomResourceDefinitions (`plural.group`); `changed` is called for each coming and going."""
+
+    resource: Resource
+    changed: Callable[[], None]
+    names: dict[str, str] = field(default_factory=dict)
+
+    def put(self, meta: ObjectMeta, body: Body) -> None:
+        self.names[meta.uid] = meta.name
+        self.changed()
+
+    def remove(self, uid: str, at: datetime) -> None:
+        self.names.pop(uid, None)
+        self.changed()
+
+
+def sink_for(
+    wanted: Wanted, resource: Resource, cache: Cache, kind_changed: Callable[[], None]
+) -> ResourceSink:
+    """The sink of one kind."""
+    related = cache.related
+    related_roles = {
+        Role.ROUTING: (related.put_routing, related.drop_routing),
+        Role.AUTOSCALER: (related.put_autoscaler, related.drop_autoscaler),
+        Role.EVENT: (related.put_event, related.drop_event),
+        Role.POD_GROUP: (related.put_pod_group, related.drop_pod_group),
+        Role.CLAIM: (related.put_claim, related.drop_claim),
+        Role.QUEUE_WORKLOAD: (related.put_queue_workload, related.drop_queue_workload),
+    }
+    if wanted.role in related_roles:
+        return RelatedSink(cache, resource, *related_roles[wanted.role])
+    if wanted.role in SHARED_ROLES:
+        return SharedSink(cache.cluster, resource, wanted.role)
+    if wanted.role is Role.KIND:
+        return KindSink(resource, kind_changed)
+    if wanted.role is Role.NODE:
+        return NodeSink(cache.cluster, resource)
+    return PodSink(cache, resource) if wanted.role is Role.POD else OwnerSink(cache, resource)

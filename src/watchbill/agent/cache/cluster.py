@@ -1,0 +1,250 @@
+"""What all workloads share: queues, priority classes, topologies, namespaces, nodes. No I/O.
+
+Of a node only its labels, an address and what it offers are kept. A queue's status changes all the time and
+concerns no record, so only the rest of a shared object makes workloads look again.
+
+What the nodes offer, by node pool. Pure.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from watchbill.agent.cache.compressed import prune
+from watchbill.agent.cache.watched_kinds import Role
+from watchbill.agent.kubernetes.client import Resource
+from watchbill.agent.kubernetes.watch_stream import ObjectMeta
+from watchbill.kinds.derivation.placement import node_pool_of
+from watchbill.kinds.objects.objects import ClusterObjects, Object
+from watchbill.kinds.objects.resources import whole_and_mig
+from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.protocol import NodePoolCapacity
+
+Changed = Callable[[str | None, str | None], None]
+"""Called with the namespace or the node that a change is confined to."""
+
+
+class _Address(msgspec.Struct, frozen=True):
+    type: str = ""
+    address: str = ""
+
+
+class _NodeStatus(msgspec.Struct, frozen=True):
+    allocatable: dict[str, Any] = {}
+    addresses: list[_Address] | None = None
+
+
+class _NodeMeta(msgspec.Struct, frozen=True):
+    labels: dict[str, str] = {}
+
+
+class _Node(msgspec.Struct, frozen=True):
+    metadata: _NodeMeta = _NodeMeta()
+    status: _NodeStatus = _NodeStatus()
+
+
+_NODE = msgspec.json.Decoder(_Node)
+
+
+@dataclass(slots=True)
+class ClusterView:
+    """Live maps; `objects` is the view of them that derivation is given."""
+
+    changed: Changed
+    queues: dict[str, Object] = field(default_factory=dict)
+    shards: dict[str, Object] = field(default_factory=dict)
+    local_queues: dict[tuple[str, str], Object] = field(default_factory=dict)
+    cluster_queues: dict[str, Object] = field(default_factory=dict)
+    volcano_queues: dict[str, Object] = field(default_factory=dict)
+    gateways: dict[tuple[str, str], Object] = field(default_factory=dict)
+    istio_gateways: dict[tuple[str, str], Object] = field(default_factory=dict)
+    claim_templates: dict[tuple[str, str], Object] = field(default_factory=dict)
+    priority_classes: dict[str, Object] = field(default_factory=dict)
+    topologies: dict[str, Object] = field(default_factory=dict)
+    node_labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    node_addresses: dict[str, str] = field(default_factory=dict)
+    allocatable: dict[str, dict[str, Any]] = field(default_factory=dict)
+    namespaces: dict[str, Object] = field(default_factory=dict)
+
+    @property
+    def objects(self) -> ClusterObjects:
+        return ClusterObjects(
+            queues=self.queues,
+            shards=self.shards,
+            local_queues=self.local_queues,
+            cluster_queues=self.cluster_queues,
+            volcano_queues=self.volcano_queues,
+            gateways=self.gateways,
+            istio_gateways=self.istio_gateways,
+            claim_templates=self.claim_templates,
+            priority_classes=self.priority_classes,
+            topologies=self.topologies,
+            node_labels=self.node_labels,
+            node_addresses=self.node_addresses,
+            namespaces=self.namespaces,
+        )
+
+
+class NodeSink:
+    """Nodes: labels, an address and what they offer."""
+
+    def __init__(self, view: ClusterView, resource: Resource) -> None:
+        self._view = view
+        self.resource = resource
+        self._names: dict[str, str] = {}
+
+    def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
+        node = _NODE.decode(body)
+        self._names[meta.uid] = meta.name
+        self._view.allocatable[meta.name] = node.status.allocatable
+        address = _address(node.status.addresses or ())
+        before = (
+            self._view.node_labels.get(meta.name),
+            self._view.node_addresses.get(meta.name, ""),
+        )
+        self._view.node_labels[meta.name] = node.metadata.labels
+        self._view.node_addresses[meta.name] = address
+        if before != (node.metadata.labels, address):
+            self._view.changed(None, meta.name)
+
+    def remove(self, uid: str, at: datetime) -> None:
+        name = self._names.pop(uid, None)
+        if name is not None and name not in self._names.values():
+            del self._view.node_labels[name]
+            del self._view.allocatable[name]
+            del self._view.node_addresses[name]
+            self._view.changed(None, name)
+
+
+def _address(addresses: Iterable[_Address]) -> str:
+    """Where callers reach the node: from outside if it can be, else from within."""
+    known = {found.type: found.address for found in addresses}
+    kinds = ("ExternalIP", "ExternalDNS", "InternalIP", "InternalDNS")
+    return next((known[kind] for kind in kinds if known.get(kind)), "")
+
+
+class SharedSink:
+    """One kind of shared object, in its map by name; namespaced ones by namespace and name."""
+
+    def __init__(self, view: ClusterView, resource: Resource, role: Role) -> None:
+        self._view = view
+        self.resource = resource
+        self._role = role
+        self._map: dict[Any, Object] = getattr(view, SHARED_ROLES[role])
+        self._keys: dict[str, Any] = {}
+
+    def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
+        obj = msgspec.json.decode(body, type=dict[str, Any])
+        obj = prune(obj, api_version=self.resource.api_version, kind=self.resource.kind)
+        key = (meta.namespace, meta.name) if self._role in _NAMESPACED else meta.name
+        before = self._map.get(key)
+        self._keys[meta.uid] = key
+        self._map[key] = obj
+        lasting = _reachable if self._role is Role.GATEWAY else _lasting
+        if before is None or lasting(before) != lasting(obj):
+            self._view.changed(self._confined_to(meta.namespace, meta.name), None)
+
+    def remove(self, uid: str, at: datetime) -> None:
+        key = self._keys.pop(uid, None)
+        if key is not None and key not in self._keys.values():
+            del self._map[key]
+            namespace, name = key if isinstance(key, tuple) else ("", key)
+            self._view.changed(self._confined_to(namespace, name), None)
+
+    def _confined_to(self, namespace: str, name: str) -> str | None:
+        if self._role is Role.NAMESPACE:
+            return name
+        # A gateway takes routes of any namespace.
+        return None if self._role in _GATEWAYS else namespace or None
+
+
+SHARED_ROLES = {
+    Role.QUEUE: "queues",
+    Role.SHARD: "shards",
+    Role.LOCAL_QUEUE: "local_queues",
+    Role.CLUSTER_QUEUE: "cluster_queues",
+    Role.VOLCANO_QUEUE: "volcano_queues",
+    Role.GATEWAY: "gateways",
+    Role.ISTIO_GATEWAY: "istio_gateways",
+    Role.CLAIM_TEMPLATE: "claim_templates",
+    Role.PRIORITY_CLASS: "priority_classes",
+    Role.TOPOLOGY: "topologies",
+    Role.NAMESPACE: "namespaces",
+}
+_GATEWAYS = frozenset({Role.GATEWAY, Role.ISTIO_GATEWAY})
+_NAMESPACED = _GATEWAYS | {Role.LOCAL_QUEUE, Role.CLAIM_TEMPLATE}
+
+
+def _lasting(found: Object) -> dict[str, Any]:
+    """What of a shared object can change a record: neither its status nor its version."""
+    metadata = {
+        name: value
+        for name, value in (found.get("metadata") or {}).items()
+        if name not in ("resourceVersion", "generation")
+    }
+    return {name: value for name, value in found.items() if name != "status"} | {
+        "metadata": metadata
+    }
+
+
+def _reachable(found: Object) -> tuple[Any, Any]:
+    """What of a Gateway tells where its routes answer; its counters move with every route."""
+    spec, status = found.get("spec") or {}, found.get("status") or {}
+    return spec.get("listeners"), status.get("addresses")
+
+
+_GPU_MEMORY_LABEL = "nvidia.com/gpu.memory"
+_MIB = 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Pool:
+    nodes: int = 0
+    gpus: float = 0.0
+    gpu_memory_bytes: int = 0
+    is_memory_known: bool = True
+
+
+def node_pools(view: ClusterView, settings: DeriveSettings) -> tuple[NodePoolCapacity, ...]:
+    """Every pool with its nodes and the GPUs that they can give to pods, MIG slices as shares of one.
+
+    The memory is stated only where every node with GPUs says how much one of them has.
+    """
+    pools: dict[str, _Pool] = {}
+    for node, labels in view.node_labels.items():
+        pool = pools.setdefault(node_pool_of(labels, settings), _Pool())
+        gpus = _gpus(view.allocatable.get(node, {}), settings)
+        pool.nodes += 1
+        pool.gpus += gpus
+        _add_memory(pool, gpus, labels)
+    return tuple(
+        NodePoolCapacity(
+            node_pool=name,
+            nodes=pool.nodes,
+            gpus=pool.gpus,
+            gpu_memory_bytes=pool.gpu_memory_bytes if pool.gpus and pool.is_memory_known else None,
+        )
+        for name, pool in sorted(pools.items())
+    )
+
+
+def _gpus(allocatable: Mapping[str, Any], settings: DeriveSettings) -> float:
+    offered = tuple((name, _whole(text)) for name, text in sorted(allocatable.items()))
+    devices, slices = whole_and_mig(offered, settings.gpu_resources)
+    return devices + float(slices)
+
+
+def _add_memory(pool: _Pool, gpus: float, labels: Mapping[str, str]) -> None:
+    if not gpus:
+        return
+    mebibytes = _whole(labels.get(_GPU_MEMORY_LABEL))
+    pool.gpu_memory_bytes += round(gpus * mebibytes * _MIB)
+    pool.is_memory_known = pool.is_memory_known and mebibytes > 0
+
+
+def _whole(text: Any) -> int:
+    """Device counts are whole numbers; anything else offers nothing."""
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else 0

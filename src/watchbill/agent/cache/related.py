@@ -1,0 +1,251 @@
+"""What stands beside workloads: routing, autoscalers, pod groups, queue entries, claims, events. No I/O."""
+
+from collections import OrderedDict
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from watchbill.agent.cache.compressed import pack, unpack
+from watchbill.agent.cache.owner_tree import Listener, Ownership
+from watchbill.agent.kubernetes.watch_stream import ObjectMeta
+from watchbill.kinds.derivation.routing import named_namespaces
+from watchbill.kinds.objects.json_access import at, objects, text
+from watchbill.kinds.objects.objects import Object
+from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION, Pod, owners
+from watchbill.kinds.pending.events import EVENT_REASONS
+
+KEPT_EVENTS = 5_000
+_EVENT_MEMBERS = ("reason", "message", "lastTimestamp", "eventTime", "involvedObject")
+_EVENT_TEXT = 2_048
+_GROUP_ANNOTATIONS = (POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION)
+
+
+@dataclass(slots=True)
+class _Owned:
+    """Packed objects by UID, found by name within a namespace and by the owners that they name."""
+
+    packed: dict[str, bytes] = field(default_factory=dict)
+    names: dict[str, tuple[str, str]] = field(default_factory=dict)
+    owners: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    by_name: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    by_owner: dict[str, set[str]] = field(default_factory=dict)
+
+    def put(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        self.drop(meta.uid)
+        self.packed[meta.uid] = pack(obj)
+        self.names[meta.uid] = name = (meta.namespace, meta.name)
+        self.by_name.setdefault(name, set()).add(meta.uid)
+        self.owners[meta.uid] = tuple(owner.uid for owner in owners(obj))
+        for owner in self.owners[meta.uid]:
+            self.by_owner.setdefault(owner, set()).add(meta.uid)
+
+    def drop(self, uid: str) -> None:
+        if self.packed.pop(uid, None) is None:
+            return
+        name = self.names.pop(uid)
+        _discard(self.by_name, name, uid)
+        for owner in self.owners.pop(uid):
+            _discard(self.by_owner, owner, uid)
+
+    def found(self, uids: Iterable[str]) -> list[Object]:
+        return [unpack(self.packed[uid]) for uid in sorted(uids)]
+
+
+@dataclass(slots=True)
+class _ByNamespace:
+    """Objects by UID within their namespaces."""
+
+    objects: dict[str, dict[str, Object]] = field(default_factory=dict)
+    namespaces: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def put(self, uid: str, obj: dict[str, Any], namespaces: frozenset[str]) -> frozenset[str]:
+        """The namespaces to which it is news: it may concern others than its own."""
+        before = self.namespaces.get(uid, frozenset())
+        known = next((self.objects[namespace][uid] for namespace in before), None)
+        if known == obj and before == namespaces:
+            return frozenset()
+        self.drop(uid)
+        for namespace in namespaces:
+            self.objects.setdefault(namespace, {})[uid] = obj
+        self.namespaces[uid] = namespaces
+        return before | namespaces
+
+    def drop(self, uid: str) -> frozenset[str]:
+        """The namespaces that it concerned."""
+        namespaces = self.namespaces.pop(uid, frozenset())
+        for namespace in namespaces:
+            found = self.objects[namespace]
+            del found[uid]
+            if not found:
+                del self.objects[namespace]
+        return namespaces
+
+    def of(self, namespace: str) -> list[Object]:
+        return list(self.objects.get(namespace, {}).values())
+
+
+class Related:
+    """Keeps them and says which workloads a change of one may concern."""
+
+    def __init__(self, ownership: Ownership, listener: Listener) -> None:
+        self._ownership = ownership
+        self._listener = listener
+        self._routing = _ByNamespace()
+        self._autoscalers = _ByNamespace()
+        self._pod_groups = _Owned()
+        self._queue_workloads = _Owned()
+        self._claims = _Owned()
+        self._reserved: dict[str, tuple[str, ...]] = {}
+        """The pods that may use each claim."""
+        self._event_about: dict[str, str] = {}
+        self._events: OrderedDict[str, tuple[str, Object]] = OrderedDict()
+        """The newest event by the UID of the object that it is about, and its own UID."""
+
+    def routing(self, namespace: str) -> list[Object]:
+        return self._routing.of(namespace)
+
+    def autoscalers(self, namespace: str, names: Container[str]) -> list[Object]:
+        """Those of the namespace whose target has one of the names."""
+        found = self._autoscalers.of(namespace)
+        return [obj for obj in found if text(at(obj, "spec", "scaleTargetRef", "name")) in names]
+
+    def events(self, about: Iterable[str]) -> list[Object]:
+        """The newest event about each of them."""
+        if not self._events:
+            return []
+        return [self._events[uid][1] for uid in about if uid in self._events]
+
+    def claims(self, pods: Iterable[Pod]) -> list[Object]:
+        """Those that the pods name, each once."""
+        names = {(pod.namespace, claim) for pod in pods for claim in pod.claims}
+        uids = [self._claims.by_name.get(name, set()) for name in names]
+        return self._claims.found(set().union(*uids))
+
+    def pod_groups(self, chain: Iterable[str], pods: Iterable[Pod]) -> list[Object]:
+        """Those that the pods name, and those that anyone of the chain or a pod owns."""
+        uids: set[str] = set()
+        for uid in chain:
+            uids |= self._pod_groups.by_owner.get(uid, set())
+        for pod in pods:
+            uids |= self._pod_groups.by_owner.get(pod.uid, set())
+            for key in _GROUP_ANNOTATIONS:
+                name = (pod.namespace, pod.annotations.get(key, ""))
+                uids |= self._pod_groups.by_name.get(name, set())
+        return self._pod_groups.found(uids)
+
+    def queue_workloads(self, chain: Iterable[str]) -> list[Object]:
+        uids: set[str] = set()
+        for uid in chain:
+            uids |= self._queue_workloads.by_owner.get(uid, set())
+        return self._queue_workloads.found(uids)
+
+    def put_routing(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        namespaces = named_namespaces(obj) | {meta.namespace}
+        self._touch_namespaces(self._routing.put(meta.uid, obj, namespaces))
+
+    def drop_routing(self, uid: str) -> None:
+        self._touch_namespaces(self._routing.drop(uid))
+
+    def put_autoscaler(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        """Its bounds count; its status changes every few seconds and does not."""
+        bounds = {name: obj.get(name) for name in ("apiVersion", "kind", "spec")}
+        bounds["metadata"] = {"name": meta.name}
+        namespaces = frozenset({meta.namespace})
+        self._touch_namespaces(self._autoscalers.put(meta.uid, bounds, namespaces))
+
+    def drop_autoscaler(self, uid: str) -> None:
+        self._touch_namespaces(self._autoscalers.drop(uid))
+
+    def put_event(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        if text(obj.get("reason")) not in EVENT_REASONS:
+            return
+        about = text(at(obj, "involvedObject", "uid"))
+        kept = {name: obj.get(name) for name in _EVENT_MEMBERS}
+        kept["message"] = text(obj.get("message"))[:_EVENT_TEXT]
+        event, before = self._events.get(about, ("", {}))
+        self._event_about.pop(event, None)
+        self._events[about] = (meta.uid, kept)
+        self._event_about[meta.uid] = about
+        self._events.move_to_end(about)
+        if len(self._events) > KEPT_EVENTS:
+            _, (oldest, _) = self._events.popitem(last=False)
+            self._event_about.pop(oldest, None)
+        # The same words again, counted up, tell nothing new.
+        if any(before.get(name) != kept[name] for name in ("reason", "message")):
+            self._touch_root(about)
+
+    def drop_event(self, uid: str) -> None:
+        """Events expire; what they told is over then, or is told by another one."""
+        about = self._event_about.pop(uid, None)
+        if about is not None:
+            del self._events[about]
+
+    def put_claim(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        self._touch_claim(meta.uid)
+        self._claims.put(meta, obj)
+        self._reserved[meta.uid] = tuple(
+            text(user.get("uid")) for user in objects(at(obj, "status", "reservedFor"))
+        )
+        self._touch_claim(meta.uid)
+
+    def drop_claim(self, uid: str) -> None:
+        self._touch_claim(uid)
+        self._claims.drop(uid)
+        self._reserved.pop(uid, None)
+
+    def put_pod_group(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        self._touch_group(meta.uid)
+        self._pod_groups.put(meta, obj)
+        self._touch_group(meta.uid)
+
+    def drop_pod_group(self, uid: str) -> None:
+        self._touch_group(uid)
+        self._pod_groups.drop(uid)
+
+    def put_queue_workload(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        self._queue_workloads.put(meta, obj)
+        self._touch_owners(self._queue_workloads, meta.uid)
+
+    def drop_queue_workload(self, uid: str) -> None:
+        self._touch_owners(self._queue_workloads, uid)
+        self._queue_workloads.drop(uid)
+
+    def _touch_namespaces(self, namespaces: Iterable[str]) -> None:
+        for namespace in namespaces:
+            for root in self._ownership.in_namespace(namespace):
+                self._listener.touched(root)
+
+    def _touch_root(self, uid: str) -> None:
+        root = self._ownership.root_of(uid)
+        if root is not None:
+            self._listener.touched(root)
+
+    def _touch_claim(self, uid: str) -> None:
+        """Those of the pods that it is made or reserved for; a claim that has neither concerns nobody yet."""
+        for user in (*self._claims.owners.get(uid, ()), *self._reserved.get(uid, ())):
+            self._touch_root(user)
+
+    def _touch_owners(self, owned: _Owned, uid: str) -> None:
+        for owner in owned.owners.get(uid, ()):
+            self._touch_root(owner)
+
+    def _touch_group(self, uid: str) -> None:
+        """The owners' workloads; where nobody owns the group, those whose pods name it."""
+        if uid not in self._pod_groups.packed:
+            return
+        self._touch_owners(self._pod_groups, uid)
+        if self._pod_groups.owners[uid]:
+            return
+        namespace, name = self._pod_groups.names[uid]
+        for root in self._ownership.in_namespace(namespace):
+            pods = self._ownership.pods(root)
+            if any(name in map(pod.annotations.get, _GROUP_ANNOTATIONS) for pod in pods):
+                self._listener.touched(root)
+
+
+def _discard(index: dict[Any, set[str]], key: Any, uid: str) -> None:
+    found = index.get(key)
+    if found is not None:
+        found.discard(uid)
+        if not found:
+            del index[key]

@@ -1,0 +1,261 @@
+"""HTTP to one Kubernetes API server: get, list in pages, watch. Knows no kinds and keeps no state.
+
+Objects are never selected by what may change: one that leaves a selection looks like a deleted one in a watch,
+so DELETED can be believed only because nothing else is selected.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import msgspec
+
+from watchbill import __version__
+from watchbill.agent.kubernetes.credentials import Credentials
+from watchbill.agent.kubernetes.errors import ApiFailure, Trouble, failure_of_response
+from watchbill.agent.kubernetes.watch_stream import Event, LineSplitter, read_event
+
+PAGE_OBJECTS = 500
+WATCH_SECONDS = (240, 300)
+SILENCE_SECONDS = 30.0
+"""How long a watch may outlive its own timeoutSeconds before it counts as dead."""
+BOOKMARKED_SILENCE_SECONDS = 150.0
+"""The same once bookmarks come, about one a minute: more than two of them missing."""
+_REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=15, sock_read=90)
+_WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15)
+_NEW_CREDENTIALS = ": the API server does not accept these credentials; renew the kubeconfig's user"
+_ERROR_BYTES = 64 * 1024
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind as the server serves it."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    is_namespaced: bool = True
+    field_selector: str = ""
+    """On fields that never change, for lists and watches alike."""
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, *, namespace: str = "", name: str = "") -> str:
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        if namespace and self.is_namespaced:
+            root += f"/namespaces/{quote(namespace, safe='')}"
+        root += f"/{self.plural}"
+        return f"{root}/{quote(name, safe='')}" if name else root
+
+
+class _ListMeta(msgspec.Struct, frozen=True, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of a list; its items are not yet decoded and carry neither kind nor apiVersion."""
+
+    metadata: _ListMeta
+    items: list[msgspec.Raw] | None = None
+
+
+_PAGE = msgspec.json.Decoder(Page)
+
+
+class KubeClient:
+    """One API server, seen through one set of credentials."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            headers={"User-Agent": f"watchbill-agent/{__version__}"},
+            auto_decompress=True,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, path: str, *, accept: str = "application/json") -> tuple[bytes, str]:
+        """Body and content type. Raises ApiFailure."""
+        try:
+            response = await self._open(path, accept=accept, limits=_REQUEST_TIMEOUT)
+            async with response:
+                return await response.read(), response.content_type + _profile(response)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(self._credentials.server, error) from error
+
+    async def read(self, path: str, *, most_bytes: int, seconds: float) -> bytes:
+        """A page of text that stands behind the API server's proxy. Raises ApiFailure."""
+        limits = aiohttp.ClientTimeout(total=seconds, sock_connect=seconds)
+        try:
+            async with await self._open(path, accept="text/plain", limits=limits) as response:
+                return await bounded_body(response, most_bytes)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(self._credentials.server, error) from error
+
+    async def get_object(
+        self, resource: Resource, *, namespace: str, name: str, is_metadata: bool
+    ) -> dict[str, Any]:
+        """One object, or its metadata alone. Raises ApiFailure."""
+        accept = _METADATA if is_metadata else "application/json"
+        body, _ = await self.get(resource.path(namespace=namespace, name=name), accept=accept)
+        return _decoded_object(body)
+
+    async def list_pages(
+        self, resource: Resource, *, is_metadata: bool = False
+    ) -> AsyncIterator[Page]:
+        """All pages of one consistent list; the resource version is unset, so that it is the newest.
+
+        Raises ApiFailure, also between pages: then nothing may be concluded from those before.
+        """
+        accept = _METADATA_LIST if is_metadata else "application/json"
+        token = ""
+        while True:
+            query = {"limit": str(PAGE_OBJECTS)} | _selection(resource)
+            if token:
+                query["continue"] = token
+            body, _ = await self.get(f"{resource.path()}?{urlencode(query)}", accept=accept)
+            page = _decoded_page(body)
+            del body
+            yield page
+            token = page.metadata.continue_
+            if not token:
+                return
+
+    @asynccontextmanager
+    async def watch(
+        self, resource: Resource, resource_version: str, *, is_metadata: bool = False
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        """Events since `resource_version`, until the server ends the stream in good order.
+
+        Entered once the server agrees. Raises ApiFailure, also while events are read: for an ERROR event, a
+        line cut short, a connection that broke and for silence.
+        """
+        seconds = random.randint(*WATCH_SECONDS)  # noqa: S311 - no secret
+        query = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(seconds),
+            "resourceVersion": resource_version,
+        } | _selection(resource)
+        try:
+            response = await self._open(
+                f"{resource.path()}?{urlencode(query)}",
+                accept=_METADATA if is_metadata else "application/json",
+                limits=_WATCH_TIMEOUT,
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(self._credentials.server, error) from error
+        async with response:
+            yield self._events(response, silence_seconds=seconds + SILENCE_SECONDS)
+
+    async def _events(
+        self, response: aiohttp.ClientResponse, *, silence_seconds: float
+    ) -> AsyncIterator[Event]:
+        splitter = LineSplitter()
+        while chunk := await self._chunk(response, silence_seconds):
+            for line in splitter.feed(chunk):
+                event = read_event(line)
+                if event.type == "BOOKMARK":
+                    silence_seconds = BOOKMARKED_SILENCE_SECONDS
+                yield event
+
+    async def _chunk(self, response: aiohttp.ClientResponse, silence_seconds: float) -> bytes:
+        """What has come, b"" at the end. Raises ApiFailure where the connection broke or is silent."""
+        try:
+            async with asyncio.timeout(silence_seconds):
+                return await response.content.readany()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(self._credentials.server, error) from error
+
+    async def _open(
+        self, path: str, *, accept: str, limits: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        """A response of status 200; a 401 is tried once more where that brings another token."""
+        response = await self._send(path, accept=accept, limits=limits)
+        if response.status == 401 and await self._credentials.renew():
+            response.release()
+            response = await self._send(path, accept=accept, limits=limits)
+        if response.status != 200:
+            async with response:
+                body = await response.content.read(_ERROR_BYTES)
+                failure = failure_of_response(response.status, response.headers, body)
+                if failure.trouble is Trouble.UNAUTHENTICATED:
+                    failure.message += _NEW_CREDENTIALS
+                raise failure
+        return response
+
+    async def _send(
+        self, path: str, *, accept: str, limits: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        assert self._session is not None  # entered before use
+        headers = {"Accept": accept}
+        authorization = await self._credentials.authorization()
+        if authorization:
+            headers["Authorization"] = authorization
+        return await self._session.get(
+            self._credentials.server + path,
+            headers=headers,
+            timeout=limits,
+            ssl=self._credentials.tls,
+            server_hostname=self._credentials.tls_server_name,
+            proxy=self._credentials.proxy,
+            allow_redirects=False,
+        )
+
+
+async def bounded_body(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    """The whole body. Raises ApiFailure as soon as it is too large."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > most_bytes:
+            raise ApiFailure(Trouble.REFUSED, f"the page is larger than {most_bytes} bytes")
+    return bytes(body)
+
+
+def _selection(resource: Resource) -> dict[str, str]:
+    return {"fieldSelector": resource.field_selector} if resource.field_selector else {}
+
+
+def _decoded_page(body: bytes) -> Page:
+    try:
+        return _PAGE.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiFailure(Trouble.BUSY, f"the answer is no list: {error}") from error
+
+
+def _decoded_object(body: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiFailure(Trouble.BUSY, f"the answer is no object: {error}") from error
+
+
+def _profile(response: aiohttp.ClientResponse) -> str:
+    """The content type's parameters, which tell an aggregated answer from a plain one."""
+    header: Mapping[str, str] = response.headers
+    _, semicolon, rest = header.get("Content-Type", "").partition(";")
+    return semicolon + rest
+
+
+def _unreachable(server: str, error: Exception) -> ApiFailure:
+    text = str(error) or type(error).__name__
+    return ApiFailure(Trouble.UNREACHABLE, f"{server} does not answer: {text}")

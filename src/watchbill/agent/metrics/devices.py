@@ -1,0 +1,179 @@
+"""From what DCGM exporters tell to devices, and from devices to the workloads that hold them. Pure.
+
+A device is known by its UUID, a MIG instance by its GPU's UUID and its own number. Several series of one
+device are one device: the largest figure counts. A shared device carries the name of the pod that reserves it.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from watchbill.agent.cache.targets import Reservation, device_id, groups_of
+from watchbill.agent.metrics.exposition import Sample
+from watchbill.kinds.objects.pod import Pod
+from watchbill.kinds.objects.resources import allocated_gpus, requested_gpus
+
+UTILIZATION = "DCGM_FI_DEV_GPU_UTIL"
+ENGINE_ACTIVE = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
+MEMORY_USED = "DCGM_FI_DEV_FB_USED"
+NVLINK_SENT = "DCGM_FI_PROF_NVLINK_TX_BYTES"
+NVLINK_RECEIVED = "DCGM_FI_PROF_NVLINK_RX_BYTES"
+DCGM_METRICS = (UTILIZATION, ENGINE_ACTIVE, MEMORY_USED, NVLINK_SENT, NVLINK_RECEIVED)
+
+_MEBIBYTE = 1024 * 1024
+_ABSURD = 1e15
+"""DCGM writes "not known" as a number near 2^63."""
+_SLICES = re.compile(r"([1-7])g\.")
+_MIG_SLICES = 7
+
+Key = tuple[str, str]
+"""UUID of the GPU; number of the MIG instance, or ""."""
+PodName = tuple[str, str]
+"""Namespace and name."""
+
+
+@dataclass(slots=True)
+class Device:
+    """One GPU or one MIG instance, as the exporters of one moment tell it."""
+
+    key: Key
+    profile: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    pods: set[PodName] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        uuid, instance = self.key
+        return f"{uuid}/{instance}" if instance else uuid
+
+    @property
+    def utilization(self) -> float | None:
+        """Percent. MIG instances tell only how long their engine was active, as a ratio."""
+        percent = self.figures.get(UTILIZATION)
+        if percent is None and ENGINE_ACTIVE in self.figures:
+            percent = 100 * self.figures[ENGINE_ACTIVE]
+        return None if percent is None else max(0.0, min(100.0, percent))
+
+    @property
+    def memory_bytes(self) -> float | None:
+        used = self.figures.get(MEMORY_USED)
+        return None if used is None else used * _MEBIBYTE
+
+    @property
+    def nvlink_bytes_per_second(self) -> float | None:
+        if NVLINK_SENT not in self.figures and NVLINK_RECEIVED not in self.figures:
+            return None
+        return self.figures.get(NVLINK_SENT, 0.0) + self.figures.get(NVLINK_RECEIVED, 0.0)
+
+    @property
+    def weight(self) -> Fraction:
+        """Its part of a whole GPU."""
+        match = _SLICES.match(self.profile)
+        if not self.key[1]:
+            return Fraction(1)
+        return Fraction(int(match[1]), _MIG_SLICES) if match else Fraction(1, _MIG_SLICES)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A workload's part of a device. `is_alone`: no other workload holds a part of it."""
+
+    device: Device
+    share: float
+    pod: Pod
+    is_alone: bool
+
+
+def read_devices(samples: Iterable[Sample]) -> dict[Key, Device]:
+    """Devices with the largest figure of each metric, and every pod that any series names."""
+    devices: dict[Key, Device] = {}
+    for sample in samples:
+        labels = sample.labels
+        uuid = device_id(labels.get("UUID", ""))
+        if not uuid or not 0 <= sample.value < _ABSURD:
+            continue
+        key = (uuid, labels.get("GPU_I_ID", ""))
+        device = devices.setdefault(key, Device(key))
+        device.profile = device.profile or labels.get("GPU_I_PROFILE", "")
+        device.figures[sample.name] = max(sample.value, device.figures.get(sample.name, 0.0))
+        pod = labels.get("exported_pod") or labels.get("pod", "")
+        namespace = labels.get("exported_namespace") or labels.get("namespace", "")
+        if pod:
+            device.pods.add((namespace, pod))
+    return devices
+
+
+def holders(
+    devices: Mapping[Key, Device],
+    pods: Mapping[PodName, tuple[str, Pod]],
+    reservations: Iterable[Reservation],
+    *,
+    nodes: Mapping[str, Mapping[str, str]],
+    gpu_resources: tuple[str, ...],
+) -> dict[str, list[Held]]:
+    """By workload, the devices of its living pods. `pods`: workload and pod by name; `nodes`: labels."""
+    sharers = _sharers(pods)
+    by_device: dict[Key, dict[str, tuple[str, Pod]]] = {}
+    reserved = tuple(reservations)
+    by_name = {(found.namespace, found.pod): found for found in reserved}
+    by_uuid = {found.device: found for found in reserved if found.device}
+    for key, device in devices.items():
+        found = by_device.setdefault(key, {})
+        for name in device.pods:
+            if name in pods:
+                root, pod = pods[name]
+                found[pod.uid] = (root, pod)
+        reservations_here = {by_name[name] for name in device.pods if name in by_name}
+        if not key[1] and key[0] in by_uuid:
+            reservations_here.add(by_uuid[key[0]])
+        for reservation in reservations_here:
+            for group in reservation.groups:
+                found.update({pod.uid: (root, pod) for root, pod in sharers.get(group, ())})
+    return _shared_out(devices, by_device, nodes=nodes, gpu_resources=gpu_resources)
+
+
+def _sharers(pods: Mapping[PodName, tuple[str, Pod]]) -> dict[str, list[tuple[str, Pod]]]:
+    found: dict[str, list[tuple[str, Pod]]] = {}
+    for root, pod in pods.values():
+        for group in groups_of(pod.labels):
+            found.setdefault(group, []).append((root, pod))
+    return found
+
+
+def _shared_out(
+    devices: Mapping[Key, Device],
+    by_device: Mapping[Key, Mapping[str, tuple[str, Pod]]],
+    *,
+    nodes: Mapping[str, Mapping[str, str]],
+    gpu_resources: tuple[str, ...],
+) -> dict[str, list[Held]]:
+    seen: dict[str, int] = {}
+    for found in by_device.values():
+        for uid in found:
+            seen[uid] = seen.get(uid, 0) + 1
+    held: dict[str, list[Held]] = {}
+    for key, found in by_device.items():
+        device = devices[key]
+        is_alone = len({root for root, _ in found.values()}) == 1
+        for uid, (root, pod) in found.items():
+            share = _share(pod, device, seen[uid], nodes.get(pod.node, {}), gpu_resources)
+            held.setdefault(root, []).append(Held(device, share, pod, is_alone))
+    return held
+
+
+def _share(
+    pod: Pod,
+    device: Device,
+    seen: int,
+    node: Mapping[str, str],
+    gpu_resources: tuple[str, ...],
+) -> float:
+    """What the pod holds of the device, in GPUs: its allocation, spread over its devices by their weight."""
+    asked = requested_gpus(pod.resources, pod.annotations, gpu_resources)
+    allocated = allocated_gpus(asked, pod.annotations, node)
+    if not allocated:
+        return float(device.weight)
+    if device.key[1]:
+        return float(device.weight * allocated / asked.portion) if asked.portion else 1 / seen
+    return float(allocated / max(asked.devices, seen))

@@ -1,0 +1,126 @@
+"""Counters of containers and servers, counted up per workload whatever begins anew or goes away. Pure.
+
+A counter seen for the first time adds nothing: what it counted before was not observed. One that is smaller
+than before began anew, so all of it is new.
+
+From samples to a workload's figures: what is summed, averaged, counted up, or left unsaid. Pure.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from watchbill.agent.metrics.devices import Device, Held, Key, PodName
+from watchbill.agent.metrics.exposition import Sample
+from watchbill.kinds.objects.pod import Pod
+
+Counter = tuple[str, ...]
+"""One series of one pod, the pod's UID first."""
+Total = tuple[str, str, str]
+"""Workload, metric type, label."""
+
+
+class Totals:
+    """What has been counted since the start."""
+
+    def __init__(self) -> None:
+        self._last: dict[Counter, float] = {}
+        self._totals: dict[Total, float] = {}
+
+    def count(self, total: Total, counter: Counter, value: float) -> None:
+        before = self._last.get(counter)
+        self._last[counter] = value
+        added = 0.0 if before is None else value - before if value >= before else value
+        self._totals[total] = self._totals.get(total, 0.0) + added
+
+    def of(self, total: Total) -> float:
+        return self._totals[total]
+
+    def forget(self, pods: Iterable[str], workloads: Iterable[str]) -> None:
+        """Keep only what concerns these pods and these workloads."""
+        living, known = set(pods), set(workloads)
+        self._last = {key: value for key, value in self._last.items() if key[0] in living}
+        self._totals = {key: value for key, value in self._totals.items() if key[0] in known}
+
+
+GPUS_SHOWN_EACH = 16
+"""Workloads with more GPUs are told as a whole only."""
+
+Figures = dict[str, dict[tuple[str, str], float]]
+"""By workload, then by metric type and label."""
+_NO_CONTAINER = frozenset({"", "POD"})
+"""Lines about a pod as a whole, which hold its containers a second time."""
+
+
+def gpu_figures(parts: Iterable[Held]) -> dict[tuple[str, str], float]:
+    """Mean utilisation; memory and NVLink traffic where no other workload has a part in the device."""
+    devices: dict[Key, Device] = {}
+    is_alone = True
+    for part in parts:
+        devices[part.device.key] = part.device
+        is_alone = is_alone and part.is_alone
+    found: dict[tuple[str, str], float] = {}
+    shown = [devices[key] for key in sorted(devices)]
+    each = {device.name: device.utilization for device in shown}
+    _add(found, "GPU_UTILIZATION", each, is_mean=True)
+    if is_alone:
+        memory = {device.name: device.memory_bytes for device in shown}
+        _add(found, "GPU_MEMORY_USAGE_BYTES", memory)
+        traffic = {device.name: device.nvlink_bytes_per_second for device in shown}
+        _add(found, "NVLINK_BANDWIDTH_TOTAL", traffic)
+    return found
+
+
+def _add(
+    found: dict[tuple[str, str], float],
+    kind: str,
+    each: Mapping[str, float | None],
+    *,
+    is_mean: bool = False,
+) -> None:
+    known = {name: value for name, value in each.items() if value is not None}
+    if not known:
+        return
+    total = sum(known.values())
+    if is_mean:
+        found[kind, ""] = total / len(known)
+    elif len(known) == len(each):
+        found[kind, ""] = total
+    if 1 < len(known) <= GPUS_SHOWN_EACH:
+        found |= {(kind, name): value for name, value in known.items()}
+
+
+def count_cpu(
+    samples: Sequence[Sample], pods: Mapping[PodName, tuple[str, Pod]], totals: Totals
+) -> Figures:
+    """Core-seconds of the containers, counted up."""
+    found: Figures = {}
+    for (name, container), value in _by_container(samples).items():
+        if name in pods:
+            root, pod = pods[name]
+            total = (root, "CPU_USAGE_CORES", "")
+            totals.count(total, (pod.uid, "cpu", container), value)
+            found.setdefault(root, {})["CPU_USAGE_CORES", ""] = totals.of(total)
+    return found
+
+
+def memory_figures(samples: Sequence[Sample], pods: Mapping[PodName, tuple[str, Pod]]) -> Figures:
+    """Working sets of the containers."""
+    found: Figures = {}
+    for (name, _), value in _by_container(samples).items():
+        if name in pods:
+            own = found.setdefault(pods[name][0], {})
+            key = ("CPU_MEMORY_USAGE_BYTES", "")
+            own[key] = own.get(key, 0.0) + value
+    return found
+
+
+def _by_container(samples: Iterable[Sample]) -> dict[tuple[PodName, str], float]:
+    """One value per container: of several the largest, for the same may be told twice."""
+    found: dict[tuple[PodName, str], float] = {}
+    for sample in samples:
+        labels = sample.labels
+        container = labels.get("container", "")
+        if container in _NO_CONTAINER:
+            continue
+        key = ((labels.get("namespace", ""), labels.get("pod", "")), container)
+        found[key] = max(sample.value, found.get(key, 0.0))
+    return found

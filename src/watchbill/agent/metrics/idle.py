@@ -1,0 +1,158 @@
+"""Which allocated GPUs do nothing, since when, and for how many GPU-hours. Pure: times are given.
+
+A device is idle once its utilisation has stayed at the threshold for longer than the window, observed without a
+gap, by one and the same holder. Whether it is so cannot be known at first where its beginning was not observed:
+then it counts as not measured until the window has passed.
+"""
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from watchbill.agent.metrics.devices import Held, Key
+from watchbill.kinds.objects.objects import IdleGpus
+from watchbill.workload import gpu_millionths
+
+_HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleSettings:
+    """`gap`: a silence after which nothing is said about what lies before it."""
+
+    window: timedelta = timedelta(minutes=5)
+    threshold_percent: float = 0.0
+    gap: timedelta = timedelta(seconds=105)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One device in one workload's hands, observed without a gap."""
+
+    seen_since: datetime
+    seen_at: datetime
+    share: float
+    is_beginning_known: bool
+    zero_since: datetime | None = None
+
+    def idles(self, window: timedelta) -> bool | None:
+        if self.zero_since is None:
+            return False
+        if self.seen_at - self.zero_since > window:
+            return True
+        return False if self.is_beginning_known or self.zero_since > self.seen_since else None
+
+
+class IdleGpuWatch:
+    """Told of every scrape; says what changed."""
+
+    def __init__(self, settings: IdleSettings) -> None:
+        self.found: dict[str, IdleGpus] = {}
+        """By workload; who is missing is not measured."""
+        self._settings = settings
+        self._runs: dict[str, dict[Key, _Run]] = {}
+        self._hours: dict[str, float] = {}
+        self._since: dict[str, datetime] = {}
+        self._seen: dict[Key, datetime] = {}
+        """When each device was last observed, whoever held it."""
+
+    def observe(
+        self, held: Mapping[str, Iterable[Held]], devices: Iterable[Key], at: datetime
+    ) -> set[str]:
+        """Take in one scrape. Returns the workloads of which something else is to be said now."""
+        for root, parts in held.items():
+            for key, (share, utilization) in _by_key(parts).items():
+                self._since.setdefault(root, at)
+                self._extend(root, key, share, utilization, at)
+        self._seen = {
+            key: seen for key, seen in self._seen.items() if at - seen <= self._settings.gap
+        } | dict.fromkeys(devices, at)
+        for root in tuple(self._runs):
+            self._end_stale(root, at)
+        roots = self._runs.keys() | self._hours.keys()
+        now = {root: told for root in roots if (told := self._told(root)) is not None}
+        changed = {
+            root for root in now.keys() | self.found.keys() if now.get(root) != self.found.get(root)
+        }
+        self.found = now
+        return changed
+
+    def recall(self, root: str, gpu_hours: float, measured_since: datetime) -> None:
+        """Take in what agents before this one observed."""
+        self._hours[root] = self._hours.get(root, 0.0) + gpu_hours
+        self._since[root] = min(measured_since, self._since.get(root, measured_since))
+
+    def forget(self, living: Set[str]) -> None:
+        """Nothing is kept of workloads that are gone."""
+        for root in self._since.keys() - living:
+            self._runs.pop(root, None)
+            self._hours.pop(root, None)
+            del self._since[root]
+            self.found.pop(root, None)
+
+    def _extend(self, root: str, key: Key, share: float, utilization: float, at: datetime) -> None:
+        runs = self._runs.setdefault(root, {})
+        run = runs.get(key)
+        if run is not None and at - run.seen_at > self._settings.gap:
+            self._close(root, run)
+            run = None
+        if run is None:
+            # Seen a moment ago in nobody's or in other hands: this holding began since then.
+            is_known = key in self._seen and at - self._seen[key] <= self._settings.gap
+            run = runs[key] = _Run(at, at, share, is_beginning_known=is_known)
+        is_zero = round(utilization) <= self._settings.threshold_percent
+        if not is_zero:
+            self._close(root, run)
+            run.zero_since = None
+        elif run.zero_since is None:
+            run.zero_since = at
+        run.seen_at, run.share = at, share
+
+    def _end_stale(self, root: str, at: datetime) -> None:
+        runs = self._runs[root]
+        for key, run in tuple(runs.items()):
+            if at - run.seen_at > self._settings.gap:
+                self._close(root, run)
+                del runs[key]
+        if not runs:
+            del self._runs[root]
+
+    def _close(self, root: str, run: _Run) -> None:
+        """An idle spell ends with the last moment at which the device was seen to idle."""
+        if run.zero_since is not None and run.idles(self._settings.window):
+            hours = run.share * ((run.seen_at - run.zero_since) / _HOUR)
+            self._hours[root] = self._hours.get(root, 0.0) + hours
+
+    def _told(self, root: str) -> IdleGpus | None:
+        runs = self._runs.get(root, {}).values()
+        verdicts = [(run, run.idles(self._settings.window)) for run in runs]
+        is_known = any(verdict is not None for _, verdict in verdicts)
+        if not is_known and root not in self._hours:
+            return None
+        idle = [
+            (run.share, run.zero_since) for run, verdict in verdicts if verdict and run.zero_since
+        ]
+        total = sum(share for share, _ in idle)
+        earliest = min((since for _, since in idle), default=None)
+        mean = None
+        if earliest is not None and total:
+            later = sum(share * (since - earliest).total_seconds() for share, since in idle)
+            mean = earliest + timedelta(seconds=round(later / total))
+        return IdleGpus(
+            millionths=gpu_millionths(total) if is_known else None,
+            measured_since=self._since[root],
+            gpu_hours=self._hours.get(root, 0.0),
+            since=earliest,
+            mean_since=mean,
+        )
+
+
+def _by_key(parts: Iterable[Held]) -> dict[Key, tuple[float, float]]:
+    """Share and utilisation by device; several pods of one workload may share one."""
+    found: dict[Key, tuple[float, float]] = {}
+    for held in parts:
+        utilization = held.device.utilization
+        if utilization is not None:
+            share, _ = found.get(held.device.key, (0.0, 0.0))
+            found[held.device.key] = (share + held.share, utilization)
+    return found

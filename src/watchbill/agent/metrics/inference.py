@@ -1,0 +1,118 @@
+"""What NIM and vLLM servers tell, in the words of the metric types. Pure.
+
+NIM's metrics have no prefix, vLLM's have one. A pod that tells both is counted once, by NIM's.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from watchbill.agent.metrics.exposition import Sample
+
+_GOOD_ENDS = frozenset({"stop", "length"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    """A metric type by the names it goes by, the first that a pod tells."""
+
+    names: tuple[str, ...]
+    counts: Callable[[Sample], bool] = lambda _: True
+    is_mean: bool = False
+
+
+def _ended_well(sample: Sample) -> bool:
+    return sample.labels.get("finished_reason", "stop") in _GOOD_ENDS
+
+
+FIGURES = {
+    "NIM_NUM_REQUESTS_RUNNING": _Figure(("num_requests_running", "vllm:num_requests_running")),
+    "NIM_NUM_REQUESTS_WAITING": _Figure(("num_requests_waiting", "vllm:num_requests_waiting")),
+    "NIM_NUM_REQUEST_MAX": _Figure(("num_request_max",)),
+    "NIM_REQUEST_SUCCESS_TOTAL": _Figure(
+        ("request_success_total", "vllm:request_success_total"), _ended_well
+    ),
+    "NIM_REQUEST_FAILURE_TOTAL": _Figure(
+        ("request_failure_total", "vllm:request_success_total"),
+        lambda sample: sample.name == "request_failure_total" or not _ended_well(sample),
+    ),
+    "NIM_GPU_CACHE_USAGE_PERC": _Figure(
+        ("gpu_cache_usage_perc", "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+        is_mean=True,
+    ),
+}
+HISTOGRAMS = {
+    "NIM_TIME_TO_FIRST_TOKEN_SECONDS": (
+        "time_to_first_token_seconds_bucket",
+        "vllm:time_to_first_token_seconds_bucket",
+    ),
+    "NIM_E2E_REQUEST_LATENCY_SECONDS": (
+        "e2e_request_latency_seconds_bucket",
+        "vllm:e2e_request_latency_seconds_bucket",
+    ),
+}
+INFERENCE_METRICS = (
+    *dict.fromkeys(name for figure in FIGURES.values() for name in figure.names),
+    *(name for names in HISTOGRAMS.values() for name in names),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One series of a histogram; `key` tells it from the pod's others of the same bound."""
+
+    type: str
+    bound: str
+    key: str
+    count: float
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one pod's server tells now."""
+
+    figures: dict[str, float]
+    buckets: list[Bucket]
+
+
+def read_server(samples: Iterable[Sample]) -> Told:
+    by_name: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_name.setdefault(sample.name, []).append(sample)
+    figures: dict[str, float] = {}
+    for kind, figure in FIGURES.items():
+        found = _first(by_name, figure.names)
+        if found:
+            values = [sample.value for sample in found if figure.counts(sample)]
+            figures[kind] = sum(values) / (len(values) or 1) if figure.is_mean else sum(values)
+    buckets = [
+        Bucket(kind, bound, repr(sorted(sample.labels.items())), sample.value)
+        for kind, names in HISTOGRAMS.items()
+        for sample in _first(by_name, names)
+        if (bound := _bound(sample)) is not None
+    ]
+    return Told(figures, buckets)
+
+
+def combined(tellings: Sequence[Told]) -> dict[str, float]:
+    """One workload's figures from its pods': sums, and means where the figure is a share."""
+    found: dict[str, float] = {}
+    for kind, figure in FIGURES.items():
+        values = [told.figures[kind] for told in tellings if kind in told.figures]
+        if values:
+            found[kind] = sum(values) / len(values) if figure.is_mean else sum(values)
+    return found
+
+
+def _first(by_name: dict[str, list[Sample]], names: Iterable[str]) -> list[Sample]:
+    return next((by_name[name] for name in names if name in by_name), [])
+
+
+def _bound(sample: Sample) -> str | None:
+    """The bucket's upper bound, written one way."""
+    text = sample.labels.get("le", "")
+    if text in ("+Inf", "Inf"):
+        return "+Inf"
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return None

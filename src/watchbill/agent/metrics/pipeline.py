@@ -1,0 +1,74 @@
+"""The measuring side of the agent, put together: fetcher, rounds, samples, idle GPUs, metrics of its own."""
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+
+from watchbill.agent.cache.cache import Cache
+from watchbill.agent.kubernetes.client import KubeClient
+from watchbill.agent.metrics.exporter import Exposed
+from watchbill.agent.metrics.idle import IdleSettings
+from watchbill.agent.metrics.sample_queue import Outbox
+from watchbill.agent.metrics.scrape import Scraper, ScrapeSettings
+from watchbill.agent.metrics.scrape_pool import Fetcher
+from watchbill.agent.stream.tracker import Tracker
+from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.protocol import KindState
+from watchbill.settings import AgentSettings
+
+GAP_ROUNDS = 3.5
+"""So many rounds without a device, and nothing is said of it before the next."""
+LEAST_GAP_SECONDS = 15.0
+
+
+class Measuring:
+    """Rounds for ever, once the cache is in step; metrics of its own where a port is given."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        derive_settings: DeriveSettings,
+        *,
+        kube: KubeClient,
+        cache: Cache,
+        tracker: Tracker,
+        outbox: Outbox,
+    ) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._tracker = tracker
+        self._fetch = Fetcher(kube, is_direct=settings.asks_pods_directly)
+        gap = max(LEAST_GAP_SECONDS, GAP_ROUNDS * settings.scrape_seconds)
+        self.scraper = Scraper(
+            ScrapeSettings(
+                interval_seconds=settings.scrape_seconds,
+                idle=IdleSettings(
+                    window=timedelta(seconds=settings.idle_window_seconds),
+                    threshold_percent=settings.idle_threshold_percent,
+                    gap=timedelta(seconds=gap),
+                ),
+                gpu_resources=derive_settings.gpu_resources,
+                pushes=settings.pushes_samples,
+            ),
+            fetch=self._fetch,
+            targets=cache.targets,
+            cache=cache,
+            outbox=outbox,
+            changed=self._note,
+        )
+        self._exposed = Exposed(self.scraper, cache, derive_settings.gpu_resources)
+
+    def states(self) -> tuple[KindState, ...]:
+        return self.scraper.states()
+
+    async def run(self, ready: Callable[[], bool]) -> None:
+        """Raises Unavailable where the port cannot be had."""
+        port, host = self._settings.metrics_port, self._settings.metrics_host
+        async with self._fetch, self._exposed.listening(host, port):
+            await self.scraper.run(ready)
+
+    def _note(self, roots: Iterable[str]) -> None:
+        """A round, or a part of it, is over: `roots` have other idle GPUs than before."""
+        self._cache.idle = self.scraper.idle.found
+        for root in roots:
+            self._tracker.touched(root)
+        self._tracker.changed.set()

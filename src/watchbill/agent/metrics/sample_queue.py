@@ -1,0 +1,71 @@
+"""Samples that wait for the server, bounded: the oldest go first where it does not answer. Pure."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+
+from watchbill.protocol import Measured, Scrape
+
+MOST_READINGS = 500_000
+PART_READINGS = 5_000
+
+
+class Outbox:
+    """Scrapes in parts small enough to fill a batch well."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+        """Readings that were given up."""
+        self._parts: deque[Scrape] = deque()
+        self._readings = 0
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def put(self, scrape: Scrape) -> None:
+        for workloads in _parts(scrape.workloads):
+            self._parts.append(
+                Scrape(at=scrape.at, counted_since=scrape.counted_since, workloads=workloads)
+            )
+            self._readings += _size(workloads)
+        self._bound()
+
+    def take(self, most_readings: int) -> tuple[Scrape, ...]:
+        """The oldest, as many as fit; at least one where there is one."""
+        taken: list[Scrape] = []
+        size = 0
+        while self._parts and (
+            not taken or size + _size(self._parts[0].workloads) <= most_readings
+        ):
+            part = self._parts.popleft()
+            taken.append(part)
+            size += _size(part.workloads)
+        self._readings -= size
+        return tuple(taken)
+
+    def put_back(self, scrapes: Sequence[Scrape]) -> None:
+        self._parts.extendleft(reversed(scrapes))
+        self._readings += sum(_size(scrape.workloads) for scrape in scrapes)
+        self._bound()
+
+    def _bound(self) -> None:
+        while self._readings > MOST_READINGS:
+            size = _size(self._parts.popleft().workloads)
+            self._readings -= size
+            self.lost += size
+
+
+def _parts(workloads: Iterable[Measured]) -> Iterator[tuple[Measured, ...]]:
+    part: list[Measured] = []
+    size = 0
+    for measured in workloads:
+        part.append(measured)
+        size += len(measured.readings)
+        if size >= PART_READINGS:
+            yield tuple(part)
+            part, size = [], 0
+    if part:
+        yield tuple(part)
+
+
+def _size(workloads: Iterable[Measured]) -> int:
+    return sum(len(measured.readings) for measured in workloads)

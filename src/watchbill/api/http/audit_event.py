@@ -1,0 +1,131 @@
+"""What a request leaves in the audit log. No header and no body; of a path only ids; of a query the names of
+what was asked by, and values only where they are ids or words of the contract: anything else may be a secret.
+
+What changes something, and every login, is an event of its own; equal reads are counted together, and so are
+refusals that nobody stands behind, noted by where they came from: a flood of them must not become a flood here.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.types import Scope
+
+from watchbill.access.audit import Audit
+from watchbill.access.caller import Caller
+from watchbill.api.http.contract import Operation
+from watchbill.errors import Invalid
+from watchbill.query import parse_filters
+from watchbill.store.identity.audit import AuditEvent
+from watchbill.store.identity.rules import FIRST_TENANT_ID
+from watchbill.store.ingest import AgentIdentity
+from watchbill.workload import Phase
+
+OPERATION = "watchbill.operation"
+SUBJECT = "watchbill.subject"
+REQUEST_ID = "watchbill.request_id"
+ADMITTED = "watchbill.admitted"
+NOTED = "watchbill.noted"
+VALUES = "watchbill.values"
+
+REFUSED = frozenset({401, 429})
+_TARGET = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|wbc-[0-9a-f]{16}"
+)
+DETAILS_CHARACTERS = 500
+_IDS = frozenset({"clusterId", "projectId", "departmentId"})
+_ID = re.compile(r"[0-9]{1,10}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_PHASES = frozenset(Phase)
+_WORDS = ("telemetryType", "metricType", "groupBy", "filterByPhases", "fields", "format")
+"""Parameters whose values the contract lists."""
+_NAMES = ("clusterId", "departmentId", "nodepoolName", "search", "deleted")
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Who was let in; at most one of the two."""
+
+    caller: Caller | None = None
+    agent: AgentIdentity | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """What a handler adds: who signed in, what was changed."""
+
+    tenant_id: int | None = None
+    kind: str = ""
+    subject: str = ""
+    target: str = ""
+    details: str = ""
+
+
+def note(audit: Audit, scope: Scope, operation_id: str, status: int) -> None:
+    found: tuple[Admitted, Operation] | None = scope.get(ADMITTED)
+    noted: Noted | None = scope.get(NOTED)
+    caller = found[0].caller if found is not None else None
+    if caller is None and noted is None and status not in REFUSED:
+        return
+    operation = found[1] if found is not None else None
+    is_stranger = caller is None and status in REFUSED
+    is_read = is_stranger or (noted is None and scope["method"] in ("GET", "HEAD"))
+    now = datetime.now(UTC)
+    client = scope.get("client")
+    said = noted or Noted()
+    audit.note(
+        AuditEvent(
+            tenant_id=caller.tenant_id if caller else said.tenant_id or FIRST_TENANT_ID,
+            at=now,
+            last_at=now,
+            count=1,
+            subject_kind=caller.kind if caller else said.kind,
+            subject=caller.subject if caller else said.subject,
+            operation=operation_id,
+            target=said.target or ("" if is_stranger else _target(scope)),
+            rules=_rules(caller, operation),
+            address=client[0] if client else "",
+            outcome=status,
+            request_id="" if is_read else scope[REQUEST_ID],
+            details=(said.details or asked(scope.get(VALUES, {})))[:DETAILS_CHARACTERS],
+        ),
+        is_read=is_read or (caller is None and noted is None),
+        is_stranger=is_stranger,
+    )
+
+
+def asked(values: Mapping[str, Any]) -> str:
+    """What a read was narrowed by: `clusterId==… name=@* search=*`."""
+    try:
+        predicates = parse_filters(list(values.get("filterBy") or ()))
+    except Invalid:
+        return "a filter that is not understood"
+    found = [f"{one.field}{one.operator}{_shown(one.field, one.value)}" for one in predicates]
+    found += [
+        f"{name}={','.join([given] if isinstance(given, str) else map(str, given))}"
+        for name in _WORDS
+        if (given := values.get(name))
+    ]
+    found += [f"{name}={_shown(name, values[name])}" for name in _NAMES if values.get(name)]
+    return " ".join(found)
+
+
+def _shown(field: str, value: object) -> str:
+    text = str(value)
+    is_open = (field in _IDS and _ID.fullmatch(text)) or (field == "phase" and text in _PHASES)
+    return text if is_open or value is True else "*"
+
+
+def _rules(caller: Caller | None, operation: Operation | None) -> tuple[str, ...]:
+    if caller is None or operation is None or operation.right is None:
+        return ()
+    return caller.rules.get(operation.right, ())
+
+
+def _target(scope: Scope) -> str:
+    """The id in the path, if it is one: anything else may be somebody's secret, pasted in the wrong place."""
+    for value in scope.get("path_params", {}).values():
+        if isinstance(value, str) and _TARGET.fullmatch(value.lower()):
+            return value.lower()
+    return ""

@@ -1,0 +1,272 @@
+"""One request as a handler sees it, and what all handlers share."""
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope
+
+from watchbill.access.accounts import Accounts
+from watchbill.access.audit import Audit
+from watchbill.access.caller import Bearers, Caller, Callers, People
+from watchbill.access.device_logins import Devices
+from watchbill.access.oidc.configuration import read_access_configuration
+from watchbill.access.oidc.provider import Provider
+from watchbill.access.oidc.sign_on import SignOn
+from watchbill.access.roles import Roles
+from watchbill.access.sessions import Sessions
+from watchbill.access.tokens.key_encryption import read_key_seal
+from watchbill.access.tokens.signed_state import Sealed
+from watchbill.access.tokens.tokens import Keyring, RefreshTokens, Tokens
+from watchbill.api.changes import Streams
+from watchbill.api.http.audit_event import NOTED, Noted
+from watchbill.api.limits import (
+    DEVICE_LOGINS_BURST,
+    DEVICE_LOGINS_PER_SECOND,
+    EXPORTS_AT_ONCE,
+    METRICS_AT_ONCE,
+    READS_AT_ONCE,
+    Buckets,
+    SignIns,
+    Slots,
+    Strangers,
+    Turns,
+)
+from watchbill.errors import Invalid, TooLarge
+from watchbill.metrics.source import Source
+from watchbill.metrics.stores import workload_metrics
+from watchbill.query import Scope as AccessScope
+from watchbill.settings import ServerSettings
+from watchbill.store.ingest import AgentIdentity
+from watchbill.store.postgres.database import Database
+from watchbill.store.workloads.document import DocumentCache
+
+Body = TypeVar("Body")
+
+FORM_BYTES = 16 * 1024
+DOCUMENT_BYTES = 1024 * 1024
+AGENT_BODY_BYTES = 4 * 1024 * 1024
+INFLATED_BYTES = 32 * 1024 * 1024
+BODY_SECONDS = 30.0
+"""A body that trickles in more slowly is given up."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything that handlers use; `services_of` makes it once."""
+
+    db: Database
+    settings: ServerSettings
+    clock: Callable[[], datetime]
+    documents: DocumentCache
+    metrics: Source
+    roles: Roles
+    accounts: Accounts
+    callers: Callers
+    sessions: Sessions
+    keyring: Keyring
+    tokens: Tokens
+    refresh_tokens: RefreshTokens
+    providers: tuple[Provider, ...]
+    people: People
+    bearers: Bearers
+    sign_on: SignOn
+    devices: Devices
+    audit: Audit
+    sign_ins: SignIns
+    strangers: Strangers
+    device_starts: Buckets
+    exports: Slots
+    reads: Turns
+    measures: Turns
+    streams: Streams
+
+
+def services_of(
+    db: Database, settings: ServerSettings, *, clock: Callable[[], datetime] = utc_now
+) -> Services:
+    """The services over one database. Raises Invalid where the access configuration is not understood."""
+    access = read_access_configuration(settings.access_config)
+    keyring = Keyring(db, clock, seal=read_key_seal(settings.key_file))
+    tokens = Tokens(keyring, clock, lifetime_seconds=settings.token_lifetime_seconds)
+    providers = tuple(Provider(issuer, clock) for issuer in access.issuers)
+    people = People(db, clock)
+    return Services(
+        db=db,
+        settings=settings,
+        clock=clock,
+        documents=DocumentCache(settings.document_cache_bytes),
+        metrics=workload_metrics(db, settings.prometheus),
+        roles=access.roles,
+        accounts=Accounts(db, clock),
+        callers=Callers(
+            db, access.roles, clock, groups_lifetime_seconds=settings.groups_lifetime_seconds
+        ),
+        sessions=Sessions(db, clock, lifetime_seconds=settings.session_lifetime_seconds),
+        keyring=keyring,
+        tokens=tokens,
+        refresh_tokens=RefreshTokens(db, clock, lifetime_seconds=settings.refresh_lifetime_seconds),
+        providers=providers,
+        people=people,
+        bearers=Bearers(tokens, providers, people, clock),
+        sign_on=SignOn(Sealed(keyring, clock, purpose="sign-on"), clock),
+        devices=Devices(db, clock),
+        audit=Audit(db),
+        sign_ins=SignIns(),
+        strangers=Strangers(settings.requests_per_second, settings.requests_burst),
+        device_starts=Buckets(DEVICE_LOGINS_PER_SECOND, DEVICE_LOGINS_BURST),
+        reads=Turns(READS_AT_ONCE, "reads"),
+        measures=Turns(METRICS_AT_ONCE, "questions for metrics"),
+        exports=Slots(EXPORTS_AT_ONCE, "exports"),
+        streams=Streams(db, clock),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request that was authenticated, let through and parsed. `now` is the one instant it happens at."""
+
+    services: Services
+    scope: Scope
+    receive: Receive
+    now: datetime
+    values: Mapping[str, Any]
+    """Parameters by the names of the contract."""
+    headers: Mapping[bytes, bytes]
+    media_type: str
+    """The one that `Accept` chose."""
+    caller: Caller | None
+    agent: AgentIdentity | None
+    access_again: Callable[[], Awaitable[AccessScope]]
+    """What the caller may read by now, for answers that last. Raises what a new request with the same
+    credentials would meet."""
+
+    @property
+    def db(self) -> Database:
+        return self.services.db
+
+    @property
+    def access(self) -> AccessScope:
+        """What the caller may read."""
+        assert self.caller is not None, "the route lets nobody in without a login"
+        return self.caller.scope
+
+    @property
+    def tenant_id(self) -> int:
+        return self.access.tenant_id
+
+    @property
+    def subject(self) -> str:
+        assert self.caller is not None, "the route lets nobody in without a login"
+        return self.caller.subject
+
+    def note(self, **noted: Any) -> None:
+        """What the audit log should say of this request beyond what every request says."""
+        self.scope[NOTED] = Noted(**noted)
+
+    @property
+    def client_address(self) -> str:
+        client = self.scope.get("client")
+        return client[0] if client else ""
+
+    async def json_members(self) -> dict[str, Any]:
+        """A small JSON object. Raises Invalid."""
+        self._expect("application/json")
+        return decode_json(await self._body(FORM_BYTES), dict[str, Any])
+
+    async def json_body(self, kind: type[Body]) -> Body:
+        """A small JSON object of a known shape. Raises Invalid, naming the member."""
+        self._expect("application/json")
+        return decode_json(await self._body(FORM_BYTES), kind)
+
+    async def large_json_body(self, kind: type[Body]) -> Body:
+        """As `json_body`, for what an administrator sends as a whole."""
+        self._expect("application/json")
+        return decode_json(await self._body(DOCUMENT_BYTES), kind)
+
+    async def form(self) -> dict[str, str]:
+        """Form fields; one sent twice is Invalid, one sent empty is as good as absent."""
+        self._expect("application/x-www-form-urlencoded")
+        try:
+            text = (await self._body(FORM_BYTES)).decode("utf-8")
+            fields = parse_qs(text, strict_parsing=bool(text), errors="strict", max_num_fields=50)
+        except ValueError as error:
+            raise Invalid("The body is not a well-formed form.") from error
+        for name, values in fields.items():
+            if len(values) > 1:
+                raise Invalid(f"A field was sent {len(values)} times.", details=name[:60])
+        return {name: values[0] for name, values in fields.items()}
+
+    async def agent_body(self, kind: type[Body], *, may_hold_nul: bool = True) -> Body:
+        """A message of an agent, inflated where it says gzip. Raises Invalid, TooLarge.
+
+        Without `may_hold_nul` its texts go into text columns as they are, and these know no NUL.
+        """
+        self._expect("application/json")
+        body = await self._body(AGENT_BODY_BYTES)
+        encoding = self.headers.get(b"content-encoding", b"identity").lower()
+        if encoding == b"gzip":
+            body = await asyncio.to_thread(inflate, body)
+        elif encoding != b"identity":
+            raise HTTPException(415, "The body may be gzip or plain, nothing else.")
+        if not may_hold_nul and b"\\u0000" in body:
+            raise Invalid("The body holds a NUL character.")
+        return decode_json(body, kind)
+
+    def _expect(self, media_type: str) -> None:
+        sent = self.headers.get(b"content-type", media_type.encode()).decode("latin-1")
+        if sent.partition(";")[0].strip().lower() != media_type:
+            raise HTTPException(415, f"The body must be {media_type}.")
+
+    async def _body(self, most: int) -> bytes:
+        """The whole body. Raises TooLarge as soon as it is."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while True:
+                    message = await self.receive()
+                    if message["type"] == "http.disconnect":
+                        raise Invalid("The body ended too early.")
+                    body += message.get("body", b"")
+                    if len(body) > most:
+                        raise TooLarge(f"The body is larger than {most} bytes.")
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError as error:
+            raise HTTPException(408, "The body came too slowly.") from error
+
+
+def decode_json(body: bytes, kind: type[Body]) -> Body:
+    """Raises Invalid; its details name the member by its path."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise Invalid(
+            "The body does not have the expected shape.", details=str(error)[:300]
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid("The body is not JSON.") from error
+
+
+def inflate(body: bytes, most: int = INFLATED_BYTES) -> bytes:
+    """One gzip member, never more than `most` bytes of it. Raises Invalid, TooLarge."""
+    decoder = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        inflated = decoder.decompress(body, most + 1)
+    except zlib.error as error:
+        raise Invalid("The body is not gzip.") from error
+    if len(inflated) > most:
+        raise TooLarge(f"The body is larger than {most} bytes once inflated.")
+    if not decoder.eof or decoder.unused_data:
+        raise Invalid("The body is not one whole gzip member.")
+    return inflated

@@ -1,0 +1,207 @@
+"""The contract and our extensions of it, as one document: routes, parameter rules and statuses come from it.
+
+Knows OpenAPI, not HTTP: what is served at which path with which parameters is read here and nowhere else.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+import yaml
+
+from watchbill import __version__
+from watchbill.access.roles import Permission
+from watchbill.api.http.parameters import Parameter, read_parameter
+
+Document = dict[str, Any]
+
+EXTENSIONS = ("extensions.yaml", "access.yaml")
+
+METHODS = ("get", "post", "put", "patch", "delete")
+
+ADDED_STATUSES = {
+    "400": "The request cannot be understood; `message` names the parameter or member.",
+    "406": "None of the media types that `Accept` asks for is offered.",
+    "413": "The body is larger than the published limit, or there is one where none belongs.",
+    "414": "The address is longer than 8 KiB.",
+    "429": "More requests than the published limit; `Retry-After` says when to go on.",
+    "431": "The header fields together are larger than 16 KiB.",
+    "500": "An error of ours; `details` carries the request's id.",
+    "503": "A part that the answer depends on does not respond.",
+}
+ADDED_STATUSES_WITH_LOGIN = {
+    "401": "No valid credential came with the request.",
+    "403": "The caller is known, but may do this nowhere.",
+}
+ADDED_STATUSES_WITH_BODY = {
+    "408": "The body came too slowly.",
+    "415": "The body is of another media type or encoding than the operation takes.",
+}
+STRICTER_PARAMETERS: dict[str, Document] = {
+    "Offset": {"minimum": 0, "default": 0},
+    "TelemetryGroupBy1": {"uniqueItems": True},
+}
+"""Rules that we hold to beyond the contract's own schemas."""
+
+_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Login(StrEnum):
+    """Who may call an operation."""
+
+    NONE = "none"
+    CALLER = "caller"
+    AGENT = "agent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method of one path."""
+
+    operation_id: str
+    method: str
+    path: str
+    login: Login
+    right: Permission | None
+    """What the caller must be allowed to do, beyond being known."""
+    takes_session: bool
+    """Whether the page's cookie is as good as a token here."""
+    parameters: tuple[Parameter, ...]
+    offers: tuple[str, ...]
+    """Media types that `Accept` chooses between, the preferred one first; empty where it does not."""
+
+
+def contract_document() -> Document:
+    """The contract as it is published. Raises RuntimeError where the installation lacks it."""
+    file = files("watchbill.api") / "openapi.json"
+    if not file.is_file():
+        raise RuntimeError(
+            "watchbill/api/openapi.json is missing: the build copies it from contract/openapi.json; "
+            "in a checkout, install the project again (pip install -e .)"
+        )
+    document: Document = msgspec.json.decode(file.read_bytes())
+    return document
+
+
+def extensions_document() -> Document:
+    """Every route that is not in the contract. Raises RuntimeError where two files claim the same."""
+    document = _read_yaml(EXTENSIONS[0])
+    for name in EXTENSIONS[1:]:
+        more = _read_yaml(name)
+        document["tags"] += more.get("tags", [])
+        document["x-pages"] |= more.get("x-pages", {})
+        _add(document["paths"], more["paths"], "path")
+        for section, entries in more.get("components", {}).items():
+            _add(document["components"].setdefault(section, {}), entries, f"component in {section}")
+    return document
+
+
+def _read_yaml(name: str) -> Document:
+    text = (files("watchbill.api") / name).read_text(encoding="utf-8")
+    document: Document = yaml.load(text, Loader=_YAML_LOADER)  # noqa: S506
+    return document
+
+
+def merged_document(contract: Document, extensions: Document) -> Document:
+    """One document of everything we serve. Raises RuntimeError where the two claim the same thing."""
+    merged = deepcopy(contract)
+    merged["info"] = deepcopy(extensions["info"]) | {"version": __version__}
+    merged["servers"] = [{"url": "/"}]
+    merged["security"] = [{"bearerAuth": []}, {"sessionCookie": []}]
+    merged["tags"] = contract["tags"] + extensions["tags"]
+    _add(merged["paths"], extensions["paths"], "path")
+    for section, entries in extensions["components"].items():
+        _add(merged["components"].setdefault(section, {}), entries, f"component in {section}")
+    for name, rules in STRICTER_PARAMETERS.items():
+        merged["components"]["parameters"][name]["schema"] |= rules
+    for _, _, operation in _each(merged):
+        _add_statuses(operation)
+    return merged
+
+
+def operations(merged: Document) -> tuple[Operation, ...]:
+    """All operations, in the order in which their paths must be matched: fixed before templated."""
+    found = [_operation(merged, *entry) for entry in _each(merged)]
+    found.sort(key=lambda operation: [part.startswith("{") for part in operation.path.split("/")])
+    return tuple(found)
+
+
+def page_routes(extensions: Document) -> dict[str, str]:
+    """Paths that serve the web page, and the handler of each: no part of the API."""
+    return dict(extensions["x-pages"])
+
+
+def _operation(merged: Document, path: str, method: str, raw: Document) -> Operation:
+    security = raw["security"] if "security" in raw else merged["security"]
+    parameters = (resolve(merged, parameter) for parameter in raw.get("parameters", ()))
+    return Operation(
+        operation_id=raw["operationId"],
+        method=method.upper(),
+        path=path,
+        login=_login(security),
+        takes_session=any("sessionCookie" in one for one in security),
+        right=_right(raw.get("x-right", Permission.WORKLOADS_READ)),
+        parameters=tuple(read_parameter(one, resolve(merged, one["schema"])) for one in parameters),
+        offers=_offers(raw),
+    )
+
+
+def resolve(document: Document, node: Document) -> Document:
+    """Follow `$ref`s, also of array items, so that a rule can be read without the document."""
+    while "$ref" in node:
+        target: Any = document
+        for part in node["$ref"].removeprefix("#/").split("/"):
+            target = target[part]
+        node = target
+    if "items" in node:
+        node = node | {"items": resolve(document, node["items"])}
+    return node
+
+
+def _login(security: list[Document]) -> Login:
+    if not security:
+        return Login.NONE
+    return Login.AGENT if any("agentCredential" in one for one in security) else Login.CALLER
+
+
+def _right(word: str) -> Permission | None:
+    return None if word == "nothing" else Permission(word)
+
+
+def _offers(raw: Document) -> tuple[str, ...]:
+    content = raw["responses"].get("200", {}).get("content", {})
+    return tuple(content) if "application/json" in content else ()
+
+
+def _each(document: Document) -> list[tuple[str, str, Document]]:
+    return [
+        (path, method, item[method])
+        for path, item in document["paths"].items()
+        for method in METHODS
+        if method in item
+    ]
+
+
+def _add(target: Document, entries: Document, what: str) -> None:
+    for name, entry in entries.items():
+        if name in target:
+            raise RuntimeError(f"the extensions claim the contract's {what} {name}")
+        target[name] = deepcopy(entry)
+
+
+def _add_statuses(operation: Document) -> None:
+    responses = operation["responses"]
+    statuses = dict(ADDED_STATUSES)
+    if operation.get("security", True):
+        statuses |= ADDED_STATUSES_WITH_LOGIN
+    if "requestBody" in operation:
+        statuses |= ADDED_STATUSES_WITH_BODY
+    for status, description in statuses.items():
+        if status not in responses:
+            responses[status] = {
+                "description": description,
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            }

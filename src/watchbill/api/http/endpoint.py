@@ -1,0 +1,121 @@
+"""From a matched path to its handler: method, credentials, media type, parameters, deadline. In that order."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
+
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from watchbill.access.roles import Permission
+from watchbill.api.http.audit_event import OPERATION, SUBJECT, VALUES, Admitted
+from watchbill.api.http.call import Call, Services
+from watchbill.api.http.contract import Login, Operation
+from watchbill.api.http.guard import Guard
+from watchbill.api.http.parameters import parse_path, parse_query
+from watchbill.api.http.reply import JSON, Answer, choose
+from watchbill.errors import TooLarge, Unavailable
+from watchbill.query import Scope as AccessScope
+
+Handler = Callable[[Call], Awaitable[Answer]]
+
+ANSWER_SECONDS = 10.0
+AGENT_ANSWER_SECONDS = 60.0
+MEASURING = frozenset({"get_workload_metrics"})
+BODILESS = frozenset({"GET", "HEAD", "DELETE"})
+
+
+class Endpoint:
+    """All operations of one path. HEAD is GET without its body."""
+
+    def __init__(
+        self, operations: Mapping[str, tuple[Operation, Handler]], services: Services, guard: Guard
+    ) -> None:
+        self._operations = dict(operations)
+        self._services = services
+        self._guard = guard
+        if "GET" in self._operations:
+            self._operations["HEAD"] = self._operations["GET"]
+        self._allow = ", ".join(sorted(self._operations))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = self._operations.get(scope["method"])
+        if found is None:
+            raise HTTPException(405, headers={"Allow": self._allow})
+        operation, handler = found
+        scope[OPERATION] = operation.operation_id
+        headers = dict(scope["headers"])
+        admitted = await self._guard.admit(scope, headers, operation)
+        scope[SUBJECT] = _subject(admitted)
+        if scope["method"] in BODILESS:
+            _refuse_body(headers)
+        call = self._call(scope, receive, headers, operation, admitted)
+        scope[VALUES] = call.values
+        async with _turn(call, operation):
+            answer = await _in_time(handler(call), operation)
+        await answer.send(scope, receive, send)
+
+    def _call(
+        self,
+        scope: Scope,
+        receive: Receive,
+        headers: Mapping[bytes, bytes],
+        operation: Operation,
+        admitted: Admitted,
+    ) -> Call:
+        accept = headers.get(b"accept")
+        parameters = operation.parameters
+        return Call(
+            services=self._services,
+            scope=scope,
+            receive=receive,
+            now=self._services.clock(),
+            values=parse_path(parameters, scope["path_params"])
+            | parse_query(parameters, scope["query_string"]),
+            headers=headers,
+            media_type=choose(accept.decode("latin-1") if accept else None, operation.offers)
+            if operation.offers
+            else JSON,
+            caller=admitted.caller,
+            agent=admitted.agent,
+            access_again=partial(self._access, scope, headers, operation),
+        )
+
+    async def _access(
+        self, scope: Scope, headers: Mapping[bytes, bytes], operation: Operation
+    ) -> AccessScope:
+        admitted = await self._guard.admit(scope, headers, operation)
+        assert admitted.caller is not None, "only callers' answers last"
+        return admitted.caller.scope
+
+
+def _turn(call: Call, operation: Operation) -> AbstractAsyncContextManager[None]:
+    """Reads of one tenant take turns, so that none can keep all connections to itself."""
+    if operation.right is not Permission.WORKLOADS_READ or call.caller is None:
+        return nullcontext()
+    services = call.services
+    turns = services.measures if operation.operation_id in MEASURING else services.reads
+    return turns.hold(call.caller.tenant_id)
+
+
+async def _in_time(answer: Awaitable[Answer], operation: Operation) -> Answer:
+    """Raises Unavailable when there is no answer before the deadline."""
+    seconds = AGENT_ANSWER_SECONDS if operation.login is Login.AGENT else ANSWER_SECONDS
+    try:
+        async with asyncio.timeout(seconds):
+            return await answer
+    except TimeoutError as error:
+        raise Unavailable("The answer took too long.", retry_after_seconds=5) from error
+
+
+def _refuse_body(headers: Mapping[bytes, bytes]) -> None:
+    """A body that would be ignored hides a misunderstanding; one that is parsed hides worse."""
+    if headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers:
+        raise TooLarge("This method takes no body.")
+
+
+def _subject(admitted: Admitted) -> str | None:
+    if admitted.agent is not None:
+        return f"cluster {admitted.agent.cluster_id}"
+    return admitted.caller.subject if admitted.caller is not None else None

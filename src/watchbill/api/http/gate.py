@@ -1,0 +1,240 @@
+"""Who really asks, where a proxy stands in front: `X-Forwarded-For` and `-Proto`, from named proxies alone.
+
+The outermost layer: sizes, request ids, one log line and one measurement per request, no error unanswered.
+
+Logs never hold a header, a query string or a body.
+"""
+
+import itertools
+import math
+import secrets
+import time
+from collections.abc import Callable, Hashable, Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from watchbill.access.audit import Audit
+from watchbill.api.http.audit_event import OPERATION, REQUEST_ID, SUBJECT, note
+from watchbill.api.http.problems import problem, status_of
+from watchbill.errors import Invalid
+
+MAX_HOPS = 20
+
+
+class Proxies:
+    """The proxies whose word counts. From anybody else these header fields are as good as absent."""
+
+    def __init__(self, networks: Iterable[str], *, is_https: bool = False) -> None:
+        """`is_https`: people's own address is, whatever the last hop says. Raises Invalid where one of the
+        networks is no address and no network."""
+        self._is_https = is_https
+        self._networks: list[IPv4Network | IPv6Network] = []
+        for text in networks:
+            try:
+                self._networks.append(ip_network(text))
+            except ValueError as error:
+                raise Invalid(f"'{text}' is no address or network of a proxy.") from error
+        self._is_trusted = lru_cache(maxsize=4096)(self._lies_within)
+
+    def apply(self, scope: Scope) -> None:
+        """Put the client's own address and scheme into the request."""
+        self._apply_headers(scope)
+        if self._is_https:
+            scope["scheme"] = "https"
+
+    def _apply_headers(self, scope: Scope) -> None:
+        client = scope.get("client")
+        if not self._networks or client is None or not self._is_trusted(client[0]):
+            return
+        sent = {
+            name: value.decode("latin-1")
+            for name, value in scope["headers"]
+            if name in (b"x-forwarded-for", b"x-forwarded-proto")
+        }
+        scheme = sent.get(b"x-forwarded-proto", "").rpartition(",")[2].strip().lower()
+        if scheme in ("http", "https"):
+            scope["scheme"] = scheme
+        scope["client"] = (self._origin(client[0], sent.get(b"x-forwarded-for", "")), 0)
+
+    def _origin(self, nearest: str, forwarded: str) -> str:
+        """From the right, the first address that is no proxy of ours: whatever stands left of it is hearsay."""
+        origin = nearest
+        for text in reversed(forwarded.split(",")[-MAX_HOPS:]):
+            address = _address(text.strip())
+            if address is None:
+                return origin
+            origin = str(address)
+            if not self._is_trusted(origin):
+                return origin
+        return origin
+
+    def _lies_within(self, text: str) -> bool:
+        address = _address(text)
+        return address is not None and any(
+            address.version == network.version and address in network for network in self._networks
+        )
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(text.strip("[]"))
+    except ValueError:
+        return None
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+
+
+URL_BYTES = 8 * 1024
+HEADER_BYTES = 16 * 1024
+LOGGED_PATH_CHARACTERS = 200
+OAUTH_OPERATIONS = frozenset({"create_token_v2", "revoke_token", "create_device_login"})
+REFUSALS = frozenset({400, 401, 403, 404, 405, 408, 413, 414, 415, 429, 431})
+REFUSALS_LOGGED_EVERY_SECONDS = 1.0
+
+log = structlog.get_logger("watchbill.api")
+
+
+class Meters:
+    """The server's own metrics. Labels come from the route table, never from a caller."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "watchbill_requests",
+            "Requests answered.",
+            ("operation", "method", "status"),
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "watchbill_request_seconds",
+            "Time from a request's head to the end of its answer.",
+            ("operation",),
+            buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+            registry=self.registry,
+        )
+        self.in_progress = Gauge(
+            "watchbill_requests_in_progress", "Requests being answered.", registry=self.registry
+        )
+
+
+class Quiet:
+    """Lets one line a second through per cause, so that a flood of refusals fills no disk; counts the rest."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said: dict[Hashable, tuple[float, int]] = {}
+
+    def admits(self, cause: Hashable) -> int | None:
+        """How many lines were left out since the last one; None where this one is left out too."""
+        now = self._clock()
+        said_at, left_out = self._said.get(cause, (-math.inf, 0))
+        if now - said_at < REFUSALS_LOGGED_EVERY_SECONDS:
+            self._said[cause] = (said_at, left_out + 1)
+            return None
+        self._said[cause] = (now, 0)
+        return left_out
+
+
+class Gate:
+    """ASGI middleware around everything else."""
+
+    def __init__(self, app: ASGIApp, meters: Meters, proxies: Proxies, audit: Audit) -> None:
+        self._app = app
+        self._meters = meters
+        self._proxies = proxies
+        self._audit = audit
+        self._quiet = Quiet()
+        self._prefix = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started_at = time.perf_counter()
+        scope[REQUEST_ID] = f"{self._prefix}-{next(self._numbers):x}"
+        self._proxies.apply(scope)
+        outgoing = _Outgoing(send, scope[REQUEST_ID])
+        self._meters.in_progress.inc()
+        try:
+            check_size(scope)
+            await self._app(scope, receive, outgoing)
+        except Exception as error:
+            if outgoing.status is not None:
+                log.exception("broken off", request_id=scope[REQUEST_ID])
+                raise
+            await answer_error(error, scope, receive, outgoing)
+        finally:
+            self._meters.in_progress.dec()
+            self._record(scope, outgoing, time.perf_counter() - started_at)
+
+    def _record(self, scope: Scope, outgoing: "_Outgoing", seconds: float) -> None:
+        operation, method = scope.get(OPERATION, "none"), scope["method"]
+        status = outgoing.status or 499  # the client left before there was an answer
+        known_method = method if OPERATION in scope else "any"
+        self._meters.requests.labels(operation, known_method, status).inc()
+        self._meters.seconds.labels(operation).observe(seconds)
+        note(self._audit, scope, operation, status)
+        left_out = 0
+        if SUBJECT not in scope and status in REFUSALS:
+            admitted = self._quiet.admits((operation, status))
+            if admitted is None:
+                return
+            left_out = admitted
+        client = scope.get("client")
+        log.info(
+            "request",
+            request_id=scope[REQUEST_ID],
+            operation=operation,
+            method=method,
+            path=scope["path"][:LOGGED_PATH_CHARACTERS],
+            status=status,
+            milliseconds=round(seconds * 1000, 1),
+            bytes=outgoing.sent_bytes,
+            subject=scope.get(SUBJECT),
+            client=client[0] if client else None,
+            **({"left_out": left_out} if left_out else {}),
+        )
+
+
+class _Outgoing:
+    """Passes messages on; notes the status and the size; adds the request's id."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._id = (b"x-request-id", request_id.encode())
+        self.status: int | None = None
+        self.sent_bytes = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": [*message["headers"], self._id]}
+        else:
+            self.sent_bytes += len(message.get("body", b""))
+        await self._send(message)
+
+
+async def answer_error(error: Exception, scope: Scope, receive: Receive, send: Any) -> None:
+    """Any error as the contract's Error; what is ours goes to the log in full."""
+    if status_of(error) == 500:
+        log.error("failed", request_id=scope[REQUEST_ID], exc_info=error)
+    is_oauth = scope.get(OPERATION) in OAUTH_OPERATIONS
+    reply = problem(error, request_id=scope[REQUEST_ID], is_oauth=is_oauth)
+    await reply.send(scope, receive, send)
+
+
+def check_size(scope: Scope) -> None:
+    """Raises HTTPException for an address or header fields beyond the published limits."""
+    if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > URL_BYTES:
+        raise HTTPException(414, "The address is longer than 8 KiB.")
+    if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > HEADER_BYTES:
+        raise HTTPException(431, "The header fields are larger than 16 KiB.")

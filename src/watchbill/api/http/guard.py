@@ -1,0 +1,144 @@
+"""Cookies: never readable by script, bound to this host and to HTTPS wherever there is HTTPS.
+
+Who may pass: from a request's credentials to a caller or an agent, within its rate and its rights.
+
+Decides on the matched operation alone, never on the text of the address.
+"""
+
+from collections.abc import Hashable, Mapping
+
+from starlette.types import Scope
+
+from watchbill.access.accounts import identify_agent
+from watchbill.access.caller import Caller
+from watchbill.access.roles import Permission
+from watchbill.api.http.audit_event import ADMITTED, Admitted
+from watchbill.api.http.call import Services
+from watchbill.api.http.contract import Login, Operation
+from watchbill.api.limits import (
+    AGENT_REQUESTS_BURST,
+    AGENT_REQUESTS_PER_SECOND,
+    TENANT_SHARE,
+    Buckets,
+    Pace,
+)
+from watchbill.errors import Forbidden, TooMany, Unauthenticated
+
+SESSION_COOKIE = "watchbill_session"
+
+
+def cookie_name(scope: Scope, name: str) -> str:
+    """Over HTTPS the prefix binds the cookie to this host and to HTTPS."""
+    return f"__Host-{name}" if scope["scheme"] == "https" else name
+
+
+def read_cookie(scope: Scope, headers: Mapping[bytes, bytes], name: str) -> str | None:
+    wanted = cookie_name(scope, name)
+    for pair in headers.get(b"cookie", b"").decode("latin-1").split(";"):
+        found, _, value = pair.strip().partition("=")
+        if found == wanted:
+            return value
+    return None
+
+
+def set_cookie(
+    scope: Scope, name: str, value: str, *, max_age_seconds: int, same_site: str = "Strict"
+) -> tuple[bytes, bytes]:
+    secure = "; Secure" if scope["scheme"] == "https" else ""
+    text = (
+        f"{cookie_name(scope, name)}={value}; Max-Age={max_age_seconds}; Path=/; "
+        f"HttpOnly; SameSite={same_site}{secure}"
+    )
+    return b"set-cookie", text.encode()
+
+
+SAME_SITE = frozenset({b"same-origin", b"none"})
+"""`none` = typed or opened by the user; no page had a hand in it."""
+
+Headers = Mapping[bytes, bytes]
+
+
+class Guard:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        settings = services.settings
+        self._callers = Buckets(settings.requests_per_second, settings.requests_burst)
+        self._tenants = Buckets(
+            TENANT_SHARE * settings.requests_per_second, TENANT_SHARE * settings.requests_burst
+        )
+        self._agents = Buckets(AGENT_REQUESTS_PER_SECOND, AGENT_REQUESTS_BURST)
+        self._pace = Pace()
+
+    async def admit(self, scope: Scope, headers: Headers, operation: Operation) -> Admitted:
+        """Raises Unauthenticated, Forbidden, TooMany."""
+        if operation.login is Login.NONE:
+            return Admitted()
+        if operation.login is Login.AGENT:
+            credential = _bearer(scope, headers)
+            async with self._services.strangers.looking_up(_address(scope), credential):
+                agent = await identify_agent(self._services.db, credential)
+            await self._take(self._agents, agent)
+            return Admitted(agent=agent)
+        caller = await self._caller(scope, headers, operation)
+        scope[ADMITTED] = (
+            Admitted(caller=caller),
+            operation,
+        )  # also of what is refused from here on
+        await self._take(self._callers, caller.holder.id)
+        await self._take(self._tenants, caller.tenant_id)
+        check_right(caller, operation.right)
+        return Admitted(caller=caller)
+
+    async def _take(self, buckets: Buckets, principal: Hashable) -> None:
+        """Raises TooMany, not at once."""
+        try:
+            buckets.take(principal)
+        except TooMany:
+            await self._pace.hold_back()
+            raise
+
+    async def _caller(self, scope: Scope, headers: Headers, operation: Operation) -> Caller:
+        services = self._services
+        if b"authorization" in headers or not operation.takes_session:
+            async with services.strangers.checking(_address(scope)):
+                holder = await services.bearers.holder(_bearer(scope, headers))
+                return await services.callers.resolve(holder)
+        cookie = read_cookie(scope, headers, SESSION_COOKIE)
+        if cookie is None or not is_same_origin(headers):
+            raise Unauthenticated("A bearer token is required.")
+        async with services.strangers.looking_up(_address(scope), cookie):
+            session = await services.sessions.find(cookie)
+        return await services.callers.resolve(session.holder)
+
+
+def check_right(caller: Caller, right: Permission | None) -> None:
+    """Raises Forbidden."""
+    if right is None or caller.may(right):
+        return
+    if right is Permission.WORKLOADS_READ:
+        raise Forbidden("You may not read workloads anywhere.")
+    raise Forbidden(f"This takes the permission {right}.")
+
+
+def is_same_origin(headers: Headers) -> bool:
+    """Browsers tell where a request comes from; one that tells nothing is no request of another site's page,
+    for which every browser that keeps SameSite cookies back also sends an origin."""
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        return site in SAME_SITE
+    origin = headers.get(b"origin")
+    return origin is None or origin.partition(b"://")[2] == headers.get(b"host")
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def _bearer(scope: Scope, headers: Headers) -> str:
+    """The one credential of the one Authorization header. Raises Unauthenticated."""
+    sent = sum(1 for name, _ in scope["headers"] if name == b"authorization")
+    scheme, _, credential = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if sent != 1 or scheme.lower() != "bearer" or not credential:
+        raise Unauthenticated("A bearer token is required.")
+    return credential

@@ -1,0 +1,143 @@
+"""The browser's side of a device login: a plain page that asks, and the answer. No script is involved."""
+
+from html import escape
+
+from watchbill.access.caller import Caller
+from watchbill.access.device_logins import INTERVAL_SECONDS, LIFETIME
+from watchbill.api.http.call import Call
+from watchbill.api.http.guard import SESSION_COOKIE, is_same_origin, read_cookie
+from watchbill.api.http.reply import HTML, Answer, Reply, json_reply
+from watchbill.errors import Invalid, NotFound, TooMany, Unauthenticated
+
+_POLICY = (
+    b"content-security-policy",
+    b"default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
+    b"frame-ancestors 'none'; base-uri 'none'",
+)
+
+
+async def create_device_login(call: Call) -> Answer:
+    if "client_id" not in await call.form():
+        raise Invalid("client_id is required.")
+    call.services.device_starts.take(call.client_address)
+    begun = await call.services.devices.begin(call.client_address)
+    base = call.services.settings.public_url or _asked_address(call)
+    page = f"{base.rstrip('/')}/device"
+    return json_reply(
+        {
+            "device_code": begun.device_code,
+            "user_code": begun.user_code,
+            "verification_uri": page,
+            "verification_uri_complete": f"{page}?user_code={begun.user_code}",
+            "expires_in": int(LIFETIME.total_seconds()),
+            "interval": INTERVAL_SECONDS,
+        }
+    )
+
+
+async def get_device_page(call: Call) -> Answer:
+    """Who is signed in sees what would be confirmed; who is not, where to sign in first."""
+    sent = _query(call, "user_code")
+    caller = await _signed_in(call)
+    if caller is None:
+        return _page(_sign_in(call, sent))
+    if not sent:
+        return _page(_ASK_CODE)
+    limits, counted = call.services.sign_ins, f"device {caller.holder.id}"
+    limits.check(counted, call.client_address)
+    found = await call.services.devices.find(sent)
+    if found is None:
+        limits.note(counted, call.client_address, is_failed=True)
+        return _page("<p>This code is not known, or no longer.</p>" + _ASK_CODE)
+    return _page(
+        _CONFIRM.format(
+            name=escape(caller.subject), address=escape(found.address), code=escape(found.user_code)
+        )
+    )
+
+
+async def decide_device_login(call: Call) -> Answer:
+    """Only from our own page: the cookie is strict, and the guard looked at the request's origin."""
+    assert call.caller is not None, "the route lets nobody in without a login"
+    if b"authorization" in call.headers or not is_same_origin(call.headers):
+        raise Invalid("A device login is confirmed in the browser.")
+    form = await call.form()
+    is_approved = form.get("decision") == "approve"
+    limits, counted = call.services.sign_ins, f"device {call.caller.holder.id}"
+    limits.check(counted, call.client_address)
+    holder = call.caller.holder if is_approved else None
+    call.note(details="approved" if is_approved else "denied")
+    if not await call.services.devices.decide(form.get("user_code", ""), holder):
+        limits.note(counted, call.client_address, is_failed=True)
+        raise NotFound("This code is not known, or no longer.")
+    done = "The program is logged in." if is_approved else "The program was refused."
+    return _page(f"<p>{done} You may close this page.</p>")
+
+
+async def _signed_in(call: Call) -> Caller | None:
+    cookie = read_cookie(call.scope, call.headers, SESSION_COOKIE)
+    if cookie is None:
+        return None
+    try:
+        session = await call.services.sessions.find(cookie)
+        return await call.services.callers.resolve(session.holder)
+    except (Unauthenticated, TooMany):
+        return None
+
+
+def _query(call: Call, name: str) -> str:
+    for pair in call.scope["query_string"].decode("latin-1").split("&"):
+        found, _, value = pair.partition("=")
+        if found == name and len(value) <= 20 and value.replace("-", "").isalnum():
+            return str(value)
+    return ""
+
+
+def _asked_address(call: Call) -> str:
+    host = call.headers.get(b"host", b"").decode("latin-1")
+    return f"{call.scope['scheme']}://{host}"
+
+
+def _sign_in(call: Call, code: str) -> str:
+    then = f"/device?user_code={code}" if code else "/device"
+    links = "".join(
+        f'<p><a href="/api/v1/session/oidc/{escape(one.issuer.name)}/start?next={escape(then)}">'
+        f"Sign in with {escape(one.issuer.shown)}</a></p>"
+        for one in call.services.providers
+        if one.issuer.client_id is not None
+    )
+    return (
+        "<p>A program asks to act as you. Sign in first, then open this address again.</p>"
+        f'{links}<p><a href="/login">Sign in with a client id</a></p>'
+    )
+
+
+def _page(content: str) -> Reply:
+    return Reply(
+        body=_FRAME.format(content).encode(),
+        media_type=HTML,
+        headers=[_POLICY, (b"x-frame-options", b"DENY")],
+    )
+
+
+_FRAME = (
+    '<!doctype html><html lang="en"><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width"><title>Watchbill: log in a program</title>'
+    '<body style="font:16px system-ui;max-width:32rem;margin:4rem auto;padding:0 1rem">'
+    "<h1>Log in a program</h1>{}</body></html>\n"
+)
+_ASK_CODE = (
+    '<form method="get" action="/device"><label>The code that the program shows '
+    '<input name="user_code" autocomplete="off" required></label> <button>Go on</button></form>'
+)
+_CONFIRM = (
+    "<p>You are signed in as <b>{name}</b>. A program at <b>{address}</b> asks to act as you. "
+    "Approve only if you started it just now and it shows this code:</p><p><b>{code}</b></p>"
+    '<form method="post" action="/api/v1/session/device">'
+    '<input type="hidden" name="user_code" value="{code}">'
+    '<button name="decision" value="approve">Approve</button> '
+    '<button name="decision" value="deny">Refuse</button></form>'
+)
+
+HANDLERS = (create_device_login, decide_device_login)
+PAGES = (get_device_page,)

@@ -1,0 +1,82 @@
+"""The page's session: sign in for a cookie that script cannot read, and sign out.
+
+Signing in, with the limits on how often it may be tried. Tokens and sessions share it.
+"""
+
+from contextlib import suppress
+from typing import Annotated
+
+import msgspec
+
+from watchbill.access.accounts import SignInRefused, holder_of
+from watchbill.api.http.call import Call
+from watchbill.api.http.guard import SESSION_COOKIE, is_same_origin, read_cookie, set_cookie
+from watchbill.api.http.reply import Answer, Reply, encode
+from watchbill.api.resources.me import me
+from watchbill.errors import Forbidden, Unauthenticated
+from watchbill.store.identity.accounts import SERVICE_ACCOUNT, USER, Account
+
+Credential = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class SessionCreation(msgspec.Struct, frozen=True, rename="camel"):
+    client_id: Credential
+    client_secret: Credential
+
+
+async def create_session(call: Call) -> Answer:
+    if not is_same_origin(call.headers):
+        raise Forbidden("Another site's page may not sign anybody in.")
+    sent = await call.json_body(SessionCreation)
+    account = await sign_in(call, sent.client_id, sent.client_secret)
+    caller = await call.services.callers.resolve(holder_of(account))
+    cookie = await call.services.sessions.begin(holder_of(account))
+    lifetime = call.services.sessions.lifetime_seconds
+    return Reply(
+        body=encode(me(caller)),
+        headers=[set_cookie(call.scope, SESSION_COOKIE, cookie, max_age_seconds=lifetime)],
+    )
+
+
+async def delete_session(call: Call) -> Answer:
+    cookie = read_cookie(call.scope, call.headers, SESSION_COOKIE)
+    if cookie is not None:
+        with suppress(Unauthenticated):  # it was over already, which is what was asked for
+            await call.services.sessions.end(cookie)
+    return Reply(
+        status=204, headers=[set_cookie(call.scope, SESSION_COOKIE, "", max_age_seconds=0)]
+    )
+
+
+HANDLERS = (create_session, delete_session)
+
+
+LIMITED_ID_CHARACTERS = 200
+
+
+async def sign_in(call: Call, client_id: str, secret: str) -> Account:
+    """Raises SignInRefused, TooMany. The audit log names accounts that there are, in their own tenant's log:
+    anything else may be a secret in the wrong field."""
+    limits, address = call.services.sign_ins, call.client_address
+    counted_id = client_id[:LIMITED_ID_CHARACTERS]
+    call.note()
+    limits.check(counted_id, address)
+    try:
+        async with call.services.strangers.looking_up(address, client_id + secret):
+            account = await call.services.accounts.sign_in(client_id, secret)
+    except SignInRefused as error:
+        limits.note(counted_id, address, is_failed=True)
+        if error.account is not None:
+            _note(call, error.account)
+        raise
+    limits.note(counted_id, address, is_failed=False)
+    _note(call, account)
+    return account
+
+
+def _note(call: Call, account: Account) -> None:
+    call.note(
+        tenant_id=account.tenant_id,
+        kind=SERVICE_ACCOUNT if account.person_id is None else USER,
+        subject=account.client_id,
+    )

@@ -1,0 +1,89 @@
+"""A user's own access keys: for programs that act as the user."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from watchbill.api.http.call import Call
+from watchbill.api.http.reply import Answer, Reply, json_reply
+from watchbill.api.resources.admin import Name, account_shown, check_future
+from watchbill.errors import Forbidden, Invalid, NotFound
+from watchbill.store.identity.accounts import (
+    account_create,
+    account_disable,
+    account_list,
+    is_client_id,
+)
+
+MOST_KEYS = 20
+DEFAULT_LIFETIME = timedelta(days=90)
+MOST_LIFETIME = timedelta(days=366)
+
+
+class AccessKeyCreation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    name: Name
+    expires_at: datetime | None = None
+
+
+async def list_access_keys(call: Call) -> Answer:
+    assert call.caller is not None, "the route lets nobody in without a login"
+    person_id = call.caller.person_id
+    if person_id is None:
+        return json_reply({"accessKeys": []})
+    found = await account_list(call.db, call.tenant_id, person_id=person_id)
+    return json_reply({"accessKeys": [account_shown(one) for one in found]})
+
+
+async def create_access_key(call: Call) -> Answer:
+    creation = await call.json_body(AccessKeyCreation)
+    person_id = _person(call)
+    check_future(creation.expires_at, call.now)
+    expires_at = creation.expires_at or call.now + DEFAULT_LIFETIME
+    if expires_at > call.now + MOST_LIFETIME:
+        raise Invalid(f"An access key lasts {MOST_LIFETIME.days} days at most.")
+    known = await account_list(call.db, call.tenant_id, person_id=person_id)
+    if sum(not one.is_disabled for one in known) >= MOST_KEYS:
+        raise Invalid(f"A user may have {MOST_KEYS} access keys.")
+    client_id, secret = await account_create(
+        call.db,
+        call.tenant_id,
+        creation.name,
+        (),
+        now=call.now,
+        created_by=call.subject,
+        expires_at=expires_at,
+        person_id=person_id,
+    )
+    call.note(target=client_id, details=f"name={creation.name}")
+    return json_reply(
+        {
+            "clientId": client_id,
+            "clientSecret": secret,
+            "name": creation.name,
+            "expiresAt": expires_at,
+        },
+        status=201,
+    )
+
+
+async def delete_access_key(call: Call) -> Answer:
+    call.note()
+    client_id, person_id = call.values["clientId"], _person(call)
+    if not is_client_id(client_id) or not await account_disable(
+        call.db, call.tenant_id, client_id, now=call.now, person_id=person_id
+    ):
+        raise NotFound("There is no such access key.")
+    return Reply(status=204)
+
+
+def _person(call: Call) -> UUID:
+    """Raises Forbidden where no person stands behind the call, or a key of the person's does: a key that was
+    stolen must not make others."""
+    assert call.caller is not None, "the route lets nobody in without a login"
+    if call.caller.person_id is None:
+        raise Forbidden("Access keys belong to users who are logged in through an issuer.")
+    return call.caller.person_id
+
+
+HANDLERS = (list_access_keys, create_access_key, delete_access_key)

@@ -1,0 +1,178 @@
+"""Administration: accounts, users, keys, tenants. Every change is an event in the audit log."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+
+from watchbill.api.http.call import Call
+from watchbill.api.http.reply import Answer, Reply, json_reply
+from watchbill.errors import Forbidden, Invalid, NotFound
+from watchbill.store.identity.accounts import (
+    Account,
+    account_create,
+    account_list,
+    account_rotate,
+    is_client_id,
+)
+from watchbill.store.identity.administration import disable_account, disable_person, tenant_create
+from watchbill.store.identity.people import person_list, person_set_disabled
+from watchbill.store.identity.rules import FIRST_TENANT_ID
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+
+
+class AccountCreation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    name: Name
+    expires_at: datetime | None = None
+
+
+class KeyRotation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    at_once: bool = False
+
+
+class TenantCreation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    name: Name
+
+
+async def list_accounts(call: Call) -> Answer:
+    found = await account_list(call.db, call.tenant_id)
+    keys = await account_list(call.db, call.tenant_id, keys=True)
+    return json_reply(
+        {
+            "accounts": [account_shown(one) for one in found],
+            "accessKeys": [account_shown(one) for one in keys],
+        }
+    )
+
+
+async def create_account(call: Call) -> Answer:
+    creation = await call.json_body(AccountCreation)
+    check_future(creation.expires_at, call.now)
+    client_id, secret = await account_create(
+        call.db,
+        call.tenant_id,
+        creation.name,
+        (),
+        now=call.now,
+        created_by=call.subject,
+        expires_at=creation.expires_at,
+    )
+    call.note(target=client_id, details=f"name={creation.name}")
+    return json_reply(
+        {"clientId": client_id, "clientSecret": secret, "name": creation.name}, status=201
+    )
+
+
+async def delete_account(call: Call) -> Answer:
+    client_id = client_id_of(call)
+    call.note()
+    if not await disable_account(call.db, call.tenant_id, client_id, now=call.now):
+        raise NotFound("There is no such account.")
+    return Reply(status=204)
+
+
+async def rotate_account(call: Call) -> Answer:
+    client_id = client_id_of(call)
+    call.note()
+    secret = await account_rotate(call.db, call.tenant_id, client_id)
+    if secret is None:
+        raise NotFound("There is no such account.")
+    return json_reply({"clientId": client_id, "clientSecret": secret})
+
+
+async def list_users(call: Call) -> Answer:
+    return json_reply(
+        {
+            "users": [
+                {
+                    "id": person.id,
+                    "name": person.name,
+                    "issuer": person.issuer,
+                    "groups": person.groups,
+                    "firstSeenAt": person.created_at,
+                    "lastSeenAt": person.seen_at,
+                    "isDisabled": person.disabled_at is not None,
+                    **({"email": person.email} if person.email else {}),
+                }
+                for person in await person_list(call.db, call.tenant_id)
+            ]
+        }
+    )
+
+
+async def disable_user(call: Call) -> Answer:
+    call.note()
+    if not await disable_person(call.db, call.tenant_id, call.values["userId"], now=call.now):
+        raise NotFound("There is no such user.")
+    return Reply(status=204)
+
+
+async def enable_user(call: Call) -> Answer:
+    call.note()
+    if not await person_set_disabled(call.db, call.tenant_id, call.values["userId"], at=None):
+        raise NotFound("There is no such user.")
+    return Reply(status=204)
+
+
+async def rotate_keys(call: Call) -> Answer:
+    if call.tenant_id != FIRST_TENANT_ID:
+        raise Forbidden("The keys belong to the server, which the first tenant administers.")
+    rotation = await call.json_body(KeyRotation)
+    key = await call.services.keyring.rotate(at_once=rotation.at_once)
+    call.note(details=f"kid={key.kid} at_once={str(rotation.at_once).lower()}")
+    return json_reply({"kid": key.kid, "activeAt": key.active_at})
+
+
+async def create_tenant(call: Call) -> Answer:
+    if call.tenant_id != FIRST_TENANT_ID:
+        raise Forbidden("Tenants are made by the first tenant's administrators.")
+    creation = await call.json_body(TenantCreation)
+    tenant_id, client_id, secret = await tenant_create(call.db, creation.name, now=call.now)
+    call.note(target=client_id, details=f"tenant={tenant_id} name={creation.name}")
+    return json_reply(
+        {"id": tenant_id, "name": creation.name, "clientId": client_id, "clientSecret": secret},
+        status=201,
+    )
+
+
+def client_id_of(call: Call) -> str:
+    """The one in the path. Raises NotFound."""
+    client_id: str = call.values["clientId"]
+    if not is_client_id(client_id):
+        raise NotFound("There is no such account.")
+    return client_id
+
+
+def check_future(expires_at: datetime | None, now: datetime) -> None:
+    """Raises Invalid."""
+    if expires_at is not None and (expires_at.tzinfo is None or expires_at <= now):
+        raise Invalid("expiresAt must be a time to come, with its offset.")
+
+
+def account_shown(account: Account) -> dict[str, Any]:
+    optional = {
+        "createdBy": account.created_by,
+        "expiresAt": account.expires_at,
+        "userId": account.person_id,
+    }
+    return {
+        "clientId": account.client_id,
+        "name": account.name,
+        "createdAt": account.created_at,
+        "isDisabled": account.is_disabled,
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+
+
+HANDLERS = (
+    list_accounts,
+    create_account,
+    delete_account,
+    rotate_account,
+    list_users,
+    disable_user,
+    enable_user,
+    rotate_keys,
+    create_tenant,
+)

@@ -1,0 +1,61 @@
+"""Clusters: list, register, remove."""
+
+from typing import Annotated
+from uuid import uuid4
+
+import msgspec
+
+from watchbill.access.roles import Permission
+from watchbill.api.http.call import Call
+from watchbill.api.http.reply import Answer, Reply, json_reply
+from watchbill.errors import NotFound
+from watchbill.query import Scope
+from watchbill.store.fleet.clusters import cluster_create, cluster_delete, cluster_list
+from watchbill.store.identity.credential import new_agent_credential
+
+NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z"
+
+
+class ClusterCreation(msgspec.Struct, frozen=True):
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern=NAME_PATTERN)]
+
+
+async def get_clusters(call: Call) -> Answer:
+    return json_reply(
+        {"clusters": await cluster_list(call.db, _clusters(call), call.now, workloads=call.access)}
+    )
+
+
+def _clusters(call: Call) -> Scope:
+    assert call.caller is not None, "the route lets nobody in without a login"
+    return call.caller.scope_for(Permission.CLUSTERS_READ)
+
+
+async def create_cluster(call: Call) -> Answer:
+    creation = await call.json_body(ClusterCreation)
+    cluster_id = uuid4()
+    credential, stored = new_agent_credential(cluster_id)
+    await cluster_create(
+        call.db,
+        call.access.tenant_id,
+        cluster_id=cluster_id,
+        name=creation.name,
+        credential_salt=stored.salt,
+        credential_hash=stored.hash,
+        now=call.now,
+    )
+    call.note(target=str(cluster_id), details=f"name={creation.name}")
+    return json_reply(
+        {"id": cluster_id, "name": creation.name, "credential": credential}, status=201
+    )
+
+
+async def delete_cluster(call: Call) -> Answer:
+    cluster_id = call.values["clusterId"]
+    call.note()
+    if not await cluster_delete(call.db, call.access, cluster_id, call.now):
+        raise NotFound(f"There is no cluster {cluster_id}.")
+    return Reply(status=204)
+
+
+HANDLERS = (get_clusters, create_cluster, delete_cluster)

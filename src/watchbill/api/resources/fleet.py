@@ -1,0 +1,25 @@
+"""The fleet's headline figures, now and over time."""
+
+from datetime import timedelta
+
+from watchbill.api.http.call import Call
+from watchbill.api.http.reply import Answer, json_reply
+from watchbill.errors import Invalid
+from watchbill.store.fleet.fleet import fleet_now, fleet_series
+
+DEFAULT_RANGE = timedelta(hours=24)
+
+
+async def get_fleet(call: Call) -> Answer:
+    end = call.values["end"] or call.now
+    start = call.values["start"] or end - DEFAULT_RANGE
+    if start >= end:
+        raise Invalid("start must lie before end.")
+    present = await fleet_now(call.db, call.access, call.now)
+    series = await fleet_series(call.db, call.access, start=start, end=end, now=call.now)
+    return json_reply(
+        {"now": present, "stepSeconds": series.step_seconds, "series": series.moments}
+    )
+
+
+HANDLERS = (get_fleet,)

@@ -1,0 +1,109 @@
+"""A workload's metrics over time, as JSON or CSV, and what a partial or a whole failure is answered with."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from watchbill.api.http.call import Call
+from watchbill.api.http.reply import CSV, Answer, Reply, json_reply
+from watchbill.api.http.tabular import Cell, instant, rows_as_csv
+from watchbill.api.resources.workloads import absent
+from watchbill.errors import Invalid, Unavailable
+from watchbill.metrics.source import Failed, Histogram, Measurement, MetricsQuery, Outcome
+
+MAX_RANGE = timedelta(days=90)
+RETRY_AFTER_SECONDS = 5
+CSV_TYPE = "text/csv; charset=utf-8; header=present"
+ATTACHMENT = ((b"content-disposition", b'attachment; filename="metrics.csv"'),)
+
+
+async def get_workload_metrics(call: Call) -> Answer:
+    query = metrics_query(call.values)
+    workload_id = call.values["workloadId"]
+    outcomes = await call.services.metrics.measure(call.access, workload_id, query, call.now)
+    if outcomes is None:
+        raise absent(workload_id)
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    if len(failed) == len(outcomes):
+        raise _nothing(failed)
+    if call.media_type == CSV and not failed:
+        return Reply(body=rows_as_csv(_table(outcomes)), media_type=CSV_TYPE, headers=ATTACHMENT)
+    stamps = _Stamps()
+    body: dict[str, Any] = {
+        "measurements": [
+            _measurement(outcome, stamps)
+            for outcome in outcomes
+            if not isinstance(outcome, Histogram)
+        ]
+    }
+    histograms = [outcome for outcome in outcomes if isinstance(outcome, Histogram)]
+    if histograms:
+        body["histogram"] = [_histogram(outcome, stamps) for outcome in histograms]
+    return json_reply(body, status=207 if failed else 200)
+
+
+def metrics_query(values: Mapping[str, Any]) -> MetricsQuery:
+    """Raises Invalid where the range is empty or too long."""
+    start, end = values["start"], values["end"]
+    if start >= end:
+        raise Invalid("start must lie before end.")
+    if end - start > MAX_RANGE:
+        raise Invalid(f"The range may span {MAX_RANGE.days} days at most.")
+    return MetricsQuery(
+        types=tuple(dict.fromkeys(values["metricType"])),
+        start=start,
+        end=end,
+        number_of_samples=values["numberOfSamples"],
+    )
+
+
+def _nothing(failed: Sequence[Failed]) -> Unavailable:
+    reasons = ", ".join(f"{failure.type}: {failure.reason}" for failure in failed)
+    may_pass = any(failure.reason.may_pass for failure in failed)
+    return Unavailable(
+        "None of these metrics is available.",
+        details=f"{reasons}.",
+        retry_after_seconds=RETRY_AFTER_SECONDS if may_pass else None,
+    )
+
+
+class _Stamps(dict[datetime, str]):
+    """Instants as text. All series of an answer share theirs, so each is written once."""
+
+    def __missing__(self, at: datetime) -> str:
+        text = self[at] = instant(at)
+        return text
+
+
+def _histogram(outcome: Histogram, stamps: _Stamps) -> dict[str, Any]:
+    values = [{"timestamp": stamps[one.at], "data": one.counts} for one in outcome.spreads]
+    return {"type": outcome.type, "values": values}
+
+
+def _measurement(outcome: Measurement | Failed, stamps: _Stamps) -> dict[str, Any]:
+    if isinstance(outcome, Failed):
+        return {"type": outcome.type, "labels": {"reason": outcome.reason}, "values": None}
+    found: dict[str, Any] = {"type": outcome.type}
+    if outcome.labels:
+        found["labels"] = outcome.labels
+    found["values"] = [
+        {"value": sample.value, "timestamp": stamps[sample.at]} for sample in outcome.samples
+    ]
+    return found
+
+
+def _table(outcomes: Sequence[Outcome]) -> Iterator[Sequence[Cell]]:
+    yield ["type", "labels", "timestamp", "value"]
+    for outcome in outcomes:
+        if isinstance(outcome, Measurement):
+            labels = ",".join(f"{name}={value}" for name, value in sorted(outcome.labels.items()))
+            for sample in outcome.samples:
+                yield [outcome.type, labels, sample.at, Decimal(sample.value)]
+        elif isinstance(outcome, Histogram):
+            for spread in outcome.spreads:
+                for bound, count in spread.counts.items():
+                    yield [outcome.type, f"le={bound}", spread.at, Decimal(count)]
+
+
+HANDLERS = (get_workload_metrics,)

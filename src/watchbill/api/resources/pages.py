@@ -1,0 +1,118 @@
+"""The built web page, read once at start and served from memory. Only known names are served: no path of a
+request ever reaches the file system."""
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+from watchbill.api.http.call import Call
+from watchbill.api.http.endpoint import Handler
+from watchbill.api.http.reply import Answer, Reply
+from watchbill.api.resources.workloads import is_known
+from watchbill.errors import NotFound
+
+MEDIA_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    "ico": "image/x-icon",
+    "json": "application/json",
+    "map": "application/json",
+    "woff2": "font/woff2",
+    "txt": "text/plain; charset=utf-8",
+}
+TEXT = frozenset({"html", "js", "css", "svg", "json", "map", "txt"})
+POLICY = (
+    b"content-security-policy",
+    b"default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    b"connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    b"frame-ancestors 'none'",
+)
+FOREVER = (b"cache-control", b"public, max-age=31536000, immutable")
+ASK_AGAIN = (b"cache-control", b"no-cache")
+ASSETS = "assets/"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """`zipped` None = it does not shrink."""
+
+    body: bytes
+    zipped: bytes | None
+    media_type: str
+    etag: bytes
+
+
+def read_page(root: Traversable | None = None) -> dict[str, File]:
+    """All files of the built page by their path below its folder; empty where it is not built."""
+    root = files("watchbill.api") / "page" if root is None else root
+    return dict(_walk(root, "")) if root.is_dir() else {}
+
+
+def page_handlers(page: dict[str, File]) -> tuple[Handler, ...]:
+    async def get_page(call: Call) -> Answer:
+        return _reply(call, _find(page, "index.html"), ASK_AGAIN)
+
+    async def get_docs(call: Call) -> Answer:
+        return _reply(call, _find(page, "docs.html"), ASK_AGAIN)
+
+    async def get_favicon(call: Call) -> Answer:
+        return _reply(call, _find(page, call.scope["path"][1:]), ASK_AGAIN)
+
+    async def get_asset(call: Call) -> Answer:
+        return _reply(call, _find(page, ASSETS + call.scope["path_params"]["name"]), FOREVER)
+
+    return get_page, get_docs, get_favicon, get_asset
+
+
+def _find(page: dict[str, File], name: str) -> File:
+    if not page:
+        raise NotFound(
+            "The web page is not part of this installation; the API works without it.",
+            details="In a checkout, `make demo` builds it; a released package always has it.",
+        )
+    if name not in page:
+        raise NotFound("There is no such file.")
+    return page[name]
+
+
+def _reply(call: Call, file: File, caching: tuple[bytes, bytes]) -> Reply:
+    headers = [POLICY, caching, (b"etag", file.etag), (b"vary", b"accept-encoding")]
+    if is_known(call.headers.get(b"if-none-match"), file.etag):
+        return Reply(status=304, headers=headers)
+    if file.zipped is not None and _takes_gzip(call.headers.get(b"accept-encoding", b"")):
+        headers.append((b"content-encoding", b"gzip"))
+        return Reply(body=file.zipped, media_type=file.media_type, headers=headers)
+    return Reply(body=file.body, media_type=file.media_type, headers=headers)
+
+
+def _takes_gzip(accepted: bytes) -> bool:
+    for part in accepted.decode("latin-1").lower().split(","):
+        coding, _, quality = part.partition(";")
+        if coding.strip() == "gzip":
+            return quality.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def _walk(folder: Traversable, prefix: str) -> list[tuple[str, File]]:
+    found: list[tuple[str, File]] = []
+    for entry in sorted(folder.iterdir(), key=lambda one: one.name):
+        if entry.is_dir():
+            found += _walk(entry, f"{prefix}{entry.name}/")
+        elif (ending := entry.name.rpartition(".")[2]) in MEDIA_TYPES:
+            found.append((prefix + entry.name, _file(entry.read_bytes(), ending)))
+    return found
+
+
+def _file(body: bytes, ending: str) -> File:
+    zipped = gzip.compress(body, mtime=0) if ending in TEXT else body
+    return File(
+        body=body,
+        zipped=zipped if len(zipped) < len(body) else None,
+        media_type=MEDIA_TYPES[ending],
+        etag=f'"{hashlib.sha256(body).hexdigest()[:32]}"'.encode(),
+    )

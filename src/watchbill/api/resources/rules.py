@@ -1,0 +1,201 @@
+"""Access rules and roles: one by one, and as a declared state."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from watchbill.access.declared import (
+    Declared,
+    DeclaredRule,
+    Difference,
+    ScopeNames,
+    difference,
+    grant_of,
+    unseen,
+    with_unseen,
+)
+from watchbill.access.roles import PREDEFINED
+from watchbill.api.http.call import Call
+from watchbill.api.http.reply import Answer, Reply, json_reply
+from watchbill.errors import NotFound
+from watchbill.store.identity.accounts import account_create, account_list
+from watchbill.store.identity.administration import Change, nameable_scopes, rules_change
+from watchbill.store.identity.rules import Grant, NewGrant, rule_list
+from watchbill.store.workloads.organisation import declare
+
+
+class Application(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    document: Declared
+    dry_run: bool = False
+
+
+async def list_rules(call: Call) -> Answer:
+    grants = await rule_list(call.db, call.tenant_id)
+    return json_reply({"rules": [_rule_shown(grant) for grant in grants]})
+
+
+async def create_rule(call: Call) -> Answer:
+    rule = await call.json_body(DeclaredRule)
+    accounts = await _accounts(call)
+    scopes = await _scopes(call, (rule,), accounts)
+    (grant,) = _wanted(call, (rule,), scopes, accounts)
+    call.note(details=_told(grant))
+    change = Change(added=(grant,), removed=())
+    (rule_id,) = await rules_change(
+        call.db, call.tenant_id, change, changed_by=call.subject, now=call.now
+    )
+    return json_reply({"id": rule_id} | _grant_shown(grant), status=201)
+
+
+async def delete_rule(call: Call) -> Answer:
+    rule_id = call.values["ruleId"]
+    found = [one for one in await rule_list(call.db, call.tenant_id) if one.id == rule_id]
+    if not found:
+        raise NotFound("There is no such rule.")
+    call.note(details=_told((found[0].subject_kind, found[0].subject, found[0].rule)))
+    change = Change(added=(), removed=found)
+    await rules_change(call.db, call.tenant_id, change, changed_by=call.subject, now=call.now)
+    return Reply(status=204)
+
+
+async def list_roles(call: Call) -> Answer:
+    predefined = {role.name for role in PREDEFINED}
+    return json_reply(
+        {
+            "roles": [
+                {
+                    "name": role.name,
+                    "title": role.title,
+                    "permissions": sorted(role.permissions),
+                    "description": role.description,
+                    "isPredefined": role.name in predefined,
+                }
+                for role in call.services.roles.by_name.values()
+            ]
+        }
+    )
+
+
+async def apply_access(call: Call) -> Answer:
+    application = await call.large_json_body(Application)
+    declared = application.document
+    accounts = await _accounts(call)
+    for one in declared.service_accounts:
+        accounts.setdefault(one.name, [])
+    scopes = await _scopes(call, declared.rules, accounts, dry_run=application.dry_run)
+    found = await _difference(call, declared, scopes, accounts)
+    answer = _difference_shown(found) | {"dryRun": application.dry_run, "credentials": []}
+    if application.dry_run:
+        return json_reply(answer)
+    call.note(
+        details=f"document={declared.name} accounts+{len(found.new_accounts)} "
+        f"rules+{len(found.added)}-{len(found.removed)}"
+    )
+    for name in found.new_accounts:
+        client_id, secret = await account_create(
+            call.db, call.tenant_id, name, (), now=call.now, created_by=call.subject
+        )
+        accounts[name] = [client_id]
+        credential = {"name": name, "clientId": client_id, "clientSecret": secret}
+        answer["credentials"].append(credential)
+    final = await _difference(call, declared, scopes, accounts)
+    change = Change(added=final.added, removed=final.removed, managed_by=declared.name)
+    await rules_change(call.db, call.tenant_id, change, changed_by=call.subject, now=call.now)
+    return json_reply(answer)
+
+
+async def _scopes(
+    call: Call,
+    rules: Sequence[DeclaredRule],
+    accounts: Mapping[str, Sequence[str]],
+    *,
+    dry_run: bool = False,
+) -> ScopeNames:
+    """What the rules may name. A project or department that nothing was seen of yet gets its number now, so
+    that access can be settled before the first workload."""
+    scopes = await nameable_scopes(call.db, call.tenant_id)
+    new = unseen(rules, scopes)
+    if not new:
+        return scopes
+    if dry_run:
+        return with_unseen(scopes, new)
+    _wanted(call, rules, with_unseen(scopes, new), accounts)  # whatever else is wrong comes first
+    await declare(call.db, call.tenant_id, new)
+    return await nameable_scopes(call.db, call.tenant_id)
+
+
+async def _difference(
+    call: Call, declared: Declared, scopes: ScopeNames, accounts: Mapping[str, Sequence[str]]
+) -> Difference:
+    return difference(
+        declared,
+        grants=await rule_list(call.db, call.tenant_id),
+        accounts=accounts,
+        wanted=_wanted(call, declared.rules, scopes, accounts),
+    )
+
+
+def _wanted(
+    call: Call,
+    rules: Sequence[DeclaredRule],
+    scopes: ScopeNames,
+    accounts: Mapping[str, Sequence[str]],
+) -> list[NewGrant]:
+    return [
+        grant_of(
+            rule,
+            tenant_id=call.tenant_id,
+            roles=call.services.roles,
+            scopes=scopes,
+            accounts=accounts,
+        )
+        for rule in rules
+    ]
+
+
+async def _accounts(call: Call) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for account in await account_list(call.db, call.tenant_id):
+        if not account.is_disabled:
+            found.setdefault(account.name, []).append(account.client_id)
+    return found
+
+
+def _rule_shown(grant: Grant) -> dict[str, Any]:
+    optional = {
+        "createdAt": grant.created_at,
+        "createdBy": grant.created_by,
+        "managedBy": grant.managed_by,
+    }
+    shown = {"id": grant.id} | _grant_shown((grant.subject_kind, grant.subject, grant.rule))
+    return shown | {name: value for name, value in optional.items() if value is not None}
+
+
+def _grant_shown(grant: NewGrant) -> dict[str, Any]:
+    kind, subject, rule = grant
+    return {
+        "subjectKind": kind,
+        "subject": subject,
+        "role": rule.role,
+        "scopeKind": rule.scope_kind,
+        "scopeId": rule.scope_id,
+    }
+
+
+def _difference_shown(found: Difference) -> dict[str, Any]:
+    return {
+        "newServiceAccounts": found.new_accounts,
+        "added": [_grant_shown(grant) for grant in found.added],
+        "removed": [_rule_shown(grant) for grant in found.removed],
+        "unchanged": found.kept,
+        "leftAlone": found.left_alone,
+    }
+
+
+def _told(grant: NewGrant) -> str:
+    shown: Mapping[str, Any] = _grant_shown(grant)
+    return " ".join(f"{name}={value}" for name, value in shown.items())
+
+
+HANDLERS = (list_rules, create_rule, delete_rule, list_roles, apply_access)

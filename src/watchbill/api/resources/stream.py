@@ -1,0 +1,108 @@
+"""The live stream: server-sent events that say which workloads changed, so that clients ask for those anew."""
+
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from watchbill.api.changes import News, Resync, Subscription
+from watchbill.api.http.call import Call
+from watchbill.api.http.reply import Answer, Stream, encode
+from watchbill.api.resources.workloads import workload_query
+from watchbill.errors import TooMany, Unavailable, WatchbillError
+from watchbill.query import WorkloadQuery
+
+HEARTBEAT_SECONDS = 15.0
+UNCHECKED_SECONDS = 60.0
+"""Longer than this nothing is told to whom nobody could check."""
+SEND_SECONDS = 30.0
+RETRY_MILLISECONDS = 3_000
+
+HEADERS = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
+
+
+async def stream_workloads(call: Call) -> Answer:
+    query = workload_query(call.values)
+    return Stream(
+        pieces=_events(call, query, call.values["timeoutSeconds"]),
+        media_type="text/event-stream",
+        headers=HEADERS,
+        send_seconds=SEND_SECONDS,
+    )
+
+
+async def _events(
+    call: Call, query: WorkloadQuery, timeout_seconds: int | None
+) -> AsyncGenerator[bytes, None]:
+    assert call.caller is not None, "the route lets nobody in without a login"
+    streams, caller = call.services.streams, call.caller
+    ends_at = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    principal = (caller.tenant_id, caller.subject)
+    with streams.subscribe(principal, caller.scope, query) as subscription:
+        await streams.until_hearing()
+        await subscription.take(
+            0
+        )  # what came before is in whatever the client asks for from now on
+        yield b"retry: %d\n\n" % RETRY_MILLISECONDS + _event(call, "ready", {})
+        grant = _Grant(call, subscription)
+        while not subscription.is_closed:
+            left = HEARTBEAT_SECONDS if ends_at is None else ends_at - time.monotonic()
+            if left <= 0:
+                yield _event(call, "end", {"reason": "timeout"})
+                return
+            news = await subscription.take(min(left, HEARTBEAT_SECONDS))
+            scope = subscription.scope
+            refusal = await grant.refusal()
+            if refusal is not None:
+                yield _event(call, "end", {"reason": "access", "message": refusal})
+                return
+            if subscription.scope != scope:
+                await subscription.take(0)
+                news = News(resync=Resync.ACCESS)  # what is at hand was chosen by the old scope
+            yield _told(call, news) if news else b": heartbeat\n\n"
+        yield _event(call, "end", {"reason": "stopping"})
+
+
+class _Grant:
+    """Whether the caller may still hear, and what: asked anew every few seconds."""
+
+    def __init__(self, call: Call, subscription: Subscription) -> None:
+        self._call = call
+        self._subscription = subscription
+        self._checked_at = time.monotonic()
+
+    async def refusal(self) -> str | None:
+        """Why not any more; None where there is nothing against it."""
+        now = time.monotonic()
+        if now - self._checked_at < HEARTBEAT_SECONDS:
+            return None
+        try:
+            scope = await self._call.access_again()
+        except (Unavailable, TooMany) as error:
+            return error.message if now - self._checked_at > UNCHECKED_SECONDS else None
+        except WatchbillError as error:
+            return error.message
+        self._checked_at = now
+        self._subscription.scope = scope
+        return None
+
+
+def _told(call: Call, news: News) -> bytes:
+    if news.resync is not None:
+        return _event(call, "resync", {"reason": news.resync})
+    return _event(
+        call,
+        "change",
+        {
+            "counts": {"changed": len(news.changed), "gone": len(news.gone)},
+            "changed": sorted(news.changed),
+            "gone": sorted(news.gone),
+        },
+    )
+
+
+def _event(call: Call, name: str, members: dict[str, Any]) -> bytes:
+    body = encode({"at": call.services.clock(), **members})
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), body)
+
+
+HANDLERS = (stream_workloads,)

@@ -1,0 +1,72 @@
+"""Telemetry: present counts and sums, as JSON or CSV."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from watchbill.api.http.call import Call
+from watchbill.api.http.reply import CSV, Answer, Reply, json_reply
+from watchbill.api.http.tabular import Cell, rows_as_csv
+from watchbill.query import TelemetryQuery
+from watchbill.store.workloads.telemetry import (
+    PENDING_TIME,
+    PENDING_TIME_KEY,
+    TelemetryGroup,
+    TelemetryValue,
+    telemetry,
+)
+
+CSV_TYPE = "text/csv; charset=utf-8; header=present"
+ATTACHMENT = ((b"content-disposition", b'attachment; filename="telemetry.csv"'),)
+
+
+async def get_workloads_telemetry(call: Call) -> Answer:
+    query = TelemetryQuery(
+        telemetry_type=call.values["telemetryType"],
+        group_by=call.values["groupBy"],
+        cluster_id=call.values["clusterId"],
+        node_pool=call.values["nodepoolName"],
+        department_id=call.values["departmentId"],
+        phases=call.values["filterByPhases"],
+    )
+    values = await telemetry(call.db, call.access, query, call.now)
+    if call.media_type == CSV:
+        body = rows_as_csv(_table(query, values, call.now))
+        return Reply(body=body, media_type=CSV_TYPE, headers=ATTACHMENT)
+    return json_reply(
+        {
+            "type": query.telemetry_type,
+            "timestamp": call.now,
+            "values": [_value(value) for value in values],
+        }
+    )
+
+
+def _value(value: TelemetryValue) -> dict[str, object]:
+    if not value.groups:
+        return {"value": value.value}
+    return {"value": value.value, "groups": [_group(group) for group in value.groups]}
+
+
+def _group(group: TelemetryGroup) -> dict[str, str]:
+    found = {"key": group.key, "value": group.value}
+    if group.name is not None:
+        found["name"] = group.name
+    return found
+
+
+def _table(
+    query: TelemetryQuery, values: Sequence[TelemetryValue], now: datetime
+) -> Iterator[Sequence[Cell]]:
+    """The columns follow from the question alone, so an empty answer has the same header."""
+    keys = [*query.group_by]
+    if query.telemetry_type == PENDING_TIME:
+        keys.append(PENDING_TIME_KEY)
+    yield ["type", "timestamp", *(f"{key}{end}" for key in keys for end in ("", "Name")), "value"]
+    for value in values:
+        groups = {group.key: group for group in value.groups}
+        cells = [cell for key in keys for cell in (groups[key].value, groups[key].name)]
+        yield [query.telemetry_type, now, *cells, Decimal(value.value)]
+
+
+HANDLERS = (get_workloads_telemetry,)

@@ -1,0 +1,149 @@
+"""Workloads: list, get, count; and beyond the contract facets, history and export.
+
+The parts of a workload and where it answers.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from watchbill.api.http.call import Call
+from watchbill.api.http.reply import Answer, Reply, json_reply, list_reply
+from watchbill.api.resources.export import FORMATS
+from watchbill.errors import NotFound
+from watchbill.query import DEFAULT_LIMIT, WorkloadQuery, parse_filters
+from watchbill.store.workloads.workloads import (
+    element_count,
+    element_list,
+    endpoint_list,
+    workload_count,
+    workload_facets,
+    workload_get,
+    workload_history,
+    workload_list,
+)
+
+DEFAULT_FACETS = ("phase",)
+
+
+async def get_workloads(call: Call) -> Answer:
+    query = workload_query(call.values)
+    page = await workload_list(call.db, call.services.documents, call.access, query, call.now)
+    return list_reply("workloads", page.documents, page.next_offset)
+
+
+async def get_workload(call: Call) -> Answer:
+    found = await workload_get(call.db, call.access, call.values["workloadId"], call.now)
+    if found is None:
+        raise absent(call.values["workloadId"])
+    if found.etag is None:
+        return Reply(body=found.body)
+    etag = found.etag.encode()
+    headers = ((b"etag", etag), (b"cache-control", b"private, no-cache"))
+    if is_known(call.headers.get(b"if-none-match"), etag):
+        return Reply(status=304, headers=headers)
+    return Reply(body=found.body, headers=headers)
+
+
+async def count_workloads(call: Call) -> Answer:
+    query = workload_query(call.values)
+    return json_reply({"count": await workload_count(call.db, call.access, query, call.now)})
+
+
+async def get_workload_facets(call: Call) -> Answer:
+    query, fields = workload_query(call.values), call.values["fields"] or DEFAULT_FACETS
+    total = await workload_count(call.db, call.access, query, call.now)
+    facets = await workload_facets(call.db, call.access, query, fields, call.now)
+    return json_reply(
+        {
+            "total": total,
+            "facets": [
+                {
+                    "field": field,
+                    "values": [{"value": value, "count": count} for value, count in facets[field]],
+                }
+                for field in fields
+            ],
+        }
+    )
+
+
+async def get_workload_history(call: Call) -> Answer:
+    spells = await workload_history(call.db, call.access, call.values["workloadId"], call.now)
+    if spells is None:
+        raise absent(call.values["workloadId"])
+    return json_reply({"history": spells})
+
+
+async def export_workloads(call: Call) -> Answer:
+    return FORMATS[call.values["format"]](call, workload_query(call.values))
+
+
+def workload_query(values: Mapping[str, Any]) -> WorkloadQuery:
+    """The query that an operation's parameters ask for; those that it does not have keep their defaults.
+    Raises Invalid."""
+    return WorkloadQuery(
+        predicates=parse_filters(list(values["filterBy"])),
+        search=values["search"],
+        is_deleted=bool(values["deleted"]),
+        sort_by=values.get("sortBy") or "createdAt",
+        is_descending=values.get("sortOrder") == "desc",
+        offset=values.get("offset", 0),
+        limit=values.get("limit", DEFAULT_LIMIT),
+    )
+
+
+def absent(workload_id: UUID) -> NotFound:
+    """The same words whether it never was, is gone for good, or lies out of scope."""
+    return NotFound(f"There is no workload {workload_id}.")
+
+
+def is_known(if_none_match: bytes | None, etag: bytes) -> bool:
+    """Whether the client holds this very state already (weak comparison, as RFC 9110 has it)."""
+    if if_none_match is None:
+        return False
+    held = [one.strip().removeprefix(b"W/") for one in if_none_match.split(b",")]
+    return b"*" in held or etag in held
+
+
+HANDLERS = (
+    get_workloads,
+    get_workload,
+    count_workloads,
+    get_workload_facets,
+    get_workload_history,
+    export_workloads,
+)
+
+
+async def get_workload_elements(call: Call) -> Answer:
+    values = call.values
+    page = await element_list(
+        call.db,
+        call.access,
+        values["workloadId"],
+        offset=values["offset"],
+        limit=values["limit"],
+        now=call.now,
+    )
+    if page is None:
+        raise absent(values["workloadId"])
+    return list_reply("elements", page.documents, page.next_offset)
+
+
+async def count_workload_elements(call: Call) -> Answer:
+    counts = await element_count(call.db, call.access, call.values["workloadId"], call.now)
+    if counts is None:
+        raise absent(call.values["workloadId"])
+    total, stored = counts
+    return json_reply({"totalElementsCount": total, "storedElementsCount": stored})
+
+
+async def get_workload_endpoints(call: Call) -> Answer:
+    endpoints = await endpoint_list(call.db, call.access, call.values["workloadId"], call.now)
+    if endpoints is None:
+        raise absent(call.values["workloadId"])
+    return Reply(body=b'{"endpoints":' + endpoints + b"}")
+
+
+ELEMENT_HANDLERS = (get_workload_elements, count_workload_elements, get_workload_endpoints)

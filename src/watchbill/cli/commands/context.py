@@ -1,0 +1,93 @@
+"""`context list|use|set|delete`: asks no server."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from watchbill.cli.connection.contexts import Contexts, contexts_file, read_contexts, write_contexts
+from watchbill.cli.connection.credentials import NOTHING, Login, read_credentials
+from watchbill.cli.connection.errors import refuse, say
+from watchbill.cli.output.table import lines
+from watchbill.cli.output.terminal import terminal
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the context.")]
+
+
+def list_contexts(no_headers: Annotated[bool, typer.Option("--no-headers")] = False) -> None:
+    """List the contexts; secrets are not shown."""
+    found = read_contexts(contexts_file(os.environ))
+    if not found.logins:
+        say("note", "There is no context; make one with `watchbill context set NAME --url URL`.")
+        return
+    rows = [
+        ["*" if name == found.in_use else "", name, login.url, login.client_id]
+        for name, login in sorted(found.logins.items())
+    ]
+    screen = terminal(os.environ, no_color=False)
+    for line in lines(None if no_headers else ["USED", "NAME", "URL", "CLIENT-ID"], rows, screen):
+        screen.print(line)
+
+
+def use(name: Name) -> None:
+    """Let commands use this context where nothing else says which server; `-` = none of them."""
+    path = contexts_file(os.environ)
+    found = read_contexts(path)
+    if name != "-":
+        found.named(name)
+    write_contexts(path, Contexts(found.logins, None if name == "-" else name))
+    say("note", "No context is in use." if name == "-" else f"Context '{name}' is in use.")
+
+
+def set_context(
+    name: Name,
+    url: Annotated[str, typer.Option(help="Address of the server.", show_default=False)] = "",
+    client_id: Annotated[
+        str, typer.Option(help="Id of the service account.", show_default=False)
+    ] = "",
+    credentials: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Take all from a file with url, clientId, clientSecret."),
+    ] = None,
+) -> None:
+    """Make a context, or replace one. The secret is read from standard input, never from a flag."""
+    if name == "-" or not name.isprintable():
+        refuse("A context needs a name that can be printed.")
+    login = read_credentials(credentials) if credentials is not None else NOTHING
+    login = Login(
+        url=url or login.url,
+        client_id=client_id or login.client_id,
+        client_secret="" if client_id else login.client_secret,
+    )
+    if not login.url.startswith(("http://", "https://")):
+        refuse("A context needs the address of a server.", hint="pass --url https://…")
+    if not login.client_id:
+        refuse("A context needs a service account.", hint="pass --client-id, or --credentials FILE")
+    if not login.client_secret:
+        secret = _secret()
+        login = Login(url=login.url, client_id=login.client_id, client_secret=secret)
+    path = contexts_file(os.environ)
+    found = read_contexts(path)
+    write_contexts(path, Contexts(found.logins | {name: login}, found.in_use or name))
+    say("note", f"Context '{name}' is kept in {path}.")
+
+
+def _secret() -> str:
+    if sys.stdin.isatty():
+        secret = str(typer.prompt("Client secret", hide_input=True, err=True))
+    else:
+        secret = sys.stdin.readline().strip()
+    if not secret:
+        refuse("The secret is empty.", hint="write it to standard input")
+    return secret
+
+
+def delete(name: Name) -> None:
+    """Forget a context and its secret."""
+    path = contexts_file(os.environ)
+    found = read_contexts(path)
+    found.named(name)
+    del found.logins[name]
+    write_contexts(path, Contexts(found.logins, None if found.in_use == name else found.in_use))

@@ -1,0 +1,271 @@
+"""`get`, `count`, `export`: many workloads at once."""
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from watchbill.cli.connection import options
+from watchbill.cli.connection.errors import refuse
+from watchbill.cli.connection.lookup import Place, filters_of, find_workload, view_of
+from watchbill.cli.connection.options import sort_field
+from watchbill.cli.connection.session import Session, asks_server
+from watchbill.cli.output.columns import COLUMNS, TABLE, WIDE, Column, View, chosen
+from watchbill.cli.output.formats import DOCUMENTS, CsvList, JsonList, WordList, Writer, YamlList
+from watchbill.cli.output.humanize import grouped
+from watchbill.cli.output.staleness import remark_silent_clusters
+from watchbill.cli.output.table import lines
+
+if TYPE_CHECKING:
+    from watchbill.cli.output.columns import JSON
+    from watchbill.client import Selection
+
+TABLE_ROWS = 50
+
+
+class ListFormat(StrEnum):
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    CSV = "csv"
+    NAME = "name"
+    ID = "id"
+
+
+class ExportFormat(StrEnum):
+    CSV = "csv"
+    NDJSON = "ndjson"
+
+
+@asks_server
+async def get(
+    session: Session,
+    name: options.MaybeNamed = None,
+    output: Annotated[ListFormat, typer.Option("--output", "-o", help="How to print.")] = (
+        ListFormat.TABLE
+    ),
+    filters: options.Filters = None,
+    search: options.Search = None,
+    sort_by: options.SortBy = None,
+    desc: options.Descending = False,
+    deleted: options.Deleted = False,
+    project: options.Project = None,
+    everywhere: options.Everywhere = False,
+    cluster: options.ClusterOption = None,
+    limit: options.Limit = None,
+    no_headers: options.NoHeaders = False,
+    columns: options.Columns = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Go on with what changes, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """List workloads, newest first, or show one.
+
+    Tables hold 50 rows unless --limit says otherwise, and say how many there are; the other formats
+    print all pages. GPU(R/A) is requested/allocated; IDLE is `?` where nothing measures it.
+    """
+    from watchbill.cli.commands.watch import watch_workloads
+    from watchbill.client import Selection
+
+    picked = chosen(columns, WIDE if output is not ListFormat.TABLE else TABLE)
+    if deleted and columns is None and output in TABLES:
+        picked = (*picked, COLUMNS["deleted"])
+    place = Place(project=project, cluster=cluster, is_deleted=deleted, is_everywhere=everywhere)
+    if watch and (name is not None or output not in WATCHED):
+        refuse(
+            "--watch follows lists, as table, wide, name or id.",
+            hint="choose what is listed with --filter or --search",
+        )
+    if name is not None:
+        workload = await find_workload(session.client, name, place)
+        await _print_one(session, workload, output, picked, no_headers=no_headers)
+        return
+    selection = Selection(
+        filters=(*(filters or ()), *await filters_of(session.client, place)),
+        search=search,
+        is_deleted=deleted,
+        **_order(sort_by, deleted=deleted, desc=desc, is_table=output in TABLES),
+    )
+    if watch:
+        words = output.value if output in (ListFormat.NAME, ListFormat.ID) else None
+        await watch_workloads(session, selection, picked, limit=limit or TABLE_ROWS, words=words)
+    elif output in TABLES:
+        await print_table(
+            session, selection, picked, limit=limit or TABLE_ROWS, has_headers=not no_headers
+        )
+    else:
+        await print_data(
+            session, selection, _writer(output, picked, has_headers=not no_headers), limit=limit
+        )
+
+
+def _order(sort_by: str | None, *, deleted: bool, desc: bool, is_table: bool) -> dict[str, Any]:
+    """People look for what is new; programs get the order that the API promises."""
+    if sort_by is None and is_table:
+        return {"sort_by": "deletedAt" if deleted else "createdAt", "is_descending": True}
+    return {"sort_by": sort_by and sort_field(sort_by), "is_descending": desc}
+
+
+TABLES = (ListFormat.TABLE, ListFormat.WIDE)
+WATCHED = (ListFormat.TABLE, ListFormat.WIDE, ListFormat.NAME, ListFormat.ID)
+_WRITERS: dict[ListFormat, Callable[[], Writer]] = {
+    ListFormat.JSON: JsonList,
+    ListFormat.YAML: YamlList,
+    ListFormat.NAME: lambda: WordList("name"),
+    ListFormat.ID: lambda: WordList("id"),
+}
+
+
+async def _print_one(
+    session: Session,
+    workload: "JSON",
+    output: ListFormat,
+    columns: Sequence[Column],
+    *,
+    no_headers: bool,
+) -> None:
+    if output in DOCUMENTS:
+        session.terminal.write(DOCUMENTS[output](workload))
+    elif output in TABLES:
+        view, clusters = await view_of(session.client)
+        remark_silent_clusters(session.terminal, clusters, [workload], view.now)
+        _print_rows(session, [workload], columns, view, has_headers=not no_headers)
+    else:
+        writer = _writer(output, columns, has_headers=not no_headers)
+        for piece in (*writer.page([workload]), writer.end(None)):
+            session.terminal.write(piece)
+
+
+def _writer(output: ListFormat, columns: Sequence[Column], *, has_headers: bool) -> Writer:
+    if output is ListFormat.CSV:
+        return CsvList(columns, has_headers=has_headers)
+    return _WRITERS[output]()
+
+
+async def print_table(
+    session: Session,
+    selection: "Selection",
+    columns: Sequence[Column],
+    *,
+    limit: int | None,
+    has_headers: bool,
+) -> None:
+    """The rows on stdout; on stderr what a reader must know besides."""
+    import asyncio
+
+    client, terminal = session.client, session.terminal
+    (view, clusters), workloads = await asyncio.gather(
+        view_of(client), client.workloads(selection, most=limit)
+    )
+    _print_rows(session, workloads, columns, view, has_headers=has_headers)
+    remark_silent_clusters(terminal, clusters, workloads, view.now)
+    if not workloads:
+        terminal.remark(_nothing(selection))
+    elif limit is not None and len(workloads) >= limit:
+        count = await client.workload_count(selection)
+        if count > limit:
+            terminal.remark(f"{grouped(limit)} of {grouped(count)} shown (--limit N for more)")
+
+
+def _print_rows(
+    session: Session,
+    workloads: Sequence["JSON"],
+    columns: Sequence[Column],
+    view: View,
+    *,
+    has_headers: bool,
+) -> None:
+    if not workloads:
+        return
+    headers = [column.header for column in columns] if has_headers else None
+    rows = [[column.shown(workload, view) for column in columns] for workload in workloads]
+    for line in lines(headers, rows, session.terminal):
+        session.terminal.print(line)
+
+
+def _nothing(selection: "Selection") -> str:
+    kind = "deleted" if selection.is_deleted else "live"
+    is_narrowed = bool(selection.filters or selection.search)
+    return f"No {kind} workload {'matches' if is_narrowed else 'is there that you may see'}."
+
+
+async def print_data(
+    session: Session,
+    selection: "Selection",
+    writer: Writer,
+    *,
+    limit: int | None,
+) -> None:
+    """Page after page on stdout; on stderr whether a limit left some out."""
+    next_offset, shown = None, 0
+    async for page in session.client.pages(selection, most=limit):
+        for piece in writer.page(page.workloads):
+            session.terminal.write(piece)
+        next_offset, shown = page.next_offset, shown + len(page.workloads)
+    session.terminal.write(writer.end(next_offset))
+    if next_offset is not None:
+        count = await session.client.workload_count(selection)
+        session.terminal.remark(f"{grouped(shown)} of {grouped(count)} printed")
+
+
+@asks_server
+async def count(
+    session: Session,
+    filters: options.Filters = None,
+    search: options.Search = None,
+    deleted: options.Deleted = False,
+    project: options.Project = None,
+    everywhere: options.Everywhere = False,
+    cluster: options.ClusterOption = None,
+) -> None:
+    """Print how many workloads match: one number."""
+    from watchbill.client import Selection
+
+    place = Place(project=project, cluster=cluster, is_everywhere=everywhere)
+    selection = Selection(
+        filters=(*(filters or ()), *await filters_of(session.client, place)),
+        search=search,
+        is_deleted=deleted,
+    )
+    session.terminal.print(str(await session.client.workload_count(selection)))
+
+
+@asks_server
+async def export(
+    session: Session,
+    output: Annotated[ExportFormat, typer.Option("--output", "-o", help="How to print.")] = (
+        ExportFormat.CSV
+    ),
+    filters: options.Filters = None,
+    search: options.Search = None,
+    deleted: options.Deleted = False,
+    project: options.Project = None,
+    everywhere: options.Everywhere = False,
+    cluster: options.ClusterOption = None,
+) -> None:
+    """Print every matching workload, streamed from one snapshot of the database."""
+    from watchbill.client import Selection
+
+    place = Place(project=project, cluster=cluster, is_everywhere=everywhere)
+    selection = Selection(
+        filters=(*(filters or ()), *await filters_of(session.client, place)),
+        search=search,
+        is_deleted=deleted,
+    )
+    ending = _LINE_ENDS[output]
+    with session.terminal.progress("Exporting", await _length(session, selection)) as done:
+        async for chunk in session.client.export(selection, as_format=output.value):
+            session.terminal.write(chunk)
+            done(chunk.count(ending))
+
+
+_LINE_ENDS = {ExportFormat.CSV: b"\r\n", ExportFormat.NDJSON: b"\n"}
+
+
+async def _length(session: Session, selection: "Selection") -> int:
+    """How many rows to expect, where somebody watches."""
+    if not session.terminal.shows_progress:
+        return 0
+    return await session.client.workload_count(selection)

@@ -1,0 +1,158 @@
+"""`idle`: who holds GPUs that do nothing, since when, and what that has cost so far."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from watchbill.cli.commands.get import TABLE_ROWS
+from watchbill.cli.connection import options
+from watchbill.cli.connection.lookup import Place, filters_of, view_of
+from watchbill.cli.connection.session import Session, asks_server
+from watchbill.cli.output.columns import COLUMNS, JSON, Column, View, chosen, member
+from watchbill.cli.output.formats import DOCUMENTS, AnswerFormat
+from watchbill.cli.output.humanize import grouped, number, plural, since
+from watchbill.cli.output.staleness import remark_silent_clusters
+from watchbill.cli.output.table import Row, lines
+
+_SINCE = ("additionalFields", "idleSince")
+_HOURS = ("idleGpuHours",)
+_HOLDING = "allocatedGPU>=0.000001"
+
+
+def _idle_for(workload: JSON, view: View) -> str:
+    return since(member(workload, _SINCE), view.now)
+
+
+def _hours(workload: JSON, view: View) -> str:
+    return f"{workload['idleGpuHours']:,.1f}"
+
+
+_COLUMNS: Mapping[str, Column] = COLUMNS | {
+    "idlefor": Column("IDLE-FOR", _idle_for, {"idleSince": _SINCE}),
+    "hours": Column("GPU-HOURS", _hours, {"idleGpuHours": _HOURS}),
+}
+_DEFAULT = ("name", "type", "project", "owner", "gpu", "idle", "idlefor", "hours", "phase")
+
+
+class Grouping(StrEnum):
+    OWNER = "owner"
+    PROJECT = "project"
+    DEPARTMENT = "department"
+    CLUSTER = "cluster"
+    TYPE = "type"
+
+
+@asks_server
+async def idle(
+    session: Session,
+    by: Annotated[
+        Grouping | None, typer.Option("--by", help="Sum them up.  [default: each workload]")
+    ] = None,
+    output: options.Output = AnswerFormat.TABLE,
+    filters: options.Filters = None,
+    project: options.Project = None,
+    everywhere: options.Everywhere = False,
+    cluster: options.ClusterOption = None,
+    limit: options.Limit = None,
+    no_headers: options.NoHeaders = False,
+    columns: options.Columns = None,
+) -> None:
+    """Who holds GPUs that do nothing, the most GPU-hours wasted first.
+
+    A GPU is idle when it is allocated and its utilisation stayed 0 for longer than its agent's window
+    (five minutes unless set otherwise; `watchbill doctor` tells it). IDLE-FOR is
+    since when, GPU-HOURS is what was lost by now. Where nothing measures utilisation nobody can know, and this
+    says so. Also: `idle --by owner`.
+    """
+    from watchbill.client import Selection
+
+    picked = chosen(columns, _DEFAULT, _COLUMNS)
+    place = Place(project=project, cluster=cluster, is_everywhere=everywhere)
+    here = (*(filters or ()), *await filters_of(session.client, place))
+    is_list = output is AnswerFormat.TABLE and by is None
+    most = None if by is not None else limit or (TABLE_ROWS if is_list else None)
+    found = await session.client.idle_workloads(Selection(filters=here), most=most)
+    if output in DOCUMENTS:
+        session.terminal.write(DOCUMENTS[output](found))
+        return
+    view, clusters = await view_of(session.client)
+    shown = found["workloads"]
+    headers, every = _grouped(shown, by, view) if by is not None else _each(shown, picked, view)
+    rows = every[: limit or TABLE_ROWS]
+    for line in lines(None if no_headers else headers, rows, session.terminal) if rows else ():
+        session.terminal.print(line)
+    remark_silent_clusters(session.terminal, clusters, shown, view.now)
+    total = found["total"] if by is None else len(every)
+    if len(rows) < total:
+        session.terminal.remark(
+            f"{grouped(len(rows))} of {grouped(total)} shown (--limit N for more)"
+        )
+    await _remark_sums(session, found, here)
+
+
+def _each(
+    workloads: Sequence[JSON], columns: Sequence[Column], view: View
+) -> tuple[list[str], list[Row]]:
+    rows: list[Row] = [[column.shown(one, view) for column in columns] for one in workloads]
+    return [column.header for column in columns], rows
+
+
+def _grouped(workloads: Sequence[JSON], by: Grouping, view: View) -> tuple[list[str], list[Row]]:
+    """A row a group, the most GPU-hours first."""
+    column = COLUMNS[by.value]
+    groups: dict[str, list[JSON]] = {}
+    for one in workloads:
+        shown = column.shown(one, view)
+        groups.setdefault(shown if isinstance(shown, str) else shown.text, []).append(one)
+    rows: list[Row] = [
+        [
+            name,
+            grouped(len(ones)),
+            number(sum(one.get("idleAllocatedGpus") or 0 for one in ones)),
+            since(min(filter(None, (member(one, _SINCE) for one in ones)), default=None), view.now),
+            f"{_sum_of_hours(ones):,.1f}",
+        ]
+        for name, ones in sorted(groups.items(), key=lambda one: -_sum_of_hours(one[1]))
+    ]
+    return [column.header, "WORKLOADS", "IDLE", "LONGEST", "GPU-HOURS"], rows
+
+
+def _sum_of_hours(workloads: Sequence[JSON]) -> float:
+    return sum(float(one["idleGpuHours"]) for one in workloads)
+
+
+async def _remark_sums(session: Session, found: JSON, here: tuple[str, ...]) -> None:
+    import asyncio
+
+    from watchbill.client import Selection
+
+    holding = (*here, _HOLDING)
+    holders, measured = await asyncio.gather(
+        session.client.workload_count(Selection(filters=holding)),
+        session.client.workload_count(Selection(filters=(*holding, "idleAllocatedGpus>=0"))),
+    )
+    if found["total"]:
+        session.terminal.remark(
+            f"{number(found['idleGpus'])} GPUs of {plural(found['total'], 'workload')} are idle: "
+            f"{found['idleGpuHours']:,.1f} GPU-hours by now."
+        )
+    session.terminal.remark(coverage(holders, measured))
+
+
+def coverage(holders: int, measured: int) -> str:
+    """Of how much anything is known."""
+    if not holders:
+        return "No workload holds GPUs."
+    if not measured:
+        return (
+            f"Nothing measures the GPUs of the {plural(holders, 'workload')} that hold some: "
+            "which are idle is not known."
+        )
+    if measured < holders:
+        return (
+            f"{grouped(measured)} of {plural(holders, 'workload')} with GPUs are measured; "
+            f"of the other {grouped(holders - measured)} it is not known."
+        )
+    return f"All {plural(holders, 'workload')} with GPUs are measured."

@@ -1,0 +1,389 @@
+"""Objects on standard input, for `kinds try`: what belongs to the workload, as an agent would gather it.
+
+`kinds …`: what is known of each kind, and a new definition tried on real objects. Asks no server.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import NAMESPACE_URL, uuid5
+
+import typer
+
+from watchbill.cli.connection.errors import FAILED, say
+from watchbill.cli.output.humanize import NONE
+from watchbill.cli.output.table import lines
+from watchbill.cli.output.terminal import Terminal
+from watchbill.errors import Invalid, NotFound
+
+if TYPE_CHECKING:
+    from watchbill.kinds.definition.definition import Definition
+    from watchbill.kinds.objects.objects import WorkloadObjects
+
+JSON = dict[str, Any]
+_OWNED = frozenset({"pods", "children", "queue_workloads"})
+_PLACES = {
+    "Pod": "pods",
+    "Service": "services",
+    "Ingress": "services",
+    "HTTPRoute": "services",
+    "GRPCRoute": "services",
+    "Route": "services",
+    "VirtualService": "services",
+    "InferencePool": "services",
+    "ResourceClaim": "claims",
+    "PodGroup": "pod_groups",
+    "Workload": "queue_workloads",
+    "Event": "scheduling_events",
+    "HorizontalPodAutoscaler": "autoscalers",
+    "ScaledObject": "autoscalers",
+}
+"""Where an object of a kind stands among those of a workload; any other is a child."""
+_SHARED = {
+    "Queue.scheduling.run.ai": "queues",
+    "Queue.scheduling.volcano.sh": "volcano_queues",
+    "SchedulingShard.kai.scheduler": "shards",
+    "Topology.kai.scheduler": "topologies",
+    "LocalQueue.kueue.x-k8s.io": "local_queues",
+    "ClusterQueue.kueue.x-k8s.io": "cluster_queues",
+    "ResourceClaimTemplate.resource.k8s.io": "claim_templates",
+    "PriorityClass.scheduling.k8s.io": "priority_classes",
+    "Gateway.gateway.networking.k8s.io": "gateways",
+    "Gateway.networking.istio.io": "istio_gateways",
+    "Namespace": "namespaces",
+    "Node": "node_labels",
+}
+"""What all workloads of a cluster share, by `Kind.group`."""
+_IN_NAMESPACES = frozenset({"local_queues", "claim_templates", "gateways", "istio_gateways"})
+
+
+def documents_of(text: str, source: str = "stdin") -> Iterator[JSON]:
+    """The objects of a stream of YAML or JSON documents, lists taken apart. Raises Invalid."""
+    import yaml
+
+    try:
+        documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    except yaml.YAMLError as error:
+        raise Invalid(f"{source} holds no YAML or JSON: {error}") from error
+    for document in documents:
+        is_object = isinstance(document, dict)
+        items = document.get("items") if is_object else None
+        for one in items if isinstance(items, list) else [document]:
+            if isinstance(one, dict):
+                yield _with_texts(one)
+
+
+def _with_texts(value: Any) -> Any:
+    """YAML reads instants as such; Kubernetes objects hold them as text."""
+    if isinstance(value, dict):
+        return {str(key): _with_texts(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_texts(one) for one in value]
+    if hasattr(value, "isoformat"):
+        text: str = value.isoformat()
+        return text.replace("+00:00", "Z")
+    return value
+
+
+def gathered(documents: list[JSON], definition: "Definition") -> "WorkloadObjects":
+    """The first object of the definition's kind, and what belongs to it: what it owns, down to its pods.
+
+    What is left out is said on standard error. Raises Invalid where none is of the definition's kind.
+    """
+    from watchbill.kinds.objects.objects import ClusterObjects, WorkloadObjects
+    from watchbill.kinds.objects.pod import read_pod
+
+    root = next((one for one in documents if _is_of(one, definition)), None)
+    if root is None:
+        raise Invalid(
+            f"stdin holds no {definition.key.kind} of the API group "
+            f"'{definition.key.group or 'core'}'.",
+            details="pipe the object itself into this command, and its pods after it",
+        )
+    for one in documents:
+        _complete(one)
+    known = {one["metadata"]["uid"]: one for one in documents}
+    places: dict[str, Any] = {name: [] for name in {*_PLACES.values(), "children"}}
+    shared: dict[str, Any] = {name: {} for name in _SHARED.values()}
+    left_out = []
+    for one in documents:
+        place = _place(one)
+        if _full_kind(one) in _SHARED:
+            _share(one, shared)
+        elif one is root:
+            places["pods"] += [one] if one.get("kind") == "Pod" else []
+        elif place not in _OWNED or _leads_to(one, root, known):
+            places[place].append(one)
+        else:
+            left_out.append(one)
+    for one in left_out:
+        say("note", f"{_title(one)} is left out: {_why(one, known)}")
+    places["pods"] = [read_pod(pod) for pod in places["pods"]]
+    return WorkloadObjects(
+        root=root,
+        is_chain_truncated=False,
+        is_root_listed=True,
+        cluster=ClusterObjects(**shared),
+        **places,
+    )
+
+
+def _full_kind(document: JSON) -> str:
+    group = str(document.get("apiVersion", "")).rpartition("/")[0]
+    return f"{document.get('kind')}.{group}".rstrip(".")
+
+
+def _share(document: JSON, shared: dict[str, Any]) -> None:
+    place, meta = _SHARED[_full_kind(document)], document["metadata"]
+    key = (meta["namespace"], meta["name"]) if place in _IN_NAMESPACES else meta["name"]
+    shared[place][key] = meta.get("labels") or {} if place == "node_labels" else document
+
+
+def _owner(document: JSON) -> JSON | None:
+    """The owner that counts: the controller, else the first."""
+    owners = document["metadata"].get("ownerReferences") or []
+    return next((one for one in owners if one.get("controller")), owners[0] if owners else None)
+
+
+def _leads_to(document: JSON, root: JSON, known: dict[str, JSON]) -> bool:
+    found: JSON | None = document
+    for _ in range(16):
+        owner = _owner(found) if found is not None else None
+        if owner is None:
+            return False
+        if owner["uid"] == root["metadata"]["uid"]:
+            return True
+        found = known.get(owner["uid"])
+    return False
+
+
+def _why(document: JSON, known: dict[str, JSON]) -> str:
+    found: JSON = document
+    for _ in range(16):
+        owner = _owner(found)
+        if owner is None:
+            return "nothing owns it" if found is document else f"it belongs to {_title(found)}"
+        above = known.get(owner["uid"])
+        if above is None:
+            return f"{owner.get('kind')}/{owner.get('name')} owns it and is not given"
+        found = above
+    return "its owners own one another"
+
+
+def _title(document: JSON) -> str:
+    return f"{document.get('kind')}/{document['metadata']['name']}"
+
+
+def _complete(document: JSON) -> None:
+    """Fill what the API server gives to an object, so that a manifest nobody applied yet can be tried too."""
+    meta = document.setdefault("metadata", {})
+    if not isinstance(meta, dict):
+        raise Invalid(f"the metadata of a {document.get('kind')} is no map")
+    namespace = meta.setdefault("namespace", "default")
+    meta.setdefault("name", meta.get("generateName", "unnamed"))
+    meta.setdefault("uid", _uid(document.get("kind"), namespace, meta["name"]))
+    meta.setdefault("creationTimestamp", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    for owner in meta.get("ownerReferences") or []:
+        owner.setdefault("uid", _uid(owner.get("kind"), namespace, owner.get("name")))
+        owner.setdefault("controller", True)
+
+
+def _uid(*parts: object) -> str:
+    return str(uuid5(NAMESPACE_URL, "/".join(map(str, parts))))
+
+
+def _place(document: JSON) -> str:
+    """Knative has a Service of its own, which is no way in but what makes the pods."""
+    if str(document.get("apiVersion")).startswith("serving.knative.dev/"):
+        return "children"
+    return _PLACES.get(str(document.get("kind")), "children")
+
+
+def _is_of(document: JSON, definition: "Definition") -> bool:
+    group = str(document.get("apiVersion", "")).rpartition("/")[0]
+    return (group, document.get("kind")) == (definition.key.group, definition.key.kind)
+
+
+if TYPE_CHECKING:
+    from watchbill.kinds.definition.definition import Definition, Definitions
+    from watchbill.kinds.derive import Derived
+    from watchbill.kinds.objects.objects import Object, WorkloadObjects
+
+
+ExtraKinds = Annotated[
+    Path | None,
+    typer.Option("--kinds", metavar="DIR", help="A folder with further definitions, which win."),
+]
+DefinitionFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A definition in YAML.", show_default=False)
+]
+
+
+def list_kinds(
+    kinds: ExtraKinds = None,
+    no_headers: Annotated[
+        bool, typer.Option("--no-headers", help="Leave out the line of headers.")
+    ] = False,
+) -> None:
+    """List the kinds that have a definition; others are met by their pods."""
+    rows = [
+        [
+            found.key.kind,
+            found.key.group or "core",
+            found.category or NONE,
+            found.distributed_framework or NONE,
+            "ends" if found.runs_to_end else "stays",
+            Path(found.file).name,
+        ]
+        for found in _defined(_load(kinds))
+    ]
+    headers = ["KIND", "GROUP", "CATEGORY", "FRAMEWORK", "ITS-PODS", "FILE"]
+    for line in lines(None if no_headers else headers, rows, Terminal()):
+        print(line)
+
+
+def show(
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="As in Job or Job.batch.", show_default=False)
+    ],
+    kinds: ExtraKinds = None,
+) -> None:
+    """Print a kind's definition: the file to copy when another kind needs one."""
+    known = _defined(_load(kinds))
+    found = [one for one in known if kind.lower() in (one.key.kind.lower(), _full_name(one))]
+    if not found:
+        names = ", ".join(one.key.kind for one in known)
+        raise NotFound(f"No definition is named '{kind}'.", details=f"kinds: {names}")
+    for one in found:
+        print(f"# {one.file}")
+        print(Path(one.file).read_text(encoding="utf-8"), end="")
+
+
+def check(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> None:
+    """Check definitions: their form, their members, and that every expression compiles."""
+    from watchbill.kinds.definition.loader import load_definition
+
+    failures = 0
+    for path in files:
+        try:
+            found = load_definition(path)
+        except Invalid as error:
+            failures += 1
+            say("error", error.message)
+            if error.details:
+                say("hint", error.details)
+        else:
+            print(f"{path}: {_full_name(found)} is well defined")
+    if failures:
+        raise typer.Exit(FAILED)
+
+
+def import_definition(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A Karta or a ResourceInterface in YAML.", show_default=False
+        ),
+    ],
+) -> None:
+    """Print a Karta or ResourceInterface as a definition; what it covers and what not goes to stderr."""
+    from watchbill.kinds.definition.karta import import_karta, is_karta
+    from watchbill.kinds.definition.loader import load_definition
+
+    try:
+        document = next(documents_of(file.read_text(encoding="utf-8"), str(file)), None)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{file} cannot be read: {error}") from error
+    if not is_karta(document):
+        raise Invalid(
+            f"{file} holds neither a Karta nor a ResourceInterface.",
+            details="kubectl get kartas.run.ai NAME -o yaml prints one",
+        )
+    assert document is not None
+    found = import_karta(document)
+    load_definition(file)  # its expressions compile, or the error names the place
+    print(found.text, end="")
+    for mark, sentences in (
+        ("covered", found.covered),
+        ("left to the rules for all kinds", found.filled),
+        ("left out", found.left_out),
+    ):
+        for sentence in sentences:
+            say(mark, sentence)
+
+
+def try_definition(file: DefinitionFile) -> None:
+    """Show what a definition makes of objects on stdin: `kubectl get … -o yaml | watchbill kinds try FILE`.
+
+    The first object of the definition's kind is the workload; pods, services and the rest belong to it.
+    """
+    from watchbill.kinds.definition.loader import load_definition
+
+    definition = load_definition(file)
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(file, Path(folder) / "tried.yaml")
+        definitions = _load(Path(folder))
+    objects = gathered(list(documents_of(sys.stdin.read())), definition)
+    Terminal().write(_report(_derived(objects, definitions)))
+    _explain(definition, objects.root)
+
+
+def _explain(definition: "Definition", root: "Object") -> None:
+    """Say which expressions failed on the object; the record reads what they would tell as absent."""
+    from watchbill.kinds.definition.explain import failures
+    from watchbill.kinds.objects.json_access import group_version
+
+    source = definition.program(group_version(root)[1]).source
+    for place, reason in failures(source, root):
+        say("note", f"{place} {reason}")
+
+
+def _report(derived: "Derived") -> bytes:
+    from watchbill.cli.output.formats import yaml_document
+
+    record = derived.record
+    return yaml_document(
+        {
+            "workload": _plain(record.workload),
+            "elements": _plain(record.elements),
+            "usage": _plain(record.usage),
+            "transitions": _plain(derived.transitions),
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    import msgspec
+
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def _load(folder: Path | None) -> "Definitions":
+    from watchbill.kinds.definition.loader import load_definitions
+
+    return load_definitions(folder)
+
+
+def _defined(definitions: "Definitions") -> "list[Definition]":
+    from watchbill.kinds.objects.objects import GroupKind
+
+    keys = [GroupKind(one.group, one.kind) for one in definitions.watched() if one.is_whole]
+    found = [definitions.for_kind(key) for key in keys]
+    return sorted((one for one in found if one is not None), key=lambda one: one.key.kind)
+
+
+def _full_name(definition: "Definition") -> str:
+    return f"{definition.key.kind}.{definition.key.group}".rstrip(".").lower()
+
+
+def _derived(objects: "WorkloadObjects", definitions: "Definitions") -> "Derived":
+    from uuid import UUID
+
+    from watchbill.kinds.derive import derive
+    from watchbill.kinds.objects.settings import DeriveSettings
+
+    return derive(objects, definitions, DeriveSettings(cluster_id=UUID(int=0)))

@@ -1,0 +1,97 @@
+"""`workload list` and `workload describe`: the words and flags of Run:ai's own command line."""
+
+from typing import Annotated
+
+import typer
+
+from watchbill.cli.commands.describe import PARTS, print_description
+from watchbill.cli.commands.get import print_data, print_table
+from watchbill.cli.connection import options
+from watchbill.cli.connection.errors import refuse
+from watchbill.cli.connection.lookup import Place, filters_of, find_workload, item
+from watchbill.cli.connection.session import Session, asks_server
+from watchbill.cli.output.columns import chosen
+from watchbill.cli.output.formats import DOCUMENTS, AnswerFormat, JsonList, YamlList, json_document
+
+PAGE_SIZE, MOST_PAGE_SIZE = 100, 500
+_COLUMNS = ("name", "type", "phase", "project", "owner", "pods", "gpu", "age")
+
+
+@asks_server
+async def list_workloads(
+    session: Session,
+    project: options.Project = None,
+    everywhere: Annotated[
+        bool, typer.Option("--all", "-A", help="Every project, whatever else is set.")
+    ] = False,
+    status: Annotated[
+        str | None, typer.Option("--status", help="Only in this phase, as in Running.")
+    ] = None,
+    framework: Annotated[
+        str | None, typer.Option("--framework", help="Only of this distributed framework.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option("--type", help="Only of this type.")] = None,
+    deleted: options.Deleted = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="Print YAML.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Print the API's answer to one page.")] = False,
+    page_size: Annotated[
+        int, typer.Option(min=1, max=MOST_PAGE_SIZE, help="So many a question.")
+    ] = PAGE_SIZE,
+    next_token: Annotated[
+        int, typer.Option(min=0, help="Begin there, as `next` of an earlier answer says.")
+    ] = 0,
+    no_pagination: Annotated[
+        bool, typer.Option("--no-pagination", help="One page, however many there are.")
+    ] = False,
+    max_items: Annotated[
+        int | None, typer.Option(min=1, help="At most so many.  [default: all]")
+    ] = None,
+    no_headers: options.NoHeaders = False,
+    columns: options.Columns = None,
+) -> None:
+    """List workloads, with the flags of `runai workload list`."""
+    from watchbill.client import Selection
+
+    if as_json + as_yaml + raw > 1:
+        refuse("--json, --yaml and --raw contradict each other.")
+    wanted = {"phase": status, "distributedFramework": framework, "type": kind}
+    selection = Selection(
+        filters=(
+            *(item(field, value) for field, value in wanted.items() if value is not None),
+            *await filters_of(session.client, Place(project=project, is_everywhere=everywhere)),
+        ),
+        is_deleted=deleted,
+        offset=next_token,
+        page_size=page_size,
+    )
+    if raw:
+        page = await session.client.workload_list(selection, offset=next_token, limit=page_size)
+        session.terminal.write(json_document(page))
+        return
+    if no_pagination:
+        max_items = min(page_size, max_items or page_size)
+    if as_json or as_yaml:
+        writer = JsonList() if as_json else YamlList()
+        await print_data(session, selection, writer, limit=max_items)
+    else:
+        picked = chosen(columns, _COLUMNS)
+        await print_table(session, selection, picked, limit=max_items, has_headers=not no_headers)
+
+
+@asks_server
+async def describe_workload(
+    session: Session,
+    name: options.Named,
+    project: options.Project = None,
+    pod_limit: Annotated[
+        int, typer.Option(min=0, max=MOST_PAGE_SIZE, help="At most so many of its parts.")
+    ] = PARTS,
+    output: options.Output = AnswerFormat.TABLE,
+) -> None:
+    """Show one workload, with the flags of `runai workload describe`."""
+    workload = await find_workload(session.client, name, Place(project=project))
+    if output in DOCUMENTS:
+        session.terminal.write(DOCUMENTS[output](workload))
+    else:
+        await print_description(session, workload, most_parts=pod_limit)

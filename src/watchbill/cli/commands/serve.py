@@ -1,0 +1,218 @@
+"""`server`, `agent` and `demo`: the commands that run until they are stopped."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from watchbill.cli.connection.errors import refuse
+
+if TYPE_CHECKING:
+    from watchbill.serve import Started
+    from watchbill.settings import AgentSettings
+
+LogLevel = Annotated[
+    str,
+    typer.Option(
+        envvar="WATCHBILL_LOG_LEVEL", help="debug, info, warning or error; the log goes to stderr."
+    ),
+]
+
+
+def server(
+    *,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on.  [WATCHBILL_HOST; default 127.0.0.1]"),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port.  [WATCHBILL_PORT; default 8600]"),
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            help="PostgreSQL to use instead of the embedded one; prefer WATCHBILL_DATABASE_URL, "
+            "since other users of the machine can see flags."
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the embedded PostgreSQL.  [WATCHBILL_DATA_DIR]"),
+    ] = None,
+    recount: Annotated[
+        bool,
+        typer.Option(
+            "--recount",
+            help="First count the workloads anew, after somebody changed rows of the database by hand.",
+        ),
+    ] = False,
+    log_level: LogLevel = "info",
+) -> None:
+    """Run the server: the API, the page, and PostgreSQL unless another one is named.
+
+    Its first start prints the id and the secret of the first administrator. Stop it with Ctrl-C.
+    """
+    from watchbill.cli.connection.options import log_to_stderr
+    from watchbill.serve import run_server
+    from watchbill.settings import server_settings
+
+    log_to_stderr(log_level)
+    settings = server_settings(
+        os.environ,
+        host=host,
+        port=port,
+        database_url=database_url,
+        data_dir=data_dir,
+        recounts=recount,
+    )
+    run_server(settings, ready=_announce)
+
+
+def _announce(started: "Started") -> None:
+    print(f"Watchbill answers at {started.url}", flush=True)
+    if started.login is not None:
+        print(
+            "\nThe first administrator (shown this once; keep the secret):\n"
+            f"  client id      {started.login.client_id}\n"
+            f"  client secret  {started.login.client_secret}\n",
+            flush=True,
+        )
+
+
+def agent(
+    *,
+    server: Annotated[
+        str,
+        typer.Option(
+            envvar="WATCHBILL_SERVER_URL", metavar="URL", help="Address of the server to report to."
+        ),
+    ] = "",
+    credential: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="WATCHBILL_AGENT_CREDENTIAL",
+            metavar="FILE",
+            help="File with the line that `watchbill admin cluster create` printed.",
+        ),
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Cluster to watch; without it the cluster this runs in is meant."
+        ),
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
+    kinds: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder with further kind definitions."),
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The cluster's own labels, categories and degree of redaction."
+        ),
+    ] = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """Run the agent of one cluster: it reads the cluster and reports to the server.
+
+    It only ever reads, and only ever connects outwards. Stop it with Ctrl-C.
+    """
+    if not server:
+        refuse("The server's address is not given.", hint="pass --server URL")
+    if credential is None:
+        refuse(
+            "The agent's credential is not given.",
+            hint="write the output of `watchbill admin cluster create NAME` to a file "
+            "and pass --credential FILE",
+        )
+    from watchbill.cli.connection.options import log_to_stderr
+    from watchbill.settings import AgentSettings, agent_measuring
+
+    log_to_stderr(log_level)
+    _run_agent(
+        AgentSettings(
+            server_url=server,
+            credential=_read_credential(credential),
+            kubeconfig=kubeconfig,
+            context=context,
+            kinds_dir=kinds,
+            **agent_measuring(os.environ),
+            settings_file=settings,
+        )
+    )
+
+
+def _read_credential(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        refuse(f"Cannot read the credential file {path}: {error}.")
+    if not text.startswith("wba.") or len(text.split()) != 1:
+        refuse(
+            f"{path} holds no agent credential.",
+            hint="it is the one line that `watchbill admin cluster create NAME` prints",
+        )
+    return text
+
+
+def _run_agent(settings: "AgentSettings") -> None:
+    import asyncio
+    import signal
+
+    from watchbill.agent.run import run_agent
+
+    async def until_stopped() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await run_agent(settings, stop=stop)
+
+    asyncio.run(until_stopped())
+
+
+def demo(
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the server.")] = 8600,
+    clusters: Annotated[int, typer.Option(min=1, max=20, help="Simulated clusters.")] = 2,
+    workloads: Annotated[int, typer.Option(min=1, help="Workloads in all of them.")] = 500,
+    seed: Annotated[int, typer.Option(help="Same seed, same fleet.")] = 7,
+    rate: Annotated[float, typer.Option(min=0.0, help="Changes a second, in all clusters.")] = 2.0,
+    credentials: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write address and login there, for WATCHBILL_CREDENTIALS."
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Keep the data there.  [default: new data, removed at the end]"),
+    ] = None,
+    log_level: LogLevel = "warning",
+) -> None:
+    """Run a server and agents on simulated clusters: a fleet to look at, with nothing to install.
+
+    Prints the address and a login. Stop it with Ctrl-C.
+    """
+    import asyncio
+
+    from simulator.run import DemoOptions, run_demo
+    from watchbill.cli.connection.options import log_to_stderr
+
+    log_to_stderr(log_level)
+    asyncio.run(
+        run_demo(
+            DemoOptions(
+                port=port,
+                clusters=clusters,
+                workloads=workloads,
+                seed=seed,
+                credentials=credentials,
+                data_dir=data_dir,
+                rate=rate,
+            )
+        )
+    )

@@ -1,0 +1,151 @@
+"""`get --watch`: the list as it is, then a line for every workload that changes, is deleted or leaves it."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from watchbill.cli.connection.lookup import view_of
+from watchbill.cli.connection.session import Session
+from watchbill.cli.output.columns import JSON, Column, View
+from watchbill.cli.output.humanize import grouped
+from watchbill.cli.output.table import Cell, lines
+from watchbill.cli.output.terminal import safe
+from watchbill.errors import NotFound, TooMany, Unavailable
+
+if TYPE_CHECKING:
+    from watchbill.client import Client, Selection
+    from watchbill.client.events import Event
+
+ASKED_AT_ONCE = 8
+MOST_LINES = 100
+"""Of one event; more changed workloads than these are counted, not shown."""
+RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
+_COLOURS = {"deleted": "dim", "left": "dim"}
+
+
+async def watch_workloads(
+    session: Session,
+    selection: "Selection",
+    columns: Sequence[Column],
+    *,
+    limit: int,
+    words: str | None,
+) -> None:
+    """Until it is interrupted. A stream that breaks is opened again; then everything is shown anew.
+
+    `words` = `name` or `id`: one of them a line, and nothing else.
+    """
+    tries = 0
+    screen = _Screen(session, selection, columns, limit=limit, words=words)
+    while True:
+        try:
+            async for event in session.client.stream(selection):
+                await screen.show(event)
+                tries = 0
+        except (Unavailable, TooMany) as error:
+            if not screen.has_shown:
+                raise
+            session.terminal.remark(f"note: {error.message} Trying again.")
+        await asyncio.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
+        tries += 1
+
+
+class _Screen:
+    """What was said so far decides whether headers come again."""
+
+    def __init__(
+        self,
+        session: Session,
+        selection: "Selection",
+        columns: Sequence[Column],
+        *,
+        limit: int,
+        words: str | None,
+    ) -> None:
+        self._session = session
+        self._selection = selection
+        self._columns = columns
+        self._limit = limit
+        self._words = words
+        self._view: View | None = None
+        self._known: set[str] = set()
+        """What was shown; only that can be said to have left."""
+        self.has_shown = False
+
+    async def show(self, event: "Event") -> None:
+        if event.name == "change":
+            await self._changes(event.data)
+        elif event.name in ("ready", "resync"):
+            await self._everything(is_again=self.has_shown)
+            self.has_shown = True
+        sys.stdout.flush()
+
+    async def _everything(self, *, is_again: bool) -> None:
+        client, terminal = self._session.client, self._session.terminal
+        if is_again:
+            terminal.remark("note: changes were missed; this is how it stands now:")
+        self._view, _ = await view_of(client)
+        workloads = await client.workloads(self._selection, most=self._limit)
+        self._print([("", workload) for workload in workloads], has_headers=not is_again)
+        if len(workloads) >= self._limit:
+            count = await client.workload_count(self._selection)
+            if count > self._limit:
+                terminal.remark(
+                    f"{grouped(self._limit)} of {grouped(count)} shown, changes of all follow"
+                )
+
+    async def _changes(self, data: JSON) -> None:
+        told = [("changed", one) for one in data["changed"]]
+        told += [("left", one) for one in data["gone"] if one in self._known]
+        if len(told) > MOST_LINES:
+            self._session.terminal.remark(
+                f"note: {grouped(len(told))} workloads changed at once, "
+                f"{grouped(MOST_LINES)} of them are shown"
+            )
+        found = await _asked(self._session.client, told[:MOST_LINES])
+        self._view, _ = await view_of(self._session.client)
+        self._print(found, has_headers=False)
+
+    def _print(self, entries: Sequence[tuple[str, JSON]], *, has_headers: bool) -> None:
+        terminal, view = self._session.terminal, self._view
+        self._known.update(
+            workload["id"] for event, workload in entries if event in ("", "changed")
+        )
+        self._known.difference_update(
+            workload["id"] for event, workload in entries if event in _COLOURS
+        )
+        assert view is not None, "the view comes with the first list"
+        if self._words is not None:
+            for _, workload in entries:
+                terminal.print(safe(workload[self._words]))
+            return
+        headers = ["EVENT", *(column.header for column in self._columns)] if has_headers else None
+        rows = [
+            [
+                Cell(event, _COLOURS.get(event)),
+                *(column.shown(workload, view) for column in self._columns),
+            ]
+            for event, workload in entries
+        ]
+        if rows or headers:
+            for line in lines(headers, rows, terminal):
+                terminal.print(line)
+
+
+async def _asked(client: "Client", told: Sequence[tuple[str, str]]) -> list[tuple[str, JSON]]:
+    """Each workload as it is by now; one that is out of sight meanwhile is left out."""
+    places = asyncio.Semaphore(ASKED_AT_ONCE)
+
+    async def ask(event: str, workload_id: str) -> tuple[str, JSON] | None:
+        async with places:
+            try:
+                workload = await client.workload_get(UUID(workload_id))
+            except NotFound:
+                return None
+        is_deleted = event == "left" and workload.get("deletedAt")
+        return ("deleted" if is_deleted else event), workload
+
+    found = await asyncio.gather(*(ask(event, one) for event, one in told))
+    return [one for one in found if one is not None]

@@ -1,0 +1,86 @@
+"""How a command ends when it cannot do what it was asked: exit codes, and one line that says why."""
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import typer
+
+from watchbill.cli.output.terminal import safe
+from watchbill.errors import Forbidden, Invalid, Unauthenticated, Unavailable, WatchbillError
+
+OK = 0
+FAILED = 1
+"""Not found, refused, or failed on the way."""
+USAGE = 2
+"""The command was not understood, or means more than one thing."""
+UNREACHABLE = 3
+"""The server cannot be reached, or does not accept the login."""
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+EXIT_CODES: dict[type[WatchbillError], int] = {
+    Invalid: USAGE,
+    Unauthenticated: UNREACHABLE,
+    Unavailable: UNREACHABLE,
+}
+_HINTS: dict[type[WatchbillError], str] = {
+    Unauthenticated: "check the client id and the secret; `watchbill --help` says where they come from",
+    Forbidden: "ask an administrator for an access rule",
+}
+
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""What typer raises when a command line does not fit; it exports only this subclass."""
+
+
+class Ambiguous(Invalid):
+    """A name that several workloads bear; `candidates` are lines that list them, safe already."""
+
+    def __init__(self, message: str, *, candidates: Sequence[str], details: str) -> None:
+        super().__init__(message, details=details)
+        self.candidates = candidates
+
+
+def exit_code(error: WatchbillError) -> int:
+    return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), FAILED)
+
+
+def tell(error: Exception) -> int:
+    """Say on stderr what went wrong; returns the exit code."""
+    if isinstance(error, WatchbillError):
+        say("error", error.message)
+        for line in error.candidates if isinstance(error, Ambiguous) else ():
+            print(line, file=sys.stderr)
+        hint = error.details or _HINTS.get(type(error))
+        for line in (hint or "").splitlines():
+            say("hint", line)
+        return exit_code(error)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(_usage_message(error), file=sys.stderr)
+        return USAGE
+    if isinstance(error, UsageError):
+        say("error", _usage_message(error))
+        say("hint", f"see `{_usage_command(error)} --help`")
+        return USAGE
+    say("error", f"unexpected {type(error).__name__}: {error}")
+    say("hint", "this is a fault in Watchbill; run again with --debug and report what it prints")
+    return FAILED
+
+
+def say(what: str, message: str) -> None:
+    print(f"{what}: {safe(message)}", file=sys.stderr)
+
+
+def refuse(message: str, *, hint: str | None = None) -> NoReturn:
+    """The command line cannot be followed. Raises Invalid."""
+    raise Invalid(message, details=hint)
+
+
+def _usage_message(error: Exception) -> str:
+    message: str = error.format_message()  # type: ignore[attr-defined]
+    return message
+
+
+def _usage_command(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return context.command_path if context is not None else "watchbill"

@@ -1,0 +1,159 @@
+"""What can be shown of a workload in a list: each column's cell for people and its members for programs.
+
+A new column is one row of `COLUMNS`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from watchbill.cli.output.humanize import NONE, UNKNOWN, number, since, span
+from watchbill.cli.output.table import Cell
+from watchbill.cli.output.terminal import PHASE_COLOURS
+from watchbill.errors import Invalid
+
+JSON = dict[str, Any]
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a cell needs beside its workload."""
+
+    now: datetime
+    cluster_names: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`members`: the CSV's columns, each with the way to the value."""
+
+    header: str
+    shown: Callable[[JSON, View], Cell | str]
+    members: Mapping[str, Path]
+
+
+def member(workload: JSON, path: Path) -> Any:
+    """The value at the end of the way, or None."""
+    found: Any = workload
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _text(name: str) -> Callable[[JSON, View], str]:
+    return lambda workload, view: str(workload.get(name) or NONE)
+
+
+def _number(name: str) -> Callable[[JSON, View], str]:
+    return lambda workload, view: number(workload.get(name))
+
+
+def _names(name: str) -> Callable[[JSON, View], str]:
+    return lambda workload, view: ", ".join(workload.get(name) or ()) or NONE
+
+
+def _since(name: str) -> Callable[[JSON, View], str]:
+    return lambda workload, view: since(workload.get(name), view.now)
+
+
+def _span(name: str) -> Callable[[JSON, View], str]:
+    return lambda workload, view: span(workload.get(name) or 0)
+
+
+def _phase(workload: JSON, view: View) -> Cell:
+    phase = str(workload.get("phase") or NONE)
+    return Cell(phase, PHASE_COLOURS.get(phase))
+
+
+def _pods(workload: JSON, view: View) -> str:
+    wanted = member(workload, ("requestedPods", "number"))
+    return f"{workload.get('runningPods', 0)}/{UNKNOWN if wanted is None else wanted}"
+
+
+def requested_gpus(workload: JSON) -> str:
+    """Devices or shares of them, or the memory where that is what was asked for."""
+    memory = member(workload, ("workloadRequestedResources", "gpuMemory", "request"))
+    if member(workload, ("workloadRequestedResources", "gpuRequestType")) == "memory" and memory:
+        return str(memory)
+    return number(member(workload, ("workloadRequestedResources", "gpu", "request")) or 0)
+
+
+def _gpu(workload: JSON, view: View) -> str:
+    requested = requested_gpus(workload)
+    allocated = number(member(workload, ("allocatedResources", "gpu")) or 0)
+    return NONE if requested == allocated == "0" else f"{requested}/{allocated}"
+
+
+def idle(workload: JSON, view: View) -> Cell | str:
+    """`?` where GPUs are allocated and nothing measures them."""
+    if not member(workload, ("allocatedResources", "gpu")):
+        return NONE
+    found = workload.get("idleAllocatedGpus")
+    if found is None:
+        return UNKNOWN
+    return Cell(number(found), "yellow" if found else None)
+
+
+def _cluster(workload: JSON, view: View) -> str:
+    found = str(workload.get("clusterId") or NONE)
+    return view.cluster_names.get(found, found)
+
+
+def _one(name: str) -> dict[str, Path]:
+    return {name: (name,)}
+
+
+COLUMNS: dict[str, Column] = {
+    "name": Column("NAME", _text("name"), _one("name")),
+    "type": Column("TYPE", _text("type"), _one("type")),
+    "phase": Column("PHASE", _phase, _one("phase")),
+    "project": Column("PROJECT", _text("projectName"), _one("projectName")),
+    "owner": Column("OWNER", _text("submittedBy"), _one("submittedBy")),
+    "pods": Column(
+        "PODS", _pods, _one("runningPods") | {"requestedPods": ("requestedPods", "number")}
+    ),
+    "gpu": Column(
+        "GPU(R/A)",
+        _gpu,
+        {
+            "requestedGpus": ("workloadRequestedResources", "gpu", "request"),
+            "allocatedGpus": ("allocatedResources", "gpu"),
+        },
+    ),
+    "idle": Column("IDLE", idle, _one("idleAllocatedGpus")),
+    "age": Column("AGE", _since("createdAt"), _one("createdAt")),
+    "namespace": Column("NAMESPACE", _text("namespace"), _one("namespace")),
+    "cluster": Column("CLUSTER", _cluster, _one("clusterId")),
+    "nodepools": Column("NODE-POOLS", _names("currentNodePools"), _one("currentNodePools")),
+    "priority": Column("PRIORITY", _number("priority"), _one("priority")),
+    "id": Column("ID", _text("id"), _one("id")),
+    "department": Column("DEPARTMENT", _text("departmentName"), _one("departmentName")),
+    "category": Column("CATEGORY", _text("category"), _one("category")),
+    "framework": Column("FRAMEWORK", _text("distributedFramework"), _one("distributedFramework")),
+    "application": Column("APPLICATION", _text("aiApplicationName"), _one("aiApplicationName")),
+    "class": Column("PRIORITY-CLASS", _text("priorityClassName"), _one("priorityClassName")),
+    "message": Column("MESSAGE", _text("phaseMessage"), _one("phaseMessage")),
+    "since": Column("IN-PHASE", _since("phaseUpdatedAt"), _one("phaseUpdatedAt")),
+    "pending": Column("PENDING", _span("totalPendingTimeSeconds"), _one("totalPendingTimeSeconds")),
+    "running": Column("RUNNING", _span("totalRunningTimeSeconds"), _one("totalRunningTimeSeconds")),
+    "created": Column("CREATED", _text("createdAt"), _one("createdAt")),
+    "completed": Column("COMPLETED", _text("completedAt"), _one("completedAt")),
+    "deleted": Column("DELETED", _since("deletedAt"), _one("deletedAt")),
+    "images": Column("IMAGES", _names("images"), _one("images")),
+}
+
+TABLE = ("name", "type", "phase", "project", "owner", "pods", "gpu", "idle", "age")
+WIDE = (*TABLE, "namespace", "cluster", "nodepools", "priority", "id")
+
+
+def chosen(
+    words: str | None, default: tuple[str, ...], known: Mapping[str, Column] = COLUMNS
+) -> tuple[Column, ...]:
+    """The columns of a comma list, in its order. Raises Invalid, naming those that there are."""
+    names = [word.strip().lower() for word in words.split(",")] if words else list(default)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise Invalid(f"There is no column '{unknown[0]}'.", details=f"columns: {', '.join(known)}")
+    return tuple(known[name] for name in names)

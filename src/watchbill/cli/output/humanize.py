@@ -1,0 +1,115 @@
+"""A series drawn in one line of text: a column a value, a gap where nothing is known.
+
+Instants, spans and quantities as people read them. Nothing here reads a clock.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+_LEVELS = "▁▂▃▄▅▆▇█"
+_UNKNOWN = "·"
+
+
+def sparkline(values: Sequence[float | None], *, width: int, top: float | None = None) -> str:
+    """At most `width` columns, each the mean of what falls into it; 0 is the lowest level, not a gap.
+
+    `top` is the value of the full height: by default the largest one.
+    """
+    columns = [_mean(values[start:end]) for start, end in _slices(len(values), width)]
+    known = [value for value in columns if value is not None]
+    highest = top if top is not None else max(known, default=0.0)
+    return "".join(_column(value, highest) for value in columns)
+
+
+def _column(value: float | None, highest: float) -> str:
+    if value is None:
+        return _UNKNOWN
+    if highest <= 0 or value <= 0:
+        return _LEVELS[0]
+    return _LEVELS[min(len(_LEVELS) - 1, int(value / highest * (len(_LEVELS) - 1) + 0.5))]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _slices(count: int, width: int) -> list[tuple[int, int]]:
+    columns = min(count, width)
+    return [(count * n // columns, count * (n + 1) // columns) for n in range(columns)]
+
+
+NONE = "-"
+UNKNOWN = "?"
+"""Nothing measures it: not the same as none."""
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+
+
+def span(duration: timedelta | float) -> str:
+    """The two largest units: `2h 11m`, `3d 4h`, `45s`."""
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    left = max(0, int(seconds))
+    for position, (size, unit) in enumerate(_UNITS):
+        if left >= size:
+            rest_size, rest_unit = _UNITS[min(position + 1, len(_UNITS) - 1)]
+            rest = left % size // rest_size
+            return f"{left // size}{unit}" + (f" {rest}{rest_unit}" if rest else "")
+    return "0s"
+
+
+def instant(text: str | None) -> datetime | None:
+    """An instant of the API, or None where there is none or it cannot be read."""
+    if not text:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def since(text: str | None, now: datetime) -> str:
+    """How long ago, or `-`."""
+    at = instant(text)
+    return span(now - at) if at else NONE
+
+
+def moment(text: str | None, now: datetime) -> str:
+    """The instant in UTC and how far it lies off, or `-`."""
+    at = instant(text)
+    if at is None:
+        return NONE
+    distance = f"{span(now - at)} ago" if at <= now else f"in {span(at - now)}"
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({distance})"
+
+
+def number(value: Any) -> str:
+    """At most three decimals, none that say nothing."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return NONE if value is None else str(value)
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def grouped(count: int) -> str:
+    return f"{count:,}"
+
+
+def plural(count: int, word: str) -> str:
+    return f"{grouped(count)} {word}" if count == 1 else f"{grouped(count)} {word}s"
+
+
+def brief(value: float) -> str:
+    """Three digits that count, all of a larger number's whole part: `0.123`, `82.5`, `1,234`."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
+
+
+_SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def byte_size(value: float) -> str:
+    """`1.25 TiB`, in the largest unit that fits."""
+    size, unit = float(value), 0
+    while abs(size) >= 1023.5 and unit < len(_SIZES) - 1:
+        size, unit = size / 1024, unit + 1
+    return f"{brief(size)} {_SIZES[unit]}"

@@ -1,0 +1,170 @@
+"""Text that strangers chose, made fit for a terminal: on one line, in its place, every character seen.
+
+Where a command writes: data on stdout, remarks on stderr, colour on terminals only.
+"""
+
+import codecs
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+_ESCAPED_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"})
+"""Controls (ESC and C1 among them), formats (bidi, zero width, tags), unassigned, lone surrogates, breaks."""
+_BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Drawn as nothing, though their categories say otherwise."""
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_MAX_MARKS = 3
+"""More accents than this on one letter climb into the rows above."""
+
+
+def safe(text: object) -> str:
+    """`text` on one line without anything that moves the cursor, hides or reorders; what was there shows.
+
+    A second space in a row becomes `␣`, so that no text can pretend to be two columns.
+    """
+    written = str(text)
+    if written.isascii() and written.isprintable() and "  " not in written:
+        return written
+    shown: list[str] = []
+    marks = _MAX_MARKS  # a mark at the start would sit on what stands before the text
+    before = ""
+    for character in written:
+        is_mark = unicodedata.category(character) in ("Mn", "Me")
+        marks = marks + 1 if is_mark else 0
+        is_hidden = _is_hidden(character) or (is_mark and marks > _MAX_MARKS)
+        if is_hidden:
+            shown.append(_escape(character))
+        else:
+            shown.append("␣" if character == before == " " else character)
+        before = character
+    return "".join(shown)
+
+
+def visible(text: str) -> str:
+    """Lines of data, as `safe` but with their line ends and their spaces."""
+    return "".join(
+        _escape(character) if _is_hidden(character) and character not in "\r\n" else character
+        for character in text
+    )
+
+
+def _is_hidden(character: str) -> bool:
+    category = unicodedata.category(character)
+    return (
+        category in _ESCAPED_CATEGORIES
+        or character in _BLANKS
+        or (category == "Zs" and character != " ")
+        or _is_selector(ord(character))
+    )
+
+
+def _is_selector(code: int) -> bool:
+    return 0xFE00 <= code <= 0xFE0F or 0x180B <= code <= 0x180F or 0xE0100 <= code <= 0xE01EF
+
+
+def _escape(character: str) -> str:
+    if character in _NAMED:
+        return _NAMED[character]
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def width(text: str) -> int:
+    """The cells that `text`, already safe, takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(_character_width(character) for character in text)
+
+
+def _character_width(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me") or 0x1160 <= ord(character) <= 0x11FF:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def padded(text: str, cells: int) -> str:
+    return text + " " * (cells - width(text))
+
+
+_DECODER = codecs.getincrementaldecoder("utf-8")(errors="replace")
+_RESET = "\x1b[0m"
+_COLOURS = {
+    "red": "\x1b[31m",
+    "green": "\x1b[32m",
+    "yellow": "\x1b[33m",
+    "blue": "\x1b[34m",
+    "dim": "\x1b[2m",
+    "bold": "\x1b[1m",
+}
+PHASE_COLOURS = {
+    "Running": "green",
+    "Completed": "dim",
+    "Failed": "red",
+    "Degraded": "red",
+    "Pending": "yellow",
+    "Creating": "blue",
+    "Initializing": "blue",
+    "Resuming": "blue",
+    "Updating": "blue",
+    "Stopped": "dim",
+    "Stopping": "dim",
+    "Deleting": "dim",
+    "Terminating": "dim",
+    "Unknown": "red",
+    "connected": "green",
+    "waiting": "yellow",
+    "degraded": "yellow",
+    "disconnected": "red",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """`print` takes text that is safe already; `remark` makes its text safe."""
+
+    is_coloured: bool = False
+
+    def coloured(self, text: str, colour: str | None) -> str:
+        if not self.is_coloured or colour is None:
+            return text
+        return f"{_COLOURS[colour]}{text}{_RESET}"
+
+    def print(self, text: str) -> None:
+        print(text)
+
+    def write(self, data: bytes) -> None:
+        """JSON, YAML, CSV: as they are into files and pipes, with what is hidden made visible to people."""
+        if sys.stdout.isatty():
+            sys.stdout.write(visible(_DECODER.decode(data)))
+        else:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Where a person watches while the data goes elsewhere."""
+        return sys.stderr.isatty() and not sys.stdout.isatty()
+
+    @contextmanager
+    def progress(self, label: str, length: int) -> Iterator[Callable[[int], None]]:
+        """A bar on stderr of so many steps, moved on by what is called; none where nobody watches."""
+        if not self.shows_progress:
+            yield lambda steps: None
+            return
+        import typer
+
+        with typer.progressbar(length=length, label=label, file=sys.stderr, show_pos=True) as bar:
+            yield bar.update
+
+    def remark(self, text: str) -> None:
+        print(safe(text), file=sys.stderr)
+
+
+def terminal(environ: Mapping[str, str], *, no_color: bool) -> Terminal:
+    """Colour only where a person looks at a terminal that knows it, and nobody asked for none."""
+    is_wanted = not no_color and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    return Terminal(is_coloured=is_wanted and sys.stdout.isatty())

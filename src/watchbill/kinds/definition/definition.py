@@ -1,0 +1,117 @@
+"""Kind definitions: all of them, found by group and kind. The files are data; a new kind is a new file."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from watchbill.kinds.definition.facts import NO_FACTS, Facts, Remembered
+from watchbill.kinds.definition.program import Program
+from watchbill.kinds.objects.json_access import group_version, metadata, text
+from watchbill.kinds.objects.objects import GroupKind
+
+ANY = "*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElementSource:
+    """One source of elements: exactly one of `is_roles`, `objects` and `label` is set."""
+
+    is_roles: bool = False
+    objects: GroupKind | None = None
+    label: str = ""
+    with_pods: bool = False
+    """Leave out objects that no pod belongs to."""
+    without: str = ""
+    """Leave out objects and pods that have this label."""
+    name: str = "{value}"
+    children: tuple["ElementSource", ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """One kind. `programs` by version, "*" for any other."""
+
+    key: GroupKind
+    file: str
+    category: str
+    distributed_framework: str | None
+    runs_to_end: bool
+    """Its pods end by themselves: one that succeeded counts as one that runs."""
+    through: tuple[GroupKind, ...]
+    prefers_children: bool
+    """Its children's templates say more than its own roles, as soon as there are children."""
+    adjust: str
+    elements: tuple[ElementSource, ...]
+    programs: Mapping[str, Program]
+
+    def program(self, version: str) -> Program:
+        return self.programs.get(version) or self.programs[ANY]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A kind that the agent must list and watch, where the cluster has it, in any served version.
+
+    A kind not named here is met as an unknown owner: its metadata is enough.
+    """
+
+    group: str
+    kind: str
+    is_whole: bool
+    """True: the whole object is needed. False: its metadata is enough to walk from pods upwards."""
+
+
+class Definitions:
+    """All definitions, found by group and kind; the facts they read are kept by uid and version."""
+
+    def __init__(self, definitions: Iterable[Definition]) -> None:
+        self._definitions = {definition.key: definition for definition in definitions}
+        self._unknown = self._definitions.pop(GroupKind(ANY, ANY))
+        self._remembered = Remembered()
+
+    def for_kind(self, key: GroupKind) -> Definition | None:
+        """The definition of exactly this kind, or None."""
+        return self._definitions.get(key)
+
+    def for_object(self, obj: Any) -> Definition:
+        """The definition of the object's kind, or the rules for kinds that nobody defined."""
+        group, _ = group_version(obj)
+        kind = text(obj.get("kind"))
+        return self._definitions.get(GroupKind(group, kind), self._unknown)
+
+    def facts(self, obj: Mapping[str, Any]) -> Facts:
+        """What the object says. One uid at one resourceVersion is read once."""
+        meta = metadata(obj)
+        uid, version = text(meta.get("uid")), text(meta.get("resourceVersion"))
+        definition = self.for_object(obj)
+        if "spec" not in obj and "status" not in obj:
+            return NO_FACTS  # metadata alone
+        if not uid or not version:
+            return self._read(obj)
+        key = (uid, definition.key.kind)
+        found = self._remembered.find(key, version)
+        if found is None:
+            found = self._read(obj)
+            self._remembered.keep(key, version, found)
+        return found
+
+    def _read(self, obj: Mapping[str, Any]) -> Facts:
+        """Afresh. What is embedded is never kept: whoever writes it may put any uid into it."""
+        found = self.for_object(obj).program(group_version(obj)[1]).facts(obj)
+        if not found.embedded:
+            return found
+        inner = (role for part in found.embedded for role in self._read(part).roles)
+        return found.with_roles((*found.roles, *inner))
+
+    def watched(self) -> tuple[Watched, ...]:
+        """Every defined kind whole, and the kinds between them and their pods by metadata."""
+        whole = dict.fromkeys(self._definitions, True)
+        between = dict.fromkeys(
+            (key for found in self._definitions.values() for key in found.through), False
+        )
+        return tuple(
+            Watched(key.group, key.kind, is_whole)
+            for key, is_whole in sorted(
+                (between | whole).items(), key=lambda item: (item[0].group, item[0].kind)
+            )
+        )

@@ -1,0 +1,145 @@
+"""What one owner object says, read by its kind's definition. Plain values; no pods, no decisions.
+
+Facts that were read before: an object is read once for each of its versions, however often its pods change.
+
+Those of the last few objects are kept as they are, those of the others packed: a thirtieth of the room, and a
+twentieth of the time that reading takes.
+"""
+
+import pickle
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from watchbill.kinds.objects.json_access import INT32_MAX
+from watchbill.kinds.objects.template import Template
+
+
+class RoleFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """One set of equal pods. `pods`: the labels by which its pods are known, none = all of them.
+
+    `max` is INT32_MAX where the object says that there is no bound.
+    """
+
+    name: str
+    replicas: int
+    min: int | None = None
+    max: int | None = None
+    template: Template | None = None
+    pods: tuple[tuple[str, str], ...] = ()
+    is_optional: bool = False
+
+
+class EndpointFacts(msgspec.Struct, frozen=True, kw_only=True):
+    url: str = ""
+    host: str = ""
+    port: int | None = None
+    path: str = ""
+    is_tls: bool | None = None
+    protocol: str = ""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """`said`: the predicates of the definition that hold, each with its message ("" = none)."""
+
+    roles: tuple[RoleFacts, ...] = ()
+    number: int | None = None
+    has_number: bool = False
+    """`number` was said, though it may be nothing; else it follows from the roles."""
+    min: int | None = None
+    max: int | None = None
+    parallelism: int | None = None
+    completions: int | None = None
+    needs: int | None = None
+    """How many pods must run before the workload does; None = all of `number`."""
+    said: Mapping[str, str] = {}
+    scales_to_zero: bool = False
+    framework: str = ""
+    """The framework that this object runs, where its kind alone does not tell it."""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    suspended_at: datetime | None = None
+    resumed_at: datetime | None = None
+    changed_at: datetime | None = None
+    """When the status last moved, where the kind tells: the start of Updating or Degraded."""
+    conditions: tuple[Mapping[str, Any], ...] = ()
+    endpoints: tuple[EndpointFacts, ...] = ()
+    embedded: tuple[Mapping[str, Any], ...] = ()
+    """Whole objects that it holds inside and will make: their roles are its own."""
+
+    @property
+    def has_templates(self) -> bool:
+        """Whether anything tells what its pods are made of; else the pods themselves have to."""
+        return any(role.template is not None for role in self.roles)
+
+    def says(self, predicate: str) -> bool:
+        return predicate in self.said
+
+    def with_roles(self, roles: Iterable[RoleFacts]) -> "Facts":
+        """The same with other roles; they add up to `number` where nothing else was said."""
+        known = tuple(roles)
+        number = self.number
+        if known and not self.has_number:
+            total = sum(role.replicas for role in known if not role.is_optional)
+            number = min(total, INT32_MAX)
+        return msgspec.structs.replace(self, roles=known, number=number)
+
+
+NO_FACTS = Facts()
+
+
+_AT_HAND: Final = 256
+_ROOM_BYTES: Final = 32 * 2**20
+"""About 30,000 objects with a template of some size."""
+
+Key = tuple[str, str]
+"""uid and kind."""
+
+
+class Remembered:
+    """By object, each with the resourceVersion that it was read at. What was used longest ago goes first."""
+
+    def __init__(self, room_bytes: int = _ROOM_BYTES) -> None:
+        self._at_hand: OrderedDict[Key, tuple[str, Facts]] = OrderedDict()
+        self._packed: OrderedDict[Key, tuple[str, bytes]] = OrderedDict()
+        self._room_bytes = room_bytes
+        self._held_bytes = 0
+
+    def find(self, key: Key, version: str) -> Facts | None:
+        """None where the object was not read at that version, or too long ago."""
+        known = self._at_hand.get(key)
+        if known is not None and known[0] == version:
+            self._at_hand.move_to_end(key)
+            return known[1]
+        kept = self._packed.get(key)
+        if kept is None or kept[0] != version:
+            return None
+        self._packed.move_to_end(key)
+        # Made by `keep`, in this process.
+        facts: Facts = pickle.loads(zlib.decompress(kept[1]))  # noqa: S301
+        self._take_up(key, version, facts)
+        return facts
+
+    def keep(self, key: Key, version: str, facts: Facts) -> None:
+        self._take_up(key, version, facts)
+        self._drop(key)
+        packed = zlib.compress(pickle.dumps(facts, pickle.HIGHEST_PROTOCOL), 1)
+        self._packed[key] = (version, packed)
+        self._held_bytes += len(packed)
+        while self._held_bytes > self._room_bytes:
+            self._drop(next(iter(self._packed)))
+
+    def _take_up(self, key: Key, version: str, facts: Facts) -> None:
+        self._at_hand[key] = (version, facts)
+        self._at_hand.move_to_end(key)
+        if len(self._at_hand) > _AT_HAND:
+            self._at_hand.popitem(last=False)
+
+    def _drop(self, key: Key) -> None:
+        kept = self._packed.pop(key, None)
+        if kept is not None:
+            self._held_bytes -= len(kept[1])

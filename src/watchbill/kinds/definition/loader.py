@@ -1,0 +1,256 @@
+"""Definition files: reading and checking them, one by one and all together.
+
+The form of a file is told in docs/adding-a-kind.md. What a file gets wrong stops the start, with the file,
+the line and the reason.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from watchbill.errors import Invalid
+from watchbill.kinds.definition.definition import ANY, Definition, Definitions, ElementSource
+from watchbill.kinds.definition.hooks import ADJUSTMENTS
+from watchbill.kinds.definition.karta import import_karta, is_karta
+from watchbill.kinds.definition.program import (
+    PREDICATES,
+    SCALE,
+    TIMES,
+    PredicateSource,
+    Program,
+    ProgramSource,
+    RoleSource,
+    culprit,
+    impurity,
+)
+from watchbill.kinds.definition.yaml_section import Section, read_section, section_of
+from watchbill.kinds.objects.objects import GroupKind
+
+BUILT_IN = Path(__file__).parents[1] / "definitions"
+
+MAX_LEVELS = 3
+_ENDPOINT_KEYS = ("each", "url", "host", "port", "path", "tls", "protocol")
+_VERSIONED = ("roles", "embeds", "scale", "status", "endpoints", "framework")
+_STATUS_KEYS = (*PREDICATES, "conditions", "times", "scalesToZero")
+_ROLE_KEYS = (
+    "name",
+    "each",
+    "nameFrom",
+    "template",
+    "replicas",
+    "min",
+    "max",
+    "pods",
+    "optional",
+)
+_KEYS = (
+    "group",
+    "kind",
+    "category",
+    "distributedFramework",
+    "runsToEnd",
+    "through",
+    "rolesFrom",
+    "adjust",
+    "elements",
+    "versions",
+    *_VERSIONED,
+)
+_STALE = PredicateSource(
+    ".status.observedGeneration != null and .status.observedGeneration < .metadata.generation"
+)
+
+
+def load_definition(path: Path) -> Definition:
+    """One file, checked; a Karta or ResourceInterface is read as the definition that it says."""
+    top = read_section(path)
+    if top.has("apiVersion"):
+        top = _imported(top, path)
+    top.allow(_KEYS)
+    return Definition(
+        key=_key(top),
+        file=str(path),
+        category=top.text("category"),
+        distributed_framework=top.text("distributedFramework") or None,
+        runs_to_end=top.flag("runsToEnd"),
+        through=tuple(_group_kind(name) for name in top.texts("through")),
+        prefers_children=_prefers_children(top),
+        adjust=_adjust(top),
+        elements=tuple(_elements(top, level=1)),
+        programs=dict(_programs(top)),
+    )
+
+
+def _key(top: Section) -> GroupKind:
+    kind, group = top.required("kind"), top.text("group")
+    for name, written in (("group", group), ("kind", kind)):
+        if "/" in written:
+            raise top.error(name, "a definition is for every version, so none is named here")
+    return GroupKind(group, kind)
+
+
+def _prefers_children(top: Section) -> bool:
+    written = top.text("rolesFrom")
+    if written not in {"", "children"}:
+        raise top.error("rolesFrom", "roles come from the object itself or from its children")
+    return written == "children"
+
+
+def _imported(top: Section, path: Path) -> Section:
+    document = top.document()
+    if not is_karta(document):
+        raise top.error(
+            "apiVersion",
+            "this object is neither a Karta nor a ResourceInterface; a definition has none",
+        )
+    return section_of(import_karta(document).text, f"{path} (as imported)")
+
+
+def _adjust(top: Section) -> str:
+    name = top.text("adjust")
+    if name and name not in ADJUSTMENTS:
+        known = ", ".join(sorted(ADJUSTMENTS))
+        raise top.error("adjust", f"there is no function {name!r}; known are: {known}")
+    return name
+
+
+def _group_kind(name: str) -> GroupKind:
+    kind, _, group = name.partition(".")
+    return GroupKind(group, kind)
+
+
+def _programs(top: Section) -> Iterator[tuple[str, Program]]:
+    yield ANY, _compiled(top, top)
+    versions = top.section("versions")
+    if versions is not None:
+        for version in versions.names():
+            override = versions.section(version)
+            if override is None:
+                raise versions.error(version, "a version holds the sections that it replaces")
+            override.allow(_VERSIONED)
+            yield version, _compiled(top, override)
+
+
+def _compiled(top: Section, override: Section) -> Program:
+    """The kind's program; sections that `override` has stand in place of the whole kind's."""
+
+    def holder(name: str) -> Section:
+        return override if override.has(name) else top
+
+    source = ProgramSource(
+        roles=tuple(_role(role) for role in holder("roles").sections("roles")),
+        embeds=_expression(holder("embeds"), "embeds") or "empty",
+        framework=_expression(holder("framework"), "framework") or "null",
+        scale=_expressions(holder("scale").section("scale"), SCALE),
+        endpoints=tuple(
+            _expressions(rule, _ENDPOINT_KEYS) for rule in holder("endpoints").sections("endpoints")
+        ),
+        **_status(holder("status").section("status")),
+    )
+    try:
+        return Program(source)
+    except ValueError as error:
+        raise culprit(top, source.conditions, str(error)) from error
+
+
+def _status(section: Section | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"predicates": {"stale": (_STALE,)}}
+    if section is None:
+        return found
+    section.allow(_STATUS_KEYS)
+    if section.has("conditions"):
+        found["conditions"] = _expression(section, "conditions")
+    if section.has("scalesToZero"):
+        found["scales_to_zero"] = _expression(section, "scalesToZero")
+    found["times"] = _expressions(section.section("times"), TIMES)
+    found["predicates"] |= {
+        name: tuple(_predicates(section, name)) for name in PREDICATES if section.has(name)
+    }
+    return found
+
+
+def _predicates(section: Section, name: str) -> Iterator[PredicateSource]:
+    """One expression, or one or several maps of `when` and `message`."""
+    if section.is_scalar(name):
+        yield PredicateSource(_expression(section, name))
+        return
+    for item in section.sections(name):
+        item.allow(("when", "message"))
+        message = _expression(item, "message") if item.has("message") else "null"
+        item.required("when")
+        yield PredicateSource(_expression(item, "when"), message)
+
+
+def _role(section: Section) -> RoleSource:
+    section.allow(_ROLE_KEYS)
+    if section.has("name") == section.has("nameFrom"):
+        raise section.error(None, "a role has either a name or nameFrom")
+    given = {
+        name: _expression(section, name)
+        for name in ("each", "template", "replicas", "min", "max")
+        if section.has(name)
+    }
+    pods = section.section("pods")
+    return RoleSource(
+        name=section.text("name"),
+        name_from=_expression(section, "nameFrom") if section.has("nameFrom") else "",
+        pods=tuple((key, pods.text(key)) for key in pods.names()) if pods else (),
+        optional=section.flag("optional"),
+        **given,
+    )
+
+
+def _elements(section: Section, *, level: int) -> Iterator[ElementSource]:
+    for item in section.sections("elements"):
+        item.allow(("roles", "objects", "label", "withPods", "without", "name", "elements"))
+        if level > MAX_LEVELS:
+            raise item.error(None, f"elements have {MAX_LEVELS} levels at most")
+        if sum(item.has(name) for name in ("roles", "objects", "label")) != 1:
+            raise item.error(None, "an element comes from one of roles, objects and label")
+        yield ElementSource(
+            is_roles=item.flag("roles"),
+            objects=_group_kind(item.text("objects")) if item.has("objects") else None,
+            label=item.text("label"),
+            with_pods=item.flag("withPods"),
+            without=item.text("without"),
+            name=item.text("name") or "{value}",
+            children=tuple(_elements(item, level=level + 1)),
+        )
+
+
+def _expressions(section: Section | None, names: tuple[str, ...]) -> dict[str, str]:
+    if section is None:
+        return {}
+    section.allow(names)
+    return {name: _expression(section, name) for name in section.names()}
+
+
+def _expression(section: Section, name: str) -> str:
+    expression = section.text(name)
+    impure = impurity(expression)
+    if impure:
+        raise section.error(
+            name, f"`{impure}` is not allowed: an expression may read its object alone"
+        )
+    return expression
+
+
+def load_definitions(extra_dir: Path | None = None) -> Definitions:
+    """The built-in definitions and those of `extra_dir`, which win. Raises Invalid."""
+    found = {definition.key: definition for definition in _load_folder(BUILT_IN)}
+    if extra_dir is not None:
+        if not extra_dir.is_dir():
+            raise Invalid(f"{extra_dir} is no folder of kind definitions")
+        found |= {definition.key: definition for definition in _load_folder(extra_dir)}
+    return Definitions(found.values())
+
+
+def _load_folder(folder: Path) -> Iterator[Definition]:
+    seen: dict[GroupKind, str] = {}
+    for path in sorted((*folder.rglob("*.yaml"), *folder.rglob("*.yml"))):
+        definition = load_definition(path)
+        first = seen.setdefault(definition.key, definition.file)
+        if first != definition.file:
+            name = f"{definition.key.kind}.{definition.key.group}".rstrip(".")
+            raise Invalid(f"{path}:1: {name} is already defined in {first}")
+        yield definition

@@ -1,0 +1,314 @@
+"""What is wrong with an expression: told at its line of the definition file, in words that help.
+
+jq counts lines of the program that all expressions of a kind are joined into; nobody has seen that.
+
+From a kind's expressions to one jq program, and from what it yields to `Facts`.
+
+All expressions of a kind are joined, so an object crosses into jq once. Each expression is fenced: one that
+fails on a strange object reads as absent and takes no other with it.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jq
+import msgspec
+
+from watchbill.errors import Invalid
+from watchbill.kinds.definition.facts import EndpointFacts, Facts, RoleFacts
+from watchbill.kinds.definition.yaml_section import Scalar, Section
+from watchbill.kinds.objects.json_access import INT32_MAX, instant, mapping, objects, text, whole
+from watchbill.kinds.objects.template import read_template
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_IMPURE = re.compile(
+    r"(?<![.\w$])(?:env|inputs?|input_\w+|now|localtime|debug|stderr|halt\w*|import|include)\b(?!\s*:)"
+    r"|\$ENV"
+)
+_PLACE = re.compile(r" at <top-level>, line ([0-9]{1,9}), column ([0-9]{1,9}):?")
+_WORD = re.compile(r"([A-Za-z_]\w*)/0 is not defined")
+_QUOTED = re.compile(r"unexpected (?:IDENT|KEYWORD|QQSTRING_START|LITERAL)")
+_CLOSING = re.compile(r"'[\])}]'")
+_SHOWN = 30
+
+
+def impurity(expression: str) -> str:
+    """What in it reaches beyond its object, "" where nothing does."""
+    found = _IMPURE.search(_STRING.sub('""', expression))
+    return found[0] if found else ""
+
+
+def culprit(top: Section, conditions: str, reason: str) -> Invalid:
+    """The error for a program that does not compile, at the expression that is to blame."""
+    head = f"{prelude(conditions)}(null | "
+    for scalar in top.scalars():
+        if scalar.is_text_only:
+            continue
+        try:
+            jq.compile(f"{head}{scalar.value}\n)")
+        except ValueError as error:
+            return _told(top, scalar, _first_line(str(error)), head)
+    return top.error(None, f"jq: {_first_line(reason)}")
+
+
+def _told(top: Section, scalar: Scalar, message: str, head: str) -> Invalid:
+    place = _PLACE.search(message)
+    said = _PLACE.sub("", message).rstrip(": ").removeprefix("syntax error, ")
+    offset = 0
+    if place is not None:
+        offset = _offset(f"{head}{scalar.value}\n)", int(place[1]), int(place[2])) - len(head)
+    if offset >= len(scalar.value):
+        expected = said.partition("expecting ")[2] or "more"
+        closing = _CLOSING.findall(expected)
+        expected = closing[-1] if closing else expected
+        line = scalar.line_at(len(scalar.value))
+        return top.error_at(
+            line, f"{scalar.key}: jq: the expression ends too early: {expected} is missing"
+        )
+    offset = max(0, offset)
+    near = " ".join(scalar.value[offset : offset + _SHOWN].split())
+    return top.error_at(
+        scalar.line_at(offset), f"{scalar.key}: jq: {said}, at `{near}`{_hint(said)}"
+    )
+
+
+def _offset(program: str, line: int, column: int) -> int:
+    """Where in the program jq's line and column are, both from 1."""
+    before = program.split("\n")[: line - 1]
+    return sum(len(one) + 1 for one in before) + column - 1
+
+
+def _hint(said: str) -> str:
+    word = _WORD.search(said)
+    if word:
+        return f' – as plain text it needs quotes of its own: "{word[1]}"; as a member, a dot: .{word[1]}'
+    if said.startswith("$"):
+        return " – $root is all that is given"
+    if _QUOTED.search(said):
+        return " – plain text needs quotes of its own, as in message: '\"Paused by its owner.\"'"
+    return ""
+
+
+def _first_line(message: str) -> str:
+    return message.partition("\n")[0].removeprefix("jq: error: ")
+
+
+PRELUDE = """
+. as $root
+| [(try CONDITIONS catch empty) | (.[]? // empty) | objects] as $conditions
+| def condition($type): [$conditions[] | select(.type == $type)][0];
+  def is_true($type): any($conditions[]; .type == $type and .status == "True");
+  def is_false($type): any($conditions[]; .type == $type and .status == "False");
+  def reason($type): condition($type) | .reason?;
+  def message($type): condition($type) | .message?;
+  def since($type): condition($type) | .lastTransitionTime?;
+  def label_value($key): $root.metadata.labels?[$key]?;
+  def annotation_value($key): $root.metadata.annotations?[$key]?;
+"""
+MAX_ROLES = 256
+MAX_CONDITIONS = 50
+MAX_ENDPOINTS = 50
+MAX_EMBEDDED = 64
+
+SCALE = ("number", "min", "max", "parallelism", "completions", "needs")
+TIMES = ("started", "finished", "suspended", "resumed", "changed")
+PREDICATES = (
+    "completed",
+    "failed",
+    "stopped",
+    "suspended",
+    "suspending",
+    "updating",
+    "pending",
+    "initializing",
+    "running",
+    "reported",
+    "degraded",
+    "ran",
+    "stale",
+)
+_DROPPED_WHEN_STALE = (
+    "updating",
+    "initializing",
+    "running",
+    "reported",
+    "degraded",
+    "ran",
+    "pending",
+)
+
+
+class RoleSource(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of `roles`: expressions over `each` item, or over the object itself."""
+
+    name: str = ""
+    each: str = "."
+    name_from: str = ""
+    template: str = "null"
+    replicas: str = "1"
+    min: str = "null"
+    max: str = "null"
+    pods: tuple[tuple[str, str], ...] = ()
+    optional: bool = False
+
+
+class PredicateSource(msgspec.Struct, frozen=True):
+    when: str
+    message: str = "null"
+
+
+class ProgramSource(msgspec.Struct, frozen=True, kw_only=True):
+    """All expressions of one kind in one version."""
+
+    conditions: str = ".status.conditions"
+    roles: tuple[RoleSource, ...] = ()
+    embeds: str = "empty"
+    scale: Mapping[str, str] = {}
+    predicates: Mapping[str, tuple[PredicateSource, ...]] = {}
+    times: Mapping[str, str] = {}
+    scales_to_zero: str = "false"
+    framework: str = "null"
+    endpoints: tuple[Mapping[str, str], ...] = ()
+
+
+class Program:
+    """A kind's expressions, compiled."""
+
+    def __init__(self, source: ProgramSource) -> None:
+        self.source = source
+        self._program = jq.compile(program_text(source))
+
+    def facts(self, obj: Mapping[str, Any]) -> Facts:
+        """What the object says; nothing where jq cannot take it (a number beyond its range, say)."""
+        try:
+            found = self._program.input_value(obj).first()
+        except (ValueError, StopIteration, TypeError, OverflowError):
+            return Facts()
+        return self._read(mapping(found))
+
+    def _read(self, found: Mapping[str, Any]) -> Facts:
+        said = {
+            name: text(message)
+            for name, message in mapping(found.get("said")).items()
+            if message is not None
+        }
+        if "stale" in said:
+            said = {name: value for name, value in said.items() if name not in _DROPPED_WHEN_STALE}
+        scale = mapping(found.get("scale"))
+        times = mapping(found.get("times"))
+        roles = tuple(self._roles(found))
+        numbers: dict[str, Any] = {name: count(scale.get(name)) for name in SCALE}
+        instants: dict[str, Any] = {f"{name}_at": instant(times.get(name)) for name in TIMES}
+        return Facts(
+            said=said,
+            scales_to_zero=found.get("scales_to_zero") is True,
+            framework=text(found.get("framework")),
+            conditions=tuple(objects(found.get("conditions")))[:MAX_CONDITIONS],
+            endpoints=tuple(_endpoint(item) for item in objects(found.get("endpoints")))[
+                :MAX_ENDPOINTS
+            ],
+            embedded=tuple(objects(found.get("embedded"))),
+            has_number="number" in self.source.scale,
+            **numbers,
+            **instants,
+        ).with_roles(roles)
+
+    def _roles(self, found: Mapping[str, Any]) -> Iterator[RoleFacts]:
+        for item in list(objects(found.get("roles")))[:MAX_ROLES]:
+            source = self.source.roles[item["source"]]
+            name = source.name or text(item.get("name"))
+            yield RoleFacts(
+                name=name,
+                replicas=count(item.get("replicas")) or 0,
+                min=count(item.get("min")),
+                max=_highest(item.get("max")),
+                template=read_template(item.get("template")),
+                pods=tuple((key, value.replace("{name}", name)) for key, value in source.pods),
+                is_optional=source.optional,
+            )
+
+
+def count(value: Any) -> int | None:
+    """A number of pods. The largest int32 stands for "no bound" in several kinds, so it is absent."""
+    number = whole(value)
+    return None if number is None or number < 0 or number == INT32_MAX else number
+
+
+def _highest(value: Any) -> int | None:
+    """As `count`, but "no bound" is kept apart from a bound that is not told."""
+    return INT32_MAX if whole(value) == INT32_MAX else count(value)
+
+
+def program_text(source: ProgramSource) -> str:
+    parts = {
+        "roles": _list(_role(position, role) for position, role in enumerate(source.roles)),
+        "embedded": _list(iter([f"limit({MAX_EMBEDDED}; try ({source.embeds}\n) catch empty)"])),
+        "scale": _object({name: _one(text) for name, text in source.scale.items()}),
+        "said": _object({name: _any_of(them) for name, them in source.predicates.items()}),
+        "times": _object({name: _one(text) for name, text in source.times.items()}),
+        "scales_to_zero": _one(source.scales_to_zero),
+        "framework": _one(source.framework),
+        "conditions": "$conditions",
+        "endpoints": _list(_endpoint_rule(rule) for rule in source.endpoints),
+    }
+    return prelude(source.conditions) + _object(parts)
+
+
+def prelude(conditions: str) -> str:
+    return PRELUDE.replace("CONDITIONS", f"({conditions}\n)")
+
+
+def _one(expression: str) -> str:
+    """The first thing that an expression yields; null where it yields nothing or fails."""
+    return f"([limit(1; try ({expression}\n) catch null)][0])"
+
+
+def _any_of(predicates: tuple[PredicateSource, ...]) -> str:
+    """The message of the first predicate that is true ("" where it has none), else null."""
+    tries = ", ".join(
+        f"(if {_one(predicate.when)} == true"
+        f' then ({_one(predicate.message)} | if type == "string" then . else "" end)'
+        " else empty end)"
+        for predicate in predicates
+    )
+    return f"([{tries}][0])"
+
+
+def _role(position: int, role: RoleSource) -> str:
+    fields = {
+        "source": str(position),
+        "name": _one(role.name_from) if role.name_from else "null",
+        "template": _one(role.template),
+        "replicas": _one(role.replicas),
+        "min": _one(role.min),
+        "max": _one(role.max),
+    }
+    return f"(limit({MAX_ROLES}; try ({role.each}\n) catch empty) | {_object(fields)})"
+
+
+def _endpoint_rule(rule: Mapping[str, str]) -> str:
+    each = rule.get("each", ".")
+    fields = {name: _one(text) for name, text in rule.items() if name != "each"}
+    return f"(limit({MAX_ENDPOINTS}; try ({each}\n) catch empty) | {_object(fields)})"
+
+
+def _object(fields: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in fields.items()) + "}"
+
+
+def _list(items: Iterator[str]) -> str:
+    return "[" + ", ".join(items) + "]"
+
+
+def _endpoint(item: Mapping[str, Any]) -> EndpointFacts:
+    tls = item.get("tls")
+    return EndpointFacts(
+        url=text(item.get("url")),
+        host=text(item.get("host")),
+        port=whole(item.get("port")),
+        path=text(item.get("path")),
+        is_tls=tls if isinstance(tls, bool) else None,
+        protocol=text(item.get("protocol")),
+    )

@@ -1,0 +1,58 @@
+"""A cluster's own labels, categories and degree of redaction, from one YAML file."""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from watchbill.kinds.definition.yaml_section import Section, read_section
+from watchbill.kinds.objects.settings import DeriveSettings, Redaction
+
+_TEXTS = {
+    "queueLabel": "queue_label",
+    "nodePoolLabel": "node_pool_label",
+    "defaultNodePool": "default_node_pool",
+    "projectLabel": "project_label",
+    "namespaceProjectLabel": "namespace_project_label",
+    "priorityLabel": "priority_label",
+    "preemptibilityLabel": "preemptibility_label",
+    "userKey": "user_key",
+    "topologyAnnotation": "topology_annotation",
+    "requiredPlacementAnnotation": "required_placement_annotation",
+    "preferredPlacementAnnotation": "preferred_placement_annotation",
+}
+_LISTS: dict[str, tuple[str, type[frozenset[str]] | type[tuple[str, ...]]]] = {
+    "kaiSchedulers": ("kai_schedulers", frozenset),
+    "gpuResources": ("gpu_resources", tuple),
+    "gpuDeviceClasses": ("gpu_device_classes", frozenset),
+}
+_KEYS = (*_TEXTS, *_LISTS, "categories", "redaction")
+
+
+def read_settings(path: Path | None, cluster_id: UUID) -> DeriveSettings:
+    """The settings that the file names, the usual ones for the rest. Raises Invalid."""
+    if path is None:
+        return DeriveSettings(cluster_id=cluster_id)
+    section = read_section(path)
+    section.allow(_KEYS)
+    found: dict[str, Any] = {
+        field: section.required(key) for key, field in _TEXTS.items() if section.has(key)
+    }
+    found |= {
+        field: kind(section.texts(key)) for key, (field, kind) in _LISTS.items() if section.has(key)
+    }
+    categories = section.section("categories")
+    if categories is not None:
+        found["categories"] = {kind: categories.text(kind) for kind in categories.names()}
+    if section.has("redaction"):
+        found["redaction"] = _redaction(section)
+    return DeriveSettings(cluster_id=cluster_id, **found)
+
+
+def _redaction(section: Section) -> Redaction:
+    # YAML takes `off` for a truth value elsewhere; here it is the word that stands there.
+    written = section.text("redaction")
+    try:
+        return Redaction(written)
+    except ValueError:
+        known = ", ".join(mode.value for mode in Redaction)
+        raise section.error("redaction", f"{written!r} is none of {known}") from None

@@ -1,0 +1,132 @@
+"""Where a workload answers: its kind's own word, Services, and routes that lead to them.
+
+A Service belongs to a workload that owns it or whose pods its selector finds. What can be reached from outside
+the cluster is listed first.
+"""
+
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from typing import Any
+
+from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.derivation.routing import Backends, endpoint, route_endpoints, stated
+from watchbill.kinds.objects.json_access import at, labels, metadata, objects, text, texts, whole
+from watchbill.kinds.objects.objects import Census, Object, WorkloadObjects
+from watchbill.kinds.objects.pod import owners
+from watchbill.workload import Endpoint
+
+MAX_ENDPOINTS = 50
+_TARGETS = frozenset({"Service", "InferencePool"})
+_NAMED_PROTOCOLS = frozenset({"http", "https", "grpc", "h2c", "http2"})
+# Knative's own plumbing: a placeholder and a private Service beside each revision.
+_KNATIVE_INTERNAL = "networking.internal.knative.dev/serviceType"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    endpoint: Endpoint | None
+    is_internal: bool = False
+
+
+def endpoints_of(objects_: WorkloadObjects, facts: Facts, census: Census) -> tuple[Endpoint, ...]:
+    found = [_Found(endpoint=stated(said)) for said in facts.endpoints if said.url or said.host]
+    chain = {text(metadata(obj).get("uid")) for obj in (objects_.root, *objects_.children)} - {""}
+    namespace = text(metadata(objects_.root).get("namespace"))
+    targets = [
+        obj
+        for obj in objects_.services
+        if text(obj.get("kind")) in _TARGETS
+        and text(metadata(obj).get("namespace")) == namespace
+        and _leads_here(obj, chain, census)
+    ]
+    address = _node_address(objects_, census)
+    for target in targets:
+        if target.get("kind") == "Service":
+            found += _service(target, address)
+    backends = Backends(
+        namespace=namespace,
+        names={(text(one.get("kind")), text(metadata(one).get("name"))) for one in targets},
+        cluster=objects_.cluster,
+    )
+    for obj in objects_.services:
+        routes = route_endpoints(obj, backends, is_owned=_is_owned(obj, chain))
+        found += [_Found(endpoint=one) for one in routes]
+    ordered = sorted(
+        ((_order(one.endpoint, one.is_internal), one.endpoint) for one in found if one.endpoint),
+        key=lambda pair: pair[0],
+    )
+    return tuple(dict.fromkeys(one for _, one in ordered))[:MAX_ENDPOINTS]
+
+
+def _order(found: Endpoint, is_internal: bool) -> tuple[bool, bool, str, int, str, str, str]:
+    return (
+        is_internal,
+        found.url is None,
+        found.host or "",
+        found.port or 0,
+        found.path or "",
+        found.protocol or "",
+        found.url or "",
+    )
+
+
+def _leads_here(target: Object, chain: Set[str], census: Census) -> bool:
+    if _KNATIVE_INTERNAL in labels(target):
+        return False
+    if _is_owned(target, chain):
+        return True
+    selector = at(target, "spec", "selector")
+    # An InferencePool of the first version selects as a Service does, later ones by matchLabels.
+    if target.get("kind") == "InferencePool" and isinstance(at(selector, "matchLabels"), Mapping):
+        selector = at(selector, "matchLabels")
+    if not isinstance(selector, Mapping) or not selector:
+        return False
+    wanted = selector.items()
+    return any(all(pod.labels.get(key) == value for key, value in wanted) for pod in census.live)
+
+
+def _is_owned(obj: Object, chain: Set[str]) -> bool:
+    return any(owner.uid in chain for owner in owners(obj))
+
+
+def _node_address(objects_: WorkloadObjects, census: Census) -> str:
+    """Of a node that holds one of the pods: it answers whatever the traffic policy says."""
+    nodes = sorted({pod.node for pod in census.staying if pod.node})
+    addresses = objects_.cluster.node_addresses
+    return next((addresses[node] for node in nodes if addresses.get(node)), "")
+
+
+def _service(service: Object, node_address: str) -> Iterator[_Found]:
+    spec = at(service, "spec")
+    kind = text(at(spec, "type")) or "ClusterIP"
+    if kind == "ExternalName":
+        return
+    meta = metadata(service)
+    inner_host = f"{text(meta.get('name'))}.{text(meta.get('namespace'))}.svc.cluster.local"
+    outer_hosts = [*texts(at(spec, "externalIPs"))]
+    if kind == "LoadBalancer":
+        outer_hosts += [
+            text(entry.get("hostname")) or text(entry.get("ip"))
+            for entry in objects(at(service, "status", "loadBalancer", "ingress"))
+        ]
+    for port in objects(at(spec, "ports")):
+        scheme, protocol = _scheme(port)
+        number = whole(port.get("port"))
+        for host in outer_hosts:
+            yield _Found(endpoint=endpoint(host, number, "", scheme, protocol=protocol))
+        node_port = whole(port.get("nodePort"))
+        if kind == "NodePort" and node_port:
+            yield _Found(endpoint=endpoint(node_address, node_port, "", scheme, protocol=protocol))
+        yield _Found(
+            endpoint=endpoint(inner_host, number, "", scheme, protocol=protocol), is_internal=True
+        )
+
+
+def _scheme(port: Mapping[str, Any]) -> tuple[str, str]:
+    """Scheme and protocol of a Service's port, by appProtocol, else the start of its name."""
+    said = text(port.get("appProtocol")).lower().rpartition("/")[2]
+    named = text(port.get("name")).lower().partition("-")[0]
+    for candidate in (said, named):
+        if candidate in _NAMED_PROTOCOLS:
+            return candidate, candidate.upper()
+    return "", (said or text(port.get("protocol")) or "TCP").upper()

@@ -1,0 +1,167 @@
+"""How a workload stands in its queue: priority, whether it can be preempted, how long it may run for sure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.derivation.organisation import (
+    ancestors,
+    first_label,
+    is_kai,
+    kai_groups,
+    labels_named,
+    volcano_groups,
+)
+from watchbill.kinds.objects.json_access import (
+    annotations,
+    at,
+    instant,
+    labels,
+    name_key,
+    text,
+    whole,
+)
+from watchbill.kinds.objects.objects import Census, ClusterObjects, Object, WorkloadObjects
+from watchbill.kinds.objects.quantity import parse_duration
+from watchbill.kinds.objects.settings import DeriveSettings
+
+KUEUE_PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
+RAY_PRIORITY_LABEL = "ray.io/priority-class-name"
+VOLCANO_PREEMPTABLE = "volcano.sh/preemptable"
+LAST_START = "kai.scheduler/last-start-timestamp"
+NON_PREEMPTIBLE_FROM = 100
+_DEFAULT_KAI_PRIORITY = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Priority:
+    class_name: str
+    value: int | None
+    is_preemptible: bool | None
+
+
+def priority_of(
+    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
+) -> Priority:
+    """The class that counts for its scheduler, that class's value, and whether it can be preempted."""
+    under_kai = is_kai(objects, facts, census, settings)
+    name = _class_name(objects, facts, census, settings)
+    value = _class_value(name, objects, census)
+    preemptible = _stated_preemptibility(objects, facts, census, settings)
+    if preemptible is None and under_kai:
+        known = value if name else _default_value(objects.cluster)
+        effective = _DEFAULT_KAI_PRIORITY if known is None else known
+        preemptible = effective < NON_PREEMPTIBLE_FROM
+    return Priority(class_name=name, value=value, is_preemptible=preemptible)
+
+
+def _class_name(
+    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
+) -> str:
+    for group in (*kai_groups(objects), *volcano_groups(objects)):
+        name = text(at(group, "spec", "priorityClassName"))
+        if name:
+            return name
+    for workload in sorted(objects.queue_workloads, key=name_key):
+        name = _kueue_class(workload)
+        if name:
+            return name
+    found = first_label(settings.priority_label, objects, facts, census)
+    root = labels(objects.root)
+    found = found or text(root.get(KUEUE_PRIORITY_LABEL)) or text(root.get(RAY_PRIORITY_LABEL))
+    if found:
+        return found
+    for pod in census.all:
+        if pod.priority_class_name:
+            return pod.priority_class_name
+    for role in facts.roles:
+        if role.template is not None and role.template.priority_class_name:
+            return role.template.priority_class_name
+    return ""
+
+
+def _kueue_class(workload: Object) -> str:
+    """Kueue has priority classes of its own; its Workload names the class and holds its value."""
+    spec = at(workload, "spec")
+    return text(at(spec, "priorityClassName")) or text(at(spec, "priorityClassRef", "name"))
+
+
+def _class_value(name: str, objects: WorkloadObjects, census: Census) -> int | None:
+    if not name:
+        return None
+    for workload in sorted(objects.queue_workloads, key=name_key):
+        if _kueue_class(workload) == name and whole(at(workload, "spec", "priority")) is not None:
+            return whole(at(workload, "spec", "priority"))
+    value = whole(at(objects.cluster.priority_classes.get(name), "value"))
+    if value is not None:
+        return value
+    # The API server resolves a pod's class when it admits the pod.
+    for pod in census.all:
+        if pod.priority_class_name == name and pod.priority is not None:
+            return pod.priority
+    return None
+
+
+def _default_value(cluster: ClusterObjects) -> int | None:
+    for _, found in sorted(cluster.priority_classes.items()):
+        if at(found, "globalDefault") is True:
+            return whole(at(found, "value"))
+    return None
+
+
+def _stated_preemptibility(
+    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
+) -> bool | None:
+    for group in kai_groups(objects):
+        stated = _PREEMPTIBILITY.get(text(at(group, "spec", "preemptibility")))
+        if stated is not None:
+            return stated
+    for label in labels_named(settings.preemptibility_label, objects, facts, census):
+        if label in _PREEMPTIBILITY:
+            return _PREEMPTIBILITY[label]
+    for group in volcano_groups(objects):
+        stated = _TRUTHS.get(text(annotations(group).get(VOLCANO_PREEMPTABLE)))
+        if stated is not None:
+            return stated
+    return None
+
+
+_PREEMPTIBILITY = {"preemptible": True, "non-preemptible": False}
+_TRUTHS = {"true": True, "false": False}
+
+
+def guaranteed_until(
+    objects: WorkloadObjects, priority: Priority, settings: DeriveSettings
+) -> datetime | None:
+    """Last start plus the minimum runtime of the nearest queue that sets one, else of the node pool's shard.
+
+    None if it is zero.
+    """
+    if priority.is_preemptible is not True:
+        return None
+    ends: list[datetime] = []
+    for group in kai_groups(objects):
+        started_at = instant(annotations(group).get(LAST_START))
+        if started_at is None:
+            continue
+        seconds = parse_duration(next(_minimum_runtimes(group, objects.cluster, settings), None))
+        if seconds:
+            ends.append(started_at + timedelta(seconds=seconds))
+    return max(ends, default=None)
+
+
+def _minimum_runtimes(
+    group: Object, cluster: ClusterObjects, settings: DeriveSettings
+) -> Iterator[Any]:
+    """What is stated for the group's queue and those above it, then for its node pool; nearest first."""
+    for queue in ancestors(text(at(group, "spec", "queue")), cluster):
+        stated = at(cluster.queues.get(queue), "spec", "preemptMinRuntime")
+        if stated is not None:
+            yield stated
+    pool = text(labels(group).get(settings.node_pool_label))
+    for _, shard in sorted(cluster.shards.items()):
+        stated = at(shard, "spec", "minRuntime", "preemptMinRuntime")
+        if stated is not None and text(at(shard, "spec", "partitionLabelValue")) == pool:
+            yield stated

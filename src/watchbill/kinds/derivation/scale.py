@@ -1,0 +1,138 @@
+"""What a workload has from the objects that it is made of: where they answer, and their framework.
+
+How many pods are wanted, beyond what the root itself says: its children's word, and autoscalers'.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from watchbill.kinds.definition.facts import Facts, RoleFacts
+from watchbill.kinds.definition.program import count
+from watchbill.kinds.objects.json_access import (
+    at,
+    group_version,
+    has_labels,
+    metadata,
+    name_key,
+    text,
+)
+from watchbill.kinds.objects.objects import Object, WorkloadObjects
+from watchbill.kinds.objects.pod import owners
+
+if TYPE_CHECKING:
+    from watchbill.kinds.definition.definition import Definition, Definitions
+
+
+def with_inherited_endpoints(
+    facts: Facts, objects: WorkloadObjects, definitions: "Definitions"
+) -> Facts:
+    """The root with what its children's kinds say of where they answer."""
+    found = [
+        endpoint
+        for child in objects.children
+        if definitions.for_object(child).program(group_version(child)[1]).source.endpoints
+        for endpoint in definitions.facts(child).endpoints
+    ]
+    if not found:
+        return facts
+    return msgspec.structs.replace(facts, endpoints=(*facts.endpoints, *found))
+
+
+def framework_of(
+    definition: "Definition", facts: Facts, objects: WorkloadObjects, definitions: "Definitions"
+) -> str | None:
+    """The kind's own, or what it says of itself; else that of what it is made of, where these agree."""
+    own = definition.distributed_framework or facts.framework
+    if own:
+        return own
+    found = {
+        definitions.for_object(part).distributed_framework or definitions.facts(part).framework
+        for part in objects.children
+    } | {definitions.for_object(part).distributed_framework or "" for part in facts.embedded}
+    found.discard("")
+    return found.pop() if len(found) == 1 else None
+
+
+if TYPE_CHECKING:
+    from watchbill.kinds.definition.definition import Definitions
+
+
+def with_children(facts: Facts, objects: WorkloadObjects, definitions: "Definitions") -> Facts:
+    """The root with the roles of its uppermost children that have templates, where there are any."""
+    known = {text(metadata(child).get("uid")): child for child in objects.children}
+    found: list[RoleFacts] = []
+    for child in sorted(objects.children, key=name_key):
+        roles = definitions.facts(child).roles
+        if roles and not _is_below_another(child, known, definitions):
+            found += roles
+    return facts.with_roles(_placed(facts.roles, found)) if found else facts
+
+
+def _placed(own: tuple[RoleFacts, ...], found: list[RoleFacts]) -> Iterator[RoleFacts]:
+    """A child's role takes the place of the root's role whose pods its template makes.
+
+    Roles of the root that no child speaks for stay where they are known by labels; else the children as a
+    whole have taken their place.
+    """
+    left = list(found)
+    for role in own:
+        mine = [child for child in left if role.pods and _makes(child, role)]
+        left = [child for child in left if child not in mine]
+        if role.pods and not mine:
+            yield role
+        for position, child in enumerate(mine):
+            bounds = (role.min, role.max) if position == 0 else (None, None)
+            yield msgspec.structs.replace(
+                child,
+                name=role.name,
+                pods=role.pods,
+                is_optional=role.is_optional,
+                min=child.min if bounds[0] is None else bounds[0],
+                max=child.max if bounds[1] is None else bounds[1],
+            )
+    yield from left
+
+
+def _makes(child: RoleFacts, role: RoleFacts) -> bool:
+    return child.template is not None and has_labels(child.template.labels, role.pods)
+
+
+def _is_below_another(child: Object, known: dict[str, Object], definitions: "Definitions") -> bool:
+    """Another child with templates of its own stands above it."""
+    seen: set[str] = set()
+    above = _owner_uid(child)
+    while above in known and above not in seen:
+        seen.add(above)
+        if definitions.facts(known[above]).roles:
+            return True
+        above = _owner_uid(known[above])
+    return False
+
+
+def _owner_uid(obj: Any) -> str:
+    references = owners(obj)
+    controller = next((owner for owner in references if owner.is_controller), None)
+    return (controller or references[0]).uid if references else ""
+
+
+def with_autoscaler(facts: Facts, objects: WorkloadObjects) -> Facts:
+    """The bounds of the autoscaler that moves the root; down to zero, no pod is an ordinary state."""
+    kind, name = text(objects.root.get("kind")), text(metadata(objects.root).get("name"))
+    for autoscaler in sorted(objects.autoscalers, key=name_key):
+        target = at(autoscaler, "spec", "scaleTargetRef")
+        # KEDA's default kind is Deployment.
+        if (text(at(target, "kind")) or "Deployment", text(at(target, "name"))) != (kind, name):
+            continue
+        is_keda = text(autoscaler.get("kind")) == "ScaledObject"
+        spec = at(autoscaler, "spec")
+        lowest = count(at(spec, "minReplicaCount" if is_keda else "minReplicas"))
+        highest = count(at(spec, "maxReplicaCount" if is_keda else "maxReplicas"))
+        lowest = (0 if is_keda else 1) if lowest is None else lowest
+        found = msgspec.structs.replace(facts, min=lowest, max=highest)
+        if lowest or facts.number:
+            return found
+        said = {key: value for key, value in facts.said.items() if key != "suspended"}
+        return msgspec.structs.replace(found, said=said, scales_to_zero=True)
+    return facts

@@ -1,0 +1,253 @@
+"""What a record says of idle GPUs. Pure; the measuring is the agent's.
+
+Nothing here moves with the clock: a record changes when a device begins or ends to idle, not while it does.
+
+What a workload asks for and what it holds: templates times replicas, pods that exist, pods with a node.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from fractions import Fraction
+from typing import Any, Literal
+
+from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.derivation.claims import (
+    asked_by_roles,
+    claimed_gpus,
+    held_devices,
+    used_claims,
+)
+from watchbill.kinds.derivation.placement import pod_node_pool
+from watchbill.kinds.objects.objects import Census, IdleGpus, WorkloadObjects
+from watchbill.kinds.objects.pod import Pod
+from watchbill.kinds.objects.quantity import Amount, as_float, exact, format_bytes, format_count
+from watchbill.kinds.objects.resources import (
+    Gpus,
+    Resources,
+    allocated_gpu_bytes,
+    allocated_gpus,
+    node_gpu_bytes,
+    requested_gpus,
+)
+from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.workload import (
+    AllocatedResources,
+    Cores,
+    ExtendedResource,
+    Quantity,
+    RequestedResources,
+    Usage,
+    gpu_millionths,
+)
+
+
+def idle_millionths(measured: IdleGpus | None, *, allocated: int) -> int | None:
+    """The idle part of what is allocated. None = GPUs are allocated and nothing measures them."""
+    if not allocated:
+        return 0
+    if measured is None or measured.millionths is None:
+        return None
+    return min(measured.millionths, allocated)
+
+
+def idle_fields(measured: IdleGpus | None, idle: int | None) -> dict[str, Any]:
+    """Since when, and the GPU-hours of spells that are over; readers add those of the open ones."""
+    if measured is None or (not idle and not measured.gpu_hours):
+        return {}
+    fields: dict[str, Any] = {
+        "idleGpuHours": round(measured.gpu_hours, 4),
+        "idleMeasuredSince": _instant(measured.measured_since),
+    }
+    if idle and measured.since is not None and measured.mean_since is not None:
+        fields["idleSince"] = _instant(measured.since)
+        fields["idleMeanSince"] = _instant(measured.mean_since)
+    return fields
+
+
+def _instant(at: datetime) -> str:
+    return at.replace(microsecond=0).isoformat().replace("+00:00", "Z")
+
+
+_MAX_EXTENDED = 32
+_MAX_BYTES = 2**63 - 1
+
+
+@dataclass(slots=True)
+class Sum:
+    """Amounts added up; None = nobody stated any."""
+
+    cpu_request: Amount | None = None
+    cpu_limit: Amount | None = None
+    memory_request: Amount | None = None
+    memory_limit: Amount | None = None
+    gpus: Fraction = Fraction(0)
+    gpu_memory_bytes: int = 0
+    extended: dict[str, Amount] = field(default_factory=dict)
+
+    def add(self, resources: Resources, gpus: Gpus, times: int) -> None:
+        for name in ("cpu_request", "cpu_limit", "memory_request", "memory_limit"):
+            amount = getattr(resources, name)
+            if amount is not None:
+                setattr(self, name, exact((getattr(self, name) or 0) + amount * times))
+        for resource, amount in resources.extended:
+            self.extended[resource] = exact(self.extended.get(resource, 0) + amount * times)
+        self.gpus += gpus.portion * times
+        self.gpu_memory_bytes += (gpus.memory_bytes or 0) * times
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    workload: RequestedResources
+    pods: RequestedResources
+    allocated: AllocatedResources
+    usage: Usage
+    gpu_millionths_by_node_pool: dict[str, int]
+
+
+def totals_of(
+    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
+) -> Totals:
+    asked = Sum(gpus=asked_by_roles(facts.roles, objects, settings))
+    for role in facts.roles:
+        if role.template is not None and role.replicas:
+            gpus = requested_gpus(
+                role.template.resources, role.template.annotations, settings.gpu_resources
+            )
+            asked.add(role.template.resources, gpus, role.replicas)
+    existing = _summed(census.live, settings)
+    existing.gpus += claimed_gpus(objects.claims, census.live, settings)
+    if not facts.has_templates:
+        asked = existing
+    held_pods = [pod for pod in census.live if pod.node]
+    held = _summed(held_pods, settings)
+    by_pool, held_gpu_bytes = _held_gpus(held_pods, objects, settings)
+    millionths = sum(by_pool.values())
+    return Totals(
+        workload=_requested(asked, settings),
+        pods=_requested(existing, settings),
+        allocated=_allocated(held, millionths, held_gpu_bytes, settings),
+        usage=_usage(census, existing, millionths, held_gpu_bytes),
+        gpu_millionths_by_node_pool=by_pool,
+    )
+
+
+def _summed(pods: Iterable[Pod], settings: DeriveSettings) -> Sum:
+    """Pods of one template share their resources and annotations, so each pair is added up once."""
+    groups: dict[tuple[int, int], tuple[Pod, int]] = {}
+    for pod in pods:
+        key = (id(pod.resources), id(pod.annotations))
+        first, times = groups.get(key, (pod, 0))
+        groups[key] = (first, times + 1)
+    total = Sum()
+    for pod, times in groups.values():
+        gpus = requested_gpus(pod.resources, pod.annotations, settings.gpu_resources)
+        total.add(pod.resources, gpus, times)
+    return total
+
+
+def _held_gpus(
+    pods: Sequence[Pod], objects: WorkloadObjects, settings: DeriveSettings
+) -> tuple[dict[str, int], int | None]:
+    """GPUs by node pool in millionths, and the memory of them; None where no node tells its size."""
+    by_pool: dict[str, Fraction] = {}
+    memory_bytes: int | None = None
+    for pod, held, size in _holdings(pods, objects, settings):
+        pool = pod_node_pool(pod.node, objects.cluster, settings)
+        by_pool[pool] = by_pool.get(pool, Fraction(0)) + held
+        if size is not None:
+            memory_bytes = min((memory_bytes or 0) + size, _MAX_BYTES)
+    return {
+        pool: gpu_millionths(float(held)) for pool, held in sorted(by_pool.items()) if held
+    }, memory_bytes
+
+
+def _holdings(
+    pods: Sequence[Pod], objects: WorkloadObjects, settings: DeriveSettings
+) -> Iterator[tuple[Pod, Fraction, int | None]]:
+    """Who holds how many GPUs and how much of their memory: through resources, then through claims."""
+    nodes = objects.cluster.node_labels
+    for pod in pods:
+        gpus = requested_gpus(pod.resources, pod.annotations, settings.gpu_resources)
+        node = nodes.get(pod.node, {})
+        held = allocated_gpus(gpus, pod.annotations, node)
+        if held or gpus.memory_bytes is not None:
+            yield pod, held, allocated_gpu_bytes(gpus, pod.annotations, node)
+    for claim, pod in used_claims(objects.claims, pods):
+        devices = held_devices(claim, settings)
+        if devices:
+            size = node_gpu_bytes(nodes.get(pod.node, {}))
+            yield pod, devices, int(devices * size) if size else None
+
+
+def _requested(total: Sum, settings: DeriveSettings) -> RequestedResources:
+    gpus = _gpu_number(total.gpus)
+    by_memory: Literal["memory"] | None = "memory" if total.gpu_memory_bytes else None
+    return RequestedResources(
+        gpu_request_type="portion" if gpus else by_memory,
+        gpu=Cores(limit=gpus, request=gpus) if gpus else None,
+        gpu_memory=_quantity(total.gpu_memory_bytes or None, None),
+        cpu=_cores(total.cpu_request, total.cpu_limit),
+        cpu_memory=_quantity(total.memory_request, total.memory_limit),
+        extended_resources=_extended(total.extended, settings),
+    )
+
+
+def _allocated(
+    held: Sum, millionths: int, gpu_bytes: int | None, settings: DeriveSettings
+) -> AllocatedResources:
+    return AllocatedResources(
+        gpu=millionths / 1_000_000,
+        gpu_memory=format_bytes(gpu_bytes) if gpu_bytes else None,
+        cpu=as_float(held.cpu_request),
+        cpu_memory=None if held.memory_request is None else format_bytes(held.memory_request),
+        extended_resources=_extended(held.extended, settings),
+    )
+
+
+def _usage(census: Census, existing: Sum, millionths: int, held_gpu_bytes: int | None) -> Usage:
+    return Usage(
+        pod_count=len(census.all),
+        running_pod_count=census.running,
+        gpu_millionths=millionths,
+        gpu_memory_request_bytes=max(held_gpu_bytes or 0, existing.gpu_memory_bytes),
+        cpu_request_cores=as_float(existing.cpu_request),
+        cpu_limit_cores=as_float(existing.cpu_limit),
+        cpu_memory_request_bytes=_bytes(existing.memory_request),
+        cpu_memory_limit_bytes=_bytes(existing.memory_limit),
+    )
+
+
+def _gpu_number(gpus: Fraction) -> float:
+    return gpu_millionths(float(gpus)) / 1_000_000
+
+
+def _cores(request: Amount | None, limit: Amount | None) -> Cores | None:
+    if request is None and limit is None:
+        return None
+    return Cores(request=as_float(request), limit=as_float(limit))
+
+
+def _quantity(request: Amount | None, limit: Amount | None) -> Quantity | None:
+    if request is None and limit is None:
+        return None
+    return Quantity(
+        request=None if request is None else format_bytes(request),
+        limit=None if limit is None else format_bytes(limit),
+    )
+
+
+def _bytes(amount: Amount | None) -> int | None:
+    return None if amount is None else min(int(amount), _MAX_BYTES)
+
+
+def _extended(
+    amounts: Mapping[str, Amount], settings: DeriveSettings
+) -> tuple[ExtendedResource, ...]:
+    named = sorted(
+        (name, amount) for name, amount in amounts.items() if name not in settings.gpu_resources
+    )
+    return tuple(
+        ExtendedResource(resource=name[:317], quantity=format_count(amount))
+        for name, amount in named[:_MAX_EXTENDED]
+    )

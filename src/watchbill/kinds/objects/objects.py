@@ -1,0 +1,177 @@
+"""What derivation is given: Kubernetes objects, pruned, gathered around one workload. Pure data.
+
+Pods are the many, so they are slotted structs read once from JSON (`read_pod`); everything else
+stays a plain JSON object without `managedFields`. The agent's cache fills `WorkloadObjects`;
+`derive` reads nothing else.
+
+A workload's pods, counted in one pass: what phase, message, resources and transitions ask of them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from watchbill.kinds.objects.pod import Pod
+
+Object = Mapping[str, Any]
+"""A Kubernetes object as JSON, `kind` and `apiVersion` present, `metadata.managedFields` absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKind:
+    group: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleGpus:
+    """What exporters say of the GPUs that a workload holds. Changes only where a device begins or ends to idle.
+
+    `millionths` None = which idle now is not known. `gpu_hours`: of spells that are over, observed since
+    `measured_since`. Those of open spells are `millionths` times the time since `mean_since`, the mean of the
+    devices' beginnings weighted by the shares held.
+    """
+
+    millionths: int | None
+    measured_since: datetime
+    gpu_hours: float
+    since: datetime | None = None
+    mean_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadObjects:
+    """Everything the cluster says about one workload at one moment."""
+
+    root: Object
+    """The top owner: whole where its kind has a definition, else at least apiVersion, kind and
+    metadata. A list's items lack apiVersion and kind: the cache must put them in."""
+    is_chain_truncated: bool
+    """An owner above `root` exists but cannot be read."""
+    is_root_listed: bool
+    """The root's own kind is listed completely, so its listing is the witness (else Pod's)."""
+    pods: Sequence["Any"]
+    """`kinds.pod.Pod`, in no particular order; reservation pods never among them."""
+    children: Sequence[Object]
+    """Owned objects between the root and its pods (ReplicaSets, Jobs, RayClusters …), the root
+    excluded: whole where `Watched.is_whole`, else metadata. Jobs of a CronJob count though no pod
+    is left of them."""
+    services: Sequence[Object]
+    """Services, InferencePools, Ingresses and routes of every kind that stand in the namespace or name
+    one of its services; derivation picks those that lead here."""
+    pod_groups: Sequence[Object]
+    """KAI or Volcano PodGroups that the pods name or that the chain owns."""
+    queue_workloads: Sequence[Object]
+    """Kueue Workloads owned by the chain."""
+    scheduling_events: Sequence[Object] = ()
+    """Events (core/v1) on the pods and the chain that tell of scheduling or of creation that failed;
+    none is needed where the pods' own conditions say it."""
+    claims: Sequence[Object] = ()
+    """ResourceClaims (resource.k8s.io) that the pods use, each once."""
+    autoscalers: Sequence[Object] = ()
+    """HorizontalPodAutoscalers and KEDA ScaledObjects of the namespace whose target is in the chain."""
+    idle: IdleGpus | None = None
+    """None where nothing measures the workload's GPUs."""
+    is_root_gone: bool = False
+    """The root was deleted and only its pods remain: the phase is Terminating."""
+    cluster: "ClusterObjects" = field(default_factory=lambda: ClusterObjects())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterObjects:
+    """What all workloads share, by name. Of a node its labels and one address are kept."""
+
+    queues: Mapping[str, Object] = field(default_factory=dict)
+    """KAI Queue objects."""
+    shards: Mapping[str, Object] = field(default_factory=dict)
+    """KAI SchedulingShards: a scheduler for each node pool, with its defaults."""
+    local_queues: Mapping[tuple[str, str], Object] = field(default_factory=dict)
+    """Kueue LocalQueues by (namespace, name)."""
+    cluster_queues: Mapping[str, Object] = field(default_factory=dict)
+    volcano_queues: Mapping[str, Object] = field(default_factory=dict)
+    gateways: Mapping[tuple[str, str], Object] = field(default_factory=dict)
+    """Gateways (gateway.networking.k8s.io) by (namespace, name)."""
+    istio_gateways: Mapping[tuple[str, str], Object] = field(default_factory=dict)
+    claim_templates: Mapping[tuple[str, str], Object] = field(default_factory=dict)
+    """ResourceClaimTemplates by (namespace, name)."""
+    priority_classes: Mapping[str, Object] = field(default_factory=dict)
+    topologies: Mapping[str, Object] = field(default_factory=dict)
+    node_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    node_addresses: Mapping[str, str] = field(default_factory=dict)
+    """Where a node is reached: its external address, else its internal one."""
+    namespaces: Mapping[str, Object] = field(default_factory=dict)
+
+
+_A_WHILE = timedelta(minutes=10)
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def age_key(pod: Pod) -> tuple[datetime, str, str]:
+    """Pods in a stable order, oldest first."""
+    return (pod.created_at or _EPOCH, pod.name, pod.uid)
+
+
+class Census:
+    """`staying`: neither ended nor asked to go. They alone say whether a workload has what it needs."""
+
+    __slots__ = (
+        "all",
+        "failed",
+        "leaving",
+        "live",
+        "lost",
+        "ready",
+        "running",
+        "staying",
+        "succeeded",
+        "unscheduled",
+    )
+
+    def __init__(self, pods: Iterable[Pod], *, ignores_deletion: bool = False) -> None:
+        self.all = sorted(pods, key=age_key)
+        self.live: list[Pod] = []
+        self.staying: list[Pod] = []
+        self.leaving: list[Pod] = []
+        self.unscheduled: list[Pod] = []
+        self.lost: list[Pod] = []
+        self.failed: list[Pod] = []
+        self.succeeded: list[Pod] = []
+        self.ready = 0
+        self.running = 0
+        for pod in self.all:
+            if pod.is_terminal:
+                (self.failed if pod.phase == "Failed" else self.succeeded).append(pod)
+            else:
+                self._count(pod, is_leaving=pod.is_leaving and not ignores_deletion)
+
+    def _count(self, pod: Pod, *, is_leaving: bool) -> None:
+        self.live.append(pod)
+        if is_leaving:
+            self.leaving.append(pod)
+            return
+        self.staying.append(pod)
+        if pod.phase == "Running":
+            self.running += 1
+        if not pod.node:
+            self.unscheduled.append(pod)
+        elif pod.is_ready:
+            self.ready += 1
+        elif has_lost_readiness(pod):
+            self.lost.append(pod)
+
+
+def has_lost_readiness(pod: Pod) -> bool:
+    """It was ready once: it stopped being so after its containers had started.
+
+    A container that crashes is ready for a moment at every start, so a pod that restarts counts only where
+    it had run for a while.
+    """
+    if pod.phase != "Running" or pod.ready is None or pod.ready.status == "True":
+        return False
+    lost_at = pod.ready.at
+    if lost_at is None:
+        return False
+    if (pod.restarts or pod.trouble is not None) and pod.started_at is not None:
+        return lost_at - pod.started_at >= _A_WHILE
+    return pod.running_at is not None and lost_at > pod.running_at

@@ -1,0 +1,343 @@
+"""A pod, read once from JSON into about a kilobyte: all that derivation needs of it, no more.
+
+Pods are the many. Strings are interned, sums, images and owners shared among pods of one template; commands
+and variables come from templates, so a pod keeps none.
+"""
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from watchbill.kinds.objects.json_access import (
+    annotations,
+    at,
+    condition,
+    group_version,
+    instant,
+    labels,
+    mapping,
+    metadata,
+    objects,
+    text,
+    whole,
+)
+from watchbill.kinds.objects.resources import (
+    GPU_ANNOTATIONS,
+    NO_RESOURCES,
+    Resources,
+    pod_resources,
+)
+from watchbill.kinds.objects.template import images_of
+
+POD_GROUP_ANNOTATION = "pod-group-name"
+VOLCANO_GROUP_ANNOTATION = "scheduling.k8s.io/group-name"
+RESERVATION_ANNOTATION = "run.ai/reserve_for_gpu_index"
+KEPT_ANNOTATIONS = GPU_ANNOTATIONS | {
+    POD_GROUP_ANNOTATION,
+    VOLCANO_GROUP_ANNOTATION,
+    "kueue.x-k8s.io/workload",
+    "user",
+}
+TERMINAL_POD_PHASES = frozenset({"Succeeded", "Failed"})
+_TEXT_LENGTH = 1024
+_MAX_LABELS = 100
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """One entry of `ownerReferences`."""
+
+    group: str
+    version: str
+    kind: str
+    name: str
+    uid: str
+    is_controller: bool
+
+
+class PodCondition(msgspec.Struct, frozen=True):
+    status: str
+    reason: str
+    message: str
+    at: datetime | None
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """The worst that any container says: why it waits, or how it ended."""
+
+    container: str
+    reason: str
+    message: str
+    exit_code: int | None
+    is_waiting: bool
+
+
+class Pod(msgspec.Struct, frozen=True, kw_only=True):
+    """Equal pods give equal records: an update that changes nothing here needs no derivation."""
+
+    uid: str
+    name: str
+    namespace: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    owners: tuple[Owner, ...]
+    scheduler_name: str
+    node: str
+    """"" until a scheduler has bound the pod."""
+    priority: int | None
+    priority_class_name: str
+    node_selector: tuple[tuple[str, str], ...]
+    resources: Resources
+    images: tuple[str, ...]
+    claims: tuple[str, ...]
+    """Names of the ResourceClaims that it uses; those made for its extended resources are not among them."""
+    created_at: datetime | None
+    deleted_at: datetime | None
+    """When deletion was asked for: the deletionTimestamp lies ahead of it by the grace period."""
+    started_at: datetime | None
+    finished_at: datetime | None
+    """The last end of a container, once the pod is terminal."""
+    running_at: datetime | None
+    """The last start of a container that runs or has run to its end."""
+    phase: str
+    reason: str
+    message: str
+    scheduled: PodCondition | None
+    ready: PodCondition | None
+    disruption: PodCondition | None
+    restarts: int
+    trouble: Trouble | None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.phase in TERMINAL_POD_PHASES
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ready is not None and self.ready.status == "True" and not self.is_terminal
+
+    @property
+    def is_leaving(self) -> bool:
+        return self.deleted_at is not None
+
+    @property
+    def controller(self) -> Owner | None:
+        """The owner to walk to: the controller, else the first named."""
+        for owner in self.owners:
+            if owner.is_controller:
+                return owner
+        return self.owners[0] if self.owners else None
+
+
+def is_reservation(obj: Any) -> bool:
+    """A pod by which KAI holds a device that pods share: it belongs to no workload."""
+    return RESERVATION_ANNOTATION in annotations(obj)
+
+
+def read_pod(obj: Any, *, wanted: frozenset[str] = frozenset()) -> Pod:
+    """The pod that `obj` describes; never raises. `wanted`: annotations to keep beyond the defaults."""
+    meta = metadata(obj)
+    spec = mapping(at(obj, "spec"))
+    status = mapping(at(obj, "status"))
+    conditions = status.get("conditions")
+    phase = _short(status.get("phase")) or "Pending"
+    troubles = _Containers(status)
+    return Pod(
+        uid=text(meta.get("uid")),
+        name=_short(meta.get("name")),
+        namespace=_short(meta.get("namespace")),
+        labels=_shared_labels(_flat(labels(obj))),
+        annotations=_kept_annotations(annotations(obj), wanted),
+        owners=owners(obj),
+        scheduler_name=_short(spec.get("schedulerName")),
+        node=_short(spec.get("nodeName")),
+        priority=whole(spec.get("priority")),
+        priority_class_name=_short(spec.get("priorityClassName")),
+        node_selector=_shared_pairs(_flat(mapping(spec.get("nodeSelector")))),
+        resources=pod_resources(spec) if spec else NO_RESOURCES,
+        images=_shared_images(images_of(spec)),
+        claims=_claims(spec, status),
+        created_at=instant(meta.get("creationTimestamp")),
+        deleted_at=asked_to_go(meta),
+        started_at=instant(status.get("startTime")),
+        finished_at=troubles.finished_at if phase in TERMINAL_POD_PHASES else None,
+        running_at=troubles.running_at,
+        phase=phase,
+        reason=_short(status.get("reason")),
+        message=_bounded(status.get("message")),
+        scheduled=_condition(conditions, "PodScheduled"),
+        ready=_condition(conditions, "Ready"),
+        disruption=_condition(conditions, "DisruptionTarget"),
+        restarts=troubles.restarts,
+        trouble=troubles.worst,
+    )
+
+
+def _claims(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[str, ...]:
+    """Claims named outright, and those made from templates, whose names only the status tells."""
+    asked = list(objects(spec.get("resourceClaims")))
+    if not asked:
+        return ()
+    made = {
+        text(entry.get("name")): text(entry.get("resourceClaimName"))
+        for entry in objects(status.get("resourceClaimStatuses"))
+    }
+    names = (
+        text(entry.get("resourceClaimName")) or made.get(text(entry.get("name")), "")
+        for entry in asked
+    )
+    return tuple(dict.fromkeys(name[:253] for name in names if name))
+
+
+def owners(obj: Any) -> tuple[Owner, ...]:
+    """The owners that any object names, in its order."""
+    return tuple(
+        _owner(
+            *group_version(reference),
+            text(reference.get("kind")),
+            text(reference.get("name")),
+            text(reference.get("uid")),
+            reference.get("controller") is True,
+        )
+        for reference in objects(metadata(obj).get("ownerReferences"))
+    )
+
+
+@lru_cache(maxsize=16384)
+def _owner(group: str, version: str, kind: str, name: str, uid: str, is_controller: bool) -> Owner:
+    return Owner(sys.intern(group), version, sys.intern(kind), name, uid, is_controller)
+
+
+class _Containers:
+    """One pass over the container statuses."""
+
+    __slots__ = ("finished_at", "restarts", "running_at", "worst")
+
+    def __init__(self, status: Mapping[str, Any]) -> None:
+        self.restarts = 0
+        self.running_at: datetime | None = None
+        self.finished_at: datetime | None = None
+        self.worst: Trouble | None = None
+        for container in objects(status.get("initContainerStatuses")):
+            self._read(container, is_init=True)
+        for container in objects(status.get("containerStatuses")):
+            self._read(container, is_init=False)
+
+    def _read(self, container: Mapping[str, Any], *, is_init: bool) -> None:
+        self.restarts += max(0, whole(container.get("restartCount")) or 0)
+        state = mapping(container.get("state"))
+        self._started(instant(at(state, "running", "startedAt")))
+        if not is_init:
+            self._started(instant(at(state, "terminated", "startedAt")))
+        waiting = state.get("waiting")
+        terminated = state.get("terminated")
+        if isinstance(terminated, Mapping):
+            finished_at = instant(terminated.get("finishedAt"))
+            if finished_at and (self.finished_at is None or finished_at > self.finished_at):
+                self.finished_at = finished_at
+        name = text(container.get("name"))
+        if isinstance(waiting, Mapping) and _is_trouble(waiting):
+            last = mapping(at(container, "lastState", "terminated"))
+            self._note(_trouble(name, waiting, last, is_waiting=True))
+        elif isinstance(terminated, Mapping) and whole(terminated.get("exitCode")) != 0:
+            self._note(_trouble(name, terminated, terminated, is_waiting=False))
+
+    def _started(self, at: datetime | None) -> None:
+        if at is not None and (self.running_at is None or at > self.running_at):
+            self.running_at = at
+
+    def _note(self, trouble: Trouble) -> None:
+        if self.worst is None or (trouble.is_waiting and not self.worst.is_waiting):
+            self.worst = trouble
+
+
+_ORDINARY_WAITS = frozenset({"", "ContainerCreating", "PodInitializing"})
+
+
+def _is_trouble(waiting: Mapping[str, Any]) -> bool:
+    return text(waiting.get("reason")) not in _ORDINARY_WAITS
+
+
+def _trouble(
+    name: str, state: Mapping[str, Any], ended: Mapping[str, Any], *, is_waiting: bool
+) -> Trouble:
+    return Trouble(
+        container=sys.intern(name[:253]),
+        reason=_short(state.get("reason")),
+        message=_bounded(state.get("message")),
+        exit_code=whole(ended.get("exitCode")),
+        is_waiting=is_waiting,
+    )
+
+
+def _condition(conditions: Any, kind: str) -> PodCondition | None:
+    found = condition(conditions, kind)
+    if found is None:
+        return None
+    return PodCondition(
+        status=_short(found.get("status")),
+        reason=_short(found.get("reason")),
+        message=_bounded(found.get("message")),
+        at=instant(found.get("lastTransitionTime")),
+    )
+
+
+def asked_to_go(meta: Mapping[str, Any]) -> datetime | None:
+    gone_at = instant(meta.get("deletionTimestamp"))
+    if gone_at is None:
+        return None
+    grace = whole(meta.get("deletionGracePeriodSeconds")) or 0
+    try:
+        return gone_at - timedelta(seconds=max(0, grace))
+    except OverflowError:
+        return gone_at
+
+
+def _kept_annotations(found: Mapping[str, Any], wanted: frozenset[str]) -> Mapping[str, str]:
+    return _shared_labels(
+        tuple(
+            sorted(
+                (key, value)
+                for key, value in found.items()
+                if (key in KEPT_ANNOTATIONS or key in wanted)
+                and isinstance(value, str)
+                and len(value) <= _TEXT_LENGTH
+            )
+        )
+    )
+
+
+def _flat(found: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    flat = sorted(
+        (key, value)
+        for key, value in found.items()
+        if isinstance(key, str) and isinstance(value, str)
+    )
+    return tuple(flat[:_MAX_LABELS])
+
+
+@lru_cache(maxsize=8192)
+def _shared_labels(flat: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    return {sys.intern(key): sys.intern(value) for key, value in flat}
+
+
+@lru_cache(maxsize=4096)
+def _shared_images(images: tuple[str, ...]) -> tuple[str, ...]:
+    return images
+
+
+@lru_cache(maxsize=4096)
+def _shared_pairs(flat: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return flat
+
+
+def _short(value: Any) -> str:
+    """A name or a word: bounded and interned."""
+    return sys.intern(value[:253]) if isinstance(value, str) and value else ""
+
+
+def _bounded(value: Any) -> str:
+    return sys.intern(value[:_TEXT_LENGTH]) if isinstance(value, str) and value else ""

@@ -1,0 +1,38 @@
+"""Which of a cluster's events say of a workload what nothing else says. Data and reading, no I/O."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from watchbill.kinds.objects.json_access import at, instant, text
+from watchbill.kinds.objects.objects import Object
+
+CREATION_FAILURES = frozenset({"FailedCreate", "ReplicaSetCreateError"})
+SCHEDULING_FAILURES = frozenset(
+    {"FailedScheduling", "Unschedulable", "FailedBinding", "BindingError", "PodGrouperWarning"}
+)
+START_FAILURES = frozenset(
+    {"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox"}
+)
+EVENT_REASONS = CREATION_FAILURES | SCHEDULING_FAILURES | START_FAILURES
+
+
+def newest(
+    events: Iterable[Object], reasons: frozenset[str], *, about: str | None = None
+) -> Object | None:
+    """The newest event for one of the reasons; `about`: the UID of the object that it must be about."""
+    found = [
+        event
+        for event in events
+        if text(event.get("reason")) in reasons
+        and (about is None or text(at(event, "involvedObject", "uid")) == about)
+    ]
+    return max(found, key=lambda event: (str(event_at(event) or ""), message(event)), default=None)
+
+
+def event_at(event: Object) -> datetime | None:
+    """Events of the newer API have `eventTime` and may lack the old members."""
+    return instant(event.get("lastTimestamp")) or instant(event.get("eventTime"))
+
+
+def message(event: Object) -> str:
+    return text(event.get("message"))

@@ -1,0 +1,53 @@
+"""Why a workload waits: what its schedulers say, put in one list with the dominant reason first.
+
+A reason's `user_message` has one form: what is short – how much is asked and free – what would help.
+"""
+
+from datetime import UTC, datetime
+
+from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.objects.objects import Census, WorkloadObjects
+from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.kinds.pending.kai import QUOTA_REASONS, kai_reasons, scheduling_messages
+from watchbill.kinds.pending.kueue import kueue_reasons
+from watchbill.kinds.pending.scheduler import pod_reasons, volcano_reasons
+from watchbill.workload import PendingReason, PendingSchedulingMessage
+
+MAX_REASONS = 20
+_SOURCES = {"kai": 0, "kueue": 1, "volcano": 2, "scheduler": 3}
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def pending_reasons(
+    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
+) -> tuple[PendingReason, ...]:
+    """Every reason, dominant first: quota before the rest, queues before nodes, the newest first."""
+    found: list[PendingReason] = []
+    for reason in (
+        *kai_reasons(objects, census, settings),
+        *kueue_reasons(objects, settings),
+        *volcano_reasons(objects, census, settings),
+        *pod_reasons(objects, census, settings),
+    ):
+        # A scheduler writes the same sentence on the group and on each of its pods.
+        if all((reason.source, reason.message) != (held.source, held.message) for held in found):
+            found.append(reason)
+    return tuple(sorted(found, key=_dominance)[:MAX_REASONS])
+
+
+def _dominance(reason: PendingReason) -> tuple[bool, int, float, str, str]:
+    age = (reason.since - _EPOCH).total_seconds()
+    return (
+        reason.reason not in QUOTA_REASONS,
+        _SOURCES[reason.source],
+        -age,
+        reason.node_pool or "",
+        reason.message,
+    )
+
+
+def pending_scheduling_messages(
+    objects: WorkloadObjects, census: Census, settings: DeriveSettings
+) -> tuple[PendingSchedulingMessage, ...]:
+    """The reasons that the contract's enum can carry."""
+    return tuple(scheduling_messages(objects, census, settings))[:MAX_REASONS]

@@ -1,0 +1,270 @@
+"""What an agent and the server say to each other (docs/sync.md tells why).
+
+Every message goes by POST under `/agent/v1/`, authenticated by the cluster's own credential: tenant and
+cluster are never in a body. Only the holder of the newest stream id may write.
+
+    hello              HelloRequest      → HelloReply
+    batch              Batch             → BatchReply
+    inventory          InventoryBegin    → InventoryBegun
+    inventory/entries  InventoryEntries  → InventoryMissing
+    inventory/commit   InventoryCommit   → InventoryCommitted
+    heartbeat          Heartbeat         → HeartbeatReply
+
+A batch is applied in one transaction with its sequence number; a duplicate gets the same 200 again, a gap a
+409 (`Conflict`) whose `details` is the number expected, another stream a 410 (`Superseded`).
+"""
+
+import hashlib
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+
+from watchbill.workload import Element, PendingSchedulingMessage, Transition, Usage, Wire, Workload
+
+PROTOCOL_VERSION = 1
+HEARTBEAT_SECONDS = 15
+DEGRADED_AFTER_SECONDS = 60
+DISCONNECTED_AFTER_SECONDS = 300
+BATCH_ITEMS = 200
+BATCH_READINGS = 20_000
+INVENTORY_ENTRIES = 5_000
+
+
+Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+"""As `record_hash` makes it."""
+
+
+class Witness(Wire, frozen=True):
+    """The listing that proves a workload's absence: its own kind where that is listed, else Pod."""
+
+    group: str
+    kind: str
+    namespace: str
+
+
+class Record(Wire, frozen=True):
+    """Everything derived from the cluster's objects about one workload. Equal objects, equal record."""
+
+    workload: Workload
+    witness: Witness
+    usage: Usage
+    pending_scheduling_messages: tuple[PendingSchedulingMessage, ...]
+    elements: tuple[Element, ...]
+    elements_total: int
+    project_key: str
+    """The queue's object name (or the namespace where no queue system exists)."""
+    department_key: str
+    """The parent queue's object name, or ""."""
+    gpu_millionths_by_node_pool: dict[str, int]
+    """The allocated GPUs by node pool; the values sum to `usage.gpu_millionths`."""
+
+
+class Upsert(Wire, frozen=True, tag="upsert", tag_field="action"):
+    """`transitions`: phases entered since the last acknowledged record, oldest first."""
+
+    record: Record
+    record_hash: Hash
+    transitions: tuple[Transition, ...]
+    observed_at: datetime
+
+
+class Delete(Wire, frozen=True, tag="delete", tag_field="action"):
+    id: UUID
+    deleted_at: datetime
+    transitions: tuple[Transition, ...] = ()
+
+
+Item = Upsert | Delete
+
+
+class HelloRequest(Wire, frozen=True):
+    protocol: int
+    agent_version: str
+    kubernetes_version: str = ""
+    capabilities: tuple[str, ...] = ()
+
+
+class IdleSoFar(Wire, frozen=True):
+    """The idle GPU-hours that agents of a cluster observed of one workload, up to the last contact."""
+
+    id: UUID
+    measured_since: datetime
+    gpu_hours: float
+
+
+class HelloReply(Wire, frozen=True):
+    """`idle`: what an agent that has just started cannot know; one that was here before knows better."""
+
+    stream_id: str
+    cluster_id: UUID
+    cluster_name: str
+    heartbeat_seconds: int
+    idle: tuple[IdleSoFar, ...] = ()
+
+
+MEASURED_TYPES = frozenset(
+    {
+        "GPU_UTILIZATION",
+        "GPU_MEMORY_USAGE_BYTES",
+        "CPU_USAGE_CORES",
+        "CPU_MEMORY_USAGE_BYTES",
+        "NIM_NUM_REQUESTS_RUNNING",
+        "NIM_NUM_REQUESTS_WAITING",
+        "NIM_NUM_REQUEST_MAX",
+        "NIM_REQUEST_SUCCESS_TOTAL",
+        "NIM_REQUEST_FAILURE_TOTAL",
+        "NIM_GPU_CACHE_USAGE_PERC",
+        "NIM_TIME_TO_FIRST_TOKEN_SECONDS",
+        "NIM_E2E_REQUEST_LATENCY_SECONDS",
+        "NVLINK_BANDWIDTH_TOTAL",
+    }
+)
+"""Metric types that an agent reads from exporters; the others follow from objects."""
+
+
+class Reading(Wire, frozen=True, array_like=True):
+    """One figure of one moment. `label`: the device, or the upper bound of a histogram's bucket.
+
+    CPU_USAGE_CORES and the histograms are counted up (core-seconds, requests) since `Scrape.counted_since`;
+    every other type is the figure itself.
+    """
+
+    type: str
+    value: float
+    label: str = ""
+
+
+class Measured(Wire, frozen=True, array_like=True):
+    """What one scrape says of one workload."""
+
+    id: UUID
+    readings: tuple[Reading, ...]
+
+
+class Scrape(Wire, frozen=True):
+    """One round over the cluster's exporters."""
+
+    at: datetime
+    counted_since: datetime
+    workloads: tuple[Measured, ...]
+
+
+class Batch(Wire, frozen=True):
+    """`scrapes`: measured samples since the last batch; a server that does not know the member ignores it."""
+
+    stream_id: str
+    seq: int
+    items: tuple[Item, ...]
+    scrapes: tuple[Scrape, ...] = ()
+
+
+class Refused(Wire, frozen=True):
+    """One item that was not taken, and why; the rest of its batch was."""
+
+    id: UUID
+    reason: str
+
+
+class BatchReply(Wire, frozen=True):
+    seq: int
+    refused: tuple[Refused, ...]
+
+
+class Covered(Wire, frozen=True):
+    """A kind whose objects the agent listed completely; `namespaces` None = all of them."""
+
+    group: str
+    kind: str
+    namespaces: tuple[str, ...] | None = None
+
+
+class InventoryBegin(Wire, frozen=True):
+    stream_id: str
+    coverage: tuple[Covered, ...]
+
+
+class InventoryBegun(Wire, frozen=True):
+    inventory_id: UUID
+
+
+class InventoryEntry(Wire, frozen=True, array_like=True):
+    id: UUID
+    record_hash: str
+
+
+class InventoryEntries(Wire, frozen=True):
+    stream_id: str
+    inventory_id: UUID
+    entries: tuple[InventoryEntry, ...]
+
+
+class InventoryMissing(Wire, frozen=True):
+    """The ids among the entries whose records the server lacks or holds in another state."""
+
+    missing: tuple[UUID, ...]
+
+
+class InventoryCommit(Wire, frozen=True):
+    stream_id: str
+    inventory_id: UUID
+    count: int
+
+
+class InventoryCommitted(Wire, frozen=True):
+    """`held`: too many would go at once; nothing was deleted until a second inventory agrees."""
+
+    deleted: int
+    held: bool
+
+
+class KindState(Wire, frozen=True):
+    """How well one kind can be observed.
+
+    `idle_after_seconds`: of GPU exporters, how long a device must do nothing until it counts as idle.
+    """
+
+    group: str
+    kind: str
+    state: Literal["complete", "listing", "forbidden", "absent", "failing"]
+    since: datetime
+    message: str | None = None
+    idle_after_seconds: float | None = None
+
+
+class NodePoolCapacity(Wire, frozen=True):
+    node_pool: str
+    nodes: int
+    gpus: float
+    gpu_memory_bytes: int | None = None
+
+
+class Heartbeat(Wire, frozen=True):
+    """`digest`: order-independent, over all (id, record hash) acknowledged; room for a later check."""
+
+    stream_id: str
+    seq: int
+    kinds: tuple[KindState, ...] = ()
+    node_pools: tuple[NodePoolCapacity, ...] = ()
+    digest: str | None = None
+
+
+class HeartbeatReply(Wire, frozen=True):
+    """`resync`: the agent should send an inventory soon."""
+
+    seq: int
+    resync: bool
+
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+
+
+def canonical_bytes(record: Record) -> bytes:
+    """The record's one encoding: equal records give equal bytes."""
+    return _ENCODER.encode(record)
+
+
+def record_hash(record: Record) -> str:
+    """First 16 bytes of SHA-256 over the canonical bytes, in hex."""
+    return hashlib.sha256(canonical_bytes(record)).digest()[:16].hex()

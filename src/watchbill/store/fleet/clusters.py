@@ -1,0 +1,209 @@
+"""Clusters: who may report, since when we hear of them, what they cannot see."""
+
+from datetime import datetime, timedelta
+from typing import Literal, TypeVar
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from watchbill.errors import Invalid
+from watchbill.protocol import (
+    DEGRADED_AFTER_SECONDS,
+    DISCONNECTED_AFTER_SECONDS,
+    Delete,
+    KindState,
+    NodePoolCapacity,
+    Refused,
+)
+from watchbill.query import Scope
+from watchbill.store.postgres.database import Database
+from watchbill.store.workloads.deletion import write_deletions
+from watchbill.workload import Wire
+
+ClusterState = Literal["waiting", "connected", "degraded", "disconnected"]
+SHOWN_ROWS = 100
+
+_T = TypeVar("_T")
+
+
+class Gap(Wire, frozen=True):
+    """A silence during which workloads may have lived and died unseen."""
+
+    from_at: datetime = msgspec.field(name="from")
+    to_at: datetime = msgspec.field(name="to")
+
+
+class Cluster(Wire, frozen=True):
+    """A cluster's state by the server's own clock; `since` = when it entered the state.
+
+    Connected since the last gap ended, or since it was registered.
+    """
+
+    id: UUID
+    name: str
+    state: ClusterState
+    since: datetime
+    created_at: datetime
+    workloads: int
+    takeovers: int
+    kinds: tuple[KindState, ...]
+    node_pools: tuple[NodePoolCapacity, ...]
+    refused: tuple[Refused, ...]
+    gaps: tuple[Gap, ...]
+    last_contact_at: datetime | None = None
+    agent_version: str | None = None
+    kubernetes_version: str | None = None
+
+
+async def cluster_list(
+    db: Database, scope: Scope, now: datetime, *, workloads: Scope | None = None
+) -> list[Cluster]:
+    """The clusters in scope, each with the number of its workloads that may be read (`workloads`, else the
+    same scope). One of which only a part is granted tells nothing of its other parts."""
+    readable = workloads or scope
+    async with db.acquire(scope.tenant_id) as connection:
+        rows = await connection.fetch(
+            "SELECT c.*, (SELECT coalesce(sum(w.workloads), 0)::bigint FROM workload_tally w "
+            "WHERE w.tenant_id = c.tenant_id AND w.cluster_id = c.id "
+            "AND ($6 OR w.cluster_id = ANY($7::uuid[]) OR w.department_id = ANY($8::int[]) "
+            "OR w.project_id = ANY($9::int[]))) AS workloads FROM cluster c "
+            "WHERE c.tenant_id = $1 AND c.removed_at IS NULL "
+            "AND ($2 OR c.id = ANY($3::uuid[]) OR EXISTS (SELECT 1 FROM project p "
+            "WHERE p.tenant_id = $1 AND p.cluster_id = c.id "
+            "AND (p.department_id = ANY($4::int[]) OR p.id = ANY($5::int[])))) ORDER BY c.name",
+            scope.tenant_id,
+            scope.is_whole_tenant,
+            list(scope.cluster_ids),
+            list(scope.department_ids),
+            list(scope.project_ids),
+            readable.is_whole_tenant,
+            list(readable.cluster_ids),
+            list(readable.department_ids),
+            list(readable.project_ids),
+        )
+        ids = [row["id"] for row in rows]
+        refused = await connection.fetch(
+            "SELECT r.cluster_id, r.workload_id AS id, r.reason FROM unnest($2::uuid[]) AS c(id) "
+            "CROSS JOIN LATERAL (SELECT * FROM refused_item i WHERE i.tenant_id = $1 "
+            "AND i.cluster_id = c.id ORDER BY i.at DESC, i.workload_id LIMIT $3) AS r",
+            scope.tenant_id,
+            ids,
+            SHOWN_ROWS,
+        )
+        gaps = await connection.fetch(
+            "SELECT g.cluster_id, g.from_at, g.to_at FROM unnest($2::uuid[]) AS c(id) "
+            "CROSS JOIN LATERAL (SELECT * FROM cluster_gap i WHERE i.tenant_id = $1 "
+            "AND i.cluster_id = c.id ORDER BY i.from_at DESC LIMIT $3) AS g",
+            scope.tenant_id,
+            ids,
+            SHOWN_ROWS,
+        )
+    return [
+        _cluster(
+            row,
+            now,
+            is_whole=scope.is_whole_tenant or row["id"] in scope.cluster_ids,
+            refused=[entry for entry in refused if entry["cluster_id"] == row["id"]],
+            gaps=[gap for gap in gaps if gap["cluster_id"] == row["id"]],
+        )
+        for row in rows
+    ]
+
+
+def _cluster(
+    row: asyncpg.Record,
+    now: datetime,
+    *,
+    is_whole: bool,
+    refused: list[asyncpg.Record],
+    gaps: list[asyncpg.Record],
+) -> Cluster:
+    """Refused ids, messages and capacity may tell of anybody: they are for whoever sees the whole cluster."""
+    unbroken_since = gaps[0]["to_at"] if gaps else row["created_at"]
+    state, since = _state(row["last_contact_at"], unbroken_since, now)
+    return Cluster(
+        id=row["id"],
+        name=row["name"],
+        state=state,
+        since=since,
+        created_at=row["created_at"],
+        workloads=row["workloads"],
+        takeovers=row["takeovers"] if is_whole else 0,
+        kinds=_decoded(row["kinds"], tuple[KindState, ...]) if is_whole else (),
+        node_pools=_decoded(row["node_pools"], tuple[NodePoolCapacity, ...]) if is_whole else (),
+        refused=tuple(Refused(id=entry["id"], reason=entry["reason"]) for entry in refused)
+        if is_whole
+        else (),
+        gaps=tuple(Gap(from_at=gap["from_at"], to_at=gap["to_at"]) for gap in gaps),
+        last_contact_at=row["last_contact_at"],
+        agent_version=row["agent_version"],
+        kubernetes_version=row["kubernetes_version"],
+    )
+
+
+def _decoded(stored: bytes | None, kind: type[_T]) -> _T:
+    return msgspec.json.decode(stored or b"[]", type=kind)
+
+
+def _state(
+    last_contact_at: datetime | None, unbroken_since: datetime, now: datetime
+) -> tuple[ClusterState, datetime]:
+    if last_contact_at is None:
+        return "waiting", unbroken_since
+    silence = now - last_contact_at
+    if silence < timedelta(seconds=DEGRADED_AFTER_SECONDS):
+        return "connected", unbroken_since
+    if silence < timedelta(seconds=DISCONNECTED_AFTER_SECONDS):
+        return "degraded", last_contact_at + timedelta(seconds=DEGRADED_AFTER_SECONDS)
+    return "disconnected", last_contact_at + timedelta(seconds=DISCONNECTED_AFTER_SECONDS)
+
+
+async def cluster_create(
+    db: Database,
+    tenant_id: int,
+    *,
+    cluster_id: UUID,
+    name: str,
+    credential_salt: bytes,
+    credential_hash: bytes,
+    now: datetime,
+) -> None:
+    """Raises Invalid where a cluster of that name exists."""
+    async with db.acquire(tenant_id) as connection:
+        try:
+            await connection.execute(
+                "INSERT INTO cluster (tenant_id, id, name, credential_salt, credential_hash, "
+                "created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+                tenant_id,
+                cluster_id,
+                name,
+                credential_salt,
+                credential_hash,
+                now,
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise Invalid(f"A cluster named '{name}' exists already.") from error
+
+
+async def cluster_delete(db: Database, scope: Scope, cluster_id: UUID, now: datetime) -> bool:
+    """Remove a cluster: its agent is shut out, its workloads are deleted now. False = not there."""
+    async with db.transaction(scope.tenant_id) as connection:
+        removed = await connection.fetchval(
+            "UPDATE cluster SET removed_at = $3, stream_id = NULL "
+            "WHERE tenant_id = $1 AND id = $2 AND removed_at IS NULL RETURNING id",
+            scope.tenant_id,
+            cluster_id,
+            now,
+        )
+        if removed is None:
+            return False
+        rows = await connection.fetch(
+            "SELECT id FROM workload "
+            "WHERE tenant_id = $1 AND cluster_id = $2 AND deleted_at IS NULL",
+            scope.tenant_id,
+            cluster_id,
+        )
+        deletes = [Delete(id=row["id"], deleted_at=now) for row in rows]
+        await write_deletions(connection, scope.tenant_id, cluster_id, deletes, now)
+    return True

@@ -1,0 +1,352 @@
+"""What is said of a fleet at one instant, and the SQL that both the present and the series are summed by.
+
+Knows figures and their columns, not when they are taken or for whom.
+
+The fleet's headline figures: now, from the tally, and every five minutes, from what was kept.
+
+Both are summed within the caller's scope; the series is kept by project, so a scope is a condition like any
+other. One server writes it: whoever gets the lock of the instant.
+
+Keeps the fleet's series going: every server tries, at every instant; the first one to get there writes.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import structlog
+
+from watchbill.errors import Unavailable
+from watchbill.protocol import NodePoolCapacity
+from watchbill.query import Scope
+from watchbill.store.postgres.database import Connection, Database
+from watchbill.store.workloads.deletion import tenant_ids
+from watchbill.store.workloads.select import CLUSTER_JOIN, GPU, LIVE, TALLY, Statement, in_scope
+from watchbill.workload import Phase, gpu_millionths
+
+DAY = timedelta(days=1)
+PHASES = {f"phase_{phase.value.lower()}": phase.value for phase in Phase}
+"""A column and the phase that it counts."""
+
+WAIT_BOUNDS: tuple[float, ...] = tuple(math.sqrt(2.0) ** step for step in range(47))
+"""Seconds, from one to some ninety days, each √2 times the one before: a median read from counts between
+them is off by a fifth at most."""
+
+
+class FleetGpus(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """`measured` = allocated GPUs of which it is known whether they are idle."""
+
+    allocated: float
+    measured: float
+    idle: float | None
+    total: float | None
+
+
+class FleetPending(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    count: int
+    median_wait_seconds: int | None
+
+
+class FleetMoment(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """The fleet within a scope at one instant; None = not known, which is not 0."""
+
+    at: datetime
+    workloads: int
+    phases: dict[str, int]
+    gpus: FleetGpus
+    pending: FleetPending
+    failed_in_last_day: int
+
+
+COUNTS = {
+    "allocated_gpu": "coalesce(sum(w.allocated_gpu), 0)::bigint",
+    "measured_gpu": "coalesce(sum(w.measured_gpu), 0)::bigint",
+    "idle_gpu": "coalesce(sum(w.idle_gpu), 0)::bigint",
+    **{
+        column: f"coalesce(sum(w.workloads) FILTER (WHERE w.phase = '{phase}'), 0)::int"
+        for column, phase in PHASES.items()
+    },
+}
+"""A column of the series and how it is counted over the tally of live workloads."""
+
+SUMS = {column: f"sum(w.{column})::bigint" for column in (*COUNTS, "failed_in_day")}
+"""The same over rows of the series."""
+
+WAITED = (
+    "greatest(0, extract(epoch FROM least($1::timestamptz, c.last_contact_at) - w.phase_updated_at))"
+    "::float8"
+)
+PENDING = f"workload w {CLUSTER_JOIN} WHERE {LIVE} AND w.phase = 'Pending'"
+FAILED = (
+    "((w.deleted_at IS NULL AND w.phase IN ('Failed', 'Deleting', 'Terminating') "
+    "AND w.resting_phase = 'Failed' AND w.resting_phase_at >= {0}) "
+    "OR (w.deleted_at >= {0} AND w.phase = 'Failed' AND w.phase_updated_at >= {0}))"
+)
+"""{0}: since when. Each half has an index; who failed lately and is gone was deleted lately too."""
+
+
+def moment(
+    at: datetime, row: Mapping[str, Any], *, total: float | None, median: float | None
+) -> FleetMoment:
+    """From one row of sums, under the names of `SUMS`."""
+    phases = {phase: int(row[column]) for column, phase in PHASES.items() if row[column]}
+    allocated, measured = row["allocated_gpu"], row["measured_gpu"]
+    return FleetMoment(
+        at=at,
+        workloads=sum(phases.values()),
+        phases=phases,
+        gpus=FleetGpus(
+            allocated=allocated / GPU,
+            measured=measured / GPU,
+            idle=None if allocated and not measured else row["idle_gpu"] / GPU,
+            total=total,
+        ),
+        pending=FleetPending(
+            count=phases.get(Phase.PENDING, 0),
+            median_wait_seconds=None if median is None else int(median),
+        ),
+        failed_in_last_day=int(row["failed_in_day"]),
+    )
+
+
+def capacity(node_pools: bytes | None) -> int | None:
+    """GPU millionths of a cluster; None where its agent has not told. One that has only begun tells of no
+    node pool at all, as no cluster is."""
+    pools = msgspec.json.decode(node_pools or b"[]", type=tuple[NodePoolCapacity, ...])
+    return sum(gpu_millionths(pool.gpus) for pool in pools) if pools else None
+
+
+def median_of(counts: Mapping[int, int]) -> float | None:
+    """The median of what was counted between `WAIT_BOUNDS`; bucket 0 lies below the first of them."""
+    half: float = sum(counts.values()) / 2
+    bounds: tuple[float, ...] = (0.0, *WAIT_BOUNDS, WAIT_BOUNDS[-1] * 2)
+    passed = 0
+    for bucket, (low, high) in enumerate(pairwise(bounds)):
+        count = counts.get(bucket, 0)
+        if count and passed + count >= half:
+            return low + (high - low) * (half - passed) / count
+        passed += count
+    return None
+
+
+def buckets_by_instant(rows: Iterable[asyncpg.Record]) -> dict[datetime, dict[int, int]]:
+    found: dict[datetime, dict[int, int]] = {}
+    for row in rows:
+        found.setdefault(row["at"], {})[row["bucket"]] = row["count"]
+    return found
+
+
+STEP_SECONDS = 300
+KEPT = timedelta(days=30)
+MOST_POINTS = 300
+WRITE_TIMEOUT_SECONDS = 60
+_LOCK = 0x77666C  # any number that only this uses
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSeries:
+    """`moments` lie on multiples of the step; one that nobody recorded is absent."""
+
+    step_seconds: int
+    moments: list[FleetMoment]
+
+
+def last_instant(now: datetime) -> datetime:
+    """The newest instant of the series that has come."""
+    return datetime.fromtimestamp(now.timestamp() // STEP_SECONDS * STEP_SECONDS, UTC)
+
+
+def instants(start: datetime, end: datetime) -> tuple[int, list[datetime]]:
+    """The step and its multiples in [start, end], never more than `MOST_POINTS` nor closer than recorded."""
+    wanted = (end - start).total_seconds() / STEP_SECONDS / MOST_POINTS
+    step = STEP_SECONDS * max(1, math.ceil(wanted))
+    first, last = math.ceil(start.timestamp() / step), math.floor(end.timestamp() / step)
+    return step, [datetime.fromtimestamp(number * step, UTC) for number in range(first, last + 1)]
+
+
+async def fleet_now(db: Database, scope: Scope, now: datetime) -> FleetMoment:
+    counted = Statement(now)
+    in_scope(counted, scope)
+    failed = Statement(now)
+    in_scope(failed, scope)
+    failed.conditions.append(FAILED.format(failed.bind(now - DAY, "::timestamptz")))
+    async with db.acquire(scope.tenant_id) as connection:
+        row = await connection.fetchrow(
+            f"SELECT {_columns(COUNTS)} FROM {TALLY} w WHERE {counted.where}",
+            *counted.parameters,
+        )
+        failures = await connection.fetchval(
+            f"SELECT count(*) FROM workload w WHERE {failed.where}", *failed.parameters
+        )
+        median = await connection.fetchval(
+            f"SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY {WAITED}) FROM {PENDING} "
+            f"AND {counted.where}",
+            *counted.parameters,
+        )
+        clusters = await _clusters(connection, scope.tenant_id)
+    seen = [gpu for id_, gpu in clusters if scope.is_whole_tenant or id_ in scope.cluster_ids]
+    is_known = _sees_whole_clusters(scope) and None not in seen
+    return moment(
+        now,
+        {**dict(row or {}), "failed_in_day": failures},
+        total=sum(gpu or 0 for gpu in seen) / GPU if is_known else None,
+        median=median,
+    )
+
+
+def _sees_whole_clusters(scope: Scope) -> bool:
+    """What a cluster could hold is no measure for a part of it."""
+    return scope.is_whole_tenant or not (scope.department_ids or scope.project_ids)
+
+
+async def _clusters(connection: Connection, tenant_id: int) -> list[tuple[UUID, int | None]]:
+    """Clusters that were ever heard of, with the GPUs they have."""
+    rows = await connection.fetch(
+        "SELECT id, node_pools FROM cluster WHERE tenant_id = $1 AND removed_at IS NULL "
+        "AND last_contact_at IS NOT NULL",
+        tenant_id,
+    )
+    return [(row["id"], capacity(row["node_pools"])) for row in rows]
+
+
+async def fleet_series(
+    db: Database, scope: Scope, *, start: datetime, end: datetime, now: datetime
+) -> FleetSeries:
+    """What was recorded in [start, end], thinned out to at most `MOST_POINTS` instants."""
+    step, wanted = instants(max(start, now - KEPT), min(end, now))
+    summed = _at_instants(scope, wanted, now)
+    async with db.acquire(scope.tenant_id) as connection:
+        recorded = await _recorded(connection, scope, wanted)
+        rows = await connection.fetch(
+            f"SELECT w.at, {_columns(SUMS)} FROM fleet_project w WHERE {summed.where} GROUP BY w.at",
+            *summed.parameters,
+        )
+        waits = await connection.fetch(
+            "SELECT w.at, n.bucket, sum(n.count)::bigint AS count FROM fleet_project w, "
+            f"unnest(w.wait_buckets, w.wait_counts) AS n(bucket, count) WHERE {summed.where} "
+            "GROUP BY 1, 2",
+            *summed.parameters,
+        )
+    sums = {row["at"]: dict(row) for row in rows}
+    buckets = buckets_by_instant(waits)
+    return FleetSeries(
+        step,
+        [
+            moment(
+                at,
+                sums.get(at, dict.fromkeys(SUMS, 0)),
+                total=total if _sees_whole_clusters(scope) else None,
+                median=median_of(buckets.get(at, {})),
+            )
+            for at, total in sorted(recorded.items())
+        ],
+    )
+
+
+def _at_instants(scope: Scope, wanted: Sequence[datetime], now: datetime) -> Statement:
+    statement = Statement(now)
+    in_scope(statement, scope)
+    statement.conditions.append(f"w.at = ANY({statement.bind(wanted, '::timestamptz[]')})")
+    return statement
+
+
+async def _recorded(
+    connection: Connection, scope: Scope, wanted: Sequence[datetime]
+) -> dict[datetime, float | None]:
+    """The instants that were recorded, each with the GPUs of the clusters seen as a whole."""
+    rows = await connection.fetch(
+        "SELECT at, sum(gpu) FILTER (WHERE $3 OR cluster_id = ANY($4::uuid[])) AS gpu, "
+        "bool_or(gpu IS NULL) FILTER (WHERE $3 OR cluster_id = ANY($4::uuid[])) AS is_unknown "
+        "FROM fleet_cluster WHERE tenant_id = $1 AND at = ANY($2::timestamptz[]) GROUP BY at",
+        scope.tenant_id,
+        wanted,
+        scope.is_whole_tenant,
+        list(scope.cluster_ids),
+    )
+    return {
+        row["at"]: None if row["is_unknown"] else float((row["gpu"] or 0) / GPU) for row in rows
+    }
+
+
+async def record_fleet(db: Database, tenant_id: int, at: datetime) -> bool:
+    """Keep the figures of one instant, and forget those that are too old. False = another server did, or
+    there is no cluster to tell of."""
+    async with db.transaction(tenant_id) as connection:
+        await connection.execute(f"SET LOCAL statement_timeout = '{WRITE_TIMEOUT_SECONDS}s'")
+        is_ours = await connection.fetchval(
+            "SELECT pg_try_advisory_xact_lock($1, $2)", _LOCK, tenant_id
+        )
+        is_kept = is_ours and await connection.fetchval(
+            "SELECT EXISTS (SELECT 1 FROM fleet_cluster WHERE tenant_id = $1 AND at = $2)",
+            tenant_id,
+            at,
+        )
+        clusters = await _clusters(connection, tenant_id) if is_ours and not is_kept else []
+        if not clusters:
+            return False
+        await connection.execute(_RECORD, at, tenant_id, at - DAY, list(WAIT_BOUNDS))
+        await connection.executemany(
+            "INSERT INTO fleet_cluster (tenant_id, at, cluster_id, gpu) VALUES ($1, $2, $3, $4)",
+            [(tenant_id, at, cluster_id, gpu) for cluster_id, gpu in clusters],
+        )
+        for table in ("fleet_cluster", "fleet_project"):
+            await connection.execute(
+                f"DELETE FROM {table} WHERE tenant_id = $1 AND at < $2", tenant_id, at - KEPT
+            )
+    return True
+
+
+def _columns(figures: dict[str, str]) -> str:
+    return ", ".join(f"{sql} AS {column}" for column, sql in figures.items())
+
+
+_KEY = "w.cluster_id, w.project_id, coalesce(w.department_id, 0)"
+_RECORD = (
+    f"WITH live AS (SELECT {_KEY} AS department_id, {_columns(COUNTS)} FROM {TALLY} w "
+    "WHERE w.tenant_id = $2 GROUP BY 1, 2, 3 HAVING sum(w.workloads) > 0), "
+    f"failed AS (SELECT {_KEY} AS department_id, count(*)::int AS failed_in_day FROM workload w "
+    f"WHERE w.tenant_id = $2 AND {FAILED.format('$3::timestamptz')} GROUP BY 1, 2, 3), "
+    f"waits AS (SELECT {_KEY} AS department_id, width_bucket({WAITED}, $4::float8[]) AS bucket, "
+    f"count(*)::int AS count FROM {PENDING} AND w.tenant_id = $2 GROUP BY 1, 2, 3, 4), "
+    "waiting AS (SELECT cluster_id, project_id, department_id, array_agg(bucket ORDER BY bucket) "
+    "AS wait_buckets, array_agg(count ORDER BY bucket) AS wait_counts FROM waits GROUP BY 1, 2, 3) "
+    f"INSERT INTO fleet_project (tenant_id, at, cluster_id, project_id, department_id, "
+    f"{', '.join(COUNTS)}, failed_in_day, wait_buckets, wait_counts) "
+    "SELECT $2, $1, cluster_id, project_id, department_id, "
+    f"{', '.join(f'coalesce({column}, 0)' for column in COUNTS)}, coalesce(failed_in_day, 0), "
+    "wait_buckets, wait_counts FROM live "
+    "FULL JOIN failed USING (cluster_id, project_id, department_id) "
+    "LEFT JOIN waiting USING (cluster_id, project_id, department_id)"
+)
+
+
+log = structlog.get_logger(__name__)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def keep_recording(
+    db: Database,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Runs until it is cancelled. An instant that the database slept through stays empty: nobody knows it."""
+    while True:
+        now = clock()
+        await sleep(STEP_SECONDS - now.timestamp() % STEP_SECONDS)
+        at = last_instant(clock())
+        try:
+            for tenant_id in await tenant_ids(db):
+                await record_fleet(db, tenant_id, at)
+        except Unavailable as error:
+            log.warning("could not record the fleet's figures", at=at, reason=error.message)

@@ -1,0 +1,323 @@
+"""Who may come in: accounts and users' access keys, what was granted to them, and the agents' credentials.
+
+Knows how they are kept, not what a token is nor what a rule grants.
+"""
+
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from watchbill.store.identity.credential import Stored, new_secret, store_secret
+from watchbill.store.identity.rules import FIRST_TENANT_ID, Rule, Subjects, insert_rules, rules_of
+from watchbill.store.postgres.database import Connection, Database
+
+ADMINISTRATOR = "administrator"
+SERVICE_ACCOUNT = "service-account"
+USER = "user"
+GROUP = "group"
+
+ACCOUNT = "account"
+PERSON = "person"
+
+_CLIENT_ID = re.compile(r"wbc-[0-9a-f]{16}", re.ASCII)
+_FIRST_ACCOUNT_LOCK = 0x77617401
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """What a token or a session stands for: an account (a user's access key included) or a person.
+
+    `family`: the login whose refresh tokens it came from, if any.
+    """
+
+    tenant_id: int
+    kind: str
+    id: UUID
+    family: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A service account, or where `person_id` says whose, an access key."""
+
+    tenant_id: int
+    id: UUID
+    client_id: str
+    name: str
+    secret: Stored
+    created_at: datetime
+    created_by: str | None
+    expires_at: datetime | None
+    person_id: UUID | None
+    is_disabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Who is behind a holder, with everything that was granted."""
+
+    holder: Holder
+    kind: str
+    subject: str
+    """As rules name it: a client id or a user."""
+    name: str
+    groups: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+
+_ACCOUNT = (
+    "SELECT tenant_id, id, client_id, name, secret_salt, secret_hash, created_at, created_by, "
+    "expires_at, person_id, disabled_at FROM account"
+)
+
+
+def _account(row: asyncpg.Record) -> Account:
+    values = dict(row)
+    secret = Stored(values.pop("secret_salt"), values.pop("secret_hash"))
+    is_disabled = values.pop("disabled_at") is not None
+    return Account(**values, secret=secret, is_disabled=is_disabled)
+
+
+def is_client_id(text: str) -> bool:
+    """Whether it could be one: others need not be looked for, and some could not be."""
+    return _CLIENT_ID.fullmatch(text) is not None
+
+
+async def account_by_client_id(db: Database, client_id: str) -> Account | None:
+    if not is_client_id(client_id):
+        return None
+    async with db.by_handle("client_id", client_id) as connection:
+        row = await connection.fetchrow(f"{_ACCOUNT} WHERE client_id = $1", client_id)
+    return None if row is None else _account(row)
+
+
+async def account_list(
+    db: Database, tenant_id: int, *, person_id: UUID | None = None, keys: bool = False
+) -> list[Account]:
+    """The service accounts; with `keys` users' access keys instead, of one person where named."""
+    async with db.acquire(tenant_id) as connection:
+        rows = await connection.fetch(
+            f"{_ACCOUNT} WHERE tenant_id = $1 AND (person_id IS NOT NULL) = $3 "
+            "AND ($2::uuid IS NULL OR person_id = $2) ORDER BY name, client_id",
+            tenant_id,
+            person_id,
+            keys or person_id is not None,
+        )
+    return [_account(row) for row in rows]
+
+
+async def subject_of(
+    db: Database, holder: Holder, *, now: datetime, groups_since: datetime
+) -> Subject | None:
+    """None where the holder, or the login that it came from, is gone, disabled or over. Groups that an issuer
+    told of before `groups_since` do not count."""
+    async with db.acquire(holder.tenant_id) as connection:
+        if holder.family is not None and not await _is_open(connection, holder, now):
+            return None
+        find = _person_subject if holder.kind == PERSON else _account_subject
+        found = await find(connection, holder, now, groups_since)
+        if found is None:
+            return None
+        subjects = Subjects(kind=found.kind, subject=found.subject, groups=found.groups)
+        rules = await rules_of(connection, holder.tenant_id, subjects)
+    return Subject(
+        holder=holder,
+        kind=found.kind,
+        subject=found.subject,
+        name=found.name,
+        groups=found.groups,
+        rules=rules,
+    )
+
+
+async def _is_open(connection: Connection, holder: Holder, now: datetime) -> bool:
+    return bool(
+        await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM refresh_family WHERE tenant_id = $1 AND id = $2 "
+            "AND holder = $3 AND holder_id = $4 AND revoked_at IS NULL AND expires_at > $5)",
+            holder.tenant_id,
+            holder.family,
+            holder.kind,
+            holder.id,
+            now,
+        )
+    )
+
+
+async def _account_subject(
+    connection: Connection, holder: Holder, now: datetime, groups_since: datetime
+) -> Subject | None:
+    row = await connection.fetchrow(
+        "SELECT a.client_id, a.name, a.person_id, p.name AS person, "
+        "CASE WHEN p.told_at >= $4 THEN p.groups ELSE '{}' END AS groups FROM account a "
+        "LEFT JOIN person p ON p.tenant_id = a.tenant_id AND p.id = a.person_id "
+        "AND p.disabled_at IS NULL "
+        "WHERE a.tenant_id = $1 AND a.id = $2 AND a.disabled_at IS NULL "
+        "AND (a.expires_at IS NULL OR a.expires_at > $3)",
+        holder.tenant_id,
+        holder.id,
+        now,
+        groups_since,
+    )
+    if row is None or (row["person_id"] is not None and row["person"] is None):
+        return None
+    if row["person_id"] is None:
+        return Subject(
+            holder=holder, kind=SERVICE_ACCOUNT, subject=row["client_id"], name=row["name"]
+        )
+    return Subject(
+        holder=holder,
+        kind=USER,
+        subject=row["person"],
+        name=row["person"],
+        groups=tuple(row["groups"]),
+    )
+
+
+async def _person_subject(
+    connection: Connection, holder: Holder, _: datetime, groups_since: datetime
+) -> Subject | None:
+    row = await connection.fetchrow(
+        "SELECT name, CASE WHEN told_at >= $3 THEN groups ELSE '{}' END AS groups FROM person "
+        "WHERE tenant_id = $1 AND id = $2 AND disabled_at IS NULL",
+        holder.tenant_id,
+        holder.id,
+        groups_since,
+    )
+    if row is None:
+        return None
+    return Subject(
+        holder=holder,
+        kind=USER,
+        subject=row["name"],
+        name=row["name"],
+        groups=tuple(row["groups"]),
+    )
+
+
+async def account_create(
+    db: Database,
+    tenant_id: int,
+    name: str,
+    rules: tuple[Rule, ...],
+    *,
+    now: datetime,
+    created_by: str | None = None,
+    expires_at: datetime | None = None,
+    person_id: UUID | None = None,
+) -> tuple[str, str]:
+    """A service account with its rules: client id and secret, which is nowhere readable again."""
+    async with db.transaction(tenant_id) as connection:
+        account = _New(tenant_id, name, created_by, expires_at, person_id)
+        return await _insert_account(connection, account, rules, now)
+
+
+async def account_rotate(db: Database, tenant_id: int, client_id: str) -> str | None:
+    """A new secret in place of the old one, whose sessions end; None where there is no such account."""
+    secret = new_secret()
+    stored = store_secret(secret)
+    async with db.transaction(tenant_id) as connection:
+        found = await connection.fetchval(
+            "UPDATE account SET secret_salt = $3, secret_hash = $4 "
+            "WHERE tenant_id = $1 AND client_id = $2 AND disabled_at IS NULL RETURNING id",
+            tenant_id,
+            client_id,
+            stored.salt,
+            stored.hash,
+        )
+        await connection.execute(
+            "DELETE FROM session WHERE tenant_id = $1 AND account_id = $2", tenant_id, found
+        )
+    return secret if found else None
+
+
+async def account_disable(
+    db: Database, tenant_id: int, client_id: str, *, now: datetime, person_id: UUID | None = None
+) -> bool:
+    """False where there is no such account (of that person). Sessions end with it; tokens in a minute."""
+    async with db.transaction(tenant_id) as connection:
+        account_id = await connection.fetchval(
+            "UPDATE account SET disabled_at = coalesce(disabled_at, $3) WHERE tenant_id = $1 "
+            "AND client_id = $2 AND ($4::uuid IS NULL OR person_id = $4) RETURNING id",
+            tenant_id,
+            client_id,
+            now,
+            person_id,
+        )
+        await connection.execute(
+            "DELETE FROM session WHERE tenant_id = $1 AND account_id = $2", tenant_id, account_id
+        )
+    return account_id is not None
+
+
+async def first_account(db: Database, *, now: datetime) -> tuple[str, str] | None:
+    """The administrator's id and secret, made by whichever server is first; None ever after."""
+    async with db.transaction(FIRST_TENANT_ID) as connection:
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _FIRST_ACCOUNT_LOCK)
+        if await connection.fetchval("SELECT EXISTS (SELECT FROM account)"):
+            return None
+        account = _New(FIRST_TENANT_ID, "first administrator")
+        return await _insert_account(
+            connection, account, (administrator_rule(FIRST_TENANT_ID),), now
+        )
+
+
+def administrator_rule(tenant_id: int) -> Rule:
+    return Rule(role=ADMINISTRATOR, scope_kind="tenant", scope_id=str(tenant_id))
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    tenant_id: int
+    name: str
+    created_by: str | None = None
+    expires_at: datetime | None = None
+    person_id: UUID | None = None
+
+
+async def _insert_account(
+    connection: Connection, account: _New, rules: tuple[Rule, ...], now: datetime
+) -> tuple[str, str]:
+    client_id, secret = f"wbc-{secrets.token_hex(8)}", new_secret()
+    stored = store_secret(secret)
+    await connection.execute(
+        "INSERT INTO account (tenant_id, id, client_id, name, secret_salt, secret_hash, "
+        "created_at, created_by, expires_at, person_id) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        account.tenant_id,
+        uuid4(),
+        client_id,
+        account.name,
+        stored.salt,
+        stored.hash,
+        now,
+        account.created_by,
+        account.expires_at,
+        account.person_id,
+    )
+    await insert_rules(
+        connection,
+        account.tenant_id,
+        [(SERVICE_ACCOUNT, client_id, rule) for rule in rules],
+        created_by=account.created_by,
+        managed_by=None,
+        now=now,
+    )
+    return client_id, secret
+
+
+async def cluster_credential(db: Database, cluster_id: UUID) -> tuple[int, Stored] | None:
+    """Tenant and stored secret of a cluster that has not been removed."""
+    async with db.by_handle("cluster_id", str(cluster_id)) as connection:
+        row = await connection.fetchrow(
+            "SELECT tenant_id, credential_salt, credential_hash FROM cluster "
+            "WHERE id = $1 AND removed_at IS NULL",
+            cluster_id,
+        )
+    if row is None:
+        return None
+    return row["tenant_id"], Stored(row["credential_salt"], row["credential_hash"])

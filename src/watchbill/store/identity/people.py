@@ -1,0 +1,94 @@
+"""People whom an issuer vouched for: known by issuer and the issuer's own id, from login to login."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from watchbill.store.postgres.database import Database
+
+SEEN_EVERY = timedelta(hours=1)
+"""How exactly it is kept when somebody was last seen: not every request needs a write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """What an issuer says of somebody, mapped to our words."""
+
+    tenant_id: int
+    issuer: str
+    external_id: str
+    name: str
+    email: str | None
+    groups: tuple[str, ...]
+    told_at: datetime
+    """When the issuer said so: what it said later counts, whichever arrives last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    id: UUID
+    issuer: str
+    name: str
+    email: str | None
+    groups: tuple[str, ...]
+    created_at: datetime
+    seen_at: datetime
+    disabled_at: datetime | None
+
+
+async def person_seen(db: Database, login: Login, *, now: datetime) -> UUID:
+    """The person's id. Somebody new is made, without any rule; what changed is kept."""
+    async with db.transaction(login.tenant_id) as connection:
+        row = await connection.fetchrow(
+            "SELECT id, name, email, groups, seen_at, told_at FROM person "
+            "WHERE tenant_id = $1 AND issuer = $2 AND external_id = $3",
+            login.tenant_id,
+            login.issuer,
+            login.external_id,
+        )
+        told = (login.name, login.email, list(login.groups))
+        if row is not None:
+            is_news = (row["name"], row["email"], row["groups"]) != told
+            if row["told_at"] > login.told_at or not (
+                is_news or now - row["seen_at"] >= SEEN_EVERY
+            ):
+                known: UUID = row["id"]
+                return known
+        found: UUID = await connection.fetchval(
+            "INSERT INTO person (tenant_id, id, issuer, external_id, name, email, groups, "
+            "created_at, seen_at, told_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9) "
+            "ON CONFLICT (tenant_id, issuer, external_id) DO UPDATE "
+            "SET name = $5, email = $6, groups = $7, seen_at = $8, told_at = $9 RETURNING id",
+            login.tenant_id,
+            uuid4(),
+            login.issuer,
+            login.external_id,
+            *told,
+            now,
+            login.told_at,
+        )
+    return found
+
+
+async def person_list(db: Database, tenant_id: int) -> list[Person]:
+    async with db.acquire(tenant_id) as connection:
+        rows = await connection.fetch(
+            "SELECT id, issuer, name, email, groups, created_at, seen_at, disabled_at FROM person "
+            "WHERE tenant_id = $1 ORDER BY name, issuer",
+            tenant_id,
+        )
+    return [Person(**{**row, "groups": tuple(row["groups"])}) for row in rows]
+
+
+async def person_set_disabled(
+    db: Database, tenant_id: int, person_id: UUID, *, at: datetime | None
+) -> bool:
+    """Shut somebody out, or (`at` None) let in again. False where there is nobody of that id."""
+    async with db.acquire(tenant_id) as connection:
+        found = await connection.fetchval(
+            "UPDATE person SET disabled_at = $3 WHERE tenant_id = $1 AND id = $2 RETURNING id",
+            tenant_id,
+            person_id,
+            at,
+        )
+    return found is not None

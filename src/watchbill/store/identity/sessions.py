@@ -1,0 +1,168 @@
+"""The page's sessions and logins with refresh tokens, kept as hashes only. Knows no cookie and no token."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from watchbill.store.identity.accounts import Holder
+from watchbill.store.postgres.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    holder: Holder
+    expires_at: datetime
+
+
+async def session_create(
+    db: Database, session: Session, *, token_hash: bytes, now: datetime
+) -> None:
+    """Also forgets the tenant's sessions that are over."""
+    holder = session.holder
+    async with db.transaction(holder.tenant_id) as connection:
+        await connection.execute(
+            "DELETE FROM session WHERE tenant_id = $1 AND expires_at <= $2", holder.tenant_id, now
+        )
+        await connection.execute(
+            "INSERT INTO session (token_hash, tenant_id, holder, account_id, created_at, "
+            "expires_at) VALUES ($1, $2, $3, $4, $5, $6)",
+            token_hash,
+            holder.tenant_id,
+            holder.kind,
+            holder.id,
+            now,
+            session.expires_at,
+        )
+
+
+async def session_by_hash(db: Database, token_hash: bytes, *, now: datetime) -> Session | None:
+    async with db.by_handle("session", token_hash.hex()) as connection:
+        row = await connection.fetchrow(
+            "SELECT tenant_id, holder, account_id, expires_at FROM session "
+            "WHERE token_hash = $1 AND expires_at > $2",
+            token_hash,
+            now,
+        )
+    if row is None:
+        return None
+    holder = Holder(tenant_id=row["tenant_id"], kind=row["holder"], id=row["account_id"])
+    return Session(holder=holder, expires_at=row["expires_at"])
+
+
+async def session_delete(db: Database, tenant_id: int, token_hash: bytes) -> None:
+    async with db.transaction(tenant_id) as connection:
+        await connection.execute(
+            "DELETE FROM session WHERE tenant_id = $1 AND token_hash = $2", tenant_id, token_hash
+        )
+
+
+async def family_create(
+    db: Database, holder: Holder, *, token_hash: bytes, expires_at: datetime, now: datetime
+) -> None:
+    """A login (`holder.family`) with its first refresh token. Forgets the tenant's that are over."""
+    async with db.transaction(holder.tenant_id) as connection:
+        await connection.execute(
+            "WITH over AS (DELETE FROM refresh_family WHERE tenant_id = $1 AND expires_at <= $2 "
+            "RETURNING id) DELETE FROM refresh_token t USING over "
+            "WHERE t.tenant_id = $1 AND t.family_id = over.id",
+            holder.tenant_id,
+            now,
+        )
+        await connection.execute(
+            "INSERT INTO refresh_family (tenant_id, id, holder, holder_id, created_at, expires_at) "
+            "VALUES ($1, $2, $3, $4, $5, $6)",
+            holder.tenant_id,
+            holder.family,
+            holder.kind,
+            holder.id,
+            now,
+            expires_at,
+        )
+        await connection.execute(
+            "INSERT INTO refresh_token (tenant_id, token_hash, family_id, created_at) "
+            "VALUES ($1, $2, $3, $4)",
+            holder.tenant_id,
+            token_hash,
+            holder.family,
+            now,
+        )
+
+
+async def refresh_owner(db: Database, token_hash: bytes) -> tuple[int, UUID] | None:
+    """Tenant and family of a refresh token, used or not."""
+    async with db.by_handle("refresh_token", token_hash.hex()) as connection:
+        row = await connection.fetchrow(
+            "SELECT tenant_id, family_id FROM refresh_token WHERE token_hash = $1", token_hash
+        )
+    return None if row is None else (row["tenant_id"], row["family_id"])
+
+
+async def family_rotate(
+    db: Database, tenant_id: int, *, old_hash: bytes, new_hash: bytes, now: datetime
+) -> Holder | None:
+    """Exchange a refresh token for the next one. One that was used before ends its family: None then, and
+    where the family is over. Two at once: the second is such a reuse."""
+    async with db.transaction(tenant_id) as connection:
+        row = await connection.fetchrow(
+            "SELECT f.id, f.holder, f.holder_id, f.revoked_at, f.expires_at, t.used_at "
+            "FROM refresh_token t JOIN refresh_family f "
+            "ON f.tenant_id = t.tenant_id AND f.id = t.family_id "
+            "WHERE t.tenant_id = $1 AND t.token_hash = $2 FOR UPDATE",
+            tenant_id,
+            old_hash,
+        )
+        if row is None or row["revoked_at"] is not None or row["expires_at"] <= now:
+            return None
+        if row["used_at"] is not None:
+            await connection.execute(
+                "UPDATE refresh_family SET revoked_at = $3 WHERE tenant_id = $1 AND id = $2",
+                tenant_id,
+                row["id"],
+                now,
+            )
+            return None
+        await connection.execute(
+            "UPDATE refresh_token SET used_at = $3 WHERE tenant_id = $1 AND token_hash = $2",
+            tenant_id,
+            old_hash,
+            now,
+        )
+        await connection.execute(
+            "INSERT INTO refresh_token (tenant_id, token_hash, family_id, created_at) "
+            "VALUES ($1, $2, $3, $4)",
+            tenant_id,
+            new_hash,
+            row["id"],
+            now,
+        )
+    return Holder(tenant_id=tenant_id, kind=row["holder"], id=row["holder_id"], family=row["id"])
+
+
+async def family_revoke(db: Database, tenant_id: int, family_id: UUID, *, now: datetime) -> None:
+    async with db.acquire(tenant_id) as connection:
+        await connection.execute(
+            "UPDATE refresh_family SET revoked_at = coalesce(revoked_at, $3) "
+            "WHERE tenant_id = $1 AND id = $2",
+            tenant_id,
+            family_id,
+            now,
+        )
+
+
+async def holder_end_logins(db: Database, holder: Holder, *, now: datetime) -> None:
+    """All sessions and refresh tokens of one holder."""
+    async with db.transaction(holder.tenant_id) as connection:
+        await connection.execute(
+            "DELETE FROM session WHERE tenant_id = $1 AND holder = $2 AND account_id = $3",
+            holder.tenant_id,
+            holder.kind,
+            holder.id,
+        )
+        await connection.execute(
+            "UPDATE refresh_family SET revoked_at = coalesce(revoked_at, $4) "
+            "WHERE tenant_id = $1 AND holder = $2 AND holder_id = $3",
+            holder.tenant_id,
+            holder.kind,
+            holder.id,
+            now,
+        )

@@ -1,0 +1,183 @@
+"""The pool: connections that act as `watchbill_app` for one tenant at a time, and errors that people can read.
+
+Row security reads the setting `watchbill.tenant_id`; it is changed only when a pooled connection changes
+tenant.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Self
+
+import asyncpg
+
+from watchbill.errors import Unavailable, WatchbillError
+from watchbill.store.postgres.migrate import APP_ROLE
+
+if TYPE_CHECKING:
+    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+else:
+    Connection = asyncpg.pool.PoolConnectionProxy
+
+RETRY_AFTER_SECONDS = 2
+LISTENER_TIMEOUT_SECONDS = 5.0
+
+
+class _TenantConnection(asyncpg.Connection):
+    """Remembers which tenant the session is set to.
+
+    There is nothing to reset when it goes back to the pool: role and tenant stay, a transaction left open is
+    rolled back by the driver, and no code here keeps a session lock, a listener or a cursor beyond one. A reset
+    would cost every request a round trip.
+    """
+
+    tenant_id: int | None = None
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class Listener:
+    """A connection of its own that hears notifications until it is lost."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    @property
+    def is_lost(self) -> bool:
+        return bool(self._connection.is_closed())
+
+    async def check(self) -> None:
+        """A connection can be dead without anybody being told. Raises Unavailable."""
+        async with _translated():
+            await self._connection.fetchval("SELECT true", timeout=LISTENER_TIMEOUT_SECONDS)
+
+
+class Database:
+    """One PostgreSQL, reached through a pool. All reads and writes start at `acquire`."""
+
+    def __init__(self, pool: asyncpg.Pool, database_url: str) -> None:
+        self._pool = pool
+        self._database_url = database_url
+
+    @classmethod
+    async def open(
+        cls, database_url: str, *, pool_size: int = 10, statement_timeout_seconds: float = 5.0
+    ) -> Self:
+        """Raises Unavailable when the database does not answer."""
+
+        async def set_role(connection: asyncpg.Connection) -> None:
+            await connection.execute(f"SET ROLE {APP_ROLE}")
+
+        async with _translated():
+            pool = await asyncpg.create_pool(
+                database_url,
+                min_size=min(2, pool_size),
+                max_size=pool_size,
+                connection_class=_TenantConnection,
+                init=set_role,
+                statement_cache_size=512,
+                server_settings={
+                    "application_name": "watchbill",
+                    "statement_timeout": str(int(statement_timeout_seconds * 1000)),
+                    "timezone": "UTC",
+                    "jit": "off",
+                },
+            )
+        return cls(pool, database_url)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def acquire(self, tenant_id: int) -> AsyncIterator[Connection]:
+        """A connection that sees this tenant only. Raises Unavailable, also for what happens inside."""
+        async with _translated(), self._pool.acquire(timeout=5.0) as connection:
+            session: _TenantConnection = connection._con  # type: ignore[attr-defined]  # noqa: SLF001
+            if session.tenant_id != tenant_id:
+                session.tenant_id = None
+                await session.execute(
+                    "SELECT set_config('watchbill.tenant_id', $1, false)", str(tenant_id)
+                )
+                session.tenant_id = tenant_id
+            yield connection
+
+    @asynccontextmanager
+    async def transaction(self, tenant_id: int) -> AsyncIterator[Connection]:
+        """As `acquire`, inside one transaction."""
+        async with self.acquire(tenant_id) as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def by_handle(self, handle: str, value: str) -> AsyncIterator[Connection]:
+        """A connection that sees the one row whose handle is named, before its tenant is known.
+
+        `handle` is `client_id` (account), `session`, `refresh_token` (hex of the token's hash) or
+        `cluster_id`.
+        """
+        async with _translated(), self._pool.acquire(timeout=5.0) as connection:
+            session: _TenantConnection = connection._con  # type: ignore[attr-defined]  # noqa: SLF001
+            session.tenant_id = None
+            async with connection.transaction():
+                await connection.execute(
+                    "SELECT set_config('watchbill.tenant_id', '', false), set_config($1, $2, true)",
+                    f"watchbill.{handle}",
+                    value,
+                )
+                yield connection
+
+    @asynccontextmanager
+    async def listening(
+        self, channel: str, hear: Callable[[str], None], *, lost: Callable[[], None]
+    ) -> AsyncIterator[Listener]:
+        """Calls `hear` with what is notified on the channel, and `lost` when nothing more will be. Outside
+        the pool, which keeps no listeners."""
+        async with _translated():
+            connection = await asyncpg.connect(
+                self._database_url,
+                timeout=LISTENER_TIMEOUT_SECONDS,
+                server_settings={"application_name": "watchbill listener"},
+            )
+            try:
+                await connection.execute(f"SET ROLE {APP_ROLE}")
+                connection.add_termination_listener(lambda _: lost())
+                await connection.add_listener(channel, lambda *told: hear(str(told[-1])))
+                yield Listener(connection)
+            finally:
+                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                    await connection.close(timeout=LISTENER_TIMEOUT_SECONDS)
+
+    async def is_ready(self) -> bool:
+        """Whether the database answers now."""
+        try:
+            async with _translated(), self._pool.acquire(timeout=2.0) as connection:
+                return bool(await connection.fetchval("SELECT true", timeout=2.0))
+        except Unavailable:
+            return False
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Database errors as ours, the original kept as cause."""
+    try:
+        yield
+    except WatchbillError:
+        raise
+    except asyncpg.QueryCanceledError as error:
+        raise Unavailable(
+            "The question took too long to answer.",
+            details="Narrow it: fewer or more selective filters, a longer search text, a smaller page.",
+        ) from error
+    except (
+        asyncpg.PostgresConnectionError,
+        asyncpg.CannotConnectNowError,
+        asyncpg.TooManyConnectionsError,
+        asyncpg.AdminShutdownError,
+        asyncpg.CrashShutdownError,
+        asyncpg.DiskFullError,
+        asyncpg.InterfaceError,
+        OSError,
+        TimeoutError,
+    ) as error:
+        raise Unavailable(
+            "The database does not answer.", retry_after_seconds=RETRY_AFTER_SECONDS
+        ) from error

@@ -1,0 +1,276 @@
+"""The embedded PostgreSQL: binaries from a wheel, run as our child, dead when we are.
+
+`start` makes the data directory if there is none, starts `postgres` itself (never through `pg_ctl`, whose
+child would outlive us) and watches it: when it ends without our doing it is started again. A postgres found
+alive on the directory is used as it is, and replaced when it ends. Nothing listens on TCP; the socket lies in
+a short private folder, for a socket's path may not be longer than about 107 bytes.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+import asyncpg
+import structlog
+
+from watchbill.errors import Unavailable
+from watchbill.store.postgres import engine
+
+log = structlog.get_logger(__name__)
+
+USER = "watchbill"
+START_TIMEOUT_SECONDS = 120.0  # crash recovery of a large database takes its time
+STOP_TIMEOUT_SECONDS = 20.0
+
+SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "shared_buffers": "256MB",
+    "max_connections": "60",
+    "max_wal_size": "2GB",
+    "random_page_cost": "1.1",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
+}
+
+
+class EmbeddedPostgres:
+    """One PostgreSQL cluster in `data_dir/postgres`. Use `start`, then `url`, then `stop`."""
+
+    def __init__(self, data_dir: Path, *, system_user: str | None = None) -> None:
+        self._root = data_dir
+        self._cluster = data_dir / "postgres"
+        self._system_user = system_user
+        self._owner: engine.Owner | None = None
+        self._binaries = Path()
+        self._process: asyncio.subprocess.Process | None = None
+        self._watchdog: asyncio.subprocess.Process | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self.url = ""
+
+    async def start(self) -> str:
+        """Returns the database URL. Raises Unavailable with what to do about it."""
+        engine.make_private(self._root, mode=0o711)
+        self._owner = engine.process_owner(self._system_user)
+        engine.check_reachable(self._owner, self._root)
+        self._binaries = engine.reachable_binaries(self._owner, self._root)
+        await self._start_or_adopt()
+        self._supervisor = asyncio.create_task(self._supervise())
+        return self.url
+
+    async def stop(self) -> None:
+        """End the postgres that we started; one that we found running stays."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._supervisor
+            self._supervisor = None
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_SECONDS)
+            except TimeoutError:
+                self._process.send_signal(signal.SIGQUIT)
+                await self._process.wait()
+            self._remove_sockets()
+        self._process = None
+        if self._watchdog is not None:
+            assert self._watchdog.stdin is not None
+            self._watchdog.stdin.close()
+            await self._watchdog.wait()
+            self._watchdog = None
+
+    async def _start_or_adopt(self) -> None:
+        with _lock(self._root / "postgres.lock"):
+            if not (self._cluster / "PG_VERSION").is_file():
+                await self._initialise()
+            deadline = asyncio.get_running_loop().time() + START_TIMEOUT_SECONDS
+            while engine.running_postmaster(self._cluster) is not None:
+                socket_dir = _recorded_socket_dir(self._cluster)
+                self.url = self._url(socket_dir) if socket_dir else ""
+                if socket_dir and await self._answers():
+                    log.info("using the PostgreSQL that runs on the data directory")
+                    return
+                if asyncio.get_running_loop().time() > deadline:
+                    raise Unavailable(
+                        f"A PostgreSQL runs on {self._cluster} but does not answer.",
+                        details="End that process, then start again.",
+                    )
+                await asyncio.sleep(0.1)
+            await self._spawn(deadline)
+
+    async def _initialise(self) -> None:
+        """`initdb` into a folder beside, renamed when complete: a kill half-way leaves nothing to trip over."""
+        password = secrets.token_urlsafe(24)
+        password_file = self._root / "postgres.password"
+        half_made = self._root / "postgres.new"
+        shutil.rmtree(half_made, ignore_errors=True)
+        assert self._owner is not None
+        engine.make_private(half_made, mode=0o700, owner=self._owner)
+        engine.write_private(password_file, password, owner=self._owner)
+        await self._run(
+            "initdb",
+            *("-D", str(half_made), "-U", USER, "--pwfile", str(password_file), "-E", "UTF8"),
+            *("--locale=C", "--auth=scram-sha-256", "--no-instructions"),
+        )
+        half_made.rename(self._cluster)
+
+    async def _spawn(self, deadline: float) -> None:
+        assert self._owner is not None
+        self._remove_sockets()
+        socket_dir = Path(tempfile.mkdtemp(prefix="wb-", dir="/tmp"))
+        self._owner.give(socket_dir)
+        arguments = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+        with (self._root / "postgres.log").open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                str(self._binaries / "postgres"),
+                *("-D", str(self._cluster), f"-cunix_socket_directories={socket_dir}"),
+                *arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                start_new_session=True,
+                preexec_fn=self._owner.becoming(then=_die_with_parent()),
+            )
+        await self._watch_for_our_death()
+        self.url = self._url(socket_dir)
+        while not await self._answers():
+            if self._process.returncode is not None:
+                raise Unavailable(
+                    "The embedded PostgreSQL did not start.",
+                    details=f"It says: {_last_lines(self._root / 'postgres.log')}",
+                )
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unavailable(
+                    f"The embedded PostgreSQL was not ready in {START_TIMEOUT_SECONDS:.0f} s."
+                )
+            await asyncio.sleep(0.05)
+
+    async def _watch_for_our_death(self) -> None:
+        """Where the kernel offers no parent-death signal, a process that waits for our pipe to close."""
+        if sys.platform == "linux":
+            return
+        assert self._process is not None
+        self._watchdog = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "watchbill.store.postgres.watchdog", str(self._process.pid)),
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    async def _supervise(self) -> None:
+        while True:
+            if self._process is not None:
+                await self._process.wait()
+                log.error(
+                    "the embedded PostgreSQL ended; starting it again",
+                    status=self._process.returncode,
+                )
+            else:
+                while engine.running_postmaster(self._cluster) is not None:
+                    await asyncio.sleep(1.0)
+                log.warning("the PostgreSQL that we found running ended; starting our own")
+            self._process = None
+            try:
+                await self._start_or_adopt()
+            except Unavailable as error:
+                log.error(error.message, details=error.details)
+                await asyncio.sleep(5.0)
+
+    async def _answers(self) -> bool:
+        """Ready, and our database is there."""
+        try:
+            connection = await asyncpg.connect(self._administration_url(), timeout=5.0)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            return False
+        try:
+            if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", USER):
+                await connection.execute(f'CREATE DATABASE "{USER}"')
+        finally:
+            await connection.close()
+        return True
+
+    def _url(self, socket_dir: Path, database: str = USER) -> str:
+        password = (self._root / "postgres.password").read_text()
+        return (
+            f"postgresql://{USER}:{quote(password, safe='')}@/{database}"
+            f"?host={quote(str(socket_dir), safe='')}"
+        )
+
+    def _administration_url(self) -> str:
+        return self.url.replace(f"@/{USER}?", "@/postgres?")
+
+    def _remove_sockets(self) -> None:
+        socket_dir = _recorded_socket_dir(self._cluster) or _socket_dir_of(self.url)
+        if socket_dir is not None and socket_dir.name.startswith("wb-"):
+            shutil.rmtree(socket_dir, ignore_errors=True)
+
+    async def _run(self, program: str, *arguments: str) -> None:
+        assert self._owner is not None
+        process = await asyncio.create_subprocess_exec(
+            str(self._binaries / program),
+            *arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            preexec_fn=self._owner.becoming(),
+        )
+        output, _ = await process.communicate()
+        if process.returncode != 0:
+            raise Unavailable(
+                f"{program} failed.", details=output.decode(errors="replace").strip()[-2000:]
+            )
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """On Linux: what the child runs, after its change of user, to be interrupted when we die."""
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def ask_the_kernel() -> None:
+        prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask_the_kernel
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """One starter at a time on a data directory, whatever process it is in."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _recorded_socket_dir(cluster: Path) -> Path | None:
+    """The fifth line of postmaster.pid is the socket folder of the postgres that wrote it."""
+    try:
+        lines = (cluster / "postmaster.pid").read_text().splitlines()
+    except OSError:
+        return None
+    return Path(lines[4]) if len(lines) > 4 and lines[4] else None
+
+
+def _socket_dir_of(url: str) -> Path | None:
+    found = parse_qs(urlsplit(url).query).get("host")
+    return Path(found[0]) if found else None
+
+
+def _last_lines(path: Path, count: int = 8) -> str:
+    return " | ".join(path.read_text(errors="replace").splitlines()[-count:])

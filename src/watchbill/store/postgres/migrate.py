@@ -1,0 +1,81 @@
+"""Brings a database to the present schema, at server start, under an advisory lock.
+
+Two servers starting at once are safe: the second waits for the lock and finds nothing left to do. The role
+`watchbill_app`, which pooled connections take on, is made here; without the right to make it, the start stops
+with the statements that an administrator must run.
+"""
+
+import asyncio
+from contextlib import suppress
+from importlib.resources import files
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from watchbill.errors import Invalid
+
+APP_ROLE = "watchbill_app"
+_LOCK = 0x7761746368  # any number that only Watchbill uses
+
+_ROLE_STATEMENTS = (
+    f"CREATE ROLE {APP_ROLE} NOLOGIN NOSUPERUSER NOBYPASSRLS",
+    f"GRANT {APP_ROLE} TO CURRENT_USER",
+)
+
+
+async def migrate(database_url: str) -> None:
+    """Apply every revision that is missing. Raises Invalid where the role cannot be made."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await _ensure_role(connection)
+        await asyncio.to_thread(asyncio.run, _upgrade(database_url))
+    finally:
+        await connection.close()
+
+
+async def _ensure_role(connection: asyncpg.Connection) -> None:
+    create, grant = _ROLE_STATEMENTS
+    try:
+        if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", APP_ROLE):
+            # Another database of the same server may make it at the same moment.
+            with suppress(asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
+                await connection.execute(create)
+        if not await connection.fetchval(
+            "SELECT pg_has_role(current_user, $1, 'MEMBER') AND NOT rolsuper "
+            "FROM pg_roles WHERE rolname = current_user",
+            APP_ROLE,
+        ):
+            await connection.execute(grant)
+        await connection.execute(f"SET ROLE {APP_ROLE}")
+        await connection.execute("RESET ROLE")
+    except asyncpg.InsufficientPrivilegeError as error:
+        user = await connection.fetchval("SELECT current_user")
+        raise Invalid(
+            f"The database user {user} may not make the role {APP_ROLE}.",
+            details="Let an administrator of the database run: "
+            f'{create}; GRANT {APP_ROLE} TO "{user}";',
+        ) from error
+
+
+async def _upgrade(database_url: str) -> None:
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(database_url)
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    config = Config()
+    config.set_main_option("script_location", str(files("watchbill.store.postgres") / "migrations"))
+    try:
+        async with engine.begin() as connection:
+            config.attributes["connection"] = None
+
+            def upgrade(sync_connection: object) -> None:
+                config.attributes["connection"] = sync_connection
+                command.upgrade(config, "head")
+
+            await connection.run_sync(upgrade)
+    finally:
+        await engine.dispose()

@@ -1,0 +1,139 @@
+"""Who holds GPUs that do nothing, the most idle GPU-hours first.
+
+Hours are those of spells that are over plus, of the open ones, the idle GPUs times the time since they began on
+average; like every running figure they stop at the cluster's last contact.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from watchbill.protocol import IdleSoFar
+from watchbill.query import Scope, WorkloadQuery
+from watchbill.store.postgres.database import Connection, Database
+from watchbill.store.workloads.document import finish
+from watchbill.store.workloads.select import GPU, PENDING_SECONDS, RUNNING_SECONDS, conditions
+from watchbill.workload import Wire
+
+_RUNNING_HOURS = (
+    f"w.idle_allocated_gpu / {GPU}.0 * greatest(0, coalesce(extract(epoch FROM "
+    "(least($1::timestamptz, c.last_contact_at, w.deleted_at) - w.idle_mean_since)), 0)) / 3600"
+)
+IDLE_HOURS = f"(coalesce(w.idle_gpu_hours, 0) + {_RUNNING_HOURS})"
+_SUMS = (
+    f"count(*) AS total, coalesce(sum(w.idle_allocated_gpu), 0) / {GPU}.0 AS gpus, "
+    f"coalesce(sum({IDLE_HOURS}), 0) AS hours"
+)
+
+
+MOST_OWNERS = 50
+MOST_SO_FAR = 10_000
+"""Workloads of a cluster whose hours outlive a restart of its agent, those with the most first."""
+
+
+class IdleOwner(Wire, frozen=True):
+    """What one person holds idle; `submitted_by` None = workloads that name nobody."""
+
+    submitted_by: str | None
+    workloads: int
+    idle_gpus: float
+    idle_gpu_hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class IdlePage:
+    """`documents`: finished, with `idleGpuHours`. The sums are over all that match, not over the page.
+
+    `owners`: those who hold the most idle GPU-hours, at most `MOST_OWNERS`.
+    """
+
+    documents: list[bytes]
+    owners: list[IdleOwner]
+    next_offset: int | None
+    total: int
+    idle_gpus: float
+    idle_gpu_hours: float
+
+
+async def idle_workloads(
+    db: Database, scope: Scope, query: WorkloadQuery, now: datetime
+) -> IdlePage:
+    """The workloads that hold idle GPUs now; the query's own order does not count."""
+    statement = conditions(scope, query, now)
+    statement.needs_cluster = True
+    statement.conditions.append("w.idle_allocated_gpu > 0")
+    matching = f"FROM {statement.source} WHERE {statement.where}"
+    counting = f"SELECT {_SUMS} {matching}"
+    owning = (
+        f"SELECT nullif(w.submitted_by, '') AS owner, {_SUMS} {matching} "
+        f"GROUP BY owner ORDER BY hours DESC, owner LIMIT {MOST_OWNERS}"
+    )
+    parameters = list(statement.parameters)
+    offset = statement.bind(query.offset, "::bigint")
+    listing = (
+        f"SELECT w.document, {PENDING_SECONDS}, {RUNNING_SECONDS}, {IDLE_HOURS} {matching} "
+        f"ORDER BY 4 DESC, w.id LIMIT {query.limit} OFFSET {offset}"
+    )
+    async with db.acquire(scope.tenant_id) as connection:
+        sums = await connection.fetchrow(counting, *parameters)
+        owners = await connection.fetch(owning, *parameters)
+        rows = await connection.fetch(listing, *statement.parameters)
+    assert sums is not None  # an aggregate always has its row
+    end = query.offset + len(rows)
+    return IdlePage(
+        documents=[_finished(row[0], row[1], row[2], float(row[3])) for row in rows],
+        owners=[
+            IdleOwner(
+                submitted_by=row["owner"],
+                workloads=row["total"],
+                idle_gpus=float(row["gpus"]),
+                idle_gpu_hours=round(float(row["hours"]), 4),
+            )
+            for row in owners
+        ],
+        next_offset=end if rows and end < sums["total"] else None,
+        total=sums["total"],
+        idle_gpus=float(sums["gpus"]),
+        idle_gpu_hours=round(float(sums["hours"]), 4),
+    )
+
+
+class _Fields(msgspec.Struct, rename="camel"):
+    idle_measured_since: datetime | None = None
+
+
+class _Document(msgspec.Struct, rename="camel"):
+    additional_fields: _Fields | None = None
+
+
+async def idle_so_far(
+    connection: Connection, tenant_id: int, cluster_id: UUID, now: datetime
+) -> tuple[IdleSoFar, ...]:
+    """Of every live workload that was ever seen to idle. To be asked before the contact is renewed: hours
+    that nobody observed are none."""
+    rows = await connection.fetch(
+        f"SELECT w.id, w.document, {IDLE_HOURS} AS hours "
+        "FROM workload w JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id "
+        "WHERE w.tenant_id = $2 AND w.cluster_id = $3 AND w.deleted_at IS NULL "
+        "AND (w.idle_gpu_hours > 0 OR w.idle_allocated_gpu > 0) "
+        f"ORDER BY hours DESC LIMIT {MOST_SO_FAR}",
+        now,
+        tenant_id,
+        cluster_id,
+    )
+    return tuple(
+        IdleSoFar(id=row["id"], measured_since=since, gpu_hours=round(float(row["hours"]), 4))
+        for row in rows
+        if (since := _measured_since(row["document"])) is not None
+    )
+
+
+def _measured_since(document: bytes) -> datetime | None:
+    fields = msgspec.json.decode(finish(document, 0, 0), type=_Document).additional_fields
+    return None if fields is None else fields.idle_measured_since
+
+
+def _finished(document: bytes, pending: int, running: int, hours: float) -> bytes:
+    return b'%b,"idleGpuHours":%.4f}' % (finish(document, pending, running)[:-1], hours)

@@ -1,0 +1,198 @@
+"""The one repair: an agent lists what it has, the server answers what it lacks, and what is missing is gone.
+
+Deletion is inferred here and nowhere else, and only for rows whose witness lies inside what the agent listed
+completely. A commit that would take too much at once is held until a second, later inventory agrees.
+"""
+
+from datetime import datetime
+from uuid import UUID, uuid4
+
+import msgspec
+import structlog
+
+from watchbill.errors import Conflict
+from watchbill.protocol import (
+    Covered,
+    Delete,
+    InventoryBegin,
+    InventoryBegun,
+    InventoryCommit,
+    InventoryCommitted,
+    InventoryEntries,
+    InventoryMissing,
+)
+from watchbill.store.ingest import AgentIdentity, check_stream
+from watchbill.store.postgres.database import Connection, Database
+from watchbill.store.workloads.deletion import write_deletions
+from watchbill.store.workloads.document import DOCUMENT_FORMAT
+
+log = structlog.get_logger(__name__)
+
+SUSPECT_SHARE = 0.30
+SUSPECT_ROWS = 50
+
+_ABSENT = (
+    "SELECT w.id FROM workload w "
+    "JOIN unnest($3::text[], $4::text[], $5::text[]) AS c(grp, kind, namespace) "
+    "ON w.witness_group = c.grp AND w.witness_kind = c.kind "
+    "AND (c.namespace IS NULL OR w.witness_namespace = c.namespace) "
+    "WHERE w.tenant_id = $1 AND w.cluster_id = $2 AND w.deleted_at IS NULL "
+    "AND NOT EXISTS (SELECT 1 FROM inventory_entry e WHERE e.tenant_id = $1 "
+    "AND e.inventory_id = $6 AND e.workload_id = w.id)"
+)
+
+
+async def inventory_begin(
+    db: Database, agent: AgentIdentity, request: InventoryBegin, now: datetime
+) -> InventoryBegun:
+    """Open an inventory; one that was open is forgotten."""
+    inventory_id = uuid4()
+    async with db.transaction(agent.tenant_id) as connection:
+        await check_stream(connection, agent, request.stream_id)
+        await _forget(connection, agent)
+        await connection.execute(
+            "INSERT INTO inventory (tenant_id, cluster_id, id, stream_id, coverage, started_at) "
+            "VALUES ($1, $2, $3, $4, $5, $6)",
+            agent.tenant_id,
+            agent.cluster_id,
+            inventory_id,
+            request.stream_id,
+            msgspec.json.encode(request.coverage),
+            now,
+        )
+    return InventoryBegun(inventory_id=inventory_id)
+
+
+async def inventory_entries(
+    db: Database, agent: AgentIdentity, request: InventoryEntries
+) -> InventoryMissing:
+    """Note entries, in any order and as often as they come. Answers which records the server lacks."""
+    async with db.transaction(agent.tenant_id) as connection:
+        await check_stream(connection, agent, request.stream_id)
+        await _open(connection, agent, request.inventory_id)
+        ids = [entry.id for entry in request.entries]
+        await connection.execute(
+            "INSERT INTO inventory_entry (tenant_id, inventory_id, workload_id) "
+            "SELECT $1, $2, unnest($3::uuid[]) ON CONFLICT DO NOTHING",
+            agent.tenant_id,
+            request.inventory_id,
+            ids,
+        )
+        rows = await connection.fetch(
+            "SELECT id, record_hash FROM workload WHERE tenant_id = $1 AND id = ANY($2::uuid[]) "
+            "AND cluster_id = $3 AND deleted_at IS NULL AND document_format = $4",
+            agent.tenant_id,
+            ids,
+            agent.cluster_id,
+            DOCUMENT_FORMAT,
+        )
+    stored = {row["id"]: row["record_hash"].hex() for row in rows}
+    return InventoryMissing(
+        missing=tuple(
+            entry.id for entry in request.entries if stored.get(entry.id) != entry.record_hash
+        )
+    )
+
+
+async def inventory_commit(
+    db: Database, agent: AgentIdentity, request: InventoryCommit, now: datetime
+) -> InventoryCommitted:
+    """Delete what the inventory proves absent. Raises Conflict where entries are missing: begin anew."""
+    async with db.transaction(agent.tenant_id) as connection:
+        cluster = await check_stream(connection, agent, request.stream_id)
+        coverage = await _open(connection, agent, request.inventory_id)
+        counted = await connection.fetchval(
+            "SELECT count(*) FROM inventory_entry WHERE tenant_id = $1 AND inventory_id = $2",
+            agent.tenant_id,
+            request.inventory_id,
+        )
+        if counted < request.count:
+            raise Conflict(
+                f"The inventory holds {counted} entries, {request.count} were announced."
+            )
+        absent = await _absent(connection, agent, request.inventory_id, coverage)
+        held = cluster["suspect_since"] is None and await _is_suspect(
+            connection, agent, len(absent)
+        )
+        if held:
+            log.warning("inventory held", cluster_id=str(agent.cluster_id), absent=len(absent))
+        else:
+            deletes = [Delete(id=workload_id, deleted_at=now) for workload_id in absent]
+            await write_deletions(
+                connection, agent.tenant_id, agent.cluster_id, deletes, now, is_inferred=True
+            )
+        await connection.execute(
+            "UPDATE cluster SET suspect_since = $3, last_contact_at = $4 "
+            "WHERE tenant_id = $1 AND id = $2",
+            agent.tenant_id,
+            agent.cluster_id,
+            now if held else None,
+            now,
+        )
+        await _forget(connection, agent)
+    return InventoryCommitted(deleted=0 if held else len(absent), held=held)
+
+
+async def _open(
+    connection: Connection, agent: AgentIdentity, inventory_id: UUID
+) -> tuple[Covered, ...]:
+    """The coverage of the open inventory. Raises Conflict when another is open, or none."""
+    coverage = await connection.fetchval(
+        "SELECT coverage FROM inventory WHERE tenant_id = $1 AND cluster_id = $2 AND id = $3",
+        agent.tenant_id,
+        agent.cluster_id,
+        inventory_id,
+    )
+    if coverage is None:
+        raise Conflict("This inventory is not open any more; begin a new one.")
+    return msgspec.json.decode(coverage, type=tuple[Covered, ...])
+
+
+async def _absent(
+    connection: Connection,
+    agent: AgentIdentity,
+    inventory_id: UUID,
+    coverage: tuple[Covered, ...],
+) -> list[UUID]:
+    covered: list[tuple[str, str, str | None]] = [
+        (kind.group, kind.kind, namespace)
+        for kind in coverage
+        for namespace in (kind.namespaces if kind.namespaces is not None else (None,))
+    ]
+    rows = await connection.fetch(
+        _ABSENT,
+        agent.tenant_id,
+        agent.cluster_id,
+        [group for group, _, _ in covered],
+        [kind for _, kind, _ in covered],
+        [namespace for _, _, namespace in covered],
+        inventory_id,
+    )
+    return [row["id"] for row in rows]
+
+
+async def _is_suspect(connection: Connection, agent: AgentIdentity, absent: int) -> bool:
+    """Whether so much would go at once that a second look is due."""
+    if absent <= SUSPECT_ROWS:
+        return False
+    live = await connection.fetchval(
+        "SELECT count(*) FROM workload "
+        "WHERE tenant_id = $1 AND cluster_id = $2 AND deleted_at IS NULL",
+        agent.tenant_id,
+        agent.cluster_id,
+    )
+    return bool(absent > SUSPECT_SHARE * live)
+
+
+async def _forget(connection: Connection, agent: AgentIdentity) -> None:
+    await connection.execute(
+        "DELETE FROM inventory_entry WHERE tenant_id = $1 AND inventory_id IN "
+        "(SELECT id FROM inventory WHERE tenant_id = $1 AND cluster_id = $2)",
+        agent.tenant_id,
+        agent.cluster_id,
+    )
+    await connection.execute(
+        "DELETE FROM inventory WHERE tenant_id = $1 AND cluster_id = $2",
+        agent.tenant_id,
+        agent.cluster_id,
+    )

@@ -1,0 +1,115 @@
+"""The numbers of projects and departments: unique in the tenant, given at first sight or when an access rule
+names them before, kept for ever.
+
+A project belongs to one cluster; its key is the queue's object name, its name what people call it.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+from uuid import UUID
+
+from watchbill.protocol import Record
+from watchbill.store.postgres.database import Connection, Database
+from watchbill.store.workloads.row import Organisation
+
+
+class Unseen(NamedTuple):
+    """`kind` is `project` or `department`, `key` the queue's object name."""
+
+    kind: str
+    cluster_id: str
+    key: str
+
+
+async def numbers(
+    connection: Connection, tenant_id: int, cluster_id: UUID, records: Iterable[Record]
+) -> dict[str, Organisation]:
+    """The numbers by project key (the namespace where a record names no project)."""
+    projects: dict[str, Record] = {}
+    for record in records:
+        projects[record.project_key or record.workload.namespace] = record
+    departments = {
+        record.department_key: record.workload.department_name
+        for record in projects.values()
+        if record.department_key
+    }
+    department_ids = await _numbers(connection, "department", tenant_id, cluster_id, departments)
+    project_ids = await _numbers(
+        connection,
+        "project",
+        tenant_id,
+        cluster_id,
+        {key: record.workload.project_name for key, record in projects.items()},
+    )
+    found = {
+        key: Organisation(project_ids[key], department_ids.get(record.department_key))
+        for key, record in projects.items()
+    }
+    await connection.execute(
+        "UPDATE project p SET department_id = n.department_id "
+        "FROM unnest($2::int[], $3::int[]) AS n(id, department_id) "
+        "WHERE p.tenant_id = $1 AND p.id = n.id "
+        "AND p.department_id IS DISTINCT FROM n.department_id",
+        tenant_id,
+        [o.project_id for o in found.values()],
+        [o.department_id for o in found.values()],
+    )
+    return found
+
+
+async def _numbers(
+    connection: Connection, table: str, tenant_id: int, cluster_id: UUID, names: dict[str, str]
+) -> dict[str, int]:
+    """`table` is `project` or `department`."""
+    if not names:
+        return {}
+    known = {
+        row["key"]: row
+        for row in await connection.fetch(
+            f"SELECT key, id, name FROM {table} "
+            "WHERE tenant_id = $1 AND cluster_id = $2 AND key = ANY($3::text[])",
+            tenant_id,
+            cluster_id,
+            list(names),
+        )
+    }
+    ids = {key: row["id"] for key, row in known.items()}
+    for key in sorted(names.keys() - known.keys()):
+        ids[key] = await _new(connection, table, tenant_id, cluster_id, key, names[key])
+    for key, row in known.items():
+        if row["name"] != names[key]:
+            await connection.execute(
+                f"UPDATE {table} SET name = $3 WHERE tenant_id = $1 AND id = $2",
+                tenant_id,
+                row["id"],
+                names[key],
+            )
+    return ids
+
+
+async def _new(
+    connection: Connection, table: str, tenant_id: int, cluster_id: UUID, key: str, name: str
+) -> int:
+    """The number; somebody else may have given one meanwhile."""
+    number: int = await connection.fetchval(
+        "UPDATE tenant SET next_number = next_number + 1 WHERE id = $1 RETURNING next_number - 1",
+        tenant_id,
+    )
+    found: int = await connection.fetchval(
+        f"INSERT INTO {table} AS t (tenant_id, id, cluster_id, key, name) "
+        "VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant_id, cluster_id, key) "
+        "DO UPDATE SET key = t.key RETURNING id",
+        tenant_id,
+        number,
+        cluster_id,
+        key,
+        name,
+    )
+    return found
+
+
+async def declare(db: Database, tenant_id: int, unseen: Iterable[Unseen]) -> None:
+    """Give numbers to projects and departments of which no workload was seen yet."""
+    async with db.transaction(tenant_id) as connection:
+        for one in sorted(unseen):
+            await _new(connection, one.kind, tenant_id, UUID(one.cluster_id), one.key, one.key)

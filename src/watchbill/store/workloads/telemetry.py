@@ -1,0 +1,228 @@
+"""Telemetry: present counts and sums over live workloads, grouped.
+
+Each telemetry type is one row of `_TYPES`, each grouping one of `_GROUPS`. Figures come from the tally, except
+what only the workloads themselves tell: how long they wait, and which share of a GPU figure each of their node
+pools holds. A workload in two node pools counts in each; GPU figures are split, so that sums agree.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from watchbill.errors import Invalid
+from watchbill.query import PendingBuckets, Scope, TelemetryQuery
+from watchbill.store.postgres.database import Database
+from watchbill.store.workloads.select import GPU, LIVE, TALLY, WORKLOAD, Statement, in_scope
+
+PENDING_TIME = "PENDING_TIME_DISTRIBUTION"
+PENDING_TIME_KEY = "PendingTime"
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryGroup:
+    """`key` as asked for, `value` the id ("" = none), `name` for people where one exists."""
+
+    key: str
+    value: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryValue:
+    value: str
+    groups: tuple[TelemetryGroup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """`counted_join` unfolds a list for counts; for GPU figures `shared_value` reads the pool held."""
+
+    value: str
+    name: str | None = None
+    counted_join: str = ""
+    shared_value: str | None = None
+
+
+_EACH = "CROSS JOIN LATERAL unnest(coalesce({0}, '{{\"\"}}')) AS {1}(pool)"
+_HELD = (
+    "CROSS JOIN LATERAL unnest(coalesce(w.gpu_node_pools, '{\"\"}'), "
+    "coalesce(w.gpu_node_pool_shares, ARRAY[w.allocated_gpu])) AS held(pool, share)"
+)
+_GROUPS: dict[str, _Group] = {
+    "ClusterId": _Group("w.cluster_id::text", name="max(c.name)"),
+    "DepartmentId": _Group("coalesce(w.department_id::text, '')", name="max(w.department_name)"),
+    "ProjectId": _Group("w.project_id::text", name="max(w.project_name)"),
+    "Type": _Group("w.type"),
+    "Phase": _Group("w.phase"),
+    "Category": _Group("coalesce(w.category, '')"),
+    "CurrentNodepools": _Group(
+        "current.pool",
+        counted_join=_EACH.format("w.current_node_pools", "current"),
+        shared_value="held.pool",
+    ),
+    "RequestedNodepools": _Group(
+        "requested.pool",
+        counted_join=_EACH.format("w.requested_node_pools", "requested"),
+        shared_value="CASE WHEN held.pool = ANY(w.requested_node_pools) THEN held.pool ELSE '' END",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    """`sum` is the aggregate, over rows with `condition`; `having`: groups worth a line."""
+
+    sum: str
+    having: str
+    condition: str = "true"
+
+
+@dataclass(frozen=True, slots=True)
+class _Type:
+    """`tallied` over the tally, `split` over the shares that node pools hold (None = is not split)."""
+
+    tallied: _Figure
+    split: _Figure | None = None
+    scale: int = 1
+
+
+_TYPES: dict[str, _Type] = {
+    "WORKLOADS_COUNT": _Type(
+        _Figure("coalesce(sum(w.workloads), 0)::bigint", having="sum(w.workloads) > 0")
+    ),
+    "GPU_ALLOCATION": _Type(
+        _Figure("coalesce(sum(w.allocated_gpu), 0)", having="sum(w.allocated_gpu) <> 0"),
+        _Figure("coalesce(sum(held.share), 0)", having="sum(held.share) <> 0"),
+        scale=GPU,
+    ),
+    "IDLE_ALLOCATED_GPUS": _Type(
+        _Figure("sum(w.idle_gpu)", having="sum(w.measured_workloads) > 0"),
+        _Figure(
+            "sum(w.idle_allocated_gpu::numeric * held.share / w.allocated_gpu)",
+            having="count(*) > 0",
+            condition="w.idle_allocated_gpu IS NOT NULL AND w.allocated_gpu > 0",
+        ),
+        scale=GPU,
+    ),
+}
+ALWAYS_ANSWERED = frozenset({"WORKLOADS_COUNT", "GPU_ALLOCATION"})
+
+
+async def telemetry(
+    db: Database,
+    scope: Scope,
+    query: TelemetryQuery,
+    now: datetime,
+    *,
+    buckets: PendingBuckets | None = None,
+) -> list[TelemetryValue]:
+    """Raises Invalid where a pending-time distribution is grouped by more than one thing."""
+    if query.telemetry_type == PENDING_TIME:
+        return await _pending_times(db, scope, query, now, buckets or PendingBuckets())
+    kind = _TYPES[query.telemetry_type]
+    groups = [_GROUPS[name] for name in query.group_by]
+    is_split = kind.split is not None and any(group.shared_value for group in groups)
+    figure = kind.split if kind.split and is_split else kind.tallied
+    values = [g.shared_value if is_split and g.shared_value else g.value for g in groups]
+    joins = [_HELD] if is_split else [g.counted_join for g in groups if g.counted_join]
+    statement = _conditions(scope, query, now, table=WORKLOAD if is_split else TALLY)
+    statement.conditions.append(figure.condition)
+    columns = [*values, *(group.name or "NULL::text" for group in groups), figure.sum]
+    having = figure.having if groups or query.telemetry_type not in ALWAYS_ANSWERED else "true"
+    sql = (
+        f"SELECT {', '.join(columns)} FROM {statement.source} {' '.join(joins)} "
+        f"WHERE {statement.where} {_group_clause(values)} HAVING {having} "
+        f"ORDER BY {', '.join(str(n + 1) for n in range(len(columns)))}"
+    )
+    async with db.acquire(scope.tenant_id) as connection:
+        rows = await connection.fetch(sql, *statement.parameters)
+    return [
+        TelemetryValue(
+            _number(row[-1], kind.scale),
+            tuple(
+                TelemetryGroup(key, row[index], row[len(groups) + index])
+                for index, key in enumerate(query.group_by)
+            ),
+        )
+        for row in rows
+    ]
+
+
+def _conditions(
+    scope: Scope, query: TelemetryQuery, now: datetime, *, table: str = WORKLOAD
+) -> Statement:
+    statement = Statement(now, table=table, needs_cluster=True)
+    in_scope(statement, scope)
+    if table == WORKLOAD:
+        statement.conditions.append(LIVE)
+    if query.cluster_id is not None:
+        statement.conditions.append(f"w.cluster_id = {statement.bind(query.cluster_id, '::uuid')}")
+    if query.department_id is not None:
+        number = query.department_id if query.department_id.isascii() else ""
+        statement.conditions.append(f"w.department_id::text = {statement.bind(_plain(number))}")
+    if query.node_pool is not None:
+        pool = statement.bind(_plain(query.node_pool), "::text")
+        statement.conditions.append(f"{pool} = ANY(w.current_node_pools)")
+    if query.phases:
+        statement.conditions.append(f"w.phase = ANY({statement.bind(list(query.phases))}::text[])")
+    return statement
+
+
+def _plain(text: str) -> str:
+    """NUL matches nothing, and PostgreSQL refuses to be asked for it; nor does any stored text hold \\ufffe."""
+    return "\ufffe" if "\0" in text else text
+
+
+def _group_clause(values: list[str]) -> str:
+    return f"GROUP BY {', '.join(str(index + 1) for index in range(len(values)))}" if values else ""
+
+
+async def _pending_times(
+    db: Database,
+    scope: Scope,
+    query: TelemetryQuery,
+    now: datetime,
+    buckets: PendingBuckets,
+) -> list[TelemetryValue]:
+    if len(query.group_by) > 1:
+        raise Invalid(
+            f"{PENDING_TIME} takes at most one groupBy.",
+            details="A value carries at most two groups, and the bucket is one of them.",
+        )
+    key = query.group_by[0] if query.group_by else None
+    group = _GROUPS[key] if key else _Group("''::text")
+    statement = _conditions(scope, query, now)
+    statement.conditions.append("w.phase = 'Pending'")
+    bounds = statement.bind(list(buckets.upper_seconds), "::float8[]")
+    sql = (
+        f"SELECT {group.value} AS value, {group.name or 'NULL::text'} AS name, "
+        "width_bucket(greatest(0, extract(epoch FROM "
+        "least($1::timestamptz, c.last_contact_at) - w.phase_updated_at))::float8, "
+        f"{bounds}) AS bucket, count(*) AS count "
+        f"FROM {statement.source} {group.counted_join} "
+        f"WHERE {statement.where} GROUP BY 1, 3 ORDER BY 1, 3"
+    )
+    async with db.acquire(scope.tenant_id) as connection:
+        rows = await connection.fetch(sql, *statement.parameters)
+    names = {row["value"]: row["name"] for row in rows}
+    counts = {(row["value"], row["bucket"]): row["count"] for row in rows}
+    found: list[str] = list(names) if key else [""]
+    return [
+        TelemetryValue(
+            str(counts.get((value, index), 0)),
+            (
+                *((TelemetryGroup(key, value, names[value]),) if key else ()),
+                TelemetryGroup(PENDING_TIME_KEY, label),
+            ),
+        )
+        for value in found
+        for index, label in enumerate(buckets.labels)
+    ]
+
+
+def _number(figure: Decimal | int, scale: int) -> str:
+    """A plain decimal without trailing zeros."""
+    if scale == 1:
+        return str(figure)
+    text = f"{(Decimal(figure) / scale):.6f}"
+    return text.rstrip("0").rstrip(".")

@@ -1,0 +1,76 @@
+"""What an agent may claim: an agent that was taken over can lie, but not so that anybody else's answers break.
+
+Pure; says in our words why an item is not taken. The rest of its batch is.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from watchbill.protocol import Item, Scrape, Upsert
+from watchbill.workload import Transition
+
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+"""Of what may lie ahead."""
+CLOCK_AHEAD = timedelta(days=1)
+MOST_ELEMENTS = 2_000
+MOST_TRANSITIONS = 10_000
+TEXT_CHARACTERS = 1024 * 1024
+"""Of all messages of an item's transitions, and of all names of its elements."""
+DOCUMENT_BYTES = 256 * 1024
+
+TOO_LARGE = "The record is larger than 256 KiB."
+
+
+def why_not(item: Item, now: datetime) -> str | None:
+    """Why the item cannot be true or cannot be kept; None where nothing is against it."""
+    transitions = item.transitions
+    happened = [transition.at for transition in transitions]
+    if isinstance(item, Upsert):
+        workload = item.record.workload
+        happened += [item.observed_at, workload.created_at]
+        happened += [workload.completed_at] if workload.completed_at else []
+        if not _are_between(_given(workload.guaranteed_runtime_ends_at), LATEST):
+            return "A time in the record is none that can be."
+        reason = _why_not_record(item)
+    else:
+        happened.append(item.deleted_at)
+        reason = None
+    if not _are_between(happened, now + CLOCK_AHEAD):
+        return "A time in the record has no offset, is too long ago or still to come."
+    if len(transitions) > MOST_TRANSITIONS or _characters(transitions) > TEXT_CHARACTERS:
+        return "The record tells of too many phases at once."
+    return reason
+
+
+def _why_not_record(item: Upsert) -> str | None:
+    record, workload = item.record, item.record.workload
+    counted = (
+        *(record.usage.pod_count, record.usage.running_pod_count, record.usage.gpu_millionths),
+        *(record.usage.gpu_memory_request_bytes, record.elements_total, workload.running_pods),
+        *(workload.allocated_resources.gpu, workload.idle_allocated_gpus or 0),
+        *record.gpu_millionths_by_node_pool.values(),
+    )
+    if min(counted) < 0:
+        return "A quantity in the record is negative."
+    if len(record.elements) > MOST_ELEMENTS:
+        return f"The record has more than {MOST_ELEMENTS} elements."
+    if sum(len(element.name) for element in record.elements) > TEXT_CHARACTERS:
+        return "The names of the record's elements are too long."
+    return None
+
+
+def is_possible(scrape: Scrape, now: datetime) -> bool:
+    return _are_between((scrape.at, scrape.counted_since), now + CLOCK_AHEAD)
+
+
+def _given(at: datetime | None) -> Sequence[datetime]:
+    return () if at is None else (at,)
+
+
+def _are_between(times: Iterable[datetime], latest: datetime) -> bool:
+    return all(at.tzinfo is not None and EARLIEST <= at <= latest for at in times)
+
+
+def _characters(transitions: Sequence[Transition]) -> int:
+    return sum(len(transition.message or "") for transition in transitions)

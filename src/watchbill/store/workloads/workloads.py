@@ -1,0 +1,285 @@
+"""Reads of workloads: list, count, get, facets, history, elements, endpoints, export.
+
+Every read takes the caller's scope; one `now` per request feeds conditions, order and the totals in a reply.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from watchbill.query import Scope, WorkloadQuery
+from watchbill.store.postgres.database import Connection, Database
+from watchbill.store.workloads.document import DocumentCache, finish
+from watchbill.store.workloads.select import (
+    CLUSTER_JOIN,
+    PENDING_SECONDS,
+    RUNNING_SECONDS,
+    Statement,
+    in_scope,
+    sorted_statement,
+)
+from watchbill.store.workloads.tally import counting
+from watchbill.workload import Wire
+
+EXPORT_BATCH = 500
+EXPORT_TIMEOUT_SECONDS = 300
+
+FACETS = {
+    "phase": "w.phase",
+    "type": "w.type",
+    "category": "w.category",
+    "clusterId": "w.cluster_id::text",
+    "departmentName": "w.department_name",
+    "projectName": "w.project_name",
+}
+
+_TOTALS = f"{PENDING_SECONDS} AS pending, {RUNNING_SECONDS} AS running"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Finished documents in the query's order; `next_offset` None = there is no more."""
+
+    documents: list[bytes]
+    next_offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadReply:
+    """One workload's JSON; `etag` only where neither total is running."""
+
+    body: bytes
+    etag: str | None
+
+
+class Spell(Wire, frozen=True):
+    """One stay in a phase; `ended_at` None = it lasts."""
+
+    phase: str
+    started_at: datetime
+    phase_message: str | None = None
+    ended_at: datetime | None = None
+
+
+async def workload_list(
+    db: Database, cache: DocumentCache, scope: Scope, query: WorkloadQuery, now: datetime
+) -> Page:
+    """One page: ids by index first, then the documents that the cache does not hold."""
+    statement, order = sorted_statement(scope, query, now)
+    page = (
+        f"SELECT w.id FROM {statement.source} WHERE {statement.where} ORDER BY {order} "
+        f"LIMIT {query.limit + 1} OFFSET {statement.bind(query.offset, '::bigint')}"
+    )
+    sql = (
+        f"SELECT w.id, w.revision, {_TOTALS} FROM workload w {CLUSTER_JOIN} "
+        f"WHERE w.tenant_id = $2 AND w.id IN ({page}) ORDER BY {order}"
+    )
+    async with db.acquire(scope.tenant_id) as connection:
+        rows = await connection.fetch(sql, *statement.parameters)
+        shown = rows[: query.limit]
+        documents = await _documents(
+            connection, cache, scope.tenant_id, [(row[0], row[1]) for row in shown]
+        )
+    return Page(
+        documents=[
+            finish(documents[row[0]], row[2], row[3]) for row in shown if row[0] in documents
+        ],
+        next_offset=query.offset + query.limit if len(rows) > query.limit else None,
+    )
+
+
+async def _documents(
+    connection: Connection,
+    cache: DocumentCache,
+    tenant_id: int,
+    wanted: Sequence[tuple[UUID, bytes]],
+) -> dict[UUID, bytes]:
+    documents: dict[UUID, bytes] = {}
+    missing: list[UUID] = []
+    for workload_id, revision in wanted:
+        document = cache.get((tenant_id, workload_id, revision))
+        if document is None:
+            missing.append(workload_id)
+        else:
+            documents[workload_id] = document
+    if missing:
+        rows = await connection.fetch(
+            "SELECT id, revision, document FROM workload "
+            "WHERE tenant_id = $1 AND id = ANY($2::uuid[])",
+            tenant_id,
+            missing,
+        )
+        for workload_id, revision, document in rows:
+            documents[workload_id] = document
+            cache.put((tenant_id, workload_id, revision), document)
+    return documents
+
+
+async def workload_count(db: Database, scope: Scope, query: WorkloadQuery, now: datetime) -> int:
+    statement = counting(scope, query, now)
+    async with db.acquire(scope.tenant_id) as connection:
+        count: int = await connection.fetchval(
+            f"SELECT {statement.count} FROM {statement.source} WHERE {statement.where}",
+            *statement.parameters,
+        )
+    return count
+
+
+async def workload_get(
+    db: Database, scope: Scope, workload_id: UUID, now: datetime
+) -> WorkloadReply | None:
+    """One workload with its details, deleted ones included; None = not there or not in scope."""
+    statement = _one(scope, workload_id, now)
+    sql = (
+        f"SELECT w.document, w.details, w.revision, {_TOTALS}, "
+        "w.pending_since IS NULL AND w.running_since IS NULL AS is_still "
+        f"FROM workload w {CLUSTER_JOIN} WHERE {statement.where}"
+    )
+    async with db.acquire(scope.tenant_id) as connection:
+        row = await connection.fetchrow(sql, *statement.parameters)
+    if row is None:
+        return None
+    body = finish(row["document"], row["pending"], row["running"])
+    messages = row["details"] or b"[]"
+    body = body[:-1] + b',"pendingSchedulingMessages":' + messages + b"}"
+    return WorkloadReply(body, f'"{row["revision"].hex()}"' if row["is_still"] else None)
+
+
+def _one(scope: Scope, workload_id: UUID, now: datetime) -> Statement:
+    statement = Statement(now)
+    in_scope(statement, scope)
+    statement.conditions.append(f"w.id = {statement.bind(workload_id, '::uuid')}")
+    return statement
+
+
+async def workload_facets(
+    db: Database,
+    scope: Scope,
+    query: WorkloadQuery,
+    fields: Sequence[str],
+    now: datetime,
+) -> dict[str, list[tuple[str, int]]]:
+    """Per field of `FACETS` its values with counts, most first; a field's own filters are left out."""
+    facets: dict[str, list[tuple[str, int]]] = {}
+    async with db.acquire(scope.tenant_id) as connection:
+        for field in fields:
+            others = tuple(p for p in query.predicates if p.field != field)
+            statement = counting(scope, replace(query, predicates=others), now)
+            rows = await connection.fetch(
+                f"SELECT {FACETS[field]} AS value, {statement.count} AS count "
+                f"FROM {statement.source} WHERE {statement.where} "
+                f"GROUP BY value HAVING {statement.count} > 0 "
+                "ORDER BY count DESC, value LIMIT 1000",
+                *statement.parameters,
+            )
+            facets[field] = [(row["value"] or "", row["count"]) for row in rows]
+    return facets
+
+
+async def workload_history(
+    db: Database, scope: Scope, workload_id: UUID, now: datetime
+) -> list[Spell] | None:
+    """Every recorded stay in a phase, oldest first."""
+    statement = _one(scope, workload_id, now)
+    async with db.acquire(scope.tenant_id) as connection:
+        row = await connection.fetchrow(
+            f"SELECT w.deleted_at FROM workload w WHERE {statement.where}",
+            *statement.parameters,
+        )
+        if row is None:
+            return None
+        transitions = await connection.fetch(
+            "SELECT phase, message, at FROM phase_transition "
+            "WHERE tenant_id = $1 AND workload_id = $2 ORDER BY number",
+            scope.tenant_id,
+            workload_id,
+        )
+    ends = [transition["at"] for transition in transitions[1:]] + [row["deleted_at"]]
+    return [
+        Spell(
+            phase=transition["phase"],
+            phase_message=transition["message"],
+            started_at=transition["at"],
+            ended_at=end,
+        )
+        for transition, end in zip(transitions, ends, strict=True)
+    ]
+
+
+async def element_list(
+    db: Database, scope: Scope, workload_id: UUID, *, offset: int, limit: int, now: datetime
+) -> Page | None:
+    """A page of the stored elements, upper levels first."""
+    statement = _one(scope, workload_id, now)
+    beyond = min(offset, 2**30)  # a slice's bounds are 32 bits wide, and no array is that long
+    first = statement.bind(beyond + 1, "::int")
+    last = statement.bind(beyond + limit, "::int")
+    sql = (
+        f"SELECT coalesce(e.elements[{first}:{last}], '{{}}') AS elements, "
+        "coalesce(cardinality(e.elements), 0) AS stored FROM workload w "
+        "LEFT JOIN workload_elements e ON e.tenant_id = w.tenant_id AND e.workload_id = w.id "
+        f"WHERE {statement.where}"
+    )
+    async with db.acquire(scope.tenant_id) as connection:
+        row = await connection.fetchrow(sql, *statement.parameters)
+    if row is None:
+        return None
+    more = offset + limit < row["stored"]
+    return Page(list(row["elements"]), offset + limit if more else None)
+
+
+async def element_count(
+    db: Database, scope: Scope, workload_id: UUID, now: datetime
+) -> tuple[int, int] | None:
+    """How many elements the cluster has, and how many of them are stored."""
+    statement = _one(scope, workload_id, now)
+    sql = (
+        "SELECT coalesce(e.total, 0), coalesce(cardinality(e.elements), 0) FROM workload w "
+        "LEFT JOIN workload_elements e ON e.tenant_id = w.tenant_id AND e.workload_id = w.id "
+        f"WHERE {statement.where}"
+    )
+    async with db.acquire(scope.tenant_id) as connection:
+        row = await connection.fetchrow(sql, *statement.parameters)
+    return None if row is None else (row[0], row[1])
+
+
+class _Endpoints(Wire, frozen=True):
+    endpoints: msgspec.Raw
+
+
+_ENDPOINTS = msgspec.json.Decoder(_Endpoints)
+
+
+async def endpoint_list(
+    db: Database, scope: Scope, workload_id: UUID, now: datetime
+) -> bytes | None:
+    """The JSON array of a workload's endpoints, as its document holds it."""
+    statement = _one(scope, workload_id, now)
+    async with db.acquire(scope.tenant_id) as connection:
+        document = await connection.fetchval(
+            f"SELECT w.document FROM workload w WHERE {statement.where}",
+            *statement.parameters,
+        )
+    return None if document is None else bytes(_ENDPOINTS.decode(document + b"}").endpoints)
+
+
+async def workload_export(
+    db: Database, scope: Scope, query: WorkloadQuery, now: datetime
+) -> AsyncGenerator[list[bytes], None]:
+    """All finished documents of one snapshot, some hundred at a time."""
+    statement, order = sorted_statement(scope, query, now)
+    sql = (
+        f"SELECT w.document, {_TOTALS} FROM workload w {CLUSTER_JOIN} "
+        f"WHERE {statement.where} ORDER BY {order}"
+    )
+    async with (
+        db.acquire(scope.tenant_id) as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        await connection.execute(f"SET LOCAL statement_timeout = '{EXPORT_TIMEOUT_SECONDS}s'")
+        cursor = await connection.cursor(sql, *statement.parameters)
+        while rows := await cursor.fetch(EXPORT_BATCH):
+            yield [finish(row[0], row[1], row[2]) for row in rows]

@@ -1,0 +1,286 @@
+"""Writes records into the workload table and its children, a run of items at a time.
+
+A record whose hash is the stored one and that brings no new transition writes nothing. Everything else is one
+statement per table, whatever the number of items.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from watchbill.protocol import Refused, Upsert
+from watchbill.store.postgres.database import Connection
+from watchbill.store.workloads import organisation
+from watchbill.store.workloads.changes import tell_changes
+from watchbill.store.workloads.document import DOCUMENT_FORMAT
+from watchbill.store.workloads.phase_intervals import Life, advance, begin, news
+from watchbill.store.workloads.row import Organisation, Row, make_row
+from watchbill.store.workloads.validation import DOCUMENT_BYTES, TOO_LARGE
+from watchbill.workload import Phase, Transition, Usage
+
+_COLUMNS = ", ".join(Row._fields)
+_REPLACED = ", ".join(
+    f"{column} = excluded.{column}" for column in Row._fields if column not in ("tenant_id", "id")
+)
+_UPSERT = (
+    f"INSERT INTO workload AS w ({_COLUMNS}) SELECT {_COLUMNS} FROM unnest($1::workload[]) "
+    f"ON CONFLICT (tenant_id, id) DO UPDATE SET {_REPLACED} "
+    "WHERE w.cluster_id = excluded.cluster_id OR w.deleted_at IS NOT NULL RETURNING id"
+)
+EXISTING = (
+    "SELECT id, cluster_id, deleted_at, record_hash, document_format, phase, phase_updated_at, "
+    "resting_phase, resting_phase_at, transition_count, pending_ms, pending_since, running_ms, "
+    "running_since, k8s_phase, k8s_phase_updated_at FROM workload "
+    "WHERE tenant_id = $1 AND id = ANY($2::uuid[])"
+)
+_HELD_ELSEWHERE = "A live workload of another cluster has the same id."
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    row: Row
+    upsert: Upsert
+    transitions: list[Transition]
+    first_number: int
+
+
+async def write_records(
+    connection: Connection,
+    tenant_id: int,
+    cluster_id: UUID,
+    upserts: Sequence[Upsert],
+    now: datetime,
+) -> list[Refused]:
+    """Insert, update, revive or leave alone. Refuses an id that lives in another cluster."""
+    ids = [upsert.record.workload.id for upsert in upserts]
+    existing = {row["id"]: row for row in await connection.fetch(EXISTING, tenant_id, ids)}
+    refused: list[Refused] = []
+    changed: list[Upsert] = []
+    for upsert in upserts:
+        stored = existing.get(upsert.record.workload.id)
+        if stored and stored["cluster_id"] != cluster_id and stored["deleted_at"] is None:
+            refused.append(Refused(id=stored["id"], reason=_HELD_ELSEWHERE))
+        elif stored is None or not _is_same(stored, upsert):
+            changed.append(upsert)
+    if not changed:
+        return refused
+    numbers = await organisation.numbers(
+        connection, tenant_id, cluster_id, [upsert.record for upsert in changed]
+    )
+    changes = [
+        _change(
+            upsert,
+            existing.get(upsert.record.workload.id),
+            organisation=numbers[upsert.record.project_key or upsert.record.workload.namespace],
+            tenant_id=tenant_id,
+            cluster_id=cluster_id,
+            now=now,
+        )
+        for upsert in changed
+    ]
+    refused += [
+        Refused(id=change.row.id, reason=TOO_LARGE) for change in changes if _is_too_large(change)
+    ]
+    changes = [change for change in changes if not _is_too_large(change)]
+    written = {
+        row["id"] for row in await connection.fetch(_UPSERT, [change.row for change in changes])
+    }
+    lost = [change.row.id for change in changes if change.row.id not in written]
+    refused += [Refused(id=lost_id, reason=_HELD_ELSEWHERE) for lost_id in lost]
+    changes = [change for change in changes if change.row.id in written]
+    await _write_transitions(connection, tenant_id, changes)
+    await _write_usage(connection, tenant_id, changes)
+    await _write_elements(connection, tenant_id, changes)
+    await _add_to_inventory(connection, tenant_id, cluster_id, written)
+    await tell_changes(connection, tenant_id, written)
+    return refused
+
+
+def _is_too_large(change: _Change) -> bool:
+    return len(change.row.document) + len(change.row.details or b"") > DOCUMENT_BYTES
+
+
+def _is_same(stored: asyncpg.Record, upsert: Upsert) -> bool:
+    if stored["deleted_at"] is not None or stored["document_format"] != DOCUMENT_FORMAT:
+        return False
+    if stored["record_hash"].hex() != upsert.record_hash:
+        return False
+    phase = upsert.record.workload.phase
+    return not news(
+        life_of(stored), upsert.transitions, phase=phase, observed_at=upsert.observed_at
+    )
+
+
+def _change(
+    upsert: Upsert,
+    stored: asyncpg.Record | None,
+    *,
+    organisation: Organisation,
+    tenant_id: int,
+    cluster_id: UUID,
+    now: datetime,
+) -> _Change:
+    workload = upsert.record.workload
+    life = life_of(stored) if stored else None
+    fresh = news(life, upsert.transitions, phase=workload.phase, observed_at=upsert.observed_at)
+    if stored is not None and stored["deleted_at"] is not None and not fresh:
+        # It was thought gone and is here: its spell goes on from when it was seen again.
+        fresh = [Transition(phase=workload.phase, at=upsert.observed_at)]
+    first_number = life.transition_count if life else 0
+    for transition in fresh:
+        life = begin(transition) if life is None else advance(life, transition)
+    assert life is not None  # a first record always brings a transition
+    return _Change(
+        row=make_row(
+            upsert.record,
+            record_hash=bytes.fromhex(upsert.record_hash),
+            life=life,
+            organisation=organisation,
+            tenant_id=tenant_id,
+            cluster_id=cluster_id,
+            k8s_phase_updated_at=_k8s_phase_updated_at(upsert, stored, life),
+            now=now,
+        ),
+        upsert=upsert,
+        transitions=fresh,
+        first_number=first_number,
+    )
+
+
+def _k8s_phase_updated_at(upsert: Upsert, stored: asyncpg.Record | None, life: Life) -> datetime:
+    workload = upsert.record.workload
+    if stored is not None and stored["k8s_phase"] == workload.k8s_phase:
+        at: datetime = stored["k8s_phase_updated_at"]
+        return at
+    if workload.k8s_phase == workload.phase.value:
+        return life.phase_updated_at
+    return upsert.observed_at if stored is not None else workload.created_at
+
+
+def life_of(stored: asyncpg.Record) -> Life:
+    return Life(
+        phase=Phase(stored["phase"]),
+        phase_updated_at=stored["phase_updated_at"],
+        resting_phase=Phase(stored["resting_phase"]),
+        resting_phase_at=stored["resting_phase_at"],
+        transition_count=stored["transition_count"],
+        pending_ms=stored["pending_ms"],
+        pending_since=stored["pending_since"],
+        running_ms=stored["running_ms"],
+        running_since=stored["running_since"],
+    )
+
+
+async def _write_transitions(
+    connection: Connection, tenant_id: int, changes: Iterable[_Change]
+) -> None:
+    await insert_transitions(
+        connection,
+        tenant_id,
+        [
+            (change.row.id, number, transition)
+            for change in changes
+            for number, transition in enumerate(change.transitions, change.first_number)
+        ],
+    )
+
+
+async def insert_transitions(
+    connection: Connection, tenant_id: int, entries: Sequence[tuple[UUID, int, Transition]]
+) -> None:
+    """Add to the phase history: workload, number in its history, transition."""
+    rows = [
+        (workload_id, number, transition.at, transition.phase.value, transition.message)
+        for workload_id, number, transition in entries
+    ]
+    if rows:
+        await connection.execute(
+            "INSERT INTO phase_transition (tenant_id, workload_id, number, at, phase, message) "
+            "SELECT $1, n.* FROM unnest($2::uuid[], $3::int[], $4::timestamptz[], $5::text[], "
+            "$6::text[]) AS n",
+            tenant_id,
+            *map(list, zip(*rows, strict=True)),
+        )
+
+
+_USAGE = Usage.__struct_fields__
+_USAGE_TYPES = (
+    *("int", "int", "bigint", "bigint"),
+    *("double precision", "double precision", "bigint", "bigint"),
+)
+_INSERT_USAGE = (
+    f"INSERT INTO usage_sample (tenant_id, workload_id, at, {', '.join(_USAGE)}) "
+    "SELECT $1, n.* FROM unnest($2::uuid[], $3::timestamptz[], "
+    + ", ".join(f"${index}::{kind}[]" for index, kind in enumerate(_USAGE_TYPES, 4))
+    + f") AS n(workload_id, at, {', '.join(_USAGE)}) "
+    "LEFT JOIN LATERAL (SELECT * FROM usage_sample u WHERE u.tenant_id = $1 "
+    "AND u.workload_id = n.workload_id ORDER BY u.at DESC LIMIT 1) AS last ON true "
+    "WHERE last.at IS NULL OR (last.at < n.at AND "
+    f"({', '.join(f'last.{name}' for name in _USAGE)}) IS DISTINCT FROM "
+    f"({', '.join(f'n.{name}' for name in _USAGE)})) ON CONFLICT DO NOTHING"
+)
+
+
+async def _write_usage(
+    connection: Connection,
+    tenant_id: int,
+    changes: Sequence[_Change],
+) -> None:
+    """A sample only where a figure differs from the last one: the series is a step function."""
+    rows = [
+        (
+            change.row.id,
+            change.upsert.observed_at,
+            *(getattr(change.upsert.record.usage, name) for name in _USAGE),
+        )
+        for change in changes
+    ]
+    if rows:
+        await connection.execute(_INSERT_USAGE, tenant_id, *map(list, zip(*rows, strict=True)))
+
+
+async def _write_elements(
+    connection: Connection, tenant_id: int, changes: Sequence[_Change]
+) -> None:
+    with_elements = [change for change in changes if change.upsert.record.elements_total]
+    without = [change.row.id for change in changes if not change.upsert.record.elements_total]
+    if without:
+        await connection.execute(
+            "DELETE FROM workload_elements WHERE tenant_id = $1 AND workload_id = ANY($2::uuid[])",
+            tenant_id,
+            without,
+        )
+    if with_elements:
+        await connection.executemany(
+            "INSERT INTO workload_elements AS e (tenant_id, workload_id, total, elements) "
+            "VALUES ($1, $2, $3, $4::bytea[]) ON CONFLICT (tenant_id, workload_id) "
+            "DO UPDATE SET total = $3, elements = $4 "
+            "WHERE e.total <> $3 OR e.elements IS DISTINCT FROM $4",
+            [
+                (
+                    tenant_id,
+                    change.row.id,
+                    change.upsert.record.elements_total,
+                    [msgspec.json.encode(e) for e in change.upsert.record.elements],
+                )
+                for change in with_elements
+            ],
+        )
+
+
+async def _add_to_inventory(
+    connection: Connection, tenant_id: int, cluster_id: UUID, ids: Iterable[UUID]
+) -> None:
+    """What a batch brings while an inventory is open is present, whether or not the inventory listed it."""
+    await connection.execute(
+        "INSERT INTO inventory_entry (tenant_id, inventory_id, workload_id) "
+        "SELECT $1, i.id, n FROM inventory i, unnest($3::uuid[]) AS n "
+        "WHERE i.tenant_id = $1 AND i.cluster_id = $2 ON CONFLICT DO NOTHING",
+        tenant_id,
+        cluster_id,
+        list(ids),
+    )

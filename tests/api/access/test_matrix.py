@@ -1,0 +1,383 @@
+"""Every kind of principal × every read × every placement: contents, not only statuses.
+
+One server answers all of it; the cases are counted, and fewer than two thousand fail. The tenants' part runs a
+second time with the scope predicate taken away, so that row security stands alone.
+"""
+
+import asyncio
+import csv
+import importlib
+import io
+import json
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID
+
+from tests.fixtures.estate import Estate, Placed, Principal, add, touch
+from tests.fixtures.samples import OPERATIONS, PAGES
+from tests.fixtures.serving import Answer
+from tests.fixtures.store_modules import store_modules
+from watchbill.access.roles import SCOPED
+from watchbill.api.app import build_app
+from watchbill.api.http.contract import Login, Operation
+from watchbill.query import Scope
+from watchbill.store.workloads.select import Statement
+
+ABSENT = UUID("00000000-dead-4bad-8bad-000000000000")
+MALFORMED = "not-an-id"
+RANGE = "start=2026-11-22T00:00:00Z&end=2026-11-23T12:00:00Z"
+OF_ONE = {
+    "workload": "",
+    "endpoints": "/endpoints",
+    "elements": "/elements",
+    "element count": "/elements/count",
+    "history": "/history",
+    "metrics": f"/metrics?metricType=POD_COUNT&{RANGE}",
+}
+TELEMETRY = [
+    f"/api/v1/workloads/telemetry?telemetryType={kind}{group}"
+    for kind in ("WORKLOADS_COUNT", "GPU_ALLOCATION")
+    for group in (
+        "", "&groupBy=ClusterId", "&groupBy=DepartmentId", "&groupBy=ProjectId",
+        "&groupBy=Phase,ProjectId", "&groupBy=CurrentNodepools", "&groupBy=Category",
+    )
+]  # fmt: skip
+OF_ALL = [
+    "/api/v1/workloads?limit=500",
+    "/api/v1/workloads?limit=500&deleted=true",
+    "/api/v1/workloads?limit=2&offset=1&sortBy=name&sortOrder=desc",
+    "/api/v1/workloads?limit=500&search=marker",
+    "/api/v1/workloads?limit=500&filterBy=projectName==vision",
+    "/api/v1/workloads?limit=500&filterBy=departmentName=@e",
+    "/api/v1/workloads?limit=500&sortBy=allocatedGPU",
+    "/api/v1/workloads/count",
+    "/api/v1/workloads/count?deleted=true",
+    "/api/v1/workloads/count?filterBy=projectName==vision",
+    "/api/v1/workloads/count?search=marker-1-0",
+    "/api/v1/workloads/facets?fields=phase,type,category,clusterId,departmentName,projectName",
+    "/api/v1/workloads/export?format=ndjson",
+    "/api/v1/workloads/export?format=csv",
+    "/api/v1/workloads/export?format=ndjson&deleted=true",
+    "/api/v1/workloads/idle",
+    "/api/v1/fleet",
+    *TELEMETRY,
+]
+CLUSTERS = "/api/v1/clusters"
+
+
+async def ask(made: Estate, principal: Principal, path: str) -> Answer:
+    async with made.exporting if "/export" in path else nullcontext():
+        return await made.served.get(path, token=principal.token)
+
+
+def visible(made: Estate, principal: Principal, *, deleted: bool = False) -> list[Placed]:
+    if principal.status != 200:
+        return []
+    return [one for one in made.placed if principal.sees(one) and one.is_deleted is deleted]
+
+
+def leaks(made: Estate, principal: Principal, answer: Answer, asked: str = "") -> list[str]:
+    """Names and ids of what the principal may not see, anywhere in the answer."""
+    text = answer.body.decode() + str(answer.headers)
+    return [
+        one.name
+        for one in made.placed
+        if not (principal.status == 200 and principal.sees(one))
+        and (one.name in text or (str(one.id) in text and str(one.id) != asked))
+    ]
+
+
+def objects(made: Estate) -> Iterator[str]:
+    """One live and one deleted workload of every place in both tenants, and two that never were."""
+    seen = set()
+    for one in made.placed:
+        key = (one.tenant, one.cluster, one.department, one.project, one.is_deleted)
+        if key not in seen:
+            seen.add(key)
+            yield str(one.id)
+    yield str(ABSENT)
+    yield MALFORMED
+
+
+async def in_turns(cases: list[Any], check: Any, *, at_once: int = 8) -> int:
+    """All cases, a few at a time. Returns how many there were."""
+    queue = iter(cases)
+
+    async def work() -> None:
+        for case in queue:
+            await check(*case)
+
+    await asyncio.gather(*(work() for _ in range(at_once)))
+    return len(cases)
+
+
+def refusal(answer: Answer, id_: str) -> tuple[int, str, dict[str, str]]:
+    """Everything of a refusal but the id that was asked for, and the request's own."""
+    headers = {
+        name: value
+        for name, value in answer.headers.items()
+        if name not in ("Date", "X-Request-ID")
+    }
+    return answer.status, answer.body.decode().replace(id_, "ID"), headers
+
+
+async def test_one_workload_for_everybody(made: Estate) -> None:
+    by_id = {str(one.id): one for one in made.placed}
+    refusals: dict[tuple[str, str], set[str]] = {}
+
+    async def check(name: str, principal: Principal, what: str, tail: str, id_: str) -> None:
+        answer = await ask(made, principal, f"/api/v1/workloads/{id_}{tail}")
+        one = by_id.get(id_)
+        assert not leaks(made, principal, answer, id_), (name, what, id_)
+        if principal.status != 200:
+            assert answer.status == principal.status, (name, what, id_)
+        elif one is not None and principal.sees(one):
+            assert answer.status == 200, (name, what, id_, answer.body)
+            if what == "workload":
+                assert (answer.json["id"], answer.json["name"]) == (id_, one.name)
+            if what == "elements":
+                assert [element["name"] for element in answer.json["elements"]] == [one.name]
+        else:
+            assert answer.status == 404, (name, what, id_)
+            if id_ != MALFORMED:
+                refusals.setdefault((name, what), set()).add(str(refusal(answer, id_)))
+
+    cases = [
+        (name, principal, what, tail, id_)
+        for name, principal in made.principals.items()
+        for what, tail in OF_ONE.items()
+        for id_ in objects(made)
+    ]
+    assert await in_turns(cases, check) >= 2_000
+    # Absent, elsewhere, another tenant's and deleted elsewhere: one and the same answer.
+    assert refusals
+    for case, different in refusals.items():
+        assert len(different) == 1, (case, different)
+
+
+async def test_all_workloads_for_everybody(made: Estate) -> None:
+    async def check(name: str, principal: Principal, path: str) -> None:
+        answer = await ask(made, principal, path)
+        assert answer.status == principal.status, (name, path, answer.body)
+        assert not leaks(made, principal, answer), (name, path)
+
+    cases = [(name, one, path) for name, one in made.principals.items() for path in OF_ALL]
+    assert await in_turns(cases, check) >= 500
+
+
+def _reading(made: Estate) -> list[tuple[str, Principal]]:
+    return [(name, one) for name, one in made.principals.items() if one.status == 200]
+
+
+async def test_lists_counts_exports_and_sums_agree(made: Estate) -> None:
+    async def check(name: str, principal: Principal) -> None:
+        for deleted in (False, True):
+            expected = visible(made, principal, deleted=deleted)
+            ids = {str(one.id) for one in expected}
+            flag = f"deleted={str(deleted).lower()}"
+            listed = (await ask(made, principal, f"/api/v1/workloads?limit=500&{flag}")).json
+            assert {one["id"] for one in listed["workloads"]} == ids, name
+            assert "next" not in listed
+            counted = (await ask(made, principal, f"/api/v1/workloads/count?{flag}")).json["count"]
+            assert counted == len(ids), name
+            lines = await ask(made, principal, f"/api/v1/workloads/export?format=ndjson&{flag}")
+            assert {json.loads(line)["id"] for line in lines.body.splitlines()} == ids
+            rows = await ask(made, principal, f"/api/v1/workloads/export?format=csv&{flag}")
+            table = list(csv.DictReader(io.StringIO(rows.body.decode())))
+            assert {row["id"] for row in table} == ids
+            for id_ in sorted(ids)[:2]:
+                assert (await ask(made, principal, f"/api/v1/workloads/{id_}")).status == 200
+        await _sums(made, name, principal)
+
+    await in_turns(_reading(made), check, at_once=3)
+
+
+async def _sums(made: Estate, name: str, principal: Principal) -> None:
+    """Telemetry and facets are the list, added up; and every key belongs to something in it."""
+    listed = (await ask(made, principal, "/api/v1/workloads?limit=500")).json["workloads"]
+    gpus = sum(one["allocatedResources"].get("gpu", 0) for one in listed)
+    totals = {"WORKLOADS_COUNT": len(listed), "GPU_ALLOCATION": gpus}
+    members = {
+        "ClusterId": "clusterId", "DepartmentId": "departmentId", "ProjectId": "projectId",
+        "Phase": "phase", "Category": "category",
+    }  # fmt: skip
+    for path in TELEMETRY:
+        answer = (await ask(made, principal, path)).json
+        if "CurrentNodepools" not in path:
+            total = sum(float(value["value"]) for value in answer["values"])
+            assert total == totals[answer["type"]], (name, path)
+        for value in answer["values"]:
+            for group in value.get("groups", ()):
+                if group["key"] in members:
+                    known = {str(one.get(members[group["key"]], "")) for one in listed}
+                    assert group["value"] in known, (name, path, group)
+    facets = (await ask(made, principal, OF_ALL[11])).json
+    assert facets["total"] == len(listed)
+    for facet in facets["facets"]:
+        assert sum(value["count"] for value in facet["values"]) == len(listed)
+        known = {str(one.get(facet["field"], "")) for one in listed}
+        assert {value["value"] for value in facet["values"]} <= known
+
+
+async def test_clusters_for_everybody(made: Estate) -> None:
+    for name, principal in made.principals.items():
+        answer = await ask(made, principal, CLUSTERS)
+        assert answer.status == principal.clusters, name
+        if answer.status != 200:
+            continue
+        live = visible(made, principal)
+        held = {
+            str(made.agents[one.tenant, one.cluster].identity.cluster_id)
+            for one in made.placed
+            if principal.sees(one)
+        }
+        assert {one["id"] for one in answer.json["clusters"]} == held, name
+        assert sum(one["workloads"] for one in answer.json["clusters"]) == len(live), name
+        if "viewer of a project" in name:
+            (cluster,) = answer.json["clusters"]
+            assert (cluster["kinds"], cluster["nodePools"], cluster["refused"]) == ([], [], [])
+
+
+async def test_search_and_filters_are_no_oracle(made: Estate) -> None:
+    """Asking for a foreign workload by anything of it answers as for one that never was."""
+    asked = [
+        (principal, name, one)
+        for name, principal in _reading(made)
+        for one in made.placed[::5]
+        if not principal.sees(one)
+    ]
+
+    async def check(principal: Principal, name: str, one: Placed) -> None:
+        for field in (f"filterBy=name=={one.name}", f"filterBy=name=^{one.name[:12]}",
+                      f"search={one.name}", f"search={one.id}"):  # fmt: skip
+            found = await ask(made, principal, f"/api/v1/workloads/count?{field}")
+            same = [
+                seen for seen in visible(made, principal) if seen.name.startswith(one.name[:12])
+            ]
+            expected = len(same) if "=^" in field else 0
+            assert found.json == {"count": expected}, (name, field)
+
+    await in_turns(asked, check)
+
+
+async def test_bytes_are_equal_with_and_without_foreign_rows(made: Estate) -> None:
+    """Rows of others, of other projects and of other tenants, change no byte of an answer."""
+    names = ("viewer of a project", "researcher of a project", "viewer of the orphan",
+             "administrator of the second")  # fmt: skip
+    asked = [(name, path) for name in names for path in [*OF_ALL, CLUSTERS]]
+
+    async def bodies() -> dict[tuple[str, str], bytes]:
+        found: dict[tuple[str, str], bytes] = {}
+
+        async def one(name: str, path: str) -> None:
+            found[name, path] = (await ask(made, made.principals[name], path)).body
+
+        await in_turns(asked, one)
+        return found
+
+    before = await bodies()
+    await add(made, 1, ("north", "products", "shop"), first=201)
+    await add(made, 1, ("south", "research", "vision"), first=211)
+    await add(made, 1, ("north", "secret", "brand-new"), first=221)
+    after = await bodies()
+    assert len(before) >= 100
+    for key, body in before.items():
+        assert after[key] == body, key
+
+
+def _matches(operation: Operation, path: str) -> bool:
+    pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(operation.path))
+    return re.fullmatch(pattern, path.partition("?")[0]) is not None
+
+
+def test_every_read_of_workloads_is_in_the_matrix() -> None:
+    """A route that is new, and narrowed by nobody, must not go unnoticed."""
+    asked = [*OF_ALL, CLUSTERS, *(f"/api/v1/workloads/{ABSENT}{tail}" for tail in OF_ONE.values())]
+    missing = [
+        name
+        for name, one in OPERATIONS.items()
+        if one.login is Login.CALLER
+        and one.right in SCOPED
+        and not any(_matches(one, path) for path in asked)
+    ]
+    assert missing == ["stream_workloads"], "the stream has a test of its own here"
+
+
+def test_nothing_is_served_that_no_document_names(made: Estate) -> None:
+    served = {route.path for route in build_app(made.served.services).routes}
+    assert served == {one.path for one in OPERATIONS.values()} | PAGES.keys()
+
+
+async def test_streams_for_everybody(made: Estate) -> None:
+    """Something changes everywhere; each is told of what it may see and of nothing else."""
+    changed = [one for one in made.placed if not one.is_deleted][::3]
+    listening = {name: asyncio.Event() for name in made.principals}
+    told: dict[str, set[str]] = {}
+
+    async def listen(name: str, principal: Principal) -> None:
+        headers = {"Authorization": f"Bearer {principal.token}"} if principal.token else {}
+        url = f"{made.served.url}/api/v1/workloads/stream?timeoutSeconds=4"
+        async with made.served.session.get(url, headers=headers) as answer:
+            assert answer.status == principal.status, name
+            text = (await answer.content.readline()).decode()
+            listening[name].set()
+            text += (await answer.read()).decode()
+        told[name] = {str(one.id) for one in made.placed if str(one.id) in text}
+        assert "resync" not in text, name
+
+    async def change() -> None:
+        await asyncio.gather(*(one.wait() for one in listening.values()))
+        await asyncio.sleep(0.5)
+        for one in changed:
+            await touch(made, one)
+
+    await asyncio.gather(change(), *(listen(*one) for one in made.principals.items()))
+    for name, principal in made.principals.items():
+        sees = principal.status == 200
+        assert told[name] == {str(one.id) for one in changed if sees and principal.sees(one)}, name
+
+
+def reading_modules() -> list[ModuleType]:
+    """Every module of the store that narrows a read."""
+    found = [importlib.import_module(name) for name in store_modules()]
+    narrowing = [module for module in found if hasattr(module, "in_scope")]
+    assert len(narrowing) >= 5
+    return narrowing
+
+
+def _unlocked(statement: Statement, scope: Scope) -> None:
+    """The scope predicate, gone; the tenant stays the second parameter, which some statements name."""
+    statement.conditions.append(f"{statement.bind(scope.tenant_id, '::int')} IS NOT NULL")
+
+
+async def test_row_security_alone_holds_tenants_apart(made: Estate) -> None:
+    names = ("administrator", "viewer of the tenant", "administrator of the second")
+    by_id = {str(one.id): one for one in made.placed}
+    with ExitStack() as stack:
+        for module in reading_modules():
+            stack.enter_context(patch.object(module, "in_scope", _unlocked))
+        # The predicate is really gone: a project's viewer sees the whole tenant now.
+        everything = [one for one in made.placed if one.tenant == 1 and not one.is_deleted]
+        viewer = made.principals["viewer of a project"]
+        listed = (await ask(made, viewer, "/api/v1/workloads?limit=500")).json["workloads"]
+        assert len(listed) == len(everything)
+
+        async def check(name: str, path: str, id_: str) -> None:
+            principal = made.principals[name]
+            answer = await ask(made, principal, path)
+            assert not leaks(made, principal, answer, id_), (name, path)
+            if id_ in by_id:
+                assert answer.status == (200 if principal.sees(by_id[id_]) else 404), (name, path)
+
+        cases = [(name, path, "") for name in names for path in OF_ALL]
+        cases += [
+            (name, f"/api/v1/workloads/{id_}{tail}", id_)
+            for name in names
+            for tail in OF_ONE.values()
+            for id_ in objects(made)
+        ]
+        assert await in_turns(cases, check) >= 400

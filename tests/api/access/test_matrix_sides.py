@@ -1,0 +1,258 @@
+"""The matrix beyond reading: who may change what, and what the edges of an answer could tell of the rest."""
+
+from typing import Any
+
+from tests.api.access.test_matrix import ABSENT, RANGE, in_turns, leaks, refusal
+from tests.fixtures.estate import Estate, Placed, Principal
+from tests.fixtures.samples import OPERATIONS, SAMPLES
+from tests.fixtures.serving import Answer
+from watchbill.access.roles import SCOPED, Permission
+from watchbill.api.http.contract import Login
+
+ADMINISTRATORS = {
+    "administrator": frozenset(Permission),
+    "administrator of the second": frozenset(Permission) - {Permission.SERVER_READ},
+    "auditor": frozenset({Permission.AUDIT_READ, Permission.ACCESS_READ}),
+}
+"""Which of the principals hold rights that know no scope. All others hold none."""
+
+
+async def kept(made: Estate) -> dict[int, list[Any]]:
+    """All that administration could change, by tenant."""
+    found = {}
+    for tenant in (1, 2):
+        async with made.served.db.acquire(tenant) as connection:
+            found[tenant] = [
+                await connection.fetch(f"SELECT {columns} FROM {table} ORDER BY id")
+                for table, columns in (
+                    ("account", "id, secret_hash, disabled_at"),
+                    ("person", "id, disabled_at"),
+                    ("access_rule", "id, role, scope_kind, scope_id, subject"),
+                    ("cluster", "id, removed_at"),
+                )
+            ]
+    return found
+
+
+async def targets(made: Estate) -> dict[str, str]:
+    """The first tenant's own objects, by the last parameter of an operation's path."""
+    served = made.served
+    rules = (await served.get("/api/v1/admin/rules")).json["rules"]
+    users = (await served.get("/api/v1/admin/users")).json["users"]
+    accounts = (await served.get("/api/v1/admin/accounts")).json["accounts"]
+    return {
+        "clientId": accounts[0]["clientId"],
+        "userId": users[0]["id"],
+        "ruleId": rules[0]["id"],
+        "clusterId": str(made.agents[1, "north"].identity.cluster_id),
+    }
+
+
+def addressed(name: str, ids: dict[str, str]) -> str:
+    """The operation's address, aimed at the first tenant's object where it takes one."""
+    path = OPERATIONS[name].path
+    if "{" not in path:
+        return SAMPLES[name].path
+    parameter = path[path.index("{") + 1 : path.index("}")]
+    return path.replace(f"{{{parameter}}}", ids[parameter])
+
+
+async def test_changes_for_everybody(made: Estate) -> None:
+    """What takes a right without a scope is refused to whoever lacks it, and reaches no other tenant."""
+    ids, before = await targets(made), await kept(made)
+    everything = {
+        name: one
+        for name, one in OPERATIONS.items()
+        if one.login is Login.CALLER and one.right is not None and one.right not in SCOPED
+    }
+    assert len(everything) >= 17
+
+    async def check(name: str, principal: Principal, operation_id: str) -> None:
+        operation = everything[operation_id]
+        rights = ADMINISTRATORS.get(name, frozenset())
+        is_foreign = name == "administrator of the second" and "{" in operation.path
+        if operation.right in rights and operation.method != "GET" and not is_foreign:
+            return  # it may, and would: other tests see to that
+        asked = addressed(operation_id, ids)
+        answer = await made.served.ask(
+            operation.method, asked, token=principal.token, **SAMPLES[operation_id].options
+        )
+        text = answer.body.decode().replace(asked.rpartition("/")[2], "asked")
+        if principal.token is None or principal.status == 401:
+            assert answer.status == 401, (name, operation_id)
+        elif operation.right not in rights:
+            assert answer.status == 403, (name, operation_id)
+        elif is_foreign:
+            assert answer.status == 404, (name, operation_id)
+        else:
+            assert answer.status == 200, (name, operation_id, text)
+        if name not in ("administrator", "auditor"):
+            assert not any(one in text for one in ids.values()), (name, operation_id)
+        found = leaks(made, principal, answer)
+        if (
+            operation_id == "list_audit"
+        ):  # it says what its own people asked for, foreign ids included
+            found = [one for one in found if one in text]
+        assert not found, (name, operation_id)
+
+    cases = [(name, one, each) for name, one in made.principals.items() for each in everything]
+    assert await in_turns(cases, check) >= 350
+    assert await kept(made) == before
+
+
+async def test_the_second_tenant_makes_rules_about_itself_alone(made: Estate) -> None:
+    ids, before = await targets(made), await kept(made)
+    token = made.principals["administrator of the second"].token
+    for scope in ({"cluster": ids["clusterId"]}, {"project": "1"}, {"department": "1"}):
+        rule = {"subject": {"user": "eve@example.com"}, "role": "viewer", "scope": scope}
+        answer = await made.served.ask("POST", "/api/v1/admin/rules", json=rule, token=token)
+        assert answer.status in (201, 400)
+        if answer.status == 201:  # a number that the second tenant has as well
+            path = f"/api/v1/admin/rules/{answer.json['id']}"
+            assert (await made.served.ask("DELETE", path, token=token)).status == 204
+    for path in ("/api/v1/admin/tenants", "/api/v1/admin/keys/rotate"):
+        body = {"name": "third"} if "tenants" in path else {}
+        answer = await made.served.ask("POST", path, json=body, token=token)
+        assert answer.status == 403
+    assert await kept(made) == before
+
+
+async def test_the_servers_own_metrics_name_nobody(made: Estate) -> None:
+    allowed = 0
+    for name, principal in made.principals.items():
+        answer = await made.served.get("/metrics", token=principal.token)
+        assert answer.status == (200 if name == "administrator" else principal_status(principal))
+        allowed += answer.status == 200
+        text = answer.body.decode()
+        for one in made.placed:
+            assert one.name not in text
+            assert str(one.id) not in text
+        for word in ("vision", "speech", "research", "orphan", "wbc-", "example.com", "tenant="):
+            assert word not in text, (name, word)
+    assert allowed == 1
+
+
+def principal_status(principal: Principal) -> int:
+    return 401 if principal.status == 401 else 403
+
+
+async def test_me_tells_of_oneself(made: Estate) -> None:
+    for name, principal in made.principals.items():
+        answer = await made.served.get("/api/v1/me", token=principal.token)
+        assert answer.status == (401 if principal.status == 401 else 200), name
+        assert not leaks(made, principal, answer), name
+        if answer.status == 200:
+            assert answer.json["tenantId"] == (2 if "of the second" in name else 1)
+
+
+ABOUT_ONE: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("HEAD", "", {}),
+    ("GET", "", {"If-None-Match": "*"}),
+    ("GET", "", {"If-None-Match": "ETAG"}),
+    ("HEAD", "", {"If-None-Match": "ETAG"}),
+    ("GET", "", {"Range": "bytes=0-10"}),
+    ("GET", f"/metrics?metricType=POD_COUNT&{RANGE}", {"Accept": "text/csv"}),
+    ("GET", f"/metrics?metricType=nonsense&{RANGE}", {}),
+    ("GET", "/elements?limit=1&offset=1000", {}),
+    ("GET", "/elements?limit=0", {}),
+    ("POST", "", {}),
+    ("DELETE", "", {}),
+    ("OPTIONS", "", {}),
+)
+"""Ways of asking for one workload besides the plain one. ETAG: what an administrator is told."""
+
+
+async def test_edges_of_an_answer_tell_nothing(made: Estate) -> None:
+    """Whatever way is used: of a workload out of scope the whole answer is that of one that never was."""
+    placed = [one for one in made.placed if one.number % 10 in (1, 4)]
+    etags = {one.id: await _etag(made, one) for one in placed}
+    assert any(etags.values())
+    absent: dict[tuple[str, int], Any] = {}
+
+    async def one_answer(
+        principal: Principal, method: str, tail: str, headers: dict[str, str], id_: str, etag: str
+    ) -> tuple[int, str, dict[str, str]]:
+        sent = {name: value.replace("ETAG", etag) for name, value in headers.items()}
+        path = f"/api/v1/workloads/{id_}{tail}"
+        answer = await made.served.ask(method, path, token=principal.token, headers=sent)
+        return refusal(answer, id_)
+
+    async def check(name: str, principal: Principal, one: Placed, way: int) -> None:
+        method, tail, headers = ABOUT_ONE[way]
+        etag = etags[one.id] or '"none"'
+        found = await one_answer(principal, method, tail, headers, str(one.id), etag)
+        if (name, way) not in absent:
+            absent[name, way] = await one_answer(
+                principal, method, tail, headers, str(ABSENT), etag
+            )
+        assert found == absent[name, way], (name, one, method, tail, headers)
+        assert found[0] not in (200, 206, 304)
+
+    cases = [
+        (name, principal, one, way)
+        for name, principal in made.principals.items()
+        for one in placed
+        if not (principal.status == 200 and principal.sees(one))
+        for way in range(len(ABOUT_ONE))
+    ]
+    assert await in_turns(cases, check) >= 1_500
+
+
+async def _etag(made: Estate, one: Placed) -> str:
+    who = "administrator" if one.tenant == 1 else "administrator of the second"
+    token = made.principals[who].token
+    answer: Answer = await made.served.get(f"/api/v1/workloads/{one.id}", token=token)
+    return answer.headers.get("ETag", "")
+
+
+async def test_narrowing_by_what_is_foreign_is_narrowing_by_what_never_was(made: Estate) -> None:
+    """Clusters, departments, projects and node pools of others, in every parameter that takes one."""
+    foreign = {
+        "clusterId": [str(one.identity.cluster_id) for one in made.agents.values()],
+        "departmentId": [str(number) for number in range(1, 8)],
+        "projectId": [str(number) for number in range(1, 10)],
+    }
+    never = {"clusterId": str(ABSENT), "departmentId": "2000000000", "projectId": "2000000000"}
+    ways = [
+        ("clusterId", "/api/v1/workloads/telemetry?telemetryType=WORKLOADS_COUNT&clusterId={}"),
+        ("departmentId", "/api/v1/workloads/telemetry?telemetryType=WORKLOADS_COUNT&departmentId={}"),
+        *(
+            (field, f"/api/v1/workloads{tail}filterBy={field}=={{}}")
+            for field in never
+            for tail in ("?", "/count?", "/facets?fields=phase&", "/export?format=csv&", "/idle?")
+        ),
+        *(
+            (field, f"/api/v1/workloads?deleted=true&sortBy={field}&filterBy={field}=={{}}")
+            for field in ("clusterId", "projectId")
+        ),
+    ]  # fmt: skip
+
+    async def check(name: str, principal: Principal, field: str, path: str, value: str) -> None:
+        if "/export" in path:
+            async with made.exporting:
+                found = await made.served.get(path.format(value), token=principal.token)
+                never_was = await made.served.get(path.format(never[field]), token=principal.token)
+        else:
+            found = await made.served.get(path.format(value), token=principal.token)
+            never_was = await made.served.get(path.format(never[field]), token=principal.token)
+        assert not leaks(made, principal, found), (name, path, value)
+        members = {"clusterId": "cluster_id"}
+        if field in members and not _sees_cluster(made, principal, value):
+            assert refusal(found, value) == refusal(never_was, never[field]), (name, path)
+        assert found.status == never_was.status == 200, (name, path, found.body)
+
+    cases = [
+        (name, made.principals[name], field, path, value)
+        for name in ("viewer of a project", "administrator of the second", "two apart")
+        for field, path in ways
+        for value in foreign[field]
+    ]
+    assert await in_turns(cases, check) >= 300
+
+
+def _sees_cluster(made: Estate, principal: Principal, cluster_id: str) -> bool:
+    return any(
+        str(made.agents[one.tenant, one.cluster].identity.cluster_id) == cluster_id
+        for one in made.placed
+        if principal.sees(one)
+    )

@@ -1,0 +1,96 @@
+"""One tenant's haste and another's patience: turns and rates, by counts. What a flood moves in time is measured
+by `python -m bench.neighbours`."""
+
+import asyncio
+import contextlib
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.conftest import Engine, fresh_database
+from tests.fixtures.serving import SETTINGS, serving
+from watchbill.api import limits
+from watchbill.api.limits import MOST_WAITING, READS_AT_ONCE, TENANT_SHARE, Turns
+from watchbill.errors import TooMany
+from watchbill.store.identity.administration import tenant_create
+
+
+async def test_a_tenant_takes_turns_and_others_do_not_wait_for_it() -> None:
+    turns, going, most = Turns(2, "reads"), 0, 0
+
+    async def read(tenant: int) -> None:
+        nonlocal going, most
+        async with turns.hold(tenant):
+            going += 1
+            most = max(most, going)
+            await asyncio.sleep(0.005)
+            going -= 1
+
+    await asyncio.gather(*(read(1) for _ in range(20)))
+    assert most == 2
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(2):
+            await stack.enter_async_context(turns.hold(1))
+        began = time.monotonic()
+        async with turns.hold(2):
+            assert time.monotonic() - began < 0.1
+    assert turns._queues == {}
+
+
+async def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TURN_SECONDS", 0.02)
+    turns = Turns(1, "reads")
+    async with turns.hold(1):
+        with pytest.raises(TooMany) as late:
+            async with turns.hold(1):
+                pass
+        assert late.value.retry_after_seconds == 1
+
+
+async def test_the_queue_has_an_end() -> None:
+    turns = Turns(1, "reads")
+    async with turns.hold(1):
+        waiting = [asyncio.create_task(_held(turns)) for _ in range(MOST_WAITING)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooMany):
+            async with turns.hold(1):
+                pass
+    await asyncio.gather(*waiting)
+    assert READS_AT_ONCE == 8
+
+
+async def test_many_accounts_of_one_tenant_share_its_rate(embedded_engine: Engine) -> None:
+    settings = replace(SETTINGS, requests_burst=2, requests_per_second=1)
+    async with serving(await fresh_database(embedded_engine), settings) as served:
+        tokens = [await served.account(("viewer", "tenant", "1")) for _ in range(6)]
+        answers = await asyncio.gather(*(served.get("/api/v1/me", token=t) for t in tokens * 2))
+        admitted = [one.status for one in answers].count(200)
+        assert 2 * TENANT_SHARE <= admitted <= 2 * TENANT_SHARE + 1
+        _, second_id, second_secret = await tenant_create(
+            served.db, "second", now=datetime.now(UTC)
+        )
+        other = await served.token_of(second_id, second_secret)
+        assert (await served.get("/api/v1/me", token=other)).status == 200
+
+
+async def test_haste_costs_the_hasty_alone(embedded_engine: Engine) -> None:
+    """Ten times the rate is refused for the most part; the patient tenant is never."""
+    settings = replace(SETTINGS, requests_burst=5, requests_per_second=5)
+    async with serving(await fresh_database(embedded_engine), settings) as served:
+        hasty = await served.token()
+        _, client_id, secret = await tenant_create(served.db, "second", now=datetime.now(UTC))
+        patient = await served.token_of(client_id, secret)
+        path = "/api/v1/workloads?limit=50"
+        flood = [asyncio.create_task(served.get(path, token=hasty)) for _ in range(100)]
+        for _ in range(5):
+            assert (await served.get(path, token=patient)).status == 200
+        found = [one.status for one in await asyncio.gather(*flood)]
+        assert set(found) == {200, 429}
+        assert found.count(429) >= 80
+
+
+async def _held(turns: Turns) -> None:
+    async with turns.hold(1):
+        pass

@@ -1,0 +1,172 @@
+"""Whoever holds nothing that opens anything: what a flood of invented credentials costs, and leaves behind."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from tests.api.test_errors import assert_is_error
+from tests.conftest import Engine, fresh_database
+from tests.fixtures.serving import SETTINGS, Served, serving
+from watchbill.access import accounts, sessions
+from watchbill.access.audit import MANY, MOST_STRANGERS
+from watchbill.api import limits
+from watchbill.api.limits import LOOKUPS_AT_ONCE, Pace, Strangers, network_of
+from watchbill.errors import Unauthenticated, Unavailable
+from watchbill.store.identity.administration import tenant_create
+
+
+async def wrong(strangers: Strangers, address: str, credential: str) -> None:
+    with pytest.raises(Unauthenticated):
+        async with strangers.looking_up(address, credential):
+            raise Unauthenticated("no")
+
+
+@pytest.fixture
+def held_back(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each refusal that came late."""
+    found: list[int] = []
+
+    async def hold_back(_: Pace) -> None:
+        found.append(1)
+
+    monkeypatch.setattr(Pace, "hold_back", hold_back)
+    return found
+
+
+async def test_wrong_credentials_beyond_the_rate_come_back_late(held_back: list[int]) -> None:
+    strangers = Strangers(1, 5)
+    for number in range(5):
+        await wrong(strangers, "192.0.2.1", f"x{number}")
+    assert held_back == []
+    for number in range(3):
+        await wrong(strangers, "192.0.2.1", f"y{number}")
+    assert len(held_back) == 3
+    await wrong(strangers, "192.0.2.2", "z")
+    assert len(held_back) == 3, "another address has a rate of its own"
+    async with strangers.looking_up("192.0.2.1", "right"):
+        pass  # who has the right one is let in, whatever others behind the address send
+
+
+async def test_of_ipv6_a_network_counts(held_back: list[int]) -> None:
+    strangers = Strangers(1, 5)
+    for number in range(8):
+        await wrong(strangers, f"2001:db8:0:1::{number:x}", "x")
+    assert len(held_back) == 3
+    assert network_of("::ffff:192.0.2.1") == network_of("192.0.2.1") == "192.0.2.1"
+    assert network_of("2001:db8::1%eth0") == "2001:db8::"
+    assert network_of("") == ""
+
+
+async def test_strangers_take_turns_and_the_known_do_not() -> None:
+    strangers, going, most = Strangers(1000, 1000), 0, 0
+    async with strangers.looking_up("192.0.2.1", "known"):
+        pass
+
+    async def invented(number: int) -> None:
+        nonlocal going, most
+        async with strangers.looking_up("192.0.2.1", f"x{number}"):
+            going += 1
+            most = max(most, going)
+            await asyncio.sleep(0.001)
+            going -= 1
+
+    stuck = [asyncio.create_task(invented(number)) for number in range(20)]
+    await asyncio.sleep(0)
+    async with strangers.looking_up("192.0.2.1", "known"):
+        assert going > 0, "it was not waited for"
+    await asyncio.gather(*stuck)
+    assert most == LOOKUPS_AT_ONCE
+
+
+async def test_a_database_that_hangs_makes_no_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TURN_SECONDS", 0.02)
+    strangers, hanging = Strangers(1000, 1000), asyncio.Event()
+
+    async def stuck(number: int) -> None:
+        async with strangers.looking_up("192.0.2.1", f"x{number}"):
+            await hanging.wait()
+
+    tasks = [asyncio.create_task(stuck(number)) for number in range(LOOKUPS_AT_ONCE)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await stuck(99)
+    hanging.set()
+    await asyncio.gather(*tasks)
+    await stuck(99)
+
+
+async def test_a_flood_of_invented_credentials_asks_the_database_a_few_at_a_time(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going = most = 0
+
+    async def slow(*_: object, **__: object) -> None:
+        nonlocal going, most
+        going += 1
+        most = max(most, going)
+        await asyncio.sleep(0.005)
+        going -= 1
+
+    monkeypatch.setattr(accounts, "cluster_credential", slow)
+    monkeypatch.setattr(sessions, "session_by_hash", slow)
+    agent = f"wba.{uuid4()}.{'x' * 43}"
+    answers = await asyncio.gather(
+        *(server.ask("POST", "/agent/v1/hello", token=agent + str(n), json={}) for n in range(20)),
+        *(
+            server.get("/api/v1/me", token=None, headers={"Cookie": f"watchbill_session={n}"})
+            for n in range(20)
+        ),
+    )
+    assert {one.status for one in answers} == {401}
+    assert 0 < most <= LOOKUPS_AT_ONCE
+
+
+async def test_a_flood_of_refusals_is_a_few_events_and_crowds_nobody_out(server: Served) -> None:
+    audit = server.services.audit
+    await audit.flush()
+    for _ in range(30):  # every one asks for something else
+        assert_is_error(await server.get(f"/api/v1/workloads/{uuid4()}", token="a.b.c"), 401)
+        body = {"grantType": "app_token", "appId": f"wbc-{uuid4().hex[:16]}", "appSecret": "x"}
+        assert_is_error(await server.ask("POST", "/api/v1/token", json=body, token=None), 401)
+    assert sorted(one.count for one in audit._waiting.values()) == [30, 30]
+    assert {(one.subject, one.target) for one in audit._waiting.values()} == {("", "")}
+    (event, *_) = audit._waiting.values()
+    for number in range(3 * MOST_STRANGERS):
+        audit.note(replace(event, address=f"192.0.2.{number}"), is_read=True, is_stranger=True)
+    assert len(audit._waiting) <= 2 + MOST_STRANGERS + 1
+    assert any(one.address == MANY and one.count > 1 for one in audit._waiting.values())
+    await audit.flush()
+    audit.note(replace(event, address="198.51.100.1"), is_read=True, is_stranger=True)
+    assert [one.address for one in audit._waiting.values()] == ["198.51.100.1"]
+
+
+async def test_a_failed_login_stands_in_the_log_of_its_own_tenant(server: Served) -> None:
+    _, client_id, secret = await tenant_create(server.db, "second", now=datetime.now(UTC))
+    second = await server.token_of(client_id, secret)
+    for app_id in (client_id, server.client_id, "wbc-0123456789abcdef", "hunter2"):
+        body = {"grantType": "app_token", "appId": app_id, "appSecret": "wrong"}
+        assert_is_error(await server.ask("POST", "/api/v1/token", json=body, token=None), 401)
+
+    async def failed(token: str) -> list[tuple[str, int]]:
+        path = "/api/v1/admin/audit?operation=create_token"
+        events = (await server.get(path, token=token)).json["events"]
+        return [(one["subject"], one["count"]) for one in events if one["outcome"] == 401]
+
+    assert await failed(second) == [(client_id, 1)]
+    # What names nobody stands in the first tenant's, without what was typed.
+    assert sorted(await failed(await server.token())) == [("", 2), (server.client_id, 1)]
+
+
+async def test_valid_tokens_pass_beside_a_flood_from_the_same_address(
+    embedded_engine: Engine, held_back: list[int]
+) -> None:
+    settings = replace(SETTINGS, requests_per_second=20, requests_burst=20)
+    async with serving(await fresh_database(embedded_engine), settings) as served:
+        for number in range(60):
+            assert_is_error(await served.get("/api/v1/me", token=f"a.b.c{number}"), 401)
+        assert held_back
+        fresh = await served.account(("viewer", "tenant", "1"))  # signs in, and is new here
+        assert (await served.get("/api/v1/workloads", token=fresh)).status == 200

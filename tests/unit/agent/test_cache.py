@@ -1,0 +1,310 @@
+"""What is kept of objects, and what of the cluster counts as a change."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from tests.sync.test_agent_faults import chain, made, pod
+from tests.unit.agent.test_ownership import Heard
+from watchbill.agent.cache.cache import Cache, CacheSettings, ResourceSink, sink_for
+from watchbill.agent.cache.cluster import node_pools
+from watchbill.agent.cache.watched_kinds import Role, Wanted, root_kinds, wanted_kinds
+from watchbill.agent.kubernetes.client import Resource
+from watchbill.agent.kubernetes.watch_stream import read_head
+from watchbill.kinds.definition.loader import load_definitions
+from watchbill.kinds.objects.objects import GroupKind
+from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.protocol import NodePoolCapacity
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+DEFINITIONS = load_definitions()
+WANTED = {wanted.key: wanted for wanted in wanted_kinds(DEFINITIONS)}
+
+
+class Filled:
+    """A cache, fed through the sinks as reflectors do."""
+
+    def __init__(self) -> None:
+        self.heard = Heard()
+        settings = CacheSettings(
+            excluded_namespaces=frozenset({"kube-system"}),
+            pod_annotations=frozenset(),
+            root_kinds=root_kinds(DEFINITIONS),
+        )
+        self.cache = Cache(settings, self.heard)
+        self._sinks: dict[GroupKind, ResourceSink] = {}
+
+    def put(self, *objs: dict[str, Any]) -> None:
+        for obj in objs:
+            body = json.dumps(obj).encode()
+            self.sink(obj).put(read_head(body), body)
+
+    def remove(self, obj: dict[str, Any]) -> None:
+        self.sink(obj).remove(obj["metadata"]["uid"], NOW)
+
+    def touched_by(self, *objs: dict[str, Any]) -> set[str]:
+        self.heard.touched_roots.clear()
+        self.put(*objs)
+        return set(self.heard.touched_roots)
+
+    def sink(self, obj: dict[str, Any]) -> ResourceSink:
+        group, _, version = obj["apiVersion"].rpartition("/")
+        key = GroupKind(group, obj["kind"])
+        if key not in self._sinks:
+            resource = Resource(group, version, obj["kind"], obj["kind"].lower() + "s")
+            wanted = WANTED.get(key) or Wanted(key, Role.OWNER)
+            self._sinks[key] = sink_for(wanted, resource, self.cache, lambda: None)
+        return self._sinks[key]
+
+
+def root_uid(obj: dict[str, Any]) -> str:
+    return str(obj["metadata"]["uid"])
+
+
+def test_owners_are_kept_without_what_nobody_reads() -> None:
+    filled = Filled()
+    root, middle, member = chain()
+    root["metadata"]["annotations"] = {
+        "kubectl.kubernetes.io/last-applied-configuration": "s3cret",
+        "a": "b",
+    }
+    filled.put(root, middle, member)
+    gathered = filled.cache.gather(root_uid(root))
+    kept = json.dumps(gathered.root)
+    assert "managedFields" not in kept
+    assert "s3cret" not in kept
+    assert gathered.root["metadata"]["annotations"] == {"a": "b"}
+    assert gathered.root["spec"] == root["spec"]
+    (between,) = gathered.children
+    assert "spec" not in between, "of an owned ReplicaSet the chain is all that counts"
+    assert [found.name for found in gathered.pods] == [member["metadata"]["name"]]
+
+
+def test_list_items_get_their_kind() -> None:
+    filled = Filled()
+    root, *_ = chain()
+    filled.put(root)
+    body = json.dumps({k: v for k, v in root.items() if k not in ("kind", "apiVersion")}).encode()
+    filled.sink(root).put(read_head(body), body)
+    gathered = filled.cache.gather(root_uid(root))
+    assert (gathered.root["apiVersion"], gathered.root["kind"]) == ("apps/v1", "Deployment")
+
+
+def test_a_bare_pod_is_a_whole_root() -> None:
+    filled = Filled()
+    single = pod("single")
+    filled.put(single)
+    gathered = filled.cache.gather(root_uid(single))
+    assert gathered.root["spec"] == single["spec"]
+    assert len(gathered.pods) == 1
+    filled.remove(single)
+    assert not filled.cache._bare
+    assert not filled.cache.ownership.families
+
+
+def test_a_pod_update_that_changes_nothing_touches_nobody() -> None:
+    filled = Filled()
+    objs = chain()
+    filled.put(*objs)
+    member = json.loads(json.dumps(objs[2]))
+    member["metadata"]["resourceVersion"] = "999"
+    assert filled.touched_by(member) == set()
+    member["status"]["phase"] = "Failed"
+    assert filled.touched_by(member) == {root_uid(objs[0])}
+
+
+def test_a_gone_root_is_flagged_until_its_pods_are_gone() -> None:
+    filled = Filled()
+    root, middle, member = chain()
+    filled.put(root, middle, member)
+    filled.remove(root)
+    filled.remove(middle)
+    gathered = filled.cache.gather(root_uid(root))
+    assert gathered.is_root_gone
+    assert gathered.root["metadata"]["name"] == "web"
+    filled.remove(member)
+    assert filled.heard.ended_roots == [root_uid(root)]
+
+
+def test_a_root_is_listed_only_once_its_kind_is() -> None:
+    filled = Filled()
+    root, *_ = chain()
+    filled.put(root)
+    assert not filled.cache.gather(root_uid(root)).is_root_listed
+    filled.heard.touched_roots.clear()
+    filled.cache.note_listed(GroupKind("apps", "Deployment"))
+    assert filled.heard.touched_roots == {root_uid(root)}
+    assert filled.cache.gather(root_uid(root)).is_root_listed
+
+
+def test_pods_may_be_between() -> None:
+    """Workers of a group belong to a set that the leader pod owns."""
+    filled = Filled()
+    root = made("StatefulSet", "leaders", group="apps", spec={})
+    leader = pod("leaders-0", root)
+    workers = made("StatefulSet", "leaders-0", leader, group="apps", spec={})
+    worker = pod("leaders-0-1", workers)
+    filled.put(worker, workers, leader, root)
+    gathered = filled.cache.gather(root_uid(root))
+    assert {found.name for found in gathered.pods} == {"leaders-0", "leaders-0-1"}
+    assert [found["metadata"]["name"] for found in gathered.children] == ["leaders-0"]
+
+
+def test_excluded_namespaces_and_reservations_never_come_in() -> None:
+    filled = Filled()
+    reserving = pod("reserving")
+    filled.put(pod("hidden", namespace="kube-system"), reserving)
+    filled.remove(reserving)
+    reserving["metadata"]["annotations"] = {"run.ai/reserve_for_gpu_index": "GPU-1"}
+    filled.put(reserving)
+    assert not filled.cache.ownership.entries
+
+
+def test_services_are_gathered_by_namespace_and_touch_it_alone() -> None:
+    filled = Filled()
+    here, there = pod("here"), pod("there", namespace="other")
+    filled.put(here, there)
+    service = made("Service", "svc", spec={"selector": {"app": "web"}})
+    assert filled.touched_by(service) == {root_uid(here)}
+    assert filled.touched_by(service) == set(), "nothing changed"
+    assert len(filled.cache.gather(root_uid(here)).services) == 1
+    assert not filled.cache.gather(root_uid(there)).services
+    filled.remove(service)
+    assert not filled.cache.gather(root_uid(here)).services
+
+
+def test_an_autoscaler_counts_by_its_bounds() -> None:
+    filled = Filled()
+    root, *_ = chain()
+    filled.put(root)
+    target = {"scaleTargetRef": {"kind": "Deployment", "name": "web"}, "maxReplicas": 3}
+    scaler = made("HorizontalPodAutoscaler", "h", spec=target, group="autoscaling/v2")
+    assert filled.touched_by(scaler) == {root_uid(root)}
+    scaler["status"] = {"currentReplicas": 2}
+    assert filled.touched_by(scaler) == set()
+    (found,) = filled.cache.gather(root_uid(root)).autoscalers
+    assert found["spec"] == target
+    other = made(
+        "HorizontalPodAutoscaler",
+        "other",
+        spec={"scaleTargetRef": {"name": "else"}},
+        group="autoscaling/v2",
+    )
+    filled.put(other)
+    assert len(filled.cache.gather(root_uid(root)).autoscalers) == 1
+
+
+@pytest.mark.parametrize("is_owned", [True, False])
+def test_pod_groups_join_by_owner_or_by_the_pods_word(is_owned: bool) -> None:
+    filled = Filled()
+    root = made("Job", "train", group="batch", spec={})
+    member = pod("train-1", root)
+    member["metadata"]["annotations"] = {"pod-group-name": "pg"}
+    other = pod("other")
+    filled.put(root, member, other)
+    group = made("PodGroup", "pg", root if is_owned else None, group="scheduling.run.ai/v2alpha2")
+    assert filled.touched_by(group) == {root_uid(root)}
+    assert len(filled.cache.gather(root_uid(root)).pod_groups) == 1
+    assert not filled.cache.gather(root_uid(other)).pod_groups
+    filled.remove(group)
+    assert not filled.cache.gather(root_uid(root)).pod_groups
+
+
+def test_kueue_workloads_join_by_owner() -> None:
+    filled = Filled()
+    root = made("Job", "train", group="batch", spec={})
+    filled.put(root)
+    workload = made("Workload", "job-train", root, group="kueue.x-k8s.io/v1beta1", status={"a": 1})
+    assert filled.touched_by(workload) == {root_uid(root)}
+    (found,) = filled.cache.gather(root_uid(root)).queue_workloads
+    assert found["status"] == {"a": 1}
+
+
+def test_the_newest_failed_creation_is_kept() -> None:
+    filled = Filled()
+    root = made("Job", "train", group="batch", spec={})
+    filled.put(root)
+    for number in (1, 2):
+        event = made("Event", f"e{number}", reason="FailedCreate", message=f"no {number}")
+        event["involvedObject"] = {"uid": root_uid(root)}
+        assert filled.touched_by(event) == {root_uid(root)}
+    (found,) = filled.cache.gather(root_uid(root)).scheduling_events
+    assert found["message"] == "no 2"
+    filled.remove(event)
+    assert not filled.cache.gather(root_uid(root)).scheduling_events
+
+
+def test_a_queues_status_touches_nobody_and_its_parent_everyone() -> None:
+    filled = Filled()
+    single = pod("single")
+    filled.put(single)
+    queue = made("Queue", "team", group="scheduling.run.ai/v2", spec={"parentQueue": "a"})
+    queue["metadata"]["namespace"] = ""
+    assert filled.touched_by(queue) == {root_uid(single)}
+    queue["status"] = {"allocated": {"gpu": 3}}
+    queue["metadata"]["resourceVersion"] = "9"
+    assert filled.touched_by(queue) == set()
+    assert filled.cache.cluster.queues["team"]["status"] == queue["status"]
+    queue["spec"]["parentQueue"] = "b"
+    assert filled.touched_by(queue) == {root_uid(single)}
+
+
+def test_a_nodes_labels_touch_the_workloads_on_it() -> None:
+    filled = Filled()
+    on, off = pod("on"), pod("off")
+    off["spec"]["nodeName"] = "node-2"
+    filled.put(on, off)
+    node = made("Node", "node-1", namespace="", status={"allocatable": {"nvidia.com/gpu": "4"}})
+    node["metadata"]["labels"] = {"kai.scheduler/node-pool": "p"}
+    assert filled.touched_by(node) == {root_uid(on)}
+    node["status"]["conditions"] = [{"type": "Ready"}]
+    assert filled.touched_by(node) == set()
+    assert filled.cache.cluster.objects.node_labels["node-1"] == node["metadata"]["labels"]
+    filled.remove(node)
+    assert not filled.cache.cluster.node_labels
+
+
+def test_capacity_by_node_pool() -> None:
+    filled = Filled()
+    for name, pool, gpus, memory in (
+        ("a", "p", "8", "81920"),
+        ("b", "p", "8", None),
+        ("c", None, "4", "16384"),
+        ("d", "cpu", "0", None),
+    ):
+        node = made("Node", name, namespace="", status={"allocatable": {"nvidia.com/gpu": gpus}})
+        labels = {"kai.scheduler/node-pool": pool, "nvidia.com/gpu.memory": memory}
+        node["metadata"]["labels"] = {k: v for k, v in labels.items() if v}
+        filled.put(node)
+    slices = {"nvidia.com/gpu": "2", "nvidia.com/mig-1g.10gb": "7", "nvidia.com/mig-3g.40gb": "2"}
+    node = made("Node", "e", namespace="", status={"allocatable": slices | {"memory": "1Ti"}})
+    filled.put(
+        node | {"metadata": node["metadata"] | {"labels": {"kai.scheduler/node-pool": "mig"}}}
+    )
+    settings = DeriveSettings(cluster_id=UUID(int=1))
+    assert node_pools(filled.cache.cluster, settings) == (
+        NodePoolCapacity(node_pool="cpu", nodes=1, gpus=0.0),
+        NodePoolCapacity(
+            node_pool="default", nodes=1, gpus=4.0, gpu_memory_bytes=4 * 16384 * 1024 * 1024
+        ),
+        NodePoolCapacity(node_pool="mig", nodes=1, gpus=2 + 1 + 6 / 7),
+        NodePoolCapacity(node_pool="p", nodes=2, gpus=16.0),
+    )
+
+
+def test_objects_of_any_shape_are_taken_or_turned_down_as_a_whole() -> None:
+    filled = Filled()
+    for body in (
+        b'{"metadata":{"uid":"u1","name":"n"},"spec":[],"status":7}',
+        b'{"metadata":{"uid":"u2","name":"n","ownerReferences":{"a":1},"labels":[]}}',
+        b'{"metadata":{"uid":"u3","name":"n","ownerReferences":[{"uid":5},null,"x"]}}',
+    ):
+        for kind, group in (("Pod", ""), ("Deployment", "apps")):
+            obj = made(kind, "x", group=group)
+            filled.sink(obj).put(read_head(body), body)
+    with pytest.raises(msgspec.DecodeError):
+        filled.sink(pod("x")).put(read_head(b"{}"), b"[]")

@@ -1,0 +1,152 @@
+"""Devices out of exporters' series, and who holds which part of them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.fixtures.measured import GPU, MIG, device, pod, uid
+from watchbill.agent.cache.targets import Reservation, Targets, device_id
+from watchbill.agent.metrics.devices import Held, holders, read_devices
+from watchbill.agent.metrics.exposition import Sample
+from watchbill.agent.metrics.figures import gpu_figures
+from watchbill.kinds.objects.pod import read_pod
+
+UTIL, ACTIVE, USED = (
+    "DCGM_FI_DEV_GPU_UTIL",
+    "DCGM_FI_PROF_GR_ENGINE_ACTIVE",
+    "DCGM_FI_DEV_FB_USED",
+)
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def series(name: str, number: int, value: float, pod: str = "", **labels: str) -> Sample:
+    own = {"UUID": device(number)} | ({"pod": pod, "namespace": "team"} if pod else {})
+    return Sample(name, own | labels, value)
+
+
+def held(samples: list[Sample], *pods: dict[str, Any], **more: Any) -> dict[str, list[Held]]:
+    known = {
+        (one["metadata"]["namespace"], one["metadata"]["name"]): (
+            one["metadata"]["uid"],
+            read_pod(one),
+        )
+        for one in pods
+    }
+    options: dict[str, Any] = {"nodes": {}, "gpu_resources": (GPU,), "reservations": ()}
+    return holders(read_devices(samples), known, **(options | more))
+
+
+def shares(found: dict[str, list[Held]]) -> dict[str, list[float]]:
+    return {root: [round(part.share, 6) for part in parts] for root, parts in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("values", "percent"),
+    [((42,), 42), ((118,), 100), ((9.3e18,), None), ((-1,), None), ((3, 7), 7)],
+)
+def test_utilisation_is_the_largest_that_can_be(
+    values: tuple[float, ...], percent: float | None
+) -> None:
+    found = read_devices([series(UTIL, 1, value, f"p{value}") for value in values])
+    assert [one.utilization for one in found.values()] == ([] if percent is None else [percent])
+
+
+def test_an_instance_tells_its_engines_activity() -> None:
+    (found,) = read_devices([series(ACTIVE, 1, 0.25, GPU_I_ID="3")]).values()
+    assert found.utilization == 25
+    assert found.name == f"{device(1)}/3"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        (device(1), device(1)),
+        (f"k8s.device-plugin.nvidia.com/gpu={device(1)}", device(1)),
+        ("MIG-0f1e", "MIG-0f1e"),
+        ("3", ""),
+        ("", ""),
+    ],
+)
+def test_ids_lose_what_a_runtime_puts_before_them(name: str, found: str) -> None:
+    assert device_id(name) == found
+
+
+def test_whole_devices_go_by_the_pods_name_whichever_label_holds_it() -> None:
+    exported = {"exported_pod": "a", "exported_namespace": "team"}
+    samples = [
+        series(UTIL, 1, 5, "a"),
+        Sample(UTIL, {"UUID": device(2), "pod": "dcgm", "namespace": "x"} | exported, 6),
+        series(UTIL, 3, 7),
+        series(UTIL, 4, 7, "unknown"),
+    ]
+    found = held(samples, pod(1, "a", limits={GPU: "2"}))
+    assert shares(found) == {uid(1): [1.0, 1.0]}
+
+
+def test_a_dead_pods_name_beside_the_living_one_changes_nothing() -> None:
+    samples = [series(UTIL, 1, 5, "a"), series(UTIL, 1, 0, "ghost")]
+    found = held(samples, pod(1, "a", limits={GPU: "1"}))
+    assert shares(found) == {uid(1): [1.0]}
+    assert found[uid(1)][0].is_alone
+    assert found[uid(1)][0].device.utilization == 5
+
+
+@pytest.mark.parametrize("by_uuid", [True, False])
+def test_shared_devices_go_by_their_reservation(by_uuid: bool) -> None:
+    reservation = Reservation(
+        "kai-resource-reservation", "r", frozenset({"g"}), device(1) if by_uuid else ""
+    )
+    labels = {} if by_uuid else {"pod": "r", "namespace": "kai-resource-reservation"}
+    found = held(
+        [Sample(UTIL, {"UUID": device(1)} | labels, 9)],
+        pod(1, "a", annotations={"gpu-fraction": "0.5"}, labels={"runai-gpu-group": "g"}),
+        pod(2, "b", annotations={"gpu-fraction": "0.25"}, labels={"runai-gpu-group/g": "g"}),
+        pod(3, "c", annotations={"gpu-fraction": "0.5"}, labels={"runai-gpu-group": "h"}),
+        reservations=[reservation],
+    )
+    assert shares(found) == {uid(1): [0.5], uid(2): [0.25]}
+    assert not found[uid(1)][0].is_alone
+    assert ("GPU_MEMORY_USAGE_BYTES", "") not in gpu_figures(found[uid(1)])
+
+
+def test_instances_weigh_what_their_profile_says() -> None:
+    samples = [
+        series(ACTIVE, 1, 0.1, "a", GPU_I_ID=str(number), GPU_I_PROFILE="3g.40gb")
+        for number in (1, 2)
+    ]
+    found = held(samples, pod(1, "a", limits={MIG: "2"}))
+    assert shares(found) == {uid(1): [0.428571, 0.428571]}
+
+
+def test_a_binders_word_counts_above_the_request() -> None:
+    notes = {"gpu-memory": "20480", "runai-allocated-gpus": "0.26"}
+    reservation = Reservation("kai-resource-reservation", "r", frozenset({"g"}), device(1))
+    made = pod(1, "a", annotations=notes, labels={"runai-gpu-group": "g"})
+    assert shares(held([series(UTIL, 1, 1)], made, reservations=[reservation])) == {uid(1): [0.26]}
+
+
+def test_the_mean_is_over_devices_and_sums_need_all_of_them() -> None:
+    samples = [series(UTIL, 1, 80, "a"), series(UTIL, 2, 40, "a"), series(USED, 1, 10, "a")]
+    found = gpu_figures(held(samples, pod(1, "a", limits={GPU: "2"}))[uid(1)])
+    assert found["GPU_UTILIZATION", ""] == 60
+    assert found["GPU_UTILIZATION", device(2)] == 40
+    assert ("GPU_MEMORY_USAGE_BYTES", "") not in found
+
+
+def test_exporters_are_believed_by_namespace() -> None:
+    targets = Targets(frozenset({"gpu-operator"}))
+    labels = {"app": "nvidia-dcgm-exporter"}
+    targets.put(pod(1, "own", namespace="gpu-operator", labels=labels, port=9400))
+    targets.put(pod(2, "foreign", namespace="team", labels=labels, port=9400))
+    targets.put(pod(3, "server", image="nim/llm:1.8", port=8000))
+    targets.put(pod(4, "vllm", image="vllm/vllm-openai:v1"))
+    targets.put(pod(5, "other", image="minimal/app:1"))
+    assert [target.pod for target in targets.exporters.values()] == ["own"]
+    assert [target.pod for target in targets.strangers.values()] == ["foreign"]
+    assert sorted((t.pod, t.port) for t in targets.inference.values()) == [
+        ("server", 8000),
+        ("vllm", 8000),
+    ]
+    targets.remove(uid(1))
+    assert not targets.exporters

@@ -1,0 +1,51 @@
+"""Exporters' pages: read as a reader of the whole format reads them, and never trusted."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from watchbill.agent.metrics.exposition import Pages, looks_like_metrics
+
+PAGE = r"""# HELP DCGM_FI_DEV_GPU_UTIL GPU utilization (in %).
+# TYPE DCGM_FI_DEV_GPU_UTIL gauge
+DCGM_FI_DEV_GPU_UTIL{gpu="0",UUID="GPU-1",pod="a",namespace="n}{",note="say \"hi\", \\ and\nmore"} 42
+DCGM_FI_DEV_GPU_UTIL{gpu="1",UUID="GPU-2"} 1e2 1700000000000
+DCGM_FI_DEV_GPU_UTIL_OTHER{gpu="1"} 7
+# TYPE plain gauge
+plain 3.5
+# TYPE odd gauge
+odd{a="b",} NaN
+odd{a="c"} +Inf
+odd { a = "d" } -4
+"""
+
+
+def test_the_same_samples_as_the_reference_reader() -> None:
+    wanted = {"DCGM_FI_DEV_GPU_UTIL", "plain", "odd"}
+    ours = [
+        (sample.name, sample.labels, sample.value)
+        for sample in Pages(wanted).samples(PAGE.encode())
+    ]
+    theirs = [
+        (sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(PAGE)
+        for sample in family.samples
+        if sample.name in wanted and sample.value - sample.value == 0
+    ]
+    assert sorted(ours, key=str) == sorted(theirs, key=str)
+    assert len(ours) == 4
+
+
+def test_what_is_no_sample_is_passed_over() -> None:
+    page = b'plain\nplain abc\nplain{a="unclosed 3\nplain{} 1\n\xff\xfe plain 2\nplain 4'
+    assert [sample.value for sample in Pages(["plain"]).samples(page)] == [1.0, 4.0]
+
+
+def test_pages_that_are_none() -> None:
+    assert looks_like_metrics(PAGE.encode())
+    assert looks_like_metrics(b"")
+    for page in (b"<html>sign in</html>", b'{"error": 1}', b"\x1f\x8b\x08"):
+        assert not looks_like_metrics(page)
+
+
+def test_a_long_run_of_quotes_takes_no_time() -> None:
+    page = b'plain{a="' + b'\\"' * 200_000 + b"\nplain 1\n"
+    assert [sample.value for sample in Pages(["plain"]).samples(page)] == [1.0]

@@ -1,0 +1,88 @@
+"""What a status means, as status and as event, from recorded answers."""
+
+import pytest
+
+from tests.fixtures.replay import Exchange, recorded
+from watchbill.agent.kubernetes.backoff import Backoff, jittered
+from watchbill.agent.kubernetes.errors import (
+    ApiFailure,
+    Trouble,
+    failure_of_event,
+    failure_of_response,
+    trouble_of,
+)
+
+MEANING = {
+    400: Trouble.REFUSED,
+    401: Trouble.UNAUTHENTICATED,
+    403: Trouble.FORBIDDEN,
+    404: Trouble.ABSENT,
+    405: Trouble.ABSENT,
+    406: Trouble.REFUSED,
+    410: Trouble.EXPIRED,
+    422: Trouble.REFUSED,
+    429: Trouble.BUSY,
+    500: Trouble.BUSY,
+    503: Trouble.BUSY,
+    504: Trouble.BUSY,
+}
+
+
+def failure(exchange: Exchange) -> ApiFailure:
+    return failure_of_response(exchange.status, exchange.headers, exchange.body.encode())
+
+
+@pytest.mark.parametrize("version", ["1.20", "1.36"])
+@pytest.mark.parametrize(
+    "name", ["errors", "errors-429", "discovery", "list-variants", "list-expired-continue"]
+)
+def test_every_recorded_failure_has_a_meaning_and_a_message(version: str, name: str) -> None:
+    seen = 0
+    for exchange in recorded(version, name):
+        if exchange.status in MEANING:
+            found = failure(exchange)
+            assert found.trouble is MEANING[exchange.status], exchange.note
+            assert found.message.strip()
+            assert "\n" not in found.message
+            seen += 1
+    assert seen or name == "list-expired-continue"
+
+
+@pytest.mark.parametrize("version", ["1.20", "1.36"])
+def test_overload_is_plain_text_with_a_pause(version: str) -> None:
+    busy = [found for found in recorded(version, "errors-429") if found.status == 429]
+    assert busy
+    for exchange in busy:
+        assert exchange.headers["Content-Type"].startswith("text/plain")
+        found = failure(exchange)
+        assert found.retry_after_seconds == 1.0
+        assert found.message == " ".join(exchange.body.split())
+
+
+def test_the_pause_may_stand_in_the_status_alone() -> None:
+    body = b'{"kind":"Status","code":504,"message":"m","details":{"retryAfterSeconds":7}}'
+    assert failure_of_response(504, {}, body).retry_after_seconds == 7
+    assert failure_of_event(body).retry_after_seconds == 7
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"code":"x"}', b"\xff\xfe", b"<html>"])
+def test_any_body_gives_a_message(body: bytes) -> None:
+    assert failure_of_response(418, {"Retry-After": "Tue, 1 Jan"}, body).message
+    assert failure_of_event(body).trouble is Trouble.BUSY
+
+
+def test_one_reading_for_status_and_event() -> None:
+    for status, meaning in MEANING.items():
+        assert trouble_of(status) is meaning
+        assert failure_of_event(b'{"code":%d}' % status).trouble is meaning
+
+
+def test_waits_grow_to_a_bound_and_never_undercut_what_was_asked() -> None:
+    backoff = Backoff(first_seconds=1, most_seconds=8, draw=lambda: 1.0)
+    assert [backoff.next_seconds() for _ in range(6)] == [1, 2, 4, 8, 8, 8]
+    assert backoff.next_seconds(at_least_seconds=30) == 38
+    assert backoff.next_seconds(at_least_seconds=86_400) == 88, "an absurd wish is bounded"
+    backoff.reset()
+    assert backoff.next_seconds() == 1
+    assert Backoff(draw=lambda: 0.0).next_seconds() == 0, "full jitter starts at nothing"
+    assert all(80 <= jittered(100) <= 120 for _ in range(100))

@@ -1,0 +1,363 @@
+"""What the server is still to be told: nothing that matters is lost, nothing is told twice in vain."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from uuid import UUID
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from tests.fixtures.records import workload
+from watchbill.agent.stream import pending_changes as ledger_module
+from watchbill.agent.stream.pending_changes import Ledger, Outgoing, news
+from watchbill.kinds.derive import Derived
+from watchbill.protocol import Delete, InventoryEntry, Record, Upsert, Witness, record_hash
+from watchbill.workload import Phase, Transition, Usage
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+ROOT = str(UUID(int=1))
+
+
+def at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def step(phase: Phase, seconds: float, message: str | None = None) -> Transition:
+    return Transition(phase=phase, at=at(seconds), message=message)
+
+
+def record(phase: Phase, *, number: int = 1, name: str = "w") -> Record:
+    return Record(
+        workload=workload(number, phase=phase, name=name),
+        witness=Witness(group="", kind="Pod", namespace="n"),
+        usage=Usage(pod_count=1, running_pod_count=0, gpu_millionths=0, gpu_memory_request_bytes=0),
+        pending_scheduling_messages=(),
+        elements=(),
+        elements_total=0,
+        project_key="p",
+        department_key="",
+        gpu_millionths_by_node_pool={},
+    )
+
+
+def derived(phase: Phase, *history: Transition, number: int = 1, name: str = "w") -> Derived:
+    found = record(phase, number=number, name=name)
+    return Derived(found, history)
+
+
+def batch(ledger: Ledger, units: int = 100) -> Outgoing:
+    return ledger.next_batch(units=units, most_bytes=10**9, read=lambda _: None)
+
+
+def test_at_first_sight_the_whole_history_is_news() -> None:
+    history = (step(Phase.CREATING, -9), step(Phase.PENDING, -9), step(Phase.RUNNING, -2))
+    assert news(None, history, phase=Phase.RUNNING, now=NOW) == list(history)
+
+
+def test_equal_times_keep_their_order_and_are_told_once() -> None:
+    history = (step(Phase.CREATING, -9), step(Phase.PENDING, -9), step(Phase.RUNNING, -9))
+    assert news(history[1], history, phase=Phase.RUNNING, now=NOW) == [history[2]]
+    assert news(history[2], history, phase=Phase.RUNNING, now=NOW) == []
+
+
+def test_what_no_history_tells_was_observed_now() -> None:
+    history = (step(Phase.RUNNING, -9),)
+    assert news(history[0], history, phase=Phase.DEGRADED, now=NOW) == [step(Phase.DEGRADED, 0)]
+    known = step(Phase.DEGRADED, -1)
+    assert news(known, history, phase=Phase.RUNNING, now=NOW) == [step(Phase.RUNNING, 0)]
+
+
+def test_an_older_history_told_anew_adds_nothing() -> None:
+    known = step(Phase.RUNNING, -2.5)
+    history = (step(Phase.PENDING, -9), step(Phase.RUNNING, -3))
+    assert news(known, history, phase=Phase.RUNNING, now=NOW) == []
+
+
+def test_times_ahead_of_our_clock_are_now() -> None:
+    found = news(None, (step(Phase.DELETING, 30),), phase=Phase.DELETING, now=NOW)
+    assert found == [step(Phase.DELETING, 0)]
+
+
+PHASES = st.sampled_from([Phase.PENDING, Phase.RUNNING, Phase.DEGRADED, Phase.FAILED])
+
+
+@given(st.lists(st.tuples(PHASES, st.integers(-50, 10)), max_size=6), PHASES, st.integers(-50, 0))
+@settings(max_examples=300)
+def test_histories_never_go_back_and_always_arrive(
+    told: list[tuple[Phase, int]], phase: Phase, known_at: int
+) -> None:
+    history = tuple(step(found, seconds) for found, seconds in sorted(told, key=lambda t: t[1]))
+    known = step(Phase.PENDING, known_at)
+    found = [known, *news(known, history, phase=phase, now=NOW)]
+    assert found[-1].phase is phase
+    for before, after in pairwise(found):
+        assert after.at >= before.at
+        assert after.phase is not before.phase
+
+
+def test_only_the_newest_record_travels_but_every_transition() -> None:
+    ledger = Ledger()
+    ledger.note(ROOT, derived(Phase.PENDING, step(Phase.PENDING, -5)), NOW)
+    ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -4)), NOW)
+    ledger.note(ROOT, derived(Phase.DEGRADED), at(1))
+    (item,) = batch(ledger).items
+    assert isinstance(item, Upsert)
+    assert item.record.workload.phase is Phase.DEGRADED
+    assert [found.phase for found in item.transitions] == [
+        Phase.PENDING,
+        Phase.RUNNING,
+        Phase.DEGRADED,
+    ]
+    assert item.record_hash == record_hash(item.record)
+
+
+def test_a_batch_that_was_not_taken_is_told_again_with_what_came_meanwhile() -> None:
+    ledger = Ledger()
+    ledger.note(ROOT, derived(Phase.PENDING), NOW)
+    outgoing = batch(ledger)
+    ledger.note(ROOT, derived(Phase.RUNNING), at(1))
+    ledger.put_back(outgoing)
+    (item,) = batch(ledger).items
+    assert isinstance(item, Upsert)
+    assert [found.phase for found in item.transitions] == [Phase.PENDING, Phase.RUNNING]
+
+
+def test_what_changes_while_a_batch_is_under_way_follows_it() -> None:
+    ledger = Ledger()
+    ledger.note(ROOT, derived(Phase.PENDING), NOW)
+    outgoing = batch(ledger)
+    ledger.note(ROOT, derived(Phase.RUNNING), at(1))
+    ledger.acknowledge(outgoing, ())
+    (item,) = batch(ledger).items
+    assert isinstance(item, Upsert)
+    assert [found.phase for found in item.transitions] == [Phase.RUNNING]
+
+
+def test_an_equal_record_is_not_sent_again() -> None:
+    ledger = Ledger()
+    ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), NOW)
+    ledger.acknowledge(batch(ledger), ())
+    ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), at(1))
+    assert len(ledger) == 0
+    assert ledger.standings[ROOT].record is None, "what is told is not kept"
+
+
+def test_there_and_back_again_still_tells_both_transitions() -> None:
+    ledger = Ledger()
+    ledger.note(ROOT, derived(Phase.RUNNING), NOW)
+    ledger.acknowledge(batch(ledger), ())
+    ledger.note(ROOT, derived(Phase.DEGRADED), at(1))
+    ledger.note(ROOT, derived(Phase.RUNNING), at(2))
+    (item,) = batch(ledger).items
+    assert isinstance(item, Upsert)
+    assert [found.phase for found in item.transitions] == [Phase.DEGRADED, Phase.RUNNING]
+
+
+def test_a_life_never_acknowledged_is_told_from_beginning_to_end() -> None:
+    ledger = Ledger()
+    ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -1)), NOW)
+    ledger.end(ROOT, at(1))
+    upsert, delete = batch(ledger).items
+    assert isinstance(upsert, Upsert)
+    assert upsert.transitions == (step(Phase.RUNNING, -1),)
+    assert isinstance(delete, Delete)
+    assert delete.deleted_at == at(1)
+
+
+def test_the_end_of_what_the_server_has_is_a_delete_alone() -> None:
+    ledger = Ledger()
+    ledger.note(ROOT, derived(Phase.RUNNING), NOW)
+    ledger.acknowledge(batch(ledger), ())
+    ledger.end(ROOT, at(1))
+    assert batch(ledger).items == [Delete(id=UUID(ROOT), deleted_at=at(1))]
+
+
+def test_a_death_while_its_birth_is_under_way() -> None:
+    ledger = Ledger()
+    ledger.note(ROOT, derived(Phase.RUNNING), NOW)
+    lost = batch(ledger)
+    ledger.end(ROOT, at(1))
+    ledger.put_back(lost)
+    kinds = [type(item) for item in batch(ledger).items]
+    assert kinds == [Upsert, Delete], "nobody knows whether the birth arrived: both are told"
+
+
+def test_ended_lives_keep_their_order_when_put_back() -> None:
+    ledger = Ledger()
+    for number in (1, 2, 3):
+        root = str(UUID(int=number))
+        ledger.note(root, derived(Phase.RUNNING, number=number), NOW)
+        ledger.end(root, at(number))
+    first = batch(ledger, units=2)
+    ledger.put_back(first)
+    found = [item.id.int for item in batch(ledger).items if isinstance(item, Delete)]
+    assert found == [1, 2, 3]
+
+
+def test_a_refused_item_waits_until_it_changes() -> None:
+    ledger = Ledger()
+    ledger.note(ROOT, derived(Phase.RUNNING), NOW)
+    ledger.acknowledge(batch(ledger), [UUID(ROOT)])
+    assert len(ledger) == 0
+    ledger.note(ROOT, derived(Phase.RUNNING), at(1))
+    assert len(ledger) == 0
+    ledger.note(ROOT, derived(Phase.RUNNING, name="other"), at(2))
+    assert len(ledger) == 1
+
+
+def test_after_a_hello_the_inventory_says_what_is_lacking() -> None:
+    ledger = Ledger()
+    roots = [str(UUID(int=number)) for number in (1, 2)]
+    for number, root in enumerate(roots, 1):
+        ledger.note(root, derived(Phase.RUNNING, number=number), NOW)
+    ledger.acknowledge(batch(ledger), ())
+    ledger.forget_server()
+    entries = list(ledger.entries([*roots, str(UUID(int=3)), "no-uuid"]))
+    assert [entry.id.int for entry in entries] == [1, 2, 3]
+    assert entries[2].record_hash == "", "what was never derived is there all the same"
+    ledger.compare(entries, [UUID(int=2), UUID(int=3)])
+    assert list(ledger.unsent) == [roots[1]]
+
+
+def test_a_server_that_lost_a_record_is_told_its_history_again() -> None:
+    ledger = Ledger()
+    history = (step(Phase.PENDING, -9), step(Phase.RUNNING, -5))
+    ledger.note(ROOT, derived(Phase.RUNNING, *history), NOW)
+    ledger.acknowledge(batch(ledger), ())
+    ledger.note(ROOT, derived(Phase.DEGRADED, *history), at(1))
+    ledger.acknowledge(batch(ledger), ())
+    ledger.forget_server()
+    ledger.compare(list(ledger.entries([ROOT])), [UUID(ROOT)])
+    found = ledger.next_batch(
+        units=1, most_bytes=10**9, read=lambda _: derived(Phase.DEGRADED, *history)
+    )
+    (item,) = found.items
+    assert isinstance(item, Upsert)
+    assert item.transitions == (*history, step(Phase.DEGRADED, 1))
+
+
+def test_a_restarted_agent_does_not_tell_again_what_the_server_has() -> None:
+    ledger = Ledger()
+    ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), NOW)
+    ledger.compare(list(ledger.entries([ROOT])), [])
+    assert len(ledger) == 0
+
+
+def test_a_restarted_agent_tells_what_it_saw_before_the_server_answered() -> None:
+    ledger = Ledger()
+    ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), NOW)
+    ledger.note(ROOT, derived(Phase.DEGRADED), at(1))
+    ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), at(2))
+    ledger.compare(list(ledger.entries([ROOT])), [])
+    (item,) = batch(ledger).items
+    assert isinstance(item, Upsert)
+    assert [found.phase for found in item.transitions] == [Phase.DEGRADED, Phase.RUNNING]
+
+
+def test_an_inventory_of_an_older_hash_leaves_the_newer_one_unsent() -> None:
+    ledger = Ledger()
+    ledger.note(ROOT, derived(Phase.RUNNING), NOW)
+    entries = [InventoryEntry(UUID(ROOT), ledger.standings[ROOT].hash)]
+    ledger.note(ROOT, derived(Phase.FAILED), at(1))
+    ledger.compare(entries, [])
+    assert list(ledger.unsent) == [ROOT]
+
+
+def test_records_beyond_the_bound_are_read_again(monkeypatch: object) -> None:
+    monkeypatch.setattr(ledger_module, "KEPT_RECORDS", 2)  # type: ignore[attr-defined]
+    ledger = Ledger()
+    kept = {}
+    for number in range(1, 5):
+        root = str(UUID(int=number))
+        kept[root] = derived(Phase.RUNNING, number=number)
+        ledger.note(root, kept[root], NOW)
+    assert sum(found.record is not None for found in ledger.standings.values()) == 2
+    found = ledger.next_batch(units=10, most_bytes=10**9, read=lambda root: kept[root])
+    assert len(found.items) == 4
+
+
+def test_lives_beyond_the_bound_are_lost_and_counted(monkeypatch: object) -> None:
+    monkeypatch.setattr(ledger_module, "KEPT_LIVES", 2)  # type: ignore[attr-defined]
+    ledger = Ledger()
+    for number in range(1, 5):
+        root = str(UUID(int=number))
+        ledger.note(root, derived(Phase.RUNNING, number=number), NOW)
+        ledger.end(root, NOW)
+    assert ledger.lost_lives == 2
+    assert len(ledger.ended) == 2
+
+
+def test_a_batch_is_bounded_in_bytes() -> None:
+    ledger = Ledger()
+    for number in range(1, 11):
+        ledger.note(str(UUID(int=number)), derived(Phase.RUNNING, number=number), NOW)
+    found = ledger.next_batch(units=100, most_bytes=10_000, read=lambda _: None)
+    assert 1 <= len(found.items) < 10
+    assert len(ledger.unsent) == 10 - len(found.items)
+
+
+class LossyServer(RuleBasedStateMachine):
+    """A server that takes batches, loses replies or never sees them; what it ends up with is compared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger()
+        self.clock = 0
+        self.true: dict[str, list[Phase]] = {}
+        self.dead: set[str] = set()
+        self.told: dict[str, list[Transition]] = {}
+        self.ends: set[str] = set()
+
+    @rule(number=st.integers(1, 4), phase=PHASES)
+    def change(self, number: int, phase: Phase) -> None:
+        root = str(UUID(int=number))
+        if root in self.dead:
+            return
+        phases = self.true.setdefault(root, [])
+        if phases[-1:] != [phase]:
+            phases.append(phase)
+        self.clock += 1
+        self.ledger.note(root, derived(phase, number=number), at(self.clock))
+
+    @rule(number=st.integers(1, 4))
+    def end(self, number: int) -> None:
+        root = str(UUID(int=number))
+        if root in self.true and root not in self.dead:
+            self.dead.add(root)
+            self.clock += 1
+            self.ledger.end(root, at(self.clock))
+
+    @rule(units=st.integers(1, 3), arrives=st.booleans(), is_answered=st.booleans())
+    def send(self, units: int, arrives: bool, is_answered: bool) -> None:
+        if not len(self.ledger):
+            return
+        outgoing = batch(self.ledger, units=units)
+        if arrives:
+            self.take(outgoing)
+        if arrives and is_answered:
+            self.ledger.acknowledge(outgoing, ())
+        else:
+            self.ledger.put_back(outgoing)
+
+    def take(self, outgoing: Outgoing) -> None:
+        for item in outgoing.items:
+            is_upsert = isinstance(item, Upsert)
+            root = str(item.record.workload.id if is_upsert else item.id)
+            known = self.told.setdefault(root, [])
+            known += [found for found in item.transitions if found not in known]
+            if not is_upsert:
+                self.ends.add(root)
+
+    def teardown(self) -> None:
+        while len(self.ledger):
+            outgoing = batch(self.ledger)
+            self.take(outgoing)
+            self.ledger.acknowledge(outgoing, ())
+        phases = {root: [step.phase for step in found] for root, found in self.told.items()}
+        assert phases == self.true
+        assert self.ends == self.dead
+
+
+LossyServer.TestCase.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+TestLossyServer = LossyServer.TestCase

@@ -1,0 +1,227 @@
+"""What stands beside workloads: kept sparingly, found again, and whom a change of it concerns."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.sync.test_agent_faults import chain, made
+from tests.unit.agent.test_cache import WANTED, Filled, root_uid
+from watchbill.agent.cache import related
+from watchbill.kinds.objects.objects import GroupKind
+
+Json = dict[str, Any]
+
+
+def changed(obj: Json, **more: Any) -> Json:
+    return json.loads(json.dumps(obj)) | more
+
+
+def event(about: Json, reason: str, message: str = "said", **more: Any) -> Json:
+    found = made("Event", reason.lower(), type="Warning", reason=reason, message=message, **more)
+    return found | {
+        "involvedObject": {"uid": root_uid(about)},
+        "eventTime": "2026-11-23T12:00:05.000000Z",
+    }
+
+
+@pytest.fixture
+def filled() -> Filled:
+    return Filled()
+
+
+@pytest.fixture
+def objs(filled: Filled) -> tuple[Json, Json, Json]:
+    made_chain = chain()
+    filled.put(*made_chain)
+    return made_chain
+
+
+def test_the_newest_telling_event_of_each_object_is_kept(
+    filled: Filled, objs: tuple[Json, Json, Json]
+) -> None:
+    root, middle, member = objs
+    assert filled.touched_by(event(middle, "FailedCreate")) == {root_uid(root)}
+    assert filled.touched_by(event(member, "FailedMount", "no such secret")) == {root_uid(root)}
+    assert filled.touched_by(event(member, "Scheduled")) == set()
+    assert filled.touched_by(event(member, "Killing")) == set()
+    found = filled.cache.gather(root_uid(root)).scheduling_events
+    assert {one["reason"] for one in found} == {"FailedCreate", "FailedMount"}
+    newer = event(member, "FailedScheduling", "x" * 10_000)
+    filled.put(newer)
+    found = filled.cache.gather(root_uid(root)).scheduling_events
+    assert {one["reason"]: len(one["message"]) for one in found} == {
+        "FailedCreate": 4,
+        "FailedScheduling": 2_048,
+    }
+    assert all(one["eventTime"] for one in found)
+    filled.remove(newer)
+    [left] = filled.cache.gather(root_uid(root)).scheduling_events
+    assert left["reason"] == "FailedCreate"
+
+
+def test_the_same_event_counted_up_is_no_news(
+    filled: Filled, objs: tuple[Json, Json, Json]
+) -> None:
+    first = event(objs[1], "FailedCreate")
+    filled.put(first)
+    assert filled.touched_by(changed(first, count=2)) == set()
+    assert filled.touched_by(changed(first, message="another")) == {root_uid(objs[0])}
+
+
+def test_events_are_bounded(
+    filled: Filled, objs: tuple[Json, Json, Json], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(related, "KEPT_EVENTS", 3)
+    for number in range(10):
+        stray = made("Pod", f"stray-{number}")
+        filled.put(event(stray, "FailedScheduling"))
+    filled.put(event(objs[1], "FailedCreate"))
+    kept = filled.cache.related
+    assert len(kept._events) == len(kept._event_about) == 3
+    assert len(filled.cache.gather(root_uid(objs[0])).scheduling_events) == 1
+
+
+def test_only_warnings_are_asked_for_and_by_what_never_changes() -> None:
+    selector = WANTED[GroupKind("", "Event")].field_selector
+    assert "type=Warning" in selector
+    assert {part.partition("!=")[0].partition("=")[0] for part in selector.split(",")} == {
+        "type",
+        "reason",
+    }
+
+
+def test_claims_are_found_by_the_pods_that_name_them(
+    filled: Filled, objs: tuple[Json, Json, Json]
+) -> None:
+    root, _, member = objs
+    using = changed(member)
+    using["spec"]["resourceClaims"] = [{"name": "gpu", "resourceClaimName": "shared"}]
+    filled.put(using)
+    shared = made("ResourceClaim", "shared", group="resource.k8s.io/v1", spec={})
+    assert filled.touched_by(shared) == set()
+    held = changed(shared, status={"reservedFor": [{"uid": root_uid(member)}]})
+    assert filled.touched_by(held) == {root_uid(root)}
+    owned = made("ResourceClaim", "own", using, group="resource.k8s.io/v1", spec={})
+    assert filled.touched_by(owned) == {root_uid(root)}
+    [found] = filled.cache.gather(root_uid(root)).claims
+    assert found["metadata"]["name"] == "shared"
+    filled.remove(shared)
+    assert not filled.cache.gather(root_uid(root)).claims
+
+
+def test_a_claim_of_the_same_name_elsewhere_is_another(
+    filled: Filled, objs: tuple[Json, Json, Json]
+) -> None:
+    using = changed(objs[2])
+    using["spec"]["resourceClaims"] = [{"name": "gpu", "resourceClaimName": "shared"}]
+    filled.put(using)
+    filled.put(
+        made("ResourceClaim", "shared", group="resource.k8s.io/v1", namespace="other", spec={})
+    )
+    assert not filled.cache.gather(root_uid(objs[0])).claims
+
+
+def test_a_gateway_s_counters_concern_nobody(filled: Filled, objs: tuple[Json, Json, Json]) -> None:
+    gateway = made(
+        "Gateway",
+        "gate",
+        group="gateway.networking.k8s.io/v1",
+        namespace="infra",
+        spec={"listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]},
+        status={"addresses": [], "listeners": [{"attachedRoutes": 1}]},
+    )
+    assert filled.touched_by(gateway) == {root_uid(objs[0])}
+    counted = changed(gateway, status={"addresses": [], "listeners": [{"attachedRoutes": 2}]})
+    assert filled.touched_by(counted) == set()
+    moved = changed(gateway, status={"addresses": [{"value": "192.0.2.1"}]})
+    assert filled.touched_by(moved) == {root_uid(objs[0])}
+    held = filled.cache.gather(root_uid(objs[0])).cluster.gateways
+    assert held[("infra", "gate")]["status"]["addresses"] == [{"value": "192.0.2.1"}]
+    filled.remove(gateway)
+    assert not filled.cache.gather(root_uid(objs[0])).cluster.gateways
+
+
+def test_gateways_of_istio_and_queues_of_volcano_are_their_own(
+    filled: Filled, objs: tuple[Json, Json, Json]
+) -> None:
+    filled.put(
+        made("Gateway", "gw", group="networking.istio.io/v1", spec={}),
+        made("Queue", "research", group="scheduling.volcano.sh/v1beta1", spec={"weight": 1}),
+        made("Queue", "research", group="scheduling.run.ai/v2", spec={"displayName": "R"}),
+        made("ResourceClaimTemplate", "one", group="resource.k8s.io/v1", spec={}),
+    )
+    cluster = filled.cache.gather(root_uid(objs[0])).cluster
+    assert list(cluster.istio_gateways) == [("team", "gw")]
+    assert not cluster.gateways
+    assert cluster.volcano_queues["research"]["spec"] == {"weight": 1}
+    assert cluster.queues["research"]["spec"] == {"displayName": "R"}
+    assert list(cluster.claim_templates) == [("team", "one")]
+
+
+def route(namespace: str, backend_namespace: str) -> Json:
+    reference = {"name": "web", "namespace": backend_namespace}
+    return made(
+        "HTTPRoute",
+        "r",
+        group="gateway.networking.k8s.io/v1",
+        namespace=namespace,
+        spec={"rules": [{"backendRefs": [reference]}]},
+    )
+
+
+def test_a_route_concerns_the_namespaces_that_it_names(
+    filled: Filled, objs: tuple[Json, Json, Json]
+) -> None:
+    away = route("infra", "team")
+    assert filled.touched_by(away) == {root_uid(objs[0])}
+    assert len(filled.cache.gather(root_uid(objs[0])).services) == 1
+    assert filled.touched_by(away) == set(), "the same again is no news"
+    moved = changed(away)
+    moved["spec"]["rules"][0]["backendRefs"][0]["namespace"] = "elsewhere"
+    assert filled.touched_by(moved) == {root_uid(objs[0])}, "it does not lead here any more"
+    assert not filled.cache.gather(root_uid(objs[0])).services
+    filled.remove(moved)
+    assert not filled.cache.related._routing.objects
+
+
+@pytest.mark.parametrize(
+    ("addresses", "address"),
+    [
+        ([("InternalIP", "10.0.0.1"), ("ExternalIP", "192.0.2.1")], "192.0.2.1"),
+        ([("Hostname", "n"), ("InternalIP", "10.0.0.1")], "10.0.0.1"),
+        ([("ExternalIP", ""), ("InternalIP", "10.0.0.1")], "10.0.0.1"),
+        ([], ""),
+        (None, ""),
+    ],
+)
+def test_one_address_of_a_node_is_kept(
+    filled: Filled,
+    objs: tuple[Json, Json, Json],
+    addresses: list[tuple[str, str]] | None,
+    address: str,
+) -> None:
+    listed = None if addresses is None else [{"type": k, "address": a} for k, a in addresses]
+    node = made("Node", "node-1", namespace="", status={"addresses": listed})
+    assert filled.touched_by(node) == {root_uid(objs[0])}
+    held = filled.cache.gather(root_uid(objs[0])).cluster.node_addresses
+    assert held == {"node-1": address}
+    assert filled.touched_by(node) == set()
+    filled.remove(node)
+    assert not filled.cache.cluster.node_addresses
+
+
+def test_autoscalers_of_other_targets_are_left_out(
+    filled: Filled, objs: tuple[Json, Json, Json]
+) -> None:
+    for number, name in enumerate(("web", "other")):
+        filled.put(
+            made(
+                "ScaledObject",
+                f"s{number}",
+                group="keda.sh/v1alpha1",
+                spec={"scaleTargetRef": {"name": name}, "maxReplicaCount": 4},
+            )
+        )
+    [found] = filled.cache.gather(root_uid(objs[0])).autoscalers
+    assert found["spec"]["scaleTargetRef"] == {"name": "web"}

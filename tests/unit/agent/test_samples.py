@@ -1,0 +1,107 @@
+"""What becomes of samples in the agent: counted up, put together from servers, kept until they are told."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from watchbill.agent.metrics import sample_queue
+from watchbill.agent.metrics.exposition import Sample
+from watchbill.agent.metrics.figures import Totals
+from watchbill.agent.metrics.inference import combined, read_server
+from watchbill.agent.metrics.sample_queue import Outbox
+from watchbill.protocol import Measured, Reading, Scrape
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+TOTAL = ("w", "CPU_USAGE_CORES", "")
+
+
+def test_counters_count_on_over_restarts_and_successors() -> None:
+    totals = Totals()
+    for counter, value, expected in (
+        (("pod-1", "main"), 100.0, 0.0),
+        (("pod-1", "main"), 130.0, 30.0),
+        (("pod-1", "main"), 5.0, 35.0),
+        (("pod-2", "main"), 1000.0, 35.0),
+        (("pod-2", "main"), 1001.0, 36.0),
+        (("pod-1", "main"), 6.0, 37.0),
+    ):
+        totals.count(TOTAL, counter, value)
+        assert totals.of(TOTAL) == expected
+    totals.forget({"pod-1"}, {"w"})
+    totals.count(TOTAL, ("pod-2", "main"), 5000.0)
+    assert totals.of(TOTAL) == 37.0, "what comes back is new"
+    totals.forget(set(), set())
+    totals.count(TOTAL, ("pod-1", "main"), 9.0)
+    assert totals.of(TOTAL) == 0.0
+
+
+def served(*samples: tuple[str, float, dict[str, str]]) -> list[Sample]:
+    return [Sample(name, labels, value) for name, value, labels in samples]
+
+
+def test_a_pod_that_speaks_both_tongues_is_counted_once() -> None:
+    told = read_server(
+        served(("num_requests_running", 3, {}), ("vllm:num_requests_running", 4, {}))
+    )
+    assert told.figures == {"NIM_NUM_REQUESTS_RUNNING": 3}
+
+
+def test_ends_other_than_stop_and_length_are_failures() -> None:
+    ends = {"stop": 10.0, "length": 5.0, "abort": 2.0}
+    told = read_server(
+        served(
+            *(("vllm:request_success_total", n, {"finished_reason": e}) for e, n in ends.items())
+        )
+    )
+    assert told.figures["NIM_REQUEST_SUCCESS_TOTAL"] == 15
+    assert told.figures["NIM_REQUEST_FAILURE_TOTAL"] == 2
+
+
+def test_replicas_add_up_and_shares_are_averaged() -> None:
+    pods = [
+        read_server(served(("num_requests_waiting", n, {}), ("gpu_cache_usage_perc", n / 10, {})))
+        for n in (2.0, 4.0)
+    ]
+    found = combined(pods)
+    assert found["NIM_NUM_REQUESTS_WAITING"] == 6
+    assert round(found["NIM_GPU_CACHE_USAGE_PERC"], 9) == 0.3
+
+
+def test_bounds_are_written_one_way() -> None:
+    name = "time_to_first_token_seconds_bucket"
+    told = read_server(served(*((name, 1, {"le": le}) for le in ("1.0", "0.50", "+Inf", "x", ""))))
+    assert [bucket.bound for bucket in told.buckets] == ["1", "0.5", "+Inf"]
+
+
+def scrape(workloads: int, readings: int = 10) -> Scrape:
+    reading = Reading("GPU_UTILIZATION", 1.0)
+    return Scrape(
+        at=NOW,
+        counted_since=NOW,
+        workloads=tuple(Measured(UUID(int=n), (reading,) * readings) for n in range(workloads)),
+    )
+
+
+def readings(scrapes: tuple[Scrape, ...]) -> int:
+    return sum(len(one.readings) for part in scrapes for one in part.workloads)
+
+
+def test_samples_leave_in_order_and_come_back_in_order() -> None:
+    box = Outbox()
+    box.put(scrape(1200))
+    assert len(box) == 3
+    taken = box.take(10_000)
+    assert readings(taken) == 10_000
+    box.put_back(taken)
+    assert readings(box.take(1)) == 5_000, "at least one part goes"
+    assert readings(box.take(100_000)) == 7_000
+    assert len(box) == 0
+    assert box.lost == 0
+
+
+def test_the_oldest_are_given_up_where_nobody_takes_them(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(sample_queue, "MOST_READINGS", 12_000)
+    box = Outbox()
+    for _ in range(4):
+        box.put(scrape(500))
+    assert box.lost == 10_000
+    assert readings(box.take(100_000)) == 10_000

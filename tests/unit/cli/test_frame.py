@@ -1,0 +1,211 @@
+"""The frame around every command: exit codes, errors in one line, help that is quick, quiet ends."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command_line import FakeServer, aged, document, watchbill
+
+ME = (sys.executable, "-m", "watchbill")
+NOBODY = ("--url", "http://127.0.0.1:9", "--client-id", "a", "--client-secret", "b")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("version",), 0, ""),
+        ((), 2, "Usage: watchbill"),
+        (("gte",), 2, "error: No such command 'gte'. Did you mean 'get'?"),
+        (("get", "--nope"), 2, "error: No such option"),
+        (("get", "-o", "xml"), 2, "error: Invalid value for '--output'"),
+        (("get", "--limit", "0"), 2, "error: Invalid value for '--limit'"),
+        (("describe",), 2, "error: Missing argument 'NAME|ID'"),
+        (("get",), 2, "error: The server's address, the client id and the client secret are not"),
+        (("get", *NOBODY), 3, "error: Cannot reach http://127.0.0.1:9: Connection refused"),
+        (("get", "--url", "ftp://x", *NOBODY[2:]), 2, "error: 'ftp://x' is no address"),
+        (("agent",), 2, "error: The server's address is not given."),
+        (("agent", "--server", "http://x"), 2, "error: The agent's credential is not given."),
+        (
+            ("agent", "--server", "http://x", "--credential", "/nonexistent"),
+            2,
+            "error: Cannot read the credential file",
+        ),
+        (("server", "--port", "99999"), 2, "error: Invalid value for '--port'"),
+        (("server", "--log-level", "loud"), 2, "error: There is no log level 'loud'."),
+        (("kinds", "show", "Nonesuch"), 1, "error: No definition is named 'Nonesuch'."),
+        (("kinds", "check", "/nonexistent.yaml"), 1, "error: "),
+    ],
+)
+async def test_exit_codes_and_first_words(arguments: tuple[str, ...], code: int, said: str) -> None:
+    outcome = await watchbill(*arguments)
+    assert (outcome.code, outcome.err[: len(said)]) == (code, said)
+    assert "Traceback" not in outcome.err
+
+
+async def test_a_wrong_secret_is_exit_code_3() -> None:
+    async with FakeServer().running() as fake:
+        outcome = await watchbill("get", "--client-secret", "wrong", environ=fake.environ)
+    assert outcome.code == 3
+    assert outcome.err.splitlines()[0] == "error: The client id or the secret is wrong."
+
+
+async def test_debug_shows_the_traceback_and_still_ends_in_one_line() -> None:
+    outcome = await watchbill("get", *NOBODY, "--debug")
+    assert outcome.code == 3
+    assert "Traceback (most recent call last)" in outcome.err
+    assert outcome.err.splitlines()[-1].startswith("error: Cannot reach")
+
+
+async def test_a_fault_of_our_own_is_named_as_one() -> None:
+    broken = document(aged(1))
+    del broken["name"]
+    async with FakeServer(live=[broken]).running() as fake:
+        outcome = await fake("get", "-o", "name")
+    assert outcome.code == 1
+    assert outcome.err.splitlines() == [
+        "error: unexpected KeyError: 'name'",
+        "hint: this is a fault in Watchbill; run again with --debug and report what it prints",
+    ]
+
+
+async def test_words_from_a_server_move_no_cursor_in_an_error() -> None:
+    fake = FakeServer()
+    fake._list = _refusing  # type: ignore[method-assign]
+    async with fake.running() as running:
+        outcome = await running("get", "-f", "x", is_terminal=True)
+    assert (outcome.code, outcome.err) == (
+        2,
+        "error: bad\\x1b[2J\\nerror: forged\nhint: do\\u202e\nhint: more\n",
+    )
+
+
+async def _refusing(request: object) -> object:
+    from aiohttp import web
+
+    body = {"code": 400, "message": "bad\x1b[2J\nerror: forged", "details": "do\u202e\nmore"}
+    return web.json_response(body, status=400)
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    """The promise is 200 ms; the bound leaves room for a busy machine, the modules leave none."""
+    program = (
+        "import sys; from watchbill.cli.app import run; run(['--help']); "
+        "print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    took = []
+    for _ in range(5):
+        began = time.monotonic()
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        took.append(time.monotonic() - began)
+    loaded = set(ended.stderr.split())
+    assert loaded.isdisjoint(
+        {"aiohttp", "asyncio", "asyncpg", "msgspec", "rich", "starlette", "uvicorn", "yaml"}
+    )
+    assert "describe" in ended.stdout
+    assert min(took) < 0.4
+
+
+def test_a_closed_pipe_ends_quietly() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run([*ME, "kinds", "list"], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+async def test_an_interrupt_is_130_and_quiet() -> None:
+    """A server that takes the connection and never answers."""
+    reached = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        reached.set()
+        await reader.read()
+        writer.close()
+
+    listener = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        *(*ME, "count", "--url", f"http://127.0.0.1:{port}", *NOBODY[2:]),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    await asyncio.wait_for(reached.wait(), 20)
+    process.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(process.communicate(), 20)
+    listener.close()
+    assert (process.returncode, out, err) == (130, b"", b"")
+
+
+async def test_output_that_the_locale_cannot_write_is_escaped() -> None:
+    async with FakeServer(live=[document(aged(1, name="名前"))]).running() as fake:
+        process = await asyncio.create_subprocess_exec(
+            *(*ME, "get"),
+            env=os.environ | fake.environ | {"PYTHONIOENCODING": "ascii"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+    assert process.returncode == 0, err
+    assert b"\\u540d\\u524d" in out
+
+
+def test_completion_is_typers_and_asks_no_server() -> None:
+    ended = subprocess.run(
+        ME,
+        env=os.environ
+        | {
+            "_WATCHBILL_COMPLETE": "complete_bash",
+            "COMP_WORDS": "watchbill des",
+            "COMP_CWORD": "1",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert ended.stdout.split() == ["describe"]
+
+
+JOB = """
+apiVersion: v1
+kind: List
+items:
+- apiVersion: batch/v1
+  kind: Job
+  metadata:
+    {name: train, creationTimestamp: 2026-11-20T08:00:00Z}
+  spec: {template: {spec: {containers: [{name: a, image: x}]}}}
+  status: {conditions: [{type: Failed, status: "True", message: boom}]}
+"""
+
+
+def test_a_definition_is_tried_on_an_object() -> None:
+    """Nobody has applied it: the command gives it the uid and the namespace that it lacks."""
+    shown = subprocess.run([*ME, "kinds", "show", "Job.batch"], capture_output=True, text=True)
+    path = Path(shown.stdout.splitlines()[0].removeprefix("# "))
+    tried = subprocess.run(
+        [*ME, "kinds", "try", path], input=JOB, capture_output=True, text=True, check=True
+    )
+    assert "  phase: Failed\n" in tried.stdout
+    assert "  phaseMessage: boom\n" in tried.stdout
+    wrong = subprocess.run(
+        [*ME, "kinds", "try", path.with_name("pod.yaml")], input=JOB, capture_output=True, text=True
+    )
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: stdin holds no Pod")
+
+
+async def test_definitions_are_checked_one_by_one(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("kind: X\nstatuss: 3\n")
+    good = tmp_path / "good.yaml"
+    good.write_text("group: example.com\nkind: Experiment\ncategory: Train\n")
+    outcome = await watchbill("kinds", "check", str(bad), str(good))
+    assert outcome.code == 1
+    assert outcome.err.startswith(f"error: {bad}:2: statuss: unknown key")
+    assert outcome.out == f"{good}: experiment.example.com is well defined\n"

@@ -1,0 +1,323 @@
+"""`describe`, `why`, `history`, `tree` and `clusters`; and how a word finds its workload or does not."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.fixtures.command_line import FakeServer, aged, cluster, document
+from watchbill.cli.commands.history import branches
+from watchbill.workload import Condition, Phase
+
+SINCE = datetime.now(UTC) - timedelta(days=2, hours=3, minutes=30)
+"""Said as "2d 3h" for half an hour, however long the suite takes."""
+REASONS = [
+    {
+        "source": "kai",
+        "nodePool": "a100",
+        "reason": "OverLimit",
+        "message": "Workload requested 16 GPUs, but quota is 8",
+        "userMessage": "GPU quota is short – 16 asked, 3 free – ask for fewer or wait.",
+        "since": SINCE.isoformat(),
+    },
+    {
+        "source": "kueue",
+        "reason": "Inadmissible",
+        "message": "couldn't assign flavors\x1b[2J\nto pod set main",
+        "userMessage": "",
+        "since": SINCE.isoformat(),
+    },
+]
+
+
+def pending(**members: Any) -> dict[str, Any]:
+    plain = {
+        "phase": Phase.PENDING,
+        "k8s_phase": "Pending",
+        "running_pods": 0,
+        "additional_fields": {"pendingReasons": REASONS},
+        "phase_message": REASONS[0]["userMessage"],
+    }
+    return document(aged(1, **(plain | members)))
+
+
+async def test_why_pending_gives_each_reason_with_its_evidence() -> None:
+    async with FakeServer(live=[pending()]).running() as watchbill:
+        outcome = await watchbill("why", "llama-sft-1")
+    shown = f"{SINCE:%Y-%m-%d %H:%M:%S} UTC (2d 3h ago)"
+    assert outcome.code == 0
+    assert outcome.out.splitlines() == [
+        "llama-sft-1 (PyTorchJob) in project vision on cluster west has been Pending for 2h 11m.",
+        "",
+        "Because: GPU quota is short – 16 asked, 3 free – ask for fewer or wait.",
+        "  said by       KAI scheduler, for node pool a100",
+        f"  since         {shown}",
+        "  reason        OverLimit",
+        "  in its words  Workload requested 16 GPUs, but quota is 8",
+        "",
+        "Also: couldn't assign flavors\\x1b[2J\\nto pod set main",
+        "  said by       Kueue",
+        f"  since         {shown}",
+        "  reason        Inadmissible",
+        "  in its words  couldn't assign flavors\\x1b[2J\\nto pod set main",
+    ]
+
+
+async def test_why_pending_without_a_reason_invents_none() -> None:
+    made = pending(additional_fields={}, phase_message="2 of 4 pods wait for a node.")
+    async with FakeServer(live=[made]).running() as watchbill:
+        outcome = await watchbill("why", "llama-sft-1")
+    assert outcome.out.splitlines()[1:] == [
+        "It waits: 2 of 4 pods wait for a node.",
+        "No scheduler and no queue has given a reason yet.",
+    ]
+
+
+async def test_why_of_a_running_one_says_what_is_true() -> None:
+    made = [
+        document(aged(1)),
+        document(aged(2, idle_allocated_gpus=1.5)),
+    ]
+    async with FakeServer(live=made).running() as watchbill:
+        unmeasured = await watchbill("why", "llama-sft-1")
+        idle = await watchbill("why", "llama-sft-2")
+    assert unmeasured.out.splitlines()[1:] == [
+        "1 of 1 pods run; it holds 2 GPUs.",
+        "Nothing measures its GPUs: whether they are idle is not known.",
+        "In all it waited 1m 1s and ran 2h 11m.",
+    ]
+    assert "1.5 of them are idle." in idle.out
+
+
+async def test_why_of_a_failed_one_brings_the_conditions_that_say_something() -> None:
+    conditions = (
+        Condition(type="Created", status="True", message="created", last_transition_time=SINCE),
+        Condition(type="Quiet", status="True"),
+        Condition(
+            type="Failed",
+            status="True",
+            reason="BackoffLimitExceeded",
+            message="has reached\nthe limit",
+            last_transition_time=SINCE + timedelta(hours=1),
+        ),
+    )
+    made = document(
+        aged(
+            1,
+            phase=Phase.FAILED,
+            phase_message="Pod x: OOMKilled",
+            completed_at=SINCE + timedelta(hours=1),
+            conditions=conditions,
+        )
+    )
+    async with FakeServer(live=[made]).running() as watchbill:
+        outcome = await watchbill("why", "llama-sft-1")
+    out = outcome.out.splitlines()
+    assert out[1] == "It is said: Pod x: OOMKilled"
+    assert out[2].startswith("It ended ")
+    assert [line.split()[0] for line in out[-3:]] == ["CONDITION", "Failed=True", "Created=True"]
+    assert "has reached\\nthe limit" in out[-2]
+    assert "Quiet" not in outcome.out
+
+
+async def test_why_of_a_deleted_one_says_that_it_is_gone() -> None:
+    gone = document(aged(1), deleted_at=datetime.now(UTC) - timedelta(hours=1, seconds=5))
+    async with FakeServer(deleted=[gone]).running() as watchbill:
+        outcome = await watchbill("why", "llama-sft-1")
+    assert "was Running when it was deleted." in outcome.out
+    assert "(1h ago)" in outcome.out
+
+
+async def test_describe_shows_the_parts_and_nothing_empty() -> None:
+    made = pending(
+        name="evil\x1b]8;;http://x\x07\nPhase  Running",
+        environment_variables={"A\x1b": "b\n"},
+        conditions=(Condition(type="Ready", status="False", message="no\u202e"),),
+    )
+    async with FakeServer(live=[made]).running() as watchbill:
+        outcome = await watchbill("describe", str(UUID(int=1)))
+    assert outcome.code == 0
+    assert outcome.err == ""
+    assert not any(forbidden in outcome.out for forbidden in ("\x1b", "\x07", "\u202e"))
+    lines = outcome.out.splitlines()
+    assert lines[0] == "Name                    evil\\x1b]8;;http://x\\x07\\nPhase ␣Running"
+    assert "  Phase                 Pending" in lines
+    assert "  GPUs                  2 requested, 2 allocated" in lines
+    assert "  Idle GPUs             not measured" in lines
+    assert "  CPU cores             4 requested, 0 allocated" in lines
+    assert "Why it waits" in lines
+    assert "  $A\\x1b                b\\n" in lines
+    assert not any(line.startswith("Deleted") for line in lines)
+
+
+async def test_describe_as_data_is_the_apis_document() -> None:
+    async with FakeServer(live=[pending()]).running() as watchbill:
+        outcome = await watchbill("describe", "llama-sft-1", "-o", "json")
+    assert json.loads(outcome.out)["additionalFields"] == {"pendingReasons": REASONS}
+
+
+async def test_an_ambiguous_name_lists_its_candidates() -> None:
+    same = [
+        document(aged(1, name="train", project_name="vision")),
+        document(aged(2, name="train", project_name="nlp\x1b[2J", type="Job")),
+    ]
+    async with FakeServer(live=same).running() as watchbill:
+        outcome = await watchbill("why", "train")
+    assert (outcome.code, outcome.out) == (2, "")
+    lines = outcome.err.splitlines()
+    assert lines[0] == "error: 'train' is the name of 2 workloads."
+    assert lines[1].split() == [
+        *("ID", "TYPE", "PHASE", "PROJECT", "NAMESPACE", "CLUSTER", "AGE", "DELETED")
+    ]
+    assert lines[2].split()[:4] == [str(UUID(int=1)), "PyTorchJob", "Running", "vision"]
+    assert "nlp\\x1b[2J" in lines[3]
+    assert "west" in lines[3]
+    assert lines[4] == "hint: name one by its id, or narrow with --project or --cluster"
+
+
+async def test_many_candidates_are_not_cut_in_silence() -> None:
+    same = [document(aged(n, name="train")) for n in range(1, 31)]
+    async with FakeServer(live=same).running() as watchbill:
+        outcome = await watchbill("describe", "train")
+    assert outcome.err.startswith("error: 'train' is the name of more than 20 workloads.\n")
+    assert "The newest 20 of more are listed." in outcome.err
+
+
+async def test_a_live_one_is_meant_before_deleted_ones() -> None:
+    gone = [document(aged(n, name="train"), deleted_at=SINCE) for n in (2, 3)]
+    live = [document(aged(1, name="train"))]
+    async with FakeServer(live=live, deleted=gone).running() as watchbill:
+        assert (await watchbill("describe", "train")).code == 0
+        assert (await watchbill("describe", "train", "--deleted")).code == 2
+
+
+async def test_a_name_that_is_not_there() -> None:
+    async with FakeServer(live=[document(aged(1))]).running() as watchbill:
+        outcome = await watchbill("describe", "llama\x1b", "-p", "vision")
+    assert (outcome.code, outcome.out) == (1, "")
+    lines = outcome.err.splitlines()
+    assert (
+        lines[0]
+        == "error: There is no workload named 'llama\\x1b' in project 'vision', neither live nor deleted."
+    )
+    assert lines[1] == "hint: found with that text: llama-sft-1"
+    assert "watchbill get --search" in lines[2]
+
+
+async def test_an_id_that_is_not_there() -> None:
+    async with FakeServer().running() as watchbill:
+        outcome = await watchbill("describe", str(UUID(int=5)))
+    assert (outcome.code, outcome.err) == (1, f"error: There is no workload {UUID(int=5)}.\n")
+
+
+@pytest.mark.parametrize("command", ["describe", "why", "history", "tree"])
+async def test_an_empty_name_is_refused(command: str) -> None:
+    async with FakeServer().running() as watchbill:
+        outcome = await watchbill(command, "")
+    assert outcome.code == 2
+
+
+async def test_history() -> None:
+    fake = FakeServer(live=[document(aged(1))])
+    fake.history = [
+        {
+            "phase": "Pending",
+            "phaseMessage": "short\nof GPUs",
+            "startedAt": SINCE.isoformat(),
+            "endedAt": (SINCE + timedelta(minutes=11)).isoformat(),
+        },
+        {"phase": "Running", "startedAt": (SINCE + timedelta(minutes=11)).isoformat()},
+    ]
+    async with fake.running() as watchbill:
+        outcome = await watchbill("history", "llama-sft-1")
+        as_json = await watchbill("history", "llama-sft-1", "-o", "json")
+    lines = outcome.out.splitlines()
+    assert len(lines) == 3
+    assert "11m" in lines[1]
+    assert lines[1].endswith("short\\nof GPUs")
+    assert "2d 3h so far" in lines[2]
+    assert json.loads(as_json.out) == {"history": fake.history}
+
+
+def element(number: int, name: str, parent: int | None = None) -> dict[str, Any]:
+    found: dict[str, Any] = {"id": str(number), "name": name, "hierarchyLevel": 1}
+    return found | ({"parentId": str(parent)} if parent is not None else {})
+
+
+async def test_tree() -> None:
+    fake = FakeServer(live=[document(aged(1))], elements_total=9)
+    worker = element(3, "worker")
+    worker["kubernetesRef"] = {"uid": "u", "name": "w", "gvk": {"kind": "Pod"}}
+    fake.elements = [
+        element(1, "head\n"),
+        element(2, "workers"),
+        worker | {"parentId": "2"},
+        element(4, "worker-2", 2),
+    ]
+    async with fake.running() as watchbill:
+        outcome = await watchbill("tree", "llama-sft-1")
+    assert outcome.out.splitlines() == [
+        "llama-sft-1 (PyTorchJob)",
+        "├─ head\\n",
+        "└─ workers",
+        "   ├─ worker (Pod)",
+        "   └─ worker-2",
+    ]
+    assert outcome.err == "4 of 9 parts are stored and shown.\n"
+
+
+def test_a_tree_with_an_absent_parent_or_a_loop_still_ends() -> None:
+    assert list(branches([element(1, "orphan", 7)])) == ["└─ orphan"]
+    loop = [element(1, "a", 2), element(2, "b", 1), element(3, "c")]
+    assert list(branches(loop)) == ["└─ c", "└─ a", "   └─ b"]
+
+
+async def test_clusters() -> None:
+    troubled = cluster(
+        name="east",
+        state="disconnected",
+        takeovers=2,
+        kinds=[
+            {"group": "", "kind": "Pod", "state": "complete", "since": SINCE.isoformat()},
+            {
+                "group": "ray.io",
+                "kind": "RayJob",
+                "state": "forbidden",
+                "since": SINCE.isoformat(),
+                "message": "no\x1b right",
+            },
+            {
+                "group": "ray.io",
+                "kind": "RayCluster",
+                "state": "forbidden",
+                "since": SINCE.isoformat(),
+                "message": "no\x1b right",
+            },
+        ],
+        refused=[{"id": "x", "reason": "held elsewhere"}],
+    )
+    async with FakeServer(clusters=[cluster(), troubled]).running() as watchbill:
+        outcome = await watchbill("clusters")
+        names = await watchbill("clusters", "-o", "name")
+        administered = await watchbill("admin", "cluster", "list")
+        as_json = await watchbill("clusters", "-o", "json")
+    lines = outcome.out.splitlines()
+    assert lines[1].split()[:2] == ["west", "connected"]
+    assert lines[2].split()[:2] == ["east", "disconnected"]
+    assert outcome.err.splitlines() == [
+        "note: cluster east: cannot be seen (forbidden): RayJob, RayCluster. no\\x1b right",
+        "note: cluster east: workload x is refused: held elsewhere",
+        "note: cluster east: 2 takeovers: do two agents run with one credential?",
+    ]
+    assert names.out == "west\neast\n"
+    assert administered.out == outcome.out
+    assert len(json.loads(as_json.out)["clusters"]) == 2
+
+
+async def test_no_cluster_yet() -> None:
+    async with FakeServer(clusters=[]).running() as watchbill:
+        outcome = await watchbill("clusters")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "watchbill admin cluster create NAME" in outcome.err

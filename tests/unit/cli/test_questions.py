@@ -1,0 +1,134 @@
+"""The questions that people come with, asked of everything at once: what waits and why, who holds idle GPUs."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.fixtures.command_line import FakeServer, aged, document, watchbill
+from watchbill.workload import Phase
+
+REASON = "GPU quota is short – 16 asked, 3 free – ask for fewer or wait."
+
+
+def idling(number: int, owner: str, hours: float) -> dict[str, Any]:
+    since = datetime.now(UTC) - timedelta(minutes=90, seconds=20 + number)
+    found = document(
+        aged(
+            number,
+            submitted_by=owner,
+            idle_allocated_gpus=2,
+            additional_fields={"idleSince": since.isoformat()},
+        )
+    )
+    return found | {"idleGpuHours": hours}
+
+
+async def test_all_that_waits_a_line_each() -> None:
+    told = {"pendingReasons": [{"source": "kai", "userMessage": REASON}]}
+    waiting = [
+        document(aged(1, phase=Phase.PENDING, additional_fields=told, gpus=16)),
+        document(aged(2, phase=Phase.PENDING)),
+        document(aged(3, phase=Phase.PENDING, phase_message="bad\x1b[2J\nforged")),
+    ]
+    async with FakeServer(live=waiting, counts=[40]).running() as fake:
+        outcome = await fake("why", "--limit", "3", "--no-headers", "-p", "vision")
+    assert [line.split("2h 11m   ")[1] for line in outcome.out.splitlines()] == [
+        REASON,
+        "no scheduler and no queue has given a reason yet",
+        "bad\\x1b[2J\\nforged",
+    ]
+    assert outcome.err.startswith("3 of 40 shown")
+    query = fake.asked("/api/v1/workloads")[0].query
+    assert query.getall("filterBy") == ["phase==Pending", '["projectName==vision"]']
+    assert (query["sortBy"], query.get("sortOrder")) == ("phaseUpdatedAt", None)
+
+
+async def test_nothing_waits() -> None:
+    async with FakeServer().running() as fake:
+        outcome = await fake("why")
+        torn = await fake("why", "--deleted")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert outcome.err == "Nothing that you may see is pending here.\n"
+    assert torn.code == 2
+
+
+async def test_idle_says_since_when_and_what_it_cost() -> None:
+    fake = FakeServer(idle=[idling(1, "ada@example.com", 1234.56), idling(2, "alan@x", 3)])
+    async with fake.running() as running:
+        outcome = await running("idle")
+        document = json.loads((await running("idle", "-o", "json")).out)
+    header, first, _ = outcome.out.splitlines()
+    assert header.split()[-4:] == ["IDLE", "IDLE-FOR", "GPU-HOURS", "PHASE"]
+    assert first.split()[-5:] == ["2", "1h", "30m", "1,234.6", "Running"]
+    assert outcome.err.startswith("4 GPUs of 2 workloads are idle: 1,237.6 GPU-hours by now.\n")
+    assert [one["idleGpuHours"] for one in document["workloads"]] == [1234.56, 3]
+
+
+async def test_idle_by_owner_sums_every_page() -> None:
+    many = [idling(n, "ada@example.com" if n % 2 else "alan@example.com", n) for n in range(1, 603)]
+    async with FakeServer(idle=many).running() as running:
+        outcome = await running("idle", "--by", "owner", "--no-headers")
+        cut = await running("idle", "--by", "owner", "--limit", "1")
+    assert [line.split() for line in outcome.out.splitlines()] == [
+        ["alan@example.com", "301", "602", "1h", "40m", "90,902.0"],
+        ["ada@example.com", "301", "602", "1h", "40m", "90,601.0"],
+    ]
+    assert "of 2 shown" not in outcome.err
+    assert len(cut.out.splitlines()) == 2
+    assert "1 of 2 shown" in cut.err
+
+
+@pytest.mark.parametrize(
+    ("word", "field"),
+    [
+        ("CREATEDAT", "createdAt"),
+        (".metadata.creationTimestamp", "createdAt"),
+        ("{.metadata.name}", "name"),
+        ("age", "createdAt"),
+        ("owner", "submittedBy"),
+        ("nonsense", "nonsense"),
+    ],
+)
+async def test_fields_to_sort_by_go_by_the_names_that_people_know(word: str, field: str) -> None:
+    async with FakeServer().running() as running:
+        await running("get", "--sort-by", word)
+    assert running.asked("/api/v1/workloads")[0].query["sortBy"] == field
+
+
+@pytest.mark.parametrize(
+    ("arguments", "order"),
+    [
+        ((), ("createdAt", "desc")),
+        (("--deleted",), ("deletedAt", "desc")),
+        (("-o", "json"), (None, None)),
+        (("--sort-by", "name"), ("name", None)),
+    ],
+)
+async def test_people_see_what_is_new_and_programs_the_apis_order(
+    arguments: tuple[str, ...], order: tuple[str | None, str | None]
+) -> None:
+    async with FakeServer().running() as running:
+        await running("get", *arguments)
+    query = running.asked("/api/v1/workloads")[0].query
+    assert (query.get("sortBy"), query.get("sortOrder")) == order
+
+
+@pytest.mark.parametrize(
+    ("arguments", "filters"),
+    [
+        (("get",), ['["projectName==vision"]']),
+        (("get", "-p", "speech"), ['["projectName==speech"]']),
+        (("get", "-A"), []),
+        (("get", "--all-projects", "-p", "speech"), []),
+        (("workload", "list", "-A"), []),
+    ],
+)
+async def test_a_project_of_ones_own_until_all_are_asked_for(
+    arguments: tuple[str, ...], filters: list[str]
+) -> None:
+    async with FakeServer().running() as running:
+        environ = running.environ | {"WATCHBILL_PROJECT": "vision"}
+        assert (await watchbill(*arguments, environ=environ)).code == 0
+    assert running.asked("/api/v1/workloads")[0].query.getall("filterBy", []) == filters

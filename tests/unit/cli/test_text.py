@@ -1,0 +1,90 @@
+"""Nothing that a stranger wrote moves the cursor, hides, reorders, or passes for another row or column."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watchbill.cli.output.table import Cell, lines
+from watchbill.cli.output.terminal import Terminal, padded, safe, visible, width
+
+
+@pytest.mark.parametrize(
+    ("hostile", "shown"),
+    [
+        ("plain-name", "plain-name"),
+        ("Ünï — 名前", "Ünï — 名前"),
+        ("a\nb\r\tc", "a\\nb\\r\\tc"),
+        ("\x1b[2J\x1b[H", "\\x1b[2J\\x1b[H"),
+        ("\x9b31m", "\\x9b31m"),
+        ("\x1b]8;;http://x\x07y\x1b]8;;\x07", "\\x1b]8;;http://x\\x07y\\x1b]8;;\\x07"),
+        ("a\u202egnp.exe", "a\\u202egnp.exe"),
+        ("a\u2066b\u2069", "a\\u2066b\\u2069"),
+        ("zero\u200bwidth\ufeff", "zero\\u200bwidth\\ufeff"),
+        ("tag\U000e0041", "tag\\U000e0041"),
+        ("line\u2028break", "line\\u2028break"),
+        ("soft\u00adhyphen", "soft\\xadhyphen"),
+        ("nbsp\u00a0wide\u3000", "nbsp\\xa0wide\\u3000"),
+        ("filler\u3164", "filler\\u3164"),
+        ("selector\ufe0f", "selector\\ufe0f"),
+        ("lone \ud800", "lone \\ud800"),
+        ("\u0301first", "\\u0301first"),
+        ("e\u0301", "e\u0301"),
+        ("z" + "\u0301" * 5, "z" + "\u0301" * 3 + "\\u0301" * 2),
+        ("one   Running", "one ␣␣Running"),
+        ("del\x7f", "del\\x7f"),
+        ("nul\x00", "nul\\x00"),
+    ],
+)
+def test_hostile_text_is_shown_for_what_it_is(hostile: str, shown: str) -> None:
+    assert safe(hostile) == shown
+
+
+@given(st.text(max_size=60))
+def test_safe_text_has_one_line_and_nothing_hidden(text: str) -> None:
+    found = safe(text)
+    assert len(found.splitlines()) <= 1
+    assert "  " not in found
+    assert not any(
+        unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") for character in found
+    )
+    assert safe(found) == found
+
+
+@given(st.text(max_size=200))
+def test_visible_data_keeps_its_lines_and_no_control(text: str) -> None:
+    found = visible(text)
+    assert found.count("\n") == text.count("\n")
+    assert not any(
+        unicodedata.category(character) in ("Cc", "Cf", "Cs") and character not in "\r\n"
+        for character in found
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "cells"), [("abc", 3), ("名前", 4), ("e\u0301", 1), ("ＡＢ", 4), ("→", 1), ("🚢", 2)]
+)
+def test_width_is_what_a_terminal_draws(text: str, cells: int) -> None:
+    assert width(text) == cells
+    assert width(padded(text, 6)) == 6
+
+
+def test_columns_line_up_whatever_is_in_them() -> None:
+    rows = [["名前", "x"], ["plain", "y"], ["bad\nname", "z"], ["", "w"]]
+    assert lines(["NAME", "B"], rows, Terminal()) == [
+        "NAME        B",
+        "名前        x",
+        "plain       y",
+        "bad\\nname   z",
+        "-           w",
+    ]
+
+
+def test_colour_is_outside_the_padding_and_never_in_plain_output() -> None:
+    rows = [[Cell("Failed", "red"), "x"], [Cell("Ok"), "y"]]
+    assert lines(None, rows, Terminal(is_coloured=True)) == [
+        "\x1b[31mFailed\x1b[0m   x",
+        "Ok       y",
+    ]
+    assert lines(None, rows, Terminal())[0] == "Failed   x"

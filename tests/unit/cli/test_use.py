@@ -1,0 +1,116 @@
+"""`top NAME` GPU by GPU, what `describe` asks for besides, and the progress of an export."""
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest import mock
+
+from tests.fixtures.command_line import FakeServer, Screen, aged, document
+from watchbill.cli.output.humanize import byte_size
+from watchbill.cli.output.terminal import Terminal
+
+NOW = datetime.now(UTC)
+GIB = 2**30
+
+
+def measured(metric: str, value: float, gpu: str = "") -> dict[str, Any]:
+    """Half an hour of one value."""
+    times = [NOW - timedelta(minutes=minutes) for minutes in range(30, 0, -1)]
+    found = {
+        "type": metric,
+        "values": [{"timestamp": at.isoformat(), "value": str(value)} for at in times],
+    }
+    return found | ({"labels": {"gpu": gpu}} if gpu else {})
+
+
+async def test_top_of_one_workload_shows_its_gpus_the_least_used_first() -> None:
+    server = FakeServer(
+        live=[document(aged(1, gpus=2))],
+        measurements=[
+            measured("GPU_UTILIZATION", 45.0),
+            measured("GPU_UTILIZATION", 90.0, "GPU-a"),
+            measured("GPU_UTILIZATION", 0.0, "GPU-b\x1b[2J"),
+            measured("GPU_MEMORY_USAGE_BYTES", 70 * GIB, "GPU-a"),
+            measured("CPU_USAGE_CORES", 3.5),
+            measured("CPU_REQUEST_CORES", 4),
+        ],
+    )
+    async with server.running() as watchbill:
+        outcome = await watchbill("top", "llama-sft-1")
+        data = await watchbill("top", "llama-sft-1", "-o", "json")
+    lines = outcome.out.splitlines()
+    assert (outcome.code, outcome.err) == (0, "")
+    assert lines[0] == (
+        "llama-sft-1 (PyTorchJob, Running, project vision): 2 GPUs, ? of them idle, 1 running pod"
+    )
+    assert [line.split()[:-1] for line in lines[3:5]] == [
+        ["GPU", "use", "45%", "-"],
+        ["CPU", "cores", "3.5", "4"],
+    ]
+    assert lines[6].split() == ["GPU", "USE", "MEMORY", "NVLINK", "LAST", "HOUR", "OF", "USE"]
+    assert lines[7].split()[:4] == ["GPU-b\\x1b[2J", "0%", "?", "?"]
+    assert lines[8].split()[:5] == ["GPU-a", "90%", "70", "GiB", "?"]
+    assert set(lines[8].split()[5]) == {"·", "▇"}
+    found = json.loads(data.out)["metrics"]
+    assert found[:2] == [
+        {"type": "GPU_UTILIZATION", "value": 45.0},
+        {"type": "GPU_UTILIZATION", "gpu": "GPU-a", "value": 90.0},
+    ]
+
+
+async def test_top_of_one_that_nothing_measures() -> None:
+    async with FakeServer(live=[document(aged(1))]).running() as watchbill:
+        outcome = await watchbill("top", "llama-sft-1")
+        absent = await watchbill("top", "nobody")
+    assert len(outcome.out.splitlines()) == 1
+    assert outcome.err.startswith("No use of it was measured then; `watchbill doctor`")
+    assert absent.code == 1
+
+
+async def test_describe_shows_endpoints_phases_and_parts() -> None:
+    spells = [
+        {"phase": "Pending", "startedAt": (NOW - timedelta(hours=n)).isoformat()}
+        for n in range(10, 0, -1)
+    ]
+    server = FakeServer(
+        live=[document(aged(1))],
+        endpoints=[
+            {"host": "a.example.com", "url": "http://a.example.com/\x1b[2J", "protocol": "HTTP"},
+            {"host": "b.example.com"},
+        ],
+        history=spells,
+        elements=[{"id": str(n), "name": f"part-{n}"} for n in range(30)],
+        elements_total=5000,
+    )
+    async with server.running() as watchbill:
+        lines = (await watchbill("describe", "llama-sft-1")).out.splitlines()
+        few = (await watchbill("workload", "describe", "llama-sft-1", "--pod-limit", "1")).out
+    at = lines.index("Endpoints")
+    assert lines[at + 1].split() == ["http://a.example.com/\\x1b[2J", "HTTP"]
+    assert lines[at + 2].split() == ["b.example.com", "-"]
+    at = lines.index("Phases")
+    assert lines[at + 10].startswith("  (2 earlier: `watchbill history ")
+    assert lines[-1].startswith("  (20 of 5,000: `watchbill tree ")
+    assert few.splitlines()[-1].startswith("  (1 of 5,000: ")
+
+
+def test_sizes_have_three_digits_that_count() -> None:
+    shown = [byte_size(value) for value in (0, 1023, 1024, 1.25 * 2**40, 1023.9 * GIB, 2**70)]
+    assert shown == ["0 B", "1,023 B", "1 KiB", "1.25 TiB", "1 TiB", "1,048,576 PiB"]
+
+
+def test_progress_is_shown_to_people_while_data_goes_elsewhere() -> None:
+    def told(*, out: bool, err: bool) -> str:
+        screen = Screen(is_terminal=err)
+        with (
+            mock.patch.object(sys, "stdout", Screen(is_terminal=out)),
+            mock.patch.object(sys, "stderr", screen),
+            Terminal().progress("Exporting", 4) as done,
+        ):
+            done(1)
+            done(3)
+        return screen.text()
+
+    assert told(out=True, err=True) == told(out=False, err=False) == ""
+    assert "4/4" in told(out=False, err=True)

@@ -1,0 +1,61 @@
+"""Spans, instants and numbers as people read them."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from watchbill.cli.output.humanize import instant, moment, number, plural, since, span
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0s"),
+        (-5, "0s"),
+        (0.9, "0s"),
+        (45, "45s"),
+        (60, "1m"),
+        (185, "3m 5s"),
+        (3600, "1h"),
+        (7880, "2h 11m"),
+        (86_400, "1d"),
+        (3 * 86_400 + 4 * 3600 + 59, "3d 4h"),
+        (400 * 86_400, "400d"),
+    ],
+)
+def test_a_span_has_its_two_largest_units(seconds: float, shown: str) -> None:
+    assert span(seconds) == shown
+    assert span(timedelta(seconds=seconds)) == shown
+
+
+def test_instants() -> None:
+    assert instant("2026-11-23T11:00:00.131Z") == datetime(2026, 11, 23, 11, 0, 0, 131_000, UTC)
+    assert instant("2026-11-23T11:00:00") == datetime(2026, 11, 23, 11, tzinfo=UTC)
+    assert instant("not a time") is None
+    assert instant(None) is None
+    assert since(None, NOW) == "-"
+    assert since("2026-11-23T09:49:00Z", NOW) == "2h 11m"
+    assert moment("2026-11-23T13:00:00+02:00", NOW) == "2026-11-23 11:00:00 UTC (1h ago)"
+    assert moment("2026-11-23T12:00:30Z", NOW) == "2026-11-23 12:00:30 UTC (in 30s)"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, "0"),
+        (8.0, "8"),
+        (100, "100"),
+        (0.5, "0.5"),
+        (1 / 3, "0.333"),
+        (None, "-"),
+        ("64Mi", "64Mi"),
+    ],
+)
+def test_numbers_say_no_more_than_they_know(value: object, shown: str) -> None:
+    assert number(value) == shown
+
+
+def test_plurals() -> None:
+    assert (plural(1, "workload"), plural(12_431, "workload")) == ("1 workload", "12,431 workloads")

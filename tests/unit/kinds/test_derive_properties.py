@@ -1,0 +1,169 @@
+"""Whatever objects say, derivation answers; and the order of objects never matters."""
+
+import random
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fixtures.lives import SETTINGS, all_lives, moments, workloads
+from watchbill.kinds.definition.loader import load_definitions
+from watchbill.kinds.derive import derive
+from watchbill.kinds.objects.objects import ClusterObjects, WorkloadObjects
+from watchbill.kinds.objects.pod import read_pod
+from watchbill.protocol import Record, canonical_bytes
+from watchbill.workload import Phase
+
+EVERY = [
+    (objects, moment.of_kind("Pod"))
+    for version, life in all_lives()
+    for moment in moments(version, life).values()
+    for objects in workloads(moment)
+]
+_DEFINITIONS = load_definitions()
+_OTHER_DEFINITIONS = load_definitions()
+STRANGE: list[Any] = [
+    None,
+    True,
+    False,
+    0,
+    -1,
+    2**63,
+    10**30,
+    1e308,
+    float("nan"),
+    "",
+    "x" * 5_000,
+    "\0",
+    "\ud800",
+    "9999-12-31T23:59:59Z",
+    "0001-01-01T00:00:00Z",
+    "2026-02-30T00:00:00Z",
+    [],
+    {},
+    [None],
+    [[]],
+    [{"name": []}],
+    {"": None},
+    {"a": {"b": {"c": []}}},
+    [{"type": "Failed", "status": "True", "message": 7}],
+]
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place inside a JSON value."""
+    found = [path] if path else []
+    items: Any = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for key, item in items:
+        found += paths(item, (*path, key))
+    return found
+
+
+def mutated(value: Any, chance: random.Random) -> Any:
+    """The value with up to four places replaced, removed or repeated."""
+    value = deepcopy(value)
+    for _ in range(chance.randint(1, 4)):
+        places = paths(value)
+        if not places:
+            return value
+        *way, last = chance.choice(places)
+        inner = value
+        for step in way:
+            inner = inner[step]
+        if isinstance(inner, list) and chance.random() < 0.3:
+            inner.append(deepcopy(inner[last]))
+        elif chance.random() < 0.3:
+            del inner[last]
+        else:
+            inner[last] = deepcopy(chance.choice(STRANGE))
+    return value
+
+
+def keeps_uid(found: dict[str, Any], original: dict[str, Any]) -> dict[str, Any]:
+    meta = found.get("metadata")
+    found["metadata"] = (meta if isinstance(meta, dict) else {}) | {
+        "uid": original["metadata"]["uid"],
+        "resourceVersion": "",
+    }
+    return found
+
+
+@settings(
+    max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+@given(st.integers(0, 2**32))
+def test_mutated_objects_still_give_a_record(seed: int) -> None:
+    chance = random.Random(seed)
+    objects, pods = chance.choice(EVERY)
+    cluster = objects.cluster
+
+    def some(found: Any) -> list[Any]:
+        return [mutated(item, chance) if chance.random() < 0.5 else item for item in found]
+
+    hostile = replace(
+        objects,
+        root=keeps_uid(mutated(objects.root, chance), dict(objects.root)),
+        pods=[
+            read_pod(mutated(pod, chance) if chance.random() < 0.5 else pod) for pod in pods[:10]
+        ],
+        children=some(objects.children),
+        services=some(objects.services),
+        pod_groups=some(objects.pod_groups),
+        queue_workloads=some(objects.queue_workloads),
+        scheduling_events=some(objects.scheduling_events),
+        autoscalers=some(objects.autoscalers),
+        cluster=ClusterObjects(
+            queues={name: mutated(found, chance) for name, found in cluster.queues.items()},
+            topologies={name: mutated(found, chance) for name, found in cluster.topologies.items()},
+            priority_classes=cluster.priority_classes,
+            local_queues=cluster.local_queues,
+            node_labels={
+                name: mutated(dict(found), chance) for name, found in cluster.node_labels.items()
+            },
+        ),
+    )
+    found = derive(hostile, _DEFINITIONS, SETTINGS)
+    encoded = canonical_bytes(found.record)
+    assert msgspec.json.decode(encoded, type=Record)
+    assert len(encoded) < 64 * 1024 + 400 * len(found.record.elements)
+    assert b"\\u0000" not in encoded
+    assert found.record.workload.phase in Phase
+    times = [entry.at for entry in found.transitions]
+    assert times == sorted(times)
+
+
+def shuffled(objects: WorkloadObjects, chance: random.Random) -> WorkloadObjects:
+    def mixed(items: Any) -> list[Any]:
+        found = list(items)
+        chance.shuffle(found)
+        return found
+
+    return replace(
+        objects,
+        pods=mixed(objects.pods),
+        children=mixed(objects.children),
+        services=mixed(objects.services),
+        pod_groups=mixed(objects.pod_groups),
+        queue_workloads=mixed(objects.queue_workloads),
+        scheduling_events=mixed(objects.scheduling_events),
+        autoscalers=mixed(objects.autoscalers),
+    )
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32))
+def test_the_order_of_objects_never_matters(seed: int) -> None:
+    chance = random.Random(seed)
+    objects, _ = chance.choice(EVERY)
+    # Two sets of definitions: no cache may make the two agree.
+    first = derive(objects, _DEFINITIONS, SETTINGS)
+    second = derive(shuffled(objects, chance), _OTHER_DEFINITIONS, SETTINGS)
+    assert canonical_bytes(first.record) == canonical_bytes(second.record)
+    assert first.transitions == second.transitions

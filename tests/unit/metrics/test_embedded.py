@@ -1,0 +1,109 @@
+"""Arithmetic on samples: what a rate, a histogram and a quantile are, across gaps and an agent's restarts."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from watchbill.metrics.embedded import _outcomes, _View
+from watchbill.metrics.figures import quantile
+from watchbill.metrics.source import About, Failed, Histogram, Measurement, MetricsQuery, Reason
+from watchbill.store.metrics.measured import Point
+
+START = datetime(2026, 11, 20, 8, tzinfo=UTC)
+CPU, TTFT = "CPU_USAGE_CORES", "NIM_TIME_TO_FIRST_TOKEN_SECONDS"
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def outcomes(
+    kind: str, points: list[Point], *, minutes: float = 10, samples: int = 2, **observed: str
+) -> list[Measurement | Histogram | Failed]:
+    query = MetricsQuery(
+        types=(kind,), start=START, end=at(60 * minutes), number_of_samples=samples
+    )
+    about = About(
+        workload_id=UUID(int=1),
+        namespace="n",
+        cluster_name="c",
+        known=tuple(query.instants()),
+        observed={name.replace("_", " "): state for name, state in observed.items()},
+    )
+    return _outcomes(kind, _View(points, query, about), about)
+
+
+def values(kind: str, points: list[Point], **options: float) -> list[str]:
+    (found,) = outcomes(kind, points, **options)  # type: ignore[arg-type]
+    assert isinstance(found, Measurement)
+    return [sample.value for sample in found.samples]
+
+
+def counted(
+    kind: str, *told: tuple[float, float], since: float = 0, label: str = ""
+) -> list[Point]:
+    return [Point(at(second), at(since), {(kind, label): value}) for second, value in told]
+
+
+def test_a_rate_is_what_was_counted_over_the_time_it_took() -> None:
+    told = [(second, second * 1.5) for second in range(0, 601, 30)]
+    assert values(CPU, counted(CPU, *told)) == ["1.5", "1.5"]
+
+
+def test_a_rate_of_a_young_workload_is_over_its_own_time() -> None:
+    told = [(second, (second - 240) * 2) for second in range(240, 301, 30)]
+    assert values(CPU, counted(CPU, *told)) == ["2"]
+
+
+def test_counts_of_two_lives_of_an_agent_are_never_compared() -> None:
+    points = counted(CPU, (0, 900), (150, 1000)) + counted(CPU, (180, 0), (300, 120), since=180)
+    assert values(CPU, points, minutes=5, samples=1) == ["1"]
+
+
+def test_a_figure_older_than_two_minutes_is_none() -> None:
+    memory = "CPU_MEMORY_USAGE_BYTES"
+    assert values(memory, counted(memory, (181, 7.0))) == ["7"]
+    assert values(memory, counted(memory, (180, 7.0))) == []
+    assert values(memory, counted(memory, (301, 7.0))) == []
+
+
+def test_histograms_hold_each_request_once() -> None:
+    points = []
+    for second in range(0, 601, 30):
+        figures = {(TTFT, "0.5"): second / 10, (TTFT, "+Inf"): second / 5}
+        points.append(Point(at(second), START, figures))
+    (found,) = outcomes(TTFT, points)
+    assert isinstance(found, Histogram)
+    assert [spread.counts for spread in found.spreads] == [{"0.5": "30", "+Inf": "60"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("share", "counts", "expected"),
+    [
+        (0.5, {"1": 10, "+Inf": 10}, 0.5),
+        (0.5, {"1": 5, "2": 10, "+Inf": 10}, 1.0),
+        (0.75, {"1": 5, "2": 10, "+Inf": 10}, 1.5),
+        (0.99, {"1": 5, "2": 6, "+Inf": 10}, 2.0),
+        (0.9, {"1": 0, "2": 0, "+Inf": 0}, None),
+        (0.9, {"1": 5}, None),
+        (0.9, {"1": 10, "2": 9, "+Inf": 10}, 0.9),
+    ],
+)
+def test_quantiles(share: float, counts: dict[str, float], expected: float | None) -> None:
+    found = quantile(share, counts)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
+    ("state", "is_there"),
+    [("complete", True), ("failing", True), ("absent", False), ("forbidden", False)],
+)
+def test_nothing_measured_and_nothing_to_measure_are_two_things(state: str, is_there: bool) -> None:
+    (found,) = outcomes("GPU_UTILIZATION", [], DCGM_exporter=state)
+    if is_there:
+        assert found == Measurement(type="GPU_UTILIZATION", samples=())
+    else:
+        assert found == Failed(type="GPU_UTILIZATION", reason=Reason.UNSUPPORTED)
+    (unheard,) = outcomes("GPU_UTILIZATION", [])
+    assert isinstance(unheard, Failed)

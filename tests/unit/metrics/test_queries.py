@@ -1,0 +1,114 @@
+"""Every question to a Prometheus is PromQL whatever is put into it, and nothing put into it becomes syntax."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import promql_parser
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from watchbill.metrics.queries import QUESTIONS, Asked, Labels, Matcher, existence, literal
+
+PLAIN = {"workload_id": "W", "namespace": "N", "cluster": "C"}
+HOSTILE = [
+    '"} or vector(1) or x{a="',
+    'a"b',
+    "a\\",
+    "a\\\\",
+    '\\"',
+    "line\nbreak",
+    "tab\tand\rreturn",
+    "`back`",
+    "{}[]()#//",
+    "\x00\x01\x7f",
+    "\u2028\u202e\ufeff",
+    "Ünï 名前 🙂",
+    "$1",
+    ".*",
+]
+ODD = Labels(
+    namespace="exported_namespace",
+    pod="exported_pod",
+    container="container_label",
+    uuid="gpu_uuid",
+    instance="gi",
+)
+
+
+def asked(labels: Labels | None = None, **values: str) -> Asked:
+    filled = PLAIN | values
+    return Asked(
+        workload_id=filled["workload_id"],
+        namespace=filled["namespace"],
+        window=timedelta(minutes=2),
+        labels=labels or Labels(),
+        extra=(Matcher("cluster", filled["cluster"]),),
+    )
+
+
+def nodes(node: Any) -> Iterator[Any]:
+    yield node
+    for name in ("lhs", "rhs", "expr", "args", "vector_selector", "param"):
+        found = getattr(node, name, None)
+        for child in found if isinstance(found, list) else [found]:
+            if child is not None and type(child).__module__ == type(node).__module__:
+                yield from nodes(child)
+
+
+def shape(query: str, values: dict[str, str]) -> list[object]:
+    """The tree with every value that was put in replaced by its name; raises where it is no PromQL."""
+    found: list[object] = []
+    for node in nodes(promql_parser.parse(query)):
+        selector = node if type(node).__name__ == "VectorSelector" else None
+        matchers = [
+            (one.name, str(one.op), name_of(one.name, one.value, values))
+            for one in (selector.matchers.matchers if selector else [])
+        ]
+        found.append((type(node).__name__, selector.name if selector else "", matchers))
+    return found
+
+
+def name_of(label: str, value: str, values: dict[str, str]) -> str:
+    own = {"workload_id": "workload_id", "cluster": "cluster"}.get(
+        label, "namespace" if label.endswith("namespace") else ""
+    )
+    return f"<{own}>" if own and value == values[own] else value
+
+
+@pytest.mark.parametrize("labels", [Labels(), ODD], ids=["usual labels", "other labels"])
+@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_values_stay_values(name: str, labels: Labels, hostile: str) -> None:
+    values = dict.fromkeys(PLAIN, hostile)
+    plain = shape(QUESTIONS[name].query(asked(labels)), PLAIN)
+    assert shape(QUESTIONS[name].query(asked(labels, **values)), values) == plain
+    assert any("<workload_id>" in str(part) for part in plain), "the workload is not asked for"
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=("Cs",)), max_size=60))
+@example('\\"')
+def test_any_text_is_read_back_as_it_was(text: str) -> None:
+    (matcher,) = promql_parser.parse(f"x{{a={literal(text)}}}").matchers.matchers
+    assert matcher.value == text
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_selector_carries_the_extra_matchers(name: str) -> None:
+    for kind, metric, matchers in shape(QUESTIONS[name].query(asked()), PLAIN):  # type: ignore[misc]
+        if kind == "VectorSelector":
+            assert ("cluster", "MatchOp.Equal", "<cluster>") in matchers, metric
+    tree = promql_parser.parse(existence(QUESTIONS[name], (Matcher("cluster", 'a"b'),)))
+    for node in nodes(tree):
+        if type(node).__name__ == "VectorSelector":
+            assert ("cluster", 'a"b') in [(one.name, one.value) for one in node.matchers.matchers]
+
+
+def test_other_names_of_labels_are_used_throughout() -> None:
+    for question in QUESTIONS.values():
+        query = question.query(asked(ODD))
+        inside = query.replace("pod_namespace", "").replace('"UUID"', "").replace('"GPU_I_ID"', "")
+        assert "by (namespace" not in inside
+        assert 'container!=""' not in inside
