@@ -10,13 +10,9 @@ from tests.fixtures.lives import SETTINGS
 from tests.fixtures.makers import JSON, condition, gather, gpus, meta, pod, template
 from watchbill.cli.commands.kinds import import_definition
 from watchbill.errors import Invalid
-from watchbill.kinds.definition.definition import (
-    BUILT_IN,
-    Definitions,
-    load_definition,
-    load_definitions,
-)
+from watchbill.kinds.definition.definition import Definitions
 from watchbill.kinds.definition.karta import import_karta
+from watchbill.kinds.definition.loader import BUILT_IN, load_definition, load_definitions
 from watchbill.kinds.derive import derive
 from watchbill.kinds.objects.json_access import INT32_MAX
 from watchbill.kinds.objects.objects import GroupKind
