@@ -17,7 +17,7 @@ import uvloop
 from simulator.apiserver.protocol import SimulatedCluster
 from simulator.home import write_privately
 from simulator.simulation.exporters import Exporters
-from simulator.simulation.parent_watch import hold_on
+from simulator.simulation.parent_watch import exit_with_parent
 from simulator.simulation.scenario import Scenario
 from watchbill.agent.run import run_agent
 from watchbill.errors import WatchbillError
@@ -58,7 +58,7 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """The last word: end in good order."""
 
 
-class News(msgspec.Struct, frozen=True, omit_defaults=True):
+class FleetReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the child tells: `built` (with the number of workloads), `failed` (with the reason)."""
 
     event: str
@@ -151,14 +151,14 @@ class FleetCluster:
 async def main() -> int:
     """The whole life of the process; returns its exit code."""
     lines: asyncio.Queue[bytes | None] = asyncio.Queue()
-    hold_on(asyncio.get_running_loop(), lines.put_nowait)
+    exit_with_parent(asyncio.get_running_loop(), lines.put_nowait)
     plan = await lines.get()
     if plan is None:
         return 0
     fleet = [FleetCluster(found) for found in msgspec.json.decode(plan, type=Plan).clusters]
     try:
         for cluster in fleet:
-            _tell(News("built", cluster.plan.name, await cluster.build()))
+            _tell(FleetReport("built", cluster.plan.name, await cluster.build()))
         word = await lines.get()
         orders = None if word is None else msgspec.json.decode(word, type=Orders | Stop)
         if isinstance(orders, Orders):
@@ -193,7 +193,11 @@ async def _all(fleet: list[FleetCluster], orders: Orders, stop: asyncio.Event) -
                 tasks.create_task(cluster.live(orders, stop))
     except* WatchbillError as group:
         error = _first(group)
-        _tell(News("failed", message=f"{error} {getattr(error, 'details', None) or ''}".strip()))
+        _tell(
+            FleetReport(
+                "failed", message=f"{error} {getattr(error, 'details', None) or ''}".strip()
+            )
+        )
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -201,7 +205,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
-def _tell(news: News) -> None:
+def _tell(news: FleetReport) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(news) + b"\n")
     sys.stdout.buffer.flush()
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import msgspec
 
-from simulator.fleet import ClusterPlan, News, Orders, Plan, Stop
+from simulator.fleet import ClusterPlan, FleetReport, Orders, Plan, Stop
 from simulator.home import demo_home, write_credentials, write_privately
 from simulator.model.names import cluster_name
 from simulator.progress import Progress
 from watchbill.client import Client, Selection
 from watchbill.errors import Unavailable
-from watchbill.serve import Login, Started, serve
+from watchbill.serve import FirstLogin, Started, serve
 from watchbill.settings import ServerSettings
 
 ADMINISTRATOR = "demo"
@@ -177,7 +177,7 @@ class _Fleet:
         workloads, missing = 0, set(self.names)
         message = "The simulated clusters ended unexpectedly."
         async for line in self._process.stdout:
-            news = msgspec.json.decode(line, type=News)
+            news = msgspec.json.decode(line, type=FleetReport)
             if news.event == "failed":
                 message = f"An agent gave up: {news.message}"
             if news.event == "built":
@@ -252,7 +252,7 @@ async def _server(options: DemoOptions, home: Path) -> AsyncIterator[_Server]:
         await server.close()
 
 
-def _announce(url: str, login: Login, credentials: Path | None) -> None:
+def _announce(url: str, login: FirstLogin, credentials: Path | None) -> None:
     body = (
         f'{{"grantType":"client_credentials","clientId":"{login.client_id}",'
         f'"clientSecret":"{login.client_secret}"}}'

@@ -160,7 +160,7 @@ class Batch(Wire, frozen=True):
     scrapes: tuple[Scrape, ...] = ()
 
 
-class Refused(Wire, frozen=True):
+class RefusedItem(Wire, frozen=True):
     """One item that was not taken, and why; the rest of its batch was."""
 
     id: UUID
@@ -169,7 +169,7 @@ class Refused(Wire, frozen=True):
 
 class BatchReply(Wire, frozen=True):
     seq: int
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedItem, ...]
 
 
 class Covered(Wire, frozen=True):

@@ -36,7 +36,7 @@ PURGE_EVERY_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class FirstLogin:
     """A service account's credentials, readable only now."""
 
     client_id: str
@@ -48,7 +48,7 @@ class Started:
     """Where the server answers, and the login that this start made (the first start, or when asked)."""
 
     url: str
-    login: Login | None
+    login: FirstLogin | None
 
 
 async def serve(
@@ -164,13 +164,13 @@ async def _database_url(settings: ServerSettings) -> AsyncIterator[str]:
         await embedded.stop()
 
 
-async def _login(db: Database, administrator: str | None) -> Login | None:
+async def _login(db: Database, administrator: str | None) -> FirstLogin | None:
     now = datetime.now(UTC)
     if administrator is not None:
         rules = (administrator_rule(FIRST_TENANT_ID),)
-        return Login(*await account_create(db, FIRST_TENANT_ID, administrator, rules, now=now))
+        return FirstLogin(*await account_create(db, FIRST_TENANT_ID, administrator, rules, now=now))
     first = await first_account(db, now=now)
-    return Login(*first) if first else None
+    return FirstLogin(*first) if first else None
 
 
 async def _purge(db: Database, settings: ServerSettings) -> None:

@@ -15,7 +15,7 @@ from tests.fixtures.samples import OPERATIONS, PAGES, SAMPLES, of_login, with_bo
 from tests.fixtures.serving import ABSENT_ID, SETTINGS, Answer, Served, listening, serving
 from watchbill.api.app import build_app
 from watchbill.api.changes import Streams
-from watchbill.api.http.contract import Login
+from watchbill.api.http.contract import LoginRequirement
 from watchbill.errors import Unavailable
 from watchbill.metrics.embedded import EmbeddedSamples
 from watchbill.metrics.workload import WorkloadMetrics
@@ -59,7 +59,7 @@ def is_oauth(name: str) -> bool:
     return name in ("create_token_v2", "revoke_token", "create_device_login")
 
 
-@pytest.mark.parametrize("name", of_login(Login.CALLER, Login.AGENT))
+@pytest.mark.parametrize("name", of_login(LoginRequirement.CALLER, LoginRequirement.AGENT))
 @pytest.mark.parametrize("token", [None, "nonsense", "a.b.c", f"wba.{ABSENT_ID}.{'s' * 43}"])
 async def test_without_a_credential(shared: Served, name: str, token: str | None) -> None:
     assert_is_error(await ask(shared, name, token=token), 401)
@@ -122,7 +122,7 @@ async def test_absent_and_malformed_ids(shared: Served, name: str, id_: str) -> 
     assert_is_error(await shared.get(f"{path}?{query}"), 404)
 
 
-@pytest.mark.parametrize("name", of_login(Login.CALLER, Login.NONE))
+@pytest.mark.parametrize("name", of_login(LoginRequirement.CALLER, LoginRequirement.NONE))
 async def test_bad_escapes_in_the_query(shared: Served, name: str) -> None:
     answer = await ask(shared, name, query="x=%ff")
     assert_is_error(answer, 400, is_oauth=is_oauth(name))
@@ -222,7 +222,7 @@ ELSEWHERE = {"start_sign_on", "finish_sign_on", "decide_device_login", "create_d
 TOUCHING = [
     name
     for name in SAMPLES
-    if name not in NO_DATABASE | ELSEWHERE and OPERATIONS[name].login is not Login.AGENT
+    if name not in NO_DATABASE | ELSEWHERE and OPERATIONS[name].login is not LoginRequirement.AGENT
 ]
 
 
@@ -270,7 +270,7 @@ async def test_more_than_the_published_rate(embedded_engine: Engine) -> None:
     settings = replace(SETTINGS, requests_burst=1, requests_per_second=1)
     async with serving(await fresh_database(embedded_engine), settings) as served:
         await served.get("/api/v1/me")
-        names = of_login(Login.CALLER)
+        names = of_login(LoginRequirement.CALLER)
         began = time.monotonic()
         for answer in await asyncio.gather(*(ask(served, name) for name in names)):
             assert_is_error(answer, 429)

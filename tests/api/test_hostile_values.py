@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 from tests.fixtures.samples import OPERATIONS, SAMPLES
 from tests.fixtures.serving import Served
-from watchbill.api.http.contract import Login
+from watchbill.api.http.contract import LoginRequirement
 from watchbill.store.identity.accounts import PERSON, Holder, administrator_rule
-from watchbill.store.identity.administration import Change, rules_change
-from watchbill.store.identity.people import Login as PersonsLogin
-from watchbill.store.identity.people import person_seen
+from watchbill.store.identity.administration import RuleChange, rules_change
+from watchbill.store.identity.people import ExternalLogin as PersonsLogin
+from watchbill.store.identity.people import upsert_user
 
 HOSTILE = ("\x00", "x" * 7000, "\U0001f600\u202e", "' OR 1=1;--", "-1", "9" * 400, "\ud800", "..")
 LEFT_OUT = frozenset({"rotate_keys", "stream_workloads"})
@@ -59,16 +59,16 @@ async def a_person(served: Served) -> str:
         tenant_id=1, issuer="https://id.example.com", external_id="u-1", name="ada@example.com",
         email=None, groups=(), told_at=now,
     )  # fmt: skip
-    change = Change(added=(("user", login.name, administrator_rule(1)),), removed=())
+    change = RuleChange(added=(("user", login.name, administrator_rule(1)),), removed=())
     await rules_change(served.db, 1, change, changed_by="test", now=now)
-    holder = Holder(tenant_id=1, kind=PERSON, id=await person_seen(served.db, login, now=now))
+    holder = Holder(tenant_id=1, kind=PERSON, id=await upsert_user(served.db, login, now=now))
     return await served.services.tokens.issue(holder, client_id=login.name)
 
 
 async def test_no_text_is_a_failure_of_ours(server: Served) -> None:
     token, asked = await a_person(server), 0
     for name, operation in OPERATIONS.items():
-        if operation.login is Login.AGENT or name in LEFT_OUT:
+        if operation.login is LoginRequirement.AGENT or name in LEFT_OUT:
             continue
         for path, options in requests(name):
             answer = await server.ask(operation.method, path, token=token, **options)

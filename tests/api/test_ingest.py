@@ -16,7 +16,7 @@ from tests.fixtures.records import upsert, workload
 from tests.fixtures.samples import OPERATIONS, SAMPLES, of_login
 from tests.fixtures.serving import Answer, Served
 from watchbill.api.http.call import AGENT_BODY_BYTES, INFLATED_BYTES, inflate
-from watchbill.api.http.contract import Login
+from watchbill.api.http.contract import LoginRequirement
 from watchbill.errors import Invalid, TooLarge
 from watchbill.protocol import Batch, Heartbeat, KindState
 
@@ -105,7 +105,7 @@ async def test_a_heartbeat_shows_what_can_be_observed(agent: AgentOverHttp) -> N
     assert cluster["kinds"][0]["state"] == "forbidden"
 
 
-@pytest.mark.parametrize("name", of_login(Login.AGENT))
+@pytest.mark.parametrize("name", of_login(LoginRequirement.AGENT))
 async def test_shapes_that_are_wrong_are_named(agent: AgentOverHttp, name: str) -> None:
     path = OPERATIONS[name].path.removeprefix("/agent/v1/")
     for member, value in SAMPLES[name].options["json"].items():

@@ -17,7 +17,7 @@ from watchbill.access.sessions import Sessions
 from watchbill.access.tokens.tokens import RefreshTokens
 from watchbill.cli.connection.options import log_to_stderr
 from watchbill.store.identity.accounts import PERSON, Holder
-from watchbill.store.identity.people import Login, person_seen
+from watchbill.store.identity.people import ExternalLogin, upsert_user
 
 
 class Terminal(io.StringIO):
@@ -54,11 +54,11 @@ async def everything_secret(served: Served) -> list[str]:
     begun = await served.ask("POST", "/api/v1/session", json=session_body, token=None)
     cookie = begun.headers["Set-Cookie"].partition(";")[0]
     await served.get("/api/v1/me", token=None, headers={"Cookie": cookie})
-    login = Login(
+    login = ExternalLogin(
         tenant_id=1, issuer="https://id.example.com", external_id="u-9", name="ada@example.com",
         email=None, groups=(), told_at=now,
     )  # fmt: skip
-    person = await person_seen(served.db, login, now=now)
+    person = await upsert_user(served.db, login, now=now)
     holder = Holder(tenant_id=1, kind=PERSON, id=person)
     refresh, _ = await RefreshTokens(served.db, lambda: now, lifetime_seconds=600).begin(holder)
     other = await Sessions(served.db, lambda: now, lifetime_seconds=600).begin(holder)

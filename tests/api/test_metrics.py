@@ -19,7 +19,7 @@ from tests.fixtures.records import record, upsert, workload
 from tests.fixtures.samples import ONE
 from tests.fixtures.serving import ABSENT_ID, Served, listening
 from watchbill.api.app import build_app
-from watchbill.metrics.source import Failed, Measurement, MetricsQuery, Outcome, Reason, Sample
+from watchbill.metrics.source import Failed, Measurement, MetricPoint, MetricsQuery, Outcome, Reason
 from watchbill.metrics.table import METRICS
 from watchbill.query import Scope
 from watchbill.workload import Usage
@@ -173,7 +173,9 @@ async def test_a_failure_that_may_pass_says_when_to_ask_again(
 async def test_labels(shared: Served) -> None:
     def series(gpu: str) -> Measurement:
         labels = {"gpu": gpu, "a": "=1"}
-        return Measurement(type="GPU_UTILIZATION", samples=(Sample(START, "9"),), labels=labels)
+        return Measurement(
+            type="GPU_UTILIZATION", samples=(MetricPoint(START, "9"),), labels=labels
+        )
 
     async with answering(shared, series("0"), series("1")) as served:
         answer = await served.get(path("GPU_UTILIZATION"))

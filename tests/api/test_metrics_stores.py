@@ -189,7 +189,7 @@ async def test_a_silent_store_is_asked_one_question_until_it_speaks(
         await speaks.wait()
         return told([])
 
-    session = prometheus_http.Session()
+    session = prometheus_http.StoreConnection()
     form = {"query": "up"}
     try:
         async with raw_store(handler) as (url, asked):
@@ -227,7 +227,7 @@ async def test_a_store_that_hangs_holds_up_no_other(server: Served) -> None:
     async def answers(_: web.Request, form: dict[str, str]) -> web.Response:
         return told([{"metric": {}, "values": points(form, "1", "2", "3", "4")}])
 
-    session = prometheus_http.Session()
+    session = prometheus_http.StoreConnection()
     async with raw_store(hangs) as (slow, _), raw_store(answers) as (fast, _):
         asked = {"start": "0", "step": "1", "query": "up"}
         waiting = [

@@ -10,7 +10,7 @@ import pytest
 from simulator.apiserver.protocol import SimulatedCluster
 from simulator.apiserver.resources import JOB_SETS, PODS
 from simulator.model.mixture import KINDS_BY_NAME, UNKNOWN
-from simulator.model.model import Workload
+from simulator.model.model import SimulatedWorkload
 from simulator.simulation.scenario import Scenario
 from tests.fixtures.agents import until
 from tests.fixtures.receiver import CREDENTIAL, Receiver
@@ -51,7 +51,7 @@ OF_SCHEDULES = {"degraded": {"Running"}, "stopping": {"Stopped"}}
 """A schedule lives while its run does; held back, it stops as soon as no pod of the run is to stay."""
 
 
-def told_truly(workload: Workload, phase: str) -> bool:
+def told_truly(workload: SimulatedWorkload, phase: str) -> bool:
     stage = workload.stage
     if stage not in PHASES:
         return True
@@ -64,7 +64,7 @@ def told_truly(workload: Workload, phase: str) -> bool:
     return phase in PHASES[stage] | ALSO.get((workload.kind, stage), also)
 
 
-def can_be_seen(workload: Workload) -> bool:
+def can_be_seen(workload: SimulatedWorkload) -> bool:
     """An unknown kind is found by its pods alone."""
     return not workload.is_root_gone and bool(workload.pods or workload.kind != UNKNOWN)
 

@@ -21,7 +21,7 @@ from tests.fixtures.records import record, upsert, workload
 from tests.fixtures.serving import Served, listening, serving
 from watchbill.api.app import build_app
 from watchbill.metrics import prometheus
-from watchbill.metrics.prometheus import ASKED_AT_ONCE, RANGE_PATH, PrometheusStore, Session
+from watchbill.metrics.prometheus import ASKED_AT_ONCE, RANGE_PATH, PrometheusStore, StoreConnection
 from watchbill.metrics.stores import workload_metrics
 from watchbill.protocol import Delete
 from watchbill.settings import PrometheusSettings
@@ -177,7 +177,7 @@ async def test_what_is_gone_has_its_figures_still_and_none_after_its_end(scene: 
 async def test_instants_are_the_ones_asked_for(scene: Scene) -> None:
     await _running(scene)
     await asyncio.sleep(2)
-    session, start = Session(), round(time.time() - 3, 3) + 0.0123
+    session, start = StoreConnection(), round(time.time() - 3, 3) + 0.0123
     try:
         (series,) = await PrometheusStore(PrometheusSettings(url=scene.store.url), session).ask(
             RANGE_PATH,

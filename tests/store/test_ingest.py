@@ -20,9 +20,9 @@ from watchbill.store.workloads.workloads import (
     element_count,
     element_list,
     endpoint_list,
+    phase_intervals,
     workload_count,
     workload_get,
-    workload_history,
     workload_list,
 )
 from watchbill.workload import Element, PendingSchedulingMessage, Phase
@@ -132,7 +132,7 @@ async def test_a_retold_history_adds_nothing(db: Database) -> None:
     completed = workload(phase=Phase.COMPLETED, k8s_phase="Completed")
     more = [*told, (Phase.COMPLETED, START + minutes(9))]
     await agent.send(upsert(completed, *more), now=START + minutes(9))
-    spells = await workload_history(db, SCOPE, UUID(int=1), START)
+    spells = await phase_intervals(db, SCOPE, UUID(int=1), START)
     assert spells is not None
     phases = [spell.phase for spell in spells]
     assert phases == ["Creating", "Pending", "Initializing", "Running", "Completed"]
@@ -156,7 +156,7 @@ async def test_deletion_shows_the_last_phase_before_leaving(db: Database) -> Non
     assert found["totalRunningTimeSeconds"] == 300
     assert await workload_count(db, SCOPE, WorkloadQuery(), START) == 0
     assert await workload_count(db, SCOPE, WorkloadQuery(is_deleted=True), START) == 1
-    spells = await workload_history(db, SCOPE, UUID(int=1), START)
+    spells = await phase_intervals(db, SCOPE, UUID(int=1), START)
     assert spells is not None
     assert [spell.phase for spell in spells] == ["Running", "Deleting"]
     assert spells[-1].ended_at == START + minutes(6)

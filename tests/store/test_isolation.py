@@ -18,7 +18,7 @@ from watchbill.store.fleet.clusters import cluster_delete, cluster_list
 from watchbill.store.fleet.fleet import fleet_now, fleet_series
 from watchbill.store.identity.accounts import account_list
 from watchbill.store.identity.audit import AuditQuery, audit_list
-from watchbill.store.identity.people import person_list
+from watchbill.store.identity.people import user_list
 from watchbill.store.identity.rules import rule_list
 from watchbill.store.metrics.measured import keep_measured, usage_series
 from watchbill.store.postgres.database import Database
@@ -30,11 +30,11 @@ from watchbill.store.workloads.workloads import (
     element_count,
     element_list,
     endpoint_list,
+    phase_intervals,
     workload_count,
     workload_export,
     workload_facets,
     workload_get,
-    workload_history,
     workload_list,
 )
 
@@ -173,7 +173,7 @@ async def test_one_predicate_narrows_every_read(db: Database, name: str) -> None
         workload_id = UUID(int=number)
         is_seen = number in expected
         assert (await workload_get(db, scope, workload_id, NOW) is not None) is is_seen
-        assert (await workload_history(db, scope, workload_id, NOW) is not None) is is_seen
+        assert (await phase_intervals(db, scope, workload_id, NOW) is not None) is is_seen
         assert (await element_count(db, scope, workload_id, NOW) is not None) is is_seen
         assert (await endpoint_list(db, scope, workload_id, NOW) is not None) is is_seen
         series = await usage_series(db, scope, workload_id, start=START, end=NOW, now=NOW)
@@ -207,7 +207,7 @@ READS: dict[str, Callable[[Any, Scope], Awaitable[Any]]] = {
     "workload_count": lambda db, scope: workload_count(db, scope, QUERY, NOW),
     "workload_get": lambda db, scope: workload_get(db, scope, FIRST, NOW),
     "workload_facets": lambda db, scope: workload_facets(db, scope, QUERY, ["phase"], NOW),
-    "workload_history": lambda db, scope: workload_history(db, scope, FIRST, NOW),
+    "phase_intervals": lambda db, scope: phase_intervals(db, scope, FIRST, NOW),
     "workload_export": exported,
     "element_list": lambda db, scope: element_list(db, scope, FIRST, offset=0, limit=9, now=NOW),
     "element_count": lambda db, scope: element_count(db, scope, FIRST, NOW),
@@ -258,5 +258,5 @@ async def test_row_security_alone_keeps_administration(database_url: str, db: Da
     assert await rule_list(mislaid, 1) == []
     assert await account_list(mislaid, 1) == []
     assert await audit_list(mislaid, 1, AuditQuery()) == []
-    assert await person_list(mislaid, 1) == []
+    assert await user_list(mislaid, 1) == []
     assert await changed_rows(mislaid, 1, [FIRST]) == []

@@ -18,15 +18,15 @@ from cryptography.x509.oid import NameOID
 from tests.fixtures.replay import Exchange, kubeconfig, one, recorded, replay, serving, stream
 from watchbill.agent.kubernetes import client as kube
 from watchbill.agent.kubernetes import credentials as credentials_module
-from watchbill.agent.kubernetes.client import KubeClient, Resource
+from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.credentials import Credentials
 from watchbill.agent.kubernetes.discovery import discover
-from watchbill.agent.kubernetes.errors import ApiFailure, Trouble
-from watchbill.agent.kubernetes.watch_stream import Event, read_head
+from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
+from watchbill.agent.kubernetes.watch_stream import WatchEvent, read_head
 from watchbill.errors import Invalid
 from watchbill.kinds.objects.objects import GroupKind
 
-PODS = Resource("", "v1", "Pod", "pods")
+PODS = ServedResource("", "v1", "Pod", "pods")
 
 
 @asynccontextmanager
@@ -37,7 +37,7 @@ async def client(folder: Path, url: str) -> AsyncIterator[KubeClient]:
         yield found
 
 
-async def listed(found: KubeClient, resource: Resource = PODS) -> list[str]:
+async def listed(found: KubeClient, resource: ServedResource = PODS) -> list[str]:
     return [
         read_head(body).uid
         async for page in found.list_pages(resource)
@@ -45,7 +45,7 @@ async def listed(found: KubeClient, resource: Resource = PODS) -> list[str]:
     ]
 
 
-async def watched(found: KubeClient, resource: Resource = PODS) -> list[Event]:
+async def watched(found: KubeClient, resource: ServedResource = PODS) -> list[WatchEvent]:
     async with found.watch(resource, "1") as events:
         return [event async for event in events]
 
@@ -90,7 +90,7 @@ async def test_a_token_that_expires_between_pages_is_a_failure_not_an_end(tmp_pa
     async with serving(answer) as script, client(tmp_path, script.url) as found:
         with pytest.raises(ApiFailure) as caught:
             await listed(found)
-        assert caught.value.trouble is Trouble.EXPIRED
+        assert caught.value.trouble is ErrorKind.EXPIRED
 
 
 async def test_a_list_cut_short_is_a_failure(tmp_path: Path) -> None:
@@ -103,10 +103,10 @@ async def test_a_list_cut_short_is_a_failure(tmp_path: Path) -> None:
     async with serving(answer) as script, client(tmp_path, script.url) as found:
         with pytest.raises(ApiFailure) as caught:
             await listed(found)
-        assert caught.value.trouble is Trouble.UNREACHABLE
+        assert caught.value.trouble is ErrorKind.UNREACHABLE
         with pytest.raises(ApiFailure) as caught:
-            await listed(found, Resource("gentle", "v1", "Pod", "pods"))
-        assert caught.value.trouble is Trouble.BUSY
+            await listed(found, ServedResource("gentle", "v1", "Pod", "pods"))
+        assert caught.value.trouble is ErrorKind.BUSY
 
 
 @pytest.mark.parametrize("version", ["1.20", "1.36"])
@@ -139,12 +139,12 @@ async def test_a_killed_server_in_the_middle_of_a_line(tmp_path: Path) -> None:
         return await stream(request, data[: len(data) - 100], is_cut=True)
 
     async with serving(answer) as script, client(tmp_path, script.url) as found:
-        seen: list[Event] = []
+        seen: list[WatchEvent] = []
         with pytest.raises(ApiFailure) as caught:
             async with found.watch(PODS, "1") as events:
                 async for event in events:
                     seen.append(event)
-        assert caught.value.trouble is Trouble.UNREACHABLE
+        assert caught.value.trouble is ErrorKind.UNREACHABLE
         assert len(seen) == len(exchange.lines or ()) - 1
 
 
@@ -158,7 +158,7 @@ async def test_silence_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     async with serving(answer) as script, client(tmp_path, script.url) as found:
         with pytest.raises(ApiFailure) as caught:
             await watched(found)
-        assert caught.value.trouble is Trouble.UNREACHABLE
+        assert caught.value.trouble is ErrorKind.UNREACHABLE
 
 
 async def test_after_a_bookmark_silence_is_noticed_sooner(
@@ -178,14 +178,14 @@ async def test_after_a_bookmark_silence_is_noticed_sooner(
 @pytest.mark.parametrize(
     ("name", "words", "trouble"),
     [
-        ("errors-429", ("max-requests",), Trouble.BUSY),
-        ("errors", ("404 /apis/nosuch.example.com",), Trouble.ABSENT),
-        ("errors", ("403 cluster-wide",), Trouble.FORBIDDEN),
-        ("errors", ("401 wrong token",), Trouble.UNAUTHENTICATED),
+        ("errors-429", ("max-requests",), ErrorKind.BUSY),
+        ("errors", ("404 /apis/nosuch.example.com",), ErrorKind.ABSENT),
+        ("errors", ("403 cluster-wide",), ErrorKind.FORBIDDEN),
+        ("errors", ("401 wrong token",), ErrorKind.UNAUTHENTICATED),
     ],
 )
 async def test_refusals_of_lists_and_watches(
-    tmp_path: Path, name: str, words: tuple[str, ...], trouble: Trouble
+    tmp_path: Path, name: str, words: tuple[str, ...], trouble: ErrorKind
 ) -> None:
     exchange = next(
         found
@@ -318,7 +318,7 @@ async def test_a_token_turned_down_is_read_again(
     async with serving(answer) as script, client(tmp_path, script.url) as found:
         with pytest.raises(ApiFailure) as caught:
             await listed(found)
-        assert caught.value.trouble is Trouble.UNAUTHENTICATED
+        assert caught.value.trouble is ErrorKind.UNAUTHENTICATED
         assert "renew" in caught.value.message
         kubeconfig(tmp_path / "config", script.url, token="second")
         assert await listed(found) == []
@@ -410,7 +410,7 @@ async def test_tls_is_checked_against_the_clusters_own_authority(tmp_path: Path)
                 else:
                     with pytest.raises(ApiFailure) as caught:
                         await listed(found)
-                    assert caught.value.trouble is Trouble.UNREACHABLE
+                    assert caught.value.trouble is ErrorKind.UNREACHABLE
     finally:
         await runner.cleanup()
 

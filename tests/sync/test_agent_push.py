@@ -16,7 +16,7 @@ from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
 from tests.unit.agent.test_ledger import derived
 from watchbill.agent.kubernetes.backoff import Backoff
 from watchbill.agent.stream import stream as push
-from watchbill.agent.stream.pending_changes import Ledger
+from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.agent.stream.stream import Stream
 from watchbill.client import AgentClient
 from watchbill.errors import Invalid, Unauthenticated
@@ -31,7 +31,7 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 class Cluster:
     """What the stream asks of the rest of the agent."""
 
-    ledger: Ledger = field(default_factory=Ledger)
+    ledger: PendingChanges = field(default_factory=PendingChanges)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     extra: list[str] = field(default_factory=list)
     proves: bool = True

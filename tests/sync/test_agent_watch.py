@@ -17,7 +17,7 @@ from tests.fixtures.agents import until
 from tests.fixtures.kube_api import KubeApi, kube_api
 from tests.fixtures.replay import kubeconfig, one, recorded, replay
 from watchbill.agent.kubernetes import reflector as watch_module
-from watchbill.agent.kubernetes.client import KubeClient, Resource
+from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.credentials import Credentials
 from watchbill.agent.kubernetes.reflector import Reflector
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
@@ -88,7 +88,7 @@ async def keeping(
         async with KubeClient(credentials) as client:
             reflector = Reflector(
                 client,
-                Resource("", "v1", "Pod", "pods"),
+                ServedResource("", "v1", "Pod", "pods"),
                 seen,
                 is_metadata=False,
                 resync_seconds=resync_seconds,

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 import simulator
-from watchbill.agent.cache.watched_kinds import wanted_kinds
+from watchbill.agent.cache.watched_kinds import watched_kinds
 from watchbill.kinds.definition.loader import load_definitions
 
 AGENT = Path(__file__).parents[2] / "deploy" / "agent.yaml"
@@ -41,7 +41,7 @@ def test_every_kind_that_is_wanted_may_be_read() -> None:
     may = allowed()
     refused = {
         f"{wanted.key.kind}.{wanted.key.group}"
-        for wanted in wanted_kinds(load_definitions())
+        for wanted in watched_kinds(load_definitions())
         if plural(wanted.key.kind) not in may.get(wanted.key.group, set())
     }
     assert refused == set()

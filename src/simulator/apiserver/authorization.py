@@ -11,7 +11,7 @@ from simulator.apiserver import errors
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RequestTarget:
     """What a path names."""
 
     group: str
@@ -24,7 +24,7 @@ class Target:
     """What follows the subresource: the path behind a proxy."""
 
 
-def read_path(path: str) -> Target | None:
+def read_path(path: str) -> RequestTarget | None:
     """Read a path below /api/v1 or /apis; None where it is neither."""
     segments = path.strip("/").split("/")
     if segments[:2] == ["api", "v1"]:
@@ -37,7 +37,7 @@ def read_path(path: str) -> Target | None:
     if rest[:1] == ["namespaces"] and len(rest) >= 3:
         namespace, rest = rest[1], rest[2:]
     plural, name, subresource = (*rest[:3], None, None, None)[:3]
-    return Target(group, version, namespace, plural, name, subresource, "/".join(rest[3:]))
+    return RequestTarget(group, version, namespace, plural, name, subresource, "/".join(rest[3:]))
 
 
 AGENT: Final = "system:serviceaccount:watchbill:watchbill-agent"
@@ -69,7 +69,7 @@ def refuse_stranger(method: str, path: str) -> NoReturn:
 
 
 def authorize(
-    target: Target,
+    target: RequestTarget,
     *,
     method: str,
     user: str,
@@ -85,7 +85,7 @@ def authorize(
         raise _forbidden(user, verb, target)
 
 
-def _forbidden(user: str, verb: str, target: Target) -> errors.Refused:
+def _forbidden(user: str, verb: str, target: RequestTarget) -> errors.ApiError:
     return errors.forbidden(
         user=user,
         verb=verb,

@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
-from simulator.apiserver.resources import Resource
+from simulator.apiserver.resources import ResourceType
 
 
-def definition_document(resource: Resource, revision: int) -> dict[str, Any]:
+def definition_document(resource: ResourceType, revision: int) -> dict[str, Any]:
     names: dict[str, Any] = {
         "plural": resource.plural,
         "singular": resource.kind.lower(),
@@ -92,17 +92,19 @@ def core_versions() -> dict[str, Any]:
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses}
 
 
-def group_list(resources: Iterable[Resource]) -> dict[str, Any]:
+def group_list(resources: Iterable[ResourceType]) -> dict[str, Any]:
     groups = [_group(name, found) for name, found in _by_group(resources).items() if name]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
-def group(name: str, resources: Iterable[Resource]) -> dict[str, Any] | None:
+def group(name: str, resources: Iterable[ResourceType]) -> dict[str, Any] | None:
     found = _by_group(resources).get(name)
     return {"kind": "APIGroup", "apiVersion": "v1", **_group(name, found)} if found else None
 
 
-def resource_list(name: str, version: str, resources: Iterable[Resource]) -> dict[str, Any] | None:
+def resource_list(
+    name: str, version: str, resources: Iterable[ResourceType]
+) -> dict[str, Any] | None:
     """The kinds of one group and version; None where there are none."""
     found = [r for r in resources if r.group == name and version in r.versions]
     if not found:
@@ -115,7 +117,7 @@ def resource_list(name: str, version: str, resources: Iterable[Resource]) -> dic
     return document | {"groupVersion": group_version, "resources": entries}
 
 
-def aggregated(resources: Iterable[Resource], *, is_core: bool) -> dict[str, Any]:
+def aggregated(resources: Iterable[ResourceType], *, is_core: bool) -> dict[str, Any]:
     items = [
         _aggregated_group(name, found)
         for name, found in _by_group(resources).items()
@@ -137,25 +139,25 @@ def encode(document: dict[str, Any]) -> bytes:
     return msgspec.json.encode(document) + b"\n"
 
 
-def _by_group(resources: Iterable[Resource]) -> dict[str, list[Resource]]:
-    groups: dict[str, list[Resource]] = {}
+def _by_group(resources: Iterable[ResourceType]) -> dict[str, list[ResourceType]]:
+    groups: dict[str, list[ResourceType]] = {}
     for resource in resources:
         groups.setdefault(resource.group, []).append(resource)
     return groups
 
 
-def _versions(found: list[Resource]) -> list[str]:
+def _versions(found: list[ResourceType]) -> list[str]:
     """Preferred first: the highest stable version, as the API orders them."""
     names = {version for resource in found for version in resource.versions}
     return sorted(names, key=lambda name: ("alpha" in name, "beta" in name, name))
 
 
-def _group(name: str, found: list[Resource]) -> dict[str, Any]:
+def _group(name: str, found: list[ResourceType]) -> dict[str, Any]:
     versions = [{"groupVersion": f"{name}/{v}", "version": v} for v in _versions(found)]
     return {"name": name, "versions": versions, "preferredVersion": versions[0]}
 
 
-def _entries(resource: Resource) -> list[dict[str, Any]]:
+def _entries(resource: ResourceType) -> list[dict[str, Any]]:
     entry: dict[str, Any] = {
         "name": resource.plural,
         "singularName": resource.kind.lower(),
@@ -175,7 +177,7 @@ def _entries(resource: Resource) -> list[dict[str, Any]]:
     return [entry, status] if resource.has_generation else [entry]
 
 
-def _aggregated_group(name: str, found: list[Resource]) -> dict[str, Any]:
+def _aggregated_group(name: str, found: list[ResourceType]) -> dict[str, Any]:
     versions = [
         {
             "version": version,
@@ -187,7 +189,7 @@ def _aggregated_group(name: str, found: list[Resource]) -> dict[str, Any]:
     return {"metadata": {"name": name} if name else {}, "versions": versions}
 
 
-def _aggregated(resource: Resource, version: str) -> dict[str, Any]:
+def _aggregated(resource: ResourceType, version: str) -> dict[str, Any]:
     """Built-in kinds leave group and version of their response kind empty, custom ones name them."""
     response_kind = {
         "group": resource.group if resource.is_custom else "",

@@ -7,11 +7,11 @@ from enum import Enum
 from typing import Final
 
 from simulator.apiserver import errors
-from simulator.apiserver.resources import Resource
-from simulator.apiserver.store import Stored
+from simulator.apiserver.resources import ResourceType
+from simulator.apiserver.store import StoredObject
 
 
-class Form(Enum):
+class MediaType(Enum):
     WHOLE = "whole"
     PARTIAL = "partial"
 
@@ -25,7 +25,7 @@ _NONE_OFFERED = (
 _NO_SUCH_FORM = f"only the following media types are accepted: {_ACCEPTED}"
 
 
-def negotiate(accept: str, kind: str, asked: str) -> Form:
+def negotiate(accept: str, kind: str, asked: str) -> MediaType:
     """`asked` is object, list or watch. Raises answers.Refused (406)."""
     ranges = [_parse(item) for item in (accept or "*/*").split(",")]
     has_json = False
@@ -39,17 +39,17 @@ def negotiate(accept: str, kind: str, asked: str) -> Form:
     raise errors.not_acceptable(_NO_SUCH_FORM if has_json else _NONE_OFFERED)
 
 
-def _form(parameters: dict[str, str], kind: str, asked: str) -> Form | None:
+def _form(parameters: dict[str, str], kind: str, asked: str) -> MediaType | None:
     wanted = parameters.get("as")
     if wanted is None:
-        return Form.WHOLE
+        return MediaType.WHOLE
     if (parameters.get("g"), parameters.get("v")) != ("meta.k8s.io", "v1"):
         return None
     if asked == "list" and wanted == "PartialObjectMetadata":
         raise errors.not_acceptable(
             f"you requested {wanted}, but the requested object is a list ({kind}List)"
         )
-    return Form.PARTIAL if wanted == _AS.get(asked, "PartialObjectMetadataList") else None
+    return MediaType.PARTIAL if wanted == _AS.get(asked, "PartialObjectMetadataList") else None
 
 
 def _parse(item: str) -> tuple[str, dict[str, str]]:
@@ -68,7 +68,7 @@ _MANAGED: Final = (
 
 
 def object_bytes(
-    stored: Stored, layout: tuple[str, ...], *, kind: str = "", api_version: str = ""
+    stored: StoredObject, layout: tuple[str, ...], *, kind: str = "", api_version: str = ""
 ) -> bytes:
     """One whole object; built-in kinds stand in lists without kind and apiVersion."""
     parts = {
@@ -83,7 +83,7 @@ def object_bytes(
     return b"{%b}" % b",".join(members)
 
 
-def partial_bytes(stored: Stored) -> bytes:
+def partial_bytes(stored: StoredObject) -> bytes:
     return b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":%b%b}}' % (
         stored.metadata[:-1],
         _MANAGED,
@@ -91,21 +91,21 @@ def partial_bytes(stored: Stored) -> bytes:
 
 
 def bookmark_bytes(
-    resource: Resource, api_version: str, revision: int, *, is_partial: bool
+    resource: ResourceType, api_version: str, revision: int, *, is_partial: bool
 ) -> bytes:
     """A watch line that only moves the revision on."""
     return _bookmark(resource, api_version, is_partial, b'"resourceVersion":"%d"' % revision)
 
 
 def initial_end_bytes(
-    resource: Resource, api_version: str, revision: int, *, is_partial: bool
+    resource: ResourceType, api_version: str, revision: int, *, is_partial: bool
 ) -> bytes:
     """The bookmark that ends the initial events."""
     mark = b'"resourceVersion":"%d","annotations":{"k8s.io/initial-events-end":"true"}' % revision
     return _bookmark(resource, api_version, is_partial, mark)
 
 
-def _bookmark(resource: Resource, api_version: str, is_partial: bool, metadata: bytes) -> bytes:
+def _bookmark(resource: ResourceType, api_version: str, is_partial: bool, metadata: bytes) -> bytes:
     kind, version = (
         ("PartialObjectMetadata", "meta.k8s.io/v1") if is_partial else (resource.kind, api_version)
     )

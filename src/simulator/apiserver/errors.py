@@ -4,13 +4,13 @@ from typing import Any
 
 import msgspec
 
-from simulator.apiserver.resources import Resource
+from simulator.apiserver.resources import ResourceType
 
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """An answer other than 200, ready to be sent."""
 
     def __init__(
@@ -47,22 +47,22 @@ def status(
 
 def refused(
     code: int, message: str, reason: str | None = None, details: dict[str, Any] | None = None
-) -> Refused:
-    return Refused(code, status(code, message, reason, details) + b"\n")
+) -> ApiError:
+    return ApiError(code, status(code, message, reason, details) + b"\n")
 
 
-def unauthorized() -> Refused:
+def unauthorized() -> ApiError:
     return refused(401, "Unauthorized", "Unauthorized")
 
 
-def forbidden_path(user: str, path: str) -> Refused:
+def forbidden_path(user: str, path: str) -> ApiError:
     message = f'forbidden: User "{user}" cannot get path "{path}"'
     return refused(403, message, "Forbidden", {})
 
 
 def forbidden(
     *, user: str, verb: str, group: str, plural: str, namespace: str | None, name: str | None
-) -> Refused:
+) -> ApiError:
     full_name = f"{plural}.{group}" if group else plural
     what = f'{full_name} "{name}"' if name else full_name
     scope = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
@@ -77,50 +77,50 @@ def forbidden(
     return refused(403, message, "Forbidden", details)
 
 
-def not_found(resource: Resource, name: str) -> Refused:
+def not_found(resource: ResourceType, name: str) -> ApiError:
     details = {"name": name, "kind": resource.plural}
     if resource.group:
         details = {"name": name, "group": resource.group, "kind": resource.plural}
     return refused(404, f'{resource.full_name} "{name}" not found', "NotFound", details)
 
 
-def no_such_kind() -> Refused:
+def no_such_kind() -> ApiError:
     message = "the server could not find the requested resource"
     return refused(404, message, "NotFound", {})
 
 
-def no_such_page() -> Refused:
-    return Refused(404, b"404 page not found\n", TEXT)
+def no_such_page() -> ApiError:
+    return ApiError(404, b"404 page not found\n", TEXT)
 
 
-def not_allowed() -> Refused:
+def not_allowed() -> ApiError:
     message = "the server does not allow this method on the requested resource"
     return refused(405, message, "MethodNotAllowed", {})
 
 
-def not_acceptable(message: str) -> Refused:
+def not_acceptable(message: str) -> ApiError:
     return refused(406, message, "NotAcceptable")
 
 
-def too_many() -> Refused:
+def too_many() -> ApiError:
     """Overload is answered before anything is understood, hence in plain text."""
-    return Refused(429, b"Too many requests, please try again later.\n", TEXT, retry_after=1)
+    return ApiError(429, b"Too many requests, please try again later.\n", TEXT, retry_after=1)
 
 
-def initializing() -> Refused:
+def initializing() -> ApiError:
     """What a kind says in the first moment after it was installed."""
     details = {"retryAfterSeconds": 1}
     body = status(429, "storage is (re)initializing", "TooManyRequests", details)
-    return Refused(429, body + b"\n", retry_after=1)
+    return ApiError(429, body + b"\n", retry_after=1)
 
 
-def unavailable() -> Refused:
+def unavailable() -> ApiError:
     return refused(
         503, "the server is currently unable to handle the request", "ServiceUnavailable"
     )
 
 
-def invalid_options(message: str, reason: str = "FieldValueForbidden") -> Refused:
+def invalid_options(message: str, reason: str = "FieldValueForbidden") -> ApiError:
     field = "resourceVersionMatch"
     cause = {"reason": reason, "message": message, "field": field}
     details = {"group": "meta.k8s.io", "kind": "ListOptions", "causes": [cause]}
@@ -139,12 +139,12 @@ def future_revision(revision: int, current: int) -> bytes:
     return status(504, message, "Timeout", details)
 
 
-def expired_list() -> Refused:
+def expired_list() -> ApiError:
     message = "The resourceVersion for the provided list is too old."
     return refused(410, message, "Expired")
 
 
-def expired_continue(token: str) -> Refused:
+def expired_continue(token: str) -> ApiError:
     """Carries a token that goes on behind the last key, at a newer revision."""
     message = (
         "The provided continue parameter is too old to display a consistent list result. "
@@ -153,7 +153,7 @@ def expired_continue(token: str) -> Refused:
         "token results in an inconsistent list - objects that were created, modified, or deleted "
         "between the time the first chunk was returned and now may show up in the list."
     )
-    return Refused(410, status(410, message, "Expired", metadata={"continue": token}) + b"\n")
+    return ApiError(410, status(410, message, "Expired", metadata={"continue": token}) + b"\n")
 
 
 def expired_watch(revision: int, floor: int, *, is_cached: bool) -> bytes:

@@ -6,7 +6,7 @@ Switches act on the next requests; `cut_watches` and its like act on what is ope
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from simulator.apiserver.resources import Resource
+from simulator.apiserver.resources import ResourceType
 from simulator.apiserver.store import Ending, Store
 
 
@@ -27,26 +27,26 @@ class Faults:
     """So many of the next `continue` tokens are answered 410, as if history had been compacted."""
     is_mute: bool = False
     """Watches stay open and deliver nothing until this ends: a half-open connection."""
-    is_deaf: Callable[[Resource], bool] | None = None
+    is_deaf: Callable[[ResourceType], bool] | None = None
     """Watches of these kinds lose their events for good, while bookmarks go on."""
 
-    def forbid(self, resource: Resource) -> None:
+    def forbid(self, resource: ResourceType) -> None:
         """The kind may no longer be read: 403, and its open watches end."""
         self.forbidden.add((resource.group, resource.plural))
         self._end(Ending.CLEAN, resource)
 
-    def allow(self, resource: Resource) -> None:
+    def allow(self, resource: ResourceType) -> None:
         self.forbidden.discard((resource.group, resource.plural))
 
-    def cut_watches(self, resource: Resource | None = None) -> None:
+    def cut_watches(self, resource: ResourceType | None = None) -> None:
         """Connections end without the protocol's end of stream, as when a server is killed."""
         self._end(Ending.CUT, resource)
 
-    def end_watches(self, resource: Resource | None = None) -> None:
+    def end_watches(self, resource: ResourceType | None = None) -> None:
         """A clean end, as after timeoutSeconds."""
         self._end(Ending.CLEAN, resource)
 
-    def expire_watches(self, resource: Resource | None = None) -> None:
+    def expire_watches(self, resource: ResourceType | None = None) -> None:
         """An ERROR event with code 410, then the end."""
         self._end(Ending.EXPIRED, resource)
 
@@ -55,7 +55,7 @@ class Faults:
         self.store.compact()
         self.cut_watches()
 
-    def _end(self, ending: Ending, resource: Resource | None) -> None:
+    def _end(self, ending: Ending, resource: ResourceType | None) -> None:
         for shelf in self.store.shelves():
             if resource is None or shelf.resource == resource:
                 for subscription in shelf.subscriptions:

@@ -9,7 +9,7 @@ import msgspec
 from simulator.apiserver import errors
 from simulator.apiserver.encoding import object_bytes, partial_bytes
 from simulator.apiserver.selectors import BadSelector, Selector, parse
-from simulator.apiserver.store import Expired, Shelf, Store, Stored, View
+from simulator.apiserver.store import Expired, ResourceTable, Store, StoredObject, TableView
 from simulator.apiserver.variation import Variation
 
 _CONTINUE_VERSION = "meta.k8s.io/v1"
@@ -62,7 +62,7 @@ def read_options(query: Mapping[str, str]) -> Options:
     )
 
 
-def read_selector(shelf: Shelf, options: Options) -> Selector:
+def read_selector(shelf: ResourceTable, options: Options) -> Selector:
     """Raises answers.Refused."""
     try:
         return parse(shelf.resource, labels=options.labels, fields=options.fields)
@@ -74,7 +74,7 @@ def read_selector(shelf: Shelf, options: Options) -> Selector:
 class ListRequest:
     """Which list of which kind, in which form."""
 
-    shelf: Shelf
+    shelf: ResourceTable
     version: str
     namespace: str | None
     options: Options
@@ -100,7 +100,9 @@ def answer_list(
     return _encode(request, page, metadata, variation)
 
 
-def _position(store: Store, request: ListRequest, *, page_break: bool) -> tuple[int, str, View]:
+def _position(
+    store: Store, request: ListRequest, *, page_break: bool
+) -> tuple[int, str, TableView]:
     """At which revision, from which key, over what."""
     options, shelf = request.options, request.shelf
     if options.token:
@@ -145,7 +147,7 @@ def known_revision(store: Store, options: Options) -> int | None:
         message = f"invalid resource version: resourceVersion: {error}"
         raise errors.refused(400, message, "BadRequest") from error
     if revision is not None and revision > store.revision:
-        raise errors.Refused(
+        raise errors.ApiError(
             504, errors.future_revision(revision, store.revision) + b"\n", retry_after=1
         )
     return revision
@@ -166,8 +168,8 @@ def _check_match(options: Options) -> None:
 
 
 def _page(
-    request: ListRequest, found: list[Stored], revision: int, *, has_selector: bool
-) -> tuple[list[Stored], dict[str, bytes]]:
+    request: ListRequest, found: list[StoredObject], revision: int, *, has_selector: bool
+) -> tuple[list[StoredObject], dict[str, bytes]]:
     metadata = {"resourceVersion": b'"%d"' % revision}
     if request.shelf.resource.is_custom and not request.is_partial:
         metadata["continue"] = b'""'
@@ -184,7 +186,7 @@ def _page(
 
 
 def _encode(
-    request: ListRequest, page: list[Stored], metadata: dict[str, bytes], variation: Variation
+    request: ListRequest, page: list[StoredObject], metadata: dict[str, bytes], variation: Variation
 ) -> bytes:
     resource = request.shelf.resource
     api_version = resource.api_version_of(request.version)

@@ -16,14 +16,14 @@ from aiohttp import web
 from simulator.apiserver import discovery, errors
 from simulator.apiserver.authorization import (
     AGENT,
-    Target,
+    RequestTarget,
     authorize,
     read_path,
     refuse_stranger,
     user_of,
 )
 from simulator.apiserver.discovery import V1_36, ServerVersion, version_document
-from simulator.apiserver.encoding import Form, negotiate, object_bytes, partial_bytes
+from simulator.apiserver.encoding import MediaType, negotiate, object_bytes, partial_bytes
 from simulator.apiserver.faults import Faults
 from simulator.apiserver.listing import (
     ListRequest,
@@ -33,8 +33,8 @@ from simulator.apiserver.listing import (
     read_options,
     read_selector,
 )
-from simulator.apiserver.resources import BUILT_IN, Resource
-from simulator.apiserver.store import Ending, Shelf, Store
+from simulator.apiserver.resources import BUILT_IN, ResourceType
+from simulator.apiserver.store import Ending, ResourceTable, Store
 from simulator.apiserver.variation import Variation, send, write_kubeconfig
 from simulator.apiserver.watching import Watch, WatchRequest, check_watch
 from simulator.model.framework import SERVED
@@ -43,7 +43,7 @@ _PUBLIC = ("/version", "/healthz", "/livez", "/readyz")
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Pages(Protocol):
+class ExporterPages(Protocol):
     """Pages of metrics; None where there is none."""
 
     def node_page(self, name: str, path: str) -> bytes | None: ...
@@ -58,9 +58,9 @@ class SimulatedCluster:
     store: Store = field(default_factory=Store)
     seed: int | None = None
     version: ServerVersion = V1_36
-    custom: Iterable[Resource] = SERVED
+    custom: Iterable[ResourceType] = SERVED
     token: str = field(default_factory=lambda: secrets.token_hex(16))
-    exporters: Pages | None = None
+    exporters: ExporterPages | None = None
     """What serves metrics behind the proxies of nodes and pods."""
     faults: Faults = field(init=False)
     users: dict[str, str] = field(init=False)
@@ -101,7 +101,7 @@ class SimulatedCluster:
         """Write a kubeconfig with the agent's token."""
         return write_kubeconfig(path, url=self.url, token=self.token)
 
-    async def remove_kind(self, resource: Resource) -> None:
+    async def remove_kind(self, resource: ResourceType) -> None:
         """Delete a custom kind's definition: its objects go, its watches end, then it is unknown."""
         self.store.empty_resource(resource)
         await asyncio.sleep(0.1)
@@ -112,7 +112,7 @@ class SimulatedCluster:
         del self.requests[:-1000]
         try:
             return await self._answer(request)
-        except errors.Refused as refused:
+        except errors.ApiError as refused:
             headers = {} if refused.retry_after is None else {"Retry-After": "1"}
             return await send(
                 request,
@@ -171,7 +171,9 @@ class SimulatedCluster:
         document = discovery.core_versions() if is_core else discovery.group_list(resources)
         return await self._send(request, discovery.encode(document))
 
-    async def _discover_group(self, request: web.Request, target: Target) -> web.StreamResponse:
+    async def _discover_group(
+        self, request: web.Request, target: RequestTarget
+    ) -> web.StreamResponse:
         resources = self._resources()
         document = (
             discovery.resource_list(target.group, target.version, resources)
@@ -182,15 +184,17 @@ class SimulatedCluster:
             raise self._unknown(target)
         return await self._send(request, discovery.encode(document))
 
-    def _resources(self) -> list[Resource]:
+    def _resources(self) -> list[ResourceType]:
         return [shelf.resource for shelf in self.store.shelves()]
 
-    def _unknown(self, target: Target) -> errors.Refused:
+    def _unknown(self, target: RequestTarget) -> errors.ApiError:
         """Built-in groups know that a kind is missing; for others there is no such page."""
         is_built_in = any(r.group == target.group for r in BUILT_IN)
         return errors.no_such_kind() if is_built_in else errors.no_such_page()
 
-    async def _objects(self, request: web.Request, target: Target, user: str) -> web.StreamResponse:
+    async def _objects(
+        self, request: web.Request, target: RequestTarget, user: str
+    ) -> web.StreamResponse:
         options = read_options(request.query) if request.method == "GET" else None
         authorize(
             target,
@@ -213,14 +217,16 @@ class SimulatedCluster:
             return await self._list(request, shelf, target, options)
         return await self._watch(request, shelf, target, options)
 
-    async def _get(self, request: web.Request, shelf: Shelf, target: Target) -> web.StreamResponse:
+    async def _get(
+        self, request: web.Request, shelf: ResourceTable, target: RequestTarget
+    ) -> web.StreamResponse:
         form = negotiate(request.headers.get("Accept", ""), shelf.resource.kind, "object")
         stored = self.store.get(shelf.resource, target.namespace, target.name or "")
         if stored is None:
             raise errors.not_found(shelf.resource, target.name or "")
         if target.subresource not in (None, "status"):
             raise errors.no_such_kind()
-        if form is Form.PARTIAL:
+        if form is MediaType.PARTIAL:
             return await self._send(request, partial_bytes(stored) + b"\n")
         body = object_bytes(
             stored,
@@ -230,7 +236,7 @@ class SimulatedCluster:
         )
         return await self._send(request, body + b"\n")
 
-    async def _behind(self, request: web.Request, target: Target) -> web.StreamResponse:
+    async def _behind(self, request: web.Request, target: RequestTarget) -> web.StreamResponse:
         """What stands behind the proxy of a node or a pod."""
         name, _, port = (target.name or "").partition(":")
         page: bytes | None = None
@@ -243,7 +249,7 @@ class SimulatedCluster:
         return await self._send(request, page, content_type=METRICS)
 
     async def _list(
-        self, request: web.Request, shelf: Shelf, target: Target, options: Options
+        self, request: web.Request, shelf: ResourceTable, target: RequestTarget, options: Options
     ) -> web.StreamResponse:
         form = negotiate(request.headers.get("Accept", ""), shelf.resource.kind, "list")
         page_break = bool(options.token) and self.faults.page_breaks > 0
@@ -254,14 +260,14 @@ class SimulatedCluster:
             version=target.version,
             namespace=target.namespace,
             options=options,
-            is_partial=form is Form.PARTIAL,
+            is_partial=form is MediaType.PARTIAL,
             counts_partial=self.version.counts_partial,
         )
         body = answer_list(self.store, wanted, page_break=page_break, variation=self._variation)
         return await self._send(request, body)
 
     async def _watch(
-        self, request: web.Request, shelf: Shelf, target: Target, options: Options
+        self, request: web.Request, shelf: ResourceTable, target: RequestTarget, options: Options
     ) -> web.StreamResponse:
         form = negotiate(request.headers.get("Accept", ""), shelf.resource.kind, "watch")
         wanted = WatchRequest(
@@ -270,7 +276,7 @@ class SimulatedCluster:
             namespace=target.namespace,
             options=options,
             selector=read_selector(shelf, options),
-            is_partial=form is Form.PARTIAL,
+            is_partial=form is MediaType.PARTIAL,
             streams_lists=self.version.streams_lists,
         )
         revision = check_watch(wanted)

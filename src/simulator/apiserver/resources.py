@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Resource:
+class ResourceType:
     """One served kind; `also_served` are older versions under which the same objects can be read."""
 
     group: str
@@ -45,8 +45,8 @@ def _built_in(
     is_namespaced: bool = True,
     has_generation: bool = False,
     is_cached: bool = True,
-) -> Resource:
-    return Resource(
+) -> ResourceType:
+    return ResourceType(
         group=group,
         version=version,
         kind=kind,
@@ -60,8 +60,8 @@ def _built_in(
 
 def custom(
     group: str, version: str, kind: str, plural: str, *short_names: str, is_namespaced: bool = True
-) -> Resource:
-    return Resource(
+) -> ResourceType:
+    return ResourceType(
         group=group,
         version=version,
         kind=kind,

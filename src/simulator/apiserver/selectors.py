@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from simulator.apiserver.resources import Resource
-from simulator.apiserver.store import Stored
+from simulator.apiserver.resources import ResourceType
+from simulator.apiserver.store import StoredObject
 
 Test = Callable[[Mapping[str, Any]], bool]
 
@@ -60,14 +60,14 @@ class Selector:
     def __bool__(self) -> bool:
         return bool(self._tests)
 
-    def matches(self, stored: Stored) -> bool:
+    def matches(self, stored: StoredObject) -> bool:
         if not self._tests:
             return True
         document = stored.decode()
         return all(test(document) for test in self._tests)
 
 
-def parse(resource: Resource, *, labels: str, fields: str) -> Selector:
+def parse(resource: ResourceType, *, labels: str, fields: str) -> Selector:
     """Raises BadSelector."""
     return Selector([*_label_tests(labels), *_field_tests(resource, fields)])
 
@@ -104,7 +104,7 @@ def _label_test(match: re.Match[str]) -> Test:
     return lambda document: _labels(document).get(key) in values
 
 
-def _field_tests(resource: Resource, text: str) -> list[Test]:
+def _field_tests(resource: ResourceType, text: str) -> list[Test]:
     allowed = {"metadata.name", *_FIELDS.get((resource.group, resource.plural), ())}
     if resource.is_namespaced:
         allowed.add("metadata.namespace")

@@ -20,10 +20,10 @@ from typing import Any
 import msgspec
 
 from simulator.apiserver.discovery import definition_document
-from simulator.apiserver.resources import BUILT_IN, CUSTOM_RESOURCE_DEFINITIONS, Resource
+from simulator.apiserver.resources import BUILT_IN, CUSTOM_RESOURCE_DEFINITIONS, ResourceType
 
 
-class Stored(msgspec.Struct, frozen=True, array_like=True):
+class StoredObject(msgspec.Struct, frozen=True, array_like=True):
     """One object at one revision. `head` is its metadata without revision, generation and last brace."""
 
     path: str
@@ -49,13 +49,13 @@ class Stored(msgspec.Struct, frozen=True, array_like=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ObjectChange:
     """`type` is the watch event; `new` is the object after it (of a deletion: its last state, new revision)."""
 
     revision: int
     type: str
-    new: Stored
-    old: Stored | None
+    new: StoredObject
+    old: StoredObject | None
 
 
 _BACKLOG = 20_000
@@ -70,17 +70,17 @@ class Ending(Enum):
     EXPIRED = "expired"
 
 
-class Subscription:
+class WatchQueue:
     """Changes of one kind from now on, in order."""
 
     __slots__ = ("changes", "ending", "signal")
 
     def __init__(self) -> None:
-        self.changes: deque[Change] = deque()
+        self.changes: deque[ObjectChange] = deque()
         self.ending: Ending | None = None
         self.signal = asyncio.Event()
 
-    def push(self, change: Change) -> None:
+    def push(self, change: ObjectChange) -> None:
         if len(self.changes) >= _BACKLOG:
             self.changes.clear()
             self.end(Ending.CLEAN)
@@ -104,20 +104,20 @@ class Expired(Exception):
 
 
 @dataclass(slots=True)
-class Shelf:
+class ResourceTable:
     """One kind: its objects, its recent changes, and who listens."""
 
-    resource: Resource
+    resource: ResourceType
     history: int
     floor: int = 0
     """Changes after this revision are known completely."""
-    objects: dict[str, Stored] = field(default_factory=dict)
-    changes: deque[Change] = field(default_factory=deque)
-    subscriptions: set[Subscription] = field(default_factory=set)
-    snapshots: "OrderedDict[int, View]" = field(default_factory=OrderedDict)
-    present: "View | None" = None
+    objects: dict[str, StoredObject] = field(default_factory=dict)
+    changes: deque[ObjectChange] = field(default_factory=deque)
+    subscriptions: set[WatchQueue] = field(default_factory=set)
+    snapshots: "OrderedDict[int, TableView]" = field(default_factory=OrderedDict)
+    present: "TableView | None" = None
 
-    def record(self, change: Change) -> None:
+    def record(self, change: ObjectChange) -> None:
         self.present = None
         self.changes.append(change)
         if len(self.changes) > self.history:
@@ -130,12 +130,12 @@ class Shelf:
         self.snapshots.clear()
         self.floor = revision
 
-    def view(self) -> "View":
+    def view(self) -> "TableView":
         if self.present is None:
-            self.present = View(dict(self.objects))
+            self.present = TableView(dict(self.objects))
         return self.present
 
-    def view_at(self, revision: int) -> "View":
+    def view_at(self, revision: int) -> "TableView":
         """The kind as it was at `revision`. Raises Expired."""
         if revision < self.floor:
             raise Expired
@@ -147,29 +147,29 @@ class Shelf:
                 if change.revision <= revision:
                     break
                 _undo(objects, change)
-            self.snapshots[revision] = View(objects)
+            self.snapshots[revision] = TableView(objects)
             while len(self.snapshots) > _SNAPSHOTS:
                 self.snapshots.popitem(last=False)
         return self.snapshots[revision]
 
 
-def _undo(objects: dict[str, Stored], change: Change) -> None:
+def _undo(objects: dict[str, StoredObject], change: ObjectChange) -> None:
     if change.old is None:
         del objects[change.new.path]
     else:
         objects[change.new.path] = change.old
 
 
-class View:
+class TableView:
     """Objects of one kind in key order, for listing in pages."""
 
     __slots__ = ("_objects", "_paths")
 
-    def __init__(self, objects: dict[str, Stored]) -> None:
+    def __init__(self, objects: dict[str, StoredObject]) -> None:
         self._objects = objects
         self._paths = sorted(objects)
 
-    def between(self, prefix: str, start: str) -> list[Stored]:
+    def between(self, prefix: str, start: str) -> list[StoredObject]:
         """Objects under `prefix` whose path is not before `start`."""
         first = bisect.bisect_left(self._paths, max(prefix, start))
         last = bisect.bisect_left(self._paths, prefix[:-1] + "0") if prefix else len(self._paths)
@@ -179,21 +179,23 @@ class View:
 class Store:
     """All kinds of one cluster, written by scenarios and tests, read by the protocol. One thread, no locks."""
 
-    def __init__(self, resources: Iterable[Resource] = BUILT_IN, *, history: int = HISTORY) -> None:
+    def __init__(
+        self, resources: Iterable[ResourceType] = BUILT_IN, *, history: int = HISTORY
+    ) -> None:
         self.revision = 1
         self.compacted = 0
         self._history = history
-        self._shelves: dict[tuple[str, str], Shelf] = {}
+        self._shelves: dict[tuple[str, str], ResourceTable] = {}
         for resource in resources:
-            self._shelves[resource.group, resource.plural] = Shelf(resource, history)
+            self._shelves[resource.group, resource.plural] = ResourceTable(resource, history)
 
-    def shelves(self) -> list[Shelf]:
+    def shelves(self) -> list[ResourceTable]:
         return list(self._shelves.values())
 
-    def shelf(self, group: str, plural: str) -> Shelf | None:
+    def shelf(self, group: str, plural: str) -> ResourceTable | None:
         return self._shelves.get((group, plural))
 
-    def put(self, resource: Resource, document: Mapping[str, Any]) -> Stored:
+    def put(self, resource: ResourceType, document: Mapping[str, Any]) -> StoredObject:
         """Create or update; an object that does not differ keeps its revision.
 
         `observedGeneration: 0` stands for the generation that results.
@@ -212,7 +214,7 @@ class Store:
         if old is not None and (old.head, old.spec, old.rest) == (head, spec, rest):
             return old
         self.revision += 1
-        stored = Stored(
+        stored = StoredObject(
             path=path,
             uid=metadata["uid"],
             head=head,
@@ -223,10 +225,10 @@ class Store:
         )
         shelf.objects[path] = stored
         kind_of_change = "ADDED" if old is None else "MODIFIED"
-        shelf.record(Change(self.revision, kind_of_change, stored, old))
+        shelf.record(ObjectChange(self.revision, kind_of_change, stored, old))
         return stored
 
-    def delete(self, resource: Resource, namespace: str | None, name: str) -> bool:
+    def delete(self, resource: ResourceType, namespace: str | None, name: str) -> bool:
         """False where there is no such object."""
         shelf = self._shelves[resource.group, resource.plural]
         old = shelf.objects.pop(path_of(resource, namespace, name), None)
@@ -234,28 +236,28 @@ class Store:
             return False
         self.revision += 1
         last = msgspec.structs.replace(old, revision=self.revision)
-        shelf.record(Change(self.revision, "DELETED", last, old))
+        shelf.record(ObjectChange(self.revision, "DELETED", last, old))
         return True
 
-    def get(self, resource: Resource, namespace: str | None, name: str) -> Stored | None:
+    def get(self, resource: ResourceType, namespace: str | None, name: str) -> StoredObject | None:
         shelf = self._shelves[resource.group, resource.plural]
         return shelf.objects.get(path_of(resource, namespace, name))
 
-    def add_resource(self, resource: Resource) -> None:
+    def add_resource(self, resource: ResourceType) -> None:
         """Install a kind (with its CustomResourceDefinition object, where it is custom)."""
-        self._shelves[resource.group, resource.plural] = Shelf(
+        self._shelves[resource.group, resource.plural] = ResourceTable(
             resource, self._history, floor=self.revision
         )
         if resource.is_custom:
             self.put(CUSTOM_RESOURCE_DEFINITIONS, definition_document(resource, self.revision))
 
-    def empty_resource(self, resource: Resource) -> None:
+    def empty_resource(self, resource: ResourceType) -> None:
         """Delete every object of a kind, as deleting its definition does."""
         for path in list(self._shelves[resource.group, resource.plural].objects):
             namespace, _, name = path.rpartition("/")
             self.delete(resource, namespace or None, name)
 
-    def remove_resource(self, resource: Resource) -> None:
+    def remove_resource(self, resource: ResourceType) -> None:
         """The kind is no longer served; its watches end cleanly."""
         shelf = self._shelves.pop((resource.group, resource.plural))
         if resource.is_custom:
@@ -280,7 +282,7 @@ class Store:
     def restore(self, dump: bytes) -> None:
         """Continue from `dump`, at a later revision than any that was given out since it was taken."""
         revision, shelves = msgspec.msgpack.decode(
-            dump, type=tuple[int, list[tuple[str, str, list[Stored]]]]
+            dump, type=tuple[int, list[tuple[str, str, list[StoredObject]]]]
         )
         self.revision = revision + 1_000_000
         for group, plural, objects in shelves:
@@ -290,7 +292,7 @@ class Store:
         self.compact()
 
 
-def path_of(resource: Resource, namespace: str | None, name: str) -> str:
+def path_of(resource: ResourceType, namespace: str | None, name: str) -> str:
     """Key below the kind; its order is the order of lists."""
     return f"{namespace}/{name}" if resource.is_namespaced else name
 
@@ -304,7 +306,7 @@ def _rest(document: Mapping[str, Any]) -> bytes:
     return b"," + _encode(others)[1:-1] if others else b""
 
 
-def _generation(resource: Resource, old: Stored | None, head: bytes, spec: bytes) -> int:
+def _generation(resource: ResourceType, old: StoredObject | None, head: bytes, spec: bytes) -> int:
     if not resource.has_generation:
         return 0
     if old is None:

@@ -1,4 +1,4 @@
-"""Watches: from which revision, which events, until when. Bytes go out through a `Sink`; no HTTP here."""
+"""Watches: from which revision, which events, until when. Bytes go out through a `ObjectSink`; no HTTP here."""
 
 import asyncio
 import time
@@ -16,9 +16,16 @@ from simulator.apiserver.encoding import (
 )
 from simulator.apiserver.faults import Faults
 from simulator.apiserver.listing import Options
-from simulator.apiserver.resources import Resource
+from simulator.apiserver.resources import ResourceType
 from simulator.apiserver.selectors import Selector
-from simulator.apiserver.store import Change, Ending, Shelf, Store, Stored, Subscription
+from simulator.apiserver.store import (
+    Ending,
+    ObjectChange,
+    ResourceTable,
+    Store,
+    StoredObject,
+    WatchQueue,
+)
 from simulator.apiserver.variation import Variation
 
 _LAST_BOOKMARK_SECONDS = 1.5
@@ -26,7 +33,7 @@ _LAST_BOOKMARK_SECONDS = 1.5
 _FUTURE_SECONDS = 3.0
 
 
-class Sink(Protocol):
+class ByteSink(Protocol):
     async def write(self, data: bytes) -> None: ...
 
 
@@ -34,7 +41,7 @@ class Sink(Protocol):
 class WatchRequest:
     """Which changes of which kind, in which form."""
 
-    shelf: Shelf
+    shelf: ResourceTable
     version: str
     namespace: str | None
     options: Options
@@ -44,7 +51,7 @@ class WatchRequest:
     """Old servers know no sendInitialEvents."""
 
     @property
-    def resource(self) -> Resource:
+    def resource(self) -> ResourceType:
         return self.shelf.resource
 
     @property
@@ -95,10 +102,10 @@ class Watch:
         self._monotonic = monotonic
         self._layout = variation.layout() if variation.is_on else PLAIN
 
-    async def run(self, sink: Sink, revision: int | None) -> Ending:
+    async def run(self, sink: ByteSink, revision: int | None) -> Ending:
         """Serve until the end; says how the bytes have to end."""
         request = self._request
-        subscription = Subscription()
+        subscription = WatchQueue()
         first = self._initial(revision)
         request.shelf.subscriptions.add(subscription)
         try:
@@ -137,7 +144,7 @@ class Watch:
         changes = [change for change in shelf.changes if change.revision > revision]
         return self._lines(changes)
 
-    async def _refuse(self, sink: Sink, revision: int) -> None:
+    async def _refuse(self, sink: ByteSink, revision: int) -> None:
         request = self._request
         if revision > self._store.revision:
             await asyncio.sleep(min(_FUTURE_SECONDS, request.options.timeout_seconds or 3))
@@ -147,7 +154,7 @@ class Watch:
             status = errors.expired_watch(revision, request.shelf.floor, is_cached=is_cached)
         await sink.write(_error_line(status))
 
-    async def _follow(self, sink: Sink, subscription: Subscription, *, after: int) -> Ending:
+    async def _follow(self, sink: ByteSink, subscription: WatchQueue, *, after: int) -> Ending:
         begin = self._monotonic()
         options = self._request.options
         end = begin + (options.timeout_seconds or self._variation.watch_seconds())
@@ -172,7 +179,7 @@ class Watch:
             else:
                 await _wait(subscription, min([end, *bookmarks[:1]]) - now)
 
-    async def _end(self, sink: Sink, ending: Ending) -> Ending:
+    async def _end(self, sink: ByteSink, ending: Ending) -> Ending:
         if ending is Ending.EXPIRED:
             is_cached = self._request.resource.is_cached
             revision = self._store.revision
@@ -194,7 +201,7 @@ class Watch:
             moment += self._variation.bookmark_seconds()
         return [*times, end - _LAST_BOOKMARK_SECONDS]
 
-    async def _bookmark(self, sink: Sink) -> None:
+    async def _bookmark(self, sink: ByteSink) -> None:
         request = self._request
         line = bookmark_bytes(
             request.resource,
@@ -204,11 +211,11 @@ class Watch:
         )
         await self._send(sink, [line])
 
-    async def _send(self, sink: Sink, lines: list[bytes]) -> None:
+    async def _send(self, sink: ByteSink, lines: list[bytes]) -> None:
         for piece in self._variation.stream(lines) if lines else ():
             await sink.write(piece)
 
-    def _lines(self, changes: list[Change]) -> list[bytes]:
+    def _lines(self, changes: list[ObjectChange]) -> list[bytes]:
         lines = []
         for change in changes:
             seen = self._seen(change)
@@ -216,7 +223,7 @@ class Watch:
                 lines.append(self._line(*seen))
         return lines
 
-    def _seen(self, change: Change) -> tuple[str, Stored] | None:
+    def _seen(self, change: ObjectChange) -> tuple[str, StoredObject] | None:
         """The change as this watch's selection sees it; leaving the selection is DELETED."""
         namespace = self._request.namespace
         if namespace and not change.new.path.startswith(f"{namespace}/"):
@@ -232,7 +239,7 @@ class Watch:
             return "DELETED", _as_last_seen(change.old, change.revision)
         return None
 
-    def _line(self, event: str, stored: Stored) -> bytes:
+    def _line(self, event: str, stored: StoredObject) -> bytes:
         request = self._request
         body = (
             partial_bytes(stored)
@@ -247,9 +254,9 @@ class Watch:
         return b'{"type":"%b","object":%b}\n' % (event.encode(), body)
 
 
-def _as_last_seen(old: Stored, revision: int) -> Stored:
+def _as_last_seen(old: StoredObject, revision: int) -> StoredObject:
     """Its last matching state under the new revision."""
-    return Stored(
+    return StoredObject(
         path=old.path,
         uid=old.uid,
         head=old.head,
@@ -264,7 +271,7 @@ def _error_line(status: bytes) -> bytes:
     return b'{"type":"ERROR","object":%b}\n' % status
 
 
-async def _wait(subscription: Subscription, seconds: float) -> None:
+async def _wait(subscription: WatchQueue, seconds: float) -> None:
     try:
         await asyncio.wait_for(subscription.signal.wait(), max(0.0, seconds))
     except TimeoutError:

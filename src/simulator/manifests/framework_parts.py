@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from simulator.apiserver.resources import Resource
+from simulator.apiserver.resources import ResourceType
 from simulator.manifests.objects import (
     Document,
     child_metadata,
@@ -15,12 +15,12 @@ from simulator.manifests.objects import (
 from simulator.manifests.parts import Parts, reference, tally
 from simulator.model.framework import FRAMEWORKS, Framework, FrameworkRole, resource_of
 from simulator.model.framework_slots import words_of
-from simulator.model.model import Pod, Seconds, Workload
+from simulator.model.model import Seconds, SimulatedPod, SimulatedWorkload
 
 _BY_A_POD = "pod:"
 
 
-def framework_parts(workload: Workload) -> Parts:
+def framework_parts(workload: SimulatedWorkload) -> Parts:
     framework = FRAMEWORKS[workload.kind]
     found = framework.program.input_value(_view(workload, framework)).all()
     head = root_metadata(workload, found[0].get("labels"), found[0].get("annotations"))
@@ -28,7 +28,7 @@ def framework_parts(workload: Workload) -> Parts:
         part: found[0][part] for part in ("spec", "status") if found[0].get(part) is not None
     }
     references = {"": reference(framework.root, head)}
-    owners: list[tuple[Resource, Document]] = [(framework.root, document)]
+    owners: list[tuple[ResourceType, Document]] = [(framework.root, document)]
     for child in found[1:] if workload.stage != "creating" else ():
         resource, document = _child(workload, child, references)
         references[child["key"]] = reference(resource, document["metadata"])
@@ -44,8 +44,8 @@ def framework_parts(workload: Workload) -> Parts:
 
 
 def _child(
-    workload: Workload, child: Mapping[str, Any], references: Mapping[str, Document]
-) -> tuple[Resource, Document]:
+    workload: SimulatedWorkload, child: Mapping[str, Any], references: Mapping[str, Document]
+) -> tuple[ResourceType, Document]:
     """An object between the workload and its pods; `kind` is Kind.group."""
     resource = resource_of(child["kind"])
     head = child_metadata(
@@ -61,24 +61,24 @@ def _child(
     return resource, {"metadata": head} | parts
 
 
-def _owning_pods(workload: Workload, framework: Framework) -> dict[str, Document]:
+def _owning_pods(workload: SimulatedWorkload, framework: Framework) -> dict[str, Document]:
     """Pods that own others, as a driver owns its executors."""
     roles = {role.owner for role in framework.roles if role.owner.startswith(_BY_A_POD)}
     return {
-        f"{_BY_A_POD}{pod.role}": owner_reference("v1", "Pod", pod.name, pod.uid)
+        f"{_BY_A_POD}{pod.role}": owner_reference("v1", "SimulatedPod", pod.name, pod.uid)
         for pod in workload.pods
         if f"{_BY_A_POD}{pod.role}" in roles
     }
 
 
 def _labels(
-    workload: Workload, framework: Framework, role: FrameworkRole, pod: Pod
+    workload: SimulatedWorkload, framework: Framework, role: FrameworkRole, pod: SimulatedPod
 ) -> dict[str, str]:
     words = words_of(workload, role.name, pod.index)
     return {key: value.format(**words) for key, value in (framework.labels | role.labels).items()}
 
 
-def _view(workload: Workload, framework: Framework) -> Document:
+def _view(workload: SimulatedWorkload, framework: Framework) -> Document:
     """What the file's expression works on; README.md in `frameworks` lists it."""
     return {
         **words_of(workload),
@@ -92,7 +92,7 @@ def _view(workload: Workload, framework: Framework) -> Document:
     }
 
 
-def _times(workload: Workload) -> dict[str, str | None]:
+def _times(workload: SimulatedWorkload) -> dict[str, str | None]:
     return {
         "created": stamp(workload.created_at),
         "since": stamp(workload.since or workload.created_at),
@@ -107,7 +107,7 @@ def _stamp(moment: Seconds) -> str | None:
     return stamp(moment) if moment else None
 
 
-def _role(workload: Workload, framework: Framework, role: FrameworkRole) -> Document:
+def _role(workload: SimulatedWorkload, framework: Framework, role: FrameworkRole) -> Document:
     found = tally(pod for pod in workload.pods if pod.role == role.name)
     return {
         "replicas": workload.replicas(role.name),
@@ -120,7 +120,7 @@ def _role(workload: Workload, framework: Framework, role: FrameworkRole) -> Docu
     }
 
 
-def _runs(workload: Workload) -> Iterator[tuple[str, Document]]:
+def _runs(workload: SimulatedWorkload) -> Iterator[tuple[str, Document]]:
     """Runs of a schedule by number: when each began and how it ended."""
     for key, created_at in workload.children.items():
         if key.startswith("run-"):

@@ -5,13 +5,13 @@ from typing import Any
 
 from simulator.manifests.objects import Document, image, resources, stamp
 from simulator.model.hardware import Node
-from simulator.model.model import Pod, Refusal, Workload
+from simulator.model.model import Refusal, SimulatedPod, SimulatedWorkload
 
 _READY_STAGES = ("running",)
 _EXIT_CODES = {"OOMKilled": 137, "Error": 1, "Completed": 0, "Evicted": 143}
 
 
-def pod_status(workload: Workload, pod: Pod, node: Node | None) -> Document:
+def pod_status(workload: SimulatedWorkload, pod: SimulatedPod, node: Node | None) -> Document:
     """Unplaced pods have little to say; placed ones carry conditions and container states."""
     if node is None:
         return _unplaced(workload.refusals.get(pod.gang), pod)
@@ -34,7 +34,7 @@ def pod_status(workload: Workload, pod: Pod, node: Node | None) -> Document:
     return status
 
 
-def _unplaced(refusal: Refusal | None, pod: Pod) -> Document:
+def _unplaced(refusal: Refusal | None, pod: SimulatedPod) -> Document:
     status: Document = {"phase": "Pending", "qosClass": "Burstable"}
     if refusal is not None:
         since = pod.refused_at or pod.created_at
@@ -44,13 +44,13 @@ def _unplaced(refusal: Refusal | None, pod: Pod) -> Document:
     return status
 
 
-def _phase(pod: Pod) -> str:
+def _phase(pod: SimulatedPod) -> str:
     if pod.is_over:
         return pod.stage.capitalize()
     return "Running" if pod.started_at else "Pending"
 
 
-def _conditions(workload: Workload, pod: Pod) -> list[Document]:
+def _conditions(workload: SimulatedWorkload, pod: SimulatedPod) -> list[Document]:
     started_at = pod.started_at or pod.scheduled_at
     over_reason = "PodCompleted" if pod.stage == "succeeded" else ""
     is_ready = pod.stage in _READY_STAGES
@@ -88,7 +88,7 @@ def _condition(
     return document
 
 
-def _container_status(workload: Workload, pod: Pod) -> Document:
+def _container_status(workload: SimulatedWorkload, pod: SimulatedPod) -> Document:
     shape = workload.shape(pod.role)
     name = image(workload, shape, pod.revision)
     asked = resources(shape)
@@ -109,7 +109,7 @@ def _container_status(workload: Workload, pod: Pod) -> Document:
     return status
 
 
-def _state(workload: Workload, pod: Pod) -> Document:
+def _state(workload: SimulatedWorkload, pod: SimulatedPod) -> Document:
     if pod.is_over:
         return _terminated(pod, pod.finished_at, pod.restarts)
     if pod.stage == "stuck":
@@ -124,14 +124,14 @@ def _state(workload: Workload, pod: Pod) -> Document:
     return {"running": {"startedAt": stamp(pod.ready_at or pod.started_at)}}
 
 
-def _last_state(pod: Pod) -> Document:
+def _last_state(pod: SimulatedPod) -> Document:
     if not pod.restarts or pod.is_over:
         return {}
     ended_at = pod.since if pod.stage == "crashing" else pod.ready_at
     return _terminated(pod, ended_at, pod.restarts - 1)
 
 
-def _terminated(pod: Pod, ended_at: float, run: int) -> Document:
+def _terminated(pod: SimulatedPod, ended_at: float, run: int) -> Document:
     reason = pod.reason or ("Completed" if pod.stage == "succeeded" else "Error")
     state: dict[str, Any] = {
         "exitCode": _EXIT_CODES.get(reason, 1),
@@ -143,11 +143,11 @@ def _terminated(pod: Pod, ended_at: float, run: int) -> Document:
     return {"terminated": state}
 
 
-def _container_id(pod: Pod) -> str:
+def _container_id(pod: SimulatedPod) -> str:
     return f"containerd://{_digest(f'{pod.uid}/{pod.restarts}')}"
 
 
-def _address(pod: Pod) -> str:
+def _address(pod: SimulatedPod) -> str:
     octets = hashlib.sha256(pod.uid.encode()).digest()
     return f"10.244.{octets[0]}.{octets[1] % 250 + 1}"
 

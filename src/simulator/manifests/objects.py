@@ -6,7 +6,7 @@ Rendered from the scenario's state in the form that API servers, kubelets and sc
 from datetime import UTC, datetime
 from typing import Any
 
-from simulator.model.model import Seconds, Shape, Workload
+from simulator.model.model import Seconds, Shape, SimulatedWorkload
 from simulator.model.names import BAD_IMAGE_TAG, COMMANDS, IMAGES
 from simulator.model.scheduler import KAI
 from simulator.model.slot import child_uid
@@ -61,7 +61,7 @@ def metadata(
 
 
 def root_metadata(
-    workload: Workload,
+    workload: SimulatedWorkload,
     labels: dict[str, str] | None = None,
     annotations: dict[str, str] | None = None,
 ) -> Document:
@@ -82,7 +82,7 @@ def root_metadata(
 
 
 def child_metadata(
-    workload: Workload, key: str, name: str, labels: dict[str, str], owner: Document
+    workload: SimulatedWorkload, key: str, name: str, labels: dict[str, str], owner: Document
 ) -> Document:
     return metadata(
         name=name,
@@ -94,7 +94,7 @@ def child_metadata(
     )
 
 
-def root_labels(workload: Workload) -> dict[str, str]:
+def root_labels(workload: SimulatedWorkload) -> dict[str, str]:
     labels = {"app": workload.name, "project": workload.project}
     if workload.scheduler == KAI:
         labels[QUEUE_LABEL] = workload.project
@@ -108,7 +108,7 @@ def root_labels(workload: Workload) -> dict[str, str]:
     return labels
 
 
-def root_annotations(workload: Workload) -> dict[str, str]:
+def root_annotations(workload: SimulatedWorkload) -> dict[str, str]:
     annotations = {"user": workload.user}
     if workload.release:
         annotations["meta.helm.sh/release-name"] = workload.release
@@ -130,7 +130,7 @@ def resources(shape: Shape) -> Document:
     return {"limits": limits, "requests": requests | devices}
 
 
-def container(workload: Workload, shape: Shape, revision: int) -> Document:
+def container(workload: SimulatedWorkload, shape: Shape, revision: int) -> Document:
     """The container as its author wrote it, for templates."""
     command, arguments = COMMANDS[shape.image]
     document: Document = {"name": shape.container, "image": image(workload, shape, revision)}
@@ -150,7 +150,7 @@ def container(workload: Workload, shape: Shape, revision: int) -> Document:
     return document
 
 
-def image(workload: Workload, shape: Shape, revision: int) -> str:
+def image(workload: SimulatedWorkload, shape: Shape, revision: int) -> str:
     """Later revisions have later tags; a stuck start asks for a tag that does not exist."""
     name, _, tag = IMAGES[shape.image].rpartition(":")
     if any(pod.stage == "stuck" for pod in workload.pods):
@@ -158,7 +158,7 @@ def image(workload: Workload, shape: Shape, revision: int) -> str:
     return f"{name}:{tag}" if revision == 1 else f"{name}:{tag}-r{revision}"
 
 
-def pod_annotations(workload: Workload, shape: Shape) -> dict[str, str]:
+def pod_annotations(workload: SimulatedWorkload, shape: Shape) -> dict[str, str]:
     annotations = {"user": workload.user}
     if shape.fraction_percent:
         annotations["gpu-fraction"] = f"{shape.fraction_percent / 100:g}"
@@ -168,7 +168,10 @@ def pod_annotations(workload: Workload, shape: Shape) -> dict[str, str]:
 
 
 def pod_template(
-    workload: Workload, role: str, labels: dict[str, str] | None = None, restart: str = "Always"
+    workload: SimulatedWorkload,
+    role: str,
+    labels: dict[str, str] | None = None,
+    restart: str = "Always",
 ) -> Document:
     """What an owner says of its pods."""
     shape = workload.shape(role)
@@ -181,12 +184,12 @@ def pod_template(
     }
 
 
-def scheduling_labels(workload: Workload) -> dict[str, str]:
+def scheduling_labels(workload: SimulatedWorkload) -> dict[str, str]:
     labels = {"app": workload.name, "project": workload.project}
     return labels | {QUEUE_LABEL: workload.project} if workload.scheduler == KAI else labels
 
 
-def template_spec(workload: Workload, shape: Shape, revision: int) -> Document:
+def template_spec(workload: SimulatedWorkload, shape: Shape, revision: int) -> Document:
     pool = workload.pool if shape.wants_gpu else "cpu"
     return {
         "containers": [container(workload, shape, revision)],

@@ -9,7 +9,7 @@ from simulator.apiserver.resources import (
     JOBS,
     REPLICA_SETS,
     STATEFUL_SETS,
-    Resource,
+    ResourceType,
 )
 from simulator.manifests.objects import Document, child_metadata, pod_template, root_metadata
 from simulator.manifests.owners_training import job_labels, job_spec, job_status
@@ -22,13 +22,18 @@ from simulator.manifests.parts import (
     tally,
     with_update_time,
 )
-from simulator.model.model import Pod, Workload
+from simulator.model.model import SimulatedPod, SimulatedWorkload
 from simulator.model.pod_layout import JOB_SET_PARALLELISM, replica_set_name
 from simulator.model.slot import child_uid, template_hash
 
 
 def deployment_document(
-    workload: Workload, head: Document, revision: int, *, replicas: int, labels: dict[str, str]
+    workload: SimulatedWorkload,
+    head: Document,
+    revision: int,
+    *,
+    replicas: int,
+    labels: dict[str, str],
 ) -> Document:
     pods = [pod for pod in workload.pods if pod.owner.startswith("rs-")]
     if workload.kind == "KnativeService":
@@ -55,7 +60,7 @@ def deployment_document(
 
 
 def _deployment_status(
-    workload: Workload, pods: list[Pod], revision: int, replicas: int
+    workload: SimulatedWorkload, pods: list[SimulatedPod], revision: int, replicas: int
 ) -> Document:
     found = tally(pods)
     updated = sum(1 for p in pods if p.revision == revision and not p.deleted_at)
@@ -100,7 +105,7 @@ def _deployment_status(
 
 
 def replica_sets(
-    workload: Workload,
+    workload: SimulatedWorkload,
     owner: Document,
     labels: dict[str, str],
     *,
@@ -140,11 +145,13 @@ def replica_sets(
     return found
 
 
-def replica_set_pod_labels(workload: Workload, labels: dict[str, str], pod: Pod) -> dict[str, str]:
+def replica_set_pod_labels(
+    workload: SimulatedWorkload, labels: dict[str, str], pod: SimulatedPod
+) -> dict[str, str]:
     return labels | {"pod-template-hash": template_hash(workload, int(pod.owner[3:]))}
 
 
-def deployment_parts(workload: Workload) -> Parts:
+def deployment_parts(workload: SimulatedWorkload) -> Parts:
     head = root_metadata(workload)
     labels = {"app": workload.name}
     replicas = 0 if workload.is_suspended else workload.replicas("main")
@@ -152,7 +159,7 @@ def deployment_parts(workload: Workload) -> Parts:
         workload, head, workload.revision, replicas=replicas, labels=labels
     )
     root = reference(DEPLOYMENTS, head)
-    owners: list[tuple[Resource, Document]] = [(DEPLOYMENTS, document)]
+    owners: list[tuple[ResourceType, Document]] = [(DEPLOYMENTS, document)]
     references = {"": root}
     for key, found in replica_sets(workload, root, labels):
         owners.append((REPLICA_SETS, found))
@@ -165,11 +172,11 @@ def deployment_parts(workload: Workload) -> Parts:
 
 
 def stateful_set_document(
-    workload: Workload,
+    workload: SimulatedWorkload,
     head: Document,
     *,
     role: str,
-    pods: list[Pod],
+    pods: list[SimulatedPod],
     replicas: int,
     labels: dict[str, str],
     first_ordinal: int = 0,
@@ -211,7 +218,7 @@ def stateful_set_document(
     }
 
 
-def stateful_set_pod_labels(pod: Pod, name: str, ordinal: int) -> dict[str, str]:
+def stateful_set_pod_labels(pod: SimulatedPod, name: str, ordinal: int) -> dict[str, str]:
     return {
         "apps.kubernetes.io/pod-index": str(ordinal),
         "controller-revision-hash": f"{name}-{pod.revision}",
@@ -219,7 +226,7 @@ def stateful_set_pod_labels(pod: Pod, name: str, ordinal: int) -> dict[str, str]
     }
 
 
-def stateful_set_parts(workload: Workload) -> Parts:
+def stateful_set_parts(workload: SimulatedWorkload) -> Parts:
     head = root_metadata(workload)
     document = stateful_set_document(
         workload,
@@ -236,7 +243,7 @@ def stateful_set_parts(workload: Workload) -> Parts:
     )
 
 
-def job_set_parts(workload: Workload) -> Parts:
+def job_set_parts(workload: SimulatedWorkload) -> Parts:
     head = root_metadata(workload)
     root = reference(JOB_SETS, head)
     replicated = [
@@ -265,21 +272,21 @@ def job_set_parts(workload: Workload) -> Parts:
     document: Document = {"metadata": head, "spec": spec}
     if workload.stage != "creating":
         document["status"] = _job_set_status(workload)
-    owners: list[tuple[Resource, Document]] = [(JOB_SETS, document)]
+    owners: list[tuple[ResourceType, Document]] = [(JOB_SETS, document)]
     references = {"": root}
     for key in sorted(workload.children):
         job = _job_of_set(workload, key, root)
         owners.append((JOBS, job))
         references[key] = reference(JOBS, job["metadata"])
 
-    def labels(pod: Pod) -> dict[str, str]:
+    def labels(pod: SimulatedPod) -> dict[str, str]:
         name = f"{workload.name}-{pod.owner}"
         return job_labels(name, child_uid(workload, pod.owner)) | _set_labels(workload, pod.owner)
 
     return Parts(owners=owners, references=references, labels=labels, restart="OnFailure")
 
 
-def _set_labels(workload: Workload, key: str) -> dict[str, str]:
+def _set_labels(workload: SimulatedWorkload, key: str) -> dict[str, str]:
     role, _, index = key.rpartition("-")
     return {
         "jobset.sigs.k8s.io/jobset-name": workload.name,
@@ -291,7 +298,7 @@ def _set_labels(workload: Workload, key: str) -> dict[str, str]:
     }
 
 
-def _job_of_set(workload: Workload, key: str, root: Document) -> Document:
+def _job_of_set(workload: SimulatedWorkload, key: str, root: Document) -> Document:
     role = key.rpartition("-")[0]
     name, uid = f"{workload.name}-{key}", child_uid(workload, key)
     pods = [pod for pod in workload.pods if pod.owner == key]
@@ -303,7 +310,7 @@ def _job_of_set(workload: Workload, key: str, root: Document) -> Document:
     }
 
 
-def _job_set_status(workload: Workload) -> Document:
+def _job_set_status(workload: SimulatedWorkload) -> Document:
     replicated = []
     for role in workload.roles:
         name = role.shape.role

@@ -12,7 +12,7 @@ from simulator.apiserver.resources import (
     NIM_SERVICES,
     REPLICA_SETS,
     STATEFUL_SETS,
-    Resource,
+    ResourceType,
 )
 from simulator.manifests.objects import (
     POOL_LABEL,
@@ -34,14 +34,14 @@ from simulator.manifests.owners_replicas import (
     stateful_set_pod_labels,
 )
 from simulator.manifests.parts import Parts, condition, moment, reference, some, tally
-from simulator.model.model import Pod, Workload
+from simulator.model.model import SimulatedPod, SimulatedWorkload
 from simulator.model.pod_layout import deployment_name, revision_name
 from simulator.model.slot import child_uid
 
 _LWS = "leaderworkerset.sigs.k8s.io"
 
 
-def leader_worker_set_parts(workload: Workload) -> Parts:
+def leader_worker_set_parts(workload: SimulatedWorkload) -> Parts:
     """Pod → StatefulSet → leader Pod → StatefulSet → LeaderWorkerSet."""
     head = root_metadata(workload)
     root = reference(LEADER_WORKER_SETS, head)
@@ -60,7 +60,7 @@ def leader_worker_set_parts(workload: Workload) -> Parts:
         },
         "status": _group_status(workload, groups, workers + 1),
     }
-    owners: list[tuple[Resource, Document]] = [(LEADER_WORKER_SETS, document)]
+    owners: list[tuple[ResourceType, Document]] = [(LEADER_WORKER_SETS, document)]
     references = {"": root}
     if "leaders" in workload.children:
         leaders = _leaders(workload, root, groups)
@@ -76,7 +76,7 @@ def leader_worker_set_parts(workload: Workload) -> Parts:
     )
 
 
-def _group_labels(workload: Workload, pod: Pod) -> dict[str, str]:
+def _group_labels(workload: SimulatedWorkload, pod: SimulatedPod) -> dict[str, str]:
     group = pod.index if pod.role == "leader" else int(pod.owner[6:])
     ordinal = 0 if pod.role == "leader" else pod.index
     name = workload.name if pod.role == "leader" else f"{workload.name}-{group}"
@@ -88,7 +88,7 @@ def _group_labels(workload: Workload, pod: Pod) -> dict[str, str]:
     }
 
 
-def _leaders(workload: Workload, root: Document, groups: int) -> Document:
+def _leaders(workload: SimulatedWorkload, root: Document, groups: int) -> Document:
     labels = {f"{_LWS}/name": workload.name, f"{_LWS}/worker-index": "0"}
     return stateful_set_document(
         workload,
@@ -100,13 +100,13 @@ def _leaders(workload: Workload, root: Document, groups: int) -> Document:
     )
 
 
-def _group(workload: Workload, leader: Pod, workers: int) -> Document | None:
+def _group(workload: SimulatedWorkload, leader: SimulatedPod, workers: int) -> Document | None:
     """A group's StatefulSet, owned by its leader; its uid follows the leader's."""
     key = f"group-{leader.index}"
     if key not in workload.children:
         return None
     labels = {f"{_LWS}/name": workload.name, f"{_LWS}/group-index": str(leader.index)}
-    owner = owner_reference("v1", "Pod", leader.name, leader.uid)
+    owner = owner_reference("v1", "SimulatedPod", leader.name, leader.uid)
     head = child_metadata(workload, key, leader.name, labels, owner)
     head["uid"] = child_uid(workload, f"{key}/{leader.uid}")
     return stateful_set_document(
@@ -120,7 +120,7 @@ def _group(workload: Workload, leader: Pod, workers: int) -> Document | None:
     )
 
 
-def _group_status(workload: Workload, groups: int, size: int) -> Document:
+def _group_status(workload: SimulatedWorkload, groups: int, size: int) -> Document:
     ready = sum(
         1
         for group in range(groups)
@@ -157,7 +157,7 @@ def _group_status(workload: Workload, groups: int, size: int) -> Document:
     }
 
 
-def nim_service_parts(workload: Workload) -> Parts:
+def nim_service_parts(workload: SimulatedWorkload) -> Parts:
     """Pod → ReplicaSet → Deployment → NIMService."""
     head = root_metadata(workload)
     root = reference(NIM_SERVICES, head)
@@ -169,7 +169,7 @@ def nim_service_parts(workload: Workload) -> Parts:
         "app.kubernetes.io/part-of": "nim-service",
         "app.kubernetes.io/managed-by": "k8s-nim-operator",
     }
-    owners: list[tuple[Resource, Document]] = [(NIM_SERVICES, document)]
+    owners: list[tuple[ResourceType, Document]] = [(NIM_SERVICES, document)]
     references = {"": root}
     if workload.children:
         document["status"] = _nim_status(workload, replicas)
@@ -192,7 +192,7 @@ def nim_service_parts(workload: Workload) -> Parts:
     )
 
 
-def _nim_spec(workload: Workload, replicas: int) -> Document:
+def _nim_spec(workload: SimulatedWorkload, replicas: int) -> Document:
     """Its pods' template is spread over the whole of it."""
     shape = workload.shape("main")
     repository, _, tag = container(workload, shape, workload.revision)["image"].rpartition(":")
@@ -214,7 +214,7 @@ def _nim_spec(workload: Workload, replicas: int) -> Document:
     }
 
 
-def _nim_status(workload: Workload, replicas: int) -> Document:
+def _nim_status(workload: SimulatedWorkload, replicas: int) -> Document:
     found = tally(workload.pods)
     since = moment(workload, workload.since)
     is_failed = workload.stage == "failed"
@@ -249,7 +249,7 @@ def _nim_status(workload: Workload, replicas: int) -> Document:
 _KNATIVE = "serving.knative.dev"
 
 
-def knative_parts(workload: Workload) -> Parts:
+def knative_parts(workload: SimulatedWorkload) -> Parts:
     """Pod → ReplicaSet → Deployment → Revision → Configuration → Service."""
     head = root_metadata(workload)
     root = reference(KNATIVE_SERVICES, head)
@@ -259,7 +259,7 @@ def knative_parts(workload: Workload) -> Parts:
         "metadata": head,
         "spec": {"template": template, "traffic": [{"latestRevision": True, "percent": 100}]},
     }
-    owners: list[tuple[Resource, Document]] = [(KNATIVE_SERVICES, document)]
+    owners: list[tuple[ResourceType, Document]] = [(KNATIVE_SERVICES, document)]
     references = {"": root}
     labels = {
         f"{_KNATIVE}/service": workload.name,
@@ -280,7 +280,7 @@ def knative_parts(workload: Workload) -> Parts:
     )
 
 
-def _template(workload: Workload) -> Document:
+def _template(workload: SimulatedWorkload) -> Document:
     shape = workload.shape("main")
     scaling = {
         "autoscaling.knative.dev/min-scale": "0",
@@ -300,8 +300,8 @@ def _template(workload: Workload) -> Document:
 
 
 def _middle(
-    workload: Workload, root: Document, template: Document, labels: dict[str, str]
-) -> list[tuple[Resource, Document]]:
+    workload: SimulatedWorkload, root: Document, template: Document, labels: dict[str, str]
+) -> list[tuple[ResourceType, Document]]:
     """Configuration, Revision and Deployment, each owned by the one before."""
     name = revision_name(workload, workload.revision)
     of_service = {f"{_KNATIVE}/service": workload.name}
@@ -332,11 +332,11 @@ def _middle(
     ]
 
 
-def _wanted(workload: Workload) -> int:
+def _wanted(workload: SimulatedWorkload) -> int:
     return 0 if workload.stage in ("idle", "sleeping") else workload.replicas("main")
 
 
-def _knative_status(workload: Workload, revision: str) -> Document:
+def _knative_status(workload: SimulatedWorkload, revision: str) -> Document:
     is_ready = bool(workload.first_ready_at)
     since = moment(workload, workload.first_ready_at)
     status = "True" if is_ready else "Unknown"
@@ -361,7 +361,7 @@ def _knative_status(workload: Workload, revision: str) -> Document:
     return document
 
 
-def _revision_status(workload: Workload) -> Document:
+def _revision_status(workload: SimulatedWorkload) -> Document:
     found = tally(workload.pods)
     since = moment(workload, workload.since)
     is_ready = bool(workload.first_ready_at)

@@ -9,7 +9,7 @@ from simulator.apiserver.resources import (
     PYTORCH_JOBS,
     RAY_CLUSTERS,
     TUNING_STUDIES,
-    Resource,
+    ResourceType,
 )
 from simulator.manifests.objects import Document, child_metadata, pod_template, root_metadata, stamp
 from simulator.manifests.parts import (
@@ -23,12 +23,12 @@ from simulator.manifests.parts import (
     with_probe_time,
     with_update_time,
 )
-from simulator.model.model import Pod, Workload
+from simulator.model.model import SimulatedPod, SimulatedWorkload
 from simulator.model.pod_layout import run_name
 from simulator.model.slot import child_uid
 
 
-def pod_parts(workload: Workload) -> Parts:
+def pod_parts(workload: SimulatedWorkload) -> Parts:
     """A bare pod is its own root."""
     return Parts(owners=[], references={}, restart="Never")
 
@@ -42,7 +42,9 @@ def job_labels(name: str, uid: str) -> dict[str, str]:
     }
 
 
-def job_status(workload: Workload, pods: list[Pod], *, started_at: float) -> Document:
+def job_status(
+    workload: SimulatedWorkload, pods: list[SimulatedPod], *, started_at: float
+) -> Document:
     """A job's status from its pods; the end is told by conditions, of which a running one has none."""
     found = tally(pods)
     conditions = [*_suspension(workload), *_job_end(workload, found)]
@@ -62,7 +64,7 @@ def job_status(workload: Workload, pods: list[Pod], *, started_at: float) -> Doc
     }
 
 
-def _suspension(workload: Workload) -> list[Document]:
+def _suspension(workload: SimulatedWorkload) -> list[Document]:
     if workload.is_suspended:
         since = moment(workload, workload.suspended_at)
         return [
@@ -74,7 +76,7 @@ def _suspension(workload: Workload) -> list[Document]:
     return []
 
 
-def _job_end(workload: Workload, found: Tally) -> list[Document]:
+def _job_end(workload: SimulatedWorkload, found: Tally) -> list[Document]:
     ends = {
         "completed": (
             ("SuccessCriteriaMet", "Complete"),
@@ -99,7 +101,7 @@ def _job_end(workload: Workload, found: Tally) -> list[Document]:
     return [with_probe_time(condition(kind, True, since, reason, message)) for kind in kinds]
 
 
-def job_spec(workload: Workload, role: str, count: int, name: str, uid: str) -> Document:
+def job_spec(workload: SimulatedWorkload, role: str, count: int, name: str, uid: str) -> Document:
     return {
         "parallelism": count,
         "completions": count,
@@ -113,7 +115,7 @@ def job_spec(workload: Workload, role: str, count: int, name: str, uid: str) -> 
     }
 
 
-def job_parts(workload: Workload) -> Parts:
+def job_parts(workload: SimulatedWorkload) -> Parts:
     head = root_metadata(workload)
     started_at = moment(workload, workload.resumed_at, workload.created_at)
     document = {
@@ -130,7 +132,7 @@ def job_parts(workload: Workload) -> Parts:
     )
 
 
-def cron_job_parts(workload: Workload) -> Parts:
+def cron_job_parts(workload: SimulatedWorkload) -> Parts:
     head = root_metadata(workload)
     root = reference(CRON_JOBS, head)
     document = {
@@ -138,21 +140,21 @@ def cron_job_parts(workload: Workload) -> Parts:
         "spec": _schedule(workload),
         "status": _schedule_status(workload),
     }
-    owners: list[tuple[Resource, Document]] = [(CRON_JOBS, document)]
+    owners: list[tuple[ResourceType, Document]] = [(CRON_JOBS, document)]
     references = {"": root}
     for key in sorted(workload.children, key=lambda key: int(key[4:])):
         job = _run(workload, int(key[4:]), key, root)
         owners.append((JOBS, job))
         references[key] = reference(JOBS, job["metadata"])
 
-    def labels(pod: Pod) -> dict[str, str]:
+    def labels(pod: SimulatedPod) -> dict[str, str]:
         run = int(pod.owner[4:])
         return job_labels(run_name(workload, run), child_uid(workload, pod.owner))
 
     return Parts(owners=owners, references=references, labels=labels, restart="OnFailure")
 
 
-def _schedule(workload: Workload) -> Document:
+def _schedule(workload: SimulatedWorkload) -> Document:
     template = {
         "spec": {
             "parallelism": workload.replicas("main"),
@@ -170,7 +172,7 @@ def _schedule(workload: Workload) -> Document:
     }
 
 
-def _schedule_status(workload: Workload) -> Document:
+def _schedule_status(workload: SimulatedWorkload) -> Document:
     status: Document = {}
     if workload.stage not in ("idle", "stopped", "stopping") and workload.runs:
         status["active"] = [
@@ -189,7 +191,7 @@ def _schedule_status(workload: Workload) -> Document:
     return status
 
 
-def _run(workload: Workload, run: int, key: str, root: Document) -> Document:
+def _run(workload: SimulatedWorkload, run: int, key: str, root: Document) -> Document:
     """One run's job; runs before the present one are complete."""
     name, uid = run_name(workload, run), child_uid(workload, key)
     pods = [pod for pod in workload.pods if pod.owner == key]
@@ -219,7 +221,7 @@ def _run(workload: Workload, run: int, key: str, root: Document) -> Document:
 _HAS_RUN = ("running", "degraded", "completing", "completed", "failing", "failed")
 
 
-def pytorch_job_parts(workload: Workload) -> Parts:
+def pytorch_job_parts(workload: SimulatedWorkload) -> Parts:
     head = root_metadata(workload)
     specs = {
         role.shape.role.capitalize(): {
@@ -241,7 +243,7 @@ def pytorch_job_parts(workload: Workload) -> Parts:
     if workload.stage != "creating":
         document["status"] = _pytorch_status(workload)
 
-    def labels(pod: Pod) -> dict[str, str]:
+    def labels(pod: SimulatedPod) -> dict[str, str]:
         found = {
             "training.kubeflow.org/job-name": workload.name,
             "training.kubeflow.org/operator-name": "pytorchjob-controller",
@@ -260,7 +262,7 @@ def pytorch_job_parts(workload: Workload) -> Parts:
     )
 
 
-def _pytorch_status(workload: Workload) -> Document:
+def _pytorch_status(workload: SimulatedWorkload) -> Document:
     """Conditions appear when they first become true; Running turns False at the end and on hold."""
     name = workload.name
     found = [("Created", True, workload.created_at, f"PyTorchJob {name} is created.")]
@@ -305,13 +307,13 @@ def _pytorch_status(workload: Workload) -> Document:
     return status
 
 
-def _replica_status(workload: Workload, role: str) -> Document:
+def _replica_status(workload: SimulatedWorkload, role: str) -> Document:
     found = tally(pod for pod in workload.pods if pod.role == role)
     active = found.active if workload.stage in _HAS_RUN else 0
     return some(active=active, succeeded=found.succeeded, failed=found.failed)
 
 
-def ray_cluster_parts(workload: Workload) -> Parts:
+def ray_cluster_parts(workload: SimulatedWorkload) -> Parts:
     head = root_metadata(workload)
     group = {
         "groupName": "gpu",
@@ -335,7 +337,7 @@ def ray_cluster_parts(workload: Workload) -> Parts:
     if workload.stage != "creating":
         document["status"] = _ray_status(workload)
 
-    def labels(pod: Pod) -> dict[str, str]:
+    def labels(pod: SimulatedPod) -> dict[str, str]:
         return {
             "app.kubernetes.io/created-by": "kuberay-operator",
             "app.kubernetes.io/name": "kuberay",
@@ -353,7 +355,7 @@ def ray_cluster_parts(workload: Workload) -> Parts:
     )
 
 
-def _ray_status(workload: Workload) -> Document:
+def _ray_status(workload: SimulatedWorkload) -> Document:
     head = tally(pod for pod in workload.pods if pod.role == "head")
     workers = tally(pod for pod in workload.pods if pod.role == "worker")
     status: Document = {
@@ -380,7 +382,7 @@ def _ray_status(workload: Workload) -> Document:
     return status
 
 
-def _ray_conditions(workload: Workload, *, is_head_ready: bool) -> list[Document]:
+def _ray_conditions(workload: SimulatedWorkload, *, is_head_ready: bool) -> list[Document]:
     since = moment(workload, workload.since)
     if is_head_ready:
         ready_at = moment(workload, workload.first_ready_at)
@@ -413,7 +415,7 @@ def _ray_conditions(workload: Workload, *, is_head_ready: bool) -> list[Document
     return conditions
 
 
-def tuning_study_parts(workload: Workload) -> Parts:
+def tuning_study_parts(workload: SimulatedWorkload) -> Parts:
     """Nothing is known of this kind but what it happens to say; finished ones leave no pods."""
     head = root_metadata(workload)
     document: Document = {

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from simulator.apiserver.resources import Resource
+from simulator.apiserver.resources import ResourceType
 from simulator.manifests.objects import Document, owner_reference, stamp
-from simulator.model.model import Pod, Seconds, Workload
+from simulator.model.model import Seconds, SimulatedPod, SimulatedWorkload
 
 
-def _no_labels(_: Pod) -> dict[str, str]:
+def _no_labels(_: SimulatedPod) -> dict[str, str]:
     return {}
 
 
@@ -16,9 +16,9 @@ def _no_labels(_: Pod) -> dict[str, str]:
 class Parts:
     """`owners` starts with the root (none where a pod is its own); `references` are by child key, "" = root."""
 
-    owners: list[tuple[Resource, Document]]
+    owners: list[tuple[ResourceType, Document]]
     references: dict[str, Document]
-    labels: Callable[[Pod], dict[str, str]] = field(default=_no_labels)
+    labels: Callable[[SimulatedPod], dict[str, str]] = field(default=_no_labels)
     restart: str = "Always"
 
 
@@ -34,7 +34,7 @@ class Tally:
     leaving: int
 
 
-def tally(pods: Iterable[Pod]) -> Tally:
+def tally(pods: Iterable[SimulatedPod]) -> Tally:
     found = list(pods)
     staying = [pod for pod in found if not pod.deleted_at]
     return Tally(
@@ -52,7 +52,7 @@ def some(**counts: int) -> Document:
     return {name: count for name, count in counts.items() if count}
 
 
-def reference(resource: Resource, metadata: Document) -> Document:
+def reference(resource: ResourceType, metadata: Document) -> Document:
     return owner_reference(resource.api_version, resource.kind, metadata["name"], metadata["uid"])
 
 
@@ -79,6 +79,6 @@ def with_probe_time(document: Document) -> Document:
     return document | {"lastProbeTime": document["lastTransitionTime"]}
 
 
-def moment(workload: Workload, *candidates: Seconds) -> Seconds:
+def moment(workload: SimulatedWorkload, *candidates: Seconds) -> Seconds:
     """The first moment that is known, else when the present stage began."""
     return next((found for found in candidates if found), workload.since or workload.created_at)

@@ -11,12 +11,12 @@ from simulator.manifests.objects import (
     stamp,
 )
 from simulator.model.mixture import UNKNOWN
-from simulator.model.model import Pod, Refusal, Workload
+from simulator.model.model import Refusal, SimulatedPod, SimulatedWorkload
 from simulator.model.scheduler import hundredths, is_fixed
 from simulator.model.slot import child_uid
 
 
-def pod_group_name(workload: Workload, pod: Pod) -> str:
+def pod_group_name(workload: SimulatedWorkload, pod: SimulatedPod) -> str:
     """One group per pod for replicas of one template, else one per gang."""
     if pod.gang.startswith("pod-"):
         return f"pg-{pod.name}-{pod.uid}"
@@ -25,7 +25,9 @@ def pod_group_name(workload: Workload, pod: Pod) -> str:
     return f"pg-{workload.name}-{workload.uid}-{pod.gang}"
 
 
-def pod_group(workload: Workload, gang: list[Pod], owner: Document, top: Document) -> Document:
+def pod_group(
+    workload: SimulatedWorkload, gang: list[SimulatedPod], owner: Document, top: Document
+) -> Document:
     """KAI's PodGroup over pods that are placed together; `top` is whom it takes for their top owner."""
     first = gang[0]
     return {
@@ -43,7 +45,7 @@ def pod_group(workload: Workload, gang: list[Pod], owner: Document, top: Documen
     }
 
 
-def _annotations(workload: Workload, first: Pod, top: Document) -> dict[str, str]:
+def _annotations(workload: SimulatedWorkload, first: SimulatedPod, top: Document) -> dict[str, str]:
     group, _, version = top["apiVersion"].rpartition("/")
     annotations = {
         "kai.scheduler/top-owner-metadata": (
@@ -58,7 +60,7 @@ def _annotations(workload: Workload, first: Pod, top: Document) -> dict[str, str
     return annotations
 
 
-def _spec(workload: Workload, gang: list[Pod]) -> Document:
+def _spec(workload: SimulatedWorkload, gang: list[SimulatedPod]) -> Document:
     spec: Document = {
         "minMember": 1 if workload.kind == UNKNOWN else len(gang),
         "queue": workload.project,
@@ -74,7 +76,7 @@ def _spec(workload: Workload, gang: list[Pod]) -> Document:
     return spec
 
 
-def _status(workload: Workload, gang: list[Pod]) -> Document:
+def _status(workload: SimulatedWorkload, gang: list[SimulatedPod]) -> Document:
     status: Document = {
         "resourcesStatus": {
             "requested": gpu_quantity(
@@ -91,7 +93,7 @@ def _status(workload: Workload, gang: list[Pod]) -> Document:
     return status
 
 
-def _weight(workload: Workload, pod: Pod) -> int:
+def _weight(workload: SimulatedWorkload, pod: SimulatedPod) -> int:
     shape = workload.shape(pod.role)
     return hundredths(shape, workload.pool if shape.wants_gpu else "cpu")
 
@@ -101,7 +103,7 @@ def gpu_quantity(amount: int) -> dict[str, str]:
     return {GPU: f"{amount // 100}" if amount % 100 == 0 else f"{amount * 10}m"}
 
 
-def _condition(workload: Workload, first: Pod, refusal: Refusal) -> Document:
+def _condition(workload: SimulatedWorkload, first: SimulatedPod, refusal: Refusal) -> Document:
     reason: Document = {"reason": refusal.reason, "message": refusal.message}
     if refusal.queue:
         details: Document = {

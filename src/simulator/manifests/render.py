@@ -5,7 +5,7 @@ A workload's state as Kubernetes objects, owners first: the order in which they 
 
 from collections.abc import Callable, Mapping
 
-from simulator.apiserver.resources import POD_GROUPS, PODS, Resource
+from simulator.apiserver.resources import POD_GROUPS, PODS, ResourceType
 from simulator.manifests.framework_parts import framework_parts
 from simulator.manifests.kubelet import pod_status
 from simulator.manifests.objects import (
@@ -36,16 +36,16 @@ from simulator.manifests.owners_training import (
 )
 from simulator.manifests.parts import Parts
 from simulator.manifests.pod_groups import pod_group, pod_group_name
-from simulator.manifests.services import fronts
+from simulator.manifests.services import services_of
 from simulator.model.framework import FRAMEWORKS
 from simulator.model.hardware import Node
-from simulator.model.model import Pod, Shape, Workload
+from simulator.model.model import Shape, SimulatedPod, SimulatedWorkload
 from simulator.model.scheduler import KAI, PRIORITIES
 
 _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
 
 
-def pod_spec(workload: Workload, pod: Pod, restart: str) -> Document:
+def pod_spec(workload: SimulatedWorkload, pod: SimulatedPod, restart: str) -> Document:
     shape = workload.shape(pod.role)
     volume = f"kube-api-access-{pod.uid[:5]}"
     spec = template_spec(workload, shape, pod.revision)
@@ -86,8 +86,8 @@ def pod_spec(workload: Workload, pod: Pod, restart: str) -> Document:
 
 
 def pod_metadata(
-    workload: Workload,
-    pod: Pod,
+    workload: SimulatedWorkload,
+    pod: SimulatedPod,
     *,
     owner: Document | None,
     labels: dict[str, str],
@@ -127,11 +127,11 @@ def _received(shape: Shape) -> str:
     return "Fraction" if shape.fraction_percent or shape.gpu_memory_mib else "Regular"
 
 
-Rendered = list[tuple[Resource, Document]]
+Rendered = list[tuple[ResourceType, Document]]
 
-_PARTS: dict[str, Callable[[Workload], Parts]] = {
+_PARTS: dict[str, Callable[[SimulatedWorkload], Parts]] = {
     **dict.fromkeys(FRAMEWORKS, framework_parts),
-    "Pod": pod_parts,
+    "SimulatedPod": pod_parts,
     "Job": job_parts,
     "CronJob": cron_job_parts,
     "Deployment": deployment_parts,
@@ -146,23 +146,25 @@ _PARTS: dict[str, Callable[[Workload], Parts]] = {
 }
 
 
-def render(workload: Workload, nodes: Mapping[str, Node]) -> Rendered:
+def render(workload: SimulatedWorkload, nodes: Mapping[str, Node]) -> Rendered:
     """Everything that belongs to the workload now; nothing of it remains where it is gone."""
     parts = _PARTS[workload.kind](workload)
     root = parts.references.get("")
     documents: Rendered = [] if workload.is_root_gone else list(parts.owners)
     if root is not None and not workload.is_root_gone:
-        documents += fronts(workload, root)
+        documents += services_of(workload, root)
     if workload.scheduler == KAI:
         documents += _pod_groups(workload, parts.references)
     documents += [(PODS, _pod(workload, pod, parts, nodes.get(pod.node))) for pod in workload.pods]
     return documents
 
 
-def _pod(workload: Workload, pod: Pod, parts: Parts, node: Node | None) -> Document:
-    owner = None if workload.kind == "Pod" else parts.references[pod.owner]
+def _pod(
+    workload: SimulatedWorkload, pod: SimulatedPod, parts: Parts, node: Node | None
+) -> Document:
+    owner = None if workload.kind == "SimulatedPod" else parts.references[pod.owner]
     head = pod_metadata(workload, pod, owner=owner, labels=parts.labels(pod), node=node)
-    if workload.kind == "Pod":
+    if workload.kind == "SimulatedPod":
         head["labels"] = root_labels(workload) | head["labels"]
         head["annotations"] = root_annotations(workload) | head["annotations"]
     return {
@@ -172,19 +174,19 @@ def _pod(workload: Workload, pod: Pod, parts: Parts, node: Node | None) -> Docum
     }
 
 
-def _pod_groups(workload: Workload, references: Mapping[str, Document]) -> Rendered:
+def _pod_groups(workload: SimulatedWorkload, references: Mapping[str, Document]) -> Rendered:
     """Groups of pods that still matter; one that is owned by what is gone goes with it.
 
     Replicas have a group each, owned by the pod; a scheduled run's group belongs to its job.
     """
-    gangs: dict[str, list[Pod]] = {}
+    gangs: dict[str, list[SimulatedPod]] = {}
     for pod in workload.pods:
         if not pod.deleted_at:
             gangs.setdefault(pod.gang, []).append(pod)
     root = references.get("")
     groups: Rendered = []
     for name, gang in gangs.items():
-        itself = owner_reference("v1", "Pod", gang[0].name, gang[0].uid)
+        itself = owner_reference("v1", "SimulatedPod", gang[0].name, gang[0].uid)
         if root is None:
             groups.append((POD_GROUPS, pod_group(workload, gang, itself, itself)))
         elif name.startswith("pod-"):

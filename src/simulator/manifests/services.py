@@ -1,8 +1,8 @@
 """What stands in front of served workloads: Services, and an Ingress where it is exposed so."""
 
-from simulator.apiserver.resources import INGRESSES, SERVICES, Resource
+from simulator.apiserver.resources import INGRESSES, SERVICES, ResourceType
 from simulator.manifests.objects import Document, metadata
-from simulator.model.model import Workload
+from simulator.model.model import SimulatedWorkload
 from simulator.model.slot import child_uid
 
 _FRONTS = {
@@ -13,7 +13,7 @@ _FRONTS = {
 }
 
 
-def fronts(workload: Workload, root: Document) -> list[tuple[Resource, Document]]:
+def services_of(workload: SimulatedWorkload, root: Document) -> list[tuple[ResourceType, Document]]:
     """Service and, where exposed so, Ingress in front of a served workload."""
     if workload.kind == "RayCluster":
         selector = {"ray.io/cluster": workload.name, "ray.io/node-type": "head"}
@@ -30,12 +30,12 @@ def fronts(workload: Workload, root: Document) -> list[tuple[Resource, Document]
 
 
 def _service(
-    workload: Workload,
+    workload: SimulatedWorkload,
     root: Document,
     name: str,
     selector: dict[str, str],
     ports: list[tuple[str, int]],
-) -> tuple[Resource, Document]:
+) -> tuple[ResourceType, Document]:
     is_balanced = workload.exposure == "balancer"
     address = child_uid(workload, f"service-{name}")
     cluster_ip = f"10.96.{int(address[:2], 16)}.{int(address[2:4], 16)}"
@@ -70,7 +70,7 @@ def _service(
     return SERVICES, document
 
 
-def _ingress(workload: Workload, root: Document, port: int) -> Document:
+def _ingress(workload: SimulatedWorkload, root: Document, port: int) -> Document:
     host = f"{workload.name}.{workload.project}.example.com"
     backend = {"service": {"name": workload.name, "port": {"number": port}}}
     path = {"path": "/v1", "pathType": "Prefix", "backend": backend}

@@ -48,7 +48,7 @@ def namespace_of(project: str) -> str:
     return f"team-{project}"
 
 
-def furnish(
+def put_shared_objects(
     store: Store, nodes: Mapping[str, Node], queues: Mapping[str, Queue], *, built_at: Seconds
 ) -> None:
     """Put everything that stands before the first workload comes."""

@@ -6,7 +6,7 @@ from simulator.apiserver.resources import PODS
 from simulator.apiserver.store import Store
 from simulator.manifests.objects import GPU, Document, metadata, owner_reference, stamp
 from simulator.model.hardware import Node
-from simulator.model.model import Pod, Seconds
+from simulator.model.model import Seconds, SimulatedPod
 
 RESERVATIONS = "kai-resource-reservation"
 EXPORTERS_NAMESPACE = "gpu-operator"
@@ -131,7 +131,7 @@ def _plain_pod(
     }
 
 
-def put_reservation(store: Store, node: Node, pod: Pod) -> None:
+def put_reservation(store: Store, node: Node, pod: SimulatedPod) -> None:
     document = reservation_pod(node, pod.grant.group, created_at=pod.scheduled_at)
     if store.get(PODS, RESERVATIONS, document["metadata"]["name"]) is None:
         store.put(PODS, document)

@@ -13,7 +13,7 @@ import jq
 import msgspec
 import yaml
 
-from simulator.apiserver.resources import BUILT_IN, CUSTOM, Resource, custom
+from simulator.apiserver.resources import BUILT_IN, CUSTOM, ResourceType, custom
 
 _FILES: Final = Path(__file__).parents[1] / "frameworks"
 
@@ -46,7 +46,7 @@ class FrameworkResource(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     plural: str
 
     @property
-    def resource(self) -> Resource:
+    def resource(self) -> ResourceType:
         for known in (*BUILT_IN, *CUSTOM):
             if (known.group, known.kind) == (self.group, self.kind):
                 return known
@@ -77,7 +77,7 @@ class Framework(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     objects: str
 
     @property
-    def root(self) -> Resource:
+    def root(self) -> ResourceType:
         return self.kinds[0].resource
 
     @property
@@ -117,6 +117,6 @@ SERVED: Final = tuple(
 _BY_KIND: Final = {f"{found.kind}.{found.group}": found for found in (*BUILT_IN, *SERVED)}
 
 
-def resource_of(kind: str) -> Resource:
+def resource_of(kind: str) -> ResourceType:
     """By `Kind.group`."""
     return _BY_KIND[kind]

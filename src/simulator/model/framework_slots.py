@@ -1,11 +1,11 @@
 """Where the pods of a workload that is played from a file belong: their names, owners and gangs."""
 
 from simulator.model.framework import FRAMEWORKS
-from simulator.model.model import Workload
+from simulator.model.model import SimulatedWorkload
 from simulator.model.slot import Slot, template_hash
 
 
-def words_of(workload: Workload, role: str = "", index: int = 0) -> dict[str, str]:
+def words_of(workload: SimulatedWorkload, role: str = "", index: int = 0) -> dict[str, str]:
     """What stands in a file for the braces in names and labels."""
     return {
         "name": workload.name,
@@ -16,7 +16,7 @@ def words_of(workload: Workload, role: str = "", index: int = 0) -> dict[str, st
     }
 
 
-def framework_slots(workload: Workload) -> list[Slot]:
+def framework_slots(workload: SimulatedWorkload) -> list[Slot]:
     found = []
     framework = FRAMEWORKS[workload.kind]
     if workload.family == "recurring" and not workload.runs:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from simulator.model.model import Grant, Shape
+from simulator.model.model import DeviceGrant, Shape
 
 WHOLE: Final = 100
 """One GPU, in hundredths."""
@@ -91,13 +91,13 @@ class Node:
             return "cpu"
         return "memory" if self.memory_mib < shape.memory_mib else None
 
-    def take(self, shape: Shape) -> Grant:
+    def take(self, shape: Shape) -> DeviceGrant:
         """Allocate; says which devices were given."""
         grant = self._choose(shape)
         self.take_again(shape, grant)
         return grant
 
-    def take_again(self, shape: Shape, grant: Grant) -> None:
+    def take_again(self, shape: Shape, grant: DeviceGrant) -> None:
         """Allocate exactly what was given once."""
         self.cpu_millis -= shape.cpu_millis
         self.memory_mib -= shape.memory_mib
@@ -109,7 +109,7 @@ class Node:
         if grant.group:
             self.groups[grant.group] = grant.devices[0]
 
-    def give_back(self, shape: Shape, grant: Grant) -> None:
+    def give_back(self, shape: Shape, grant: DeviceGrant) -> None:
         self.cpu_millis += shape.cpu_millis
         self.memory_mib += shape.memory_mib
         if shape.mig:
@@ -120,16 +120,16 @@ class Node:
         if grant.group and self.devices[grant.devices[0]] == WHOLE:
             del self.groups[grant.group]
 
-    def _choose(self, shape: Shape) -> Grant:
+    def _choose(self, shape: Shape) -> DeviceGrant:
         if shape.mig:
-            return Grant(instance=self.migs[shape.mig][0])
+            return DeviceGrant(instance=self.migs[shape.mig][0])
         if shape.fraction_percent or shape.gpu_memory_mib:
             portion = self.portion(shape)
             _, device = min((free, i) for i, free in enumerate(self.devices) if free >= portion)
             known = next((name for name, i in self.groups.items() if i == device), "")
-            return Grant(group=known or self._new_group(device), devices=(device,))
+            return DeviceGrant(group=known or self._new_group(device), devices=(device,))
         free = (index for index, free in enumerate(self.devices) if free == WHOLE)
-        return Grant(devices=tuple(itertools.islice(free, shape.gpus)))
+        return DeviceGrant(devices=tuple(itertools.islice(free, shape.gpus)))
 
     def _new_group(self, device: int) -> str:
         name = str(uuid.uuid5(uuid.UUID(self.uid), f"gpu-{device}"))
@@ -183,18 +183,18 @@ class Machines:
                     return node
         return None
 
-    def take(self, node: Node, shape: Shape) -> Grant:
+    def take(self, node: Node, shape: Shape) -> DeviceGrant:
         before = node.free_wholes
         grant = node.take(shape)
         self._move(node, before)
         return grant
 
-    def take_again(self, node: Node, shape: Shape, grant: Grant) -> None:
+    def take_again(self, node: Node, shape: Shape, grant: DeviceGrant) -> None:
         before = node.free_wholes
         node.take_again(shape, grant)
         self._move(node, before)
 
-    def give_back(self, node: Node, shape: Shape, grant: Grant) -> None:
+    def give_back(self, node: Node, shape: Shape, grant: DeviceGrant) -> None:
         before = node.free_wholes
         node.give_back(shape, grant)
         self._move(node, before)

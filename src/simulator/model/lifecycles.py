@@ -28,7 +28,7 @@ UPDATABLE: Final = frozenset({"Deployment", "StatefulSet", "NIMService", "Leader
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class LifecycleEvent:
     """Something that befalls workloads in one of `stages`, of some families and kinds (empty = all)."""
 
     name: str
@@ -39,29 +39,31 @@ class Event:
 
 
 EVENTS: Final = (
-    Event("complete", 1.0, ("running",), FINITE),
-    Event("fail", 0.25, ("running",), FINITE),
-    Event("fail", 3.0, ("degraded",), FINITE),
-    Event("trouble", 0.25, ("running",)),
-    Event("recover", 6.0, ("degraded",)),
-    Event("update", 0.4, ("running",), frozenset(), UPDATABLE),
-    Event("scale", 0.3, ("running",), frozenset(), frozenset({"Deployment", "RayCluster"})),
-    Event("suspend", 0.12, ("running", "pending"), frozenset(), SUSPENDABLE),
-    Event("resume", 2.0, ("stopped",)),
-    Event("sleep", 0.8, ("running",), frozenset({"serverless"})),
-    Event("wake", 2.0, ("idle",), frozenset({"serverless"})),
-    Event("tick", 3.0, ("idle",), frozenset({"recurring"})),
-    Event("finish_run", 3.0, ("running",), frozenset({"recurring"})),
-    Event("give_up", 4.0, ("stuck",)),
-    Event("mend", 2.0, ("stuck",)),
-    Event("delete", 2.0, ("completed", "failed")),
-    Event(
+    LifecycleEvent("complete", 1.0, ("running",), FINITE),
+    LifecycleEvent("fail", 0.25, ("running",), FINITE),
+    LifecycleEvent("fail", 3.0, ("degraded",), FINITE),
+    LifecycleEvent("trouble", 0.25, ("running",)),
+    LifecycleEvent("recover", 6.0, ("degraded",)),
+    LifecycleEvent("update", 0.4, ("running",), frozenset(), UPDATABLE),
+    LifecycleEvent(
+        "scale", 0.3, ("running",), frozenset(), frozenset({"Deployment", "RayCluster"})
+    ),
+    LifecycleEvent("suspend", 0.12, ("running", "pending"), frozenset(), SUSPENDABLE),
+    LifecycleEvent("resume", 2.0, ("stopped",)),
+    LifecycleEvent("sleep", 0.8, ("running",), frozenset({"serverless"})),
+    LifecycleEvent("wake", 2.0, ("idle",), frozenset({"serverless"})),
+    LifecycleEvent("tick", 3.0, ("idle",), frozenset({"recurring"})),
+    LifecycleEvent("finish_run", 3.0, ("running",), frozenset({"recurring"})),
+    LifecycleEvent("give_up", 4.0, ("stuck",)),
+    LifecycleEvent("mend", 2.0, ("stuck",)),
+    LifecycleEvent("delete", 2.0, ("completed", "failed")),
+    LifecycleEvent(
         "delete", 0.15, ("running",), frozenset({"serving", "resident", "serverless", "recurring"})
     ),
-    Event("delete", 0.7, ("running",), frozenset({"session"})),
-    Event("delete", 0.15, ("pending",)),
-    Event("delete", 0.3, ("stopped",)),
-    Event("exit", 0.25, ("running",), frozenset({"session"})),
+    LifecycleEvent("delete", 0.7, ("running",), frozenset({"session"})),
+    LifecycleEvent("delete", 0.15, ("pending",)),
+    LifecycleEvent("delete", 0.3, ("stopped",)),
+    LifecycleEvent("exit", 0.25, ("running",), frozenset({"session"})),
 )
 
 FOLLOWS: Final[dict[str, tuple[str, float, float]]] = {

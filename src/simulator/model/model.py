@@ -28,12 +28,12 @@ class Shape(msgspec.Struct, frozen=True):
         return bool(self.gpus or self.fraction_percent or self.gpu_memory_mib or self.mig)
 
 
-class Role(msgspec.Struct):
+class PodRole(msgspec.Struct):
     shape: Shape
     replicas: int
 
 
-class Grant(msgspec.Struct, frozen=True):
+class DeviceGrant(msgspec.Struct, frozen=True):
     """Which of its node's devices a pod was given.
 
     `group` names the one that it shares with others; `instance` is the number among MIG instances of a profile.
@@ -44,7 +44,7 @@ class Grant(msgspec.Struct, frozen=True):
     instance: int = -1
 
 
-class Pod(msgspec.Struct):
+class SimulatedPod(msgspec.Struct):
     """`stage`: waiting, bound, unready, running, crashing, stuck, succeeded or failed."""
 
     name: str
@@ -59,7 +59,7 @@ class Pod(msgspec.Struct):
     stage: str = "waiting"
     since: Seconds = 0.0
     node: str = ""
-    grant: Grant = Grant()
+    grant: DeviceGrant = DeviceGrant()
     scheduled_at: Seconds = 0.0
     started_at: Seconds = 0.0
     ready_at: Seconds = 0.0
@@ -94,7 +94,7 @@ class Refusal(msgspec.Struct, frozen=True):
     limit: int = -1
 
 
-class Workload(msgspec.Struct):
+class SimulatedWorkload(msgspec.Struct):
     """One top owner and everything below it."""
 
     kind: str
@@ -104,7 +104,7 @@ class Workload(msgspec.Struct):
     project: str
     user: str
     family: str
-    roles: list[Role]
+    roles: list[PodRole]
     pool: str
     scheduler: str
     priority_class: str
@@ -128,7 +128,7 @@ class Workload(msgspec.Struct):
     release: str = ""
     exposure: str = ""
     """How a served workload can be reached: cluster, balancer or ingress."""
-    pods: list[Pod] = msgspec.field(default_factory=list)
+    pods: list[SimulatedPod] = msgspec.field(default_factory=list)
     children: dict[str, Seconds] = msgspec.field(default_factory=dict)
     """Owned objects between root and pods, by key, with their creation times."""
     refusals: dict[str, Refusal] = msgspec.field(default_factory=dict)
@@ -142,6 +142,6 @@ class Workload(msgspec.Struct):
     def replicas(self, role: str) -> int:
         return next(r.replicas for r in self.roles if r.shape.role == role)
 
-    def present_pods(self) -> list[Pod]:
+    def present_pods(self) -> list[SimulatedPod]:
         """Pods that are not on their way out."""
         return [pod for pod in self.pods if not pod.deleted_at]

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from simulator.model.framework import FRAMEWORKS
 from simulator.model.framework_slots import framework_slots
 from simulator.model.mixture import UNKNOWN
-from simulator.model.model import Pod, Workload
+from simulator.model.model import SimulatedPod, SimulatedWorkload
 from simulator.model.scheduler import DEFAULT
 from simulator.model.slot import Slot, template_hash
 
 
-def slots(workload: Workload) -> list[Slot]:
+def slots(workload: SimulatedWorkload) -> list[Slot]:
     """The pods that should exist now."""
     found = _SLOTS[workload.kind](workload)
     if workload.scheduler != DEFAULT:
@@ -24,7 +24,7 @@ def slots(workload: Workload) -> list[Slot]:
     ]
 
 
-def is_kept(pod: Pod, workload: Workload) -> bool:
+def is_kept(pod: SimulatedPod, workload: SimulatedWorkload) -> bool:
     """Whether the pod stays when the work has ended; of a study none does."""
     if workload.kind not in FRAMEWORKS:
         return workload.kind != UNKNOWN
@@ -32,36 +32,36 @@ def is_kept(pod: Pod, workload: Workload) -> bool:
     return keeps is None or pod.role in keeps
 
 
-def replica_set_name(workload: Workload, revision: int) -> str:
+def replica_set_name(workload: SimulatedWorkload, revision: int) -> str:
     return f"{deployment_name(workload, revision)}-{template_hash(workload, revision)}"
 
 
-def deployment_name(workload: Workload, revision: int) -> str:
+def deployment_name(workload: SimulatedWorkload, revision: int) -> str:
     """Serverless revisions have a deployment each, everything else one under its own name."""
     if workload.kind == "KnativeService":
         return f"{revision_name(workload, revision)}-deployment"
     return workload.name
 
 
-def revision_name(workload: Workload, revision: int) -> str:
+def revision_name(workload: SimulatedWorkload, revision: int) -> str:
     return f"{workload.name}-{revision:05d}"
 
 
-def run_name(workload: Workload, run: int) -> str:
+def run_name(workload: SimulatedWorkload, run: int) -> str:
     """The job of a scheduled run; the number grows as minutes do."""
     return f"{workload.name}-{29_000_000 + int(workload.created_at) // 60 % 900_000 + run}"
 
 
-def _pod(workload: Workload) -> list[Slot]:
+def _pod(workload: SimulatedWorkload) -> list[Slot]:
     return [Slot("main", 0, "", "main", workload.name, is_name_whole=True)]
 
 
-def _job(workload: Workload) -> list[Slot]:
+def _job(workload: SimulatedWorkload) -> list[Slot]:
     count = workload.replicas("main")
     return [Slot("main", i, "", "main", f"{workload.name}-") for i in range(count)]
 
 
-def _cron_job(workload: Workload) -> list[Slot]:
+def _cron_job(workload: SimulatedWorkload) -> list[Slot]:
     owner = f"run-{workload.runs}"
     prefix = f"{run_name(workload, workload.runs)}-"
     return [
@@ -70,7 +70,7 @@ def _cron_job(workload: Workload) -> list[Slot]:
     ]
 
 
-def _deployment(workload: Workload) -> list[Slot]:
+def _deployment(workload: SimulatedWorkload) -> list[Slot]:
     revision = workload.revision
     prefix = f"{replica_set_name(workload, revision)}-"
     return [
@@ -79,14 +79,14 @@ def _deployment(workload: Workload) -> list[Slot]:
     ]
 
 
-def _stateful_set(workload: Workload) -> list[Slot]:
+def _stateful_set(workload: SimulatedWorkload) -> list[Slot]:
     return [
         Slot("main", i, "", f"pod-{i}", f"{workload.name}-{i}", is_name_whole=True)
         for i in range(workload.replicas("main"))
     ]
 
 
-def _pytorch_job(workload: Workload) -> list[Slot]:
+def _pytorch_job(workload: SimulatedWorkload) -> list[Slot]:
     return [
         Slot(r.shape.role, i, "", "main", f"{workload.name}-{r.shape.role}-{i}", is_name_whole=True)
         for r in workload.roles
@@ -94,7 +94,7 @@ def _pytorch_job(workload: Workload) -> list[Slot]:
     ]
 
 
-def _ray_cluster(workload: Workload) -> list[Slot]:
+def _ray_cluster(workload: SimulatedWorkload) -> list[Slot]:
     prefixes = {"head": f"{workload.name}-head-", "worker": f"{workload.name}-gpu-worker-"}
     return [
         Slot(r.shape.role, i, "", "main", prefixes[r.shape.role])
@@ -106,7 +106,7 @@ def _ray_cluster(workload: Workload) -> list[Slot]:
 JOB_SET_PARALLELISM = {"leader": 1, "workers": 2}
 
 
-def _job_set(workload: Workload) -> list[Slot]:
+def _job_set(workload: SimulatedWorkload) -> list[Slot]:
     """`replicas` of a role are jobs; each has its fixed parallelism."""
     return [
         Slot(
@@ -122,7 +122,7 @@ def _job_set(workload: Workload) -> list[Slot]:
     ]
 
 
-def _leader_worker_set(workload: Workload) -> list[Slot]:
+def _leader_worker_set(workload: SimulatedWorkload) -> list[Slot]:
     """`replicas` of the leader are groups, those of the worker the workers of one group."""
     found = []
     for group in range(workload.replicas("leader")):
@@ -134,16 +134,16 @@ def _leader_worker_set(workload: Workload) -> list[Slot]:
     return found
 
 
-def _tuning_study(workload: Workload) -> list[Slot]:
+def _tuning_study(workload: SimulatedWorkload) -> list[Slot]:
     return [
         Slot("trial", i, "", "main", f"{workload.name}-trial-{i}", is_name_whole=True)
         for i in range(workload.replicas("trial"))
     ]
 
 
-_SLOTS: dict[str, Callable[[Workload], list[Slot]]] = {
+_SLOTS: dict[str, Callable[[SimulatedWorkload], list[Slot]]] = {
     **dict.fromkeys(FRAMEWORKS, framework_slots),
-    "Pod": _pod,
+    "SimulatedPod": _pod,
     "Job": _job,
     "CronJob": _cron_job,
     "Deployment": _deployment,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from simulator.model.hardware import POOLS_BY_NAME, WHOLE, Machines, Node
-from simulator.model.model import Grant, Pod, Refusal, Shape, Workload
+from simulator.model.model import DeviceGrant, Refusal, Shape, SimulatedPod, SimulatedWorkload
 from simulator.model.names import DEPARTMENT_LIMITS, DEPARTMENTS, PROJECTS
 
 PRIORITIES = {"train": 50, "build-preemptible": 75, "build": 100, "inference": 125}
@@ -44,12 +44,12 @@ class Queue:
             queue.allocated_fixed += amount if is_fixed else 0
 
 
-def is_fixed(workload: Workload) -> bool:
+def is_fixed(workload: SimulatedWorkload) -> bool:
     """Not preemptible."""
     return PRIORITIES[workload.priority_class] >= FIXED_PRIORITY
 
 
-def counts_for_queues(workload: Workload) -> bool:
+def counts_for_queues(workload: SimulatedWorkload) -> bool:
     """Only pods of the queueing scheduler are charged to a queue."""
     return workload.scheduler == KAI
 
@@ -65,7 +65,9 @@ class Scheduler:
     def __post_init__(self) -> None:
         self._machines = Machines(self.nodes)
 
-    def place(self, workload: Workload, gang: Sequence[Pod]) -> dict[str, str] | Refusal:
+    def place(
+        self, workload: SimulatedWorkload, gang: Sequence[SimulatedPod]
+    ) -> dict[str, str] | Refusal:
         """Nodes by pod name, already taken and charged; or why not."""
         refusal = self.check_queues(workload, gang)
         if refusal is not None:
@@ -80,20 +82,20 @@ class Scheduler:
             self._charge(workload, node.pool.name, shape, 1)
         return {pod.name: pod.node for pod in gang}
 
-    def retake(self, workload: Workload, pod: Pod) -> None:
+    def retake(self, workload: SimulatedWorkload, pod: SimulatedPod) -> None:
         """Account again for a pod that was placed in an earlier life of the program."""
         node = self.nodes[pod.node]
         shape = workload.shape(pod.role)
         self._machines.take_again(node, shape, pod.grant)
         self._charge(workload, node.pool.name, shape, 1)
 
-    def release(self, workload: Workload, pod: Pod) -> None:
+    def release(self, workload: SimulatedWorkload, pod: SimulatedPod) -> None:
         node = self.nodes[pod.node]
         shape = workload.shape(pod.role)
         self._machines.give_back(node, shape, pod.grant)
         self._charge(workload, node.pool.name, shape, -1)
 
-    def explain(self, workload: Workload, gang: Sequence[Pod]) -> Refusal | None:
+    def explain(self, workload: SimulatedWorkload, gang: Sequence[SimulatedPod]) -> Refusal | None:
         """Why the gang would be refused now; None where it would be placed. Takes nothing."""
         refusal = self.check_queues(workload, gang)
         if refusal is not None:
@@ -101,7 +103,9 @@ class Scheduler:
         shapes = [workload.shape(pod.role) for pod in gang]
         return None if self._fit(workload, shapes) else self._no_room(workload, shapes)
 
-    def check_queues(self, workload: Workload, gang: Sequence[Pod]) -> Refusal | None:
+    def check_queues(
+        self, workload: SimulatedWorkload, gang: Sequence[SimulatedPod]
+    ) -> Refusal | None:
         if not counts_for_queues(workload):
             return None
         requested = sum(
@@ -117,7 +121,7 @@ class Scheduler:
                 return _refusal(queue, requested, "OverLimit")
         return None
 
-    def may_evict(self, workload: Workload, victim: Workload) -> bool:
+    def may_evict(self, workload: SimulatedWorkload, victim: SimulatedWorkload) -> bool:
         """A workload within its quota takes from those over theirs; else only within its project."""
         if is_fixed(victim) or victim.scheduler != KAI or workload.scheduler != KAI:
             return False
@@ -133,18 +137,18 @@ class Scheduler:
     def nodes_of(self, pool: str) -> list[Node]:
         return self._machines.pool(pool)
 
-    def pool_of(self, workload: Workload, pod: Pod) -> str:
+    def pool_of(self, workload: SimulatedWorkload, pod: SimulatedPod) -> str:
         return self._pool_of_shape(workload, workload.shape(pod.role))
 
-    def _pool_of_shape(self, workload: Workload, shape: Shape) -> str:
+    def _pool_of_shape(self, workload: SimulatedWorkload, shape: Shape) -> str:
         return workload.pool if shape.wants_gpu else "cpu"
 
-    def _charge(self, workload: Workload, pool: str, shape: Shape, sign: int) -> None:
+    def _charge(self, workload: SimulatedWorkload, pool: str, shape: Shape, sign: int) -> None:
         if counts_for_queues(workload):
             amount = sign * hundredths(shape, pool)
             self.queues[workload.project].charge(amount, is_fixed=is_fixed(workload))
 
-    def _fit(self, workload: Workload, shapes: Sequence[Shape]) -> list[Node] | None:
+    def _fit(self, workload: SimulatedWorkload, shapes: Sequence[Shape]) -> list[Node] | None:
         """A node for each shape, all within one rack where that is required."""
         if workload.topology != "required":
             return self._pack(workload, shapes, None)
@@ -157,11 +161,11 @@ class Scheduler:
         return None
 
     def _pack(
-        self, workload: Workload, shapes: Sequence[Shape], rack: list[Node] | None
+        self, workload: SimulatedWorkload, shapes: Sequence[Shape], rack: list[Node] | None
     ) -> list[Node] | None:
         """Tried with real allocations, which are all given back."""
         packed: list[Node] = []
-        taken: list[tuple[Node, Shape, Grant]] = []
+        taken: list[tuple[Node, Shape, DeviceGrant]] = []
         try:
             for shape in shapes:
                 chosen = self._choose(workload, shape, rack)
@@ -174,13 +178,15 @@ class Scheduler:
             for used, shape, grant in reversed(taken):
                 self._machines.give_back(used, shape, grant)
 
-    def _choose(self, workload: Workload, shape: Shape, rack: list[Node] | None) -> Node | None:
+    def _choose(
+        self, workload: SimulatedWorkload, shape: Shape, rack: list[Node] | None
+    ) -> Node | None:
         if rack is None or not shape.wants_gpu:
             return self._machines.find(self._pool_of_shape(workload, shape), shape)
         fitting = [node for node in rack if node.lacks(shape) is None]
         return min(fitting, key=lambda node: (node.free_wholes, node.name), default=None)
 
-    def _no_room(self, workload: Workload, shapes: Sequence[Shape]) -> Refusal:
+    def _no_room(self, workload: SimulatedWorkload, shapes: Sequence[Shape]) -> Refusal:
         amounts = [hundredths(shape, self._pool_of_shape(workload, shape)) for shape in shapes]
         message = (
             self._cluster_message(workload, shapes[0])
@@ -189,7 +195,7 @@ class Scheduler:
         )
         return Refusal(reason="NotEnoughResources", message=message, requested=sum(amounts))
 
-    def _cluster_message(self, workload: Workload, shape: Shape) -> str:
+    def _cluster_message(self, workload: SimulatedWorkload, shape: Shape) -> str:
         """In the form of the standard scheduler: how many nodes fail for which cause."""
         pool = self._pool_of_shape(workload, shape)
         lacks = Counter(node.lacks(shape) for node in self._machines.pool(pool))
@@ -274,7 +280,7 @@ def _refusal(queue: Queue, requested: int, reason: str) -> Refusal:
     )
 
 
-def _room_message(workload: Workload, shapes: Sequence[Shape], requested: int) -> str:
+def _room_message(workload: SimulatedWorkload, shapes: Sequence[Shape], requested: int) -> str:
     where = f"in node pool {workload.pool}"
     if workload.topology == "required":
         where = f"within one rack of node pool {workload.pool}"

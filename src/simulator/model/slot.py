@@ -4,7 +4,7 @@ import hashlib
 import uuid
 from dataclasses import dataclass
 
-from simulator.model.model import Pod, Workload
+from simulator.model.model import SimulatedPod, SimulatedWorkload
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """The letters of generated names: no vowels, no look-alikes."""
@@ -27,7 +27,7 @@ class Slot:
         return _key(self.role, self.index, self.owner)
 
 
-def slot_of(pod: Pod) -> tuple[str, int, str]:
+def slot_of(pod: SimulatedPod) -> tuple[str, int, str]:
     return _key(pod.role, pod.index, pod.owner)
 
 
@@ -36,11 +36,11 @@ def _key(role: str, index: int, owner: str) -> tuple[str, int, str]:
     return (role, index, "" if owner.startswith("rs-") else owner)
 
 
-def child_uid(workload: Workload, key: str) -> str:
+def child_uid(workload: SimulatedWorkload, key: str) -> str:
     return str(uuid.uuid5(uuid.UUID(workload.uid), key))
 
 
-def template_hash(workload: Workload, revision: int) -> str:
+def template_hash(workload: SimulatedWorkload, revision: int) -> str:
     """As controllers hash a pod template: ten letters of their alphabet."""
     digest = hashlib.sha256(f"{workload.uid}/{revision}".encode()).digest()
     return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:10])

@@ -3,22 +3,22 @@
 import random
 from collections.abc import Iterable
 
-from simulator.model.lifecycles import EVENTS, Event
+from simulator.model.lifecycles import EVENTS, LifecycleEvent
 from simulator.model.mixture import KINDS
-from simulator.model.model import Workload
+from simulator.model.model import SimulatedWorkload
 
 _Cell = tuple[str, str]
 """Stage and kind."""
 
 
-class Census:
+class StageIndex:
     """Workloads by stage and kind."""
 
     def __init__(self) -> None:
         self._members: dict[_Cell, list[str]] = {}
         self._places: dict[str, tuple[_Cell, int]] = {}
 
-    def settle(self, workload: Workload) -> None:
+    def settle(self, workload: SimulatedWorkload) -> None:
         """Note the workload's present stage; one that is gone is forgotten."""
         self.forget(workload.uid)
         if workload.stage == "gone":
@@ -64,7 +64,7 @@ class Census:
         return len(self._members.get(cell, ()))
 
 
-def _cells(event: Event) -> list[_Cell]:
+def _cells(event: LifecycleEvent) -> list[_Cell]:
     return [
         (stage, traits.kind)
         for stage in event.stages
@@ -74,7 +74,7 @@ def _cells(event: Event) -> list[_Cell]:
     ]
 
 
-def eligible(events: Iterable[Event]) -> list[tuple[Event, list[_Cell]]]:
+def eligible(events: Iterable[LifecycleEvent]) -> list[tuple[LifecycleEvent, list[_Cell]]]:
     return [(event, _cells(event)) for event in events]
 
 

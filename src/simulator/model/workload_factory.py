@@ -9,7 +9,7 @@ import msgspec
 from simulator.manifests.shared_objects import namespace_of
 from simulator.model.framework import FRAMEWORKS
 from simulator.model.mixture import KINDS, Ask, KindTraits
-from simulator.model.model import Role, Seconds, Shape, Workload
+from simulator.model.model import PodRole, Seconds, Shape, SimulatedWorkload
 from simulator.model.names import PROJECTS, RELEASES, USERS
 from simulator.model.scheduler import DEFAULT, KAI
 
@@ -59,7 +59,7 @@ def draw_kind(rng: random.Random, present: Mapping[str, int]) -> KindTraits:
 
 def make_workload(
     rng: random.Random, names: Names, traits: KindTraits, *, created_at: Seconds
-) -> Workload:
+) -> SimulatedWorkload:
     """One of the given kind, in stage creating, without pods."""
     (project,) = rng.choices(PROJECTS, _PROJECT_WEIGHTS)
     (ask,) = rng.choices(traits.asks, [ask.weight for ask in traits.asks])
@@ -69,7 +69,7 @@ def make_workload(
     if rng.random() < traits.topology_share and size >= _TOPOLOGY_MINIMUM:
         fits_a_rack = size * ask.gpus <= _RACK_GPUS
         topology = rng.choice(("required", "preferred")) if fits_a_rack else "preferred"
-    return Workload(
+    return SimulatedWorkload(
         kind=traits.kind,
         name=names.next(rng, traits),
         namespace=namespace_of(project.name),
@@ -89,7 +89,7 @@ def make_workload(
     )
 
 
-def _roles(traits: KindTraits, ask: Ask, size: int) -> list[Role]:
+def _roles(traits: KindTraits, ask: Ask, size: int) -> list[PodRole]:
     worker = _shape(traits, ask, "main")
     layouts = {
         "PyTorchJob": (("master", ask, 1), ("worker", ask, size - 1)),
@@ -101,11 +101,13 @@ def _roles(traits: KindTraits, ask: Ask, size: int) -> list[Role]:
     if traits.kind in FRAMEWORKS:
         return _framework_roles(traits, ask, size)
     if traits.kind not in layouts:
-        return [Role(worker, size)]
-    return [Role(_shape(traits, found, role), count) for role, found, count in layouts[traits.kind]]
+        return [PodRole(worker, size)]
+    return [
+        PodRole(_shape(traits, found, role), count) for role, found, count in layouts[traits.kind]
+    ]
 
 
-def _framework_roles(traits: KindTraits, ask: Ask, size: int) -> list[Role]:
+def _framework_roles(traits: KindTraits, ask: Ask, size: int) -> list[PodRole]:
     """As the file says; what no role counts for itself goes to those without a count."""
     framework = FRAMEWORKS[traits.kind]
     rest = size - sum(role.count for role in framework.roles)
@@ -116,7 +118,7 @@ def _framework_roles(traits: KindTraits, ask: Ask, size: int) -> list[Role]:
             image=role.image or framework.image,
             container=role.container or framework.container,
         )
-        found.append(Role(shape, role.count or rest))
+        found.append(PodRole(shape, role.count or rest))
     return found
 
 

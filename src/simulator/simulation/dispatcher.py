@@ -11,7 +11,7 @@ from simulator.apiserver.resources import EVENTS
 from simulator.apiserver.store import Store
 from simulator.manifests.objects import stamp
 from simulator.manifests.shared_objects import put_queues
-from simulator.model.model import Pod, Refusal, Seconds, Workload
+from simulator.model.model import Refusal, Seconds, SimulatedPod, SimulatedWorkload
 from simulator.model.scheduler import DEFAULT, KAI, PRIORITIES
 from simulator.simulation.world import World
 
@@ -25,7 +25,7 @@ _PLAIN_REASONS: Final = {"Unschedulable": "FailedScheduling"}
 """What the standard scheduler calls it."""
 
 
-class Chronicle:
+class EventRecorder:
     """The last few hundred events of one cluster."""
 
     def __init__(self, store: Store) -> None:
@@ -36,7 +36,12 @@ class Chronicle:
         self._kept = deque(path.partition("/")[::2] for path in paths)
 
     def tell(
-        self, what: str, workload: Workload, pod: Pod, now: Seconds, message: str = ""
+        self,
+        what: str,
+        workload: SimulatedWorkload,
+        pod: SimulatedPod,
+        now: Seconds,
+        message: str = "",
     ) -> None:
         reason, kind, text = _KINDS[what]
         if workload.scheduler == DEFAULT:
@@ -51,7 +56,7 @@ class Chronicle:
                 "creationTimestamp": stamp(now),
             },
             "involvedObject": {
-                "kind": "Pod",
+                "kind": "SimulatedPod",
                 "namespace": workload.namespace,
                 "name": pod.name,
                 "uid": pod.uid,
@@ -87,7 +92,7 @@ class Dispatcher:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._chronicle = Chronicle(world.store)
+        self._chronicle = EventRecorder(world.store)
 
     def schedule(self, now: Seconds, *, is_full: bool = False) -> None:
         """Place what fits, most important first; keep the reasons of what waits true.
@@ -110,7 +115,7 @@ class Dispatcher:
         if not world.is_quiet:
             put_queues(world.store, world.scheduler.queues.values(), built_at=world.built_at)
 
-    def _round(self, *, is_full: bool) -> list[Workload]:
+    def _round(self, *, is_full: bool) -> list[SimulatedWorkload]:
         waiting = [self._world.workloads[uid] for uid in self._world.waiting]
         waiting.sort(key=lambda w: (-PRIORITIES[w.priority_class], w.created_at, w.uid))
         if is_full or len(waiting) <= _ROUND:
@@ -118,9 +123,9 @@ class Dispatcher:
         half = _ROUND // 2
         return waiting[:half] + self._world.rng.sample(waiting[half:], half)
 
-    def _attempt(self, workload: Workload, now: Seconds) -> bool:
+    def _attempt(self, workload: SimulatedWorkload, now: Seconds) -> bool:
         """True where something was placed."""
-        gangs: dict[str, list[Pod]] = {}
+        gangs: dict[str, list[SimulatedPod]] = {}
         for pod in workload.present_pods():
             if not pod.node:
                 gangs.setdefault(pod.gang, []).append(pod)
@@ -139,7 +144,12 @@ class Dispatcher:
         return has_placed
 
     def _refuse(
-        self, workload: Workload, name: str, gang: list[Pod], refusal: Refusal, now: Seconds
+        self,
+        workload: SimulatedWorkload,
+        name: str,
+        gang: list[SimulatedPod],
+        refusal: Refusal,
+        now: Seconds,
     ) -> bool:
         """Like the scheduler, say it anew only when the message differs."""
         if refusal.reason == "NotEnoughResources" and not self._world.is_quiet:
@@ -154,7 +164,7 @@ class Dispatcher:
         self._tell("Unschedulable", workload, gang[0], now, refusal.message)
         return True
 
-    def _settle_waiting(self, workload: Workload, now: Seconds) -> None:
+    def _settle_waiting(self, workload: SimulatedWorkload, now: Seconds) -> None:
         is_complete = all(pod.node for pod in workload.present_pods())
         if is_complete:
             self._world.waiting.pop(workload.uid, None)
@@ -163,7 +173,9 @@ class Dispatcher:
         elif any(pod.stage == "bound" for pod in workload.pods):
             self._world.later(workload, "become_ready", now + self._world.rng.uniform(3.0, 15.0))
 
-    def _make_room(self, workload: Workload, gang: list[Pod], now: Seconds) -> None:
+    def _make_room(
+        self, workload: SimulatedWorkload, gang: list[SimulatedPod], now: Seconds
+    ) -> None:
         """Evict one preemptible workload if that alone lets the gang in."""
         if workload.scheduler != KAI or self._world.rng.random() > _EVICTION_CHANCE:
             return
@@ -181,7 +193,9 @@ class Dispatcher:
                 self.evict(victim, now)
                 return
 
-    def _would_help(self, workload: Workload, gang: list[Pod], victim: Workload) -> bool:
+    def _would_help(
+        self, workload: SimulatedWorkload, gang: list[SimulatedPod], victim: SimulatedWorkload
+    ) -> bool:
         held = [pod for pod in victim.pods if pod.holds_resources]
         for pod in held:
             self._world.scheduler.release(victim, pod)
@@ -190,15 +204,20 @@ class Dispatcher:
             self._world.scheduler.retake(victim, pod)
         return helps
 
-    def evict(self, victim: Workload, now: Seconds) -> None:
+    def evict(self, victim: SimulatedWorkload, now: Seconds) -> None:
         """An eviction is a plain deletion of the pods; their owner makes new ones."""
         self._tell("Evict", victim, victim.pods[0], now)
         self._world.doom(victim.pods, now)
-        self._world.enter(victim, "deleting" if victim.kind == "Pod" else "evicting", now)
+        self._world.enter(victim, "deleting" if victim.kind == "SimulatedPod" else "evicting", now)
         self._world.sync(victim)
 
     def _tell(
-        self, what: str, workload: Workload, pod: Pod, now: Seconds, message: str = ""
+        self,
+        what: str,
+        workload: SimulatedWorkload,
+        pod: SimulatedPod,
+        now: Seconds,
+        message: str = "",
     ) -> None:
         if not self._world.is_quiet:
             self._chronicle.tell(what, workload, pod, now, message)

@@ -21,7 +21,7 @@ from simulator.manifests.system_pods import (
     reservation_name,
 )
 from simulator.model.hardware import Node
-from simulator.model.model import Pod, Seconds, Workload
+from simulator.model.model import Seconds, SimulatedPod, SimulatedWorkload
 from simulator.model.names import IMAGES
 from simulator.simulation.world import World
 
@@ -47,7 +47,7 @@ _HABITS: Final = {
 _BUSY_STAGES: Final = ("running",)
 
 
-def utilization(workload: Workload, pod: Pod, now: Seconds) -> float:
+def utilization(workload: SimulatedWorkload, pod: SimulatedPod, now: Seconds) -> float:
     """From 0 to 1; exactly 0 where the pod holds devices and does nothing with them."""
     habit = _HABITS[workload.family]
     if pod.stage not in _BUSY_STAGES or _share(pod, "idle") < habit.idle_share:
@@ -55,7 +55,7 @@ def utilization(workload: Workload, pod: Pod, now: Seconds) -> float:
     return max(0.01, min(1.0, _level(habit, pod) + habit.swing * math.sin(_angle(habit, pod, now))))
 
 
-def work_done(workload: Workload, pod: Pod, now: Seconds) -> float:
+def work_done(workload: SimulatedWorkload, pod: SimulatedPod, now: Seconds) -> float:
     """Seconds of full activity since the pod started: the sum of `level` and swing over its time."""
     if not pod.started_at:
         return 0.0
@@ -67,20 +67,20 @@ def work_done(workload: Workload, pod: Pod, now: Seconds) -> float:
     return max(0.0, _level(habit, pod) * (now - pod.started_at) + habit.swing * swung / speed)
 
 
-def memory_share(pod: Pod) -> float:
+def memory_share(pod: SimulatedPod) -> float:
     """How much of what it asked for a pod uses."""
     return 0.35 + 0.55 * _share(pod, "memory")
 
 
-def _level(habit: Habit, pod: Pod) -> float:
+def _level(habit: Habit, pod: SimulatedPod) -> float:
     return habit.level * (0.9 + 0.2 * _share(pod, "level"))
 
 
-def _angle(habit: Habit, pod: Pod, now: Seconds) -> float:
+def _angle(habit: Habit, pod: SimulatedPod, now: Seconds) -> float:
     return 2 * math.pi * (now / habit.period_seconds + _share(pod, "phase"))
 
 
-def _share(pod: Pod, what: str) -> float:
+def _share(pod: SimulatedPod, what: str) -> float:
     """A number from 0 to 1 that is the pod's own."""
     digest = hashlib.blake2s(f"{pod.uid}/{what}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") / 0xFFFFFFFF
@@ -94,7 +94,7 @@ _MIG_NUMBERS: Final = {"1g.10gb": 7, "2g.20gb": 3, "3g.40gb": 1}
 """Where the driver begins to number instances of a profile."""
 _PREFIXES: Final = {IMAGES["nim"]: "", IMAGES["serve"]: "vllm:"}
 
-Placed = tuple[Workload, Pod]
+Placed = tuple[SimulatedWorkload, SimulatedPod]
 
 
 class Exporters:
@@ -212,14 +212,16 @@ class Exporters:
                 yield "DCGM_FI_DEV_FB_USED", labels, 4000 * memory_share(found[1]) if found else 12
 
     @staticmethod
-    def _memory_mib(node: Node, workload: Workload, pod: Pod) -> float:
+    def _memory_mib(node: Node, workload: SimulatedWorkload, pod: SimulatedPod) -> float:
         if not pod.started_at:
             return 0.0
         shape = workload.shape(pod.role)
         portion = node.portion(shape) / 100 if pod.grant.group else 1.0
         return node.pool.gpu_memory_mib * portion * memory_share(pod)
 
-    def _inference(self, workload: Workload, pod: Pod, prefix: str) -> Iterable[str]:
+    def _inference(
+        self, workload: SimulatedWorkload, pod: SimulatedPod, prefix: str
+    ) -> Iterable[str]:
         now = self._clock()
         busy = utilization(workload, pod, now)
         done = work_done(workload, pod, now)
@@ -267,11 +269,11 @@ def _holder(node: Node, device: int, found: list[Placed]) -> str:
     return _pod_labels(*found[0]) if found else ""
 
 
-def _pod_labels(workload: Workload, pod: Pod) -> str:
+def _pod_labels(workload: SimulatedWorkload, pod: SimulatedPod) -> str:
     return f",{_container(workload, pod)}"
 
 
-def _container(workload: Workload, pod: Pod) -> str:
+def _container(workload: SimulatedWorkload, pod: SimulatedPod) -> str:
     container = workload.shape(pod.role).container
     return f'container="{container}",namespace="{workload.namespace}",pod="{pod.name}"'
 

@@ -9,11 +9,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from simulator.apiserver.store import Store
-from simulator.manifests.shared_objects import furnish
+from simulator.manifests.shared_objects import put_shared_objects
 from simulator.model.hardware import POOLS_BY_NAME, Node, build_nodes, count_nodes, total_gpus
 from simulator.model.lifecycles import FIRST_STAGES
 from simulator.model.mixture import KINDS, KindTraits
-from simulator.model.model import Grant, Pod, Refusal, Seconds, Shape, Workload
+from simulator.model.model import (
+    DeviceGrant,
+    Refusal,
+    Seconds,
+    Shape,
+    SimulatedPod,
+    SimulatedWorkload,
+)
 from simulator.model.pod_layout import is_kept, slots
 from simulator.model.scheduler import build_queues
 from simulator.model.workload_factory import Names, draw_kind, make_workload
@@ -30,7 +37,7 @@ _HOLDING = ("running", "degraded", "updating")
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    workload: Workload
+    workload: SimulatedWorkload
     stage: str
 
 
@@ -55,7 +62,7 @@ def begin_world(store: Store, *, seed: int, prefix: str, workloads: int, now: Se
         built_at=built_at,
     )
     world.names = names
-    furnish(store, nodes, world.scheduler.queues, built_at=built_at)
+    put_shared_objects(store, nodes, world.scheduler.queues, built_at=built_at)
     world.is_quiet = True
     for draft in sorted(drafts, key=lambda draft: draft.workload.created_at):
         _settle(world, draft, now)
@@ -96,11 +103,11 @@ def _settle(world: World, draft: _Draft, now: Seconds) -> None:
     _BEGINNINGS[stage](world, workload, now)
 
 
-def _hold(world: World, workload: Workload, now: Seconds) -> bool:
+def _hold(world: World, workload: SimulatedWorkload, now: Seconds) -> bool:
     """Give all pods their nodes, long ago; False where they have to wait instead."""
     rng, created_at = world.rng, workload.created_at
     transitions.make_pods(world, workload, created_at + rng.uniform(1, 4))
-    gangs: dict[str, list[Pod]] = {}
+    gangs: dict[str, list[SimulatedPod]] = {}
     for pod in workload.pods:
         gangs.setdefault(pod.gang, []).append(pod)
     placed_at = created_at + min(rng.lognormvariate(4.0, 1.6), (now - created_at) * 0.4)
@@ -118,39 +125,39 @@ def _hold(world: World, workload: Workload, now: Seconds) -> bool:
     return True
 
 
-def _wait_instead(world: World, workload: Workload, now: Seconds) -> None:
+def _wait_instead(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """It came in the last hours and found no room."""
     for pod in workload.pods:
         if pod.node:
             world.free(workload, pod)
-            pod.node, pod.grant = "", Grant()
+            pod.node, pod.grant = "", DeviceGrant()
     workload.created_at = float(int(now - world.rng.uniform(60, 8 * 3600)))
     for key in workload.children:
         workload.children[key] = workload.created_at + 2
     for pod in workload.pods:
-        is_root = workload.kind == "Pod"
+        is_root = workload.kind == "SimulatedPod"
         pod.created_at = workload.created_at if is_root else workload.created_at + 2
         pod.refused_at = workload.created_at + 4
         pod.since = pod.created_at
     world.enter(workload, "pending", workload.created_at + 2)
 
 
-def _running(world: World, workload: Workload, now: Seconds) -> None:
+def _running(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     if _hold(world, workload, now):
         world.enter(workload, "running", workload.first_ready_at)
 
 
-def _degraded(world: World, workload: Workload, now: Seconds) -> None:
+def _degraded(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     if _hold(world, workload, now):
         transitions.trouble(world, workload, now - world.rng.uniform(30, 1800))
 
 
-def _updating(world: World, workload: Workload, now: Seconds) -> None:
+def _updating(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     if _hold(world, workload, now):
         transitions.update(world, workload, now)
 
 
-def _stopped(world: World, workload: Workload, now: Seconds) -> None:
+def _stopped(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     workload.is_suspended = True
     workload.suspended_at = _between(world, workload.created_at, now)
     workload.first_ready_at = workload.created_at + 60
@@ -159,7 +166,7 @@ def _stopped(world: World, workload: Workload, now: Seconds) -> None:
     world.enter(workload, "stopped", workload.suspended_at)
 
 
-def _idle(world: World, workload: Workload, now: Seconds) -> None:
+def _idle(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """Between runs, or scaled to zero."""
     if workload.family == "recurring":
         runs = range(max(1, workload.runs - 2), workload.runs + 1)
@@ -174,13 +181,13 @@ def _idle(world: World, workload: Workload, now: Seconds) -> None:
     world.enter(workload, "idle", _between(world, workload.first_ready_at, now))
 
 
-def _completed(world: World, workload: Workload, now: Seconds) -> None:
+def _completed(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     _end(world, workload, "succeeded", now)
     workload.pods = [pod for pod in workload.pods if is_kept(pod, workload)]
     world.enter(workload, "completed", workload.finished_at + 1)
 
 
-def _failed(world: World, workload: Workload, now: Seconds) -> None:
+def _failed(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     if workload.family == "serving":
         if _hold(world, workload, now):
             workload.first_ready_at = 0.0
@@ -195,7 +202,7 @@ def _failed(world: World, workload: Workload, now: Seconds) -> None:
     world.enter(workload, "failed", workload.finished_at + 1)
 
 
-def _end(world: World, workload: Workload, stage: str, now: Seconds) -> None:
+def _end(world: World, workload: SimulatedWorkload, stage: str, now: Seconds) -> None:
     """Pods that ran and are over; they hold nothing any more."""
     rng = world.rng
     started_at = workload.created_at + rng.uniform(30, 300)
@@ -210,7 +217,7 @@ def _end(world: World, workload: Workload, stage: str, now: Seconds) -> None:
         pod.stage, pod.since, pod.finished_at = stage, workload.finished_at, workload.finished_at
 
 
-def _any_node(world: World, workload: Workload, pod: Pod) -> Node:
+def _any_node(world: World, workload: SimulatedWorkload, pod: SimulatedPod) -> Node:
     wanted = workload.pool if workload.shape(pod.role).wants_gpu else "cpu"
     assert wanted in POOLS_BY_NAME
     return world.rng.choice(world.scheduler.nodes_of(wanted))

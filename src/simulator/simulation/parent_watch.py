@@ -19,7 +19,9 @@ _PR_SET_PDEATHSIG: Final = 1
 _STDIN: Final = 0
 
 
-def hold_on(loop: asyncio.AbstractEventLoop, heard: Callable[[bytes | None], None]) -> None:
+def exit_with_parent(
+    loop: asyncio.AbstractEventLoop, heard: Callable[[bytes | None], None]
+) -> None:
     """Call in the child: `heard` gets every line of the parent, and None once it has gone."""
     for number in (signal.SIGINT, signal.SIGHUP):
         # The terminal tells the whole group; only the parent decides what it means.

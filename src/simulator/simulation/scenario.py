@@ -12,10 +12,10 @@ from collections.abc import Callable
 import msgspec
 
 from simulator.apiserver.store import Store
-from simulator.manifests.shared_objects import furnish
+from simulator.manifests.shared_objects import put_shared_objects
 from simulator.model.hardware import build_nodes, total_gpus
 from simulator.model.lifecycles import FOLLOWS
-from simulator.model.model import Seconds, Workload
+from simulator.model.model import Seconds, SimulatedWorkload
 from simulator.model.scheduler import build_queues
 from simulator.model.workload_factory import draw_kind, make_workload
 from simulator.simulation.dispatcher import Dispatcher
@@ -34,7 +34,7 @@ class Kept(msgspec.Struct):
     built_at: Seconds
     node_counts: dict[str, int]
     name_counters: dict[str, int]
-    workloads: list[Workload]
+    workloads: list[SimulatedWorkload]
 
 
 class Scenario:
@@ -66,7 +66,7 @@ class Scenario:
         world.names.counters = state.name_counters
         for workload in state.workloads:
             world.readopt(workload)
-        furnish(store, nodes, queues, built_at=state.built_at)
+        put_shared_objects(store, nodes, queues, built_at=state.built_at)
         for workload in state.workloads:
             if workload.stage in FOLLOWS:
                 world.later(workload, FOLLOWS[workload.stage][0], now + rng.uniform(0, 5))

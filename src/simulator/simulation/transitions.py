@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 from simulator.model.lifecycles import STUCK_SHARE
-from simulator.model.model import Seconds, Workload
+from simulator.model.model import Seconds, SimulatedWorkload
 from simulator.model.pod_layout import is_kept, slots
 from simulator.simulation.world import World
 
-Happening = Callable[[World, Workload, Seconds], None]
+Happening = Callable[[World, SimulatedWorkload, Seconds], None]
 
 _FOREGROUND_SHARE = 0.4
 _TROUBLES = ("Error", "Error", "OOMKilled")
@@ -22,14 +22,14 @@ _SCALE_LIMIT = 6
 # Events
 
 
-def complete(world: World, workload: Workload, now: Seconds) -> None:
+def complete(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """All pods succeed; the owner says so a moment later."""
     world.finish(workload, workload.present_pods(), "succeeded", now)
     workload.finished_at = now
     world.enter(workload, "completing", now)
 
 
-def fail(world: World, workload: Workload, now: Seconds) -> None:
+def fail(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """One pod fails for good and takes the others with it."""
     pods = [pod for pod in workload.present_pods() if not pod.is_over]
     culprit = next((pod for pod in pods if pod.stage == "crashing"), world.rng.choice(pods))
@@ -41,7 +41,7 @@ def fail(world: World, workload: Workload, now: Seconds) -> None:
     world.enter(workload, "failing", now)
 
 
-def exit_pod(world: World, workload: Workload, now: Seconds) -> None:
+def exit_pod(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """A bare pod ends, mostly well."""
     is_well = world.rng.random() < 0.7
     stage, reason = ("succeeded", "") if is_well else ("failed", world.rng.choice(_TROUBLES))
@@ -50,7 +50,7 @@ def exit_pod(world: World, workload: Workload, now: Seconds) -> None:
     world.enter(workload, "completed" if is_well else "failed", now)
 
 
-def trouble(world: World, workload: Workload, now: Seconds) -> None:
+def trouble(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """One pod crashes again and again."""
     pod = world.rng.choice([pod for pod in workload.present_pods() if pod.stage == "running"])
     pod.stage, pod.since, pod.reason = "crashing", now, world.rng.choice(_TROUBLES)
@@ -58,20 +58,20 @@ def trouble(world: World, workload: Workload, now: Seconds) -> None:
     world.enter(workload, "degraded", now)
 
 
-def recover(world: World, workload: Workload, now: Seconds) -> None:
+def recover(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     for pod in workload.present_pods():
         if pod.stage == "crashing":
             pod.stage, pod.since, pod.ready_at = "running", now, now
     world.enter(workload, "running", now)
 
 
-def update(world: World, workload: Workload, now: Seconds) -> None:
+def update(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """A new revision rolls out, one group of pods after the other."""
     workload.revision += 1
     world.enter(workload, "updating", now)
 
 
-def scale(world: World, workload: Workload, now: Seconds) -> None:
+def scale(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """One replica more or less; the new one may have to wait."""
     role = workload.roles[-1]
     if role.replicas > 1 and (role.replicas >= _SCALE_LIMIT or world.rng.random() < 0.5):
@@ -86,7 +86,7 @@ def scale(world: World, workload: Workload, now: Seconds) -> None:
     world.enter(workload, "pending", now)
 
 
-def suspend(world: World, workload: Workload, now: Seconds) -> None:
+def suspend(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     workload.is_suspended = True
     workload.suspended_at = now
     world.doom(workload.pods, now)
@@ -94,24 +94,24 @@ def suspend(world: World, workload: Workload, now: Seconds) -> None:
     world.enter(workload, "stopping", now)
 
 
-def resume(world: World, workload: Workload, now: Seconds) -> None:
+def resume(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     workload.is_suspended = False
     workload.resumed_at = now
     world.enter(workload, "resuming", now)
 
 
-def sleep(world: World, workload: Workload, now: Seconds) -> None:
+def sleep(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """Nobody asks: a serverless workload scales to zero."""
     world.doom(workload.pods, now)
     world.enter(workload, "sleeping", now)
     world.later(workload, "clear_pods", now + world.rng.uniform(2.0, 6.0))
 
 
-def wake(world: World, workload: Workload, now: Seconds) -> None:
+def wake(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     make_pods(world, workload, now)
 
 
-def tick(world: World, workload: Workload, now: Seconds) -> None:
+def tick(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """The schedule starts a run; old ones are cleared away."""
     workload.runs += 1
     oldest = workload.runs - _KEPT_RUNS
@@ -121,13 +121,13 @@ def tick(world: World, workload: Workload, now: Seconds) -> None:
     make_pods(world, workload, now)
 
 
-def finish_run(world: World, workload: Workload, now: Seconds) -> None:
+def finish_run(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     world.finish(workload, workload.present_pods(), "succeeded", now)
     workload.finished_at = now
     world.enter(workload, "idle", now)
 
 
-def give_up(world: World, workload: Workload, now: Seconds) -> None:
+def give_up(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """A start that hangs: deployments run out of time, the rest is taken back by its user."""
     if workload.kind in ("Deployment", "NIMService"):
         world.enter(workload, "failed", now)
@@ -135,13 +135,13 @@ def give_up(world: World, workload: Workload, now: Seconds) -> None:
         delete(world, workload, now)
 
 
-def mend(world: World, workload: Workload, now: Seconds) -> None:
+def mend(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """The image can be pulled after all."""
     world.start(workload, now)
     world.enter(workload, "running", now)
 
 
-def delete(world: World, workload: Workload, now: Seconds) -> None:
+def delete(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """In the foreground the owner waits for its pods, in the background it goes first."""
     world.drop(workload, [pod for pod in workload.pods if pod.is_over or not pod.node])
     world.doom(workload.pods, now)
@@ -159,7 +159,7 @@ def delete(world: World, workload: Workload, now: Seconds) -> None:
 # What follows
 
 
-def make_pods(world: World, workload: Workload, now: Seconds) -> None:
+def make_pods(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     for key in ("configuration", "deployment", "leaders", "revision"):
         if workload.kind in _MIDDLES.get(key, ()):
             workload.children.setdefault(key, now)
@@ -176,7 +176,7 @@ _MIDDLES: Final = {
 }
 
 
-def become_ready(world: World, workload: Workload, now: Seconds) -> None:
+def become_ready(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """Containers come up, or hang at an image that is not there."""
     is_first = not workload.first_ready_at
     if workload.stage == "starting" and is_first and world.rng.random() < STUCK_SHARE:
@@ -190,7 +190,7 @@ def become_ready(world: World, workload: Workload, now: Seconds) -> None:
         world.enter(workload, "running", now)
 
 
-def advance_update(world: World, workload: Workload, now: Seconds) -> None:
+def advance_update(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """Clear what is leaving, fill the gap with the new revision, then take the next group down."""
     world.drop(workload, [pod for pod in workload.pods if pod.deleted_at])
     for pod in workload.pods:
@@ -207,17 +207,17 @@ def advance_update(world: World, workload: Workload, now: Seconds) -> None:
     world.later(workload, "advance_update", now + world.rng.uniform(3.0, 8.0))
 
 
-def clear_pods(world: World, workload: Workload, now: Seconds) -> None:
+def clear_pods(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     world.drop(workload, [pod for pod in workload.pods if pod.deleted_at])
     world.enter(workload, "idle" if workload.stage == "sleeping" else "stopped", now)
 
 
-def recreate_pods(world: World, workload: Workload, now: Seconds) -> None:
+def recreate_pods(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     world.drop(workload, [pod for pod in workload.pods if pod.deleted_at])
     make_pods(world, workload, now)
 
 
-def settle(world: World, workload: Workload, now: Seconds) -> None:
+def settle(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """The owner notes the end and clears away pods that it does not keep."""
     world.drop(
         workload, [pod for pod in workload.pods if pod.deleted_at or not is_kept(pod, workload)]
@@ -225,12 +225,12 @@ def settle(world: World, workload: Workload, now: Seconds) -> None:
     world.enter(workload, {"completing": "completed", "failing": "failed"}[workload.stage], now)
 
 
-def settle_scale(world: World, workload: Workload, now: Seconds) -> None:
+def settle_scale(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     world.drop(workload, [pod for pod in workload.pods if pod.deleted_at])
     world.enter(workload, "running", now)
 
 
-def vanish(world: World, workload: Workload, now: Seconds) -> None:
+def vanish(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     world.forget(workload)
 
 

@@ -10,7 +10,7 @@ import random
 import uuid
 from collections.abc import Iterable
 
-from simulator.apiserver.resources import Resource
+from simulator.apiserver.resources import ResourceType
 from simulator.apiserver.store import Store, path_of
 from simulator.manifests.render import Rendered, render
 from simulator.manifests.shared_objects import put_queues
@@ -18,14 +18,14 @@ from simulator.manifests.system_pods import drop_reservation, put_reservation
 from simulator.model.hardware import Node
 from simulator.model.lifecycles import FOLLOWS
 from simulator.model.mixture import UNKNOWN
-from simulator.model.model import Pod, Seconds, Workload
+from simulator.model.model import Seconds, SimulatedPod, SimulatedWorkload
 from simulator.model.pod_layout import slots
 from simulator.model.scheduler import Queue, Scheduler
 from simulator.model.slot import Slot, random_ending, slot_of
-from simulator.model.stage_index import Census
+from simulator.model.stage_index import StageIndex
 from simulator.model.workload_factory import Names
 
-_Key = tuple[Resource, str, str]
+_Key = tuple[ResourceType, str, str]
 """Kind, path and uid of one written object."""
 
 
@@ -46,8 +46,8 @@ class World:
         self.names = Names()
         self.built_at = built_at
         self.scheduler = Scheduler(nodes, queues)
-        self.workloads: dict[str, Workload] = {}
-        self.census = Census()
+        self.workloads: dict[str, SimulatedWorkload] = {}
+        self.census = StageIndex()
         self.agenda: list[tuple[Seconds, int, str, str]] = []
         self.is_quiet = False
         """While a world is being built nothing is written step by step."""
@@ -64,7 +64,7 @@ class World:
 
     # State
 
-    def readopt(self, workload: Workload) -> None:
+    def readopt(self, workload: SimulatedWorkload) -> None:
         """Take in a workload of an earlier life of the program, with all that it holds."""
         self.workloads[workload.uid] = workload
         self.census.settle(workload)
@@ -76,7 +76,7 @@ class World:
             self.is_stale = True
         self._written[workload.uid] = self._keys(render(workload, self.nodes))
 
-    def enter(self, workload: Workload, stage: str, now: Seconds) -> None:
+    def enter(self, workload: SimulatedWorkload, stage: str, now: Seconds) -> None:
         """Change stage; what follows by itself is put on the agenda."""
         workload.stage = stage
         workload.since = now
@@ -85,10 +85,10 @@ class World:
             step, least, most = FOLLOWS[stage]
             self.later(workload, step, now + self.rng.uniform(least, most))
 
-    def later(self, workload: Workload, step: str, due: Seconds) -> None:
+    def later(self, workload: SimulatedWorkload, step: str, due: Seconds) -> None:
         heapq.heappush(self.agenda, (due, next(self._order), workload.uid, step))
 
-    def forget(self, workload: Workload) -> None:
+    def forget(self, workload: SimulatedWorkload) -> None:
         """The workload is gone for good."""
         workload.stage = "gone"
         workload.is_root_gone = True
@@ -107,7 +107,7 @@ class World:
 
     # Pods
 
-    def make_pods(self, workload: Workload, now: Seconds) -> None:
+    def make_pods(self, workload: SimulatedWorkload, now: Seconds) -> None:
         """Fill the slots that have no pod."""
         taken = {slot_of(pod) for pod in workload.pods}
         for slot in slots(workload):
@@ -119,11 +119,11 @@ class World:
             self.waiting[workload.uid] = None
             self.is_stale = True
 
-    def _new_pod(self, workload: Workload, slot: Slot, now: Seconds) -> Pod:
+    def _new_pod(self, workload: SimulatedWorkload, slot: Slot, now: Seconds) -> SimulatedPod:
         ending = "" if slot.is_name_whole else random_ending(self.rng.getrandbits(32))
-        is_root = workload.kind == "Pod"
+        is_root = workload.kind == "SimulatedPod"
         number = self.rng.getrandbits(128)
-        return Pod(
+        return SimulatedPod(
             name=slot.prefix + ending,
             uid=workload.uid if is_root else str(uuid.UUID(int=number, version=4)),
             role=slot.role,
@@ -135,18 +135,18 @@ class World:
             since=now,
         )
 
-    def doom(self, pods: Iterable[Pod], now: Seconds) -> None:
+    def doom(self, pods: Iterable[SimulatedPod], now: Seconds) -> None:
         """Pods get their deletion timestamp; they go when `drop` takes them."""
         for pod in pods:
             pod.deleted_at = pod.deleted_at or now
 
-    def drop(self, workload: Workload, pods: Iterable[Pod]) -> None:
+    def drop(self, workload: SimulatedWorkload, pods: Iterable[SimulatedPod]) -> None:
         """Pods are gone; what they held is free."""
         for pod in list(pods):
             self.free(workload, pod)
             workload.pods.remove(pod)
 
-    def free(self, workload: Workload, pod: Pod) -> None:
+    def free(self, workload: SimulatedWorkload, pod: SimulatedPod) -> None:
         """Give back what the pod holds; call before it counts as over."""
         if not pod.holds_resources:
             return
@@ -156,7 +156,12 @@ class World:
             drop_reservation(self.store, self.nodes[pod.node], pod.grant.group)
 
     def finish(
-        self, workload: Workload, pods: Iterable[Pod], stage: str, now: Seconds, reason: str = ""
+        self,
+        workload: SimulatedWorkload,
+        pods: Iterable[SimulatedPod],
+        stage: str,
+        now: Seconds,
+        reason: str = "",
     ) -> None:
         """Pods end as succeeded or failed; those that never started just go."""
         for pod in list(pods):
@@ -168,7 +173,7 @@ class World:
             self.free(workload, pod)
             pod.stage, pod.since, pod.finished_at, pod.reason = stage, now, now, reason
 
-    def start(self, workload: Workload, now: Seconds) -> None:
+    def start(self, workload: SimulatedWorkload, now: Seconds) -> None:
         """Containers of placed pods come up."""
         for pod in workload.present_pods():
             if pod.stage in ("bound", "stuck"):
@@ -177,7 +182,9 @@ class World:
         if not workload.first_ready_at:
             workload.first_ready_at = now
 
-    def bind(self, workload: Workload, name: str, gang: list[Pod], now: Seconds) -> None:
+    def bind(
+        self, workload: SimulatedWorkload, name: str, gang: list[SimulatedPod], now: Seconds
+    ) -> None:
         workload.refusals.pop(name, None)
         workload.placements[name] = now
         for pod in gang:
@@ -185,12 +192,12 @@ class World:
             if pod.grant.group:
                 put_reservation(self.store, self.nodes[pod.node], pod)
 
-    def stop_waiting(self, workload: Workload) -> None:
+    def stop_waiting(self, workload: SimulatedWorkload) -> None:
         self.waiting.pop(workload.uid, None)
 
     # Writing
 
-    def sync(self, workload: Workload) -> None:
+    def sync(self, workload: SimulatedWorkload) -> None:
         """Make the store hold exactly what the workload consists of now."""
         if self.is_quiet:
             return
@@ -204,7 +211,7 @@ class World:
             self.store.put(resource, document)
         self._written[workload.uid] = wanted
 
-    def sync_if_there(self, workload: Workload) -> None:
+    def sync_if_there(self, workload: SimulatedWorkload) -> None:
         if workload.stage != "gone":
             self.sync(workload)
 

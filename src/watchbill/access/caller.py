@@ -11,15 +11,20 @@ from typing import TypeVar
 from uuid import UUID
 
 from watchbill.access.bounded import BoundedCache
-from watchbill.access.oidc.external import Verified, check_time, login_of, verify_access_token
+from watchbill.access.oidc.external import (
+    VerifiedIdentity,
+    check_time,
+    login_of,
+    verify_access_token,
+)
 from watchbill.access.oidc.provider import Provider
 from watchbill.access.roles import SCOPED, Permission, Roles
-from watchbill.access.tokens.jose import Refused, check_shape, members
+from watchbill.access.tokens.jose import InvalidToken, check_shape, members
 from watchbill.access.tokens.tokens import Tokens
 from watchbill.errors import Unauthenticated
 from watchbill.query import Scope
 from watchbill.store.identity.accounts import PERSON, Holder, Subject, subject_of
-from watchbill.store.identity.people import Login, person_seen
+from watchbill.store.identity.people import ExternalLogin, upsert_user
 from watchbill.store.identity.rules import FIRST_TENANT_ID, Rule
 from watchbill.store.postgres.database import Database
 
@@ -75,7 +80,7 @@ class Caller:
         return scope.is_whole_tenant
 
 
-class Callers:
+class CallerCache:
     """Turns holders into callers and remembers them for half a minute, so that a change of rules, a disabled
     account and a login that was ended take effect within one."""
 
@@ -174,20 +179,22 @@ class People:
     def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
         self._db = db
         self._clock = clock
-        self._known: BoundedCache[Login, tuple[UUID, datetime]] = BoundedCache(REMEMBERED_PEOPLE)
+        self._known: BoundedCache[ExternalLogin, tuple[UUID, datetime]] = BoundedCache(
+            REMEMBERED_PEOPLE
+        )
 
-    async def holder(self, login: Login) -> Holder:
+    async def holder(self, login: ExternalLogin) -> Holder:
         """Somebody new is remembered too, and may do nothing."""
         now = self._clock()
         known = self._known.get(login)
         if known is None or now >= known[1]:
-            person_id = await person_seen(self._db, login, now=now)
+            person_id = await upsert_user(self._db, login, now=now)
             known = (person_id, now + timedelta(seconds=KEPT_SECONDS))
             self._known.put(login, known)
         return Holder(tenant_id=login.tenant_id, kind=PERSON, id=known[0])
 
 
-class Bearers:
+class TokenVerifier:
     def __init__(
         self,
         tokens: Tokens,
@@ -199,7 +206,7 @@ class Bearers:
         self._providers = {provider.issuer.issuer: provider for provider in providers}
         self._people = people
         self._clock = clock
-        self._verified: BoundedCache[bytes, tuple[Verified, Login]] = BoundedCache(
+        self._verified: BoundedCache[bytes, tuple[VerifiedIdentity, ExternalLogin]] = BoundedCache(
             REMEMBERED_TOKENS
         )
 
@@ -210,7 +217,7 @@ class Bearers:
             return (await self._tokens.verify(token)).whose()
         try:
             return await self._people.holder(await self._login(provider, token))
-        except Refused as error:
+        except InvalidToken as error:
             raise Unauthenticated("The token is not valid.") from error
 
     def _provider(self, token: str) -> Provider | None:
@@ -218,11 +225,11 @@ class Bearers:
         try:
             check_shape(token)
             issuer = members(token, 1).get("iss")
-        except (Refused, ValueError):
+        except (InvalidToken, ValueError):
             return None
         return self._providers.get(issuer) if isinstance(issuer, str) else None
 
-    async def _login(self, provider: Provider, token: str) -> Login:
+    async def _login(self, provider: Provider, token: str) -> ExternalLogin:
         token_hash = hashlib.sha256(token.encode("ascii")).digest()
         known = self._verified.get(token_hash)
         if known is None:
@@ -230,6 +237,6 @@ class Bearers:
             known = (verified, login_of(provider.issuer, verified.claims))
             self._verified.put(token_hash, known)
         elif await provider.key(known[0].kid) is None:
-            raise Refused
+            raise InvalidToken
         check_time(known[0], self._clock())
         return known[1]

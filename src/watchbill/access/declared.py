@@ -11,7 +11,7 @@ from watchbill.access.roles import ALIASES, Roles
 from watchbill.errors import Invalid
 from watchbill.store.identity.accounts import GROUP, SERVICE_ACCOUNT, USER
 from watchbill.store.identity.rules import Grant, NewGrant, Rule
-from watchbill.store.workloads.organisation import Unseen
+from watchbill.store.workloads.organisation import UnknownName
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 _QUEUE = re.compile(r"(?!\d+\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
@@ -173,10 +173,10 @@ def _named(
     return next(iter(found))
 
 
-def unseen(rules: Iterable[DeclaredRule], scopes: ScopeNames) -> set[Unseen]:
+def unseen(rules: Iterable[DeclaredRule], scopes: ScopeNames) -> set[UnknownName]:
     """The projects and departments that rules name together with a cluster, and that are not known yet."""
     clusters = {name: identity for name, identity, _ in scopes.get("cluster", ())}
-    found: set[Unseen] = set()
+    found: set[UnknownName] = set()
     for scope in (rule.scope for rule in rules):
         kind, key = (
             ("project", scope.project) if scope.project else ("department", scope.department)
@@ -184,11 +184,11 @@ def unseen(rules: Iterable[DeclaredRule], scopes: ScopeNames) -> set[Unseen]:
         if key is None or scope.cluster not in clusters or not _QUEUE.fullmatch(key):
             continue
         if not any(key == name and scope.cluster == at for name, _, at in scopes.get(kind, ())):
-            found.add(Unseen(kind, clusters[scope.cluster], key))
+            found.add(UnknownName(kind, clusters[scope.cluster], key))
     return found
 
 
-def with_unseen(scopes: ScopeNames, added: Iterable[Unseen]) -> ScopeNames:
+def with_unseen(scopes: ScopeNames, added: Iterable[UnknownName]) -> ScopeNames:
     """The scopes as they would be; a number is not given before it is needed."""
     names = {identity: name for name, identity, _ in scopes.get("cluster", ())}
     found = {kind: list(known) for kind, known in scopes.items()}

@@ -24,7 +24,7 @@ CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 CODE_LENGTH = 8
 
 
-class Waiting(StrEnum):
+class PendingDeviceLogin(StrEnum):
     """Why there is no token yet, or never will be; RFC 8628's words."""
 
     PENDING = "authorization_pending"
@@ -34,17 +34,17 @@ class Waiting(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class StartedDeviceLogin:
     device_code: str
     user_code: str
 
 
-class Devices:
+class DeviceLogins:
     def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
         self._db = db
         self._clock = clock
 
-    async def begin(self, address: str) -> Begun:
+    async def begin(self, address: str) -> StartedDeviceLogin:
         """Raises TooMany."""
         now = self._clock()
         code = "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH))
@@ -59,7 +59,7 @@ class Devices:
         )
         if not is_made:
             raise TooMany("Too many logins are open.", retry_after_seconds=60)
-        return Begun(device_code, f"{code[:4]}-{code[4:]}")
+        return StartedDeviceLogin(device_code, f"{code[:4]}-{code[4:]}")
 
     async def find(self, user_code: str) -> DeviceLogin | None:
         code = _normal(user_code)
@@ -70,19 +70,19 @@ class Devices:
         code = _normal(user_code)
         return bool(code) and await device_decide(self._db, code, holder, now=self._clock())
 
-    async def poll(self, device_code: str) -> Holder | Waiting:
+    async def poll(self, device_code: str) -> Holder | PendingDeviceLogin:
         now = self._clock()
         found = await device_poll(self._db, _hash(device_code), now=now)
         if found is None or found.expires_at <= now:
-            return Waiting.EXPIRED
+            return PendingDeviceLogin.EXPIRED
         if found.approved is not None:
             return found.approved
         if found.denied_at is not None:
-            return Waiting.DENIED
+            return PendingDeviceLogin.DENIED
         soonest = timedelta(seconds=INTERVAL_SECONDS - 1)
         if found.polled_at is not None and now - found.polled_at < soonest:
-            return Waiting.SLOW_DOWN
-        return Waiting.PENDING
+            return PendingDeviceLogin.SLOW_DOWN
+        return PendingDeviceLogin.PENDING
 
 
 def _normal(user_code: str) -> str:

@@ -29,7 +29,7 @@ _ALL = frozenset(Permission)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Role:
+class AccessRole:
     name: str
     """As rules name it."""
     title: str
@@ -37,8 +37,8 @@ class Role:
     description: str
 
 
-PREDEFINED: tuple[Role, ...] = tuple(
-    Role(name=name, title=title, permissions=permissions, description=description)
+PREDEFINED: tuple[AccessRole, ...] = tuple(
+    AccessRole(name=name, title=title, permissions=permissions, description=description)
     for name, title, permissions, description in (
         ("administrator", "System administrator", _ALL, "Everything in the tenant."),
         (
@@ -99,11 +99,11 @@ ALIASES = {"system-administrator": "administrator"}
 class Roles:
     """All roles by name. A rule that names none of them grants nothing."""
 
-    by_name: Mapping[str, Role] = field(
+    by_name: Mapping[str, AccessRole] = field(
         default_factory=lambda: {role.name: role for role in PREDEFINED}
     )
 
-    def named(self, name: str) -> Role | None:
+    def named(self, name: str) -> AccessRole | None:
         return self.by_name.get(ALIASES.get(name, name))
 
     def permissions(self, name: str) -> frozenset[Permission]:
@@ -125,7 +125,7 @@ def with_custom(custom: Mapping[str, Iterable[str]]) -> Roles:
                 f"The role '{name}' lists permissions that do not exist: {', '.join(unknown)}.",
                 details=f"Permissions: {', '.join(Permission)}.",
             )
-        found[name] = Role(
+        found[name] = AccessRole(
             name=name,
             title=name,
             permissions=frozenset(Permission(one) for one in wanted),

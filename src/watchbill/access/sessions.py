@@ -9,7 +9,7 @@ from watchbill.access.bounded import BoundedCache
 from watchbill.errors import Unauthenticated
 from watchbill.store.identity.accounts import Holder
 from watchbill.store.identity.sessions import (
-    Session,
+    StoredSession,
     session_by_hash,
     session_create,
     session_delete,
@@ -30,17 +30,19 @@ class Sessions:
         self._db = db
         self._clock = clock
         self.lifetime_seconds = lifetime_seconds
-        self._known: BoundedCache[bytes, tuple[Session, datetime]] = BoundedCache(KEPT_SESSIONS)
+        self._known: BoundedCache[bytes, tuple[StoredSession, datetime]] = BoundedCache(
+            KEPT_SESSIONS
+        )
 
     async def begin(self, holder: Holder) -> str:
         """The cookie's value, which is nowhere readable again."""
         cookie, now = secrets.token_urlsafe(32), self._clock()
         ends_at = now + timedelta(seconds=self.lifetime_seconds)
-        session = Session(holder=holder, expires_at=ends_at)
+        session = StoredSession(holder=holder, expires_at=ends_at)
         await session_create(self._db, session, token_hash=_hash(cookie), now=now)
         return cookie
 
-    async def find(self, cookie: str) -> Session:
+    async def find(self, cookie: str) -> StoredSession:
         """Raises Unauthenticated where there is no such session, or no longer."""
         if len(cookie) > MAX_COOKIE_CHARACTERS:
             raise Unauthenticated("The session is not valid.")

@@ -11,15 +11,15 @@ import structlog
 
 from watchbill.agent.cache.cache import Cache, CacheSettings
 from watchbill.agent.cache.cluster import node_pools
-from watchbill.agent.cache.owner_lookup import Resolver
-from watchbill.agent.cache.owner_tree import Verdict
-from watchbill.agent.cache.watch_manager import Roster
-from watchbill.agent.cache.watched_kinds import POD, Wanted, root_kinds, wanted_kinds
+from watchbill.agent.cache.owner_lookup import OwnerLookup
+from watchbill.agent.cache.owner_tree import OwnerStatus
+from watchbill.agent.cache.watch_manager import WatchManager
+from watchbill.agent.cache.watched_kinds import POD, WatchedKind, root_kinds, watched_kinds
 from watchbill.agent.kubernetes.client import KubeClient
 from watchbill.agent.kubernetes.credentials import Credentials
-from watchbill.agent.metrics.pipeline import Measuring
-from watchbill.agent.metrics.sample_queue import Outbox
-from watchbill.agent.stream.pending_changes import Ledger
+from watchbill.agent.metrics.pipeline import MeasuringLoop
+from watchbill.agent.metrics.sample_queue import SampleQueue
+from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.agent.stream.stream import Stream
 from watchbill.agent.stream.tracker import Tracker
 from watchbill.client import AgentClient
@@ -86,7 +86,7 @@ class Agent:
         server: AgentClient,
     ) -> None:
         self._derive_settings = read_settings(settings.settings_file, cluster_id)
-        self.ledger = Ledger()
+        self.ledger = PendingChanges()
         self.tracker = Tracker(
             self.ledger,
             lambda objects: derive(objects, definitions, self._derive_settings),
@@ -102,15 +102,15 @@ class Agent:
             self.tracker,
         )
         self.tracker.attach(self.cache)
-        self.roster = Roster(
+        self.roster = WatchManager(
             kube,
             self.cache,
-            wanted_kinds(definitions),
+            watched_kinds(definitions),
             resync_seconds=settings.resync_seconds,
             on_list=self._note_list,
         )
-        self.resolver = Resolver(kube, self.cache, self.roster.find)
-        outbox = Outbox()
+        self.resolver = OwnerLookup(kube, self.cache, self.roster.find)
+        outbox = SampleQueue()
         self.stream = Stream(
             server,
             self.ledger,
@@ -119,7 +119,7 @@ class Agent:
             outbox,
             resync_seconds=settings.resync_seconds,
         )
-        self.measuring = Measuring(
+        self.measuring = MeasuringLoop(
             settings,
             self._derive_settings,
             kube=kube,
@@ -170,7 +170,7 @@ class Agent:
         ownership = self.cache.ownership
         found = [root for root in ownership.families if ownership.is_alive(root)]
         unread = {
-            uid for uid, verdict in ownership.verdicts.items() if verdict is Verdict.UNREADABLE
+            uid for uid, verdict in ownership.verdicts.items() if verdict is OwnerStatus.UNREADABLE
         }
         return [*found, *(unread - set(found)), *(ownership.missing.keys() - set(found))]
 
@@ -212,7 +212,7 @@ class Agent:
         self.tracker.changed.set()
         await stop.wait()
 
-    def _note_list(self, wanted: Wanted) -> None:
+    def _note_list(self, wanted: WatchedKind) -> None:
         self.resolver.look_again(wanted.key)
         if self._is_in_step:
             self.stream.want_inventory()

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from watchbill.api.http.call import Services, services_of
 from watchbill.api.http.contract import (
-    Login,
+    LoginRequirement,
     Operation,
     contract_document,
     extensions_document,
@@ -19,8 +19,8 @@ from watchbill.api.http.contract import (
     operations,
     page_routes,
 )
-from watchbill.api.http.endpoint import Endpoint, Handler
-from watchbill.api.http.gate import Gate, Meters, Proxies
+from watchbill.api.http.endpoint import Handler, OperationEndpoint
+from watchbill.api.http.gate import Gate, Proxies, ServerMetrics
 from watchbill.api.http.guard import Guard
 from watchbill.api.login import device_login, session, sign_on, token
 from watchbill.api.resources import (
@@ -68,7 +68,7 @@ def build_app(services: Services) -> Starlette:
     """Raises RuntimeError where an operation lacks its handler or a handler its operation."""
     contract, extensions = contract_document(), extensions_document()
     merged = merged_document(contract, extensions)
-    meters = Meters()
+    meters = ServerMetrics()
     handlers = _by_name(
         *(resource.HANDLERS for resource in RESOURCES),
         workloads.ELEMENT_HANDLERS,
@@ -123,7 +123,7 @@ def _page_operations(routes: Mapping[str, str]) -> list[Operation]:
             operation_id=handler,
             method="GET",
             path=path,
-            login=Login.NONE,
+            login=LoginRequirement.NONE,
             right=None,
             takes_session=False,
             parameters=(),
@@ -142,7 +142,9 @@ def _routes(
         bound = (operation, handlers[operation.operation_id])
         by_path.setdefault(operation.path, {})[operation.method] = bound
     guard = Guard(services)
-    return [Route(path, Endpoint(bound, services, guard)) for path, bound in by_path.items()]
+    return [
+        Route(path, OperationEndpoint(bound, services, guard)) for path, bound in by_path.items()
+    ]
 
 
 async def _pass_on(request: Request, error: Exception) -> Response:

@@ -14,15 +14,15 @@ from uuid import UUID
 
 import structlog
 
-from watchbill.api.limits import STREAMS_AT_ONCE, STREAMS_OF_ALL, Slots
+from watchbill.api.limits import STREAMS_AT_ONCE, STREAMS_OF_ALL, RejectingConcurrencyLimiter
 from watchbill.errors import Unavailable
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.changes import (
     Changed,
     changed_rows,
-    hearing_changes,
     is_within,
+    listen_for_changes,
     matching,
 )
 
@@ -48,7 +48,7 @@ class Resync(StrEnum):
 
 
 @dataclass(slots=True)
-class News:
+class ChangeEvent:
     """`changed` match the client's question now; `gone` do not, or no longer. `resync` replaces both."""
 
     changed: set[UUID] = field(default_factory=set)
@@ -59,14 +59,14 @@ class News:
         return bool(self.changed or self.gone or self.resync)
 
 
-class Subscription:
+class ChangeSubscription:
     """One client: what it asked, and what it has not taken yet."""
 
     def __init__(self, scope: Scope, query: WorkloadQuery) -> None:
         self.scope = scope
         self.query = query
         self.is_closed = False
-        self._news = News()
+        self._news = ChangeEvent()
         self._woken = asyncio.Event()
 
     def offer(self, changed: set[UUID], gone: set[UUID]) -> None:
@@ -80,22 +80,22 @@ class Subscription:
         self._woken.set()
 
     def resync(self, why: Resync) -> None:
-        self._news = News(resync=why)
+        self._news = ChangeEvent(resync=why)
         self._woken.set()
 
     def close(self) -> None:
         self.is_closed = True
         self._woken.set()
 
-    async def take(self, seconds: float) -> News:
+    async def take(self, seconds: float) -> ChangeEvent:
         """What came, or nothing after so long. At once where there is something, or never will be."""
         try:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
         except TimeoutError:
-            return News()
+            return ChangeEvent()
         self._woken.clear()
-        news, self._news = self._news, News()
+        news, self._news = self._news, ChangeEvent()
         return news
 
 
@@ -105,9 +105,9 @@ class Streams:
     def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
         self._db = db
         self._clock = clock
-        self._subscriptions: set[Subscription] = set()
-        self._of_principal = Slots(STREAMS_AT_ONCE, "streams")
-        self._of_all = Slots(STREAMS_OF_ALL, "streams on this server")
+        self._subscriptions: set[ChangeSubscription] = set()
+        self._of_principal = RejectingConcurrencyLimiter(STREAMS_AT_ONCE, "streams")
+        self._of_all = RejectingConcurrencyLimiter(STREAMS_OF_ALL, "streams on this server")
         self._heard: dict[int, set[UUID]] = {}
         self._something = asyncio.Event()
         self._hearing: asyncio.Future[None] | None = None
@@ -117,12 +117,12 @@ class Streams:
     @contextmanager
     def subscribe(
         self, principal: object, scope: Scope, query: WorkloadQuery
-    ) -> Iterator[Subscription]:
+    ) -> Iterator[ChangeSubscription]:
         """Raises TooMany, and Unavailable where the server is stopping."""
         if self._is_closed:
             raise Unavailable("The server is stopping.", retry_after_seconds=2)
         unpaged = replace(query, sort_by="createdAt", is_descending=False, offset=0)
-        subscription = Subscription(scope, unpaged)
+        subscription = ChangeSubscription(scope, unpaged)
         with self._of_principal.hold(principal), self._of_all.hold("all"):
             self._subscriptions.add(subscription)
             self._start()
@@ -174,7 +174,7 @@ class Streams:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _hear_until_lost(self, hearing: asyncio.Future[None]) -> None:
-        async with hearing_changes(self._db, self._note, lost=self._something.set) as listener:
+        async with listen_for_changes(self._db, self._note, lost=self._something.set) as listener:
             self._resync(self._subscriptions, Resync.INTERRUPTED)
             hearing.set_result(None)
             while not listener.is_lost:
@@ -211,9 +211,9 @@ class Streams:
                 await self._tell_tenant(tenant_id, ids, wanting)
 
     async def _tell_tenant(
-        self, tenant_id: int, ids: set[UUID], wanting: list[Subscription]
+        self, tenant_id: int, ids: set[UUID], wanting: list[ChangeSubscription]
     ) -> None:
-        groups: dict[tuple[Scope, WorkloadQuery], list[Subscription]] = {}
+        groups: dict[tuple[Scope, WorkloadQuery], list[ChangeSubscription]] = {}
         for one in wanting:
             groups.setdefault((one.scope, one.query), []).append(one)
         try:
@@ -235,6 +235,6 @@ class Streams:
         return await matching(self._db, scope, query, candidates, self._clock())
 
     @staticmethod
-    def _resync(subscriptions: Iterable[Subscription], why: Resync) -> None:
+    def _resync(subscriptions: Iterable[ChangeSubscription], why: Resync) -> None:
         for one in subscriptions:
             one.resync(why)

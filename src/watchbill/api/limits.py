@@ -39,7 +39,7 @@ LOOKUPS_AT_ONCE = 3
 Clock = Callable[[], float]
 
 
-class Buckets:
+class TokenBuckets:
     """A bucket per principal: `burst` requests at once, refilled at `per_second`.
 
     A refused request takes half of what an admitted one takes, down to a second's worth: who goes on asking at
@@ -75,7 +75,7 @@ class Buckets:
         }
 
 
-class Pace:
+class RefusalDelay:
     """Makes whoever is refused for its haste wait a little for the refusal, so that a client that asks again
     at once cannot spin; not all equally long, so that they do not come back together. So many wait at once;
     beyond them a refusal comes directly."""
@@ -95,15 +95,15 @@ class Pace:
             self._waiting -= 1
 
 
-class Strangers:
+class UnverifiedCredentialLimiter:
     """Credentials that may be anybody's invention. What looks them up takes turns, a few at a time, so that a
     flood never has the database's connections; beyond an address' rate of wrong ones each refusal comes late,
     so that it cannot spin. Nobody is refused for what others behind the same address send, and a credential
     that was right before takes no turn."""
 
     def __init__(self, per_second: float, burst: float) -> None:
-        self._wrong = Buckets(per_second, burst)
-        self._pace = Pace()
+        self._wrong = TokenBuckets(per_second, burst)
+        self._pace = RefusalDelay()
         self._turns = asyncio.Semaphore(LOOKUPS_AT_ONCE)
         self._known: BoundedCache[bytes, bool] = BoundedCache(MAX_PRINCIPALS)
 
@@ -155,7 +155,7 @@ def network_of(address: str) -> str:
     return str(found.ipv4_mapped or IPv6Address(int(found) >> 64 << 64))
 
 
-class Slots:
+class RejectingConcurrencyLimiter:
     """How many of a kind one principal may have going at the same time."""
 
     def __init__(self, most: int, what: str) -> None:
@@ -178,7 +178,7 @@ class Slots:
                 del self._taken[principal]
 
 
-class Turns:
+class ConcurrencyLimiter:
     """How many of a kind one principal may have going at the same time, the others waiting a little: a page
     that asks much at once is no attack. Beyond a queue and a moment they are refused."""
 
@@ -222,7 +222,7 @@ class _Queue:
     present: int = 0
 
 
-class SignIns:
+class SignInLimiter:
     """Sign-ins of the last minute by client id and address, failed and successful counted apart."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:

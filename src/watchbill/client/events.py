@@ -14,14 +14,14 @@ MOST_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class StreamEvent:
     """`name` is `ready`, `change`, `resync` or `end`."""
 
     name: str
     data: dict[str, Any]
 
 
-async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[Event]:
+async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[StreamEvent]:
     """As they come. Raises Unavailable where something else than our server spoke."""
     block: dict[str, str] = {}
     size = 0
@@ -39,9 +39,9 @@ async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[Event]:
         block, size = {}, 0
 
 
-def _event(block: dict[str, str]) -> Event:
+def _event(block: dict[str, str]) -> StreamEvent:
     try:
         data = msgspec.json.decode(block.get("data", "{}"), type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise Unavailable("The stream is not a Watchbill server's.") from error
-    return Event(block["event"], data)
+    return StreamEvent(block["event"], data)

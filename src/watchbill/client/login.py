@@ -36,7 +36,7 @@ class StoredLogin:
     refresh_token: str
 
 
-class Begun(msgspec.Struct):
+class DeviceLoginStarted(msgspec.Struct):
     """A device login that waits to be confirmed."""
 
     device_code: str
@@ -133,13 +133,13 @@ def _entered(path: Path) -> contextlib.ExitStack:
     return stack
 
 
-async def begin_device_login(transport: Transport) -> Begun:
+async def begin_device_login(transport: Transport) -> DeviceLoginStarted:
     body = urlencode({"client_id": "watchbill-cli"}).encode()
     path = "/api/v2/device_authorization"
-    return decoded(await transport.send("POST", path, headers=FORM, body=body), Begun)
+    return decoded(await transport.send("POST", path, headers=FORM, body=body), DeviceLoginStarted)
 
 
-async def finish_device_login(transport: Transport, begun: Begun) -> StoredLogin:
+async def finish_device_login(transport: Transport, begun: DeviceLoginStarted) -> StoredLogin:
     """Waits until somebody confirms. Raises what refuses it."""
     interval, ends = float(begun.interval), time.monotonic() + begun.expires_in
     while time.monotonic() < ends:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from watchbill.client.events import Event, events
+from watchbill.client.events import StreamEvent, events
 from watchbill.client.transport import Parameters, Reply, Transport, decoded
 from watchbill.errors import TooMany, Unauthenticated, Unavailable
 
@@ -231,7 +231,7 @@ class Client:
             async for chunk in answer.content.iter_any():
                 yield chunk
 
-    async def stream(self, selection: Selection) -> AsyncIterator[Event]:
+    async def stream(self, selection: Selection) -> AsyncIterator[StreamEvent]:
         """What changes, until the server ends it or the connection breaks (Unavailable)."""
         async with self._transport.open(
             "GET",

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from watchbill.errors import Invalid
 from watchbill.kinds.definition.definition import Definitions
-from watchbill.kinds.definition.hooks import ADJUSTMENTS
+from watchbill.kinds.definition.hooks import HOOKS
 from watchbill.kinds.derivation.elements import elements_of
 from watchbill.kinds.derivation.organisation import organisation_of
 from watchbill.kinds.derivation.phase import observed_phase, phase_of, transitions_of
 from watchbill.kinds.derivation.presentation import (
+    presented_reasons,
+    presented_scheduling,
     printable,
-    shown_message,
-    shown_reasons,
-    shown_scheduling,
+    sanitized_message,
 )
 from watchbill.kinds.derivation.scale import (
     framework_of,
@@ -26,12 +26,12 @@ from watchbill.kinds.derivation.scale import (
 )
 from watchbill.kinds.derivation.totals import totals_of
 from watchbill.kinds.objects.json_access import metadata, text
-from watchbill.kinds.objects.objects import Census, WorkloadObjects
+from watchbill.kinds.objects.objects import PodCounts, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod, read_pod
 from watchbill.kinds.objects.settings import DeriveSettings, Redaction
-from watchbill.kinds.pending.messages import Situation, phase_message
+from watchbill.kinds.pending.messages import MessageInput, phase_message
 from watchbill.kinds.pending.pending import pending_reasons, pending_scheduling_messages
-from watchbill.kinds.record import Read, Standing, witness_of, workload_of
+from watchbill.kinds.record import DerivedState, ReadObjects, witness_of, workload_of
 from watchbill.protocol import Record
 from watchbill.workload import LEAVING_PHASES, PendingReason, Phase, Transition
 
@@ -92,7 +92,7 @@ def _derive(
         workload=workload_of(read, standing, organisation, totals),
         witness=witness_of(objects),
         usage=totals.usage,
-        pending_scheduling_messages=shown_scheduling(
+        pending_scheduling_messages=presented_scheduling(
             pending_scheduling_messages(objects, census, settings), settings.redaction
         )
         if is_pending
@@ -107,19 +107,21 @@ def _derive(
     return Derived(record, transitions)
 
 
-def _read(objects: WorkloadObjects, definitions: Definitions, settings: DeriveSettings) -> Read:
+def _read(
+    objects: WorkloadObjects, definitions: Definitions, settings: DeriveSettings
+) -> ReadObjects:
     definition = definitions.for_object(objects.root)
     pods: list[Pod] = list(objects.pods)
     if not pods and definition.key.kind == "Pod" and not definition.key.group:
         pods = [read_pod(objects.root, wanted=settings.pod_annotations)]
-    census = Census(pods)
+    census = PodCounts(pods)
     facts = definitions.facts(objects.root)
     if definition.prefers_children or not facts.roles:
         facts = with_children(facts, objects, definitions)
     facts = with_inherited_endpoints(with_autoscaler(facts, objects), objects, definitions)
     if definition.adjust:
-        facts = ADJUSTMENTS[definition.adjust](facts, objects, census, definitions)
-    return Read(
+        facts = HOOKS[definition.adjust](facts, objects, census, definitions)
+    return ReadObjects(
         objects=objects,
         definition=definition,
         facts=facts,
@@ -129,14 +131,14 @@ def _read(objects: WorkloadObjects, definitions: Definitions, settings: DeriveSe
     )
 
 
-def _standing(read: Read) -> Standing:
+def _standing(read: ReadObjects) -> DerivedState:
     objects, facts, census, settings = read.objects, read.facts, read.census, read.settings
     observed = observed_phase(objects, read.definition, facts, census)
     phase = phase_of(objects, facts, census, observed)
     reasons: tuple[PendingReason, ...] = ()
     if phase is Phase.PENDING:
         reasons = pending_reasons(objects, facts, census, settings)
-    situation = Situation(
+    situation = MessageInput(
         objects=objects,
         definition=read.definition,
         facts=facts,
@@ -144,11 +146,11 @@ def _standing(read: Read) -> Standing:
         reasons=reasons,
     )
     if phase in _WITHDRAWN:
-        unasked = Census(census.all, ignores_deletion=True)
+        unasked = PodCounts(census.all, ignores_deletion=True)
         observed = observed_phase(objects, read.definition, facts, unasked)
-    return Standing(
+    return DerivedState(
         phase=phase,
         k8s_phase=observed,
-        message=shown_message(phase_message(phase, situation), settings.redaction),
-        reasons=shown_reasons(reasons, settings.redaction),
+        message=sanitized_message(phase_message(phase, situation), settings.redaction),
+        reasons=presented_reasons(reasons, settings.redaction),
     )

@@ -9,7 +9,12 @@ from watchbill.kinds.definition.definition import Definition
 from watchbill.kinds.definition.facts import Facts
 from watchbill.kinds.derivation.elements import element_id
 from watchbill.kinds.derivation.endpoints import endpoints_of
-from watchbill.kinds.derivation.organisation import Organisation, ai_application, is_kai, submitter
+from watchbill.kinds.derivation.organisation import (
+    OrganisationNames,
+    ai_application,
+    is_kai,
+    submitter,
+)
 from watchbill.kinds.derivation.phase import created_at, finished_at
 from watchbill.kinds.derivation.placement import (
     current_node_pools,
@@ -17,16 +22,16 @@ from watchbill.kinds.derivation.placement import (
     topology_of,
 )
 from watchbill.kinds.derivation.presentation import (
+    presented_conditions,
+    presented_endpoints,
+    presented_images,
+    presented_template,
     printable,
-    shown_conditions,
-    shown_endpoints,
-    shown_images,
-    shown_template,
 )
 from watchbill.kinds.derivation.priority import guaranteed_until, priority_of
-from watchbill.kinds.derivation.totals import Totals, idle_fields, idle_millionths
+from watchbill.kinds.derivation.totals import ResourceTotals, idle_fields, idle_millionths
 from watchbill.kinds.objects.json_access import INT32_MAX, group_version, metadata, text
-from watchbill.kinds.objects.objects import Census, WorkloadObjects
+from watchbill.kinds.objects.objects import PodCounts, WorkloadObjects
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.kinds.pending.kai import QUOTA_REASONS
 from watchbill.protocol import Witness
@@ -45,19 +50,19 @@ _NO_ACTIONS = ActionsSupport(delete=False, suspend=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
+class ReadObjects:
     """What was read of the objects before anything is decided."""
 
     objects: WorkloadObjects
     definition: Definition
     facts: Facts
-    census: Census
+    census: PodCounts
     settings: DeriveSettings
     framework: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class DerivedState:
     """The phase and all that is said about it."""
 
     phase: Phase
@@ -67,14 +72,17 @@ class Standing:
 
 
 def workload_of(
-    read: Read, standing: Standing, organisation: Organisation, totals: Totals
+    read: ReadObjects,
+    standing: DerivedState,
+    organisation: OrganisationNames,
+    totals: ResourceTotals,
 ) -> Workload:
     objects, facts, census, settings = read.objects, read.facts, read.census, read.settings
     meta = metadata(objects.root)
     priority = priority_of(objects, facts, census, settings)
     template = next((role.template for role in facts.roles if role.template is not None), None)
-    run = shown_template(template, settings.redaction)
-    endpoints = shown_endpoints(endpoints_of(objects, facts, census), settings.redaction)
+    run = presented_template(template, settings.redaction)
+    endpoints = presented_endpoints(endpoints_of(objects, facts, census), settings.redaction)
     application_id, application_name = ai_application(objects, settings.cluster_id)
     idle = idle_millionths(objects.idle, allocated=totals.usage.gpu_millionths)
     return Workload(
@@ -91,7 +99,7 @@ def workload_of(
         created_at=created_at(objects, census),
         phase=standing.phase,
         k8s_phase=standing.k8s_phase.value,
-        conditions=shown_conditions(facts.conditions, settings.redaction),
+        conditions=presented_conditions(facts.conditions, settings.redaction),
         running_pods=census.running,
         workload_requested_resources=totals.workload,
         pods_requested_resources=totals.pods,
@@ -108,7 +116,7 @@ def workload_of(
         current_node_pools=tuple(
             printable(pool) for pool in current_node_pools(census, objects.cluster, settings)
         ),
-        images=shown_images(facts, census.all, settings.redaction),
+        images=presented_images(facts, census.all, settings.redaction),
         urls=tuple(dict.fromkeys(endpoint.url for endpoint in endpoints if endpoint.url)),
         datasources=(),
         environments=(),
@@ -137,7 +145,7 @@ def _optional(value: str | None) -> str | None:
     return printable(value) if value else None
 
 
-def _category(read: Read) -> str:
+def _category(read: ReadObjects) -> str:
     """A cluster's own word for a kind, else the definition's."""
     group, kind = group_version(read.objects.root)[0], text(read.objects.root.get("kind"))
     overrides = read.settings.categories
@@ -173,7 +181,9 @@ def _bound(bounds: list[int | None], fixed: list[int]) -> int | None:
     return total if total < INT32_MAX else None
 
 
-def _additional(read: Read, standing: Standing, truncated: tuple[str, ...]) -> dict[str, Any]:
+def _additional(
+    read: ReadObjects, standing: DerivedState, truncated: tuple[str, ...]
+) -> dict[str, Any]:
     """What the contract has no member for."""
     fields: dict[str, Any] = {}
     if standing.reasons:

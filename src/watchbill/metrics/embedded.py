@@ -15,13 +15,13 @@ from watchbill.metrics.source import (
     Failed,
     Histogram,
     Measurement,
+    MetricPoint,
     MetricsQuery,
     Outcome,
     Reason,
-    Sample,
     Spread,
 )
-from watchbill.metrics.table import METRICS, Form
+from watchbill.metrics.table import METRICS, MetricForm
 from watchbill.query import Scope
 from watchbill.store.metrics.measured import Point, measured_points
 from watchbill.store.postgres.database import Database
@@ -108,7 +108,7 @@ def _gauges(name: str, series: str, view: _View) -> list[Outcome]:
         Measurement(
             type=name,
             samples=tuple(
-                Sample(at, text)
+                MetricPoint(at, text)
                 for at, point in view.present
                 if (text := written(point.figures.get((series, label))))
             ),
@@ -126,7 +126,7 @@ def _rates(name: str, series: str, view: _View) -> list[Outcome]:
             counted = point.figures[key] - before.figures[key]
             text = written(counted / (point.at - before.at).total_seconds())
             if counted >= 0 and text is not None:
-                samples.append(Sample(at, text))
+                samples.append(MetricPoint(at, text))
     return [Measurement(type=name, samples=tuple(samples))]
 
 
@@ -159,7 +159,7 @@ def _percentiles(name: str, series: str, view: _View) -> list[Outcome]:
         Measurement(
             type=name,
             samples=tuple(
-                Sample(at, text)
+                MetricPoint(at, text)
                 for at, counts in counted
                 if (text := written(quantile(float(share), counts)))
             ),
@@ -169,11 +169,11 @@ def _percentiles(name: str, series: str, view: _View) -> list[Outcome]:
     ]
 
 
-_FORMS: dict[Form, Callable[[str, str, _View], list[Outcome]]] = {
-    Form.GAUGE: _gauges,
-    Form.RATE: _rates,
-    Form.HISTOGRAM: _histogram,
-    Form.PERCENTILES: _percentiles,
+_FORMS: dict[MetricForm, Callable[[str, str, _View], list[Outcome]]] = {
+    MetricForm.GAUGE: _gauges,
+    MetricForm.RATE: _rates,
+    MetricForm.HISTOGRAM: _histogram,
+    MetricForm.PERCENTILES: _percentiles,
 }
 
 
@@ -185,9 +185,9 @@ def _no_histogram(name: str) -> Outcome:
     return Histogram(type=name, spreads=())
 
 
-_NOTHING: dict[Form, Callable[[str], Outcome]] = {
-    Form.GAUGE: _no_measurement,
-    Form.RATE: _no_measurement,
-    Form.HISTOGRAM: _no_histogram,
-    Form.PERCENTILES: _no_measurement,
+_NOTHING: dict[MetricForm, Callable[[str], Outcome]] = {
+    MetricForm.GAUGE: _no_measurement,
+    MetricForm.RATE: _no_measurement,
+    MetricForm.HISTOGRAM: _no_histogram,
+    MetricForm.PERCENTILES: _no_measurement,
 }

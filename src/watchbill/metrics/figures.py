@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from math import inf, isfinite
 
-from watchbill.metrics.source import Measurement, Sample
+from watchbill.metrics.source import Measurement, MetricPoint
 from watchbill.metrics.table import METRICS, Figure
 from watchbill.store.metrics.measured import UsageSeries
 from watchbill.workload import Usage
@@ -78,5 +78,5 @@ def usage_measurement(name: str, known: Sequence[tuple[datetime, Usage]]) -> Mea
     read = METRICS[name].from_usage
     assert read is not None, f"{name} needs an exporter"
     figures = ((at, read(usage)) for at, usage in known)
-    samples = tuple(Sample(at, text) for at, figure in figures if (text := written(figure)))
+    samples = tuple(MetricPoint(at, text) for at, figure in figures if (text := written(figure)))
     return Measurement(type=name, samples=samples)

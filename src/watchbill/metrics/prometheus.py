@@ -29,13 +29,13 @@ from watchbill.metrics.source import (
     Failed,
     Histogram,
     Measurement,
+    MetricPoint,
     MetricsQuery,
     Outcome,
     Reason,
-    Sample,
     Spread,
 )
-from watchbill.metrics.table import METRICS, Form
+from watchbill.metrics.table import METRICS, MetricForm
 from watchbill.query import Scope
 from watchbill.settings import PrometheusSettings
 
@@ -93,7 +93,7 @@ class QueryRefused(RuntimeError):
     """The store cannot read a question of ours. Not a failure of the store's: a mistake of this program."""
 
 
-class Session:
+class StoreConnection:
     """One pool of connections for all stores; so many questions at a time to each of them.
 
     A store that hangs fills its own places: the clusters of another one do not wait for it.
@@ -130,7 +130,7 @@ class Session:
             self._session = None
 
 
-class Silence:
+class CircuitBreaker:
     """Keeps a store that hangs from taking everybody's time: after one question in vain the others wait for
     the next one's answer, and but a moment, until the store speaks again."""
 
@@ -175,10 +175,10 @@ class Silence:
 class PrometheusStore:
     """One store and the login to it."""
 
-    def __init__(self, settings: PrometheusSettings, session: Session) -> None:
+    def __init__(self, settings: PrometheusSettings, session: StoreConnection) -> None:
         self._url = settings.url
         self._session = session
-        self._silence = Silence()
+        self._silence = CircuitBreaker()
         self._headers = {"Accept": "application/json"}
         if settings.token is not None:
             self._headers["Authorization"] = f"Bearer {settings.token}"
@@ -245,7 +245,7 @@ class _Known:
 class PrometheusSamples:
     """One store, as one cluster's samples lie in it."""
 
-    def __init__(self, settings: PrometheusSettings, session: Session) -> None:
+    def __init__(self, settings: PrometheusSettings, session: StoreConnection) -> None:
         self._extra = tuple(Matcher(name, value) for name, value in settings.matchers)
         self._labels = Labels(**dict(settings.labels))
         self._store = PrometheusStore(settings, session)
@@ -341,9 +341,9 @@ class PrometheusSamples:
         if isinstance(found, Reason):
             return [Failed(type=name, reason=found)]
         form = METRICS[name].form
-        if form is Form.HISTOGRAM:
+        if form is MetricForm.HISTOGRAM:
             return [_histogram(name, found, alive)]
-        if form is Form.PERCENTILES:
+        if form is MetricForm.PERCENTILES:
             return _percentiles(name, found, alive)
         if not found:
             return [_nothing(name)]
@@ -380,9 +380,9 @@ def _number(text: Any) -> float | None:
     return value if isfinite(value) else None
 
 
-def _samples(values: Values, alive: frozenset[datetime]) -> tuple[Sample, ...]:
+def _samples(values: Values, alive: frozenset[datetime]) -> tuple[MetricPoint, ...]:
     return tuple(
-        Sample(at, text)
+        MetricPoint(at, text)
         for at, value in sorted(values.items())
         if at in alive and (text := written(value))
     )
@@ -430,7 +430,7 @@ def _percentiles(
         Measurement(
             type=name,
             samples=tuple(
-                Sample(at, text)
+                MetricPoint(at, text)
                 for at, counts in counted
                 if (text := written(quantile(float(share), counts)))
             ),
@@ -441,6 +441,6 @@ def _percentiles(
 
 
 def _nothing(name: str) -> Outcome:
-    if METRICS[name].form is Form.HISTOGRAM:
+    if METRICS[name].form is MetricForm.HISTOGRAM:
         return Histogram(type=name, spreads=())
     return Measurement(type=name, samples=())

@@ -50,7 +50,7 @@ class MetricsQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class MetricPoint:
     at: datetime
     value: str
 
@@ -60,7 +60,7 @@ class Measurement:
     """One series. No samples = nothing was known at any of the instants."""
 
     type: str
-    samples: tuple[Sample, ...]
+    samples: tuple[MetricPoint, ...]
     labels: dict[str, str] = field(default_factory=dict)
 
 
@@ -114,7 +114,7 @@ class Samples(Protocol):
         """Outcomes in the order of the types; never raises for a source that does not answer."""
 
 
-class Source(Protocol):
+class MetricsSource(Protocol):
     """Anything that knows metrics of workloads."""
 
     async def measure(

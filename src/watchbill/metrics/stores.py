@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from watchbill.metrics.embedded import EmbeddedSamples
-from watchbill.metrics.prometheus import PrometheusSamples, Session
+from watchbill.metrics.prometheus import PrometheusSamples, StoreConnection
 from watchbill.metrics.source import Samples
 from watchbill.metrics.workload import WorkloadMetrics
 from watchbill.settings import PrometheusSettings
@@ -12,7 +12,7 @@ from watchbill.store.postgres.database import Database
 
 def workload_metrics(db: Database, settings: Mapping[str, PrometheusSettings]) -> WorkloadMetrics:
     """`settings`: stores by cluster name, "" for every cluster that is not named."""
-    session = Session()
+    session = StoreConnection()
     stores: dict[str, Samples] = {
         name: PrometheusSamples(found, session) for name, found in settings.items()
     }

@@ -21,7 +21,7 @@ SERVER = "inference server"
 """Kinds of exporters, as agents name them in the cluster's state."""
 
 
-class Form(StrEnum):
+class MetricForm(StrEnum):
     """How a figure is made of what an exporter tells."""
 
     GAUGE = "gauge"
@@ -41,7 +41,7 @@ class Metric:
     meaning: str
     from_usage: Callable[[Usage], Figure] | None = None
     exporter: str = ""
-    form: Form = Form.GAUGE
+    form: MetricForm = MetricForm.GAUGE
     series: str = ""
 
 
@@ -53,7 +53,9 @@ METRICS: dict[str, Metric] = {
         "GPU memory asked for; 0 where none was",
         lambda usage: usage.gpu_memory_request_bytes,
     ),
-    "CPU_USAGE_CORES": Metric("cores", "processor time in use", exporter=KUBELET, form=Form.RATE),
+    "CPU_USAGE_CORES": Metric(
+        "cores", "processor time in use", exporter=KUBELET, form=MetricForm.RATE
+    ),
     "CPU_REQUEST_CORES": Metric("cores", "asked for", lambda usage: usage.cpu_request_cores),
     "CPU_LIMIT_CORES": Metric("cores", "capped at", lambda usage: usage.cpu_limit_cores),
     "CPU_MEMORY_USAGE_BYTES": Metric("bytes", "memory in use", exporter=KUBELET),
@@ -79,23 +81,23 @@ METRICS: dict[str, Metric] = {
         "share, 0 to 1", "of the key-value cache in use", exporter=SERVER
     ),
     "NIM_TIME_TO_FIRST_TOKEN_SECONDS": Metric(
-        "seconds", "histogram", exporter=SERVER, form=Form.HISTOGRAM
+        "seconds", "histogram", exporter=SERVER, form=MetricForm.HISTOGRAM
     ),
     "NIM_E2E_REQUEST_LATENCY_SECONDS": Metric(
-        "seconds", "histogram", exporter=SERVER, form=Form.HISTOGRAM
+        "seconds", "histogram", exporter=SERVER, form=MetricForm.HISTOGRAM
     ),
     "NIM_TIME_TO_FIRST_TOKEN_SECONDS_PERCENTILES": Metric(
         "seconds",
         "percentiles",
         exporter=SERVER,
-        form=Form.PERCENTILES,
+        form=MetricForm.PERCENTILES,
         series="NIM_TIME_TO_FIRST_TOKEN_SECONDS",
     ),
     "NIM_E2E_REQUEST_LATENCY_SECONDS_PERCENTILES": Metric(
         "seconds",
         "percentiles",
         exporter=SERVER,
-        form=Form.PERCENTILES,
+        form=MetricForm.PERCENTILES,
         series="NIM_E2E_REQUEST_LATENCY_SECONDS",
     ),
     "NVLINK_BANDWIDTH_TOTAL": Metric(

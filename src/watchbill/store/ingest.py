@@ -27,14 +27,14 @@ from watchbill.protocol import (
     HelloReply,
     HelloRequest,
     Item,
-    Refused,
+    RefusedItem,
     Upsert,
 )
 from watchbill.store.metrics.measured import write_scrapes
 from watchbill.store.postgres.database import Connection, Database
 from watchbill.store.workloads.deletion import write_deletions
 from watchbill.store.workloads.idle import idle_so_far
-from watchbill.store.workloads.validation import is_possible, why_not
+from watchbill.store.workloads.validation import is_plausible, violation
 from watchbill.store.workloads.write import write_records
 
 
@@ -98,7 +98,7 @@ async def apply_batch(
         refused, items = _sifted(batch.items, now)
         refused += await _apply_items(connection, agent, items, now)
         await _show_refused(connection, agent, batch.items, refused, now)
-        scrapes = [scrape for scrape in batch.scrapes if is_possible(scrape, now)]
+        scrapes = [scrape for scrape in batch.scrapes if is_plausible(scrape, now)]
         await write_scrapes(connection, agent.tenant_id, agent.cluster_id, scrapes, now)
         reply = BatchReply(seq=batch.seq, refused=tuple(refused))
         await connection.execute(
@@ -175,24 +175,24 @@ async def _record_gap(
     )
 
 
-def _sifted(items: Sequence[Item], now: datetime) -> tuple[list[Refused], list[Item]]:
+def _sifted(items: Sequence[Item], now: datetime) -> tuple[list[RefusedItem], list[Item]]:
     """What cannot be, and the rest."""
-    refused: list[Refused] = []
+    refused: list[RefusedItem] = []
     taken: list[Item] = []
     for item in items:
-        reason = why_not(item, now)
+        reason = violation(item, now)
         if reason is None:
             taken.append(item)
         else:
-            refused.append(Refused(id=_id(item), reason=reason))
+            refused.append(RefusedItem(id=_id(item), reason=reason))
     return refused, taken
 
 
 async def _apply_items(
     connection: Connection, agent: AgentIdentity, items: Sequence[Item], now: datetime
-) -> list[Refused]:
+) -> list[RefusedItem]:
     """Runs of the same action go together, in order; an id appears once in a run."""
-    refused: list[Refused] = []
+    refused: list[RefusedItem] = []
     for run in _runs(items):
         try:
             async with connection.transaction():
@@ -203,7 +203,7 @@ async def _apply_items(
             OverflowError,
         ) as error:
             if len(run) == 1:
-                refused.append(Refused(id=_id(run[0]), reason=_why(error)))
+                refused.append(RefusedItem(id=_id(run[0]), reason=_why(error)))
                 continue
             for item in run:
                 refused += await _apply_items(connection, agent, [item], now)
@@ -245,7 +245,7 @@ def _id(item: Item) -> UUID:
 
 async def _apply_run(
     connection: Connection, agent: AgentIdentity, run: list[Item], now: datetime
-) -> list[Refused]:
+) -> list[RefusedItem]:
     upserts = [item for item in run if isinstance(item, Upsert)]
     deletes = [item for item in run if isinstance(item, Delete)]
     if upserts:
@@ -258,7 +258,7 @@ async def _show_refused(
     connection: Connection,
     agent: AgentIdentity,
     items: Sequence[Item],
-    refused: Sequence[Refused],
+    refused: Sequence[RefusedItem],
     now: datetime,
 ) -> None:
     """The cluster's state lists what it could not deliver, until it can."""

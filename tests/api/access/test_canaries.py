@@ -22,7 +22,7 @@ from tests.fixtures.lives import SETTINGS, definitions
 from tests.fixtures.makers import condition, container, gather, pod, root, uid
 from tests.fixtures.samples import OPERATIONS, SAMPLES
 from tests.fixtures.serving import Served, serving
-from watchbill.api.http.contract import Login
+from watchbill.api.http.contract import LoginRequirement
 from watchbill.kinds.derive import derive
 from watchbill.kinds.objects.settings import Redaction
 from watchbill.protocol import Batch, HelloRequest, Upsert, record_hash
@@ -204,7 +204,7 @@ async def answers(served: Served, own: str) -> str:
     """Every read there is, as an administrator; of one workload, the planted one."""
     found = []
     for name, operation in OPERATIONS.items():
-        if operation.method != "GET" or operation.login is Login.AGENT:
+        if operation.method != "GET" or operation.login is LoginRequirement.AGENT:
             continue
         path = SAMPLES[name].path
         if "{workloadId}" in operation.path:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import SETTINGS, serving
-from watchbill.access.tokens.key_encryption import KeySeal, read_key_seal
+from watchbill.access.tokens.key_encryption import KeyEncryption, read_key_encryption
 from watchbill.api.http.call import services_of
 from watchbill.errors import Invalid, Unavailable
 from watchbill.store.postgres.database import Database
@@ -56,7 +56,7 @@ async def test_keys_are_sealed_and_tokens_go_on(embedded_engine: Engine, tmp_pat
 
 
 def test_a_key_in_anothers_place_is_refused() -> None:
-    seal = KeySeal(SECRET.encode())
+    seal = KeyEncryption(SECRET.encode())
     text = seal.close("k1", '{"d":"x"}')
     assert seal.open("k1", text) == '{"d":"x"}'
     with pytest.raises(Unavailable):
@@ -68,8 +68,8 @@ def test_a_key_in_anothers_place_is_refused() -> None:
 
 def test_files_that_will_not_do(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="Cannot read"):
-        read_key_seal(tmp_path / "absent")
+        read_key_encryption(tmp_path / "absent")
     short = tmp_path / "short"
     short.write_bytes(b"x" * 31 + b"\n")
     with pytest.raises(Invalid, match="fewer than 32"):
-        read_key_seal(short)
+        read_key_encryption(short)

@@ -17,7 +17,7 @@ from watchbill.access.roles import Permission
 from watchbill.access.tokens.tokens import Keyring
 from watchbill.api.app import build_app
 from watchbill.api.http.call import services_of
-from watchbill.api.http.contract import Login
+from watchbill.api.http.contract import LoginRequirement
 from watchbill.api.http.guard import SESSION_COOKIE, set_cookie
 from watchbill.store.identity.accounts import account_create, account_disable, first_account
 from watchbill.store.identity.rules import Rule
@@ -46,22 +46,22 @@ async def agent_credential(served: Served, name: str = "north") -> str:
 # Every route, every kind of principal
 
 
-@pytest.mark.parametrize("name", of_login(Login.CALLER, Login.NONE))
+@pytest.mark.parametrize("name", of_login(LoginRequirement.CALLER, LoginRequirement.NONE))
 async def test_an_agent_opens_no_route_of_callers(server: Served, name: str) -> None:
     credential = await agent_credential(server)
     answer = await ask(server, name, credential)
-    if OPERATIONS[name].login is Login.CALLER:
+    if OPERATIONS[name].login is LoginRequirement.CALLER:
         assert_is_error(answer, 401)
 
 
 async def test_a_token_opens_no_route_of_agents(server: Served) -> None:
-    for name in of_login(Login.AGENT):
+    for name in of_login(LoginRequirement.AGENT):
         assert_is_error(await ask(server, name, await server.token()), 401)
 
 
 async def test_an_account_without_rules_reads_nothing(shared: Served) -> None:
     token = await shared.account()
-    for name in of_login(Login.CALLER):
+    for name in of_login(LoginRequirement.CALLER):
         answer = await ask(shared, name, token)
         if OPERATIONS[name].right is None:
             assert answer.status != 403 or name in OF_PEOPLE, name
@@ -71,7 +71,7 @@ async def test_an_account_without_rules_reads_nothing(shared: Served) -> None:
 
 async def test_only_administrators_administer(shared: Served) -> None:
     token = await shared.account(("viewer", "tenant", "1"))
-    for name in of_login(Login.CALLER):
+    for name in of_login(LoginRequirement.CALLER):
         answer = await ask(shared, name, token)
         if OPERATIONS[name].right in (None, *VIEWER):
             assert answer.status != 403 or name in OF_PEOPLE, name
@@ -323,7 +323,7 @@ async def test_a_session_reads_and_ends(server: Served) -> None:
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(attributes)
     assert "Domain" not in answer.headers["Set-Cookie"]
     cookie = cookie_of(answer)
-    for name in of_login(Login.CALLER):
+    for name in of_login(LoginRequirement.CALLER):
         operation, sample = OPERATIONS[name], SAMPLES[name]
         if operation.method == "GET":
             got = await server.get(sample.path, token=None, headers=cookie)

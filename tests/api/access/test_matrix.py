@@ -23,7 +23,7 @@ from tests.fixtures.serving import Answer
 from tests.fixtures.store_modules import store_modules
 from watchbill.access.roles import SCOPED
 from watchbill.api.app import build_app
-from watchbill.api.http.contract import Login, Operation
+from watchbill.api.http.contract import LoginRequirement, Operation
 from watchbill.query import Scope
 from watchbill.store.workloads.select import Statement
 
@@ -300,7 +300,7 @@ def test_every_read_of_workloads_is_in_the_matrix() -> None:
     missing = [
         name
         for name, one in OPERATIONS.items()
-        if one.login is Login.CALLER
+        if one.login is LoginRequirement.CALLER
         and one.right in SCOPED
         and not any(_matches(one, path) for path in asked)
     ]

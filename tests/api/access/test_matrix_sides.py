@@ -7,7 +7,7 @@ from tests.fixtures.estate import Estate, Placed, Principal
 from tests.fixtures.samples import OPERATIONS, SAMPLES
 from tests.fixtures.serving import Answer
 from watchbill.access.roles import SCOPED, Permission
-from watchbill.api.http.contract import Login
+from watchbill.api.http.contract import LoginRequirement
 
 ADMINISTRATORS = {
     "administrator": frozenset(Permission),
@@ -63,7 +63,9 @@ async def test_changes_for_everybody(made: Estate) -> None:
     everything = {
         name: one
         for name, one in OPERATIONS.items()
-        if one.login is Login.CALLER and one.right is not None and one.right not in SCOPED
+        if one.login is LoginRequirement.CALLER
+        and one.right is not None
+        and one.right not in SCOPED
     }
     assert len(everything) >= 17
 

@@ -12,13 +12,13 @@ import pytest
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import SETTINGS, serving
 from watchbill.api import limits
-from watchbill.api.limits import MOST_WAITING, READS_AT_ONCE, TENANT_SHARE, Turns
+from watchbill.api.limits import MOST_WAITING, READS_AT_ONCE, TENANT_SHARE, ConcurrencyLimiter
 from watchbill.errors import TooMany
 from watchbill.store.identity.administration import tenant_create
 
 
 async def test_a_tenant_takes_turns_and_others_do_not_wait_for_it() -> None:
-    turns, going, most = Turns(2, "reads"), 0, 0
+    turns, going, most = ConcurrencyLimiter(2, "reads"), 0, 0
 
     async def read(tenant: int) -> None:
         nonlocal going, most
@@ -41,7 +41,7 @@ async def test_a_tenant_takes_turns_and_others_do_not_wait_for_it() -> None:
 
 async def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "TURN_SECONDS", 0.02)
-    turns = Turns(1, "reads")
+    turns = ConcurrencyLimiter(1, "reads")
     async with turns.hold(1):
         with pytest.raises(TooMany) as late:
             async with turns.hold(1):
@@ -50,7 +50,7 @@ async def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_queue_has_an_end() -> None:
-    turns = Turns(1, "reads")
+    turns = ConcurrencyLimiter(1, "reads")
     async with turns.hold(1):
         waiting = [asyncio.create_task(_held(turns)) for _ in range(MOST_WAITING)]
         await asyncio.sleep(0)
@@ -91,6 +91,6 @@ async def test_haste_costs_the_hasty_alone(embedded_engine: Engine) -> None:
         assert found.count(429) >= 80
 
 
-async def _held(turns: Turns) -> None:
+async def _held(turns: ConcurrencyLimiter) -> None:
     async with turns.hold(1):
         pass

@@ -25,7 +25,7 @@ from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import SETTINGS, Answer, Served, serving
 from watchbill.access.oidc.sign_on import inside
 from watchbill.store.identity.accounts import administrator_rule
-from watchbill.store.identity.administration import Change, rules_change
+from watchbill.store.identity.administration import RuleChange, rules_change
 
 CLIENT_ID = "watchbill-page"
 ADA = {
@@ -514,7 +514,7 @@ async def ran(env: dict[str, str], *words: str, code: int = 0) -> tuple[str, str
 async def test_login_on_the_command_line(at: Site, tmp_path: Path) -> None:
     served, file = at.served, tmp_path / "home" / "login.json"
     cookie = session_of(await signed_in(served))
-    change = Change(added=(("user", "ada@example.com", administrator_rule(1)),), removed=())
+    change = RuleChange(added=(("user", "ada@example.com", administrator_rule(1)),), removed=())
     await rules_change(served.db, 1, change, changed_by="test", now=datetime.now(UTC))
     env = {
         name: value

@@ -13,12 +13,17 @@ from tests.fixtures.serving import SETTINGS, Served, serving
 from watchbill.access import accounts, sessions
 from watchbill.access.audit import MANY, MOST_STRANGERS
 from watchbill.api import limits
-from watchbill.api.limits import LOOKUPS_AT_ONCE, Pace, Strangers, network_of
+from watchbill.api.limits import (
+    LOOKUPS_AT_ONCE,
+    RefusalDelay,
+    UnverifiedCredentialLimiter,
+    network_of,
+)
 from watchbill.errors import Unauthenticated, Unavailable
 from watchbill.store.identity.administration import tenant_create
 
 
-async def wrong(strangers: Strangers, address: str, credential: str) -> None:
+async def wrong(strangers: UnverifiedCredentialLimiter, address: str, credential: str) -> None:
     with pytest.raises(Unauthenticated):
         async with strangers.looking_up(address, credential):
             raise Unauthenticated("no")
@@ -29,15 +34,15 @@ def held_back(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each refusal that came late."""
     found: list[int] = []
 
-    async def hold_back(_: Pace) -> None:
+    async def hold_back(_: RefusalDelay) -> None:
         found.append(1)
 
-    monkeypatch.setattr(Pace, "hold_back", hold_back)
+    monkeypatch.setattr(RefusalDelay, "hold_back", hold_back)
     return found
 
 
 async def test_wrong_credentials_beyond_the_rate_come_back_late(held_back: list[int]) -> None:
-    strangers = Strangers(1, 5)
+    strangers = UnverifiedCredentialLimiter(1, 5)
     for number in range(5):
         await wrong(strangers, "192.0.2.1", f"x{number}")
     assert held_back == []
@@ -51,7 +56,7 @@ async def test_wrong_credentials_beyond_the_rate_come_back_late(held_back: list[
 
 
 async def test_of_ipv6_a_network_counts(held_back: list[int]) -> None:
-    strangers = Strangers(1, 5)
+    strangers = UnverifiedCredentialLimiter(1, 5)
     for number in range(8):
         await wrong(strangers, f"2001:db8:0:1::{number:x}", "x")
     assert len(held_back) == 3
@@ -61,7 +66,7 @@ async def test_of_ipv6_a_network_counts(held_back: list[int]) -> None:
 
 
 async def test_strangers_take_turns_and_the_known_do_not() -> None:
-    strangers, going, most = Strangers(1000, 1000), 0, 0
+    strangers, going, most = UnverifiedCredentialLimiter(1000, 1000), 0, 0
     async with strangers.looking_up("192.0.2.1", "known"):
         pass
 
@@ -83,7 +88,7 @@ async def test_strangers_take_turns_and_the_known_do_not() -> None:
 
 async def test_a_database_that_hangs_makes_no_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "TURN_SECONDS", 0.02)
-    strangers, hanging = Strangers(1000, 1000), asyncio.Event()
+    strangers, hanging = UnverifiedCredentialLimiter(1000, 1000), asyncio.Event()
 
     async def stuck(number: int) -> None:
         async with strangers.looking_up("192.0.2.1", f"x{number}"):

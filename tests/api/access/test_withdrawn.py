@@ -15,8 +15,8 @@ from tests.fixtures.serving import Served, serving
 from watchbill.access.tokens.tokens import RefreshTokens
 from watchbill.api.resources import stream
 from watchbill.store.identity.accounts import GROUP, PERSON, USER, Holder, account_create
-from watchbill.store.identity.administration import Change, rules_change
-from watchbill.store.identity.people import Login, person_seen
+from watchbill.store.identity.administration import RuleChange, rules_change
+from watchbill.store.identity.people import ExternalLogin, upsert_user
 from watchbill.store.identity.rules import Rule
 
 VIEWER = Rule(role="viewer", scope_kind="tenant", scope_id="1")
@@ -33,16 +33,16 @@ class Place:
         now = datetime.now(UTC)
         return await account_create(self.served.db, 1, "listener", (VIEWER,), now=now)
 
-    async def person(self, *, group: str = "") -> tuple[Login, Holder]:
+    async def person(self, *, group: str = "") -> tuple[ExternalLogin, Holder]:
         now, number = datetime.now(UTC), next(self.numbers)
-        login = Login(
+        login = ExternalLogin(
             tenant_id=1, issuer="https://id.example.com", external_id=f"u-{number}", email=None,
             name=f"ada-{number}@example.com", groups=(group,) if group else (), told_at=now,
         )  # fmt: skip
         subject = (GROUP, group) if group else (USER, login.name)
-        change = Change(added=((*subject, VIEWER),), removed=())
+        change = RuleChange(added=((*subject, VIEWER),), removed=())
         await rules_change(self.served.db, 1, change, changed_by="test", now=now)
-        person_id = await person_seen(self.served.db, login, now=now)
+        person_id = await upsert_user(self.served.db, login, now=now)
         return login, Holder(tenant_id=1, kind=PERSON, id=person_id)
 
     async def ask(self, method: str, path: str, **options: Any) -> None:
@@ -108,7 +108,7 @@ async def a_group_that_was_left(at: Place) -> tuple[Headers, Withdraw]:
     login, holder = await at.person(group="ml-team")
     token = await at.served.services.tokens.issue(holder, client_id="ada")
     later = replace(login, groups=("others",), told_at=login.told_at + timedelta(seconds=1))
-    return bearer(token), lambda: person_seen(at.served.db, later, now=datetime.now(UTC))
+    return bearer(token), lambda: upsert_user(at.served.db, later, now=datetime.now(UTC))
 
 
 async def a_removed_rule(at: Place) -> tuple[Headers, Withdraw]:

@@ -10,7 +10,7 @@ from watchbill.access.oidc import http_client
 from watchbill.access.oidc.configuration import ClaimNames, Issuer
 from watchbill.access.oidc.external import lacks, login_of, with_told
 from watchbill.access.oidc.provider import Provider
-from watchbill.access.tokens.jose import Refused
+from watchbill.access.tokens.jose import InvalidToken
 from watchbill.errors import Unavailable
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -21,7 +21,7 @@ ADA = {"email": "ada@example.com", "email_verified": True, "groups": ["ml-team"]
 
 @pytest.mark.parametrize("more", [None, [], "x", {}, {"sub": "u-2"}, {"sub": 1}, {"sub": ["u-1"]}])
 def test_words_about_somebody_else_are_refused(more: Any) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidToken):
         with_told(TOLD, more)
 
 
@@ -46,12 +46,12 @@ def test_it_changes_nothing_that_the_id_token_says() -> None:
 
 def test_one_address_does_not_verify_another() -> None:
     told = TOLD | {"email": "root@example.com"}
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidToken):
         login_of(ISSUER, with_told(told, {"sub": "u-1"} | ADA))
     same = TOLD | {"email": ADA["email"]}
     assert login_of(ISSUER, with_told(same, {"sub": "u-1"} | ADA)).name == ADA["email"]
     unverified = TOLD | {"email": ADA["email"], "email_verified": False}
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidToken):
         login_of(ISSUER, with_told(unverified, {"sub": "u-1"} | ADA))
 
 

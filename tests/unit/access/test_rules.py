@@ -10,7 +10,7 @@ import pytest
 from watchbill.access.bounded import BoundedCache
 from watchbill.access.caller import caller_of
 from watchbill.access.roles import PREDEFINED, Permission, Roles, with_custom
-from watchbill.api.limits import MAX_PRINCIPALS, Buckets, Pace, SignIns
+from watchbill.api.limits import MAX_PRINCIPALS, RefusalDelay, SignInLimiter, TokenBuckets
 from watchbill.errors import Invalid, TooMany, Unauthenticated
 from watchbill.query import Scope
 from watchbill.store.identity.accounts import ACCOUNT, SERVICE_ACCOUNT, Holder, Subject
@@ -161,7 +161,7 @@ class Clock:
 
 def test_a_bucket_empties_and_fills_again() -> None:
     clock = Clock()
-    buckets = Buckets(2.0, 4.0, clock)
+    buckets = TokenBuckets(2.0, 4.0, clock)
     for _ in range(4):
         buckets.take("ada")
     with pytest.raises(TooMany) as refused:
@@ -183,7 +183,7 @@ def test_a_bucket_empties_and_fills_again() -> None:
 def test_who_keeps_asking_too_fast_gets_less(asked: int, admitted: int) -> None:
     """Per second, of ten that are granted; over ten seconds, once the burst is used up."""
     clock = Clock()
-    buckets = Buckets(10.0, 10.0, clock)
+    buckets = TokenBuckets(10.0, 10.0, clock)
     through = 0
     for number in range(asked * 30):
         clock.now += 1 / asked
@@ -195,7 +195,7 @@ def test_who_keeps_asking_too_fast_gets_less(asked: int, admitted: int) -> None:
 
 def test_a_flood_is_forgiven_within_seconds() -> None:
     clock = Clock()
-    buckets = Buckets(10.0, 10.0, clock)
+    buckets = TokenBuckets(10.0, 10.0, clock)
     for _ in range(10_000):
         with contextlib.suppress(TooMany):
             buckets.take("ada")
@@ -207,7 +207,7 @@ def test_a_flood_is_forgiven_within_seconds() -> None:
 
 
 async def test_refusals_are_held_back_but_never_too_many() -> None:
-    pace = Pace(seconds=0.05, most=3)
+    pace = RefusalDelay(seconds=0.05, most=3)
     began = time.monotonic()
     waiting = [asyncio.create_task(pace.hold_back()) for _ in range(3)]
     await asyncio.sleep(0)
@@ -221,7 +221,7 @@ async def test_refusals_are_held_back_but_never_too_many() -> None:
 
 def test_buckets_forget_whoever_is_quiet() -> None:
     clock = Clock()
-    buckets = Buckets(1.0, 2.0, clock)
+    buckets = TokenBuckets(1.0, 2.0, clock)
     for number in range(3 * MAX_PRINCIPALS):
         clock.now += 0.01
         buckets.take(number)
@@ -230,7 +230,7 @@ def test_buckets_forget_whoever_is_quiet() -> None:
 
 def test_failed_and_successful_sign_ins_are_limited_apart() -> None:
     clock = Clock()
-    sign_ins = SignIns(clock)
+    sign_ins = SignInLimiter(clock)
     for _ in range(10):
         sign_ins.check("wbc-1", "192.0.2.1")
         sign_ins.note("wbc-1", "192.0.2.1", is_failed=True)

@@ -12,8 +12,8 @@ from tests.sync.test_agent_faults import chain, made, pod
 from tests.unit.agent.test_ownership import Heard
 from watchbill.agent.cache.cache import Cache, CacheSettings, ResourceSink, sink_for
 from watchbill.agent.cache.cluster import node_pools
-from watchbill.agent.cache.watched_kinds import Role, Wanted, root_kinds, wanted_kinds
-from watchbill.agent.kubernetes.client import Resource
+from watchbill.agent.cache.watched_kinds import WatchedKind, WatchRole, root_kinds, watched_kinds
+from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import read_head
 from watchbill.kinds.definition.loader import load_definitions
 from watchbill.kinds.objects.objects import GroupKind
@@ -22,7 +22,7 @@ from watchbill.protocol import NodePoolCapacity
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 DEFINITIONS = load_definitions()
-WANTED = {wanted.key: wanted for wanted in wanted_kinds(DEFINITIONS)}
+WANTED = {wanted.key: wanted for wanted in watched_kinds(DEFINITIONS)}
 
 
 class Filled:
@@ -55,8 +55,8 @@ class Filled:
         group, _, version = obj["apiVersion"].rpartition("/")
         key = GroupKind(group, obj["kind"])
         if key not in self._sinks:
-            resource = Resource(group, version, obj["kind"], obj["kind"].lower() + "s")
-            wanted = WANTED.get(key) or Wanted(key, Role.OWNER)
+            resource = ServedResource(group, version, obj["kind"], obj["kind"].lower() + "s")
+            wanted = WANTED.get(key) or WatchedKind(key, WatchRole.OWNER)
             self._sinks[key] = sink_for(wanted, resource, self.cache, lambda: None)
         return self._sinks[key]
 

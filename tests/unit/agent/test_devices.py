@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.fixtures.measured import GPU, MIG, device, pod, uid
-from watchbill.agent.cache.targets import Reservation, Targets, device_id
+from watchbill.agent.cache.targets import Reservation, ScrapeTargets, device_id
 from watchbill.agent.metrics.devices import Held, holders, read_devices
-from watchbill.agent.metrics.exposition import Sample
+from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.figures import gpu_figures
 from watchbill.kinds.objects.pod import read_pod
 
@@ -20,12 +20,12 @@ UTIL, ACTIVE, USED = (
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def series(name: str, number: int, value: float, pod: str = "", **labels: str) -> Sample:
+def series(name: str, number: int, value: float, pod: str = "", **labels: str) -> ParsedSample:
     own = {"UUID": device(number)} | ({"pod": pod, "namespace": "team"} if pod else {})
-    return Sample(name, own | labels, value)
+    return ParsedSample(name, own | labels, value)
 
 
-def held(samples: list[Sample], *pods: dict[str, Any], **more: Any) -> dict[str, list[Held]]:
+def held(samples: list[ParsedSample], *pods: dict[str, Any], **more: Any) -> dict[str, list[Held]]:
     known = {
         (one["metadata"]["namespace"], one["metadata"]["name"]): (
             one["metadata"]["uid"],
@@ -76,7 +76,7 @@ def test_whole_devices_go_by_the_pods_name_whichever_label_holds_it() -> None:
     exported = {"exported_pod": "a", "exported_namespace": "team"}
     samples = [
         series(UTIL, 1, 5, "a"),
-        Sample(UTIL, {"UUID": device(2), "pod": "dcgm", "namespace": "x"} | exported, 6),
+        ParsedSample(UTIL, {"UUID": device(2), "pod": "dcgm", "namespace": "x"} | exported, 6),
         series(UTIL, 3, 7),
         series(UTIL, 4, 7, "unknown"),
     ]
@@ -99,7 +99,7 @@ def test_shared_devices_go_by_their_reservation(by_uuid: bool) -> None:
     )
     labels = {} if by_uuid else {"pod": "r", "namespace": "kai-resource-reservation"}
     found = held(
-        [Sample(UTIL, {"UUID": device(1)} | labels, 9)],
+        [ParsedSample(UTIL, {"UUID": device(1)} | labels, 9)],
         pod(1, "a", annotations={"gpu-fraction": "0.5"}, labels={"runai-gpu-group": "g"}),
         pod(2, "b", annotations={"gpu-fraction": "0.25"}, labels={"runai-gpu-group/g": "g"}),
         pod(3, "c", annotations={"gpu-fraction": "0.5"}, labels={"runai-gpu-group": "h"}),
@@ -135,7 +135,7 @@ def test_the_mean_is_over_devices_and_sums_need_all_of_them() -> None:
 
 
 def test_exporters_are_believed_by_namespace() -> None:
-    targets = Targets(frozenset({"gpu-operator"}))
+    targets = ScrapeTargets(frozenset({"gpu-operator"}))
     labels = {"app": "nvidia-dcgm-exporter"}
     targets.put(pod(1, "own", namespace="gpu-operator", labels=labels, port=9400))
     targets.put(pod(2, "foreign", namespace="team", labels=labels, port=9400))

@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from watchbill.agent.metrics.exposition import Pages, looks_like_metrics
+from watchbill.agent.metrics.exposition import ExpositionParser, looks_like_metrics
 
 PAGE = r"""# HELP DCGM_FI_DEV_GPU_UTIL GPU utilization (in %).
 # TYPE DCGM_FI_DEV_GPU_UTIL gauge
@@ -22,7 +22,7 @@ def test_the_same_samples_as_the_reference_reader() -> None:
     wanted = {"DCGM_FI_DEV_GPU_UTIL", "plain", "odd"}
     ours = [
         (sample.name, sample.labels, sample.value)
-        for sample in Pages(wanted).samples(PAGE.encode())
+        for sample in ExpositionParser(wanted).samples(PAGE.encode())
     ]
     theirs = [
         (sample.name, sample.labels, sample.value)
@@ -36,7 +36,7 @@ def test_the_same_samples_as_the_reference_reader() -> None:
 
 def test_what_is_no_sample_is_passed_over() -> None:
     page = b'plain\nplain abc\nplain{a="unclosed 3\nplain{} 1\n\xff\xfe plain 2\nplain 4'
-    assert [sample.value for sample in Pages(["plain"]).samples(page)] == [1.0, 4.0]
+    assert [sample.value for sample in ExpositionParser(["plain"]).samples(page)] == [1.0, 4.0]
 
 
 def test_pages_that_are_none() -> None:
@@ -48,4 +48,4 @@ def test_pages_that_are_none() -> None:
 
 def test_a_long_run_of_quotes_takes_no_time() -> None:
     page = b'plain{a="' + b'\\"' * 200_000 + b"\nplain 1\n"
-    assert [sample.value for sample in Pages(["plain"]).samples(page)] == [1.0]
+    assert [sample.value for sample in ExpositionParser(["plain"]).samples(page)] == [1.0]

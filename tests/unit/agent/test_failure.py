@@ -6,25 +6,25 @@ from tests.fixtures.replay import Exchange, recorded
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.kubernetes.errors import (
     ApiFailure,
-    Trouble,
+    ErrorKind,
+    error_kind_of,
     failure_of_event,
     failure_of_response,
-    trouble_of,
 )
 
 MEANING = {
-    400: Trouble.REFUSED,
-    401: Trouble.UNAUTHENTICATED,
-    403: Trouble.FORBIDDEN,
-    404: Trouble.ABSENT,
-    405: Trouble.ABSENT,
-    406: Trouble.REFUSED,
-    410: Trouble.EXPIRED,
-    422: Trouble.REFUSED,
-    429: Trouble.BUSY,
-    500: Trouble.BUSY,
-    503: Trouble.BUSY,
-    504: Trouble.BUSY,
+    400: ErrorKind.REFUSED,
+    401: ErrorKind.UNAUTHENTICATED,
+    403: ErrorKind.FORBIDDEN,
+    404: ErrorKind.ABSENT,
+    405: ErrorKind.ABSENT,
+    406: ErrorKind.REFUSED,
+    410: ErrorKind.EXPIRED,
+    422: ErrorKind.REFUSED,
+    429: ErrorKind.BUSY,
+    500: ErrorKind.BUSY,
+    503: ErrorKind.BUSY,
+    504: ErrorKind.BUSY,
 }
 
 
@@ -68,12 +68,12 @@ def test_the_pause_may_stand_in_the_status_alone() -> None:
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"code":"x"}', b"\xff\xfe", b"<html>"])
 def test_any_body_gives_a_message(body: bytes) -> None:
     assert failure_of_response(418, {"Retry-After": "Tue, 1 Jan"}, body).message
-    assert failure_of_event(body).trouble is Trouble.BUSY
+    assert failure_of_event(body).trouble is ErrorKind.BUSY
 
 
 def test_one_reading_for_status_and_event() -> None:
     for status, meaning in MEANING.items():
-        assert trouble_of(status) is meaning
+        assert error_kind_of(status) is meaning
         assert failure_of_event(b'{"code":%d}' % status).trouble is meaning
 
 

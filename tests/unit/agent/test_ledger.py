@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from tests.fixtures.records import workload
 from watchbill.agent.stream import pending_changes as ledger_module
-from watchbill.agent.stream.pending_changes import Ledger, Outgoing, news
+from watchbill.agent.stream.pending_changes import Outgoing, PendingChanges, new_transitions
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import Delete, InventoryEntry, Record, Upsert, Witness, record_hash
 from watchbill.workload import Phase, Transition, Usage
@@ -46,36 +46,38 @@ def derived(phase: Phase, *history: Transition, number: int = 1, name: str = "w"
     return Derived(found, history)
 
 
-def batch(ledger: Ledger, units: int = 100) -> Outgoing:
+def batch(ledger: PendingChanges, units: int = 100) -> Outgoing:
     return ledger.next_batch(units=units, most_bytes=10**9, read=lambda _: None)
 
 
 def test_at_first_sight_the_whole_history_is_news() -> None:
     history = (step(Phase.CREATING, -9), step(Phase.PENDING, -9), step(Phase.RUNNING, -2))
-    assert news(None, history, phase=Phase.RUNNING, now=NOW) == list(history)
+    assert new_transitions(None, history, phase=Phase.RUNNING, now=NOW) == list(history)
 
 
 def test_equal_times_keep_their_order_and_are_told_once() -> None:
     history = (step(Phase.CREATING, -9), step(Phase.PENDING, -9), step(Phase.RUNNING, -9))
-    assert news(history[1], history, phase=Phase.RUNNING, now=NOW) == [history[2]]
-    assert news(history[2], history, phase=Phase.RUNNING, now=NOW) == []
+    assert new_transitions(history[1], history, phase=Phase.RUNNING, now=NOW) == [history[2]]
+    assert new_transitions(history[2], history, phase=Phase.RUNNING, now=NOW) == []
 
 
 def test_what_no_history_tells_was_observed_now() -> None:
     history = (step(Phase.RUNNING, -9),)
-    assert news(history[0], history, phase=Phase.DEGRADED, now=NOW) == [step(Phase.DEGRADED, 0)]
+    assert new_transitions(history[0], history, phase=Phase.DEGRADED, now=NOW) == [
+        step(Phase.DEGRADED, 0)
+    ]
     known = step(Phase.DEGRADED, -1)
-    assert news(known, history, phase=Phase.RUNNING, now=NOW) == [step(Phase.RUNNING, 0)]
+    assert new_transitions(known, history, phase=Phase.RUNNING, now=NOW) == [step(Phase.RUNNING, 0)]
 
 
 def test_an_older_history_told_anew_adds_nothing() -> None:
     known = step(Phase.RUNNING, -2.5)
     history = (step(Phase.PENDING, -9), step(Phase.RUNNING, -3))
-    assert news(known, history, phase=Phase.RUNNING, now=NOW) == []
+    assert new_transitions(known, history, phase=Phase.RUNNING, now=NOW) == []
 
 
 def test_times_ahead_of_our_clock_are_now() -> None:
-    found = news(None, (step(Phase.DELETING, 30),), phase=Phase.DELETING, now=NOW)
+    found = new_transitions(None, (step(Phase.DELETING, 30),), phase=Phase.DELETING, now=NOW)
     assert found == [step(Phase.DELETING, 0)]
 
 
@@ -89,7 +91,7 @@ def test_histories_never_go_back_and_always_arrive(
 ) -> None:
     history = tuple(step(found, seconds) for found, seconds in sorted(told, key=lambda t: t[1]))
     known = step(Phase.PENDING, known_at)
-    found = [known, *news(known, history, phase=phase, now=NOW)]
+    found = [known, *new_transitions(known, history, phase=phase, now=NOW)]
     assert found[-1].phase is phase
     for before, after in pairwise(found):
         assert after.at >= before.at
@@ -97,7 +99,7 @@ def test_histories_never_go_back_and_always_arrive(
 
 
 def test_only_the_newest_record_travels_but_every_transition() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     ledger.note(ROOT, derived(Phase.PENDING, step(Phase.PENDING, -5)), NOW)
     ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -4)), NOW)
     ledger.note(ROOT, derived(Phase.DEGRADED), at(1))
@@ -113,7 +115,7 @@ def test_only_the_newest_record_travels_but_every_transition() -> None:
 
 
 def test_a_batch_that_was_not_taken_is_told_again_with_what_came_meanwhile() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     ledger.note(ROOT, derived(Phase.PENDING), NOW)
     outgoing = batch(ledger)
     ledger.note(ROOT, derived(Phase.RUNNING), at(1))
@@ -124,7 +126,7 @@ def test_a_batch_that_was_not_taken_is_told_again_with_what_came_meanwhile() -> 
 
 
 def test_what_changes_while_a_batch_is_under_way_follows_it() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     ledger.note(ROOT, derived(Phase.PENDING), NOW)
     outgoing = batch(ledger)
     ledger.note(ROOT, derived(Phase.RUNNING), at(1))
@@ -135,7 +137,7 @@ def test_what_changes_while_a_batch_is_under_way_follows_it() -> None:
 
 
 def test_an_equal_record_is_not_sent_again() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), NOW)
     ledger.acknowledge(batch(ledger), ())
     ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), at(1))
@@ -144,7 +146,7 @@ def test_an_equal_record_is_not_sent_again() -> None:
 
 
 def test_there_and_back_again_still_tells_both_transitions() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     ledger.note(ROOT, derived(Phase.RUNNING), NOW)
     ledger.acknowledge(batch(ledger), ())
     ledger.note(ROOT, derived(Phase.DEGRADED), at(1))
@@ -155,7 +157,7 @@ def test_there_and_back_again_still_tells_both_transitions() -> None:
 
 
 def test_a_life_never_acknowledged_is_told_from_beginning_to_end() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -1)), NOW)
     ledger.end(ROOT, at(1))
     upsert, delete = batch(ledger).items
@@ -166,7 +168,7 @@ def test_a_life_never_acknowledged_is_told_from_beginning_to_end() -> None:
 
 
 def test_the_end_of_what_the_server_has_is_a_delete_alone() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     ledger.note(ROOT, derived(Phase.RUNNING), NOW)
     ledger.acknowledge(batch(ledger), ())
     ledger.end(ROOT, at(1))
@@ -174,7 +176,7 @@ def test_the_end_of_what_the_server_has_is_a_delete_alone() -> None:
 
 
 def test_a_death_while_its_birth_is_under_way() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     ledger.note(ROOT, derived(Phase.RUNNING), NOW)
     lost = batch(ledger)
     ledger.end(ROOT, at(1))
@@ -184,7 +186,7 @@ def test_a_death_while_its_birth_is_under_way() -> None:
 
 
 def test_ended_lives_keep_their_order_when_put_back() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     for number in (1, 2, 3):
         root = str(UUID(int=number))
         ledger.note(root, derived(Phase.RUNNING, number=number), NOW)
@@ -196,7 +198,7 @@ def test_ended_lives_keep_their_order_when_put_back() -> None:
 
 
 def test_a_refused_item_waits_until_it_changes() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     ledger.note(ROOT, derived(Phase.RUNNING), NOW)
     ledger.acknowledge(batch(ledger), [UUID(ROOT)])
     assert len(ledger) == 0
@@ -207,7 +209,7 @@ def test_a_refused_item_waits_until_it_changes() -> None:
 
 
 def test_after_a_hello_the_inventory_says_what_is_lacking() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     roots = [str(UUID(int=number)) for number in (1, 2)]
     for number, root in enumerate(roots, 1):
         ledger.note(root, derived(Phase.RUNNING, number=number), NOW)
@@ -221,7 +223,7 @@ def test_after_a_hello_the_inventory_says_what_is_lacking() -> None:
 
 
 def test_a_server_that_lost_a_record_is_told_its_history_again() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     history = (step(Phase.PENDING, -9), step(Phase.RUNNING, -5))
     ledger.note(ROOT, derived(Phase.RUNNING, *history), NOW)
     ledger.acknowledge(batch(ledger), ())
@@ -238,14 +240,14 @@ def test_a_server_that_lost_a_record_is_told_its_history_again() -> None:
 
 
 def test_a_restarted_agent_does_not_tell_again_what_the_server_has() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), NOW)
     ledger.compare(list(ledger.entries([ROOT])), [])
     assert len(ledger) == 0
 
 
 def test_a_restarted_agent_tells_what_it_saw_before_the_server_answered() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), NOW)
     ledger.note(ROOT, derived(Phase.DEGRADED), at(1))
     ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), at(2))
@@ -256,7 +258,7 @@ def test_a_restarted_agent_tells_what_it_saw_before_the_server_answered() -> Non
 
 
 def test_an_inventory_of_an_older_hash_leaves_the_newer_one_unsent() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     ledger.note(ROOT, derived(Phase.RUNNING), NOW)
     entries = [InventoryEntry(UUID(ROOT), ledger.standings[ROOT].hash)]
     ledger.note(ROOT, derived(Phase.FAILED), at(1))
@@ -266,7 +268,7 @@ def test_an_inventory_of_an_older_hash_leaves_the_newer_one_unsent() -> None:
 
 def test_records_beyond_the_bound_are_read_again(monkeypatch: object) -> None:
     monkeypatch.setattr(ledger_module, "KEPT_RECORDS", 2)  # type: ignore[attr-defined]
-    ledger = Ledger()
+    ledger = PendingChanges()
     kept = {}
     for number in range(1, 5):
         root = str(UUID(int=number))
@@ -279,7 +281,7 @@ def test_records_beyond_the_bound_are_read_again(monkeypatch: object) -> None:
 
 def test_lives_beyond_the_bound_are_lost_and_counted(monkeypatch: object) -> None:
     monkeypatch.setattr(ledger_module, "KEPT_LIVES", 2)  # type: ignore[attr-defined]
-    ledger = Ledger()
+    ledger = PendingChanges()
     for number in range(1, 5):
         root = str(UUID(int=number))
         ledger.note(root, derived(Phase.RUNNING, number=number), NOW)
@@ -289,7 +291,7 @@ def test_lives_beyond_the_bound_are_lost_and_counted(monkeypatch: object) -> Non
 
 
 def test_a_batch_is_bounded_in_bytes() -> None:
-    ledger = Ledger()
+    ledger = PendingChanges()
     for number in range(1, 11):
         ledger.note(str(UUID(int=number)), derived(Phase.RUNNING, number=number), NOW)
     found = ledger.next_batch(units=100, most_bytes=10_000, read=lambda _: None)
@@ -302,7 +304,7 @@ class LossyServer(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger()
+        self.ledger = PendingChanges()
         self.clock = 0
         self.true: dict[str, list[Phase]] = {}
         self.dead: set[str] = set()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.fixtures.replay import one, recorded
 from watchbill.agent.kubernetes import watch_stream
-from watchbill.agent.kubernetes.errors import ApiFailure, Trouble
+from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.kubernetes.watch_stream import LineSplitter, read_event
 
 EVENTS = tuple(
@@ -48,7 +48,7 @@ def test_a_line_beyond_any_object_ends_the_watch(monkeypatch: pytest.MonkeyPatch
     splitter.feed(b"x" * 60)
     with pytest.raises(ApiFailure) as caught:
         splitter.feed(b"x" * 60)
-    assert caught.value.trouble is Trouble.UNREACHABLE
+    assert caught.value.trouble is ErrorKind.UNREACHABLE
 
 
 def test_recorded_events_tell_type_uid_and_version() -> None:
@@ -81,7 +81,7 @@ def test_too_old_comes_as_an_event(version: str) -> None:
             if '"type":"ERROR"' in line:
                 with pytest.raises(ApiFailure) as caught:
                     read_event(line.encode())
-                assert caught.value.trouble is Trouble.EXPIRED
+                assert caught.value.trouble is ErrorKind.EXPIRED
                 seen += 1
     assert seen
 
@@ -101,4 +101,4 @@ def test_unknown_types_and_members_are_passed_over() -> None:
 def test_a_garbled_line_is_a_broken_connection(line: bytes) -> None:
     with pytest.raises(ApiFailure) as caught:
         read_event(line)
-    assert caught.value.trouble is Trouble.UNREACHABLE
+    assert caught.value.trouble is ErrorKind.UNREACHABLE

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from watchbill.agent.cache.owner_tree import Entry, Ownership, Verdict
+from watchbill.agent.cache.owner_tree import Entry, OwnerStatus, OwnerTree
 from watchbill.kinds.objects.objects import GroupKind
-from watchbill.kinds.objects.pod import Owner, Pod, read_pod
+from watchbill.kinds.objects.pod import OwnerReference, Pod, read_pod
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 DEFINED = frozenset({GroupKind("apps", "Deployment"), GroupKind("apps", "ReplicaSet")})
@@ -30,13 +30,13 @@ class Heard:
         self.ended_roots.append(root)
 
 
-def new() -> tuple[Ownership, Heard]:
+def new() -> tuple[OwnerTree, Heard]:
     heard = Heard()
-    return Ownership(DEFINED, heard), heard
+    return OwnerTree(DEFINED, heard), heard
 
 
-def owner(uid: str | None, kind: str = "ReplicaSet") -> Owner | None:
-    return None if uid is None else Owner("apps", "v1", kind, uid, uid, True)
+def owner(uid: str | None, kind: str = "ReplicaSet") -> OwnerReference | None:
+    return None if uid is None else OwnerReference("apps", "v1", kind, uid, uid, True)
 
 
 def thing(uid: str, parent: str | None = None, kind: str = "ReplicaSet") -> Entry:
@@ -52,7 +52,7 @@ def deployment(uid: str) -> Entry:
     return thing(uid, kind="Deployment")
 
 
-def uids(found: Ownership, root: str) -> set[str]:
+def uids(found: OwnerTree, root: str) -> set[str]:
     return {member.uid for member in found.pods(root)}
 
 
@@ -173,7 +173,7 @@ def test_nobody_is_placed_before_a_missing_owner_is_judged() -> None:
     assert found.root_of("p") is None
     assert list(found.missing) == ["rs"]
     assert [entry.uid for entry in found.waiting()] == ["p"]
-    found.judge("rs", Verdict.UNREADABLE, NOW)
+    found.judge("rs", OwnerStatus.UNREADABLE, NOW)
     assert found.root_of("p") == "p"
     assert found.families["p"].is_truncated
     assert list(found.waiting()) == []
@@ -186,10 +186,10 @@ def test_nobody_is_placed_before_a_missing_owner_is_judged() -> None:
 def test_those_below_an_owner_that_is_gone_wait_for_their_own_end() -> None:
     found, heard = new()
     found.put(pod("p", "rs"), NOW)
-    found.judge("rs", Verdict.GONE, NOW)
+    found.judge("rs", OwnerStatus.GONE, NOW)
     assert found.root_of("p") is None
     assert not found.families
-    found.judge("rs", Verdict.ABANDONED, NOW)
+    found.judge("rs", OwnerStatus.ABANDONED, NOW)
     assert found.root_of("p") == "p"
     found.remove("p", NOW)
     assert heard.ended_roots == ["p"]
@@ -199,7 +199,7 @@ def test_those_below_an_owner_that_is_gone_wait_for_their_own_end() -> None:
 def test_below_a_cluster_scoped_owner_the_pod_is_its_own_workload() -> None:
     found, _ = new()
     found.put(pod("p", "node"), NOW)
-    found.judge("node", Verdict.OUTSIDE, NOW)
+    found.judge("node", OwnerStatus.OUTSIDE, NOW)
     assert found.root_of("p") == "p"
     assert not found.families["p"].is_truncated
 
@@ -207,7 +207,7 @@ def test_below_a_cluster_scoped_owner_the_pod_is_its_own_workload() -> None:
 def test_an_owner_looked_for_again_moves_nobody_meanwhile() -> None:
     found, _ = new()
     found.put(pod("p", "rs"), NOW)
-    found.judge("rs", Verdict.UNREADABLE, NOW)
+    found.judge("rs", OwnerStatus.UNREADABLE, NOW)
     assert found.search_again("rs")
     found.put(pod("p", "rs"), NOW)
     assert found.root_of("p") == "p"
@@ -224,7 +224,7 @@ def test_a_verdict_on_an_owner_moves_nobody_who_knew_it() -> None:
     found.remove("d", NOW)
     found.put(thing("late", "d"), NOW)
     found.put(pod("q", "late"), NOW)
-    found.judge("d", Verdict.UNREADABLE, NOW)
+    found.judge("d", OwnerStatus.UNREADABLE, NOW)
     found.put(thing("rs", "d"), NOW)
     found.put(pod("p", "rs"), NOW)
     assert uids(found, "d") == {"p"}

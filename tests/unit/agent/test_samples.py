@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from watchbill.agent.metrics import sample_queue
-from watchbill.agent.metrics.exposition import Sample
-from watchbill.agent.metrics.figures import Totals
+from watchbill.agent.metrics.exposition import ParsedSample
+from watchbill.agent.metrics.figures import CounterTotals
 from watchbill.agent.metrics.inference import combined, read_server
-from watchbill.agent.metrics.sample_queue import Outbox
+from watchbill.agent.metrics.sample_queue import SampleQueue
 from watchbill.protocol import Measured, Reading, Scrape
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -15,7 +15,7 @@ TOTAL = ("w", "CPU_USAGE_CORES", "")
 
 
 def test_counters_count_on_over_restarts_and_successors() -> None:
-    totals = Totals()
+    totals = CounterTotals()
     for counter, value, expected in (
         (("pod-1", "main"), 100.0, 0.0),
         (("pod-1", "main"), 130.0, 30.0),
@@ -34,8 +34,8 @@ def test_counters_count_on_over_restarts_and_successors() -> None:
     assert totals.of(TOTAL) == 0.0
 
 
-def served(*samples: tuple[str, float, dict[str, str]]) -> list[Sample]:
-    return [Sample(name, labels, value) for name, value, labels in samples]
+def served(*samples: tuple[str, float, dict[str, str]]) -> list[ParsedSample]:
+    return [ParsedSample(name, labels, value) for name, value, labels in samples]
 
 
 def test_a_pod_that_speaks_both_tongues_is_counted_once() -> None:
@@ -86,7 +86,7 @@ def readings(scrapes: tuple[Scrape, ...]) -> int:
 
 
 def test_samples_leave_in_order_and_come_back_in_order() -> None:
-    box = Outbox()
+    box = SampleQueue()
     box.put(scrape(1200))
     assert len(box) == 3
     taken = box.take(10_000)
@@ -100,7 +100,7 @@ def test_samples_leave_in_order_and_come_back_in_order() -> None:
 
 def test_the_oldest_are_given_up_where_nobody_takes_them(monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(sample_queue, "MOST_READINGS", 12_000)
-    box = Outbox()
+    box = SampleQueue()
     for _ in range(4):
         box.put(scrape(500))
     assert box.lost == 10_000

@@ -5,7 +5,7 @@ import pytest
 from watchbill.access.roles import Permission
 from watchbill.api.app import check_complete
 from watchbill.api.http.contract import (
-    Login,
+    LoginRequirement,
     contract_document,
     extensions_document,
     merged_document,
@@ -49,7 +49,7 @@ def test_fixed_paths_are_matched_before_templated_ones() -> None:
 
 
 def test_only_these_operations_are_open_to_everyone() -> None:
-    open_ones = {one.operation_id for one in OPERATIONS if one.login is Login.NONE}
+    open_ones = {one.operation_id for one in OPERATIONS if one.login is LoginRequirement.NONE}
     assert open_ones == {
         "create_token",
         "create_token_v2",
@@ -68,7 +68,7 @@ def test_only_these_operations_are_open_to_everyone() -> None:
 
 def test_the_page_session_opens_reading_and_its_own_end_only() -> None:
     for operation in OPERATIONS:
-        is_reading = operation.method == "GET" and operation.login is Login.CALLER
+        is_reading = operation.method == "GET" and operation.login is LoginRequirement.CALLER
         is_own = operation.operation_id in ("delete_session", "decide_device_login")
         is_for_tokens = operation.path.startswith(("/api/v1/admin/", "/api/v1/me/"))
         expected = (is_reading and not is_for_tokens) or is_own
@@ -76,7 +76,9 @@ def test_the_page_session_opens_reading_and_its_own_end_only() -> None:
 
 
 def test_rights() -> None:
-    rights = {one.operation_id: one.right for one in OPERATIONS if one.login is Login.CALLER}
+    rights = {
+        one.operation_id: one.right for one in OPERATIONS if one.login is LoginRequirement.CALLER
+    }
     assert {name for name, right in rights.items() if right is Permission.CLUSTERS_WRITE} == {
         "create_cluster",
         "delete_cluster",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from watchbill.api.http.gate import Proxies, Quiet
+from watchbill.api.http.gate import LogThrottle, Proxies
 from watchbill.errors import Invalid
 
 PROXIES = Proxies(["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"])
@@ -61,7 +61,7 @@ def test_what_is_no_network_stops_the_start() -> None:
 
 def test_a_flood_writes_a_line_a_second() -> None:
     now = [0.0]
-    quiet = Quiet(lambda: now[0])
+    quiet = LogThrottle(lambda: now[0])
     assert [quiet.admits("a") for _ in range(5)] == [0, None, None, None, None]
     assert quiet.admits("b") == 0
     now[0] = 1.5

@@ -11,7 +11,7 @@ import pytest
 
 from tests.fixtures.command_line import Outcome, watchbill
 from watchbill.cli.connection.contexts import with_context
-from watchbill.cli.connection.credentials import NOTHING, Login
+from watchbill.cli.connection.credentials import NOTHING, CliLogin
 from watchbill.errors import Invalid, NotFound
 
 URL = "https://watchbill.example.com"
@@ -29,7 +29,7 @@ async def keep(environ: dict[str, str], name: str, url: str = URL, *, secret: st
         )
 
 
-def chosen(environ: dict[str, str], flags: Login = NOTHING, name: str | None = None) -> Login:
+def chosen(environ: dict[str, str], flags: CliLogin = NOTHING, name: str | None = None) -> CliLogin:
     return with_context(flags, name, None, environ)
 
 
@@ -49,7 +49,7 @@ async def test_kept_listed_used_and_forgotten(environ: dict[str, str], tmp_path:
         ["*", "prod", URL, "wbc-prod"],
     ]
     assert "s1" not in listed.out + listed.err
-    assert chosen(environ) == Login(url=URL, client_id="wbc-prod", client_secret="s1")
+    assert chosen(environ) == CliLogin(url=URL, client_id="wbc-prod", client_secret="s1")
 
     assert (await watchbill("context", "use", "lab", environ=environ)).code == 0
     assert chosen(environ).client_secret == "s2"
@@ -62,7 +62,7 @@ async def test_kept_listed_used_and_forgotten(environ: dict[str, str], tmp_path:
 async def test_what_speaks_before_the_context_in_use(environ: dict[str, str]) -> None:
     await keep(environ, "prod", secret="s1")
     await keep(environ, "lab", "http://lab.example.com", secret="s2")
-    other = Login(url="http://other.example.com")
+    other = CliLogin(url="http://other.example.com")
     assert chosen(environ, other) == other, "no secret goes to a server that it is not of"
     for variable in ("WATCHBILL_URL", "WATCHBILL_CLIENT_ID", "WATCHBILL_CREDENTIALS"):
         assert chosen(environ | {variable: "x"}) == NOTHING
@@ -75,8 +75,8 @@ async def test_what_speaks_before_the_context_in_use(environ: dict[str, str]) ->
         chosen(environ, other, "lab")
     with pytest.raises(NotFound, match="no context 'x'"):
         chosen(environ, name="x")
-    mine = chosen(environ, Login(client_id="me", client_secret="mine"), "lab")
-    assert mine == Login(url="http://lab.example.com", client_id="me", client_secret="mine")
+    mine = chosen(environ, CliLogin(client_id="me", client_secret="mine"), "lab")
+    assert mine == CliLogin(url="http://lab.example.com", client_id="me", client_secret="mine")
 
 
 async def test_a_file_that_others_may_read_or_that_is_none(
@@ -101,4 +101,4 @@ async def test_what_makes_no_context(environ: dict[str, str], tmp_path: Path) ->
     file.write_text(json.dumps({"url": URL, "clientId": "a", "clientSecret": "b"}))
     arguments = ("context", "set", "demo", "--credentials", str(file))
     assert (await watchbill(*arguments, environ=environ)).code == 0
-    assert chosen(environ) == Login(url=URL, client_id="a", client_secret="b")
+    assert chosen(environ) == CliLogin(url=URL, client_id="a", client_secret="b")

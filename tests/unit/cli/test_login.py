@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from watchbill.cli.connection.credentials import Login, find_login
+from watchbill.cli.connection.credentials import CliLogin, find_login
 from watchbill.errors import Invalid
 
 OURS = {
@@ -18,7 +18,7 @@ RUNAI = {
     "RUNAI_CLIENT_ID": "runai-id",
     "RUNAI_CLIENT_SECRET": "runai-secret",
 }
-NO_FLAGS = Login()
+NO_FLAGS = CliLogin()
 
 
 def written(path: Path, **members: object) -> Path:
@@ -34,13 +34,13 @@ def named(tmp_path: Path) -> Path:
 
 
 def test_flags_win_over_everything(named: Path) -> None:
-    flags = Login(url="http://flag", client_id="flag-id", client_secret="flag-secret")
+    flags = CliLogin(url="http://flag", client_id="flag-id", client_secret="flag-secret")
     assert find_login(flags, named, OURS | RUNAI) == flags
 
 
 def test_a_flag_replaces_only_what_it_names(named: Path) -> None:
-    found = find_login(Login(url="http://flag"), named, OURS)
-    assert found == Login(url="http://flag", client_id="file-id", client_secret="file-secret")
+    found = find_login(CliLogin(url="http://flag"), named, OURS)
+    assert found == CliLogin(url="http://flag", client_id="file-id", client_secret="file-secret")
 
 
 def test_the_file_wins_over_the_environment(named: Path) -> None:
@@ -57,7 +57,7 @@ def test_the_files_flag_wins_over_the_files_variable(named: Path, tmp_path: Path
 
 def test_our_variables_win_over_run_ais() -> None:
     assert find_login(NO_FLAGS, None, OURS | RUNAI).url == "http://ours"
-    assert find_login(NO_FLAGS, None, RUNAI) == Login(
+    assert find_login(NO_FLAGS, None, RUNAI) == CliLogin(
         url="https://runai", client_id="runai-id", client_secret="runai-secret"
     )
 
@@ -101,4 +101,4 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_an_address_without_a_scheme() -> None:
     with pytest.raises(Invalid, match="no address"):
-        find_login(Login(url="watchbill.example.com"), None, OURS)
+        find_login(CliLogin(url="watchbill.example.com"), None, OURS)

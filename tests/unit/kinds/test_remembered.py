@@ -7,7 +7,7 @@ import pytest
 
 from tests.fixtures.lives import definitions
 from tests.unit.kinds.golden.reading import cases
-from watchbill.kinds.definition.facts import Facts, Remembered
+from watchbill.kinds.definition.facts import Facts, FactsCache
 from watchbill.kinds.definition.loader import load_definitions
 from watchbill.kinds.definition.program import Program
 
@@ -48,7 +48,7 @@ def test_all_objects_of_a_large_cluster_are_read_once(monkeypatch: pytest.Monkey
 
 
 def test_whatever_a_kind_says_survives_being_packed() -> None:
-    packed = Remembered()
+    packed = FactsCache()
     for case in cases():
         facts = definitions().facts(case.objects.root)
         packed.keep(("u", "k"), "1", facts)
@@ -58,9 +58,9 @@ def test_whatever_a_kind_says_survives_being_packed() -> None:
 
 def test_it_stays_within_its_room_and_forgets_the_oldest_first() -> None:
     facts = Facts(said={"running": "x"})
-    probe = Remembered()
+    probe = FactsCache()
     probe.keep(("u", "k"), "1", facts)
-    held = Remembered(room_bytes=10 * probe._held_bytes)
+    held = FactsCache(room_bytes=10 * probe._held_bytes)
     for number in range(500):
         held.keep((f"u-{number}", "k"), "1", facts)
         assert held._held_bytes <= 10 * probe._held_bytes

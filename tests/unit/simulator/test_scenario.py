@@ -14,10 +14,10 @@ from simulator.manifests.system_pods import EXPORTERS_NAMESPACE, RESERVATIONS
 from simulator.model.framework import SERVED
 from simulator.model.hardware import WHOLE
 from simulator.model.mixture import KINDS, KINDS_BY_NAME
-from simulator.model.model import Workload
+from simulator.model.model import SimulatedWorkload
 from simulator.model.pod_layout import slots
 from simulator.model.scheduler import KAI, hundredths, is_fixed
-from simulator.model.stage_index import Census
+from simulator.model.stage_index import StageIndex
 from simulator.simulation.scenario import Scenario
 from simulator.simulation.world import World
 from tests.fixtures.replay import RECORDINGS
@@ -295,7 +295,7 @@ def test_every_workload_has_the_pods_that_its_stage_calls_for() -> None:
             assert not workload.pods
 
 
-def _complete(workload: Workload) -> bool:
+def _complete(workload: SimulatedWorkload) -> bool:
     present = [pod for pod in workload.present_pods() if not pod.is_over]
     return len(present) == len(slots(workload)) and all(pod.stage == "running" for pod in present)
 
@@ -460,7 +460,7 @@ async def test_at_rate_zero_nothing_happens() -> None:
 def test_an_empty_census_has_nothing_to_draw() -> None:
     import random
 
-    assert Census().draw(random.Random(1)) is None
+    assert StageIndex().draw(random.Random(1)) is None
 
 
 def test_even_a_tiny_world_has_every_kind() -> None:

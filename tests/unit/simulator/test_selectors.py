@@ -6,10 +6,10 @@ import pytest
 
 from simulator.apiserver.resources import JOBS, PODS, RAY_CLUSTERS
 from simulator.apiserver.selectors import BadSelector, parse
-from simulator.apiserver.store import Store, Stored
+from simulator.apiserver.store import Store, StoredObject
 
 
-def stored(**labels: str) -> Stored:
+def stored(**labels: str) -> StoredObject:
     document: dict[str, Any] = {
         "metadata": {"name": "p", "namespace": "a", "uid": "u", "labels": labels},
         "spec": {"nodeName": "n1", "hostNetwork": True},

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.apiserver.resources import BUILT_IN, DEPLOYMENTS, PODS, RAY_CLUSTERS
-from simulator.apiserver.store import Ending, Expired, Shelf, Store, Stored, Subscription
+from simulator.apiserver.store import (
+    Ending,
+    Expired,
+    ResourceTable,
+    Store,
+    StoredObject,
+    WatchQueue,
+)
 
 
 def pod(name: str, *, namespace: str = "a", uid: str = "", **status: Any) -> dict[str, Any]:
@@ -18,13 +25,13 @@ def pod(name: str, *, namespace: str = "a", uid: str = "", **status: Any) -> dic
     }
 
 
-def shelf_of(store: Store) -> Shelf:
+def shelf_of(store: Store) -> ResourceTable:
     shelf = store.shelf("", "pods")
     assert shelf is not None
     return shelf
 
 
-def names(found: list[Stored]) -> list[str]:
+def names(found: list[StoredObject]) -> list[str]:
     return [stored.path for stored in found]
 
 
@@ -142,7 +149,7 @@ def test_compaction_forgets_all_history_and_keeps_what_is_there() -> None:
 
 def test_subscribers_hear_changes_in_order() -> None:
     store = Store()
-    subscription = Subscription()
+    subscription = WatchQueue()
     shelf_of(store).subscriptions.add(subscription)
     store.put(PODS, pod("p"))
     store.put(PODS, pod("p", phase="Running"))
@@ -159,7 +166,7 @@ def test_a_removed_kind_takes_its_definition_and_ends_its_watches() -> None:
     definitions = store.shelf("apiextensions.k8s.io", "customresourcedefinitions")
     assert definitions is not None
     first_uid = definitions.objects["rayclusters.ray.io"].uid
-    subscription = Subscription()
+    subscription = WatchQueue()
     shelf = store.shelf("ray.io", "rayclusters")
     assert shelf is not None
     shelf.subscriptions.add(subscription)

@@ -350,7 +350,7 @@ def test_a_subscriber_that_lags_too_far_is_ended() -> None:
     from simulator.apiserver import store as subscription
 
     store = Store()
-    slow = subscription.Subscription()
+    slow = subscription.WatchQueue()
     shelf = store.shelf("", "events")
     assert shelf is not None
     shelf.subscriptions.add(slow)

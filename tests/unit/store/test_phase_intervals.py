@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures.records import START
-from watchbill.store.workloads.phase_intervals import Life, advance, begin, close, news
+from watchbill.store.workloads.phase_intervals import (
+    PhaseState,
+    apply_transitions,
+    finish_intervals,
+    new_transitions,
+    start_intervals,
+)
 from watchbill.workload import Phase, Transition
 
 
@@ -15,10 +21,10 @@ def told(*steps: tuple[Phase, float]) -> list[Transition]:
     return [Transition(phase=p, at=START + timedelta(seconds=s)) for p, s in steps]
 
 
-def lived(transitions: list[Transition]) -> Life:
-    life = begin(transitions[0])
+def lived(transitions: list[Transition]) -> PhaseState:
+    life = start_intervals(transitions[0])
     for transition in transitions[1:]:
-        life = advance(life, transition)
+        life = apply_transitions(life, transition)
     return life
 
 
@@ -49,21 +55,21 @@ def test_leaving_keeps_what_it_rested_in() -> None:
 
 
 def test_a_clock_that_steps_back_never_makes_a_spell_negative() -> None:
-    life = close(lived(told((Phase.RUNNING, 100))), START)
+    life = finish_intervals(lived(told((Phase.RUNNING, 100))), START)
     assert life.running_ms == 0
 
 
 def test_the_records_phase_is_the_last_word() -> None:
     at = START + timedelta(seconds=9)
-    fresh = news(None, told((Phase.PENDING, 0)), phase=Phase.RUNNING, observed_at=at)
+    fresh = new_transitions(None, told((Phase.PENDING, 0)), phase=Phase.RUNNING, observed_at=at)
     assert [(t.phase, t.at) for t in fresh] == [(Phase.PENDING, START), (Phase.RUNNING, at)]
 
 
 @given(histories)
 def test_telling_a_history_twice_adds_nothing(history: list[Transition]) -> None:
-    first = news(None, history, phase=history[-1].phase, observed_at=history[-1].at)
+    first = new_transitions(None, history, phase=history[-1].phase, observed_at=history[-1].at)
     life = lived(first)
-    again = news(life, history, phase=history[-1].phase, observed_at=history[-1].at)
+    again = new_transitions(life, history, phase=history[-1].phase, observed_at=history[-1].at)
     assert again == []
 
 
@@ -71,9 +77,9 @@ def test_telling_a_history_twice_adds_nothing(history: list[Transition]) -> None
 def test_what_is_new_is_in_order_and_never_repeats_a_phase(
     known: list[Transition], more: list[Transition]
 ) -> None:
-    life = lived(news(None, known, phase=known[-1].phase, observed_at=known[-1].at))
+    life = lived(new_transitions(None, known, phase=known[-1].phase, observed_at=known[-1].at))
     end = more[-1]
-    fresh = news(life, more, phase=end.phase, observed_at=end.at)
+    fresh = new_transitions(life, more, phase=end.phase, observed_at=end.at)
     chain = [Transition(phase=life.phase, at=life.phase_updated_at), *fresh]
     for before, after in itertools.pairwise(chain):
         assert before.phase is not after.phase

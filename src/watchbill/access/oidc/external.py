@@ -14,8 +14,8 @@ from joserfc.errors import JoseError
 
 from watchbill.access.oidc.configuration import Issuer
 from watchbill.access.oidc.provider import Provider
-from watchbill.access.tokens.jose import Refused, check_shape, members, unique_json
-from watchbill.store.identity.people import Login
+from watchbill.access.tokens.jose import InvalidToken, check_shape, members, unique_json
+from watchbill.store.identity.people import ExternalLogin
 
 LEEWAY_SECONDS = 30
 HEADER_MEMBERS = frozenset({"alg", "typ", "kid", "x5t", "x5t#S256"})
@@ -29,7 +29,7 @@ MAX_SECONDS = 2**40
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class VerifiedIdentity:
     """Claims whose signature was right, and by which key."""
 
     kid: str
@@ -38,21 +38,21 @@ class Verified:
     expires_at: float
 
 
-async def verify_access_token(provider: Provider, token: str, now: datetime) -> Verified:
+async def verify_access_token(provider: Provider, token: str, now: datetime) -> VerifiedIdentity:
     """Raises Refused; Unavailable where the issuer was never heard of."""
     issuer = provider.issuer
     if issuer.audience is None:
-        raise Refused
+        raise InvalidToken
     header, verified = await _verify(provider, token)
     claims = verified.claims
     kind = str(header.get("typ", "JWT")).lower()
     is_typed = kind in ACCESS_TYPES
     if not is_typed and not (issuer.takes_untyped_tokens and kind in UNTYPED):
-        raise Refused
+        raise InvalidToken
     if not is_typed and any(name in claims for name in ID_TOKEN_CLAIMS):
-        raise Refused
+        raise InvalidToken
     if claims.get("typ") in OTHER_TOKEN_TYPES:
-        raise Refused
+        raise InvalidToken
     _check(issuer, claims, audience=issuer.audience)
     check_time(verified, now)
     return verified
@@ -61,26 +61,26 @@ async def verify_access_token(provider: Provider, token: str, now: datetime) -> 
 async def verify_id_token(
     provider: Provider, token: str, *, nonce: str, now: datetime
 ) -> Mapping[str, Any]:
-    """Of a login that we began. Raises Refused, Unavailable."""
+    """Of a login that we began. Raises InvalidToken, Unavailable."""
     issuer = provider.issuer
     assert issuer.client_id is not None, "only an issuer with a client has logins"
     header, verified = await _verify(provider, token, needs_kid=False)
     claims = verified.claims
     if str(header.get("typ", "JWT")).lower() not in UNTYPED or claims.get("nonce") != nonce:
-        raise Refused
+        raise InvalidToken
     _check(issuer, claims, audience=issuer.client_id)
     audiences = claims["aud"]
     if isinstance(audiences, list) and len(audiences) > 1 and "azp" not in claims:
-        raise Refused
+        raise InvalidToken
     if claims.get("azp", issuer.client_id) != issuer.client_id:
-        raise Refused
+        raise InvalidToken
     check_time(verified, now)
     return claims
 
 
 async def _verify(
     provider: Provider, token: str, *, needs_kid: bool = True
-) -> tuple[dict[str, Any], Verified]:
+) -> tuple[dict[str, Any], VerifiedIdentity]:
     """An ID token need not name its key where the issuer has one alone (OpenID Connect Core, 10.1)."""
     try:
         check_shape(token)
@@ -89,63 +89,63 @@ async def _verify(
         if not needs_kid and "kid" not in header:
             kid = await provider.only_kid()
         if not header.keys() <= HEADER_MEMBERS or not isinstance(kid, str) or len(kid) > 200:
-            raise Refused
+            raise InvalidToken
         if not isinstance(algorithm, str) or algorithm not in provider.issuer.algorithms:
-            raise Refused
+            raise InvalidToken
         known = await provider.key(kid)
         if known is None or not known.fits(algorithm):
-            raise Refused
+            raise InvalidToken
         signed = jws.deserialize_compact(token, known.key, [algorithm])
         claims = unique_json(signed.payload or b"")
         if not isinstance(claims, dict):
-            raise Refused
+            raise InvalidToken
         issued_at = _seconds(claims, "iat")
-        verified = Verified(
+        verified = VerifiedIdentity(
             kid=kid,
             claims=claims,
             not_before=max(issued_at, _seconds(claims, "nbf", issued_at)),
             expires_at=_seconds(claims, "exp"),
         )
     except (JoseError, ValueError, KeyError) as error:
-        raise Refused from error
+        raise InvalidToken from error
     return header, verified
 
 
-def check_time(verified: Verified, now: datetime) -> None:
-    """Raises Refused."""
+def check_time(verified: VerifiedIdentity, now: datetime) -> None:
+    """Raises InvalidToken."""
     at = now.timestamp()
     if at >= verified.expires_at + LEEWAY_SECONDS or at < verified.not_before - LEEWAY_SECONDS:
-        raise Refused
+        raise InvalidToken
 
 
 def _check(issuer: Issuer, claims: Mapping[str, Any], *, audience: str) -> None:
     sent = claims.get("aud")
     audiences = [sent] if isinstance(sent, str) else sent
     if claims.get("iss") != issuer.issuer or not isinstance(audiences, list):
-        raise Refused
+        raise InvalidToken
     if not all(isinstance(one, str) for one in audiences) or audience not in audiences:
-        raise Refused
+        raise InvalidToken
     if not _is_name(claims.get("sub")):
-        raise Refused
+        raise InvalidToken
 
 
 def _seconds(claims: Mapping[str, Any], name: str, default: float | None = None) -> float:
     value = claims.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Refused
+        raise InvalidToken
     if not 0 < value < MAX_SECONDS:
-        raise Refused
+        raise InvalidToken
     return float(value)
 
 
-def login_of(issuer: Issuer, claims: Mapping[str, Any]) -> Login:
-    """Who this is in our words. Raises Refused where the claims do not say."""
+def login_of(issuer: Issuer, claims: Mapping[str, Any]) -> ExternalLogin:
+    """Who this is in our words. Raises InvalidToken where the claims do not say."""
     names = issuer.claims
     user, email = _claim(claims, names.user), _claim(claims, names.email)
     is_verified = claims.get("email_verified") is True or not issuer.requires_verified_email
     if not _is_name(user) or (names.user == names.email and not is_verified):
-        raise Refused
-    return Login(
+        raise InvalidToken
+    return ExternalLogin(
         tenant_id=_tenant(issuer, claims),
         issuer=issuer.issuer,
         external_id=claims["sub"],
@@ -167,7 +167,7 @@ def with_told(claims: Mapping[str, Any], more: Any) -> Mapping[str, Any]:
     """An ID token's claims and what the userinfo endpoint says beyond them. Raises Refused where that speaks of
     somebody else (OpenID Connect Core, 5.3.2)."""
     if not isinstance(more, dict) or more.get("sub") != claims["sub"]:
-        raise Refused
+        raise InvalidToken
     is_same_address = claims.get("email", more.get("email")) == more.get("email")
     told = {
         name: value for name, value in more.items() if is_same_address or name != "email_verified"
@@ -180,7 +180,7 @@ def _tenant(issuer: Issuer, claims: Mapping[str, Any]) -> int:
         return issuer.tenant
     value = _claim(claims, issuer.claims.tenant)
     if not isinstance(value, str) or value not in issuer.tenants:
-        raise Refused
+        raise InvalidToken
     return issuer.tenants[value]
 
 

@@ -13,7 +13,7 @@ TOTAL_SECONDS = 5.0
 MAX_BYTES = 256 * 1024
 
 
-class Declined(Unavailable):
+class ProviderRefused(Unavailable):
     """The issuer understood and said no. Its reasons may quote what was sent, so they are not read."""
 
 
@@ -50,7 +50,7 @@ async def _ask(
             ) as answer,
         ):
             if 400 <= answer.status < 500:
-                raise Declined(f"The issuer answered {answer.status}.")
+                raise ProviderRefused(f"The issuer answered {answer.status}.")
             if answer.status != 200:
                 raise Unavailable(f"The issuer answered {answer.status}.")
             body = bytearray()

@@ -16,10 +16,10 @@ import structlog
 from watchbill.access.oidc import http_client
 from watchbill.access.oidc.external import lacks, login_of, verify_id_token, with_told
 from watchbill.access.oidc.provider import Endpoints, Provider
-from watchbill.access.tokens.jose import Refused
-from watchbill.access.tokens.signed_state import Sealed
+from watchbill.access.tokens.jose import InvalidToken
+from watchbill.access.tokens.signed_state import SignedState
 from watchbill.errors import Unauthenticated, Unavailable
-from watchbill.store.identity.people import Login
+from watchbill.store.identity.people import ExternalLogin
 
 BEGUN_SECONDS = 600
 NOT_SUCCEEDED = "The login did not succeed. Begin again."
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Returned:
+class SignOnResult:
     """What the issuer sent the browser back with."""
 
     code: str | None
@@ -46,7 +46,7 @@ Begun = Mapping[str, Any]
 
 
 class SignOn:
-    def __init__(self, sealed: Sealed, clock: Callable[[], datetime]) -> None:
+    def __init__(self, sealed: SignedState, clock: Callable[[], datetime]) -> None:
         self._sealed = sealed
         self._clock = clock
 
@@ -81,12 +81,12 @@ class SignOn:
         """What this browser began, by what it kept; None where that was nothing, or too long ago."""
         try:
             return None if kept is None else await self._sealed.open(kept)
-        except Refused:
+        except InvalidToken:
             return None
 
     async def finish(
-        self, provider: Provider, returned: Returned, *, begun: Begun, redirect_uri: str
-    ) -> Login:
+        self, provider: Provider, returned: SignOnResult, *, begun: Begun, redirect_uri: str
+    ) -> ExternalLogin:
         """Who signed in. Raises Unauthenticated, Unavailable."""
         try:
             endpoints = await provider.endpoints()
@@ -100,10 +100,10 @@ class SignOn:
             )
             claims = await _completed(provider, endpoints, claims, granted)
             return login_of(provider.issuer, claims)
-        except http_client.Declined as error:
+        except http_client.ProviderRefused as error:
             log.warning("issuer declined", issuer=provider.issuer.name, reason=error.message)
             raise Unauthenticated(NOT_SUCCEEDED) from error
-        except Refused as error:
+        except InvalidToken as error:
             raise Unauthenticated(NOT_SUCCEEDED) from error
 
     async def _exchange(
@@ -136,7 +136,7 @@ async def _completed(
     bearer = _text(granted, "access_token")
     try:
         told = await http_client.get_json(endpoints.userinfo, bearer=bearer)
-    except http_client.Declined as error:
+    except http_client.ProviderRefused as error:
         log.warning("issuer tells no more", issuer=provider.issuer.name, reason=error.message)
         return claims
     return with_told(claims, told)
@@ -149,22 +149,22 @@ def _text(granted: Any, member: str) -> str:
         or len(found) > MAX_TOKEN_CHARACTERS
         or not _VISIBLE.fullmatch(found)
     ):
-        raise Refused
+        raise InvalidToken
     return found
 
 
-def _check(provider: Provider, endpoints: Endpoints, returned: Returned, begun: Begun) -> None:
+def _check(provider: Provider, endpoints: Endpoints, returned: SignOnResult, begun: Begun) -> None:
     """That this is the end of the login that the browser began, with the issuer it began it with."""
     if begun["issuer"] != provider.issuer.name or returned.error is not None:
-        raise Refused
+        raise InvalidToken
     if not hmac.compare_digest((returned.state or "").encode(), begun["state"].encode()):
-        raise Refused
+        raise InvalidToken
     if (returned.issuer is not None or endpoints.tells_issuer) and (
         returned.issuer != provider.issuer.issuer
     ):
-        raise Refused
+        raise InvalidToken
     if not returned.code or len(returned.code) > MAX_CODE_CHARACTERS:
-        raise Refused
+        raise InvalidToken
 
 
 def inside(path: str | None) -> str:

@@ -10,21 +10,21 @@ MAX_TOKEN_CHARACTERS = 8 * 1024
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 
 
-class Refused(Exception):
+class InvalidToken(Exception):
     """The token opens nothing. Why is nobody's business."""
 
 
 def check_shape(token: str) -> None:
-    """Three parts in letters of base64url, and not too many of them. Raises Refused."""
+    """Three parts in letters of base64url, and not too many of them. Raises InvalidToken."""
     if len(token) > MAX_TOKEN_CHARACTERS or not _COMPACT.fullmatch(token):
-        raise Refused
+        raise InvalidToken
 
 
 def members(token: str, part: int) -> dict[str, Any]:
     """The header (0) or the payload (1), unverified. Raises Refused, ValueError."""
     found = unique_json(urlsafe_b64decode(token.split(".")[part].encode()))
     if not isinstance(found, dict):
-        raise Refused
+        raise InvalidToken
     return found
 
 

@@ -13,7 +13,7 @@ LEAST_SECRET_BYTES = 32
 _ALGORITHMS = ["dir", "A256GCM"]
 
 
-class KeySeal:
+class KeyEncryption:
     """Without a secret keys are kept as they are, and sealed ones cannot be opened."""
 
     def __init__(self, secret: bytes | None = None) -> None:
@@ -49,10 +49,10 @@ class KeySeal:
         return opened.plaintext.decode()
 
 
-def read_key_seal(path: Path | None) -> KeySeal:
+def read_key_encryption(path: Path | None) -> KeyEncryption:
     """Raises Invalid where the file cannot be read or holds too little."""
     if path is None:
-        return KeySeal()
+        return KeyEncryption()
     try:
         secret = path.read_bytes().strip()
     except OSError as error:
@@ -62,7 +62,7 @@ def read_key_seal(path: Path | None) -> KeySeal:
             f"{path} holds fewer than {LEAST_SECRET_BYTES} bytes.",
             details=f"Make one with: openssl rand -hex 32 > {path}",
         )
-    return KeySeal(secret)
+    return KeyEncryption(secret)
 
 
 def _is_open(kept: str) -> bool:

@@ -8,14 +8,14 @@ from typing import Any
 from joserfc import jws
 from joserfc.errors import JoseError
 
-from watchbill.access.tokens.jose import Refused, check_shape, members, unique_json
+from watchbill.access.tokens.jose import InvalidToken, check_shape, members, unique_json
 from watchbill.access.tokens.tokens import ALGORITHM, Keyring
 
 LONGEST = timedelta(minutes=15)
 """No seal is good for longer, nor for so long after its key was retired."""
 
 
-class Sealed:
+class SignedState:
     """Signed with the tokens' keys, but of a type of its own: a seal is no token and no token a seal."""
 
     def __init__(self, keyring: Keyring, clock: Callable[[], datetime], *, purpose: str) -> None:
@@ -31,21 +31,21 @@ class Sealed:
         return jws.serialize_compact(header, payload, key.key, [ALGORITHM])
 
     async def open(self, text: str) -> dict[str, Any]:
-        """Raises Refused."""
+        """Raises InvalidToken."""
         try:
             check_shape(text)
             header = members(text, 0)
             if (header.get("alg"), header.get("typ")) != (ALGORITHM, self._type):
-                raise Refused
+                raise InvalidToken
             key = await self._keyring.verifying(str(header.get("kid")))
             if key is None or self._is_over(key.retired_at):
-                raise Refused
+                raise InvalidToken
             signed = jws.deserialize_compact(text, key.key, [ALGORITHM])
             content: dict[str, Any] = unique_json(signed.payload or b"")
         except (JoseError, ValueError) as error:
-            raise Refused from error
+            raise InvalidToken from error
         if self._clock().timestamp() >= content["exp"]:
-            raise Refused
+            raise InvalidToken
         return content
 
     def _is_over(self, retired_at: datetime | None) -> bool:

@@ -23,8 +23,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
 from watchbill.access.bounded import BoundedCache
-from watchbill.access.tokens.jose import Refused, check_shape, members, unique_json
-from watchbill.access.tokens.key_encryption import KeySeal
+from watchbill.access.tokens.jose import InvalidToken, check_shape, members, unique_json
+from watchbill.access.tokens.key_encryption import KeyEncryption
 from watchbill.errors import Unauthenticated
 from watchbill.store.identity.accounts import ACCOUNT, Holder
 from watchbill.store.identity.sessions import (
@@ -88,11 +88,11 @@ class Keyring:
     """The signing keys, made by whichever server starts first and read again from time to time."""
 
     def __init__(
-        self, db: Database, clock: Callable[[], datetime], *, seal: KeySeal | None = None
+        self, db: Database, clock: Callable[[], datetime], *, seal: KeyEncryption | None = None
     ) -> None:
         self._db = db
         self._clock = clock
-        self._seal = seal or KeySeal()
+        self._seal = seal or KeyEncryption()
         self._keys: dict[str, _Key] = {}
         self._read_at: datetime | None = None
         self._lock = asyncio.Lock()
@@ -198,7 +198,7 @@ class Tokens:
             kid, claims = found
             await self._key(kid)
             self._check(claims)
-        except (Refused, JoseError, msgspec.ValidationError, ValueError) as error:
+        except (InvalidToken, JoseError, msgspec.ValidationError, ValueError) as error:
             raise Unauthenticated("The token is not valid.") from error
         return claims
 
@@ -211,7 +211,7 @@ class Tokens:
     async def _key(self, kid: str) -> _Key:
         key = await self._keyring.verifying(kid)
         if key is None or self._is_over(key):
-            raise Refused
+            raise InvalidToken
         return key
 
     def _is_over(self, key: _Key) -> bool:
@@ -222,18 +222,18 @@ class Tokens:
     def _check(self, claims: Claims) -> None:
         now = self._clock().timestamp()
         if (claims.iss, claims.aud) != (ISSUER, AUDIENCE):
-            raise Refused
+            raise InvalidToken
         if now >= claims.exp + LEEWAY_SECONDS or claims.iat > now + LEEWAY_SECONDS:
-            raise Refused
+            raise InvalidToken
 
 
 def _checked_header(token: str) -> dict[str, str]:
     """The header. It must hold exactly our three members, so `crit`, `jwk` or `jku` never count."""
     header = members(token, 0)
     if header.keys() != {"alg", "typ", "kid"}:
-        raise Refused
+        raise InvalidToken
     if header["alg"] != ALGORITHM or header["typ"] != TYPE or not isinstance(header["kid"], str):
-        raise Refused
+        raise InvalidToken
     return header
 
 

@@ -14,15 +14,15 @@ from typing import Any, Protocol
 import msgspec
 
 from watchbill.agent.cache.cluster import SHARED_ROLES, ClusterView, NodeSink, SharedSink
-from watchbill.agent.cache.compressed import pack, prune, unpack
-from watchbill.agent.cache.owner_tree import Entry, Listener, Ownership
+from watchbill.agent.cache.compressed import compress, decompress, prune
+from watchbill.agent.cache.owner_tree import Entry, OwnerListener, OwnerTree
 from watchbill.agent.cache.related import Related
-from watchbill.agent.cache.targets import Targets
-from watchbill.agent.cache.watched_kinds import POD, REPLICA_SET, Role, Wanted
-from watchbill.agent.kubernetes.client import Resource
+from watchbill.agent.cache.targets import ScrapeTargets
+from watchbill.agent.cache.watched_kinds import POD, REPLICA_SET, WatchedKind, WatchRole
+from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.kinds.objects.objects import GroupKind, IdleGpus, Object, WorkloadObjects
-from watchbill.kinds.objects.pod import Owner, Pod, is_reservation, owners, read_pod
+from watchbill.kinds.objects.pod import OwnerReference, Pod, is_reservation, owners, read_pod
 
 _LINK_MEMBERS = (
     "uid",
@@ -46,11 +46,11 @@ class CacheSettings:
 class Cache:
     """All sinks and what they fill. `listener` hears of every workload that may have changed."""
 
-    def __init__(self, settings: CacheSettings, listener: Listener) -> None:
-        self.ownership = Ownership(settings.root_kinds, listener)
+    def __init__(self, settings: CacheSettings, listener: OwnerListener) -> None:
+        self.ownership = OwnerTree(settings.root_kinds, listener)
         self.cluster = ClusterView(self._cluster_changed)
         self.related = Related(self.ownership, listener)
-        self.targets = Targets(settings.exporter_namespaces)
+        self.targets = ScrapeTargets(settings.exporter_namespaces)
         self.idle: dict[str, IdleGpus] = {}
         """By workload, as exporters tell it."""
         self.cluster_scoped: set[GroupKind] = {GroupKind("", "Node")}
@@ -63,7 +63,7 @@ class Cache:
     def takes(self, namespace: str) -> bool:
         return namespace not in self._settings.excluded_namespaces
 
-    def parent_among(self, found: tuple[Owner, ...]) -> Owner | None:
+    def parent_among(self, found: tuple[OwnerReference, ...]) -> OwnerReference | None:
         """The owner to walk to: the controller, else the first; none where that one is cluster-scoped."""
         parent = next(
             (owner for owner in found if owner.is_controller), found[0] if found else None
@@ -79,7 +79,7 @@ class Cache:
             self.remove(meta.uid, datetime.now(UTC))
             return
         if parent is None:
-            self._bare[meta.uid] = pack(prune(obj, api_version="v1", kind="Pod"))
+            self._bare[meta.uid] = compress(prune(obj, api_version="v1", kind="Pod"))
         else:
             self._bare.pop(meta.uid, None)
             known = self.ownership.entries.get(meta.uid)
@@ -89,7 +89,7 @@ class Cache:
         self.ownership.put(entry, datetime.now(UTC))
 
     def put_owner(
-        self, resource: Resource, obj: dict[str, Any], *, is_looked_up: bool = False
+        self, resource: ServedResource, obj: dict[str, Any], *, is_looked_up: bool = False
     ) -> None:
         """An object that may own pods. Of a ReplicaSet that is owned itself only its metadata counts."""
         key = GroupKind(resource.group, resource.kind)
@@ -99,7 +99,13 @@ class Cache:
             obj = _link(obj)
         meta = msgspec.convert(obj.get("metadata", {}), ObjectMeta, strict=False)
         entry = Entry(
-            meta.uid, key, meta.namespace, meta.name, parent, pack(obj), is_looked_up=is_looked_up
+            meta.uid,
+            key,
+            meta.namespace,
+            meta.name,
+            parent,
+            compress(obj),
+            is_looked_up=is_looked_up,
         )
         self.ownership.put(entry, datetime.now(UTC))
 
@@ -151,7 +157,7 @@ class Cache:
     def _pod_root(self, pod: Pod) -> dict[str, Any]:
         packed = self._bare.get(pod.uid)
         if packed is not None:
-            return unpack(packed)
+            return decompress(packed)
         metadata: dict[str, Any] = {
             "uid": pod.uid,
             "name": pod.name,
@@ -184,7 +190,7 @@ def _link(obj: dict[str, Any]) -> dict[str, Any]:
 
 def _object(entry: Entry) -> dict[str, Any]:
     assert isinstance(entry.payload, bytes)  # pods are never between a root and its pods as objects
-    return unpack(entry.payload)
+    return decompress(entry.payload)
 
 
 def _rfc3339(at: datetime) -> str:
@@ -197,7 +203,7 @@ Body = bytes | msgspec.Raw
 class ResourceSink(Protocol):
     """A sink that knows how its kind is served; that may change while it runs."""
 
-    resource: Resource
+    resource: ServedResource
 
     def put(self, meta: ObjectMeta, body: Body) -> None: ...
 
@@ -207,7 +213,7 @@ class ResourceSink(Protocol):
 @dataclass(slots=True)
 class PodSink:
     cache: Cache
-    resource: Resource
+    resource: ServedResource
 
     def put(self, meta: ObjectMeta, body: Body) -> None:
         obj = msgspec.json.decode(body, type=dict[str, Any])
@@ -223,7 +229,7 @@ class PodSink:
 @dataclass(slots=True)
 class OwnerSink:
     cache: Cache
-    resource: Resource
+    resource: ServedResource
 
     def put(self, meta: ObjectMeta, body: Body) -> None:
         if self.cache.takes(meta.namespace):
@@ -238,7 +244,7 @@ class RelatedSink:
     """Objects that stand beside workloads; `keep` and `drop` are those of one role."""
 
     cache: Cache
-    resource: Resource
+    resource: ServedResource
     keep: Callable[[ObjectMeta, dict[str, Any]], None]
     drop: Callable[[str], None]
 
@@ -256,7 +262,7 @@ class RelatedSink:
 class KindSink:
     """Names of CustomResourceDefinitions (`plural.group`); `changed` is called for each coming and going."""
 
-    resource: Resource
+    resource: ServedResource
     changed: Callable[[], None]
     names: dict[str, str] = field(default_factory=dict)
 
@@ -270,24 +276,24 @@ class KindSink:
 
 
 def sink_for(
-    wanted: Wanted, resource: Resource, cache: Cache, kind_changed: Callable[[], None]
+    wanted: WatchedKind, resource: ServedResource, cache: Cache, kind_changed: Callable[[], None]
 ) -> ResourceSink:
     """The sink of one kind."""
     related = cache.related
     related_roles = {
-        Role.ROUTING: (related.put_routing, related.drop_routing),
-        Role.AUTOSCALER: (related.put_autoscaler, related.drop_autoscaler),
-        Role.EVENT: (related.put_event, related.drop_event),
-        Role.POD_GROUP: (related.put_pod_group, related.drop_pod_group),
-        Role.CLAIM: (related.put_claim, related.drop_claim),
-        Role.QUEUE_WORKLOAD: (related.put_queue_workload, related.drop_queue_workload),
+        WatchRole.ROUTING: (related.put_routing, related.drop_routing),
+        WatchRole.AUTOSCALER: (related.put_autoscaler, related.drop_autoscaler),
+        WatchRole.EVENT: (related.put_event, related.drop_event),
+        WatchRole.POD_GROUP: (related.put_pod_group, related.drop_pod_group),
+        WatchRole.CLAIM: (related.put_claim, related.drop_claim),
+        WatchRole.QUEUE_WORKLOAD: (related.put_queue_workload, related.drop_queue_workload),
     }
     if wanted.role in related_roles:
         return RelatedSink(cache, resource, *related_roles[wanted.role])
     if wanted.role in SHARED_ROLES:
         return SharedSink(cache.cluster, resource, wanted.role)
-    if wanted.role is Role.KIND:
+    if wanted.role is WatchRole.KIND:
         return KindSink(resource, kind_changed)
-    if wanted.role is Role.NODE:
+    if wanted.role is WatchRole.NODE:
         return NodeSink(cache.cluster, resource)
-    return PodSink(cache, resource) if wanted.role is Role.POD else OwnerSink(cache, resource)
+    return PodSink(cache, resource) if wanted.role is WatchRole.POD else OwnerSink(cache, resource)

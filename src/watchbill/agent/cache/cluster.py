@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from watchbill.agent.cache.compressed import prune
-from watchbill.agent.cache.watched_kinds import Role
-from watchbill.agent.kubernetes.client import Resource
+from watchbill.agent.cache.watched_kinds import WatchRole
+from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.kinds.derivation.placement import node_pool_of
 from watchbill.kinds.objects.objects import ClusterObjects, Object
@@ -91,7 +91,7 @@ class ClusterView:
 class NodeSink:
     """Nodes: labels, an address and what they offer."""
 
-    def __init__(self, view: ClusterView, resource: Resource) -> None:
+    def __init__(self, view: ClusterView, resource: ServedResource) -> None:
         self._view = view
         self.resource = resource
         self._names: dict[str, str] = {}
@@ -129,7 +129,7 @@ def _address(addresses: Iterable[_Address]) -> str:
 class SharedSink:
     """One kind of shared object, in its map by name; namespaced ones by namespace and name."""
 
-    def __init__(self, view: ClusterView, resource: Resource, role: Role) -> None:
+    def __init__(self, view: ClusterView, resource: ServedResource, role: WatchRole) -> None:
         self._view = view
         self.resource = resource
         self._role = role
@@ -143,7 +143,7 @@ class SharedSink:
         before = self._map.get(key)
         self._keys[meta.uid] = key
         self._map[key] = obj
-        lasting = _reachable if self._role is Role.GATEWAY else _lasting
+        lasting = _reachable if self._role is WatchRole.GATEWAY else _lasting
         if before is None or lasting(before) != lasting(obj):
             self._view.changed(self._confined_to(meta.namespace, meta.name), None)
 
@@ -155,27 +155,27 @@ class SharedSink:
             self._view.changed(self._confined_to(namespace, name), None)
 
     def _confined_to(self, namespace: str, name: str) -> str | None:
-        if self._role is Role.NAMESPACE:
+        if self._role is WatchRole.NAMESPACE:
             return name
         # A gateway takes routes of any namespace.
         return None if self._role in _GATEWAYS else namespace or None
 
 
 SHARED_ROLES = {
-    Role.QUEUE: "queues",
-    Role.SHARD: "shards",
-    Role.LOCAL_QUEUE: "local_queues",
-    Role.CLUSTER_QUEUE: "cluster_queues",
-    Role.VOLCANO_QUEUE: "volcano_queues",
-    Role.GATEWAY: "gateways",
-    Role.ISTIO_GATEWAY: "istio_gateways",
-    Role.CLAIM_TEMPLATE: "claim_templates",
-    Role.PRIORITY_CLASS: "priority_classes",
-    Role.TOPOLOGY: "topologies",
-    Role.NAMESPACE: "namespaces",
+    WatchRole.QUEUE: "queues",
+    WatchRole.SHARD: "shards",
+    WatchRole.LOCAL_QUEUE: "local_queues",
+    WatchRole.CLUSTER_QUEUE: "cluster_queues",
+    WatchRole.VOLCANO_QUEUE: "volcano_queues",
+    WatchRole.GATEWAY: "gateways",
+    WatchRole.ISTIO_GATEWAY: "istio_gateways",
+    WatchRole.CLAIM_TEMPLATE: "claim_templates",
+    WatchRole.PRIORITY_CLASS: "priority_classes",
+    WatchRole.TOPOLOGY: "topologies",
+    WatchRole.NAMESPACE: "namespaces",
 }
-_GATEWAYS = frozenset({Role.GATEWAY, Role.ISTIO_GATEWAY})
-_NAMESPACED = _GATEWAYS | {Role.LOCAL_QUEUE, Role.CLAIM_TEMPLATE}
+_GATEWAYS = frozenset({WatchRole.GATEWAY, WatchRole.ISTIO_GATEWAY})
+_NAMESPACED = _GATEWAYS | {WatchRole.LOCAL_QUEUE, WatchRole.CLAIM_TEMPLATE}
 
 
 def _lasting(found: Object) -> dict[str, Any]:

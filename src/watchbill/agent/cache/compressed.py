@@ -20,10 +20,10 @@ def prune(obj: dict[str, Any], *, api_version: str, kind: str) -> dict[str, Any]
     return obj | {"apiVersion": api_version, "kind": kind}
 
 
-def pack(obj: dict[str, Any]) -> bytes:
+def compress(obj: dict[str, Any]) -> bytes:
     return zlib.compress(_ENCODER.encode(obj), 1)
 
 
-def unpack(packed: bytes) -> dict[str, Any]:
+def decompress(packed: bytes) -> dict[str, Any]:
     found: dict[str, Any] = msgspec.json.decode(zlib.decompress(packed))
     return found

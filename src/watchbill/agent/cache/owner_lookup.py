@@ -10,12 +10,12 @@ import msgspec
 import structlog
 
 from watchbill.agent.cache.cache import Cache
-from watchbill.agent.cache.owner_tree import Verdict
-from watchbill.agent.kubernetes.client import KubeClient, Resource
-from watchbill.agent.kubernetes.errors import ApiFailure, Trouble
+from watchbill.agent.cache.owner_tree import OwnerStatus
+from watchbill.agent.kubernetes.client import KubeClient, ServedResource
+from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.kinds.objects.objects import GroupKind
-from watchbill.kinds.objects.pod import Owner
+from watchbill.kinds.objects.pod import OwnerReference
 
 log = structlog.get_logger(__name__)
 
@@ -33,18 +33,18 @@ _AT_ONCE = 8
 
 @dataclass(slots=True)
 class _Search:
-    owner: Owner
+    owner: OwnerReference
     namespace: str
     since: float
     due: float
     refusals: int = 0
 
 
-Find = Callable[[GroupKind], Awaitable[Resource | None]]
+Find = Callable[[GroupKind], Awaitable[ServedResource | None]]
 """Where the API server serves a kind, None where it does not."""
 
 
-class Resolver:
+class OwnerLookup:
     """Finds missing owners one by one, and keeps an eye on those that it found."""
 
     def __init__(self, client: KubeClient, cache: Cache, find: Find) -> None:
@@ -101,7 +101,7 @@ class Resolver:
         try:
             resource = await self._find(key)
             if resource is None or not resource.is_namespaced:
-                self._judge(uid, Verdict.OUTSIDE if resource else Verdict.UNREADABLE)
+                self._judge(uid, OwnerStatus.OUTSIDE if resource else OwnerStatus.UNREADABLE)
                 return
             found = await self._fetch(resource, search.owner, search.namespace)
         except ApiFailure as failure:
@@ -114,7 +114,7 @@ class Resolver:
         self._take(uid, resource, found)
 
     async def _fetch(
-        self, resource: Resource, owner: Owner, namespace: str
+        self, resource: ServedResource, owner: OwnerReference, namespace: str
     ) -> dict[str, Any] | None:
         """The object's metadata; None where the name is free or another object's."""
         try:
@@ -122,13 +122,13 @@ class Resolver:
                 resource, namespace=namespace, name=owner.name, is_metadata=True
             )
         except ApiFailure as failure:
-            if failure.trouble is Trouble.ABSENT:
+            if failure.trouble is ErrorKind.ABSENT:
                 return None
             raise
         meta = msgspec.convert(obj.get("metadata", {}), ObjectMeta, strict=False)
         return obj if meta.uid == owner.uid else None
 
-    def _take(self, uid: str, resource: Resource, obj: dict[str, Any]) -> None:
+    def _take(self, uid: str, resource: ServedResource, obj: dict[str, Any]) -> None:
         known = self._cache.ownership.entries.get(uid)
         if known is None or known.is_looked_up:
             self._cache.put_owner(resource, obj, is_looked_up=True)
@@ -137,11 +137,11 @@ class Resolver:
 
     def _note_failure(self, uid: str, search: _Search, failure: ApiFailure) -> None:
         now = asyncio.get_running_loop().time()
-        if failure.trouble is Trouble.FORBIDDEN:
+        if failure.trouble is ErrorKind.FORBIDDEN:
             search.refusals += 1
         if search.refusals >= 2 or now - search.since > GIVE_UP_SECONDS:
             log.warning("owner cannot be read", kind=search.owner.kind, error=failure.message)
-            self._judge(uid, Verdict.UNREADABLE)
+            self._judge(uid, OwnerStatus.UNREADABLE)
             return
         search.due = now + (failure.retry_after_seconds or REFUSED_AGAIN_SECONDS)
 
@@ -150,9 +150,9 @@ class Resolver:
         now = asyncio.get_running_loop().time()
         since = self._gone_since.setdefault(uid, now)
         is_abandoned = now - since >= ABANDONED_SECONDS
-        self._judge(uid, Verdict.ABANDONED if is_abandoned else Verdict.GONE)
+        self._judge(uid, OwnerStatus.ABANDONED if is_abandoned else OwnerStatus.GONE)
 
-    def _judge(self, uid: str, verdict: Verdict) -> None:
+    def _judge(self, uid: str, verdict: OwnerStatus) -> None:
         self._cache.ownership.judge(uid, verdict, datetime.now(UTC))
         self._again[uid] = asyncio.get_running_loop().time() + RETRY_SECONDS
 
@@ -162,14 +162,14 @@ class Resolver:
         ownership = self._cache.ownership
         entry = ownership.entries.get(uid)
         if entry is None:
-            is_final = ownership.verdicts.get(uid) is Verdict.ABANDONED
+            is_final = ownership.verdicts.get(uid) is OwnerStatus.ABANDONED
             if is_final or not ownership.search_again(uid):
                 self._gone_since.pop(uid, None)
             return
         if not entry.is_looked_up:
             return
         self._again[uid] = asyncio.get_running_loop().time() + LOOK_AGAIN_SECONDS
-        owner = Owner(entry.key.group, "", entry.key.kind, entry.name, uid, True)
+        owner = OwnerReference(entry.key.group, "", entry.key.kind, entry.name, uid, True)
         try:
             resource = await self._find(entry.key)
             if resource is None:

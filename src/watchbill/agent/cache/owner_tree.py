@@ -11,10 +11,10 @@ from enum import Enum
 from typing import Protocol
 
 from watchbill.kinds.objects.objects import GroupKind
-from watchbill.kinds.objects.pod import Owner, Pod
+from watchbill.kinds.objects.pod import OwnerReference, Pod
 
 
-class Verdict(Enum):
+class OwnerStatus(Enum):
     """What is known of an owner that is not among the entries."""
 
     UNREADABLE = "unreadable"
@@ -35,7 +35,7 @@ class Entry:
     key: GroupKind
     namespace: str
     name: str
-    parent: Owner | None
+    parent: OwnerReference | None
     payload: Pod | bytes
     is_looked_up: bool = False
     """Fetched as an unknown owner; no watch tells of its end."""
@@ -49,7 +49,7 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Family:
+class OwnerGroup:
     """A root and all that belongs to it. `root` stays after its deletion, until the last pod is gone."""
 
     root: Entry
@@ -60,7 +60,7 @@ class Family:
     """Pods among the members, the root counted if it is one."""
 
 
-class Listener(Protocol):
+class OwnerListener(Protocol):
     """Told of everything that may change a record."""
 
     def touched(self, root: str) -> None: ...
@@ -71,15 +71,15 @@ class Listener(Protocol):
     def ended(self, root: str, at: datetime) -> None: ...
 
 
-class Ownership:
+class OwnerTree:
     """Entries, their families, the owners that are missing. `defined`: kinds that are roots without pods."""
 
-    def __init__(self, defined: Iterable[GroupKind], listener: Listener) -> None:
+    def __init__(self, defined: Iterable[GroupKind], listener: OwnerListener) -> None:
         self.entries: dict[str, Entry] = {}
-        self.families: dict[str, Family] = {}
-        self.missing: dict[str, tuple[Owner, str]] = {}
+        self.families: dict[str, OwnerGroup] = {}
+        self.missing: dict[str, tuple[OwnerReference, str]] = {}
         """Owners named by someone whom nobody has read: the reference and its namespace."""
-        self.verdicts: dict[str, Verdict] = {}
+        self.verdicts: dict[str, OwnerStatus] = {}
         self._children: dict[str, set[str]] = {}
         self._by_namespace: dict[str, set[str]] = {}
         self._defined = frozenset(defined)
@@ -118,7 +118,7 @@ class Ownership:
             self._leave(entry, entry.root)
             self._settle(entry.root, at)
 
-    def judge(self, uid: str, verdict: Verdict, at: datetime) -> None:
+    def judge(self, uid: str, verdict: OwnerStatus, at: datetime) -> None:
         """A missing owner was looked for: those below it are placed accordingly."""
         if uid in self.entries:
             return
@@ -230,11 +230,11 @@ class Ownership:
         self._listener.touched(before)
         return {before}
 
-    def _family(self, root: str) -> Family:
+    def _family(self, root: str) -> OwnerGroup:
         family = self.families.get(root)
         if family is None:
             entry = self.entries[root]
-            family = self.families[root] = Family(root=entry)
+            family = self.families[root] = OwnerGroup(root=entry)
             self._by_namespace.setdefault(entry.namespace, set()).add(root)
         elif root in self.entries:
             family.root = self.entries[root]
@@ -263,20 +263,20 @@ class Ownership:
             entry = above
         return entry.uid, False
 
-    def _beyond(self, last: Entry, parent: Owner) -> tuple[str | None, bool]:
+    def _beyond(self, last: Entry, parent: OwnerReference) -> tuple[str | None, bool]:
         verdict = self.verdicts.get(parent.uid)
-        if verdict is Verdict.OUTSIDE:
+        if verdict is OwnerStatus.OUTSIDE:
             return last.uid, False
         known = self._known_root(last, parent)
         if known is not None and known != last.uid:
             return known, False
-        if verdict in (Verdict.UNREADABLE, Verdict.ABANDONED):
+        if verdict in (OwnerStatus.UNREADABLE, OwnerStatus.ABANDONED):
             return last.uid, True
         if verdict is None and known is None:
             self.missing[parent.uid] = (parent, last.namespace)
         return known, False
 
-    def _known_root(self, last: Entry, parent: Owner) -> str | None:
+    def _known_root(self, last: Entry, parent: OwnerReference) -> str | None:
         """Where the entry belonged while this same owner could be read."""
         if last.root is not None and last.vouched == parent.uid and last.root in self.families:
             return last.root
@@ -309,7 +309,7 @@ class Ownership:
         self._listener.ended(root, at)
         self._dissolve(root, family)
 
-    def _dissolve(self, root: str, family: Family) -> None:
+    def _dissolve(self, root: str, family: OwnerGroup) -> None:
         del self.families[root]
         namespace = self._by_namespace.get(family.root.namespace)
         if namespace is not None:
@@ -318,5 +318,5 @@ class Ownership:
                 del self._by_namespace[family.root.namespace]
 
 
-def _uid(owner: Owner | None) -> str:
+def _uid(owner: OwnerReference | None) -> str:
     return owner.uid if owner is not None else ""

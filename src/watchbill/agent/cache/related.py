@@ -5,8 +5,8 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from watchbill.agent.cache.compressed import pack, unpack
-from watchbill.agent.cache.owner_tree import Listener, Ownership
+from watchbill.agent.cache.compressed import compress, decompress
+from watchbill.agent.cache.owner_tree import OwnerListener, OwnerTree
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.kinds.derivation.routing import named_namespaces
 from watchbill.kinds.objects.json_access import at, objects, text
@@ -32,7 +32,7 @@ class _Owned:
 
     def put(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         self.drop(meta.uid)
-        self.packed[meta.uid] = pack(obj)
+        self.packed[meta.uid] = compress(obj)
         self.names[meta.uid] = name = (meta.namespace, meta.name)
         self.by_name.setdefault(name, set()).add(meta.uid)
         self.owners[meta.uid] = tuple(owner.uid for owner in owners(obj))
@@ -48,7 +48,7 @@ class _Owned:
             _discard(self.by_owner, owner, uid)
 
     def found(self, uids: Iterable[str]) -> list[Object]:
-        return [unpack(self.packed[uid]) for uid in sorted(uids)]
+        return [decompress(self.packed[uid]) for uid in sorted(uids)]
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class _ByNamespace:
 class Related:
     """Keeps them and says which workloads a change of one may concern."""
 
-    def __init__(self, ownership: Ownership, listener: Listener) -> None:
+    def __init__(self, ownership: OwnerTree, listener: OwnerListener) -> None:
         self._ownership = ownership
         self._listener = listener
         self._routing = _ByNamespace()

@@ -33,7 +33,7 @@ _DEVICE = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/_-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ScrapeTarget:
     """A port of a pod, and where on it metrics may be."""
 
     uid: str
@@ -56,14 +56,14 @@ class Reservation:
 
 
 @dataclass(slots=True)
-class Targets:
+class ScrapeTargets:
     """By UID of their pods. `trusted`: namespaces whose exporters are believed."""
 
     trusted: frozenset[str]
-    exporters: dict[str, Target] = field(default_factory=dict)
-    strangers: dict[str, Target] = field(default_factory=dict)
+    exporters: dict[str, ScrapeTarget] = field(default_factory=dict)
+    strangers: dict[str, ScrapeTarget] = field(default_factory=dict)
     """Exporters elsewhere; they are shown, not asked."""
-    inference: dict[str, Target] = field(default_factory=dict)
+    inference: dict[str, ScrapeTarget] = field(default_factory=dict)
     reservations: dict[str, Reservation] = field(default_factory=dict)
 
     def put(self, obj: Mapping[str, Any]) -> None:
@@ -113,7 +113,7 @@ def _reservation(obj: Mapping[str, Any]) -> Reservation | None:
 _RESERVED = frozenset({"kai-resource-reservation", "runai-reservation"})
 
 
-def _exporter(obj: Mapping[str, Any]) -> Target | None:
+def _exporter(obj: Mapping[str, Any]) -> ScrapeTarget | None:
     found = labels(obj)
     if not any(found.get(key) in names for key, names in _EXPORTER_LABELS.items()):
         return None
@@ -121,7 +121,7 @@ def _exporter(obj: Mapping[str, Any]) -> Target | None:
     return _target(obj, ports.get("metrics") or next(iter(ports.values()), DCGM_PORT))
 
 
-def _inference_server(obj: Mapping[str, Any]) -> Target | None:
+def _inference_server(obj: Mapping[str, Any]) -> ScrapeTarget | None:
     """A pod that runs NIM or vLLM by its image or label, or that asks to be scraped and does so."""
     notes = annotations(obj)
     images = [text(container.get("image")) for container in objects(at(obj, "spec", "containers"))]
@@ -144,13 +144,13 @@ _SERVING_PORTS = ("metrics", "serving-port", "api", "http", "service-port", "htt
 
 def _target(
     obj: Mapping[str, Any], port: int, *, paths: tuple[str, ...] = ("/metrics",)
-) -> Target | None:
+) -> ScrapeTarget | None:
     """None while the pod cannot be asked."""
     meta, status = metadata(obj), mapping(at(obj, "status"))
     address = text(status.get("podIP"))
     if not address or text(status.get("phase")) in TERMINAL_POD_PHASES:
         return None
-    return Target(
+    return ScrapeTarget(
         uid=text(meta.get("uid")),
         namespace=text(meta.get("namespace")),
         pod=text(meta.get("name")),

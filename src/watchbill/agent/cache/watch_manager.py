@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 import structlog
 
 from watchbill.agent.cache.cache import Cache, KindSink, ResourceSink, sink_for
-from watchbill.agent.cache.watched_kinds import KIND, POD, Wanted
+from watchbill.agent.cache.watched_kinds import KIND, POD, WatchedKind
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
-from watchbill.agent.kubernetes.client import KubeClient, Resource
+from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.discovery import Discovery, discover
 from watchbill.agent.kubernetes.errors import ApiFailure
 from watchbill.agent.kubernetes.reflector import Reflector
@@ -31,24 +31,24 @@ UNKNOWN_GROUPS_SECONDS = 30.0
 
 @dataclass(slots=True)
 class _Watch:
-    wanted: Wanted
+    wanted: WatchedKind
     sink: ResourceSink
     reflector: Reflector
     task: asyncio.Task[None] | None = None
     lists: int = 0
 
 
-class Roster:
+class WatchManager:
     """Runs a reflector per wanted kind that is served. `on_list` hears of every complete list."""
 
     def __init__(
         self,
         client: KubeClient,
         cache: Cache,
-        wanted: tuple[Wanted, ...],
+        wanted: tuple[WatchedKind, ...],
         *,
         resync_seconds: float,
-        on_list: Callable[[Wanted], None],
+        on_list: Callable[[WatchedKind], None],
     ) -> None:
         self.discovery = Discovery()
         self.failure: str | None = "The API server has not answered yet."
@@ -94,7 +94,7 @@ class Roster:
         for watch in tuple(self._watches.values()):
             await watch.reflector.settled.wait()
 
-    async def find(self, key: GroupKind) -> Resource | None:
+    async def find(self, key: GroupKind) -> ServedResource | None:
         """Where the server serves a kind, wanted or not. Raises ApiFailure."""
         self._groups.add(key.group)
         if not self.discovery.knows(key.group):
@@ -181,7 +181,7 @@ class Roster:
             if watch.task is None:
                 watch.task = tasks.create_task(watch.reflector.run())
 
-    def _watch(self, wanted: Wanted, resource: Resource) -> _Watch:
+    def _watch(self, wanted: WatchedKind, resource: ServedResource) -> _Watch:
         sink = sink_for(wanted, resource, self._cache, self._stale.set)
         reflector = Reflector(
             self._client,
@@ -205,7 +205,7 @@ class Roster:
         if self.is_proven_absent(watch.wanted.key):
             watch.reflector.forget(datetime.now(UTC))
 
-    def _note(self, wanted: Wanted, reflector: Reflector) -> None:
+    def _note(self, wanted: WatchedKind, reflector: Reflector) -> None:
         """A reflector's state changed."""
         watch = self._watches[wanted.key]
         if reflector.state.state == "absent" and watch.task is not None:

@@ -7,7 +7,7 @@ from watchbill.kinds.definition.definition import Definitions
 from watchbill.kinds.objects.objects import GroupKind
 
 
-class Role(Enum):
+class WatchRole(Enum):
     POD = "pod"
     OWNER = "owner"
     """It may own pods, through others or directly."""
@@ -36,18 +36,18 @@ class Role(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WatchedKind:
     """One kind to watch, in whichever version the server prefers."""
 
     key: GroupKind
-    role: Role
+    role: WatchRole
     is_metadata: bool = False
     field_selector: str = ""
     """Only on fields that never change: leaving a selection would look like a deletion."""
 
     @property
     def is_workload_kind(self) -> bool:
-        return self.role in (Role.POD, Role.OWNER)
+        return self.role in (WatchRole.POD, WatchRole.OWNER)
 
 
 POD = GroupKind("", "Pod")
@@ -59,48 +59,50 @@ _EVENTS = "type=Warning,reason!=BackOff,reason!=Unhealthy"
 """The pods' own statuses say what is left out, and would be most of all events."""
 
 _BESIDES = (
-    Wanted(KIND, Role.KIND, is_metadata=True),
-    Wanted(NODE, Role.NODE),
-    Wanted(GroupKind("", "Namespace"), Role.NAMESPACE, is_metadata=True),
-    Wanted(GroupKind("", "Service"), Role.ROUTING),
-    Wanted(GroupKind("networking.k8s.io", "Ingress"), Role.ROUTING),
-    Wanted(GroupKind("gateway.networking.k8s.io", "HTTPRoute"), Role.ROUTING),
-    Wanted(GroupKind("gateway.networking.k8s.io", "GRPCRoute"), Role.ROUTING),
-    Wanted(GroupKind("gateway.networking.k8s.io", "Gateway"), Role.GATEWAY),
-    Wanted(GroupKind("inference.networking.k8s.io", "InferencePool"), Role.ROUTING),
-    Wanted(GroupKind("inference.networking.x-k8s.io", "InferencePool"), Role.ROUTING),
-    Wanted(GroupKind("route.openshift.io", "Route"), Role.ROUTING),
-    Wanted(GroupKind("networking.istio.io", "VirtualService"), Role.ROUTING),
-    Wanted(GroupKind("networking.istio.io", "Gateway"), Role.ISTIO_GATEWAY),
-    Wanted(GroupKind("resource.k8s.io", "ResourceClaim"), Role.CLAIM),
-    Wanted(GroupKind("resource.k8s.io", "ResourceClaimTemplate"), Role.CLAIM_TEMPLATE),
-    Wanted(GroupKind("autoscaling", "HorizontalPodAutoscaler"), Role.AUTOSCALER),
-    Wanted(GroupKind("keda.sh", "ScaledObject"), Role.AUTOSCALER),
-    Wanted(GroupKind("", "Event"), Role.EVENT, field_selector=_EVENTS),
-    Wanted(GroupKind("scheduling.k8s.io", "PriorityClass"), Role.PRIORITY_CLASS),
-    Wanted(GroupKind("scheduling.run.ai", "Queue"), Role.QUEUE),
-    Wanted(GroupKind("scheduling.run.ai", "PodGroup"), Role.POD_GROUP),
-    Wanted(GroupKind("scheduling.volcano.sh", "PodGroup"), Role.POD_GROUP),
-    Wanted(GroupKind("scheduling.volcano.sh", "Queue"), Role.VOLCANO_QUEUE),
-    Wanted(GroupKind("kai.scheduler", "Topology"), Role.TOPOLOGY),
-    Wanted(GroupKind("kai.scheduler", "SchedulingShard"), Role.SHARD),
-    Wanted(GroupKind("kueue.x-k8s.io", "Topology"), Role.TOPOLOGY),
-    Wanted(GroupKind("kueue.x-k8s.io", "Workload"), Role.QUEUE_WORKLOAD),
-    Wanted(GroupKind("kueue.x-k8s.io", "LocalQueue"), Role.LOCAL_QUEUE),
-    Wanted(GroupKind("kueue.x-k8s.io", "ClusterQueue"), Role.CLUSTER_QUEUE),
+    WatchedKind(KIND, WatchRole.KIND, is_metadata=True),
+    WatchedKind(NODE, WatchRole.NODE),
+    WatchedKind(GroupKind("", "Namespace"), WatchRole.NAMESPACE, is_metadata=True),
+    WatchedKind(GroupKind("", "Service"), WatchRole.ROUTING),
+    WatchedKind(GroupKind("networking.k8s.io", "Ingress"), WatchRole.ROUTING),
+    WatchedKind(GroupKind("gateway.networking.k8s.io", "HTTPRoute"), WatchRole.ROUTING),
+    WatchedKind(GroupKind("gateway.networking.k8s.io", "GRPCRoute"), WatchRole.ROUTING),
+    WatchedKind(GroupKind("gateway.networking.k8s.io", "Gateway"), WatchRole.GATEWAY),
+    WatchedKind(GroupKind("inference.networking.k8s.io", "InferencePool"), WatchRole.ROUTING),
+    WatchedKind(GroupKind("inference.networking.x-k8s.io", "InferencePool"), WatchRole.ROUTING),
+    WatchedKind(GroupKind("route.openshift.io", "Route"), WatchRole.ROUTING),
+    WatchedKind(GroupKind("networking.istio.io", "VirtualService"), WatchRole.ROUTING),
+    WatchedKind(GroupKind("networking.istio.io", "Gateway"), WatchRole.ISTIO_GATEWAY),
+    WatchedKind(GroupKind("resource.k8s.io", "ResourceClaim"), WatchRole.CLAIM),
+    WatchedKind(GroupKind("resource.k8s.io", "ResourceClaimTemplate"), WatchRole.CLAIM_TEMPLATE),
+    WatchedKind(GroupKind("autoscaling", "HorizontalPodAutoscaler"), WatchRole.AUTOSCALER),
+    WatchedKind(GroupKind("keda.sh", "ScaledObject"), WatchRole.AUTOSCALER),
+    WatchedKind(GroupKind("", "Event"), WatchRole.EVENT, field_selector=_EVENTS),
+    WatchedKind(GroupKind("scheduling.k8s.io", "PriorityClass"), WatchRole.PRIORITY_CLASS),
+    WatchedKind(GroupKind("scheduling.run.ai", "Queue"), WatchRole.QUEUE),
+    WatchedKind(GroupKind("scheduling.run.ai", "PodGroup"), WatchRole.POD_GROUP),
+    WatchedKind(GroupKind("scheduling.volcano.sh", "PodGroup"), WatchRole.POD_GROUP),
+    WatchedKind(GroupKind("scheduling.volcano.sh", "Queue"), WatchRole.VOLCANO_QUEUE),
+    WatchedKind(GroupKind("kai.scheduler", "Topology"), WatchRole.TOPOLOGY),
+    WatchedKind(GroupKind("kai.scheduler", "SchedulingShard"), WatchRole.SHARD),
+    WatchedKind(GroupKind("kueue.x-k8s.io", "Topology"), WatchRole.TOPOLOGY),
+    WatchedKind(GroupKind("kueue.x-k8s.io", "Workload"), WatchRole.QUEUE_WORKLOAD),
+    WatchedKind(GroupKind("kueue.x-k8s.io", "LocalQueue"), WatchRole.LOCAL_QUEUE),
+    WatchedKind(GroupKind("kueue.x-k8s.io", "ClusterQueue"), WatchRole.CLUSTER_QUEUE),
 )
 
 
-def wanted_kinds(definitions: Definitions) -> tuple[Wanted, ...]:
+def watched_kinds(definitions: Definitions) -> tuple[WatchedKind, ...]:
     """Everything to watch: the defined kinds, those between them and their pods, and what describes them."""
     owners = tuple(
-        Wanted(GroupKind(found.group, found.kind), Role.OWNER, is_metadata=not found.is_whole)
+        WatchedKind(
+            GroupKind(found.group, found.kind), WatchRole.OWNER, is_metadata=not found.is_whole
+        )
         for found in definitions.watched()
         if GroupKind(found.group, found.kind) != POD
     )
     taken = {wanted.key for wanted in owners}
     return (
-        Wanted(POD, Role.POD),
+        WatchedKind(POD, WatchRole.POD),
         *owners,
         *(wanted for wanted in _BESIDES if wanted.key not in taken),
     )

@@ -17,8 +17,8 @@ import msgspec
 
 from watchbill import __version__
 from watchbill.agent.kubernetes.credentials import Credentials
-from watchbill.agent.kubernetes.errors import ApiFailure, Trouble, failure_of_response
-from watchbill.agent.kubernetes.watch_stream import Event, LineSplitter, read_event
+from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind, failure_of_response
+from watchbill.agent.kubernetes.watch_stream import LineSplitter, WatchEvent, read_event
 
 PAGE_OBJECTS = 500
 WATCH_SECONDS = (240, 300)
@@ -35,7 +35,7 @@ _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,applic
 
 
 @dataclass(frozen=True, slots=True)
-class Resource:
+class ServedResource:
     """A kind as the server serves it."""
 
     group: str
@@ -63,14 +63,14 @@ class _ListMeta(msgspec.Struct, frozen=True, rename="camel"):
     continue_: str = msgspec.field(default="", name="continue")
 
 
-class Page(msgspec.Struct, frozen=True):
+class ListPage(msgspec.Struct, frozen=True):
     """One page of a list; its items are not yet decoded and carry neither kind nor apiVersion."""
 
     metadata: _ListMeta
     items: list[msgspec.Raw] | None = None
 
 
-_PAGE = msgspec.json.Decoder(Page)
+_PAGE = msgspec.json.Decoder(ListPage)
 
 
 class KubeClient:
@@ -111,7 +111,7 @@ class KubeClient:
             raise _unreachable(self._credentials.server, error) from error
 
     async def get_object(
-        self, resource: Resource, *, namespace: str, name: str, is_metadata: bool
+        self, resource: ServedResource, *, namespace: str, name: str, is_metadata: bool
     ) -> dict[str, Any]:
         """One object, or its metadata alone. Raises ApiFailure."""
         accept = _METADATA if is_metadata else "application/json"
@@ -119,8 +119,8 @@ class KubeClient:
         return _decoded_object(body)
 
     async def list_pages(
-        self, resource: Resource, *, is_metadata: bool = False
-    ) -> AsyncIterator[Page]:
+        self, resource: ServedResource, *, is_metadata: bool = False
+    ) -> AsyncIterator[ListPage]:
         """All pages of one consistent list; the resource version is unset, so that it is the newest.
 
         Raises ApiFailure, also between pages: then nothing may be concluded from those before.
@@ -141,8 +141,8 @@ class KubeClient:
 
     @asynccontextmanager
     async def watch(
-        self, resource: Resource, resource_version: str, *, is_metadata: bool = False
-    ) -> AsyncIterator[AsyncIterator[Event]]:
+        self, resource: ServedResource, resource_version: str, *, is_metadata: bool = False
+    ) -> AsyncIterator[AsyncIterator[WatchEvent]]:
         """Events since `resource_version`, until the server ends the stream in good order.
 
         Entered once the server agrees. Raises ApiFailure, also while events are read: for an ERROR event, a
@@ -168,7 +168,7 @@ class KubeClient:
 
     async def _events(
         self, response: aiohttp.ClientResponse, *, silence_seconds: float
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncIterator[WatchEvent]:
         splitter = LineSplitter()
         while chunk := await self._chunk(response, silence_seconds):
             for line in splitter.feed(chunk):
@@ -197,7 +197,7 @@ class KubeClient:
             async with response:
                 body = await response.content.read(_ERROR_BYTES)
                 failure = failure_of_response(response.status, response.headers, body)
-                if failure.trouble is Trouble.UNAUTHENTICATED:
+                if failure.trouble is ErrorKind.UNAUTHENTICATED:
                     failure.message += _NEW_CREDENTIALS
                 raise failure
         return response
@@ -227,26 +227,26 @@ async def bounded_body(response: aiohttp.ClientResponse, most_bytes: int) -> byt
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > most_bytes:
-            raise ApiFailure(Trouble.REFUSED, f"the page is larger than {most_bytes} bytes")
+            raise ApiFailure(ErrorKind.REFUSED, f"the page is larger than {most_bytes} bytes")
     return bytes(body)
 
 
-def _selection(resource: Resource) -> dict[str, str]:
+def _selection(resource: ServedResource) -> dict[str, str]:
     return {"fieldSelector": resource.field_selector} if resource.field_selector else {}
 
 
-def _decoded_page(body: bytes) -> Page:
+def _decoded_page(body: bytes) -> ListPage:
     try:
         return _PAGE.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ApiFailure(Trouble.BUSY, f"the answer is no list: {error}") from error
+        raise ApiFailure(ErrorKind.BUSY, f"the answer is no list: {error}") from error
 
 
 def _decoded_object(body: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ApiFailure(Trouble.BUSY, f"the answer is no object: {error}") from error
+        raise ApiFailure(ErrorKind.BUSY, f"the answer is no object: {error}") from error
 
 
 def _profile(response: aiohttp.ClientResponse) -> str:
@@ -258,4 +258,4 @@ def _profile(response: aiohttp.ClientResponse) -> str:
 
 def _unreachable(server: str, error: Exception) -> ApiFailure:
     text = str(error) or type(error).__name__
-    return ApiFailure(Trouble.UNREACHABLE, f"{server} does not answer: {text}")
+    return ApiFailure(ErrorKind.UNREACHABLE, f"{server} does not answer: {text}")

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from watchbill.agent.kubernetes.client import KubeClient, Resource
-from watchbill.agent.kubernetes.errors import ApiFailure, Trouble
+from watchbill.agent.kubernetes.client import KubeClient, ServedResource
+from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.kinds.objects.objects import GroupKind
 
 _ACCEPT = (
@@ -76,7 +76,7 @@ class Discovery:
     is_aggregated: bool = False
     """Every group was told of, not only those in `asked`."""
     asked: frozenset[str] = frozenset()
-    resources: dict[GroupKind, Resource] = field(default_factory=dict)
+    resources: dict[GroupKind, ServedResource] = field(default_factory=dict)
     unknown_groups: set[str] = field(default_factory=set)
     """Groups that exist but could not be asked."""
 
@@ -91,13 +91,13 @@ class Discovery:
                 self.resources.setdefault(GroupKind(group, resource.kind), resource)
 
 
-def _resource(group: str, version: str, found: _Served) -> Resource | None:
+def _resource(group: str, version: str, found: _Served) -> ServedResource | None:
     plural = found.resource or found.name
     kind = (found.response_kind or {}).get("kind") or found.kind
     if not plural or not kind or "/" in plural or not _NEEDED_VERBS.issubset(found.verbs):
         return None
     is_namespaced = found.namespaced or found.scope == "Namespaced"
-    return Resource(group, version, kind, plural, is_namespaced)
+    return ServedResource(group, version, kind, plural, is_namespaced)
 
 
 async def discover(client: KubeClient, groups: frozenset[str]) -> Discovery:
@@ -160,7 +160,7 @@ async def _ask_version(found: Discovery, client: KubeClient, group: str, version
     try:
         body, _ = await client.get(path)
     except ApiFailure as failure:
-        if failure.trouble in (Trouble.UNREACHABLE, Trouble.UNAUTHENTICATED):
+        if failure.trouble in (ErrorKind.UNREACHABLE, ErrorKind.UNAUTHENTICATED):
             raise
         found.unknown_groups.add(group)
         return
@@ -174,4 +174,4 @@ def _decode(body: bytes, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ApiFailure(Trouble.BUSY, f"discovery cannot be read: {error}") from error
+        raise ApiFailure(ErrorKind.BUSY, f"discovery cannot be read: {error}") from error

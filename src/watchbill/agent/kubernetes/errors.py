@@ -11,7 +11,7 @@ import msgspec
 _MESSAGE_LENGTH = 500
 
 
-class Trouble(StrEnum):
+class ErrorKind(StrEnum):
     """What the agent does about a failure depends on this alone."""
 
     EXPIRED = "expired"
@@ -29,13 +29,13 @@ class Trouble(StrEnum):
 
 
 _TROUBLE_OF_STATUS = {
-    401: Trouble.UNAUTHENTICATED,
-    403: Trouble.FORBIDDEN,
-    404: Trouble.ABSENT,
-    405: Trouble.ABSENT,
-    408: Trouble.BUSY,
-    410: Trouble.EXPIRED,
-    429: Trouble.BUSY,
+    401: ErrorKind.UNAUTHENTICATED,
+    403: ErrorKind.FORBIDDEN,
+    404: ErrorKind.ABSENT,
+    405: ErrorKind.ABSENT,
+    408: ErrorKind.BUSY,
+    410: ErrorKind.EXPIRED,
+    429: ErrorKind.BUSY,
 }
 
 
@@ -44,7 +44,7 @@ class ApiFailure(Exception):
 
     def __init__(
         self,
-        trouble: Trouble,
+        trouble: ErrorKind,
         message: str,
         *,
         status: int = 0,
@@ -70,11 +70,11 @@ class Status(msgspec.Struct, frozen=True):
     details: _Details | None = None
 
 
-def trouble_of(status: int) -> Trouble:
+def error_kind_of(status: int) -> ErrorKind:
     """The one reading of a status code."""
     if status >= 500:
-        return Trouble.BUSY
-    return _TROUBLE_OF_STATUS.get(status, Trouble.REFUSED)
+        return ErrorKind.BUSY
+    return _TROUBLE_OF_STATUS.get(status, ErrorKind.REFUSED)
 
 
 def failure_of_response(status: int, headers: Mapping[str, str], body: bytes) -> ApiFailure:
@@ -82,7 +82,7 @@ def failure_of_response(status: int, headers: Mapping[str, str], body: bytes) ->
     told = _read_status(body)
     text = told.message if told else body.decode("utf-8", "replace")
     return ApiFailure(
-        trouble_of(status),
+        error_kind_of(status),
         _short(text) or f"HTTP status {status}",
         status=status,
         retry_after_seconds=_seconds(headers.get("Retry-After")) or _told_seconds(told),
@@ -93,7 +93,7 @@ def failure_of_event(body: bytes) -> ApiFailure:
     """The ERROR event of a watch: its object is a Status whose code counts, the HTTP status was 200."""
     told = _read_status(body) or Status()
     return ApiFailure(
-        trouble_of(told.code or 500),
+        error_kind_of(told.code or 500),
         _short(told.message) or told.reason or "the watch ended with an error",
         status=told.code,
         retry_after_seconds=_told_seconds(told),

@@ -16,9 +16,9 @@ import msgspec
 import structlog
 
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
-from watchbill.agent.kubernetes.client import KubeClient, Resource
-from watchbill.agent.kubernetes.errors import ApiFailure, Trouble
-from watchbill.agent.kubernetes.watch_stream import Event, ObjectMeta, read_head
+from watchbill.agent.kubernetes.client import KubeClient, ServedResource
+from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
+from watchbill.agent.kubernetes.watch_stream import ObjectMeta, WatchEvent, read_head
 from watchbill.protocol import KindState
 
 log = structlog.get_logger(__name__)
@@ -36,7 +36,7 @@ SETTLE_SECONDS = 90.0
 _OBJECTS_PER_TURN = 50
 
 
-class Sink(Protocol):
+class ObjectSink(Protocol):
     """Where one kind's objects go. `body` is not yet decoded; undecodable ones raise msgspec.DecodeError."""
 
     def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None: ...
@@ -50,8 +50,8 @@ class Reflector:
     def __init__(
         self,
         client: KubeClient,
-        resource: Resource,
-        sink: Sink,
+        resource: ServedResource,
+        sink: ObjectSink,
         *,
         is_metadata: bool,
         resync_seconds: float,
@@ -162,10 +162,10 @@ class Reflector:
                     await asyncio.sleep(jittered(SHORT_WATCH_SECONDS))
 
     def _is_worth_watching_again(self, failure: ApiFailure) -> bool:
-        passing = failure.trouble in (Trouble.BUSY, Trouble.UNREACHABLE)
+        passing = failure.trouble in (ErrorKind.BUSY, ErrorKind.UNREACHABLE)
         return passing and self._backoff.failures < FAILURES_TO_SETTLE
 
-    def _apply(self, event: Event) -> None:
+    def _apply(self, event: WatchEvent) -> None:
         self.counts[event.type if event.is_known else "unknown"] += 1
         meta = event.meta
         if not event.is_known or not (meta.resource_version or meta.uid):
@@ -233,7 +233,7 @@ class Reflector:
                 await asyncio.sleep(SETTLE_SECONDS)
             return doubtful - self._touched
         except msgspec.DecodeError as error:
-            raise ApiFailure(Trouble.BUSY, f"the list is garbled: {error}") from error
+            raise ApiFailure(ErrorKind.BUSY, f"the list is garbled: {error}") from error
         finally:
             self._touched = None
 
@@ -243,12 +243,12 @@ class Reflector:
         log.warning(
             "kind not in step", **self._named(), trouble=failure.trouble, error=failure.message
         )
-        if failure.trouble is Trouble.EXPIRED:
+        if failure.trouble is ErrorKind.EXPIRED:
             self._set_state("listing", None)
             return self._backoff.next_seconds()
-        if failure.trouble is Trouble.FORBIDDEN:
+        if failure.trouble is ErrorKind.FORBIDDEN:
             return self._note_refusal(failure)
-        state: State = "absent" if failure.trouble is Trouble.ABSENT else "failing"
+        state: State = "absent" if failure.trouble is ErrorKind.ABSENT else "failing"
         self._set_state(state, failure.message)
         if state == "absent" or self._backoff.failures + 1 >= FAILURES_TO_SETTLE:
             self.settled.set()

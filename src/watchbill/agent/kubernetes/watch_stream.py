@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from watchbill.agent.kubernetes.errors import ApiFailure, Trouble, failure_of_event
+from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind, failure_of_event
 
 LINE_BYTES = 64 * 1024 * 1024
 """More than any object that an API server stores; beyond it the stream is not what it claims to be."""
@@ -34,7 +34,9 @@ class LineSplitter:
             self._parts.append(part)
             self._length += len(part)
         if self._length > LINE_BYTES:
-            raise ApiFailure(Trouble.UNREACHABLE, "a line of the watch is too long to be an object")
+            raise ApiFailure(
+                ErrorKind.UNREACHABLE, "a line of the watch is too long to be an object"
+            )
 
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
@@ -56,7 +58,7 @@ class Head(msgspec.Struct, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
 
 
-class Event(msgspec.Struct, frozen=True):
+class WatchEvent(msgspec.Struct, frozen=True):
     """One event of a watch; `body` is the object, not yet decoded."""
 
     type: str
@@ -78,18 +80,18 @@ _LINE = msgspec.json.Decoder(_Line)
 _HEAD = msgspec.json.Decoder(Head)
 
 
-def read_event(line: bytes) -> Event:
+def read_event(line: bytes) -> WatchEvent:
     """The event of one line. Raises ApiFailure for an ERROR event and for what is no event."""
     try:
         found = _LINE.decode(line)
         if found.type == "ERROR":
             raise failure_of_event(bytes(found.object))
         if found.type not in _KNOWN_TYPES:
-            return Event(found.type, ObjectMeta(), b"")
-        return Event(found.type, _HEAD.decode(found.object).metadata, found.object)
+            return WatchEvent(found.type, ObjectMeta(), b"")
+        return WatchEvent(found.type, _HEAD.decode(found.object).metadata, found.object)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ApiFailure(
-            Trouble.UNREACHABLE, f"the watch broke off or is garbled: {error}"
+            ErrorKind.UNREACHABLE, f"the watch broke off or is garbled: {error}"
         ) from error
 
 

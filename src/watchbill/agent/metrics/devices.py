@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from watchbill.agent.cache.targets import Reservation, device_id, groups_of
-from watchbill.agent.metrics.exposition import Sample
+from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.resources import allocated_gpus, requested_gpus
 
@@ -85,7 +85,7 @@ class Held:
     is_alone: bool
 
 
-def read_devices(samples: Iterable[Sample]) -> dict[Key, Device]:
+def read_devices(samples: Iterable[ParsedSample]) -> dict[Key, Device]:
     """Devices with the largest figure of each metric, and every pod that any series names."""
     devices: dict[Key, Device] = {}
     for sample in samples:

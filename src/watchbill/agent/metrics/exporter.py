@@ -19,7 +19,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Line = tuple[Mapping[str, str], float]
 
 
-class Exposed:
+class Exporter:
     """Answers GET /metrics on a port of its own, where one is wanted."""
 
     def __init__(self, scraper: Scraper, cache: Cache, gpu_resources: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ _UNESCAPED = {"n": "\n"}
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ParsedSample:
     """One line of an exporter's page."""
 
     name: str
@@ -25,7 +25,7 @@ class Sample:
     value: float
 
 
-class Pages:
+class ExpositionParser:
     """Reads the samples of some metrics, by exact name."""
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -34,12 +34,12 @@ class Pages:
             rb"^[ \t]*(" + wanted.encode() + rb")[ \t]*" + _LABELS + rb"[ \t]+(\S+)", re.MULTILINE
         )
 
-    def samples(self, body: bytes) -> Iterator[Sample]:
+    def samples(self, body: bytes) -> Iterator[ParsedSample]:
         """The wanted samples with a finite value; what is no sample is passed over."""
         for name, labels, text in self._lines.findall(body):
             value = _number(text)
             if value is not None:
-                yield Sample(name.decode(), dict(_labels(labels)), value)
+                yield ParsedSample(name.decode(), dict(_labels(labels)), value)
 
 
 def looks_like_metrics(body: bytes) -> bool:

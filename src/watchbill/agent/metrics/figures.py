@@ -9,7 +9,7 @@ From samples to a workload's figures: what is summed, averaged, counted up, or l
 from collections.abc import Iterable, Mapping, Sequence
 
 from watchbill.agent.metrics.devices import Device, Held, Key, PodName
-from watchbill.agent.metrics.exposition import Sample
+from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.kinds.objects.pod import Pod
 
 Counter = tuple[str, ...]
@@ -18,7 +18,7 @@ Total = tuple[str, str, str]
 """Workload, metric type, label."""
 
 
-class Totals:
+class CounterTotals:
     """What has been counted since the start."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ def _add(
 
 
 def count_cpu(
-    samples: Sequence[Sample], pods: Mapping[PodName, tuple[str, Pod]], totals: Totals
+    samples: Sequence[ParsedSample], pods: Mapping[PodName, tuple[str, Pod]], totals: CounterTotals
 ) -> Figures:
     """Core-seconds of the containers, counted up."""
     found: Figures = {}
@@ -102,7 +102,9 @@ def count_cpu(
     return found
 
 
-def memory_figures(samples: Sequence[Sample], pods: Mapping[PodName, tuple[str, Pod]]) -> Figures:
+def memory_figures(
+    samples: Sequence[ParsedSample], pods: Mapping[PodName, tuple[str, Pod]]
+) -> Figures:
     """Working sets of the containers."""
     found: Figures = {}
     for (name, _), value in _by_container(samples).items():
@@ -113,7 +115,7 @@ def memory_figures(samples: Sequence[Sample], pods: Mapping[PodName, tuple[str, 
     return found
 
 
-def _by_container(samples: Iterable[Sample]) -> dict[tuple[PodName, str], float]:
+def _by_container(samples: Iterable[ParsedSample]) -> dict[tuple[PodName, str], float]:
     """One value per container: of several the largest, for the same may be told twice."""
     found: dict[tuple[PodName, str], float] = {}
     for sample in samples:

@@ -6,7 +6,7 @@ NIM's metrics have no prefix, vLLM's have one. A pod that tells both is counted 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from watchbill.agent.metrics.exposition import Sample
+from watchbill.agent.metrics.exposition import ParsedSample
 
 _GOOD_ENDS = frozenset({"stop", "length"})
 
@@ -16,11 +16,11 @@ class _Figure:
     """A metric type by the names it goes by, the first that a pod tells."""
 
     names: tuple[str, ...]
-    counts: Callable[[Sample], bool] = lambda _: True
+    counts: Callable[[ParsedSample], bool] = lambda _: True
     is_mean: bool = False
 
 
-def _ended_well(sample: Sample) -> bool:
+def _ended_well(sample: ParsedSample) -> bool:
     return sample.labels.get("finished_reason", "stop") in _GOOD_ENDS
 
 
@@ -67,15 +67,15 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ServerFigures:
     """What one pod's server tells now."""
 
     figures: dict[str, float]
     buckets: list[Bucket]
 
 
-def read_server(samples: Iterable[Sample]) -> Told:
-    by_name: dict[str, list[Sample]] = {}
+def read_server(samples: Iterable[ParsedSample]) -> ServerFigures:
+    by_name: dict[str, list[ParsedSample]] = {}
     for sample in samples:
         by_name.setdefault(sample.name, []).append(sample)
     figures: dict[str, float] = {}
@@ -90,10 +90,10 @@ def read_server(samples: Iterable[Sample]) -> Told:
         for sample in _first(by_name, names)
         if (bound := _bound(sample)) is not None
     ]
-    return Told(figures, buckets)
+    return ServerFigures(figures, buckets)
 
 
-def combined(tellings: Sequence[Told]) -> dict[str, float]:
+def combined(tellings: Sequence[ServerFigures]) -> dict[str, float]:
     """One workload's figures from its pods': sums, and means where the figure is a share."""
     found: dict[str, float] = {}
     for kind, figure in FIGURES.items():
@@ -103,11 +103,11 @@ def combined(tellings: Sequence[Told]) -> dict[str, float]:
     return found
 
 
-def _first(by_name: dict[str, list[Sample]], names: Iterable[str]) -> list[Sample]:
+def _first(by_name: dict[str, list[ParsedSample]], names: Iterable[str]) -> list[ParsedSample]:
     return next((by_name[name] for name in names if name in by_name), [])
 
 
-def _bound(sample: Sample) -> str | None:
+def _bound(sample: ParsedSample) -> str | None:
     """The bucket's upper bound, written one way."""
     text = sample.labels.get("le", "")
     if text in ("+Inf", "Inf"):

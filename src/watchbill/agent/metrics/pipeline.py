@@ -5,9 +5,9 @@ from datetime import timedelta
 
 from watchbill.agent.cache.cache import Cache
 from watchbill.agent.kubernetes.client import KubeClient
-from watchbill.agent.metrics.exporter import Exposed
+from watchbill.agent.metrics.exporter import Exporter
 from watchbill.agent.metrics.idle import IdleSettings
-from watchbill.agent.metrics.sample_queue import Outbox
+from watchbill.agent.metrics.sample_queue import SampleQueue
 from watchbill.agent.metrics.scrape import Scraper, ScrapeSettings
 from watchbill.agent.metrics.scrape_pool import Fetcher
 from watchbill.agent.stream.tracker import Tracker
@@ -20,7 +20,7 @@ GAP_ROUNDS = 3.5
 LEAST_GAP_SECONDS = 15.0
 
 
-class Measuring:
+class MeasuringLoop:
     """Rounds for ever, once the cache is in step; metrics of its own where a port is given."""
 
     def __init__(
@@ -31,7 +31,7 @@ class Measuring:
         kube: KubeClient,
         cache: Cache,
         tracker: Tracker,
-        outbox: Outbox,
+        outbox: SampleQueue,
     ) -> None:
         self._settings = settings
         self._cache = cache
@@ -55,7 +55,7 @@ class Measuring:
             outbox=outbox,
             changed=self._note,
         )
-        self._exposed = Exposed(self.scraper, cache, derive_settings.gpu_resources)
+        self._exposed = Exporter(self.scraper, cache, derive_settings.gpu_resources)
 
     def states(self) -> tuple[KindState, ...]:
         return self.scraper.states()

@@ -9,7 +9,7 @@ MOST_READINGS = 500_000
 PART_READINGS = 5_000
 
 
-class Outbox:
+class SampleQueue:
     """Scrapes in parts small enough to fill a batch well."""
 
     def __init__(self) -> None:

@@ -14,15 +14,21 @@ import msgspec
 import structlog
 
 from watchbill.agent.cache.cache import Cache
-from watchbill.agent.cache.targets import Target, Targets
-from watchbill.agent.kubernetes.errors import ApiFailure, Trouble
+from watchbill.agent.cache.targets import ScrapeTarget, ScrapeTargets
+from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.metrics.devices import DCGM_METRICS, Held, PodName, holders, read_devices
-from watchbill.agent.metrics.exposition import Sample
-from watchbill.agent.metrics.figures import Figures, Totals, count_cpu, gpu_figures, memory_figures
+from watchbill.agent.metrics.exposition import ParsedSample
+from watchbill.agent.metrics.figures import (
+    CounterTotals,
+    Figures,
+    count_cpu,
+    gpu_figures,
+    memory_figures,
+)
 from watchbill.agent.metrics.idle import IdleGpuWatch, IdleSettings
 from watchbill.agent.metrics.inference import INFERENCE_METRICS, combined, read_server
-from watchbill.agent.metrics.sample_queue import Outbox
-from watchbill.agent.metrics.scrape_pool import Fetcher, Poll
+from watchbill.agent.metrics.sample_queue import SampleQueue
+from watchbill.agent.metrics.scrape_pool import Fetcher, ScrapePool
 from watchbill.kinds.objects.pod import Pod
 from watchbill.protocol import KindState, Measured, Reading, Scrape
 
@@ -65,9 +71,9 @@ class Scraper:
         settings: ScrapeSettings,
         *,
         fetch: Fetcher,
-        targets: Targets,
+        targets: ScrapeTargets,
         cache: Cache,
-        outbox: Outbox,
+        outbox: SampleQueue,
         changed: Callable[[Iterable[str]], None],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -81,15 +87,15 @@ class Scraper:
         self._outbox = outbox
         self._changed = changed
         self._clock = clock
-        self._totals = Totals()
+        self._totals = CounterTotals()
         self._counted_since = clock()
         self._without_resource_page: set[str] = set()
         self._inference_paths: dict[str, str] = {}
         self._is_large = False
         slots = asyncio.Semaphore(ASKED_AT_ONCE)
-        self._dcgm = Poll("DCGM exporter", DCGM_METRICS, slots)
-        self._kubelets = Poll("kubelet", (CPU_COUNTER, MEMORY_GAUGE), slots)
-        self._servers = Poll(
+        self._dcgm = ScrapePool("DCGM exporter", DCGM_METRICS, slots)
+        self._kubelets = ScrapePool("kubelet", (CPU_COUNTER, MEMORY_GAUGE), slots)
+        self._servers = ScrapePool(
             "inference server", INFERENCE_METRICS, slots, is_strict=False, has_always=True
         )
 
@@ -190,7 +196,7 @@ class Scraper:
     ) -> None:
         nodes = {pod.node for _, pod in pods.values()}
         answers = await self._kubelets.ask({node: partial(self._kubelet, node) for node in nodes})
-        by_metric: dict[str, list[Sample]] = {CPU_COUNTER: [], MEMORY_GAUGE: []}
+        by_metric: dict[str, list[ParsedSample]] = {CPU_COUNTER: [], MEMORY_GAUGE: []}
         for page in answers.pages.values():
             for sample in page:
                 by_metric[sample.name].append(sample)
@@ -207,7 +213,7 @@ class Scraper:
             try:
                 return await self._fetch.node(node, RESOURCE_PAGE)
             except ApiFailure as failure:
-                if failure.trouble is not Trouble.ABSENT:
+                if failure.trouble is not ErrorKind.ABSENT:
                     raise
                 self._without_resource_page.add(node)
         return await self._fetch.node(node, CADVISOR_PAGE)
@@ -237,21 +243,21 @@ class Scraper:
                     self._totals.count(total, (uid, bucket.type, bucket.key), bucket.count)
                     found[bucket.type, bucket.bound] = self._totals.of(total)
 
-    async def _server(self, target: Target) -> bytes:
+    async def _server(self, target: ScrapeTarget) -> bytes:
         """The page at the first path that there is; that one is remembered."""
         known = self._inference_paths.get(target.uid)
         for path in (known,) if known else target.paths:
             try:
                 body = await self._fetch.pod(target, path)
             except ApiFailure as failure:
-                if failure.trouble is not Trouble.ABSENT or path == target.paths[-1]:
+                if failure.trouble is not ErrorKind.ABSENT or path == target.paths[-1]:
                     self._inference_paths.pop(target.uid, None)
                     raise
             else:
                 self._inference_paths[target.uid] = path
                 return body
         self._inference_paths.pop(target.uid, None)
-        raise ApiFailure(Trouble.ABSENT, "there is no page of metrics")
+        raise ApiFailure(ErrorKind.ABSENT, "there is no page of metrics")
 
     def _forget(self, by_uid: Mapping[str, tuple[str, Pod]], roots: set[str]) -> None:
         self._totals.forget(by_uid, roots)

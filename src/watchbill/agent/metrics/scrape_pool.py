@@ -15,10 +15,10 @@ from urllib.parse import quote
 import aiohttp
 
 from watchbill import __version__
-from watchbill.agent.cache.targets import Target
+from watchbill.agent.cache.targets import ScrapeTarget
 from watchbill.agent.kubernetes.client import KubeClient, bounded_body
-from watchbill.agent.kubernetes.errors import ApiFailure, Trouble, failure_of_response
-from watchbill.agent.metrics.exposition import Pages, Sample, looks_like_metrics
+from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind, failure_of_response
+from watchbill.agent.metrics.exposition import ExpositionParser, ParsedSample, looks_like_metrics
 from watchbill.protocol import KindState
 
 PAGE_BYTES = 32 * 1024 * 1024
@@ -55,7 +55,7 @@ class Fetcher:
         """A page of the node's kubelet. Raises ApiFailure."""
         return await self._proxied(f"/api/v1/nodes/{quote(name, safe='')}/proxy{path}")
 
-    async def pod(self, target: Target, path: str) -> bytes:
+    async def pod(self, target: ScrapeTarget, path: str) -> bytes:
         """A page of a pod. Raises ApiFailure."""
         if self._is_direct:
             return await self._direct(target, path)
@@ -66,7 +66,7 @@ class Fetcher:
     async def _proxied(self, path: str) -> bytes:
         return await self._kube.read(path, most_bytes=PAGE_BYTES, seconds=PAGE_SECONDS)
 
-    async def _direct(self, target: Target, path: str) -> bytes:
+    async def _direct(self, target: ScrapeTarget, path: str) -> bytes:
         assert self._session is not None  # entered before use
         host = f"[{target.address}]" if ":" in target.address else target.address
         try:
@@ -79,7 +79,7 @@ class Fetcher:
                 return await bounded_body(response, PAGE_BYTES)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             text = str(error) or type(error).__name__
-            raise ApiFailure(Trouble.UNREACHABLE, text) from error
+            raise ApiFailure(ErrorKind.UNREACHABLE, text) from error
 
 
 GROUP = "metrics"
@@ -91,7 +91,7 @@ Ask = Callable[[], Awaitable[bytes]]
 State = Literal["complete", "forbidden", "absent", "failing"]
 
 
-class Poll:
+class ScrapePool:
     """`is_strict`: one that does not answer makes the whole count as failing."""
 
     def __init__(
@@ -104,7 +104,7 @@ class Poll:
         has_always: bool = False,
     ) -> None:
         self._kind = kind
-        self._pages = Pages(metrics)
+        self._pages = ExpositionParser(metrics)
         self._slots = slots
         self._is_strict = is_strict
         self._has_always = has_always
@@ -131,9 +131,9 @@ class Poll:
         self._note(answers, hint)
         return answers
 
-    async def _read(self, body: bytes) -> list[Sample]:
+    async def _read(self, body: bytes) -> list[ParsedSample]:
         if not looks_like_metrics(body):
-            raise ApiFailure(Trouble.REFUSED, "the page is not one of metrics")
+            raise ApiFailure(ErrorKind.REFUSED, "the page is not one of metrics")
         if len(body) < _LARGE_BYTES:
             return list(self._pages.samples(body))
         return await asyncio.to_thread(lambda: list(self._pages.samples(body)))
@@ -158,7 +158,7 @@ class Poll:
         name, first = min(failures.items())
         message = f"{len(failures)} of {asked} do not answer, such as {name}: {first.message}"[:300]
         if (
-            all(found.trouble is Trouble.FORBIDDEN for found in failures.values())
+            all(found.trouble is ErrorKind.FORBIDDEN for found in failures.values())
             and not answers.pages
         ):
             return "forbidden", message
@@ -169,5 +169,5 @@ class Answers:
     """Samples by whom they came from, and who did not answer."""
 
     def __init__(self) -> None:
-        self.pages: dict[str, list[Sample]] = {}
+        self.pages: dict[str, list[ParsedSample]] = {}
         self.failures: dict[str, ApiFailure] = {}

@@ -28,7 +28,7 @@ Read = Callable[[str], Derived | None]
 
 
 @dataclass(slots=True)
-class Standing:
+class WorkloadState:
     """Where one living workload stands. `last`: the newest transition known, told or not."""
 
     hash: str = ""
@@ -49,7 +49,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class Deleted:
     """A life that is over: its last record, packed, where the server lacks it, and its end."""
 
     packed: bytes | None
@@ -61,7 +61,7 @@ class Outgoing:
     """Items of one batch, and what their acknowledgement means."""
 
     items: list[Item] = field(default_factory=list)
-    ended: list[tuple[str, Ended]] = field(default_factory=list)
+    ended: list[tuple[str, Deleted]] = field(default_factory=list)
     upserts: list[tuple[str, str, int]] = field(default_factory=list)
     """Root, record hash, number of transitions told."""
 
@@ -70,13 +70,13 @@ class Outgoing:
         return len(self.ended) + len(self.upserts)
 
 
-class Ledger:
+class PendingChanges:
     """Standings of the living, the ended that are still to be told, and what is unsent."""
 
     def __init__(self) -> None:
-        self.standings: dict[str, Standing] = {}
+        self.standings: dict[str, WorkloadState] = {}
         self.unsent: OrderedDict[str, None] = OrderedDict()
-        self.ended: OrderedDict[int, tuple[str, Ended]] = OrderedDict()
+        self.ended: OrderedDict[int, tuple[str, Deleted]] = OrderedDict()
         self.lost_lives = 0
         self._next_number = 0
 
@@ -85,9 +85,11 @@ class Ledger:
 
     def note(self, root: str, derived: Derived, now: datetime, *, is_last: bool = False) -> None:
         """A workload was derived anew; `is_last`: it is about to end, and cannot be derived again."""
-        standing = self.standings.setdefault(root, Standing())
+        standing = self.standings.setdefault(root, WorkloadState())
         record = derived.record
-        fresh = news(standing.last, derived.transitions, phase=record.workload.phase, now=now)
+        fresh = new_transitions(
+            standing.last, derived.transitions, phase=record.workload.phase, now=now
+        )
         if standing.last is None:
             standing.told_by_objects = len(fresh)
         standing.pending += fresh
@@ -113,7 +115,7 @@ class Ledger:
         if standing.record is not None and not standing.is_told:
             packed = zlib.compress(msgspec.json.encode(_upsert(standing, standing.record)), 1)
         delete = Delete(id=UUID(root), deleted_at=at, transitions=tuple(standing.pending))
-        self._push_ended(root, Ended(packed, delete))
+        self._push_ended(root, Deleted(packed, delete))
 
     def next_batch(self, *, units: int, most_bytes: int, read: Read) -> Outgoing:
         """The oldest items first, ended lives before changes. `read` derives what was not kept."""
@@ -215,7 +217,7 @@ class Ledger:
                 standing.lacks_history = False
         return None if standing.is_told else _upsert(standing, record)
 
-    def _push_ended(self, root: str, ended: Ended) -> None:
+    def _push_ended(self, root: str, ended: Deleted) -> None:
         self.ended[self._next_number] = (root, ended)
         self._next_number += 1
         if len(self.ended) > KEPT_LIVES:
@@ -223,7 +225,7 @@ class Ledger:
             self.lost_lives += 1
 
 
-def news(
+def new_transitions(
     last: Transition | None, history: Sequence[Transition], *, phase: Phase, now: datetime
 ) -> list[Transition]:
     """The transitions that follow the last one known, ending at the present phase.
@@ -256,7 +258,7 @@ def _after(last: Transition | None, history: Sequence[Transition]) -> Sequence[T
     return [transition for transition in history if transition.at > last.at]
 
 
-def _retold(history: Sequence[Transition], standing: Standing) -> list[Transition]:
+def _retold(history: Sequence[Transition], standing: WorkloadState) -> list[Transition]:
     """The objects' history up to what is still pending, or up to the last transition that is known."""
     until = standing.pending[0] if standing.pending else standing.last
     if until is None:
@@ -271,7 +273,7 @@ def _retold(history: Sequence[Transition], standing: Standing) -> list[Transitio
     return found + rest
 
 
-def _upsert(standing: Standing, record: Record) -> Upsert:
+def _upsert(standing: WorkloadState, record: Record) -> Upsert:
     assert standing.observed_at is not None  # a record was derived at some time
     return Upsert(
         record=record,
@@ -281,7 +283,7 @@ def _upsert(standing: Standing, record: Record) -> Upsert:
     )
 
 
-def _items(ended: Ended) -> Iterator[Item]:
+def _items(ended: Deleted) -> Iterator[Item]:
     if ended.packed is not None:
         yield msgspec.json.decode(zlib.decompress(ended.packed), type=Upsert)
     yield ended.delete

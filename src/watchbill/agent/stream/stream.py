@@ -15,8 +15,8 @@ import structlog
 
 from watchbill import __version__
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
-from watchbill.agent.metrics.sample_queue import Outbox
-from watchbill.agent.stream.pending_changes import Ledger, Outgoing
+from watchbill.agent.metrics.sample_queue import SampleQueue
+from watchbill.agent.stream.pending_changes import Outgoing, PendingChanges
 from watchbill.client import AgentClient
 from watchbill.errors import (
     Conflict,
@@ -61,7 +61,7 @@ REFUSED_CREDENTIAL_SECONDS = 60.0
 Reply = TypeVar("Reply")
 
 
-class View(Protocol):
+class ClusterState(Protocol):
     """What the stream asks of the rest of the agent."""
 
     def may_prove(self) -> bool:
@@ -90,15 +90,15 @@ class Stream:
     def __init__(
         self,
         client: AgentClient,
-        ledger: Ledger,
-        view: View,
+        ledger: PendingChanges,
+        view: ClusterState,
         changed: asyncio.Event,
-        outbox: Outbox | None = None,
+        outbox: SampleQueue | None = None,
         *,
         resync_seconds: float = 900.0,
     ) -> None:
         self.hellos = 0
-        self._outbox = Outbox() if outbox is None else outbox
+        self._outbox = SampleQueue() if outbox is None else outbox
         self._client = client
         self._ledger = ledger
         self._view = view

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from watchbill.agent.stream.pending_changes import Ledger
+from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.kinds.derive import Derived
 from watchbill.kinds.objects.objects import WorkloadObjects
 
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 _WORKLOADS_PER_TURN = 10
 
 
-class Source(Protocol):
+class RecordSource(Protocol):
     """Where a workload's objects come from."""
 
     def is_alive(self, root: str) -> bool: ...
@@ -32,7 +32,7 @@ class Tracker:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: PendingChanges,
         derive: Callable[[WorkloadObjects], Derived],
         *,
         debounce_seconds: float,
@@ -46,11 +46,11 @@ class Tracker:
         self._derive = derive
         self._debounce_seconds = debounce_seconds
         self._clock = clock
-        self._source: Source | None = None
+        self._source: RecordSource | None = None
         self._dirty: dict[str, float] = {}
         self._wake = asyncio.Event()
 
-    def attach(self, source: Source) -> None:
+    def attach(self, source: RecordSource) -> None:
         self._source = source
 
     def touched(self, root: str) -> None:

@@ -52,7 +52,7 @@ class Admitted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Noted:
+class AuditAnnotation:
     """What a handler adds: who signed in, what was changed."""
 
     tenant_id: int | None = None
@@ -62,9 +62,9 @@ class Noted:
     details: str = ""
 
 
-def note(audit: Audit, scope: Scope, operation_id: str, status: int) -> None:
+def record_audit(audit: Audit, scope: Scope, operation_id: str, status: int) -> None:
     found: tuple[Admitted, Operation] | None = scope.get(ADMITTED)
-    noted: Noted | None = scope.get(NOTED)
+    noted: AuditAnnotation | None = scope.get(NOTED)
     caller = found[0].caller if found is not None else None
     if caller is None and noted is None and status not in REFUSED:
         return
@@ -73,7 +73,7 @@ def note(audit: Audit, scope: Scope, operation_id: str, status: int) -> None:
     is_read = is_stranger or (noted is None and scope["method"] in ("GET", "HEAD"))
     now = datetime.now(UTC)
     client = scope.get("client")
-    said = noted or Noted()
+    said = noted or AuditAnnotation()
     audit.note(
         AuditEvent(
             tenant_id=caller.tenant_id if caller else said.tenant_id or FIRST_TENANT_ID,

@@ -14,32 +14,32 @@ from starlette.types import Receive, Scope
 
 from watchbill.access.accounts import Accounts
 from watchbill.access.audit import Audit
-from watchbill.access.caller import Bearers, Caller, Callers, People
-from watchbill.access.device_logins import Devices
+from watchbill.access.caller import Caller, CallerCache, People, TokenVerifier
+from watchbill.access.device_logins import DeviceLogins
 from watchbill.access.oidc.configuration import read_access_configuration
 from watchbill.access.oidc.provider import Provider
 from watchbill.access.oidc.sign_on import SignOn
 from watchbill.access.roles import Roles
 from watchbill.access.sessions import Sessions
-from watchbill.access.tokens.key_encryption import read_key_seal
-from watchbill.access.tokens.signed_state import Sealed
+from watchbill.access.tokens.key_encryption import read_key_encryption
+from watchbill.access.tokens.signed_state import SignedState
 from watchbill.access.tokens.tokens import Keyring, RefreshTokens, Tokens
 from watchbill.api.changes import Streams
-from watchbill.api.http.audit_event import NOTED, Noted
+from watchbill.api.http.audit_event import NOTED, AuditAnnotation
 from watchbill.api.limits import (
     DEVICE_LOGINS_BURST,
     DEVICE_LOGINS_PER_SECOND,
     EXPORTS_AT_ONCE,
     METRICS_AT_ONCE,
     READS_AT_ONCE,
-    Buckets,
-    SignIns,
-    Slots,
-    Strangers,
-    Turns,
+    ConcurrencyLimiter,
+    RejectingConcurrencyLimiter,
+    SignInLimiter,
+    TokenBuckets,
+    UnverifiedCredentialLimiter,
 )
 from watchbill.errors import Invalid, TooLarge
-from watchbill.metrics.source import Source
+from watchbill.metrics.source import MetricsSource
 from watchbill.metrics.stores import workload_metrics
 from watchbill.query import Scope as AccessScope
 from watchbill.settings import ServerSettings
@@ -69,26 +69,26 @@ class Services:
     settings: ServerSettings
     clock: Callable[[], datetime]
     documents: DocumentCache
-    metrics: Source
+    metrics: MetricsSource
     roles: Roles
     accounts: Accounts
-    callers: Callers
+    callers: CallerCache
     sessions: Sessions
     keyring: Keyring
     tokens: Tokens
     refresh_tokens: RefreshTokens
     providers: tuple[Provider, ...]
     people: People
-    bearers: Bearers
+    bearers: TokenVerifier
     sign_on: SignOn
-    devices: Devices
+    devices: DeviceLogins
     audit: Audit
-    sign_ins: SignIns
-    strangers: Strangers
-    device_starts: Buckets
-    exports: Slots
-    reads: Turns
-    measures: Turns
+    sign_ins: SignInLimiter
+    strangers: UnverifiedCredentialLimiter
+    device_starts: TokenBuckets
+    exports: RejectingConcurrencyLimiter
+    reads: ConcurrencyLimiter
+    measures: ConcurrencyLimiter
     streams: Streams
 
 
@@ -97,7 +97,7 @@ def services_of(
 ) -> Services:
     """The services over one database. Raises Invalid where the access configuration is not understood."""
     access = read_access_configuration(settings.access_config)
-    keyring = Keyring(db, clock, seal=read_key_seal(settings.key_file))
+    keyring = Keyring(db, clock, seal=read_key_encryption(settings.key_file))
     tokens = Tokens(keyring, clock, lifetime_seconds=settings.token_lifetime_seconds)
     providers = tuple(Provider(issuer, clock) for issuer in access.issuers)
     people = People(db, clock)
@@ -109,7 +109,7 @@ def services_of(
         metrics=workload_metrics(db, settings.prometheus),
         roles=access.roles,
         accounts=Accounts(db, clock),
-        callers=Callers(
+        callers=CallerCache(
             db, access.roles, clock, groups_lifetime_seconds=settings.groups_lifetime_seconds
         ),
         sessions=Sessions(db, clock, lifetime_seconds=settings.session_lifetime_seconds),
@@ -118,16 +118,18 @@ def services_of(
         refresh_tokens=RefreshTokens(db, clock, lifetime_seconds=settings.refresh_lifetime_seconds),
         providers=providers,
         people=people,
-        bearers=Bearers(tokens, providers, people, clock),
-        sign_on=SignOn(Sealed(keyring, clock, purpose="sign-on"), clock),
-        devices=Devices(db, clock),
+        bearers=TokenVerifier(tokens, providers, people, clock),
+        sign_on=SignOn(SignedState(keyring, clock, purpose="sign-on"), clock),
+        devices=DeviceLogins(db, clock),
         audit=Audit(db),
-        sign_ins=SignIns(),
-        strangers=Strangers(settings.requests_per_second, settings.requests_burst),
-        device_starts=Buckets(DEVICE_LOGINS_PER_SECOND, DEVICE_LOGINS_BURST),
-        reads=Turns(READS_AT_ONCE, "reads"),
-        measures=Turns(METRICS_AT_ONCE, "questions for metrics"),
-        exports=Slots(EXPORTS_AT_ONCE, "exports"),
+        sign_ins=SignInLimiter(),
+        strangers=UnverifiedCredentialLimiter(
+            settings.requests_per_second, settings.requests_burst
+        ),
+        device_starts=TokenBuckets(DEVICE_LOGINS_PER_SECOND, DEVICE_LOGINS_BURST),
+        reads=ConcurrencyLimiter(READS_AT_ONCE, "reads"),
+        measures=ConcurrencyLimiter(METRICS_AT_ONCE, "questions for metrics"),
+        exports=RejectingConcurrencyLimiter(EXPORTS_AT_ONCE, "exports"),
         streams=Streams(db, clock),
     )
 
@@ -172,7 +174,7 @@ class Call:
 
     def note(self, **noted: Any) -> None:
         """What the audit log should say of this request beyond what every request says."""
-        self.scope[NOTED] = Noted(**noted)
+        self.scope[NOTED] = AuditAnnotation(**noted)
 
     @property
     def client_address(self) -> str:

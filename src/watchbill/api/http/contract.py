@@ -49,7 +49,7 @@ STRICTER_PARAMETERS: dict[str, Document] = {
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class Login(StrEnum):
+class LoginRequirement(StrEnum):
     """Who may call an operation."""
 
     NONE = "none"
@@ -64,7 +64,7 @@ class Operation:
     operation_id: str
     method: str
     path: str
-    login: Login
+    login: LoginRequirement
     right: Permission | None
     """What the caller must be allowed to do, beyond being known."""
     takes_session: bool
@@ -161,10 +161,14 @@ def resolve(document: Document, node: Document) -> Document:
     return node
 
 
-def _login(security: list[Document]) -> Login:
+def _login(security: list[Document]) -> LoginRequirement:
     if not security:
-        return Login.NONE
-    return Login.AGENT if any("agentCredential" in one for one in security) else Login.CALLER
+        return LoginRequirement.NONE
+    return (
+        LoginRequirement.AGENT
+        if any("agentCredential" in one for one in security)
+        else LoginRequirement.CALLER
+    )
 
 
 def _right(word: str) -> Permission | None:

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from watchbill.access.roles import Permission
 from watchbill.api.http.audit_event import OPERATION, SUBJECT, VALUES, Admitted
 from watchbill.api.http.call import Call, Services
-from watchbill.api.http.contract import Login, Operation
+from watchbill.api.http.contract import LoginRequirement, Operation
 from watchbill.api.http.guard import Guard
 from watchbill.api.http.parameters import parse_path, parse_query
 from watchbill.api.http.reply import JSON, Answer, choose
@@ -26,7 +26,7 @@ MEASURING = frozenset({"get_workload_metrics"})
 BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 
 
-class Endpoint:
+class OperationEndpoint:
     """All operations of one path. HEAD is GET without its body."""
 
     def __init__(
@@ -101,7 +101,7 @@ def _turn(call: Call, operation: Operation) -> AbstractAsyncContextManager[None]
 
 async def _in_time(answer: Awaitable[Answer], operation: Operation) -> Answer:
     """Raises Unavailable when there is no answer before the deadline."""
-    seconds = AGENT_ANSWER_SECONDS if operation.login is Login.AGENT else ANSWER_SECONDS
+    seconds = AGENT_ANSWER_SECONDS if operation.login is LoginRequirement.AGENT else ANSWER_SECONDS
     try:
         async with asyncio.timeout(seconds):
             return await answer

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from watchbill.access.audit import Audit
-from watchbill.api.http.audit_event import OPERATION, REQUEST_ID, SUBJECT, note
+from watchbill.api.http.audit_event import OPERATION, REQUEST_ID, SUBJECT, record_audit
 from watchbill.api.http.problems import problem, status_of
 from watchbill.errors import Invalid
 
@@ -99,7 +99,7 @@ REFUSALS_LOGGED_EVERY_SECONDS = 1.0
 log = structlog.get_logger("watchbill.api")
 
 
-class Meters:
+class ServerMetrics:
     """The server's own metrics. Labels come from the route table, never from a caller."""
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class Meters:
         )
 
 
-class Quiet:
+class LogThrottle:
     """Lets one line a second through per cause, so that a flood of refusals fills no disk; counts the rest."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -143,12 +143,12 @@ class Quiet:
 class Gate:
     """ASGI middleware around everything else."""
 
-    def __init__(self, app: ASGIApp, meters: Meters, proxies: Proxies, audit: Audit) -> None:
+    def __init__(self, app: ASGIApp, meters: ServerMetrics, proxies: Proxies, audit: Audit) -> None:
         self._app = app
         self._meters = meters
         self._proxies = proxies
         self._audit = audit
-        self._quiet = Quiet()
+        self._quiet = LogThrottle()
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
@@ -182,7 +182,7 @@ class Gate:
         known_method = method if OPERATION in scope else "any"
         self._meters.requests.labels(operation, known_method, status).inc()
         self._meters.seconds.labels(operation).observe(seconds)
-        note(self._audit, scope, operation, status)
+        record_audit(self._audit, scope, operation, status)
         left_out = 0
         if SUBJECT not in scope and status in REFUSALS:
             admitted = self._quiet.admits((operation, status))

@@ -14,13 +14,13 @@ from watchbill.access.caller import Caller
 from watchbill.access.roles import Permission
 from watchbill.api.http.audit_event import ADMITTED, Admitted
 from watchbill.api.http.call import Services
-from watchbill.api.http.contract import Login, Operation
+from watchbill.api.http.contract import LoginRequirement, Operation
 from watchbill.api.limits import (
     AGENT_REQUESTS_BURST,
     AGENT_REQUESTS_PER_SECOND,
     TENANT_SHARE,
-    Buckets,
-    Pace,
+    RefusalDelay,
+    TokenBuckets,
 )
 from watchbill.errors import Forbidden, TooMany, Unauthenticated
 
@@ -62,18 +62,18 @@ class Guard:
     def __init__(self, services: Services) -> None:
         self._services = services
         settings = services.settings
-        self._callers = Buckets(settings.requests_per_second, settings.requests_burst)
-        self._tenants = Buckets(
+        self._callers = TokenBuckets(settings.requests_per_second, settings.requests_burst)
+        self._tenants = TokenBuckets(
             TENANT_SHARE * settings.requests_per_second, TENANT_SHARE * settings.requests_burst
         )
-        self._agents = Buckets(AGENT_REQUESTS_PER_SECOND, AGENT_REQUESTS_BURST)
-        self._pace = Pace()
+        self._agents = TokenBuckets(AGENT_REQUESTS_PER_SECOND, AGENT_REQUESTS_BURST)
+        self._pace = RefusalDelay()
 
     async def admit(self, scope: Scope, headers: Headers, operation: Operation) -> Admitted:
         """Raises Unauthenticated, Forbidden, TooMany."""
-        if operation.login is Login.NONE:
+        if operation.login is LoginRequirement.NONE:
             return Admitted()
-        if operation.login is Login.AGENT:
+        if operation.login is LoginRequirement.AGENT:
             credential = _bearer(scope, headers)
             async with self._services.strangers.looking_up(_address(scope), credential):
                 agent = await identify_agent(self._services.db, credential)
@@ -89,7 +89,7 @@ class Guard:
         check_right(caller, operation.right)
         return Admitted(caller=caller)
 
-    async def _take(self, buckets: Buckets, principal: Hashable) -> None:
+    async def _take(self, buckets: TokenBuckets, principal: Hashable) -> None:
         """Raises TooMany, not at once."""
         try:
             buckets.take(principal)

@@ -95,7 +95,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stream:
+class StreamingReply:
     """An answer in pieces. An error half-way breaks the connection, so that nobody takes a part for the
     whole."""
 
@@ -156,7 +156,7 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-Answer = Reply | Stream
+Answer = Reply | StreamingReply
 
 
 def encode(value: Any) -> bytes:

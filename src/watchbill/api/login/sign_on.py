@@ -5,7 +5,7 @@ from html import escape
 from urllib.parse import urlencode
 
 from watchbill.access.oidc.provider import Provider
-from watchbill.access.oidc.sign_on import BEGUN_SECONDS, NOT_SUCCEEDED, Returned, inside
+from watchbill.access.oidc.sign_on import BEGUN_SECONDS, NOT_SUCCEEDED, SignOnResult, inside
 from watchbill.api.http.audit_event import REQUEST_ID
 from watchbill.api.http.call import Call
 from watchbill.api.http.guard import SESSION_COOKIE, read_cookie, set_cookie
@@ -60,7 +60,7 @@ async def finish_sign_on(call: Call) -> Answer:
     if begun is None:
         return _back(call, provider, EXPIRED, "/")
     then = begun["then"]
-    returned = Returned(
+    returned = SignOnResult(
         code=values["code"], state=values["state"], issuer=values["iss"], error=values["error"]
     )
     # Failures are counted for the login that was begun: nobody's keep others behind the same proxy out.

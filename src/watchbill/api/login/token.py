@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from watchbill.access.accounts import holder_of
-from watchbill.access.device_logins import Waiting
+from watchbill.access.device_logins import PendingDeviceLogin
 from watchbill.api.http.call import Call
 from watchbill.api.http.problems import OAuthRefused
 from watchbill.api.http.reply import Answer, json_reply
@@ -24,10 +24,10 @@ SECRET_MEMBERS = ("clientsecret", "appsecret")
 MAX_SENT_CHARACTERS = 200
 
 WAITING = {
-    Waiting.PENDING: "Nobody has confirmed the login yet.",
-    Waiting.SLOW_DOWN: "Ask less often.",
-    Waiting.DENIED: "The login was refused.",
-    Waiting.EXPIRED: "The login was not confirmed in time, or is over.",
+    PendingDeviceLogin.PENDING: "Nobody has confirmed the login yet.",
+    PendingDeviceLogin.SLOW_DOWN: "Ask less often.",
+    PendingDeviceLogin.DENIED: "The login was refused.",
+    PendingDeviceLogin.EXPIRED: "The login was not confirmed in time, or is over.",
 }
 
 
@@ -92,11 +92,11 @@ async def _by_device_code(call: Call, fields: Mapping[str, str]) -> tuple[str, s
     try:
         async with call.services.strangers.looking_up(call.client_address, code):
             found = await call.services.devices.poll(code)
-            if found is Waiting.EXPIRED:
+            if found is PendingDeviceLogin.EXPIRED:
                 raise Unauthenticated(WAITING[found])
     except Unauthenticated as error:
-        raise OAuthRefused(Waiting.EXPIRED.value, error.message) from error
-    if isinstance(found, Waiting):
+        raise OAuthRefused(PendingDeviceLogin.EXPIRED.value, error.message) from error
+    if isinstance(found, PendingDeviceLogin):
         raise OAuthRefused(found.value, WAITING[found])
     refresh, member = await call.services.refresh_tokens.begin(found)
     return await _issued(call, member), refresh

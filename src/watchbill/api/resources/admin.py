@@ -15,8 +15,8 @@ from watchbill.store.identity.accounts import (
     account_rotate,
     is_client_id,
 )
-from watchbill.store.identity.administration import disable_account, disable_person, tenant_create
-from watchbill.store.identity.people import person_list, person_set_disabled
+from watchbill.store.identity.administration import disable_account, tenant_create, user_disable
+from watchbill.store.identity.people import user_list, user_set_disabled
 from watchbill.store.identity.rules import FIRST_TENANT_ID
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
@@ -95,7 +95,7 @@ async def list_users(call: Call) -> Answer:
                     "isDisabled": person.disabled_at is not None,
                     **({"email": person.email} if person.email else {}),
                 }
-                for person in await person_list(call.db, call.tenant_id)
+                for person in await user_list(call.db, call.tenant_id)
             ]
         }
     )
@@ -103,14 +103,14 @@ async def list_users(call: Call) -> Answer:
 
 async def disable_user(call: Call) -> Answer:
     call.note()
-    if not await disable_person(call.db, call.tenant_id, call.values["userId"], now=call.now):
+    if not await user_disable(call.db, call.tenant_id, call.values["userId"], now=call.now):
         raise NotFound("There is no such user.")
     return Reply(status=204)
 
 
 async def enable_user(call: Call) -> Answer:
     call.note()
-    if not await person_set_disabled(call.db, call.tenant_id, call.values["userId"], at=None):
+    if not await user_set_disabled(call.db, call.tenant_id, call.values["userId"], at=None):
         raise NotFound("There is no such user.")
     return Reply(status=204)
 

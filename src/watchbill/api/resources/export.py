@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from watchbill.api.http.call import Call
-from watchbill.api.http.reply import Stream
+from watchbill.api.http.reply import StreamingReply
 from watchbill.api.http.tabular import Cell, rows_as_csv
 from watchbill.query import WorkloadQuery
 from watchbill.store.workloads.workloads import workload_export
@@ -56,8 +56,8 @@ Batches = AsyncGenerator[list[bytes], None]
 _DECODER = msgspec.json.Decoder(dict[str, Any])
 
 
-def csv_export(call: Call, query: WorkloadQuery) -> Stream:
-    return Stream(
+def csv_export(call: Call, query: WorkloadQuery) -> StreamingReply:
+    return StreamingReply(
         pieces=_csv(_documents(call, query)),
         media_type="text/csv; charset=utf-8; header=present",
         headers=CSV_HEADERS,
@@ -65,8 +65,8 @@ def csv_export(call: Call, query: WorkloadQuery) -> Stream:
     )
 
 
-def ndjson_export(call: Call, query: WorkloadQuery) -> Stream:
-    return Stream(
+def ndjson_export(call: Call, query: WorkloadQuery) -> StreamingReply:
+    return StreamingReply(
         pieces=_ndjson(_documents(call, query)),
         media_type="application/x-ndjson",
         headers=NDJSON_HEADERS,
@@ -74,7 +74,7 @@ def ndjson_export(call: Call, query: WorkloadQuery) -> Stream:
     )
 
 
-FORMATS: dict[str, Callable[[Call, WorkloadQuery], Stream]] = {
+FORMATS: dict[str, Callable[[Call, WorkloadQuery], StreamingReply]] = {
     "csv": csv_export,
     "ndjson": ndjson_export,
 }

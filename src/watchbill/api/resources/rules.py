@@ -20,7 +20,7 @@ from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
 from watchbill.errors import NotFound
 from watchbill.store.identity.accounts import account_create, account_list
-from watchbill.store.identity.administration import Change, nameable_scopes, rules_change
+from watchbill.store.identity.administration import RuleChange, nameable_scopes, rules_change
 from watchbill.store.identity.rules import Grant, NewGrant, rule_list
 from watchbill.store.workloads.organisation import declare
 
@@ -41,7 +41,7 @@ async def create_rule(call: Call) -> Answer:
     scopes = await _scopes(call, (rule,), accounts)
     (grant,) = _wanted(call, (rule,), scopes, accounts)
     call.note(details=_told(grant))
-    change = Change(added=(grant,), removed=())
+    change = RuleChange(added=(grant,), removed=())
     (rule_id,) = await rules_change(
         call.db, call.tenant_id, change, changed_by=call.subject, now=call.now
     )
@@ -54,7 +54,7 @@ async def delete_rule(call: Call) -> Answer:
     if not found:
         raise NotFound("There is no such rule.")
     call.note(details=_told((found[0].subject_kind, found[0].subject, found[0].rule)))
-    change = Change(added=(), removed=found)
+    change = RuleChange(added=(), removed=found)
     await rules_change(call.db, call.tenant_id, change, changed_by=call.subject, now=call.now)
     return Reply(status=204)
 
@@ -100,7 +100,7 @@ async def apply_access(call: Call) -> Answer:
         credential = {"name": name, "clientId": client_id, "clientSecret": secret}
         answer["credentials"].append(credential)
     final = await _difference(call, declared, scopes, accounts)
-    change = Change(added=final.added, removed=final.removed, managed_by=declared.name)
+    change = RuleChange(added=final.added, removed=final.removed, managed_by=declared.name)
     await rules_change(call.db, call.tenant_id, change, changed_by=call.subject, now=call.now)
     return json_reply(answer)
 

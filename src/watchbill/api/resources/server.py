@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.endpoint import Handler
-from watchbill.api.http.gate import Meters
+from watchbill.api.http.gate import ServerMetrics
 from watchbill.api.http.reply import Answer, Reply, encode, json_reply
 from watchbill.errors import Unavailable
 from watchbill.query import TelemetryQuery
@@ -101,7 +101,7 @@ async def get_readiness(call: Call) -> Answer:
 
 
 def server_handlers(
-    *, contract: dict[str, Any], merged: dict[str, Any], meters: Meters
+    *, contract: dict[str, Any], merged: dict[str, Any], meters: ServerMetrics
 ) -> tuple[Handler, ...]:
     """These answer from what was made at start, so they are made with it."""
 

@@ -4,9 +4,9 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from watchbill.api.changes import News, Resync, Subscription
+from watchbill.api.changes import ChangeEvent, ChangeSubscription, Resync
 from watchbill.api.http.call import Call
-from watchbill.api.http.reply import Answer, Stream, encode
+from watchbill.api.http.reply import Answer, StreamingReply, encode
 from watchbill.api.resources.workloads import workload_query
 from watchbill.errors import TooMany, Unavailable, WatchbillError
 from watchbill.query import WorkloadQuery
@@ -22,7 +22,7 @@ HEADERS = ((b"cache-control", b"no-store"), (b"x-accel-buffering", b"no"))
 
 async def stream_workloads(call: Call) -> Answer:
     query = workload_query(call.values)
-    return Stream(
+    return StreamingReply(
         pieces=_events(call, query, call.values["timeoutSeconds"]),
         media_type="text/event-stream",
         headers=HEADERS,
@@ -57,7 +57,9 @@ async def _events(
                 return
             if subscription.scope != scope:
                 await subscription.take(0)
-                news = News(resync=Resync.ACCESS)  # what is at hand was chosen by the old scope
+                news = ChangeEvent(
+                    resync=Resync.ACCESS
+                )  # what is at hand was chosen by the old scope
             yield _told(call, news) if news else b": heartbeat\n\n"
         yield _event(call, "end", {"reason": "stopping"})
 
@@ -65,7 +67,7 @@ async def _events(
 class _Grant:
     """Whether the caller may still hear, and what: asked anew every few seconds."""
 
-    def __init__(self, call: Call, subscription: Subscription) -> None:
+    def __init__(self, call: Call, subscription: ChangeSubscription) -> None:
         self._call = call
         self._subscription = subscription
         self._checked_at = time.monotonic()
@@ -86,7 +88,7 @@ class _Grant:
         return None
 
 
-def _told(call: Call, news: News) -> bytes:
+def _told(call: Call, news: ChangeEvent) -> bytes:
     if news.resync is not None:
         return _event(call, "resync", {"reason": news.resync})
     return _event(

@@ -16,10 +16,10 @@ from watchbill.store.workloads.workloads import (
     element_count,
     element_list,
     endpoint_list,
+    phase_intervals,
     workload_count,
     workload_facets,
     workload_get,
-    workload_history,
     workload_list,
 )
 
@@ -69,7 +69,7 @@ async def get_workload_facets(call: Call) -> Answer:
 
 
 async def get_workload_history(call: Call) -> Answer:
-    spells = await workload_history(call.db, call.access, call.values["workloadId"], call.now)
+    spells = await phase_intervals(call.db, call.access, call.values["workloadId"], call.now)
     if spells is None:
         raise absent(call.values["workloadId"])
     return json_reply({"history": spells})

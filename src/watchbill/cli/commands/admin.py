@@ -8,8 +8,8 @@ from urllib.parse import quote
 import typer
 
 from watchbill.cli.connection import options
-from watchbill.cli.connection.errors import refuse
-from watchbill.cli.connection.session import Session, asks_server
+from watchbill.cli.connection.errors import usage_error
+from watchbill.cli.connection.session import CommandContext, asks_server
 from watchbill.cli.output.columns import JSON
 from watchbill.cli.output.formats import json_document
 from watchbill.cli.output.table import lines
@@ -22,7 +22,7 @@ ClientId = Annotated[str, typer.Argument(metavar="CLIENT-ID")]
 
 @asks_server
 async def create_account(
-    session: Session,
+    session: CommandContext,
     name: Annotated[str, typer.Argument(metavar="NAME")],
     role: Annotated[str | None, typer.Option(help="A role to begin with.")] = None,
     cluster: options.ClusterOption = None,
@@ -39,7 +39,7 @@ async def create_account(
 
 
 @asks_server
-async def list_accounts(session: Session, as_json: AsJson = False) -> None:
+async def list_accounts(session: CommandContext, as_json: AsJson = False) -> None:
     """List service accounts and users' access keys."""
     found = await session.client.request("GET", f"{ADMIN}/accounts")
     rows = [
@@ -60,14 +60,14 @@ async def list_accounts(session: Session, as_json: AsJson = False) -> None:
 
 
 @asks_server
-async def disable_account(session: Session, account: ClientId) -> None:
+async def disable_account(session: CommandContext, account: ClientId) -> None:
     """Disable a service account or an access key, for ever."""
     await session.client.request("DELETE", f"{ADMIN}/accounts/{quote(account, safe='')}")
     session.terminal.remark("It is out within a minute.")
 
 
 @asks_server
-async def rotate_account(session: Session, account: ClientId) -> None:
+async def rotate_account(session: CommandContext, account: ClientId) -> None:
     """Give a service account a new secret, and print its login as JSON: shown this once."""
     path = f"{ADMIN}/accounts/{quote(account, safe='')}/rotate"
     made = await session.client.request("POST", path)
@@ -75,7 +75,7 @@ async def rotate_account(session: Session, account: ClientId) -> None:
 
 
 @asks_server
-async def list_users(session: Session, as_json: AsJson = False) -> None:
+async def list_users(session: CommandContext, as_json: AsJson = False) -> None:
     """List the users whom an issuer vouched for."""
     found = await session.client.request("GET", f"{ADMIN}/users")
     rows = [
@@ -94,7 +94,7 @@ async def list_users(session: Session, as_json: AsJson = False) -> None:
 
 @asks_server
 async def disable_user(
-    session: Session, user_id: Annotated[str, typer.Argument(metavar="ID")]
+    session: CommandContext, user_id: Annotated[str, typer.Argument(metavar="ID")]
 ) -> None:
     """Shut a user out."""
     await session.client.request("POST", f"{ADMIN}/users/{quote(user_id, safe='')}/disable")
@@ -103,7 +103,7 @@ async def disable_user(
 
 @asks_server
 async def enable_user(
-    session: Session, user_id: Annotated[str, typer.Argument(metavar="ID")]
+    session: CommandContext, user_id: Annotated[str, typer.Argument(metavar="ID")]
 ) -> None:
     """Let a user in again."""
     await session.client.request("POST", f"{ADMIN}/users/{quote(user_id, safe='')}/enable")
@@ -111,7 +111,7 @@ async def enable_user(
 
 @asks_server
 async def add_rule(
-    session: Session,
+    session: CommandContext,
     role: Annotated[str, typer.Option(help="Name of the role; see `admin role list`.")],
     user: Annotated[str | None, typer.Option(help="The subject: a user.")] = None,
     group: Annotated[str | None, typer.Option(help="The subject: a group.")] = None,
@@ -124,7 +124,7 @@ async def add_rule(
     named = {"user": user, "group": group, "serviceAccount": account}
     subject = {kind: value for kind, value in named.items() if value}
     if len(subject) != 1:
-        refuse("Name one subject.", hint="pass --user, --group or --account")
+        usage_error("Name one subject.", hint="pass --user, --group or --account")
     scope = _scope(cluster=cluster, department=department, project=project)
     body = {"subject": subject, "role": role, "scope": scope}
     made = await session.client.request("POST", f"{ADMIN}/rules", body=body)
@@ -132,7 +132,7 @@ async def add_rule(
 
 
 @asks_server
-async def list_rules(session: Session, as_json: AsJson = False) -> None:
+async def list_rules(session: CommandContext, as_json: AsJson = False) -> None:
     """List the access rules."""
     found = await session.client.request("GET", f"{ADMIN}/rules")
     rows = [[*_rule(one), one.get("managedBy", ""), one["id"]] for one in found["rules"]]
@@ -141,7 +141,7 @@ async def list_rules(session: Session, as_json: AsJson = False) -> None:
 
 @asks_server
 async def remove_rule(
-    session: Session, rule_id: Annotated[str, typer.Argument(metavar="ID")]
+    session: CommandContext, rule_id: Annotated[str, typer.Argument(metavar="ID")]
 ) -> None:
     """Remove an access rule."""
     await session.client.request("DELETE", f"{ADMIN}/rules/{quote(rule_id, safe='')}")
@@ -149,7 +149,7 @@ async def remove_rule(
 
 
 @asks_server
-async def list_roles(session: Session, as_json: AsJson = False) -> None:
+async def list_roles(session: CommandContext, as_json: AsJson = False) -> None:
     """List the roles and what they allow."""
     found = await session.client.request("GET", f"{ADMIN}/roles")
     rows = [
@@ -161,7 +161,7 @@ async def list_roles(session: Session, as_json: AsJson = False) -> None:
 
 @asks_server
 async def apply(
-    session: Session,
+    session: CommandContext,
     file: Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="YAML; see docs.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, change nothing.")] = False,
 ) -> None:
@@ -186,7 +186,7 @@ async def apply(
 
 @asks_server
 async def rotate_keys(
-    session: Session,
+    session: CommandContext,
     at_once: Annotated[
         bool, typer.Option("--at-once", help="End every token that was issued so far.")
     ] = False,
@@ -198,7 +198,7 @@ async def rotate_keys(
 
 @asks_server
 async def create_tenant(
-    session: Session, name: Annotated[str, typer.Argument(metavar="NAME")]
+    session: CommandContext, name: Annotated[str, typer.Argument(metavar="NAME")]
 ) -> None:
     """Make a tenant and print its first administrator's login as JSON: shown this once."""
     made = await session.client.request("POST", f"{ADMIN}/tenants", body={"name": name})
@@ -207,7 +207,7 @@ async def create_tenant(
 
 @asks_server
 async def audit(
-    session: Session,
+    session: CommandContext,
     subject: Annotated[str | None, typer.Option(help="Only what this subject did.")] = None,
     operation: Annotated[str | None, typer.Option(help="Only this operation.")] = None,
     since: Annotated[str | None, typer.Option(help="From this time on (RFC 3339).")] = None,
@@ -234,7 +234,11 @@ async def audit(
 
 
 def _print(
-    session: Session, document: JSON, headers: Sequence[str], rows: list[list[Any]], as_json: bool
+    session: CommandContext,
+    document: JSON,
+    headers: Sequence[str],
+    rows: list[list[Any]],
+    as_json: bool,
 ) -> None:
     if as_json:
         session.terminal.write(json_document(document))
@@ -266,7 +270,7 @@ def _document(file: Path) -> JSON:
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        refuse(f"Cannot read {file}: {error}.")
+        usage_error(f"Cannot read {file}: {error}.")
     if not isinstance(found, dict):
-        refuse(f"{file} is no document of rules.", hint="it has serviceAccounts and rules")
+        usage_error(f"{file} is no document of rules.", hint="it has serviceAccounts and rules")
     return found

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from watchbill.cli.connection import options
-from watchbill.cli.connection.errors import refuse
-from watchbill.cli.connection.session import Session, asks_server
+from watchbill.cli.connection.errors import usage_error
+from watchbill.cli.connection.session import CommandContext, asks_server
 from watchbill.cli.output.columns import JSON
 from watchbill.cli.output.formats import DOCUMENTS
 from watchbill.cli.output.humanize import NONE, grouped, number, plural, since
@@ -33,7 +33,7 @@ ClusterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the cl
 
 
 @asks_server
-async def create(session: Session, name: ClusterName) -> None:
+async def create(session: CommandContext, name: ClusterName) -> None:
     """Register a cluster and print its agent's credential: one line, shown this once."""
     made = await session.client.cluster_create(name)
     session.terminal.remark(f"Cluster {made['name']} has the id {made['id']}.")
@@ -46,7 +46,7 @@ async def create(session: Session, name: ClusterName) -> None:
 
 @asks_server
 async def clusters(
-    session: Session,
+    session: CommandContext,
     output: Annotated[ClusterFormat, typer.Option("--output", "-o", help="How to print.")] = (
         ClusterFormat.TABLE
     ),
@@ -120,7 +120,7 @@ def _because(message: str | None) -> str:
 
 @asks_server
 async def delete(
-    session: Session,
+    session: CommandContext,
     name: Annotated[str, typer.Argument(metavar="NAME|ID", help="Name or id of the cluster.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
@@ -138,4 +138,4 @@ async def delete(
 
 def _confirm(question: str) -> None:
     if not sys.stdin.isatty() or not typer.confirm(question, err=True):
-        refuse("Nothing was removed.", hint="answer y, or pass --yes")
+        usage_error("Nothing was removed.", hint="answer y, or pass --yes")

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from watchbill.cli.connection.contexts import Contexts, contexts_file, read_contexts, write_contexts
-from watchbill.cli.connection.credentials import NOTHING, Login, read_credentials
-from watchbill.cli.connection.errors import refuse, say
+from watchbill.cli.connection.credentials import NOTHING, CliLogin, read_credentials
+from watchbill.cli.connection.errors import say, usage_error
 from watchbill.cli.output.table import lines
 from watchbill.cli.output.terminal import terminal
 
@@ -54,20 +54,22 @@ def set_context(
 ) -> None:
     """Make a context, or replace one. The secret is read from standard input, never from a flag."""
     if name == "-" or not name.isprintable():
-        refuse("A context needs a name that can be printed.")
+        usage_error("A context needs a name that can be printed.")
     login = read_credentials(credentials) if credentials is not None else NOTHING
-    login = Login(
+    login = CliLogin(
         url=url or login.url,
         client_id=client_id or login.client_id,
         client_secret="" if client_id else login.client_secret,
     )
     if not login.url.startswith(("http://", "https://")):
-        refuse("A context needs the address of a server.", hint="pass --url https://…")
+        usage_error("A context needs the address of a server.", hint="pass --url https://…")
     if not login.client_id:
-        refuse("A context needs a service account.", hint="pass --client-id, or --credentials FILE")
+        usage_error(
+            "A context needs a service account.", hint="pass --client-id, or --credentials FILE"
+        )
     if not login.client_secret:
         secret = _secret()
-        login = Login(url=login.url, client_id=login.client_id, client_secret=secret)
+        login = CliLogin(url=login.url, client_id=login.client_id, client_secret=secret)
     path = contexts_file(os.environ)
     found = read_contexts(path)
     write_contexts(path, Contexts(found.logins | {name: login}, found.in_use or name))
@@ -80,7 +82,7 @@ def _secret() -> str:
     else:
         secret = sys.stdin.readline().strip()
     if not secret:
-        refuse("The secret is empty.", hint="write it to standard input")
+        usage_error("The secret is empty.", hint="write it to standard input")
     return secret
 
 

@@ -11,8 +11,8 @@ from uuid import UUID
 from watchbill.cli.commands.history import SPELL_HEADERS, branches, spell_rows
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import Place, find_workload, view_of
-from watchbill.cli.connection.session import Session, asks_server
-from watchbill.cli.output.columns import JSON, View, idle, member, requested_gpus
+from watchbill.cli.connection.session import CommandContext, asks_server
+from watchbill.cli.output.columns import JSON, ColumnView, idle, member, requested_gpus
 from watchbill.cli.output.formats import DOCUMENTS, AnswerFormat
 from watchbill.cli.output.humanize import NONE, grouped, moment, number, span
 from watchbill.cli.output.staleness import remark_silent_clusters
@@ -49,7 +49,9 @@ async def surroundings(client: "Client", workload: JSON, *, most_parts: int) -> 
     return Surroundings(endpoints["endpoints"], spells, parts, counts["totalElementsCount"])
 
 
-def around(found: Surroundings, workload: JSON, view: View, terminal: Terminal) -> Iterator[str]:
+def around(
+    found: Surroundings, workload: JSON, view: ColumnView, terminal: Terminal
+) -> Iterator[str]:
     yield from _endpoints(found, terminal)
     yield from _phases(found, workload, view, terminal)
     yield from _parts(found, workload, terminal)
@@ -75,7 +77,9 @@ def _host(endpoint: JSON) -> str:
     return f"{host}:{port}" if port else host
 
 
-def _phases(found: Surroundings, workload: JSON, view: View, terminal: Terminal) -> Iterator[str]:
+def _phases(
+    found: Surroundings, workload: JSON, view: ColumnView, terminal: Terminal
+) -> Iterator[str]:
     if not found.spells:
         return
     yield from ("", terminal.coloured("Phases", "bold"))
@@ -106,7 +110,7 @@ _LABEL_CELLS = 24
 
 @asks_server
 async def describe(
-    session: Session,
+    session: CommandContext,
     name: options.Named,
     output: options.Output = AnswerFormat.TABLE,
     project: options.Project = None,
@@ -122,7 +126,9 @@ async def describe(
     await print_description(session, workload)
 
 
-async def print_description(session: Session, workload: JSON, *, most_parts: int = PARTS) -> None:
+async def print_description(
+    session: CommandContext, workload: JSON, *, most_parts: int = PARTS
+) -> None:
     """The whole of it, with what takes questions of its own."""
     import asyncio
 
@@ -137,7 +143,7 @@ async def print_description(session: Session, workload: JSON, *, most_parts: int
         terminal.print(line)
 
 
-def description(workload: JSON, view: View, terminal: Terminal) -> Iterator[str]:
+def description(workload: JSON, view: ColumnView, terminal: Terminal) -> Iterator[str]:
     """Sections of `label  value` lines; a value without content is left out."""
     for title, facts in (
         ("", _identity(workload, view)),
@@ -163,7 +169,7 @@ def _section(title: str, facts: Facts, terminal: Terminal) -> Iterator[str]:
         yield f"{'  ' if title else ''}{padded(label, _LABEL_CELLS - (2 if title else 0))}{text}"
 
 
-def _identity(workload: JSON, view: View) -> Facts:
+def _identity(workload: JSON, view: ColumnView) -> Facts:
     cluster_id = str(workload.get("clusterId", ""))
     framework = workload.get("distributedFramework")
     return {
@@ -185,7 +191,7 @@ def _identity(workload: JSON, view: View) -> Facts:
     }
 
 
-def _phase(workload: JSON, view: View, terminal: Terminal) -> Facts:
+def _phase(workload: JSON, view: ColumnView, terminal: Terminal) -> Facts:
     phase = workload["phase"]
     return {
         "Phase": Cell(phase, PHASE_COLOURS.get(phase)),
@@ -196,7 +202,7 @@ def _phase(workload: JSON, view: View, terminal: Terminal) -> Facts:
     }
 
 
-def _resources(workload: JSON, view: View) -> Facts:
+def _resources(workload: JSON, view: ColumnView) -> Facts:
     wanted = member(workload, ("requestedPods", "number"))
     idle_gpus = idle(workload, view)
     measured = "not measured" if idle_gpus == "?" else idle_gpus
@@ -255,7 +261,7 @@ def _program(workload: JSON) -> Facts:
     }
 
 
-def _limits(workload: JSON, view: View) -> Facts:
+def _limits(workload: JSON, view: ColumnView) -> Facts:
     extra = workload.get("additionalFields") or {}
     between = extra.get("deletedBetween")
     is_hidden = extra.get("isOwnerUnreadable")
@@ -268,14 +274,14 @@ def _limits(workload: JSON, view: View) -> Facts:
     }
 
 
-def _between(between: Any, view: View) -> str:
+def _between(between: Any, view: ColumnView) -> str:
     ends = list(between.values()) if isinstance(between, dict) else list(between)
     return "not seen; it happened between " + " and ".join(
         moment(str(end), view.now) for end in ends
     )
 
 
-def _reasons(workload: JSON, view: View, terminal: Terminal) -> Iterator[str]:
+def _reasons(workload: JSON, view: ColumnView, terminal: Terminal) -> Iterator[str]:
     reasons = (workload.get("additionalFields") or {}).get("pendingReasons") or []
     if reasons:
         yield from ("", terminal.coloured("Why it waits", "bold"))
@@ -285,7 +291,7 @@ def _reasons(workload: JSON, view: View, terminal: Terminal) -> Iterator[str]:
         yield "  (the evidence: `watchbill why`)"
 
 
-def _conditions(workload: JSON, view: View, terminal: Terminal) -> Iterator[str]:
+def _conditions(workload: JSON, view: ColumnView, terminal: Terminal) -> Iterator[str]:
     conditions = workload.get("conditions") or []
     if not conditions:
         return

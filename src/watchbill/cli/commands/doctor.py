@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from watchbill import __version__
 from watchbill.cli.connection.errors import FAILED, OK, UNREACHABLE
-from watchbill.cli.connection.session import Session, asks_server
+from watchbill.cli.connection.session import CommandContext, asks_server
 from watchbill.cli.output.columns import JSON
 from watchbill.cli.output.humanize import plural, since, span
 from watchbill.cli.output.terminal import safe
@@ -29,18 +29,18 @@ _MENDING = (
 """The group of what an agent scrapes, beside the groups of Kubernetes."""
 
 
-class Verdict(StrEnum):
+class Outcome(StrEnum):
     OK = "ok"
     WARN = "warn"
     FAIL = "fail"
 
 
-_COLOURS = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
+_COLOURS = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "red"}
 _STATES = {
-    "connected": Verdict.OK,
-    "waiting": Verdict.WARN,
-    "degraded": Verdict.WARN,
-    "disconnected": Verdict.FAIL,
+    "connected": Outcome.OK,
+    "waiting": Outcome.WARN,
+    "degraded": Outcome.WARN,
+    "disconnected": Outcome.FAIL,
 }
 
 
@@ -48,7 +48,7 @@ _STATES = {
 class Finding:
     """`advice` is what to do; what is well needs none."""
 
-    verdict: Verdict
+    verdict: Outcome
     what: str
     said: str
     advice: str | None = None
@@ -59,7 +59,7 @@ class _Unreachable(Exception):
 
 
 @asks_server
-async def doctor(session: Session) -> None:
+async def doctor(session: CommandContext) -> None:
     """Check server, login, clocks, versions, clusters and metrics; each line is ok, warn or fail.
 
     Ends with 0 where nothing fails (warnings do not), 3 where the server or the login does, else with 1.
@@ -74,7 +74,7 @@ async def doctor(session: Session) -> None:
             terminal.print(f"{word}{finding.what:<12}{safe(finding.said)}")
             if finding.advice:
                 terminal.print(f"{'':<18}→ {safe(finding.advice)}")
-        code = FAILED if Verdict.FAIL in verdicts else OK
+        code = FAILED if Outcome.FAIL in verdicts else OK
     except _Unreachable:
         code = UNREACHABLE
     if code != OK:
@@ -85,17 +85,17 @@ async def _findings(client: "Client") -> AsyncIterator[Finding]:
     for check in (_server, _login):
         async for finding in check(client):
             yield finding
-            if finding.verdict is Verdict.FAIL and finding.what in ("server", "login"):
+            if finding.verdict is Outcome.FAIL and finding.what in ("server", "login"):
                 raise _Unreachable
     try:
         clusters = await client.clusters()
     except WatchbillError as error:
-        yield Finding(Verdict.FAIL, "clusters", error.message, error.details)
+        yield Finding(Outcome.FAIL, "clusters", error.message, error.details)
         return
     now = datetime.now(UTC)
     if not clusters:
         yield Finding(
-            Verdict.WARN,
+            Outcome.WARN,
             "clusters",
             "none is registered that you may see",
             "register one: watchbill admin cluster create NAME",
@@ -111,11 +111,11 @@ async def _server(client: "Client") -> AsyncIterator[Finding]:
         await client.ready()
     except WatchbillError as error:
         advice = error.details or "is the address right, and `watchbill server` running there?"
-        yield Finding(Verdict.FAIL, "server", f"{client.url}: {error.message}", advice)
+        yield Finding(Outcome.FAIL, "server", f"{client.url}: {error.message}", advice)
         return
     is_slow = probe.seconds > SLOW_SECONDS
     yield Finding(
-        Verdict.WARN if is_slow else Verdict.OK,
+        Outcome.WARN if is_slow else Outcome.OK,
         "server",
         f"{client.url} answers in {probe.seconds * 1000:.0f} ms and reaches its database",
         "look at the way there: proxies, distance, load" if is_slow else None,
@@ -125,12 +125,12 @@ async def _server(client: "Client") -> AsyncIterator[Finding]:
 
 def _clock(server: datetime | None) -> Finding:
     if server is None:
-        return Finding(Verdict.WARN, "clock", "the server does not tell its time")
+        return Finding(Outcome.WARN, "clock", "the server does not tell its time")
     skew = abs((datetime.now(UTC) - server).total_seconds())
     told = "to the second the same" if skew < 2 else f"{span(skew)} apart"
     if skew <= SKEW_WARN_SECONDS:
-        return Finding(Verdict.OK, "clock", f"this machine's and the server's are {told}")
-    verdict = Verdict.FAIL if skew > SKEW_FAIL_SECONDS else Verdict.WARN
+        return Finding(Outcome.OK, "clock", f"this machine's and the server's are {told}")
+    verdict = Outcome.FAIL if skew > SKEW_FAIL_SECONDS else Outcome.WARN
     said = f"this machine's and the server's are {told}"
     return Finding(verdict, "clock", said, "set the clock by NTP on both machines")
 
@@ -140,10 +140,10 @@ async def _login(client: "Client") -> AsyncIterator[Finding]:
         me = await client.me()
     except (Unauthenticated, Unavailable) as error:
         advice = error.details or "`watchbill --help` says where the login comes from"
-        yield Finding(Verdict.FAIL, "login", error.message, advice)
+        yield Finding(Outcome.FAIL, "login", error.message, advice)
         return
     except WatchbillError as error:
-        yield Finding(Verdict.FAIL, "login", error.message, error.details)
+        yield Finding(Outcome.FAIL, "login", error.message, error.details)
         return
     yield _rights(me)
     yield _version("version", "the server", me["version"])
@@ -153,7 +153,7 @@ def _rights(me: JSON) -> Finding:
     scope = me["scope"]
     who = f"{me['name']} ({me['subject']})"
     if scope["tenant"]:
-        return Finding(Verdict.OK, "login", f"{who} reads everything")
+        return Finding(Outcome.OK, "login", f"{who} reads everything")
     parts = [
         plural(len(scope[member]), word)
         for member, word in (
@@ -164,9 +164,9 @@ def _rights(me: JSON) -> Finding:
         if scope[member]
     ]
     if parts:
-        return Finding(Verdict.OK, "login", f"{who} reads {', '.join(parts)}")
+        return Finding(Outcome.OK, "login", f"{who} reads {', '.join(parts)}")
     return Finding(
-        Verdict.WARN,
+        Outcome.WARN,
         "login",
         f"{who} may read workloads nowhere",
         "ask an administrator for an access rule",
@@ -175,21 +175,21 @@ def _rights(me: JSON) -> Finding:
 
 def _version(what: str, whose: str, version: str) -> Finding:
     if version == __version__:
-        return Finding(Verdict.OK, what, f"{whose} and this command are {version}")
+        return Finding(Outcome.OK, what, f"{whose} and this command are {version}")
     said = f"{whose} is {version}, this command {__version__}"
-    return Finding(Verdict.WARN, what, said, "install the same version on both sides")
+    return Finding(Outcome.WARN, what, said, "install the same version on both sides")
 
 
 def _cluster(cluster: JSON, now: datetime) -> Iterator[Finding]:
     name, state = cluster["name"], cluster["state"]
     contact = cluster.get("lastContactAt")
     heard = f"last heard {since(contact, now)} ago" if contact else "never heard"
-    verdict = _STATES.get(state, Verdict.WARN)
+    verdict = _STATES.get(state, Outcome.WARN)
     yield Finding(
         verdict,
         "cluster",
         f"{name} is {state}, {heard}, {plural(cluster['workloads'], 'workload')}",
-        None if verdict is Verdict.OK else _silence(state),
+        None if verdict is Outcome.OK else _silence(state),
     )
     if state == "waiting":
         return
@@ -215,13 +215,13 @@ def _unseen(cluster: JSON) -> Iterator[Finding]:
             names = ", ".join(one["kind"] for one in found)
             message = next((one["message"] for one in found if one.get("message")), "")
             said = f"{cluster['name']}: {state}: {names}. {message}".strip()
-            yield Finding(Verdict.WARN, "kinds", said, advice)
+            yield Finding(Outcome.WARN, "kinds", said, advice)
     if listing := sum(1 for one in kinds if one["state"] == "listing"):
         said = f"{cluster['name']}: {plural(listing, 'kind')} still being listed"
-        yield Finding(Verdict.WARN, "kinds", said, "wait a moment and look again")
+        yield Finding(Outcome.WARN, "kinds", said, "wait a moment and look again")
     elif not any(one["state"] in ("forbidden", "failing") for one in kinds):
         listed = sum(1 for one in kinds if one["state"] == "complete")
-        yield Finding(Verdict.OK, "kinds", f"{cluster['name']}: all {listed} kinds can be seen")
+        yield Finding(Outcome.OK, "kinds", f"{cluster['name']}: all {listed} kinds can be seen")
 
 
 def _troubles(cluster: JSON, now: datetime) -> Iterator[Finding]:
@@ -231,13 +231,13 @@ def _troubles(cluster: JSON, now: datetime) -> Iterator[Finding]:
         yield _version("agent", f"the agent of {name}", version)
     if refused := cluster.get("refused"):
         said = f"{name}: {plural(len(refused), 'record')} not taken: {refused[0]['reason']}"
-        yield Finding(Verdict.WARN, "records", said, "`watchbill clusters` lists them")
+        yield Finding(Outcome.WARN, "records", said, "`watchbill clusters` lists them")
     recent = [one for one in cluster.get("gaps") or [] if _is_recent(one["to"], now)]
     if recent:
         said = (
             f"{name}: {plural(len(recent), 'gap')} in the last day, in which lives may have passed"
         )
-        yield Finding(Verdict.WARN, "gaps", said, "keep the agent running, one replica of it")
+        yield Finding(Outcome.WARN, "gaps", said, "keep the agent running, one replica of it")
 
 
 def _is_recent(instant: str, now: datetime) -> bool:
@@ -252,18 +252,18 @@ def _metrics(cluster: JSON) -> Finding:
     if bad:
         message = next((one["message"] for one in bad if one.get("message")), "")
         said = f"{name}: {', '.join(one['kind'] for one in bad)} cannot be read. {message}".strip()
-        return Finding(Verdict.WARN, "metrics", said, _MENDING)
+        return Finding(Outcome.WARN, "metrics", said, _MENDING)
     noted = next((one["message"] for one in sources if read and one.get("message")), None)
     if noted:
-        return Finding(Verdict.WARN, "metrics", f"{name}: measured by {', '.join(read)}", noted)
+        return Finding(Outcome.WARN, "metrics", f"{name}: measured by {', '.join(read)}", noted)
     if read:
         window = next(
             (one["idleAfterSeconds"] for one in sources if one.get("idleAfterSeconds")), 0
         )
         idle = f"; a GPU is idle after {span(window)} of doing nothing" if window else ""
-        return Finding(Verdict.OK, "metrics", f"{name}: measured by {', '.join(read)}{idle}")
+        return Finding(Outcome.OK, "metrics", f"{name}: measured by {', '.join(read)}{idle}")
     return Finding(
-        Verdict.WARN,
+        Outcome.WARN,
         "metrics",
         f"{name}: nothing is measured",
         "install a GPU exporter (dcgm-exporter) for use and idle GPUs",

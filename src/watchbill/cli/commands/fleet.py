@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from watchbill.cli.connection import options
-from watchbill.cli.connection.session import Session, asks_server
+from watchbill.cli.connection.session import CommandContext, asks_server
 from watchbill.cli.output.columns import JSON, member
 from watchbill.cli.output.formats import DOCUMENTS, AnswerFormat
 from watchbill.cli.output.humanize import NONE, UNKNOWN, grouped, instant, number, span, sparkline
@@ -29,7 +29,7 @@ _SERIES = {
 
 @asks_server
 async def fleet(
-    session: Session,
+    session: CommandContext,
     output: options.Output = AnswerFormat.TABLE,
     hours: Annotated[
         int, typer.Option(min=1, max=MOST_HOURS, help="How far the series goes back.")

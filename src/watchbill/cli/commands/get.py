@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from watchbill.cli.connection import options
-from watchbill.cli.connection.errors import refuse
+from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.lookup import Place, filters_of, find_workload, view_of
 from watchbill.cli.connection.options import sort_field
-from watchbill.cli.connection.session import Session, asks_server
-from watchbill.cli.output.columns import COLUMNS, TABLE, WIDE, Column, View, chosen
+from watchbill.cli.connection.session import CommandContext, asks_server
+from watchbill.cli.output.columns import COLUMNS, TABLE, WIDE, ColumnView, TableColumn, chosen
 from watchbill.cli.output.formats import DOCUMENTS, CsvList, JsonList, WordList, Writer, YamlList
 from watchbill.cli.output.humanize import grouped
 from watchbill.cli.output.staleness import remark_silent_clusters
@@ -41,7 +41,7 @@ class ExportFormat(StrEnum):
 
 @asks_server
 async def get(
-    session: Session,
+    session: CommandContext,
     name: options.MaybeNamed = None,
     output: Annotated[ListFormat, typer.Option("--output", "-o", help="How to print.")] = (
         ListFormat.TABLE
@@ -74,7 +74,7 @@ async def get(
         picked = (*picked, COLUMNS["deleted"])
     place = Place(project=project, cluster=cluster, is_deleted=deleted, is_everywhere=everywhere)
     if watch and (name is not None or output not in WATCHED):
-        refuse(
+        usage_error(
             "--watch follows lists, as table, wide, name or id.",
             hint="choose what is listed with --filter or --search",
         )
@@ -119,10 +119,10 @@ _WRITERS: dict[ListFormat, Callable[[], Writer]] = {
 
 
 async def _print_one(
-    session: Session,
+    session: CommandContext,
     workload: "JSON",
     output: ListFormat,
-    columns: Sequence[Column],
+    columns: Sequence[TableColumn],
     *,
     no_headers: bool,
 ) -> None:
@@ -138,16 +138,16 @@ async def _print_one(
             session.terminal.write(piece)
 
 
-def _writer(output: ListFormat, columns: Sequence[Column], *, has_headers: bool) -> Writer:
+def _writer(output: ListFormat, columns: Sequence[TableColumn], *, has_headers: bool) -> Writer:
     if output is ListFormat.CSV:
         return CsvList(columns, has_headers=has_headers)
     return _WRITERS[output]()
 
 
 async def print_table(
-    session: Session,
+    session: CommandContext,
     selection: "Selection",
-    columns: Sequence[Column],
+    columns: Sequence[TableColumn],
     *,
     limit: int | None,
     has_headers: bool,
@@ -170,10 +170,10 @@ async def print_table(
 
 
 def _print_rows(
-    session: Session,
+    session: CommandContext,
     workloads: Sequence["JSON"],
-    columns: Sequence[Column],
-    view: View,
+    columns: Sequence[TableColumn],
+    view: ColumnView,
     *,
     has_headers: bool,
 ) -> None:
@@ -192,7 +192,7 @@ def _nothing(selection: "Selection") -> str:
 
 
 async def print_data(
-    session: Session,
+    session: CommandContext,
     selection: "Selection",
     writer: Writer,
     *,
@@ -212,7 +212,7 @@ async def print_data(
 
 @asks_server
 async def count(
-    session: Session,
+    session: CommandContext,
     filters: options.Filters = None,
     search: options.Search = None,
     deleted: options.Deleted = False,
@@ -234,7 +234,7 @@ async def count(
 
 @asks_server
 async def export(
-    session: Session,
+    session: CommandContext,
     output: Annotated[ExportFormat, typer.Option("--output", "-o", help="How to print.")] = (
         ExportFormat.CSV
     ),
@@ -264,7 +264,7 @@ async def export(
 _LINE_ENDS = {ExportFormat.CSV: b"\r\n", ExportFormat.NDJSON: b"\n"}
 
 
-async def _length(session: Session, selection: "Selection") -> int:
+async def _length(session: CommandContext, selection: "Selection") -> int:
     """How many rows to expect, where somebody watches."""
     if not session.terminal.shows_progress:
         return 0

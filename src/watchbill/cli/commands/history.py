@@ -6,7 +6,7 @@ from uuid import UUID
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import Place, find_workload
-from watchbill.cli.connection.session import Session, asks_server
+from watchbill.cli.connection.session import CommandContext, asks_server
 from watchbill.cli.output.columns import JSON
 from watchbill.cli.output.formats import DOCUMENTS, AnswerFormat
 from watchbill.cli.output.humanize import NONE, grouped, instant, moment, span
@@ -16,7 +16,7 @@ from watchbill.cli.output.terminal import PHASE_COLOURS, safe
 
 @asks_server
 async def history(
-    session: Session,
+    session: CommandContext,
     name: options.Named,
     output: options.Output = AnswerFormat.TABLE,
     project: options.Project = None,
@@ -73,7 +73,7 @@ def _lasted(spell: JSON, now: datetime) -> str:
 
 @asks_server
 async def tree(
-    session: Session,
+    session: CommandContext,
     name: options.Named,
     output: options.Output = AnswerFormat.TABLE,
     project: options.Project = None,

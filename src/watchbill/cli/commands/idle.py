@@ -9,8 +9,8 @@ import typer
 from watchbill.cli.commands.get import TABLE_ROWS
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import Place, filters_of, view_of
-from watchbill.cli.connection.session import Session, asks_server
-from watchbill.cli.output.columns import COLUMNS, JSON, Column, View, chosen, member
+from watchbill.cli.connection.session import CommandContext, asks_server
+from watchbill.cli.output.columns import COLUMNS, JSON, ColumnView, TableColumn, chosen, member
 from watchbill.cli.output.formats import DOCUMENTS, AnswerFormat
 from watchbill.cli.output.humanize import grouped, number, plural, since
 from watchbill.cli.output.staleness import remark_silent_clusters
@@ -21,22 +21,22 @@ _HOURS = ("idleGpuHours",)
 _HOLDING = "allocatedGPU>=0.000001"
 
 
-def _idle_for(workload: JSON, view: View) -> str:
+def _idle_for(workload: JSON, view: ColumnView) -> str:
     return since(member(workload, _SINCE), view.now)
 
 
-def _hours(workload: JSON, view: View) -> str:
+def _hours(workload: JSON, view: ColumnView) -> str:
     return f"{workload['idleGpuHours']:,.1f}"
 
 
-_COLUMNS: Mapping[str, Column] = COLUMNS | {
-    "idlefor": Column("IDLE-FOR", _idle_for, {"idleSince": _SINCE}),
-    "hours": Column("GPU-HOURS", _hours, {"idleGpuHours": _HOURS}),
+_COLUMNS: Mapping[str, TableColumn] = COLUMNS | {
+    "idlefor": TableColumn("IDLE-FOR", _idle_for, {"idleSince": _SINCE}),
+    "hours": TableColumn("GPU-HOURS", _hours, {"idleGpuHours": _HOURS}),
 }
 _DEFAULT = ("name", "type", "project", "owner", "gpu", "idle", "idlefor", "hours", "phase")
 
 
-class Grouping(StrEnum):
+class IdleGrouping(StrEnum):
     OWNER = "owner"
     PROJECT = "project"
     DEPARTMENT = "department"
@@ -46,9 +46,9 @@ class Grouping(StrEnum):
 
 @asks_server
 async def idle(
-    session: Session,
+    session: CommandContext,
     by: Annotated[
-        Grouping | None, typer.Option("--by", help="Sum them up.  [default: each workload]")
+        IdleGrouping | None, typer.Option("--by", help="Sum them up.  [default: each workload]")
     ] = None,
     output: options.Output = AnswerFormat.TABLE,
     filters: options.Filters = None,
@@ -93,13 +93,15 @@ async def idle(
 
 
 def _each(
-    workloads: Sequence[JSON], columns: Sequence[Column], view: View
+    workloads: Sequence[JSON], columns: Sequence[TableColumn], view: ColumnView
 ) -> tuple[list[str], list[Row]]:
     rows: list[Row] = [[column.shown(one, view) for column in columns] for one in workloads]
     return [column.header for column in columns], rows
 
 
-def _grouped(workloads: Sequence[JSON], by: Grouping, view: View) -> tuple[list[str], list[Row]]:
+def _grouped(
+    workloads: Sequence[JSON], by: IdleGrouping, view: ColumnView
+) -> tuple[list[str], list[Row]]:
     """A row a group, the most GPU-hours first."""
     column = COLUMNS[by.value]
     groups: dict[str, list[JSON]] = {}
@@ -123,7 +125,7 @@ def _sum_of_hours(workloads: Sequence[JSON]) -> float:
     return sum(float(one["idleGpuHours"]) for one in workloads)
 
 
-async def _remark_sums(session: Session, found: JSON, here: tuple[str, ...]) -> None:
+async def _remark_sums(session: CommandContext, found: JSON, here: tuple[str, ...]) -> None:
     import asyncio
 
     from watchbill.client import Selection

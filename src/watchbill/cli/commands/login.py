@@ -13,9 +13,9 @@ import typer
 
 from watchbill.cli.connection import credentials as sources
 from watchbill.cli.connection import options
-from watchbill.cli.connection.errors import refuse
+from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.lookup import Place, find_workload
-from watchbill.cli.connection.session import Session, asks_server
+from watchbill.cli.connection.session import CommandContext, asks_server
 from watchbill.cli.output.formats import json_document
 from watchbill.cli.output.table import lines
 from watchbill.cli.output.terminal import terminal
@@ -23,7 +23,7 @@ from watchbill.cli.output.terminal import terminal
 
 @asks_server
 async def open_page(
-    session: Session,
+    session: CommandContext,
     name: options.MaybeNamed = None,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
@@ -56,7 +56,7 @@ def login(url: ServerUrl = "") -> None:
     from watchbill.client.transport import Transport
 
     if not url.startswith(("http://", "https://")):
-        refuse("The server's address is not given.", hint="pass --url URL")
+        usage_error("The server's address is not given.", hint="pass --url URL")
     screen, path = terminal(os.environ, no_color=False), sources.login_file(os.environ)
 
     async def confirmed() -> None:
@@ -83,7 +83,7 @@ def logout() -> None:
     path = sources.login_file(os.environ)
     found = read_login(path)
     if found is None:
-        refuse("Nobody is logged in.")
+        usage_error("Nobody is logged in.")
 
     async def ended() -> None:
         transport = Transport(found.url)
@@ -99,7 +99,7 @@ def logout() -> None:
 
 @asks_server
 async def create_key(
-    session: Session,
+    session: CommandContext,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is for.")],
     expires_at: Annotated[
         str | None, typer.Option(metavar="TIME", help="RFC 3339.  [default: in 90 days]")
@@ -113,7 +113,7 @@ async def create_key(
 
 
 @asks_server
-async def list_keys(session: Session) -> None:
+async def list_keys(session: CommandContext) -> None:
     """List your access keys."""
     found = (await session.client.request("GET", "/api/v1/me/keys"))["accessKeys"]
     rows = [
@@ -131,7 +131,7 @@ async def list_keys(session: Session) -> None:
 
 @asks_server
 async def delete_key(
-    session: Session, key: Annotated[str, typer.Argument(metavar="CLIENT-ID")]
+    session: CommandContext, key: Annotated[str, typer.Argument(metavar="CLIENT-ID")]
 ) -> None:
     """End an access key."""
     await session.client.request("DELETE", f"/api/v1/me/keys/{quote(key, safe='')}")

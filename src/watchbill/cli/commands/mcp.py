@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from watchbill.cli.connection.errors import refuse
-from watchbill.cli.connection.session import Session, asks_server
+from watchbill.cli.connection.errors import usage_error
+from watchbill.cli.connection.session import CommandContext, asks_server
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def _mcp(
-    session: Session,
+    session: CommandContext,
     http: Annotated[
         bool,
         typer.Option("--http", help="Serve HTTP at /mcp instead of standard input and output."),
@@ -38,7 +38,9 @@ async def _mcp(
             "pydantic",
         ):
             raise
-        refuse("The Model Context Protocol is not installed.", hint="pip install 'watchbill[mcp]'")
+        usage_error(
+            "The Model Context Protocol is not installed.", hint="pip install 'watchbill[mcp]'"
+        )
     if http:
         url = session.client.url
         session.terminal.remark(f"Answering at http://{host}:{port}/mcp for {url}; Ctrl-C ends it.")

@@ -32,15 +32,15 @@ MOST_CHARACTERS = 500
 MOST_ITEMS = 100
 
 
-def shown(value: Any) -> Any:
+def sanitized(value: Any) -> Any:
     """The same JSON, every text in it on one line and bounded, every list and object too."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, Mapping):
-        found = {_text(str(name)): shown(one) for name, one in list(value.items())[:MOST_ITEMS]}
+        found = {_text(str(name)): sanitized(one) for name, one in list(value.items())[:MOST_ITEMS]}
         return found | _left_out(len(value))
     if isinstance(value, Sequence):
-        return [*(shown(one) for one in value[:MOST_ITEMS]), *_left_out(len(value)).values()]
+        return [*(sanitized(one) for one in value[:MOST_ITEMS]), *_left_out(len(value)).values()]
     return value
 
 
@@ -148,7 +148,7 @@ def _told(
     @functools.wraps(tool)
     async def run(*args: P.args, **kwargs: P.kwargs) -> JSON:
         try:
-            found: JSON = shown(await tool(*args, **kwargs))
+            found: JSON = sanitized(await tool(*args, **kwargs))
         except WatchbillError as error:
             candidates = error.candidates if isinstance(error, Ambiguous) else ()
             raise ToolError(

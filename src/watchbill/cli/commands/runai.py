@@ -7,9 +7,9 @@ import typer
 from watchbill.cli.commands.describe import PARTS, print_description
 from watchbill.cli.commands.get import print_data, print_table
 from watchbill.cli.connection import options
-from watchbill.cli.connection.errors import refuse
+from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.lookup import Place, filters_of, find_workload, item
-from watchbill.cli.connection.session import Session, asks_server
+from watchbill.cli.connection.session import CommandContext, asks_server
 from watchbill.cli.output.columns import chosen
 from watchbill.cli.output.formats import DOCUMENTS, AnswerFormat, JsonList, YamlList, json_document
 
@@ -19,7 +19,7 @@ _COLUMNS = ("name", "type", "phase", "project", "owner", "pods", "gpu", "age")
 
 @asks_server
 async def list_workloads(
-    session: Session,
+    session: CommandContext,
     project: options.Project = None,
     everywhere: Annotated[
         bool, typer.Option("--all", "-A", help="Every project, whatever else is set.")
@@ -54,7 +54,7 @@ async def list_workloads(
     from watchbill.client import Selection
 
     if as_json + as_yaml + raw > 1:
-        refuse("--json, --yaml and --raw contradict each other.")
+        usage_error("--json, --yaml and --raw contradict each other.")
     wanted = {"phase": status, "distributedFramework": framework, "type": kind}
     selection = Selection(
         filters=(
@@ -81,7 +81,7 @@ async def list_workloads(
 
 @asks_server
 async def describe_workload(
-    session: Session,
+    session: CommandContext,
     name: options.Named,
     project: options.Project = None,
     pod_limit: Annotated[

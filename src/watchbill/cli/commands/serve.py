@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from watchbill.cli.connection.errors import refuse
+from watchbill.cli.connection.errors import usage_error
 
 if TYPE_CHECKING:
     from watchbill.serve import Started
@@ -121,9 +121,9 @@ def agent(
     It only ever reads, and only ever connects outwards. Stop it with Ctrl-C.
     """
     if not server:
-        refuse("The server's address is not given.", hint="pass --server URL")
+        usage_error("The server's address is not given.", hint="pass --server URL")
     if credential is None:
-        refuse(
+        usage_error(
             "The agent's credential is not given.",
             hint="write the output of `watchbill admin cluster create NAME` to a file "
             "and pass --credential FILE",
@@ -149,9 +149,9 @@ def _read_credential(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        refuse(f"Cannot read the credential file {path}: {error}.")
+        usage_error(f"Cannot read the credential file {path}: {error}.")
     if not text.startswith("wba.") or len(text.split()) != 1:
-        refuse(
+        usage_error(
             f"{path} holds no agent credential.",
             hint="it is the one line that `watchbill admin cluster create NAME` prints",
         )

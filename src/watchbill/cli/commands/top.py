@@ -20,7 +20,7 @@ import typer
 from watchbill.cli.commands.get import TABLE_ROWS
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import Place, filters_of, find_workload
-from watchbill.cli.connection.session import Session, asks_server
+from watchbill.cli.connection.session import CommandContext, asks_server
 from watchbill.cli.output.columns import JSON, member
 from watchbill.cli.output.formats import DOCUMENTS, AnswerFormat
 from watchbill.cli.output.humanize import (
@@ -126,7 +126,7 @@ _TYPES = tuple(name for figure in _FIGURES for name in (figure.type, figure.limi
 
 
 async def top_devices(
-    session: Session, word: str, output: AnswerFormat, *, place: Place, has_headers: bool
+    session: CommandContext, word: str, output: AnswerFormat, *, place: Place, has_headers: bool
 ) -> None:
     terminal = session.terminal
     workload = await find_workload(session.client, word, place)
@@ -183,7 +183,7 @@ def _total(figure: _Figure, hour: Hour) -> Sequence[str]:
     ]
 
 
-def _print_devices(session: Session, hour: Hour, *, has_headers: bool) -> None:
+def _print_devices(session: CommandContext, hour: Hour, *, has_headers: bool) -> None:
     """A row a GPU, the least used first: that is the one to ask about."""
     devices = {gpu for _, gpu in hour if gpu}
     use = {gpu: _now(hour.get((_GPU_FIGURES.type, gpu))) for gpu in devices}
@@ -230,7 +230,7 @@ _GPU, _CPU = "GPU_UTILIZATION", "CPU_USAGE_CORES"
 
 
 async def top_workloads(
-    session: Session,
+    session: CommandContext,
     here: tuple[str, ...],
     output: AnswerFormat,
     *,
@@ -310,7 +310,7 @@ def _use(values: Series | None, *, unit: str, top: float | None) -> tuple[str, s
 _WORKLOADS, _HELD, _IDLE = "WORKLOADS_COUNT", "GPU_ALLOCATION", "IDLE_ALLOCATED_GPUS"
 
 
-class Grouping(StrEnum):
+class UsageGrouping(StrEnum):
     PROJECT = "project"
     DEPARTMENT = "department"
     CLUSTER = "cluster"
@@ -322,13 +322,13 @@ class Grouping(StrEnum):
 
 
 _FIELDS = {
-    Grouping.PROJECT: ("ProjectId", "ClusterId"),
-    Grouping.DEPARTMENT: ("DepartmentId", "ClusterId"),
-    Grouping.CLUSTER: ("ClusterId",),
-    Grouping.NODE_POOL: ("CurrentNodepools",),
-    Grouping.TYPE: ("Type",),
-    Grouping.CATEGORY: ("Category",),
-    Grouping.PHASE: ("Phase",),
+    UsageGrouping.PROJECT: ("ProjectId", "ClusterId"),
+    UsageGrouping.DEPARTMENT: ("DepartmentId", "ClusterId"),
+    UsageGrouping.CLUSTER: ("ClusterId",),
+    UsageGrouping.NODE_POOL: ("CurrentNodepools",),
+    UsageGrouping.TYPE: ("Type",),
+    UsageGrouping.CATEGORY: ("Category",),
+    UsageGrouping.PHASE: ("Phase",),
 }
 """Projects and departments are a cluster's own: two may bear one name."""
 
@@ -337,9 +337,11 @@ _Key = tuple[str, ...]
 
 @asks_server
 async def top(
-    session: Session,
+    session: CommandContext,
     name: options.MaybeNamed = None,
-    by: Annotated[Grouping, typer.Option("--by", help="What to sum by.")] = Grouping.WORKLOAD,
+    by: Annotated[
+        UsageGrouping, typer.Option("--by", help="What to sum by.")
+    ] = UsageGrouping.WORKLOAD,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
     output: options.Output = AnswerFormat.TABLE,
@@ -358,7 +360,7 @@ async def top(
         place = Place(project=project, cluster=cluster)
         await top_devices(session, name, output, place=place, has_headers=not no_headers)
         return
-    if by is Grouping.WORKLOAD:
+    if by is UsageGrouping.WORKLOAD:
         here = await filters_of(session.client, Place(project=project, cluster=cluster))
         await top_workloads(session, here, output, limit=limit, has_headers=not no_headers)
         return
@@ -400,7 +402,7 @@ def _rows(workloads: JSON, held: JSON, idle: JSON) -> list[list[str]]:
     ]
 
 
-def _sums_of_groups(by: Grouping, workloads: JSON, held: JSON, idle: JSON) -> list[JSON]:
+def _sums_of_groups(by: UsageGrouping, workloads: JSON, held: JSON, idle: JSON) -> list[JSON]:
     """The same for programs; `idleGpus` is null where nothing is measured."""
     counts, gpus, unused = _sums(workloads), _sums(held), _sums(idle)
     labels = _labels(held) | _labels(workloads)

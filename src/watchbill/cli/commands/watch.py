@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from watchbill.cli.connection.lookup import view_of
-from watchbill.cli.connection.session import Session
-from watchbill.cli.output.columns import JSON, Column, View
+from watchbill.cli.connection.session import CommandContext
+from watchbill.cli.output.columns import JSON, ColumnView, TableColumn
 from watchbill.cli.output.humanize import grouped
 from watchbill.cli.output.table import Cell, lines
 from watchbill.cli.output.terminal import safe
@@ -16,7 +16,7 @@ from watchbill.errors import NotFound, TooMany, Unavailable
 
 if TYPE_CHECKING:
     from watchbill.client import Client, Selection
-    from watchbill.client.events import Event
+    from watchbill.client.events import StreamEvent
 
 ASKED_AT_ONCE = 8
 MOST_LINES = 100
@@ -26,9 +26,9 @@ _COLOURS = {"deleted": "dim", "left": "dim"}
 
 
 async def watch_workloads(
-    session: Session,
+    session: CommandContext,
     selection: "Selection",
-    columns: Sequence[Column],
+    columns: Sequence[TableColumn],
     *,
     limit: int,
     words: str | None,
@@ -57,9 +57,9 @@ class _Screen:
 
     def __init__(
         self,
-        session: Session,
+        session: CommandContext,
         selection: "Selection",
-        columns: Sequence[Column],
+        columns: Sequence[TableColumn],
         *,
         limit: int,
         words: str | None,
@@ -69,12 +69,12 @@ class _Screen:
         self._columns = columns
         self._limit = limit
         self._words = words
-        self._view: View | None = None
+        self._view: ColumnView | None = None
         self._known: set[str] = set()
         """What was shown; only that can be said to have left."""
         self.has_shown = False
 
-    async def show(self, event: "Event") -> None:
+    async def show(self, event: "StreamEvent") -> None:
         if event.name == "change":
             await self._changes(event.data)
         elif event.name in ("ready", "resync"):

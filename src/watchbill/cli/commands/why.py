@@ -9,10 +9,10 @@ from typing import Any
 
 from watchbill.cli.commands.get import TABLE_ROWS
 from watchbill.cli.connection import options
-from watchbill.cli.connection.errors import refuse
+from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.lookup import Place, filters_of, find_workload, view_of
-from watchbill.cli.connection.session import Session, asks_server
-from watchbill.cli.output.columns import COLUMNS, JSON, View, member
+from watchbill.cli.connection.session import CommandContext, asks_server
+from watchbill.cli.output.columns import COLUMNS, JSON, ColumnView, member
 from watchbill.cli.output.humanize import NONE, grouped, instant, moment, number, since, span
 from watchbill.cli.output.staleness import remark_silent_clusters, silence, silent_clusters
 from watchbill.cli.output.table import Row, lines
@@ -24,12 +24,14 @@ _COLUMNS = ("name", "type", "project", "owner", "gpu")
 
 
 async def print_waiting(
-    session: Session, place: Place, *, limit: int | None, has_headers: bool
+    session: CommandContext, place: Place, *, limit: int | None, has_headers: bool
 ) -> None:
     from watchbill.client import Selection
 
     if place.is_deleted:
-        refuse("Nothing that is deleted waits.", hint="name one: `watchbill why NAME --deleted`")
+        usage_error(
+            "Nothing that is deleted waits.", hint="name one: `watchbill why NAME --deleted`"
+        )
     client, terminal = session.client, session.terminal
     filters = ("phase==Pending", *await filters_of(client, place))
     selection = Selection(filters=filters, sort_by="phaseUpdatedAt")
@@ -73,7 +75,7 @@ _SOURCES = {
 
 @asks_server
 async def why(
-    session: Session,
+    session: CommandContext,
     name: options.MaybeNamed = None,
     project: options.Project = None,
     everywhere: options.Everywhere = False,
@@ -98,7 +100,7 @@ async def why(
         session.terminal.remark(silence(silent, view.now))
 
 
-def explanation(workload: JSON, view: View, terminal: Terminal) -> Iterator[str]:
+def explanation(workload: JSON, view: ColumnView, terminal: Terminal) -> Iterator[str]:
     yield _headline(workload, view, terminal)
     if workload.get("deletedAt"):
         yield f"It is gone since {moment(workload['deletedAt'], view.now)}."
@@ -109,7 +111,7 @@ def explanation(workload: JSON, view: View, terminal: Terminal) -> Iterator[str]
     yield from _telling_conditions(workload, view, terminal)
 
 
-def _headline(workload: JSON, view: View, terminal: Terminal) -> str:
+def _headline(workload: JSON, view: ColumnView, terminal: Terminal) -> str:
     cluster_id = str(workload.get("clusterId", ""))
     cluster = view.cluster_names.get(cluster_id, cluster_id)
     phase = workload["phase"]
@@ -121,7 +123,7 @@ def _headline(workload: JSON, view: View, terminal: Terminal) -> str:
     return f"{who} {where} has been {coloured} for {since(workload['phaseUpdatedAt'], view.now)}."
 
 
-def _pending(workload: JSON, view: View) -> Iterator[str]:
+def _pending(workload: JSON, view: ColumnView) -> Iterator[str]:
     reasons = (workload.get("additionalFields") or {}).get("pendingReasons") or []
     if not reasons:
         message = workload.get("phaseMessage")
@@ -137,7 +139,7 @@ def _pending(workload: JSON, view: View) -> Iterator[str]:
         yield from _evidence(reason, view)
 
 
-def _evidence(reason: JSON, view: View) -> Iterator[str]:
+def _evidence(reason: JSON, view: ColumnView) -> Iterator[str]:
     source = str(reason.get("source", ""))
     pool = reason.get("nodePool")
     facts: dict[str, Any] = {
@@ -151,7 +153,7 @@ def _evidence(reason: JSON, view: View) -> Iterator[str]:
             yield f"  {label:<14}{safe(value)}"
 
 
-def _standing(workload: JSON, view: View) -> Iterator[str]:
+def _standing(workload: JSON, view: ColumnView) -> Iterator[str]:
     """How a workload that does not wait stands."""
     if workload.get("phaseMessage"):
         yield f"It is said: {safe(workload['phaseMessage'])}"
@@ -179,7 +181,7 @@ def _running(workload: JSON) -> Iterator[str]:
         yield f"{number(idle)} of them are idle."
 
 
-def _telling_conditions(workload: JSON, view: View, terminal: Terminal) -> Iterator[str]:
+def _telling_conditions(workload: JSON, view: ColumnView, terminal: Terminal) -> Iterator[str]:
     """The conditions that have something to say, the latest first."""
     told = [one for one in workload.get("conditions") or [] if one.get("message")]
     if not told:

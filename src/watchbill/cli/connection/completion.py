@@ -6,7 +6,7 @@ from contextlib import suppress
 import typer
 
 from watchbill.cli.connection.contexts import with_context
-from watchbill.cli.connection.credentials import Login
+from watchbill.cli.connection.credentials import CliLogin
 from watchbill.cli.output.terminal import safe
 
 MOST_NAMES = 50
@@ -46,7 +46,7 @@ def _names(given: dict[str, object], begun: str) -> list[str]:
     from watchbill.cli.connection.session import client_of
     from watchbill.client import Selection
 
-    flags = Login(
+    flags = CliLogin(
         url=str(given.get("url") or ""),
         client_id=str(given.get("client_id") or ""),
         client_secret=str(given.get("client_secret") or ""),

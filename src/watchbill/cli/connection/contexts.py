@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from watchbill.cli.connection.credentials import CREDENTIALS_VARIABLE, MEMBERS, NOTHING, Login
+from watchbill.cli.connection.credentials import CREDENTIALS_VARIABLE, MEMBERS, NOTHING, CliLogin
 from watchbill.errors import Invalid, NotFound
 
 CONTEXTS_VARIABLE = "WATCHBILL_CONTEXTS"
@@ -28,10 +28,10 @@ _SAYING = (
 class Contexts:
     """`in_use` may be nothing, never a name that is not there."""
 
-    logins: dict[str, Login] = field(default_factory=dict)
+    logins: dict[str, CliLogin] = field(default_factory=dict)
     in_use: str | None = None
 
-    def named(self, name: str) -> Login:
+    def named(self, name: str) -> CliLogin:
         """Raises NotFound, naming those that there are."""
         if name not in self.logins:
             known = ", ".join(sorted(self.logins))
@@ -66,11 +66,11 @@ def read_contexts(path: Path) -> Contexts:
     return Contexts(logins, in_use if in_use in logins else None)
 
 
-def _login(entry: Any) -> Login:
+def _login(entry: Any) -> CliLogin:
     found = {name: entry.get(member, "") for name, member in MEMBERS.items()}
     if not all(isinstance(value, str) and value for value in found.values()):
         raise TypeError("a context holds an address, an id and a secret")
-    return Login(**found)
+    return CliLogin(**found)
 
 
 def write_contexts(path: Path, contexts: Contexts) -> None:
@@ -96,8 +96,8 @@ def write_contexts(path: Path, contexts: Contexts) -> None:
 
 
 def with_context(
-    flags: Login, name: str | None, credentials: Path | None, environ: Mapping[str, str]
-) -> Login:
+    flags: CliLogin, name: str | None, credentials: Path | None, environ: Mapping[str, str]
+) -> CliLogin:
     """The flags, completed by the context that is named, or by the one in use where nothing else says
     anything. Raises Invalid, NotFound."""
     wanted = name or environ.get(CONTEXT_VARIABLE)
@@ -109,9 +109,11 @@ def with_context(
     return contexts.logins[contexts.in_use] if contexts.in_use is not None else flags
 
 
-def _completed(flags: Login, name: str, context: Login) -> Login:
+def _completed(flags: CliLogin, name: str, context: CliLogin) -> CliLogin:
     if flags.url and flags.url.rstrip("/") != context.url.rstrip("/"):
         raise Invalid(f"--url and the context '{name}' name different servers.")
     if flags.client_id or flags.client_secret:
-        return Login(url=context.url, client_id=flags.client_id, client_secret=flags.client_secret)
+        return CliLogin(
+            url=context.url, client_id=flags.client_id, client_secret=flags.client_secret
+        )
     return context

@@ -26,7 +26,7 @@ _HOW = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Login:
+class CliLogin:
     """What one source says; the result of `find_login` has every member."""
 
     url: str = ""
@@ -34,16 +34,16 @@ class Login:
     client_secret: str = ""
 
 
-NOTHING = Login()
+NOTHING = CliLogin()
 
 
 def find_login(
-    flags: Login,
+    flags: CliLogin,
     credentials: Path | None,
     environ: Mapping[str, str],
     *,
     is_address_enough: bool = False,
-) -> Login:
+) -> CliLogin:
     """Raises Invalid, saying what is missing and how to give it."""
     sources = [flags]
     named = credentials or (Path(environ[CREDENTIALS_VARIABLE]) if _has_file(environ) else None)
@@ -55,7 +55,7 @@ def find_login(
     url = next((source.url for source in sources if source.url), "")
     client_id = next((source.client_id for source in sources if source.client_id), "")
     client_secret = next((source.client_secret for source in sources if source.client_secret), "")
-    found = Login(url=url, client_id=client_id, client_secret=client_secret)
+    found = CliLogin(url=url, client_id=client_id, client_secret=client_secret)
     _check(found, is_address_enough=is_address_enough)
     return found
 
@@ -68,14 +68,14 @@ def login_file(environ: Mapping[str, str]) -> Path:
     return home / "watchbill" / "login.json"
 
 
-def names_account(flags: Login, credentials: Path | None, environ: Mapping[str, str]) -> bool:
+def names_account(flags: CliLogin, credentials: Path | None, environ: Mapping[str, str]) -> bool:
     """Whether anything names a service account: then the person's own login does not count."""
     sources = (flags, _from_environment(environ, "WATCHBILL"), _from_environment(environ, "RUNAI"))
     is_named = any(source.client_id or source.client_secret for source in sources)
     return is_named or credentials is not None or _has_file(environ)
 
 
-def _check(login: Login, *, is_address_enough: bool) -> None:
+def _check(login: CliLogin, *, is_address_enough: bool) -> None:
     missing = [
         words
         for words, value in (
@@ -94,7 +94,7 @@ def _check(login: Login, *, is_address_enough: bool) -> None:
         )
 
 
-def read_credentials(path: Path) -> Login:
+def read_credentials(path: Path) -> CliLogin:
     """The file that `watchbill demo --credentials` writes. Raises Invalid."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -106,15 +106,15 @@ def read_credentials(path: Path) -> Login:
         isinstance(found.get(member, ""), str) for member in MEMBERS.values()
     ):
         raise Invalid(f"The credentials file {path} is no JSON object of texts.", details=_HOW)
-    return Login(**{name: found.get(member, "") for name, member in MEMBERS.items()})
+    return CliLogin(**{name: found.get(member, "") for name, member in MEMBERS.items()})
 
 
 def _has_file(environ: Mapping[str, str]) -> bool:
     return bool(environ.get(CREDENTIALS_VARIABLE))
 
 
-def _from_environment(environ: Mapping[str, str], prefix: str) -> Login:
-    return Login(
+def _from_environment(environ: Mapping[str, str], prefix: str) -> CliLogin:
+    return CliLogin(
         url=environ.get(URL_VARIABLES[prefix], ""),
         client_id=environ.get(f"{prefix}_CLIENT_ID", ""),
         client_secret=environ.get(f"{prefix}_CLIENT_SECRET", ""),

@@ -71,7 +71,7 @@ def say(what: str, message: str) -> None:
     print(f"{what}: {safe(message)}", file=sys.stderr)
 
 
-def refuse(message: str, *, hint: str | None = None) -> NoReturn:
+def usage_error(message: str, *, hint: str | None = None) -> NoReturn:
     """The command line cannot be followed. Raises Invalid."""
     raise Invalid(message, details=hint)
 

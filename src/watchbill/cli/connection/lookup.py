@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from watchbill.cli.connection.errors import Ambiguous, refuse
-from watchbill.cli.output.columns import JSON, View, chosen
+from watchbill.cli.connection.errors import Ambiguous, usage_error
+from watchbill.cli.output.columns import JSON, ColumnView, chosen
 from watchbill.cli.output.table import lines
 from watchbill.cli.output.terminal import Terminal
 from watchbill.errors import NotFound
@@ -43,7 +43,7 @@ async def filters_of(client: "Client", place: Place) -> tuple[str, ...]:
 def item(field: str, value: str, operator: str = "==") -> str:
     """One item of filterBy whose value is taken as it is, commas and all."""
     if not value:
-        refuse(f"An empty {field} matches nothing.")
+        usage_error(f"An empty {field} matches nothing.")
     return json.dumps([f"{field}{operator}{value}"], ensure_ascii=False)
 
 
@@ -81,11 +81,11 @@ async def find_cluster(client: "Client", word: str) -> JSON:
     )
 
 
-async def view_of(client: "Client") -> tuple[View, list[JSON]]:
+async def view_of(client: "Client") -> tuple[ColumnView, list[JSON]]:
     """Now, with the names of the clusters; and the clusters."""
     clusters = await client.clusters()
     names = {cluster["id"]: cluster["name"] for cluster in clusters}
-    return View(datetime.now(UTC), names), clusters
+    return ColumnView(datetime.now(UTC), names), clusters
 
 
 def _as_id(word: str) -> UUID | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 import typer
 
 from watchbill.cli.connection.contexts import with_context
-from watchbill.cli.connection.credentials import Login, find_login, login_file, names_account
+from watchbill.cli.connection.credentials import CliLogin, find_login, login_file, names_account
 from watchbill.cli.output.terminal import Terminal, terminal
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class CommandContext:
     """One command's client and where it writes."""
 
     client: "Client"
@@ -59,7 +59,7 @@ COMMON = tuple(inspect.signature(_common).parameters.values())
 
 
 def asks_server(
-    command: Callable[Concatenate[Session, P], Coroutine[Any, Any, None]],
+    command: Callable[Concatenate[CommandContext, P], Coroutine[Any, Any, None]],
     *,
     is_address_enough: Callable[[dict[str, Any]], bool] = lambda options: False,
 ) -> Callable[..., None]:
@@ -93,7 +93,7 @@ def _run(
     *,
     is_address_enough: bool,
 ) -> None:
-    given = Login(
+    given = CliLogin(
         url=common["url"], client_id=common["client_id"], client_secret=common["client_secret"]
     )
     flags = with_context(given, common["context"], common["credentials"], os.environ)
@@ -104,13 +104,13 @@ def _run(
 
     async def ask() -> None:
         async with open_client() as client:
-            await command(Session(client, screen), **options)
+            await command(CommandContext(client, screen), **options)
 
     asyncio.run(ask())
 
 
 def client_of(
-    flags: Login, credentials: Path | None, *, is_address_enough: bool = False
+    flags: CliLogin, credentials: Path | None, *, is_address_enough: bool = False
 ) -> Callable[[], "Client"]:
     """As a service account where anything names one, else as the person who is logged in here. Raises Invalid
     where nothing says which server, or as whom."""

@@ -18,7 +18,7 @@ Path = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ColumnView:
     """What a cell needs beside its workload."""
 
     now: datetime
@@ -26,11 +26,11 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """`members`: the CSV's columns, each with the way to the value."""
 
     header: str
-    shown: Callable[[JSON, View], Cell | str]
+    shown: Callable[[JSON, ColumnView], Cell | str]
     members: Mapping[str, Path]
 
 
@@ -42,32 +42,32 @@ def member(workload: JSON, path: Path) -> Any:
     return found
 
 
-def _text(name: str) -> Callable[[JSON, View], str]:
+def _text(name: str) -> Callable[[JSON, ColumnView], str]:
     return lambda workload, view: str(workload.get(name) or NONE)
 
 
-def _number(name: str) -> Callable[[JSON, View], str]:
+def _number(name: str) -> Callable[[JSON, ColumnView], str]:
     return lambda workload, view: number(workload.get(name))
 
 
-def _names(name: str) -> Callable[[JSON, View], str]:
+def _names(name: str) -> Callable[[JSON, ColumnView], str]:
     return lambda workload, view: ", ".join(workload.get(name) or ()) or NONE
 
 
-def _since(name: str) -> Callable[[JSON, View], str]:
+def _since(name: str) -> Callable[[JSON, ColumnView], str]:
     return lambda workload, view: since(workload.get(name), view.now)
 
 
-def _span(name: str) -> Callable[[JSON, View], str]:
+def _span(name: str) -> Callable[[JSON, ColumnView], str]:
     return lambda workload, view: span(workload.get(name) or 0)
 
 
-def _phase(workload: JSON, view: View) -> Cell:
+def _phase(workload: JSON, view: ColumnView) -> Cell:
     phase = str(workload.get("phase") or NONE)
     return Cell(phase, PHASE_COLOURS.get(phase))
 
 
-def _pods(workload: JSON, view: View) -> str:
+def _pods(workload: JSON, view: ColumnView) -> str:
     wanted = member(workload, ("requestedPods", "number"))
     return f"{workload.get('runningPods', 0)}/{UNKNOWN if wanted is None else wanted}"
 
@@ -80,13 +80,13 @@ def requested_gpus(workload: JSON) -> str:
     return number(member(workload, ("workloadRequestedResources", "gpu", "request")) or 0)
 
 
-def _gpu(workload: JSON, view: View) -> str:
+def _gpu(workload: JSON, view: ColumnView) -> str:
     requested = requested_gpus(workload)
     allocated = number(member(workload, ("allocatedResources", "gpu")) or 0)
     return NONE if requested == allocated == "0" else f"{requested}/{allocated}"
 
 
-def idle(workload: JSON, view: View) -> Cell | str:
+def idle(workload: JSON, view: ColumnView) -> Cell | str:
     """`?` where GPUs are allocated and nothing measures them."""
     if not member(workload, ("allocatedResources", "gpu")):
         return NONE
@@ -96,7 +96,7 @@ def idle(workload: JSON, view: View) -> Cell | str:
     return Cell(number(found), "yellow" if found else None)
 
 
-def _cluster(workload: JSON, view: View) -> str:
+def _cluster(workload: JSON, view: ColumnView) -> str:
     found = str(workload.get("clusterId") or NONE)
     return view.cluster_names.get(found, found)
 
@@ -105,16 +105,16 @@ def _one(name: str) -> dict[str, Path]:
     return {name: (name,)}
 
 
-COLUMNS: dict[str, Column] = {
-    "name": Column("NAME", _text("name"), _one("name")),
-    "type": Column("TYPE", _text("type"), _one("type")),
-    "phase": Column("PHASE", _phase, _one("phase")),
-    "project": Column("PROJECT", _text("projectName"), _one("projectName")),
-    "owner": Column("OWNER", _text("submittedBy"), _one("submittedBy")),
-    "pods": Column(
+COLUMNS: dict[str, TableColumn] = {
+    "name": TableColumn("NAME", _text("name"), _one("name")),
+    "type": TableColumn("TYPE", _text("type"), _one("type")),
+    "phase": TableColumn("PHASE", _phase, _one("phase")),
+    "project": TableColumn("PROJECT", _text("projectName"), _one("projectName")),
+    "owner": TableColumn("OWNER", _text("submittedBy"), _one("submittedBy")),
+    "pods": TableColumn(
         "PODS", _pods, _one("runningPods") | {"requestedPods": ("requestedPods", "number")}
     ),
-    "gpu": Column(
+    "gpu": TableColumn(
         "GPU(R/A)",
         _gpu,
         {
@@ -122,26 +122,34 @@ COLUMNS: dict[str, Column] = {
             "allocatedGpus": ("allocatedResources", "gpu"),
         },
     ),
-    "idle": Column("IDLE", idle, _one("idleAllocatedGpus")),
-    "age": Column("AGE", _since("createdAt"), _one("createdAt")),
-    "namespace": Column("NAMESPACE", _text("namespace"), _one("namespace")),
-    "cluster": Column("CLUSTER", _cluster, _one("clusterId")),
-    "nodepools": Column("NODE-POOLS", _names("currentNodePools"), _one("currentNodePools")),
-    "priority": Column("PRIORITY", _number("priority"), _one("priority")),
-    "id": Column("ID", _text("id"), _one("id")),
-    "department": Column("DEPARTMENT", _text("departmentName"), _one("departmentName")),
-    "category": Column("CATEGORY", _text("category"), _one("category")),
-    "framework": Column("FRAMEWORK", _text("distributedFramework"), _one("distributedFramework")),
-    "application": Column("APPLICATION", _text("aiApplicationName"), _one("aiApplicationName")),
-    "class": Column("PRIORITY-CLASS", _text("priorityClassName"), _one("priorityClassName")),
-    "message": Column("MESSAGE", _text("phaseMessage"), _one("phaseMessage")),
-    "since": Column("IN-PHASE", _since("phaseUpdatedAt"), _one("phaseUpdatedAt")),
-    "pending": Column("PENDING", _span("totalPendingTimeSeconds"), _one("totalPendingTimeSeconds")),
-    "running": Column("RUNNING", _span("totalRunningTimeSeconds"), _one("totalRunningTimeSeconds")),
-    "created": Column("CREATED", _text("createdAt"), _one("createdAt")),
-    "completed": Column("COMPLETED", _text("completedAt"), _one("completedAt")),
-    "deleted": Column("DELETED", _since("deletedAt"), _one("deletedAt")),
-    "images": Column("IMAGES", _names("images"), _one("images")),
+    "idle": TableColumn("IDLE", idle, _one("idleAllocatedGpus")),
+    "age": TableColumn("AGE", _since("createdAt"), _one("createdAt")),
+    "namespace": TableColumn("NAMESPACE", _text("namespace"), _one("namespace")),
+    "cluster": TableColumn("CLUSTER", _cluster, _one("clusterId")),
+    "nodepools": TableColumn("NODE-POOLS", _names("currentNodePools"), _one("currentNodePools")),
+    "priority": TableColumn("PRIORITY", _number("priority"), _one("priority")),
+    "id": TableColumn("ID", _text("id"), _one("id")),
+    "department": TableColumn("DEPARTMENT", _text("departmentName"), _one("departmentName")),
+    "category": TableColumn("CATEGORY", _text("category"), _one("category")),
+    "framework": TableColumn(
+        "FRAMEWORK", _text("distributedFramework"), _one("distributedFramework")
+    ),
+    "application": TableColumn(
+        "APPLICATION", _text("aiApplicationName"), _one("aiApplicationName")
+    ),
+    "class": TableColumn("PRIORITY-CLASS", _text("priorityClassName"), _one("priorityClassName")),
+    "message": TableColumn("MESSAGE", _text("phaseMessage"), _one("phaseMessage")),
+    "since": TableColumn("IN-PHASE", _since("phaseUpdatedAt"), _one("phaseUpdatedAt")),
+    "pending": TableColumn(
+        "PENDING", _span("totalPendingTimeSeconds"), _one("totalPendingTimeSeconds")
+    ),
+    "running": TableColumn(
+        "RUNNING", _span("totalRunningTimeSeconds"), _one("totalRunningTimeSeconds")
+    ),
+    "created": TableColumn("CREATED", _text("createdAt"), _one("createdAt")),
+    "completed": TableColumn("COMPLETED", _text("completedAt"), _one("completedAt")),
+    "deleted": TableColumn("DELETED", _since("deletedAt"), _one("deletedAt")),
+    "images": TableColumn("IMAGES", _names("images"), _one("images")),
 }
 
 TABLE = ("name", "type", "phase", "project", "owner", "pods", "gpu", "idle", "age")
@@ -149,8 +157,8 @@ WIDE = (*TABLE, "namespace", "cluster", "nodepools", "priority", "id")
 
 
 def chosen(
-    words: str | None, default: tuple[str, ...], known: Mapping[str, Column] = COLUMNS
-) -> tuple[Column, ...]:
+    words: str | None, default: tuple[str, ...], known: Mapping[str, TableColumn] = COLUMNS
+) -> tuple[TableColumn, ...]:
     """The columns of a comma list, in its order. Raises Invalid, naming those that there are."""
     names = [word.strip().lower() for word in words.split(",")] if words else list(default)
     unknown = [name for name in names if name not in known]

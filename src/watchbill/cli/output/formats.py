@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
-from watchbill.cli.output.columns import JSON, Column, member
+from watchbill.cli.output.columns import JSON, TableColumn, member
 from watchbill.cli.output.terminal import safe
 
 
@@ -87,7 +87,7 @@ class YamlList:
 class CsvList:
     """RFC 4180; the columns' members under the API's names; no text that a spreadsheet runs."""
 
-    def __init__(self, columns: Sequence[Column], *, has_headers: bool) -> None:
+    def __init__(self, columns: Sequence[TableColumn], *, has_headers: bool) -> None:
         self._members = {name: path for one in columns for name, path in one.members.items()}
         self._header = [tuple(self._members)] if has_headers else []
 

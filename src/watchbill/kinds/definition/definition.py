@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from watchbill.kinds.definition.facts import NO_FACTS, Facts, Remembered
+from watchbill.kinds.definition.facts import NO_FACTS, Facts, FactsCache
 from watchbill.kinds.definition.program import Program
 from watchbill.kinds.objects.json_access import group_version, metadata, text
 from watchbill.kinds.objects.objects import GroupKind
@@ -67,7 +67,7 @@ class Definitions:
     def __init__(self, definitions: Iterable[Definition]) -> None:
         self._definitions = {definition.key: definition for definition in definitions}
         self._unknown = self._definitions.pop(GroupKind(ANY, ANY))
-        self._remembered = Remembered()
+        self._remembered = FactsCache()
 
     def for_kind(self, key: GroupKind) -> Definition | None:
         """The definition of exactly this kind, or None."""

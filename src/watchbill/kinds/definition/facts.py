@@ -100,7 +100,7 @@ Key = tuple[str, str]
 """uid and kind."""
 
 
-class Remembered:
+class FactsCache:
     """By object, each with the resourceVersion that it was read at. What was used longest ago goes first."""
 
     def __init__(self, room_bytes: int = _ROOM_BYTES) -> None:

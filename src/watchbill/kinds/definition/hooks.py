@@ -10,7 +10,7 @@ import msgspec
 
 from watchbill.kinds.definition.facts import NO_FACTS, Facts
 from watchbill.kinds.objects.json_access import group_version, instant, metadata, text
-from watchbill.kinds.objects.objects import Census, GroupKind, WorkloadObjects
+from watchbill.kinds.objects.objects import GroupKind, PodCounts, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod, owners
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ _OF_THE_RUN = (
     "ran",
 )
 
-Adjustment = Callable[[Facts, WorkloadObjects, Census, "Definitions"], Facts]
+Hook = Callable[[Facts, WorkloadObjects, PodCounts, "Definitions"], Facts]
 
 
 def ordered_pods(
-    facts: Facts, objects: WorkloadObjects, census: Census, definitions: "Definitions"
+    facts: Facts, objects: WorkloadObjects, census: PodCounts, definitions: "Definitions"
 ) -> Facts:
     """Pods that start in order: one not ready below one that is ready has run before."""
     ready = [_ordinal(pod) for pod in census.staying if pod.is_ready]
@@ -50,7 +50,7 @@ def _ordinal(pod: Pod) -> int:
 
 
 def newest_run(
-    facts: Facts, objects: WorkloadObjects, census: Census, definitions: "Definitions"
+    facts: Facts, objects: WorkloadObjects, census: PodCounts, definitions: "Definitions"
 ) -> Facts:
     """A schedule's phase is that of its newest run; between runs it shows how the last one ended."""
     uid = metadata(objects.root).get("uid")
@@ -90,7 +90,7 @@ def _age_key(obj: Mapping[str, Any]) -> tuple[float, str]:
     return (created_at.timestamp() if created_at else 0.0, text(metadata(obj).get("uid")))
 
 
-ADJUSTMENTS: dict[str, Adjustment] = {
+HOOKS: dict[str, Hook] = {
     "newest_run": newest_run,
     "ordered_pods": ordered_pods,
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 from watchbill.errors import Invalid
 from watchbill.kinds.definition.definition import ANY, Definition, Definitions, ElementSource
-from watchbill.kinds.definition.hooks import ADJUSTMENTS
+from watchbill.kinds.definition.hooks import HOOKS
 from watchbill.kinds.definition.karta import import_karta, is_karta
 from watchbill.kinds.definition.program import (
     PREDICATES,
@@ -108,8 +108,8 @@ def _imported(top: Section, path: Path) -> Section:
 
 def _adjust(top: Section) -> str:
     name = top.text("adjust")
-    if name and name not in ADJUSTMENTS:
-        known = ", ".join(sorted(ADJUSTMENTS))
+    if name and name not in HOOKS:
+        known = ", ".join(sorted(HOOKS))
         raise top.error("adjust", f"there is no function {name!r}; known are: {known}")
     return name
 

@@ -19,7 +19,7 @@ from watchbill.kinds.objects.json_access import (
     metadata,
     text,
 )
-from watchbill.kinds.objects.objects import Census, GroupKind, Object, WorkloadObjects
+from watchbill.kinds.objects.objects import GroupKind, Object, PodCounts, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod, owners
 from watchbill.workload import Element, GroupVersionKind, KubernetesRef
 
@@ -61,7 +61,7 @@ def elements_of(
     objects: WorkloadObjects,
     definition: Definition,
     facts: Facts,
-    census: Census,
+    census: PodCounts,
     cluster_id: UUID,
 ) -> tuple[tuple[Element, ...], int]:
     """The elements, upper levels first, at most 2,000 of them; and how many there are in all."""

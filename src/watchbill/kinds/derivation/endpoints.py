@@ -11,7 +11,7 @@ from typing import Any
 from watchbill.kinds.definition.facts import Facts
 from watchbill.kinds.derivation.routing import Backends, endpoint, route_endpoints, stated
 from watchbill.kinds.objects.json_access import at, labels, metadata, objects, text, texts, whole
-from watchbill.kinds.objects.objects import Census, Object, WorkloadObjects
+from watchbill.kinds.objects.objects import Object, PodCounts, WorkloadObjects
 from watchbill.kinds.objects.pod import owners
 from watchbill.workload import Endpoint
 
@@ -28,7 +28,9 @@ class _Found:
     is_internal: bool = False
 
 
-def endpoints_of(objects_: WorkloadObjects, facts: Facts, census: Census) -> tuple[Endpoint, ...]:
+def endpoints_of(
+    objects_: WorkloadObjects, facts: Facts, census: PodCounts
+) -> tuple[Endpoint, ...]:
     found = [_Found(endpoint=stated(said)) for said in facts.endpoints if said.url or said.host]
     chain = {text(metadata(obj).get("uid")) for obj in (objects_.root, *objects_.children)} - {""}
     namespace = text(metadata(objects_.root).get("namespace"))
@@ -70,7 +72,7 @@ def _order(found: Endpoint, is_internal: bool) -> tuple[bool, bool, str, int, st
     )
 
 
-def _leads_here(target: Object, chain: Set[str], census: Census) -> bool:
+def _leads_here(target: Object, chain: Set[str], census: PodCounts) -> bool:
     if _KNATIVE_INTERNAL in labels(target):
         return False
     if _is_owned(target, chain):
@@ -89,7 +91,7 @@ def _is_owned(obj: Object, chain: Set[str]) -> bool:
     return any(owner.uid in chain for owner in owners(obj))
 
 
-def _node_address(objects_: WorkloadObjects, census: Census) -> str:
+def _node_address(objects_: WorkloadObjects, census: PodCounts) -> str:
     """Of a node that holds one of the pods: it answers whatever the traffic policy says."""
     nodes = sorted({pod.node for pod in census.staying if pod.node})
     addresses = objects_.cluster.node_addresses

@@ -14,7 +14,7 @@ from watchbill.kinds.objects.json_access import (
     name_key,
     text,
 )
-from watchbill.kinds.objects.objects import Census, ClusterObjects, Object, WorkloadObjects
+from watchbill.kinds.objects.objects import ClusterObjects, Object, PodCounts, WorkloadObjects
 from watchbill.kinds.objects.settings import DeriveSettings
 
 KUEUE_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
@@ -24,7 +24,7 @@ _MAX_QUEUE_DEPTH = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Organisation:
+class OrganisationNames:
     """Names are for people, keys are the queues' object names and stay when a name changes."""
 
     project_name: str
@@ -42,7 +42,7 @@ def kai_groups(objects: WorkloadObjects) -> list[Object]:
 
 
 def is_kai(
-    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
+    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
 ) -> bool:
     """By its pod groups, else by its pods; before there are any, by what its templates name."""
     if kai_groups(objects):
@@ -54,8 +54,8 @@ def is_kai(
 
 
 def organisation_of(
-    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
-) -> Organisation:
+    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
+) -> OrganisationNames:
     """KAI's queue, else Kueue's, else Volcano's, else a project label, else the namespace."""
     namespace = text(at(objects.root, "metadata", "namespace"))
     queue = kai_queue(objects, facts, census, settings)
@@ -72,11 +72,11 @@ def organisation_of(
     project = project or text(noted.get(settings.namespace_project_label))
     if project in objects.cluster.queues:
         return _kai_organisation(project, objects.cluster)
-    return Organisation(project_name=project or namespace, project_key=project or namespace)
+    return OrganisationNames(project_name=project or namespace, project_key=project or namespace)
 
 
 def kai_queue(
-    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
+    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
 ) -> str:
     """The pod group says it for certain; before there is one, the label on the owner or its pods."""
     for group in kai_groups(objects):
@@ -86,11 +86,13 @@ def kai_queue(
     return first_label(settings.queue_label, objects, facts, census)
 
 
-def first_label(key: str, objects: WorkloadObjects, facts: Facts, census: Census) -> str:
+def first_label(key: str, objects: WorkloadObjects, facts: Facts, census: PodCounts) -> str:
     return next(labels_named(key, objects, facts, census), "")
 
 
-def labels_named(key: str, objects: WorkloadObjects, facts: Facts, census: Census) -> Iterator[str]:
+def labels_named(
+    key: str, objects: WorkloadObjects, facts: Facts, census: PodCounts
+) -> Iterator[str]:
     """The values of a label on the root, its templates and its pods; those that exist."""
     found = text(labels(objects.root).get(key))
     if found:
@@ -116,10 +118,10 @@ def display_name(queue: str, cluster: ClusterObjects) -> str:
     return text(at(cluster.queues.get(queue), "spec", "displayName")) or queue
 
 
-def _kai_organisation(queue: str, cluster: ClusterObjects) -> Organisation:
+def _kai_organisation(queue: str, cluster: ClusterObjects) -> OrganisationNames:
     chain = ancestors(queue, cluster)
     department = chain[1] if len(chain) > 1 else ""
-    return Organisation(
+    return OrganisationNames(
         project_name=display_name(queue, cluster),
         project_key=queue,
         department_name=display_name(department, cluster) if department else "",
@@ -143,11 +145,11 @@ def _volcano_queue(objects: WorkloadObjects) -> str:
     return ""
 
 
-def _volcano_organisation(queue: str, cluster: ClusterObjects) -> Organisation:
+def _volcano_organisation(queue: str, cluster: ClusterObjects) -> OrganisationNames:
     """Queues may have parents; the root of all is nobody's department."""
     parent = text(at(cluster.volcano_queues.get(queue), "spec", "parent"))
     department = "" if parent == "root" else parent
-    return Organisation(
+    return OrganisationNames(
         project_name=queue,
         project_key=queue,
         department_name=department,
@@ -155,7 +157,7 @@ def _volcano_organisation(queue: str, cluster: ClusterObjects) -> Organisation:
     )
 
 
-def _kueue_queue(objects: WorkloadObjects, facts: Facts, census: Census) -> str:
+def _kueue_queue(objects: WorkloadObjects, facts: Facts, census: PodCounts) -> str:
     for workload in sorted(objects.queue_workloads, key=name_key):
         queue = text(at(workload, "spec", "queueName"))
         if queue:
@@ -163,14 +165,14 @@ def _kueue_queue(objects: WorkloadObjects, facts: Facts, census: Census) -> str:
     return first_label(KUEUE_QUEUE_LABEL, objects, facts, census)
 
 
-def _kueue_organisation(namespace: str, queue: str, cluster: ClusterObjects) -> Organisation:
+def _kueue_organisation(namespace: str, queue: str, cluster: ClusterObjects) -> OrganisationNames:
     """A LocalQueue lives in a namespace: two may share a name, so the key holds both."""
     cluster_queue = text(at(cluster.local_queues.get((namespace, queue)), "spec", "clusterQueue"))
     found = cluster.cluster_queues.get(cluster_queue)
     # v1beta2 renames the member.
     cohort = text(at(found, "spec", "cohort")) or text(at(found, "spec", "cohortName"))
     department = cohort or cluster_queue
-    return Organisation(
+    return OrganisationNames(
         project_name=queue,
         project_key=f"{namespace}/{queue}",
         department_name=department,
@@ -178,7 +180,7 @@ def _kueue_organisation(namespace: str, queue: str, cluster: ClusterObjects) -> 
     )
 
 
-def submitter(objects: WorkloadObjects, census: Census, settings: DeriveSettings) -> str | None:
+def submitter(objects: WorkloadObjects, census: PodCounts, settings: DeriveSettings) -> str | None:
     """The `user` annotation or label, on the owner, its pods or their pod group."""
     key = settings.user_key
     for obj in (objects.root, *kai_groups(objects)):

@@ -18,7 +18,7 @@ from watchbill.kinds.definition.definition import Definition
 from watchbill.kinds.definition.facts import Facts
 from watchbill.kinds.derivation.organisation import KUEUE_QUEUE_LABEL
 from watchbill.kinds.objects.json_access import at, condition, instant, is_true, labels, metadata
-from watchbill.kinds.objects.objects import Census, WorkloadObjects
+from watchbill.kinds.objects.objects import PodCounts, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod, asked_to_go
 from watchbill.workload import TERMINAL_PHASES, Phase, Transition
 
@@ -48,13 +48,13 @@ class _Times:
         return tuple(zip(_STEPS, times, strict=True))
 
 
-def created_at(objects: WorkloadObjects, census: Census) -> datetime:
+def created_at(objects: WorkloadObjects, census: PodCounts) -> datetime:
     """When the root was made; where it does not say, its oldest pod."""
     stated = instant(metadata(objects.root).get("creationTimestamp"))
     return stated or _earliest(pod.created_at for pod in census.all) or _EPOCH
 
 
-def finished_at(facts: Facts, census: Census) -> datetime | None:
+def finished_at(facts: Facts, census: PodCounts) -> datetime | None:
     """When a workload that has ended did so."""
     return facts.finished_at or _latest(
         pod.finished_at or (pod.ready.at if pod.ready else None)
@@ -63,7 +63,7 @@ def finished_at(facts: Facts, census: Census) -> datetime | None:
 
 
 def transitions_of(
-    objects: WorkloadObjects, facts: Facts, census: Census, phase: Phase, message: str | None
+    objects: WorkloadObjects, facts: Facts, census: PodCounts, phase: Phase, message: str | None
 ) -> tuple[Transition, ...]:
     """Oldest first, never back in time, no phase twice in a row; the last is the present phase."""
     times = _times(objects, facts, census)
@@ -86,7 +86,7 @@ def transitions_of(
     return (*found, Transition(phase=phase, at=last_at, message=message))
 
 
-def _times(objects: WorkloadObjects, facts: Facts, census: Census) -> _Times:
+def _times(objects: WorkloadObjects, facts: Facts, census: PodCounts) -> _Times:
     required = required_pods(facts, census)
     placed = [
         pod.scheduled.at
@@ -118,7 +118,7 @@ def _running_at(pod: Pod) -> datetime | None:
 
 
 def _entered_at(
-    phase: Phase, objects: WorkloadObjects, facts: Facts, census: Census, times: _Times
+    phase: Phase, objects: WorkloadObjects, facts: Facts, census: PodCounts, times: _Times
 ) -> datetime | None:
     """When the present phase began, as far as the objects tell."""
     if phase in (Phase.FAILED, Phase.COMPLETED):
@@ -141,7 +141,7 @@ def _entered_at(
     }.get(phase)
 
 
-def _pending_since(objects: WorkloadObjects, census: Census, times: _Times) -> datetime | None:
+def _pending_since(objects: WorkloadObjects, census: PodCounts, times: _Times) -> datetime | None:
     """Since its oldest pod without a node was made, or since Kueue last took its quota away."""
     if census.unscheduled:
         return _earliest(pod.created_at for pod in census.unscheduled)
@@ -154,7 +154,7 @@ def _pending_since(objects: WorkloadObjects, census: Census, times: _Times) -> d
     return _latest((times.queued_at, *evicted))
 
 
-def _degraded_since(facts: Facts, census: Census, times: _Times) -> datetime | None:
+def _degraded_since(facts: Facts, census: PodCounts, times: _Times) -> datetime | None:
     lost = [pod.ready.at for pod in census.lost if pod.ready is not None]
     missing = [
         pod.created_at
@@ -178,7 +178,7 @@ def _latest(times: Iterable[datetime | None]) -> datetime | None:
     return max((time for time in times if time is not None), default=None)
 
 
-def phase_of(objects: WorkloadObjects, facts: Facts, census: Census, observed: Phase) -> Phase:
+def phase_of(objects: WorkloadObjects, facts: Facts, census: PodCounts, observed: Phase) -> Phase:
     """The phase as people mean it; `observed` is what pods and status alone say."""
     if observed in TERMINAL_PHASES and not facts.says("stopped"):
         return observed
@@ -197,7 +197,7 @@ def phase_of(objects: WorkloadObjects, facts: Facts, census: Census, observed: P
 
 
 def observed_phase(
-    objects: WorkloadObjects, definition: Definition, facts: Facts, census: Census
+    objects: WorkloadObjects, definition: Definition, facts: Facts, census: PodCounts
 ) -> Phase:
     """The phase from pods and status alone, without deletion and suspension."""
     if facts.says("failed"):
@@ -211,14 +211,14 @@ def observed_phase(
     return _with_pods(definition, facts, census)
 
 
-def required_pods(facts: Facts, census: Census) -> int:
+def required_pods(facts: Facts, census: PodCounts) -> int:
     """How many pods must have a node, and then be ready, before the workload runs."""
     if facts.needs is not None:
         return max(1, facts.needs)
     return facts.number or len(census.staying)
 
 
-def has_run(facts: Facts, census: Census) -> bool:
+def has_run(facts: Facts, census: PodCounts) -> bool:
     """It ran in full before, so what is missing now was lost."""
     if census.lost:
         return True
@@ -226,7 +226,7 @@ def has_run(facts: Facts, census: Census) -> bool:
     return census.ready > 0 and (facts.says("ran") or bool(is_short_by_leaving))
 
 
-def _with_pods(definition: Definition, facts: Facts, census: Census) -> Phase:
+def _with_pods(definition: Definition, facts: Facts, census: PodCounts) -> Phase:
     required = required_pods(facts, census)
     done = len(census.succeeded) if definition.runs_to_end else 0
     scheduled = len(census.staying) - len(census.unscheduled) + done
@@ -249,7 +249,7 @@ _SAID_WITHOUT_PODS = {
 
 
 def _without_pods(
-    objects: WorkloadObjects, definition: Definition, facts: Facts, census: Census
+    objects: WorkloadObjects, definition: Definition, facts: Facts, census: PodCounts
 ) -> Phase:
     for predicate, phase in _SAID_WITHOUT_PODS.items():
         if facts.says(predicate):

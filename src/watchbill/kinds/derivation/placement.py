@@ -14,7 +14,7 @@ from watchbill.kinds.objects.json_access import (
     objects,
     text,
 )
-from watchbill.kinds.objects.objects import Census, ClusterObjects, WorkloadObjects
+from watchbill.kinds.objects.objects import ClusterObjects, PodCounts, WorkloadObjects
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.workload import ActualPlacement, Topology
 
@@ -32,7 +32,7 @@ def pod_node_pool(node: str, cluster: ClusterObjects, settings: DeriveSettings) 
 
 
 def current_node_pools(
-    census: Census, cluster: ClusterObjects, settings: DeriveSettings
+    census: PodCounts, cluster: ClusterObjects, settings: DeriveSettings
 ) -> tuple[str, ...]:
     """The pools of the nodes that hold its pods now."""
     nodes = {pod.node for pod in census.live if pod.node}
@@ -42,7 +42,7 @@ def current_node_pools(
 def requested_node_pools(
     objects_: WorkloadObjects,
     facts: Facts,
-    census: Census,
+    census: PodCounts,
     settings: DeriveSettings,
     *,
     is_kai: bool,
@@ -77,7 +77,7 @@ class _Asked:
 
 
 def topology_of(
-    objects_: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
+    objects_: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
 ) -> Topology | None:
     """What was asked of the network's topology, and the lowest level on which all pods sit together."""
     asked = next(_asked(objects_, facts, settings), None)
@@ -145,7 +145,7 @@ def _levels(topology: Any) -> list[tuple[str, str]]:
 
 
 def _actual(
-    levels: Sequence[str], census: Census, cluster: ClusterObjects
+    levels: Sequence[str], census: PodCounts, cluster: ClusterObjects
 ) -> ActualPlacement | None:
     """The lowest level with one value. Values repeat under other parents, so whole paths are compared."""
     nodes = {pod.node for pod in census.live if pod.node}

@@ -28,7 +28,7 @@ MAX_IMAGES = 50
 _IMAGE_LENGTH = 1_024
 
 
-class ShownTemplate(msgspec.Struct, frozen=True, kw_only=True):
+class PresentedTemplate(msgspec.Struct, frozen=True, kw_only=True):
     """`truncated` names the members that did not fit."""
 
     command: str | None
@@ -37,7 +37,7 @@ class ShownTemplate(msgspec.Struct, frozen=True, kw_only=True):
     truncated: tuple[str, ...]
 
 
-def shown_message(message: str | None, mode: Redaction) -> str | None:
+def sanitized_message(message: str | None, mode: Redaction) -> str | None:
     """One sentence for people: one line, no secrets, at most 1,024 characters."""
     if not message:
         return None
@@ -62,9 +62,9 @@ def printable(value: str, length: int = NAME_LENGTH) -> str:
     return bounded(_printable(value), length)
 
 
-def shown_template(template: Template | None, mode: Redaction) -> ShownTemplate:
+def presented_template(template: Template | None, mode: Redaction) -> PresentedTemplate:
     if template is None:
-        return ShownTemplate(command=None, arguments=None, variables={}, truncated=())
+        return PresentedTemplate(command=None, arguments=None, variables={}, truncated=())
     command = _joined(template.command, mode)
     arguments = _joined(template.arguments, mode)
     variables, is_cut = _variables(redact_variables(template.variables, mode))
@@ -73,7 +73,7 @@ def shown_template(template: Template | None, mode: Redaction) -> ShownTemplate:
         "arguments": len(arguments) > COMMAND_LENGTH,
         "environmentVariables": is_cut,
     }
-    return ShownTemplate(
+    return PresentedTemplate(
         command=bounded(command, COMMAND_LENGTH) or None,
         arguments=bounded(arguments, COMMAND_LENGTH) or None,
         variables=variables,
@@ -112,7 +112,7 @@ def _variables(values: Mapping[str, str]) -> tuple[dict[str, str], bool]:
     return shown, is_cut
 
 
-def shown_images(facts: Facts, pods: Iterable[Pod], mode: Redaction) -> tuple[str, ...]:
+def presented_images(facts: Facts, pods: Iterable[Pod], mode: Redaction) -> tuple[str, ...]:
     """The images of all roles, each once, in the order of the roles; without templates, those of the pods."""
     if facts.has_templates:
         found = [role.template.images for role in facts.roles if role.template is not None]
@@ -125,14 +125,14 @@ def shown_images(facts: Facts, pods: Iterable[Pod], mode: Redaction) -> tuple[st
     return tuple(images)[:MAX_IMAGES]
 
 
-def shown_conditions(
+def presented_conditions(
     conditions: Iterable[Mapping[str, Any]], mode: Redaction
 ) -> tuple[Condition, ...]:
     return tuple(
         Condition(
             type=printable(text(found.get("type"))),
             status=printable(text(found.get("status"))),
-            message=shown_message(text(found.get("message")), mode),
+            message=sanitized_message(text(found.get("message")), mode),
             reason=printable(text(found.get("reason"))) or None,
             last_transition_time=instant(found.get("lastTransitionTime")),
         )
@@ -141,34 +141,36 @@ def shown_conditions(
     )
 
 
-def shown_reasons(reasons: Iterable[PendingReason], mode: Redaction) -> tuple[PendingReason, ...]:
+def presented_reasons(
+    reasons: Iterable[PendingReason], mode: Redaction
+) -> tuple[PendingReason, ...]:
     return tuple(
         msgspec.structs.replace(
             reason,
             reason=printable(reason.reason),
-            message=shown_message(reason.message, mode) or "",
-            user_message=shown_message(reason.user_message, mode) or "",
+            message=sanitized_message(reason.message, mode) or "",
+            user_message=sanitized_message(reason.user_message, mode) or "",
             node_pool=printable(reason.node_pool) if reason.node_pool else None,
         )
         for reason in reasons
     )
 
 
-def shown_scheduling(
+def presented_scheduling(
     messages: Iterable[PendingSchedulingMessage], mode: Redaction
 ) -> tuple[PendingSchedulingMessage, ...]:
     return tuple(
         msgspec.structs.replace(
             message,
             node_pool=printable(message.node_pool),
-            reason=shown_message(message.reason, mode) or "",
-            user_message=shown_message(message.user_message, mode),
+            reason=sanitized_message(message.reason, mode) or "",
+            user_message=sanitized_message(message.user_message, mode),
         )
         for message in messages
     )
 
 
-def shown_endpoints(endpoints: Iterable[Endpoint], mode: Redaction) -> tuple[Endpoint, ...]:
+def presented_endpoints(endpoints: Iterable[Endpoint], mode: Redaction) -> tuple[Endpoint, ...]:
     return tuple(
         msgspec.structs.replace(
             endpoint,

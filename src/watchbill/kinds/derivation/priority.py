@@ -23,7 +23,7 @@ from watchbill.kinds.objects.json_access import (
     text,
     whole,
 )
-from watchbill.kinds.objects.objects import Census, ClusterObjects, Object, WorkloadObjects
+from watchbill.kinds.objects.objects import ClusterObjects, Object, PodCounts, WorkloadObjects
 from watchbill.kinds.objects.quantity import parse_duration
 from watchbill.kinds.objects.settings import DeriveSettings
 
@@ -43,7 +43,7 @@ class Priority:
 
 
 def priority_of(
-    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
+    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
 ) -> Priority:
     """The class that counts for its scheduler, that class's value, and whether it can be preempted."""
     under_kai = is_kai(objects, facts, census, settings)
@@ -58,7 +58,7 @@ def priority_of(
 
 
 def _class_name(
-    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
+    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
 ) -> str:
     for group in (*kai_groups(objects), *volcano_groups(objects)):
         name = text(at(group, "spec", "priorityClassName"))
@@ -88,7 +88,7 @@ def _kueue_class(workload: Object) -> str:
     return text(at(spec, "priorityClassName")) or text(at(spec, "priorityClassRef", "name"))
 
 
-def _class_value(name: str, objects: WorkloadObjects, census: Census) -> int | None:
+def _class_value(name: str, objects: WorkloadObjects, census: PodCounts) -> int | None:
     if not name:
         return None
     for workload in sorted(objects.queue_workloads, key=name_key):
@@ -112,7 +112,7 @@ def _default_value(cluster: ClusterObjects) -> int | None:
 
 
 def _stated_preemptibility(
-    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
+    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
 ) -> bool | None:
     for group in kai_groups(objects):
         stated = _PREEMPTIBILITY.get(text(at(group, "spec", "preemptibility")))

@@ -19,7 +19,7 @@ from watchbill.kinds.derivation.claims import (
     used_claims,
 )
 from watchbill.kinds.derivation.placement import pod_node_pool
-from watchbill.kinds.objects.objects import Census, IdleGpus, WorkloadObjects
+from watchbill.kinds.objects.objects import IdleGpus, PodCounts, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.quantity import Amount, as_float, exact, format_bytes, format_count
 from watchbill.kinds.objects.resources import (
@@ -97,7 +97,7 @@ class Sum:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Totals:
+class ResourceTotals:
     workload: RequestedResources
     pods: RequestedResources
     allocated: AllocatedResources
@@ -106,8 +106,8 @@ class Totals:
 
 
 def totals_of(
-    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
-) -> Totals:
+    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
+) -> ResourceTotals:
     asked = Sum(gpus=asked_by_roles(facts.roles, objects, settings))
     for role in facts.roles:
         if role.template is not None and role.replicas:
@@ -123,7 +123,7 @@ def totals_of(
     held = _summed(held_pods, settings)
     by_pool, held_gpu_bytes = _held_gpus(held_pods, objects, settings)
     millionths = sum(by_pool.values())
-    return Totals(
+    return ResourceTotals(
         workload=_requested(asked, settings),
         pods=_requested(existing, settings),
         allocated=_allocated(held, millionths, held_gpu_bytes, settings),
@@ -205,7 +205,7 @@ def _allocated(
     )
 
 
-def _usage(census: Census, existing: Sum, millionths: int, held_gpu_bytes: int | None) -> Usage:
+def _usage(census: PodCounts, existing: Sum, millionths: int, held_gpu_bytes: int | None) -> Usage:
     return Usage(
         pod_count=len(census.all),
         running_pod_count=census.running,

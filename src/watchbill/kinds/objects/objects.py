@@ -112,7 +112,7 @@ def age_key(pod: Pod) -> tuple[datetime, str, str]:
     return (pod.created_at or _EPOCH, pod.name, pod.uid)
 
 
-class Census:
+class PodCounts:
     """`staying`: neither ended nor asked to go. They alone say whether a workload has what it needs."""
 
     __slots__ = (

@@ -47,7 +47,7 @@ _TEXT_LENGTH = 1024
 _MAX_LABELS = 100
 
 
-class Owner(msgspec.Struct, frozen=True):
+class OwnerReference(msgspec.Struct, frozen=True):
     """One entry of `ownerReferences`."""
 
     group: str
@@ -65,7 +65,7 @@ class PodCondition(msgspec.Struct, frozen=True):
     at: datetime | None
 
 
-class Trouble(msgspec.Struct, frozen=True):
+class ContainerProblem(msgspec.Struct, frozen=True):
     """The worst that any container says: why it waits, or how it ended."""
 
     container: str
@@ -83,7 +83,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
-    owners: tuple[Owner, ...]
+    owners: tuple[OwnerReference, ...]
     scheduler_name: str
     node: str
     """"" until a scheduler has bound the pod."""
@@ -109,7 +109,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     ready: PodCondition | None
     disruption: PodCondition | None
     restarts: int
-    trouble: Trouble | None
+    trouble: ContainerProblem | None
 
     @property
     def is_terminal(self) -> bool:
@@ -124,7 +124,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
         return self.deleted_at is not None
 
     @property
-    def controller(self) -> Owner | None:
+    def controller(self) -> OwnerReference | None:
         """The owner to walk to: the controller, else the first named."""
         for owner in self.owners:
             if owner.is_controller:
@@ -192,7 +192,7 @@ def _claims(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[str, ..
     return tuple(dict.fromkeys(name[:253] for name in names if name))
 
 
-def owners(obj: Any) -> tuple[Owner, ...]:
+def owners(obj: Any) -> tuple[OwnerReference, ...]:
     """The owners that any object names, in its order."""
     return tuple(
         _owner(
@@ -207,8 +207,10 @@ def owners(obj: Any) -> tuple[Owner, ...]:
 
 
 @lru_cache(maxsize=16384)
-def _owner(group: str, version: str, kind: str, name: str, uid: str, is_controller: bool) -> Owner:
-    return Owner(sys.intern(group), version, sys.intern(kind), name, uid, is_controller)
+def _owner(
+    group: str, version: str, kind: str, name: str, uid: str, is_controller: bool
+) -> OwnerReference:
+    return OwnerReference(sys.intern(group), version, sys.intern(kind), name, uid, is_controller)
 
 
 class _Containers:
@@ -220,7 +222,7 @@ class _Containers:
         self.restarts = 0
         self.running_at: datetime | None = None
         self.finished_at: datetime | None = None
-        self.worst: Trouble | None = None
+        self.worst: ContainerProblem | None = None
         for container in objects(status.get("initContainerStatuses")):
             self._read(container, is_init=True)
         for container in objects(status.get("containerStatuses")):
@@ -249,7 +251,7 @@ class _Containers:
         if at is not None and (self.running_at is None or at > self.running_at):
             self.running_at = at
 
-    def _note(self, trouble: Trouble) -> None:
+    def _note(self, trouble: ContainerProblem) -> None:
         if self.worst is None or (trouble.is_waiting and not self.worst.is_waiting):
             self.worst = trouble
 
@@ -263,8 +265,8 @@ def _is_trouble(waiting: Mapping[str, Any]) -> bool:
 
 def _trouble(
     name: str, state: Mapping[str, Any], ended: Mapping[str, Any], *, is_waiting: bool
-) -> Trouble:
-    return Trouble(
+) -> ContainerProblem:
+    return ContainerProblem(
         container=sys.intern(name[:253]),
         reason=_short(state.get("reason")),
         message=_bounded(state.get("message")),

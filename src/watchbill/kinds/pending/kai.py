@@ -7,16 +7,16 @@ from typing import Any, Literal
 
 from watchbill.kinds.derivation.organisation import ancestors, display_name, kai_groups
 from watchbill.kinds.objects.json_access import at, instant, mapping, metadata, objects, text
-from watchbill.kinds.objects.objects import Census, ClusterObjects, Object, WorkloadObjects
+from watchbill.kinds.objects.objects import ClusterObjects, Object, PodCounts, WorkloadObjects
 from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, Pod
 from watchbill.kinds.objects.quantity import Amount, parse_quantity
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.kinds.pending.no_capacity import (
-    NoRoom,
+    InsufficientCapacity,
     amount_of,
     bounded_amounts,
+    insufficient_capacity,
     is_gpu,
-    no_room,
     plain,
     resource_word,
     who_asks,
@@ -45,7 +45,7 @@ class _Reason:
 
 
 def kai_reasons(
-    workload: WorkloadObjects, census: Census, settings: DeriveSettings
+    workload: WorkloadObjects, census: PodCounts, settings: DeriveSettings
 ) -> Iterator[PendingReason]:
     for found in _reasons(kai_groups(workload), census, settings):
         yield PendingReason(
@@ -59,7 +59,7 @@ def kai_reasons(
 
 
 def scheduling_messages(
-    workload: WorkloadObjects, census: Census, settings: DeriveSettings
+    workload: WorkloadObjects, census: PodCounts, settings: DeriveSettings
 ) -> Iterator[PendingSchedulingMessage]:
     for found in _reasons(kai_groups(workload), census, settings):
         enumerated = QUOTA_REASONS.get(found.reason)
@@ -74,7 +74,7 @@ def scheduling_messages(
 
 
 def _reasons(
-    groups: Sequence[Object], census: Census, settings: DeriveSettings
+    groups: Sequence[Object], census: PodCounts, settings: DeriveSettings
 ) -> Iterator[_Reason]:
     for group in groups:
         waiting_since = _waiting_since(group, census)
@@ -105,7 +105,7 @@ def _of_condition(
         )
 
 
-def _waiting(group: Object, census: Census) -> list[Pod]:
+def _waiting(group: Object, census: PodCounts) -> list[Pod]:
     """The group's pods that wait for a node."""
     name = text(metadata(group).get("name"))
     return [
@@ -116,7 +116,7 @@ def _waiting(group: Object, census: Census) -> list[Pod]:
     ]
 
 
-def _waiting_since(group: Object, census: Census) -> datetime | None:
+def _waiting_since(group: Object, census: PodCounts) -> datetime | None:
     """Since when a pod of the group waits for a node; None where none does."""
     waiting = _waiting(group, census)
     return min((pod.created_at for pod in waiting if pod.created_at is not None), default=None)
@@ -152,7 +152,7 @@ def _org_type(found: _Reason, cluster: ClusterObjects) -> Literal["PROJECT", "DE
 
 
 def _user_message(
-    found: _Reason, workload: WorkloadObjects, census: Census, settings: DeriveSettings
+    found: _Reason, workload: WorkloadObjects, census: PodCounts, settings: DeriveSettings
 ) -> str:
     cluster = workload.cluster
     word = "Department" if _org_type(found, cluster) == "DEPARTMENT" else "Project"
@@ -170,8 +170,8 @@ def _user_message(
             f"{who} may take GPUs back from others only after a while – {plain(found.message)}"
             " – wait, or ask who runs the queue."
         )
-    return no_room(
-        NoRoom(
+    return insufficient_capacity(
+        InsufficientCapacity(
             place=f"Node pool {found.node_pool}",
             message=found.message,
             asked=who_asks(_waiting(found.group, census), workload, settings),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from watchbill.kinds.definition.definition import Definition
 from watchbill.kinds.definition.facts import Facts
 from watchbill.kinds.derivation.phase import required_pods
-from watchbill.kinds.objects.objects import Census, WorkloadObjects
+from watchbill.kinds.objects.objects import PodCounts, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.pending import events
 from watchbill.kinds.pending.no_capacity import quota_message
@@ -16,20 +16,20 @@ _SHUTDOWN_REASONS = frozenset({"NodeShutdown", "Shutdown", "Terminated"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
+class MessageInput:
     objects: WorkloadObjects
     definition: Definition
     facts: Facts
-    census: Census
+    census: PodCounts
     reasons: tuple[PendingReason, ...]
 
 
-def phase_message(phase: Phase, situation: Situation) -> str | None:
+def phase_message(phase: Phase, situation: MessageInput) -> str | None:
     """The sentence, or None where the phase says it all."""
     return _MESSAGES[phase](situation) or None if phase in _MESSAGES else None
 
 
-def _pending(situation: Situation) -> str:
+def _pending(situation: MessageInput) -> str:
     if situation.reasons:
         return situation.reasons[0].user_message
     waiting = len(situation.census.unscheduled)
@@ -41,13 +41,13 @@ def _pending(situation: Situation) -> str:
     return situation.facts.said.get("pending", "")
 
 
-def _failed(situation: Situation) -> str:
+def _failed(situation: MessageInput) -> str:
     said = situation.facts.said.get("failed", "")
     ending = _first(_ending(pod) for pod in reversed(situation.census.failed))
     return ending if " ".join(said.split()) in ending else _joined(said, ending)
 
 
-def _completed(situation: Situation) -> str:
+def _completed(situation: MessageInput) -> str:
     """A pod that its node's shutdown ended counts as succeeded: people should know."""
     for pod in situation.census.succeeded:
         if pod.reason in _SHUTDOWN_REASONS or "shutdown" in pod.message.lower():
@@ -57,7 +57,7 @@ def _completed(situation: Situation) -> str:
     return situation.facts.said.get("completed", "")
 
 
-def _initializing(situation: Situation) -> str:
+def _initializing(situation: MessageInput) -> str:
     facts, census = situation.facts, situation.census
     trouble = _first(_wait(pod) for pod in census.staying)
     if trouble:
@@ -71,7 +71,7 @@ def _initializing(situation: Situation) -> str:
     return _first(_start(pod, situation) for pod in census.staying)
 
 
-def _degraded(situation: Situation) -> str:
+def _degraded(situation: MessageInput) -> str:
     facts, census = situation.facts, situation.census
     total = facts.number or len(census.staying)
     verb = "is" if census.ready == 1 else "are"
@@ -90,7 +90,7 @@ def _degraded(situation: Situation) -> str:
     return _joined(*parts)
 
 
-def _creating(situation: Situation) -> str:
+def _creating(situation: MessageInput) -> str:
     """Why there is no pod: what the kind says, else the newest event about a creation that failed."""
     said = situation.facts.said.get("degraded", "")
     if said:
@@ -101,19 +101,19 @@ def _creating(situation: Situation) -> str:
     return quota_message(events.message(failure)) or events.message(failure)
 
 
-def _leaving(situation: Situation) -> str:
+def _leaving(situation: MessageInput) -> str:
     left = len(situation.census.live)
     return f"{left} {'pod is' if left == 1 else 'pods are'} left." if left else ""
 
 
-def _said(*predicates: str) -> Callable[[Situation], str]:
-    def message(situation: Situation) -> str:
+def _said(*predicates: str) -> Callable[[MessageInput], str]:
+    def message(situation: MessageInput) -> str:
         return _first(situation.facts.said.get(predicate, "") for predicate in predicates)
 
     return message
 
 
-_MESSAGES: dict[Phase, Callable[[Situation], str]] = {
+_MESSAGES: dict[Phase, Callable[[MessageInput], str]] = {
     Phase.PENDING: _pending,
     Phase.FAILED: _failed,
     Phase.COMPLETED: _completed,
@@ -141,7 +141,7 @@ def _wait(pod: Pod) -> str:
     return _sentence(f"{said} (exit code {trouble.exit_code})", trouble.message)
 
 
-def _start(pod: Pod, situation: Situation) -> str:
+def _start(pod: Pod, situation: MessageInput) -> str:
     """What an event says of a pod whose containers do not come up; its own status is silent on it."""
     if not pod.node or pod.running_at is not None:
         return ""

@@ -224,7 +224,7 @@ _SAYS_NOTHING = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoRoom:
+class InsufficientCapacity:
     """`place`: `Node pool a100`, or "" where the scheduler knows of none; `asked`: who asks for what."""
 
     place: str
@@ -233,7 +233,7 @@ class NoRoom:
     gpu_resources: tuple[str, ...] = field(default=())
 
 
-def no_room(found: NoRoom) -> str:
+def insufficient_capacity(found: InsufficientCapacity) -> str:
     """The sentence for a text of KAI's, or of any scheduler that speaks as it does."""
     text = plain(found.message, 2_000)
     node = _ON_NODE.search(text)
@@ -286,7 +286,7 @@ def nodes_that(verb: str, number: int, what: str = "it") -> str:
     return f"1 node {verb}s {what}" if number == 1 else f"{number} nodes {verb} {what}"
 
 
-def _on_one_node(found: NoRoom, match: re.Match[str]) -> str:
+def _on_one_node(found: InsufficientCapacity, match: re.Match[str]) -> str:
     node, resource, *amounts = match.groups()
     asked, used, capacity = (parse_quantity(amount) or 0 for amount in amounts)
     word = resource_word(resource)
@@ -303,7 +303,7 @@ def _gang(text: str) -> Iterator[str]:
         yield f"only {match[1]} of the {match[2]} that must start together find room"
 
 
-def _as_said(found: NoRoom, text: str, facts: list[str]) -> str:
+def _as_said(found: InsufficientCapacity, text: str, facts: list[str]) -> str:
     match = _NOT_ENOUGH.fullmatch(text)
     if match:
         within = f" {match[1]}" if match[1] else ""

@@ -6,7 +6,7 @@ A reason's `user_message` has one form: what is short – how much is asked and 
 from datetime import UTC, datetime
 
 from watchbill.kinds.definition.facts import Facts
-from watchbill.kinds.objects.objects import Census, WorkloadObjects
+from watchbill.kinds.objects.objects import PodCounts, WorkloadObjects
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.kinds.pending.kai import QUOTA_REASONS, kai_reasons, scheduling_messages
 from watchbill.kinds.pending.kueue import kueue_reasons
@@ -19,7 +19,7 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def pending_reasons(
-    objects: WorkloadObjects, facts: Facts, census: Census, settings: DeriveSettings
+    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
 ) -> tuple[PendingReason, ...]:
     """Every reason, dominant first: quota before the rest, queues before nodes, the newest first."""
     found: list[PendingReason] = []
@@ -47,7 +47,7 @@ def _dominance(reason: PendingReason) -> tuple[bool, int, float, str, str]:
 
 
 def pending_scheduling_messages(
-    objects: WorkloadObjects, census: Census, settings: DeriveSettings
+    objects: WorkloadObjects, census: PodCounts, settings: DeriveSettings
 ) -> tuple[PendingSchedulingMessage, ...]:
     """The reasons that the contract's enum can carry."""
     return tuple(scheduling_messages(objects, census, settings))[:MAX_REASONS]

@@ -10,17 +10,17 @@ from typing import Literal
 from watchbill.kinds.derivation.claims import claimed_gpus
 from watchbill.kinds.derivation.organisation import volcano_groups
 from watchbill.kinds.objects.json_access import at, condition, instant, metadata, text
-from watchbill.kinds.objects.objects import Census, Object, WorkloadObjects
+from watchbill.kinds.objects.objects import Object, PodCounts, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod, PodCondition
 from watchbill.kinds.objects.quantity import Amount, parse_quantity
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.kinds.pending import events
 from watchbill.kinds.pending.no_capacity import (
     WAIT,
-    NoRoom,
+    InsufficientCapacity,
     amount_of,
     counted,
-    no_room,
+    insufficient_capacity,
     plain,
     refusal,
     resource_word,
@@ -51,7 +51,7 @@ class _Group:
 
 
 def pod_reasons(
-    objects: WorkloadObjects, census: Census, settings: DeriveSettings
+    objects: WorkloadObjects, census: PodCounts, settings: DeriveSettings
 ) -> Iterator[PendingReason]:
     groups: dict[tuple[str, str], _Group] = {}
     for pod in census.unscheduled:
@@ -114,8 +114,8 @@ def _user_message(group: _Group, objects: WorkloadObjects, settings: DeriveSetti
     if nodes is not None:
         return _no_node(group, int(nodes[1]), _TAIL.sub("", nodes[2]), objects, settings)
     pool = group.pods[0].labels.get(settings.node_pool_label, "")
-    return no_room(
-        NoRoom(
+    return insufficient_capacity(
+        InsufficientCapacity(
             place=f"Node pool {pool}" if pool else "",
             message=group.message,
             asked=who_asks(group.pods, objects, settings),
@@ -195,7 +195,7 @@ def _largest_node(nodes: Mapping[str, Mapping[str, str]]) -> int | None:
 
 
 def volcano_reasons(
-    objects: WorkloadObjects, census: Census, settings: DeriveSettings
+    objects: WorkloadObjects, census: PodCounts, settings: DeriveSettings
 ) -> Iterator[PendingReason]:
     if not census.unscheduled:
         return
@@ -220,7 +220,7 @@ def _volcano_message(
     group: Object,
     message: str,
     objects: WorkloadObjects,
-    census: Census,
+    census: PodCounts,
     settings: DeriveSettings,
 ) -> str:
     """Its groups are its own affair: what counts is how many pods find no node, and the queue's bound."""
@@ -238,7 +238,9 @@ def _volcano_message(
             f"Its pods start together or not at all, and {gang[1]} of {gang[2]} {waits}"
             f" – {asked} in queue {queue} – {WAIT}."
         )
-    return no_room(NoRoom(place="", message=message, asked=f"{asked} in queue {queue}"))
+    return insufficient_capacity(
+        InsufficientCapacity(place="", message=message, asked=f"{asked} in queue {queue}")
+    )
 
 
 def _capability(queue: str, objects: WorkloadObjects) -> str:

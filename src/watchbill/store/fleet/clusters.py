@@ -14,7 +14,7 @@ from watchbill.protocol import (
     Delete,
     KindState,
     NodePoolCapacity,
-    Refused,
+    RefusedItem,
 )
 from watchbill.query import Scope
 from watchbill.store.postgres.database import Database
@@ -49,7 +49,7 @@ class Cluster(Wire, frozen=True):
     takeovers: int
     kinds: tuple[KindState, ...]
     node_pools: tuple[NodePoolCapacity, ...]
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedItem, ...]
     gaps: tuple[Gap, ...]
     last_contact_at: datetime | None = None
     agent_version: str | None = None
@@ -132,7 +132,7 @@ def _cluster(
         takeovers=row["takeovers"] if is_whole else 0,
         kinds=_decoded(row["kinds"], tuple[KindState, ...]) if is_whole else (),
         node_pools=_decoded(row["node_pools"], tuple[NodePoolCapacity, ...]) if is_whole else (),
-        refused=tuple(Refused(id=entry["id"], reason=entry["reason"]) for entry in refused)
+        refused=tuple(RefusedItem(id=entry["id"], reason=entry["reason"]) for entry in refused)
         if is_whole
         else (),
         gaps=tuple(Gap(from_at=gap["from_at"], to_at=gap["to_at"]) for gap in gaps),

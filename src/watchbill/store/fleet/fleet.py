@@ -54,7 +54,7 @@ class FleetPending(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     median_wait_seconds: int | None
 
 
-class FleetMoment(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+class FleetFigures(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """The fleet within a scope at one instant; None = not known, which is not 0."""
 
     at: datetime
@@ -92,13 +92,13 @@ FAILED = (
 """{0}: since when. Each half has an index; who failed lately and is gone was deleted lately too."""
 
 
-def moment(
+def fleet_figures(
     at: datetime, row: Mapping[str, Any], *, total: float | None, median: float | None
-) -> FleetMoment:
+) -> FleetFigures:
     """From one row of sums, under the names of `SUMS`."""
     phases = {phase: int(row[column]) for column, phase in PHASES.items() if row[column]}
     allocated, measured = row["allocated_gpu"], row["measured_gpu"]
-    return FleetMoment(
+    return FleetFigures(
         at=at,
         workloads=sum(phases.values()),
         phases=phases,
@@ -155,7 +155,7 @@ class FleetSeries:
     """`moments` lie on multiples of the step; one that nobody recorded is absent."""
 
     step_seconds: int
-    moments: list[FleetMoment]
+    moments: list[FleetFigures]
 
 
 def last_instant(now: datetime) -> datetime:
@@ -171,7 +171,7 @@ def instants(start: datetime, end: datetime) -> tuple[int, list[datetime]]:
     return step, [datetime.fromtimestamp(number * step, UTC) for number in range(first, last + 1)]
 
 
-async def fleet_now(db: Database, scope: Scope, now: datetime) -> FleetMoment:
+async def fleet_now(db: Database, scope: Scope, now: datetime) -> FleetFigures:
     counted = Statement(now)
     in_scope(counted, scope)
     failed = Statement(now)
@@ -193,7 +193,7 @@ async def fleet_now(db: Database, scope: Scope, now: datetime) -> FleetMoment:
         clusters = await _clusters(connection, scope.tenant_id)
     seen = [gpu for id_, gpu in clusters if scope.is_whole_tenant or id_ in scope.cluster_ids]
     is_known = _sees_whole_clusters(scope) and None not in seen
-    return moment(
+    return fleet_figures(
         now,
         {**dict(row or {}), "failed_in_day": failures},
         total=sum(gpu or 0 for gpu in seen) / GPU if is_known else None,
@@ -239,7 +239,7 @@ async def fleet_series(
     return FleetSeries(
         step,
         [
-            moment(
+            fleet_figures(
                 at,
                 sums.get(at, dict.fromkeys(SUMS, 0)),
                 total=total if _sees_whole_clusters(scope) else None,

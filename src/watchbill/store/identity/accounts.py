@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from watchbill.store.identity.credential import Stored, new_secret, store_secret
+from watchbill.store.identity.credential import StoredSecret, new_secret, store_secret
 from watchbill.store.identity.rules import FIRST_TENANT_ID, Rule, Subjects, insert_rules, rules_of
 from watchbill.store.postgres.database import Connection, Database
 
@@ -48,7 +48,7 @@ class Account:
     id: UUID
     client_id: str
     name: str
-    secret: Stored
+    secret: StoredSecret
     created_at: datetime
     created_by: str | None
     expires_at: datetime | None
@@ -77,7 +77,7 @@ _ACCOUNT = (
 
 def _account(row: asyncpg.Record) -> Account:
     values = dict(row)
-    secret = Stored(values.pop("secret_salt"), values.pop("secret_hash"))
+    secret = StoredSecret(values.pop("secret_salt"), values.pop("secret_hash"))
     is_disabled = values.pop("disabled_at") is not None
     return Account(**values, secret=secret, is_disabled=is_disabled)
 
@@ -310,7 +310,7 @@ async def _insert_account(
     return client_id, secret
 
 
-async def cluster_credential(db: Database, cluster_id: UUID) -> tuple[int, Stored] | None:
+async def cluster_credential(db: Database, cluster_id: UUID) -> tuple[int, StoredSecret] | None:
     """Tenant and stored secret of a cluster that has not been removed."""
     async with db.by_handle("cluster_id", str(cluster_id)) as connection:
         row = await connection.fetchrow(
@@ -320,4 +320,4 @@ async def cluster_credential(db: Database, cluster_id: UUID) -> tuple[int, Store
         )
     if row is None:
         return None
-    return row["tenant_id"], Stored(row["credential_salt"], row["credential_hash"])
+    return row["tenant_id"], StoredSecret(row["credential_salt"], row["credential_hash"])

@@ -15,7 +15,7 @@ from watchbill.store.identity.accounts import (
     account_disable,
     administrator_rule,
 )
-from watchbill.store.identity.people import person_set_disabled
+from watchbill.store.identity.people import user_set_disabled
 from watchbill.store.identity.rules import (
     FIRST_TENANT_ID,
     Grant,
@@ -31,7 +31,7 @@ _LOCK = 0x77617403
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class RuleChange:
     """Rules to add and rules to remove."""
 
     added: Sequence[NewGrant]
@@ -40,7 +40,7 @@ class Change:
 
 
 async def rules_change(
-    db: Database, tenant_id: int, change: Change, *, changed_by: str, now: datetime
+    db: Database, tenant_id: int, change: RuleChange, *, changed_by: str, now: datetime
 ) -> list[UUID]:
     """Ids of what was added. Raises Conflict where nobody could administer the tenant afterwards."""
     async with db.transaction(tenant_id) as connection:
@@ -74,9 +74,9 @@ async def disable_account(db: Database, tenant_id: int, client_id: str, *, now: 
     return await account_disable(db, tenant_id, client_id, now=now)
 
 
-async def disable_person(db: Database, tenant_id: int, person_id: UUID, *, now: datetime) -> bool:
+async def user_disable(db: Database, tenant_id: int, person_id: UUID, *, now: datetime) -> bool:
     """Also ends the person's sessions and logins. False where there is nobody of that id."""
-    if not await person_set_disabled(db, tenant_id, person_id, at=now):
+    if not await user_set_disabled(db, tenant_id, person_id, at=now):
         return False
     holder = Holder(tenant_id=tenant_id, kind=PERSON, id=person_id)
     await holder_end_logins(db, holder, now=now)

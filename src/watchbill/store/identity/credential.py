@@ -21,7 +21,7 @@ _AGENT_CREDENTIAL = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredSecret:
     """A secret as it is kept."""
 
     salt: bytes
@@ -33,16 +33,16 @@ def new_secret() -> str:
     return secrets.token_urlsafe(SECRET_BYTES)
 
 
-def store_secret(secret: str) -> Stored:
+def store_secret(secret: str) -> StoredSecret:
     salt = secrets.token_bytes(SALT_BYTES)
-    return Stored(salt, _hash(secret, salt))
+    return StoredSecret(salt, _hash(secret, salt))
 
 
-def is_secret(secret: str, stored: Stored) -> bool:
+def is_secret(secret: str, stored: StoredSecret) -> bool:
     return hmac.compare_digest(_hash(secret, stored.salt), stored.hash)
 
 
-def new_agent_credential(cluster_id: UUID) -> tuple[str, Stored]:
+def new_agent_credential(cluster_id: UUID) -> tuple[str, StoredSecret]:
     """The line to hand out, once, and what to keep of it."""
     secret = new_secret()
     return f"wba.{cluster_id}.{secret}", store_secret(secret)

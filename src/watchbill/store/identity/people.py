@@ -11,7 +11,7 @@ SEEN_EVERY = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Login:
+class ExternalLogin:
     """What an issuer says of somebody, mapped to our words."""
 
     tenant_id: int
@@ -25,7 +25,7 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Person:
+class User:
     id: UUID
     issuer: str
     name: str
@@ -36,7 +36,7 @@ class Person:
     disabled_at: datetime | None
 
 
-async def person_seen(db: Database, login: Login, *, now: datetime) -> UUID:
+async def upsert_user(db: Database, login: ExternalLogin, *, now: datetime) -> UUID:
     """The person's id. Somebody new is made, without any rule; what changed is kept."""
     async with db.transaction(login.tenant_id) as connection:
         row = await connection.fetchrow(
@@ -70,17 +70,17 @@ async def person_seen(db: Database, login: Login, *, now: datetime) -> UUID:
     return found
 
 
-async def person_list(db: Database, tenant_id: int) -> list[Person]:
+async def user_list(db: Database, tenant_id: int) -> list[User]:
     async with db.acquire(tenant_id) as connection:
         rows = await connection.fetch(
             "SELECT id, issuer, name, email, groups, created_at, seen_at, disabled_at FROM person "
             "WHERE tenant_id = $1 ORDER BY name, issuer",
             tenant_id,
         )
-    return [Person(**{**row, "groups": tuple(row["groups"])}) for row in rows]
+    return [User(**{**row, "groups": tuple(row["groups"])}) for row in rows]
 
 
-async def person_set_disabled(
+async def user_set_disabled(
     db: Database, tenant_id: int, person_id: UUID, *, at: datetime | None
 ) -> bool:
     """Shut somebody out, or (`at` None) let in again. False where there is nobody of that id."""

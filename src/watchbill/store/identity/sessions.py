@@ -9,13 +9,13 @@ from watchbill.store.postgres.database import Database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class StoredSession:
     holder: Holder
     expires_at: datetime
 
 
 async def session_create(
-    db: Database, session: Session, *, token_hash: bytes, now: datetime
+    db: Database, session: StoredSession, *, token_hash: bytes, now: datetime
 ) -> None:
     """Also forgets the tenant's sessions that are over."""
     holder = session.holder
@@ -35,7 +35,9 @@ async def session_create(
         )
 
 
-async def session_by_hash(db: Database, token_hash: bytes, *, now: datetime) -> Session | None:
+async def session_by_hash(
+    db: Database, token_hash: bytes, *, now: datetime
+) -> StoredSession | None:
     async with db.by_handle("session", token_hash.hex()) as connection:
         row = await connection.fetchrow(
             "SELECT tenant_id, holder, account_id, expires_at FROM session "
@@ -46,7 +48,7 @@ async def session_by_hash(db: Database, token_hash: bytes, *, now: datetime) -> 
     if row is None:
         return None
     holder = Holder(tenant_id=row["tenant_id"], kind=row["holder"], id=row["account_id"])
-    return Session(holder=holder, expires_at=row["expires_at"])
+    return StoredSession(holder=holder, expires_at=row["expires_at"])
 
 
 async def session_delete(db: Database, tenant_id: int, token_hash: bytes) -> None:

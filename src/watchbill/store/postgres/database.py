@@ -36,7 +36,7 @@ class _TenantConnection(asyncpg.Connection):
         return ""
 
 
-class Listener:
+class NotificationListener:
     """A connection of its own that hears notifications until it is lost."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
@@ -128,7 +128,7 @@ class Database:
     @asynccontextmanager
     async def listening(
         self, channel: str, hear: Callable[[str], None], *, lost: Callable[[], None]
-    ) -> AsyncIterator[Listener]:
+    ) -> AsyncIterator[NotificationListener]:
         """Calls `hear` with what is notified on the channel, and `lost` when nothing more will be. Outside
         the pool, which keeps no listeners."""
         async with _translated():
@@ -141,7 +141,7 @@ class Database:
                 await connection.execute(f"SET ROLE {APP_ROLE}")
                 connection.add_termination_listener(lambda _: lost())
                 await connection.add_listener(channel, lambda *told: hear(str(told[-1])))
-                yield Listener(connection)
+                yield NotificationListener(connection)
             finally:
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
                     await connection.close(timeout=LISTENER_TIMEOUT_SECONDS)

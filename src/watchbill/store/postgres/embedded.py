@@ -51,7 +51,7 @@ class EmbeddedPostgres:
         self._root = data_dir
         self._cluster = data_dir / "postgres"
         self._system_user = system_user
-        self._owner: engine.Owner | None = None
+        self._owner: engine.ProcessOwner | None = None
         self._binaries = Path()
         self._process: asyncio.subprocess.Process | None = None
         self._watchdog: asyncio.subprocess.Process | None = None

@@ -34,7 +34,7 @@ class _SubprocessArguments(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class ProcessOwner:
     """The user that the database runs as; `uid` None = the one that we are."""
 
     uid: int | None = None
@@ -65,17 +65,17 @@ class Owner:
             os.chown(path, self.uid, self.gid)
 
 
-def process_owner(system_user: str | None) -> Owner:
+def process_owner(system_user: str | None) -> ProcessOwner:
     """Ourselves, or as root a system user, made where it is missing. Raises Unavailable."""
     if os.geteuid() != 0:
-        return Owner()
+        return ProcessOwner()
     name = system_user or SYSTEM_USER
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
         _create_user(name)
         entry = pwd.getpwnam(name)
-    return Owner(entry.pw_uid, entry.pw_gid)
+    return ProcessOwner(entry.pw_uid, entry.pw_gid)
 
 
 def _create_user(name: str) -> None:
@@ -90,7 +90,7 @@ def _create_user(name: str) -> None:
     )
 
 
-def reachable_binaries(owner: Owner, data_dir: Path) -> Path:
+def reachable_binaries(owner: ProcessOwner, data_dir: Path) -> Path:
     """The folder of `initdb` and `postgres`: the wheel's, or a copy beside the data that `owner` can reach.
 
     The copy keeps the libraries' place relative to the programs, where these look for them.
@@ -116,7 +116,7 @@ def reachable_binaries(owner: Owner, data_dir: Path) -> Path:
     return binaries
 
 
-def check_reachable(owner: Owner, folder: Path) -> None:
+def check_reachable(owner: ProcessOwner, folder: Path) -> None:
     """Raises Unavailable where the database's user cannot enter a folder."""
     tried = subprocess.run(  # noqa: S603
         ["/bin/sh", "-c", 'cd "$1"', "sh", str(folder)],
@@ -143,7 +143,7 @@ def _package_dir() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _can_run(binaries: Path, owner: Owner) -> bool:
+def _can_run(binaries: Path, owner: ProcessOwner) -> bool:
     try:
         tried = subprocess.run(  # noqa: S603
             [binaries / "postgres", "--version"],
@@ -157,7 +157,7 @@ def _can_run(binaries: Path, owner: Owner) -> bool:
     return tried.returncode == 0
 
 
-def make_private(path: Path, *, mode: int, owner: Owner | None = None) -> None:
+def make_private(path: Path, *, mode: int, owner: ProcessOwner | None = None) -> None:
     """Make a folder with this mode; one that exists keeps the mode it has."""
     if path.is_dir():
         return
@@ -168,7 +168,7 @@ def make_private(path: Path, *, mode: int, owner: Owner | None = None) -> None:
         owner.give(path)
 
 
-def write_private(path: Path, text: str, *, owner: Owner) -> None:
+def write_private(path: Path, text: str, *, owner: ProcessOwner) -> None:
     """A file that only `owner` (and root) can read."""
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -11,7 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from watchbill.query import Scope, WorkloadQuery
-from watchbill.store.postgres.database import Connection, Database, Listener
+from watchbill.store.postgres.database import Connection, Database, NotificationListener
 from watchbill.store.workloads.select import conditions
 
 CHANNEL = "watchbill_changes"
@@ -32,7 +32,7 @@ class Changed:
     is_deleted: bool
 
 
-async def tell_changes(connection: Connection, tenant_id: int, ids: Iterable[UUID]) -> None:
+async def notify_changes(connection: Connection, tenant_id: int, ids: Iterable[UUID]) -> None:
     """Heard by every server once the transaction is committed, and by nobody if it is not."""
     told = list(ids)
     parts = [told[start : start + IDS_AT_ONCE] for start in range(0, len(told), IDS_AT_ONCE)]
@@ -55,9 +55,9 @@ def _decoded(told: str) -> tuple[int, list[UUID]]:
 
 
 @asynccontextmanager
-async def hearing_changes(
+async def listen_for_changes(
     db: Database, hear: Hear, *, lost: Callable[[], None]
-) -> AsyncIterator[Listener]:
+) -> AsyncIterator[NotificationListener]:
     """Calls `hear` for whatever is committed from now on, and `lost` when nothing more will be heard."""
     async with db.listening(CHANNEL, lambda told: hear(*_decoded(told)), lost=lost) as listener:
         yield listener

@@ -14,14 +14,19 @@ import asyncpg
 
 from watchbill.protocol import Delete
 from watchbill.store.postgres.database import Connection, Database
-from watchbill.store.workloads.changes import tell_changes
+from watchbill.store.workloads.changes import notify_changes
 from watchbill.store.workloads.document import (
     DeletedBetween,
     LastState,
     replace_members,
     revision_of,
 )
-from watchbill.store.workloads.phase_intervals import Life, advance, close, news
+from watchbill.store.workloads.phase_intervals import (
+    PhaseState,
+    apply_transitions,
+    finish_intervals,
+    new_transitions,
+)
 from watchbill.store.workloads.write import EXISTING, insert_transitions, life_of
 from watchbill.workload import LEAVING_PHASES, Phase, Transition
 
@@ -39,13 +44,13 @@ _GONE = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Departure:
+class _Deletion:
     """`was_leaving`: its last record already told of the leaving, so its message is not of the phase shown."""
 
     id: UUID
     deleted_at: datetime
     was_leaving: bool
-    life: Life
+    life: PhaseState
     transitions: list[tuple[UUID, int, Transition]]
 
 
@@ -66,33 +71,33 @@ async def write_deletions(
         list(told),
         cluster_id,
     )
-    departures = [_departure(row, told[row["id"]]) for row in stored]
+    departures = [_deletion(row, told[row["id"]]) for row in stored]
     if departures:
         await _update(connection, tenant_id, departures, now, is_inferred=is_inferred)
         await insert_transitions(
             connection, tenant_id, [entry for d in departures for entry in d.transitions]
         )
-        await tell_changes(connection, tenant_id, (departure.id for departure in departures))
+        await notify_changes(connection, tenant_id, (departure.id for departure in departures))
     return len(departures)
 
 
-def _departure(stored: asyncpg.Record, delete: Delete) -> _Departure:
+def _deletion(stored: asyncpg.Record, delete: Delete) -> _Deletion:
     life = life_of(stored)
     last = delete.transitions[-1].phase if delete.transitions else life.phase
     leaving = last if last in LEAVING_PHASES else Phase.DELETING
-    fresh = news(life, delete.transitions, phase=leaving, observed_at=delete.deleted_at)
+    fresh = new_transitions(life, delete.transitions, phase=leaving, observed_at=delete.deleted_at)
     entries = [
         (delete.id, number, transition)
         for number, transition in enumerate(fresh, life.transition_count)
     ]
     for transition in fresh:
-        life = advance(life, transition)
+        life = apply_transitions(life, transition)
     deleted_at = max(delete.deleted_at, life.phase_updated_at)
-    return _Departure(
+    return _Deletion(
         delete.id,
         deleted_at,
         Phase(stored["phase"]) in LEAVING_PHASES,
-        close(life, deleted_at),
+        finish_intervals(life, deleted_at),
         entries,
     )
 
@@ -100,7 +105,7 @@ def _departure(stored: asyncpg.Record, delete: Delete) -> _Departure:
 async def _update(
     connection: Connection,
     tenant_id: int,
-    departures: Sequence[_Departure],
+    departures: Sequence[_Deletion],
     now: datetime,
     *,
     is_inferred: bool,
@@ -119,7 +124,7 @@ async def _update(
 
 
 def _gone_row(
-    departure: _Departure, last: asyncpg.Record, now: datetime, *, is_inferred: bool
+    departure: _Deletion, last: asyncpg.Record, now: datetime, *, is_inferred: bool
 ) -> tuple[object, ...]:
     life = departure.life
     document = replace_members(

@@ -12,7 +12,7 @@ from watchbill.workload import LEAVING_PHASES, Phase, Transition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
+class PhaseState:
     """Where a workload stands in its phases. `resting_*`: its last phase that is not one of leaving."""
 
     phase: Phase
@@ -26,9 +26,9 @@ class Life:
     running_since: datetime | None = None
 
 
-def begin(first: Transition) -> Life:
+def start_intervals(first: Transition) -> PhaseState:
     """A life at its first transition."""
-    return Life(
+    return PhaseState(
         phase=first.phase,
         phase_updated_at=first.at,
         resting_phase=first.phase,
@@ -38,9 +38,9 @@ def begin(first: Transition) -> Life:
     )
 
 
-def advance(life: Life, transition: Transition) -> Life:
+def apply_transitions(life: PhaseState, transition: Transition) -> PhaseState:
     """The life after one more transition."""
-    life = close(life, transition.at)
+    life = finish_intervals(life, transition.at)
     is_leaving = transition.phase in LEAVING_PHASES
     return replace(
         life,
@@ -54,7 +54,7 @@ def advance(life: Life, transition: Transition) -> Life:
     )
 
 
-def close(life: Life, at: datetime) -> Life:
+def finish_intervals(life: PhaseState, at: datetime) -> PhaseState:
     """End the open spell, if there is one."""
     return replace(
         life,
@@ -69,8 +69,8 @@ def _milliseconds(since: datetime | None, until: datetime) -> int:
     return 0 if since is None else max(0, round((until - since).total_seconds() * 1000))
 
 
-def news(
-    life: Life | None, told: Sequence[Transition], *, phase: Phase, observed_at: datetime
+def new_transitions(
+    life: PhaseState | None, told: Sequence[Transition], *, phase: Phase, observed_at: datetime
 ) -> list[Transition]:
     """Which of the transitions that an agent tells are new to us, ending at the record's phase.
 
@@ -86,7 +86,7 @@ def news(
     return fresh
 
 
-def _after(life: Life | None, told: Sequence[Transition]) -> list[Transition]:
+def _after(life: PhaseState | None, told: Sequence[Transition]) -> list[Transition]:
     if life is None:
         candidates = list(told)
         previous = None

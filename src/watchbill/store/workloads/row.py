@@ -8,7 +8,7 @@ import msgspec
 
 from watchbill.protocol import Record
 from watchbill.store.workloads.document import DOCUMENT_FORMAT, Stamp, encode_document, revision_of
-from watchbill.store.workloads.phase_intervals import Life
+from watchbill.store.workloads.phase_intervals import PhaseState
 from watchbill.store.workloads.select import SEPARATOR, ascii_lower
 from watchbill.workload import Workload, gpu_millionths
 
@@ -70,7 +70,7 @@ class Row(NamedTuple):
     idle_mean_since: datetime | None
 
 
-class Organisation(NamedTuple):
+class OrganisationNumbers(NamedTuple):
     """The numbers that the server gave to a project and its department."""
 
     project_id: int
@@ -81,8 +81,8 @@ def make_row(
     record: Record,
     *,
     record_hash: bytes,
-    life: Life,
-    organisation: Organisation,
+    life: PhaseState,
+    organisation: OrganisationNumbers,
     tenant_id: int,
     cluster_id: UUID,
     k8s_phase_updated_at: datetime,

@@ -35,7 +35,7 @@ CLUSTER_JOIN = "JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class SelectColumn:
     """How a field is read in SQL. `scale`: what a number is multiplied by before it is compared."""
 
     sql: str
@@ -44,33 +44,33 @@ class Column:
     needs_cluster: bool = False
 
 
-COLUMNS: dict[str, Column] = {
-    "type": Column("w.type", is_nullable=False),
-    "name": Column("w.name", is_nullable=False),
-    "clusterId": Column('w.cluster_id::text COLLATE "C"', is_nullable=False),
-    "projectId": Column('w.project_id::text COLLATE "C"', is_nullable=False),
-    "projectName": Column("w.project_name", is_nullable=False),
-    "departmentId": Column('w.department_id::text COLLATE "C"'),
-    "departmentName": Column("w.department_name"),
-    "createdAt": Column("w.created_at", is_nullable=False),
-    "deletedAt": Column("w.deleted_at"),
-    "submittedBy": Column("w.submitted_by"),
-    "phase": Column("w.phase", is_nullable=False),
-    "completedAt": Column("w.completed_at"),
-    "nodepool": Column("w.current_node_pools"),
-    "distributedFramework": Column("w.distributed_framework"),
-    "allocatedGPU": Column("w.allocated_gpu", is_nullable=False, scale=GPU),
-    "idleGpus": Column("w.idle_gpus"),
-    "idleAllocatedGpus": Column("w.idle_allocated_gpu", scale=GPU),
-    "phaseUpdatedAt": Column("w.phase_updated_at", is_nullable=False),
-    "category": Column("w.category"),
-    "priority": Column("w.priority"),
-    "totalPendingTimeSeconds": Column(PENDING_SECONDS, is_nullable=False, needs_cluster=True),
-    "totalRunningTimeSeconds": Column(RUNNING_SECONDS, is_nullable=False, needs_cluster=True),
-    "priorityClassName": Column("w.priority_class_name"),
-    "guaranteedRuntimeEndsAt": Column("w.guaranteed_runtime_ends_at"),
-    "aiApplicationId": Column("w.ai_application_id"),
-    "aiApplicationName": Column("w.ai_application_name"),
+COLUMNS: dict[str, SelectColumn] = {
+    "type": SelectColumn("w.type", is_nullable=False),
+    "name": SelectColumn("w.name", is_nullable=False),
+    "clusterId": SelectColumn('w.cluster_id::text COLLATE "C"', is_nullable=False),
+    "projectId": SelectColumn('w.project_id::text COLLATE "C"', is_nullable=False),
+    "projectName": SelectColumn("w.project_name", is_nullable=False),
+    "departmentId": SelectColumn('w.department_id::text COLLATE "C"'),
+    "departmentName": SelectColumn("w.department_name"),
+    "createdAt": SelectColumn("w.created_at", is_nullable=False),
+    "deletedAt": SelectColumn("w.deleted_at"),
+    "submittedBy": SelectColumn("w.submitted_by"),
+    "phase": SelectColumn("w.phase", is_nullable=False),
+    "completedAt": SelectColumn("w.completed_at"),
+    "nodepool": SelectColumn("w.current_node_pools"),
+    "distributedFramework": SelectColumn("w.distributed_framework"),
+    "allocatedGPU": SelectColumn("w.allocated_gpu", is_nullable=False, scale=GPU),
+    "idleGpus": SelectColumn("w.idle_gpus"),
+    "idleAllocatedGpus": SelectColumn("w.idle_allocated_gpu", scale=GPU),
+    "phaseUpdatedAt": SelectColumn("w.phase_updated_at", is_nullable=False),
+    "category": SelectColumn("w.category"),
+    "priority": SelectColumn("w.priority"),
+    "totalPendingTimeSeconds": SelectColumn(PENDING_SECONDS, is_nullable=False, needs_cluster=True),
+    "totalRunningTimeSeconds": SelectColumn(RUNNING_SECONDS, is_nullable=False, needs_cluster=True),
+    "priorityClassName": SelectColumn("w.priority_class_name"),
+    "guaranteedRuntimeEndsAt": SelectColumn("w.guaranteed_runtime_ends_at"),
+    "aiApplicationId": SelectColumn("w.ai_application_id"),
+    "aiApplicationName": SelectColumn("w.ai_application_name"),
 }
 
 # {0} is the column, {1} the bind parameter.

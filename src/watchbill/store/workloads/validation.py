@@ -22,7 +22,7 @@ DOCUMENT_BYTES = 256 * 1024
 TOO_LARGE = "The record is larger than 256 KiB."
 
 
-def why_not(item: Item, now: datetime) -> str | None:
+def violation(item: Item, now: datetime) -> str | None:
     """Why the item cannot be true or cannot be kept; None where nothing is against it."""
     transitions = item.transitions
     happened = [transition.at for transition in transitions]
@@ -60,7 +60,7 @@ def _why_not_record(item: Upsert) -> str | None:
     return None
 
 
-def is_possible(scrape: Scrape, now: datetime) -> bool:
+def is_plausible(scrape: Scrape, now: datetime) -> bool:
     return _are_between((scrape.at, scrape.counted_since), now + CLOCK_AHEAD)
 
 

@@ -40,7 +40,7 @@ _TOTALS = f"{PENDING_SECONDS} AS pending, {RUNNING_SECONDS} AS running"
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class WorkloadPage:
     """Finished documents in the query's order; `next_offset` None = there is no more."""
 
     documents: list[bytes]
@@ -55,7 +55,7 @@ class WorkloadReply:
     etag: str | None
 
 
-class Spell(Wire, frozen=True):
+class PhaseInterval(Wire, frozen=True):
     """One stay in a phase; `ended_at` None = it lasts."""
 
     phase: str
@@ -66,7 +66,7 @@ class Spell(Wire, frozen=True):
 
 async def workload_list(
     db: Database, cache: DocumentCache, scope: Scope, query: WorkloadQuery, now: datetime
-) -> Page:
+) -> WorkloadPage:
     """One page: ids by index first, then the documents that the cache does not hold."""
     statement, order = sorted_statement(scope, query, now)
     page = (
@@ -83,7 +83,7 @@ async def workload_list(
         documents = await _documents(
             connection, cache, scope.tenant_id, [(row[0], row[1]) for row in shown]
         )
-    return Page(
+    return WorkloadPage(
         documents=[
             finish(documents[row[0]], row[2], row[3]) for row in shown if row[0] in documents
         ],
@@ -179,9 +179,9 @@ async def workload_facets(
     return facets
 
 
-async def workload_history(
+async def phase_intervals(
     db: Database, scope: Scope, workload_id: UUID, now: datetime
-) -> list[Spell] | None:
+) -> list[PhaseInterval] | None:
     """Every recorded stay in a phase, oldest first."""
     statement = _one(scope, workload_id, now)
     async with db.acquire(scope.tenant_id) as connection:
@@ -199,7 +199,7 @@ async def workload_history(
         )
     ends = [transition["at"] for transition in transitions[1:]] + [row["deleted_at"]]
     return [
-        Spell(
+        PhaseInterval(
             phase=transition["phase"],
             phase_message=transition["message"],
             started_at=transition["at"],
@@ -211,7 +211,7 @@ async def workload_history(
 
 async def element_list(
     db: Database, scope: Scope, workload_id: UUID, *, offset: int, limit: int, now: datetime
-) -> Page | None:
+) -> WorkloadPage | None:
     """A page of the stored elements, upper levels first."""
     statement = _one(scope, workload_id, now)
     beyond = min(offset, 2**30)  # a slice's bounds are 32 bits wide, and no array is that long
@@ -228,7 +228,7 @@ async def element_list(
     if row is None:
         return None
     more = offset + limit < row["stored"]
-    return Page(list(row["elements"]), offset + limit if more else None)
+    return WorkloadPage(list(row["elements"]), offset + limit if more else None)
 
 
 async def element_count(

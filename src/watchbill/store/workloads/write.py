@@ -12,13 +12,18 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from watchbill.protocol import Refused, Upsert
+from watchbill.protocol import RefusedItem, Upsert
 from watchbill.store.postgres.database import Connection
 from watchbill.store.workloads import organisation
-from watchbill.store.workloads.changes import tell_changes
+from watchbill.store.workloads.changes import notify_changes
 from watchbill.store.workloads.document import DOCUMENT_FORMAT
-from watchbill.store.workloads.phase_intervals import Life, advance, begin, news
-from watchbill.store.workloads.row import Organisation, Row, make_row
+from watchbill.store.workloads.phase_intervals import (
+    PhaseState,
+    apply_transitions,
+    new_transitions,
+    start_intervals,
+)
+from watchbill.store.workloads.row import OrganisationNumbers, Row, make_row
 from watchbill.store.workloads.validation import DOCUMENT_BYTES, TOO_LARGE
 from watchbill.workload import Phase, Transition, Usage
 
@@ -54,16 +59,16 @@ async def write_records(
     cluster_id: UUID,
     upserts: Sequence[Upsert],
     now: datetime,
-) -> list[Refused]:
+) -> list[RefusedItem]:
     """Insert, update, revive or leave alone. Refuses an id that lives in another cluster."""
     ids = [upsert.record.workload.id for upsert in upserts]
     existing = {row["id"]: row for row in await connection.fetch(EXISTING, tenant_id, ids)}
-    refused: list[Refused] = []
+    refused: list[RefusedItem] = []
     changed: list[Upsert] = []
     for upsert in upserts:
         stored = existing.get(upsert.record.workload.id)
         if stored and stored["cluster_id"] != cluster_id and stored["deleted_at"] is None:
-            refused.append(Refused(id=stored["id"], reason=_HELD_ELSEWHERE))
+            refused.append(RefusedItem(id=stored["id"], reason=_HELD_ELSEWHERE))
         elif stored is None or not _is_same(stored, upsert):
             changed.append(upsert)
     if not changed:
@@ -83,20 +88,22 @@ async def write_records(
         for upsert in changed
     ]
     refused += [
-        Refused(id=change.row.id, reason=TOO_LARGE) for change in changes if _is_too_large(change)
+        RefusedItem(id=change.row.id, reason=TOO_LARGE)
+        for change in changes
+        if _is_too_large(change)
     ]
     changes = [change for change in changes if not _is_too_large(change)]
     written = {
         row["id"] for row in await connection.fetch(_UPSERT, [change.row for change in changes])
     }
     lost = [change.row.id for change in changes if change.row.id not in written]
-    refused += [Refused(id=lost_id, reason=_HELD_ELSEWHERE) for lost_id in lost]
+    refused += [RefusedItem(id=lost_id, reason=_HELD_ELSEWHERE) for lost_id in lost]
     changes = [change for change in changes if change.row.id in written]
     await _write_transitions(connection, tenant_id, changes)
     await _write_usage(connection, tenant_id, changes)
     await _write_elements(connection, tenant_id, changes)
     await _add_to_inventory(connection, tenant_id, cluster_id, written)
-    await tell_changes(connection, tenant_id, written)
+    await notify_changes(connection, tenant_id, written)
     return refused
 
 
@@ -110,7 +117,7 @@ def _is_same(stored: asyncpg.Record, upsert: Upsert) -> bool:
     if stored["record_hash"].hex() != upsert.record_hash:
         return False
     phase = upsert.record.workload.phase
-    return not news(
+    return not new_transitions(
         life_of(stored), upsert.transitions, phase=phase, observed_at=upsert.observed_at
     )
 
@@ -119,20 +126,22 @@ def _change(
     upsert: Upsert,
     stored: asyncpg.Record | None,
     *,
-    organisation: Organisation,
+    organisation: OrganisationNumbers,
     tenant_id: int,
     cluster_id: UUID,
     now: datetime,
 ) -> _Change:
     workload = upsert.record.workload
     life = life_of(stored) if stored else None
-    fresh = news(life, upsert.transitions, phase=workload.phase, observed_at=upsert.observed_at)
+    fresh = new_transitions(
+        life, upsert.transitions, phase=workload.phase, observed_at=upsert.observed_at
+    )
     if stored is not None and stored["deleted_at"] is not None and not fresh:
         # It was thought gone and is here: its spell goes on from when it was seen again.
         fresh = [Transition(phase=workload.phase, at=upsert.observed_at)]
     first_number = life.transition_count if life else 0
     for transition in fresh:
-        life = begin(transition) if life is None else advance(life, transition)
+        life = start_intervals(transition) if life is None else apply_transitions(life, transition)
     assert life is not None  # a first record always brings a transition
     return _Change(
         row=make_row(
@@ -151,7 +160,9 @@ def _change(
     )
 
 
-def _k8s_phase_updated_at(upsert: Upsert, stored: asyncpg.Record | None, life: Life) -> datetime:
+def _k8s_phase_updated_at(
+    upsert: Upsert, stored: asyncpg.Record | None, life: PhaseState
+) -> datetime:
     workload = upsert.record.workload
     if stored is not None and stored["k8s_phase"] == workload.k8s_phase:
         at: datetime = stored["k8s_phase_updated_at"]
@@ -161,8 +172,8 @@ def _k8s_phase_updated_at(upsert: Upsert, stored: asyncpg.Record | None, life: L
     return upsert.observed_at if stored is not None else workload.created_at
 
 
-def life_of(stored: asyncpg.Record) -> Life:
-    return Life(
+def life_of(stored: asyncpg.Record) -> PhaseState:
+    return PhaseState(
         phase=Phase(stored["phase"]),
         phase_updated_at=stored["phase_updated_at"],
         resting_phase=Phase(stored["resting_phase"]),
