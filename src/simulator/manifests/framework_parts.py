@@ -65,7 +65,7 @@ def _owning_pods(workload: SimulatedWorkload, framework: Framework) -> dict[str,
     """Pods that own others, as a driver owns its executors."""
     roles = {role.owner for role in framework.roles if role.owner.startswith(_BY_A_POD)}
     return {
-        f"{_BY_A_POD}{pod.role}": owner_reference("v1", "SimulatedPod", pod.name, pod.uid)
+        f"{_BY_A_POD}{pod.role}": owner_reference("v1", "Pod", pod.name, pod.uid)
         for pod in workload.pods
         if f"{_BY_A_POD}{pod.role}" in roles
     }

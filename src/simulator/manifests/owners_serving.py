@@ -106,7 +106,7 @@ def _group(workload: SimulatedWorkload, leader: SimulatedPod, workers: int) -> D
     if key not in workload.children:
         return None
     labels = {f"{_LWS}/name": workload.name, f"{_LWS}/group-index": str(leader.index)}
-    owner = owner_reference("v1", "SimulatedPod", leader.name, leader.uid)
+    owner = owner_reference("v1", "Pod", leader.name, leader.uid)
     head = child_metadata(workload, key, leader.name, labels, owner)
     head["uid"] = child_uid(workload, f"{key}/{leader.uid}")
     return stateful_set_document(

@@ -131,7 +131,7 @@ Rendered = list[tuple[ResourceType, Document]]
 
 _PARTS: dict[str, Callable[[SimulatedWorkload], Parts]] = {
     **dict.fromkeys(FRAMEWORKS, framework_parts),
-    "SimulatedPod": pod_parts,
+    "Pod": pod_parts,
     "Job": job_parts,
     "CronJob": cron_job_parts,
     "Deployment": deployment_parts,
@@ -162,9 +162,9 @@ def render(workload: SimulatedWorkload, nodes: Mapping[str, Node]) -> Rendered:
 def _pod(
     workload: SimulatedWorkload, pod: SimulatedPod, parts: Parts, node: Node | None
 ) -> Document:
-    owner = None if workload.kind == "SimulatedPod" else parts.references[pod.owner]
+    owner = None if workload.kind == "Pod" else parts.references[pod.owner]
     head = pod_metadata(workload, pod, owner=owner, labels=parts.labels(pod), node=node)
-    if workload.kind == "SimulatedPod":
+    if workload.kind == "Pod":
         head["labels"] = root_labels(workload) | head["labels"]
         head["annotations"] = root_annotations(workload) | head["annotations"]
     return {
@@ -186,7 +186,7 @@ def _pod_groups(workload: SimulatedWorkload, references: Mapping[str, Document])
     root = references.get("")
     groups: Rendered = []
     for name, gang in gangs.items():
-        itself = owner_reference("v1", "SimulatedPod", gang[0].name, gang[0].uid)
+        itself = owner_reference("v1", "Pod", gang[0].name, gang[0].uid)
         if root is None:
             groups.append((POD_GROUPS, pod_group(workload, gang, itself, itself)))
         elif name.startswith("pod-"):

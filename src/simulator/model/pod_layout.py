@@ -143,7 +143,7 @@ def _tuning_study(workload: SimulatedWorkload) -> list[Slot]:
 
 _SLOTS: dict[str, Callable[[SimulatedWorkload], list[Slot]]] = {
     **dict.fromkeys(FRAMEWORKS, framework_slots),
-    "SimulatedPod": _pod,
+    "Pod": _pod,
     "Job": _job,
     "CronJob": _cron_job,
     "Deployment": _deployment,

@@ -56,7 +56,7 @@ class EventRecorder:
                 "creationTimestamp": stamp(now),
             },
             "involvedObject": {
-                "kind": "SimulatedPod",
+                "kind": "Pod",
                 "namespace": workload.namespace,
                 "name": pod.name,
                 "uid": pod.uid,
@@ -208,7 +208,7 @@ class Dispatcher:
         """An eviction is a plain deletion of the pods; their owner makes new ones."""
         self._tell("Evict", victim, victim.pods[0], now)
         self._world.doom(victim.pods, now)
-        self._world.enter(victim, "deleting" if victim.kind == "SimulatedPod" else "evicting", now)
+        self._world.enter(victim, "deleting" if victim.kind == "Pod" else "evicting", now)
         self._world.sync(victim)
 
     def _tell(

@@ -135,7 +135,7 @@ def _wait_instead(world: World, workload: SimulatedWorkload, now: Seconds) -> No
     for key in workload.children:
         workload.children[key] = workload.created_at + 2
     for pod in workload.pods:
-        is_root = workload.kind == "SimulatedPod"
+        is_root = workload.kind == "Pod"
         pod.created_at = workload.created_at if is_root else workload.created_at + 2
         pod.refused_at = workload.created_at + 4
         pod.since = pod.created_at

@@ -121,7 +121,7 @@ class World:
 
     def _new_pod(self, workload: SimulatedWorkload, slot: Slot, now: Seconds) -> SimulatedPod:
         ending = "" if slot.is_name_whole else random_ending(self.rng.getrandbits(32))
-        is_root = workload.kind == "SimulatedPod"
+        is_root = workload.kind == "Pod"
         number = self.rng.getrandbits(128)
         return SimulatedPod(
             name=slot.prefix + ending,
