@@ -15,7 +15,7 @@ import structlog
 from tests.fixtures.serving import Served
 from watchbill.access.sessions import Sessions
 from watchbill.access.tokens.tokens import RefreshTokens
-from watchbill.cli.connection.options import log_to_stderr
+from watchbill.cli.connection.log_setup import log_to_stderr
 from watchbill.store.identity.accounts import PERSON, Holder
 from watchbill.store.identity.people import ExternalLogin, upsert_user
 

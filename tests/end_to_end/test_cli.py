@@ -267,7 +267,7 @@ class _Started:
             assert line, "the server ended before it answered"
             self.told += line.decode()
         try:
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(30):
                 while line := await self.process.stdout.readline():
                     self.told += line.decode()
         except TimeoutError:

@@ -10,7 +10,7 @@ from tests.fixtures.browser import Tab
 from tests.fixtures.records import upsert
 from watchbill.workload import Phase
 
-SOON_MS = 4_000
+SOON_MS = 30_000
 """Less than the page waits between two looks where nobody tells it anything."""
 
 

@@ -3,7 +3,6 @@ by `python -m bench.neighbours`."""
 
 import asyncio
 import contextlib
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -33,9 +32,8 @@ async def test_a_tenant_takes_turns_and_others_do_not_wait_for_it() -> None:
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(2):
             await stack.enter_async_context(turns.hold(1))
-        began = time.monotonic()
         async with turns.hold(2):
-            assert time.monotonic() - began < 0.1
+            pass  # had it to wait, nothing would ever release its turn
     assert turns._queues == {}
 
 

@@ -54,7 +54,7 @@ def server(
 
     Its first start prints the id and the secret of the first administrator. Stop it with Ctrl-C.
     """
-    from watchbill.cli.connection.options import log_to_stderr
+    from watchbill.cli.connection.log_setup import log_to_stderr
     from watchbill.serve import run_server
     from watchbill.settings import server_settings
 
@@ -128,7 +128,7 @@ def agent(
             hint="write the output of `watchbill admin cluster create NAME` to a file "
             "and pass --credential FILE",
         )
-    from watchbill.cli.connection.options import log_to_stderr
+    from watchbill.cli.connection.log_setup import log_to_stderr
     from watchbill.settings import AgentSettings, agent_measuring
 
     log_to_stderr(log_level)
@@ -200,7 +200,7 @@ def demo(
     import asyncio
 
     from simulator.run import DemoOptions, run_demo
-    from watchbill.cli.connection.options import log_to_stderr
+    from watchbill.cli.connection.log_setup import log_to_stderr
 
     log_to_stderr(log_level)
     asyncio.run(

@@ -7,7 +7,6 @@
 `top`: who holds the GPUs now, workload by workload or summed; and what one workload uses.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -238,6 +237,8 @@ async def top_workloads(
     has_headers: bool,
 ) -> None:
     """`here`: items of filterBy that narrow it."""
+    import asyncio
+
     from watchbill.client import Selection
 
     client, terminal = session.client, session.terminal

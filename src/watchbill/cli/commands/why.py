@@ -3,7 +3,6 @@
 `why`: why a workload waits, or what is true of one that does not. Only what the server has evidence for.
 """
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +25,8 @@ _COLUMNS = ("name", "type", "project", "owner", "gpu")
 async def print_waiting(
     session: CommandContext, place: Place, *, limit: int | None, has_headers: bool
 ) -> None:
+    import asyncio
+
     from watchbill.client import Selection
 
     if place.is_deleted:
