@@ -121,7 +121,7 @@ def round_of(objects: list[tuple[Object, bytes]]) -> tuple[float, float, float]:
         filled.sink(obj).put(read_head(body), body)
     read = time.process_time()
     settings = DeriveSettings(cluster_id=UUID(int=1))
-    roots = [root for root in filled.cache.ownership.families if filled.cache.is_alive(root)]
+    roots = [root for root in filled.cache.owner_tree.groups if filled.cache.is_alive(root)]
     times = [read]
     for _ in range(2):
         for root in roots:

@@ -33,7 +33,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "INVENTORY_PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(owner_lookup, "TICK_SECONDS", 0.05)
     monkeypatch.setattr(owner_lookup, "GRACE_SECONDS", 0.2)
-    monkeypatch.setattr(owner_lookup, "REFUSED_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(owner_lookup, "RETRY_SECONDS", 0.1)
 
 
 def made(

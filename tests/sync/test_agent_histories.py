@@ -38,8 +38,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "INVENTORY_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(owner_lookup, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(owner_lookup, "GRACE_SECONDS", 0.1)
-    monkeypatch.setattr(owner_lookup, "REFUSED_AGAIN_SECONDS", 0.05)
-    monkeypatch.setattr(owner_lookup, "RETRY_SECONDS", 0.3)
+    monkeypatch.setattr(owner_lookup, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(owner_lookup, "UNRESOLVED_RECHECK_SECONDS", 0.3)
     monkeypatch.setattr("watchbill.agent.kubernetes.client.PAGE_OBJECTS", 3)
 
 

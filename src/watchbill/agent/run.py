@@ -162,15 +162,17 @@ class Agent:
 
     def coverage(self) -> tuple[Covered, ...]:
         """Kinds whose absent objects are proven absent: not where someone's owner is still looked for."""
-        waiting = {entry.key for entry in self.cache.ownership.waiting()}
+        waiting = {entry.key for entry in self.cache.owner_tree.waiting_for_owner()}
         return self.roster.coverage(without=frozenset(waiting | {POD} if waiting else ()))
 
     def living(self) -> list[str]:
         """Workloads, and owners that may be ones although nobody can read them."""
-        ownership = self.cache.ownership
-        found = [root for root in ownership.families if ownership.is_alive(root)]
+        ownership = self.cache.owner_tree
+        found = [root for root in ownership.groups if ownership.is_alive(root)]
         unread = {
-            uid for uid, verdict in ownership.verdicts.items() if verdict is OwnerStatus.UNREADABLE
+            uid
+            for uid, verdict in ownership.owner_statuses.items()
+            if verdict is OwnerStatus.UNREADABLE
         }
         return [*found, *(unread - set(found)), *(ownership.missing.keys() - set(found))]
 
@@ -213,7 +215,7 @@ class Agent:
         await stop.wait()
 
     def _note_list(self, wanted: WatchedKind) -> None:
-        self.resolver.look_again(wanted.key)
+        self.resolver.recheck_kind(wanted.key)
         if self._is_in_step:
             self.stream.want_inventory()
 

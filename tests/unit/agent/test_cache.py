@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.sync.test_agent_faults import chain, made, pod
-from tests.unit.agent.test_ownership import Heard
+from tests.unit.agent.test_owner_tree import ListenerRecorder
 from watchbill.agent.cache.cache import Cache, CacheSettings, ResourceSink, sink_for
 from watchbill.agent.cache.cluster import node_pools
 from watchbill.agent.cache.watched_kinds import WatchedKind, WatchRole, root_kinds, watched_kinds
@@ -29,13 +29,13 @@ class Filled:
     """A cache, fed through the sinks as reflectors do."""
 
     def __init__(self) -> None:
-        self.heard = Heard()
+        self.listener = ListenerRecorder()
         settings = CacheSettings(
             excluded_namespaces=frozenset({"kube-system"}),
             pod_annotations=frozenset(),
             root_kinds=root_kinds(DEFINITIONS),
         )
-        self.cache = Cache(settings, self.heard)
+        self.cache = Cache(settings, self.listener)
         self._sinks: dict[GroupKind, ResourceSink] = {}
 
     def put(self, *objs: dict[str, Any]) -> None:
@@ -47,9 +47,9 @@ class Filled:
         self.sink(obj).remove(obj["metadata"]["uid"], NOW)
 
     def touched_by(self, *objs: dict[str, Any]) -> set[str]:
-        self.heard.touched_roots.clear()
+        self.listener.changed.clear()
         self.put(*objs)
-        return set(self.heard.touched_roots)
+        return set(self.listener.changed)
 
     def sink(self, obj: dict[str, Any]) -> ResourceSink:
         group, _, version = obj["apiVersion"].rpartition("/")
@@ -103,7 +103,7 @@ def test_a_bare_pod_is_a_whole_root() -> None:
     assert len(gathered.pods) == 1
     filled.remove(single)
     assert not filled.cache._bare
-    assert not filled.cache.ownership.families
+    assert not filled.cache.owner_tree.groups
 
 
 def test_a_pod_update_that_changes_nothing_touches_nobody() -> None:
@@ -127,7 +127,7 @@ def test_a_gone_root_is_flagged_until_its_pods_are_gone() -> None:
     assert gathered.is_root_gone
     assert gathered.root["metadata"]["name"] == "web"
     filled.remove(member)
-    assert filled.heard.ended_roots == [root_uid(root)]
+    assert filled.listener.deleted == [root_uid(root)]
 
 
 def test_a_root_is_listed_only_once_its_kind_is() -> None:
@@ -135,9 +135,9 @@ def test_a_root_is_listed_only_once_its_kind_is() -> None:
     root, *_ = chain()
     filled.put(root)
     assert not filled.cache.gather(root_uid(root)).is_root_listed
-    filled.heard.touched_roots.clear()
-    filled.cache.note_listed(GroupKind("apps", "Deployment"))
-    assert filled.heard.touched_roots == {root_uid(root)}
+    filled.listener.changed.clear()
+    filled.cache.mark_listed(GroupKind("apps", "Deployment"))
+    assert filled.listener.changed == {root_uid(root)}
     assert filled.cache.gather(root_uid(root)).is_root_listed
 
 
@@ -161,7 +161,7 @@ def test_excluded_namespaces_and_reservations_never_come_in() -> None:
     filled.remove(reserving)
     reserving["metadata"]["annotations"] = {"run.ai/reserve_for_gpu_index": "GPU-1"}
     filled.put(reserving)
-    assert not filled.cache.ownership.entries
+    assert not filled.cache.owner_tree.entries
 
 
 def test_services_are_gathered_by_namespace_and_touch_it_alone() -> None:

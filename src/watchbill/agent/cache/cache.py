@@ -1,6 +1,6 @@
-"""What the agent knows of the cluster, pruned, and the gathering of one workload's objects out of it.
+"""The agent's view of the cluster, pruned, and the gathering of one workload's objects from it.
 
-Objects come in through sinks, one per watched kind; everything is found by UID. Excluded namespaces and the
+Objects come in through sinks, one per watched kind; everything is indexed by UID. Excluded namespaces and the
 pods by which KAI reserves devices never come in.
 
 Where each watched kind's objects go, by its role. A new role is a row of `sink_for`'s tables.
@@ -44,29 +44,30 @@ class CacheSettings:
 
 
 class Cache:
-    """All sinks and what they fill. `listener` hears of every workload that may have changed."""
+    """All sinks and what they fill. `listener` is called for every workload that may have changed."""
 
     def __init__(self, settings: CacheSettings, listener: OwnerListener) -> None:
-        self.ownership = OwnerTree(settings.root_kinds, listener)
+        self.owner_tree = OwnerTree(settings.root_kinds, listener)
         self.cluster = ClusterView(self._cluster_changed)
-        self.related = Related(self.ownership, listener)
+        self.related = Related(self.owner_tree, listener)
         self.targets = ScrapeTargets(settings.exporter_namespaces)
         self.idle: dict[str, IdleGpus] = {}
-        """By workload, as exporters tell it."""
+        """By workload, as measured by exporters."""
         self.cluster_scoped: set[GroupKind] = {GroupKind("", "Node")}
         self.listed: set[GroupKind] = set()
-        """Kinds listed completely at least once, whose own listing is their workloads' witness."""
+        """Kinds listed completely at least once, whose list proves that an object is absent."""
         self._settings = settings
         self._listener = listener
         self._bare: dict[str, bytes] = {}
 
-    def takes(self, namespace: str) -> bool:
+    def includes(self, namespace: str) -> bool:
         return namespace not in self._settings.excluded_namespaces
 
-    def parent_among(self, found: tuple[OwnerReference, ...]) -> OwnerReference | None:
-        """The owner to walk to: the controller, else the first; none where that one is cluster-scoped."""
+    def parent_of(self, references: tuple[OwnerReference, ...]) -> OwnerReference | None:
+        """The owner to follow: the controller, else the first; None if that owner is cluster-scoped."""
         parent = next(
-            (owner for owner in found if owner.is_controller), found[0] if found else None
+            (owner for owner in references if owner.is_controller),
+            references[0] if references else None,
         )
         if parent is None or GroupKind(parent.group, parent.kind) in self.cluster_scoped:
             return None
@@ -74,7 +75,7 @@ class Cache:
 
     def put_pod(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         pod = read_pod(obj, wanted=self._settings.pod_annotations)
-        parent = self.parent_among(pod.owners)
+        parent = self.parent_of(pod.owners)
         if is_reservation(obj):
             self.remove(meta.uid, datetime.now(UTC))
             return
@@ -82,11 +83,11 @@ class Cache:
             self._bare[meta.uid] = compress(prune(obj, api_version="v1", kind="Pod"))
         else:
             self._bare.pop(meta.uid, None)
-            known = self.ownership.entries.get(meta.uid)
-            if known is not None and known.payload == pod:
+            stored = self.owner_tree.entries.get(meta.uid)
+            if stored is not None and stored.payload == pod:
                 return
         entry = Entry(meta.uid, POD, pod.namespace, pod.name, parent, pod)
-        self.ownership.put(entry, datetime.now(UTC))
+        self.owner_tree.put(entry, datetime.now(UTC))
 
     def put_owner(
         self, resource: ServedResource, obj: dict[str, Any], *, is_looked_up: bool = False
@@ -94,7 +95,7 @@ class Cache:
         """An object that may own pods. Of a ReplicaSet that is owned itself only its metadata counts."""
         key = GroupKind(resource.group, resource.kind)
         obj = prune(obj, api_version=resource.api_version, kind=resource.kind)
-        parent = self.parent_among(owners(obj))
+        parent = self.parent_of(owners(obj))
         if key == REPLICA_SET and parent is not None:
             obj = _link(obj)
         meta = msgspec.convert(obj.get("metadata", {}), ObjectMeta, strict=False)
@@ -107,47 +108,47 @@ class Cache:
             compress(obj),
             is_looked_up=is_looked_up,
         )
-        self.ownership.put(entry, datetime.now(UTC))
+        self.owner_tree.put(entry, datetime.now(UTC))
 
     def remove(self, uid: str, at: datetime) -> None:
-        self.ownership.remove(uid, at)
-        if uid not in self.ownership.entries:
+        self.owner_tree.remove(uid, at)
+        if uid not in self.owner_tree.entries:
             self._bare.pop(uid, None)
 
-    def note_listed(self, key: GroupKind) -> None:
-        """The kind was listed completely: from now on its listing is the witness of its objects."""
+    def mark_listed(self, key: GroupKind) -> None:
+        """The kind was listed completely: from now on its list proves absence."""
         if key in self.listed:
             return
         self.listed.add(key)
-        for root, family in tuple(self.ownership.families.items()):
-            if family.root.key == key:
-                self._listener.touched(root)
+        for root, group in tuple(self.owner_tree.groups.items()):
+            if group.root.key == key:
+                self._listener.on_change(root)
 
     def is_alive(self, root: str) -> bool:
-        return self.ownership.is_alive(root)
+        return self.owner_tree.is_alive(root)
 
     def gather(self, root: str) -> WorkloadObjects:
         """All that belongs to a living workload, decoded."""
-        family = self.ownership.families[root]
-        pods = self.ownership.pods(root)
-        between = list(self.ownership.between(root))
-        chain = [root, *(entry.uid for entry in between)]
+        group = self.owner_tree.groups[root]
+        pods = self.owner_tree.pods(root)
+        intermediates = list(self.owner_tree.intermediates(root))
+        chain = [root, *(entry.uid for entry in intermediates)]
         return WorkloadObjects(
-            root=self._root(family.root),
-            is_chain_truncated=family.is_truncated,
-            is_root_listed=family.root.key in self.listed and not family.root.is_looked_up,
+            root=self._root(group.root),
+            is_chain_truncated=group.is_truncated,
+            is_root_listed=group.root.key in self.listed and not group.root.is_looked_up,
             pods=pods,
-            children=[_object(entry) for entry in between],
-            services=self.related.routing(family.root.namespace),
+            children=[_object(entry) for entry in intermediates],
+            services=self.related.routing(group.root.namespace),
             pod_groups=self.related.pod_groups(chain, pods),
             queue_workloads=self.related.queue_workloads([*chain, *(pod.uid for pod in pods)]),
             scheduling_events=self.related.events([*chain, *(pod.uid for pod in pods)]),
             claims=self.related.claims(pods),
             autoscalers=self.related.autoscalers(
-                family.root.namespace, {family.root.name, *(entry.name for entry in between)}
+                group.root.namespace, {group.root.name, *(entry.name for entry in intermediates)}
             ),
             idle=self.idle.get(root),
-            is_root_gone=family.is_root_gone,
+            is_root_gone=group.is_root_gone,
             cluster=self.cluster.objects,
         )
 
@@ -155,9 +156,9 @@ class Cache:
         return self._pod_root(entry.payload) if isinstance(entry.payload, Pod) else _object(entry)
 
     def _pod_root(self, pod: Pod) -> dict[str, Any]:
-        packed = self._bare.get(pod.uid)
-        if packed is not None:
-            return decompress(packed)
+        compressed = self._bare.get(pod.uid)
+        if compressed is not None:
+            return decompress(compressed)
         metadata: dict[str, Any] = {
             "uid": pod.uid,
             "name": pod.name,
@@ -172,17 +173,17 @@ class Cache:
         return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
 
     def _cluster_changed(self, namespace: str | None, node: str | None) -> None:
-        """Something that workloads share changed: in one namespace, on one node, or for all."""
-        for root, family in list(self.ownership.families.items()):
-            if namespace is not None and family.root.namespace != namespace:
+        """A shared object changed: for one namespace, one node, or for all."""
+        for root, group in list(self.owner_tree.groups.items()):
+            if namespace is not None and group.root.namespace != namespace:
                 continue
-            if node is not None and not any(pod.node == node for pod in self.ownership.pods(root)):
+            if node is not None and not any(pod.node == node for pod in self.owner_tree.pods(root)):
                 continue
-            self._listener.touched(root)
+            self._listener.on_change(root)
 
 
 def _link(obj: dict[str, Any]) -> dict[str, Any]:
-    """What a chain needs of a link. ReplicaSets are many: a Deployment keeps ten old ones."""
+    """The metadata that an owner chain needs. ReplicaSets are many: a Deployment keeps ten old ones."""
     metadata = obj.get("metadata", {})
     kept = {name: metadata[name] for name in _LINK_MEMBERS if name in metadata}
     return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": kept}
@@ -218,7 +219,7 @@ class PodSink:
     def put(self, meta: ObjectMeta, body: Body) -> None:
         obj = msgspec.json.decode(body, type=dict[str, Any])
         self.cache.targets.put(obj)
-        if self.cache.takes(meta.namespace):
+        if self.cache.includes(meta.namespace):
             self.cache.put_pod(meta, obj)
 
     def remove(self, uid: str, at: datetime) -> None:
@@ -232,7 +233,7 @@ class OwnerSink:
     resource: ServedResource
 
     def put(self, meta: ObjectMeta, body: Body) -> None:
-        if self.cache.takes(meta.namespace):
+        if self.cache.includes(meta.namespace):
             self.cache.put_owner(self.resource, msgspec.json.decode(body, type=dict[str, Any]))
 
     def remove(self, uid: str, at: datetime) -> None:
@@ -241,18 +242,18 @@ class OwnerSink:
 
 @dataclass(slots=True)
 class RelatedSink:
-    """Objects that stand beside workloads; `keep` and `drop` are those of one role."""
+    """Objects related to workloads; `store` and `drop` are the functions of one role."""
 
     cache: Cache
     resource: ServedResource
-    keep: Callable[[ObjectMeta, dict[str, Any]], None]
+    store: Callable[[ObjectMeta, dict[str, Any]], None]
     drop: Callable[[str], None]
 
     def put(self, meta: ObjectMeta, body: Body) -> None:
-        if self.cache.takes(meta.namespace):
+        if self.cache.includes(meta.namespace):
             obj = msgspec.json.decode(body, type=dict[str, Any])
             resource = self.resource
-            self.keep(meta, prune(obj, api_version=resource.api_version, kind=resource.kind))
+            self.store(meta, prune(obj, api_version=resource.api_version, kind=resource.kind))
 
     def remove(self, uid: str, at: datetime) -> None:
         self.drop(uid)
@@ -260,7 +261,7 @@ class RelatedSink:
 
 @dataclass(slots=True)
 class KindSink:
-    """Names of CustomResourceDefinitions (`plural.group`); `changed` is called for each coming and going."""
+    """Names of CustomResourceDefinitions (`plural.group`); calls `changed` on every addition and removal."""
 
     resource: ServedResource
     changed: Callable[[], None]
@@ -276,9 +277,9 @@ class KindSink:
 
 
 def sink_for(
-    wanted: WatchedKind, resource: ServedResource, cache: Cache, kind_changed: Callable[[], None]
+    kind: WatchedKind, resource: ServedResource, cache: Cache, kind_changed: Callable[[], None]
 ) -> ResourceSink:
-    """The sink of one kind."""
+    """The sink for one kind."""
     related = cache.related
     related_roles = {
         WatchRole.ROUTING: (related.put_routing, related.drop_routing),
@@ -288,12 +289,12 @@ def sink_for(
         WatchRole.CLAIM: (related.put_claim, related.drop_claim),
         WatchRole.QUEUE_WORKLOAD: (related.put_queue_workload, related.drop_queue_workload),
     }
-    if wanted.role in related_roles:
-        return RelatedSink(cache, resource, *related_roles[wanted.role])
-    if wanted.role in SHARED_ROLES:
-        return SharedSink(cache.cluster, resource, wanted.role)
-    if wanted.role is WatchRole.KIND:
+    if kind.role in related_roles:
+        return RelatedSink(cache, resource, *related_roles[kind.role])
+    if kind.role in SHARED_ROLES:
+        return SharedSink(cache.cluster, resource, kind.role)
+    if kind.role is WatchRole.KIND:
         return KindSink(resource, kind_changed)
-    if wanted.role is WatchRole.NODE:
+    if kind.role is WatchRole.NODE:
         return NodeSink(cache.cluster, resource)
-    return PodSink(cache, resource) if wanted.role is WatchRole.POD else OwnerSink(cache, resource)
+    return PodSink(cache, resource) if kind.role is WatchRole.POD else OwnerSink(cache, resource)

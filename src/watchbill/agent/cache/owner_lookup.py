@@ -1,4 +1,4 @@
-"""Owners that no watch brings: fetched by name, believed by UID, looked at again now and then."""
+"""Owners that no watch brings: fetched by name, accepted by UID, checked again periodically."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,14 +21,14 @@ log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 0.25
 GRACE_SECONDS = 1.5
-"""A watched owner may be on its way: its own watch is not ordered against that of its children."""
-REFUSED_AGAIN_SECONDS = 2.0
+"""A watched owner may be on its way: its watch is not ordered against that of its dependents."""
+RETRY_SECONDS = 2.0
 GIVE_UP_SECONDS = 30.0
-"""An API server that cannot say whether an owner exists is taken for one that will not."""
-RETRY_SECONDS = 60.0
+"""An owner that the API server cannot answer for within this time counts as unreadable."""
+UNRESOLVED_RECHECK_SECONDS = 60.0
 ABANDONED_SECONDS = 60.0
-LOOK_AGAIN_SECONDS = 120.0
-_AT_ONCE = 8
+RECHECK_SECONDS = 120.0
+_CONCURRENT_REQUESTS = 8
 
 
 @dataclass(slots=True)
@@ -37,41 +37,41 @@ class _Search:
     namespace: str
     since: float
     due: float
-    refusals: int = 0
+    forbidden_attempts: int = 0
 
 
-Find = Callable[[GroupKind], Awaitable[ServedResource | None]]
+FindResource = Callable[[GroupKind], Awaitable[ServedResource | None]]
 """Where the API server serves a kind, None where it does not."""
 
 
 class OwnerLookup:
-    """Finds missing owners one by one, and keeps an eye on those that it found."""
+    """Fetches missing owners, and checks the fetched ones again."""
 
-    def __init__(self, client: KubeClient, cache: Cache, find: Find) -> None:
+    def __init__(self, client: KubeClient, cache: Cache, find_resource: FindResource) -> None:
         self._client = client
         self._cache = cache
-        self._find = find
+        self._find_resource = find_resource
         self._searches: dict[str, _Search] = {}
-        self._again: dict[str, float] = {}
-        """When to look again for an owner that was judged, or at one that was found."""
+        self._recheck_at: dict[str, float] = {}
+        """When to look up an unresolved owner again, or to check a fetched one."""
         self._gone_since: dict[str, float] = {}
 
     @property
     def is_idle(self) -> bool:
-        """Whether everyone's owner is known, or known not to be knowable."""
-        ownership = self._cache.ownership
-        return ownership.missing.keys() <= ownership.verdicts.keys()
+        """Whether every missing owner has been fetched or resolved."""
+        owner_tree = self._cache.owner_tree
+        return owner_tree.missing.keys() <= owner_tree.owner_statuses.keys()
 
-    def look_again(self, key: GroupKind) -> None:
-        """The kind was listed: owners of it that were found by name and not listed may be gone."""
+    def recheck_kind(self, key: GroupKind) -> None:
+        """The kind was listed: owners of it that were fetched by name and not listed may be gone."""
         now = asyncio.get_running_loop().time()
-        for uid in self._again:
-            entry = self._cache.ownership.entries.get(uid)
+        for uid in self._recheck_at:
+            entry = self._cache.owner_tree.entries.get(uid)
             if entry is not None and entry.is_looked_up and entry.key == key:
-                self._again[uid] = now
+                self._recheck_at[uid] = now
 
     async def run(self) -> None:
-        """Look for what is missing, for ever."""
+        """Look up what is missing, until cancelled."""
         while True:
             await self.step()
             await asyncio.sleep(TICK_SECONDS)
@@ -79,14 +79,16 @@ class OwnerLookup:
     async def step(self) -> None:
         """One round: everything that is due, a few at a time."""
         now = asyncio.get_running_loop().time()
-        self._collect(now)
-        due = [uid for uid, search in self._searches.items() if search.due <= now][:_AT_ONCE]
+        self._sync_searches(now)
+        due = [uid for uid, search in self._searches.items() if search.due <= now][
+            :_CONCURRENT_REQUESTS
+        ]
         await asyncio.gather(*(self._search(uid) for uid in due))
-        again = [uid for uid, at in self._again.items() if at <= now][:_AT_ONCE]
-        await asyncio.gather(*(self._look_again(uid) for uid in again))
+        rechecks = [uid for uid, at in self._recheck_at.items() if at <= now][:_CONCURRENT_REQUESTS]
+        await asyncio.gather(*(self._recheck(uid) for uid in rechecks))
 
-    def _collect(self, now: float) -> None:
-        missing = self._cache.ownership.missing
+    def _sync_searches(self, now: float) -> None:
+        missing = self._cache.owner_tree.missing
         for uid in self._searches.keys() - missing.keys():
             del self._searches[uid]
         for uid, (owner, namespace) in missing.items():
@@ -99,24 +101,24 @@ class OwnerLookup:
         search = self._searches[uid]
         key = GroupKind(search.owner.group, search.owner.kind)
         try:
-            resource = await self._find(key)
+            resource = await self._find_resource(key)
             if resource is None or not resource.is_namespaced:
-                self._judge(uid, OwnerStatus.OUTSIDE if resource else OwnerStatus.UNREADABLE)
+                self._resolve(uid, OwnerStatus.OUTSIDE if resource else OwnerStatus.UNREADABLE)
                 return
-            found = await self._fetch(resource, search.owner, search.namespace)
+            obj = await self._fetch(resource, search.owner, search.namespace)
         except ApiFailure as failure:
-            self._note_failure(uid, search, failure)
+            self._record_failure(uid, search, failure)
             return
-        if found is None:
-            self._judge_gone(uid)
+        if obj is None:
+            self._resolve_as_gone(uid)
             return
         log.info("owner looked up", kind=search.owner.kind, group=search.owner.group, uid=uid)
-        self._take(uid, resource, found)
+        self._store(uid, resource, obj)
 
     async def _fetch(
         self, resource: ServedResource, owner: OwnerReference, namespace: str
     ) -> dict[str, Any] | None:
-        """The object's metadata; None where the name is free or another object's."""
+        """The object's metadata; None where the name is free or taken by another object."""
         try:
             obj = await self._client.get_object(
                 resource, namespace=namespace, name=owner.name, is_metadata=True
@@ -128,58 +130,58 @@ class OwnerLookup:
         meta = msgspec.convert(obj.get("metadata", {}), ObjectMeta, strict=False)
         return obj if meta.uid == owner.uid else None
 
-    def _take(self, uid: str, resource: ServedResource, obj: dict[str, Any]) -> None:
-        known = self._cache.ownership.entries.get(uid)
-        if known is None or known.is_looked_up:
+    def _store(self, uid: str, resource: ServedResource, obj: dict[str, Any]) -> None:
+        entry = self._cache.owner_tree.entries.get(uid)
+        if entry is None or entry.is_looked_up:
             self._cache.put_owner(resource, obj, is_looked_up=True)
         self._gone_since.pop(uid, None)
-        self._again[uid] = asyncio.get_running_loop().time() + LOOK_AGAIN_SECONDS
+        self._recheck_at[uid] = asyncio.get_running_loop().time() + RECHECK_SECONDS
 
-    def _note_failure(self, uid: str, search: _Search, failure: ApiFailure) -> None:
+    def _record_failure(self, uid: str, search: _Search, failure: ApiFailure) -> None:
         now = asyncio.get_running_loop().time()
         if failure.trouble is ErrorKind.FORBIDDEN:
-            search.refusals += 1
-        if search.refusals >= 2 or now - search.since > GIVE_UP_SECONDS:
+            search.forbidden_attempts += 1
+        if search.forbidden_attempts >= 2 or now - search.since > GIVE_UP_SECONDS:
             log.warning("owner cannot be read", kind=search.owner.kind, error=failure.message)
-            self._judge(uid, OwnerStatus.UNREADABLE)
+            self._resolve(uid, OwnerStatus.UNREADABLE)
             return
-        search.due = now + (failure.retry_after_seconds or REFUSED_AGAIN_SECONDS)
+        search.due = now + (failure.retry_after_seconds or RETRY_SECONDS)
 
-    def _judge_gone(self, uid: str) -> None:
-        """Gone; if those below it are still here much later, nobody collects them."""
+    def _resolve_as_gone(self, uid: str) -> None:
+        """Gone; if its dependents still exist much later, nothing will collect them."""
         now = asyncio.get_running_loop().time()
         since = self._gone_since.setdefault(uid, now)
         is_abandoned = now - since >= ABANDONED_SECONDS
-        self._judge(uid, OwnerStatus.ABANDONED if is_abandoned else OwnerStatus.GONE)
+        self._resolve(uid, OwnerStatus.ABANDONED if is_abandoned else OwnerStatus.GONE)
 
-    def _judge(self, uid: str, verdict: OwnerStatus) -> None:
-        self._cache.ownership.judge(uid, verdict, datetime.now(UTC))
-        self._again[uid] = asyncio.get_running_loop().time() + RETRY_SECONDS
+    def _resolve(self, uid: str, status: OwnerStatus) -> None:
+        self._cache.owner_tree.resolve(uid, status, datetime.now(UTC))
+        self._recheck_at[uid] = asyncio.get_running_loop().time() + UNRESOLVED_RECHECK_SECONDS
 
-    async def _look_again(self, uid: str) -> None:
-        """A found owner: is it still there? A judged one: search anew while someone names it."""
-        del self._again[uid]
-        ownership = self._cache.ownership
-        entry = ownership.entries.get(uid)
+    async def _recheck(self, uid: str) -> None:
+        """A fetched owner: does it still exist? An unresolved one: search again while an entry names it."""
+        del self._recheck_at[uid]
+        owner_tree = self._cache.owner_tree
+        entry = owner_tree.entries.get(uid)
         if entry is None:
-            is_final = ownership.verdicts.get(uid) is OwnerStatus.ABANDONED
-            if is_final or not ownership.search_again(uid):
+            is_final = owner_tree.owner_statuses.get(uid) is OwnerStatus.ABANDONED
+            if is_final or not owner_tree.search_again(uid):
                 self._gone_since.pop(uid, None)
             return
         if not entry.is_looked_up:
             return
-        self._again[uid] = asyncio.get_running_loop().time() + LOOK_AGAIN_SECONDS
+        self._recheck_at[uid] = asyncio.get_running_loop().time() + RECHECK_SECONDS
         owner = OwnerReference(entry.key.group, "", entry.key.kind, entry.name, uid, True)
         try:
-            resource = await self._find(entry.key)
+            resource = await self._find_resource(entry.key)
             if resource is None:
                 return
-            found = await self._fetch(resource, owner, entry.namespace)
+            obj = await self._fetch(resource, owner, entry.namespace)
         except ApiFailure as failure:
-            log.warning("owner not looked at again", uid=uid, error=failure.message)
+            log.warning("owner recheck failed", uid=uid, error=failure.message)
             return
-        if found is None:
-            del self._again[uid]
+        if obj is None:
+            del self._recheck_at[uid]
             self._cache.remove(uid, datetime.now(UTC))
         else:
-            self._take(uid, resource, found)
+            self._store(uid, resource, obj)

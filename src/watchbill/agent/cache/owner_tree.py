@@ -1,7 +1,7 @@
-"""Who belongs to which workload: owner references walked by UID, never by name. No I/O, no clock.
+"""Which workload each object belongs to: owner references walked by UID, never by name. No I/O, no clock.
 
-A workload is its root: the last owner that can be read. What once belonged to a root stays with it while its
-references stay the same, so a chain that breaks during a cascade of deletions moves nobody.
+A workload is its root: the last owner that can be read. An object keeps its root while its
+references stay the same, so a chain that breaks during a cascade of deletions moves nothing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,11 +18,11 @@ class OwnerStatus(Enum):
     """What is known of an owner that is not among the entries."""
 
     UNREADABLE = "unreadable"
-    """It may exist; the agent may not read it. The chain stops below it."""
+    """It may exist, but the agent cannot read it. The chain stops below it."""
     GONE = "gone"
-    """It does not exist. Those below will go too, so they wait."""
+    """It does not exist. Its dependents will be garbage-collected too, so they wait."""
     ABANDONED = "abandoned"
-    """It does not exist and those below live on: the chain stops below it."""
+    """It does not exist and its dependents live on: the chain stops below it."""
     OUTSIDE = "outside"
     """It is cluster-scoped: workloads begin below it."""
 
@@ -38,9 +38,9 @@ class Entry:
     parent: OwnerReference | None
     payload: Pod | bytes
     is_looked_up: bool = False
-    """Fetched as an unknown owner; no watch tells of its end."""
+    """Fetched by name as a missing owner; no watch reports its deletion."""
     root: str | None = None
-    vouched: str = ""
+    resolved_parent_uid: str = ""
     """The parent's UID when `root` was found."""
 
     @property
@@ -61,74 +61,74 @@ class OwnerGroup:
 
 
 class OwnerListener(Protocol):
-    """Told of everything that may change a record."""
+    """Called for everything that may change a workload's record."""
 
-    def touched(self, root: str) -> None: ...
+    def on_change(self, root: str) -> None: ...
 
-    def ending(self, root: str) -> None:
-        """The next removal ends this workload; its objects can be read for the last time."""
+    def before_delete(self, root: str) -> None:
+        """The next removal deletes this workload; its objects can be read for the last time."""
 
-    def ended(self, root: str, at: datetime) -> None: ...
+    def on_delete(self, root: str, at: datetime) -> None: ...
 
 
 class OwnerTree:
-    """Entries, their families, the owners that are missing. `defined`: kinds that are roots without pods."""
+    """Entries, their groups, the missing owners. `root_kinds`: kinds that are workloads even without pods."""
 
-    def __init__(self, defined: Iterable[GroupKind], listener: OwnerListener) -> None:
+    def __init__(self, root_kinds: Iterable[GroupKind], listener: OwnerListener) -> None:
         self.entries: dict[str, Entry] = {}
-        self.families: dict[str, OwnerGroup] = {}
+        self.groups: dict[str, OwnerGroup] = {}
         self.missing: dict[str, tuple[OwnerReference, str]] = {}
-        """Owners named by someone whom nobody has read: the reference and its namespace."""
-        self.verdicts: dict[str, OwnerStatus] = {}
+        """Owners that entries name and that have not been read: the reference and its namespace."""
+        self.owner_statuses: dict[str, OwnerStatus] = {}
         self._children: dict[str, set[str]] = {}
         self._by_namespace: dict[str, set[str]] = {}
-        self._defined = frozenset(defined)
+        self._root_kinds = frozenset(root_kinds)
         self._listener = listener
 
     def put(self, entry: Entry, at: datetime) -> None:
-        """Add or replace. What waited for this UID finds its root now."""
-        before = self.entries.get(entry.uid)
-        if before is None:
+        """Add or replace. Entries that waited for this owner are placed now."""
+        stored = self.entries.get(entry.uid)
+        if stored is None:
             self._add(entry, at)
             return
-        before.payload, before.is_looked_up = entry.payload, entry.is_looked_up
-        if _uid(before.parent) != _uid(entry.parent):
-            self._unlink(before)
-            before.parent = entry.parent
-            self._link(before)
-            self._attach_all(before, at)
-        if before.root is not None:
-            self._listener.touched(before.root)
+        stored.payload, stored.is_looked_up = entry.payload, entry.is_looked_up
+        if _uid(stored.parent) != _uid(entry.parent):
+            self._unlink(stored)
+            stored.parent = entry.parent
+            self._link(stored)
+            self._attach_all(stored, at)
+        if stored.root is not None:
+            self._listener.on_change(stored.root)
 
     def remove(self, uid: str, at: datetime) -> None:
-        """The object is gone. Its family outlives it while one of its pods does."""
+        """The object is gone. Its group outlives it while one of its pods does."""
         entry = self.entries.get(uid)
         if entry is None:
             return
-        if entry.root is not None and self._is_last(entry, entry.root):
-            self._listener.ending(entry.root)
+        if entry.root is not None and self._is_last_member(entry, entry.root):
+            self._listener.before_delete(entry.root)
         del self.entries[uid]
         self._unlink(entry)
-        family = self.families.get(uid)
-        if family is not None:
-            family.is_root_gone = True
-            family.pods -= entry.is_pod
-            self._settle(uid, at)
+        group = self.groups.get(uid)
+        if group is not None:
+            group.is_root_gone = True
+            group.pods -= entry.is_pod
+            self._delete_if_empty(uid, at)
         if entry.root is not None and entry.root != uid:
             self._leave(entry, entry.root)
-            self._settle(entry.root, at)
+            self._delete_if_empty(entry.root, at)
 
-    def judge(self, uid: str, verdict: OwnerStatus, at: datetime) -> None:
-        """A missing owner was looked for: those below it are placed accordingly."""
+    def resolve(self, uid: str, status: OwnerStatus, at: datetime) -> None:
+        """A missing owner was looked up: its dependents are placed accordingly."""
         if uid in self.entries:
             return
-        self.verdicts[uid] = verdict
+        self.owner_statuses[uid] = status
         self.missing.pop(uid, None)
         for child in tuple(self._children.get(uid, ())):
             self._attach_all(self.entries[child], at)
 
     def search_again(self, uid: str) -> bool:
-        """Ask for this owner once more if anyone still names it; its verdict stands meanwhile."""
+        """Look up this owner once more if an entry still names it; its status stands meanwhile."""
         for child in self._children.get(uid, ()):
             entry = self.entries[child]
             if entry.parent is not None:
@@ -138,27 +138,27 @@ class OwnerTree:
 
     def is_alive(self, root: str) -> bool:
         """Whether this root is a workload now."""
-        family = self.families.get(root)
-        if family is None:
+        group = self.groups.get(root)
+        if group is None:
             return False
-        return family.pods > 0 or self._stands_alone(root)
+        return group.pods > 0 or self._needs_no_pods(root)
 
     def pods(self, root: str) -> list[Pod]:
-        family = self.families[root]
-        found = [family.root] if root in self.entries else []
-        found += [self.entries[uid] for uid in family.members]
-        return [entry.payload for entry in found if isinstance(entry.payload, Pod)]
+        group = self.groups[root]
+        members = [group.root] if root in self.entries else []
+        members += [self.entries[uid] for uid in group.members]
+        return [entry.payload for entry in members if isinstance(entry.payload, Pod)]
 
-    def between(self, root: str) -> Iterator[Entry]:
-        """Members that are no pods."""
-        for uid in self.families[root].members:
+    def intermediates(self, root: str) -> Iterator[Entry]:
+        """Members that are not pods."""
+        for uid in self.groups[root].members:
             entry = self.entries[uid]
             if not entry.is_pod:
                 yield entry
 
-    def waiting(self) -> Iterator[Entry]:
-        """Entries that cannot be placed before their missing owner is found or judged."""
-        for owner in self.missing.keys() - self.verdicts.keys():
+    def waiting_for_owner(self) -> Iterator[Entry]:
+        """Entries that cannot be placed before their missing owner is found or resolved."""
+        for owner in self.missing.keys() - self.owner_statuses.keys():
             for uid in self._children.get(owner, ()):
                 yield self.entries[uid]
 
@@ -172,7 +172,7 @@ class OwnerTree:
     def _add(self, entry: Entry, at: datetime) -> None:
         self.entries[entry.uid] = entry
         self.missing.pop(entry.uid, None)
-        self.verdicts.pop(entry.uid, None)
+        self.owner_statuses.pop(entry.uid, None)
         self._link(entry)
         self._attach_all(entry, at)
 
@@ -189,10 +189,10 @@ class OwnerTree:
             if not siblings:
                 del self._children[entry.parent.uid]
                 self.missing.pop(entry.parent.uid, None)
-                self.verdicts.pop(entry.parent.uid, None)
+                self.owner_statuses.pop(entry.parent.uid, None)
 
     def _attach_all(self, entry: Entry, at: datetime) -> None:
-        """Place the entry and everyone below it; then end the families that this emptied."""
+        """Place the entry and its dependents; then delete the groups that this emptied."""
         left: set[str] = set()
         queue = [entry]
         seen: set[str] = set()
@@ -204,118 +204,122 @@ class OwnerTree:
             left |= self._attach(current)
             queue += [self.entries[uid] for uid in self._children.get(current.uid, ())]
         for root in left:
-            self._settle(root, at)
+            self._delete_if_empty(root, at)
 
     def _attach(self, entry: Entry) -> set[str]:
         root, is_truncated = self._walk(entry)
         if root is None:
             return set()
-        before = entry.root
-        entry.vouched = _uid(entry.parent)
-        family = self._family(root)
+        previous = entry.root
+        entry.resolved_parent_uid = _uid(entry.parent)
+        group = self._group(root)
         if root == entry.uid:
-            family.is_truncated = is_truncated
-        if before == root:
+            group.is_truncated = is_truncated
+        if previous == root:
             return set()
         entry.root = root
         if root == entry.uid:
-            family.pods += entry.is_pod
+            group.pods += entry.is_pod
         else:
-            family.members.add(entry.uid)
-            family.pods += entry.is_pod
-        self._listener.touched(root)
-        if before is None:
+            group.members.add(entry.uid)
+            group.pods += entry.is_pod
+        self._listener.on_change(root)
+        if previous is None:
             return set()
-        self._leave(entry, before)
-        self._listener.touched(before)
-        return {before}
+        self._leave(entry, previous)
+        self._listener.on_change(previous)
+        return {previous}
 
-    def _family(self, root: str) -> OwnerGroup:
-        family = self.families.get(root)
-        if family is None:
+    def _group(self, root: str) -> OwnerGroup:
+        group = self.groups.get(root)
+        if group is None:
             entry = self.entries[root]
-            family = self.families[root] = OwnerGroup(root=entry)
+            group = self.groups[root] = OwnerGroup(root=entry)
             self._by_namespace.setdefault(entry.namespace, set()).add(root)
         elif root in self.entries:
-            family.root = self.entries[root]
-        return family
+            group.root = self.entries[root]
+        return group
 
     def _leave(self, entry: Entry, root: str) -> None:
-        family = self.families.get(root)
-        if family is None:
+        group = self.groups.get(root)
+        if group is None:
             return
         if root == entry.uid:
-            family.pods -= entry.is_pod
-        elif entry.uid in family.members:
-            family.members.discard(entry.uid)
-            family.pods -= entry.is_pod
+            group.pods -= entry.is_pod
+        elif entry.uid in group.members:
+            group.members.discard(entry.uid)
+            group.pods -= entry.is_pod
 
     def _walk(self, entry: Entry) -> tuple[str | None, bool]:
-        """The root above, and whether an owner above that cannot be read; None while that is unknown."""
+        """The root, and whether an owner of it cannot be read; no root while that is unknown."""
         seen = {entry.uid}
         while entry.parent is not None:
-            above = self.entries.get(entry.parent.uid)
-            if above is None:
-                return self._beyond(entry, entry.parent)
-            if above.uid in seen:
-                break  # references in a circle: nobody made that with a right to be anyone's owner
-            seen.add(above.uid)
-            entry = above
+            owner = self.entries.get(entry.parent.uid)
+            if owner is None:
+                return self._root_below_missing(entry, entry.parent)
+            if owner.uid in seen:
+                break  # references in a circle own nothing
+            seen.add(owner.uid)
+            entry = owner
         return entry.uid, False
 
-    def _beyond(self, last: Entry, parent: OwnerReference) -> tuple[str | None, bool]:
-        verdict = self.verdicts.get(parent.uid)
-        if verdict is OwnerStatus.OUTSIDE:
+    def _root_below_missing(self, last: Entry, parent: OwnerReference) -> tuple[str | None, bool]:
+        status = self.owner_statuses.get(parent.uid)
+        if status is OwnerStatus.OUTSIDE:
             return last.uid, False
-        known = self._known_root(last, parent)
-        if known is not None and known != last.uid:
-            return known, False
-        if verdict in (OwnerStatus.UNREADABLE, OwnerStatus.ABANDONED):
+        previous = self._previous_root(last, parent)
+        if previous is not None and previous != last.uid:
+            return previous, False
+        if status in (OwnerStatus.UNREADABLE, OwnerStatus.ABANDONED):
             return last.uid, True
-        if verdict is None and known is None:
+        if status is None and previous is None:
             self.missing[parent.uid] = (parent, last.namespace)
-        return known, False
+        return previous, False
 
-    def _known_root(self, last: Entry, parent: OwnerReference) -> str | None:
-        """Where the entry belonged while this same owner could be read."""
-        if last.root is not None and last.vouched == parent.uid and last.root in self.families:
+    def _previous_root(self, last: Entry, parent: OwnerReference) -> str | None:
+        """The entry's root while this same owner could be read."""
+        if (
+            last.root is not None
+            and last.resolved_parent_uid == parent.uid
+            and last.root in self.groups
+        ):
             return last.root
         return None
 
-    def _is_last(self, entry: Entry, root: str) -> bool:
-        """Whether the workload ends with this entry."""
-        family = self.families.get(root)
-        if family is None:
+    def _is_last_member(self, entry: Entry, root: str) -> bool:
+        """Whether the workload is deleted with this entry."""
+        group = self.groups.get(root)
+        if group is None:
             return False
-        if family.pods - entry.is_pod > 0:
+        if group.pods - entry.is_pod > 0:
             return False
-        return root == entry.uid or not self._stands_alone(root)
+        return root == entry.uid or not self._needs_no_pods(root)
 
-    def _stands_alone(self, root: str) -> bool:
+    def _needs_no_pods(self, root: str) -> bool:
         """Whether the root is a workload even without pods."""
         entry = self.entries.get(root)
         if entry is None or entry.root != root:
             return False
-        return entry.key in self._defined or entry.is_looked_up
+        return entry.key in self._root_kinds or entry.is_looked_up
 
-    def _settle(self, root: str, at: datetime) -> None:
-        """After something left: end the workload, or say that it changed."""
-        family = self.families.get(root)
-        if family is None:
+    def _delete_if_empty(self, root: str, at: datetime) -> None:
+        """After something left: delete the workload, or report that it changed."""
+        group = self.groups.get(root)
+        if group is None:
             return
         if self.is_alive(root):
-            self._listener.touched(root)
+            self._listener.on_change(root)
             return
-        self._listener.ended(root, at)
-        self._dissolve(root, family)
+        self._listener.on_delete(root, at)
+        self._delete_group(root, group)
 
-    def _dissolve(self, root: str, family: OwnerGroup) -> None:
-        del self.families[root]
-        namespace = self._by_namespace.get(family.root.namespace)
+    def _delete_group(self, root: str, group: OwnerGroup) -> None:
+        del self.groups[root]
+        namespace = self._by_namespace.get(group.root.namespace)
         if namespace is not None:
             namespace.discard(root)
             if not namespace:
-                del self._by_namespace[family.root.namespace]
+                del self._by_namespace[group.root.namespace]
 
 
 def _uid(owner: OwnerReference | None) -> str:

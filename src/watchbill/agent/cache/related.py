@@ -1,4 +1,4 @@
-"""What stands beside workloads: routing, autoscalers, pod groups, queue entries, claims, events. No I/O."""
+"""Objects related to workloads: routing, autoscalers, pod groups, queue entries, claims, events. No I/O."""
 
 from collections import OrderedDict
 from collections.abc import Container, Iterable
@@ -22,9 +22,9 @@ _GROUP_ANNOTATIONS = (POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION)
 
 @dataclass(slots=True)
 class _Owned:
-    """Packed objects by UID, found by name within a namespace and by the owners that they name."""
+    """Compressed objects by UID, looked up by namespace and name or by owner UID."""
 
-    packed: dict[str, bytes] = field(default_factory=dict)
+    compressed: dict[str, bytes] = field(default_factory=dict)
     names: dict[str, tuple[str, str]] = field(default_factory=dict)
     owners: dict[str, tuple[str, ...]] = field(default_factory=dict)
     by_name: dict[tuple[str, str], set[str]] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class _Owned:
 
     def put(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         self.drop(meta.uid)
-        self.packed[meta.uid] = compress(obj)
+        self.compressed[meta.uid] = compress(obj)
         self.names[meta.uid] = name = (meta.namespace, meta.name)
         self.by_name.setdefault(name, set()).add(meta.uid)
         self.owners[meta.uid] = tuple(owner.uid for owner in owners(obj))
@@ -40,15 +40,15 @@ class _Owned:
             self.by_owner.setdefault(owner, set()).add(meta.uid)
 
     def drop(self, uid: str) -> None:
-        if self.packed.pop(uid, None) is None:
+        if self.compressed.pop(uid, None) is None:
             return
         name = self.names.pop(uid)
         _discard(self.by_name, name, uid)
         for owner in self.owners.pop(uid):
             _discard(self.by_owner, owner, uid)
 
-    def found(self, uids: Iterable[str]) -> list[Object]:
-        return [decompress(self.packed[uid]) for uid in sorted(uids)]
+    def get_all(self, uids: Iterable[str]) -> list[Object]:
+        return [decompress(self.compressed[uid]) for uid in sorted(uids)]
 
 
 @dataclass(slots=True)
@@ -59,10 +59,10 @@ class _ByNamespace:
     namespaces: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def put(self, uid: str, obj: dict[str, Any], namespaces: frozenset[str]) -> frozenset[str]:
-        """The namespaces to which it is news: it may concern others than its own."""
+        """The namespaces whose routing changed: an object may concern others than its own."""
         before = self.namespaces.get(uid, frozenset())
-        known = next((self.objects[namespace][uid] for namespace in before), None)
-        if known == obj and before == namespaces:
+        stored = next((self.objects[namespace][uid] for namespace in before), None)
+        if stored == obj and before == namespaces:
             return frozenset()
         self.drop(uid)
         for namespace in namespaces:
@@ -74,9 +74,9 @@ class _ByNamespace:
         """The namespaces that it concerned."""
         namespaces = self.namespaces.pop(uid, frozenset())
         for namespace in namespaces:
-            found = self.objects[namespace]
-            del found[uid]
-            if not found:
+            in_namespace = self.objects[namespace]
+            del in_namespace[uid]
+            if not in_namespace:
                 del self.objects[namespace]
         return namespaces
 
@@ -85,10 +85,10 @@ class _ByNamespace:
 
 
 class Related:
-    """Keeps them and says which workloads a change of one may concern."""
+    """Keeps these objects and reports which workloads a change may concern."""
 
-    def __init__(self, ownership: OwnerTree, listener: OwnerListener) -> None:
-        self._ownership = ownership
+    def __init__(self, owner_tree: OwnerTree, listener: OwnerListener) -> None:
+        self._owner_tree = owner_tree
         self._listener = listener
         self._routing = _ByNamespace()
         self._autoscalers = _ByNamespace()
@@ -105,9 +105,11 @@ class Related:
         return self._routing.of(namespace)
 
     def autoscalers(self, namespace: str, names: Container[str]) -> list[Object]:
-        """Those of the namespace whose target has one of the names."""
-        found = self._autoscalers.of(namespace)
-        return [obj for obj in found if text(at(obj, "spec", "scaleTargetRef", "name")) in names]
+        """The autoscalers of the namespace whose target has one of the names."""
+        autoscalers = self._autoscalers.of(namespace)
+        return [
+            obj for obj in autoscalers if text(at(obj, "spec", "scaleTargetRef", "name")) in names
+        ]
 
     def events(self, about: Iterable[str]) -> list[Object]:
         """The newest event about each of them."""
@@ -116,13 +118,13 @@ class Related:
         return [self._events[uid][1] for uid in about if uid in self._events]
 
     def claims(self, pods: Iterable[Pod]) -> list[Object]:
-        """Those that the pods name, each once."""
+        """The claims that the pods name, each once."""
         names = {(pod.namespace, claim) for pod in pods for claim in pod.claims}
         uids = [self._claims.by_name.get(name, set()) for name in names]
-        return self._claims.found(set().union(*uids))
+        return self._claims.get_all(set().union(*uids))
 
     def pod_groups(self, chain: Iterable[str], pods: Iterable[Pod]) -> list[Object]:
-        """Those that the pods name, and those that anyone of the chain or a pod owns."""
+        """The groups that the pods name, and those that an object of the chain or a pod owns."""
         uids: set[str] = set()
         for uid in chain:
             uids |= self._pod_groups.by_owner.get(uid, set())
@@ -131,30 +133,30 @@ class Related:
             for key in _GROUP_ANNOTATIONS:
                 name = (pod.namespace, pod.annotations.get(key, ""))
                 uids |= self._pod_groups.by_name.get(name, set())
-        return self._pod_groups.found(uids)
+        return self._pod_groups.get_all(uids)
 
     def queue_workloads(self, chain: Iterable[str]) -> list[Object]:
         uids: set[str] = set()
         for uid in chain:
             uids |= self._queue_workloads.by_owner.get(uid, set())
-        return self._queue_workloads.found(uids)
+        return self._queue_workloads.get_all(uids)
 
     def put_routing(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         namespaces = named_namespaces(obj) | {meta.namespace}
-        self._touch_namespaces(self._routing.put(meta.uid, obj, namespaces))
+        self._notify_namespaces(self._routing.put(meta.uid, obj, namespaces))
 
     def drop_routing(self, uid: str) -> None:
-        self._touch_namespaces(self._routing.drop(uid))
+        self._notify_namespaces(self._routing.drop(uid))
 
     def put_autoscaler(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         """Its bounds count; its status changes every few seconds and does not."""
         bounds = {name: obj.get(name) for name in ("apiVersion", "kind", "spec")}
         bounds["metadata"] = {"name": meta.name}
         namespaces = frozenset({meta.namespace})
-        self._touch_namespaces(self._autoscalers.put(meta.uid, bounds, namespaces))
+        self._notify_namespaces(self._autoscalers.put(meta.uid, bounds, namespaces))
 
     def drop_autoscaler(self, uid: str) -> None:
-        self._touch_namespaces(self._autoscalers.drop(uid))
+        self._notify_namespaces(self._autoscalers.drop(uid))
 
     def put_event(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         if text(obj.get("reason")) not in EVENT_REASONS:
@@ -172,80 +174,80 @@ class Related:
             self._event_about.pop(oldest, None)
         # The same words again, counted up, tell nothing new.
         if any(before.get(name) != kept[name] for name in ("reason", "message")):
-            self._touch_root(about)
+            self._notify_root(about)
 
     def drop_event(self, uid: str) -> None:
-        """Events expire; what they told is over then, or is told by another one."""
+        """Events expire; their message is outdated then, or repeated by a newer one."""
         about = self._event_about.pop(uid, None)
         if about is not None:
             del self._events[about]
 
     def put_claim(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
-        self._touch_claim(meta.uid)
+        self._notify_claim(meta.uid)
         self._claims.put(meta, obj)
         self._reserved[meta.uid] = tuple(
             text(user.get("uid")) for user in objects(at(obj, "status", "reservedFor"))
         )
-        self._touch_claim(meta.uid)
+        self._notify_claim(meta.uid)
 
     def drop_claim(self, uid: str) -> None:
-        self._touch_claim(uid)
+        self._notify_claim(uid)
         self._claims.drop(uid)
         self._reserved.pop(uid, None)
 
     def put_pod_group(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
-        self._touch_group(meta.uid)
+        self._notify_group(meta.uid)
         self._pod_groups.put(meta, obj)
-        self._touch_group(meta.uid)
+        self._notify_group(meta.uid)
 
     def drop_pod_group(self, uid: str) -> None:
-        self._touch_group(uid)
+        self._notify_group(uid)
         self._pod_groups.drop(uid)
 
     def put_queue_workload(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         self._queue_workloads.put(meta, obj)
-        self._touch_owners(self._queue_workloads, meta.uid)
+        self._notify_owners(self._queue_workloads, meta.uid)
 
     def drop_queue_workload(self, uid: str) -> None:
-        self._touch_owners(self._queue_workloads, uid)
+        self._notify_owners(self._queue_workloads, uid)
         self._queue_workloads.drop(uid)
 
-    def _touch_namespaces(self, namespaces: Iterable[str]) -> None:
+    def _notify_namespaces(self, namespaces: Iterable[str]) -> None:
         for namespace in namespaces:
-            for root in self._ownership.in_namespace(namespace):
-                self._listener.touched(root)
+            for root in self._owner_tree.in_namespace(namespace):
+                self._listener.on_change(root)
 
-    def _touch_root(self, uid: str) -> None:
-        root = self._ownership.root_of(uid)
+    def _notify_root(self, uid: str) -> None:
+        root = self._owner_tree.root_of(uid)
         if root is not None:
-            self._listener.touched(root)
+            self._listener.on_change(root)
 
-    def _touch_claim(self, uid: str) -> None:
-        """Those of the pods that it is made or reserved for; a claim that has neither concerns nobody yet."""
+    def _notify_claim(self, uid: str) -> None:
+        """The workloads of the pods that the claim is made or reserved for, if any yet."""
         for user in (*self._claims.owners.get(uid, ()), *self._reserved.get(uid, ())):
-            self._touch_root(user)
+            self._notify_root(user)
 
-    def _touch_owners(self, owned: _Owned, uid: str) -> None:
+    def _notify_owners(self, owned: _Owned, uid: str) -> None:
         for owner in owned.owners.get(uid, ()):
-            self._touch_root(owner)
+            self._notify_root(owner)
 
-    def _touch_group(self, uid: str) -> None:
-        """The owners' workloads; where nobody owns the group, those whose pods name it."""
-        if uid not in self._pod_groups.packed:
+    def _notify_group(self, uid: str) -> None:
+        """The owners' workloads; without owners, the workloads whose pods name the group."""
+        if uid not in self._pod_groups.compressed:
             return
-        self._touch_owners(self._pod_groups, uid)
+        self._notify_owners(self._pod_groups, uid)
         if self._pod_groups.owners[uid]:
             return
         namespace, name = self._pod_groups.names[uid]
-        for root in self._ownership.in_namespace(namespace):
-            pods = self._ownership.pods(root)
+        for root in self._owner_tree.in_namespace(namespace):
+            pods = self._owner_tree.pods(root)
             if any(name in map(pod.annotations.get, _GROUP_ANNOTATIONS) for pod in pods):
-                self._listener.touched(root)
+                self._listener.on_change(root)
 
 
 def _discard(index: dict[Any, set[str]], key: Any, uid: str) -> None:
-    found = index.get(key)
-    if found is not None:
-        found.discard(uid)
-        if not found:
+    uids = index.get(key)
+    if uids is not None:
+        uids.discard(uid)
+        if not uids:
             del index[key]

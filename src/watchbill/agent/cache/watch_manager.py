@@ -213,7 +213,7 @@ class WatchManager:
         if reflector.lists != watch.lists:
             watch.lists = reflector.lists
             if wanted.is_workload_kind:
-                self._cache.note_listed(wanted.key)
+                self._cache.mark_listed(wanted.key)
                 self._on_list(wanted)
 
     def _is_complete(self, key: GroupKind) -> bool:

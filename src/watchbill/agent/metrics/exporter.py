@@ -95,7 +95,7 @@ class Exporter:
                 yield labels | {"shared": is_shared}, share
 
     def _idle(self) -> Iterator[Line]:
-        families = self._cache.ownership.families
+        families = self._cache.owner_tree.groups
         for root, idle in self._scraper.idle.found.items():
             family = families.get(root)
             if family is not None and idle.millionths is not None:

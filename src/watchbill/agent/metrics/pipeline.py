@@ -70,5 +70,5 @@ class MeasuringLoop:
         """A round, or a part of it, is over: `roots` have other idle GPUs than before."""
         self._cache.idle = self.scraper.idle.found
         for root in roots:
-            self._tracker.touched(root)
+            self._tracker.on_change(root)
         self._tracker.changed.set()

@@ -150,7 +150,7 @@ class Scraper:
         """Pods that hold something now, by name."""
         return {
             (entry.namespace, entry.name): (entry.root, entry.payload)
-            for entry in self._cache.ownership.entries.values()
+            for entry in self._cache.owner_tree.entries.values()
             if isinstance(entry.payload, Pod)
             and entry.root is not None
             and entry.payload.node
@@ -261,7 +261,7 @@ class Scraper:
 
     def _forget(self, by_uid: Mapping[str, tuple[str, Pod]], roots: set[str]) -> None:
         self._totals.forget(by_uid, roots)
-        self.idle.forget(self._cache.ownership.families.keys())
+        self.idle.forget(self._cache.owner_tree.groups.keys())
         for uid in self._inference_paths.keys() - by_uid.keys():
             del self._inference_paths[uid]
 

@@ -53,19 +53,19 @@ class Tracker:
     def attach(self, source: RecordSource) -> None:
         self._source = source
 
-    def touched(self, root: str) -> None:
+    def on_change(self, root: str) -> None:
         if root not in self._dirty:
             self._dirty[root] = asyncio.get_running_loop().time() + self._debounce_seconds
             self._wake.set()
 
-    def ending(self, root: str) -> None:
+    def before_delete(self, root: str) -> None:
         """Read the workload a last time where the ledger does not have it as it is."""
         standing = self.ledger.standings.get(root)
         is_kept = standing is not None and (standing.is_told or standing.record is not None)
         if self.is_open and (root in self._dirty or not is_kept):
             self.read(root, is_last=True)
 
-    def ended(self, root: str, at: datetime) -> None:
+    def on_delete(self, root: str, at: datetime) -> None:
         self._dirty.pop(root, None)
         self.ledger.end(root, at)
         self.changed.set()

@@ -1,0 +1,253 @@
+"""Which workload each object belongs to, whatever the order of events."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from watchbill.agent.cache.owner_tree import Entry, OwnerStatus, OwnerTree
+from watchbill.kinds.objects.objects import GroupKind
+from watchbill.kinds.objects.pod import OwnerReference, Pod, read_pod
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+DEFINED = frozenset({GroupKind("apps", "Deployment"), GroupKind("apps", "ReplicaSet")})
+
+
+@dataclass
+class ListenerRecorder:
+    changed: set[str] = field(default_factory=set)
+    deleting: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+
+    def on_change(self, root: str) -> None:
+        self.changed.add(root)
+
+    def before_delete(self, root: str) -> None:
+        self.deleting.append(root)
+
+    def on_delete(self, root: str, at: datetime) -> None:
+        self.deleted.append(root)
+
+
+def new() -> tuple[OwnerTree, ListenerRecorder]:
+    listener = ListenerRecorder()
+    return OwnerTree(DEFINED, listener), listener
+
+
+def owner(uid: str | None, kind: str = "ReplicaSet") -> OwnerReference | None:
+    return None if uid is None else OwnerReference("apps", "v1", kind, uid, uid, True)
+
+
+def thing(uid: str, parent: str | None = None, kind: str = "ReplicaSet") -> Entry:
+    return Entry(uid, GroupKind("apps", kind), "ns", uid, owner(parent), b"object")
+
+
+def pod(uid: str, parent: str | None = None) -> Entry:
+    tree: Pod = read_pod({"metadata": {"uid": uid, "name": uid, "namespace": "ns"}})
+    return Entry(uid, GroupKind("", "Pod"), "ns", uid, owner(parent), tree)
+
+
+def deployment(uid: str) -> Entry:
+    return thing(uid, kind="Deployment")
+
+
+def uids(tree: OwnerTree, root: str) -> set[str]:
+    return {member.uid for member in tree.pods(root)}
+
+
+@st.composite
+def forests(draw: st.DrawFn) -> list[Entry]:
+    """Trees of up to four levels; pods may own, as leaders of a group do."""
+    entries: list[Entry] = []
+    for number in range(draw(st.integers(1, 14))):
+        parent = draw(st.none() | st.sampled_from([e.uid for e in entries])) if entries else None
+        make = draw(st.sampled_from([pod, thing]))
+        entries.append(make(f"u{number}", parent))
+    return entries
+
+
+def true_root(forest: list[Entry], entry: Entry) -> str:
+    by_uid = {tree.uid: tree for tree in forest}
+    while entry.parent is not None:
+        entry = by_uid[entry.parent.uid]
+    return entry.uid
+
+
+def fresh(entry: Entry) -> Entry:
+    return Entry(entry.uid, entry.key, entry.namespace, entry.name, entry.parent, entry.payload)
+
+
+@given(st.data(), forests())
+@settings(max_examples=200)
+def test_any_order_gives_the_same_groups(data: st.DataObject, forest: list[Entry]) -> None:
+    tree, _ = new()
+    for entry in data.draw(st.permutations(forest)):
+        tree.put(fresh(entry), NOW)
+    assert not tree.missing
+    for entry in forest:
+        assert tree.root_of(entry.uid) == true_root(forest, entry)
+    for root in {true_root(forest, entry) for entry in forest}:
+        expected = {e.uid for e in forest if e.is_pod and true_root(forest, e) == root}
+        assert uids(tree, root) == expected
+        assert tree.groups[root].pods == len(expected)
+
+
+@given(st.data(), forests())
+@settings(max_examples=200)
+def test_any_order_of_removal_ends_every_workload_once(
+    data: st.DataObject, forest: list[Entry]
+) -> None:
+    tree, listener = new()
+    for entry in forest:
+        tree.put(fresh(entry), NOW)
+    alive = {root for root in tree.groups if tree.is_alive(root)}
+    roots = {entry.uid: tree.root_of(entry.uid) for entry in forest}
+    for entry in data.draw(st.permutations(forest)):
+        tree.remove(entry.uid, NOW)
+        for uid in tree.entries:
+            assert tree.root_of(uid) == roots[uid], "a broken chain moves nobody"
+        remaining = {roots[uid] for uid, left in tree.entries.items() if left.is_pod}
+        assert remaining <= {root for root in tree.groups if tree.is_alive(root)}
+    assert sorted(listener.deleted) == sorted(set(listener.deleted))
+    assert alive <= set(listener.deleted)
+    assert set(listener.deleting) == alive
+    assert not tree.entries
+    assert not tree.groups
+    assert not tree._children
+    assert not tree._by_namespace
+
+
+def test_background_deletion_removes_the_owner_first() -> None:
+    tree, listener = new()
+    for entry in (deployment("d"), thing("rs", "d"), pod("p", "rs")):
+        tree.put(entry, NOW)
+    tree.remove("d", NOW)
+    tree.remove("rs", NOW)
+    assert tree.is_alive("d")
+    assert uids(tree, "d") == {"p"}
+    assert tree.groups["d"].is_root_gone
+    assert listener.deleted == []
+    tree.remove("p", NOW)
+    assert listener.deleted == ["d"]
+
+
+def test_a_pod_born_during_the_cascade_joins_the_workload_of_its_owner() -> None:
+    tree, _ = new()
+    for entry in (deployment("d"), thing("rs", "d"), pod("p", "rs")):
+        tree.put(entry, NOW)
+    tree.remove("d", NOW)
+    tree.put(pod("late", "rs"), NOW)
+    assert uids(tree, "d") == {"p", "late"}
+    assert not tree.missing
+
+
+def test_orphans_become_a_workload_of_their_own() -> None:
+    tree, listener = new()
+    for entry in (deployment("d"), thing("rs", "d"), pod("p", "rs")):
+        tree.put(entry, NOW)
+    tree.put(thing("rs"), NOW)
+    assert uids(tree, "rs") == {"p"}
+    assert uids(tree, "d") == set()
+    assert listener.deleted == [], "the Deployment itself is still there"
+    tree.remove("d", NOW)
+    assert listener.deleted == ["d"]
+    assert tree.is_alive("rs")
+
+
+def test_a_name_used_again_is_another_workload() -> None:
+    tree, listener = new()
+    for entry in (deployment("d1"), thing("rs1", "d1"), pod("p1", "rs1")):
+        tree.put(entry, NOW)
+    tree.remove("d1", NOW)
+    for entry in (deployment("d2"), thing("rs2", "d2"), pod("p2", "rs2")):
+        tree.put(entry, NOW)
+    assert (uids(tree, "d1"), uids(tree, "d2")) == ({"p1"}, {"p2"})
+    tree.remove("p1", NOW)
+    assert listener.deleted == ["d1"]
+
+
+def test_nobody_is_placed_before_a_missing_owner_is_resolved() -> None:
+    tree, listener = new()
+    tree.put(pod("p", "rs"), NOW)
+    assert tree.root_of("p") is None
+    assert list(tree.missing) == ["rs"]
+    assert [entry.uid for entry in tree.waiting_for_owner()] == ["p"]
+    tree.resolve("rs", OwnerStatus.UNREADABLE, NOW)
+    assert tree.root_of("p") == "p"
+    assert tree.groups["p"].is_truncated
+    assert list(tree.waiting_for_owner()) == []
+    tree.put(thing("rs"), NOW)
+    assert tree.root_of("p") == "rs"
+    assert listener.deleted == ["p"], "it is no workload of its own any more"
+    assert not tree.groups["rs"].is_truncated
+
+
+def test_those_below_an_owner_that_is_gone_wait_for_their_own_end() -> None:
+    tree, listener = new()
+    tree.put(pod("p", "rs"), NOW)
+    tree.resolve("rs", OwnerStatus.GONE, NOW)
+    assert tree.root_of("p") is None
+    assert not tree.groups
+    tree.resolve("rs", OwnerStatus.ABANDONED, NOW)
+    assert tree.root_of("p") == "p"
+    tree.remove("p", NOW)
+    assert listener.deleted == ["p"]
+    assert not tree.owner_statuses, "a status that concerns no entry is dropped"
+
+
+def test_below_a_cluster_scoped_owner_the_pod_is_its_own_workload() -> None:
+    tree, _ = new()
+    tree.put(pod("p", "node"), NOW)
+    tree.resolve("node", OwnerStatus.OUTSIDE, NOW)
+    assert tree.root_of("p") == "p"
+    assert not tree.groups["p"].is_truncated
+
+
+def test_an_owner_looked_for_again_moves_nobody_meanwhile() -> None:
+    tree, _ = new()
+    tree.put(pod("p", "rs"), NOW)
+    tree.resolve("rs", OwnerStatus.UNREADABLE, NOW)
+    assert tree.search_again("rs")
+    tree.put(pod("p", "rs"), NOW)
+    assert tree.root_of("p") == "p"
+    assert tree.groups["p"].is_truncated
+    assert list(tree.waiting_for_owner()) == []
+    tree.remove("p", NOW)
+    assert not tree.search_again("rs")
+
+
+def test_resolving_an_owner_moves_nothing_that_knew_it() -> None:
+    tree, _ = new()
+    for entry in (deployment("d"), thing("rs", "d"), pod("p", "rs")):
+        tree.put(entry, NOW)
+    tree.remove("d", NOW)
+    tree.put(thing("late", "d"), NOW)
+    tree.put(pod("q", "late"), NOW)
+    tree.resolve("d", OwnerStatus.UNREADABLE, NOW)
+    tree.put(thing("rs", "d"), NOW)
+    tree.put(pod("p", "rs"), NOW)
+    assert uids(tree, "d") == {"p"}
+    assert uids(tree, "late") == {"q"}
+    assert tree.groups["late"].is_truncated
+
+
+def test_a_circle_of_owners_ends() -> None:
+    tree, _ = new()
+    tree.put(thing("a", "b"), NOW)
+    tree.put(thing("b", "a"), NOW)
+    tree.put(pod("p", "a"), NOW)
+    assert tree.root_of("p") in ("a", "b")
+    for uid in ("a", "b", "p"):
+        tree.remove(uid, NOW)
+    assert not tree.groups
+
+
+def test_a_kind_without_definition_lives_as_long_as_its_pods() -> None:
+    tree, listener = new()
+    tree.put(thing("r", kind="Rollout"), NOW)
+    assert not tree.is_alive("r")
+    tree.put(pod("p", "r"), NOW)
+    assert tree.is_alive("r")
+    tree.remove("p", NOW)
+    assert listener.deleting == listener.deleted == ["r"]
