@@ -1,14 +1,22 @@
-"""Objects in, record out: all that Watchbill says of one workload. Pure; no clock, no I/O.
+"""Objects in, record out: everything that Watchbill reports about one workload. Pure; no clock, no I/O.
 
-Each question has its module: `phase`, `messages`, `pending`, `organisation`, `placement`, `totals`,
-`endpoints`, `elements`, `transitions`. This one asks them in order and puts the answers into the record.
+Each question is a function of the `WorkloadView` and has its module in `derivation/` or `pending/`.
+This one calls them in order; `record` puts the answers together.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from watchbill.errors import Invalid
 from watchbill.kinds.definition.definition import Definitions
+from watchbill.kinds.definition.facts import Facts
 from watchbill.kinds.definition.hooks import HOOKS
+from watchbill.kinds.definition.view import WorkloadView
+from watchbill.kinds.derivation.children import (
+    with_autoscaler,
+    with_children,
+    with_inherited_endpoints,
+)
 from watchbill.kinds.derivation.elements import elements_of
 from watchbill.kinds.derivation.organisation import organisation_of
 from watchbill.kinds.derivation.phase import observed_phase, phase_of, transitions_of
@@ -18,22 +26,16 @@ from watchbill.kinds.derivation.presentation import (
     printable,
     sanitized_message,
 )
-from watchbill.kinds.derivation.scale import (
-    framework_of,
-    with_autoscaler,
-    with_children,
-    with_inherited_endpoints,
-)
 from watchbill.kinds.derivation.totals import totals_of
 from watchbill.kinds.objects.json_access import metadata, text
 from watchbill.kinds.objects.objects import PodCounts, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod, read_pod
 from watchbill.kinds.objects.settings import DeriveSettings, Redaction
-from watchbill.kinds.pending.messages import MessageInput, phase_message
 from watchbill.kinds.pending.pending import pending_reasons, pending_scheduling_messages
-from watchbill.kinds.record import DerivedState, ReadObjects, witness_of, workload_of
+from watchbill.kinds.phase_message import phase_message
+from watchbill.kinds.record import DerivedPhase, witness_of, workload_of
 from watchbill.protocol import Record
-from watchbill.workload import LEAVING_PHASES, PendingReason, Phase, Transition
+from watchbill.workload import LEAVING_PHASES, Phase, Transition
 
 __all__ = ["DeriveSettings", "Derived", "Redaction", "derive"]
 
@@ -54,7 +56,7 @@ def derive(objects: WorkloadObjects, definitions: Definitions, settings: DeriveS
     if not text(meta.get("uid")):
         raise Invalid(f"{_title(objects)} has no UID")
     try:
-        return _derive(objects, definitions, settings)
+        return _derive(_view(objects, definitions, settings))
     except (
         ArithmeticError,
         AttributeError,
@@ -76,24 +78,19 @@ def _title(objects: WorkloadObjects) -> str:
     return f"{kind[:63]} {namespace[:63]}/{name[:253]}"
 
 
-def _derive(
-    objects: WorkloadObjects, definitions: Definitions, settings: DeriveSettings
-) -> Derived:
-    read = _read(objects, definitions, settings)
-    standing = _standing(read)
-    facts, census = read.facts, read.census
-    organisation = organisation_of(objects, facts, census, settings)
-    totals = totals_of(objects, facts, census, settings)
-    elements, elements_total = elements_of(
-        objects, read.definition, facts, census, settings.cluster_id
-    )
-    is_pending = standing.phase is Phase.PENDING
+def _derive(view: WorkloadView) -> Derived:
+    phase = _phase(view)
+    organisation = organisation_of(view)
+    totals = totals_of(view)
+    elements, elements_total = elements_of(view)
+    redaction = view.settings.redaction
+    is_pending = phase.phase is Phase.PENDING
     record = Record(
-        workload=workload_of(read, standing, organisation, totals),
-        witness=witness_of(objects),
+        workload=workload_of(view, phase, organisation, totals),
+        witness=witness_of(view.objects),
         usage=totals.usage,
         pending_scheduling_messages=presented_scheduling(
-            pending_scheduling_messages(objects, census, settings), settings.redaction
+            pending_scheduling_messages(view), redaction
         )
         if is_pending
         else (),
@@ -103,54 +100,50 @@ def _derive(
         department_key=printable(organisation.department_key),
         gpu_millionths_by_node_pool=totals.gpu_millionths_by_node_pool,
     )
-    transitions = transitions_of(objects, facts, census, standing.phase, standing.message)
-    return Derived(record, transitions)
+    return Derived(record, transitions_of(view, phase.phase, phase.message))
 
 
-def _read(
+def _view(
     objects: WorkloadObjects, definitions: Definitions, settings: DeriveSettings
-) -> ReadObjects:
+) -> WorkloadView:
     definition = definitions.for_object(objects.root)
     pods: list[Pod] = list(objects.pods)
     if not pods and definition.key.kind == "Pod" and not definition.key.group:
         pods = [read_pod(objects.root, wanted=settings.pod_annotations)]
-    census = PodCounts(pods)
-    facts = definitions.facts(objects.root)
-    if definition.prefers_children or not facts.roles:
-        facts = with_children(facts, objects, definitions)
-    facts = with_inherited_endpoints(with_autoscaler(facts, objects), objects, definitions)
-    if definition.adjust:
-        facts = HOOKS[definition.adjust](facts, objects, census, definitions)
-    return ReadObjects(
+    view = WorkloadView(
         objects=objects,
         definition=definition,
-        facts=facts,
-        census=census,
+        definitions=definitions,
+        facts=definitions.facts(objects.root),
+        pods=PodCounts(pods),
         settings=settings,
-        framework=framework_of(definition, facts, objects, definitions),
     )
+    for complete in _completions(view):
+        view = replace(view, facts=complete(view))
+    return view
 
 
-def _standing(read: ReadObjects) -> DerivedState:
-    objects, facts, census, settings = read.objects, read.facts, read.census, read.settings
-    observed = observed_phase(objects, read.definition, facts, census)
-    phase = phase_of(objects, facts, census, observed)
-    reasons: tuple[PendingReason, ...] = ()
-    if phase is Phase.PENDING:
-        reasons = pending_reasons(objects, facts, census, settings)
-    situation = MessageInput(
-        objects=objects,
-        definition=read.definition,
-        facts=facts,
-        census=census,
-        reasons=reasons,
-    )
+def _completions(view: WorkloadView) -> Iterator[Callable[[WorkloadView], Facts]]:
+    """What completes the root's own facts, in this order."""
+    if view.definition.prefers_children or not view.facts.roles:
+        yield with_children
+    yield with_autoscaler
+    yield with_inherited_endpoints
+    if view.definition.hook:
+        yield HOOKS[view.definition.hook]
+
+
+def _phase(view: WorkloadView) -> DerivedPhase:
+    observed = observed_phase(view)
+    phase = phase_of(view, observed)
+    reasons = pending_reasons(view) if phase is Phase.PENDING else ()
+    message = phase_message(phase, view, reasons)
     if phase in _WITHDRAWN:
-        unasked = PodCounts(census.all, ignores_deletion=True)
-        observed = observed_phase(objects, read.definition, facts, unasked)
-    return DerivedState(
+        undeleted = PodCounts(view.pods.all, ignores_deletion=True)
+        observed = observed_phase(replace(view, pods=undeleted))
+    return DerivedPhase(
         phase=phase,
         k8s_phase=observed,
-        message=sanitized_message(phase_message(phase, situation), settings.redaction),
-        reasons=presented_reasons(reasons, settings.redaction),
+        message=sanitized_message(message, view.settings.redaction),
+        reasons=presented_reasons(reasons, view.settings.redaction),
     )

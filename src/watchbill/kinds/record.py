@@ -1,12 +1,13 @@
-"""The contract's Workload, put together from what the other modules found."""
+"""The contract's Workload, put together from the answers of the other modules."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from watchbill.kinds.definition.definition import Definition
 from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.definition.view import WorkloadView
+from watchbill.kinds.derivation.children import framework_of
 from watchbill.kinds.derivation.elements import element_id
 from watchbill.kinds.derivation.endpoints import endpoints_of
 from watchbill.kinds.derivation.organisation import (
@@ -31,8 +32,7 @@ from watchbill.kinds.derivation.presentation import (
 from watchbill.kinds.derivation.priority import guaranteed_until, priority_of
 from watchbill.kinds.derivation.totals import ResourceTotals, idle_fields, idle_millionths
 from watchbill.kinds.objects.json_access import INT32_MAX, group_version, metadata, text
-from watchbill.kinds.objects.objects import PodCounts, WorkloadObjects
-from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.kinds.objects.objects import WorkloadObjects
 from watchbill.kinds.pending.kai import QUOTA_REASONS
 from watchbill.protocol import Witness
 from watchbill.workload import (
@@ -50,20 +50,8 @@ _NO_ACTIONS = ActionsSupport(delete=False, suspend=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadObjects:
-    """What was read of the objects before anything is decided."""
-
-    objects: WorkloadObjects
-    definition: Definition
-    facts: Facts
-    census: PodCounts
-    settings: DeriveSettings
-    framework: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DerivedState:
-    """The phase and all that is said about it."""
+class DerivedPhase:
+    """The phase and what explains it. `k8s_phase`: without deletion and suspension."""
 
     phase: Phase
     k8s_phase: Phase
@@ -72,17 +60,17 @@ class DerivedState:
 
 
 def workload_of(
-    read: ReadObjects,
-    standing: DerivedState,
+    view: WorkloadView,
+    derived: DerivedPhase,
     organisation: OrganisationNames,
     totals: ResourceTotals,
 ) -> Workload:
-    objects, facts, census, settings = read.objects, read.facts, read.census, read.settings
+    objects, facts, settings = view.objects, view.facts, view.settings
     meta = metadata(objects.root)
-    priority = priority_of(objects, facts, census, settings)
+    priority = priority_of(view)
     template = next((role.template for role in facts.roles if role.template is not None), None)
     run = presented_template(template, settings.redaction)
-    endpoints = presented_endpoints(endpoints_of(objects, facts, census), settings.redaction)
+    endpoints = presented_endpoints(endpoints_of(view), settings.redaction)
     application_id, application_name = ai_application(objects, settings.cluster_id)
     idle = idle_millionths(objects.idle, allocated=totals.usage.gpu_millionths)
     return Workload(
@@ -93,14 +81,14 @@ def workload_of(
         namespace=printable(text(meta.get("namespace"))),
         project_name=printable(organisation.project_name),
         department_name=printable(organisation.department_name),
-        category=_category(read),
+        category=_category(view),
         priority=priority.value,
         priority_class_name=printable(priority.class_name),
-        created_at=created_at(objects, census),
-        phase=standing.phase,
-        k8s_phase=standing.k8s_phase.value,
+        created_at=created_at(view),
+        phase=derived.phase,
+        k8s_phase=derived.k8s_phase.value,
         conditions=presented_conditions(facts.conditions, settings.redaction),
-        running_pods=census.running,
+        running_pods=view.pods.running,
         workload_requested_resources=totals.workload,
         pods_requested_resources=totals.pods,
         allocated_resources=totals.allocated,
@@ -108,36 +96,31 @@ def workload_of(
         idle_gpus=None if idle is None else idle // GPU_MILLIONTHS,
         requested_pods=_requested_pods(facts),
         requested_node_pools=tuple(
-            printable(pool)
-            for pool in requested_node_pools(
-                objects, facts, census, settings, is_kai=is_kai(objects, facts, census, settings)
-            )
+            printable(pool) for pool in requested_node_pools(view, is_kai=is_kai(view))
         ),
-        current_node_pools=tuple(
-            printable(pool) for pool in current_node_pools(census, objects.cluster, settings)
-        ),
-        images=presented_images(facts, census.all, settings.redaction),
+        current_node_pools=tuple(printable(pool) for pool in current_node_pools(view)),
+        images=presented_images(facts, view.pods.all, settings.redaction),
         urls=tuple(dict.fromkeys(endpoint.url for endpoint in endpoints if endpoint.url)),
         datasources=(),
         environments=(),
         external_connections=(),
         endpoints=endpoints,
         environment_variables=run.variables,
-        additional_fields=_additional(read, standing, run.truncated)
+        additional_fields=_additional(view, derived, run.truncated)
         | idle_fields(objects.idle, idle),
         actions_support=_NO_ACTIONS,
-        phase_message=standing.message,
-        phase_reason=QUOTA_REASONS.get(standing.reasons[0].reason) if standing.reasons else None,
-        submitted_by=_optional(submitter(objects, census, settings)),
-        completed_at=finished_at(facts, census) if standing.phase in TERMINAL_PHASES else None,
-        guaranteed_runtime_ends_at=guaranteed_until(objects, priority, settings),
+        phase_message=derived.message,
+        phase_reason=QUOTA_REASONS.get(derived.reasons[0].reason) if derived.reasons else None,
+        submitted_by=_optional(submitter(view)),
+        completed_at=finished_at(view) if derived.phase in TERMINAL_PHASES else None,
+        guaranteed_runtime_ends_at=guaranteed_until(view, priority),
         preemptible=priority.is_preemptible,
-        distributed_framework=read.framework,
+        distributed_framework=framework_of(view),
         command=run.command,
         arguments=run.arguments,
         ai_application_id=application_id,
         ai_application_name=_optional(application_name),
-        topology=_shown_topology(topology_of(objects, facts, census, settings)),
+        topology=_presented_topology(topology_of(view)),
     )
 
 
@@ -145,12 +128,12 @@ def _optional(value: str | None) -> str | None:
     return printable(value) if value else None
 
 
-def _category(read: ReadObjects) -> str:
-    """A cluster's own word for a kind, else the definition's."""
-    group, kind = group_version(read.objects.root)[0], text(read.objects.root.get("kind"))
-    overrides = read.settings.categories
-    found = overrides.get(f"{kind}.{group}") or overrides.get(kind)
-    return found if found is not None else read.definition.category
+def _category(view: WorkloadView) -> str:
+    """The settings' category for the kind, else the definition's."""
+    group, kind = group_version(view.root)[0], text(view.root.get("kind"))
+    overrides = view.settings.categories
+    override = overrides.get(f"{kind}.{group}") or overrides.get(kind)
+    return override if override is not None else view.definition.category
 
 
 def _requested_pods(facts: Facts) -> RequestedPods:
@@ -182,13 +165,13 @@ def _bound(bounds: list[int | None], fixed: list[int]) -> int | None:
 
 
 def _additional(
-    read: ReadObjects, standing: DerivedState, truncated: tuple[str, ...]
+    view: WorkloadView, derived: DerivedPhase, truncated: tuple[str, ...]
 ) -> dict[str, Any]:
     """What the contract has no member for."""
     fields: dict[str, Any] = {}
-    if standing.reasons:
-        fields["pendingReasons"] = [msgspec.to_builtins(reason) for reason in standing.reasons]
-    if read.objects.is_chain_truncated:
+    if derived.reasons:
+        fields["pendingReasons"] = [msgspec.to_builtins(reason) for reason in derived.reasons]
+    if view.objects.is_chain_truncated:
         fields["isOwnerUnreadable"] = True
     if truncated:
         fields["truncated"] = list(truncated)
@@ -206,12 +189,12 @@ def witness_of(objects: WorkloadObjects) -> Witness:
     )
 
 
-def _shown_topology(found: Topology | None) -> Topology | None:
-    if found is None:
+def _presented_topology(topology: Topology | None) -> Topology | None:
+    if topology is None:
         return None
     return msgspec.structs.replace(
-        found,
-        name=_optional(found.name),
-        required_placement=_optional(found.required_placement),
-        preferred_placement=_optional(found.preferred_placement),
+        topology,
+        name=_optional(topology.name),
+        required_placement=_optional(topology.required_placement),
+        preferred_placement=_optional(topology.preferred_placement),
     )

@@ -258,7 +258,8 @@ WRONG = {
         5,
         "'when' is missing",
     ),
-    "function": ("group: x\nkind: T\nadjust: magic\n", 3, "there is no function 'magic'"),
+    "function": ("group: x\nkind: T\nhook: magic\n", 3, "unknown hook 'magic'"),
+    "renamed key": ("group: x\nkind: T\nadjust: newest_run\n", 3, "now called 'hook'"),
     "element": (
         "group: x\nkind: T\nelements:\n  - name: a\n",
         4,

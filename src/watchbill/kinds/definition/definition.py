@@ -40,7 +40,7 @@ class Definition:
     through: tuple[GroupKind, ...]
     prefers_children: bool
     """Its children's templates say more than its own roles, as soon as there are children."""
-    adjust: str
+    hook: str
     elements: tuple[ElementSource, ...]
     programs: Mapping[str, Program]
 

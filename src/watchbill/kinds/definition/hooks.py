@@ -1,20 +1,18 @@
 """The few rules that expressions over one object cannot say: named functions that definitions call.
 
-Each takes what the root said and returns it adjusted, by what the root's children and pods say.
+Each takes the workload's view and returns its facts, changed by what the root's children and pods state.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from watchbill.kinds.definition.facts import NO_FACTS, Facts
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.objects.json_access import group_version, instant, metadata, text
-from watchbill.kinds.objects.objects import GroupKind, PodCounts, WorkloadObjects
+from watchbill.kinds.objects.objects import GroupKind
 from watchbill.kinds.objects.pod import Pod, owners
-
-if TYPE_CHECKING:
-    from watchbill.kinds.definition.definition import Definitions
 
 _OF_THE_RUN = (
     "completed",
@@ -27,21 +25,19 @@ _OF_THE_RUN = (
     "ran",
 )
 
-Hook = Callable[[Facts, WorkloadObjects, PodCounts, "Definitions"], Facts]
+Hook = Callable[[WorkloadView], Facts]
 
 
-def ordered_pods(
-    facts: Facts, objects: WorkloadObjects, census: PodCounts, definitions: "Definitions"
-) -> Facts:
+def ordered_pods(view: WorkloadView) -> Facts:
     """Pods that start in order: one not ready below one that is ready has run before."""
-    ready = [_ordinal(pod) for pod in census.staying if pod.is_ready]
+    ready = [_ordinal(pod) for pod in view.pods.staying if pod.is_ready]
     if not ready:
-        return facts
+        return view.facts
     below = set(range(max(ready))) - set(ready)
-    start = min((_ordinal(pod) for pod in census.staying), default=0)
+    start = min((_ordinal(pod) for pod in view.pods.staying), default=0)
     if not any(ordinal >= start for ordinal in below):
-        return facts
-    return msgspec.structs.replace(facts, said={**facts.said, "ran": ""})
+        return view.facts
+    return msgspec.structs.replace(view.facts, said={**view.facts.said, "ran": ""})
 
 
 def _ordinal(pod: Pod) -> int:
@@ -49,21 +45,20 @@ def _ordinal(pod: Pod) -> int:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 7 else 0
 
 
-def newest_run(
-    facts: Facts, objects: WorkloadObjects, census: PodCounts, definitions: "Definitions"
-) -> Facts:
+def newest_run(view: WorkloadView) -> Facts:
     """A schedule's phase is that of its newest run; between runs it shows how the last one ended."""
-    uid = metadata(objects.root).get("uid")
+    uid = metadata(view.root).get("uid")
     runs = [
         child
-        for child in objects.children
+        for child in view.objects.children
         if any(owner.uid == uid for owner in owners(child))
-        and definitions.for_kind(GroupKind(group_version(child)[0], text(child.get("kind"))))
+        and view.definitions.for_kind(GroupKind(group_version(child)[0], text(child.get("kind"))))
     ]
-    run = definitions.facts(max(runs, key=_age_key)) if runs else NO_FACTS
+    run = view.definitions.facts(max(runs, key=_age_key)) if runs else NO_FACTS
+    facts = view.facts
     goes_on = bool(runs) and not (run.says("completed") or run.says("failed"))
     said = dict(facts.said)
-    if goes_on and census.staying:
+    if goes_on and view.pods.staying:
         # What holds back further runs stops none that has begun.
         said.pop("stopped", None)
     said |= {name: run.said[name] for name in _OF_THE_RUN if run.says(name)}

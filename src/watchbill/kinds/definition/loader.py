@@ -51,11 +51,12 @@ _KEYS = (
     "runsToEnd",
     "through",
     "rolesFrom",
-    "adjust",
+    "hook",
     "elements",
     "versions",
     *_VERSIONED,
 )
+_RENAMED_KEYS = {"adjust": "hook"}
 _STALE = PredicateSource(
     ".status.observedGeneration != null and .status.observedGeneration < .metadata.generation"
 )
@@ -66,6 +67,9 @@ def load_definition(path: Path) -> Definition:
     top = read_section(path)
     if top.has("apiVersion"):
         top = _imported(top, path)
+    for old, new in _RENAMED_KEYS.items():
+        if top.has(old):
+            raise top.error(old, f"this key is now called {new!r}")
     top.allow(_KEYS)
     return Definition(
         key=_key(top),
@@ -75,7 +79,7 @@ def load_definition(path: Path) -> Definition:
         runs_to_end=top.flag("runsToEnd"),
         through=tuple(_group_kind(name) for name in top.texts("through")),
         prefers_children=_prefers_children(top),
-        adjust=_adjust(top),
+        hook=_hook(top),
         elements=tuple(_elements(top, level=1)),
         programs=dict(_programs(top)),
     )
@@ -106,11 +110,11 @@ def _imported(top: Section, path: Path) -> Section:
     return section_of(import_karta(document).text, f"{path} (as imported)")
 
 
-def _adjust(top: Section) -> str:
-    name = top.text("adjust")
+def _hook(top: Section) -> str:
+    name = top.text("hook")
     if name and name not in HOOKS:
         known = ", ".join(sorted(HOOKS))
-        raise top.error("adjust", f"there is no function {name!r}; known are: {known}")
+        raise top.error("hook", f"unknown hook {name!r}; known are: {known}")
     return name
 
 

@@ -14,7 +14,7 @@ TEXT_KEYS = frozenset(
         "kind",
         "category",
         "distributedFramework",
-        "adjust",
+        "hook",
         "name",
         "label",
         "objects",

@@ -9,8 +9,9 @@ from fractions import Fraction
 from typing import Any
 
 from watchbill.kinds.definition.facts import RoleFacts
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.objects.json_access import at, metadata, objects, text, whole
-from watchbill.kinds.objects.objects import Object, WorkloadObjects
+from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.resources import mig_share
 from watchbill.kinds.objects.settings import DeriveSettings
@@ -86,11 +87,9 @@ def held_devices(claim: Object, settings: DeriveSettings) -> Fraction:
     return min(total, Fraction(_MAX_DEVICES))
 
 
-def asked_by_roles(
-    roles: Iterable[RoleFacts], found: WorkloadObjects, settings: DeriveSettings
-) -> Fraction:
+def asked_by_roles(roles: Iterable[RoleFacts], view: WorkloadView) -> Fraction:
     """GPUs that the templates ask for: of claims made for each pod times replicas, of shared ones once."""
-    namespace = text(metadata(found.root).get("namespace"))
+    namespace = text(metadata(view.root).get("namespace"))
     shared: set[str] = set()
     total = Fraction(0)
     for role in roles:
@@ -98,12 +97,12 @@ def asked_by_roles(
             continue
         shared |= set(role.template.claims)
         for name in role.template.claim_templates:
-            template = found.cluster.claim_templates.get((namespace, name))
+            template = view.cluster.claim_templates.get((namespace, name))
             devices = at(template, "spec", "spec", "devices")
-            total += asked_devices(devices, settings) * role.replicas
-    for claim in found.claims:
+            total += asked_devices(devices, view.settings) * role.replicas
+    for claim in view.objects.claims:
         if text(metadata(claim).get("name")) in shared:
-            total += asked_by_claim(claim, settings)
+            total += asked_by_claim(claim, view.settings)
     return total
 
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid5
 
-from watchbill.kinds.definition.definition import ANY, Definition, ElementSource
+from watchbill.kinds.definition.definition import ANY, ElementSource
 from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.objects.json_access import (
     group_version,
     has_labels,
@@ -19,7 +20,7 @@ from watchbill.kinds.objects.json_access import (
     metadata,
     text,
 )
-from watchbill.kinds.objects.objects import GroupKind, Object, PodCounts, WorkloadObjects
+from watchbill.kinds.objects.objects import GroupKind, Object
 from watchbill.kinds.objects.pod import Pod, owners
 from watchbill.workload import Element, GroupVersionKind, KubernetesRef
 
@@ -57,21 +58,15 @@ class _Tree:
         return False
 
 
-def elements_of(
-    objects: WorkloadObjects,
-    definition: Definition,
-    facts: Facts,
-    census: PodCounts,
-    cluster_id: UUID,
-) -> tuple[tuple[Element, ...], int]:
+def elements_of(view: WorkloadView) -> tuple[tuple[Element, ...], int]:
     """The elements, upper levels first, at most 2,000 of them; and how many there are in all."""
     tree = _Tree(
-        facts=facts,
-        children=sorted(objects.children, key=_age),
-        pods=census.all,
-        cluster_id=cluster_id,
+        facts=view.facts,
+        children=sorted(view.objects.children, key=_age),
+        pods=view.pods.all,
+        cluster_id=view.settings.cluster_id,
     )
-    root_uid = text(metadata(objects.root).get("uid"))
+    root_uid = text(metadata(view.root).get("uid"))
     for child in tree.children:
         tree.owner_of[text(metadata(child).get("uid"))] = _owner_uid(child)
     for pod in tree.pods:
@@ -79,7 +74,7 @@ def elements_of(
         tree.owner_of[pod.uid] = controller.uid if controller else ""
     kept: list[Element] = []
     seen: set[UUID] = set()
-    level = [(_Context(path=root_uid, owner_uid=root_uid), definition.elements)]
+    level = [(_Context(path=root_uid, owner_uid=root_uid), view.definition.elements)]
     for depth in (1, 2, 3):
         below: list[tuple[_Context, tuple[ElementSource, ...]]] = []
         for context, sources in level:

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
-from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.routing import Backends, endpoint, route_endpoints, stated
 from watchbill.kinds.objects.json_access import at, labels, metadata, objects, text, texts, whole
-from watchbill.kinds.objects.objects import Object, PodCounts, WorkloadObjects
+from watchbill.kinds.objects.objects import Object, PodCounts
 from watchbill.kinds.objects.pod import owners
 from watchbill.workload import Endpoint
 
@@ -28,29 +28,29 @@ class _Found:
     is_internal: bool = False
 
 
-def endpoints_of(
-    objects_: WorkloadObjects, facts: Facts, census: PodCounts
-) -> tuple[Endpoint, ...]:
-    found = [_Found(endpoint=stated(said)) for said in facts.endpoints if said.url or said.host]
-    chain = {text(metadata(obj).get("uid")) for obj in (objects_.root, *objects_.children)} - {""}
-    namespace = text(metadata(objects_.root).get("namespace"))
+def endpoints_of(view: WorkloadView) -> tuple[Endpoint, ...]:
+    found = [
+        _Found(endpoint=stated(said)) for said in view.facts.endpoints if said.url or said.host
+    ]
+    chain = {text(metadata(obj).get("uid")) for obj in (view.root, *view.objects.children)} - {""}
+    namespace = text(metadata(view.root).get("namespace"))
     targets = [
         obj
-        for obj in objects_.services
+        for obj in view.objects.services
         if text(obj.get("kind")) in _TARGETS
         and text(metadata(obj).get("namespace")) == namespace
-        and _leads_here(obj, chain, census)
+        and _leads_here(obj, chain, view.pods)
     ]
-    address = _node_address(objects_, census)
+    address = _node_address(view)
     for target in targets:
         if target.get("kind") == "Service":
             found += _service(target, address)
     backends = Backends(
         namespace=namespace,
         names={(text(one.get("kind")), text(metadata(one).get("name"))) for one in targets},
-        cluster=objects_.cluster,
+        cluster=view.cluster,
     )
-    for obj in objects_.services:
+    for obj in view.objects.services:
         routes = route_endpoints(obj, backends, is_owned=_is_owned(obj, chain))
         found += [_Found(endpoint=one) for one in routes]
     ordered = sorted(
@@ -91,10 +91,10 @@ def _is_owned(obj: Object, chain: Set[str]) -> bool:
     return any(owner.uid in chain for owner in owners(obj))
 
 
-def _node_address(objects_: WorkloadObjects, census: PodCounts) -> str:
+def _node_address(view: WorkloadView) -> str:
     """Of a node that holds one of the pods: it answers whatever the traffic policy says."""
-    nodes = sorted({pod.node for pod in census.staying if pod.node})
-    addresses = objects_.cluster.node_addresses
+    nodes = sorted({pod.node for pod in view.pods.staying if pod.node})
+    addresses = view.cluster.node_addresses
     return next((addresses[node] for node in nodes if addresses.get(node)), "")
 
 

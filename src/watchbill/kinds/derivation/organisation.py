@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
 
-from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.objects.json_access import (
     annotations,
     at,
@@ -14,8 +14,7 @@ from watchbill.kinds.objects.json_access import (
     name_key,
     text,
 )
-from watchbill.kinds.objects.objects import ClusterObjects, Object, PodCounts, WorkloadObjects
-from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.kinds.objects.objects import ClusterObjects, Object, WorkloadObjects
 
 KUEUE_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 KAI_GROUP = "scheduling.run.ai"
@@ -41,66 +40,58 @@ def kai_groups(objects: WorkloadObjects) -> list[Object]:
     )
 
 
-def is_kai(
-    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
-) -> bool:
+def is_kai(view: WorkloadView) -> bool:
     """By its pod groups, else by its pods; before there are any, by what its templates name."""
-    if kai_groups(objects):
+    if kai_groups(view.objects):
         return True
-    if census.all:
-        return any(pod.scheduler_name in settings.kai_schedulers for pod in census.all)
-    templates = [role.template for role in facts.roles if role.template is not None]
-    return any(template.scheduler_name in settings.kai_schedulers for template in templates)
+    if view.pods.all:
+        return any(pod.scheduler_name in view.settings.kai_schedulers for pod in view.pods.all)
+    templates = [role.template for role in view.facts.roles if role.template is not None]
+    return any(template.scheduler_name in view.settings.kai_schedulers for template in templates)
 
 
-def organisation_of(
-    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
-) -> OrganisationNames:
+def organisation_of(view: WorkloadView) -> OrganisationNames:
     """KAI's queue, else Kueue's, else Volcano's, else a project label, else the namespace."""
-    namespace = text(at(objects.root, "metadata", "namespace"))
-    queue = kai_queue(objects, facts, census, settings)
+    namespace = text(at(view.root, "metadata", "namespace"))
+    queue = kai_queue(view)
     if queue:
-        return _kai_organisation(queue, objects.cluster)
-    local_queue = _kueue_queue(objects, facts, census)
+        return _kai_organisation(queue, view.cluster)
+    local_queue = _kueue_queue(view)
     if local_queue:
-        return _kueue_organisation(namespace, local_queue, objects.cluster)
-    volcano_queue = _volcano_queue(objects)
+        return _kueue_organisation(namespace, local_queue, view.cluster)
+    volcano_queue = _volcano_queue(view.objects)
     if volcano_queue:
-        return _volcano_organisation(volcano_queue, objects.cluster)
-    project = first_label(settings.project_label, objects, facts, census)
-    noted = labels(objects.cluster.namespaces.get(namespace))
-    project = project or text(noted.get(settings.namespace_project_label))
-    if project in objects.cluster.queues:
-        return _kai_organisation(project, objects.cluster)
+        return _volcano_organisation(volcano_queue, view.cluster)
+    project = first_label(view.settings.project_label, view)
+    noted = labels(view.cluster.namespaces.get(namespace))
+    project = project or text(noted.get(view.settings.namespace_project_label))
+    if project in view.cluster.queues:
+        return _kai_organisation(project, view.cluster)
     return OrganisationNames(project_name=project or namespace, project_key=project or namespace)
 
 
-def kai_queue(
-    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
-) -> str:
+def kai_queue(view: WorkloadView) -> str:
     """The pod group says it for certain; before there is one, the label on the owner or its pods."""
-    for group in kai_groups(objects):
+    for group in kai_groups(view.objects):
         queue = text(at(group, "spec", "queue"))
         if queue:
             return queue
-    return first_label(settings.queue_label, objects, facts, census)
+    return first_label(view.settings.queue_label, view)
 
 
-def first_label(key: str, objects: WorkloadObjects, facts: Facts, census: PodCounts) -> str:
-    return next(labels_named(key, objects, facts, census), "")
+def first_label(key: str, view: WorkloadView) -> str:
+    return next(labels_named(key, view), "")
 
 
-def labels_named(
-    key: str, objects: WorkloadObjects, facts: Facts, census: PodCounts
-) -> Iterator[str]:
+def labels_named(key: str, view: WorkloadView) -> Iterator[str]:
     """The values of a label on the root, its templates and its pods; those that exist."""
-    found = text(labels(objects.root).get(key))
+    found = text(labels(view.root).get(key))
     if found:
         yield found
-    for role in facts.roles:
+    for role in view.facts.roles:
         if role.template is not None and role.template.labels.get(key):
             yield role.template.labels[key]
-    for pod in census.all:
+    for pod in view.pods.all:
         if pod.labels.get(key):
             yield pod.labels[key]
 
@@ -157,12 +148,12 @@ def _volcano_organisation(queue: str, cluster: ClusterObjects) -> OrganisationNa
     )
 
 
-def _kueue_queue(objects: WorkloadObjects, facts: Facts, census: PodCounts) -> str:
-    for workload in sorted(objects.queue_workloads, key=name_key):
+def _kueue_queue(view: WorkloadView) -> str:
+    for workload in sorted(view.objects.queue_workloads, key=name_key):
         queue = text(at(workload, "spec", "queueName"))
         if queue:
             return queue
-    return first_label(KUEUE_QUEUE_LABEL, objects, facts, census)
+    return first_label(KUEUE_QUEUE_LABEL, view)
 
 
 def _kueue_organisation(namespace: str, queue: str, cluster: ClusterObjects) -> OrganisationNames:
@@ -180,14 +171,14 @@ def _kueue_organisation(namespace: str, queue: str, cluster: ClusterObjects) -> 
     )
 
 
-def submitter(objects: WorkloadObjects, census: PodCounts, settings: DeriveSettings) -> str | None:
+def submitter(view: WorkloadView) -> str | None:
     """The `user` annotation or label, on the owner, its pods or their pod group."""
-    key = settings.user_key
-    for obj in (objects.root, *kai_groups(objects)):
+    key = view.settings.user_key
+    for obj in (view.root, *kai_groups(view.objects)):
         found = text(annotations(obj).get(key)) or text(labels(obj).get(key))
         if found:
             return found
-    for pod in census.all:
+    for pod in view.pods.all:
         found = pod.annotations.get(key, "") or pod.labels.get(key, "")
         if found:
             return found

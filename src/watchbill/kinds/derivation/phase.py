@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from watchbill.kinds.definition.definition import Definition
-from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.organisation import KUEUE_QUEUE_LABEL
 from watchbill.kinds.objects.json_access import at, condition, instant, is_true, labels, metadata
-from watchbill.kinds.objects.objects import PodCounts, WorkloadObjects
+from watchbill.kinds.objects.objects import WorkloadObjects
 from watchbill.kinds.objects.pod import Pod, asked_to_go
 from watchbill.workload import TERMINAL_PHASES, Phase, Transition
 
@@ -48,32 +47,30 @@ class _Times:
         return tuple(zip(_STEPS, times, strict=True))
 
 
-def created_at(objects: WorkloadObjects, census: PodCounts) -> datetime:
+def created_at(view: WorkloadView) -> datetime:
     """When the root was made; where it does not say, its oldest pod."""
-    stated = instant(metadata(objects.root).get("creationTimestamp"))
-    return stated or _earliest(pod.created_at for pod in census.all) or _EPOCH
+    stated = instant(metadata(view.root).get("creationTimestamp"))
+    return stated or _earliest(pod.created_at for pod in view.pods.all) or _EPOCH
 
 
-def finished_at(facts: Facts, census: PodCounts) -> datetime | None:
+def finished_at(view: WorkloadView) -> datetime | None:
     """When a workload that has ended did so."""
-    return facts.finished_at or _latest(
+    return view.facts.finished_at or _latest(
         pod.finished_at or (pod.ready.at if pod.ready else None)
-        for pod in (*census.succeeded, *census.failed)
+        for pod in (*view.pods.succeeded, *view.pods.failed)
     )
 
 
-def transitions_of(
-    objects: WorkloadObjects, facts: Facts, census: PodCounts, phase: Phase, message: str | None
-) -> tuple[Transition, ...]:
+def transitions_of(view: WorkloadView, phase: Phase, message: str | None) -> tuple[Transition, ...]:
     """Oldest first, never back in time, no phase twice in a row; the last is the present phase."""
-    times = _times(objects, facts, census)
+    times = _times(view)
     reached = _STEPS.index(phase) if phase in _STEPS else len(_STEPS)
     steps = [
         (step, entered_at)
         for step, entered_at in times.steps()[:reached]
         if entered_at is not None and entered_at >= times.created_at
     ]
-    present_at = _entered_at(phase, objects, facts, census, times)
+    present_at = _entered_at(phase, view, times)
     if present_at is None:
         present_at = steps[-1][1] if steps else times.created_at
     present_at = max(present_at, times.created_at)
@@ -86,27 +83,28 @@ def transitions_of(
     return (*found, Transition(phase=phase, at=last_at, message=message))
 
 
-def _times(objects: WorkloadObjects, facts: Facts, census: PodCounts) -> _Times:
-    required = required_pods(facts, census)
+def _times(view: WorkloadView) -> _Times:
+    required = required_pods(view)
     placed = [
         pod.scheduled.at
-        for pod in census.all
+        for pod in view.pods.all
         if pod.scheduled is not None and pod.scheduled.status == "True"
     ]
     return _Times(
-        created_at=created_at(objects, census),
-        resumed_at=None if is_queued(objects) else facts.resumed_at,
+        created_at=created_at(view),
+        resumed_at=None if is_queued(view.objects) else view.facts.resumed_at,
         queued_at=_earliest(
             (
-                *(pod.created_at for pod in census.all),
+                *(pod.created_at for pod in view.pods.all),
                 *(
                     instant(metadata(workload).get("creationTimestamp"))
-                    for workload in objects.queue_workloads
+                    for workload in view.objects.queue_workloads
                 ),
             )
         ),
         scheduled_at=_nth(placed, required),
-        running_at=_nth([_running_at(pod) for pod in census.all], required) or facts.started_at,
+        running_at=_nth([_running_at(pod) for pod in view.pods.all], required)
+        or view.facts.started_at,
     )
 
 
@@ -117,51 +115,50 @@ def _running_at(pod: Pod) -> datetime | None:
     return pod.running_at
 
 
-def _entered_at(
-    phase: Phase, objects: WorkloadObjects, facts: Facts, census: PodCounts, times: _Times
-) -> datetime | None:
+def _entered_at(phase: Phase, view: WorkloadView, times: _Times) -> datetime | None:
     """When the present phase began, as far as the objects tell."""
     if phase in (Phase.FAILED, Phase.COMPLETED):
-        return finished_at(facts, census)
+        return finished_at(view)
     if phase is Phase.PENDING:
-        return _pending_since(objects, census, times)
+        return _pending_since(view, times)
     if phase is Phase.DEGRADED:
-        return _degraded_since(facts, census, times)
-    newest_pod_at = _latest(pod.created_at for pod in census.staying)
+        return _degraded_since(view, times)
+    newest_pod_at = _latest(pod.created_at for pod in view.pods.staying)
     return {
         Phase.CREATING: times.created_at,
         Phase.RESUMING: times.resumed_at,
         Phase.INITIALIZING: _latest((times.scheduled_at, newest_pod_at)),
         Phase.RUNNING: times.running_at,
         Phase.UPDATING: newest_pod_at,
-        Phase.STOPPED: _latest((facts.suspended_at, finished_at(facts, census))),
-        Phase.STOPPING: facts.suspended_at or _earliest(pod.deleted_at for pod in census.leaving),
-        Phase.DELETING: asked_to_go(metadata(objects.root)),
-        Phase.TERMINATING: _latest(pod.deleted_at for pod in census.leaving),
+        Phase.STOPPED: _latest((view.facts.suspended_at, finished_at(view))),
+        Phase.STOPPING: view.facts.suspended_at
+        or _earliest(pod.deleted_at for pod in view.pods.leaving),
+        Phase.DELETING: asked_to_go(metadata(view.root)),
+        Phase.TERMINATING: _latest(pod.deleted_at for pod in view.pods.leaving),
     }.get(phase)
 
 
-def _pending_since(objects: WorkloadObjects, census: PodCounts, times: _Times) -> datetime | None:
+def _pending_since(view: WorkloadView, times: _Times) -> datetime | None:
     """Since its oldest pod without a node was made, or since Kueue last took its quota away."""
-    if census.unscheduled:
-        return _earliest(pod.created_at for pod in census.unscheduled)
+    if view.pods.unscheduled:
+        return _earliest(pod.created_at for pod in view.pods.unscheduled)
     evicted = [
         instant(at(found, "lastTransitionTime"))
-        for workload in objects.queue_workloads
+        for workload in view.objects.queue_workloads
         if (found := condition(at(workload, "status", "conditions"), "Evicted")) is not None
         and found.get("status") == "True"
     ]
     return _latest((times.queued_at, *evicted))
 
 
-def _degraded_since(facts: Facts, census: PodCounts, times: _Times) -> datetime | None:
-    lost = [pod.ready.at for pod in census.lost if pod.ready is not None]
+def _degraded_since(view: WorkloadView, times: _Times) -> datetime | None:
+    lost = [pod.ready.at for pod in view.pods.lost if pod.ready is not None]
     missing = [
         pod.created_at
-        for pod in census.staying
+        for pod in view.pods.staying
         if not pod.is_ready and times.running_at and pod.created_at
     ]
-    return _earliest(lost) or _latest((facts.changed_at, *missing))
+    return _earliest(lost) or _latest((view.facts.changed_at, *missing))
 
 
 def _nth(times: Iterable[datetime | None], number: int) -> datetime | None:
@@ -178,67 +175,65 @@ def _latest(times: Iterable[datetime | None]) -> datetime | None:
     return max((time for time in times if time is not None), default=None)
 
 
-def phase_of(objects: WorkloadObjects, facts: Facts, census: PodCounts, observed: Phase) -> Phase:
+def phase_of(view: WorkloadView, observed: Phase) -> Phase:
     """The phase as people mean it; `observed` is what pods and status alone say."""
-    if observed in TERMINAL_PHASES and not facts.says("stopped"):
+    if observed in TERMINAL_PHASES and not view.facts.says("stopped"):
         return observed
-    if objects.is_root_gone:
+    if view.objects.is_root_gone:
         return Phase.TERMINATING
-    if metadata(objects.root).get("deletionTimestamp") is not None:
+    if metadata(view.root).get("deletionTimestamp") is not None:
         return Phase.DELETING
-    if facts.says("stopped"):
+    if view.facts.says("stopped"):
         return Phase.STOPPED
-    is_suspended = facts.says("suspended") or facts.says("suspending")
-    if is_held(objects, is_suspended=is_suspended) and (is_suspended or not census.staying):
+    is_suspended = view.facts.says("suspended") or view.facts.says("suspending")
+    if is_held(view.objects, is_suspended=is_suspended) and (is_suspended or not view.pods.staying):
         return Phase.PENDING
     if is_suspended:
-        return Phase.STOPPING if census.live or facts.says("suspending") else Phase.STOPPED
+        return Phase.STOPPING if view.pods.live or view.facts.says("suspending") else Phase.STOPPED
     return observed
 
 
-def observed_phase(
-    objects: WorkloadObjects, definition: Definition, facts: Facts, census: PodCounts
-) -> Phase:
+def observed_phase(view: WorkloadView) -> Phase:
     """The phase from pods and status alone, without deletion and suspension."""
-    if facts.says("failed"):
+    if view.facts.says("failed"):
         return Phase.FAILED
-    if facts.says("completed"):
+    if view.facts.says("completed"):
         return Phase.COMPLETED
-    if facts.says("updating") and census.ready:
+    if view.facts.says("updating") and view.pods.ready:
         return Phase.UPDATING
-    if not census.staying:
-        return _without_pods(objects, definition, facts, census)
-    return _with_pods(definition, facts, census)
+    if not view.pods.staying:
+        return _without_pods(view)
+    return _with_pods(view)
 
 
-def required_pods(facts: Facts, census: PodCounts) -> int:
+def required_pods(view: WorkloadView) -> int:
     """How many pods must have a node, and then be ready, before the workload runs."""
-    if facts.needs is not None:
-        return max(1, facts.needs)
-    return facts.number or len(census.staying)
+    if view.facts.needs is not None:
+        return max(1, view.facts.needs)
+    return view.facts.number or len(view.pods.staying)
 
 
-def has_run(facts: Facts, census: PodCounts) -> bool:
+def has_run(view: WorkloadView) -> bool:
     """It ran in full before, so what is missing now was lost."""
-    if census.lost:
+    if view.pods.lost:
         return True
-    is_short_by_leaving = census.leaving and len(census.staying) < required_pods(facts, census)
-    return census.ready > 0 and (facts.says("ran") or bool(is_short_by_leaving))
+    is_short_by_leaving = view.pods.leaving and len(view.pods.staying) < required_pods(view)
+    return view.pods.ready > 0 and (view.facts.says("ran") or bool(is_short_by_leaving))
 
 
-def _with_pods(definition: Definition, facts: Facts, census: PodCounts) -> Phase:
-    required = required_pods(facts, census)
-    done = len(census.succeeded) if definition.runs_to_end else 0
-    scheduled = len(census.staying) - len(census.unscheduled) + done
-    if scheduled < required and (census.unscheduled or facts.says("pending")):
-        return Phase.DEGRADED if has_run(facts, census) and census.ready else Phase.PENDING
-    if facts.says("initializing"):
+def _with_pods(view: WorkloadView) -> Phase:
+    required = required_pods(view)
+    done = len(view.pods.succeeded) if view.definition.runs_to_end else 0
+    scheduled = len(view.pods.staying) - len(view.pods.unscheduled) + done
+    if scheduled < required and (view.pods.unscheduled or view.facts.says("pending")):
+        return Phase.DEGRADED if has_run(view) and view.pods.ready else Phase.PENDING
+    if view.facts.says("initializing"):
         return Phase.INITIALIZING
-    if facts.says("degraded") and (census.ready or facts.scales_to_zero):
+    if view.facts.says("degraded") and (view.pods.ready or view.facts.scales_to_zero):
         return Phase.DEGRADED
-    if facts.says("running") or census.ready + done >= required:
+    if view.facts.says("running") or view.pods.ready + done >= required:
         return Phase.RUNNING
-    return Phase.DEGRADED if has_run(facts, census) else Phase.INITIALIZING
+    return Phase.DEGRADED if has_run(view) else Phase.INITIALIZING
 
 
 _SAID_WITHOUT_PODS = {
@@ -248,24 +243,22 @@ _SAID_WITHOUT_PODS = {
 }
 
 
-def _without_pods(
-    objects: WorkloadObjects, definition: Definition, facts: Facts, census: PodCounts
-) -> Phase:
+def _without_pods(view: WorkloadView) -> Phase:
     for predicate, phase in _SAID_WITHOUT_PODS.items():
-        if facts.says(predicate):
+        if view.facts.says(predicate):
             return phase
-    if facts.scales_to_zero:
-        return Phase.DEGRADED if facts.says("degraded") else Phase.RUNNING
-    if facts.says("reported") and not (census.all or facts.says("suspended")):
+    if view.facts.scales_to_zero:
+        return Phase.DEGRADED if view.facts.says("degraded") else Phase.RUNNING
+    if view.facts.says("reported") and not (view.pods.all or view.facts.says("suspended")):
         return Phase.RUNNING
-    if census.leaving:
-        return Phase.UPDATING if facts.says("updating") else Phase.INITIALIZING
-    if census.succeeded or census.failed:
-        is_done = len(census.succeeded) >= required_pods(facts, census)
-        return Phase.RUNNING if definition.runs_to_end and is_done else Phase.INITIALIZING
-    if facts.resumed_at is not None and not is_queued(objects):
+    if view.pods.leaving:
+        return Phase.UPDATING if view.facts.says("updating") else Phase.INITIALIZING
+    if view.pods.succeeded or view.pods.failed:
+        is_done = len(view.pods.succeeded) >= required_pods(view)
+        return Phase.RUNNING if view.definition.runs_to_end and is_done else Phase.INITIALIZING
+    if view.facts.resumed_at is not None and not is_queued(view.objects):
         return Phase.RESUMING
-    if definition.key.kind == "*" and not facts.roles:
+    if view.definition.key.kind == "*" and not view.facts.roles:
         return Phase.UNKNOWN
     return Phase.CREATING
 

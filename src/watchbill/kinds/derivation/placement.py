@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.objects.json_access import (
     annotations,
     at,
@@ -14,7 +14,7 @@ from watchbill.kinds.objects.json_access import (
     objects,
     text,
 )
-from watchbill.kinds.objects.objects import ClusterObjects, PodCounts, WorkloadObjects
+from watchbill.kinds.objects.objects import ClusterObjects, PodCounts
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.workload import ActualPlacement, Topology
 
@@ -31,30 +31,25 @@ def pod_node_pool(node: str, cluster: ClusterObjects, settings: DeriveSettings) 
     return node_pool_of(cluster.node_labels.get(node), settings)
 
 
-def current_node_pools(
-    census: PodCounts, cluster: ClusterObjects, settings: DeriveSettings
-) -> tuple[str, ...]:
+def current_node_pools(view: WorkloadView) -> tuple[str, ...]:
     """The pools of the nodes that hold its pods now."""
-    nodes = {pod.node for pod in census.live if pod.node}
-    return tuple(sorted({pod_node_pool(node, cluster, settings) for node in nodes}))
+    nodes = {pod.node for pod in view.pods.live if pod.node}
+    return tuple(sorted({pod_node_pool(node, view.cluster, view.settings) for node in nodes}))
 
 
 def requested_node_pools(
-    objects_: WorkloadObjects,
-    facts: Facts,
-    census: PodCounts,
-    settings: DeriveSettings,
+    view: WorkloadView,
     *,
     is_kai: bool,
 ) -> tuple[str, ...]:
     """The pools that it may be placed in: said by the pod group, a label, a selector or an affinity."""
-    key = settings.node_pool_label
-    pools = {text(labels(group).get(key)) for group in objects_.pod_groups} - {""}
-    pools = pools or {text(labels(objects_.root).get(key))} - {""}
+    key = view.settings.node_pool_label
+    pools = {text(labels(group).get(key)) for group in view.objects.pod_groups} - {""}
+    pools = pools or {text(labels(view.root).get(key))} - {""}
     if not pools:
-        for pod in census.live:
+        for pod in view.pods.live:
             pools |= {pod.labels.get(key, ""), dict(pod.node_selector).get(key, "")}
-        for role in facts.roles:
+        for role in view.facts.roles:
             if role.template is not None:
                 pools |= {
                     role.template.labels.get(key, ""),
@@ -65,7 +60,7 @@ def requested_node_pools(
                         pools |= set(values)
         pools -= {""}
     if not pools and is_kai:
-        pools = {settings.default_node_pool}
+        pools = {view.settings.default_node_pool}
     return tuple(sorted(pools))
 
 
@@ -76,32 +71,30 @@ class _Asked:
     preferred: str
 
 
-def topology_of(
-    objects_: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
-) -> Topology | None:
+def topology_of(view: WorkloadView) -> Topology | None:
     """What was asked of the network's topology, and the lowest level on which all pods sit together."""
-    asked = next(_asked(objects_, facts, settings), None)
+    asked = next(_asked(view), None)
     if asked is None:
         return None
-    levels = _levels(objects_.cluster.topologies.get(asked.topology))
+    levels = _levels(view.cluster.topologies.get(asked.topology))
     aliases = {alias: label for label, alias in levels if alias}
     return Topology(
         name=asked.topology,
         required_placement=aliases.get(asked.required, asked.required) or None,
         preferred_placement=aliases.get(asked.preferred, asked.preferred) or None,
-        actual_placement=_actual([label for label, _ in levels], census, objects_.cluster),
+        actual_placement=_actual([label for label, _ in levels], view.pods, view.cluster),
     )
 
 
-def _asked(objects_: WorkloadObjects, facts: Facts, settings: DeriveSettings) -> Iterator[_Asked]:
+def _asked(view: WorkloadView) -> Iterator[_Asked]:
     """By the pod group, a part of it, the root's or a template's annotations; Kueue's after KAI's."""
-    groups = sorted(objects_.pod_groups, key=name_key)
+    groups = sorted(view.objects.pod_groups, key=name_key)
     parts = [part for group in groups for part in objects(at(group, "spec", "subGroups"))]
-    noted = [annotations(objects_.root)] + [
-        role.template.annotations for role in facts.roles if role.template is not None
+    noted = [annotations(view.root)] + [
+        role.template.annotations for role in view.facts.roles if role.template is not None
     ]
-    required = next(_texts_of(noted, settings.required_placement_annotation), "")
-    preferred = next(_texts_of(noted, settings.preferred_placement_annotation), "")
+    required = next(_texts_of(noted, view.settings.required_placement_annotation), "")
+    preferred = next(_texts_of(noted, view.settings.preferred_placement_annotation), "")
     for spec in (*(at(group, "spec") for group in groups), *parts):
         constraint = mapping(at(spec, "topologyConstraint"))
         name = text(constraint.get("topology"))
@@ -111,10 +104,10 @@ def _asked(objects_: WorkloadObjects, facts: Facts, settings: DeriveSettings) ->
                 text(constraint.get("requiredTopologyLevel")) or required,
                 text(constraint.get("preferredTopologyLevel")) or preferred,
             )
-    name = next(_texts_of(noted, settings.topology_annotation), "")
+    name = next(_texts_of(noted, view.settings.topology_annotation), "")
     if name:
         yield _Asked(name, required, preferred)
-    yield from _asked_of_kueue(noted, objects_.cluster)
+    yield from _asked_of_kueue(noted, view.cluster)
 
 
 def _asked_of_kueue(

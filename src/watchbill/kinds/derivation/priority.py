@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.organisation import (
     ancestors,
     first_label,
@@ -23,7 +23,7 @@ from watchbill.kinds.objects.json_access import (
     text,
     whole,
 )
-from watchbill.kinds.objects.objects import ClusterObjects, Object, PodCounts, WorkloadObjects
+from watchbill.kinds.objects.objects import ClusterObjects, Object
 from watchbill.kinds.objects.quantity import parse_duration
 from watchbill.kinds.objects.settings import DeriveSettings
 
@@ -42,41 +42,37 @@ class Priority:
     is_preemptible: bool | None
 
 
-def priority_of(
-    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
-) -> Priority:
+def priority_of(view: WorkloadView) -> Priority:
     """The class that counts for its scheduler, that class's value, and whether it can be preempted."""
-    under_kai = is_kai(objects, facts, census, settings)
-    name = _class_name(objects, facts, census, settings)
-    value = _class_value(name, objects, census)
-    preemptible = _stated_preemptibility(objects, facts, census, settings)
+    under_kai = is_kai(view)
+    name = _class_name(view)
+    value = _class_value(name, view)
+    preemptible = _stated_preemptibility(view)
     if preemptible is None and under_kai:
-        known = value if name else _default_value(objects.cluster)
+        known = value if name else _default_value(view.cluster)
         effective = _DEFAULT_KAI_PRIORITY if known is None else known
         preemptible = effective < NON_PREEMPTIBLE_FROM
     return Priority(class_name=name, value=value, is_preemptible=preemptible)
 
 
-def _class_name(
-    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
-) -> str:
-    for group in (*kai_groups(objects), *volcano_groups(objects)):
+def _class_name(view: WorkloadView) -> str:
+    for group in (*kai_groups(view.objects), *volcano_groups(view.objects)):
         name = text(at(group, "spec", "priorityClassName"))
         if name:
             return name
-    for workload in sorted(objects.queue_workloads, key=name_key):
+    for workload in sorted(view.objects.queue_workloads, key=name_key):
         name = _kueue_class(workload)
         if name:
             return name
-    found = first_label(settings.priority_label, objects, facts, census)
-    root = labels(objects.root)
+    found = first_label(view.settings.priority_label, view)
+    root = labels(view.root)
     found = found or text(root.get(KUEUE_PRIORITY_LABEL)) or text(root.get(RAY_PRIORITY_LABEL))
     if found:
         return found
-    for pod in census.all:
+    for pod in view.pods.all:
         if pod.priority_class_name:
             return pod.priority_class_name
-    for role in facts.roles:
+    for role in view.facts.roles:
         if role.template is not None and role.template.priority_class_name:
             return role.template.priority_class_name
     return ""
@@ -88,17 +84,17 @@ def _kueue_class(workload: Object) -> str:
     return text(at(spec, "priorityClassName")) or text(at(spec, "priorityClassRef", "name"))
 
 
-def _class_value(name: str, objects: WorkloadObjects, census: PodCounts) -> int | None:
+def _class_value(name: str, view: WorkloadView) -> int | None:
     if not name:
         return None
-    for workload in sorted(objects.queue_workloads, key=name_key):
+    for workload in sorted(view.objects.queue_workloads, key=name_key):
         if _kueue_class(workload) == name and whole(at(workload, "spec", "priority")) is not None:
             return whole(at(workload, "spec", "priority"))
-    value = whole(at(objects.cluster.priority_classes.get(name), "value"))
+    value = whole(at(view.cluster.priority_classes.get(name), "value"))
     if value is not None:
         return value
     # The API server resolves a pod's class when it admits the pod.
-    for pod in census.all:
+    for pod in view.pods.all:
         if pod.priority_class_name == name and pod.priority is not None:
             return pod.priority
     return None
@@ -111,17 +107,15 @@ def _default_value(cluster: ClusterObjects) -> int | None:
     return None
 
 
-def _stated_preemptibility(
-    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
-) -> bool | None:
-    for group in kai_groups(objects):
+def _stated_preemptibility(view: WorkloadView) -> bool | None:
+    for group in kai_groups(view.objects):
         stated = _PREEMPTIBILITY.get(text(at(group, "spec", "preemptibility")))
         if stated is not None:
             return stated
-    for label in labels_named(settings.preemptibility_label, objects, facts, census):
+    for label in labels_named(view.settings.preemptibility_label, view):
         if label in _PREEMPTIBILITY:
             return _PREEMPTIBILITY[label]
-    for group in volcano_groups(objects):
+    for group in volcano_groups(view.objects):
         stated = _TRUTHS.get(text(annotations(group).get(VOLCANO_PREEMPTABLE)))
         if stated is not None:
             return stated
@@ -132,9 +126,7 @@ _PREEMPTIBILITY = {"preemptible": True, "non-preemptible": False}
 _TRUTHS = {"true": True, "false": False}
 
 
-def guaranteed_until(
-    objects: WorkloadObjects, priority: Priority, settings: DeriveSettings
-) -> datetime | None:
+def guaranteed_until(view: WorkloadView, priority: Priority) -> datetime | None:
     """Last start plus the minimum runtime of the nearest queue that sets one, else of the node pool's shard.
 
     None if it is zero.
@@ -142,11 +134,11 @@ def guaranteed_until(
     if priority.is_preemptible is not True:
         return None
     ends: list[datetime] = []
-    for group in kai_groups(objects):
+    for group in kai_groups(view.objects):
         started_at = instant(annotations(group).get(LAST_START))
         if started_at is None:
             continue
-        seconds = parse_duration(next(_minimum_runtimes(group, objects.cluster, settings), None))
+        seconds = parse_duration(next(_minimum_runtimes(group, view.cluster, view.settings), None))
         if seconds:
             ends.append(started_at + timedelta(seconds=seconds))
     return max(ends, default=None)

@@ -11,7 +11,7 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any, Literal
 
-from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.claims import (
     asked_by_roles,
     claimed_gpus,
@@ -19,7 +19,7 @@ from watchbill.kinds.derivation.claims import (
     used_claims,
 )
 from watchbill.kinds.derivation.placement import pod_node_pool
-from watchbill.kinds.objects.objects import IdleGpus, PodCounts, WorkloadObjects
+from watchbill.kinds.objects.objects import IdleGpus, PodCounts
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.quantity import Amount, as_float, exact, format_bytes, format_count
 from watchbill.kinds.objects.resources import (
@@ -105,29 +105,27 @@ class ResourceTotals:
     gpu_millionths_by_node_pool: dict[str, int]
 
 
-def totals_of(
-    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
-) -> ResourceTotals:
-    asked = Sum(gpus=asked_by_roles(facts.roles, objects, settings))
-    for role in facts.roles:
+def totals_of(view: WorkloadView) -> ResourceTotals:
+    asked = Sum(gpus=asked_by_roles(view.facts.roles, view))
+    for role in view.facts.roles:
         if role.template is not None and role.replicas:
             gpus = requested_gpus(
-                role.template.resources, role.template.annotations, settings.gpu_resources
+                role.template.resources, role.template.annotations, view.settings.gpu_resources
             )
             asked.add(role.template.resources, gpus, role.replicas)
-    existing = _summed(census.live, settings)
-    existing.gpus += claimed_gpus(objects.claims, census.live, settings)
-    if not facts.has_templates:
+    existing = _summed(view.pods.live, view.settings)
+    existing.gpus += claimed_gpus(view.objects.claims, view.pods.live, view.settings)
+    if not view.facts.has_templates:
         asked = existing
-    held_pods = [pod for pod in census.live if pod.node]
-    held = _summed(held_pods, settings)
-    by_pool, held_gpu_bytes = _held_gpus(held_pods, objects, settings)
+    held_pods = [pod for pod in view.pods.live if pod.node]
+    held = _summed(held_pods, view.settings)
+    by_pool, held_gpu_bytes = _held_gpus(held_pods, view)
     millionths = sum(by_pool.values())
     return ResourceTotals(
-        workload=_requested(asked, settings),
-        pods=_requested(existing, settings),
-        allocated=_allocated(held, millionths, held_gpu_bytes, settings),
-        usage=_usage(census, existing, millionths, held_gpu_bytes),
+        workload=_requested(asked, view.settings),
+        pods=_requested(existing, view.settings),
+        allocated=_allocated(held, millionths, held_gpu_bytes, view.settings),
+        usage=_usage(view.pods, existing, millionths, held_gpu_bytes),
         gpu_millionths_by_node_pool=by_pool,
     )
 
@@ -146,14 +144,12 @@ def _summed(pods: Iterable[Pod], settings: DeriveSettings) -> Sum:
     return total
 
 
-def _held_gpus(
-    pods: Sequence[Pod], objects: WorkloadObjects, settings: DeriveSettings
-) -> tuple[dict[str, int], int | None]:
+def _held_gpus(pods: Sequence[Pod], view: WorkloadView) -> tuple[dict[str, int], int | None]:
     """GPUs by node pool in millionths, and the memory of them; None where no node tells its size."""
     by_pool: dict[str, Fraction] = {}
     memory_bytes: int | None = None
-    for pod, held, size in _holdings(pods, objects, settings):
-        pool = pod_node_pool(pod.node, objects.cluster, settings)
+    for pod, held, size in _holdings(pods, view):
+        pool = pod_node_pool(pod.node, view.cluster, view.settings)
         by_pool[pool] = by_pool.get(pool, Fraction(0)) + held
         if size is not None:
             memory_bytes = min((memory_bytes or 0) + size, _MAX_BYTES)
@@ -163,18 +159,18 @@ def _held_gpus(
 
 
 def _holdings(
-    pods: Sequence[Pod], objects: WorkloadObjects, settings: DeriveSettings
+    pods: Sequence[Pod], view: WorkloadView
 ) -> Iterator[tuple[Pod, Fraction, int | None]]:
     """Who holds how many GPUs and how much of their memory: through resources, then through claims."""
-    nodes = objects.cluster.node_labels
+    nodes = view.cluster.node_labels
     for pod in pods:
-        gpus = requested_gpus(pod.resources, pod.annotations, settings.gpu_resources)
+        gpus = requested_gpus(pod.resources, pod.annotations, view.settings.gpu_resources)
         node = nodes.get(pod.node, {})
         held = allocated_gpus(gpus, pod.annotations, node)
         if held or gpus.memory_bytes is not None:
             yield pod, held, allocated_gpu_bytes(gpus, pod.annotations, node)
-    for claim, pod in used_claims(objects.claims, pods):
-        devices = held_devices(claim, settings)
+    for claim, pod in used_claims(view.objects.claims, pods):
+        devices = held_devices(claim, view.settings)
         if devices:
             size = node_gpu_bytes(nodes.get(pod.node, {}))
             yield pod, devices, int(devices * size) if size else None

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.organisation import ancestors, display_name, kai_groups
 from watchbill.kinds.objects.json_access import at, instant, mapping, metadata, objects, text
-from watchbill.kinds.objects.objects import ClusterObjects, Object, PodCounts, WorkloadObjects
+from watchbill.kinds.objects.objects import ClusterObjects, Object, PodCounts
 from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, Pod
 from watchbill.kinds.objects.quantity import Amount, parse_quantity
 from watchbill.kinds.objects.settings import DeriveSettings
@@ -44,40 +45,34 @@ class _Reason:
     since: datetime
 
 
-def kai_reasons(
-    workload: WorkloadObjects, census: PodCounts, settings: DeriveSettings
-) -> Iterator[PendingReason]:
-    for found in _reasons(kai_groups(workload), census, settings):
+def kai_reasons(view: WorkloadView) -> Iterator[PendingReason]:
+    for found in _reasons(kai_groups(view.objects), view):
         yield PendingReason(
             source="kai",
             node_pool=found.node_pool,
             reason=found.reason,
             message=found.message,
-            user_message=_user_message(found, workload, census, settings),
+            user_message=_user_message(found, view),
             since=found.since,
         )
 
 
-def scheduling_messages(
-    workload: WorkloadObjects, census: PodCounts, settings: DeriveSettings
-) -> Iterator[PendingSchedulingMessage]:
-    for found in _reasons(kai_groups(workload), census, settings):
+def scheduling_messages(view: WorkloadView) -> Iterator[PendingSchedulingMessage]:
+    for found in _reasons(kai_groups(view.objects), view):
         enumerated = QUOTA_REASONS.get(found.reason)
         if enumerated is not None:
             yield PendingSchedulingMessage(
                 node_pool=found.node_pool,
                 phase_reason=enumerated,
                 reason=found.message,
-                org_type=_org_type(found, workload.cluster),
-                user_message=_user_message(found, workload, census, settings),
+                org_type=_org_type(found, view.cluster),
+                user_message=_user_message(found, view),
             )
 
 
-def _reasons(
-    groups: Sequence[Object], census: PodCounts, settings: DeriveSettings
-) -> Iterator[_Reason]:
+def _reasons(groups: Sequence[Object], view: WorkloadView) -> Iterator[_Reason]:
     for group in groups:
-        waiting_since = _waiting_since(group, census)
+        waiting_since = _waiting_since(group, view.pods)
         if waiting_since is None:
             continue
         for condition in _newest_by_pool(group):
@@ -85,7 +80,7 @@ def _reasons(
             # Before v0.17 a condition outlives the waiting that it is about.
             if since is None or since < waiting_since - _CLOCK_TOLERANCE:
                 continue
-            yield from _of_condition(group, condition, since, settings)
+            yield from _of_condition(group, condition, since, view.settings)
 
 
 def _of_condition(
@@ -151,15 +146,13 @@ def _org_type(found: _Reason, cluster: ClusterObjects) -> Literal["PROJECT", "DE
     return "DEPARTMENT" if name in known or len(known) <= 1 else None
 
 
-def _user_message(
-    found: _Reason, workload: WorkloadObjects, census: PodCounts, settings: DeriveSettings
-) -> str:
-    cluster = workload.cluster
+def _user_message(found: _Reason, view: WorkloadView) -> str:
+    cluster = view.cluster
     word = "Department" if _org_type(found, cluster) == "DEPARTMENT" else "Project"
     queue = text(found.details.get("name")) or found.queue
     who = f"{word} {display_name(queue, cluster)}"
     if found.reason in _QUOTA_BOUNDS:
-        return _over_quota(found, who, word.lower(), settings)
+        return _over_quota(found, who, word.lower(), view.settings)
     if found.reason == "QueueDoesNotExist":
         return (
             f"Queue {found.queue} does not exist – nothing can be asked of it"
@@ -174,7 +167,7 @@ def _user_message(
         InsufficientCapacity(
             place=f"Node pool {found.node_pool}",
             message=found.message,
-            asked=who_asks(_waiting(found.group, census), workload, settings),
+            asked=who_asks(_waiting(found.group, view.pods), view),
         )
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.phase import is_waiting
 from watchbill.kinds.objects.json_access import (
     at,
@@ -15,7 +16,7 @@ from watchbill.kinds.objects.json_access import (
     objects,
     text,
 )
-from watchbill.kinds.objects.objects import Object, WorkloadObjects
+from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.quantity import Amount, exact, parse_quantity
 from watchbill.kinds.objects.resources import pod_resources
 from watchbill.kinds.objects.settings import DeriveSettings
@@ -30,10 +31,10 @@ _QUOTA = re.compile(
 _MOST = re.compile(r"> maximum capacity \(([0-9A-Za-z.]{1,40})\)")
 
 
-def kueue_reasons(objects: WorkloadObjects, settings: DeriveSettings) -> Iterator[PendingReason]:
-    for workload in sorted(objects.queue_workloads, key=name_key):
+def kueue_reasons(view: WorkloadView) -> Iterator[PendingReason]:
+    for workload in sorted(view.objects.queue_workloads, key=name_key):
         if is_waiting(workload):
-            yield _reason(workload, settings)
+            yield _reason(workload, view.settings)
 
 
 def _reason(workload: Object, settings: DeriveSettings) -> PendingReason:

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil, floor
 
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.claims import claimed_gpus
-from watchbill.kinds.objects.objects import WorkloadObjects
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.quantity import Amount, parse_quantity
 from watchbill.kinds.objects.resources import requested_gpus
-from watchbill.kinds.objects.settings import DeriveSettings
 
 GPU_RESOURCES = ("nvidia.com/gpu",)
 _WORDS = {
@@ -256,10 +255,10 @@ def insufficient_capacity(found: InsufficientCapacity) -> str:
     return _as_said(found, text, facts)
 
 
-def who_asks(pods: Sequence[Pod], workload: WorkloadObjects, settings: DeriveSettings) -> str:
+def who_asks(pods: Sequence[Pod], view: WorkloadView) -> str:
     """Which of the pods ask for what, through containers and through claims."""
-    claimed = claimed_gpus(workload.claims, pods, settings)
-    return asked_by(pods, settings.gpu_resources, claimed)
+    claimed = claimed_gpus(view.objects.claims, pods, view.settings)
+    return asked_by(pods, view.settings.gpu_resources, claimed)
 
 
 def short_of(counted: Mapping[str, int]) -> dict[str, int]:

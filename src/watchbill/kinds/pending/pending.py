@@ -5,9 +5,7 @@ A reason's `user_message` has one form: what is short – how much is asked and 
 
 from datetime import UTC, datetime
 
-from watchbill.kinds.definition.facts import Facts
-from watchbill.kinds.objects.objects import PodCounts, WorkloadObjects
-from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.pending.kai import QUOTA_REASONS, kai_reasons, scheduling_messages
 from watchbill.kinds.pending.kueue import kueue_reasons
 from watchbill.kinds.pending.scheduler import pod_reasons, volcano_reasons
@@ -18,16 +16,14 @@ _SOURCES = {"kai": 0, "kueue": 1, "volcano": 2, "scheduler": 3}
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-def pending_reasons(
-    objects: WorkloadObjects, facts: Facts, census: PodCounts, settings: DeriveSettings
-) -> tuple[PendingReason, ...]:
+def pending_reasons(view: WorkloadView) -> tuple[PendingReason, ...]:
     """Every reason, dominant first: quota before the rest, queues before nodes, the newest first."""
     found: list[PendingReason] = []
     for reason in (
-        *kai_reasons(objects, census, settings),
-        *kueue_reasons(objects, settings),
-        *volcano_reasons(objects, census, settings),
-        *pod_reasons(objects, census, settings),
+        *kai_reasons(view),
+        *kueue_reasons(view),
+        *volcano_reasons(view),
+        *pod_reasons(view),
     ):
         # A scheduler writes the same sentence on the group and on each of its pods.
         if all((reason.source, reason.message) != (held.source, held.message) for held in found):
@@ -46,8 +42,6 @@ def _dominance(reason: PendingReason) -> tuple[bool, int, float, str, str]:
     )
 
 
-def pending_scheduling_messages(
-    objects: WorkloadObjects, census: PodCounts, settings: DeriveSettings
-) -> tuple[PendingSchedulingMessage, ...]:
+def pending_scheduling_messages(view: WorkloadView) -> tuple[PendingSchedulingMessage, ...]:
     """The reasons that the contract's enum can carry."""
-    return tuple(scheduling_messages(objects, census, settings))[:MAX_REASONS]
+    return tuple(scheduling_messages(view))[:MAX_REASONS]

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Literal
 
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.claims import claimed_gpus
 from watchbill.kinds.derivation.organisation import volcano_groups
 from watchbill.kinds.objects.json_access import at, condition, instant, metadata, text
-from watchbill.kinds.objects.objects import Object, PodCounts, WorkloadObjects
+from watchbill.kinds.objects.objects import Object, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod, PodCondition
 from watchbill.kinds.objects.quantity import Amount, parse_quantity
 from watchbill.kinds.objects.settings import DeriveSettings
@@ -50,12 +51,10 @@ class _Group:
     since: datetime
 
 
-def pod_reasons(
-    objects: WorkloadObjects, census: PodCounts, settings: DeriveSettings
-) -> Iterator[PendingReason]:
+def pod_reasons(view: WorkloadView) -> Iterator[PendingReason]:
     groups: dict[tuple[str, str], _Group] = {}
-    for pod in census.unscheduled:
-        said = pod.scheduled or _event_about(pod, objects)
+    for pod in view.pods.unscheduled:
+        said = pod.scheduled or _event_about(pod, view.objects)
         if said is None or said.status == "True":
             continue
         key = (said.reason, said.message)
@@ -71,10 +70,10 @@ def pod_reasons(
     ordered = sorted(groups.values(), key=lambda group: (-len(group.pods), group.message))
     for group in ordered[:_MAX_MESSAGES]:
         yield PendingReason(
-            source=_source(group.pods[0], settings),
+            source=_source(group.pods[0], view.settings),
             reason=group.reason,
             message=group.message or group.reason,
-            user_message=_user_message(group, objects, settings),
+            user_message=_user_message(group, view),
             since=group.since,
         )
 
@@ -96,7 +95,7 @@ def _source(pod: Pod, settings: DeriveSettings) -> Literal["kai", "volcano", "sc
     return "volcano" if pod.scheduler_name == "volcano" else "scheduler"
 
 
-def _user_message(group: _Group, objects: WorkloadObjects, settings: DeriveSettings) -> str:
+def _user_message(group: _Group, view: WorkloadView) -> str:
     if group.reason == "SchedulingGated":
         return (
             "A scheduling gate holds its pods – no scheduler looks at them yet"
@@ -112,20 +111,18 @@ def _user_message(group: _Group, objects: WorkloadObjects, settings: DeriveSetti
         return f"Volume claim {claim[1]} does not exist – the pod asks for it – create the claim."
     nodes = _NODES.search(group.message)
     if nodes is not None:
-        return _no_node(group, int(nodes[1]), _TAIL.sub("", nodes[2]), objects, settings)
-    pool = group.pods[0].labels.get(settings.node_pool_label, "")
+        return _no_node(group, int(nodes[1]), _TAIL.sub("", nodes[2]), view)
+    pool = group.pods[0].labels.get(view.settings.node_pool_label, "")
     return insufficient_capacity(
         InsufficientCapacity(
             place=f"Node pool {pool}" if pool else "",
             message=group.message,
-            asked=who_asks(group.pods, objects, settings),
+            asked=who_asks(group.pods, view),
         )
     )
 
 
-def _no_node(
-    group: _Group, nodes: int, refusals: str, objects: WorkloadObjects, settings: DeriveSettings
-) -> str:
+def _no_node(group: _Group, nodes: int, refusals: str, view: WorkloadView) -> str:
     causes = {what: int(number) for number, what in _COUNTED.findall(refusals.rstrip("."))}
     short = {
         match[1]: number
@@ -133,17 +130,17 @@ def _no_node(
         if (match := _INSUFFICIENT.search(what)) is not None
     }
     if short:
-        resource = max(sorted(short), key=lambda name: (_is_gpu(name, settings), short[name]))
-        return _short_of(resource, group, short[resource], nodes, objects, settings)
+        resource = max(sorted(short), key=lambda name: (_is_gpu(name, view.settings), short[name]))
+        return _short_of(resource, group, short[resource], nodes, view)
     refused = refusal(causes)
     if refused is not None:
         problem, number, remedy = refused
         verb = "refuses" if number == 1 else "refuse"
         fact = f"{number} of {nodes} nodes {verb} it for that"
-        if claimed_gpus(objects.claims, group.pods, settings):
-            fact = f"{who_asks(group.pods, objects, settings)}, {fact}"
+        if claimed_gpus(view.objects.claims, group.pods, view.settings):
+            fact = f"{who_asks(group.pods, view)}, {fact}"
         return f"{problem} – {fact} – {remedy}."
-    said = plain(refusals) or who_asks(group.pods, objects, settings)
+    said = plain(refusals) or who_asks(group.pods, view)
     return f"No node fits – {said} – {WAIT}."
 
 
@@ -152,13 +149,12 @@ def _short_of(
     group: _Group,
     lacking: int,
     nodes: int,
-    objects: WorkloadObjects,
-    settings: DeriveSettings,
+    view: WorkloadView,
 ) -> str:
     asked = _asked(group.pods[0], resource)
-    word = resource_word(resource, settings.gpu_resources)
-    largest = _largest_node(objects.cluster.node_labels) if word == "GPUs" else None
-    one = counted(resource, asked or 0, settings.gpu_resources)
+    word = resource_word(resource, view.settings.gpu_resources)
+    largest = _largest_node(view.cluster.node_labels) if word == "GPUs" else None
+    one = counted(resource, asked or 0, view.settings.gpu_resources)
     said = "how much is not said"
     if asked:
         said = f"{amount_of(resource, asked)} asked for by one pod"
@@ -194,12 +190,10 @@ def _largest_node(nodes: Mapping[str, Mapping[str, str]]) -> int | None:
     return max(known, default=None)
 
 
-def volcano_reasons(
-    objects: WorkloadObjects, census: PodCounts, settings: DeriveSettings
-) -> Iterator[PendingReason]:
-    if not census.unscheduled:
+def volcano_reasons(view: WorkloadView) -> Iterator[PendingReason]:
+    if not view.pods.unscheduled:
         return
-    for group in volcano_groups(objects):
+    for group in volcano_groups(view.objects):
         found = condition(at(group, "status", "conditions"), "Unschedulable")
         if found is None or found.get("status") != "True":
             continue
@@ -211,7 +205,7 @@ def volcano_reasons(
             source="volcano",
             reason=text(found.get("reason"))[:253] or "Unschedulable",
             message=message or "Unschedulable",
-            user_message=_volcano_message(group, message, objects, census, settings),
+            user_message=_volcano_message(group, message, view),
             since=since or _EPOCH,
         )
 
@@ -219,16 +213,14 @@ def volcano_reasons(
 def _volcano_message(
     group: Object,
     message: str,
-    objects: WorkloadObjects,
-    census: PodCounts,
-    settings: DeriveSettings,
+    view: WorkloadView,
 ) -> str:
     """Its groups are its own affair: what counts is how many pods find no node, and the queue's bound."""
     queue = text(at(group, "spec", "queue")) or "default"
-    asked = who_asks(census.unscheduled, objects, settings)
+    asked = who_asks(view.pods.unscheduled, view)
     if _CAPABILITY.search(message):
         return (
-            f"Queue {queue} has too little left for it – {asked}{_capability(queue, objects)}"
+            f"Queue {queue} has too little left for it – {asked}{_capability(queue, view.objects)}"
             " – free some in the queue, ask for less, or raise its capability."
         )
     gang = _GANG.search(message)

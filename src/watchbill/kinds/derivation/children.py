@@ -1,15 +1,14 @@
-"""What a workload has from the objects that it is made of: where they answer, and their framework.
-
-How many pods are wanted, beyond what the root itself says: its children's word, and autoscalers'.
-"""
+"""What the root's children and autoscalers add to its facts: roles, endpoints, framework, bounds."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from watchbill.kinds.definition.definition import Definitions
 from watchbill.kinds.definition.facts import Facts, RoleFacts
 from watchbill.kinds.definition.program import count
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.objects.json_access import (
     at,
     group_version,
@@ -18,56 +17,49 @@ from watchbill.kinds.objects.json_access import (
     name_key,
     text,
 )
-from watchbill.kinds.objects.objects import Object, WorkloadObjects
+from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.pod import owners
 
-if TYPE_CHECKING:
-    from watchbill.kinds.definition.definition import Definition, Definitions
 
-
-def with_inherited_endpoints(
-    facts: Facts, objects: WorkloadObjects, definitions: "Definitions"
-) -> Facts:
+def with_inherited_endpoints(view: WorkloadView) -> Facts:
     """The root with what its children's kinds say of where they answer."""
     found = [
         endpoint
-        for child in objects.children
-        if definitions.for_object(child).program(group_version(child)[1]).source.endpoints
-        for endpoint in definitions.facts(child).endpoints
+        for child in view.objects.children
+        if view.definitions.for_object(child).program(group_version(child)[1]).source.endpoints
+        for endpoint in view.definitions.facts(child).endpoints
     ]
     if not found:
-        return facts
-    return msgspec.structs.replace(facts, endpoints=(*facts.endpoints, *found))
+        return view.facts
+    return msgspec.structs.replace(view.facts, endpoints=(*view.facts.endpoints, *found))
 
 
-def framework_of(
-    definition: "Definition", facts: Facts, objects: WorkloadObjects, definitions: "Definitions"
-) -> str | None:
+def framework_of(view: WorkloadView) -> str | None:
     """The kind's own, or what it says of itself; else that of what it is made of, where these agree."""
-    own = definition.distributed_framework or facts.framework
+    own = view.definition.distributed_framework or view.facts.framework
     if own:
         return own
     found = {
-        definitions.for_object(part).distributed_framework or definitions.facts(part).framework
-        for part in objects.children
-    } | {definitions.for_object(part).distributed_framework or "" for part in facts.embedded}
+        view.definitions.for_object(part).distributed_framework
+        or view.definitions.facts(part).framework
+        for part in view.objects.children
+    } | {
+        view.definitions.for_object(part).distributed_framework or ""
+        for part in view.facts.embedded
+    }
     found.discard("")
     return found.pop() if len(found) == 1 else None
 
 
-if TYPE_CHECKING:
-    from watchbill.kinds.definition.definition import Definitions
-
-
-def with_children(facts: Facts, objects: WorkloadObjects, definitions: "Definitions") -> Facts:
+def with_children(view: WorkloadView) -> Facts:
     """The root with the roles of its uppermost children that have templates, where there are any."""
-    known = {text(metadata(child).get("uid")): child for child in objects.children}
+    known = {text(metadata(child).get("uid")): child for child in view.objects.children}
     found: list[RoleFacts] = []
-    for child in sorted(objects.children, key=name_key):
-        roles = definitions.facts(child).roles
-        if roles and not _is_below_another(child, known, definitions):
+    for child in sorted(view.objects.children, key=name_key):
+        roles = view.definitions.facts(child).roles
+        if roles and not _is_below_another(child, known, view.definitions):
             found += roles
-    return facts.with_roles(_placed(facts.roles, found)) if found else facts
+    return view.facts.with_roles(_placed(view.facts.roles, found)) if found else view.facts
 
 
 def _placed(own: tuple[RoleFacts, ...], found: list[RoleFacts]) -> Iterator[RoleFacts]:
@@ -99,7 +91,7 @@ def _makes(child: RoleFacts, role: RoleFacts) -> bool:
     return child.template is not None and has_labels(child.template.labels, role.pods)
 
 
-def _is_below_another(child: Object, known: dict[str, Object], definitions: "Definitions") -> bool:
+def _is_below_another(child: Object, known: dict[str, Object], definitions: Definitions) -> bool:
     """Another child with templates of its own stands above it."""
     seen: set[str] = set()
     above = _owner_uid(child)
@@ -117,10 +109,10 @@ def _owner_uid(obj: Any) -> str:
     return (controller or references[0]).uid if references else ""
 
 
-def with_autoscaler(facts: Facts, objects: WorkloadObjects) -> Facts:
+def with_autoscaler(view: WorkloadView) -> Facts:
     """The bounds of the autoscaler that moves the root; down to zero, no pod is an ordinary state."""
-    kind, name = text(objects.root.get("kind")), text(metadata(objects.root).get("name"))
-    for autoscaler in sorted(objects.autoscalers, key=name_key):
+    kind, name = text(view.root.get("kind")), text(metadata(view.root).get("name"))
+    for autoscaler in sorted(view.objects.autoscalers, key=name_key):
         target = at(autoscaler, "spec", "scaleTargetRef")
         # KEDA's default kind is Deployment.
         if (text(at(target, "kind")) or "Deployment", text(at(target, "name"))) != (kind, name):
@@ -130,9 +122,9 @@ def with_autoscaler(facts: Facts, objects: WorkloadObjects) -> Facts:
         lowest = count(at(spec, "minReplicaCount" if is_keda else "minReplicas"))
         highest = count(at(spec, "maxReplicaCount" if is_keda else "maxReplicas"))
         lowest = (0 if is_keda else 1) if lowest is None else lowest
-        found = msgspec.structs.replace(facts, min=lowest, max=highest)
-        if lowest or facts.number:
+        found = msgspec.structs.replace(view.facts, min=lowest, max=highest)
+        if lowest or view.facts.number:
             return found
-        said = {key: value for key, value in facts.said.items() if key != "suspended"}
+        said = {key: value for key, value in view.facts.said.items() if key != "suspended"}
         return msgspec.structs.replace(found, said=said, scales_to_zero=True)
-    return facts
+    return view.facts

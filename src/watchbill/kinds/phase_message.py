@@ -1,12 +1,9 @@
 """The sentence behind a phase, in plain words. It is made here and redacted where the record is made."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
-from watchbill.kinds.definition.definition import Definition
-from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.phase import required_pods
-from watchbill.kinds.objects.objects import PodCounts, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.pending import events
 from watchbill.kinds.pending.no_capacity import quota_message
@@ -15,105 +12,98 @@ from watchbill.workload import PendingReason, Phase
 _SHUTDOWN_REASONS = frozenset({"NodeShutdown", "Shutdown", "Terminated"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageInput:
-    objects: WorkloadObjects
-    definition: Definition
-    facts: Facts
-    census: PodCounts
-    reasons: tuple[PendingReason, ...]
+def phase_message(
+    phase: Phase, view: WorkloadView, reasons: tuple[PendingReason, ...]
+) -> str | None:
+    """The sentence, or None where the phase explains itself. `reasons`: why Pending, dominant first."""
+    if phase is Phase.PENDING and reasons:
+        return reasons[0].user_message or None
+    return _MESSAGES[phase](view) or None if phase in _MESSAGES else None
 
 
-def phase_message(phase: Phase, situation: MessageInput) -> str | None:
-    """The sentence, or None where the phase says it all."""
-    return _MESSAGES[phase](situation) or None if phase in _MESSAGES else None
-
-
-def _pending(situation: MessageInput) -> str:
-    if situation.reasons:
-        return situation.reasons[0].user_message
-    waiting = len(situation.census.unscheduled)
+def _pending(view: WorkloadView) -> str:
+    waiting = len(view.pods.unscheduled)
     if waiting:
-        total = max(required_pods(situation.facts, situation.census), waiting)
+        total = max(required_pods(view), waiting)
         if total == 1:
             return "Its pod waits for a node."
         return f"{waiting} of {total} pods {'waits' if waiting == 1 else 'wait'} for a node."
-    return situation.facts.said.get("pending", "")
+    return view.facts.said.get("pending", "")
 
 
-def _failed(situation: MessageInput) -> str:
-    said = situation.facts.said.get("failed", "")
-    ending = _first(_ending(pod) for pod in reversed(situation.census.failed))
+def _failed(view: WorkloadView) -> str:
+    said = view.facts.said.get("failed", "")
+    ending = _first(_ending(pod) for pod in reversed(view.pods.failed))
     return ending if " ".join(said.split()) in ending else _joined(said, ending)
 
 
-def _completed(situation: MessageInput) -> str:
+def _completed(view: WorkloadView) -> str:
     """A pod that its node's shutdown ended counts as succeeded: people should know."""
-    for pod in situation.census.succeeded:
+    for pod in view.pods.succeeded:
         if pod.reason in _SHUTDOWN_REASONS or "shutdown" in pod.message.lower():
             return f"Pod {pod.name} was ended by the shutdown of its node: {pod.message}".rstrip(
                 ": "
             )
-    return situation.facts.said.get("completed", "")
+    return view.facts.said.get("completed", "")
 
 
-def _initializing(situation: MessageInput) -> str:
-    facts, census = situation.facts, situation.census
-    trouble = _first(_wait(pod) for pod in census.staying)
+def _initializing(view: WorkloadView) -> str:
+    facts, pods = view.facts, view.pods
+    trouble = _first(_wait(pod) for pod in pods.staying)
     if trouble:
         return trouble
     if facts.said.get("initializing"):
         return facts.said["initializing"]
-    if not census.staying and census.failed:
-        return _joined("A pod failed and will be tried again.", _ending(census.failed[-1]))
-    if not census.staying and census.leaving:
+    if not pods.staying and pods.failed:
+        return _joined("A pod failed and will be tried again.", _ending(pods.failed[-1]))
+    if not pods.staying and pods.leaving:
         return "Its pods are being replaced."
-    return _first(_start(pod, situation) for pod in census.staying)
+    return _first(_start(pod, view) for pod in pods.staying)
 
 
-def _degraded(situation: MessageInput) -> str:
-    facts, census = situation.facts, situation.census
-    total = facts.number or len(census.staying)
-    verb = "is" if census.ready == 1 else "are"
-    parts = [f"{census.ready} of {total} pods {verb} ready." if census.ready < total else ""]
+def _degraded(view: WorkloadView) -> str:
+    facts, pods = view.facts, view.pods
+    total = facts.number or len(pods.staying)
+    verb = "is" if pods.ready == 1 else "are"
+    parts = [f"{pods.ready} of {total} pods {verb} ready." if pods.ready < total else ""]
     parts.append(facts.said.get("degraded") or facts.said.get("ran", ""))
-    parts.append(_first(_wait(pod) for pod in census.staying))
+    parts.append(_first(_wait(pod) for pod in pods.staying))
     parts += [
         f"Pod {pod.name} is not placed: {pod.scheduled.message}"
-        for pod in census.unscheduled[:1]
+        for pod in pods.unscheduled[:1]
         if pod.scheduled is not None and pod.scheduled.message
     ]
     if not any(parts[1:]):
-        parts.append(_first(_ending(pod) for pod in reversed(census.failed)))
+        parts.append(_first(_ending(pod) for pod in reversed(pods.failed)))
     if not any(parts[1:]):
-        parts += [f"Pod {pod.name} is no longer ready." for pod in census.lost[:1]]
+        parts += [f"Pod {pod.name} is no longer ready." for pod in pods.lost[:1]]
     return _joined(*parts)
 
 
-def _creating(situation: MessageInput) -> str:
+def _creating(view: WorkloadView) -> str:
     """Why there is no pod: what the kind says, else the newest event about a creation that failed."""
-    said = situation.facts.said.get("degraded", "")
+    said = view.facts.said.get("degraded", "")
     if said:
         return said
-    failure = events.newest(situation.objects.scheduling_events, events.CREATION_FAILURES)
+    failure = events.newest(view.objects.scheduling_events, events.CREATION_FAILURES)
     if failure is None:
         return ""
     return quota_message(events.message(failure)) or events.message(failure)
 
 
-def _leaving(situation: MessageInput) -> str:
-    left = len(situation.census.live)
+def _leaving(view: WorkloadView) -> str:
+    left = len(view.pods.live)
     return f"{left} {'pod is' if left == 1 else 'pods are'} left." if left else ""
 
 
-def _said(*predicates: str) -> Callable[[MessageInput], str]:
-    def message(situation: MessageInput) -> str:
-        return _first(situation.facts.said.get(predicate, "") for predicate in predicates)
+def _said(*predicates: str) -> Callable[[WorkloadView], str]:
+    def message(view: WorkloadView) -> str:
+        return _first(view.facts.said.get(predicate, "") for predicate in predicates)
 
     return message
 
 
-_MESSAGES: dict[Phase, Callable[[MessageInput], str]] = {
+_MESSAGES: dict[Phase, Callable[[WorkloadView], str]] = {
     Phase.PENDING: _pending,
     Phase.FAILED: _failed,
     Phase.COMPLETED: _completed,
@@ -141,11 +131,11 @@ def _wait(pod: Pod) -> str:
     return _sentence(f"{said} (exit code {trouble.exit_code})", trouble.message)
 
 
-def _start(pod: Pod, situation: MessageInput) -> str:
+def _start(pod: Pod, view: WorkloadView) -> str:
     """What an event says of a pod whose containers do not come up; its own status is silent on it."""
     if not pod.node or pod.running_at is not None:
         return ""
-    found = situation.objects.scheduling_events
+    found = view.objects.scheduling_events
     failure = events.newest(found, events.START_FAILURES, about=pod.uid)
     return _sentence(f"Pod {pod.name}", events.message(failure)) if failure is not None else ""
 

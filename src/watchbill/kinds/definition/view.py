@@ -1,0 +1,36 @@
+"""One workload as derivation sees it: its objects and what its kind's definition reads from them.
+
+Every question about a workload is a function of one `WorkloadView`.
+"""
+
+from dataclasses import dataclass
+
+from watchbill.kinds.definition.definition import Definition, Definitions
+from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.objects.json_access import metadata, text
+from watchbill.kinds.objects.objects import ClusterObjects, Object, PodCounts, WorkloadObjects
+from watchbill.kinds.objects.settings import DeriveSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadView:
+    """`facts`: what the root states, completed by its children and autoscalers."""
+
+    objects: WorkloadObjects
+    definition: Definition
+    definitions: Definitions
+    facts: Facts
+    pods: PodCounts
+    settings: DeriveSettings
+
+    @property
+    def root(self) -> Object:
+        return self.objects.root
+
+    @property
+    def cluster(self) -> ClusterObjects:
+        return self.objects.cluster
+
+    @property
+    def namespace(self) -> str:
+        return text(metadata(self.objects.root).get("namespace"))
