@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import structlog
 import uvicorn
@@ -18,21 +18,17 @@ from watchbill.api.app import build_app
 from watchbill.api.http.call import services_of
 from watchbill.api.http.listen import listening_on
 from watchbill.errors import Unavailable
+from watchbill.maintenance import start_maintenance
 from watchbill.settings import ServerSettings
-from watchbill.store.fleet.fleet import keep_recording
 from watchbill.store.identity.accounts import account_create, administrator_rule, first_account
-from watchbill.store.identity.audit import audit_purge
 from watchbill.store.identity.rules import FIRST_TENANT_ID
-from watchbill.store.metrics.measured import keep_measured
 from watchbill.store.postgres.database import Database
 from watchbill.store.postgres.embedded import EmbeddedPostgres
 from watchbill.store.postgres.migrate import migrate
-from watchbill.store.workloads.deletion import purge_deleted, tenant_ids
-from watchbill.store.workloads.tally import tally_rebuild, tally_sweep
+from watchbill.store.workloads.deletion import tenant_ids
+from watchbill.store.workloads.tally import tally_rebuild
 
 log = structlog.get_logger(__name__)
-
-PURGE_EVERY_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +80,8 @@ async def serve(
         )  # a key that cannot be opened stops the start, not every request
         stack.push_async_callback(services.metrics.close)
         stack.push_async_callback(_write_last, services.audit)
-        for chore in (_purge(db, settings), keep_recording(db), services.audit.run()):
-            stack.push_async_callback(_cancel, asyncio.create_task(chore))
+        stack.push_async_callback(services.background.close)
+        start_maintenance(services)
         app = build_app(services)
         server = _Server(listening_on(app, host=settings.host, port=settings.port))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -173,36 +169,9 @@ async def _login(db: Database, administrator: str | None) -> FirstLogin | None:
     return FirstLogin(*first) if first else None
 
 
-async def _purge(db: Database, settings: ServerSettings) -> None:
-    """Forget, every hour, what was deleted longer ago than it is kept for."""
-    keep = timedelta(days=settings.deleted_retention_days)
-    days = settings.metrics_retention_days
-    while True:
-        try:
-            tenants = await tenant_ids(db)
-            if dropped := await keep_measured(db, tenants, days=days, now=datetime.now(UTC)):
-                log.info("dropped days of measured samples", count=dropped)
-            for tenant_id in tenants:
-                await tally_sweep(db, tenant_id)
-                purged = await purge_deleted(db, tenant_id, keep=keep, now=datetime.now(UTC))
-                if purged:
-                    log.info("purged deleted workloads", tenant_id=tenant_id, count=purged)
-                audited = timedelta(days=settings.audit_retention_days)
-                await audit_purge(db, tenant_id, keep=audited, now=datetime.now(UTC))
-        except Unavailable as error:
-            log.warning("could not purge; trying again", reason=error.message)
-        await asyncio.sleep(PURGE_EVERY_SECONDS)
-
-
 async def _write_last(audit: Audit) -> None:
     """No event of an orderly stop is lost while the database answers."""
     try:
         await audit.flush()
-    except Unavailable as error:
-        log.error("could not write the last audit events", reason=error.message)
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    except Exception as error:
+        log.error("could not write the last audit events", exc_info=error)

@@ -10,7 +10,6 @@ import pytest_asyncio
 
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import upsert, workload
-from watchbill.errors import Unavailable
 from watchbill.protocol import Delete, Heartbeat, NodePoolCapacity
 from watchbill.query import Scope
 from watchbill.store.fleet.fleet import (
@@ -18,7 +17,6 @@ from watchbill.store.fleet.fleet import (
     fleet_now,
     fleet_series,
     instants,
-    keep_recording,
     last_instant,
     median_of,
     record_fleet,
@@ -179,40 +177,3 @@ def test_the_median_of_counts() -> None:
         assert found is not None
         assert 0.7 * seconds <= found <= 1.42 * seconds
     assert median_of({0: 1}) == 0.5
-
-
-class _Ticks:
-    """A clock that only sleeping moves; it ends the loop after some rounds."""
-
-    def __init__(self, rounds: int) -> None:
-        self.now = NOW + timedelta(seconds=100)
-        self.rounds = rounds
-
-    async def sleep(self, seconds: float) -> None:
-        if not self.rounds:
-            raise asyncio.CancelledError
-        self.rounds -= 1
-        self.now += timedelta(seconds=seconds)
-
-
-async def test_recording_goes_on_at_every_instant_and_over_failures(
-    fleet: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from watchbill.store.fleet import fleet as fleet_recording
-
-    ticks, real, tried = _Ticks(3), fleet_recording.record_fleet, []
-
-    async def failing_once(db: Database, tenant_id: int, at: datetime) -> bool:
-        tried.append(at)
-        if len(tried) == 2:
-            raise Unavailable("The database does not answer.")
-        return await real(db, tenant_id, at)
-
-    monkeypatch.setattr(fleet_recording, "record_fleet", failing_once)
-    with pytest.raises(asyncio.CancelledError):
-        await keep_recording(fleet, clock=lambda: ticks.now, sleep=ticks.sleep)
-    assert tried == [NOW + timedelta(minutes=minutes) for minutes in (5, 10, 15)]
-    series = await fleet_series(
-        fleet, ALL, start=NOW, end=NOW + timedelta(hours=1), now=NOW + timedelta(hours=1)
-    )
-    assert [moment.at for moment in series.moments] == [tried[0], tried[2]]

@@ -11,7 +11,6 @@ from itertools import count
 
 import structlog
 
-from watchbill.errors import Unavailable
 from watchbill.store.identity.audit import AuditEvent, audit_write
 from watchbill.store.postgres.database import Database
 
@@ -25,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class Audit:
-    """`note` never waits; `run` writes from time to time; `flush` writes now."""
+    """`note` never waits; `flush` writes what was noted, every WRITTEN_EVERY_SECONDS."""
 
     def __init__(self, db: Database, *, most_waiting: int = MOST_WAITING) -> None:
         self._db = db
@@ -55,15 +54,6 @@ class Audit:
             self.lost += event.count
             return
         self._waiting[key] = event
-
-    async def run(self) -> None:
-        """Until cancelled; whoever cancels it flushes once more."""
-        while True:
-            await asyncio.sleep(WRITTEN_EVERY_SECONDS)
-            try:
-                await self.flush()
-            except Unavailable as error:
-                log.warning("could not write the audit log; trying again", reason=error.message)
 
     async def flush(self) -> None:
         """Write everything that waits. Raises Unavailable, and then keeps what was not written."""

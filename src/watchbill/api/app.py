@@ -20,8 +20,9 @@ from watchbill.api.http.contract import (
     page_routes,
 )
 from watchbill.api.http.endpoint import Handler, OperationEndpoint
-from watchbill.api.http.gate import Gate, Proxies, ServerMetrics
+from watchbill.api.http.gate import Gate, Proxies
 from watchbill.api.http.guard import Guard
+from watchbill.api.http.server_metrics import ServerMetrics
 from watchbill.api.login import device_login, session, sign_on, token
 from watchbill.api.resources import (
     access_keys,
@@ -68,7 +69,7 @@ def build_app(services: Services) -> Starlette:
     """Raises RuntimeError where an operation lacks its handler or a handler its operation."""
     contract, extensions = contract_document(), extensions_document()
     merged = merged_document(contract, extensions)
-    meters = ServerMetrics()
+    meters = ServerMetrics(services.background)
     handlers = _by_name(
         *(resource.HANDLERS for resource in RESOURCES),
         workloads.ELEMENT_HANDLERS,

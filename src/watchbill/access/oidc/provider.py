@@ -13,6 +13,7 @@ from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
 from watchbill.access.oidc import http_client
 from watchbill.access.oidc.configuration import Issuer, is_loopback_url, is_safe_url
+from watchbill.background import LoopState
 from watchbill.errors import Unavailable
 
 FRESH = timedelta(minutes=10)
@@ -72,6 +73,10 @@ class Provider:
         self._tried_at: datetime | None = None
         self._lock = asyncio.Lock()
         self._renewal: asyncio.Task[None] | None = None
+        self.renewal = LoopState(
+            f"identity provider {issuer.name}", FRESH, started_at=clock(), is_required=False
+        )
+        """How fetching its keys goes."""
 
     async def endpoints(self) -> Endpoints:
         """Raises Unavailable. While it is away, anybody's logins cause one question every half minute."""
@@ -115,10 +120,11 @@ class Provider:
         try:
             endpoints = await self._discover()
             keys = read_keys(await http_client.get_json(endpoints.jwks), self.issuer.algorithms)
-        except Unavailable as error:
-            log.warning("issuer keys", issuer=self.issuer.name, reason=error.message)
+        except Exception as error:
+            self.renewal.fail(error)
             return
         self._endpoints, self._keys, self._fetched_at = endpoints, keys, self._clock()
+        self.renewal.succeed(self._fetched_at)
 
     async def _discover(self) -> Endpoints:
         """Raises Unavailable, also where the document is another issuer's."""

@@ -4,7 +4,7 @@ import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
@@ -38,6 +38,7 @@ from watchbill.api.limits import (
     TokenBuckets,
     UnverifiedCredentialLimiter,
 )
+from watchbill.background import Background, utc_now
 from watchbill.errors import Invalid, TooLarge
 from watchbill.metrics.source import MetricsSource
 from watchbill.metrics.stores import workload_metrics
@@ -55,10 +56,6 @@ AGENT_BODY_BYTES = 4 * 1024 * 1024
 INFLATED_BYTES = 32 * 1024 * 1024
 BODY_SECONDS = 30.0
 """A body that trickles in more slowly is given up."""
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +87,7 @@ class Services:
     reads: ConcurrencyLimiter
     measures: ConcurrencyLimiter
     streams: Streams
+    background: Background
 
 
 def services_of(
@@ -101,6 +99,9 @@ def services_of(
     tokens = Tokens(keyring, clock, lifetime_seconds=settings.token_lifetime_seconds)
     providers = tuple(Provider(issuer, clock) for issuer in access.issuers)
     people = People(db, clock)
+    background = Background(clock)
+    for provider in providers:
+        background.include(provider.renewal)
     return Services(
         db=db,
         settings=settings,
@@ -131,6 +132,7 @@ def services_of(
         measures=ConcurrencyLimiter(METRICS_AT_ONCE, "questions for metrics"),
         exports=RejectingConcurrencyLimiter(EXPORTS_AT_ONCE, "exports"),
         streams=Streams(db, clock),
+        background=background,
     )
 
 

@@ -15,13 +15,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from watchbill.access.audit import Audit
 from watchbill.api.http.audit_event import OPERATION, REQUEST_ID, SUBJECT, record_audit
 from watchbill.api.http.problems import problem, status_of
+from watchbill.api.http.server_metrics import ServerMetrics
 from watchbill.errors import Invalid
 
 MAX_HOPS = 20
@@ -97,29 +97,6 @@ REFUSALS = frozenset({400, 401, 403, 404, 405, 408, 413, 414, 415, 429, 431})
 REFUSALS_LOGGED_EVERY_SECONDS = 1.0
 
 log = structlog.get_logger("watchbill.api")
-
-
-class ServerMetrics:
-    """The server's own metrics. Labels come from the route table, never from a caller."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "watchbill_requests",
-            "Requests answered.",
-            ("operation", "method", "status"),
-            registry=self.registry,
-        )
-        self.seconds = Histogram(
-            "watchbill_request_seconds",
-            "Time from a request's head to the end of its answer.",
-            ("operation",),
-            buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
-            registry=self.registry,
-        )
-        self.in_progress = Gauge(
-            "watchbill_requests_in_progress", "Requests being answered.", registry=self.registry
-        )
 
 
 class LogThrottle:

@@ -12,8 +12,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.endpoint import Handler
-from watchbill.api.http.gate import ServerMetrics
 from watchbill.api.http.reply import Answer, Reply, encode, json_reply
+from watchbill.api.http.server_metrics import ServerMetrics
 from watchbill.errors import Unavailable
 from watchbill.query import TelemetryQuery
 from watchbill.store.fleet.clusters import Cluster, cluster_list
@@ -97,6 +97,12 @@ async def get_health(call: Call) -> Answer:
 async def get_readiness(call: Call) -> Answer:
     if not await call.db.is_ready():
         raise Unavailable("The database does not answer.", retry_after_seconds=2)
+    if stale := call.services.background.stale():
+        raise Unavailable(
+            "Background work stands still: " + ", ".join(state.name for state in stale) + ".",
+            details="The log says why; /metrics says when each task last succeeded.",
+            retry_after_seconds=60,
+        )
     return json_reply({"status": "ok"})
 
 

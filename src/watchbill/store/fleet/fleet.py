@@ -10,9 +10,8 @@ other. One server writes it: whoever gets the lock of the instant.
 Keeps the fleet's series going: every server tries, at every instant; the first one to get there writes.
 """
 
-import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -21,13 +20,10 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-import structlog
 
-from watchbill.errors import Unavailable
 from watchbill.protocol import NodePoolCapacity
 from watchbill.query import Scope
 from watchbill.store.postgres.database import Connection, Database
-from watchbill.store.workloads.deletion import tenant_ids
 from watchbill.store.workloads.select import CLUSTER_JOIN, GPU, LIVE, TALLY, Statement, in_scope
 from watchbill.workload import Phase, gpu_millionths
 
@@ -325,28 +321,3 @@ _RECORD = (
     "FULL JOIN failed USING (cluster_id, project_id, department_id) "
     "LEFT JOIN waiting USING (cluster_id, project_id, department_id)"
 )
-
-
-log = structlog.get_logger(__name__)
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-async def keep_recording(
-    db: Database,
-    *,
-    clock: Callable[[], datetime] = utc_now,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> None:
-    """Runs until it is cancelled. An instant that the database slept through stays empty: nobody knows it."""
-    while True:
-        now = clock()
-        await sleep(STEP_SECONDS - now.timestamp() % STEP_SECONDS)
-        at = last_instant(clock())
-        try:
-            for tenant_id in await tenant_ids(db):
-                await record_fleet(db, tenant_id, at)
-        except Unavailable as error:
-            log.warning("could not record the fleet's figures", at=at, reason=error.message)

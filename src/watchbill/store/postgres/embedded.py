@@ -183,8 +183,8 @@ class EmbeddedPostgres:
             self._process = None
             try:
                 await self._start_or_adopt()
-            except Unavailable as error:
-                log.error(error.message, details=error.details)
+            except Exception as error:  # whatever it was, the next attempt may help
+                log.error("could not start the embedded PostgreSQL; trying again", exc_info=error)
                 await asyncio.sleep(5.0)
 
     async def _answers(self) -> bool:

@@ -1,0 +1,87 @@
+"""What a server does without being asked: forget what is old, record the fleet's figures, write the audit log.
+
+One tenant's failure stops no other: the rest of a round goes on, and the round counts as failed.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from watchbill.access.audit import WRITTEN_EVERY_SECONDS
+from watchbill.api.http.call import Services
+from watchbill.settings import ServerSettings
+from watchbill.store.fleet.fleet import STEP_SECONDS, record_fleet
+from watchbill.store.identity.audit import audit_purge
+from watchbill.store.metrics.measured import keep_measured
+from watchbill.store.postgres.database import Database
+from watchbill.store.workloads.deletion import purge_deleted, tenant_ids
+from watchbill.store.workloads.tally import tally_sweep
+
+PURGE_EVERY_SECONDS = 3600.0
+
+log = structlog.get_logger(__name__)
+
+
+def start_maintenance(services: Services) -> None:
+    """Starts every loop in `services.background`, whose owner closes it."""
+    db, settings = services.db, services.settings
+
+    async def purge(_: datetime) -> None:
+        await purge_old(db, settings)
+
+    async def record(at: datetime) -> None:
+        await record_fleets(db, at)
+
+    async def write_audit(_: datetime) -> None:
+        await services.audit.flush()
+
+    services.background.start("purge", PURGE_EVERY_SECONDS, purge)
+    services.background.start("fleet recording", STEP_SECONDS, record, is_aligned=True)
+    services.background.start("audit log", WRITTEN_EVERY_SECONDS, write_audit)
+
+
+async def purge_old(db: Database, settings: ServerSettings) -> None:
+    """Forget what was deleted, measured or audited longer ago than it is kept for."""
+    now = datetime.now(UTC)
+
+    async def purge_measured(tenant_id: int) -> None:
+        days = settings.metrics_retention_days
+        if dropped := await keep_measured(db, [tenant_id], days=days, now=now):
+            log.info("dropped days of measured samples", tenant_id=tenant_id, count=dropped)
+
+    async def purge_records(tenant_id: int) -> None:
+        await tally_sweep(db, tenant_id)
+        keep = timedelta(days=settings.deleted_retention_days)
+        if purged := await purge_deleted(db, tenant_id, keep=keep, now=now):
+            log.info("purged deleted workloads", tenant_id=tenant_id, count=purged)
+
+    async def purge_audit(tenant_id: int) -> None:
+        await audit_purge(
+            db, tenant_id, keep=timedelta(days=settings.audit_retention_days), now=now
+        )
+
+    await for_each_tenant(db, purge_measured, purge_records, purge_audit)
+
+
+async def record_fleets(db: Database, at: datetime) -> None:
+    """Keep every tenant's headline figures of the instant `at`, a multiple of STEP_SECONDS."""
+
+    async def record(tenant_id: int) -> None:
+        await record_fleet(db, tenant_id, at)
+
+    await for_each_tenant(db, record)
+
+
+async def for_each_tenant(db: Database, *steps: Callable[[int], Awaitable[None]]) -> None:
+    """Every step for every tenant, whatever fails. Raises ExceptionGroup of what did, when all is done."""
+    failures: list[Exception] = []
+    for tenant_id in await tenant_ids(db):
+        for step in steps:
+            try:
+                await step(tenant_id)
+            except Exception as error:
+                error.add_note(f"tenant {tenant_id}: {step.__name__}")
+                failures.append(error)
+    if failures:
+        raise ExceptionGroup(f"{len(failures)} steps of a round failed", failures)

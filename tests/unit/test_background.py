@@ -1,0 +1,112 @@
+"""Background loops: kept alive whatever happens, due by the clock, honest about their last success."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from watchbill.background import STALE_GRACE, Background
+from watchbill.errors import Unavailable
+
+START = datetime(2026, 11, 29, 12, 0, 40, tzinfo=UTC)
+
+
+class FakeTime:
+    """A clock that only sleeping moves. `early_seconds`: how much too early each sleep ends."""
+
+    def __init__(self, *, early_seconds: float = 0.0) -> None:
+        self.now = START
+        self.early = timedelta(seconds=early_seconds)
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += max(timedelta(seconds=seconds) - self.early, timedelta(milliseconds=1))
+        await asyncio.sleep(0)
+
+
+async def rounds(background: Background, done: list[datetime], number: int) -> None:
+    while len(done) < number:
+        await asyncio.sleep(0)
+    await background.close()
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a bug"), Unavailable("no database"), OSError("disk")]
+)
+async def test_whatever_fails_is_tried_again(error: Exception) -> None:
+    time, done = FakeTime(), []
+    background = Background(lambda: time.now, time.sleep)
+
+    async def work(due_at: datetime) -> None:
+        done.append(due_at)
+        if len(done) <= 3:
+            raise error
+
+    background.start("work", 60, work)
+    await rounds(background, done, 6)
+    state = background.states["work"]
+    assert (state.failures, state.last_error) == (3, "")
+    assert time.slept[:5] == [5, 10, 20, 60, 60], "soon again, then less often, then as planned"
+    assert state.last_success_at == done[-1]
+
+
+async def test_an_aligned_loop_is_never_early() -> None:
+    """The event loop's sleep may end before its time: then the instant has not come."""
+    time, done, seen_at = FakeTime(early_seconds=0.0007), [], []
+    background = Background(lambda: time.now, time.sleep)
+
+    async def work(due_at: datetime) -> None:
+        seen_at.append(time.now)
+        done.append(due_at)
+
+    background.start("work", 300, work, is_aligned=True)
+    await rounds(background, done, 3)
+    assert done == [START.replace(minute=minute, second=0) for minute in (5, 10, 15)]
+    assert all(seen >= due for seen, due in zip(seen_at, done, strict=True))
+
+
+async def test_an_instant_that_was_slept_through_is_left_out() -> None:
+    time, done = FakeTime(), []
+    background = Background(lambda: time.now, time.sleep)
+
+    async def work(due_at: datetime) -> None:
+        done.append(due_at)
+        time.now += timedelta(minutes=11)
+
+    background.start("work", 300, work, is_aligned=True)
+    await rounds(background, done, 2)
+    assert done == [START.replace(minute=minute, second=0) for minute in (5, 20)]
+
+
+async def test_it_says_what_stands_still() -> None:
+    time, done = FakeTime(), []
+    background = Background(lambda: time.now, time.sleep)
+
+    async def work(due_at: datetime) -> None:
+        done.append(due_at)
+        if len(done) > 1:
+            raise ValueError("a bug")
+
+    background.start("work", 60, work)
+    await rounds(background, done, 2)
+    assert background.stale() == []
+    time.now = done[0] + 3 * timedelta(seconds=60) + STALE_GRACE
+    assert background.stale() == []
+    time.now += timedelta(seconds=1)
+    assert [state.name for state in background.stale()] == ["work"]
+    assert background.states["work"].last_error == "ValueError: a bug"
+
+
+async def test_closing_ends_a_round_in_the_middle() -> None:
+    entered = asyncio.Event()
+    background = Background()
+
+    async def work(_: datetime) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    background.start("work", 60, work)
+    await entered.wait()
+    await background.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
