@@ -119,7 +119,7 @@ async def test_why_describe_history_tree(fleet: Fleet) -> None:
     assert why.code == 0
     assert "on cluster cluster-1 has been Pending for 2h 11m." in why.out
     assert f"Because: {REASON['userMessage']}" in why.out
-    assert "said by       KAI scheduler, for node pool a100" in why.out
+    assert "source        KAI scheduler, for node pool a100" in why.out
     described = await fleet.run("describe", "waiting")
     assert "  GPUs                  16 requested, 16 allocated" in described.out
     history = await fleet.run("history", "waiting", "--no-headers")
@@ -127,7 +127,7 @@ async def test_why_describe_history_tree(fleet: Fleet) -> None:
     assert history.out.rstrip().splitlines()[-1].split("   ")[2].endswith("so far")
     tree = await fleet.run("tree", "llama-sft-1")
     assert tree.out.splitlines() == ["llama-sft-1 (PyTorchJob)", "└─ head", "   └─ worker"]
-    assert tree.err == "2 of 5 parts are stored and shown.\n"
+    assert tree.err == "2 of 5 elements are stored and shown.\n"
 
 
 async def test_names_that_mean_two_or_none_or_one_that_is_gone(fleet: Fleet) -> None:

@@ -66,7 +66,7 @@ async def fleet(embedded_engine: Engine) -> AsyncIterator[Fleet]:
 async def test_an_empty_fleet(fleet: Fleet) -> None:
     outcome = await fleet.run("fleet")
     assert outcome.code == 0
-    assert "0 of ? allocated; none to be idle" in outcome.out
+    assert "0 of ? allocated; none idle" in outcome.out
     assert outcome.err.startswith("No moment of this time was recorded")
 
 

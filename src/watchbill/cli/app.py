@@ -29,7 +29,7 @@ from watchbill.cli.commands import (
     top,
     why,
 )
-from watchbill.cli.connection.errors import INTERRUPTED, OK, PIPE_CLOSED, tell
+from watchbill.cli.connection.errors import INTERRUPTED, OK, PIPE_CLOSED, report_error
 
 _HELP = """One live, truthful, searchable record of every AI workload in every Kubernetes cluster.
 
@@ -62,7 +62,7 @@ _COMMANDS = (
 )
 
 
-_WORDS = {"open_page": "open"}
+_NAMES = {"open_page": "open"}
 """Commands whose word is not the name of their function."""
 
 
@@ -101,8 +101,8 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for command in _COMMANDS:
-        app.command(_WORDS.get(command.__name__))(command)
-    app.add_typer(_run_ai_words(), name="workload")
+        app.command(_NAMES.get(command.__name__))(command)
+    app.add_typer(_runai_commands(), name="workload")
     app.add_typer(_administration(), name="admin")
     app.add_typer(_access_keys(), name="key")
     app.add_typer(_contexts(), name="context")
@@ -111,7 +111,7 @@ def build() -> typer.Typer:
     return app
 
 
-def _run_ai_words() -> typer.Typer:
+def _runai_commands() -> typer.Typer:
     workload = _group("The commands and flags of Run:ai's own command line.")
     workload.command("list")(runai.list_workloads)
     workload.command("describe")(runai.describe_workload)
@@ -146,7 +146,7 @@ _ADMINISTRATION: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         },
     ),
     "user": (
-        "Users whom an issuer vouched for.",
+        "Users from identity providers.",
         {
             "list": administration.list_users,
             "disable": administration.disable_user,
@@ -214,7 +214,7 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except Exception as error:
-        return tell(error)
+        return report_error(error)
     return code if isinstance(code, int) else OK
 
 

@@ -29,7 +29,7 @@ async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[StreamEvent]:
         size += len(line)
         text = line.decode("utf-8", errors="replace").rstrip("\r\n")
         if size > MOST_BYTES:
-            raise Unavailable("The stream is not a Watchbill server's.")
+            raise Unavailable("The stream did not come from a Watchbill server.")
         if text:
             field, _, value = text.partition(":")
             block[field] = value.removeprefix(" ")
@@ -43,5 +43,5 @@ def _event(block: dict[str, str]) -> StreamEvent:
     try:
         data = msgspec.json.decode(block.get("data", "{}"), type=dict[str, Any])
     except msgspec.DecodeError as error:
-        raise Unavailable("The stream is not a Watchbill server's.") from error
+        raise Unavailable("The stream did not come from a Watchbill server.") from error
     return StreamEvent(block["event"], data)

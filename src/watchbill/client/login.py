@@ -106,7 +106,7 @@ class LoginClient(Client):
         with await asyncio.to_thread(_entered, self._path) as _:
             login = read_login(self._path)
             if login is None:
-                raise Unauthenticated("Nobody is logged in.", details="run `watchbill login`")
+                raise Unauthenticated("You are not logged in.", details="run `watchbill login`")
             refused = login.access_token == self._token
             if refused or time.time() >= login.access_token_ends - RENEW_BEFORE_SECONDS:
                 login = await self._renewed(login)
@@ -122,7 +122,7 @@ class LoginClient(Client):
             granted = await _grant(self._transport, form)
         except Invalid as error:
             raise Unauthenticated(
-                "The login is over.", details="run `watchbill login` again"
+                "The login has expired.", details="run `watchbill login` again"
             ) from error
         return _stored(login.url, granted)
 

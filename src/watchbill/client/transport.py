@@ -122,7 +122,7 @@ def decoded(answer: bytes, kind: type[Reply]) -> Reply:
         return msgspec.json.decode(answer, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unavailable(
-            "The answer is not a Watchbill server's.",
+            "The answer did not come from a Watchbill server.",
             details=f"Something else may listen at that address, or a proxy stand between: {error}",
         ) from error
 
@@ -148,7 +148,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "its name is not known"
+        return "its name cannot be resolved"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not trusted: {error.certificate_error}"
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -10,8 +10,7 @@ from unittest import mock
 import pytest
 
 from tests.fixtures.command_line import Outcome, watchbill
-from watchbill.cli.connection.contexts import with_context
-from watchbill.cli.connection.credentials import NOTHING, CliLogin
+from watchbill.cli.connection.session import NO_LOGIN, CliLogin, with_context
 from watchbill.errors import Invalid, NotFound
 
 URL = "https://watchbill.example.com"
@@ -29,12 +28,14 @@ async def keep(environ: dict[str, str], name: str, url: str = URL, *, secret: st
         )
 
 
-def chosen(environ: dict[str, str], flags: CliLogin = NOTHING, name: str | None = None) -> CliLogin:
+def chosen(
+    environ: dict[str, str], flags: CliLogin = NO_LOGIN, name: str | None = None
+) -> CliLogin:
     return with_context(flags, name, None, environ)
 
 
 async def test_kept_listed_used_and_forgotten(environ: dict[str, str], tmp_path: Path) -> None:
-    assert chosen(environ) == NOTHING
+    assert chosen(environ) == NO_LOGIN
     assert (await keep(environ, "prod", secret="s1")).code == 0
     assert (await keep(environ, "lab", "http://127.0.0.1:8600", secret="s2")).code == 0
     path = tmp_path / "watchbill" / "contexts.json"
@@ -55,7 +56,7 @@ async def test_kept_listed_used_and_forgotten(environ: dict[str, str], tmp_path:
     assert chosen(environ).client_secret == "s2"
     assert (await watchbill("context", "use", "nowhere", environ=environ)).code == 1
     assert (await watchbill("context", "delete", "lab", environ=environ)).code == 0
-    assert chosen(environ) == NOTHING
+    assert chosen(environ) == NO_LOGIN
     assert "s2" not in path.read_text()
 
 
@@ -65,7 +66,7 @@ async def test_what_speaks_before_the_context_in_use(environ: dict[str, str]) ->
     other = CliLogin(url="http://other.example.com")
     assert chosen(environ, other) == other, "no secret goes to a server that it is not of"
     for variable in ("WATCHBILL_URL", "WATCHBILL_CLIENT_ID", "WATCHBILL_CREDENTIALS"):
-        assert chosen(environ | {variable: "x"}) == NOTHING
+        assert chosen(environ | {variable: "x"}) == NO_LOGIN
     assert chosen(environ | {"RUNAI_BASE_URL": "x"}).url == URL
     assert chosen(environ, name="lab").client_secret == "s2"
     assert (

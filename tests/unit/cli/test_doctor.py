@@ -59,9 +59,7 @@ def test_kinds_and_metrics() -> None:
     assert "MPIJob" not in found["kinds"].said
     assert found["metrics"] == Finding(Outcome.OK, "metrics", "west: measured by gpu")
     windowed = kind("gpu", "complete", "metrics") | {"idleAfterSeconds": 60.0}
-    assert told(kinds=[windowed])["metrics"].said.endswith(
-        "a GPU is idle after 1m of doing nothing"
-    )
+    assert told(kinds=[windowed])["metrics"].said.endswith("a GPU is idle after 1m without use")
     assert told(kinds=[kind("Pod", "complete")])["kinds"].verdict is Outcome.OK
     still = told(kinds=[kind("Pod", "listing"), kind("Job", "complete")])["kinds"]
     assert (still.verdict, "1 kind still" in still.said) == (Outcome.WARN, True)

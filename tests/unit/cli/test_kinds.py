@@ -3,7 +3,7 @@
 import pytest
 
 from tests.fixtures.lives import definitions
-from watchbill.cli.commands.kinds import documents_of, gathered
+from watchbill.cli.commands.kinds import collect_objects, read_documents
 from watchbill.errors import Invalid
 from watchbill.kinds.objects.objects import GroupKind
 
@@ -41,7 +41,7 @@ items:
 def test_only_what_belongs_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     definition = definitions().for_kind(GroupKind("jobset.x-k8s.io", "JobSet"))
     assert definition is not None
-    found = gathered(list(documents_of(STREAM)), definition)
+    found = collect_objects(list(read_documents(STREAM)), definition)
     assert found.root["metadata"]["namespace"] == "default"
     assert [pod.name for pod in found.pods] == ["mine"]
     assert [child["metadata"]["name"] for child in found.children] == ["tune-a-0"]
@@ -61,4 +61,4 @@ def test_an_object_without_metadata_s_map() -> None:
     definition = definitions().for_kind(GroupKind("batch", "Job"))
     assert definition is not None
     with pytest.raises(Invalid, match="the metadata of a Job is no map"):
-        gathered([{"apiVersion": "batch/v1", "kind": "Job", "metadata": []}], definition)
+        collect_objects([{"apiVersion": "batch/v1", "kind": "Job", "metadata": []}], definition)

@@ -74,9 +74,9 @@ async def test_a_cut_table_says_so_and_a_whole_one_does_not() -> None:
 @pytest.mark.parametrize(
     ("deleted", "said"),
     [
-        ((), "No live workload is there that you may see.\n"),
-        (("--deleted",), "No deleted workload is there that you may see.\n"),
-        (("-s", "x"), "No live workload matches.\n"),
+        ((), "No live workloads visible to you.\n"),
+        (("--deleted",), "No deleted workloads visible to you.\n"),
+        (("-s", "x"), "No live workloads match.\n"),
     ],
 )
 async def test_an_empty_list_is_no_error_and_says_what_it_means(
@@ -221,8 +221,8 @@ async def test_a_silent_cluster_is_told_beside_its_workloads() -> None:
         outcome = await watchbill("get")
     assert outcome.code == 0
     assert outcome.err == (
-        "note: cluster west is disconnected: nothing heard for 12m 5s, "
-        "its workloads are shown as last seen\n"
+        "note: cluster west is disconnected: no contact for 12m 5s, "
+        "its workloads are shown as last reported\n"
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from watchbill.cli.connection.credentials import CliLogin, find_login
+from watchbill.cli.connection.session import CliLogin, find_login
 from watchbill.errors import Invalid
 
 OURS = {

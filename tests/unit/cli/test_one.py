@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from tests.fixtures.command_line import FakeServer, aged, cluster, document
-from watchbill.cli.commands.history import branches
+from watchbill.cli.commands.history import tree_lines
 from watchbill.workload import Condition, Phase
 
 SINCE = datetime.now(UTC) - timedelta(days=2, hours=3, minutes=30)
@@ -52,16 +52,16 @@ async def test_why_pending_gives_each_reason_with_its_evidence() -> None:
         "llama-sft-1 (PyTorchJob) in project vision on cluster west has been Pending for 2h 11m.",
         "",
         "Because: GPU quota is short – 16 asked, 3 free – ask for fewer or wait.",
-        "  said by       KAI scheduler, for node pool a100",
+        "  source        KAI scheduler, for node pool a100",
         f"  since         {shown}",
         "  reason        OverLimit",
-        "  in its words  Workload requested 16 GPUs, but quota is 8",
+        "  original      Workload requested 16 GPUs, but quota is 8",
         "",
         "Also: couldn't assign flavors\\x1b[2J\\nto pod set main",
-        "  said by       Kueue",
+        "  source        Kueue",
         f"  since         {shown}",
         "  reason        Inadmissible",
-        "  in its words  couldn't assign flavors\\x1b[2J\\nto pod set main",
+        "  original      couldn't assign flavors\\x1b[2J\\nto pod set main",
     ]
 
 
@@ -70,7 +70,7 @@ async def test_why_pending_without_a_reason_invents_none() -> None:
     async with FakeServer(live=[made]).running() as watchbill:
         outcome = await watchbill("why", "llama-sft-1")
     assert outcome.out.splitlines()[1:] == [
-        "It waits: 2 of 4 pods wait for a node.",
+        "Message: 2 of 4 pods wait for a node.",
         "No scheduler and no queue has given a reason yet.",
     ]
 
@@ -84,11 +84,11 @@ async def test_why_of_a_running_one_says_what_is_true() -> None:
         unmeasured = await watchbill("why", "llama-sft-1")
         idle = await watchbill("why", "llama-sft-2")
     assert unmeasured.out.splitlines()[1:] == [
-        "1 of 1 pods run; it holds 2 GPUs.",
-        "Nothing measures its GPUs: whether they are idle is not known.",
-        "In all it waited 1m 1s and ran 2h 11m.",
+        "1 of 1 pods running, 2 GPUs allocated.",
+        "GPU use is not measured: idle GPUs are unknown.",
+        "Total pending time 1m 1s, total running time 2h 11m.",
     ]
-    assert "1.5 of them are idle." in idle.out
+    assert "1.5 GPUs idle." in idle.out
 
 
 async def test_why_of_a_failed_one_brings_the_conditions_that_say_something() -> None:
@@ -115,7 +115,7 @@ async def test_why_of_a_failed_one_brings_the_conditions_that_say_something() ->
     async with FakeServer(live=[made]).running() as watchbill:
         outcome = await watchbill("why", "llama-sft-1")
     out = outcome.out.splitlines()
-    assert out[1] == "It is said: Pod x: OOMKilled"
+    assert out[1] == "Message: Pod x: OOMKilled"
     assert out[2].startswith("It ended ")
     assert [line.split()[0] for line in out[-3:]] == ["CONDITION", "Failed=True", "Created=True"]
     assert "has reached\\nthe limit" in out[-2]
@@ -147,7 +147,7 @@ async def test_describe_shows_the_parts_and_nothing_empty() -> None:
     assert "  GPUs                  2 requested, 2 allocated" in lines
     assert "  Idle GPUs             not measured" in lines
     assert "  CPU cores             4 requested, 0 allocated" in lines
-    assert "Why it waits" in lines
+    assert "Why it is pending" in lines
     assert "  $A\\x1b                b\\n" in lines
     assert not any(line.startswith("Deleted") for line in lines)
 
@@ -265,13 +265,13 @@ async def test_tree() -> None:
         "   ├─ worker (Pod)",
         "   └─ worker-2",
     ]
-    assert outcome.err == "4 of 9 parts are stored and shown.\n"
+    assert outcome.err == "4 of 9 elements are stored and shown.\n"
 
 
 def test_a_tree_with_an_absent_parent_or_a_loop_still_ends() -> None:
-    assert list(branches([element(1, "orphan", 7)])) == ["└─ orphan"]
+    assert list(tree_lines([element(1, "orphan", 7)])) == ["└─ orphan"]
     loop = [element(1, "a", 2), element(2, "b", 1), element(3, "c")]
-    assert list(branches(loop)) == ["└─ c", "└─ a", "   └─ b"]
+    assert list(tree_lines(loop)) == ["└─ c", "└─ a", "   └─ b"]
 
 
 async def test_clusters() -> None:
@@ -307,8 +307,8 @@ async def test_clusters() -> None:
     assert lines[1].split()[:2] == ["west", "connected"]
     assert lines[2].split()[:2] == ["east", "disconnected"]
     assert outcome.err.splitlines() == [
-        "note: cluster east: cannot be seen (forbidden): RayJob, RayCluster. no\\x1b right",
-        "note: cluster east: workload x is refused: held elsewhere",
+        "note: cluster east: cannot be read (forbidden): RayJob, RayCluster. no\\x1b right",
+        "note: cluster east: workload x was rejected: held elsewhere",
         "note: cluster east: 2 takeovers: do two agents run with one credential?",
     ]
     assert names.out == "west\neast\n"

@@ -50,7 +50,7 @@ async def test_nothing_waits() -> None:
         outcome = await fake("why")
         torn = await fake("why", "--deleted")
     assert (outcome.code, outcome.out) == (0, "")
-    assert outcome.err == "Nothing that you may see is pending here.\n"
+    assert outcome.err == "No pending workloads visible to you.\n"
     assert torn.code == 2
 
 

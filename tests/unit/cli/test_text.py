@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchbill.cli.output.table import Cell, lines
-from watchbill.cli.output.terminal import Terminal, padded, safe, visible, width
+from watchbill.cli.output.terminal import Cell, Terminal, padded, safe, table_lines, visible, width
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_width_is_what_a_terminal_draws(text: str, cells: int) -> None:
 
 def test_columns_line_up_whatever_is_in_them() -> None:
     rows = [["名前", "x"], ["plain", "y"], ["bad\nname", "z"], ["", "w"]]
-    assert lines(["NAME", "B"], rows, Terminal()) == [
+    assert table_lines(["NAME", "B"], rows, Terminal()) == [
         "NAME        B",
         "名前        x",
         "plain       y",
@@ -83,8 +82,8 @@ def test_columns_line_up_whatever_is_in_them() -> None:
 
 def test_colour_is_outside_the_padding_and_never_in_plain_output() -> None:
     rows = [[Cell("Failed", "red"), "x"], [Cell("Ok"), "y"]]
-    assert lines(None, rows, Terminal(is_coloured=True)) == [
+    assert table_lines(None, rows, Terminal(is_coloured=True)) == [
         "\x1b[31mFailed\x1b[0m   x",
         "Ok       y",
     ]
-    assert lines(None, rows, Terminal())[0] == "Failed   x"
+    assert table_lines(None, rows, Terminal())[0] == "Failed   x"

@@ -7,7 +7,7 @@ from typing import Any
 from unittest import mock
 
 from tests.fixtures.command_line import FakeServer, Screen, aged, document
-from watchbill.cli.output.humanize import byte_size
+from watchbill.cli.output.humanize import format_bytes
 from watchbill.cli.output.terminal import Terminal
 
 NOW = datetime.now(UTC)
@@ -96,7 +96,7 @@ async def test_describe_shows_endpoints_phases_and_parts() -> None:
 
 
 def test_sizes_have_three_digits_that_count() -> None:
-    shown = [byte_size(value) for value in (0, 1023, 1024, 1.25 * 2**40, 1023.9 * GIB, 2**70)]
+    shown = [format_bytes(value) for value in (0, 1023, 1024, 1.25 * 2**40, 1023.9 * GIB, 2**70)]
     assert shown == ["0 B", "1,023 B", "1 KiB", "1.25 TiB", "1 TiB", "1,048,576 PiB"]
 
 

@@ -4,7 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from watchbill.cli.output.humanize import instant, moment, number, plural, since, span
+from watchbill.cli.output.humanize import (
+    format_age,
+    format_duration,
+    format_number,
+    format_time,
+    parse_time,
+    plural,
+)
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -26,19 +33,19 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
     ],
 )
 def test_a_span_has_its_two_largest_units(seconds: float, shown: str) -> None:
-    assert span(seconds) == shown
-    assert span(timedelta(seconds=seconds)) == shown
+    assert format_duration(seconds) == shown
+    assert format_duration(timedelta(seconds=seconds)) == shown
 
 
 def test_instants() -> None:
-    assert instant("2026-11-23T11:00:00.131Z") == datetime(2026, 11, 23, 11, 0, 0, 131_000, UTC)
-    assert instant("2026-11-23T11:00:00") == datetime(2026, 11, 23, 11, tzinfo=UTC)
-    assert instant("not a time") is None
-    assert instant(None) is None
-    assert since(None, NOW) == "-"
-    assert since("2026-11-23T09:49:00Z", NOW) == "2h 11m"
-    assert moment("2026-11-23T13:00:00+02:00", NOW) == "2026-11-23 11:00:00 UTC (1h ago)"
-    assert moment("2026-11-23T12:00:30Z", NOW) == "2026-11-23 12:00:30 UTC (in 30s)"
+    assert parse_time("2026-11-23T11:00:00.131Z") == datetime(2026, 11, 23, 11, 0, 0, 131_000, UTC)
+    assert parse_time("2026-11-23T11:00:00") == datetime(2026, 11, 23, 11, tzinfo=UTC)
+    assert parse_time("not a time") is None
+    assert parse_time(None) is None
+    assert format_age(None, NOW) == "-"
+    assert format_age("2026-11-23T09:49:00Z", NOW) == "2h 11m"
+    assert format_time("2026-11-23T13:00:00+02:00", NOW) == "2026-11-23 11:00:00 UTC (1h ago)"
+    assert format_time("2026-11-23T12:00:30Z", NOW) == "2026-11-23 12:00:30 UTC (in 30s)"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +61,7 @@ def test_instants() -> None:
     ],
 )
 def test_numbers_say_no_more_than_they_know(value: object, shown: str) -> None:
-    assert number(value) == shown
+    assert format_number(value) == shown
 
 
 def test_plurals() -> None:

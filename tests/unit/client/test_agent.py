@@ -101,7 +101,7 @@ async def test_a_200_that_is_no_reply_of_ours_is_unavailable(body: bytes) -> Non
     fake = Fake()
     fake.body = body
     async with reporting(fake) as client:
-        with pytest.raises(Unavailable, match="not a Watchbill server"):
+        with pytest.raises(Unavailable, match="not come from a Watchbill server"):
             await client.hello(HELLO)
 
 

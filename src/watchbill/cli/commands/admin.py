@@ -9,10 +9,9 @@ import typer
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
-from watchbill.cli.connection.session import CommandContext, asks_server
+from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.columns import JSON
-from watchbill.cli.output.formats import json_document
-from watchbill.cli.output.table import lines
+from watchbill.cli.output.terminal import json_document, table_lines
 
 ADMIN = "/api/v1/admin"
 
@@ -20,7 +19,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="The server's answer as JSO
 ClientId = Annotated[str, typer.Argument(metavar="CLIENT-ID")]
 
 
-@asks_server
+@server_command
 async def create_account(
     session: CommandContext,
     name: Annotated[str, typer.Argument(metavar="NAME")],
@@ -29,7 +28,7 @@ async def create_account(
     department: Annotated[str | None, typer.Option(help="The role's scope.")] = None,
     project: options.Project = None,
 ) -> None:
-    """Make a service account and print its login as JSON: shown this once."""
+    """Create a service account and print its credentials as JSON, shown only once."""
     scope = _scope(cluster=cluster, department=department, project=project)
     made = await session.client.request("POST", f"{ADMIN}/accounts", body={"name": name})
     session.terminal.write(json_document({"url": session.client.url} | made))
@@ -38,7 +37,7 @@ async def create_account(
         await session.client.request("POST", f"{ADMIN}/rules", body=rule)
 
 
-@asks_server
+@server_command
 async def list_accounts(session: CommandContext, as_json: AsJson = False) -> None:
     """List service accounts and users' access keys."""
     found = await session.client.request("GET", f"{ADMIN}/accounts")
@@ -59,24 +58,24 @@ async def list_accounts(session: CommandContext, as_json: AsJson = False) -> Non
     )
 
 
-@asks_server
+@server_command
 async def disable_account(session: CommandContext, account: ClientId) -> None:
-    """Disable a service account or an access key, for ever."""
+    """Disable a service account or an access key permanently."""
     await session.client.request("DELETE", f"{ADMIN}/accounts/{quote(account, safe='')}")
-    session.terminal.remark("It is out within a minute.")
+    session.terminal.note("Access ends within one minute.")
 
 
-@asks_server
+@server_command
 async def rotate_account(session: CommandContext, account: ClientId) -> None:
-    """Give a service account a new secret, and print its login as JSON: shown this once."""
+    """Give a service account a new secret and print its credentials as JSON, shown only once."""
     path = f"{ADMIN}/accounts/{quote(account, safe='')}/rotate"
     made = await session.client.request("POST", path)
     session.terminal.write(json_document({"url": session.client.url} | made))
 
 
-@asks_server
+@server_command
 async def list_users(session: CommandContext, as_json: AsJson = False) -> None:
-    """List the users whom an issuer vouched for."""
+    """List users from identity providers."""
     found = await session.client.request("GET", f"{ADMIN}/users")
     rows = [
         [
@@ -89,27 +88,33 @@ async def list_users(session: CommandContext, as_json: AsJson = False) -> None:
         ]
         for one in found["users"]
     ]
-    _print(session, found, ("NAME", "GROUPS", "STATE", "LAST-SEEN", "ISSUER", "ID"), rows, as_json)
+    _print(
+        session,
+        found,
+        ("NAME", "GROUPS", "STATE", "LAST-SEEN", "IDENTITY-PROVIDER", "ID"),
+        rows,
+        as_json,
+    )
 
 
-@asks_server
+@server_command
 async def disable_user(
     session: CommandContext, user_id: Annotated[str, typer.Argument(metavar="ID")]
 ) -> None:
-    """Shut a user out."""
+    """Disable a user."""
     await session.client.request("POST", f"{ADMIN}/users/{quote(user_id, safe='')}/disable")
-    session.terminal.remark("Out within a minute.")
+    session.terminal.note("Access ends within one minute.")
 
 
-@asks_server
+@server_command
 async def enable_user(
     session: CommandContext, user_id: Annotated[str, typer.Argument(metavar="ID")]
 ) -> None:
-    """Let a user in again."""
+    """Enable a user again."""
     await session.client.request("POST", f"{ADMIN}/users/{quote(user_id, safe='')}/enable")
 
 
-@asks_server
+@server_command
 async def add_rule(
     session: CommandContext,
     role: Annotated[str, typer.Option(help="Name of the role; see `admin role list`.")],
@@ -124,14 +129,14 @@ async def add_rule(
     named = {"user": user, "group": group, "serviceAccount": account}
     subject = {kind: value for kind, value in named.items() if value}
     if len(subject) != 1:
-        usage_error("Name one subject.", hint="pass --user, --group or --account")
+        usage_error("Give exactly one subject.", hint="pass --user, --group or --account")
     scope = _scope(cluster=cluster, department=department, project=project)
     body = {"subject": subject, "role": role, "scope": scope}
     made = await session.client.request("POST", f"{ADMIN}/rules", body=body)
     session.terminal.print(str(made["id"]))
 
 
-@asks_server
+@server_command
 async def list_rules(session: CommandContext, as_json: AsJson = False) -> None:
     """List the access rules."""
     found = await session.client.request("GET", f"{ADMIN}/rules")
@@ -139,16 +144,16 @@ async def list_rules(session: CommandContext, as_json: AsJson = False) -> None:
     _print(session, found, ("SUBJECT", "ROLE", "SCOPE", "MANAGED-BY", "ID"), rows, as_json)
 
 
-@asks_server
+@server_command
 async def remove_rule(
     session: CommandContext, rule_id: Annotated[str, typer.Argument(metavar="ID")]
 ) -> None:
     """Remove an access rule."""
     await session.client.request("DELETE", f"{ADMIN}/rules/{quote(rule_id, safe='')}")
-    session.terminal.remark("It ends within a minute.")
+    session.terminal.note("Access ends within one minute.")
 
 
-@asks_server
+@server_command
 async def list_roles(session: CommandContext, as_json: AsJson = False) -> None:
     """List the roles and what they allow."""
     found = await session.client.request("GET", f"{ADMIN}/roles")
@@ -159,32 +164,32 @@ async def list_roles(session: CommandContext, as_json: AsJson = False) -> None:
     _print(session, found, ("NAME", "TITLE", "PERMISSIONS", "DESCRIPTION"), rows, as_json)
 
 
-@asks_server
+@server_command
 async def apply(
     session: CommandContext,
     file: Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="YAML; see docs.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, change nothing.")] = False,
 ) -> None:
-    """Make the access rules what a file says. Twice is as good as once."""
+    """Make the access rules match a file. Idempotent."""
     body = {"document": _document(file), "dryRun": dry_run}
     found = await session.client.request("POST", f"{ADMIN}/apply", body=body)
     for name in found["newServiceAccounts"]:
-        session.terminal.remark(f"+ service account {name}")
+        session.terminal.note(f"+ service account {name}")
     for sign, member in (("+", "added"), ("-", "removed")):
         for one in found[member]:
-            session.terminal.remark(f"{sign} {' '.join(_rule(one))}")
+            session.terminal.note(f"{sign} {' '.join(_rule(one))}")
     done = "would change" if dry_run else "changed"
     count = sum(len(found[name]) for name in ("newServiceAccounts", "added", "removed"))
-    session.terminal.remark(
-        f"{count} {done}, {found['unchanged']} as declared, "
-        f"{found['leftAlone']} made otherwise and left alone."
+    session.terminal.note(
+        f"{count} {done}, {found['unchanged']} unchanged, "
+        f"{found['leftAlone']} not managed by this document."
     )
     if found["credentials"]:
-        session.terminal.remark("The new accounts' secrets, shown this once:")
+        session.terminal.note("Credentials of the new accounts, shown only once:")
         session.terminal.write(json_document(found["credentials"]))
 
 
-@asks_server
+@server_command
 async def rotate_keys(
     session: CommandContext,
     at_once: Annotated[
@@ -193,19 +198,19 @@ async def rotate_keys(
 ) -> None:
     """Change the key that tokens are signed with."""
     made = await session.client.request("POST", f"{ADMIN}/keys/rotate", body={"atOnce": at_once})
-    session.terminal.remark(f"The key {made['kid']} signs from {made['activeAt']} on.")
+    session.terminal.note(f"The key {made['kid']} signs from {made['activeAt']} on.")
 
 
-@asks_server
+@server_command
 async def create_tenant(
     session: CommandContext, name: Annotated[str, typer.Argument(metavar="NAME")]
 ) -> None:
-    """Make a tenant and print its first administrator's login as JSON: shown this once."""
+    """Create a tenant and print its first administrator's credentials as JSON, shown only once."""
     made = await session.client.request("POST", f"{ADMIN}/tenants", body={"name": name})
     session.terminal.write(json_document({"url": session.client.url} | made))
 
 
-@asks_server
+@server_command
 async def audit(
     session: CommandContext,
     subject: Annotated[str | None, typer.Option(help="Only what this subject did.")] = None,
@@ -215,7 +220,7 @@ async def audit(
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Who asked what, by which rules, from where, and how it ended; latest first."""
+    """Show the audit log: who did what, by which rules, from where, with which outcome; latest first."""
     wanted = {"subject": subject, "operation": operation, "since": since, "until": until}
     parameters = [(name, value) for name, value in wanted.items() if value]
     found = await session.client.request(
@@ -243,7 +248,7 @@ def _print(
     if as_json:
         session.terminal.write(json_document(document))
         return
-    for line in lines(headers, rows, session.terminal):
+    for line in table_lines(headers, rows, session.terminal):
         session.terminal.print(line)
 
 
@@ -272,5 +277,7 @@ def _document(file: Path) -> JSON:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         usage_error(f"Cannot read {file}: {error}.")
     if not isinstance(found, dict):
-        usage_error(f"{file} is no document of rules.", hint="it has serviceAccounts and rules")
+        usage_error(
+            f"{file} is not a document of access rules.", hint="it has serviceAccounts and rules"
+        )
     return found

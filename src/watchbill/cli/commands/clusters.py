@@ -9,12 +9,10 @@ import typer
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
-from watchbill.cli.connection.session import CommandContext, asks_server
+from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.columns import JSON
-from watchbill.cli.output.formats import DOCUMENTS
-from watchbill.cli.output.humanize import NONE, grouped, number, plural, since
-from watchbill.cli.output.table import Cell, lines
-from watchbill.cli.output.terminal import PHASE_COLOURS, safe
+from watchbill.cli.output.humanize import NONE, format_age, format_count, format_number, plural
+from watchbill.cli.output.terminal import DOCUMENTS, PHASE_COLOURS, Cell, safe, table_lines
 
 
 class ClusterFormat(StrEnum):
@@ -32,19 +30,19 @@ _HEADERS = (
 ClusterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster.")]
 
 
-@asks_server
+@server_command
 async def create(session: CommandContext, name: ClusterName) -> None:
-    """Register a cluster and print its agent's credential: one line, shown this once."""
+    """Register a cluster and print its agent's credential: one line, shown only once."""
     made = await session.client.cluster_create(name)
-    session.terminal.remark(f"Cluster {made['name']} has the id {made['id']}.")
-    session.terminal.remark("Keep the line below in a file that only the agent may read. Start it:")
-    session.terminal.remark(
+    session.terminal.note(f"Cluster {made['name']} has the id {made['id']}.")
+    session.terminal.note("Keep the line below in a file that only the agent may read. Start it:")
+    session.terminal.note(
         f"watchbill agent --server {session.client.url} --credential FILE [--kubeconfig FILE]"
     )
     session.terminal.print(made["credential"])
 
 
-@asks_server
+@server_command
 async def clusters(
     session: CommandContext,
     output: Annotated[ClusterFormat, typer.Option("--output", "-o", help="How to print.")] = (
@@ -52,7 +50,7 @@ async def clusters(
     ),
     no_headers: options.NoHeaders = False,
 ) -> None:
-    """List the clusters: whether they are heard of, what they hold, what of them cannot be seen."""
+    """List clusters: connection state, workloads, capacity, and what their agents cannot read."""
     found = await session.client.clusters()
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output]({"clusters": found}))
@@ -62,18 +60,18 @@ async def clusters(
             session.terminal.print(safe(cluster["name"]))
         return
     if not found:
-        session.terminal.remark(
-            "No cluster is registered that you may see. An administrator registers one with "
+        session.terminal.note(
+            "No clusters visible to you. An administrator registers one with "
             "`watchbill admin cluster create NAME`."
         )
         return
     now = datetime.now(UTC)
     rows = [_row(cluster, now) for cluster in found]
-    for line in lines(None if no_headers else _HEADERS, rows, session.terminal):
+    for line in table_lines(None if no_headers else _HEADERS, rows, session.terminal):
         session.terminal.print(line)
     for cluster in found:
-        for trouble in _troubles(cluster):
-            session.terminal.remark(f"note: cluster {cluster['name']}: {trouble}")
+        for trouble in _problems(cluster):
+            session.terminal.note(f"note: cluster {cluster['name']}: {trouble}")
 
 
 def _row(cluster: JSON, now: datetime) -> list[Cell | str]:
@@ -82,29 +80,29 @@ def _row(cluster: JSON, now: datetime) -> list[Cell | str]:
     return [
         str(cluster["name"]),
         Cell(cluster["state"], PHASE_COLOURS.get(cluster["state"])),
-        f"{since(contact, now)} ago" if contact else "never",
-        grouped(cluster["workloads"]),
-        grouped(sum(pool["nodes"] for pool in pools)),
-        number(sum(pool["gpus"] for pool in pools)),
+        f"{format_age(contact, now)} ago" if contact else "never",
+        format_count(cluster["workloads"]),
+        format_count(sum(pool["nodes"] for pool in pools)),
+        format_number(sum(pool["gpus"] for pool in pools)),
         str(cluster.get("kubernetesVersion") or NONE),
         str(cluster.get("agentVersion") or NONE),
-        grouped(len(_troubles(cluster))),
+        format_count(len(_problems(cluster))),
         str(cluster["id"]),
     ]
 
 
-def _troubles(cluster: JSON) -> list[str]:
+def _problems(cluster: JSON) -> list[str]:
     """What keeps the picture of this cluster from being whole."""
     unseen: dict[tuple[str, str | None], list[str]] = {}
     for kind in cluster.get("kinds") or []:
         if kind["state"] in ("forbidden", "failing"):
             unseen.setdefault((kind["state"], kind.get("message")), []).append(kind["kind"])
     found = [
-        f"cannot be seen ({state}): {', '.join(kinds)}{_because(message)}"
+        f"cannot be read ({state}): {', '.join(kinds)}{_because(message)}"
         for (state, message), kinds in unseen.items()
     ]
     found += [
-        f"workload {refused['id']} is refused: {refused['reason']}"
+        f"workload {refused['id']} was rejected: {refused['reason']}"
         for refused in cluster.get("refused") or []
     ]
     if cluster.get("takeovers"):
@@ -118,13 +116,13 @@ def _because(message: str | None) -> str:
     return f". {message}" if message else ""
 
 
-@asks_server
+@server_command
 async def delete(
     session: CommandContext,
     name: Annotated[str, typer.Argument(metavar="NAME|ID", help="Name or id of the cluster.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Remove a cluster: its agent is shut out and its workloads become deleted ones."""
+    """Remove a cluster: its agent loses access and its workloads become deleted."""
     from uuid import UUID
 
     from watchbill.cli.connection.lookup import find_cluster
@@ -133,7 +131,7 @@ async def delete(
     if not yes:
         _confirm(f"Remove cluster {safe(cluster['name'])} with {cluster['workloads']} workloads?")
     await session.client.cluster_delete(UUID(cluster["id"]))
-    session.terminal.remark(f"Cluster {cluster['name']} is removed.")
+    session.terminal.note(f"Cluster {cluster['name']} is removed.")
 
 
 def _confirm(question: str) -> None:

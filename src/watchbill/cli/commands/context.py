@@ -7,11 +7,17 @@ from typing import Annotated
 
 import typer
 
-from watchbill.cli.connection.contexts import Contexts, contexts_file, read_contexts, write_contexts
-from watchbill.cli.connection.credentials import NOTHING, CliLogin, read_credentials
-from watchbill.cli.connection.errors import say, usage_error
-from watchbill.cli.output.table import lines
-from watchbill.cli.output.terminal import terminal
+from watchbill.cli.connection.errors import print_message, usage_error
+from watchbill.cli.connection.session import (
+    NO_LOGIN,
+    CliLogin,
+    Contexts,
+    contexts_file,
+    read_contexts,
+    read_credentials,
+    write_contexts,
+)
+from watchbill.cli.output.terminal import table_lines, terminal
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the context.")]
 
@@ -20,25 +26,31 @@ def list_contexts(no_headers: Annotated[bool, typer.Option("--no-headers")] = Fa
     """List the contexts; secrets are not shown."""
     found = read_contexts(contexts_file(os.environ))
     if not found.logins:
-        say("note", "There is no context; make one with `watchbill context set NAME --url URL`.")
+        print_message(
+            "note", "No contexts yet; create one with `watchbill context set NAME --url URL`."
+        )
         return
     rows = [
         ["*" if name == found.in_use else "", name, login.url, login.client_id]
         for name, login in sorted(found.logins.items())
     ]
     screen = terminal(os.environ, no_color=False)
-    for line in lines(None if no_headers else ["USED", "NAME", "URL", "CLIENT-ID"], rows, screen):
+    for line in table_lines(
+        None if no_headers else ["USED", "NAME", "URL", "CLIENT-ID"], rows, screen
+    ):
         screen.print(line)
 
 
 def use(name: Name) -> None:
-    """Let commands use this context where nothing else says which server; `-` = none of them."""
+    """Use this context where nothing else names a server; `-` = none."""
     path = contexts_file(os.environ)
     found = read_contexts(path)
     if name != "-":
         found.named(name)
     write_contexts(path, Contexts(found.logins, None if name == "-" else name))
-    say("note", "No context is in use." if name == "-" else f"Context '{name}' is in use.")
+    print_message(
+        "note", "No context is in use." if name == "-" else f"Context '{name}' is in use."
+    )
 
 
 def set_context(
@@ -52,10 +64,10 @@ def set_context(
         typer.Option(metavar="FILE", help="Take all from a file with url, clientId, clientSecret."),
     ] = None,
 ) -> None:
-    """Make a context, or replace one. The secret is read from standard input, never from a flag."""
+    """Create or replace a context. The secret is read from standard input, never from a flag."""
     if name == "-" or not name.isprintable():
-        usage_error("A context needs a name that can be printed.")
-    login = read_credentials(credentials) if credentials is not None else NOTHING
+        usage_error("The name of a context must be printable, and not '-'.")
+    login = read_credentials(credentials) if credentials is not None else NO_LOGIN
     login = CliLogin(
         url=url or login.url,
         client_id=client_id or login.client_id,
@@ -73,7 +85,7 @@ def set_context(
     path = contexts_file(os.environ)
     found = read_contexts(path)
     write_contexts(path, Contexts(found.logins | {name: login}, found.in_use or name))
-    say("note", f"Context '{name}' is kept in {path}.")
+    print_message("note", f"Context '{name}' is kept in {path}.")
 
 
 def _secret() -> str:

@@ -8,26 +8,45 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from watchbill.cli.commands.history import SPELL_HEADERS, branches, spell_rows
+from watchbill.cli.commands.history import PHASE_HEADERS, phase_rows, tree_lines
 from watchbill.cli.connection import options
-from watchbill.cli.connection.lookup import Place, find_workload, view_of
-from watchbill.cli.connection.session import CommandContext, asks_server
-from watchbill.cli.output.columns import JSON, ColumnView, idle, member, requested_gpus
-from watchbill.cli.output.formats import DOCUMENTS, AnswerFormat
-from watchbill.cli.output.humanize import NONE, grouped, moment, number, span
-from watchbill.cli.output.staleness import remark_silent_clusters
-from watchbill.cli.output.table import Cell, lines
-from watchbill.cli.output.terminal import PHASE_COLOURS, Terminal, padded, safe
+from watchbill.cli.connection.lookup import LookupScope, find_workload, load_view
+from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.columns import (
+    JSON,
+    ColumnView,
+    idle,
+    note_stale_clusters,
+    requested_gpus,
+    value_at,
+)
+from watchbill.cli.output.humanize import (
+    NONE,
+    format_count,
+    format_duration,
+    format_number,
+    format_time,
+)
+from watchbill.cli.output.terminal import (
+    DOCUMENTS,
+    PHASE_COLOURS,
+    AnswerFormat,
+    Cell,
+    Terminal,
+    padded,
+    safe,
+    table_lines,
+)
 
 if TYPE_CHECKING:
     from watchbill.client import Client
 
-SPELLS = 8
-PARTS = 20
+SHOWN_PHASES = 8
+SHOWN_ELEMENTS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class WorkloadDetails:
     """`part_count`: all parts that there are, also those that are not stored."""
 
     endpoints: list[JSON]
@@ -36,7 +55,7 @@ class Surroundings:
     part_count: int
 
 
-async def surroundings(client: "Client", workload: JSON, *, most_parts: int) -> Surroundings:
+async def load_details(client: "Client", workload: JSON, *, most_parts: int) -> WorkloadDetails:
     import asyncio
 
     workload_id = UUID(workload["id"])
@@ -46,18 +65,18 @@ async def surroundings(client: "Client", workload: JSON, *, most_parts: int) -> 
         client.elements(workload_id, most=most_parts),
         client.element_count(workload_id),
     )
-    return Surroundings(endpoints["endpoints"], spells, parts, counts["totalElementsCount"])
+    return WorkloadDetails(endpoints["endpoints"], spells, parts, counts["totalElementsCount"])
 
 
-def around(
-    found: Surroundings, workload: JSON, view: ColumnView, terminal: Terminal
+def detail_sections(
+    found: WorkloadDetails, workload: JSON, view: ColumnView, terminal: Terminal
 ) -> Iterator[str]:
     yield from _endpoints(found, terminal)
     yield from _phases(found, workload, view, terminal)
     yield from _parts(found, workload, terminal)
 
 
-def _endpoints(found: Surroundings, terminal: Terminal) -> Iterator[str]:
+def _endpoints(found: WorkloadDetails, terminal: Terminal) -> Iterator[str]:
     if not found.endpoints:
         return
     yield from ("", terminal.coloured("Endpoints", "bold"))
@@ -68,7 +87,7 @@ def _endpoints(found: Surroundings, terminal: Terminal) -> Iterator[str]:
         ]
         for one in found.endpoints
     ]
-    for line in lines(None, rows, terminal):
+    for line in table_lines(None, rows, terminal):
         yield f"  {line}"
 
 
@@ -78,28 +97,28 @@ def _host(endpoint: JSON) -> str:
 
 
 def _phases(
-    found: Surroundings, workload: JSON, view: ColumnView, terminal: Terminal
+    found: WorkloadDetails, workload: JSON, view: ColumnView, terminal: Terminal
 ) -> Iterator[str]:
     if not found.spells:
         return
     yield from ("", terminal.coloured("Phases", "bold"))
-    shown = found.spells[-SPELLS:]
-    for line in lines(SPELL_HEADERS, spell_rows(shown, view.now), terminal):
+    shown = found.spells[-SHOWN_PHASES:]
+    for line in table_lines(PHASE_HEADERS, phase_rows(shown, view.now), terminal):
         yield f"  {line}"
     earlier = len(found.spells) - len(shown)
     if earlier:
-        yield f"  ({grouped(earlier)} earlier: `watchbill history {workload['id']}`)"
+        yield f"  ({format_count(earlier)} earlier: `watchbill history {workload['id']}`)"
 
 
-def _parts(found: Surroundings, workload: JSON, terminal: Terminal) -> Iterator[str]:
+def _parts(found: WorkloadDetails, workload: JSON, terminal: Terminal) -> Iterator[str]:
     if not found.parts:
         return
-    yield from ("", terminal.coloured("Parts", "bold"))
-    for line in branches(found.parts):
+    yield from ("", terminal.coloured("Elements", "bold"))
+    for line in tree_lines(found.parts):
         yield f"  {line}"
     if found.part_count > len(found.parts):
         yield (
-            f"  ({grouped(len(found.parts))} of {grouped(found.part_count)}: "
+            f"  ({format_count(len(found.parts))} of {format_count(found.part_count)}: "
             f"`watchbill tree {safe(workload['id'])}`)"
         )
 
@@ -108,7 +127,7 @@ Facts = Mapping[str, Any]
 _LABEL_CELLS = 24
 
 
-@asks_server
+@server_command
 async def describe(
     session: CommandContext,
     name: options.Named,
@@ -118,7 +137,7 @@ async def describe(
     deleted: options.Deleted = False,
 ) -> None:
     """Show everything that is known of one workload, live or deleted."""
-    place = Place(project=project, cluster=cluster, is_deleted=deleted)
+    place = LookupScope(project=project, cluster=cluster, is_deleted=deleted)
     workload = await find_workload(session.client, name, place)
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output](workload))
@@ -127,19 +146,19 @@ async def describe(
 
 
 async def print_description(
-    session: CommandContext, workload: JSON, *, most_parts: int = PARTS
+    session: CommandContext, workload: JSON, *, most_parts: int = SHOWN_ELEMENTS
 ) -> None:
     """The whole of it, with what takes questions of its own."""
     import asyncio
 
     client, terminal = session.client, session.terminal
     (view, clusters), found = await asyncio.gather(
-        view_of(client), surroundings(client, workload, most_parts=most_parts)
+        load_view(client), load_details(client, workload, most_parts=most_parts)
     )
-    remark_silent_clusters(terminal, clusters, [workload], view.now)
+    note_stale_clusters(terminal, clusters, [workload], view.now)
     for line in description(workload, view, terminal):
         terminal.print(line)
-    for line in around(found, workload, view, terminal):
+    for line in detail_sections(found, workload, view, terminal):
         terminal.print(line)
 
 
@@ -149,8 +168,8 @@ def description(workload: JSON, view: ColumnView, terminal: Terminal) -> Iterato
         ("", _identity(workload, view)),
         ("Phase", _phase(workload, view, terminal)),
         ("Resources", _resources(workload, view)),
-        ("Program", _program(workload)),
-        ("Limits of what is shown", _limits(workload, view)),
+        ("Container", _container(workload)),
+        ("Incomplete data", _limits(workload, view)),
     ):
         yield from _section(title, facts, terminal)
     yield from _reasons(workload, view, terminal)
@@ -185,9 +204,9 @@ def _identity(workload: JSON, view: ColumnView) -> Facts:
         "Priority": _named(workload.get("priorityClassName"), workload.get("priority")),
         "Preemptible": _yes(workload.get("preemptible")),
         "Application": workload.get("aiApplicationName"),
-        "Created": moment(workload.get("createdAt"), view.now),
-        "Completed": moment(workload.get("completedAt"), view.now),
-        "Deleted": moment(workload.get("deletedAt"), view.now),
+        "Created": format_time(workload.get("createdAt"), view.now),
+        "Completed": format_time(workload.get("completedAt"), view.now),
+        "Deleted": format_time(workload.get("deletedAt"), view.now),
     }
 
 
@@ -195,15 +214,15 @@ def _phase(workload: JSON, view: ColumnView, terminal: Terminal) -> Facts:
     phase = workload["phase"]
     return {
         "Phase": Cell(phase, PHASE_COLOURS.get(phase)),
-        "Since": moment(workload.get("phaseUpdatedAt"), view.now),
+        "Since": format_time(workload.get("phaseUpdatedAt"), view.now),
         "Message": workload.get("phaseMessage"),
-        "Waited in all": span(workload.get("totalPendingTimeSeconds") or 0),
-        "Ran in all": span(workload.get("totalRunningTimeSeconds") or 0),
+        "Total pending time": format_duration(workload.get("totalPendingTimeSeconds") or 0),
+        "Total running time": format_duration(workload.get("totalRunningTimeSeconds") or 0),
     }
 
 
 def _resources(workload: JSON, view: ColumnView) -> Facts:
-    wanted = member(workload, ("requestedPods", "number"))
+    wanted = value_at(workload, ("requestedPods", "number"))
     idle_gpus = idle(workload, view)
     measured = "not measured" if idle_gpus == "?" else idle_gpus
     return {
@@ -213,28 +232,34 @@ def _resources(workload: JSON, view: ColumnView) -> Facts:
         "Idle GPUs": measured,
         "CPU cores": _asked_and_held(
             workload,
-            number(member(workload, ("workloadRequestedResources", "cpu", "request"))),
+            format_number(value_at(workload, ("workloadRequestedResources", "cpu", "request"))),
             "cpu",
         ),
         "Memory": _asked_and_held(
             workload,
-            number(member(workload, ("workloadRequestedResources", "cpuMemory", "request"))),
+            format_number(
+                value_at(workload, ("workloadRequestedResources", "cpuMemory", "request"))
+            ),
             "cpuMemory",
         ),
         "Other resources": _extended(workload),
-        "Node pools asked for": ", ".join(workload.get("requestedNodePools") or ()),
-        "Node pools now": ", ".join(workload.get("currentNodePools") or ()),
+        "Requested node pools": ", ".join(workload.get("requestedNodePools") or ()),
+        "Current node pools": ", ".join(workload.get("currentNodePools") or ()),
         "Topology": _topology(workload.get("topology")),
     }
 
 
 def _asked_and_held(workload: JSON, asked: str, name: str) -> str:
-    held = member(workload, ("allocatedResources", name))
-    return f"{asked} requested, {number(held or 0)} allocated" if asked != NONE or held else NONE
+    held = value_at(workload, ("allocatedResources", name))
+    return (
+        f"{asked} requested, {format_number(held or 0)} allocated"
+        if asked != NONE or held
+        else NONE
+    )
 
 
 def _extended(workload: JSON) -> str:
-    found = member(workload, ("workloadRequestedResources", "extendedResources")) or ()
+    found = value_at(workload, ("workloadRequestedResources", "extendedResources")) or ()
     return ", ".join(f"{one['quantity']} {one['resource']}" for one in found)
 
 
@@ -245,13 +270,13 @@ def _topology(topology: Any) -> str:
     asked = topology.get("requiredPlacement") or topology.get("preferredPlacement")
     parts = [
         str(topology.get("name") or ""),
-        f"asked for {asked}" if asked else "",
+        f"requested {asked}" if asked else "",
         f"placed in {actual.get('level')} {actual.get('value')}" if actual else "",
     ]
     return ", ".join(part for part in parts if part)
 
 
-def _program(workload: JSON) -> Facts:
+def _container(workload: JSON) -> Facts:
     variables = workload.get("environmentVariables") or {}
     return {
         "Images": ", ".join(workload.get("images") or ()),
@@ -266,25 +291,25 @@ def _limits(workload: JSON, view: ColumnView) -> Facts:
     between = extra.get("deletedBetween")
     is_hidden = extra.get("isOwnerUnreadable")
     return {
-        "Owner": "what owns it may not be read: it may be part of something larger"
+        "Owner": "its owner cannot be read: it may be part of a larger workload"
         if is_hidden
         else None,
-        "Shortened": ", ".join(str(one) for one in extra.get("truncated") or ()),
+        "Truncated": ", ".join(str(one) for one in extra.get("truncated") or ()),
         "Deletion": _between(between, view) if between else None,
     }
 
 
 def _between(between: Any, view: ColumnView) -> str:
     ends = list(between.values()) if isinstance(between, dict) else list(between)
-    return "not seen; it happened between " + " and ".join(
-        moment(str(end), view.now) for end in ends
+    return "not observed; it happened between " + " and ".join(
+        format_time(str(end), view.now) for end in ends
     )
 
 
 def _reasons(workload: JSON, view: ColumnView, terminal: Terminal) -> Iterator[str]:
     reasons = (workload.get("additionalFields") or {}).get("pendingReasons") or []
     if reasons:
-        yield from ("", terminal.coloured("Why it waits", "bold"))
+        yield from ("", terminal.coloured("Why it is pending", "bold"))
     for reason in reasons:
         yield f"  {safe(reason.get('userMessage') or reason.get('message'))}"
     if reasons:
@@ -301,12 +326,12 @@ def _conditions(workload: JSON, view: ColumnView, terminal: Terminal) -> Iterato
             str(one.get("type", "")),
             str(one.get("status", "")),
             str(one.get("reason") or NONE),
-            moment(one.get("lastTransitionTime"), view.now),
+            format_time(one.get("lastTransitionTime"), view.now),
             str(one.get("message") or NONE),
         ]
         for one in conditions
     ]
-    for line in lines(["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"], rows, terminal):
+    for line in table_lines(["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"], rows, terminal):
         yield f"  {line}"
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from watchbill import __version__
 from watchbill.cli.connection.errors import FAILED, OK, UNREACHABLE
-from watchbill.cli.connection.session import CommandContext, asks_server
+from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.columns import JSON
-from watchbill.cli.output.humanize import plural, since, span
+from watchbill.cli.output.humanize import format_age, format_duration, plural
 from watchbill.cli.output.terminal import safe
 from watchbill.errors import Unauthenticated, Unavailable, WatchbillError
 
@@ -22,7 +22,7 @@ SKEW_FAIL_SECONDS = 30
 """Tokens are honoured for so long past their end, and no longer."""
 SLOW_SECONDS = 1.0
 METRICS = "metrics"
-_MENDING = (
+_METRICS_ADVICE = (
     "use and idle GPUs are not known meanwhile; the agent needs nodes/proxy and pods/proxy for it "
     "(deploy/agent.yaml has them as a role of their own), and exporters that answer"
 )
@@ -58,7 +58,7 @@ class _Unreachable(Exception):
     """Nothing more can be looked at."""
 
 
-@asks_server
+@server_command
 async def doctor(session: CommandContext) -> None:
     """Check server, login, clocks, versions, clusters and metrics; each line is ok, warn or fail.
 
@@ -97,7 +97,7 @@ async def _findings(client: "Client") -> AsyncIterator[Finding]:
         yield Finding(
             Outcome.WARN,
             "clusters",
-            "none is registered that you may see",
+            "no clusters visible to you",
             "register one: watchbill admin cluster create NAME",
         )
     for cluster in clusters:
@@ -118,20 +118,20 @@ async def _server(client: "Client") -> AsyncIterator[Finding]:
         Outcome.WARN if is_slow else Outcome.OK,
         "server",
         f"{client.url} answers in {probe.seconds * 1000:.0f} ms and reaches its database",
-        "look at the way there: proxies, distance, load" if is_slow else None,
+        "check the network path: proxies, distance, load" if is_slow else None,
     )
     yield _clock(probe.clock)
 
 
 def _clock(server: datetime | None) -> Finding:
     if server is None:
-        return Finding(Outcome.WARN, "clock", "the server does not tell its time")
+        return Finding(Outcome.WARN, "clock", "the server sends no Date header")
     skew = abs((datetime.now(UTC) - server).total_seconds())
-    told = "to the second the same" if skew < 2 else f"{span(skew)} apart"
+    told = "in sync" if skew < 2 else f"{format_duration(skew)} apart"
     if skew <= SKEW_WARN_SECONDS:
-        return Finding(Outcome.OK, "clock", f"this machine's and the server's are {told}")
+        return Finding(Outcome.OK, "clock", f"this machine's clock and the server's are {told}")
     verdict = Outcome.FAIL if skew > SKEW_FAIL_SECONDS else Outcome.WARN
-    said = f"this machine's and the server's are {told}"
+    said = f"this machine's clock and the server's are {told}"
     return Finding(verdict, "clock", said, "set the clock by NTP on both machines")
 
 
@@ -168,7 +168,7 @@ def _rights(me: JSON) -> Finding:
     return Finding(
         Outcome.WARN,
         "login",
-        f"{who} may read workloads nowhere",
+        f"{who} has no permission to read workloads",
         "ask an administrator for an access rule",
     )
 
@@ -183,32 +183,32 @@ def _version(what: str, whose: str, version: str) -> Finding:
 def _cluster(cluster: JSON, now: datetime) -> Iterator[Finding]:
     name, state = cluster["name"], cluster["state"]
     contact = cluster.get("lastContactAt")
-    heard = f"last heard {since(contact, now)} ago" if contact else "never heard"
+    heard = f"last contact {format_age(contact, now)} ago" if contact else "no contact yet"
     verdict = _STATES.get(state, Outcome.WARN)
     yield Finding(
         verdict,
         "cluster",
         f"{name} is {state}, {heard}, {plural(cluster['workloads'], 'workload')}",
-        None if verdict is Outcome.OK else _silence(state),
+        None if verdict is Outcome.OK else _advice(state),
     )
     if state == "waiting":
         return
-    yield from _unseen(cluster)
-    yield from _troubles(cluster, now)
+    yield from _kinds(cluster)
+    yield from _problems(cluster, now)
     yield _metrics(cluster)
 
 
-def _silence(state: str) -> str:
+def _advice(state: str) -> str:
     if state == "waiting":
         return "start its agent: watchbill agent --server URL --credential FILE"
     return "look at the agent's log there, and whether it reaches this server"
 
 
-def _unseen(cluster: JSON) -> Iterator[Finding]:
+def _kinds(cluster: JSON) -> Iterator[Finding]:
     kinds = [one for one in cluster.get("kinds") or [] if one["group"] != METRICS]
     for state, advice in (
         ("forbidden", "allow the agent to get, list and watch them (deploy/agent.yaml)"),
-        ("failing", "what the cluster answered stands behind it; the agent goes on trying"),
+        ("failing", "the cluster's answer follows the kinds; the agent keeps retrying"),
     ):
         found = [one for one in kinds if one["state"] == state]
         if found:
@@ -221,22 +221,20 @@ def _unseen(cluster: JSON) -> Iterator[Finding]:
         yield Finding(Outcome.WARN, "kinds", said, "wait a moment and look again")
     elif not any(one["state"] in ("forbidden", "failing") for one in kinds):
         listed = sum(1 for one in kinds if one["state"] == "complete")
-        yield Finding(Outcome.OK, "kinds", f"{cluster['name']}: all {listed} kinds can be seen")
+        yield Finding(Outcome.OK, "kinds", f"{cluster['name']}: all {listed} kinds can be read")
 
 
-def _troubles(cluster: JSON, now: datetime) -> Iterator[Finding]:
+def _problems(cluster: JSON, now: datetime) -> Iterator[Finding]:
     name = cluster["name"]
     version = cluster.get("agentVersion")
     if version and version != __version__:
         yield _version("agent", f"the agent of {name}", version)
     if refused := cluster.get("refused"):
-        said = f"{name}: {plural(len(refused), 'record')} not taken: {refused[0]['reason']}"
+        said = f"{name}: {plural(len(refused), 'rejected record')}: {refused[0]['reason']}"
         yield Finding(Outcome.WARN, "records", said, "`watchbill clusters` lists them")
     recent = [one for one in cluster.get("gaps") or [] if _is_recent(one["to"], now)]
     if recent:
-        said = (
-            f"{name}: {plural(len(recent), 'gap')} in the last day, in which lives may have passed"
-        )
+        said = f"{name}: {plural(len(recent), 'gap')} in the last day: short workloads may have been missed"
         yield Finding(Outcome.WARN, "gaps", said, "keep the agent running, one replica of it")
 
 
@@ -252,7 +250,7 @@ def _metrics(cluster: JSON) -> Finding:
     if bad:
         message = next((one["message"] for one in bad if one.get("message")), "")
         said = f"{name}: {', '.join(one['kind'] for one in bad)} cannot be read. {message}".strip()
-        return Finding(Outcome.WARN, "metrics", said, _MENDING)
+        return Finding(Outcome.WARN, "metrics", said, _METRICS_ADVICE)
     noted = next((one["message"] for one in sources if read and one.get("message")), None)
     if noted:
         return Finding(Outcome.WARN, "metrics", f"{name}: measured by {', '.join(read)}", noted)
@@ -260,7 +258,7 @@ def _metrics(cluster: JSON) -> Finding:
         window = next(
             (one["idleAfterSeconds"] for one in sources if one.get("idleAfterSeconds")), 0
         )
-        idle = f"; a GPU is idle after {span(window)} of doing nothing" if window else ""
+        idle = f"; a GPU is idle after {format_duration(window)} without use" if window else ""
         return Finding(Outcome.OK, "metrics", f"{name}: measured by {', '.join(read)}{idle}")
     return Finding(
         Outcome.WARN,

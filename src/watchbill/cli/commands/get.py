@@ -8,20 +8,26 @@ import typer
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
-from watchbill.cli.connection.lookup import Place, filters_of, find_workload, view_of
+from watchbill.cli.connection.lookup import LookupScope, find_workload, load_view, scope_filters
 from watchbill.cli.connection.options import sort_field
-from watchbill.cli.connection.session import CommandContext, asks_server
-from watchbill.cli.output.columns import COLUMNS, TABLE, WIDE, ColumnView, TableColumn, chosen
-from watchbill.cli.output.formats import DOCUMENTS, CsvList, JsonList, WordList, Writer, YamlList
-from watchbill.cli.output.humanize import grouped
-from watchbill.cli.output.staleness import remark_silent_clusters
-from watchbill.cli.output.table import lines
+from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.columns import (
+    COLUMNS,
+    TABLE,
+    TABLE_ROWS,
+    WIDE,
+    ColumnView,
+    TableColumn,
+    note_stale_clusters,
+    select_columns,
+)
+from watchbill.cli.output.formats import CsvList, JsonList, WordList, Writer, YamlList
+from watchbill.cli.output.humanize import format_count
+from watchbill.cli.output.terminal import DOCUMENTS, table_lines
 
 if TYPE_CHECKING:
     from watchbill.cli.output.columns import JSON
     from watchbill.client import Selection
-
-TABLE_ROWS = 50
 
 
 class ListFormat(StrEnum):
@@ -39,7 +45,7 @@ class ExportFormat(StrEnum):
     NDJSON = "ndjson"
 
 
-@asks_server
+@server_command
 async def get(
     session: CommandContext,
     name: options.MaybeNamed = None,
@@ -58,7 +64,7 @@ async def get(
     no_headers: options.NoHeaders = False,
     columns: options.Columns = None,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Go on with what changes, until Ctrl-C.")
+        bool, typer.Option("--watch", "-w", help="Watch for changes until Ctrl-C.")
     ] = False,
 ) -> None:
     """List workloads, newest first, or show one.
@@ -69,13 +75,15 @@ async def get(
     from watchbill.cli.commands.watch import watch_workloads
     from watchbill.client import Selection
 
-    picked = chosen(columns, WIDE if output is not ListFormat.TABLE else TABLE)
+    picked = select_columns(columns, WIDE if output is not ListFormat.TABLE else TABLE)
     if deleted and columns is None and output in TABLES:
         picked = (*picked, COLUMNS["deleted"])
-    place = Place(project=project, cluster=cluster, is_deleted=deleted, is_everywhere=everywhere)
+    place = LookupScope(
+        project=project, cluster=cluster, is_deleted=deleted, is_everywhere=everywhere
+    )
     if watch and (name is not None or output not in WATCHED):
         usage_error(
-            "--watch follows lists, as table, wide, name or id.",
+            "--watch works with lists, as table, wide, name or id.",
             hint="choose what is listed with --filter or --search",
         )
     if name is not None:
@@ -83,7 +91,7 @@ async def get(
         await _print_one(session, workload, output, picked, no_headers=no_headers)
         return
     selection = Selection(
-        filters=(*(filters or ()), *await filters_of(session.client, place)),
+        filters=(*(filters or ()), *await scope_filters(session.client, place)),
         search=search,
         is_deleted=deleted,
         **_order(sort_by, deleted=deleted, desc=desc, is_table=output in TABLES),
@@ -129,8 +137,8 @@ async def _print_one(
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output](workload))
     elif output in TABLES:
-        view, clusters = await view_of(session.client)
-        remark_silent_clusters(session.terminal, clusters, [workload], view.now)
+        view, clusters = await load_view(session.client)
+        note_stale_clusters(session.terminal, clusters, [workload], view.now)
         _print_rows(session, [workload], columns, view, has_headers=not no_headers)
     else:
         writer = _writer(output, columns, has_headers=not no_headers)
@@ -157,16 +165,18 @@ async def print_table(
 
     client, terminal = session.client, session.terminal
     (view, clusters), workloads = await asyncio.gather(
-        view_of(client), client.workloads(selection, most=limit)
+        load_view(client), client.workloads(selection, most=limit)
     )
     _print_rows(session, workloads, columns, view, has_headers=has_headers)
-    remark_silent_clusters(terminal, clusters, workloads, view.now)
+    note_stale_clusters(terminal, clusters, workloads, view.now)
     if not workloads:
-        terminal.remark(_nothing(selection))
+        terminal.note(_nothing(selection))
     elif limit is not None and len(workloads) >= limit:
         count = await client.workload_count(selection)
         if count > limit:
-            terminal.remark(f"{grouped(limit)} of {grouped(count)} shown (--limit N for more)")
+            terminal.note(
+                f"{format_count(limit)} of {format_count(count)} shown (--limit N for more)"
+            )
 
 
 def _print_rows(
@@ -181,14 +191,14 @@ def _print_rows(
         return
     headers = [column.header for column in columns] if has_headers else None
     rows = [[column.shown(workload, view) for column in columns] for workload in workloads]
-    for line in lines(headers, rows, session.terminal):
+    for line in table_lines(headers, rows, session.terminal):
         session.terminal.print(line)
 
 
 def _nothing(selection: "Selection") -> str:
     kind = "deleted" if selection.is_deleted else "live"
     is_narrowed = bool(selection.filters or selection.search)
-    return f"No {kind} workload {'matches' if is_narrowed else 'is there that you may see'}."
+    return f"No {kind} workloads {'match' if is_narrowed else 'visible to you'}."
 
 
 async def print_data(
@@ -207,10 +217,10 @@ async def print_data(
     session.terminal.write(writer.end(next_offset))
     if next_offset is not None:
         count = await session.client.workload_count(selection)
-        session.terminal.remark(f"{grouped(shown)} of {grouped(count)} printed")
+        session.terminal.note(f"{format_count(shown)} of {format_count(count)} printed")
 
 
-@asks_server
+@server_command
 async def count(
     session: CommandContext,
     filters: options.Filters = None,
@@ -223,16 +233,16 @@ async def count(
     """Print how many workloads match: one number."""
     from watchbill.client import Selection
 
-    place = Place(project=project, cluster=cluster, is_everywhere=everywhere)
+    place = LookupScope(project=project, cluster=cluster, is_everywhere=everywhere)
     selection = Selection(
-        filters=(*(filters or ()), *await filters_of(session.client, place)),
+        filters=(*(filters or ()), *await scope_filters(session.client, place)),
         search=search,
         is_deleted=deleted,
     )
     session.terminal.print(str(await session.client.workload_count(selection)))
 
 
-@asks_server
+@server_command
 async def export(
     session: CommandContext,
     output: Annotated[ExportFormat, typer.Option("--output", "-o", help="How to print.")] = (
@@ -248,9 +258,9 @@ async def export(
     """Print every matching workload, streamed from one snapshot of the database."""
     from watchbill.client import Selection
 
-    place = Place(project=project, cluster=cluster, is_everywhere=everywhere)
+    place = LookupScope(project=project, cluster=cluster, is_everywhere=everywhere)
     selection = Selection(
-        filters=(*(filters or ()), *await filters_of(session.client, place)),
+        filters=(*(filters or ()), *await scope_filters(session.client, place)),
         search=search,
         is_deleted=deleted,
     )

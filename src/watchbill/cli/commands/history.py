@@ -5,16 +5,28 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from watchbill.cli.connection import options
-from watchbill.cli.connection.lookup import Place, find_workload
-from watchbill.cli.connection.session import CommandContext, asks_server
+from watchbill.cli.connection.lookup import LookupScope, find_workload
+from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.columns import JSON
-from watchbill.cli.output.formats import DOCUMENTS, AnswerFormat
-from watchbill.cli.output.humanize import NONE, grouped, instant, moment, span
-from watchbill.cli.output.table import Cell, Row, lines
-from watchbill.cli.output.terminal import PHASE_COLOURS, safe
+from watchbill.cli.output.humanize import (
+    NONE,
+    format_count,
+    format_duration,
+    format_time,
+    parse_time,
+)
+from watchbill.cli.output.terminal import (
+    DOCUMENTS,
+    PHASE_COLOURS,
+    AnswerFormat,
+    Cell,
+    Row,
+    safe,
+    table_lines,
+)
 
 
-@asks_server
+@server_command
 async def history(
     session: CommandContext,
     name: options.Named,
@@ -24,30 +36,30 @@ async def history(
     deleted: options.Deleted = False,
     no_headers: options.NoHeaders = False,
 ) -> None:
-    """Show the phases that a workload went through, the oldest first."""
-    place = Place(project=project, cluster=cluster, is_deleted=deleted)
+    """Show the phases of a workload, oldest first."""
+    place = LookupScope(project=project, cluster=cluster, is_deleted=deleted)
     workload = await find_workload(session.client, name, place)
     spells = await session.client.history(UUID(workload["id"]))
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output]({"history": spells}))
         return
     now = datetime.now(UTC)
-    headers = None if no_headers else SPELL_HEADERS
-    for line in lines(headers, spell_rows(spells, now), session.terminal):
+    headers = None if no_headers else PHASE_HEADERS
+    for line in table_lines(headers, phase_rows(spells, now), session.terminal):
         session.terminal.print(line)
     if workload.get("deletedAt"):
         for line in _end(workload, now).splitlines():
-            session.terminal.remark(line)
+            session.terminal.note(line)
 
 
-SPELL_HEADERS = ["PHASE", "FROM", "LASTED", "MESSAGE"]
+PHASE_HEADERS = ["PHASE", "FROM", "LASTED", "MESSAGE"]
 
 
-def spell_rows(spells: Sequence[JSON], now: datetime) -> list[Row]:
+def phase_rows(spells: Sequence[JSON], now: datetime) -> list[Row]:
     return [
         [
             Cell(spell["phase"], PHASE_COLOURS.get(spell["phase"])),
-            moment(spell["startedAt"], now),
+            format_time(spell["startedAt"], now),
             _lasted(spell, now),
             str(spell.get("phaseMessage") or NONE),
         ]
@@ -56,22 +68,23 @@ def spell_rows(spells: Sequence[JSON], now: datetime) -> list[Row]:
 
 
 def _end(workload: JSON, now: datetime) -> str:
-    waited = span(workload.get("totalPendingTimeSeconds") or 0)
-    ran = span(workload.get("totalRunningTimeSeconds") or 0)
+    waited = format_duration(workload.get("totalPendingTimeSeconds") or 0)
+    ran = format_duration(workload.get("totalRunningTimeSeconds") or 0)
     return (
-        f"It was deleted {moment(workload['deletedAt'], now)}. In all it waited {waited} and ran {ran}.\n"
-        f"hint: `watchbill describe {workload['id']}` shows all that is kept of it"
+        f"Deleted {format_time(workload['deletedAt'], now)}. "
+        f"Total pending time {waited}, total running time {ran}.\n"
+        f"hint: `watchbill describe {workload['id']}` shows everything that is kept of it"
     )
 
 
 def _lasted(spell: JSON, now: datetime) -> str:
-    started, ended = instant(spell["startedAt"]), instant(spell.get("endedAt"))
+    started, ended = parse_time(spell["startedAt"]), parse_time(spell.get("endedAt"))
     if started is None:
         return NONE
-    return span(ended - started) if ended else f"{span(now - started)} so far"
+    return format_duration(ended - started) if ended else f"{format_duration(now - started)} so far"
 
 
-@asks_server
+@server_command
 async def tree(
     session: CommandContext,
     name: options.Named,
@@ -80,10 +93,10 @@ async def tree(
     cluster: options.ClusterOption = None,
     deleted: options.Deleted = False,
 ) -> None:
-    """Show the parts that a workload is made of."""
+    """Show the elements of a workload: roles, replicas, pods."""
     import asyncio
 
-    place = Place(project=project, cluster=cluster, is_deleted=deleted)
+    place = LookupScope(project=project, cluster=cluster, is_deleted=deleted)
     workload = await find_workload(session.client, name, place)
     workload_id = UUID(workload["id"])
     elements, counts = await asyncio.gather(
@@ -93,19 +106,19 @@ async def tree(
         session.terminal.write(DOCUMENTS[output]({"elements": elements}))
         return
     session.terminal.print(f"{safe(workload['name'])} ({safe(workload['type'])})")
-    for line in branches(elements):
+    for line in tree_lines(elements):
         session.terminal.print(line)
     if not elements:
-        session.terminal.remark("It has no parts that are known.")
+        session.terminal.note("It has no known elements.")
     missing = counts["totalElementsCount"] - counts["storedElementsCount"]
     if missing > 0:
-        session.terminal.remark(
-            f"{grouped(counts['storedElementsCount'])} of "
-            f"{grouped(counts['totalElementsCount'])} parts are stored and shown."
+        session.terminal.note(
+            f"{format_count(counts['storedElementsCount'])} of "
+            f"{format_count(counts['totalElementsCount'])} elements are stored and shown."
         )
 
 
-def branches(elements: list[JSON]) -> Iterator[str]:
+def tree_lines(elements: list[JSON]) -> Iterator[str]:
     """One line an element, below its parent; one whose parent is not among them stands at the top."""
     known = {element["id"] for element in elements}
     below: dict[str | None, list[JSON]] = {}

@@ -6,15 +6,21 @@ from typing import Annotated
 
 import typer
 
-from watchbill.cli.commands.get import TABLE_ROWS
 from watchbill.cli.connection import options
-from watchbill.cli.connection.lookup import Place, filters_of, view_of
-from watchbill.cli.connection.session import CommandContext, asks_server
-from watchbill.cli.output.columns import COLUMNS, JSON, ColumnView, TableColumn, chosen, member
-from watchbill.cli.output.formats import DOCUMENTS, AnswerFormat
-from watchbill.cli.output.humanize import grouped, number, plural, since
-from watchbill.cli.output.staleness import remark_silent_clusters
-from watchbill.cli.output.table import Row, lines
+from watchbill.cli.connection.lookup import LookupScope, load_view, scope_filters
+from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.columns import (
+    COLUMNS,
+    JSON,
+    TABLE_ROWS,
+    ColumnView,
+    TableColumn,
+    note_stale_clusters,
+    select_columns,
+    value_at,
+)
+from watchbill.cli.output.humanize import format_age, format_count, format_number, plural
+from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, Row, table_lines
 
 _SINCE = ("additionalFields", "idleSince")
 _HOURS = ("idleGpuHours",)
@@ -22,7 +28,7 @@ _HOLDING = "allocatedGPU>=0.000001"
 
 
 def _idle_for(workload: JSON, view: ColumnView) -> str:
-    return since(member(workload, _SINCE), view.now)
+    return format_age(value_at(workload, _SINCE), view.now)
 
 
 def _hours(workload: JSON, view: ColumnView) -> str:
@@ -44,7 +50,7 @@ class IdleGrouping(StrEnum):
     TYPE = "type"
 
 
-@asks_server
+@server_command
 async def idle(
     session: CommandContext,
     by: Annotated[
@@ -59,7 +65,7 @@ async def idle(
     no_headers: options.NoHeaders = False,
     columns: options.Columns = None,
 ) -> None:
-    """Who holds GPUs that do nothing, the most GPU-hours wasted first.
+    """List workloads with idle GPUs, the most idle GPU-hours first.
 
     A GPU is idle when it is allocated and its utilisation stayed 0 for longer than its agent's window
     (five minutes unless set otherwise; `watchbill doctor` tells it). IDLE-FOR is
@@ -68,26 +74,28 @@ async def idle(
     """
     from watchbill.client import Selection
 
-    picked = chosen(columns, _DEFAULT, _COLUMNS)
-    place = Place(project=project, cluster=cluster, is_everywhere=everywhere)
-    here = (*(filters or ()), *await filters_of(session.client, place))
+    picked = select_columns(columns, _DEFAULT, _COLUMNS)
+    place = LookupScope(project=project, cluster=cluster, is_everywhere=everywhere)
+    here = (*(filters or ()), *await scope_filters(session.client, place))
     is_list = output is AnswerFormat.TABLE and by is None
     most = None if by is not None else limit or (TABLE_ROWS if is_list else None)
     found = await session.client.idle_workloads(Selection(filters=here), most=most)
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output](found))
         return
-    view, clusters = await view_of(session.client)
+    view, clusters = await load_view(session.client)
     shown = found["workloads"]
     headers, every = _grouped(shown, by, view) if by is not None else _each(shown, picked, view)
     rows = every[: limit or TABLE_ROWS]
-    for line in lines(None if no_headers else headers, rows, session.terminal) if rows else ():
+    for line in (
+        table_lines(None if no_headers else headers, rows, session.terminal) if rows else ()
+    ):
         session.terminal.print(line)
-    remark_silent_clusters(session.terminal, clusters, shown, view.now)
+    note_stale_clusters(session.terminal, clusters, shown, view.now)
     total = found["total"] if by is None else len(every)
     if len(rows) < total:
-        session.terminal.remark(
-            f"{grouped(len(rows))} of {grouped(total)} shown (--limit N for more)"
+        session.terminal.note(
+            f"{format_count(len(rows))} of {format_count(total)} shown (--limit N for more)"
         )
     await _remark_sums(session, found, here)
 
@@ -111,9 +119,11 @@ def _grouped(
     rows: list[Row] = [
         [
             name,
-            grouped(len(ones)),
-            number(sum(one.get("idleAllocatedGpus") or 0 for one in ones)),
-            since(min(filter(None, (member(one, _SINCE) for one in ones)), default=None), view.now),
+            format_count(len(ones)),
+            format_number(sum(one.get("idleAllocatedGpus") or 0 for one in ones)),
+            format_age(
+                min(filter(None, (value_at(one, _SINCE) for one in ones)), default=None), view.now
+            ),
             f"{_sum_of_hours(ones):,.1f}",
         ]
         for name, ones in sorted(groups.items(), key=lambda one: -_sum_of_hours(one[1]))
@@ -136,11 +146,11 @@ async def _remark_sums(session: CommandContext, found: JSON, here: tuple[str, ..
         session.client.workload_count(Selection(filters=(*holding, "idleAllocatedGpus>=0"))),
     )
     if found["total"]:
-        session.terminal.remark(
-            f"{number(found['idleGpus'])} GPUs of {plural(found['total'], 'workload')} are idle: "
+        session.terminal.note(
+            f"{format_number(found['idleGpus'])} GPUs of {plural(found['total'], 'workload')} are idle: "
             f"{found['idleGpuHours']:,.1f} GPU-hours by now."
         )
-    session.terminal.remark(coverage(holders, measured))
+    session.terminal.note(coverage(holders, measured))
 
 
 def coverage(holders: int, measured: int) -> str:
@@ -154,7 +164,7 @@ def coverage(holders: int, measured: int) -> str:
         )
     if measured < holders:
         return (
-            f"{grouped(measured)} of {plural(holders, 'workload')} with GPUs are measured; "
-            f"of the other {grouped(holders - measured)} it is not known."
+            f"{format_count(measured)} of {plural(holders, 'workload')} with GPUs are measured; "
+            f"of the other {format_count(holders - measured)} it is not known."
         )
     return f"All {plural(holders, 'workload')} with GPUs are measured."

@@ -14,10 +14,9 @@ from uuid import NAMESPACE_URL, uuid5
 
 import typer
 
-from watchbill.cli.connection.errors import FAILED, say
+from watchbill.cli.connection.errors import FAILED, print_message
 from watchbill.cli.output.humanize import NONE
-from watchbill.cli.output.table import lines
-from watchbill.cli.output.terminal import Terminal
+from watchbill.cli.output.terminal import Terminal, table_lines
 from watchbill.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ _SHARED = {
 _IN_NAMESPACES = frozenset({"local_queues", "claim_templates", "gateways", "istio_gateways"})
 
 
-def documents_of(text: str, source: str = "stdin") -> Iterator[JSON]:
+def read_documents(text: str, source: str = "stdin") -> Iterator[JSON]:
     """The objects of a stream of YAML or JSON documents, lists taken apart. Raises Invalid."""
     import yaml
 
@@ -89,7 +88,7 @@ def _with_texts(value: Any) -> Any:
     return value
 
 
-def gathered(documents: list[JSON], definition: "Definition") -> "WorkloadObjects":
+def collect_objects(documents: list[JSON], definition: "Definition") -> "WorkloadObjects":
     """The first object of the definition's kind, and what belongs to it: what it owns, down to its pods.
 
     What is left out is said on standard error. Raises Invalid where none is of the definition's kind.
@@ -121,7 +120,7 @@ def gathered(documents: list[JSON], definition: "Definition") -> "WorkloadObject
         else:
             left_out.append(one)
     for one in left_out:
-        say("note", f"{_title(one)} is left out: {_why(one, known)}")
+        print_message("note", f"{_title(one)} is left out: {_why(one, known)}")
     places["pods"] = [read_pod(pod) for pod in places["pods"]]
     return WorkloadObjects(
         root=root,
@@ -242,7 +241,7 @@ def list_kinds(
         for found in _defined(_load(kinds))
     ]
     headers = ["KIND", "GROUP", "CATEGORY", "FRAMEWORK", "ITS-PODS", "FILE"]
-    for line in lines(None if no_headers else headers, rows, Terminal()):
+    for line in table_lines(None if no_headers else headers, rows, Terminal()):
         print(line)
 
 
@@ -273,9 +272,9 @@ def check(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> No
             found = load_definition(path)
         except Invalid as error:
             failures += 1
-            say("error", error.message)
+            print_message("error", error.message)
             if error.details:
-                say("hint", error.details)
+                print_message("hint", error.details)
         else:
             print(f"{path}: {_full_name(found)} is well defined")
     if failures:
@@ -295,7 +294,7 @@ def import_definition(
     from watchbill.kinds.definition.loader import load_definition
 
     try:
-        document = next(documents_of(file.read_text(encoding="utf-8"), str(file)), None)
+        document = next(read_documents(file.read_text(encoding="utf-8"), str(file)), None)
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(f"{file} cannot be read: {error}") from error
     if not is_karta(document):
@@ -313,7 +312,7 @@ def import_definition(
         ("left out", found.left_out),
     ):
         for sentence in sentences:
-            say(mark, sentence)
+            print_message(mark, sentence)
 
 
 def try_definition(file: DefinitionFile) -> None:
@@ -327,7 +326,7 @@ def try_definition(file: DefinitionFile) -> None:
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(file, Path(folder) / "tried.yaml")
         definitions = _load(Path(folder))
-    objects = gathered(list(documents_of(sys.stdin.read())), definition)
+    objects = collect_objects(list(read_documents(sys.stdin.read())), definition)
     Terminal().write(_report(_derived(objects, definitions)))
     _explain(definition, objects.root)
 
@@ -339,11 +338,11 @@ def _explain(definition: "Definition", root: "Object") -> None:
 
     source = definition.program(group_version(root)[1]).source
     for place, reason in failures(source, root):
-        say("note", f"{place} {reason}")
+        print_message("note", f"{place} {reason}")
 
 
 def _report(derived: "Derived") -> bytes:
-    from watchbill.cli.output.formats import yaml_document
+    from watchbill.cli.output.terminal import yaml_document
 
     record = derived.record
     return yaml_document(

@@ -11,17 +11,14 @@ from urllib.parse import quote
 
 import typer
 
-from watchbill.cli.connection import credentials as sources
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
-from watchbill.cli.connection.lookup import Place, find_workload
-from watchbill.cli.connection.session import CommandContext, asks_server
-from watchbill.cli.output.formats import json_document
-from watchbill.cli.output.table import lines
-from watchbill.cli.output.terminal import terminal
+from watchbill.cli.connection.lookup import LookupScope, find_workload
+from watchbill.cli.connection.session import CommandContext, login_file, server_command
+from watchbill.cli.output.terminal import json_document, table_lines, terminal
 
 
-@asks_server
+@server_command
 async def open_page(
     session: CommandContext,
     name: options.MaybeNamed = None,
@@ -29,10 +26,10 @@ async def open_page(
     cluster: options.ClusterOption = None,
     only_print: Annotated[bool, typer.Option("--print", help="Open no browser.")] = False,
 ) -> None:
-    """Print the address of the web page, or of one workload's, and open it where this is a terminal."""
+    """Print the URL of the web page, or of one workload, and open it on a terminal."""
     address = session.client.url + "/"
     if name is not None:
-        place = Place(project=project, cluster=cluster)
+        place = LookupScope(project=project, cluster=cluster)
         workload = await find_workload(session.client, name, place)
         address += f"workloads/{workload['id']}"
     session.terminal.print(address)
@@ -40,7 +37,7 @@ async def open_page(
         import webbrowser
 
         if not webbrowser.open(address):
-            session.terminal.remark("No browser could be opened here.")
+            session.terminal.note("No browser could be opened.")
 
 
 ServerUrl = Annotated[
@@ -49,7 +46,7 @@ ServerUrl = Annotated[
 
 
 def login(url: ServerUrl = "") -> None:
-    """Log in as yourself: confirm a code in the browser. Later commands need no other login."""
+    """Log in as yourself: confirm a code in the browser. Later commands use this login."""
     import asyncio
 
     from watchbill.client.login import begin_device_login, finish_device_login, write_login
@@ -57,33 +54,33 @@ def login(url: ServerUrl = "") -> None:
 
     if not url.startswith(("http://", "https://")):
         usage_error("The server's address is not given.", hint="pass --url URL")
-    screen, path = terminal(os.environ, no_color=False), sources.login_file(os.environ)
+    screen, path = terminal(os.environ, no_color=False), login_file(os.environ)
 
     async def confirmed() -> None:
         transport = Transport(url)
         try:
             begun = await begin_device_login(transport)
-            screen.remark(f"Open {begun.verification_uri_complete}")
-            screen.remark(f"and confirm the code {begun.user_code}.")
+            screen.note(f"Open {begun.verification_uri_complete}")
+            screen.note(f"and confirm the code {begun.user_code}.")
             write_login(path, await finish_device_login(transport, begun))
         finally:
             await transport.close()
 
     asyncio.run(confirmed())
-    screen.remark(f"Logged in to {url}. The login is kept in {path}.")
+    screen.note(f"Logged in to {url}. The login is kept in {path}.")
 
 
 def logout() -> None:
-    """End the login of this machine."""
+    """Log out on this machine."""
     import asyncio
 
     from watchbill.client.login import end_login, read_login
     from watchbill.client.transport import Transport
 
-    path = sources.login_file(os.environ)
+    path = login_file(os.environ)
     found = read_login(path)
     if found is None:
-        usage_error("Nobody is logged in.")
+        usage_error("You are not logged in.")
 
     async def ended() -> None:
         transport = Transport(found.url)
@@ -94,10 +91,10 @@ def logout() -> None:
 
     asyncio.run(ended())
     path.unlink()
-    terminal(os.environ, no_color=False).remark("Logged out.")
+    terminal(os.environ, no_color=False).note("Logged out.")
 
 
-@asks_server
+@server_command
 async def create_key(
     session: CommandContext,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is for.")],
@@ -105,14 +102,14 @@ async def create_key(
         str | None, typer.Option(metavar="TIME", help="RFC 3339.  [default: in 90 days]")
     ] = None,
 ) -> None:
-    """Make an access key that acts as you, and print it as JSON: shown this once."""
+    """Create an access key that acts as you and print it as JSON, shown only once."""
     body = {"name": name} | ({"expiresAt": expires_at} if expires_at else {})
     made = await session.client.request("POST", "/api/v1/me/keys", body=body)
     shown: Mapping[str, object] = {"url": session.client.url} | made
     session.terminal.write(json_document(shown))
 
 
-@asks_server
+@server_command
 async def list_keys(session: CommandContext) -> None:
     """List your access keys."""
     found = (await session.client.request("GET", "/api/v1/me/keys"))["accessKeys"]
@@ -125,14 +122,14 @@ async def list_keys(session: CommandContext) -> None:
         ]
         for one in found
     ]
-    for line in lines(("CLIENT-ID", "NAME", "EXPIRES", "STATE"), rows, session.terminal):
+    for line in table_lines(("CLIENT-ID", "NAME", "EXPIRES", "STATE"), rows, session.terminal):
         session.terminal.print(line)
 
 
-@asks_server
+@server_command
 async def delete_key(
     session: CommandContext, key: Annotated[str, typer.Argument(metavar="CLIENT-ID")]
 ) -> None:
-    """End an access key."""
+    """Delete an access key."""
     await session.client.request("DELETE", f"/api/v1/me/keys/{quote(key, safe='')}")
-    session.terminal.remark("The key ends within a minute.")
+    session.terminal.note("Access ends within one minute.")

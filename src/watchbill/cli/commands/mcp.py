@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from watchbill.cli.connection.errors import usage_error
-from watchbill.cli.connection.session import CommandContext, asks_server
+from watchbill.cli.connection.session import CommandContext, server_command
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
@@ -43,13 +43,13 @@ async def _mcp(
         )
     if http:
         url = session.client.url
-        session.terminal.remark(f"Answering at http://{host}:{port}/mcp for {url}; Ctrl-C ends it.")
+        session.terminal.note(f"Answering at http://{host}:{port}/mcp for {url}; Ctrl-C ends it.")
         await _serve(mcp_tools.build_server(_as_the_caller(url)), host, port)
         return
     await mcp_tools.build_server(_as_ourselves(session.client)).run_stdio_async()
 
 
-mcp = asks_server(_mcp, is_address_enough=lambda options: bool(options["http"]))
+mcp = server_command(_mcp, is_address_enough=lambda options: bool(options["http"]))
 mcp.__name__ = "mcp"
 
 

@@ -4,20 +4,21 @@ from typing import Annotated
 
 import typer
 
-from watchbill.cli.commands.describe import PARTS, print_description
+from watchbill.cli.commands.describe import SHOWN_ELEMENTS, print_description
 from watchbill.cli.commands.get import print_data, print_table
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
-from watchbill.cli.connection.lookup import Place, filters_of, find_workload, item
-from watchbill.cli.connection.session import CommandContext, asks_server
-from watchbill.cli.output.columns import chosen
-from watchbill.cli.output.formats import DOCUMENTS, AnswerFormat, JsonList, YamlList, json_document
+from watchbill.cli.connection.lookup import LookupScope, filter_item, find_workload, scope_filters
+from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.columns import select_columns
+from watchbill.cli.output.formats import JsonList, YamlList
+from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, json_document
 
 PAGE_SIZE, MOST_PAGE_SIZE = 100, 500
 _COLUMNS = ("name", "type", "phase", "project", "owner", "pods", "gpu", "age")
 
 
-@asks_server
+@server_command
 async def list_workloads(
     session: CommandContext,
     project: options.Project = None,
@@ -36,16 +37,14 @@ async def list_workloads(
     as_yaml: Annotated[bool, typer.Option("--yaml", help="Print YAML.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Print the API's answer to one page.")] = False,
     page_size: Annotated[
-        int, typer.Option(min=1, max=MOST_PAGE_SIZE, help="So many a question.")
+        int, typer.Option(min=1, max=MOST_PAGE_SIZE, help="Workloads per request.")
     ] = PAGE_SIZE,
     next_token: Annotated[
         int, typer.Option(min=0, help="Begin there, as `next` of an earlier answer says.")
     ] = 0,
-    no_pagination: Annotated[
-        bool, typer.Option("--no-pagination", help="One page, however many there are.")
-    ] = False,
+    no_pagination: Annotated[bool, typer.Option("--no-pagination", help="One page only.")] = False,
     max_items: Annotated[
-        int | None, typer.Option(min=1, help="At most so many.  [default: all]")
+        int | None, typer.Option(min=1, help="At most this many.  [default: all]")
     ] = None,
     no_headers: options.NoHeaders = False,
     columns: options.Columns = None,
@@ -58,8 +57,10 @@ async def list_workloads(
     wanted = {"phase": status, "distributedFramework": framework, "type": kind}
     selection = Selection(
         filters=(
-            *(item(field, value) for field, value in wanted.items() if value is not None),
-            *await filters_of(session.client, Place(project=project, is_everywhere=everywhere)),
+            *(filter_item(field, value) for field, value in wanted.items() if value is not None),
+            *await scope_filters(
+                session.client, LookupScope(project=project, is_everywhere=everywhere)
+            ),
         ),
         is_deleted=deleted,
         offset=next_token,
@@ -75,22 +76,22 @@ async def list_workloads(
         writer = JsonList() if as_json else YamlList()
         await print_data(session, selection, writer, limit=max_items)
     else:
-        picked = chosen(columns, _COLUMNS)
+        picked = select_columns(columns, _COLUMNS)
         await print_table(session, selection, picked, limit=max_items, has_headers=not no_headers)
 
 
-@asks_server
+@server_command
 async def describe_workload(
     session: CommandContext,
     name: options.Named,
     project: options.Project = None,
     pod_limit: Annotated[
-        int, typer.Option(min=0, max=MOST_PAGE_SIZE, help="At most so many of its parts.")
-    ] = PARTS,
+        int, typer.Option(min=0, max=MOST_PAGE_SIZE, help="At most this many elements.")
+    ] = SHOWN_ELEMENTS,
     output: options.Output = AnswerFormat.TABLE,
 ) -> None:
     """Show one workload, with the flags of `runai workload describe`."""
-    workload = await find_workload(session.client, name, Place(project=project))
+    workload = await find_workload(session.client, name, LookupScope(project=project))
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output](workload))
     else:

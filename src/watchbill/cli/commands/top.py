@@ -16,24 +16,21 @@ from uuid import UUID
 
 import typer
 
-from watchbill.cli.commands.get import TABLE_ROWS
 from watchbill.cli.connection import options
-from watchbill.cli.connection.lookup import Place, filters_of, find_workload
-from watchbill.cli.connection.session import CommandContext, asks_server
-from watchbill.cli.output.columns import JSON, member
-from watchbill.cli.output.formats import DOCUMENTS, AnswerFormat
+from watchbill.cli.connection.lookup import LookupScope, find_workload, scope_filters
+from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.columns import JSON, TABLE_ROWS, value_at
 from watchbill.cli.output.humanize import (
     NONE,
     UNKNOWN,
-    brief,
-    byte_size,
-    grouped,
-    number,
+    format_bytes,
+    format_count,
+    format_number,
+    format_significant,
     plural,
     sparkline,
 )
-from watchbill.cli.output.table import lines
-from watchbill.cli.output.terminal import safe
+from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, safe, table_lines
 from watchbill.errors import NotFound, TooMany, Unavailable
 
 if TYPE_CHECKING:
@@ -45,13 +42,13 @@ LAG = timedelta(seconds=40)
 """Nothing is known past a cluster's last contact; by then every connected one has been heard of again."""
 
 Series = list[float | None]
-Hour = dict[tuple[str, str], Series]
+UsageSeries = dict[tuple[str, str], Series]
 """By metric type and GPU; the empty GPU is the whole workload."""
 
 
-async def last_hour(
+async def usage_series(
     client: "Client", workload_id: UUID, types: Sequence[str], *, end: datetime
-) -> Hour:
+) -> UsageSeries:
     """The series that there are; a type that is not measured, or a source that is down, has none."""
     try:
         answer = await client.metrics(
@@ -81,12 +78,12 @@ def is_known(values: Series | None) -> TypeGuard[Series]:
     return values is not None and any(value is not None for value in values)
 
 
-def newest(values: Sequence[float | None]) -> float:
+def last_value(values: Sequence[float | None]) -> float:
     """Of a series of which something is known."""
     return next(value for value in reversed(values) if value is not None)
 
 
-def drawn(values: Sequence[float | None], *, top: float | None) -> str:
+def chart(values: Sequence[float | None], *, top: float | None) -> str:
     return sparkline(values, width=SAMPLES, top=top)
 
 
@@ -94,7 +91,7 @@ GPU_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class _Figure:
+class _Metric:
     """`limit`: the type whose value is what was asked for; `top`: what a full column of the chart is."""
 
     label: str
@@ -105,56 +102,59 @@ class _Figure:
 
 
 def _percent(value: float) -> str:
-    return f"{brief(value)}%"
+    return f"{format_significant(value)}%"
 
 
 def _rate(value: float) -> str:
-    return f"{byte_size(value)}/s"
+    return f"{format_bytes(value)}/s"
 
 
-_FIGURES = (
-    _Figure("GPU use", "GPU_UTILIZATION", _percent, top=100.0),
-    _Figure("GPU memory", "GPU_MEMORY_USAGE_BYTES", byte_size),
-    _Figure("NVLink", "NVLINK_BANDWIDTH_TOTAL", _rate),
-    _Figure("CPU cores", "CPU_USAGE_CORES", brief, limit="CPU_REQUEST_CORES"),
-    _Figure("memory", "CPU_MEMORY_USAGE_BYTES", byte_size, limit="CPU_MEMORY_REQUEST_BYTES"),
-    _Figure("running pods", "RUNNING_POD_COUNT", brief, limit="POD_COUNT"),
+_METRICS = (
+    _Metric("GPU use", "GPU_UTILIZATION", _percent, top=100.0),
+    _Metric("GPU memory", "GPU_MEMORY_USAGE_BYTES", format_bytes),
+    _Metric("NVLink", "NVLINK_BANDWIDTH_TOTAL", _rate),
+    _Metric("CPU cores", "CPU_USAGE_CORES", format_significant, limit="CPU_REQUEST_CORES"),
+    _Metric("memory", "CPU_MEMORY_USAGE_BYTES", format_bytes, limit="CPU_MEMORY_REQUEST_BYTES"),
+    _Metric("running pods", "RUNNING_POD_COUNT", format_significant, limit="POD_COUNT"),
 )
-_GPU_FIGURES, _GPU_MEMORY, _NVLINK = _FIGURES[:3]
-_TYPES = tuple(name for figure in _FIGURES for name in (figure.type, figure.limit) if name)
+_GPU_USE, _GPU_MEMORY, _NVLINK = _METRICS[:3]
+_TYPES = tuple(name for figure in _METRICS for name in (figure.type, figure.limit) if name)
 
 
-async def top_devices(
-    session: CommandContext, word: str, output: AnswerFormat, *, place: Place, has_headers: bool
+async def top_workload(
+    session: CommandContext,
+    word: str,
+    output: AnswerFormat,
+    *,
+    place: LookupScope,
+    has_headers: bool,
 ) -> None:
     terminal = session.terminal
     workload = await find_workload(session.client, word, place)
     ended = workload.get("completedAt") or workload.get("deletedAt")
     end = datetime.fromisoformat(ended) if ended else datetime.now(UTC) - LAG
-    hour = await last_hour(session.client, UUID(workload["id"]), _TYPES, end=end)
+    hour = await usage_series(session.client, UUID(workload["id"]), _TYPES, end=end)
     if output in DOCUMENTS:
-        terminal.write(DOCUMENTS[output](_device_figures(workload, hour)))
+        terminal.write(DOCUMENTS[output](_last_values(workload, hour)))
         return
     terminal.print(_headline(workload))
     if not any(is_known(values) for values in hour.values()):
-        terminal.remark(
-            "No use of it was measured then; `watchbill doctor` says whether anything measures it."
-        )
+        terminal.note("No use of it was measured then; `watchbill doctor` tells what is measured.")
         return
     headers = ["", "NOW" if ended is None else "LAST", "REQUESTED", "LAST HOUR"]
-    totals = [_total(figure, hour) for figure in _FIGURES if is_known(hour.get((figure.type, "")))]
-    for line in ("", *lines(headers if has_headers else None, totals, terminal)):
+    totals = [_total(figure, hour) for figure in _METRICS if is_known(hour.get((figure.type, "")))]
+    for line in ("", *table_lines(headers if has_headers else None, totals, terminal)):
         terminal.print(line)
     _print_devices(session, hour, has_headers=has_headers)
 
 
-def _device_figures(workload: JSON, hour: Hour) -> JSON:
+def _last_values(workload: JSON, hour: UsageSeries) -> JSON:
     """The newest of each series, for programs."""
     return {
         "id": workload["id"],
         "name": workload["name"],
         "metrics": [
-            {"type": name, **({"gpu": gpu} if gpu else {}), "value": newest(values)}
+            {"type": name, **({"gpu": gpu} if gpu else {}), "value": last_value(values)}
             for (name, gpu), values in hour.items()
             if is_known(values)
         ],
@@ -162,35 +162,37 @@ def _device_figures(workload: JSON, hour: Hour) -> JSON:
 
 
 def _headline(workload: JSON) -> str:
-    held = member(workload, ("allocatedResources", "gpu")) or 0
+    held = value_at(workload, ("allocatedResources", "gpu")) or 0
     idle = workload.get("idleAllocatedGpus")
-    unused = "" if not held else f", {UNKNOWN if idle is None else number(idle)} of them idle"
+    unused = (
+        "" if not held else f", {UNKNOWN if idle is None else format_number(idle)} of them idle"
+    )
     where = (
         f"{workload['type']}, {workload['phase']}, project {workload.get('projectName') or NONE}"
     )
     pods = plural(workload.get("runningPods") or 0, "running pod")
-    return safe(f"{workload['name']} ({where}): {number(held)} GPUs{unused}, {pods}")
+    return safe(f"{workload['name']} ({where}): {format_number(held)} GPUs{unused}, {pods}")
 
 
-def _total(figure: _Figure, hour: Hour) -> Sequence[str]:
+def _total(figure: _Metric, hour: UsageSeries) -> Sequence[str]:
     values, asked = hour[figure.type, ""], hour.get((figure.limit, ""))
     return [
         figure.label,
-        figure.shown(newest(values)),
-        figure.shown(newest(asked)) if asked is not None and is_known(asked) else NONE,
-        drawn(values, top=figure.top),
+        figure.shown(last_value(values)),
+        figure.shown(last_value(asked)) if asked is not None and is_known(asked) else NONE,
+        chart(values, top=figure.top),
     ]
 
 
-def _print_devices(session: CommandContext, hour: Hour, *, has_headers: bool) -> None:
+def _print_devices(session: CommandContext, hour: UsageSeries, *, has_headers: bool) -> None:
     """A row a GPU, the least used first: that is the one to ask about."""
     devices = {gpu for _, gpu in hour if gpu}
-    use = {gpu: _now(hour.get((_GPU_FIGURES.type, gpu))) for gpu in devices}
+    use = {gpu: _now(hour.get((_GPU_USE.type, gpu))) for gpu in devices}
     order = sorted(devices, key=lambda gpu: (use[gpu] is None, use[gpu] or 0.0, gpu))
     rows = [
         [
             gpu,
-            *(_cell(figure, hour, gpu) for figure in (_GPU_FIGURES, _GPU_MEMORY, _NVLINK)),
+            *(_cell(figure, hour, gpu) for figure in (_GPU_USE, _GPU_MEMORY, _NVLINK)),
             _chart(hour, gpu),
         ]
         for gpu in order[:GPU_ROWS]
@@ -198,26 +200,26 @@ def _print_devices(session: CommandContext, hour: Hour, *, has_headers: bool) ->
     if not rows:
         return
     headers = ["GPU", "USE", "MEMORY", "NVLINK", "LAST HOUR OF USE"]
-    for line in ("", *lines(headers if has_headers else None, rows, session.terminal)):
+    for line in ("", *table_lines(headers if has_headers else None, rows, session.terminal)):
         session.terminal.print(line)
     if len(order) > GPU_ROWS:
-        session.terminal.remark(
-            f"The {GPU_ROWS} least used of {grouped(len(order))} GPUs are shown."
+        session.terminal.note(
+            f"The {GPU_ROWS} least used of {format_count(len(order))} GPUs are shown."
         )
 
 
 def _now(values: Series | None) -> float | None:
-    return newest(values) if values is not None and is_known(values) else None
+    return last_value(values) if values is not None and is_known(values) else None
 
 
-def _cell(figure: _Figure, hour: Hour, gpu: str) -> str:
+def _cell(figure: _Metric, hour: UsageSeries, gpu: str) -> str:
     found = _now(hour.get((figure.type, gpu)))
     return UNKNOWN if found is None else figure.shown(found)
 
 
-def _chart(hour: Hour, gpu: str) -> str:
-    values = hour.get((_GPU_FIGURES.type, gpu))
-    return drawn(values, top=_GPU_FIGURES.top) if values is not None and is_known(values) else ""
+def _chart(hour: UsageSeries, gpu: str) -> str:
+    values = hour.get((_GPU_USE.type, gpu))
+    return chart(values, top=_GPU_USE.top) if values is not None and is_known(values) else ""
 
 
 ROWS = 20
@@ -228,7 +230,7 @@ _HEADERS = ["WORKLOAD", "PROJECT", "PHASE", "GPUS", "IDLE", "GPU-USE", "", "CPU-
 _GPU, _CPU = "GPU_UTILIZATION", "CPU_USAGE_CORES"
 
 
-async def top_workloads(
+async def top_list(
     session: CommandContext,
     here: tuple[str, ...],
     output: AnswerFormat,
@@ -248,54 +250,56 @@ async def top_workloads(
     shown = limit or ROWS
     workloads = await client.workloads(holding, most=shown)
     if not workloads and output not in DOCUMENTS:
-        terminal.remark("No workload that you may see holds GPUs.")
+        terminal.note("No workloads with GPUs visible to you.")
         return
     places = asyncio.Semaphore(ASKED_AT_ONCE)
     end = datetime.now(UTC) - LAG
 
-    async def measured(workload: JSON) -> Hour:
+    async def measured(workload: JSON) -> UsageSeries:
         async with places:
-            return await last_hour(client, UUID(workload["id"]), (_GPU, _CPU), end=end)
+            return await usage_series(client, UUID(workload["id"]), (_GPU, _CPU), end=end)
 
     hours = await asyncio.gather(*(measured(one) for one in workloads[:MEASURED_ROWS]))
     charts = [*hours, *({} for _ in workloads[MEASURED_ROWS:])]
     if output in DOCUMENTS:
-        found = [_figures(*one) for one in zip(workloads, charts, strict=True)]
+        found = [_usage(*one) for one in zip(workloads, charts, strict=True)]
         terminal.write(DOCUMENTS[output]({"workloads": found}))
         return
     rows = [_row(workload, chart) for workload, chart in zip(workloads, charts, strict=True)]
-    for line in lines(_HEADERS if has_headers else None, rows, terminal):
+    for line in table_lines(_HEADERS if has_headers else None, rows, terminal):
         terminal.print(line)
     if not any(is_known(chart.get((name, ""))) for chart in hours for name in (_GPU, _CPU)):
-        terminal.remark(
-            "No use was measured in the last hour; `watchbill doctor` says whether anything measures it."
+        terminal.note(
+            "No use measured in the last hour; `watchbill doctor` tells what is measured."
         )
     if len(workloads) >= shown:
         count = await client.workload_count(holding)
         if count > shown:
-            terminal.remark(f"{grouped(shown)} of {grouped(count)} shown (--limit N for more)")
+            terminal.note(
+                f"{format_count(shown)} of {format_count(count)} shown (--limit N for more)"
+            )
 
 
-def _figures(workload: JSON, chart: Hour) -> JSON:
+def _usage(workload: JSON, chart: UsageSeries) -> JSON:
     """For programs; null is not known. `gpuUtilization` in percent."""
     utilization, cores = chart.get((_GPU, "")), chart.get((_CPU, ""))
     return {
         **{name: workload.get(name) for name in ("id", "name", "projectName", "phase")},
-        "allocatedGpus": member(workload, ("allocatedResources", "gpu")),
+        "allocatedGpus": value_at(workload, ("allocatedResources", "gpu")),
         "idleAllocatedGpus": workload.get("idleAllocatedGpus"),
-        "gpuUtilization": newest(utilization) if is_known(utilization) else None,
-        "cpuUsageCores": newest(cores) if is_known(cores) else None,
+        "gpuUtilization": last_value(utilization) if is_known(utilization) else None,
+        "cpuUsageCores": last_value(cores) if is_known(cores) else None,
     }
 
 
-def _row(workload: JSON, chart: Hour) -> list[str]:
+def _row(workload: JSON, chart: UsageSeries) -> list[str]:
     idle = workload.get("idleAllocatedGpus")
     return [
         workload["name"],
         str(workload.get("projectName") or NONE),
         workload["phase"],
-        number(member(workload, ("allocatedResources", "gpu"))),
-        UNKNOWN if idle is None else number(idle),
+        format_number(value_at(workload, ("allocatedResources", "gpu"))),
+        UNKNOWN if idle is None else format_number(idle),
         *_use(chart.get((_GPU, "")), unit="%", top=100.0),
         *_use(chart.get((_CPU, "")), unit="", top=None),
     ]
@@ -305,10 +309,10 @@ def _use(values: Series | None, *, unit: str, top: float | None) -> tuple[str, s
     """The newest value and the hour, or that it is not known."""
     if values is None or not is_known(values):
         return UNKNOWN, ""
-    return f"{brief(newest(values))}{unit}", drawn(values, top=top)
+    return f"{format_significant(last_value(values))}{unit}", chart(values, top=top)
 
 
-_WORKLOADS, _HELD, _IDLE = "WORKLOADS_COUNT", "GPU_ALLOCATION", "IDLE_ALLOCATED_GPUS"
+_WORKLOADS, _ALLOCATED, _IDLE = "WORKLOADS_COUNT", "GPU_ALLOCATION", "IDLE_ALLOCATED_GPUS"
 
 
 class UsageGrouping(StrEnum):
@@ -336,7 +340,7 @@ _FIELDS = {
 _Key = tuple[str, ...]
 
 
-@asks_server
+@server_command
 async def top(
     session: CommandContext,
     name: options.MaybeNamed = None,
@@ -349,7 +353,7 @@ async def top(
     limit: options.Limit = None,
     no_headers: options.NoHeaders = False,
 ) -> None:
-    """Who holds most GPUs, with the last hour of GPU and CPU use; or what one workload uses, GPU by GPU.
+    """Show the workloads with most GPUs and their last hour of use; or one workload's use, GPU by GPU.
 
     `·` in a chart is a gap, `?` is not measured. With --by project and the like: workloads, GPUs allocated and
     GPUs idle, the largest first; projects of one name in two clusters are two. --project and --cluster say
@@ -358,17 +362,17 @@ async def top(
     import asyncio
 
     if name is not None:
-        place = Place(project=project, cluster=cluster)
-        await top_devices(session, name, output, place=place, has_headers=not no_headers)
+        place = LookupScope(project=project, cluster=cluster)
+        await top_workload(session, name, output, place=place, has_headers=not no_headers)
         return
     if by is UsageGrouping.WORKLOAD:
-        here = await filters_of(session.client, Place(project=project, cluster=cluster))
-        await top_workloads(session, here, output, limit=limit, has_headers=not no_headers)
+        here = await scope_filters(session.client, LookupScope(project=project, cluster=cluster))
+        await top_list(session, here, output, limit=limit, has_headers=not no_headers)
         return
 
     fields, client = _FIELDS[by], session.client
     answers = await asyncio.gather(
-        *(client.telemetry(kind, group_by=fields) for kind in (_WORKLOADS, _HELD, _IDLE))
+        *(client.telemetry(kind, group_by=fields) for kind in (_WORKLOADS, _ALLOCATED, _IDLE))
     )
     if output in DOCUMENTS:
         found = _sums_of_groups(by, *answers)
@@ -379,13 +383,13 @@ async def top(
     groups = [by.value.upper(), *("CLUSTER" for _ in fields[1:])]
     headers = None if no_headers else [*groups, "WORKLOADS", "GPUS", "IDLE"]
     if rows:
-        for line in lines(headers, rows[:shown], session.terminal):
+        for line in table_lines(headers, rows[:shown], session.terminal):
             session.terminal.print(line)
     else:
-        session.terminal.remark("No live workload is there that you may see.")
+        session.terminal.note("No live workloads visible to you.")
     if len(rows) > shown:
-        session.terminal.remark(
-            f"{grouped(shown)} of {grouped(len(rows))} shown (--limit N for more)"
+        session.terminal.note(
+            f"{format_count(shown)} of {format_count(len(rows))} shown (--limit N for more)"
         )
 
 
@@ -395,9 +399,9 @@ def _rows(workloads: JSON, held: JSON, idle: JSON) -> list[list[str]]:
     return [
         [
             *labels[key],
-            grouped(int(counts.get(key, 0.0))),
-            number(gpus.get(key, 0.0)),
-            number(unused[key]) if key in unused else UNKNOWN if gpus.get(key) else NONE,
+            format_count(int(counts.get(key, 0.0))),
+            format_number(gpus.get(key, 0.0)),
+            format_number(unused[key]) if key in unused else UNKNOWN if gpus.get(key) else NONE,
         ]
         for key in _ordered(counts, gpus, labels)
     ]

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from watchbill.cli.connection.lookup import view_of
+from watchbill.cli.connection.lookup import load_view
 from watchbill.cli.connection.session import CommandContext
 from watchbill.cli.output.columns import JSON, ColumnView, TableColumn
-from watchbill.cli.output.humanize import grouped
-from watchbill.cli.output.table import Cell, lines
-from watchbill.cli.output.terminal import safe
+from watchbill.cli.output.humanize import format_count
+from watchbill.cli.output.terminal import Cell, safe, table_lines
 from watchbill.errors import NotFound, TooMany, Unavailable
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ async def watch_workloads(
         except (Unavailable, TooMany) as error:
             if not screen.has_shown:
                 raise
-            session.terminal.remark(f"note: {error.message} Trying again.")
+            session.terminal.note(f"note: {error.message} Trying again.")
         await asyncio.sleep(RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
         tries += 1
 
@@ -85,27 +84,27 @@ class _Screen:
     async def _everything(self, *, is_again: bool) -> None:
         client, terminal = self._session.client, self._session.terminal
         if is_again:
-            terminal.remark("note: changes were missed; this is how it stands now:")
-        self._view, _ = await view_of(client)
+            terminal.note("note: changes were missed; this is the list now:")
+        self._view, _ = await load_view(client)
         workloads = await client.workloads(self._selection, most=self._limit)
         self._print([("", workload) for workload in workloads], has_headers=not is_again)
         if len(workloads) >= self._limit:
             count = await client.workload_count(self._selection)
             if count > self._limit:
-                terminal.remark(
-                    f"{grouped(self._limit)} of {grouped(count)} shown, changes of all follow"
+                terminal.note(
+                    f"{format_count(self._limit)} of {format_count(count)} shown, changes of all follow"
                 )
 
     async def _changes(self, data: JSON) -> None:
         told = [("changed", one) for one in data["changed"]]
         told += [("left", one) for one in data["gone"] if one in self._known]
         if len(told) > MOST_LINES:
-            self._session.terminal.remark(
-                f"note: {grouped(len(told))} workloads changed at once, "
-                f"{grouped(MOST_LINES)} of them are shown"
+            self._session.terminal.note(
+                f"note: {format_count(len(told))} workloads changed at once, "
+                f"{format_count(MOST_LINES)} of them are shown"
             )
         found = await _asked(self._session.client, told[:MOST_LINES])
-        self._view, _ = await view_of(self._session.client)
+        self._view, _ = await load_view(self._session.client)
         self._print(found, has_headers=False)
 
     def _print(self, entries: Sequence[tuple[str, JSON]], *, has_headers: bool) -> None:
@@ -130,7 +129,7 @@ class _Screen:
             for event, workload in entries
         ]
         if rows or headers:
-            for line in lines(headers, rows, terminal):
+            for line in table_lines(headers, rows, terminal):
                 terminal.print(line)
 
 

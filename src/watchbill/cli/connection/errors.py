@@ -45,29 +45,31 @@ def exit_code(error: WatchbillError) -> int:
     return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), FAILED)
 
 
-def tell(error: Exception) -> int:
+def report_error(error: Exception) -> int:
     """Say on stderr what went wrong; returns the exit code."""
     if isinstance(error, WatchbillError):
-        say("error", error.message)
+        print_message("error", error.message)
         for line in error.candidates if isinstance(error, Ambiguous) else ():
             print(line, file=sys.stderr)
         hint = error.details or _HINTS.get(type(error))
         for line in (hint or "").splitlines():
-            say("hint", line)
+            print_message("hint", line)
         return exit_code(error)
     if type(error).__name__ == "NoArgsIsHelpError":
         print(_usage_message(error), file=sys.stderr)
         return USAGE
     if isinstance(error, UsageError):
-        say("error", _usage_message(error))
-        say("hint", f"see `{_usage_command(error)} --help`")
+        print_message("error", _usage_message(error))
+        print_message("hint", f"see `{_usage_command(error)} --help`")
         return USAGE
-    say("error", f"unexpected {type(error).__name__}: {error}")
-    say("hint", "this is a fault in Watchbill; run again with --debug and report what it prints")
+    print_message("error", f"unexpected {type(error).__name__}: {error}")
+    print_message(
+        "hint", "this is a fault in Watchbill; run again with --debug and report what it prints"
+    )
     return FAILED
 
 
-def say(what: str, message: str) -> None:
+def print_message(what: str, message: str) -> None:
     print(f"{what}: {safe(message)}", file=sys.stderr)
 
 

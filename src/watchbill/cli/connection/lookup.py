@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from watchbill.cli.connection.errors import Ambiguous, usage_error
-from watchbill.cli.output.columns import JSON, ColumnView, chosen
-from watchbill.cli.output.table import lines
-from watchbill.cli.output.terminal import Terminal
+from watchbill.cli.output.columns import JSON, ColumnView, select_columns
+from watchbill.cli.output.terminal import Terminal, table_lines
 from watchbill.errors import NotFound
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ _CANDIDATE_COLUMNS = "id,type,phase,project,namespace,cluster,age,deleted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class LookupScope:
     """Where to look."""
 
     project: str | None = None
@@ -30,31 +29,31 @@ class Place:
     """Then the project does not count, as with kubectl's -A."""
 
 
-async def filters_of(client: "Client", place: Place) -> tuple[str, ...]:
+async def scope_filters(client: "Client", place: LookupScope) -> tuple[str, ...]:
     """As items of filterBy."""
     found = []
     if place.project is not None and not place.is_everywhere:
-        found.append(item("projectName", place.project))
+        found.append(filter_item("projectName", place.project))
     if place.cluster is not None:
-        found.append(item("clusterId", (await find_cluster(client, place.cluster))["id"]))
+        found.append(filter_item("clusterId", (await find_cluster(client, place.cluster))["id"]))
     return tuple(found)
 
 
-def item(field: str, value: str, operator: str = "==") -> str:
+def filter_item(field: str, value: str, operator: str = "==") -> str:
     """One item of filterBy whose value is taken as it is, commas and all."""
     if not value:
         usage_error(f"An empty {field} matches nothing.")
     return json.dumps([f"{field}{operator}{value}"], ensure_ascii=False)
 
 
-async def find_workload(client: "Client", word: str, place: Place) -> JSON:
+async def find_workload(client: "Client", word: str, place: LookupScope) -> JSON:
     """The whole document, by id or by name: a live one before deleted ones. Raises NotFound, Ambiguous."""
     workload_id = _as_id(word)
     if workload_id is not None:
         return await client.workload_get(workload_id)
     from watchbill.client import Selection
 
-    filters = (item("name", word), *await filters_of(client, place))
+    filters = (filter_item("name", word), *await scope_filters(client, place))
     for is_deleted in (False, True) if not place.is_deleted else (True,):
         selection = Selection(
             filters=filters, is_deleted=is_deleted, sort_by="createdAt", is_descending=True
@@ -81,7 +80,7 @@ async def find_cluster(client: "Client", word: str) -> JSON:
     )
 
 
-async def view_of(client: "Client") -> tuple[ColumnView, list[JSON]]:
+async def load_view(client: "Client") -> tuple[ColumnView, list[JSON]]:
     """Now, with the names of the clusters; and the clusters."""
     clusters = await client.clusters()
     names = {cluster["id"]: cluster["name"] for cluster in clusters}
@@ -98,21 +97,21 @@ def _as_id(word: str) -> UUID | None:
 async def _ambiguous(
     client: "Client", word: str, workloads: list[JSON], *, is_cut: bool
 ) -> Ambiguous:
-    view, _ = await view_of(client)
-    columns = chosen(_CANDIDATE_COLUMNS, ())
+    view, _ = await load_view(client)
+    columns = select_columns(_CANDIDATE_COLUMNS, ())
     rows = [[column.shown(workload, view) for column in columns] for workload in workloads]
     many = f"The newest {CANDIDATES} of more" if is_cut else str(len(workloads))
     return Ambiguous(
         f"'{word}' is the name of {'more than ' if is_cut else ''}{len(workloads)} workloads.",
         candidates=(
-            *lines([column.header for column in columns], rows, Terminal()),
+            *table_lines([column.header for column in columns], rows, Terminal()),
             *((f"{many} are listed.",) if is_cut else ()),
         ),
         details="name one by its id, or narrow with --project or --cluster",
     )
 
 
-async def _absent(client: "Client", word: str, place: Place) -> NotFound:
+async def _absent(client: "Client", word: str, place: LookupScope) -> NotFound:
     import asyncio
 
     from watchbill.client import Selection

@@ -1,14 +1,71 @@
-"""The flags that several commands share, declared once.
+"""Options and arguments that several commands share, their completion, and what `--sort-by` understands."""
 
-What `--sort-by` may be called: the API's field in any case, a column, or kubectl's path to it.
-"""
-
+import os
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from watchbill.cli.connection.completion import complete_columns, complete_name, complete_sort_field
-from watchbill.cli.output.formats import AnswerFormat
+from watchbill.cli.connection.session import CliLogin, with_context
+from watchbill.cli.output.terminal import AnswerFormat, safe
+
+MAX_NAMES = 50
+COMPLETION_SECONDS = 1.5
+
+
+def complete_name(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of live workloads that begin so. Nothing where the server cannot be asked, whatever the cause:
+    an error in the middle of a command line would help nobody."""
+    found: list[str] = []
+    with suppress(Exception):
+        found = _names(context.params, incomplete)
+    return found
+
+
+def complete_columns(incomplete: str) -> list[str]:
+    """The last word of a comma list; the ones before it stay, and do not come again."""
+    from watchbill.cli.output.columns import COLUMNS
+
+    before, comma, begun = incomplete.rpartition(",")
+    taken = set(before.split(","))
+    return [
+        before + comma + name for name in COLUMNS if name.startswith(begun) and name not in taken
+    ]
+
+
+def complete_sort_field(incomplete: str) -> list[str]:
+    from watchbill.query import FIELDS
+
+    return [name for name in FIELDS if name.lower().startswith(incomplete.lower())]
+
+
+def _names(given: dict[str, object], begun: str) -> list[str]:
+    import asyncio
+
+    from watchbill.cli.connection.lookup import filter_item
+    from watchbill.cli.connection.session import client_factory
+    from watchbill.client import Selection
+
+    flags = CliLogin(
+        url=str(given.get("url") or ""),
+        client_id=str(given.get("client_id") or ""),
+        client_secret=str(given.get("client_secret") or ""),
+    )
+    credentials = given.get("credentials")
+    path = credentials if isinstance(credentials, os.PathLike) else None
+    named = given.get("context")
+    flags = with_context(flags, str(named) if named else None, path, os.environ)  # type: ignore[arg-type]
+    filters = (filter_item("name", begun, "=^"),) if begun else ()
+
+    async def ask() -> list[str]:
+        async with asyncio.timeout(COMPLETION_SECONDS), client_factory(flags, path)() as client:  # type: ignore[arg-type]
+            page = await client.workload_list(
+                Selection(filters=filters, sort_by="name"), limit=MAX_NAMES
+            )
+            return [one["name"] for one in page.workloads]
+
+    return [name for name in dict.fromkeys(asyncio.run(ask())) if safe(name) == name]
+
 
 Filters = Annotated[
     list[str] | None,
@@ -57,7 +114,7 @@ Limit = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="At most so many.  [default: 50 for people, all for programs]",
+        help="At most this many.  [default: 50 for people, all for programs]",
         show_default=False,
     ),
 ]

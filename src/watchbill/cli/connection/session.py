@@ -1,22 +1,252 @@
-"""What every command that asks the server has in common: its flags, its login, its client, its terminal."""
+"""Which server, and as whom: from flags, files and variables to the client of one command.
+
+Each of address, id and secret is taken from the first source that names it: flags, the credentials file, the
+WATCHBILL_… variables, the context in use, the RUNAI_… variables. A context is taken as a whole, and the RUNAI_…
+variables count only where nothing else says anything: no secret of one server ever goes to another.
+"""
 
 import functools
 import inspect
+import json
 import os
 import traceback
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
-from watchbill.cli.connection.contexts import with_context
-from watchbill.cli.connection.credentials import CliLogin, find_login, login_file, names_account
 from watchbill.cli.output.terminal import Terminal, terminal
+from watchbill.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
     from watchbill.client import Client
+
+LOGIN_FILE_VARIABLE = "WATCHBILL_LOGIN_FILE"
+CREDENTIALS_VARIABLE = "WATCHBILL_CREDENTIALS"
+MEMBERS = {"url": "url", "client_id": "clientId", "client_secret": "clientSecret"}
+URL_VARIABLES = {"WATCHBILL": "WATCHBILL_URL", "RUNAI": "RUNAI_BASE_URL"}
+
+_HOW = (
+    "give --credentials FILE, a JSON file with url, clientId and clientSecret "
+    "(or name it in WATCHBILL_CREDENTIALS)\n"
+    "or run `watchbill login --url URL` to log in as yourself\n"
+    "or set WATCHBILL_URL, WATCHBILL_CLIENT_ID and WATCHBILL_CLIENT_SECRET\n"
+    "or pass --url, --client-id and --client-secret"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CliLogin:
+    """What one source says; the result of `find_login` has every member."""
+
+    url: str = ""
+    client_id: str = ""
+    client_secret: str = ""
+
+
+NO_LOGIN = CliLogin()
+
+
+def find_login(
+    flags: CliLogin,
+    credentials: Path | None,
+    environ: Mapping[str, str],
+    *,
+    is_address_enough: bool = False,
+) -> CliLogin:
+    """Raises Invalid, saying what is missing and how to give it."""
+    sources = [flags]
+    named = credentials or (Path(environ[CREDENTIALS_VARIABLE]) if _has_file(environ) else None)
+    if named is not None:
+        sources.append(read_credentials(named))
+    sources.append(_from_environment(environ, "WATCHBILL"))
+    if all(source == NO_LOGIN for source in sources[1:]):
+        sources.append(_from_environment(environ, "RUNAI"))
+    url = next((source.url for source in sources if source.url), "")
+    client_id = next((source.client_id for source in sources if source.client_id), "")
+    client_secret = next((source.client_secret for source in sources if source.client_secret), "")
+    found = CliLogin(url=url, client_id=client_id, client_secret=client_secret)
+    _check(found, is_address_enough=is_address_enough)
+    return found
+
+
+def login_file(environ: Mapping[str, str]) -> Path:
+    """Where `watchbill login` keeps the person's login."""
+    if environ.get(LOGIN_FILE_VARIABLE):
+        return Path(environ[LOGIN_FILE_VARIABLE])
+    home = Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return home / "watchbill" / "login.json"
+
+
+def names_account(flags: CliLogin, credentials: Path | None, environ: Mapping[str, str]) -> bool:
+    """Whether anything names a service account: then the person's own login does not count."""
+    sources = (flags, _from_environment(environ, "WATCHBILL"), _from_environment(environ, "RUNAI"))
+    is_named = any(source.client_id or source.client_secret for source in sources)
+    return is_named or credentials is not None or _has_file(environ)
+
+
+def _check(login: CliLogin, *, is_address_enough: bool) -> None:
+    missing = [
+        words
+        for words, value in (
+            ("the server's address", login.url),
+            ("the client id", login.client_id),
+            ("the client secret", login.client_secret),
+        )
+        if not value
+    ][: 1 if is_address_enough and not login.url else None]
+    if missing and not (is_address_enough and login.url):
+        raise Invalid(f"{_listed(missing)} {_is(missing)} not given.", details=_HOW)
+    if not login.url.startswith(("http://", "https://")):
+        raise Invalid(
+            f"'{login.url}' is no address of a server.",
+            details="write it with its scheme, as in https://watchbill.example.com",
+        )
+
+
+def read_credentials(path: Path) -> CliLogin:
+    """The file that `watchbill demo --credentials` writes. Raises Invalid."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Invalid(f"Cannot read the credentials file {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise Invalid(f"The credentials file {path} is no JSON.", details=_HOW) from error
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(member, ""), str) for member in MEMBERS.values()
+    ):
+        raise Invalid(f"The credentials file {path} is no JSON object of texts.", details=_HOW)
+    return CliLogin(**{name: found.get(member, "") for name, member in MEMBERS.items()})
+
+
+def _has_file(environ: Mapping[str, str]) -> bool:
+    return bool(environ.get(CREDENTIALS_VARIABLE))
+
+
+def _from_environment(environ: Mapping[str, str], prefix: str) -> CliLogin:
+    return CliLogin(
+        url=environ.get(URL_VARIABLES[prefix], ""),
+        client_id=environ.get(f"{prefix}_CLIENT_ID", ""),
+        client_secret=environ.get(f"{prefix}_CLIENT_SECRET", ""),
+    )
+
+
+def _listed(words: list[str]) -> str:
+    joined = " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    return joined[0].upper() + joined[1:]
+
+
+def _is(words: list[str]) -> str:
+    return "are" if len(words) > 1 else "is"
+
+
+CONTEXTS_VARIABLE = "WATCHBILL_CONTEXTS"
+CONTEXT_VARIABLE = "WATCHBILL_CONTEXT"
+_SAYING = (
+    CREDENTIALS_VARIABLE,
+    "WATCHBILL_URL",
+    "WATCHBILL_CLIENT_ID",
+    "WATCHBILL_CLIENT_SECRET",
+)
+"""Where one of these is set, the context in use does not count."""
+
+
+@dataclass(slots=True)
+class Contexts:
+    """`in_use` may be nothing, never a name that is not there."""
+
+    logins: dict[str, CliLogin] = field(default_factory=dict)
+    in_use: str | None = None
+
+    def named(self, name: str) -> CliLogin:
+        """Raises NotFound, naming those that there are."""
+        if name not in self.logins:
+            known = ", ".join(sorted(self.logins))
+            raise NotFound(
+                f"There is no context '{name}'.",
+                details=f"contexts: {known}" if known else "make one with `watchbill context set`",
+            )
+        return self.logins[name]
+
+
+def contexts_file(environ: Mapping[str, str]) -> Path:
+    if environ.get(CONTEXTS_VARIABLE):
+        return Path(environ[CONTEXTS_VARIABLE])
+    home = Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return home / "watchbill" / "contexts.json"
+
+
+def read_contexts(path: Path) -> Contexts:
+    """None at all where there is no file. Raises Invalid where others may read it, or it is none of ours."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise Invalid(
+                f"Others may read the contexts in {path}.", details=f"run `chmod 600 {path}`"
+            )
+        found = json.loads(path.read_text(encoding="utf-8"))
+        logins = {name: _login(entry) for name, entry in found["contexts"].items()}
+        in_use = found.get("inUse")
+    except FileNotFoundError:
+        return Contexts()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Invalid(f"The contexts in {path} are not understood: {error}.") from error
+    return Contexts(logins, in_use if in_use in logins else None)
+
+
+def _login(entry: Any) -> CliLogin:
+    found = {name: entry.get(member, "") for name, member in MEMBERS.items()}
+    if not all(isinstance(value, str) and value for value in found.values()):
+        raise TypeError("a context holds an address, an id and a secret")
+    return CliLogin(**found)
+
+
+def write_contexts(path: Path, contexts: Contexts) -> None:
+    """All at once, and never readable by others, not even for a moment."""
+    document = {
+        "inUse": contexts.in_use,
+        "contexts": {
+            name: {member: getattr(login, one) for one, member in MEMBERS.items()}
+            for name, login in sorted(contexts.logins.items())
+        },
+    }
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=2)
+            file.write("\n")
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise Invalid(f"Cannot write the contexts to {path}: {error.strerror}.") from error
+
+
+def with_context(
+    flags: CliLogin, name: str | None, credentials: Path | None, environ: Mapping[str, str]
+) -> CliLogin:
+    """The flags, completed by the context that is named, or by the one in use where nothing else says
+    anything. Raises Invalid, NotFound."""
+    wanted = name or environ.get(CONTEXT_VARIABLE)
+    if wanted:
+        return _completed(flags, wanted, read_contexts(contexts_file(environ)).named(wanted))
+    if flags != NO_LOGIN or credentials is not None or any(environ.get(one) for one in _SAYING):
+        return flags
+    contexts = read_contexts(contexts_file(environ))
+    return contexts.logins[contexts.in_use] if contexts.in_use is not None else flags
+
+
+def _completed(flags: CliLogin, name: str, context: CliLogin) -> CliLogin:
+    if flags.url and flags.url.rstrip("/") != context.url.rstrip("/"):
+        raise Invalid(f"--url and the context '{name}' name different servers.")
+    if flags.client_id or flags.client_secret:
+        return CliLogin(
+            url=context.url, client_id=flags.client_id, client_secret=flags.client_secret
+        )
+    return context
+
 
 P = ParamSpec("P")
 
@@ -58,7 +288,7 @@ def _common(
 COMMON = tuple(inspect.signature(_common).parameters.values())
 
 
-def asks_server(
+def server_command(
     command: Callable[Concatenate[CommandContext, P], Coroutine[Any, Any, None]],
     *,
     is_address_enough: Callable[[dict[str, Any]], bool] = lambda options: False,
@@ -97,7 +327,7 @@ def _run(
         url=common["url"], client_id=common["client_id"], client_secret=common["client_secret"]
     )
     flags = with_context(given, common["context"], common["credentials"], os.environ)
-    open_client = client_of(flags, common["credentials"], is_address_enough=is_address_enough)
+    open_client = client_factory(flags, common["credentials"], is_address_enough=is_address_enough)
     screen = terminal(os.environ, no_color=common["no_color"])
 
     import asyncio
@@ -109,7 +339,7 @@ def _run(
     asyncio.run(ask())
 
 
-def client_of(
+def client_factory(
     flags: CliLogin, credentials: Path | None, *, is_address_enough: bool = False
 ) -> Callable[[], "Client"]:
     """As a service account where anything names one, else as the person who is logged in here. Raises Invalid

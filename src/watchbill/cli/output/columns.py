@@ -1,16 +1,15 @@
-"""What can be shown of a workload in a list: each column's cell for people and its members for programs.
+"""What is shown of a workload in a list: each column's cell for people and its members for programs.
 
-A new column is one row of `COLUMNS`.
+A new column is one row of `COLUMNS`. What a silent cluster means for the rows is always said, never an error.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from watchbill.cli.output.humanize import NONE, UNKNOWN, number, since, span
-from watchbill.cli.output.table import Cell
-from watchbill.cli.output.terminal import PHASE_COLOURS
+from watchbill.cli.output.humanize import NONE, UNKNOWN, format_age, format_duration, format_number
+from watchbill.cli.output.terminal import PHASE_COLOURS, Cell, Terminal
 from watchbill.errors import Invalid
 
 JSON = dict[str, Any]
@@ -34,7 +33,7 @@ class TableColumn:
     members: Mapping[str, Path]
 
 
-def member(workload: JSON, path: Path) -> Any:
+def value_at(workload: JSON, path: Path) -> Any:
     """The value at the end of the way, or None."""
     found: Any = workload
     for name in path:
@@ -47,7 +46,7 @@ def _text(name: str) -> Callable[[JSON, ColumnView], str]:
 
 
 def _number(name: str) -> Callable[[JSON, ColumnView], str]:
-    return lambda workload, view: number(workload.get(name))
+    return lambda workload, view: format_number(workload.get(name))
 
 
 def _names(name: str) -> Callable[[JSON, ColumnView], str]:
@@ -55,11 +54,11 @@ def _names(name: str) -> Callable[[JSON, ColumnView], str]:
 
 
 def _since(name: str) -> Callable[[JSON, ColumnView], str]:
-    return lambda workload, view: since(workload.get(name), view.now)
+    return lambda workload, view: format_age(workload.get(name), view.now)
 
 
 def _span(name: str) -> Callable[[JSON, ColumnView], str]:
-    return lambda workload, view: span(workload.get(name) or 0)
+    return lambda workload, view: format_duration(workload.get(name) or 0)
 
 
 def _phase(workload: JSON, view: ColumnView) -> Cell:
@@ -68,32 +67,32 @@ def _phase(workload: JSON, view: ColumnView) -> Cell:
 
 
 def _pods(workload: JSON, view: ColumnView) -> str:
-    wanted = member(workload, ("requestedPods", "number"))
+    wanted = value_at(workload, ("requestedPods", "number"))
     return f"{workload.get('runningPods', 0)}/{UNKNOWN if wanted is None else wanted}"
 
 
 def requested_gpus(workload: JSON) -> str:
     """Devices or shares of them, or the memory where that is what was asked for."""
-    memory = member(workload, ("workloadRequestedResources", "gpuMemory", "request"))
-    if member(workload, ("workloadRequestedResources", "gpuRequestType")) == "memory" and memory:
+    memory = value_at(workload, ("workloadRequestedResources", "gpuMemory", "request"))
+    if value_at(workload, ("workloadRequestedResources", "gpuRequestType")) == "memory" and memory:
         return str(memory)
-    return number(member(workload, ("workloadRequestedResources", "gpu", "request")) or 0)
+    return format_number(value_at(workload, ("workloadRequestedResources", "gpu", "request")) or 0)
 
 
 def _gpu(workload: JSON, view: ColumnView) -> str:
     requested = requested_gpus(workload)
-    allocated = number(member(workload, ("allocatedResources", "gpu")) or 0)
+    allocated = format_number(value_at(workload, ("allocatedResources", "gpu")) or 0)
     return NONE if requested == allocated == "0" else f"{requested}/{allocated}"
 
 
 def idle(workload: JSON, view: ColumnView) -> Cell | str:
     """`?` where GPUs are allocated and nothing measures them."""
-    if not member(workload, ("allocatedResources", "gpu")):
+    if not value_at(workload, ("allocatedResources", "gpu")):
         return NONE
     found = workload.get("idleAllocatedGpus")
     if found is None:
         return UNKNOWN
-    return Cell(number(found), "yellow" if found else None)
+    return Cell(format_number(found), "yellow" if found else None)
 
 
 def _cluster(workload: JSON, view: ColumnView) -> str:
@@ -152,11 +151,13 @@ COLUMNS: dict[str, TableColumn] = {
     "images": TableColumn("IMAGES", _names("images"), _one("images")),
 }
 
+TABLE_ROWS = 50
+"""Unless --limit says otherwise."""
 TABLE = ("name", "type", "phase", "project", "owner", "pods", "gpu", "idle", "age")
 WIDE = (*TABLE, "namespace", "cluster", "nodepools", "priority", "id")
 
 
-def chosen(
+def select_columns(
     words: str | None, default: tuple[str, ...], known: Mapping[str, TableColumn] = COLUMNS
 ) -> tuple[TableColumn, ...]:
     """The columns of a comma list, in its order. Raises Invalid, naming those that there are."""
@@ -165,3 +166,26 @@ def chosen(
     if unknown:
         raise Invalid(f"There is no column '{unknown[0]}'.", details=f"columns: {', '.join(known)}")
     return tuple(known[name] for name in names)
+
+
+STALE_STATES = frozenset({"degraded", "disconnected"})
+
+
+def stale_clusters(clusters: Sequence[JSON], workloads: Sequence[JSON]) -> list[JSON]:
+    """Those that have not been heard of for a while and that live workloads are shown of."""
+    shown = {workload.get("clusterId") for workload in workloads if not workload.get("deletedAt")}
+    return [one for one in clusters if one["id"] in shown and one["state"] in STALE_STATES]
+
+
+def note_stale_clusters(
+    terminal: Terminal, clusters: Sequence[JSON], workloads: Sequence[JSON], now: datetime
+) -> None:
+    for cluster in stale_clusters(clusters, workloads):
+        terminal.note(stale_note(cluster, now))
+
+
+def stale_note(cluster: JSON, now: datetime) -> str:
+    return (
+        f"note: cluster {cluster['name']} is {cluster['state']}: no contact for "
+        f"{format_age(cluster.get('lastContactAt'), now)}, its workloads are shown as last reported"
+    )

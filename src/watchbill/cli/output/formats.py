@@ -1,44 +1,10 @@
-"""Workloads as programs read them: JSON, YAML, CSV, words. Each format takes page after page."""
+"""Lists of workloads as programs read them: JSON, YAML, CSV, names. Each format takes page after page."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from watchbill.cli.output.columns import JSON, TableColumn, member
-from watchbill.cli.output.terminal import safe
-
-
-def json_document(document: Any) -> bytes:
-    import msgspec
-
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
-
-
-def yaml_document(document: Any) -> bytes:
-    """Characters that nobody would see are written as escapes."""
-    import yaml
-
-    def dumped(*, plainly: bool) -> str:
-        text: str = yaml.safe_dump(
-            document, sort_keys=False, allow_unicode=plainly, default_flow_style=False
-        )
-        return text
-
-    text = dumped(plainly=True)
-    is_plain = all(safe(line.lstrip()) == line.lstrip() for line in text.splitlines())
-    return (text if is_plain else dumped(plainly=False)).encode()
-
-
-class AnswerFormat(StrEnum):
-    """How to print what is not a list of workloads."""
-
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
-
-
-DOCUMENTS: Mapping[str, Callable[[Any], bytes]] = {"json": json_document, "yaml": yaml_document}
-"""By the word of `--output`."""
+from watchbill.cli.output.columns import JSON, TableColumn, value_at
+from watchbill.cli.output.terminal import json_document, safe, yaml_document
 
 
 class Writer(Protocol):
@@ -93,7 +59,7 @@ class CsvList:
 
     def page(self, workloads: Iterable[JSON]) -> Iterator[bytes]:
         yield self._written(
-            [_csv_cell(member(workload, path)) for path in self._members.values()]
+            [_csv_cell(value_at(workload, path)) for path in self._members.values()]
             for workload in workloads
         )
 

@@ -46,7 +46,7 @@ UNKNOWN = "?"
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
-def span(duration: timedelta | float) -> str:
+def format_duration(duration: timedelta | float) -> str:
     """The two largest units: `2h 11m`, `3d 4h`, `45s`."""
     seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
     left = max(0, int(seconds))
@@ -58,7 +58,7 @@ def span(duration: timedelta | float) -> str:
     return "0s"
 
 
-def instant(text: str | None) -> datetime | None:
+def parse_time(text: str | None) -> datetime | None:
     """An instant of the API, or None where there is none or it cannot be read."""
     if not text:
         return None
@@ -69,37 +69,39 @@ def instant(text: str | None) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def since(text: str | None, now: datetime) -> str:
+def format_age(text: str | None, now: datetime) -> str:
     """How long ago, or `-`."""
-    at = instant(text)
-    return span(now - at) if at else NONE
+    at = parse_time(text)
+    return format_duration(now - at) if at else NONE
 
 
-def moment(text: str | None, now: datetime) -> str:
+def format_time(text: str | None, now: datetime) -> str:
     """The instant in UTC and how far it lies off, or `-`."""
-    at = instant(text)
+    at = parse_time(text)
     if at is None:
         return NONE
-    distance = f"{span(now - at)} ago" if at <= now else f"in {span(at - now)}"
+    distance = (
+        f"{format_duration(now - at)} ago" if at <= now else f"in {format_duration(at - now)}"
+    )
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({distance})"
 
 
-def number(value: Any) -> str:
+def format_number(value: Any) -> str:
     """At most three decimals, none that say nothing."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return NONE if value is None else str(value)
     return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
-def grouped(count: int) -> str:
+def format_count(count: int) -> str:
     return f"{count:,}"
 
 
 def plural(count: int, word: str) -> str:
-    return f"{grouped(count)} {word}" if count == 1 else f"{grouped(count)} {word}s"
+    return f"{format_count(count)} {word}" if count == 1 else f"{format_count(count)} {word}s"
 
 
-def brief(value: float) -> str:
+def format_significant(value: float) -> str:
     """Three digits that count, all of a larger number's whole part: `0.123`, `82.5`, `1,234`."""
     return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
 
@@ -107,9 +109,9 @@ def brief(value: float) -> str:
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
-def byte_size(value: float) -> str:
+def format_bytes(value: float) -> str:
     """`1.25 TiB`, in the largest unit that fits."""
     size, unit = float(value), 0
     while abs(size) >= 1023.5 and unit < len(_SIZES) - 1:
         size, unit = size / 1024, unit + 1
-    return f"{brief(size)} {_SIZES[unit]}"
+    return f"{format_significant(size)} {_SIZES[unit]}"

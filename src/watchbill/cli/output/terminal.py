@@ -1,14 +1,17 @@
-"""Text that strangers chose, made fit for a terminal: on one line, in its place, every character seen.
+"""Where a command writes: data on stdout, notes on stderr, colour on terminals only.
 
-Where a command writes: data on stdout, remarks on stderr, colour on terminals only.
+Text that strangers chose is made fit for a terminal here: on one line, in its place, every character seen.
+Tables are as wide as their widest cell.
 """
 
 import codecs
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
 _ESCAPED_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"})
 """Controls (ESC and C1 among them), formats (bidi, zero width, tags), unassigned, lone surrogates, breaks."""
@@ -160,7 +163,7 @@ class Terminal:
         with typer.progressbar(length=length, label=label, file=sys.stderr, show_pos=True) as bar:
             yield bar.update
 
-    def remark(self, text: str) -> None:
+    def note(self, text: str) -> None:
         print(safe(text), file=sys.stderr)
 
 
@@ -168,3 +171,73 @@ def terminal(environ: Mapping[str, str], *, no_color: bool) -> Terminal:
     """Colour only where a person looks at a terminal that knows it, and nobody asked for none."""
     is_wanted = not no_color and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
     return Terminal(is_coloured=is_wanted and sys.stdout.isatty())
+
+
+_GAP = "   "
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    text: str
+    colour: str | None = None
+
+
+Row = Sequence[Cell | str]
+
+
+def table_lines(
+    headers: Sequence[str] | None, rows: Sequence[Row], terminal: Terminal
+) -> list[str]:
+    """One line a row; `headers` None leaves their line out."""
+    cells = [[_cell(one) for one in row] for row in rows]
+    if headers is not None:
+        cells.insert(0, [Cell(header, "bold") for header in headers])
+    widths = [max(width(cell.text) for cell in column) for column in zip(*cells, strict=True)]
+    return [_line(row, widths, terminal) for row in cells]
+
+
+def _cell(one: Cell | str) -> Cell:
+    found = one if isinstance(one, Cell) else Cell(one)
+    return Cell(safe(found.text) or "-", found.colour)
+
+
+def _line(row: Sequence[Cell], widths: Sequence[int], terminal: Terminal) -> str:
+    shown = []
+    for position, (cell, cells_wide) in enumerate(zip(row, widths, strict=True)):
+        is_last = position == len(row) - 1
+        padding = "" if is_last else padded(cell.text, cells_wide)[len(cell.text) :] + _GAP
+        shown.append(terminal.coloured(cell.text, cell.colour) + padding)
+    return "".join(shown)
+
+
+def json_document(document: Any) -> bytes:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def yaml_document(document: Any) -> bytes:
+    """Characters that nobody would see are written as escapes."""
+    import yaml
+
+    def dumped(*, plainly: bool) -> str:
+        text: str = yaml.safe_dump(
+            document, sort_keys=False, allow_unicode=plainly, default_flow_style=False
+        )
+        return text
+
+    text = dumped(plainly=True)
+    is_plain = all(safe(line.lstrip()) == line.lstrip() for line in text.splitlines())
+    return (text if is_plain else dumped(plainly=False)).encode()
+
+
+class AnswerFormat(StrEnum):
+    """How to print what is not a list of workloads."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+DOCUMENTS: Mapping[str, Callable[[Any], bytes]] = {"json": json_document, "yaml": yaml_document}
+"""By the word of `--output`."""
