@@ -29,7 +29,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reflector, "FIRST_RETRY_SECONDS", 0.05)
     monkeypatch.setattr(reflector, "FORBIDDEN_RETRY_SECONDS", 0.2)
     monkeypatch.setattr(reflector, "SHORT_WATCH_SECONDS", 0.05)
-    monkeypatch.setattr(run, "GREETING_SECONDS", 0.2)
+    monkeypatch.setattr(run, "DISCOVERY_WAIT_SECONDS", 0.2)
     monkeypatch.setattr(stream, "INVENTORY_PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(owner_lookup, "TICK_SECONDS", 0.05)
     monkeypatch.setattr(owner_lookup, "GRACE_SECONDS", 0.2)
@@ -319,7 +319,7 @@ async def test_while_an_owner_cannot_be_asked_for_pods_prove_nothing(
         api.put(single)
         async with agent(tmp_path, api, server):
             await told(server, fleet, single)
-        monkeypatch.setattr(run, "START_SECONDS", 0.2)
+        monkeypatch.setattr(run, "OWNER_WAIT_SECONDS", 0.2)
         refuse(api, 500, "rollouts")
         api.delete(single)
         commits = server.commits
@@ -466,7 +466,7 @@ async def test_a_credential_unknown_to_the_server_ends_the_run(tmp_path: Path) -
     async with kube_api() as api, receiver() as server:
         with pytest.raises(Unauthenticated):
             async with agent(tmp_path, api, server, credential=CREDENTIAL + "x") as running:
-                await asyncio.wait_for(running.task, 5)
+                await asyncio.wait_for(running.task, 30)
 
 
 async def test_an_unreachable_cluster_is_waited_for_and_shown(tmp_path: Path) -> None:

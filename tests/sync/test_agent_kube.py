@@ -90,7 +90,7 @@ async def test_a_token_that_expires_between_pages_is_a_failure_not_an_end(tmp_pa
     async with serving(answer) as script, client(tmp_path, script.url) as found:
         with pytest.raises(ApiFailure) as caught:
             await listed(found)
-        assert caught.value.trouble is ErrorKind.EXPIRED
+        assert caught.value.kind is ErrorKind.EXPIRED
 
 
 async def test_a_list_cut_short_is_a_failure(tmp_path: Path) -> None:
@@ -103,10 +103,10 @@ async def test_a_list_cut_short_is_a_failure(tmp_path: Path) -> None:
     async with serving(answer) as script, client(tmp_path, script.url) as found:
         with pytest.raises(ApiFailure) as caught:
             await listed(found)
-        assert caught.value.trouble is ErrorKind.UNREACHABLE
+        assert caught.value.kind is ErrorKind.UNREACHABLE
         with pytest.raises(ApiFailure) as caught:
             await listed(found, ServedResource("gentle", "v1", "Pod", "pods"))
-        assert caught.value.trouble is ErrorKind.BUSY
+        assert caught.value.kind is ErrorKind.BUSY
 
 
 @pytest.mark.parametrize("version", ["1.20", "1.36"])
@@ -144,7 +144,7 @@ async def test_a_killed_server_in_the_middle_of_a_line(tmp_path: Path) -> None:
             async with found.watch(PODS, "1") as events:
                 async for event in events:
                     seen.append(event)
-        assert caught.value.trouble is ErrorKind.UNREACHABLE
+        assert caught.value.kind is ErrorKind.UNREACHABLE
         assert len(seen) == len(exchange.lines or ()) - 1
 
 
@@ -158,7 +158,7 @@ async def test_silence_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     async with serving(answer) as script, client(tmp_path, script.url) as found:
         with pytest.raises(ApiFailure) as caught:
             await watched(found)
-        assert caught.value.trouble is ErrorKind.UNREACHABLE
+        assert caught.value.kind is ErrorKind.UNREACHABLE
 
 
 async def test_after_a_bookmark_silence_is_noticed_sooner(
@@ -200,7 +200,7 @@ async def test_refusals_of_lists_and_watches(
         for ask in (listed, watched):
             with pytest.raises(ApiFailure) as caught:
                 await ask(found)
-            assert (caught.value.trouble, caught.value.status) == (trouble, exchange.status)
+            assert (caught.value.kind, caught.value.status) == (trouble, exchange.status)
 
 
 def discovery_answers(version: str, *, is_aggregated: bool) -> dict[str, Exchange]:
@@ -318,7 +318,7 @@ async def test_a_token_turned_down_is_read_again(
     async with serving(answer) as script, client(tmp_path, script.url) as found:
         with pytest.raises(ApiFailure) as caught:
             await listed(found)
-        assert caught.value.trouble is ErrorKind.UNAUTHENTICATED
+        assert caught.value.kind is ErrorKind.UNAUTHENTICATED
         assert "renew" in caught.value.message
         kubeconfig(tmp_path / "config", script.url, token="second")
         assert await listed(found) == []
@@ -410,7 +410,7 @@ async def test_tls_is_checked_against_the_clusters_own_authority(tmp_path: Path)
                 else:
                     with pytest.raises(ApiFailure) as caught:
                         await listed(found)
-                    assert caught.value.trouble is ErrorKind.UNREACHABLE
+                    assert caught.value.kind is ErrorKind.UNREACHABLE
     finally:
         await runner.cleanup()
 
@@ -418,5 +418,5 @@ async def test_tls_is_checked_against_the_clusters_own_authority(tmp_path: Path)
 async def test_nobody_answers(tmp_path: Path) -> None:
     async with client(tmp_path, "http://127.0.0.1:1") as found:
         async with asyncio.timeout(10):
-            with pytest.raises(ApiFailure, match="does not answer"):
+            with pytest.raises(ApiFailure, match="does not respond"):
                 await listed(found)

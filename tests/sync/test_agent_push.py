@@ -13,7 +13,7 @@ from aiohttp import web
 
 from tests.fixtures.agents import until
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
-from tests.unit.agent.test_ledger import derived
+from tests.unit.agent.test_pending_changes import derived
 from watchbill.agent.kubernetes.backoff import Backoff
 from watchbill.agent.stream import stream as push
 from watchbill.agent.stream.pending_changes import PendingChanges
@@ -31,7 +31,7 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 class Cluster:
     """What the stream asks of the rest of the agent."""
 
-    ledger: PendingChanges = field(default_factory=PendingChanges)
+    pending: PendingChanges = field(default_factory=PendingChanges)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     extra: list[str] = field(default_factory=list)
     proves: bool = True
@@ -41,22 +41,22 @@ class Cluster:
     def put(self, number: int, phase: Phase = Phase.RUNNING, name: str = "w") -> UUID:
         root = UUID(int=number)
         found = self.derived[str(root)] = derived(phase, number=number, name=name)
-        self.ledger.note(str(root), found, datetime.now(UTC))
+        self.pending.update(str(root), found, datetime.now(UTC))
         self.changed.set()
         return root
 
-    def end(self, number: int) -> None:
-        self.ledger.end(str(UUID(int=number)), datetime.now(UTC))
+    def delete(self, number: int) -> None:
+        self.pending.delete(str(UUID(int=number)), datetime.now(UTC))
         self.changed.set()
 
-    def may_prove(self) -> bool:
+    def can_take_inventory(self) -> bool:
         return self.proves
 
     def coverage(self) -> tuple[Covered, ...]:
         return tuple(Covered(group="", kind=kind) for kind in self.kinds)
 
-    def living(self) -> list[str]:
-        return [*self.ledger.standings, *self.extra]
+    def live_workloads(self) -> list[str]:
+        return [*self.pending.workloads, *self.extra]
 
     def states(self) -> tuple[KindState, ...]:
         return (KindState(group="", kind="Pod", state="complete", since=NOW),)
@@ -67,10 +67,10 @@ class Cluster:
     def kubernetes_version(self) -> str:
         return "v1.36.2"
 
-    def read(self, root: str) -> Derived | None:
+    def derive_now(self, root: str) -> Derived | None:
         return self.derived.get(root)
 
-    def recall(self, idle: tuple[IdleSoFar, ...]) -> None:
+    def restore_idle(self, idle: tuple[IdleSoFar, ...]) -> None:
         assert idle == ()
 
 
@@ -109,7 +109,7 @@ async def speaking(
 ) -> AsyncIterator[Speaking]:
     cluster = cluster or Cluster()
     async with AgentClient(server.url, credential) as client:
-        stream = Stream(client, cluster.ledger, cluster, cluster.changed, **options)
+        stream = Stream(client, cluster.pending, cluster, cluster.changed, **options)
         task = asyncio.create_task(stream.run())
         try:
             yield Speaking(cluster, server, stream, task)
@@ -128,7 +128,7 @@ async def test_hello_inventory_then_changes() -> None:
             assert len(server.inventories) == 1
             cluster.put(1, Phase.FAILED)
             await until(lambda: server.rows[uid].record.workload.phase is Phase.FAILED)
-            cluster.end(1)
+            cluster.delete(1)
             await until(lambda: server.rows[uid].deleted_at is not None)
             assert not server.rows[uid].is_inferred
             assert server.rows[uid].deletions == 1
@@ -160,7 +160,7 @@ async def test_during_an_outage_heartbeats_and_batches_are_tried_and_nothing_is_
         await asyncio.sleep(0.2)
         found.cluster.put(1, Phase.RUNNING)
         short = found.cluster.put(2)
-        found.cluster.end(2)
+        found.cluster.delete(2)
         await asyncio.sleep(0.2)
         server.fault = lambda *_: None
         await found.drained()
@@ -196,7 +196,7 @@ async def test_a_server_restored_from_a_backup_is_healed() -> None:
         await found.drained()
         await until(lambda: len(server.rows) == 2)
         row = server.rows[gone]
-        found.cluster.end(2)
+        found.cluster.delete(2)
         await until(lambda: row.deleted_at is not None)
         row.deleted_at, server.seq = None, 1
         del server.rows[kept]
@@ -244,8 +244,8 @@ async def test_known_ends_are_told_before_an_inventory_could_infer_them() -> Non
         uid = found.cluster.put(1)
         await until(lambda: uid in server.rows)
         server.fault = lambda *_: web.Response(status=503)
-        found.cluster.end(1)
-        found.stream.want_inventory(after_seconds=0.0)
+        found.cluster.delete(1)
+        found.stream.request_inventory(after_seconds=0.0)
         await asyncio.sleep(0.1)
         server.fault = lambda *_: None
         await until(lambda: server.commits >= 2)

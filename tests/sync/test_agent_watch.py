@@ -65,7 +65,7 @@ class Kept:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "FIRST_RETRY_SECONDS", 0.02)
     monkeypatch.setattr(watch_module, "FORBIDDEN_RETRY_SECONDS", 0.1)
-    monkeypatch.setattr(watch_module, "SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(watch_module, "MISSED_EVENT_GRACE_SECONDS", 0.1)
     monkeypatch.setattr(watch_module, "SHORT_WATCH_SECONDS", 0.02)
 
 
@@ -255,7 +255,7 @@ async def test_a_lost_delete_is_found_by_the_second_look(tmp_path: Path) -> None
         await until(lambda: kept.api.watches)
         kept.api.delete(pod("a"), is_lost=True)
         await until(kept.holds("b"))
-        assert kept.reflector.counts["lost"] == 1
+        assert kept.reflector.counts["missed"] == 1
 
 
 @pytest.mark.parametrize("lost", [pod("new"), pod("a", annotations={"x": "y"})])
@@ -267,7 +267,7 @@ async def test_a_lost_change_is_found_by_the_second_look(
         puts = kept.seen.puts
         kept.api.put(json.loads(json.dumps(lost)), is_lost=True)
         await until(lambda: kept.seen.puts > puts)
-        assert kept.reflector.counts["lost"] == 1
+        assert kept.reflector.counts["missed"] == 1
 
 
 async def test_the_second_look_reads_metadata_and_believes_a_healthy_watch(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ async def test_the_second_look_reads_metadata_and_believes_a_healthy_watch(tmp_p
             await asyncio.sleep(0.02)
         await until(lambda: len(kept.seen.names) == 31)
         assert kept.reflector.lists == 1
-        assert kept.reflector.counts["lost"] == 0
+        assert kept.reflector.counts["missed"] == 0
         assert kept.api.script is not None
         lists = [found for found in kept.api.script.requests if "watch" not in found.query][1:]
         assert len(lists) > 3

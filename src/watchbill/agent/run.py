@@ -1,6 +1,6 @@
 """The agent, put together: settings → credentials → reflectors → cache → tracker → stream.
 
-What cannot be mended by waiting ends the run with an error that says what to do; everything else is retried.
+An error that waiting cannot fix ends the run and says what to do; everything else is retried.
 """
 
 import asyncio
@@ -33,10 +33,10 @@ from watchbill.settings import AgentSettings
 
 log = structlog.get_logger(__name__)
 
-START_SECONDS = 60.0
-"""How long owners that nobody can say anything about may hold up the first records."""
-GREETING_SECONDS = 5.0
-FAREWELL_SECONDS = 5.0
+OWNER_WAIT_SECONDS = 60.0
+"""How long unresolved owners may delay the first records, and an inventory."""
+DISCOVERY_WAIT_SECONDS = 5.0
+DRAIN_SECONDS = 5.0
 
 
 async def run_agent(settings: AgentSettings, *, stop: asyncio.Event) -> None:
@@ -60,21 +60,21 @@ async def run_agent(settings: AgentSettings, *, stop: asyncio.Event) -> None:
 def cluster_of(credential: str) -> UUID:
     """The cluster's id, which every credential names. Raises Invalid."""
     mark, _, rest = credential.strip().partition(".")
-    name, _, secret = rest.partition(".")
+    cluster_id_text, _, secret = rest.partition(".")
     try:
-        found = UUID(name)
+        cluster_id = UUID(cluster_id_text)
     except ValueError:
-        found = None
-    if mark != "wba" or not secret or found is None:
+        cluster_id = None
+    if mark != "wba" or not secret or cluster_id is None:
         raise Invalid(
-            "That is no agent credential.",
-            details="`watchbill admin cluster create NAME` prints one; pass that line on as it is.",
+            "This is not an agent credential.",
+            details="`watchbill admin cluster create NAME` prints one; pass the whole line.",
         )
-    return found
+    return cluster_id
 
 
 class Agent:
-    """The parts and how they hear of one another; what the stream may ask of them."""
+    """The parts and their connections; the cluster's state for the stream."""
 
     def __init__(
         self,
@@ -86,9 +86,9 @@ class Agent:
         server: AgentClient,
     ) -> None:
         self._derive_settings = read_settings(settings.settings_file, cluster_id)
-        self.ledger = PendingChanges()
+        self.pending = PendingChanges()
         self.tracker = Tracker(
-            self.ledger,
+            self.pending,
             lambda objects: derive(objects, definitions, self._derive_settings),
             debounce_seconds=settings.debounce_seconds,
         )
@@ -101,54 +101,54 @@ class Agent:
             ),
             self.tracker,
         )
-        self.tracker.attach(self.cache)
-        self.roster = WatchManager(
+        self.tracker.set_source(self.cache)
+        self.watch_manager = WatchManager(
             kube,
             self.cache,
             watched_kinds(definitions),
             resync_seconds=settings.resync_seconds,
-            on_list=self._note_list,
+            on_list=self._on_list,
         )
-        self.resolver = OwnerLookup(kube, self.cache, self.roster.find)
-        outbox = SampleQueue()
+        self.owner_lookup = OwnerLookup(kube, self.cache, self.watch_manager.resource_for)
+        samples = SampleQueue()
         self.stream = Stream(
             server,
-            self.ledger,
+            self.pending,
             self,
             self.tracker.changed,
-            outbox,
+            samples,
             resync_seconds=settings.resync_seconds,
         )
-        self.measuring = MeasuringLoop(
+        self.metrics = MeasuringLoop(
             settings,
             self._derive_settings,
             kube=kube,
             cache=self.cache,
             tracker=self.tracker,
-            outbox=outbox,
+            samples=samples,
         )
-        self._is_measuring = settings.scrape_seconds > 0
-        self._is_in_step = False
-        """Every workload of the first lists has been derived: before that, all would seem to have changed."""
-        self._waited_since: float | None = None
+        self._has_metrics = settings.scrape_seconds > 0
+        self._is_synced = False
+        """Every workload of the first lists has been derived; before that, all would count as changed."""
+        self._owners_missing_since: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run all parts until `stop` is set; then tell the server what it lacks, if it answers soon."""
+        """Run all parts until `stop` is set; then send what is pending, if the server answers soon."""
         parts = (
-            self.roster.run(),
-            self.resolver.run(),
+            self.watch_manager.run(),
+            self.owner_lookup.run(),
             self.tracker.run(),
-            self._speak(),
-            self._open(stop),
+            self._run_stream(),
+            self._start_tracking(stop),
         )
         tasks = [asyncio.create_task(part) for part in parts]
-        if self._is_measuring:
-            tasks.append(asyncio.create_task(self.measuring.run(lambda: self._is_in_step)))
+        if self._has_metrics:
+            tasks.append(asyncio.create_task(self.metrics.run(lambda: self._is_synced)))
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set():
-                await self._say_farewell()
+                await self._drain()
         finally:
             for task in (stopping, *tasks):
                 task.cancel()
@@ -157,91 +157,92 @@ class Agent:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise _first_cause(error)
 
-    def may_prove(self) -> bool:
-        return self._is_in_step and self.roster.can_prove and self._is_everyone_placed()
+    def can_take_inventory(self) -> bool:
+        return self._is_synced and self.watch_manager.can_prove and self._are_owners_resolved()
 
     def coverage(self) -> tuple[Covered, ...]:
-        """Kinds whose absent objects are proven absent: not where someone's owner is still looked for."""
+        """Kinds whose lists prove absence; not those with objects whose owner is still looked up."""
         waiting = {entry.key for entry in self.cache.owner_tree.waiting_for_owner()}
-        return self.roster.coverage(without=frozenset(waiting | {POD} if waiting else ()))
+        return self.watch_manager.coverage(without=frozenset(waiting | {POD} if waiting else ()))
 
-    def living(self) -> list[str]:
-        """Workloads, and owners that may be ones although nobody can read them."""
-        ownership = self.cache.owner_tree
-        found = [root for root in ownership.groups if ownership.is_alive(root)]
-        unread = {
-            uid
-            for uid, verdict in ownership.owner_statuses.items()
-            if verdict is OwnerStatus.UNREADABLE
+    def live_workloads(self) -> list[str]:
+        """Workloads, and owners that may be workloads although they cannot be read."""
+        tree = self.cache.owner_tree
+        roots = [root for root in tree.groups if tree.is_alive(root)]
+        unreadable = {
+            uid for uid, status in tree.owner_statuses.items() if status is OwnerStatus.UNREADABLE
         }
-        return [*found, *(unread - set(found)), *(ownership.missing.keys() - set(found))]
+        return [*roots, *(unreadable - set(roots)), *(tree.missing.keys() - set(roots))]
 
     def states(self) -> tuple[KindState, ...]:
-        return (*self.roster.states(), *self.measuring.states())
+        return (*self.watch_manager.states(), *self.metrics.states())
 
     def node_pools(self) -> tuple[NodePoolCapacity, ...]:
         return node_pools(self.cache.cluster, self._derive_settings)
 
     def kubernetes_version(self) -> str:
-        return self.roster.discovery.kubernetes_version
+        return self.watch_manager.discovery.kubernetes_version
 
-    def read(self, root: str) -> Derived | None:
-        return self.tracker.read(root)
+    def derive_now(self, root: str) -> Derived | None:
+        return self.tracker.derive_now(root)
 
-    def recall(self, idle: tuple[IdleSoFar, ...]) -> None:
-        for one in idle:
-            self.measuring.scraper.idle.recall(str(one.id), one.gpu_hours, one.measured_since)
+    def restore_idle(self, idle: tuple[IdleSoFar, ...]) -> None:
+        for workload in idle:
+            self.metrics.scraper.idle.restore(
+                str(workload.id), workload.gpu_hours, workload.measured_since
+            )
 
-    async def _speak(self) -> None:
-        """The hello tells the cluster's version; a cluster that does not answer is reported all the same."""
+    async def _run_stream(self) -> None:
+        """The hello tells the cluster's version; a cluster that does not answer is reported anyway."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GREETING_SECONDS):
-                await self.roster.discovered()
+            async with asyncio.timeout(DISCOVERY_WAIT_SECONDS):
+                await self.watch_manager.discovered()
         await self.stream.run()
 
-    async def _open(self, stop: asyncio.Event) -> None:
-        """Derive nothing before the first lists are complete and owners are found."""
-        await self.roster.settled()
+    async def _start_tracking(self, stop: asyncio.Event) -> None:
+        """Derive nothing before the first lists are complete and owners are resolved."""
+        await self.watch_manager.ready()
         began = asyncio.get_running_loop().time()
         while (
-            not self.resolver.is_idle and asyncio.get_running_loop().time() - began < START_SECONDS
+            not self.owner_lookup.is_idle
+            and asyncio.get_running_loop().time() - began < OWNER_WAIT_SECONDS
         ):
             await asyncio.sleep(0.1)
         self.tracker.open()
-        await self.tracker.read_all()
-        self._is_in_step = True
-        log.info("in step with the cluster", workloads=len(self.ledger.standings))
+        await self.tracker.derive_all()
+        self._is_synced = True
+        log.info("synced with the cluster", workloads=len(self.pending.workloads))
         self.tracker.changed.set()
         await stop.wait()
 
-    def _note_list(self, wanted: WatchedKind) -> None:
-        self.resolver.recheck_kind(wanted.key)
-        if self._is_in_step:
-            self.stream.want_inventory()
+    def _on_list(self, kind: WatchedKind) -> None:
+        self.owner_lookup.recheck_kind(kind.key)
+        if self._is_synced:
+            self.stream.request_inventory()
 
-    def _is_everyone_placed(self) -> bool:
-        """Nobody waits for an owner, or someone does so in vain for too long to hold up the rest."""
-        if self.resolver.is_idle:
-            self._waited_since = None
+    def _are_owners_resolved(self) -> bool:
+        """No entry waits for an owner, or one has waited too long to delay the rest."""
+        if self.owner_lookup.is_idle:
+            self._owners_missing_since = None
             return True
         now = asyncio.get_running_loop().time()
-        if self._waited_since is None:
-            self._waited_since = now
-        return now - self._waited_since > START_SECONDS
+        if self._owners_missing_since is None:
+            self._owners_missing_since = now
+        return now - self._owners_missing_since > OWNER_WAIT_SECONDS
 
-    async def _say_farewell(self) -> None:
-        """What was seen and not yet told is lost with the process: try for a moment."""
+    async def _drain(self) -> None:
+        """What is pending is lost with the process: try for a moment to send it."""
         try:
-            async with asyncio.timeout(FAREWELL_SECONDS):
-                await self.tracker.read_all()
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self.tracker.derive_all()
                 while not self.stream.is_drained:
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            log.warning("server did not take the rest", items=len(self.ledger))
+            log.warning("stopped with pending changes", changes=len(self.pending))
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """The first error inside nested groups: one is what a person can act on."""
+    """The first error inside nested groups."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -7,7 +7,7 @@ import pytest
 
 from tests.fixtures.measured import GPU, MIG, device, pod, uid
 from watchbill.agent.cache.targets import Reservation, ScrapeTargets, device_id
-from watchbill.agent.metrics.devices import Held, holders, read_devices
+from watchbill.agent.metrics.devices import DeviceShare, device_shares, read_devices
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.figures import gpu_figures
 from watchbill.kinds.objects.pod import read_pod
@@ -25,7 +25,9 @@ def series(name: str, number: int, value: float, pod: str = "", **labels: str) -
     return ParsedSample(name, own | labels, value)
 
 
-def held(samples: list[ParsedSample], *pods: dict[str, Any], **more: Any) -> dict[str, list[Held]]:
+def held(
+    samples: list[ParsedSample], *pods: dict[str, Any], **more: Any
+) -> dict[str, list[DeviceShare]]:
     known = {
         (one["metadata"]["namespace"], one["metadata"]["name"]): (
             one["metadata"]["uid"],
@@ -34,10 +36,10 @@ def held(samples: list[ParsedSample], *pods: dict[str, Any], **more: Any) -> dic
         for one in pods
     }
     options: dict[str, Any] = {"nodes": {}, "gpu_resources": (GPU,), "reservations": ()}
-    return holders(read_devices(samples), known, **(options | more))
+    return device_shares(read_devices(samples), known, **(options | more))
 
 
-def shares(found: dict[str, list[Held]]) -> dict[str, list[float]]:
+def shares(found: dict[str, list[DeviceShare]]) -> dict[str, list[float]]:
     return {root: [round(part.share, 6) for part in parts] for root, parts in found.items()}
 
 
@@ -143,7 +145,7 @@ def test_exporters_are_believed_by_namespace() -> None:
     targets.put(pod(4, "vllm", image="vllm/vllm-openai:v1"))
     targets.put(pod(5, "other", image="minimal/app:1"))
     assert [target.pod for target in targets.exporters.values()] == ["own"]
-    assert [target.pod for target in targets.strangers.values()] == ["foreign"]
+    assert [target.pod for target in targets.untrusted_exporters.values()] == ["foreign"]
     assert sorted((t.pod, t.port) for t in targets.inference.values()) == [
         ("server", 8000),
         ("vllm", 8000),

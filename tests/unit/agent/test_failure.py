@@ -41,7 +41,7 @@ def test_every_recorded_failure_has_a_meaning_and_a_message(version: str, name: 
     for exchange in recorded(version, name):
         if exchange.status in MEANING:
             found = failure(exchange)
-            assert found.trouble is MEANING[exchange.status], exchange.note
+            assert found.kind is MEANING[exchange.status], exchange.note
             assert found.message.strip()
             assert "\n" not in found.message
             seen += 1
@@ -68,13 +68,13 @@ def test_the_pause_may_stand_in_the_status_alone() -> None:
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"code":"x"}', b"\xff\xfe", b"<html>"])
 def test_any_body_gives_a_message(body: bytes) -> None:
     assert failure_of_response(418, {"Retry-After": "Tue, 1 Jan"}, body).message
-    assert failure_of_event(body).trouble is ErrorKind.BUSY
+    assert failure_of_event(body).kind is ErrorKind.BUSY
 
 
 def test_one_reading_for_status_and_event() -> None:
     for status, meaning in MEANING.items():
         assert error_kind_of(status) is meaning
-        assert failure_of_event(b'{"code":%d}' % status).trouble is meaning
+        assert failure_of_event(b'{"code":%d}' % status).kind is meaning
 
 
 def test_waits_grow_to_a_bound_and_never_undercut_what_was_asked() -> None:

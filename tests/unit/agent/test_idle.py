@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.fixtures.measured import GPU, device, pod
-from watchbill.agent.metrics.devices import Device, Held
+from watchbill.agent.metrics.devices import Device, DeviceShare
 from watchbill.agent.metrics.idle import IdleGpuWatch, IdleSettings
 from watchbill.kinds.derivation.totals import idle_fields, idle_millionths
 from watchbill.kinds.objects.objects import IdleGpus
@@ -31,7 +31,7 @@ class Story:
             devices = {n: Device((device(n), "")) for n in percents}
             for number, percent in percents.items():
                 devices[number].figures["DCGM_FI_DEV_GPU_UTIL"] = percent
-            held = {root: [Held(one, share, POD, True) for one in devices.values()]}
+            held = {root: [DeviceShare(one, share, POD, True) for one in devices.values()]}
             if root == "":
                 held = {}
             changed = self.watch.observe(held, [one.key for one in devices.values()], self.at)
@@ -43,7 +43,7 @@ class Story:
 
     @property
     def idle(self) -> IdleGpus | None:
-        return self.watch.found.get(ROOT)
+        return self.watch.by_workload.get(ROOT)
 
 
 def gpus(story: Story) -> float | None:
@@ -124,7 +124,7 @@ def test_the_hours_outlive_a_restart_and_the_gap_of_it_is_none() -> None:
     before = START - timedelta(hours=30)
     story = Story()
     story.scrape({1: 0})
-    story.watch.recall(ROOT, 12.5, before)
+    story.watch.restore(ROOT, 12.5, before)
     story.scrape({1: 0}, times=10)
     assert gpus(story) is None, "which idles now is not known yet"
     assert story.idle is not None
@@ -174,5 +174,5 @@ def test_nothing_is_kept_of_who_is_gone() -> None:
     story = Story()
     story.scrape({1: 50}, times=2)
     story.watch.forget(set())
-    assert story.watch.found == {}
+    assert story.watch.by_workload == {}
     assert not story.watch._since

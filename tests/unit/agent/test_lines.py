@@ -48,7 +48,7 @@ def test_a_line_beyond_any_object_ends_the_watch(monkeypatch: pytest.MonkeyPatch
     splitter.feed(b"x" * 60)
     with pytest.raises(ApiFailure) as caught:
         splitter.feed(b"x" * 60)
-    assert caught.value.trouble is ErrorKind.UNREACHABLE
+    assert caught.value.kind is ErrorKind.UNREACHABLE
 
 
 def test_recorded_events_tell_type_uid_and_version() -> None:
@@ -81,7 +81,7 @@ def test_too_old_comes_as_an_event(version: str) -> None:
             if '"type":"ERROR"' in line:
                 with pytest.raises(ApiFailure) as caught:
                     read_event(line.encode())
-                assert caught.value.trouble is ErrorKind.EXPIRED
+                assert caught.value.kind is ErrorKind.EXPIRED
                 seen += 1
     assert seen
 
@@ -101,4 +101,4 @@ def test_unknown_types_and_members_are_passed_over() -> None:
 def test_a_garbled_line_is_a_broken_connection(line: bytes) -> None:
     with pytest.raises(ApiFailure) as caught:
         read_event(line)
-    assert caught.value.trouble is ErrorKind.UNREACHABLE
+    assert caught.value.kind is ErrorKind.UNREACHABLE

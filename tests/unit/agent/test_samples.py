@@ -6,7 +6,7 @@ from uuid import UUID
 from watchbill.agent.metrics import sample_queue
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.figures import CounterTotals
-from watchbill.agent.metrics.inference import combined, read_server
+from watchbill.agent.metrics.inference import combine, read_server
 from watchbill.agent.metrics.sample_queue import SampleQueue
 from watchbill.protocol import Measured, Reading, Scrape
 
@@ -61,7 +61,7 @@ def test_replicas_add_up_and_shares_are_averaged() -> None:
         read_server(served(("num_requests_waiting", n, {}), ("gpu_cache_usage_perc", n / 10, {})))
         for n in (2.0, 4.0)
     ]
-    found = combined(pods)
+    found = combine(pods)
     assert found["NIM_NUM_REQUESTS_WAITING"] == 6
     assert round(found["NIM_GPU_CACHE_USAGE_PERC"], 9) == 0.3
 
@@ -95,13 +95,13 @@ def test_samples_leave_in_order_and_come_back_in_order() -> None:
     assert readings(box.take(1)) == 5_000, "at least one part goes"
     assert readings(box.take(100_000)) == 7_000
     assert len(box) == 0
-    assert box.lost == 0
+    assert box.dropped == 0
 
 
 def test_the_oldest_are_given_up_where_nobody_takes_them(monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(sample_queue, "MOST_READINGS", 12_000)
+    monkeypatch.setattr(sample_queue, "MAX_READINGS", 12_000)
     box = SampleQueue()
     for _ in range(4):
         box.put(scrape(500))
-    assert box.lost == 10_000
+    assert box.dropped == 10_000
     assert readings(box.take(100_000)) == 10_000

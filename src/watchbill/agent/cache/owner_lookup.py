@@ -124,7 +124,7 @@ class OwnerLookup:
                 resource, namespace=namespace, name=owner.name, is_metadata=True
             )
         except ApiFailure as failure:
-            if failure.trouble is ErrorKind.ABSENT:
+            if failure.kind is ErrorKind.ABSENT:
                 return None
             raise
         meta = msgspec.convert(obj.get("metadata", {}), ObjectMeta, strict=False)
@@ -139,7 +139,7 @@ class OwnerLookup:
 
     def _record_failure(self, uid: str, search: _Search, failure: ApiFailure) -> None:
         now = asyncio.get_running_loop().time()
-        if failure.trouble is ErrorKind.FORBIDDEN:
+        if failure.kind is ErrorKind.FORBIDDEN:
             search.forbidden_attempts += 1
         if search.forbidden_attempts >= 2 or now - search.since > GIVE_UP_SECONDS:
             log.warning("owner cannot be read", kind=search.owner.kind, error=failure.message)

@@ -61,7 +61,7 @@ class ScrapeTargets:
 
     trusted: frozenset[str]
     exporters: dict[str, ScrapeTarget] = field(default_factory=dict)
-    strangers: dict[str, ScrapeTarget] = field(default_factory=dict)
+    untrusted_exporters: dict[str, ScrapeTarget] = field(default_factory=dict)
     """Exporters elsewhere; they are shown, not asked."""
     inference: dict[str, ScrapeTarget] = field(default_factory=dict)
     reservations: dict[str, Reservation] = field(default_factory=dict)
@@ -76,13 +76,15 @@ class ScrapeTargets:
         self.remove(uid)
         target = _exporter(obj)
         if target is not None:
-            believed = self.exporters if target.namespace in self.trusted else self.strangers
+            believed = (
+                self.exporters if target.namespace in self.trusted else self.untrusted_exporters
+            )
             believed[uid] = target
         elif (server := _inference_server(obj)) is not None:
             self.inference[uid] = server
 
     def remove(self, uid: str) -> None:
-        for known in (self.exporters, self.strangers, self.inference, self.reservations):
+        for known in (self.exporters, self.untrusted_exporters, self.inference, self.reservations):
             known.pop(uid, None)
 
 

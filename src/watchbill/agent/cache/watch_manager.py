@@ -1,7 +1,7 @@
-"""Which kinds are watched right now, how well, and what that proves.
+"""The kinds that are watched now, their states, and what their lists prove.
 
-Kinds come and go with their CustomResourceDefinitions. That a kind is not served says nothing about its
-objects; that a complete list of the definitions does not name it says that there are none.
+Kinds come and go with their CustomResourceDefinitions. A kind that is not served says nothing about its
+objects; one that no definition in a complete list names has none.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from watchbill.protocol import Covered, KindState
 log = structlog.get_logger(__name__)
 
 LISTS_AT_ONCE = 2
-"""A page of pods is some megabytes: few at a time keep the start small."""
+"""A page of pods has several megabytes: few concurrent lists keep memory small."""
 REDISCOVER_SECONDS = 1.0
 UNKNOWN_GROUPS_SECONDS = 30.0
 
 
 @dataclass(slots=True)
 class _Watch:
-    wanted: WatchedKind
+    kind: WatchedKind
     sink: ResourceSink
     reflector: Reflector
     task: asyncio.Task[None] | None = None
@@ -39,13 +39,13 @@ class _Watch:
 
 
 class WatchManager:
-    """Runs a reflector per wanted kind that is served. `on_list` hears of every complete list."""
+    """Runs a reflector for each watched kind that is served. `on_list` is called after every complete list."""
 
     def __init__(
         self,
         client: KubeClient,
         cache: Cache,
-        wanted: tuple[WatchedKind, ...],
+        kinds: tuple[WatchedKind, ...],
         *,
         resync_seconds: float,
         on_list: Callable[[WatchedKind], None],
@@ -54,19 +54,19 @@ class WatchManager:
         self.failure: str | None = "The API server has not answered yet."
         self._client = client
         self._cache = cache
-        self._wanted = wanted
-        self._groups = {found.key.group for found in wanted}
+        self._kinds = kinds
+        self._groups = {kind.key.group for kind in kinds}
         self._resync_seconds = resync_seconds
         self._on_list = on_list
         self._watches: dict[GroupKind, _Watch] = {}
-        self._missing_since: dict[GroupKind, datetime] = {}
-        self._slots = asyncio.Semaphore(LISTS_AT_ONCE)
-        self._stale = asyncio.Event()
+        self._absent_since: dict[GroupKind, datetime] = {}
+        self._list_slots = asyncio.Semaphore(LISTS_AT_ONCE)
+        self._rediscover = asyncio.Event()
         self._lock = asyncio.Lock()
         self._discovered = asyncio.Event()
 
     async def run(self) -> None:
-        """Discover, watch, and discover again whenever kinds may have changed; for ever."""
+        """Discover, watch, and discover again whenever kinds may have changed, until cancelled."""
         backoff = Backoff()
         async with asyncio.TaskGroup() as tasks:
             while True:
@@ -74,63 +74,63 @@ class WatchManager:
                     await self._refresh()
                 except ApiFailure as failure:
                     self.failure = failure.message
-                    log.warning("discovery failed", trouble=failure.trouble, error=failure.message)
+                    log.warning("discovery failed", error_kind=failure.kind, error=failure.message)
                     await asyncio.sleep(
                         backoff.next_seconds(at_least_seconds=failure.retry_after_seconds)
                     )
                     continue
                 backoff.reset()
-                self._adjust(tasks)
+                self._reconcile(tasks)
                 self._discovered.set()
-                await self._until_stale()
+                await self._until_rediscovery()
 
     async def discovered(self) -> None:
         """Return once the API server has answered."""
         await self._discovered.wait()
 
-    async def settled(self) -> None:
-        """Return once every served kind has been listed, or has turned out not to be listable for now."""
+    async def ready(self) -> None:
+        """Return once every served kind has been listed, or cannot be listed for now."""
         await self._discovered.wait()
         for watch in tuple(self._watches.values()):
-            await watch.reflector.settled.wait()
+            await watch.reflector.ready.wait()
 
-    async def find(self, key: GroupKind) -> ServedResource | None:
-        """Where the server serves a kind, wanted or not. Raises ApiFailure."""
+    async def resource_for(self, key: GroupKind) -> ServedResource | None:
+        """Where the server serves a kind, watched or not; None if it does not. Raises ApiFailure."""
         self._groups.add(key.group)
         if not self.discovery.knows(key.group):
             await self._refresh(for_group=key.group)
         return self.discovery.resources.get(key)
 
     def states(self) -> tuple[KindState, ...]:
-        """One for every kind of workloads, and for what else is served."""
-        found = []
-        for wanted in self._wanted:
-            watch = self._watches.get(wanted.key)
+        """One state for every workload kind, and for every other kind that is served."""
+        states = []
+        for kind in self._kinds:
+            watch = self._watches.get(kind.key)
             if watch is not None:
-                found.append(watch.reflector.state)
-            elif wanted.is_workload_kind:
-                found.append(self._state_of_missing(wanted.key))
-        return tuple(found)
+                states.append(watch.reflector.state)
+            elif kind.is_workload_kind:
+                states.append(self._absent_state(kind.key))
+        return tuple(states)
 
     def coverage(self, *, without: frozenset[GroupKind] = frozenset()) -> tuple[Covered, ...]:
-        """Kinds all of whose objects are known, in all namespaces: listed completely, or proven not to be."""
+        """Kinds whose objects are all known, in all namespaces: listed completely, or proven absent."""
         return tuple(
-            Covered(group=wanted.key.group, kind=wanted.key.kind)
-            for wanted in self._wanted
-            if wanted.is_workload_kind
-            and wanted.key not in without
-            and (self._is_complete(wanted.key) or self.is_proven_absent(wanted.key))
+            Covered(group=kind.key.group, kind=kind.key.kind)
+            for kind in self._kinds
+            if kind.is_workload_kind
+            and kind.key not in without
+            and (self._is_complete(kind.key) or self.is_proven_absent(kind.key))
         )
 
     @property
     def can_prove(self) -> bool:
-        """Whether an inventory would say anything: pods at least are known."""
+        """Whether an inventory would prove anything: at least the pods are complete."""
         return self._is_complete(POD)
 
     def is_proven_absent(self, key: GroupKind) -> bool:
-        """Not served, in no group that could not be asked, and named by none of all definitions."""
+        """Not served, its group could be discovered, and no definition names it."""
         watch = self._watches.get(KIND)
-        if watch is None or not watch.reflector.is_complete or self._stale.is_set():
+        if watch is None or not watch.reflector.is_complete or self._rediscover.is_set():
             return False
         if key in self.discovery.resources or key.group in self.discovery.unknown_groups:
             return False
@@ -144,88 +144,90 @@ class WatchManager:
     async def _refresh(self, *, for_group: str | None = None) -> None:
         async with self._lock:
             if for_group is not None and self.discovery.knows(for_group):
-                return  # someone else asked meanwhile
+                return  # discovered meanwhile
             if for_group is None:
-                self._stale.clear()
+                self._rediscover.clear()
             self.discovery = await discover(self._client, frozenset(self._groups))
             self.failure = None
             self._cache.cluster_scoped |= {
-                key for key, found in self.discovery.resources.items() if not found.is_namespaced
+                key
+                for key, resource in self.discovery.resources.items()
+                if not resource.is_namespaced
             }
 
-    async def _until_stale(self) -> None:
+    async def _until_rediscovery(self) -> None:
         wait = UNKNOWN_GROUPS_SECONDS if self.discovery.unknown_groups else self._resync_seconds
         try:
             async with asyncio.timeout(jittered(wait)):
-                await self._stale.wait()
+                await self._rediscover.wait()
         except TimeoutError:
             return
         await asyncio.sleep(jittered(REDISCOVER_SECONDS))
 
-    def _adjust(self, tasks: asyncio.TaskGroup) -> None:
-        """Start what is served and not watched, stop what is watched and not served."""
-        for wanted in self._wanted:
-            resource = self.discovery.resources.get(wanted.key)
-            watch = self._watches.get(wanted.key)
+    def _reconcile(self, tasks: asyncio.TaskGroup) -> None:
+        """Start reflectors for kinds that are served, stop those of kinds that are not."""
+        for kind in self._kinds:
+            resource = self.discovery.resources.get(kind.key)
+            watch = self._watches.get(kind.key)
             if resource is None:
-                self._missing_since.setdefault(wanted.key, datetime.now(UTC))
-                if watch is not None and wanted.key.group not in self.discovery.unknown_groups:
+                self._absent_since.setdefault(kind.key, datetime.now(UTC))
+                if watch is not None and kind.key.group not in self.discovery.unknown_groups:
                     self._stop(watch)
                 continue
-            self._missing_since.pop(wanted.key, None)
-            if wanted.field_selector:
-                resource = replace(resource, field_selector=wanted.field_selector)
+            self._absent_since.pop(kind.key, None)
+            if kind.field_selector:
+                resource = replace(resource, field_selector=kind.field_selector)
             if watch is None:
-                watch = self._watches[wanted.key] = self._watch(wanted, resource)
+                watch = self._watches[kind.key] = self._watch(kind, resource)
             watch.reflector.resource = watch.sink.resource = resource
             if watch.task is None:
                 watch.task = tasks.create_task(watch.reflector.run())
 
-    def _watch(self, wanted: WatchedKind, resource: ServedResource) -> _Watch:
-        sink = sink_for(wanted, resource, self._cache, self._stale.set)
+    def _watch(self, kind: WatchedKind, resource: ServedResource) -> _Watch:
+        sink = sink_for(kind, resource, self._cache, self._rediscover.set)
         reflector = Reflector(
             self._client,
             resource,
             sink,
-            is_metadata=wanted.is_metadata,
+            is_metadata=kind.is_metadata,
             resync_seconds=self._resync_seconds,
-            list_slots=self._slots,
-            on_change=lambda found: self._note(wanted, found),
+            list_slots=self._list_slots,
+            on_change=lambda reflector: self._on_reflector_change(kind, reflector),
         )
-        return _Watch(wanted, sink, reflector)
+        return _Watch(kind, sink, reflector)
 
     def _stop(self, watch: _Watch) -> None:
         if watch.task is not None:
             watch.task.cancel()
             watch.task = None
             log.info(
-                "kind no longer served", group=watch.wanted.key.group, kind=watch.wanted.key.kind
+                "kind is no longer served", group=watch.kind.key.group, kind=watch.kind.key.kind
             )
         watch.reflector.note_absent()
-        if self.is_proven_absent(watch.wanted.key):
-            watch.reflector.forget(datetime.now(UTC))
+        if self.is_proven_absent(watch.kind.key):
+            watch.reflector.delete_all(datetime.now(UTC))
 
-    def _note(self, wanted: WatchedKind, reflector: Reflector) -> None:
+    def _on_reflector_change(self, kind: WatchedKind, reflector: Reflector) -> None:
         """A reflector's state changed."""
-        watch = self._watches[wanted.key]
+        watch = self._watches[kind.key]
         if reflector.state.state == "absent" and watch.task is not None:
-            self._stale.set()
+            self._rediscover.set()
         if reflector.lists != watch.lists:
             watch.lists = reflector.lists
-            if wanted.is_workload_kind:
-                self._cache.mark_listed(wanted.key)
-                self._on_list(wanted)
+            if kind.is_workload_kind:
+                self._cache.mark_listed(kind.key)
+                self._on_list(kind)
 
     def _is_complete(self, key: GroupKind) -> bool:
         watch = self._watches.get(key)
         return watch is not None and watch.reflector.is_complete
 
-    def _state_of_missing(self, key: GroupKind) -> KindState:
+    def _absent_state(self, key: GroupKind) -> KindState:
         is_unknown = key.group in self.discovery.unknown_groups or self.failure is not None
         return KindState(
             group=key.group,
             kind=key.kind,
             state="failing" if is_unknown else "absent",
-            since=self._missing_since.get(key, datetime.now(UTC)),
+            since=self._absent_since.get(key, datetime.now(UTC)),
             message=self.failure,
         )

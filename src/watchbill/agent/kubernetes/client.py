@@ -1,7 +1,7 @@
 """HTTP to one Kubernetes API server: get, list in pages, watch. Knows no kinds and keeps no state.
 
-Objects are never selected by what may change: one that leaves a selection looks like a deleted one in a watch,
-so DELETED can be believed only because nothing else is selected.
+Selectors never use fields that may change: an object that leaves a selection looks deleted in a watch,
+so DELETED means deleted only without them.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ WATCH_SECONDS = (240, 300)
 SILENCE_SECONDS = 30.0
 """How long a watch may outlive its own timeoutSeconds before it counts as dead."""
 BOOKMARKED_SILENCE_SECONDS = 150.0
-"""The same once bookmarks come, about one a minute: more than two of them missing."""
+"""The same once bookmarks arrive, about one a minute: more than two of them are missing."""
 _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=15, sock_read=90)
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15)
 _NEW_CREDENTIALS = ": the API server does not accept these credentials; renew the kubeconfig's user"
@@ -74,7 +74,7 @@ _PAGE = msgspec.json.Decoder(ListPage)
 
 
 class KubeClient:
-    """One API server, seen through one set of credentials."""
+    """A client of one API server with one set of credentials."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
@@ -101,12 +101,12 @@ class KubeClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(self._credentials.server, error) from error
 
-    async def read(self, path: str, *, most_bytes: int, seconds: float) -> bytes:
-        """A page of text that stands behind the API server's proxy. Raises ApiFailure."""
+    async def read(self, path: str, *, max_bytes: int, seconds: float) -> bytes:
+        """A page of text from behind the API server's proxy. Raises ApiFailure."""
         limits = aiohttp.ClientTimeout(total=seconds, sock_connect=seconds)
         try:
             async with await self._open(path, accept="text/plain", limits=limits) as response:
-                return await bounded_body(response, most_bytes)
+                return await bounded_body(response, max_bytes)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(self._credentials.server, error) from error
 
@@ -123,7 +123,7 @@ class KubeClient:
     ) -> AsyncIterator[ListPage]:
         """All pages of one consistent list; the resource version is unset, so that it is the newest.
 
-        Raises ApiFailure, also between pages: then nothing may be concluded from those before.
+        Raises ApiFailure, also between pages: then the list is incomplete and proves nothing.
         """
         accept = _METADATA_LIST if is_metadata else "application/json"
         token = ""
@@ -145,8 +145,8 @@ class KubeClient:
     ) -> AsyncIterator[AsyncIterator[WatchEvent]]:
         """Events since `resource_version`, until the server ends the stream in good order.
 
-        Entered once the server agrees. Raises ApiFailure, also while events are read: for an ERROR event, a
-        line cut short, a connection that broke and for silence.
+        Entered once the server accepts. Raises ApiFailure, also while events are read: for an ERROR event, a
+        line cut short, a lost connection and for silence.
         """
         seconds = random.randint(*WATCH_SECONDS)  # noqa: S311 - no secret
         query = {
@@ -178,7 +178,7 @@ class KubeClient:
                 yield event
 
     async def _chunk(self, response: aiohttp.ClientResponse, silence_seconds: float) -> bytes:
-        """What has come, b"" at the end. Raises ApiFailure where the connection broke or is silent."""
+        """The next chunk, b"" at the end. Raises ApiFailure if the connection is lost or silent."""
         try:
             async with asyncio.timeout(silence_seconds):
                 return await response.content.readany()
@@ -188,7 +188,7 @@ class KubeClient:
     async def _open(
         self, path: str, *, accept: str, limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
-        """A response of status 200; a 401 is tried once more where that brings another token."""
+        """A response of status 200; a 401 is retried once if the credentials can be renewed."""
         response = await self._send(path, accept=accept, limits=limits)
         if response.status == 401 and await self._credentials.renew():
             response.release()
@@ -197,7 +197,7 @@ class KubeClient:
             async with response:
                 body = await response.content.read(_ERROR_BYTES)
                 failure = failure_of_response(response.status, response.headers, body)
-                if failure.trouble is ErrorKind.UNAUTHENTICATED:
+                if failure.kind is ErrorKind.UNAUTHENTICATED:
                     failure.message += _NEW_CREDENTIALS
                 raise failure
         return response
@@ -221,13 +221,13 @@ class KubeClient:
         )
 
 
-async def bounded_body(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+async def bounded_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     """The whole body. Raises ApiFailure as soon as it is too large."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > most_bytes:
-            raise ApiFailure(ErrorKind.REFUSED, f"the page is larger than {most_bytes} bytes")
+        if len(body) > max_bytes:
+            raise ApiFailure(ErrorKind.REFUSED, f"the page is larger than {max_bytes} bytes")
     return bytes(body)
 
 
@@ -239,18 +239,18 @@ def _decoded_page(body: bytes) -> ListPage:
     try:
         return _PAGE.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ApiFailure(ErrorKind.BUSY, f"the answer is no list: {error}") from error
+        raise ApiFailure(ErrorKind.BUSY, f"the response is not a list: {error}") from error
 
 
 def _decoded_object(body: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ApiFailure(ErrorKind.BUSY, f"the answer is no object: {error}") from error
+        raise ApiFailure(ErrorKind.BUSY, f"the response is not an object: {error}") from error
 
 
 def _profile(response: aiohttp.ClientResponse) -> str:
-    """The content type's parameters, which tell an aggregated answer from a plain one."""
+    """The content type's parameters, which distinguish an aggregated response from a plain one."""
     header: Mapping[str, str] = response.headers
     _, semicolon, rest = header.get("Content-Type", "").partition(";")
     return semicolon + rest
@@ -258,4 +258,4 @@ def _profile(response: aiohttp.ClientResponse) -> str:
 
 def _unreachable(server: str, error: Exception) -> ApiFailure:
     text = str(error) or type(error).__name__
-    return ApiFailure(ErrorKind.UNREACHABLE, f"{server} does not answer: {text}")
+    return ApiFailure(ErrorKind.UNREACHABLE, f"{server} does not respond: {text}")

@@ -160,7 +160,7 @@ async def _ask_version(found: Discovery, client: KubeClient, group: str, version
     try:
         body, _ = await client.get(path)
     except ApiFailure as failure:
-        if failure.trouble in (ErrorKind.UNREACHABLE, ErrorKind.UNAUTHENTICATED):
+        if failure.kind in (ErrorKind.UNREACHABLE, ErrorKind.UNAUTHENTICATED):
             raise
         found.unknown_groups.add(group)
         return

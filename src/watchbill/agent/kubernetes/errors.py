@@ -1,4 +1,4 @@
-"""What can go wrong between the agent and a Kubernetes API server, in one table. No I/O.
+"""Errors between the agent and a Kubernetes API server, classified by status code. No I/O.
 
 A status means the same whether it is an HTTP status or the code of an ERROR event inside a watch.
 """
@@ -12,7 +12,7 @@ _MESSAGE_LENGTH = 500
 
 
 class ErrorKind(StrEnum):
-    """What the agent does about a failure depends on this alone."""
+    """Decides what the agent does about a failure."""
 
     EXPIRED = "expired"
     """The resource version or the continue token is too old: list again from the start."""
@@ -23,12 +23,12 @@ class ErrorKind(StrEnum):
     BUSY = "busy"
     """The server cannot answer now; trying again helps."""
     REFUSED = "refused"
-    """The server understood and will not do it; the same request will not help."""
+    """The server rejected the request; repeating it does not help."""
     UNREACHABLE = "unreachable"
-    """No answer, or one that broke off."""
+    """No answer, or one that was cut short."""
 
 
-_TROUBLE_OF_STATUS = {
+_KIND_OF_STATUS = {
     401: ErrorKind.UNAUTHENTICATED,
     403: ErrorKind.FORBIDDEN,
     404: ErrorKind.ABSENT,
@@ -40,18 +40,18 @@ _TROUBLE_OF_STATUS = {
 
 
 class ApiFailure(Exception):
-    """An answer of the API server that is not the one asked for, or no answer."""
+    """A request to the API server that failed, or whose answer cannot be used."""
 
     def __init__(
         self,
-        trouble: ErrorKind,
+        kind: ErrorKind,
         message: str,
         *,
         status: int = 0,
         retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.trouble = trouble
+        self.kind = kind
         self.message = message
         self.status = status
         self.retry_after_seconds = retry_after_seconds
@@ -71,32 +71,32 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def error_kind_of(status: int) -> ErrorKind:
-    """The one reading of a status code."""
+    """The error kind of a status code."""
     if status >= 500:
         return ErrorKind.BUSY
-    return _TROUBLE_OF_STATUS.get(status, ErrorKind.REFUSED)
+    return _KIND_OF_STATUS.get(status, ErrorKind.REFUSED)
 
 
 def failure_of_response(status: int, headers: Mapping[str, str], body: bytes) -> ApiFailure:
-    """A failed response, whose body may be a JSON Status or plain text of any kind."""
-    told = _read_status(body)
-    text = told.message if told else body.decode("utf-8", "replace")
+    """A failed response, whose body may be a JSON Status or plain text."""
+    status_object = _read_status(body)
+    text = status_object.message if status_object else body.decode("utf-8", "replace")
     return ApiFailure(
         error_kind_of(status),
         _short(text) or f"HTTP status {status}",
         status=status,
-        retry_after_seconds=_seconds(headers.get("Retry-After")) or _told_seconds(told),
+        retry_after_seconds=_seconds(headers.get("Retry-After")) or _status_seconds(status_object),
     )
 
 
 def failure_of_event(body: bytes) -> ApiFailure:
     """The ERROR event of a watch: its object is a Status whose code counts, the HTTP status was 200."""
-    told = _read_status(body) or Status()
+    status_object = _read_status(body) or Status()
     return ApiFailure(
-        error_kind_of(told.code or 500),
-        _short(told.message) or told.reason or "the watch ended with an error",
-        status=told.code,
-        retry_after_seconds=_told_seconds(told),
+        error_kind_of(status_object.code or 500),
+        _short(status_object.message) or status_object.reason or "the watch ended with an error",
+        status=status_object.code,
+        retry_after_seconds=_status_seconds(status_object),
     )
 
 
@@ -107,8 +107,12 @@ def _read_status(body: bytes) -> Status | None:
         return None
 
 
-def _told_seconds(told: Status | None) -> float | None:
-    return told.details.retry_after_seconds if told and told.details else None
+def _status_seconds(status_object: Status | None) -> float | None:
+    return (
+        status_object.details.retry_after_seconds
+        if status_object and status_object.details
+        else None
+    )
 
 
 def _seconds(text: str | None) -> float | None:

@@ -1,9 +1,9 @@
-"""One kind of object, kept in step with the cluster: list, watch, and a second look now and then.
+"""One kind of object, kept in sync with the cluster: list, watch, and a periodic resync.
 
-List all pages, hand every object on, then drop what the complete list does not show; watch from the list's
-resource version; list again when the server says 410, in either shape. Objects are handed on while pages
-come, but nothing is ever dropped on the word of a list that did not end. Once in a while the list is read
-again, metadata only, however healthy the watch looks: etcd has lost delete events before.
+List all pages, store every object, then delete what the complete list does not contain; watch from the list's
+resource version; list again when the server says 410, in either shape. Objects are stored while pages
+arrive, but nothing is deleted before a list is complete. Periodically the list is read
+again, metadata only, even if the watch looks healthy: etcd has lost delete events before.
 """
 
 import asyncio
@@ -25,19 +25,19 @@ log = structlog.get_logger(__name__)
 
 State = Literal["complete", "listing", "forbidden", "absent", "failing"]
 
-REFUSALS_FOR_A_VERDICT = 3
-"""Just after its start an API server turns down users whom it will accept a moment later."""
-FAILURES_TO_SETTLE = 3
+FORBIDDEN_ATTEMPTS = 3
+"""Just after its start an API server denies users that it accepts a moment later."""
+FAILURES_UNTIL_READY = 3
 FORBIDDEN_RETRY_SECONDS = 60.0
 FIRST_RETRY_SECONDS = 1.0
 SHORT_WATCH_SECONDS = 1.0
-SETTLE_SECONDS = 90.0
-"""Longer than a bookmark's interval: by then a watch has brought what a list showed."""
+MISSED_EVENT_GRACE_SECONDS = 90.0
+"""Longer than a bookmark's interval: by then a watch has delivered what a list contained."""
 _OBJECTS_PER_TURN = 50
 
 
 class ObjectSink(Protocol):
-    """Where one kind's objects go. `body` is not yet decoded; undecodable ones raise msgspec.DecodeError."""
+    """Stores one kind's objects. `body` is not yet decoded; raises msgspec.DecodeError if it cannot be."""
 
     def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None: ...
 
@@ -45,7 +45,7 @@ class ObjectSink(Protocol):
 
 
 class Reflector:
-    """Keeps a sink in step with one resource, for as long as `run` runs."""
+    """Keeps a sink in sync with one resource while `run` runs."""
 
     def __init__(
         self,
@@ -59,8 +59,8 @@ class Reflector:
         on_change: Callable[["Reflector"], None],
     ) -> None:
         self.resource = resource
-        self.settled = asyncio.Event()
-        """Set once there is a first complete list, or a verdict that there will be none for now."""
+        self.ready = asyncio.Event()
+        """Set after the first complete list, or once it is clear that there will be none for now."""
         self.lists = 0
         self.counts: Counter[str] = Counter()
         self._client = client
@@ -69,12 +69,12 @@ class Reflector:
         self._resync_seconds = resync_seconds
         self._list_slots = list_slots
         self._on_change = on_change
-        self._held: dict[str, str] = {}
+        self._versions: dict[str, str] = {}
         self._unreadable: set[str] = set()
-        self._touched: set[str] | None = None
+        self._changed_since_check: set[str] | None = None
         self._resource_version = ""
         self._backoff = Backoff(first_seconds=FIRST_RETRY_SECONDS)
-        self._refusals = 0
+        self._forbidden_attempts = 0
         self._state: State = "listing"
         self._since = datetime.now(UTC)
         self._message: str | None = None
@@ -98,19 +98,19 @@ class Reflector:
         while True:
             try:
                 await self._list()
-                await _first_to_end(self._keep_watching(), self._keep_checking())
+                await _first_to_end(self._watch(), self._resync_periodically())
             except ApiFailure as failure:
-                await asyncio.sleep(self._note_failure(failure))
+                await asyncio.sleep(self._record_failure(failure))
 
     def note_absent(self) -> None:
-        """The server does not serve this kind (any more)."""
+        """The server does not serve this kind, or no longer."""
         self._set_state("absent", None)
-        self.settled.set()
+        self.ready.set()
 
-    def forget(self, at: datetime) -> None:
-        """The kind itself is proven gone, and with it every object of it."""
-        for uid in list(self._held):
-            self._drop(uid, at)
+    def delete_all(self, at: datetime) -> None:
+        """The kind itself is proven absent, so all of its objects are gone."""
+        for uid in list(self._versions):
+            self._delete(uid, at)
 
     async def _list(self) -> None:
         async with self._list_slots:
@@ -125,45 +125,45 @@ class Reflector:
                         unreadable.add(f"{resource_version}/{number}")
                         continue
                     listed.add(meta.uid)
-                    if self._held.get(meta.uid) != meta.resource_version:
-                        self._put(meta, body)
+                    if self._versions.get(meta.uid) != meta.resource_version:
+                        self._store(meta, body)
                     if number % _OBJECTS_PER_TURN == 0:
                         await asyncio.sleep(0)
         now = datetime.now(UTC)
-        for uid in self._held.keys() - listed:
-            self._drop(uid, now)
+        for uid in self._versions.keys() - listed:
+            self._delete(uid, now)
         self._unreadable = (self._unreadable & listed) | unreadable
         self._resource_version = resource_version
         self.lists += 1
         self._backoff.reset()
-        self._refusals = 0
-        self._note_healthy()
-        self.settled.set()
-        log.info("listed", **self._named(), objects=len(listed), times=self.lists)
+        self._forbidden_attempts = 0
+        self._set_healthy()
+        self.ready.set()
+        log.info("listed", **self._log_fields(), objects=len(listed), times=self.lists)
 
-    async def _keep_watching(self) -> None:
-        """Watch again and again; returns when only a new list can help."""
+    async def _watch(self) -> None:
+        """Watch repeatedly; returns when only a new list can help."""
         while True:
             began = asyncio.get_running_loop().time()
             try:
                 async with self._client.watch(
                     self.resource, self._resource_version, is_metadata=self._is_metadata
                 ) as events:
-                    self._note_healthy()
+                    self._set_healthy()
                     async for event in events:
                         self._apply(event)
                         self._backoff.reset()
             except ApiFailure as failure:
-                if not self._is_worth_watching_again(failure):
+                if not self._can_resume_watch(failure):
                     raise
-                await asyncio.sleep(self._note_failure(failure))
+                await asyncio.sleep(self._record_failure(failure))
             else:
                 if asyncio.get_running_loop().time() - began < SHORT_WATCH_SECONDS:
                     await asyncio.sleep(jittered(SHORT_WATCH_SECONDS))
 
-    def _is_worth_watching_again(self, failure: ApiFailure) -> bool:
-        passing = failure.trouble in (ErrorKind.BUSY, ErrorKind.UNREACHABLE)
-        return passing and self._backoff.failures < FAILURES_TO_SETTLE
+    def _can_resume_watch(self, failure: ApiFailure) -> bool:
+        is_temporary = failure.kind in (ErrorKind.BUSY, ErrorKind.UNREACHABLE)
+        return is_temporary and self._backoff.failures < FAILURES_UNTIL_READY
 
     def _apply(self, event: WatchEvent) -> None:
         self.counts[event.type if event.is_known else "unknown"] += 1
@@ -171,101 +171,106 @@ class Reflector:
         if not event.is_known or not (meta.resource_version or meta.uid):
             return
         if event.type != "BOOKMARK" and meta.uid:
-            if self._touched is not None:
-                self._touched.add(meta.uid)
+            if self._changed_since_check is not None:
+                self._changed_since_check.add(meta.uid)
             if event.type == "DELETED":
-                self._drop(meta.uid, datetime.now(UTC))
+                self._delete(meta.uid, datetime.now(UTC))
             else:
-                self._put(meta, event.body)
+                self._store(meta, event.body)
         if meta.resource_version:
             self._resource_version = meta.resource_version
 
-    def _put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
+    def _store(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
         try:
             self._sink.put(meta, body)
         except msgspec.DecodeError as error:
-            # It exists but cannot be read: the kind is not complete, so nothing is inferred from absence.
+            # It exists but cannot be decoded: the kind is incomplete, so absence proves nothing.
             self._unreadable.add(meta.uid)
-            self._held[meta.uid] = ""
-            log.error("unreadable object", **self._named(), uid=meta.uid, error=str(error))
-            self._note_healthy()
+            self._versions[meta.uid] = ""
+            log.error(
+                "object cannot be decoded", **self._log_fields(), uid=meta.uid, error=str(error)
+            )
+            self._set_healthy()
             return
-        self._held[meta.uid] = meta.resource_version
+        self._versions[meta.uid] = meta.resource_version
         if self._unreadable:
             self._unreadable.discard(meta.uid)
-            self._note_healthy()
+            self._set_healthy()
 
-    def _drop(self, uid: str, at: datetime) -> None:
-        if self._held.pop(uid, None) is not None:
+    def _delete(self, uid: str, at: datetime) -> None:
+        if self._versions.pop(uid, None) is not None:
             self._sink.remove(uid, at)
         self._unreadable.discard(uid)
 
-    async def _keep_checking(self) -> None:
-        """Look again every so often; returns when the watch is found to have lost something."""
+    async def _resync_periodically(self) -> None:
+        """List again periodically; returns when the watch has missed an event."""
         while True:
             await asyncio.sleep(jittered(self._resync_seconds))
             try:
-                lost = await self._lost()
+                missed = await self._find_missed()
             except ApiFailure as failure:
-                log.warning("second look failed", **self._named(), error=failure.message)
+                log.warning("resync list failed", **self._log_fields(), error=failure.message)
                 continue
-            if lost:
-                self.counts["lost"] += len(lost)
-                log.warning("the watch lost events", **self._named(), objects=len(lost))
+            if missed:
+                self.counts["missed"] += len(missed)
+                log.warning("watch missed events", **self._log_fields(), objects=len(missed))
                 return
 
-    async def _lost(self) -> set[str]:
-        """UIDs that a complete list shows otherwise than we hold them and that the watch never mentions."""
-        self._touched = set()
+    async def _find_missed(self) -> set[str]:
+        """UIDs whose version in a complete list differs from ours although the watch never mentioned them."""
+        self._changed_since_check = set()
         try:
-            doubtful = set(self._held)
+            suspects = set(self._versions)
             async with self._list_slots:
                 async for page in self._client.list_pages(self.resource, is_metadata=True):
                     for body in page.items or ():
                         meta = read_head(body)
-                        if self._held.get(meta.uid) == meta.resource_version:
-                            doubtful.discard(meta.uid)
+                        if self._versions.get(meta.uid) == meta.resource_version:
+                            suspects.discard(meta.uid)
                         else:
-                            doubtful.add(meta.uid)
+                            suspects.add(meta.uid)
                     await asyncio.sleep(0)
-            doubtful -= self._touched
-            if doubtful:
-                await asyncio.sleep(SETTLE_SECONDS)
-            return doubtful - self._touched
+            suspects -= self._changed_since_check
+            if suspects:
+                await asyncio.sleep(MISSED_EVENT_GRACE_SECONDS)
+            return suspects - self._changed_since_check
         except msgspec.DecodeError as error:
             raise ApiFailure(ErrorKind.BUSY, f"the list is garbled: {error}") from error
         finally:
-            self._touched = None
+            self._changed_since_check = None
 
-    def _note_failure(self, failure: ApiFailure) -> float:
-        """Take the failure into the state; answers how long to wait."""
-        self.counts[failure.trouble.value] += 1
+    def _record_failure(self, failure: ApiFailure) -> float:
+        """Record the failure in the state; returns the seconds to wait."""
+        self.counts[failure.kind.value] += 1
         log.warning(
-            "kind not in step", **self._named(), trouble=failure.trouble, error=failure.message
+            "list or watch failed",
+            **self._log_fields(),
+            error_kind=failure.kind,
+            error=failure.message,
         )
-        if failure.trouble is ErrorKind.EXPIRED:
+        if failure.kind is ErrorKind.EXPIRED:
             self._set_state("listing", None)
             return self._backoff.next_seconds()
-        if failure.trouble is ErrorKind.FORBIDDEN:
-            return self._note_refusal(failure)
-        state: State = "absent" if failure.trouble is ErrorKind.ABSENT else "failing"
+        if failure.kind is ErrorKind.FORBIDDEN:
+            return self._record_forbidden(failure)
+        state: State = "absent" if failure.kind is ErrorKind.ABSENT else "failing"
         self._set_state(state, failure.message)
-        if state == "absent" or self._backoff.failures + 1 >= FAILURES_TO_SETTLE:
-            self.settled.set()
+        if state == "absent" or self._backoff.failures + 1 >= FAILURES_UNTIL_READY:
+            self.ready.set()
         return self._backoff.next_seconds(at_least_seconds=failure.retry_after_seconds)
 
-    def _note_refusal(self, failure: ApiFailure) -> float:
-        self._refusals += 1
-        if self._refusals < REFUSALS_FOR_A_VERDICT:
+    def _record_forbidden(self, failure: ApiFailure) -> float:
+        self._forbidden_attempts += 1
+        if self._forbidden_attempts < FORBIDDEN_ATTEMPTS:
             self._set_state("failing", failure.message)
             return jittered(FIRST_RETRY_SECONDS)
         self._set_state("forbidden", failure.message)
-        self.settled.set()
+        self.ready.set()
         return jittered(FORBIDDEN_RETRY_SECONDS)
 
-    def _note_healthy(self) -> None:
+    def _set_healthy(self) -> None:
         if self._unreadable:
-            self._set_state("failing", f"{len(self._unreadable)} objects cannot be read")
+            self._set_state("failing", f"{len(self._unreadable)} objects cannot be decoded")
         else:
             self._set_state("complete", None)
 
@@ -275,21 +280,21 @@ class Reflector:
             self._state, self._since = state, datetime.now(UTC)
         self._on_change(self)
 
-    def _named(self) -> dict[str, str]:
+    def _log_fields(self) -> dict[str, str]:
         return {"group": self.resource.group, "kind": self.resource.kind}
 
 
 def read_head_or_none(body: msgspec.Raw) -> ObjectMeta | None:
-    """An object's metadata, None where it cannot be read."""
+    """An object's metadata, None if it cannot be decoded."""
     try:
         return read_head(body)
     except msgspec.DecodeError:
         return None
 
 
-async def _first_to_end(*jobs: Coroutine[Any, Any, None]) -> None:
-    """Run all until the first one ends; the others are cancelled, its failure is raised."""
-    tasks = [asyncio.ensure_future(job) for job in jobs]
+async def _first_to_end(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Run all until the first one ends; the others are cancelled, its error is raised."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

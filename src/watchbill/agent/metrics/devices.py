@@ -76,7 +76,7 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class DeviceShare:
     """A workload's part of a device. `is_alone`: no other workload holds a part of it."""
 
     device: Device
@@ -104,14 +104,14 @@ def read_devices(samples: Iterable[ParsedSample]) -> dict[Key, Device]:
     return devices
 
 
-def holders(
+def device_shares(
     devices: Mapping[Key, Device],
     pods: Mapping[PodName, tuple[str, Pod]],
     reservations: Iterable[Reservation],
     *,
     nodes: Mapping[str, Mapping[str, str]],
     gpu_resources: tuple[str, ...],
-) -> dict[str, list[Held]]:
+) -> dict[str, list[DeviceShare]]:
     """By workload, the devices of its living pods. `pods`: workload and pod by name; `nodes`: labels."""
     sharers = _sharers(pods)
     by_device: dict[Key, dict[str, tuple[str, Pod]]] = {}
@@ -130,7 +130,7 @@ def holders(
         for reservation in reservations_here:
             for group in reservation.groups:
                 found.update({pod.uid: (root, pod) for root, pod in sharers.get(group, ())})
-    return _shared_out(devices, by_device, nodes=nodes, gpu_resources=gpu_resources)
+    return _split(devices, by_device, nodes=nodes, gpu_resources=gpu_resources)
 
 
 def _sharers(pods: Mapping[PodName, tuple[str, Pod]]) -> dict[str, list[tuple[str, Pod]]]:
@@ -141,24 +141,24 @@ def _sharers(pods: Mapping[PodName, tuple[str, Pod]]) -> dict[str, list[tuple[st
     return found
 
 
-def _shared_out(
+def _split(
     devices: Mapping[Key, Device],
     by_device: Mapping[Key, Mapping[str, tuple[str, Pod]]],
     *,
     nodes: Mapping[str, Mapping[str, str]],
     gpu_resources: tuple[str, ...],
-) -> dict[str, list[Held]]:
+) -> dict[str, list[DeviceShare]]:
     seen: dict[str, int] = {}
     for found in by_device.values():
         for uid in found:
             seen[uid] = seen.get(uid, 0) + 1
-    held: dict[str, list[Held]] = {}
+    held: dict[str, list[DeviceShare]] = {}
     for key, found in by_device.items():
         device = devices[key]
         is_alone = len({root for root, _ in found.values()}) == 1
         for uid, (root, pod) in found.items():
             share = _share(pod, device, seen[uid], nodes.get(pod.node, {}), gpu_resources)
-            held.setdefault(root, []).append(Held(device, share, pod, is_alone))
+            held.setdefault(root, []).append(DeviceShare(device, share, pod, is_alone))
     return held
 
 

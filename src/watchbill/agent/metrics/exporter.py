@@ -96,7 +96,7 @@ class Exporter:
 
     def _idle(self) -> Iterator[Line]:
         families = self._cache.owner_tree.groups
-        for root, idle in self._scraper.idle.found.items():
+        for root, idle in self._scraper.idle.by_workload.items():
             family = families.get(root)
             if family is not None and idle.millionths is not None:
                 entry = family.root

@@ -8,7 +8,7 @@ From samples to a workload's figures: what is summed, averaged, counted up, or l
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from watchbill.agent.metrics.devices import Device, Held, Key, PodName
+from watchbill.agent.metrics.devices import Device, DeviceShare, Key, PodName
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.kinds.objects.pod import Pod
 
@@ -50,7 +50,7 @@ _NO_CONTAINER = frozenset({"", "POD"})
 """Lines about a pod as a whole, which hold its containers a second time."""
 
 
-def gpu_figures(parts: Iterable[Held]) -> dict[tuple[str, str], float]:
+def gpu_figures(parts: Iterable[DeviceShare]) -> dict[tuple[str, str], float]:
     """Mean utilisation; memory and NVLink traffic where no other workload has a part in the device."""
     devices: dict[Key, Device] = {}
     is_alone = True

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from watchbill.agent.metrics.devices import Held, Key
+from watchbill.agent.metrics.devices import DeviceShare, Key
 from watchbill.kinds.objects.objects import IdleGpus
 from watchbill.workload import gpu_millionths
 
@@ -47,7 +47,7 @@ class IdleGpuWatch:
     """Told of every scrape; says what changed."""
 
     def __init__(self, settings: IdleSettings) -> None:
-        self.found: dict[str, IdleGpus] = {}
+        self.by_workload: dict[str, IdleGpus] = {}
         """By workload; who is missing is not measured."""
         self._settings = settings
         self._runs: dict[str, dict[Key, _Run]] = {}
@@ -57,7 +57,7 @@ class IdleGpuWatch:
         """When each device was last observed, whoever held it."""
 
     def observe(
-        self, held: Mapping[str, Iterable[Held]], devices: Iterable[Key], at: datetime
+        self, held: Mapping[str, Iterable[DeviceShare]], devices: Iterable[Key], at: datetime
     ) -> set[str]:
         """Take in one scrape. Returns the workloads of which something else is to be said now."""
         for root, parts in held.items():
@@ -70,14 +70,16 @@ class IdleGpuWatch:
         for root in tuple(self._runs):
             self._end_stale(root, at)
         roots = self._runs.keys() | self._hours.keys()
-        now = {root: told for root in roots if (told := self._told(root)) is not None}
+        now = {root: told for root in roots if (told := self._idle_gpus(root)) is not None}
         changed = {
-            root for root in now.keys() | self.found.keys() if now.get(root) != self.found.get(root)
+            root
+            for root in now.keys() | self.by_workload.keys()
+            if now.get(root) != self.by_workload.get(root)
         }
-        self.found = now
+        self.by_workload = now
         return changed
 
-    def recall(self, root: str, gpu_hours: float, measured_since: datetime) -> None:
+    def restore(self, root: str, gpu_hours: float, measured_since: datetime) -> None:
         """Take in what agents before this one observed."""
         self._hours[root] = self._hours.get(root, 0.0) + gpu_hours
         self._since[root] = min(measured_since, self._since.get(root, measured_since))
@@ -88,7 +90,7 @@ class IdleGpuWatch:
             self._runs.pop(root, None)
             self._hours.pop(root, None)
             del self._since[root]
-            self.found.pop(root, None)
+            self.by_workload.pop(root, None)
 
     def _extend(self, root: str, key: Key, share: float, utilization: float, at: datetime) -> None:
         runs = self._runs.setdefault(root, {})
@@ -123,7 +125,7 @@ class IdleGpuWatch:
             hours = run.share * ((run.seen_at - run.zero_since) / _HOUR)
             self._hours[root] = self._hours.get(root, 0.0) + hours
 
-    def _told(self, root: str) -> IdleGpus | None:
+    def _idle_gpus(self, root: str) -> IdleGpus | None:
         runs = self._runs.get(root, {}).values()
         verdicts = [(run, run.idles(self._settings.window)) for run in runs]
         is_known = any(verdict is not None for _, verdict in verdicts)
@@ -147,7 +149,7 @@ class IdleGpuWatch:
         )
 
 
-def _by_key(parts: Iterable[Held]) -> dict[Key, tuple[float, float]]:
+def _by_key(parts: Iterable[DeviceShare]) -> dict[Key, tuple[float, float]]:
     """Share and utilisation by device; several pods of one workload may share one."""
     found: dict[Key, tuple[float, float]] = {}
     for held in parts:

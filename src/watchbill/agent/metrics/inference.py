@@ -93,7 +93,7 @@ def read_server(samples: Iterable[ParsedSample]) -> ServerFigures:
     return ServerFigures(figures, buckets)
 
 
-def combined(tellings: Sequence[ServerFigures]) -> dict[str, float]:
+def combine(tellings: Sequence[ServerFigures]) -> dict[str, float]:
     """One workload's figures from its pods': sums, and means where the figure is a share."""
     found: dict[str, float] = {}
     for kind, figure in FIGURES.items():

@@ -17,7 +17,7 @@ from watchbill.settings import AgentSettings
 
 GAP_ROUNDS = 3.5
 """So many rounds without a device, and nothing is said of it before the next."""
-LEAST_GAP_SECONDS = 15.0
+MIN_GAP_SECONDS = 15.0
 
 
 class MeasuringLoop:
@@ -31,13 +31,13 @@ class MeasuringLoop:
         kube: KubeClient,
         cache: Cache,
         tracker: Tracker,
-        outbox: SampleQueue,
+        samples: SampleQueue,
     ) -> None:
         self._settings = settings
         self._cache = cache
         self._tracker = tracker
-        self._fetch = Fetcher(kube, is_direct=settings.asks_pods_directly)
-        gap = max(LEAST_GAP_SECONDS, GAP_ROUNDS * settings.scrape_seconds)
+        self._fetcher = Fetcher(kube, is_direct=settings.asks_pods_directly)
+        gap = max(MIN_GAP_SECONDS, GAP_ROUNDS * settings.scrape_seconds)
         self.scraper = Scraper(
             ScrapeSettings(
                 interval_seconds=settings.scrape_seconds,
@@ -49,13 +49,13 @@ class MeasuringLoop:
                 gpu_resources=derive_settings.gpu_resources,
                 pushes=settings.pushes_samples,
             ),
-            fetch=self._fetch,
+            fetch=self._fetcher,
             targets=cache.targets,
             cache=cache,
-            outbox=outbox,
-            changed=self._note,
+            samples=samples,
+            changed=self._on_round,
         )
-        self._exposed = Exporter(self.scraper, cache, derive_settings.gpu_resources)
+        self._exporter = Exporter(self.scraper, cache, derive_settings.gpu_resources)
 
     def states(self) -> tuple[KindState, ...]:
         return self.scraper.states()
@@ -63,12 +63,12 @@ class MeasuringLoop:
     async def run(self, ready: Callable[[], bool]) -> None:
         """Raises Unavailable where the port cannot be had."""
         port, host = self._settings.metrics_port, self._settings.metrics_host
-        async with self._fetch, self._exposed.listening(host, port):
+        async with self._fetcher, self._exporter.listening(host, port):
             await self.scraper.run(ready)
 
-    def _note(self, roots: Iterable[str]) -> None:
+    def _on_round(self, roots: Iterable[str]) -> None:
         """A round, or a part of it, is over: `roots` have other idle GPUs than before."""
-        self._cache.idle = self.scraper.idle.found
+        self._cache.idle = self.scraper.idle.by_workload
         for root in roots:
             self._tracker.on_change(root)
         self._tracker.changed.set()

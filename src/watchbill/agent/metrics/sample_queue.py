@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from watchbill.protocol import Measured, Scrape
 
-MOST_READINGS = 500_000
+MAX_READINGS = 500_000
 PART_READINGS = 5_000
 
 
@@ -13,10 +13,10 @@ class SampleQueue:
     """Scrapes in parts small enough to fill a batch well."""
 
     def __init__(self) -> None:
-        self.lost = 0
+        self.dropped = 0
         """Readings that were given up."""
         self._parts: deque[Scrape] = deque()
-        self._readings = 0
+        self._reading_count = 0
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -26,7 +26,7 @@ class SampleQueue:
             self._parts.append(
                 Scrape(at=scrape.at, counted_since=scrape.counted_since, workloads=workloads)
             )
-            self._readings += _size(workloads)
+            self._reading_count += _size(workloads)
         self._bound()
 
     def take(self, most_readings: int) -> tuple[Scrape, ...]:
@@ -39,19 +39,19 @@ class SampleQueue:
             part = self._parts.popleft()
             taken.append(part)
             size += _size(part.workloads)
-        self._readings -= size
+        self._reading_count -= size
         return tuple(taken)
 
     def put_back(self, scrapes: Sequence[Scrape]) -> None:
         self._parts.extendleft(reversed(scrapes))
-        self._readings += sum(_size(scrape.workloads) for scrape in scrapes)
+        self._reading_count += sum(_size(scrape.workloads) for scrape in scrapes)
         self._bound()
 
     def _bound(self) -> None:
-        while self._readings > MOST_READINGS:
+        while self._reading_count > MAX_READINGS:
             size = _size(self._parts.popleft().workloads)
-            self._readings -= size
-            self.lost += size
+            self._reading_count -= size
+            self.dropped += size
 
 
 def _parts(workloads: Iterable[Measured]) -> Iterator[tuple[Measured, ...]]:

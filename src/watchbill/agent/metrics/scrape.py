@@ -16,7 +16,13 @@ import structlog
 from watchbill.agent.cache.cache import Cache
 from watchbill.agent.cache.targets import ScrapeTarget, ScrapeTargets
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
-from watchbill.agent.metrics.devices import DCGM_METRICS, Held, PodName, holders, read_devices
+from watchbill.agent.metrics.devices import (
+    DCGM_METRICS,
+    DeviceShare,
+    PodName,
+    device_shares,
+    read_devices,
+)
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.figures import (
     CounterTotals,
@@ -26,7 +32,7 @@ from watchbill.agent.metrics.figures import (
     memory_figures,
 )
 from watchbill.agent.metrics.idle import IdleGpuWatch, IdleSettings
-from watchbill.agent.metrics.inference import INFERENCE_METRICS, combined, read_server
+from watchbill.agent.metrics.inference import INFERENCE_METRICS, combine, read_server
 from watchbill.agent.metrics.sample_queue import SampleQueue
 from watchbill.agent.metrics.scrape_pool import Fetcher, ScrapePool
 from watchbill.kinds.objects.pod import Pod
@@ -34,7 +40,7 @@ from watchbill.protocol import KindState, Measured, Reading, Scrape
 
 log = structlog.get_logger(__name__)
 
-ASKED_AT_ONCE = 16
+CONCURRENT_SCRAPES = 16
 MEASURED_WORKLOADS = 1_000
 TOO_MANY = (
     "more workloads are measured than the database should keep samples of; "
@@ -60,7 +66,7 @@ class Snapshot:
     """Who holds what, as of the last round."""
 
     pods: dict[PodName, tuple[str, Pod]] = field(default_factory=dict)
-    held: dict[str, list[Held]] = field(default_factory=dict)
+    held: dict[str, list[DeviceShare]] = field(default_factory=dict)
 
 
 class Scraper:
@@ -73,7 +79,7 @@ class Scraper:
         fetch: Fetcher,
         targets: ScrapeTargets,
         cache: Cache,
-        outbox: SampleQueue,
+        samples: SampleQueue,
         changed: Callable[[Iterable[str]], None],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -81,10 +87,10 @@ class Scraper:
         self.snapshot = Snapshot()
         self.rounds = 0
         self._settings = settings
-        self._fetch = fetch
+        self._fetcher = fetch
         self._targets = targets
         self._cache = cache
-        self._outbox = outbox
+        self._samples = samples
         self._changed = changed
         self._clock = clock
         self._totals = CounterTotals()
@@ -92,7 +98,7 @@ class Scraper:
         self._without_resource_page: set[str] = set()
         self._inference_paths: dict[str, str] = {}
         self._is_large = False
-        slots = asyncio.Semaphore(ASKED_AT_ONCE)
+        slots = asyncio.Semaphore(CONCURRENT_SCRAPES)
         self._dcgm = ScrapePool("DCGM exporter", DCGM_METRICS, slots)
         self._kubelets = ScrapePool("kubelet", (CPU_COUNTER, MEMORY_GAUGE), slots)
         self._servers = ScrapePool(
@@ -131,19 +137,19 @@ class Scraper:
         by_uid = {pod.uid: (root, pod) for root, pod in pods.values()}
         figures: Figures = {}
         await asyncio.gather(
-            self._ask_exporters(pods, figures, at),
-            self._ask_kubelets(pods, figures),
-            self._ask_servers(by_uid, figures),
+            self._scrape_exporters(pods, figures, at),
+            self._scrape_kubelets(pods, figures),
+            self._scrape_servers(by_uid, figures),
         )
         self._forget(by_uid, {root for root, _ in pods.values()})
         self.rounds += 1
         if figures and self._settings.pushes:
-            self._outbox.put(
+            self._samples.put(
                 Scrape(
                     at=at, counted_since=self._counted_since, workloads=tuple(_measured(figures))
                 )
             )
-            self._note_size(len(figures))
+            self._warn_if_large(len(figures))
         self._changed(())
 
     def _living_pods(self) -> dict[PodName, tuple[str, Pod]]:
@@ -157,17 +163,17 @@ class Scraper:
             and not entry.payload.is_terminal
         }
 
-    async def _ask_exporters(
+    async def _scrape_exporters(
         self, pods: Mapping[PodName, tuple[str, Pod]], figures: Figures, at: datetime
     ) -> None:
         exporters = {
             f"{target.namespace}/{target.pod}": target
             for target in self._targets.exporters.values()
         }
-        asks = {name: partial(self._fetch.pod, t, t.paths[0]) for name, t in exporters.items()}
-        answers = await self._dcgm.ask(asks, hint=self._strangers())
+        asks = {name: partial(self._fetcher.pod, t, t.paths[0]) for name, t in exporters.items()}
+        answers = await self._dcgm.scrape(asks, hint=self._untrusted_hint())
         devices = read_devices(sample for page in answers.pages.values() for sample in page)
-        held = holders(
+        held = device_shares(
             devices,
             pods,
             self._targets.reservations.values(),
@@ -182,20 +188,22 @@ class Scraper:
                 figures.setdefault(root, {}).update(gpu_figures(parts))
         self._changed(self.idle.observe(held, devices, at))
 
-    def _strangers(self) -> str | None:
-        if self._targets.exporters or not self._targets.strangers:
+    def _untrusted_hint(self) -> str | None:
+        if self._targets.exporters or not self._targets.untrusted_exporters:
             return None
-        places = sorted({target.namespace for target in self._targets.strangers.values()})
+        places = sorted({target.namespace for target in self._targets.untrusted_exporters.values()})
         return (
             f"There are exporters in {', '.join(places[:3])}, which is not among the namespaces "
             "that are believed; name it in WATCHBILL_AGENT_EXPORTER_NAMESPACES."
         )
 
-    async def _ask_kubelets(
+    async def _scrape_kubelets(
         self, pods: Mapping[PodName, tuple[str, Pod]], figures: Figures
     ) -> None:
         nodes = {pod.node for _, pod in pods.values()}
-        answers = await self._kubelets.ask({node: partial(self._kubelet, node) for node in nodes})
+        answers = await self._kubelets.scrape(
+            {node: partial(self._kubelet, node) for node in nodes}
+        )
         by_metric: dict[str, list[ParsedSample]] = {CPU_COUNTER: [], MEMORY_GAUGE: []}
         for page in answers.pages.values():
             for sample in page:
@@ -211,21 +219,23 @@ class Scraper:
     async def _kubelet(self, node: str) -> bytes:
         if node not in self._without_resource_page:
             try:
-                return await self._fetch.node(node, RESOURCE_PAGE)
+                return await self._fetcher.node(node, RESOURCE_PAGE)
             except ApiFailure as failure:
-                if failure.trouble is not ErrorKind.ABSENT:
+                if failure.kind is not ErrorKind.ABSENT:
                     raise
                 self._without_resource_page.add(node)
-        return await self._fetch.node(node, CADVISOR_PAGE)
+        return await self._fetcher.node(node, CADVISOR_PAGE)
 
-    async def _ask_servers(self, by_uid: Mapping[str, tuple[str, Pod]], figures: Figures) -> None:
+    async def _scrape_servers(
+        self, by_uid: Mapping[str, tuple[str, Pod]], figures: Figures
+    ) -> None:
         servers = {
             target.uid: target
             for target in self._targets.inference.values()
             if target.uid in by_uid and by_uid[target.uid][1].is_ready
         }
         names = {uid: f"{target.namespace}/{target.pod}" for uid, target in servers.items()}
-        answers = await self._servers.ask(
+        answers = await self._servers.scrape(
             {names[uid]: partial(self._server, target) for uid, target in servers.items()}
         )
         tellings: dict[str, list[str]] = {}
@@ -236,7 +246,7 @@ class Scraper:
                 continue
             told = {uid: read_server(answers.pages[names[uid]]) for uid in uids}
             found = figures.setdefault(root, {})
-            found.update({(kind, ""): v for kind, v in combined(list(told.values())).items()})
+            found.update({(kind, ""): v for kind, v in combine(list(told.values())).items()})
             for uid, server in told.items():
                 for bucket in server.buckets:
                     total = (root, bucket.type, bucket.bound)
@@ -248,9 +258,9 @@ class Scraper:
         known = self._inference_paths.get(target.uid)
         for path in (known,) if known else target.paths:
             try:
-                body = await self._fetch.pod(target, path)
+                body = await self._fetcher.pod(target, path)
             except ApiFailure as failure:
-                if failure.trouble is not ErrorKind.ABSENT or path == target.paths[-1]:
+                if failure.kind is not ErrorKind.ABSENT or path == target.paths[-1]:
                     self._inference_paths.pop(target.uid, None)
                     raise
             else:
@@ -265,7 +275,7 @@ class Scraper:
         for uid in self._inference_paths.keys() - by_uid.keys():
             del self._inference_paths[uid]
 
-    def _note_size(self, workloads: int) -> None:
+    def _warn_if_large(self, workloads: int) -> None:
         is_large = workloads > MEASURED_WORKLOADS
         if is_large and not self._is_large:
             log.warning(TOO_MANY, workloads=workloads)

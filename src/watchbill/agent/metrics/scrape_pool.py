@@ -64,7 +64,7 @@ class Fetcher:
         return await self._proxied(root + path)
 
     async def _proxied(self, path: str) -> bytes:
-        return await self._kube.read(path, most_bytes=PAGE_BYTES, seconds=PAGE_SECONDS)
+        return await self._kube.read(path, max_bytes=PAGE_BYTES, seconds=PAGE_SECONDS)
 
     async def _direct(self, target: ScrapeTarget, path: str) -> bytes:
         assert self._session is not None  # entered before use
@@ -116,9 +116,11 @@ class ScrapePool:
         """None before the first round."""
         return self._state
 
-    async def ask(self, wanted: Mapping[str, Ask], *, hint: str | None = None) -> "Answers":
+    async def scrape(
+        self, wanted: Mapping[str, Ask], *, hint: str | None = None
+    ) -> "ScrapeResults":
         """Ask all of them, some at a time. Whoever does not answer is among the failures."""
-        answers = Answers()
+        answers = ScrapeResults()
 
         async def one(name: str, ask: Ask) -> None:
             async with self._slots:
@@ -128,7 +130,7 @@ class ScrapePool:
                     answers.failures[name] = failure
 
         await asyncio.gather(*(one(name, ask) for name, ask in wanted.items()))
-        self._note(answers, hint)
+        self._update_state(answers, hint)
         return answers
 
     async def _read(self, body: bytes) -> list[ParsedSample]:
@@ -138,8 +140,8 @@ class ScrapePool:
             return list(self._pages.samples(body))
         return await asyncio.to_thread(lambda: list(self._pages.samples(body)))
 
-    def _note(self, answers: "Answers", hint: str | None) -> None:
-        state, message = self._judged(answers)
+    def _update_state(self, answers: "ScrapeResults", hint: str | None) -> None:
+        state, message = self._evaluate(answers)
         message = message or hint
         before = self._state
         if before is None or (before.state, before.message) != (state, message):
@@ -149,7 +151,7 @@ class ScrapePool:
                 group=GROUP, kind=self._kind, state=state, since=since, message=message
             )
 
-    def _judged(self, answers: "Answers") -> tuple[State, str | None]:
+    def _evaluate(self, answers: "ScrapeResults") -> tuple[State, str | None]:
         asked, failures = len(answers.pages) + len(answers.failures), answers.failures
         if not asked:
             return ("complete" if self._has_always else "absent"), None
@@ -158,14 +160,14 @@ class ScrapePool:
         name, first = min(failures.items())
         message = f"{len(failures)} of {asked} do not answer, such as {name}: {first.message}"[:300]
         if (
-            all(found.trouble is ErrorKind.FORBIDDEN for found in failures.values())
+            all(found.kind is ErrorKind.FORBIDDEN for found in failures.values())
             and not answers.pages
         ):
             return "forbidden", message
         return ("failing" if self._is_strict else "complete"), message
 
 
-class Answers:
+class ScrapeResults:
     """Samples by whom they came from, and who did not answer."""
 
     def __init__(self) -> None:

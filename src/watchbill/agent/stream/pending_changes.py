@@ -1,7 +1,7 @@
-"""What the server still has to be told, workload by workload. Pure: no clock, no I/O.
+"""Changes that the server has not acknowledged, by workload. Pure: no clock, no I/O.
 
 Records may overtake one another, for only the newest counts; transitions may not: they pile up per workload
-until the server has acknowledged them. A life that ended unacknowledged is still told, from beginning to end.
+until the server has acknowledged them. A workload that is deleted unacknowledged is still sent.
 The backlog is bounded by workloads, never by events.
 """
 
@@ -18,211 +18,211 @@ from watchbill.kinds.derive import Derived
 from watchbill.protocol import Delete, InventoryEntry, Item, Record, Upsert, record_hash
 from watchbill.workload import Phase, Transition
 
-KEPT_RECORDS = 500
-"""Unsent records kept decoded; those beyond are derived again when their turn comes."""
-KEPT_LIVES = 50_000
-"""Ended lives kept for a server that does not answer; beyond it the oldest are lost, and counted."""
+MAX_KEPT_RECORDS = 500
+"""Unsent records kept in memory; further ones are derived again when they are sent."""
+MAX_DELETED = 50_000
+"""Deletions kept for a server that does not answer; beyond it the oldest are dropped and counted."""
 
 
-Read = Callable[[str], Derived | None]
+Derive = Callable[[str], Derived | None]
 
 
 @dataclass(slots=True)
 class WorkloadState:
-    """Where one living workload stands. `last`: the newest transition known, told or not."""
+    """What is sent and unsent of one live workload. `last`: the newest transition, sent or not."""
 
     hash: str = ""
     acknowledged: str | None = None
     refused: str | None = None
     last: Transition | None = None
     pending: list[Transition] = field(default_factory=list)
-    told_by_objects: int = 0
-    """How many of `pending` are the history that objects told at first sight."""
-    lacks_history: bool = False
-    """The server may have lost what it was told: the next record comes with the objects' whole history."""
+    initial_transitions: int = 0
+    """How many of `pending` are the history that the objects had when first seen."""
+    needs_full_history: bool = False
+    """The server may lack older transitions: the next record comes with the objects' whole history."""
     record: Record | None = None
     observed_at: datetime | None = None
 
     @property
-    def is_told(self) -> bool:
+    def is_acknowledged(self) -> bool:
         return not self.pending and self.hash in (self.acknowledged, self.refused)
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """A life that is over: its last record, packed, where the server lacks it, and its end."""
+    """A deleted workload: its last record, compressed, if the server lacks it, and its deletion."""
 
-    packed: bytes | None
+    compressed: bytes | None
     delete: Delete
 
 
 @dataclass(slots=True)
-class Outgoing:
+class PreparedBatch:
     """Items of one batch, and what their acknowledgement means."""
 
     items: list[Item] = field(default_factory=list)
-    ended: list[tuple[str, Deleted]] = field(default_factory=list)
+    deleted: list[tuple[str, Deleted]] = field(default_factory=list)
     upserts: list[tuple[str, str, int]] = field(default_factory=list)
-    """Root, record hash, number of transitions told."""
+    """Root, record hash, number of transitions sent."""
 
     @property
-    def units(self) -> int:
-        return len(self.ended) + len(self.upserts)
+    def workload_count(self) -> int:
+        return len(self.deleted) + len(self.upserts)
 
 
 class PendingChanges:
-    """Standings of the living, the ended that are still to be told, and what is unsent."""
+    """The state of live workloads, the deletions not yet acknowledged, and the roots with unsent changes."""
 
     def __init__(self) -> None:
-        self.standings: dict[str, WorkloadState] = {}
+        self.workloads: dict[str, WorkloadState] = {}
         self.unsent: OrderedDict[str, None] = OrderedDict()
-        self.ended: OrderedDict[int, tuple[str, Deleted]] = OrderedDict()
-        self.lost_lives = 0
+        self.deleted: OrderedDict[int, tuple[str, Deleted]] = OrderedDict()
+        self.dropped_deletions = 0
         self._next_number = 0
 
     def __len__(self) -> int:
-        return len(self.unsent) + len(self.ended)
+        return len(self.unsent) + len(self.deleted)
 
-    def note(self, root: str, derived: Derived, now: datetime, *, is_last: bool = False) -> None:
-        """A workload was derived anew; `is_last`: it is about to end, and cannot be derived again."""
-        standing = self.standings.setdefault(root, WorkloadState())
+    def update(self, root: str, derived: Derived, now: datetime, *, is_last: bool = False) -> None:
+        """A workload was derived again; `is_last`: it is about to be deleted and cannot be derived later."""
+        state = self.workloads.setdefault(root, WorkloadState())
         record = derived.record
-        fresh = new_transitions(
-            standing.last, derived.transitions, phase=record.workload.phase, now=now
+        added = new_transitions(
+            state.last, derived.transitions, phase=record.workload.phase, now=now
         )
-        if standing.last is None:
-            standing.told_by_objects = len(fresh)
-        standing.pending += fresh
-        if fresh:
-            standing.last = fresh[-1]
-        found = record_hash(record)
-        if found != standing.hash:
-            standing.hash, standing.observed_at = found, now
-        if standing.is_told:
-            standing.record = None
+        if state.last is None:
+            state.initial_transitions = len(added)
+        state.pending += added
+        if added:
+            state.last = added[-1]
+        new_hash = record_hash(record)
+        if new_hash != state.hash:
+            state.hash, state.observed_at = new_hash, now
+        if state.is_acknowledged:
+            state.record = None
             self.unsent.pop(root, None)
             return
         self.unsent.setdefault(root)
-        standing.record = record if is_last or len(self.unsent) <= KEPT_RECORDS else None
+        state.record = record if is_last or len(self.unsent) <= MAX_KEPT_RECORDS else None
 
-    def end(self, root: str, at: datetime) -> None:
-        """A workload is gone; what the server lacks of its life is kept until it is told."""
-        standing = self.standings.pop(root, None)
+    def delete(self, root: str, at: datetime) -> None:
+        """A workload was deleted; what the server lacks of it is kept until it is acknowledged."""
+        state = self.workloads.pop(root, None)
         self.unsent.pop(root, None)
-        if standing is None:
+        if state is None:
             return
-        packed = None
-        if standing.record is not None and not standing.is_told:
-            packed = zlib.compress(msgspec.json.encode(_upsert(standing, standing.record)), 1)
-        delete = Delete(id=UUID(root), deleted_at=at, transitions=tuple(standing.pending))
-        self._push_ended(root, Deleted(packed, delete))
+        compressed = None
+        if state.record is not None and not state.is_acknowledged:
+            compressed = zlib.compress(msgspec.json.encode(_upsert(state, state.record)), 1)
+        delete = Delete(id=UUID(root), deleted_at=at, transitions=tuple(state.pending))
+        self._queue_deleted(root, Deleted(compressed, delete))
 
-    def next_batch(self, *, units: int, most_bytes: int, read: Read) -> Outgoing:
-        """The oldest items first, ended lives before changes. `read` derives what was not kept."""
-        outgoing = Outgoing()
+    def next_batch(self, *, max_workloads: int, max_bytes: int, derive: Derive) -> PreparedBatch:
+        """The oldest changes first, deletions before updates. `derive` makes records that were not kept."""
+        prepared = PreparedBatch()
         size = 0
-        for number in tuple(self.ended):
-            if outgoing.units >= units or size > most_bytes:
-                return outgoing
-            root, ended = self.ended.pop(number)
-            outgoing.ended.append((root, ended))
-            for part in _items(ended):
-                outgoing.items.append(part)
+        for number in tuple(self.deleted):
+            if prepared.workload_count >= max_workloads or size > max_bytes:
+                return prepared
+            root, deleted = self.deleted.pop(number)
+            prepared.deleted.append((root, deleted))
+            for part in _items(deleted):
+                prepared.items.append(part)
                 size += _size(part)
         for root in tuple(self.unsent):
-            if outgoing.units >= units or size > most_bytes:
-                return outgoing
-            item = self._take(root, read)
+            if prepared.workload_count >= max_workloads or size > max_bytes:
+                return prepared
+            item = self._next_upsert(root, derive)
             if item is not None:
-                outgoing.items.append(item)
-                outgoing.upserts.append((root, item.record_hash, len(item.transitions)))
+                prepared.items.append(item)
+                prepared.upserts.append((root, item.record_hash, len(item.transitions)))
                 size += _size(item)
-        return outgoing
+        return prepared
 
-    def acknowledge(self, outgoing: Outgoing, refused: Iterable[UUID]) -> None:
-        """The server took the batch, but for what it refused."""
-        turned_down = {str(found) for found in refused}
-        for root, told, count in outgoing.upserts:
-            standing = self.standings.get(root)
-            if standing is None:
+    def acknowledge(self, prepared: PreparedBatch, refused: Iterable[UUID]) -> None:
+        """The server applied the batch, except for what it refused."""
+        refused_roots = {str(workload_id) for workload_id in refused}
+        for root, sent_hash, count in prepared.upserts:
+            state = self.workloads.get(root)
+            if state is None:
                 continue
-            del standing.pending[:count]
-            standing.told_by_objects = 0
-            if root in turned_down:
-                standing.acknowledged, standing.refused = None, told
+            del state.pending[:count]
+            state.initial_transitions = 0
+            if root in refused_roots:
+                state.acknowledged, state.refused = None, sent_hash
             else:
-                standing.acknowledged, standing.refused = told, None
-            if standing.is_told:
-                standing.record = None
+                state.acknowledged, state.refused = sent_hash, None
+            if state.is_acknowledged:
+                state.record = None
                 self.unsent.pop(root, None)
             else:
                 self.unsent.setdefault(root)
 
-    def put_back(self, outgoing: Outgoing) -> None:
-        """The batch was not taken: everything in it is to be told again, before anything newer."""
-        for root, _, _ in reversed(outgoing.upserts):
-            if root in self.standings:
+    def put_back(self, prepared: PreparedBatch) -> None:
+        """The batch was not applied: its changes are sent again, before anything newer."""
+        for root, _, _ in reversed(prepared.upserts):
+            if root in self.workloads:
                 self.unsent[root] = None
                 self.unsent.move_to_end(root, last=False)
-        for root, ended in reversed(outgoing.ended):
-            self._push_ended(root, ended)
-            self.ended.move_to_end(self._next_number - 1, last=False)
+        for root, deleted in reversed(prepared.deleted):
+            self._queue_deleted(root, deleted)
+            self.deleted.move_to_end(self._next_number - 1, last=False)
 
-    def forget_server(self) -> None:
-        """A new stream: what the server holds is for the inventory to say."""
-        for standing in self.standings.values():
-            standing.acknowledged = None
+    def reset_acknowledged(self) -> None:
+        """A new stream: the inventory tells what the server has."""
+        for state in self.workloads.values():
+            state.acknowledged = None
 
-    def entries(self, roots: Iterable[str]) -> Iterator[InventoryEntry]:
-        """One per living workload; one that was never derived is there without a hash."""
+    def inventory_entries(self, roots: Iterable[str]) -> Iterator[InventoryEntry]:
+        """One entry per live workload; a workload that was never derived has no hash."""
         for root in roots:
-            found = _uuid(root)
-            if found is not None:
-                standing = self.standings.get(root)
-                yield InventoryEntry(found, standing.hash if standing else "")
+            workload_id = _uuid(root)
+            if workload_id is not None:
+                state = self.workloads.get(root)
+                yield InventoryEntry(workload_id, state.hash if state else "")
 
-    def compare(self, entries: Sequence[InventoryEntry], missing: Iterable[UUID]) -> None:
-        """Take in what the server lacks of `entries`; the rest it has, as of the hash that was listed."""
-        lacking = set(missing)
+    def apply_inventory(self, entries: Sequence[InventoryEntry], missing: Iterable[UUID]) -> None:
+        """`missing`: the entries that the server lacks; it has the others, as of the hash in the entry."""
+        missing_ids = set(missing)
         for entry in entries:
             root = str(entry.id)
-            standing = self.standings.get(root)
-            if standing is None or not entry.record_hash:
+            state = self.workloads.get(root)
+            if state is None or not entry.record_hash:
                 continue
-            if entry.id in lacking:
-                standing.acknowledged, standing.lacks_history = None, True
+            if entry.id in missing_ids:
+                state.acknowledged, state.needs_full_history = None, True
             else:
-                standing.acknowledged = entry.record_hash
-                del standing.pending[: standing.told_by_objects]
-                standing.told_by_objects = 0
-            if standing.is_told:
+                state.acknowledged = entry.record_hash
+                del state.pending[: state.initial_transitions]
+                state.initial_transitions = 0
+            if state.is_acknowledged:
                 self.unsent.pop(root, None)
             else:
                 self.unsent.setdefault(root)
 
-    def _take(self, root: str, read: Read) -> Upsert | None:
+    def _next_upsert(self, root: str, derive: Derive) -> Upsert | None:
         del self.unsent[root]
-        standing = self.standings.get(root)
-        if standing is None:
+        state = self.workloads.get(root)
+        if state is None:
             return None
-        record = standing.record
-        if record is None or standing.lacks_history:
-            derived = read(root)
+        record = state.record
+        if record is None or state.needs_full_history:
+            derived = derive(root)
             self.unsent.pop(root, None)
             if derived is None:
                 return None
             record = derived.record
-            if standing.lacks_history:
-                standing.pending = _retold(derived.transitions, standing)
-                standing.lacks_history = False
-        return None if standing.is_told else _upsert(standing, record)
+            if state.needs_full_history:
+                state.pending = _full_history(derived.transitions, state)
+                state.needs_full_history = False
+        return None if state.is_acknowledged else _upsert(state, record)
 
-    def _push_ended(self, root: str, ended: Deleted) -> None:
-        self.ended[self._next_number] = (root, ended)
+    def _queue_deleted(self, root: str, deleted: Deleted) -> None:
+        self.deleted[self._next_number] = (root, deleted)
         self._next_number += 1
-        if len(self.ended) > KEPT_LIVES:
-            self.ended.popitem(last=False)
-            self.lost_lives += 1
+        if len(self.deleted) > MAX_DELETED:
+            self.deleted.popitem(last=False)
+            self.dropped_deletions += 1
 
 
 def new_transitions(
@@ -258,39 +258,39 @@ def _after(last: Transition | None, history: Sequence[Transition]) -> Sequence[T
     return [transition for transition in history if transition.at > last.at]
 
 
-def _retold(history: Sequence[Transition], standing: WorkloadState) -> list[Transition]:
-    """The objects' history up to what is still pending, or up to the last transition that is known."""
-    until = standing.pending[0] if standing.pending else standing.last
+def _full_history(history: Sequence[Transition], state: WorkloadState) -> list[Transition]:
+    """The objects' history up to what is still pending, or up to the last known transition."""
+    until = state.pending[0] if state.pending else state.last
     if until is None:
-        return standing.pending
-    found: list[Transition] = []
-    for told in history:
-        if told.at <= until.at and told not in standing.pending:
-            found.append(told)
-    rest = standing.pending or [until]
-    while found and found[-1].phase is rest[0].phase:
-        found.pop()
-    return found + rest
+        return state.pending
+    earlier: list[Transition] = []
+    for transition in history:
+        if transition.at <= until.at and transition not in state.pending:
+            earlier.append(transition)
+    rest = state.pending or [until]
+    while earlier and earlier[-1].phase is rest[0].phase:
+        earlier.pop()
+    return earlier + rest
 
 
-def _upsert(standing: WorkloadState, record: Record) -> Upsert:
-    assert standing.observed_at is not None  # a record was derived at some time
+def _upsert(state: WorkloadState, record: Record) -> Upsert:
+    assert state.observed_at is not None  # a record has been derived
     return Upsert(
         record=record,
-        record_hash=standing.hash,
-        transitions=tuple(standing.pending),
-        observed_at=standing.observed_at,
+        record_hash=state.hash,
+        transitions=tuple(state.pending),
+        observed_at=state.observed_at,
     )
 
 
-def _items(ended: Deleted) -> Iterator[Item]:
-    if ended.packed is not None:
-        yield msgspec.json.decode(zlib.decompress(ended.packed), type=Upsert)
-    yield ended.delete
+def _items(deleted: Deleted) -> Iterator[Item]:
+    if deleted.compressed is not None:
+        yield msgspec.json.decode(zlib.decompress(deleted.compressed), type=Upsert)
+    yield deleted.delete
 
 
 def _size(item: Item) -> int:
-    """About how many bytes an item takes on the wire: elements make records large."""
+    """Approximate bytes on the wire: elements make records large."""
     return 4_000 + 300 * len(item.record.elements) if isinstance(item, Upsert) else 200
 
 

@@ -1,7 +1,7 @@
-"""The agent's end of the stream to the server: hello, inventory, batches, heartbeats, one request at a time.
+"""The agent's side of the stream: hello, inventory, batches, heartbeats, one request at a time.
 
-Whatever goes wrong, the answer is one of three: repeat the same request, say hello again, or set one item
-aside. After every hello an inventory tells both sides what the server lacks; there is no other repair.
+Every failure is answered in one of three ways: repeat the request, open a new stream, or drop one
+item. After every hello an inventory tells both sides what the server lacks; there is no other repair.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import structlog
 from watchbill import __version__
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.metrics.sample_queue import SampleQueue
-from watchbill.agent.stream.pending_changes import Outgoing, PendingChanges
+from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch
 from watchbill.client import AgentClient
 from watchbill.errors import (
     Conflict,
@@ -53,24 +53,24 @@ log = structlog.get_logger(__name__)
 
 BATCH_BYTES = 8 * 1024 * 1024
 INVENTORY_PAUSE_SECONDS = 3.0
-"""After an API server's restart every kind is listed again at once: one inventory for all of them."""
+"""After an API server's restart all kinds are listed again at once: one inventory covers them all."""
 HELD_SECONDS = 75.0
-"""Before a second inventory may confirm what the first one was not believed."""
+"""Before a second inventory may confirm deletions that the server held back."""
 REFUSED_CREDENTIAL_SECONDS = 60.0
 
 Reply = TypeVar("Reply")
 
 
 class ClusterState(Protocol):
-    """What the stream asks of the rest of the agent."""
+    """What the stream needs from the rest of the agent."""
 
-    def may_prove(self) -> bool:
-        """Whether an inventory taken now would be true and would say anything."""
+    def can_take_inventory(self) -> bool:
+        """Whether an inventory taken now would be correct and would prove anything."""
 
     def coverage(self) -> tuple[Covered, ...]: ...
 
-    def living(self) -> list[str]:
-        """Every workload that exists for all we know."""
+    def live_workloads(self) -> list[str]:
+        """Every workload that exists as far as the agent knows."""
 
     def states(self) -> tuple[KindState, ...]: ...
 
@@ -78,64 +78,64 @@ class ClusterState(Protocol):
 
     def kubernetes_version(self) -> str: ...
 
-    def read(self, root: str) -> Derived | None: ...
+    def derive_now(self, root: str) -> Derived | None: ...
 
-    def recall(self, idle: tuple[IdleSoFar, ...]) -> None:
-        """What agents before this one observed."""
+    def restore_idle(self, idle: tuple[IdleSoFar, ...]) -> None:
+        """What earlier agents of the cluster observed."""
 
 
 class Stream:
-    """Tells the server everything that the ledger holds, for ever."""
+    """Sends all pending changes and samples to the server, until cancelled."""
 
     def __init__(
         self,
         client: AgentClient,
-        ledger: PendingChanges,
-        view: ClusterState,
+        pending: PendingChanges,
+        cluster: ClusterState,
         changed: asyncio.Event,
-        outbox: SampleQueue | None = None,
+        samples: SampleQueue | None = None,
         *,
         resync_seconds: float = 900.0,
     ) -> None:
         self.hellos = 0
-        self._outbox = SampleQueue() if outbox is None else outbox
+        self._samples = SampleQueue() if samples is None else samples
         self._client = client
-        self._ledger = ledger
-        self._view = view
+        self._pending = pending
+        self._cluster = cluster
         self._changed = changed
         self._stream_id = ""
         self._seq = 0
-        self._in_doubt: int | None = None
+        self._unconfirmed_seq: int | None = None
         """The sequence number of a batch that may or may not have been applied."""
-        self._units = BATCH_ITEMS
+        self._batch_workloads = BATCH_ITEMS
         self._heartbeat_seconds = 15.0
-        self._beat_due = 0.0
+        self._heartbeat_due = 0.0
         self._resync_seconds = resync_seconds
         self._inventory_due: float | None = None
-        self._again_at = 0.0
-        """When an inventory is due though nothing asks for one."""
-        self._proven: frozenset[tuple[str, str]] = frozenset()
-        """Kinds that an inventory of this stream covered."""
+        self._next_inventory_at = 0.0
+        """When the next periodic inventory is due."""
+        self._covered_kinds: frozenset[tuple[str, str]] = frozenset()
+        """Kinds that an inventory of this stream has covered."""
         self._now = asyncio.get_running_loop().time
 
-    def want_inventory(self, *, after_seconds: float | None = None) -> None:
-        """Take an inventory soon; wishes that come together are one."""
+    def request_inventory(self, *, after_seconds: float | None = None) -> None:
+        """Take an inventory soon; requests made within the pause share one."""
         due = self._now() + (INVENTORY_PAUSE_SECONDS if after_seconds is None else after_seconds)
         self._inventory_due = max(self._inventory_due or 0.0, due)
         self._changed.set()
 
     @property
     def is_drained(self) -> bool:
-        return not len(self._ledger) and self._in_doubt is None
+        return not len(self._pending) and self._unconfirmed_seq is None
 
     async def run(self) -> None:
-        """Speak until cancelled. Raises only where the very first hello shows that no retry can help."""
+        """Run until cancelled. Raises only if the first hello shows that no retry can help."""
         backoff = Backoff()
         while True:
             began = self._now()
             try:
-                await self._say_hello()
-                await self._speak()
+                await self._hello()
+                await self._flush()
             except (Superseded, Conflict) as error:
                 log.warning("stream lost", reason=error.message)
                 if self._now() - began > 10 * self._heartbeat_seconds:
@@ -147,150 +147,158 @@ class Stream:
                 log.error("server refuses this agent", reason=error.message, details=error.details)
                 await asyncio.sleep(jittered(REFUSED_CREDENTIAL_SECONDS))
 
-    async def _say_hello(self) -> None:
+    async def _hello(self) -> None:
         request = HelloRequest(
             protocol=PROTOCOL_VERSION,
             agent_version=__version__,
-            kubernetes_version=self._view.kubernetes_version(),
+            kubernetes_version=self._cluster.kubernetes_version(),
         )
-        reply: HelloReply = await self._call(lambda: self._client.hello(request), beats=False)
+        reply: HelloReply = await self._call(
+            lambda: self._client.hello(request), with_heartbeats=False
+        )
         if not self.hellos:
-            self._view.recall(reply.idle)
+            self._cluster.restore_idle(reply.idle)
         self.hellos += 1
-        self._stream_id, self._seq, self._in_doubt = reply.stream_id, 0, None
+        self._stream_id, self._seq, self._unconfirmed_seq = reply.stream_id, 0, None
         self._heartbeat_seconds = float(reply.heartbeat_seconds)
-        self._beat_due = 0.0
-        self._ledger.forget_server()
+        self._heartbeat_due = 0.0
+        self._pending.reset_acknowledged()
         self._inventory_due = self._now()
-        self._proven = frozenset()
+        self._covered_kinds = frozenset()
         log.info("stream opened", cluster=reply.cluster_name, cluster_id=str(reply.cluster_id))
 
-    async def _speak(self) -> None:
+    async def _flush(self) -> None:
         while True:
-            await self._beat_if_due()
+            await self._heartbeat_if_due()
             self._changed.clear()
             if self._inventory_due is not None:
-                await self._speak_before_inventory()
-            elif len(self._ledger) or len(self._outbox):
+                await self._flush_before_inventory()
+            elif len(self._pending) or len(self._samples):
                 await self._send_batch()
             if self._is_idle():
-                await self._rest_until_changed()
+                await self._wait_for_changes()
 
     def _is_idle(self) -> bool:
         if self._inventory_due is not None:
-            return not (self._view.may_prove() and self._inventory_due <= self._now())
-        return not len(self._ledger) and not len(self._outbox)
+            return not (self._cluster.can_take_inventory() and self._inventory_due <= self._now())
+        return not len(self._pending) and not len(self._samples)
 
-    async def _speak_before_inventory(self) -> None:
-        """Changes wait for the inventory, for that tells which of them the server has."""
+    async def _flush_before_inventory(self) -> None:
+        """Changes wait for the inventory, which tells the ones that the server has."""
         assert self._inventory_due is not None
-        if not self._view.may_prove() or self._inventory_due > self._now():
+        if not self._cluster.can_take_inventory() or self._inventory_due > self._now():
             return
-        while self._ledger.ended:
-            await self._send_batch(only_ended=True)
+        while self._pending.deleted:
+            await self._send_batch(only_deletions=True)
         self._inventory_due = None
         await self._take_inventory()
 
     async def _take_inventory(self) -> None:
-        coverage = self._view.coverage()
-        entries = tuple(self._ledger.entries(self._view.living()))
+        coverage = self._cluster.coverage()
+        entries = tuple(self._pending.inventory_entries(self._cluster.live_workloads()))
         begin = InventoryBegin(stream_id=self._stream_id, coverage=coverage)
         begun = await self._call(lambda: self._client.inventory_begin(begin))
-        lacking = 0
+        missing_count = 0
         for start in range(0, len(entries), INVENTORY_ENTRIES):
             part = entries[start : start + INVENTORY_ENTRIES]
             message = InventoryEntries(
                 stream_id=self._stream_id, inventory_id=begun.inventory_id, entries=part
             )
             missing = await self._call(partial(self._client.inventory_entries, message))
-            self._ledger.compare(part, missing.missing)
-            lacking += len(missing.missing)
+            self._pending.apply_inventory(part, missing.missing)
+            missing_count += len(missing.missing)
         commit = InventoryCommit(
             stream_id=self._stream_id, inventory_id=begun.inventory_id, count=len(entries)
         )
         done = await self._call(lambda: self._client.inventory_commit(commit))
-        self._proven |= _kinds(coverage)
-        self._again_at = self._now() + jittered(self._resync_seconds)
+        self._covered_kinds |= _kinds(coverage)
+        self._next_inventory_at = self._now() + jittered(self._resync_seconds)
         log.info(
             "inventory taken",
             workloads=len(entries),
             kinds=len(coverage),
-            lacking=lacking,
+            missing_count=missing_count,
             deleted=done.deleted,
             held=done.held,
         )
         if done.held:
-            self.want_inventory(after_seconds=HELD_SECONDS)
+            self.request_inventory(after_seconds=HELD_SECONDS)
 
-    async def _send_batch(self, *, only_ended: bool = False) -> None:
-        units = min(self._units, len(self._ledger.ended)) if only_ended else self._units
-        outgoing = self._ledger.next_batch(
-            units=units, most_bytes=BATCH_BYTES, read=self._view.read
+    async def _send_batch(self, *, only_deletions: bool = False) -> None:
+        workloads = (
+            min(self._batch_workloads, len(self._pending.deleted))
+            if only_deletions
+            else self._batch_workloads
         )
-        scrapes = () if only_ended else self._outbox.take(BATCH_READINGS)
-        if not outgoing.items and not scrapes:
+        prepared = self._pending.next_batch(
+            max_workloads=workloads, max_bytes=BATCH_BYTES, derive=self._cluster.derive_now
+        )
+        scrapes = () if only_deletions else self._samples.take(BATCH_READINGS)
+        if not prepared.items and not scrapes:
             return
         seq = self._seq + 1
         batch = Batch(
-            stream_id=self._stream_id, seq=seq, items=tuple(outgoing.items), scrapes=scrapes
+            stream_id=self._stream_id, seq=seq, items=tuple(prepared.items), scrapes=scrapes
         )
         try:
-            self._in_doubt = seq
+            self._unconfirmed_seq = seq
             reply = await self._call(lambda: self._client.batch(batch))
         except (Invalid, TooLarge) as error:
-            self._in_doubt = None
+            self._unconfirmed_seq = None
             if scrapes:
-                log.error("samples set aside", reason=error.message)
-                self._ledger.put_back(outgoing)
+                log.error("samples dropped", reason=error.message)
+                self._pending.put_back(prepared)
             else:
-                self._shrink(outgoing, error)
+                self._handle_rejected_batch(prepared, error)
             return
         except BaseException:
-            self._ledger.put_back(outgoing)
-            self._outbox.put_back(scrapes)
+            self._pending.put_back(prepared)
+            self._samples.put_back(scrapes)
             raise
-        self._seq, self._in_doubt = seq, None
-        self._units = min(BATCH_ITEMS, self._units * 2)
+        self._seq, self._unconfirmed_seq = seq, None
+        self._batch_workloads = min(BATCH_ITEMS, self._batch_workloads * 2)
         for refused in reply.refused:
             log.warning("item refused", workload=str(refused.id), reason=refused.reason)
-        self._ledger.acknowledge(outgoing, (refused.id for refused in reply.refused))
+        self._pending.acknowledge(prepared, (refused.id for refused in reply.refused))
 
-    def _shrink(self, outgoing: Outgoing, error: WatchbillError) -> None:
-        """The server cannot take this batch: send half of it, down to the one item at fault."""
-        if outgoing.units > 1:
-            self._ledger.put_back(outgoing)
-            self._units = outgoing.units // 2
+    def _handle_rejected_batch(self, prepared: PreparedBatch, error: WatchbillError) -> None:
+        """The server cannot take this batch: halve it, down to the one item at fault, and drop that."""
+        if prepared.workload_count > 1:
+            self._pending.put_back(prepared)
+            self._batch_workloads = prepared.workload_count // 2
             return
-        roots = [root for root, _, _ in outgoing.upserts] + [root for root, _ in outgoing.ended]
+        roots = [root for root, _, _ in prepared.upserts] + [root for root, _ in prepared.deleted]
         at_fault = {UUID(root) for root in roots}
-        log.error("item set aside", workloads=sorted(map(str, at_fault)), reason=error.message)
-        self._ledger.acknowledge(outgoing, at_fault)
+        log.error("item dropped", workloads=sorted(map(str, at_fault)), reason=error.message)
+        self._pending.acknowledge(prepared, at_fault)
 
-    async def _call(self, send: Callable[[], Awaitable[Reply]], *, beats: bool = True) -> Reply:
-        """One request, repeated until it is answered; heartbeats go out in between."""
+    async def _call(
+        self, send: Callable[[], Awaitable[Reply]], *, with_heartbeats: bool = True
+    ) -> Reply:
+        """Send one request, repeated until it is answered; heartbeats are sent in between."""
         backoff = Backoff()
         while True:
             try:
                 return await send()
             except (Unavailable, TooMany) as error:
                 pause = backoff.next_seconds(at_least_seconds=error.retry_after_seconds)
-                log.warning("server does not take it", reason=error.message, again_in=round(pause))
+                log.warning("request failed", reason=error.message, retry_in_seconds=round(pause))
             except msgspec.DecodeError as error:
                 pause = backoff.next_seconds()
-                log.warning("server's answer cannot be read", reason=str(error))
-            await self._rest(pause, beats=beats)
+                log.warning("reply cannot be decoded", reason=str(error))
+            await self._wait(pause, with_heartbeats=with_heartbeats)
 
-    async def _rest(self, seconds: float, *, beats: bool) -> None:
+    async def _wait(self, seconds: float, *, with_heartbeats: bool) -> None:
         until = self._now() + seconds
         while (left := until - self._now()) > 0:
-            if beats:
-                await self._beat_if_due(is_trying=True)
-                left = min(left, max(0.05, self._beat_due - self._now()))
+            if with_heartbeats:
+                await self._heartbeat_if_due(is_retrying=True)
+                left = min(left, max(0.05, self._heartbeat_due - self._now()))
             await asyncio.sleep(left)
 
-    async def _rest_until_changed(self) -> None:
-        """Until there is something to say or a heartbeat is due."""
-        until = self._beat_due
+    async def _wait_for_changes(self) -> None:
+        """Wait until there are changes or a heartbeat is due."""
+        until = self._heartbeat_due
         if self._inventory_due is not None:
             until = min(until, max(self._inventory_due, self._now() + 0.5))
         try:
@@ -299,34 +307,36 @@ class Stream:
         except TimeoutError:
             return
 
-    async def _beat_if_due(self, *, is_trying: bool = False) -> None:
-        if self._beat_due > self._now():
+    async def _heartbeat_if_due(self, *, is_retrying: bool = False) -> None:
+        if self._heartbeat_due > self._now():
             return
-        self._beat_due = self._now() + self._heartbeat_seconds
+        self._heartbeat_due = self._now() + self._heartbeat_seconds
         beat = Heartbeat(
             stream_id=self._stream_id,
             seq=self._seq,
-            kinds=self._view.states(),
-            node_pools=self._view.node_pools(),
+            kinds=self._cluster.states(),
+            node_pools=self._cluster.node_pools(),
         )
         try:
             reply = await self._client.heartbeat(beat)
         except (Unavailable, TooMany, msgspec.DecodeError) as error:
-            if not is_trying:
-                log.warning("heartbeat not taken", reason=str(error))
+            if not is_retrying:
+                log.warning("heartbeat failed", reason=str(error))
             return
-        if reply.seq not in (self._seq, self._in_doubt):
+        if reply.seq not in (self._seq, self._unconfirmed_seq):
             raise Conflict(f"The server is at batch {reply.seq}, the agent at {self._seq}.")
         if reply.resync and reply.seq == self._seq:
             log.info("server asks for an inventory")
-            self.want_inventory(after_seconds=0.0)
-        elif self._inventory_due is None and self._is_inventory_worthwhile():
-            self.want_inventory()
+            self.request_inventory(after_seconds=0.0)
+        elif self._inventory_due is None and self._is_inventory_outdated():
+            self.request_inventory()
 
-    def _is_inventory_worthwhile(self) -> bool:
-        """The last one is old, or could not prove what one could prove now."""
-        return self._again_at <= self._now() or bool(_kinds(self._view.coverage()) - self._proven)
+    def _is_inventory_outdated(self) -> bool:
+        """The last one is old, or a new one would cover more kinds."""
+        return self._next_inventory_at <= self._now() or bool(
+            _kinds(self._cluster.coverage()) - self._covered_kinds
+        )
 
 
 def _kinds(coverage: tuple[Covered, ...]) -> frozenset[tuple[str, str]]:
-    return frozenset((found.group, found.kind) for found in coverage)
+    return frozenset((covered.group, covered.kind) for covered in coverage)

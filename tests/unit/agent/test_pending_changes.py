@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from tests.fixtures.records import workload
-from watchbill.agent.stream import pending_changes as ledger_module
-from watchbill.agent.stream.pending_changes import Outgoing, PendingChanges, new_transitions
+from watchbill.agent.stream import pending_changes as module
+from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch, new_transitions
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import Delete, InventoryEntry, Record, Upsert, Witness, record_hash
 from watchbill.workload import Phase, Transition, Usage
@@ -46,8 +46,8 @@ def derived(phase: Phase, *history: Transition, number: int = 1, name: str = "w"
     return Derived(found, history)
 
 
-def batch(ledger: PendingChanges, units: int = 100) -> Outgoing:
-    return ledger.next_batch(units=units, most_bytes=10**9, read=lambda _: None)
+def batch(pending: PendingChanges, workloads: int = 100) -> PreparedBatch:
+    return pending.next_batch(max_workloads=workloads, max_bytes=10**9, derive=lambda _: None)
 
 
 def test_at_first_sight_the_whole_history_is_news() -> None:
@@ -99,11 +99,11 @@ def test_histories_never_go_back_and_always_arrive(
 
 
 def test_only_the_newest_record_travels_but_every_transition() -> None:
-    ledger = PendingChanges()
-    ledger.note(ROOT, derived(Phase.PENDING, step(Phase.PENDING, -5)), NOW)
-    ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -4)), NOW)
-    ledger.note(ROOT, derived(Phase.DEGRADED), at(1))
-    (item,) = batch(ledger).items
+    pending = PendingChanges()
+    pending.update(ROOT, derived(Phase.PENDING, step(Phase.PENDING, -5)), NOW)
+    pending.update(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -4)), NOW)
+    pending.update(ROOT, derived(Phase.DEGRADED), at(1))
+    (item,) = batch(pending).items
     assert isinstance(item, Upsert)
     assert item.record.workload.phase is Phase.DEGRADED
     assert [found.phase for found in item.transitions] == [
@@ -115,52 +115,52 @@ def test_only_the_newest_record_travels_but_every_transition() -> None:
 
 
 def test_a_batch_that_was_not_taken_is_told_again_with_what_came_meanwhile() -> None:
-    ledger = PendingChanges()
-    ledger.note(ROOT, derived(Phase.PENDING), NOW)
-    outgoing = batch(ledger)
-    ledger.note(ROOT, derived(Phase.RUNNING), at(1))
-    ledger.put_back(outgoing)
-    (item,) = batch(ledger).items
+    pending = PendingChanges()
+    pending.update(ROOT, derived(Phase.PENDING), NOW)
+    outgoing = batch(pending)
+    pending.update(ROOT, derived(Phase.RUNNING), at(1))
+    pending.put_back(outgoing)
+    (item,) = batch(pending).items
     assert isinstance(item, Upsert)
     assert [found.phase for found in item.transitions] == [Phase.PENDING, Phase.RUNNING]
 
 
 def test_what_changes_while_a_batch_is_under_way_follows_it() -> None:
-    ledger = PendingChanges()
-    ledger.note(ROOT, derived(Phase.PENDING), NOW)
-    outgoing = batch(ledger)
-    ledger.note(ROOT, derived(Phase.RUNNING), at(1))
-    ledger.acknowledge(outgoing, ())
-    (item,) = batch(ledger).items
+    pending = PendingChanges()
+    pending.update(ROOT, derived(Phase.PENDING), NOW)
+    outgoing = batch(pending)
+    pending.update(ROOT, derived(Phase.RUNNING), at(1))
+    pending.acknowledge(outgoing, ())
+    (item,) = batch(pending).items
     assert isinstance(item, Upsert)
     assert [found.phase for found in item.transitions] == [Phase.RUNNING]
 
 
 def test_an_equal_record_is_not_sent_again() -> None:
-    ledger = PendingChanges()
-    ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), NOW)
-    ledger.acknowledge(batch(ledger), ())
-    ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), at(1))
-    assert len(ledger) == 0
-    assert ledger.standings[ROOT].record is None, "what is told is not kept"
+    pending = PendingChanges()
+    pending.update(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), NOW)
+    pending.acknowledge(batch(pending), ())
+    pending.update(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), at(1))
+    assert len(pending) == 0
+    assert pending.workloads[ROOT].record is None, "what is told is not kept"
 
 
 def test_there_and_back_again_still_tells_both_transitions() -> None:
-    ledger = PendingChanges()
-    ledger.note(ROOT, derived(Phase.RUNNING), NOW)
-    ledger.acknowledge(batch(ledger), ())
-    ledger.note(ROOT, derived(Phase.DEGRADED), at(1))
-    ledger.note(ROOT, derived(Phase.RUNNING), at(2))
-    (item,) = batch(ledger).items
+    pending = PendingChanges()
+    pending.update(ROOT, derived(Phase.RUNNING), NOW)
+    pending.acknowledge(batch(pending), ())
+    pending.update(ROOT, derived(Phase.DEGRADED), at(1))
+    pending.update(ROOT, derived(Phase.RUNNING), at(2))
+    (item,) = batch(pending).items
     assert isinstance(item, Upsert)
     assert [found.phase for found in item.transitions] == [Phase.DEGRADED, Phase.RUNNING]
 
 
 def test_a_life_never_acknowledged_is_told_from_beginning_to_end() -> None:
-    ledger = PendingChanges()
-    ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -1)), NOW)
-    ledger.end(ROOT, at(1))
-    upsert, delete = batch(ledger).items
+    pending = PendingChanges()
+    pending.update(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -1)), NOW)
+    pending.delete(ROOT, at(1))
+    upsert, delete = batch(pending).items
     assert isinstance(upsert, Upsert)
     assert upsert.transitions == (step(Phase.RUNNING, -1),)
     assert isinstance(delete, Delete)
@@ -168,71 +168,71 @@ def test_a_life_never_acknowledged_is_told_from_beginning_to_end() -> None:
 
 
 def test_the_end_of_what_the_server_has_is_a_delete_alone() -> None:
-    ledger = PendingChanges()
-    ledger.note(ROOT, derived(Phase.RUNNING), NOW)
-    ledger.acknowledge(batch(ledger), ())
-    ledger.end(ROOT, at(1))
-    assert batch(ledger).items == [Delete(id=UUID(ROOT), deleted_at=at(1))]
+    pending = PendingChanges()
+    pending.update(ROOT, derived(Phase.RUNNING), NOW)
+    pending.acknowledge(batch(pending), ())
+    pending.delete(ROOT, at(1))
+    assert batch(pending).items == [Delete(id=UUID(ROOT), deleted_at=at(1))]
 
 
 def test_a_death_while_its_birth_is_under_way() -> None:
-    ledger = PendingChanges()
-    ledger.note(ROOT, derived(Phase.RUNNING), NOW)
-    lost = batch(ledger)
-    ledger.end(ROOT, at(1))
-    ledger.put_back(lost)
-    kinds = [type(item) for item in batch(ledger).items]
+    pending = PendingChanges()
+    pending.update(ROOT, derived(Phase.RUNNING), NOW)
+    lost = batch(pending)
+    pending.delete(ROOT, at(1))
+    pending.put_back(lost)
+    kinds = [type(item) for item in batch(pending).items]
     assert kinds == [Upsert, Delete], "nobody knows whether the birth arrived: both are told"
 
 
 def test_ended_lives_keep_their_order_when_put_back() -> None:
-    ledger = PendingChanges()
+    pending = PendingChanges()
     for number in (1, 2, 3):
         root = str(UUID(int=number))
-        ledger.note(root, derived(Phase.RUNNING, number=number), NOW)
-        ledger.end(root, at(number))
-    first = batch(ledger, units=2)
-    ledger.put_back(first)
-    found = [item.id.int for item in batch(ledger).items if isinstance(item, Delete)]
+        pending.update(root, derived(Phase.RUNNING, number=number), NOW)
+        pending.delete(root, at(number))
+    first = batch(pending, workloads=2)
+    pending.put_back(first)
+    found = [item.id.int for item in batch(pending).items if isinstance(item, Delete)]
     assert found == [1, 2, 3]
 
 
 def test_a_refused_item_waits_until_it_changes() -> None:
-    ledger = PendingChanges()
-    ledger.note(ROOT, derived(Phase.RUNNING), NOW)
-    ledger.acknowledge(batch(ledger), [UUID(ROOT)])
-    assert len(ledger) == 0
-    ledger.note(ROOT, derived(Phase.RUNNING), at(1))
-    assert len(ledger) == 0
-    ledger.note(ROOT, derived(Phase.RUNNING, name="other"), at(2))
-    assert len(ledger) == 1
+    pending = PendingChanges()
+    pending.update(ROOT, derived(Phase.RUNNING), NOW)
+    pending.acknowledge(batch(pending), [UUID(ROOT)])
+    assert len(pending) == 0
+    pending.update(ROOT, derived(Phase.RUNNING), at(1))
+    assert len(pending) == 0
+    pending.update(ROOT, derived(Phase.RUNNING, name="other"), at(2))
+    assert len(pending) == 1
 
 
 def test_after_a_hello_the_inventory_says_what_is_lacking() -> None:
-    ledger = PendingChanges()
+    pending = PendingChanges()
     roots = [str(UUID(int=number)) for number in (1, 2)]
     for number, root in enumerate(roots, 1):
-        ledger.note(root, derived(Phase.RUNNING, number=number), NOW)
-    ledger.acknowledge(batch(ledger), ())
-    ledger.forget_server()
-    entries = list(ledger.entries([*roots, str(UUID(int=3)), "no-uuid"]))
+        pending.update(root, derived(Phase.RUNNING, number=number), NOW)
+    pending.acknowledge(batch(pending), ())
+    pending.reset_acknowledged()
+    entries = list(pending.inventory_entries([*roots, str(UUID(int=3)), "no-uuid"]))
     assert [entry.id.int for entry in entries] == [1, 2, 3]
     assert entries[2].record_hash == "", "what was never derived is there all the same"
-    ledger.compare(entries, [UUID(int=2), UUID(int=3)])
-    assert list(ledger.unsent) == [roots[1]]
+    pending.apply_inventory(entries, [UUID(int=2), UUID(int=3)])
+    assert list(pending.unsent) == [roots[1]]
 
 
 def test_a_server_that_lost_a_record_is_told_its_history_again() -> None:
-    ledger = PendingChanges()
+    pending = PendingChanges()
     history = (step(Phase.PENDING, -9), step(Phase.RUNNING, -5))
-    ledger.note(ROOT, derived(Phase.RUNNING, *history), NOW)
-    ledger.acknowledge(batch(ledger), ())
-    ledger.note(ROOT, derived(Phase.DEGRADED, *history), at(1))
-    ledger.acknowledge(batch(ledger), ())
-    ledger.forget_server()
-    ledger.compare(list(ledger.entries([ROOT])), [UUID(ROOT)])
-    found = ledger.next_batch(
-        units=1, most_bytes=10**9, read=lambda _: derived(Phase.DEGRADED, *history)
+    pending.update(ROOT, derived(Phase.RUNNING, *history), NOW)
+    pending.acknowledge(batch(pending), ())
+    pending.update(ROOT, derived(Phase.DEGRADED, *history), at(1))
+    pending.acknowledge(batch(pending), ())
+    pending.reset_acknowledged()
+    pending.apply_inventory(list(pending.inventory_entries([ROOT])), [UUID(ROOT)])
+    found = pending.next_batch(
+        max_workloads=1, max_bytes=10**9, derive=lambda _: derived(Phase.DEGRADED, *history)
     )
     (item,) = found.items
     assert isinstance(item, Upsert)
@@ -240,63 +240,63 @@ def test_a_server_that_lost_a_record_is_told_its_history_again() -> None:
 
 
 def test_a_restarted_agent_does_not_tell_again_what_the_server_has() -> None:
-    ledger = PendingChanges()
-    ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), NOW)
-    ledger.compare(list(ledger.entries([ROOT])), [])
-    assert len(ledger) == 0
+    pending = PendingChanges()
+    pending.update(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), NOW)
+    pending.apply_inventory(list(pending.inventory_entries([ROOT])), [])
+    assert len(pending) == 0
 
 
 def test_a_restarted_agent_tells_what_it_saw_before_the_server_answered() -> None:
-    ledger = PendingChanges()
-    ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), NOW)
-    ledger.note(ROOT, derived(Phase.DEGRADED), at(1))
-    ledger.note(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), at(2))
-    ledger.compare(list(ledger.entries([ROOT])), [])
-    (item,) = batch(ledger).items
+    pending = PendingChanges()
+    pending.update(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), NOW)
+    pending.update(ROOT, derived(Phase.DEGRADED), at(1))
+    pending.update(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), at(2))
+    pending.apply_inventory(list(pending.inventory_entries([ROOT])), [])
+    (item,) = batch(pending).items
     assert isinstance(item, Upsert)
     assert [found.phase for found in item.transitions] == [Phase.DEGRADED, Phase.RUNNING]
 
 
 def test_an_inventory_of_an_older_hash_leaves_the_newer_one_unsent() -> None:
-    ledger = PendingChanges()
-    ledger.note(ROOT, derived(Phase.RUNNING), NOW)
-    entries = [InventoryEntry(UUID(ROOT), ledger.standings[ROOT].hash)]
-    ledger.note(ROOT, derived(Phase.FAILED), at(1))
-    ledger.compare(entries, [])
-    assert list(ledger.unsent) == [ROOT]
+    pending = PendingChanges()
+    pending.update(ROOT, derived(Phase.RUNNING), NOW)
+    entries = [InventoryEntry(UUID(ROOT), pending.workloads[ROOT].hash)]
+    pending.update(ROOT, derived(Phase.FAILED), at(1))
+    pending.apply_inventory(entries, [])
+    assert list(pending.unsent) == [ROOT]
 
 
 def test_records_beyond_the_bound_are_read_again(monkeypatch: object) -> None:
-    monkeypatch.setattr(ledger_module, "KEPT_RECORDS", 2)  # type: ignore[attr-defined]
-    ledger = PendingChanges()
+    monkeypatch.setattr(module, "MAX_KEPT_RECORDS", 2)  # type: ignore[attr-defined]
+    pending = PendingChanges()
     kept = {}
     for number in range(1, 5):
         root = str(UUID(int=number))
         kept[root] = derived(Phase.RUNNING, number=number)
-        ledger.note(root, kept[root], NOW)
-    assert sum(found.record is not None for found in ledger.standings.values()) == 2
-    found = ledger.next_batch(units=10, most_bytes=10**9, read=lambda root: kept[root])
+        pending.update(root, kept[root], NOW)
+    assert sum(found.record is not None for found in pending.workloads.values()) == 2
+    found = pending.next_batch(max_workloads=10, max_bytes=10**9, derive=lambda root: kept[root])
     assert len(found.items) == 4
 
 
 def test_lives_beyond_the_bound_are_lost_and_counted(monkeypatch: object) -> None:
-    monkeypatch.setattr(ledger_module, "KEPT_LIVES", 2)  # type: ignore[attr-defined]
-    ledger = PendingChanges()
+    monkeypatch.setattr(module, "MAX_DELETED", 2)  # type: ignore[attr-defined]
+    pending = PendingChanges()
     for number in range(1, 5):
         root = str(UUID(int=number))
-        ledger.note(root, derived(Phase.RUNNING, number=number), NOW)
-        ledger.end(root, NOW)
-    assert ledger.lost_lives == 2
-    assert len(ledger.ended) == 2
+        pending.update(root, derived(Phase.RUNNING, number=number), NOW)
+        pending.delete(root, NOW)
+    assert pending.dropped_deletions == 2
+    assert len(pending.deleted) == 2
 
 
 def test_a_batch_is_bounded_in_bytes() -> None:
-    ledger = PendingChanges()
+    pending = PendingChanges()
     for number in range(1, 11):
-        ledger.note(str(UUID(int=number)), derived(Phase.RUNNING, number=number), NOW)
-    found = ledger.next_batch(units=100, most_bytes=10_000, read=lambda _: None)
+        pending.update(str(UUID(int=number)), derived(Phase.RUNNING, number=number), NOW)
+    found = pending.next_batch(max_workloads=100, max_bytes=10_000, derive=lambda _: None)
     assert 1 <= len(found.items) < 10
-    assert len(ledger.unsent) == 10 - len(found.items)
+    assert len(pending.unsent) == 10 - len(found.items)
 
 
 class LossyServer(RuleBasedStateMachine):
@@ -304,7 +304,7 @@ class LossyServer(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = PendingChanges()
+        self.pending = PendingChanges()
         self.clock = 0
         self.true: dict[str, list[Phase]] = {}
         self.dead: set[str] = set()
@@ -320,29 +320,29 @@ class LossyServer(RuleBasedStateMachine):
         if phases[-1:] != [phase]:
             phases.append(phase)
         self.clock += 1
-        self.ledger.note(root, derived(phase, number=number), at(self.clock))
+        self.pending.update(root, derived(phase, number=number), at(self.clock))
 
     @rule(number=st.integers(1, 4))
-    def end(self, number: int) -> None:
+    def delete(self, number: int) -> None:
         root = str(UUID(int=number))
         if root in self.true and root not in self.dead:
             self.dead.add(root)
             self.clock += 1
-            self.ledger.end(root, at(self.clock))
+            self.pending.delete(root, at(self.clock))
 
-    @rule(units=st.integers(1, 3), arrives=st.booleans(), is_answered=st.booleans())
-    def send(self, units: int, arrives: bool, is_answered: bool) -> None:
-        if not len(self.ledger):
+    @rule(workloads=st.integers(1, 3), arrives=st.booleans(), is_answered=st.booleans())
+    def send(self, workloads: int, arrives: bool, is_answered: bool) -> None:
+        if not len(self.pending):
             return
-        outgoing = batch(self.ledger, units=units)
+        outgoing = batch(self.pending, workloads)
         if arrives:
             self.take(outgoing)
         if arrives and is_answered:
-            self.ledger.acknowledge(outgoing, ())
+            self.pending.acknowledge(outgoing, ())
         else:
-            self.ledger.put_back(outgoing)
+            self.pending.put_back(outgoing)
 
-    def take(self, outgoing: Outgoing) -> None:
+    def take(self, outgoing: PreparedBatch) -> None:
         for item in outgoing.items:
             is_upsert = isinstance(item, Upsert)
             root = str(item.record.workload.id if is_upsert else item.id)
@@ -352,10 +352,10 @@ class LossyServer(RuleBasedStateMachine):
                 self.ends.add(root)
 
     def teardown(self) -> None:
-        while len(self.ledger):
-            outgoing = batch(self.ledger)
+        while len(self.pending):
+            outgoing = batch(self.pending)
             self.take(outgoing)
-            self.ledger.acknowledge(outgoing, ())
+            self.pending.acknowledge(outgoing, ())
         phases = {root: [step.phase for step in found] for root, found in self.told.items()}
         assert phases == self.true
         assert self.ends == self.dead
