@@ -1,18 +1,35 @@
-"""Settings of metrics stores that speak Prometheus' API: one for all clusters, others for some. Read once.
+"""Settings, read once from the environment and passed on as values. Nothing else reads `os.environ`.
 
-Settings, read once from the environment and passed on as values. Nothing else reads `os.environ`.
+Each setting stands in one place: its type, its range, its variable and what it is for are on its field. What is
+not understood stops the start, naming the setting and what it may be.
 """
 
+import dataclasses
+import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
+import msgspec
+from msgspec import Meta
+
 from watchbill.errors import Invalid
+
+__all__ = [
+    "AgentSettings",
+    "PrometheusSettings",
+    "ServerSettings",
+    "agent_settings",
+    "server_settings",
+    "settings_table",
+    "unknown_variables",
+]
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 _MATCHER = re.compile(
@@ -148,47 +165,123 @@ def _text(value: Any) -> str | None:
     return str(value) if value else None
 
 
-__all__ = [
-    "AgentSettings",
-    "PrometheusSettings",
-    "ServerSettings",
-    "agent_measuring",
-    "server_settings",
-]
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What stands beside a field's type: its environment variable and, in a phrase, what it is for."""
+
+    variable: str
+    purpose: str
+
+
+Days = Annotated[int, Meta(ge=1, le=36_500)]
+Lifetime = Annotated[int, Meta(ge=60, le=10 * 366 * 86_400)]
+Port = Annotated[int, Meta(ge=0, le=65_535)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """`database_url` None = the embedded PostgreSQL in `data_dir`."""
 
-    data_dir: Path
-    database_url: str | None = None
-    host: str = "127.0.0.1"
-    port: int = 8600
-    deleted_retention_days: int = 90
-    metrics_retention_days: int = 7
+    data_dir: Annotated[Path, Setting("WATCHBILL_DATA_DIR", "folder of the embedded PostgreSQL")]
+    database_url: Annotated[
+        str | None,
+        Setting(
+            "WATCHBILL_DATABASE_URL",
+            "another PostgreSQL, 15 or newer; the embedded one is then not started",
+        ),
+    ] = None
+    host: Annotated[str, Setting("WATCHBILL_HOST", "address to listen on")] = "127.0.0.1"
+    port: Annotated[Port, Setting("WATCHBILL_PORT", "port to listen on; 0 = any free one")] = 8600
+    deleted_retention_days: Annotated[
+        Days,
+        Setting("WATCHBILL_DELETED_RETENTION_DAYS", "days that deleted workloads stay readable"),
+    ] = 90
+    metrics_retention_days: Annotated[
+        Days, Setting("WATCHBILL_METRICS_RETENTION_DAYS", "days that samples stay in the database")
+    ] = 7
     prometheus: Mapping[str, PrometheusSettings] = field(default_factory=dict)
     """Metrics stores by cluster name; "" = every cluster that is not named."""
-    statement_timeout_seconds: float = 5.0
-    pool_size: int = 10
-    system_user: str | None = None
-    document_cache_bytes: int = 256 * 1024 * 1024
-    token_lifetime_seconds: int = 3600
-    session_lifetime_seconds: int = 12 * 3600
-    requests_per_second: int = 200
-    requests_burst: int = 400
-    trusted_proxies: tuple[str, ...] = ()
-    """Addresses and networks whose `X-Forwarded-…` counts."""
-    public_url: str | None = None
-    """Where people reach the server; logins through an issuer come back there."""
-    access_config: Path | None = None
-    """File with issuers and roles of one's own."""
-    key_file: Path | None = None
-    """Holds the secret that the signing keys are sealed with."""
-    refresh_lifetime_seconds: int = 30 * 24 * 3600
-    groups_lifetime_seconds: int = 30 * 24 * 3600
-    """What an issuer told of somebody's groups counts for so long."""
-    audit_retention_days: int = 365
+    statement_timeout_seconds: Annotated[
+        float,
+        Meta(ge=0.1, le=3600),
+        Setting("WATCHBILL_STATEMENT_TIMEOUT_SECONDS", "longest that one query may take"),
+    ] = 5.0
+    pool_size: Annotated[
+        int,
+        Meta(ge=2, le=1000),
+        Setting("WATCHBILL_POOL_SIZE", "connections to the database at most"),
+    ] = 10
+    system_user: Annotated[
+        str | None,
+        Setting(
+            "WATCHBILL_SYSTEM_USER",
+            "user that the embedded PostgreSQL runs as where the server runs as root; "
+            "`watchbill`, which is created, unless named",
+        ),
+    ] = None
+    document_cache_bytes: Annotated[
+        int,
+        Meta(ge=0, le=2**40),
+        Setting("WATCHBILL_DOCUMENT_CACHE_BYTES", "memory for documents that were read"),
+    ] = 256 * 1024 * 1024
+    token_lifetime_seconds: Annotated[
+        Lifetime, Setting("WATCHBILL_TOKEN_LIFETIME_SECONDS", "lifetime of access tokens")
+    ] = 3600
+    session_lifetime_seconds: Annotated[
+        Lifetime, Setting("WATCHBILL_SESSION_LIFETIME_SECONDS", "lifetime of the page's sessions")
+    ] = 12 * 3600
+    requests_per_second: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000),
+        Setting(
+            "WATCHBILL_REQUESTS_PER_SECOND",
+            "sustained requests per caller; a tenant has four times as many",
+        ),
+    ] = 200
+    requests_burst: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000),
+        Setting("WATCHBILL_REQUESTS_BURST", "requests per caller that may come at once"),
+    ] = 400
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Setting(
+            "WATCHBILL_TRUSTED_PROXIES",
+            "addresses and networks, separated by commas, whose `X-Forwarded-For` and `-Proto` count",
+        ),
+    ] = ()
+    public_url: Annotated[
+        str | None,
+        Setting(
+            "WATCHBILL_PUBLIC_URL",
+            "address that people use; identity providers send them back there",
+        ),
+    ] = None
+    access_config: Annotated[
+        Path | None,
+        Setting("WATCHBILL_ACCESS_CONFIG", "file with identity providers and roles of your own"),
+    ] = None
+    key_file: Annotated[
+        Path | None,
+        Setting(
+            "WATCHBILL_KEY_FILE",
+            "file with the secret that signing keys are encrypted with, 32 bytes or more; "
+            "the same for all servers of one database",
+        ),
+    ] = None
+    refresh_lifetime_seconds: Annotated[
+        Lifetime, Setting("WATCHBILL_REFRESH_LIFETIME_SECONDS", "lifetime of command-line logins")
+    ] = 30 * 24 * 3600
+    groups_lifetime_seconds: Annotated[
+        Lifetime,
+        Setting(
+            "WATCHBILL_GROUPS_LIFETIME_SECONDS",
+            "how long the groups that an identity provider told of somebody count",
+        ),
+    ] = 30 * 24 * 3600
+    audit_retention_days: Annotated[
+        Days, Setting("WATCHBILL_AUDIT_RETENTION_DAYS", "days that the audit log is kept")
+    ] = 365
     recounts: bool = False
     """Count the workloads anew at this start."""
 
@@ -219,13 +312,33 @@ class AgentSettings:
     """The cluster's own labels, categories and degree of redaction."""
     resync_seconds: float = 900.0
     debounce_seconds: float = 1.0
-    scrape_seconds: float = 30.0
-    """How often exporters are asked; 0 = never."""
-    pushes_samples: bool = True
-    """False where a Prometheus keeps the samples; idle GPUs are still told."""
-    asks_pods_directly: bool = False
-    """At their own addresses, instead of through the API server."""
-    exporter_namespaces: frozenset[str] = frozenset(
+    scrape_seconds: Annotated[
+        float,
+        Meta(ge=0, le=60),
+        Setting("WATCHBILL_AGENT_SCRAPE_SECONDS", "how often exporters are asked; 0 = never"),
+    ] = 30.0
+    """A figure older than two minutes is no longer the present one: hence the upper bound."""
+    pushes_samples: Annotated[
+        bool,
+        Setting(
+            "WATCHBILL_AGENT_PUSH_SAMPLES",
+            "`false` where a metrics store keeps the samples; idle GPUs are still observed",
+        ),
+    ] = True
+    asks_pods_directly: Annotated[
+        bool,
+        Setting(
+            "WATCHBILL_AGENT_ASK_PODS_DIRECTLY",
+            "`true`: pods are asked at their own addresses, not through the API server",
+        ),
+    ] = False
+    exporter_namespaces: Annotated[
+        frozenset[str],
+        Setting(
+            "WATCHBILL_AGENT_EXPORTER_NAMESPACES",
+            "namespaces, separated by commas, whose GPU exporters are believed",
+        ),
+    ] = frozenset(
         {
             "dcgm-exporter",
             "gke-managed-system",
@@ -235,12 +348,52 @@ class AgentSettings:
             "nvidia-gpu-operator",
         }
     )
-    """Where an exporter's word on devices is believed."""
-    idle_window_seconds: float = 300.0
-    idle_threshold_percent: float = 0.0
-    metrics_port: int | None = None
-    """Where the agent serves metrics of its own; None = nowhere."""
+    idle_window_seconds: Annotated[
+        float,
+        Meta(ge=1, le=86_400),
+        Setting(
+            "WATCHBILL_AGENT_IDLE_WINDOW_SECONDS", "how long a GPU does nothing until it is idle"
+        ),
+    ] = 300.0
+    idle_threshold_percent: Annotated[
+        float,
+        Meta(ge=0, le=100),
+        Setting(
+            "WATCHBILL_AGENT_IDLE_THRESHOLD_PERCENT", "utilization that still counts as nothing"
+        ),
+    ] = 0.0
+    metrics_port: Annotated[
+        Annotated[int, Meta(ge=1, le=65_535)] | None,
+        Setting(
+            "WATCHBILL_AGENT_METRICS_PORT", "port of the agent's own metrics; not served unless set"
+        ),
+    ] = None
     metrics_host: str = "0.0.0.0"  # noqa: S104 - a Prometheus asks from outside the pod
+
+
+PROMETHEUS_VARIABLES = {
+    "WATCHBILL_PROMETHEUS_URL": "metrics store of every cluster that has none of its own",
+    "WATCHBILL_PROMETHEUS_MATCHERS": 'labels that its series carry, such as `cluster="east"`',
+    "WATCHBILL_PROMETHEUS_TOKEN_FILE": "file with a bearer token for it",
+    "WATCHBILL_PROMETHEUS_USERNAME": "user name for it",
+    "WATCHBILL_PROMETHEUS_PASSWORD_FILE": "file with the password",
+    "WATCHBILL_PROMETHEUS_TENANT": "sent to it as `X-Scope-OrgID`",
+    CONFIG_VARIABLE: "YAML file with a metrics store for each cluster",
+}
+CLIENT_VARIABLES = {
+    "WATCHBILL_URL": "address of the server that commands ask",
+    "WATCHBILL_CLIENT_ID": "service account that commands log in as",
+    "WATCHBILL_CLIENT_SECRET": "its secret",
+    "WATCHBILL_CREDENTIALS": "file with these three",
+    "WATCHBILL_LOGIN_FILE": "file that `watchbill login` keeps its login in",
+    "WATCHBILL_CONTEXT": "context that commands use",
+    "WATCHBILL_CONTEXTS": "file with the contexts",
+    "WATCHBILL_PROJECT": "project that commands narrow to",
+    "WATCHBILL_SERVER_URL": "address of the server that an agent reports to",
+    "WATCHBILL_AGENT_CREDENTIAL": "file with an agent's credential",
+    "WATCHBILL_LOG_LEVEL": "debug, info, warning or error",
+}
+"""What the command line reads by itself."""
 
 
 def default_data_dir(environ: Mapping[str, str], *, is_root: bool | None = None) -> Path:
@@ -256,80 +409,156 @@ def default_data_dir(environ: Mapping[str, str], *, is_root: bool | None = None)
 
 def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSettings:
     """Settings from `WATCHBILL_*`; `overrides` (command-line flags) that are not None win. Raises Invalid."""
-    found: dict[str, object] = {"data_dir": default_data_dir(environ)}
-    for name, (variable, read) in _SERVER_VARIABLES.items():
-        if variable in environ:
-            try:
-                found[name] = read(environ[variable])
-            except ValueError as error:
-                raise Invalid(f"{variable} is not understood: {error}") from error
-    found["prometheus"] = prometheus_settings(environ)
-    found |= {name: value for name, value in overrides.items() if value is not None}
-    return ServerSettings(**found)  # type: ignore[arg-type]
+    values: dict[str, Any] = {"data_dir": default_data_dir(environ)}
+    values |= _from_variables(ServerSettings, environ)
+    values |= _from_flags(ServerSettings, overrides)
+    settings = ServerSettings(**values, prometheus=prometheus_settings(environ))
+    _check_database_url(settings.database_url)
+    return settings
 
 
-def agent_measuring(environ: Mapping[str, str]) -> dict[str, Any]:
-    """What `WATCHBILL_AGENT_*` says of measuring, as members of AgentSettings. Raises Invalid."""
-    found: dict[str, Any] = {}
-    for name, (variable, read) in _AGENT_VARIABLES.items():
-        if variable in environ:
-            try:
-                found[name] = read(environ[variable])
-            except ValueError as error:
-                raise Invalid(f"{variable} is not understood: {error}") from error
-    seconds = found.get("scrape_seconds", 30.0)
-    if seconds and not 1 <= seconds <= MOST_SCRAPE_SECONDS:
+def agent_settings(environ: Mapping[str, str], **overrides: object) -> AgentSettings:
+    """Settings from `WATCHBILL_AGENT_*`; `overrides` that are not None win. Raises Invalid."""
+    values = _from_variables(AgentSettings, environ) | _from_flags(AgentSettings, overrides)
+    settings = AgentSettings(**values)
+    if 0 < settings.scrape_seconds < 1:
+        raise Invalid("WATCHBILL_AGENT_SCRAPE_SECONDS must be 0 (never) or a number from 1 to 60.")
+    return settings
+
+
+def settings_table() -> Iterator[tuple[str, str, str, str]]:
+    """Every variable: name, purpose, what it may be, default. The documentation's table is made of it."""
+    for owner in (ServerSettings, AgentSettings):
+        for spec, hint, setting in _settings_of(owner):
+            default = spec.default if spec.default is not dataclasses.MISSING else ""
+            yield setting.variable, setting.purpose, _words_for(hint), _shown_default(default)
+    for variable, purpose in (PROMETHEUS_VARIABLES | CLIENT_VARIABLES).items():
+        yield variable, purpose, "text", ""
+
+
+def unknown_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Variables that begin like ours and are not, each with the one that was probably meant, or "".
+
+    What Kubernetes puts into every pod beside a Service of our name is left out.
+    """
+    known = {variable for variable, *_ in settings_table()}
+    for name in sorted(environ):
+        is_ours = name.startswith("WATCHBILL_") and not name.startswith("WATCHBILL_TEST_")
+        if is_ours and name not in known and not _SERVICE_LINK.search(name):
+            yield name, next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), "")
+
+
+_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_[0-9]+_(TCP|UDP)")
+
+
+def _settings_of(owner: type) -> Iterator[tuple[dataclasses.Field[Any], Any, Setting]]:
+    hints = get_type_hints(owner, include_extras=True)
+    for spec in dataclasses.fields(owner):
+        for extra in getattr(hints[spec.name], "__metadata__", ()):
+            if isinstance(extra, Setting):
+                yield spec, hints[spec.name], extra
+
+
+def _from_variables(owner: type, environ: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        spec.name: _value(setting.variable, hint, environ[setting.variable])
+        for spec, hint, setting in _settings_of(owner)
+        if setting.variable in environ
+    }
+
+
+def _from_flags(owner: type, overrides: Mapping[str, object]) -> dict[str, Any]:
+    """Numbers from flags keep to the same ranges; everything else is passed on as it is."""
+    hints = {spec.name: hint for spec, hint, _ in _settings_of(owner)}
+    return {
+        name: _value(f"--{name.replace('_', '-')}", hints[name], str(value))
+        if name in hints and isinstance(value, int | float) and not isinstance(value, bool)
+        else value
+        for name, value in overrides.items()
+        if value is not None
+    }
+
+
+def _value(source: str, hint: Any, text: str) -> Any:
+    """Raises Invalid, naming where it comes from and what it may be."""
+    plain = _plain_type(hint)
+    if plain is Path:
+        return Path(text)
+    if get_origin(plain) in (tuple, frozenset):
+        return get_origin(plain)(item.strip() for item in text.split(",") if item.strip())
+    try:
+        value = msgspec.convert(text.strip(), _with_bounds(hint), strict=False)
+    except msgspec.ValidationError as error:
+        is_link = text.startswith("tcp://")
         raise Invalid(
-            f"WATCHBILL_AGENT_SCRAPE_SECONDS is 0 (never) or from 1 to {MOST_SCRAPE_SECONDS:g}."
+            f"{source} must be {_words_for(hint)}, got '{text[:80]}'.",
+            details="Kubernetes sets it beside a Service of that name: use enableServiceLinks: false."
+            if is_link
+            else None,
+        ) from error
+    if isinstance(value, float) and value != value:
+        raise Invalid(f"{source} must be {_words_for(hint)}, got '{text[:80]}'.")
+    return value
+
+
+def _arms(hint: Any) -> Iterator[Any]:
+    """The type itself without annotations and None."""
+    if get_origin(hint) is Annotated:
+        yield from _arms(get_args(hint)[0])
+    elif get_origin(hint) in (Union, types.UnionType):
+        for arm in get_args(hint):
+            yield from _arms(arm)
+    elif hint is not type(None):
+        yield hint
+
+
+def _plain_type(hint: Any) -> Any:
+    return next(_arms(hint))
+
+
+def _bounds(hint: Any) -> Meta | None:
+    """The range, wherever among nested annotations and optionals it stands."""
+    for part in (*getattr(hint, "__metadata__", ()), *get_args(hint)):
+        found = part if isinstance(part, Meta) else _bounds(part)
+        if found is not None:
+            return found
+    return None
+
+
+def _with_bounds(hint: Any) -> Any:
+    bounds = _bounds(hint)
+    return Annotated[_plain_type(hint), bounds] if bounds is not None else _plain_type(hint)
+
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Path: "a path",
+}
+
+
+def _words_for(hint: Any) -> str:
+    plain, bounds = _plain_type(hint), _bounds(hint)
+    words = _WORDS.get(plain, "a list separated by commas")
+    return f"{words} from {bounds.ge} to {bounds.le}" if bounds is not None else words
+
+
+def _shown_default(value: object) -> str:
+    if isinstance(value, tuple | frozenset):
+        return ", ".join(sorted(value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _check_database_url(url: str | None) -> None:
+    """Raises Invalid; the address is not repeated, since it may hold a password."""
+    if url is None:
+        return
+    if urlsplit(url).scheme not in ("postgresql", "postgres"):
+        raise Invalid(
+            "The address of the database (WATCHBILL_DATABASE_URL) must begin with postgresql://.",
+            details="For example postgresql://watchbill:PASSWORD@db.example.com/watchbill",
         )
-    return found
-
-
-def _truth(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("it is true or false")
-    return text == "true"
-
-
-def _items(text: str) -> tuple[str, ...]:
-    return tuple(item.strip() for item in text.split(",") if item.strip())
-
-
-MOST_SCRAPE_SECONDS = 60.0
-"""A figure older than two minutes is no longer the present one."""
-
-_AGENT_VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
-    "scrape_seconds": ("WATCHBILL_AGENT_SCRAPE_SECONDS", float),
-    "pushes_samples": ("WATCHBILL_AGENT_PUSH_SAMPLES", _truth),
-    "asks_pods_directly": ("WATCHBILL_AGENT_ASK_PODS_DIRECTLY", _truth),
-    "exporter_namespaces": (
-        "WATCHBILL_AGENT_EXPORTER_NAMESPACES",
-        lambda text: frozenset(_items(text)),
-    ),
-    "idle_window_seconds": ("WATCHBILL_AGENT_IDLE_WINDOW_SECONDS", float),
-    "idle_threshold_percent": ("WATCHBILL_AGENT_IDLE_THRESHOLD_PERCENT", float),
-    "metrics_port": ("WATCHBILL_AGENT_METRICS_PORT", int),
-}
-
-_SERVER_VARIABLES: dict[str, tuple[str, Callable[[str], object]]] = {
-    "database_url": ("WATCHBILL_DATABASE_URL", str),
-    "host": ("WATCHBILL_HOST", str),
-    "port": ("WATCHBILL_PORT", int),
-    "deleted_retention_days": ("WATCHBILL_DELETED_RETENTION_DAYS", int),
-    "metrics_retention_days": ("WATCHBILL_METRICS_RETENTION_DAYS", int),
-    "statement_timeout_seconds": ("WATCHBILL_STATEMENT_TIMEOUT_SECONDS", float),
-    "system_user": ("WATCHBILL_SYSTEM_USER", str),
-    "pool_size": ("WATCHBILL_POOL_SIZE", int),
-    "document_cache_bytes": ("WATCHBILL_DOCUMENT_CACHE_BYTES", int),
-    "token_lifetime_seconds": ("WATCHBILL_TOKEN_LIFETIME_SECONDS", int),
-    "requests_per_second": ("WATCHBILL_REQUESTS_PER_SECOND", int),
-    "requests_burst": ("WATCHBILL_REQUESTS_BURST", int),
-    "trusted_proxies": ("WATCHBILL_TRUSTED_PROXIES", _items),
-    "public_url": ("WATCHBILL_PUBLIC_URL", str),
-    "access_config": ("WATCHBILL_ACCESS_CONFIG", Path),
-    "key_file": ("WATCHBILL_KEY_FILE", Path),
-    "session_lifetime_seconds": ("WATCHBILL_SESSION_LIFETIME_SECONDS", int),
-    "refresh_lifetime_seconds": ("WATCHBILL_REFRESH_LIFETIME_SECONDS", int),
-    "groups_lifetime_seconds": ("WATCHBILL_GROUPS_LIFETIME_SECONDS", int),
-    "audit_retention_days": ("WATCHBILL_AUDIT_RETENTION_DAYS", int),
-}

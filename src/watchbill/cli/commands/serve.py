@@ -59,6 +59,7 @@ def server(
     from watchbill.settings import server_settings
 
     log_to_stderr(log_level)
+    _warn_of_unknown_variables()
     settings = server_settings(
         os.environ,
         host=host,
@@ -68,6 +69,18 @@ def server(
         recounts=recount,
     )
     run_server(settings, ready=_announce)
+
+
+def _warn_of_unknown_variables() -> None:
+    """A misspelt setting has no effect: better told at start than searched for."""
+    import structlog
+
+    from watchbill.settings import unknown_variables
+
+    for name, meant in unknown_variables(os.environ):
+        structlog.get_logger(__name__).warning(
+            "unknown environment variable", name=name, did_you_mean=meant or None
+        )
 
 
 def _announce(started: "Started") -> None:
@@ -129,17 +142,18 @@ def agent(
             "and pass --credential FILE",
         )
     from watchbill.cli.connection.log_setup import log_to_stderr
-    from watchbill.settings import AgentSettings, agent_measuring
+    from watchbill.settings import agent_settings
 
     log_to_stderr(log_level)
+    _warn_of_unknown_variables()
     _run_agent(
-        AgentSettings(
+        agent_settings(
+            os.environ,
             server_url=server,
             credential=_read_credential(credential),
             kubeconfig=kubeconfig,
             context=context,
             kinds_dir=kinds,
-            **agent_measuring(os.environ),
             settings_file=settings,
         )
     )

@@ -1,0 +1,114 @@
+"""Settings: every one has a range that is kept, a name that is told, and a line in the documentation."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from watchbill.errors import Invalid
+from watchbill.settings import (
+    agent_settings,
+    server_settings,
+    settings_table,
+    unknown_variables,
+)
+
+PROJECT = Path(__file__).parents[2]
+AGENT = {"server_url": "https://watchbill.example.com", "credential": "wba-1"}
+NUMBERS = [row for row in settings_table() if " number " in f"{row[2]} "]
+
+
+def read(variable: str, text: str) -> object:
+    if variable.startswith("WATCHBILL_AGENT_"):
+        return agent_settings({variable: text}, **AGENT)
+    return server_settings({variable: text})
+
+
+@pytest.mark.parametrize(("variable", "words"), [(row[0], row[2]) for row in NUMBERS])
+def test_a_number_keeps_to_its_range(variable: str, words: str) -> None:
+    low, high = re.findall(r"[0-9.]+", words)
+    for text in (low, high):
+        read(variable, text)
+    outside = (str(float(low) - 1), str(float(high) + 1))
+    if "whole" in words:
+        outside = (str(int(low) - 1), str(int(high) + 1))
+    for text in (*outside, "nan", "inf", "-inf", "many", "", "0x10", "1,5", "\u0661"):
+        with pytest.raises(Invalid) as refused:
+            read(variable, text)
+        assert refused.value.message == f"{variable} must be {words}, got '{text}'."
+
+
+def test_every_number_has_a_range() -> None:
+    assert len(NUMBERS) >= 15
+    assert all(" from " in words for _, _, words, _ in NUMBERS)
+
+
+def test_defaults_keep_to_the_ranges() -> None:
+    for variable, _, _, default in NUMBERS:
+        if default:
+            read(variable, default)
+
+
+def test_flags_keep_to_the_same_ranges() -> None:
+    with pytest.raises(
+        Invalid, match=r"^--port must be a whole number from 0 to 65535, got '70000'"
+    ):
+        server_settings({}, port=70_000)
+
+
+def test_what_kubernetes_sets_beside_a_service_of_our_name_is_told() -> None:
+    with pytest.raises(Invalid) as refused:
+        server_settings({"WATCHBILL_PORT": "tcp://10.0.0.7:8600"})
+    assert "enableServiceLinks" in (refused.value.details or "")
+
+
+@pytest.mark.parametrize("text", ["TRUE?", "maybe", "2", ""])
+def test_true_or_false(text: str) -> None:
+    assert not agent_settings({"WATCHBILL_AGENT_PUSH_SAMPLES": "false"}, **AGENT).pushes_samples
+    with pytest.raises(Invalid, match="must be true or false"):
+        agent_settings({"WATCHBILL_AGENT_PUSH_SAMPLES": text}, **AGENT)
+
+
+def test_lists_are_separated_by_commas() -> None:
+    settings = server_settings({"WATCHBILL_TRUSTED_PROXIES": " 10.0.0.1, 10.1.0.0/16 ,"})
+    assert settings.trusted_proxies == ("10.0.0.1", "10.1.0.0/16")
+
+
+@pytest.mark.parametrize("url", ["mysql://u:hunter2@db/x", "db.example.com", "//u:hunter2@db"])
+def test_another_databases_address_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        server_settings({"WATCHBILL_DATABASE_URL": url})
+    assert "WATCHBILL_DATABASE_URL" in refused.value.message
+    assert "hunter2" not in f"{refused.value.message} {refused.value.details}"
+
+
+def test_a_misspelt_variable_is_told_with_the_one_that_was_meant() -> None:
+    environ = {
+        "WATCHBILL_DELETED_RETENTION": "30",
+        "WATCHBILL_XYZZY": "1",
+        "WATCHBILL_PORT": "8600",
+        "WATCHBILL_SERVICE_HOST": "10.0.0.7",
+        "WATCHBILL_PORT_8600_TCP_ADDR": "10.0.0.7",
+        "PATH": "/bin",
+    }
+    assert list(unknown_variables(environ)) == [
+        ("WATCHBILL_DELETED_RETENTION", "WATCHBILL_DELETED_RETENTION_DAYS"),
+        ("WATCHBILL_XYZZY", ""),
+    ]
+
+
+def test_every_variable_that_the_code_names_is_in_the_table() -> None:
+    known = {row[0] for row in settings_table()}
+    for file in (PROJECT / "src" / "watchbill").rglob("*.py"):
+        for name in re.findall(r'"(WATCHBILL_[A-Z_]*[A-Z])"', file.read_text(encoding="utf-8")):
+            assert name in known, f"{file.name} reads {name}"
+
+
+def test_the_documentation_lists_them_all() -> None:
+    page = (PROJECT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    rows = [
+        f"| `{variable}` | {purpose} | {words} | {default} |"
+        for variable, purpose, words, default in settings_table()
+    ]
+    listed = [line for line in page.splitlines() if line.startswith("| `")]
+    assert listed == rows, "write the rows of settings_table() into the page"
