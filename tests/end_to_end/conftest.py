@@ -31,11 +31,11 @@ async def site(embedded_engine: Engine) -> AsyncIterator[Site]:
 
 @pytest_asyncio.fixture
 async def tab(site: Site) -> AsyncIterator[Tab]:
-    async with new_tab(site.browser, site.server) as found:
-        yield found
+    async with new_tab(site.browser, site.server) as opened:
+        yield opened
 
 
 @pytest_asyncio.fixture
 async def phone(site: Site) -> AsyncIterator[Tab]:
-    async with new_tab(site.browser, site.server, width=390, height=844) as found:
-        yield found
+    async with new_tab(site.browser, site.server, width=390, height=844) as opened:
+        yield opened

@@ -14,16 +14,18 @@ from tests.fixtures.records import upsert
 from watchbill.workload import Phase
 
 LIVE = RUNNING + PENDING + FAILED + 1
-"""With the hostile one."""
+"""Includes the hostile workload."""
 
 
-async def test_a_wrong_secret_is_refused_and_a_right_one_leads_where_one_wanted(tab: Tab) -> None:
+async def test_a_wrong_secret_is_refused_and_the_right_one_leads_to_the_requested_page(
+    tab: Tab,
+) -> None:
     await tab.open("/clusters")
     await expect(tab.page).to_have_url(re.compile(r"/login\?next=%2Fclusters$"))
     await tab.page.fill("[name=clientId]", tab.server.client_id)
     await tab.page.fill("[name=clientSecret]", "wrong")
     await tab.page.click("button[type=submit]")
-    await expect(tab.page.get_by_role("alert")).to_contain_text("is not right")
+    await expect(tab.page.get_by_role("alert")).to_contain_text("secret is wrong")
 
     await tab.page.fill("[name=clientSecret]", tab.server.client_secret)
     await tab.page.click("button[type=submit]")
@@ -42,7 +44,7 @@ async def test_script_holds_no_token(tab: Tab) -> None:
     assert cookies[0]["value"] not in seen
 
 
-async def test_leaving_ends_the_session(tab: Tab) -> None:
+async def test_signing_out_ends_the_session(tab: Tab) -> None:
     await tab.sign_in()
     await tab.page.click(".account")
     await tab.page.get_by_role("button", name="Sign out").click()
@@ -103,10 +105,10 @@ async def test_the_csv_holds_what_matches(tab: Tab) -> None:
     assert "llama-sft-301" in lines[1]
 
 
-async def test_no_match_names_the_filter_that_is_in_the_way(tab: Tab) -> None:
+async def test_no_match_suggests_which_filter_to_remove(tab: Tab) -> None:
     await tab.sign_in("/?filterBy=phase%3D%3DFailed&filterBy=projectName%3D%3Dspeech")
-    way = tab.page.get_by_role("button", name="Drop “Project is speech”")
-    await way.click()
+    suggestion = tab.page.get_by_role("button", name="Remove “Project is speech”")
+    await suggestion.click()
     await expect(tab.page.locator(".row .name")).to_have_text(["llama-sft-301"])
 
 
@@ -124,7 +126,7 @@ async def test_all_rows_can_be_scrolled_to_and_few_are_in_the_document(tab: Tab)
     assert len(seen) == LIVE
 
 
-async def test_a_head_sorts_both_ways(tab: Tab) -> None:
+async def test_a_column_head_sorts_both_ways(tab: Tab) -> None:
     await tab.sign_in("/?filterBy=phase%3D%3DRunning")
     head = tab.page.get_by_role("columnheader", name="Workload")
     sort = head.get_by_role("button", name="Workload", exact=True)
@@ -138,10 +140,10 @@ async def test_a_head_sorts_both_ways(tab: Tab) -> None:
     await expect(tab.page.locator(".filter-form select").first).to_have_value("name")
 
 
-async def test_the_deleted_tab_keeps_what_is_gone(tab: Tab) -> None:
+async def test_the_deleted_tab_shows_deleted_workloads(tab: Tab) -> None:
     await tab.sign_in()
     await tab.page.get_by_role("tab", name="Deleted").click()
-    await expect(tab.page.locator(".row .name").first).to_have_text("gone-and-kept")
+    await expect(tab.page.locator(".row .name").first).to_have_text("deleted-workload")
     await tab.page.locator(".row .name").first.click()
     await expect(tab.page.locator(".detail-phase")).to_contain_text("deleted")
     await expect(tab.page.locator(".timeline")).to_be_visible()
@@ -166,10 +168,10 @@ async def test_a_link_to_one_workload_opens_it(tab: Tab) -> None:
     await tab.page.get_by_role("tab", name="JSON").click()
     await expect(tab.page.locator(".json pre")).to_contain_text('"phase": "Failed"')
     await tab.open(f"/workloads/{UUID(int=0)}")
-    await expect(tab.page.get_by_role("alert")).to_contain_text("no such workload")
+    await expect(tab.page.get_by_role("alert")).to_contain_text("Workload not found")
 
 
-async def test_the_keyboard_leads_through_the_list(tab: Tab) -> None:
+async def test_the_list_can_be_used_by_keyboard(tab: Tab) -> None:
     await tab.sign_in("/?sortBy=name&sortOrder=asc&filterBy=phase%3D%3DRunning")
     await tab.page.wait_for_selector(".row .name")
     for key in "jjk":
@@ -191,7 +193,7 @@ async def test_the_keyboard_leads_through_the_list(tab: Tab) -> None:
     await expect(tab.page).to_have_url(re.compile(f"/workloads/{UUID(int=1)}$"))
 
 
-async def test_changes_come_in_place_and_newcomers_wait(tab: Tab, site: Site) -> None:
+async def test_changes_appear_in_place_and_new_workloads_wait(tab: Tab, site: Site) -> None:
     fleet = site.fleet
     await tab.sign_in("/?sortBy=createdAt&sortOrder=desc")
     row = tab.page.locator(f'.row[data-id="{UUID(int=2)}"]')
@@ -205,23 +207,23 @@ async def test_changes_come_in_place_and_newcomers_wait(tab: Tab, site: Site) ->
         upsert(fleet.running(801, name="newcomer", created_at=soon)),
     )
     await expect(row.locator(".phase")).to_have_text("Stopped")
-    waiting = tab.page.locator(".waiting-button")
-    await expect(waiting).to_contain_text("1 new")
+    changes = tab.page.locator(".changes-button")
+    await expect(changes).to_contain_text("1 new")
     assert await tab.names() == before
-    await waiting.click()
+    await changes.click()
     await expect(tab.page.locator(".row .name").first).to_have_text("newcomer")
 
     await fleet.delete(801)
-    await expect(tab.page.locator(".row.has-left .name")).to_have_text(["newcomer"])
+    await expect(tab.page.locator(".row.is-removed .name")).to_have_text(["newcomer"])
     await fleet.send(upsert(fleet.running(2), (Phase.RUNNING, fleet.now)))
 
 
-async def test_without_the_server_the_page_says_how_old_it_is(tab: Tab) -> None:
+async def test_without_the_server_the_page_says_how_old_its_data_is(tab: Tab) -> None:
     await tab.sign_in()
     await tab.page.wait_for_selector(".row .name")
     await tab.context.set_offline(True)
     await expect(tab.page.locator(".not-live")).to_be_visible()
-    await expect(tab.page.get_by_role("alert")).to_contain_text("What you see is from")
+    await expect(tab.page.get_by_role("alert")).to_contain_text("Showing data from")
     assert await tab.page.locator(".row .name").count() > 10
     await tab.context.set_offline(False)
     await tab.page.get_by_role("button", name="Try again").click()
@@ -229,7 +231,7 @@ async def test_without_the_server_the_page_says_how_old_it_is(tab: Tab) -> None:
 
 
 async def test_the_tab_and_the_time_of_a_workload_are_in_its_address(tab: Tab) -> None:
-    """A link shows a colleague the same; in the panel it stays while one goes from row to row."""
+    """A link shows a colleague the same; in the panel it stays while moving from row to row."""
     page = tab.page
     await tab.sign_in(f"/workloads/{UUID(int=205)}?tab=metrics&range=6h")
     await expect(page.get_by_role("tab", name="Metrics")).to_have_attribute("aria-selected", "true")

@@ -1,4 +1,4 @@
-"""The page for everybody: axe finds nothing against WCAG 2.2 AA, on any page, light or dark, wide or narrow."""
+"""Accessibility: axe reports no violation of WCAG 2.2 AA on any page, light or dark, wide or narrow."""
 
 from collections.abc import Awaitable, Callable
 from uuid import UUID
@@ -40,18 +40,18 @@ def press(key: str) -> Callable[[Page], Awaitable[None]]:
     return lambda page: _press(page, key)
 
 
-SIGHTS: dict[str, tuple[str, Callable[[Page], Awaitable[None]] | None]] = {
+STATES: dict[str, tuple[str, Callable[[Page], Awaitable[None]] | None]] = {
     "workloads": ("/", None),
-    "nothing matches": ("/?search=nothing-has-this-name", None),
+    "no match": ("/?search=nothing-has-this-name", None),
     "deleted": ("/?deleted=true", None),
     "filters": ("/?filterBy=phase%3D%3DPending", click("button", "Add a filter")),
     "columns": ("/", press("c")),
-    "keys": ("/", press("?")),
-    "one, hostile": (HOSTILE, None),
+    "keyboard help": ("/", press("?")),
+    "hostile workload": (HOSTILE, None),
     "metrics": (RUNNING, click("tab", "Metrics")),
     "structure": (RUNNING, click("tab", "Structure")),
-    "document": (RUNNING, click("tab", "JSON")),
-    "nobody": (f"/workloads/{UUID(int=999_999)}", None),
+    "JSON": (RUNNING, click("tab", "JSON")),
+    "not found": (f"/workloads/{UUID(int=999_999)}", None),
     "fleet": ("/fleet", None),
     "idle": ("/idle", None),
     "clusters": ("/clusters", None),
@@ -59,29 +59,29 @@ SIGHTS: dict[str, tuple[str, Callable[[Page], Awaitable[None]] | None]] = {
 
 
 async def violations(page: Page) -> list[str]:
-    """A line each, with where it is."""
+    """One line for each violation, with its element."""
     await _settle(page)
     results = await AXE.run(page, options=WCAG)
     return [
-        f"{found['id']}: {node['target']} {node['any'][0]['message'] if node['any'] else ''}"
-        for found in results.response["violations"]
-        for node in found["nodes"]
+        f"{violation['id']}: {node['target']} {node['any'][0]['message'] if node['any'] else ''}"
+        for violation in results.response["violations"]
+        for node in violation["nodes"]
     ]
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
-async def test_no_barrier_on_any_page(site: Site, scheme: str, width: int) -> None:
-    found: dict[str, list[str]] = {}
+async def test_no_page_has_a_barrier(site: Site, scheme: str, width: int) -> None:
+    by_state: dict[str, list[str]] = {}
     async with new_tab(site.browser, site.server, width=width) as tab:
         await tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
         await tab.open("/login")
-        found["login"] = await violations(tab.page)
+        by_state["login"] = await violations(tab.page)
         await tab.sign_in()
-        for name, (path, act) in SIGHTS.items():
+        for name, (path, act) in STATES.items():
             await tab.open(path)
             await _settle(tab.page)
             if act is not None:
                 await act(tab.page)
-            found[name] = await violations(tab.page)
-    barriers = [f"{name}: {line}" for name, lines in found.items() for line in lines]
+            by_state[name] = await violations(tab.page)
+    barriers = [f"{name}: {line}" for name, lines in by_state.items() for line in lines]
     assert not barriers, "\n".join(barriers)

@@ -1,4 +1,4 @@
-"""Fleet and idle GPUs in the browser: the figures, and where their doors lead."""
+"""Fleet and idle GPUs in the browser: the headline numbers, and where their links lead."""
 
 import re
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ def stamp(at: datetime) -> str:
 
 
 async def idle_fleet(fleet: Fleet) -> None:
-    """Ada leaves 4 GPUs idle for five hours, Grace 1 for two; two more work, and nobody measures a third."""
+    """Ada leaves 4 GPUs idle for five hours, Grace 1 for two; one is busy, and a fourth is not measured."""
     for number, (owner, idle, hours, project) in enumerate(
         (
             ("ada@example.com", 4.0, 5, "vision"),
@@ -68,13 +68,13 @@ async def idle_tab(embedded_engine: Engine) -> AsyncIterator[Tab]:
         yield tab
 
 
-async def test_who_holds_idle_gpus_since_when_and_at_what_cost(idle_tab: Tab) -> None:
+async def test_idle_gpus_with_owner_time_and_cost(idle_tab: Tab) -> None:
     page = idle_tab.page
     await idle_tab.open("/idle")
     lead = page.locator(".lead")
-    await expect(lead).to_contain_text("5 of 32 allocated GPUs do nothing, in 2 workloads")
+    await expect(lead).to_contain_text("5 of 32 allocated GPUs are idle, in 2 workloads")
     await expect(lead).to_contain_text("22 GPU-hours so far")
-    await expect(page.locator(".page")).to_contain_text("Of 8 allocated GPUs nothing is known")
+    await expect(page.locator(".page")).to_contain_text("8 allocated GPUs are not measured")
     owners = page.locator(".bars .bars-row")
     await expect(owners).to_have_count(2)
     await expect(owners.first).to_have_text(re.compile("ada.*20 h · 4 GPU"))
@@ -86,28 +86,28 @@ async def test_who_holds_idle_gpus_since_when_and_at_what_cost(idle_tab: Tab) ->
     await expect(page.locator(".row .name")).to_have_text(["train-1"])
 
 
-async def test_a_workload_says_what_it_costs_idle(idle_tab: Tab) -> None:
+async def test_a_workload_shows_its_idle_cost(idle_tab: Tab) -> None:
     await idle_tab.open(f"/workloads/{UUID(int=1)}")
     box = idle_tab.page.locator(".why")
-    await expect(box).to_contain_text("Holds 8 GPUs and leaves 4 unused for 5h")
+    await expect(box).to_contain_text("4 of 8 allocated GPUs idle for 5h")
     await expect(box).to_contain_text("20 GPU-hours so far")
     await expect(box).to_contain_text("Ask ada@example.com")
 
 
-async def test_the_fleets_figures_and_their_doors(idle_tab: Tab) -> None:
+async def test_the_headline_numbers_and_their_links(idle_tab: Tab) -> None:
     page = idle_tab.page
     await idle_tab.open("/fleet")
-    figures = page.locator(".figure")
-    await expect(figures).to_have_count(4)
-    await expect(figures.nth(0)).to_contain_text("32")
-    await expect(figures.nth(0)).to_contain_text("of 64 · 50 %")
-    await expect(figures.nth(1)).to_contain_text("5")
-    await expect(figures.nth(1)).to_contain_text("of 24 measured")
-    held = page.get_by_role("list", name="GPUs allocated by project").locator(".bars-row")
+    stats = page.locator(".stat")
+    await expect(stats).to_have_count(4)
+    await expect(stats.nth(0)).to_contain_text("32")
+    await expect(stats.nth(0)).to_contain_text("of 64 · 50 %")
+    await expect(stats.nth(1)).to_contain_text("5")
+    await expect(stats.nth(1)).to_contain_text("of 24 measured")
+    held = page.get_by_role("list", name="Allocated GPUs by project").locator(".bars-row")
     await expect(held).to_have_text([re.compile("speech.*24"), re.compile("vision.*8")])
     await page.get_by_role("link", name="department", exact=True).click()
     await expect(page).to_have_url(re.compile(r"/fleet\?by=department$"))
-    held = page.get_by_role("list", name="GPUs allocated by department").locator(".bars-row")
+    held = page.get_by_role("list", name="Allocated GPUs by department").locator(".bars-row")
     await expect(held).to_have_text([re.compile("research.*32")])
     await expect(page.locator("table")).to_contain_text("aurora")
     await held.first.click()
@@ -115,7 +115,7 @@ async def test_the_fleets_figures_and_their_doors(idle_tab: Tab) -> None:
     assert "departmentName%3D%3Dresearch" in page.url
 
 
-async def test_a_figure_that_was_recorded_is_drawn(idle_tab: Tab) -> None:
+async def test_recorded_moments_are_drawn(idle_tab: Tab) -> None:
     """The line needs two recorded moments at least; what is now is the second."""
     db = await Database.open(idle_tab.server.database_url, pool_size=1)
     now = datetime.now(UTC)
@@ -130,7 +130,7 @@ async def test_a_figure_that_was_recorded_is_drawn(idle_tab: Tab) -> None:
     assert "NaN" not in drawn
 
 
-async def test_a_cluster_shows_how_much_of_each_pool_is_held(idle_tab: Tab) -> None:
+async def test_a_cluster_shows_the_allocation_of_each_node_pool(idle_tab: Tab) -> None:
     await idle_tab.open("/clusters")
     row = idle_tab.page.locator(".pools tbody tr")
     await expect(row).to_contain_text("32 · 50 %")

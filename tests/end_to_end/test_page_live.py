@@ -1,4 +1,4 @@
-"""The list while the fleet moves: told of changes by the stream, calm under many, and not blind without it."""
+"""Live refresh: the stream reports changes, many changes cause few requests, and polling is the fallback."""
 
 import asyncio
 from uuid import UUID
@@ -10,42 +10,42 @@ from tests.fixtures.browser import Tab
 from tests.fixtures.records import upsert
 from watchbill.workload import Phase
 
-SOON_MS = 30_000
-"""Less than the page waits between two looks where nobody tells it anything."""
+STREAM_MS = 30_000
+"""How long a slow machine may take to show a change."""
 
 
-def questions(tab: Tab) -> list[str]:
-    """Addresses of the list's refreshes from now on."""
-    asked: list[str] = []
+def refreshes(tab: Tab) -> list[str]:
+    """The URLs of the list's refreshes from now on."""
+    requests: list[str] = []
 
-    def note(request: Request) -> None:
+    def record(request: Request) -> None:
         if "/workloads/facets" in request.url:
-            asked.append(request.url)
+            requests.append(request.url)
 
-    tab.page.on("request", note)
-    return asked
+    tab.page.on("request", record)
+    return requests
 
 
-async def test_a_change_is_told_and_a_quiet_fleet_asks_for_nothing(tab: Tab, site: Site) -> None:
+async def test_the_stream_reports_changes_and_nothing_is_polled(tab: Tab, site: Site) -> None:
     fleet = site.fleet
     async with tab.page.expect_response(lambda answer: "/workloads/stream" in answer.url):
         await tab.sign_in("/?search=llama-sft-7")
     row = tab.page.locator(f'.row[data-id="{UUID(int=7)}"]')
     await expect(row.locator(".phase")).to_have_text("Running")
     await asyncio.sleep(3)
-    asked = questions(tab)
+    requests = refreshes(tab)
     await asyncio.sleep(7)
-    assert asked == [], "polling goes on beside the stream"
+    assert requests == [], "the page polls beside the stream"
     await fleet.send(
         upsert(fleet.running(7, phase=Phase.DEGRADED), (Phase.DEGRADED, fleet.now)),
         upsert(fleet.running(8, running_pods=0)),
     )
-    await expect(row.locator(".phase")).to_have_text("Degraded", timeout=SOON_MS)
+    await expect(row.locator(".phase")).to_have_text("Degraded", timeout=STREAM_MS)
     await fleet.send(upsert(fleet.running(7), (Phase.RUNNING, fleet.now)))
-    await expect(row.locator(".phase")).to_have_text("Running", timeout=SOON_MS)
+    await expect(row.locator(".phase")).to_have_text("Running", timeout=STREAM_MS)
 
 
-async def test_thousands_of_changes_a_minute_move_nothing(tab: Tab, site: Site) -> None:
+async def test_thousands_of_changes_a_minute_move_no_row(tab: Tab, site: Site) -> None:
     fleet = site.fleet
     await tab.sign_in("/?sortBy=createdAt&sortOrder=asc")
     await tab.page.wait_for_selector(".row .name")
@@ -55,18 +55,18 @@ async def test_thousands_of_changes_a_minute_move_nothing(tab: Tab, site: Site) 
     before = await tab.names()
     top = await grid.evaluate("grid => grid.scrollTop")
     assert top > 1_000
-    asked = questions(tab)
+    requests = refreshes(tab)
     for turn in range(60):  # 85 changes ten times a second are 5,100 in six seconds' minute
         changed = [fleet.running(number, running_pods=turn % 5) for number in range(20, 105)]
-        await fleet.send(*(upsert(one) for one in changed))
+        await fleet.send(*(upsert(workload) for workload in changed))
         await asyncio.sleep(0.1)
-    assert 2 <= len(asked) <= 12, "one look answers for many changes"
+    assert 2 <= len(requests) <= 12, "one refresh covers many changes"
     assert await grid.evaluate("grid => grid.scrollTop") == top
     assert await tab.names() == before
     await fleet.send(*(upsert(fleet.running(number)) for number in range(20, 105)))
 
 
-async def test_without_a_stream_the_page_looks_by_itself(tab: Tab, site: Site) -> None:
+async def test_without_a_stream_the_page_polls(tab: Tab, site: Site) -> None:
     fleet = site.fleet
     await tab.page.route("**/workloads/stream*", lambda route: route.abort())
     await tab.sign_in("/?search=llama-sft-9")
@@ -79,21 +79,19 @@ async def test_without_a_stream_the_page_looks_by_itself(tab: Tab, site: Site) -
     await fleet.send(upsert(fleet.running(9), (Phase.RUNNING, fleet.now)))
 
 
-async def test_one_workload_is_told_of_its_changes_and_asks_for_nothing_else(
-    tab: Tab, site: Site
-) -> None:
+async def test_one_workload_follows_its_own_changes_only(tab: Tab, site: Site) -> None:
     fleet, path = site.fleet, f"/workloads/{UUID(int=9)}"
     async with tab.page.expect_response(lambda answer: "/workloads/stream" in answer.url):
         await tab.sign_in(path)
     phase = tab.page.locator(".detail-phase .phase")
     await expect(phase).to_have_text("Running")
     await asyncio.sleep(3)
-    asked: list[str] = []
-    tab.page.on("request", lambda request: asked.append(request.url))
+    requests: list[str] = []
+    tab.page.on("request", lambda request: requests.append(request.url))
     await fleet.send(upsert(fleet.running(10, running_pods=0)))
     await asyncio.sleep(6)
-    assert [url for url in asked if url.endswith((path, f"{path}/history"))] == []
+    assert [url for url in requests if url.endswith((path, f"{path}/history"))] == []
     await fleet.send(upsert(fleet.running(9, phase=Phase.DEGRADED), (Phase.DEGRADED, fleet.now)))
-    await expect(phase).to_have_text("Degraded", timeout=SOON_MS)
+    await expect(phase).to_have_text("Degraded", timeout=STREAM_MS)
     await fleet.send(upsert(fleet.running(9), (Phase.RUNNING, fleet.now)))
-    await expect(phase).to_have_text("Running", timeout=SOON_MS)
+    await expect(phase).to_have_text("Running", timeout=STREAM_MS)

@@ -51,7 +51,9 @@ async def test_somebody_signs_in_at_the_issuer_and_is_where_they_wanted(
                 await tab.page.click("button[type=submit]")
                 # Nobody gave ada a rule yet: she is known, and reads nothing.
                 await expect(tab.page).to_have_url(f"{PUBLIC_URL}/fleet?by=type")
-                await expect(tab.page.get_by_role("alert")).to_contain_text("Nothing here is open")
+                await expect(tab.page.get_by_role("alert")).to_contain_text(
+                    "You do not have access"
+                )
                 await tab.page.click(".account")
                 await expect(tab.page.locator(".popover")).to_contain_text("ada@example.com")
 

@@ -1,9 +1,9 @@
-/** Which page is shown, and whether someone is signed in. */
+/** The application: the session, and the page for the current URL. */
 
 import { Component, type ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, whenSignedOut } from "./api/http";
-import { whoAmI } from "./api/routes";
+import { ApiError, setSessionEndListener } from "./api/http";
+import { getMe } from "./api/routes";
 import type { Me } from "./api/shapes";
 import { ClustersContext, useClustersLive } from "./clusters/context";
 import { ClustersPage } from "./clusters/page";
@@ -13,27 +13,27 @@ import { Frame } from "./frame";
 import { IdlePage } from "./idle/page";
 import { LoginPage } from "./login/page";
 import { safePath } from "./model/links";
-import { Empty, Failure, Skeleton } from "./parts/states";
-import { currentUrl, go, Link, usePlace, type Place } from "./router";
+import { EmptyState, ErrorState, Skeleton } from "./components/placeholders";
+import { currentUrl, navigate, Link, useRoute, type Route } from "./router";
 import { WorkloadsPage } from "./workloads/page";
-import { forgetRows } from "./workloads/use_rows";
+import { forgetRows } from "./workloads/use_live_rows";
 
 type Session =
-  | { readonly kind: "asking" }
+  | { readonly kind: "loading" }
   | { readonly kind: "failed"; readonly error: Error }
-  | { readonly kind: "out"; readonly wasIn: boolean }
-  | { readonly kind: "in"; readonly me: Me };
+  | { readonly kind: "signed out"; readonly wasSignedIn: boolean }
+  | { readonly kind: "signed in"; readonly me: Me };
 
 export function App() {
-  const place = usePlace();
-  const [session, setSession] = useState<Session>({ kind: "asking" });
+  const route = useRoute();
+  const [session, setSession] = useState<Session>({ kind: "loading" });
   const [attempt, setAttempt] = useState(0);
-  const clusters = useClustersLive(session.kind === "in");
+  const clusters = useClustersLive(session.kind === "signed in");
 
   useEffect(() => {
-    whenSignedOut(() => setSession((old) => ({ kind: "out", wasIn: old.kind === "in" })));
-    whoAmI().then(
-      (me) => setSession({ kind: "in", me }),
+    setSessionEndListener(() => setSession((old) => ({ kind: "signed out", wasSignedIn: old.kind === "signed in" })));
+    getMe().then(
+      (me) => setSession({ kind: "signed in", me }),
       (error: unknown) => {
         if (error instanceof ApiError && error.status === 401) return;
         setSession({ kind: "failed", error: error instanceof Error ? error : new Error(String(error)) });
@@ -42,32 +42,32 @@ export function App() {
   }, [attempt]);
 
   useEffect(() => {
-    if (session.kind === "out" && place.path !== "/login") {
+    if (session.kind === "signed out" && route.path !== "/login") {
       forgetRows();
-      go(`/login?next=${encodeURIComponent(currentUrl())}`, { replace: true });
+      navigate(`/login?next=${encodeURIComponent(currentUrl())}`, { replace: true });
     }
-    if (session.kind === "in" && place.path === "/login") go(safePath(place.query.get("next")), { replace: true });
-  }, [session.kind, place.path]);
+    if (session.kind === "signed in" && route.path === "/login") navigate(safePath(route.query.get("next")), { replace: true });
+  }, [session.kind, route.path]);
 
-  if (session.kind === "asking") return <Skeleton rows={12} />;
+  if (session.kind === "loading") return <Skeleton rows={12} />;
   if (session.kind === "failed")
-    return <Failure error={session.error} retry={() => (setSession({ kind: "asking" }), setAttempt(attempt + 1))} />;
-  if (session.kind === "out")
-    return <LoginPage wasSignedIn={session.wasIn} onSignedIn={(me) => setSession({ kind: "in", me })} />;
+    return <ErrorState error={session.error} retry={() => (setSession({ kind: "loading" }), setAttempt(attempt + 1))} />;
+  if (session.kind === "signed out")
+    return <LoginPage wasSignedIn={session.wasSignedIn} onSignedIn={(me) => setSession({ kind: "signed in", me })} />;
   return (
     <ClustersContext.Provider value={clusters}>
       <Frame
-        place={place}
+        route={route}
         me={session.me}
         onSignedOut={() => {
           forgetRows();
-          go("/login", { replace: true });
-          setSession({ kind: "out", wasIn: false });
+          navigate("/login", { replace: true });
+          setSession({ kind: "signed out", wasSignedIn: false });
         }}
       >
-        <Guard key={place.path}>
-          <Page place={place} />
-        </Guard>
+        <ErrorBoundary key={route.path}>
+          <Page route={route} />
+        </ErrorBoundary>
       </Frame>
     </ClustersContext.Provider>
   );
@@ -80,24 +80,24 @@ const TITLES: Readonly<Record<string, string>> = {
   "/clusters": "Clusters",
 };
 
-function Page({ place }: { readonly place: Place }) {
+function Page({ route }: { readonly route: Route }) {
   const isFirst = useRef(true);
   useEffect(() => {
-    document.title = `${TITLES[place.path] ?? "Workload"} · Watchbill`;
+    document.title = `${TITLES[route.path] ?? "Workload"} · Watchbill`;
     if (!isFirst.current) document.getElementById("content")?.focus({ preventScroll: true });
     isFirst.current = false;
-  }, [place.path]);
-  const workload = /^\/workloads\/([^/]+)$/u.exec(place.path);
+  }, [route.path]);
+  const workload = /^\/workloads\/([^/]+)$/u.exec(route.path);
   if (workload !== null) return <WorkloadPage id={decoded(workload[1]!)} />;
-  if (place.path === "/" || place.path === "/workloads") return <WorkloadsPage place={place} />;
-  if (place.path === "/fleet") return <FleetPage />;
-  if (place.path === "/idle") return <IdlePage />;
-  if (place.path === "/clusters") return <ClustersPage />;
-  if (place.path === "/login") return null;
+  if (route.path === "/" || route.path === "/workloads") return <WorkloadsPage route={route} />;
+  if (route.path === "/fleet") return <FleetPage />;
+  if (route.path === "/idle") return <IdlePage />;
+  if (route.path === "/clusters") return <ClustersPage />;
+  if (route.path === "/login") return null;
   return (
-    <Empty title="There is no such page">
-      <Link to="/">To the workloads</Link>
-    </Empty>
+    <EmptyState title="Page not found">
+      <Link to="/">Go to the workloads</Link>
+    </EmptyState>
   );
 }
 
@@ -109,22 +109,22 @@ function decoded(part: string): string {
   }
 }
 
-/** A fault in one page leaves the frame standing and says so. */
-class Guard extends Component<{ readonly children: ComponentChildren }, { readonly fault?: Error }> {
-  static override getDerivedStateFromError(fault: Error): { fault: Error } {
-    return { fault };
+/** Contains an error of one page: the frame stays, and the error is shown. */
+class ErrorBoundary extends Component<{ readonly children: ComponentChildren }, { readonly error?: Error }> {
+  static override getDerivedStateFromError(error: Error): { error: Error } {
+    return { error };
   }
 
   override render() {
-    const { fault } = this.state;
-    if (fault === undefined) return this.props.children;
+    const { error } = this.state;
+    if (error === undefined) return this.props.children;
     return (
-      <Empty title="This page has a fault">
-        <p>{fault.message}</p>
+      <EmptyState title="This page crashed">
+        <p>{error.message}</p>
         <button type="button" class="button" onClick={() => window.location.reload()}>
-          Load it anew
+          Reload
         </button>
-      </Empty>
+      </EmptyState>
     );
   }
 }

@@ -1,20 +1,20 @@
-/** The frame around every page: where one can go, the search, the clusters' contact, the account. */
+/** The frame around every page: navigation, the search, the state of the clusters, the account. */
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { signOut } from "./api/routes";
 import type { Me } from "./api/shapes";
 import { useClusters } from "./clusters/context";
-import { Help } from "./help";
-import { useKeys } from "./hooks/keys";
+import { Help } from "./keyboard_help";
+import { useKeys } from "./hooks/keyboard";
 import { readView, viewUrl } from "./model/view";
-import { Logo } from "./parts/logo";
-import { Popover } from "./parts/popover";
-import { StateMark } from "./parts/state_mark";
-import { go, Link, type Place } from "./router";
+import { Logo } from "./components/logo";
+import { Popover } from "./components/popover";
+import { StateMark } from "./components/cluster_state";
+import { navigate, Link, type Route } from "./router";
 import { THEMES, useTheme } from "./theme";
 
-const PLACES: readonly (readonly [string, string])[] = [
+const PAGES: readonly (readonly [string, string])[] = [
   ["/", "Workloads"],
   ["/fleet", "Fleet"],
   ["/idle", "Idle GPUs"],
@@ -22,13 +22,13 @@ const PLACES: readonly (readonly [string, string])[] = [
 ];
 
 interface FrameProps {
-  readonly place: Place;
+  readonly route: Route;
   readonly me: Me;
   readonly onSignedOut: () => void;
   readonly children: ComponentChildren;
 }
 
-export function Frame({ place, me, onSignedOut, children }: FrameProps) {
+export function Frame({ route, me, onSignedOut, children }: FrameProps) {
   const [isHelpOpen, setHelpOpen] = useState(false);
   useKeys({ "?": () => setHelpOpen(true) });
   return (
@@ -42,19 +42,19 @@ export function Frame({ place, me, onSignedOut, children }: FrameProps) {
           <span class="brand-name">Watchbill</span>
         </Link>
         <nav aria-label="Pages">
-          {PLACES.map(([path, label]) => (
+          {PAGES.map(([path, label]) => (
             <Link
               key={path}
               to={path}
               class="nav"
-              aria-current={isAt(place.path, path) ? "page" : undefined}
+              aria-current={isAt(route.path, path) ? "page" : undefined}
             >
               {label}
             </Link>
           ))}
         </nav>
-        <Search place={place} />
-        <Contact />
+        <Search route={route} />
+        <ClusterStatus />
         <Account me={me} onSignedOut={onSignedOut} onHelp={() => setHelpOpen(true)} />
       </header>
       <main id="content" tabIndex={-1}>
@@ -69,25 +69,25 @@ function isAt(path: string, target: string): boolean {
   return target === "/" ? path === "/" || path.startsWith("/workloads") : path === target;
 }
 
-/** Typing never waits for the server: the words go into the URL a moment after the last key. */
-function Search({ place }: { readonly place: Place }) {
+/** Typing never waits for the server: the search goes into the URL shortly after the last key. */
+function Search({ route }: { readonly route: Route }) {
   const input = useRef<HTMLInputElement>(null);
-  const view = readView(place.query);
-  const isList = place.path === "/";
-  const given = isList ? view.search : "";
-  const [text, setText] = useState(given);
-  const sent = useRef(given);
+  const view = readView(route.query);
+  const isList = route.path === "/";
+  const current = isList ? view.search : "";
+  const [text, setText] = useState(current);
+  const sent = useRef(current);
   useEffect(() => {
-    if (given !== sent.current) setText(given);
-    sent.current = given;
-  }, [given]);
+    if (current !== sent.current) setText(current);
+    sent.current = current;
+  }, [current]);
   const send = (value: string): void => {
     sent.current = value;
     const base = isList ? readView(new URLSearchParams(window.location.search)) : readView(new URLSearchParams());
-    go(viewUrl({ ...base, search: value }), { replace: isList });
+    navigate(viewUrl({ ...base, search: value }), { replace: isList });
   };
   useEffect(() => {
-    if (text === given || (!isList && text === "")) return undefined;
+    if (text === current || (!isList && text === "")) return undefined;
     const timer = setTimeout(() => send(text), 180);
     return () => clearTimeout(timer);
   }, [text]);
@@ -128,17 +128,17 @@ function Search({ place }: { readonly place: Place }) {
   );
 }
 
-function Contact() {
+function ClusterStatus() {
   const { data, error } = useClusters();
-  if (data === undefined) return <span class="contact" />;
-  const inContact = data.filter((cluster) => cluster.state === "connected").length;
-  if (data.length === 0) return <span class="contact" />;
-  const worst = error !== undefined ? "disconnected" : inContact === data.length ? "connected" : "degraded";
-  const words = `${inContact}/${data.length} clusters in contact`;
+  if (data === undefined) return <span class="cluster-status" />;
+  const connected = data.filter((cluster) => cluster.state === "connected").length;
+  if (data.length === 0) return <span class="cluster-status" />;
+  const state = error !== undefined ? "disconnected" : connected === data.length ? "connected" : "degraded";
+  const label = `${connected}/${data.length} clusters connected`;
   return (
-    <Link class="contact" to="/clusters" title={words} aria-label={words}>
-      <StateMark state={worst} />
-      {inContact}/{data.length}
+    <Link class="cluster-status" to="/clusters" title={label} aria-label={label}>
+      <StateMark state={state} />
+      {connected}/{data.length}
     </Link>
   );
 }
@@ -153,7 +153,7 @@ function Account(props: { readonly me: Me; readonly onSignedOut: () => void; rea
       await signOut();
       props.onSignedOut();
     } catch {
-      setProblem("Signing out did not work: the server does not answer.");
+      setProblem("Sign-out failed: the server does not respond.");
     }
   };
   return (
@@ -217,12 +217,12 @@ function Account(props: { readonly me: Me; readonly onSignedOut: () => void; rea
 
 function scopeWords(me: Me): string {
   const { scope } = me;
-  if (scope.tenant) return "sees everything";
+  if (scope.tenant) return "can read everything";
   const parts = [
     [scope.clusterIds.length, "cluster", "clusters"],
     [scope.departmentIds.length, "department", "departments"],
     [scope.projectIds.length, "project", "projects"],
   ] as const;
-  const words = parts.filter(([number]) => number > 0).map(([number, one, many]) => `${number} ${number === 1 ? one : many}`);
-  return words.length === 0 ? "sees nothing yet" : `sees ${words.join(", ")}`;
+  const words = parts.filter(([number]) => number > 0).map(([number, singular, many]) => `${number} ${number === 1 ? singular : many}`);
+  return words.length === 0 ? "no access yet" : `can read ${words.join(", ")}`;
 }

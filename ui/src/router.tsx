@@ -3,7 +3,7 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 
-export interface Place {
+export interface Route {
   readonly path: string;
   readonly query: URLSearchParams;
 }
@@ -11,7 +11,7 @@ export interface Place {
 const CHANGED = "watchbill:place";
 const FROM_HERE = "watchbill";
 
-function here(): Place {
+function here(): Route {
   return { path: window.location.pathname, query: new URLSearchParams(window.location.search) };
 }
 
@@ -19,7 +19,7 @@ export function currentUrl(): string {
   return window.location.pathname + window.location.search;
 }
 
-export function go(url: string, options: { replace?: boolean } = {}): void {
+export function navigate(url: string, options: { replace?: boolean } = {}): void {
   if (url === currentUrl()) return;
   if (options.replace) window.history.replaceState(window.history.state, "", url);
   else window.history.pushState(FROM_HERE, "", url);
@@ -27,15 +27,15 @@ export function go(url: string, options: { replace?: boolean } = {}): void {
 }
 
 /** To where one came from within this page, or to the start. */
-export function back(): void {
+export function goBack(): void {
   if (window.history.state === FROM_HERE) window.history.back();
-  else go("/");
+  else navigate("/");
 }
 
-export function usePlace(): Place {
-  const [place, setPlace] = useState(here);
+export function useRoute(): Route {
+  const [route, setRoute] = useState(here);
   useEffect(() => {
-    const update = (): void => setPlace(here());
+    const update = (): void => setRoute(here());
     window.addEventListener("popstate", update);
     window.addEventListener(CHANGED, update);
     return () => {
@@ -43,7 +43,7 @@ export function usePlace(): Place {
       window.removeEventListener(CHANGED, update);
     };
   }, []);
-  return place;
+  return route;
 }
 
 type LinkProps = Omit<JSX.AnchorHTMLAttributes<HTMLAnchorElement>, "href" | "onClick"> & {
@@ -62,7 +62,7 @@ export function Link({ to, children, ...rest }: LinkProps) {
         if (event.defaultPrevented || event.button !== 0) return;
         if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
         event.preventDefault();
-        go(to);
+        navigate(to);
       }}
     >
       {children}

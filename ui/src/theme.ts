@@ -1,7 +1,7 @@
 /** Light, dark, or as the system says. The colours themselves are one set of tokens in the style sheet. */
 
 import { useEffect, useState } from "preact/hooks";
-import { readKept, useKept } from "./hooks/kept";
+import { readPreference, usePreference } from "./hooks/preference";
 import { useMedia } from "./hooks/media";
 
 export const THEMES = ["system", "light", "dark"] as const;
@@ -11,7 +11,7 @@ function themeOf(text: string | undefined): Theme {
   return THEMES.find((theme) => theme === text) ?? "system";
 }
 
-export function applyTheme(theme: Theme = themeOf(readKept("theme"))): void {
+export function applyTheme(theme: Theme = themeOf(readPreference("theme"))): void {
   if (theme === "system") delete document.documentElement.dataset["theme"];
   else document.documentElement.dataset["theme"] = theme;
 }
@@ -22,9 +22,9 @@ const CHANGED = "watchbill:theme";
 /** Which of the two schemes is in force, for what is drawn and not styled. */
 export function useIsDark(): boolean {
   const isSystemDark = useMedia(DARK);
-  const [theme, setTheme] = useState(() => themeOf(readKept("theme")));
+  const [theme, setTheme] = useState(() => themeOf(readPreference("theme")));
   useEffect(() => {
-    const update = (): void => setTheme(themeOf(readKept("theme")));
+    const update = (): void => setTheme(themeOf(readPreference("theme")));
     window.addEventListener(CHANGED, update);
     return () => window.removeEventListener(CHANGED, update);
   }, []);
@@ -32,7 +32,7 @@ export function useIsDark(): boolean {
 }
 
 export function useTheme(): [Theme, (theme: Theme) => void] {
-  const [kept, setKept] = useKept("theme");
+  const [kept, setKept] = usePreference("theme");
   const set = (theme: Theme): void => {
     setKept(theme);
     applyTheme(theme);

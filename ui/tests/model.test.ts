@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { asCommand, asCurl, shellQuoted } from "../src/model/commands";
+import { listCommand, listCurl, shellQuoted } from "../src/model/commands";
 import { filterParameter, parseFilter, problemOf } from "../src/model/filter";
 import { bytes, duration, memory, quantity } from "../src/model/format";
 import { safeLink, safePath } from "../src/model/links";
-import { columnsOf, shownOf, CHARTS, shortDevice } from "../src/model/metrics";
-import { signOnFailure } from "../src/model/sign_on";
+import { columnsOf, chartState, CHARTS, shortDevice } from "../src/model/metrics";
+import { signInError } from "../src/model/sign_in_error";
 import { DEFAULT_VIEW, readView, viewUrl, type View } from "../src/model/view";
 
 describe("safeLink", () => {
@@ -93,6 +93,7 @@ describe("views", () => {
       sortBy: "name",
       isDescending: false,
       columns: ["phase", "gpu"],
+      widths: { name: 400, gpu: 60 },
       isCompact: true,
       openId: "00000000-0000-0000-0000-000000000001",
     };
@@ -109,12 +110,12 @@ describe("commands", () => {
   it("quote for a shell", () => {
     expect(shellQuoted("a'b $(c)")).toBe(`'a'\\''b $(c)'`);
     const view = { ...DEFAULT_VIEW, search: "it's; rm -rf /" };
-    expect(asCurl(view, "http://x")).toContain(`'search=it'\\''s; rm -rf /'`);
-    expect(asCommand(view)).toContain(`--search 'it'\\''s; rm -rf /'`);
+    expect(listCurl(view, "http://x")).toContain(`'search=it'\\''s; rm -rf /'`);
+    expect(listCommand(view)).toContain(`--search 'it'\\''s; rm -rf /'`);
   });
 });
 
-describe("figures", () => {
+describe("stats", () => {
   it.each([
     [0, "0s"],
     [59, "59s"],
@@ -140,12 +141,12 @@ describe("charts", () => {
   const type = "GPU_MEMORY_USAGE_BYTES";
   const at = "2026-11-23T12:00:00Z";
 
-  it("tell zero, nothing, not offered and not reached apart", () => {
-    expect(shownOf(spec, [{ type, values: [{ value: "0", timestamp: at }] }]).kind).toBe("lines");
-    expect(shownOf(spec, [{ type, values: [] }]).kind).toBe("empty");
-    expect(shownOf(spec, [{ type, values: null, labels: { reason: "unsupported" } }]).kind).toBe("unsupported");
-    expect(shownOf(spec, [{ type, values: null, labels: { reason: "timeout" } }])).toEqual({
-      kind: "down",
+  it("tell zero, no samples, no source and an unreachable source apart", () => {
+    expect(chartState(spec, [{ type, values: [{ value: "0", timestamp: at }] }]).kind).toBe("lines");
+    expect(chartState(spec, [{ type, values: [] }]).kind).toBe("empty");
+    expect(chartState(spec, [{ type, values: null, labels: { reason: "unsupported" } }]).kind).toBe("unsupported");
+    expect(chartState(spec, [{ type, values: null, labels: { reason: "timeout" } }])).toEqual({
+      kind: "unreachable",
       reason: "timeout",
     });
   });
@@ -170,22 +171,22 @@ describe("devices", () => {
   });
 });
 
-describe("signOnFailure", () => {
+describe("signInError", () => {
   const issuers = [{ name: "corp", title: "Example Corp" }];
-  const said = (query: string) => signOnFailure(new URLSearchParams(query), issuers);
+  const message = (query: string) => signInError(new URLSearchParams(query), issuers);
 
-  it("says nothing where nothing failed", () => expect(said("next=/")).toBeUndefined());
+  it("says nothing where nothing failed", () => expect(message("next=/")).toBeUndefined());
 
   it.each(["declined", "expired", "refused", "busy", "away"])("has words for %s", (word) =>
-    expect(said(`failed=${word}&issuer=corp`)).not.toContain("did not succeed"),
+    expect(message(`failed=${word}&issuer=corp`)).not.toContain("Sign-in failed"),
   );
 
   it("names only issuers that there are", () => {
-    expect(said("failed=away&issuer=corp")).toContain("Example Corp");
-    expect(said("failed=away&issuer=<b>evil</b>")).toBe("The issuer does not answer. Please try again in a moment.");
+    expect(message("failed=away&issuer=corp")).toContain("Example Corp");
+    expect(message("failed=away&issuer=<b>evil</b>")).toBe("The identity provider does not respond. Please try again in a moment.");
   });
 
   it.each(["<img src=x>", "constructor", "__proto__", ""])("shows nothing of %s", (word) =>
-    expect(said(`failed=${encodeURIComponent(word)}`)).toBe("Signing in did not succeed. Please try again."),
+    expect(message(`failed=${encodeURIComponent(word)}`)).toBe("Sign-in failed. Please try again."),
   );
 });

@@ -1,4 +1,4 @@
-/** One way to ask the server: same origin, the session's cookie, JSON, errors in the contract's shape. */
+/** Requests to the server: same origin, with the session cookie, JSON, errors in the contract's shape. */
 
 export class ApiError extends Error {
   constructor(
@@ -9,7 +9,7 @@ export class ApiError extends Error {
     super(message);
   }
 
-  /** The server was not reached at all. */
+  /** The server could not be reached. */
   get isOffline(): boolean {
     return this.status === 0;
   }
@@ -23,14 +23,14 @@ export interface Answer<T> {
 
 const TIMEOUT_MS = 15_000;
 
-let onSignedOut: () => void = () => undefined;
+let onSessionEnd: () => void = () => undefined;
 
-/** Called whenever an answer says that the session has ended. */
-export function whenSignedOut(react: () => void): void {
-  onSignedOut = react;
+/** Sets what is called when a response says that the session has ended. */
+export function setSessionEndListener(listener: () => void): void {
+  onSessionEnd = listener;
 }
 
-export async function ask<T>(path: string, signal?: AbortSignal): Promise<Answer<T>> {
+export async function getJson<T>(path: string, signal?: AbortSignal): Promise<Answer<T>> {
   const response = await send(path, { method: "GET" }, signal);
   return { body: (await response.json()) as T, at: serverClock(response) };
 }
@@ -47,16 +47,16 @@ export async function send(path: string, init: RequestInit, signal?: AbortSignal
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, "The server does not answer.", undefined);
+    throw new ApiError(0, "The server does not respond.", undefined);
   }
   if (response.ok) return response;
   const failure = await failureOf(response);
-  if (response.status === 401 && path !== "/api/v1/session") onSignedOut();
+  if (response.status === 401 && path !== "/api/v1/session") onSessionEnd();
   throw failure;
 }
 
 async function failureOf(response: Response): Promise<ApiError> {
-  const fallback = `The server answered ${response.status}.`;
+  const fallback = `The server responded with status ${response.status}.`;
   try {
     const body: unknown = await response.json();
     if (typeof body === "object" && body !== null) {

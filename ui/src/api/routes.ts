@@ -1,8 +1,8 @@
-/** Every question that the page asks, and nothing else that knows a path of the API. */
+/** Every request of the page to the API; no other module knows its paths. */
 
-import { askedOf, type View } from "../model/view";
+import { filterQuery, type View } from "../model/view";
 import type { Filter } from "../model/filter";
-import { ask, send, type Answer } from "./http";
+import { getJson, send, type Answer } from "./http";
 import type {
   Cluster,
   Element,
@@ -24,7 +24,7 @@ export interface Page {
 }
 
 export function listQuery(view: View, bound: readonly Filter[], page?: Page): URLSearchParams {
-  const query = askedOf(view, bound);
+  const query = filterQuery(view, bound);
   query.set("sortBy", view.sortBy);
   query.set("sortOrder", view.isDescending ? "desc" : "asc");
   if (page !== undefined) {
@@ -41,7 +41,7 @@ export async function listWorkloads(
   signal?: AbortSignal,
 ): Promise<readonly Workload[]> {
   const query = listQuery(view, bound, page);
-  const answer = await ask<{ workloads: readonly Workload[] }>(`${WORKLOADS}?${query}`, signal);
+  const answer = await getJson<{ workloads: readonly Workload[] }>(`${WORKLOADS}?${query}`, signal);
   return answer.body.workloads;
 }
 
@@ -50,38 +50,38 @@ export async function countWorkloads(
   more: readonly Filter[] = [],
   signal?: AbortSignal,
 ): Promise<number> {
-  const query = askedOf(view, more);
-  return (await ask<{ count: number }>(`${WORKLOADS}/count?${query}`, signal)).body.count;
+  const query = filterQuery(view, more);
+  return (await getJson<{ count: number }>(`${WORKLOADS}/count?${query}`, signal)).body.count;
 }
 
-export function facetsOf(
+export function getFacets(
   view: View,
   fields: readonly string[],
   signal?: AbortSignal,
 ): Promise<Answer<Facets>> {
-  const query = askedOf(view);
+  const query = filterQuery(view);
   query.set("fields", fields.join(","));
-  return ask<Facets>(`${WORKLOADS}/facets?${query}`, signal);
+  return getJson<Facets>(`${WORKLOADS}/facets?${query}`, signal);
 }
 
 export function exportUrl(view: View, format: "csv" | "ndjson"): string {
-  const query = askedOf(view);
+  const query = filterQuery(view);
   query.set("format", format);
   return `${WORKLOADS}/export?${query}`;
 }
 
 /** Server-sent events that tell when something in the view changed. */
 export function streamUrl(view: View): string {
-  return `${WORKLOADS}/stream?${askedOf(view)}`;
+  return `${WORKLOADS}/stream?${filterQuery(view)}`;
 }
 
 export async function getWorkload(id: string, signal?: AbortSignal): Promise<Workload> {
-  return (await ask<Workload>(`${WORKLOADS}/${encodeURIComponent(id)}`, signal)).body;
+  return (await getJson<Workload>(`${WORKLOADS}/${encodeURIComponent(id)}`, signal)).body;
 }
 
 export async function getHistory(id: string, signal?: AbortSignal): Promise<readonly Spell[]> {
   const path = `${WORKLOADS}/${encodeURIComponent(id)}/history`;
-  return (await ask<{ history: readonly Spell[] }>(path, signal)).body.history;
+  return (await getJson<{ history: readonly Spell[] }>(path, signal)).body.history;
 }
 
 export interface Elements {
@@ -95,14 +95,14 @@ const ELEMENTS_SHOWN = 2_000;
 
 export async function getElements(id: string, signal?: AbortSignal): Promise<Elements> {
   const path = `${WORKLOADS}/${encodeURIComponent(id)}/elements`;
-  const counted = ask<{ totalElementsCount: number; storedElementsCount: number }>(
+  const counted = getJson<{ totalElementsCount: number; storedElementsCount: number }>(
     `${path}/count`,
     signal,
   );
   const elements: Element[] = [];
   let offset: number | undefined = 0;
   while (offset !== undefined && elements.length < ELEMENTS_SHOWN) {
-    const page: Answer<{ elements: readonly Element[]; next?: number }> = await ask(
+    const page: Answer<{ elements: readonly Element[]; next?: number }> = await getJson(
       `${path}?offset=${offset}&limit=${ELEMENTS_PAGE}`,
       signal,
     );
@@ -126,35 +126,35 @@ export async function getMetrics(
     numberOfSamples: String(range.samples),
   });
   const path = `${WORKLOADS}/${encodeURIComponent(id)}/metrics?${query}`;
-  return (await ask<{ measurements: readonly Measurement[] }>(path, signal)).body.measurements;
+  return (await getJson<{ measurements: readonly Measurement[] }>(path, signal)).body.measurements;
 }
 
-export async function telemetry(
+export async function getTelemetry(
   type: string,
   more: Readonly<Record<string, string>> = {},
   signal?: AbortSignal,
 ): Promise<readonly TelemetryValue[]> {
   const query = new URLSearchParams({ telemetryType: type, ...more });
   const path = `${WORKLOADS}/telemetry?${query}`;
-  return (await ask<{ values: readonly TelemetryValue[] }>(path, signal)).body.values;
+  return (await getJson<{ values: readonly TelemetryValue[] }>(path, signal)).body.values;
 }
 
 /** Workloads with idle GPUs, the most GPU-hours first. */
-export async function idleGpus(limit: number, signal?: AbortSignal): Promise<IdleGpus> {
-  return (await ask<IdleGpus>(`${WORKLOADS}/idle?limit=${limit}`, signal)).body;
+export async function getIdleWorkloads(limit: number, signal?: AbortSignal): Promise<IdleGpus> {
+  return (await getJson<IdleGpus>(`${WORKLOADS}/idle?limit=${limit}`, signal)).body;
 }
 
-/** The headline figures now, and every five minutes of the last 24 hours. */
-export async function fleetFigures(signal?: AbortSignal): Promise<FleetFigures> {
-  return (await ask<FleetFigures>("/api/v1/fleet", signal)).body;
+/** The headline numbers now, and every five minutes of the last 24 hours. */
+export async function getFleet(signal?: AbortSignal): Promise<FleetFigures> {
+  return (await getJson<FleetFigures>("/api/v1/fleet", signal)).body;
 }
 
 export async function listClusters(signal?: AbortSignal): Promise<readonly Cluster[]> {
-  return (await ask<{ clusters: readonly Cluster[] }>("/api/v1/clusters", signal)).body.clusters;
+  return (await getJson<{ clusters: readonly Cluster[] }>("/api/v1/clusters", signal)).body.clusters;
 }
 
-export async function whoAmI(signal?: AbortSignal): Promise<Me> {
-  return (await ask<Me>("/api/v1/me", signal)).body;
+export async function getMe(signal?: AbortSignal): Promise<Me> {
+  return (await getJson<Me>("/api/v1/me", signal)).body;
 }
 
 export async function signIn(clientId: string, clientSecret: string): Promise<Me> {
@@ -166,18 +166,18 @@ export async function signIn(clientId: string, clientSecret: string): Promise<Me
   return (await response.json()) as Me;
 }
 
-export interface Issuer {
+export interface IdentityProvider {
   readonly name: string;
   readonly title: string;
 }
 
-/** Where people may log in with their own account. */
-export async function listIssuers(signal?: AbortSignal): Promise<readonly Issuer[]> {
-  return (await ask<{ issuers: readonly Issuer[] }>("/api/v1/session/oidc", signal)).body.issuers;
+/** The identity providers that people can sign in with. */
+export async function listIdentityProviders(signal?: AbortSignal): Promise<readonly IdentityProvider[]> {
+  return (await getJson<{ issuers: readonly IdentityProvider[] }>("/api/v1/session/oidc", signal)).body.issuers;
 }
 
-export function issuerUrl(issuer: Issuer, next: string): string {
-  return `/api/v1/session/oidc/${encodeURIComponent(issuer.name)}/start?${new URLSearchParams({ next })}`;
+export function signInUrl(provider: IdentityProvider, next: string): string {
+  return `/api/v1/session/oidc/${encodeURIComponent(provider.name)}/start?${new URLSearchParams({ next })}`;
 }
 
 export async function signOut(): Promise<void> {

@@ -1,18 +1,21 @@
-import { CopyButton } from "../parts/copy";
-import { Empty } from "../parts/states";
+import { CopyButton } from "../components/copy";
+import { EmptyState } from "../components/placeholders";
 
-/** Teaches how a cluster is connected: two commands, one on each side. */
+/** How to connect a cluster: sign in, create its credential, start its agent. */
 export function ConnectCluster() {
+  const login = `watchbill login --server ${window.location.origin}`;
   const create = "watchbill admin cluster create my-cluster > agent.credential";
   const run = `watchbill agent --server ${window.location.origin} --credential agent.credential`;
   return (
-    <Empty title="No cluster reports here yet">
-      <p>On the server, make a cluster and its agent's credential:</p>
+    <EmptyState title="No cluster is connected yet">
+      <p>Sign in with an account that may register clusters:</p>
+      <Command text={login} />
+      <p>Register a cluster; this prints its agent's credential:</p>
       <Command text={create} />
-      <p>Then, where the cluster can be reached (or inside it), start its agent:</p>
+      <p>Start the agent inside the cluster, or where its API server can be reached:</p>
       <Command text={run} />
-      <p>Workloads appear here a few seconds later. The agent only ever calls out; nothing calls in.</p>
-    </Empty>
+      <p>Workloads appear a few seconds later. The agent opens outgoing connections only.</p>
+    </EmptyState>
   );
 }
 

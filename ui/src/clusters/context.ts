@@ -1,13 +1,13 @@
-/** The clusters, asked once for the whole page: names for ids, and which of them are out of contact. */
+/** The clusters, loaded once for all pages: their names, and which of them are disconnected. */
 
 import { createContext } from "preact";
 import { useContext, useMemo } from "preact/hooks";
 import { listClusters } from "../api/routes";
 import type { Cluster } from "../api/shapes";
-import { useLive, type Live } from "../hooks/live";
+import { useLiveQuery, type LiveQuery } from "../hooks/live_query";
 import { duration } from "../model/format";
 
-export interface Clusters extends Live<readonly Cluster[]> {
+export interface Clusters extends LiveQuery<readonly Cluster[]> {
   readonly byId: ReadonlyMap<string, Cluster>;
 }
 
@@ -26,7 +26,7 @@ export function useClusters(): Clusters {
 }
 
 export function useClustersLive(isSignedIn: boolean): Clusters {
-  const live = useLive(isSignedIn ? "clusters" : undefined, listClusters, 10_000);
+  const live = useLiveQuery(isSignedIn ? "clusters" : undefined, listClusters, 10_000);
   const byId = useMemo(
     () => new Map((live.data ?? []).map((cluster) => [cluster.id, cluster])),
     [live.data],
@@ -38,7 +38,7 @@ export function clusterName(clusters: Clusters, id: string): string {
   return clusters.byId.get(id)?.name ?? id.slice(0, 8);
 }
 
-/** When a GPU counts as idle, as the agents have it: `1m`, or `1m to 5m` where they differ. */
+/** How long a GPU must be unused to count as idle: `1m`, or `1m to 5m` where the agents differ. */
 export function idleAfter(clusters: readonly Cluster[]): string | undefined {
   const kinds = clusters.flatMap((cluster) => cluster.kinds ?? []);
   const windows = kinds.flatMap((kind) => kind.idleAfterSeconds ?? []).sort((a, b) => a - b);
@@ -47,7 +47,7 @@ export function idleAfter(clusters: readonly Cluster[]): string | undefined {
   return least === most ? least : `${least} to ${most}`;
 }
 
-/** Records of such a cluster are what was last seen, not what is. */
-export function isOutOfContact(cluster: Cluster | undefined): boolean {
+/** The records of a disconnected cluster are the last state seen, not the current state. */
+export function isDisconnected(cluster: Cluster | undefined): boolean {
   return cluster !== undefined && cluster.state === "disconnected";
 }

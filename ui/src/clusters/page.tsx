@@ -1,58 +1,51 @@
-/** The clusters: in contact or not, what cannot be observed there, which GPUs they have. */
+/** The clusters: their state, what cannot be observed in them, and their GPUs. */
 
-import { telemetry } from "../api/routes";
+import { getTelemetry } from "../api/routes";
 import type { Cluster, KindState } from "../api/shapes";
-import { useLive } from "../hooks/live";
+import { useLiveQuery } from "../hooks/live_query";
 import { bytes, count, decimal, plural } from "../model/format";
 import { listUrl } from "../model/view";
-import { Age, Instant } from "../parts/instant";
-import { Failure, Skeleton, StaleBar } from "../parts/states";
-import { StateMark } from "../parts/state_mark";
+import { Age, Instant } from "../components/instant";
+import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
+import { StateMark } from "../components/cluster_state";
 import { Link } from "../router";
 import { ConnectCluster } from "./connect";
 import { useClusters } from "./context";
 
-const STATE_WORDS: Readonly<Record<string, string>> = {
-  waiting: "waiting for its agent",
-  connected: "connected",
-  degraded: "late",
-  disconnected: "out of contact",
-};
-
 const EVERY_MS = 10_000;
-/** The group of what the agent scrapes, which stands among the kinds that it observes. */
+/** The agent reports its metrics exporters among the kinds, under this group. */
 const EXPORTERS = "metrics";
 
-/** GPUs held, by cluster and node pool. */
-type Held = ReadonlyMap<string, number>;
+/** Allocated GPUs by cluster and node pool; the keys come from `poolKey`. */
+type Allocation = ReadonlyMap<string, number>;
 
-async function askHeld(signal: AbortSignal): Promise<Held> {
-  const values = await telemetry("GPU_ALLOCATION", { groupBy: "ClusterId,CurrentNodepools" }, signal);
-  return new Map(values.map(({ groups, value }) => [placeOf(groups![0]!.value, groups![1]!.value), Number(value)]));
+async function fetchAllocation(signal: AbortSignal): Promise<Allocation> {
+  const values = await getTelemetry("GPU_ALLOCATION", { groupBy: "ClusterId,CurrentNodepools" }, signal);
+  return new Map(values.map(({ groups, value }) => [poolKey(groups![0]!.value, groups![1]!.value), Number(value)]));
 }
 
-const placeOf = (clusterId: string, nodePool: string): string => `${clusterId} ${nodePool}`;
+const poolKey = (clusterId: string, nodePool: string): string => `${clusterId} ${nodePool}`;
 
 export function ClustersPage() {
   const clusters = useClusters();
-  const held = useLive("held by node pool", askHeld, EVERY_MS).data;
+  const allocated = useLiveQuery("allocated GPUs by node pool", fetchAllocation, EVERY_MS).data;
   if (clusters.data === undefined)
-    return clusters.error === undefined ? <Skeleton /> : <Failure error={clusters.error} retry={clusters.refresh} />;
+    return clusters.error === undefined ? <Skeleton /> : <ErrorState error={clusters.error} retry={clusters.refresh} />;
   if (clusters.data.length === 0) return <ConnectCluster />;
-  const inContact = clusters.data.filter((cluster) => cluster.state === "connected").length;
+  const connected = clusters.data.filter((cluster) => cluster.state === "connected").length;
   return (
     <div class="page">
       <h1 class="off-screen">Clusters</h1>
       <StaleBar error={clusters.error} at={clusters.at} retry={clusters.refresh} />
       <p class="lead">
         <strong>
-          {inContact} of {clusters.data.length}
+          {connected} of {clusters.data.length}
         </strong>{" "}
-        {clusters.data.length === 1 ? "cluster is" : "clusters are"} in contact.
+        {clusters.data.length === 1 ? "cluster is" : "clusters are"} connected.
       </p>
       <div class="cards">
         {clusters.data.map((cluster) => (
-          <ClusterCard key={cluster.id} cluster={cluster} held={held} />
+          <ClusterCard key={cluster.id} cluster={cluster} allocated={allocated} />
         ))}
       </div>
     </div>
@@ -61,23 +54,23 @@ export function ClustersPage() {
 
 interface CardProps {
   readonly cluster: Cluster;
-  /** Undefined until it is known. */
-  readonly held: Held | undefined;
+  /** Undefined until it is loaded. */
+  readonly allocated: Allocation | undefined;
 }
 
-function ClusterCard({ cluster, held }: CardProps) {
-  const blind = (cluster.kinds ?? []).filter((kind) => ["forbidden", "failing"].includes(kind.state));
+function ClusterCard({ cluster, allocated }: CardProps) {
+  const unobserved = (cluster.kinds ?? []).filter((kind) => ["forbidden", "failing"].includes(kind.state));
   const kinds = (cluster.kinds ?? []).filter((kind) => kind.group !== EXPORTERS);
   const absent = kinds.filter((kind) => kind.state === "absent");
   const complete = kinds.filter((kind) => kind.state === "complete");
-  const read = (cluster.kinds ?? []).filter((kind) => kind.group === EXPORTERS && kind.state === "complete");
+  const exporters = (cluster.kinds ?? []).filter((kind) => kind.group === EXPORTERS && kind.state === "complete");
   return (
     <section class="card" aria-label={cluster.name}>
       <h2>
         <StateMark state={cluster.state} />
         {cluster.name}
         <span class="card-state">
-          {STATE_WORDS[cluster.state] ?? cluster.state}
+          {cluster.state === "waiting" ? "waiting for its agent" : cluster.state}
           {cluster.since !== undefined && cluster.state !== "connected" && (
             <>
               {" "}
@@ -86,7 +79,7 @@ function ClusterCard({ cluster, held }: CardProps) {
           )}
         </span>
       </h2>
-      <dl class="facts-list">
+      <dl class="details-list">
         <div>
           <dt>Workloads</dt>
           <dd>
@@ -121,18 +114,18 @@ function ClusterCard({ cluster, held }: CardProps) {
           </div>
         )}
       </dl>
-      <NodePools cluster={cluster} held={held} />
+      <NodePools cluster={cluster} allocated={allocated} />
       <p class="card-part muted">
-        {read.length > 0
-          ? `Use is measured by ${read.map((kind) => kind.kind).join(", ")}.`
-          : "The agent measures no use here."}
-        {read.map((kind) => kind.message !== undefined && <span key={kind.kind}> {kind.kind}: {kind.message}.</span>)}
+        {exporters.length > 0
+          ? `GPU use is measured by ${exporters.map((kind) => kind.kind).join(", ")}.`
+          : "No metrics exporter is read in this cluster."}
+        {exporters.map((kind) => kind.message !== undefined && <span key={kind.kind}> {kind.kind}: {kind.message}.</span>)}
       </p>
-      {blind.length > 0 && (
+      {unobserved.length > 0 && (
         <div class="card-part warning">
           <h3>Cannot be observed here</h3>
           <ul class="plain">
-            {blind.map((kind) => (
+            {unobserved.map((kind) => (
               <Kind key={`${kind.group}/${kind.kind}`} kind={kind} />
             ))}
           </ul>
@@ -141,13 +134,13 @@ function ClusterCard({ cluster, held }: CardProps) {
       {kinds.length > 0 && (
         <details class="muted">
           <summary>
-            {plural(complete.length, "kind is", "kinds are")} observed completely, {count(absent.length)} not installed
+            {plural(complete.length, "kind", "kinds")} observed completely, {count(absent.length)} not installed
           </summary>
           <KindNames title="Observed" kinds={complete} />
           <KindNames title="Not installed" kinds={absent} />
         </details>
       )}
-      <Troubles cluster={cluster} />
+      <Problems cluster={cluster} />
     </section>
   );
 }
@@ -172,7 +165,7 @@ function Kind({ kind }: { readonly kind: KindState }) {
   );
 }
 
-function NodePools({ cluster, held }: CardProps) {
+function NodePools({ cluster, allocated }: CardProps) {
   const pools = cluster.nodePools ?? [];
   if (pools.length === 0) return null;
   return (
@@ -197,8 +190,8 @@ function NodePools({ cluster, held }: CardProps) {
             <td class="is-number">{count(pool.nodes)}</td>
             <td class="is-number">{decimal(pool.gpus)}</td>
             <td class="is-number">
-              {held !== undefined && pool.gpus > 0 && (
-                <Share held={held.get(placeOf(cluster.id, pool.nodePool)) ?? 0} whole={pool.gpus} />
+              {allocated !== undefined && pool.gpus > 0 && (
+                <Share allocated={allocated.get(poolKey(cluster.id, pool.nodePool)) ?? 0} whole={pool.gpus} />
               )}
             </td>
             <td class="is-number">{pool.gpuMemoryBytes === undefined ? "–" : bytes(pool.gpuMemoryBytes)}</td>
@@ -209,15 +202,15 @@ function NodePools({ cluster, held }: CardProps) {
   );
 }
 
-/** Times without contact and workloads that another cluster holds already. */
-function Troubles({ cluster }: { readonly cluster: Cluster }) {
+/** Contact gaps, and workloads that were refused because another cluster reports them. */
+function Problems({ cluster }: { readonly cluster: Cluster }) {
   const gaps = cluster.gaps ?? [];
   const refused = cluster.refused ?? [];
   return (
     <>
       {gaps.length > 0 && (
         <details>
-          <summary>{plural(gaps.length, "time without contact", "times without contact")}</summary>
+          <summary>{plural(gaps.length, "contact gap", "contact gaps")}</summary>
           <ul class="plain">
             {gaps.map((gap, index) => (
               <li key={index}>
@@ -243,12 +236,12 @@ function Troubles({ cluster }: { readonly cluster: Cluster }) {
   );
 }
 
-/** So many of a pool's GPUs, and how much of it that is, rounded down: only a full one is full. */
-function Share({ held, whole }: { readonly held: number; readonly whole: number }) {
-  const percent = Math.floor((100 * held) / whole);
+/** Allocated GPUs and their share of the pool, rounded down: only a full pool shows 100 %. */
+function Share({ allocated, whole }: { readonly allocated: number; readonly whole: number }) {
+  const percent = Math.floor((100 * allocated) / whole);
   return (
     <span class="share">
-      {decimal(held)} · {percent} %
+      {decimal(allocated)} · {percent} %
       <span class="share-track" aria-hidden="true">
         <span class="share-fill" style={{ width: `${Math.min(100, percent)}%` }} />
       </span>

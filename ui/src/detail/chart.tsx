@@ -1,4 +1,4 @@
-/** One small chart (uPlot). Labels are text nodes of ours; the library's own legend is not used. */
+/** One chart (uPlot). The legend is ours: labels are text nodes, never markup. */
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
@@ -10,7 +10,7 @@ const HEIGHT = 130;
 const COLORS = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5"];
 const SYNC = "metrics";
 
-export function shownValue(unit: Unit, value: number): string {
+export function formatValue(unit: Unit, value: number): string {
   if (unit === "bytes") return bytes(value);
   if (unit === "bytesPerSecond") return `${bytes(value)}/s`;
   if (unit === "percent") return `${decimal(value)} %`;
@@ -36,7 +36,7 @@ export default function Chart({ title, unit, lines, start, end, onZoom }: ChartP
   const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
   const { at, values } = useMemo(() => columnsOf(lines), [lines]);
   const data = useMemo<uPlot.AlignedData>(() => [at, ...values] as uPlot.AlignedData, [at, values]);
-  const shape = `${lines.map((line) => line.id).join("|")} ${[...hidden].join("|")} ${start} ${end}`;
+  const optionsKey = `${lines.map((line) => line.id).join("|")} ${[...hidden].join("|")} ${start} ${end}`;
 
   useEffect(() => {
     if (box.current === null) return undefined;
@@ -54,7 +54,7 @@ export default function Chart({ title, unit, lines, start, end, onZoom }: ChartP
       chart.destroy();
       plot.current = undefined;
     };
-  }, [shape]);
+  }, [optionsKey]);
   useEffect(() => plot.current?.setData(data, false), [data]);
 
   const index = hover ?? at.length - 1;
@@ -70,10 +70,10 @@ export default function Chart({ title, unit, lines, start, end, onZoom }: ChartP
         class="legend-item"
         aria-pressed={!hidden.has(line.id)}
         title={`${line.id}: show or hide this line`}
-        onClick={() => setHidden(switched(hidden, line.id))}
+        onClick={() => setHidden(toggled(hidden, line.id))}
       >
         <span class="legend-line" style={{ background: `var(${COLORS[number % COLORS.length]!})` }} />
-        {line.label} <b>{value === null || value === undefined ? "no data" : shownValue(unit, value)}</b>
+        {line.label} <b>{value === null || value === undefined ? "no data" : formatValue(unit, value)}</b>
       </button>
     );
   };
@@ -97,7 +97,7 @@ export default function Chart({ title, unit, lines, start, end, onZoom }: ChartP
   );
 }
 
-function switched(set: ReadonlySet<string>, item: string): ReadonlySet<string> {
+function toggled(set: ReadonlySet<string>, item: string): ReadonlySet<string> {
   const next = new Set(set);
   if (!next.delete(item)) next.add(item);
   return next;
@@ -118,7 +118,7 @@ const BINARY_STEPS = Array.from({ length: 60 }, (_, power) => 2 ** power);
 const DECIMAL_STEPS = [-3, -2, -1, 0, 1, 2, 3, 4, 5, 6].flatMap((power) => [1, 2, 2.5, 5].map((n) => n * 10 ** power));
 const WHOLE_STEPS = DECIMAL_STEPS.filter(Number.isInteger);
 
-/** A canvas knows no style sheet: the token's value for the scheme that is in force here. */
+/** The colour of a token in the current scheme; a canvas cannot use CSS variables. */
 function resolved(element: HTMLElement, token: string): string {
   const probe = document.createElement("span");
   probe.style.color = `var(${token})`;
@@ -159,7 +159,7 @@ function optionsOf(input: OptionsInput): uPlot.Options {
         size: 64,
         space: 30,
         incrs: input.unit.startsWith("bytes") ? BINARY_STEPS : input.unit === "count" ? WHOLE_STEPS : DECIMAL_STEPS,
-        values: (_plot, splits) => splits.map((split) => shownValue(input.unit, split)),
+        values: (_plot, splits) => splits.map((split) => formatValue(input.unit, split)),
       },
     ],
     series: [

@@ -1,29 +1,29 @@
-/** One workload: who it is, why it is as it is, what happened to it; then the tabs. */
+/** One workload: its identity, the reason for its state, its phase history; then the tabs. */
 
 import { useEffect, useState } from "preact/hooks";
 import { getHistory, getWorkload, streamUrl } from "../api/routes";
 import type { Workload } from "../api/shapes";
-import { clusterName, isOutOfContact, useClusters } from "../clusters/context";
-import { useLive } from "../hooks/live";
-import { asCommandOne, asCurlOne } from "../model/commands";
+import { clusterName, isDisconnected, useClusters } from "../clusters/context";
+import { useLiveQuery } from "../hooks/live_query";
+import { workloadCommand, workloadCurl } from "../model/commands";
 import { plural } from "../model/format";
-import { sightUrl, TABS } from "../model/sight";
+import { detailViewUrl, TABS } from "../model/detail_view";
 import { DEFAULT_VIEW, listUrl } from "../model/view";
-import { CopyButton } from "../parts/copy";
-import { Age, Instant } from "../parts/instant";
-import { PhaseBadge } from "../parts/phase";
-import { Failure, Skeleton, StaleBar } from "../parts/states";
+import { CopyButton } from "../components/copy";
+import { Age, Instant } from "../components/instant";
+import { PhaseBadge } from "../components/phase";
+import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { Link } from "../router";
 import { Json } from "./json";
 import { Metrics } from "./metrics";
 import { Overview } from "./overview";
-import { useSight } from "./sight";
+import { useDetailView } from "./use_detail_view";
 import { Structure } from "./structure";
 import { Timeline } from "./timeline";
 import { Why } from "./why";
 
-/** Until it is known what to listen to. */
-const FIRST_MS = 5_000;
+/** Poll until the workload is loaded and its stream is known. */
+const INITIAL_POLL_MS = 5_000;
 
 interface DetailProps {
   readonly id: string;
@@ -32,29 +32,29 @@ interface DetailProps {
 }
 
 export function Detail({ id, onClose }: DetailProps) {
-  const [pace, setPace] = useState<string | undefined>(undefined);
-  const { data: workload, error, at, refresh } = useLive(
+  const [stream, setStream] = useState<string | undefined>(undefined);
+  const { data: workload, error, at, refresh } = useLiveQuery(
     `workload ${id}`,
     (signal) => getWorkload(id, signal),
-    pace === undefined ? FIRST_MS : { url: pace, id },
+    stream === undefined ? INITIAL_POLL_MS : { url: stream, id },
   );
-  useEffect(() => setPace(workload === undefined ? undefined : changesOf(workload)), [workload?.name, workload?.deletedAt]);
-  const moment = workload === undefined ? undefined : `${workload.phase} ${workload.phaseUpdatedAt} ${workload.deletedAt}`;
-  const history = useLive(`history ${id}`, (signal) => getHistory(id, signal), undefined);
+  useEffect(() => setStream(workload === undefined ? undefined : streamOf(workload)), [workload?.name, workload?.deletedAt]);
+  const version = workload === undefined ? undefined : `${workload.phase} ${workload.phaseUpdatedAt} ${workload.deletedAt}`;
+  const history = useLiveQuery(`history ${id}`, (signal) => getHistory(id, signal), undefined);
   useEffect(() => {
     if (history.data !== undefined || history.error !== undefined) history.refresh();
-  }, [moment, history.error === undefined ? 0 : at]);
-  const [{ tab }, look] = useSight();
+  }, [version, history.error === undefined ? 0 : at]);
+  const [{ tab }, setDetailView] = useDetailView();
   if (workload === undefined)
-    return error === undefined ? <Skeleton rows={10} /> : <Failure error={error} retry={refresh} isPage />;
+    return error === undefined ? <Skeleton rows={10} /> : <ErrorState error={error} retry={refresh} isPage />;
   return (
     <article class="detail">
       <Header workload={workload} onClose={onClose} />
       <StaleBar error={error} at={at} retry={refresh} />
-      <Contact workload={workload} />
+      <DisconnectedBar workload={workload} />
       <Why workload={workload} />
       <Timeline workload={workload} history={history} />
-      <div class="tabs detail-tabs" role="tablist" aria-label="Parts of the workload">
+      <div class="tabs detail-tabs" role="tablist" aria-label="Details">
         {TABS.map((name) => (
           <button
             key={name}
@@ -64,7 +64,7 @@ export function Detail({ id, onClose }: DetailProps) {
             class="tab"
             aria-selected={tab === name}
             aria-controls="tab-content"
-            onClick={() => look({ tab: name, range: undefined, zoom: undefined })}
+            onClick={() => setDetailView({ tab: name, range: undefined, zoom: undefined })}
           >
             {name}
           </button>
@@ -80,8 +80,8 @@ export function Detail({ id, onClose }: DetailProps) {
   );
 }
 
-/** The stream knows no ids; a name within a cluster is nearly one. */
-function changesOf(workload: Workload): string {
+/** Streams cannot be filtered by id; the name within the cluster comes closest. */
+function streamOf(workload: Workload): string {
   const filters = [
     { field: "clusterId", operator: "==", value: workload.clusterId },
     { field: "name", operator: "==", value: workload.name },
@@ -91,8 +91,8 @@ function changesOf(workload: Workload): string {
 
 function Header({ workload, onClose }: { readonly workload: Workload; readonly onClose: (() => void) | undefined }) {
   const clusters = useClusters();
-  const [sight] = useSight();
-  const page = sightUrl(`/workloads/${encodeURIComponent(workload.id)}`, sight);
+  const [detailView] = useDetailView();
+  const page = detailViewUrl(`/workloads/${encodeURIComponent(workload.id)}`, detailView);
   return (
     <header class="detail-header">
       <div class="detail-title">
@@ -142,11 +142,11 @@ function Header({ workload, onClose }: { readonly workload: Workload; readonly o
       </p>
       <p class="detail-id">
         <code>{workload.id}</code>
-        <CopyButton text={workload.id} label="Copy the id" />
-        <CopyButton text={asCommandOne(workload.id, workload.phase === "Pending" && workload.deletedAt === null)} label="Copy as CLI command">
+        <CopyButton text={workload.id} label="Copy the ID" />
+        <CopyButton text={workloadCommand(workload.id, workload.phase === "Pending" && workload.deletedAt === null)} label="Copy as CLI command">
           as CLI
         </CopyButton>
-        <CopyButton text={asCurlOne(workload.id, window.location.origin)} label="Copy as curl command">
+        <CopyButton text={workloadCurl(workload.id, window.location.origin)} label="Copy as curl command">
           as curl
         </CopyButton>
       </p>
@@ -154,20 +154,20 @@ function Header({ workload, onClose }: { readonly workload: Workload; readonly o
   );
 }
 
-/** A cluster out of contact: everything below is what was last seen. */
-function Contact({ workload }: { readonly workload: Workload }) {
+/** The cluster is disconnected: everything below is the last state seen. */
+function DisconnectedBar({ workload }: { readonly workload: Workload }) {
   const cluster = useClusters().byId.get(workload.clusterId);
-  if (workload.deletedAt !== null || !isOutOfContact(cluster)) return null;
+  if (workload.deletedAt !== null || !isDisconnected(cluster)) return null;
   return (
     <p class="bar bar-warning">
       <span>
-        Cluster {cluster!.name} is out of contact
+        Cluster {cluster!.name} is disconnected
         {cluster!.lastContactAt !== undefined && (
           <>
-            : last seen <Age since={cluster!.lastContactAt} /> ago
+            ; last contact <Age since={cluster!.lastContactAt} /> ago
           </>
         )}
-        . This is what it said then.
+        . This is the last state it reported.
       </span>
     </p>
   );

@@ -1,5 +1,5 @@
 import type { Workload } from "../api/shapes";
-import { CopyButton } from "../parts/copy";
+import { CopyButton } from "../components/copy";
 
 /** The record exactly as the API gives it. */
 export function Json({ workload }: { readonly workload: Workload }) {

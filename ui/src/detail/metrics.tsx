@@ -3,14 +3,14 @@
 import { lazy, Suspense } from "preact/compat";
 import { getMetrics } from "../api/routes";
 import type { Measurement, Workload } from "../api/shapes";
-import { useLive } from "../hooks/live";
+import { useLiveQuery } from "../hooks/live_query";
 import { localInstant } from "../model/format";
-import { CHARTS, INFERENCE_CHARTS, shownOf, type ChartSpec, type Shown } from "../model/metrics";
-import { RANGES, type Span } from "../model/sight";
-import { Failure, Skeleton, StaleBar } from "../parts/states";
+import { CHARTS, INFERENCE_CHARTS, chartState, type ChartSpec, type ChartState } from "../model/metrics";
+import { RANGES, type Span } from "../model/detail_view";
+import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { useClusters } from "../clusters/context";
 import { useIsDark } from "../theme";
-import { useSight } from "./sight";
+import { useDetailView } from "./use_detail_view";
 
 const Chart = lazy(() => import("./chart"));
 
@@ -19,31 +19,30 @@ const LONGEST = 89 * DAY;
 const SAMPLES = 240;
 const TYPES_PER_REQUEST = 10;
 
-/** `known` = until when the cluster has told: its last contact. After it there is nothing to draw. */
-function rangeOf(workload: Workload, length: number | undefined, known: number): Span {
-  const end = workload.deletedAt === null ? known : Date.parse(workload.deletedAt);
-  const born = Date.parse(workload.createdAt);
-  const start = length === undefined ? born : end - length;
+/** `lastKnown` = the last contact with the cluster; there are no samples after it. */
+function rangeOf(workload: Workload, length: number | undefined, lastKnown: number): Span {
+  const end = workload.deletedAt === null ? lastKnown : Date.parse(workload.deletedAt);
+  const createdAt = Date.parse(workload.createdAt);
+  const start = length === undefined ? createdAt : end - length;
   return { start: Math.min(end - 60_000, Math.max(start, end - LONGEST)), end };
 }
 
-
 export function Metrics({ workload }: { readonly workload: Workload }) {
-  const [{ range: word, zoom: zoomed }, look] = useSight();
-  const usual = workload.deletedAt === null ? "1h" : "life";
-  const chosen = RANGES.find((range) => range.word === (word ?? usual))!;
+  const [{ range: word, zoom }, setDetailView] = useDetailView();
+  const defaultRange = workload.deletedAt === null ? "1h" : "life";
+  const chosen = RANGES.find((range) => range.word === (word ?? defaultRange))!;
   const isDark = useIsDark();
   const lastContactAt = useClusters().byId.get(workload.clusterId)?.lastContactAt;
   const charts = workload.category === "Deploy" ? [...CHARTS, ...INFERENCE_CHARTS] : CHARTS;
-  const key = `metrics ${workload.id} ${chosen.word} ${zoomed?.start} ${zoomed?.end}`;
-  const { data, error, at, refresh } = useLive(
+  const key = `metrics ${workload.id} ${chosen.word} ${zoom?.start} ${zoom?.end}`;
+  const { data, error, at, refresh } = useLiveQuery(
     key,
     async (signal) => {
-      const known = Math.min(Date.now(), Date.parse(lastContactAt ?? "") || Date.now());
-      const range = zoomed ?? rangeOf(workload, chosen.length, known);
-      return { range, measurements: await measure(workload.id, charts, range, signal) };
+      const lastKnown = Math.min(Date.now(), Date.parse(lastContactAt ?? "") || Date.now());
+      const range = zoom ?? rangeOf(workload, chosen.length, lastKnown);
+      return { range, measurements: await fetchMeasurements(workload.id, charts, range, signal) };
     },
-    zoomed === undefined ? 15_000 : undefined,
+    zoom === undefined ? 15_000 : undefined,
   );
   return (
     <>
@@ -53,15 +52,15 @@ export function Metrics({ workload }: { readonly workload: Workload }) {
             key={range.word}
             type="button"
             class="button"
-            aria-pressed={zoomed === undefined && range === chosen}
-            onClick={() => look({ range: range.word, zoom: undefined })}
+            aria-pressed={zoom === undefined && range === chosen}
+            onClick={() => setDetailView({ range: range.word, zoom: undefined })}
           >
             {range.label}
           </button>
         ))}
-        {zoomed !== undefined && (
-          <button type="button" class="button is-primary" onClick={() => look({ zoom: undefined })}>
-            {localInstant(new Date(zoomed.start).toISOString())} … · reset
+        {zoom !== undefined && (
+          <button type="button" class="button is-primary" onClick={() => setDetailView({ zoom: undefined })}>
+            {localInstant(new Date(zoom.start).toISOString())} … · reset
           </button>
         )}
       </div>
@@ -70,7 +69,7 @@ export function Metrics({ workload }: { readonly workload: Workload }) {
         error === undefined ? (
           <Skeleton />
         ) : (
-          <Failure error={error} retry={refresh} />
+          <ErrorState error={error} retry={refresh} />
         )
       ) : (
         <Charts
@@ -78,25 +77,25 @@ export function Metrics({ workload }: { readonly workload: Workload }) {
           charts={charts}
           measurements={data.measurements}
           range={data.range}
-          onZoom={(start, end) => look({ zoom: { start: start * 1000, end: Math.max(end * 1000, start * 1000 + 60_000) } })}
+          onZoom={(start, end) => setDetailView({ zoom: { start: start * 1000, end: Math.max(end * 1000, start * 1000 + 60_000) } })}
         />
       )}
     </>
   );
 }
 
-async function measure(
+async function fetchMeasurements(
   id: string,
   charts: readonly ChartSpec[],
   range: Span,
   signal: AbortSignal,
 ): Promise<readonly Measurement[]> {
   const types = charts.flatMap((chart) => Object.keys(chart.lines));
-  const asked = { start: new Date(range.start), end: new Date(range.end), samples: SAMPLES };
-  const parts: string[][] = [];
+  const query = { start: new Date(range.start), end: new Date(range.end), samples: SAMPLES };
+  const batches: string[][] = [];
   for (let from = 0; from < types.length; from += TYPES_PER_REQUEST)
-    parts.push(types.slice(from, from + TYPES_PER_REQUEST));
-  const answers = await Promise.all(parts.map((part) => getMetrics(id, part, asked, signal)));
+    batches.push(types.slice(from, from + TYPES_PER_REQUEST));
+  const answers = await Promise.all(batches.map((batch) => getMetrics(id, batch, query, signal)));
   return answers.flat();
 }
 
@@ -108,21 +107,21 @@ interface ChartsProps {
 }
 
 function Charts({ charts, measurements, range, onZoom }: ChartsProps) {
-  const all = charts.map((spec) => ({ spec, shown: shownOf(spec, measurements) }));
-  const drawn = all.filter(({ shown }) => shown.kind === "lines");
-  const silent = all.filter(({ shown }) => shown.kind !== "lines");
+  const all = charts.map((spec) => ({ spec, state: chartState(spec, measurements) }));
+  const drawn = all.filter(({ state }) => state.kind === "lines");
+  const empty = all.filter(({ state }) => state.kind !== "lines");
   return (
     <>
       <Suspense fallback={<Skeleton />}>
         <div class="charts">
           {drawn.map(
-            ({ spec, shown }) =>
-              shown.kind === "lines" && (
+            ({ spec, state }) =>
+              state.kind === "lines" && (
                 <Chart
                   key={spec.title}
                   title={spec.title}
                   unit={spec.unit}
-                  lines={shown.lines}
+                  lines={state.lines}
                   start={range.start / 1000}
                   end={range.end / 1000}
                   onZoom={onZoom}
@@ -131,11 +130,11 @@ function Charts({ charts, measurements, range, onZoom }: ChartsProps) {
           )}
         </div>
       </Suspense>
-      {silent.length > 0 && (
-        <ul class="plain silent">
-          {silent.map(({ spec, shown }) => (
-            <li key={spec.title} class={`silent-${shown.kind}`}>
-              <strong>{spec.title}</strong> {silenceWords(shown)}
+      {empty.length > 0 && (
+        <ul class="plain charts-empty">
+          {empty.map(({ spec, state }) => (
+            <li key={spec.title} class={`chart-${state.kind}`}>
+              <strong>{spec.title}</strong> {emptyReason(state)}
             </li>
           ))}
         </ul>
@@ -144,10 +143,10 @@ function Charts({ charts, measurements, range, onZoom }: ChartsProps) {
   );
 }
 
-function silenceWords(shown: Shown): string {
-  if (shown.kind === "unsupported") return "not measured: no source in this cluster offers it";
-  if (shown.kind === "empty") return "no samples in this time range";
-  if (shown.kind === "down")
-    return shown.reason === "timeout" ? "the source took too long to answer" : "the source does not answer";
+function emptyReason(state: ChartState): string {
+  if (state.kind === "unsupported") return "not available: no metrics source in this cluster provides it";
+  if (state.kind === "empty") return "no samples in this time range";
+  if (state.kind === "unreachable")
+    return state.reason === "timeout" ? "the metrics source timed out" : "the metrics source does not respond";
   return "";
 }

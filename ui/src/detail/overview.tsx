@@ -1,10 +1,10 @@
-/** Requests against what is held, placement, endpoints, images, conditions. */
+/** Requested and allocated resources, endpoints, placement, images, conditions. */
 
 import type { ComponentChildren } from "preact";
 import type { Condition, Endpoint, Extended, Workload } from "../api/shapes";
 import { decimal, duration, memory, utcInstant, localInstant } from "../model/format";
 import { safeLink } from "../model/links";
-import { Instant } from "../parts/instant";
+import { Instant } from "../components/instant";
 import { podsShown } from "../workloads/columns";
 
 export function Overview({ workload }: { readonly workload: Workload }) {
@@ -14,11 +14,11 @@ export function Overview({ workload }: { readonly workload: Workload }) {
       <Section title="Endpoints">
         <Endpoints endpoints={workload.endpoints ?? []} />
       </Section>
-      <Facts workload={workload} />
+      <DetailList workload={workload} />
       <Section title="Images">
-        <List items={workload.images ?? []} none="None known." />
+        <List items={workload.images ?? []} none="No images are known." />
       </Section>
-      <Program workload={workload} />
+      <Command workload={workload} />
       <Section title="Conditions">
         <Conditions conditions={workload.conditions} />
       </Section>
@@ -42,28 +42,28 @@ function amount(value: number | null | undefined): string | undefined {
 type ResourceRow = readonly [string, string | undefined, string | undefined, string | undefined];
 
 function resourceRows(workload: Workload): ResourceRow[] {
-  const asked = workload.workloadRequestedResources;
-  const held = workload.allocatedResources;
+  const requested = workload.workloadRequestedResources;
+  const allocated = workload.allocatedResources;
   const rows: ResourceRow[] = [
-    ["GPUs", amount(asked?.gpu?.request), amount(asked?.gpu?.limit), amount(held?.gpu)],
+    ["GPUs", amount(requested?.gpu?.request), amount(requested?.gpu?.limit), amount(allocated?.gpu)],
     [
       "GPU memory",
-      memory(asked?.gpuMemory?.request ?? undefined),
-      memory(asked?.gpuMemory?.limit ?? undefined),
-      memory(held?.gpuMemory ?? undefined),
+      memory(requested?.gpuMemory?.request ?? undefined),
+      memory(requested?.gpuMemory?.limit ?? undefined),
+      memory(allocated?.gpuMemory ?? undefined),
     ],
-    ["CPU cores", amount(asked?.cpu?.request), amount(asked?.cpu?.limit), amount(held?.cpu)],
+    ["CPU cores", amount(requested?.cpu?.request), amount(requested?.cpu?.limit), amount(allocated?.cpu)],
     [
       "Memory",
-      memory(asked?.cpuMemory?.request ?? undefined),
-      memory(asked?.cpuMemory?.limit ?? undefined),
-      memory(held?.cpuMemory ?? undefined),
+      memory(requested?.cpuMemory?.request ?? undefined),
+      memory(requested?.cpuMemory?.limit ?? undefined),
+      memory(allocated?.cpuMemory ?? undefined),
     ],
   ];
-  const heldOf = (name: string): string | undefined =>
-    held?.extendedResources?.find((extended: Extended) => extended.resource === name)?.quantity ?? undefined;
-  for (const { resource, quantity } of asked?.extendedResources ?? [])
-    if (resource != null) rows.push([resource, quantity ?? undefined, undefined, heldOf(resource)]);
+  const allocatedOf = (name: string): string | undefined =>
+    allocated?.extendedResources?.find((extended: Extended) => extended.resource === name)?.quantity ?? undefined;
+  for (const { resource, quantity } of requested?.extendedResources ?? [])
+    if (resource != null) rows.push([resource, quantity ?? undefined, undefined, allocatedOf(resource)]);
   return rows.filter(([, ...values]) => values.some((value) => value !== undefined && value !== "0"));
 }
 
@@ -77,7 +77,7 @@ function Resources({ workload }: { readonly workload: Workload }) {
             <td />
             <th scope="col">requested</th>
             <th scope="col">limit</th>
-            <th scope="col">{workload.deletedAt === null ? "allocated" : "allocated last"}</th>
+            <th scope="col">{workload.deletedAt === null ? "allocated" : "last allocated"}</th>
           </tr>
         </thead>
         <tbody>
@@ -104,7 +104,7 @@ function Resources({ workload }: { readonly workload: Workload }) {
 }
 
 function Endpoints({ endpoints }: { readonly endpoints: readonly Endpoint[] }) {
-  if (endpoints.length === 0) return <p class="muted">Not exposed.</p>;
+  if (endpoints.length === 0) return <p class="muted">No endpoints.</p>;
   return (
     <ul class="plain">
       {endpoints.map((endpoint, index) => (
@@ -117,7 +117,7 @@ function Endpoints({ endpoints }: { readonly endpoints: readonly Endpoint[] }) {
   );
 }
 
-/** A link only for what is plainly a web address; everything else is text. */
+/** A link only if the URL is a plain web address; otherwise text. */
 function Address({ endpoint }: { readonly endpoint: Endpoint }) {
   const link = safeLink(endpoint.url);
   const port = endpoint.port === undefined ? "" : `:${endpoint.port}`;
@@ -130,7 +130,7 @@ function Address({ endpoint }: { readonly endpoint: Endpoint }) {
   );
 }
 
-function Facts({ workload }: { readonly workload: Workload }) {
+function DetailList({ workload }: { readonly workload: Workload }) {
   const { topology } = workload;
   const placement = topology?.actualPlacement;
   const instants: readonly (readonly [string, string | null | undefined])[] = [
@@ -138,29 +138,29 @@ function Facts({ workload }: { readonly workload: Workload }) {
     ["Completed", workload.completedAt],
     ["Deleted", workload.deletedAt],
     ["Guaranteed until", workload.guaranteedRuntimeEndsAt],
-    ["Record changed", workload.updatedAt],
+    ["Last updated", workload.updatedAt],
   ];
-  const facts: readonly (readonly [string, string | undefined])[] = [
+  const details: readonly (readonly [string, string | undefined])[] = [
     ["Namespace", workload.namespace],
     ["Category", workload.category],
     ["Framework", workload.distributedFramework],
     ["Application", workload.aiApplicationName],
-    ["Node pools asked for", workload.requestedNodePools?.join(", ")],
-    ["Node pools now", workload.currentNodePools?.join(", ")],
+    ["Requested node pools", workload.requestedNodePools?.join(", ")],
+    ["Current node pools", workload.currentNodePools?.join(", ")],
     ["Topology", topology?.name],
-    ["Placement required", topology?.requiredPlacement],
-    ["Placement preferred", topology?.preferredPlacement],
-    ["Placed in", placement == null ? undefined : `${placement.level} ${placement.value}`],
+    ["Required placement", topology?.requiredPlacement],
+    ["Preferred placement", topology?.preferredPlacement],
+    ["Actual placement", placement == null ? undefined : `${placement.level} ${placement.value}`],
     ["Priority", priorityOf(workload)],
     ["Preemptible", workload.preemptible == null ? undefined : workload.preemptible ? "yes" : "no"],
-    ["Total pending", secondsOf(workload.totalPendingTimeSeconds)],
-    ["Total running", secondsOf(workload.totalRunningTimeSeconds)],
-    ["Phase by pods alone", workload.k8sPhase === workload.phase ? undefined : workload.k8sPhase],
+    ["Total pending time", secondsOf(workload.totalPendingTimeSeconds)],
+    ["Total running time", secondsOf(workload.totalRunningTimeSeconds)],
+    ["Phase of the pods", workload.k8sPhase === workload.phase ? undefined : workload.k8sPhase],
   ];
   return (
-    <Section title="Facts">
-      <dl class="facts-list">
-        {facts
+    <Section title="Details">
+      <dl class="details-list">
+        {details
           .filter(([, value]) => value !== undefined && value !== "")
           .map(([label, value]) => (
             <div key={label}>
@@ -192,12 +192,12 @@ function secondsOf(value: number | null | undefined): string | undefined {
   return value === null || value === undefined ? undefined : duration(value);
 }
 
-function Program({ workload }: { readonly workload: Workload }) {
+function Command({ workload }: { readonly workload: Workload }) {
   const variables = Object.entries(workload.environmentVariables ?? {});
   const line = [workload.command, workload.arguments].filter(Boolean).join(" ");
   if (line === "" && variables.length === 0) return null;
   return (
-    <Section title="Program">
+    <Section title="Command">
       {line !== "" && <code class="block">{line}</code>}
       {variables.length > 0 && (
         <details>
@@ -225,7 +225,7 @@ function List({ items, none }: { readonly items: readonly string[]; readonly non
 }
 
 function Conditions({ conditions }: { readonly conditions: readonly Condition[] }) {
-  if (conditions.length === 0) return <p class="muted">The object reports none.</p>;
+  if (conditions.length === 0) return <p class="muted">No conditions.</p>;
   return (
     <ul class="plain conditions">
       {conditions.map((condition, index) => (

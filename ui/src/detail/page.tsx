@@ -1,10 +1,10 @@
-import { useKeys } from "../hooks/keys";
-import { back } from "../router";
+import { useKeys } from "../hooks/keyboard";
+import { goBack } from "../router";
 import { Detail } from "./detail";
 
-/** One workload on a page of its own. Escape leads back to where one came from. */
+/** One workload on a page of its own. Escape goes back. */
 export function WorkloadPage({ id }: { readonly id: string }) {
-  useKeys({ Escape: back });
+  useKeys({ Escape: goBack });
   return (
     <div class="page detail-page">
       <Detail key={id} id={id} />

@@ -1,7 +1,7 @@
-/** The detail beside the list: resizable by pointer and by keyboard, its width kept in this browser. */
+/** The detail beside the list: resizable by pointer and by keyboard, its width is a local preference. */
 
 import { useRef } from "preact/hooks";
-import { useKept } from "../hooks/kept";
+import { usePreference } from "../hooks/preference";
 import { Detail } from "./detail";
 
 const MIN = 360;
@@ -12,15 +12,15 @@ function clamped(width: number): number {
 }
 
 export function Panel({ id, onClose }: { readonly id: string; readonly onClose: () => void }) {
-  const [kept, setKept] = useKept("panel");
-  const width = clamped(Number(kept ?? "") || 520);
+  const [saved, setSaved] = usePreference("panel");
+  const width = clamped(Number(saved ?? "") || 520);
   const panel = useRef<HTMLElement>(null);
   const resize = (event: PointerEvent): void => {
     event.preventDefault();
     const handle = event.currentTarget as HTMLElement;
     handle.setPointerCapture(event.pointerId);
     const right = panel.current?.getBoundingClientRect().right ?? window.innerWidth;
-    const move = (moved: PointerEvent): void => setKept(String(clamped(right - moved.clientX)));
+    const move = (moved: PointerEvent): void => setSaved(String(clamped(right - moved.clientX)));
     const end = (): void => {
       handle.removeEventListener("pointermove", move);
       handle.removeEventListener("pointerup", end);
@@ -43,7 +43,7 @@ export function Panel({ id, onClose }: { readonly id: string; readonly onClose: 
           const by = event.key === "ArrowLeft" ? STEP : event.key === "ArrowRight" ? -STEP : 0;
           if (by === 0) return;
           event.preventDefault();
-          setKept(String(clamped(width + by)));
+          setSaved(String(clamped(width + by)));
         }}
       />
       <div class="panel-body">

@@ -1,33 +1,33 @@
-/** What a workload is made of, as a tree by parent. Parts are told apart by id, never by name. */
+/** The elements of a workload as a tree. Elements are identified by id, never by name. */
 
 import { getElements } from "../api/routes";
 import type { Element, Workload } from "../api/shapes";
-import { useLive } from "../hooks/live";
+import { useLiveQuery } from "../hooks/live_query";
 import { count } from "../model/format";
-import { Age } from "../parts/instant";
-import { Empty, Failure, Skeleton } from "../parts/states";
+import { Age } from "../components/instant";
+import { EmptyState, ErrorState, Skeleton } from "../components/placeholders";
 
 const SHOWN_PER_PARENT = 100;
 
 export function Structure({ workload }: { readonly workload: Workload }) {
-  const { data, error, refresh } = useLive(
+  const { data, error, refresh } = useLiveQuery(
     `elements ${workload.id}`,
     (signal) => getElements(workload.id, signal),
     15_000,
   );
-  if (data === undefined) return error === undefined ? <Skeleton /> : <Failure error={error} retry={refresh} />;
+  if (data === undefined) return error === undefined ? <Skeleton /> : <ErrorState error={error} retry={refresh} />;
   if (data.elements.length === 0)
     return (
-      <Empty title="No parts">
-        <p>This kind of workload has nothing between itself and its pods.</p>
-      </Empty>
+      <EmptyState title="No elements">
+        <p>This type of workload has no elements between itself and its pods.</p>
+      </EmptyState>
     );
   const children = byParent(data.elements);
   return (
     <>
       <p class="muted">
-        {count(data.elements.length)} of {count(data.total)} parts
-        {data.stored < data.total && " – the structure is larger than what is stored"}
+        {count(data.elements.length)} of {count(data.total)} elements
+        {data.stored < data.total && "; the others are not stored"}
       </p>
       <Branch parent="" childrenOf={children} />
     </>

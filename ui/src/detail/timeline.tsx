@@ -1,16 +1,16 @@
-/** The phases of a workload as one bar in proportion to time, with the list behind it. */
+/** The phase history of a workload: a bar in proportion to time, and a list. */
 
 import type { Spell, Workload } from "../api/shapes";
-import type { Live } from "../hooks/live";
-import { useNow } from "../hooks/tick";
+import type { LiveQuery } from "../hooks/live_query";
+import { useNow } from "../hooks/clock";
 import { duration, localInstant } from "../model/format";
-import { lookOf } from "../model/phases";
-import { Instant } from "../parts/instant";
-import { PhaseBadge } from "../parts/phase";
+import { phaseStyle } from "../model/phases";
+import { Instant } from "../components/instant";
+import { PhaseBadge } from "../components/phase";
 
 interface TimelineProps {
   readonly workload: Workload;
-  readonly history: Live<readonly Spell[]>;
+  readonly history: LiveQuery<readonly Spell[]>;
 }
 
 interface Span extends Spell {
@@ -18,9 +18,9 @@ interface Span extends Spell {
 }
 
 export function spansOf(history: readonly Spell[], endsAt: number): Span[] {
-  return history.map((spell) => {
-    const end = spell.endedAt === undefined ? endsAt : Date.parse(spell.endedAt);
-    return { ...spell, seconds: Math.max(0, (end - Date.parse(spell.startedAt)) / 1000) };
+  return history.map((interval) => {
+    const end = interval.endedAt === undefined ? endsAt : Date.parse(interval.endedAt);
+    return { ...interval, seconds: Math.max(0, (end - Date.parse(interval.startedAt)) / 1000) };
   });
 }
 
@@ -34,19 +34,19 @@ export function Timeline({ workload, history }: TimelineProps) {
     return history.error === undefined ? (
       <div class="timeline is-loading" />
     ) : (
-      <p class="muted">The phases cannot be read now: {history.error.message}</p>
+      <p class="muted">The phase history is not available: {history.error.message}</p>
     );
   if (history.data.length === 0) return <p class="muted">No phase has been recorded yet.</p>;
-  const isOver = workload.deletedAt !== null;
-  const spans = spansOf(history.data, isOver ? Date.parse(workload.deletedAt!) : now);
-  const words = spans.map((span) => `${span.phase} ${duration(span.seconds)}`).join(", ");
+  const isDeleted = workload.deletedAt !== null;
+  const spans = spansOf(history.data, isDeleted ? Date.parse(workload.deletedAt!) : now);
+  const summary = spans.map((span) => `${span.phase} ${duration(span.seconds)}`).join(", ");
   return (
     <section class="timeline" aria-label="Phases">
-      <div class="timeline-bar" role="img" aria-label={words}>
+      <div class="timeline-bar" role="img" aria-label={summary}>
         {spans.map((span) => (
           <span
             key={`${span.phase}${span.startedAt}`}
-            class={`span tone-${lookOf(span.phase).tone}`}
+            class={`span tone-${phaseStyle(span.phase).tone}`}
             style={{ flexGrow: Math.max(span.seconds, 0.001) }}
             title={`${span.phase} ${duration(span.seconds)} from ${localInstant(span.startedAt)}`}
           />
@@ -57,18 +57,18 @@ export function Timeline({ workload, history }: TimelineProps) {
         <span>
           pending {duration(total(spans, "Pending"))} · running {duration(total(spans, "Running"))}
         </span>
-        {isOver ? <Instant at={workload.deletedAt!} /> : <span>now</span>}
+        {isDeleted ? <Instant at={workload.deletedAt!} /> : <span>now</span>}
       </p>
       <details>
         <summary>{spans.length === 1 ? "1 phase" : `${spans.length} phases`}</summary>
-        <ol class="spells">
+        <ol class="phase-list">
           {spans
             .map((span) => (
               <li key={`${span.phase}${span.startedAt}`}>
                 <PhaseBadge phase={span.phase} />
-                <span class="spell-time">{duration(span.seconds)}</span>
+                <span class="phase-list-time">{duration(span.seconds)}</span>
                 <Instant at={span.startedAt} />
-                {span.phaseMessage !== undefined && <span class="spell-message">{span.phaseMessage}</span>}
+                {span.phaseMessage !== undefined && <span class="phase-list-message">{span.phaseMessage}</span>}
               </li>
             ))
             .reverse()}

@@ -1,10 +1,10 @@
-/** The one box that answers first: why it waits, what broke, or what it costs idle; else nothing. */
+/** The first answer: why the workload is pending, failed or degraded, or what its idle GPUs cost. */
 
 import type { ComponentChildren } from "preact";
 import type { PendingReason, Workload } from "../api/shapes";
 import { decimal, plural } from "../model/format";
 import { idleGpuHours } from "../model/idle";
-import { Age } from "../parts/instant";
+import { Age } from "../components/instant";
 
 const SOURCES: Readonly<Record<string, string>> = {
   kai: "KAI Scheduler",
@@ -18,15 +18,15 @@ export function Why({ workload }: { readonly workload: Workload }) {
   if (workload.deletedAt === null && workload.phase === "Pending") return <Pending workload={workload} />;
   if (["Failed", "Degraded"].includes(workload.phase))
     return (
-      <Box tone={workload.phase === "Failed" ? "failed" : "degraded"} title="What broke">
-        <p class="why-answer">{workload.phaseMessage || worstCondition(workload) || "The cluster's objects do not say."}</p>
+      <Box tone={workload.phase === "Failed" ? "failed" : "degraded"} title={`Why it ${workload.phase === "Failed" ? "failed" : "is degraded"}`}>
+        <p class="why-answer">{workload.phaseMessage || worstCondition(workload) || "The cluster reports no message."}</p>
       </Box>
     );
   if (workload.deletedAt === null && idle > 0)
     return (
-      <Box tone="pending" title="What it costs idle">
+      <Box tone="pending" title="Idle cost">
         <p class="why-answer">
-          Holds {plural(workload.allocatedResources?.gpu ?? 0, "GPU", "GPUs")} and leaves {decimal(idle)} unused
+          {decimal(idle)} of {plural(workload.allocatedResources?.gpu ?? 0, "allocated GPU", "allocated GPUs")} idle
           <IdleCost workload={workload} />
         </p>
         {workload.submittedBy && <p class="why-source">Ask {workload.submittedBy} whether they are still needed.</p>}
@@ -34,7 +34,7 @@ export function Why({ workload }: { readonly workload: Workload }) {
     );
   if (workload.phaseMessage)
     return (
-      <Box tone="starting" title="What it says">
+      <Box tone="starting" title="Message">
         <p class="why-answer">{workload.phaseMessage}</p>
       </Box>
     );
@@ -58,8 +58,8 @@ function IdleCost({ workload }: { readonly workload: Workload }) {
 }
 
 function worstCondition(workload: Workload): string | undefined {
-  const told = workload.conditions.filter((condition) => condition.message);
-  return told[told.length - 1]?.message;
+  const withMessage = workload.conditions.filter((condition) => condition.message);
+  return withMessage[withMessage.length - 1]?.message;
 }
 
 function Pending({ workload }: { readonly workload: Workload }) {
@@ -70,7 +70,7 @@ function Pending({ workload }: { readonly workload: Workload }) {
       <p class="why-answer">
         {first?.userMessage ||
           workload.phaseMessage ||
-          "No scheduler has said yet why it waits. That is usual in the first seconds."}
+          "No scheduler has reported a reason yet. This is normal in the first seconds."}
       </p>
       {first !== undefined && <Evidence reason={first} />}
       {others.length > 0 && (
@@ -105,7 +105,7 @@ function Evidence({ reason }: { readonly reason: PendingReason }) {
       </p>
       {reason.message !== "" && (
         <details class="raw">
-          <summary>the scheduler's own words</summary>
+          <summary>Original scheduler message</summary>
           <p>{reason.message}</p>
         </details>
       )}

@@ -1,12 +1,12 @@
-/** How well each cluster can be seen: in contact or not, how old its word is, where it was silent. */
+/** The state of each cluster: its last contact and its contact gaps. */
 
 import type { Cluster } from "../api/shapes";
 import { count, decimal, plural } from "../model/format";
 import { listUrl } from "../model/view";
-import { Age } from "../parts/instant";
-import { StateMark } from "../parts/state_mark";
+import { Age } from "../components/instant";
+import { StateMark } from "../components/cluster_state";
 import { Link } from "../router";
-import { capacityOf } from "./rows";
+import { capacityOf } from "./bar_rows";
 
 const DAY_MS = 86_400_000;
 
@@ -18,7 +18,7 @@ export function ClusterHealth({ clusters }: { readonly clusters: readonly Cluste
           <tr>
             <th scope="col">Cluster</th>
             <th scope="col">Last contact</th>
-            <th scope="col">Gaps in 24 h</th>
+            <th scope="col">Contact gaps in 24 h</th>
             <th scope="col" class="is-number">Workloads</th>
             <th scope="col" class="is-number">GPUs</th>
           </tr>

@@ -1,58 +1,58 @@
-/** The fleet at a glance: numbers that matter and how they went, who holds the GPUs, how long things wait. */
+/** The fleet at a glance: the headline numbers over time, GPU allocation, idle GPUs, pending times, clusters. */
 
-import { fleetFigures, idleGpus, telemetry } from "../api/routes";
+import { getFleet, getIdleWorkloads, getTelemetry } from "../api/routes";
 import { useClusters } from "../clusters/context";
 import { ConnectCluster } from "../clusters/connect";
-import { useLive } from "../hooks/live";
+import { useLiveQuery } from "../hooks/live_query";
 import { ownerRow } from "../idle/page";
 import { phaseRank } from "../model/phases";
-import { Bars } from "../parts/bars";
-import { Failure, Skeleton, StaleBar } from "../parts/states";
-import { Link, usePlace } from "../router";
+import { Bars } from "../components/bars";
+import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
+import { Link, useRoute } from "../router";
 import { ClusterHealth } from "./clusters";
-import { Figures } from "./figures";
-import { groupingOf, GROUPINGS, heldRows, phaseRow, waitingRow, type Grouping } from "./rows";
+import { Summary } from "./summary";
+import { groupingOf, GROUPINGS, allocationRows, phaseRow, waitingRow, type Grouping } from "./bar_rows";
 
 const EVERY_MS = 10_000;
 const OWNERS_SHOWN = 6;
 
-async function askFleet(grouping: Grouping, signal: AbortSignal) {
-  const [figures, held, waiting, idle] = await Promise.all([
-    fleetFigures(signal),
-    telemetry("GPU_ALLOCATION", { groupBy: grouping.key }, signal),
-    telemetry("PENDING_TIME_DISTRIBUTION", {}, signal),
-    idleGpus(1, signal),
+async function fetchFleet(grouping: Grouping, signal: AbortSignal) {
+  const [fleet, allocated, waiting, idle] = await Promise.all([
+    getFleet(signal),
+    getTelemetry("GPU_ALLOCATION", { groupBy: grouping.key }, signal),
+    getTelemetry("PENDING_TIME_DISTRIBUTION", {}, signal),
+    getIdleWorkloads(1, signal),
   ]);
-  return { figures, held, waiting, owners: idle.owners };
+  return { fleet, allocated, waiting, owners: idle.owners };
 }
 
 export function FleetPage() {
-  const grouping = groupingOf(usePlace().query.get("by"));
-  const { data, error, at, refresh } = useLive(`fleet ${grouping.key}`, (signal) => askFleet(grouping, signal), EVERY_MS);
+  const grouping = groupingOf(useRoute().query.get("by"));
+  const { data, error, at, refresh } = useLiveQuery(`fleet ${grouping.key}`, (signal) => fetchFleet(grouping, signal), EVERY_MS);
   const clusters = useClusters();
   if (clusters.data?.length === 0) return <ConnectCluster />;
   if (data === undefined)
-    return error === undefined ? <Skeleton rows={10} /> : <Failure error={error} retry={refresh} />;
-  const phases = Object.entries(data.figures.now.phases).sort(([a], [b]) => phaseRank(a) - phaseRank(b));
+    return error === undefined ? <Skeleton rows={10} /> : <ErrorState error={error} retry={refresh} />;
+  const phases = Object.entries(data.fleet.now.phases).sort(([a], [b]) => phaseRank(a) - phaseRank(b));
   return (
     <div class="page fleet">
       <h1 class="off-screen">Fleet</h1>
       <StaleBar error={error} at={at} retry={refresh} />
-      <Figures figures={data.figures} />
+      <Summary fleet={data.fleet} />
       <div class="columns-2">
-        <Block title="GPUs allocated by" more={<GroupingSwitch chosen={grouping} />}>
-          <Bars label={`GPUs allocated by ${grouping.label}`} rows={heldRows(grouping, data.held, clusters)} />
+        <Block title="Allocated GPUs by" more={<GroupingSwitch chosen={grouping} />}>
+          <Bars label={`Allocated GPUs by ${grouping.label}`} rows={allocationRows(grouping, data.allocated, clusters)} />
         </Block>
         <Block title="Idle GPU-hours by owner" more={<Link to="/idle">all</Link>}>
           {data.owners.length > 0 ? (
             <Bars label="Idle GPU-hours by owner" rows={data.owners.slice(0, OWNERS_SHOWN).map(ownerRow)} />
           ) : (
             <p class="muted">
-              {data.figures.now.gpus.idle === null ? "Nothing measures GPU use here." : "Every measured GPU works."}
+              {data.fleet.now.gpus.idle === null ? "GPU use is not measured." : "No measured GPU is idle."}
             </p>
           )}
         </Block>
-        <Block title="Pending now, by waiting time">
+        <Block title="Pending workloads by waiting time">
           <Bars label="Pending by waiting time" rows={data.waiting.map(waitingRow)} />
         </Block>
         <Block title="Workloads by phase">
@@ -68,7 +68,7 @@ export function FleetPage() {
 
 function GroupingSwitch({ chosen }: { readonly chosen: Grouping }) {
   return (
-    <nav class="switch" aria-label="GPUs allocated by">
+    <nav class="switch" aria-label="Group allocated GPUs by">
       {GROUPINGS.map((grouping) => (
         <Link
           key={grouping.key}

@@ -1,30 +1,30 @@
-/** Who holds GPUs and does not use them, since when, and what that has cost. */
+/** Idle GPUs: who holds them, since when, and how many GPU-hours they have cost. */
 
-import { fleetFigures, idleGpus } from "../api/routes";
+import { getFleet, getIdleWorkloads } from "../api/routes";
 import type { IdleOwner, IdleWorkload } from "../api/shapes";
 import { clusterName, idleAfter, useClusters } from "../clusters/context";
-import { useLive } from "../hooks/live";
+import { useLiveQuery } from "../hooks/live_query";
 import { count, decimal, plural } from "../model/format";
 import { listUrl } from "../model/view";
-import { Bars, type BarRow } from "../parts/bars";
-import { Age } from "../parts/instant";
-import { Owner, ownerName } from "../parts/owner";
-import { PhaseBadge } from "../parts/phase";
-import { Empty, Failure, Skeleton, StaleBar } from "../parts/states";
+import { Bars, type BarRow } from "../components/bars";
+import { Age } from "../components/instant";
+import { Owner, ownerName } from "../components/owner";
+import { PhaseBadge } from "../components/phase";
+import { EmptyState, ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { Link } from "../router";
 
 const SHOWN = 200;
 const OWNERS_SHOWN = 10;
 
-async function askIdle(signal: AbortSignal) {
-  const [idle, { now }] = await Promise.all([idleGpus(SHOWN, signal), fleetFigures(signal)]);
+async function fetchIdle(signal: AbortSignal) {
+  const [idle, { now }] = await Promise.all([getIdleWorkloads(SHOWN, signal), getFleet(signal)]);
   return { ...idle, gpus: now.gpus };
 }
 
 export function IdlePage() {
-  const { data, error, at, refresh } = useLive("idle", askIdle, 10_000);
+  const { data, error, at, refresh } = useLiveQuery("idle", fetchIdle, 10_000);
   if (data === undefined)
-    return error === undefined ? <Skeleton rows={8} /> : <Failure error={error} retry={refresh} />;
+    return error === undefined ? <Skeleton rows={8} /> : <ErrorState error={error} retry={refresh} />;
   const unmeasured = data.gpus.allocated - data.gpus.measured;
   return (
     <div class="page">
@@ -33,10 +33,10 @@ export function IdlePage() {
       {data.total > 0 ? (
         <>
           <p class="lead">
-            <strong>{decimal(data.idleGpus)}</strong> of {decimal(data.gpus.allocated)} allocated GPUs do nothing, in{" "}
+            <strong>{decimal(data.idleGpus)}</strong> of {decimal(data.gpus.allocated)} allocated GPUs are idle, in{" "}
             {plural(data.total, "workload", "workloads")}: <strong>{hours(data.idleGpuHours)}</strong> GPU-hours so far.
           </p>
-          <Meaning unmeasured={unmeasured} />
+          <Definition unmeasured={unmeasured} />
           <section class="block">
             <h2>By owner</h2>
             <Bars label="Idle GPU-hours by owner" rows={data.owners.slice(0, OWNERS_SHOWN).map(ownerRow)} />
@@ -45,39 +45,39 @@ export function IdlePage() {
           {data.total > data.workloads.length && (
             <p class="muted">
               {count(data.workloads.length)} of {count(data.total)} ·{" "}
-              <Link to={listUrl([["idleAllocatedGpus", ">=", "0.01"]], { sortBy: "idleAllocatedGpus" })}>all in the list</Link>
+              <Link to={listUrl([["idleAllocatedGpus", ">=", "0.01"]], { sortBy: "idleAllocatedGpus" })}>show all</Link>
             </p>
           )}
         </>
       ) : data.gpus.idle !== null ? (
-        <Empty title="No idle GPUs">
-          <p>Every GPU that is measured did some work of late.</p>
-          <Meaning unmeasured={unmeasured} />
-        </Empty>
+        <EmptyState title="No idle GPUs">
+          <p>Every GPU that is measured has been in use recently.</p>
+          <Definition unmeasured={unmeasured} />
+        </EmptyState>
       ) : (
-        <Empty title="Nothing measures GPU use yet">
+        <EmptyState title="GPU use is not measured yet">
           <p>
-            {decimal(data.gpus.allocated)} GPUs are allocated, but no cluster reports how busy they are. That is not the same as
-            none being idle.
+            {decimal(data.gpus.allocated)} GPUs are allocated, but no cluster measures their use, so it is unknown how many of
+            them are idle.
           </p>
-          <p>An agent that can read a GPU exporter (DCGM) in its cluster fills this page.</p>
-        </Empty>
+          <p>Install a GPU exporter (DCGM) in the clusters; their agents will find and read it.</p>
+        </EmptyState>
       )}
     </div>
   );
 }
 
-/** GPU-hours: exact while small, whole beyond. */
+/** GPU-hours: two decimals below 10, whole numbers above. */
 function hours(value: number): string {
   return value < 10 ? decimal(value) : count(value);
 }
 
-function Meaning({ unmeasured }: { readonly unmeasured: number }) {
+function Definition({ unmeasured }: { readonly unmeasured: number }) {
   const after = idleAfter(useClusters().data ?? []);
   return (
     <p class="muted">
-      Idle: allocated, and its utilisation has stayed at zero for longer than {after ?? "its agent's window"}.
-      {unmeasured > 0.005 && ` Of ${decimal(unmeasured)} allocated GPUs nothing is known; they are not counted here.`}
+      A GPU is idle if it is allocated and its utilisation has been 0 for more than {after ?? "the time set for its agent"}.
+      {unmeasured > 0.005 && ` ${decimal(unmeasured)} allocated GPUs are not measured and not counted here.`}
     </p>
   );
 }

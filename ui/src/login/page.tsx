@@ -1,13 +1,13 @@
-/** Signing in through an issuer, or with a client's id and secret. The session is a cookie that no script can read. */
+/** Sign-in with an identity provider, or with a client ID and secret. The session is a cookie that scripts cannot read. */
 
 import { useState } from "preact/hooks";
 import { ApiError } from "../api/http";
-import { issuerUrl, listIssuers, signIn } from "../api/routes";
+import { signInUrl, listIdentityProviders, signIn } from "../api/routes";
 import type { Me } from "../api/shapes";
-import { useLive } from "../hooks/live";
+import { useLiveQuery } from "../hooks/live_query";
 import { safePath } from "../model/links";
-import { signOnFailure } from "../model/sign_on";
-import { Logo } from "../parts/logo";
+import { signInError } from "../model/sign_in_error";
+import { Logo } from "../components/logo";
 
 interface LoginProps {
   readonly wasSignedIn: boolean;
@@ -38,10 +38,10 @@ export function LoginPage({ wasSignedIn, onSignedIn }: LoginProps) {
         <h1>
           <Logo /> Watchbill
         </h1>
-        {wasSignedIn && <p class="muted">The session has ended. Please sign in again.</p>}
-        <Issuers />
+        {wasSignedIn && <p class="muted">Your session has ended. Please sign in again.</p>}
+        <IdentityProviders />
         <label>
-          Client id
+          Client ID
           <input
             name="clientId"
             autocomplete="username"
@@ -70,19 +70,19 @@ export function LoginPage({ wasSignedIn, onSignedIn }: LoginProps) {
         <button type="submit" class="button is-primary" disabled={isBusy}>
           {isBusy ? "Signing in…" : "Sign in"}
         </button>
-        <p class="muted">The server prints a first client id and secret when it starts for the first time.</p>
+        <p class="muted">The server prints the first client ID and secret when it starts for the first time.</p>
       </form>
     </main>
   );
 }
 
-/** Links, not forms: what follows is a walk to another site and back. */
-function Issuers() {
-  const { data } = useLive("issuers", listIssuers, undefined);
+/** Links, not forms: they lead to another site and back. */
+function IdentityProviders() {
+  const { data } = useLiveQuery("identity providers", listIdentityProviders, undefined);
   if (data === undefined || data.length === 0) return null;
   const query = new URLSearchParams(window.location.search);
   const next = safePath(query.get("next"));
-  const failure = signOnFailure(query, data);
+  const failure = signInError(query, data);
   return (
     <>
       {failure !== undefined && (
@@ -90,19 +90,19 @@ function Issuers() {
           {failure}
         </p>
       )}
-      {data.map((issuer) => (
-        <a key={issuer.name} class="button is-primary" href={issuerUrl(issuer, next)}>
-          Sign in with {issuer.title}
+      {data.map((provider) => (
+        <a key={provider.name} class="button is-primary" href={signInUrl(provider, next)}>
+          Sign in with {provider.title}
         </a>
       ))}
-      <p class="or">or with a client id</p>
+      <p class="or">or with a client ID</p>
     </>
   );
 }
 
 function problemOf(error: unknown): string {
-  if (!(error instanceof ApiError)) return "Signing in did not work. Please try again.";
-  if (error.status === 401) return "The client id or the secret is not right.";
+  if (!(error instanceof ApiError)) return "Sign-in failed. Please try again.";
+  if (error.status === 401) return "The client ID or the secret is wrong.";
   if (error.status === 429) return "Too many failed attempts. Please wait a minute.";
   return error.message;
 }

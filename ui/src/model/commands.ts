@@ -1,15 +1,15 @@
-/** The view as a command that someone else can run: curl against the API, or Watchbill's own CLI. */
+/** A list or a workload as a command to run elsewhere: curl against the API, or the Watchbill CLI. */
 
 import { formatFilter } from "./filter";
-import { askedOf, type View } from "./view";
+import { filterQuery, type View } from "./view";
 
-/** Quoted so that a POSIX shell reads exactly this text. */
+/** The text quoted for a POSIX shell. */
 export function shellQuoted(text: string): string {
   return /^[A-Za-z0-9_./:@%+-]+$/u.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-export function asCurl(view: View, origin: string): string {
-  const query = askedOf(view);
+export function listCurl(view: View, origin: string): string {
+  const query = filterQuery(view);
   query.set("sortBy", view.sortBy);
   query.set("sortOrder", view.isDescending ? "desc" : "asc");
   query.set("limit", "50");
@@ -21,14 +21,14 @@ export function asCurl(view: View, origin: string): string {
   return lines.join(" \\\n  ");
 }
 
-export function asCurlOne(id: string, origin: string): string {
+export function workloadCurl(id: string, origin: string): string {
   return [
     `curl ${shellQuoted(`${origin}/api/v1/workloads/${encodeURIComponent(id)}`)}`,
     `--header "Authorization: Bearer $WATCHBILL_TOKEN"`,
   ].join(" \\\n  ");
 }
 
-export function asCommand(view: View): string {
+export function listCommand(view: View): string {
   const words = ["watchbill", "get"];
   for (const filter of view.filters) words.push("--filter", shellQuoted(formatFilter(filter)));
   if (view.search !== "") words.push("--search", shellQuoted(view.search));
@@ -38,6 +38,6 @@ export function asCommand(view: View): string {
   return words.join(" ");
 }
 
-export function asCommandOne(id: string, isPending: boolean): string {
+export function workloadCommand(id: string, isPending: boolean): string {
   return `watchbill ${isPending ? "why" : "describe"} ${shellQuoted(id)}`;
 }

@@ -1,4 +1,4 @@
-/** What can be filtered and sorted by, in the contract's names. The server checks again; this only guides. */
+/** The fields to filter and sort by, with the API's names. The server validates them again. */
 
 export type FieldKind = "text" | "number" | "date";
 
@@ -18,23 +18,23 @@ export const FIELDS: readonly Field[] = [
   { name: "submittedBy", label: "Owner", kind: "text" },
   { name: "clusterId", label: "Cluster", kind: "text" },
   { name: "nodepool", label: "Node pool", kind: "text" },
-  { name: "allocatedGPU", label: "GPUs allocated", kind: "number" },
-  { name: "idleAllocatedGpus", label: "GPUs idle", kind: "number" },
+  { name: "allocatedGPU", label: "Allocated GPUs", kind: "number" },
+  { name: "idleAllocatedGpus", label: "Idle GPUs", kind: "number" },
   { name: "createdAt", label: "Created", kind: "date" },
   { name: "phaseUpdatedAt", label: "In phase since", kind: "date" },
   { name: "completedAt", label: "Completed", kind: "date" },
   { name: "deletedAt", label: "Deleted", kind: "date" },
-  { name: "totalPendingTimeSeconds", label: "Seconds pending", kind: "number" },
-  { name: "totalRunningTimeSeconds", label: "Seconds running", kind: "number" },
+  { name: "totalPendingTimeSeconds", label: "Pending time (s)", kind: "number" },
+  { name: "totalRunningTimeSeconds", label: "Running time (s)", kind: "number" },
   { name: "priority", label: "Priority", kind: "number" },
   { name: "priorityClassName", label: "Priority class", kind: "text" },
   { name: "distributedFramework", label: "Framework", kind: "text" },
   { name: "guaranteedRuntimeEndsAt", label: "Guaranteed until", kind: "date" },
   { name: "aiApplicationName", label: "Application", kind: "text" },
-  { name: "aiApplicationId", label: "Application id", kind: "text" },
-  { name: "projectId", label: "Project id", kind: "text" },
-  { name: "departmentId", label: "Department id", kind: "text" },
-  { name: "idleGpus", label: "Whole GPUs idle", kind: "number" },
+  { name: "aiApplicationId", label: "Application ID", kind: "text" },
+  { name: "projectId", label: "Project ID", kind: "text" },
+  { name: "departmentId", label: "Department ID", kind: "text" },
+  { name: "idleGpus", label: "Idle GPUs (whole)", kind: "number" },
 ];
 
 const BY_NAME = new Map(FIELDS.map((field) => [field.name, field]));
@@ -56,7 +56,7 @@ export const OPERATORS: Readonly<Record<string, string>> = {
 
 const ORDERED = ["==", "!=", ">=", "<="];
 
-/** The operators that the server takes for a field; numbers and dates have no partial matches. */
+/** The operators that the server accepts for a field; numbers and dates have no partial matches. */
 export function operatorsOf(field: Field): readonly string[] {
   return field.kind === "text" ? Object.keys(OPERATORS) : ORDERED;
 }

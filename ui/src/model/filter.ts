@@ -8,7 +8,7 @@ export interface Filter {
   readonly value: string;
 }
 
-/** The server takes ten; one is kept free for the bound that holds the view still. */
+/** The server accepts ten; one is reserved for the bound of the snapshot. */
 export const MAX_FILTERS = 9;
 
 const NAMES = FIELDS.map((field) => field.name).sort((a, b) => b.length - a.length);
@@ -43,8 +43,8 @@ export function filterParameter(filters: readonly Filter[]): string {
     : items.join(",");
 }
 
-export function without(filters: readonly Filter[], gone: Filter): Filter[] {
-  return filters.filter((filter) => !isSameFilter(filter, gone));
+export function without(filters: readonly Filter[], removed: Filter): Filter[] {
+  return filters.filter((filter) => !isSameFilter(filter, removed));
 }
 
 /** Adds `field == value`, or takes it away where it is already there. */
@@ -58,11 +58,11 @@ export function toggled(filters: readonly Filter[], field: string, value: string
 /** Why a value does not fit its field, or undefined. */
 export function problemOf(filter: Filter): string | undefined {
   const field = fieldNamed(filter.field);
-  if (field === undefined) return "There is no such field.";
-  if (filter.value.trim() === "") return "A value is needed.";
+  if (field === undefined) return "Unknown field.";
+  if (filter.value.trim() === "") return "Enter a value.";
   if (field.kind === "number" && !Number.isFinite(Number(filter.value)))
-    return `${field.label} is a number.`;
+    return `${field.label} must be a number, got '${filter.value}'.`;
   if (field.kind === "date" && Number.isNaN(Date.parse(filter.value)))
-    return `${field.label} is a date, such as 2026-11-23 or 2026-11-23T20:00:00Z.`;
+    return `${field.label} must be a date such as 2026-11-23 or 2026-11-23T20:00:00Z.`;
   return undefined;
 }

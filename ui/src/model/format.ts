@@ -1,4 +1,4 @@
-/** Quantities, durations and instants as people read them. Nothing here knows the page. */
+/** Text for quantities, durations and instants. */
 
 const STEPS: readonly (readonly [number, string])[] = [
   [86_400, "d"],
@@ -57,7 +57,7 @@ const SUFFIXES: Readonly<Record<string, number>> = {
   Ei: 2 ** 60,
 };
 
-/** A Kubernetes quantity as a number, or undefined where it is none. */
+/** A Kubernetes quantity as a number, or undefined if it is invalid. */
 export function quantity(text: string): number | undefined {
   const match = /^([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)$/u.exec(text);
   if (match === null) return undefined;
@@ -80,7 +80,7 @@ export function bytes(value: number): string {
   return `${size.toLocaleString("en-US", { maximumFractionDigits: digits })} ${BINARY[step]!}`;
 }
 
-/** A memory quantity in binary units; what is not understood is shown as it came. */
+/** A memory quantity in binary units; an invalid one unchanged. */
 export function memory(text: string | undefined): string | undefined {
   if (text === undefined) return undefined;
   const value = quantity(text);
@@ -117,6 +117,6 @@ export function utcInstant(iso: string): string {
   return Number.isNaN(at.getTime()) ? iso : `${at.toISOString().slice(0, 19).replace("T", " ")} UTC`;
 }
 
-export function plural(number: number, one: string, many: string): string {
-  return `${decimal(number)} ${number === 1 ? one : many}`;
+export function plural(number: number, singular: string, many: string): string {
+  return `${decimal(number)} ${number === 1 ? singular : many}`;
 }

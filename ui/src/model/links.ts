@@ -1,4 +1,4 @@
-/** Addresses come from clusters and are hostile until shown otherwise. */
+/** URLs come from clusters and are not trusted. */
 
 const HIDES_SOMETHING = /[\p{C}\p{Z}]/u;
 const IS_WEB = /^https?:\/\/[^/\\]/iu;

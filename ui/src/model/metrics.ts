@@ -1,4 +1,4 @@
-/** Which measurements are drawn together, and what an answer says about each of them. */
+/** Which metrics share a chart, and what an answer of the API holds for each chart. */
 
 import type { Measurement } from "../api/shapes";
 
@@ -7,12 +7,12 @@ export type Unit = "count" | "gpus" | "cores" | "bytes" | "percent" | "bytesPerS
 export interface ChartSpec {
   readonly title: string;
   readonly unit: Unit;
-  /** Metric type → what its line is called. */
+  /** Metric type → label of its line. */
   readonly lines: Readonly<Record<string, string>>;
 }
 
 export const CHARTS: readonly ChartSpec[] = [
-  { title: "GPUs allocated", unit: "gpus", lines: { GPU_ALLOCATION: "allocated" } },
+  { title: "Allocated GPUs", unit: "gpus", lines: { GPU_ALLOCATION: "allocated" } },
   { title: "GPU utilisation", unit: "percent", lines: { GPU_UTILIZATION: "used" } },
   {
     title: "GPU memory",
@@ -42,9 +42,9 @@ export const INFERENCE_CHARTS: readonly ChartSpec[] = [
     title: "Requests",
     unit: "count",
     lines: {
-      NIM_NUM_REQUESTS_RUNNING: "served now",
+      NIM_NUM_REQUESTS_RUNNING: "running",
       NIM_NUM_REQUESTS_WAITING: "waiting",
-      NIM_NUM_REQUEST_MAX: "at most",
+      NIM_NUM_REQUEST_MAX: "limit",
     },
   },
   {
@@ -60,7 +60,7 @@ export const INFERENCE_CHARTS: readonly ChartSpec[] = [
 ];
 
 export interface Line {
-  /** Tells it apart from every other line of its chart. */
+  /** Unique within the chart. */
   readonly id: string;
   readonly label: string;
   /** One device of several. */
@@ -69,23 +69,23 @@ export interface Line {
   readonly points: ReadonlyMap<number, number>;
 }
 
-/** What one chart can show. Nothing measured, nothing offered and nothing reached are three things. */
-export type Shown =
+/** What one chart can show: lines, no samples in the range, no source for them, or a source that does not respond. */
+export type ChartState =
   | { readonly kind: "lines"; readonly lines: readonly Line[] }
   | { readonly kind: "empty" }
   | { readonly kind: "unsupported" }
-  | { readonly kind: "down"; readonly reason: string };
+  | { readonly kind: "unreachable"; readonly reason: string };
 
-export function shownOf(spec: ChartSpec, measurements: readonly Measurement[]): Shown {
-  const own = Object.keys(spec.lines).flatMap((type) =>
+export function chartState(spec: ChartSpec, measurements: readonly Measurement[]): ChartState {
+  const matching = Object.keys(spec.lines).flatMap((type) =>
     measurements.filter((measurement) => measurement.type === type),
   );
-  const answered = own.filter((measurement) => measurement.values !== null);
+  const answered = matching.filter((measurement) => measurement.values !== null);
   const lines = answered.map((measurement) => lineOf(spec, measurement)).filter((line) => line.points.size > 0);
   if (lines.length > 0) return { kind: "lines", lines };
-  const reasons = own.map((measurement) => measurement.labels?.["reason"]).filter((reason) => reason !== undefined);
+  const reasons = matching.map((measurement) => measurement.labels?.["reason"]).filter((reason) => reason !== undefined);
   const failure = reasons.find((reason) => reason !== "unsupported");
-  if (failure !== undefined) return { kind: "down", reason: failure };
+  if (failure !== undefined) return { kind: "unreachable", reason: failure };
   if (answered.length === 0) return { kind: "unsupported" };
   return { kind: "empty" };
 }
@@ -105,7 +105,7 @@ function lineOf(spec: ChartSpec, measurement: Measurement): Line {
   return { id: label, label, isThin: false, points };
 }
 
-/** `GPU 1fd85434` for a UUID of a device, with the number of a MIG instance behind it; else as it is. */
+/** `GPU 1fd85434` for a device UUID, followed by the number of a MIG instance; anything else unchanged. */
 export function shortDevice(gpu: string): string {
   const match = /^(GPU|MIG)-([0-9a-f]{8})-[0-9a-f-]+(\/\d+)?$/u.exec(gpu);
   return match === null ? `GPU ${gpu}` : `${match[1]} ${match[2]}${match[3] ?? ""}`;

@@ -1,4 +1,4 @@
-/** Phases: colour group, shape and order of importance. The word itself is always shown too. */
+/** Phases: colour, shape and order of importance. The word itself is always shown too. */
 
 export type Shape =
   | "dot"
@@ -11,12 +11,12 @@ export type Shape =
   | "leaving"
   | "unknown";
 
-export interface PhaseLook {
+export interface PhaseStyle {
   readonly tone: string;
   readonly shape: Shape;
 }
 
-const LOOKS: Readonly<Record<string, PhaseLook>> = {
+const STYLES: Readonly<Record<string, PhaseStyle>> = {
   Running: { tone: "running", shape: "dot" },
   Pending: { tone: "pending", shape: "half" },
   Degraded: { tone: "degraded", shape: "triangle" },
@@ -34,10 +34,10 @@ const LOOKS: Readonly<Record<string, PhaseLook>> = {
 };
 
 /** The order in which phases are offered: what people look for first. */
-export const PHASES = Object.keys(LOOKS);
+export const PHASES = Object.keys(STYLES);
 
-export function lookOf(phase: string): PhaseLook {
-  return LOOKS[phase] ?? { tone: "unknown", shape: "unknown" };
+export function phaseStyle(phase: string): PhaseStyle {
+  return STYLES[phase] ?? { tone: "unknown", shape: "unknown" };
 }
 
 export function phaseRank(phase: string): number {

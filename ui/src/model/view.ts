@@ -1,6 +1,9 @@
-/** A view of the list: what is asked, in which order, shown how. The URL is its only home. */
+/** A view of the list: filters, order and display. It lives in the URL alone. */
 
 import { filterParameter, formatFilter, parseFilter, type Filter } from "./filter";
+
+/** Column id → width in pixels, for the columns that were resized. */
+export type Widths = Readonly<Record<string, number>>;
 
 export interface View {
   readonly filters: readonly Filter[];
@@ -8,8 +11,9 @@ export interface View {
   readonly isDeleted: boolean;
   readonly sortBy: string;
   readonly isDescending: boolean;
-  /** Visible columns in order; undefined = the usual ones. */
+  /** Visible columns in order; undefined = the default columns. */
   readonly columns: readonly string[] | undefined;
+  readonly widths: Widths;
   readonly isCompact: boolean;
   /** The workload whose panel is open. */
   readonly openId: string | undefined;
@@ -22,6 +26,7 @@ export const DEFAULT_VIEW: View = {
   sortBy: "createdAt",
   isDescending: true,
   columns: undefined,
+  widths: {},
   isCompact: false,
   openId: undefined,
 };
@@ -43,12 +48,18 @@ export function readView(query: URLSearchParams): View {
     sortBy: query.get("sortBy") ?? defaultSort(isDeleted),
     isDescending: query.has("sortBy") ? query.get("sortOrder") === "desc" : true,
     columns: columns === null ? undefined : columns.split(",").filter((name) => name !== ""),
+    widths: readWidths(query.get("widths")),
     isCompact: query.get("density") === "compact",
     openId: query.get("open") ?? undefined,
   };
 }
 
-/** The view as a path with a query; what is usual is left out, so that short views have short URLs. */
+function readWidths(text: string | null): Widths {
+  const pairs = (text ?? "").split(",").map((part) => /^([A-Za-z]+):(\d{1,4})$/u.exec(part));
+  return Object.fromEntries(pairs.filter((match) => match !== null).map(([, id, width]) => [id, Number(width)]));
+}
+
+/** The view as a path with a query. Defaults are left out, so that simple views have short URLs. */
 export function viewUrl(view: View): string {
   const query = new URLSearchParams();
   if (view.isDeleted) query.set("deleted", "true");
@@ -59,20 +70,22 @@ export function viewUrl(view: View): string {
     query.set("sortOrder", view.isDescending ? "desc" : "asc");
   }
   if (view.columns !== undefined) query.set("columns", view.columns.join(","));
+  const widths = Object.entries(view.widths);
+  if (widths.length > 0) query.set("widths", widths.map(([id, width]) => `${id}:${width}`).join(","));
   if (view.isCompact) query.set("density", "compact");
   if (view.openId !== undefined) query.set("open", view.openId);
   const text = query.toString();
   return text === "" ? "/" : `/?${text}`;
 }
 
-/** A door: the list filtered by one or more items, everything else as usual. */
+/** A link to the list with these filters and the defaults for everything else. */
 export function listUrl(items: readonly (readonly [string, string, string])[], more?: Partial<View>): string {
   const filters = items.map(([field, operator, value]) => ({ field, operator, value }));
   return viewUrl({ ...DEFAULT_VIEW, ...more, filters });
 }
 
-/** What the API is asked for this view, without order and page. */
-export function askedOf(view: View, more: readonly Filter[] = []): URLSearchParams {
+/** The query of the API for this view, without order and page. */
+export function filterQuery(view: View, more: readonly Filter[] = []): URLSearchParams {
   const query = new URLSearchParams();
   const filters = [...view.filters, ...more];
   if (filters.length > 0) query.set("filterBy", filterParameter(filters));
@@ -83,5 +96,5 @@ export function askedOf(view: View, more: readonly Filter[] = []): URLSearchPara
 
 /** Two views with the same key show the same rows in the same order. */
 export function rowsKey(view: View): string {
-  return `${askedOf(view).toString()} ${view.sortBy} ${view.isDescending}`;
+  return `${filterQuery(view).toString()} ${view.sortBy} ${view.isDescending}`;
 }

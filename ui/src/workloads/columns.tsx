@@ -2,12 +2,12 @@
 
 import type { ComponentChildren } from "preact";
 import type { Workload } from "../api/shapes";
-import { clusterName, isOutOfContact, type Clusters } from "../clusters/context";
-import { StateMark } from "../parts/state_mark";
+import { clusterName, isDisconnected, type Clusters } from "../clusters/context";
+import { StateMark } from "../components/cluster_state";
 import { count, decimal, duration, memory, quantity } from "../model/format";
-import { Age, Instant } from "../parts/instant";
-import { PhaseBadge } from "../parts/phase";
-import { ownerName } from "../parts/owner";
+import { Age, Instant } from "../components/instant";
+import { PhaseBadge } from "../components/phase";
+import { ownerName } from "../components/owner";
 import { Link } from "../router";
 import { listUrl } from "../model/view";
 
@@ -17,10 +17,10 @@ export interface ColumnSpec {
   readonly title?: string;
   readonly width: number;
   readonly isNumber?: boolean;
-  /** The contract's field for sorting and filtering, where there is one. */
+  /** The field to sort and filter by, if there is one. */
   readonly field?: string;
   readonly show: (workload: Workload, clusters: Clusters) => ComponentChildren;
-  /** What flashes when it changes; columns without it never do. */
+  /** A change of this value makes the cell flash once. */
   readonly flashOn?: (workload: Workload) => string;
 }
 
@@ -30,30 +30,30 @@ function text(value: string | null | undefined): ComponentChildren {
   return value === undefined || value === null || value === "" ? DASH : value;
 }
 
-function door(field: string, value: string | undefined, say = (text: string): string => text): ComponentChildren {
+function filterLink(field: string, value: string | undefined, format = (text: string): string => text): ComponentChildren {
   if (value === undefined || value === "") return DASH;
   return (
     <Link class="quiet" to={listUrl([[field, "==", value]])} title={value} tabIndex={-1}>
-      {say(value)}
+      {format(value)}
     </Link>
   );
 }
 
-function pair(requested: string | undefined, held: string | undefined): ComponentChildren {
-  if (requested === undefined && held === undefined) return DASH;
+function pair(requested: string | undefined, allocated: string | undefined): ComponentChildren {
+  if (requested === undefined && allocated === undefined) return DASH;
   return (
     <>
-      {requested ?? "–"} <span class="slash">/</span> {held ?? "–"}
+      {requested ?? "–"} <span class="slash">/</span> {allocated ?? "–"}
     </>
   );
 }
 
 function gpuPair(workload: Workload): ComponentChildren {
-  const asked = workload.workloadRequestedResources;
-  const held = workload.allocatedResources?.gpu ?? 0;
-  if (asked?.gpu?.request == null && held === 0) return DASH;
-  const shown = asked?.gpu?.request == null ? undefined : decimal(asked.gpu.request);
-  return pair(shown, decimal(held));
+  const requested = workload.workloadRequestedResources;
+  const allocated = workload.allocatedResources?.gpu ?? 0;
+  if (requested?.gpu?.request == null && allocated === 0) return DASH;
+  const shown = requested?.gpu?.request == null ? undefined : decimal(requested.gpu.request);
+  return pair(shown, decimal(allocated));
 }
 
 export function podsShown(workload: Workload): string {
@@ -69,7 +69,7 @@ function idle(workload: Workload): ComponentChildren {
   if ((workload.allocatedResources?.gpu ?? 0) === 0) return DASH;
   if (value === null || value === undefined)
     return (
-      <span class="none" title="Nothing measures these GPUs">
+      <span class="none" title="Not measured">
         n/m
       </span>
     );
@@ -89,7 +89,7 @@ function seconds(value: number | null | undefined): ComponentChildren {
   return value === null || value === undefined || value === 0 ? DASH : duration(value);
 }
 
-/** The columns after the first; the workload's name with its message always comes before them. */
+/** The columns after the first, which always shows the name and the message. */
 export const COLUMNS: readonly ColumnSpec[] = [
   {
     id: "phase",
@@ -108,20 +108,20 @@ export const COLUMNS: readonly ColumnSpec[] = [
       </span>
     ),
   },
-  { id: "type", label: "Type", width: 132, field: "type", show: (w) => door("type", w.type) },
+  { id: "type", label: "Type", width: 132, field: "type", show: (w) => filterLink("type", w.type) },
   {
     id: "project",
     label: "Project",
     width: 128,
     field: "projectName",
-    show: (w) => door("projectName", w.projectName),
+    show: (w) => filterLink("projectName", w.projectName),
   },
   {
     id: "owner",
     label: "Owner",
     width: 136,
     field: "submittedBy",
-    show: (w) => door("submittedBy", w.submittedBy, ownerName),
+    show: (w) => filterLink("submittedBy", w.submittedBy, ownerName),
   },
   {
     id: "cluster",
@@ -130,7 +130,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
     field: "clusterId",
     show: (w, clusters) => (
       <Link class="quiet" to={listUrl([["clusterId", "==", w.clusterId]])} tabIndex={-1}>
-        {isOutOfContact(clusters.byId.get(w.clusterId)) && <StateMark state="disconnected" />}
+        {isDisconnected(clusters.byId.get(w.clusterId)) && <StateMark state="disconnected" />}
         {clusterName(clusters, w.clusterId)}
       </Link>
     ),
@@ -138,7 +138,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
   {
     id: "pods",
     label: "Pods",
-    title: "Pods running of pods asked for",
+    title: "Running / requested pods",
     width: 68,
     isNumber: true,
     flashOn: podsShown,
@@ -157,7 +157,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
   {
     id: "idle",
     label: "Idle",
-    title: "GPUs allocated and not used; n/m = nothing measures them",
+    title: "Idle GPUs: allocated, but not used; n/m = not measured",
     width: 56,
     isNumber: true,
     field: "idleAllocatedGpus",
@@ -167,7 +167,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
   {
     id: "created",
     label: "Age",
-    title: "Since creation",
+    title: "Time since creation",
     width: 60,
     isNumber: true,
     field: "createdAt",
@@ -179,7 +179,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
     label: "Department",
     width: 120,
     field: "departmentName",
-    show: (w) => door("departmentName", w.departmentName),
+    show: (w) => filterLink("departmentName", w.departmentName),
   },
   { id: "namespace", label: "Namespace", width: 132, show: (w) => text(w.namespace) },
   {
@@ -187,14 +187,14 @@ export const COLUMNS: readonly ColumnSpec[] = [
     label: "Category",
     width: 84,
     field: "category",
-    show: (w) => door("category", w.category),
+    show: (w) => filterLink("category", w.category),
   },
   {
     id: "framework",
     label: "Framework",
     width: 92,
     field: "distributedFramework",
-    show: (w) => door("distributedFramework", w.distributedFramework),
+    show: (w) => filterLink("distributedFramework", w.distributedFramework),
   },
   {
     id: "nodepools",
@@ -216,7 +216,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
     label: "Priority class",
     width: 112,
     field: "priorityClassName",
-    show: (w) => door("priorityClassName", w.priorityClassName),
+    show: (w) => filterLink("priorityClassName", w.priorityClassName),
   },
   {
     id: "preemptible",
@@ -241,9 +241,9 @@ export const COLUMNS: readonly ColumnSpec[] = [
     width: 96,
     isNumber: true,
     show: (w) => {
-      const asked = w.workloadRequestedResources?.cpu?.request;
-      const held = w.allocatedResources?.cpu;
-      return pair(asked == null ? undefined : decimal(asked), held == null ? undefined : decimal(held));
+      const requested = w.workloadRequestedResources?.cpu?.request;
+      const allocated = w.allocatedResources?.cpu;
+      return pair(requested == null ? undefined : decimal(requested), allocated == null ? undefined : decimal(allocated));
     },
   },
   {
@@ -259,8 +259,8 @@ export const COLUMNS: readonly ColumnSpec[] = [
   },
   {
     id: "pending",
-    label: "Pending for",
-    title: "Total time in Pending",
+    label: "Pending time",
+    title: "Total pending time",
     width: 112,
     isNumber: true,
     field: "totalPendingTimeSeconds",
@@ -268,8 +268,8 @@ export const COLUMNS: readonly ColumnSpec[] = [
   },
   {
     id: "running",
-    label: "Running for",
-    title: "Total time in Running",
+    label: "Running time",
+    title: "Total running time",
     width: 112,
     isNumber: true,
     field: "totalRunningTimeSeconds",
@@ -301,18 +301,18 @@ export const COLUMNS: readonly ColumnSpec[] = [
     label: "Application",
     width: 120,
     field: "aiApplicationName",
-    show: (w) => door("aiApplicationName", w.aiApplicationName),
+    show: (w) => filterLink("aiApplicationName", w.aiApplicationName),
   },
 ];
 
 const LIVE = ["phase", "type", "project", "owner", "cluster", "pods", "gpu", "idle", "created"];
 const DELETED = ["phase", "type", "project", "owner", "cluster", "running", "deleted"];
 
-export function usualColumns(isDeleted: boolean): readonly string[] {
+export function defaultColumns(isDeleted: boolean): readonly string[] {
   return isDeleted ? DELETED : LIVE;
 }
 
-export function gpuHeld(workload: Workload): string {
+export function gpusAllocated(workload: Workload): string {
   return decimal(workload.allocatedResources?.gpu ?? 0);
 }
 

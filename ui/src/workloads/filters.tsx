@@ -1,17 +1,17 @@
-/** Filters as chips, and the small form that makes or changes one. */
+/** Filters as chips, and the form that adds or changes a filter. */
 
 import { useEffect, useState } from "preact/hooks";
-import { facetsOf } from "../api/routes";
+import { getFacets } from "../api/routes";
 import { clusterName, useClusters, type Clusters } from "../clusters/context";
 import { fieldNamed, FIELDS, OPERATORS, operatorsOf } from "../model/fields";
 import { MAX_FILTERS, problemOf, without, type Filter } from "../model/filter";
 import { PHASES } from "../model/phases";
 import type { View } from "../model/view";
-import { Popover } from "../parts/popover";
+import { Popover } from "../components/popover";
 
 interface FiltersProps {
   readonly view: View;
-  /** The field of the filter that is being made; undefined while none is. */
+  /** The field of the filter that is being added; undefined while the form is closed. */
   readonly newField: string | undefined;
   readonly setNewField: (field: string | undefined) => void;
   readonly onFilters: (filters: readonly Filter[]) => void;
@@ -74,26 +74,26 @@ interface ChipProps {
 
 function Chip({ view, filter, isOpen, setOpen, onChange, onRemove }: ChipProps) {
   const clusters = useClusters();
-  const words = filterWords(filter, clusters);
+  const text = filterText(filter, clusters);
   return (
     <span class="chip">
       <Popover
-        label={`Change the filter: ${words}`}
+        label={`Change the filter: ${text}`}
         buttonClass="chip-words"
-        button={words}
+        button={text}
         isOpen={isOpen}
         setOpen={setOpen}
       >
         <FilterForm view={view} filter={filter} onDone={onChange} />
       </Popover>
-      <button type="button" class="chip-remove" aria-label={`Remove the filter: ${words}`} onClick={onRemove}>
+      <button type="button" class="chip-remove" aria-label={`Remove the filter: ${text}`} onClick={onRemove}>
         ×
       </button>
     </span>
   );
 }
 
-export function filterWords(filter: Filter, clusters: Clusters): string {
+export function filterText(filter: Filter, clusters: Clusters): string {
   const field = fieldNamed(filter.field);
   const value = filter.field === "clusterId" ? clusterName(clusters, filter.value) : filter.value;
   return `${field?.label ?? filter.field} ${OPERATORS[filter.operator] ?? filter.operator} ${value}`;
@@ -110,9 +110,9 @@ interface FilterFormProps {
 
 function FilterForm({ view, filter, field: wanted, onDone }: FilterFormProps) {
   const [draft, setDraft] = useState<Filter>(
-    filter ?? { field: wanted ?? "projectName", operator: usualOperator(wanted), value: "" },
+    filter ?? { field: wanted ?? "projectName", operator: defaultOperator(wanted), value: "" },
   );
-  const [isTried, setTried] = useState(false);
+  const [isSubmitted, setSubmitted] = useState(false);
   const field = fieldNamed(draft.field)!;
   const operators = operatorsOf(field);
   const problem = problemOf(draft);
@@ -122,7 +122,7 @@ function FilterForm({ view, filter, field: wanted, onDone }: FilterFormProps) {
       onSubmit={(event) => {
         event.preventDefault();
         if (problem === undefined) onDone(withInstant(draft));
-        else setTried(true);
+        else setSubmitted(true);
       }}
     >
       <label>
@@ -131,8 +131,8 @@ function FilterForm({ view, filter, field: wanted, onDone }: FilterFormProps) {
           value={draft.field}
           onChange={(event) => {
             const next = fieldNamed(event.currentTarget.value)!;
-            const isKept = operatorsOf(next).includes(draft.operator);
-            setDraft({ field: next.name, operator: isKept ? draft.operator : "==", value: "" });
+            const isValid = operatorsOf(next).includes(draft.operator);
+            setDraft({ field: next.name, operator: isValid ? draft.operator : "==", value: "" });
           }}
         >
           {FIELDS.map(({ name, label }) => (
@@ -158,7 +158,7 @@ function FilterForm({ view, filter, field: wanted, onDone }: FilterFormProps) {
         ))}
       </div>
       <Value view={view} draft={draft} onValue={(value) => setDraft({ ...draft, value })} />
-      {isTried && problem !== undefined && (
+      {isSubmitted && problem !== undefined && (
         <p class="problem" role="alert">
           {problem}
         </p>
@@ -170,12 +170,12 @@ function FilterForm({ view, filter, field: wanted, onDone }: FilterFormProps) {
   );
 }
 
-function usualOperator(name: string | undefined): string {
+function defaultOperator(name: string | undefined): string {
   const kind = fieldNamed(name ?? "projectName")?.kind;
   return kind === "text" ? "==" : ">=";
 }
 
-/** A date and time typed without a zone means the time on this wall; the API is told the instant. */
+/** A date and time without a zone is local time; the API needs the instant. */
 function withInstant(filter: Filter): Filter {
   if (fieldNamed(filter.field)?.kind !== "date") return filter;
   return { ...filter, value: new Date(filter.value).toISOString().replace(".000Z", "Z") };
@@ -188,13 +188,13 @@ function Value(props: {
 }) {
   const { draft, view, onValue } = props;
   const clusters = useClusters();
-  const [known, setKnown] = useState<readonly string[]>([]);
+  const [suggestions, setSuggestions] = useState<readonly string[]>([]);
   useEffect(() => {
-    setKnown(draft.field === "phase" ? PHASES : []);
+    setSuggestions(draft.field === "phase" ? PHASES : []);
     if (!SUGGESTED.includes(draft.field)) return undefined;
     const stop = new AbortController();
-    facetsOf({ ...view, filters: [], search: "" }, [draft.field], stop.signal).then(
-      ({ body }) => setKnown((body.facets[0]?.values ?? []).map(({ value }) => value).filter(Boolean)),
+    getFacets({ ...view, filters: [], search: "" }, [draft.field], stop.signal).then(
+      ({ body }) => setSuggestions((body.facets[0]?.values ?? []).map(({ value }) => value).filter(Boolean)),
       () => undefined, // Suggestions are a convenience: any value can still be typed.
     );
     return () => stop.abort();
@@ -226,13 +226,13 @@ function Value(props: {
         data-autofocus
         type={kind === "date" ? "datetime-local" : "text"}
         inputMode={kind === "number" ? "decimal" : undefined}
-        list="known-values"
+        list="filter-suggestions"
         value={kind === "date" ? localInput(draft.value) : draft.value}
         autocomplete="off"
         onInput={(event) => onValue(event.currentTarget.value)}
       />
-      <datalist id="known-values">
-        {known.map((value) => (
+      <datalist id="filter-suggestions">
+        {suggestions.map((value) => (
           <option key={value} value={value} />
         ))}
       </datalist>

@@ -1,43 +1,43 @@
-/** The list of workloads. All of its state is in the URL, but for where it is scrolled to. */
+/** The list of workloads. Its state is in the URL, except for the scroll position. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { ApiError } from "../api/http";
 import { countWorkloads } from "../api/routes";
 import type { Workload } from "../api/shapes";
 import { Panel } from "../detail/panel";
-import { useKeys } from "../hooks/keys";
-import { useLive } from "../hooks/live";
+import { useKeys } from "../hooks/keyboard";
+import { useLiveQuery } from "../hooks/live_query";
 import { NARROW, useMedia } from "../hooks/media";
 import { clock, count } from "../model/format";
 import type { Filter } from "../model/filter";
-import { readSight, sightUrl } from "../model/sight";
-import { readView, rowsKey, viewUrl, type View } from "../model/view";
-import { Failure, Skeleton, StaleBar } from "../parts/states";
-import { go, type Place } from "../router";
-import { usualColumns } from "./columns";
-import { FacetBar } from "./facets";
+import { readDetailView, detailViewUrl } from "../model/detail_view";
+import { readView, rowsKey, viewUrl, type View, type Widths } from "../model/view";
+import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
+import { navigate, type Route } from "../router";
+import { defaultColumns } from "./columns";
+import { PhaseFilter } from "./phase_filter";
 import { FilterChips } from "./filters";
-import { Nothing } from "./nothing";
-import type { LiveRows, Waiting } from "./rows";
+import { EmptyList } from "./empty_list";
+import type { LiveRows, PendingChanges } from "./live_rows";
 import { Table } from "./table";
-import { Tools } from "./tools";
-import { useRows } from "./use_rows";
+import { Toolbar } from "./toolbar";
+import { useLiveRows } from "./use_live_rows";
 
-export function WorkloadsPage({ place }: { readonly place: Place }) {
-  const view = readView(place.query);
-  const rows = useRows(view);
+export function WorkloadsPage({ route }: { readonly route: Route }) {
+  const view = readView(route.query);
+  const rows = useLiveRows(view);
   const isNarrow = useMedia(NARROW);
   const [selected, setSelected] = useState(-1);
-  /** The field of the filter that is being made; undefined while none is. */
+  /** The field of the filter that is being added; undefined while the form is closed. */
   const [newField, setNewField] = useState<string | undefined>(undefined);
   const [isChoosingColumns, setChoosingColumns] = useState(false);
   const key = rowsKey(view);
   useEffect(() => setSelected(-1), [key]);
 
   const setView = (next: View, replace = false): void =>
-    go(next.openId === undefined ? viewUrl(next) : sightUrl(viewUrl(next), readSight(place.query)), { replace });
+    navigate(next.openId === undefined ? viewUrl(next) : detailViewUrl(viewUrl(next), readDetailView(route.query)), { replace });
   const setFilters = (filters: readonly Filter[]): void => setView({ ...view, filters });
-  const openPage = (workload: Workload): void => go(`/workloads/${encodeURIComponent(workload.id)}`);
+  const openPage = (workload: Workload): void => navigate(`/workloads/${encodeURIComponent(workload.id)}`);
   const openPanel = (workload: Workload, index: number): void => {
     setSelected(index);
     if (isNarrow) openPage(workload);
@@ -93,14 +93,14 @@ export function WorkloadsPage({ place }: { readonly place: Place }) {
             setNewField={setNewField}
             onFilters={setFilters}
           />
-          <Tools
+          <Toolbar
             view={view}
             onView={setView}
             isChoosingColumns={isChoosingColumns}
             setChoosingColumns={setChoosingColumns}
           />
         </div>
-        <FacetBar facets={rows.facets} filters={view.filters} onFilters={setFilters} />
+        <PhaseFilter facets={rows.facets} filters={view.filters} onFilters={setFilters} />
         <List
           rows={rows}
           view={view}
@@ -109,6 +109,7 @@ export function WorkloadsPage({ place }: { readonly place: Place }) {
           onOpen={openPanel}
           onSort={sort}
           onFilter={setNewField}
+          onWidths={(widths) => setView({ ...view, widths }, true)}
           onView={setView}
         />
       </section>
@@ -132,7 +133,7 @@ function Tabs({ view, rows, onView }: TabsProps) {
     columns: undefined,
     openId: undefined,
   };
-  const { data } = useLive(`other ${rowsKey(other)}`, (signal) => countWorkloads(other, [], signal), 30_000);
+  const { data } = useLiveQuery(`other ${rowsKey(other)}`, (signal) => countWorkloads(other, [], signal), 30_000);
   const here = rows.facets?.total;
   const shown = (number: number | undefined): string => (number === undefined ? "…" : count(number));
   return (
@@ -161,32 +162,31 @@ interface ListProps {
   readonly onOpen: (workload: Workload, index: number) => void;
   readonly onSort: (field: string) => void;
   readonly onFilter: (field: string) => void;
+  readonly onWidths: (widths: Widths) => void;
   readonly onView: (view: View) => void;
 }
 
 function List(props: ListProps) {
   const { rows, view } = props;
   const [range, setRange] = useState({ first: 0, last: 0 });
-  const visible = view.columns ?? usualColumns(view.isDeleted);
-  const kept = useRef(visible);
-  if (kept.current.join() !== visible.join()) kept.current = visible;
+  const visible = view.columns ?? defaultColumns(view.isDeleted);
   const retry = (): void => void rows.refresh();
-  const isEmptyNoMore = rows.total === 0 && rows.waiting.fresh > 0;
+  const hasFirstRows = rows.total === 0 && rows.pendingChanges.added > 0;
   useEffect(() => {
-    if (isEmptyNoMore) void rows.reveal();
-  }, [isEmptyNoMore]);
+    if (hasFirstRows) void rows.reveal();
+  }, [hasFirstRows]);
   if (rows.total === undefined)
-    return rows.error === undefined ? <Skeleton rows={14} /> : <Failure error={rows.error} retry={retry} />;
+    return rows.error === undefined ? <Skeleton rows={14} /> : <ErrorState error={rows.error} retry={retry} />;
   const isRefused = rows.error instanceof ApiError && rows.error.status === 400;
-  if (isRefused) return <Failure error={rows.error!} />;
+  if (isRefused) return <ErrorState error={rows.error!} />;
   return (
     <>
       {rows.total === 0 ? (
-        <Nothing view={view} onView={props.onView} />
+        <EmptyList view={view} onView={props.onView} />
       ) : (
         <Table
           {...props}
-          visible={kept.current}
+          visible={visible}
           onRange={(first, last) =>
             setRange((old) => (old.first === first && old.last === last ? old : { first, last }))
           }
@@ -199,7 +199,7 @@ function List(props: ListProps) {
             {count(range.first + 1)}–{count(range.last + 1)} of {count(rows.total)}
           </span>
         )}
-        <WaitingBar waiting={rows.waiting} onShow={() => void rows.reveal()} />
+        <ChangesBar pendingChanges={rows.pendingChanges} onShow={() => void rows.reveal()} />
         <span class={rows.error === undefined ? "live" : "not-live"}>
           {rows.error === undefined ? "live" : "not live"}
         </span>
@@ -209,17 +209,17 @@ function List(props: ListProps) {
   );
 }
 
-/** What came and went since the view was taken. Rows move only when someone asks for it. */
-function WaitingBar({ waiting, onShow }: { readonly waiting: Waiting; readonly onShow: () => void }) {
+/** The changes since the snapshot. Rows move only when someone asks for it. */
+function ChangesBar({ pendingChanges, onShow }: { readonly pendingChanges: PendingChanges; readonly onShow: () => void }) {
   const words = [
-    waiting.fresh > 0 ? `${count(waiting.fresh)} new` : "",
-    waiting.left > 0 ? `${count(waiting.left)} gone or changed` : "",
-    waiting.isMoved && waiting.fresh === 0 && waiting.left === 0 ? "new order" : "",
+    pendingChanges.added > 0 ? `${count(pendingChanges.added)} new` : "",
+    pendingChanges.removed > 0 ? `${count(pendingChanges.removed)} removed or changed` : "",
+    pendingChanges.isReordered && pendingChanges.added === 0 && pendingChanges.removed === 0 ? "order changed" : "",
   ].filter((word) => word !== "");
   return (
-    <div class="waiting" role="status">
+    <div class="pending-changes" role="status">
       {words.length > 0 && (
-        <button type="button" class="waiting-button" onClick={onShow} title="Show them now (n)">
+        <button type="button" class="changes-button" onClick={onShow} title="Show them now (n)">
           {words.join(", ")} · show
         </button>
       )}

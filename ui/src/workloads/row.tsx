@@ -3,13 +3,13 @@
 import type { ComponentChildren } from "preact";
 import { useRef } from "preact/hooks";
 import type { Workload } from "../api/shapes";
-import { clusterName, isOutOfContact, useClusters } from "../clusters/context";
+import { clusterName, isDisconnected, useClusters } from "../clusters/context";
 import { shortDuration, secondsBetween } from "../model/format";
-import { lookOf } from "../model/phases";
-import { Age } from "../parts/instant";
-import { PhaseBadge } from "../parts/phase";
+import { phaseStyle } from "../model/phases";
+import { Age } from "../components/instant";
+import { PhaseBadge } from "../components/phase";
 import { Link } from "../router";
-import { gpuHeld, podsShown, type ColumnSpec } from "./columns";
+import { gpusAllocated, podsShown, type ColumnSpec } from "./columns";
 
 interface RowProps {
   readonly workload: Workload;
@@ -17,7 +17,7 @@ interface RowProps {
   readonly columns: readonly ColumnSpec[];
   readonly isSelected: boolean;
   readonly isOpen: boolean;
-  readonly hasLeft: boolean;
+  readonly isRemoved: boolean;
   readonly isNarrow: boolean;
   readonly onOpen: (workload: Workload, index: number) => void;
 }
@@ -31,7 +31,7 @@ function classesOf(props: RowProps, isStale: boolean): string {
   const classes = ["row"];
   if (props.isSelected) classes.push("is-selected");
   if (props.isOpen) classes.push("is-open");
-  if (props.hasLeft) classes.push("has-left");
+  if (props.isRemoved) classes.push("is-removed");
   if (isStale) classes.push("is-stale");
   return classes.join(" ");
 }
@@ -40,10 +40,10 @@ export function Row(props: RowProps) {
   const { workload, index } = props;
   const clusters = useClusters();
   const cluster = clusters.byId.get(workload.clusterId);
-  const isStale = workload.deletedAt === null && isOutOfContact(cluster);
+  const isStale = workload.deletedAt === null && isDisconnected(cluster);
   const staleness =
     isStale && cluster?.lastContactAt !== undefined
-      ? `${cluster.name} was last seen ${shortDuration(secondsBetween(cluster.lastContactAt, Date.now()))} ago`
+      ? `${cluster.name} is disconnected; last contact ${shortDuration(secondsBetween(cluster.lastContactAt, Date.now()))} ago`
       : undefined;
   return (
     <div
@@ -52,7 +52,7 @@ export function Row(props: RowProps) {
       aria-rowindex={index + 2}
       aria-selected={props.isSelected}
       class={classesOf(props, isStale)}
-      title={props.hasLeft ? "No longer part of this view" : staleness}
+      title={props.isRemoved ? "No longer matches this view" : staleness}
       data-id={workload.id}
       onClick={() => props.onOpen(workload, index)}
     >
@@ -88,11 +88,11 @@ function Name({ workload }: { readonly workload: Workload }) {
   );
 }
 
-/** Why it waits or what broke, beside the name: the answer comes before the data. */
+/** Why the workload is pending or failed, beside its name. */
 function Message({ workload }: { readonly workload: Workload }) {
   if (workload.phaseMessage === undefined || workload.phaseMessage === "") return null;
   return (
-    <span class={`message tone-${lookOf(workload.phase).tone}`} title={workload.phaseMessage}>
+    <span class={`message tone-${phaseStyle(workload.phase).tone}`} title={workload.phaseMessage}>
       {workload.phaseMessage}
     </span>
   );
@@ -104,7 +104,7 @@ function TwoLines({ workload }: { readonly workload: Workload }) {
     workload.projectName,
     clusterName(clusters, workload.clusterId),
     `${podsShown(workload)} pods`,
-    `${gpuHeld(workload)} GPU`,
+    `${gpusAllocated(workload)} GPU`,
   ];
   return (
     <div role="gridcell" class="two-lines">
@@ -126,7 +126,7 @@ function TwoLines({ workload }: { readonly workload: Workload }) {
   );
 }
 
-/** Flashes once when `on` changes for the same workload, never when the row comes to show another one. */
+/** Flashes once when `on` changes for the same workload, never when the row shows another workload. */
 function Flash(props: {
   readonly of: string;
   readonly on: string | undefined;

@@ -1,35 +1,16 @@
-/** The list as a grid: sticky head, sortable and resizable columns, only the visible rows in the document. */
+/** The list as a grid: sticky head and name, sortable and resizable columns, only the visible rows in the document. */
 
-import {
-  columnResizingFeature,
-  columnSizingFeature,
-  columnVisibilityFeature,
-  tableFeatures,
-  useTable,
-  type ColumnDef,
-} from "@tanstack/preact-table";
-import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import type { Workload } from "../api/shapes";
-import { useRowWindow } from "../hooks/window_of_rows";
-import type { View } from "../model/view";
+import { useVisibleRows } from "../hooks/visible_rows";
+import type { View, Widths } from "../model/view";
+import { gridTemplate, NAME_COLUMN, useColumnWidths } from "./column_widths";
 import { COLUMNS, type ColumnSpec } from "./columns";
 import { Row, rowId } from "./row";
-import type { LiveRows } from "./rows";
+import type { LiveRows } from "./live_rows";
 
-const features = tableFeatures({ columnVisibilityFeature, columnSizingFeature, columnResizingFeature });
-
-const DEFINITIONS: ColumnDef<typeof features, Workload>[] = [
-  { id: "name", header: "Workload", size: 320, minSize: 160, enableHiding: false },
-  ...COLUMNS.map((column) => ({
-    id: column.id,
-    header: column.label,
-    size: column.width,
-    minSize: 48,
-    accessorFn: (workload: Workload) => workload.id,
-  })),
-];
 const SPEC_BY_ID = new Map(COLUMNS.map((column) => [column.id, column]));
-const NO_ROWS: Workload[] = [];
+const NAME_HEAD = { label: "Workload", field: "name" };
 const HEAD_HEIGHT = 32;
 
 export interface TableProps {
@@ -41,27 +22,18 @@ export interface TableProps {
   readonly onOpen: (workload: Workload, index: number) => void;
   readonly onSort: (field: string) => void;
   readonly onFilter: (field: string) => void;
+  readonly onWidths: (widths: Widths) => void;
   readonly onRange: (first: number, last: number) => void;
 }
 
 export function Table(props: TableProps) {
   const { rows, view, visible, isNarrow, selected } = props;
-  const visibility = useMemo(
-    () => Object.fromEntries(COLUMNS.map((column) => [column.id, visible.includes(column.id)])),
-    [visible],
-  );
-  const table = useTable({
-    features,
-    columns: DEFINITIONS,
-    data: NO_ROWS,
-    state: { columnVisibility: visibility },
-    columnResizeMode: "onChange",
-  });
+  const [widths, startResize] = useColumnWidths(view.widths, props.onWidths);
   const scroller = useRef<HTMLDivElement>(null);
   const total = rows.total ?? 0;
   const rowHeight = isNarrow ? 56 : view.isCompact ? 26 : 32;
   const headHeight = isNarrow ? 0 : HEAD_HEIGHT;
-  const shown = useRowWindow(scroller, total, rowHeight, headHeight);
+  const shown = useVisibleRows(scroller, total, rowHeight, headHeight);
 
   useEffect(() => {
     void rows.show(shown.first, shown.last);
@@ -80,17 +52,8 @@ export function Table(props: TableProps) {
     scroller.current?.focus({ preventScroll: true });
   }, [selected]);
 
-  const headers = table.getHeaderGroups()[0]?.headers ?? [];
-  const columns = headers
-    .map((header) => SPEC_BY_ID.get(header.column.id))
-    .filter((spec) => spec !== undefined);
-  const template = headers
-    .map((header) =>
-      header.column.id === "name"
-        ? `minmax(${header.getSize()}px, 1fr)`
-        : `${header.getSize()}px`,
-    )
-    .join(" ");
+  const columns = visible.map((id) => SPEC_BY_ID.get(id)).filter((spec) => spec !== undefined);
+  const template = gridTemplate(columns.map((column) => column.id), widths);
   const indexes = Array.from(
     { length: Math.max(0, shown.last - shown.first + 1) },
     (_, offset) => shown.first + offset,
@@ -113,15 +76,14 @@ export function Table(props: TableProps) {
     >
       {!isNarrow && (
         <div class="head" role="row" aria-rowindex={1}>
-          {headers.map((header) => (
+          {[undefined, ...columns].map((spec) => (
             <HeadCell
-              key={header.id}
-              label={String(header.column.columnDef.header)}
-              spec={SPEC_BY_ID.get(header.column.id)}
+              key={spec?.id ?? NAME_COLUMN}
+              spec={spec}
               view={view}
               onSort={props.onSort}
               onFilter={props.onFilter}
-              onResize={header.getResizeHandler()}
+              onResize={(event) => startResize(spec?.id ?? NAME_COLUMN, event)}
             />
           ))}
         </div>
@@ -140,7 +102,7 @@ export function Table(props: TableProps) {
                 columns={columns}
                 isSelected={index === selected}
                 isOpen={workload.id === view.openId}
-                hasLeft={rows.hasLeft(workload.id)}
+                isRemoved={rows.isRemoved(workload.id)}
                 isNarrow={isNarrow}
                 onOpen={props.onOpen}
               />
@@ -153,16 +115,16 @@ export function Table(props: TableProps) {
 }
 
 interface HeadCellProps {
-  readonly label: string;
+  /** Undefined for the column of the name. */
   readonly spec: ColumnSpec | undefined;
   readonly view: View;
   readonly onSort: (field: string) => void;
   readonly onFilter: (field: string) => void;
-  readonly onResize: (event: unknown) => void;
+  readonly onResize: (event: PointerEvent) => void;
 }
 
-function HeadCell({ label, spec, view, onSort, onFilter, onResize }: HeadCellProps) {
-  const field = spec === undefined ? "name" : spec.field;
+function HeadCell({ spec, view, onSort, onFilter, onResize }: HeadCellProps) {
+  const { field, label } = spec ?? NAME_HEAD;
   const isSorted = field !== undefined && view.sortBy === field;
   const direction = view.isDescending ? "descending" : "ascending";
   return (
@@ -195,7 +157,7 @@ function HeadCell({ label, spec, view, onSort, onFilter, onResize }: HeadCellPro
           </svg>
         </button>
       )}
-      <span class="resize" aria-hidden="true" onMouseDown={onResize} onTouchStart={onResize} />
+      <span class="resize" aria-hidden="true" onPointerDown={onResize} />
     </div>
   );
 }

@@ -1,11 +1,11 @@
-/** What is shown where there is nothing to show: each cause looks and reads differently. */
+/** Placeholders for content that is empty, loading, failed or stale: each cause looks and reads differently. */
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { ApiError } from "../api/http";
 import { clock } from "../model/format";
 
-export function Empty(props: { readonly title: string; readonly children?: ComponentChildren }) {
+export function EmptyState(props: { readonly title: string; readonly children?: ComponentChildren }) {
   return (
     <div class="empty">
       <p class="empty-title">{props.title}</p>
@@ -14,7 +14,7 @@ export function Empty(props: { readonly title: string; readonly children?: Compo
   );
 }
 
-/** Grey bars, but only after 300 ms: what is quick needs no announcement. */
+/** Grey bars, shown only if loading takes more than 300 ms. */
 export function Skeleton({ rows = 6 }: { readonly rows?: number }) {
   const [isDue, setDue] = useState(false);
   useEffect(() => {
@@ -32,23 +32,23 @@ export function Skeleton({ rows = 6 }: { readonly rows?: number }) {
 }
 
 const TITLES: Readonly<Record<number, string>> = {
-  0: "The server does not answer",
-  403: "Nothing here is open to this account",
-  404: "There is no such workload",
+  0: "The server does not respond",
+  403: "You do not have access",
+  404: "Workload not found",
   429: "Too many requests",
-  503: "The server is too busy for this question",
+  503: "The server is overloaded",
 };
 
 const HINTS: Readonly<Record<number, string>> = {
-  0: "It is tried again every few seconds.",
-  403: "An administrator can give it an access rule.",
-  404: "It may never have existed, lie outside your scope, or have been deleted longer ago than history is kept.",
+  0: "Retrying every few seconds.",
+  403: "Ask an administrator for an access rule that covers the clusters or projects you need.",
+  404: "It may not exist, be outside your scope, or have been deleted longer ago than the retention period.",
 };
 
-export function Failure(props: {
+export function ErrorState(props: {
   readonly error: Error;
   readonly retry?: () => void;
-  /** Where nothing else on the page is its heading. */
+  /** Whether its title is the heading of the page. */
   readonly isPage?: boolean;
 }) {
   const { error } = props;
@@ -56,7 +56,7 @@ export function Failure(props: {
   const Title = props.isPage ? "h1" : "p";
   return (
     <div class="empty" role="alert">
-      <Title class="empty-title">{TITLES[status] ?? "This did not work"}</Title>
+      <Title class="empty-title">{TITLES[status] ?? "Something went wrong"}</Title>
       <p>{HINTS[status] ?? error.message}</p>
       {error instanceof ApiError && error.details !== undefined && <p>{error.details}</p>}
       {props.retry !== undefined && status !== 403 && status !== 404 && (
@@ -68,14 +68,14 @@ export function Failure(props: {
   );
 }
 
-/** One line above old data: what is shown is not live, and how old it is. */
+/** One line above stale data: why it is not live, and how old it is. */
 export function StaleBar(props: {
   readonly error: Error | undefined;
   readonly at: number | undefined;
   readonly retry: () => void;
 }) {
   if (props.error === undefined) return null;
-  const since = props.at === undefined ? "" : ` What you see is from ${clock(props.at)}.`;
+  const since = props.at === undefined ? "" : ` Showing data from ${clock(props.at)}.`;
   return (
     <div class="bar bar-warning" role="alert">
       <span>

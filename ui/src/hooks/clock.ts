@@ -11,7 +11,7 @@ function beat(): void {
   for (const listener of listeners) listener(now);
 }
 
-/** The present, renewed every `everyMs` at the soonest. */
+/** The current time in milliseconds, updated at most every `everyMs`. */
 export function useNow(everyMs = 1_000): number {
   const [now, setNow] = useState(() => Date.now());
   useEffect(() => {

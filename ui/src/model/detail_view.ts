@@ -1,4 +1,4 @@
-/** What is looked at of one workload: which tab, and over which time. The URL is its only home, as a view's. */
+/** Which tab of a workload is shown, over which time range. Like the list's view, it lives in the URL alone. */
 
 export const TABS = ["Overview", "Metrics", "Structure", "JSON"] as const;
 export type Tab = (typeof TABS)[number];
@@ -10,7 +10,7 @@ export interface Span {
 }
 
 const HOUR = 3_600_000;
-/** By their words in the URL; `length` undefined = the whole life of the workload. */
+/** `word` is the value in the URL; `length` in milliseconds, undefined = the whole life of the workload. */
 export const RANGES: readonly { readonly word: string; readonly label: string; readonly length: number | undefined }[] = [
   { word: "1h", label: "1 h", length: HOUR },
   { word: "6h", label: "6 h", length: 6 * HOUR },
@@ -19,37 +19,37 @@ export const RANGES: readonly { readonly word: string; readonly label: string; r
   { word: "life", label: "whole life", length: undefined },
 ];
 
-export interface Sight {
+export interface DetailView {
   readonly tab: Tab;
-  /** A word of `RANGES`, or undefined = the usual one. */
+  /** A `word` of `RANGES`; undefined = the default range. */
   readonly range: string | undefined;
-  /** A stretch that was chosen by hand; it goes before `range`. */
+  /** A range selected on a chart; it takes precedence over `range`. */
   readonly zoom: Span | undefined;
 }
 
-export function readSight(query: URLSearchParams): Sight {
+export function readDetailView(query: URLSearchParams): DetailView {
   const word = query.get("tab");
   const range = query.get("range");
   const start = Date.parse(query.get("from") ?? "");
   const end = Date.parse(query.get("to") ?? "");
   return {
     tab: TABS.find((tab) => tab.toLowerCase() === word) ?? "Overview",
-    range: RANGES.find((one) => one.word === range)?.word,
+    range: RANGES.find(({ word }) => word === range)?.word,
     zoom: start < end ? { start, end } : undefined,
   };
 }
 
-/** `url`, an address of this page, with this sight in the place of its own. */
-export function sightUrl(url: string, sight: Sight): string {
-  const [path = "", asked = ""] = url.split("?", 2);
-  const query = new URLSearchParams(asked);
-  const words = {
-    tab: sight.tab === "Overview" ? undefined : sight.tab.toLowerCase(),
-    range: sight.range,
-    from: sight.zoom && new Date(sight.zoom.start).toISOString(),
-    to: sight.zoom && new Date(sight.zoom.end).toISOString(),
+/** `url`, an address of this page, with its detail view replaced by this one. */
+export function detailViewUrl(url: string, detailView: DetailView): string {
+  const [path = "", search = ""] = url.split("?", 2);
+  const query = new URLSearchParams(search);
+  const parameters = {
+    tab: detailView.tab === "Overview" ? undefined : detailView.tab.toLowerCase(),
+    range: detailView.range,
+    from: detailView.zoom && new Date(detailView.zoom.start).toISOString(),
+    to: detailView.zoom && new Date(detailView.zoom.end).toISOString(),
   };
-  for (const [name, value] of Object.entries(words)) {
+  for (const [name, value] of Object.entries(parameters)) {
     if (value === undefined) query.delete(name);
     else query.set(name, value);
   }

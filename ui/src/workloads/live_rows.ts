@@ -1,9 +1,9 @@
 /**
- * The rows of the list, held still while the fleet moves. Knows neither DOM nor HTTP.
+ * The rows of the list, kept stable while workloads change. Knows neither DOM nor HTTP.
  *
- * A view is read as of one instant: a bound on `createdAt` (or `deletedAt`) keeps newcomers out, so that pages
- * fit together while someone scrolls. A refresh renews the documents of the visible rows in place and counts
- * what waits; only `reveal` moves rows.
+ * A view is a snapshot: an upper bound on `createdAt` (or `deletedAt`) excludes newer workloads, so that pages
+ * stay consistent while someone scrolls. A refresh updates the visible rows in place and counts the changes that
+ * are not shown yet; only `reveal` moves rows.
  */
 
 import type { Facets, Workload } from "../api/shapes";
@@ -17,21 +17,21 @@ export interface RowSource {
   /** `createdAt`, or `deletedAt` in the Deleted tab. */
   readonly boundField: string;
   facets(): Promise<{ body: Facets; at: number }>;
-  /** The bound field of the newest workload, which a cluster's fast clock may put ahead of the server's. */
+  /** The bound field of the newest workload; a cluster whose clock is fast may put it in the future. */
   newest(): Promise<string | undefined>;
   page(bound: readonly Filter[], offset: number, limit: number): Promise<readonly Workload[]>;
   count(more: readonly Filter[]): Promise<number>;
-  /** The workload, or undefined if it is out of reach. */
-  one(id: string): Promise<Workload | undefined>;
+  /** The workload, or undefined if it does not exist or is outside the scope. */
+  get(id: string): Promise<Workload | undefined>;
 }
 
-export interface Waiting {
-  /** Workloads that came since the view was taken. */
-  readonly fresh: number;
-  /** Visible rows that no longer belong here. */
-  readonly left: number;
-  /** The order of what is shown is no longer the order asked for. */
-  readonly isMoved: boolean;
+export interface PendingChanges {
+  /** Workloads created since the snapshot. */
+  readonly added: number;
+  /** Visible rows that no longer match. */
+  readonly removed: number;
+  /** The visible rows are no longer in the requested order. */
+  readonly isReordered: boolean;
 }
 
 export class LiveRows {
@@ -45,9 +45,9 @@ export class LiveRows {
   private order: (string | undefined)[] = [];
   private documents = new Map<string, Workload>();
   private pages = new Map<number, "loading" | "loaded">();
-  private fresh = 0;
-  private left = new Set<string>();
-  private isMoved = false;
+  private added = 0;
+  private removed = new Set<string>();
+  private isReordered = false;
   private asOf: number | undefined;
   private first = 0;
   private last = PAGE_SIZE - 1;
@@ -66,29 +66,25 @@ export class LiveRows {
     return id === undefined ? undefined : this.documents.get(id);
   }
 
-  /** Whether it is among the rows that were read. */
-  holds(id: string): boolean {
+  /** Whether the workload is among the loaded rows. */
+  has(id: string): boolean {
     return this.documents.has(id);
   }
 
-  hasLeft(id: string): boolean {
-    return this.left.has(id);
+  isRemoved(id: string): boolean {
+    return this.removed.has(id);
   }
 
-  indexOf(id: string): number {
-    return this.order.indexOf(id);
-  }
-
-  get waiting(): Waiting {
+  get pendingChanges(): PendingChanges {
     const growth = (this.facets?.total ?? 0) - (this.total ?? 0);
     return {
-      fresh: Math.max(this.fresh, growth),
-      left: Math.max(this.left.size, this.fresh - growth),
-      isMoved: this.isMoved,
+      added: Math.max(this.added, growth),
+      removed: Math.max(this.removed.size, this.added - growth),
+      isReordered: this.isReordered,
     };
   }
 
-  /** The rows on the screen; pages that are missing are fetched. */
+  /** Sets the visible range of rows and loads the pages that are missing. */
   async show(first: number, last: number): Promise<void> {
     this.first = Math.max(0, first);
     this.last = Math.max(this.first, last);
@@ -96,7 +92,7 @@ export class LiveRows {
     await this.guarded(() => Promise.all(this.visiblePages().map((page) => this.load(page))));
   }
 
-  /** Renews what is visible in place, and counts what waits. */
+  /** Updates the visible rows in place and counts the changes that are not shown yet. */
   async refresh(): Promise<void> {
     const epoch = this.epoch;
     await this.guarded(async () => {
@@ -113,9 +109,9 @@ export class LiveRows {
         await Promise.all(this.visiblePages().map((page) => this.load(page)));
       } else {
         await Promise.all([
-          this.countFresh(epoch),
+          this.countAdded(epoch),
           ...this.visiblePages().map((page) =>
-            this.pages.has(page) ? this.renew(page, epoch) : this.load(page),
+            this.pages.has(page) ? this.update(page, epoch) : this.load(page),
           ),
         ]);
       }
@@ -123,7 +119,7 @@ export class LiveRows {
     });
   }
 
-  /** Takes the view anew: what waited is shown, in the order asked for. Old rows stay until then. */
+  /** Takes a new snapshot: shows all pending changes, in the requested order. */
   async reveal(): Promise<void> {
     const epoch = ++this.epoch;
     await this.guarded(async () => {
@@ -139,9 +135,9 @@ export class LiveRows {
       this.order = [];
       this.documents.clear();
       this.pages.clear();
-      this.left.clear();
-      this.fresh = 0;
-      this.isMoved = false;
+      this.removed.clear();
+      this.added = 0;
+      this.isReordered = false;
       this.asOf = asOf;
       this.facets = body;
       this.total = body.total;
@@ -182,50 +178,50 @@ export class LiveRows {
     const epoch = this.epoch;
     this.pages.set(page, "loading");
     try {
-      const found = await this.source.page(this.boundAt(this.asOf), page * PAGE_SIZE, PAGE_SIZE);
-      if (epoch === this.epoch) this.place(page, found);
+      const workloads = await this.source.page(this.boundAt(this.asOf), page * PAGE_SIZE, PAGE_SIZE);
+      if (epoch === this.epoch) this.place(page, workloads);
     } catch (error) {
       if (epoch === this.epoch) this.pages.delete(page);
       throw error;
     }
   }
 
-  private place(page: number, found: readonly Workload[]): void {
+  private place(page: number, workloads: readonly Workload[]): void {
     const start = page * PAGE_SIZE;
-    found.forEach((workload, index) => {
+    workloads.forEach((workload, index) => {
       const known = this.order.indexOf(workload.id);
-      if (known !== -1 && known !== start + index) this.isMoved = true;
+      if (known !== -1 && known !== start + index) this.isReordered = true;
       this.order[start + index] = workload.id;
       this.documents.set(workload.id, workload);
     });
     this.pages.set(page, "loaded");
-    if (found.length < PAGE_SIZE) this.endAt(start + found.length, found.length);
+    if (workloads.length < PAGE_SIZE) this.endAt(start + workloads.length, workloads.length);
     this.forgetFarPages(page);
   }
 
-  private endAt(end: number, found: number): void {
-    if (found > 0 || end === 0 || (this.total ?? 0) > end) this.total = end;
+  private endAt(end: number, size: number): void {
+    if (size > 0 || end === 0 || (this.total ?? 0) > end) this.total = end;
     this.order.length = Math.min(this.order.length, end);
   }
 
-  private async renew(page: number, epoch: number): Promise<void> {
+  private async update(page: number, epoch: number): Promise<void> {
     if (this.asOf === undefined || this.pages.get(page) !== "loaded") return;
     const start = page * PAGE_SIZE;
-    const found = await this.source.page(this.boundAt(this.asOf), start, PAGE_SIZE);
+    const after = await this.source.page(this.boundAt(this.asOf), start, PAGE_SIZE);
     if (epoch !== this.epoch) return;
-    const held = this.order.slice(start, start + PAGE_SIZE);
-    const seen = new Set(found.map((workload) => workload.id));
-    for (const workload of found) {
+    const before = this.order.slice(start, start + PAGE_SIZE);
+    const seen = new Set(after.map((workload) => workload.id));
+    for (const workload of after) {
       if (this.documents.has(workload.id)) this.documents.set(workload.id, workload);
-      this.left.delete(workload.id);
+      this.removed.delete(workload.id);
     }
-    if (!isSameOrder(held, found, seen)) this.isMoved = true;
-    const missing = held.filter((id) => id !== undefined && !seen.has(id)) as string[];
-    await this.lookAfter(missing, start, epoch);
+    if (!isSameOrder(before, after, seen)) this.isReordered = true;
+    const missing = before.filter((id) => id !== undefined && !seen.has(id)) as string[];
+    await this.recheck(missing, start, epoch);
   }
 
-  /** Rows that the page no longer holds: gone, changed, or pushed to a neighbouring page. */
-  private async lookAfter(missing: readonly string[], start: number, epoch: number): Promise<void> {
+  /** Rows that their page no longer contains: deleted, changed, or shifted to a neighbouring page. */
+  private async recheck(missing: readonly string[], start: number, epoch: number): Promise<void> {
     const visible = missing
       .filter((id) => {
         const index = this.order.indexOf(id, start);
@@ -234,23 +230,23 @@ export class LiveRows {
       .slice(0, MAX_MISSING_CHECKED);
     await Promise.all(
       visible.map(async (id) => {
-        const now = await this.source.one(id);
+        const now = await this.source.get(id);
         if (epoch !== this.epoch) return;
         const before = this.documents.get(id);
         if (now !== undefined) this.documents.set(id, now);
         const isSame = now !== undefined && before !== undefined && isUnchanged(before, now);
-        if (!isSame) this.left.add(id);
+        if (!isSame) this.removed.add(id);
       }),
     );
   }
 
-  private async countFresh(epoch: number): Promise<void> {
+  private async countAdded(epoch: number): Promise<void> {
     const value = new Date(this.asOf! + 1).toISOString();
-    const fresh = await this.source.count([{ field: this.source.boundField, operator: ">=", value }]);
-    if (epoch === this.epoch) this.fresh = fresh;
+    const added = await this.source.count([{ field: this.source.boundField, operator: ">=", value }]);
+    if (epoch === this.epoch) this.added = added;
   }
 
-  /** Keeps memory flat however far someone scrolls. */
+  /** Bounds the memory, however far someone scrolls. */
   private forgetFarPages(near: number): void {
     if (this.pages.size <= MAX_PAGES) return;
     const far = [...this.pages.keys()].sort((a, b) => Math.abs(b - near) - Math.abs(a - near));
@@ -265,21 +261,21 @@ export class LiveRows {
   }
 }
 
-/** The instant of a view: now, in the whole seconds of an answer's clock, or later if something is. */
+/** The instant of a snapshot: the server's time (whole seconds, rounded up), or later if a workload is newer. */
 function latest(at: number, newest: string | undefined): number {
   return Math.max(at + 999, newest === undefined ? 0 : Date.parse(newest));
 }
 
-/** Whether the rows that are in both stand in the same order; a shift by rows that went is no move. */
+/** Whether the rows that are in both lists have the same order; rows that shift because others went do not count. */
 function isSameOrder(
-  held: readonly (string | undefined)[],
-  found: readonly Workload[],
+  before: readonly (string | undefined)[],
+  after: readonly Workload[],
   seen: ReadonlySet<string>,
 ): boolean {
-  const common = held.filter((id) => id !== undefined && seen.has(id));
-  const wanted = new Set(common);
-  const now = found.filter((workload) => wanted.has(workload.id));
-  return now.every((workload, index) => workload.id === common[index]);
+  const common = before.filter((id) => id !== undefined && seen.has(id));
+  const commonIds = new Set(common);
+  const current = after.filter((workload) => commonIds.has(workload.id));
+  return current.every((workload, index) => workload.id === common[index]);
 }
 
 function isUnchanged(before: Workload, now: Workload): boolean {

@@ -1,13 +1,13 @@
 import { useEffect, useState } from "preact/hooks";
 
-/** Copies text; where the browser forbids it, the text is selected in a field for the hand to copy. */
+/** Copies text to the clipboard, through a temporary field where the browser forbids direct access. */
 export async function copyText(text: string): Promise<void> {
   if (navigator.clipboard !== undefined) {
     try {
       await navigator.clipboard.writeText(text);
       return;
     } catch {
-      // Not permitted here: the way below needs no permission.
+      // Not permitted here; the fallback below needs no permission.
     }
   }
   const field = document.createElement("textarea");

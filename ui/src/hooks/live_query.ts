@@ -1,12 +1,12 @@
 /** An answer kept current while the page is visible: told of changes by the stream, or asking again quietly. */
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { keepFresh } from "./fresh";
+import { startLiveRefresh } from "./live_refresh";
 
 /** Every so many milliseconds, when the stream at `url` names the workload `id`, or once. */
-export type Pace = number | { readonly url: string; readonly id: string } | undefined;
+export type RefreshPolicy = number | { readonly url: string; readonly id: string } | undefined;
 
-export interface Live<T> {
+export interface LiveQuery<T> {
   readonly data: T | undefined;
   /** What the newest attempt failed with; `data` may still hold an older answer. */
   readonly error: Error | undefined;
@@ -23,16 +23,16 @@ interface State<T> {
 }
 
 /** `key` names the question: a new key forgets the old answer; undefined asks nothing. */
-export function useLive<T>(
+export function useLiveQuery<T>(
   key: string | undefined,
   fetchIt: (signal: AbortSignal) => Promise<T>,
-  pace: Pace,
-): Live<T> {
+  policy: RefreshPolicy,
+): LiveQuery<T> {
   const [state, setState] = useState<State<T>>({ key: key ?? "" });
   const question = useRef(fetchIt);
   question.current = fetchIt;
-  const current = useRef(pace);
-  current.current = pace;
+  const current = useRef(policy);
+  current.current = policy;
   const [round, setRound] = useState(0);
 
   useEffect(() => {
@@ -53,7 +53,7 @@ export function useLive<T>(
       stop.abort();
       end();
     };
-  }, [key, JSON.stringify(pace), round]);
+  }, [key, JSON.stringify(policy), round]);
 
   const refresh = useCallback(() => setRound((n) => n + 1), []);
   const isCurrent = state.key === key;
@@ -65,9 +65,9 @@ export function useLive<T>(
   };
 }
 
-function asking(attempt: () => Promise<void>, pace: Pace): () => void {
-  if (typeof pace === "object") return keepFresh(pace.url, attempt, (changed, gone) => changed.includes(pace.id) || gone.includes(pace.id));
-  if (pace !== undefined) return repeat(attempt, pace);
+function asking(attempt: () => Promise<void>, policy: RefreshPolicy): () => void {
+  if (typeof policy === "object") return startLiveRefresh(policy.url, attempt, (changed, gone) => changed.includes(policy.id) || gone.includes(policy.id));
+  if (policy !== undefined) return repeat(attempt, policy);
   void attempt();
   return () => undefined;
 }

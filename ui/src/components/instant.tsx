@@ -1,4 +1,4 @@
-import { useNow } from "../hooks/tick";
+import { useNow } from "../hooks/clock";
 import { duration, localInstant, secondsBetween, shortDuration, utcInstant } from "../model/format";
 
 /** Local time; UTC on hover. */
@@ -10,7 +10,7 @@ export function Instant({ at }: { readonly at: string }) {
   );
 }
 
-/** How long ago, kept current; the instant itself on hover. */
+/** The time since an instant, updated as it passes; the instant itself on hover. */
 export function Age({ since, isShort = false }: { readonly since: string; readonly isShort?: boolean }) {
   const now = useNow(isShort ? 10_000 : 1_000);
   const seconds = secondsBetween(since, now);

@@ -2,13 +2,13 @@ import { useEffect, useRef } from "preact/hooks";
 
 const KEYS: readonly (readonly [string, string])[] = [
   ["/", "search"],
-  ["j  k  ↓  ↑", "next and previous workload"],
-  ["o", "open beside the list"],
+  ["j  k  ↓  ↑", "next or previous workload"],
+  ["o", "open in the side panel"],
   ["Enter", "open as a page"],
-  ["n", "show what is new"],
-  ["f", "new filter"],
+  ["n", "show pending changes"],
+  ["f", "add a filter"],
   ["c", "columns"],
-  ["Esc", "close, clear, back"],
+  ["Esc", "close, clear or go back"],
   ["?", "this list"],
 ];
 

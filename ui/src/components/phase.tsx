@@ -1,5 +1,5 @@
 import type { JSX } from "preact";
-import { lookOf, type Shape } from "../model/phases";
+import { phaseStyle, type Shape } from "../model/phases";
 
 const PATHS: Readonly<Record<Shape, JSX.Element>> = {
   dot: <circle cx="6" cy="6" r="4.5" fill="currentColor" />,
@@ -45,10 +45,10 @@ const PATHS: Readonly<Record<Shape, JSX.Element>> = {
 };
 
 export function PhaseMark({ phase }: { readonly phase: string }) {
-  const look = lookOf(phase);
+  const style = phaseStyle(phase);
   return (
-    <svg class={`mark tone-${look.tone}`} viewBox="0 0 12 12" aria-hidden="true">
-      {PATHS[look.shape]}
+    <svg class={`mark tone-${style.tone}`} viewBox="0 0 12 12" aria-hidden="true">
+      {PATHS[style.shape]}
     </svg>
   );
 }
@@ -56,7 +56,7 @@ export function PhaseMark({ phase }: { readonly phase: string }) {
 /** Colour, shape and word together; never colour alone. */
 export function PhaseBadge({ phase }: { readonly phase: string }) {
   return (
-    <span class={`phase tone-${lookOf(phase).tone}`}>
+    <span class={`phase tone-${phaseStyle(phase).tone}`}>
       <PhaseMark phase={phase} />
       <span class="phase-word">{phase}</span>
     </span>

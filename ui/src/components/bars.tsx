@@ -12,14 +12,14 @@ export interface BarRow {
   readonly tone?: string;
 }
 
-/** Sorted bars with numbers; every row is a door to the list behind it. */
+/** Sorted bars with numbers; each row links to its workloads. */
 export function Bars({ rows, label }: { readonly rows: readonly BarRow[]; readonly label: string }) {
   const most = Math.max(1e-9, ...rows.map((row) => Math.max(row.value, row.whole ?? 0)));
   return (
     <ul class="bars" aria-label={label}>
       {rows.map((row) => (
         <li key={row.key}>
-          <Door to={row.to}>
+          <BarLink to={row.to}>
             <span class="bars-label">{row.label}</span>
             <span class="bars-track">
               {row.whole !== undefined && (
@@ -31,14 +31,14 @@ export function Bars({ rows, label }: { readonly rows: readonly BarRow[]; readon
               />
             </span>
             <span class="bars-value">{row.shown}</span>
-          </Door>
+          </BarLink>
         </li>
       ))}
     </ul>
   );
 }
 
-function Door(props: { readonly to: string | undefined; readonly children: ComponentChildren }) {
+function BarLink(props: { readonly to: string | undefined; readonly children: ComponentChildren }) {
   if (props.to === undefined) return <span class="bars-row">{props.children}</span>;
   return (
     <Link class="bars-row" to={props.to}>

@@ -1,10 +1,10 @@
-/** Small preferences (theme, widths, named views) that live in this browser alone. Never a secret. */
+/** Local preferences (theme, widths, named views), stored in this browser only. Never a secret. */
 
 import { useState } from "preact/hooks";
 
 const PREFIX = "watchbill.";
 
-export function readKept(name: string): string | undefined {
+export function readPreference(name: string): string | undefined {
   try {
     return window.localStorage.getItem(PREFIX + name) ?? undefined;
   } catch {
@@ -12,7 +12,7 @@ export function readKept(name: string): string | undefined {
   }
 }
 
-export function keep(name: string, value: string | undefined): void {
+export function writePreference(name: string, value: string | undefined): void {
   try {
     if (value === undefined) window.localStorage.removeItem(PREFIX + name);
     else window.localStorage.setItem(PREFIX + name, value);
@@ -21,10 +21,10 @@ export function keep(name: string, value: string | undefined): void {
   }
 }
 
-export function useKept(name: string): [string | undefined, (value: string | undefined) => void] {
-  const [value, setValue] = useState(() => readKept(name));
+export function usePreference(name: string): [string | undefined, (value: string | undefined) => void] {
+  const [value, setValue] = useState(() => readPreference(name));
   const set = (next: string | undefined): void => {
-    keep(name, next);
+    writePreference(name, next);
     setValue(next);
   };
   return [value, set];

@@ -6,7 +6,7 @@ import { useCallback, useLayoutEffect, useState } from "preact/hooks";
 const MAX_HEIGHT = 15_000_000;
 const OVERSCAN = 8;
 
-export interface RowWindow {
+export interface VisibleRows {
   readonly first: number;
   readonly last: number;
   /** Where the first row stands, in pixels from the top of the list. */
@@ -16,12 +16,12 @@ export interface RowWindow {
   readonly scrollTo: (index: number) => void;
 }
 
-export function useRowWindow(
+export function useVisibleRows(
   scroller: { readonly current: HTMLElement | null },
   total: number,
   rowHeight: number,
   headHeight: number,
-): RowWindow {
+): VisibleRows {
   const [box, setBox] = useState({ top: 0, height: 800 });
   const measure = useCallback(() => {
     const element = scroller.current;

@@ -1,21 +1,21 @@
-/** The bars of the fleet: what each stands for, and the list behind it. */
+/** The rows of the fleet's bar charts, each with a link to its workloads. */
 
 import type { Cluster, TelemetryValue } from "../api/shapes";
 import { clusterName, type Clusters } from "../clusters/context";
 import { count, decimal } from "../model/format";
-import { lookOf } from "../model/phases";
+import { phaseStyle } from "../model/phases";
 import { listUrl } from "../model/view";
-import type { BarRow } from "../parts/bars";
-import { PhaseBadge } from "../parts/phase";
+import type { BarRow } from "../components/bars";
+import { PhaseBadge } from "../components/phase";
 
 const SHOWN = 12;
 
 export interface Grouping {
-  /** The contract's name of it, and the one in our addresses. */
+  /** The name in the API, and the one in the page's URLs. */
   readonly key: string;
   readonly word: string;
   readonly label: string;
-  /** The field that a bar's list is filtered by, and whether by the name: to people projects of one name are one. */
+  /** The filter field of a bar's link; by name where people see projects of one name in two clusters as one. */
   readonly field: string;
   readonly isByName?: boolean;
 }
@@ -33,7 +33,7 @@ export function groupingOf(word: string | null): Grouping {
   return GROUPINGS.find((grouping) => grouping.word === word) ?? GROUPINGS[0]!;
 }
 
-export function heldRows(grouping: Grouping, values: readonly TelemetryValue[], clusters: Clusters): BarRow[] {
+export function allocationRows(grouping: Grouping, values: readonly TelemetryValue[], clusters: Clusters): BarRow[] {
   const sums = new Map<string, number>();
   for (const value of values) {
     const group = value.groups?.[0];
@@ -41,14 +41,14 @@ export function heldRows(grouping: Grouping, values: readonly TelemetryValue[], 
     sums.set(key, (sums.get(key) ?? 0) + Number(value.value));
   }
   const rows = [...sums].filter(([, gpus]) => gpus > 0).sort((a, b) => b[1] - a[1]);
-  const shown = rows.slice(0, SHOWN).map(([key, gpus]) => heldRow(grouping, key, gpus, clusters));
+  const shown = rows.slice(0, SHOWN).map(([key, gpus]) => allocationRow(grouping, key, gpus, clusters));
   const rest = rows.slice(SHOWN);
   if (rest.length === 0) return shown;
   const gpus = rest.reduce((sum, [, more]) => sum + more, 0);
   return [...shown, { key: "…", label: `${count(rest.length)} more`, value: gpus, shown: decimal(gpus), tone: "unknown" }];
 }
 
-function heldRow(grouping: Grouping, key: string, gpus: number, clusters: Clusters): BarRow {
+function allocationRow(grouping: Grouping, key: string, gpus: number, clusters: Clusters): BarRow {
   const isCluster = grouping.key === "ClusterId";
   const total = isCluster ? capacityOf(clusters.byId.get(key)) : 0;
   const row: BarRow = {
@@ -99,7 +99,7 @@ export function phaseRow(phase: string, number: number): BarRow {
     label: <PhaseBadge phase={phase} />,
     value: number,
     shown: count(number),
-    tone: lookOf(phase).tone,
+    tone: phaseStyle(phase).tone,
     to: listUrl([["phase", "==", phase]]),
   };
 }

@@ -1,41 +1,41 @@
-/** The four numbers that matter, each with how it went over the last day; each is a door. */
+/** The four headline numbers with their last 24 hours; each links to its workloads. */
 
 import type { FleetFigures, FleetMoment } from "../api/shapes";
 import { count, decimal, duration } from "../model/format";
 import { listUrl } from "../model/view";
-import { Spark } from "../parts/spark";
+import { Spark } from "../components/spark";
 import { Link } from "../router";
 
 const DAY_MS = 86_400_000;
 
-interface FigureSpec {
+interface StatSpec {
   readonly label: string;
   readonly to: () => string;
   readonly value: (now: FleetMoment) => string;
   readonly note: (now: FleetMoment) => string;
-  /** What the line is made of; null = not known then. */
+  /** The value at a moment of the sparkline; null = unknown. */
   readonly at: (moment: FleetMoment) => number | null;
 }
 
-const FIGURES: readonly FigureSpec[] = [
+const STATS: readonly StatSpec[] = [
   {
-    label: "GPUs allocated",
+    label: "Allocated GPUs",
     to: () => listUrl([["allocatedGPU", ">=", "0.001"]], { sortBy: "allocatedGPU" }),
     value: ({ gpus }) => decimal(gpus.allocated),
     note: ({ gpus }) =>
       gpus.total === null || gpus.total === 0
-        ? "capacity not known"
+        ? "capacity unknown"
         : `of ${decimal(gpus.total)} · ${Math.floor((100 * gpus.allocated) / gpus.total)} %`,
     at: ({ gpus }) => gpus.allocated,
   },
   {
-    label: "GPUs idle",
+    label: "Idle GPUs",
     to: () => "/idle",
     value: ({ gpus }) => (gpus.idle === null ? "not measured" : decimal(gpus.idle)),
     note: ({ gpus }) => {
-      if (gpus.idle === null) return "no cluster reports GPU use";
+      if (gpus.idle === null) return "no cluster measures GPU use";
       const unknown = gpus.allocated - gpus.measured;
-      return unknown > 0.005 ? `of ${decimal(gpus.measured)} measured` : "allocated, and not used";
+      return unknown > 0.005 ? `of ${decimal(gpus.measured)} measured` : "allocated, but not used";
     },
     at: ({ gpus }) => gpus.idle,
   },
@@ -44,7 +44,7 @@ const FIGURES: readonly FigureSpec[] = [
     to: () => listUrl([["phase", "==", "Pending"]], { sortBy: "phaseUpdatedAt", isDescending: false }),
     value: ({ pending }) => count(pending.count),
     note: ({ pending }) =>
-      pending.medianWaitSeconds === null ? "nothing waits" : `median wait ${duration(pending.medianWaitSeconds)}`,
+      pending.medianWaitSeconds === null ? "none pending" : `median wait ${duration(pending.medianWaitSeconds)}`,
     at: ({ pending }) => pending.count,
   },
   {
@@ -59,20 +59,20 @@ const FIGURES: readonly FigureSpec[] = [
   },
 ];
 
-export function Figures({ figures }: { readonly figures: FleetFigures }) {
-  const { now, series, stepSeconds } = figures;
+export function Summary({ fleet }: { readonly fleet: FleetFigures }) {
+  const { now, series, stepSeconds } = fleet;
   const moments = [...series, now];
   return (
-    <div class="figures">
-      {FIGURES.map((figure) => (
-        <Link key={figure.label} class="figure" to={figure.to()}>
-          <span class="figure-label">{figure.label}</span>
-          <span class={figure.at(now) === null ? "figure-value is-quiet" : "figure-value"}>{figure.value(now)}</span>
-          <span class="figure-note">{figure.note(now)}</span>
+    <div class="stats">
+      {STATS.map((stat) => (
+        <Link key={stat.label} class="stat" to={stat.to()}>
+          <span class="stat-label">{stat.label}</span>
+          <span class={stat.at(now) === null ? "stat-value is-quiet" : "stat-value"}>{stat.value(now)}</span>
+          <span class="stat-note">{stat.note(now)}</span>
           <Spark
-            points={moments.map((moment) => ({ at: Date.parse(moment.at), value: figure.at(moment) }))}
+            points={moments.map((moment) => ({ at: Date.parse(moment.at), value: stat.at(moment) }))}
             stepMs={stepSeconds * 1000}
-            label={`${figure.label}, the last 24 hours`}
+            label={`${stat.label}, the last 24 hours`}
           />
         </Link>
       ))}

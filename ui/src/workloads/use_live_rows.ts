@@ -1,32 +1,32 @@
-/** Ties the rows of a view to the page: one instance per question, kept while someone looks at one workload. */
+/** Connects the rows of a view to the page: one instance per query, cached while a workload is open. */
 
 import { useEffect, useMemo, useReducer } from "preact/hooks";
 import { ApiError } from "../api/http";
-import { countWorkloads, facetsOf, getWorkload, listWorkloads, streamUrl } from "../api/routes";
-import { keepFresh } from "../hooks/fresh";
+import { countWorkloads, getFacets, getWorkload, listWorkloads, streamUrl } from "../api/routes";
+import { startLiveRefresh } from "../hooks/live_refresh";
 import { rowsKey, type View } from "../model/view";
-import { LiveRows, type RowSource } from "./rows";
+import { LiveRows, type RowSource } from "./live_rows";
 
-let kept: { readonly key: string; readonly rows: LiveRows } | undefined;
+let cached: { readonly key: string; readonly rows: LiveRows } | undefined;
 
-/** Forgets what was read; whoever signs in next sees none of it. */
+/** Clears the cache at sign-out, so that the next user sees none of it. */
 export function forgetRows(): void {
-  kept = undefined;
+  cached = undefined;
 }
 
-export function useRows(view: View): LiveRows {
+export function useLiveRows(view: View): LiveRows {
   const key = rowsKey(view);
   const rows = useMemo(() => {
-    if (kept?.key !== key) kept = { key, rows: new LiveRows(sourceOf(view)) };
-    return kept.rows;
+    if (cached?.key !== key) cached = { key, rows: new LiveRows(sourceOf(view)) };
+    return cached.rows;
   }, [key]);
   const [, rerender] = useReducer((n: number) => n + 1, 0);
   useEffect(() => {
     const end = rows.subscribe(() => rerender(undefined));
-    const stop = keepFresh(
+    const stop = startLiveRefresh(
       streamUrl(view),
       () => rows.refresh(),
-      (changed, gone) => changed.length > 0 || gone.some((id) => rows.holds(id)),
+      (changed, gone) => changed.length > 0 || gone.some((id) => rows.has(id)),
     );
     return () => {
       end();
@@ -42,10 +42,10 @@ function sourceOf(view: View): RowSource {
   return {
     boundField,
     newest: async () => (await listWorkloads(newestFirst, [], { offset: 0, limit: 1 }))[0]?.[boundField] ?? undefined,
-    facets: () => facetsOf(view, ["phase"]),
+    facets: () => getFacets(view, ["phase"]),
     page: (bound, offset, limit) => listWorkloads(view, bound, { offset, limit }),
     count: (more) => countWorkloads(view, more),
-    one: async (id) => {
+    get: async (id) => {
       try {
         return await getWorkload(id);
       } catch (error) {

@@ -2,16 +2,16 @@ import type { Facets } from "../api/shapes";
 import { count } from "../model/format";
 import { toggled, type Filter } from "../model/filter";
 import { phaseRank } from "../model/phases";
-import { PhaseMark } from "../parts/phase";
+import { PhaseMark } from "../components/phase";
 
-interface FacetBarProps {
+interface PhaseFilterProps {
   readonly facets: Facets | undefined;
   readonly filters: readonly Filter[];
   readonly onFilters: (filters: readonly Filter[]) => void;
 }
 
-/** How many there are in each phase; a press narrows the list to it, another one widens it again. */
-export function FacetBar({ facets, filters, onFilters }: FacetBarProps) {
+/** The number of workloads in each phase; pressing a phase toggles a filter on it. */
+export function PhaseFilter({ facets, filters, onFilters }: PhaseFilterProps) {
   const values = facets?.facets.find((facet) => facet.field === "phase")?.values ?? [];
   const counts = new Map(values.map(({ value, count: number }) => [value, number]));
   const chosen = new Set(

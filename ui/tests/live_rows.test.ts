@@ -1,14 +1,14 @@
 import { describe, expect, it } from "vitest";
 import type { Workload } from "../src/api/shapes";
 import type { Filter } from "../src/model/filter";
-import { LiveRows, PAGE_SIZE, type RowSource } from "../src/workloads/rows";
+import { LiveRows, PAGE_SIZE, type RowSource } from "../src/workloads/live_rows";
 
 /** A server that answers from an array, newest first, and can be taken away. */
 class Fake implements RowSource {
   readonly boundField = "createdAt";
   workloads: Workload[] = [];
   isDown = false;
-  asked = 0;
+  requests = 0;
   now = Date.parse("2026-11-23T12:00:00Z");
 
   facets() {
@@ -27,7 +27,7 @@ class Fake implements RowSource {
     return this.answer(() => this.matching(more).length);
   }
 
-  one(id: string) {
+  get(id: string) {
     return this.answer(() => this.workloads.find((workload) => workload.id === id));
   }
 
@@ -42,7 +42,7 @@ class Fake implements RowSource {
   }
 
   private async answer<T>(make: () => T): Promise<T> {
-    this.asked += 1;
+    this.requests += 1;
     if (this.isDown) throw new Error("down");
     return make();
   }
@@ -92,10 +92,10 @@ describe("LiveRows", () => {
     await rows.refresh();
     expect(rows.at(3)?.phase).toBe("Failed");
     expect(names(rows, 0, 2)).toEqual(["w-0", "w-1", "w-2"]);
-    expect(rows.waiting).toEqual({ fresh: 1, left: 0, isMoved: false });
+    expect(rows.pendingChanges).toEqual({ added: 1, removed: 0, isReordered: false });
     await rows.reveal();
     expect(names(rows, 0, 1)).toEqual(["new", "w-0"]);
-    expect(rows.waiting).toEqual({ fresh: 0, left: 0, isMoved: false });
+    expect(rows.pendingChanges).toEqual({ added: 0, removed: 0, isReordered: false });
   });
 
   it("marks a row that is gone and keeps its place", async () => {
@@ -104,8 +104,8 @@ describe("LiveRows", () => {
     fake.workloads.splice(5, 1);
     await rows.refresh();
     expect(rows.at(5)?.name).toBe("w-5");
-    expect(rows.hasLeft("id-5")).toBe(true);
-    expect(rows.waiting).toEqual({ fresh: 0, left: 1, isMoved: false });
+    expect(rows.isRemoved("id-5")).toBe(true);
+    expect(rows.pendingChanges).toEqual({ added: 0, removed: 1, isReordered: false });
   });
 
   it("does not take a row for gone that was only pushed to the page before", async () => {
@@ -113,7 +113,7 @@ describe("LiveRows", () => {
     await rows.show(50, 70);
     fake.workloads.splice(5, 1);
     await rows.refresh();
-    expect(rows.hasLeft("id-50")).toBe(false);
+    expect(rows.isRemoved("id-50")).toBe(false);
     expect(rows.at(50)?.name).toBe("w-50");
   });
 
@@ -121,21 +121,21 @@ describe("LiveRows", () => {
     const { fake, rows } = await filled(10);
     fake.workloads.unshift(workload(-90_000, { name: "early" }));
     await rows.refresh();
-    expect(rows.waiting.fresh).toBe(1);
+    expect(rows.pendingChanges.added).toBe(1);
     await rows.reveal();
     expect(rows.at(0)?.name).toBe("early");
-    expect(rows.waiting.fresh).toBe(0);
+    expect(rows.pendingChanges.added).toBe(0);
   });
 
   it("keeps what it has while the server is away, and says so", async () => {
     const { fake, rows } = await filled(10);
-    let told = 0;
-    rows.subscribe(() => (told += 1));
+    let notifications = 0;
+    rows.subscribe(() => (notifications += 1));
     fake.isDown = true;
     await rows.refresh();
     expect(rows.error?.message).toBe("down");
     expect(rows.at(0)?.name).toBe("w-0");
-    expect(told).toBe(1);
+    expect(notifications).toBe(1);
     await rows.show(0, 5); // Nothing is missing, so nothing is asked; that proves nothing.
     expect(rows.error?.message).toBe("down");
     fake.isDown = false;

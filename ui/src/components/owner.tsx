@@ -1,4 +1,4 @@
-/** Who submitted something: the name as colleagues say it, the whole address on hover. */
+/** The owner of a workload: the name before the @, the whole address on hover. */
 
 export function ownerName(owner: string): string {
   const at = owner.indexOf("@");
@@ -6,6 +6,6 @@ export function ownerName(owner: string): string {
 }
 
 export function Owner({ owner }: { readonly owner: string | null | undefined }) {
-  if (owner === null || owner === undefined || owner === "") return <span class="none">nobody named</span>;
+  if (owner === null || owner === undefined || owner === "") return <span class="none">no owner</span>;
   return <span title={owner}>{ownerName(owner)}</span>;
 }

@@ -1,6 +1,6 @@
 /**
- * A line without axes: how a figure went, above 0, so that small changes look small. A moment that nobody recorded
- * is a gap, never a straight line across.
+ * A sparkline: a line without axes that starts at 0, so that small changes look small. Moments that were not
+ * recorded are gaps.
  */
 
 const WIDTH = 160;
@@ -10,7 +10,7 @@ const EDGE = 2;
 export interface SparkPoint {
   /** Milliseconds. */
   readonly at: number;
-  /** Null = not known then. */
+  /** Null = unknown. */
   readonly value: number | null;
 }
 

@@ -1,26 +1,26 @@
-/** The tools at the right of the list: named views, columns, density, CSV, copy as a command. */
+/** The toolbar of the list: saved views, columns, density, CSV export, copy as a command. */
 
 import { useState } from "preact/hooks";
 import { exportUrl } from "../api/routes";
-import { useKept } from "../hooks/kept";
-import { asCommand, asCurl } from "../model/commands";
+import { usePreference } from "../hooks/preference";
+import { listCommand, listCurl } from "../model/commands";
 import { listUrl, readView, viewUrl, type View } from "../model/view";
-import { copyText } from "../parts/copy";
-import { Popover } from "../parts/popover";
-import { go, Link } from "../router";
-import { COLUMNS, usualColumns } from "./columns";
+import { copyText } from "../components/copy";
+import { Popover } from "../components/popover";
+import { navigate, Link } from "../router";
+import { COLUMNS, defaultColumns } from "./columns";
 
-interface ToolsProps {
+interface ToolbarProps {
   readonly view: View;
   readonly onView: (view: View) => void;
   readonly isChoosingColumns: boolean;
   readonly setChoosingColumns: (isOpen: boolean) => void;
 }
 
-export function Tools(props: ToolsProps) {
+export function Toolbar(props: ToolbarProps) {
   const { view, onView } = props;
   return (
-    <div class="tools">
+    <div class="toolbar">
       <Views view={view} />
       <span class="wide-only">
         <Popover
@@ -42,7 +42,7 @@ export function Tools(props: ToolsProps) {
       >
         compact
       </button>
-      <a class="button" href={exportUrl(view, "csv")} download="workloads.csv" title="All that match, as CSV">
+      <a class="button" href={exportUrl(view, "csv")} download="workloads.csv" title="Download all matching workloads as CSV">
         CSV
       </a>
       <CopyAs view={view} />
@@ -51,13 +51,13 @@ export function Tools(props: ToolsProps) {
 }
 
 function ColumnChooser({ view, onView }: { readonly view: View; readonly onView: (view: View) => void }) {
-  const usual = usualColumns(view.isDeleted);
-  const visible = view.columns ?? usual;
+  const defaults = defaultColumns(view.isDeleted);
+  const visible = view.columns ?? defaults;
   const toggle = (id: string): void => {
     const next = COLUMNS.map((column) => column.id).filter((name) =>
       name === id ? !visible.includes(id) : visible.includes(name),
     );
-    onView({ ...view, columns: next.join() === usual.join() ? undefined : next });
+    onView({ ...view, columns: next.join() === defaults.join() ? undefined : next });
   };
   return (
     <div class="chooser">
@@ -72,8 +72,8 @@ function ColumnChooser({ view, onView }: { readonly view: View; readonly onView:
           {column.label}
         </label>
       ))}
-      <button type="button" class="button is-quiet" onClick={() => onView({ ...view, columns: undefined })}>
-        usual columns
+      <button type="button" class="button is-quiet" onClick={() => onView({ ...view, columns: undefined, widths: {} })}>
+        default columns
       </button>
     </div>
   );
@@ -84,8 +84,8 @@ function CopyAs({ view }: { readonly view: View }) {
   const [done, setDone] = useState("");
   const choices: readonly (readonly [string, () => string])[] = [
     ["Link to this view", () => window.location.origin + viewUrl(view)],
-    ["curl command", () => asCurl(view, window.location.origin)],
-    ["watchbill command", () => asCommand(view)],
+    ["curl command", () => listCurl(view, window.location.origin)],
+    ["watchbill command", () => listCommand(view)],
   ];
   return (
     <Popover label="Copy as" button="copy as ▾" align="end" isOpen={isOpen} setOpen={setOpen}>
@@ -102,7 +102,7 @@ function CopyAs({ view }: { readonly view: View }) {
           </button>
         ))}
         <p class="menu-note" role="status">
-          {done === "" ? "Commands hold no secret." : `${done}: copied.`}
+          {done === "" ? "Commands contain no credentials." : `${done} copied.`}
         </p>
       </div>
     </Popover>
@@ -113,11 +113,11 @@ function presets(): readonly (readonly [string, string])[] {
   const yesterday = new Date(Date.now() - 86_400_000).toISOString().replace(/\.\d+Z/u, "Z");
   return [
     [
-      "Pending, longest first",
+      "Pending, longest wait first",
       listUrl([["phase", "==", "Pending"]], { sortBy: "phaseUpdatedAt", isDescending: false }),
     ],
     [
-      "Failed in the last day",
+      "Failed in the last 24 h",
       listUrl([["phase", "==", "Failed"], ["phaseUpdatedAt", ">=", yesterday]], {
         sortBy: "phaseUpdatedAt",
       }),
@@ -136,24 +136,24 @@ interface NamedView {
   readonly url: string;
 }
 
-function namedViews(kept: string | undefined): readonly NamedView[] {
+function namedViews(json: string | undefined): readonly NamedView[] {
   try {
-    const read: unknown = JSON.parse(kept ?? "[]");
-    return Array.isArray(read) ? read.filter((v) => typeof v?.name === "string" && typeof v?.url === "string") : [];
+    const parsed: unknown = JSON.parse(json ?? "[]");
+    return Array.isArray(parsed) ? parsed.filter((v) => typeof v?.name === "string" && typeof v?.url === "string") : [];
   } catch {
-    return []; // Someone edited the storage by hand; named views start anew.
+    return []; // The stored value was edited by hand; start with no saved views.
   }
 }
 
 function Views({ view }: { readonly view: View }) {
   const [isOpen, setOpen] = useState(false);
-  const [kept, setKept] = useKept("views");
+  const [saved, setSaved] = usePreference("views");
   const [name, setName] = useState("");
-  const own = namedViews(kept);
+  const own = namedViews(saved);
   const openView = (url: string): void => {
     setOpen(false);
     const query = new URLSearchParams(url.split("?")[1] ?? "");
-    go(viewUrl(readView(query)));
+    navigate(viewUrl(readView(query)));
   };
   return (
     <Popover label="Views" button="views ▾" align="end" isOpen={isOpen} setOpen={setOpen}>
@@ -172,8 +172,8 @@ function Views({ view }: { readonly view: View }) {
             <button
               type="button"
               class="chip-remove"
-              aria-label={`Forget the view ${named.name}`}
-              onClick={() => setKept(JSON.stringify(own.filter((other) => other !== named)))}
+              aria-label={`Delete the view ${named.name}`}
+              onClick={() => setSaved(JSON.stringify(own.filter((other) => other !== named)))}
             >
               ×
             </button>
@@ -187,7 +187,7 @@ function Views({ view }: { readonly view: View }) {
             if (name.trim() === "") return;
             const others = own.filter((other) => other.name !== name.trim());
             const added = { name: name.trim(), url: viewUrl({ ...view, openId: undefined }) };
-            setKept(JSON.stringify([...others, added]));
+            setSaved(JSON.stringify([...others, added]));
             setName("");
           }}
         >
@@ -202,7 +202,7 @@ function Views({ view }: { readonly view: View }) {
             Save
           </button>
         </form>
-        <p class="menu-note">Kept in this browser. To share a view, send its URL.</p>
+        <p class="menu-note">Saved in this browser only. To share a view, send its URL.</p>
       </div>
     </Popover>
   );
