@@ -36,8 +36,8 @@ from watchbill.metrics.source import (
     Spread,
 )
 from watchbill.metrics.table import METRICS, MetricForm
+from watchbill.prometheus_settings import PrometheusSettings
 from watchbill.query import Scope
-from watchbill.settings import PrometheusSettings
 
 log = structlog.get_logger(__name__)
 

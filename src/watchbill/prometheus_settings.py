@@ -1,0 +1,143 @@
+"""Settings of metrics stores that speak Prometheus' API: one for all clusters, others for some."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from watchbill.errors import Invalid
+
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
+_MATCHER = re.compile(
+    r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\]|\\["\\])*)"\s*(?:,|$)', re.ASCII
+)
+_CALLED = frozenset({"namespace", "pod", "container", "uuid", "instance"})
+_MEMBERS = frozenset(
+    {"url", "matchers", "labels", "tokenFile", "username", "passwordFile", "tenant"}
+)
+CONFIG_VARIABLE = "WATCHBILL_PROMETHEUS_CONFIG"
+URL_VARIABLE = "WATCHBILL_PROMETHEUS_URL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrometheusSettings:
+    """`matchers`: label and value that every series of the cluster carries. `labels`: what this store calls
+    `namespace`, `pod`, `container`, `uuid`, `instance`. `tenant`: sent as X-Scope-OrgID."""
+
+    url: str
+    matchers: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    token: str | None = None
+    username: str | None = None
+    password: str | None = None
+    tenant: str | None = None
+
+
+def prometheus_settings(environ: Mapping[str, str]) -> dict[str, PrometheusSettings]:
+    """Stores by cluster name; "" = every other cluster. Raises Invalid."""
+    found: dict[str, PrometheusSettings] = {}
+    if environ.get(URL_VARIABLE):
+        found[""] = _settings(URL_VARIABLE, _from_environment(environ))
+    path = environ.get(CONFIG_VARIABLE)
+    if path:
+        document = _document(Path(path))
+        if "default" in document:
+            found[""] = _settings(f"{path}: default", document["default"])
+        for name, entry in (document.get("clusters") or {}).items():
+            found[str(name)] = _settings(f"{path}: {name}", entry)
+    return found
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    names = {
+        "url": URL_VARIABLE,
+        "tokenFile": "WATCHBILL_PROMETHEUS_TOKEN_FILE",
+        "username": "WATCHBILL_PROMETHEUS_USERNAME",
+        "passwordFile": "WATCHBILL_PROMETHEUS_PASSWORD_FILE",
+        "tenant": "WATCHBILL_PROMETHEUS_TENANT",
+    }
+    found: dict[str, Any] = {
+        member: environ[variable] for member, variable in names.items() if environ.get(variable)
+    }
+    found["matchers"] = _matchers(environ.get("WATCHBILL_PROMETHEUS_MATCHERS", ""))
+    return found
+
+
+def _matchers(text: str) -> dict[str, str]:
+    """`cluster="a",env="b"`. Raises Invalid."""
+    found: dict[str, str] = {}
+    position = 0
+    while position < len(text.rstrip()):
+        match = _MATCHER.match(text, position)
+        if match is None:
+            raise Invalid('WATCHBILL_PROMETHEUS_MATCHERS is written as cluster="a",env="b".')
+        found[match[1]] = re.sub(r"\\(.)", r"\1", match[2])
+        position = match.end()
+    return found
+
+
+def _document(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Invalid(f"{CONFIG_VARIABLE} cannot be read: {error}") from error
+    if not isinstance(document, dict) or document.keys() - {"default", "clusters"}:
+        raise Invalid(f"{path} holds `default` and `clusters`, nothing else.")
+    if not isinstance(document.get("clusters") or {}, dict):
+        raise Invalid(f"{path}: clusters are named, one entry each.")
+    return document
+
+
+def _settings(where: str, entry: Any) -> PrometheusSettings:
+    if not isinstance(entry, dict) or entry.keys() - _MEMBERS:
+        raise Invalid(f"{where} may hold {', '.join(sorted(_MEMBERS))}.")
+    labels = _pairs(where, entry.get("labels"))
+    if unknown := dict(labels).keys() - _CALLED:
+        raise Invalid(f"{where}: labels has no {', '.join(sorted(unknown))}.")
+    if not all(_LABEL.fullmatch(name) for _, name in labels):
+        raise Invalid(f"{where}: labels names something that is no label.")
+    return PrometheusSettings(
+        url=_url(where, entry.get("url")),
+        matchers=_pairs(where, entry.get("matchers")),
+        labels=labels,
+        token=_secret(where, entry.get("tokenFile")),
+        username=_text(entry.get("username")),
+        password=_secret(where, entry.get("passwordFile")),
+        tenant=_text(entry.get("tenant")),
+    )
+
+
+def _url(where: str, url: Any) -> str:
+    parts = urlsplit(url) if isinstance(url, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Invalid(f"{where}: url is an http or https address.")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise Invalid(f"{where}: url holds neither login nor query; name a file for the login.")
+    return str(url).rstrip("/")
+
+
+def _pairs(where: str, found: Any) -> tuple[tuple[str, str], ...]:
+    pairs = found or {}
+    if not isinstance(pairs, dict) or not all(_LABEL.fullmatch(str(name)) for name in pairs):
+        raise Invalid(f"{where}: labels and matchers are names with a value each.")
+    return tuple(sorted((str(name), str(value)) for name, value in pairs.items()))
+
+
+def _secret(where: str, path: Any) -> str | None:
+    if not path:
+        return None
+    try:
+        text = Path(str(path)).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{where}: {path} cannot be read.") from error
+    if not text or not text.isprintable():
+        raise Invalid(f"{where}: {path} holds no secret on one line.")
+    return text
+
+
+def _text(value: Any) -> str | None:
+    return str(value) if value else None
