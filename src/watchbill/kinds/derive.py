@@ -109,7 +109,7 @@ def _view(
     definition = definitions.for_object(objects.root)
     pods: list[Pod] = list(objects.pods)
     if not pods and definition.key.kind == "Pod" and not definition.key.group:
-        pods = [read_pod(objects.root, wanted=settings.pod_annotations)]
+        pods = [read_pod(objects.root, extra_annotations=settings.pod_annotations)]
     view = WorkloadView(
         objects=objects,
         definition=definition,

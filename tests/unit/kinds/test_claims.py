@@ -19,7 +19,11 @@ from tests.fixtures.makers import (
     template,
     workload,
 )
-from watchbill.kinds.derivation.claims import asked_by_claim, asked_devices, held_devices
+from watchbill.kinds.derivation.claims import (
+    allocated_devices,
+    requested_by_claim,
+    requested_devices,
+)
 from watchbill.kinds.objects.objects import ClusterObjects
 from watchbill.workload import Cores
 
@@ -81,20 +85,20 @@ def claim(name: str, *requests: JSON, held: int = 0, **result: Any) -> JSON:
     ],
 )
 def test_what_a_claim_asks_for(requests: list[Any], asked: int | Fraction) -> None:
-    assert asked_devices({"requests": requests}, SETTINGS) == asked
+    assert requested_devices({"requests": requests}, SETTINGS) == asked
 
 
 def test_what_a_claim_holds() -> None:
-    assert held_devices(claim("a", request(2), held=2), SETTINGS) == 2
-    assert held_devices(claim("a", request(2)), SETTINGS) == 0
-    assert held_devices(claim("a", request(2), held=2, adminAccess=True), SETTINGS) == 0
-    assert held_devices(claim("a", request(1, "mig.nvidia.com"), held=1), SETTINGS) == 0
+    assert allocated_devices(claim("a", request(2), held=2), SETTINGS) == 2
+    assert allocated_devices(claim("a", request(2)), SETTINGS) == 0
+    assert allocated_devices(claim("a", request(2), held=2, adminAccess=True), SETTINGS) == 0
+    assert allocated_devices(claim("a", request(1, "mig.nvidia.com"), held=1), SETTINGS) == 0
     several = {"name": "gpus", "firstAvailable": [{"name": "b", "deviceClassName": "x-gpu"}]}
-    assert held_devices(claim("a", several, held=1, request="gpus/b"), SETTINGS) == 1
-    assert held_devices(claim("a", several, held=1, request="gpus/c"), SETTINGS) == 0
+    assert allocated_devices(claim("a", several, held=1, request="gpus/b"), SETTINGS) == 1
+    assert allocated_devices(claim("a", several, held=1, request="gpus/c"), SETTINGS) == 0
     named = replace(SETTINGS, gpu_device_classes=frozenset({"accelerators"}))
-    assert held_devices(claim("a", request(2), held=2), named) == 0
-    assert held_devices(claim("a", request(2, "accelerators"), held=2), named) == 2
+    assert allocated_devices(claim("a", request(2), held=2), named) == 0
+    assert allocated_devices(claim("a", request(2, "accelerators"), held=2), named) == 2
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,7 @@ def test_a_slice_held_through_a_claim(
     device: str, selectors: list[JSON], share: int | Fraction
 ) -> None:
     asked = request(1, "mig.nvidia.com", selectors=selectors)
-    assert held_devices(claim("a", asked, held=1, device=device), SETTINGS) == share
+    assert allocated_devices(claim("a", asked, held=1, device=device), SETTINGS) == share
 
 
 def test_of_alternatives_the_one_that_was_given_is_asked_for() -> None:
@@ -122,8 +126,8 @@ def test_of_alternatives_the_one_that_was_given_is_asked_for() -> None:
             {"name": "one", "deviceClassName": "gpu.nvidia.com"},
         ],
     }
-    assert asked_by_claim(claim("a", either), SETTINGS) == 2
-    assert asked_by_claim(claim("a", either, held=1, request="gpus/one"), SETTINGS) == 1
+    assert requested_by_claim(claim("a", either), SETTINGS) == 2
+    assert requested_by_claim(claim("a", either, held=1, request="gpus/one"), SETTINGS) == 1
 
 
 def using(number: int, *names: str, state: str = "ready", **more: Any) -> JSON:
@@ -165,8 +169,8 @@ def test_why_pods_wait_tells_what_their_claims_ask_for() -> None:
         found["status"] = waits
     claims = [claim("c-1", request(4)), claim("c-2", request(4)), claim("shared")]
     assert workload(deployment(2), pods, claims=claims).phase_message == (
-        "No node has the devices that its claims ask for – 2 pods ask for 9 GPUs together,"
-        " 8 of 8 nodes refuse it for that – free devices, ask for fewer, or add nodes."
+        "No node has the devices that its claims request – 2 pods request 9 GPUs in total,"
+        " 8 of 8 nodes reject it for this reason – free devices, request fewer, or add nodes."
     )
 
 

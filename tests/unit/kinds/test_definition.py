@@ -354,7 +354,7 @@ status:
     )
     facts = load_definitions(tmp_path).facts(root("x.example/v1", "Thing", spec={"count": 2}))
     assert (facts.min, facts.max, facts.number) == (None, 9, 2)
-    assert dict(facts.said) == {"running": ""}
+    assert dict(facts.predicates) == {"running": ""}
 
 
 def test_facts_are_read_once_for_each_version_of_an_object() -> None:
@@ -365,7 +365,7 @@ def test_facts_are_read_once_for_each_version_of_an_object() -> None:
     assert definitions.facts(found) is first
     changed = found | {"metadata": found["metadata"] | {"resourceVersion": "8"}, "status": {}}
     assert definitions.facts(changed) is not first
-    assert not definitions.facts(changed).says("completed")
+    assert not definitions.facts(changed).holds("completed")
 
 
 def test_metadata_alone_says_nothing() -> None:
@@ -397,7 +397,7 @@ def test_the_example_in_the_documentation_works(tmp_path: Path) -> None:
     )
     assert [(role.name, role.replicas) for role in facts.roles] == [("coach", 1), ("red", 3)]
     assert facts.roles[1].pods == (("example.com/team", "red"),)
-    assert facts.says("ran")
+    assert facts.holds("ran")
     assert facts.endpoints[0].url == "https://x.example"
 
 

@@ -85,7 +85,7 @@ def reasons(*conditions: JSON, pods: list[JSON] | None = None, **more: Any) -> l
 
 
 @pytest.mark.parametrize(
-    ("reason", "details", "said"),
+    ("reason", "details", "sentence"),
     [
         (
             "OverLimit",
@@ -95,7 +95,7 @@ def reasons(*conditions: JSON, pods: list[JSON] | None = None, **more: Any) -> l
                 "queueAllocatedResources": {GPU: "14"},
                 "queueResourceLimits": {GPU: "16"},
             },
-            "Department Research is at its limit of GPUs – 6 asked for, 2 of 16 free"
+            "Department Research is at its limit of GPUs – 6 requested, 2 of 16 free"
             " – free 4 more in the department or raise its limit.",
         ),
         (
@@ -107,7 +107,7 @@ def reasons(*conditions: JSON, pods: list[JSON] | None = None, **more: Any) -> l
                 "queueDeservedResources": {GPU: "24"},
             },
             "Project Vision has too little quota of GPUs left for non-preemptible work"
-            " – 8 asked for, 4 of 24 free"
+            " – 8 requested, 4 of 24 free"
             " – make the workload preemptible, free 4 more in the project, or raise its quota.",
         ),
         (
@@ -118,32 +118,32 @@ def reasons(*conditions: JSON, pods: list[JSON] | None = None, **more: Any) -> l
                 "queueAllocatedResources": {"memory": "128Gi"},
                 "queueResourceLimits": {"memory": "160Gi", GPU: "-1"},
             },
-            "Project Vision is at its limit of memory – 64 GiB asked for, 32 GiB of 160 GiB free"
+            "Project Vision is at its limit of memory – 64 GiB requested, 32 GiB of 160 GiB free"
             " – free 32 GiB more in the project or raise its limit.",
         ),
         (
             "OverLimit",
             {},
-            "Project Vision is at its limit of resources – how much is not said"
+            "Project Vision is at its limit of resources – amount unknown"
             " – free resources in the project or raise its limit.",
         ),
         (
             "QueueDoesNotExist",
             {},
-            "Queue team-a does not exist – nothing can be asked of it"
+            "Queue team-a does not exist – no pod can be scheduled"
             " – create it or name another queue.",
         ),
         (
             "Not enough resources for the workload",
             {},
-            "Node pool a100: said – 1 pod waits – wait, ask for less, or add nodes.",
+            "Node pool a100: said – 1 pod waits – wait, request less, or add nodes.",
         ),
     ],
 )
-def test_kai_in_plain_words(reason: str, details: JSON, said: str) -> None:
+def test_kai_in_plain_words(reason: str, details: JSON, sentence: str) -> None:
     [found] = reasons(scheduling(reason, details=details))
     assert (found["source"], found["nodePool"], found["reason"]) == ("kai", "a100", reason)
-    assert found["userMessage"] == said
+    assert found["userMessage"] == sentence
     assert found["since"] == at(2)
 
 
@@ -204,51 +204,51 @@ def test_a_sentence_on_group_and_pods_is_said_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("message", "sentence"),
     [
         (
             "0/7 nodes are available: 2 Insufficient nvidia.com/gpu, 5 node(s) didn't match Pod's"
             " node affinity/selector. preemption: 0/7 nodes are available: 7 Preemption is not"
             " helpful for scheduling.",
-            "No node has enough free GPUs – 16 asked for by one pod, 2 of 7 nodes lack them,"
-            " the other 5 do not fit – wait, ask for less, or add nodes.",
+            "No node has enough free GPUs – 16 requested by one pod, 2 of 7 nodes have too few,"
+            " the other 5 do not fit – wait, request less, or add nodes.",
         ),
         (
             "0/3 nodes are available: 3 Insufficient cpu.",
-            "No node has enough free CPU cores – 4 asked for by one pod, 3 of 3 nodes lack them"
-            " – wait, ask for less, or add nodes.",
+            "No node has enough free CPU cores – 4 requested by one pod, 3 of 3 nodes have too few"
+            " – wait, request less, or add nodes.",
         ),
         (
             "0/7 nodes are available: 7 node(s) didn't match Pod's node affinity/selector.",
-            "No node fits its node selector or affinity – 7 of 7 nodes refuse it for that"
+            "No node fits its node selector or affinity – 7 of 7 nodes reject it for this reason"
             " – change the selector or label nodes.",
         ),
         (
             "0/7 nodes are available: 7 node(s) had untolerated taint {nvidia.com/gpu: true}.",
-            "Nodes are kept for other work by taints – 7 of 7 nodes refuse it for that"
+            "Its pods do not tolerate the taints of nodes – 7 of 7 nodes reject it for this reason"
             " – tolerate the taint or free nodes.",
         ),
         (
             '0/7 nodes are available: persistentvolumeclaim "nope" not found. not found',
-            "Volume claim nope does not exist – the pod asks for it – create the claim.",
+            "Volume claim nope does not exist – a pod uses it – create the claim.",
         ),
         (
             "something new",
-            "something new – 1 pod asks for 16 GPUs – wait, ask for less, or add nodes.",
+            "something new – 1 pod requests 16 GPUs – wait, request less, or add nodes.",
         ),
         (
             "0/2 nodes are available: moon phase.",
-            "No node fits – moon phase – wait, ask for less, or add nodes.",
+            "No node fits – moon phase – wait, request less, or add nodes.",
         ),
     ],
 )
-def test_the_default_scheduler_in_plain_words(message: str, said: str) -> None:
+def test_the_default_scheduler_in_plain_words(message: str, sentence: str) -> None:
     resources = {"requests": {"cpu": "4"}, "limits": {"nvidia.com/gpu": "16"}}
     containers = [{"name": "main", "resources": resources}]
     found = workload(deployment(1), [waiting(1, message, spec_containers=containers)])
     [reason] = found.additional_fields["pendingReasons"]
     assert (reason["source"], reason["message"]) == ("scheduler", message)
-    assert reason["userMessage"] == found.phase_message == said
+    assert reason["userMessage"] == found.phase_message == sentence
 
 
 def test_more_gpus_than_any_node_has() -> None:
@@ -261,17 +261,17 @@ def test_more_gpus_than_any_node_has() -> None:
         cluster=ClusterObjects(node_labels=nodes),
     )  # fmt: skip
     assert found.phase_message == (
-        "No node has 16 GPUs – the largest has 8 – ask for at most 8 per pod, or add larger nodes."
+        "No node has 16 GPUs – the largest has 8 – request at most 8 per pod, or add larger nodes."
     )
 
 
-def test_a_scheduling_gate_holds() -> None:
+def test_a_scheduling_gate_blocks() -> None:
     gated = waiting(1)
     gated["status"]["conditions"][0] |= {"reason": "SchedulingGated", "message": "gated"}
     found = workload(deployment(1), [gated])
     assert found.phase.value == "Pending"
     assert found.phase_message is not None
-    assert found.phase_message.startswith("A scheduling gate holds its pods")
+    assert found.phase_message.startswith("A scheduling gate blocks its pods")
 
 
 def kueue(*conditions: JSON, **more: Any) -> JSON:
@@ -291,7 +291,7 @@ def kueue(*conditions: JSON, **more: Any) -> JSON:
 
 
 @pytest.mark.parametrize(
-    ("conditions", "reason", "said"),
+    ("conditions", "reason", "sentence"),
     [
         (
             [
@@ -305,7 +305,7 @@ def kueue(*conditions: JSON, **more: Any) -> JSON:
             ],
             "Pending",
             "Queue team-q has too little quota of GPUs in flavor a100"
-            " – 8 asked for, 3 more needed – wait, ask for less, or raise the quota.",
+            " – 8 requested, 3 more needed – wait, request less, or raise the quota.",
         ),
         (
             [
@@ -324,7 +324,7 @@ def kueue(*conditions: JSON, **more: Any) -> JSON:
             [],
             "Pending",
             "Queue team-q has not admitted it yet – it waits in queue team-q"
-            " – wait, or ask who runs the queue.",
+            " – wait, or ask the administrator of the queue.",
         ),
         (
             [
@@ -332,7 +332,7 @@ def kueue(*conditions: JSON, **more: Any) -> JSON:
                 condition("Evicted", reason="Preempted"),
             ],
             "Preempted",
-            "It was preempted by more important work in queue team-q"
+            "It was preempted by a workload of higher priority in queue team-q"
             " – it waits for quota again – wait, or raise its priority.",
         ),
         (
@@ -342,15 +342,15 @@ def kueue(*conditions: JSON, **more: Any) -> JSON:
             ],
             "PodsReadyTimeout",
             "Its pods were not ready in time, so queue team-q took its quota back"
-            " – it waits for quota again – wait, or find out what keeps them.",
+            " – it waits for quota again – wait, or find out why they were not ready.",
         ),
     ],
 )
-def test_kueue_in_plain_words(conditions: list[JSON], reason: str, said: str) -> None:
+def test_kueue_in_plain_words(conditions: list[JSON], reason: str, sentence: str) -> None:
     found = workload(job(suspend=True), queue_workloads=[kueue(*conditions)])
     [listed] = found.additional_fields["pendingReasons"]
     assert (listed["source"], listed["reason"]) == ("kueue", reason)
-    assert listed["userMessage"] == found.phase_message == said
+    assert listed["userMessage"] == found.phase_message == sentence
 
 
 def test_an_admission_check_holds_what_has_quota() -> None:

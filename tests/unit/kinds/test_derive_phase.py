@@ -390,7 +390,7 @@ def test_the_cluster_s_own_phase_knows_no_deletion_and_no_suspension(
             deployment(1),
             [pod(1, "crashing")],
             {},
-            "Container main of pod w-1: CrashLoopBackOff (it ended with code 1): back-off 20s",
+            "Container main of pod w-1: CrashLoopBackOff (last exit code 1): back-off 20s",
         ),
         (
             deployment(2, ROLLED_OUT),
@@ -423,7 +423,7 @@ def test_the_cluster_s_own_phase_knows_no_deletion_and_no_suspension(
             },
             "exceeded quota",
         ),
-        (job({"failed": 1}), [pod(1, "failed")], {}, "A pod failed and will be tried again. "
+        (job({"failed": 1}), [pod(1, "failed")], {}, "A pod failed and will be retried. "
          "Container main of pod w-1: OOMKilled (exit code 137)."),
     ],
 )  # fmt: skip

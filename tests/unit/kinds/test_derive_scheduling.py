@@ -146,15 +146,15 @@ def test_kueue_s_priority_is_the_workload_s_own(spec: JSON) -> None:
     assert found.preemptible is None
 
 
-@pytest.mark.parametrize(("scheduler", "said"), [("kai-scheduler", False), ("other", None)])
+@pytest.mark.parametrize(("scheduler", "expected"), [("kai-scheduler", False), ("other", None)])
 def test_templates_tell_the_scheduler_before_there_are_pods(
-    scheduler: str, said: bool | None
+    scheduler: str, expected: bool | None
 ) -> None:
     asked = template()
     asked["spec"] |= {"schedulerName": scheduler, "priorityClassName": "high"}
     cluster = ClusterObjects(priority_classes={"high": {"value": 125}})
     found = workload(root("apps/v1", "Deployment", spec={"template": asked}), cluster=cluster)
-    assert found.preemptible is said
+    assert found.preemptible is expected
     # Once there are pods, these tell it.
     found = workload(
         root("apps/v1", "Deployment", spec={"template": asked}),
@@ -164,10 +164,12 @@ def test_templates_tell_the_scheduler_before_there_are_pods(
     assert found.preemptible is None
 
 
-@pytest.mark.parametrize(("said", "is_preemptible"), [("true", True), ("false", False), ("", None)])
-def test_volcano_s_priority(said: str, is_preemptible: bool | None) -> None:
+@pytest.mark.parametrize(
+    ("expected", "is_preemptible"), [("true", True), ("false", False), ("", None)]
+)
+def test_volcano_s_priority(expected: str, is_preemptible: bool | None) -> None:
     group = volcano_group(
-        queue="v", priorityClassName="high", annotations={"volcano.sh/preemptable": said}
+        queue="v", priorityClassName="high", annotations={"volcano.sh/preemptable": expected}
     )
     cluster = ClusterObjects(priority_classes={"high": {"value": 900}})
     found = workload(job(), pod_groups=[group], cluster=cluster)
@@ -328,25 +330,25 @@ def event(number: int, reason: str, message: str) -> JSON:
 
 def test_an_event_speaks_for_a_pod_on_which_no_scheduler_wrote() -> None:
     silent = pod(1, "waiting") | {"status": {"phase": "Pending"}}
-    said = "0/3 nodes are available: 3 node(s) were unschedulable."
+    expected = "0/3 nodes are available: 3 node(s) were unschedulable."
     found = workload(
-        deployment(1), [silent], scheduling_events=[event(1, "FailedScheduling", said)]
+        deployment(1), [silent], scheduling_events=[event(1, "FailedScheduling", expected)]
     )
     assert found.phase_message == (
-        "Nodes are cordoned – 3 of 3 nodes refuse it for that – uncordon nodes or add some."
+        "Nodes are cordoned – 3 of 3 nodes reject it for this reason – uncordon nodes or add some."
     )
     [reason] = found.additional_fields["pendingReasons"]
     assert (reason["reason"], reason["since"]) == ("FailedScheduling", at(3))
     other = workload(
-        deployment(1), [silent], scheduling_events=[event(2, "FailedScheduling", said)]
+        deployment(1), [silent], scheduling_events=[event(2, "FailedScheduling", expected)]
     )
     assert other.phase_message == "Its pod waits for a node."
     grouped = workload(
         deployment(1), [silent], scheduling_events=[event(1, "PodGrouperWarning", "2 owners")]
     )
     assert grouped.phase_message == (
-        "KAI cannot group its pods, so no scheduler looks at them – 2 owners"
-        " – mend the owner that it names, or ask who runs KAI."
+        "KAI cannot group its pods, so they are not scheduled – 2 owners"
+        " – fix the owner named there, or ask the KAI administrator."
     )
 
 

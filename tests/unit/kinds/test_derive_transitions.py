@@ -9,7 +9,7 @@ from tests.fixtures.makers import JSON, at, condition, deployment, derived, job,
 START = datetime(2026, 5, 4, 10, tzinfo=UTC)
 
 
-def told(found: JSON, *pods: JSON, **more: object) -> list[tuple[str, int]]:
+def phases(found: JSON, *pods: JSON, **more: object) -> list[tuple[str, int]]:
     """Each phase with the minutes after the start at which it began."""
     return [
         (entry.phase.value, int((entry.at - START).total_seconds() // 60))
@@ -20,10 +20,10 @@ def told(found: JSON, *pods: JSON, **more: object) -> list[tuple[str, int]]:
 def test_the_way_up() -> None:
     made = {"meta_creationTimestamp": at(1)}
     waiting, starting = pod(1, "waiting", **made), pod(1, "starting", **made)
-    assert told(deployment(1)) == [("Creating", 0)]
-    assert told(deployment(1), waiting) == [("Creating", 0), ("Pending", 1)]
-    assert told(deployment(1), starting) == [("Creating", 0), ("Pending", 1), ("Initializing", 1)]
-    assert told(deployment(1), pod(1, **made)) == [
+    assert phases(deployment(1)) == [("Creating", 0)]
+    assert phases(deployment(1), waiting) == [("Creating", 0), ("Pending", 1)]
+    assert phases(deployment(1), starting) == [("Creating", 0), ("Pending", 1), ("Initializing", 1)]
+    assert phases(deployment(1), pod(1, **made)) == [
         ("Creating", 0),
         ("Pending", 1),
         ("Initializing", 1),
@@ -37,31 +37,31 @@ def test_the_last_required_pod_decides() -> None:
         condition("PodScheduled", lastTransitionTime=at(6)),
         condition("Ready", lastTransitionTime=at(11)),
     ]
-    assert told(deployment(2), pod(1), late)[2:] == [("Initializing", 6), ("Running", 11)]
+    assert phases(deployment(2), pod(1), late)[2:] == [("Initializing", 6), ("Running", 11)]
 
 
 def test_the_end() -> None:
     done = job({"conditions": [condition("Complete")], "completionTime": at(9)})
-    assert told(done, pod(1, "succeeded"))[-2:] == [("Running", 2), ("Completed", 9)]
+    assert phases(done, pod(1, "succeeded"))[-2:] == [("Running", 2), ("Completed", 9)]
     failed = job({"conditions": [condition("Failed", lastTransitionTime=at(8))]})
-    assert told(failed) == [("Creating", 0), ("Failed", 8)]
+    assert phases(failed) == [("Creating", 0), ("Failed", 8)]
 
 
 def test_suspended_and_deleted() -> None:
     held = job({"conditions": [condition("Suspended")]}, suspend=True)
-    assert told(held) == [("Creating", 0), ("Stopped", 5)]
+    assert phases(held) == [("Creating", 0), ("Stopped", 5)]
     leaving = deployment(1)
     leaving["metadata"] |= {"deletionTimestamp": at(20)}
-    assert told(leaving, pod(1))[-2:] == [("Running", 3), ("Deleting", 20)]
+    assert phases(leaving, pod(1))[-2:] == [("Running", 3), ("Deleting", 20)]
 
 
 def test_what_was_lost_dates_the_degradation() -> None:
-    assert told(deployment(2), pod(1), pod(2, "lost"))[-2:] == [("Running", 3), ("Degraded", 9)]
+    assert phases(deployment(2), pod(1), pod(2, "lost"))[-2:] == [("Running", 3), ("Degraded", 9)]
 
 
 def test_a_gang_that_was_evicted_waits_since_its_new_pods() -> None:
     pods = [pod(number, "waiting", meta_creationTimestamp=at(40)) for number in range(3)]
-    assert told(pytorch(), *pods) == [("Creating", 0), ("Pending", 40)]
+    assert phases(pytorch(), *pods) == [("Creating", 0), ("Pending", 40)]
 
 
 def test_kueue_s_waiting_begins_with_its_workload() -> None:
@@ -70,7 +70,10 @@ def test_kueue_s_waiting_begins_with_its_workload() -> None:
         "spec": {},
         "status": {"conditions": [condition("Evicted", lastTransitionTime=at(30))]},
     }
-    assert told(job(suspend=True), queue_workloads=[workload]) == [("Creating", 0), ("Pending", 30)]
+    assert phases(job(suspend=True), queue_workloads=[workload]) == [
+        ("Creating", 0),
+        ("Pending", 30),
+    ]
 
 
 @pytest.mark.parametrize("backwards", [at(0), "2020-01-01T00:00:00Z", "nonsense", None])

@@ -15,7 +15,7 @@ from watchbill.workload import Phase
 BOTH = ("1.20", "1.36")
 NEW = ("1.36",)
 
-# Life, versions, moment, workload → type, phase, pods asked for, pods running, GPUs asked for, GPUs held.
+# Life, versions, moment, workload → type, phase, pods requested, pods running, GPUs requested, GPUs held.
 LIVES: list[tuple[str, tuple[str, ...], str, str, tuple[object, ...]]] = [
     ("cronjob", BOTH, "created", "tick", ("CronJob", "Creating", 0, 0, 0, 0)),
     ("cronjob", BOTH, "first run active", "tick", ("CronJob", "Running", 1, 1, 0, 0)),
@@ -234,7 +234,7 @@ def test_the_pytorch_job_is_waited_for_as_kai_says() -> None:
     assert found.submitted_by == "alice"
     assert found.phase_reason == "OverLimit"
     assert found.phase_message == (
-        "Department dept-a is at its limit of GPUs – 6 asked for, 0 of 16 free"
+        "Department dept-a is at its limit of GPUs – 6 requested, 0 of 16 free"
         " – free 6 more in the department or raise its limit."
     )
     [message] = record.pending_scheduling_messages
@@ -260,7 +260,7 @@ def test_kueue_holds_a_job_that_nobody_stopped() -> None:
     [reason] = found.additional_fields["pendingReasons"]
     assert reason["source"] == "kueue"
     assert (
-        "quota of CPU cores in flavor default – 0.2 asked for, 1 more needed"
+        "quota of CPU cores in flavor default – 0.2 requested, 1 more needed"
         in reason["userMessage"]
     )
     assert (found.project_name, found.department_name) == ("team-a", "cq-a")

@@ -177,7 +177,7 @@ def test_only_wanted_annotations_are_kept() -> None:
     }
     found = pod(1, meta_annotations=noted)
     assert read_pod(found).annotations == {"gpu-fraction": "0.5"}
-    assert read_pod(found, wanted=frozenset({"team"})).annotations == {
+    assert read_pod(found, extra_annotations=frozenset({"team"})).annotations == {
         "gpu-fraction": "0.5",
         "team": "a",
     }

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tests.fixtures.makers import JSON, condition, deployment, pod, root, template, uid, workload
-from tests.unit.kinds.test_derive_members import INNER, SERVED, ingress, service
-from watchbill.kinds.derivation.routing import clean_path, covers, known_host, named_namespaces
+from tests.unit.kinds.test_record import INNER, SERVED, ingress, service
+from watchbill.kinds.derivation.routing import backend_namespaces, clean_path, covers, valid_host
 from watchbill.kinds.objects.objects import ClusterObjects
 
 Found = list[tuple[Any, ...]]
@@ -91,7 +91,7 @@ def test_routes_of_the_gateway_api(found: JSON, cluster: ClusterObjects, expecte
 def test_a_route_of_another_namespace_counts_where_it_names_this_one() -> None:
     rules = [{"backendRefs": [{"name": "web", "namespace": "vision"}]}]
     away = route(namespace="infra", rules=rules)
-    assert named_namespaces(away) == {"vision"}
+    assert backend_namespaces(away) == {"vision"}
     assert endpoints(service(), away, cluster=gateway(HTTPS))[0][2] == "https://m.example.com"
     homonym = route(namespace="infra")
     assert endpoints(service(), homonym, cluster=gateway(HTTPS)) == [INNER]
@@ -262,7 +262,7 @@ def test_a_stated_url_is_normalised_or_left_out(url: str, shown: str | None) -> 
      "x" * 64, "javascript:alert(1)", "a" * 60 + "!" * 200],
 )  # fmt: skip
 def test_what_is_no_host_is_left_out(host: str) -> None:
-    assert known_host(host) == ""
+    assert valid_host(host) == ""
     found = ingress({"service": {"name": "web"}})
     found["spec"]["rules"][0]["host"] = host
     assert all(one[0] == INNER[0] or one[0] is None for one in endpoints(service(), found))
@@ -321,7 +321,7 @@ def test_objects_of_any_shape_do_no_harm() -> None:
                     "spec": {member: value},
                 }
                 assert endpoints(service(), shaped) == [INNER]
-                named_namespaces(shaped)
+                backend_namespaces(shaped)
 
 
 def test_a_route_that_the_workload_owns_needs_no_backend() -> None:

@@ -74,7 +74,7 @@ class Cache:
         return parent
 
     def put_pod(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
-        pod = read_pod(obj, wanted=self._settings.pod_annotations)
+        pod = read_pod(obj, extra_annotations=self._settings.pod_annotations)
         parent = self.parent_of(pod.owners)
         if is_reservation(obj):
             self.remove(meta.uid, datetime.now(UTC))

@@ -8,7 +8,7 @@ from typing import Any
 from watchbill.agent.cache.compressed import compress, decompress
 from watchbill.agent.cache.owner_tree import OwnerListener, OwnerTree
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
-from watchbill.kinds.derivation.routing import named_namespaces
+from watchbill.kinds.derivation.routing import backend_namespaces
 from watchbill.kinds.objects.json_access import at, objects, text
 from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION, Pod, owners
@@ -142,7 +142,7 @@ class Related:
         return self._queue_workloads.get_all(uids)
 
     def put_routing(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
-        namespaces = named_namespaces(obj) | {meta.namespace}
+        namespaces = backend_namespaces(obj) | {meta.namespace}
         self._notify_namespaces(self._routing.put(meta.uid, obj, namespaces))
 
     def drop_routing(self, uid: str) -> None:

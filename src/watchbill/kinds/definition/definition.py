@@ -1,4 +1,4 @@
-"""Kind definitions: all of them, found by group and kind. The files are data; a new kind is a new file."""
+"""Kind definitions, by group and kind. The files are data; a new kind is a new file."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Definition:
     """Its pods end by themselves: one that succeeded counts as one that runs."""
     through: tuple[GroupKind, ...]
     prefers_children: bool
-    """Its children's templates say more than its own roles, as soon as there are children."""
+    """Its children's templates take precedence over its own roles, as soon as there are children."""
     hook: str
     elements: tuple[ElementSource, ...]
     programs: Mapping[str, Program]
@@ -67,20 +67,20 @@ class Definitions:
     def __init__(self, definitions: Iterable[Definition]) -> None:
         self._definitions = {definition.key: definition for definition in definitions}
         self._unknown = self._definitions.pop(GroupKind(ANY, ANY))
-        self._remembered = FactsCache()
+        self._facts_cache = FactsCache()
 
     def for_kind(self, key: GroupKind) -> Definition | None:
         """The definition of exactly this kind, or None."""
         return self._definitions.get(key)
 
     def for_object(self, obj: Any) -> Definition:
-        """The definition of the object's kind, or the rules for kinds that nobody defined."""
+        """The definition of the object's kind, else the generic one."""
         group, _ = group_version(obj)
         kind = text(obj.get("kind"))
         return self._definitions.get(GroupKind(group, kind), self._unknown)
 
     def facts(self, obj: Mapping[str, Any]) -> Facts:
-        """What the object says. One uid at one resourceVersion is read once."""
+        """The object's facts. One uid at one resourceVersion is read once."""
         meta = metadata(obj)
         uid, version = text(meta.get("uid")), text(meta.get("resourceVersion"))
         definition = self.for_object(obj)
@@ -89,19 +89,19 @@ class Definitions:
         if not uid or not version:
             return self._read(obj)
         key = (uid, definition.key.kind)
-        found = self._remembered.find(key, version)
-        if found is None:
-            found = self._read(obj)
-            self._remembered.keep(key, version, found)
-        return found
+        facts = self._facts_cache.get(key, version)
+        if facts is None:
+            facts = self._read(obj)
+            self._facts_cache.put(key, version, facts)
+        return facts
 
     def _read(self, obj: Mapping[str, Any]) -> Facts:
         """Afresh. What is embedded is never kept: whoever writes it may put any uid into it."""
-        found = self.for_object(obj).program(group_version(obj)[1]).facts(obj)
-        if not found.embedded:
-            return found
-        inner = (role for part in found.embedded for role in self._read(part).roles)
-        return found.with_roles((*found.roles, *inner))
+        facts = self.for_object(obj).program(group_version(obj)[1]).facts(obj)
+        if not facts.embedded:
+            return facts
+        inner = (role for part in facts.embedded for role in self._read(part).roles)
+        return facts.with_roles((*facts.roles, *inner))
 
     def watched(self) -> tuple[Watched, ...]:
         """Every defined kind whole, and the kinds between them and their pods by metadata."""

@@ -1,4 +1,4 @@
-"""Which expressions of a definition fail on an object, and how: for who writes a definition.
+"""Which expressions of a definition fail on an object, and how: for authors of definitions.
 
 The agent reads what fails as absent and goes on; a person at work wants to know.
 """
@@ -18,16 +18,16 @@ def failures(source: ProgramSource, obj: Mapping[str, Any]) -> Iterator[tuple[st
     for place, expression, is_predicate in _expressions(source):
         program = f"{prelude(source.conditions)}[({expression}\n)]"
         try:
-            found = jq.compile(program).input_value(obj).first()
+            results = jq.compile(program).input_value(obj).first()
         except ValueError as error:
             reason = str(error).partition("\n")[0]
             if "null" not in reason:  # what is not there yet may well fail
                 yield place, f"fails: {reason}"
             continue
-        if is_predicate and found and not isinstance(found[0], bool | None):
+        if is_predicate and results and not isinstance(results[0], bool | None):
             yield (
                 place,
-                f"yields {_shown(found[0])}, which is neither true nor false, so it never holds",
+                f"yields {_shown(results[0])}, which is neither true nor false, so it never holds",
             )
 
 

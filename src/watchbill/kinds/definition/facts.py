@@ -1,9 +1,8 @@
-"""What one owner object says, read by its kind's definition. Plain values; no pods, no decisions.
+"""Facts: what one owner object states, read by its kind's definition; and the cache of them.
 
-Facts that were read before: an object is read once for each of its versions, however often its pods change.
-
-Those of the last few objects are kept as they are, those of the others packed: a thirtieth of the room, and a
-twentieth of the time that reading takes.
+Plain values; no pods, no decisions. An object is read once per resourceVersion, however often its pods change.
+The cache keeps recent facts as objects and the others compressed: a thirtieth of the memory, and a twentieth of
+the time that reading takes.
 """
 
 import pickle
@@ -44,19 +43,19 @@ class EndpointFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """`said`: the predicates of the definition that hold, each with its message ("" = none)."""
+    """`predicates`: those of the definition that hold, each with its message ("" = none)."""
 
     roles: tuple[RoleFacts, ...] = ()
     number: int | None = None
     has_number: bool = False
-    """`number` was said, though it may be nothing; else it follows from the roles."""
+    """The definition states `number`, though it may yield null; else it follows from the roles."""
     min: int | None = None
     max: int | None = None
     parallelism: int | None = None
     completions: int | None = None
     needs: int | None = None
     """How many pods must run before the workload does; None = all of `number`."""
-    said: Mapping[str, str] = {}
+    predicates: Mapping[str, str] = {}
     scales_to_zero: bool = False
     framework: str = ""
     """The framework that this object runs, where its kind alone does not tell it."""
@@ -76,11 +75,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         """Whether anything tells what its pods are made of; else the pods themselves have to."""
         return any(role.template is not None for role in self.roles)
 
-    def says(self, predicate: str) -> bool:
-        return predicate in self.said
+    def holds(self, predicate: str) -> bool:
+        return predicate in self.predicates
 
     def with_roles(self, roles: Iterable[RoleFacts]) -> "Facts":
-        """The same with other roles; they add up to `number` where nothing else was said."""
+        """The same with other roles; they add up to `number` unless the definition states it."""
         known = tuple(roles)
         number = self.number
         if known and not self.has_number:
@@ -92,8 +91,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 NO_FACTS = Facts()
 
 
-_AT_HAND: Final = 256
-_ROOM_BYTES: Final = 32 * 2**20
+_RECENT: Final = 256
+_MAX_BYTES: Final = 32 * 2**20
 """About 30,000 objects with a template of some size."""
 
 Key = tuple[str, str]
@@ -103,43 +102,43 @@ Key = tuple[str, str]
 class FactsCache:
     """By object, each with the resourceVersion that it was read at. What was used longest ago goes first."""
 
-    def __init__(self, room_bytes: int = _ROOM_BYTES) -> None:
-        self._at_hand: OrderedDict[Key, tuple[str, Facts]] = OrderedDict()
+    def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
+        self._recent: OrderedDict[Key, tuple[str, Facts]] = OrderedDict()
         self._packed: OrderedDict[Key, tuple[str, bytes]] = OrderedDict()
-        self._room_bytes = room_bytes
-        self._held_bytes = 0
+        self._max_bytes = max_bytes
+        self._packed_bytes = 0
 
-    def find(self, key: Key, version: str) -> Facts | None:
+    def get(self, key: Key, version: str) -> Facts | None:
         """None where the object was not read at that version, or too long ago."""
-        known = self._at_hand.get(key)
-        if known is not None and known[0] == version:
-            self._at_hand.move_to_end(key)
-            return known[1]
-        kept = self._packed.get(key)
-        if kept is None or kept[0] != version:
+        recent = self._recent.get(key)
+        if recent is not None and recent[0] == version:
+            self._recent.move_to_end(key)
+            return recent[1]
+        packed = self._packed.get(key)
+        if packed is None or packed[0] != version:
             return None
         self._packed.move_to_end(key)
         # Made by `keep`, in this process.
-        facts: Facts = pickle.loads(zlib.decompress(kept[1]))  # noqa: S301
-        self._take_up(key, version, facts)
+        facts: Facts = pickle.loads(zlib.decompress(packed[1]))  # noqa: S301
+        self._put_recent(key, version, facts)
         return facts
 
-    def keep(self, key: Key, version: str, facts: Facts) -> None:
-        self._take_up(key, version, facts)
+    def put(self, key: Key, version: str, facts: Facts) -> None:
+        self._put_recent(key, version, facts)
         self._drop(key)
         packed = zlib.compress(pickle.dumps(facts, pickle.HIGHEST_PROTOCOL), 1)
         self._packed[key] = (version, packed)
-        self._held_bytes += len(packed)
-        while self._held_bytes > self._room_bytes:
+        self._packed_bytes += len(packed)
+        while self._packed_bytes > self._max_bytes:
             self._drop(next(iter(self._packed)))
 
-    def _take_up(self, key: Key, version: str, facts: Facts) -> None:
-        self._at_hand[key] = (version, facts)
-        self._at_hand.move_to_end(key)
-        if len(self._at_hand) > _AT_HAND:
-            self._at_hand.popitem(last=False)
+    def _put_recent(self, key: Key, version: str, facts: Facts) -> None:
+        self._recent[key] = (version, facts)
+        self._recent.move_to_end(key)
+        if len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
 
     def _drop(self, key: Key) -> None:
         kept = self._packed.pop(key, None)
         if kept is not None:
-            self._held_bytes -= len(kept[1])
+            self._packed_bytes -= len(kept[1])

@@ -1,4 +1,4 @@
-"""The few rules that expressions over one object cannot say: named functions that definitions call.
+"""Hooks: the few rules that no expression over one object can state, named by definitions.
 
 Each takes the workload's view and returns its facts, changed by what the root's children and pods state.
 """
@@ -30,14 +30,14 @@ Hook = Callable[[WorkloadView], Facts]
 
 def ordered_pods(view: WorkloadView) -> Facts:
     """Pods that start in order: one not ready below one that is ready has run before."""
-    ready = [_ordinal(pod) for pod in view.pods.staying if pod.is_ready]
+    ready = [_ordinal(pod) for pod in view.pods.active if pod.is_ready]
     if not ready:
         return view.facts
     below = set(range(max(ready))) - set(ready)
-    start = min((_ordinal(pod) for pod in view.pods.staying), default=0)
+    start = min((_ordinal(pod) for pod in view.pods.active), default=0)
     if not any(ordinal >= start for ordinal in below):
         return view.facts
-    return msgspec.structs.replace(view.facts, said={**view.facts.said, "ran": ""})
+    return msgspec.structs.replace(view.facts, predicates={**view.facts.predicates, "ran": ""})
 
 
 def _ordinal(pod: Pod) -> int:
@@ -56,18 +56,18 @@ def newest_run(view: WorkloadView) -> Facts:
     ]
     run = view.definitions.facts(max(runs, key=_age_key)) if runs else NO_FACTS
     facts = view.facts
-    goes_on = bool(runs) and not (run.says("completed") or run.says("failed"))
-    said = dict(facts.said)
-    if goes_on and view.pods.staying:
+    goes_on = bool(runs) and not (run.holds("completed") or run.holds("failed"))
+    predicates = dict(facts.predicates)
+    if goes_on and view.pods.active:
         # What holds back further runs stops none that has begun.
-        said.pop("stopped", None)
-    said |= {name: run.said[name] for name in _OF_THE_RUN if run.says(name)}
+        predicates.pop("stopped", None)
+    predicates |= {name: run.predicates[name] for name in _OF_THE_RUN if run.holds(name)}
     if facts.embedded:
         facts = _with_roles_of(run if goes_on else None, facts)
     if not runs:
         return facts
     return msgspec.structs.replace(
-        facts, said=said, started_at=run.started_at, finished_at=run.finished_at
+        facts, predicates=predicates, started_at=run.started_at, finished_at=run.finished_at
     )
 
 

@@ -7,7 +7,7 @@ Where a Karta says the parts of pods are, as expressions that put a template tog
 
 A Karta (`run.ai`) or a ResourceInterface (`optimization.nvidia.com`) as a kind definition.
 
-Both have one structure. What it has no words for is left to the rules for all kinds, and told.
+Both have one structure. What has no counterpart is left to the generic rules, and reported.
 """
 
 import json
@@ -37,19 +37,19 @@ def status_section(root: Mapping[str, Any]) -> JSON:
     defined = mapping(root.get("statusDefinition"))
     mappings = mapping(defined.get("statusMappings"))
     phase = text(at(defined, "phaseDefinition", "path"))
-    found: JSON = {}
+    section: JSON = {}
     for name in MAPPED:
-        predicates = [_predicate(one, phase) for one in objects(mappings.get(name))]
+        predicates = [_predicate(item, phase) for item in objects(mappings.get(name))]
         if name == "suspended":
             predicates += _asked_to_pause(root)
         if predicates:
-            found[name] = predicates
-    _let_running_win(found)
+            section[name] = predicates
+    _let_running_win(section)
     times = _times(mappings)
     if times:
-        found["times"] = times
+        section["times"] = times
     conditions = _conditions(mapping(defined.get("conditionsDefinition")))
-    return ({"conditions": conditions} if conditions else {}) | found
+    return ({"conditions": conditions} if conditions else {}) | section
 
 
 def _predicate(matcher: Mapping[str, Any], phase: str) -> JSON:
@@ -58,33 +58,35 @@ def _predicate(matcher: Mapping[str, Any], phase: str) -> JSON:
     if "byPhase" in matcher and phase:
         parts.append(f"({phase}) == {_quoted(matcher['byPhase'])}")
     conditions = list(objects(matcher.get("byConditions")))
-    parts += [_condition(one) for one in conditions]
-    negatives = [one for one in conditions if one.get("status") == "False"]
+    parts += [_condition(item) for item in conditions]
+    negatives = [item for item in conditions if item.get("status") == "False"]
     if negatives and len(negatives) == len(parts):
         # Nothing but absent conditions would match every object that was just made.
-        stated = " or ".join(f"condition({_quoted(one.get('type'))}) != null" for one in negatives)
+        stated = " or ".join(
+            f"condition({_quoted(item.get('type'))}) != null" for item in negatives
+        )
         parts.append(f"({stated})")
     by_expression = mapping(matcher.get("byExpression"))
     if by_expression:
         expected = _quoted(by_expression.get("expectedResult"))
         parts.append(f"([({text(by_expression.get('expression'))})][0] | tostring) == {expected}")
-    found = {"when": " and ".join(parts) or "false"}
-    speaker = next((one for one in conditions if one.get("status") != "False"), None)
+    predicate = {"when": " and ".join(parts) or "false"}
+    speaker = next((item for item in conditions if item.get("status") != "False"), None)
     speaker = speaker or next(iter(conditions), None)
     if speaker is not None:
-        found["message"] = f"message({_quoted(speaker.get('type'))})"
-    return found
+        predicate["message"] = f"message({_quoted(speaker.get('type'))})"
+    return predicate
 
 
 def _condition(wanted: Mapping[str, Any]) -> str:
     name, status = _quoted(wanted.get("type")), text(wanted.get("status"))
     if status == "False":
-        found = f"(condition({name}) == null or is_false({name}))"
+        expression = f"(condition({name}) == null or is_false({name}))"
     else:
-        found = f"condition({name}).status == {_quoted(status)}"
+        expression = f"condition({name}).status == {_quoted(status)}"
     if text(wanted.get("reason")):
-        found += f" and reason({name}) == {_quoted(wanted.get('reason'))}"
-    return found
+        expression += f" and reason({name}) == {_quoted(wanted.get('reason'))}"
+    return expression
 
 
 def _asked_to_pause(root: Mapping[str, Any]) -> Iterator[JSON]:
@@ -99,22 +101,22 @@ def _asked_to_pause(root: Mapping[str, Any]) -> Iterator[JSON]:
         yield {"when": " and ".join(parts)}
 
 
-def _let_running_win(found: JSON) -> None:
+def _let_running_win(status: JSON) -> None:
     """Conditions of the start often stay True; what runs is not starting any more."""
-    running = " or ".join(f"({one['when']})" for one in found.get("running", []))
+    running = " or ".join(f"({item['when']})" for item in status.get("running", []))
     if running:
-        for one in found.get("initializing", []):
-            one["when"] = f"({one['when']}) and (({running}) | not)"
+        for item in status.get("initializing", []):
+            item["when"] = f"({item['when']}) and (({running}) | not)"
 
 
 def _times(mappings: Mapping[str, Any]) -> JSON:
     """The end is when a condition that tells of it became true."""
     names = [
-        _quoted(one.get("type"))
+        _quoted(item.get("type"))
         for ending in ("completed", "failed")
         for matcher in objects(mappings.get(ending))
-        for one in objects(matcher.get("byConditions"))
-        if one.get("status") == "True"
+        for item in objects(matcher.get("byConditions"))
+        if item.get("status") == "True"
     ]
     ends = [f"(if is_true({name}) then since({name}) else null end)" for name in names]
     return {"finished": " // ".join(dict.fromkeys(ends))} if ends else {}
@@ -199,8 +201,10 @@ def assembled(fields: Mapping[str, str], read: Read) -> str:
 
 
 def _map(fields: Mapping[str, str], read: Read, members: tuple[str, ...]) -> str:
-    found = ", ".join(f"{member}: {read(member)}" for member in members if fields.get(member))
-    return f"{{{found}}}"
+    members_text = ", ".join(
+        f"{member}: {read(member)}" for member in members if fields.get(member)
+    )
+    return f"{{{members_text}}}"
 
 
 def template_parts(defined: Mapping[str, Any]) -> dict[str, str]:
@@ -278,11 +282,11 @@ class _Import:
         if not kind:
             raise Invalid(f"{self.document.get('kind')} {name} names no kind of a root component")
         children = list(objects(structure.get("childComponents")))
-        found: JSON = {"group": text(at(root, "kind", "group")), "kind": kind}
+        definition: JSON = {"group": text(at(root, "kind", "group")), "kind": kind}
         status = status_section(root)
         if "completed" in status:
-            found["runsToEnd"] = True
-        found |= {
+            definition["runsToEnd"] = True
+        definition |= {
             "through": list(self._between(children, structure)),
             "roles": list(self._roles(root, children)),
             "status": status,
@@ -290,13 +294,13 @@ class _Import:
         }
         if "optimizationInstructions" in mapping(self.document.get("spec")):
             self.left_out.append("its instructions for gang scheduling, which are the scheduler's")
-        found = {key: value for key, value in found.items() if value not in ([], {})}
+        definition = {key: value for key, value in definition.items() if value not in ([], {})}
         origin = f"{self.document.get('kind')} {name} ({self.document.get('apiVersion')})"
-        written = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=100)
+        written = yaml.safe_dump(definition, sort_keys=False, allow_unicode=True, width=100)
         return Imported(
             text=f"# Imported from {' '.join(origin.split())}.\n{written}",
-            covered=tuple(_covered(found)),
-            filled=tuple(_filled(found)),
+            covered=tuple(_covered(definition)),
+            filled=tuple(_filled(definition)),
             left_out=tuple(self.left_out),
         )
 
@@ -313,7 +317,7 @@ class _Import:
         yield from names
 
     def _roles(self, root: Mapping[str, Any], children: list[Mapping[str, Any]]) -> Iterator[JSON]:
-        components = {text(one.get("name")): one for one in (root, *children)}
+        components = {text(item.get("name")): item for item in (root, *children)}
         for component in (root, *children):
             fields = template_parts(mapping(component.get("specDefinition")))
             if fields:
@@ -363,17 +367,17 @@ class _Import:
         selector = mapping(component.get("podSelector"))
         by_type = mapping(selector.get("componentTypeSelector"))
         by_id = text(at(selector, "componentInstanceSelector", "idPath"))
-        found: dict[str, str] = {}
+        pod_labels: dict[str, str] = {}
         for path, value in (
             (text(by_type.get("keyPath")), text(by_type.get("value")) or "*"),
             (by_id, "{name}"),
         ):
             label = _label(path)
             if label:
-                found[label] = value
+                pod_labels[label] = value
             elif path:
                 self.left_out.append(f"how pods of {name} are known: {path} is no plain label")
-        return found
+        return pod_labels
 
     def _elements(
         self, parent: str, children: list[Mapping[str, Any]], *, level: int
@@ -381,7 +385,7 @@ class _Import:
         """Components with a kind are objects, those that repeat are groups by label, the rest are roles."""
         if level > MAX_LEVELS:
             return []
-        found: list[JSON] = []
+        elements: list[JSON] = []
         for child in children:
             name = text(child.get("name"))
             if text(child.get("ownerRef")) != parent or name == parent:
@@ -394,12 +398,12 @@ class _Import:
             elif label:
                 item = {"label": label, "name": f"{name} {{value}}"}
             elif not template_parts(mapping(child.get("specDefinition"))):
-                found += self._elements(name, children, level=level)
+                elements += self._elements(name, children, level=level)
                 continue
             below = self._elements(name, children, level=level + 1)
-            if item not in found and {**item, "elements": below} not in found:
-                found.append({**item, "elements": below} if below else item)
-        return found
+            if item not in elements and {**item, "elements": below} not in elements:
+                elements.append({**item, "elements": below} if below else item)
+        return elements
 
 
 def _above(component: Mapping[str, Any], components: dict[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -420,24 +424,26 @@ def _label(path: str) -> str:
     return (match[1] or match[2]) if match else ""
 
 
-def _covered(found: JSON) -> Iterator[str]:
-    roles = [role.get("name") or "one for each instance" for role in found.get("roles", [])]
+def _covered(definition: JSON) -> Iterator[str]:
+    roles = [role.get("name") or "one for each instance" for role in definition.get("roles", [])]
     if roles:
         yield f"templates and numbers of pods: {', '.join(roles)}"
-    said = [name for name in found.get("status", {}) if name not in ("conditions", "times")]
-    if said:
-        yield f"status: {', '.join(said)}"
-    if "elements" in found:
+    predicates = [
+        name for name in definition.get("status", {}) if name not in ("conditions", "times")
+    ]
+    if predicates:
+        yield f"status: {', '.join(predicates)}"
+    if "elements" in definition:
         yield "the inner structure"
 
 
-def _filled(found: JSON) -> Iterator[str]:
-    if "roles" not in found:
+def _filled(definition: JSON) -> Iterator[str]:
+    if "roles" not in definition:
         yield "templates, from those of its children that are known"
-    status = found.get("status", {})
+    status = definition.get("status", {})
     missing = [name for name in ("completed", "failed", "suspended") if name not in status]
     if missing:
         yield f"nothing says {' or '.join(missing)}: it never will be, unless you add it"
     yield "pending, updating and what pods lack, from the pods"
     yield "endpoints, from services and routes that lead to the pods"
-    yield "category and framework are not said: add `category: Train`, `Build` or `Deploy`"
+    yield "category and framework are not stated: add `category: Train`, `Build` or `Deploy`"

@@ -1,7 +1,7 @@
 """Definition files: reading and checking them, one by one and all together.
 
-The form of a file is told in docs/adding-a-kind.md. What a file gets wrong stops the start, with the file,
-the line and the reason.
+docs/adding-a-kind.md describes the format. An error in a file stops the start, with the file, the line and
+the reason.
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ from watchbill.kinds.definition.program import (
     Program,
     ProgramSource,
     RoleSource,
-    culprit,
-    impurity,
+    compile_error,
+    impure_word,
 )
 from watchbill.kinds.definition.yaml_section import Section, read_section, section_of
 from watchbill.kinds.objects.objects import GroupKind
@@ -154,23 +154,23 @@ def _compiled(top: Section, override: Section) -> Program:
     try:
         return Program(source)
     except ValueError as error:
-        raise culprit(top, source.conditions, str(error)) from error
+        raise compile_error(top, source.conditions, str(error)) from error
 
 
 def _status(section: Section | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"predicates": {"stale": (_STALE,)}}
+    source: dict[str, Any] = {"predicates": {"stale": (_STALE,)}}
     if section is None:
-        return found
+        return source
     section.allow(_STATUS_KEYS)
     if section.has("conditions"):
-        found["conditions"] = _expression(section, "conditions")
+        source["conditions"] = _expression(section, "conditions")
     if section.has("scalesToZero"):
-        found["scales_to_zero"] = _expression(section, "scalesToZero")
-    found["times"] = _expressions(section.section("times"), TIMES)
-    found["predicates"] |= {
+        source["scales_to_zero"] = _expression(section, "scalesToZero")
+    source["times"] = _expressions(section.section("times"), TIMES)
+    source["predicates"] |= {
         name: tuple(_predicates(section, name)) for name in PREDICATES if section.has(name)
     }
-    return found
+    return source
 
 
 def _predicates(section: Section, name: str) -> Iterator[PredicateSource]:
@@ -231,7 +231,7 @@ def _expressions(section: Section | None, names: tuple[str, ...]) -> dict[str, s
 
 def _expression(section: Section, name: str) -> str:
     expression = section.text(name)
-    impure = impurity(expression)
+    impure = impure_word(expression)
     if impure:
         raise section.error(
             name, f"`{impure}` is not allowed: an expression may read its object alone"
@@ -241,12 +241,12 @@ def _expression(section: Section, name: str) -> str:
 
 def load_definitions(extra_dir: Path | None = None) -> Definitions:
     """The built-in definitions and those of `extra_dir`, which win. Raises Invalid."""
-    found = {definition.key: definition for definition in _load_folder(BUILT_IN)}
+    definitions = {definition.key: definition for definition in _load_folder(BUILT_IN)}
     if extra_dir is not None:
         if not extra_dir.is_dir():
             raise Invalid(f"{extra_dir} is no folder of kind definitions")
-        found |= {definition.key: definition for definition in _load_folder(extra_dir)}
-    return Definitions(found.values())
+        definitions |= {definition.key: definition for definition in _load_folder(extra_dir)}
+    return Definitions(definitions.values())
 
 
 def _load_folder(folder: Path) -> Iterator[Definition]:

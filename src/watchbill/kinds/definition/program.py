@@ -1,11 +1,8 @@
-"""What is wrong with an expression: told at its line of the definition file, in words that help.
+"""A kind's expressions as one jq program, its result as `Facts`, and its compile errors.
 
-jq counts lines of the program that all expressions of a kind are joined into; nobody has seen that.
-
-From a kind's expressions to one jq program, and from what it yields to `Facts`.
-
-All expressions of a kind are joined, so an object crosses into jq once. Each expression is fenced: one that
-fails on a strange object reads as absent and takes no other with it.
+All expressions of a kind are joined, so an object crosses into jq once. Each expression has its own `try`:
+one that fails on an object reads as absent and does not affect the others. jq reports errors at lines of the
+joined program, so they are located again at the line of the definition file.
 """
 
 import json
@@ -34,14 +31,14 @@ _CLOSING = re.compile(r"'[\])}]'")
 _SHOWN = 30
 
 
-def impurity(expression: str) -> str:
-    """What in it reaches beyond its object, "" where nothing does."""
-    found = _IMPURE.search(_STRING.sub('""', expression))
-    return found[0] if found else ""
+def impure_word(expression: str) -> str:
+    """The word in it that reaches beyond its object, "" where there is none."""
+    match = _IMPURE.search(_STRING.sub('""', expression))
+    return match[0] if match else ""
 
 
-def culprit(top: Section, conditions: str, reason: str) -> Invalid:
-    """The error for a program that does not compile, at the expression that is to blame."""
+def compile_error(top: Section, conditions: str, reason: str) -> Invalid:
+    """The error for a program that does not compile, at the line of the faulty expression."""
     head = f"{prelude(conditions)}(null | "
     for scalar in top.scalars():
         if scalar.is_text_only:
@@ -49,18 +46,18 @@ def culprit(top: Section, conditions: str, reason: str) -> Invalid:
         try:
             jq.compile(f"{head}{scalar.value}\n)")
         except ValueError as error:
-            return _told(top, scalar, _first_line(str(error)), head)
+            return _located_error(top, scalar, _first_line(str(error)), head)
     return top.error(None, f"jq: {_first_line(reason)}")
 
 
-def _told(top: Section, scalar: Scalar, message: str, head: str) -> Invalid:
+def _located_error(top: Section, scalar: Scalar, message: str, head: str) -> Invalid:
     place = _PLACE.search(message)
-    said = _PLACE.sub("", message).rstrip(": ").removeprefix("syntax error, ")
+    error_text = _PLACE.sub("", message).rstrip(": ").removeprefix("syntax error, ")
     offset = 0
     if place is not None:
         offset = _offset(f"{head}{scalar.value}\n)", int(place[1]), int(place[2])) - len(head)
     if offset >= len(scalar.value):
-        expected = said.partition("expecting ")[2] or "more"
+        expected = error_text.partition("expecting ")[2] or "more"
         closing = _CLOSING.findall(expected)
         expected = closing[-1] if closing else expected
         line = scalar.line_at(len(scalar.value))
@@ -70,23 +67,23 @@ def _told(top: Section, scalar: Scalar, message: str, head: str) -> Invalid:
     offset = max(0, offset)
     near = " ".join(scalar.value[offset : offset + _SHOWN].split())
     return top.error_at(
-        scalar.line_at(offset), f"{scalar.key}: jq: {said}, at `{near}`{_hint(said)}"
+        scalar.line_at(offset), f"{scalar.key}: jq: {error_text}, at `{near}`{_hint(error_text)}"
     )
 
 
 def _offset(program: str, line: int, column: int) -> int:
     """Where in the program jq's line and column are, both from 1."""
     before = program.split("\n")[: line - 1]
-    return sum(len(one) + 1 for one in before) + column - 1
+    return sum(len(text_line) + 1 for text_line in before) + column - 1
 
 
-def _hint(said: str) -> str:
-    word = _WORD.search(said)
+def _hint(error_text: str) -> str:
+    word = _WORD.search(error_text)
     if word:
         return f' – as plain text it needs quotes of its own: "{word[1]}"; as a member, a dot: .{word[1]}'
-    if said.startswith("$"):
+    if error_text.startswith("$"):
         return " – $root is all that is given"
-    if _QUOTED.search(said):
+    if _QUOTED.search(error_text):
         return " – plain text needs quotes of its own, as in message: '\"Paused by its owner.\"'"
     return ""
 
@@ -183,40 +180,42 @@ class Program:
     def facts(self, obj: Mapping[str, Any]) -> Facts:
         """What the object says; nothing where jq cannot take it (a number beyond its range, say)."""
         try:
-            found = self._program.input_value(obj).first()
+            result = self._program.input_value(obj).first()
         except (ValueError, StopIteration, TypeError, OverflowError):
             return Facts()
-        return self._read(mapping(found))
+        return self._read(mapping(result))
 
-    def _read(self, found: Mapping[str, Any]) -> Facts:
-        said = {
+    def _read(self, result: Mapping[str, Any]) -> Facts:
+        predicates = {
             name: text(message)
-            for name, message in mapping(found.get("said")).items()
+            for name, message in mapping(result.get("predicates")).items()
             if message is not None
         }
-        if "stale" in said:
-            said = {name: value for name, value in said.items() if name not in _DROPPED_WHEN_STALE}
-        scale = mapping(found.get("scale"))
-        times = mapping(found.get("times"))
-        roles = tuple(self._roles(found))
+        if "stale" in predicates:
+            predicates = {
+                name: value for name, value in predicates.items() if name not in _DROPPED_WHEN_STALE
+            }
+        scale = mapping(result.get("scale"))
+        times = mapping(result.get("times"))
+        roles = tuple(self._roles(result))
         numbers: dict[str, Any] = {name: count(scale.get(name)) for name in SCALE}
         instants: dict[str, Any] = {f"{name}_at": instant(times.get(name)) for name in TIMES}
         return Facts(
-            said=said,
-            scales_to_zero=found.get("scales_to_zero") is True,
-            framework=text(found.get("framework")),
-            conditions=tuple(objects(found.get("conditions")))[:MAX_CONDITIONS],
-            endpoints=tuple(_endpoint(item) for item in objects(found.get("endpoints")))[
+            predicates=predicates,
+            scales_to_zero=result.get("scales_to_zero") is True,
+            framework=text(result.get("framework")),
+            conditions=tuple(objects(result.get("conditions")))[:MAX_CONDITIONS],
+            endpoints=tuple(_endpoint(item) for item in objects(result.get("endpoints")))[
                 :MAX_ENDPOINTS
             ],
-            embedded=tuple(objects(found.get("embedded"))),
+            embedded=tuple(objects(result.get("embedded"))),
             has_number="number" in self.source.scale,
             **numbers,
             **instants,
         ).with_roles(roles)
 
-    def _roles(self, found: Mapping[str, Any]) -> Iterator[RoleFacts]:
-        for item in list(objects(found.get("roles")))[:MAX_ROLES]:
+    def _roles(self, result: Mapping[str, Any]) -> Iterator[RoleFacts]:
+        for item in list(objects(result.get("roles")))[:MAX_ROLES]:
             source = self.source.roles[item["source"]]
             name = source.name or text(item.get("name"))
             yield RoleFacts(
@@ -237,7 +236,7 @@ def count(value: Any) -> int | None:
 
 
 def _highest(value: Any) -> int | None:
-    """As `count`, but "no bound" is kept apart from a bound that is not told."""
+    """As `count`, but "no bound" is kept apart from an unknown bound."""
     return INT32_MAX if whole(value) == INT32_MAX else count(value)
 
 
@@ -245,11 +244,13 @@ def program_text(source: ProgramSource) -> str:
     parts = {
         "roles": _list(_role(position, role) for position, role in enumerate(source.roles)),
         "embedded": _list(iter([f"limit({MAX_EMBEDDED}; try ({source.embeds}\n) catch empty)"])),
-        "scale": _object({name: _one(text) for name, text in source.scale.items()}),
-        "said": _object({name: _any_of(them) for name, them in source.predicates.items()}),
-        "times": _object({name: _one(text) for name, text in source.times.items()}),
-        "scales_to_zero": _one(source.scales_to_zero),
-        "framework": _one(source.framework),
+        "scale": _object({name: _first_result(text) for name, text in source.scale.items()}),
+        "predicates": _object(
+            {name: _any_of(sources) for name, sources in source.predicates.items()}
+        ),
+        "times": _object({name: _first_result(text) for name, text in source.times.items()}),
+        "scales_to_zero": _first_result(source.scales_to_zero),
+        "framework": _first_result(source.framework),
         "conditions": "$conditions",
         "endpoints": _list(_endpoint_rule(rule) for rule in source.endpoints),
     }
@@ -260,7 +261,7 @@ def prelude(conditions: str) -> str:
     return PRELUDE.replace("CONDITIONS", f"({conditions}\n)")
 
 
-def _one(expression: str) -> str:
+def _first_result(expression: str) -> str:
     """The first thing that an expression yields; null where it yields nothing or fails."""
     return f"([limit(1; try ({expression}\n) catch null)][0])"
 
@@ -268,8 +269,8 @@ def _one(expression: str) -> str:
 def _any_of(predicates: tuple[PredicateSource, ...]) -> str:
     """The message of the first predicate that is true ("" where it has none), else null."""
     tries = ", ".join(
-        f"(if {_one(predicate.when)} == true"
-        f' then ({_one(predicate.message)} | if type == "string" then . else "" end)'
+        f"(if {_first_result(predicate.when)} == true"
+        f' then ({_first_result(predicate.message)} | if type == "string" then . else "" end)'
         " else empty end)"
         for predicate in predicates
     )
@@ -279,18 +280,18 @@ def _any_of(predicates: tuple[PredicateSource, ...]) -> str:
 def _role(position: int, role: RoleSource) -> str:
     fields = {
         "source": str(position),
-        "name": _one(role.name_from) if role.name_from else "null",
-        "template": _one(role.template),
-        "replicas": _one(role.replicas),
-        "min": _one(role.min),
-        "max": _one(role.max),
+        "name": _first_result(role.name_from) if role.name_from else "null",
+        "template": _first_result(role.template),
+        "replicas": _first_result(role.replicas),
+        "min": _first_result(role.min),
+        "max": _first_result(role.max),
     }
     return f"(limit({MAX_ROLES}; try ({role.each}\n) catch empty) | {_object(fields)})"
 
 
 def _endpoint_rule(rule: Mapping[str, str]) -> str:
     each = rule.get("each", ".")
-    fields = {name: _one(text) for name, text in rule.items() if name != "each"}
+    fields = {name: _first_result(text) for name, text in rule.items() if name != "each"}
     return f"(limit({MAX_ENDPOINTS}; try ({each}\n) catch empty) | {_object(fields)})"
 
 

@@ -34,18 +34,18 @@ def read_settings(path: Path | None, cluster_id: UUID) -> DeriveSettings:
         return DeriveSettings(cluster_id=cluster_id)
     section = read_section(path)
     section.allow(_KEYS)
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         field: section.required(key) for key, field in _TEXTS.items() if section.has(key)
     }
-    found |= {
+    values |= {
         field: kind(section.texts(key)) for key, (field, kind) in _LISTS.items() if section.has(key)
     }
     categories = section.section("categories")
     if categories is not None:
-        found["categories"] = {kind: categories.text(kind) for kind in categories.names()}
+        values["categories"] = {kind: categories.text(kind) for kind in categories.names()}
     if section.has("redaction"):
-        found["redaction"] = _redaction(section)
-    return DeriveSettings(cluster_id=cluster_id, **found)
+        values["redaction"] = _redaction(section)
+    return DeriveSettings(cluster_id=cluster_id, **values)
 
 
 def _redaction(section: Section) -> Redaction:

@@ -111,10 +111,10 @@ class Section:
         return str(node.value)
 
     def required(self, name: str) -> str:
-        found = self.text(name)
-        if not found:
+        value = self.text(name)
+        if not value:
             raise self.error(None, f"{name!r} is missing")
-        return found
+        return value
 
     def flag(self, name: str) -> bool:
         written = self.text(name)

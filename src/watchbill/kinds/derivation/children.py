@@ -23,15 +23,15 @@ from watchbill.kinds.objects.pod import owners
 
 def with_inherited_endpoints(view: WorkloadView) -> Facts:
     """The root with what its children's kinds say of where they answer."""
-    found = [
+    inherited = [
         endpoint
         for child in view.objects.children
         if view.definitions.for_object(child).program(group_version(child)[1]).source.endpoints
         for endpoint in view.definitions.facts(child).endpoints
     ]
-    if not found:
+    if not inherited:
         return view.facts
-    return msgspec.structs.replace(view.facts, endpoints=(*view.facts.endpoints, *found))
+    return msgspec.structs.replace(view.facts, endpoints=(*view.facts.endpoints, *inherited))
 
 
 def framework_of(view: WorkloadView) -> str | None:
@@ -39,7 +39,7 @@ def framework_of(view: WorkloadView) -> str | None:
     own = view.definition.distributed_framework or view.facts.framework
     if own:
         return own
-    found = {
+    frameworks = {
         view.definitions.for_object(part).distributed_framework
         or view.definitions.facts(part).framework
         for part in view.objects.children
@@ -47,34 +47,38 @@ def framework_of(view: WorkloadView) -> str | None:
         view.definitions.for_object(part).distributed_framework or ""
         for part in view.facts.embedded
     }
-    found.discard("")
-    return found.pop() if len(found) == 1 else None
+    frameworks.discard("")
+    return frameworks.pop() if len(frameworks) == 1 else None
 
 
 def with_children(view: WorkloadView) -> Facts:
     """The root with the roles of its uppermost children that have templates, where there are any."""
     known = {text(metadata(child).get("uid")): child for child in view.objects.children}
-    found: list[RoleFacts] = []
+    child_roles: list[RoleFacts] = []
     for child in sorted(view.objects.children, key=name_key):
         roles = view.definitions.facts(child).roles
         if roles and not _is_below_another(child, known, view.definitions):
-            found += roles
-    return view.facts.with_roles(_placed(view.facts.roles, found)) if found else view.facts
+            child_roles += roles
+    return (
+        view.facts.with_roles(_merged_roles(view.facts.roles, child_roles))
+        if child_roles
+        else view.facts
+    )
 
 
-def _placed(own: tuple[RoleFacts, ...], found: list[RoleFacts]) -> Iterator[RoleFacts]:
+def _merged_roles(own: tuple[RoleFacts, ...], child_roles: list[RoleFacts]) -> Iterator[RoleFacts]:
     """A child's role takes the place of the root's role whose pods its template makes.
 
     Roles of the root that no child speaks for stay where they are known by labels; else the children as a
     whole have taken their place.
     """
-    left = list(found)
+    remaining = list(child_roles)
     for role in own:
-        mine = [child for child in left if role.pods and _makes(child, role)]
-        left = [child for child in left if child not in mine]
-        if role.pods and not mine:
+        replacements = [child for child in remaining if role.pods and _makes(child, role)]
+        remaining = [child for child in remaining if child not in replacements]
+        if role.pods and not replacements:
             yield role
-        for position, child in enumerate(mine):
+        for position, child in enumerate(replacements):
             bounds = (role.min, role.max) if position == 0 else (None, None)
             yield msgspec.structs.replace(
                 child,
@@ -84,7 +88,7 @@ def _placed(own: tuple[RoleFacts, ...], found: list[RoleFacts]) -> Iterator[Role
                 min=child.min if bounds[0] is None else bounds[0],
                 max=child.max if bounds[1] is None else bounds[1],
             )
-    yield from left
+    yield from remaining
 
 
 def _makes(child: RoleFacts, role: RoleFacts) -> bool:
@@ -122,9 +126,11 @@ def with_autoscaler(view: WorkloadView) -> Facts:
         lowest = count(at(spec, "minReplicaCount" if is_keda else "minReplicas"))
         highest = count(at(spec, "maxReplicaCount" if is_keda else "maxReplicas"))
         lowest = (0 if is_keda else 1) if lowest is None else lowest
-        found = msgspec.structs.replace(view.facts, min=lowest, max=highest)
+        scaled = msgspec.structs.replace(view.facts, min=lowest, max=highest)
         if lowest or view.facts.number:
-            return found
-        said = {key: value for key, value in view.facts.said.items() if key != "suspended"}
-        return msgspec.structs.replace(found, said=said, scales_to_zero=True)
+            return scaled
+        predicates = {
+            key: value for key, value in view.facts.predicates.items() if key != "suspended"
+        }
+        return msgspec.structs.replace(scaled, predicates=predicates, scales_to_zero=True)
     return view.facts

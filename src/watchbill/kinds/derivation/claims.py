@@ -1,4 +1,4 @@
-"""GPUs that pods ask for and hold through ResourceClaims: devices of GPU classes, each claim counted once.
+"""GPUs requested and allocated through ResourceClaims: devices of GPU classes, each claim counted once.
 
 A MIG slice counts as its share, where the claim or the device's name tells the profile.
 """
@@ -45,27 +45,30 @@ def _key(claim: Object) -> tuple[str, str]:
 def claimed_gpus(
     claims: Iterable[Object], pods: Iterable[Pod], settings: DeriveSettings
 ) -> Fraction:
-    """GPUs that the pods ask for through claims, each claim once."""
+    """GPUs that the pods request through claims, each claim once."""
     return sum(
-        (asked_by_claim(claim, settings) for claim, _ in used_claims(claims, pods)), Fraction(0)
+        (requested_by_claim(claim, settings) for claim, _ in used_claims(claims, pods)), Fraction(0)
     )
 
 
-def asked_by_claim(claim: Object, settings: DeriveSettings) -> Fraction:
-    """GPUs that a claim asks for; of several that would do, those it was given."""
+def requested_by_claim(claim: Object, settings: DeriveSettings) -> Fraction:
+    """GPUs that a claim requests; among alternatives the allocated one."""
     given = frozenset(text(result.get("request")) for result in _results(claim))
-    return asked_devices(at(claim, "spec", "devices"), settings, given)
+    return requested_devices(at(claim, "spec", "devices"), settings, given)
 
 
-def asked_devices(
+def requested_devices(
     devices: Any, settings: DeriveSettings, given: frozenset[str] = frozenset()
 ) -> Fraction:
-    """GPUs that `spec.devices` of a claim asks for; of several that would do, the one given, else the first."""
+    """GPUs that `spec.devices` of a claim requests; among alternatives the one in `given`, else the first."""
     total = Fraction(0)
     for request in objects(at(devices, "requests")):
-        wanted = _alternatives(request)
-        if wanted:
-            chosen = next((one for name, one in wanted if name in given), wanted[0][1])
+        alternatives = _alternatives(request)
+        if alternatives:
+            chosen = next(
+                (alternative for name, alternative in alternatives if name in given),
+                alternatives[0][1],
+            )
             total += _share(chosen, settings) * _count(chosen)
     return min(total, Fraction(_MAX_DEVICES))
 
@@ -74,21 +77,21 @@ def _results(claim: Object) -> Iterator[Mapping[str, Any]]:
     return objects(at(claim, "status", "allocation", "devices", "results"))
 
 
-def held_devices(claim: Object, settings: DeriveSettings) -> Fraction:
-    """GPUs that were allocated to the claim; administrators' looks at devices hold nothing."""
+def allocated_devices(claim: Object, settings: DeriveSettings) -> Fraction:
+    """GPUs allocated to the claim; administrative access allocates nothing."""
     requests: dict[str, Mapping[str, Any]] = {}
     for request in objects(at(claim, "spec", "devices", "requests")):
         requests |= dict(_alternatives(request))
     total = Fraction(0)
     for result in _results(claim):
         if result.get("adminAccess") is not True:
-            asked = requests.get(text(result.get("request")), {})
-            total += _named_share(text(result.get("device")), asked) or _share(asked, settings)
+            request = requests.get(text(result.get("request")), {})
+            total += _named_share(text(result.get("device")), request) or _share(request, settings)
     return min(total, Fraction(_MAX_DEVICES))
 
 
-def asked_by_roles(roles: Iterable[RoleFacts], view: WorkloadView) -> Fraction:
-    """GPUs that the templates ask for: of claims made for each pod times replicas, of shared ones once."""
+def requested_by_roles(roles: Iterable[RoleFacts], view: WorkloadView) -> Fraction:
+    """GPUs that the templates request: claims made for each pod times replicas, shared ones once."""
     namespace = text(metadata(view.root).get("namespace"))
     shared: set[str] = set()
     total = Fraction(0)
@@ -99,15 +102,15 @@ def asked_by_roles(roles: Iterable[RoleFacts], view: WorkloadView) -> Fraction:
         for name in role.template.claim_templates:
             template = view.cluster.claim_templates.get((namespace, name))
             devices = at(template, "spec", "spec", "devices")
-            total += asked_devices(devices, view.settings) * role.replicas
+            total += requested_devices(devices, view.settings) * role.replicas
     for claim in view.objects.claims:
         if text(metadata(claim).get("name")) in shared:
-            total += asked_by_claim(claim, view.settings)
+            total += requested_by_claim(claim, view.settings)
     return total
 
 
 def _share(request: Mapping[str, Any], settings: DeriveSettings) -> Fraction:
-    """How much of a GPU each of its devices is: all, a slice, or nothing where it is none or nobody tells."""
+    """The share of a GPU that each of its devices is: 1, a slice's share, or 0 if it is no GPU or unknown."""
     for selector in objects(request.get("selectors")):
         profile = _SELECTED.search(text(at(selector, "cel", "expression")))
         if profile:
@@ -121,16 +124,16 @@ def _named_share(name: str, request: Mapping[str, Any]) -> Fraction:
     """The slice that a device or a class of them is by its name; 0 where its class is not one of slices."""
     if "mig" not in text(request.get("deviceClassName")).lower():
         return Fraction(0)
-    found = _NAMED.search(name)
-    return mig_share(f"{found[1]}.{found[2]}") if found else Fraction(0)
+    match = _NAMED.search(name)
+    return mig_share(f"{match[1]}.{match[2]}") if match else Fraction(0)
 
 
 def _alternatives(request: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """What would do for a request, by the name that results use: itself, or one of several inside it."""
+    """The request's alternatives by the name that results use: the request itself, or those inside it."""
     name = text(request.get("name"))
     several = list(objects(request.get("firstAvailable")))
     if several:
-        return [(f"{name}/{text(one.get('name'))}", one) for one in several]
+        return [(f"{name}/{text(alternative.get('name'))}", alternative) for alternative in several]
     exactly = request.get("exactly")
     # Before v1beta2 the members stand in the request itself.
     return [(name, exactly if isinstance(exactly, Mapping) else request)]
@@ -144,7 +147,7 @@ def _is_gpu(request: Mapping[str, Any], settings: DeriveSettings) -> bool:
 
 
 def _count(request: Mapping[str, Any]) -> int:
-    """How many devices; of `All` only the allocation can tell, one is the least."""
+    """How many devices; `All` counts as 1, since only the allocation knows the number."""
     if request.get("adminAccess") is True:
         return 0
     if request.get("allocationMode") == "All":

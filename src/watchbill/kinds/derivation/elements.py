@@ -1,7 +1,7 @@
 """What a workload is made of: roles, owned objects and replica groups, in at most three levels.
 
-Pods are no elements: there would be too many to say anything. Where an object stands behind an element, its
-reference is given; the id of any other is made from the workload's and its path, so it never changes.
+Pods are not elements: there would be too many. An element that is an object has its reference; the id of any
+other is derived from the workload's UID and its path, so it never changes.
 """
 
 import re
@@ -79,7 +79,7 @@ def elements_of(view: WorkloadView) -> tuple[tuple[Element, ...], int]:
         below: list[tuple[_Context, tuple[ElementSource, ...]]] = []
         for context, sources in level:
             for source in sources:
-                for element, inner in _found(tree, source, context, depth):
+                for element, inner in _elements(tree, source, context, depth):
                     if element.id in seen:
                         continue
                     seen.add(element.id)
@@ -91,7 +91,7 @@ def elements_of(view: WorkloadView) -> tuple[tuple[Element, ...], int]:
     return tuple(kept), len(seen)
 
 
-def _found(
+def _elements(
     tree: _Tree, source: ElementSource, context: _Context, depth: int
 ) -> Iterator[tuple[Element, _Context]]:
     if source.is_roles:
@@ -129,13 +129,15 @@ def _logical(
     tree: _Tree, name: str, step: str, context: _Context, below: Labels, depth: int
 ) -> tuple[Element, _Context]:
     path = f"{context.path}/{step}"
-    found = Element(
+    element = Element(
         id=uuid5(tree.cluster_id, path),
         name=name[:_NAME_LENGTH],
         hierarchy_level=depth,
         parent_id=context.parent,
     )
-    return found, _Context(path=path, labels=below, owner_uid=context.owner_uid, parent=found.id)
+    return element, _Context(
+        path=path, labels=below, owner_uid=context.owner_uid, parent=element.id
+    )
 
 
 def _objects(
@@ -143,11 +145,11 @@ def _objects(
 ) -> Iterator[tuple[Element, _Context]]:
     for child in tree.children:
         uid = text(metadata(child).get("uid"))
-        if not uid or not _is_wanted(tree, child, uid, source, context):
+        if not uid or not _matches(tree, child, uid, source, context):
             continue
         group, version = group_version(child)
         name = text(metadata(child).get("name"))
-        found = Element(
+        element = Element(
             id=element_id(uid, tree.cluster_id),
             name=name[:_NAME_LENGTH],
             hierarchy_level=depth,
@@ -161,17 +163,17 @@ def _objects(
                 ),
             ),
         )
-        yield found, _Context(path=f"{context.path}/{uid}", owner_uid=uid, parent=found.id)
+        yield element, _Context(path=f"{context.path}/{uid}", owner_uid=uid, parent=element.id)
 
 
-def _is_wanted(
+def _matches(
     tree: _Tree, child: Object, uid: str, source: ElementSource, context: _Context
 ) -> bool:
-    wanted = source.objects or GroupKind("", "")
-    if wanted.kind == ANY:
+    kind = source.objects or GroupKind("", "")
+    if kind.kind == ANY:
         if tree.owner_of.get(uid) != context.owner_uid:
             return False
-    elif (group_version(child)[0], text(child.get("kind"))) != (wanted.group, wanted.kind):
+    elif (group_version(child)[0], text(child.get("kind"))) != (kind.group, kind.kind):
         return False
     if source.without in labels(child) or not has_labels(labels(child), context.labels):
         return False
@@ -181,7 +183,7 @@ def _is_wanted(
 
 
 def element_id(uid: str, cluster_id: UUID) -> UUID:
-    """A Kubernetes UID as it is; whatever else a server gave out, made into one."""
+    """A Kubernetes UID as it is; any other text is hashed into a UUID."""
     try:
         return UUID(uid)
     except ValueError:

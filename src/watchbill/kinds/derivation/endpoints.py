@@ -1,4 +1,4 @@
-"""Where a workload answers: its kind's own word, Services, and routes that lead to them.
+"""Endpoints of a workload: those it states itself, Services, and routes that lead to them.
 
 A Service belongs to a workload that owns it or whose pods its selector finds. What can be reached from outside
 the cluster is listed first.
@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.derivation.routing import Backends, endpoint, route_endpoints, stated
+from watchbill.kinds.derivation.routing import (
+    Backends,
+    declared_endpoint,
+    endpoint,
+    route_endpoints,
+)
 from watchbill.kinds.objects.json_access import at, labels, metadata, objects, text, texts, whole
 from watchbill.kinds.objects.objects import Object, PodCounts
 from watchbill.kinds.objects.pod import owners
@@ -23,14 +28,16 @@ _KNATIVE_INTERNAL = "networking.internal.knative.dev/serviceType"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class _Candidate:
     endpoint: Endpoint | None
     is_internal: bool = False
 
 
 def endpoints_of(view: WorkloadView) -> tuple[Endpoint, ...]:
-    found = [
-        _Found(endpoint=stated(said)) for said in view.facts.endpoints if said.url or said.host
+    candidates = [
+        _Candidate(endpoint=declared_endpoint(declared))
+        for declared in view.facts.endpoints
+        if declared.url or declared.host
     ]
     chain = {text(metadata(obj).get("uid")) for obj in (view.root, *view.objects.children)} - {""}
     namespace = text(metadata(view.root).get("namespace"))
@@ -39,12 +46,12 @@ def endpoints_of(view: WorkloadView) -> tuple[Endpoint, ...]:
         for obj in view.objects.services
         if text(obj.get("kind")) in _TARGETS
         and text(metadata(obj).get("namespace")) == namespace
-        and _leads_here(obj, chain, view.pods)
+        and _leads_to_workload(obj, chain, view.pods)
     ]
     address = _node_address(view)
     for target in targets:
         if target.get("kind") == "Service":
-            found += _service(target, address)
+            candidates += _service(target, address)
     backends = Backends(
         namespace=namespace,
         names={(text(one.get("kind")), text(metadata(one).get("name"))) for one in targets},
@@ -52,27 +59,31 @@ def endpoints_of(view: WorkloadView) -> tuple[Endpoint, ...]:
     )
     for obj in view.objects.services:
         routes = route_endpoints(obj, backends, is_owned=_is_owned(obj, chain))
-        found += [_Found(endpoint=one) for one in routes]
+        candidates += [_Candidate(endpoint=one) for one in routes]
     ordered = sorted(
-        ((_order(one.endpoint, one.is_internal), one.endpoint) for one in found if one.endpoint),
+        (
+            (_order(one.endpoint, one.is_internal), one.endpoint)
+            for one in candidates
+            if one.endpoint
+        ),
         key=lambda pair: pair[0],
     )
     return tuple(dict.fromkeys(one for _, one in ordered))[:MAX_ENDPOINTS]
 
 
-def _order(found: Endpoint, is_internal: bool) -> tuple[bool, bool, str, int, str, str, str]:
+def _order(endpoint_: Endpoint, is_internal: bool) -> tuple[bool, bool, str, int, str, str, str]:
     return (
         is_internal,
-        found.url is None,
-        found.host or "",
-        found.port or 0,
-        found.path or "",
-        found.protocol or "",
-        found.url or "",
+        endpoint_.url is None,
+        endpoint_.host or "",
+        endpoint_.port or 0,
+        endpoint_.path or "",
+        endpoint_.protocol or "",
+        endpoint_.url or "",
     )
 
 
-def _leads_here(target: Object, chain: Set[str], census: PodCounts) -> bool:
+def _leads_to_workload(target: Object, chain: Set[str], pods: PodCounts) -> bool:
     if _KNATIVE_INTERNAL in labels(target):
         return False
     if _is_owned(target, chain):
@@ -84,7 +95,7 @@ def _leads_here(target: Object, chain: Set[str], census: PodCounts) -> bool:
     if not isinstance(selector, Mapping) or not selector:
         return False
     wanted = selector.items()
-    return any(all(pod.labels.get(key) == value for key, value in wanted) for pod in census.live)
+    return any(all(pod.labels.get(key) == value for key, value in wanted) for pod in pods.live)
 
 
 def _is_owned(obj: Object, chain: Set[str]) -> bool:
@@ -92,13 +103,13 @@ def _is_owned(obj: Object, chain: Set[str]) -> bool:
 
 
 def _node_address(view: WorkloadView) -> str:
-    """Of a node that holds one of the pods: it answers whatever the traffic policy says."""
-    nodes = sorted({pod.node for pod in view.pods.staying if pod.node})
+    """Address of a node that runs one of the pods: reachable under every traffic policy."""
+    nodes = sorted({pod.node for pod in view.pods.active if pod.node})
     addresses = view.cluster.node_addresses
     return next((addresses[node] for node in nodes if addresses.get(node)), "")
 
 
-def _service(service: Object, node_address: str) -> Iterator[_Found]:
+def _service(service: Object, node_address: str) -> Iterator[_Candidate]:
     spec = at(service, "spec")
     kind = text(at(spec, "type")) or "ClusterIP"
     if kind == "ExternalName":
@@ -115,20 +126,22 @@ def _service(service: Object, node_address: str) -> Iterator[_Found]:
         scheme, protocol = _scheme(port)
         number = whole(port.get("port"))
         for host in outer_hosts:
-            yield _Found(endpoint=endpoint(host, number, "", scheme, protocol=protocol))
+            yield _Candidate(endpoint=endpoint(host, number, "", scheme, protocol=protocol))
         node_port = whole(port.get("nodePort"))
         if kind == "NodePort" and node_port:
-            yield _Found(endpoint=endpoint(node_address, node_port, "", scheme, protocol=protocol))
-        yield _Found(
+            yield _Candidate(
+                endpoint=endpoint(node_address, node_port, "", scheme, protocol=protocol)
+            )
+        yield _Candidate(
             endpoint=endpoint(inner_host, number, "", scheme, protocol=protocol), is_internal=True
         )
 
 
 def _scheme(port: Mapping[str, Any]) -> tuple[str, str]:
     """Scheme and protocol of a Service's port, by appProtocol, else the start of its name."""
-    said = text(port.get("appProtocol")).lower().rpartition("/")[2]
-    named = text(port.get("name")).lower().partition("-")[0]
-    for candidate in (said, named):
+    app_protocol = text(port.get("appProtocol")).lower().rpartition("/")[2]
+    name_prefix = text(port.get("name")).lower().partition("-")[0]
+    for candidate in (app_protocol, name_prefix):
         if candidate in _NAMED_PROTOCOLS:
             return candidate, candidate.upper()
-    return "", (said or text(port.get("protocol")) or "TCP").upper()
+    return "", (app_protocol or text(port.get("protocol")) or "TCP").upper()

@@ -1,4 +1,4 @@
-"""Whose a workload is: project, department, owner, Helm release."""
+"""Project, department, submitter and Helm release of a workload."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -63,8 +63,8 @@ def organisation_of(view: WorkloadView) -> OrganisationNames:
     if volcano_queue:
         return _volcano_organisation(volcano_queue, view.cluster)
     project = first_label(view.settings.project_label, view)
-    noted = labels(view.cluster.namespaces.get(namespace))
-    project = project or text(noted.get(view.settings.namespace_project_label))
+    namespace_labels = labels(view.cluster.namespaces.get(namespace))
+    project = project or text(namespace_labels.get(view.settings.namespace_project_label))
     if project in view.cluster.queues:
         return _kai_organisation(project, view.cluster)
     return OrganisationNames(project_name=project or namespace, project_key=project or namespace)
@@ -85,9 +85,9 @@ def first_label(key: str, view: WorkloadView) -> str:
 
 def labels_named(key: str, view: WorkloadView) -> Iterator[str]:
     """The values of a label on the root, its templates and its pods; those that exist."""
-    found = text(labels(view.root).get(key))
-    if found:
-        yield found
+    value = text(labels(view.root).get(key))
+    if value:
+        yield value
     for role in view.facts.roles:
         if role.template is not None and role.template.labels.get(key):
             yield role.template.labels[key]
@@ -159,9 +159,11 @@ def _kueue_queue(view: WorkloadView) -> str:
 def _kueue_organisation(namespace: str, queue: str, cluster: ClusterObjects) -> OrganisationNames:
     """A LocalQueue lives in a namespace: two may share a name, so the key holds both."""
     cluster_queue = text(at(cluster.local_queues.get((namespace, queue)), "spec", "clusterQueue"))
-    found = cluster.cluster_queues.get(cluster_queue)
+    queue_object = cluster.cluster_queues.get(cluster_queue)
     # v1beta2 renames the member.
-    cohort = text(at(found, "spec", "cohort")) or text(at(found, "spec", "cohortName"))
+    cohort = text(at(queue_object, "spec", "cohort")) or text(
+        at(queue_object, "spec", "cohortName")
+    )
     department = cohort or cluster_queue
     return OrganisationNames(
         project_name=queue,
@@ -175,13 +177,13 @@ def submitter(view: WorkloadView) -> str | None:
     """The `user` annotation or label, on the owner, its pods or their pod group."""
     key = view.settings.user_key
     for obj in (view.root, *kai_groups(view.objects)):
-        found = text(annotations(obj).get(key)) or text(labels(obj).get(key))
-        if found:
-            return found
+        user = text(annotations(obj).get(key)) or text(labels(obj).get(key))
+        if user:
+            return user
     for pod in view.pods.all:
-        found = pod.annotations.get(key, "") or pod.labels.get(key, "")
-        if found:
-            return found
+        user = pod.annotations.get(key, "") or pod.labels.get(key, "")
+        if user:
+            return user
     return None
 
 
@@ -189,11 +191,11 @@ def ai_application(
     objects: WorkloadObjects, cluster_id: UUID
 ) -> tuple[str, str] | tuple[None, None]:
     """Id and name of the Helm release that the root belongs to."""
-    noted: Mapping[str, Any] = annotations(objects.root)
-    release = text(noted.get("meta.helm.sh/release-name"))
+    release_annotations: Mapping[str, Any] = annotations(objects.root)
+    release = text(release_annotations.get("meta.helm.sh/release-name"))
     if not release:
         return None, None
-    namespace = text(noted.get("meta.helm.sh/release-namespace")) or text(
+    namespace = text(release_annotations.get("meta.helm.sh/release-namespace")) or text(
         at(objects.root, "metadata", "namespace")
     )
     release = release[:253]

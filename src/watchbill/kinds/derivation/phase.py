@@ -1,12 +1,10 @@
-"""The phases that a workload went through, as the times in its objects tell them.
+"""Which of the 14 phases a workload is in, and which it went through. One precedence for every kind:
 
-Objects forget: pods that are gone took their times along. What was seen of them earlier is for whoever saw
-it to keep.
+terminal (failed before completed) → deleting → suspended (pending, where Kueue holds it back) → updating → the
+pods' state → the kind's own status → unknown. Definitions supply the predicates, pods the rest.
 
-Which of the 14 phases a workload is in: one precedence for every kind.
-
-Terminal (failed before completed) → deleting → suspended, where held by Kueue means pending → updating →
-what the pods say → what the kind says → unknown. Definitions supply the predicates, pods the rest.
+Earlier phases follow from the times in the objects. Deleted pods took theirs along: what the agent recorded
+earlier is kept elsewhere.
 """
 
 from collections.abc import Iterable
@@ -18,7 +16,7 @@ from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.organisation import KUEUE_QUEUE_LABEL
 from watchbill.kinds.objects.json_access import at, condition, instant, is_true, labels, metadata
 from watchbill.kinds.objects.objects import WorkloadObjects
-from watchbill.kinds.objects.pod import Pod, asked_to_go
+from watchbill.kinds.objects.pod import Pod, deletion_requested_at
 from watchbill.workload import TERMINAL_PHASES, Phase, Transition
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -62,7 +60,7 @@ def finished_at(view: WorkloadView) -> datetime | None:
 
 
 def transitions_of(view: WorkloadView, phase: Phase, message: str | None) -> tuple[Transition, ...]:
-    """Oldest first, never back in time, no phase twice in a row; the last is the present phase."""
+    """Oldest first, never back in time, no phase twice in a row; the last is the current phase."""
     times = _times(view)
     reached = _STEPS.index(phase) if phase in _STEPS else len(_STEPS)
     steps = [
@@ -74,13 +72,13 @@ def transitions_of(view: WorkloadView, phase: Phase, message: str | None) -> tup
     if present_at is None:
         present_at = steps[-1][1] if steps else times.created_at
     present_at = max(present_at, times.created_at)
-    found: list[Transition] = []
+    transitions: list[Transition] = []
     for step, entered_at in steps:
         # A time behind the present phase's is of a life that this phase has overtaken.
-        if entered_at <= present_at and (not found or entered_at >= found[-1].at):
-            found.append(Transition(phase=step, at=entered_at))
-    last_at = max(present_at, found[-1].at) if found else present_at
-    return (*found, Transition(phase=phase, at=last_at, message=message))
+        if entered_at <= present_at and (not transitions or entered_at >= transitions[-1].at):
+            transitions.append(Transition(phase=step, at=entered_at))
+    last_at = max(present_at, transitions[-1].at) if transitions else present_at
+    return (*transitions, Transition(phase=phase, at=last_at, message=message))
 
 
 def _times(view: WorkloadView) -> _Times:
@@ -123,7 +121,7 @@ def _entered_at(phase: Phase, view: WorkloadView, times: _Times) -> datetime | N
         return _pending_since(view, times)
     if phase is Phase.DEGRADED:
         return _degraded_since(view, times)
-    newest_pod_at = _latest(pod.created_at for pod in view.pods.staying)
+    newest_pod_at = _latest(pod.created_at for pod in view.pods.active)
     return {
         Phase.CREATING: times.created_at,
         Phase.RESUMING: times.resumed_at,
@@ -132,9 +130,9 @@ def _entered_at(phase: Phase, view: WorkloadView, times: _Times) -> datetime | N
         Phase.UPDATING: newest_pod_at,
         Phase.STOPPED: _latest((view.facts.suspended_at, finished_at(view))),
         Phase.STOPPING: view.facts.suspended_at
-        or _earliest(pod.deleted_at for pod in view.pods.leaving),
-        Phase.DELETING: asked_to_go(metadata(view.root)),
-        Phase.TERMINATING: _latest(pod.deleted_at for pod in view.pods.leaving),
+        or _earliest(pod.deleted_at for pod in view.pods.terminating),
+        Phase.DELETING: deletion_requested_at(metadata(view.root)),
+        Phase.TERMINATING: _latest(pod.deleted_at for pod in view.pods.terminating),
     }.get(phase)
 
 
@@ -143,19 +141,19 @@ def _pending_since(view: WorkloadView, times: _Times) -> datetime | None:
     if view.pods.unscheduled:
         return _earliest(pod.created_at for pod in view.pods.unscheduled)
     evicted = [
-        instant(at(found, "lastTransitionTime"))
+        instant(at(eviction, "lastTransitionTime"))
         for workload in view.objects.queue_workloads
-        if (found := condition(at(workload, "status", "conditions"), "Evicted")) is not None
-        and found.get("status") == "True"
+        if (eviction := condition(at(workload, "status", "conditions"), "Evicted")) is not None
+        and eviction.get("status") == "True"
     ]
     return _latest((times.queued_at, *evicted))
 
 
 def _degraded_since(view: WorkloadView, times: _Times) -> datetime | None:
-    lost = [pod.ready.at for pod in view.pods.lost if pod.ready is not None]
+    lost = [pod.ready.at for pod in view.pods.lost_readiness if pod.ready is not None]
     missing = [
         pod.created_at
-        for pod in view.pods.staying
+        for pod in view.pods.active
         if not pod.is_ready and times.running_at and pod.created_at
     ]
     return _earliest(lost) or _latest((view.facts.changed_at, *missing))
@@ -176,32 +174,32 @@ def _latest(times: Iterable[datetime | None]) -> datetime | None:
 
 
 def phase_of(view: WorkloadView, observed: Phase) -> Phase:
-    """The phase as people mean it; `observed` is what pods and status alone say."""
-    if observed in TERMINAL_PHASES and not view.facts.says("stopped"):
+    """The phase; `observed` is the one from pods and status alone."""
+    if observed in TERMINAL_PHASES and not view.facts.holds("stopped"):
         return observed
     if view.objects.is_root_gone:
         return Phase.TERMINATING
     if metadata(view.root).get("deletionTimestamp") is not None:
         return Phase.DELETING
-    if view.facts.says("stopped"):
+    if view.facts.holds("stopped"):
         return Phase.STOPPED
-    is_suspended = view.facts.says("suspended") or view.facts.says("suspending")
-    if is_held(view.objects, is_suspended=is_suspended) and (is_suspended or not view.pods.staying):
+    is_suspended = view.facts.holds("suspended") or view.facts.holds("suspending")
+    if is_held(view.objects, is_suspended=is_suspended) and (is_suspended or not view.pods.active):
         return Phase.PENDING
     if is_suspended:
-        return Phase.STOPPING if view.pods.live or view.facts.says("suspending") else Phase.STOPPED
+        return Phase.STOPPING if view.pods.live or view.facts.holds("suspending") else Phase.STOPPED
     return observed
 
 
 def observed_phase(view: WorkloadView) -> Phase:
     """The phase from pods and status alone, without deletion and suspension."""
-    if view.facts.says("failed"):
+    if view.facts.holds("failed"):
         return Phase.FAILED
-    if view.facts.says("completed"):
+    if view.facts.holds("completed"):
         return Phase.COMPLETED
-    if view.facts.says("updating") and view.pods.ready:
+    if view.facts.holds("updating") and view.pods.ready:
         return Phase.UPDATING
-    if not view.pods.staying:
+    if not view.pods.active:
         return _without_pods(view)
     return _with_pods(view)
 
@@ -210,33 +208,33 @@ def required_pods(view: WorkloadView) -> int:
     """How many pods must have a node, and then be ready, before the workload runs."""
     if view.facts.needs is not None:
         return max(1, view.facts.needs)
-    return view.facts.number or len(view.pods.staying)
+    return view.facts.number or len(view.pods.active)
 
 
 def has_run(view: WorkloadView) -> bool:
     """It ran in full before, so what is missing now was lost."""
-    if view.pods.lost:
+    if view.pods.lost_readiness:
         return True
-    is_short_by_leaving = view.pods.leaving and len(view.pods.staying) < required_pods(view)
-    return view.pods.ready > 0 and (view.facts.says("ran") or bool(is_short_by_leaving))
+    is_short_by_deletion = view.pods.terminating and len(view.pods.active) < required_pods(view)
+    return view.pods.ready > 0 and (view.facts.holds("ran") or bool(is_short_by_deletion))
 
 
 def _with_pods(view: WorkloadView) -> Phase:
     required = required_pods(view)
     done = len(view.pods.succeeded) if view.definition.runs_to_end else 0
-    scheduled = len(view.pods.staying) - len(view.pods.unscheduled) + done
-    if scheduled < required and (view.pods.unscheduled or view.facts.says("pending")):
+    scheduled = len(view.pods.active) - len(view.pods.unscheduled) + done
+    if scheduled < required and (view.pods.unscheduled or view.facts.holds("pending")):
         return Phase.DEGRADED if has_run(view) and view.pods.ready else Phase.PENDING
-    if view.facts.says("initializing"):
+    if view.facts.holds("initializing"):
         return Phase.INITIALIZING
-    if view.facts.says("degraded") and (view.pods.ready or view.facts.scales_to_zero):
+    if view.facts.holds("degraded") and (view.pods.ready or view.facts.scales_to_zero):
         return Phase.DEGRADED
-    if view.facts.says("running") or view.pods.ready + done >= required:
+    if view.facts.holds("running") or view.pods.ready + done >= required:
         return Phase.RUNNING
     return Phase.DEGRADED if has_run(view) else Phase.INITIALIZING
 
 
-_SAID_WITHOUT_PODS = {
+_PHASES_WITHOUT_PODS = {
     "running": Phase.RUNNING,
     "pending": Phase.PENDING,
     "initializing": Phase.INITIALIZING,
@@ -244,15 +242,15 @@ _SAID_WITHOUT_PODS = {
 
 
 def _without_pods(view: WorkloadView) -> Phase:
-    for predicate, phase in _SAID_WITHOUT_PODS.items():
-        if view.facts.says(predicate):
+    for predicate, phase in _PHASES_WITHOUT_PODS.items():
+        if view.facts.holds(predicate):
             return phase
     if view.facts.scales_to_zero:
-        return Phase.DEGRADED if view.facts.says("degraded") else Phase.RUNNING
-    if view.facts.says("reported") and not (view.pods.all or view.facts.says("suspended")):
+        return Phase.DEGRADED if view.facts.holds("degraded") else Phase.RUNNING
+    if view.facts.holds("reported") and not (view.pods.all or view.facts.holds("suspended")):
         return Phase.RUNNING
-    if view.pods.leaving:
-        return Phase.UPDATING if view.facts.says("updating") else Phase.INITIALIZING
+    if view.pods.terminating:
+        return Phase.UPDATING if view.facts.holds("updating") else Phase.INITIALIZING
     if view.pods.succeeded or view.pods.failed:
         is_done = len(view.pods.succeeded) >= required_pods(view)
         return Phase.RUNNING if view.definition.runs_to_end and is_done else Phase.INITIALIZING

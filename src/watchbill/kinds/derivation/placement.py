@@ -1,4 +1,4 @@
-"""Where a workload may run and where it does: node pools, topology, how far its pods sit apart."""
+"""Where a workload may run and where it runs: node pools and network topology."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ def requested_node_pools(
     *,
     is_kai: bool,
 ) -> tuple[str, ...]:
-    """The pools that it may be placed in: said by the pod group, a label, a selector or an affinity."""
+    """The pools that it may be placed in: from the pod group, a label, a selector or an affinity."""
     key = view.settings.node_pool_label
     pools = {text(labels(group).get(key)) for group in view.objects.pod_groups} - {""}
     pools = pools or {text(labels(view.root).get(key))} - {""}
@@ -65,67 +65,67 @@ def requested_node_pools(
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _TopologyRequest:
     topology: str
     required: str
     preferred: str
 
 
 def topology_of(view: WorkloadView) -> Topology | None:
-    """What was asked of the network's topology, and the lowest level on which all pods sit together."""
-    asked = next(_asked(view), None)
-    if asked is None:
+    """The requested network topology, and the lowest level that all its pods share."""
+    request = next(_topology_requests(view), None)
+    if request is None:
         return None
-    levels = _levels(view.cluster.topologies.get(asked.topology))
+    levels = _levels(view.cluster.topologies.get(request.topology))
     aliases = {alias: label for label, alias in levels if alias}
     return Topology(
-        name=asked.topology,
-        required_placement=aliases.get(asked.required, asked.required) or None,
-        preferred_placement=aliases.get(asked.preferred, asked.preferred) or None,
+        name=request.topology,
+        required_placement=aliases.get(request.required, request.required) or None,
+        preferred_placement=aliases.get(request.preferred, request.preferred) or None,
         actual_placement=_actual([label for label, _ in levels], view.pods, view.cluster),
     )
 
 
-def _asked(view: WorkloadView) -> Iterator[_Asked]:
-    """By the pod group, a part of it, the root's or a template's annotations; Kueue's after KAI's."""
+def _topology_requests(view: WorkloadView) -> Iterator[_TopologyRequest]:
+    """From the pod group, its subgroups, the root's or a template's annotations; Kueue's after KAI's."""
     groups = sorted(view.objects.pod_groups, key=name_key)
     parts = [part for group in groups for part in objects(at(group, "spec", "subGroups"))]
-    noted = [annotations(view.root)] + [
+    annotation_maps = [annotations(view.root)] + [
         role.template.annotations for role in view.facts.roles if role.template is not None
     ]
-    required = next(_texts_of(noted, view.settings.required_placement_annotation), "")
-    preferred = next(_texts_of(noted, view.settings.preferred_placement_annotation), "")
+    required = next(_texts_of(annotation_maps, view.settings.required_placement_annotation), "")
+    preferred = next(_texts_of(annotation_maps, view.settings.preferred_placement_annotation), "")
     for spec in (*(at(group, "spec") for group in groups), *parts):
         constraint = mapping(at(spec, "topologyConstraint"))
         name = text(constraint.get("topology"))
         if name:
-            yield _Asked(
+            yield _TopologyRequest(
                 name,
                 text(constraint.get("requiredTopologyLevel")) or required,
                 text(constraint.get("preferredTopologyLevel")) or preferred,
             )
-    name = next(_texts_of(noted, view.settings.topology_annotation), "")
+    name = next(_texts_of(annotation_maps, view.settings.topology_annotation), "")
     if name:
-        yield _Asked(name, required, preferred)
-    yield from _asked_of_kueue(noted, view.cluster)
+        yield _TopologyRequest(name, required, preferred)
+    yield from _kueue_topology_requests(annotation_maps, view.cluster)
 
 
-def _asked_of_kueue(
-    noted: Iterable[Mapping[str, Any]], cluster: ClusterObjects
-) -> Iterator[_Asked]:
+def _kueue_topology_requests(
+    annotation_maps: Iterable[Mapping[str, Any]], cluster: ClusterObjects
+) -> Iterator[_TopologyRequest]:
     """Kueue's annotations name a level alone: the topology is the one that has it."""
-    noted = list(noted)
-    required = next(_texts_of(noted, KUEUE_REQUIRED), "")
-    preferred = next(_texts_of(noted, KUEUE_PREFERRED), "")
+    annotation_maps = list(annotation_maps)
+    required = next(_texts_of(annotation_maps, KUEUE_REQUIRED), "")
+    preferred = next(_texts_of(annotation_maps, KUEUE_PREFERRED), "")
     if not required and not preferred:
         return
-    for name, found in sorted(cluster.topologies.items()):
-        if {required, preferred} & {label for label, _ in _levels(found)}:
-            yield _Asked(name, required, preferred)
+    for name, topology in sorted(cluster.topologies.items()):
+        if {required, preferred} & {label for label, _ in _levels(topology)}:
+            yield _TopologyRequest(name, required, preferred)
 
 
 def _texts_of(maps: Iterable[Mapping[str, Any]], key: str) -> Iterator[str]:
-    return (found for one in maps if (found := text(one.get(key))))
+    return (value for values in maps if (value := text(values.get(key))))
 
 
 def _levels(topology: Any) -> list[tuple[str, str]]:
@@ -138,10 +138,10 @@ def _levels(topology: Any) -> list[tuple[str, str]]:
 
 
 def _actual(
-    levels: Sequence[str], census: PodCounts, cluster: ClusterObjects
+    levels: Sequence[str], pods: PodCounts, cluster: ClusterObjects
 ) -> ActualPlacement | None:
     """The lowest level with one value. Values repeat under other parents, so whole paths are compared."""
-    nodes = {pod.node for pod in census.live if pod.node}
+    nodes = {pod.node for pod in pods.live if pod.node}
     if not nodes:
         return None
     paths = {_path(levels, cluster.node_labels.get(node)) for node in nodes}

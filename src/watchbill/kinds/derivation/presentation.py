@@ -1,4 +1,4 @@
-"""What people are shown of a workload's text: redacted first, then bounded, so that no cut hides a secret."""
+"""A workload's texts as they are presented: redacted first and cut afterwards."""
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,7 +51,7 @@ def bounded(value: str, length: int) -> str:
 
 
 def _printable(value: str) -> str:
-    """Without NUL, which no text column takes, and without lone surrogates, which are no text at all."""
+    """Without NUL and lone surrogates, which PostgreSQL does not store."""
     if value.isascii() and "\0" not in value:
         return value
     return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
@@ -82,7 +82,7 @@ def presented_template(template: Template | None, mode: Redaction) -> PresentedT
 
 
 def _joined(words: Sequence[str], mode: Redaction) -> str:
-    """As a shell would take them. Hidden values stay unquoted: they are no values."""
+    """Quoted for a shell. Redacted values stay unquoted."""
     taken: list[str] = []
     length = 0
     for word in words:
@@ -98,7 +98,7 @@ def _quoted(word: str) -> str:
 
 
 def _variables(values: Mapping[str, str]) -> tuple[dict[str, str], bool]:
-    shown: dict[str, str] = {}
+    presented: dict[str, str] = {}
     left = ALL_VARIABLES_LENGTH
     is_cut = False
     for name, value in values.items():
@@ -106,21 +106,23 @@ def _variables(values: Mapping[str, str]) -> tuple[dict[str, str], bool]:
         short = bounded(_printable(value), VALUE_LENGTH)
         left -= len(name) + len(short)
         if left < 0:
-            return shown, True
+            return presented, True
         is_cut = is_cut or len(short) < len(value)
-        shown[name] = short
-    return shown, is_cut
+        presented[name] = short
+    return presented, is_cut
 
 
 def presented_images(facts: Facts, pods: Iterable[Pod], mode: Redaction) -> tuple[str, ...]:
     """The images of all roles, each once, in the order of the roles; without templates, those of the pods."""
     if facts.has_templates:
-        found = [role.template.images for role in facts.roles if role.template is not None]
+        images_by_source = [
+            role.template.images for role in facts.roles if role.template is not None
+        ]
     else:
-        found = [pod.images for pod in pods]
+        images_by_source = [pod.images for pod in pods]
     images = dict.fromkeys(
         bounded(redact_image(_printable(image[: 2 * _IMAGE_LENGTH]), mode), _IMAGE_LENGTH)
-        for image in dict.fromkeys(image for each in found for image in each)
+        for image in dict.fromkeys(image for each in images_by_source for image in each)
     )
     return tuple(images)[:MAX_IMAGES]
 
@@ -130,14 +132,14 @@ def presented_conditions(
 ) -> tuple[Condition, ...]:
     return tuple(
         Condition(
-            type=printable(text(found.get("type"))),
-            status=printable(text(found.get("status"))),
-            message=sanitized_message(text(found.get("message")), mode),
-            reason=printable(text(found.get("reason"))) or None,
-            last_transition_time=instant(found.get("lastTransitionTime")),
+            type=printable(text(condition.get("type"))),
+            status=printable(text(condition.get("status"))),
+            message=sanitized_message(text(condition.get("message")), mode),
+            reason=printable(text(condition.get("reason"))) or None,
+            last_transition_time=instant(condition.get("lastTransitionTime")),
         )
-        for found in conditions
-        if text(found.get("type"))
+        for condition in conditions
+        if text(condition.get("type"))
     )
 
 

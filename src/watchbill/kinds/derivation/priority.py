@@ -1,4 +1,4 @@
-"""How a workload stands in its queue: priority, whether it can be preempted, how long it may run for sure."""
+"""Priority of a workload: class, value, preemptibility, guaranteed runtime."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def priority_of(view: WorkloadView) -> Priority:
     under_kai = is_kai(view)
     name = _class_name(view)
     value = _class_value(name, view)
-    preemptible = _stated_preemptibility(view)
+    preemptible = _explicit_preemptibility(view)
     if preemptible is None and under_kai:
         known = value if name else _default_value(view.cluster)
         effective = _DEFAULT_KAI_PRIORITY if known is None else known
@@ -64,11 +64,11 @@ def _class_name(view: WorkloadView) -> str:
         name = _kueue_class(workload)
         if name:
             return name
-    found = first_label(view.settings.priority_label, view)
+    label = first_label(view.settings.priority_label, view)
     root = labels(view.root)
-    found = found or text(root.get(KUEUE_PRIORITY_LABEL)) or text(root.get(RAY_PRIORITY_LABEL))
-    if found:
-        return found
+    label = label or text(root.get(KUEUE_PRIORITY_LABEL)) or text(root.get(RAY_PRIORITY_LABEL))
+    if label:
+        return label
     for pod in view.pods.all:
         if pod.priority_class_name:
             return pod.priority_class_name
@@ -101,13 +101,13 @@ def _class_value(name: str, view: WorkloadView) -> int | None:
 
 
 def _default_value(cluster: ClusterObjects) -> int | None:
-    for _, found in sorted(cluster.priority_classes.items()):
-        if at(found, "globalDefault") is True:
-            return whole(at(found, "value"))
+    for _, priority_class in sorted(cluster.priority_classes.items()):
+        if at(priority_class, "globalDefault") is True:
+            return whole(at(priority_class, "value"))
     return None
 
 
-def _stated_preemptibility(view: WorkloadView) -> bool | None:
+def _explicit_preemptibility(view: WorkloadView) -> bool | None:
     for group in kai_groups(view.objects):
         stated = _PREEMPTIBILITY.get(text(at(group, "spec", "preemptibility")))
         if stated is not None:
@@ -147,7 +147,7 @@ def guaranteed_until(view: WorkloadView, priority: Priority) -> datetime | None:
 def _minimum_runtimes(
     group: Object, cluster: ClusterObjects, settings: DeriveSettings
 ) -> Iterator[Any]:
-    """What is stated for the group's queue and those above it, then for its node pool; nearest first."""
+    """The settings of the group's queue and its parents, then of its node pool's shard; nearest first."""
     for queue in ancestors(text(at(group, "spec", "queue")), cluster):
         stated = at(cluster.queues.get(queue), "spec", "preemptMinRuntime")
         if stated is not None:

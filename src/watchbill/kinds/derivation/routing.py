@@ -1,9 +1,8 @@
-"""Endpoints out of hosts, ports and paths that nobody vouches for: what is no host or no URL is left out.
+"""Routes that lead to a workload's services: Ingress, Gateway API, OpenShift, Istio; and endpoints as URLs.
 
-Routes that lead to a workload's services: Ingress, Gateway API, OpenShift, Istio.
-
-A route belongs to the workload that owns it or whose backend it names; where it answers is said by it and by
-the gateways that took it.
+A route belongs to the workload that owns it or whose service is its backend. Hosts come from the route and
+from the gateways that accepted it. Hosts, ports and paths are untrusted: what is not a valid host or URL is
+left out.
 """
 
 import re
@@ -38,7 +37,7 @@ def endpoint(
     protocol: str = "",
 ) -> Endpoint | None:
     """One endpoint, None where there is nothing to reach; it has a URL where its scheme is the web's."""
-    host = known_host(host)
+    host = valid_host(host)
     port = port if port is not None and 0 < port < 65_536 else None
     if not host and port is None:
         return None
@@ -59,21 +58,21 @@ def endpoint(
     )
 
 
-def stated(said: EndpointFacts) -> Endpoint | None:
-    """What a kind says of itself; a URL is taken apart and written anew."""
-    if not said.url:
+def declared_endpoint(declared: EndpointFacts) -> Endpoint | None:
+    """The endpoint that an object states itself; a URL is parsed and built again."""
+    if not declared.url:
         return endpoint(
-            said.host,
-            said.port,
-            said.path,
-            said.protocol.lower(),
-            is_tls=said.is_tls,
-            protocol=said.protocol,
+            declared.host,
+            declared.port,
+            declared.path,
+            declared.protocol.lower(),
+            is_tls=declared.is_tls,
+            protocol=declared.protocol,
         )
     try:
-        parts = urlsplit(said.url[:_MAX_URL])
+        parts = urlsplit(declared.url[:_MAX_URL])
         port = parts.port
-        host = known_host(parts.hostname or "")
+        host = valid_host(parts.hostname or "")
     except ValueError:
         return None
     scheme = parts.scheme.lower()
@@ -94,7 +93,7 @@ def stated(said: EndpointFacts) -> Endpoint | None:
     )
 
 
-def known_host(host: str) -> str:
+def valid_host(host: str) -> str:
     """The host in lower case, "" where it is neither a name nor an address."""
     host = host.strip("[]")[:253].lower()
     try:
@@ -104,7 +103,7 @@ def known_host(host: str) -> str:
 
 
 def clean_path(path: str) -> str:
-    """As it stands in a URL; "/" is no path of its own, and a pattern ends where it begins to be one."""
+    """Percent-encoded; "/" counts as no path, and a pattern is cut where its first wildcard begins."""
     path = _PLAIN_PATH.match(path[:_MAX_PATH])[0]  # type: ignore[index]  # it matches anything
     path = quote(path, safe=_SAFE_IN_PATH)
     if path and not path.startswith("/"):
@@ -129,21 +128,21 @@ _WEB_PROTOCOLS = frozenset({"HTTP", "HTTPS", "HTTP2", "HTTP/2", "TLS"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backends:
-    """What of a namespace leads to one workload, by kind and name."""
+    """The services of one workload in its namespace, by kind and name."""
 
     namespace: str
     names: Set[tuple[str, str]]
     cluster: ClusterObjects
 
     def has(self, reference: Any, namespace: str) -> bool:
-        """Whether a reference made in `namespace` means one of them."""
+        """Whether a reference made in `namespace` points to a service of the workload."""
         where = text(at(reference, "namespace")) or namespace
         kind = text(at(reference, "kind")) or "Service"
         return where == self.namespace and (kind, text(at(reference, "name"))) in self.names
 
 
 @dataclass(frozen=True, slots=True)
-class _Door:
+class _Listener:
     """Where a gateway listens: its hosts ("" = any), port and whether it speaks TLS."""
 
     hosts: tuple[str, ...]
@@ -151,24 +150,24 @@ class _Door:
     is_tls: bool | None
 
 
-def named_namespaces(route: Object) -> frozenset[str]:
+def backend_namespaces(route: Object) -> frozenset[str]:
     """Namespaces beside its own whose services it names."""
-    found: dict[str, None] = {}
+    namespaces: dict[str, None] = {}
     for rule in (*objects(at(route, "spec", "rules")), *objects(at(route, "spec", "http"))):
         for reference in objects(rule.get("backendRefs")):
-            found[text(reference.get("namespace"))] = None
+            namespaces[text(reference.get("namespace"))] = None
         for destination in objects(rule.get("route")):
-            found[_istio_service(text(at(destination, "destination", "host")))[1]] = None
-    return frozenset([namespace for namespace in found if namespace][:_MAX_NAMESPACES])
+            namespaces[_istio_service(text(at(destination, "destination", "host")))[1]] = None
+    return frozenset([namespace for namespace in namespaces if namespace][:_MAX_NAMESPACES])
 
 
 def route_endpoints(route: Object, backends: Backends, *, is_owned: bool) -> Iterator[Endpoint]:
-    """Where it answers for the workload; nothing where it leads elsewhere or is no route."""
+    """The endpoints under which the route serves the workload; none where it leads elsewhere."""
     reader = _READERS.get(text(route.get("kind")))
     if reader is not None:
-        for found in reader(route, backends, is_owned):
-            if found is not None:
-                yield found
+        for endpoint_ in reader(route, backends, is_owned):
+            if endpoint_ is not None:
+                yield endpoint_
 
 
 _Found = Iterator[Endpoint | None]
@@ -212,45 +211,45 @@ def _is_ingress_backend(backend: Any, backends: Backends, namespace: str) -> boo
 def _gateway_route(route: Object, backends: Backends, is_owned: bool) -> _Found:
     """An HTTPRoute or GRPCRoute, as far as a gateway accepted it."""
     is_grpc = route.get("kind") == "GRPCRoute"
-    doors = [
-        door
+    listeners = [
+        listener
         for parent in objects(at(route, "status", "parents"))
         if is_true(parent.get("conditions"), "Accepted")
-        for door in _doors(parent.get("parentRef"), route, backends.cluster)
+        for listener in _gateway_listeners(parent.get("parentRef"), route, backends.cluster)
     ]
-    stated = texts(at(route, "spec", "hostnames"))
+    hostnames = texts(at(route, "spec", "hostnames"))
     paths = tuple(_route_paths(route, backends, is_owned))
-    for door in doors:
-        scheme = "" if is_grpc or door.port is None else "http"
-        for host in _hosts(stated, door):
+    for listener in listeners:
+        scheme = "" if is_grpc or listener.port is None else "http"
+        for host in _hosts(hostnames, listener):
             for path in paths:
                 yield endpoint(
                     host,
-                    door.port,
+                    listener.port,
                     path,
                     scheme,
-                    is_tls=door.is_tls,
-                    protocol="GRPC" if is_grpc else "HTTPS" if door.is_tls else "HTTP",
+                    is_tls=listener.is_tls,
+                    protocol="GRPC" if is_grpc else "HTTPS" if listener.is_tls else "HTTP",
                 )
 
 
 def _route_paths(route: Object, backends: Backends, is_owned: bool) -> Iterator[str]:
     namespace = _namespace(route)
-    found: dict[str, None] = {}
+    paths_by_rule: dict[str, None] = {}
     for rule in objects(at(route, "spec", "rules")):
         references = objects(rule.get("backendRefs"))
-        if is_owned or any(backends.has(one, namespace) for one in references):
+        if is_owned or any(backends.has(reference, namespace) for reference in references):
             paths = [text(at(match, "path", "value")) for match in objects(rule.get("matches"))]
-            found |= dict.fromkeys(paths or [""])
-    yield from found
+            paths_by_rule |= dict.fromkeys(paths or [""])
+    yield from paths_by_rule
 
 
-def _doors(parent: Any, route: Object, cluster: ClusterObjects) -> Iterator[_Door]:
-    """The listeners that a parent reference means; one that knows no port where the gateway is unknown."""
+def _gateway_listeners(parent: Any, route: Object, cluster: ClusterObjects) -> Iterator[_Listener]:
+    """The listeners that a parent reference selects; one without a port where the gateway is unknown."""
     namespace = text(at(parent, "namespace")) or _namespace(route)
     gateway = cluster.gateways.get((namespace, text(at(parent, "name"))))
     if gateway is None:
-        yield _Door(("",), None, None)
+        yield _Listener(("",), None, None)
         return
     section, port = text(at(parent, "sectionName")), whole(at(parent, "port"))
     addresses = tuple(
@@ -262,22 +261,24 @@ def _doors(parent: Any, route: Object, cluster: ClusterObjects) -> Iterator[_Doo
         if is_meant and protocol in _WEB_PROTOCOLS:
             host = text(listener.get("hostname"))
             hosts = (host,) if host else ("", *addresses)
-            yield _Door(hosts, whole(listener.get("port")), protocol in ("HTTPS", "TLS"))
+            yield _Listener(hosts, whole(listener.get("port")), protocol in ("HTTPS", "TLS"))
 
 
-def _hosts(stated: tuple[str, ...], door: _Door) -> Iterator[str]:
+def _hosts(hostnames: tuple[str, ...], listener: _Listener) -> Iterator[str]:
     """The route's own hosts that the listener takes; without any, the listener's or its addresses."""
-    pattern = door.hosts[0]
-    if stated:
-        yield from (host for host in stated if covers(pattern, host) or covers(host, pattern))
+    pattern = listener.hosts[0]
+    if hostnames:
+        yield from (host for host in hostnames if covers(pattern, host) or covers(host, pattern))
     else:
-        yield from (host for host in door.hosts if host)
+        yield from (host for host in listener.hosts if host)
 
 
 def _openshift_route(route: Object, backends: Backends, is_owned: bool) -> _Found:
     spec = at(route, "spec")
     targets = [at(spec, "to"), *objects(at(spec, "alternateBackends"))]
-    if not is_owned and not any(backends.has(one, _namespace(route)) for one in targets):
+    if not is_owned and not any(
+        backends.has(reference, _namespace(route)) for reference in targets
+    ):
         return
     is_tls = at(spec, "tls") is not None
     taken = list(objects(at(route, "status", "ingress")))
@@ -295,30 +296,33 @@ def _openshift_route(route: Object, backends: Backends, is_owned: bool) -> _Foun
 
 
 def _virtual_service(service: Object, backends: Backends, is_owned: bool) -> _Found:
-    """An Istio VirtualService on gateways; one for the mesh alone answers nobody from outside."""
+    """An Istio VirtualService on gateways; one for the mesh alone is not reachable from outside."""
     namespace = _namespace(service)
     paths: dict[str, None] = {}
     for rule in objects(at(service, "spec", "http")):
-        hosts = [text(at(one, "destination", "host")) for one in objects(rule.get("route"))]
+        hosts = [
+            text(at(destination, "destination", "host"))
+            for destination in objects(rule.get("route"))
+        ]
         if is_owned or any(_is_istio_backend(host, backends, namespace) for host in hosts):
             uris = [mapped for match in objects(rule.get("match")) for mapped in _uris(match)]
             paths |= dict.fromkeys(uris or [""])
     for gateway in texts(at(service, "spec", "gateways")):
-        for door in _istio_doors(gateway, namespace, backends.cluster):
-            for host in _istio_hosts(texts(at(service, "spec", "hosts")), door):
+        for listener in _istio_listeners(gateway, namespace, backends.cluster):
+            for host in _istio_hosts(texts(at(service, "spec", "hosts")), listener):
                 for path in paths:
-                    scheme = "http" if door.port is not None else ""
-                    protocol = "HTTPS" if door.is_tls else "HTTP"
+                    scheme = "http" if listener.port is not None else ""
+                    protocol = "HTTPS" if listener.is_tls else "HTTP"
                     yield endpoint(
-                        host, door.port, path, scheme, is_tls=door.is_tls, protocol=protocol
+                        host, listener.port, path, scheme, is_tls=listener.is_tls, protocol=protocol
                     )
 
 
 def _uris(match: Mapping[str, Any]) -> Iterator[str]:
     for form in ("exact", "prefix"):
-        found = text(at(match, "uri", form))
-        if found:
-            yield clean_path(found)
+        uri = text(at(match, "uri", form))
+        if uri:
+            yield clean_path(uri)
 
 
 def _istio_service(host: str) -> tuple[str, str]:
@@ -334,13 +338,13 @@ def _is_istio_backend(host: str, backends: Backends, namespace: str) -> bool:
     return backends.has({"name": name, "namespace": where}, namespace)
 
 
-def _istio_doors(name: str, namespace: str, cluster: ClusterObjects) -> Iterator[_Door]:
+def _istio_listeners(name: str, namespace: str, cluster: ClusterObjects) -> Iterator[_Listener]:
     if name == "mesh":
         return
     where, slash, plain = name.rpartition("/")
     gateway = cluster.istio_gateways.get((where if slash else namespace, plain))
     if gateway is None:
-        yield _Door(("",), None, None)
+        yield _Listener(("",), None, None)
         return
     for server in objects(at(gateway, "spec", "servers")):
         protocol = text(at(server, "port", "protocol")).upper()
@@ -348,14 +352,16 @@ def _istio_doors(name: str, namespace: str, cluster: ClusterObjects) -> Iterator
         is_tls = protocol in ("HTTPS", "TLS") or bool(text(at(server, "tls", "mode")))
         hosts = tuple(host.rpartition("/")[2] for host in texts(server.get("hosts")))
         if protocol in _WEB_PROTOCOLS:
-            yield _Door(hosts or ("",), whole(at(server, "port", "number")), is_tls)
+            yield _Listener(hosts or ("",), whole(at(server, "port", "number")), is_tls)
 
 
-def _istio_hosts(stated: tuple[str, ...], door: _Door) -> Iterator[str]:
-    for host in stated:
+def _istio_hosts(hostnames: tuple[str, ...], listener: _Listener) -> Iterator[str]:
+    for host in hostnames:
         if host == "*":
-            yield from (one for one in door.hosts if one not in ("", "*"))
-        elif any(covers(pattern, host) for pattern in door.hosts):
+            yield from (
+                listener_host for listener_host in listener.hosts if listener_host not in ("", "*")
+            )
+        elif any(covers(pattern, host) for pattern in listener.hosts):
             yield host
 
 

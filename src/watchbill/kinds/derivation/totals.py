@@ -1,8 +1,7 @@
-"""What a record says of idle GPUs. Pure; the measuring is the agent's.
+"""Resources of a workload: requested (templates times replicas; existing pods), allocated, idle.
 
-Nothing here moves with the clock: a record changes when a device begins or ends to idle, not while it does.
-
-What a workload asks for and what it holds: templates times replicas, pods that exist, pods with a node.
+Idle GPUs are measured by the agent. Nothing here depends on the clock: a record changes when a device starts or
+stops being idle, not while it is.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,9 +12,9 @@ from typing import Any, Literal
 
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.claims import (
-    asked_by_roles,
+    allocated_devices,
     claimed_gpus,
-    held_devices,
+    requested_by_roles,
     used_claims,
 )
 from watchbill.kinds.derivation.placement import pod_node_pool
@@ -52,7 +51,7 @@ def idle_millionths(measured: IdleGpus | None, *, allocated: int) -> int | None:
 
 
 def idle_fields(measured: IdleGpus | None, idle: int | None) -> dict[str, Any]:
-    """Since when, and the GPU-hours of spells that are over; readers add those of the open ones."""
+    """Since when, and the GPU-hours of idle intervals that have ended; readers add those of open intervals."""
     if measured is None or (not idle and not measured.gpu_hours):
         return {}
     fields: dict[str, Any] = {
@@ -74,7 +73,7 @@ _MAX_BYTES = 2**63 - 1
 
 
 @dataclass(slots=True)
-class Sum:
+class ResourceSum:
     """Amounts added up; None = nobody stated any."""
 
     cpu_request: Amount | None = None
@@ -106,59 +105,61 @@ class ResourceTotals:
 
 
 def totals_of(view: WorkloadView) -> ResourceTotals:
-    asked = Sum(gpus=asked_by_roles(view.facts.roles, view))
+    requested = ResourceSum(gpus=requested_by_roles(view.facts.roles, view))
     for role in view.facts.roles:
         if role.template is not None and role.replicas:
             gpus = requested_gpus(
                 role.template.resources, role.template.annotations, view.settings.gpu_resources
             )
-            asked.add(role.template.resources, gpus, role.replicas)
+            requested.add(role.template.resources, gpus, role.replicas)
     existing = _summed(view.pods.live, view.settings)
     existing.gpus += claimed_gpus(view.objects.claims, view.pods.live, view.settings)
     if not view.facts.has_templates:
-        asked = existing
-    held_pods = [pod for pod in view.pods.live if pod.node]
-    held = _summed(held_pods, view.settings)
-    by_pool, held_gpu_bytes = _held_gpus(held_pods, view)
+        requested = existing
+    placed_pods = [pod for pod in view.pods.live if pod.node]
+    allocated = _summed(placed_pods, view.settings)
+    by_pool, gpu_bytes = _allocated_gpus(placed_pods, view)
     millionths = sum(by_pool.values())
     return ResourceTotals(
-        workload=_requested(asked, view.settings),
+        workload=_requested(requested, view.settings),
         pods=_requested(existing, view.settings),
-        allocated=_allocated(held, millionths, held_gpu_bytes, view.settings),
-        usage=_usage(view.pods, existing, millionths, held_gpu_bytes),
+        allocated=_allocated(allocated, millionths, gpu_bytes, view.settings),
+        usage=_usage(view.pods, existing, millionths, gpu_bytes),
         gpu_millionths_by_node_pool=by_pool,
     )
 
 
-def _summed(pods: Iterable[Pod], settings: DeriveSettings) -> Sum:
+def _summed(pods: Iterable[Pod], settings: DeriveSettings) -> ResourceSum:
     """Pods of one template share their resources and annotations, so each pair is added up once."""
     groups: dict[tuple[int, int], tuple[Pod, int]] = {}
     for pod in pods:
         key = (id(pod.resources), id(pod.annotations))
         first, times = groups.get(key, (pod, 0))
         groups[key] = (first, times + 1)
-    total = Sum()
+    total = ResourceSum()
     for pod, times in groups.values():
         gpus = requested_gpus(pod.resources, pod.annotations, settings.gpu_resources)
         total.add(pod.resources, gpus, times)
     return total
 
 
-def _held_gpus(pods: Sequence[Pod], view: WorkloadView) -> tuple[dict[str, int], int | None]:
+def _allocated_gpus(pods: Sequence[Pod], view: WorkloadView) -> tuple[dict[str, int], int | None]:
     """GPUs by node pool in millionths, and the memory of them; None where no node tells its size."""
     by_pool: dict[str, Fraction] = {}
     memory_bytes: int | None = None
-    for pod, held, size in _holdings(pods, view):
+    for pod, allocated, size in _allocations(pods, view):
         pool = pod_node_pool(pod.node, view.cluster, view.settings)
-        by_pool[pool] = by_pool.get(pool, Fraction(0)) + held
+        by_pool[pool] = by_pool.get(pool, Fraction(0)) + allocated
         if size is not None:
             memory_bytes = min((memory_bytes or 0) + size, _MAX_BYTES)
     return {
-        pool: gpu_millionths(float(held)) for pool, held in sorted(by_pool.items()) if held
+        pool: gpu_millionths(float(allocated))
+        for pool, allocated in sorted(by_pool.items())
+        if allocated
     }, memory_bytes
 
 
-def _holdings(
+def _allocations(
     pods: Sequence[Pod], view: WorkloadView
 ) -> Iterator[tuple[Pod, Fraction, int | None]]:
     """Who holds how many GPUs and how much of their memory: through resources, then through claims."""
@@ -166,17 +167,17 @@ def _holdings(
     for pod in pods:
         gpus = requested_gpus(pod.resources, pod.annotations, view.settings.gpu_resources)
         node = nodes.get(pod.node, {})
-        held = allocated_gpus(gpus, pod.annotations, node)
-        if held or gpus.memory_bytes is not None:
-            yield pod, held, allocated_gpu_bytes(gpus, pod.annotations, node)
+        allocated = allocated_gpus(gpus, pod.annotations, node)
+        if allocated or gpus.memory_bytes is not None:
+            yield pod, allocated, allocated_gpu_bytes(gpus, pod.annotations, node)
     for claim, pod in used_claims(view.objects.claims, pods):
-        devices = held_devices(claim, view.settings)
+        devices = allocated_devices(claim, view.settings)
         if devices:
             size = node_gpu_bytes(nodes.get(pod.node, {}))
             yield pod, devices, int(devices * size) if size else None
 
 
-def _requested(total: Sum, settings: DeriveSettings) -> RequestedResources:
+def _requested(total: ResourceSum, settings: DeriveSettings) -> RequestedResources:
     gpus = _gpu_number(total.gpus)
     by_memory: Literal["memory"] | None = "memory" if total.gpu_memory_bytes else None
     return RequestedResources(
@@ -190,23 +191,25 @@ def _requested(total: Sum, settings: DeriveSettings) -> RequestedResources:
 
 
 def _allocated(
-    held: Sum, millionths: int, gpu_bytes: int | None, settings: DeriveSettings
+    allocated: ResourceSum, millionths: int, gpu_bytes: int | None, settings: DeriveSettings
 ) -> AllocatedResources:
     return AllocatedResources(
         gpu=millionths / 1_000_000,
         gpu_memory=format_bytes(gpu_bytes) if gpu_bytes else None,
-        cpu=as_float(held.cpu_request),
-        cpu_memory=None if held.memory_request is None else format_bytes(held.memory_request),
-        extended_resources=_extended(held.extended, settings),
+        cpu=as_float(allocated.cpu_request),
+        cpu_memory=None
+        if allocated.memory_request is None
+        else format_bytes(allocated.memory_request),
+        extended_resources=_extended(allocated.extended, settings),
     )
 
 
-def _usage(census: PodCounts, existing: Sum, millionths: int, held_gpu_bytes: int | None) -> Usage:
+def _usage(pods: PodCounts, existing: ResourceSum, millionths: int, gpu_bytes: int | None) -> Usage:
     return Usage(
-        pod_count=len(census.all),
-        running_pod_count=census.running,
+        pod_count=len(pods.all),
+        running_pod_count=pods.running,
         gpu_millionths=millionths,
-        gpu_memory_request_bytes=max(held_gpu_bytes or 0, existing.gpu_memory_bytes),
+        gpu_memory_request_bytes=max(gpu_bytes or 0, existing.gpu_memory_bytes),
         cpu_request_cores=as_float(existing.cpu_request),
         cpu_limit_cores=as_float(existing.cpu_limit),
         cpu_memory_request_bytes=_bytes(existing.memory_request),

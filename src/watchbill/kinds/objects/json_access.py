@@ -1,7 +1,7 @@
-"""Reading JSON that nobody vouches for: every accessor answers, none raises, whatever the shape.
+"""Access to untrusted JSON: every accessor returns a value, none raises, whatever the shape.
 
-Objects come from any client that may write to a cluster, so a list may stand where a map is
-promised. A value of the wrong shape reads as absent.
+Objects come from any client that may write to a cluster, so a list may stand where a map is expected. A value
+of the wrong shape reads as absent.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -75,24 +75,24 @@ def instant(value: Any) -> datetime | None:
 @lru_cache(maxsize=8192)
 def _instant(value: str) -> datetime | None:
     try:
-        found = datetime.fromisoformat(value)
-        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        parsed = datetime.fromisoformat(value)
+        parsed = parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return found if found.year > 1 else None
+    return parsed if parsed.year > 1 else None
 
 
 def condition(conditions: Any, kind: str) -> Mapping[str, Any] | None:
     """The condition of that type, or None: conditions are present or absent, not assumed False."""
-    for found in objects(conditions):
-        if found.get("type") == kind:
-            return found
+    for entry in objects(conditions):
+        if entry.get("type") == kind:
+            return entry
     return None
 
 
 def is_true(conditions: Any, kind: str) -> bool:
-    found = condition(conditions, kind)
-    return found is not None and found.get("status") == "True"
+    entry = condition(conditions, kind)
+    return entry is not None and entry.get("status") == "True"
 
 
 def metadata(value: Any) -> Mapping[str, Any]:
@@ -107,16 +107,16 @@ def annotations(value: Any) -> Mapping[str, Any]:
     return mapping(at(value, "metadata", "annotations"))
 
 
-def has_labels(found: Mapping[str, Any], wanted: Iterable[tuple[str, str]]) -> bool:
+def has_labels(actual: Mapping[str, Any], wanted: Iterable[tuple[str, str]]) -> bool:
     """Every label has its value; `!x` = any value but x, `*` = any value at all."""
     for key, value in wanted:
         if value == "*":
-            if key not in found:
+            if key not in actual:
                 return False
         elif value.startswith("!"):
-            if found.get(key) == value[1:]:
+            if actual.get(key) == value[1:]:
                 return False
-        elif found.get(key) != value:
+        elif actual.get(key) != value:
             return False
     return True
 

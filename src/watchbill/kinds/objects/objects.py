@@ -1,10 +1,8 @@
-"""What derivation is given: Kubernetes objects, pruned, gathered around one workload. Pure data.
+"""The input of derivation: Kubernetes objects, pruned, gathered around one workload; and its pods by state.
 
-Pods are the many, so they are slotted structs read once from JSON (`read_pod`); everything else
-stays a plain JSON object without `managedFields`. The agent's cache fills `WorkloadObjects`;
-`derive` reads nothing else.
-
-A workload's pods, counted in one pass: what phase, message, resources and transitions ask of them.
+Pods are the most numerous, so they are slotted structs read once from JSON (`read_pod`); everything else
+stays a plain JSON object without `managedFields`. The agent's cache fills `WorkloadObjects`; `derive` reads
+nothing else.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,11 +24,11 @@ class GroupKind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdleGpus:
-    """What exporters say of the GPUs that a workload holds. Changes only where a device begins or ends to idle.
+    """Idle GPUs of a workload by exporters' figures. Changes only where a device starts or stops being idle.
 
-    `millionths` None = which idle now is not known. `gpu_hours`: of spells that are over, observed since
-    `measured_since`. Those of open spells are `millionths` times the time since `mean_since`, the mean of the
-    devices' beginnings weighted by the shares held.
+    `millionths` None = which idle now is not known. `gpu_hours`: of idle intervals that have ended, observed
+    since `measured_since`. Those of open intervals are `millionths` times the time since `mean_since`, the
+    mean of the devices' beginnings weighted by the shares held.
     """
 
     millionths: int | None
@@ -42,7 +40,7 @@ class IdleGpus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadObjects:
-    """Everything the cluster says about one workload at one moment."""
+    """Everything that the cluster holds about one workload at one moment."""
 
     root: Object
     """The top owner: whole where its kind has a definition, else at least apiVersion, kind and
@@ -103,7 +101,7 @@ class ClusterObjects:
     namespaces: Mapping[str, Object] = field(default_factory=dict)
 
 
-_A_WHILE = timedelta(minutes=10)
+_STABLE = timedelta(minutes=10)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -113,28 +111,32 @@ def age_key(pod: Pod) -> tuple[datetime, str, str]:
 
 
 class PodCounts:
-    """`staying`: neither ended nor asked to go. They alone say whether a workload has what it needs."""
+    """A workload's pods by state, in one pass.
+
+    `active`: neither ended nor being deleted; they alone decide whether a workload has what it needs.
+    `lost_readiness`: was ready once and is not any more.
+    """
 
     __slots__ = (
+        "active",
         "all",
         "failed",
-        "leaving",
         "live",
-        "lost",
+        "lost_readiness",
         "ready",
         "running",
-        "staying",
         "succeeded",
+        "terminating",
         "unscheduled",
     )
 
     def __init__(self, pods: Iterable[Pod], *, ignores_deletion: bool = False) -> None:
         self.all = sorted(pods, key=age_key)
         self.live: list[Pod] = []
-        self.staying: list[Pod] = []
-        self.leaving: list[Pod] = []
+        self.active: list[Pod] = []
+        self.terminating: list[Pod] = []
         self.unscheduled: list[Pod] = []
-        self.lost: list[Pod] = []
+        self.lost_readiness: list[Pod] = []
         self.failed: list[Pod] = []
         self.succeeded: list[Pod] = []
         self.ready = 0
@@ -143,14 +145,14 @@ class PodCounts:
             if pod.is_terminal:
                 (self.failed if pod.phase == "Failed" else self.succeeded).append(pod)
             else:
-                self._count(pod, is_leaving=pod.is_leaving and not ignores_deletion)
+                self._count(pod, is_terminating=pod.is_terminating and not ignores_deletion)
 
-    def _count(self, pod: Pod, *, is_leaving: bool) -> None:
+    def _count(self, pod: Pod, *, is_terminating: bool) -> None:
         self.live.append(pod)
-        if is_leaving:
-            self.leaving.append(pod)
+        if is_terminating:
+            self.terminating.append(pod)
             return
-        self.staying.append(pod)
+        self.active.append(pod)
         if pod.phase == "Running":
             self.running += 1
         if not pod.node:
@@ -158,7 +160,7 @@ class PodCounts:
         elif pod.is_ready:
             self.ready += 1
         elif has_lost_readiness(pod):
-            self.lost.append(pod)
+            self.lost_readiness.append(pod)
 
 
 def has_lost_readiness(pod: Pod) -> bool:
@@ -172,6 +174,6 @@ def has_lost_readiness(pod: Pod) -> bool:
     lost_at = pod.ready.at
     if lost_at is None:
         return False
-    if (pod.restarts or pod.trouble is not None) and pod.started_at is not None:
-        return lost_at - pod.started_at >= _A_WHILE
+    if (pod.restarts or pod.problem is not None) and pod.started_at is not None:
+        return lost_at - pod.started_at >= _STABLE
     return pod.running_at is not None and lost_at > pod.running_at

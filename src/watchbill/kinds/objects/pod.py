@@ -1,7 +1,7 @@
 """A pod, read once from JSON into about a kilobyte: all that derivation needs of it, no more.
 
-Pods are the many. Strings are interned, sums, images and owners shared among pods of one template; commands
-and variables come from templates, so a pod keeps none.
+Pods are the most numerous objects. Strings are interned, sums, images and owners shared among pods of one
+template; commands and variables come from templates, so a pod keeps none.
 """
 
 import sys
@@ -66,7 +66,7 @@ class PodCondition(msgspec.Struct, frozen=True):
 
 
 class ContainerProblem(msgspec.Struct, frozen=True):
-    """The worst that any container says: why it waits, or how it ended."""
+    """The worst problem of any container: why it waits, or how it ended."""
 
     container: str
     reason: str
@@ -96,7 +96,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the ResourceClaims that it uses; those made for its extended resources are not among them."""
     created_at: datetime | None
     deleted_at: datetime | None
-    """When deletion was asked for: the deletionTimestamp lies ahead of it by the grace period."""
+    """When deletion was requested: the deletionTimestamp is later by the grace period."""
     started_at: datetime | None
     finished_at: datetime | None
     """The last end of a container, once the pod is terminal."""
@@ -109,7 +109,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     ready: PodCondition | None
     disruption: PodCondition | None
     restarts: int
-    trouble: ContainerProblem | None
+    problem: ContainerProblem | None
 
     @property
     def is_terminal(self) -> bool:
@@ -120,7 +120,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
         return self.ready is not None and self.ready.status == "True" and not self.is_terminal
 
     @property
-    def is_leaving(self) -> bool:
+    def is_terminating(self) -> bool:
         return self.deleted_at is not None
 
     @property
@@ -133,24 +133,24 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_reservation(obj: Any) -> bool:
-    """A pod by which KAI holds a device that pods share: it belongs to no workload."""
+    """A pod by which KAI reserves a device that pods share: it belongs to no workload."""
     return RESERVATION_ANNOTATION in annotations(obj)
 
 
-def read_pod(obj: Any, *, wanted: frozenset[str] = frozenset()) -> Pod:
-    """The pod that `obj` describes; never raises. `wanted`: annotations to keep beyond the defaults."""
+def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Pod:
+    """The pod that `obj` describes; never raises. `extra_annotations`: keys to keep beyond the defaults."""
     meta = metadata(obj)
     spec = mapping(at(obj, "spec"))
     status = mapping(at(obj, "status"))
     conditions = status.get("conditions")
     phase = _short(status.get("phase")) or "Pending"
-    troubles = _Containers(status)
+    containers = _Containers(status)
     return Pod(
         uid=text(meta.get("uid")),
         name=_short(meta.get("name")),
         namespace=_short(meta.get("namespace")),
         labels=_shared_labels(_flat(labels(obj))),
-        annotations=_kept_annotations(annotations(obj), wanted),
+        annotations=_kept_annotations(annotations(obj), extra_annotations),
         owners=owners(obj),
         scheduler_name=_short(spec.get("schedulerName")),
         node=_short(spec.get("nodeName")),
@@ -161,25 +161,25 @@ def read_pod(obj: Any, *, wanted: frozenset[str] = frozenset()) -> Pod:
         images=_shared_images(images_of(spec)),
         claims=_claims(spec, status),
         created_at=instant(meta.get("creationTimestamp")),
-        deleted_at=asked_to_go(meta),
+        deleted_at=deletion_requested_at(meta),
         started_at=instant(status.get("startTime")),
-        finished_at=troubles.finished_at if phase in TERMINAL_POD_PHASES else None,
-        running_at=troubles.running_at,
+        finished_at=containers.finished_at if phase in TERMINAL_POD_PHASES else None,
+        running_at=containers.running_at,
         phase=phase,
         reason=_short(status.get("reason")),
         message=_bounded(status.get("message")),
         scheduled=_condition(conditions, "PodScheduled"),
         ready=_condition(conditions, "Ready"),
         disruption=_condition(conditions, "DisruptionTarget"),
-        restarts=troubles.restarts,
-        trouble=troubles.worst,
+        restarts=containers.restarts,
+        problem=containers.worst,
     )
 
 
 def _claims(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[str, ...]:
     """Claims named outright, and those made from templates, whose names only the status tells."""
-    asked = list(objects(spec.get("resourceClaims")))
-    if not asked:
+    entries = list(objects(spec.get("resourceClaims")))
+    if not entries:
         return ()
     made = {
         text(entry.get("name")): text(entry.get("resourceClaimName"))
@@ -187,7 +187,7 @@ def _claims(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[str, ..
     }
     names = (
         text(entry.get("resourceClaimName")) or made.get(text(entry.get("name")), "")
-        for entry in asked
+        for entry in entries
     )
     return tuple(dict.fromkeys(name[:253] for name in names if name))
 
@@ -241,29 +241,29 @@ class _Containers:
             if finished_at and (self.finished_at is None or finished_at > self.finished_at):
                 self.finished_at = finished_at
         name = text(container.get("name"))
-        if isinstance(waiting, Mapping) and _is_trouble(waiting):
+        if isinstance(waiting, Mapping) and _is_problem(waiting):
             last = mapping(at(container, "lastState", "terminated"))
-            self._note(_trouble(name, waiting, last, is_waiting=True))
+            self._note(_problem(name, waiting, last, is_waiting=True))
         elif isinstance(terminated, Mapping) and whole(terminated.get("exitCode")) != 0:
-            self._note(_trouble(name, terminated, terminated, is_waiting=False))
+            self._note(_problem(name, terminated, terminated, is_waiting=False))
 
     def _started(self, at: datetime | None) -> None:
         if at is not None and (self.running_at is None or at > self.running_at):
             self.running_at = at
 
-    def _note(self, trouble: ContainerProblem) -> None:
-        if self.worst is None or (trouble.is_waiting and not self.worst.is_waiting):
-            self.worst = trouble
+    def _note(self, problem: ContainerProblem) -> None:
+        if self.worst is None or (problem.is_waiting and not self.worst.is_waiting):
+            self.worst = problem
 
 
 _ORDINARY_WAITS = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 
-def _is_trouble(waiting: Mapping[str, Any]) -> bool:
+def _is_problem(waiting: Mapping[str, Any]) -> bool:
     return text(waiting.get("reason")) not in _ORDINARY_WAITS
 
 
-def _trouble(
+def _problem(
     name: str, state: Mapping[str, Any], ended: Mapping[str, Any], *, is_waiting: bool
 ) -> ContainerProblem:
     return ContainerProblem(
@@ -276,35 +276,37 @@ def _trouble(
 
 
 def _condition(conditions: Any, kind: str) -> PodCondition | None:
-    found = condition(conditions, kind)
-    if found is None:
+    entry = condition(conditions, kind)
+    if entry is None:
         return None
     return PodCondition(
-        status=_short(found.get("status")),
-        reason=_short(found.get("reason")),
-        message=_bounded(found.get("message")),
-        at=instant(found.get("lastTransitionTime")),
+        status=_short(entry.get("status")),
+        reason=_short(entry.get("reason")),
+        message=_bounded(entry.get("message")),
+        at=instant(entry.get("lastTransitionTime")),
     )
 
 
-def asked_to_go(meta: Mapping[str, Any]) -> datetime | None:
-    gone_at = instant(meta.get("deletionTimestamp"))
-    if gone_at is None:
+def deletion_requested_at(meta: Mapping[str, Any]) -> datetime | None:
+    deleted_by = instant(meta.get("deletionTimestamp"))
+    if deleted_by is None:
         return None
     grace = whole(meta.get("deletionGracePeriodSeconds")) or 0
     try:
-        return gone_at - timedelta(seconds=max(0, grace))
+        return deleted_by - timedelta(seconds=max(0, grace))
     except OverflowError:
-        return gone_at
+        return deleted_by
 
 
-def _kept_annotations(found: Mapping[str, Any], wanted: frozenset[str]) -> Mapping[str, str]:
+def _kept_annotations(
+    annotations_: Mapping[str, Any], extra_annotations: frozenset[str]
+) -> Mapping[str, str]:
     return _shared_labels(
         tuple(
             sorted(
                 (key, value)
-                for key, value in found.items()
-                if (key in KEPT_ANNOTATIONS or key in wanted)
+                for key, value in annotations_.items()
+                if (key in KEPT_ANNOTATIONS or key in extra_annotations)
                 and isinstance(value, str)
                 and len(value) <= _TEXT_LENGTH
             )
@@ -312,10 +314,10 @@ def _kept_annotations(found: Mapping[str, Any], wanted: frozenset[str]) -> Mappi
     )
 
 
-def _flat(found: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _flat(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     flat = sorted(
         (key, value)
-        for key, value in found.items()
+        for key, value in values.items()
         if isinstance(key, str) and isinstance(value, str)
     )
     return tuple(flat[:_MAX_LABELS])
@@ -337,7 +339,7 @@ def _shared_pairs(flat: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], .
 
 
 def _short(value: Any) -> str:
-    """A name or a word: bounded and interned."""
+    """A short text, cut and interned."""
     return sys.intern(value[:253]) if isinstance(value, str) and value else ""
 
 

@@ -1,8 +1,7 @@
 """Kubernetes quantities: exact reading, exact writing. `64Mi` is not `64M`, and neither is rounded.
 
-Amounts are `int` where they are whole and `Fraction` where they are not; sums of both are exact.
-
-Go's durations (`1h30m`), as custom resources write them; and durations in words.
+Amounts are `int` where they are whole and `Fraction` where they are not; sums of both are exact. Also Go's
+durations (`1h30m`), as custom resources write them.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What derivation can be told: a cluster's own keys and categories, how much is redacted. No I/O."""
+"""Settings of derivation: a cluster's own labels and categories, and the degree of redaction. No I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ class Redaction(StrEnum):
     STRICT = "strict"
     """Names of variables only: every value is hidden."""
     DEFAULT = "default"
-    """Values are shown unless their name or their form says that they are secrets."""
+    """Values are presented unless their name or their form marks them as secrets."""
     OFF = "off"
 
 

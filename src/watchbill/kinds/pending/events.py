@@ -1,4 +1,4 @@
-"""Which of a cluster's events say of a workload what nothing else says. Data and reading, no I/O."""
+"""Events that explain a workload where no status does: failed creation, scheduling and start. No I/O."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -20,13 +20,15 @@ def newest(
     events: Iterable[Object], reasons: frozenset[str], *, about: str | None = None
 ) -> Object | None:
     """The newest event for one of the reasons; `about`: the UID of the object that it must be about."""
-    found = [
+    matching = [
         event
         for event in events
         if text(event.get("reason")) in reasons
         and (about is None or text(at(event, "involvedObject", "uid")) == about)
     ]
-    return max(found, key=lambda event: (str(event_at(event) or ""), message(event)), default=None)
+    return max(
+        matching, key=lambda event: (str(event_at(event) or ""), message(event)), default=None
+    )
 
 
 def event_at(event: Object) -> datetime | None:

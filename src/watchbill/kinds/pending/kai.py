@@ -1,4 +1,4 @@
-"""What KAI-Scheduler says on its pod groups, and when that is out of date."""
+"""Reasons that KAI-Scheduler states on its pod groups, and when they are out of date."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from watchbill.kinds.objects.quantity import Amount, parse_quantity
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.kinds.pending.no_capacity import (
     InsufficientCapacity,
-    amount_of,
-    bounded_amounts,
+    format_amount,
     insufficient_capacity,
     is_gpu,
-    plain,
+    one_line,
+    requested_and_free,
+    requests_of,
     resource_word,
-    who_asks,
 )
 from watchbill.workload import PendingReason, PendingSchedulingMessage, PhaseReason
 
@@ -46,27 +46,27 @@ class _Reason:
 
 
 def kai_reasons(view: WorkloadView) -> Iterator[PendingReason]:
-    for found in _reasons(kai_groups(view.objects), view):
+    for reason in _reasons(kai_groups(view.objects), view):
         yield PendingReason(
             source="kai",
-            node_pool=found.node_pool,
-            reason=found.reason,
-            message=found.message,
-            user_message=_user_message(found, view),
-            since=found.since,
+            node_pool=reason.node_pool,
+            reason=reason.reason,
+            message=reason.message,
+            user_message=_user_message(reason, view),
+            since=reason.since,
         )
 
 
 def scheduling_messages(view: WorkloadView) -> Iterator[PendingSchedulingMessage]:
-    for found in _reasons(kai_groups(view.objects), view):
-        enumerated = QUOTA_REASONS.get(found.reason)
+    for reason in _reasons(kai_groups(view.objects), view):
+        enumerated = QUOTA_REASONS.get(reason.reason)
         if enumerated is not None:
             yield PendingSchedulingMessage(
-                node_pool=found.node_pool,
+                node_pool=reason.node_pool,
                 phase_reason=enumerated,
-                reason=found.message,
-                org_type=_org_type(found, view.cluster),
-                user_message=_user_message(found, view),
+                reason=reason.message,
+                org_type=_org_type(reason, view.cluster),
+                user_message=_user_message(reason, view),
             )
 
 
@@ -100,20 +100,20 @@ def _of_condition(
         )
 
 
-def _waiting(group: Object, census: PodCounts) -> list[Pod]:
+def _waiting(group: Object, pods: PodCounts) -> list[Pod]:
     """The group's pods that wait for a node."""
     name = text(metadata(group).get("name"))
     return [
         pod
-        for pod in census.unscheduled
+        for pod in pods.unscheduled
         if pod.annotations.get(POD_GROUP_ANNOTATION, name) == name
         and (pod.scheduled is None or pod.scheduled.status != "True")
     ]
 
 
-def _waiting_since(group: Object, census: PodCounts) -> datetime | None:
-    """Since when a pod of the group waits for a node; None where none does."""
-    waiting = _waiting(group, census)
+def _waiting_since(group: Object, pods: PodCounts) -> datetime | None:
+    """Since when a pod of the group has been waiting for a node; None where none waits."""
+    waiting = _waiting(group, pods)
     return min((pod.created_at for pod in waiting if pod.created_at is not None), default=None)
 
 
@@ -124,8 +124,8 @@ def _newest_by_pool(group: Object) -> list[Mapping[str, Any]]:
         if condition.get("status") not in ("True", None):
             continue
         pool = text(condition.get("nodePool"))
-        held = newest.get(pool)
-        if held is None or _transition(condition) >= _transition(held):
+        previous = newest.get(pool)
+        if previous is None or _transition(condition) >= _transition(previous):
             newest[pool] = condition
     return [newest[pool] for pool in sorted(newest)]
 
@@ -135,44 +135,44 @@ def _transition(condition: Mapping[str, Any]) -> int:
     return int(number) if number.isascii() and number.isdigit() and len(number) < 20 else 0
 
 
-def _org_type(found: _Reason, cluster: ClusterObjects) -> Literal["PROJECT", "DEPARTMENT"] | None:
-    """The queue that blocks: the group's own is the project, one above it a department."""
-    name = text(found.details.get("name"))
+def _org_type(reason: _Reason, cluster: ClusterObjects) -> Literal["PROJECT", "DEPARTMENT"] | None:
+    """The blocking queue: the group's own queue is the project, a parent is a department."""
+    name = text(reason.details.get("name"))
     if not name:
         return None
-    if name == found.queue:
+    if name == reason.queue:
         return "PROJECT"
-    known = ancestors(found.queue, cluster)
+    known = ancestors(reason.queue, cluster)
     return "DEPARTMENT" if name in known or len(known) <= 1 else None
 
 
-def _user_message(found: _Reason, view: WorkloadView) -> str:
+def _user_message(reason: _Reason, view: WorkloadView) -> str:
     cluster = view.cluster
-    word = "Department" if _org_type(found, cluster) == "DEPARTMENT" else "Project"
-    queue = text(found.details.get("name")) or found.queue
+    word = "Department" if _org_type(reason, cluster) == "DEPARTMENT" else "Project"
+    queue = text(reason.details.get("name")) or reason.queue
     who = f"{word} {display_name(queue, cluster)}"
-    if found.reason in _QUOTA_BOUNDS:
-        return _over_quota(found, who, word.lower(), view.settings)
-    if found.reason == "QueueDoesNotExist":
+    if reason.reason in _QUOTA_BOUNDS:
+        return _over_quota(reason, who, word.lower(), view.settings)
+    if reason.reason == "QueueDoesNotExist":
         return (
-            f"Queue {found.queue} does not exist – nothing can be asked of it"
+            f"Queue {reason.queue} does not exist – no pod can be scheduled"
             " – create it or name another queue."
         )
-    if found.reason == "PreemptionDelayNotElapsed":
+    if reason.reason == "PreemptionDelayNotElapsed":
         return (
-            f"{who} may take GPUs back from others only after a while – {plain(found.message)}"
-            " – wait, or ask who runs the queue."
+            f"{who} can reclaim GPUs from others only after a delay – {one_line(reason.message)}"
+            " – wait, or ask the administrator of the queue."
         )
     return insufficient_capacity(
         InsufficientCapacity(
-            place=f"Node pool {found.node_pool}",
-            message=found.message,
-            asked=who_asks(_waiting(found.group, view.pods), view),
+            place=f"Node pool {reason.node_pool}",
+            message=reason.message,
+            requested=requests_of(_waiting(reason.group, view.pods), view),
         )
     )
 
 
-# Which of the queue's figures bounds it, which is held against that, and what is short of what.
+# The queue's bound, the amount counted against it, and the sentence.
 _QUOTA_BOUNDS = {
     "OverLimit": ("Limit", "queueAllocated", "{who} is at its limit of {what}"),
     "NonPreemptibleOverQuota": (
@@ -183,72 +183,76 @@ _QUOTA_BOUNDS = {
 }
 
 
-def _over_quota(found: _Reason, who: str, word: str, settings: DeriveSettings) -> str:
-    bound, used, problem = _QUOTA_BOUNDS[found.reason]
-    short = _shortage(found.details, bound, used, settings)
+def _over_quota(reason: _Reason, who: str, word: str, settings: DeriveSettings) -> str:
+    bound, used, problem = _QUOTA_BOUNDS[reason.reason]
+    short = _shortage(reason.details, bound, used, settings)
     what = resource_word(short.resource, settings.gpu_resources) if short else "resources"
-    said = problem.format(who=who, what=what)
-    amounts, remedy = "how much is not said", f"free {what} in the {word}"
+    problem_text = problem.format(who=who, what=what)
+    amounts, remedy = "amount unknown", f"free {what} in the {word}"
     if short is not None:
         amounts, remedy = short.amounts, short.remedy(word) or remedy
-    if found.reason == "OverLimit":
-        return f"{said} – {amounts} – {remedy} or raise its limit."
-    return f"{said} – {amounts} – make the workload preemptible, {remedy}, or raise its quota."
+    if reason.reason == "OverLimit":
+        return f"{problem_text} – {amounts} – {remedy} or raise its limit."
+    return (
+        f"{problem_text} – {amounts} – make the workload preemptible, {remedy}, or raise its quota."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shortage:
     resource: str
-    asked: Amount
+    requested: Amount
     used: Amount = 0
     bound: Amount | None = None
 
     @property
     def amounts(self) -> str:
         if self.bound is None:
-            return f"{amount_of(self.resource, self.asked)} asked for"
-        return bounded_amounts(self.resource, asked=self.asked, used=self.used, bound=self.bound)
+            return f"{format_amount(self.resource, self.requested)} requested"
+        return requested_and_free(
+            self.resource, requested=self.requested, used=self.used, bound=self.bound
+        )
 
     def remedy(self, word: str) -> str:
-        """What would make it fit; waiting helps nobody who asks for more than there is at all."""
+        """What would make it fit; waiting does not help a request above the bound itself."""
         if self.bound is None:
             return ""
-        if self.asked > self.bound:
-            return f"ask for at most {amount_of(self.resource, self.bound, rounds_up=False)}"
-        missing = self.asked - max(0, self.bound - self.used)
-        return f"free {amount_of(self.resource, missing)} more in the {word}"
+        if self.requested > self.bound:
+            return f"request at most {format_amount(self.resource, self.bound, rounds_up=False)}"
+        missing = self.requested - max(0, self.bound - self.used)
+        return f"free {format_amount(self.resource, missing)} more in the {word}"
 
 
 def _shortage(
     details: Mapping[str, Any], bound: str, used: str, settings: DeriveSettings
 ) -> _Shortage | None:
     """The resource that does not fit, GPUs first, as far as the details tell."""
-    asked = _amounts(details, "podGroupRequested")
+    requested = _amounts(details, "podGroupRequested")
     bounds = _amounts(details, f"queue{bound}", f"queueResource{bound}s")
-    held = _amounts(details, used)
+    allocated = _amounts(details, used)
     ordered = sorted(
-        asked.items(), key=lambda item: (not is_gpu(item[0], settings.gpu_resources), item[0])
+        requested.items(), key=lambda item: (not is_gpu(item[0], settings.gpu_resources), item[0])
     )
     for resource, amount in ordered:
-        free_from = held.get(resource, 0)
+        free_from = allocated.get(resource, 0)
         if resource in bounds and free_from + amount > bounds[resource]:
             return _Shortage(
-                resource=resource, asked=amount, used=free_from, bound=bounds[resource]
+                resource=resource, requested=amount, used=free_from, bound=bounds[resource]
             )
     for resource, amount in ordered:
-        return _Shortage(resource=resource, asked=amount)
+        return _Shortage(resource=resource, requested=amount)
     return None
 
 
 def _amounts(details: Mapping[str, Any], *names: str) -> dict[str, Amount]:
     """The amounts under one of the names, with or without `Resources` at its end; -1 = no bound."""
     for name in names:
-        for spelled in (f"{name}Resources", name):
-            found = details.get(spelled)
-            if isinstance(found, Mapping):
+        for member in (f"{name}Resources", name):
+            amounts = details.get(member)
+            if isinstance(amounts, Mapping):
                 return {
                     resource: amount
-                    for resource, value in found.items()
+                    for resource, value in amounts.items()
                     if isinstance(resource, str)
                     and (amount := parse_quantity(value)) is not None
                     and amount >= 0

@@ -1,4 +1,4 @@
-"""What Kueue says on its Workloads: quota, admission checks, queues that do not run."""
+"""Reasons that Kueue states on its Workloads: quota, admission checks, queues that are stopped."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.quantity import Amount, exact, parse_quantity
 from watchbill.kinds.objects.resources import pod_resources
 from watchbill.kinds.objects.settings import DeriveSettings
-from watchbill.kinds.pending.no_capacity import amount_of, plain, resource_word
+from watchbill.kinds.pending.no_capacity import format_amount, one_line, resource_word
 from watchbill.workload import PendingReason
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -44,15 +44,15 @@ def _reason(workload: Object, settings: DeriveSettings) -> PendingReason:
     evicted = condition(conditions, "Evicted")
     if reserved is not None and reserved.get("status") == "True":
         reason, message, user_message = _checks(workload)
-        found: Mapping[str, Any] = reserved
+        current: Mapping[str, Any] = reserved
     else:
-        found = reserved or {}
-        message = text(found.get("message"))
+        current = reserved or {}
+        message = text(current.get("message"))
         is_evicted = evicted is not None and evicted.get("status") == "True"
-        stated = evicted if is_evicted and evicted is not None else found
+        stated = evicted if is_evicted and evicted is not None else current
         reason = text(stated.get("reason"))[:253] or "Pending"
         user_message = _user_message(workload, message, reason, settings, is_evicted=is_evicted)
-    since = instant(found.get("lastTransitionTime")) or created_at
+    since = instant(current.get("lastTransitionTime")) or created_at
     return PendingReason(
         source="kueue",
         reason=reason,
@@ -74,7 +74,8 @@ def _checks(workload: Object) -> tuple[str, str, str]:
     return (
         "AdmissionCheck",
         message or f"Waiting for {names}",
-        f"Admission checks are open: {names} – quota is reserved – wait, or ask who runs the check.",
+        f"Admission checks are open: {names} – quota is reserved"
+        " – wait, or ask the administrator of the check.",
     )
 
 
@@ -86,30 +87,37 @@ def _user_message(
     if quota:
         return _short_of_quota(workload, queue, message, quota, settings)
     if is_evicted:
-        said, remedy = _EVICTIONS.get(reason, (f"It was evicted ({reason})", "mend the cause"))
-        return f"{said.format(queue=queue)} – it waits for quota again – wait, or {remedy}."
+        problem_text, remedy = _EVICTIONS.get(
+            reason, (f"It was evicted ({reason})", "fix the cause")
+        )
+        return f"{problem_text.format(queue=queue)} – it waits for quota again – wait, or {remedy}."
     for pattern, problem, remedy in _QUEUES:
         match = pattern.search(message)
         if match:
-            said = problem.format(name=match.groupdict().get("name", ""))
-            return f"{said} – it waits in queue {queue} – {remedy}."
-    said = plain(message) or f"Queue {queue} has not admitted it yet"
-    return f"{said} – it waits in queue {queue} – wait, or ask who runs the queue."
+            problem_text = problem.format(name=match.groupdict().get("name", ""))
+            return f"{problem_text} – it waits in queue {queue} – {remedy}."
+    problem_text = one_line(message) or f"Queue {queue} has not admitted it yet"
+    return (
+        f"{problem_text} – it waits in queue {queue} – wait, or ask the administrator of the queue."
+    )
 
 
 _EVICTIONS = {
     "Preempted": (
-        "It was preempted by more important work in queue {queue}",
+        "It was preempted by a workload of higher priority in queue {queue}",
         "raise its priority",
     ),
     "PodsReadyTimeout": (
         "Its pods were not ready in time, so queue {queue} took its quota back",
-        "find out what keeps them",
+        "find out why they were not ready",
     ),
-    "AdmissionCheck": ("An admission check took its quota back", "ask who runs the check"),
+    "AdmissionCheck": (
+        "An admission check took its quota back",
+        "ask the administrator of the check",
+    ),
     "ClusterQueueStopped": ("Queue {queue} was stopped", "ask who stopped it"),
 }
-_ASK = "ask who runs the queue"
+_ASK = "ask the administrator of the queue"
 _QUEUES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"(?P<name>(?:LocalQueue|ClusterQueue) \S{1,253}) (?:doesn't|does not) exist"),
@@ -136,32 +144,34 @@ def _short_of_quota(
 ) -> str:
     resource, flavor, more = quota.groups()
     word = resource_word(resource, settings.gpu_resources)
-    asked = _asked(workload, resource)
-    amounts = [f"{amount_of(resource, asked)} asked for"] if asked else []
+    requested = _requested_amount(workload, resource)
+    amounts = [f"{format_amount(resource, requested)} requested"] if requested else []
     most = _MOST.search(message)
     bound = parse_quantity(most[1]) if most else None
     if bound is not None:
-        said = amount_of(resource, bound, rounds_up=False)
-        many = "so much" if word == "memory" else "so many"
+        maximum = format_amount(resource, bound, rounds_up=False)
+        many = "that much" if word == "memory" else "that many"
         return (
             f"Queue {queue} never has {many} {word} in flavor {flavor}"
-            f" – {', '.join((*amounts, f'{said} is its most'))}"
-            " – ask for less, or raise the quota."
+            f" – {', '.join((*amounts, f'at most {maximum} available'))}"
+            " – request less, or raise the quota."
         )
     missing = parse_quantity(more)
-    amounts += [f"{amount_of(resource, missing)} more needed"] if missing else []
+    amounts += [f"{format_amount(resource, missing)} more needed"] if missing else []
     return (
         f"Queue {queue} has too little quota of {word} in flavor {flavor}"
-        f" – {', '.join(amounts) or 'how much is not said'} – wait, ask for less, or raise the quota."
+        f" – {', '.join(amounts) or 'amount unknown'} – wait, request less, or raise the quota."
     )
 
 
-def _asked(workload: Object, resource: str) -> Amount:
-    """What all pod sets ask of the resource."""
+def _requested_amount(workload: Object, resource: str) -> Amount:
+    """The sum over all pod sets."""
     total: Amount = 0
     for pod_set in objects(at(workload, "spec", "podSets")):
         count = parse_quantity(pod_set.get("count")) or 0
-        found = pod_resources(at(pod_set, "template", "spec"))
-        per_pod = {"cpu": found.cpu_request, "memory": found.memory_request} | dict(found.extended)
+        resources = pod_resources(at(pod_set, "template", "spec"))
+        per_pod = {"cpu": resources.cpu_request, "memory": resources.memory_request} | dict(
+            resources.extended
+        )
         total += (per_pod.get(resource) or 0) * count
     return exact(total)

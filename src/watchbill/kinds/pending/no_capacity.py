@@ -1,8 +1,7 @@
-"""Resources and amounts as people say them: GPUs as decimals, memory in binary units, never as quantities.
+"""Insufficient capacity: schedulers' messages parsed for what is short and on how many nodes.
 
-What is asked for is rounded up and what is free down, so that a sentence never promises room.
-
-Why no node takes a pod: schedulers' texts read for what is short and on how many nodes, in plain words.
+Amounts are written for people: GPUs as decimals, memory in binary units. Requests are rounded up and free
+amounts down, so that a sentence never promises capacity that is not there.
 """
 
 import re
@@ -35,93 +34,95 @@ def is_gpu(resource: str, gpu_resources: tuple[str, ...] = GPU_RESOURCES) -> boo
 
 
 def resource_word(resource: str, gpu_resources: tuple[str, ...] = GPU_RESOURCES) -> str:
-    """`GPUs`, `CPU cores`, `memory`; a resource that has no word is called by its name."""
-    found = _WORDS.get("gpu" if is_gpu(resource, gpu_resources) else resource)
-    return found[1] if found else resource[:100]
+    """`GPUs`, `CPU cores`, `memory`; any other resource keeps its name."""
+    words = _WORDS.get("gpu" if is_gpu(resource, gpu_resources) else resource)
+    return words[1] if words else resource[:100]
 
 
-def figure(amount: Amount, *, rounds_up: bool = True) -> str:
+def format_decimal(amount: Amount, *, rounds_up: bool = True) -> str:
     """A decimal number with two digits at most: 2, 0.5, 2.81."""
     hundredths = (ceil if rounds_up else floor)(amount * 100)
     whole, rest = divmod(hundredths, 100)
     return f"{whole}.{rest:02}".rstrip("0") if rest else str(whole)
 
 
-def amount_of(resource: str, amount: Amount, *, rounds_up: bool = True) -> str:
+def format_amount(resource: str, amount: Amount, *, rounds_up: bool = True) -> str:
     """The amount without the resource's word: `2.81`, `64 GiB`."""
     if resource not in _IN_BYTES and not resource.startswith("hugepages-"):
-        return figure(amount, rounds_up=rounds_up)
+        return format_decimal(amount, rounds_up=rounds_up)
     power = 0
     while power < len(_UNITS) - 1 and amount >= 1024 ** (power + 1):
         power += 1
-    return f"{figure(Fraction(amount) / 1024**power, rounds_up=rounds_up)} {_UNITS[power]}"
+    return f"{format_decimal(Fraction(amount) / 1024**power, rounds_up=rounds_up)} {_UNITS[power]}"
 
 
-def counted(resource: str, amount: Amount, gpu_resources: tuple[str, ...] = GPU_RESOURCES) -> str:
+def amount_with_word(
+    resource: str, amount: Amount, gpu_resources: tuple[str, ...] = GPU_RESOURCES
+) -> str:
     """The amount with its word: `16 GPUs`, `1 GPU`, `64 GiB of memory`."""
-    said = amount_of(resource, amount)
-    if " " in said:
-        return f"{said} of {resource_word(resource)}"
+    amount_text = format_amount(resource, amount)
+    if " " in amount_text:
+        return f"{amount_text} of {resource_word(resource)}"
     words = _WORDS.get("gpu" if is_gpu(resource, gpu_resources) else resource)
-    return f"{said} {words[said != '1'] if words else resource[:100]}"
+    return f"{amount_text} {words[amount_text != '1'] if words else resource[:100]}"
 
 
 def pods_word(number: int) -> str:
     return f"{number} pod" if number == 1 else f"{number} pods"
 
 
-def bounded_amounts(resource: str, *, asked: Amount, used: Amount, bound: Amount) -> str:
-    """`16 asked for, 2.81 of 62 free`."""
-    free = amount_of(resource, max(0, bound - used), rounds_up=False)
+def requested_and_free(resource: str, *, requested: Amount, used: Amount, bound: Amount) -> str:
+    """`16 requested, 2.81 of 62 free`."""
+    free = format_amount(resource, max(0, bound - used), rounds_up=False)
     return (
-        f"{amount_of(resource, asked)} asked for,"
-        f" {free} of {amount_of(resource, bound, rounds_up=False)} free"
+        f"{format_amount(resource, requested)} requested,"
+        f" {free} of {format_amount(resource, bound, rounds_up=False)} free"
     )
 
 
-def asked_by(
+def request_text(
     pods: Iterable[Pod],
     gpu_resources: tuple[str, ...] = GPU_RESOURCES,
     claimed: Fraction = Fraction(0),
 ) -> str:
-    """`2 pods ask for 16 GPUs together`; of pods without GPUs their CPU cores and memory.
+    """`2 pods request 16 GPUs in total`; for pods without GPUs their CPU cores and memory.
 
-    `claimed`: GPUs that they ask for through claims, beside their containers.
+    `claimed`: GPUs requested through claims, in addition to their containers.
     """
     number = 0
     totals: dict[str, Amount] = {"gpu": claimed} if claimed else {}
     for pod in pods:
         number += 1
-        for resource, amount in _asks(pod, gpu_resources):
+        for resource, amount in _requested_amounts(pod, gpu_resources):
             totals[resource] = totals.get(resource, 0) + amount
     if not number:
         return ""
     gpus = {resource: amount for resource, amount in totals.items() if "gpu" in resource}
-    said = [
-        f"{amount_of('memory', amount)} of GPU memory"
+    amounts = [
+        f"{format_amount('memory', amount)} of GPU memory"
         if resource == "gpu-memory"
-        else counted(resource, amount, gpu_resources)
+        else amount_with_word(resource, amount, gpu_resources)
         for resource, amount in (gpus or totals).items()
         if amount
     ]
-    if not said:
+    if not amounts:
         return f"{pods_word(number)} {'waits' if number == 1 else 'wait'}"
-    verb = "asks" if number == 1 else "ask"
-    together = "" if number == 1 else " together"
-    return f"{pods_word(number)} {verb} for {' and '.join(said)}{together}"
+    verb = "requests" if number == 1 else "request"
+    together = "" if number == 1 else " in total"
+    return f"{pods_word(number)} {verb} {' and '.join(amounts)}{together}"
 
 
-def _asks(pod: Pod, gpu_resources: tuple[str, ...]) -> Iterable[tuple[str, Amount]]:
-    found = pod.resources
-    gpus = requested_gpus(found, pod.annotations, gpu_resources)
+def _requested_amounts(pod: Pod, gpu_resources: tuple[str, ...]) -> Iterable[tuple[str, Amount]]:
+    resources = pod.resources
+    gpus = requested_gpus(resources, pod.annotations, gpu_resources)
     yield "gpu", gpus.portion
     yield "gpu-memory", gpus.memory_bytes or 0
-    yield "cpu", found.cpu_request or 0
-    yield "memory", found.memory_request or 0
+    yield "cpu", resources.cpu_request or 0
+    yield "memory", resources.memory_request or 0
 
 
-def plain(message: str, length: int = 400) -> str:
-    """A scheduler's text on one line, without the full stop at its end."""
+def one_line(message: str, length: int = 400) -> str:
+    """A scheduler's message on one line, without the full stop at its end."""
     return " ".join(message[: 2 * length].split())[:length].rstrip(" .")
 
 
@@ -131,20 +132,20 @@ _QUOTA = re.compile(
 
 
 def quota_message(message: str) -> str:
-    """The API server's refusal for want of a namespace's quota, in plain words; "" for other texts."""
+    """A sentence for the API server's "exceeded quota" error; "" for any other message."""
     match = _QUOTA.search(message)
     if match is None:
         return ""
-    asked, used, bounds = (_quota_amounts(part) for part in match.groups()[1:])
-    for name, amount in asked.items():
-        bound, held = bounds.get(name), used.get(name, 0)
-        if bound is not None and held + amount > bound:
+    requested, used, bounds = (_quota_amounts(part) for part in match.groups()[1:])
+    for name, amount in requested.items():
+        bound, allocated = bounds.get(name), used.get(name, 0)
+        if bound is not None and allocated + amount > bound:
             resource = name.removeprefix("requests.").removeprefix("limits.")
             what = resource_word(resource)
-            figures = bounded_amounts(resource, asked=amount, used=held, bound=bound)
+            figures = requested_and_free(resource, requested=amount, used=allocated, bound=bound)
             return (
                 f"Quota {match[1]} of the namespace has too {_little(what)} {what} left – {figures}"
-                f" – free {what} in the namespace, ask for less, or raise the quota."
+                f" – free {what} in the namespace, request less, or raise the quota."
             )
     return ""
 
@@ -155,19 +156,19 @@ def _little(word: str) -> str:
 
 def _quota_amounts(written: str) -> dict[str, Amount]:
     """`cpu=4,requests.nvidia.com/gpu=8` as amounts."""
-    found: dict[str, Amount] = {}
+    amounts: dict[str, Amount] = {}
     for pair in written.rstrip(",;.").split(","):
         name, _, value = pair.partition("=")
         amount = parse_quantity(value)
         if amount is not None:
-            found[name] = amount
-    return found
+            amounts[name] = amount
+    return amounts
 
 
-WAIT = "wait, ask for less, or add nodes"
+WAIT = "wait, request less, or add nodes"
 
-# What a node's refusal means, and what would help; the first that is found in the message counts.
-REFUSALS: tuple[tuple[str, str, str], ...] = (
+# What a node's rejection means, and what would help; the first that occurs in the message counts.
+REJECTIONS: tuple[tuple[str, str, str], ...] = (
     (
         "node affinity",
         "No node fits its node selector or affinity",
@@ -175,13 +176,13 @@ REFUSALS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "untolerated taint",
-        "Nodes are kept for other work by taints",
+        "Its pods do not tolerate the taints of nodes",
         "tolerate the taint or free nodes",
     ),
     (
         "cannot allocate all claims",
-        "No node has the devices that its claims ask for",
-        "free devices, ask for fewer, or add nodes",
+        "No node has the devices that its claims request",
+        "free devices, request fewer, or add nodes",
     ),
     ("unbound immediate", "Its volumes are not bound", "check the claims and their storage class"),
     (
@@ -192,13 +193,17 @@ REFUSALS: tuple[tuple[str, str, str], ...] = (
     (
         "topology spread",
         "Its topology spread cannot be kept",
-        "loosen the constraint or free nodes",
+        "relax the constraint or free nodes",
     ),
-    ("anti-affinity", "Its pod anti-affinity forbids the nodes", "loosen it or add nodes"),
-    ("pod affinity", "Its pod affinity finds no node", "loosen it or start the pods it follows"),
+    ("anti-affinity", "Its pod anti-affinity forbids the nodes", "relax it or add nodes"),
+    (
+        "pod affinity",
+        "Its pod affinity finds no node",
+        "relax it or start the pods that it must run beside",
+    ),
     ("unschedulable", "Nodes are cordoned", "uncordon nodes or add some"),
-    ("free ports", "The host ports it asks for are taken", "use other ports or add nodes"),
-    ("Too many pods", "Nodes hold as many pods as they may", "free or add nodes"),
+    ("free ports", "The host ports that it requests are in use", "use other ports or add nodes"),
+    ("Too many pods", "Nodes run their maximum number of pods", "free or add nodes"),
 )
 _GANG = re.compile(r"Resources were found for ([0-9]{1,7}) pods while ([0-9]{1,7}) are required")
 _COUNTED = re.compile(
@@ -224,74 +229,74 @@ _SAYS_NOTHING = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InsufficientCapacity:
-    """`place`: `Node pool a100`, or "" where the scheduler knows of none; `asked`: who asks for what."""
+    """`place`: `Node pool a100`, or "" where the scheduler names none; `requested`: which pods request what."""
 
     place: str
     message: str
-    asked: str
+    requested: str
     gpu_resources: tuple[str, ...] = field(default=())
 
 
-def insufficient_capacity(found: InsufficientCapacity) -> str:
-    """The sentence for a text of KAI's, or of any scheduler that speaks as it does."""
-    text = plain(found.message, 2_000)
+def insufficient_capacity(shortage: InsufficientCapacity) -> str:
+    """The sentence for a message in KAI's format, or quoting any other message."""
+    text = one_line(shortage.message, 2_000)
     node = _ON_NODE.search(text)
     if node:
-        return _on_one_node(found, node)
-    counted = {what: int(number) for number, what in _COUNTED.findall(text)}
-    facts = [found.asked, *_gang(text)]
-    short = short_of(counted)
+        return _on_one_node(shortage, node)
+    nodes_by_cause = {what: int(number) for number, what in _COUNTED.findall(text)}
+    facts = [shortage.requested, *_gang(text)]
+    short = short_of(nodes_by_cause)
     if short:
         resource = max(sorted(short), key=lambda name: (name.startswith("GPU"), short[name]))
         few = "little" if resource in ("memory", "GPU memory") else "few"
-        place = f"{found.place} has" if found.place else "The nodes have"
-        facts.append(nodes_that("lack", short[resource], "it" if few == "little" else "them"))
+        place = f"{shortage.place} has" if shortage.place else "The nodes have"
+        facts.append(nodes_that(short[resource], f"has too {few}", f"have too {few}"))
         return f"{place} too {few} free {resource} – {_listed(facts)} – {WAIT}."
-    refused = refusal(counted)
-    if refused is not None:
-        problem, number, remedy = refused
-        facts.append(nodes_that("refuse", number))
-        return f"{_placed(found.place, problem)} – {_listed(facts)} – {remedy}."
-    return _as_said(found, text, facts)
+    rejected = rejection(nodes_by_cause)
+    if rejected is not None:
+        problem, number, remedy = rejected
+        facts.append(nodes_that(number, "rejects it", "reject it"))
+        return f"{_placed(shortage.place, problem)} – {_listed(facts)} – {remedy}."
+    return _quoted_message(shortage, text, facts)
 
 
-def who_asks(pods: Sequence[Pod], view: WorkloadView) -> str:
-    """Which of the pods ask for what, through containers and through claims."""
+def requests_of(pods: Sequence[Pod], view: WorkloadView) -> str:
+    """What the pods request, through containers and through claims: `2 pods request 16 GPUs in total`."""
     claimed = claimed_gpus(view.objects.claims, pods, view.settings)
-    return asked_by(pods, view.settings.gpu_resources, claimed)
+    return request_text(pods, view.settings.gpu_resources, claimed)
 
 
-def short_of(counted: Mapping[str, int]) -> dict[str, int]:
-    """Resources that nodes lack, by their words, and how many nodes lack each."""
-    found: dict[str, int] = {}
-    for what, number in counted.items():
+def short_of(nodes_by_cause: Mapping[str, int]) -> dict[str, int]:
+    """How many nodes have too little of each resource."""
+    nodes_by_resource: dict[str, int] = {}
+    for what, number in nodes_by_cause.items():
         match = _LACKING.search(what)
         if match:
             word = resource_word(match[1])
-            found[word] = found.get(word, 0) + number
-    return found
+            nodes_by_resource[word] = nodes_by_resource.get(word, 0) + number
+    return nodes_by_resource
 
 
-def refusal(counted: Mapping[str, int]) -> tuple[str, int, str] | None:
+def rejection(nodes_by_cause: Mapping[str, int]) -> tuple[str, int, str] | None:
     """The problem, how many nodes have it, and what would help."""
-    for phrase, problem, remedy in REFUSALS:
-        number = sum(count for what, count in counted.items() if phrase in what)
+    for phrase, problem, remedy in REJECTIONS:
+        number = sum(count for what, count in nodes_by_cause.items() if phrase in what)
         if number:
             return problem, number, remedy
     return None
 
 
-def nodes_that(verb: str, number: int, what: str = "it") -> str:
-    return f"1 node {verb}s {what}" if number == 1 else f"{number} nodes {verb} {what}"
+def nodes_that(number: int, one_does: str, many_do: str) -> str:
+    return f"1 node {one_does}" if number == 1 else f"{number} nodes {many_do}"
 
 
-def _on_one_node(found: InsufficientCapacity, match: re.Match[str]) -> str:
+def _on_one_node(shortage: InsufficientCapacity, match: re.Match[str]) -> str:
     node, resource, *amounts = match.groups()
-    asked, used, capacity = (parse_quantity(amount) or 0 for amount in amounts)
+    requested, used, capacity = (parse_quantity(amount) or 0 for amount in amounts)
     word = resource_word(resource)
     few = "little" if "memory" in word else "few"
-    place = f"{found.place} has" if found.place else "The nodes have"
-    free = bounded_amounts("gpu", asked=asked, used=used, bound=capacity)
+    place = f"{shortage.place} has" if shortage.place else "The nodes have"
+    free = requested_and_free("gpu", requested=requested, used=used, bound=capacity)
     unit = " (GB)" if word == "memory" else ""
     return f"{place} too {few} free {word}{unit} – {free} on node {node} – {WAIT}."
 
@@ -299,23 +304,23 @@ def _on_one_node(found: InsufficientCapacity, match: re.Match[str]) -> str:
 def _gang(text: str) -> Iterator[str]:
     match = _GANG.search(text)
     if match:
-        yield f"only {match[1]} of the {match[2]} that must start together find room"
+        yield f"only {match[1]} of the {match[2]} that must start together fit"
 
 
-def _as_said(found: InsufficientCapacity, text: str, facts: list[str]) -> str:
+def _quoted_message(shortage: InsufficientCapacity, text: str, facts: list[str]) -> str:
     match = _NOT_ENOUGH.fullmatch(text)
     if match:
         within = f" {match[1]}" if match[1] else ""
-        place = f"Node pool {match[2]}" if match[2] else found.place or "The cluster"
-        return f"{place} has no room{within} – {plain(match[3])} – {WAIT}."
+        place = f"Node pool {match[2]}" if match[2] else shortage.place or "The cluster"
+        return f"{place} has no capacity{within} – {one_line(match[3])} – {WAIT}."
     if not text or _SAYS_NOTHING.fullmatch(text):
-        place = found.place or "No node"
-        room = "has no room for it" if found.place else "has room for it"
+        place = shortage.place or "No node"
+        room = "has no capacity for it" if shortage.place else "has capacity for it"
         return f"{place} {room} – {_listed(facts)} – {WAIT}."
-    pool = found.place.rpartition(" ")[2]
-    said = plain(text)
-    prefix = f"{found.place}: " if found.place and pool not in said else ""
-    return f"{prefix}{said} – {_listed(facts)} – {WAIT}."
+    pool = shortage.place.rpartition(" ")[2]
+    stated = one_line(text)
+    prefix = f"{shortage.place}: " if shortage.place and pool not in stated else ""
+    return f"{prefix}{stated} – {_listed(facts)} – {WAIT}."
 
 
 def _placed(place: str, problem: str) -> str:
@@ -323,4 +328,4 @@ def _placed(place: str, problem: str) -> str:
 
 
 def _listed(facts: list[str]) -> str:
-    return ", ".join(fact for fact in facts if fact) or "how much is not said"
+    return ", ".join(fact for fact in facts if fact) or "amount unknown"

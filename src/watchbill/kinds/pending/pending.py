@@ -1,6 +1,6 @@
-"""Why a workload waits: what its schedulers say, put in one list with the dominant reason first.
+"""Why a workload is pending: the reasons of all schedulers in one list, the dominant one first.
 
-A reason's `user_message` has one form: what is short – how much is asked and free – what would help.
+A reason's `user_message` has one form: what is short – how much is requested and free – what would help.
 """
 
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 def pending_reasons(view: WorkloadView) -> tuple[PendingReason, ...]:
     """Every reason, dominant first: quota before the rest, queues before nodes, the newest first."""
-    found: list[PendingReason] = []
+    reasons: list[PendingReason] = []
     for reason in (
         *kai_reasons(view),
         *kueue_reasons(view),
@@ -26,9 +26,11 @@ def pending_reasons(view: WorkloadView) -> tuple[PendingReason, ...]:
         *pod_reasons(view),
     ):
         # A scheduler writes the same sentence on the group and on each of its pods.
-        if all((reason.source, reason.message) != (held.source, held.message) for held in found):
-            found.append(reason)
-    return tuple(sorted(found, key=_dominance)[:MAX_REASONS])
+        if all(
+            (reason.source, reason.message) != (other.source, other.message) for other in reasons
+        ):
+            reasons.append(reason)
+    return tuple(sorted(reasons, key=_dominance)[:MAX_REASONS])
 
 
 def _dominance(reason: PendingReason) -> tuple[bool, int, float, str, str]:

@@ -1,4 +1,4 @@
-"""What schedulers write on the pods themselves, and Volcano on its pod groups, in plain words."""
+"""Reasons that schedulers state on the pods themselves, and Volcano on its pod groups."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -19,13 +19,13 @@ from watchbill.kinds.pending import events
 from watchbill.kinds.pending.no_capacity import (
     WAIT,
     InsufficientCapacity,
-    amount_of,
-    counted,
+    amount_with_word,
+    format_amount,
     insufficient_capacity,
-    plain,
-    refusal,
+    one_line,
+    rejection,
+    requests_of,
     resource_word,
-    who_asks,
 )
 from watchbill.workload import PendingReason
 
@@ -54,17 +54,17 @@ class _Group:
 def pod_reasons(view: WorkloadView) -> Iterator[PendingReason]:
     groups: dict[tuple[str, str], _Group] = {}
     for pod in view.pods.unscheduled:
-        said = pod.scheduled or _event_about(pod, view.objects)
-        if said is None or said.status == "True":
+        condition_ = pod.scheduled or _event_about(pod, view.objects)
+        if condition_ is None or condition_.status == "True":
             continue
-        key = (said.reason, said.message)
-        held = groups.get(key)
-        since = said.at or pod.created_at or _EPOCH
+        key = (condition_.reason, condition_.message)
+        group = groups.get(key)
+        since = condition_.at or pod.created_at or _EPOCH
         groups[key] = _Group(
-            pods=(*held.pods, pod) if held else (pod,),
-            reason=said.reason or "Unschedulable",
-            message=said.message,
-            since=min(held.since, since) if held else since,
+            pods=(*group.pods, pod) if group else (pod,),
+            reason=condition_.reason or "Unschedulable",
+            message=condition_.message,
+            since=min(group.since, since) if group else since,
         )
     # The message of the most pods first, then the newest.
     ordered = sorted(groups.values(), key=lambda group: (-len(group.pods), group.message))
@@ -79,14 +79,14 @@ def pod_reasons(view: WorkloadView) -> Iterator[PendingReason]:
 
 
 def _event_about(pod: Pod, objects: WorkloadObjects) -> PodCondition | None:
-    """What an event says of a pod on which no scheduler has written anything."""
+    """The condition that an event stands for, where no scheduler has set one on the pod."""
     if not objects.scheduling_events:
         return None
-    found = events.newest(objects.scheduling_events, events.SCHEDULING_FAILURES, about=pod.uid)
-    if found is None:
+    event = events.newest(objects.scheduling_events, events.SCHEDULING_FAILURES, about=pod.uid)
+    if event is None:
         return None
-    reason = text(found.get("reason"))
-    return PodCondition("False", reason, events.message(found), events.event_at(found))
+    reason = text(event.get("reason"))
+    return PodCondition("False", reason, events.message(event), events.event_at(event))
 
 
 def _source(pod: Pod, settings: DeriveSettings) -> Literal["kai", "volcano", "scheduler"]:
@@ -98,17 +98,17 @@ def _source(pod: Pod, settings: DeriveSettings) -> Literal["kai", "volcano", "sc
 def _user_message(group: _Group, view: WorkloadView) -> str:
     if group.reason == "SchedulingGated":
         return (
-            "A scheduling gate holds its pods – no scheduler looks at them yet"
-            " – whoever set the gate has to remove it."
+            "A scheduling gate blocks its pods – no scheduler considers them until it is removed"
+            " – the controller that set the gate must remove it."
         )
     if group.reason == "PodGrouperWarning":
         return (
-            f"KAI cannot group its pods, so no scheduler looks at them – {plain(group.message)}"
-            " – mend the owner that it names, or ask who runs KAI."
+            f"KAI cannot group its pods, so they are not scheduled – {one_line(group.message)}"
+            " – fix the owner named there, or ask the KAI administrator."
         )
     claim = _CLAIM.search(group.message)
     if claim:
-        return f"Volume claim {claim[1]} does not exist – the pod asks for it – create the claim."
+        return f"Volume claim {claim[1]} does not exist – a pod uses it – create the claim."
     nodes = _NODES.search(group.message)
     if nodes is not None:
         return _no_node(group, int(nodes[1]), _TAIL.sub("", nodes[2]), view)
@@ -117,7 +117,7 @@ def _user_message(group: _Group, view: WorkloadView) -> str:
         InsufficientCapacity(
             place=f"Node pool {pool}" if pool else "",
             message=group.message,
-            asked=who_asks(group.pods, view),
+            requested=requests_of(group.pods, view),
         )
     )
 
@@ -132,50 +132,52 @@ def _no_node(group: _Group, nodes: int, refusals: str, view: WorkloadView) -> st
     if short:
         resource = max(sorted(short), key=lambda name: (_is_gpu(name, view.settings), short[name]))
         return _short_of(resource, group, short[resource], nodes, view)
-    refused = refusal(causes)
+    refused = rejection(causes)
     if refused is not None:
         problem, number, remedy = refused
-        verb = "refuses" if number == 1 else "refuse"
-        fact = f"{number} of {nodes} nodes {verb} it for that"
+        verb = "rejects" if number == 1 else "reject"
+        fact = f"{number} of {nodes} nodes {verb} it for this reason"
         if claimed_gpus(view.objects.claims, group.pods, view.settings):
-            fact = f"{who_asks(group.pods, view)}, {fact}"
+            fact = f"{requests_of(group.pods, view)}, {fact}"
         return f"{problem} – {fact} – {remedy}."
-    said = plain(refusals) or who_asks(group.pods, view)
-    return f"No node fits – {said} – {WAIT}."
+    stated = one_line(refusals) or requests_of(group.pods, view)
+    return f"No node fits – {stated} – {WAIT}."
 
 
 def _short_of(
     resource: str,
     group: _Group,
-    lacking: int,
+    insufficient: int,
     nodes: int,
     view: WorkloadView,
 ) -> str:
-    asked = _asked(group.pods[0], resource)
+    requested = _requested_amount(group.pods[0], resource)
     word = resource_word(resource, view.settings.gpu_resources)
     largest = _largest_node(view.cluster.node_labels) if word == "GPUs" else None
-    one = counted(resource, asked or 0, view.settings.gpu_resources)
-    said = "how much is not said"
-    if asked:
-        said = f"{amount_of(resource, asked)} asked for by one pod"
-    if largest is not None and asked is not None and asked > largest:
+    requested_text = amount_with_word(resource, requested or 0, view.settings.gpu_resources)
+    amount_text = "amount unknown"
+    if requested:
+        amount_text = f"{format_amount(resource, requested)} requested by one pod"
+    if largest is not None and requested is not None and requested > largest:
         return (
-            f"No node has {one} – the largest has {largest}"
-            f" – ask for at most {largest} per pod, or add larger nodes."
+            f"No node has {requested_text} – the largest has {largest}"
+            f" – request at most {largest} per pod, or add larger nodes."
         )
-    them = "it" if word in ("memory", "local disk") else "them"
-    said += f", {lacking} of {nodes} nodes {'lacks' if lacking == 1 else 'lack'} {them}"
-    others = nodes - lacking
+    few = "little" if word in ("memory", "local disk") else "few"
+    amount_text += (
+        f", {insufficient} of {nodes} nodes {'has' if insufficient == 1 else 'have'} too {few}"
+    )
+    others = nodes - insufficient
     if others > 0:
-        said += f", the other {f'{others} do' if others > 1 else 'does'} not fit"
-    return f"No node has enough free {word} – {said} – {WAIT}."
+        amount_text += f", the other {f'{others} do' if others > 1 else 'does'} not fit"
+    return f"No node has enough free {word} – {amount_text} – {WAIT}."
 
 
 def _is_gpu(resource: str, settings: DeriveSettings) -> bool:
     return resource in settings.gpu_resources
 
 
-def _asked(pod: Pod, resource: str) -> Amount | None:
+def _requested_amount(pod: Pod, resource: str) -> Amount | None:
     if resource == "memory":
         return pod.resources.memory_request
     if resource == "cpu":
@@ -184,7 +186,7 @@ def _asked(pod: Pod, resource: str) -> Amount | None:
 
 
 def _largest_node(nodes: Mapping[str, Mapping[str, str]]) -> int | None:
-    """The most GPUs that any node has, where all nodes with GPUs say how many."""
+    """The most GPUs on any node, by the label `nvidia.com/gpu.count`."""
     counts = [parse_quantity(labels.get("nvidia.com/gpu.count")) for labels in nodes.values()]
     known = [int(Fraction(number)) for number in counts if number is not None]
     return max(known, default=None)
@@ -194,16 +196,16 @@ def volcano_reasons(view: WorkloadView) -> Iterator[PendingReason]:
     if not view.pods.unscheduled:
         return
     for group in volcano_groups(view.objects):
-        found = condition(at(group, "status", "conditions"), "Unschedulable")
-        if found is None or found.get("status") != "True":
+        unschedulable = condition(at(group, "status", "conditions"), "Unschedulable")
+        if unschedulable is None or unschedulable.get("status") != "True":
             continue
-        message = text(found.get("message"))
-        since = instant(found.get("lastTransitionTime")) or instant(
+        message = text(unschedulable.get("message"))
+        since = instant(unschedulable.get("lastTransitionTime")) or instant(
             metadata(group).get("creationTimestamp")
         )
         yield PendingReason(
             source="volcano",
-            reason=text(found.get("reason"))[:253] or "Unschedulable",
+            reason=text(unschedulable.get("reason"))[:253] or "Unschedulable",
             message=message or "Unschedulable",
             user_message=_volcano_message(group, message, view),
             since=since or _EPOCH,
@@ -215,23 +217,23 @@ def _volcano_message(
     message: str,
     view: WorkloadView,
 ) -> str:
-    """Its groups are its own affair: what counts is how many pods find no node, and the queue's bound."""
+    """By the queue's capability or the gang's size, else quoting the message."""
     queue = text(at(group, "spec", "queue")) or "default"
-    asked = who_asks(view.pods.unscheduled, view)
+    requests = requests_of(view.pods.unscheduled, view)
     if _CAPABILITY.search(message):
         return (
-            f"Queue {queue} has too little left for it – {asked}{_capability(queue, view.objects)}"
-            " – free some in the queue, ask for less, or raise its capability."
+            f"Queue {queue} has too little capacity left for it – {requests}{_capability(queue, view.objects)}"
+            " – free some in the queue, request less, or raise its capability."
         )
     gang = _GANG.search(message)
     if gang:
         waits = "finds no node" if gang[1] == "1" else "find no node"
         return (
-            f"Its pods start together or not at all, and {gang[1]} of {gang[2]} {waits}"
-            f" – {asked} in queue {queue} – {WAIT}."
+            f"Its pods are scheduled together or not at all, and {gang[1]} of {gang[2]} {waits}"
+            f" – {requests} in queue {queue} – {WAIT}."
         )
     return insufficient_capacity(
-        InsufficientCapacity(place="", message=message, asked=f"{asked} in queue {queue}")
+        InsufficientCapacity(place="", message=message, requested=f"{requests} in queue {queue}")
     )
 
 
@@ -240,5 +242,5 @@ def _capability(queue: str, objects: WorkloadObjects) -> str:
     for resource in ("nvidia.com/gpu", "cpu", "memory"):
         bound = parse_quantity(at(bounds, resource))
         if bound is not None:
-            return f", it may hold {counted(resource, bound)}"
+            return f", its capability is {amount_with_word(resource, bound)}"
     return ""

@@ -130,7 +130,7 @@ def _life(folder: Path) -> Iterator[Case]:
     life = yaml.load((folder / "moments.yaml").read_text(), Loader=_Loader)
     for name, moment in life["moments"].items():
         objects = _objects(documents, moment)
-        running = sum(pod.phase == "Running" and not pod.is_leaving for pod in objects.pods)
+        running = sum(pod.phase == "Running" and not pod.is_terminating for pod in objects.pods)
         expected = {"runningPods": running, "requestedGpu": 0, "allocatedGpu": 0}
         expected |= {"elements": [], "endpoints": []} | life.get("always", {})
         expected |= moment["expected"]

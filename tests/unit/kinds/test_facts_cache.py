@@ -47,26 +47,26 @@ def test_all_objects_of_a_large_cluster_are_read_once(monkeypatch: pytest.Monkey
     assert len(read) == ROOTS + 1
 
 
-def test_whatever_a_kind_says_survives_being_packed() -> None:
+def test_facts_survive_compression() -> None:
     packed = FactsCache()
     for case in cases():
         facts = definitions().facts(case.objects.root)
-        packed.keep(("u", "k"), "1", facts)
-        packed._at_hand.clear()
-        assert packed.find(("u", "k"), "1") == facts, case.id
+        packed.put(("u", "k"), "1", facts)
+        packed._recent.clear()
+        assert packed.get(("u", "k"), "1") == facts, case.id
 
 
-def test_it_stays_within_its_room_and_forgets_the_oldest_first() -> None:
-    facts = Facts(said={"running": "x"})
+def test_the_cache_stays_within_its_bytes_and_drops_the_oldest_first() -> None:
+    facts = Facts(predicates={"running": "x"})
     probe = FactsCache()
-    probe.keep(("u", "k"), "1", facts)
-    held = FactsCache(room_bytes=10 * probe._held_bytes)
+    probe.put(("u", "k"), "1", facts)
+    cache = FactsCache(max_bytes=10 * probe._packed_bytes)
     for number in range(500):
-        held.keep((f"u-{number}", "k"), "1", facts)
-        assert held._held_bytes <= 10 * probe._held_bytes
-    held._at_hand.clear()
-    found = [number for number in range(500) if held.find((f"u-{number}", "k"), "1")]
+        cache.put((f"u-{number}", "k"), "1", facts)
+        assert cache._packed_bytes <= 10 * probe._packed_bytes
+    cache._recent.clear()
+    found = [number for number in range(500) if cache.get((f"u-{number}", "k"), "1")]
     assert found == list(range(490, 500))
-    held.keep(("u-499", "k"), "2", facts)
-    assert held.find(("u-499", "k"), "1") is None
-    assert sum(len(kept[1]) for kept in held._packed.values()) == held._held_bytes
+    cache.put(("u-499", "k"), "2", facts)
+    assert cache.get(("u-499", "k"), "1") is None
+    assert sum(len(kept[1]) for kept in cache._packed.values()) == cache._packed_bytes

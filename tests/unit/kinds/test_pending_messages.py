@@ -8,7 +8,12 @@ from tests.fixtures.makers import JSON, condition, container, deployment, gpus, 
 from tests.unit.kinds.test_derive_pending import GPU, kueue, reasons, scheduling, silent, waiting
 from watchbill.kinds.objects.objects import ClusterObjects
 from watchbill.kinds.objects.quantity import Amount
-from watchbill.kinds.pending.no_capacity import amount_of, counted, figure, quota_message
+from watchbill.kinds.pending.no_capacity import (
+    amount_with_word,
+    format_amount,
+    format_decimal,
+    quota_message,
+)
 
 NO_NODES = "no nodes with enough resources were found"
 
@@ -30,7 +35,7 @@ NO_NODES = "no nodes with enough resources were found"
 def test_figures_have_two_digits_at_most_and_never_promise_room(
     amount: Amount, up: str, down: str
 ) -> None:
-    assert (figure(amount), figure(amount, rounds_up=False)) == (up, down)
+    assert (format_decimal(amount), format_decimal(amount, rounds_up=False)) == (up, down)
 
 
 @pytest.mark.parametrize(
@@ -49,11 +54,11 @@ def test_figures_have_two_digits_at_most_and_never_promise_room(
     ],
 )
 def test_amounts_with_their_words(resource: str, amount: Amount, said: str) -> None:
-    assert counted(resource, amount) == said
+    assert amount_with_word(resource, amount) == said
 
 
 def test_what_is_free_is_rounded_down() -> None:
-    assert amount_of("memory", 1999 * 1024**2, rounds_up=False) == "1.95 GiB"
+    assert format_amount("memory", 1999 * 1024**2, rounds_up=False) == "1.95 GiB"
 
 
 def limits(asked: str, used: str, bound: str) -> JSON:
@@ -68,10 +73,10 @@ def limits(asked: str, used: str, bound: str) -> JSON:
 @pytest.mark.parametrize(
     ("asked", "used", "bound", "said"),
     [
-        ("16", "59190m", "62", "16 asked for, 2.81 of 62 free – free 13.19 more in the project"),
-        ("500m", "15750m", "16", "0.5 asked for, 0.25 of 16 free – free 0.25 more in the project"),
-        ("4", "20", "16", "4 asked for, 0 of 16 free – free 4 more in the project"),
-        ("80", "0", "62", "80 asked for, 62 of 62 free – ask for at most 62"),
+        ("16", "59190m", "62", "16 requested, 2.81 of 62 free – free 13.19 more in the project"),
+        ("500m", "15750m", "16", "0.5 requested, 0.25 of 16 free – free 0.25 more in the project"),
+        ("4", "20", "16", "4 requested, 0 of 16 free – free 4 more in the project"),
+        ("80", "0", "62", "80 requested, 62 of 62 free – request at most 62"),
     ],
 )
 def test_gpus_are_decimals(asked: str, used: str, bound: str, said: str) -> None:
@@ -91,12 +96,12 @@ def test_what_is_beyond_the_whole_quota_need_not_wait() -> None:
     [found] = reasons(scheduling("NonPreemptibleOverQuota", details=details))
     assert found["userMessage"] == (
         "Project Vision has too little quota of GPUs left for non-preemptible work"
-        " – 8 asked for, 3 of 5 free"
-        " – make the workload preemptible, ask for at most 5, or raise its quota."
+        " – 8 requested, 3 of 5 free"
+        " – make the workload preemptible, request at most 5, or raise its quota."
     )
 
 
-WAIT = "wait, ask for less, or add nodes."
+WAIT = "wait, request less, or add nodes."
 
 
 @pytest.mark.parametrize(
@@ -104,12 +109,12 @@ WAIT = "wait, ask for less, or add nodes."
     [
         (
             "Not enough resources in node pool a100: 2 pods at once with 16 GPUs do not fit.",
-            "Node pool a100 has no room – 2 pods at once with 16 GPUs do not fit – " + WAIT,
+            "Node pool a100 has no capacity – 2 pods at once with 16 GPUs do not fit – " + WAIT,
         ),
         (
             "Not enough resources within one rack of node pool a100: 4 pods at once with 32 GPUs"
             " do not fit.",
-            "Node pool a100 has no room within one rack"
+            "Node pool a100 has no capacity within one rack"
             " – 4 pods at once with 32 GPUs do not fit – " + WAIT,
         ),
         (
@@ -117,39 +122,39 @@ WAIT = "wait, ask for less, or add nodes."
             " 5 node(s) didn't have enough resources: GPUs. \n"
             "2 node(s) didn't have enough resources: memory.",
             "Node pool a100 has too few free GPUs"
-            " – 2 pods ask for 4 GPUs together, 5 nodes lack them – " + WAIT,
+            " – 2 pods request 4 GPUs in total, 5 nodes have too few – " + WAIT,
         ),
         (
             "Resources were found for 3 pods while 4 are required for gang scheduling. Additional"
             f" pods cannot be scheduled due to: {NO_NODES}:"
             " 1 node(s) didn't have enough resources: memory.",
-            "Node pool a100 has too little free memory – 2 pods ask for 4 GPUs together,"
-            " only 3 of the 4 that must start together find room, 1 node lacks it – " + WAIT,
+            "Node pool a100 has too little free memory – 2 pods request 4 GPUs in total,"
+            " only 3 of the 4 that must start together fit, 1 node has too little – " + WAIT,
         ),
         (
             f"{NO_NODES}: 3 node(s) didn't have enough of mig profile: nvidia.com/mig-3g.20gb.",
             "Node pool a100 has too few free nvidia.com/mig-3g.20gb"
-            " – 2 pods ask for 4 GPUs together, 3 nodes lack them – " + WAIT,
+            " – 2 pods request 4 GPUs in total, 3 nodes have too few – " + WAIT,
         ),
         (
             f"{NO_NODES}: 3 node(s) didn't match Pod's node affinity/selector.",
             "Node pool a100: no node fits its node selector or affinity"
-            " – 2 pods ask for 4 GPUs together, 3 nodes refuse it"
+            " – 2 pods request 4 GPUs in total, 3 nodes reject it"
             " – change the selector or label nodes.",
         ),
         (
             "Node dgx02 didn't have enough resources: GPUs, requested: 1, used: 7.5, capacity: 8",
             "Node pool a100 has too few free GPUs"
-            " – 1 asked for, 0.5 of 8 free on node dgx02 – " + WAIT,
+            " – 1 requested, 0.5 of 8 free on node dgx02 – " + WAIT,
         ),
         (
             "Unable to schedule podgroup",
-            "Node pool a100 has no room for it – 2 pods ask for 4 GPUs together – " + WAIT,
+            "Node pool a100 has no capacity for it – 2 pods request 4 GPUs in total – " + WAIT,
         ),
-        ("", "Node pool a100 has no room for it – 2 pods ask for 4 GPUs together – " + WAIT),
+        ("", "Node pool a100 has no capacity for it – 2 pods request 4 GPUs in total – " + WAIT),
         (
             "node-pool a100 sleeps",
-            "node-pool a100 sleeps – 2 pods ask for 4 GPUs together – " + WAIT,
+            "node-pool a100 sleeps – 2 pods request 4 GPUs in total – " + WAIT,
         ),
     ],
 )
@@ -167,7 +172,7 @@ def test_a_scheduler_that_names_no_pool() -> None:
     found = workload(
         deployment(1), [waiting(1, "Unable to schedule pod", spec_schedulerName="kai-scheduler")]
     )
-    assert found.phase_message == f"No node has room for it – 1 pod waits – {WAIT}"
+    assert found.phase_message == f"No node has capacity for it – 1 pod waits – {WAIT}"
 
 
 def volcano(message: str, **more: object) -> str | None:
@@ -187,16 +192,16 @@ def volcano(message: str, **more: object) -> str | None:
 def test_volcano_s_words() -> None:
     gang = "1/2 tasks in gang unschedulable: pod group is not ready, 2 Pending, 2 minAvailable"
     assert volcano(gang) == (
-        "Its pods start together or not at all, and 1 of 2 finds no node"
-        f" – 2 pods ask for 8 GPUs together in queue research – {WAIT}"
+        "Its pods are scheduled together or not at all, and 1 of 2 finds no node"
+        f" – 2 pods request 8 GPUs in total in queue research – {WAIT}"
     )
     queues = {"research": {"spec": {"capability": {GPU: "4"}}}}
     assert volcano(
         "queue resource quota insufficient", cluster=ClusterObjects(volcano_queues=queues)
     ) == (
-        "Queue research has too little left for it"
-        " – 2 pods ask for 8 GPUs together, it may hold 4 GPUs"
-        " – free some in the queue, ask for less, or raise its capability."
+        "Queue research has too little capacity left for it"
+        " – 2 pods request 8 GPUs in total, its capability is 4 GPUs"
+        " – free some in the queue, request less, or raise its capability."
     )
 
 
@@ -207,22 +212,22 @@ def test_volcano_s_words() -> None:
             "couldn't assign flavors to pod set main: insufficient quota for nvidia.com/gpu in"
             " flavor a100, previously considered podsets requests (0) + current podset request (8)"
             " > maximum capacity (4)",
-            "Queue team-q never has so many GPUs in flavor a100 – 8 asked for, 4 is its most"
-            " – ask for less, or raise the quota.",
+            "Queue team-q never has that many GPUs in flavor a100 – 8 requested, at most 4 available"
+            " – request less, or raise the quota.",
         ),
         (
             "insufficient unused quota for memory in flavor cpu, 1536Mi more needed",
             "Queue team-q has too little quota of memory in flavor cpu – 1.5 GiB more needed"
-            " – wait, ask for less, or raise the quota.",
+            " – wait, request less, or raise the quota.",
         ),
         (
             "ClusterQueue cq is inactive",
-            "Its ClusterQueue cq is stopped – it waits in queue team-q – ask who runs the queue.",
+            "Its ClusterQueue cq is stopped – it waits in queue team-q – ask the administrator of the queue.",
         ),
         (
             "Workload namespace doesn't match ClusterQueue selector",
             "The cluster queue does not take work of its namespace – it waits in queue team-q"
-            " – ask who runs the queue.",
+            " – ask the administrator of the queue.",
         ),
     ],
 )
@@ -248,8 +253,8 @@ def test_a_namespace_s_quota_keeps_pods_from_being_made() -> None:
     found = workload(deployment(1), scheduling_events=[failed_create(text)])
     assert (found.phase.value, found.phase_message) == (
         "Creating",
-        "Quota gpus of the namespace has too few GPUs left – 8 asked for, 4 of 16 free"
-        " – free GPUs in the namespace, ask for less, or raise the quota.",
+        "Quota gpus of the namespace has too few GPUs left – 8 requested, 4 of 16 free"
+        " – free GPUs in the namespace, request less, or raise the quota.",
     )
     assert quota_message("exceeded quota: q, requested: x, used: y, limited to: z") == ""
     other = workload(deployment(1), scheduling_events=[failed_create("the webhook refused")])
