@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from simulator.apiserver.protocol import SimulatedCluster
 from tests.fixtures.agents import until
-from tests.fixtures.measured import Exporters, cluster, uid
+from tests.fixtures.measured import Exporters, cluster, device, uid
+from tests.fixtures.metric_stores import free_port
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
 from watchbill.agent.metrics import scrape
 from watchbill.agent.run import run_agent
@@ -165,3 +168,32 @@ async def test_samples_survive_a_server_that_does_not_answer(tmp_path: Path) -> 
         moments = sorted({scrape.at for scrape in told.scrapes})
         gaps = [(b - a).total_seconds() for a, b in pairwise(moments)]
         assert max(gaps) < 5 * ROUND_SECONDS + 1
+
+
+async def own_metrics(port: int) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """What the agent exports, without empty labels: they mean the same as missing ones."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{port}/metrics") as response,
+    ):
+        text = await response.text()
+    return {
+        (sample.name, frozenset((k, v) for k, v in sample.labels.items() if v)): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def test_the_agent_exports_whose_pods_and_devices_are_whose(tmp_path: Path) -> None:
+    port = free_port()
+    async with measuring(tmp_path, metrics_port=port, metrics_host="127.0.0.1") as told:
+        await until(lambda: ("GPU_UTILIZATION", "") in told.last_of(5))
+        samples = await own_metrics(port)
+    half, slices = ("workload_id", uid(2)), ("workload_id", uid(5))
+    share = {("UUID", device(3)), ("shared", "true"), half}
+    assert samples["watchbill_workload_gpu_share", frozenset(share)] == 0.5
+    mig = {("UUID", device(5)), ("GPU_I_ID", "2"), ("shared", "false"), slices}
+    assert samples["watchbill_workload_gpu_share", frozenset(mig)] == pytest.approx(3 / 7)
+    pod = {("pod_namespace", "team"), ("pod_name", "half"), ("pod_uid", uid(2)), half}
+    assert samples["watchbill_pod_gpu_allocated", frozenset(pod)] == 0.5
+    assert samples["watchbill_workload_pod_info", frozenset(pod | {("pod_node", "n1")})] == 1

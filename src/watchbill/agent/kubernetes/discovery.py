@@ -1,6 +1,6 @@
 """Which kinds an API server serves, and where: aggregated discovery if offered, else group by group.
 
-A group that cannot be asked right now is remembered as such: not knowing is not absence.
+A group that cannot be discovered now is kept as unknown: unknown is not absent.
 """
 
 from collections.abc import Iterable
@@ -70,50 +70,50 @@ class _ResourceList(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Discovery:
-    """What is served now. Versions come in the server's order of preference; the first counts."""
+    """The kinds served now. Versions come in the server's order of preference; the first counts."""
 
     kubernetes_version: str = ""
     is_aggregated: bool = False
-    """Every group was told of, not only those in `asked`."""
-    asked: frozenset[str] = frozenset()
+    """Every group was reported, not only those in `requested_groups`."""
+    requested_groups: frozenset[str] = frozenset()
     resources: dict[GroupKind, ServedResource] = field(default_factory=dict)
     unknown_groups: set[str] = field(default_factory=set)
-    """Groups that exist but could not be asked."""
+    """Groups that exist but could not be discovered."""
 
     def knows(self, group: str) -> bool:
         """Whether this discovery would have found the group's kinds."""
-        return self.is_aggregated or group in self.asked
+        return self.is_aggregated or group in self.requested_groups
 
     def add(self, group: str, version: str, served: Iterable[_Served]) -> None:
-        for found in served:
-            resource = _resource(group, version, found)
+        for item in served:
+            resource = _resource(group, version, item)
             if resource is not None:
                 self.resources.setdefault(GroupKind(group, resource.kind), resource)
 
 
-def _resource(group: str, version: str, found: _Served) -> ServedResource | None:
-    plural = found.resource or found.name
-    kind = (found.response_kind or {}).get("kind") or found.kind
-    if not plural or not kind or "/" in plural or not _NEEDED_VERBS.issubset(found.verbs):
+def _resource(group: str, version: str, item: _Served) -> ServedResource | None:
+    plural = item.resource or item.name
+    kind = (item.response_kind or {}).get("kind") or item.kind
+    if not plural or not kind or "/" in plural or not _NEEDED_VERBS.issubset(item.verbs):
         return None
-    is_namespaced = found.namespaced or found.scope == "Namespaced"
+    is_namespaced = item.namespaced or item.scope == "Namespaced"
     return ServedResource(group, version, kind, plural, is_namespaced)
 
 
 async def discover(client: KubeClient, groups: frozenset[str]) -> Discovery:
-    """Everything served in `groups` (aggregated answers tell more, all of which is kept).
+    """Everything served in `groups` (aggregated responses contain more, all of which is kept).
 
     Raises ApiFailure where the server as a whole cannot be asked.
     """
-    found = Discovery(kubernetes_version=await _version(client), asked=groups)
+    discovery = Discovery(kubernetes_version=await _version(client), requested_groups=groups)
     for root in ("/api", "/apis"):
         body, content_type = await client.get(root, accept=_ACCEPT)
-        found.is_aggregated = _AGGREGATED in content_type
-        if found.is_aggregated:
-            _read_aggregated(found, body)
+        discovery.is_aggregated = _AGGREGATED in content_type
+        if discovery.is_aggregated:
+            _read_aggregated(discovery, body)
         else:
-            await _ask_groups(found, client, _plain(body), groups)
-    return found
+            await _discover_groups(discovery, client, _plain(body), groups)
+    return discovery
 
 
 async def _version(client: KubeClient) -> str:
@@ -121,13 +121,13 @@ async def _version(client: KubeClient) -> str:
     return str(_decode(body, dict[str, Any]).get("gitVersion", ""))
 
 
-def _read_aggregated(found: Discovery, body: bytes) -> None:
+def _read_aggregated(discovery: Discovery, body: bytes) -> None:
     for group in _decode(body, _Aggregated).items:
         name = str(group.metadata.get("name", ""))
         for version in group.versions:
             if version.freshness != "Current":
-                found.unknown_groups.add(name)
-            found.add(name, version.version, version.resources)
+                discovery.unknown_groups.add(name)
+            discovery.add(name, version.version, version.resources)
 
 
 def _plain(body: bytes) -> list[tuple[str, list[str]]]:
@@ -142,8 +142,8 @@ def _plain(body: bytes) -> list[tuple[str, list[str]]]:
     return groups
 
 
-async def _ask_groups(
-    found: Discovery,
+async def _discover_groups(
+    discovery: Discovery,
     client: KubeClient,
     served: list[tuple[str, list[str]]],
     groups: frozenset[str],
@@ -152,19 +152,21 @@ async def _ask_groups(
         if name not in groups:
             continue
         for version in versions:
-            await _ask_version(found, client, name, version)
+            await _discover_version(discovery, client, name, version)
 
 
-async def _ask_version(found: Discovery, client: KubeClient, group: str, version: str) -> None:
+async def _discover_version(
+    discovery: Discovery, client: KubeClient, group: str, version: str
+) -> None:
     path = f"/apis/{group}/{version}" if group else f"/api/{version}"
     try:
         body, _ = await client.get(path)
     except ApiFailure as failure:
         if failure.kind in (ErrorKind.UNREACHABLE, ErrorKind.UNAUTHENTICATED):
             raise
-        found.unknown_groups.add(group)
+        discovery.unknown_groups.add(group)
         return
-    found.add(group, version, _decode(body, _ResourceList).resources)
+    discovery.add(group, version, _decode(body, _ResourceList).resources)
 
 
 _T = TypeVar("_T")
@@ -174,4 +176,4 @@ def _decode(body: bytes, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ApiFailure(ErrorKind.BUSY, f"discovery cannot be read: {error}") from error
+        raise ApiFailure(ErrorKind.BUSY, f"discovery cannot be decoded: {error}") from error

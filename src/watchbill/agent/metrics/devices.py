@@ -1,7 +1,7 @@
-"""From what DCGM exporters tell to devices, and from devices to the workloads that hold them. Pure.
+"""From DCGM samples to devices, and from devices to the workloads that they are allocated to. Pure.
 
 A device is known by its UUID, a MIG instance by its GPU's UUID and its own number. Several series of one
-device are one device: the largest figure counts. A shared device carries the name of the pod that reserves it.
+device are one device: the largest value counts. A shared device carries the name of the pod that reserves it.
 """
 
 import re
@@ -22,7 +22,7 @@ NVLINK_RECEIVED = "DCGM_FI_PROF_NVLINK_RX_BYTES"
 DCGM_METRICS = (UTILIZATION, ENGINE_ACTIVE, MEMORY_USED, NVLINK_SENT, NVLINK_RECEIVED)
 
 _MEBIBYTE = 1024 * 1024
-_ABSURD = 1e15
+_MAX_VALUE = 1e15
 """DCGM writes "not known" as a number near 2^63."""
 _SLICES = re.compile(r"([1-7])g\.")
 _MIG_SLICES = 7
@@ -35,7 +35,7 @@ PodName = tuple[str, str]
 
 @dataclass(slots=True)
 class Device:
-    """One GPU or one MIG instance, as the exporters of one moment tell it."""
+    """One GPU or one MIG instance, as of one scrape."""
 
     key: Key
     profile: str = ""
@@ -49,7 +49,7 @@ class Device:
 
     @property
     def utilization(self) -> float | None:
-        """Percent. MIG instances tell only how long their engine was active, as a ratio."""
+        """Percent. MIG instances report only how long their engine was active, as a ratio."""
         percent = self.figures.get(UTILIZATION)
         if percent is None and ENGINE_ACTIVE in self.figures:
             percent = 100 * self.figures[ENGINE_ACTIVE]
@@ -68,7 +68,7 @@ class Device:
 
     @property
     def weight(self) -> Fraction:
-        """Its part of a whole GPU."""
+        """Its fraction of a whole GPU."""
         match = _SLICES.match(self.profile)
         if not self.key[1]:
             return Fraction(1)
@@ -77,7 +77,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class DeviceShare:
-    """A workload's part of a device. `is_alone`: no other workload holds a part of it."""
+    """A workload's share of a device. `is_alone`: no other workload has a share of it."""
 
     device: Device
     share: float
@@ -86,12 +86,12 @@ class DeviceShare:
 
 
 def read_devices(samples: Iterable[ParsedSample]) -> dict[Key, Device]:
-    """Devices with the largest figure of each metric, and every pod that any series names."""
+    """Devices with the largest value of each metric, and every pod that any series names."""
     devices: dict[Key, Device] = {}
     for sample in samples:
         labels = sample.labels
         uuid = device_id(labels.get("UUID", ""))
-        if not uuid or not 0 <= sample.value < _ABSURD:
+        if not uuid or not 0 <= sample.value < _MAX_VALUE:
             continue
         key = (uuid, labels.get("GPU_I_ID", ""))
         device = devices.setdefault(key, Device(key))
@@ -116,29 +116,29 @@ def device_shares(
     sharers = _sharers(pods)
     by_device: dict[Key, dict[str, tuple[str, Pod]]] = {}
     reserved = tuple(reservations)
-    by_name = {(found.namespace, found.pod): found for found in reserved}
-    by_uuid = {found.device: found for found in reserved if found.device}
+    by_name = {(item.namespace, item.pod): item for item in reserved}
+    by_uuid = {item.device: item for item in reserved if item.device}
     for key, device in devices.items():
-        found = by_device.setdefault(key, {})
+        holders = by_device.setdefault(key, {})
         for name in device.pods:
             if name in pods:
                 root, pod = pods[name]
-                found[pod.uid] = (root, pod)
+                holders[pod.uid] = (root, pod)
         reservations_here = {by_name[name] for name in device.pods if name in by_name}
         if not key[1] and key[0] in by_uuid:
             reservations_here.add(by_uuid[key[0]])
         for reservation in reservations_here:
             for group in reservation.groups:
-                found.update({pod.uid: (root, pod) for root, pod in sharers.get(group, ())})
+                holders.update({pod.uid: (root, pod) for root, pod in sharers.get(group, ())})
     return _split(devices, by_device, nodes=nodes, gpu_resources=gpu_resources)
 
 
 def _sharers(pods: Mapping[PodName, tuple[str, Pod]]) -> dict[str, list[tuple[str, Pod]]]:
-    found: dict[str, list[tuple[str, Pod]]] = {}
+    sharers: dict[str, list[tuple[str, Pod]]] = {}
     for root, pod in pods.values():
         for group in groups_of(pod.labels):
-            found.setdefault(group, []).append((root, pod))
-    return found
+            sharers.setdefault(group, []).append((root, pod))
+    return sharers
 
 
 def _split(
@@ -149,17 +149,17 @@ def _split(
     gpu_resources: tuple[str, ...],
 ) -> dict[str, list[DeviceShare]]:
     seen: dict[str, int] = {}
-    for found in by_device.values():
-        for uid in found:
+    for holders in by_device.values():
+        for uid in holders:
             seen[uid] = seen.get(uid, 0) + 1
-    held: dict[str, list[DeviceShare]] = {}
-    for key, found in by_device.items():
+    shares: dict[str, list[DeviceShare]] = {}
+    for key, holders in by_device.items():
         device = devices[key]
-        is_alone = len({root for root, _ in found.values()}) == 1
-        for uid, (root, pod) in found.items():
+        is_alone = len({root for root, _ in holders.values()}) == 1
+        for uid, (root, pod) in holders.items():
             share = _share(pod, device, seen[uid], nodes.get(pod.node, {}), gpu_resources)
-            held.setdefault(root, []).append(DeviceShare(device, share, pod, is_alone))
-    return held
+            shares.setdefault(root, []).append(DeviceShare(device, share, pod, is_alone))
+    return shares
 
 
 def _share(
@@ -169,11 +169,13 @@ def _share(
     node: Mapping[str, str],
     gpu_resources: tuple[str, ...],
 ) -> float:
-    """What the pod holds of the device, in GPUs: its allocation, spread over its devices by their weight."""
-    asked = requested_gpus(pod.resources, pod.annotations, gpu_resources)
-    allocated = allocated_gpus(asked, pod.annotations, node)
+    """The pod's share of the device, in GPUs: its allocation, spread over its devices by weight."""
+    requested = requested_gpus(pod.resources, pod.annotations, gpu_resources)
+    allocated = allocated_gpus(requested, pod.annotations, node)
     if not allocated:
         return float(device.weight)
     if device.key[1]:
-        return float(device.weight * allocated / asked.portion) if asked.portion else 1 / seen
-    return float(allocated / max(asked.devices, seen))
+        return (
+            float(device.weight * allocated / requested.portion) if requested.portion else 1 / seen
+        )
+    return float(allocated / max(requested.devices, seen))

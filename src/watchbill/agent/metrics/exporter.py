@@ -1,13 +1,16 @@
-"""The agent's own metrics for a Prometheus: who holds which pods and devices, as of the last round.
+"""The agent's own metrics for a Prometheus: the pods and devices of each workload, as of the last round.
 
 With these beside the exporters' own series, a store keeps the history of workloads that are gone. Labels are
 named so that no scrape configuration renames them.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from watchbill.agent.cache.cache import Cache
 from watchbill.agent.metrics.scrape import Scraper
@@ -15,21 +18,85 @@ from watchbill.errors import Unavailable
 from watchbill.kinds.objects.resources import allocated_gpus, requested_gpus
 from watchbill.workload import GPU_MILLIONTHS
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-Line = tuple[Mapping[str, str], float]
+Row = tuple[tuple[str, ...], float]
+"""The values of a family's labels, and the gauge's."""
 
 
-class Exporter:
-    """Answers GET /metrics on a port of its own, where one is wanted."""
+class WorkloadCollector(Collector):
+    """Gauges that are computed when they are scraped."""
 
     def __init__(self, scraper: Scraper, cache: Cache, gpu_resources: tuple[str, ...]) -> None:
         self._scraper = scraper
         self._cache = cache
         self._gpu_resources = gpu_resources
 
+    def collect(self) -> Iterator[Metric]:
+        yield _gauge(
+            "watchbill_workload_pod_info",
+            "Pods that are bound to a node, with their workload.",
+            ("workload_id", "pod_namespace", "pod_name", "pod_uid", "pod_node"),
+            self._pods(),
+        )
+        yield _gauge(
+            "watchbill_pod_gpu_allocated",
+            "GPUs allocated to a pod.",
+            ("workload_id", "pod_namespace", "pod_name", "pod_uid"),
+            self._allocated(),
+        )
+        yield _gauge(
+            "watchbill_workload_gpu_share",
+            "A workload's share of a device, in GPUs; shared = other workloads have shares too.",
+            ("workload_id", "UUID", "GPU_I_ID", "shared"),
+            self._shares(),
+        )
+        yield _gauge(
+            "watchbill_workload_idle_gpus",
+            "Allocated GPUs of a workload that are idle; absent if no exporter measures them.",
+            ("workload_id", "workload", "workload_namespace", "workload_kind"),
+            self._idle(),
+        )
+
+    def _pods(self) -> Iterator[Row]:
+        for (namespace, name), (root, pod) in self._scraper.snapshot.pods.items():
+            yield (root, namespace, name, pod.uid, pod.node), 1.0
+
+    def _allocated(self) -> Iterator[Row]:
+        nodes = self._cache.cluster.node_labels
+        for (namespace, name), (root, pod) in self._scraper.snapshot.pods.items():
+            requested = requested_gpus(pod.resources, pod.annotations, self._gpu_resources)
+            allocated = allocated_gpus(requested, pod.annotations, nodes.get(pod.node, {}))
+            if allocated:
+                yield (root, namespace, name, pod.uid), float(allocated)
+
+    def _shares(self) -> Iterator[Row]:
+        for root, device_shares in self._scraper.snapshot.shares.items():
+            by_device: dict[tuple[str, str], float] = {}
+            for part in device_shares:
+                by_device[part.device.key] = by_device.get(part.device.key, 0.0) + part.share
+            is_shared = "false" if all(part.is_alone for part in device_shares) else "true"
+            for (uuid, instance), share in by_device.items():
+                yield (root, uuid, instance, is_shared), share
+
+    def _idle(self) -> Iterator[Row]:
+        groups = self._cache.owner_tree.groups
+        for root, idle in self._scraper.idle.by_workload.items():
+            group = groups.get(root)
+            if group is not None and idle.millionths is not None:
+                entry = group.root
+                labels = (root, entry.name, entry.namespace, entry.key.kind)
+                yield labels, idle.millionths / GPU_MILLIONTHS
+
+
+class Exporter:
+    """Serves GET /metrics on its own port, if one is configured."""
+
+    def __init__(self, scraper: Scraper, cache: Cache, gpu_resources: tuple[str, ...]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(WorkloadCollector(scraper, cache, gpu_resources))
+
     @asynccontextmanager
     async def listening(self, host: str, port: int | None) -> AsyncIterator[None]:
-        """Raises Unavailable where the port cannot be had."""
+        """Raises Unavailable if the port cannot be bound."""
         if port is None:
             yield
             return
@@ -47,70 +114,14 @@ class Exporter:
             await runner.cleanup()
 
     async def _answer(self, _: web.Request) -> web.Response:
-        body = b"".join(self._text())
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
-
-    def _text(self) -> Iterator[bytes]:
-        yield from _family(
-            "watchbill_workload_pod_info",
-            "Pods that have a node, and whose they are.",
-            self._pods(),
-        )
-        yield from _family(
-            "watchbill_pod_gpu_allocated", "GPUs that a pod holds.", self._allocated()
-        )
-        yield from _family(
-            "watchbill_workload_gpu_share",
-            "Part of a device that a workload holds, in GPUs; shared = others hold parts too.",
-            self._shares(),
-        )
-        yield from _family(
-            "watchbill_workload_idle_gpus",
-            "GPUs that a workload holds and that stand idle; absent where no exporter measures them.",
-            self._idle(),
-        )
-
-    def _pods(self) -> Iterator[Line]:
-        for (namespace, name), (root, pod) in self._scraper.snapshot.pods.items():
-            labels = {"workload_id": root, "pod_namespace": namespace, "pod_name": name}
-            yield labels | {"pod_uid": pod.uid, "pod_node": pod.node}, 1.0
-
-    def _allocated(self) -> Iterator[Line]:
-        nodes = self._cache.cluster.node_labels
-        for (namespace, name), (root, pod) in self._scraper.snapshot.pods.items():
-            asked = requested_gpus(pod.resources, pod.annotations, self._gpu_resources)
-            held = allocated_gpus(asked, pod.annotations, nodes.get(pod.node, {}))
-            if held:
-                labels = {"workload_id": root, "pod_namespace": namespace, "pod_name": name}
-                yield labels | {"pod_uid": pod.uid}, float(held)
-
-    def _shares(self) -> Iterator[Line]:
-        for root, parts in self._scraper.snapshot.held.items():
-            shares: dict[tuple[str, str], float] = {}
-            for part in parts:
-                shares[part.device.key] = shares.get(part.device.key, 0.0) + part.share
-            is_shared = "false" if all(part.is_alone for part in parts) else "true"
-            for (uuid, instance), share in shares.items():
-                labels = {"workload_id": root, "UUID": uuid, "GPU_I_ID": instance}
-                yield labels | {"shared": is_shared}, share
-
-    def _idle(self) -> Iterator[Line]:
-        families = self._cache.owner_tree.groups
-        for root, idle in self._scraper.idle.by_workload.items():
-            family = families.get(root)
-            if family is not None and idle.millionths is not None:
-                entry = family.root
-                labels = {"workload_id": root, "workload": entry.name}
-                labels |= {"workload_namespace": entry.namespace, "workload_kind": entry.key.kind}
-                yield labels, idle.millionths / GPU_MILLIONTHS
+        body = generate_latest(self._registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _family(name: str, meaning: str, lines: Iterable[Line]) -> Iterator[bytes]:
-    yield f"# HELP {name} {meaning}\n# TYPE {name} gauge\n".encode()
-    for labels, value in lines:
-        written = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items() if text)
-        yield f"{name}{{{written}}} {value:.9g}\n".encode()
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def _gauge(
+    name: str, documentation: str, labels: tuple[str, ...], rows: Iterable[Row]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, documentation, labels=labels)
+    for values, value in rows:
+        family.add_metric(values, value)
+    return family

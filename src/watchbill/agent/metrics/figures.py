@@ -1,9 +1,9 @@
-"""Counters of containers and servers, counted up per workload whatever begins anew or goes away. Pure.
+"""Counters of containers and servers, accumulated per workload across resets and deletions. Pure.
 
 A counter seen for the first time adds nothing: what it counted before was not observed. One that is smaller
-than before began anew, so all of it is new.
+than before was reset, so all of it is new.
 
-From samples to a workload's figures: what is summed, averaged, counted up, or left unsaid. Pure.
+From samples to a workload's figures: summed, averaged, accumulated, or omitted. Pure.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,35 +42,35 @@ class CounterTotals:
 
 
 GPUS_SHOWN_EACH = 16
-"""Workloads with more GPUs are told as a whole only."""
+"""Workloads with more GPUs are reported as a whole only."""
 
 Figures = dict[str, dict[tuple[str, str], float]]
 """By workload, then by metric type and label."""
 _NO_CONTAINER = frozenset({"", "POD"})
-"""Lines about a pod as a whole, which hold its containers a second time."""
+"""Series of a pod as a whole, which include its containers a second time."""
 
 
 def gpu_figures(parts: Iterable[DeviceShare]) -> dict[tuple[str, str], float]:
-    """Mean utilisation; memory and NVLink traffic where no other workload has a part in the device."""
+    """Mean utilisation; memory and NVLink traffic if no other workload has a share of the device."""
     devices: dict[Key, Device] = {}
     is_alone = True
     for part in parts:
         devices[part.device.key] = part.device
         is_alone = is_alone and part.is_alone
-    found: dict[tuple[str, str], float] = {}
+    figures: dict[tuple[str, str], float] = {}
     shown = [devices[key] for key in sorted(devices)]
     each = {device.name: device.utilization for device in shown}
-    _add(found, "GPU_UTILIZATION", each, is_mean=True)
+    _add(figures, "GPU_UTILIZATION", each, is_mean=True)
     if is_alone:
         memory = {device.name: device.memory_bytes for device in shown}
-        _add(found, "GPU_MEMORY_USAGE_BYTES", memory)
+        _add(figures, "GPU_MEMORY_USAGE_BYTES", memory)
         traffic = {device.name: device.nvlink_bytes_per_second for device in shown}
-        _add(found, "NVLINK_BANDWIDTH_TOTAL", traffic)
-    return found
+        _add(figures, "NVLINK_BANDWIDTH_TOTAL", traffic)
+    return figures
 
 
 def _add(
-    found: dict[tuple[str, str], float],
+    figures: dict[tuple[str, str], float],
     kind: str,
     each: Mapping[str, float | None],
     *,
@@ -81,48 +81,48 @@ def _add(
         return
     total = sum(known.values())
     if is_mean:
-        found[kind, ""] = total / len(known)
+        figures[kind, ""] = total / len(known)
     elif len(known) == len(each):
-        found[kind, ""] = total
+        figures[kind, ""] = total
     if 1 < len(known) <= GPUS_SHOWN_EACH:
-        found |= {(kind, name): value for name, value in known.items()}
+        figures |= {(kind, name): value for name, value in known.items()}
 
 
 def count_cpu(
     samples: Sequence[ParsedSample], pods: Mapping[PodName, tuple[str, Pod]], totals: CounterTotals
 ) -> Figures:
-    """Core-seconds of the containers, counted up."""
-    found: Figures = {}
+    """Core-seconds of the containers, accumulated."""
+    figures: Figures = {}
     for (name, container), value in _by_container(samples).items():
         if name in pods:
             root, pod = pods[name]
             total = (root, "CPU_USAGE_CORES", "")
             totals.count(total, (pod.uid, "cpu", container), value)
-            found.setdefault(root, {})["CPU_USAGE_CORES", ""] = totals.of(total)
-    return found
+            figures.setdefault(root, {})["CPU_USAGE_CORES", ""] = totals.of(total)
+    return figures
 
 
 def memory_figures(
     samples: Sequence[ParsedSample], pods: Mapping[PodName, tuple[str, Pod]]
 ) -> Figures:
     """Working sets of the containers."""
-    found: Figures = {}
+    figures: Figures = {}
     for (name, _), value in _by_container(samples).items():
         if name in pods:
-            own = found.setdefault(pods[name][0], {})
+            own = figures.setdefault(pods[name][0], {})
             key = ("CPU_MEMORY_USAGE_BYTES", "")
             own[key] = own.get(key, 0.0) + value
-    return found
+    return figures
 
 
 def _by_container(samples: Iterable[ParsedSample]) -> dict[tuple[PodName, str], float]:
-    """One value per container: of several the largest, for the same may be told twice."""
-    found: dict[tuple[PodName, str], float] = {}
+    """One value per container: of several the largest, for the same may be exported twice."""
+    figures: dict[tuple[PodName, str], float] = {}
     for sample in samples:
         labels = sample.labels
         container = labels.get("container", "")
         if container in _NO_CONTAINER:
             continue
         key = ((labels.get("namespace", ""), labels.get("pod", "")), container)
-        found[key] = max(sample.value, found.get(key, 0.0))
-    return found
+        figures[key] = max(sample.value, figures.get(key, 0.0))
+    return figures

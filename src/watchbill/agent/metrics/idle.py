@@ -1,8 +1,8 @@
 """Which allocated GPUs do nothing, since when, and for how many GPU-hours. Pure: times are given.
 
 A device is idle once its utilisation has stayed at the threshold for longer than the window, observed without a
-gap, by one and the same holder. Whether it is so cannot be known at first where its beginning was not observed:
-then it counts as not measured until the window has passed.
+gap, with the same holder. If the beginning was not observed, it counts as not measured until the window has
+passed.
 """
 
 from collections.abc import Iterable, Mapping, Set
@@ -18,7 +18,7 @@ _HOUR = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdleSettings:
-    """`gap`: a silence after which nothing is said about what lies before it."""
+    """`gap`: a silence after which what lies before it does not count."""
 
     window: timedelta = timedelta(minutes=5)
     threshold_percent: float = 0.0
@@ -27,7 +27,7 @@ class IdleSettings:
 
 @dataclass(slots=True)
 class _Run:
-    """One device in one workload's hands, observed without a gap."""
+    """One device allocated to one workload, observed without a gap."""
 
     seen_since: datetime
     seen_at: datetime
@@ -44,23 +44,23 @@ class _Run:
 
 
 class IdleGpuWatch:
-    """Told of every scrape; says what changed."""
+    """Observes every scrape; returns what changed."""
 
     def __init__(self, settings: IdleSettings) -> None:
         self.by_workload: dict[str, IdleGpus] = {}
-        """By workload; who is missing is not measured."""
+        """By workload; a missing workload is not measured."""
         self._settings = settings
         self._runs: dict[str, dict[Key, _Run]] = {}
         self._hours: dict[str, float] = {}
         self._since: dict[str, datetime] = {}
         self._seen: dict[Key, datetime] = {}
-        """When each device was last observed, whoever held it."""
+        """When each device was last observed, whatever its holder."""
 
     def observe(
-        self, held: Mapping[str, Iterable[DeviceShare]], devices: Iterable[Key], at: datetime
+        self, shares: Mapping[str, Iterable[DeviceShare]], devices: Iterable[Key], at: datetime
     ) -> set[str]:
-        """Take in one scrape. Returns the workloads of which something else is to be said now."""
-        for root, parts in held.items():
+        """Record one scrape. Returns the workloads whose idle GPUs changed."""
+        for root, parts in shares.items():
             for key, (share, utilization) in _by_key(parts).items():
                 self._since.setdefault(root, at)
                 self._extend(root, key, share, utilization, at)
@@ -70,7 +70,7 @@ class IdleGpuWatch:
         for root in tuple(self._runs):
             self._end_stale(root, at)
         roots = self._runs.keys() | self._hours.keys()
-        now = {root: told for root in roots if (told := self._idle_gpus(root)) is not None}
+        now = {root: idle for root in roots if (idle := self._idle_gpus(root)) is not None}
         changed = {
             root
             for root in now.keys() | self.by_workload.keys()
@@ -80,12 +80,12 @@ class IdleGpuWatch:
         return changed
 
     def restore(self, root: str, gpu_hours: float, measured_since: datetime) -> None:
-        """Take in what agents before this one observed."""
+        """Add what earlier agents observed."""
         self._hours[root] = self._hours.get(root, 0.0) + gpu_hours
         self._since[root] = min(measured_since, self._since.get(root, measured_since))
 
     def forget(self, living: Set[str]) -> None:
-        """Nothing is kept of workloads that are gone."""
+        """Forget workloads that are gone."""
         for root in self._since.keys() - living:
             self._runs.pop(root, None)
             self._hours.pop(root, None)
@@ -99,7 +99,7 @@ class IdleGpuWatch:
             self._close(root, run)
             run = None
         if run is None:
-            # Seen a moment ago in nobody's or in other hands: this holding began since then.
+            # Observed a moment ago with no or another holder: this allocation began since then.
             is_known = key in self._seen and at - self._seen[key] <= self._settings.gap
             run = runs[key] = _Run(at, at, share, is_beginning_known=is_known)
         is_zero = round(utilization) <= self._settings.threshold_percent
@@ -120,19 +120,19 @@ class IdleGpuWatch:
             del self._runs[root]
 
     def _close(self, root: str, run: _Run) -> None:
-        """An idle spell ends with the last moment at which the device was seen to idle."""
+        """An idle period ends at the last moment at which the device was observed idle."""
         if run.zero_since is not None and run.idles(self._settings.window):
             hours = run.share * ((run.seen_at - run.zero_since) / _HOUR)
             self._hours[root] = self._hours.get(root, 0.0) + hours
 
     def _idle_gpus(self, root: str) -> IdleGpus | None:
         runs = self._runs.get(root, {}).values()
-        verdicts = [(run, run.idles(self._settings.window)) for run in runs]
-        is_known = any(verdict is not None for _, verdict in verdicts)
+        results = [(run, run.idles(self._settings.window)) for run in runs]
+        is_known = any(is_idle is not None for _, is_idle in results)
         if not is_known and root not in self._hours:
             return None
         idle = [
-            (run.share, run.zero_since) for run, verdict in verdicts if verdict and run.zero_since
+            (run.share, run.zero_since) for run, is_idle in results if is_idle and run.zero_since
         ]
         total = sum(share for share, _ in idle)
         earliest = min((since for _, since in idle), default=None)
@@ -151,10 +151,10 @@ class IdleGpuWatch:
 
 def _by_key(parts: Iterable[DeviceShare]) -> dict[Key, tuple[float, float]]:
     """Share and utilisation by device; several pods of one workload may share one."""
-    found: dict[Key, tuple[float, float]] = {}
-    for held in parts:
-        utilization = held.device.utilization
+    figures: dict[Key, tuple[float, float]] = {}
+    for part in parts:
+        utilization = part.device.utilization
         if utilization is not None:
-            share, _ = found.get(held.device.key, (0.0, 0.0))
-            found[held.device.key] = (share + held.share, utilization)
-    return found
+            share, _ = figures.get(part.device.key, (0.0, 0.0))
+            figures[part.device.key] = (share + part.share, utilization)
+    return figures

@@ -1,6 +1,6 @@
-"""What NIM and vLLM servers tell, in the words of the metric types. Pure.
+"""The metrics of NIM and vLLM servers as metric types. Pure.
 
-NIM's metrics have no prefix, vLLM's have one. A pod that tells both is counted once, by NIM's.
+NIM's metrics have no prefix, vLLM's have one. A pod that exports both is counted once, by NIM's.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 from watchbill.agent.metrics.exposition import ParsedSample
 
-_GOOD_ENDS = frozenset({"stop", "length"})
+_SUCCESS_REASONS = frozenset({"stop", "length"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Figure:
-    """A metric type by the names it goes by, the first that a pod tells."""
+    """A metric type and its metric names; the first that a pod exports counts."""
 
     names: tuple[str, ...]
     counts: Callable[[ParsedSample], bool] = lambda _: True
     is_mean: bool = False
 
 
-def _ended_well(sample: ParsedSample) -> bool:
-    return sample.labels.get("finished_reason", "stop") in _GOOD_ENDS
+def _succeeded(sample: ParsedSample) -> bool:
+    return sample.labels.get("finished_reason", "stop") in _SUCCESS_REASONS
 
 
 FIGURES = {
@@ -29,11 +29,11 @@ FIGURES = {
     "NIM_NUM_REQUESTS_WAITING": _Figure(("num_requests_waiting", "vllm:num_requests_waiting")),
     "NIM_NUM_REQUEST_MAX": _Figure(("num_request_max",)),
     "NIM_REQUEST_SUCCESS_TOTAL": _Figure(
-        ("request_success_total", "vllm:request_success_total"), _ended_well
+        ("request_success_total", "vllm:request_success_total"), _succeeded
     ),
     "NIM_REQUEST_FAILURE_TOTAL": _Figure(
         ("request_failure_total", "vllm:request_success_total"),
-        lambda sample: sample.name == "request_failure_total" or not _ended_well(sample),
+        lambda sample: sample.name == "request_failure_total" or not _succeeded(sample),
     ),
     "NIM_GPU_CACHE_USAGE_PERC": _Figure(
         ("gpu_cache_usage_perc", "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
@@ -68,7 +68,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class ServerFigures:
-    """What one pod's server tells now."""
+    """The current figures of one pod's server."""
 
     figures: dict[str, float]
     buckets: list[Bucket]
@@ -93,11 +93,11 @@ def read_server(samples: Iterable[ParsedSample]) -> ServerFigures:
     return ServerFigures(figures, buckets)
 
 
-def combine(tellings: Sequence[ServerFigures]) -> dict[str, float]:
+def combine(servers: Sequence[ServerFigures]) -> dict[str, float]:
     """One workload's figures from its pods': sums, and means where the figure is a share."""
     found: dict[str, float] = {}
     for kind, figure in FIGURES.items():
-        values = [told.figures[kind] for told in tellings if kind in told.figures]
+        values = [server.figures[kind] for server in servers if kind in server.figures]
         if values:
             found[kind] = sum(values) / len(values) if figure.is_mean else sum(values)
     return found

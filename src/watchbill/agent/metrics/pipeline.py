@@ -1,4 +1,4 @@
-"""The measuring side of the agent, put together: fetcher, rounds, samples, idle GPUs, metrics of its own."""
+"""The agent's metrics pipeline: fetcher, scrape rounds, samples, idle GPUs, its own exporter."""
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -16,12 +16,12 @@ from watchbill.protocol import KindState
 from watchbill.settings import AgentSettings
 
 GAP_ROUNDS = 3.5
-"""So many rounds without a device, and nothing is said of it before the next."""
+"""After so many rounds without a device, it counts as not measured."""
 MIN_GAP_SECONDS = 15.0
 
 
 class MeasuringLoop:
-    """Rounds for ever, once the cache is in step; metrics of its own where a port is given."""
+    """Scrape rounds until cancelled, once the cache is synced; an exporter if a port is configured."""
 
     def __init__(
         self,
@@ -61,13 +61,13 @@ class MeasuringLoop:
         return self.scraper.states()
 
     async def run(self, ready: Callable[[], bool]) -> None:
-        """Raises Unavailable where the port cannot be had."""
+        """Raises Unavailable if the port cannot be bound."""
         port, host = self._settings.metrics_port, self._settings.metrics_host
         async with self._fetcher, self._exporter.listening(host, port):
             await self.scraper.run(ready)
 
     def _on_round(self, roots: Iterable[str]) -> None:
-        """A round, or a part of it, is over: `roots` have other idle GPUs than before."""
+        """A round, or a part of it, is complete: the idle GPUs of `roots` changed."""
         self._cache.idle = self.scraper.idle.by_workload
         for root in roots:
             self._tracker.on_change(root)

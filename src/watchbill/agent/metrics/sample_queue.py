@@ -1,4 +1,4 @@
-"""Samples that wait for the server, bounded: the oldest go first where it does not answer. Pure."""
+"""Samples to be sent to the server, bounded: the oldest are dropped if it does not answer. Pure."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ class SampleQueue:
 
     def __init__(self) -> None:
         self.dropped = 0
-        """Readings that were given up."""
+        """Readings that were dropped."""
         self._parts: deque[Scrape] = deque()
         self._reading_count = 0
 

@@ -66,7 +66,7 @@ class Snapshot:
     """Who holds what, as of the last round."""
 
     pods: dict[PodName, tuple[str, Pod]] = field(default_factory=dict)
-    held: dict[str, list[DeviceShare]] = field(default_factory=dict)
+    shares: dict[str, list[DeviceShare]] = field(default_factory=dict)
 
 
 class Scraper:
