@@ -203,7 +203,7 @@ def _sees_whole_clusters(scope: Scope) -> bool:
 
 
 async def _clusters(connection: Connection, tenant_id: int) -> list[tuple[UUID, int | None]]:
-    """Clusters that were ever heard of, with the GPUs they have."""
+    """Clusters that ever made contact, with the GPUs they have."""
     rows = await connection.fetch(
         "SELECT id, node_pools FROM cluster WHERE tenant_id = $1 AND removed_at IS NULL "
         "AND last_contact_at IS NOT NULL",
