@@ -22,8 +22,8 @@ from watchbill.store.postgres.migrate import migrate
 OUR_SERVER = """
 import sys
 from pathlib import Path
-from watchbill.cli.logs import log_to_stderr
-from watchbill.config import ServerSettings
+from watchbill.cli.connection.log_setup import log_to_stderr
+from watchbill.settings import ServerSettings
 from watchbill.serve import run_server
 log_to_stderr("info")
 run_server(
