@@ -30,7 +30,7 @@ from tests.fixtures.records import record, upsert
 from watchbill.client import Client
 from watchbill.metrics.table import DCGM, KUBELET
 from watchbill.protocol import Batch, Heartbeat, KindState, Measured, Reading, Scrape
-from watchbill.store.ingest import apply_batch, heartbeat
+from watchbill.store.ingest import batch_apply, heartbeat_apply
 from watchbill.store.postgres.database import Database
 from watchbill.workload import Phase, Usage
 
@@ -98,14 +98,14 @@ async def fill(db: Database, *, workloads: int, hours: float) -> list[UUID]:
         for kind in (DCGM, KUBELET)
     )
     beat = Heartbeat(stream_id=agent.stream_id, seq=agent.seq, kinds=kinds, node_pools=())
-    await heartbeat(db, agent.identity, beat, now)
+    await heartbeat_apply(db, agent.identity, beat, now)
     return ids
 
 
 async def send(agent: Agent, scrapes: tuple[Scrape, ...], now: datetime) -> None:
     agent.seq += 1
     batch = Batch(stream_id=agent.stream_id, seq=agent.seq, items=(), scrapes=scrapes)
-    await apply_batch(agent.db, agent.identity, batch, now)
+    await batch_apply(agent.db, agent.identity, batch, now)
 
 
 @asynccontextmanager

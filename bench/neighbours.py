@@ -24,7 +24,8 @@ import aiohttp
 
 from bench import servers
 from tests.fixtures.serving import fill
-from watchbill.store.identity.accounts import account_create, administrator_rule
+from watchbill.identity import administrator_rule
+from watchbill.store.identity.accounts import account_create
 from watchbill.store.identity.administration import tenant_create
 from watchbill.store.postgres.database import Database
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import aiohttp
 
 from bench.data import NOW
-from watchbill.store.identity.accounts import ADMINISTRATOR, Rule, account_create
+from watchbill.identity import ADMINISTRATOR, Rule
+from watchbill.store.identity.accounts import account_create
 from watchbill.store.postgres.database import Database
 from watchbill.store.postgres.embedded import EmbeddedPostgres
 from watchbill.store.postgres.migrate import migrate

@@ -11,11 +11,11 @@ import structlog
 from watchbill.access.audit import WRITTEN_EVERY_SECONDS
 from watchbill.api.http.call import Services
 from watchbill.settings import ServerSettings
-from watchbill.store.fleet.fleet import STEP_SECONDS, record_fleet
+from watchbill.store.fleet.fleet import STEP_SECONDS, fleet_record
 from watchbill.store.identity.audit import audit_purge
-from watchbill.store.metrics.measured import keep_measured
+from watchbill.store.metrics.measured import measured_purge
 from watchbill.store.postgres.database import Database
-from watchbill.store.workloads.deletion import purge_deleted, tenant_ids
+from watchbill.store.workloads.deletion import tenant_list, workload_purge
 from watchbill.store.workloads.tally import tally_sweep
 
 PURGE_EVERY_SECONDS = 3600.0
@@ -47,13 +47,13 @@ async def purge_old(db: Database, settings: ServerSettings) -> None:
 
     async def purge_measured(tenant_id: int) -> None:
         days = settings.metrics_retention_days
-        if dropped := await keep_measured(db, [tenant_id], days=days, now=now):
+        if dropped := await measured_purge(db, [tenant_id], days=days, now=now):
             log.info("dropped days of measured samples", tenant_id=tenant_id, count=dropped)
 
     async def purge_records(tenant_id: int) -> None:
         await tally_sweep(db, tenant_id)
         keep = timedelta(days=settings.deleted_retention_days)
-        if purged := await purge_deleted(db, tenant_id, keep=keep, now=now):
+        if purged := await workload_purge(db, tenant_id, keep=keep, now=now):
             log.info("purged deleted workloads", tenant_id=tenant_id, count=purged)
 
     async def purge_audit(tenant_id: int) -> None:
@@ -68,7 +68,7 @@ async def record_fleets(db: Database, at: datetime) -> None:
     """Keep every tenant's headline figures of the instant `at`, a multiple of STEP_SECONDS."""
 
     async def record(tenant_id: int) -> None:
-        await record_fleet(db, tenant_id, at)
+        await fleet_record(db, tenant_id, at)
 
     await for_each_tenant(db, record)
 
@@ -76,7 +76,7 @@ async def record_fleets(db: Database, at: datetime) -> None:
 async def for_each_tenant(db: Database, *steps: Callable[[int], Awaitable[None]]) -> None:
     """Every step for every tenant, whatever fails. Raises ExceptionGroup of what did, when all is done."""
     failures: list[Exception] = []
-    for tenant_id in await tenant_ids(db):
+    for tenant_id in await tenant_list(db):
         for step in steps:
             try:
                 await step(tenant_id)

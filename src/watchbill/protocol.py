@@ -86,7 +86,7 @@ class HelloRequest(Wire, frozen=True):
     capabilities: tuple[str, ...] = ()
 
 
-class IdleSoFar(Wire, frozen=True):
+class IdleHours(Wire, frozen=True):
     """The idle GPU-hours that agents of a cluster observed of one workload, up to the last contact."""
 
     id: UUID
@@ -101,7 +101,7 @@ class HelloReply(Wire, frozen=True):
     cluster_id: UUID
     cluster_name: str
     heartbeat_seconds: int
-    idle: tuple[IdleSoFar, ...] = ()
+    idle: tuple[IdleHours, ...] = ()
 
 
 MEASURED_TYPES = frozenset(

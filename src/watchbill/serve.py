@@ -18,14 +18,14 @@ from watchbill.api.app import build_app
 from watchbill.api.http.call import services_of
 from watchbill.api.http.listen import listening_on
 from watchbill.errors import Unavailable
+from watchbill.identity import FIRST_TENANT_ID, administrator_rule
 from watchbill.maintenance import start_maintenance
 from watchbill.settings import ServerSettings
-from watchbill.store.identity.accounts import account_create, administrator_rule, first_account
-from watchbill.store.identity.rules import FIRST_TENANT_ID
+from watchbill.store.identity.accounts import account_create, account_create_first
 from watchbill.store.postgres.database import Database
 from watchbill.store.postgres.embedded import EmbeddedPostgres
 from watchbill.store.postgres.migrate import migrate
-from watchbill.store.workloads.deletion import tenant_ids
+from watchbill.store.workloads.deletion import tenant_list
 from watchbill.store.workloads.tally import tally_rebuild
 
 log = structlog.get_logger(__name__)
@@ -71,7 +71,7 @@ async def serve(
         )
         stack.push_async_callback(db.close)
         if settings.recounts:
-            for tenant_id in await tenant_ids(db):
+            for tenant_id in await tenant_list(db):
                 await tally_rebuild(db, tenant_id)
         login = await _login(db, administrator)
         services = services_of(db, settings)
@@ -165,7 +165,7 @@ async def _login(db: Database, administrator: str | None) -> FirstLogin | None:
     if administrator is not None:
         rules = (administrator_rule(FIRST_TENANT_ID),)
         return FirstLogin(*await account_create(db, FIRST_TENANT_ID, administrator, rules, now=now))
-    first = await first_account(db, now=now)
+    first = await account_create_first(db, now=now)
     return FirstLogin(*first) if first else None
 
 

@@ -8,12 +8,12 @@ import pytest
 from tests.api.test_errors import assert_is_error
 from tests.fixtures.samples import MERGED
 from tests.fixtures.serving import Served
-from watchbill.store.fleet.fleet import last_instant, record_fleet
+from watchbill.store.fleet.fleet import fleet_record, last_instant
 
 
 async def test_now_and_a_series_in_their_schema(filled: Served) -> None:
     at = last_instant(datetime.now(UTC))
-    await record_fleet(filled.db, 1, at)
+    await fleet_record(filled.db, 1, at)
     answer = await filled.get("/api/v1/fleet")
     assert answer.status == 200
     schema = MERGED["paths"]["/api/v1/fleet"]["get"]["responses"]["200"]["content"]
@@ -46,7 +46,7 @@ async def test_a_part_of_the_fleet(filled: Served) -> None:
     project = workloads[0]["projectId"]
     own = [one for one in workloads if one["projectId"] == project]
     token = await filled.account(("viewer", "project", project))
-    await record_fleet(filled.db, 1, last_instant(datetime.now(UTC)))
+    await fleet_record(filled.db, 1, last_instant(datetime.now(UTC)))
     answer = (await filled.get("/api/v1/fleet", token=token)).json
     for moment in (answer["now"], answer["series"][-1]):
         assert moment["workloads"] == len(own)

@@ -10,10 +10,10 @@ from urllib.parse import quote
 from tests.fixtures.samples import OPERATIONS, SAMPLES
 from tests.fixtures.serving import Served
 from watchbill.api.http.contract import LoginRequirement
-from watchbill.store.identity.accounts import PERSON, Holder, administrator_rule
-from watchbill.store.identity.administration import RuleChange, rules_change
-from watchbill.store.identity.people import ExternalLogin as PersonsLogin
-from watchbill.store.identity.people import upsert_user
+from watchbill.identity import PERSON, Principal, administrator_rule
+from watchbill.identity import ExternalLogin as PersonsLogin
+from watchbill.store.identity.administration import RuleChange, rule_change
+from watchbill.store.identity.users import user_upsert
 
 HOSTILE = ("\x00", "x" * 7000, "\U0001f600\u202e", "' OR 1=1;--", "-1", "9" * 400, "\ud800", "..")
 LEFT_OUT = frozenset({"rotate_keys", "stream_workloads"})
@@ -41,10 +41,10 @@ def requests(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{base}?{parameter.name}={sent}", sample.options
         for path in texts(sample.options.get("json", {})):
             body = copy.deepcopy(sample.options["json"])
-            holder = body
+            parent = body
             for key in path[:-1]:
-                holder = holder[key]
-            holder[path[-1]] = hostile
+                parent = parent[key]
+            parent[path[-1]] = hostile
             headers = {"Content-Type": "application/json"}
             yield sample.path, {"data": json.dumps(body), "headers": headers}
         for member in sample.options.get("data", {}):
@@ -57,12 +57,12 @@ async def a_person(served: Served) -> str:
     now = datetime.now(UTC)
     login = PersonsLogin(
         tenant_id=1, issuer="https://id.example.com", external_id="u-1", name="ada@example.com",
-        email=None, groups=(), told_at=now,
+        email=None, groups=(), stated_at=now,
     )  # fmt: skip
     change = RuleChange(added=(("user", login.name, administrator_rule(1)),), removed=())
-    await rules_change(served.db, 1, change, changed_by="test", now=now)
-    holder = Holder(tenant_id=1, kind=PERSON, id=await upsert_user(served.db, login, now=now))
-    return await served.services.tokens.issue(holder, client_id=login.name)
+    await rule_change(served.db, 1, change, changed_by="test", now=now)
+    principal = Principal(tenant_id=1, kind=PERSON, id=await user_upsert(served.db, login, now=now))
+    return await served.services.tokens.issue(principal, client_id=login.name)
 
 
 async def test_no_text_is_a_failure_of_ours(server: Served) -> None:

@@ -8,8 +8,9 @@ import pytest
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import upsert, workload
 from tests.fixtures.serving import Served
+from watchbill.identity import AgentIdentity
 from watchbill.protocol import PROTOCOL_VERSION, HelloRequest
-from watchbill.store.ingest import AgentIdentity, hello
+from watchbill.store.ingest import stream_open
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -66,11 +67,11 @@ async def test_an_agent_that_starts_is_told_of_the_hours_before_it(server: Serve
     await filled(server)
     identity = AgentIdentity(1, UUID(int=0xC0 << 64 | 1))
     request = HelloRequest(protocol=PROTOCOL_VERSION, agent_version="test")
-    reply = await hello(server.db, identity, request, NOW + timedelta(hours=5))
+    reply = await stream_open(server.db, identity, request, NOW + timedelta(hours=5))
     assert {one.id.int: one.gpu_hours for one in reply.idle} == {1: 2.0, 2: 8.0, 3: 50.0}
     assert {one.measured_since for one in reply.idle} == {NOW - timedelta(days=1)}
     other = await connected_agent(server.db, NOW, number=2)
-    assert (await hello(server.db, other.identity, request, NOW)).idle == ()
+    assert (await stream_open(server.db, other.identity, request, NOW)).idle == ()
 
 
 async def test_who_holds_them(server: Served) -> None:

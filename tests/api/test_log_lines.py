@@ -16,8 +16,8 @@ from tests.fixtures.serving import Served
 from watchbill.access.sessions import Sessions
 from watchbill.access.tokens.tokens import RefreshTokens
 from watchbill.cli.connection.log_setup import log_to_stderr
-from watchbill.store.identity.accounts import PERSON, Holder
-from watchbill.store.identity.people import ExternalLogin, upsert_user
+from watchbill.identity import PERSON, ExternalLogin, Principal
+from watchbill.store.identity.users import user_upsert
 
 
 class Terminal(io.StringIO):
@@ -56,12 +56,12 @@ async def everything_secret(served: Served) -> list[str]:
     await served.get("/api/v1/me", token=None, headers={"Cookie": cookie})
     login = ExternalLogin(
         tenant_id=1, issuer="https://id.example.com", external_id="u-9", name="ada@example.com",
-        email=None, groups=(), told_at=now,
+        email=None, groups=(), stated_at=now,
     )  # fmt: skip
-    person = await upsert_user(served.db, login, now=now)
-    holder = Holder(tenant_id=1, kind=PERSON, id=person)
-    refresh, _ = await RefreshTokens(served.db, lambda: now, lifetime_seconds=600).begin(holder)
-    other = await Sessions(served.db, lambda: now, lifetime_seconds=600).begin(holder)
+    person = await user_upsert(served.db, login, now=now)
+    principal = Principal(tenant_id=1, kind=PERSON, id=person)
+    refresh, _ = await RefreshTokens(served.db, lambda: now, lifetime_seconds=600).begin(principal)
+    other = await Sessions(served.db, lambda: now, lifetime_seconds=600).begin(principal)
     form = {"grant_type": "refresh_token", "refresh_token": refresh}
     renewed = (await served.ask("POST", "/api/v2/token", data=form, token=None)).json
     await served.ask("POST", "/api/v2/token", data=form, token=None)

@@ -21,8 +21,8 @@ from tests.fixtures.command_line import Outcome, watchbill
 from tests.fixtures.records import upsert, workload
 from watchbill.metrics.table import DCGM
 from watchbill.protocol import Batch, Delete, Heartbeat, KindState, Measured, Reading, Scrape
-from watchbill.store.fleet.fleet import last_instant, record_fleet
-from watchbill.store.ingest import apply_batch, heartbeat
+from watchbill.store.fleet.fleet import fleet_record, last_instant
+from watchbill.store.ingest import batch_apply, heartbeat_apply
 from watchbill.store.postgres.database import Database
 from watchbill.workload import Phase
 
@@ -80,7 +80,7 @@ async def test_the_figures_and_their_series(fleet: Fleet) -> None:
         upsert(workload(4, gpus=0, phase=Phase.FAILED), (Phase.FAILED, now - timedelta(hours=1))),
         now=now,
     )
-    await record_fleet(fleet.db, 1, last_instant(now))
+    await fleet_record(fleet.db, 1, last_instant(now))
     outcome = await fleet.run("fleet", "--hours", "1")
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
@@ -202,10 +202,10 @@ async def test_top_by_workload_with_and_without_measurements(fleet: Fleet) -> No
     seen = KindState(group="metrics", kind=DCGM, state="complete", since=now)
     agent = fleet.agent
     beat = Heartbeat(stream_id=agent.stream_id, seq=agent.seq, kinds=(seen,), node_pools=())
-    await heartbeat(fleet.db, agent.identity, beat, now)
+    await heartbeat_apply(fleet.db, agent.identity, beat, now)
     agent.seq += 1
     batch = Batch(stream_id=agent.stream_id, seq=agent.seq, items=(), scrapes=scrapes)
-    await apply_batch(fleet.db, agent.identity, batch, now)
+    await batch_apply(fleet.db, agent.identity, batch, now)
     drawn = (await fleet.run("top", "--by", "workload", "--no-headers")).out.splitlines()
     first = drawn[1].split()
     assert first[:6] == ["llama-sft-1", "vision", "Running", "2", "?", "50%"]

@@ -14,7 +14,7 @@ from tests.fixtures.fleet import Fleet, new_credential
 from tests.fixtures.records import upsert
 from watchbill.client import AgentClient
 from watchbill.protocol import Heartbeat, NodePoolCapacity
-from watchbill.store.fleet.fleet import last_instant, record_fleet
+from watchbill.store.fleet.fleet import fleet_record, last_instant
 from watchbill.store.postgres.database import Database
 
 
@@ -120,7 +120,7 @@ async def test_recorded_moments_are_drawn(idle_tab: Tab) -> None:
     db = await Database.open(idle_tab.server.database_url, pool_size=1)
     now = datetime.now(UTC)
     for steps in (0, 1, 2):
-        await record_fleet(db, 1, last_instant(now - timedelta(minutes=5 * steps)))
+        await fleet_record(db, 1, last_instant(now - timedelta(minutes=5 * steps)))
     await db.close()
     await idle_tab.open("/fleet")
     await expect(idle_tab.page.locator("svg.spark path")).to_have_count(4)

@@ -15,13 +15,13 @@ from watchbill.query import Scope
 from watchbill.store.fleet.fleet import (
     WAIT_BOUNDS,
     fleet_now,
+    fleet_record,
     fleet_series,
     instants,
     last_instant,
     median_of,
-    record_fleet,
 )
-from watchbill.store.ingest import heartbeat
+from watchbill.store.ingest import heartbeat_apply
 from watchbill.store.postgres.database import Database
 from watchbill.workload import Phase
 
@@ -33,7 +33,7 @@ FIRST = Scope(1, cluster_ids=frozenset({UUID(int=0xC0 << 64 | 1)}))
 async def tell_capacity(agent: Agent, gpus: float, now: datetime) -> None:
     pools = (NodePoolCapacity(node_pool="a100", nodes=1, gpus=gpus),)
     beat = Heartbeat(stream_id=agent.stream_id, seq=agent.seq, kinds=(), node_pools=pools)
-    await heartbeat(agent.db, agent.identity, beat, now)
+    await heartbeat_apply(agent.db, agent.identity, beat, now)
 
 
 @pytest_asyncio.fixture
@@ -72,7 +72,7 @@ async def fleet(db: Database) -> Database:
 async def test_an_agent_that_has_not_seen_its_nodes_yet_tells_no_capacity(db: Database) -> None:
     agent = await connected_agent(db, NOW)
     beat = Heartbeat(stream_id=agent.stream_id, seq=agent.seq, kinds=(), node_pools=())
-    await heartbeat(db, agent.identity, beat, NOW)
+    await heartbeat_apply(db, agent.identity, beat, NOW)
     assert (await fleet_now(db, ALL, NOW)).gpus.total is None
     await tell_capacity(agent, 0.0, NOW)
     assert (await fleet_now(db, ALL, NOW)).gpus.total == 0
@@ -111,7 +111,7 @@ async def test_now_adds_up_within_every_scope(fleet: Database) -> None:
 
 async def test_the_series_says_what_now_said(fleet: Database) -> None:
     at = last_instant(NOW)
-    assert await record_fleet(fleet, 1, at)
+    assert await fleet_record(fleet, 1, at)
     for scope in (ALL, FIRST, await project_scope(fleet, "nlp", "far"), Scope(1)):
         told = await fleet_now(fleet, scope, NOW)
         series = await fleet_series(fleet, scope, start=NOW - timedelta(hours=1), end=NOW, now=NOW)
@@ -128,9 +128,9 @@ async def test_the_series_says_what_now_said(fleet: Database) -> None:
 
 async def test_an_instant_is_recorded_once_by_whoever_comes_first(fleet: Database) -> None:
     at = last_instant(NOW)
-    written = await asyncio.gather(*(record_fleet(fleet, 1, at) for _ in range(4)))
+    written = await asyncio.gather(*(fleet_record(fleet, 1, at) for _ in range(4)))
     assert sum(written) == 1
-    assert not await record_fleet(fleet, 1, at)
+    assert not await fleet_record(fleet, 1, at)
     async with fleet.acquire(1) as connection:
         assert await connection.fetchval("SELECT count(*) FROM fleet_cluster") == 2
 
@@ -138,7 +138,7 @@ async def test_an_instant_is_recorded_once_by_whoever_comes_first(fleet: Databas
 async def test_what_is_too_old_is_forgotten_and_what_was_missed_is_absent(fleet: Database) -> None:
     minutes = timedelta(minutes=1)
     for at in (NOW - timedelta(days=31), NOW - 10 * minutes, NOW):
-        await record_fleet(fleet, 1, at)
+        await fleet_record(fleet, 1, at)
     series = await fleet_series(fleet, ALL, start=NOW - 30 * minutes, end=NOW, now=NOW)
     assert [moment.at for moment in series.moments] == [NOW - 10 * minutes, NOW]
     async with fleet.acquire(1) as connection:
@@ -147,11 +147,11 @@ async def test_what_is_too_old_is_forgotten_and_what_was_missed_is_absent(fleet:
 
 
 async def test_no_cluster_no_record(db: Database) -> None:
-    assert not await record_fleet(db, 1, NOW)
+    assert not await fleet_record(db, 1, NOW)
 
 
 async def test_who_may_not_see_a_tenant_sees_no_series(fleet: Database, database_url: str) -> None:
-    await record_fleet(fleet, 1, NOW)
+    await fleet_record(fleet, 1, NOW)
     owner = await asyncpg.connect(database_url)
     await owner.execute("INSERT INTO tenant (id, name) VALUES (2, 'second')")
     await owner.close()

@@ -12,15 +12,15 @@ from watchbill.errors import Conflict, Invalid, Superseded
 from watchbill.protocol import Batch, Delete, Heartbeat, HelloRequest
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.fleet.clusters import cluster_delete, cluster_list
-from watchbill.store.ingest import apply_batch, heartbeat, hello
-from watchbill.store.metrics.measured import usage_series
+from watchbill.store.ingest import batch_apply, heartbeat_apply, stream_open
+from watchbill.store.metrics.measured import usage_list
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.document import DocumentCache
 from watchbill.store.workloads.workloads import (
     element_count,
     element_list,
     endpoint_list,
-    phase_intervals,
+    phase_interval_list,
     workload_count,
     workload_get,
     workload_list,
@@ -62,9 +62,9 @@ async def test_a_record_comes_back_as_the_contract_wants_it(db: Database) -> Non
 async def test_a_batch_is_applied_once(db: Database) -> None:
     agent = await connected_agent(db, START)
     batch = Batch(stream_id=agent.stream_id, seq=1, items=(upsert(workload()),))
-    first = await apply_batch(db, agent.identity, batch, START)
+    first = await batch_apply(db, agent.identity, batch, START)
     changed = Batch(stream_id=agent.stream_id, seq=1, items=(upsert(workload(name="other")),))
-    assert await apply_batch(db, agent.identity, changed, START + minutes(1)) == first
+    assert await batch_apply(db, agent.identity, changed, START + minutes(1)) == first
     assert (await shown(db))["name"] == "llama-sft-1"
 
 
@@ -80,12 +80,12 @@ async def test_a_gap_says_what_was_expected(db: Database) -> None:
 async def test_only_the_newest_stream_may_write(db: Database) -> None:
     old = await connected_agent(db, START)
     request = HelloRequest(protocol=1, agent_version="test")
-    await hello(db, old.identity, request, START + minutes(0.1))
+    await stream_open(db, old.identity, request, START + minutes(0.1))
     with pytest.raises(Superseded):
         await old.send(upsert(workload()), now=START + minutes(0.2))
     with pytest.raises(Superseded):
         beat = Heartbeat(stream_id=old.stream_id, seq=0)
-        await heartbeat(db, old.identity, beat, START + minutes(0.2))
+        await heartbeat_apply(db, old.identity, beat, START + minutes(0.2))
     (cluster,) = await cluster_list(db, SCOPE, START + minutes(0.2))
     assert cluster.takeovers == 1
 
@@ -93,7 +93,7 @@ async def test_only_the_newest_stream_may_write(db: Database) -> None:
 async def test_another_protocol_is_refused_with_what_to_do(db: Database) -> None:
     agent = await connected_agent(db, START)
     with pytest.raises(Invalid, match="protocol 1"):
-        await hello(db, agent.identity, HelloRequest(protocol=2, agent_version="9"), START)
+        await stream_open(db, agent.identity, HelloRequest(protocol=2, agent_version="9"), START)
 
 
 async def test_an_equal_record_writes_nothing(db: Database) -> None:
@@ -132,7 +132,7 @@ async def test_a_retold_history_adds_nothing(db: Database) -> None:
     completed = workload(phase=Phase.COMPLETED, k8s_phase="Completed")
     more = [*told, (Phase.COMPLETED, START + minutes(9))]
     await agent.send(upsert(completed, *more), now=START + minutes(9))
-    spells = await phase_intervals(db, SCOPE, UUID(int=1), START)
+    spells = await phase_interval_list(db, SCOPE, UUID(int=1), START)
     assert spells is not None
     phases = [spell.phase for spell in spells]
     assert phases == ["Creating", "Pending", "Initializing", "Running", "Completed"]
@@ -156,7 +156,7 @@ async def test_deletion_shows_the_last_phase_before_leaving(db: Database) -> Non
     assert found["totalRunningTimeSeconds"] == 300
     assert await workload_count(db, SCOPE, WorkloadQuery(), START) == 0
     assert await workload_count(db, SCOPE, WorkloadQuery(is_deleted=True), START) == 1
-    spells = await phase_intervals(db, SCOPE, UUID(int=1), START)
+    spells = await phase_interval_list(db, SCOPE, UUID(int=1), START)
     assert spells is not None
     assert [spell.phase for spell in spells] == ["Running", "Deleting"]
     assert spells[-1].ended_at == START + minutes(6)
@@ -269,7 +269,7 @@ async def test_usage_keeps_its_steps_only(db: Database) -> None:
         made = record(workload(running_pods=pods, name=f"n{minute}"))
         entry = upsert(made, (Phase.RUNNING, START), observed_at=START + minutes(minute))
         await agent.send(entry, now=START + minutes(minute))
-    series = await usage_series(
+    series = await usage_list(
         db,
         SCOPE,
         UUID(int=1),

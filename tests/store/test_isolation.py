@@ -18,19 +18,19 @@ from watchbill.store.fleet.clusters import cluster_delete, cluster_list
 from watchbill.store.fleet.fleet import fleet_now, fleet_series
 from watchbill.store.identity.accounts import account_list
 from watchbill.store.identity.audit import AuditQuery, audit_list
-from watchbill.store.identity.people import user_list
 from watchbill.store.identity.rules import rule_list
-from watchbill.store.metrics.measured import keep_measured, usage_series
+from watchbill.store.identity.users import user_list
+from watchbill.store.metrics.measured import measured_purge, usage_list
 from watchbill.store.postgres.database import Database
-from watchbill.store.workloads.changes import changed_rows, matching
+from watchbill.store.workloads.changes import change_list, matching_ids
 from watchbill.store.workloads.document import DocumentCache
-from watchbill.store.workloads.idle import idle_workloads
-from watchbill.store.workloads.telemetry import telemetry
+from watchbill.store.workloads.idle import idle_list
+from watchbill.store.workloads.telemetry import telemetry_query
 from watchbill.store.workloads.workloads import (
     element_count,
     element_list,
     endpoint_list,
-    phase_intervals,
+    phase_interval_list,
     workload_count,
     workload_export,
     workload_facets,
@@ -105,7 +105,7 @@ async def test_every_tenant_table_is_forced(db: Database) -> None:
 
 async def test_every_partition_is_forced(db: Database) -> None:
     """Row security holds on the table that is asked, so it is forced on each day as well."""
-    await keep_measured(db, [1], days=7, now=NOW)
+    await measured_purge(db, [1], days=7, now=NOW)
     async with db.acquire(1) as connection:
         rows = await connection.fetch(
             "SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity AS is_locked "
@@ -165,7 +165,9 @@ async def test_one_predicate_narrows_every_read(db: Database, name: str) -> None
     assert await workload_count(db, scope, query, NOW) == len(expected)
     facets = await workload_facets(db, scope, query, ["phase", "projectName"], NOW)
     assert all(sum(count for _, count in values) == len(expected) for values in facets.values())
-    counted = await telemetry(db, scope, TelemetryQuery(telemetry_type="WORKLOADS_COUNT"), NOW)
+    counted = await telemetry_query(
+        db, scope, TelemetryQuery(telemetry_type="WORKLOADS_COUNT"), NOW
+    )
     assert counted[0].value == str(len(expected))
     clusters = await cluster_list(db, scope, NOW)
     assert sum(cluster.workloads for cluster in clusters) == len(expected)
@@ -173,10 +175,10 @@ async def test_one_predicate_narrows_every_read(db: Database, name: str) -> None
         workload_id = UUID(int=number)
         is_seen = number in expected
         assert (await workload_get(db, scope, workload_id, NOW) is not None) is is_seen
-        assert (await phase_intervals(db, scope, workload_id, NOW) is not None) is is_seen
+        assert (await phase_interval_list(db, scope, workload_id, NOW) is not None) is is_seen
         assert (await element_count(db, scope, workload_id, NOW) is not None) is is_seen
         assert (await endpoint_list(db, scope, workload_id, NOW) is not None) is is_seen
-        series = await usage_series(db, scope, workload_id, start=START, end=NOW, now=NOW)
+        series = await usage_list(db, scope, workload_id, start=START, end=NOW, now=NOW)
         assert (series is not None) is is_seen
 
 
@@ -207,20 +209,20 @@ READS: dict[str, Callable[[Any, Scope], Awaitable[Any]]] = {
     "workload_count": lambda db, scope: workload_count(db, scope, QUERY, NOW),
     "workload_get": lambda db, scope: workload_get(db, scope, FIRST, NOW),
     "workload_facets": lambda db, scope: workload_facets(db, scope, QUERY, ["phase"], NOW),
-    "phase_intervals": lambda db, scope: phase_intervals(db, scope, FIRST, NOW),
+    "phase_interval_list": lambda db, scope: phase_interval_list(db, scope, FIRST, NOW),
     "workload_export": exported,
     "element_list": lambda db, scope: element_list(db, scope, FIRST, offset=0, limit=9, now=NOW),
     "element_count": lambda db, scope: element_count(db, scope, FIRST, NOW),
     "endpoint_list": lambda db, scope: endpoint_list(db, scope, FIRST, NOW),
-    "usage_series": lambda db, scope: usage_series(db, scope, FIRST, start=START, end=NOW, now=NOW),
-    "telemetry": lambda db, scope: telemetry(db, scope, COUNTED, NOW),
+    "usage_list": lambda db, scope: usage_list(db, scope, FIRST, start=START, end=NOW, now=NOW),
+    "telemetry_query": lambda db, scope: telemetry_query(db, scope, COUNTED, NOW),
     "cluster_list": lambda db, scope: cluster_list(db, scope, NOW),
     "fleet_now": lambda db, scope: fleet_now(db, scope, NOW),
     "fleet_series": lambda db, scope: fleet_series(
         db, scope, start=NOW - timedelta(hours=1), end=NOW, now=NOW
     ),
-    "idle_workloads": lambda db, scope: idle_workloads(db, scope, QUERY, NOW),
-    "matching": lambda db, scope: matching(db, scope, QUERY, [FIRST], NOW),
+    "idle_list": lambda db, scope: idle_list(db, scope, QUERY, NOW),
+    "matching_ids": lambda db, scope: matching_ids(db, scope, QUERY, [FIRST], NOW),
 }
 
 
@@ -245,7 +247,7 @@ async def test_row_security_alone_keeps_every_read(
     read, scope = READS[name], Scope(1, is_whole_tenant=True)
     nothing = await read(db, Scope(7, is_whole_tenant=True))
     assert await read(Mislaid(db), scope) == nothing
-    if name not in ("idle_workloads", "fleet_series"):  # nothing idles yet, nothing is recorded yet
+    if name not in ("idle_list", "fleet_series"):  # nothing idles yet, nothing is recorded yet
         assert await read(db, scope) != nothing
 
 
@@ -259,4 +261,4 @@ async def test_row_security_alone_keeps_administration(database_url: str, db: Da
     assert await account_list(mislaid, 1) == []
     assert await audit_list(mislaid, 1, AuditQuery()) == []
     assert await user_list(mislaid, 1) == []
-    assert await changed_rows(mislaid, 1, [FIRST]) == []
+    assert await change_list(mislaid, 1, [FIRST]) == []

@@ -7,10 +7,10 @@ from uuid import UUID
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import START, upsert, workload
 from watchbill.protocol import Batch, Delete, Measured, Reading, Scrape
-from watchbill.store.ingest import apply_batch
-from watchbill.store.metrics.measured import Point, keep_measured, measured_points
+from watchbill.store.ingest import batch_apply
+from watchbill.store.metrics.measured import Point, measured_list, measured_purge
 from watchbill.store.postgres.database import Database
-from watchbill.store.workloads.deletion import purge_deleted
+from watchbill.store.workloads.deletion import workload_purge
 
 ONE = UUID(int=1)
 LATER = START + timedelta(minutes=10)
@@ -27,11 +27,11 @@ def utilization(value: float, label: str = "") -> Reading:
 async def send(agent: Agent, *scrapes: Scrape, now: datetime) -> None:
     agent.seq += 1
     batch = Batch(stream_id=agent.stream_id, seq=agent.seq, items=(), scrapes=scrapes)
-    await apply_batch(agent.db, agent.identity, batch, now)
+    await batch_apply(agent.db, agent.identity, batch, now)
 
 
 async def points(db: Database, *, minutes: float = 60, step: float = 60) -> list[Point]:
-    return await measured_points(
+    return await measured_list(
         db,
         1,
         ONE,
@@ -115,9 +115,9 @@ async def test_days_are_dropped_whole_and_unused_layouts_with_them(db: Database)
     await send(agent, scrape(START + timedelta(minutes=1), utilization(1)), now=LATER)
     for days, left in ((7, 1), (8, 0)):
         now = START + timedelta(days=days)
-        assert await keep_measured(db, [1], days=7, now=now) == 1
+        assert await measured_purge(db, [1], days=7, now=now) == 1
         assert len(await points(db)) == left
-    await keep_measured(db, [1], days=7, now=START + timedelta(days=9))
+    await measured_purge(db, [1], days=7, now=START + timedelta(days=9))
     async with db.acquire(1) as connection:
         assert await connection.fetchval("SELECT count(*) FROM measured_layout") == 0
 
@@ -127,5 +127,5 @@ async def test_a_purged_workload_leaves_no_samples(db: Database) -> None:
     await send(agent, scrape(START + timedelta(minutes=1), utilization(1)), now=LATER)
     await agent.send(Delete(id=ONE, deleted_at=LATER), now=LATER)
     assert len(await points(db)) == 1, "of a deleted one they stay readable"
-    await purge_deleted(db, 1, keep=timedelta(0), now=LATER + timedelta(seconds=1))
+    await workload_purge(db, 1, keep=timedelta(0), now=LATER + timedelta(seconds=1))
     assert await points(db) == []

@@ -8,13 +8,12 @@ import pytest
 
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import record, upsert, workload
-from watchbill.kinds.derivation.elements import MAX_ELEMENTS
 from watchbill.protocol import Batch, Delete, Measured, Reading, Scrape
 from watchbill.query import Scope, WorkloadQuery
-from watchbill.store.ingest import apply_batch
+from watchbill.store.ingest import batch_apply
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads import validation
-from watchbill.store.workloads.validation import MOST_ELEMENTS, MOST_TRANSITIONS
+from watchbill.store.workloads.validation import MAX_RECORD_ELEMENTS, MAX_TRANSITIONS
 from watchbill.store.workloads.workloads import workload_count
 from watchbill.workload import AllocatedResources, Element, Phase
 
@@ -44,8 +43,8 @@ HOSTILE: dict[str, Any] = {
     },
     "guaranteed for ever": upsert(workload(1, guaranteed_runtime_ends_at=FAR)),
     "guaranteed without an offset": upsert(workload(1, guaranteed_runtime_ends_at=NAIVE)),
-    "too many phases": upsert(workload(1), *[(Phase.RUNNING, NOW)] * (MOST_TRANSITIONS + 1)),
-    "too many elements": elements(MOST_ELEMENTS + 1),
+    "too many phases": upsert(workload(1), *[(Phase.RUNNING, NOW)] * (MAX_TRANSITIONS + 1)),
+    "too many elements": elements(MAX_RECORD_ELEMENTS + 1),
     "elements with endless names": elements(3, "x" * 500_000),
     "an endless name": upsert(workload(1, name="x" * 300_000)),
     "endless variables": upsert(workload(1, environment_variables={"A": "x" * 300_000})),
@@ -77,10 +76,10 @@ async def test_an_honest_agents_extremes_are_taken(db: Database) -> None:
         upsert(workload(2, created_at=NOW + timedelta(hours=1)), (Phase.RUNNING, NOW)),
         upsert(workload(3, guaranteed_runtime_ends_at=NOW + timedelta(days=365))),
         upsert(workload(4, environment_variables={"A": "x" * 100_000})),
-        elements(MOST_ELEMENTS, "x" * 253),
+        elements(MAX_RECORD_ELEMENTS, "x" * 253),
     )
     assert (await agent.send(*honest, now=NOW)).refused == ()
-    assert MAX_ELEMENTS <= MOST_ELEMENTS
+    assert MAX_RECORD_ELEMENTS <= MAX_RECORD_ELEMENTS
     assert (
         f"The record is larger than {validation.DOCUMENT_BYTES >> 10} KiB." == validation.TOO_LARGE
     )
@@ -96,6 +95,6 @@ async def test_scrapes_of_no_possible_time_are_left_out(db: Database, at: dateti
         for when, since in ((at, NOW), (NOW, at))
     )
     batch = Batch(stream_id=agent.stream_id, seq=1, items=(upsert(workload(1)),), scrapes=scrapes)
-    assert (await apply_batch(db, agent.identity, batch, NOW)).refused == ()
+    assert (await batch_apply(db, agent.identity, batch, NOW)).refused == ()
     async with db.acquire(1) as connection:
         assert await connection.fetchval("SELECT count(*) FROM measured_sample") == 0

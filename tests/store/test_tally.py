@@ -12,7 +12,7 @@ from tests.fixtures.records import START, random_transitions, random_workload, u
 from watchbill.protocol import Delete
 from watchbill.store.postgres.database import Database
 from watchbill.store.postgres.migrations.versions.r0006_tally import FIGURES, KEY
-from watchbill.store.workloads.deletion import purge_deleted
+from watchbill.store.workloads.deletion import workload_purge
 from watchbill.store.workloads.tally import tally_rebuild, tally_sweep
 from watchbill.workload import Workload
 
@@ -70,7 +70,7 @@ async def test_it_follows_every_change(db: Database, seed: int) -> None:
         gone = rng.sample(known, k=min(len(known), rng.randint(0, 5)))
         await agent.send(*(Delete(id=one.id, deleted_at=now) for one in gone), now=now)
         if step % 7 == 6:
-            await purge_deleted(db, 1, keep=timedelta(minutes=3), now=now)
+            await workload_purge(db, 1, keep=timedelta(minutes=3), now=now)
         assert await wrong(db) == 0, f"after step {step}"
     assert await tallied(db) > 0
 

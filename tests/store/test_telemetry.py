@@ -18,7 +18,7 @@ from watchbill.protocol import Delete
 from watchbill.query import TELEMETRY_GROUPS, Scope, TelemetryQuery, WorkloadQuery
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.document import DocumentCache
-from watchbill.store.workloads.telemetry import TelemetryValue, telemetry
+from watchbill.store.workloads.telemetry import TelemetryValue, telemetry_query
 from watchbill.store.workloads.workloads import workload_list
 from watchbill.workload import Phase
 
@@ -62,7 +62,7 @@ def total(values: list[TelemetryValue]) -> Decimal:
 
 async def ask(db: Database, telemetry_type: str, *group_by: str) -> list[TelemetryValue]:
     query = TelemetryQuery(telemetry_type=telemetry_type, group_by=group_by)
-    return await telemetry(db, SCOPE, query, NOW)
+    return await telemetry_query(db, SCOPE, query, NOW)
 
 
 @pytest.mark.parametrize("group_by", GROUPINGS, ids="-".join)
@@ -147,4 +147,4 @@ async def test_what_is_not_there_reads_as_no_workloads(
     agent = await connected_agent(db, START)
     await agent.send(upsert(workload()), now=START)
     query = TelemetryQuery(telemetry_type="WORKLOADS_COUNT", **narrowed)  # type: ignore[arg-type]
-    assert [value.value for value in await telemetry(db, SCOPE, query, NOW)] == ["0"]
+    assert [value.value for value in await telemetry_query(db, SCOPE, query, NOW)] == ["0"]

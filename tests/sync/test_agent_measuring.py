@@ -21,7 +21,7 @@ from tests.fixtures.metric_stores import free_port
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
 from watchbill.agent.metrics import scrape
 from watchbill.agent.run import run_agent
-from watchbill.protocol import IdleSoFar, KindState, Measured, Scrape
+from watchbill.protocol import IdleHours, KindState, Measured, Scrape
 from watchbill.settings import AgentSettings
 
 ROUND_SECONDS = 0.2
@@ -50,7 +50,7 @@ class Told:
 
 @asynccontextmanager
 async def measuring(
-    folder: Path, *, idle: tuple[IdleSoFar, ...] = (), **settings: object
+    folder: Path, *, idle: tuple[IdleHours, ...] = (), **settings: object
 ) -> AsyncIterator[Told]:
     """`idle`: what the server tells of earlier agents."""
     exporters = Exporters()
@@ -103,7 +103,7 @@ async def test_how_well_exporters_can_be_read_is_told(tmp_path: Path) -> None:
 
 async def test_hours_that_an_agent_before_this_one_observed_are_told_on(tmp_path: Path) -> None:
     before = datetime(2026, 11, 20, tzinfo=UTC)
-    past = IdleSoFar(id=UUID(uid(4)), measured_since=before, gpu_hours=7.5)
+    past = IdleHours(id=UUID(uid(4)), measured_since=before, gpu_hours=7.5)
     async with measuring(tmp_path, idle=(past,), idle_window_seconds=0.6) as told:
 
         def fields() -> dict[str, Any]:

@@ -21,7 +21,7 @@ from watchbill.agent.stream.stream import Stream
 from watchbill.client import AgentClient
 from watchbill.errors import Invalid, Unauthenticated
 from watchbill.kinds.derive import Derived
-from watchbill.protocol import Covered, IdleSoFar, KindState, NodePoolCapacity
+from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity
 from watchbill.workload import Phase
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -70,7 +70,7 @@ class Cluster:
     def derive_now(self, root: str) -> Derived | None:
         return self.derived.get(root)
 
-    def restore_idle(self, idle: tuple[IdleSoFar, ...]) -> None:
+    def restore_idle(self, idle: tuple[IdleHours, ...]) -> None:
         assert idle == ()
 
 

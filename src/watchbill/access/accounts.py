@@ -7,15 +7,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from watchbill.errors import Unauthenticated
-from watchbill.store.identity.accounts import (
-    ACCOUNT,
-    Account,
-    Holder,
-    account_by_client_id,
-    cluster_credential,
-)
+from watchbill.identity import ACCOUNT, Account, AgentIdentity, Principal
+from watchbill.store.identity.accounts import account_get, cluster_credential_get
 from watchbill.store.identity.credential import is_secret, read_agent_credential, store_secret
-from watchbill.store.ingest import AgentIdentity
 from watchbill.store.postgres.database import Database
 
 MAX_CREDENTIAL_CHARACTERS = 200
@@ -41,7 +35,7 @@ class Accounts:
         """Raises SignInRefused in the same words and time whether id or secret is wrong."""
         if max(len(client_id), len(secret)) > MAX_CREDENTIAL_CHARACTERS:
             raise SignInRefused(None)
-        account = await account_by_client_id(self._db, client_id)
+        account = await account_get(self._db, client_id)
         is_right = is_secret(secret, self._nobody if account is None else account.secret)
         if account is None or not is_right or account.is_disabled or self._is_over(account):
             raise SignInRefused(account)
@@ -51,14 +45,14 @@ class Accounts:
         return account.expires_at is not None and account.expires_at <= self._clock()
 
 
-def holder_of(account: Account) -> Holder:
-    return Holder(tenant_id=account.tenant_id, kind=ACCOUNT, id=account.id)
+def principal_of(account: Account) -> Principal:
+    return Principal(tenant_id=account.tenant_id, kind=ACCOUNT, id=account.id)
 
 
 async def identify_agent(db: Database, credential: str) -> AgentIdentity:
     """Raises Unauthenticated in the same words whatever is wrong."""
     cluster_id, secret = read_agent_credential(credential)
-    found = await cluster_credential(db, cluster_id)
+    found = await cluster_credential_get(db, cluster_id)
     if found is None or not is_secret(secret, found[1]):
         raise Unauthenticated("This is no agent credential.")
     return AgentIdentity(tenant_id=found[0], cluster_id=cluster_id)

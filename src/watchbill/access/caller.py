@@ -1,6 +1,6 @@
 """Who is asking and what they may do where: from access rules to a `Caller`. Default is nothing.
 
-From a bearer token to its holder, whether we issued it or an external issuer did.
+From a bearer token to its principal, whether we issued it or an external issuer did.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ from watchbill.access.roles import SCOPED, Permission, Roles
 from watchbill.access.tokens.jose import InvalidToken, check_shape, members
 from watchbill.access.tokens.tokens import Tokens
 from watchbill.errors import Unauthenticated
+from watchbill.identity import FIRST_TENANT_ID, PERSON, ExternalLogin, Principal, Rule, Subject
 from watchbill.query import Scope
-from watchbill.store.identity.accounts import PERSON, Holder, Subject, subject_of
-from watchbill.store.identity.people import ExternalLogin, upsert_user
-from watchbill.store.identity.rules import FIRST_TENANT_ID, Rule
+from watchbill.store.identity.accounts import subject_get
+from watchbill.store.identity.users import user_upsert
 from watchbill.store.postgres.database import Database
 
 Id = TypeVar("Id")
@@ -43,7 +43,7 @@ class Caller:
     subject: str
     name: str
     kind: str
-    holder: Holder
+    principal: Principal
     scopes: Mapping[Permission, Scope]
     """Where each permission holds; one that is not here holds nowhere."""
     rules: Mapping[Permission, tuple[str, ...]]
@@ -51,11 +51,11 @@ class Caller:
 
     @property
     def tenant_id(self) -> int:
-        return self.holder.tenant_id
+        return self.principal.tenant_id
 
     @property
     def person_id(self) -> UUID | None:
-        return self.holder.id if self.holder.kind == PERSON else None
+        return self.principal.id if self.principal.kind == PERSON else None
 
     @property
     def scope(self) -> Scope:
@@ -81,7 +81,7 @@ class Caller:
 
 
 class CallerCache:
-    """Turns holders into callers and remembers them for half a minute, so that a change of rules, a disabled
+    """Turns principals into callers and remembers them for half a minute, so that a change of rules, a disabled
     account and a login that was ended take effect within one."""
 
     def __init__(
@@ -96,27 +96,27 @@ class CallerCache:
         self._roles = roles
         self._clock = clock
         self._groups_lifetime = timedelta(seconds=groups_lifetime_seconds)
-        self._known: BoundedCache[Holder, tuple[Caller, datetime]] = BoundedCache(KEPT_CALLERS)
+        self._known: BoundedCache[Principal, tuple[Caller, datetime]] = BoundedCache(KEPT_CALLERS)
 
-    async def resolve(self, holder: Holder) -> Caller:
-        """Raises Unauthenticated where the holder is gone or disabled."""
+    async def resolve(self, principal: Principal) -> Caller:
+        """Raises Unauthenticated where the principal is gone or disabled."""
         now = self._clock()
-        known = self._known.get(holder)
+        known = self._known.get(principal)
         if known is not None and now < known[1]:
             return known[0]
-        subject = await subject_of(
-            self._db, holder, now=now, groups_since=now - self._groups_lifetime
+        subject = await subject_get(
+            self._db, principal, now=now, groups_since=now - self._groups_lifetime
         )
         if subject is None:
-            self._known.pop(holder)
+            self._known.pop(principal)
             raise Unauthenticated("This account may not come in.")
         caller = caller_of(subject, self._roles)
-        self._known.put(holder, (caller, now + timedelta(seconds=KEPT_SECONDS)))
+        self._known.put(principal, (caller, now + timedelta(seconds=KEPT_SECONDS)))
         return caller
 
 
 def caller_of(subject: Subject, roles: Roles) -> Caller:
-    tenant_id = subject.holder.tenant_id
+    tenant_id = subject.principal.tenant_id
     granting: dict[Permission, list[Rule]] = {}
     for rule in subject.rules:
         for permission in roles.permissions(rule.role):
@@ -125,7 +125,7 @@ def caller_of(subject: Subject, roles: Roles) -> Caller:
         subject=subject.subject,
         name=subject.name,
         kind=subject.kind,
-        holder=subject.holder,
+        principal=subject.principal,
         scopes={permission: scope_of(tenant_id, rules) for permission, rules in granting.items()},
         rules={
             permission: tuple(
@@ -183,15 +183,15 @@ class People:
             REMEMBERED_PEOPLE
         )
 
-    async def holder(self, login: ExternalLogin) -> Holder:
+    async def principal(self, login: ExternalLogin) -> Principal:
         """Somebody new is remembered too, and may do nothing."""
         now = self._clock()
         known = self._known.get(login)
         if known is None or now >= known[1]:
-            person_id = await upsert_user(self._db, login, now=now)
+            person_id = await user_upsert(self._db, login, now=now)
             known = (person_id, now + timedelta(seconds=KEPT_SECONDS))
             self._known.put(login, known)
-        return Holder(tenant_id=login.tenant_id, kind=PERSON, id=known[0])
+        return Principal(tenant_id=login.tenant_id, kind=PERSON, id=known[0])
 
 
 class TokenVerifier:
@@ -210,13 +210,13 @@ class TokenVerifier:
             REMEMBERED_TOKENS
         )
 
-    async def holder(self, token: str) -> Holder:
+    async def principal(self, token: str) -> Principal:
         """Raises Unauthenticated, always with the same words; Unavailable where an issuer was never heard."""
         provider = self._provider(token) if self._providers else None
         if provider is None:
             return (await self._tokens.verify(token)).whose()
         try:
-            return await self._people.holder(await self._login(provider, token))
+            return await self._people.principal(await self._login(provider, token))
         except InvalidToken as error:
             raise Unauthenticated("The token is not valid.") from error
 

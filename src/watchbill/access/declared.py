@@ -9,8 +9,7 @@ import msgspec
 
 from watchbill.access.roles import ALIASES, Roles
 from watchbill.errors import Invalid
-from watchbill.store.identity.accounts import GROUP, SERVICE_ACCOUNT, USER
-from watchbill.store.identity.rules import Grant, NewGrant, Rule
+from watchbill.identity import GROUP, SERVICE_ACCOUNT, USER, Grant, NewGrant, Rule
 from watchbill.store.workloads.organisation import UnknownName
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]

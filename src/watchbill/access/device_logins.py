@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from watchbill.errors import TooMany
-from watchbill.store.identity.accounts import Holder
+from watchbill.identity import Principal
 from watchbill.store.identity.device_logins import (
     DeviceLogin,
-    device_by_code,
-    device_create,
-    device_decide,
-    device_poll,
+    device_login_create,
+    device_login_decide,
+    device_login_get,
+    device_login_poll,
 )
 from watchbill.store.postgres.database import Database
 
@@ -49,7 +49,7 @@ class DeviceLogins:
         now = self._clock()
         code = "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH))
         device_code = secrets.token_urlsafe(32)
-        is_made = await device_create(
+        is_made = await device_login_create(
             self._db,
             device_hash=_hash(device_code),
             user_code=code,
@@ -63,16 +63,18 @@ class DeviceLogins:
 
     async def find(self, user_code: str) -> DeviceLogin | None:
         code = _normal(user_code)
-        return await device_by_code(self._db, code, now=self._clock()) if code else None
+        return await device_login_get(self._db, code, now=self._clock()) if code else None
 
-    async def decide(self, user_code: str, holder: Holder | None) -> bool:
-        """Approve for the holder, or deny where it is None. False where no such login is open."""
+    async def decide(self, user_code: str, principal: Principal | None) -> bool:
+        """Approve for the principal, or deny where it is None. False where no such login is open."""
         code = _normal(user_code)
-        return bool(code) and await device_decide(self._db, code, holder, now=self._clock())
+        return bool(code) and await device_login_decide(
+            self._db, code, principal, now=self._clock()
+        )
 
-    async def poll(self, device_code: str) -> Holder | PendingDeviceLogin:
+    async def poll(self, device_code: str) -> Principal | PendingDeviceLogin:
         now = self._clock()
-        found = await device_poll(self._db, _hash(device_code), now=now)
+        found = await device_login_poll(self._db, _hash(device_code), now=now)
         if found is None or found.expires_at <= now:
             return PendingDeviceLogin.EXPIRED
         if found.approved is not None:

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 
 from watchbill.access.bounded import BoundedCache
 from watchbill.errors import Unauthenticated
-from watchbill.store.identity.accounts import Holder
+from watchbill.identity import Principal
 from watchbill.store.identity.sessions import (
     StoredSession,
-    session_by_hash,
     session_create,
     session_delete,
+    session_get,
 )
 from watchbill.store.postgres.database import Database
 
@@ -34,11 +34,11 @@ class Sessions:
             KEPT_SESSIONS
         )
 
-    async def begin(self, holder: Holder) -> str:
+    async def begin(self, principal: Principal) -> str:
         """The cookie's value, which is nowhere readable again."""
         cookie, now = secrets.token_urlsafe(32), self._clock()
         ends_at = now + timedelta(seconds=self.lifetime_seconds)
-        session = StoredSession(holder=holder, expires_at=ends_at)
+        session = StoredSession(principal=principal, expires_at=ends_at)
         await session_create(self._db, session, token_hash=_hash(cookie), now=now)
         return cookie
 
@@ -51,7 +51,7 @@ class Sessions:
         if known is not None and now < min(known[1], known[0].expires_at):
             return known[0]
         self._known.pop(token_hash)
-        session = await session_by_hash(self._db, token_hash, now=now)
+        session = await session_get(self._db, token_hash, now=now)
         if session is None:
             raise Unauthenticated("The session is over.")
         self._known.put(token_hash, (session, now + timedelta(seconds=KEPT_SECONDS)))
@@ -61,7 +61,7 @@ class Sessions:
         """Other servers may honour it for half a minute more."""
         session, token_hash = await self.find(cookie), _hash(cookie)
         self._known.pop(token_hash)
-        await session_delete(self._db, session.holder.tenant_id, token_hash)
+        await session_delete(self._db, session.principal.tenant_id, token_hash)
 
 
 def _hash(cookie: str) -> bytes:

@@ -28,7 +28,7 @@ from watchbill.kinds.definition.definition import Definitions
 from watchbill.kinds.definition.loader import load_definitions
 from watchbill.kinds.definition.settings_file import read_settings
 from watchbill.kinds.derive import Derived, derive
-from watchbill.protocol import Covered, IdleSoFar, KindState, NodePoolCapacity
+from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity
 from watchbill.settings import AgentSettings
 
 log = structlog.get_logger(__name__)
@@ -186,7 +186,7 @@ class Agent:
     def derive_now(self, root: str) -> Derived | None:
         return self.tracker.derive_now(root)
 
-    def restore_idle(self, idle: tuple[IdleSoFar, ...]) -> None:
+    def restore_idle(self, idle: tuple[IdleHours, ...]) -> None:
         for workload in idle:
             self.metrics.scraper.idle.restore(
                 str(workload.id), workload.gpu_hours, workload.measured_since

@@ -19,11 +19,11 @@ from watchbill.errors import Unavailable
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.changes import (
-    Changed,
-    changed_rows,
-    is_within,
-    listen_for_changes,
-    matching,
+    ChangedWorkload,
+    change_list,
+    change_listen,
+    is_in_scope,
+    matching_ids,
 )
 
 GATHER_SECONDS = 0.3
@@ -32,9 +32,9 @@ CHECK_SECONDS = 15.0
 RETRY_SECONDS = 2.0
 READY_SECONDS = 8.0
 MOST_HEARD = 5_000
-"""Changed workloads of one tenant between two rounds, past which everybody asks anew."""
+"""ChangedWorkload workloads of one tenant between two rounds, past which everybody asks anew."""
 MOST_PENDING = 500
-"""Changed workloads that wait for one client, past which it asks anew."""
+"""ChangedWorkload workloads that wait for one client, past which it asks anew."""
 
 log = structlog.get_logger(__name__)
 
@@ -174,7 +174,7 @@ class Streams:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _hear_until_lost(self, hearing: asyncio.Future[None]) -> None:
-        async with listen_for_changes(self._db, self._note, lost=self._something.set) as listener:
+        async with change_listen(self._db, self._note, lost=self._something.set) as listener:
             self._resync(self._subscriptions, Resync.INTERRUPTED)
             hearing.set_result(None)
             while not listener.is_lost:
@@ -217,9 +217,9 @@ class Streams:
         for one in wanting:
             groups.setdefault((one.scope, one.query), []).append(one)
         try:
-            rows = await changed_rows(self._db, tenant_id, ids)
+            rows = await change_list(self._db, tenant_id, ids)
             for (scope, query), subscriptions in groups.items():
-                seen = [row for row in rows if is_within(scope, row)]
+                seen = [row for row in rows if is_in_scope(scope, row)]
                 changed = await self._matching(scope, query, seen) if seen else set()
                 gone = {row.id for row in seen} - changed
                 for one in subscriptions:
@@ -228,11 +228,13 @@ class Streams:
             log.warning("changes could not be looked up", reason=error.message)
             self._resync(wanting, Resync.INTERRUPTED)
 
-    async def _matching(self, scope: Scope, query: WorkloadQuery, seen: list[Changed]) -> set[UUID]:
+    async def _matching(
+        self, scope: Scope, query: WorkloadQuery, seen: list[ChangedWorkload]
+    ) -> set[UUID]:
         candidates = {row.id for row in seen if row.is_deleted == query.is_deleted}
         if not candidates or not (query.predicates or query.search):
             return candidates
-        return await matching(self._db, scope, query, candidates, self._clock())
+        return await matching_ids(self._db, scope, query, candidates, self._clock())
 
     @staticmethod
     def _resync(subscriptions: Iterable[ChangeSubscription], why: Resync) -> None:

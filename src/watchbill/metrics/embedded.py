@@ -23,7 +23,7 @@ from watchbill.metrics.source import (
 )
 from watchbill.metrics.table import METRICS, MetricForm
 from watchbill.query import Scope
-from watchbill.store.metrics.measured import Point, measured_points
+from watchbill.store.metrics.measured import Point, measured_list
 from watchbill.store.postgres.database import Database
 
 LABEL = "gpu"
@@ -44,7 +44,7 @@ class EmbeddedSamples:
             return [_NOTHING[METRICS[name].form](name) for name in types]
         points: list[Point] = []
         if about.known:
-            points = await measured_points(
+            points = await measured_list(
                 self._db,
                 scope.tenant_id,
                 about.workload_id,

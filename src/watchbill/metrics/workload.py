@@ -11,7 +11,7 @@ from watchbill.metrics.figures import steps, usage_measurement
 from watchbill.metrics.source import About, MetricsQuery, Outcome, Samples
 from watchbill.metrics.table import METRICS
 from watchbill.query import Scope
-from watchbill.store.metrics.measured import observed_cluster, usage_series
+from watchbill.store.metrics.measured import observed_cluster_get, usage_list
 from watchbill.store.postgres.database import Database
 
 
@@ -37,7 +37,7 @@ class WorkloadMetrics:
     async def measure(
         self, scope: Scope, workload_id: UUID, query: MetricsQuery, now: datetime
     ) -> list[Outcome] | None:
-        series = await usage_series(
+        series = await usage_list(
             self._db, scope, workload_id, start=query.start, end=query.end, now=now
         )
         if series is None:
@@ -49,7 +49,7 @@ class WorkloadMetrics:
         }
         if measured:
             alive = tuple(at for at, usage in known if usage.pod_count)
-            cluster = await observed_cluster(self._db, scope.tenant_id, workload_id)
+            cluster = await observed_cluster_get(self._db, scope.tenant_id, workload_id)
             about = About(
                 workload_id=workload_id,
                 namespace=cluster.namespace,

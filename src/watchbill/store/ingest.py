@@ -7,7 +7,6 @@ state; it never holds up the rest.
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -15,6 +14,7 @@ import asyncpg
 import msgspec
 
 from watchbill.errors import Conflict, Invalid, Superseded, Unauthenticated
+from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
     DEGRADED_AFTER_SECONDS,
     HEARTBEAT_SECONDS,
@@ -30,23 +30,15 @@ from watchbill.protocol import (
     RefusedItem,
     Upsert,
 )
-from watchbill.store.metrics.measured import write_scrapes
+from watchbill.store.metrics.measured import scrape_write
 from watchbill.store.postgres.database import Connection, Database
-from watchbill.store.workloads.deletion import write_deletions
-from watchbill.store.workloads.idle import idle_so_far
+from watchbill.store.workloads.deletion import workload_delete
+from watchbill.store.workloads.idle import idle_hours_list
 from watchbill.store.workloads.validation import is_plausible, violation
-from watchbill.store.workloads.write import write_records
+from watchbill.store.workloads.write import record_write
 
 
-@dataclass(frozen=True, slots=True)
-class AgentIdentity:
-    """Whose agent speaks, known from its credential alone."""
-
-    tenant_id: int
-    cluster_id: UUID
-
-
-async def hello(
+async def stream_open(
     db: Database, agent: AgentIdentity, request: HelloRequest, now: datetime
 ) -> HelloReply:
     """Give the agent a new stream; whoever held the old one is superseded."""
@@ -59,7 +51,7 @@ async def hello(
     async with db.transaction(agent.tenant_id) as connection:
         cluster = await _locked(connection, agent)
         await _record_gap(connection, agent, cluster["last_contact_at"], now)
-        idle = await idle_so_far(connection, agent.tenant_id, agent.cluster_id, now)
+        idle = await idle_hours_list(connection, agent.tenant_id, agent.cluster_id, now)
         await connection.execute(
             "UPDATE cluster SET stream_id = $3, last_seq = 0, last_reply = NULL, "
             "takeovers = takeovers + (stream_id IS NOT NULL AND last_contact_at > $4)::int, "
@@ -82,12 +74,12 @@ async def hello(
     )
 
 
-async def apply_batch(
+async def batch_apply(
     db: Database, agent: AgentIdentity, batch: Batch, now: datetime
 ) -> BatchReply:
     """Apply a batch once. Raises Superseded, and Conflict on a gap with the number expected as details."""
     async with db.transaction(agent.tenant_id) as connection:
-        cluster = await check_stream(connection, agent, batch.stream_id)
+        cluster = await stream_check(connection, agent, batch.stream_id)
         expected = cluster["last_seq"] + 1
         if batch.seq == cluster["last_seq"] and cluster["last_reply"] is not None:
             return msgspec.json.decode(cluster["last_reply"], type=BatchReply)
@@ -95,11 +87,11 @@ async def apply_batch(
             return BatchReply(seq=batch.seq, refused=())
         if batch.seq > expected:
             raise Conflict(f"Batch {batch.seq} came before {expected}.", details=str(expected))
-        refused, items = _sifted(batch.items, now)
+        refused, items = _valid_items(batch.items, now)
         refused += await _apply_items(connection, agent, items, now)
         await _show_refused(connection, agent, batch.items, refused, now)
         scrapes = [scrape for scrape in batch.scrapes if is_plausible(scrape, now)]
-        await write_scrapes(connection, agent.tenant_id, agent.cluster_id, scrapes, now)
+        await scrape_write(connection, agent.tenant_id, agent.cluster_id, scrapes, now)
         reply = BatchReply(seq=batch.seq, refused=tuple(refused))
         await connection.execute(
             "UPDATE cluster SET last_seq = $3, last_reply = $4, last_contact_at = $5 "
@@ -113,12 +105,12 @@ async def apply_batch(
     return reply
 
 
-async def heartbeat(
+async def heartbeat_apply(
     db: Database, agent: AgentIdentity, beat: Heartbeat, now: datetime
 ) -> HeartbeatReply:
     """Note that the cluster is alive and what it says of itself."""
     async with db.transaction(agent.tenant_id) as connection:
-        cluster = await check_stream(connection, agent, beat.stream_id)
+        cluster = await stream_check(connection, agent, beat.stream_id)
         await _record_gap(connection, agent, cluster["last_contact_at"], now)
         await connection.execute(
             "UPDATE cluster SET last_contact_at = $3, kinds = $4, node_pools = $5 "
@@ -132,7 +124,7 @@ async def heartbeat(
     return HeartbeatReply(seq=cluster["last_seq"], resync=beat.seq != cluster["last_seq"])
 
 
-async def check_stream(
+async def stream_check(
     connection: Connection, agent: AgentIdentity, stream_id: str
 ) -> asyncpg.Record:
     """The agent's cluster, locked for this transaction. Raises Superseded for any other stream."""
@@ -175,7 +167,7 @@ async def _record_gap(
     )
 
 
-def _sifted(items: Sequence[Item], now: datetime) -> tuple[list[RefusedItem], list[Item]]:
+def _valid_items(items: Sequence[Item], now: datetime) -> tuple[list[RefusedItem], list[Item]]:
     """What cannot be, and the rest."""
     refused: list[RefusedItem] = []
     taken: list[Item] = []
@@ -184,7 +176,7 @@ def _sifted(items: Sequence[Item], now: datetime) -> tuple[list[RefusedItem], li
         if reason is None:
             taken.append(item)
         else:
-            refused.append(RefusedItem(id=_id(item), reason=reason))
+            refused.append(RefusedItem(id=_item_id(item), reason=reason))
     return refused, taken
 
 
@@ -203,7 +195,7 @@ async def _apply_items(
             OverflowError,
         ) as error:
             if len(run) == 1:
-                refused.append(RefusedItem(id=_id(run[0]), reason=_why(error)))
+                refused.append(RefusedItem(id=_item_id(run[0]), reason=_refusal_reason(error)))
                 continue
             for item in run:
                 refused += await _apply_items(connection, agent, [item], now)
@@ -219,7 +211,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
-def _why(error: Exception) -> str:
+def _refusal_reason(error: Exception) -> str:
     """In our own words: the database's quote the row, which not everybody may read."""
     for kind, reason in _REASONS:
         if isinstance(error, kind):
@@ -231,15 +223,15 @@ def _runs(items: Sequence[Item]) -> list[list[Item]]:
     runs: list[list[Item]] = []
     seen: set[UUID] = set()
     for item in items:
-        if not runs or type(item) is not type(runs[-1][0]) or _id(item) in seen:
+        if not runs or type(item) is not type(runs[-1][0]) or _item_id(item) in seen:
             runs.append([])
             seen = set()
         runs[-1].append(item)
-        seen.add(_id(item))
+        seen.add(_item_id(item))
     return runs
 
 
-def _id(item: Item) -> UUID:
+def _item_id(item: Item) -> UUID:
     return item.record.workload.id if isinstance(item, Upsert) else item.id
 
 
@@ -249,8 +241,8 @@ async def _apply_run(
     upserts = [item for item in run if isinstance(item, Upsert)]
     deletes = [item for item in run if isinstance(item, Delete)]
     if upserts:
-        return await write_records(connection, agent.tenant_id, agent.cluster_id, upserts, now)
-    await write_deletions(connection, agent.tenant_id, agent.cluster_id, deletes, now)
+        return await record_write(connection, agent.tenant_id, agent.cluster_id, upserts, now)
+    await workload_delete(connection, agent.tenant_id, agent.cluster_id, deletes, now)
     return []
 
 
@@ -262,7 +254,7 @@ async def _show_refused(
     now: datetime,
 ) -> None:
     """The cluster's state lists what it could not deliver, until it can."""
-    taken = {_id(item) for item in items} - {item.id for item in refused}
+    taken = {_item_id(item) for item in items} - {item.id for item in refused}
     await connection.execute(
         "DELETE FROM refused_item "
         "WHERE tenant_id = $1 AND cluster_id = $2 AND workload_id = ANY($3::uuid[])",

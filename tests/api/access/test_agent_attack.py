@@ -15,6 +15,7 @@ from tests.fixtures.clusters import connected_agent
 from tests.fixtures.serving import DETAILED_ID, Served, detailed
 from watchbill.api.http.call import decode_json
 from watchbill.errors import WatchbillError
+from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
     Batch,
     Covered,
@@ -27,7 +28,7 @@ from watchbill.protocol import (
     Reading,
     Scrape,
 )
-from watchbill.store.ingest import AgentIdentity, apply_batch, heartbeat, hello
+from watchbill.store.ingest import batch_apply, heartbeat_apply, stream_open
 from watchbill.store.workloads.inventory import inventory_begin
 
 NOW = datetime.now(UTC)
@@ -66,10 +67,10 @@ def hostile(message: Any) -> Iterator[dict[str, Any]]:
     for path in paths(sent):
         for value in HOSTILE:
             made = copy.deepcopy(sent)
-            holder = made
+            parent = made
             for key in path[:-1]:
-                holder = holder[key]
-            holder[path[-1]] = value
+                parent = parent[key]
+            parent[path[-1]] = value
             yield made
 
 
@@ -112,7 +113,7 @@ async def test_every_member_of_a_batch(server: Served) -> None:
         nonlocal seq
         made |= {"streamId": agent.stream_id, "seq": seq + 1}
         batch = decode_json(json.dumps(made).encode(), Batch)
-        await apply_batch(server.db, agent.identity, batch, NOW)
+        await batch_apply(server.db, agent.identity, batch, NOW)
         seq += 1
 
     taken, refused = await survives(server, batch(agent.stream_id), apply)
@@ -127,7 +128,7 @@ async def test_every_member_of_a_heartbeat_and_an_inventory(server: Served) -> N
     pool = NodePoolCapacity(node_pool="a100", nodes=3, gpus=24.0, gpu_memory_bytes=10**9)
     covered = Covered(group="batch", kind="Job", namespaces=("team-a",))
     calls: tuple[tuple[Any, Any], ...] = (
-        (heartbeat, Heartbeat(stream_id="", seq=0, kinds=(kind,), node_pools=(pool,))),
+        (heartbeat_apply, Heartbeat(stream_id="", seq=0, kinds=(kind,), node_pools=(pool,))),
         (inventory_begin, InventoryBegin(stream_id="", coverage=(covered,))),
     )
     for call, message in calls:
@@ -156,10 +157,10 @@ async def test_a_credential_of_one_cluster_is_worth_nothing_in_another(server: S
     elsewhere = AgentIdentity(2, first.identity.cluster_id)
     for identity in (second.identity, unknown, elsewhere):
         with pytest.raises(WatchbillError):
-            await apply_batch(server.db, identity, stolen, NOW)
+            await batch_apply(server.db, identity, stolen, NOW)
     reply = await second.send(detailed(), now=NOW)
     assert [one.id for one in reply.refused] == [DETAILED_ID]
     one = (await server.get(f"/api/v1/workloads/{DETAILED_ID}")).json
     assert one["clusterId"] == str(first.identity.cluster_id)
     again = HelloRequest(protocol=1, agent_version="test")
-    assert (await hello(server.db, second.identity, again, NOW)).cluster_name == "cluster-2"
+    assert (await stream_open(server.db, second.identity, again, NOW)).cluster_name == "cluster-2"

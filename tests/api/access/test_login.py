@@ -19,8 +19,8 @@ from watchbill.api.app import build_app
 from watchbill.api.http.call import services_of
 from watchbill.api.http.contract import LoginRequirement
 from watchbill.api.http.guard import SESSION_COOKIE, set_cookie
-from watchbill.store.identity.accounts import account_create, account_disable, first_account
-from watchbill.store.identity.rules import Rule
+from watchbill.identity import Rule
+from watchbill.store.identity.accounts import account_create, account_create_first, account_disable
 from watchbill.store.postgres.database import Database
 
 FORM = "application/x-www-form-urlencoded"
@@ -286,7 +286,7 @@ async def test_servers_that_start_at_once_agree(embedded_engine: Engine) -> None
     url = await fresh_database(embedded_engine)
     db = await Database.open(url, pool_size=6)
     now = datetime.now(UTC)
-    made = await asyncio.gather(*(first_account(db, now=now) for _ in range(6)))
+    made = await asyncio.gather(*(account_create_first(db, now=now) for _ in range(6)))
     assert sum(one is not None for one in made) == 1
     rings = [Keyring(db, lambda: now) for _ in range(6)]
     keys = await asyncio.gather(*(ring.signing() for ring in rings))

@@ -17,7 +17,7 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
-from tests.fixtures.estate import Estate, Placed, Principal, add, touch
+from tests.fixtures.estate import Estate, EstateCaller, Placed, add, touch
 from tests.fixtures.samples import OPERATIONS, PAGES
 from tests.fixtures.serving import Answer
 from tests.fixtures.store_modules import store_modules
@@ -69,18 +69,18 @@ OF_ALL = [
 CLUSTERS = "/api/v1/clusters"
 
 
-async def ask(made: Estate, principal: Principal, path: str) -> Answer:
+async def ask(made: Estate, principal: EstateCaller, path: str) -> Answer:
     async with made.exporting if "/export" in path else nullcontext():
         return await made.served.get(path, token=principal.token)
 
 
-def visible(made: Estate, principal: Principal, *, deleted: bool = False) -> list[Placed]:
+def visible(made: Estate, principal: EstateCaller, *, deleted: bool = False) -> list[Placed]:
     if principal.status != 200:
         return []
     return [one for one in made.placed if principal.sees(one) and one.is_deleted is deleted]
 
 
-def leaks(made: Estate, principal: Principal, answer: Answer, asked: str = "") -> list[str]:
+def leaks(made: Estate, principal: EstateCaller, answer: Answer, asked: str = "") -> list[str]:
     """Names and ids of what the principal may not see, anywhere in the answer."""
     text = answer.body.decode() + str(answer.headers)
     return [
@@ -129,7 +129,7 @@ async def test_one_workload_for_everybody(made: Estate) -> None:
     by_id = {str(one.id): one for one in made.placed}
     refusals: dict[tuple[str, str], set[str]] = {}
 
-    async def check(name: str, principal: Principal, what: str, tail: str, id_: str) -> None:
+    async def check(name: str, principal: EstateCaller, what: str, tail: str, id_: str) -> None:
         answer = await ask(made, principal, f"/api/v1/workloads/{id_}{tail}")
         one = by_id.get(id_)
         assert not leaks(made, principal, answer, id_), (name, what, id_)
@@ -160,7 +160,7 @@ async def test_one_workload_for_everybody(made: Estate) -> None:
 
 
 async def test_all_workloads_for_everybody(made: Estate) -> None:
-    async def check(name: str, principal: Principal, path: str) -> None:
+    async def check(name: str, principal: EstateCaller, path: str) -> None:
         answer = await ask(made, principal, path)
         assert answer.status == principal.status, (name, path, answer.body)
         assert not leaks(made, principal, answer), (name, path)
@@ -169,12 +169,12 @@ async def test_all_workloads_for_everybody(made: Estate) -> None:
     assert await in_turns(cases, check) >= 500
 
 
-def _reading(made: Estate) -> list[tuple[str, Principal]]:
+def _reading(made: Estate) -> list[tuple[str, EstateCaller]]:
     return [(name, one) for name, one in made.principals.items() if one.status == 200]
 
 
 async def test_lists_counts_exports_and_sums_agree(made: Estate) -> None:
-    async def check(name: str, principal: Principal) -> None:
+    async def check(name: str, principal: EstateCaller) -> None:
         for deleted in (False, True):
             expected = visible(made, principal, deleted=deleted)
             ids = {str(one.id) for one in expected}
@@ -196,7 +196,7 @@ async def test_lists_counts_exports_and_sums_agree(made: Estate) -> None:
     await in_turns(_reading(made), check, at_once=3)
 
 
-async def _sums(made: Estate, name: str, principal: Principal) -> None:
+async def _sums(made: Estate, name: str, principal: EstateCaller) -> None:
     """Telemetry and facets are the list, added up; and every key belongs to something in it."""
     listed = (await ask(made, principal, "/api/v1/workloads?limit=500")).json["workloads"]
     gpus = sum(one["allocatedResources"].get("gpu", 0) for one in listed)
@@ -251,7 +251,7 @@ async def test_search_and_filters_are_no_oracle(made: Estate) -> None:
         if not principal.sees(one)
     ]
 
-    async def check(principal: Principal, name: str, one: Placed) -> None:
+    async def check(principal: EstateCaller, name: str, one: Placed) -> None:
         for field in (f"filterBy=name=={one.name}", f"filterBy=name=^{one.name[:12]}",
                       f"search={one.name}", f"search={one.id}"):  # fmt: skip
             found = await ask(made, principal, f"/api/v1/workloads/count?{field}")
@@ -318,7 +318,7 @@ async def test_streams_for_everybody(made: Estate) -> None:
     listening = {name: asyncio.Event() for name in made.principals}
     told: dict[str, set[str]] = {}
 
-    async def listen(name: str, principal: Principal) -> None:
+    async def listen(name: str, principal: EstateCaller) -> None:
         headers = {"Authorization": f"Bearer {principal.token}"} if principal.token else {}
         url = f"{made.served.url}/api/v1/workloads/stream?timeoutSeconds=4"
         async with made.served.session.get(url, headers=headers) as answer:

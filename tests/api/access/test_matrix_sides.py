@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.api.access.test_matrix import ABSENT, RANGE, in_turns, leaks, refusal
-from tests.fixtures.estate import Estate, Placed, Principal
+from tests.fixtures.estate import Estate, EstateCaller, Placed
 from tests.fixtures.samples import OPERATIONS, SAMPLES
 from tests.fixtures.serving import Answer
 from watchbill.access.roles import SCOPED, Permission
@@ -69,7 +69,7 @@ async def test_changes_for_everybody(made: Estate) -> None:
     }
     assert len(everything) >= 17
 
-    async def check(name: str, principal: Principal, operation_id: str) -> None:
+    async def check(name: str, principal: EstateCaller, operation_id: str) -> None:
         operation = everything[operation_id]
         rights = ADMINISTRATORS.get(name, frozenset())
         is_foreign = name == "administrator of the second" and "{" in operation.path
@@ -134,7 +134,7 @@ async def test_the_servers_own_metrics_name_nobody(made: Estate) -> None:
     assert allowed == 1
 
 
-def principal_status(principal: Principal) -> int:
+def principal_status(principal: EstateCaller) -> int:
     return 401 if principal.status == 401 else 403
 
 
@@ -172,14 +172,19 @@ async def test_edges_of_an_answer_tell_nothing(made: Estate) -> None:
     absent: dict[tuple[str, int], Any] = {}
 
     async def one_answer(
-        principal: Principal, method: str, tail: str, headers: dict[str, str], id_: str, etag: str
+        principal: EstateCaller,
+        method: str,
+        tail: str,
+        headers: dict[str, str],
+        id_: str,
+        etag: str,
     ) -> tuple[int, str, dict[str, str]]:
         sent = {name: value.replace("ETAG", etag) for name, value in headers.items()}
         path = f"/api/v1/workloads/{id_}{tail}"
         answer = await made.served.ask(method, path, token=principal.token, headers=sent)
         return refusal(answer, id_)
 
-    async def check(name: str, principal: Principal, one: Placed, way: int) -> None:
+    async def check(name: str, principal: EstateCaller, one: Placed, way: int) -> None:
         method, tail, headers = ABOUT_ONE[way]
         etag = etags[one.id] or '"none"'
         found = await one_answer(principal, method, tail, headers, str(one.id), etag)
@@ -229,7 +234,7 @@ async def test_narrowing_by_what_is_foreign_is_narrowing_by_what_never_was(made:
         ),
     ]  # fmt: skip
 
-    async def check(name: str, principal: Principal, field: str, path: str, value: str) -> None:
+    async def check(name: str, principal: EstateCaller, field: str, path: str, value: str) -> None:
         if "/export" in path:
             async with made.exporting:
                 found = await made.served.get(path.format(value), token=principal.token)
@@ -252,7 +257,7 @@ async def test_narrowing_by_what_is_foreign_is_narrowing_by_what_never_was(made:
     assert await in_turns(cases, check) >= 300
 
 
-def _sees_cluster(made: Estate, principal: Principal, cluster_id: str) -> bool:
+def _sees_cluster(made: Estate, principal: EstateCaller, cluster_id: str) -> bool:
     return any(
         str(made.agents[one.tenant, one.cluster].identity.cluster_id) == cluster_id
         for one in made.placed

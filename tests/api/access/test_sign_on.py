@@ -24,8 +24,8 @@ from tests.api.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import SETTINGS, Answer, Served, serving
 from watchbill.access.oidc.sign_on import inside
-from watchbill.store.identity.accounts import administrator_rule
-from watchbill.store.identity.administration import RuleChange, rules_change
+from watchbill.identity import administrator_rule
+from watchbill.store.identity.administration import RuleChange, rule_change
 
 CLIENT_ID = "watchbill-page"
 ADA = {
@@ -515,7 +515,7 @@ async def test_login_on_the_command_line(at: Site, tmp_path: Path) -> None:
     served, file = at.served, tmp_path / "home" / "login.json"
     cookie = session_of(await signed_in(served))
     change = RuleChange(added=(("user", "ada@example.com", administrator_rule(1)),), removed=())
-    await rules_change(served.db, 1, change, changed_by="test", now=datetime.now(UTC))
+    await rule_change(served.db, 1, change, changed_by="test", now=datetime.now(UTC))
     env = {
         name: value
         for name, value in os.environ.items()

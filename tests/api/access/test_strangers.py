@@ -115,8 +115,8 @@ async def test_a_flood_of_invented_credentials_asks_the_database_a_few_at_a_time
         await asyncio.sleep(0.005)
         going -= 1
 
-    monkeypatch.setattr(accounts, "cluster_credential", slow)
-    monkeypatch.setattr(sessions, "session_by_hash", slow)
+    monkeypatch.setattr(accounts, "cluster_credential_get", slow)
+    monkeypatch.setattr(sessions, "session_get", slow)
     agent = f"wba.{uuid4()}.{'x' * 43}"
     answers = await asyncio.gather(
         *(server.ask("POST", "/agent/v1/hello", token=agent + str(n), json={}) for n in range(20)),

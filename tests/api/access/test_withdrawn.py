@@ -14,10 +14,10 @@ from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import Served, serving
 from watchbill.access.tokens.tokens import RefreshTokens
 from watchbill.api.resources import stream
-from watchbill.store.identity.accounts import GROUP, PERSON, USER, Holder, account_create
-from watchbill.store.identity.administration import RuleChange, rules_change
-from watchbill.store.identity.people import ExternalLogin, upsert_user
-from watchbill.store.identity.rules import Rule
+from watchbill.identity import GROUP, PERSON, USER, ExternalLogin, Principal, Rule
+from watchbill.store.identity.accounts import account_create
+from watchbill.store.identity.administration import RuleChange, rule_change
+from watchbill.store.identity.users import user_upsert
 
 VIEWER = Rule(role="viewer", scope_kind="tenant", scope_id="1")
 Headers = dict[str, str]
@@ -33,17 +33,17 @@ class Place:
         now = datetime.now(UTC)
         return await account_create(self.served.db, 1, "listener", (VIEWER,), now=now)
 
-    async def person(self, *, group: str = "") -> tuple[ExternalLogin, Holder]:
+    async def person(self, *, group: str = "") -> tuple[ExternalLogin, Principal]:
         now, number = datetime.now(UTC), next(self.numbers)
         login = ExternalLogin(
             tenant_id=1, issuer="https://id.example.com", external_id=f"u-{number}", email=None,
-            name=f"ada-{number}@example.com", groups=(group,) if group else (), told_at=now,
+            name=f"ada-{number}@example.com", groups=(group,) if group else (), stated_at=now,
         )  # fmt: skip
         subject = (GROUP, group) if group else (USER, login.name)
         change = RuleChange(added=((*subject, VIEWER),), removed=())
-        await rules_change(self.served.db, 1, change, changed_by="test", now=now)
-        person_id = await upsert_user(self.served.db, login, now=now)
-        return login, Holder(tenant_id=1, kind=PERSON, id=person_id)
+        await rule_change(self.served.db, 1, change, changed_by="test", now=now)
+        person_id = await user_upsert(self.served.db, login, now=now)
+        return login, Principal(tenant_id=1, kind=PERSON, id=person_id)
 
     async def ask(self, method: str, path: str, **options: Any) -> None:
         answer = await self.served.ask(method, path, **options)
@@ -57,21 +57,21 @@ async def a_disabled_account(at: Place) -> tuple[Headers, Withdraw]:
 
 
 async def a_disabled_user(at: Place) -> tuple[Headers, Withdraw]:
-    _, holder = await at.person()
-    token = await at.served.services.tokens.issue(holder, client_id="ada")
-    return bearer(token), lambda: at.ask("POST", f"/api/v1/admin/users/{holder.id}/disable")
+    _, principal = await at.person()
+    token = await at.served.services.tokens.issue(principal, client_id="ada")
+    return bearer(token), lambda: at.ask("POST", f"/api/v1/admin/users/{principal.id}/disable")
 
 
 async def a_session_of_a_disabled_user(at: Place) -> tuple[Headers, Withdraw]:
-    _, holder = await at.person()
-    cookie = await at.served.services.sessions.begin(holder)
+    _, principal = await at.person()
+    cookie = await at.served.services.sessions.begin(principal)
     headers = {"Cookie": f"watchbill_session={cookie}"}
-    return headers, lambda: at.ask("POST", f"/api/v1/admin/users/{holder.id}/disable")
+    return headers, lambda: at.ask("POST", f"/api/v1/admin/users/{principal.id}/disable")
 
 
 async def a_session_that_signed_out(at: Place) -> tuple[Headers, Withdraw]:
-    _, holder = await at.person()
-    cookie = await at.served.services.sessions.begin(holder)
+    _, principal = await at.person()
+    cookie = await at.served.services.sessions.begin(principal)
     headers = {"Cookie": f"watchbill_session={cookie}"}
     return headers, lambda: at.ask("DELETE", "/api/v1/session", token=None, headers=headers)
 
@@ -85,8 +85,8 @@ async def a_session_whose_secret_was_rotated(at: Place) -> tuple[Headers, Withdr
 
 
 async def an_ended_access_key(at: Place) -> tuple[Headers, Withdraw]:
-    _, holder = await at.person()
-    as_person = await at.served.services.tokens.issue(holder, client_id="ada")
+    _, principal = await at.person()
+    as_person = await at.served.services.tokens.issue(principal, client_id="ada")
     made = await at.served.ask("POST", "/api/v1/me/keys", json={"name": "x"}, token=as_person)
     assert made.status == 201, made.body
     token = await at.served.token_of(made.json["clientId"], made.json["clientSecret"])
@@ -95,20 +95,20 @@ async def an_ended_access_key(at: Place) -> tuple[Headers, Withdraw]:
 
 
 async def a_revoked_login(at: Place) -> tuple[Headers, Withdraw]:
-    _, holder = await at.person()
+    _, principal = await at.person()
     services = at.served.services
     refresh_tokens: RefreshTokens = services.refresh_tokens
-    refresh, member = await refresh_tokens.begin(holder)
+    refresh, member = await refresh_tokens.begin(principal)
     token = await services.tokens.issue(member, client_id="ada")
     form = {"token": refresh}
     return bearer(token), lambda: at.ask("POST", "/api/v2/revoke", data=form, token=None)
 
 
 async def a_group_that_was_left(at: Place) -> tuple[Headers, Withdraw]:
-    login, holder = await at.person(group="ml-team")
-    token = await at.served.services.tokens.issue(holder, client_id="ada")
-    later = replace(login, groups=("others",), told_at=login.told_at + timedelta(seconds=1))
-    return bearer(token), lambda: upsert_user(at.served.db, later, now=datetime.now(UTC))
+    login, principal = await at.person(group="ml-team")
+    token = await at.served.services.tokens.issue(principal, client_id="ada")
+    later = replace(login, groups=("others",), stated_at=login.stated_at + timedelta(seconds=1))
+    return bearer(token), lambda: user_upsert(at.served.db, later, now=datetime.now(UTC))
 
 
 async def a_removed_rule(at: Place) -> tuple[Headers, Withdraw]:

@@ -11,8 +11,8 @@ from watchbill.access.caller import caller_of
 from watchbill.access.roles import PREDEFINED, Permission, Roles, with_custom
 from watchbill.api.limits import MAX_PRINCIPALS, RefusalDelay, SignInLimiter, TokenBuckets
 from watchbill.errors import Invalid, TooMany, Unauthenticated
+from watchbill.identity import ACCOUNT, SERVICE_ACCOUNT, Principal, Rule, Subject
 from watchbill.query import Scope
-from watchbill.store.identity.accounts import ACCOUNT, SERVICE_ACCOUNT, Holder, Subject
 from watchbill.store.identity.credential import (
     is_secret,
     new_agent_credential,
@@ -20,7 +20,6 @@ from watchbill.store.identity.credential import (
     read_agent_credential,
     store_secret,
 )
-from watchbill.store.identity.rules import Rule
 
 CLUSTER = UUID("71f69d83-ba66-4822-adf5-55ce55efd210")
 
@@ -30,8 +29,10 @@ def rule(role: str, scope_kind: str, scope_id: object) -> Rule:
 
 
 def subject(*rules: Rule, tenant_id: int = 1) -> Subject:
-    holder = Holder(tenant_id=tenant_id, kind=ACCOUNT, id=uuid4())
-    return Subject(holder=holder, kind=SERVICE_ACCOUNT, subject="wbc-1", name="ci", rules=rules)
+    principal = Principal(tenant_id=tenant_id, kind=ACCOUNT, id=uuid4())
+    return Subject(
+        principal=principal, kind=SERVICE_ACCOUNT, subject="wbc-1", name="ci", rules=rules
+    )
 
 
 SCOPES = [

@@ -29,8 +29,8 @@ from watchbill.access.tokens.tokens import (
     Tokens,
 )
 from watchbill.errors import Unauthenticated
-from watchbill.store.identity.accounts import ACCOUNT as HELD_BY_ACCOUNT
-from watchbill.store.identity.accounts import Holder
+from watchbill.identity import ACCOUNT as HELD_BY_ACCOUNT
+from watchbill.identity import Principal
 from watchbill.store.identity.signing import SigningKey
 
 NOW = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)
@@ -98,8 +98,8 @@ def hmac_signed(secret: bytes) -> str:
 
 
 async def issue(**members: Any) -> str:
-    holder = Holder(tenant_id=1, kind=HELD_BY_ACCOUNT, id=ACCOUNT)
-    return await tokens().issue(holder, **({"client_id": "wbc-1"} | members))
+    principal = Principal(tenant_id=1, kind=HELD_BY_ACCOUNT, id=ACCOUNT)
+    return await tokens().issue(principal, **({"client_id": "wbc-1"} | members))
 
 
 async def test_what_we_issue_we_accept() -> None:
@@ -308,7 +308,7 @@ async def test_a_storm_of_unknown_keys_asks_the_database_seldom() -> None:
         reads += 1
         return [kept]
 
-    with patch.object(access_tokens, "signing_keys", read):
+    with patch.object(access_tokens, "signing_key_list", read):
         checking = tokens(clock=clock, keys=Keyring(None, clock))  # type: ignore[arg-type]
         for number in range(500):
             with pytest.raises(Unauthenticated):

@@ -15,7 +15,7 @@ from joserfc.errors import JoseError
 from watchbill.access.oidc.configuration import Issuer
 from watchbill.access.oidc.provider import Provider
 from watchbill.access.tokens.jose import InvalidToken, check_shape, members, unique_json
-from watchbill.store.identity.people import ExternalLogin
+from watchbill.identity import ExternalLogin
 
 LEEWAY_SECONDS = 30
 HEADER_MEMBERS = frozenset({"alg", "typ", "kid", "x5t", "x5t#S256"})
@@ -152,7 +152,7 @@ def login_of(issuer: Issuer, claims: Mapping[str, Any]) -> ExternalLogin:
         name=f"{issuer.user_prefix}{user}",
         email=email if _is_name(email) and is_verified else None,
         groups=tuple(f"{issuer.group_prefix}{group}" for group in _groups(claims, names.groups)),
-        told_at=datetime.fromtimestamp(claims["iat"], UTC),
+        stated_at=datetime.fromtimestamp(claims["iat"], UTC),
     )
 
 

@@ -19,7 +19,7 @@ from watchbill.access.oidc.provider import Endpoints, Provider
 from watchbill.access.tokens.jose import InvalidToken
 from watchbill.access.tokens.signed_state import SignedState
 from watchbill.errors import Unauthenticated, Unavailable
-from watchbill.store.identity.people import ExternalLogin
+from watchbill.identity import ExternalLogin
 
 BEGUN_SECONDS = 600
 NOT_SUCCEEDED = "The login did not succeed. Begin again."

@@ -26,19 +26,19 @@ from watchbill.access.bounded import BoundedCache
 from watchbill.access.tokens.jose import InvalidToken, check_shape, members, unique_json
 from watchbill.access.tokens.key_encryption import KeyEncryption
 from watchbill.errors import Unauthenticated
-from watchbill.store.identity.accounts import ACCOUNT, Holder
+from watchbill.identity import ACCOUNT, Principal
 from watchbill.store.identity.sessions import (
-    family_create,
-    family_revoke,
-    family_rotate,
-    refresh_owner,
+    refresh_family_create,
+    refresh_family_get,
+    refresh_family_revoke,
+    refresh_family_rotate,
 )
 from watchbill.store.identity.signing import (
     SigningKey,
-    add_first_signing_key,
-    rotate_signing_key,
-    seal_signing_key,
-    signing_keys,
+    signing_key_add_first,
+    signing_key_encrypt,
+    signing_key_list,
+    signing_key_rotate,
 )
 from watchbill.store.postgres.database import Database
 
@@ -72,8 +72,10 @@ class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     holder: str = ACCOUNT
     family: UUID | None = None
 
-    def whose(self) -> Holder:
-        return Holder(tenant_id=self.tenant_id, kind=self.holder, id=self.sub, family=self.family)
+    def whose(self) -> Principal:
+        return Principal(
+            tenant_id=self.tenant_id, kind=self.holder, id=self.sub, family=self.family
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Keyring:
         switch = now if at_once else now + timedelta(seconds=KEYS_SWITCH_SECONDS)
         key = replace(self._new(now), active_at=switch)
         retire_at = now - FOREVER if at_once else switch
-        await rotate_signing_key(self._db, key, retire_others_at=retire_at)
+        await signing_key_rotate(self._db, key, retire_others_at=retire_at)
         self._read_at = None
         return key
 
@@ -130,15 +132,15 @@ class Keyring:
         async with self._lock:
             if self._is_fresh(older_than_seconds):
                 return
-            kept = await signing_keys(self._db)
+            kept = await signing_key_list(self._db)
             if all(key.retired_at is not None and key.retired_at <= self._clock() for key in kept):
-                await add_first_signing_key(self._db, self._new(self._clock()))
-                kept = await signing_keys(self._db)
+                await signing_key_add_first(self._db, self._new(self._clock()))
+                kept = await signing_key_list(self._db)
             self._keys = {key.kid: self._opened(key) for key in kept}
             for key in kept:
                 if self._seal.lacks(key.private_jwk):
                     sealed = self._seal.close(key.kid, key.private_jwk)
-                    await seal_signing_key(self._db, key.kid, sealed)
+                    await signing_key_encrypt(self._db, key.kid, sealed)
             self._read_at = self._clock()
 
     def _opened(self, key: SigningKey) -> _Key:
@@ -166,21 +168,21 @@ class Tokens:
         self._verified: BoundedCache[bytes, tuple[str, Claims]] = BoundedCache(REMEMBERED_TOKENS)
         self.lifetime_seconds = lifetime_seconds
 
-    async def issue(self, holder: Holder, *, client_id: str) -> str:
+    async def issue(self, principal: Principal, *, client_id: str) -> str:
         key = await self._keyring.signing()
         issued_at = int(self._clock().timestamp())
         payload = _plain_base64_json(
             {
                 "iss": ISSUER,
                 "aud": AUDIENCE,
-                "sub": str(holder.id),
+                "sub": str(principal.id),
                 "client_id": client_id,
-                "tenant_id": holder.tenant_id,
+                "tenant_id": principal.tenant_id,
                 "iat": issued_at,
                 "exp": issued_at + self.lifetime_seconds,
                 "jti": uuid4().hex,
-                "holder": holder.kind,
-                **({"family": str(holder.family)} if holder.family is not None else {}),
+                "holder": principal.kind,
+                **({"family": str(principal.family)} if principal.family is not None else {}),
             }
         )
         header = {"alg": ALGORITHM, "typ": TYPE, "kid": key.kid}
@@ -273,36 +275,36 @@ class RefreshTokens:
         self._clock = clock
         self._lifetime = timedelta(seconds=lifetime_seconds)
 
-    async def begin(self, holder: Holder) -> tuple[str, Holder]:
-        """The first token of a new family, and the holder as its tokens name it."""
+    async def begin(self, principal: Principal) -> tuple[str, Principal]:
+        """The first token of a new family, and the principal as its tokens name it."""
         token, now = _new(), self._clock()
-        member = replace(holder, family=uuid4())
-        await family_create(
+        member = replace(principal, family=uuid4())
+        await refresh_family_create(
             self._db, member, token_hash=_hash(token), expires_at=now + self._lifetime, now=now
         )
         return token, member
 
-    async def rotate(self, token: str) -> tuple[str, Holder]:
+    async def rotate(self, token: str) -> tuple[str, Principal]:
         """The next token. Raises Unauthenticated, in the same words whatever is wrong."""
         refused = Unauthenticated("The refresh token is not valid.")
         if not _FORM.fullmatch(token):
             raise refused
-        owner = await refresh_owner(self._db, _hash(token))
+        owner = await refresh_family_get(self._db, _hash(token))
         if owner is None:
             raise refused
         fresh = _new()
-        holder = await family_rotate(
+        principal = await refresh_family_rotate(
             self._db, owner[0], old_hash=_hash(token), new_hash=_hash(fresh), now=self._clock()
         )
-        if holder is None:
+        if principal is None:
             raise refused
-        return fresh, holder
+        return fresh, principal
 
     async def revoke(self, token: str) -> None:
         """End the login that the token came from. Whoever holds no such token is told the same."""
-        owner = await refresh_owner(self._db, _hash(token)) if _FORM.fullmatch(token) else None
+        owner = await refresh_family_get(self._db, _hash(token)) if _FORM.fullmatch(token) else None
         if owner is not None:
-            await family_revoke(self._db, *owner, now=self._clock())
+            await refresh_family_revoke(self._db, *owner, now=self._clock())
 
 
 def _new() -> str:

@@ -41,7 +41,7 @@ from watchbill.protocol import (
     Heartbeat,
     HelloReply,
     HelloRequest,
-    IdleSoFar,
+    IdleHours,
     InventoryBegin,
     InventoryCommit,
     InventoryEntries,
@@ -80,7 +80,7 @@ class ClusterState(Protocol):
 
     def derive_now(self, root: str) -> Derived | None: ...
 
-    def restore_idle(self, idle: tuple[IdleSoFar, ...]) -> None:
+    def restore_idle(self, idle: tuple[IdleHours, ...]) -> None:
         """What earlier agents of the cluster observed."""
 
 

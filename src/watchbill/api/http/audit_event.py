@@ -17,10 +17,9 @@ from watchbill.access.audit import Audit
 from watchbill.access.caller import Caller
 from watchbill.api.http.contract import Operation
 from watchbill.errors import Invalid
+from watchbill.identity import FIRST_TENANT_ID, AgentIdentity
 from watchbill.query import parse_filters
 from watchbill.store.identity.audit import AuditEvent
-from watchbill.store.identity.rules import FIRST_TENANT_ID
-from watchbill.store.ingest import AgentIdentity
 from watchbill.workload import Phase
 
 OPERATION = "watchbill.operation"

@@ -40,11 +40,11 @@ from watchbill.api.limits import (
 )
 from watchbill.background import Background, utc_now
 from watchbill.errors import Invalid, TooLarge
+from watchbill.identity import AgentIdentity
 from watchbill.metrics.source import MetricsSource
 from watchbill.metrics.stores import workload_metrics
 from watchbill.query import Scope as AccessScope
 from watchbill.settings import ServerSettings
-from watchbill.store.ingest import AgentIdentity
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.document import DocumentCache
 

@@ -84,7 +84,7 @@ class Guard:
             Admitted(caller=caller),
             operation,
         )  # also of what is refused from here on
-        await self._take(self._callers, caller.holder.id)
+        await self._take(self._callers, caller.principal.id)
         await self._take(self._tenants, caller.tenant_id)
         check_right(caller, operation.right)
         return Admitted(caller=caller)
@@ -101,14 +101,14 @@ class Guard:
         services = self._services
         if b"authorization" in headers or not operation.takes_session:
             async with services.strangers.checking(_address(scope)):
-                holder = await services.bearers.holder(_bearer(scope, headers))
-                return await services.callers.resolve(holder)
+                principal = await services.bearers.principal(_bearer(scope, headers))
+                return await services.callers.resolve(principal)
         cookie = read_cookie(scope, headers, SESSION_COOKIE)
         if cookie is None or not is_same_origin(headers):
             raise Unauthenticated("A bearer token is required.")
         async with services.strangers.looking_up(_address(scope), cookie):
             session = await services.sessions.find(cookie)
-        return await services.callers.resolve(session.holder)
+        return await services.callers.resolve(session.principal)
 
 
 def check_right(caller: Caller, right: Permission | None) -> None:

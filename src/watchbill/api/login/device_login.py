@@ -43,7 +43,7 @@ async def get_device_page(call: Call) -> Answer:
         return _page(_sign_in(call, sent))
     if not sent:
         return _page(_ASK_CODE)
-    limits, counted = call.services.sign_ins, f"device {caller.holder.id}"
+    limits, counted = call.services.sign_ins, f"device {caller.principal.id}"
     limits.check(counted, call.client_address)
     found = await call.services.devices.find(sent)
     if found is None:
@@ -63,11 +63,11 @@ async def decide_device_login(call: Call) -> Answer:
         raise Invalid("A device login is confirmed in the browser.")
     form = await call.form()
     is_approved = form.get("decision") == "approve"
-    limits, counted = call.services.sign_ins, f"device {call.caller.holder.id}"
+    limits, counted = call.services.sign_ins, f"device {call.caller.principal.id}"
     limits.check(counted, call.client_address)
-    holder = call.caller.holder if is_approved else None
+    principal = call.caller.principal if is_approved else None
     call.note(details="approved" if is_approved else "denied")
-    if not await call.services.devices.decide(form.get("user_code", ""), holder):
+    if not await call.services.devices.decide(form.get("user_code", ""), principal):
         limits.note(counted, call.client_address, is_failed=True)
         raise NotFound("This code is not known, or no longer.")
     done = "The program is logged in." if is_approved else "The program was refused."
@@ -80,7 +80,7 @@ async def _signed_in(call: Call) -> Caller | None:
         return None
     try:
         session = await call.services.sessions.find(cookie)
-        return await call.services.callers.resolve(session.holder)
+        return await call.services.callers.resolve(session.principal)
     except (Unauthenticated, TooMany):
         return None
 

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import msgspec
 
-from watchbill.access.accounts import SignInRefused, holder_of
+from watchbill.access.accounts import SignInRefused, principal_of
 from watchbill.api.http.call import Call
 from watchbill.api.http.guard import SESSION_COOKIE, is_same_origin, read_cookie, set_cookie
 from watchbill.api.http.reply import Answer, Reply, encode
 from watchbill.api.resources.me import me
 from watchbill.errors import Forbidden, Unauthenticated
-from watchbill.store.identity.accounts import SERVICE_ACCOUNT, USER, Account
+from watchbill.identity import SERVICE_ACCOUNT, USER, Account
 
 Credential = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
@@ -29,8 +29,8 @@ async def create_session(call: Call) -> Answer:
         raise Forbidden("Another site's page may not sign anybody in.")
     sent = await call.json_body(SessionCreation)
     account = await sign_in(call, sent.client_id, sent.client_secret)
-    caller = await call.services.callers.resolve(holder_of(account))
-    cookie = await call.services.sessions.begin(holder_of(account))
+    caller = await call.services.callers.resolve(principal_of(account))
+    cookie = await call.services.sessions.begin(principal_of(account))
     lifetime = call.services.sessions.lifetime_seconds
     return Reply(
         body=encode(me(caller)),

@@ -19,7 +19,7 @@ from watchbill.errors import (
     Unavailable,
     WatchbillError,
 )
-from watchbill.store.identity.accounts import USER
+from watchbill.identity import USER
 
 BEGUN_COOKIE = "watchbill_login"
 
@@ -70,9 +70,9 @@ async def finish_sign_on(call: Call) -> Answer:
         login = await services.sign_on.finish(
             provider, returned, begun=begun, redirect_uri=_redirect_uri(call, provider)
         )
-        holder = await services.people.holder(login)
+        principal = await services.people.principal(login)
         call.note(tenant_id=login.tenant_id, kind=USER, subject=login.name, details=counted)
-        await services.callers.resolve(holder)
+        await services.callers.resolve(principal)
     except Unavailable:
         return _back(call, provider, AWAY, then)
     except TooMany:
@@ -80,7 +80,7 @@ async def finish_sign_on(call: Call) -> Answer:
     except Unauthenticated:
         limits.note(begun["state"], counted, is_failed=True)
         return _back(call, provider, DECLINED if returned.error is not None else REFUSED, then)
-    session = await services.sessions.begin(holder)
+    session = await services.sessions.begin(principal)
     lifetime = services.sessions.lifetime_seconds
     return Reply(
         body=_ONWARD.format(escape(then, quote=True)).encode(),

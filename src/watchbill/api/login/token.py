@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
-from watchbill.access.accounts import holder_of
+from watchbill.access.accounts import principal_of
 from watchbill.access.device_logins import PendingDeviceLogin
 from watchbill.api.http.call import Call
 from watchbill.api.http.problems import OAuthRefused
 from watchbill.api.http.reply import Answer, json_reply
 from watchbill.api.login.session import sign_in
 from watchbill.errors import Invalid, Unauthenticated
-from watchbill.store.identity.accounts import PERSON, SERVICE_ACCOUNT, USER, Holder
+from watchbill.identity import PERSON, SERVICE_ACCOUNT, USER, Principal
 
 CREDENTIAL_GRANTS = ("client_credentials", "app_token")
 REFRESH = "refresh_token"
@@ -112,21 +112,21 @@ GRANTS = {
 async def _refreshed(call: Call, sent: str) -> tuple[str, str]:
     call.note()
     async with call.services.strangers.looking_up(call.client_address, sent):
-        refresh, holder = await call.services.refresh_tokens.rotate(sent)
-    return await _issued(call, holder), refresh
+        refresh, principal = await call.services.refresh_tokens.rotate(sent)
+    return await _issued(call, principal), refresh
 
 
-async def _issued(call: Call, holder: Holder) -> str:
-    """A token for a holder that may still come in. Raises Unauthenticated."""
-    caller = await call.services.callers.resolve(holder)
-    kind = USER if holder.kind == PERSON else SERVICE_ACCOUNT
-    call.note(tenant_id=holder.tenant_id, kind=kind, subject=caller.subject)
-    return await call.services.tokens.issue(holder, client_id=caller.subject)
+async def _issued(call: Call, principal: Principal) -> str:
+    """A token for a principal that may still log in. Raises Unauthenticated."""
+    caller = await call.services.callers.resolve(principal)
+    kind = USER if principal.kind == PERSON else SERVICE_ACCOUNT
+    call.note(tenant_id=principal.tenant_id, kind=kind, subject=caller.subject)
+    return await call.services.tokens.issue(principal, client_id=caller.subject)
 
 
 async def _token(call: Call, client_id: str, secret: str) -> str:
     account = await sign_in(call, client_id, secret)
-    return await call.services.tokens.issue(holder_of(account), client_id=account.client_id)
+    return await call.services.tokens.issue(principal_of(account), client_id=account.client_id)
 
 
 def _text(members: Mapping[str, Any], names: tuple[str, ...]) -> str:

@@ -8,16 +8,19 @@ import msgspec
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
 from watchbill.errors import Forbidden, Invalid, NotFound
+from watchbill.identity import FIRST_TENANT_ID, Account
 from watchbill.store.identity.accounts import (
-    Account,
     account_create,
     account_list,
     account_rotate,
     is_client_id,
 )
-from watchbill.store.identity.administration import disable_account, tenant_create, user_disable
-from watchbill.store.identity.people import user_list, user_set_disabled
-from watchbill.store.identity.rules import FIRST_TENANT_ID
+from watchbill.store.identity.administration import (
+    service_account_disable,
+    tenant_create,
+    user_disable,
+)
+from watchbill.store.identity.users import user_list, user_set_disabled
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
 
@@ -67,7 +70,7 @@ async def create_account(call: Call) -> Answer:
 async def delete_account(call: Call) -> Answer:
     client_id = client_id_of(call)
     call.note()
-    if not await disable_account(call.db, call.tenant_id, client_id, now=call.now):
+    if not await service_account_disable(call.db, call.tenant_id, client_id, now=call.now):
         raise NotFound("There is no such account.")
     return Reply(status=204)
 

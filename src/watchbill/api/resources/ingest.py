@@ -2,6 +2,7 @@
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, json_reply
+from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
     Batch,
     Heartbeat,
@@ -10,18 +11,18 @@ from watchbill.protocol import (
     InventoryCommit,
     InventoryEntries,
 )
-from watchbill.store.ingest import AgentIdentity, apply_batch, heartbeat, hello
+from watchbill.store.ingest import batch_apply, heartbeat_apply, stream_open
 from watchbill.store.workloads.inventory import inventory_begin, inventory_commit, inventory_entries
 
 
 async def agent_hello(call: Call) -> Answer:
     message = await call.agent_body(HelloRequest, may_hold_nul=False)
-    return json_reply(await hello(call.db, _agent(call), message, call.now))
+    return json_reply(await stream_open(call.db, _agent(call), message, call.now))
 
 
 async def agent_batch(call: Call) -> Answer:
     message = await call.agent_body(Batch)
-    return json_reply(await apply_batch(call.db, _agent(call), message, call.now))
+    return json_reply(await batch_apply(call.db, _agent(call), message, call.now))
 
 
 async def agent_inventory(call: Call) -> Answer:
@@ -41,7 +42,7 @@ async def agent_inventory_commit(call: Call) -> Answer:
 
 async def agent_heartbeat(call: Call) -> Answer:
     message = await call.agent_body(Heartbeat)
-    return json_reply(await heartbeat(call.db, _agent(call), message, call.now))
+    return json_reply(await heartbeat_apply(call.db, _agent(call), message, call.now))
 
 
 def _agent(call: Call) -> AgentIdentity:

@@ -19,10 +19,11 @@ from watchbill.access.roles import PREDEFINED
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
 from watchbill.errors import NotFound
+from watchbill.identity import Grant, NewGrant
 from watchbill.store.identity.accounts import account_create, account_list
-from watchbill.store.identity.administration import RuleChange, nameable_scopes, rules_change
-from watchbill.store.identity.rules import Grant, NewGrant, rule_list
-from watchbill.store.workloads.organisation import declare
+from watchbill.store.identity.administration import RuleChange, rule_change, scope_list
+from watchbill.store.identity.rules import rule_list
+from watchbill.store.workloads.organisation import organisation_declare
 
 
 class Application(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -42,7 +43,7 @@ async def create_rule(call: Call) -> Answer:
     (grant,) = _wanted(call, (rule,), scopes, accounts)
     call.note(details=_told(grant))
     change = RuleChange(added=(grant,), removed=())
-    (rule_id,) = await rules_change(
+    (rule_id,) = await rule_change(
         call.db, call.tenant_id, change, changed_by=call.subject, now=call.now
     )
     return json_reply({"id": rule_id} | _grant_shown(grant), status=201)
@@ -55,7 +56,7 @@ async def delete_rule(call: Call) -> Answer:
         raise NotFound("There is no such rule.")
     call.note(details=_told((found[0].subject_kind, found[0].subject, found[0].rule)))
     change = RuleChange(added=(), removed=found)
-    await rules_change(call.db, call.tenant_id, change, changed_by=call.subject, now=call.now)
+    await rule_change(call.db, call.tenant_id, change, changed_by=call.subject, now=call.now)
     return Reply(status=204)
 
 
@@ -101,7 +102,7 @@ async def apply_access(call: Call) -> Answer:
         answer["credentials"].append(credential)
     final = await _difference(call, declared, scopes, accounts)
     change = RuleChange(added=final.added, removed=final.removed, managed_by=declared.name)
-    await rules_change(call.db, call.tenant_id, change, changed_by=call.subject, now=call.now)
+    await rule_change(call.db, call.tenant_id, change, changed_by=call.subject, now=call.now)
     return json_reply(answer)
 
 
@@ -114,15 +115,15 @@ async def _scopes(
 ) -> ScopeNames:
     """What the rules may name. A project or department that nothing was seen of yet gets its number now, so
     that access can be settled before the first workload."""
-    scopes = await nameable_scopes(call.db, call.tenant_id)
+    scopes = await scope_list(call.db, call.tenant_id)
     new = unseen(rules, scopes)
     if not new:
         return scopes
     if dry_run:
         return with_unseen(scopes, new)
     _wanted(call, rules, with_unseen(scopes, new), accounts)  # whatever else is wrong comes first
-    await declare(call.db, call.tenant_id, new)
-    return await nameable_scopes(call.db, call.tenant_id)
+    await organisation_declare(call.db, call.tenant_id, new)
+    return await scope_list(call.db, call.tenant_id)
 
 
 async def _difference(

@@ -17,7 +17,7 @@ from watchbill.api.http.server_metrics import ServerMetrics
 from watchbill.errors import Unavailable
 from watchbill.query import TelemetryQuery
 from watchbill.store.fleet.clusters import Cluster, cluster_list
-from watchbill.store.workloads.telemetry import PENDING_TIME, telemetry
+from watchbill.store.workloads.telemetry import PENDING_TIME, telemetry_query
 
 Line = tuple[dict[str, str], str]
 _TELEMETRY = (
@@ -42,7 +42,7 @@ async def fleet_metrics(call: Call) -> bytes:
         families = [_family(*family) for family in _clusters(clusters)]
         for name, meaning, kind, group, label in _TELEMETRY:
             query = TelemetryQuery(telemetry_type=kind, group_by=(group,) if group else ())
-            values = await telemetry(call.db, call.access, query, call.now)
+            values = await telemetry_query(call.db, call.access, query, call.now)
             lines = [
                 (
                     {label or "cluster": names.get(one.groups[0].value, one.groups[0].value)},

@@ -13,7 +13,7 @@ from watchbill.store.workloads.telemetry import (
     PENDING_TIME_KEY,
     TelemetryGroup,
     TelemetryValue,
-    telemetry,
+    telemetry_query,
 )
 
 CSV_TYPE = "text/csv; charset=utf-8; header=present"
@@ -29,7 +29,7 @@ async def get_workloads_telemetry(call: Call) -> Answer:
         department_id=call.values["departmentId"],
         phases=call.values["filterByPhases"],
     )
-    values = await telemetry(call.db, call.access, query, call.now)
+    values = await telemetry_query(call.db, call.access, query, call.now)
     if call.media_type == CSV:
         body = rows_as_csv(_table(query, values, call.now))
         return Reply(body=body, media_type=CSV_TYPE, headers=ATTACHMENT)

@@ -16,7 +16,7 @@ from watchbill.store.workloads.workloads import (
     element_count,
     element_list,
     endpoint_list,
-    phase_intervals,
+    phase_interval_list,
     workload_count,
     workload_facets,
     workload_get,
@@ -69,7 +69,7 @@ async def get_workload_facets(call: Call) -> Answer:
 
 
 async def get_workload_history(call: Call) -> Answer:
-    spells = await phase_intervals(call.db, call.access, call.values["workloadId"], call.now)
+    spells = await phase_interval_list(call.db, call.access, call.values["workloadId"], call.now)
     if spells is None:
         raise absent(call.values["workloadId"])
     return json_reply({"history": spells})

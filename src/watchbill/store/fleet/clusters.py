@@ -18,7 +18,7 @@ from watchbill.protocol import (
 )
 from watchbill.query import Scope
 from watchbill.store.postgres.database import Database
-from watchbill.store.workloads.deletion import write_deletions
+from watchbill.store.workloads.deletion import workload_delete
 from watchbill.workload import Wire
 
 ClusterState = Literal["waiting", "connected", "degraded", "disconnected"]
@@ -205,5 +205,5 @@ async def cluster_delete(db: Database, scope: Scope, cluster_id: UUID, now: date
             cluster_id,
         )
         deletes = [Delete(id=row["id"], deleted_at=now) for row in rows]
-        await write_deletions(connection, scope.tenant_id, cluster_id, deletes, now)
+        await workload_delete(connection, scope.tenant_id, cluster_id, deletes, now)
     return True

@@ -24,7 +24,14 @@ import msgspec
 from watchbill.protocol import NodePoolCapacity
 from watchbill.query import Scope
 from watchbill.store.postgres.database import Connection, Database
-from watchbill.store.workloads.select import CLUSTER_JOIN, GPU, LIVE, TALLY, Statement, in_scope
+from watchbill.store.workloads.select import (
+    CLUSTER_JOIN,
+    GPU_MILLIONTHS,
+    LIVE,
+    TALLY,
+    Statement,
+    in_scope,
+)
 from watchbill.workload import Phase, gpu_millionths
 
 DAY = timedelta(days=1)
@@ -99,9 +106,9 @@ def fleet_figures(
         workloads=sum(phases.values()),
         phases=phases,
         gpus=FleetGpus(
-            allocated=allocated / GPU,
-            measured=measured / GPU,
-            idle=None if allocated and not measured else row["idle_gpu"] / GPU,
+            allocated=allocated / GPU_MILLIONTHS,
+            measured=measured / GPU_MILLIONTHS,
+            idle=None if allocated and not measured else row["idle_gpu"] / GPU_MILLIONTHS,
             total=total,
         ),
         pending=FleetPending(
@@ -141,7 +148,7 @@ def buckets_by_instant(rows: Iterable[asyncpg.Record]) -> dict[datetime, dict[in
 
 STEP_SECONDS = 300
 KEPT = timedelta(days=30)
-MOST_POINTS = 300
+MAX_POINTS = 300
 WRITE_TIMEOUT_SECONDS = 60
 _LOCK = 0x77666C  # any number that only this uses
 
@@ -160,8 +167,8 @@ def last_instant(now: datetime) -> datetime:
 
 
 def instants(start: datetime, end: datetime) -> tuple[int, list[datetime]]:
-    """The step and its multiples in [start, end], never more than `MOST_POINTS` nor closer than recorded."""
-    wanted = (end - start).total_seconds() / STEP_SECONDS / MOST_POINTS
+    """The step and its multiples in [start, end], never more than `MAX_POINTS` nor closer than recorded."""
+    wanted = (end - start).total_seconds() / STEP_SECONDS / MAX_POINTS
     step = STEP_SECONDS * max(1, math.ceil(wanted))
     first, last = math.ceil(start.timestamp() / step), math.floor(end.timestamp() / step)
     return step, [datetime.fromtimestamp(number * step, UTC) for number in range(first, last + 1)]
@@ -192,7 +199,7 @@ async def fleet_now(db: Database, scope: Scope, now: datetime) -> FleetFigures:
     return fleet_figures(
         now,
         {**dict(row or {}), "failed_in_day": failures},
-        total=sum(gpu or 0 for gpu in seen) / GPU if is_known else None,
+        total=sum(gpu or 0 for gpu in seen) / GPU_MILLIONTHS if is_known else None,
         median=median,
     )
 
@@ -215,7 +222,7 @@ async def _clusters(connection: Connection, tenant_id: int) -> list[tuple[UUID, 
 async def fleet_series(
     db: Database, scope: Scope, *, start: datetime, end: datetime, now: datetime
 ) -> FleetSeries:
-    """What was recorded in [start, end], thinned out to at most `MOST_POINTS` instants."""
+    """What was recorded in [start, end], thinned out to at most `MAX_POINTS` instants."""
     step, wanted = instants(max(start, now - KEPT), min(end, now))
     summed = _at_instants(scope, wanted, now)
     async with db.acquire(scope.tenant_id) as connection:
@@ -267,11 +274,12 @@ async def _recorded(
         list(scope.cluster_ids),
     )
     return {
-        row["at"]: None if row["is_unknown"] else float((row["gpu"] or 0) / GPU) for row in rows
+        row["at"]: None if row["is_unknown"] else float((row["gpu"] or 0) / GPU_MILLIONTHS)
+        for row in rows
     }
 
 
-async def record_fleet(db: Database, tenant_id: int, at: datetime) -> bool:
+async def fleet_record(db: Database, tenant_id: int, at: datetime) -> bool:
     """Keep the figures of one instant, and forget those that are too old. False = another server did, or
     there is no cluster to tell of."""
     async with db.transaction(tenant_id) as connection:

@@ -11,62 +11,25 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from watchbill.store.identity.credential import StoredSecret, new_secret, store_secret
-from watchbill.store.identity.rules import FIRST_TENANT_ID, Rule, Subjects, insert_rules, rules_of
+from watchbill.identity import (
+    FIRST_TENANT_ID,
+    PERSON,
+    SERVICE_ACCOUNT,
+    USER,
+    Account,
+    Principal,
+    Rule,
+    StoredSecret,
+    Subject,
+    SubjectNames,
+    administrator_rule,
+)
+from watchbill.store.identity.credential import new_secret, store_secret
+from watchbill.store.identity.rules import rule_insert, rules_for
 from watchbill.store.postgres.database import Connection, Database
-
-ADMINISTRATOR = "administrator"
-SERVICE_ACCOUNT = "service-account"
-USER = "user"
-GROUP = "group"
-
-ACCOUNT = "account"
-PERSON = "person"
 
 _CLIENT_ID = re.compile(r"wbc-[0-9a-f]{16}", re.ASCII)
 _FIRST_ACCOUNT_LOCK = 0x77617401
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """What a token or a session stands for: an account (a user's access key included) or a person.
-
-    `family`: the login whose refresh tokens it came from, if any.
-    """
-
-    tenant_id: int
-    kind: str
-    id: UUID
-    family: UUID | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """A service account, or where `person_id` says whose, an access key."""
-
-    tenant_id: int
-    id: UUID
-    client_id: str
-    name: str
-    secret: StoredSecret
-    created_at: datetime
-    created_by: str | None
-    expires_at: datetime | None
-    person_id: UUID | None
-    is_disabled: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """Who is behind a holder, with everything that was granted."""
-
-    holder: Holder
-    kind: str
-    subject: str
-    """As rules name it: a client id or a user."""
-    name: str
-    groups: tuple[str, ...] = ()
-    rules: tuple[Rule, ...] = ()
 
 
 _ACCOUNT = (
@@ -87,7 +50,7 @@ def is_client_id(text: str) -> bool:
     return _CLIENT_ID.fullmatch(text) is not None
 
 
-async def account_by_client_id(db: Database, client_id: str) -> Account | None:
+async def account_get(db: Database, client_id: str) -> Account | None:
     if not is_client_id(client_id):
         return None
     async with db.by_handle("client_id", client_id) as connection:
@@ -110,22 +73,22 @@ async def account_list(
     return [_account(row) for row in rows]
 
 
-async def subject_of(
-    db: Database, holder: Holder, *, now: datetime, groups_since: datetime
+async def subject_get(
+    db: Database, principal: Principal, *, now: datetime, groups_since: datetime
 ) -> Subject | None:
-    """None where the holder, or the login that it came from, is gone, disabled or over. Groups that an issuer
-    told of before `groups_since` do not count."""
-    async with db.acquire(holder.tenant_id) as connection:
-        if holder.family is not None and not await _is_open(connection, holder, now):
+    """None where the principal, or its login, is gone, disabled or expired. Groups that an identity provider
+    stated before `groups_since` do not count."""
+    async with db.acquire(principal.tenant_id) as connection:
+        if principal.family is not None and not await _is_open(connection, principal, now):
             return None
-        find = _person_subject if holder.kind == PERSON else _account_subject
-        found = await find(connection, holder, now, groups_since)
+        find = _person_subject if principal.kind == PERSON else _account_subject
+        found = await find(connection, principal, now, groups_since)
         if found is None:
             return None
-        subjects = Subjects(kind=found.kind, subject=found.subject, groups=found.groups)
-        rules = await rules_of(connection, holder.tenant_id, subjects)
+        subjects = SubjectNames(kind=found.kind, subject=found.subject, groups=found.groups)
+        rules = await rules_for(connection, principal.tenant_id, subjects)
     return Subject(
-        holder=holder,
+        principal=principal,
         kind=found.kind,
         subject=found.subject,
         name=found.name,
@@ -134,22 +97,22 @@ async def subject_of(
     )
 
 
-async def _is_open(connection: Connection, holder: Holder, now: datetime) -> bool:
+async def _is_open(connection: Connection, principal: Principal, now: datetime) -> bool:
     return bool(
         await connection.fetchval(
             "SELECT EXISTS (SELECT FROM refresh_family WHERE tenant_id = $1 AND id = $2 "
             "AND holder = $3 AND holder_id = $4 AND revoked_at IS NULL AND expires_at > $5)",
-            holder.tenant_id,
-            holder.family,
-            holder.kind,
-            holder.id,
+            principal.tenant_id,
+            principal.family,
+            principal.kind,
+            principal.id,
             now,
         )
     )
 
 
 async def _account_subject(
-    connection: Connection, holder: Holder, now: datetime, groups_since: datetime
+    connection: Connection, principal: Principal, now: datetime, groups_since: datetime
 ) -> Subject | None:
     row = await connection.fetchrow(
         "SELECT a.client_id, a.name, a.person_id, p.name AS person, "
@@ -158,8 +121,8 @@ async def _account_subject(
         "AND p.disabled_at IS NULL "
         "WHERE a.tenant_id = $1 AND a.id = $2 AND a.disabled_at IS NULL "
         "AND (a.expires_at IS NULL OR a.expires_at > $3)",
-        holder.tenant_id,
-        holder.id,
+        principal.tenant_id,
+        principal.id,
         now,
         groups_since,
     )
@@ -167,10 +130,10 @@ async def _account_subject(
         return None
     if row["person_id"] is None:
         return Subject(
-            holder=holder, kind=SERVICE_ACCOUNT, subject=row["client_id"], name=row["name"]
+            principal=principal, kind=SERVICE_ACCOUNT, subject=row["client_id"], name=row["name"]
         )
     return Subject(
-        holder=holder,
+        principal=principal,
         kind=USER,
         subject=row["person"],
         name=row["person"],
@@ -179,19 +142,19 @@ async def _account_subject(
 
 
 async def _person_subject(
-    connection: Connection, holder: Holder, _: datetime, groups_since: datetime
+    connection: Connection, principal: Principal, _: datetime, groups_since: datetime
 ) -> Subject | None:
     row = await connection.fetchrow(
         "SELECT name, CASE WHEN told_at >= $3 THEN groups ELSE '{}' END AS groups FROM person "
         "WHERE tenant_id = $1 AND id = $2 AND disabled_at IS NULL",
-        holder.tenant_id,
-        holder.id,
+        principal.tenant_id,
+        principal.id,
         groups_since,
     )
     if row is None:
         return None
     return Subject(
-        holder=holder,
+        principal=principal,
         kind=USER,
         subject=row["name"],
         name=row["name"],
@@ -254,7 +217,7 @@ async def account_disable(
     return account_id is not None
 
 
-async def first_account(db: Database, *, now: datetime) -> tuple[str, str] | None:
+async def account_create_first(db: Database, *, now: datetime) -> tuple[str, str] | None:
     """The administrator's id and secret, made by whichever server is first; None ever after."""
     async with db.transaction(FIRST_TENANT_ID) as connection:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _FIRST_ACCOUNT_LOCK)
@@ -264,10 +227,6 @@ async def first_account(db: Database, *, now: datetime) -> tuple[str, str] | Non
         return await _insert_account(
             connection, account, (administrator_rule(FIRST_TENANT_ID),), now
         )
-
-
-def administrator_rule(tenant_id: int) -> Rule:
-    return Rule(role=ADMINISTRATOR, scope_kind="tenant", scope_id=str(tenant_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +258,7 @@ async def _insert_account(
         account.expires_at,
         account.person_id,
     )
-    await insert_rules(
+    await rule_insert(
         connection,
         account.tenant_id,
         [(SERVICE_ACCOUNT, client_id, rule) for rule in rules],
@@ -310,7 +269,7 @@ async def _insert_account(
     return client_id, secret
 
 
-async def cluster_credential(db: Database, cluster_id: UUID) -> tuple[int, StoredSecret] | None:
+async def cluster_credential_get(db: Database, cluster_id: UUID) -> tuple[int, StoredSecret] | None:
     """Tenant and stored secret of a cluster that has not been removed."""
     async with db.by_handle("cluster_id", str(cluster_id)) as connection:
         row = await connection.fetchrow(

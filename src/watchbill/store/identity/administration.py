@@ -6,25 +6,20 @@ from datetime import datetime
 from uuid import UUID
 
 from watchbill.errors import Conflict, Invalid
-from watchbill.store.identity.accounts import (
+from watchbill.identity import (
     ADMINISTRATOR,
+    FIRST_TENANT_ID,
     PERSON,
     SERVICE_ACCOUNT,
-    Holder,
-    account_create,
-    account_disable,
-    administrator_rule,
-)
-from watchbill.store.identity.people import user_set_disabled
-from watchbill.store.identity.rules import (
-    FIRST_TENANT_ID,
     Grant,
     NewGrant,
-    delete_rules,
-    insert_rules,
-    scope_names,
+    Principal,
+    administrator_rule,
 )
-from watchbill.store.identity.sessions import holder_end_logins
+from watchbill.store.identity.accounts import account_create, account_disable
+from watchbill.store.identity.rules import rule_delete, rule_insert, scope_names_in
+from watchbill.store.identity.sessions import principal_end_logins
+from watchbill.store.identity.users import user_set_disabled
 from watchbill.store.postgres.database import Connection, Database
 
 _LOCK = 0x77617403
@@ -39,13 +34,13 @@ class RuleChange:
     managed_by: str | None = None
 
 
-async def rules_change(
+async def rule_change(
     db: Database, tenant_id: int, change: RuleChange, *, changed_by: str, now: datetime
 ) -> list[UUID]:
     """Ids of what was added. Raises Conflict where nobody could administer the tenant afterwards."""
     async with db.transaction(tenant_id) as connection:
         await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", _LOCK, tenant_id)
-        ids = await insert_rules(
+        ids = await rule_insert(
             connection,
             tenant_id,
             change.added,
@@ -53,13 +48,15 @@ async def rules_change(
             managed_by=change.managed_by,
             now=now,
         )
-        await delete_rules(connection, tenant_id, [grant.id for grant in change.removed])
+        await rule_delete(connection, tenant_id, [grant.id for grant in change.removed])
         if change.removed:
             await _check_administrator(connection, tenant_id, now)
     return ids
 
 
-async def disable_account(db: Database, tenant_id: int, client_id: str, *, now: datetime) -> bool:
+async def service_account_disable(
+    db: Database, tenant_id: int, client_id: str, *, now: datetime
+) -> bool:
     """False where there is no such account. Raises Conflict for the last administrator's."""
     async with db.transaction(tenant_id) as connection:
         await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", _LOCK, tenant_id)
@@ -78,8 +75,8 @@ async def user_disable(db: Database, tenant_id: int, person_id: UUID, *, now: da
     """Also ends the person's sessions and logins. False where there is nobody of that id."""
     if not await user_set_disabled(db, tenant_id, person_id, at=now):
         return False
-    holder = Holder(tenant_id=tenant_id, kind=PERSON, id=person_id)
-    await holder_end_logins(db, holder, now=now)
+    principal = Principal(tenant_id=tenant_id, kind=PERSON, id=person_id)
+    await principal_end_logins(db, principal, now=now)
     return True
 
 
@@ -99,10 +96,10 @@ async def _check_administrator(connection: Connection, tenant_id: int, now: date
         raise Conflict("Nobody could administer the tenant afterwards.")
 
 
-async def nameable_scopes(db: Database, tenant_id: int) -> dict[str, list[tuple[str, str, str]]]:
+async def scope_list(db: Database, tenant_id: int) -> dict[str, list[tuple[str, str, str]]]:
     """What a scope can name, by kind: name, id, name of the cluster."""
     async with db.acquire(tenant_id) as connection:
-        return await scope_names(connection, tenant_id)
+        return await scope_names_in(connection, tenant_id)
 
 
 async def tenant_create(db: Database, name: str, *, now: datetime) -> tuple[int, str, str]:

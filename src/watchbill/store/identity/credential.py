@@ -8,24 +8,16 @@ import hashlib
 import hmac
 import re
 import secrets
-from dataclasses import dataclass
 from uuid import UUID
 
 from watchbill.errors import Unauthenticated
+from watchbill.identity import StoredSecret
 
 SALT_BYTES = 16
 SECRET_BYTES = 32
 _AGENT_CREDENTIAL = re.compile(
     r"wba\.([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.([A-Za-z0-9_-]{20,100})"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSecret:
-    """A secret as it is kept."""
-
-    salt: bytes
-    hash: bytes
 
 
 def new_secret() -> str:

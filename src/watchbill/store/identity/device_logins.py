@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from watchbill.store.identity.accounts import Holder
-from watchbill.store.identity.rules import FIRST_TENANT_ID
+from watchbill.identity import FIRST_TENANT_ID, Principal
 from watchbill.store.postgres.database import Database
 
-MOST_OPEN = 10_000
+MAX_OPEN = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,16 +23,16 @@ class DeviceLogin:
     holder_id: UUID | None
 
     @property
-    def approved(self) -> Holder | None:
+    def approved(self) -> Principal | None:
         if self.for_tenant is None or self.holder is None or self.holder_id is None:
             return None
-        return Holder(tenant_id=self.for_tenant, kind=self.holder, id=self.holder_id)
+        return Principal(tenant_id=self.for_tenant, kind=self.holder, id=self.holder_id)
 
 
 _COLUMNS = ", ".join(DeviceLogin.__dataclass_fields__)
 
 
-async def device_create(
+async def device_login_create(
     db: Database,
     *,
     device_hash: bytes,
@@ -54,12 +53,12 @@ async def device_create(
             address,
             now,
             expires_at,
-            MOST_OPEN,
+            MAX_OPEN,
         )
     return made is not None
 
 
-async def device_by_code(db: Database, user_code: str, *, now: datetime) -> DeviceLogin | None:
+async def device_login_get(db: Database, user_code: str, *, now: datetime) -> DeviceLogin | None:
     """An open one, neither approved nor denied."""
     async with db.acquire(FIRST_TENANT_ID) as connection:
         row = await connection.fetchrow(
@@ -71,10 +70,10 @@ async def device_by_code(db: Database, user_code: str, *, now: datetime) -> Devi
     return None if row is None else DeviceLogin(**row)
 
 
-async def device_decide(
-    db: Database, user_code: str, holder: Holder | None, *, now: datetime
+async def device_login_decide(
+    db: Database, user_code: str, principal: Principal | None, *, now: datetime
 ) -> bool:
-    """Approve for `holder`, or deny. False where there is no such open login."""
+    """Approve for `principal`, or deny. False where there is no such open login."""
     async with db.acquire(FIRST_TENANT_ID) as connection:
         decided = await connection.fetchval(
             "UPDATE device_login SET for_tenant = $2, holder = $3, holder_id = $4, "
@@ -82,15 +81,17 @@ async def device_decide(
             "WHERE user_code = $1 AND expires_at > $5 AND holder IS NULL AND denied_at IS NULL "
             "RETURNING true",
             user_code,
-            holder.tenant_id if holder else None,
-            holder.kind if holder else None,
-            holder.id if holder else None,
+            principal.tenant_id if principal else None,
+            principal.kind if principal else None,
+            principal.id if principal else None,
             now,
         )
     return decided is not None
 
 
-async def device_poll(db: Database, device_hash: bytes, *, now: datetime) -> DeviceLogin | None:
+async def device_login_poll(
+    db: Database, device_hash: bytes, *, now: datetime
+) -> DeviceLogin | None:
     """The login as it stands; one that was decided is taken out: it is answered once."""
     async with db.transaction(FIRST_TENANT_ID) as connection:
         row = await connection.fetchrow(

@@ -1,49 +1,16 @@
 """Access rules as they are kept: a subject, a role's name, a scope. What a role allows is not known here."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
+from watchbill.identity import Grant, NewGrant, Rule, SubjectNames
 from watchbill.store.postgres.database import Connection, Database
 
-FIRST_TENANT_ID = 1
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    role: str
-    scope_kind: str
-    scope_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """A rule with the subject that it is for. `managed_by`: the file that declares it, if one does."""
-
-    id: UUID
-    subject_kind: str
-    subject: str
-    rule: Rule
-    created_at: datetime | None
-    created_by: str | None
-    managed_by: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subjects:
-    """All that one caller is to the rules."""
-
-    kind: str
-    subject: str
-    groups: tuple[str, ...] = ()
-
-
-NewGrant = tuple[str, str, Rule]
-"""Kind and name of the subject, and the rule."""
-
-
-async def rules_of(connection: Connection, tenant_id: int, subjects: Subjects) -> tuple[Rule, ...]:
+async def rules_for(
+    connection: Connection, tenant_id: int, subjects: SubjectNames
+) -> tuple[Rule, ...]:
     rows = await connection.fetch(
         "SELECT role, scope_kind, scope_id FROM access_rule WHERE tenant_id = $1 AND "
         "((subject_kind = $2 AND subject = $3) OR (subject_kind = 'group' "
@@ -78,7 +45,7 @@ async def rule_list(db: Database, tenant_id: int) -> list[Grant]:
     ]
 
 
-async def insert_rules(
+async def rule_insert(
     connection: Connection,
     tenant_id: int,
     grants: Iterable[NewGrant],
@@ -110,7 +77,7 @@ async def insert_rules(
     ]
 
 
-async def delete_rules(connection: Connection, tenant_id: int, ids: Sequence[UUID]) -> int:
+async def rule_delete(connection: Connection, tenant_id: int, ids: Sequence[UUID]) -> int:
     removed = await connection.fetch(
         "DELETE FROM access_rule WHERE tenant_id = $1 AND id = ANY($2::uuid[]) RETURNING id",
         tenant_id,
@@ -119,7 +86,7 @@ async def delete_rules(connection: Connection, tenant_id: int, ids: Sequence[UUI
     return len(removed)
 
 
-async def scope_names(
+async def scope_names_in(
     connection: Connection, tenant_id: int
 ) -> dict[str, list[tuple[str, str, str]]]:
     """What scopes can be named: by kind, (name, id, name of the cluster). Projects and departments have two

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from watchbill.store.identity.accounts import Holder
+from watchbill.identity import Principal
 from watchbill.store.postgres.database import Database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSession:
-    holder: Holder
+    principal: Principal
     expires_at: datetime
 
 
@@ -18,26 +18,26 @@ async def session_create(
     db: Database, session: StoredSession, *, token_hash: bytes, now: datetime
 ) -> None:
     """Also forgets the tenant's sessions that are over."""
-    holder = session.holder
-    async with db.transaction(holder.tenant_id) as connection:
+    principal = session.principal
+    async with db.transaction(principal.tenant_id) as connection:
         await connection.execute(
-            "DELETE FROM session WHERE tenant_id = $1 AND expires_at <= $2", holder.tenant_id, now
+            "DELETE FROM session WHERE tenant_id = $1 AND expires_at <= $2",
+            principal.tenant_id,
+            now,
         )
         await connection.execute(
             "INSERT INTO session (token_hash, tenant_id, holder, account_id, created_at, "
             "expires_at) VALUES ($1, $2, $3, $4, $5, $6)",
             token_hash,
-            holder.tenant_id,
-            holder.kind,
-            holder.id,
+            principal.tenant_id,
+            principal.kind,
+            principal.id,
             now,
             session.expires_at,
         )
 
 
-async def session_by_hash(
-    db: Database, token_hash: bytes, *, now: datetime
-) -> StoredSession | None:
+async def session_get(db: Database, token_hash: bytes, *, now: datetime) -> StoredSession | None:
     async with db.by_handle("session", token_hash.hex()) as connection:
         row = await connection.fetchrow(
             "SELECT tenant_id, holder, account_id, expires_at FROM session "
@@ -47,8 +47,8 @@ async def session_by_hash(
         )
     if row is None:
         return None
-    holder = Holder(tenant_id=row["tenant_id"], kind=row["holder"], id=row["account_id"])
-    return StoredSession(holder=holder, expires_at=row["expires_at"])
+    principal = Principal(tenant_id=row["tenant_id"], kind=row["holder"], id=row["account_id"])
+    return StoredSession(principal=principal, expires_at=row["expires_at"])
 
 
 async def session_delete(db: Database, tenant_id: int, token_hash: bytes) -> None:
@@ -58,39 +58,39 @@ async def session_delete(db: Database, tenant_id: int, token_hash: bytes) -> Non
         )
 
 
-async def family_create(
-    db: Database, holder: Holder, *, token_hash: bytes, expires_at: datetime, now: datetime
+async def refresh_family_create(
+    db: Database, principal: Principal, *, token_hash: bytes, expires_at: datetime, now: datetime
 ) -> None:
-    """A login (`holder.family`) with its first refresh token. Forgets the tenant's that are over."""
-    async with db.transaction(holder.tenant_id) as connection:
+    """A login (`principal.family`) with its first refresh token. Forgets the tenant's that are over."""
+    async with db.transaction(principal.tenant_id) as connection:
         await connection.execute(
             "WITH over AS (DELETE FROM refresh_family WHERE tenant_id = $1 AND expires_at <= $2 "
             "RETURNING id) DELETE FROM refresh_token t USING over "
             "WHERE t.tenant_id = $1 AND t.family_id = over.id",
-            holder.tenant_id,
+            principal.tenant_id,
             now,
         )
         await connection.execute(
             "INSERT INTO refresh_family (tenant_id, id, holder, holder_id, created_at, expires_at) "
             "VALUES ($1, $2, $3, $4, $5, $6)",
-            holder.tenant_id,
-            holder.family,
-            holder.kind,
-            holder.id,
+            principal.tenant_id,
+            principal.family,
+            principal.kind,
+            principal.id,
             now,
             expires_at,
         )
         await connection.execute(
             "INSERT INTO refresh_token (tenant_id, token_hash, family_id, created_at) "
             "VALUES ($1, $2, $3, $4)",
-            holder.tenant_id,
+            principal.tenant_id,
             token_hash,
-            holder.family,
+            principal.family,
             now,
         )
 
 
-async def refresh_owner(db: Database, token_hash: bytes) -> tuple[int, UUID] | None:
+async def refresh_family_get(db: Database, token_hash: bytes) -> tuple[int, UUID] | None:
     """Tenant and family of a refresh token, used or not."""
     async with db.by_handle("refresh_token", token_hash.hex()) as connection:
         row = await connection.fetchrow(
@@ -99,9 +99,9 @@ async def refresh_owner(db: Database, token_hash: bytes) -> tuple[int, UUID] | N
     return None if row is None else (row["tenant_id"], row["family_id"])
 
 
-async def family_rotate(
+async def refresh_family_rotate(
     db: Database, tenant_id: int, *, old_hash: bytes, new_hash: bytes, now: datetime
-) -> Holder | None:
+) -> Principal | None:
     """Exchange a refresh token for the next one. One that was used before ends its family: None then, and
     where the family is over. Two at once: the second is such a reuse."""
     async with db.transaction(tenant_id) as connection:
@@ -137,10 +137,12 @@ async def family_rotate(
             row["id"],
             now,
         )
-    return Holder(tenant_id=tenant_id, kind=row["holder"], id=row["holder_id"], family=row["id"])
+    return Principal(tenant_id=tenant_id, kind=row["holder"], id=row["holder_id"], family=row["id"])
 
 
-async def family_revoke(db: Database, tenant_id: int, family_id: UUID, *, now: datetime) -> None:
+async def refresh_family_revoke(
+    db: Database, tenant_id: int, family_id: UUID, *, now: datetime
+) -> None:
     async with db.acquire(tenant_id) as connection:
         await connection.execute(
             "UPDATE refresh_family SET revoked_at = coalesce(revoked_at, $3) "
@@ -151,20 +153,20 @@ async def family_revoke(db: Database, tenant_id: int, family_id: UUID, *, now: d
         )
 
 
-async def holder_end_logins(db: Database, holder: Holder, *, now: datetime) -> None:
-    """All sessions and refresh tokens of one holder."""
-    async with db.transaction(holder.tenant_id) as connection:
+async def principal_end_logins(db: Database, principal: Principal, *, now: datetime) -> None:
+    """All sessions and refresh tokens of one principal."""
+    async with db.transaction(principal.tenant_id) as connection:
         await connection.execute(
             "DELETE FROM session WHERE tenant_id = $1 AND holder = $2 AND account_id = $3",
-            holder.tenant_id,
-            holder.kind,
-            holder.id,
+            principal.tenant_id,
+            principal.kind,
+            principal.id,
         )
         await connection.execute(
             "UPDATE refresh_family SET revoked_at = coalesce(revoked_at, $4) "
             "WHERE tenant_id = $1 AND holder = $2 AND holder_id = $3",
-            holder.tenant_id,
-            holder.kind,
-            holder.id,
+            principal.tenant_id,
+            principal.kind,
+            principal.id,
             now,
         )

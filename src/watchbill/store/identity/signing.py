@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from watchbill.store.identity.rules import FIRST_TENANT_ID
+from watchbill.identity import FIRST_TENANT_ID
 from watchbill.store.postgres.database import Database
 
 _LOCK = 0x77617402
@@ -21,7 +21,7 @@ class SigningKey:
     retired_at: datetime | None
 
 
-async def signing_keys(db: Database) -> list[SigningKey]:
+async def signing_key_list(db: Database) -> list[SigningKey]:
     """All keys, newest first."""
     async with db.acquire(FIRST_TENANT_ID) as connection:
         rows = await connection.fetch(
@@ -31,7 +31,7 @@ async def signing_keys(db: Database) -> list[SigningKey]:
     return [SigningKey(**row) for row in rows]
 
 
-async def add_first_signing_key(db: Database, key: SigningKey) -> None:
+async def signing_key_add_first(db: Database, key: SigningKey) -> None:
     """Keep `key` unless a key is in use already, so that all servers sign with the same one."""
     async with db.transaction(FIRST_TENANT_ID) as connection:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
@@ -44,7 +44,7 @@ async def add_first_signing_key(db: Database, key: SigningKey) -> None:
         )
 
 
-async def seal_signing_key(db: Database, kid: str, sealed: str) -> None:
+async def signing_key_encrypt(db: Database, kid: str, sealed: str) -> None:
     """Keep the same key in a form that only its opener reads."""
     async with db.acquire(FIRST_TENANT_ID) as connection:
         await connection.execute(
@@ -52,7 +52,7 @@ async def seal_signing_key(db: Database, kid: str, sealed: str) -> None:
         )
 
 
-async def rotate_signing_key(db: Database, key: SigningKey, *, retire_others_at: datetime) -> None:
+async def signing_key_rotate(db: Database, key: SigningKey, *, retire_others_at: datetime) -> None:
     """Add `key` and let every other one in use end at the given time."""
     async with db.transaction(FIRST_TENANT_ID) as connection:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)

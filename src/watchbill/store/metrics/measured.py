@@ -56,7 +56,7 @@ class _Row:
         return int.from_bytes(digest[:8], "big", signed=True)
 
 
-async def write_scrapes(
+async def scrape_write(
     connection: Connection,
     tenant_id: int,
     cluster_id: UUID,
@@ -134,7 +134,7 @@ async def _make_partitions(connection: Connection, today: date) -> None:
     await connection.execute("SELECT measured_partitions($1, 36500)", today)
 
 
-async def keep_measured(db: Database, tenants: Iterable[int], *, days: int, now: datetime) -> int:
+async def measured_purge(db: Database, tenants: Iterable[int], *, days: int, now: datetime) -> int:
     """Make the partitions of the days around now, drop those older than `days`, and layouts that nothing
     uses any more. Returns how many days were dropped."""
     today = now.astimezone(UTC).date()
@@ -159,7 +159,7 @@ class ObservedCluster:
     observed: dict[str, str]
 
 
-async def observed_cluster(db: Database, tenant_id: int, workload_id: UUID) -> ObservedCluster:
+async def observed_cluster_get(db: Database, tenant_id: int, workload_id: UUID) -> ObservedCluster:
     """Of a workload that is known to be in scope."""
     async with db.acquire(tenant_id) as connection:
         row = await connection.fetchrow(
@@ -186,7 +186,7 @@ _STEPS = (
 )
 
 
-async def measured_points(
+async def measured_list(
     db: Database,
     tenant_id: int,
     workload_id: UUID,
@@ -243,7 +243,7 @@ class UsageSeries:
     end: datetime | None
 
 
-async def usage_series(
+async def usage_list(
     db: Database, scope: Scope, workload_id: UUID, *, start: datetime, end: datetime, now: datetime
 ) -> UsageSeries | None:
     """None = the workload is not there or not in scope."""

@@ -22,7 +22,7 @@ Hear = Callable[[int, list[UUID]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class ChangedWorkload:
     """A workload that was written, and where it belongs."""
 
     id: UUID
@@ -32,7 +32,7 @@ class Changed:
     is_deleted: bool
 
 
-async def notify_changes(connection: Connection, tenant_id: int, ids: Iterable[UUID]) -> None:
+async def change_notify(connection: Connection, tenant_id: int, ids: Iterable[UUID]) -> None:
     """Heard by every server once the transaction is committed, and by nobody if it is not."""
     told = list(ids)
     parts = [told[start : start + IDS_AT_ONCE] for start in range(0, len(told), IDS_AT_ONCE)]
@@ -55,7 +55,7 @@ def _decoded(told: str) -> tuple[int, list[UUID]]:
 
 
 @asynccontextmanager
-async def listen_for_changes(
+async def change_listen(
     db: Database, hear: Hear, *, lost: Callable[[], None]
 ) -> AsyncIterator[NotificationListener]:
     """Calls `hear` for whatever is committed from now on, and `lost` when nothing more will be heard."""
@@ -63,7 +63,7 @@ async def listen_for_changes(
         yield listener
 
 
-async def changed_rows(db: Database, tenant_id: int, ids: Iterable[UUID]) -> list[Changed]:
+async def change_list(db: Database, tenant_id: int, ids: Iterable[UUID]) -> list[ChangedWorkload]:
     """What these workloads are now; those that are there no longer are left out."""
     async with db.acquire(tenant_id) as connection:
         rows = await connection.fetch(
@@ -72,10 +72,10 @@ async def changed_rows(db: Database, tenant_id: int, ids: Iterable[UUID]) -> lis
             tenant_id,
             list(ids),
         )
-    return [Changed(**dict(row)) for row in rows]
+    return [ChangedWorkload(**dict(row)) for row in rows]
 
 
-async def matching(
+async def matching_ids(
     db: Database, scope: Scope, query: WorkloadQuery, ids: Iterable[UUID], now: datetime
 ) -> set[UUID]:
     """Those of the workloads that belong to the answer of the query."""
@@ -88,7 +88,7 @@ async def matching(
     return {row["id"] for row in rows}
 
 
-def is_within(scope: Scope, changed: Changed) -> bool:
+def is_in_scope(scope: Scope, changed: ChangedWorkload) -> bool:
     """The scope predicate over one row, in the words of `select.in_scope`."""
     return (
         scope.is_whole_tenant

@@ -14,7 +14,7 @@ import asyncpg
 
 from watchbill.protocol import Delete
 from watchbill.store.postgres.database import Connection, Database
-from watchbill.store.workloads.changes import notify_changes
+from watchbill.store.workloads.changes import change_notify
 from watchbill.store.workloads.document import (
     DeletedBetween,
     LastState,
@@ -27,7 +27,7 @@ from watchbill.store.workloads.phase_intervals import (
     finish_intervals,
     new_transitions,
 )
-from watchbill.store.workloads.write import EXISTING, insert_transitions, life_of
+from watchbill.store.workloads.write import EXISTING, phase_state_of, transition_insert
 from watchbill.workload import LEAVING_PHASES, Phase, Transition
 
 _GONE = (
@@ -54,7 +54,7 @@ class _Deletion:
     transitions: list[tuple[UUID, int, Transition]]
 
 
-async def write_deletions(
+async def workload_delete(
     connection: Connection,
     tenant_id: int,
     cluster_id: UUID,
@@ -74,15 +74,15 @@ async def write_deletions(
     departures = [_deletion(row, told[row["id"]]) for row in stored]
     if departures:
         await _update(connection, tenant_id, departures, now, is_inferred=is_inferred)
-        await insert_transitions(
+        await transition_insert(
             connection, tenant_id, [entry for d in departures for entry in d.transitions]
         )
-        await notify_changes(connection, tenant_id, (departure.id for departure in departures))
+        await change_notify(connection, tenant_id, (departure.id for departure in departures))
     return len(departures)
 
 
 def _deletion(stored: asyncpg.Record, delete: Delete) -> _Deletion:
-    life = life_of(stored)
+    life = phase_state_of(stored)
     last = delete.transitions[-1].phase if delete.transitions else life.phase
     leaving = last if last in LEAVING_PHASES else Phase.DELETING
     fresh = new_transitions(life, delete.transitions, phase=leaving, observed_at=delete.deleted_at)
@@ -155,7 +155,7 @@ BATCH = 1_000
 _CHILDREN = ("workload_elements", "phase_transition", "usage_sample", "measured_sample")
 
 
-async def purge_deleted(db: Database, tenant_id: int, *, keep: timedelta, now: datetime) -> int:
+async def workload_purge(db: Database, tenant_id: int, *, keep: timedelta, now: datetime) -> int:
     """Remove workloads deleted before `now - keep`, some at a time. Returns how many went."""
     purged = 0
     while True:
@@ -184,7 +184,7 @@ async def purge_deleted(db: Database, tenant_id: int, *, keep: timedelta, now: d
             return purged
 
 
-async def tenant_ids(db: Database) -> list[int]:
+async def tenant_list(db: Database) -> list[int]:
     """All tenants; their names and rows stay behind their own locks."""
     async with db.acquire(0) as connection:
         rows = await connection.fetch("SELECT id FROM tenant ORDER BY id")

@@ -80,7 +80,7 @@ def revision_of(document: bytes) -> bytes:
     return hashlib.sha256(document).digest()[:16]
 
 
-def finish(document: bytes, pending_seconds: int, running_seconds: int) -> bytes:
+def finish_document(document: bytes, pending_seconds: int, running_seconds: int) -> bytes:
     """The document as an element of a list reply."""
     return b'%b,"totalPendingTimeSeconds":%d,"totalRunningTimeSeconds":%d}' % (
         document,

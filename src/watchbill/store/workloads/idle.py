@@ -10,26 +10,31 @@ from uuid import UUID
 
 import msgspec
 
-from watchbill.protocol import IdleSoFar
+from watchbill.protocol import IdleHours
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.postgres.database import Connection, Database
-from watchbill.store.workloads.document import finish
-from watchbill.store.workloads.select import GPU, PENDING_SECONDS, RUNNING_SECONDS, conditions
+from watchbill.store.workloads.document import finish_document
+from watchbill.store.workloads.select import (
+    GPU_MILLIONTHS,
+    PENDING_SECONDS,
+    RUNNING_SECONDS,
+    conditions,
+)
 from watchbill.workload import Wire
 
 _RUNNING_HOURS = (
-    f"w.idle_allocated_gpu / {GPU}.0 * greatest(0, coalesce(extract(epoch FROM "
+    f"w.idle_allocated_gpu / {GPU_MILLIONTHS}.0 * greatest(0, coalesce(extract(epoch FROM "
     "(least($1::timestamptz, c.last_contact_at, w.deleted_at) - w.idle_mean_since)), 0)) / 3600"
 )
 IDLE_HOURS = f"(coalesce(w.idle_gpu_hours, 0) + {_RUNNING_HOURS})"
 _SUMS = (
-    f"count(*) AS total, coalesce(sum(w.idle_allocated_gpu), 0) / {GPU}.0 AS gpus, "
+    f"count(*) AS total, coalesce(sum(w.idle_allocated_gpu), 0) / {GPU_MILLIONTHS}.0 AS gpus, "
     f"coalesce(sum({IDLE_HOURS}), 0) AS hours"
 )
 
 
-MOST_OWNERS = 50
-MOST_SO_FAR = 10_000
+MAX_OWNERS = 50
+MAX_IDLE_HOURS = 10_000
 """Workloads of a cluster whose hours outlive a restart of its agent, those with the most first."""
 
 
@@ -46,7 +51,7 @@ class IdleOwner(Wire, frozen=True):
 class IdlePage:
     """`documents`: finished, with `idleGpuHours`. The sums are over all that match, not over the page.
 
-    `owners`: those who hold the most idle GPU-hours, at most `MOST_OWNERS`.
+    `owners`: those who hold the most idle GPU-hours, at most `MAX_OWNERS`.
     """
 
     documents: list[bytes]
@@ -57,9 +62,7 @@ class IdlePage:
     idle_gpu_hours: float
 
 
-async def idle_workloads(
-    db: Database, scope: Scope, query: WorkloadQuery, now: datetime
-) -> IdlePage:
+async def idle_list(db: Database, scope: Scope, query: WorkloadQuery, now: datetime) -> IdlePage:
     """The workloads that hold idle GPUs now; the query's own order does not count."""
     statement = conditions(scope, query, now)
     statement.needs_cluster = True
@@ -68,7 +71,7 @@ async def idle_workloads(
     counting = f"SELECT {_SUMS} {matching}"
     owning = (
         f"SELECT nullif(w.submitted_by, '') AS owner, {_SUMS} {matching} "
-        f"GROUP BY owner ORDER BY hours DESC, owner LIMIT {MOST_OWNERS}"
+        f"GROUP BY owner ORDER BY hours DESC, owner LIMIT {MAX_OWNERS}"
     )
     parameters = list(statement.parameters)
     offset = statement.bind(query.offset, "::bigint")
@@ -108,9 +111,9 @@ class _Document(msgspec.Struct, rename="camel"):
     additional_fields: _Fields | None = None
 
 
-async def idle_so_far(
+async def idle_hours_list(
     connection: Connection, tenant_id: int, cluster_id: UUID, now: datetime
-) -> tuple[IdleSoFar, ...]:
+) -> tuple[IdleHours, ...]:
     """Of every live workload that was ever seen to idle. To be asked before the contact is renewed: hours
     that nobody observed are none."""
     rows = await connection.fetch(
@@ -118,22 +121,22 @@ async def idle_so_far(
         "FROM workload w JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id "
         "WHERE w.tenant_id = $2 AND w.cluster_id = $3 AND w.deleted_at IS NULL "
         "AND (w.idle_gpu_hours > 0 OR w.idle_allocated_gpu > 0) "
-        f"ORDER BY hours DESC LIMIT {MOST_SO_FAR}",
+        f"ORDER BY hours DESC LIMIT {MAX_IDLE_HOURS}",
         now,
         tenant_id,
         cluster_id,
     )
     return tuple(
-        IdleSoFar(id=row["id"], measured_since=since, gpu_hours=round(float(row["hours"]), 4))
+        IdleHours(id=row["id"], measured_since=since, gpu_hours=round(float(row["hours"]), 4))
         for row in rows
         if (since := _measured_since(row["document"])) is not None
     )
 
 
 def _measured_since(document: bytes) -> datetime | None:
-    fields = msgspec.json.decode(finish(document, 0, 0), type=_Document).additional_fields
+    fields = msgspec.json.decode(finish_document(document, 0, 0), type=_Document).additional_fields
     return None if fields is None else fields.idle_measured_since
 
 
 def _finished(document: bytes, pending: int, running: int, hours: float) -> bytes:
-    return b'%b,"idleGpuHours":%.4f}' % (finish(document, pending, running)[:-1], hours)
+    return b'%b,"idleGpuHours":%.4f}' % (finish_document(document, pending, running)[:-1], hours)

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from watchbill.errors import Conflict
+from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
     Covered,
     Delete,
@@ -21,9 +22,9 @@ from watchbill.protocol import (
     InventoryEntries,
     InventoryMissing,
 )
-from watchbill.store.ingest import AgentIdentity, check_stream
+from watchbill.store.ingest import stream_check
 from watchbill.store.postgres.database import Connection, Database
-from watchbill.store.workloads.deletion import write_deletions
+from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.document import DOCUMENT_FORMAT
 
 log = structlog.get_logger(__name__)
@@ -48,7 +49,7 @@ async def inventory_begin(
     """Open an inventory; one that was open is forgotten."""
     inventory_id = uuid4()
     async with db.transaction(agent.tenant_id) as connection:
-        await check_stream(connection, agent, request.stream_id)
+        await stream_check(connection, agent, request.stream_id)
         await _forget(connection, agent)
         await connection.execute(
             "INSERT INTO inventory (tenant_id, cluster_id, id, stream_id, coverage, started_at) "
@@ -68,7 +69,7 @@ async def inventory_entries(
 ) -> InventoryMissing:
     """Note entries, in any order and as often as they come. Answers which records the server lacks."""
     async with db.transaction(agent.tenant_id) as connection:
-        await check_stream(connection, agent, request.stream_id)
+        await stream_check(connection, agent, request.stream_id)
         await _open(connection, agent, request.inventory_id)
         ids = [entry.id for entry in request.entries]
         await connection.execute(
@@ -99,7 +100,7 @@ async def inventory_commit(
 ) -> InventoryCommitted:
     """Delete what the inventory proves absent. Raises Conflict where entries are missing: begin anew."""
     async with db.transaction(agent.tenant_id) as connection:
-        cluster = await check_stream(connection, agent, request.stream_id)
+        cluster = await stream_check(connection, agent, request.stream_id)
         coverage = await _open(connection, agent, request.inventory_id)
         counted = await connection.fetchval(
             "SELECT count(*) FROM inventory_entry WHERE tenant_id = $1 AND inventory_id = $2",
@@ -118,7 +119,7 @@ async def inventory_commit(
             log.warning("inventory held", cluster_id=str(agent.cluster_id), absent=len(absent))
         else:
             deletes = [Delete(id=workload_id, deleted_at=now) for workload_id in absent]
-            await write_deletions(
+            await workload_delete(
                 connection, agent.tenant_id, agent.cluster_id, deletes, now, is_inferred=True
             )
         await connection.execute(

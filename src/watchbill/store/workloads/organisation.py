@@ -10,7 +10,7 @@ from uuid import UUID
 
 from watchbill.protocol import Record
 from watchbill.store.postgres.database import Connection, Database
-from watchbill.store.workloads.row import OrganisationNumbers
+from watchbill.store.workloads.row import OrganisationIds
 
 
 class UnknownName(NamedTuple):
@@ -21,9 +21,9 @@ class UnknownName(NamedTuple):
     key: str
 
 
-async def numbers(
+async def organisation_assign_ids(
     connection: Connection, tenant_id: int, cluster_id: UUID, records: Iterable[Record]
-) -> dict[str, OrganisationNumbers]:
+) -> dict[str, OrganisationIds]:
     """The numbers by project key (the namespace where a record names no project)."""
     projects: dict[str, Record] = {}
     for record in records:
@@ -42,7 +42,7 @@ async def numbers(
         {key: record.workload.project_name for key, record in projects.items()},
     )
     found = {
-        key: OrganisationNumbers(project_ids[key], department_ids.get(record.department_key))
+        key: OrganisationIds(project_ids[key], department_ids.get(record.department_key))
         for key, record in projects.items()
     }
     await connection.execute(
@@ -108,7 +108,7 @@ async def _new(
     return found
 
 
-async def declare(db: Database, tenant_id: int, unseen: Iterable[UnknownName]) -> None:
+async def organisation_declare(db: Database, tenant_id: int, unseen: Iterable[UnknownName]) -> None:
     """Give numbers to projects and departments of which no workload was seen yet."""
     async with db.transaction(tenant_id) as connection:
         for one in sorted(unseen):

@@ -16,7 +16,7 @@ MAX_TEXT_LENGTH = 600
 """Characters of a text column; an index entry holds about 2,700 bytes. The document keeps all of it."""
 
 
-class Row(NamedTuple):
+class WorkloadRow(NamedTuple):
     tenant_id: int
     id: UUID
     cluster_id: UUID
@@ -70,7 +70,7 @@ class Row(NamedTuple):
     idle_mean_since: datetime | None
 
 
-class OrganisationNumbers(NamedTuple):
+class OrganisationIds(NamedTuple):
     """The numbers that the server gave to a project and its department."""
 
     project_id: int
@@ -82,12 +82,12 @@ def make_row(
     *,
     record_hash: bytes,
     life: PhaseState,
-    organisation: OrganisationNumbers,
+    organisation: OrganisationIds,
     tenant_id: int,
     cluster_id: UUID,
     k8s_phase_updated_at: datetime,
     now: datetime,
-) -> Row:
+) -> WorkloadRow:
     """A live workload's row; `now` becomes its updatedAt."""
     workload = record.workload
     department_id = organisation.department_id
@@ -106,7 +106,7 @@ def make_row(
     )
     shares = sorted(record.gpu_millionths_by_node_pool.items())
     messages = record.pending_scheduling_messages
-    return Row(
+    return WorkloadRow(
         tenant_id=tenant_id,
         id=workload.id,
         cluster_id=cluster_id,

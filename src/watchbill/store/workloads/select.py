@@ -12,8 +12,8 @@ from typing import Any
 
 from watchbill.query import FIELDS, FieldKind, Predicate, Scope, WorkloadQuery
 
-GPU = 1_000_000
-"""GPU columns hold millionths."""
+GPU_MILLIONTHS = 1_000_000
+"""GPU_MILLIONTHS columns hold millionths."""
 
 WORKLOAD = "workload"
 TALLY = "workload_tally"
@@ -59,9 +59,9 @@ COLUMNS: dict[str, SelectColumn] = {
     "completedAt": SelectColumn("w.completed_at"),
     "nodepool": SelectColumn("w.current_node_pools"),
     "distributedFramework": SelectColumn("w.distributed_framework"),
-    "allocatedGPU": SelectColumn("w.allocated_gpu", is_nullable=False, scale=GPU),
+    "allocatedGPU": SelectColumn("w.allocated_gpu", is_nullable=False, scale=GPU_MILLIONTHS),
     "idleGpus": SelectColumn("w.idle_gpus"),
-    "idleAllocatedGpus": SelectColumn("w.idle_allocated_gpu", scale=GPU),
+    "idleAllocatedGpus": SelectColumn("w.idle_allocated_gpu", scale=GPU_MILLIONTHS),
     "phaseUpdatedAt": SelectColumn("w.phase_updated_at", is_nullable=False),
     "category": SelectColumn("w.category"),
     "priority": SelectColumn("w.priority"),

@@ -12,7 +12,14 @@ from decimal import Decimal
 from watchbill.errors import Invalid
 from watchbill.query import PendingBuckets, Scope, TelemetryQuery
 from watchbill.store.postgres.database import Database
-from watchbill.store.workloads.select import GPU, LIVE, TALLY, WORKLOAD, Statement, in_scope
+from watchbill.store.workloads.select import (
+    GPU_MILLIONTHS,
+    LIVE,
+    TALLY,
+    WORKLOAD,
+    Statement,
+    in_scope,
+)
 
 PENDING_TIME = "PENDING_TIME_DISTRIBUTION"
 PENDING_TIME_KEY = "PendingTime"
@@ -93,7 +100,7 @@ _TYPES: dict[str, _Type] = {
     "GPU_ALLOCATION": _Type(
         _Figure("coalesce(sum(w.allocated_gpu), 0)", having="sum(w.allocated_gpu) <> 0"),
         _Figure("coalesce(sum(held.share), 0)", having="sum(held.share) <> 0"),
-        scale=GPU,
+        scale=GPU_MILLIONTHS,
     ),
     "IDLE_ALLOCATED_GPUS": _Type(
         _Figure("sum(w.idle_gpu)", having="sum(w.measured_workloads) > 0"),
@@ -102,13 +109,13 @@ _TYPES: dict[str, _Type] = {
             having="count(*) > 0",
             condition="w.idle_allocated_gpu IS NOT NULL AND w.allocated_gpu > 0",
         ),
-        scale=GPU,
+        scale=GPU_MILLIONTHS,
     ),
 }
 ALWAYS_ANSWERED = frozenset({"WORKLOADS_COUNT", "GPU_ALLOCATION"})
 
 
-async def telemetry(
+async def telemetry_query(
     db: Database,
     scope: Scope,
     query: TelemetryQuery,

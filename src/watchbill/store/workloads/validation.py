@@ -13,8 +13,8 @@ EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 """Of what may lie ahead."""
 CLOCK_AHEAD = timedelta(days=1)
-MOST_ELEMENTS = 2_000
-MOST_TRANSITIONS = 10_000
+MAX_RECORD_ELEMENTS = 2_000
+MAX_TRANSITIONS = 10_000
 TEXT_CHARACTERS = 1024 * 1024
 """Of all messages of an item's transitions, and of all names of its elements."""
 DOCUMENT_BYTES = 256 * 1024
@@ -38,7 +38,7 @@ def violation(item: Item, now: datetime) -> str | None:
         reason = None
     if not _are_between(happened, now + CLOCK_AHEAD):
         return "A time in the record has no offset, is too long ago or still to come."
-    if len(transitions) > MOST_TRANSITIONS or _characters(transitions) > TEXT_CHARACTERS:
+    if len(transitions) > MAX_TRANSITIONS or _characters(transitions) > TEXT_CHARACTERS:
         return "The record tells of too many phases at once."
     return reason
 
@@ -53,8 +53,8 @@ def _why_not_record(item: Upsert) -> str | None:
     )
     if min(counted) < 0:
         return "A quantity in the record is negative."
-    if len(record.elements) > MOST_ELEMENTS:
-        return f"The record has more than {MOST_ELEMENTS} elements."
+    if len(record.elements) > MAX_RECORD_ELEMENTS:
+        return f"The record has more than {MAX_RECORD_ELEMENTS} elements."
     if sum(len(element.name) for element in record.elements) > TEXT_CHARACTERS:
         return "The names of the record's elements are too long."
     return None

@@ -12,7 +12,7 @@ import msgspec
 
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.postgres.database import Connection, Database
-from watchbill.store.workloads.document import DocumentCache, finish
+from watchbill.store.workloads.document import DocumentCache, finish_document
 from watchbill.store.workloads.select import (
     CLUSTER_JOIN,
     PENDING_SECONDS,
@@ -85,7 +85,9 @@ async def workload_list(
         )
     return WorkloadPage(
         documents=[
-            finish(documents[row[0]], row[2], row[3]) for row in shown if row[0] in documents
+            finish_document(documents[row[0]], row[2], row[3])
+            for row in shown
+            if row[0] in documents
         ],
         next_offset=query.offset + query.limit if len(rows) > query.limit else None,
     )
@@ -142,7 +144,7 @@ async def workload_get(
         row = await connection.fetchrow(sql, *statement.parameters)
     if row is None:
         return None
-    body = finish(row["document"], row["pending"], row["running"])
+    body = finish_document(row["document"], row["pending"], row["running"])
     messages = row["details"] or b"[]"
     body = body[:-1] + b',"pendingSchedulingMessages":' + messages + b"}"
     return WorkloadReply(body, f'"{row["revision"].hex()}"' if row["is_still"] else None)
@@ -179,7 +181,7 @@ async def workload_facets(
     return facets
 
 
-async def phase_intervals(
+async def phase_interval_list(
     db: Database, scope: Scope, workload_id: UUID, now: datetime
 ) -> list[PhaseInterval] | None:
     """Every recorded stay in a phase, oldest first."""
@@ -282,4 +284,4 @@ async def workload_export(
         await connection.execute(f"SET LOCAL statement_timeout = '{EXPORT_TIMEOUT_SECONDS}s'")
         cursor = await connection.cursor(sql, *statement.parameters)
         while rows := await cursor.fetch(EXPORT_BATCH):
-            yield [finish(row[0], row[1], row[2]) for row in rows]
+            yield [finish_document(row[0], row[1], row[2]) for row in rows]

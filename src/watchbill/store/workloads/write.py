@@ -15,7 +15,7 @@ import msgspec
 from watchbill.protocol import RefusedItem, Upsert
 from watchbill.store.postgres.database import Connection
 from watchbill.store.workloads import organisation
-from watchbill.store.workloads.changes import notify_changes
+from watchbill.store.workloads.changes import change_notify
 from watchbill.store.workloads.document import DOCUMENT_FORMAT
 from watchbill.store.workloads.phase_intervals import (
     PhaseState,
@@ -23,13 +23,15 @@ from watchbill.store.workloads.phase_intervals import (
     new_transitions,
     start_intervals,
 )
-from watchbill.store.workloads.row import OrganisationNumbers, Row, make_row
+from watchbill.store.workloads.row import OrganisationIds, WorkloadRow, make_row
 from watchbill.store.workloads.validation import DOCUMENT_BYTES, TOO_LARGE
 from watchbill.workload import Phase, Transition, Usage
 
-_COLUMNS = ", ".join(Row._fields)
+_COLUMNS = ", ".join(WorkloadRow._fields)
 _REPLACED = ", ".join(
-    f"{column} = excluded.{column}" for column in Row._fields if column not in ("tenant_id", "id")
+    f"{column} = excluded.{column}"
+    for column in WorkloadRow._fields
+    if column not in ("tenant_id", "id")
 )
 _UPSERT = (
     f"INSERT INTO workload AS w ({_COLUMNS}) SELECT {_COLUMNS} FROM unnest($1::workload[]) "
@@ -47,13 +49,13 @@ _HELD_ELSEWHERE = "A live workload of another cluster has the same id."
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    row: Row
+    row: WorkloadRow
     upsert: Upsert
     transitions: list[Transition]
     first_number: int
 
 
-async def write_records(
+async def record_write(
     connection: Connection,
     tenant_id: int,
     cluster_id: UUID,
@@ -73,7 +75,7 @@ async def write_records(
             changed.append(upsert)
     if not changed:
         return refused
-    numbers = await organisation.numbers(
+    numbers = await organisation.organisation_assign_ids(
         connection, tenant_id, cluster_id, [upsert.record for upsert in changed]
     )
     changes = [
@@ -103,7 +105,7 @@ async def write_records(
     await _write_usage(connection, tenant_id, changes)
     await _write_elements(connection, tenant_id, changes)
     await _add_to_inventory(connection, tenant_id, cluster_id, written)
-    await notify_changes(connection, tenant_id, written)
+    await change_notify(connection, tenant_id, written)
     return refused
 
 
@@ -118,7 +120,7 @@ def _is_same(stored: asyncpg.Record, upsert: Upsert) -> bool:
         return False
     phase = upsert.record.workload.phase
     return not new_transitions(
-        life_of(stored), upsert.transitions, phase=phase, observed_at=upsert.observed_at
+        phase_state_of(stored), upsert.transitions, phase=phase, observed_at=upsert.observed_at
     )
 
 
@@ -126,13 +128,13 @@ def _change(
     upsert: Upsert,
     stored: asyncpg.Record | None,
     *,
-    organisation: OrganisationNumbers,
+    organisation: OrganisationIds,
     tenant_id: int,
     cluster_id: UUID,
     now: datetime,
 ) -> _Change:
     workload = upsert.record.workload
-    life = life_of(stored) if stored else None
+    life = phase_state_of(stored) if stored else None
     fresh = new_transitions(
         life, upsert.transitions, phase=workload.phase, observed_at=upsert.observed_at
     )
@@ -172,7 +174,7 @@ def _k8s_phase_updated_at(
     return upsert.observed_at if stored is not None else workload.created_at
 
 
-def life_of(stored: asyncpg.Record) -> PhaseState:
+def phase_state_of(stored: asyncpg.Record) -> PhaseState:
     return PhaseState(
         phase=Phase(stored["phase"]),
         phase_updated_at=stored["phase_updated_at"],
@@ -189,7 +191,7 @@ def life_of(stored: asyncpg.Record) -> PhaseState:
 async def _write_transitions(
     connection: Connection, tenant_id: int, changes: Iterable[_Change]
 ) -> None:
-    await insert_transitions(
+    await transition_insert(
         connection,
         tenant_id,
         [
@@ -200,7 +202,7 @@ async def _write_transitions(
     )
 
 
-async def insert_transitions(
+async def transition_insert(
     connection: Connection, tenant_id: int, entries: Sequence[tuple[UUID, int, Transition]]
 ) -> None:
     """Add to the phase history: workload, number in its history, transition."""

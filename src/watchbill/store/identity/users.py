@@ -1,42 +1,16 @@
 """People whom an issuer vouched for: known by issuer and the issuer's own id, from login to login."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
+from watchbill.identity import ExternalLogin, User
 from watchbill.store.postgres.database import Database
 
 SEEN_EVERY = timedelta(hours=1)
 """How exactly it is kept when somebody was last seen: not every request needs a write."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExternalLogin:
-    """What an issuer says of somebody, mapped to our words."""
-
-    tenant_id: int
-    issuer: str
-    external_id: str
-    name: str
-    email: str | None
-    groups: tuple[str, ...]
-    told_at: datetime
-    """When the issuer said so: what it said later counts, whichever arrives last."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User:
-    id: UUID
-    issuer: str
-    name: str
-    email: str | None
-    groups: tuple[str, ...]
-    created_at: datetime
-    seen_at: datetime
-    disabled_at: datetime | None
-
-
-async def upsert_user(db: Database, login: ExternalLogin, *, now: datetime) -> UUID:
+async def user_upsert(db: Database, login: ExternalLogin, *, now: datetime) -> UUID:
     """The person's id. Somebody new is made, without any rule; what changed is kept."""
     async with db.transaction(login.tenant_id) as connection:
         row = await connection.fetchrow(
@@ -49,7 +23,7 @@ async def upsert_user(db: Database, login: ExternalLogin, *, now: datetime) -> U
         told = (login.name, login.email, list(login.groups))
         if row is not None:
             is_news = (row["name"], row["email"], row["groups"]) != told
-            if row["told_at"] > login.told_at or not (
+            if row["told_at"] > login.stated_at or not (
                 is_news or now - row["seen_at"] >= SEEN_EVERY
             ):
                 known: UUID = row["id"]
@@ -65,7 +39,7 @@ async def upsert_user(db: Database, login: ExternalLogin, *, now: datetime) -> U
             login.external_id,
             *told,
             now,
-            login.told_at,
+            login.stated_at,
         )
     return found
 
