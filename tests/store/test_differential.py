@@ -15,12 +15,13 @@ from tests.conftest import Engine, fresh_database
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, random_transitions, random_workload, upsert
 from watchbill.protocol import Delete
-from watchbill.query import FIELDS, FieldKind, Predicate, Scope, WorkloadQuery
+from watchbill.query import Predicate, Scope, WorkloadQuery
 from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.document import DocumentCache
 from watchbill.store.workloads.workloads import workload_count, workload_facets, workload_list
 from watchbill.workload import LEAVING_PHASES, Phase, Workload
+from watchbill.workload_fields import QUERY_FIELDS, FieldKind
 
 NOW = START + timedelta(days=2)
 LAST_CONTACT = NOW - timedelta(hours=1)
@@ -205,8 +206,8 @@ async def with_numbers(db: Database, rows: list[Row]) -> list[Row]:
 
 
 def random_predicate(rng: random.Random, rows: list[Row]) -> Predicate:
-    field = rng.choice(list(FIELDS))
-    kind = FIELDS[field]
+    field = rng.choice(list(QUERY_FIELDS))
+    kind = QUERY_FIELDS[field].kind
     value = rng.choice(rows).values[field]
     if isinstance(value, list):
         value = rng.choice(value)
@@ -245,7 +246,7 @@ def random_query(rng: random.Random, rows: list[Row]) -> WorkloadQuery:
         predicates=tuple(predicates),
         search=search,
         is_deleted=rng.random() < 0.25,
-        sort_by=rng.choice(list(FIELDS)),
+        sort_by=rng.choice(list(QUERY_FIELDS)),
         is_descending=rng.random() < 0.5,
         limit=500,
     )
@@ -274,7 +275,7 @@ async def test_random_queries_agree(filled: tuple[Database, list[Row]]) -> None:
     assert len(sizes) > 50, "the queries are too alike to prove anything"
 
 
-@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("field", QUERY_FIELDS)
 @pytest.mark.parametrize("is_descending", [False, True])
 async def test_an_offset_walk_returns_every_row_once(
     filled: tuple[Database, list[Row]], field: str, is_descending: bool

@@ -1,16 +1,15 @@
 """What the server is still to be told: nothing that matters is lost, nothing is told twice in vain."""
 
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from uuid import UUID
 
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from tests.fixtures.records import workload
 from watchbill.agent.stream import pending_changes as module
-from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch, new_transitions
+from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import Delete, InventoryEntry, Record, Upsert, Witness, record_hash
 from watchbill.workload import Phase, Transition, Usage
@@ -48,54 +47,6 @@ def derived(phase: Phase, *history: Transition, number: int = 1, name: str = "w"
 
 def batch(pending: PendingChanges, workloads: int = 100) -> PreparedBatch:
     return pending.next_batch(max_workloads=workloads, max_bytes=10**9, derive=lambda _: None)
-
-
-def test_at_first_sight_the_whole_history_is_news() -> None:
-    history = (step(Phase.CREATING, -9), step(Phase.PENDING, -9), step(Phase.RUNNING, -2))
-    assert new_transitions(None, history, phase=Phase.RUNNING, now=NOW) == list(history)
-
-
-def test_equal_times_keep_their_order_and_are_told_once() -> None:
-    history = (step(Phase.CREATING, -9), step(Phase.PENDING, -9), step(Phase.RUNNING, -9))
-    assert new_transitions(history[1], history, phase=Phase.RUNNING, now=NOW) == [history[2]]
-    assert new_transitions(history[2], history, phase=Phase.RUNNING, now=NOW) == []
-
-
-def test_what_no_history_tells_was_observed_now() -> None:
-    history = (step(Phase.RUNNING, -9),)
-    assert new_transitions(history[0], history, phase=Phase.DEGRADED, now=NOW) == [
-        step(Phase.DEGRADED, 0)
-    ]
-    known = step(Phase.DEGRADED, -1)
-    assert new_transitions(known, history, phase=Phase.RUNNING, now=NOW) == [step(Phase.RUNNING, 0)]
-
-
-def test_an_older_history_told_anew_adds_nothing() -> None:
-    known = step(Phase.RUNNING, -2.5)
-    history = (step(Phase.PENDING, -9), step(Phase.RUNNING, -3))
-    assert new_transitions(known, history, phase=Phase.RUNNING, now=NOW) == []
-
-
-def test_times_ahead_of_our_clock_are_now() -> None:
-    found = new_transitions(None, (step(Phase.DELETING, 30),), phase=Phase.DELETING, now=NOW)
-    assert found == [step(Phase.DELETING, 0)]
-
-
-PHASES = st.sampled_from([Phase.PENDING, Phase.RUNNING, Phase.DEGRADED, Phase.FAILED])
-
-
-@given(st.lists(st.tuples(PHASES, st.integers(-50, 10)), max_size=6), PHASES, st.integers(-50, 0))
-@settings(max_examples=300)
-def test_histories_never_go_back_and_always_arrive(
-    told: list[tuple[Phase, int]], phase: Phase, known_at: int
-) -> None:
-    history = tuple(step(found, seconds) for found, seconds in sorted(told, key=lambda t: t[1]))
-    known = step(Phase.PENDING, known_at)
-    found = [known, *new_transitions(known, history, phase=phase, now=NOW)]
-    assert found[-1].phase is phase
-    for before, after in pairwise(found):
-        assert after.at >= before.at
-        assert after.phase is not before.phase
 
 
 def test_only_the_newest_record_travels_but_every_transition() -> None:
@@ -297,6 +248,9 @@ def test_a_batch_is_bounded_in_bytes() -> None:
     found = pending.next_batch(max_workloads=100, max_bytes=10_000, derive=lambda _: None)
     assert 1 <= len(found.items) < 10
     assert len(pending.unsent) == 10 - len(found.items)
+
+
+PHASES = st.sampled_from([Phase.PENDING, Phase.RUNNING, Phase.DEGRADED, Phase.FAILED])
 
 
 class LossyServer(RuleBasedStateMachine):

@@ -14,9 +14,10 @@ from uuid import UUID
 
 import msgspec
 
+from watchbill.history import new_transitions
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import Delete, InventoryEntry, Item, Record, Upsert, record_hash
-from watchbill.workload import Phase, Transition
+from watchbill.workload import Transition
 
 MAX_KEPT_RECORDS = 500
 """Unsent records kept in memory; further ones are derived again when they are sent."""
@@ -88,7 +89,11 @@ class PendingChanges:
         state = self.workloads.setdefault(root, WorkloadState())
         record = derived.record
         added = new_transitions(
-            state.last, derived.transitions, phase=record.workload.phase, now=now
+            state.last,
+            derived.transitions,
+            phase=record.workload.phase,
+            observed_at=now,
+            latest=now,
         )
         if state.last is None:
             state.initial_transitions = len(added)
@@ -223,39 +228,6 @@ class PendingChanges:
         if len(self.deleted) > MAX_DELETED:
             self.deleted.popitem(last=False)
             self.dropped_deletions += 1
-
-
-def new_transitions(
-    last: Transition | None, history: Sequence[Transition], *, phase: Phase, now: datetime
-) -> list[Transition]:
-    """The transitions that follow the last one known, ending at the present phase.
-
-    Objects tell times in whole seconds and may tell an old history anew: what follows our last in their list
-    is new or, where it is not in there, what is later. A phase that no history tells was observed now.
-    """
-    fresh: list[Transition] = []
-    previous = last
-    for told in _after(last, history):
-        transition = told if told.at <= now else msgspec.structs.replace(told, at=now)
-        if previous is None or (
-            transition.phase is not previous.phase and transition.at >= previous.at
-        ):
-            fresh.append(transition)
-            previous = transition
-    if previous is None or previous.phase is not phase:
-        at = now if previous is None else max(now, previous.at)
-        message = history[-1].message if history and history[-1].phase is phase else None
-        fresh.append(Transition(phase=phase, at=at, message=message))
-    return fresh
-
-
-def _after(last: Transition | None, history: Sequence[Transition]) -> Sequence[Transition]:
-    if last is None:
-        return history
-    for index in range(len(history) - 1, -1, -1):
-        if history[index].phase is last.phase and history[index].at == last.at:
-            return history[index + 1 :]
-    return [transition for transition in history if transition.at > last.at]
 
 
 def _full_history(history: Sequence[Transition], state: WorkloadState) -> list[Transition]:

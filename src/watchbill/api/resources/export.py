@@ -11,39 +11,7 @@ from watchbill.api.http.reply import StreamingReply
 from watchbill.api.http.tabular import Cell, rows_as_csv
 from watchbill.query import WorkloadQuery
 from watchbill.store.workloads.workloads import workload_export
-
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "id": ("id",),
-    "name": ("name",),
-    "type": ("type",),
-    "category": ("category",),
-    "phase": ("phase",),
-    "phaseMessage": ("phaseMessage",),
-    "phaseUpdatedAt": ("phaseUpdatedAt",),
-    "clusterId": ("clusterId",),
-    "departmentId": ("departmentId",),
-    "departmentName": ("departmentName",),
-    "projectId": ("projectId",),
-    "projectName": ("projectName",),
-    "namespace": ("namespace",),
-    "submittedBy": ("submittedBy",),
-    "priority": ("priority",),
-    "priorityClassName": ("priorityClassName",),
-    "preemptible": ("preemptible",),
-    "distributedFramework": ("distributedFramework",),
-    "createdAt": ("createdAt",),
-    "completedAt": ("completedAt",),
-    "deletedAt": ("deletedAt",),
-    "requestedGpus": ("workloadRequestedResources", "gpu", "request"),
-    "allocatedGpus": ("allocatedResources", "gpu"),
-    "idleAllocatedGpus": ("idleAllocatedGpus",),
-    "runningPods": ("runningPods",),
-    "requestedPods": ("requestedPods", "number"),
-    "currentNodePools": ("currentNodePools",),
-    "totalPendingTimeSeconds": ("totalPendingTimeSeconds",),
-    "totalRunningTimeSeconds": ("totalRunningTimeSeconds",),
-}
-"""A column and the member of the workload that fills it."""
+from watchbill.workload_fields import EXPORT_COLUMNS
 
 CSV_HEADERS = ((b"content-disposition", b'attachment; filename="workloads.csv"'),)
 NDJSON_HEADERS = ((b"content-disposition", b'attachment; filename="workloads.ndjson"'),)
@@ -89,7 +57,7 @@ async def _documents(call: Call, query: WorkloadQuery) -> Batches:
 
 
 async def _csv(batches: Batches) -> AsyncGenerator[bytes, None]:
-    header = rows_as_csv([tuple(COLUMNS)])
+    header = rows_as_csv([tuple(EXPORT_COLUMNS)])
     async with aclosing(batches):
         async for batch in batches:
             yield header + rows_as_csv(_row(_DECODER.decode(document)) for document in batch)
@@ -105,7 +73,7 @@ async def _ndjson(batches: Batches) -> AsyncGenerator[bytes, None]:
 
 
 def _row(workload: dict[str, Any]) -> list[Cell]:
-    return [_cell(workload, path) for path in COLUMNS.values()]
+    return [_cell(workload, path) for path in EXPORT_COLUMNS.values()]
 
 
 def _cell(workload: dict[str, Any], path: tuple[str, ...]) -> Cell:

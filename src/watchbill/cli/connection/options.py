@@ -34,9 +34,9 @@ def complete_columns(incomplete: str) -> list[str]:
 
 
 def complete_sort_field(incomplete: str) -> list[str]:
-    from watchbill.query import FIELDS
+    from watchbill.workload_fields import QUERY_FIELDS
 
-    return [name for name in FIELDS if name.lower().startswith(incomplete.lower())]
+    return [name for name in QUERY_FIELDS if name.lower().startswith(incomplete.lower())]
 
 
 def _names(given: dict[str, object], begun: str) -> list[str]:
@@ -147,35 +147,10 @@ MaybeNamed = Annotated[
 ]
 
 
-_ALSO = {
-    "metadata.name": "name",
-    "metadata.namespace": "projectName",
-    "metadata.creationtimestamp": "createdAt",
-    "status.phase": "phase",
-    "age": "createdAt",
-    "created": "createdAt",
-    "completed": "completedAt",
-    "deleted": "deletedAt",
-    "since": "phaseUpdatedAt",
-    "project": "projectName",
-    "department": "departmentName",
-    "owner": "submittedBy",
-    "cluster": "clusterId",
-    "gpu": "allocatedGPU",
-    "idle": "idleAllocatedGpus",
-    "nodepools": "nodepool",
-    "framework": "distributedFramework",
-    "application": "aiApplicationName",
-    "class": "priorityClassName",
-    "pending": "totalPendingTimeSeconds",
-    "running": "totalRunningTimeSeconds",
-}
-
-
 def sort_field(word: str) -> str:
     """The API's name of the field; a word that nobody knows stays, for the server to refuse it by name."""
-    from watchbill.query import FIELDS
+    from watchbill.workload_fields import QUERY_FIELDS
 
-    known = {name.lower(): name for name in FIELDS}
-    plain = word.strip("{}").lstrip(".").lower()
-    return known.get(plain) or _ALSO.get(plain, word)
+    names = {alias: name for name, field in QUERY_FIELDS.items() for alias in field.aliases}
+    names |= {name.lower(): name for name in QUERY_FIELDS}
+    return names.get(word.strip("{}").lstrip(".").lower(), word)

@@ -24,15 +24,8 @@ import msgspec
 from watchbill.protocol import NodePoolCapacity
 from watchbill.query import Scope
 from watchbill.store.postgres.database import Connection, Database
-from watchbill.store.workloads.select import (
-    CLUSTER_JOIN,
-    GPU_MILLIONTHS,
-    LIVE,
-    TALLY,
-    Statement,
-    in_scope,
-)
-from watchbill.workload import Phase, gpu_millionths
+from watchbill.store.workloads.select import CLUSTER_JOIN, LIVE, TALLY, Statement, in_scope
+from watchbill.workload import GPU_MILLIONTHS, Phase, gpu_millionths
 
 DAY = timedelta(days=1)
 PHASES = {f"phase_{phase.value.lower()}": phase.value for phase in Phase}

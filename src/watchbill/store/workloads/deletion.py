@@ -12,6 +12,12 @@ from uuid import UUID
 
 import asyncpg
 
+from watchbill.history import (
+    PhaseState,
+    apply_transition,
+    finish_intervals,
+    new_transitions,
+)
 from watchbill.protocol import Delete
 from watchbill.store.postgres.database import Connection, Database
 from watchbill.store.workloads.changes import change_notify
@@ -20,12 +26,6 @@ from watchbill.store.workloads.document import (
     LastState,
     replace_members,
     revision_of,
-)
-from watchbill.store.workloads.phase_intervals import (
-    PhaseState,
-    apply_transitions,
-    finish_intervals,
-    new_transitions,
 )
 from watchbill.store.workloads.write import EXISTING, phase_state_of, transition_insert
 from watchbill.workload import LEAVING_PHASES, Phase, Transition
@@ -50,7 +50,7 @@ class _Deletion:
     id: UUID
     deleted_at: datetime
     was_leaving: bool
-    life: PhaseState
+    state: PhaseState
     transitions: list[tuple[UUID, int, Transition]]
 
 
@@ -82,22 +82,24 @@ async def workload_delete(
 
 
 def _deletion(stored: asyncpg.Record, delete: Delete) -> _Deletion:
-    life = phase_state_of(stored)
-    last = delete.transitions[-1].phase if delete.transitions else life.phase
+    state = phase_state_of(stored)
+    last = delete.transitions[-1].phase if delete.transitions else state.phase
     leaving = last if last in LEAVING_PHASES else Phase.DELETING
-    fresh = new_transitions(life, delete.transitions, phase=leaving, observed_at=delete.deleted_at)
+    fresh = new_transitions(
+        state.last, delete.transitions, phase=leaving, observed_at=delete.deleted_at
+    )
     entries = [
         (delete.id, number, transition)
-        for number, transition in enumerate(fresh, life.transition_count)
+        for number, transition in enumerate(fresh, state.transition_count)
     ]
     for transition in fresh:
-        life = apply_transitions(life, transition)
-    deleted_at = max(delete.deleted_at, life.phase_updated_at)
+        state = apply_transition(state, transition)
+    deleted_at = max(delete.deleted_at, state.phase_updated_at)
     return _Deletion(
         delete.id,
         deleted_at,
         Phase(stored["phase"]) in LEAVING_PHASES,
-        finish_intervals(life, deleted_at),
+        finish_intervals(state, deleted_at),
         entries,
     )
 
@@ -126,12 +128,12 @@ async def _update(
 def _gone_row(
     departure: _Deletion, last: asyncpg.Record, now: datetime, *, is_inferred: bool
 ) -> tuple[object, ...]:
-    life = departure.life
+    state = departure.state
     document = replace_members(
         last["document"],
         LastState(
-            phase=life.resting_phase,
-            phase_updated_at=life.resting_phase_at,
+            phase=state.resting_phase,
+            phase_updated_at=state.resting_phase_at,
             updated_at=now,
             deleted_at=departure.deleted_at,
         ),
@@ -141,11 +143,11 @@ def _gone_row(
     return (
         departure.id,
         departure.deleted_at,
-        life.resting_phase.value,
-        life.resting_phase_at,
-        life.transition_count,
-        life.pending_ms,
-        life.running_ms,
+        state.resting_phase.value,
+        state.resting_phase_at,
+        state.transition_count,
+        state.pending_ms,
+        state.running_ms,
         document,
         revision_of(document),
     )

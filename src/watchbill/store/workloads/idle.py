@@ -14,13 +14,8 @@ from watchbill.protocol import IdleHours
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.postgres.database import Connection, Database
 from watchbill.store.workloads.document import finish_document
-from watchbill.store.workloads.select import (
-    GPU_MILLIONTHS,
-    PENDING_SECONDS,
-    RUNNING_SECONDS,
-    conditions,
-)
-from watchbill.workload import Wire
+from watchbill.store.workloads.select import PENDING_SECONDS, RUNNING_SECONDS, conditions
+from watchbill.workload import GPU_MILLIONTHS, Wire
 
 _RUNNING_HOURS = (
     f"w.idle_allocated_gpu / {GPU_MILLIONTHS}.0 * greatest(0, coalesce(extract(epoch FROM "

@@ -1,6 +1,6 @@
 """From a WorkloadQuery to SQL: the only place where conditions and orders over workloads are written.
 
-Column names come from the literal table below, values only as bind parameters. List, count, facets, export
+Column names come from the table `workload_fields`, values only as bind parameters. List, count, facets, export
 and telemetry share `conditions`, and with it the one scope predicate.
 """
 
@@ -10,10 +10,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from watchbill.query import FIELDS, FieldKind, Predicate, Scope, WorkloadQuery
-
-GPU_MILLIONTHS = 1_000_000
-"""GPU_MILLIONTHS columns hold millionths."""
+from watchbill.query import Predicate, Scope, WorkloadQuery
+from watchbill.workload import GPU_MILLIONTHS
+from watchbill.workload_fields import QUERY_FIELDS, FieldKind, Storage, WorkloadField
 
 WORKLOAD = "workload"
 TALLY = "workload_tally"
@@ -44,33 +43,21 @@ class SelectColumn:
     needs_cluster: bool = False
 
 
+def _select_column(field: WorkloadField) -> SelectColumn:
+    column = f"w.{field.column}"
+    match field.storage:
+        case Storage.PLAIN:
+            return SelectColumn(column, field.is_nullable)
+        case Storage.ID:
+            return SelectColumn(f'{column}::text COLLATE "C"', field.is_nullable)
+        case Storage.MILLIONTHS:
+            return SelectColumn(column, field.is_nullable, scale=GPU_MILLIONTHS)
+        case Storage.PHASE_TOTAL:
+            return SelectColumn(_TOTAL.format(field.column), field.is_nullable, needs_cluster=True)
+
+
 COLUMNS: dict[str, SelectColumn] = {
-    "type": SelectColumn("w.type", is_nullable=False),
-    "name": SelectColumn("w.name", is_nullable=False),
-    "clusterId": SelectColumn('w.cluster_id::text COLLATE "C"', is_nullable=False),
-    "projectId": SelectColumn('w.project_id::text COLLATE "C"', is_nullable=False),
-    "projectName": SelectColumn("w.project_name", is_nullable=False),
-    "departmentId": SelectColumn('w.department_id::text COLLATE "C"'),
-    "departmentName": SelectColumn("w.department_name"),
-    "createdAt": SelectColumn("w.created_at", is_nullable=False),
-    "deletedAt": SelectColumn("w.deleted_at"),
-    "submittedBy": SelectColumn("w.submitted_by"),
-    "phase": SelectColumn("w.phase", is_nullable=False),
-    "completedAt": SelectColumn("w.completed_at"),
-    "nodepool": SelectColumn("w.current_node_pools"),
-    "distributedFramework": SelectColumn("w.distributed_framework"),
-    "allocatedGPU": SelectColumn("w.allocated_gpu", is_nullable=False, scale=GPU_MILLIONTHS),
-    "idleGpus": SelectColumn("w.idle_gpus"),
-    "idleAllocatedGpus": SelectColumn("w.idle_allocated_gpu", scale=GPU_MILLIONTHS),
-    "phaseUpdatedAt": SelectColumn("w.phase_updated_at", is_nullable=False),
-    "category": SelectColumn("w.category"),
-    "priority": SelectColumn("w.priority"),
-    "totalPendingTimeSeconds": SelectColumn(PENDING_SECONDS, is_nullable=False, needs_cluster=True),
-    "totalRunningTimeSeconds": SelectColumn(RUNNING_SECONDS, is_nullable=False, needs_cluster=True),
-    "priorityClassName": SelectColumn("w.priority_class_name"),
-    "guaranteedRuntimeEndsAt": SelectColumn("w.guaranteed_runtime_ends_at"),
-    "aiApplicationId": SelectColumn("w.ai_application_id"),
-    "aiApplicationName": SelectColumn("w.ai_application_name"),
+    name: _select_column(field) for name, field in QUERY_FIELDS.items()
 }
 
 # {0} is the column, {1} the bind parameter.
@@ -197,10 +184,10 @@ def _add_predicates(statement: Statement, predicates: Iterable[Predicate]) -> No
 def _condition(statement: Statement, predicate: Predicate) -> str:
     column = COLUMNS[predicate.field]
     statement.needs_cluster |= column.needs_cluster
-    kind = FIELDS[predicate.field]
+    kind = QUERY_FIELDS[predicate.field].kind
     value = predicate.value
     if isinstance(value, str):
-        if "\0" in value:  # no stored text holds it, and PostgreSQL refuses to be asked
+        if "\0" in value:  # no stored text holds it, and PostgreSQL rejects the parameter
             return "true" if predicate.is_negative else "false"
         if predicate.operator in _LIKE:
             value = _LIKE[predicate.operator](escape_like(ascii_lower(value)))

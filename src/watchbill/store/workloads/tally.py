@@ -9,21 +9,14 @@ from datetime import datetime
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.select import TALLY, Statement, conditions
-
-FIELDS = frozenset(
-    {
-        *("type", "phase", "category", "clusterId", "nodepool"),
-        *("projectId", "projectName", "departmentId", "departmentName"),
-    }
-)
-"""Fields of a workload that the tally keeps apart."""
+from watchbill.workload_fields import TALLIED_FIELDS
 
 REBUILD_TIMEOUT_SECONDS = 300
 
 
 def counting(scope: Scope, query: WorkloadQuery, now: datetime) -> Statement:
     """Where to count what matches: in the tally if it knows all that is asked for, else row by row."""
-    is_known = all(predicate.field in FIELDS for predicate in query.predicates)
+    is_known = all(predicate.field in TALLIED_FIELDS for predicate in query.predicates)
     if is_known and not query.is_deleted and not query.search:
         return conditions(scope, query, now, table=TALLY)
     return conditions(scope, query, now)

@@ -12,14 +12,8 @@ from decimal import Decimal
 from watchbill.errors import Invalid
 from watchbill.query import PendingBuckets, Scope, TelemetryQuery
 from watchbill.store.postgres.database import Database
-from watchbill.store.workloads.select import (
-    GPU_MILLIONTHS,
-    LIVE,
-    TALLY,
-    WORKLOAD,
-    Statement,
-    in_scope,
-)
+from watchbill.store.workloads.select import LIVE, TALLY, WORKLOAD, Statement, in_scope
+from watchbill.workload import GPU_MILLIONTHS
 
 PENDING_TIME = "PENDING_TIME_DISTRIBUTION"
 PENDING_TIME_KEY = "PendingTime"

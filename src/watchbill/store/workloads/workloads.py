@@ -15,6 +15,7 @@ from watchbill.store.postgres.database import Connection, Database
 from watchbill.store.workloads.document import DocumentCache, finish_document
 from watchbill.store.workloads.select import (
     CLUSTER_JOIN,
+    COLUMNS,
     PENDING_SECONDS,
     RUNNING_SECONDS,
     Statement,
@@ -26,15 +27,6 @@ from watchbill.workload import Wire
 
 EXPORT_BATCH = 500
 EXPORT_TIMEOUT_SECONDS = 300
-
-FACETS = {
-    "phase": "w.phase",
-    "type": "w.type",
-    "category": "w.category",
-    "clusterId": "w.cluster_id::text",
-    "departmentName": "w.department_name",
-    "projectName": "w.project_name",
-}
 
 _TOTALS = f"{PENDING_SECONDS} AS pending, {RUNNING_SECONDS} AS running"
 
@@ -164,14 +156,14 @@ async def workload_facets(
     fields: Sequence[str],
     now: datetime,
 ) -> dict[str, list[tuple[str, int]]]:
-    """Per field of `FACETS` its values with counts, most first; a field's own filters are left out."""
+    """Per field its values with counts, most first; a field's own filters are left out."""
     facets: dict[str, list[tuple[str, int]]] = {}
     async with db.acquire(scope.tenant_id) as connection:
         for field in fields:
             others = tuple(p for p in query.predicates if p.field != field)
             statement = counting(scope, replace(query, predicates=others), now)
             rows = await connection.fetch(
-                f"SELECT {FACETS[field]} AS value, {statement.count} AS count "
+                f"SELECT {COLUMNS[field].sql} AS value, {statement.count} AS count "
                 f"FROM {statement.source} WHERE {statement.where} "
                 f"GROUP BY value HAVING {statement.count} > 0 "
                 "ORDER BY count DESC, value LIMIT 1000",

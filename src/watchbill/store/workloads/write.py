@@ -7,37 +7,27 @@ statement per table, whatever the number of items.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
+from watchbill.history import (
+    PhaseState,
+    apply_transition,
+    new_transitions,
+    start_intervals,
+)
 from watchbill.protocol import RefusedItem, Upsert
 from watchbill.store.postgres.database import Connection
 from watchbill.store.workloads import organisation
 from watchbill.store.workloads.changes import change_notify
 from watchbill.store.workloads.document import DOCUMENT_FORMAT
-from watchbill.store.workloads.phase_intervals import (
-    PhaseState,
-    apply_transitions,
-    new_transitions,
-    start_intervals,
-)
-from watchbill.store.workloads.row import OrganisationIds, WorkloadRow, make_row
+from watchbill.store.workloads.row import Columns, OrganisationIds, make_row
 from watchbill.store.workloads.validation import DOCUMENT_BYTES, TOO_LARGE
 from watchbill.workload import Phase, Transition, Usage
 
-_COLUMNS = ", ".join(WorkloadRow._fields)
-_REPLACED = ", ".join(
-    f"{column} = excluded.{column}"
-    for column in WorkloadRow._fields
-    if column not in ("tenant_id", "id")
-)
-_UPSERT = (
-    f"INSERT INTO workload AS w ({_COLUMNS}) SELECT {_COLUMNS} FROM unnest($1::workload[]) "
-    f"ON CONFLICT (tenant_id, id) DO UPDATE SET {_REPLACED} "
-    "WHERE w.cluster_id = excluded.cluster_id OR w.deleted_at IS NOT NULL RETURNING id"
-)
 EXISTING = (
     "SELECT id, cluster_id, deleted_at, record_hash, document_format, phase, phase_updated_at, "
     "resting_phase, resting_phase_at, transition_count, pending_ms, pending_since, running_ms, "
@@ -49,7 +39,7 @@ _HELD_ELSEWHERE = "A live workload of another cluster has the same id."
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    row: WorkloadRow
+    row: Columns
     upsert: Upsert
     transitions: list[Transition]
     first_number: int
@@ -90,17 +80,15 @@ async def record_write(
         for upsert in changed
     ]
     refused += [
-        RefusedItem(id=change.row.id, reason=TOO_LARGE)
+        RefusedItem(id=change.row["id"], reason=TOO_LARGE)
         for change in changes
         if _is_too_large(change)
     ]
     changes = [change for change in changes if not _is_too_large(change)]
-    written = {
-        row["id"] for row in await connection.fetch(_UPSERT, [change.row for change in changes])
-    }
-    lost = [change.row.id for change in changes if change.row.id not in written]
+    written = await _upsert(connection, [change.row for change in changes])
+    lost = [change.row["id"] for change in changes if change.row["id"] not in written]
     refused += [RefusedItem(id=lost_id, reason=_HELD_ELSEWHERE) for lost_id in lost]
-    changes = [change for change in changes if change.row.id in written]
+    changes = [change for change in changes if change.row["id"] in written]
     await _write_transitions(connection, tenant_id, changes)
     await _write_usage(connection, tenant_id, changes)
     await _write_elements(connection, tenant_id, changes)
@@ -109,8 +97,29 @@ async def record_write(
     return refused
 
 
+async def _upsert(connection: Connection, rows: Sequence[Columns]) -> set[UUID]:
+    """Ids of the rows that were written: all but those of a live workload of another cluster."""
+    if not rows:
+        return set()
+    written = await connection.fetch(_upsert_statement(tuple(rows[0])), rows)
+    return {row["id"] for row in written}
+
+
+@cache
+def _upsert_statement(columns: tuple[str, ...]) -> str:
+    names = ", ".join(columns)
+    replaced = ", ".join(
+        f"{column} = excluded.{column}" for column in columns if column not in ("tenant_id", "id")
+    )
+    return (
+        f"INSERT INTO workload AS w ({names}) SELECT {names} FROM unnest($1::workload[]) "
+        f"ON CONFLICT (tenant_id, id) DO UPDATE SET {replaced} "
+        "WHERE w.cluster_id = excluded.cluster_id OR w.deleted_at IS NOT NULL RETURNING id"
+    )
+
+
 def _is_too_large(change: _Change) -> bool:
-    return len(change.row.document) + len(change.row.details or b"") > DOCUMENT_BYTES
+    return len(change.row["document"]) + len(change.row["details"] or b"") > DOCUMENT_BYTES
 
 
 def _is_same(stored: asyncpg.Record, upsert: Upsert) -> bool:
@@ -120,7 +129,7 @@ def _is_same(stored: asyncpg.Record, upsert: Upsert) -> bool:
         return False
     phase = upsert.record.workload.phase
     return not new_transitions(
-        phase_state_of(stored), upsert.transitions, phase=phase, observed_at=upsert.observed_at
+        phase_state_of(stored).last, upsert.transitions, phase=phase, observed_at=upsert.observed_at
     )
 
 
@@ -134,26 +143,31 @@ def _change(
     now: datetime,
 ) -> _Change:
     workload = upsert.record.workload
-    life = phase_state_of(stored) if stored else None
+    state = phase_state_of(stored) if stored else None
     fresh = new_transitions(
-        life, upsert.transitions, phase=workload.phase, observed_at=upsert.observed_at
+        state.last if state else None,
+        upsert.transitions,
+        phase=workload.phase,
+        observed_at=upsert.observed_at,
     )
     if stored is not None and stored["deleted_at"] is not None and not fresh:
-        # It was thought gone and is here: its spell goes on from when it was seen again.
+        # Deleted before and seen again: its phase interval begins anew.
         fresh = [Transition(phase=workload.phase, at=upsert.observed_at)]
-    first_number = life.transition_count if life else 0
+    first_number = state.transition_count if state else 0
     for transition in fresh:
-        life = start_intervals(transition) if life is None else apply_transitions(life, transition)
-    assert life is not None  # a first record always brings a transition
+        state = (
+            start_intervals(transition) if state is None else apply_transition(state, transition)
+        )
+    assert state is not None  # a first record always brings a transition
     return _Change(
         row=make_row(
             upsert.record,
             record_hash=bytes.fromhex(upsert.record_hash),
-            life=life,
+            state=state,
             organisation=organisation,
             tenant_id=tenant_id,
             cluster_id=cluster_id,
-            k8s_phase_updated_at=_k8s_phase_updated_at(upsert, stored, life),
+            k8s_phase_updated_at=_k8s_phase_updated_at(upsert, stored, state),
             now=now,
         ),
         upsert=upsert,
@@ -163,14 +177,14 @@ def _change(
 
 
 def _k8s_phase_updated_at(
-    upsert: Upsert, stored: asyncpg.Record | None, life: PhaseState
+    upsert: Upsert, stored: asyncpg.Record | None, state: PhaseState
 ) -> datetime:
     workload = upsert.record.workload
     if stored is not None and stored["k8s_phase"] == workload.k8s_phase:
         at: datetime = stored["k8s_phase_updated_at"]
         return at
     if workload.k8s_phase == workload.phase.value:
-        return life.phase_updated_at
+        return state.phase_updated_at
     return upsert.observed_at if stored is not None else workload.created_at
 
 
@@ -195,7 +209,7 @@ async def _write_transitions(
         connection,
         tenant_id,
         [
-            (change.row.id, number, transition)
+            (change.row["id"], number, transition)
             for change in changes
             for number, transition in enumerate(change.transitions, change.first_number)
         ],
@@ -246,7 +260,7 @@ async def _write_usage(
     """A sample only where a figure differs from the last one: the series is a step function."""
     rows = [
         (
-            change.row.id,
+            change.row["id"],
             change.upsert.observed_at,
             *(getattr(change.upsert.record.usage, name) for name in _USAGE),
         )
@@ -260,7 +274,7 @@ async def _write_elements(
     connection: Connection, tenant_id: int, changes: Sequence[_Change]
 ) -> None:
     with_elements = [change for change in changes if change.upsert.record.elements_total]
-    without = [change.row.id for change in changes if not change.upsert.record.elements_total]
+    without = [change.row["id"] for change in changes if not change.upsert.record.elements_total]
     if without:
         await connection.execute(
             "DELETE FROM workload_elements WHERE tenant_id = $1 AND workload_id = ANY($2::uuid[])",
@@ -276,7 +290,7 @@ async def _write_elements(
             [
                 (
                     tenant_id,
-                    change.row.id,
+                    change.row["id"],
                     change.upsert.record.elements_total,
                     [msgspec.json.encode(e) for e in change.upsert.record.elements],
                 )

@@ -1,0 +1,118 @@
+"""The history of a workload's phases: which transitions are new, and what a history adds up to. Pure.
+
+Agent and server decide with the same function what is new, so a history that is sent twice adds nothing.
+A phase interval is the time between two transitions. The totals count every interval of Pending and of Running,
+the open one included: closed ones are summed in milliseconds, the open one is stored as its beginning.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import msgspec
+
+from watchbill.workload import LEAVING_PHASES, Phase, Transition
+
+
+def new_transitions(
+    last: Transition | None,
+    history: Sequence[Transition],
+    *,
+    phase: Phase,
+    observed_at: datetime,
+    latest: datetime | None = None,
+) -> list[Transition]:
+    """The transitions that follow the last known one, ending at the present phase.
+
+    Objects state times in whole seconds, and a restarted agent reports a whole history again. So what follows
+    `last` in the history is new or, where it is not in there, what is later. A phase that no history mentions
+    was entered when it was observed. Times after `latest`, if given, count as `latest`.
+    """
+    fresh: list[Transition] = []
+    previous = last
+    for entry in _after(last, history):
+        transition = entry
+        if latest is not None and entry.at > latest:
+            transition = msgspec.structs.replace(entry, at=latest)
+        if previous is None or (
+            transition.phase is not previous.phase and transition.at >= previous.at
+        ):
+            fresh.append(transition)
+            previous = transition
+    if previous is None or previous.phase is not phase:
+        at = observed_at if previous is None else max(observed_at, previous.at)
+        message = history[-1].message if history and history[-1].phase is phase else None
+        fresh.append(Transition(phase=phase, at=at, message=message))
+    return fresh
+
+
+def _after(last: Transition | None, history: Sequence[Transition]) -> Sequence[Transition]:
+    if last is None:
+        return history
+    for index in range(len(history) - 1, -1, -1):
+        if history[index].phase is last.phase and history[index].at == last.at:
+            return history[index + 1 :]
+    return [transition for transition in history if transition.at > last.at]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseState:
+    """A workload's present phase and its totals. `resting_*`: its last phase that is not one of leaving."""
+
+    phase: Phase
+    phase_updated_at: datetime
+    resting_phase: Phase
+    resting_phase_at: datetime
+    transition_count: int = 1
+    pending_ms: int = 0
+    pending_since: datetime | None = None
+    running_ms: int = 0
+    running_since: datetime | None = None
+
+    @property
+    def last(self) -> Transition:
+        """The transition into the present phase."""
+        return Transition(phase=self.phase, at=self.phase_updated_at)
+
+
+def start_intervals(first: Transition) -> PhaseState:
+    """The state after a workload's first transition."""
+    return PhaseState(
+        phase=first.phase,
+        phase_updated_at=first.at,
+        resting_phase=first.phase,
+        resting_phase_at=first.at,
+        pending_since=first.at if first.phase is Phase.PENDING else None,
+        running_since=first.at if first.phase is Phase.RUNNING else None,
+    )
+
+
+def apply_transition(state: PhaseState, transition: Transition) -> PhaseState:
+    """The state after one more transition."""
+    state = finish_intervals(state, transition.at)
+    is_leaving = transition.phase in LEAVING_PHASES
+    return replace(
+        state,
+        phase=transition.phase,
+        phase_updated_at=transition.at,
+        resting_phase=state.resting_phase if is_leaving else transition.phase,
+        resting_phase_at=state.resting_phase_at if is_leaving else transition.at,
+        transition_count=state.transition_count + 1,
+        pending_since=transition.at if transition.phase is Phase.PENDING else None,
+        running_since=transition.at if transition.phase is Phase.RUNNING else None,
+    )
+
+
+def finish_intervals(state: PhaseState, at: datetime) -> PhaseState:
+    """Close the open interval, if there is one."""
+    return replace(
+        state,
+        pending_ms=state.pending_ms + _milliseconds(state.pending_since, at),
+        pending_since=None,
+        running_ms=state.running_ms + _milliseconds(state.running_since, at),
+        running_since=None,
+    )
+
+
+def _milliseconds(since: datetime | None, until: datetime) -> int:
+    return 0 if since is None else max(0, round((until - since).total_seconds() * 1000))
