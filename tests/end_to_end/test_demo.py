@@ -198,7 +198,7 @@ def test_killed_it_takes_everything_along_and_the_next_start_clears_up(folder: P
 
 def test_a_killed_fleet_ends_the_demo_with_an_error(folder: Path) -> None:
     with demo(folder, "--workloads", "26") as running:
-        (fleet,) = [pid for pid in running.family() if "demo.fleet" in command_of(pid)]
+        (fleet,) = [pid for pid in running.family() if "simulator.fleet" in command_of(pid)]
         family = running.family()
         os.kill(fleet, signal.SIGKILL)
         assert running.process.wait(20) not in (0, -signal.SIGKILL)

@@ -52,7 +52,7 @@ async def installed(private_dir: Path) -> AsyncIterator[Installed]:
     )
     assert process.stdout is not None
     said: list[str] = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while sum(word in " ".join(said) for word in ("http://", "client id", "client secret")) < 3:
             said.append((await process.stdout.readline()).decode())
     words = " ".join(said).split()

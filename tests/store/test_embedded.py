@@ -21,8 +21,8 @@ PARENT = """
 import asyncio, sys
 from pathlib import Path
 from watchbill.errors import Unavailable
-from watchbill.store import engine
-from watchbill.store.embedded import EmbeddedPostgres
+from watchbill.store.postgres import engine
+from watchbill.store.postgres.embedded import EmbeddedPostgres
 async def main():
     server = EmbeddedPostgres(Path(sys.argv[1]))
     print(await server.start(), flush=True)

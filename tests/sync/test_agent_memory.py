@@ -11,7 +11,7 @@ _FILL = """
 import copy, gc, gzip, json, sys
 from uuid import UUID
 import msgspec
-from tests.unit.test_agent_cache import Filled
+from tests.unit.agent.test_cache import Filled
 
 def resident():
     with open("/proc/self/status") as file:
