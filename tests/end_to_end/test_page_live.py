@@ -3,6 +3,7 @@
 import asyncio
 from uuid import UUID
 
+import pytest
 from playwright.async_api import Request, expect
 
 from tests.end_to_end.conftest import Site
@@ -12,6 +13,9 @@ from watchbill.workload import Phase
 
 STREAM_MS = 30_000
 """How long a slow machine may take to show a change."""
+
+STREAMS_OF_THE_WINDOW = """performance.getEntriesByType("resource")
+  .map((entry) => entry.name).filter((name) => name.includes("/workloads/stream"))"""
 
 
 def refreshes(tab: Tab) -> list[str]:
@@ -28,8 +32,8 @@ def refreshes(tab: Tab) -> list[str]:
 
 async def test_the_stream_reports_changes_and_nothing_is_polled(tab: Tab, site: Site) -> None:
     fleet = site.fleet
-    async with tab.page.expect_response(lambda answer: "/workloads/stream" in answer.url):
-        await tab.sign_in("/?search=llama-sft-7")
+    await tab.sign_in("/?search=llama-sft-7")
+    await expect(tab.page.locator(".status .live")).to_have_text("live")
     row = tab.page.locator(f'.row[data-id="{UUID(int=7)}"]')
     await expect(row.locator(".phase")).to_have_text("Running")
     await asyncio.sleep(3)
@@ -68,8 +72,10 @@ async def test_thousands_of_changes_a_minute_move_no_row(tab: Tab, site: Site) -
 
 async def test_without_a_stream_the_page_polls(tab: Tab, site: Site) -> None:
     fleet = site.fleet
+    await tab.page.add_init_script("delete window.SharedWorker")
     await tab.page.route("**/workloads/stream*", lambda route: route.abort())
     await tab.sign_in("/?search=llama-sft-9")
+    await expect(tab.page.locator(".status .live")).to_have_text("polling")
     row = tab.page.locator(f'.row[data-id="{UUID(int=9)}"]')
     await expect(row.locator(".phase")).to_have_text("Running")
     await fleet.send(
@@ -81,8 +87,9 @@ async def test_without_a_stream_the_page_polls(tab: Tab, site: Site) -> None:
 
 async def test_one_workload_follows_its_own_changes_only(tab: Tab, site: Site) -> None:
     fleet, path = site.fleet, f"/workloads/{UUID(int=9)}"
-    async with tab.page.expect_response(lambda answer: "/workloads/stream" in answer.url):
-        await tab.sign_in(path)
+    await tab.sign_in("/")
+    await expect(tab.page.locator(".status .live")).to_have_text("live")
+    await tab.open(path)
     phase = tab.page.locator(".detail-phase .phase")
     await expect(phase).to_have_text("Running")
     await asyncio.sleep(3)
@@ -95,3 +102,40 @@ async def test_one_workload_follows_its_own_changes_only(tab: Tab, site: Site) -
     await expect(phase).to_have_text("Degraded", timeout=STREAM_MS)
     await fleet.send(upsert(fleet.running(9), (Phase.RUNNING, fleet.now)))
     await expect(phase).to_have_text("Running", timeout=STREAM_MS)
+
+
+@pytest.mark.parametrize("is_shared", [True, False], ids=["shared worker", "stream per window"])
+async def test_a_window_follows_a_change(tab: Tab, site: Site, *, is_shared: bool) -> None:
+    """Chrome for Android has no SharedWorker: there each window opens its own stream."""
+    fleet = site.fleet
+    if not is_shared:
+        await tab.page.add_init_script("delete window.SharedWorker")
+    await tab.sign_in("/?search=llama-sft-11")
+    await expect(tab.page.locator(".status .live")).to_have_text("live")
+    row = tab.page.locator(f'.row[data-id="{UUID(int=11)}"]')
+    await fleet.send(
+        upsert(fleet.running(11, phase=Phase.DEGRADED), (Phase.DEGRADED, fleet.now)),
+    )
+    await expect(row.locator(".phase")).to_have_text("Degraded", timeout=STREAM_MS)
+    await fleet.send(upsert(fleet.running(11), (Phase.RUNNING, fleet.now)))
+    await expect(row.locator(".phase")).to_have_text("Running", timeout=STREAM_MS)
+
+
+async def test_windows_share_one_stream(tab: Tab, site: Site) -> None:
+    """With two streams a window, three windows would use all six connections that a browser opens."""
+    fleet, path = site.fleet, f"/?search=llama-sft-12&open={UUID(int=12)}"
+    await tab.sign_in(path)
+    windows = [tab.page, *[await tab.context.new_page() for _ in range(7)]]
+    for window in windows[1:]:
+        await window.goto(tab.server.url + path)
+        await expect(window.locator(".panel h1")).to_have_text("llama-sft-12")
+    await fleet.send(
+        upsert(fleet.running(12, phase=Phase.DEGRADED), (Phase.DEGRADED, fleet.now)),
+    )
+    for window in windows:
+        await expect(window.locator(".status .live")).to_have_text("live")
+        await expect(window.locator(".detail-phase .phase")).to_have_text("Degraded")
+        assert await window.evaluate(STREAMS_OF_THE_WINDOW) == []
+    await fleet.send(upsert(fleet.running(12), (Phase.RUNNING, fleet.now)))
+    for window in windows:
+        await expect(window.locator(".row .phase")).to_have_text("Running", timeout=STREAM_MS)

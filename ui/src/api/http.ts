@@ -1,17 +1,25 @@
 /** Requests to the server: same origin, with the session cookie, JSON, errors in the contract's shape. */
 
+/** Why there is no answer of the server: these are not the server's own errors. */
+export type NoAnswer =
+  /** This browser has no network. */
+  | "offline"
+  /** Nothing came back in time. */
+  | "timeout"
+  /** The connection failed. */
+  | "unreachable"
+  /** Something between this browser and the server answered in its place. */
+  | "proxy";
+
 export class ApiError extends Error {
   constructor(
+    /** The HTTP status, 0 if there was none. */
     readonly status: number,
     message: string,
     readonly details: string | undefined,
+    readonly noAnswer?: NoAnswer,
   ) {
     super(message);
-  }
-
-  /** The server could not be reached. */
-  get isOffline(): boolean {
-    return this.status === 0;
   }
 }
 
@@ -21,7 +29,7 @@ export interface Answer<T> {
   readonly at: number;
 }
 
-const TIMEOUT_MS = 15_000;
+const TIMEOUT_SECONDS = 15;
 
 let onSessionEnd: () => void = () => undefined;
 
@@ -30,13 +38,16 @@ export function setSessionEndListener(listener: () => void): void {
   onSessionEnd = listener;
 }
 
+/** Raises ApiError. */
 export async function getJson<T>(path: string, signal?: AbortSignal): Promise<Answer<T>> {
   const response = await send(path, { method: "GET" }, signal);
+  if (!isJson(response)) throw notFromServer(response);
   return { body: (await response.json()) as T, at: serverClock(response) };
 }
 
+/** Raises ApiError for every status that is not 2xx. */
 export async function send(path: string, init: RequestInit, signal?: AbortSignal): Promise<Response> {
-  const limit = AbortSignal.timeout(TIMEOUT_MS);
+  const limit = AbortSignal.timeout(TIMEOUT_SECONDS * 1_000);
   let response: Response;
   try {
     response = await fetch(path, {
@@ -47,30 +58,37 @@ export async function send(path: string, init: RequestInit, signal?: AbortSignal
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, "The server does not respond.", undefined);
+    throw noAnswer(limit.aborted);
   }
   if (response.ok) return response;
-  const failure = await failureOf(response);
+  const failure = await errorOf(response);
   if (response.status === 401 && path !== "/api/v1/session") onSessionEnd();
   throw failure;
 }
 
-async function failureOf(response: Response): Promise<ApiError> {
-  const fallback = `The server responded with status ${response.status}.`;
-  try {
-    const body: unknown = await response.json();
-    if (typeof body === "object" && body !== null) {
-      const { message, details } = body as { message?: unknown; details?: unknown };
-      return new ApiError(
-        response.status,
-        typeof message === "string" ? message : fallback,
-        typeof details === "string" ? details : undefined,
-      );
-    }
-  } catch {
-    // A proxy in between may answer in HTML; the status says enough.
-  }
-  return new ApiError(response.status, fallback, undefined);
+function noAnswer(isTimeout: boolean): ApiError {
+  if (!navigator.onLine) return new ApiError(0, "This browser is offline.", undefined, "offline");
+  if (isTimeout) return new ApiError(0, `No response within ${TIMEOUT_SECONDS} seconds.`, undefined, "timeout");
+  return new ApiError(0, "The server cannot be reached.", undefined, "unreachable");
+}
+
+function isJson(response: Response): boolean {
+  return (response.headers.get("Content-Type") ?? "").includes("json");
+}
+
+function notFromServer(response: Response): ApiError {
+  const message = `Something in front of the server responded with status ${response.status}.`;
+  return new ApiError(response.status, message, undefined, "proxy");
+}
+
+async function errorOf(response: Response): Promise<ApiError> {
+  if (!isJson(response)) return notFromServer(response);
+  const { message, details } = (await response.json()) as { message?: unknown; details?: unknown };
+  return new ApiError(
+    response.status,
+    typeof message === "string" ? message : `The server responded with status ${response.status}.`,
+    typeof details === "string" ? details : undefined,
+  );
 }
 
 function serverClock(response: Response): number {

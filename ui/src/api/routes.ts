@@ -70,11 +70,6 @@ export function exportUrl(view: View, format: "csv" | "ndjson"): string {
   return `${WORKLOADS}/export?${query}`;
 }
 
-/** Server-sent events that tell when something in the view changed. */
-export function streamUrl(view: View): string {
-  return `${WORKLOADS}/stream?${filterQuery(view)}`;
-}
-
 export async function getWorkload(id: string, signal?: AbortSignal): Promise<Workload> {
   return (await getJson<Workload>(`${WORKLOADS}/${encodeURIComponent(id)}`, signal)).body;
 }

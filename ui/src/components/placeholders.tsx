@@ -3,6 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { ApiError } from "../api/http";
+import { explain } from "../model/failure";
 import { clock } from "../model/format";
 
 export function EmptyState(props: { readonly title: string; readonly children?: ComponentChildren }) {
@@ -31,20 +32,6 @@ export function Skeleton({ rows = 6 }: { readonly rows?: number }) {
   );
 }
 
-const TITLES: Readonly<Record<number, string>> = {
-  0: "The server does not respond",
-  403: "You do not have access",
-  404: "Workload not found",
-  429: "Too many requests",
-  503: "The server is overloaded",
-};
-
-const HINTS: Readonly<Record<number, string>> = {
-  0: "Retrying every few seconds.",
-  403: "Ask an administrator for an access rule that covers the clusters or projects you need.",
-  404: "It may not exist, be outside your scope, or have been deleted longer ago than the retention period.",
-};
-
 export function ErrorState(props: {
   readonly error: Error;
   readonly retry?: () => void;
@@ -52,14 +39,14 @@ export function ErrorState(props: {
   readonly isPage?: boolean;
 }) {
   const { error } = props;
-  const status = error instanceof ApiError ? error.status : -1;
+  const { title, hint, canRetry } = explain(error);
   const Title = props.isPage ? "h1" : "p";
   return (
     <div class="empty" role="alert">
-      <Title class="empty-title">{TITLES[status] ?? "Something went wrong"}</Title>
-      <p>{HINTS[status] ?? error.message}</p>
+      <Title class="empty-title">{title}</Title>
+      <p>{hint}</p>
       {error instanceof ApiError && error.details !== undefined && <p>{error.details}</p>}
-      {props.retry !== undefined && status !== 403 && status !== 404 && (
+      {props.retry !== undefined && canRetry && (
         <button type="button" class="button" onClick={props.retry}>
           Try again
         </button>

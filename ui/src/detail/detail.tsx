@@ -1,14 +1,14 @@
 /** One workload: its identity, the reason for its state, its phase history; then the tabs. */
 
-import { useEffect, useState } from "preact/hooks";
-import { getHistory, getWorkload, streamUrl } from "../api/routes";
+import { useEffect } from "preact/hooks";
+import { getHistory, getWorkload } from "../api/routes";
 import type { Workload } from "../api/shapes";
 import { clusterName, isDisconnected, useClusters } from "../clusters/context";
 import { useLiveQuery } from "../hooks/live_query";
 import { workloadCommand, workloadCurl } from "../model/commands";
 import { plural } from "../model/format";
 import { detailViewUrl, TABS } from "../model/detail_view";
-import { DEFAULT_VIEW, listUrl } from "../model/view";
+import { listUrl } from "../model/view";
 import { CopyButton } from "../components/copy";
 import { Age, Instant } from "../components/instant";
 import { PhaseBadge } from "../components/phase";
@@ -22,9 +22,6 @@ import { Structure } from "./structure";
 import { Timeline } from "./timeline";
 import { Why } from "./why";
 
-/** Poll until the workload is loaded and its stream is known. */
-const INITIAL_POLL_MS = 5_000;
-
 interface DetailProps {
   readonly id: string;
   /** Present in the panel, absent on a page of its own. */
@@ -32,13 +29,11 @@ interface DetailProps {
 }
 
 export function Detail({ id, onClose }: DetailProps) {
-  const [stream, setStream] = useState<string | undefined>(undefined);
   const { data: workload, error, at, refresh } = useLiveQuery(
     `workload ${id}`,
     (signal) => getWorkload(id, signal),
-    stream === undefined ? INITIAL_POLL_MS : { url: stream, id },
+    { id },
   );
-  useEffect(() => setStream(workload === undefined ? undefined : streamOf(workload)), [workload?.name, workload?.deletedAt]);
   const version = workload === undefined ? undefined : `${workload.phase} ${workload.phaseUpdatedAt} ${workload.deletedAt}`;
   const history = useLiveQuery(`history ${id}`, (signal) => getHistory(id, signal), undefined);
   useEffect(() => {
@@ -78,15 +73,6 @@ export function Detail({ id, onClose }: DetailProps) {
       </div>
     </article>
   );
-}
-
-/** Streams cannot be filtered by id; the name within the cluster comes closest. */
-function streamOf(workload: Workload): string {
-  const filters = [
-    { field: "clusterId", operator: "==", value: workload.clusterId },
-    { field: "name", operator: "==", value: workload.name },
-  ];
-  return streamUrl({ ...DEFAULT_VIEW, filters, isDeleted: workload.deletedAt !== null });
 }
 
 function Header({ workload, onClose }: { readonly workload: Workload; readonly onClose: (() => void) | undefined }) {

@@ -1,16 +1,16 @@
-/** An answer kept current while the page is visible: told of changes by the stream, or asking again quietly. */
+/** A query whose answer is refreshed while the page is visible: by the stream of changes, or by polling. */
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { startLiveRefresh } from "./live_refresh";
+import { startLiveRefresh, type RateChange } from "./live_refresh";
 
-/** Every so many milliseconds, when the stream at `url` names the workload `id`, or once. */
-export type RefreshPolicy = number | { readonly url: string; readonly id: string } | undefined;
+/** Every so many milliseconds, when the stream reports a change of the workload `id`, or only once. */
+export type RefreshPolicy = number | { readonly id: string } | undefined;
 
 export interface LiveQuery<T> {
   readonly data: T | undefined;
-  /** What the newest attempt failed with; `data` may still hold an older answer. */
+  /** The error of the last attempt; `data` may still hold an older answer. */
   readonly error: Error | undefined;
-  /** When `data` was answered, by this machine's clock. */
+  /** When `data` was loaded, by this machine's clock. */
   readonly at: number | undefined;
   readonly refresh: () => void;
 }
@@ -22,15 +22,15 @@ interface State<T> {
   readonly at?: number;
 }
 
-/** `key` names the question: a new key forgets the old answer; undefined asks nothing. */
+/** `key` identifies the query: a new key drops the old answer; undefined sends nothing. */
 export function useLiveQuery<T>(
   key: string | undefined,
-  fetchIt: (signal: AbortSignal) => Promise<T>,
+  fetchData: (signal: AbortSignal) => Promise<T>,
   policy: RefreshPolicy,
 ): LiveQuery<T> {
   const [state, setState] = useState<State<T>>({ key: key ?? "" });
-  const question = useRef(fetchIt);
-  question.current = fetchIt;
+  const fetcher = useRef(fetchData);
+  fetcher.current = fetchData;
   const current = useRef(policy);
   current.current = policy;
   const [round, setRound] = useState(0);
@@ -40,7 +40,7 @@ export function useLiveQuery<T>(
     const stop = new AbortController();
     const attempt = async (): Promise<void> => {
       try {
-        const data = await question.current(stop.signal);
+        const data = await fetcher.current(stop.signal);
         if (!stop.signal.aborted) setState({ key, data, at: Date.now() });
       } catch (error) {
         if (stop.signal.aborted) return;
@@ -48,7 +48,7 @@ export function useLiveQuery<T>(
         setState((old) => (old.key === key ? { ...old, error: failure } : { key, error: failure }));
       }
     };
-    const end = asking(attempt, current.current);
+    const end = start(attempt, current.current);
     return () => {
       stop.abort();
       end();
@@ -65,8 +65,12 @@ export function useLiveQuery<T>(
   };
 }
 
-function asking(attempt: () => Promise<void>, policy: RefreshPolicy): () => void {
-  if (typeof policy === "object") return startLiveRefresh(policy.url, attempt, (changed, gone) => changed.includes(policy.id) || gone.includes(policy.id));
+function rateFor(id: string): RateChange {
+  return (changed, gone) => (changed.includes(id) || gone.includes(id) ? "yes" : "no");
+}
+
+function start(attempt: () => Promise<void>, policy: RefreshPolicy): () => void {
+  if (typeof policy === "object") return startLiveRefresh(attempt, rateFor(policy.id));
   if (policy !== undefined) return repeat(attempt, policy);
   void attempt();
   return () => undefined;

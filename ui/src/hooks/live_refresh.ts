@@ -1,78 +1,75 @@
-/** Keeps a list fresh: asks anew when the server says that something in it changed, and now and then anyway. */
+/** Live refresh: loads data again when the server reports a relevant change, and periodically anyway. */
+
+import { listenForChanges } from "../stream/shared_stream";
 
 /** The least time between two refreshes, however much changes. */
 const MIN_INTERVAL_MS = 1_500;
-/** What the stream does not tell of: times that run, clusters that fall silent. */
+/** For changes that the stream does not report: elapsed time, clusters that become disconnected. */
 const PERIODIC_MS = 30_000;
-/** Where changes are not told: behind a proxy that holds streams back, or with too many streams open. */
+/** Without a stream, as behind a proxy that buffers it; and for changes that may or may not concern the data. */
 const FALLBACK_POLL_MS = 5_000;
 
+/** How soon a change needs a refresh. "maybe": the stream cannot tell whether it concerns the data. */
+export type Relevance = "yes" | "maybe" | "no";
+
+const DELAY_MS: Readonly<Record<Relevance, number>> = {
+  yes: MIN_INTERVAL_MS,
+  maybe: FALLBACK_POLL_MS,
+  no: PERIODIC_MS,
+};
+
+/** Rates a change by the ids of the workloads that were written and of those that were deleted. */
+export type RateChange = (changed: readonly string[], gone: readonly string[]) => Relevance;
+
 /**
- * Runs `attempt` now and from then on, never twice at a time and never while the page is hidden. `url` is the
- * stream of changes; browsers allow few connections to one server, so a hidden page gives its own back. What
- * does not match is told as gone to everybody, seen here before or not: `isRelevant` says whether any of it matters.
+ * Runs `refresh` now and from then on, never twice at a time and never while the page is hidden. `onStreaming` is
+ * told whether changes are reported or polled for. Returns how to end it.
  */
 export function startLiveRefresh(
-  url: string,
-  attempt: () => Promise<void>,
-  isRelevant: (changed: readonly string[], gone: readonly string[]) => boolean,
+  refresh: () => Promise<void>,
+  rate: RateChange,
+  onStreaming: (isStreaming: boolean) => void = () => undefined,
 ): () => void {
-  let stream: EventSource | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let ranAt = -Infinity;
   let isStreaming = false;
-  let hasChanges = true;
+  let delay = 0;
   let isRunning = false;
   let isEnded = false;
 
-  const schedule = (): void => {
+  const schedule = (atMost = Infinity): void => {
+    delay = Math.min(delay, atMost, isStreaming ? PERIODIC_MS : FALLBACK_POLL_MS);
     clearTimeout(timer);
     if (isRunning || isEnded || document.hidden) return;
-    const wait = hasChanges ? MIN_INTERVAL_MS : isStreaming ? PERIODIC_MS : FALLBACK_POLL_MS;
-    timer = setTimeout(() => void run(), Math.max(0, ranAt + wait - Date.now()));
+    timer = setTimeout(() => void run(), Math.max(0, ranAt + delay - Date.now()));
   };
   const run = async (): Promise<void> => {
     isRunning = true;
-    hasChanges = false;
-    await attempt();
+    delay = PERIODIC_MS;
+    await refresh();
     isRunning = false;
     ranAt = Date.now();
     schedule();
   };
-  const note = (news: Partial<{ isStreaming: boolean; hasChanges: boolean }>): void => {
-    isStreaming = news.isStreaming ?? isStreaming;
-    hasChanges ||= news.hasChanges ?? false;
-    schedule();
+  const setStreaming = (next: boolean): void => {
+    if (next !== isStreaming) onStreaming(next);
+    isStreaming = next;
+    // Before the stream opened, something may have changed without a report.
+    schedule(next ? MIN_INTERVAL_MS : FALLBACK_POLL_MS);
   };
-  const close = (): void => {
-    stream?.close();
-    stream = undefined;
-    isStreaming = false;
-  };
-  const open = (): void => {
-    stream = new EventSource(url);
-    // Between the last answer and this moment something may have changed unheard.
-    stream.addEventListener("ready", () => note({ isStreaming: true, hasChanges: true }));
-    stream.addEventListener("change", ({ data }: MessageEvent<string>) => {
-      const { changed, gone } = JSON.parse(data) as { changed: readonly string[]; gone: readonly string[] };
-      if (isRelevant(changed, gone)) note({ hasChanges: true });
-    });
-    stream.addEventListener("resync", () => note({ hasChanges: true }));
-    stream.addEventListener("error", () => note({ isStreaming: false }));
-    stream.addEventListener("end", () => (close(), schedule()));
-  };
-  const onVisibility = (): void => {
-    close();
-    if (!document.hidden) open();
-    note({ hasChanges: true });
-  };
+  const onVisibility = (): void => schedule(MIN_INTERVAL_MS);
 
   document.addEventListener("visibilitychange", onVisibility);
-  onVisibility();
+  schedule();
+  const stopListening = listenForChanges((message) => {
+    if (message.type === "change") schedule(DELAY_MS[rate(message.changed, message.gone)]);
+    else if (message.type === "resync") schedule(MIN_INTERVAL_MS);
+    else setStreaming(message.type === "open");
+  });
   return () => {
     isEnded = true;
     document.removeEventListener("visibilitychange", onVisibility);
     clearTimeout(timer);
-    close();
+    stopListening();
   };
 }

@@ -40,6 +40,8 @@ export class LiveRows {
   error: Error | undefined;
   /** When the last refresh succeeded, by this machine's clock. */
   refreshedAt: number | undefined;
+  /** Whether the server reports changes; otherwise they are polled for. */
+  isStreaming = false;
   scrollTop = 0;
 
   private order: (string | undefined)[] = [];
@@ -55,6 +57,11 @@ export class LiveRows {
   private listeners = new Set<() => void>();
 
   constructor(private readonly source: RowSource) {}
+
+  setStreaming(isStreaming: boolean): void {
+    this.isStreaming = isStreaming;
+    this.notify();
+  }
 
   subscribe(listener: () => void): () => void {
     this.listeners.add(listener);
@@ -157,6 +164,10 @@ export class LiveRows {
     } catch (error) {
       this.error = error instanceof Error ? error : new Error(String(error));
     }
+    this.notify();
+  }
+
+  private notify(): void {
     for (const listener of this.listeners) listener();
   }
 

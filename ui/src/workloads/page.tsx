@@ -200,12 +200,26 @@ function List(props: ListProps) {
           </span>
         )}
         <ChangesBar pendingChanges={rows.pendingChanges} onShow={() => void rows.reveal()} />
-        <span class={rows.error === undefined ? "live" : "not-live"}>
-          {rows.error === undefined ? "live" : "not live"}
-        </span>
+        <Freshness rows={rows} />
         {rows.refreshedAt !== undefined && <span class="wide-only">{clock(rows.refreshedAt)}</span>}
       </div>
     </>
+  );
+}
+
+/** Whether changes appear as they happen, by polling, or not at all. */
+function Freshness({ rows }: { readonly rows: LiveRows }) {
+  if (rows.error !== undefined) return <span class="not-live">not live</span>;
+  if (rows.isStreaming)
+    return (
+      <span class="live" title="Changes appear within seconds">
+        live
+      </span>
+    );
+  return (
+    <span class="live is-polling" title="The stream of changes is not open; the list is refreshed every 5 seconds">
+      polling
+    </span>
   );
 }
 

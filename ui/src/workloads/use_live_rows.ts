@@ -2,8 +2,8 @@
 
 import { useEffect, useMemo, useReducer } from "preact/hooks";
 import { ApiError } from "../api/http";
-import { countWorkloads, getFacets, getWorkload, listWorkloads, streamUrl } from "../api/routes";
-import { startLiveRefresh } from "../hooks/live_refresh";
+import { countWorkloads, getFacets, getWorkload, listWorkloads } from "../api/routes";
+import { startLiveRefresh, type RateChange } from "../hooks/live_refresh";
 import { rowsKey, type View } from "../model/view";
 import { LiveRows, type RowSource } from "./live_rows";
 
@@ -24,9 +24,9 @@ export function useLiveRows(view: View): LiveRows {
   useEffect(() => {
     const end = rows.subscribe(() => rerender(undefined));
     const stop = startLiveRefresh(
-      streamUrl(view),
       () => rows.refresh(),
-      (changed, gone) => changed.length > 0 || gone.some((id) => rows.has(id)),
+      rateFor(view, rows),
+      (isStreaming) => rows.setStreaming(isStreaming),
     );
     return () => {
       end();
@@ -34,6 +34,17 @@ export function useLiveRows(view: View): LiveRows {
     };
   }, [rows]);
   return rows;
+}
+
+/** Only the server can tell whether a workload that is not loaded matches the filters. */
+function rateFor(view: View, rows: LiveRows): RateChange {
+  const isUnfiltered = view.filters.length === 0 && view.search === "";
+  return (changed, gone) => {
+    if ([...changed, ...gone].some((id) => rows.has(id))) return "yes";
+    const candidates = view.isDeleted ? gone : changed;
+    if (candidates.length === 0) return "no";
+    return isUnfiltered ? "yes" : "maybe";
+  };
 }
 
 function sourceOf(view: View): RowSource {
