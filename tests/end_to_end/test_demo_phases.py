@@ -9,7 +9,8 @@ import pytest
 
 from simulator.apiserver.protocol import SimulatedCluster
 from simulator.apiserver.resources import JOB_SETS, PODS
-from simulator.model.mixture import KINDS_BY_NAME, UNKNOWN
+from simulator.model.framework import FRAMEWORKS
+from simulator.model.mixture import UNKNOWN
 from simulator.model.model import SimulatedWorkload
 from simulator.simulation.scenario import Scenario
 from tests.fixtures.agents import until
@@ -87,13 +88,15 @@ async def settled(receiver: Receiver, scenario: Scenario) -> None:
 async def test_the_agent_tells_what_the_scenario_knows(tmp_path: Path, seed: int) -> None:
     cluster = SimulatedCluster(seed=seed)
     now = time.time()
-    scenario = Scenario.begin(cluster.store, seed=seed, prefix="t", workloads=150, now=now - 900)
-    for number in range(600):
-        scenario.step(now - 900 + number * 1.5)
-    while {w.kind for w in scenario.world.workloads.values() if can_be_seen(w)} != set(
-        KINDS_BY_NAME
-    ):
-        scenario.step(now)
+    past = now - 1800
+    scenario = Scenario.begin(cluster.store, seed=seed, prefix="t", workloads=150, now=past)
+    for _ in range(600):
+        past += 1.5
+        scenario.step(past)
+    while {w.kind for w in scenario.world.workloads.values() if can_be_seen(w)} != set(FRAMEWORKS):
+        past += 1.5
+        assert past < now
+        scenario.step(past)
     await cluster.start()
     stop = asyncio.Event()
     async with receiving() as receiver:

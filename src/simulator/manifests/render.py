@@ -3,10 +3,9 @@
 A workload's state as Kubernetes objects, owners first: the order in which they are made and unmade.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from simulator.apiserver.resources import POD_GROUPS, PODS, ResourceType
-from simulator.manifests.framework_parts import framework_parts
 from simulator.manifests.kubelet import pod_status
 from simulator.manifests.objects import (
     GRACE_SECONDS,
@@ -20,24 +19,9 @@ from simulator.manifests.objects import (
     stamp,
     template_spec,
 )
-from simulator.manifests.owners_replicas import deployment_parts, job_set_parts, stateful_set_parts
-from simulator.manifests.owners_serving import (
-    knative_parts,
-    leader_worker_set_parts,
-    nim_service_parts,
-)
-from simulator.manifests.owners_training import (
-    cron_job_parts,
-    job_parts,
-    pod_parts,
-    pytorch_job_parts,
-    ray_cluster_parts,
-    tuning_study_parts,
-)
-from simulator.manifests.parts import Parts
+from simulator.manifests.owners import Owners, owners_of
 from simulator.manifests.pod_groups import pod_group, pod_group_name
 from simulator.manifests.services import services_of
-from simulator.model.framework import FRAMEWORKS
 from simulator.model.hardware import Node
 from simulator.model.model import Shape, SimulatedPod, SimulatedWorkload
 from simulator.model.scheduler import KAI, PRIORITIES
@@ -129,47 +113,31 @@ def _received(shape: Shape) -> str:
 
 Rendered = list[tuple[ResourceType, Document]]
 
-_PARTS: dict[str, Callable[[SimulatedWorkload], Parts]] = {
-    **dict.fromkeys(FRAMEWORKS, framework_parts),
-    "Pod": pod_parts,
-    "Job": job_parts,
-    "CronJob": cron_job_parts,
-    "Deployment": deployment_parts,
-    "StatefulSet": stateful_set_parts,
-    "PyTorchJob": pytorch_job_parts,
-    "RayCluster": ray_cluster_parts,
-    "JobSet": job_set_parts,
-    "LeaderWorkerSet": leader_worker_set_parts,
-    "KnativeService": knative_parts,
-    "NIMService": nim_service_parts,
-    "TuningStudy": tuning_study_parts,
-}
-
 
 def render(workload: SimulatedWorkload, nodes: Mapping[str, Node]) -> Rendered:
     """Everything that belongs to the workload now; nothing of it remains where it is gone."""
-    parts = _PARTS[workload.kind](workload)
-    root = parts.references.get("")
-    documents: Rendered = [] if workload.is_root_gone else list(parts.owners)
+    owners = owners_of(workload)
+    root = owners.references.get("")
+    documents: Rendered = [] if workload.is_root_gone else list(owners.documents)
     if root is not None and not workload.is_root_gone:
         documents += services_of(workload, root)
     if workload.scheduler == KAI:
-        documents += _pod_groups(workload, parts.references)
-    documents += [(PODS, _pod(workload, pod, parts, nodes.get(pod.node))) for pod in workload.pods]
+        documents += _pod_groups(workload, owners.references)
+    documents += [(PODS, _pod(workload, pod, owners, nodes.get(pod.node))) for pod in workload.pods]
     return documents
 
 
 def _pod(
-    workload: SimulatedWorkload, pod: SimulatedPod, parts: Parts, node: Node | None
+    workload: SimulatedWorkload, pod: SimulatedPod, owners: Owners, node: Node | None
 ) -> Document:
-    owner = None if workload.kind == "Pod" else parts.references[pod.owner]
-    head = pod_metadata(workload, pod, owner=owner, labels=parts.labels(pod), node=node)
+    owner = None if workload.kind == "Pod" else owners.references[pod.owner]
+    head = pod_metadata(workload, pod, owner=owner, labels=owners.labels(pod), node=node)
     if workload.kind == "Pod":
         head["labels"] = root_labels(workload) | head["labels"]
         head["annotations"] = root_annotations(workload) | head["annotations"]
     return {
         "metadata": head,
-        "spec": pod_spec(workload, pod, parts.restart),
+        "spec": pod_spec(workload, pod, owners.restart),
         "status": pod_status(workload, pod, node),
     }
 

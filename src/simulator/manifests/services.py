@@ -2,41 +2,31 @@
 
 from simulator.apiserver.resources import INGRESSES, SERVICES, ResourceType
 from simulator.manifests.objects import Document, metadata
+from simulator.model.framework import FRAMEWORKS, FrameworkService
 from simulator.model.model import SimulatedWorkload
 from simulator.model.slot import child_uid
-
-_FRONTS = {
-    "Deployment": "app",
-    "StatefulSet": "app",
-    "LeaderWorkerSet": "leaderworkerset.sigs.k8s.io/name",
-    "NIMService": "app",
-}
 
 
 def services_of(workload: SimulatedWorkload, root: Document) -> list[tuple[ResourceType, Document]]:
     """Service and, where exposed so, Ingress in front of a served workload."""
-    if workload.kind == "RayCluster":
-        selector = {"ray.io/cluster": workload.name, "ray.io/node-type": "head"}
-        ports = [("dashboard", 8265), ("client", 10001), ("metrics", 8080)]
-        return [_service(workload, root, f"{workload.name}-head-svc", selector, ports)]
-    label = _FRONTS.get(workload.kind)
-    if label is None:
+    service = FRAMEWORKS[workload.kind].service
+    if service is None:
         return []
-    port = ("http", 8000 if workload.family == "serving" else 80)
-    service = _service(workload, root, workload.name, {label: workload.name}, [port])
-    if workload.exposure != "ingress":
-        return [service]
-    return [service, (INGRESSES, _ingress(workload, root, port[1]))]
+    documents = [_service(workload, root, service)]
+    if workload.exposure == "ingress" and len(service.ports) == 1:
+        (port,) = service.ports.values()
+        documents.append((INGRESSES, _ingress(workload, root, port)))
+    return documents
 
 
 def _service(
     workload: SimulatedWorkload,
     root: Document,
-    name: str,
-    selector: dict[str, str],
-    ports: list[tuple[str, int]],
+    service: FrameworkService,
 ) -> tuple[ResourceType, Document]:
     is_balanced = workload.exposure == "balancer"
+    name = service.name.format(name=workload.name)
+    selector = {key: value.format(name=workload.name) for key, value in service.selector.items()}
     address = child_uid(workload, f"service-{name}")
     cluster_ip = f"10.96.{int(address[:2], 16)}.{int(address[2:4], 16)}"
     document = {
@@ -53,7 +43,7 @@ def _service(
             "selector": selector,
             "ports": [
                 {"name": label, "protocol": "TCP", "port": port, "targetPort": port}
-                for label, port in ports
+                for label, port in service.ports.items()
             ],
             "clusterIP": cluster_ip,
             "clusterIPs": [cluster_ip],

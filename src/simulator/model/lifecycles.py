@@ -10,21 +10,9 @@ from typing import Final
 from simulator.model.framework import FRAMEWORKS
 
 FINITE: Final = frozenset({"finite"})
-SUSPENDABLE: Final = frozenset(
-    {
-        "PyTorchJob",
-        "Job",
-        "JobSet",
-        "RayCluster",
-        "CronJob",
-        "Deployment",
-        "StatefulSet",
-        "NIMService",
-        *(framework.key for framework in FRAMEWORKS.values() if framework.can_stop),
-    }
-)
-"""Kinds that can be put on hold, by a flag or by scaling to zero."""
-UPDATABLE: Final = frozenset({"Deployment", "StatefulSet", "NIMService", "LeaderWorkerSet"})
+SUSPENDABLE: Final = frozenset(key for key, framework in FRAMEWORKS.items() if framework.can_stop)
+UPDATABLE: Final = frozenset(key for key, framework in FRAMEWORKS.items() if framework.can_update)
+SCALABLE: Final = frozenset(key for key, framework in FRAMEWORKS.items() if framework.can_scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +33,7 @@ EVENTS: Final = (
     LifecycleEvent("trouble", 0.25, ("running",)),
     LifecycleEvent("recover", 6.0, ("degraded",)),
     LifecycleEvent("update", 0.4, ("running",), frozenset(), UPDATABLE),
-    LifecycleEvent(
-        "scale", 0.3, ("running",), frozenset(), frozenset({"Deployment", "RayCluster"})
-    ),
+    LifecycleEvent("scale", 0.3, ("running",), frozenset(), SCALABLE),
     LifecycleEvent("suspend", 0.12, ("running", "pending"), frozenset(), SUSPENDABLE),
     LifecycleEvent("resume", 2.0, ("stopped",)),
     LifecycleEvent("sleep", 0.8, ("running",), frozenset({"serverless"})),

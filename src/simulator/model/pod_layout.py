@@ -1,158 +1,72 @@
-"""Which pods a workload of each kind consists of, who owns them, and which of them are placed together.
+"""Which pods a workload consists of, who owns them, and which of them are placed together.
 
-Only structure: names, owners, gangs. What the objects look like is for the renderers.
+Only structure: names, owners, gangs. What the objects look like is for `manifests`.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
-from simulator.model.framework import FRAMEWORKS
-from simulator.model.framework_slots import framework_slots
-from simulator.model.mixture import UNKNOWN
+from simulator.model.framework import FRAMEWORKS, FrameworkRole
 from simulator.model.model import SimulatedPod, SimulatedWorkload
 from simulator.model.scheduler import DEFAULT
 from simulator.model.slot import Slot, template_hash
 
+Words = Mapping[str, str | int]
+"""What stands in a framework's file for the braces in names and labels."""
+
 
 def slots(workload: SimulatedWorkload) -> list[Slot]:
-    """The pods that should exist now."""
-    found = _SLOTS[workload.kind](workload)
-    if workload.scheduler != DEFAULT:
-        return found
+    """The pods that should exist now. The standard scheduler places each by itself."""
+    if workload.family == "recurring" and not workload.runs:
+        return []
     return [
-        Slot(s.role, s.index, s.owner, f"{s.role}-{s.index}-{s.owner}", s.prefix, s.is_name_whole)
-        for s in found
+        _slot(workload, role, group, index)
+        for role in FRAMEWORKS[workload.kind].roles
+        for group in range(workload.replicas(role.groups) if role.groups else 1)
+        for index in range(role.group_size or workload.replicas(role.name))
     ]
 
 
 def is_kept(pod: SimulatedPod, workload: SimulatedWorkload) -> bool:
-    """Whether the pod stays when the work has ended; of a study none does."""
-    if workload.kind not in FRAMEWORKS:
-        return workload.kind != UNKNOWN
+    """Whether the pod stays when the work has ended."""
     keeps = FRAMEWORKS[workload.kind].keeps
     return keeps is None or pod.role in keeps
 
 
-def replica_set_name(workload: SimulatedWorkload, revision: int) -> str:
-    return f"{deployment_name(workload, revision)}-{template_hash(workload, revision)}"
+def words_of(workload: SimulatedWorkload) -> Words:
+    """Those that are the same for all pods."""
+    return {
+        "name": workload.name,
+        "uid": workload.uid,
+        "hash": template_hash(workload, workload.revision),
+        "revision": workload.revision,
+        "run": workload.runs,
+        "minute": run_minute(workload, workload.runs),
+        "restarts": workload.restarts,
+    }
 
 
-def deployment_name(workload: SimulatedWorkload, revision: int) -> str:
-    """Serverless revisions have a deployment each, everything else one under its own name."""
-    if workload.kind == "KnativeService":
-        return f"{revision_name(workload, revision)}-deployment"
-    return workload.name
+def run_minute(workload: SimulatedWorkload, run: int) -> int:
+    """When a scheduled run was due, in minutes: the number in the name of its job."""
+    return 29_000_000 + int(workload.created_at) // 60 % 900_000 + run
 
 
-def revision_name(workload: SimulatedWorkload, revision: int) -> str:
-    return f"{workload.name}-{revision:05d}"
-
-
-def run_name(workload: SimulatedWorkload, run: int) -> str:
-    """The job of a scheduled run; the number grows as minutes do."""
-    return f"{workload.name}-{29_000_000 + int(workload.created_at) // 60 % 900_000 + run}"
-
-
-def _pod(workload: SimulatedWorkload) -> list[Slot]:
-    return [Slot("main", 0, "", "main", workload.name, is_name_whole=True)]
-
-
-def _job(workload: SimulatedWorkload) -> list[Slot]:
-    count = workload.replicas("main")
-    return [Slot("main", i, "", "main", f"{workload.name}-") for i in range(count)]
-
-
-def _cron_job(workload: SimulatedWorkload) -> list[Slot]:
-    owner = f"run-{workload.runs}"
-    prefix = f"{run_name(workload, workload.runs)}-"
-    return [
-        Slot("main", i, owner, owner, prefix)
-        for i in range(workload.replicas("main") if workload.runs else 0)
-    ]
-
-
-def _deployment(workload: SimulatedWorkload) -> list[Slot]:
-    revision = workload.revision
-    prefix = f"{replica_set_name(workload, revision)}-"
-    return [
-        Slot("main", i, f"rs-{revision}", f"pod-{revision}-{i}", prefix)
-        for i in range(workload.replicas("main"))
-    ]
-
-
-def _stateful_set(workload: SimulatedWorkload) -> list[Slot]:
-    return [
-        Slot("main", i, "", f"pod-{i}", f"{workload.name}-{i}", is_name_whole=True)
-        for i in range(workload.replicas("main"))
-    ]
-
-
-def _pytorch_job(workload: SimulatedWorkload) -> list[Slot]:
-    return [
-        Slot(r.shape.role, i, "", "main", f"{workload.name}-{r.shape.role}-{i}", is_name_whole=True)
-        for r in workload.roles
-        for i in range(r.replicas)
-    ]
-
-
-def _ray_cluster(workload: SimulatedWorkload) -> list[Slot]:
-    prefixes = {"head": f"{workload.name}-head-", "worker": f"{workload.name}-gpu-worker-"}
-    return [
-        Slot(r.shape.role, i, "", "main", prefixes[r.shape.role])
-        for r in workload.roles
-        for i in range(r.replicas)
-    ]
-
-
-JOB_SET_PARALLELISM = {"leader": 1, "workers": 2}
-
-
-def _job_set(workload: SimulatedWorkload) -> list[Slot]:
-    """`replicas` of a role are jobs; each has its fixed parallelism."""
-    return [
-        Slot(
-            role.shape.role,
-            index,
-            f"{role.shape.role}-{job}",
-            "main",
-            f"{workload.name}-{role.shape.role}-{job}-{index}-",
-        )
-        for role in workload.roles
-        for job in range(role.replicas)
-        for index in range(JOB_SET_PARALLELISM[role.shape.role])
-    ]
-
-
-def _leader_worker_set(workload: SimulatedWorkload) -> list[Slot]:
-    """`replicas` of the leader are groups, those of the worker the workers of one group."""
-    found = []
-    for group in range(workload.replicas("leader")):
-        name = f"{workload.name}-{group}"
-        gang = f"group-{group}"
-        found.append(Slot("leader", group, "leaders", gang, name, is_name_whole=True))
-        for index in range(1, workload.replicas("worker") + 1):
-            found.append(Slot("worker", index, gang, gang, f"{name}-{index}", is_name_whole=True))
-    return found
-
-
-def _tuning_study(workload: SimulatedWorkload) -> list[Slot]:
-    return [
-        Slot("trial", i, "", "main", f"{workload.name}-trial-{i}", is_name_whole=True)
-        for i in range(workload.replicas("trial"))
-    ]
-
-
-_SLOTS: dict[str, Callable[[SimulatedWorkload], list[Slot]]] = {
-    **dict.fromkeys(FRAMEWORKS, framework_slots),
-    "Pod": _pod,
-    "Job": _job,
-    "CronJob": _cron_job,
-    "Deployment": _deployment,
-    "StatefulSet": _stateful_set,
-    "PyTorchJob": _pytorch_job,
-    "RayCluster": _ray_cluster,
-    "JobSet": _job_set,
-    "LeaderWorkerSet": _leader_worker_set,
-    "KnativeService": _deployment,
-    "NIMService": _deployment,
-    "TuningStudy": _tuning_study,
-}
+def _slot(workload: SimulatedWorkload, role: FrameworkRole, group: int, index: int) -> Slot:
+    words = {
+        **words_of(workload),
+        "role": role.name,
+        "group": group,
+        "index": index + role.first_index,
+    }
+    owner = role.owner.format(**words)
+    name = role.pod.format(**words)
+    gang = role.gang.format(**words)
+    if workload.scheduler == DEFAULT:
+        gang = f"{role.name}-{words['index']}-{owner}"
+    return Slot(
+        role.name,
+        index + role.first_index,
+        owner,
+        gang,
+        name,
+        is_name_whole=not name.endswith("-"),
+    )

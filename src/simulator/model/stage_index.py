@@ -66,11 +66,11 @@ class StageIndex:
 
 def _cells(event: LifecycleEvent) -> list[_Cell]:
     return [
-        (stage, traits.kind)
+        (stage, kind.key)
         for stage in event.stages
-        for traits in KINDS
-        if (not event.families or traits.family in event.families)
-        and (not event.kinds or traits.kind in event.kinds)
+        for kind in KINDS
+        if (not event.families or kind.family in event.families)
+        and (not event.kinds or kind.key in event.kinds)
     ]
 
 

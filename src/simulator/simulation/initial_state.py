@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from simulator.apiserver.store import Store
 from simulator.manifests.shared_objects import put_shared_objects
+from simulator.model.framework import FRAMEWORKS, Framework
 from simulator.model.hardware import POOLS_BY_NAME, Node, build_nodes, count_nodes, total_gpus
 from simulator.model.lifecycles import FIRST_STAGES
-from simulator.model.mixture import KINDS, KindTraits
+from simulator.model.mixture import KINDS
 from simulator.model.model import (
     DeviceGrant,
     Refusal,
@@ -49,9 +50,9 @@ def begin_world(store: Store, *, seed: int, prefix: str, workloads: int, now: Se
     present: Counter[str] = Counter()
     for number in range(workloads):
         # The first are one of each kind, so that even a small world has them all.
-        traits = KINDS[number] if number < len(KINDS) else draw_kind(rng, present)
-        present[traits.kind] += 1
-        drafts.append(_draft(rng, names, traits, now))
+        framework = KINDS[number] if number < len(KINDS) else draw_kind(rng, present)
+        present[framework.key] += 1
+        drafts.append(_draft(rng, names, framework, now))
     nodes = build_nodes(count_nodes(_asked(drafts), room=_ROOM), prefix=prefix)
     built_at = float(int(now - 2 * _OLDEST))
     world = World(
@@ -72,12 +73,12 @@ def begin_world(store: Store, *, seed: int, prefix: str, workloads: int, now: Se
     return world
 
 
-def _draft(rng: random.Random, names: Names, traits: KindTraits, now: Seconds) -> _Draft:
+def _draft(rng: random.Random, names: Names, framework: Framework, now: Seconds) -> _Draft:
     age = min(_OLDEST, rng.expovariate(1 / (1.2 * _DAY))) + 600
-    workload = make_workload(rng, names, traits, created_at=float(int(now - age)))
+    workload = make_workload(rng, names, framework, created_at=float(int(now - age)))
     stages, weights = zip(*FIRST_STAGES[workload.family], strict=True)
     (stage,) = rng.choices(stages, weights)
-    if stage == "updating" and workload.kind == "StatefulSet":
+    if stage == "updating" and not framework.can_update:
         stage = "running"
     return _Draft(workload, stage)
 
@@ -98,7 +99,8 @@ def _settle(world: World, draft: _Draft, now: Seconds) -> None:
     if workload.family == "recurring":
         workload.runs = world.rng.randint(3, 40)
     stage = draft.stage
-    if stage == "failed" and workload.family == "serving" and workload.kind != "Deployment":
+    has_deadline = FRAMEWORKS[workload.kind].has_deadline
+    if stage == "failed" and workload.family == "serving" and not has_deadline:
         stage = "running"
     _BEGINNINGS[stage](world, workload, now)
 
@@ -161,8 +163,9 @@ def _stopped(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     workload.is_suspended = True
     workload.suspended_at = _between(world, workload.created_at, now)
     workload.first_ready_at = workload.created_at + 60
-    if workload.kind in ("NIMService", "Deployment"):
-        workload.children |= {"rs-1": workload.created_at + 2}
+    for role in FRAMEWORKS[workload.kind].roles:
+        if role.owner == "rs-{revision}":
+            workload.children |= {"rs-1": workload.created_at + 2}
     world.enter(workload, "stopped", workload.suspended_at)
 
 
@@ -175,7 +178,7 @@ def _idle(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
         world.enter(workload, "idle", workload.finished_at)
         return
     started_at = workload.created_at + 5
-    for key in ("configuration", "revision", "deployment", "rs-1"):
+    for key in (*FRAMEWORKS[workload.kind].made_with_pods, "rs-1"):
         workload.children[key] = started_at
     workload.first_ready_at = started_at + 30
     world.enter(workload, "idle", _between(world, workload.first_ready_at, now))

@@ -134,8 +134,8 @@ class Scenario:
 
     def _bear(self, now: Seconds) -> None:
         world = self.world
-        traits = draw_kind(world.rng, world.census.kinds())
-        workload = make_workload(world.rng, world.names, traits, created_at=now)
+        framework = draw_kind(world.rng, world.census.kinds())
+        workload = make_workload(world.rng, world.names, framework, created_at=now)
         world.workloads[workload.uid] = workload
         if workload.kind == "Pod":
             world.make_pods(workload, now)

@@ -6,6 +6,7 @@ Each changes the world's state and leaves writing it to the caller.
 from collections.abc import Callable
 from typing import Final
 
+from simulator.model.framework import FRAMEWORKS
 from simulator.model.lifecycles import STUCK_SHARE
 from simulator.model.model import Seconds, SimulatedWorkload
 from simulator.model.pod_layout import is_kept, slots
@@ -129,7 +130,7 @@ def finish_run(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
 
 def give_up(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     """A start that hangs: deployments run out of time, the rest is taken back by its user."""
-    if workload.kind in ("Deployment", "NIMService"):
+    if FRAMEWORKS[workload.kind].has_deadline:
         world.enter(workload, "failed", now)
     else:
         delete(world, workload, now)
@@ -160,20 +161,11 @@ def delete(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
 
 
 def make_pods(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
-    for key in ("configuration", "deployment", "leaders", "revision"):
-        if workload.kind in _MIDDLES.get(key, ()):
-            workload.children.setdefault(key, now)
+    for key in FRAMEWORKS[workload.kind].made_with_pods:
+        workload.children.setdefault(key, now)
     world.make_pods(workload, now)
     # A schedule that has not come round yet calls for no pods.
     world.enter(workload, "pending" if slots(workload) else "idle", now)
-
-
-_MIDDLES: Final = {
-    "configuration": ("KnativeService",),
-    "revision": ("KnativeService",),
-    "deployment": ("KnativeService", "NIMService"),
-    "leaders": ("LeaderWorkerSet",),
-}
 
 
 def become_ready(world: World, workload: SimulatedWorkload, now: Seconds) -> None:

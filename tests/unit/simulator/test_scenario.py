@@ -11,9 +11,9 @@ import pytest
 from simulator.apiserver.resources import PODS
 from simulator.apiserver.store import Store
 from simulator.manifests.system_pods import EXPORTERS_NAMESPACE, RESERVATIONS
-from simulator.model.framework import SERVED
+from simulator.model.framework import FRAMEWORKS, SERVED
 from simulator.model.hardware import WHOLE
-from simulator.model.mixture import KINDS, KINDS_BY_NAME
+from simulator.model.mixture import KINDS
 from simulator.model.model import SimulatedWorkload
 from simulator.model.pod_layout import slots
 from simulator.model.scheduler import KAI, hundredths, is_fixed
@@ -164,7 +164,7 @@ def test_machines_and_quotas_hold_and_reasons_are_true(seed: int) -> None:
     check_written(scenario.world)
     check_waiting(scenario)
     now = NOW
-    for number in range(2500):
+    for number in range(1500):
         now += STEP_SECONDS
         scenario.step(now)
         if number % 10 == 0:
@@ -218,12 +218,13 @@ def test_every_kind_and_every_stage_occurs() -> None:
             now += STEP_SECONDS
             scenario.step(now)
             seen |= {(w.kind, w.stage) for w in scenario.world.workloads.values()}
-    assert {kind for kind, _ in seen} == {traits.kind for traits in KINDS}
+    assert {kind for kind, _ in seen} == set(FRAMEWORKS)
     assert {stage for _, stage in seen} == STAGES
-    for kind, traits in KINDS_BY_NAME.items():
-        ending = {"completed", "failed"} if traits.family == "finite" else {"running", "deleting"}
+    for kind, framework in FRAMEWORKS.items():
+        is_finite = framework.family == "finite"
+        ending = {"completed", "failed"} if is_finite else {"running", "deleting"}
         # Of rare kinds there are too few for everything to happen to them in so short a time.
-        due = ending if traits.weight > 1 else {"running"}
+        due = ending if framework.weight > 1 else {"running"}
         assert due <= {stage for found, stage in seen if found == kind}, kind
 
 
@@ -466,5 +467,5 @@ def test_an_empty_census_has_nothing_to_draw() -> None:
 def test_even_a_tiny_world_has_every_kind() -> None:
     scenario = begin(workloads=len(KINDS))
     kinds = {workload.kind for workload in scenario.world.workloads.values()}
-    assert kinds == {traits.kind for traits in KINDS}
+    assert kinds == set(FRAMEWORKS)
     assert scenario.world.store.shelf(PODS.group, PODS.plural) is not None
