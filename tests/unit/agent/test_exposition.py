@@ -1,8 +1,12 @@
 """Exporters' pages: read as a reader of the whole format reads them, and never trusted."""
 
+from dataclasses import replace
+
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from watchbill.agent.metrics.exposition import ExpositionParser, looks_like_metrics
+from watchbill.agent.metrics.scrape_limits import INFRASTRUCTURE, Limit, LimitExceeded, ScrapeLimits
 
 PAGE = r"""# HELP DCGM_FI_DEV_GPU_UTIL GPU utilization (in %).
 # TYPE DCGM_FI_DEV_GPU_UTIL gauge
@@ -22,7 +26,7 @@ def test_the_same_samples_as_the_reference_reader() -> None:
     wanted = {"DCGM_FI_DEV_GPU_UTIL", "plain", "odd"}
     ours = [
         (sample.name, sample.labels, sample.value)
-        for sample in ExpositionParser(wanted).samples(PAGE.encode())
+        for sample in ExpositionParser(wanted).samples(PAGE.encode(), INFRASTRUCTURE)
     ]
     theirs = [
         (sample.name, sample.labels, sample.value)
@@ -36,7 +40,9 @@ def test_the_same_samples_as_the_reference_reader() -> None:
 
 def test_what_is_no_sample_is_passed_over() -> None:
     page = b'plain\nplain abc\nplain{a="unclosed 3\nplain{} 1\n\xff\xfe plain 2\nplain 4'
-    assert [sample.value for sample in ExpositionParser(["plain"]).samples(page)] == [1.0, 4.0]
+    assert [
+        sample.value for sample in ExpositionParser(["plain"]).samples(page, INFRASTRUCTURE)
+    ] == [1.0, 4.0]
 
 
 def test_pages_that_are_none() -> None:
@@ -48,4 +54,41 @@ def test_pages_that_are_none() -> None:
 
 def test_a_long_run_of_quotes_takes_no_time() -> None:
     page = b'plain{a="' + b'\\"' * 200_000 + b"\nplain 1\n"
-    assert [sample.value for sample in ExpositionParser(["plain"]).samples(page)] == [1.0]
+    assert [
+        sample.value for sample in ExpositionParser(["plain"]).samples(page, INFRASTRUCTURE)
+    ] == [1.0]
+
+
+def sampled(page: str, **limits: int) -> int:
+    allowed = scrape_limits(**limits)
+    return len(ExpositionParser(["plain"]).samples(page.encode(), allowed))
+
+
+def scrape_limits(**limits: int) -> ScrapeLimits:
+    return replace(ScrapeLimits(body_bytes=10**6, samples=10, labels=2), **limits)
+
+
+@pytest.mark.parametrize(
+    ("page", "limit"),
+    [
+        ("plain 1\n" * 11, Limit.SAMPLES),
+        ('plain{a="1",b="2",c="3"} 1', Limit.LABELS),
+        (f'plain{{{"a" * 9}="1"}} 1', Limit.LABEL_NAME),
+        (f'plain{{a="{"é" * 9}"}} 1', Limit.LABEL_VALUE),
+    ],
+)
+def test_a_page_beyond_a_limit_is_refused_as_a_whole(page: str, limit: Limit) -> None:
+    with pytest.raises(LimitExceeded) as caught:
+        sampled(page, label_name_length=8, label_value_length=8)
+    assert caught.value.limit is limit
+    assert limit in caught.value.message
+
+
+def test_a_page_at_its_limits_is_read() -> None:
+    page = 'plain{a="12345678",b="2"} 1\n' * 10 + "other 1\n" * 100
+    assert sampled(page, label_value_length=8) == 10
+
+
+def test_unclosed_labels_do_not_make_every_line_read_the_whole_page() -> None:
+    """A line's labels end with the line: otherwise half a megabyte of these takes an hour."""
+    assert sampled("plain{\n" * 80_000 + "plain 1\n") == 1

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-from watchbill.agent.metrics import sample_queue
+from watchbill.agent.metrics import figures, sample_queue
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.figures import CounterTotals
 from watchbill.agent.metrics.inference import combine, read_server
@@ -16,22 +16,31 @@ TOTAL = ("w", "CPU_USAGE_CORES", "")
 
 def test_counters_count_on_over_restarts_and_successors() -> None:
     totals = CounterTotals()
-    for counter, value, expected in (
-        (("pod-1", "main"), 100.0, 0.0),
-        (("pod-1", "main"), 130.0, 30.0),
-        (("pod-1", "main"), 5.0, 35.0),
-        (("pod-2", "main"), 1000.0, 35.0),
-        (("pod-2", "main"), 1001.0, 36.0),
-        (("pod-1", "main"), 6.0, 37.0),
+    for pod, value, expected in (
+        ("pod-1", 100.0, 0.0),
+        ("pod-1", 130.0, 30.0),
+        ("pod-1", 5.0, 35.0),
+        ("pod-2", 1000.0, 35.0),
+        ("pod-2", 1001.0, 36.0),
+        ("pod-1", 6.0, 37.0),
     ):
-        totals.count(TOTAL, counter, value)
-        assert totals.of(TOTAL) == expected
+        totals.count(pod, "cpu", {"main": (TOTAL, value)})
+        assert totals.of("w", "CPU_USAGE_CORES") == {"": expected}
     totals.forget({"pod-1"}, {"w"})
-    totals.count(TOTAL, ("pod-2", "main"), 5000.0)
-    assert totals.of(TOTAL) == 37.0, "what comes back is new"
+    totals.count("pod-2", "cpu", {"main": (TOTAL, 5000.0)})
+    assert totals.of("w", "CPU_USAGE_CORES") == {"": 37.0}, "what comes back is new"
     totals.forget(set(), set())
-    totals.count(TOTAL, ("pod-1", "main"), 9.0)
-    assert totals.of(TOTAL) == 0.0
+    totals.count("pod-1", "cpu", {"main": (TOTAL, 9.0)})
+    assert totals.of("w", "CPU_USAGE_CORES") == {"": 0.0}
+
+
+def test_totals_are_bounded_whatever_a_server_invents() -> None:
+    totals = CounterTotals()
+    for number in range(1000):
+        counters = {number: (("w", "NIM_E2E", str(number)), float(number))}
+        totals.count("pod", "server", counters)
+    assert len(totals.of("w", "NIM_E2E")) == figures.MAX_LABELS
+    assert sum(map(len, totals._last.values())) == 1
 
 
 def served(*samples: tuple[str, float, dict[str, str]]) -> list[ParsedSample]:

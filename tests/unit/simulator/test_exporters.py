@@ -13,13 +13,14 @@ from tests.unit.simulator.test_scenario import NOW, begin, objects, run
 from watchbill.agent.metrics.devices import DCGM_METRICS, read_devices
 from watchbill.agent.metrics.exposition import ExpositionParser, ParsedSample
 from watchbill.agent.metrics.inference import INFERENCE_METRICS, read_server
+from watchbill.agent.metrics.scrape_limits import INFRASTRUCTURE
 
 KUBELET_METRICS = ("container_cpu_usage_seconds_total", "container_memory_working_set_bytes")
 
 
 def read(page: bytes | None, metrics: tuple[str, ...]) -> list[ParsedSample]:
     assert page is not None
-    return list(ExpositionParser(metrics).samples(page))
+    return list(ExpositionParser(metrics).samples(page, INFRASTRUCTURE))
 
 
 def exporters(scenario: Scenario, now: float) -> Exporters:

@@ -1,9 +1,9 @@
-"""What all workloads share: queues, priority classes, topologies, namespaces, nodes. No I/O.
+"""Cluster objects that workloads share: queues, priority classes, topologies, namespaces, nodes. No I/O.
 
-Of a node only its labels, an address and what it offers are kept. A queue's status changes all the time and
-concerns no record, so only the rest of a shared object makes workloads look again.
+Of a node only its labels, an address and its allocatable resources are kept. A queue's status changes often and
+affects no record, so only changes of the rest of a shared object cause workloads to be derived again.
 
-What the nodes offer, by node pool. Pure.
+The nodes' capacity, by node pool. Pure.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -51,7 +51,7 @@ _NODE = msgspec.json.Decoder(_Node)
 
 @dataclass(slots=True)
 class ClusterView:
-    """Live maps; `objects` is the view of them that derivation is given."""
+    """Live maps; `objects` is the view of them that derivation receives."""
 
     changed: Changed
     queues: dict[str, Object] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class ClusterView:
 
 
 class NodeSink:
-    """Nodes: labels, an address and what they offer."""
+    """Stores nodes: labels, an address and allocatable resources."""
 
     def __init__(self, view: ClusterView, resource: ServedResource) -> None:
         self._view = view
@@ -120,14 +120,14 @@ class NodeSink:
 
 
 def _address(addresses: Iterable[_Address]) -> str:
-    """Where callers reach the node: from outside if it can be, else from within."""
-    known = {found.type: found.address for found in addresses}
+    """The node's address for callers: an external one if there is one, else an internal one."""
+    known = {item.type: item.address for item in addresses}
     kinds = ("ExternalIP", "ExternalDNS", "InternalIP", "InternalDNS")
     return next((known[kind] for kind in kinds if known.get(kind)), "")
 
 
 class SharedSink:
-    """One kind of shared object, in its map by name; namespaced ones by namespace and name."""
+    """Stores one kind of shared object in its map by name; namespaced kinds by namespace and name."""
 
     def __init__(self, view: ClusterView, resource: ServedResource, role: WatchRole) -> None:
         self._view = view
@@ -143,18 +143,18 @@ class SharedSink:
         before = self._map.get(key)
         self._keys[meta.uid] = key
         self._map[key] = obj
-        lasting = _reachable if self._role is WatchRole.GATEWAY else _lasting
-        if before is None or lasting(before) != lasting(obj):
-            self._view.changed(self._confined_to(meta.namespace, meta.name), None)
+        relevant = _gateway_addresses if self._role is WatchRole.GATEWAY else _without_status
+        if before is None or relevant(before) != relevant(obj):
+            self._view.changed(self._namespace_affected(meta.namespace, meta.name), None)
 
     def remove(self, uid: str, at: datetime) -> None:
         key = self._keys.pop(uid, None)
         if key is not None and key not in self._keys.values():
             del self._map[key]
             namespace, name = key if isinstance(key, tuple) else ("", key)
-            self._view.changed(self._confined_to(namespace, name), None)
+            self._view.changed(self._namespace_affected(namespace, name), None)
 
-    def _confined_to(self, namespace: str, name: str) -> str | None:
+    def _namespace_affected(self, namespace: str, name: str) -> str | None:
         if self._role is WatchRole.NAMESPACE:
             return name
         # A gateway takes routes of any namespace.
@@ -178,21 +178,19 @@ _GATEWAYS = frozenset({WatchRole.GATEWAY, WatchRole.ISTIO_GATEWAY})
 _NAMESPACED = _GATEWAYS | {WatchRole.LOCAL_QUEUE, WatchRole.CLAIM_TEMPLATE}
 
 
-def _lasting(found: Object) -> dict[str, Any]:
-    """What of a shared object can change a record: neither its status nor its version."""
+def _without_status(obj: Object) -> dict[str, Any]:
+    """The part of a shared object that can change a record: neither its status nor its version."""
     metadata = {
         name: value
-        for name, value in (found.get("metadata") or {}).items()
+        for name, value in (obj.get("metadata") or {}).items()
         if name not in ("resourceVersion", "generation")
     }
-    return {name: value for name, value in found.items() if name != "status"} | {
-        "metadata": metadata
-    }
+    return {name: value for name, value in obj.items() if name != "status"} | {"metadata": metadata}
 
 
-def _reachable(found: Object) -> tuple[Any, Any]:
-    """What of a Gateway tells where its routes answer; its counters move with every route."""
-    spec, status = found.get("spec") or {}, found.get("status") or {}
+def _gateway_addresses(obj: Object) -> tuple[Any, Any]:
+    """The part of a Gateway that determines its routes' URLs; its counters change with every route."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
     return spec.get("listeners"), status.get("addresses")
 
 
@@ -209,9 +207,9 @@ class _Pool:
 
 
 def node_pools(view: ClusterView, settings: DeriveSettings) -> tuple[NodePoolCapacity, ...]:
-    """Every pool with its nodes and the GPUs that they can give to pods, MIG slices as shares of one.
+    """Every pool with its nodes and their allocatable GPUs, MIG slices as fractions.
 
-    The memory is stated only where every node with GPUs says how much one of them has.
+    The memory is stated only if every node with GPUs has the label.
     """
     pools: dict[str, _Pool] = {}
     for node, labels in view.node_labels.items():
@@ -246,5 +244,5 @@ def _add_memory(pool: _Pool, gpus: float, labels: Mapping[str, str]) -> None:
 
 
 def _whole(text: Any) -> int:
-    """Device counts are whole numbers; anything else offers nothing."""
+    """Device counts are whole numbers; anything else counts as none."""
     return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else 0

@@ -1,4 +1,4 @@
-"""Objects at rest: pruned, encoded, compressed. A decoded object takes twenty times the room. No I/O."""
+"""Stored objects: pruned, encoded, compressed. A decoded object takes twenty times the memory. No I/O."""
 
 import zlib
 from typing import Any
@@ -10,7 +10,7 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def prune(obj: dict[str, Any], *, api_version: str, kind: str) -> dict[str, Any]:
-    """Without what nobody reads, with the kind that list items lack and metadata requests replace."""
+    """Drop what is never used; add the kind, which list items lack and metadata requests replace."""
     metadata = obj.get("metadata")
     if isinstance(metadata, dict):
         metadata.pop("managedFields", None)
@@ -24,6 +24,6 @@ def compress(obj: dict[str, Any]) -> bytes:
     return zlib.compress(_ENCODER.encode(obj), 1)
 
 
-def decompress(packed: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.json.decode(zlib.decompress(packed))
-    return found
+def decompress(compressed: bytes) -> dict[str, Any]:
+    obj: dict[str, Any] = msgspec.json.decode(zlib.decompress(compressed))
+    return obj

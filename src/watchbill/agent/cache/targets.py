@@ -1,7 +1,7 @@
-"""Which pods serve metrics that count, and which pods hold devices for others. Filled from every pod, no I/O.
+"""Pods whose metrics are scraped, and pods that reserve devices for others. Filled from every pod, no I/O.
 
-Who may speak of devices is decided by namespace: anybody can run a pod that calls itself an exporter and names
-other people's pods. An inference server speaks of nobody but itself, so those are asked wherever they run.
+GPU exporters are trusted by namespace: anybody can run a pod that claims to be an exporter and names
+other people's pods. An inference server reports only on itself, so those are scraped in any namespace.
 """
 
 import re
@@ -34,7 +34,7 @@ _DEVICE = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z/_-]+")
 
 @dataclass(frozen=True, slots=True)
 class ScrapeTarget:
-    """A port of a pod, and where on it metrics may be."""
+    """A port of a pod, and the paths where metrics may be."""
 
     uid: str
     namespace: str
@@ -47,7 +47,7 @@ class ScrapeTarget:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A pod that holds a device which others share. `groups`: what those others are labelled with."""
+    """A pod that reserves a device which others share. `groups`: the labels of those others."""
 
     namespace: str
     pod: str
@@ -57,17 +57,17 @@ class Reservation:
 
 @dataclass(slots=True)
 class ScrapeTargets:
-    """By UID of their pods. `trusted`: namespaces whose exporters are believed."""
+    """By UID of their pods. `trusted`: namespaces whose exporters are trusted."""
 
     trusted: frozenset[str]
     exporters: dict[str, ScrapeTarget] = field(default_factory=dict)
     untrusted_exporters: dict[str, ScrapeTarget] = field(default_factory=dict)
-    """Exporters elsewhere; they are shown, not asked."""
+    """Exporters in other namespaces; they are reported, not scraped."""
     inference: dict[str, ScrapeTarget] = field(default_factory=dict)
     reservations: dict[str, Reservation] = field(default_factory=dict)
 
     def put(self, obj: Mapping[str, Any]) -> None:
-        """A pod as the API server tells it."""
+        """Add or replace a pod, as the API server returns it."""
         uid = text(metadata(obj).get("uid"))
         reservation = _reservation(obj)
         if reservation is not None:
@@ -76,26 +76,26 @@ class ScrapeTargets:
         self.remove(uid)
         target = _exporter(obj)
         if target is not None:
-            believed = (
+            by_uid = (
                 self.exporters if target.namespace in self.trusted else self.untrusted_exporters
             )
-            believed[uid] = target
+            by_uid[uid] = target
         elif (server := _inference_server(obj)) is not None:
             self.inference[uid] = server
 
     def remove(self, uid: str) -> None:
-        for known in (self.exporters, self.untrusted_exporters, self.inference, self.reservations):
-            known.pop(uid, None)
+        for by_uid in (self.exporters, self.untrusted_exporters, self.inference, self.reservations):
+            by_uid.pop(uid, None)
 
 
 def device_id(name: str) -> str:
-    """The device's own id, without what a runtime puts before it; "" where there is none."""
+    """The device's id, without a runtime's prefix; "" if there is none."""
     found = _DEVICE.search(name)
     return found[0] if found else ""
 
 
 def groups_of(found: Mapping[str, str]) -> frozenset[str]:
-    """The shared devices' names that a pod is labelled with."""
+    """The shared devices' names in a pod's labels."""
     return frozenset(
         value
         for key, value in found.items()
@@ -124,30 +124,32 @@ def _exporter(obj: Mapping[str, Any]) -> ScrapeTarget | None:
 
 
 def _inference_server(obj: Mapping[str, Any]) -> ScrapeTarget | None:
-    """A pod that runs NIM or vLLM by its image or label, or that asks to be scraped and does so."""
-    notes = annotations(obj)
+    """A pod that runs NIM or vLLM, by its image or label."""
     images = [text(container.get("image")) for container in objects(at(obj, "spec", "containers"))]
     is_labelled = labels(obj).get("run.ai/nim-workload") == "true"
     if not is_labelled and not any(_INFERENCE_IMAGE.search(image) for image in images):
         return None
     ports = dict(_ports(obj))
-    told = text(notes.get("prometheus.io/port"))
-    port = int(told) if told.isascii() and told.isdigit() else 0
+    declared = text(annotations(obj).get("prometheus.io/port"))
+    path = text(annotations(obj).get("prometheus.io/path"))
     named = next((ports[name] for name in _SERVING_PORTS if name in ports), 0)
-    path = text(notes.get("prometheus.io/path"))
-    first = (path,) if re.fullmatch(r"/[A-Za-z0-9._/-]{1,100}", path) else ()
+    port = int(declared) if _PORT.fullmatch(declared) else 0
     if not 0 < port < 65536:
         port = named or next(iter(ports.values()), INFERENCE_PORT)
-    return _target(obj, port, paths=tuple(dict.fromkeys((*first, "/v1/metrics", "/metrics"))))
+    paths = (*([path] if _PATH.fullmatch(path) else []), "/v1/metrics", "/metrics")
+    return _target(obj, port, paths=tuple(dict.fromkeys(paths)))
 
 
+_PORT = re.compile(r"[0-9]{1,5}")
+_PATH = re.compile(r"(?=.{1,100}\Z)(?:/(?!\.+(?:/|\Z))[A-Za-z0-9._-]+)+")
+"""Segments without dot segments; nothing that would have to be encoded."""
 _SERVING_PORTS = ("metrics", "serving-port", "api", "http", "service-port", "http-openai")
 
 
 def _target(
     obj: Mapping[str, Any], port: int, *, paths: tuple[str, ...] = ("/metrics",)
 ) -> ScrapeTarget | None:
-    """None while the pod cannot be asked."""
+    """None while the pod cannot be scraped."""
     meta, status = metadata(obj), mapping(at(obj, "status"))
     address = text(status.get("podIP"))
     if not address or text(status.get("phase")) in TERMINAL_POD_PHASES:
@@ -167,7 +169,7 @@ def _ports(obj: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
     for container in objects(at(obj, "spec", "containers")):
         for port in objects(container.get("ports")):
             number = port.get("containerPort")
-            if isinstance(number, int) and 0 < number < 65536:
+            if type(number) is int and 0 < number < 65536:
                 yield text(port.get("name")), number
 
 

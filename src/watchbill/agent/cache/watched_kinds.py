@@ -1,4 +1,4 @@
-"""Which kinds the agent watches besides the defined ones, and what each is for. Data, no code."""
+"""The kinds that the agent watches, and the role of each."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +12,7 @@ class WatchRole(Enum):
     OWNER = "owner"
     """It may own pods, through others or directly."""
     ROUTING = "routing"
-    """It leads to pods of its namespace."""
+    """It routes to pods of its namespace."""
     AUTOSCALER = "autoscaler"
     EVENT = "event"
     POD_GROUP = "pod group"
@@ -24,7 +24,7 @@ class WatchRole(Enum):
     GATEWAY = "gateway"
     ISTIO_GATEWAY = "istio gateway"
     CLAIM = "claim"
-    """Devices that pods ask for by name."""
+    """Devices that pods request by name."""
     CLAIM_TEMPLATE = "claim template"
     PRIORITY_CLASS = "priority class"
     TOPOLOGY = "topology"
@@ -32,7 +32,7 @@ class WatchRole(Enum):
     NODE = "node"
     NAMESPACE = "namespace"
     KIND = "kind"
-    """A CustomResourceDefinition: its coming and going is that of a kind."""
+    """A CustomResourceDefinition: its kind comes and goes with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class WatchedKind:
     role: WatchRole
     is_metadata: bool = False
     field_selector: str = ""
-    """Only on fields that never change: leaving a selection would look like a deletion."""
+    """Only on immutable fields: an object that leaves a selection looks deleted."""
 
     @property
     def is_workload_kind(self) -> bool:
@@ -56,9 +56,9 @@ REPLICA_SET = GroupKind("apps", "ReplicaSet")
 KIND = GroupKind("apiextensions.k8s.io", "CustomResourceDefinition")
 
 _EVENTS = "type=Warning,reason!=BackOff,reason!=Unhealthy"
-"""The pods' own statuses say what is left out, and would be most of all events."""
+"""The excluded events repeat the pods' statuses and would be most of all events."""
 
-_BESIDES = (
+_OTHER_KINDS = (
     WatchedKind(KIND, WatchRole.KIND, is_metadata=True),
     WatchedKind(NODE, WatchRole.NODE),
     WatchedKind(GroupKind("", "Namespace"), WatchRole.NAMESPACE, is_metadata=True),
@@ -92,26 +92,28 @@ _BESIDES = (
 
 
 def watched_kinds(definitions: Definitions) -> tuple[WatchedKind, ...]:
-    """Everything to watch: the defined kinds, those between them and their pods, and what describes them."""
+    """All kinds to watch: the defined ones, those between them and their pods, and the related ones."""
     owners = tuple(
         WatchedKind(
-            GroupKind(found.group, found.kind), WatchRole.OWNER, is_metadata=not found.is_whole
+            GroupKind(definition.group, definition.kind),
+            WatchRole.OWNER,
+            is_metadata=not definition.is_whole,
         )
-        for found in definitions.watched()
-        if GroupKind(found.group, found.kind) != POD
+        for definition in definitions.watched()
+        if GroupKind(definition.group, definition.kind) != POD
     )
-    taken = {wanted.key for wanted in owners}
+    owner_keys = {kind.key for kind in owners}
     return (
         WatchedKind(POD, WatchRole.POD),
         *owners,
-        *(wanted for wanted in _BESIDES if wanted.key not in taken),
+        *(kind for kind in _OTHER_KINDS if kind.key not in owner_keys),
     )
 
 
 def root_kinds(definitions: Definitions) -> frozenset[GroupKind]:
     """Kinds that are workloads even while they have no pods."""
     return frozenset(
-        GroupKind(found.group, found.kind)
-        for found in definitions.watched()
-        if found.is_whole and GroupKind(found.group, found.kind) != POD
+        GroupKind(definition.group, definition.kind)
+        for definition in definitions.watched()
+        if definition.is_whole and GroupKind(definition.group, definition.kind) != POD
     )

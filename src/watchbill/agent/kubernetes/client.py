@@ -6,14 +6,16 @@ so DELETED means deleted only without them.
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from watchbill import __version__
 from watchbill.agent.kubernetes.credentials import Credentials
@@ -51,11 +53,27 @@ class ServedResource:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, *, namespace: str = "", name: str = "") -> str:
-        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        """Raises ApiFailure if no object can have these names."""
+        segments = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if namespace and self.is_namespaced:
-            root += f"/namespaces/{quote(namespace, safe='')}"
-        root += f"/{self.plural}"
-        return f"{root}/{quote(name, safe='')}" if name else root
+            segments += ["namespaces", namespace]
+        return request_path(*segments, self.plural, *([name] if name else []))
+
+
+_SEGMENT = re.compile(r"(?!\.+$)[A-Za-z0-9._~:@-]{1,253}")
+"""Characters that no URL parser decodes or encodes; no dot segments."""
+
+
+def request_path(*segments: str) -> str:
+    """An absolute path; every URL of the agent is put together here.
+
+    Raises ApiFailure for a segment that is no name and could lead to another object: an empty one, dots, a
+    separator, anything that is encoded or would have to be.
+    """
+    for segment in segments:
+        if _SEGMENT.fullmatch(segment) is None:
+            raise ApiFailure(ErrorKind.ABSENT, f"{segment[:60]!a} cannot be part of a path")
+    return "".join(f"/{segment}" for segment in segments)
 
 
 class _ListMeta(msgspec.Struct, frozen=True, rename="camel"):
@@ -105,7 +123,8 @@ class KubeClient:
         """A page of text from behind the API server's proxy. Raises ApiFailure."""
         limits = aiohttp.ClientTimeout(total=seconds, sock_connect=seconds)
         try:
-            async with await self._open(path, accept="text/plain", limits=limits) as response:
+            response = await self._open(path, accept="text/plain", limits=limits, is_plain=True)
+            async with response:
                 return await bounded_body(response, max_bytes)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(self._credentials.server, error) from error
@@ -186,13 +205,13 @@ class KubeClient:
             raise _unreachable(self._credentials.server, error) from error
 
     async def _open(
-        self, path: str, *, accept: str, limits: aiohttp.ClientTimeout
+        self, path: str, *, accept: str, limits: aiohttp.ClientTimeout, is_plain: bool = False
     ) -> aiohttp.ClientResponse:
         """A response of status 200; a 401 is retried once if the credentials can be renewed."""
-        response = await self._send(path, accept=accept, limits=limits)
+        response = await self._send(path, accept=accept, limits=limits, is_plain=is_plain)
         if response.status == 401 and await self._credentials.renew():
             response.release()
-            response = await self._send(path, accept=accept, limits=limits)
+            response = await self._send(path, accept=accept, limits=limits, is_plain=is_plain)
         if response.status != 200:
             async with response:
                 body = await response.content.read(_ERROR_BYTES)
@@ -203,31 +222,42 @@ class KubeClient:
         return response
 
     async def _send(
-        self, path: str, *, accept: str, limits: aiohttp.ClientTimeout
+        self, path: str, *, accept: str, limits: aiohttp.ClientTimeout, is_plain: bool
     ) -> aiohttp.ClientResponse:
+        """`path` is sent as it is: decoding or normalizing it could lead to another object.
+
+        `is_plain`: nothing is decompressed, so what is read is never more than what was sent.
+        """
         assert self._session is not None  # entered before use
-        headers = {"Accept": accept}
+        headers = {"Accept": accept} | ({"Accept-Encoding": "identity"} if is_plain else {})
         authorization = await self._credentials.authorization()
         if authorization:
             headers["Authorization"] = authorization
         return await self._session.get(
-            self._credentials.server + path,
+            URL(str(URL(self._credentials.server)).rstrip("/") + path, encoded=True),
             headers=headers,
             timeout=limits,
             ssl=self._credentials.tls,
             server_hostname=self._credentials.tls_server_name,
             proxy=self._credentials.proxy,
             allow_redirects=False,
+            auto_decompress=not is_plain,
         )
 
 
+class BodyTooLarge(ApiFailure):
+    """A page of a target exceeds its limit."""
+
+
 async def bounded_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    """The whole body. Raises ApiFailure as soon as it is too large."""
+    """The whole body. Raises BodyTooLarge as soon as it is, ApiFailure for a compressed one."""
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise ApiFailure(ErrorKind.REFUSED, "the page is compressed although that was not accepted")
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > max_bytes:
-            raise ApiFailure(ErrorKind.REFUSED, f"the page is larger than {max_bytes} bytes")
+            raise BodyTooLarge(ErrorKind.REFUSED, f"the page is larger than {max_bytes} bytes")
     return bytes(body)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from watchbill.agent.kubernetes.client import KubeClient, ServedResource
+from watchbill.agent.kubernetes.client import KubeClient, ServedResource, request_path
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.kinds.objects.objects import GroupKind
 
@@ -158,9 +158,9 @@ async def _discover_groups(
 async def _discover_version(
     discovery: Discovery, client: KubeClient, group: str, version: str
 ) -> None:
-    path = f"/apis/{group}/{version}" if group else f"/api/{version}"
+    segments = ("apis", group, version) if group else ("api", version)
     try:
-        body, _ = await client.get(path)
+        body, _ = await client.get(request_path(*segments))
     except ApiFailure as failure:
         if failure.kind in (ErrorKind.UNREACHABLE, ErrorKind.UNAUTHENTICATED):
             raise

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from watchbill.agent.cache.cache import Cache
@@ -55,6 +55,26 @@ class WorkloadCollector(Collector):
             ("workload_id", "workload", "workload_namespace", "workload_kind"),
             self._idle(),
         )
+        yield _gauge(
+            "watchbill_agent_scrape_targets",
+            "Targets of the last scrape round, by result; limited = not measured because of a limit.",
+            ("source", "result"),
+            self._targets(),
+        )
+        exceeded = CounterMetricFamily(
+            "watchbill_agent_scrape_limit_exceeded",
+            "Targets not measured because of a limit, since the agent's start.",
+            labels=("source", "limit"),
+        )
+        for pool in self._scraper.pools:
+            for limit, count in pool.exceeded.items():
+                exceeded.add_metric((pool.kind, limit), count)
+        yield exceeded
+
+    def _targets(self) -> Iterator[Row]:
+        for pool in self._scraper.pools:
+            for result, count in pool.results.items():
+                yield (pool.kind, result), float(count)
 
     def _pods(self) -> Iterator[Row]:
         for (namespace, name), (root, pod) in self._scraper.snapshot.pods.items():

@@ -6,39 +6,50 @@ than before was reset, so all of it is new.
 From samples to a workload's figures: summed, averaged, accumulated, or omitted. Pure.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 
 from watchbill.agent.metrics.devices import Device, DeviceShare, Key, PodName
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.kinds.objects.pod import Pod
 
-Counter = tuple[str, ...]
-"""One series of one pod, the pod's UID first."""
 Total = tuple[str, str, str]
 """Workload, metric type, label."""
+MAX_LABELS = 100
+"""Totals kept of one workload and metric type: a histogram has fewer bounds than that."""
 
 
 class CounterTotals:
-    """What has been counted since the start."""
+    """Increases of counters since the start."""
 
     def __init__(self) -> None:
-        self._last: dict[Counter, float] = {}
-        self._totals: dict[Total, float] = {}
+        self._last: dict[tuple[str, str], dict[Hashable, float]] = {}
+        """By pod UID and source, the last value of each counter."""
+        self._totals: dict[str, dict[str, dict[str, float]]] = {}
+        """By workload, metric type and label."""
 
-    def count(self, total: Total, counter: Counter, value: float) -> None:
-        before = self._last.get(counter)
-        self._last[counter] = value
-        added = 0.0 if before is None else value - before if value >= before else value
-        self._totals[total] = self._totals.get(total, 0.0) + added
+    def count(
+        self, pod: str, source: str, counters: Mapping[Hashable, tuple[Total, float]]
+    ) -> None:
+        """Add the increases of all counters of one source of a pod; others of it are forgotten."""
+        last = self._last.get((pod, source), {})
+        for key, ((root, kind, label), value) in counters.items():
+            before = last.get(key)
+            increase = 0.0 if before is None else value - before if value >= before else value
+            totals = self._totals.setdefault(root, {}).setdefault(kind, {})
+            if label in totals or len(totals) < MAX_LABELS:
+                totals[label] = totals.get(label, 0.0) + increase
+        self._last[pod, source] = {key: value for key, (_, value) in counters.items()}
 
-    def of(self, total: Total) -> float:
-        return self._totals[total]
+    def of(self, root: str, kind: str) -> Mapping[str, float]:
+        """By label."""
+        return self._totals.get(root, {}).get(kind, {})
 
     def forget(self, pods: Iterable[str], workloads: Iterable[str]) -> None:
-        """Keep only what concerns these pods and these workloads."""
-        living, known = set(pods), set(workloads)
-        self._last = {key: value for key, value in self._last.items() if key[0] in living}
-        self._totals = {key: value for key, value in self._totals.items() if key[0] in known}
+        """Keep only these pods and these workloads."""
+        live_pods, live_workloads = set(pods), set(workloads)
+        self._last = {key: last for key, last in self._last.items() if key[0] in live_pods}
+        for root in self._totals.keys() - live_workloads:
+            del self._totals[root]
 
 
 GPUS_SHOWN_EACH = 16
@@ -88,26 +99,30 @@ def _add(
         figures |= {(kind, name): value for name, value in known.items()}
 
 
+ByContainer = dict[tuple[PodName, str], float]
+
+
 def count_cpu(
-    samples: Sequence[ParsedSample], pods: Mapping[PodName, tuple[str, Pod]], totals: CounterTotals
+    seconds: ByContainer, pods: Mapping[PodName, tuple[str, Pod]], totals: CounterTotals
 ) -> Figures:
     """Core-seconds of the containers, accumulated."""
-    figures: Figures = {}
-    for (name, container), value in _by_container(samples).items():
+    by_pod: dict[PodName, dict[Hashable, tuple[Total, float]]] = {}
+    for (name, container), value in seconds.items():
         if name in pods:
-            root, pod = pods[name]
-            total = (root, "CPU_USAGE_CORES", "")
-            totals.count(total, (pod.uid, "cpu", container), value)
-            figures.setdefault(root, {})["CPU_USAGE_CORES", ""] = totals.of(total)
+            total = (pods[name][0], "CPU_USAGE_CORES", "")
+            by_pod.setdefault(name, {})[container] = (total, value)
+    figures: Figures = {}
+    for name, counters in by_pod.items():
+        root, pod = pods[name]
+        totals.count(pod.uid, "cpu", counters)
+        figures[root] = {("CPU_USAGE_CORES", ""): totals.of(root, "CPU_USAGE_CORES")[""]}
     return figures
 
 
-def memory_figures(
-    samples: Sequence[ParsedSample], pods: Mapping[PodName, tuple[str, Pod]]
-) -> Figures:
+def memory_figures(working_sets: ByContainer, pods: Mapping[PodName, tuple[str, Pod]]) -> Figures:
     """Working sets of the containers."""
     figures: Figures = {}
-    for (name, _), value in _by_container(samples).items():
+    for (name, _), value in working_sets.items():
         if name in pods:
             own = figures.setdefault(pods[name][0], {})
             key = ("CPU_MEMORY_USAGE_BYTES", "")
@@ -115,14 +130,14 @@ def memory_figures(
     return figures
 
 
-def _by_container(samples: Iterable[ParsedSample]) -> dict[tuple[PodName, str], float]:
+def by_container(samples: Iterable[ParsedSample]) -> ByContainer:
     """One value per container: of several the largest, for the same may be exported twice."""
-    figures: dict[tuple[PodName, str], float] = {}
+    values: ByContainer = {}
     for sample in samples:
         labels = sample.labels
         container = labels.get("container", "")
         if container in _NO_CONTAINER:
             continue
         key = ((labels.get("namespace", ""), labels.get("pod", "")), container)
-        figures[key] = max(sample.value, figures.get(key, 0.0))
-    return figures
+        values[key] = max(sample.value, values.get(key, 0.0))
+    return values

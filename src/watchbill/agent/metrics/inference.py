@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from watchbill.agent.metrics.exposition import ParsedSample
+from watchbill.agent.metrics.scrape_limits import Limit, LimitExceeded
 
 _SUCCESS_REASONS = frozenset({"stop", "length"})
 
@@ -56,13 +57,16 @@ INFERENCE_METRICS = (
 )
 
 
+MAX_BUCKETS = 100
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """One series of a histogram; `key` tells it from the pod's others of the same bound."""
 
     type: str
     bound: str
-    key: str
+    key: int
     count: float
 
 
@@ -75,6 +79,7 @@ class ServerFigures:
 
 
 def read_server(samples: Iterable[ParsedSample]) -> ServerFigures:
+    """Raises LimitExceeded for a histogram with too many buckets."""
     by_name: dict[str, list[ParsedSample]] = {}
     for sample in samples:
         by_name.setdefault(sample.name, []).append(sample)
@@ -85,11 +90,14 @@ def read_server(samples: Iterable[ParsedSample]) -> ServerFigures:
             values = [sample.value for sample in found if figure.counts(sample)]
             figures[kind] = sum(values) / (len(values) or 1) if figure.is_mean else sum(values)
     buckets = [
-        Bucket(kind, bound, repr(sorted(sample.labels.items())), sample.value)
+        Bucket(kind, bound, hash(tuple(sorted(sample.labels.items()))), sample.value)
         for kind, names in HISTOGRAMS.items()
         for sample in _first(by_name, names)
         if (bound := _bound(sample)) is not None
     ]
+    for kind in HISTOGRAMS:
+        if len({bucket.bound for bucket in buckets if bucket.type == kind}) > MAX_BUCKETS:
+            raise LimitExceeded(Limit.BUCKETS, MAX_BUCKETS)
     return ServerFigures(figures, buckets)
 
 

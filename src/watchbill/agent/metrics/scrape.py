@@ -1,10 +1,10 @@
-"""Rounds over the cluster's exporters: what they tell becomes samples of workloads, and idle GPUs.
+"""Scrape rounds over the cluster's exporters, which give samples of workloads and idle GPUs.
 
-A workload of which a part could not be asked gets no figure for that moment rather than a wrong one.
+A workload of which a part could not be scraped gets no figure for that round rather than a wrong one.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -25,22 +25,32 @@ from watchbill.agent.metrics.devices import (
 )
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.figures import (
+    ByContainer,
     CounterTotals,
     Figures,
+    by_container,
     count_cpu,
     gpu_figures,
     memory_figures,
 )
 from watchbill.agent.metrics.idle import IdleGpuWatch, IdleSettings
-from watchbill.agent.metrics.inference import INFERENCE_METRICS, combine, read_server
+from watchbill.agent.metrics.inference import (
+    INFERENCE_METRICS,
+    ServerFigures,
+    combine,
+    read_server,
+)
 from watchbill.agent.metrics.sample_queue import SampleQueue
-from watchbill.agent.metrics.scrape_pool import Fetcher, ScrapePool
+from watchbill.agent.metrics.scrape_limits import INFRASTRUCTURE, WORKLOADS
+from watchbill.agent.metrics.scrape_pool import Fetcher, ScrapeJob, ScrapePool
 from watchbill.kinds.objects.pod import Pod
 from watchbill.protocol import KindState, Measured, Reading, Scrape
 
 log = structlog.get_logger(__name__)
 
 CONCURRENT_SCRAPES = 16
+"""Of each kind: slow targets of one kind do not delay the others."""
+MIN_ROUND_SECONDS = 10.0
 MEASURED_WORKLOADS = 1_000
 TOO_MANY = (
     "more workloads are measured than the database should keep samples of; "
@@ -63,14 +73,14 @@ class ScrapeSettings:
 
 @dataclass(slots=True)
 class Snapshot:
-    """Who holds what, as of the last round."""
+    """Pods by name and device shares by workload, as of the last round."""
 
     pods: dict[PodName, tuple[str, Pod]] = field(default_factory=dict)
     shares: dict[str, list[DeviceShare]] = field(default_factory=dict)
 
 
 class Scraper:
-    """`changed` is told which workloads' idle GPUs differ from before."""
+    """`changed` is called with the workloads whose idle GPUs changed."""
 
     def __init__(
         self,
@@ -98,12 +108,31 @@ class Scraper:
         self._without_resource_page: set[str] = set()
         self._inference_paths: dict[str, str] = {}
         self._is_large = False
-        slots = asyncio.Semaphore(CONCURRENT_SCRAPES)
-        self._dcgm = ScrapePool("DCGM exporter", DCGM_METRICS, slots)
-        self._kubelets = ScrapePool("kubelet", (CPU_COUNTER, MEMORY_GAUGE), slots)
-        self._servers = ScrapePool(
-            "inference server", INFERENCE_METRICS, slots, is_strict=False, has_always=True
+        self._round_seconds = max(MIN_ROUND_SECONDS, settings.interval_seconds)
+        self._dcgm = ScrapePool(
+            "DCGM exporter",
+            DCGM_METRICS,
+            list,
+            limits=INFRASTRUCTURE,
+            concurrency=CONCURRENT_SCRAPES,
         )
+        self._kubelets = ScrapePool(
+            "kubelet",
+            (CPU_COUNTER, MEMORY_GAUGE),
+            _read_kubelet,
+            limits=INFRASTRUCTURE,
+            concurrency=CONCURRENT_SCRAPES,
+        )
+        self._servers = ScrapePool(
+            "inference server",
+            INFERENCE_METRICS,
+            read_server,
+            limits=WORKLOADS,
+            concurrency=CONCURRENT_SCRAPES,
+            is_strict=False,
+            is_optional=True,
+        )
+        self.pools = (self._dcgm, self._kubelets, self._servers)
 
     def states(self) -> tuple[KindState, ...]:
         dcgm = self._dcgm.state
@@ -116,22 +145,18 @@ class Scraper:
         return tuple(state for state in states if state is not None)
 
     async def run(self, ready: Callable[[], bool]) -> None:
-        """One round every interval, for ever; a slow round delays the next, and none is made up for."""
+        """One round every interval, until cancelled; a slow round delays the next."""
         loop = asyncio.get_running_loop()
         while not ready():
             await asyncio.sleep(0.1)
         due = loop.time()
         while True:
-            try:
-                async with asyncio.timeout(max(10.0, 2 * self._settings.interval_seconds)):
-                    await self.round()
-            except TimeoutError:
-                log.warning("a round over the exporters took too long and was given up")
+            await self.round()
             due = max(due + self._settings.interval_seconds, loop.time())
             await asyncio.sleep(due - loop.time())
 
     async def round(self) -> None:
-        """Ask everybody once."""
+        """Scrape every target once; what cannot be scraped within the round's time is omitted."""
         at = self._clock()
         pods = self._living_pods()
         by_uid = {pod.uid: (root, pod) for root, pod in pods.values()}
@@ -153,7 +178,7 @@ class Scraper:
         self._changed(())
 
     def _living_pods(self) -> dict[PodName, tuple[str, Pod]]:
-        """Pods that hold something now, by name."""
+        """Pods that hold resources now, by name."""
         return {
             (entry.namespace, entry.name): (entry.root, entry.payload)
             for entry in self._cache.owner_tree.entries.values()
@@ -170,61 +195,66 @@ class Scraper:
             f"{target.namespace}/{target.pod}": target
             for target in self._targets.exporters.values()
         }
-        asks = {name: partial(self._fetcher.pod, t, t.paths[0]) for name, t in exporters.items()}
-        answers = await self._dcgm.scrape(asks, hint=self._untrusted_hint())
-        devices = read_devices(sample for page in answers.pages.values() for sample in page)
-        held = device_shares(
+        jobs = {
+            name: ScrapeJob(partial(self._fetcher.pod, target, target.paths[0], INFRASTRUCTURE))
+            for name, target in exporters.items()
+        }
+        results = await self._dcgm.scrape(
+            jobs, seconds=self._round_seconds, hint=self._untrusted_hint()
+        )
+        devices = read_devices(sample for page in results.pages.values() for sample in page)
+        shares = device_shares(
             devices,
             pods,
             self._targets.reservations.values(),
             nodes=self._cache.cluster.node_labels,
             gpu_resources=self._settings.gpu_resources,
         )
-        self.snapshot = Snapshot(dict(pods), held)
-        silent = {exporters[name].node for name in answers.failures}
-        incomplete = {root for root, pod in pods.values() if pod.node in silent}
-        for root, parts in held.items():
+        self.snapshot = Snapshot(dict(pods), shares)
+        unmeasured = {exporters[name].node for name in results.failures}
+        incomplete = {root for root, pod in pods.values() if pod.node in unmeasured}
+        for root, parts in shares.items():
             if root not in incomplete:
                 figures.setdefault(root, {}).update(gpu_figures(parts))
-        self._changed(self.idle.observe(held, devices, at))
+        self._changed(self.idle.observe(shares, devices, at))
 
     def _untrusted_hint(self) -> str | None:
         if self._targets.exporters or not self._targets.untrusted_exporters:
             return None
-        places = sorted({target.namespace for target in self._targets.untrusted_exporters.values()})
+        namespaces = sorted(
+            {target.namespace for target in self._targets.untrusted_exporters.values()}
+        )
         return (
-            f"There are exporters in {', '.join(places[:3])}, which is not among the namespaces "
-            "that are believed; name it in WATCHBILL_AGENT_EXPORTER_NAMESPACES."
+            f"There are exporters in {', '.join(namespaces[:3])}, which is not a trusted namespace; "
+            "add it to WATCHBILL_AGENT_EXPORTER_NAMESPACES."
         )
 
     async def _scrape_kubelets(
         self, pods: Mapping[PodName, tuple[str, Pod]], figures: Figures
     ) -> None:
         nodes = {pod.node for _, pod in pods.values()}
-        answers = await self._kubelets.scrape(
-            {node: partial(self._kubelet, node) for node in nodes}
-        )
-        by_metric: dict[str, list[ParsedSample]] = {CPU_COUNTER: [], MEMORY_GAUGE: []}
-        for page in answers.pages.values():
-            for sample in page:
-                by_metric[sample.name].append(sample)
-        incomplete = {root for root, pod in pods.values() if pod.node in answers.failures}
-        for root, found in count_cpu(by_metric[CPU_COUNTER], pods, self._totals).items():
-            if root not in incomplete:
-                figures.setdefault(root, {}).update(found)
-        for root, found in memory_figures(by_metric[MEMORY_GAUGE], pods).items():
-            if root not in incomplete:
-                figures.setdefault(root, {}).update(found)
+        jobs = {node: ScrapeJob(partial(self._kubelet, node)) for node in nodes}
+        results = await self._kubelets.scrape(jobs, seconds=self._round_seconds)
+        cpu: ByContainer = {}
+        memory: ByContainer = {}
+        for page in results.pages.values():
+            cpu |= page.cpu
+            memory |= page.memory
+        incomplete = {root for root, pod in pods.values() if pod.node in results.failures}
+        for part in (count_cpu(cpu, pods, self._totals), memory_figures(memory, pods)):
+            for root, values in part.items():
+                if root not in incomplete:
+                    figures.setdefault(root, {}).update(values)
 
     async def _kubelet(self, node: str) -> bytes:
         if node not in self._without_resource_page:
             try:
-                return await self._fetcher.node(node, RESOURCE_PAGE)
+                return await self._fetcher.node(node, RESOURCE_PAGE, INFRASTRUCTURE)
             except ApiFailure as failure:
                 if failure.kind is not ErrorKind.ABSENT:
                     raise
                 self._without_resource_page.add(node)
-        return await self._fetcher.node(node, CADVISOR_PAGE)
+        return await self._fetcher.node(node, CADVISOR_PAGE, INFRASTRUCTURE)
 
     async def _scrape_servers(
         self, by_uid: Mapping[str, tuple[str, Pod]], figures: Figures
@@ -235,30 +265,44 @@ class Scraper:
             if target.uid in by_uid and by_uid[target.uid][1].is_ready
         }
         names = {uid: f"{target.namespace}/{target.pod}" for uid, target in servers.items()}
-        answers = await self._servers.scrape(
-            {names[uid]: partial(self._server, target) for uid, target in servers.items()}
-        )
-        tellings: dict[str, list[str]] = {}
+        jobs = {
+            names[uid]: ScrapeJob(partial(self._server, target), target.namespace)
+            for uid, target in servers.items()
+        }
+        results = await self._servers.scrape(jobs, seconds=self._round_seconds)
+        by_root: dict[str, list[str]] = {}
         for uid in names:
-            tellings.setdefault(by_uid[uid][0], []).append(uid)
-        for root, uids in tellings.items():
-            if any(names[uid] in answers.failures for uid in uids):
-                continue
-            told = {uid: read_server(answers.pages[names[uid]]) for uid in uids}
-            found = figures.setdefault(root, {})
-            found.update({(kind, ""): v for kind, v in combine(list(told.values())).items()})
-            for uid, server in told.items():
-                for bucket in server.buckets:
-                    total = (root, bucket.type, bucket.bound)
-                    self._totals.count(total, (uid, bucket.type, bucket.key), bucket.count)
-                    found[bucket.type, bucket.bound] = self._totals.of(total)
+            by_root.setdefault(by_uid[uid][0], []).append(uid)
+        for root, uids in by_root.items():
+            if not any(names[uid] in results.failures for uid in uids):
+                pages = {uid: results.pages[names[uid]] for uid in uids}
+                figures.setdefault(root, {}).update(self._server_figures(root, pages))
+
+    def _server_figures(
+        self, root: str, pages: Mapping[str, ServerFigures]
+    ) -> dict[tuple[str, str], float]:
+        """`pages`: of all servers of one workload, by pod UID."""
+        figures = {(kind, ""): value for kind, value in combine(list(pages.values())).items()}
+        for uid, page in pages.items():
+            self._totals.count(
+                uid,
+                "server",
+                {
+                    (bucket.type, bucket.key): ((root, bucket.type, bucket.bound), bucket.count)
+                    for bucket in page.buckets
+                },
+            )
+        for kind in {bucket.type for page in pages.values() for bucket in page.buckets}:
+            totals = self._totals.of(root, kind)
+            figures |= {(kind, bound): value for bound, value in totals.items()}
+        return figures
 
     async def _server(self, target: ScrapeTarget) -> bytes:
-        """The page at the first path that there is; that one is remembered."""
+        """The page at the first path that exists; the path is remembered."""
         known = self._inference_paths.get(target.uid)
         for path in (known,) if known else target.paths:
             try:
-                body = await self._fetcher.pod(target, path)
+                body = await self._fetcher.pod(target, path, WORKLOADS)
             except ApiFailure as failure:
                 if failure.kind is not ErrorKind.ABSENT or path == target.paths[-1]:
                     self._inference_paths.pop(target.uid, None)
@@ -267,7 +311,7 @@ class Scraper:
                 self._inference_paths[target.uid] = path
                 return body
         self._inference_paths.pop(target.uid, None)
-        raise ApiFailure(ErrorKind.ABSENT, "there is no page of metrics")
+        raise ApiFailure(ErrorKind.ABSENT, "no path has a page of metrics")
 
     def _forget(self, by_uid: Mapping[str, tuple[str, Pod]], roots: set[str]) -> None:
         self._totals.forget(by_uid, roots)
@@ -282,13 +326,26 @@ class Scraper:
         self._is_large = is_large
 
 
+@dataclass(frozen=True, slots=True)
+class _KubeletPage:
+    cpu: ByContainer
+    memory: ByContainer
+
+
+def _read_kubelet(samples: Sequence[ParsedSample]) -> _KubeletPage:
+    return _KubeletPage(
+        by_container(sample for sample in samples if sample.name == CPU_COUNTER),
+        by_container(sample for sample in samples if sample.name == MEMORY_GAUGE),
+    )
+
+
 def _measured(figures: Figures) -> Iterable[Measured]:
-    for root, found in figures.items():
+    for root, values in figures.items():
         try:
             workload_id = UUID(root)
         except ValueError:
             continue
         yield Measured(
             workload_id,
-            tuple(Reading(kind, value, label) for (kind, label), value in sorted(found.items())),
+            tuple(Reading(kind, value, label) for (kind, label), value in sorted(values.items())),
         )

@@ -1,28 +1,30 @@
-"""How exporters' pages are reached: through the API server's proxy, or pods directly at their addresses.
+"""Scrapes many targets of one kind, within limits, and reports how well they can be scraped.
 
-Directly, no credentials go along. No redirect is ever followed, every page is bounded in bytes and seconds.
-
-Asks many exporters of one kind at once, and says how well they answer.
+Targets are reached through the API server's proxy, or pods directly at their addresses, then without
+credentials. No redirect is followed. A target that fails or exceeds a limit leaves the others alone.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from types import TracebackType
-from typing import Literal, Self
-from urllib.parse import quote
+from typing import Generic, Literal, Self, TypeVar
 
 import aiohttp
+from yarl import URL
 
 from watchbill import __version__
 from watchbill.agent.cache.targets import ScrapeTarget
-from watchbill.agent.kubernetes.client import KubeClient, bounded_body
+from watchbill.agent.kubernetes.client import BodyTooLarge, KubeClient, bounded_body, request_path
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind, failure_of_response
 from watchbill.agent.metrics.exposition import ExpositionParser, ParsedSample, looks_like_metrics
+from watchbill.agent.metrics.scrape_limits import Limit, LimitExceeded, ScrapeLimits, in_turns
 from watchbill.protocol import KindState
 
-PAGE_BYTES = 32 * 1024 * 1024
-PAGE_SECONDS = 10.0
 _ERROR_BYTES = 4 * 1024
 
 
@@ -36,9 +38,13 @@ class Fetcher:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=PAGE_SECONDS),
-            headers={"User-Agent": f"watchbill-agent/{__version__}", "Accept": "text/plain"},
+            headers={
+                "User-Agent": f"watchbill-agent/{__version__}",
+                "Accept": "text/plain",
+                "Accept-Encoding": "identity",
+            },
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
         )
         return self
 
@@ -51,125 +57,255 @@ class Fetcher:
         if self._session is not None:
             await self._session.close()
 
-    async def node(self, name: str, path: str) -> bytes:
+    async def node(self, name: str, path: str, limits: ScrapeLimits) -> bytes:
         """A page of the node's kubelet. Raises ApiFailure."""
-        return await self._proxied(f"/api/v1/nodes/{quote(name, safe='')}/proxy{path}")
+        return await self._proxied(node_proxy_path(name, path), limits)
 
-    async def pod(self, target: ScrapeTarget, path: str) -> bytes:
+    async def pod(self, target: ScrapeTarget, path: str, limits: ScrapeLimits) -> bytes:
         """A page of a pod. Raises ApiFailure."""
         if self._is_direct:
-            return await self._direct(target, path)
-        namespace, pod = quote(target.namespace, safe=""), quote(target.pod, safe="")
-        root = f"/api/v1/namespaces/{namespace}/pods/{pod}:{target.port}/proxy"
-        return await self._proxied(root + path)
+            return await self._direct(target, path, limits)
+        return await self._proxied(
+            pod_proxy_path(target.namespace, target.pod, target.port, path), limits
+        )
 
-    async def _proxied(self, path: str) -> bytes:
-        return await self._kube.read(path, max_bytes=PAGE_BYTES, seconds=PAGE_SECONDS)
+    async def _proxied(self, path: str, limits: ScrapeLimits) -> bytes:
+        return await self._kube.read(
+            path, max_bytes=limits.body_bytes, seconds=limits.target_seconds
+        )
 
-    async def _direct(self, target: ScrapeTarget, path: str) -> bytes:
+    async def _direct(self, target: ScrapeTarget, path: str, limits: ScrapeLimits) -> bytes:
         assert self._session is not None  # entered before use
-        host = f"[{target.address}]" if ":" in target.address else target.address
         try:
             async with self._session.get(
-                f"http://{host}:{target.port}{path}", allow_redirects=False
+                pod_url(target.address, target.port, path),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=limits.target_seconds),
             ) as response:
                 if response.status != 200:
                     body = await response.content.read(_ERROR_BYTES)
                     raise failure_of_response(response.status, response.headers, body)
-                return await bounded_body(response, PAGE_BYTES)
+                return await bounded_body(response, limits.body_bytes)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             text = str(error) or type(error).__name__
             raise ApiFailure(ErrorKind.UNREACHABLE, text) from error
 
 
+def node_proxy_path(node: str, path: str) -> str:
+    """The path of a page of this node's kubelet, and of nothing else. Raises ApiFailure."""
+    return request_path("api", "v1", "nodes", _object_name(node), "proxy", *_segments(path))
+
+
+def pod_proxy_path(namespace: str, pod: str, port: int, path: str) -> str:
+    """The path of a page of this pod, and of nothing else. Raises ApiFailure."""
+    root = ("api", "v1", "namespaces", _object_name(namespace), "pods")
+    return request_path(*root, f"{_object_name(pod)}:{_port(port)}", "proxy", *_segments(path))
+
+
+def pod_url(address: str, port: int, path: str) -> URL:
+    """The URL of a page at a pod's own address. Raises ApiFailure for an address that no pod has."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        raise ApiFailure(ErrorKind.REFUSED, "the pod's address is not an IP address") from None
+    if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+        raise ApiFailure(ErrorKind.REFUSED, f"{ip} is not the address of a pod")
+    host = f"[{ip.compressed}]" if ip.version == 6 else ip.compressed
+    return URL(f"http://{host}:{_port(port)}{request_path(*_segments(path))}", encoded=True)
+
+
+def _object_name(name: str) -> str:
+    """A colon would separate a scheme or a port from the name."""
+    if ":" in name or "@" in name:
+        raise ApiFailure(ErrorKind.ABSENT, f"{name[:60]!a} is not the name of an object")
+    return name
+
+
+def _port(port: int) -> int:
+    if not 0 < port < 65536:
+        raise ApiFailure(ErrorKind.REFUSED, f"{port} is not a port")
+    return port
+
+
+def _segments(path: str) -> list[str]:
+    return path.removeprefix("/").split("/")
+
+
 GROUP = "metrics"
-"""The group of the kinds whose states tell how well exporters can be read."""
+"""The group of the kinds whose states tell how well targets can be scraped."""
 _LARGE_BYTES = 512 * 1024
-"""A page from which on reading it would hold up everything else for too long."""
+"""Pages of this size are parsed in a thread: parsing them takes too long for the event loop."""
 
-Ask = Callable[[], Awaitable[bytes]]
+Fetch = Callable[[], Awaitable[bytes]]
 State = Literal["complete", "forbidden", "absent", "failing"]
+Page = TypeVar("Page")
 
 
-class ScrapePool:
-    """`is_strict`: one that does not answer makes the whole count as failing."""
+@dataclass(frozen=True, slots=True)
+class ScrapeJob:
+    """How to fetch one target's page. `namespace` "" = no namespace, as of nodes."""
+
+    fetch: Fetch
+    namespace: str = ""
+
+
+@dataclass(slots=True)
+class ScrapeResults(Generic[Page]):
+    """What was read of each target, and the targets that failed."""
+
+    pages: dict[str, Page] = field(default_factory=dict)
+    failures: dict[str, ApiFailure] = field(default_factory=dict)
+    samples_by_namespace: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def exceeded(self) -> Counter[Limit]:
+        return Counter(
+            failure.limit
+            for failure in self.failures.values()
+            if isinstance(failure, LimitExceeded)
+        )
+
+
+class ScrapePool(Generic[Page]):
+    """`read` makes of a target's samples what is kept of them.
+
+    `is_strict`: one failed target makes the whole count as failing. `is_optional`: having no targets is
+    complete, not absent.
+    """
 
     def __init__(
         self,
         kind: str,
         metrics: Iterable[str],
-        slots: asyncio.Semaphore,
+        read: Callable[[Sequence[ParsedSample]], Page],
         *,
+        limits: ScrapeLimits,
+        concurrency: int,
         is_strict: bool = True,
-        has_always: bool = False,
+        is_optional: bool = False,
     ) -> None:
-        self._kind = kind
-        self._pages = ExpositionParser(metrics)
-        self._slots = slots
-        self._is_strict = is_strict
-        self._has_always = has_always
-        """Where there is none to ask, that is an answer too."""
-        self._state: KindState | None = None
-
-    @property
-    def state(self) -> KindState | None:
+        self.kind = kind
+        self.state: KindState | None = None
         """None before the first round."""
-        return self._state
+        self.exceeded: Counter[Limit] = Counter()
+        """Targets not measured because of a limit, since the start."""
+        self.results: Counter[str] = Counter()
+        """Targets of the last round by result: measured, failed, limited."""
+        self.limits = limits
+        self._parser = ExpositionParser(metrics)
+        self._read = read
+        self._concurrency = concurrency
+        self._is_strict = is_strict
+        self._is_optional = is_optional
+        self._slow: frozenset[str] = frozenset()
+        """Targets that timed out in the last round: they come last in the next one."""
 
     async def scrape(
-        self, wanted: Mapping[str, Ask], *, hint: str | None = None
-    ) -> "ScrapeResults":
-        """Ask all of them, some at a time. Whoever does not answer is among the failures."""
-        answers = ScrapeResults()
+        self, jobs: Mapping[str, ScrapeJob], *, seconds: float, hint: str | None = None
+    ) -> ScrapeResults[Page]:
+        """Scrape all targets, some at a time, for at most `seconds`; the rest counts as failed."""
+        results: ScrapeResults[Page] = ScrapeResults()
+        queue = iter(self._order(jobs, results))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(
+                    *(self._work(queue, jobs, results) for _ in range(self._concurrency))
+                )
+        for name in jobs.keys() - results.pages.keys() - results.failures.keys():
+            results.failures[name] = LimitExceeded(Limit.TIMEOUT, seconds)
+        self._slow = frozenset(
+            name
+            for name, failure in results.failures.items()
+            if isinstance(failure, LimitExceeded) and failure.limit is Limit.TIMEOUT
+        )
+        self._count(results)
+        self._update_state(results, hint)
+        return results
 
-        async def one(name: str, ask: Ask) -> None:
-            async with self._slots:
-                try:
-                    answers.pages[name] = await self._read(await ask())
-                except ApiFailure as failure:
-                    answers.failures[name] = failure
+    def _order(self, jobs: Mapping[str, ScrapeJob], results: ScrapeResults[Page]) -> list[str]:
+        """One of each namespace in turn, slow ones last; those beyond the target limit fail at once."""
+        turns = list(in_turns({name: job.namespace for name, job in jobs.items()}))
+        limit = self.limits.targets_per_namespace
+        if limit is not None:
+            counts: Counter[str] = Counter()
+            for name in turns:
+                counts[jobs[name].namespace] += 1
+                if counts[jobs[name].namespace] > limit:
+                    results.failures[name] = LimitExceeded(Limit.TARGETS, limit)
+        admitted = [name for name in turns if name not in results.failures]
+        return sorted(admitted, key=self._slow.__contains__)
 
-        await asyncio.gather(*(one(name, ask) for name, ask in wanted.items()))
-        self._update_state(answers, hint)
-        return answers
+    async def _work(
+        self, queue: Iterator[str], jobs: Mapping[str, ScrapeJob], results: ScrapeResults[Page]
+    ) -> None:
+        for name in queue:
+            try:
+                await self._scrape_one(name, jobs[name], results)
+            except ApiFailure as failure:
+                results.failures[name] = failure
 
-    async def _read(self, body: bytes) -> list[ParsedSample]:
+    async def _scrape_one(self, name: str, job: ScrapeJob, results: ScrapeResults[Page]) -> None:
+        seconds = self.limits.target_seconds
+        try:
+            async with asyncio.timeout(seconds) as timer:
+                body = await job.fetch()
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            raise LimitExceeded(Limit.TIMEOUT, seconds) from None
+        except BodyTooLarge:
+            raise LimitExceeded(Limit.BODY_SIZE, self.limits.body_bytes) from None
+        samples = await self._parse(body)
+        budget, namespace = self.limits.samples_per_namespace, job.namespace
+        if budget is not None and results.samples_by_namespace[namespace] + len(samples) > budget:
+            raise LimitExceeded(Limit.NAMESPACE_SAMPLES, budget)
+        results.pages[name] = self._read(samples)
+        results.samples_by_namespace[namespace] += len(samples)
+
+    async def _parse(self, body: bytes) -> list[ParsedSample]:
         if not looks_like_metrics(body):
-            raise ApiFailure(ErrorKind.REFUSED, "the page is not one of metrics")
+            raise ApiFailure(ErrorKind.REFUSED, "the page does not contain metrics")
         if len(body) < _LARGE_BYTES:
-            return list(self._pages.samples(body))
-        return await asyncio.to_thread(lambda: list(self._pages.samples(body)))
+            return self._parser.samples(body, self.limits)
+        return await asyncio.to_thread(self._parser.samples, body, self.limits)
 
-    def _update_state(self, answers: "ScrapeResults", hint: str | None) -> None:
-        state, message = self._evaluate(answers)
+    def _count(self, results: ScrapeResults[Page]) -> None:
+        exceeded = results.exceeded
+        limited = exceeded.total()
+        self.exceeded += exceeded
+        self.results = Counter(
+            measured=len(results.pages), failed=len(results.failures) - limited, limited=limited
+        )
+
+    def _update_state(self, results: ScrapeResults[Page], hint: str | None) -> None:
+        state, message = self._evaluate(results)
         message = message or hint
-        before = self._state
+        before = self.state
         if before is None or (before.state, before.message) != (state, message):
-            same = before is not None and before.state == state
-            since = before.since if same and before is not None else datetime.now(UTC)
-            self._state = KindState(
-                group=GROUP, kind=self._kind, state=state, since=since, message=message
+            is_same = before is not None and before.state == state
+            since = before.since if is_same and before is not None else datetime.now(UTC)
+            self.state = KindState(
+                group=GROUP, kind=self.kind, state=state, since=since, message=message
             )
 
-    def _evaluate(self, answers: "ScrapeResults") -> tuple[State, str | None]:
-        asked, failures = len(answers.pages) + len(answers.failures), answers.failures
-        if not asked:
-            return ("complete" if self._has_always else "absent"), None
+    def _evaluate(self, results: ScrapeResults[Page]) -> tuple[State, str | None]:
+        failures = results.failures
+        count = len(results.pages) + len(failures)
+        if not count:
+            return ("complete" if self._is_optional else "absent"), None
         if not failures:
             return "complete", None
-        name, first = min(failures.items())
-        message = f"{len(failures)} of {asked} do not answer, such as {name}: {first.message}"[:300]
-        if (
-            all(found.kind is ErrorKind.FORBIDDEN for found in failures.values())
-            and not answers.pages
-        ):
+        message = _message(failures, count, results.exceeded)
+        is_forbidden = all(item.kind is ErrorKind.FORBIDDEN for item in failures.values())
+        if is_forbidden and not results.pages:
             return "forbidden", message
         return ("failing" if self._is_strict else "complete"), message
 
 
-class ScrapeResults:
-    """Samples by whom they came from, and who did not answer."""
-
-    def __init__(self) -> None:
-        self.pages: dict[str, list[ParsedSample]] = {}
-        self.failures: dict[str, ApiFailure] = {}
+def _message(failures: Mapping[str, ApiFailure], count: int, exceeded: Counter[Limit]) -> str:
+    name, first = min(failures.items())
+    message = f"{len(failures)} of {count} targets failed, such as {name}: {first.message}"[:300]
+    if not exceeded:
+        return message
+    limits = ", ".join(f"{limit} {number}" for limit, number in sorted(exceeded.items()))
+    return f"{message} (targets beyond a limit: {limits})"
