@@ -38,6 +38,7 @@ COMPONENTS = {
         Path("/usr/bin/victoria-metrics"),
         "apt-get install victoria-metrics",
     ),
+    "kubectl": (Path("/usr/bin/kubectl"), "apt-get install kubernetes-client"),
     "Chromium": (Path("/usr/bin/chromium"), "apt-get install chromium"),
     "strict OpenID provider": (strict_provider.INSTALLED, "npm ci in tests/fixtures/provider"),
 }

@@ -38,6 +38,7 @@ _FLEET_STOP_SECONDS = 8.0
 class DemoOptions:
     """`rate`: changes a second, over all clusters. `data_dir` None = new data, removed at the end."""
 
+    host: str = "127.0.0.1"
     port: int = 8600
     clusters: int = 2
     workloads: int = 500
@@ -245,7 +246,7 @@ class _Server:
 
 @contextlib.asynccontextmanager
 async def _server(options: DemoOptions, home: Path) -> AsyncIterator[_Server]:
-    server = _Server(ServerSettings(data_dir=home, port=options.port))
+    server = _Server(ServerSettings(data_dir=home, host=options.host, port=options.port))
     try:
         yield server
     finally:

@@ -58,6 +58,12 @@ class ServerSettings:
             "another PostgreSQL, 15 or newer; the embedded one is then not started",
         ),
     ] = None
+    database_url_file: Annotated[
+        Path | None,
+        Setting(
+            "WATCHBILL_DATABASE_URL_FILE", "file that holds that address, since it has a password"
+        ),
+    ] = None
     host: Annotated[str, Setting("WATCHBILL_HOST", "address to listen on")] = "127.0.0.1"
     port: Annotated[Port, Setting("WATCHBILL_PORT", "port to listen on; 0 = any free one")] = 8600
     deleted_retention_days: Annotated[
@@ -280,6 +286,8 @@ def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSe
     values: dict[str, Any] = {"data_dir": default_data_dir(environ)}
     values |= _from_variables(ServerSettings, environ)
     values |= _from_flags(ServerSettings, overrides)
+    if values.get("database_url_file") is not None and "database_url" not in values:
+        values["database_url"] = _first_line(values["database_url_file"])
     settings = ServerSettings(**values, prometheus=prometheus_settings(environ))
     _check_database_url(settings.database_url)
     return settings
@@ -419,6 +427,13 @@ def _shown_default(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip().partition("\n")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"WATCHBILL_DATABASE_URL_FILE: {path} cannot be read.") from error
 
 
 def _check_database_url(url: str | None) -> None:

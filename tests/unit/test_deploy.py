@@ -9,7 +9,7 @@ import simulator
 from watchbill.agent.cache.watched_kinds import watched_kinds
 from watchbill.kinds.definition.loader import load_definitions
 
-AGENT = Path(__file__).parents[2] / "deploy" / "agent.yaml"
+AGENT = Path(__file__).parents[2] / "deploy" / "kubernetes" / "agent" / "agent.yaml"
 
 
 def documents(kind: str) -> dict[str, dict[str, Any]]:

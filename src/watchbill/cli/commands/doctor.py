@@ -24,7 +24,7 @@ SLOW_SECONDS = 1.0
 METRICS = "metrics"
 _METRICS_ADVICE = (
     "use and idle GPUs are not known meanwhile; the agent needs nodes/proxy and pods/proxy for it "
-    "(deploy/agent.yaml has them as a role of their own), and exporters that answer"
+    "(deploy/kubernetes/agent has them as a role of their own), and exporters that answer"
 )
 """The group of what an agent scrapes, beside the groups of Kubernetes."""
 
@@ -207,7 +207,7 @@ def _advice(state: str) -> str:
 def _kinds(cluster: JSON) -> Iterator[Finding]:
     kinds = [one for one in cluster.get("kinds") or [] if one["group"] != METRICS]
     for state, advice in (
-        ("forbidden", "allow the agent to get, list and watch them (deploy/agent.yaml)"),
+        ("forbidden", "allow the agent to get, list and watch them (deploy/kubernetes/agent)"),
         ("failing", "the cluster's answer follows the kinds; the agent keeps retrying"),
     ):
         found = [one for one in kinds if one["state"] == state]

@@ -190,6 +190,7 @@ def _run_agent(settings: "AgentSettings") -> None:
 
 def demo(
     *,
+    host: Annotated[str, typer.Option(help="Address that the server listens on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the server.")] = 8600,
     clusters: Annotated[int, typer.Option(min=1, max=20, help="Simulated clusters.")] = 2,
     workloads: Annotated[int, typer.Option(min=1, help="Workloads in all of them.")] = 500,
@@ -220,6 +221,7 @@ def demo(
     asyncio.run(
         run_demo(
             DemoOptions(
+                host=host,
                 port=port,
                 clusters=clusters,
                 workloads=workloads,

@@ -1,0 +1,138 @@
+"""What runs Watchbill elsewhere: rendered by kubectl, and held to the field names of Kubernetes' own types."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes_asyncio.client import models
+
+from tests.conftest import require
+from watchbill.settings import settings_table
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+KUSTOMIZATIONS = sorted(path.parent for path in DEPLOY.rglob("kustomization.yaml"))
+OPERATOR_KINDS = {"ServiceMonitor"}
+"""Kinds of others, whose types Kubernetes' client does not have."""
+
+
+def rendered(folder: Path) -> list[dict[str, Any]]:
+    kubectl = require("kubectl")
+    done = subprocess.run(
+        [kubectl, "kustomize", folder], check=True, capture_output=True, text=True
+    )
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def model_of(document: dict[str, Any]) -> str:
+    """`apps/v1` `Deployment` is V1Deployment; only the version is part of the name."""
+    version = document["apiVersion"].rpartition("/")[2]
+    return f"{version[0].upper()}{version[1:]}{document['kind']}"
+
+
+def unknown_fields(value: Any, model: str, at: str = "") -> list[str]:
+    """Members that the type does not have, each by its path."""
+    if match := re.fullmatch(r"list\[(.+)\]", model):
+        return [
+            name
+            for number, item in enumerate(value)
+            for name in unknown_fields(item, match[1], f"{at}[{number}]")
+        ]
+    kind = getattr(models, model, None)
+    if kind is None:
+        return []  # text, numbers, maps
+    types = {kind.attribute_map[name]: type_ for name, type_ in kind.openapi_types.items()}
+    found = [f"{at}.{name}" for name in value if name not in types]
+    for name in value.keys() & types.keys():
+        found += unknown_fields(value[name], types[name], f"{at}.{name}")
+    return found
+
+
+@pytest.mark.parametrize("folder", KUSTOMIZATIONS, ids=lambda path: path.name)
+def test_every_object_has_only_fields_that_kubernetes_knows(folder: Path) -> None:
+    documents = rendered(folder)
+    assert documents
+    for document in documents:
+        if document["kind"] not in OPERATOR_KINDS:
+            assert hasattr(models, model_of(document)), model_of(document)
+            assert unknown_fields(document, model_of(document)) == []
+
+
+def test_a_misspelt_field_would_be_found() -> None:
+    document = {"spec": {"template": {"spec": {"containers": [{"name": "x", "imagee": "y"}]}}}}
+    assert unknown_fields(document, "V1Deployment") == [".spec.template.spec.containers[0].imagee"]
+
+
+@pytest.mark.parametrize("folder", KUSTOMIZATIONS, ids=lambda path: path.name)
+def test_selectors_select_and_references_lead_somewhere(folder: Path) -> None:
+    """Within what is rendered together: a service or policy that selects nothing is a misprint."""
+    documents = rendered(folder)
+    pods = [
+        document["spec"]["template"] for document in documents if document["kind"] == "Deployment"
+    ]
+    for document in documents:
+        spec = document.get("spec", {})
+        selector = {
+            "Service": lambda spec: spec["selector"],
+            "PodDisruptionBudget": lambda spec: spec["selector"]["matchLabels"],
+            "NetworkPolicy": lambda spec: spec["podSelector"]["matchLabels"],
+            "Deployment": lambda spec: spec["selector"]["matchLabels"],
+        }.get(document["kind"])
+        if selector is not None:
+            wanted = selector(spec).items()
+            assert any(wanted <= pod["metadata"]["labels"].items() for pod in pods), document
+    for pod in pods:
+        for container in pod["spec"]["containers"]:
+            mounted = {mount["name"] for mount in container["volumeMounts"]}
+            assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
+
+
+@pytest.mark.parametrize("name", ["server", "agent", "production"])
+def test_pods_keep_to_the_restricted_standard(name: str) -> None:
+    (folder,) = [path for path in KUSTOMIZATIONS if path.name == name]
+    for document in rendered(folder):
+        if document["kind"] != "Deployment":
+            continue
+        pod = document["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["enableServiceLinks"] is False
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"].keys() == {"memory"}
+
+
+def test_manifests_and_units_name_settings_that_exist() -> None:
+    known = {row[0] for row in settings_table()}
+    for file in (path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix != ".json"):
+        for name in re.findall(r"WATCHBILL_[A-Z_]*[A-Z]", file.read_text(encoding="utf-8")):
+            assert name in known, f"{file.name}: {name}"
+
+
+def test_the_image_is_built_by_the_book() -> None:
+    file = DEPLOY / "image" / "Dockerfile"
+    done = subprocess.run(
+        [Path(sys.executable).with_name("hadolint"), file],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    stages = re.findall(r"^FROM \S+ AS (\S+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    assert stages[-1] == "server", "the last stage is what a build without --target makes"
+
+
+def test_compose_builds_stages_that_exist_and_publishes_to_this_machine_alone() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text(encoding="utf-8"))
+    stages = re.findall(r"AS (\S+)$", (DEPLOY / "image" / "Dockerfile").read_text(), re.MULTILINE)
+    for service in compose["services"].values():
+        assert service.get("build", {}).get("target", "server") in stages
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+        named = {volume.partition(":")[0] for volume in service.get("volumes", ())}
+        assert {name for name in named if not name.startswith(".")} <= compose["volumes"].keys()
+        assert set(service.get("secrets", ())) <= compose["secrets"].keys()
