@@ -1,6 +1,7 @@
 """The agent's rounds over exporters, over real HTTP: who is asked, who is silent, and what is told then."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from simulator.apiserver.protocol import SimulatedCluster
 from tests.fixtures.agents import until
-from tests.fixtures.measured import Exporters, cluster, device, uid
+from tests.fixtures.measured import PODS, Exporters, cluster, device, pod, uid
 from tests.fixtures.metric_stores import free_port
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
 from watchbill.agent.metrics import scrape
@@ -194,6 +195,98 @@ async def test_the_agent_exports_whose_pods_and_devices_are_whose(tmp_path: Path
     assert samples["watchbill_workload_gpu_share", frozenset(share)] == 0.5
     mig = {("UUID", device(5)), ("GPU_I_ID", "2"), ("shared", "false"), slices}
     assert samples["watchbill_workload_gpu_share", frozenset(mig)] == pytest.approx(3 / 7)
-    pod = {("pod_namespace", "team"), ("pod_name", "half"), ("pod_uid", uid(2)), half}
-    assert samples["watchbill_pod_gpu_allocated", frozenset(pod)] == 0.5
-    assert samples["watchbill_workload_pod_info", frozenset(pod | {("pod_node", "n1")})] == 1
+    named = {("pod_namespace", "team"), ("pod_name", "half"), ("pod_uid", uid(2)), half}
+    assert samples["watchbill_pod_gpu_allocated", frozenset(named)] == 0.5
+    assert samples["watchbill_workload_pod_info", frozenset(named | {("pod_node", "n1")})] == 1
+
+
+FLOOD = b"".join(
+    b'vllm:num_requests_running{model_name="m",engine="%d"} 1.0\n' % n for n in range(906_000)
+)
+"""What took an agent 602 MiB."""
+
+
+def hostile(number: int, namespace: str = "elsewhere") -> dict[str, Any]:
+    return pod(number, f"hostile-{number}", image="vllm:1", port=8000, namespace=namespace)
+
+
+async def test_a_target_beyond_its_limits_is_shown_and_the_others_are_measured(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    async with measuring(tmp_path, metrics_port=port, metrics_host="127.0.0.1") as told:
+        told.exporters.floods["hostile-40"] = FLOOD
+        told.exporters.floods["hostile-41"] = FLOOD[: 2**20]
+        for number in (40, 41):
+            told.simulated.store.put(PODS, hostile(number))
+
+        def message() -> str:
+            state = told.states().get("inference server")
+            return (state.message or "") if state else ""
+
+        await until(lambda: "body_size_limit 1" in message())
+        before = len(told.scrapes)
+        await until(lambda: len(told.scrapes) > before + 2)
+        assert told.last_of(7)["NIM_NUM_REQUESTS_RUNNING", ""] == 7
+        assert told.last_of(40) == {}
+        assert told.last_of(41) == {}
+        assert "sample_limit 1" in message()
+        samples = await own_metrics(port)
+    limited = {("source", "inference server"), ("result", "limited")}
+    assert samples["watchbill_agent_scrape_targets", frozenset(limited)] == 2
+    exceeded = {("source", "inference server"), ("limit", "sample_limit")}
+    name = "watchbill_agent_scrape_limit_exceeded_total"
+    assert samples[name, frozenset(exceeded)] >= 1
+
+
+_SCRAPE = """
+import asyncio, resource, sys
+from functools import partial
+from pathlib import Path
+from watchbill.agent.cache.targets import ScrapeTarget
+from watchbill.agent.kubernetes.client import KubeClient
+from watchbill.agent.kubernetes.credentials import Credentials
+from watchbill.agent.metrics.inference import INFERENCE_METRICS, read_server
+from watchbill.agent.metrics.scrape_limits import WORKLOADS
+from watchbill.agent.metrics.scrape_pool import Fetcher, ScrapeJob, ScrapePool
+
+def target(namespace, name):
+    return ScrapeTarget(name, namespace, name, "n1", "127.0.0.1", 8000)
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+async def main():
+    credentials = Credentials(Path(sys.argv[1]), None)
+    await credentials.load()
+    async with KubeClient(credentials) as kube, Fetcher(kube, is_direct=False) as fetcher:
+        pool = ScrapePool("x", INFERENCE_METRICS, read_server, limits=WORKLOADS, concurrency=16)
+        jobs = {
+            name: ScrapeJob(partial(fetcher.pod, target(ns, name), path, WORKLOADS), ns)
+            for ns, name, path in [
+                *(("elsewhere", f"hostile-{n}", "/metrics") for n in range(40, 44)),
+                ("team", "nim", "/v1/metrics"),
+            ]
+        }
+        before = peak()
+        results = await pool.scrape(jobs, seconds=600)
+        print(len(results.failures), *results.pages, peak() - before)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_flood_of_samples_takes_little_memory(tmp_path: Path) -> None:
+    exporters = Exporters()
+    exporters.floods = {f"hostile-{number}": FLOOD for number in range(40, 44)}
+    simulated = cluster(exporters)
+    await simulated.start()
+    kubeconfig = simulated.kubeconfig(tmp_path / "kubeconfig")
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _SCRAPE, str(kubeconfig), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await child.communicate()
+    await simulated.stop()
+    failed, page, grown = output.decode().split()
+    assert (failed, page) == ("4", "nim")
+    assert int(grown) < 100 * 2**20
