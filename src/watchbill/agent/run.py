@@ -170,9 +170,12 @@ class Agent:
         tree = self.cache.owner_tree
         roots = [root for root in tree.groups if tree.is_alive(root)]
         unreadable = {
-            uid for uid, status in tree.owner_statuses.items() if status is OwnerStatus.UNREADABLE
+            owner.uid
+            for owner, status in tree.owner_statuses.items()
+            if status is OwnerStatus.UNREADABLE
         }
-        return [*roots, *(unreadable - set(roots)), *(tree.missing.keys() - set(roots))]
+        missing = {owner.uid for owner in tree.missing}
+        return [*roots, *((unreadable | missing) - set(roots))]
 
     def states(self) -> tuple[KindState, ...]:
         return (*self.watch_manager.states(), *self.metrics.states())

@@ -1,12 +1,15 @@
 """Which workload each object belongs to, whatever the order of events."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from watchbill.agent.cache.owner_tree import Entry, OwnerStatus, OwnerTree
+from watchbill.agent.cache.owner_tree import MAX_OWNERS, Entry, OwnerKey, OwnerStatus, OwnerTree
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.kinds.objects.pod import OwnerReference, Pod, read_pod
 
@@ -39,13 +42,19 @@ def owner(uid: str | None, kind: str = "ReplicaSet") -> OwnerReference | None:
     return None if uid is None else OwnerReference("apps", "v1", kind, uid, uid, True)
 
 
-def thing(uid: str, parent: str | None = None, kind: str = "ReplicaSet") -> Entry:
-    return Entry(uid, GroupKind("apps", kind), "ns", uid, owner(parent), b"object")
+def key(uid: str, namespace: str = "ns") -> OwnerKey:
+    return OwnerKey(namespace, uid)
 
 
-def pod(uid: str, parent: str | None = None) -> Entry:
-    tree: Pod = read_pod({"metadata": {"uid": uid, "name": uid, "namespace": "ns"}})
-    return Entry(uid, GroupKind("", "Pod"), "ns", uid, owner(parent), tree)
+def thing(
+    uid: str, parent: str | None = None, kind: str = "ReplicaSet", namespace: str = "ns"
+) -> Entry:
+    return Entry(uid, GroupKind("apps", kind), namespace, uid, owner(parent), b"object")
+
+
+def pod(uid: str, parent: str | None = None, namespace: str = "ns") -> Entry:
+    payload: Pod = read_pod({"metadata": {"uid": uid, "name": uid, "namespace": namespace}})
+    return Entry(uid, GroupKind("", "Pod"), namespace, uid, owner(parent), payload)
 
 
 def deployment(uid: str) -> Entry:
@@ -86,7 +95,7 @@ def test_any_order_gives_the_same_groups(data: st.DataObject, forest: list[Entry
         tree.put(fresh(entry), NOW)
     assert not tree.missing
     for entry in forest:
-        assert tree.root_of(entry.uid) == true_root(forest, entry)
+        assert tree.root_of(key(entry.uid)) == true_root(forest, entry)
     for root in {true_root(forest, entry) for entry in forest}:
         expected = {e.uid for e in forest if e.is_pod and true_root(forest, e) == root}
         assert uids(tree, root) == expected
@@ -102,11 +111,11 @@ def test_any_order_of_removal_ends_every_workload_once(
     for entry in forest:
         tree.put(fresh(entry), NOW)
     alive = {root for root in tree.groups if tree.is_alive(root)}
-    roots = {entry.uid: tree.root_of(entry.uid) for entry in forest}
+    roots = {entry.uid: tree.root_of(key(entry.uid)) for entry in forest}
     for entry in data.draw(st.permutations(forest)):
         tree.remove(entry.uid, NOW)
         for uid in tree.entries:
-            assert tree.root_of(uid) == roots[uid], "a broken chain moves nobody"
+            assert tree.root_of(key(uid)) == roots[uid], "a broken chain moves nobody"
         remaining = {roots[uid] for uid, left in tree.entries.items() if left.is_pod}
         assert remaining <= {root for root in tree.groups if tree.is_alive(root)}
     assert sorted(listener.deleted) == sorted(set(listener.deleted))
@@ -170,15 +179,15 @@ def test_a_name_used_again_is_another_workload() -> None:
 def test_nobody_is_placed_before_a_missing_owner_is_resolved() -> None:
     tree, listener = new()
     tree.put(pod("p", "rs"), NOW)
-    assert tree.root_of("p") is None
-    assert list(tree.missing) == ["rs"]
+    assert tree.root_of(key("p")) is None
+    assert list(tree.missing) == [key("rs")]
     assert [entry.uid for entry in tree.waiting_for_owner()] == ["p"]
-    tree.resolve("rs", OwnerStatus.UNREADABLE, NOW)
-    assert tree.root_of("p") == "p"
+    tree.resolve(key("rs"), OwnerStatus.UNREADABLE, NOW)
+    assert tree.root_of(key("p")) == "p"
     assert tree.groups["p"].is_truncated
     assert list(tree.waiting_for_owner()) == []
     tree.put(thing("rs"), NOW)
-    assert tree.root_of("p") == "rs"
+    assert tree.root_of(key("p")) == "rs"
     assert listener.deleted == ["p"], "it is no workload of its own any more"
     assert not tree.groups["rs"].is_truncated
 
@@ -186,11 +195,11 @@ def test_nobody_is_placed_before_a_missing_owner_is_resolved() -> None:
 def test_those_below_an_owner_that_is_gone_wait_for_their_own_end() -> None:
     tree, listener = new()
     tree.put(pod("p", "rs"), NOW)
-    tree.resolve("rs", OwnerStatus.GONE, NOW)
-    assert tree.root_of("p") is None
+    tree.resolve(key("rs"), OwnerStatus.GONE, NOW)
+    assert tree.root_of(key("p")) is None
     assert not tree.groups
-    tree.resolve("rs", OwnerStatus.ABANDONED, NOW)
-    assert tree.root_of("p") == "p"
+    tree.resolve(key("rs"), OwnerStatus.ABANDONED, NOW)
+    assert tree.root_of(key("p")) == "p"
     tree.remove("p", NOW)
     assert listener.deleted == ["p"]
     assert not tree.owner_statuses, "a status that concerns no entry is dropped"
@@ -199,22 +208,22 @@ def test_those_below_an_owner_that_is_gone_wait_for_their_own_end() -> None:
 def test_below_a_cluster_scoped_owner_the_pod_is_its_own_workload() -> None:
     tree, _ = new()
     tree.put(pod("p", "node"), NOW)
-    tree.resolve("node", OwnerStatus.OUTSIDE, NOW)
-    assert tree.root_of("p") == "p"
+    tree.resolve(key("node"), OwnerStatus.OUTSIDE, NOW)
+    assert tree.root_of(key("p")) == "p"
     assert not tree.groups["p"].is_truncated
 
 
 def test_an_owner_looked_for_again_moves_nobody_meanwhile() -> None:
     tree, _ = new()
     tree.put(pod("p", "rs"), NOW)
-    tree.resolve("rs", OwnerStatus.UNREADABLE, NOW)
-    assert tree.search_again("rs")
+    tree.resolve(key("rs"), OwnerStatus.UNREADABLE, NOW)
+    assert tree.search_again(key("rs"))
     tree.put(pod("p", "rs"), NOW)
-    assert tree.root_of("p") == "p"
+    assert tree.root_of(key("p")) == "p"
     assert tree.groups["p"].is_truncated
     assert list(tree.waiting_for_owner()) == []
     tree.remove("p", NOW)
-    assert not tree.search_again("rs")
+    assert not tree.search_again(key("rs"))
 
 
 def test_resolving_an_owner_moves_nothing_that_knew_it() -> None:
@@ -224,7 +233,7 @@ def test_resolving_an_owner_moves_nothing_that_knew_it() -> None:
     tree.remove("d", NOW)
     tree.put(thing("late", "d"), NOW)
     tree.put(pod("q", "late"), NOW)
-    tree.resolve("d", OwnerStatus.UNREADABLE, NOW)
+    tree.resolve(key("d"), OwnerStatus.UNREADABLE, NOW)
     tree.put(thing("rs", "d"), NOW)
     tree.put(pod("p", "rs"), NOW)
     assert uids(tree, "d") == {"p"}
@@ -232,15 +241,103 @@ def test_resolving_an_owner_moves_nothing_that_knew_it() -> None:
     assert tree.groups["late"].is_truncated
 
 
-def test_a_circle_of_owners_ends() -> None:
+@given(st.permutations(["a", "b", "c", "p"]))
+def test_a_circle_of_owners_is_one_workload_whatever_the_order(order: list[str]) -> None:
+    circle = {"a": "b", "b": "c", "c": "a"}
     tree, _ = new()
-    tree.put(thing("a", "b"), NOW)
-    tree.put(thing("b", "a"), NOW)
-    tree.put(pod("p", "a"), NOW)
-    assert tree.root_of("p") in ("a", "b")
-    for uid in ("a", "b", "p"):
+    for uid in order:
+        tree.put(pod("p", "b") if uid == "p" else thing(uid, circle[uid]), NOW)
+    assert {tree.root_of(key(uid)) for uid in "abcp"} == {"a"}
+    assert uids(tree, "a") == {"p"}
+    for uid in order:
         tree.remove(uid, NOW)
     assert not tree.groups
+
+
+def test_references_changed_into_a_circle_leave_their_former_workload() -> None:
+    tree, _ = new()
+    for entry in (deployment("d"), thing("rs", "d"), pod("p", "rs")):
+        tree.put(entry, NOW)
+    tree.put(thing("rs", "p"), NOW)
+    assert uids(tree, "d") == set()
+    assert uids(tree, "p") == {"p"}
+
+
+def test_an_owner_counts_in_its_own_namespace_alone() -> None:
+    """A pod elsewhere that names a workload's UID neither joins it nor keeps it alive, whoever comes first."""
+    for others_first in (True, False):
+        tree, listener = new()
+        claims = [pod("x", "d", namespace="other"), thing("y", "rs", namespace="other")]
+        own = [deployment("d"), thing("rs", "d"), pod("p", "rs")]
+        for entry in (*claims, *own) if others_first else (*own, *claims):
+            tree.put(fresh(entry), NOW)
+        tree.resolve(key("d", "other"), OwnerStatus.UNREADABLE, NOW)
+        assert uids(tree, "d") == {"p"}
+        assert tree.root_of(key("x", "other")) == "x"
+        assert tree.root_of(key("d", "other")) is None
+        for uid in ("p", "rs", "d"):
+            tree.remove(uid, NOW)
+        assert listener.deleted == ["d"]
+
+
+def test_what_is_known_of_an_owner_in_one_namespace_says_nothing_in_another() -> None:
+    """Somebody names an owner that others wait for, as of a kind that does not exist."""
+    tree, _ = new()
+    tree.put(pod("x", "d", namespace="other"), NOW)
+    tree.resolve(key("d", "other"), OwnerStatus.UNREADABLE, NOW)
+    tree.put(pod("p", "d"), NOW)
+    assert tree.root_of(key("p")) is None, "it waits for its own owner"
+    assert list(tree.missing) == [key("d")]
+    tree.put(deployment("d"), NOW)
+    assert uids(tree, "d") == {"p"}
+
+
+class CountingEntries(dict[str, Entry]):
+    """Counts how often anything is looked up among the entries."""
+
+    reads = 0
+
+    def get(self, *args: Any) -> Any:
+        self.reads += 1
+        return super().get(*args)
+
+    def __getitem__(self, uid: str) -> Entry:
+        self.reads += 1
+        return super().__getitem__(uid)
+
+    def __contains__(self, uid: object) -> bool:
+        self.reads += 1
+        return super().__contains__(uid)
+
+
+@pytest.mark.parametrize("order", ["owners first", "owners last", "shuffled"])
+def test_a_long_chain_costs_as_many_steps_as_it_has_objects(order: str) -> None:
+    reads: dict[int, int] = {}
+    for length in (400, 1_600):
+        tree, _ = new()
+        tree.entries = entries = CountingEntries()
+        chain = [thing("u0"), *(thing(f"u{n}", f"u{n - 1}") for n in range(1, length))]
+        if order == "owners last":
+            chain.reverse()
+        elif order == "shuffled":
+            Random(7).shuffle(chain)
+        for entry in chain:
+            tree.put(entry, NOW)
+        reads[length] = entries.reads
+        roots = [tree.root_of(key(f"u{n}")) for n in range(length)]
+        assert roots == [f"u{n - n % MAX_OWNERS}" for n in range(length)]
+    assert reads[1_600] < 5 * reads[400]
+    assert reads[1_600] < 1_600 * 4 * MAX_OWNERS
+
+
+def test_naming_ever_new_owners_hides_no_pod() -> None:
+    tree, _ = new()
+    for minute in range(10):
+        at = NOW + timedelta(seconds=60 * minute)
+        tree.put(pod("p", f"nobody-{minute}"), at)
+        assert (tree.root_of(key("p")) == "p") == (minute >= 2)
+    tree.put(deployment("nobody-9"), NOW + timedelta(minutes=10))
+    assert uids(tree, "nobody-9") == {"p"}
 
 
 def test_a_kind_without_definition_lives_as_long_as_its_pods() -> None:

@@ -1,5 +1,6 @@
 """Where a workload answers: services, gateways and routes of every kind, and values that are none."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,11 +89,43 @@ def test_routes_of_the_gateway_api(found: JSON, cluster: ClusterObjects, expecte
     assert endpoints(service(), found, cluster=cluster) == [*expected, INNER]
 
 
-def test_a_route_of_another_namespace_counts_where_it_names_this_one() -> None:
+def granted(where: str = "vision", *, to: JSON | None = None, **source: str) -> ClusterObjects:
+    """A gateway, and a ReferenceGrant for HTTPRoutes of the namespace infra."""
+    source = {
+        "group": "gateway.networking.k8s.io",
+        "kind": "HTTPRoute",
+        "namespace": "infra",
+    } | source
+    spec = {"from": [source], "to": [{"group": "", "kind": "Service"} | (to or {})]}
+    return replace(gateway(HTTPS), reference_grants={(where, "routes"): {"spec": spec}})
+
+
+def test_a_route_of_another_namespace_counts_where_the_service_s_namespace_permits_it() -> None:
     rules = [{"backendRefs": [{"name": "web", "namespace": "vision"}]}]
     away = route(namespace="infra", rules=rules)
     assert backend_namespaces(away) == {"vision"}
-    assert endpoints(service(), away, cluster=gateway(HTTPS))[0][2] == "https://m.example.com"
+    for cluster in (granted(), granted(to={"name": "web"})):
+        assert endpoints(service(), away, cluster=cluster)[0][2] == "https://m.example.com"
+    for cluster in (
+        gateway(HTTPS),
+        granted("infra"),
+        granted(to={"name": "other"}),
+        granted(to={"kind": "InferencePool"}),
+        granted(kind="GRPCRoute"),
+        granted(group=""),
+        granted(namespace="other"),
+    ):
+        assert endpoints(service(), away, cluster=cluster) == [INNER]
+
+
+def test_a_route_elsewhere_that_names_the_workload_as_its_owner_is_not_its() -> None:
+    rules = [{"backendRefs": [{"name": "web", "namespace": "vision"}]}]
+    away = route(namespace="infra", rules=rules)
+    away["metadata"]["ownerReferences"] = [{"kind": "X", "name": "w", "uid": uid(1)}]
+    assert endpoints(service(), away, cluster=gateway(HTTPS)) == [INNER]
+
+
+def test_a_route_leads_to_services_that_it_names() -> None:
     homonym = route(namespace="infra")
     assert endpoints(service(), homonym, cluster=gateway(HTTPS)) == [INNER]
     other = route(rules=[{"backendRefs": [{"name": "web", "namespace": "speech"}]}])

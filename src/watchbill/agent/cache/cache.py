@@ -15,7 +15,7 @@ import msgspec
 
 from watchbill.agent.cache.cluster import SHARED_ROLES, ClusterView, NodeSink, SharedSink
 from watchbill.agent.cache.compressed import compress, decompress, prune
-from watchbill.agent.cache.owner_tree import Entry, OwnerListener, OwnerTree
+from watchbill.agent.cache.owner_tree import Entry, OwnerKey, OwnerListener, OwnerTree
 from watchbill.agent.cache.related import Related
 from watchbill.agent.cache.targets import ScrapeTargets
 from watchbill.agent.cache.watched_kinds import POD, REPLICA_SET, WatchedKind, WatchRole
@@ -132,20 +132,24 @@ class Cache:
         group = self.owner_tree.groups[root]
         pods = self.owner_tree.pods(root)
         intermediates = list(self.owner_tree.intermediates(root))
-        chain = [root, *(entry.uid for entry in intermediates)]
+        namespace = group.root.namespace
+        chain = [
+            OwnerKey(namespace, uid) for uid in (root, *(entry.uid for entry in intermediates))
+        ]
+        chain_and_pods = [*chain, *(OwnerKey(namespace, pod.uid) for pod in pods)]
         return WorkloadObjects(
             root=self._root(group.root),
             is_chain_truncated=group.is_truncated,
             is_root_listed=group.root.key in self.listed and not group.root.is_looked_up,
             pods=pods,
             children=[_object(entry) for entry in intermediates],
-            services=self.related.routing(group.root.namespace),
+            services=self.related.routing(namespace),
             pod_groups=self.related.pod_groups(chain, pods),
-            queue_workloads=self.related.queue_workloads([*chain, *(pod.uid for pod in pods)]),
-            scheduling_events=self.related.events([*chain, *(pod.uid for pod in pods)]),
+            queue_workloads=self.related.queue_workloads(chain_and_pods),
+            scheduling_events=self.related.events(chain_and_pods),
             claims=self.related.claims(pods),
             autoscalers=self.related.autoscalers(
-                group.root.namespace, {group.root.name, *(entry.name for entry in intermediates)}
+                namespace, {group.root.name, *(entry.name for entry in intermediates)}
             ),
             idle=self.idle.get(root),
             is_root_gone=group.is_root_gone,

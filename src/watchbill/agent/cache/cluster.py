@@ -61,6 +61,7 @@ class ClusterView:
     volcano_queues: dict[str, Object] = field(default_factory=dict)
     gateways: dict[tuple[str, str], Object] = field(default_factory=dict)
     istio_gateways: dict[tuple[str, str], Object] = field(default_factory=dict)
+    reference_grants: dict[tuple[str, str], Object] = field(default_factory=dict)
     claim_templates: dict[tuple[str, str], Object] = field(default_factory=dict)
     priority_classes: dict[str, Object] = field(default_factory=dict)
     topologies: dict[str, Object] = field(default_factory=dict)
@@ -79,6 +80,7 @@ class ClusterView:
             volcano_queues=self.volcano_queues,
             gateways=self.gateways,
             istio_gateways=self.istio_gateways,
+            reference_grants=self.reference_grants,
             claim_templates=self.claim_templates,
             priority_classes=self.priority_classes,
             topologies=self.topologies,
@@ -169,13 +171,18 @@ SHARED_ROLES = {
     WatchRole.VOLCANO_QUEUE: "volcano_queues",
     WatchRole.GATEWAY: "gateways",
     WatchRole.ISTIO_GATEWAY: "istio_gateways",
+    WatchRole.REFERENCE_GRANT: "reference_grants",
     WatchRole.CLAIM_TEMPLATE: "claim_templates",
     WatchRole.PRIORITY_CLASS: "priority_classes",
     WatchRole.TOPOLOGY: "topologies",
     WatchRole.NAMESPACE: "namespaces",
 }
 _GATEWAYS = frozenset({WatchRole.GATEWAY, WatchRole.ISTIO_GATEWAY})
-_NAMESPACED = _GATEWAYS | {WatchRole.LOCAL_QUEUE, WatchRole.CLAIM_TEMPLATE}
+_NAMESPACED = _GATEWAYS | {
+    WatchRole.LOCAL_QUEUE,
+    WatchRole.CLAIM_TEMPLATE,
+    WatchRole.REFERENCE_GRANT,
+}
 
 
 def _without_status(obj: Object) -> dict[str, Any]:

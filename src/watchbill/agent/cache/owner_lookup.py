@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from watchbill.agent.cache.cache import Cache
-from watchbill.agent.cache.owner_tree import OwnerStatus
+from watchbill.agent.cache.owner_tree import OwnerKey, OwnerStatus
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
@@ -34,7 +34,6 @@ _CONCURRENT_REQUESTS = 8
 @dataclass(slots=True)
 class _Search:
     owner: OwnerReference
-    namespace: str
     since: float
     due: float
     forbidden_attempts: int = 0
@@ -51,10 +50,10 @@ class OwnerLookup:
         self._client = client
         self._cache = cache
         self._find_resource = find_resource
-        self._searches: dict[str, _Search] = {}
-        self._recheck_at: dict[str, float] = {}
+        self._searches: dict[OwnerKey, _Search] = {}
+        self._recheck_at: dict[OwnerKey, float] = {}
         """When to look up an unresolved owner again, or to check a fetched one."""
-        self._gone_since: dict[str, float] = {}
+        self._gone_since: dict[OwnerKey, float] = {}
 
     @property
     def is_idle(self) -> bool:
@@ -65,10 +64,10 @@ class OwnerLookup:
     def recheck_kind(self, key: GroupKind) -> None:
         """The kind was listed: owners of it that were fetched by name and not listed may be gone."""
         now = asyncio.get_running_loop().time()
-        for uid in self._recheck_at:
-            entry = self._cache.owner_tree.entries.get(uid)
+        for owner in self._recheck_at:
+            entry = self._cache.owner_tree.entry_of(owner)
             if entry is not None and entry.is_looked_up and entry.key == key:
-                self._recheck_at[uid] = now
+                self._recheck_at[owner] = now
 
     async def run(self) -> None:
         """Look up what is missing, until cancelled."""
@@ -80,40 +79,42 @@ class OwnerLookup:
         """One round: everything that is due, a few at a time."""
         now = asyncio.get_running_loop().time()
         self._sync_searches(now)
-        due = [uid for uid, search in self._searches.items() if search.due <= now][
+        due = [owner for owner, search in self._searches.items() if search.due <= now][
             :_CONCURRENT_REQUESTS
         ]
-        await asyncio.gather(*(self._search(uid) for uid in due))
-        rechecks = [uid for uid, at in self._recheck_at.items() if at <= now][:_CONCURRENT_REQUESTS]
-        await asyncio.gather(*(self._recheck(uid) for uid in rechecks))
+        await asyncio.gather(*(self._search(owner) for owner in due))
+        rechecks = [owner for owner, at in self._recheck_at.items() if at <= now][
+            :_CONCURRENT_REQUESTS
+        ]
+        await asyncio.gather(*(self._recheck(owner) for owner in rechecks))
 
     def _sync_searches(self, now: float) -> None:
         missing = self._cache.owner_tree.missing
-        for uid in self._searches.keys() - missing.keys():
-            del self._searches[uid]
-        for uid, (owner, namespace) in missing.items():
-            if uid not in self._searches:
-                is_watched = GroupKind(owner.group, owner.kind) in self._cache.listed
+        for owner in self._searches.keys() - missing.keys():
+            del self._searches[owner]
+        for owner, reference in missing.items():
+            if owner not in self._searches:
+                is_watched = GroupKind(reference.group, reference.kind) in self._cache.listed
                 due = now + (GRACE_SECONDS if is_watched else 0.0)
-                self._searches[uid] = _Search(owner, namespace, since=now, due=due)
+                self._searches[owner] = _Search(reference, since=now, due=due)
 
-    async def _search(self, uid: str) -> None:
-        search = self._searches[uid]
+    async def _search(self, owner: OwnerKey) -> None:
+        search = self._searches[owner]
         key = GroupKind(search.owner.group, search.owner.kind)
         try:
             resource = await self._find_resource(key)
             if resource is None or not resource.is_namespaced:
-                self._resolve(uid, OwnerStatus.OUTSIDE if resource else OwnerStatus.UNREADABLE)
+                self._resolve(owner, OwnerStatus.OUTSIDE if resource else OwnerStatus.UNREADABLE)
                 return
-            obj = await self._fetch(resource, search.owner, search.namespace)
+            obj = await self._fetch(resource, search.owner, owner.namespace)
         except ApiFailure as failure:
-            self._record_failure(uid, search, failure)
+            self._record_failure(owner, search, failure)
             return
         if obj is None:
-            self._resolve_as_gone(uid)
+            self._resolve_as_gone(owner)
             return
-        log.info("owner looked up", kind=search.owner.kind, group=search.owner.group, uid=uid)
-        self._store(uid, resource, obj)
+        log.info("owner looked up", kind=search.owner.kind, group=search.owner.group, uid=owner.uid)
+        self._store(owner, resource, obj)
 
     async def _fetch(
         self, resource: ServedResource, owner: OwnerReference, namespace: str
@@ -130,58 +131,58 @@ class OwnerLookup:
         meta = msgspec.convert(obj.get("metadata", {}), ObjectMeta, strict=False)
         return obj if meta.uid == owner.uid else None
 
-    def _store(self, uid: str, resource: ServedResource, obj: dict[str, Any]) -> None:
-        entry = self._cache.owner_tree.entries.get(uid)
+    def _store(self, owner: OwnerKey, resource: ServedResource, obj: dict[str, Any]) -> None:
+        entry = self._cache.owner_tree.entry_of(owner)
         if entry is None or entry.is_looked_up:
             self._cache.put_owner(resource, obj, is_looked_up=True)
-        self._gone_since.pop(uid, None)
-        self._recheck_at[uid] = asyncio.get_running_loop().time() + RECHECK_SECONDS
+        self._gone_since.pop(owner, None)
+        self._recheck_at[owner] = asyncio.get_running_loop().time() + RECHECK_SECONDS
 
-    def _record_failure(self, uid: str, search: _Search, failure: ApiFailure) -> None:
+    def _record_failure(self, owner: OwnerKey, search: _Search, failure: ApiFailure) -> None:
         now = asyncio.get_running_loop().time()
         if failure.kind is ErrorKind.FORBIDDEN:
             search.forbidden_attempts += 1
         if search.forbidden_attempts >= 2 or now - search.since > GIVE_UP_SECONDS:
             log.warning("owner cannot be read", kind=search.owner.kind, error=failure.message)
-            self._resolve(uid, OwnerStatus.UNREADABLE)
+            self._resolve(owner, OwnerStatus.UNREADABLE)
             return
         search.due = now + (failure.retry_after_seconds or RETRY_SECONDS)
 
-    def _resolve_as_gone(self, uid: str) -> None:
+    def _resolve_as_gone(self, owner: OwnerKey) -> None:
         """Gone; if its dependents still exist much later, nothing will collect them."""
         now = asyncio.get_running_loop().time()
-        since = self._gone_since.setdefault(uid, now)
+        since = self._gone_since.setdefault(owner, now)
         is_abandoned = now - since >= ABANDONED_SECONDS
-        self._resolve(uid, OwnerStatus.ABANDONED if is_abandoned else OwnerStatus.GONE)
+        self._resolve(owner, OwnerStatus.ABANDONED if is_abandoned else OwnerStatus.GONE)
 
-    def _resolve(self, uid: str, status: OwnerStatus) -> None:
-        self._cache.owner_tree.resolve(uid, status, datetime.now(UTC))
-        self._recheck_at[uid] = asyncio.get_running_loop().time() + UNRESOLVED_RECHECK_SECONDS
+    def _resolve(self, owner: OwnerKey, status: OwnerStatus) -> None:
+        self._cache.owner_tree.resolve(owner, status, datetime.now(UTC))
+        self._recheck_at[owner] = asyncio.get_running_loop().time() + UNRESOLVED_RECHECK_SECONDS
 
-    async def _recheck(self, uid: str) -> None:
+    async def _recheck(self, owner: OwnerKey) -> None:
         """A fetched owner: does it still exist? An unresolved one: search again while an entry names it."""
-        del self._recheck_at[uid]
+        del self._recheck_at[owner]
         owner_tree = self._cache.owner_tree
-        entry = owner_tree.entries.get(uid)
+        entry = owner_tree.entry_of(owner)
         if entry is None:
-            is_final = owner_tree.owner_statuses.get(uid) is OwnerStatus.ABANDONED
-            if is_final or not owner_tree.search_again(uid):
-                self._gone_since.pop(uid, None)
+            is_final = owner_tree.owner_statuses.get(owner) is OwnerStatus.ABANDONED
+            if is_final or not owner_tree.search_again(owner):
+                self._gone_since.pop(owner, None)
             return
         if not entry.is_looked_up:
             return
-        self._recheck_at[uid] = asyncio.get_running_loop().time() + RECHECK_SECONDS
-        owner = OwnerReference(entry.key.group, "", entry.key.kind, entry.name, uid, True)
+        self._recheck_at[owner] = asyncio.get_running_loop().time() + RECHECK_SECONDS
+        reference = OwnerReference(entry.key.group, "", entry.key.kind, entry.name, entry.uid, True)
         try:
             resource = await self._find_resource(entry.key)
             if resource is None:
                 return
-            obj = await self._fetch(resource, owner, entry.namespace)
+            obj = await self._fetch(resource, reference, entry.namespace)
         except ApiFailure as failure:
-            log.warning("owner recheck failed", uid=uid, error=failure.message)
+            log.warning("owner recheck failed", uid=entry.uid, error=failure.message)
             return
         if obj is None:
-            del self._recheck_at[uid]
-            self._cache.remove(uid, datetime.now(UTC))
+            del self._recheck_at[owner]
+            self._cache.remove(entry.uid, datetime.now(UTC))
         else:
-            self._store(uid, resource, obj)
+            self._store(owner, resource, obj)

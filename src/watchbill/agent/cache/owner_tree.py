@@ -1,17 +1,33 @@
 """Which workload each object belongs to: owner references walked by UID, never by name. No I/O, no clock.
 
-A workload is its root: the last owner that can be read. An object keeps its root while its
-references stay the same, so a chain that breaks during a cascade of deletions moves nothing.
+A workload is its root: the last owner that can be read. An object keeps its root while its references stay the
+same, so a chain that breaks during a cascade of deletions moves nothing.
+
+A reference is its author's claim. As for Kubernetes' garbage collector, an owner counts only in the dependent's
+own namespace; a reference to an object elsewhere is one to an owner that does not exist. An object's place
+follows from its owner's, so placing a chain costs as many steps as it has objects, whatever their order.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.kinds.objects.pod import OwnerReference, Pod
+
+MAX_OWNERS = 32
+"""Levels of owners above an object; one that is deeper is a workload of its own, marked as truncated."""
+MAX_WAIT = timedelta(minutes=2)
+"""How long an object may wait for its owners, however often it names others."""
+
+
+class OwnerKey(NamedTuple):
+    """An owner as its dependents name it: it is sought in their namespace."""
+
+    namespace: str
+    uid: str
 
 
 class OwnerStatus(Enum):
@@ -25,6 +41,14 @@ class OwnerStatus(Enum):
     """It does not exist and its dependents live on: the chain stops below it."""
     OUTSIDE = "outside"
     """It is cluster-scoped: workloads begin below it."""
+
+
+class Placement(NamedTuple):
+    """Where an object stands. `root` None: its owners are not known yet; `depth`: owners up to its root."""
+
+    root: str | None
+    is_truncated: bool
+    depth: int
 
 
 @dataclass(slots=True)
@@ -42,6 +66,13 @@ class Entry:
     root: str | None = None
     resolved_parent_uid: str = ""
     """The parent's UID when `root` was found."""
+    placement: Placement | None = None
+    waiting_since: datetime | None = None
+    """Since when it has no root."""
+
+    @property
+    def parent_key(self) -> OwnerKey | None:
+        return None if self.parent is None else OwnerKey(self.namespace, self.parent.uid)
 
     @property
     def is_pod(self) -> bool:
@@ -77,10 +108,10 @@ class OwnerTree:
     def __init__(self, root_kinds: Iterable[GroupKind], listener: OwnerListener) -> None:
         self.entries: dict[str, Entry] = {}
         self.groups: dict[str, OwnerGroup] = {}
-        self.missing: dict[str, tuple[OwnerReference, str]] = {}
-        """Owners that entries name and that have not been read: the reference and its namespace."""
-        self.owner_statuses: dict[str, OwnerStatus] = {}
-        self._children: dict[str, set[str]] = {}
+        self.missing: dict[OwnerKey, OwnerReference] = {}
+        """Owners that entries name and that have not been read."""
+        self.owner_statuses: dict[OwnerKey, OwnerStatus] = {}
+        self._children: dict[OwnerKey, set[str]] = {}
         self._by_namespace: dict[str, set[str]] = {}
         self._root_kinds = frozenset(root_kinds)
         self._listener = listener
@@ -118,23 +149,28 @@ class OwnerTree:
             self._leave(entry, entry.root)
             self._delete_if_empty(entry.root, at)
 
-    def resolve(self, uid: str, status: OwnerStatus, at: datetime) -> None:
+    def resolve(self, owner: OwnerKey, status: OwnerStatus, at: datetime) -> None:
         """A missing owner was looked up: its dependents are placed accordingly."""
-        if uid in self.entries:
+        if self.entry_of(owner) is not None:
             return
-        self.owner_statuses[uid] = status
-        self.missing.pop(uid, None)
-        for child in tuple(self._children.get(uid, ())):
+        self.owner_statuses[owner] = status
+        self.missing.pop(owner, None)
+        for child in tuple(self._children.get(owner, ())):
             self._attach_all(self.entries[child], at)
 
-    def search_again(self, uid: str) -> bool:
+    def search_again(self, owner: OwnerKey) -> bool:
         """Look up this owner once more if an entry still names it; its status stands meanwhile."""
-        for child in self._children.get(uid, ()):
-            entry = self.entries[child]
-            if entry.parent is not None:
-                self.missing[uid] = (entry.parent, entry.namespace)
+        for child in self._children.get(owner, ()):
+            parent = self.entries[child].parent
+            if parent is not None:
+                self.missing[owner] = parent
                 return True
         return False
+
+    def entry_of(self, owner: OwnerKey) -> Entry | None:
+        """The object that dependents mean by this key: none of another namespace."""
+        entry = self.entries.get(owner.uid)
+        return entry if entry is not None and entry.namespace == owner.namespace else None
 
     def is_alive(self, root: str) -> bool:
         """Whether this root is a workload now."""
@@ -165,57 +201,65 @@ class OwnerTree:
     def in_namespace(self, namespace: str) -> Iterable[str]:
         return tuple(self._by_namespace.get(namespace, ()))
 
-    def root_of(self, uid: str) -> str | None:
-        entry = self.entries.get(uid)
+    def root_of(self, object_key: OwnerKey) -> str | None:
+        """The workload of an object that something in its namespace names by UID."""
+        entry = self.entry_of(object_key)
         return entry.root if entry is not None else None
 
     def _add(self, entry: Entry, at: datetime) -> None:
         self.entries[entry.uid] = entry
-        self.missing.pop(entry.uid, None)
-        self.owner_statuses.pop(entry.uid, None)
+        key = OwnerKey(entry.namespace, entry.uid)
+        self.missing.pop(key, None)
+        self.owner_statuses.pop(key, None)
         self._link(entry)
         self._attach_all(entry, at)
 
     def _link(self, entry: Entry) -> None:
-        if entry.parent is not None:
-            self._children.setdefault(entry.parent.uid, set()).add(entry.uid)
+        owner = entry.parent_key
+        if owner is not None:
+            self._children.setdefault(owner, set()).add(entry.uid)
 
     def _unlink(self, entry: Entry) -> None:
-        if entry.parent is None:
+        owner = entry.parent_key
+        if owner is None:
             return
-        siblings = self._children.get(entry.parent.uid)
+        siblings = self._children.get(owner)
         if siblings is not None:
             siblings.discard(entry.uid)
             if not siblings:
-                del self._children[entry.parent.uid]
-                self.missing.pop(entry.parent.uid, None)
-                self.owner_statuses.pop(entry.parent.uid, None)
+                del self._children[owner]
+                self.missing.pop(owner, None)
+                self.owner_statuses.pop(owner, None)
 
     def _attach_all(self, entry: Entry, at: datetime) -> None:
-        """Place the entry and its dependents; then delete the groups that this emptied."""
+        """Place the entry and the dependents that move with it; then delete the groups that this emptied."""
         left: set[str] = set()
-        queue = [entry]
-        seen: set[str] = set()
+        queue = [(entry, self._place(entry, self._circle(entry), at))]
+        seen = {entry.uid}
         while queue:
-            current = queue.pop()
-            if current.uid in seen:
+            current, placement = queue.pop()
+            has_moved = placement != current.placement
+            current.placement = placement
+            left |= self._attach(current, placement)
+            if not has_moved:
                 continue
-            seen.add(current.uid)
-            left |= self._attach(current)
-            queue += [self.entries[uid] for uid in self._children.get(current.uid, ())]
+            for uid in self._children.get(OwnerKey(current.namespace, current.uid), ()):
+                if uid not in seen:
+                    seen.add(uid)
+                    queue.append((self.entries[uid], self._place(self.entries[uid], (), at)))
         for root in left:
             self._delete_if_empty(root, at)
 
-    def _attach(self, entry: Entry) -> set[str]:
-        root, is_truncated = self._walk(entry)
+    def _attach(self, entry: Entry, placement: Placement) -> set[str]:
+        root = placement.root
         if root is None:
             return set()
         previous = entry.root
         entry.resolved_parent_uid = _uid(entry.parent)
         group = self._group(root)
         if root == entry.uid:
-            group.is_truncated = is_truncated
-        if previous == root:
+            group.is_truncated = placement.is_truncated
+        if previous == root and (root == entry.uid or entry.uid in group.members):
             return set()
         entry.root = root
         if root == entry.uid:
@@ -224,7 +268,7 @@ class OwnerTree:
             group.members.add(entry.uid)
             group.pods += entry.is_pod
         self._listener.on_change(root)
-        if previous is None:
+        if previous is None or previous == root:
             return set()
         self._leave(entry, previous)
         self._listener.on_change(previous)
@@ -250,21 +294,60 @@ class OwnerTree:
             group.members.discard(entry.uid)
             group.pods -= entry.is_pod
 
-    def _walk(self, entry: Entry) -> tuple[str | None, bool]:
-        """The root, and whether an owner of it cannot be read; no root while that is unknown."""
-        seen = {entry.uid}
-        while entry.parent is not None:
-            owner = self.entries.get(entry.parent.uid)
+    def _place(self, entry: Entry, circle: Collection[str], at: datetime) -> Placement:
+        """The entry's placement; on its own where it has waited for owners too long."""
+        placement = self._placement(entry, circle)
+        if placement.root is not None:
+            entry.waiting_since = None
+            return placement
+        entry.waiting_since = entry.waiting_since or at
+        return placement if at - entry.waiting_since < MAX_WAIT else _cut_off(entry)
+
+    def _placement(self, entry: Entry, circle: Collection[str]) -> Placement:
+        """Below its owner's place. `circle`: the objects, itself among them, whose references form a circle."""
+        if circle:
+            smallest = min(circle)
+            return Placement(smallest, is_truncated=False, depth=int(smallest != entry.uid))
+        current, depth = entry, 0
+        while current.parent is not None and depth < MAX_OWNERS:
+            owner = self.entry_of(OwnerKey(current.namespace, current.parent.uid))
             if owner is None:
-                return self._root_below_missing(entry, entry.parent)
-            if owner.uid in seen:
-                break  # references in a circle own nothing
-            seen.add(owner.uid)
-            entry = owner
-        return entry.uid, False
+                root, is_truncated = self._root_below_missing(current, current.parent)
+                return _WAITING if root is None else Placement(root, is_truncated, depth)
+            depth += 1
+            above = owner.placement
+            if above is not None and above.root is not None and self._exists(above.root):
+                if above.root == entry.uid:
+                    return Placement(entry.uid, is_truncated=False, depth=0)
+                depth += above.depth
+                if depth >= MAX_OWNERS:
+                    break
+                return Placement(above.root, above.is_truncated, depth)
+            current = owner
+        if depth >= MAX_OWNERS:
+            return _cut_off(entry)
+        return Placement(current.uid, is_truncated=False, depth=depth)
+
+    def _exists(self, root: str) -> bool:
+        return root in self.entries or root in self.groups
+
+    def _circle(self, entry: Entry) -> list[str]:
+        """The UIDs of a circle of references that the entry is part of; empty where there is none."""
+        uids = [entry.uid]
+        current = entry
+        while current.parent is not None and len(uids) <= MAX_OWNERS:
+            owner = self.entry_of(OwnerKey(current.namespace, current.parent.uid))
+            if owner is None:
+                return []
+            if owner.uid == entry.uid:
+                return uids
+            uids.append(owner.uid)
+            current = owner
+        return []
 
     def _root_below_missing(self, last: Entry, parent: OwnerReference) -> tuple[str | None, bool]:
-        status = self.owner_statuses.get(parent.uid)
+        key = OwnerKey(last.namespace, parent.uid)
+        status = self.owner_statuses.get(key)
         if status is OwnerStatus.OUTSIDE:
             return last.uid, False
         previous = self._previous_root(last, parent)
@@ -273,7 +356,7 @@ class OwnerTree:
         if status in (OwnerStatus.UNREADABLE, OwnerStatus.ABANDONED):
             return last.uid, True
         if status is None and previous is None:
-            self.missing[parent.uid] = (parent, last.namespace)
+            self.missing[key] = parent
         return previous, False
 
     def _previous_root(self, last: Entry, parent: OwnerReference) -> str | None:
@@ -320,6 +403,14 @@ class OwnerTree:
             namespace.discard(root)
             if not namespace:
                 del self._by_namespace[group.root.namespace]
+
+
+_WAITING = Placement(None, is_truncated=False, depth=0)
+
+
+def _cut_off(entry: Entry) -> Placement:
+    """A workload of its own, though there are owners above it."""
+    return Placement(entry.uid, is_truncated=True, depth=0)
 
 
 def _uid(owner: OwnerReference | None) -> str:

@@ -1,4 +1,7 @@
-"""Objects related to workloads: routing, autoscalers, pod groups, queue entries, claims, events. No I/O."""
+"""Objects related to workloads: routing, autoscalers, pod groups, queue entries, claims, events. No I/O.
+
+Whatever one of them names by UID counts only in its own namespace: UIDs can be copied, namespaces cannot.
+"""
 
 from collections import OrderedDict
 from collections.abc import Container, Iterable
@@ -6,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from watchbill.agent.cache.compressed import compress, decompress
-from watchbill.agent.cache.owner_tree import OwnerListener, OwnerTree
+from watchbill.agent.cache.owner_tree import OwnerKey, OwnerListener, OwnerTree
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.kinds.derivation.routing import backend_namespaces
 from watchbill.kinds.objects.json_access import at, objects, text
@@ -15,6 +18,7 @@ from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNO
 from watchbill.kinds.pending.events import EVENT_REASONS
 
 KEPT_EVENTS = 5_000
+"""Of all namespaces; where there are more, those of the namespace that has most of them go first."""
 _EVENT_MEMBERS = ("reason", "message", "lastTimestamp", "eventTime", "involvedObject")
 _EVENT_TEXT = 2_048
 _GROUP_ANNOTATIONS = (POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION)
@@ -22,20 +26,20 @@ _GROUP_ANNOTATIONS = (POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION)
 
 @dataclass(slots=True)
 class _Owned:
-    """Compressed objects by UID, looked up by namespace and name or by owner UID."""
+    """Compressed objects by UID, looked up by namespace and name or by an owner in their namespace."""
 
     compressed: dict[str, bytes] = field(default_factory=dict)
     names: dict[str, tuple[str, str]] = field(default_factory=dict)
-    owners: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    owners: dict[str, tuple[OwnerKey, ...]] = field(default_factory=dict)
     by_name: dict[tuple[str, str], set[str]] = field(default_factory=dict)
-    by_owner: dict[str, set[str]] = field(default_factory=dict)
+    by_owner: dict[OwnerKey, set[str]] = field(default_factory=dict)
 
     def put(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         self.drop(meta.uid)
         self.compressed[meta.uid] = compress(obj)
         self.names[meta.uid] = name = (meta.namespace, meta.name)
         self.by_name.setdefault(name, set()).add(meta.uid)
-        self.owners[meta.uid] = tuple(owner.uid for owner in owners(obj))
+        self.owners[meta.uid] = tuple(OwnerKey(meta.namespace, owner.uid) for owner in owners(obj))
         for owner in self.owners[meta.uid]:
             self.by_owner.setdefault(owner, set()).add(meta.uid)
 
@@ -84,6 +88,50 @@ class _ByNamespace:
         return list(self.objects.get(namespace, {}).values())
 
 
+class _NewestEvents:
+    """The newest event about each object, by its namespace."""
+
+    def __init__(self) -> None:
+        self._by_namespace: dict[str, OrderedDict[OwnerKey, tuple[str, Object]]] = {}
+        """Each namespace's events by what they are about, with their own UIDs; the oldest first."""
+        self._about: dict[str, OwnerKey] = {}
+
+    def __len__(self) -> int:
+        return len(self._about)
+
+    def get_all(self, about: Iterable[OwnerKey]) -> list[Object]:
+        events = [
+            self._by_namespace[key.namespace].get(key)
+            for key in about
+            if key.namespace in self._by_namespace
+        ]
+        return [event[1] for event in events if event is not None]
+
+    def put(self, about: OwnerKey, uid: str, event: Object) -> Object:
+        """The event that it replaces, empty where there is none."""
+        if self._about.get(uid, about) != about:
+            self.drop(uid)
+        events = self._by_namespace.setdefault(about.namespace, OrderedDict())
+        replaced_uid, replaced = events.get(about, ("", {}))
+        self._about.pop(replaced_uid, None)
+        events[about] = (uid, event)
+        events.move_to_end(about)
+        self._about[uid] = about
+        if len(self._about) > KEPT_EVENTS:
+            fullest = max(self._by_namespace.values(), key=len)
+            self.drop(next(iter(fullest.values()))[0])
+        return replaced
+
+    def drop(self, uid: str) -> None:
+        about = self._about.pop(uid, None)
+        if about is None:
+            return
+        events = self._by_namespace[about.namespace]
+        del events[about]
+        if not events:
+            del self._by_namespace[about.namespace]
+
+
 class Related:
     """Keeps these objects and reports which workloads a change may concern."""
 
@@ -95,11 +143,9 @@ class Related:
         self._pod_groups = _Owned()
         self._queue_workloads = _Owned()
         self._claims = _Owned()
-        self._reserved: dict[str, tuple[str, ...]] = {}
+        self._reserved: dict[str, tuple[OwnerKey, ...]] = {}
         """The pods that may use each claim."""
-        self._event_about: dict[str, str] = {}
-        self._events: OrderedDict[str, tuple[str, Object]] = OrderedDict()
-        """The newest event by the UID of the object that it is about, and its own UID."""
+        self._events = _NewestEvents()
 
     def routing(self, namespace: str) -> list[Object]:
         return self._routing.of(namespace)
@@ -111,11 +157,9 @@ class Related:
             obj for obj in autoscalers if text(at(obj, "spec", "scaleTargetRef", "name")) in names
         ]
 
-    def events(self, about: Iterable[str]) -> list[Object]:
+    def events(self, about: Iterable[OwnerKey]) -> list[Object]:
         """The newest event about each of them."""
-        if not self._events:
-            return []
-        return [self._events[uid][1] for uid in about if uid in self._events]
+        return self._events.get_all(about)
 
     def claims(self, pods: Iterable[Pod]) -> list[Object]:
         """The claims that the pods name, each once."""
@@ -123,22 +167,22 @@ class Related:
         uids = [self._claims.by_name.get(name, set()) for name in names]
         return self._claims.get_all(set().union(*uids))
 
-    def pod_groups(self, chain: Iterable[str], pods: Iterable[Pod]) -> list[Object]:
+    def pod_groups(self, chain: Iterable[OwnerKey], pods: Iterable[Pod]) -> list[Object]:
         """The groups that the pods name, and those that an object of the chain or a pod owns."""
         uids: set[str] = set()
-        for uid in chain:
-            uids |= self._pod_groups.by_owner.get(uid, set())
+        for owner in chain:
+            uids |= self._pod_groups.by_owner.get(owner, set())
         for pod in pods:
-            uids |= self._pod_groups.by_owner.get(pod.uid, set())
+            uids |= self._pod_groups.by_owner.get(OwnerKey(pod.namespace, pod.uid), set())
             for key in _GROUP_ANNOTATIONS:
                 name = (pod.namespace, pod.annotations.get(key, ""))
                 uids |= self._pod_groups.by_name.get(name, set())
         return self._pod_groups.get_all(uids)
 
-    def queue_workloads(self, chain: Iterable[str]) -> list[Object]:
+    def queue_workloads(self, chain: Iterable[OwnerKey]) -> list[Object]:
         uids: set[str] = set()
-        for uid in chain:
-            uids |= self._queue_workloads.by_owner.get(uid, set())
+        for owner in chain:
+            uids |= self._queue_workloads.by_owner.get(owner, set())
         return self._queue_workloads.get_all(uids)
 
     def put_routing(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
@@ -161,32 +205,24 @@ class Related:
     def put_event(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         if text(obj.get("reason")) not in EVENT_REASONS:
             return
-        about = text(at(obj, "involvedObject", "uid"))
+        about = OwnerKey(meta.namespace, text(at(obj, "involvedObject", "uid")))
         kept = {name: obj.get(name) for name in _EVENT_MEMBERS}
         kept["message"] = text(obj.get("message"))[:_EVENT_TEXT]
-        event, before = self._events.get(about, ("", {}))
-        self._event_about.pop(event, None)
-        self._events[about] = (meta.uid, kept)
-        self._event_about[meta.uid] = about
-        self._events.move_to_end(about)
-        if len(self._events) > KEPT_EVENTS:
-            _, (oldest, _) = self._events.popitem(last=False)
-            self._event_about.pop(oldest, None)
-        # The same words again, counted up, tell nothing new.
+        before = self._events.put(about, meta.uid, kept)
+        # The same message with a higher count changes nothing.
         if any(before.get(name) != kept[name] for name in ("reason", "message")):
             self._notify_root(about)
 
     def drop_event(self, uid: str) -> None:
         """Events expire; their message is outdated then, or repeated by a newer one."""
-        about = self._event_about.pop(uid, None)
-        if about is not None:
-            del self._events[about]
+        self._events.drop(uid)
 
     def put_claim(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         self._notify_claim(meta.uid)
         self._claims.put(meta, obj)
         self._reserved[meta.uid] = tuple(
-            text(user.get("uid")) for user in objects(at(obj, "status", "reservedFor"))
+            OwnerKey(meta.namespace, text(user.get("uid")))
+            for user in objects(at(obj, "status", "reservedFor"))
         )
         self._notify_claim(meta.uid)
 
@@ -217,8 +253,8 @@ class Related:
             for root in self._owner_tree.in_namespace(namespace):
                 self._listener.on_change(root)
 
-    def _notify_root(self, uid: str) -> None:
-        root = self._owner_tree.root_of(uid)
+    def _notify_root(self, about: OwnerKey) -> None:
+        root = self._owner_tree.root_of(about)
         if root is not None:
             self._listener.on_change(root)
 

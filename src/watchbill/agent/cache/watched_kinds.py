@@ -23,6 +23,8 @@ class WatchRole(Enum):
     VOLCANO_QUEUE = "volcano queue"
     GATEWAY = "gateway"
     ISTIO_GATEWAY = "istio gateway"
+    REFERENCE_GRANT = "reference grant"
+    """A namespace's permission for routes of others to lead to its services."""
     CLAIM = "claim"
     """Devices that pods request by name."""
     CLAIM_TEMPLATE = "claim template"
@@ -67,6 +69,9 @@ _OTHER_KINDS = (
     WatchedKind(GroupKind("gateway.networking.k8s.io", "HTTPRoute"), WatchRole.ROUTING),
     WatchedKind(GroupKind("gateway.networking.k8s.io", "GRPCRoute"), WatchRole.ROUTING),
     WatchedKind(GroupKind("gateway.networking.k8s.io", "Gateway"), WatchRole.GATEWAY),
+    WatchedKind(
+        GroupKind("gateway.networking.k8s.io", "ReferenceGrant"), WatchRole.REFERENCE_GRANT
+    ),
     WatchedKind(GroupKind("inference.networking.k8s.io", "InferencePool"), WatchRole.ROUTING),
     WatchedKind(GroupKind("inference.networking.x-k8s.io", "InferencePool"), WatchRole.ROUTING),
     WatchedKind(GroupKind("route.openshift.io", "Route"), WatchRole.ROUTING),

@@ -53,11 +53,14 @@ _SHARED = {
     "PriorityClass.scheduling.k8s.io": "priority_classes",
     "Gateway.gateway.networking.k8s.io": "gateways",
     "Gateway.networking.istio.io": "istio_gateways",
+    "ReferenceGrant.gateway.networking.k8s.io": "reference_grants",
     "Namespace": "namespaces",
     "Node": "node_labels",
 }
 """What all workloads of a cluster share, by `Kind.group`."""
-_IN_NAMESPACES = frozenset({"local_queues", "claim_templates", "gateways", "istio_gateways"})
+_IN_NAMESPACES = frozenset(
+    {"local_queues", "claim_templates", "gateways", "istio_gateways", "reference_grants"}
+)
 
 
 def read_documents(text: str, source: str = "stdin") -> Iterator[JSON]:

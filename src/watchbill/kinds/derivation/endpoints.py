@@ -58,7 +58,7 @@ def endpoints_of(view: WorkloadView) -> tuple[Endpoint, ...]:
         cluster=view.cluster,
     )
     for obj in view.objects.services:
-        routes = route_endpoints(obj, backends, is_owned=_is_owned(obj, chain))
+        routes = route_endpoints(obj, backends, is_owned=_is_owned(obj, chain, namespace))
         candidates += [_Candidate(endpoint=one) for one in routes]
     ordered = sorted(
         (
@@ -86,7 +86,7 @@ def _order(endpoint_: Endpoint, is_internal: bool) -> tuple[bool, bool, str, int
 def _leads_to_workload(target: Object, chain: Set[str], pods: PodCounts) -> bool:
     if _KNATIVE_INTERNAL in labels(target):
         return False
-    if _is_owned(target, chain):
+    if _is_owned(target, chain, text(metadata(target).get("namespace"))):
         return True
     selector = at(target, "spec", "selector")
     # An InferencePool of the first version selects as a Service does, later ones by matchLabels.
@@ -98,7 +98,9 @@ def _leads_to_workload(target: Object, chain: Set[str], pods: PodCounts) -> bool
     return any(all(pod.labels.get(key) == value for key, value in wanted) for pod in pods.live)
 
 
-def _is_owned(obj: Object, chain: Set[str]) -> bool:
+def _is_owned(obj: Object, chain: Set[str], namespace: str) -> bool:
+    if text(metadata(obj).get("namespace")) != namespace:
+        return False
     return any(owner.uid in chain for owner in owners(obj))
 
 

@@ -1,8 +1,9 @@
 """Routes that lead to a workload's services: Ingress, Gateway API, OpenShift, Istio; and endpoints as URLs.
 
-A route belongs to the workload that owns it or whose service is its backend. Hosts come from the route and
-from the gateways that accepted it. Hosts, ports and paths are untrusted: what is not a valid host or URL is
-left out.
+A route belongs to the workload that owns it or whose service is its backend. One of another namespace counts
+only where a ReferenceGrant (gateway.networking.k8s.io) in the service's namespace permits it. Hosts come from
+the route and from the gateways that accepted it. Hosts, ports and paths are untrusted: what is not a valid
+host or URL is left out.
 """
 
 import re
@@ -13,7 +14,16 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from watchbill.kinds.definition.facts import EndpointFacts
-from watchbill.kinds.objects.json_access import at, is_true, metadata, objects, text, texts, whole
+from watchbill.kinds.objects.json_access import (
+    at,
+    group_version,
+    is_true,
+    metadata,
+    objects,
+    text,
+    texts,
+    whole,
+)
 from watchbill.kinds.objects.objects import ClusterObjects, Object
 from watchbill.workload import Endpoint
 
@@ -134,11 +144,30 @@ class Backends:
     names: Set[tuple[str, str]]
     cluster: ClusterObjects
 
-    def has(self, reference: Any, namespace: str) -> bool:
-        """Whether a reference made in `namespace` points to a service of the workload."""
-        where = text(at(reference, "namespace")) or namespace
-        kind = text(at(reference, "kind")) or "Service"
-        return where == self.namespace and (kind, text(at(reference, "name"))) in self.names
+    def has(self, reference: Any, route: Object) -> bool:
+        """Whether the route's reference points to a service of the workload, and may."""
+        namespace = text(at(reference, "namespace")) or _namespace(route)
+        kind, name = text(at(reference, "kind")) or "Service", text(at(reference, "name"))
+        if namespace != self.namespace or (kind, name) not in self.names:
+            return False
+        return namespace == _namespace(route) or self._is_granted(kind, name, route)
+
+    def _is_granted(self, kind: str, name: str, route: Object) -> bool:
+        wanted = {
+            "group": group_version(route)[0],
+            "kind": text(route.get("kind")),
+            "namespace": _namespace(route),
+        }
+        for (namespace, _), grant in self.cluster.reference_grants.items():
+            spec = at(grant, "spec")
+            if namespace == self.namespace and any(
+                {key: text(source.get(key)) for key in wanted} == wanted
+                for source in objects(at(spec, "from"))
+            ):
+                for target in objects(at(spec, "to")):
+                    if target.get("kind") == kind and text(target.get("name")) in ("", name):
+                        return True
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,19 +204,18 @@ _Found = Iterator[Endpoint | None]
 
 def _ingress(ingress: Object, backends: Backends, is_owned: bool) -> _Found:
     spec = at(ingress, "spec")
-    namespace = _namespace(ingress)
     balancers = [
         text(entry.get("hostname")) or text(entry.get("ip"))
         for entry in objects(at(ingress, "status", "loadBalancer", "ingress"))
     ]
     fallback = balancers[0] if balancers else ""
-    if _is_ingress_backend(at(spec, "defaultBackend"), backends, namespace) and fallback:
+    if _is_ingress_backend(at(spec, "defaultBackend"), backends, ingress) and fallback:
         yield endpoint(fallback, 80, "", "http")
     for rule in objects(at(spec, "rules")):
         host = text(rule.get("host"))
         is_tls = any(_is_secure(entry, host) for entry in objects(at(spec, "tls")))
         for path in objects(at(rule, "http", "paths")):
-            is_ours = _is_ingress_backend(path.get("backend"), backends, namespace)
+            is_ours = _is_ingress_backend(path.get("backend"), backends, ingress)
             if (is_owned or is_ours) and (host or fallback):
                 yield endpoint(
                     host or fallback,
@@ -203,9 +231,9 @@ def _is_secure(entry: Mapping[str, Any], host: str) -> bool:
     return not hosts or any(covers(secure, host) for secure in hosts)
 
 
-def _is_ingress_backend(backend: Any, backends: Backends, namespace: str) -> bool:
+def _is_ingress_backend(backend: Any, backends: Backends, ingress: Object) -> bool:
     name = text(at(backend, "service", "name")) or text(at(backend, "serviceName"))
-    return backends.has({"name": name}, namespace)
+    return backends.has({"name": name}, ingress)
 
 
 def _gateway_route(route: Object, backends: Backends, is_owned: bool) -> _Found:
@@ -234,11 +262,10 @@ def _gateway_route(route: Object, backends: Backends, is_owned: bool) -> _Found:
 
 
 def _route_paths(route: Object, backends: Backends, is_owned: bool) -> Iterator[str]:
-    namespace = _namespace(route)
     paths_by_rule: dict[str, None] = {}
     for rule in objects(at(route, "spec", "rules")):
         references = objects(rule.get("backendRefs"))
-        if is_owned or any(backends.has(reference, namespace) for reference in references):
+        if is_owned or any(backends.has(reference, route) for reference in references):
             paths = [text(at(match, "path", "value")) for match in objects(rule.get("matches"))]
             paths_by_rule |= dict.fromkeys(paths or [""])
     yield from paths_by_rule
@@ -276,9 +303,7 @@ def _hosts(hostnames: tuple[str, ...], listener: _Listener) -> Iterator[str]:
 def _openshift_route(route: Object, backends: Backends, is_owned: bool) -> _Found:
     spec = at(route, "spec")
     targets = [at(spec, "to"), *objects(at(spec, "alternateBackends"))]
-    if not is_owned and not any(
-        backends.has(reference, _namespace(route)) for reference in targets
-    ):
+    if not is_owned and not any(backends.has(reference, route) for reference in targets):
         return
     is_tls = at(spec, "tls") is not None
     taken = list(objects(at(route, "status", "ingress")))
@@ -304,7 +329,7 @@ def _virtual_service(service: Object, backends: Backends, is_owned: bool) -> _Fo
             text(at(destination, "destination", "host"))
             for destination in objects(rule.get("route"))
         ]
-        if is_owned or any(_is_istio_backend(host, backends, namespace) for host in hosts):
+        if is_owned or any(_is_istio_backend(host, backends, service) for host in hosts):
             uris = [mapped for match in objects(rule.get("match")) for mapped in _uris(match)]
             paths |= dict.fromkeys(uris or [""])
     for gateway in texts(at(service, "spec", "gateways")):
@@ -333,9 +358,9 @@ def _istio_service(host: str) -> tuple[str, str]:
     return host, ""
 
 
-def _is_istio_backend(host: str, backends: Backends, namespace: str) -> bool:
+def _is_istio_backend(host: str, backends: Backends, service: Object) -> bool:
     name, where = _istio_service(host)
-    return backends.has({"name": name, "namespace": where}, namespace)
+    return backends.has({"name": name, "namespace": where}, service)
 
 
 def _istio_listeners(name: str, namespace: str, cluster: ClusterObjects) -> Iterator[_Listener]:

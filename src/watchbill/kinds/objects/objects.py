@@ -91,6 +91,8 @@ class ClusterObjects:
     gateways: Mapping[tuple[str, str], Object] = field(default_factory=dict)
     """Gateways (gateway.networking.k8s.io) by (namespace, name)."""
     istio_gateways: Mapping[tuple[str, str], Object] = field(default_factory=dict)
+    reference_grants: Mapping[tuple[str, str], Object] = field(default_factory=dict)
+    """ReferenceGrants (gateway.networking.k8s.io) by (namespace, name)."""
     claim_templates: Mapping[tuple[str, str], Object] = field(default_factory=dict)
     """ResourceClaimTemplates by (namespace, name)."""
     priority_classes: Mapping[str, Object] = field(default_factory=dict)
