@@ -15,6 +15,7 @@ import { LoginPage } from "./login/page";
 import { safePath } from "./model/links";
 import { EmptyState, ErrorState, Skeleton } from "./components/placeholders";
 import { currentUrl, navigate, Link, useRoute, type Route } from "./router";
+import { MeContext } from "./session";
 import { WorkloadsPage } from "./workloads/page";
 import { forgetRows } from "./workloads/use_live_rows";
 
@@ -55,21 +56,23 @@ export function App() {
   if (session.kind === "signed out")
     return <LoginPage wasSignedIn={session.wasSignedIn} onSignedIn={(me) => setSession({ kind: "signed in", me })} />;
   return (
-    <ClustersContext.Provider value={clusters}>
-      <Frame
-        route={route}
-        me={session.me}
-        onSignedOut={() => {
-          forgetRows();
-          navigate("/login", { replace: true });
-          setSession({ kind: "signed out", wasSignedIn: false });
-        }}
-      >
-        <ErrorBoundary key={route.path}>
-          <Page route={route} />
-        </ErrorBoundary>
-      </Frame>
-    </ClustersContext.Provider>
+    <MeContext.Provider value={session.me}>
+      <ClustersContext.Provider value={clusters}>
+        <Frame
+          route={route}
+          me={session.me}
+          onSignedOut={() => {
+            forgetRows();
+            navigate("/login", { replace: true });
+            setSession({ kind: "signed out", wasSignedIn: false });
+          }}
+        >
+          <ErrorBoundary key={route.path}>
+            <Page route={route} />
+          </ErrorBoundary>
+        </Frame>
+      </ClustersContext.Provider>
+    </MeContext.Provider>
   );
 }
 

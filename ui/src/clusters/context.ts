@@ -46,8 +46,3 @@ export function idleAfter(clusters: readonly Cluster[]): string | undefined {
   const [least, most] = [duration(windows[0]!), duration(windows[windows.length - 1]!)];
   return least === most ? least : `${least} to ${most}`;
 }
-
-/** The records of a disconnected cluster are the last state seen, not the current state. */
-export function isDisconnected(cluster: Cluster | undefined): boolean {
-  return cluster !== undefined && cluster.state === "disconnected";
-}

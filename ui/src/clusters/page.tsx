@@ -4,17 +4,18 @@ import { getTelemetry } from "../api/routes";
 import type { Cluster, KindState } from "../api/shapes";
 import { useLiveQuery } from "../hooks/live_query";
 import { bytes, count, decimal, plural } from "../model/format";
+import { connectionProblem, EXPORTERS, gpuMeasurement, unobservedKinds } from "../model/cluster_health";
 import { listUrl } from "../model/view";
+import { FindingText } from "../components/finding";
 import { Age, Instant } from "../components/instant";
 import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { StateMark } from "../components/cluster_state";
 import { Link } from "../router";
-import { ConnectCluster } from "./connect";
+import { useMe } from "../session";
 import { useClusters } from "./context";
+import { NoClusters } from "./no_clusters";
 
 const EVERY_MS = 10_000;
-/** The agent reports its metrics exporters among the kinds, under this group. */
-const EXPORTERS = "metrics";
 
 /** Allocated GPUs by cluster and node pool; the keys come from `poolKey`. */
 type Allocation = ReadonlyMap<string, number>;
@@ -31,7 +32,7 @@ export function ClustersPage() {
   const allocated = useLiveQuery("allocated GPUs by node pool", fetchAllocation, EVERY_MS).data;
   if (clusters.data === undefined)
     return clusters.error === undefined ? <Skeleton /> : <ErrorState error={clusters.error} retry={clusters.refresh} />;
-  if (clusters.data.length === 0) return <ConnectCluster />;
+  if (clusters.data.length === 0) return <NoClusters />;
   const connected = clusters.data.filter((cluster) => cluster.state === "connected").length;
   return (
     <div class="page">
@@ -59,7 +60,9 @@ interface CardProps {
 }
 
 function ClusterCard({ cluster, allocated }: CardProps) {
-  const unobserved = (cluster.kinds ?? []).filter((kind) => ["forbidden", "failing"].includes(kind.state));
+  const unobserved = unobservedKinds(cluster);
+  const problem = connectionProblem(cluster);
+  const measurement = gpuMeasurement(cluster, useMe());
   const kinds = (cluster.kinds ?? []).filter((kind) => kind.group !== EXPORTERS);
   const absent = kinds.filter((kind) => kind.state === "absent");
   const complete = kinds.filter((kind) => kind.state === "complete");
@@ -114,11 +117,15 @@ function ClusterCard({ cluster, allocated }: CardProps) {
           </div>
         )}
       </dl>
+      {problem !== undefined && (
+        <p class="card-part warning">
+          <FindingText finding={problem} />
+        </p>
+      )}
       <NodePools cluster={cluster} allocated={allocated} />
       <p class="card-part muted">
-        {exporters.length > 0
-          ? `GPU use is measured by ${exporters.map((kind) => kind.kind).join(", ")}.`
-          : "No metrics exporter is read in this cluster."}
+        {measurement.isMeasured ? "GPU use is measured." : <FindingText finding={measurement} />}
+        {exporters.length > 0 && ` Read: ${exporters.map((kind) => kind.kind).join(", ")}.`}
         {exporters.map((kind) => kind.message !== undefined && <span key={kind.kind}> {kind.kind}: {kind.message}.</span>)}
       </p>
       {unobserved.length > 0 && (

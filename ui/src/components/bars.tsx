@@ -12,8 +12,16 @@ export interface BarRow {
   readonly tone?: string;
 }
 
+interface BarsProps {
+  readonly rows: readonly BarRow[];
+  readonly label: string;
+  /** What is said instead if there are no rows. */
+  readonly empty?: string;
+}
+
 /** Sorted bars with numbers; each row links to its workloads. */
-export function Bars({ rows, label }: { readonly rows: readonly BarRow[]; readonly label: string }) {
+export function Bars({ rows, label, empty }: BarsProps) {
+  if (rows.length === 0 && empty !== undefined) return <p class="muted">{empty}</p>;
   const most = Math.max(1e-9, ...rows.map((row) => Math.max(row.value, row.whole ?? 0)));
   return (
     <ul class="bars" aria-label={label}>

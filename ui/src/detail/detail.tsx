@@ -3,7 +3,8 @@
 import { useEffect } from "preact/hooks";
 import { getHistory, getWorkload } from "../api/routes";
 import type { Workload } from "../api/shapes";
-import { clusterName, isDisconnected, useClusters } from "../clusters/context";
+import { clusterName, useClusters } from "../clusters/context";
+import { isDisconnected } from "../model/cluster_health";
 import { useLiveQuery } from "../hooks/live_query";
 import { workloadCommand, workloadCurl } from "../model/commands";
 import { plural } from "../model/format";

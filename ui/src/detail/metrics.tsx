@@ -2,13 +2,16 @@
 
 import { lazy, Suspense } from "preact/compat";
 import { getMetrics } from "../api/routes";
-import type { Measurement, Workload } from "../api/shapes";
+import type { Cluster, Measurement, Workload } from "../api/shapes";
 import { useLiveQuery } from "../hooks/live_query";
+import { FindingText } from "../components/finding";
+import { gpuMeasurement } from "../model/cluster_health";
 import { localInstant } from "../model/format";
 import { CHARTS, INFERENCE_CHARTS, chartState, type ChartSpec, type ChartState } from "../model/metrics";
 import { RANGES, type Span } from "../model/detail_view";
 import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { useClusters } from "../clusters/context";
+import { useMe } from "../session";
 import { useIsDark } from "../theme";
 import { useDetailView } from "./use_detail_view";
 
@@ -32,13 +35,13 @@ export function Metrics({ workload }: { readonly workload: Workload }) {
   const defaultRange = workload.deletedAt === null ? "1h" : "life";
   const chosen = RANGES.find((range) => range.word === (word ?? defaultRange))!;
   const isDark = useIsDark();
-  const lastContactAt = useClusters().byId.get(workload.clusterId)?.lastContactAt;
+  const cluster = useClusters().byId.get(workload.clusterId);
   const charts = workload.category === "Deploy" ? [...CHARTS, ...INFERENCE_CHARTS] : CHARTS;
   const key = `metrics ${workload.id} ${chosen.word} ${zoom?.start} ${zoom?.end}`;
   const { data, error, at, refresh } = useLiveQuery(
     key,
     async (signal) => {
-      const lastKnown = Math.min(Date.now(), Date.parse(lastContactAt ?? "") || Date.now());
+      const lastKnown = Math.min(Date.now(), Date.parse(cluster?.lastContactAt ?? "") || Date.now());
       const range = zoom ?? rangeOf(workload, chosen.length, lastKnown);
       return { range, measurements: await fetchMeasurements(workload.id, charts, range, signal) };
     },
@@ -77,6 +80,7 @@ export function Metrics({ workload }: { readonly workload: Workload }) {
           charts={charts}
           measurements={data.measurements}
           range={data.range}
+          cluster={cluster}
           onZoom={(start, end) => setDetailView({ zoom: { start: start * 1000, end: Math.max(end * 1000, start * 1000 + 60_000) } })}
         />
       )}
@@ -103,10 +107,11 @@ interface ChartsProps {
   readonly charts: readonly ChartSpec[];
   readonly measurements: readonly Measurement[];
   readonly range: Span;
+  readonly cluster: Cluster | undefined;
   readonly onZoom: (start: number, end: number) => void;
 }
 
-function Charts({ charts, measurements, range, onZoom }: ChartsProps) {
+function Charts({ charts, measurements, range, cluster, onZoom }: ChartsProps) {
   const all = charts.map((spec) => ({ spec, state: chartState(spec, measurements) }));
   const drawn = all.filter(({ state }) => state.kind === "lines");
   const empty = all.filter(({ state }) => state.kind !== "lines");
@@ -134,7 +139,7 @@ function Charts({ charts, measurements, range, onZoom }: ChartsProps) {
         <ul class="plain charts-empty">
           {empty.map(({ spec, state }) => (
             <li key={spec.title} class={`chart-${state.kind}`}>
-              <strong>{spec.title}</strong> {emptyReason(state)}
+              <strong>{spec.title}</strong> <EmptyReason spec={spec} state={state} cluster={cluster} />
             </li>
           ))}
         </ul>
@@ -143,10 +148,21 @@ function Charts({ charts, measurements, range, onZoom }: ChartsProps) {
   );
 }
 
-function emptyReason(state: ChartState): string {
-  if (state.kind === "unsupported") return "not available: no metrics source in this cluster provides it";
-  if (state.kind === "empty") return "no samples in this time range";
+interface EmptyReasonProps {
+  readonly spec: ChartSpec;
+  readonly state: ChartState;
+  readonly cluster: Cluster | undefined;
+}
+
+/** Why a chart has no lines. For GPU metrics, the state of the cluster's exporter says more than the answer. */
+function EmptyReason({ spec, state, cluster }: EmptyReasonProps) {
+  const me = useMe();
   if (state.kind === "unreachable")
-    return state.reason === "timeout" ? "the metrics source timed out" : "the metrics source does not respond";
-  return "";
+    return <>{state.reason === "timeout" ? "the metrics source timed out" : "the metrics source does not respond"}</>;
+  if (state.kind === "empty") return <>no samples in this time range</>;
+  if (spec.isFromGpuExporter === true && cluster !== undefined) {
+    const measurement = gpuMeasurement(cluster, me);
+    if (!measurement.isMeasured) return <FindingText finding={measurement} />;
+  }
+  return <>not available: no metrics source in this cluster provides it</>;
 }

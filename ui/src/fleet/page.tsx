@@ -2,8 +2,10 @@
 
 import { getFleet, getIdleWorkloads, getTelemetry } from "../api/routes";
 import { useClusters } from "../clusters/context";
-import { ConnectCluster } from "../clusters/connect";
+import { NoClusters } from "../clusters/no_clusters";
+import { StaleClusters } from "../clusters/stale_clusters";
 import { useLiveQuery } from "../hooks/live_query";
+import { NoIdleGpus } from "../idle/no_idle_gpus";
 import { ownerRow } from "../idle/page";
 import { phaseRank } from "../model/phases";
 import { Bars } from "../components/bars";
@@ -30,7 +32,7 @@ export function FleetPage() {
   const grouping = groupingOf(useRoute().query.get("by"));
   const { data, error, at, refresh } = useLiveQuery(`fleet ${grouping.key}`, (signal) => fetchFleet(grouping, signal), EVERY_MS);
   const clusters = useClusters();
-  if (clusters.data?.length === 0) return <ConnectCluster />;
+  if (clusters.data?.length === 0) return <NoClusters />;
   if (data === undefined)
     return error === undefined ? <Skeleton rows={10} /> : <ErrorState error={error} retry={refresh} />;
   const phases = Object.entries(data.fleet.now.phases).sort(([a], [b]) => phaseRank(a) - phaseRank(b));
@@ -38,25 +40,32 @@ export function FleetPage() {
     <div class="page fleet">
       <h1 class="off-screen">Fleet</h1>
       <StaleBar error={error} at={at} retry={refresh} />
+      <StaleClusters />
       <Summary fleet={data.fleet} />
       <div class="columns-2">
         <Block title="Allocated GPUs by" more={<GroupingSwitch chosen={grouping} />}>
-          <Bars label={`Allocated GPUs by ${grouping.label}`} rows={allocationRows(grouping, data.allocated, clusters)} />
+          <Bars
+            label={`Allocated GPUs by ${grouping.label}`}
+            rows={allocationRows(grouping, data.allocated, clusters)}
+            empty="No GPUs are allocated."
+          />
         </Block>
         <Block title="Idle GPU-hours by owner" more={<Link to="/idle">all</Link>}>
           {data.owners.length > 0 ? (
             <Bars label="Idle GPU-hours by owner" rows={data.owners.slice(0, OWNERS_SHOWN).map(ownerRow)} />
           ) : (
-            <p class="muted">
-              {data.fleet.now.gpus.idle === null ? "GPU use is not measured." : "No measured GPU is idle."}
-            </p>
+            <NoIdleGpus gpus={data.fleet.now.gpus} />
           )}
         </Block>
         <Block title="Pending workloads by waiting time">
-          <Bars label="Pending by waiting time" rows={data.waiting.map(waitingRow)} />
+          <Bars label="Pending by waiting time" rows={data.waiting.map(waitingRow)} empty="No workload is pending." />
         </Block>
         <Block title="Workloads by phase">
-          <Bars label="Workloads by phase" rows={phases.map(([phase, number]) => phaseRow(phase, number))} />
+          <Bars
+            label="Workloads by phase"
+            rows={phases.map(([phase, number]) => phaseRow(phase, number))}
+            empty="There are no workloads."
+          />
         </Block>
         <Block title="Clusters" more={<Link to="/clusters">all</Link>}>
           <ClusterHealth clusters={clusters.data ?? []} />

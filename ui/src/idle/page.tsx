@@ -2,7 +2,9 @@
 
 import { getFleet, getIdleWorkloads } from "../api/routes";
 import type { IdleOwner, IdleWorkload } from "../api/shapes";
-import { clusterName, idleAfter, useClusters } from "../clusters/context";
+import { clusterName, useClusters } from "../clusters/context";
+import { NoClusters } from "../clusters/no_clusters";
+import { StaleClusters } from "../clusters/stale_clusters";
 import { useLiveQuery } from "../hooks/live_query";
 import { count, decimal, plural } from "../model/format";
 import { listUrl } from "../model/view";
@@ -10,8 +12,9 @@ import { Bars, type BarRow } from "../components/bars";
 import { Age } from "../components/instant";
 import { Owner, ownerName } from "../components/owner";
 import { PhaseBadge } from "../components/phase";
-import { EmptyState, ErrorState, Skeleton, StaleBar } from "../components/placeholders";
+import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { Link } from "../router";
+import { Definition, NoIdleGpus, Unmeasured } from "./no_idle_gpus";
 
 const SHOWN = 200;
 const OWNERS_SHOWN = 10;
@@ -23,6 +26,8 @@ async function fetchIdle(signal: AbortSignal) {
 
 export function IdlePage() {
   const { data, error, at, refresh } = useLiveQuery("idle", fetchIdle, 10_000);
+  const clusters = useClusters();
+  if (clusters.data?.length === 0) return <NoClusters />;
   if (data === undefined)
     return error === undefined ? <Skeleton rows={8} /> : <ErrorState error={error} retry={refresh} />;
   const unmeasured = data.gpus.allocated - data.gpus.measured;
@@ -30,13 +35,15 @@ export function IdlePage() {
     <div class="page">
       <h1 class="off-screen">Idle GPUs</h1>
       <StaleBar error={error} at={at} retry={refresh} />
+      <StaleClusters />
       {data.total > 0 ? (
         <>
           <p class="lead">
             <strong>{decimal(data.idleGpus)}</strong> of {decimal(data.gpus.allocated)} allocated GPUs are idle, in{" "}
             {plural(data.total, "workload", "workloads")}: <strong>{hours(data.idleGpuHours)}</strong> GPU-hours so far.
           </p>
-          <Definition unmeasured={unmeasured} />
+          <Definition />
+          <Unmeasured number={unmeasured} />
           <section class="block">
             <h2>By owner</h2>
             <Bars label="Idle GPU-hours by owner" rows={data.owners.slice(0, OWNERS_SHOWN).map(ownerRow)} />
@@ -49,19 +56,8 @@ export function IdlePage() {
             </p>
           )}
         </>
-      ) : data.gpus.idle !== null ? (
-        <EmptyState title="No idle GPUs">
-          <p>Every GPU that is measured has been in use recently.</p>
-          <Definition unmeasured={unmeasured} />
-        </EmptyState>
       ) : (
-        <EmptyState title="GPU use is not measured yet">
-          <p>
-            {decimal(data.gpus.allocated)} GPUs are allocated, but no cluster measures their use, so it is unknown how many of
-            them are idle.
-          </p>
-          <p>Install a GPU exporter (DCGM) in the clusters; their agents will find and read it.</p>
-        </EmptyState>
+        <NoIdleGpus gpus={data.gpus} isPage />
       )}
     </div>
   );
@@ -70,16 +66,6 @@ export function IdlePage() {
 /** GPU-hours: two decimals below 10, whole numbers above. */
 function hours(value: number): string {
   return value < 10 ? decimal(value) : count(value);
-}
-
-function Definition({ unmeasured }: { readonly unmeasured: number }) {
-  const after = idleAfter(useClusters().data ?? []);
-  return (
-    <p class="muted">
-      A GPU is idle if it is allocated and its utilisation has been 0 for more than {after ?? "the time set for its agent"}.
-      {unmeasured > 0.005 && ` ${decimal(unmeasured)} allocated GPUs are not measured and not counted here.`}
-    </p>
-  );
 }
 
 export function ownerRow(owner: IdleOwner): BarRow {

@@ -7,16 +7,18 @@ export type Unit = "count" | "gpus" | "cores" | "bytes" | "percent" | "bytesPerS
 export interface ChartSpec {
   readonly title: string;
   readonly unit: Unit;
+  readonly isFromGpuExporter?: boolean;
   /** Metric type → label of its line. */
   readonly lines: Readonly<Record<string, string>>;
 }
 
 export const CHARTS: readonly ChartSpec[] = [
   { title: "Allocated GPUs", unit: "gpus", lines: { GPU_ALLOCATION: "allocated" } },
-  { title: "GPU utilisation", unit: "percent", lines: { GPU_UTILIZATION: "used" } },
+  { title: "GPU utilisation", unit: "percent", isFromGpuExporter: true, lines: { GPU_UTILIZATION: "used" } },
   {
     title: "GPU memory",
     unit: "bytes",
+    isFromGpuExporter: true,
     lines: { GPU_MEMORY_USAGE_BYTES: "used", GPU_MEMORY_REQUEST_BYTES: "requested" },
   },
   { title: "Pods", unit: "count", lines: { POD_COUNT: "all", RUNNING_POD_COUNT: "running" } },
@@ -34,7 +36,7 @@ export const CHARTS: readonly ChartSpec[] = [
       CPU_MEMORY_LIMIT_BYTES: "limit",
     },
   },
-  { title: "NVLink", unit: "bytesPerSecond", lines: { NVLINK_BANDWIDTH_TOTAL: "both directions" } },
+  { title: "NVLink", unit: "bytesPerSecond", isFromGpuExporter: true, lines: { NVLINK_BANDWIDTH_TOTAL: "both directions" } },
 ];
 
 export const INFERENCE_CHARTS: readonly ChartSpec[] = [

@@ -2,7 +2,8 @@
 
 import type { ComponentChildren } from "preact";
 import type { Workload } from "../api/shapes";
-import { clusterName, isDisconnected, type Clusters } from "../clusters/context";
+import { clusterName, type Clusters } from "../clusters/context";
+import { isDisconnected } from "../model/cluster_health";
 import { StateMark } from "../components/cluster_state";
 import { count, decimal, duration, memory, quantity } from "../model/format";
 import { Age, Instant } from "../components/instant";

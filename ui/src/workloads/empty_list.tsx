@@ -6,7 +6,9 @@ import { useClusters } from "../clusters/context";
 import { plural } from "../model/format";
 import { isSameFilter, without, type Filter } from "../model/filter";
 import type { View } from "../model/view";
-import { ConnectCluster } from "../clusters/connect";
+import { NoClusters } from "../clusters/no_clusters";
+import { FindingText } from "../components/finding";
+import { connectionProblem } from "../model/cluster_health";
 import { EmptyState } from "../components/placeholders";
 import { filterText } from "./filters";
 
@@ -14,7 +16,10 @@ export function EmptyList({ view, onView }: { readonly view: View; readonly onVi
   const clusters = useClusters();
   const isNarrowed = view.filters.length > 0 || view.search !== "";
   if (isNarrowed) return <NoMatch view={view} onView={onView} />;
-  if (clusters.data?.length === 0) return <ConnectCluster />;
+  if (clusters.data?.length === 0) return <NoClusters />;
+  const problems = (clusters.data ?? [])
+    .map((cluster) => ({ cluster, problem: connectionProblem(cluster) }))
+    .filter(({ problem }) => problem !== undefined);
   if (view.isDeleted)
     return (
       <EmptyState title="No deleted workloads">
@@ -23,6 +28,11 @@ export function EmptyList({ view, onView }: { readonly view: View; readonly onVi
     );
   return (
     <EmptyState title="No workloads">
+      {problems.map(({ cluster, problem }) => (
+        <p key={cluster.id}>
+          <strong>{cluster.name}</strong>: <FindingText finding={problem!} />
+        </p>
+      ))}
       <p>
         No workloads are running in the clusters visible to you. Deleted workloads are in the tab <em>Deleted</em>.
       </p>

@@ -3,7 +3,8 @@
 import type { ComponentChildren } from "preact";
 import { useRef } from "preact/hooks";
 import type { Workload } from "../api/shapes";
-import { clusterName, isDisconnected, useClusters } from "../clusters/context";
+import { clusterName, useClusters } from "../clusters/context";
+import { isDisconnected } from "../model/cluster_health";
 import { shortDuration, secondsBetween } from "../model/format";
 import { phaseStyle } from "../model/phases";
 import { Age } from "../components/instant";

@@ -1,0 +1,94 @@
+/** Why the data of a cluster is missing or old, and what to do about it. */
+
+import type { Cluster, KindState, Me } from "../api/shapes";
+
+export interface Finding {
+  readonly text: string;
+  /** The next step, if there is one. */
+  readonly advice?: string;
+}
+
+/** The agent reports its metrics exporters among the kinds, under this group. */
+export const EXPORTERS = "metrics";
+const GPU_EXPORTER = "DCGM exporter";
+
+const AGENT_LOG = "kubectl -n watchbill logs deploy/watchbill-agent";
+
+/** Kinds that the agent should observe and cannot. */
+export function unobservedKinds(cluster: Cluster): readonly KindState[] {
+  return (cluster.kinds ?? []).filter(
+    (kind) => kind.group !== EXPORTERS && (kind.state === "forbidden" || kind.state === "failing"),
+  );
+}
+
+/** The records of a disconnected cluster are the last state seen, not the current state. */
+export function isDisconnected(cluster: Cluster | undefined): boolean {
+  return cluster !== undefined && cluster.state === "disconnected";
+}
+
+/** Clusters whose data is not current. */
+export function staleClusters(clusters: readonly Cluster[]): readonly Cluster[] {
+  return clusters.filter((cluster) => cluster.state === "degraded" || cluster.state === "disconnected");
+}
+
+/** Why a cluster is not connected; undefined if it is. */
+export function connectionProblem(cluster: Cluster): Finding | undefined {
+  if (cluster.state === "connected") return undefined;
+  if (cluster.state === "waiting")
+    return { text: "Its agent has never connected.", advice: "Start the agent with the credential of this cluster." };
+  const isAgentRunning = (cluster.kinds ?? []).some((kind) => kind.state === "failing" && kind.group !== EXPORTERS);
+  if (isAgentRunning)
+    return {
+      text: "Its agent runs, but cannot reach the Kubernetes API server.",
+      advice: `Check the API server, and the network path to it from the agent: ${AGENT_LOG}`,
+    };
+  return {
+    text: "Its agent does not report.",
+    advice: `Check that the agent's pod runs and can reach this server: ${AGENT_LOG}`,
+  };
+}
+
+export interface Measurement extends Finding {
+  readonly isMeasured: boolean;
+}
+
+const BY_STATE: Readonly<Record<string, Finding>> = {
+  absent: { text: "No GPU exporter was found.", advice: "Install the NVIDIA DCGM exporter in the cluster." },
+  forbidden: {
+    text: "The agent may not read the GPU exporter.",
+    advice: "Grant it nodes/proxy and pods/proxy (the role watchbill-agent-measuring in deploy/agent.yaml).",
+  },
+  failing: {
+    text: "The GPU exporter does not respond.",
+    advice: "Check the exporter's pods. Until they respond, idle GPUs are not known.",
+  },
+};
+
+const NOT_VISIBLE: Finding = {
+  text: "Your access covers only a part of this cluster, so it is not shown whether GPU use is measured.",
+};
+const NOT_REPORTED: Finding = {
+  text: "The agent has not reported yet what it observes.",
+  advice: "It does so within a minute of its start.",
+};
+
+function isWholeVisible(cluster: Cluster, me: Me | undefined): boolean {
+  return me?.scope.tenant === true || me?.scope.clusterIds.includes(cluster.id) === true;
+}
+
+/** Whether GPU use is measured in a cluster, and why not, as far as this account may see that. */
+export function gpuMeasurement(cluster: Cluster, me: Me | undefined): Measurement {
+  const problem = connectionProblem(cluster);
+  if (cluster.state === "waiting") return { isMeasured: false, ...problem! };
+  const kinds = cluster.kinds ?? [];
+  if (kinds.length === 0) return { isMeasured: false, ...(isWholeVisible(cluster, me) ? NOT_REPORTED : NOT_VISIBLE) };
+  const exporter = kinds.find((kind) => kind.group === EXPORTERS && kind.kind === GPU_EXPORTER);
+  if (exporter === undefined)
+    return {
+      isMeasured: false,
+      text: "The agent has not read a GPU exporter yet.",
+      advice: "It does so within a minute of its start, unless measuring is switched off in its settings.",
+    };
+  if (exporter.state === "complete") return { isMeasured: true, text: "GPU use is measured.", ...problem };
+  return { isMeasured: false, ...(BY_STATE[exporter.state] ?? { text: `The GPU exporter is ${exporter.state}.` }) };
+}
