@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.phase import required_pods
+from watchbill.kinds.objects.json_access import message_of
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.pending import events
 from watchbill.kinds.pending.no_capacity import quota_message
@@ -88,7 +89,7 @@ def _creating(view: WorkloadView) -> str:
     failure = events.newest(view.objects.scheduling_events, events.CREATION_FAILURES)
     if failure is None:
         return ""
-    return quota_message(events.message(failure)) or events.message(failure)
+    return quota_message(message_of(failure)) or message_of(failure)
 
 
 def _terminating(view: WorkloadView) -> str:
@@ -137,7 +138,7 @@ def _start_failure_event(pod: Pod, view: WorkloadView) -> str:
         return ""
     events_ = view.objects.scheduling_events
     failure = events.newest(events_, events.START_FAILURES, about=pod.uid)
-    return _sentence(f"Pod {pod.name}", events.message(failure)) if failure is not None else ""
+    return _sentence(f"Pod {pod.name}", message_of(failure)) if failure is not None else ""
 
 
 def _failure(pod: Pod) -> str:

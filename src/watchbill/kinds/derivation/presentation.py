@@ -1,22 +1,28 @@
-"""A workload's texts as they are presented: redacted first and cut afterwards."""
+"""What people are shown of a workload's text.
+
+Cut to a multiple of what is shown, then redacted, then bounded: no work is done on what nobody will see, and no
+secret escapes because the bound cut it in two.
+"""
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from watchbill.kinds.definition.facts import Facts
 from watchbill.kinds.derivation.redact import (
+    HIDDEN,
     redact_arguments,
     redact_image,
     redact_text,
     redact_variables,
 )
-from watchbill.kinds.objects.json_access import instant, text
+from watchbill.kinds.objects.json_access import instant, message_of, text
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.settings import Redaction
-from watchbill.kinds.objects.template import Template
+from watchbill.kinds.objects.template import Template, Variable
 from watchbill.workload import Condition, Endpoint, PendingReason, PendingSchedulingMessage
 
 MESSAGE_LENGTH = 1_024
@@ -25,7 +31,12 @@ VALUE_LENGTH = 2_048
 COMMAND_LENGTH = 8_192
 ALL_VARIABLES_LENGTH = 16_384
 MAX_IMAGES = 50
+MAX_CONDITIONS = 100
+_MARGIN = 2
+"""How many times of what is shown is looked at."""
 _IMAGE_LENGTH = 1_024
+_PATH_LENGTH = 1_024
+_URL_LENGTH = 2_048
 
 
 class PresentedTemplate(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +52,7 @@ def sanitized_message(message: str | None, mode: Redaction) -> str | None:
     """One sentence for people: one line, no secrets, at most 1,024 characters."""
     if not message:
         return None
-    # Twice the length is looked at, so that a secret at the cut is whole when it is looked for.
-    plain = " ".join(message[: 2 * MESSAGE_LENGTH].split())
+    plain = " ".join(message[: _MARGIN * MESSAGE_LENGTH].split())
     return bounded(redact_text(_printable(plain), mode), MESSAGE_LENGTH) or None
 
 
@@ -65,51 +75,64 @@ def printable(value: str, length: int = NAME_LENGTH) -> str:
 def presented_template(template: Template | None, mode: Redaction) -> PresentedTemplate:
     if template is None:
         return PresentedTemplate(command=None, arguments=None, variables={}, truncated=())
-    command = _joined(template.command, mode)
-    arguments = _joined(template.arguments, mode)
-    variables, is_cut = _variables(redact_variables(template.variables, mode))
+    command, is_command_cut = _joined(template.command, mode)
+    arguments, are_arguments_cut = _joined(template.arguments, mode)
+    variables, are_variables_cut = _variables(template.variables, mode)
     cut = {
-        "command": len(command) > COMMAND_LENGTH,
-        "arguments": len(arguments) > COMMAND_LENGTH,
-        "environmentVariables": is_cut,
+        "command": is_command_cut,
+        "arguments": are_arguments_cut,
+        "environmentVariables": are_variables_cut,
     }
     return PresentedTemplate(
-        command=bounded(command, COMMAND_LENGTH) or None,
-        arguments=bounded(arguments, COMMAND_LENGTH) or None,
+        command=command or None,
+        arguments=arguments or None,
         variables=variables,
         truncated=tuple(name for name, is_cut in cut.items() if is_cut),
     )
 
 
-def _joined(words: Sequence[str], mode: Redaction) -> str:
-    """Quoted for a shell. Redacted values stay unquoted."""
+def _joined(words: Sequence[str], mode: Redaction) -> tuple[str, bool]:
+    """Quoted for a shell, and whether that was too long. Redacted values stay unquoted."""
     taken: list[str] = []
-    length = 0
+    left = _MARGIN * COMMAND_LENGTH
     for word in words:
-        if length > 2 * COMMAND_LENGTH:
+        if left <= 0:
             break
-        taken.append(_printable(word[: 2 * COMMAND_LENGTH]))
-        length += len(word)
-    return " ".join(_quoted(word) for word in redact_arguments(taken, mode))
+        taken.append(_printable(word[:left]))
+        left -= len(word)
+    joined = " ".join(_quoted(word) for word in redact_arguments(taken, mode))
+    return bounded(joined, COMMAND_LENGTH), left < 0 or len(joined) > COMMAND_LENGTH
 
 
 def _quoted(word: str) -> str:
-    return word if word.replace("***", "") == "" and word else shlex.quote(word)
+    return word if word.replace(HIDDEN, "") == "" and word else shlex.quote(word)
 
 
-def _variables(values: Mapping[str, str]) -> tuple[dict[str, str], bool]:
+def _variables(variables: Iterable[Variable], mode: Redaction) -> tuple[dict[str, str], bool]:
+    """The variables that fit, and whether any was cut or left out."""
     presented: dict[str, str] = {}
-    left = ALL_VARIABLES_LENGTH
+    left, work_left = ALL_VARIABLES_LENGTH, _MARGIN * ALL_VARIABLES_LENGTH
     is_cut = False
-    for name, value in values.items():
-        name = printable(name)
+    for variable in variables:
+        beginning = _beginning(variable)
+        work_left -= len(beginning.value)
+        name, value = next(iter(redact_variables([beginning], mode).items()))
         short = bounded(_printable(value), VALUE_LENGTH)
         left -= len(name) + len(short)
-        if left < 0:
+        if left < 0 or work_left < 0:
             return presented, True
-        is_cut = is_cut or len(short) < len(value)
+        is_longer = len(variable.value) > len(beginning.value) and value != HIDDEN
+        is_cut = is_cut or is_longer or len(short) < len(value)
         presented[name] = short
     return presented, is_cut
+
+
+def _beginning(variable: Variable) -> Variable:
+    return msgspec.structs.replace(
+        variable,
+        name=printable(variable.name[: _MARGIN * NAME_LENGTH]),
+        value=variable.value[: _MARGIN * VALUE_LENGTH],
+    )
 
 
 def presented_images(facts: Facts, pods: Iterable[Pod], mode: Redaction) -> tuple[str, ...]:
@@ -120,9 +143,10 @@ def presented_images(facts: Facts, pods: Iterable[Pod], mode: Redaction) -> tupl
         ]
     else:
         images_by_source = [pod.images for pod in pods]
+    distinct = dict.fromkeys(image for each in images_by_source for image in each)
     images = dict.fromkeys(
-        bounded(redact_image(_printable(image[: 2 * _IMAGE_LENGTH]), mode), _IMAGE_LENGTH)
-        for image in dict.fromkeys(image for each in images_by_source for image in each)
+        bounded(redact_image(_printable(image[: _MARGIN * _IMAGE_LENGTH]), mode), _IMAGE_LENGTH)
+        for image in islice(distinct, _MARGIN * MAX_IMAGES)
     )
     return tuple(images)[:MAX_IMAGES]
 
@@ -134,11 +158,11 @@ def presented_conditions(
         Condition(
             type=printable(text(condition.get("type"))),
             status=printable(text(condition.get("status"))),
-            message=sanitized_message(text(condition.get("message")), mode),
+            message=sanitized_message(message_of(condition), mode),
             reason=printable(text(condition.get("reason"))) or None,
             last_transition_time=instant(condition.get("lastTransitionTime")),
         )
-        for condition in conditions
+        for condition in islice(conditions, MAX_CONDITIONS)
         if text(condition.get("type"))
     )
 
@@ -176,10 +200,14 @@ def presented_endpoints(endpoints: Iterable[Endpoint], mode: Redaction) -> tuple
     return tuple(
         msgspec.structs.replace(
             endpoint,
-            host=printable(redact_text(endpoint.host, mode)) if endpoint.host else None,
-            path=printable(redact_text(endpoint.path, mode), 1024) if endpoint.path else None,
+            host=_address(endpoint.host, NAME_LENGTH, mode),
+            path=_address(endpoint.path, _PATH_LENGTH, mode),
             protocol=printable(endpoint.protocol) if endpoint.protocol else None,
-            url=printable(redact_text(endpoint.url, mode), 2048) if endpoint.url else None,
+            url=_address(endpoint.url, _URL_LENGTH, mode),
         )
         for endpoint in endpoints
     )
+
+
+def _address(address: str | None, length: int, mode: Redaction) -> str | None:
+    return printable(redact_text(address[: _MARGIN * length], mode), length) if address else None

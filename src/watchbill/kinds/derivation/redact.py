@@ -1,104 +1,93 @@
 """Secrets out of what people see: variables, commands, arguments, images, URLs and messages.
 
-A value is hidden where its name says that it is secret, or where its own form does: the prefix of a known kind
-of token, a PEM block, a URL with userinfo, or twenty and more characters too evenly mixed to be words. What is
+A value is hidden where its name, its own form or its place in a command says that it is secret. What is
 hidden becomes one constant, which tells neither length nor content. Ordinary values stay: numbers and flags
-under such a name, paths, digests, UUIDs, model names. docs/redaction.md tells what is promised.
+under such a name, paths, digests, UUIDs, model names. docs/redaction.md lists what is promised.
+
+Every text is cut before it is looked at, and looked at in time linear in its length.
 """
 
-import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from watchbill.kinds.derivation.redact_commands import Command
+from watchbill.kinds.derivation.redact_forms import (
+    HIDDEN,
+    hide_mixed,
+    hide_pem_blocks,
+    hide_tokens,
+    is_wordy,
+)
+from watchbill.kinds.derivation.redact_names import (
+    ORDINARY_LENGTH,
+    is_ordinary,
+    is_secret_name,
+    is_strong_name,
+)
+from watchbill.kinds.derivation.redact_structures import block_end, bracket_end, leaves
 from watchbill.kinds.objects.settings import Redaction
 from watchbill.kinds.objects.template import Variable
 
-HIDDEN = "***"
+__all__ = [
+    "HIDDEN",
+    "MAX_TEXT",
+    "redact_arguments",
+    "redact_image",
+    "redact_text",
+    "redact_value",
+    "redact_variables",
+]
 
-_NAME = re.compile(
-    "KEY|TOKEN|SECRET|PASS|PWD|CRED|AUTH|PRIVATE|SAS|DSN|CONN|SIGNATURE|^SIG$", re.IGNORECASE
-)
-_STRONG_NAME = re.compile("SECRET|PASS|PWD|CRED|PRIVATE", re.IGNORECASE)
-_INNOCENT_NAME = re.compile(
-    r"TOKENI[SZ]\w*|AUTHORS?(?!I)|BYPASS|COMPASS|PASSAGE|PASSIVE|PASS_?THROUGH"
-    r"|KEYBOARD|KEYFRAME|KEYSPACE|KEYCLOAK|HOTKEYS?|MONKEY|TURKEY|DISASTER|KEEP_?ALIVE"
-    r"|(?:PRIMARY|FOREIGN|SORT|PARTITION)_?KEYS?|KEY_?COLUMNS?|CONNECTORS?|CREDITS?|PASSES"
-    r"|AUTH_(?:MODE|TYPE|METHOD)|SASL_MECHANISM|SECRET_?NAME|IMAGE_?PULL_?SECRETS?",
-    re.IGNORECASE,
-)
-_FILE_NAME = re.compile(
-    r"[_-](?:FILE|PATH|DIR|DIRECTORY)$|^GOOGLE_APPLICATION_CREDENTIALS$", re.IGNORECASE
-)
-_FLAG = re.compile(r"(?:true|false|yes|no|on|off|none|null|auto|)", re.IGNORECASE)
-_MARKER = re.compile(r"<[/|]{0,2}\w{1,20}\|?>")
-"""What language models call tokens: `</s>`, `<|endoftext|>`."""
-_NUMBER = re.compile(r"[+-]?[0-9]{1,7}(?:\.[0-9]{1,6})?[kKmMgGsh%]?")
-_VARIABLE = re.compile(r"\$\w+|\$[({]\w+[)}]|\{\{[^{}]*\}\}")
-_PATH = re.compile(r"(?:~|\.{0,2})/[\w./@+-]*")
+MAX_TEXT = 10_240
+"""Characters of a text, or of all arguments of a command, that are looked at; the rest is cut off."""
+CUT = "…"
+_CACHED_LENGTH = 512
+_MAX_TAIL = 256
+_MAX_DEPTH = 3
 
 _VALUE = re.compile(
-    r'\$[{(]\w{1,128}+[})]|\\"(?:[^\\]|\\(?!"))*+(?:\\")?|"[^"]*+"?|\'[^\']*+\'?|[^\s,;&"\'}\]]++'
+    r'\$[{(]\w{1,128}+[})]|\\"(?:[^\\]|\\(?!"))*+(?:\\")?|"(?:[^"\\]|\\.)*+"?|\'[^\']*+\'?'
+    r"|[^\s,;&\"'}\]]++",
+    re.DOTALL,
 )
 _PAIR = re.compile(
     r"""(?<![\w.$-])([\w.-]{1,128}+)(\\?["']|)([ \t]{0,4}+(?:[:+]?=>?|:)[ \t]{0,4}+)"""
 )
-_OPTION = re.compile(r"(?<![\w.$-])(-{1,2}[A-Za-z][\w.-]{0,127}+)([ \t]++)(?!-)")
-_USER_OPTIONS = frozenset({"-u", "--user", "--proxy-user"})
-_USER_AND_SECRET = re.compile(r"(?![0-9]+:[0-9]+$)[^\s:/]{1,128}:\S+")
-_OPTION_ALONE = re.compile(r"-[A-Za-z]|--[A-Za-z][\w.-]*(?:=.*)?", re.DOTALL)
-_USERINFO = re.compile(
-    r"([A-Za-z][A-Za-z0-9+.-]{0,20}+://)"
-    r"(?:[^/\s\"'?#]{1,512}@|[^/:@\s\"']{0,128}+:(?![0-9]{1,5}/)[^@\s\"'?#]{1,256}+@)"
+_OPTION = re.compile(r"(?<![\w.$-])(-{1,2}[A-Za-z][\w.-]{0,127}+)([ \t]{1,64}+)(?!-)")
+_NAME_AND_VALUE = re.compile(
+    r"""\bname["'\\>]{0,2}+[ \t]{0,4}+[:=]?[ \t]{0,4}+["'\\]{0,2}+([\w.-]{1,128}+)"""
+    r"""(?:</name>|["'\\,\s]){1,24}+<?["'\\]{0,2}+value["'\\>]{0,2}+[ \t]{0,4}+[:=]?[ \t]{0,4}+""",
+    re.IGNORECASE,
 )
-_BEHIND = tuple(
+"""`{"name": "DB_PASSWORD", "value": "x"}`, as lists of variables and Hadoop's XML have it."""
+_ELEMENT = re.compile(r"<([A-Za-z][\w.-]{0,127}+)(?:\s[^<>]{0,128}+)?>([^<]{1,4096}+)(?=</)")
+_SHELL = re.compile(
+    r"""(?P<end>[;&|\n]++)|(?P<quoted>"(?:[^"\\]|\\.)*+"|'[^']*+')|[^\s;&|]++""", re.DOTALL
+)
+_OPTION_ALONE = re.compile(r"-[A-Za-z]|--[A-Za-z][\w.-]{0,127}+(?:=.*)?", re.DOTALL)
+_USERINFO = re.compile(
+    r"(://)(?:[^/\s\"'?#]{1,256}@"
+    r"|[^/:@\s\"']{0,128}+:(?![0-9]{1,5}[/?#])[^\s\"'<>]{1,256}@"
+    r"|(?<!http://)(?<!https://)[^/:@\s\"'.]{0,128}+:[0-9]{1,5}[/?#][^\s\"'<>@]{1,256}@(?!sha))"
+)
+_PLACES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         # What a webhook's address consists of is its secret.
-        r"(https://(?:hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/"
-        r"|[\w-]{1,63}\.webhook\.office\.com/|api\.telegram\.org/bot))[^\s\"'<>]+",
+        r"(https://(?:hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/|hooks\.zapier\.com/"
+        r"|[\w-]{1,63}\.webhook\.office\.com/|chat\.googleapis\.com/v1/spaces/"
+        r"|api\.telegram\.org/bot))[^\s\"'<>]++",
         r"(\b(?:authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:bearer|basic|token)|cookie:)\s{1,4})"
-        r"(?!\*\*\*|[a-z]+(?:\s|$))[^\s\"'][^\r\n\"']*",
-        r"(\blogin\s{1,4}\S{1,128}\s{1,4}password\s{1,4})\S+",  # .netrc
-        r"(\bwandb\s{1,4}login\s{1,4}(?:--(?:relogin|verify|cloud)\s{1,4}){0,3})(?![-$*])[^\s;&|]+",
-        r"((?<!\S)(?:-u|--user|--proxy-user)[ =])(?![0-9]+:[0-9]+(?:\s|$))[^\s:/\"']{1,128}:[^\s\"']+",
-        r"(\bjdbc:oracle:\w{1,10}:)[^/\s]{1,128}/[^@\s]{1,256}(?=@)",
-        r"((?<![\w:/]))[\w.-]{1,64}:[^\s@:/\"']{1,256}(?=@(?:tcp|unix)\()",  # Go's MySQL
+        r"(?!\*\*\*|[a-z]{1,32}+(?:\s|$))[^\s\"'][^\r\n\"']*+",
+        r"(\blogin\s{1,4}\S{1,128}+\s{1,4}password\s{1,4})\S++",  # .netrc
+        r"(\bjdbc:oracle:\w{1,10}:)[^/\s]{1,128}+/[^@\s]{1,256}+(?=@)",
+        r"((?<![\w:/.-]))[\w.-]{1,64}+:[^\s@:/\"']{1,256}+(?=@(?:tcp|unix)\()",  # Go's MySQL
     )
 )
 """Where a secret has a place of its own: all that follows the first group goes."""
 _IMAGE_USERINFO = re.compile(r"^[^/@\s]+:[^/@\s]*@(?![a-z0-9]+:[0-9a-fA-F]{32,})")
-_PEM = re.compile(
-    r"-----BEGIN [A-Z0-9 ]{1,40}-----.*?(?:-----END [A-Z0-9 ]{1,40}-----|\Z)", re.DOTALL
-)
-_BEARER = re.compile(r"\b(bearer|basic)(\s{1,4})([A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE)
-_KNOWN = re.compile(
-    r"(?<![A-Za-z0-9])(?:"
-    r"(hf_|sk-|nvapi-)([A-Za-z0-9_-]{6,}+)"
-    r"|(?:gh[pousr]_|github_pat_|gl(?:pat|dt|rt|ptt|soat|cbt)-|xox[abeoprs]-|npm_|pypi-|dop_v1_)"
-    r"[A-Za-z0-9_-]{4,}+"
-    r"|(?:gsk_|dckr_pat_|glsa_|hvs\.|SG\.|[rs]k_(?:live|test)_|wba\.|wbr_)[A-Za-z0-9_.-]{16,}+"
-    r"|dapi[0-9a-f]{32}|[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,}+"
-    r"|(?:AKIA|ASIA)[A-Z0-9]{8,}+"
-    r"|(?:AIza|ya29\.)[A-Za-z0-9_-]{10,}+"
-    r"|eyJ[A-Za-z0-9_-]{6,}+(?:\.[A-Za-z0-9_-]*+){0,4}"
-    r")={0,2}"
-)
-_PIECE = re.compile(r"[A-Za-z0-9+/=_.~-]{20,}")
-_UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
-_WORD = re.compile(
-    r"[0-9]{1,12}|[a-z]{1,14}|[A-Z]{1,14}|[A-Z][a-z]{1,13}"  # numbers and words
-    r"|[A-Za-z]{1,12}[0-9]{1,4}[a-zA-Z]{0,2}|v?[0-9]{1,6}[A-Za-z]{1,3}[0-9]{0,3}"  # v2, 70B, fp16
-    r"|[0-9]{8}T[0-9]{4,6}Z?"  # a timestamp
-    r"|[0-9a-f]{6,64}|[0-9A-F]{6,64}"  # a digest: at most four bits a character
-    r"|[bcdf-hj-np-tv-xz2-9]{4,10}"  # what Kubernetes appends to generated names
-)
-_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_SECRET_LENGTH = 20
-_SECRET_BITS = 4.0
-_STRANGE_CHARACTERS = 12
-_STRANGE_IN_PATH = 20
+_BEARER = re.compile(r"\b(bearer|basic)(\s{1,4})([A-Za-z0-9._~+/=-]{8,}+)", re.IGNORECASE)
 
 
 def redact_variables(variables: Iterable[Variable], mode: Redaction) -> dict[str, str]:
@@ -111,14 +100,15 @@ def redact_variables(variables: Iterable[Variable], mode: Redaction) -> dict[str
     }
 
 
-@lru_cache(maxsize=8192)
 def redact_value(name: str, value: str, mode: Redaction) -> str:
     """The value of a variable as it may be shown."""
     if mode is Redaction.OFF:
         return value
     if mode is Redaction.STRICT:
         return HIDDEN
-    if is_secret_name(name) and not _is_ordinary(name, value):
+    if is_secret_name(name) and not (
+        is_ordinary(name, value) or _holds_nothing_secret(name, value)
+    ):
         return HIDDEN
     return redact_text(value, mode)
 
@@ -128,140 +118,184 @@ def redact_arguments(arguments: Sequence[str], mode: Redaction) -> tuple[str, ..
     if mode is Redaction.OFF:
         return tuple(arguments)
     shown: list[str] = []
-    option = before = ""
+    command = Command()
+    option = ""
+    left = MAX_TEXT
     for argument in arguments:
-        is_option = argument.startswith("-") and not any(mark in argument for mark in "= \t\n")
-        name, equals, value = argument.partition("=")
-        is_pair = before in _USER_OPTIONS and _USER_AND_SECRET.fullmatch(argument)
-        is_value = option and not _is_next_option(argument) and not _is_ordinary(option, argument)
-        if is_pair or is_value:
+        if left <= 0:
+            return (*shown, CUT)
+        argument = argument[:left]
+        left -= len(argument) + 1
+        start = command.secret_start(argument)
+        if option and not _OPTION_ALONE.fullmatch(argument) and not is_ordinary(option, argument):
+            # After an option with a secret's name only `--word` and `-x` are options.
             shown.append(HIDDEN)
-        elif equals and _is_plain(name) and is_secret_name(name) and not _is_ordinary(name, value):
-            shown.append(f"{name}={HIDDEN}")
-        elif mode is Redaction.STRICT and shown and not is_option:
-            shown.append(_without_value(argument))
+        elif start is not None:
+            shown.append(argument[:start] + HIDDEN)
         else:
-            shown.append(redact_text(argument, mode))
-        option = argument if is_option and is_secret_name(argument) else ""
-        before = argument
+            shown.append(_redact_argument(argument, mode, is_first=not shown))
+        option = argument if _is_option(argument) and is_secret_name(argument) else ""
     return tuple(shown)
 
 
-def _is_next_option(argument: str) -> bool:
-    """After an option with a secret's name only `--word` and `-x` are options: a secret may begin so, too."""
-    return _OPTION_ALONE.fullmatch(argument) is not None
+def _redact_argument(argument: str, mode: Redaction, *, is_first: bool) -> str:
+    name, equals, value = argument.partition("=")
+    if equals and _is_plain(name) and is_secret_name(name) and not is_ordinary(name, value):
+        return f"{name}={HIDDEN}"
+    if mode is Redaction.STRICT and not is_first and not _is_option(argument):
+        return f"{name}={HIDDEN}" if equals and name.startswith("-") else HIDDEN
+    return redact_text(argument, mode)
+
+
+def _is_option(argument: str) -> bool:
+    return argument.startswith("-") and not any(mark in argument for mark in "= \t\n")
 
 
 def _is_plain(name: str) -> bool:
     return name.replace("-", "").replace("_", "").replace(".", "").isalnum()
 
 
-def _without_value(argument: str) -> str:
-    name, equals, _ = argument.partition("=")
-    return f"{name}={HIDDEN}" if equals and name.startswith("-") else HIDDEN
-
-
 def redact_image(image: str, mode: Redaction) -> str:
-    """An image reference; digests and tags are long and even by nature, so only userinfo can go."""
+    """An image reference; digests and tags are long and even by nature, so only userinfo and tokens can go."""
     if mode is Redaction.OFF:
         return image
-    without = _USERINFO.sub(rf"\g<1>{HIDDEN}@", _IMAGE_USERINFO.sub(f"{HIDDEN}@", image))
-    return _KNOWN.sub(_hide_token, without)
+    image = _IMAGE_USERINFO.sub(f"{HIDDEN}@", image[:MAX_TEXT])
+    return hide_tokens(_USERINFO.sub(rf"\g<1>{HIDDEN}@", image))
 
 
-@lru_cache(maxsize=8192)
 def redact_text(text: str, mode: Redaction) -> str:
-    """Free text or a URL: everything in it that looks like a secret is hidden."""
+    """Free text or a URL, its first `MAX_TEXT` characters, without anything that looks like a secret."""
     if mode is Redaction.OFF or not text:
         return text
-    text = _PEM.sub(HIDDEN, text)
-    text = _USERINFO.sub(rf"\g<1>{HIDDEN}@", text)
-    for pattern in _BEHIND:
-        text = pattern.sub(rf"\g<1>{HIDDEN}", text)
-    text = _hide_values(text, _PAIR)
-    text = _hide_values(text, _OPTION)
-    text = _BEARER.sub(_hide_bearer, text)
-    text = _KNOWN.sub(_hide_token, text)
-    return _PIECE.sub(_hide_piece, text)
+    if len(text) <= _CACHED_LENGTH:
+        return _redact_short(text)
+    return _redact(text) if len(text) <= MAX_TEXT else _redact(_cut(text)) + CUT
 
 
 @lru_cache(maxsize=4096)
-def is_secret_name(name: str) -> bool:
-    return _NAME.search(_INNOCENT_NAME.sub("", name)) is not None
+def _redact_short(text: str) -> str:
+    return _redact(text)
 
 
-def _is_ordinary(name: str, value: str) -> bool:
-    """A value that no secret has, although its name sounds like one."""
-    if value == HIDDEN or any(one.fullmatch(value) for one in (_FLAG, _VARIABLE, _MARKER)):
-        return True
-    if _NUMBER.fullmatch(value):
-        return _STRONG_NAME.search(name) is None
-    return bool(_FILE_NAME.search(name) and _PATH.fullmatch(value))
+def _redact(text: str) -> str:
+    text = _USERINFO.sub(rf"\g<1>{HIDDEN}@", hide_pem_blocks(text))
+    for pattern in _PLACES:
+        text = pattern.sub(rf"\g<1>{HIDDEN}", text)
+    text = _hide_in_commands(text)
+    for pattern in (_NAME_AND_VALUE, _PAIR, _OPTION):
+        text = _hide_values(text, pattern)
+    text = _ELEMENT.sub(_hide_element, text)
+    text = _BEARER.sub(_hide_bearer, text)
+    return hide_mixed(hide_tokens(text))
+
+
+def _cut(text: str) -> str:
+    """At a space near the limit, so that no token is cut in two: half a token may not look like one."""
+    head = text[:MAX_TEXT]
+    tail = head[-_MAX_TAIL:].split()
+    is_parted = len(tail) > 1 and not text[MAX_TEXT].isspace()
+    return head[: -len(tail[-1])] if is_parted else head
+
+
+def _hide_in_commands(text: str, depth: int = 0) -> str:
+    """What its place in a command says: `docker login -p x`, also within `sh -c "…"`."""
+    shown: list[str] = []
+    command = Command()
+    done = 0
+    for match in _SHELL.finditer(text):
+        if match["end"]:
+            command = Command()
+            continue
+        quote = match[0][0] if match["quoted"] else ""
+        word = match[0][1:-1] if quote else match[0]
+        start = command.secret_start(word)
+        if start is not None:
+            replacement = word[:start] + HIDDEN
+        elif quote and depth < _MAX_DEPTH and " " in word:
+            replacement = _hide_in_commands(word, depth + 1)
+        else:
+            continue
+        shown += (text[done : match.start()], quote, replacement, quote)
+        done = match.end()
+    return "".join((*shown, text[done:]))
 
 
 def _hide_values(text: str, pattern: re.Pattern[str]) -> str:
-    """Hide the value behind every name that `pattern` finds and that sounds secret."""
+    """Hide the value behind every name that `pattern` matches and that sounds secret.
+
+    A value that stays is short (`is_ordinary`), so that looking again at what stands in it takes bounded time.
+    """
     shown: list[str] = []
     done = position = 0
     while (match := pattern.search(text, position)) is not None:
         position = match.end()
-        if not is_secret_name(match[1]):
+        if position >= len(text) or not is_secret_name(match[1]):
             continue
-        value = _VALUE.match(text, position)
-        if value is None:
-            continue
-        bare = value[0].strip("\\\"'")
-        quote = next((mark for mark in ('\\"', '"', "'") if value[0].startswith(mark)), "")
-        if _is_ordinary(match[1], bare) or (_is_prose(match) and not quote and _is_word(bare)):
-            continue
-        shown += (text[done:position], quote, HIDDEN, quote)
-        done = position = value.end()
+        quote, end = _secret_value(text, match)
+        if end:
+            shown += (
+                text[done:position],
+                " " if text[position] == "\n" else "",
+                quote,
+                HIDDEN,
+                quote,
+            )
+            done = position = end
     return "".join((*shown, text[done:]))
 
 
-def _is_prose(match: re.Match[str]) -> bool:
-    """`token: unexpected status` is a sentence; `token=x`, `"token": "x"` and `--token x` are not."""
-    return match.re is _PAIR and not match[2] and match[3].startswith(":") and match[3] != ":"
+def _secret_value(text: str, match: re.Match[str]) -> tuple[str, int]:
+    """The quote of the value behind a name, and where it ends; 0 where it is none or no secret."""
+    name, start = match[1], match.end()
+    end = bracket_end(text, start)
+    if not end and match.re is _PAIR and ":" in match[3]:
+        end = block_end(text, match.start(), start)
+    if end:
+        inner = text[start:end]
+        return "", 0 if is_ordinary(name, inner) or _is_harmless_structure(name, inner) else end
+    value = _VALUE.match(text, start)
+    if value is None:
+        return "", 0
+    quote = next((mark for mark in ('\\"', '"', "'") if value[0].startswith(mark)), "")
+    if value.end() - start <= ORDINARY_LENGTH:
+        bare = value[0].strip("\\\"'")
+        if is_ordinary(name, bare) or (not quote and _is_prose(text, match, bare)):
+            return "", 0
+    return quote, value.end()
 
 
-def _hide_bearer(match: re.Match[str]) -> str:
-    return match[0] if _is_word(match[3]) else f"{match[1]}{match[2]}{HIDDEN}"
+def _holds_nothing_secret(name: str, value: str) -> bool:
+    return value.startswith(("{", "[")) and _is_harmless_structure(name, value)
 
 
-def _hide_token(match: re.Match[str]) -> str:
-    # `hf_transfer` and `sk-learn` are words with a token's beginning.
-    rest = match[2] or ""
-    is_words = rest and len(rest) < _SECRET_LENGTH and _strange(rest) == 0
-    return match[0] if is_words else HIDDEN
-
-
-def _is_word(text: str) -> bool:
-    return not any(character.isdigit() for character in text) and _strange(text) == 0
-
-
-def _hide_piece(match: re.Match[str]) -> str:
-    piece = match[0]
-    if _bits_per_character(piece) <= _SECRET_BITS:
-        return piece
-    limit = _STRANGE_IN_PATH if "/" in piece else _STRANGE_CHARACTERS
-    return HIDDEN if _strange(_UUID.sub("", piece)) >= limit else piece
-
-
-def _bits_per_character(text: str) -> float:
-    length = len(text)
-    return -sum(n / length * math.log2(n / length) for n in Counter(text).values())
-
-
-def _strange(text: str) -> int:
-    """How many characters stand in parts that are no words, numbers, versions or digests."""
-    return sum(
-        len(part)
-        for part in re.split(r"[/=+_.~-]+", text)
-        if part and not _WORD.fullmatch(part) and not _is_camel(part)
+def _is_harmless_structure(name: str, structure: str) -> bool:
+    """Whether every value in a short list, object or block is ordinary: `{"type": "oidc", "enabled": true}`."""
+    return len(structure) <= ORDINARY_LENGTH and all(
+        is_ordinary(f"{name}.{key}", leaf) for key, leaf in leaves(structure)
     )
 
 
-def _is_camel(part: str) -> bool:
-    """Words joined without a mark, `MyLongName`: what is random falls into shorter parts."""
-    words = _CAMEL.findall(part)
-    return bool(words) and len(part) / len(words) >= 3.5 and max(map(len, words)) <= 14
+def _is_prose(text: str, match: re.Match[str], value: str) -> bool:
+    """`no token: unexpected status` is a sentence; `token=x`, `"token": "x"` and `X-Token: x` are not."""
+    if match.re is not _PAIR or match[3].strip() != ":" or not is_wordy(value):
+        return False
+    if match[3][0] == " ":  # `volume "creds" : secret "x" not found`
+        return True
+    if match[2] or match[3] == ":" or not match[1].isalpha():
+        return False
+    start = match.start()
+    follows_word = start > 1 and text[start - 1] == " " and text[start - 2].isalnum()
+    after = text[match.end() + len(value) :][:2]
+    leads_words = len(after) == 2 and after[0] == " " and after[1].islower()
+    return follows_word or (leads_words and not is_strong_name(match[1]))
+
+
+def _hide_element(match: re.Match[str]) -> str:
+    if not is_secret_name(match[1]) or is_ordinary(match[1], match[2].strip()):
+        return match[0]
+    return match[0][: match.start(2) - match.start()] + HIDDEN
+
+
+def _hide_bearer(match: re.Match[str]) -> str:
+    is_sentence = len(match[3]) <= ORDINARY_LENGTH and is_wordy(match[3])
+    return match[0] if is_sentence else f"{match[1]}{match[2]}{HIDDEN}"

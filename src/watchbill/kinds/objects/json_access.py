@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 INT32_MAX = 2**31 - 1
+MESSAGE_LENGTH = 4_096
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -36,6 +37,11 @@ def objects(value: Any) -> Iterator[Mapping[str, Any]]:
 
 def text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def message_of(value: Any) -> str:
+    """What a condition, an event or a state says, its first `MESSAGE_LENGTH` characters: nobody bounds it."""
+    return text(mapping(value).get("message"))[:MESSAGE_LENGTH]
 
 
 def texts(value: Any) -> tuple[str, ...]:

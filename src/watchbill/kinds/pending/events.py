@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from watchbill.kinds.objects.json_access import at, instant, text
+from watchbill.kinds.objects.json_access import at, instant, message_of, text
 from watchbill.kinds.objects.objects import Object
 
 CREATION_FAILURES = frozenset({"FailedCreate", "ReplicaSetCreateError"})
@@ -27,14 +27,10 @@ def newest(
         and (about is None or text(at(event, "involvedObject", "uid")) == about)
     ]
     return max(
-        matching, key=lambda event: (str(event_at(event) or ""), message(event)), default=None
+        matching, key=lambda event: (str(event_at(event) or ""), message_of(event)), default=None
     )
 
 
 def event_at(event: Object) -> datetime | None:
     """Events of the newer API have `eventTime` and may lack the old members."""
     return instant(event.get("lastTimestamp")) or instant(event.get("eventTime"))
-
-
-def message(event: Object) -> str:
-    return text(event.get("message"))

@@ -7,7 +7,15 @@ from typing import Any, Literal
 
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.organisation import ancestors, display_name, kai_groups
-from watchbill.kinds.objects.json_access import at, instant, mapping, metadata, objects, text
+from watchbill.kinds.objects.json_access import (
+    at,
+    instant,
+    mapping,
+    message_of,
+    metadata,
+    objects,
+    text,
+)
 from watchbill.kinds.objects.objects import ClusterObjects, Object, PodCounts
 from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, Pod
 from watchbill.kinds.objects.quantity import Amount, parse_quantity
@@ -86,14 +94,14 @@ def _reasons(groups: Sequence[Object], view: WorkloadView) -> Iterator[_Reason]:
 def _of_condition(
     group: Object, condition: Mapping[str, Any], since: datetime, settings: DeriveSettings
 ) -> Iterator[_Reason]:
-    overall = text(condition.get("message"))
+    overall = message_of(condition)
     reasons = list(objects(condition.get("reasons")))
     for reason in reasons or [{"reason": condition.get("reason"), "message": overall}]:
         yield _Reason(
             group=group,
             node_pool=text(condition.get("nodePool"))[:253] or settings.default_node_pool,
             reason=text(reason.get("reason"))[:253] or "Unschedulable",
-            message=text(reason.get("message")) or overall,
+            message=message_of(reason) or overall,
             details=mapping(at(reason, "details", "queueDetails")),
             queue=text(at(group, "spec", "queue")),
             since=since,

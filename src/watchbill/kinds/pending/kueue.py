@@ -11,6 +11,7 @@ from watchbill.kinds.objects.json_access import (
     at,
     condition,
     instant,
+    message_of,
     metadata,
     name_key,
     objects,
@@ -47,7 +48,7 @@ def _reason(workload: Object, settings: DeriveSettings) -> PendingReason:
         current: Mapping[str, Any] = reserved
     else:
         current = reserved or {}
-        message = text(current.get("message"))
+        message = message_of(current)
         is_evicted = evicted is not None and evicted.get("status") == "True"
         stated = evicted if is_evicted and evicted is not None else current
         reason = text(stated.get("reason"))[:253] or "Pending"
@@ -70,7 +71,7 @@ def _checks(workload: Object) -> tuple[str, str, str]:
         if check.get("state") != "Ready"
     ]
     names = ", ".join(text(check.get("name")) for check in waiting) or "admission"
-    message = "; ".join(text(check.get("message")) for check in waiting if check.get("message"))
+    message = "; ".join(message_of(check) for check in waiting if check.get("message"))
     return (
         "AdmissionCheck",
         message or f"Waiting for {names}",

@@ -10,7 +10,7 @@ from typing import Literal
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.claims import claimed_gpus
 from watchbill.kinds.derivation.organisation import volcano_groups
-from watchbill.kinds.objects.json_access import at, condition, instant, metadata, text
+from watchbill.kinds.objects.json_access import at, condition, instant, message_of, metadata, text
 from watchbill.kinds.objects.objects import Object, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod, PodCondition
 from watchbill.kinds.objects.quantity import Amount, parse_quantity
@@ -86,7 +86,7 @@ def _event_about(pod: Pod, objects: WorkloadObjects) -> PodCondition | None:
     if event is None:
         return None
     reason = text(event.get("reason"))
-    return PodCondition("False", reason, events.message(event), events.event_at(event))
+    return PodCondition("False", reason, message_of(event), events.event_at(event))
 
 
 def _source(pod: Pod, settings: DeriveSettings) -> Literal["kai", "volcano", "scheduler"]:
@@ -199,7 +199,7 @@ def volcano_reasons(view: WorkloadView) -> Iterator[PendingReason]:
         unschedulable = condition(at(group, "status", "conditions"), "Unschedulable")
         if unschedulable is None or unschedulable.get("status") != "True":
             continue
-        message = text(unschedulable.get("message"))
+        message = message_of(unschedulable)
         since = instant(unschedulable.get("lastTransitionTime")) or instant(
             metadata(group).get("creationTimestamp")
         )

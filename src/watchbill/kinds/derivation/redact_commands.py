@@ -1,0 +1,136 @@
+"""Secrets that only their place in a command gives away: `docker login -p x`, `curl -u ada:x`, `mc alias set`.
+
+A command is fed word by word, and each word is answered with where its secret begins. What is remembered of a
+command is bounded.
+"""
+
+import re
+
+from watchbill.kinds.derivation.redact_names import is_ordinary, is_secret_name
+
+WORD_LENGTH = 256
+"""So much of a word is looked at to tell what it is."""
+
+_USER_OPTIONS = ("--user", "--proxy-user", "--creds", "--src-creds", "--dest-creds", "-u", "-U")
+_USER_AND_SECRET = re.compile(r"(?![0-9]++:[0-9]++$)[^\s:/%=]{1,128}+[:%]\S")
+_NO_USER_AND_SECRET = frozenset({"run", "exec", "chown", "python", "python3"})
+"""Commands whose `-u` is no login: `docker run -u user:group`."""
+_PASSWORD_OPTIONS = {
+    "-p": frozenset(
+        ["login", "sshpass", "mongo", "mongosh", "mongodump", "mongorestore", "cqlsh", "snowsql"]
+    ),
+    "-P": frozenset(["zip", "unzip", "sqlcmd", "bcp"]),
+    "-a": frozenset(["redis-cli"]),
+    "-w": frozenset(["ldapsearch", "ldapadd", "ldapmodify", "ldapdelete", "ldapwhoami"]),
+}
+"""Short options whose value is a password, and the words of a command with which they are that."""
+_ATTACHED_OPTIONS = _PASSWORD_OPTIONS | {
+    "-p": _PASSWORD_OPTIONS["-p"]
+    | {"mysql", "mysqldump", "mysqladmin", "mysqlimport", "mariadb", "mariadb-dump", "7z", "7za"}
+}
+_LOGINS = frozenset({"wandb", "vault"})
+"""Commands that take the secret itself after `login`."""
+_SETTERS = frozenset({"set", "config", "configure", "setx", "modify", "put", "alias"})
+_COMPOUND = re.compile(r"[A-Za-z][._/-]|[_:][A-Za-z]|[a-z][A-Z]")
+_HEADER = re.compile(r"([A-Za-z][\w-]{0,127}+):[ \t]{0,4}+(?=\S)")
+_HEADER_OPTIONS = frozenset({"-H", "--header", "--proxy-header"})
+_FLAGS = frozenset({"--relogin", "--verify", "--cloud", "--anonymously", "-no-print"})
+_LITERAL = re.compile(r"--from-literal=[^=\s]{1,253}+=(?=\S)")
+_MAX_WORDS = 64
+
+
+class Command:
+    """The words of one command so far. It ends where the caller begins a new one."""
+
+    def __init__(self) -> None:
+        self._words: set[str] = set()
+        self._previous = ""
+        self._positional = 0
+        """Words that are no options since the last of `login`, `set` and `add`."""
+
+    def secret_start(self, word: str) -> int | None:
+        """Where in the next word of the command a secret begins; None where none does."""
+        start = self._start(word, word[:WORD_LENGTH])
+        self._remember(word[:WORD_LENGTH])
+        return start
+
+    def _start(self, word: str, beginning: str) -> int | None:
+        if self._is_password_value(word) or self._is_positional_secret(beginning):
+            return 0
+        return (
+            self._credentials_start(beginning)
+            or _header_start(beginning, self._previous)
+            or self._attached_start(beginning)
+            or self._literal_start(beginning)
+        )
+
+    def _is_password_value(self, word: str) -> bool:
+        previous = self._previous
+        if not word or (
+            word.startswith("-") and len(word) > 1 and previous not in _PASSWORD_OPTIONS
+        ):
+            return False
+        if self._has(_PASSWORD_OPTIONS.get(previous)):
+            return not is_ordinary("token", word)
+        if previous in _USER_OPTIONS and not self._has(_NO_USER_AND_SECRET):
+            return _USER_AND_SECRET.match(word[:WORD_LENGTH]) is not None
+        return (
+            self._has(_SETTERS)
+            and not previous.startswith("-")
+            and "=" not in previous
+            and _COMPOUND.search(previous) is not None
+            and is_secret_name(previous)
+            and not is_ordinary(previous, word)
+        )
+
+    def _is_positional_secret(self, word: str) -> bool:
+        if word.startswith(("-", "http://", "https://", "$")) or not word:
+            return False
+        if "login" in self._words and self._has(_LOGINS):
+            is_value = self._previous.startswith("-") and self._previous not in _FLAGS
+            return self._positional == 0 and not is_value and "=" not in word
+        # mc alias set NAME URL ACCESS-KEY SECRET-KEY
+        return "mc" in self._words and self._has(_SETTERS) and self._positional in (2, 3)
+
+    def _credentials_start(self, word: str) -> int | None:
+        """`--user=ada:x` and `-uada:x`."""
+        for option in _USER_OPTIONS:
+            if word.startswith(option) and not self._has(_NO_USER_AND_SECRET):
+                start = len(option) + word[len(option) :].startswith("=")
+                is_attached = start > len(option) or len(option) == 2
+                if is_attached and _USER_AND_SECRET.match(word[start:]):
+                    return start
+        return None
+
+    def _attached_start(self, word: str) -> int | None:
+        """`mysql -px`."""
+        is_attached = len(word) > 2 and self._has(_ATTACHED_OPTIONS.get(word[:2]))
+        return 2 if is_attached and not is_ordinary("token", word[2:]) else None
+
+    def _literal_start(self, word: str) -> int | None:
+        """`kubectl create secret generic NAME --from-literal=k=x`."""
+        match = _LITERAL.match(word) if "secret" in self._words else None
+        return match.end() if match else None
+
+    def _has(self, words: frozenset[str] | None) -> bool:
+        return words is not None and not self._words.isdisjoint(words)
+
+    def _remember(self, word: str) -> None:
+        name = word.rpartition("/")[2]
+        if name in ("login", "set", "add"):
+            self._positional = 0
+        elif not word.startswith("-") and not self._previous.startswith("--host"):
+            self._positional += 1
+        if len(self._words) < _MAX_WORDS:
+            self._words.add(name)
+        self._previous = word
+
+
+def _header_start(word: str, previous: str) -> int | None:
+    """`X-Vault-Token: x`, the whole of it: a header's value goes on to its end."""
+    match = _HEADER.match(word)
+    if match is None or not is_secret_name(match[1]):
+        return None
+    if previous not in _HEADER_OPTIONS and not _COMPOUND.search(match[1]):
+        return None
+    return None if is_ordinary(match[1], word[match.end() :]) else match.end()
