@@ -15,6 +15,7 @@ from watchbill.cli.commands import (
 from watchbill.cli.commands import (
     clusters,
     context,
+    database,
     describe,
     doctor,
     fleet,
@@ -59,6 +60,8 @@ _COMMANDS = (
     serve.server,
     serve.agent,
     serve.demo,
+    database.backup,
+    database.restore,
 )
 
 
@@ -132,6 +135,7 @@ def _administration() -> typer.Typer:
         admin.add_typer(group, name=name)
     admin.command("apply")(administration.apply)
     admin.command("audit")(administration.audit)
+    admin.command("recover")(database.recover)
     return admin
 
 

@@ -116,6 +116,14 @@ def reachable_binaries(owner: ProcessOwner, data_dir: Path) -> Path:
     return binaries
 
 
+def wheel_binaries() -> Path | None:
+    """The folder of PostgreSQL's programs in the wheel, where that is installed."""
+    spec = find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
+
+
 def check_reachable(owner: ProcessOwner, folder: Path) -> None:
     """Raises Unavailable where the database's user cannot enter a folder."""
     tried = subprocess.run(  # noqa: S603

@@ -12,6 +12,7 @@ from importlib.resources import files
 import asyncpg
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -31,13 +32,15 @@ async def migrate(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-        await _ensure_role(connection)
+        await ensure_role(connection)
+        await _check_revision(connection)
         await asyncio.to_thread(asyncio.run, _upgrade(database_url))
     finally:
         await connection.close()
 
 
-async def _ensure_role(connection: asyncpg.Connection) -> None:
+async def ensure_role(connection: asyncpg.Connection) -> None:
+    """Make the role that pooled connections take on. Raises Invalid with the statements where we may not."""
     create, grant = _ROLE_STATEMENTS
     try:
         if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", APP_ROLE):
@@ -61,13 +64,32 @@ async def _ensure_role(connection: asyncpg.Connection) -> None:
         ) from error
 
 
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(files("watchbill.store.postgres") / "migrations"))
+    return config
+
+
+async def _check_revision(connection: asyncpg.Connection) -> None:
+    """Raises Invalid for a schema that a newer version made: an older one would misread it."""
+    if await connection.fetchval("SELECT to_regclass('public.alembic_version')") is None:
+        return
+    present = await connection.fetchval("SELECT version_num FROM public.alembic_version")
+    scripts = ScriptDirectory.from_config(_config())
+    if present not in {script.revision for script in scripts.walk_revisions()}:
+        raise Invalid(
+            f"The database has the schema {present} of a newer Watchbill; this one knows up to "
+            f"{scripts.get_current_head()}.",
+            details="Start the newer version again, or restore a backup that this version made.",
+        )
+
+
 async def _upgrade(database_url: str) -> None:
     async def connect() -> asyncpg.Connection:
         return await asyncpg.connect(database_url)
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
-    config = Config()
-    config.set_main_option("script_location", str(files("watchbill.store.postgres") / "migrations"))
+    config = _config()
     try:
         async with engine.begin() as connection:
             config.attributes["connection"] = None

@@ -1,0 +1,278 @@
+"""Backups that are checked: pg_dump in one snapshot, and the rows of the file counted against that snapshot.
+
+Row security hides every row from the schema's owner, so a plain pg_dump of it fails, and one that is told to
+go on writes empty tables. A role that may read past row security is used instead: the login's own where it is a
+superuser, else `watchbill_backup`, which an administrator of the database makes once.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import asyncpg
+
+from watchbill.errors import Conflict, Invalid, Unavailable
+from watchbill.store.postgres.engine import WHEEL, wheel_binaries
+from watchbill.store.postgres.migrate import ensure_role, migrate
+
+BACKUP_ROLE = "watchbill_backup"
+_STATEMENTS = (
+    "CREATE ROLE {role} NOLOGIN BYPASSRLS; GRANT pg_read_all_data TO {role}; "
+    'GRANT {role} TO "{user}";'
+)
+_TABLES = (
+    "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE n.nspname = 'public' AND c.relkind = 'r' ORDER BY 1"
+)
+_STDERR_LINES = 5
+
+_LINE_BYTES = 2**26
+"""A row of a dump is a line; a document has 256 KiB at most."""
+_NEWER_SETTINGS = frozenset({b"SET transaction_timeout = 0;\n"})
+"""Written by pg_restore 17 and newer, not understood by servers before that."""
+
+Counts = dict[str, int]
+"""Rows by table."""
+
+
+async def write_backup(database_url: str, file: Path) -> Counts:
+    """Write the whole database into `file`, readable by us alone, and return what it holds, by table.
+
+    The file is there only when every row of the snapshot was found in it. Raises Invalid where the login may
+    not read past row security, Unavailable where a program fails, Conflict where the counts differ.
+    """
+    partial = file.with_name(f".{file.name}.partial")
+    _make_private(partial)
+    try:
+        async with _snapshot(database_url) as (snapshot, role, counts):
+            arguments = [
+                "--format=custom",
+                "--no-owner",
+                f"--snapshot={snapshot}",
+                f"--file={partial}",
+            ]
+            if role:
+                arguments.append(f"--role={role}")
+            await _dump(arguments, database_url)
+        written = await backup_counts(partial)
+        if written != counts:
+            raise Conflict(f"The backup is incomplete: {_difference(counts, written)}.")
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return counts
+
+
+async def restore_backup(database_url: str, file: Path) -> Counts:
+    """Fill an empty database from a backup, bring it to the present schema, and return its rows by table.
+
+    All or nothing. Raises Invalid where the file is not readable, Conflict where the database is not empty or
+    the counts differ.
+    """
+    expected = await backup_counts(file)
+    connection = await _connect(database_url)
+    try:
+        if await connection.fetchval("SELECT to_regclass('public.alembic_version')") is not None:
+            raise Conflict(
+                "The database already holds Watchbill's tables.",
+                details="Restore into an empty database: a new one, or a new --data-dir.",
+            )
+        await ensure_role(connection)
+        await _replay(file, database_url)
+        restored = await _counts(connection, await _reading_role(connection))
+    finally:
+        await connection.close()
+    if restored != expected:
+        raise Conflict(f"The restored database is incomplete: {_difference(expected, restored)}.")
+    await migrate(database_url)
+    return restored
+
+
+async def backup_counts(file: Path) -> Counts:
+    """Rows by table, counted in the file itself. Raises Invalid where it is no backup."""
+    if not await asyncio.to_thread(file.is_file):
+        raise Invalid(f"There is no file {file}.")
+    process = await asyncio.create_subprocess_exec(
+        *(_program("pg_restore"), "--data-only", "--file=-", str(file)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=_LINE_BYTES,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    errors = asyncio.create_task(process.stderr.read())
+    counts = await _counted(process.stdout)
+    if await process.wait() != 0:
+        raise Invalid(f"{file} is not a backup that can be read.", details=_last(await errors))
+    await errors
+    return counts
+
+
+async def _counted(lines: asyncio.StreamReader) -> Counts:
+    """Rows in the text of `pg_restore --data-only`: a line each, between COPY and backslash-dot."""
+    counts: Counts = {}
+    table = ""
+    async for line in lines:
+        if table:
+            if line == b"\\.\n":
+                table = ""
+            else:
+                counts[table] += 1
+        elif line.startswith(b"COPY public."):
+            table = line.split(b" ", 2)[1].decode().removeprefix("public.").strip('"')
+            counts[table] = 0
+    return counts
+
+
+@asynccontextmanager
+async def _snapshot(database_url: str) -> AsyncIterator[tuple[str, str, Counts]]:
+    """A snapshot as long as this lasts, the role that may read all of it ("" = the login's own), its rows."""
+    connection = await _connect(database_url)
+    try:
+        role = await _reading_role(connection)
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            snapshot: str = await connection.fetchval("SELECT pg_export_snapshot()")
+            yield snapshot, role, await _counts(connection, role)
+    finally:
+        await connection.close()
+
+
+async def _counts(connection: asyncpg.Connection, role: str) -> Counts:
+    async with connection.transaction():
+        await connection.execute("SET LOCAL row_security = off; SET LOCAL statement_timeout = 0")
+        if role:
+            await connection.execute(f"SET LOCAL ROLE {role}")
+        tables = [row["relname"] for row in await connection.fetch(_TABLES)]
+        return {
+            table: await connection.fetchval(f'SELECT count(*) FROM public."{table}"')
+            for table in tables
+        }
+
+
+async def _reading_role(connection: asyncpg.Connection) -> str:
+    """Raises Invalid with what an administrator of the database has to run."""
+    if await connection.fetchval(
+        "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
+    ):
+        return ""
+    is_member = await connection.fetchval(
+        "SELECT pg_has_role(current_user, oid, 'MEMBER') FROM pg_roles WHERE rolname = $1",
+        BACKUP_ROLE,
+    )
+    if not is_member:
+        user = await connection.fetchval("SELECT current_user")
+        raise Invalid(
+            f"The database user {user} may not read past row security.",
+            details="Let an administrator of the database run once: "
+            + _STATEMENTS.format(role=BACKUP_ROLE, user=user),
+        )
+    return BACKUP_ROLE
+
+
+async def _connect(database_url: str) -> asyncpg.Connection:
+    try:
+        return await asyncpg.connect(database_url, timeout=10.0)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        raise Unavailable(
+            f"The database cannot be reached: {error or type(error).__name__}."
+        ) from error
+
+
+async def _dump(arguments: list[str], database_url: str) -> None:
+    """Raises Unavailable with the last lines that pg_dump wrote."""
+    address, password = _without_password(database_url)
+    process = await asyncio.create_subprocess_exec(
+        *(_program("pg_dump"), *arguments, f"--dbname={address}"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | password,
+    )
+    _, errors = await process.communicate()
+    if process.returncode != 0:
+        raise Unavailable("pg_dump failed.", details=_last(errors))
+
+
+async def _replay(file: Path, database_url: str) -> None:
+    """The file's statements, in one transaction. Raises Unavailable with psql's last lines."""
+    address, password = _without_password(database_url)
+    reading = await asyncio.create_subprocess_exec(
+        *(_program("pg_restore"), "--no-owner", "--file=-", str(file)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        limit=_LINE_BYTES,
+    )
+    writing = await asyncio.create_subprocess_exec(
+        *(_program("psql"), "--quiet", "--no-psqlrc", "--single-transaction"),
+        *("--set=ON_ERROR_STOP=1", f"--dbname={address}"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | password,
+    )
+    assert reading.stdout is not None
+    assert writing.stdin is not None
+    assert writing.stderr is not None
+    errors = asyncio.create_task(writing.stderr.read())
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # psql says why it left
+        async for line in reading.stdout:
+            if line not in _NEWER_SETTINGS:
+                writing.stdin.write(line)
+                await writing.stdin.drain()
+    writing.stdin.close()
+    if await writing.wait() != 0:
+        reading.kill()
+        await reading.wait()
+        raise Unavailable("The backup could not be restored.", details=_last(await errors))
+    await reading.wait()
+    await errors
+
+
+def _without_password(database_url: str) -> tuple[str, Mapping[str, str]]:
+    """Every user of a machine may read the arguments of its processes: the password goes another way."""
+    parts = urlsplit(database_url)
+    if parts.password is None:
+        return database_url, {}
+    user, _, host = parts.netloc.rpartition("@")
+    netloc = f"{user.partition(':')[0]}@{host}"
+    return urlunsplit(parts._replace(netloc=netloc)), {"PGPASSWORD": unquote(parts.password)}
+
+
+def _program(name: str) -> str:
+    """The wheel's own, which is the newest, else one on the path. Raises Unavailable."""
+    bundled = wheel_binaries()
+    if bundled is not None and (bundled / name).is_file():
+        return str(bundled / name)
+    found = shutil.which(name)
+    if found is None:
+        raise Unavailable(
+            f"The program {name} is not installed.",
+            details=f"Install PostgreSQL's client programs, or the package {WHEEL}.",
+        )
+    return found
+
+
+def _make_private(file: Path) -> None:
+    """A dump holds secrets' hashes and signing keys. Raises Invalid where the folder cannot be written."""
+    try:
+        file.unlink(missing_ok=True)
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except OSError as error:
+        raise Invalid(f"Cannot write to {file.parent}: {error.strerror}.") from error
+
+
+def _difference(expected: Counts, found: Counts) -> str:
+    return ", ".join(
+        f"{table} has {found.get(table, 0)} of {expected.get(table, 0)} rows"
+        for table in sorted(expected.keys() | found.keys())
+        if expected.get(table) != found.get(table)
+    )
+
+
+def _last(errors: bytes) -> str:
+    return " ".join(errors.decode("utf-8", "replace").strip().splitlines()[-_STDERR_LINES:])

@@ -1,0 +1,165 @@
+"""Backups on both engines: whole, verified, private, restored to equal rows; a newer schema is refused."""
+
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from tests.conftest import Engine, fresh_database
+from tests.fixtures.clusters import connected_agent
+from tests.fixtures.records import upsert, workload
+from watchbill.cli.app import run
+from watchbill.errors import Conflict, Invalid, Unavailable
+from watchbill.store.postgres import backup
+from watchbill.store.postgres.backup import backup_counts, restore_backup, write_backup
+from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.migrate import migrate
+
+NOW = datetime.now(UTC)
+TABLES = ("workload", "transition", "cluster", "project", "workload_tally")
+
+
+async def empty_database(engine: Engine) -> str:
+    name = f"empty_{uuid4().hex[:12]}"
+    connection = await asyncpg.connect(engine.database("postgres"))
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    return engine.database(name)
+
+
+async def filled_database(engine: Engine) -> str:
+    url = await fresh_database(engine)
+    db = await Database.open(url, pool_size=2)
+    agent = await connected_agent(db, NOW)
+    await agent.send(*(upsert(workload(number)) for number in range(1, 31)), now=NOW)
+    await db.close()
+    return url
+
+
+async def rows(url: str) -> dict[str, list[str]]:
+    """All rows of some tables, as text."""
+    connection = await asyncpg.connect(url)
+    try:
+        return {
+            name: [
+                row["row"]
+                for row in await connection.fetch(f"SELECT t::text AS row FROM {name} t ORDER BY 1")
+            ]
+            for (name,) in await connection.fetch(
+                "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+            )
+        }
+    finally:
+        await connection.close()
+
+
+async def test_a_backup_holds_every_row_and_comes_back_as_it_was(
+    engine: Engine, tmp_path: Path
+) -> None:
+    url, file = await filled_database(engine), tmp_path / "watchbill.dump"
+    before = await rows(url)
+    counts = await write_backup(url, file)
+    assert counts == {name: len(found) for name, found in before.items()}
+    assert counts["workload"] == 30
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+    restored = await empty_database(engine)
+    assert await restore_backup(restored, file) == counts
+    assert await rows(restored) == before
+    with pytest.raises(Conflict, match="already holds"):
+        await restore_backup(restored, file)
+
+
+async def test_what_is_not_whole_is_never_left_behind(
+    embedded_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, file = await filled_database(embedded_engine), tmp_path / "watchbill.dump"
+    file.write_bytes(b"yesterday's")
+    genuine = backup.backup_counts
+
+    async def one_row_short(path: Path) -> dict[str, int]:
+        counts = await genuine(path)
+        return counts | {"workload": counts["workload"] - 1}
+
+    monkeypatch.setattr(backup, "backup_counts", one_row_short)
+    with pytest.raises(Conflict, match="workload has 29 of 30 rows"):
+        await write_backup(url, file)
+    assert list(tmp_path.iterdir()) == [file]
+    assert file.read_bytes() == b"yesterday's"
+
+
+async def test_an_owner_that_row_security_binds_is_told_what_to_run(
+    debian_engine: Engine, tmp_path: Path
+) -> None:
+    """An owner without superuser's rights, as on any managed PostgreSQL."""
+    user, name = f"owner_{uuid4().hex[:8]}", f"owned_{uuid4().hex[:8]}"
+    admin = await asyncpg.connect(debian_engine.database("postgres"))
+    await admin.execute(f"CREATE ROLE {user} LOGIN CREATEROLE")
+    await admin.execute(f"GRANT watchbill_app TO {user}")
+    await admin.execute(f"CREATE DATABASE {name} OWNER {user}")
+    url = debian_engine.database(name).replace("//owner@", f"//{user}@")
+    await migrate(url)
+    db = await Database.open(url, pool_size=2)
+    agent = await connected_agent(db, NOW)
+    await agent.send(upsert(workload(1)), now=NOW)
+    await db.close()
+    file = tmp_path / "watchbill.dump"
+    with pytest.raises(Invalid) as refused:
+        await write_backup(url, file)
+    assert list(tmp_path.iterdir()) == []
+    statements = (refused.value.details or "").partition(": ")[2]
+    await admin.execute(statements)
+    assert (await write_backup(url, file))["workload"] == 1
+    await admin.close()
+
+
+async def test_a_file_that_is_no_backup_is_refused(embedded_engine: Engine, tmp_path: Path) -> None:
+    junk = tmp_path / "junk"
+    junk.write_bytes(b"SELECT 1;")
+    with pytest.raises(Invalid, match="not a backup"):
+        await backup_counts(junk)
+    with pytest.raises(Invalid, match="no file"):
+        await backup_counts(tmp_path / "none")
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await write_backup("postgresql://nobody@127.0.0.1:1/x", tmp_path / "x")
+    with pytest.raises(Invalid, match="Cannot write"):
+        await write_backup(await fresh_database(embedded_engine), tmp_path / "none" / "x")
+
+
+async def test_a_truncated_backup_is_refused(embedded_engine: Engine, tmp_path: Path) -> None:
+    url, file = await filled_database(embedded_engine), tmp_path / "watchbill.dump"
+    await write_backup(url, file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    empty = await empty_database(embedded_engine)
+    with pytest.raises(Invalid):
+        await restore_backup(empty, file)
+    assert await rows(empty) == {}
+
+
+async def test_a_schema_of_a_newer_version_is_refused(embedded_engine: Engine) -> None:
+    url = await fresh_database(embedded_engine)
+    connection = await asyncpg.connect(url)
+    await connection.execute("UPDATE alembic_version SET version_num = 'r9999'")
+    await connection.close()
+    with pytest.raises(Invalid, match="schema r9999 of a newer Watchbill"):
+        await migrate(url)
+
+
+async def test_a_lost_administrator_is_made_anew_and_noted(
+    embedded_engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import asyncio
+
+    url = await fresh_database(embedded_engine)
+    code = await asyncio.to_thread(run, ["admin", "recover", "--database-url", url])
+    output = capsys.readouterr().out
+    assert code == 0
+    client_id = output.split("client id")[1].split()[0]
+    connection = await asyncpg.connect(url)
+    event = await connection.fetchrow("SELECT operation, target, subject_kind FROM audit_event")
+    assert tuple(event) == ("recover_administrator", client_id, "machine")
+    await connection.close()
