@@ -1,7 +1,8 @@
-"""The error tree. It knows no HTTP: `api/app.py` holds the one table from these classes to statuses.
+"""The error tree. It knows no HTTP: `api/http/problems.py` holds the one table from these classes to statuses.
 
 WatchbillError
 ├── Invalid            what the caller sent cannot be understood
+│   └── OAuthError     a token request is refused, with a code of OAuth
 ├── Unauthenticated    who the caller is cannot be established
 ├── Forbidden          the caller is known and may do this nowhere
 ├── NotFound           there is no such thing within the caller's scope
@@ -30,6 +31,14 @@ class WatchbillError(Exception):
 
 
 class Invalid(WatchbillError): ...
+
+
+class OAuthError(Invalid):
+    """A token request that is refused with a code of RFC 6749 or RFC 8628, such as `invalid_grant`."""
+
+    def __init__(self, code: str, message: str, *, details: str | None = None) -> None:
+        super().__init__(message, details=details)
+        self.code = code
 
 
 class Unauthenticated(WatchbillError): ...

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from watchbill.access.audit import WRITTEN_EVERY_SECONDS
+from watchbill.access.audit import FLUSH_SECONDS
 from watchbill.api.http.call import Services
 from watchbill.settings import ServerSettings
 from watchbill.store.fleet.fleet import STEP_SECONDS, fleet_record
@@ -38,7 +38,7 @@ def start_maintenance(services: Services) -> None:
 
     services.background.start("purge", PURGE_EVERY_SECONDS, purge)
     services.background.start("fleet recording", STEP_SECONDS, record, is_aligned=True)
-    services.background.start("audit log", WRITTEN_EVERY_SECONDS, write_audit)
+    services.background.start("audit log", FLUSH_SECONDS, write_audit)
 
 
 async def purge_old(db: Database, settings: ServerSettings) -> None:

@@ -14,7 +14,7 @@ from tests.conftest import Engine, fresh_database
 from tests.fixtures.samples import OPERATIONS, PAGES, SAMPLES, of_login, with_body
 from tests.fixtures.serving import ABSENT_ID, SETTINGS, Answer, Served, listening, serving
 from watchbill.api.app import build_app
-from watchbill.api.changes import Streams
+from watchbill.api.changes import ChangeStreams
 from watchbill.api.http.contract import LoginRequirement
 from watchbill.errors import Unavailable
 from watchbill.metrics.embedded import EmbeddedSamples
@@ -235,7 +235,7 @@ async def over(served: Served, db: Any) -> Any:
         db=db,
         metrics=WorkloadMetrics(db, lambda _: EmbeddedSamples(db)),
         accounts=type(served.services.accounts)(db, served.services.clock),
-        streams=Streams(db, served.services.clock),
+        streams=ChangeStreams(db, served.services.clock),
     )
     async with listening(build_app(services)) as url:
         yield replace(served, url=url)

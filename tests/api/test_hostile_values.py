@@ -41,10 +41,10 @@ def requests(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{base}?{parameter.name}={sent}", sample.options
         for path in texts(sample.options.get("json", {})):
             body = copy.deepcopy(sample.options["json"])
-            parent = body
+            principal = body
             for key in path[:-1]:
-                parent = parent[key]
-            parent[path[-1]] = hostile
+                principal = principal[key]
+            principal[path[-1]] = hostile
             headers = {"Content-Type": "application/json"}
             yield sample.path, {"data": json.dumps(body), "headers": headers}
         for member in sample.options.get("data", {}):

@@ -161,7 +161,7 @@ async def test_nothing_there_and_nothing_now(server: Served) -> None:
 async def test_what_a_store_lacked_a_moment_ago_is_looked_for_again(
     server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prometheus, "_LACKING_SECONDS", 0.05)
+    monkeypatch.setattr(prometheus, "_ABSENT_SECONDS", 0.05)
     found: list[object] = []
 
     async def handler(request: web.Request, _: dict[str, str]) -> web.Response:

@@ -161,14 +161,14 @@ async def test_more_than_is_told_one_by_one(
     server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = await agent_of(server)
-    monkeypatch.setattr(changes, "MOST_PENDING", 5)
+    monkeypatch.setattr(changes, "MAX_PENDING", 5)
     async with ear(server) as live:
         await send(agent, *(upsert(workload(number)) for number in range(1, 8)))
         name, data = await live.next()
         assert (name, data["reason"]) == ("resync", "too-many")
         await send(agent, upsert(workload(1, name="x")))
         assert await live.ids() == ([1], [])
-        monkeypatch.setattr(changes, "MOST_HEARD", 3)
+        monkeypatch.setattr(changes, "MAX_CHANGES_PER_TENANT", 3)
         await send(agent, *(upsert(workload(number)) for number in range(11, 16)))
         # Too much in the tenant, of whomever: not told apart from an interruption.
         assert (await live.next())[1]["reason"] == "interrupted"
@@ -203,7 +203,7 @@ async def test_the_listener_comes_back_and_says_so(
 async def test_as_many_as_allowed_and_their_end(
     server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_streams = [ear(server) for _ in range(changes.STREAMS_AT_ONCE)]
+    open_streams = [ear(server) for _ in range(changes.CONCURRENT_STREAMS)]
     for one in open_streams:
         await one.__aenter__()
     assert_is_error(await server.get(PATH), 429)

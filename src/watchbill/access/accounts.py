@@ -54,5 +54,5 @@ async def identify_agent(db: Database, credential: str) -> AgentIdentity:
     cluster_id, secret = read_agent_credential(credential)
     found = await cluster_credential_get(db, cluster_id)
     if found is None or not is_secret(secret, found[1]):
-        raise Unauthenticated("This is no agent credential.")
+        raise Unauthenticated("The agent credential is not valid.")
     return AgentIdentity(tenant_id=found[0], cluster_id=cluster_id)

@@ -14,19 +14,19 @@ import structlog
 from watchbill.store.identity.audit import AuditEvent, audit_write
 from watchbill.store.postgres.database import Database
 
-WRITTEN_EVERY_SECONDS = 5.0
-MOST_WAITING = 20_000
-WRITTEN_AT_ONCE = 1_000
-MOST_STRANGERS = 100
-MANY = "many addresses"
+FLUSH_SECONDS = 5.0
+MAX_QUEUED_EVENTS = 20_000
+EVENTS_PER_WRITE = 1_000
+MAX_ANONYMOUS_ADDRESSES = 100
+MANY_ADDRESSES = "many addresses"
 
 log = structlog.get_logger(__name__)
 
 
 class Audit:
-    """`note` never waits; `flush` writes what was noted, every WRITTEN_EVERY_SECONDS."""
+    """`note` never waits; `flush` writes what was noted, every FLUSH_SECONDS."""
 
-    def __init__(self, db: Database, *, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(self, db: Database, *, most_waiting: int = MAX_QUEUED_EVENTS) -> None:
         self._db = db
         self._most_waiting = most_waiting
         self._waiting: dict[Hashable, AuditEvent] = {}
@@ -38,8 +38,11 @@ class Audit:
     def note(self, event: AuditEvent, *, is_read: bool, is_stranger: bool = False) -> None:
         """Of strangers only so many are told apart, so that they cannot crowd out what others do."""
         if is_stranger:
-            if event.address not in self._addresses and len(self._addresses) >= MOST_STRANGERS:
-                event = replace(event, address=MANY)
+            if (
+                event.address not in self._addresses
+                and len(self._addresses) >= MAX_ANONYMOUS_ADDRESSES
+            ):
+                event = replace(event, address=MANY_ADDRESSES)
             self._addresses.add(event.address)
         key: Hashable = next(self._numbers)
         if is_read:
@@ -74,7 +77,7 @@ class Audit:
         while taken:
             first = next(iter(taken.values()))
             keys = [key for key, event in taken.items() if event.tenant_id == first.tenant_id]
-            keys = keys[:WRITTEN_AT_ONCE]
+            keys = keys[:EVENTS_PER_WRITE]
             await audit_write(self._db, first.tenant_id, [taken[key] for key in keys])
             for key in keys:
                 del taken[key]

@@ -10,28 +10,29 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from watchbill.access.bounded import BoundedCache
-from watchbill.access.oidc.external import (
+from cachetools import LRUCache, TTLCache
+
+from watchbill.access.oidc.provider import Provider
+from watchbill.access.oidc.verification import (
+    UserDirectory,
     VerifiedIdentity,
     check_time,
-    login_of,
+    external_login,
     verify_access_token,
 )
-from watchbill.access.oidc.provider import Provider
 from watchbill.access.roles import SCOPED, Permission, Roles
-from watchbill.access.tokens.jose import InvalidToken, check_shape, members
+from watchbill.access.tokens.jose import InvalidToken, check_shape, unverified_part
 from watchbill.access.tokens.tokens import Tokens
 from watchbill.errors import Unauthenticated
 from watchbill.identity import FIRST_TENANT_ID, PERSON, ExternalLogin, Principal, Rule, Subject
 from watchbill.query import Scope
 from watchbill.store.identity.accounts import subject_get
-from watchbill.store.identity.users import user_upsert
 from watchbill.store.postgres.database import Database
 
 Id = TypeVar("Id")
 
-KEPT_SECONDS = 30
-KEPT_CALLERS = 10_000
+CACHE_SECONDS = 30
+CACHED_CALLERS = 10_000
 NAMED_RULES = 10
 """So many of them are named in the audit log."""
 
@@ -96,22 +97,22 @@ class CallerCache:
         self._roles = roles
         self._clock = clock
         self._groups_lifetime = timedelta(seconds=groups_lifetime_seconds)
-        self._known: BoundedCache[Principal, tuple[Caller, datetime]] = BoundedCache(KEPT_CALLERS)
+        self._callers: TTLCache[Principal, Caller, float] = TTLCache(
+            CACHED_CALLERS, ttl=CACHE_SECONDS, timer=lambda: clock().timestamp()
+        )
 
     async def resolve(self, principal: Principal) -> Caller:
         """Raises Unauthenticated where the principal is gone or disabled."""
+        caller = self._callers.get(principal)
+        if caller is not None:
+            return caller
         now = self._clock()
-        known = self._known.get(principal)
-        if known is not None and now < known[1]:
-            return known[0]
         subject = await subject_get(
             self._db, principal, now=now, groups_since=now - self._groups_lifetime
         )
         if subject is None:
-            self._known.pop(principal)
-            raise Unauthenticated("This account may not come in.")
-        caller = caller_of(subject, self._roles)
-        self._known.put(principal, (caller, now + timedelta(seconds=KEPT_SECONDS)))
+            raise Unauthenticated("This account is disabled or does not exist.")
+        caller = self._callers[principal] = caller_of(subject, self._roles)
         return caller
 
 
@@ -169,29 +170,7 @@ def _number(text: str) -> int:
     return number
 
 
-REMEMBERED_TOKENS = 10_000
-REMEMBERED_PEOPLE = 10_000
-
-
-class People:
-    """People as issuers tell of them; who was just seen is remembered for half a minute."""
-
-    def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
-        self._db = db
-        self._clock = clock
-        self._known: BoundedCache[ExternalLogin, tuple[UUID, datetime]] = BoundedCache(
-            REMEMBERED_PEOPLE
-        )
-
-    async def principal(self, login: ExternalLogin) -> Principal:
-        """Somebody new is remembered too, and may do nothing."""
-        now = self._clock()
-        known = self._known.get(login)
-        if known is None or now >= known[1]:
-            person_id = await user_upsert(self._db, login, now=now)
-            known = (person_id, now + timedelta(seconds=KEPT_SECONDS))
-            self._known.put(login, known)
-        return Principal(tenant_id=login.tenant_id, kind=PERSON, id=known[0])
+CACHED_TOKENS = 10_000
 
 
 class TokenVerifier:
@@ -199,22 +178,22 @@ class TokenVerifier:
         self,
         tokens: Tokens,
         providers: Iterable[Provider],
-        people: People,
+        people: UserDirectory,
         clock: Callable[[], datetime],
     ) -> None:
         self._tokens = tokens
         self._providers = {provider.issuer.issuer: provider for provider in providers}
         self._people = people
         self._clock = clock
-        self._verified: BoundedCache[bytes, tuple[VerifiedIdentity, ExternalLogin]] = BoundedCache(
-            REMEMBERED_TOKENS
+        self._verified: LRUCache[bytes, tuple[VerifiedIdentity, ExternalLogin]] = LRUCache(
+            CACHED_TOKENS
         )
 
     async def principal(self, token: str) -> Principal:
         """Raises Unauthenticated, always with the same words; Unavailable where an issuer was never heard."""
         provider = self._provider(token) if self._providers else None
         if provider is None:
-            return (await self._tokens.verify(token)).whose()
+            return (await self._tokens.verify(token)).principal
         try:
             return await self._people.principal(await self._login(provider, token))
         except InvalidToken as error:
@@ -224,7 +203,7 @@ class TokenVerifier:
         """By what the token says of itself: it only chooses whose keys the signature must fit."""
         try:
             check_shape(token)
-            issuer = members(token, 1).get("iss")
+            issuer = unverified_part(token, 1).get("iss")
         except (InvalidToken, ValueError):
             return None
         return self._providers.get(issuer) if isinstance(issuer, str) else None
@@ -234,8 +213,8 @@ class TokenVerifier:
         known = self._verified.get(token_hash)
         if known is None:
             verified = await verify_access_token(provider, token, self._clock())
-            known = (verified, login_of(provider.issuer, verified.claims))
-            self._verified.put(token_hash, known)
+            known = (verified, external_login(provider.issuer, verified.claims))
+            self._verified[token_hash] = known
         elif await provider.key(known[0].kid) is None:
             raise InvalidToken
         check_time(known[0], self._clock())

@@ -172,7 +172,7 @@ def _named(
     return next(iter(found))
 
 
-def unseen(rules: Iterable[DeclaredRule], scopes: ScopeNames) -> set[UnknownName]:
+def unknown_names(rules: Iterable[DeclaredRule], scopes: ScopeNames) -> set[UnknownName]:
     """The projects and departments that rules name together with a cluster, and that are not known yet."""
     clusters = {name: identity for name, identity, _ in scopes.get("cluster", ())}
     found: set[UnknownName] = set()
@@ -187,7 +187,7 @@ def unseen(rules: Iterable[DeclaredRule], scopes: ScopeNames) -> set[UnknownName
     return found
 
 
-def with_unseen(scopes: ScopeNames, added: Iterable[UnknownName]) -> ScopeNames:
+def with_unknown_names(scopes: ScopeNames, added: Iterable[UnknownName]) -> ScopeNames:
     """The scopes as they would be; a number is not given before it is needed."""
     names = {identity: name for name, identity, _ in scopes.get("cluster", ())}
     found = {kind: list(known) for kind, known in scopes.items()}

@@ -5,7 +5,8 @@ import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from watchbill.access.bounded import BoundedCache
+from cachetools import TTLCache
+
 from watchbill.errors import Unauthenticated
 from watchbill.identity import Principal
 from watchbill.store.identity.sessions import (
@@ -16,8 +17,8 @@ from watchbill.store.identity.sessions import (
 )
 from watchbill.store.postgres.database import Database
 
-KEPT_SECONDS = 30
-KEPT_SESSIONS = 10_000
+CACHE_SECONDS = 30
+CACHED_SESSIONS = 10_000
 MAX_COOKIE_CHARACTERS = 100
 
 
@@ -30,8 +31,8 @@ class Sessions:
         self._db = db
         self._clock = clock
         self.lifetime_seconds = lifetime_seconds
-        self._known: BoundedCache[bytes, tuple[StoredSession, datetime]] = BoundedCache(
-            KEPT_SESSIONS
+        self._sessions: TTLCache[bytes, StoredSession, float] = TTLCache(
+            CACHED_SESSIONS, ttl=CACHE_SECONDS, timer=lambda: clock().timestamp()
         )
 
     async def begin(self, principal: Principal) -> str:
@@ -47,20 +48,19 @@ class Sessions:
         if len(cookie) > MAX_COOKIE_CHARACTERS:
             raise Unauthenticated("The session is not valid.")
         now, token_hash = self._clock(), _hash(cookie)
-        known = self._known.get(token_hash)
-        if known is not None and now < min(known[1], known[0].expires_at):
-            return known[0]
-        self._known.pop(token_hash)
+        session = self._sessions.get(token_hash)
+        if session is not None and now < session.expires_at:
+            return session
         session = await session_get(self._db, token_hash, now=now)
         if session is None:
-            raise Unauthenticated("The session is over.")
-        self._known.put(token_hash, (session, now + timedelta(seconds=KEPT_SECONDS)))
+            raise Unauthenticated("The session has ended.")
+        self._sessions[token_hash] = session
         return session
 
     async def end(self, cookie: str) -> None:
         """Other servers may honour it for half a minute more."""
         session, token_hash = await self.find(cookie), _hash(cookie)
-        self._known.pop(token_hash)
+        self._sessions.pop(token_hash, None)
         await session_delete(self._db, session.principal.tenant_id, token_hash)
 
 

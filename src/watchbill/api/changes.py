@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from watchbill.api.limits import STREAMS_AT_ONCE, STREAMS_OF_ALL, RejectingConcurrencyLimiter
+from watchbill.api.limits import CONCURRENT_STREAMS, MAX_STREAMS, RejectingConcurrencyLimiter
 from watchbill.errors import Unavailable
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.postgres.database import Database
@@ -31,10 +31,10 @@ GATHER_SECONDS = 0.3
 CHECK_SECONDS = 15.0
 RETRY_SECONDS = 2.0
 READY_SECONDS = 8.0
-MOST_HEARD = 5_000
-"""ChangedWorkload workloads of one tenant between two rounds, past which everybody asks anew."""
-MOST_PENDING = 500
-"""ChangedWorkload workloads that wait for one client, past which it asks anew."""
+MAX_CHANGES_PER_TENANT = 5_000
+"""Changed workloads of one tenant between two rounds, past which everybody asks anew."""
+MAX_PENDING = 500
+"""Changed workloads that wait for one client, past which it asks anew."""
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +75,7 @@ class ChangeSubscription:
             return
         news.changed = (news.changed - gone) | changed
         news.gone = (news.gone - changed) | gone
-        if len(news.changed) + len(news.gone) > MOST_PENDING:
+        if len(news.changed) + len(news.gone) > MAX_PENDING:
             self.resync(Resync.TOO_MANY)
         self._woken.set()
 
@@ -99,15 +99,15 @@ class ChangeSubscription:
         return news
 
 
-class Streams:
+class ChangeStreams:
     """All subscriptions of this server. It listens while there are any."""
 
     def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
         self._db = db
         self._clock = clock
         self._subscriptions: set[ChangeSubscription] = set()
-        self._of_principal = RejectingConcurrencyLimiter(STREAMS_AT_ONCE, "streams")
-        self._of_all = RejectingConcurrencyLimiter(STREAMS_OF_ALL, "streams on this server")
+        self._of_principal = RejectingConcurrencyLimiter(CONCURRENT_STREAMS, "streams")
+        self._of_all = RejectingConcurrencyLimiter(MAX_STREAMS, "streams on this server")
         self._heard: dict[int, set[UUID]] = {}
         self._something = asyncio.Event()
         self._hearing: asyncio.Future[None] | None = None
@@ -133,7 +133,7 @@ class Streams:
                 if not self._subscriptions:
                     self._stop()
 
-    async def until_hearing(self) -> None:
+    async def wait_until_listening(self) -> None:
         """From then on no change is missed without a resync. Raises what keeps the server from hearing."""
         assert self._hearing is not None, "whoever waits has subscribed"
         try:
@@ -196,7 +196,7 @@ class Streams:
 
     def _note(self, tenant_id: int, ids: list[UUID]) -> None:
         heard = self._heard.setdefault(tenant_id, set())
-        if len(heard) <= MOST_HEARD:
+        if len(heard) <= MAX_CHANGES_PER_TENANT:
             heard.update(ids)
         self._something.set()
 
@@ -204,7 +204,7 @@ class Streams:
         heard, self._heard = self._heard, {}
         for tenant_id, ids in heard.items():
             wanting = [one for one in self._subscriptions if one.scope.tenant_id == tenant_id]
-            if len(ids) > MOST_HEARD:
+            if len(ids) > MAX_CHANGES_PER_TENANT:
                 # Not "too many": how much changes outside a client's scope is not its business.
                 self._resync(wanting, Resync.INTERRUPTED)
             elif wanting:

@@ -11,30 +11,31 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-from watchbill.access.bounded import BoundedCache
+from cachetools import LRUCache
+
 from watchbill.errors import TooMany, Unauthenticated, Unavailable
 
 MAX_PRINCIPALS = 10_000
 AGENT_REQUESTS_PER_SECOND = 50
 AGENT_REQUESTS_BURST = 100
-EXPORTS_AT_ONCE = 2
-READS_AT_ONCE = 8
-METRICS_AT_ONCE = 4
-TURN_SECONDS = 2.0
-MOST_WAITING = 64
+CONCURRENT_EXPORTS = 2
+CONCURRENT_READS = 8
+CONCURRENT_METRICS_QUERIES = 4
+QUEUE_SECONDS = 2.0
+MAX_QUEUED = 64
 DEVICE_LOGINS_PER_SECOND = 0.2
 DEVICE_LOGINS_BURST = 20
-STREAMS_AT_ONCE = 20
-STREAMS_OF_ALL = 2_000
+CONCURRENT_STREAMS = 20
+MAX_STREAMS = 2_000
 FAILED_SIGN_INS_PER_MINUTE = 10
 SIGN_INS_PER_MINUTE = 120
 MINUTE_SECONDS = 60.0
 REFUSAL_COST = 0.5
 TENANT_SHARE = 4
 """A tenant may ask as often as so many of its principals together."""
-PACE_SECONDS = 1.0
-PACED_AT_ONCE = 512
-LOOKUPS_AT_ONCE = 3
+REFUSAL_DELAY_SECONDS = 1.0
+MAX_DELAYED_REFUSALS = 512
+CONCURRENT_LOOKUPS = 3
 
 Clock = Callable[[], float]
 
@@ -80,12 +81,14 @@ class RefusalDelay:
     at once cannot spin; not all equally long, so that they do not come back together. So many wait at once;
     beyond them a refusal comes directly."""
 
-    def __init__(self, seconds: float = PACE_SECONDS, most: int = PACED_AT_ONCE) -> None:
+    def __init__(
+        self, seconds: float = REFUSAL_DELAY_SECONDS, most: int = MAX_DELAYED_REFUSALS
+    ) -> None:
         self._seconds = seconds
         self._most = most
         self._waiting = 0
 
-    async def hold_back(self) -> None:
+    async def wait(self) -> None:
         if self._waiting >= self._most:
             return
         self._waiting += 1
@@ -104,27 +107,27 @@ class UnverifiedCredentialLimiter:
     def __init__(self, per_second: float, burst: float) -> None:
         self._wrong = TokenBuckets(per_second, burst)
         self._pace = RefusalDelay()
-        self._turns = asyncio.Semaphore(LOOKUPS_AT_ONCE)
-        self._known: BoundedCache[bytes, bool] = BoundedCache(MAX_PRINCIPALS)
+        self._turns = asyncio.Semaphore(CONCURRENT_LOOKUPS)
+        self._verified: LRUCache[bytes, bool] = LRUCache(MAX_PRINCIPALS)
 
     @asynccontextmanager
-    async def looking_up(self, address: str, credential: str) -> AsyncIterator[None]:
+    async def lookup(self, address: str, credential: str) -> AsyncIterator[None]:
         """For what asks the database. Raises Unavailable where a turn does not come in time: a database that
         hangs must not make a queue."""
         key = hashlib.sha256(credential.encode()).digest()
-        is_known = self._known.get(key) is not None
+        is_known = self._verified.get(key, False)
         try:
-            async with self.checking(address), nullcontext() if is_known else self._turn():
+            async with self.verification(address), nullcontext() if is_known else self._turn():
                 yield
         except Unauthenticated:
-            self._known.pop(key)
+            self._verified.pop(key, None)
             raise
-        self._known.put(key, True)
+        self._verified[key] = True
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(TURN_SECONDS):
+            async with asyncio.timeout(QUEUE_SECONDS):
                 await self._turns.acquire()
         except TimeoutError as error:
             raise Unavailable("Try again in a moment.", retry_after_seconds=1) from error
@@ -134,19 +137,19 @@ class UnverifiedCredentialLimiter:
             self._turns.release()
 
     @asynccontextmanager
-    async def checking(self, address: str) -> AsyncIterator[None]:
+    async def verification(self, address: str) -> AsyncIterator[None]:
         """For what a signature tells."""
         try:
             yield
         except Unauthenticated:
             try:
-                self._wrong.take(network_of(address))
+                self._wrong.take(address_unit(address))
             except TooMany:
-                await self._pace.hold_back()
+                await self._pace.wait()
             raise
 
 
-def network_of(address: str) -> str:
+def address_unit(address: str) -> str:
     """Of IPv6 the half that somebody is given: within it addresses cost nothing."""
     try:
         found = IPv6Address(address.partition("%")[0])
@@ -168,7 +171,7 @@ class RejectingConcurrencyLimiter:
         """Raises TooMany."""
         taken = self._taken.get(principal, 0)
         if taken >= self._most:
-            raise TooMany(f"Too many {self._what} at once.", retry_after_seconds=10)
+            raise TooMany(f"Too many concurrent {self._what}.", retry_after_seconds=10)
         self._taken[principal] = taken + 1
         try:
             yield
@@ -191,8 +194,8 @@ class ConcurrencyLimiter:
     async def hold(self, principal: Hashable) -> AsyncIterator[None]:
         """Raises TooMany."""
         queue = self._queues.setdefault(principal, _Queue(asyncio.Semaphore(self._most)))
-        if queue.present >= self._most + MOST_WAITING:
-            raise TooMany(f"Too many {self._what} at once.", retry_after_seconds=1)
+        if queue.present >= self._most + MAX_QUEUED:
+            raise TooMany(f"Too many concurrent {self._what}.", retry_after_seconds=1)
         queue.present += 1
         try:
             await self._take(queue)
@@ -210,10 +213,10 @@ class ConcurrencyLimiter:
             await queue.turns.acquire()
             return
         try:
-            async with asyncio.timeout(TURN_SECONDS):
+            async with asyncio.timeout(QUEUE_SECONDS):
                 await queue.turns.acquire()
         except TimeoutError as error:
-            raise TooMany(f"Too many {self._what} at once.", retry_after_seconds=1) from error
+            raise TooMany(f"Too many concurrent {self._what}.", retry_after_seconds=1) from error
 
 
 @dataclass(slots=True)

@@ -19,11 +19,12 @@ import msgspec
 
 from watchbill.client.reader import RENEW_BEFORE_SECONDS, Client
 from watchbill.client.transport import Transport, decoded
-from watchbill.errors import Invalid, Unauthenticated, WatchbillError
+from watchbill.errors import Invalid, OAuthError, Unauthenticated
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
-PENDING = ("Nobody has confirmed the login yet.", "Ask less often.")
+PENDING, SLOW_DOWN = "authorization_pending", "slow_down"
+"""RFC 8628's codes while nobody has confirmed."""
 SLOWER_SECONDS = 2
 
 
@@ -147,10 +148,10 @@ async def finish_device_login(transport: Transport, begun: DeviceLoginStarted) -
         try:
             form = {"grant_type": DEVICE, "device_code": begun.device_code}
             return _stored(transport.url, await _grant(transport, form))
-        except WatchbillError as error:
-            if error.message not in PENDING:
+        except OAuthError as error:
+            if error.code not in (PENDING, SLOW_DOWN):
                 raise
-            interval += SLOWER_SECONDS if error.message == PENDING[1] else 0
+            interval += SLOWER_SECONDS if error.code == SLOW_DOWN else 0
     raise Unauthenticated("Nobody confirmed the login in time.")
 
 

@@ -14,6 +14,7 @@ from watchbill.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    OAuthError,
     Superseded,
     TooLarge,
     TooMany,
@@ -47,6 +48,8 @@ Reply = TypeVar("Reply")
 class _ErrorBody(msgspec.Struct):
     message: str
     details: str | None = None
+    error: str | None = None
+    """OAuth's code, where a token was requested."""
 
 
 class Transport:
@@ -133,6 +136,8 @@ async def _error(answer: aiohttp.ClientResponse) -> WatchbillError:
         found = msgspec.json.decode(text, type=_ErrorBody)
     except (msgspec.DecodeError, UnicodeDecodeError):
         found = _ErrorBody(f"The server answered {answer.status}, not in Watchbill's words.")
+    if found.error is not None and answer.status == 400:
+        return OAuthError(found.error, found.message, details=found.details)
     kind = ERRORS.get(answer.status, Unavailable if answer.status >= 500 else Invalid)
     return kind(
         found.message, details=found.details, retry_after_seconds=_retry_after(answer.headers)

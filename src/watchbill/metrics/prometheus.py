@@ -10,10 +10,8 @@ What does not answer as it should is a failure of that type alone.
 
 import asyncio
 import base64
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any
@@ -21,6 +19,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import structlog
+from cachetools import TLRUCache
 
 from watchbill.metrics.figures import QUANTILES, bound_text, quantile, written
 from watchbill.metrics.queries import QUESTIONS, Asked, Labels, Matcher, existence
@@ -225,7 +224,7 @@ class PrometheusStore:
 
 
 _PRESENT_SECONDS = 300.0
-_LACKING_SECONDS = 10.0
+_ABSENT_SECONDS = 10.0
 """A store that has just started, or an exporter that has, is not called unsupported for longer than this."""
 _LEAST_SECONDS = 1.0
 _LEAST_STEP = timedelta(milliseconds=1)
@@ -234,12 +233,8 @@ _LEAST_STEP = timedelta(milliseconds=1)
 Values = dict[datetime, float]
 
 
-@dataclass(slots=True)
-class _Known:
-    """Whether a store has what a type is made of, as of some time ago."""
-
-    is_there: bool
-    until: float
+def _known_until(_: str, is_present: bool, now: float) -> float:
+    return now + (_PRESENT_SECONDS if is_present else _ABSENT_SECONDS)
 
 
 class PrometheusSamples:
@@ -249,7 +244,7 @@ class PrometheusSamples:
         self._extra = tuple(Matcher(name, value) for name, value in settings.matchers)
         self._labels = Labels(**dict(settings.labels))
         self._store = PrometheusStore(settings, session)
-        self._known: dict[str, _Known] = {}
+        self._present: TLRUCache[str, bool, float] = TLRUCache(len(QUESTIONS), ttu=_known_until)
 
     async def measured(
         self, about: About, scope: Scope, query: MetricsQuery, types: tuple[str, ...], now: datetime
@@ -322,15 +317,14 @@ class PrometheusSamples:
 
     async def _has(self, name: str) -> bool:
         """Whether the store has at present what the type is made of; remembered for a while."""
-        known = self._known.get(name)
-        if known is None or known.until < time.monotonic():
+        is_present = self._present.get(name)
+        if is_present is None:
             expression = existence(QUESTIONS[name], self._extra)
-            is_there = bool(await self._store.ask(INSTANT_PATH, {"query": expression}))
-            seconds = _PRESENT_SECONDS if is_there else _LACKING_SECONDS
-            known = self._known[name] = _Known(is_there, time.monotonic() + seconds)
-            if not is_there:
+            is_present = bool(await self._store.ask(INSTANT_PATH, {"query": expression}))
+            self._present[name] = is_present
+            if not is_present:
                 log.warning("the metrics store lacks what a type is made of", type=name)
-        return known.is_there
+        return is_present
 
     def _outcomes(
         self,

@@ -454,7 +454,7 @@ async def test_administration_on_the_command_line(server: Served, tmp_path: Path
     assert "+ group:ml viewer tenant:1" in told
     assert "1 would change" in told
     assert "1 changed" in (await ran(env, "admin", "apply", "-f", str(file)))[1]
-    assert "0 changed, 1 as declared" in (await ran(env, "admin", "apply", "-f", str(file)))[1]
+    assert "0 changed, 1 unchanged" in (await ran(env, "admin", "apply", "-f", str(file)))[1]
     await ran(env, "admin", "rule", "remove", added[0].strip())
     await ran(env, "admin", "account", "rotate", made["clientId"])
     await ran(env, "admin", "account", "disable", made["clientId"])

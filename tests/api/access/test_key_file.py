@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import SETTINGS, serving
-from watchbill.access.tokens.key_encryption import KeyEncryption, read_key_encryption
+from watchbill.access.tokens.keyring import KeyEncryption, read_key_encryption
 from watchbill.api.http.call import services_of
 from watchbill.errors import Invalid, Unavailable
 from watchbill.store.postgres.database import Database
@@ -48,22 +48,22 @@ async def test_keys_are_sealed_and_tokens_go_on(embedded_engine: Engine, tmp_pat
     assert all(one.count(".") == 4 and '"d"' not in one for one in sealed)
     async with serving(url, settings) as served:
         assert (await served.get("/api/v1/me", token=token)).status == 200
-    with pytest.raises(Unavailable, match="sealed"):
+    with pytest.raises(Unavailable, match="encrypted"):
         await start_with(url, None)
     file.write_text(SECRET[::-1])
-    with pytest.raises(Unavailable, match="not what"):
+    with pytest.raises(Unavailable, match="is not the file"):
         await start_with(url, file)
 
 
 def test_a_key_in_anothers_place_is_refused() -> None:
-    seal = KeyEncryption(SECRET.encode())
-    text = seal.close("k1", '{"d":"x"}')
-    assert seal.open("k1", text) == '{"d":"x"}'
+    encryption = KeyEncryption(SECRET.encode())
+    text = encryption.encrypt("k1", '{"d":"x"}')
+    assert encryption.decrypt("k1", text) == '{"d":"x"}'
     with pytest.raises(Unavailable):
-        seal.open("k2", text)
+        encryption.decrypt("k2", text)
     for spoilt in (text[:-2], text[:-2] + ("AA" if not text.endswith("AA") else "BB"), "x", ""):
         with pytest.raises(Unavailable):
-            seal.open("k1", spoilt)
+            encryption.decrypt("k1", spoilt)
 
 
 def test_files_that_will_not_do(tmp_path: Path) -> None:

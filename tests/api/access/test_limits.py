@@ -15,7 +15,7 @@ from tests.fixtures.samples import ONE, RANGE
 from tests.fixtures.serving import Served, listening
 from watchbill.api.app import build_app
 from watchbill.api.http import endpoint
-from watchbill.api.limits import EXPORTS_AT_ONCE
+from watchbill.api.limits import CONCURRENT_EXPORTS
 from watchbill.api.resources import export
 
 EXPORT = "/api/v1/workloads/export?format=ndjson"
@@ -49,13 +49,13 @@ async def test_an_answer_that_takes_too_long_is_given_up(shared: Served) -> None
 
 async def test_only_a_few_exports_at_once(shared: Served) -> None:
     with ExitStack() as stack:
-        for _ in range(EXPORTS_AT_ONCE):
-            stack.enter_context(shared.services.exports.hold(1))
+        for _ in range(CONCURRENT_EXPORTS):
+            stack.enter_context(shared.services.export_limiter.hold(1))
         refused = await shared.get(EXPORT)
         assert_is_error(refused, 429)
         assert int(refused.headers["Retry-After"]) > 0
         assert (await shared.get("/api/v1/workloads/count")).status == 200
-    for _ in range(EXPORTS_AT_ONCE * 3):
+    for _ in range(CONCURRENT_EXPORTS * 3):
         assert (await shared.get(EXPORT)).status == 200
 
 

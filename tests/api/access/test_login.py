@@ -14,7 +14,7 @@ from tests.conftest import Engine, fresh_database
 from tests.fixtures.samples import OPERATIONS, SAMPLES, of_login
 from tests.fixtures.serving import SETTINGS, Answer, Served, listening, serving
 from watchbill.access.roles import Permission
-from watchbill.access.tokens.tokens import Keyring
+from watchbill.access.tokens.keyring import Keyring
 from watchbill.api.app import build_app
 from watchbill.api.http.call import services_of
 from watchbill.api.http.contract import LoginRequirement

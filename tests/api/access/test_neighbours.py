@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import SETTINGS, serving
 from watchbill.api import limits
-from watchbill.api.limits import MOST_WAITING, READS_AT_ONCE, TENANT_SHARE, ConcurrencyLimiter
+from watchbill.api.limits import CONCURRENT_READS, MAX_QUEUED, TENANT_SHARE, ConcurrencyLimiter
 from watchbill.errors import TooMany
 from watchbill.store.identity.administration import tenant_create
 
@@ -38,7 +38,7 @@ async def test_a_tenant_takes_turns_and_others_do_not_wait_for_it() -> None:
 
 
 async def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "TURN_SECONDS", 0.02)
+    monkeypatch.setattr(limits, "QUEUE_SECONDS", 0.02)
     turns = ConcurrencyLimiter(1, "reads")
     async with turns.hold(1):
         with pytest.raises(TooMany) as late:
@@ -50,13 +50,13 @@ async def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_the_queue_has_an_end() -> None:
     turns = ConcurrencyLimiter(1, "reads")
     async with turns.hold(1):
-        waiting = [asyncio.create_task(_held(turns)) for _ in range(MOST_WAITING)]
+        waiting = [asyncio.create_task(_held(turns)) for _ in range(MAX_QUEUED)]
         await asyncio.sleep(0)
         with pytest.raises(TooMany):
             async with turns.hold(1):
                 pass
     await asyncio.gather(*waiting)
-    assert READS_AT_ONCE == 8
+    assert CONCURRENT_READS == 8
 
 
 async def test_many_accounts_of_one_tenant_share_its_rate(embedded_engine: Engine) -> None:

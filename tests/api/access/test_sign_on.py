@@ -23,7 +23,7 @@ import yaml
 from tests.api.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import SETTINGS, Answer, Served, serving
-from watchbill.access.oidc.sign_on import inside
+from watchbill.access.oidc.sign_on import local_path
 from watchbill.identity import administrator_rule
 from watchbill.store.identity.administration import RuleChange, rule_change
 
@@ -231,12 +231,12 @@ async def test_a_login_that_took_too_long(at: Site) -> None:
      "/a\nb", "/%0d%0aSet-Cookie:x=y" + "a" * 600, "", "workloads", "/<script>", '/"onload="x'],
 )  # fmt: skip
 def test_nobody_is_sent_elsewhere(sent: str) -> None:
-    assert inside(sent) == "/"
+    assert local_path(sent) == "/"
 
 
 def test_paths_of_this_site_are_kept() -> None:
     for path in ("/", "/workloads?filterBy=phase==Pending", "/device?user_code=BCDF-GHJK"):
-        assert inside(path) == path
+        assert local_path(path) == path
 
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

@@ -11,13 +11,13 @@ from tests.api.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import SETTINGS, Served, serving
 from watchbill.access import accounts, sessions
-from watchbill.access.audit import MANY, MOST_STRANGERS
+from watchbill.access.audit import MANY_ADDRESSES, MAX_ANONYMOUS_ADDRESSES
 from watchbill.api import limits
 from watchbill.api.limits import (
-    LOOKUPS_AT_ONCE,
+    CONCURRENT_LOOKUPS,
     RefusalDelay,
     UnverifiedCredentialLimiter,
-    network_of,
+    address_unit,
 )
 from watchbill.errors import Unauthenticated, Unavailable
 from watchbill.store.identity.administration import tenant_create
@@ -25,7 +25,7 @@ from watchbill.store.identity.administration import tenant_create
 
 async def wrong(strangers: UnverifiedCredentialLimiter, address: str, credential: str) -> None:
     with pytest.raises(Unauthenticated):
-        async with strangers.looking_up(address, credential):
+        async with strangers.lookup(address, credential):
             raise Unauthenticated("no")
 
 
@@ -34,10 +34,10 @@ def held_back(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each refusal that came late."""
     found: list[int] = []
 
-    async def hold_back(_: RefusalDelay) -> None:
+    async def wait(_: RefusalDelay) -> None:
         found.append(1)
 
-    monkeypatch.setattr(RefusalDelay, "hold_back", hold_back)
+    monkeypatch.setattr(RefusalDelay, "wait", wait)
     return found
 
 
@@ -51,7 +51,7 @@ async def test_wrong_credentials_beyond_the_rate_come_back_late(held_back: list[
     assert len(held_back) == 3
     await wrong(strangers, "192.0.2.2", "z")
     assert len(held_back) == 3, "another address has a rate of its own"
-    async with strangers.looking_up("192.0.2.1", "right"):
+    async with strangers.lookup("192.0.2.1", "right"):
         pass  # who has the right one is let in, whatever others behind the address send
 
 
@@ -60,19 +60,19 @@ async def test_of_ipv6_a_network_counts(held_back: list[int]) -> None:
     for number in range(8):
         await wrong(strangers, f"2001:db8:0:1::{number:x}", "x")
     assert len(held_back) == 3
-    assert network_of("::ffff:192.0.2.1") == network_of("192.0.2.1") == "192.0.2.1"
-    assert network_of("2001:db8::1%eth0") == "2001:db8::"
-    assert network_of("") == ""
+    assert address_unit("::ffff:192.0.2.1") == address_unit("192.0.2.1") == "192.0.2.1"
+    assert address_unit("2001:db8::1%eth0") == "2001:db8::"
+    assert address_unit("") == ""
 
 
 async def test_strangers_take_turns_and_the_known_do_not() -> None:
     strangers, going, most = UnverifiedCredentialLimiter(1000, 1000), 0, 0
-    async with strangers.looking_up("192.0.2.1", "known"):
+    async with strangers.lookup("192.0.2.1", "known"):
         pass
 
     async def invented(number: int) -> None:
         nonlocal going, most
-        async with strangers.looking_up("192.0.2.1", f"x{number}"):
+        async with strangers.lookup("192.0.2.1", f"x{number}"):
             going += 1
             most = max(most, going)
             await asyncio.sleep(0.001)
@@ -80,21 +80,21 @@ async def test_strangers_take_turns_and_the_known_do_not() -> None:
 
     stuck = [asyncio.create_task(invented(number)) for number in range(20)]
     await asyncio.sleep(0)
-    async with strangers.looking_up("192.0.2.1", "known"):
+    async with strangers.lookup("192.0.2.1", "known"):
         assert going > 0, "it was not waited for"
     await asyncio.gather(*stuck)
-    assert most == LOOKUPS_AT_ONCE
+    assert most == CONCURRENT_LOOKUPS
 
 
 async def test_a_database_that_hangs_makes_no_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "TURN_SECONDS", 0.02)
+    monkeypatch.setattr(limits, "QUEUE_SECONDS", 0.02)
     strangers, hanging = UnverifiedCredentialLimiter(1000, 1000), asyncio.Event()
 
     async def stuck(number: int) -> None:
-        async with strangers.looking_up("192.0.2.1", f"x{number}"):
+        async with strangers.lookup("192.0.2.1", f"x{number}"):
             await hanging.wait()
 
-    tasks = [asyncio.create_task(stuck(number)) for number in range(LOOKUPS_AT_ONCE)]
+    tasks = [asyncio.create_task(stuck(number)) for number in range(CONCURRENT_LOOKUPS)]
     await asyncio.sleep(0)
     with pytest.raises(Unavailable):
         await stuck(99)
@@ -126,7 +126,7 @@ async def test_a_flood_of_invented_credentials_asks_the_database_a_few_at_a_time
         ),
     )
     assert {one.status for one in answers} == {401}
-    assert 0 < most <= LOOKUPS_AT_ONCE
+    assert 0 < most <= CONCURRENT_LOOKUPS
 
 
 async def test_a_flood_of_refusals_is_a_few_events_and_crowds_nobody_out(server: Served) -> None:
@@ -139,10 +139,10 @@ async def test_a_flood_of_refusals_is_a_few_events_and_crowds_nobody_out(server:
     assert sorted(one.count for one in audit._waiting.values()) == [30, 30]
     assert {(one.subject, one.target) for one in audit._waiting.values()} == {("", "")}
     (event, *_) = audit._waiting.values()
-    for number in range(3 * MOST_STRANGERS):
+    for number in range(3 * MAX_ANONYMOUS_ADDRESSES):
         audit.note(replace(event, address=f"192.0.2.{number}"), is_read=True, is_stranger=True)
-    assert len(audit._waiting) <= 2 + MOST_STRANGERS + 1
-    assert any(one.address == MANY and one.count > 1 for one in audit._waiting.values())
+    assert len(audit._waiting) <= 2 + MAX_ANONYMOUS_ADDRESSES + 1
+    assert any(one.address == MANY_ADDRESSES and one.count > 1 for one in audit._waiting.values())
     await audit.flush()
     audit.note(replace(event, address="198.51.100.1"), is_read=True, is_stranger=True)
     assert [one.address for one in audit._waiting.values()] == ["198.51.100.1"]

@@ -103,7 +103,7 @@ async def shared_site(
 @pytest.fixture
 def at(shared_site: Site) -> Site:
     """For the tests that leave clock, keys and provider alone; none pays for another's failed logins."""
-    shared_site.served.services.sign_ins._attempts.clear()
+    shared_site.served.services.sign_in_limiter._attempts.clear()
     return shared_site
 
 

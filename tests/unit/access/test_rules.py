@@ -6,7 +6,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from watchbill.access.bounded import BoundedCache
 from watchbill.access.caller import caller_of
 from watchbill.access.roles import PREDEFINED, Permission, Roles, with_custom
 from watchbill.api.limits import MAX_PRINCIPALS, RefusalDelay, SignInLimiter, TokenBuckets
@@ -208,13 +207,13 @@ def test_a_flood_is_forgiven_within_seconds() -> None:
 
 async def test_refusals_are_held_back_but_never_too_many() -> None:
     pace = RefusalDelay(seconds=3600, most=3)
-    waiting = [asyncio.create_task(pace.hold_back()) for _ in range(3)]
+    waiting = [asyncio.create_task(pace.wait()) for _ in range(3)]
     await asyncio.sleep(0)
-    await pace.hold_back()  # the fourth does not wait: else this would last an hour
+    await pace.wait()  # the fourth does not wait: else this would last an hour
     assert not any(task.done() for task in waiting)
     waiting[0].cancel()
     await asyncio.wait(waiting[:1])
-    again = asyncio.create_task(pace.hold_back())
+    again = asyncio.create_task(pace.wait())
     await asyncio.sleep(0)
     assert not again.done(), "there is room again"
     for task in (again, *waiting):
@@ -248,15 +247,3 @@ def test_failed_and_successful_sign_ins_are_limited_apart() -> None:
         sign_ins.note("wbc-1", "192.0.2.1", is_failed=False)
     with pytest.raises(TooMany):
         sign_ins.check("wbc-1", "192.0.2.1")
-
-
-def test_a_bounded_cache_drops_what_was_used_longest_ago() -> None:
-    cache: BoundedCache[str, int] = BoundedCache(2)
-    cache.put("a", 1)
-    cache.put("b", 2)
-    assert cache.get("a") == 1
-    cache.put("c", 3)
-    assert (cache.get("a"), cache.get("b"), cache.get("c"), len(cache)) == (1, None, 3, 2)
-    cache.pop("a")
-    cache.pop("never there")
-    assert len(cache) == 1

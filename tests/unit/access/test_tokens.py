@@ -16,16 +16,14 @@ from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import ECKey, RSAKey
 
-from watchbill.access.tokens import tokens as access_tokens
+from watchbill.access.tokens import keyring as keyring_module
+from watchbill.access.tokens.keyring import KEYS_CACHE_SECONDS, KEYS_REFETCH_SECONDS, Keyring
 from watchbill.access.tokens.tokens import (
     AUDIENCE,
     ISSUER,
-    KEYS_KEPT_SECONDS,
-    KEYS_REFETCH_SECONDS,
     LEEWAY_SECONDS,
     TYPE,
     Claims,
-    Keyring,
     Tokens,
 )
 from watchbill.errors import Unauthenticated
@@ -308,7 +306,7 @@ async def test_a_storm_of_unknown_keys_asks_the_database_seldom() -> None:
         reads += 1
         return [kept]
 
-    with patch.object(access_tokens, "signing_key_list", read):
+    with patch.object(keyring_module, "signing_key_list", read):
         checking = tokens(clock=clock, keys=Keyring(None, clock))  # type: ignore[arg-type]
         for number in range(500):
             with pytest.raises(Unauthenticated):
@@ -324,10 +322,10 @@ async def test_a_storm_of_unknown_keys_asks_the_database_seldom() -> None:
 
 async def test_a_retired_key_opens_what_it_signed_and_then_nothing() -> None:
     token = signed(HEADER, CLAIMS | {"exp": NOW_SECONDS + 10**6})
-    recently = Keys(retired_at=NOW - timedelta(seconds=3600 + KEYS_KEPT_SECONDS))
+    recently = Keys(retired_at=NOW - timedelta(seconds=3600 + KEYS_CACHE_SECONDS))
     assert (await tokens(keys=recently).verify(token)).sub == ACCOUNT
     long_ago = Keys(
-        retired_at=NOW - timedelta(seconds=3600 + LEEWAY_SECONDS + KEYS_KEPT_SECONDS + 1)
+        retired_at=NOW - timedelta(seconds=3600 + LEEWAY_SECONDS + KEYS_CACHE_SECONDS + 1)
     )
     with pytest.raises(Unauthenticated):
         await tokens(keys=long_ago).verify(token)

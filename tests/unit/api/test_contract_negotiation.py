@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchbill.api.http.reply import choose
+from watchbill.api.http.reply import negotiate
 from watchbill.api.http.tabular import rows_as_csv
 from watchbill.errors import Unacceptable
 
@@ -39,7 +39,7 @@ CHOSEN = [
 
 @pytest.mark.parametrize(("accept", "expected"), CHOSEN)
 def test_choose(accept: str | None, expected: str) -> None:
-    assert choose(accept, BOTH) == expected
+    assert negotiate(accept, BOTH) == expected
 
 
 @pytest.mark.parametrize(
@@ -48,14 +48,14 @@ def test_choose(accept: str | None, expected: str) -> None:
 )  # fmt: skip
 def test_nothing_acceptable(accept: str) -> None:
     with pytest.raises(Unacceptable) as refused:
-        choose(accept, BOTH)
-    assert refused.value.details == "Offered: application/json, text/csv."
+        negotiate(accept, BOTH)
+    assert refused.value.details == "Available: application/json, text/csv."
 
 
 @given(st.text(max_size=100))
 def test_any_accept_is_an_offer_or_unacceptable(accept: str) -> None:
     with suppress(Unacceptable):
-        assert choose(accept, BOTH) in BOTH
+        assert negotiate(accept, BOTH) in BOTH
 
 
 @pytest.mark.parametrize(

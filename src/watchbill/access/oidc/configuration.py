@@ -89,7 +89,7 @@ def read_access_configuration(path: Path | None) -> AccessConfiguration:
         found = msgspec.convert(yaml.safe_load(_read(path)) or {}, _File, dec_hook=_decode)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise Invalid(
-            f"The access configuration {path} is not understood.", details=str(error)
+            f"The access configuration {path} cannot be read.", details=str(error)
         ) from error
     for issuer in found.issuers:
         _check(issuer, found)
@@ -155,7 +155,7 @@ _CHECKS: tuple[tuple[Callable[[Issuer], object], str], ...] = (
 def _check(issuer: Issuer, file: _File) -> None:
     for holds, why in _CHECKS:
         if not holds(issuer):
-            raise Invalid(f"The issuer '{issuer.name}' cannot be used: {why}.")
+            raise Invalid(f"The identity provider '{issuer.name}' cannot be used: {why}.")
     same = [one for one in file.issuers if one.name == issuer.name or one.issuer == issuer.issuer]
     if len(same) > 1:
-        raise Invalid(f"The issuer '{issuer.name}' is named twice.")
+        raise Invalid(f"The identity provider '{issuer.name}' is listed twice.")

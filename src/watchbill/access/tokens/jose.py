@@ -20,7 +20,7 @@ def check_shape(token: str) -> None:
         raise InvalidToken
 
 
-def members(token: str, part: int) -> dict[str, Any]:
+def unverified_part(token: str, part: int) -> dict[str, Any]:
     """The header (0) or the payload (1), unverified. Raises Refused, ValueError."""
     found = unique_json(urlsafe_b64decode(token.split(".")[part].encode()))
     if not isinstance(found, dict):

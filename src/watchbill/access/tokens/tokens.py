@@ -6,25 +6,23 @@ header members, then a key of ours by its id, then the signature, then every cla
 Refresh tokens: each is good once. A second use of one, by whomever, ends the login that it came from.
 """
 
-import asyncio
 import hashlib
 import json
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
+from cachetools import LRUCache
 from joserfc import jws
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey
 
-from watchbill.access.bounded import BoundedCache
-from watchbill.access.tokens.jose import InvalidToken, check_shape, members, unique_json
-from watchbill.access.tokens.key_encryption import KeyEncryption
+from watchbill.access.tokens.jose import InvalidToken, check_shape, unique_json, unverified_part
+from watchbill.access.tokens.keyring import ALGORITHM, KEYS_CACHE_SECONDS, Keyring, VerificationKey
 from watchbill.errors import Unauthenticated
 from watchbill.identity import ACCOUNT, Principal
 from watchbill.store.identity.sessions import (
@@ -33,25 +31,13 @@ from watchbill.store.identity.sessions import (
     refresh_family_revoke,
     refresh_family_rotate,
 )
-from watchbill.store.identity.signing import (
-    SigningKey,
-    signing_key_add_first,
-    signing_key_encrypt,
-    signing_key_list,
-    signing_key_rotate,
-)
 from watchbill.store.postgres.database import Database
 
-ALGORITHM = "ES256"
 TYPE = "at+jwt"
 ISSUER = "watchbill"
 AUDIENCE = "watchbill-api"
 LEEWAY_SECONDS = 30
-KEYS_KEPT_SECONDS = 60
-KEYS_REFETCH_SECONDS = 10
-KEYS_SWITCH_SECONDS = KEYS_KEPT_SECONDS + KEYS_REFETCH_SECONDS
-FOREVER = timedelta(days=3650)
-REMEMBERED_TOKENS = 10_000
+CACHED_TOKENS = 10_000
 
 _NOT_STANDARD_BASE64 = str.maketrans(
     {character: f"\\u{ord(character):04x}" for character in ">?~\x7f"}
@@ -70,90 +56,14 @@ class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exp: int
     jti: str
     holder: str = ACCOUNT
+    """The kind of principal."""
     family: UUID | None = None
 
-    def whose(self) -> Principal:
+    @property
+    def principal(self) -> Principal:
         return Principal(
             tenant_id=self.tenant_id, kind=self.holder, id=self.sub, family=self.family
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    kid: str
-    key: ECKey
-    active_at: datetime
-    retired_at: datetime | None
-
-
-class Keyring:
-    """The signing keys, made by whichever server starts first and read again from time to time."""
-
-    def __init__(
-        self, db: Database, clock: Callable[[], datetime], *, seal: KeyEncryption | None = None
-    ) -> None:
-        self._db = db
-        self._clock = clock
-        self._seal = seal or KeyEncryption()
-        self._keys: dict[str, _Key] = {}
-        self._read_at: datetime | None = None
-        self._lock = asyncio.Lock()
-
-    async def signing(self) -> _Key:
-        """The newest key that is active; before the first one is, that."""
-        await self._refresh(KEYS_KEPT_SECONDS)
-        now = self._clock()
-        in_use = [
-            key for key in self._keys.values() if key.retired_at is None or now < key.retired_at
-        ]
-        return next((key for key in in_use if key.active_at <= now), in_use[-1])
-
-    async def rotate(self, *, at_once: bool) -> SigningKey:
-        """A new key. Others learn of it before it signs, and the old one verifies until its last token has
-        ended; or `at_once`: every token signed so far ends with the old key, within a minute."""
-        now = self._clock()
-        switch = now if at_once else now + timedelta(seconds=KEYS_SWITCH_SECONDS)
-        key = replace(self._new(now), active_at=switch)
-        retire_at = now - FOREVER if at_once else switch
-        await signing_key_rotate(self._db, key, retire_others_at=retire_at)
-        self._read_at = None
-        return key
-
-    async def verifying(self, kid: str) -> _Key | None:
-        """A key of ours. An unknown id makes us look again, but seldom: it may be anybody's invention."""
-        await self._refresh(KEYS_KEPT_SECONDS)
-        if kid not in self._keys:
-            await self._refresh(KEYS_REFETCH_SECONDS)
-        return self._keys.get(kid)
-
-    async def _refresh(self, older_than_seconds: int) -> None:
-        if self._is_fresh(older_than_seconds):
-            return
-        async with self._lock:
-            if self._is_fresh(older_than_seconds):
-                return
-            kept = await signing_key_list(self._db)
-            if all(key.retired_at is not None and key.retired_at <= self._clock() for key in kept):
-                await signing_key_add_first(self._db, self._new(self._clock()))
-                kept = await signing_key_list(self._db)
-            self._keys = {key.kid: self._opened(key) for key in kept}
-            for key in kept:
-                if self._seal.lacks(key.private_jwk):
-                    sealed = self._seal.close(key.kid, key.private_jwk)
-                    await signing_key_encrypt(self._db, key.kid, sealed)
-            self._read_at = self._clock()
-
-    def _opened(self, key: SigningKey) -> _Key:
-        jwk = json.loads(self._seal.open(key.kid, key.private_jwk))
-        return _Key(key.kid, ECKey.import_key(jwk), key.active_at, key.retired_at)
-
-    def _new(self, now: datetime) -> SigningKey:
-        key = _new_signing_key(now)
-        return replace(key, private_jwk=self._seal.close(key.kid, key.private_jwk))
-
-    def _is_fresh(self, older_than_seconds: int) -> bool:
-        age = None if self._read_at is None else self._clock() - self._read_at
-        return age is not None and age < timedelta(seconds=older_than_seconds)
 
 
 class Tokens:
@@ -165,7 +75,7 @@ class Tokens:
     ) -> None:
         self._keyring = keyring
         self._clock = clock
-        self._verified: BoundedCache[bytes, tuple[str, Claims]] = BoundedCache(REMEMBERED_TOKENS)
+        self._verified: LRUCache[bytes, tuple[str, Claims]] = LRUCache(CACHED_TOKENS)
         self.lifetime_seconds = lifetime_seconds
 
     async def issue(self, principal: Principal, *, client_id: str) -> str:
@@ -196,7 +106,7 @@ class Tokens:
             found = self._verified.get(token_hash)
             if found is None:
                 found = await self._verify_signature(token)
-                self._verified.put(token_hash, found)
+                self._verified[token_hash] = found
             kid, claims = found
             await self._key(kid)
             self._check(claims)
@@ -210,15 +120,15 @@ class Tokens:
         signed = jws.deserialize_compact(token, key.key, [ALGORITHM])
         return key.kid, msgspec.convert(unique_json(signed.payload or b""), Claims, strict=True)
 
-    async def _key(self, kid: str) -> _Key:
+    async def _key(self, kid: str) -> VerificationKey:
         key = await self._keyring.verifying(kid)
         if key is None or self._is_over(key):
             raise InvalidToken
         return key
 
-    def _is_over(self, key: _Key) -> bool:
+    def _is_over(self, key: VerificationKey) -> bool:
         """A retired key still opens tokens for as long as one that it signed may live."""
-        overlap = timedelta(seconds=self.lifetime_seconds + LEEWAY_SECONDS + KEYS_KEPT_SECONDS)
+        overlap = timedelta(seconds=self.lifetime_seconds + LEEWAY_SECONDS + KEYS_CACHE_SECONDS)
         return key.retired_at is not None and self._clock() > key.retired_at + overlap
 
     def _check(self, claims: Claims) -> None:
@@ -231,7 +141,7 @@ class Tokens:
 
 def _checked_header(token: str) -> dict[str, str]:
     """The header. It must hold exactly our three members, so `crit`, `jwk` or `jku` never count."""
-    header = members(token, 0)
+    header = unverified_part(token, 0)
     if header.keys() != {"alg", "typ", "kid"}:
         raise InvalidToken
     if header["alg"] != ALGORITHM or header["typ"] != TYPE or not isinstance(header["kid"], str):
@@ -247,18 +157,6 @@ def _plain_base64_json(claims: dict[str, Any]) -> bytes:
     """
     text = json.dumps(claims, ensure_ascii=True, separators=(",", ":"))
     return text.translate(_NOT_STANDARD_BASE64).encode("ascii")
-
-
-def _new_signing_key(now: datetime) -> SigningKey:
-    kid = uuid4().hex
-    key = ECKey.generate_key("P-256", {"kid": kid, "alg": ALGORITHM, "use": "sig"})
-    return SigningKey(
-        kid=kid,
-        private_jwk=json.dumps(key.as_dict(private=True)),
-        created_at=now,
-        active_at=now,
-        retired_at=None,
-    )
 
 
 PREFIX = "wbr_"

@@ -26,7 +26,7 @@ OPERATION = "watchbill.operation"
 SUBJECT = "watchbill.subject"
 REQUEST_ID = "watchbill.request_id"
 ADMITTED = "watchbill.admitted"
-NOTED = "watchbill.noted"
+ANNOTATION = "watchbill.noted"
 VALUES = "watchbill.values"
 
 REFUSED = frozenset({401, 429})
@@ -63,7 +63,7 @@ class AuditAnnotation:
 
 def record_audit(audit: Audit, scope: Scope, operation_id: str, status: int) -> None:
     found: tuple[Admitted, Operation] | None = scope.get(ADMITTED)
-    noted: AuditAnnotation | None = scope.get(NOTED)
+    noted: AuditAnnotation | None = scope.get(ANNOTATION)
     caller = found[0].caller if found is not None else None
     if caller is None and noted is None and status not in REFUSED:
         return
@@ -87,14 +87,14 @@ def record_audit(audit: Audit, scope: Scope, operation_id: str, status: int) -> 
             address=client[0] if client else "",
             outcome=status,
             request_id="" if is_read else scope[REQUEST_ID],
-            details=(said.details or asked(scope.get(VALUES, {})))[:DETAILS_CHARACTERS],
+            details=(said.details or describe_query(scope.get(VALUES, {})))[:DETAILS_CHARACTERS],
         ),
         is_read=is_read or (caller is None and noted is None),
         is_stranger=is_stranger,
     )
 
 
-def asked(values: Mapping[str, Any]) -> str:
+def describe_query(values: Mapping[str, Any]) -> str:
     """What a read was narrowed by: `clusterId==… name=@* search=*`."""
     try:
         predicates = parse_filters(list(values.get("filterBy") or ()))

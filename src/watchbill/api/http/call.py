@@ -14,24 +14,24 @@ from starlette.types import Receive, Scope
 
 from watchbill.access.accounts import Accounts
 from watchbill.access.audit import Audit
-from watchbill.access.caller import Caller, CallerCache, People, TokenVerifier
+from watchbill.access.caller import Caller, CallerCache, TokenVerifier
 from watchbill.access.device_logins import DeviceLogins
 from watchbill.access.oidc.configuration import read_access_configuration
 from watchbill.access.oidc.provider import Provider
-from watchbill.access.oidc.sign_on import SignOn
+from watchbill.access.oidc.sign_on import SignedState, SignOn
+from watchbill.access.oidc.verification import UserDirectory
 from watchbill.access.roles import Roles
 from watchbill.access.sessions import Sessions
-from watchbill.access.tokens.key_encryption import read_key_encryption
-from watchbill.access.tokens.signed_state import SignedState
-from watchbill.access.tokens.tokens import Keyring, RefreshTokens, Tokens
-from watchbill.api.changes import Streams
-from watchbill.api.http.audit_event import NOTED, AuditAnnotation
+from watchbill.access.tokens.keyring import Keyring, read_key_encryption
+from watchbill.access.tokens.tokens import RefreshTokens, Tokens
+from watchbill.api.changes import ChangeStreams
+from watchbill.api.http.audit_event import ANNOTATION, AuditAnnotation
 from watchbill.api.limits import (
+    CONCURRENT_EXPORTS,
+    CONCURRENT_METRICS_QUERIES,
+    CONCURRENT_READS,
     DEVICE_LOGINS_BURST,
     DEVICE_LOGINS_PER_SECOND,
-    EXPORTS_AT_ONCE,
-    METRICS_AT_ONCE,
-    READS_AT_ONCE,
     ConcurrencyLimiter,
     RejectingConcurrencyLimiter,
     SignInLimiter,
@@ -75,18 +75,18 @@ class Services:
     tokens: Tokens
     refresh_tokens: RefreshTokens
     providers: tuple[Provider, ...]
-    people: People
-    bearers: TokenVerifier
+    users: UserDirectory
+    token_verifier: TokenVerifier
     sign_on: SignOn
-    devices: DeviceLogins
+    device_logins: DeviceLogins
     audit: Audit
-    sign_ins: SignInLimiter
-    strangers: UnverifiedCredentialLimiter
-    device_starts: TokenBuckets
-    exports: RejectingConcurrencyLimiter
-    reads: ConcurrencyLimiter
-    measures: ConcurrencyLimiter
-    streams: Streams
+    sign_in_limiter: SignInLimiter
+    credential_limiter: UnverifiedCredentialLimiter
+    device_login_buckets: TokenBuckets
+    export_limiter: RejectingConcurrencyLimiter
+    read_limiter: ConcurrencyLimiter
+    metrics_limiter: ConcurrencyLimiter
+    streams: ChangeStreams
     background: Background
 
 
@@ -95,10 +95,10 @@ def services_of(
 ) -> Services:
     """The services over one database. Raises Invalid where the access configuration is not understood."""
     access = read_access_configuration(settings.access_config)
-    keyring = Keyring(db, clock, seal=read_key_encryption(settings.key_file))
+    keyring = Keyring(db, clock, encryption=read_key_encryption(settings.key_file))
     tokens = Tokens(keyring, clock, lifetime_seconds=settings.token_lifetime_seconds)
     providers = tuple(Provider(issuer, clock) for issuer in access.issuers)
-    people = People(db, clock)
+    people = UserDirectory(db, clock)
     background = Background(clock)
     for provider in providers:
         background.include(provider.renewal)
@@ -118,20 +118,20 @@ def services_of(
         tokens=tokens,
         refresh_tokens=RefreshTokens(db, clock, lifetime_seconds=settings.refresh_lifetime_seconds),
         providers=providers,
-        people=people,
-        bearers=TokenVerifier(tokens, providers, people, clock),
+        users=people,
+        token_verifier=TokenVerifier(tokens, providers, people, clock),
         sign_on=SignOn(SignedState(keyring, clock, purpose="sign-on"), clock),
-        devices=DeviceLogins(db, clock),
+        device_logins=DeviceLogins(db, clock),
         audit=Audit(db),
-        sign_ins=SignInLimiter(),
-        strangers=UnverifiedCredentialLimiter(
+        sign_in_limiter=SignInLimiter(),
+        credential_limiter=UnverifiedCredentialLimiter(
             settings.requests_per_second, settings.requests_burst
         ),
-        device_starts=TokenBuckets(DEVICE_LOGINS_PER_SECOND, DEVICE_LOGINS_BURST),
-        reads=ConcurrencyLimiter(READS_AT_ONCE, "reads"),
-        measures=ConcurrencyLimiter(METRICS_AT_ONCE, "questions for metrics"),
-        exports=RejectingConcurrencyLimiter(EXPORTS_AT_ONCE, "exports"),
-        streams=Streams(db, clock),
+        device_login_buckets=TokenBuckets(DEVICE_LOGINS_PER_SECOND, DEVICE_LOGINS_BURST),
+        read_limiter=ConcurrencyLimiter(CONCURRENT_READS, "reads"),
+        metrics_limiter=ConcurrencyLimiter(CONCURRENT_METRICS_QUERIES, "metrics queries"),
+        export_limiter=RejectingConcurrencyLimiter(CONCURRENT_EXPORTS, "exports"),
+        streams=ChangeStreams(db, clock),
         background=background,
     )
 
@@ -176,7 +176,7 @@ class Call:
 
     def note(self, **noted: Any) -> None:
         """What the audit log should say of this request beyond what every request says."""
-        self.scope[NOTED] = AuditAnnotation(**noted)
+        self.scope[ANNOTATION] = AuditAnnotation(**noted)
 
     @property
     def client_address(self) -> str:
@@ -208,7 +208,7 @@ class Call:
             raise Invalid("The body is not a well-formed form.") from error
         for name, values in fields.items():
             if len(values) > 1:
-                raise Invalid(f"A field was sent {len(values)} times.", details=name[:60])
+                raise Invalid(f"A form field was sent {len(values)} times.", details=name[:60])
         return {name: values[0] for name, values in fields.items()}
 
     async def agent_body(self, kind: type[Body], *, may_hold_nul: bool = True) -> Body:
@@ -222,9 +222,9 @@ class Call:
         if encoding == b"gzip":
             body = await asyncio.to_thread(inflate, body)
         elif encoding != b"identity":
-            raise HTTPException(415, "The body may be gzip or plain, nothing else.")
+            raise HTTPException(415, "The Content-Encoding must be gzip or identity.")
         if not may_hold_nul and b"\\u0000" in body:
-            raise Invalid("The body holds a NUL character.")
+            raise Invalid("The body contains a NUL character.")
         return decode_json(body, kind)
 
     def _expect(self, media_type: str) -> None:
@@ -247,7 +247,7 @@ class Call:
                     if not message.get("more_body", False):
                         return bytes(body)
         except TimeoutError as error:
-            raise HTTPException(408, "The body came too slowly.") from error
+            raise HTTPException(408, "The body was sent too slowly.") from error
 
 
 def decode_json(body: bytes, kind: type[Body]) -> Body:

@@ -14,7 +14,7 @@ from watchbill.api.http.call import Call, Services
 from watchbill.api.http.contract import LoginRequirement, Operation
 from watchbill.api.http.guard import Guard
 from watchbill.api.http.parameters import parse_path, parse_query
-from watchbill.api.http.reply import JSON, Answer, choose
+from watchbill.api.http.reply import JSON, Answer, negotiate
 from watchbill.errors import TooLarge, Unavailable
 from watchbill.query import Scope as AccessScope
 
@@ -74,7 +74,7 @@ class OperationEndpoint:
             values=parse_path(parameters, scope["path_params"])
             | parse_query(parameters, scope["query_string"]),
             headers=headers,
-            media_type=choose(accept.decode("latin-1") if accept else None, operation.offers)
+            media_type=negotiate(accept.decode("latin-1") if accept else None, operation.offers)
             if operation.offers
             else JSON,
             caller=admitted.caller,
@@ -95,7 +95,9 @@ def _turn(call: Call, operation: Operation) -> AbstractAsyncContextManager[None]
     if operation.right is not Permission.WORKLOADS_READ or call.caller is None:
         return nullcontext()
     services = call.services
-    turns = services.measures if operation.operation_id in MEASURING else services.reads
+    turns = (
+        services.metrics_limiter if operation.operation_id in MEASURING else services.read_limiter
+    )
     return turns.hold(call.caller.tenant_id)
 
 
@@ -106,13 +108,13 @@ async def _in_time(answer: Awaitable[Answer], operation: Operation) -> Answer:
         async with asyncio.timeout(seconds):
             return await answer
     except TimeoutError as error:
-        raise Unavailable("The answer took too long.", retry_after_seconds=5) from error
+        raise Unavailable("The request timed out.", retry_after_seconds=5) from error
 
 
 def _refuse_body(headers: Mapping[bytes, bytes]) -> None:
     """A body that would be ignored hides a misunderstanding; one that is parsed hides worse."""
     if headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers:
-        raise TooLarge("This method takes no body.")
+        raise TooLarge("This method takes no request body.")
 
 
 def _subject(admitted: Admitted) -> str | None:

@@ -39,7 +39,7 @@ class Proxies:
             try:
                 self._networks.append(ip_network(text))
             except ValueError as error:
-                raise Invalid(f"'{text}' is no address or network of a proxy.") from error
+                raise Invalid(f"'{text}' is not an IP address or network.") from error
         self._is_trusted = lru_cache(maxsize=4096)(self._lies_within)
 
     def apply(self, scope: Scope) -> None:
@@ -146,7 +146,7 @@ class Gate:
             await self._app(scope, receive, outgoing)
         except Exception as error:
             if outgoing.status is not None:
-                log.exception("broken off", request_id=scope[REQUEST_ID])
+                log.exception("response aborted", request_id=scope[REQUEST_ID])
                 raise
             await answer_error(error, scope, receive, outgoing)
         finally:
@@ -203,7 +203,7 @@ class _Outgoing:
 async def answer_error(error: Exception, scope: Scope, receive: Receive, send: Any) -> None:
     """Any error as the contract's Error; what is ours goes to the log in full."""
     if status_of(error) == 500:
-        log.error("failed", request_id=scope[REQUEST_ID], exc_info=error)
+        log.error("request failed", request_id=scope[REQUEST_ID], exc_info=error)
     is_oauth = scope.get(OPERATION) in OAUTH_OPERATIONS
     reply = problem(error, request_id=scope[REQUEST_ID], is_oauth=is_oauth)
     await reply.send(scope, receive, send)
@@ -212,6 +212,6 @@ async def answer_error(error: Exception, scope: Scope, receive: Receive, send: A
 def check_size(scope: Scope) -> None:
     """Raises HTTPException for an address or header fields beyond the published limits."""
     if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > URL_BYTES:
-        raise HTTPException(414, "The address is longer than 8 KiB.")
+        raise HTTPException(414, "The URL is longer than 8 KiB.")
     if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > HEADER_BYTES:
-        raise HTTPException(431, "The header fields are larger than 16 KiB.")
+        raise HTTPException(431, "The request header is larger than 16 KiB.")

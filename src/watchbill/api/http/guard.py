@@ -75,7 +75,7 @@ class Guard:
             return Admitted()
         if operation.login is LoginRequirement.AGENT:
             credential = _bearer(scope, headers)
-            async with self._services.strangers.looking_up(_address(scope), credential):
+            async with self._services.credential_limiter.lookup(_address(scope), credential):
                 agent = await identify_agent(self._services.db, credential)
             await self._take(self._agents, agent)
             return Admitted(agent=agent)
@@ -86,7 +86,7 @@ class Guard:
         )  # also of what is refused from here on
         await self._take(self._callers, caller.principal.id)
         await self._take(self._tenants, caller.tenant_id)
-        check_right(caller, operation.right)
+        check_permission(caller, operation.right)
         return Admitted(caller=caller)
 
     async def _take(self, buckets: TokenBuckets, principal: Hashable) -> None:
@@ -94,30 +94,30 @@ class Guard:
         try:
             buckets.take(principal)
         except TooMany:
-            await self._pace.hold_back()
+            await self._pace.wait()
             raise
 
     async def _caller(self, scope: Scope, headers: Headers, operation: Operation) -> Caller:
         services = self._services
         if b"authorization" in headers or not operation.takes_session:
-            async with services.strangers.checking(_address(scope)):
-                principal = await services.bearers.principal(_bearer(scope, headers))
+            async with services.credential_limiter.verification(_address(scope)):
+                principal = await services.token_verifier.principal(_bearer(scope, headers))
                 return await services.callers.resolve(principal)
         cookie = read_cookie(scope, headers, SESSION_COOKIE)
         if cookie is None or not is_same_origin(headers):
             raise Unauthenticated("A bearer token is required.")
-        async with services.strangers.looking_up(_address(scope), cookie):
+        async with services.credential_limiter.lookup(_address(scope), cookie):
             session = await services.sessions.find(cookie)
         return await services.callers.resolve(session.principal)
 
 
-def check_right(caller: Caller, right: Permission | None) -> None:
+def check_permission(caller: Caller, right: Permission | None) -> None:
     """Raises Forbidden."""
     if right is None or caller.may(right):
         return
     if right is Permission.WORKLOADS_READ:
-        raise Forbidden("You may not read workloads anywhere.")
-    raise Forbidden(f"This takes the permission {right}.")
+        raise Forbidden("You have no permission to read workloads.")
+    raise Forbidden(f"Requires permission {right}.")
 
 
 def is_same_origin(headers: Headers) -> bool:

@@ -56,7 +56,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._is_head_open and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
-                self._refuse(431, "The header fields are larger than 16 KiB.")
+                self._refuse(431, "The request header is larger than 16 KiB.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -68,7 +68,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "This is no well-formed HTTP request.")
+        self._refuse(400, "Malformed HTTP request.")
 
     def _begin_head(self) -> None:
         self._is_head_open, self._head_bytes = True, 0
@@ -77,7 +77,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         if self._head_bytes:
-            self._refuse(408, "The request's head came too slowly.")
+            self._refuse(408, "The request header was sent too slowly.")
         else:
             self.transport.close()
 

@@ -86,7 +86,7 @@ def parse_path(parameters: tuple[Parameter, ...], segments: Mapping[str, str]) -
             if parameter.is_in_path
         }
     except Invalid as error:
-        raise NotFound("There is no such thing here.", details=error.message) from error
+        raise NotFound("Not found.", details=error.message) from error
 
 
 def decode_pairs(query_string: bytes) -> dict[str, list[str]]:
@@ -99,14 +99,14 @@ def decode_pairs(query_string: bytes) -> dict[str, list[str]]:
     return pairs
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """Caller's text as it may stand in a message: short, on one line, ASCII."""
     return text[:_SHOWN_CHARACTERS].encode("unicode_escape").decode("ascii")
 
 
 def _text(raw: bytes) -> str:
     if _BAD_ESCAPE.search(raw):
-        raise Invalid("The query string holds a '%' that two hexadecimal digits do not follow.")
+        raise Invalid("The query string contains a '%' without two hexadecimal digits after it.")
     try:
         return unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -115,7 +115,7 @@ def _text(raw: bytes) -> str:
 
 def _value(parameter: Parameter, sent: list[str]) -> Any:
     if len(sent) > 1 and not parameter.is_array:
-        raise Invalid(f"{parameter.name} was sent {len(sent)} times; it takes one value.")
+        raise Invalid(f"{parameter.name} was sent {len(sent)} times; it allows one value.")
     if parameter.is_empty_absent:
         sent = [value for value in sent if value]
     if not sent:
@@ -132,12 +132,12 @@ def _value(parameter: Parameter, sent: list[str]) -> Any:
 def _items(parameter: Parameter, items: list[str]) -> tuple[Any, ...]:
     name, most = parameter.name, parameter.max_items
     if most is not None and len(items) > most:
-        raise Invalid(f"{name} takes at most {most} items, {len(items)} were sent.")
+        raise Invalid(f"{name} allows at most {most} items, got {len(items)}.")
     if len(items) < parameter.min_items:
-        raise Invalid(f"{name} takes at least {parameter.min_items} items.")
+        raise Invalid(f"{name} requires at least {parameter.min_items} items.")
     values = tuple(parameter.read_one(item) for item in items)
     if parameter.is_unique and len(set(values)) < len(values):
-        raise Invalid(f"{name} names the same item twice.")
+        raise Invalid(f"{name} contains an item twice.")
     return values
 
 
@@ -158,8 +158,8 @@ def _enum(name: str, schema: dict[str, Any]) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in known:
             raise Invalid(
-                f"{name} does not know '{shown(text)}'.",
-                details=f"It knows: {', '.join(schema['enum'])}.",
+                f"{name} does not allow '{quoted(text)}'.",
+                details=f"Allowed: {', '.join(schema['enum'])}.",
             )
         return text
 
@@ -174,7 +174,7 @@ def _integer(name: str, schema: dict[str, Any]) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not _INTEGER.fullmatch(text) or not lowest <= int(text) <= highest:
             raise Invalid(
-                f"{name} is a whole number from {lowest} to {highest}; '{shown(text)}' is none."
+                f"{name} must be an integer from {lowest} to {highest}, got '{quoted(text)}'."
             )
         return int(text)
 
@@ -184,7 +184,7 @@ def _integer(name: str, schema: dict[str, Any]) -> Callable[[str], int]:
 def _boolean(name: str, _: dict[str, Any]) -> Callable[[str], bool]:
     def read(text: str) -> bool:
         if text not in ("true", "false"):
-            raise Invalid(f"{name} is true or false; '{shown(text)}' is neither.")
+            raise Invalid(f"{name} must be true or false, got '{quoted(text)}'.")
         return text == "true"
 
     return read
@@ -193,7 +193,7 @@ def _boolean(name: str, _: dict[str, Any]) -> Callable[[str], bool]:
 def _uuid(name: str, _: dict[str, Any]) -> Callable[[str], UUID]:
     def read(text: str) -> UUID:
         if not _UUID.fullmatch(text):
-            raise Invalid(f"{name} is a UUID; '{shown(text)}' is none.")
+            raise Invalid(f"{name} must be a UUID, got '{quoted(text)}'.")
         return UUID(text)
 
     return read

@@ -11,6 +11,7 @@ from watchbill.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    OAuthError,
     Superseded,
     TooLarge,
     TooMany,
@@ -33,8 +34,8 @@ STATUSES: dict[type[WatchbillError], int] = {
     Unavailable: 503,
 }
 MESSAGES = {
-    404: "There is nothing at this address.",
-    405: "This address does not know the method.",
+    404: "No such endpoint.",
+    405: "Method not allowed.",
 }
 OAUTH_ERRORS = {
     401: "invalid_client",
@@ -42,15 +43,7 @@ OAUTH_ERRORS = {
     500: "server_error",
     503: "temporarily_unavailable",
 }
-"""RFC 6749's words for our statuses; every other one is `invalid_request`."""
-
-
-class OAuthRefused(Invalid):
-    """A request for a token that is refused with a word of its own."""
-
-    def __init__(self, word: str, message: str) -> None:
-        super().__init__(message)
-        self.word = word
+"""RFC 6749's error codes by status; every other status is `invalid_request`."""
 
 
 def status_of(error: Exception) -> int:
@@ -63,23 +56,23 @@ def status_of(error: Exception) -> int:
 
 
 def problem(error: Exception, *, request_id: str, is_oauth: bool = False) -> Reply:
-    """The answer to an error. Of one that is ours it tells the request's id and nothing else."""
+    """The reply to an error. A 500 tells the request's id and nothing else."""
     status = status_of(error)
-    message, details, headers = _told(error, status, request_id)
+    message, details, headers = _describe(error, status, request_id)
     body: dict[str, Any] = {"code": status, "message": message}
     if details is not None:
         body["details"] = details
     if is_oauth:
-        word = OAUTH_ERRORS.get(status, "invalid_request")
-        if isinstance(error, OAuthRefused):
-            word = error.word
-        body |= {"error": word, "error_description": message}
+        code = OAUTH_ERRORS.get(status, "invalid_request")
+        if isinstance(error, OAuthError):
+            code = error.code
+        body |= {"error": code, "error_description": message}
     if status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="watchbill"'))
     return Reply(status=status, body=encode(body), headers=headers)
 
 
-def _told(error: Exception, status: int, request_id: str) -> tuple[str, str | None, RawHeaders]:
+def _describe(error: Exception, status: int, request_id: str) -> tuple[str, str | None, RawHeaders]:
     if isinstance(error, WatchbillError) and status != 500:
         seconds = error.retry_after_seconds
         retry = [] if seconds is None else [(b"retry-after", str(seconds).encode())]
@@ -91,4 +84,4 @@ def _told(error: Exception, status: int, request_id: str) -> tuple[str, str | No
             None,
             [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         )
-    return "Something went wrong on our side.", f"Request id: {request_id}", []
+    return "Internal server error.", f"Request id: {request_id}", []

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from watchbill.errors import Unacceptable
 
 
-def choose(accept: str | None, offers: tuple[str, ...]) -> str:
+def negotiate(accept: str | None, offers: tuple[str, ...]) -> str:
     """The first offer unless `Accept` ranks another higher; of equal ones the one that it names more
     exactly. Raises Unacceptable."""
     if accept is None or not accept.strip():
@@ -26,8 +26,8 @@ def choose(accept: str | None, offers: tuple[str, ...]) -> str:
     (quality, _), _, best = max(ranked)
     if quality <= 0:
         raise Unacceptable(
-            "None of the media types asked for is offered.",
-            details=f"Offered: {', '.join(offers)}.",
+            "None of the requested media types is available.",
+            details=f"Available: {', '.join(offers)}.",
         )
     return best
 

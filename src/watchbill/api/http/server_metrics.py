@@ -42,17 +42,17 @@ class ServerMetrics:
         self.registry.register(BackgroundCollector(background))
         self.requests = Counter(
             "watchbill_requests",
-            "Requests answered.",
+            "HTTP requests by operation, method and status.",
             ("operation", "method", "status"),
             registry=self.registry,
         )
         self.seconds = Histogram(
             "watchbill_request_seconds",
-            "Time from a request's head to the end of its answer.",
+            "HTTP request duration in seconds.",
             ("operation",),
             buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
             registry=self.registry,
         )
         self.in_progress = Gauge(
-            "watchbill_requests_in_progress", "Requests being answered.", registry=self.registry
+            "watchbill_requests_in_progress", "HTTP requests in progress.", registry=self.registry
         )

@@ -19,8 +19,8 @@ _POLICY = (
 async def create_device_login(call: Call) -> Answer:
     if "client_id" not in await call.form():
         raise Invalid("client_id is required.")
-    call.services.device_starts.take(call.client_address)
-    begun = await call.services.devices.begin(call.client_address)
+    call.services.device_login_buckets.take(call.client_address)
+    begun = await call.services.device_logins.begin(call.client_address)
     base = call.services.settings.public_url or _asked_address(call)
     page = f"{base.rstrip('/')}/device"
     return json_reply(
@@ -43,12 +43,12 @@ async def get_device_page(call: Call) -> Answer:
         return _page(_sign_in(call, sent))
     if not sent:
         return _page(_ASK_CODE)
-    limits, counted = call.services.sign_ins, f"device {caller.principal.id}"
+    limits, counted = call.services.sign_in_limiter, f"device {caller.principal.id}"
     limits.check(counted, call.client_address)
-    found = await call.services.devices.find(sent)
+    found = await call.services.device_logins.find(sent)
     if found is None:
         limits.note(counted, call.client_address, is_failed=True)
-        return _page("<p>This code is not known, or no longer.</p>" + _ASK_CODE)
+        return _page("<p>This code is unknown or has expired.</p>" + _ASK_CODE)
     return _page(
         _CONFIRM.format(
             name=escape(caller.subject), address=escape(found.address), code=escape(found.user_code)
@@ -63,14 +63,14 @@ async def decide_device_login(call: Call) -> Answer:
         raise Invalid("A device login is confirmed in the browser.")
     form = await call.form()
     is_approved = form.get("decision") == "approve"
-    limits, counted = call.services.sign_ins, f"device {call.caller.principal.id}"
+    limits, counted = call.services.sign_in_limiter, f"device {call.caller.principal.id}"
     limits.check(counted, call.client_address)
     principal = call.caller.principal if is_approved else None
     call.note(details="approved" if is_approved else "denied")
-    if not await call.services.devices.decide(form.get("user_code", ""), principal):
+    if not await call.services.device_logins.decide(form.get("user_code", ""), principal):
         limits.note(counted, call.client_address, is_failed=True)
-        raise NotFound("This code is not known, or no longer.")
-    done = "The program is logged in." if is_approved else "The program was refused."
+        raise NotFound("This code is unknown or has expired.")
+    done = "The CLI is logged in." if is_approved else "The login was denied."
     return _page(f"<p>{done} You may close this page.</p>")
 
 
@@ -107,7 +107,7 @@ def _sign_in(call: Call, code: str) -> str:
         if one.issuer.client_id is not None
     )
     return (
-        "<p>A program asks to act as you. Sign in first, then open this address again.</p>"
+        "<p>A CLI asks to act as you. Sign in first, then open this address again.</p>"
         f'{links}<p><a href="/login">Sign in with a client id</a></p>'
     )
 
@@ -122,21 +122,21 @@ def _page(content: str) -> Reply:
 
 _FRAME = (
     '<!doctype html><html lang="en"><meta charset="utf-8">'
-    '<meta name="viewport" content="width=device-width"><title>Watchbill: log in a program</title>'
+    '<meta name="viewport" content="width=device-width"><title>Watchbill: authorize this CLI</title>'
     '<body style="font:16px system-ui;max-width:32rem;margin:4rem auto;padding:0 1rem">'
-    "<h1>Log in a program</h1>{}</body></html>\n"
+    "<h1>Authorize this CLI</h1>{}</body></html>\n"
 )
 _ASK_CODE = (
-    '<form method="get" action="/device"><label>The code that the program shows '
-    '<input name="user_code" autocomplete="off" required></label> <button>Go on</button></form>'
+    '<form method="get" action="/device"><label>The code that the CLI shows '
+    '<input name="user_code" autocomplete="off" required></label> <button>Continue</button></form>'
 )
 _CONFIRM = (
-    "<p>You are signed in as <b>{name}</b>. A program at <b>{address}</b> asks to act as you. "
+    "<p>You are signed in as <b>{name}</b>. A CLI at <b>{address}</b> asks to act as you. "
     "Approve only if you started it just now and it shows this code:</p><p><b>{code}</b></p>"
     '<form method="post" action="/api/v1/session/device">'
     '<input type="hidden" name="user_code" value="{code}">'
     '<button name="decision" value="approve">Approve</button> '
-    '<button name="decision" value="deny">Refuse</button></form>'
+    '<button name="decision" value="deny">Deny</button></form>'
 )
 
 HANDLERS = (create_device_login, decide_device_login)

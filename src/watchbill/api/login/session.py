@@ -26,7 +26,7 @@ class SessionCreation(msgspec.Struct, frozen=True, rename="camel"):
 
 async def create_session(call: Call) -> Answer:
     if not is_same_origin(call.headers):
-        raise Forbidden("Another site's page may not sign anybody in.")
+        raise Forbidden("Cross-site sign-in is not allowed.")
     sent = await call.json_body(SessionCreation)
     account = await sign_in(call, sent.client_id, sent.client_secret)
     caller = await call.services.callers.resolve(principal_of(account))
@@ -51,18 +51,18 @@ async def delete_session(call: Call) -> Answer:
 HANDLERS = (create_session, delete_session)
 
 
-LIMITED_ID_CHARACTERS = 200
+MAX_COUNTED_ID_CHARACTERS = 200
 
 
 async def sign_in(call: Call, client_id: str, secret: str) -> Account:
     """Raises SignInRefused, TooMany. The audit log names accounts that there are, in their own tenant's log:
     anything else may be a secret in the wrong field."""
-    limits, address = call.services.sign_ins, call.client_address
-    counted_id = client_id[:LIMITED_ID_CHARACTERS]
+    limits, address = call.services.sign_in_limiter, call.client_address
+    counted_id = client_id[:MAX_COUNTED_ID_CHARACTERS]
     call.note()
     limits.check(counted_id, address)
     try:
-        async with call.services.strangers.looking_up(address, client_id + secret):
+        async with call.services.credential_limiter.lookup(address, client_id + secret):
             account = await call.services.accounts.sign_in(client_id, secret)
     except SignInRefused as error:
         limits.note(counted_id, address, is_failed=True)

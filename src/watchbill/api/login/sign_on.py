@@ -1,11 +1,11 @@
-"""Login through an issuer: out to it and back, ending in the page's session."""
+"""Login through an identity provider: out to it and back, ending in the page's session."""
 
 from dataclasses import dataclass
 from html import escape
 from urllib.parse import urlencode
 
 from watchbill.access.oidc.provider import Provider
-from watchbill.access.oidc.sign_on import BEGUN_SECONDS, NOT_SUCCEEDED, SignOnResult, inside
+from watchbill.access.oidc.sign_on import SIGN_ON_FAILED, SIGN_ON_SECONDS, SignOnResult, local_path
 from watchbill.api.http.audit_event import REQUEST_ID
 from watchbill.api.http.call import Call
 from watchbill.api.http.guard import SESSION_COOKIE, read_cookie, set_cookie
@@ -21,7 +21,7 @@ from watchbill.errors import (
 )
 from watchbill.identity import USER
 
-BEGUN_COOKIE = "watchbill_login"
+SIGN_ON_COOKIE = "watchbill_login"
 
 
 async def list_issuers(call: Call) -> Answer:
@@ -37,7 +37,7 @@ async def list_issuers(call: Call) -> Answer:
 
 
 async def start_sign_on(call: Call) -> Answer:
-    provider, then = _provider(call), inside(call.values["next"])
+    provider, then = _provider(call), local_path(call.values["next"])
     try:
         url, kept = await call.services.sign_on.begin(
             provider, redirect_uri=_redirect_uri(call, provider), then=then
@@ -45,7 +45,7 @@ async def start_sign_on(call: Call) -> Answer:
     except Unavailable:
         return _back(call, provider, AWAY, then)
     cookie = set_cookie(
-        call.scope, BEGUN_COOKIE, kept, max_age_seconds=BEGUN_SECONDS, same_site="Lax"
+        call.scope, SIGN_ON_COOKIE, kept, max_age_seconds=SIGN_ON_SECONDS, same_site="Lax"
     )
     return Reply(status=303, headers=[(b"location", url.encode()), cookie])
 
@@ -54,72 +54,78 @@ async def finish_sign_on(call: Call) -> Answer:
     """The session's cookie is strict, and this request came from elsewhere: so the page that follows is
     opened by a page of ours, not by a redirect."""
     provider, services, values = _provider(call), call.services, call.values
-    counted = f"issuer {provider.issuer.name}"
-    call.note(tenant_id=_tenant_of(provider), details=counted)
-    begun = await services.sign_on.begun(read_cookie(call.scope, call.headers, BEGUN_COOKIE))
-    if begun is None:
+    limit_key = f"issuer {provider.issuer.name}"
+    call.note(tenant_id=_audit_tenant(provider), details=limit_key)
+    pending = await services.sign_on.pending(read_cookie(call.scope, call.headers, SIGN_ON_COOKIE))
+    if pending is None:
         return _back(call, provider, EXPIRED, "/")
-    then = begun["then"]
+    then = pending["then"]
     returned = SignOnResult(
         code=values["code"], state=values["state"], issuer=values["iss"], error=values["error"]
     )
-    # Failures are counted for the login that was begun: nobody's keep others behind the same proxy out.
-    limits = services.sign_ins
+    # Failures are limit_key for the login that was begun: nobody's keep others behind the same proxy out.
+    limits = services.sign_in_limiter
     try:
-        limits.check(begun["state"], counted)
+        limits.check(pending["state"], limit_key)
         login = await services.sign_on.finish(
-            provider, returned, begun=begun, redirect_uri=_redirect_uri(call, provider)
+            provider, returned, pending=pending, redirect_uri=_redirect_uri(call, provider)
         )
-        principal = await services.people.principal(login)
-        call.note(tenant_id=login.tenant_id, kind=USER, subject=login.name, details=counted)
+        principal = await services.users.principal(login)
+        call.note(tenant_id=login.tenant_id, kind=USER, subject=login.name, details=limit_key)
         await services.callers.resolve(principal)
     except Unavailable:
         return _back(call, provider, AWAY, then)
     except TooMany:
         return _back(call, provider, BUSY, then)
     except Unauthenticated:
-        limits.note(begun["state"], counted, is_failed=True)
+        limits.note(pending["state"], limit_key, is_failed=True)
         return _back(call, provider, DECLINED if returned.error is not None else REFUSED, then)
     session = await services.sessions.begin(principal)
     lifetime = services.sessions.lifetime_seconds
     return Reply(
-        body=_ONWARD.format(escape(then, quote=True)).encode(),
+        body=_REDIRECT_PAGE.format(escape(then, quote=True)).encode(),
         media_type=HTML,
         headers=[
             set_cookie(call.scope, SESSION_COOKIE, session, max_age_seconds=lifetime),
-            set_cookie(call.scope, BEGUN_COOKIE, "", max_age_seconds=0, same_site="Lax"),
+            set_cookie(call.scope, SIGN_ON_COOKIE, "", max_age_seconds=0, same_site="Lax"),
         ],
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`word` tells the page why; what the issuer said is not passed on."""
+    """`word` tells the page why; the provider's own error is not passed on."""
 
     word: str
     error: WatchbillError
 
 
-DECLINED = Failure("declined", Unauthenticated("The issuer did not sign you in. Begin again."))
-EXPIRED = Failure("expired", Unauthenticated("This login was not begun here, or too long ago."))
-REFUSED = Failure("refused", Unauthenticated(NOT_SUCCEEDED))
+DECLINED = Failure(
+    "declined", Unauthenticated("The identity provider did not sign you in. Start again.")
+)
+EXPIRED = Failure(
+    "expired", Unauthenticated("This login was not started in this browser, or has expired.")
+)
+REFUSED = Failure("refused", Unauthenticated(SIGN_ON_FAILED))
 BUSY = Failure("busy", TooMany("Too many sign-ins.", retry_after_seconds=60))
-AWAY = Failure("away", Unavailable("The issuer does not answer.", retry_after_seconds=30))
+AWAY = Failure(
+    "away", Unavailable("The identity provider does not answer.", retry_after_seconds=30)
+)
 
 
 def _back(call: Call, provider: Provider, failure: Failure, then: str) -> Answer:
-    """A browser is brought back to the page's login, which says what happened; a program is told as ever."""
+    """A browser is sent back to the page's login, which says what happened; a program gets the error."""
     if not _is_browser(call):
         raise failure.error
     query = {"failed": failure.word, "issuer": provider.issuer.name, "next": then}
     refusal = problem(failure.error, request_id=call.scope[REQUEST_ID])
     return Reply(
-        body=_ONWARD.format(escape(f"/login?{urlencode(query)}", quote=True)).encode(),
+        body=_REDIRECT_PAGE.format(escape(f"/login?{urlencode(query)}", quote=True)).encode(),
         status=refusal.status,
         media_type=HTML,
         headers=[
             *refusal.headers,
-            set_cookie(call.scope, BEGUN_COOKIE, "", max_age_seconds=0, same_site="Lax"),
+            set_cookie(call.scope, SIGN_ON_COOKIE, "", max_age_seconds=0, same_site="Lax"),
         ],
     )
 
@@ -128,14 +134,14 @@ def _is_browser(call: Call) -> bool:
     return b"text/html" in call.headers.get(b"accept", b"")
 
 
-def _tenant_of(provider: Provider) -> int | None:
-    """Whose log a login stands in before it is known whose it is."""
+def _audit_tenant(provider: Provider) -> int | None:
+    """The tenant whose audit log has the login before the user is known."""
     return provider.issuer.tenant if provider.issuer.claims.tenant is None else None
 
 
-_ONWARD = (
+_REDIRECT_PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>Watchbill</title>'
-    '<meta http-equiv="refresh" content="0;url={0}"><p><a href="{0}">Go on</a></p></html>\n'
+    '<meta http-equiv="refresh" content="0;url={0}"><p><a href="{0}">Continue</a></p></html>\n'
 )
 
 
@@ -145,7 +151,7 @@ def _provider(call: Call) -> Provider:
     for provider in call.services.providers:
         if provider.issuer.name == name and provider.issuer.client_id is not None:
             return provider
-    raise NotFound("There is no such issuer.")
+    raise NotFound("There is no such identity provider.")
 
 
 def _redirect_uri(call: Call, provider: Provider) -> str:
@@ -153,7 +159,7 @@ def _redirect_uri(call: Call, provider: Provider) -> str:
     base = call.services.settings.public_url
     if base is None:
         raise Invalid(
-            "Logins through an issuer are not set up.",
+            "Logins through an identity provider are not configured.",
             details="Set WATCHBILL_PUBLIC_URL to the address where people reach this server.",
         )
     return f"{base.rstrip('/')}/api/v1/session/oidc/{provider.issuer.name}/callback"

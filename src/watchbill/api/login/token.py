@@ -9,10 +9,9 @@ from urllib.parse import unquote_plus
 from watchbill.access.accounts import principal_of
 from watchbill.access.device_logins import PendingDeviceLogin
 from watchbill.api.http.call import Call
-from watchbill.api.http.problems import OAuthRefused
 from watchbill.api.http.reply import Answer, json_reply
 from watchbill.api.login.session import sign_in
-from watchbill.errors import Invalid, Unauthenticated
+from watchbill.errors import Invalid, OAuthError, Unauthenticated
 from watchbill.identity import PERSON, SERVICE_ACCOUNT, USER, Principal
 
 CREDENTIAL_GRANTS = ("client_credentials", "app_token")
@@ -23,11 +22,11 @@ ID_MEMBERS = ("clientid", "appid")
 SECRET_MEMBERS = ("clientsecret", "appsecret")
 MAX_SENT_CHARACTERS = 200
 
-WAITING = {
-    PendingDeviceLogin.PENDING: "Nobody has confirmed the login yet.",
-    PendingDeviceLogin.SLOW_DOWN: "Ask less often.",
-    PendingDeviceLogin.DENIED: "The login was refused.",
-    PendingDeviceLogin.EXPIRED: "The login was not confirmed in time, or is over.",
+DEVICE_MESSAGES = {
+    PendingDeviceLogin.PENDING: "The login has not been confirmed yet.",
+    PendingDeviceLogin.SLOW_DOWN: "Poll less often.",
+    PendingDeviceLogin.DENIED: "The login was denied.",
+    PendingDeviceLogin.EXPIRED: "The login was not confirmed in time, or has ended.",
 }
 
 
@@ -35,8 +34,8 @@ async def create_token(call: Call) -> Answer:
     members = {name.lower(): value for name, value in (await call.json_members()).items()}
     grant_type = _text(members, ("granttype",))
     if grant_type not in GRANT_TYPES:
-        message = f"grantType is one of: {', '.join(GRANT_TYPES)}."
-        raise OAuthRefused("unsupported_grant_type", message)
+        message = f"grantType must be one of: {', '.join(GRANT_TYPES)}."
+        raise OAuthError("unsupported_grant_type", message)
     lifetime = call.services.tokens.lifetime_seconds
     if grant_type == REFRESH:
         token, refresh = await _refreshed(call, _text(members, ("refreshtoken",)))
@@ -51,7 +50,9 @@ async def create_token_v2(call: Call) -> Answer:
         raise Invalid("grant_type is required.")
     grant = GRANTS.get(fields["grant_type"])
     if grant is None:
-        raise OAuthRefused("unsupported_grant_type", f"grant_type is one of: {', '.join(GRANTS)}.")
+        raise OAuthError(
+            "unsupported_grant_type", f"grant_type must be one of: {', '.join(GRANTS)}."
+        )
     token, refresh = await grant(call, fields)
     return json_reply(
         {
@@ -69,7 +70,7 @@ async def revoke_token(call: Call) -> Answer:
     if "token" not in fields:
         raise Invalid("token is required.")
     token = fields["token"][:MAX_SENT_CHARACTERS]
-    async with call.services.strangers.looking_up(call.client_address, token):
+    async with call.services.credential_limiter.lookup(call.client_address, token):
         await call.services.refresh_tokens.revoke(token)
     call.note()
     return json_reply({})
@@ -84,20 +85,20 @@ async def _by_refresh_token(call: Call, fields: Mapping[str, str]) -> tuple[str,
     try:
         return await _refreshed(call, fields.get(REFRESH, ""))
     except Unauthenticated as error:
-        raise OAuthRefused("invalid_grant", error.message) from error
+        raise OAuthError("invalid_grant", error.message) from error
 
 
 async def _by_device_code(call: Call, fields: Mapping[str, str]) -> tuple[str, str | None]:
     code = fields.get("device_code", "")[:MAX_SENT_CHARACTERS]
     try:
-        async with call.services.strangers.looking_up(call.client_address, code):
-            found = await call.services.devices.poll(code)
+        async with call.services.credential_limiter.lookup(call.client_address, code):
+            found = await call.services.device_logins.poll(code)
             if found is PendingDeviceLogin.EXPIRED:
-                raise Unauthenticated(WAITING[found])
+                raise Unauthenticated(DEVICE_MESSAGES[found])
     except Unauthenticated as error:
-        raise OAuthRefused(PendingDeviceLogin.EXPIRED.value, error.message) from error
+        raise OAuthError(PendingDeviceLogin.EXPIRED.value, error.message) from error
     if isinstance(found, PendingDeviceLogin):
-        raise OAuthRefused(found.value, WAITING[found])
+        raise OAuthError(found.value, DEVICE_MESSAGES[found])
     refresh, member = await call.services.refresh_tokens.begin(found)
     return await _issued(call, member), refresh
 
@@ -111,13 +112,13 @@ GRANTS = {
 
 async def _refreshed(call: Call, sent: str) -> tuple[str, str]:
     call.note()
-    async with call.services.strangers.looking_up(call.client_address, sent):
+    async with call.services.credential_limiter.lookup(call.client_address, sent):
         refresh, principal = await call.services.refresh_tokens.rotate(sent)
     return await _issued(call, principal), refresh
 
 
 async def _issued(call: Call, principal: Principal) -> str:
-    """A token for a principal that may still log in. Raises Unauthenticated."""
+    """A token for a principal that may still come in. Raises Unauthenticated."""
     caller = await call.services.callers.resolve(principal)
     kind = USER if principal.kind == PERSON else SERVICE_ACCOUNT
     call.note(tenant_id=principal.tenant_id, kind=kind, subject=caller.subject)

@@ -7,7 +7,7 @@ import msgspec
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
-from watchbill.api.resources.admin import Name, account_shown, check_future
+from watchbill.api.resources.admin import Name, account_json, check_future
 from watchbill.errors import Forbidden, Invalid, NotFound
 from watchbill.store.identity.accounts import (
     account_create,
@@ -16,9 +16,9 @@ from watchbill.store.identity.accounts import (
     is_client_id,
 )
 
-MOST_KEYS = 20
+MAX_KEYS = 20
 DEFAULT_LIFETIME = timedelta(days=90)
-MOST_LIFETIME = timedelta(days=366)
+MAX_LIFETIME = timedelta(days=366)
 
 
 class AccessKeyCreation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -32,7 +32,7 @@ async def list_access_keys(call: Call) -> Answer:
     if person_id is None:
         return json_reply({"accessKeys": []})
     found = await account_list(call.db, call.tenant_id, person_id=person_id)
-    return json_reply({"accessKeys": [account_shown(one) for one in found]})
+    return json_reply({"accessKeys": [account_json(one) for one in found]})
 
 
 async def create_access_key(call: Call) -> Answer:
@@ -40,11 +40,11 @@ async def create_access_key(call: Call) -> Answer:
     person_id = _person(call)
     check_future(creation.expires_at, call.now)
     expires_at = creation.expires_at or call.now + DEFAULT_LIFETIME
-    if expires_at > call.now + MOST_LIFETIME:
-        raise Invalid(f"An access key lasts {MOST_LIFETIME.days} days at most.")
+    if expires_at > call.now + MAX_LIFETIME:
+        raise Invalid(f"An access key lasts {MAX_LIFETIME.days} days at most.")
     known = await account_list(call.db, call.tenant_id, person_id=person_id)
-    if sum(not one.is_disabled for one in known) >= MOST_KEYS:
-        raise Invalid(f"A user may have {MOST_KEYS} access keys.")
+    if sum(not one.is_disabled for one in known) >= MAX_KEYS:
+        raise Invalid(f"A user may have {MAX_KEYS} access keys.")
     client_id, secret = await account_create(
         call.db,
         call.tenant_id,
@@ -82,7 +82,9 @@ def _person(call: Call) -> UUID:
     stolen must not make others."""
     assert call.caller is not None, "the route lets nobody in without a login"
     if call.caller.person_id is None:
-        raise Forbidden("Access keys belong to users who are logged in through an issuer.")
+        raise Forbidden(
+            "Access keys belong to users who are logged in through an identity provider."
+        )
     return call.caller.person_id
 
 

@@ -43,8 +43,8 @@ async def list_accounts(call: Call) -> Answer:
     keys = await account_list(call.db, call.tenant_id, keys=True)
     return json_reply(
         {
-            "accounts": [account_shown(one) for one in found],
-            "accessKeys": [account_shown(one) for one in keys],
+            "accounts": [account_json(one) for one in found],
+            "accessKeys": [account_json(one) for one in keys],
         }
     )
 
@@ -153,7 +153,7 @@ def check_future(expires_at: datetime | None, now: datetime) -> None:
         raise Invalid("expiresAt must be a time to come, with its offset.")
 
 
-def account_shown(account: Account) -> dict[str, Any]:
+def account_json(account: Account) -> dict[str, Any]:
     optional = {
         "createdBy": account.created_by,
         "expiresAt": account.expires_at,

@@ -50,7 +50,7 @@ FORMATS: dict[str, Callable[[Call, WorkloadQuery], StreamingReply]] = {
 
 async def _documents(call: Call, query: WorkloadQuery) -> Batches:
     """A tenant's exports hold a database connection each, so there may only be a few."""
-    with call.services.exports.hold(call.access.tenant_id):
+    with call.services.export_limiter.hold(call.access.tenant_id):
         async with aclosing(workload_export(call.db, call.access, query, call.now)) as batches:
             async for batch in batches:
                 yield batch

@@ -8,7 +8,7 @@ from typing import Any
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import CSV, Answer, Reply, json_reply
 from watchbill.api.http.tabular import Cell, instant, rows_as_csv
-from watchbill.api.resources.workloads import absent
+from watchbill.api.resources.workloads import workload_not_found
 from watchbill.errors import Invalid, Unavailable
 from watchbill.metrics.source import Failed, Histogram, Measurement, MetricsQuery, Outcome
 
@@ -23,7 +23,7 @@ async def get_workload_metrics(call: Call) -> Answer:
     workload_id = call.values["workloadId"]
     outcomes = await call.services.metrics.measure(call.access, workload_id, query, call.now)
     if outcomes is None:
-        raise absent(workload_id)
+        raise workload_not_found(workload_id)
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     if len(failed) == len(outcomes):
         raise _nothing(failed)

@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 from watchbill.api.http.call import Call
 from watchbill.api.http.endpoint import Handler
 from watchbill.api.http.reply import Answer, Reply
-from watchbill.api.resources.workloads import is_known
+from watchbill.api.resources.workloads import etag_matches
 from watchbill.errors import NotFound
 
 MEDIA_TYPES = {
@@ -82,7 +82,7 @@ def _find(page: dict[str, File], name: str) -> File:
 
 def _reply(call: Call, file: File, caching: tuple[bytes, bytes]) -> Reply:
     headers = [POLICY, caching, (b"etag", file.etag), (b"vary", b"accept-encoding")]
-    if is_known(call.headers.get(b"if-none-match"), file.etag):
+    if etag_matches(call.headers.get(b"if-none-match"), file.etag):
         return Reply(status=304, headers=headers)
     if file.zipped is not None and _takes_gzip(call.headers.get(b"accept-encoding", b"")):
         headers.append((b"content-encoding", b"gzip"))

@@ -12,8 +12,8 @@ from watchbill.access.declared import (
     ScopeNames,
     difference,
     grant_of,
-    unseen,
-    with_unseen,
+    unknown_names,
+    with_unknown_names,
 )
 from watchbill.access.roles import PREDEFINED
 from watchbill.api.http.call import Call
@@ -116,12 +116,14 @@ async def _scopes(
     """What the rules may name. A project or department that nothing was seen of yet gets its number now, so
     that access can be settled before the first workload."""
     scopes = await scope_list(call.db, call.tenant_id)
-    new = unseen(rules, scopes)
+    new = unknown_names(rules, scopes)
     if not new:
         return scopes
     if dry_run:
-        return with_unseen(scopes, new)
-    _wanted(call, rules, with_unseen(scopes, new), accounts)  # whatever else is wrong comes first
+        return with_unknown_names(scopes, new)
+    _wanted(
+        call, rules, with_unknown_names(scopes, new), accounts
+    )  # whatever else is wrong comes first
     await organisation_declare(call.db, call.tenant_id, new)
     return await scope_list(call.db, call.tenant_id)
 

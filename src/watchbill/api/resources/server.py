@@ -1,14 +1,15 @@
-"""What a Prometheus is told of the fleet: clusters and their silence, workloads by phase, waiting, idle GPUs.
+"""The server about itself: health, readiness, the documents that describe it, and its metrics.
 
-It sees what the login that it scrapes with may see. Names of workloads and people are not among the labels.
-
-The server about itself: health, readiness, its metrics, and the documents that describe it.
+Beside the process's own, `/metrics` has figures of the fleet, as far as the login that scrapes it may see them.
+Names of workloads and people are not among the labels.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.endpoint import Handler
@@ -19,72 +20,85 @@ from watchbill.query import TelemetryQuery
 from watchbill.store.fleet.clusters import Cluster, cluster_list
 from watchbill.store.workloads.telemetry import PENDING_TIME, telemetry_query
 
-Line = tuple[dict[str, str], str]
-_TELEMETRY = (
+_FLEET_GAUGES = (
     ("watchbill_workloads", "Live workloads by phase.", "WORKLOADS_COUNT", "Phase", "phase"),
-    ("watchbill_gpus_allocated", "GPUs that workloads hold.", "GPU_ALLOCATION", "ClusterId", ""),
+    (
+        "watchbill_gpus_allocated",
+        "GPUs allocated to workloads.",
+        "GPU_ALLOCATION",
+        "ClusterId",
+        "cluster",
+    ),
     (
         "watchbill_gpus_idle",
-        "GPUs that workloads hold and that stand idle; absent where no exporter measures them.",
+        "Allocated GPUs that are idle; absent where no exporter measures them.",
         "IDLE_ALLOCATED_GPUS",
         "ClusterId",
-        "",
+        "cluster",
     ),
-    ("watchbill_workloads_pending", "Workloads by how long they wait.", PENDING_TIME, "", "waited"),
+    (
+        "watchbill_workloads_pending",
+        "Pending workloads by time since creation.",
+        PENDING_TIME,
+        "",
+        "waited",
+    ),
 )
+"""Name, help, telemetry type, grouping and label of each gauge."""
 
 
 async def fleet_metrics(call: Call) -> bytes:
-    """Text of Prometheus' format; empty where the database does not answer."""
+    """Text in Prometheus' exposition format; empty where the database does not answer."""
+    registry = CollectorRegistry()
     try:
         clusters = await cluster_list(call.db, call.access, call.now)
-        names = {str(cluster.id): cluster.name for cluster in clusters}
-        families = [_family(*family) for family in _clusters(clusters)]
-        for name, meaning, kind, group, label in _TELEMETRY:
-            query = TelemetryQuery(telemetry_type=kind, group_by=(group,) if group else ())
-            values = await telemetry_query(call.db, call.access, query, call.now)
-            lines = [
-                (
-                    {label or "cluster": names.get(one.groups[0].value, one.groups[0].value)},
-                    one.value,
-                )
-                for one in values
-                if one.groups
-            ]
-            families.append(_family(name, meaning, lines))
+        registry.register(
+            _Families([*_cluster_gauges(clusters), *await _fleet_gauges(call, clusters)])
+        )
     except Unavailable:
         return b""
-    return b"".join(families)
+    return generate_latest(registry)
 
 
-def _clusters(clusters: Iterable[Cluster]) -> Iterator[tuple[str, str, list[Line]]]:
-    known = list(clusters)
-    yield (
+class _Families(Collector):
+    """Metrics that were read already."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Sequence[Metric]:
+        return self._families
+
+
+async def _fleet_gauges(call: Call, clusters: Sequence[Cluster]) -> list[Metric]:
+    cluster_names = {str(cluster.id): cluster.name for cluster in clusters}
+    families: list[Metric] = []
+    for name, help_text, telemetry_type, group, label in _FLEET_GAUGES:
+        gauge = GaugeMetricFamily(name, help_text, labels=(label,))
+        query = TelemetryQuery(telemetry_type=telemetry_type, group_by=(group,) if group else ())
+        for value in await telemetry_query(call.db, call.access, query, call.now):
+            if value.groups:
+                key = value.groups[0].value
+                gauge.add_metric((cluster_names.get(key, key),), float(value.value))
+        families.append(gauge)
+    return families
+
+
+def _cluster_gauges(clusters: Sequence[Cluster]) -> Iterator[Metric]:
+    contact = GaugeMetricFamily(
         "watchbill_cluster_last_contact_timestamp_seconds",
-        "When a cluster's agent was last heard of.",
-        [
-            ({"cluster": one.name}, f"{one.last_contact_at.timestamp():.3f}")
-            for one in known
-            if one.last_contact_at is not None
-        ],
+        "Unix time of the last contact with the cluster's agent.",
+        labels=("cluster",),
     )
-    yield (
-        "watchbill_cluster_up",
-        "Whether a cluster is connected.",
-        [({"cluster": one.name}, str(int(one.state == "connected"))) for one in known],
+    up = GaugeMetricFamily(
+        "watchbill_cluster_up", "1 while the cluster is connected.", labels=("cluster",)
     )
-
-
-def _family(name: str, meaning: str, lines: Iterable[Line]) -> bytes:
-    text = [f"# HELP {name} {meaning}", f"# TYPE {name} gauge"]
-    for labels, value in lines:
-        inside = ",".join(f'{key}="{_escaped(told)}"' for key, told in labels.items())
-        text.append(f"{name}{{{inside}}} {value}")
-    return ("\n".join(text) + "\n").encode()
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    for cluster in clusters:
+        if cluster.last_contact_at is not None:
+            contact.add_metric((cluster.name,), cluster.last_contact_at.timestamp())
+        up.add_metric((cluster.name,), float(cluster.state == "connected"))
+    yield contact
+    yield up
 
 
 CACHED_BRIEFLY = ((b"cache-control", b"public, max-age=300"),)

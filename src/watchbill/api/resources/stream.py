@@ -38,7 +38,7 @@ async def _events(
     ends_at = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     principal = (caller.tenant_id, caller.subject)
     with streams.subscribe(principal, caller.scope, query) as subscription:
-        await streams.until_hearing()
+        await streams.wait_until_listening()
         await subscription.take(
             0
         )  # what came before is in whatever the client asks for from now on

@@ -35,12 +35,12 @@ async def get_workloads(call: Call) -> Answer:
 async def get_workload(call: Call) -> Answer:
     found = await workload_get(call.db, call.access, call.values["workloadId"], call.now)
     if found is None:
-        raise absent(call.values["workloadId"])
+        raise workload_not_found(call.values["workloadId"])
     if found.etag is None:
         return Reply(body=found.body)
     etag = found.etag.encode()
     headers = ((b"etag", etag), (b"cache-control", b"private, no-cache"))
-    if is_known(call.headers.get(b"if-none-match"), etag):
+    if etag_matches(call.headers.get(b"if-none-match"), etag):
         return Reply(status=304, headers=headers)
     return Reply(body=found.body, headers=headers)
 
@@ -71,7 +71,7 @@ async def get_workload_facets(call: Call) -> Answer:
 async def get_workload_history(call: Call) -> Answer:
     spells = await phase_interval_list(call.db, call.access, call.values["workloadId"], call.now)
     if spells is None:
-        raise absent(call.values["workloadId"])
+        raise workload_not_found(call.values["workloadId"])
     return json_reply({"history": spells})
 
 
@@ -93,12 +93,12 @@ def workload_query(values: Mapping[str, Any]) -> WorkloadQuery:
     )
 
 
-def absent(workload_id: UUID) -> NotFound:
+def workload_not_found(workload_id: UUID) -> NotFound:
     """The same words whether it never was, is gone for good, or lies out of scope."""
     return NotFound(f"There is no workload {workload_id}.")
 
 
-def is_known(if_none_match: bytes | None, etag: bytes) -> bool:
+def etag_matches(if_none_match: bytes | None, etag: bytes) -> bool:
     """Whether the client holds this very state already (weak comparison, as RFC 9110 has it)."""
     if if_none_match is None:
         return False
@@ -127,14 +127,14 @@ async def get_workload_elements(call: Call) -> Answer:
         now=call.now,
     )
     if page is None:
-        raise absent(values["workloadId"])
+        raise workload_not_found(values["workloadId"])
     return list_reply("elements", page.documents, page.next_offset)
 
 
 async def count_workload_elements(call: Call) -> Answer:
     counts = await element_count(call.db, call.access, call.values["workloadId"], call.now)
     if counts is None:
-        raise absent(call.values["workloadId"])
+        raise workload_not_found(call.values["workloadId"])
     total, stored = counts
     return json_reply({"totalElementsCount": total, "storedElementsCount": stored})
 
@@ -142,7 +142,7 @@ async def count_workload_elements(call: Call) -> Answer:
 async def get_workload_endpoints(call: Call) -> Answer:
     endpoints = await endpoint_list(call.db, call.access, call.values["workloadId"], call.now)
     if endpoints is None:
-        raise absent(call.values["workloadId"])
+        raise workload_not_found(call.values["workloadId"])
     return Reply(body=b'{"endpoints":' + endpoints + b"}")
 
 

@@ -164,7 +164,7 @@ async def _translated() -> AsyncIterator[None]:
         raise
     except asyncpg.QueryCanceledError as error:
         raise Unavailable(
-            "The question took too long to answer.",
+            "The query timed out.",
             details="Narrow it: fewer or more selective filters, a longer search text, a smaller page.",
         ) from error
     except (

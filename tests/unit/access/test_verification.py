@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from watchbill.access.oidc import http_client
+from watchbill.access.oidc import provider as provider_module
 from watchbill.access.oidc.configuration import ClaimNames, Issuer
-from watchbill.access.oidc.external import lacks, login_of, with_told
 from watchbill.access.oidc.provider import Provider
+from watchbill.access.oidc.verification import external_login, has_missing_claims, merge_userinfo
 from watchbill.access.tokens.jose import InvalidToken
 from watchbill.errors import Unavailable
 
@@ -22,11 +22,11 @@ ADA = {"email": "ada@example.com", "email_verified": True, "groups": ["ml-team"]
 @pytest.mark.parametrize("more", [None, [], "x", {}, {"sub": "u-2"}, {"sub": 1}, {"sub": ["u-1"]}])
 def test_words_about_somebody_else_are_refused(more: Any) -> None:
     with pytest.raises(InvalidToken):
-        with_told(TOLD, more)
+        merge_userinfo(TOLD, more)
 
 
 def test_userinfo_completes_the_id_token() -> None:
-    login = login_of(ISSUER, with_told(TOLD, {"sub": "u-1"} | ADA))
+    login = external_login(ISSUER, merge_userinfo(TOLD, {"sub": "u-1"} | ADA))
     assert (login.name, login.email, login.groups) == (ADA["email"], ADA["email"], ("ml-team",))
 
 
@@ -36,7 +36,7 @@ def test_it_changes_nothing_that_the_id_token_says() -> None:
         "email": "ada@example.com",
         "email_verified": True,
     }
-    claims = with_told(told, more)
+    claims = merge_userinfo(told, more)
     assert (claims["groups"], claims["iss"], claims["iat"]) == (
         ["ml-team"],
         ISSUER.issuer,
@@ -47,22 +47,22 @@ def test_it_changes_nothing_that_the_id_token_says() -> None:
 def test_one_address_does_not_verify_another() -> None:
     told = TOLD | {"email": "root@example.com"}
     with pytest.raises(InvalidToken):
-        login_of(ISSUER, with_told(told, {"sub": "u-1"} | ADA))
+        external_login(ISSUER, merge_userinfo(told, {"sub": "u-1"} | ADA))
     same = TOLD | {"email": ADA["email"]}
-    assert login_of(ISSUER, with_told(same, {"sub": "u-1"} | ADA)).name == ADA["email"]
+    assert external_login(ISSUER, merge_userinfo(same, {"sub": "u-1"} | ADA)).name == ADA["email"]
     unverified = TOLD | {"email": ADA["email"], "email_verified": False}
     with pytest.raises(InvalidToken):
-        login_of(ISSUER, with_told(unverified, {"sub": "u-1"} | ADA))
+        external_login(ISSUER, merge_userinfo(unverified, {"sub": "u-1"} | ADA))
 
 
 def test_what_is_lacking() -> None:
-    assert lacks(ISSUER, TOLD)
-    assert lacks(ISSUER, TOLD | {"email": "ada@example.com"})
-    assert not lacks(ISSUER, TOLD | ADA)
+    assert has_missing_claims(ISSUER, TOLD)
+    assert has_missing_claims(ISSUER, TOLD | {"email": "ada@example.com"})
+    assert not has_missing_claims(ISSUER, TOLD | ADA)
     nested = ClaimNames(user="sub", groups="realm.roles", tenant="org")
     issuer = Issuer(name="corp", issuer=ISSUER.issuer, client_id="page", claims=nested)
-    assert lacks(issuer, TOLD | ADA | {"realm": {"roles": []}})
-    assert not lacks(issuer, TOLD | ADA | {"realm": {"roles": []}, "org": "acme"})
+    assert has_missing_claims(issuer, TOLD | ADA | {"realm": {"roles": []}})
+    assert not has_missing_claims(issuer, TOLD | ADA | {"realm": {"roles": []}, "org": "acme"})
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ async def test_an_issuer_does_not_send_us_to_this_machine(
         asked.append(url)
         return {"keys": []} if url == address else {"issuer": issuer, "jwks_uri": address}
 
-    monkeypatch.setattr(http_client, "get_json", get_json)
+    monkeypatch.setattr(provider_module, "get_json", get_json)
     provider = Provider(Issuer(name="corp", issuer=issuer, audience="x"), lambda: NOW)
     if is_taken:
         assert await provider.key("k") is None
@@ -109,7 +109,7 @@ async def test_logins_while_the_issuer_is_away_ask_it_seldom(
         asked += 1
         raise Unavailable("away")
 
-    monkeypatch.setattr(http_client, "get_json", get_json)
+    monkeypatch.setattr(provider_module, "get_json", get_json)
     issuer = Issuer(name="corp", issuer="https://id.example.com", client_id="page")
     provider = Provider(issuer, lambda: now)
 

@@ -4,18 +4,22 @@ The issuer is chosen by an exact match and from the configuration alone; of a to
 an algorithm of the literal list count, and any member that could lead elsewhere refuses the token.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
+from cachetools import TTLCache
 from joserfc import jws
 from joserfc.errors import JoseError
 
 from watchbill.access.oidc.configuration import Issuer
 from watchbill.access.oidc.provider import Provider
-from watchbill.access.tokens.jose import InvalidToken, check_shape, members, unique_json
-from watchbill.identity import ExternalLogin
+from watchbill.access.tokens.jose import InvalidToken, check_shape, unique_json, unverified_part
+from watchbill.identity import PERSON, ExternalLogin, Principal
+from watchbill.store.identity.users import user_upsert
+from watchbill.store.postgres.database import Database
 
 LEEWAY_SECONDS = 30
 HEADER_MEMBERS = frozenset({"alg", "typ", "kid", "x5t", "x5t#S256"})
@@ -84,7 +88,7 @@ async def _verify(
     """An ID token need not name its key where the issuer has one alone (OpenID Connect Core, 10.1)."""
     try:
         check_shape(token)
-        header = members(token, 0)
+        header = unverified_part(token, 0)
         algorithm, kid = header.get("alg"), header.get("kid")
         if not needs_kid and "kid" not in header:
             kid = await provider.only_kid()
@@ -138,7 +142,7 @@ def _seconds(claims: Mapping[str, Any], name: str, default: float | None = None)
     return float(value)
 
 
-def login_of(issuer: Issuer, claims: Mapping[str, Any]) -> ExternalLogin:
+def external_login(issuer: Issuer, claims: Mapping[str, Any]) -> ExternalLogin:
     """Who this is in our words. Raises InvalidToken where the claims do not say."""
     names = issuer.claims
     user, email = _claim(claims, names.user), _claim(claims, names.email)
@@ -156,14 +160,14 @@ def login_of(issuer: Issuer, claims: Mapping[str, Any]) -> ExternalLogin:
     )
 
 
-def lacks(issuer: Issuer, claims: Mapping[str, Any]) -> bool:
+def has_missing_claims(issuer: Issuer, claims: Mapping[str, Any]) -> bool:
     """Whether a claim that the configuration names is absent."""
     names = issuer.claims
     wanted = (names.user, names.email, names.groups, names.tenant)
     return any(name is not None and _claim(claims, name) is None for name in wanted)
 
 
-def with_told(claims: Mapping[str, Any], more: Any) -> Mapping[str, Any]:
+def merge_userinfo(claims: Mapping[str, Any], more: Any) -> Mapping[str, Any]:
     """An ID token's claims and what the userinfo endpoint says beyond them. Raises Refused where that speaks of
     somebody else (OpenID Connect Core, 5.3.2)."""
     if not isinstance(more, dict) or more.get("sub") != claims["sub"]:
@@ -211,3 +215,26 @@ def _is_name(value: Any) -> bool:
         and value.isprintable()
         and value == value.strip()
     )
+
+
+CACHE_SECONDS = 30
+CACHED_USERS = 10_000
+
+
+class UserDirectory:
+    """People as issuers tell of them; who was just seen is remembered for half a minute."""
+
+    def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
+        self._db = db
+        self._clock = clock
+        self._ids: TTLCache[ExternalLogin, UUID, float] = TTLCache(
+            CACHED_USERS, ttl=CACHE_SECONDS, timer=lambda: clock().timestamp()
+        )
+
+    async def principal(self, login: ExternalLogin) -> Principal:
+        """Somebody new is remembered too, and may do nothing."""
+        user_id = self._ids.get(login)
+        if user_id is None:
+            user_id = await user_upsert(self._db, login, now=self._clock())
+            self._ids[login] = user_id
+        return Principal(tenant_id=login.tenant_id, kind=PERSON, id=user_id)
