@@ -73,6 +73,8 @@ class Background:
     clock: Clock = utc_now
     sleep: Sleep = asyncio.sleep
     states: dict[str, LoopState] = field(default_factory=dict)
+    is_draining: bool = False
+    """The process is about to end: it serves what comes, and asks for nothing more."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def start(self, name: str, seconds: float, work: Work, *, is_aligned: bool = False) -> None:

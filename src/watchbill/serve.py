@@ -85,22 +85,34 @@ async def serve(
         app = build_app(services)
         server = _Server(listening_on(app, host=settings.host, port=settings.port))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
-        if server.started:
-            ready(Started(url, login))
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        services.streams.close()
-        server.should_exit = True
-        await serving
+        try:
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.01)
+            if server.started:
+                ready(Started(url, login))
+            await _first_of(serving, stop)
+            services.background.is_draining = True
+            await asyncio.wait({serving}, timeout=settings.drain_seconds)
+        finally:
+            services.streams.close()
+            server.should_exit = True
+            await serving
+
+
+async def _first_of(task: asyncio.Task[None], stop: asyncio.Event) -> None:
+    """Until the task ends or the event is set."""
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
 
 
 def run_server(settings: ServerSettings, *, ready: Callable[[Started], None]) -> None:
-    """`serve` as a process of its own: ends on SIGINT and SIGTERM."""
+    """`serve` as a process of its own: ends on SIGINT and SIGTERM, also while it is still starting."""
+    has_started = False
 
     def settled(started: Started) -> None:
+        nonlocal has_started
+        has_started = True
         gc.collect()
         gc.freeze()  # what lives as long as the process is not looked through again, request after request
         ready(started)
@@ -110,7 +122,14 @@ def run_server(settings: ServerSettings, *, ready: Callable[[Started], None]) ->
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        await serve(settings, stop=stop, ready=settled)
+        serving = asyncio.create_task(serve(settings, stop=stop, ready=settled))
+        await _first_of(serving, stop)
+        if not has_started:
+            serving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await serving
+            return
+        await serving
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main())

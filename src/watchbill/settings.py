@@ -156,6 +156,15 @@ class ServerSettings:
     audit_retention_days: Annotated[
         Days, Setting("WATCHBILL_AUDIT_RETENTION_DAYS", "days that the audit log is kept")
     ] = 365
+    drain_seconds: Annotated[
+        float,
+        Meta(ge=0, le=300),
+        Setting(
+            "WATCHBILL_DRAIN_SECONDS",
+            "how long a server that is told to end goes on serving while `/readyz` says 503, "
+            "so that load balancers leave it",
+        ),
+    ] = 0.0
     recounts: bool = False
     """Count the workloads anew at this start."""
 

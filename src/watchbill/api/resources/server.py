@@ -111,6 +111,8 @@ async def get_health(call: Call) -> Answer:
 async def get_readiness(call: Call) -> Answer:
     if not await call.db.is_ready():
         raise Unavailable("The database does not answer.", retry_after_seconds=2)
+    if call.services.background.is_draining:
+        raise Unavailable("The server is stopping.", retry_after_seconds=2)
     if stale := call.services.background.stale():
         raise Unavailable(
             "Background work stands still: " + ", ".join(state.name for state in stale) + ".",

@@ -10,6 +10,7 @@ from contextlib import suppress
 from importlib.resources import files
 
 import asyncpg
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -20,6 +21,14 @@ from watchbill.errors import Invalid
 
 APP_ROLE = "watchbill_app"
 _LOCK = 0x7761746368  # any number that only Watchbill uses
+_LOCK_HOLDER = (
+    "SELECT a.pid, host(a.client_addr) AS address, a.application_name AS application, "
+    "a.backend_start::text AS since FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+    "WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32) | l.objid::bigint = $1"
+)
+_TELL_EVERY_SECONDS = 10
+
+log = structlog.get_logger(__name__)
 
 _ROLE_STATEMENTS = (
     f"CREATE ROLE {APP_ROLE} NOLOGIN NOSUPERUSER NOBYPASSRLS",
@@ -31,12 +40,23 @@ async def migrate(database_url: str) -> None:
     """Apply every revision that is missing. Raises Invalid where the role cannot be made."""
     connection = await asyncpg.connect(database_url)
     try:
-        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await _lock(connection)
         await ensure_role(connection)
         await _check_revision(connection)
         await asyncio.to_thread(asyncio.run, _upgrade(database_url))
     finally:
         await connection.close()
+
+
+async def _lock(connection: asyncpg.Connection) -> None:
+    """Waits without blocking the connection, so that a start can be ended, and says whom it waits for."""
+    waited_seconds = 0
+    while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+        if waited_seconds % _TELL_EVERY_SECONDS == 0:
+            holder = await connection.fetchrow(_LOCK_HOLDER, _LOCK)
+            log.warning("waiting for another server's migration", holder=dict(holder or {}))
+        waited_seconds += 1
+        await asyncio.sleep(1.0)
 
 
 async def ensure_role(connection: asyncpg.Connection) -> None:
