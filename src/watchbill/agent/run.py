@@ -98,6 +98,7 @@ class Agent:
                 pod_annotations=self._derive_settings.pod_annotations,
                 root_kinds=root_kinds(definitions),
                 exporter_namespaces=settings.exporter_namespaces,
+                reservation_namespaces=self._derive_settings.reservation_namespaces,
             ),
             self.tracker,
         )

@@ -156,12 +156,21 @@ def test_pods_may_be_between() -> None:
 
 def test_excluded_namespaces_and_reservations_never_come_in() -> None:
     filled = Filled()
-    reserving = pod("reserving")
+    reserving = pod("reserving", namespace="kai-resource-reservation")
     filled.put(pod("hidden", namespace="kube-system"), reserving)
     filled.remove(reserving)
     reserving["metadata"]["annotations"] = {"run.ai/reserve_for_gpu_index": "GPU-1"}
     filled.put(reserving)
     assert not filled.cache.owner_tree.entries
+
+
+def test_a_pod_that_calls_itself_a_reservation_is_not_hidden() -> None:
+    filled = Filled()
+    claiming = pod("claiming")
+    claiming["metadata"]["annotations"] = {"run.ai/reserve_for_gpu_index": "GPU-1"}
+    filled.put(claiming)
+    assert filled.cache.is_alive(root_uid(claiming))
+    assert not filled.cache.targets.reservations
 
 
 def test_services_are_gathered_by_namespace_and_touch_it_alone() -> None:

@@ -112,6 +112,18 @@ def test_shared_devices_go_by_their_reservation(by_uuid: bool) -> None:
     assert ("GPU_MEMORY_USAGE_BYTES", "") not in gpu_figures(found[uid(1)])
 
 
+def test_whoever_labels_a_pod_as_sharing_a_device_changes_no_figure_of_the_others() -> None:
+    reservation = Reservation("kai-resource-reservation", "r", frozenset({"g"}), device(1))
+    samples = [series(UTIL, 1, 9), series(USED, 1, 10)]
+    labels = {"runai-gpu-group": "g"}
+    own = pod(1, "a", annotations={"gpu-fraction": "0.5"}, labels=labels)
+    claiming = pod(2, "b", namespace="other", labels=labels, limits={GPU: "8"})
+    alone = held(samples, own, reservations=[reservation])
+    both = held(samples, own, claiming, reservations=[reservation])
+    assert both[uid(1)] == alone[uid(1)]
+    assert gpu_figures(both[uid(1)]) == gpu_figures(alone[uid(1)])
+
+
 def test_instances_weigh_what_their_profile_says() -> None:
     samples = [
         series(ACTIVE, 1, 0.1, "a", GPU_I_ID=str(number), GPU_I_PROFILE="3g.40gb")

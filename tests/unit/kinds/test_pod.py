@@ -198,9 +198,11 @@ def test_the_controller_leads_to_the_owner_wherever_it_stands() -> None:
 
 
 def test_reservation_pods_are_known() -> None:
-    held = {"metadata": meta("r", 1, annotations={"run.ai/reserve_for_gpu_index": "GPU-1"})}
-    assert is_reservation(held)
-    assert not is_reservation(pod(1))
+    annotations = {"run.ai/reserve_for_gpu_index": "GPU-1"}
+    reserving = {"metadata": meta("r", 1, namespace="reserved", annotations=annotations)}
+    assert is_reservation(reserving, {"reserved"})
+    assert not is_reservation(reserving, {"other"}), "anybody can write the annotation"
+    assert not is_reservation(pod(1), {"vision"})
 
 
 def test_equal_objects_give_equal_pods() -> None:

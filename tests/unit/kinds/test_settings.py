@@ -18,6 +18,7 @@ projectLabel: team
 gpuResources: [nvidia.com/gpu, amd.com/gpu]
 gpuDeviceClasses: [gpu.nvidia.com]
 kaiSchedulers: [runai-scheduler]
+reservationNamespaces: [reserved]
 categories:
   Job.batch: Train
   Deployment: ""
@@ -41,6 +42,7 @@ def test_what_a_file_names_counts_and_the_rest_is_as_usual(tmp_path: Path) -> No
         gpu_resources=("nvidia.com/gpu", "amd.com/gpu"),
         gpu_device_classes=frozenset({"gpu.nvidia.com"}),
         kai_schedulers=frozenset({"runai-scheduler"}),
+        reservation_namespaces=frozenset({"reserved"}),
         categories={"Job.batch": "Train", "Deployment": ""},
         redaction=Redaction.OFF,
     )

@@ -23,6 +23,7 @@ from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.kinds.objects.objects import GroupKind, IdleGpus, Object, WorkloadObjects
 from watchbill.kinds.objects.pod import OwnerReference, Pod, is_reservation, owners, read_pod
+from watchbill.kinds.objects.settings import RESERVATION_NAMESPACES
 
 _LINK_MEMBERS = (
     "uid",
@@ -41,6 +42,7 @@ class CacheSettings:
     pod_annotations: frozenset[str]
     root_kinds: frozenset[GroupKind]
     exporter_namespaces: frozenset[str] = frozenset()
+    reservation_namespaces: frozenset[str] = RESERVATION_NAMESPACES
 
 
 class Cache:
@@ -50,7 +52,7 @@ class Cache:
         self.owner_tree = OwnerTree(settings.root_kinds, listener)
         self.cluster = ClusterView(self._cluster_changed)
         self.related = Related(self.owner_tree, listener)
-        self.targets = ScrapeTargets(settings.exporter_namespaces)
+        self.targets = ScrapeTargets(settings.exporter_namespaces, settings.reservation_namespaces)
         self.idle: dict[str, IdleGpus] = {}
         """By workload, as measured by exporters."""
         self.cluster_scoped: set[GroupKind] = {GroupKind("", "Node")}
@@ -76,7 +78,7 @@ class Cache:
     def put_pod(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         pod = read_pod(obj, extra_annotations=self._settings.pod_annotations)
         parent = self.parent_of(pod.owners)
-        if is_reservation(obj):
+        if is_reservation(obj, self._settings.reservation_namespaces):
             self.remove(meta.uid, datetime.now(UTC))
             return
         if parent is None:

@@ -19,6 +19,7 @@ from watchbill.kinds.objects.json_access import (
     text,
 )
 from watchbill.kinds.objects.pod import RESERVATION_ANNOTATION, TERMINAL_POD_PHASES
+from watchbill.kinds.objects.settings import RESERVATION_NAMESPACES
 
 DCGM_PORT = 9400
 INFERENCE_PORT = 8000
@@ -57,9 +58,10 @@ class Reservation:
 
 @dataclass(slots=True)
 class ScrapeTargets:
-    """By UID of their pods. `trusted`: namespaces whose exporters are trusted."""
+    """By UID of their pods. `trusted`: namespaces of exporters; `reserved`: namespaces of reservations."""
 
     trusted: frozenset[str]
+    reserved: frozenset[str] = RESERVATION_NAMESPACES
     exporters: dict[str, ScrapeTarget] = field(default_factory=dict)
     untrusted_exporters: dict[str, ScrapeTarget] = field(default_factory=dict)
     """Exporters in other namespaces; they are reported, not scraped."""
@@ -69,7 +71,7 @@ class ScrapeTargets:
     def put(self, obj: Mapping[str, Any]) -> None:
         """Add or replace a pod, as the API server returns it."""
         uid = text(metadata(obj).get("uid"))
-        reservation = _reservation(obj)
+        reservation = self._reservation(obj)
         if reservation is not None:
             self.reservations[uid] = reservation
             return
@@ -82,6 +84,16 @@ class ScrapeTargets:
             by_uid[uid] = target
         elif (server := _inference_server(obj)) is not None:
             self.inference[uid] = server
+
+    def _reservation(self, obj: Mapping[str, Any]) -> Reservation | None:
+        name, groups = (
+            text(annotations(obj).get(RESERVATION_ANNOTATION)),
+            groups_of(_texts(labels(obj))),
+        )
+        namespace = text(metadata(obj).get("namespace"))
+        if namespace not in self.reserved or not (name or groups):
+            return None
+        return Reservation(namespace, text(metadata(obj).get("name")), groups, device_id(name))
 
     def remove(self, uid: str) -> None:
         for by_uid in (self.exporters, self.untrusted_exporters, self.inference, self.reservations):
@@ -101,18 +113,6 @@ def groups_of(found: Mapping[str, str]) -> frozenset[str]:
         for key, value in found.items()
         if value and (key == GROUP_LABEL or key.startswith(f"{GROUP_LABEL}/"))
     )
-
-
-def _reservation(obj: Mapping[str, Any]) -> Reservation | None:
-    name = text(annotations(obj).get(RESERVATION_ANNOTATION))
-    groups = groups_of(_texts(labels(obj)))
-    if not name and not (groups and text(metadata(obj).get("namespace")) in _RESERVED):
-        return None
-    meta = metadata(obj)
-    return Reservation(text(meta.get("namespace")), text(meta.get("name")), groups, device_id(name))
-
-
-_RESERVED = frozenset({"kai-resource-reservation", "runai-reservation"})
 
 
 def _exporter(obj: Mapping[str, Any]) -> ScrapeTarget | None:

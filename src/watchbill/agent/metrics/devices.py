@@ -5,7 +5,7 @@ device are one device: the largest value counts. A shared device carries the nam
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -77,7 +77,8 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class DeviceShare:
-    """A workload's share of a device. `is_alone`: no other workload has a share of it."""
+    """A workload's share of a device. `is_alone`: its whole use is the workload's; never true of a device that
+    is reserved for sharing, since the labels by which pods share it are their authors'."""
 
     device: Device
     share: float
@@ -115,6 +116,7 @@ def device_shares(
     """By workload, the devices of its living pods. `pods`: workload and pod by name; `nodes`: labels."""
     sharers = _sharers(pods)
     by_device: dict[Key, dict[str, tuple[str, Pod]]] = {}
+    shared: set[Key] = set()
     reserved = tuple(reservations)
     by_name = {(item.namespace, item.pod): item for item in reserved}
     by_uuid = {item.device: item for item in reserved if item.device}
@@ -127,10 +129,12 @@ def device_shares(
         reservations_here = {by_name[name] for name in device.pods if name in by_name}
         if not key[1] and key[0] in by_uuid:
             reservations_here.add(by_uuid[key[0]])
+        if reservations_here:
+            shared.add(key)
         for reservation in reservations_here:
             for group in reservation.groups:
                 holders.update({pod.uid: (root, pod) for root, pod in sharers.get(group, ())})
-    return _split(devices, by_device, nodes=nodes, gpu_resources=gpu_resources)
+    return _split(devices, by_device, shared, nodes=nodes, gpu_resources=gpu_resources)
 
 
 def _sharers(pods: Mapping[PodName, tuple[str, Pod]]) -> dict[str, list[tuple[str, Pod]]]:
@@ -144,6 +148,7 @@ def _sharers(pods: Mapping[PodName, tuple[str, Pod]]) -> dict[str, list[tuple[st
 def _split(
     devices: Mapping[Key, Device],
     by_device: Mapping[Key, Mapping[str, tuple[str, Pod]]],
+    shared: Set[Key],
     *,
     nodes: Mapping[str, Mapping[str, str]],
     gpu_resources: tuple[str, ...],
@@ -155,7 +160,7 @@ def _split(
     shares: dict[str, list[DeviceShare]] = {}
     for key, holders in by_device.items():
         device = devices[key]
-        is_alone = len({root for root, _ in holders.values()}) == 1
+        is_alone = key not in shared and len({root for root, _ in holders.values()}) == 1
         for uid, (root, pod) in holders.items():
             share = _share(pod, device, seen[uid], nodes.get(pod.node, {}), gpu_resources)
             shares.setdefault(root, []).append(DeviceShare(device, share, pod, is_alone))

@@ -21,6 +21,7 @@ _TEXTS = {
     "preferredPlacementAnnotation": "preferred_placement_annotation",
 }
 _LISTS: dict[str, tuple[str, type[frozenset[str]] | type[tuple[str, ...]]]] = {
+    "reservationNamespaces": ("reservation_namespaces", frozenset),
     "kaiSchedulers": ("kai_schedulers", frozenset),
     "gpuResources": ("gpu_resources", tuple),
     "gpuDeviceClasses": ("gpu_device_classes", frozenset),

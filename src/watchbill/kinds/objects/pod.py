@@ -5,7 +5,7 @@ template; commands and variables come from templates, so a pod keeps none.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -132,9 +132,13 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
         return self.owners[0] if self.owners else None
 
 
-def is_reservation(obj: Any) -> bool:
-    """A pod by which KAI reserves a device that pods share: it belongs to no workload."""
-    return RESERVATION_ANNOTATION in annotations(obj)
+def is_reservation(obj: Any, namespaces: Set[str]) -> bool:
+    """A pod by which KAI reserves a device that pods share: it belongs to no workload.
+
+    `namespaces`: where KAI puts them. The annotation on any other pod is its author's claim and hides nothing.
+    """
+    is_annotated = RESERVATION_ANNOTATION in annotations(obj)
+    return is_annotated and text(metadata(obj).get("namespace")) in namespaces
 
 
 def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Pod:

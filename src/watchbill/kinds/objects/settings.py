@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
+RESERVATION_NAMESPACES = frozenset({"kai-resource-reservation", "runai-reservation"})
+
 
 class Redaction(StrEnum):
     STRICT = "strict"
@@ -32,6 +34,8 @@ class DeriveSettings:
     topology_annotation: str = "kai.scheduler/topology"
     required_placement_annotation: str = "kai.scheduler/topology-required-placement"
     preferred_placement_annotation: str = "kai.scheduler/topology-preferred-placement"
+    reservation_namespaces: frozenset[str] = RESERVATION_NAMESPACES
+    """Where KAI's pods that reserve shared GPUs are; such a pod elsewhere is a pod like any other."""
     kai_schedulers: frozenset[str] = frozenset({"kai-scheduler", "runai-scheduler"})
     gpu_resources: tuple[str, ...] = ("nvidia.com/gpu",)
     """Extended resources of which one unit is one whole GPU; any other is listed as it is named."""
