@@ -1,6 +1,6 @@
 """The demo's second process: simulated clusters and their agents. Run as `python -m simulator.fleet`.
 
-It is told by its parent, in lines of JSON on standard input, first what to build and then where to report; it
+Its parent sends, in lines of JSON on standard input, first what to build and then where to report; it
 answers in lines of JSON on standard output. It ends when its parent does.
 """
 
@@ -23,9 +23,9 @@ from watchbill.agent.run import run_agent
 from watchbill.errors import WatchbillError
 from watchbill.settings import AgentSettings
 
-KEEP_SECONDS = 3.0
+SAVE_SECONDS = 3.0
 """How often the state is kept, at least; a large one less often."""
-KEEP_SHARE = 0.03
+SAVE_SHARE = 0.03
 """Most of the time that keeping the state may take."""
 SCRAPE_SECONDS = 5.0
 IDLE_WINDOW_SECONDS = 60.0
@@ -47,7 +47,7 @@ class Plan(msgspec.Struct, frozen=True):
     clusters: tuple[ClusterPlan, ...]
 
 
-class Orders(msgspec.Struct, frozen=True, tag="orders"):
+class ReportTarget(msgspec.Struct, frozen=True, tag="target"):
     """Where to report, with the agents' credentials by cluster name."""
 
     server_url: str
@@ -55,11 +55,11 @@ class Orders(msgspec.Struct, frozen=True, tag="orders"):
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
-    """The last word: end in good order."""
+    """The last message: end in good order."""
 
 
 class FleetReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the child tells: `built` (with the number of workloads), `failed` (with the reason)."""
+    """What the child reports: `built` (with the number of workloads), `failed` (with the reason)."""
 
     event: str
     cluster: str = ""
@@ -67,7 +67,7 @@ class FleetReport(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str = ""
 
 
-class State(msgspec.Struct, frozen=True):
+class ClusterState(msgspec.Struct, frozen=True):
     store: bytes
     scenario: bytes
 
@@ -80,17 +80,17 @@ class FleetCluster:
         self._folder = Path(plan.folder)
         self._cluster = SimulatedCluster(seed=plan.seed)
         self._scenario: Scenario | None = None
-        self._kept_changes = -1
+        self._saved_changes = -1
 
     async def build(self) -> int:
         """Make the world or go on with the kept one; serve it. Returns its number of workloads."""
         store, now = self._cluster.store, time.time()
         if self._state.is_file():
-            state = msgspec.msgpack.decode(self._state.read_bytes(), type=State)
+            state = msgspec.msgpack.decode(self._state.read_bytes(), type=ClusterState)
             store.restore(state.store)
             self._scenario = Scenario.resume(store, state.scenario, now=now)
         else:
-            self._scenario = Scenario.begin(
+            self._scenario = Scenario.create(
                 store,
                 seed=self.plan.seed,
                 prefix=self.plan.name,
@@ -101,43 +101,43 @@ class FleetCluster:
         await self._cluster.start()
         return self._scenario.world.count_visible()
 
-    async def live(self, orders: Orders, stop: asyncio.Event) -> None:
-        """Let things happen and report them until told to stop."""
+    async def live(self, target: ReportTarget, stop: asyncio.Event) -> None:
+        """Run the scenario and its agent until `stop` is set."""
         assert self._scenario is not None
         self._folder.mkdir(parents=True, exist_ok=True)
         settings = AgentSettings(
-            server_url=orders.server_url,
-            credential=orders.credentials[self.plan.name],
+            server_url=target.server_url,
+            credential=target.credentials[self.plan.name],
             kubeconfig=self._cluster.kubeconfig(self._folder / f"{self.plan.name}.kubeconfig"),
             scrape_seconds=SCRAPE_SECONDS,
             idle_window_seconds=IDLE_WINDOW_SECONDS,
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(run_agent(settings, stop=stop))
-            tasks.create_task(self._scenario.live(self.plan.rate, stop))
+            tasks.create_task(self._scenario.run(self.plan.rate, stop))
             if self.plan.is_kept:
-                tasks.create_task(self._keep_often(stop))
+                tasks.create_task(self._save_often(stop))
 
     async def close(self) -> None:
         if self.plan.is_kept and self._scenario is not None:
-            self.keep()
+            self.save()
         await self._cluster.stop()
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Write the state, at once or not at all."""
         assert self._scenario is not None
-        if self._scenario.changes == self._kept_changes:
+        if self._scenario.changes == self._saved_changes:
             return
-        state = State(store=self._cluster.store.dump(), scenario=self._scenario.keep())
+        state = ClusterState(store=self._cluster.store.dump(), scenario=self._scenario.dump())
         write_privately(self._state, msgspec.msgpack.encode(state))
-        self._kept_changes = self._scenario.changes
+        self._saved_changes = self._scenario.changes
 
-    async def _keep_often(self, stop: asyncio.Event) -> None:
+    async def _save_often(self, stop: asyncio.Event) -> None:
         pause = 0.0
         while not stop.is_set():
             began = time.perf_counter()
-            self.keep()
-            pause = max(KEEP_SECONDS, (time.perf_counter() - began) / KEEP_SHARE)
+            self.save()
+            pause = max(SAVE_SECONDS, (time.perf_counter() - began) / SAVE_SHARE)
             try:
                 await asyncio.wait_for(stop.wait(), pause)
             except TimeoutError:
@@ -155,14 +155,14 @@ async def main() -> int:
     plan = await lines.get()
     if plan is None:
         return 0
-    fleet = [FleetCluster(found) for found in msgspec.json.decode(plan, type=Plan).clusters]
+    fleet = [FleetCluster(cluster) for cluster in msgspec.json.decode(plan, type=Plan).clusters]
     try:
         for cluster in fleet:
-            _tell(FleetReport("built", cluster.plan.name, await cluster.build()))
-        word = await lines.get()
-        orders = None if word is None else msgspec.json.decode(word, type=Orders | Stop)
-        if isinstance(orders, Orders):
-            await _live(fleet, orders, lines)
+            _report(FleetReport("built", cluster.plan.name, await cluster.build()))
+        line = await lines.get()
+        target = None if line is None else msgspec.json.decode(line, type=ReportTarget | Stop)
+        if isinstance(target, ReportTarget):
+            await _live(fleet, target, lines)
     finally:
         for cluster in fleet:
             await cluster.close()
@@ -170,30 +170,30 @@ async def main() -> int:
 
 
 async def _live(
-    fleet: list[FleetCluster], orders: Orders, lines: "asyncio.Queue[bytes | None]"
+    fleet: list[FleetCluster], target: ReportTarget, lines: "asyncio.Queue[bytes | None]"
 ) -> None:
-    """A third line is a friendly stop: agents say farewell. The parent's end is none: they just go."""
+    """A third line stops in good order: agents sign off. After the parent's end they just stop."""
     stop = asyncio.Event()
-    living = asyncio.create_task(_all(fleet, orders, stop))
-    hearing = asyncio.create_task(lines.get())
-    await asyncio.wait([living, hearing], return_when=asyncio.FIRST_COMPLETED)
-    if hearing.done() and hearing.result() is not None:
+    running = asyncio.create_task(_all(fleet, target, stop))
+    reading = asyncio.create_task(lines.get())
+    await asyncio.wait([running, reading], return_when=asyncio.FIRST_COMPLETED)
+    if reading.done() and reading.result() is not None:
         stop.set()
-        hearing = asyncio.create_task(lines.get())
-        await asyncio.wait([living, hearing], return_when=asyncio.FIRST_COMPLETED)
-    hearing.cancel()
-    living.cancel()
-    await asyncio.wait([living])
+        reading = asyncio.create_task(lines.get())
+        await asyncio.wait([running, reading], return_when=asyncio.FIRST_COMPLETED)
+    reading.cancel()
+    running.cancel()
+    await asyncio.wait([running])
 
 
-async def _all(fleet: list[FleetCluster], orders: Orders, stop: asyncio.Event) -> None:
+async def _all(fleet: list[FleetCluster], target: ReportTarget, stop: asyncio.Event) -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
             for cluster in fleet:
-                tasks.create_task(cluster.live(orders, stop))
+                tasks.create_task(cluster.live(target, stop))
     except* WatchbillError as group:
         error = _first(group)
-        _tell(
+        _report(
             FleetReport(
                 "failed", message=f"{error} {getattr(error, 'details', None) or ''}".strip()
             )
@@ -201,12 +201,12 @@ async def _all(fleet: list[FleetCluster], orders: Orders, stop: asyncio.Event) -
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    found = group.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-def _tell(news: FleetReport) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(news) + b"\n")
+def _report(report: FleetReport) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
     sys.stdout.buffer.flush()
 
 

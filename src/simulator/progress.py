@@ -6,7 +6,7 @@ from typing import TextIO
 
 
 class Progress:
-    """`say` opens a step, `count` moves it on, `done` closes the last one."""
+    """`begin` opens a step, `count` moves it on, `done` closes the last one."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -14,7 +14,7 @@ class Progress:
         self._step = ""
         self._began = time.monotonic()
 
-    def say(self, step: str) -> None:
+    def begin(self, step: str) -> None:
         self._close()
         self._step = step
         if self._is_terminal:
@@ -48,5 +48,5 @@ class Progress:
             self._stream.write(text)
             self._stream.flush()
         except (BrokenPipeError, OSError):
-            # Whoever read it has gone; the demo goes on.
+            # Nobody reads it any more; the demo goes on.
             self._is_terminal = False

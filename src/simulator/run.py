@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from simulator.fleet import ClusterPlan, FleetReport, Orders, Plan, Stop
+from simulator.fleet import ClusterPlan, FleetReport, Plan, ReportTarget, Stop
 from simulator.home import demo_home, write_credentials, write_privately
 from simulator.model.names import cluster_name
 from simulator.progress import Progress
@@ -61,8 +61,8 @@ async def run_demo(options: DemoOptions, *, progress: Progress | None = None) ->
 
 async def _run(options: DemoOptions, home: Path, stop: asyncio.Event, progress: Progress) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        progress.say(f"Simulating {options.clusters} clusters, starting database and server")
-        # Entered first, left last: the agents say farewell to a server that still answers.
+        progress.begin(f"Simulating {options.clusters} clusters, starting database and server")
+        # Entered first, left last: the agents sign off from a server that still answers.
         server = await stack.enter_async_context(_server(options, home))
         fleet = await stack.enter_async_context(_fleet(_plan(options, home)))
         stopping = asyncio.create_task(stop.wait())
@@ -94,8 +94,8 @@ async def _start(
     expected = await fleet.built
     async with Client(started.url, login.client_id, login.client_secret) as client:
         credentials = await _register(client, home, list(fleet.names))
-        await fleet.send(Orders(server_url=started.url, credentials=credentials))
-        progress.say(f"Agents report {expected} workloads")
+        await fleet.send(ReportTarget(server_url=started.url, credentials=credentials))
+        progress.begin(f"Agents report {expected} workloads")
         await _fill(client, expected, progress)
     if options.credentials is not None:
         write_credentials(
@@ -105,7 +105,7 @@ async def _start(
             client_secret=login.client_secret,
         )
     progress.done()
-    _announce(started.url, login, options.credentials)
+    _print_access(started.url, login, options.credentials)
 
 
 async def _register(client: Client, home: Path, names: list[str]) -> dict[str, str]:
@@ -159,7 +159,7 @@ def _plan(options: DemoOptions, home: Path) -> Plan:
 
 
 class _Fleet:
-    """The second process, seen from here."""
+    """The second process, as the first one sees it."""
 
     def __init__(self, process: asyncio.subprocess.Process, plan: Plan) -> None:
         self._process = process
@@ -167,29 +167,29 @@ class _Fleet:
         self.built: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.watching = asyncio.create_task(self._watch())
 
-    async def send(self, words: msgspec.Struct) -> None:
+    async def send(self, message: msgspec.Struct) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(words) + b"\n")
+        self._process.stdin.write(msgspec.json.encode(message) + b"\n")
         await self._process.stdin.drain()
 
     async def _watch(self) -> None:
-        """Hear its news. It has no reason to end before we do, so its end is an error."""
+        """Read its reports. It has no reason to end before we do, so its end is an error."""
         assert self._process.stdout is not None
         workloads, missing = 0, set(self.names)
         message = "The simulated clusters ended unexpectedly."
         async for line in self._process.stdout:
-            news = msgspec.json.decode(line, type=FleetReport)
-            if news.event == "failed":
-                message = f"An agent gave up: {news.message}"
-            if news.event == "built":
-                workloads += news.workloads
-                missing.discard(news.cluster)
+            report = msgspec.json.decode(line, type=FleetReport)
+            if report.event == "failed":
+                message = f"An agent failed: {report.message}"
+            if report.event == "built":
+                workloads += report.workloads
+                missing.discard(report.cluster)
             if not missing and not self.built.done():
                 self.built.set_result(workloads)
         raise Unavailable(message)
 
     async def close(self) -> None:
-        """Let go of it; it keeps its state and ends."""
+        """Stop it; it saves its state and ends."""
         self.watching.cancel()
         with contextlib.suppress(asyncio.CancelledError, Unavailable):
             await self.watching
@@ -220,24 +220,24 @@ async def _fleet(plan: Plan) -> AsyncIterator[_Fleet]:
 
 
 class _Server:
-    """The server's task and its first word."""
+    """The server's task, and the moment when it answers."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self._stop = asyncio.Event()
-        self._word: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
+        self._ready: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
         self.task = asyncio.create_task(
             serve(
-                settings, stop=self._stop, ready=self._word.set_result, administrator=ADMINISTRATOR
+                settings, stop=self._stop, ready=self._ready.set_result, administrator=ADMINISTRATOR
             )
         )
 
     async def started(self) -> Started:
         """Raises what ended the server, should it end before it answers."""
-        first: tuple[asyncio.Future[Any], ...] = (self.task, self._word)
+        first: tuple[asyncio.Future[Any], ...] = (self.task, self._ready)
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-        if not self._word.done():
+        if not self._ready.done():
             self.task.result()
-        return self._word.result()
+        return self._ready.result()
 
     async def close(self) -> None:
         self._stop.set()
@@ -253,7 +253,7 @@ async def _server(options: DemoOptions, home: Path) -> AsyncIterator[_Server]:
         await server.close()
 
 
-def _announce(url: str, login: FirstLogin, credentials: Path | None) -> None:
+def _print_access(url: str, login: FirstLogin, credentials: Path | None) -> None:
     body = (
         f'{{"grantType":"client_credentials","clientId":"{login.client_id}",'
         f'"clientSecret":"{login.client_secret}"}}'

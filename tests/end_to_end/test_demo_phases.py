@@ -89,7 +89,7 @@ async def test_the_agent_tells_what_the_scenario_knows(tmp_path: Path, seed: int
     cluster = SimulatedCluster(seed=seed)
     now = time.time()
     past = now - 1800
-    scenario = Scenario.begin(cluster.store, seed=seed, prefix="t", workloads=150, now=past)
+    scenario = Scenario.create(cluster.store, seed=seed, prefix="t", workloads=150, now=past)
     for _ in range(600):
         past += 1.5
         scenario.step(past)
@@ -135,7 +135,7 @@ async def live(scenario: Scenario, *, seconds: float) -> None:
     """In real time, for the agent stamps what it sees with its own clock."""
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(seconds, stop.set)
-    await scenario.live(12.0, stop)
+    await scenario.run(12.0, stop)
 
 
 async def agreed(receiver: Receiver, scenario: Scenario) -> None:
@@ -185,7 +185,7 @@ def check_sums(told: object, scenario: Scenario) -> None:
             if pod.holds_resources:
                 shape = source.shape(pod.role)
                 node = scenario.world.nodes[pod.node]
-                given += shape.gpus + (0 if shape.mig else node.portion(shape) / 100)
+                given += shape.gpus + (0 if shape.mig else node.gpu_share(shape) / 100)
                 given += int(shape.mig.partition("g")[0]) / 7 if shape.mig else 0
         assert workload.allocated_resources.gpu == pytest.approx(given, abs=0.02), source.name
 
@@ -193,7 +193,7 @@ def check_sums(told: object, scenario: Scenario) -> None:
 async def test_a_kind_that_is_removed_takes_its_workloads_along(tmp_path: Path) -> None:
     cluster = SimulatedCluster()
     now = time.time()
-    scenario = Scenario.begin(cluster.store, seed=9, prefix="t", workloads=40, now=now)
+    scenario = Scenario.create(cluster.store, seed=9, prefix="t", workloads=40, now=now)
     await cluster.start()
     stop = asyncio.Event()
     async with receiving() as receiver:
@@ -210,17 +210,17 @@ async def test_a_kind_that_is_removed_takes_its_workloads_along(tmp_path: Path) 
         for uid in sets:
             workload = scenario.world.workloads[uid]
             for job in ("jobs", "pods", "podgroups"):
-                for shelf in scenario.world.store.shelves():
-                    if shelf.resource.plural == job:
-                        for path in [p for p in shelf.objects if workload.name in p]:
+                for table in scenario.world.store.tables():
+                    if table.resource.plural == job:
+                        for path in [p for p in table.objects if workload.name in p]:
                             namespace, _, name = path.partition("/")
-                            cluster.store.delete(shelf.resource, namespace, name)
+                            cluster.store.delete(table.resource, namespace, name)
         await cluster.remove_kind(JOB_SETS)
         await until(
             lambda: not sets & {str(uid) for uid in receiver.live()},
             seconds=30,
         )
-        assert cluster.store.shelf(PODS.group, PODS.plural) is not None
+        assert cluster.store.table(PODS.group, PODS.plural) is not None
         stop.set()
         await asyncio.wait_for(agent, 20)
     await cluster.stop()

@@ -1,7 +1,4 @@
-"""What a request's path names. No HTTP, no store.
-
-Who may read what: the agent everything that is not forbidden it, everybody else nothing but discovery.
-"""
+"""What a request's path names, and who may read it: the agent everything that is not forbidden."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +18,7 @@ class RequestTarget:
     name: str | None = None
     subresource: str | None = None
     tail: str = ""
-    """What follows the subresource: the path behind a proxy."""
+    """What follows the subresource: the path that is proxied."""
 
 
 def read_path(path: str) -> RequestTarget | None:
@@ -60,8 +57,8 @@ def user_of(authorization: str | None, users: Mapping[str, str]) -> str | None:
     return users[token]
 
 
-def refuse_stranger(method: str, path: str) -> NoReturn:
-    """Raises answers.Refused."""
+def reject_anonymous(method: str, path: str) -> NoReturn:
+    """Raises ApiError."""
     target = read_path(path)
     if target is None or target.plural is None:
         raise errors.forbidden_path(ANONYMOUS, path)
@@ -76,7 +73,7 @@ def authorize(
     is_watch: bool,
     forbidden: set[tuple[str, str]],
 ) -> None:
-    """Raises answers.Refused."""
+    """Raises ApiError."""
     is_read = method == "GET"
     verb = _VERBS.get(method, "get")
     if is_read and target.name is None:

@@ -1,8 +1,6 @@
-"""CustomResourceDefinition objects for the custom kinds that a simulated cluster serves.
+"""Discovery documents of a simulated API server, plain and aggregated; custom kinds' definitions; its version.
 
-API server releases that a simulated cluster can stand in for, by what they can do.
-
-Discovery documents of a simulated API server, plain and aggregated.
+What a release can do is a `ServerVersion`.
 """
 
 import hashlib
@@ -93,23 +91,23 @@ def core_versions() -> dict[str, Any]:
 
 
 def group_list(resources: Iterable[ResourceType]) -> dict[str, Any]:
-    groups = [_group(name, found) for name, found in _by_group(resources).items() if name]
+    groups = [_group(name, kinds) for name, kinds in _by_group(resources).items() if name]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
 def group(name: str, resources: Iterable[ResourceType]) -> dict[str, Any] | None:
-    found = _by_group(resources).get(name)
-    return {"kind": "APIGroup", "apiVersion": "v1", **_group(name, found)} if found else None
+    kinds = _by_group(resources).get(name)
+    return {"kind": "APIGroup", "apiVersion": "v1", **_group(name, kinds)} if kinds else None
 
 
 def resource_list(
     name: str, version: str, resources: Iterable[ResourceType]
 ) -> dict[str, Any] | None:
     """The kinds of one group and version; None where there are none."""
-    found = [r for r in resources if r.group == name and version in r.versions]
-    if not found:
+    kinds = [r for r in resources if r.group == name and version in r.versions]
+    if not kinds:
         return None
-    entries = [entry for resource in found for entry in _entries(resource)]
+    entries = [entry for resource in kinds for entry in _entries(resource)]
     group_version = f"{name}/{version}" if name else version
     document: dict[str, Any] = {"kind": "APIResourceList"}
     if name:
@@ -119,8 +117,8 @@ def resource_list(
 
 def aggregated(resources: Iterable[ResourceType], *, is_core: bool) -> dict[str, Any]:
     items = [
-        _aggregated_group(name, found)
-        for name, found in _by_group(resources).items()
+        _aggregated_group(name, kinds)
+        for name, kinds in _by_group(resources).items()
         if is_core == (name == "")
     ]
     return {
@@ -146,14 +144,14 @@ def _by_group(resources: Iterable[ResourceType]) -> dict[str, list[ResourceType]
     return groups
 
 
-def _versions(found: list[ResourceType]) -> list[str]:
+def _versions(kinds: list[ResourceType]) -> list[str]:
     """Preferred first: the highest stable version, as the API orders them."""
-    names = {version for resource in found for version in resource.versions}
+    names = {version for resource in kinds for version in resource.versions}
     return sorted(names, key=lambda name: ("alpha" in name, "beta" in name, name))
 
 
-def _group(name: str, found: list[ResourceType]) -> dict[str, Any]:
-    versions = [{"groupVersion": f"{name}/{v}", "version": v} for v in _versions(found)]
+def _group(name: str, kinds: list[ResourceType]) -> dict[str, Any]:
+    versions = [{"groupVersion": f"{name}/{v}", "version": v} for v in _versions(kinds)]
     return {"name": name, "versions": versions, "preferredVersion": versions[0]}
 
 
@@ -177,14 +175,14 @@ def _entries(resource: ResourceType) -> list[dict[str, Any]]:
     return [entry, status] if resource.has_generation else [entry]
 
 
-def _aggregated_group(name: str, found: list[ResourceType]) -> dict[str, Any]:
+def _aggregated_group(name: str, kinds: list[ResourceType]) -> dict[str, Any]:
     versions = [
         {
             "version": version,
-            "resources": [_aggregated(r, version) for r in found if version in r.versions],
+            "resources": [_aggregated(r, version) for r in kinds if version in r.versions],
             "freshness": "Current",
         }
-        for version in _versions(found)
+        for version in _versions(kinds)
     ]
     return {"metadata": {"name": name} if name else {}, "versions": versions}
 

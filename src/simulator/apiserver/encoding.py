@@ -1,7 +1,4 @@
-"""Accept: which of the offered forms an answer takes. Offered are JSON objects and their bare metadata.
-
-Bytes of objects as answers carry them, put together from their stored parts.
-"""
+"""Content negotiation (JSON objects, or their metadata alone) and the bytes of objects in answers."""
 
 from enum import Enum
 from typing import Final
@@ -25,31 +22,31 @@ _NONE_OFFERED = (
 _NO_SUCH_FORM = f"only the following media types are accepted: {_ACCEPTED}"
 
 
-def negotiate(accept: str, kind: str, asked: str) -> MediaType:
-    """`asked` is object, list or watch. Raises answers.Refused (406)."""
+def negotiate(accept: str, kind: str, requested: str) -> MediaType:
+    """`requested` is object, list or watch. Raises ApiError (406)."""
     ranges = [_parse(item) for item in (accept or "*/*").split(",")]
     has_json = False
     for media_type, parameters in ranges:
         if media_type not in (_ACCEPTED, "*/*", "application/*"):
             continue
         has_json = True
-        form = _form(parameters, kind, asked)
+        form = _form(parameters, kind, requested)
         if form is not None:
             return form
     raise errors.not_acceptable(_NO_SUCH_FORM if has_json else _NONE_OFFERED)
 
 
-def _form(parameters: dict[str, str], kind: str, asked: str) -> MediaType | None:
-    wanted = parameters.get("as")
-    if wanted is None:
+def _form(parameters: dict[str, str], kind: str, requested: str) -> MediaType | None:
+    form = parameters.get("as")
+    if form is None:
         return MediaType.WHOLE
     if (parameters.get("g"), parameters.get("v")) != ("meta.k8s.io", "v1"):
         return None
-    if asked == "list" and wanted == "PartialObjectMetadata":
+    if requested == "list" and form == "PartialObjectMetadata":
         raise errors.not_acceptable(
-            f"you requested {wanted}, but the requested object is a list ({kind}List)"
+            f"you requested {form}, but the requested object is a list ({kind}List)"
         )
-    return MediaType.PARTIAL if wanted == _AS.get(asked, "PartialObjectMetadataList") else None
+    return MediaType.PARTIAL if form == _AS.get(requested, "PartialObjectMetadataList") else None
 
 
 def _parse(item: str) -> tuple[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The API's Status bodies: what it says when it says no. Texts and reasons are the protocol's."""
+"""The API's error answers: Status bodies with the texts and reasons of the protocol."""
 
 from typing import Any
 
@@ -45,19 +45,19 @@ def status(
     return msgspec.json.encode(body)
 
 
-def refused(
+def api_error(
     code: int, message: str, reason: str | None = None, details: dict[str, Any] | None = None
 ) -> ApiError:
     return ApiError(code, status(code, message, reason, details) + b"\n")
 
 
 def unauthorized() -> ApiError:
-    return refused(401, "Unauthorized", "Unauthorized")
+    return api_error(401, "Unauthorized", "Unauthorized")
 
 
 def forbidden_path(user: str, path: str) -> ApiError:
     message = f'forbidden: User "{user}" cannot get path "{path}"'
-    return refused(403, message, "Forbidden", {})
+    return api_error(403, message, "Forbidden", {})
 
 
 def forbidden(
@@ -74,19 +74,19 @@ def forbidden(
         f'{what} is forbidden: User "{user}" cannot {verb} resource "{plural}" '
         f'in API group "{group}" {scope}'
     )
-    return refused(403, message, "Forbidden", details)
+    return api_error(403, message, "Forbidden", details)
 
 
 def not_found(resource: ResourceType, name: str) -> ApiError:
     details = {"name": name, "kind": resource.plural}
     if resource.group:
         details = {"name": name, "group": resource.group, "kind": resource.plural}
-    return refused(404, f'{resource.full_name} "{name}" not found', "NotFound", details)
+    return api_error(404, f'{resource.full_name} "{name}" not found', "NotFound", details)
 
 
 def no_such_kind() -> ApiError:
     message = "the server could not find the requested resource"
-    return refused(404, message, "NotFound", {})
+    return api_error(404, message, "NotFound", {})
 
 
 def no_such_page() -> ApiError:
@@ -95,11 +95,11 @@ def no_such_page() -> ApiError:
 
 def not_allowed() -> ApiError:
     message = "the server does not allow this method on the requested resource"
-    return refused(405, message, "MethodNotAllowed", {})
+    return api_error(405, message, "MethodNotAllowed", {})
 
 
 def not_acceptable(message: str) -> ApiError:
-    return refused(406, message, "NotAcceptable")
+    return api_error(406, message, "NotAcceptable")
 
 
 def too_many() -> ApiError:
@@ -115,7 +115,7 @@ def initializing() -> ApiError:
 
 
 def unavailable() -> ApiError:
-    return refused(
+    return api_error(
         503, "the server is currently unable to handle the request", "ServiceUnavailable"
     )
 
@@ -125,7 +125,7 @@ def invalid_options(message: str, reason: str = "FieldValueForbidden") -> ApiErr
     cause = {"reason": reason, "message": message, "field": field}
     details = {"group": "meta.k8s.io", "kind": "ListOptions", "causes": [cause]}
     text = f'ListOptions.meta.k8s.io "" is invalid: {field}: {message}'
-    return refused(422, text, "Invalid", details)
+    return api_error(422, text, "Invalid", details)
 
 
 def future_revision(revision: int, current: int) -> bytes:
@@ -141,7 +141,7 @@ def future_revision(revision: int, current: int) -> bytes:
 
 def expired_list() -> ApiError:
     message = "The resourceVersion for the provided list is too old."
-    return refused(410, message, "Expired")
+    return api_error(410, message, "Expired")
 
 
 def expired_continue(token: str) -> ApiError:

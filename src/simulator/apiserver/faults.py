@@ -25,9 +25,9 @@ class Faults:
     """So many of the next requests are answered 503."""
     page_breaks: int = 0
     """So many of the next `continue` tokens are answered 410, as if history had been compacted."""
-    is_mute: bool = False
+    stalls_watches: bool = False
     """Watches stay open and deliver nothing until this ends: a half-open connection."""
-    is_deaf: Callable[[ResourceType], bool] | None = None
+    loses_events: Callable[[ResourceType], bool] | None = None
     """Watches of these kinds lose their events for good, while bookmarks go on."""
 
     def forbid(self, resource: ResourceType) -> None:
@@ -51,12 +51,12 @@ class Faults:
         self._end(Ending.EXPIRED, resource)
 
     def compact(self) -> None:
-        """History is forgotten and every connection lost: whoever returns finds its revision gone."""
+        """History is forgotten and every connection lost: old revisions have expired."""
         self.store.compact()
         self.cut_watches()
 
     def _end(self, ending: Ending, resource: ResourceType | None) -> None:
-        for shelf in self.store.shelves():
-            if resource is None or shelf.resource == resource:
-                for subscription in shelf.subscriptions:
+        for table in self.store.tables():
+            if resource is None or table.resource == resource:
+                for subscription in table.subscriptions:
                     subscription.end(ending)

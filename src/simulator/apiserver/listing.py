@@ -45,7 +45,7 @@ class Options:
 
 
 def read_options(query: Mapping[str, str]) -> Options:
-    """Raises answers.Refused."""
+    """Raises ApiError."""
     initial = query.get("sendInitialEvents")
     timeout = query.get("timeoutSeconds", "")
     return Options(
@@ -62,19 +62,19 @@ def read_options(query: Mapping[str, str]) -> Options:
     )
 
 
-def read_selector(shelf: ResourceTable, options: Options) -> Selector:
-    """Raises answers.Refused."""
+def read_selector(table: ResourceTable, options: Options) -> Selector:
+    """Raises ApiError."""
     try:
-        return parse(shelf.resource, labels=options.labels, fields=options.fields)
+        return parse(table.resource, labels=options.labels, fields=options.fields)
     except BadSelector as error:
-        raise errors.refused(400, str(error), "BadRequest") from error
+        raise errors.api_error(400, str(error), "BadRequest") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRequest:
     """Which list of which kind, in which form."""
 
-    shelf: ResourceTable
+    table: ResourceTable
     version: str
     namespace: str | None
     options: Options
@@ -90,13 +90,13 @@ class ListRequest:
 def answer_list(
     store: Store, request: ListRequest, *, page_break: bool, variation: Variation
 ) -> bytes:
-    """The encoded list. Raises answers.Refused."""
-    selector = read_selector(request.shelf, request.options)
+    """The encoded list. Raises ApiError."""
+    selector = read_selector(request.table, request.options)
     revision, start, view = _position(store, request, page_break=page_break)
-    found = view.between(request.prefix, start)
+    matches = view.between(request.prefix, start)
     if selector:
-        found = [stored for stored in found if selector.matches(stored)]
-    page, metadata = _page(request, found, revision, has_selector=bool(selector))
+        matches = [stored for stored in matches if selector.matches(stored)]
+    page, metadata = _page(request, matches, revision, has_selector=bool(selector))
     return _encode(request, page, metadata, variation)
 
 
@@ -104,29 +104,29 @@ def _position(
     store: Store, request: ListRequest, *, page_break: bool
 ) -> tuple[int, str, TableView]:
     """At which revision, from which key, over what."""
-    options, shelf = request.options, request.shelf
+    options, table = request.options, request.table
     if options.token:
         if options.revision_text not in ("", "0"):
             message = "specifying resource version is not allowed when using continue"
-            raise errors.refused(400, message, "BadRequest")
+            raise errors.api_error(400, message, "BadRequest")
         revision, start = _read_token(options.token)
         start = request.prefix + start
         if revision < 0:
-            return store.revision, start, shelf.view()
+            return store.revision, start, table.view()
         try:
             if page_break or revision < store.compacted:
                 raise Expired
-            return revision, start, shelf.view_at(revision)
+            return revision, start, table.view_at(revision)
         except Expired:
             rest = start.removeprefix(request.prefix)
             raise errors.expired_continue(_write_token(-1, rest, slash="")) from None
     exact = _exact_revision(store, options)
     if exact is None:
-        return store.revision, "", shelf.view()
+        return store.revision, "", table.view()
     try:
         if exact < store.compacted:
             raise Expired
-        return exact, "", shelf.view_at(exact)
+        return exact, "", table.view_at(exact)
     except Expired:
         raise errors.expired_list() from None
 
@@ -140,12 +140,12 @@ def _exact_revision(store: Store, options: Options) -> int | None:
 
 
 def known_revision(store: Store, options: Options) -> int | None:
-    """The revision that a read names. Raises answers.Refused for one that is none or is yet to come."""
+    """The revision that a read names. Raises ApiError for one that is none or is yet to come."""
     try:
         revision = options.revision
     except ValueError as error:
         message = f"invalid resource version: resourceVersion: {error}"
-        raise errors.refused(400, message, "BadRequest") from error
+        raise errors.api_error(400, message, "BadRequest") from error
     if revision is not None and revision > store.revision:
         raise errors.ApiError(
             504, errors.future_revision(revision, store.revision) + b"\n", retry_after=1
@@ -168,27 +168,27 @@ def _check_match(options: Options) -> None:
 
 
 def _page(
-    request: ListRequest, found: list[StoredObject], revision: int, *, has_selector: bool
+    request: ListRequest, matches: list[StoredObject], revision: int, *, has_selector: bool
 ) -> tuple[list[StoredObject], dict[str, bytes]]:
     metadata = {"resourceVersion": b'"%d"' % revision}
-    if request.shelf.resource.is_custom and not request.is_partial:
+    if request.table.resource.is_custom and not request.is_partial:
         metadata["continue"] = b'""'
     limit = request.options.limit
     is_limited = limit > 0 and request.options.revision_text != "0"
-    if not is_limited or len(found) <= limit:
-        return found, metadata
-    page = found[:limit]
+    if not is_limited or len(matches) <= limit:
+        return matches, metadata
+    page = matches[:limit]
     last = page[-1].path.removeprefix(request.prefix)
     metadata["continue"] = b'"%b"' % _write_token(revision, last + "\0").encode()
     if not has_selector and (request.counts_partial or not request.is_partial):
-        metadata["remainingItemCount"] = b"%d" % (len(found) - limit)
+        metadata["remainingItemCount"] = b"%d" % (len(matches) - limit)
     return page, metadata
 
 
 def _encode(
     request: ListRequest, page: list[StoredObject], metadata: dict[str, bytes], variation: Variation
 ) -> bytes:
-    resource = request.shelf.resource
+    resource = request.table.resource
     api_version = resource.api_version_of(request.version)
     if request.is_partial:
         items = b",".join(map(partial_bytes, page))
@@ -226,7 +226,7 @@ def _read_token(token: str) -> tuple[int, str]:
         return int(content["rv"]), str(content["start"]).removeprefix("/")
     except (ValueError, KeyError, TypeError, msgspec.DecodeError) as error:
         message = f"invalid continue token: continue key is not valid: {error}"
-        raise errors.refused(400, message, "BadRequest") from error
+        raise errors.api_error(400, message, "BadRequest") from error
 
 
 def _integer(text: str) -> int:
@@ -234,7 +234,7 @@ def _integer(text: str) -> int:
         return int(text) if text else 0
     except ValueError as error:
         message = f'strconv.ParseInt: parsing "{text}": invalid syntax'
-        raise errors.refused(400, message, "BadRequest") from error
+        raise errors.api_error(400, message, "BadRequest") from error
 
 
 def _flag(text: str | None) -> bool:

@@ -1,7 +1,7 @@
 """A simulated cluster's API server: the Kubernetes REST protocol over HTTP, read-only, on a `Store`.
 
-It knows requests, users and answers; what happens in the cluster is the scenario's affair, what goes wrong
-is `Faults`'. Forms and texts follow what real API servers were seen to answer.
+It knows requests, users and answers; what happens in the cluster is up to the scenario, what goes wrong
+is up to `Faults`. Forms and texts follow recorded answers of real API servers.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from simulator.apiserver.authorization import (
     RequestTarget,
     authorize,
     read_path,
-    refuse_stranger,
+    reject_anonymous,
     user_of,
 )
 from simulator.apiserver.discovery import V1_36, ServerVersion, version_document
@@ -75,7 +75,7 @@ class SimulatedCluster:
         self.users = {self.token: AGENT}
         self._variation = Variation(self.seed)
         for resource in self.custom:
-            if self.store.shelf(resource.group, resource.plural) is None:
+            if self.store.table(resource.group, resource.plural) is None:
                 self.store.add_resource(resource)
 
     async def start(self, port: int = 0) -> str:
@@ -112,25 +112,25 @@ class SimulatedCluster:
         del self.requests[:-1000]
         try:
             return await self._answer(request)
-        except errors.ApiError as refused:
-            headers = {} if refused.retry_after is None else {"Retry-After": "1"}
+        except errors.ApiError as error:
+            headers = {} if error.retry_after is None else {"Retry-After": "1"}
             return await send(
                 request,
-                refused.body,
+                error.body,
                 self._variation,
-                status=refused.code,
-                content_type=refused.content_type,
+                status=error.code,
+                content_type=error.content_type,
                 headers=headers,
             )
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        await self._break_down()
+        await self._inject_faults()
         user = user_of(request.headers.get("Authorization"), self.users)
         path = request.path
         if path in _PUBLIC:
             return await self._public(request, path)
         if user is None:
-            refuse_stranger(request.method, path)
+            reject_anonymous(request.method, path)
         if path in ("/api", "/apis"):
             return await self._discover(request, is_core=path == "/api")
         target = read_path(path)
@@ -140,7 +140,7 @@ class SimulatedCluster:
             return await self._discover_group(request, target)
         return await self._objects(request, target, user or "")
 
-    async def _break_down(self) -> None:
+    async def _inject_faults(self) -> None:
         faults = self.faults
         if faults.delay_seconds:
             await asyncio.sleep(faults.delay_seconds)
@@ -185,7 +185,7 @@ class SimulatedCluster:
         return await self._send(request, discovery.encode(document))
 
     def _resources(self) -> list[ResourceType]:
-        return [shelf.resource for shelf in self.store.shelves()]
+        return [table.resource for table in self.store.tables()]
 
     def _unknown(self, target: RequestTarget) -> errors.ApiError:
         """Built-in groups know that a kind is missing; for others there is no such page."""
@@ -203,27 +203,27 @@ class SimulatedCluster:
             is_watch=options is not None and options.is_watch,
             forbidden=self.faults.forbidden,
         )
-        shelf = self.store.shelf(target.group, target.plural or "")
-        if shelf is None or target.version not in shelf.resource.versions:
+        table = self.store.table(target.group, target.plural or "")
+        if table is None or target.version not in table.resource.versions:
             raise self._unknown(target)
         if options is None:
             raise errors.not_allowed()
         if target.subresource == "proxy":
-            return await self._behind(request, target)
+            return await self._proxy(request, target)
         if target.name is not None:
             known_revision(self.store, options)
-            return await self._get(request, shelf, target)
+            return await self._get(request, table, target)
         if not options.is_watch:
-            return await self._list(request, shelf, target, options)
-        return await self._watch(request, shelf, target, options)
+            return await self._list(request, table, target, options)
+        return await self._watch(request, table, target, options)
 
     async def _get(
-        self, request: web.Request, shelf: ResourceTable, target: RequestTarget
+        self, request: web.Request, table: ResourceTable, target: RequestTarget
     ) -> web.StreamResponse:
-        form = negotiate(request.headers.get("Accept", ""), shelf.resource.kind, "object")
-        stored = self.store.get(shelf.resource, target.namespace, target.name or "")
+        form = negotiate(request.headers.get("Accept", ""), table.resource.kind, "object")
+        stored = self.store.get(table.resource, target.namespace, target.name or "")
         if stored is None:
-            raise errors.not_found(shelf.resource, target.name or "")
+            raise errors.not_found(table.resource, target.name or "")
         if target.subresource not in (None, "status"):
             raise errors.no_such_kind()
         if form is MediaType.PARTIAL:
@@ -231,13 +231,13 @@ class SimulatedCluster:
         body = object_bytes(
             stored,
             self._variation.layout(),
-            kind=shelf.resource.kind,
-            api_version=shelf.resource.api_version_of(target.version),
+            kind=table.resource.kind,
+            api_version=table.resource.api_version_of(target.version),
         )
         return await self._send(request, body + b"\n")
 
-    async def _behind(self, request: web.Request, target: RequestTarget) -> web.StreamResponse:
-        """What stands behind the proxy of a node or a pod."""
+    async def _proxy(self, request: web.Request, target: RequestTarget) -> web.StreamResponse:
+        """Metrics pages through the proxy of a node or a pod."""
         name, _, port = (target.name or "").partition(":")
         page: bytes | None = None
         if self.exporters is not None and target.plural == "nodes":
@@ -249,45 +249,45 @@ class SimulatedCluster:
         return await self._send(request, page, content_type=METRICS)
 
     async def _list(
-        self, request: web.Request, shelf: ResourceTable, target: RequestTarget, options: Options
+        self, request: web.Request, table: ResourceTable, target: RequestTarget, options: Options
     ) -> web.StreamResponse:
-        form = negotiate(request.headers.get("Accept", ""), shelf.resource.kind, "list")
+        form = negotiate(request.headers.get("Accept", ""), table.resource.kind, "list")
         page_break = bool(options.token) and self.faults.page_breaks > 0
         if page_break:
             self.faults.page_breaks -= 1
-        wanted = ListRequest(
-            shelf=shelf,
+        query = ListRequest(
+            table=table,
             version=target.version,
             namespace=target.namespace,
             options=options,
             is_partial=form is MediaType.PARTIAL,
             counts_partial=self.version.counts_partial,
         )
-        body = answer_list(self.store, wanted, page_break=page_break, variation=self._variation)
+        body = answer_list(self.store, query, page_break=page_break, variation=self._variation)
         return await self._send(request, body)
 
     async def _watch(
-        self, request: web.Request, shelf: ResourceTable, target: RequestTarget, options: Options
+        self, request: web.Request, table: ResourceTable, target: RequestTarget, options: Options
     ) -> web.StreamResponse:
-        form = negotiate(request.headers.get("Accept", ""), shelf.resource.kind, "watch")
-        wanted = WatchRequest(
-            shelf=shelf,
+        form = negotiate(request.headers.get("Accept", ""), table.resource.kind, "watch")
+        query = WatchRequest(
+            table=table,
             version=target.version,
             namespace=target.namespace,
             options=options,
-            selector=read_selector(shelf, options),
+            selector=read_selector(table, options),
             is_partial=form is MediaType.PARTIAL,
             streams_lists=self.version.streams_lists,
         )
-        revision = check_watch(wanted)
+        revision = check_watch(query)
         response = web.StreamResponse(headers={"Content-Type": errors.JSON})
         response.enable_chunked_encoding()
         await response.prepare(request)
-        watch = Watch(self.store, wanted, faults=self.faults, variation=self._variation)
+        watch = Watch(self.store, query, faults=self.faults, variation=self._variation)
         try:
             ending = await watch.run(response, revision)
         except ConnectionResetError:
-            # The watcher has gone; there is nobody to tell.
+            # The client has disconnected.
             return response
         if ending is Ending.CUT and request.transport is not None:
             request.transport.abort()

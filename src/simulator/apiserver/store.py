@@ -1,12 +1,8 @@
-"""One object at one revision, and one change of it. Encoded JSON in three parts; no store, no HTTP.
+"""The simulated cluster's store: objects by kind under one global revision, with the changes that led here.
 
-Subscriptions: the changes of one kind from now on, in order, until something ends them.
-
-The simulated cluster's store: objects by kind under one global revision, with the changes that led here.
-
-It owns revisions, generations, history, compaction and subscriptions. It knows neither HTTP nor what the
-objects mean: they are kept as encoded JSON in three parts, so that tens of thousands stay small and an
-unchanged object is recognised by its bytes.
+It owns revisions, generations, history, compaction and watch queues. It knows neither HTTP nor what the objects
+mean: they are kept as encoded JSON in three parts, so that tens of thousands stay small and an unchanged object
+is recognised by its bytes.
 """
 
 import asyncio
@@ -185,28 +181,28 @@ class Store:
         self.revision = 1
         self.compacted = 0
         self._history = history
-        self._shelves: dict[tuple[str, str], ResourceTable] = {}
+        self._tables: dict[tuple[str, str], ResourceTable] = {}
         for resource in resources:
-            self._shelves[resource.group, resource.plural] = ResourceTable(resource, history)
+            self._tables[resource.group, resource.plural] = ResourceTable(resource, history)
 
-    def shelves(self) -> list[ResourceTable]:
-        return list(self._shelves.values())
+    def tables(self) -> list[ResourceTable]:
+        return list(self._tables.values())
 
-    def shelf(self, group: str, plural: str) -> ResourceTable | None:
-        return self._shelves.get((group, plural))
+    def table(self, group: str, plural: str) -> ResourceTable | None:
+        return self._tables.get((group, plural))
 
     def put(self, resource: ResourceType, document: Mapping[str, Any]) -> StoredObject:
         """Create or update; an object that does not differ keeps its revision.
 
         `observedGeneration: 0` stands for the generation that results.
         """
-        shelf = self._shelves[resource.group, resource.plural]
+        table = self._tables[resource.group, resource.plural]
         metadata = document["metadata"]
         path = path_of(resource, metadata.get("namespace"), metadata["name"])
         head = _encode(metadata)[:-1]
         spec = _encode(document["spec"]) if "spec" in document else b""
         rest = _rest(document)
-        old = shelf.objects.get(path)
+        old = table.objects.get(path)
         if old is not None and old.uid != metadata["uid"]:
             raise ValueError(f"{resource.kind} {path} exists under another uid")
         generation = _generation(resource, old, head, spec)
@@ -223,29 +219,29 @@ class Store:
             revision=self.revision,
             generation=generation,
         )
-        shelf.objects[path] = stored
+        table.objects[path] = stored
         kind_of_change = "ADDED" if old is None else "MODIFIED"
-        shelf.record(ObjectChange(self.revision, kind_of_change, stored, old))
+        table.record(ObjectChange(self.revision, kind_of_change, stored, old))
         return stored
 
     def delete(self, resource: ResourceType, namespace: str | None, name: str) -> bool:
         """False where there is no such object."""
-        shelf = self._shelves[resource.group, resource.plural]
-        old = shelf.objects.pop(path_of(resource, namespace, name), None)
+        table = self._tables[resource.group, resource.plural]
+        old = table.objects.pop(path_of(resource, namespace, name), None)
         if old is None:
             return False
         self.revision += 1
         last = msgspec.structs.replace(old, revision=self.revision)
-        shelf.record(ObjectChange(self.revision, "DELETED", last, old))
+        table.record(ObjectChange(self.revision, "DELETED", last, old))
         return True
 
     def get(self, resource: ResourceType, namespace: str | None, name: str) -> StoredObject | None:
-        shelf = self._shelves[resource.group, resource.plural]
-        return shelf.objects.get(path_of(resource, namespace, name))
+        table = self._tables[resource.group, resource.plural]
+        return table.objects.get(path_of(resource, namespace, name))
 
     def add_resource(self, resource: ResourceType) -> None:
         """Install a kind (with its CustomResourceDefinition object, where it is custom)."""
-        self._shelves[resource.group, resource.plural] = ResourceTable(
+        self._tables[resource.group, resource.plural] = ResourceTable(
             resource, self._history, floor=self.revision
         )
         if resource.is_custom:
@@ -253,42 +249,42 @@ class Store:
 
     def empty_resource(self, resource: ResourceType) -> None:
         """Delete every object of a kind, as deleting its definition does."""
-        for path in list(self._shelves[resource.group, resource.plural].objects):
+        for path in list(self._tables[resource.group, resource.plural].objects):
             namespace, _, name = path.rpartition("/")
             self.delete(resource, namespace or None, name)
 
     def remove_resource(self, resource: ResourceType) -> None:
         """The kind is no longer served; its watches end cleanly."""
-        shelf = self._shelves.pop((resource.group, resource.plural))
+        table = self._tables.pop((resource.group, resource.plural))
         if resource.is_custom:
             self.delete(CUSTOM_RESOURCE_DEFINITIONS, None, resource.full_name)
-        for subscription in shelf.subscriptions:
+        for subscription in table.subscriptions:
             subscription.end(Ending.CLEAN)
 
     def compact(self) -> None:
         """Forget all history: older revisions can be neither watched nor listed. Open watches go on."""
         self.compacted = self.revision
-        for shelf in self._shelves.values():
-            shelf.forget(self.revision)
+        for table in self._tables.values():
+            table.forget(self.revision)
 
     def dump(self) -> bytes:
         """Everything but history."""
-        shelves = [
-            (shelf.resource.group, shelf.resource.plural, list(shelf.objects.values()))
-            for shelf in self._shelves.values()
+        tables = [
+            (table.resource.group, table.resource.plural, list(table.objects.values()))
+            for table in self._tables.values()
         ]
-        return msgspec.msgpack.encode((self.revision, shelves))
+        return msgspec.msgpack.encode((self.revision, tables))
 
     def restore(self, dump: bytes) -> None:
         """Continue from `dump`, at a later revision than any that was given out since it was taken."""
-        revision, shelves = msgspec.msgpack.decode(
+        revision, tables = msgspec.msgpack.decode(
             dump, type=tuple[int, list[tuple[str, str, list[StoredObject]]]]
         )
         self.revision = revision + 1_000_000
-        for group, plural, objects in shelves:
-            shelf = self._shelves[group, plural]
-            shelf.objects = {stored.path: stored for stored in objects}
-            shelf.present = None
+        for group, plural, objects in tables:
+            table = self._tables[group, plural]
+            table.objects = {stored.path: stored for stored in objects}
+            table.present = None
         self.compact()
 
 

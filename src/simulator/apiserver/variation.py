@@ -1,8 +1,6 @@
-"""What the protocol leaves open: order of members, chunk sizes, unknown members and event types.
+"""What the protocol leaves open: order of members, chunk sizes, unknown members and event types, compression.
 
 A client must not depend on any of it, so a varied cluster answers differently every time, by its seed.
-
-How an answer's bytes leave: with their length or in chunks, compressed where that is worth it.
 """
 
 import asyncio
@@ -19,13 +17,13 @@ from simulator.apiserver.encoding import PLAIN
 from simulator.apiserver.errors import JSON
 
 _CHUNK: Final = 64 * 1024
-_STRANGER: Final = (
+_UNKNOWN_EVENT: Final = (
     b'{"type":"SIMULATED","object":{"kind":"Notice","apiVersion":"example.com/v1"}}\n'
 )
 
 
 class Variation:
-    """`seed` None = as the reference server does it: fixed order, no strangers."""
+    """`seed` None = as the reference server does it: fixed order, no unknown events."""
 
     def __init__(self, seed: int | None) -> None:
         self._random = random.Random(seed)
@@ -61,7 +59,7 @@ class Variation:
         if not self.is_on:
             return lines
         if self._random.random() < 0.02:
-            lines = [*lines, _STRANGER]
+            lines = [*lines, _UNKNOWN_EVENT]
         style = self._random.random()
         if style < 0.6:
             return lines

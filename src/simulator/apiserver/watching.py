@@ -41,7 +41,7 @@ class ByteSink(Protocol):
 class WatchRequest:
     """Which changes of which kind, in which form."""
 
-    shelf: ResourceTable
+    table: ResourceTable
     version: str
     namespace: str | None
     options: Options
@@ -52,7 +52,7 @@ class WatchRequest:
 
     @property
     def resource(self) -> ResourceType:
-        return self.shelf.resource
+        return self.table.resource
 
     @property
     def api_version(self) -> str:
@@ -64,7 +64,7 @@ class WatchRequest:
 
 
 def check_watch(request: WatchRequest) -> int | None:
-    """The revision to start from. Raises answers.Refused for what cannot be watched."""
+    """The revision to start from. Raises ApiError for what cannot be watched."""
     options = request.options
     if options.match and (options.sends_initial_events is None or not request.streams_lists):
         message = (
@@ -80,7 +80,7 @@ def check_watch(request: WatchRequest) -> int | None:
     try:
         return options.revision
     except ValueError as error:
-        raise errors.refused(500, f"resourceVersion: {error}") from error
+        raise errors.api_error(500, f"resourceVersion: {error}") from error
 
 
 class Watch:
@@ -107,7 +107,7 @@ class Watch:
         request = self._request
         subscription = WatchQueue()
         first = self._initial(revision)
-        request.shelf.subscriptions.add(subscription)
+        request.table.subscriptions.add(subscription)
         try:
             if first is None:
                 await self._refuse(sink, revision or 0)
@@ -115,18 +115,18 @@ class Watch:
             await self._send(sink, first)
             return await self._follow(sink, subscription, after=revision or 0)
         finally:
-            request.shelf.subscriptions.discard(subscription)
+            request.table.subscriptions.discard(subscription)
 
     def _initial(self, revision: int | None) -> list[bytes] | None:
         """Lines due at once; None where the start is too old or, for a streamed list, not yet there."""
-        request, shelf = self._request, self._request.shelf
+        request, table = self._request, self._request.table
         starts_over = not revision or request.wants_initial_end
         if request.wants_initial_end and (revision or 0) > self._store.revision:
             return None
         if starts_over and request.options.sends_initial_events is not False:
             prefix = f"{request.namespace}/" if request.namespace else ""
-            found = shelf.view().between(prefix, "")
-            lines = [self._line("ADDED", s) for s in found if request.selector.matches(s)]
+            objects = table.view().between(prefix, "")
+            lines = [self._line("ADDED", s) for s in objects if request.selector.matches(s)]
             if request.wants_initial_end and request.options.has_bookmarks:
                 lines.append(
                     initial_end_bytes(
@@ -139,9 +139,9 @@ class Watch:
             return lines
         if not revision:
             return []
-        if revision < shelf.floor:
+        if revision < table.floor:
             return None
-        changes = [change for change in shelf.changes if change.revision > revision]
+        changes = [change for change in table.changes if change.revision > revision]
         return self._lines(changes)
 
     async def _refuse(self, sink: ByteSink, revision: int) -> None:
@@ -151,7 +151,7 @@ class Watch:
             status = errors.future_revision(revision, self._store.revision)
         else:
             is_cached = request.resource.is_cached
-            status = errors.expired_watch(revision, request.shelf.floor, is_cached=is_cached)
+            status = errors.expired_watch(revision, request.table.floor, is_cached=is_cached)
         await sink.write(_error_line(status))
 
     async def _follow(self, sink: ByteSink, subscription: WatchQueue, *, after: int) -> Ending:
@@ -165,7 +165,7 @@ class Watch:
                 return await self._end(sink, subscription.ending)
             if now >= end:
                 return Ending.CLEAN
-            if self._faults.is_mute:
+            if self._faults.stalls_watches:
                 await asyncio.sleep(0.05)
             elif subscription.changes:
                 changes = [c for c in subscription.changes if c.revision > after]
@@ -189,7 +189,9 @@ class Watch:
         return ending
 
     def _is_deaf(self) -> bool:
-        return self._faults.is_deaf is not None and self._faults.is_deaf(self._request.resource)
+        return self._faults.loses_events is not None and self._faults.loses_events(
+            self._request.resource
+        )
 
     def _bookmark_times(self, begin: float, end: float) -> list[float]:
         if not self._request.options.has_bookmarks or not self._request.resource.is_cached:

@@ -91,7 +91,7 @@ def _condition(
 def _container_status(workload: SimulatedWorkload, pod: SimulatedPod) -> Document:
     shape = workload.shape(pod.role)
     name = image(workload, shape, pod.revision)
-    asked = resources(shape)
+    requested = resources(shape)
     status: Document = {
         "name": shape.container,
         "state": _state(workload, pod),
@@ -101,8 +101,8 @@ def _container_status(workload: SimulatedWorkload, pod: SimulatedPod) -> Documen
         "image": name,
         "imageID": f"{name.rpartition(':')[0]}@sha256:{_digest(name)}" if pod.started_at else "",
         "started": bool(pod.started_at) and pod.stage in _READY_STAGES,
-        "allocatedResources": asked["requests"],
-        "resources": asked,
+        "allocatedResources": requested["requests"],
+        "resources": requested,
     }
     if pod.started_at:
         status["containerID"] = _container_id(pod)

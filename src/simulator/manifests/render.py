@@ -1,7 +1,4 @@
-"""Pods as their owners and the scheduler write them; their status is the `kubelet`'s.
-
-A workload's state as Kubernetes objects, owners first: the order in which they are made and unmade.
-"""
+"""A workload's state as Kubernetes objects, owners first: the order in which they are created and deleted."""
 
 from collections.abc import Mapping
 
@@ -78,24 +75,24 @@ def pod_metadata(
     node: Node | None,
 ) -> Document:
     shape = workload.shape(pod.role)
-    found = scheduling_labels(workload) | labels
+    pod_labels = scheduling_labels(workload) | labels
     annotations = pod_annotations(workload, shape)
     if workload.scheduler == KAI:
         annotations["pod-group-name"] = pod_group_name(workload, pod)
-        found["kai.scheduler/subgroup-name"] = pod.role
+        pod_labels["kai.scheduler/subgroup-name"] = pod.role
         if pod.node:
             annotations["received-resource-type"] = _received(shape)
     if pod.grant.group:
-        found["runai-gpu-group"] = pod.grant.group
+        pod_labels["runai-gpu-group"] = pod.grant.group
     if node is not None:
-        found["topology.kubernetes.io/region"] = "region-1"
-        found["topology.kubernetes.io/zone"] = node.zone
+        pod_labels["topology.kubernetes.io/region"] = "region-1"
+        pod_labels["topology.kubernetes.io/zone"] = node.zone
     document = metadata(
         name=pod.name,
         namespace=workload.namespace,
         uid=pod.uid,
         created_at=pod.created_at,
-        labels=found,
+        labels=pod_labels,
         annotations=annotations,
         owner=owner,
     )
@@ -115,7 +112,7 @@ Rendered = list[tuple[ResourceType, Document]]
 
 
 def render(workload: SimulatedWorkload, nodes: Mapping[str, Node]) -> Rendered:
-    """Everything that belongs to the workload now; nothing of it remains where it is gone."""
+    """Everything that belongs to the workload now."""
     owners = owners_of(workload)
     root = owners.references.get("")
     documents: Rendered = [] if workload.is_root_gone else list(owners.documents)
@@ -143,7 +140,7 @@ def _pod(
 
 
 def _pod_groups(workload: SimulatedWorkload, references: Mapping[str, Document]) -> Rendered:
-    """Groups of pods that still matter; one that is owned by what is gone goes with it.
+    """Groups of pods that are not being deleted; one whose owner is gone goes with it.
 
     Replicas have a group each, owned by the pod; a scheduled run's group belongs to its job.
     """

@@ -1,4 +1,4 @@
-"""What stands in front of served workloads: Services, and an Ingress where it is exposed so."""
+"""Services in front of served workloads, and an Ingress where one is exposed so."""
 
 from simulator.apiserver.resources import INGRESSES, SERVICES, ResourceType
 from simulator.manifests.objects import Document, metadata

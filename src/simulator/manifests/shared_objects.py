@@ -32,7 +32,7 @@ from simulator.manifests.system_pods import (
 )
 from simulator.model.hardware import Node
 from simulator.model.model import Seconds
-from simulator.model.names import PROJECTS
+from simulator.model.names import PROJECTS, namespace_of
 from simulator.model.scheduler import PRIORITIES, Queue
 
 SYSTEM_NAMESPACES = (
@@ -44,14 +44,10 @@ SYSTEM_NAMESPACES = (
 )
 
 
-def namespace_of(project: str) -> str:
-    return f"team-{project}"
-
-
 def put_shared_objects(
     store: Store, nodes: Mapping[str, Node], queues: Mapping[str, Queue], *, built_at: Seconds
 ) -> None:
-    """Put everything that stands before the first workload comes."""
+    """Put everything that exists before the first workload."""
     for name in SYSTEM_NAMESPACES:
         store.put(NAMESPACES, _namespace(name, built_at, {}))
     for project in PROJECTS:

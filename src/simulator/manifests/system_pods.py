@@ -1,4 +1,4 @@
-"""Pods of the cluster's own: those that hold shared GPUs, and those that tell of GPUs."""
+"""The cluster's own pods: those that reserve shared GPUs, and DCGM exporters."""
 
 import uuid
 
@@ -18,7 +18,7 @@ def reservation_name(node: Node, group: str) -> str:
 
 
 def exporter_name(node: Node) -> str:
-    """The pod that tells of a node's GPUs."""
+    """The pod that exports metrics of a node's GPUs."""
     return f"{_EXPORTER}-{node.uid[:5]}-{node.name}"
 
 
@@ -137,7 +137,7 @@ def put_reservation(store: Store, node: Node, pod: SimulatedPod) -> None:
         store.put(PODS, document)
 
 
-def drop_reservation(store: Store, node: Node, group: str) -> None:
+def delete_reservation(store: Store, node: Node, group: str) -> None:
     """Only once nobody shares the device any more."""
     if group not in node.groups:
         store.delete(PODS, RESERVATIONS, reservation_name(node, group))

@@ -10,12 +10,12 @@ from typing import Final
 
 from simulator.model.model import DeviceGrant, Shape
 
-WHOLE: Final = 100
+ONE_GPU: Final = 100
 """One GPU, in hundredths."""
 
 
 @dataclass(frozen=True, slots=True)
-class PoolKind:
+class NodePool:
     """One kind of machine; MIG machines are cut as `mig` says."""
 
     name: str
@@ -28,10 +28,10 @@ class PoolKind:
 
 
 POOLS: Final = (
-    PoolKind("h100", "NVIDIA-H100-80GB-HBM3", 8, 81559, 192_000, 2_000_000),
-    PoolKind("a100", "NVIDIA-A100-SXM4-40GB", 8, 40960, 128_000, 1_000_000),
-    PoolKind("l40s", "NVIDIA-L40S", 4, 46068, 96_000, 750_000),
-    PoolKind(
+    NodePool("h100", "NVIDIA-H100-80GB-HBM3", 8, 81559, 192_000, 2_000_000),
+    NodePool("a100", "NVIDIA-A100-SXM4-40GB", 8, 40960, 128_000, 1_000_000),
+    NodePool("l40s", "NVIDIA-L40S", 4, 46068, 96_000, 750_000),
+    NodePool(
         "mig",
         "NVIDIA-A100-SXM4-80GB",
         4,
@@ -40,7 +40,7 @@ POOLS: Final = (
         750_000,
         mig=(("1g.10gb", 8), ("2g.20gb", 4), ("3g.40gb", 4)),
     ),
-    PoolKind("cpu", "", 0, 0, 64_000, 512_000),
+    NodePool("cpu", "", 0, 0, 64_000, 512_000),
 )
 POOLS_BY_NAME: Final = {pool.name: pool for pool in POOLS}
 
@@ -50,7 +50,7 @@ class Node:
     """`devices` holds, per GPU, the hundredths still free; `groups` the shared ones' names."""
 
     name: str
-    pool: PoolKind
+    pool: NodePool
     zone: str
     block: str
     rack: str
@@ -59,7 +59,7 @@ class Node:
     cpu_millis: int = field(init=False)
     memory_mib: int = field(init=False)
     devices: list[int] = field(init=False)
-    migs: dict[str, list[int]] = field(init=False)
+    free_migs: dict[str, list[int]] = field(init=False)
     """Free instances of each MIG profile, by number."""
     groups: dict[str, int] = field(init=False, default_factory=dict)
     """Shared device's name → its index."""
@@ -67,68 +67,68 @@ class Node:
     def __post_init__(self) -> None:
         self.cpu_millis = self.pool.cpu_millis
         self.memory_mib = self.pool.memory_mib
-        self.devices = [] if self.pool.mig else [WHOLE] * self.pool.gpus
-        self.migs = {profile: list(range(count)) for profile, count in self.pool.mig}
+        self.devices = [] if self.pool.mig else [ONE_GPU] * self.pool.gpus
+        self.free_migs = {profile: list(range(count)) for profile, count in self.pool.mig}
 
-    def portion(self, shape: Shape) -> int:
+    def gpu_share(self, shape: Shape) -> int:
         """Hundredths of one device that the shape takes here."""
         if shape.gpu_memory_mib:
-            return -(-shape.gpu_memory_mib * WHOLE // self.pool.gpu_memory_mib)
+            return -(-shape.gpu_memory_mib * ONE_GPU // self.pool.gpu_memory_mib)
         return shape.fraction_percent
 
-    def lacks(self, shape: Shape) -> str | None:
+    def shortage(self, shape: Shape) -> str | None:
         """The resource that is short, or None where the shape fits."""
-        if shape.gpus and self.devices.count(WHOLE) < shape.gpus:
+        if shape.gpus and self.devices.count(ONE_GPU) < shape.gpus:
             return "nvidia.com/gpu"
-        portion = self.portion(shape) if self.devices else WHOLE + 1
+        portion = self.gpu_share(shape) if self.devices else ONE_GPU + 1
         if (shape.fraction_percent or shape.gpu_memory_mib) and not any(
             free >= portion for free in self.devices
         ):
             return "nvidia.com/gpu"
-        if shape.mig and not self.migs.get(shape.mig):
+        if shape.mig and not self.free_migs.get(shape.mig):
             return f"nvidia.com/mig-{shape.mig}"
         if self.cpu_millis < shape.cpu_millis:
             return "cpu"
         return "memory" if self.memory_mib < shape.memory_mib else None
 
-    def take(self, shape: Shape) -> DeviceGrant:
+    def allocate(self, shape: Shape) -> DeviceGrant:
         """Allocate; says which devices were given."""
         grant = self._choose(shape)
-        self.take_again(shape, grant)
+        self.reallocate(shape, grant)
         return grant
 
-    def take_again(self, shape: Shape, grant: DeviceGrant) -> None:
+    def reallocate(self, shape: Shape, grant: DeviceGrant) -> None:
         """Allocate exactly what was given once."""
         self.cpu_millis -= shape.cpu_millis
         self.memory_mib -= shape.memory_mib
         if shape.mig:
-            self.migs[shape.mig].remove(grant.instance)
-        portion = self.portion(shape) if grant.group else WHOLE
+            self.free_migs[shape.mig].remove(grant.instance)
+        portion = self.gpu_share(shape) if grant.group else ONE_GPU
         for device in grant.devices:
             self.devices[device] -= portion
         if grant.group:
             self.groups[grant.group] = grant.devices[0]
 
-    def give_back(self, shape: Shape, grant: DeviceGrant) -> None:
+    def release(self, shape: Shape, grant: DeviceGrant) -> None:
         self.cpu_millis += shape.cpu_millis
         self.memory_mib += shape.memory_mib
         if shape.mig:
-            bisect.insort(self.migs[shape.mig], grant.instance)
-        portion = self.portion(shape) if grant.group else WHOLE
+            bisect.insort(self.free_migs[shape.mig], grant.instance)
+        portion = self.gpu_share(shape) if grant.group else ONE_GPU
         for device in grant.devices:
             self.devices[device] += portion
-        if grant.group and self.devices[grant.devices[0]] == WHOLE:
+        if grant.group and self.devices[grant.devices[0]] == ONE_GPU:
             del self.groups[grant.group]
 
     def _choose(self, shape: Shape) -> DeviceGrant:
         if shape.mig:
-            return DeviceGrant(instance=self.migs[shape.mig][0])
+            return DeviceGrant(instance=self.free_migs[shape.mig][0])
         if shape.fraction_percent or shape.gpu_memory_mib:
-            portion = self.portion(shape)
+            portion = self.gpu_share(shape)
             _, device = min((free, i) for i, free in enumerate(self.devices) if free >= portion)
             known = next((name for name, i in self.groups.items() if i == device), "")
             return DeviceGrant(group=known or self._new_group(device), devices=(device,))
-        free = (index for index, free in enumerate(self.devices) if free == WHOLE)
+        free = (index for index, free in enumerate(self.devices) if free == ONE_GPU)
         return DeviceGrant(devices=tuple(itertools.islice(free, shape.gpus)))
 
     def _new_group(self, device: int) -> str:
@@ -142,16 +142,16 @@ class Node:
         return f"GPU-{uuid.uuid5(uuid.UUID(self.uid), f'device-{device}')}"
 
     @property
-    def free_wholes(self) -> int:
-        return self.devices.count(WHOLE)
+    def free_gpus(self) -> int:
+        return self.devices.count(ONE_GPU)
 
     @property
     def free_hundredths(self) -> int:
         return sum(self.devices)
 
 
-class Machines:
-    """All nodes of a cluster, found by how many whole GPUs they have free: the fullest that fits comes first.
+class NodeIndex:
+    """All nodes of a cluster, by how many whole GPUs they have free: the fullest that fits comes first.
 
     Allocation goes through here, so that the order stays true without sorting.
     """
@@ -164,7 +164,7 @@ class Machines:
         }
         for node in nodes.values():
             self._pools[node.pool.name].append(node)
-            self._levels[node.pool.name][node.free_wholes][node.name] = node
+            self._levels[node.pool.name][node.free_gpus][node.name] = node
 
     def pool(self, name: str) -> list[Node]:
         return self._pools[name]
@@ -179,28 +179,28 @@ class Machines:
         """A node of the pool where the shape fits."""
         for level in self._levels[pool][shape.gpus :]:
             for node in level.values():
-                if node.lacks(shape) is None:
+                if node.shortage(shape) is None:
                     return node
         return None
 
-    def take(self, node: Node, shape: Shape) -> DeviceGrant:
-        before = node.free_wholes
-        grant = node.take(shape)
+    def allocate(self, node: Node, shape: Shape) -> DeviceGrant:
+        before = node.free_gpus
+        grant = node.allocate(shape)
         self._move(node, before)
         return grant
 
-    def take_again(self, node: Node, shape: Shape, grant: DeviceGrant) -> None:
-        before = node.free_wholes
-        node.take_again(shape, grant)
+    def reallocate(self, node: Node, shape: Shape, grant: DeviceGrant) -> None:
+        before = node.free_gpus
+        node.reallocate(shape, grant)
         self._move(node, before)
 
-    def give_back(self, node: Node, shape: Shape, grant: DeviceGrant) -> None:
-        before = node.free_wholes
-        node.give_back(shape, grant)
+    def release(self, node: Node, shape: Shape, grant: DeviceGrant) -> None:
+        before = node.free_gpus
+        node.release(shape, grant)
         self._move(node, before)
 
     def _move(self, node: Node, before: int) -> None:
-        levels, now = self._levels[node.pool.name], node.free_wholes
+        levels, now = self._levels[node.pool.name], node.free_gpus
         if now != before:
             del levels[before][node.name]
             levels[now][node.name] = node
@@ -226,14 +226,14 @@ def build_nodes(counts: Mapping[str, int], *, prefix: str) -> dict[str, Node]:
 
 
 def count_nodes(
-    shapes: Iterable[tuple[str, Shape]], *, room: Mapping[str, float]
+    shapes: Iterable[tuple[str, Shape]], *, capacity: Mapping[str, float]
 ) -> dict[str, int]:
-    """How many nodes of each pool hold that part (`room`) of what is asked for in it, at least two."""
+    """How many nodes of each pool hold that part (`capacity`) of what is asked for in it, at least two."""
     asked = {pool.name: [0.0, 0.0, 0.0] for pool in POOLS}
     migs: Counter[str] = Counter()
     for name, shape in shapes:
         pool = POOLS_BY_NAME[name]
-        devices = shape.gpus + shape.fraction_percent / WHOLE
+        devices = shape.gpus + shape.fraction_percent / ONE_GPU
         if pool.gpu_memory_mib:
             devices += shape.gpu_memory_mib / pool.gpu_memory_mib
         asked[name][0] += devices / (pool.gpus or 1)
@@ -241,9 +241,9 @@ def count_nodes(
         asked[name][2] += shape.memory_mib / pool.memory_mib
         if shape.mig:
             migs[shape.mig] += 1
-    counts = {name: max(2, round(max(needs) * room[name])) for name, needs in asked.items()}
+    counts = {name: max(2, round(max(needs) * capacity[name])) for name, needs in asked.items()}
     sliced = max((migs[p] / n for p, n in POOLS_BY_NAME["mig"].mig), default=0.0)
-    counts["mig"] = max(counts["mig"], round(sliced * room["mig"]))
+    counts["mig"] = max(counts["mig"], round(sliced * capacity["mig"]))
     return counts
 
 

@@ -79,7 +79,7 @@ class SimulatedPod(msgspec.Struct):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why a gang was not placed. `reason` is the scheduler's word, `queue` who is over something."""
+    """Why a gang was not placed. `reason` is the scheduler's; `queue` is what is over quota or limit."""
 
     reason: str
     message: str

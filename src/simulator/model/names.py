@@ -96,6 +96,10 @@ COMMANDS = {
 CLUSTERS = ("oslo", "lagos", "kyoto", "quito", "tunis", "perth", "minsk", "hanoi")
 
 
+def namespace_of(project: str) -> str:
+    return f"team-{project}"
+
+
 def cluster_name(index: int) -> str:
     """The name of the n-th simulated cluster."""
     name = CLUSTERS[index % len(CLUSTERS)]

@@ -1,14 +1,14 @@
 """Who gets which node: a small deterministic scheduler over finite machines and two levels of queues.
 
-It places a gang whole or not at all, keeps quotas and limits, and says truthfully why it refuses. It knows
-nothing of objects, of time or of what the pods do once they are placed.
+It places a gang whole or not at all, keeps quotas and limits, and gives the true reason for each refusal. It
+knows nothing of objects, of time or of what the pods do once they are placed.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from simulator.model.hardware import POOLS_BY_NAME, WHOLE, Machines, Node
+from simulator.model.hardware import ONE_GPU, POOLS_BY_NAME, Node, NodeIndex
 from simulator.model.model import DeviceGrant, Refusal, Shape, SimulatedPod, SimulatedWorkload
 from simulator.model.names import DEPARTMENT_LIMITS, DEPARTMENTS, PROJECTS
 
@@ -60,10 +60,10 @@ class Scheduler:
 
     nodes: dict[str, Node]
     queues: dict[str, Queue]
-    _machines: Machines = field(init=False)
+    _index: NodeIndex = field(init=False)
 
     def __post_init__(self) -> None:
-        self._machines = Machines(self.nodes)
+        self._index = NodeIndex(self.nodes)
 
     def place(
         self, workload: SimulatedWorkload, gang: Sequence[SimulatedPod]
@@ -75,24 +75,24 @@ class Scheduler:
         shapes = [workload.shape(pod.role) for pod in gang]
         nodes = self._fit(workload, shapes)
         if nodes is None:
-            return self._no_room(workload, shapes)
+            return self._not_enough(workload, shapes)
         for pod, shape, node in zip(gang, shapes, nodes, strict=True):
-            pod.grant = self._machines.take(node, shape)
+            pod.grant = self._index.allocate(node, shape)
             pod.node = node.name
             self._charge(workload, node.pool.name, shape, 1)
         return {pod.name: pod.node for pod in gang}
 
-    def retake(self, workload: SimulatedWorkload, pod: SimulatedPod) -> None:
+    def reallocate(self, workload: SimulatedWorkload, pod: SimulatedPod) -> None:
         """Account again for a pod that was placed in an earlier life of the program."""
         node = self.nodes[pod.node]
         shape = workload.shape(pod.role)
-        self._machines.take_again(node, shape, pod.grant)
+        self._index.reallocate(node, shape, pod.grant)
         self._charge(workload, node.pool.name, shape, 1)
 
     def release(self, workload: SimulatedWorkload, pod: SimulatedPod) -> None:
         node = self.nodes[pod.node]
         shape = workload.shape(pod.role)
-        self._machines.give_back(node, shape, pod.grant)
+        self._index.release(node, shape, pod.grant)
         self._charge(workload, node.pool.name, shape, -1)
 
     def explain(self, workload: SimulatedWorkload, gang: Sequence[SimulatedPod]) -> Refusal | None:
@@ -101,7 +101,7 @@ class Scheduler:
         if refusal is not None:
             return refusal
         shapes = [workload.shape(pod.role) for pod in gang]
-        return None if self._fit(workload, shapes) else self._no_room(workload, shapes)
+        return None if self._fit(workload, shapes) else self._not_enough(workload, shapes)
 
     def check_queues(
         self, workload: SimulatedWorkload, gang: Sequence[SimulatedPod]
@@ -135,7 +135,7 @@ class Scheduler:
         return theirs.allocated > theirs.quota and mine.allocated + requested <= mine.quota
 
     def nodes_of(self, pool: str) -> list[Node]:
-        return self._machines.pool(pool)
+        return self._index.pool(pool)
 
     def pool_of(self, workload: SimulatedWorkload, pod: SimulatedPod) -> str:
         return self._pool_of_shape(workload, workload.shape(pod.role))
@@ -153,7 +153,7 @@ class Scheduler:
         if workload.topology != "required":
             return self._pack(workload, shapes, None)
         needed = sum(hundredths(shape, workload.pool) for shape in shapes)
-        for rack in self._machines.racks(workload.pool):
+        for rack in self._index.racks(workload.pool):
             if sum(node.free_hundredths for node in rack) >= needed:
                 packed = self._pack(workload, shapes, rack)
                 if packed is not None:
@@ -171,37 +171,37 @@ class Scheduler:
                 chosen = self._choose(workload, shape, rack)
                 if chosen is None:
                     return None
-                taken.append((chosen, shape, self._machines.take(chosen, shape)))
+                taken.append((chosen, shape, self._index.allocate(chosen, shape)))
                 packed.append(chosen)
             return packed
         finally:
             for used, shape, grant in reversed(taken):
-                self._machines.give_back(used, shape, grant)
+                self._index.release(used, shape, grant)
 
     def _choose(
         self, workload: SimulatedWorkload, shape: Shape, rack: list[Node] | None
     ) -> Node | None:
         if rack is None or not shape.wants_gpu:
-            return self._machines.find(self._pool_of_shape(workload, shape), shape)
-        fitting = [node for node in rack if node.lacks(shape) is None]
-        return min(fitting, key=lambda node: (node.free_wholes, node.name), default=None)
+            return self._index.find(self._pool_of_shape(workload, shape), shape)
+        fitting = [node for node in rack if node.shortage(shape) is None]
+        return min(fitting, key=lambda node: (node.free_gpus, node.name), default=None)
 
-    def _no_room(self, workload: SimulatedWorkload, shapes: Sequence[Shape]) -> Refusal:
+    def _not_enough(self, workload: SimulatedWorkload, shapes: Sequence[Shape]) -> Refusal:
         amounts = [hundredths(shape, self._pool_of_shape(workload, shape)) for shape in shapes]
         message = (
             self._cluster_message(workload, shapes[0])
             if workload.scheduler == DEFAULT
-            else _room_message(workload, shapes, sum(amounts))
+            else _shortage_message(workload, shapes, sum(amounts))
         )
         return Refusal(reason="NotEnoughResources", message=message, requested=sum(amounts))
 
     def _cluster_message(self, workload: SimulatedWorkload, shape: Shape) -> str:
         """In the form of the standard scheduler: how many nodes fail for which cause."""
         pool = self._pool_of_shape(workload, shape)
-        lacks = Counter(node.lacks(shape) for node in self._machines.pool(pool))
-        counts = sorted((name or "cpu", count) for name, count in lacks.items())
+        shortages = Counter(node.shortage(shape) for node in self._index.pool(pool))
+        counts = sorted((name or "cpu", count) for name, count in shortages.items())
         causes = [f"{count} Insufficient {name}" for name, count in counts]
-        others = len(self.nodes) - len(self._machines.pool(pool))
+        others = len(self.nodes) - len(self._index.pool(pool))
         if others:
             causes.append(f"{others} node(s) didn't match Pod's node affinity/selector")
         total = len(self.nodes)
@@ -215,15 +215,15 @@ class Scheduler:
 def hundredths(shape: Shape, pool: str) -> int:
     """What a pod of that shape weighs in a queue."""
     if shape.mig:
-        return int(shape.mig.partition("g")[0]) * WHOLE // _MIG_SLICES
+        return int(shape.mig.partition("g")[0]) * ONE_GPU // _MIG_SLICES
     if shape.gpu_memory_mib:
-        return -(-shape.gpu_memory_mib * WHOLE // POOLS_BY_NAME[pool].gpu_memory_mib)
-    return shape.gpus * WHOLE + shape.fraction_percent
+        return -(-shape.gpu_memory_mib * ONE_GPU // POOLS_BY_NAME[pool].gpu_memory_mib)
+    return shape.gpus * ONE_GPU + shape.fraction_percent
 
 
 def figure(amount: int) -> str:
     """Hundredths as people write GPUs: 2, 0.5, 1.25."""
-    return f"{amount / WHOLE:g}"
+    return f"{amount / ONE_GPU:g}"
 
 
 def build_queues(gpus: int) -> dict[str, Queue]:
@@ -239,20 +239,20 @@ def build_queues(gpus: int) -> dict[str, Queue]:
         )
     for project in PROJECTS:
         department = queues[project.department]
-        quota = _gpus(department.quota / WHOLE * project.quota_share)
+        quota = _gpus(department.quota / ONE_GPU * project.quota_share)
         limit_share = project.limit_share
         queues[project.name] = Queue(
             name=project.name,
             parent=department,
             quota=quota,
-            limit=-1 if limit_share is None else _gpus(quota / WHOLE * limit_share),
+            limit=-1 if limit_share is None else _gpus(quota / ONE_GPU * limit_share),
             min_runtime=project.min_runtime,
         )
     return queues
 
 
 def _gpus(amount: float) -> int:
-    return max(1, round(amount)) * WHOLE
+    return max(1, round(amount)) * ONE_GPU
 
 
 def _refusal(queue: Queue, requested: int, reason: str) -> Refusal:
@@ -280,7 +280,7 @@ def _refusal(queue: Queue, requested: int, reason: str) -> Refusal:
     )
 
 
-def _room_message(workload: SimulatedWorkload, shapes: Sequence[Shape], requested: int) -> str:
+def _shortage_message(workload: SimulatedWorkload, shapes: Sequence[Shape], requested: int) -> str:
     where = f"in node pool {workload.pool}"
     if workload.topology == "required":
         where = f"within one rack of node pool {workload.pool}"

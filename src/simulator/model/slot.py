@@ -1,4 +1,4 @@
-"""A place for a pod, and the names and ids that controllers make up. What knows of kinds is in `anatomy`."""
+"""A place for a pod, and the names and ids that controllers make up. What knows of kinds is in `pod_layout`."""
 
 import hashlib
 import uuid

@@ -1,4 +1,4 @@
-"""Who is in which stage: sets from which one can draw at random in constant time, the same by seed."""
+"""Which workloads are in which stage: sets to draw from at random in constant time, the same by seed."""
 
 import random
 from collections.abc import Iterable
@@ -18,9 +18,9 @@ class StageIndex:
         self._members: dict[_Cell, list[str]] = {}
         self._places: dict[str, tuple[_Cell, int]] = {}
 
-    def settle(self, workload: SimulatedWorkload) -> None:
-        """Note the workload's present stage; one that is gone is forgotten."""
-        self.forget(workload.uid)
+    def update(self, workload: SimulatedWorkload) -> None:
+        """Record the workload's present stage; one that is gone is removed."""
+        self.remove(workload.uid)
         if workload.stage == "gone":
             return
         cell = (workload.stage, workload.kind)
@@ -28,7 +28,7 @@ class StageIndex:
         self._places[workload.uid] = (cell, len(members))
         members.append(workload.uid)
 
-    def forget(self, uid: str) -> None:
+    def remove(self, uid: str) -> None:
         place = self._places.pop(uid, None)
         if place is None:
             return
@@ -50,8 +50,8 @@ class StageIndex:
                 counts[kind] = counts.get(kind, 0) + len(uids)
         return counts
 
-    def draw(self, rng: random.Random) -> tuple[str, str] | None:
-        """An event's name and the workload that it befalls; None where nothing can happen."""
+    def draw_event(self, rng: random.Random) -> tuple[str, str] | None:
+        """A random event's name and its workload's UID; None where nothing can happen."""
         weights = [event.hazard * sum(map(self._size, cells)) for event, cells in _ELIGIBLE]
         if not any(weights):
             return None

@@ -1,15 +1,14 @@
-"""New workloads: what kind, whose, how large, under which name. Drawn from tables by a seeded generator."""
+"""New workloads: their kind, project, size and name, drawn from tables by a seeded generator."""
 
 import random
 import uuid
 from collections.abc import Mapping
 from typing import Final
 
-from simulator.manifests.shared_objects import namespace_of
 from simulator.model.framework import Ask, Framework, FrameworkRole
 from simulator.model.mixture import KINDS, asks_of, name_words
 from simulator.model.model import PodRole, Seconds, Shape, SimulatedWorkload
-from simulator.model.names import PROJECTS, RELEASES, USERS
+from simulator.model.names import PROJECTS, RELEASES, USERS, namespace_of
 from simulator.model.scheduler import DEFAULT, KAI
 
 _NO_GPU: Final = Ask(weight=1, pool="cpu")
@@ -19,8 +18,8 @@ _TOPOLOGY_MINIMUM = 4
 _PROJECT_WEIGHTS = [project.demand for project in PROJECTS]
 
 
-class Names:
-    """Names that nobody bears yet: word-word-number, numbers counted up per pair of words."""
+class NameGenerator:
+    """Unused names: word-word-number, numbers counted up per pair of words."""
 
     def __init__(self) -> None:
         self.counters: dict[str, int] = {}
@@ -48,7 +47,7 @@ def draw_kind(rng: random.Random, present: Mapping[str, int]) -> Framework:
 
 
 def make_workload(
-    rng: random.Random, names: Names, framework: Framework, *, created_at: Seconds
+    rng: random.Random, names: NameGenerator, framework: Framework, *, created_at: Seconds
 ) -> SimulatedWorkload:
     """One of the given kind, in stage creating, without pods."""
     (project,) = rng.choices(PROJECTS, _PROJECT_WEIGHTS)

@@ -1,6 +1,6 @@
-"""Events (core/v1): what the schedulers say aloud. Old ones go, as they do after an hour in a real cluster.
+"""Rounds of scheduling: who waits gets a place or a reason, and now and then somebody is evicted for it.
 
-Rounds of scheduling: who waits gets a place or a reason, and now and then somebody is moved away for it.
+Both are also written as Events (core/v1), of which the oldest go, as after an hour in a real cluster.
 """
 
 import itertools
@@ -31,21 +31,21 @@ class EventRecorder:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._numbers = itertools.count(store.revision)
-        shelf = store.shelf(EVENTS.group, EVENTS.plural)
-        paths = shelf.objects if shelf is not None else ()
+        table = store.table(EVENTS.group, EVENTS.plural)
+        paths = table.objects if table is not None else ()
         self._kept = deque(path.partition("/")[::2] for path in paths)
 
-    def tell(
+    def record(
         self,
-        what: str,
+        event: str,
         workload: SimulatedWorkload,
         pod: SimulatedPod,
         now: Seconds,
         message: str = "",
     ) -> None:
-        reason, kind, text = _KINDS[what]
+        reason, kind, text = _KINDS[event]
         if workload.scheduler == DEFAULT:
-            reason = _PLAIN_REASONS.get(what, reason)
+            reason = _PLAIN_REASONS.get(event, reason)
         number = next(self._numbers)
         name = f"{pod.name}.{number:016x}"
         document = {
@@ -79,7 +79,7 @@ class EventRecorder:
             self._store.delete(EVENTS, *self._kept.popleft())
 
 
-_ROUND: Final = 60
+_ROUND_SIZE: Final = 60
 """Waiting workloads that one round looks at."""
 _EVICTION_CHANCE: Final = 0.05
 _MINIMUM_RUNTIME: Final = 90.0
@@ -88,42 +88,42 @@ _VICTIMS: Final = 6
 
 
 class Dispatcher:
-    """Brings the scheduler's verdicts into the world."""
+    """Applies the scheduler's decisions to the world."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._chronicle = EventRecorder(world.store)
+        self._events = EventRecorder(world.store)
 
     def schedule(self, now: Seconds, *, is_full: bool = False) -> None:
-        """Place what fits, most important first; keep the reasons of what waits true.
+        """Place event fits, the highest priority first; keep the reasons of event waits true.
 
-        A large crowd is looked at in part, unless `is_full`.
+        Of many only some are tried, unless `is_full`.
         """
         world = self._world
-        if not world.is_stale:
+        if not world.needs_scheduling:
             return
-        world.is_stale = False
-        for uid in list(world.waiting):
+        world.needs_scheduling = False
+        for uid in list(world.unscheduled):
             if all(pod.node for pod in world.workloads[uid].present_pods()):
-                del world.waiting[uid]
-        crowd = self._round(is_full=is_full)
-        placed = [self._attempt(workload, now) for workload in crowd]
+                del world.unscheduled[uid]
+        candidates = self._candidates(is_full=is_full)
+        placed = [self._try_to_place(workload, now) for workload in candidates]
         if any(placed):
             # What was placed last may be why those before it wait now.
-            for workload in crowd:
-                self._attempt(workload, now)
-        if not world.is_quiet:
+            for workload in candidates:
+                self._try_to_place(workload, now)
+        if not world.is_building:
             put_queues(world.store, world.scheduler.queues.values(), built_at=world.built_at)
 
-    def _round(self, *, is_full: bool) -> list[SimulatedWorkload]:
-        waiting = [self._world.workloads[uid] for uid in self._world.waiting]
+    def _candidates(self, *, is_full: bool) -> list[SimulatedWorkload]:
+        waiting = [self._world.workloads[uid] for uid in self._world.unscheduled]
         waiting.sort(key=lambda w: (-PRIORITIES[w.priority_class], w.created_at, w.uid))
-        if is_full or len(waiting) <= _ROUND:
+        if is_full or len(waiting) <= _ROUND_SIZE:
             return waiting
-        half = _ROUND // 2
+        half = _ROUND_SIZE // 2
         return waiting[:half] + self._world.rng.sample(waiting[half:], half)
 
-    def _attempt(self, workload: SimulatedWorkload, now: Seconds) -> bool:
+    def _try_to_place(self, workload: SimulatedWorkload, now: Seconds) -> bool:
         """True where something was placed."""
         gangs: dict[str, list[SimulatedPod]] = {}
         for pod in workload.present_pods():
@@ -133,17 +133,17 @@ class Dispatcher:
         for name, gang in gangs.items():
             result = self._world.scheduler.place(workload, gang)
             if isinstance(result, Refusal):
-                has_changed |= self._refuse(workload, name, gang, result, now)
+                has_changed |= self._record_refusal(workload, name, gang, result, now)
             else:
                 has_changed = has_placed = True
                 self._world.bind(workload, name, gang, now)
-                self._tell("Scheduled", workload, gang[0], now)
+                self._record("Scheduled", workload, gang[0], now)
         if has_changed:
-            self._settle_waiting(workload, now)
+            self._update_stage(workload, now)
             self._world.sync(workload)
         return has_placed
 
-    def _refuse(
+    def _record_refusal(
         self,
         workload: SimulatedWorkload,
         name: str,
@@ -151,31 +151,31 @@ class Dispatcher:
         refusal: Refusal,
         now: Seconds,
     ) -> bool:
-        """Like the scheduler, say it anew only when the message differs."""
-        if refusal.reason == "NotEnoughResources" and not self._world.is_quiet:
-            self._make_room(workload, gang, now)
+        """Like the scheduler, report it anew only when the message differs."""
+        if refusal.reason == "NotEnoughResources" and not self._world.is_building:
+            self._preempt(workload, gang, now)
         before = workload.refusals.get(name)
-        is_fresh = [pod for pod in gang if not pod.refused_at]
-        for pod in is_fresh:
+        new = [pod for pod in gang if not pod.refused_at]
+        for pod in new:
             pod.refused_at = now
         if before is not None and before.message == refusal.message:
-            return bool(is_fresh)
+            return bool(new)
         workload.refusals[name] = refusal
-        self._tell("Unschedulable", workload, gang[0], now, refusal.message)
+        self._record("Unschedulable", workload, gang[0], now, refusal.message)
         return True
 
-    def _settle_waiting(self, workload: SimulatedWorkload, now: Seconds) -> None:
+    def _update_stage(self, workload: SimulatedWorkload, now: Seconds) -> None:
         is_complete = all(pod.node for pod in workload.present_pods())
         if is_complete:
-            self._world.waiting.pop(workload.uid, None)
+            self._world.unscheduled.pop(workload.uid, None)
         if workload.stage == "pending" and is_complete:
-            self._world.enter(workload, "starting", now)
+            self._world.enter_stage(workload, "starting", now)
         elif any(pod.stage == "bound" for pod in workload.pods):
-            self._world.later(workload, "become_ready", now + self._world.rng.uniform(3.0, 15.0))
+            self._world.schedule_step(
+                workload, "become_ready", now + self._world.rng.uniform(3.0, 15.0)
+            )
 
-    def _make_room(
-        self, workload: SimulatedWorkload, gang: list[SimulatedPod], now: Seconds
-    ) -> None:
+    def _preempt(self, workload: SimulatedWorkload, gang: list[SimulatedPod], now: Seconds) -> None:
         """Evict one preemptible workload if that alone lets the gang in."""
         if workload.scheduler != KAI or self._world.rng.random() > _EVICTION_CHANCE:
             return
@@ -201,23 +201,23 @@ class Dispatcher:
             self._world.scheduler.release(victim, pod)
         helps = self._world.scheduler.explain(workload, gang) is None
         for pod in held:
-            self._world.scheduler.retake(victim, pod)
+            self._world.scheduler.reallocate(victim, pod)
         return helps
 
     def evict(self, victim: SimulatedWorkload, now: Seconds) -> None:
         """An eviction is a plain deletion of the pods; their owner makes new ones."""
-        self._tell("Evict", victim, victim.pods[0], now)
-        self._world.doom(victim.pods, now)
-        self._world.enter(victim, "deleting" if victim.kind == "Pod" else "evicting", now)
+        self._record("Evict", victim, victim.pods[0], now)
+        self._world.mark_deleted(victim.pods, now)
+        self._world.enter_stage(victim, "deleting" if victim.kind == "Pod" else "evicting", now)
         self._world.sync(victim)
 
-    def _tell(
+    def _record(
         self,
-        what: str,
+        event: str,
         workload: SimulatedWorkload,
         pod: SimulatedPod,
         now: Seconds,
         message: str = "",
     ) -> None:
-        if not self._world.is_quiet:
-            self._chronicle.tell(what, workload, pod, now, message)
+        if not self._world.is_building:
+            self._events.record(event, workload, pod, now, message)

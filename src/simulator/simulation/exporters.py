@@ -1,10 +1,7 @@
-"""How busy simulated pods are at a moment: smooth, different for each, and the same whenever it is asked.
+"""Metrics pages through the simulated API server's proxy: DCGM exporters, kubelets, inference servers.
 
-Figures are functions of a pod's identity and of time, so nothing has to be kept and counters never go back.
-
-Pages of metrics behind the simulated API server's proxy: DCGM exporters, kubelets, inference servers.
-
-In the text format of Prometheus, under the names and labels that the real exporters use.
+They are in Prometheus' text format, under the names and labels that the real exporters use. Activity is a
+function of a pod's identity and of time, so nothing has to be kept and counters never go back.
 """
 
 import hashlib
@@ -27,7 +24,7 @@ from simulator.simulation.world import World
 
 
 @dataclass(frozen=True, slots=True)
-class Habit:
+class ActivityProfile:
     """Busy at `level` on average (0 to 1), give or take `swing`; a part of all pods never does anything."""
 
     level: float
@@ -36,48 +33,50 @@ class Habit:
     idle_share: float
 
 
-_HABITS: Final = {
-    "finite": Habit(0.88, 0.07, 240.0, 0.05),
-    "session": Habit(0.40, 0.30, 900.0, 0.45),
-    "serving": Habit(0.45, 0.25, 1800.0, 0.12),
-    "resident": Habit(0.60, 0.25, 1200.0, 0.35),
-    "serverless": Habit(0.30, 0.20, 600.0, 0.0),
-    "recurring": Habit(0.55, 0.15, 300.0, 0.0),
+_PROFILES: Final = {
+    "finite": ActivityProfile(0.88, 0.07, 240.0, 0.05),
+    "session": ActivityProfile(0.40, 0.30, 900.0, 0.45),
+    "serving": ActivityProfile(0.45, 0.25, 1800.0, 0.12),
+    "resident": ActivityProfile(0.60, 0.25, 1200.0, 0.35),
+    "serverless": ActivityProfile(0.30, 0.20, 600.0, 0.0),
+    "recurring": ActivityProfile(0.55, 0.15, 300.0, 0.0),
 }
 _BUSY_STAGES: Final = ("running",)
 
 
 def utilization(workload: SimulatedWorkload, pod: SimulatedPod, now: Seconds) -> float:
     """From 0 to 1; exactly 0 where the pod holds devices and does nothing with them."""
-    habit = _HABITS[workload.family]
-    if pod.stage not in _BUSY_STAGES or _share(pod, "idle") < habit.idle_share:
+    profile = _PROFILES[workload.family]
+    if pod.stage not in _BUSY_STAGES or _share(pod, "idle") < profile.idle_share:
         return 0.0
-    return max(0.01, min(1.0, _level(habit, pod) + habit.swing * math.sin(_angle(habit, pod, now))))
+    return max(
+        0.01, min(1.0, _level(profile, pod) + profile.swing * math.sin(_angle(profile, pod, now)))
+    )
 
 
 def work_done(workload: SimulatedWorkload, pod: SimulatedPod, now: Seconds) -> float:
     """Seconds of full activity since the pod started: the sum of `level` and swing over its time."""
     if not pod.started_at:
         return 0.0
-    habit = _HABITS[workload.family]
-    if _share(pod, "idle") < habit.idle_share:
+    profile = _PROFILES[workload.family]
+    if _share(pod, "idle") < profile.idle_share:
         return 0.002 * max(0.0, now - pod.started_at)
-    speed = 2 * math.pi / habit.period_seconds
-    swung = math.cos(_angle(habit, pod, pod.started_at)) - math.cos(_angle(habit, pod, now))
-    return max(0.0, _level(habit, pod) * (now - pod.started_at) + habit.swing * swung / speed)
+    speed = 2 * math.pi / profile.period_seconds
+    swung = math.cos(_angle(profile, pod, pod.started_at)) - math.cos(_angle(profile, pod, now))
+    return max(0.0, _level(profile, pod) * (now - pod.started_at) + profile.swing * swung / speed)
 
 
 def memory_share(pod: SimulatedPod) -> float:
-    """How much of what it asked for a pod uses."""
+    """How much of its requested memory a pod uses, from 0 to 1."""
     return 0.35 + 0.55 * _share(pod, "memory")
 
 
-def _level(habit: Habit, pod: SimulatedPod) -> float:
-    return habit.level * (0.9 + 0.2 * _share(pod, "level"))
+def _level(profile: ActivityProfile, pod: SimulatedPod) -> float:
+    return profile.level * (0.9 + 0.2 * _share(pod, "level"))
 
 
-def _angle(habit: Habit, pod: SimulatedPod, now: Seconds) -> float:
-    return 2 * math.pi * (now / habit.period_seconds + _share(pod, "phase"))
+def _angle(profile: ActivityProfile, pod: SimulatedPod, now: Seconds) -> float:
+    return 2 * math.pi * (now / profile.period_seconds + _share(pod, "phase"))
 
 
 def _share(pod: SimulatedPod, what: str) -> float:
@@ -98,7 +97,7 @@ Placed = tuple[SimulatedWorkload, SimulatedPod]
 
 
 class Exporters:
-    """`page` answers what stands behind a proxy path, or None where nothing does."""
+    """Each method answers the page at a proxied path, or None where there is none."""
 
     def __init__(self, world: World, *, clock: Callable[[], Seconds] = time.time) -> None:
         self._world = world
@@ -122,13 +121,13 @@ class Exporters:
             node = self._exporters.get(name)
             return _text(self._dcgm(node)) if node is not None else None
         self._index()
-        found = self._by_name.get((namespace, name))
-        if found is None or found[1].stage != "running" or path not in ("metrics", "v1/metrics"):
+        placed = self._by_name.get((namespace, name))
+        if placed is None or placed[1].stage != "running" or path not in ("metrics", "v1/metrics"):
             return None
-        prefix = _PREFIXES.get(IMAGES[found[0].shape(found[1].role).image])
+        prefix = _PREFIXES.get(IMAGES[placed[0].shape(placed[1].role).image])
         if prefix is None or (not prefix and path != "v1/metrics"):
             return None
-        return _text(self._inference(*found, prefix))
+        return _text(self._inference(*placed, prefix))
 
     def _index(self) -> None:
         """Pods by node and name, at most a second old."""
@@ -156,9 +155,9 @@ class Exporters:
             yield f"container_cpu_usage_seconds_total{{{labels}}} {done:.6f} {stamp}"
         yield "# TYPE container_memory_working_set_bytes gauge"
         for workload, pod in placed:
-            asked = workload.shape(pod.role).memory_mib * _MEBIBYTE
+            requested = workload.shape(pod.role).memory_mib * _MEBIBYTE
             labels = _container(workload, pod)
-            used = int(asked * memory_share(pod))
+            used = int(requested * memory_share(pod))
             yield f"container_memory_working_set_bytes{{{labels}}} {used} {stamp}"
 
     def _dcgm(self, node: Node) -> Iterable[str]:
@@ -178,15 +177,15 @@ class Exporters:
             for device in pod.grant.devices:
                 holders.setdefault(device, []).append((workload, pod))
         for device in range(node.pool.gpus):
-            found = holders.get(device, [])
-            labels = f"{_gpu(node, device)}{_holder(node, device, found)}"
-            busy = min(1.0, sum(utilization(w, p, now) for w, p in found))
-            used = sum(self._memory_mib(node, w, p) for w, p in found)
+            sharing = holders.get(device, [])
+            labels = f"{_gpu(node, device)}{_holder(node, device, sharing)}"
+            busy = min(1.0, sum(utilization(w, p, now) for w, p in sharing))
+            used = sum(self._memory_mib(node, w, p) for w, p in sharing)
             yield "DCGM_FI_DEV_GPU_UTIL", labels, round(100 * busy)
             yield "DCGM_FI_DEV_FB_USED", labels, round(used) + 4
             yield "DCGM_FI_PROF_GR_ENGINE_ACTIVE", labels, busy
             if node.pool.name in ("h100", "a100"):
-                linked = busy * 4e10 if any(len(p.grant.devices) > 1 for _, p in found) else 0.0
+                linked = busy * 4e10 if any(len(p.grant.devices) > 1 for _, p in sharing) else 0.0
                 yield "DCGM_FI_PROF_NVLINK_TX_BYTES", labels, linked
                 yield "DCGM_FI_PROF_NVLINK_RX_BYTES", labels, linked * 0.97
 
@@ -202,21 +201,25 @@ class Exporters:
             for instance in range(count):
                 device, place = instance % node.pool.gpus, instance // node.pool.gpus
                 number = _MIG_NUMBERS[profile] + place
-                found = holders.get((profile, instance))
+                holder = holders.get((profile, instance))
                 labels = (
                     f'{_gpu(node, device)},GPU_I_PROFILE="{profile}",GPU_I_ID="{number}"'
-                    f"{_pod_labels(*found) if found else ''}"
+                    f"{_pod_labels(*holder) if holder else ''}"
                 )
-                busy = utilization(*found, now) if found else 0.0
+                busy = utilization(*holder, now) if holder else 0.0
                 yield "DCGM_FI_PROF_GR_ENGINE_ACTIVE", labels, busy
-                yield "DCGM_FI_DEV_FB_USED", labels, 4000 * memory_share(found[1]) if found else 12
+                yield (
+                    "DCGM_FI_DEV_FB_USED",
+                    labels,
+                    4000 * memory_share(holder[1]) if holder else 12,
+                )
 
     @staticmethod
     def _memory_mib(node: Node, workload: SimulatedWorkload, pod: SimulatedPod) -> float:
         if not pod.started_at:
             return 0.0
         shape = workload.shape(pod.role)
-        portion = node.portion(shape) / 100 if pod.grant.group else 1.0
+        portion = node.gpu_share(shape) / 100 if pod.grant.group else 1.0
         return node.pool.gpu_memory_mib * portion * memory_share(pod)
 
     def _inference(
@@ -261,12 +264,12 @@ def _gpu(node: Node, device: int) -> str:
     )
 
 
-def _holder(node: Node, device: int, found: list[Placed]) -> str:
+def _holder(node: Node, device: int, sharing: list[Placed]) -> str:
     group = next((name for name, index in node.groups.items() if index == device), "")
     if group:
         name = reservation_name(node, group)
         return f',container="resource-reservation",namespace="{RESERVATIONS}",pod="{name}"'
-    return _pod_labels(*found[0]) if found else ""
+    return _pod_labels(*sharing[0]) if sharing else ""
 
 
 def _pod_labels(workload: SimulatedWorkload, pod: SimulatedPod) -> str:

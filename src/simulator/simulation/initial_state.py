@@ -1,4 +1,4 @@
-"""How a world begins: workloads that have already lived for days, on machines that just hold them.
+"""The world at the start: workloads that have run for days, on machines that just hold them.
 
 What is drawn as running and does not fit waits, for the true reason. Nothing is written before all stand.
 """
@@ -12,7 +12,7 @@ from simulator.apiserver.store import Store
 from simulator.manifests.shared_objects import put_shared_objects
 from simulator.model.framework import FRAMEWORKS, Framework
 from simulator.model.hardware import POOLS_BY_NAME, Node, build_nodes, count_nodes, total_gpus
-from simulator.model.lifecycles import FIRST_STAGES
+from simulator.model.lifecycles import INITIAL_STAGES
 from simulator.model.mixture import KINDS
 from simulator.model.model import (
     DeviceGrant,
@@ -24,15 +24,15 @@ from simulator.model.model import (
 )
 from simulator.model.pod_layout import is_kept, slots
 from simulator.model.scheduler import build_queues
-from simulator.model.workload_factory import Names, draw_kind, make_workload
+from simulator.model.workload_factory import NameGenerator, draw_kind, make_workload
 from simulator.simulation import transitions
 from simulator.simulation.dispatcher import Dispatcher
 from simulator.simulation.world import World
 
 _DAY = 86400.0
 _OLDEST = 9 * _DAY
-_ROOM = {"h100": 0.9, "a100": 0.9, "l40s": 1.0, "mig": 1.1, "cpu": 1.4}
-"""Part of what is asked for in each pool that its machines can hold."""
+_CAPACITY = {"h100": 0.9, "a100": 0.9, "l40s": 1.0, "mig": 1.1, "cpu": 1.4}
+"""Part of what is requested in each pool that its machines can hold."""
 _HOLDING = ("running", "degraded", "updating")
 
 
@@ -42,10 +42,10 @@ class _Draft:
     stage: str
 
 
-def begin_world(store: Store, *, seed: int, prefix: str, workloads: int, now: Seconds) -> World:
+def build_world(store: Store, *, seed: int, prefix: str, workloads: int, now: Seconds) -> World:
     """A mature cluster of so many workloads."""
     rng = random.Random(seed)
-    names = Names()
+    names = NameGenerator()
     drafts: list[_Draft] = []
     present: Counter[str] = Counter()
     for number in range(workloads):
@@ -53,7 +53,7 @@ def begin_world(store: Store, *, seed: int, prefix: str, workloads: int, now: Se
         framework = KINDS[number] if number < len(KINDS) else draw_kind(rng, present)
         present[framework.key] += 1
         drafts.append(_draft(rng, names, framework, now))
-    nodes = build_nodes(count_nodes(_asked(drafts), room=_ROOM), prefix=prefix)
+    nodes = build_nodes(count_nodes(_asked(drafts), capacity=_CAPACITY), prefix=prefix)
     built_at = float(int(now - 2 * _OLDEST))
     world = World(
         store,
@@ -64,19 +64,19 @@ def begin_world(store: Store, *, seed: int, prefix: str, workloads: int, now: Se
     )
     world.names = names
     put_shared_objects(store, nodes, world.scheduler.queues, built_at=built_at)
-    world.is_quiet = True
+    world.is_building = True
     for draft in sorted(drafts, key=lambda draft: draft.workload.created_at):
-        _settle(world, draft, now)
+        _live_until_now(world, draft, now)
     Dispatcher(world).schedule(now, is_full=True)
-    world.is_quiet = False
+    world.is_building = False
     world.write_all()
     return world
 
 
-def _draft(rng: random.Random, names: Names, framework: Framework, now: Seconds) -> _Draft:
+def _draft(rng: random.Random, names: NameGenerator, framework: Framework, now: Seconds) -> _Draft:
     age = min(_OLDEST, rng.expovariate(1 / (1.2 * _DAY))) + 600
     workload = make_workload(rng, names, framework, created_at=float(int(now - age)))
-    stages, weights = zip(*FIRST_STAGES[workload.family], strict=True)
+    stages, weights = zip(*INITIAL_STAGES[workload.family], strict=True)
     (stage,) = rng.choices(stages, weights)
     if stage == "updating" and not framework.can_update:
         stage = "running"
@@ -92,8 +92,8 @@ def _asked(drafts: Iterable[_Draft]) -> Iterable[tuple[str, Shape]]:
             yield (draft.workload.pool if shape.wants_gpu else "cpu"), shape
 
 
-def _settle(world: World, draft: _Draft, now: Seconds) -> None:
-    """Let the workload have lived until now."""
+def _live_until_now(world: World, draft: _Draft, now: Seconds) -> None:
+    """Give the workload the state that it would have by now."""
     workload = draft.workload
     world.workloads[workload.uid] = workload
     if workload.family == "recurring":
@@ -102,10 +102,10 @@ def _settle(world: World, draft: _Draft, now: Seconds) -> None:
     has_deadline = FRAMEWORKS[workload.kind].has_deadline
     if stage == "failed" and workload.family == "serving" and not has_deadline:
         stage = "running"
-    _BEGINNINGS[stage](world, workload, now)
+    _STAGES[stage](world, workload, now)
 
 
-def _hold(world: World, workload: SimulatedWorkload, now: Seconds) -> bool:
+def _run_pods(world: World, workload: SimulatedWorkload, now: Seconds) -> bool:
     """Give all pods their nodes, long ago; False where they have to wait instead."""
     rng, created_at = world.rng, workload.created_at
     transitions.make_pods(world, workload, created_at + rng.uniform(1, 4))
@@ -128,10 +128,10 @@ def _hold(world: World, workload: SimulatedWorkload, now: Seconds) -> bool:
 
 
 def _wait_instead(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
-    """It came in the last hours and found no room."""
+    """It was created in the last hours and does not fit."""
     for pod in workload.pods:
         if pod.node:
-            world.free(workload, pod)
+            world.release(workload, pod)
             pod.node, pod.grant = "", DeviceGrant()
     workload.created_at = float(int(now - world.rng.uniform(60, 8 * 3600)))
     for key in workload.children:
@@ -141,21 +141,21 @@ def _wait_instead(world: World, workload: SimulatedWorkload, now: Seconds) -> No
         pod.created_at = workload.created_at if is_root else workload.created_at + 2
         pod.refused_at = workload.created_at + 4
         pod.since = pod.created_at
-    world.enter(workload, "pending", workload.created_at + 2)
+    world.enter_stage(workload, "pending", workload.created_at + 2)
 
 
 def _running(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
-    if _hold(world, workload, now):
-        world.enter(workload, "running", workload.first_ready_at)
+    if _run_pods(world, workload, now):
+        world.enter_stage(workload, "running", workload.first_ready_at)
 
 
 def _degraded(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
-    if _hold(world, workload, now):
-        transitions.trouble(world, workload, now - world.rng.uniform(30, 1800))
+    if _run_pods(world, workload, now):
+        transitions.crash(world, workload, now - world.rng.uniform(30, 1800))
 
 
 def _updating(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
-    if _hold(world, workload, now):
+    if _run_pods(world, workload, now):
         transitions.update(world, workload, now)
 
 
@@ -166,7 +166,7 @@ def _stopped(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     for role in FRAMEWORKS[workload.kind].roles:
         if role.owner == "rs-{revision}":
             workload.children |= {"rs-1": workload.created_at + 2}
-    world.enter(workload, "stopped", workload.suspended_at)
+    world.enter_stage(workload, "stopped", workload.suspended_at)
 
 
 def _idle(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
@@ -175,34 +175,34 @@ def _idle(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
         runs = range(max(1, workload.runs - 2), workload.runs + 1)
         workload.children = {f"run-{run}": now - (workload.runs - run + 1) * 1800 for run in runs}
         workload.finished_at = workload.children[f"run-{workload.runs}"] + 300
-        world.enter(workload, "idle", workload.finished_at)
+        world.enter_stage(workload, "idle", workload.finished_at)
         return
     started_at = workload.created_at + 5
     for key in (*FRAMEWORKS[workload.kind].made_with_pods, "rs-1"):
         workload.children[key] = started_at
     workload.first_ready_at = started_at + 30
-    world.enter(workload, "idle", _between(world, workload.first_ready_at, now))
+    world.enter_stage(workload, "idle", _between(world, workload.first_ready_at, now))
 
 
 def _completed(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     _end(world, workload, "succeeded", now)
     workload.pods = [pod for pod in workload.pods if is_kept(pod, workload)]
-    world.enter(workload, "completed", workload.finished_at + 1)
+    world.enter_stage(workload, "completed", workload.finished_at + 1)
 
 
 def _failed(world: World, workload: SimulatedWorkload, now: Seconds) -> None:
     if workload.family == "serving":
-        if _hold(world, workload, now):
+        if _run_pods(world, workload, now):
             workload.first_ready_at = 0.0
             for pod in workload.pods:
                 pod.stage, pod.started_at, pod.ready_at = "stuck", 0.0, 0.0
-            world.enter(workload, "failed", workload.created_at + 700)
+            world.enter_stage(workload, "failed", workload.created_at + 700)
         return
     _end(world, workload, "failed", now)
-    culprit = world.rng.choice(workload.pods)
-    culprit.reason = world.rng.choice(("Error", "OOMKilled", "Evicted"))
-    workload.pods = [pod for pod in (culprit,) if is_kept(pod, workload)]
-    world.enter(workload, "failed", workload.finished_at + 1)
+    failed = world.rng.choice(workload.pods)
+    failed.reason = world.rng.choice(("Error", "OOMKilled", "Evicted"))
+    workload.pods = [pod for pod in (failed,) if is_kept(pod, workload)]
+    world.enter_stage(workload, "failed", workload.finished_at + 1)
 
 
 def _end(world: World, workload: SimulatedWorkload, stage: str, now: Seconds) -> None:
@@ -212,7 +212,7 @@ def _end(world: World, workload: SimulatedWorkload, stage: str, now: Seconds) ->
     workload.finished_at = _between(world, started_at + 60, now)
     workload.first_ready_at = started_at
     transitions.make_pods(world, workload, workload.created_at + rng.uniform(1, 4))
-    world.stop_waiting(workload)
+    world.mark_scheduled(workload)
     for pod in workload.pods:
         pod.node = _any_node(world, workload, pod).name
         pod.scheduled_at = started_at - 20
@@ -221,16 +221,16 @@ def _end(world: World, workload: SimulatedWorkload, stage: str, now: Seconds) ->
 
 
 def _any_node(world: World, workload: SimulatedWorkload, pod: SimulatedPod) -> Node:
-    wanted = workload.pool if workload.shape(pod.role).wants_gpu else "cpu"
-    assert wanted in POOLS_BY_NAME
-    return world.rng.choice(world.scheduler.nodes_of(wanted))
+    pool = workload.pool if workload.shape(pod.role).wants_gpu else "cpu"
+    assert pool in POOLS_BY_NAME
+    return world.rng.choice(world.scheduler.nodes_of(pool))
 
 
 def _between(world: World, first: Seconds, last: Seconds) -> Seconds:
     return float(int(world.rng.uniform(first, max(first, last))))
 
 
-_BEGINNINGS = {
+_STAGES = {
     "running": _running,
     "degraded": _degraded,
     "updating": _updating,

@@ -1,7 +1,7 @@
-"""The simulated cluster as it lives: workloads, machines and queues, and the moves that keep them true.
+"""The simulated cluster's state: workloads, machines and queues, and the changes that keep them consistent.
 
-It owns the state and writes it to the store after every move. Which move comes next is `scenario`'s affair;
-what befalls a workload stands in `happenings`.
+It writes the state to the store after every change. Which change comes next is up to `scenario`; the changes
+themselves are in `transitions`.
 """
 
 import heapq
@@ -14,16 +14,16 @@ from simulator.apiserver.resources import ResourceType
 from simulator.apiserver.store import Store, path_of
 from simulator.manifests.render import Rendered, render
 from simulator.manifests.shared_objects import put_queues
-from simulator.manifests.system_pods import drop_reservation, put_reservation
+from simulator.manifests.system_pods import delete_reservation, put_reservation
 from simulator.model.hardware import Node
-from simulator.model.lifecycles import FOLLOWS
+from simulator.model.lifecycles import NEXT_STEPS
 from simulator.model.mixture import UNKNOWN
 from simulator.model.model import Seconds, SimulatedPod, SimulatedWorkload
 from simulator.model.pod_layout import slots
 from simulator.model.scheduler import Queue, Scheduler
 from simulator.model.slot import Slot, random_ending, slot_of
 from simulator.model.stage_index import StageIndex
-from simulator.model.workload_factory import Names
+from simulator.model.workload_factory import NameGenerator
 
 _Key = tuple[ResourceType, str, str]
 """Kind, path and uid of one written object."""
@@ -43,19 +43,19 @@ class World:
     ) -> None:
         self.store = store
         self.rng = rng
-        self.names = Names()
+        self.names = NameGenerator()
         self.built_at = built_at
         self.scheduler = Scheduler(nodes, queues)
         self.workloads: dict[str, SimulatedWorkload] = {}
-        self.census = StageIndex()
-        self.agenda: list[tuple[Seconds, int, str, str]] = []
-        self.is_quiet = False
+        self.stages = StageIndex()
+        self.pending_steps: list[tuple[Seconds, int, str, str]] = []
+        self.is_building = False
         """While a world is being built nothing is written step by step."""
         self._order = itertools.count()
         self._written: dict[str, dict[_Key, None]] = {}
-        self.waiting: dict[str, None] = {}
+        self.unscheduled: dict[str, None] = {}
         """Workloads with pods that have no node."""
-        self.is_stale = False
+        self.needs_scheduling = False
         """Something was freed or has come to wait since the last round of scheduling."""
 
     @property
@@ -64,40 +64,40 @@ class World:
 
     # State
 
-    def readopt(self, workload: SimulatedWorkload) -> None:
+    def restore(self, workload: SimulatedWorkload) -> None:
         """Take in a workload of an earlier life of the program, with all that it holds."""
         self.workloads[workload.uid] = workload
-        self.census.settle(workload)
+        self.stages.update(workload)
         for pod in workload.pods:
             if pod.holds_resources:
-                self.scheduler.retake(workload, pod)
+                self.scheduler.reallocate(workload, pod)
         if any(not pod.node for pod in workload.present_pods()):
-            self.waiting[workload.uid] = None
-            self.is_stale = True
+            self.unscheduled[workload.uid] = None
+            self.needs_scheduling = True
         self._written[workload.uid] = self._keys(render(workload, self.nodes))
 
-    def enter(self, workload: SimulatedWorkload, stage: str, now: Seconds) -> None:
+    def enter_stage(self, workload: SimulatedWorkload, stage: str, now: Seconds) -> None:
         """Change stage; what follows by itself is put on the agenda."""
         workload.stage = stage
         workload.since = now
-        self.census.settle(workload)
-        if stage in FOLLOWS:
-            step, least, most = FOLLOWS[stage]
-            self.later(workload, step, now + self.rng.uniform(least, most))
+        self.stages.update(workload)
+        if stage in NEXT_STEPS:
+            step, least, most = NEXT_STEPS[stage]
+            self.schedule_step(workload, step, now + self.rng.uniform(least, most))
 
-    def later(self, workload: SimulatedWorkload, step: str, due: Seconds) -> None:
-        heapq.heappush(self.agenda, (due, next(self._order), workload.uid, step))
+    def schedule_step(self, workload: SimulatedWorkload, step: str, due: Seconds) -> None:
+        heapq.heappush(self.pending_steps, (due, next(self._order), workload.uid, step))
 
-    def forget(self, workload: SimulatedWorkload) -> None:
+    def remove(self, workload: SimulatedWorkload) -> None:
         """The workload is gone for good."""
         workload.stage = "gone"
         workload.is_root_gone = True
-        self.drop(workload, list(workload.pods))
-        self.census.settle(workload)
+        self.remove_pods(workload, list(workload.pods))
+        self.stages.update(workload)
         self.sync(workload)
         del self.workloads[workload.uid]
         self._written.pop(workload.uid, None)
-        self.waiting.pop(workload.uid, None)
+        self.unscheduled.pop(workload.uid, None)
 
     def count_visible(self) -> int:
         """How many workloads an agent can find: an unknown kind is known by its pods alone."""
@@ -116,8 +116,8 @@ class World:
                 if slot.owner:
                     workload.children.setdefault(slot.owner, now)
         if any(not pod.node for pod in workload.present_pods()):
-            self.waiting[workload.uid] = None
-            self.is_stale = True
+            self.unscheduled[workload.uid] = None
+            self.needs_scheduling = True
 
     def _new_pod(self, workload: SimulatedWorkload, slot: Slot, now: Seconds) -> SimulatedPod:
         ending = "" if slot.is_name_whole else random_ending(self.rng.getrandbits(32))
@@ -135,27 +135,27 @@ class World:
             since=now,
         )
 
-    def doom(self, pods: Iterable[SimulatedPod], now: Seconds) -> None:
+    def mark_deleted(self, pods: Iterable[SimulatedPod], now: Seconds) -> None:
         """Pods get their deletion timestamp; they go when `drop` takes them."""
         for pod in pods:
             pod.deleted_at = pod.deleted_at or now
 
-    def drop(self, workload: SimulatedWorkload, pods: Iterable[SimulatedPod]) -> None:
-        """Pods are gone; what they held is free."""
+    def remove_pods(self, workload: SimulatedWorkload, pods: Iterable[SimulatedPod]) -> None:
+        """Remove pods; what they held is free again."""
         for pod in list(pods):
-            self.free(workload, pod)
+            self.release(workload, pod)
             workload.pods.remove(pod)
 
-    def free(self, workload: SimulatedWorkload, pod: SimulatedPod) -> None:
+    def release(self, workload: SimulatedWorkload, pod: SimulatedPod) -> None:
         """Give back what the pod holds; call before it counts as over."""
         if not pod.holds_resources:
             return
         self.scheduler.release(workload, pod)
-        self.is_stale = True
+        self.needs_scheduling = True
         if pod.grant.group:
-            drop_reservation(self.store, self.nodes[pod.node], pod.grant.group)
+            delete_reservation(self.store, self.nodes[pod.node], pod.grant.group)
 
-    def finish(
+    def finish_pods(
         self,
         workload: SimulatedWorkload,
         pods: Iterable[SimulatedPod],
@@ -168,12 +168,12 @@ class World:
             if pod.is_over:
                 continue
             if not pod.started_at:
-                self.drop(workload, [pod])
+                self.remove_pods(workload, [pod])
                 continue
-            self.free(workload, pod)
+            self.release(workload, pod)
             pod.stage, pod.since, pod.finished_at, pod.reason = stage, now, now, reason
 
-    def start(self, workload: SimulatedWorkload, now: Seconds) -> None:
+    def start_pods(self, workload: SimulatedWorkload, now: Seconds) -> None:
         """Containers of placed pods come up."""
         for pod in workload.present_pods():
             if pod.stage in ("bound", "stuck"):
@@ -192,26 +192,26 @@ class World:
             if pod.grant.group:
                 put_reservation(self.store, self.nodes[pod.node], pod)
 
-    def stop_waiting(self, workload: SimulatedWorkload) -> None:
-        self.waiting.pop(workload.uid, None)
+    def mark_scheduled(self, workload: SimulatedWorkload) -> None:
+        self.unscheduled.pop(workload.uid, None)
 
     # Writing
 
     def sync(self, workload: SimulatedWorkload) -> None:
         """Make the store hold exactly what the workload consists of now."""
-        if self.is_quiet:
+        if self.is_building:
             return
         rendered = [] if workload.stage == "gone" else render(workload, self.nodes)
-        wanted = self._keys(rendered)
+        keys = self._keys(rendered)
         for resource, path, uid in self._written.get(workload.uid, ()):
-            if (resource, path, uid) not in wanted:
+            if (resource, path, uid) not in keys:
                 namespace, _, name = path.rpartition("/")
                 self.store.delete(resource, namespace or None, name)
         for resource, document in rendered:
             self.store.put(resource, document)
-        self._written[workload.uid] = wanted
+        self._written[workload.uid] = keys
 
-    def sync_if_there(self, workload: SimulatedWorkload) -> None:
+    def sync_if_present(self, workload: SimulatedWorkload) -> None:
         if workload.stage != "gone":
             self.sync(workload)
 

@@ -80,7 +80,7 @@ class Terminal(io.StringIO):
 def test_progress_is_plain_where_nobody_sees_it_change() -> None:
     stream = io.StringIO()
     progress = Progress(stream)
-    progress.say("Building")
+    progress.begin("Building")
     progress.count(1, 9)
     progress.done()
     first, second = stream.getvalue().splitlines()
@@ -92,7 +92,7 @@ def test_progress_is_plain_where_nobody_sees_it_change() -> None:
 def test_progress_moves_on_a_terminal() -> None:
     stream = Terminal()
     progress = Progress(stream)
-    progress.say("Building")
+    progress.begin("Building")
     progress.count(3, 9)
     progress.done()
     assert "Building ... 3 of 9" in stream.getvalue()
@@ -105,7 +105,7 @@ def test_progress_survives_a_reader_that_has_gone() -> None:
             raise BrokenPipeError
 
     progress = Progress(Gone())
-    progress.say("Building")
+    progress.begin("Building")
     progress.done()
 
 

@@ -12,7 +12,7 @@ from simulator.apiserver.resources import PODS
 from simulator.apiserver.store import Store
 from simulator.manifests.system_pods import EXPORTERS_NAMESPACE, RESERVATIONS
 from simulator.model.framework import FRAMEWORKS, SERVED
-from simulator.model.hardware import WHOLE
+from simulator.model.hardware import ONE_GPU
 from simulator.model.mixture import KINDS
 from simulator.model.model import SimulatedWorkload
 from simulator.model.pod_layout import slots
@@ -37,7 +37,7 @@ def new_store() -> Store:
 
 
 def begin(*, seed: int = 7, workloads: int = 120) -> Scenario:
-    return Scenario.begin(new_store(), seed=seed, prefix="t", workloads=workloads, now=NOW)
+    return Scenario.create(new_store(), seed=seed, prefix="t", workloads=workloads, now=NOW)
 
 
 def run(scenario: Scenario, steps: int, *, start: float = NOW) -> float:
@@ -51,9 +51,9 @@ def run(scenario: Scenario, steps: int, *, start: float = NOW) -> float:
 def objects(store: Store) -> dict[tuple[str, str, str], Json]:
     """Everything in the store by group, plural and path."""
     return {
-        (shelf.resource.group, shelf.resource.plural, path): stored.decode()
-        for shelf in store.shelves()
-        for path, stored in shelf.objects.items()
+        (table.resource.group, table.resource.plural, path): stored.decode()
+        for table in store.tables()
+        for path, stored in table.objects.items()
     }
 
 
@@ -101,11 +101,11 @@ def check_machines(world: World) -> None:
         shapes = held[name]
         assert node.cpu_millis == node.pool.cpu_millis - sum(s.cpu_millis for s in shapes) >= 0
         assert node.memory_mib == node.pool.memory_mib - sum(s.memory_mib for s in shapes) >= 0
-        assert all(0 <= free <= WHOLE for free in node.devices)
-        used = sum(s.gpus * WHOLE + node.portion(s) for s in shapes if not s.mig)
-        assert sum(node.devices) == len(node.devices) * WHOLE - used
+        assert all(0 <= free <= ONE_GPU for free in node.devices)
+        used = sum(s.gpus * ONE_GPU + node.gpu_share(s) for s in shapes if not s.mig)
+        assert sum(node.devices) == len(node.devices) * ONE_GPU - used
         migs = Counter(s.mig for s in shapes if s.mig)
-        assert {p: len(free) for p, free in node.migs.items()} == {
+        assert {p: len(free) for p, free in node.free_migs.items()} == {
             p: count - migs[p] for p, count in node.pool.mig
         }
     check_queues(world, allocated, fixed)
@@ -174,12 +174,12 @@ def test_machines_and_quotas_hold_and_reasons_are_true(seed: int) -> None:
             check_written(scenario.world)
 
 
-def test_the_census_agrees_with_the_workloads_after_thousands_of_changes() -> None:
+def test_the_stage_index_agrees_with_the_workloads_after_thousands_of_changes() -> None:
     scenario = begin(workloads=60)
     run(scenario, 3000)
     world = scenario.world
     stages = Counter(workload.stage for workload in world.workloads.values())
-    assert {stage: world.census.count(stage) for stage in stages} == dict(stages)
+    assert {stage: world.stages.count(stage) for stage in stages} == dict(stages)
     # Where one was asked to go in the very last step, the next brings another.
     assert sum(stages.values()) - stages["deleting"] in (59, 60)
 
@@ -417,7 +417,7 @@ def test_a_kept_world_goes_on_with_the_same_objects() -> None:
     scenario = begin()
     now = run(scenario, 500)
     before = objects(scenario.world.store)
-    dump, kept = scenario.world.store.dump(), scenario.keep()
+    dump, kept = scenario.world.store.dump(), scenario.dump()
     store = new_store()
     store.restore(dump)
     again = Scenario.resume(store, kept, now=now + 60)
@@ -437,35 +437,38 @@ def _plain(document: Json) -> Json:
     return document | {"metadata": head}
 
 
-async def test_it_lives_at_its_rate_until_stopped() -> None:
+async def test_it_makes_changes_until_stopped() -> None:
     scenario = begin(workloads=30)
     stop = asyncio.Event()
-    living = asyncio.create_task(scenario.live(50.0, stop))
-    await asyncio.sleep(1.0)
+    running = asyncio.create_task(scenario.run(1000.0, stop))
+    while scenario.changes < 5:
+        await asyncio.sleep(0)
     stop.set()
-    await asyncio.wait_for(living, 1)
-    assert 25 <= scenario.changes <= 55
+    await asyncio.wait_for(running, 10)
+    changes = scenario.changes
+    await asyncio.sleep(0.01)
+    assert scenario.changes == changes
 
 
 async def test_at_rate_zero_nothing_happens() -> None:
     scenario = begin(workloads=13)
     revision = scenario.world.store.revision
     stop = asyncio.Event()
-    living = asyncio.create_task(scenario.live(0.0, stop))
+    running = asyncio.create_task(scenario.run(0.0, stop))
     await asyncio.sleep(0.1)
     stop.set()
-    await asyncio.wait_for(living, 1)
+    await asyncio.wait_for(running, 10)
     assert scenario.world.store.revision == revision
 
 
-def test_an_empty_census_has_nothing_to_draw() -> None:
+def test_an_empty_stage_index_has_nothing_to_draw() -> None:
     import random
 
-    assert StageIndex().draw(random.Random(1)) is None
+    assert StageIndex().draw_event(random.Random(1)) is None
 
 
 def test_even_a_tiny_world_has_every_kind() -> None:
     scenario = begin(workloads=len(KINDS))
     kinds = {workload.kind for workload in scenario.world.workloads.values()}
     assert kinds == set(FRAMEWORKS)
-    assert scenario.world.store.shelf(PODS.group, PODS.plural) is not None
+    assert scenario.world.store.table(PODS.group, PODS.plural) is not None

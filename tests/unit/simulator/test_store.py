@@ -25,10 +25,10 @@ def pod(name: str, *, namespace: str = "a", uid: str = "", **status: Any) -> dic
     }
 
 
-def shelf_of(store: Store) -> ResourceTable:
-    shelf = store.shelf("", "pods")
-    assert shelf is not None
-    return shelf
+def pods_of(store: Store) -> ResourceTable:
+    table = store.table("", "pods")
+    assert table is not None
+    return table
 
 
 def names(found: list[StoredObject]) -> list[str]:
@@ -91,7 +91,7 @@ def test_lists_come_in_the_order_of_keys() -> None:
     store = Store()
     for namespace, name in (("b", "x"), ("a-b", "x"), ("a", "z"), ("a", "b")):
         store.put(PODS, pod(name, namespace=namespace, uid=namespace + name))
-    view = shelf_of(store).view()
+    view = pods_of(store).view()
     assert names(view.between("", "")) == ["a-b/x", "a/b", "a/z", "b/x"]
     assert names(view.between("a/", "")) == ["a/b", "a/z"]
     assert names(view.between("a/", "a/b\0")) == ["a/z"]
@@ -121,7 +121,7 @@ def test_every_past_revision_lists_what_was_there(
             present[name] = store.put(PODS, pod(name, step=step)).revision
         pasts[store.revision] = dict(present)
     for revision, past in pasts.items():
-        found = shelf_of(store).view_at(revision).between("", "")
+        found = pods_of(store).view_at(revision).between("", "")
         assert {stored.path[2:]: stored.revision for stored in found} == past
 
 
@@ -129,11 +129,11 @@ def test_a_full_history_forgets_its_beginning() -> None:
     store = Store(history=3)
     for number in range(6):
         store.put(PODS, pod("p", number=number))
-    shelf = shelf_of(store)
-    assert shelf.floor == 4
-    assert shelf.view_at(4).between("", "")[0].decode()["status"]["number"] == 2
+    table = pods_of(store)
+    assert table.floor == 4
+    assert table.view_at(4).between("", "")[0].decode()["status"]["number"] == 2
     with pytest.raises(Expired):
-        shelf.view_at(3)
+        table.view_at(3)
 
 
 def test_compaction_forgets_all_history_and_keeps_what_is_there() -> None:
@@ -143,14 +143,14 @@ def test_compaction_forgets_all_history_and_keeps_what_is_there() -> None:
     store.put(PODS, pod("q"))
     store.compact()
     with pytest.raises(Expired):
-        shelf_of(store).view_at(before)
-    assert names(shelf_of(store).view_at(store.revision).between("", "")) == ["a/p", "a/q"]
+        pods_of(store).view_at(before)
+    assert names(pods_of(store).view_at(store.revision).between("", "")) == ["a/p", "a/q"]
 
 
 def test_subscribers_hear_changes_in_order() -> None:
     store = Store()
     subscription = WatchQueue()
-    shelf_of(store).subscriptions.add(subscription)
+    pods_of(store).subscriptions.add(subscription)
     store.put(PODS, pod("p"))
     store.put(PODS, pod("p", phase="Running"))
     store.delete(PODS, "a", "p")
@@ -163,19 +163,19 @@ def test_subscribers_hear_changes_in_order() -> None:
 def test_a_removed_kind_takes_its_definition_and_ends_its_watches() -> None:
     store = Store()
     store.add_resource(RAY_CLUSTERS)
-    definitions = store.shelf("apiextensions.k8s.io", "customresourcedefinitions")
+    definitions = store.table("apiextensions.k8s.io", "customresourcedefinitions")
     assert definitions is not None
     first_uid = definitions.objects["rayclusters.ray.io"].uid
     subscription = WatchQueue()
-    shelf = store.shelf("ray.io", "rayclusters")
-    assert shelf is not None
-    shelf.subscriptions.add(subscription)
+    table = store.table("ray.io", "rayclusters")
+    assert table is not None
+    table.subscriptions.add(subscription)
     store.put(RAY_CLUSTERS, {"metadata": {"name": "r", "namespace": "a", "uid": "u"}})
     store.empty_resource(RAY_CLUSTERS)
     store.remove_resource(RAY_CLUSTERS)
     assert [change.type for change in subscription.changes] == ["ADDED", "DELETED"]
     assert subscription.ending is Ending.CLEAN
-    assert store.shelf("ray.io", "rayclusters") is None
+    assert store.table("ray.io", "rayclusters") is None
     assert definitions.objects == {}
     store.add_resource(RAY_CLUSTERS)
     assert definitions.objects["rayclusters.ray.io"].uid != first_uid
@@ -192,4 +192,4 @@ def test_a_restored_store_goes_on_later_than_the_one_that_was_kept() -> None:
     assert again.get(PODS, "a", "p") == kept
     assert again.get(PODS, "a", "q") is None
     with pytest.raises(Expired):
-        shelf_of(again).view_at(lost)
+        pods_of(again).view_at(lost)

@@ -50,10 +50,10 @@ async def watching(
 
 async def subscribed(caller: Caller, count: int = 1) -> None:
     """Wait until so many watches of pods are open."""
-    shelf = caller.cluster.store.shelf("", "pods")
-    assert shelf is not None
+    table = caller.cluster.store.table("", "pods")
+    assert table is not None
     for _ in range(200):
-        if len(shelf.subscriptions) == count:
+        if len(table.subscriptions) == count:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("no watch was opened")
@@ -108,10 +108,10 @@ async def test_a_bookmark_never_overtakes_an_event() -> None:
         query = f"timeoutSeconds=2&allowWatchBookmarks=1&resourceVersion={store.revision}"
         async with watching(caller, query) as stream:
             await subscribed(caller)
-            caller.cluster.faults.is_mute = True
+            caller.cluster.faults.stalls_watches = True
             await asyncio.sleep(0.7)
             put_pod(caller.cluster, "before")
-            caller.cluster.faults.is_mute = False
+            caller.cluster.faults.stalls_watches = False
             events = await stream.rest()
     assert [event["type"] for event in events] == ["ADDED", "BOOKMARK"]
 
@@ -307,16 +307,16 @@ async def test_a_mute_watch_delivers_late_and_a_deaf_one_never() -> None:
         then = caller.cluster.store.revision
         async with watching(caller, f"resourceVersion={then}") as stream:
             await subscribed(caller)
-            faults.is_mute = True
+            faults.stalls_watches = True
             put_pod(caller.cluster, "late")
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(stream.response.content.readline(), 0.3)
-            faults.is_mute = False
+            faults.stalls_watches = False
             late = await stream.next()
-            faults.is_deaf = lambda resource: resource == PODS
+            faults.loses_events = lambda resource: resource == PODS
             put_pod(caller.cluster, "lost")
             await asyncio.sleep(0.2)
-            faults.is_deaf = None
+            faults.loses_events = None
             put_pod(caller.cluster, "heard")
             heard = await stream.next()
     assert late["object"]["metadata"]["name"] == "late"
@@ -351,9 +351,9 @@ def test_a_subscriber_that_lags_too_far_is_ended() -> None:
 
     store = Store()
     slow = subscription.WatchQueue()
-    shelf = store.shelf("", "events")
-    assert shelf is not None
-    shelf.subscriptions.add(slow)
+    table = store.table("", "events")
+    assert table is not None
+    table.subscriptions.add(slow)
     for number in range(subscription._BACKLOG + 1):
         store.put(
             EVENTS, {"metadata": {"name": f"e{number}", "namespace": "a", "uid": str(number)}}
