@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 import simulator
+from simulator.model.mixture import UNKNOWN
 from watchbill.agent.cache.watched_kinds import watched_kinds
 from watchbill.kinds.definition.loader import load_definitions
 
@@ -48,13 +49,14 @@ def test_every_kind_that_is_wanted_may_be_read() -> None:
 
 
 def test_every_kind_that_the_demo_plays_may_be_read() -> None:
-    """As real API servers spell them."""
+    """As real API servers spell them; but for the kind that no catalogue knows, of which pods tell."""
     may = allowed()
     played = list((Path(simulator.__file__).parent / "frameworks").rglob("*.yaml"))
     assert len(played) > 20
     for file in played:
         for kind in yaml.safe_load(file.read_text(encoding="utf-8"))["kinds"]:
-            assert kind["plural"] in may[kind["group"]], kind
+            if kind["kind"] != UNKNOWN:
+                assert kind["plural"] in may[kind["group"]], kind
 
 
 def test_it_reads_a_closed_list_and_no_secrets() -> None:
