@@ -28,7 +28,7 @@ from bench.http import Connection
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import record, upsert
 from watchbill.client import Client
-from watchbill.metrics.table import DCGM, KUBELET
+from watchbill.metric_types import DCGM, KUBELET
 from watchbill.protocol import Batch, Heartbeat, KindState, Measured, Reading, Scrape
 from watchbill.store.ingest import batch_apply, heartbeat_apply
 from watchbill.store.postgres.database import Database

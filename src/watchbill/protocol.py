@@ -104,26 +104,6 @@ class HelloReply(Wire, frozen=True):
     idle: tuple[IdleHours, ...] = ()
 
 
-MEASURED_TYPES = frozenset(
-    {
-        "GPU_UTILIZATION",
-        "GPU_MEMORY_USAGE_BYTES",
-        "CPU_USAGE_CORES",
-        "CPU_MEMORY_USAGE_BYTES",
-        "NIM_NUM_REQUESTS_RUNNING",
-        "NIM_NUM_REQUESTS_WAITING",
-        "NIM_NUM_REQUEST_MAX",
-        "NIM_REQUEST_SUCCESS_TOTAL",
-        "NIM_REQUEST_FAILURE_TOTAL",
-        "NIM_GPU_CACHE_USAGE_PERC",
-        "NIM_TIME_TO_FIRST_TOKEN_SECONDS",
-        "NIM_E2E_REQUEST_LATENCY_SECONDS",
-        "NVLINK_BANDWIDTH_TOTAL",
-    }
-)
-"""Metric types that an agent reads from exporters; the others follow from objects."""
-
-
 class Reading(Wire, frozen=True, array_like=True):
     """One figure of one moment. `label`: the device, or the upper bound of a histogram's bucket.
 

@@ -19,8 +19,8 @@ from tests.fixtures.records import record, upsert, workload
 from tests.fixtures.samples import ONE
 from tests.fixtures.serving import ABSENT_ID, Served, listening
 from watchbill.api.app import build_app
+from watchbill.metric_types import METRICS
 from watchbill.metrics.source import Failed, Measurement, MetricPoint, MetricsQuery, Outcome, Reason
-from watchbill.metrics.table import METRICS
 from watchbill.query import Scope
 from watchbill.workload import Usage
 

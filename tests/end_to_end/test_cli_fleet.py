@@ -19,7 +19,7 @@ from tests.conftest import Engine, RunningServer, fresh_database, running_server
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.command_line import Outcome, watchbill
 from tests.fixtures.records import upsert, workload
-from watchbill.metrics.table import DCGM
+from watchbill.metric_types import DCGM
 from watchbill.protocol import Batch, Delete, Heartbeat, KindState, Measured, Reading, Scrape
 from watchbill.store.fleet.fleet import fleet_record, last_instant
 from watchbill.store.ingest import batch_apply, heartbeat_apply

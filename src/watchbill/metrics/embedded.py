@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
+from watchbill.metric_types import METRICS, MetricForm
 from watchbill.metrics.figures import QUANTILES, bound_text, quantile, written
 from watchbill.metrics.source import (
     LEAST_WINDOW,
@@ -21,7 +22,6 @@ from watchbill.metrics.source import (
     Reason,
     Spread,
 )
-from watchbill.metrics.table import METRICS, MetricForm
 from watchbill.query import Scope
 from watchbill.store.metrics.measured import Point, measured_list
 from watchbill.store.postgres.database import Database

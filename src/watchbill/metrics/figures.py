@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from math import inf, isfinite
 
+from watchbill.metric_types import METRICS, Figure
 from watchbill.metrics.source import Measurement, MetricPoint
-from watchbill.metrics.table import METRICS, Figure
 from watchbill.store.metrics.measured import UsageSeries
 from watchbill.workload import Usage
 

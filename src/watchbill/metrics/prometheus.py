@@ -21,6 +21,7 @@ import msgspec
 import structlog
 from cachetools import TLRUCache
 
+from watchbill.metric_types import METRICS, MetricForm
 from watchbill.metrics.figures import QUANTILES, bound_text, quantile, written
 from watchbill.metrics.queries import QUESTIONS, Asked, Labels, Matcher, existence
 from watchbill.metrics.source import (
@@ -34,7 +35,6 @@ from watchbill.metrics.source import (
     Reason,
     Spread,
 )
-from watchbill.metrics.table import METRICS, MetricForm
 from watchbill.prometheus_settings import PrometheusSettings
 from watchbill.query import Scope
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from watchbill.metric_types import MetricType
+
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -227,29 +229,29 @@ class Question:
 
 
 QUESTIONS: Mapping[str, Question] = {
-    "GPU_UTILIZATION": Question(
+    MetricType.GPU_UTILIZATION: Question(
         _utilization, ("DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_PROF_GR_ENGINE_ACTIVE")
     ),
-    "GPU_MEMORY_USAGE_BYTES": Question(_gpu_memory, ("DCGM_FI_DEV_FB_USED",)),
-    "NVLINK_BANDWIDTH_TOTAL": Question(
+    MetricType.GPU_MEMORY_USAGE_BYTES: Question(_gpu_memory, ("DCGM_FI_DEV_FB_USED",)),
+    MetricType.NVLINK_BANDWIDTH_TOTAL: Question(
         _nvlink, ("DCGM_FI_PROF_NVLINK_TX_BYTES", "DCGM_FI_PROF_NVLINK_RX_BYTES")
     ),
-    "CPU_USAGE_CORES": Question(_cpu, ("container_cpu_usage_seconds_total",)),
-    "CPU_MEMORY_USAGE_BYTES": Question(_memory, ("container_memory_working_set_bytes",)),
-    "NIM_NUM_REQUESTS_RUNNING": Question(
+    MetricType.CPU_USAGE_CORES: Question(_cpu, ("container_cpu_usage_seconds_total",)),
+    MetricType.CPU_MEMORY_USAGE_BYTES: Question(_memory, ("container_memory_working_set_bytes",)),
+    MetricType.NIM_NUM_REQUESTS_RUNNING: Question(
         _servers(("num_requests_running", ()), ("vllm:num_requests_running", ())), ()
     ),
-    "NIM_NUM_REQUESTS_WAITING": Question(
+    MetricType.NIM_NUM_REQUESTS_WAITING: Question(
         _servers(("num_requests_waiting", ()), ("vllm:num_requests_waiting", ())), ()
     ),
-    "NIM_NUM_REQUEST_MAX": Question(_servers(("num_request_max", ())), ()),
-    "NIM_REQUEST_SUCCESS_TOTAL": Question(
+    MetricType.NIM_NUM_REQUEST_MAX: Question(_servers(("num_request_max", ())), ()),
+    MetricType.NIM_REQUEST_SUCCESS_TOTAL: Question(
         _servers(("request_success_total", ()), ("vllm:request_success_total", (_WELL,))), ()
     ),
-    "NIM_REQUEST_FAILURE_TOTAL": Question(
+    MetricType.NIM_REQUEST_FAILURE_TOTAL: Question(
         _servers(("request_failure_total", ()), ("vllm:request_success_total", _ILL)), ()
     ),
-    "NIM_GPU_CACHE_USAGE_PERC": Question(
+    MetricType.NIM_GPU_CACHE_USAGE_PERC: Question(
         _servers(
             ("gpu_cache_usage_perc", ()),
             ("vllm:kv_cache_usage_perc", ()),
@@ -258,11 +260,11 @@ QUESTIONS: Mapping[str, Question] = {
         ),
         (),
     ),
-    "NIM_TIME_TO_FIRST_TOKEN_SECONDS": Question(
+    MetricType.NIM_TIME_TO_FIRST_TOKEN_SECONDS: Question(
         _histogram("time_to_first_token_seconds_bucket", "vllm:time_to_first_token_seconds_bucket"),
         (),
     ),
-    "NIM_E2E_REQUEST_LATENCY_SECONDS": Question(
+    MetricType.NIM_E2E_REQUEST_LATENCY_SECONDS: Question(
         _histogram("e2e_request_latency_seconds_bucket", "vllm:e2e_request_latency_seconds_bucket"),
         (),
     ),

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from uuid import UUID
 
+from watchbill.metric_types import METRICS
 from watchbill.metrics.figures import steps, usage_measurement
 from watchbill.metrics.source import About, MetricsQuery, Outcome, Samples
-from watchbill.metrics.table import METRICS
 from watchbill.query import Scope
 from watchbill.store.metrics.measured import observed_cluster_get, usage_list
 from watchbill.store.postgres.database import Database

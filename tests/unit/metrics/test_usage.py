@@ -5,10 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from watchbill.api.http.contract import contract_document
+from watchbill.metric_types import MEASURED_TYPES, METRICS
 from watchbill.metrics.figures import steps, usage_measurement, written
 from watchbill.metrics.source import MetricsQuery, Reason
-from watchbill.metrics.table import METRICS
-from watchbill.protocol import MEASURED_TYPES
 from watchbill.store.metrics.measured import UsagePoint, UsageSeries
 from watchbill.workload import Usage
 

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from watchbill.agent.metrics.devices import Device, DeviceShare, Key, PodName
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.kinds.objects.pod import Pod
+from watchbill.metric_types import MetricType
 
 Total = tuple[str, str, str]
 """Workload, metric type, label."""
@@ -71,12 +72,12 @@ def gpu_figures(parts: Iterable[DeviceShare]) -> dict[tuple[str, str], float]:
     figures: dict[tuple[str, str], float] = {}
     shown = [devices[key] for key in sorted(devices)]
     each = {device.name: device.utilization for device in shown}
-    _add(figures, "GPU_UTILIZATION", each, is_mean=True)
+    _add(figures, MetricType.GPU_UTILIZATION, each, is_mean=True)
     if is_alone:
         memory = {device.name: device.memory_bytes for device in shown}
-        _add(figures, "GPU_MEMORY_USAGE_BYTES", memory)
+        _add(figures, MetricType.GPU_MEMORY_USAGE_BYTES, memory)
         traffic = {device.name: device.nvlink_bytes_per_second for device in shown}
-        _add(figures, "NVLINK_BANDWIDTH_TOTAL", traffic)
+        _add(figures, MetricType.NVLINK_BANDWIDTH_TOTAL, traffic)
     return figures
 
 
@@ -109,13 +110,15 @@ def count_cpu(
     by_pod: dict[PodName, dict[Hashable, tuple[Total, float]]] = {}
     for (name, container), value in seconds.items():
         if name in pods:
-            total = (pods[name][0], "CPU_USAGE_CORES", "")
+            total = (pods[name][0], MetricType.CPU_USAGE_CORES, "")
             by_pod.setdefault(name, {})[container] = (total, value)
     figures: Figures = {}
     for name, counters in by_pod.items():
         root, pod = pods[name]
         totals.count(pod.uid, "cpu", counters)
-        figures[root] = {("CPU_USAGE_CORES", ""): totals.of(root, "CPU_USAGE_CORES")[""]}
+        figures[root] = {
+            (MetricType.CPU_USAGE_CORES, ""): totals.of(root, MetricType.CPU_USAGE_CORES)[""]
+        }
     return figures
 
 
@@ -125,7 +128,7 @@ def memory_figures(working_sets: ByContainer, pods: Mapping[PodName, tuple[str, 
     for (name, _), value in working_sets.items():
         if name in pods:
             own = figures.setdefault(pods[name][0], {})
-            key = ("CPU_MEMORY_USAGE_BYTES", "")
+            key = (MetricType.CPU_MEMORY_USAGE_BYTES, "")
             own[key] = own.get(key, 0.0) + value
     return figures
 

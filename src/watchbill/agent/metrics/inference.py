@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.scrape_limits import Limit, LimitExceeded
+from watchbill.metric_types import MetricType
 
 _SUCCESS_REASONS = frozenset({"stop", "length"})
 
@@ -26,27 +27,31 @@ def _succeeded(sample: ParsedSample) -> bool:
 
 
 FIGURES = {
-    "NIM_NUM_REQUESTS_RUNNING": _Figure(("num_requests_running", "vllm:num_requests_running")),
-    "NIM_NUM_REQUESTS_WAITING": _Figure(("num_requests_waiting", "vllm:num_requests_waiting")),
-    "NIM_NUM_REQUEST_MAX": _Figure(("num_request_max",)),
-    "NIM_REQUEST_SUCCESS_TOTAL": _Figure(
+    MetricType.NIM_NUM_REQUESTS_RUNNING: _Figure(
+        ("num_requests_running", "vllm:num_requests_running")
+    ),
+    MetricType.NIM_NUM_REQUESTS_WAITING: _Figure(
+        ("num_requests_waiting", "vllm:num_requests_waiting")
+    ),
+    MetricType.NIM_NUM_REQUEST_MAX: _Figure(("num_request_max",)),
+    MetricType.NIM_REQUEST_SUCCESS_TOTAL: _Figure(
         ("request_success_total", "vllm:request_success_total"), _succeeded
     ),
-    "NIM_REQUEST_FAILURE_TOTAL": _Figure(
+    MetricType.NIM_REQUEST_FAILURE_TOTAL: _Figure(
         ("request_failure_total", "vllm:request_success_total"),
         lambda sample: sample.name == "request_failure_total" or not _succeeded(sample),
     ),
-    "NIM_GPU_CACHE_USAGE_PERC": _Figure(
+    MetricType.NIM_GPU_CACHE_USAGE_PERC: _Figure(
         ("gpu_cache_usage_perc", "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
         is_mean=True,
     ),
 }
 HISTOGRAMS = {
-    "NIM_TIME_TO_FIRST_TOKEN_SECONDS": (
+    MetricType.NIM_TIME_TO_FIRST_TOKEN_SECONDS: (
         "time_to_first_token_seconds_bucket",
         "vllm:time_to_first_token_seconds_bucket",
     ),
-    "NIM_E2E_REQUEST_LATENCY_SECONDS": (
+    MetricType.NIM_E2E_REQUEST_LATENCY_SECONDS: (
         "e2e_request_latency_seconds_bucket",
         "vllm:e2e_request_latency_seconds_bucket",
     ),

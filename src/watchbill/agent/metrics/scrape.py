@@ -44,6 +44,7 @@ from watchbill.agent.metrics.sample_queue import SampleQueue
 from watchbill.agent.metrics.scrape_limits import INFRASTRUCTURE, WORKLOADS
 from watchbill.agent.metrics.scrape_pool import Fetcher, ScrapeJob, ScrapePool
 from watchbill.kinds.objects.pod import Pod
+from watchbill.metric_types import DCGM, KUBELET, SERVER
 from watchbill.protocol import KindState, Measured, Reading, Scrape
 
 log = structlog.get_logger(__name__)
@@ -110,21 +111,21 @@ class Scraper:
         self._is_large = False
         self._round_seconds = max(MIN_ROUND_SECONDS, settings.interval_seconds)
         self._dcgm = ScrapePool(
-            "DCGM exporter",
+            DCGM,
             DCGM_METRICS,
             list,
             limits=INFRASTRUCTURE,
             concurrency=CONCURRENT_SCRAPES,
         )
         self._kubelets = ScrapePool(
-            "kubelet",
+            KUBELET,
             (CPU_COUNTER, MEMORY_GAUGE),
             _read_kubelet,
             limits=INFRASTRUCTURE,
             concurrency=CONCURRENT_SCRAPES,
         )
         self._servers = ScrapePool(
-            "inference server",
+            SERVER,
             INFERENCE_METRICS,
             read_server,
             limits=WORKLOADS,

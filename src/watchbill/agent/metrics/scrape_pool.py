@@ -23,6 +23,7 @@ from watchbill.agent.kubernetes.client import BodyTooLarge, KubeClient, bounded_
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind, failure_of_response
 from watchbill.agent.metrics.exposition import ExpositionParser, ParsedSample, looks_like_metrics
 from watchbill.agent.metrics.scrape_limits import Limit, LimitExceeded, ScrapeLimits, in_turns
+from watchbill.metric_types import EXPORTER_GROUP
 from watchbill.protocol import KindState
 
 _ERROR_BYTES = 4 * 1024
@@ -131,8 +132,6 @@ def _segments(path: str) -> list[str]:
     return path.removeprefix("/").split("/")
 
 
-GROUP = "metrics"
-"""The group of the kinds whose states tell how well targets can be scraped."""
 _LARGE_BYTES = 512 * 1024
 """Pages of this size are parsed in a thread: parsing them takes too long for the event loop."""
 
@@ -285,7 +284,7 @@ class ScrapePool(Generic[Page]):
             is_same = before is not None and before.state == state
             since = before.since if is_same and before is not None else datetime.now(UTC)
             self.state = KindState(
-                group=GROUP, kind=self.kind, state=state, since=since, message=message
+                group=EXPORTER_GROUP, kind=self.kind, state=state, since=since, message=message
             )
 
     def _evaluate(self, results: ScrapeResults[Page]) -> tuple[State, str | None]:

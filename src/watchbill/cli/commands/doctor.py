@@ -13,6 +13,7 @@ from watchbill.cli.output.columns import JSON
 from watchbill.cli.output.humanize import format_age, format_duration, plural
 from watchbill.cli.output.terminal import safe
 from watchbill.errors import Unauthenticated, Unavailable, WatchbillError
+from watchbill.metric_types import EXPORTER_GROUP
 
 if TYPE_CHECKING:
     from watchbill.client import Client
@@ -21,7 +22,6 @@ SKEW_WARN_SECONDS = 5
 SKEW_FAIL_SECONDS = 30
 """Tokens are honoured for so long past their end, and no longer."""
 SLOW_SECONDS = 1.0
-METRICS = "metrics"
 _METRICS_ADVICE = (
     "use and idle GPUs are not known meanwhile; the agent needs nodes/proxy and pods/proxy for it "
     "(deploy/kubernetes/agent has them as a role of their own), and exporters that answer"
@@ -205,7 +205,7 @@ def _advice(state: str) -> str:
 
 
 def _kinds(cluster: JSON) -> Iterator[Finding]:
-    kinds = [one for one in cluster.get("kinds") or [] if one["group"] != METRICS]
+    kinds = [one for one in cluster.get("kinds") or [] if one["group"] != EXPORTER_GROUP]
     for state, advice in (
         ("forbidden", "allow the agent to get, list and watch them (deploy/kubernetes/agent)"),
         ("failing", "the cluster's answer follows the kinds; the agent keeps retrying"),
@@ -244,7 +244,7 @@ def _is_recent(instant: str, now: datetime) -> bool:
 
 def _metrics(cluster: JSON) -> Finding:
     name = cluster["name"]
-    sources = [one for one in cluster.get("kinds") or [] if one["group"] == METRICS]
+    sources = [one for one in cluster.get("kinds") or [] if one["group"] == EXPORTER_GROUP]
     read = [one["kind"] for one in sources if one["state"] == "complete"]
     bad = [one for one in sources if one["state"] in ("forbidden", "failing")]
     if bad:

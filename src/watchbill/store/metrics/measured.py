@@ -16,7 +16,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from watchbill.protocol import MEASURED_TYPES, KindState, Measured, Scrape
+from watchbill.metric_types import EXPORTER_GROUP, MEASURED_TYPES
+from watchbill.protocol import KindState, Measured, Scrape
 from watchbill.query import Scope
 from watchbill.store.postgres.database import Connection, Database
 from watchbill.store.workloads.select import Statement, in_scope
@@ -172,7 +173,7 @@ async def observed_cluster_get(db: Database, tenant_id: int, workload_id: UUID) 
     if row is None:  # purged between two questions
         return ObservedCluster("", "", {})
     kinds = msgspec.json.decode(row["kinds"] or b"[]", type=tuple[KindState, ...])
-    observed = {kind.kind: str(kind.state) for kind in kinds if kind.group == EXPORTERS}
+    observed = {kind.kind: str(kind.state) for kind in kinds if kind.group == EXPORTER_GROUP}
     return ObservedCluster(row["name"], row["namespace"], observed)
 
 
@@ -200,10 +201,6 @@ async def measured_list(
     async with db.acquire(tenant_id) as connection:
         found = await connection.fetch(_STEPS, tenant_id, workload_id, after, until, origin, step)
     return list(_points(found))
-
-
-EXPORTERS = "metrics"
-"""The group under which an agent tells how well it can read exporters."""
 
 
 def _points(rows: Iterable[asyncpg.Record]) -> Iterator[Point]:
