@@ -30,7 +30,7 @@ from tests.fixtures.records import record, upsert
 from watchbill.client import Client
 from watchbill.metric_types import DCGM, KUBELET
 from watchbill.protocol import Batch, Heartbeat, KindState, Measured, Reading, Scrape
-from watchbill.store.ingest import batch_apply, heartbeat_apply
+from watchbill.store.ingest.stream import batch_apply, heartbeat_apply
 from watchbill.store.postgres.database import Database
 from watchbill.workload import Phase, Usage
 

@@ -204,8 +204,8 @@ class Broken:
 
     transaction = by_handle = listening = acquire
 
-    async def is_ready(self) -> bool:
-        return False
+    async def check_ready(self) -> None:
+        raise self._error()
 
 
 def broken(error: Callable[[], Exception]) -> Any:

@@ -10,7 +10,7 @@ from tests.fixtures.records import upsert, workload
 from tests.fixtures.serving import Served
 from watchbill.identity import AgentIdentity
 from watchbill.protocol import PROTOCOL_VERSION, HelloRequest
-from watchbill.store.ingest import stream_open
+from watchbill.store.ingest.stream import stream_open
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 

@@ -20,7 +20,7 @@ from tests.fixtures.serving import SETTINGS, Served, serving
 from watchbill.api import changes
 from watchbill.api.resources import stream
 from watchbill.protocol import Covered, Delete, InventoryBegin, InventoryCommit
-from watchbill.store.workloads.inventory import inventory_begin, inventory_commit
+from watchbill.store.ingest.inventory import inventory_begin, inventory_commit
 from watchbill.workload import Phase
 
 PATH = "/api/v1/workloads/stream"

@@ -22,7 +22,7 @@ from tests.fixtures.records import upsert, workload
 from watchbill.metric_types import DCGM
 from watchbill.protocol import Batch, Delete, Heartbeat, KindState, Measured, Reading, Scrape
 from watchbill.store.fleet.fleet import fleet_record, last_instant
-from watchbill.store.ingest import batch_apply, heartbeat_apply
+from watchbill.store.ingest.stream import batch_apply, heartbeat_apply
 from watchbill.store.postgres.database import Database
 from watchbill.workload import Phase
 

@@ -21,7 +21,7 @@ from watchbill.store.fleet.fleet import (
     last_instant,
     median_of,
 )
-from watchbill.store.ingest import heartbeat_apply
+from watchbill.store.ingest.stream import heartbeat_apply
 from watchbill.store.postgres.database import Database
 from watchbill.workload import Phase
 

@@ -12,7 +12,7 @@ from watchbill.errors import Conflict, Invalid, Superseded
 from watchbill.protocol import Batch, Delete, Heartbeat, HelloRequest
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.fleet.clusters import cluster_delete, cluster_list
-from watchbill.store.ingest import batch_apply, heartbeat_apply, stream_open
+from watchbill.store.ingest.stream import batch_apply, heartbeat_apply, stream_open
 from watchbill.store.metrics.measured import usage_list
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.document import DocumentCache

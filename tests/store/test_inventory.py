@@ -20,8 +20,8 @@ from watchbill.protocol import (
     Witness,
 )
 from watchbill.query import Scope, WorkloadQuery
+from watchbill.store.ingest.inventory import inventory_begin, inventory_commit, inventory_entries
 from watchbill.store.postgres.database import Database
-from watchbill.store.workloads.inventory import inventory_begin, inventory_commit, inventory_entries
 from watchbill.store.workloads.workloads import workload_count, workload_get
 
 SCOPE = Scope(1, is_whole_tenant=True)

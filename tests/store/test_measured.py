@@ -7,7 +7,7 @@ from uuid import UUID
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import START, upsert, workload
 from watchbill.protocol import Batch, Delete, Measured, Reading, Scrape
-from watchbill.store.ingest import batch_apply
+from watchbill.store.ingest.stream import batch_apply
 from watchbill.store.metrics.measured import Point, measured_list, measured_purge
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.deletion import workload_purge

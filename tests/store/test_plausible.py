@@ -10,7 +10,7 @@ from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import record, upsert, workload
 from watchbill.protocol import Batch, Delete, Measured, Reading, Scrape
 from watchbill.query import Scope, WorkloadQuery
-from watchbill.store.ingest import batch_apply
+from watchbill.store.ingest.stream import batch_apply
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads import validation
 from watchbill.store.workloads.validation import MAX_RECORD_ELEMENTS, MAX_TRANSITIONS

@@ -18,8 +18,8 @@ from watchbill.agent.cache.watched_kinds import POD, WatchedKind, root_kinds, wa
 from watchbill.agent.kubernetes.client import KubeClient
 from watchbill.agent.kubernetes.credentials import Credentials
 from watchbill.agent.metrics.pipeline import MeasuringLoop
-from watchbill.agent.metrics.sample_queue import SampleQueue
 from watchbill.agent.stream.pending_changes import PendingChanges
+from watchbill.agent.stream.sample_queue import SampleQueue
 from watchbill.agent.stream.stream import Stream
 from watchbill.agent.stream.tracker import Tracker
 from watchbill.client import AgentClient

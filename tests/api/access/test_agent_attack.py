@@ -28,8 +28,8 @@ from watchbill.protocol import (
     Reading,
     Scrape,
 )
-from watchbill.store.ingest import batch_apply, heartbeat_apply, stream_open
-from watchbill.store.workloads.inventory import inventory_begin
+from watchbill.store.ingest.inventory import inventory_begin
+from watchbill.store.ingest.stream import batch_apply, heartbeat_apply, stream_open
 
 NOW = datetime.now(UTC)
 HOSTILE: tuple[Any, ...] = (

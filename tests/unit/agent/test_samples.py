@@ -7,7 +7,8 @@ from watchbill.agent.metrics import figures, sample_queue
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.figures import CounterTotals
 from watchbill.agent.metrics.inference import combine, read_server
-from watchbill.agent.metrics.sample_queue import SampleQueue
+from watchbill.agent.stream import sample_queue
+from watchbill.agent.stream.sample_queue import SampleQueue
 from watchbill.protocol import Measured, Reading, Scrape
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -40,9 +40,9 @@ from watchbill.agent.metrics.inference import (
     combine,
     read_server,
 )
-from watchbill.agent.metrics.sample_queue import SampleQueue
 from watchbill.agent.metrics.scrape_limits import INFRASTRUCTURE, WORKLOADS
 from watchbill.agent.metrics.scrape_pool import Fetcher, ScrapeJob, ScrapePool
+from watchbill.agent.stream.sample_queue import SampleQueue
 from watchbill.kinds.objects.pod import Pod
 from watchbill.metric_types import DCGM, KUBELET, SERVER
 from watchbill.protocol import KindState, Measured, Reading, Scrape

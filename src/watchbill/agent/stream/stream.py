@@ -15,8 +15,8 @@ import structlog
 
 from watchbill import __version__
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
-from watchbill.agent.metrics.sample_queue import SampleQueue
 from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch
+from watchbill.agent.stream.sample_queue import SampleQueue
 from watchbill.client import AgentClient
 from watchbill.errors import (
     Conflict,

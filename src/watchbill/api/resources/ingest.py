@@ -11,8 +11,8 @@ from watchbill.protocol import (
     InventoryCommit,
     InventoryEntries,
 )
-from watchbill.store.ingest import batch_apply, heartbeat_apply, stream_open
-from watchbill.store.workloads.inventory import inventory_begin, inventory_commit, inventory_entries
+from watchbill.store.ingest.inventory import inventory_begin, inventory_commit, inventory_entries
+from watchbill.store.ingest.stream import batch_apply, heartbeat_apply, stream_open
 
 
 async def agent_hello(call: Call) -> Answer:

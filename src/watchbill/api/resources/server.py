@@ -109,8 +109,7 @@ async def get_health(call: Call) -> Answer:
 
 
 async def get_readiness(call: Call) -> Answer:
-    if not await call.db.is_ready():
-        raise Unavailable("The database does not answer.", retry_after_seconds=2)
+    await call.db.check_ready()
     if call.services.background.is_draining:
         raise Unavailable("The server is stopping.", retry_after_seconds=2)
     if stale := call.services.background.stale():

@@ -4,7 +4,6 @@ from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from watchbill.errors import Invalid
@@ -17,7 +16,8 @@ from watchbill.protocol import (
     RefusedItem,
 )
 from watchbill.query import Scope
-from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.database import Database, Row
+from watchbill.store.postgres.errors import UniqueViolation
 from watchbill.store.workloads.deletion import workload_delete
 from watchbill.workload import Wire
 
@@ -112,12 +112,12 @@ async def cluster_list(
 
 
 def _cluster(
-    row: asyncpg.Record,
+    row: Row,
     now: datetime,
     *,
     is_whole: bool,
-    refused: list[asyncpg.Record],
-    gaps: list[asyncpg.Record],
+    refused: list[Row],
+    gaps: list[Row],
 ) -> Cluster:
     """Refused ids, messages and capacity may tell of anybody: they are for whoever sees the whole cluster."""
     unbroken_since = gaps[0]["to_at"] if gaps else row["created_at"]
@@ -182,7 +182,7 @@ async def cluster_create(
                 credential_hash,
                 now,
             )
-        except asyncpg.UniqueViolationError as error:
+        except UniqueViolation as error:
             raise Invalid(f"A cluster named '{name}' exists already.") from error
 
 

@@ -18,12 +18,11 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from watchbill.protocol import NodePoolCapacity
 from watchbill.query import Scope
-from watchbill.store.postgres.database import Connection, Database
+from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.select import CLUSTER_JOIN, LIVE, TALLY, Statement, in_scope
 from watchbill.workload import GPU_MILLIONTHS, Phase, gpu_millionths
 
@@ -132,7 +131,7 @@ def median_of(counts: Mapping[int, int]) -> float | None:
     return None
 
 
-def buckets_by_instant(rows: Iterable[asyncpg.Record]) -> dict[datetime, dict[int, int]]:
+def buckets_by_instant(rows: Iterable[Row]) -> dict[datetime, dict[int, int]]:
     found: dict[datetime, dict[int, int]] = {}
     for row in rows:
         found.setdefault(row["at"], {})[row["bucket"]] = row["count"]

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
-import asyncpg
-
 from watchbill.identity import (
     FIRST_TENANT_ID,
     PERSON,
@@ -26,7 +24,7 @@ from watchbill.identity import (
 )
 from watchbill.store.identity.credential import new_secret, store_secret
 from watchbill.store.identity.rules import rule_insert, rules_for
-from watchbill.store.postgres.database import Connection, Database
+from watchbill.store.postgres.database import Connection, Database, Row
 
 _CLIENT_ID = re.compile(r"wbc-[0-9a-f]{16}", re.ASCII)
 _FIRST_ACCOUNT_LOCK = 0x77617401
@@ -38,7 +36,7 @@ _ACCOUNT = (
 )
 
 
-def _account(row: asyncpg.Record) -> Account:
+def _account(row: Row) -> Account:
     values = dict(row)
     secret = StoredSecret(values.pop("secret_salt"), values.pop("secret_hash"))
     is_disabled = values.pop("disabled_at") is not None

@@ -13,13 +13,13 @@ from datetime import UTC, date, datetime, timedelta
 from math import isfinite
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from watchbill.metric_types import EXPORTER_GROUP, MEASURED_TYPES
 from watchbill.protocol import KindState, Measured, Scrape
 from watchbill.query import Scope
-from watchbill.store.postgres.database import Connection, Database
+from watchbill.store.postgres.database import Connection, Database, Row
+from watchbill.store.postgres.errors import CheckViolation
 from watchbill.store.workloads.select import Statement, in_scope
 from watchbill.workload import Usage
 
@@ -71,7 +71,7 @@ async def scrape_write(
     try:
         async with connection.transaction():
             await _insert(connection, tenant_id, cluster_id, rows, now.date())
-    except asyncpg.CheckViolationError:  # the day has no partition yet
+    except CheckViolation:  # the day has no partition yet
         for day in sorted({row.at.date() for row in rows}):
             await _make_partitions(connection, day)
         await _insert(connection, tenant_id, cluster_id, rows, now.date())
@@ -203,7 +203,7 @@ async def measured_list(
     return list(_points(found))
 
 
-def _points(rows: Iterable[asyncpg.Record]) -> Iterator[Point]:
+def _points(rows: Iterable[Row]) -> Iterator[Point]:
     layouts: dict[tuple[str, ...], list[Series]] = {}
     for row in rows:
         names = tuple(row["series"])

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Self
 
 import asyncpg
 
-from watchbill.errors import Unavailable, WatchbillError
+from watchbill.errors import Unavailable
+from watchbill.store.postgres.errors import FAILURES, translated
 from watchbill.store.postgres.migrate import APP_ROLE
 
 if TYPE_CHECKING:
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.pool.PoolConnectionProxy
 
-RETRY_AFTER_SECONDS = 2
+Row = asyncpg.Record
+
 LISTENER_TIMEOUT_SECONDS = 5.0
+READY_TIMEOUT_SECONDS = 2.0
 
 
 class _TenantConnection(asyncpg.Connection):
@@ -48,7 +51,7 @@ class NotificationListener:
 
     async def check(self) -> None:
         """A connection can be dead without anybody being told. Raises Unavailable."""
-        async with _translated():
+        async with translated():
             await self._connection.fetchval("SELECT true", timeout=LISTENER_TIMEOUT_SECONDS)
 
 
@@ -68,7 +71,7 @@ class Database:
         async def set_role(connection: asyncpg.Connection) -> None:
             await connection.execute(f"SET ROLE {APP_ROLE}")
 
-        async with _translated():
+        async with translated():
             pool = await asyncpg.create_pool(
                 database_url,
                 min_size=min(2, pool_size),
@@ -91,7 +94,7 @@ class Database:
     @asynccontextmanager
     async def acquire(self, tenant_id: int) -> AsyncIterator[Connection]:
         """A connection that sees this tenant only. Raises Unavailable, also for what happens inside."""
-        async with _translated(), self._pool.acquire(timeout=5.0) as connection:
+        async with translated(), self._pool.acquire(timeout=5.0) as connection:
             session: _TenantConnection = connection._con  # type: ignore[attr-defined]  # noqa: SLF001
             if session.tenant_id != tenant_id:
                 session.tenant_id = None
@@ -114,7 +117,7 @@ class Database:
         `handle` is `client_id` (account), `session`, `refresh_token` (hex of the token's hash) or
         `cluster_id`.
         """
-        async with _translated(), self._pool.acquire(timeout=5.0) as connection:
+        async with translated(), self._pool.acquire(timeout=5.0) as connection:
             session: _TenantConnection = connection._con  # type: ignore[attr-defined]  # noqa: SLF001
             session.tenant_id = None
             async with connection.transaction():
@@ -131,7 +134,7 @@ class Database:
     ) -> AsyncIterator[NotificationListener]:
         """Calls `hear` with what is notified on the channel, and `lost` when nothing more will be. Outside
         the pool, which keeps no listeners."""
-        async with _translated():
+        async with translated():
             connection = await asyncpg.connect(
                 self._database_url,
                 timeout=LISTENER_TIMEOUT_SECONDS,
@@ -146,38 +149,17 @@ class Database:
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
                     await connection.close(timeout=LISTENER_TIMEOUT_SECONDS)
 
-    async def is_ready(self) -> bool:
-        """Whether the database answers now."""
-        try:
-            async with _translated(), self._pool.acquire(timeout=2.0) as connection:
-                return bool(await connection.fetchval("SELECT true", timeout=2.0))
-        except Unavailable:
-            return False
-
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    """Database errors as ours, the original kept as cause."""
-    try:
-        yield
-    except WatchbillError:
-        raise
-    except asyncpg.QueryCanceledError as error:
-        raise Unavailable(
-            "The query timed out.",
-            details="Narrow it: fewer or more selective filters, a longer search text, a smaller page.",
-        ) from error
-    except (
-        asyncpg.PostgresConnectionError,
-        asyncpg.CannotConnectNowError,
-        asyncpg.TooManyConnectionsError,
-        asyncpg.AdminShutdownError,
-        asyncpg.CrashShutdownError,
-        asyncpg.DiskFullError,
-        asyncpg.InterfaceError,
-        OSError,
-        TimeoutError,
-    ) as error:
-        raise Unavailable(
-            "The database does not answer.", retry_after_seconds=RETRY_AFTER_SECONDS
-        ) from error
+    async def check_ready(self) -> None:
+        """Raises Unavailable, with the reason, unless the database answers and accepts writes."""
+        async with translated(), self._pool.acquire(timeout=READY_TIMEOUT_SECONDS) as connection:
+            is_read_only = await connection.fetchval(
+                "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool",
+                timeout=READY_TIMEOUT_SECONDS,
+            )
+        if is_read_only:
+            failure = FAILURES["25006"]
+            raise Unavailable(
+                failure.message,
+                details=failure.details,
+                retry_after_seconds=failure.retry_after_seconds,
+            )

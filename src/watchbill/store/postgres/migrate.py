@@ -14,10 +14,12 @@ import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from watchbill.errors import Invalid
+from watchbill.store.postgres.errors import translated
 
 APP_ROLE = "watchbill_app"
 _LOCK = 0x7761746368  # any number that only Watchbill uses
@@ -37,15 +39,21 @@ _ROLE_STATEMENTS = (
 
 
 async def migrate(database_url: str) -> None:
-    """Apply every revision that is missing. Raises Invalid where the role cannot be made."""
-    connection = await asyncpg.connect(database_url)
-    try:
-        await _lock(connection)
-        await ensure_role(connection)
-        await _check_revision(connection)
-        await asyncio.to_thread(asyncio.run, _upgrade(database_url))
-    finally:
-        await connection.close()
+    """Apply every revision that is missing.
+
+    Raises Invalid where the role cannot be made, Unavailable where the database does not answer or refuses us.
+    """
+    async with translated():
+        connection = await asyncpg.connect(database_url)
+        try:
+            await _lock(connection)
+            await ensure_role(connection)
+            await _check_revision(connection)
+            await asyncio.to_thread(asyncio.run, _upgrade(database_url))
+        except DBAPIError as error:
+            raise (error.driver_exception or error) from error
+        finally:
+            await connection.close()
 
 
 async def _lock(connection: asyncpg.Connection) -> None:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import asyncpg
-
 from watchbill.history import (
     PhaseState,
     apply_transition,
@@ -19,7 +17,7 @@ from watchbill.history import (
     new_transitions,
 )
 from watchbill.protocol import Delete
-from watchbill.store.postgres.database import Connection, Database
+from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.changes import change_notify
 from watchbill.store.workloads.document import (
     DeletedBetween,
@@ -81,7 +79,7 @@ async def workload_delete(
     return len(departures)
 
 
-def _deletion(stored: asyncpg.Record, delete: Delete) -> _Deletion:
+def _deletion(stored: Row, delete: Delete) -> _Deletion:
     state = phase_state_of(stored)
     last = delete.transitions[-1].phase if delete.transitions else state.phase
     leaving = last if last in LEAVING_PHASES else Phase.DELETING
@@ -126,7 +124,7 @@ async def _update(
 
 
 def _gone_row(
-    departure: _Deletion, last: asyncpg.Record, now: datetime, *, is_inferred: bool
+    departure: _Deletion, last: Row, now: datetime, *, is_inferred: bool
 ) -> tuple[object, ...]:
     state = departure.state
     document = replace_members(

@@ -10,7 +10,6 @@ from datetime import datetime
 from functools import cache
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from watchbill.history import (
@@ -20,7 +19,7 @@ from watchbill.history import (
     start_intervals,
 )
 from watchbill.protocol import RefusedItem, Upsert
-from watchbill.store.postgres.database import Connection
+from watchbill.store.postgres.database import Connection, Row
 from watchbill.store.workloads import organisation
 from watchbill.store.workloads.changes import change_notify
 from watchbill.store.workloads.document import DOCUMENT_FORMAT
@@ -122,7 +121,7 @@ def _is_too_large(change: _Change) -> bool:
     return len(change.row["document"]) + len(change.row["details"] or b"") > DOCUMENT_BYTES
 
 
-def _is_same(stored: asyncpg.Record, upsert: Upsert) -> bool:
+def _is_same(stored: Row, upsert: Upsert) -> bool:
     if stored["deleted_at"] is not None or stored["document_format"] != DOCUMENT_FORMAT:
         return False
     if stored["record_hash"].hex() != upsert.record_hash:
@@ -135,7 +134,7 @@ def _is_same(stored: asyncpg.Record, upsert: Upsert) -> bool:
 
 def _change(
     upsert: Upsert,
-    stored: asyncpg.Record | None,
+    stored: Row | None,
     *,
     organisation: OrganisationIds,
     tenant_id: int,
@@ -176,9 +175,7 @@ def _change(
     )
 
 
-def _k8s_phase_updated_at(
-    upsert: Upsert, stored: asyncpg.Record | None, state: PhaseState
-) -> datetime:
+def _k8s_phase_updated_at(upsert: Upsert, stored: Row | None, state: PhaseState) -> datetime:
     workload = upsert.record.workload
     if stored is not None and stored["k8s_phase"] == workload.k8s_phase:
         at: datetime = stored["k8s_phase_updated_at"]
@@ -188,7 +185,7 @@ def _k8s_phase_updated_at(
     return upsert.observed_at if stored is not None else workload.created_at
 
 
-def phase_state_of(stored: asyncpg.Record) -> PhaseState:
+def phase_state_of(stored: Row) -> PhaseState:
     return PhaseState(
         phase=Phase(stored["phase"]),
         phase_updated_at=stored["phase_updated_at"],

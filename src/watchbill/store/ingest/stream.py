@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from watchbill.errors import Conflict, Invalid, Superseded, Unauthenticated
@@ -31,7 +30,8 @@ from watchbill.protocol import (
     Upsert,
 )
 from watchbill.store.metrics.measured import scrape_write
-from watchbill.store.postgres.database import Connection, Database
+from watchbill.store.postgres.database import Connection, Database, Row
+from watchbill.store.postgres.errors import VALUE_ERRORS, value_reason
 from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.idle import idle_hours_list
 from watchbill.store.workloads.validation import is_plausible, violation
@@ -124,9 +124,7 @@ async def heartbeat_apply(
     return HeartbeatReply(seq=cluster["last_seq"], resync=beat.seq != cluster["last_seq"])
 
 
-async def stream_check(
-    connection: Connection, agent: AgentIdentity, stream_id: str
-) -> asyncpg.Record:
+async def stream_check(connection: Connection, agent: AgentIdentity, stream_id: str) -> Row:
     """The agent's cluster, locked for this transaction. Raises Superseded for any other stream."""
     cluster = await _locked(connection, agent)
     if cluster["stream_id"] != stream_id:
@@ -137,7 +135,7 @@ async def stream_check(
     return cluster
 
 
-async def _locked(connection: Connection, agent: AgentIdentity) -> asyncpg.Record:
+async def _locked(connection: Connection, agent: AgentIdentity) -> Row:
     cluster = await connection.fetchrow(
         "SELECT name, stream_id, last_seq, last_reply, last_contact_at, suspect_since FROM cluster "
         "WHERE tenant_id = $1 AND id = $2 AND removed_at IS NULL FOR NO KEY UPDATE",
@@ -189,34 +187,13 @@ async def _apply_items(
         try:
             async with connection.transaction():
                 refused += await _apply_run(connection, agent, run, now)
-        except (
-            asyncpg.DataError,
-            asyncpg.IntegrityConstraintViolationError,
-            OverflowError,
-        ) as error:
+        except VALUE_ERRORS as error:
             if len(run) == 1:
-                refused.append(RefusedItem(id=_item_id(run[0]), reason=_refusal_reason(error)))
+                refused.append(RefusedItem(id=_item_id(run[0]), reason=value_reason(error)))
                 continue
             for item in run:
                 refused += await _apply_items(connection, agent, [item], now)
     return refused
-
-
-_REASONS: tuple[tuple[type[Exception], str], ...] = (
-    (OverflowError, "A number in the record is too large to be kept."),
-    (asyncpg.NumericValueOutOfRangeError, "A number in the record is too large to be kept."),
-    (asyncpg.CharacterNotInRepertoireError, "A text holds a character that cannot be kept."),
-    (asyncpg.UntranslatableCharacterError, "A text holds a character that cannot be kept."),
-    (asyncpg.IntegrityConstraintViolationError, "The record contradicts what is kept already."),
-)
-
-
-def _refusal_reason(error: Exception) -> str:
-    """In our own words: the database's quote the row, which not everybody may read."""
-    for kind, reason in _REASONS:
-        if isinstance(error, kind):
-            return reason
-    return "A value in the record cannot be kept."
 
 
 def _runs(items: Sequence[Item]) -> list[list[Item]]:

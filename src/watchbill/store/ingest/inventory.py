@@ -22,7 +22,7 @@ from watchbill.protocol import (
     InventoryEntries,
     InventoryMissing,
 )
-from watchbill.store.ingest import stream_check
+from watchbill.store.ingest.stream import stream_check
 from watchbill.store.postgres.database import Connection, Database
 from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.document import DOCUMENT_FORMAT

@@ -1,0 +1,168 @@
+"""What a failure of the database means: one table from SQLSTATE codes to what we say and what can be done.
+
+Whatever is not listed here is a bug of ours and passes through as it is. The codes are those of PostgreSQL's
+appendix "Error Codes"; a row names a whole code, or the first two characters of a class.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum
+
+import asyncpg
+
+from watchbill.errors import Unavailable, WatchbillError
+
+RETRY_AFTER_SECONDS = 2
+REFUSED_RETRY_SECONDS = 30
+
+UniqueViolation = asyncpg.UniqueViolationError
+CheckViolation = asyncpg.CheckViolationError
+
+
+class FailureKind(Enum):
+    RETRYABLE = "retryable"
+    """It passes by itself: a restart, a failover, a conflict, a shortage."""
+    READ_ONLY = "read-only"
+    """Reads work, writes do not."""
+    REFUSED = "refused"
+    """The database does not let us: somebody must change its configuration or ours."""
+    TIMEOUT = "timeout"
+    """The statement ran longer than allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    kind: FailureKind
+    message: str
+    details: str | None = None
+
+    @property
+    def retry_after_seconds(self) -> int | None:
+        """None where the same statement would time out again."""
+        if self.kind is FailureKind.TIMEOUT:
+            return None
+        return REFUSED_RETRY_SECONDS if self.kind is FailureKind.REFUSED else RETRY_AFTER_SECONDS
+
+
+_RETRYABLE, _REFUSED = FailureKind.RETRYABLE, FailureKind.REFUSED
+_DISCONNECTED = Failure(_RETRYABLE, "The database does not answer.")
+_CONFLICT = Failure(_RETRYABLE, "The database was busy with a conflicting change.")
+_PGBOUNCER = Failure(
+    _REFUSED,
+    "The connection pooler in front of the database mixes prepared statements.",
+    "PgBouncer in transaction mode needs version 1.21 or newer and max_prepared_statements above 0.",
+)
+
+FAILURES: dict[str, Failure] = {
+    "08": _DISCONNECTED,
+    "0A000": Failure(_RETRYABLE, "The database's schema has just changed."),  # cached plans
+    "25006": Failure(
+        FailureKind.READ_ONLY,
+        "The database is read-only.",
+        "It may be a replica, or a primary that is being replaced. Reading works; nothing can be stored.",
+    ),
+    "25P03": _DISCONNECTED,  # idle_in_transaction_session_timeout
+    "25P04": _DISCONNECTED,  # transaction_timeout
+    "26000": _PGBOUNCER,
+    "28": Failure(
+        _REFUSED,
+        "The database refuses the login.",
+        "Check user and password in WATCHBILL_DATABASE_URL and the database's pg_hba.conf.",
+    ),
+    "3D000": Failure(
+        _REFUSED, "The database does not exist.", "Create it, or correct WATCHBILL_DATABASE_URL."
+    ),
+    "40": _CONFLICT,
+    "42501": Failure(
+        _REFUSED,
+        "The database denies a permission.",
+        "The database's log names the object. Migrations grant what the role watchbill_app needs.",
+    ),
+    "42P05": _PGBOUNCER,
+    "53100": Failure(
+        _RETRYABLE, "The database's disk is full.", "Free space on the database's volume."
+    ),
+    "53200": Failure(_RETRYABLE, "The database is out of memory."),
+    "53300": Failure(
+        _RETRYABLE,
+        "The database has no connection left.",
+        "Raise max_connections, or lower WATCHBILL_POOL_SIZE.",
+    ),
+    "53": Failure(_RETRYABLE, "The database is short of a resource.", "Its log names it."),
+    "55P03": _CONFLICT,
+    "57014": Failure(
+        FailureKind.TIMEOUT,
+        "The query timed out.",
+        "Narrow it: fewer or more selective filters, a longer search text, a smaller page.",
+    ),
+    "57P": Failure(_RETRYABLE, "The database is restarting."),
+    "58": Failure(_RETRYABLE, "The database's storage fails.", "See the database's log."),
+    "F0": Failure(_REFUSED, "The database's configuration is invalid.", "See the database's log."),
+    "XX": Failure(_RETRYABLE, "The database reports an internal error.", "See the database's log."),
+}
+
+_DRIVER_ERRORS = (
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    EOFError,
+)
+"""A connection that broke, was closed or answers what the driver does not understand."""
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """What the error means; None where it is a bug of ours."""
+    if isinstance(error, asyncpg.PostgresError):
+        code: str = getattr(error, "sqlstate", None) or ""
+        if code == "42501" and "row-level security" in str(error):
+            return None
+        for prefix in (code, code[:3], code[:2]):
+            if prefix in FAILURES:
+                return FAILURES[prefix]
+        return None
+    return _DISCONNECTED if isinstance(error, _DRIVER_ERRORS) else None
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Raises Unavailable in place of every failure in the table, the original as its cause."""
+    try:
+        yield
+    except WatchbillError:
+        raise
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        raise Unavailable(
+            failure.message,
+            details=failure.details,
+            retry_after_seconds=failure.retry_after_seconds,
+        ) from error
+
+
+_VALUE_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (OverflowError, "A number in the record is too large to be stored."),
+    (asyncpg.NumericValueOutOfRangeError, "A number in the record is too large to be stored."),
+    (asyncpg.CharacterNotInRepertoireError, "A text holds a character that cannot be stored."),
+    (asyncpg.UntranslatableCharacterError, "A text holds a character that cannot be stored."),
+    (asyncpg.ProgramLimitExceededError, "A text is too long to be indexed."),
+    (asyncpg.IntegrityConstraintViolationError, "The record contradicts what is stored already."),
+)
+VALUE_ERRORS = (
+    OverflowError,
+    asyncpg.DataError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.IntegrityConstraintViolationError,
+)
+"""A value cannot be stored, whoever sent it and however often."""
+
+
+def value_reason(error: Exception) -> str:
+    """Why a value cannot be stored, without the database's own message: it quotes the row."""
+    for kind, reason in _VALUE_REASONS:
+        if isinstance(error, kind):
+            return reason
+    return "A value in the record cannot be stored."

@@ -1,0 +1,120 @@
+"""A failure of the database is told with words and never taken for a bug of ours; a bug is never hidden."""
+
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from watchbill.errors import Unavailable
+from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.errors import FailureKind, failure_of
+from watchbill.store.postgres.migrate import migrate
+
+# Appendix A of PostgreSQL's documentation.
+NOT_OURS = {
+    "25006": "read-only",
+    "28P01": "refuses the login",
+    "28000": "refuses the login",
+    "3D000": "does not exist",
+    "40001": "conflicting change",
+    "40P01": "conflicting change",
+    "42501": "denies a permission",
+    "53100": "disk is full",
+    "53200": "out of memory",
+    "53300": "no connection left",
+    "53400": "short of a resource",
+    "55P03": "conflicting change",
+    "57014": "timed out",
+    "57P01": "restarting",
+    "57P02": "restarting",
+    "57P03": "restarting",
+    "58030": "storage fails",
+    "08006": "does not answer",
+    "XX000": "internal error",
+    "XX001": "internal error",
+}
+OURS = ("42601", "42703", "42P01", "22P02", "23505", "25P02", "P0001")
+
+
+async def fail_with(db: Database, code: str) -> None:
+    async with db.transaction(1) as connection:
+        await connection.execute(
+            f"DO $$ BEGIN RAISE EXCEPTION 'secret row' USING ERRCODE = '{code}'; END $$"
+        )
+
+
+@pytest.mark.parametrize(("code", "words"), NOT_OURS.items())
+async def test_a_failure_of_the_database_is_unavailability(
+    db: Database, code: str, words: str
+) -> None:
+    with pytest.raises(Unavailable, match=words) as raised:
+        await fail_with(db, code)
+    assert "secret row" not in f"{raised.value.message} {raised.value.details}"
+    assert (raised.value.retry_after_seconds is None) == (code == "57014")
+    await db.check_ready()
+
+
+@pytest.mark.parametrize("code", OURS)
+async def test_a_bug_stays_a_bug(db: Database, code: str) -> None:
+    with pytest.raises(asyncpg.PostgresError) as raised:
+        await fail_with(db, code)
+    assert raised.value.sqlstate == code  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.InternalClientError("got result for unknown protocol state 3"),
+        asyncpg.ProtocolError("unexpected"),
+        asyncpg.TargetServerAttributeNotMatched("no primary"),
+        asyncpg.InterfaceError("connection is closed"),
+        ConnectionResetError(),
+        TimeoutError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_the_driver_says_of_a_broken_connection(error: Exception) -> None:
+    failure = failure_of(error)
+    assert failure is not None
+    assert failure.kind is FailureKind.RETRYABLE
+
+
+def test_a_row_that_row_security_refuses_is_a_bug() -> None:
+    error = asyncpg.InsufficientPrivilegeError(
+        'new row violates row-level security policy for table "workload"'
+    )
+    assert failure_of(error) is None
+
+
+async def test_a_read_only_database_is_read_but_not_ready(db: Database, database_url: str) -> None:
+    owner = await asyncpg.connect(database_url)
+    name = await owner.fetchval("SELECT current_database()")
+    await owner.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    await owner.close()
+    async with opened(database_url) as read_only:
+        async with read_only.acquire(1) as connection:
+            assert await connection.fetchval("SELECT count(*) FROM workload") == 0
+        with pytest.raises(Unavailable, match="read-only"):
+            async with read_only.acquire(1) as connection:
+                await connection.execute("DELETE FROM workload WHERE tenant_id = 1")
+        with pytest.raises(Unavailable, match="read-only"):
+            await read_only.check_ready()
+
+
+async def test_a_database_that_refuses_us_says_what_to_change(database_url: str) -> None:
+    parts = urlsplit(database_url)
+    missing = urlunsplit(parts._replace(path="/no_such_database"))
+    with pytest.raises(Unavailable, match="does not exist") as raised:
+        await migrate(missing)
+    assert raised.value.details is not None
+    assert "WATCHBILL_DATABASE_URL" in raised.value.details
+
+
+@asynccontextmanager
+async def opened(url: str):  # type: ignore[no-untyped-def]
+    database = await Database.open(url, pool_size=2)
+    try:
+        yield database
+    finally:
+        await database.close()
