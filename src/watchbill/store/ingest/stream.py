@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from watchbill.errors import Conflict, Invalid, Superseded, Unauthenticated
 from watchbill.identity import AgentIdentity
@@ -25,6 +26,7 @@ from watchbill.protocol import (
     HeartbeatReply,
     HelloReply,
     HelloRequest,
+    IdleHours,
     Item,
     RefusedItem,
     Upsert,
@@ -36,6 +38,8 @@ from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.idle import idle_hours_list
 from watchbill.store.workloads.validation import is_plausible, violation
 from watchbill.store.workloads.write import record_write
+
+log = structlog.get_logger(__name__)
 
 
 async def stream_open(
@@ -51,10 +55,11 @@ async def stream_open(
     async with db.transaction(agent.tenant_id) as connection:
         cluster = await _locked(connection, agent)
         await _record_gap(connection, agent, cluster["last_contact_at"], now)
-        idle = await idle_hours_list(connection, agent.tenant_id, agent.cluster_id, now)
+        idle = await _idle_hours(connection, agent, now)
         await connection.execute(
             "UPDATE cluster SET stream_id = $3, last_seq = 0, last_reply = NULL, "
-            "takeovers = takeovers + (stream_id IS NOT NULL AND last_contact_at > $4)::int, "
+            "takeovers = takeovers "
+            "+ coalesce(stream_id IS NOT NULL AND last_contact_at > $4, false)::int, "
             "agent_version = $5, kubernetes_version = $6, last_contact_at = $7 "
             "WHERE tenant_id = $1 AND id = $2",
             agent.tenant_id,
@@ -72,6 +77,18 @@ async def stream_open(
         heartbeat_seconds=HEARTBEAT_SECONDS,
         idle=idle,
     )
+
+
+async def _idle_hours(
+    connection: Connection, agent: AgentIdentity, now: datetime
+) -> tuple[IdleHours, ...]:
+    """An extra of the handshake: where it fails, the agent counts anew instead of being locked out."""
+    try:
+        async with connection.transaction():
+            return await idle_hours_list(connection, agent.tenant_id, agent.cluster_id, now)
+    except Exception:
+        log.exception("no idle GPU-hours for the agent", cluster_id=str(agent.cluster_id))
+        return ()
 
 
 async def batch_apply(

@@ -1,7 +1,7 @@
-"""Who holds GPUs that do nothing, the most idle GPU-hours first.
+"""Workloads that hold idle GPUs, those with the most idle GPU-hours first.
 
-Hours are those of spells that are over plus, of the open ones, the idle GPUs times the time since they began on
-average; like every running figure they stop at the cluster's last contact.
+Hours are those of idle intervals that have ended plus, for the open ones, the idle GPUs times the time since
+they began on average; like every running figure they stop at the cluster's last contact.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ _RUNNING_HOURS = (
     f"w.idle_allocated_gpu / {GPU_MILLIONTHS}.0 * greatest(0, coalesce(extract(epoch FROM "
     "(least($1::timestamptz, c.last_contact_at, w.deleted_at) - w.idle_mean_since)), 0)) / 3600"
 )
-IDLE_HOURS = f"(coalesce(w.idle_gpu_hours, 0) + {_RUNNING_HOURS})"
+IDLE_HOURS = f"(coalesce(w.idle_gpu_hours, 0) + coalesce({_RUNNING_HOURS}, 0))"
+"""Never NULL: where it is unknown whether GPUs idle now, the hours counted before are all there are."""
 _SUMS = (
     f"count(*) AS total, coalesce(sum(w.idle_allocated_gpu), 0) / {GPU_MILLIONTHS}.0 AS gpus, "
     f"coalesce(sum({IDLE_HOURS}), 0) AS hours"
