@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-from watchbill.agent.metrics import figures, sample_queue
+from watchbill.agent.metrics import figures
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.figures import CounterTotals
 from watchbill.agent.metrics.inference import combine, read_server
