@@ -214,7 +214,7 @@ async def test_one_item_that_cannot_be_stored_is_refused_alone(db: Database) -> 
     reply = await agent.send(upsert(workload(1)), monstrous, upsert(workload(3)), now=START)
     assert [item.id for item in reply.refused] == [UUID(int=2)]
     # In our own words: the database's would show the row to whoever reads the cluster's state.
-    assert reply.refused[0].reason == "A value in the record cannot be kept."
+    assert reply.refused[0].reason == "A value in the record cannot be stored."
     assert await workload_count(db, SCOPE, WorkloadQuery(), START) == 2
 
 
