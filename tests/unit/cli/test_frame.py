@@ -69,7 +69,7 @@ async def test_a_fault_of_our_own_is_named_as_one() -> None:
     assert outcome.code == 1
     assert outcome.err.splitlines() == [
         "error: unexpected KeyError: 'name'",
-        "hint: this is a fault in Watchbill; run again with --debug and report what it prints",
+        "hint: this is a bug in Watchbill; run again with --debug and report what it prints",
     ]
 
 

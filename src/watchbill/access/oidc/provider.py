@@ -152,7 +152,7 @@ class Provider:
         return self._endpoints
 
     async def key(self, kid: str) -> PublicKey | None:
-        """None = the issuer has no such key. Raises Unavailable where it was never heard of."""
+        """None = the issuer has no such key. Raises Unavailable where it never answered."""
         if self._fetched_at is not None and self._clock() - self._fetched_at > FRESH:
             self._renew_in_background()
         if kid not in self._keys and self._may_fetch():

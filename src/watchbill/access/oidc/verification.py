@@ -43,7 +43,7 @@ class VerifiedIdentity:
 
 
 async def verify_access_token(provider: Provider, token: str, now: datetime) -> VerifiedIdentity:
-    """Raises Refused; Unavailable where the issuer was never heard of."""
+    """Raises Refused; Unavailable where the identity provider never answered."""
     issuer = provider.issuer
     if issuer.audience is None:
         raise InvalidToken

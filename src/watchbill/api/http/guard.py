@@ -121,7 +121,7 @@ def check_permission(caller: Caller, right: Permission | None) -> None:
 
 
 def is_same_origin(headers: Headers) -> bool:
-    """Browsers tell where a request comes from; one that tells nothing is no request of another site's page,
+    """Browsers tell where a request comes from; one that tells nothing is not cross-site,
     for which every browser that keeps SameSite cookies back also sends an origin."""
     site = headers.get(b"sec-fetch-site")
     if site is not None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SAMPLES = 24
 HOUR = timedelta(hours=1)
 LAG = timedelta(seconds=40)
-"""Nothing is known past a cluster's last contact; by then every connected one has been heard of again."""
+"""Nothing is known past a cluster's last contact; by then every connected one has made contact again."""
 
 Series = list[float | None]
 UsageSeries = dict[tuple[str, str], Series]

@@ -64,7 +64,7 @@ def report_error(error: Exception) -> int:
         return USAGE
     print_message("error", f"unexpected {type(error).__name__}: {error}")
     print_message(
-        "hint", "this is a fault in Watchbill; run again with --debug and report what it prints"
+        "hint", "this is a bug in Watchbill; run again with --debug and report what it prints"
     )
     return FAILED
 

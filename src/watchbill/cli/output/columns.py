@@ -172,7 +172,7 @@ STALE_STATES = frozenset({"degraded", "disconnected"})
 
 
 def stale_clusters(clusters: Sequence[JSON], workloads: Sequence[JSON]) -> list[JSON]:
-    """Those that have not been heard of for a while and that live workloads are shown of."""
+    """Those without contact for a while that live workloads are shown of."""
     shown = {workload.get("clusterId") for workload in workloads if not workload.get("deletedAt")}
     return [one for one in clusters if one["id"] in shown and one["state"] in STALE_STATES]
 

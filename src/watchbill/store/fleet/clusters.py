@@ -56,6 +56,30 @@ class Cluster(Wire, frozen=True):
     kubernetes_version: str | None = None
 
 
+_CLUSTERS = (
+    "SELECT c.*, (SELECT coalesce(sum(w.workloads), 0)::bigint FROM workload_tally w "
+    "WHERE w.tenant_id = c.tenant_id AND w.cluster_id = c.id "
+    "AND ($6 OR w.cluster_id = ANY($7::uuid[]) OR w.department_id = ANY($8::int[]) "
+    "OR w.project_id = ANY($9::int[]))) AS workloads FROM cluster c "
+    "WHERE c.tenant_id = $1 AND c.removed_at IS NULL "
+    "AND ($2 OR c.id = ANY($3::uuid[]) OR EXISTS (SELECT 1 FROM project p "
+    "WHERE p.tenant_id = $1 AND p.cluster_id = c.id "
+    "AND (p.department_id = ANY($4::int[]) OR p.id = ANY($5::int[])))) ORDER BY c.name"
+)
+_REFUSED_ITEMS = (
+    "SELECT r.cluster_id, r.workload_id AS id, r.reason FROM unnest($2::uuid[]) AS c(id) "
+    "CROSS JOIN LATERAL (SELECT * FROM refused_item i WHERE i.tenant_id = $1 "
+    "AND i.cluster_id = c.id ORDER BY i.at DESC, i.workload_id LIMIT $3) AS r"
+)
+
+
+_GAPS = (
+    "SELECT g.cluster_id, g.from_at, g.to_at FROM unnest($2::uuid[]) AS c(id) "
+    "CROSS JOIN LATERAL (SELECT * FROM cluster_gap i WHERE i.tenant_id = $1 "
+    "AND i.cluster_id = c.id ORDER BY i.from_at DESC LIMIT $3) AS g"
+)
+
+
 async def cluster_list(
     db: Database, scope: Scope, now: datetime, *, workloads: Scope | None = None
 ) -> list[Cluster]:
@@ -64,14 +88,7 @@ async def cluster_list(
     readable = workloads or scope
     async with db.acquire(scope.tenant_id) as connection:
         rows = await connection.fetch(
-            "SELECT c.*, (SELECT coalesce(sum(w.workloads), 0)::bigint FROM workload_tally w "
-            "WHERE w.tenant_id = c.tenant_id AND w.cluster_id = c.id "
-            "AND ($6 OR w.cluster_id = ANY($7::uuid[]) OR w.department_id = ANY($8::int[]) "
-            "OR w.project_id = ANY($9::int[]))) AS workloads FROM cluster c "
-            "WHERE c.tenant_id = $1 AND c.removed_at IS NULL "
-            "AND ($2 OR c.id = ANY($3::uuid[]) OR EXISTS (SELECT 1 FROM project p "
-            "WHERE p.tenant_id = $1 AND p.cluster_id = c.id "
-            "AND (p.department_id = ANY($4::int[]) OR p.id = ANY($5::int[])))) ORDER BY c.name",
+            _CLUSTERS,
             scope.tenant_id,
             scope.is_whole_tenant,
             list(scope.cluster_ids),
@@ -84,17 +101,13 @@ async def cluster_list(
         )
         ids = [row["id"] for row in rows]
         refused = await connection.fetch(
-            "SELECT r.cluster_id, r.workload_id AS id, r.reason FROM unnest($2::uuid[]) AS c(id) "
-            "CROSS JOIN LATERAL (SELECT * FROM refused_item i WHERE i.tenant_id = $1 "
-            "AND i.cluster_id = c.id ORDER BY i.at DESC, i.workload_id LIMIT $3) AS r",
+            _REFUSED_ITEMS,
             scope.tenant_id,
             ids,
             SHOWN_ROWS,
         )
         gaps = await connection.fetch(
-            "SELECT g.cluster_id, g.from_at, g.to_at FROM unnest($2::uuid[]) AS c(id) "
-            "CROSS JOIN LATERAL (SELECT * FROM cluster_gap i WHERE i.tenant_id = $1 "
-            "AND i.cluster_id = c.id ORDER BY i.from_at DESC LIMIT $3) AS g",
+            _GAPS,
             scope.tenant_id,
             ids,
             SHOWN_ROWS,

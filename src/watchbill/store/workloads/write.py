@@ -78,16 +78,13 @@ async def record_write(
         )
         for upsert in changed
     ]
-    refused += [
-        RefusedItem(id=change.row["id"], reason=TOO_LARGE)
-        for change in changes
-        if _is_too_large(change)
-    ]
-    changes = [change for change in changes if not _is_too_large(change)]
-    written = await _upsert(connection, [change.row for change in changes])
-    lost = [change.row["id"] for change in changes if change.row["id"] not in written]
-    refused += [RefusedItem(id=lost_id, reason=_HELD_ELSEWHERE) for lost_id in lost]
-    changes = [change for change in changes if change.row["id"] in written]
+    fitting = [change for change in changes if not _is_too_large(change)]
+    written = await _upsert(connection, [change.row for change in fitting])
+    for change in changes:
+        if change.row["id"] not in written:
+            reason = TOO_LARGE if _is_too_large(change) else _HELD_ELSEWHERE
+            refused.append(RefusedItem(id=change.row["id"], reason=reason))
+    changes = [change for change in fitting if change.row["id"] in written]
     await _write_transitions(connection, tenant_id, changes)
     await _write_usage(connection, tenant_id, changes)
     await _write_elements(connection, tenant_id, changes)
