@@ -2,7 +2,8 @@
 
 Metrics from what Kubernetes objects told: a step function, read at the instants asked for.
 
-Nothing is said about instants before the first record, after the workload's end, or later than its cluster's last contact: a gap is a gap, not a zero.
+Nothing is said about instants before the first record, after the workload's end, or later than its
+cluster's last contact: a gap is a gap, not a zero.
 """
 
 from bisect import bisect_right
