@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from simulator.apiserver.protocol import SimulatedCluster
-from simulator.apiserver.resources import JOB_SETS, PODS
 from simulator.model.framework import FRAMEWORKS
 from simulator.model.mixture import UNKNOWN
 from simulator.model.model import SimulatedWorkload
+from simulator.resources import JOB_SETS, PODS
 from simulator.simulation.scenario import Scenario
 from tests.fixtures.agents import until
 from tests.fixtures.receiver import CREDENTIAL, Receiver

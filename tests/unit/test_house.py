@@ -5,8 +5,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 PROJECT = Path(__file__).parents[2]
@@ -95,6 +97,15 @@ def test_a_class_name_stands_in_one_module() -> None:
                 modules[node.name].append(name_of(path))
     twice = {name: paths for name, paths in modules.items() if len(paths) > 1}
     assert twice.keys() == SHARED_CLASS_NAMES.keys(), twice
+
+
+def test_no_module_imports_itself_over_others() -> None:
+    """Also not for type checkers alone: what is needed in a circle is one thing in two files."""
+    graph = grimp.build_graph("watchbill", "simulator", cache_dir=None)
+    order = TopologicalSorter(
+        {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    )
+    order.prepare()  # raises CycleError, with the circle
 
 
 def texts() -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from simulator.apiserver.resources import ResourceType
+from simulator.resources import ResourceType
 
 
 def definition_document(resource: ResourceType, revision: int) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from enum import Enum
 from typing import Final
 
 from simulator.apiserver import errors
-from simulator.apiserver.resources import ResourceType
 from simulator.apiserver.store import StoredObject
+from simulator.resources import ResourceType
 
 
 class MediaType(Enum):

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from simulator.apiserver.resources import ResourceType
+from simulator.resources import ResourceType
 
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"

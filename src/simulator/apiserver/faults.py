@@ -6,8 +6,8 @@ Switches act on the next requests; `cut_watches` and its like act on what is ope
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from simulator.apiserver.resources import ResourceType
 from simulator.apiserver.store import Ending, Store
+from simulator.resources import ResourceType
 
 
 @dataclass(slots=True)

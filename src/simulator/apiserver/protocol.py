@@ -33,11 +33,11 @@ from simulator.apiserver.listing import (
     read_options,
     read_selector,
 )
-from simulator.apiserver.resources import BUILT_IN, ResourceType
 from simulator.apiserver.store import Ending, ResourceTable, Store
 from simulator.apiserver.variation import Variation, send, write_kubeconfig
 from simulator.apiserver.watching import Watch, WatchRequest, check_watch
 from simulator.model.framework import SERVED
+from simulator.resources import BUILT_IN, ResourceType
 
 _PUBLIC = ("/version", "/healthz", "/livez", "/readyz")
 METRICS = "text/plain; version=0.0.4; charset=utf-8"

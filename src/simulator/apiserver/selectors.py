@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from simulator.apiserver.resources import ResourceType
 from simulator.apiserver.store import StoredObject
+from simulator.resources import ResourceType
 
 Test = Callable[[Mapping[str, Any]], bool]
 

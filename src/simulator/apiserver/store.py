@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from simulator.apiserver.discovery import definition_document
-from simulator.apiserver.resources import BUILT_IN, CUSTOM_RESOURCE_DEFINITIONS, ResourceType
+from simulator.resources import BUILT_IN, CUSTOM_RESOURCE_DEFINITIONS, ResourceType
 
 
 class StoredObject(msgspec.Struct, frozen=True, array_like=True):

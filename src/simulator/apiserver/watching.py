@@ -16,7 +16,6 @@ from simulator.apiserver.encoding import (
 )
 from simulator.apiserver.faults import Faults
 from simulator.apiserver.listing import Options
-from simulator.apiserver.resources import ResourceType
 from simulator.apiserver.selectors import Selector
 from simulator.apiserver.store import (
     Ending,
@@ -27,6 +26,7 @@ from simulator.apiserver.store import (
     WatchQueue,
 )
 from simulator.apiserver.variation import Variation
+from simulator.resources import ResourceType
 
 _LAST_BOOKMARK_SECONDS = 1.5
 """A last bookmark comes this long before the end."""

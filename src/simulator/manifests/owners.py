@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from simulator.apiserver.resources import ResourceType
 from simulator.manifests.objects import (
     Document,
     child_metadata,
@@ -19,6 +18,7 @@ from simulator.model.framework import FRAMEWORKS, Framework, FrameworkRole, reso
 from simulator.model.model import Seconds, SimulatedPod, SimulatedWorkload
 from simulator.model.pod_layout import Words, run_minute, words_of
 from simulator.model.slot import child_uid, template_hash
+from simulator.resources import ResourceType
 
 _POD: str = "pod:"
 """Begins the key of a pod that owns other objects."""

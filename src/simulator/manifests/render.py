@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from simulator.apiserver.resources import POD_GROUPS, PODS, ResourceType
 from simulator.manifests.kubelet import pod_status
 from simulator.manifests.objects import (
     GRACE_SECONDS,
@@ -22,6 +21,7 @@ from simulator.manifests.services import services_of
 from simulator.model.hardware import Node
 from simulator.model.model import Shape, SimulatedPod, SimulatedWorkload
 from simulator.model.scheduler import KAI, PRIORITIES
+from simulator.resources import POD_GROUPS, PODS, ResourceType
 
 _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
 

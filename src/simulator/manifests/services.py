@@ -1,10 +1,10 @@
 """Services in front of served workloads, and an Ingress where one is exposed so."""
 
-from simulator.apiserver.resources import INGRESSES, SERVICES, ResourceType
 from simulator.manifests.objects import Document, metadata
 from simulator.model.framework import FRAMEWORKS, FrameworkService
 from simulator.model.model import SimulatedWorkload
 from simulator.model.slot import child_uid
+from simulator.resources import INGRESSES, SERVICES, ResourceType
 
 
 def services_of(workload: SimulatedWorkload, root: Document) -> list[tuple[ResourceType, Document]]:

@@ -3,15 +3,6 @@
 import uuid
 from collections.abc import Iterable, Mapping
 
-from simulator.apiserver.resources import (
-    DAEMON_SETS,
-    NAMESPACES,
-    NODES,
-    PODS,
-    PRIORITY_CLASSES,
-    QUEUES,
-    TOPOLOGIES,
-)
 from simulator.apiserver.store import Store
 from simulator.manifests.objects import (
     BLOCK_LABEL,
@@ -34,6 +25,15 @@ from simulator.model.hardware import Node
 from simulator.model.model import Seconds
 from simulator.model.names import PROJECTS, namespace_of
 from simulator.model.scheduler import PRIORITIES, Queue
+from simulator.resources import (
+    DAEMON_SETS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    PRIORITY_CLASSES,
+    QUEUES,
+    TOPOLOGIES,
+)
 
 SYSTEM_NAMESPACES = (
     "default",

@@ -2,11 +2,11 @@
 
 import uuid
 
-from simulator.apiserver.resources import PODS
 from simulator.apiserver.store import Store
 from simulator.manifests.objects import GPU, Document, metadata, owner_reference, stamp
 from simulator.model.hardware import Node
 from simulator.model.model import Seconds, SimulatedPod
+from simulator.resources import PODS
 
 RESERVATIONS = "kai-resource-reservation"
 EXPORTERS_NAMESPACE = "gpu-operator"

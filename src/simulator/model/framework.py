@@ -13,7 +13,7 @@ import jq
 import msgspec
 import yaml
 
-from simulator.apiserver.resources import BUILT_IN, CUSTOM, ResourceType, custom
+from simulator.resources import BUILT_IN, CUSTOM, ResourceType, custom
 
 _FILES: Final = Path(__file__).parents[1] / "frameworks"
 

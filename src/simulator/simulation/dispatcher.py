@@ -7,12 +7,12 @@ import itertools
 from collections import deque
 from typing import Final
 
-from simulator.apiserver.resources import EVENTS
 from simulator.apiserver.store import Store
 from simulator.manifests.objects import stamp
 from simulator.manifests.shared_objects import put_queues
 from simulator.model.model import Refusal, Seconds, SimulatedPod, SimulatedWorkload
 from simulator.model.scheduler import DEFAULT, KAI, PRIORITIES
+from simulator.resources import EVENTS
 from simulator.simulation.world import World
 
 _KEPT: Final = 400

@@ -10,7 +10,6 @@ import random
 import uuid
 from collections.abc import Iterable
 
-from simulator.apiserver.resources import ResourceType
 from simulator.apiserver.store import Store, path_of
 from simulator.manifests.render import Rendered, render
 from simulator.manifests.shared_objects import put_queues
@@ -24,6 +23,7 @@ from simulator.model.scheduler import Queue, Scheduler
 from simulator.model.slot import Slot, random_ending, slot_of
 from simulator.model.stage_index import StageIndex
 from simulator.model.workload_factory import NameGenerator
+from simulator.resources import ResourceType
 
 _Key = tuple[ResourceType, str, str]
 """Kind, path and uid of one written object."""

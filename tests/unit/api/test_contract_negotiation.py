@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watchbill.api.http.reply import negotiate
-from watchbill.api.http.tabular import rows_as_csv
 from watchbill.errors import Unacceptable
+from watchbill.tabular import rows_as_csv
 
 BOTH = ("application/json", "text/csv")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from simulator.apiserver.discovery import V1_20, V1_36
-from simulator.apiserver.resources import DEPLOYMENTS, PODS, RAY_CLUSTERS
+from simulator.resources import DEPLOYMENTS, PODS, RAY_CLUSTERS
 from tests.fixtures.demo_cluster import PARTIAL, PARTIAL_LIST, Caller, calling, put_pod
 from tests.fixtures.replay import Exchange, recorded
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from simulator.apiserver.resources import PODS
 from simulator.apiserver.store import Store
 from simulator.manifests.system_pods import EXPORTERS_NAMESPACE, RESERVATIONS
 from simulator.model.framework import FRAMEWORKS, SERVED
@@ -18,6 +17,7 @@ from simulator.model.model import SimulatedWorkload
 from simulator.model.pod_layout import slots
 from simulator.model.scheduler import KAI, hundredths, is_fixed
 from simulator.model.stage_index import StageIndex
+from simulator.resources import PODS
 from simulator.simulation.scenario import Scenario
 from simulator.simulation.world import World
 from tests.fixtures.replay import RECORDINGS

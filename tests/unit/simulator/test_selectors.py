@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from simulator.apiserver.resources import JOBS, PODS, RAY_CLUSTERS
 from simulator.apiserver.selectors import BadSelector, parse
 from simulator.apiserver.store import Store, StoredObject
+from simulator.resources import JOBS, PODS, RAY_CLUSTERS
 
 
 def stored(**labels: str) -> StoredObject:

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.apiserver.resources import BUILT_IN, DEPLOYMENTS, PODS, RAY_CLUSTERS
 from simulator.apiserver.store import (
     Ending,
     Expired,
@@ -15,6 +14,7 @@ from simulator.apiserver.store import (
     StoredObject,
     WatchQueue,
 )
+from simulator.resources import BUILT_IN, DEPLOYMENTS, PODS, RAY_CLUSTERS
 
 
 def pod(name: str, *, namespace: str = "a", uid: str = "", **status: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 
 from simulator.apiserver.discovery import V1_20
-from simulator.apiserver.resources import EVENTS, PODS, RAY_CLUSTERS
 from simulator.apiserver.store import Store
+from simulator.resources import EVENTS, PODS, RAY_CLUSTERS
 from tests.fixtures.demo_cluster import PARTIAL, Caller, calling, put_pod
 from tests.fixtures.replay import recorded
 

@@ -8,9 +8,9 @@ import msgspec
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import StreamingReply
-from watchbill.api.http.tabular import Cell, rows_as_csv
 from watchbill.query import WorkloadQuery
 from watchbill.store.workloads.workloads import workload_export
+from watchbill.tabular import Cell, rows_as_csv
 from watchbill.workload_fields import EXPORT_COLUMNS
 
 CSV_HEADERS = ((b"content-disposition", b'attachment; filename="workloads.csv"'),)

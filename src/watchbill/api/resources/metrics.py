@@ -7,10 +7,10 @@ from typing import Any
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import CSV, Answer, Reply, json_reply
-from watchbill.api.http.tabular import Cell, instant, rows_as_csv
 from watchbill.api.resources.workloads import workload_not_found
 from watchbill.errors import Invalid, Unavailable
 from watchbill.metrics.source import Failed, Histogram, Measurement, MetricsQuery, Outcome
+from watchbill.tabular import Cell, instant, rows_as_csv
 
 MAX_RANGE = timedelta(days=90)
 RETRY_AFTER_SECONDS = 5

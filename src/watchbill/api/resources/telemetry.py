@@ -6,7 +6,6 @@ from decimal import Decimal
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import CSV, Answer, Reply, json_reply
-from watchbill.api.http.tabular import Cell, rows_as_csv
 from watchbill.query import TelemetryQuery
 from watchbill.store.workloads.telemetry import (
     PENDING_TIME,
@@ -15,6 +14,7 @@ from watchbill.store.workloads.telemetry import (
     TelemetryValue,
     telemetry_query,
 )
+from watchbill.tabular import Cell, rows_as_csv
 
 CSV_TYPE = "text/csv; charset=utf-8; header=present"
 ATTACHMENT = ((b"content-disposition", b'attachment; filename="telemetry.csv"'),)

@@ -67,7 +67,7 @@ class CsvList:
         return self._written(())
 
     def _written(self, rows: Iterable[Sequence[Any]]) -> bytes:
-        from watchbill.api.http.tabular import rows_as_csv
+        from watchbill.tabular import rows_as_csv
 
         header, self._header = self._header, []
         return rows_as_csv([*header, *rows])
