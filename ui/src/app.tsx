@@ -12,6 +12,7 @@ import { FleetPage } from "./fleet/page";
 import { Frame } from "./frame";
 import { IdlePage } from "./idle/page";
 import { LoginPage } from "./login/page";
+import { useTitle } from "./hooks/title";
 import { safePath } from "./model/links";
 import { EmptyState, ErrorState, Skeleton } from "./components/placeholders";
 import { currentUrl, navigate, Link, useRoute, type Route } from "./router";
@@ -85,8 +86,8 @@ const TITLES: Readonly<Record<string, string>> = {
 
 function Page({ route }: { readonly route: Route }) {
   const isFirst = useRef(true);
+  useTitle(TITLES[route.path] ?? "Workload");
   useEffect(() => {
-    document.title = `${TITLES[route.path] ?? "Workload"} · Watchbill`;
     if (!isFirst.current) document.getElementById("content")?.focus({ preventScroll: true });
     isFirst.current = false;
   }, [route.path]);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { listCommand, listCurl, shellQuoted } from "../src/model/commands";
-import { filterParameter, parseFilter, problemOf } from "../src/model/filter";
+import { filterParameter, narrowed, parseFilter, problemOf, type InvalidFilter } from "../src/model/filter";
 import { bytes, duration, memory, quantity } from "../src/model/format";
 import { safeLink, safePath } from "../src/model/links";
 import { columnsOf, chartState, CHARTS, shortDevice } from "../src/model/metrics";
@@ -63,8 +63,32 @@ describe("filters", () => {
       value: "0.5",
     });
     expect(parseFilter("name=@a==b,c")).toEqual({ field: "name", operator: "=@", value: "a==b,c" });
-    expect(parseFilter("nope==1")).toBeUndefined();
-    expect(parseFilter("name==")).toBeUndefined();
+  });
+
+  it.each<[string, string, object | undefined]>([
+    ["projectNmae==vision", "no field 'projectNmae'", { field: "projectName", operator: "==", value: "vision" }],
+    ["nope==1", "no field 'nope'", undefined],
+    ["phase==pending", "no phase 'pending'", { field: "phase", operator: "==", value: "Pending" }],
+    ["phase!=Runing", "no phase 'Runing'", { field: "phase", operator: "!=", value: "Running" }],
+    ["phase==zzzzzz", "no phase 'zzzzzz'", undefined],
+    ["allocatedGPU=@4", "cannot be compared with =@", undefined],
+    ["allocatedGPU>=many", "must be a number", undefined],
+    ["createdAt>=soon", "must be a date", undefined],
+    ["name==", "Enter a value", undefined],
+    ["pending", "is not a filter", undefined],
+    ["", "is not a filter", undefined],
+  ])("that cannot be applied say why: %s", (text, problem, suggestion) => {
+    const invalid = parseFilter(text) as InvalidFilter;
+    expect(invalid.problem).toContain(problem);
+    expect(invalid.suggestion).toEqual(suggestion);
+  });
+
+  it("are added to the others, in place of another value of the field", () => {
+    const phase = { field: "phase", operator: "==", value: "Running" };
+    const project = { field: "projectName", operator: "==", value: "vision" };
+    const added = { ...project, value: "speech" };
+    expect(narrowed([phase], "projectName", "vision")).toEqual([phase, project]);
+    expect(narrowed([phase, project], "projectName", "speech")).toEqual([phase, added]);
   });
 
   it("are sent as a list, or as JSON where a comma could mislead", () => {
@@ -88,6 +112,7 @@ describe("views", () => {
         { field: "name", operator: "=@", value: "a&b=c,d" },
         { field: "phase", operator: "==", value: "Pending" },
       ],
+      invalidFilters: [{ text: "phase~Pending", problem: expect.stringContaining("FIELD OPERATOR VALUE") }],
       search: "x y%",
       isDeleted: true,
       sortBy: "name",

@@ -44,20 +44,27 @@ const PATHS: Readonly<Record<Shape, JSX.Element>> = {
   ),
 };
 
-export function PhaseMark({ phase }: { readonly phase: string }) {
+interface PhaseBadgeProps {
+  readonly phase: string;
+  /** The last phase of a deleted workload: grey, and said to be past. */
+  readonly isPast?: boolean;
+}
+
+export function PhaseMark({ phase, isPast = false }: PhaseBadgeProps) {
   const style = phaseStyle(phase);
   return (
-    <svg class={`mark tone-${style.tone}`} viewBox="0 0 12 12" aria-hidden="true">
+    <svg class={isPast ? "mark" : `mark tone-${style.tone}`} viewBox="0 0 12 12" aria-hidden="true">
       {PATHS[style.shape]}
     </svg>
   );
 }
 
 /** Colour, shape and word together; never colour alone. */
-export function PhaseBadge({ phase }: { readonly phase: string }) {
+export function PhaseBadge({ phase, isPast = false }: PhaseBadgeProps) {
   return (
-    <span class={`phase tone-${phaseStyle(phase).tone}`}>
-      <PhaseMark phase={phase} />
+    <span class={isPast ? "phase is-past" : `phase tone-${phaseStyle(phase).tone}`}>
+      <PhaseMark phase={phase} isPast={isPast} />
+      {isPast && <span class="phase-was">was</span>}
       <span class="phase-word">{phase}</span>
     </span>
   );

@@ -6,15 +6,16 @@ import type { Workload } from "../api/shapes";
 import { clusterName, useClusters } from "../clusters/context";
 import { isDisconnected } from "../model/cluster_health";
 import { useLiveQuery } from "../hooks/live_query";
+import { useTitle } from "../hooks/title";
 import { workloadCommand, workloadCurl } from "../model/commands";
 import { plural } from "../model/format";
 import { detailViewUrl, TABS } from "../model/detail_view";
-import { listUrl } from "../model/view";
 import { CopyButton } from "../components/copy";
 import { Age, Instant } from "../components/instant";
 import { PhaseBadge } from "../components/phase";
 import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { Link } from "../router";
+import { FilterLink } from "../workloads/filter_link";
 import { Json } from "./json";
 import { Metrics } from "./metrics";
 import { Overview } from "./overview";
@@ -41,6 +42,7 @@ export function Detail({ id, onClose }: DetailProps) {
     if (history.data !== undefined || history.error !== undefined) history.refresh();
   }, [version, history.error === undefined ? 0 : at]);
   const [{ tab }, setDetailView] = useDetailView();
+  useTitle(workload?.name);
   if (workload === undefined)
     return error === undefined ? <Skeleton rows={10} /> : <ErrorState error={error} retry={refresh} isPage />;
   return (
@@ -96,7 +98,7 @@ function Header({ workload, onClose }: { readonly workload: Workload; readonly o
         )}
       </div>
       <p class="detail-phase">
-        <PhaseBadge phase={workload.phase} />
+        <PhaseBadge phase={workload.phase} isPast={workload.deletedAt !== null} />
         <span>
           {workload.deletedAt === null ? (
             <>
@@ -115,16 +117,16 @@ function Header({ workload, onClose }: { readonly workload: Workload; readonly o
       </p>
       <p class="detail-owner">
         {workload.projectName !== "" && (
-          <Link to={listUrl([["projectName", "==", workload.projectName]])}>{workload.projectName}</Link>
+          <FilterLink field="projectName" value={workload.projectName}>{workload.projectName}</FilterLink>
         )}
         {workload.departmentName !== "" && (
-          <Link to={listUrl([["departmentName", "==", workload.departmentName]])}>{workload.departmentName}</Link>
+          <FilterLink field="departmentName" value={workload.departmentName}>{workload.departmentName}</FilterLink>
         )}
-        <Link to={listUrl([["clusterId", "==", workload.clusterId]])}>
+        <FilterLink field="clusterId" value={workload.clusterId}>
           {clusterName(clusters, workload.clusterId)}
-        </Link>
+        </FilterLink>
         {workload.submittedBy !== undefined && workload.submittedBy !== "" && (
-          <Link to={listUrl([["submittedBy", "==", workload.submittedBy]])}>{workload.submittedBy}</Link>
+          <FilterLink field="submittedBy" value={workload.submittedBy}>{workload.submittedBy}</FilterLink>
         )}
       </p>
       <p class="detail-id">

@@ -12,6 +12,7 @@ import { Bars } from "../components/bars";
 import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { Link, useRoute } from "../router";
 import { ClusterHealth } from "./clusters";
+import { countFailed } from "./failed";
 import { Summary } from "./summary";
 import { groupingOf, GROUPINGS, allocationRows, phaseRow, waitingRow, type Grouping } from "./bar_rows";
 
@@ -19,13 +20,14 @@ const EVERY_MS = 10_000;
 const OWNERS_SHOWN = 6;
 
 async function fetchFleet(grouping: Grouping, signal: AbortSignal) {
-  const [fleet, allocated, waiting, idle] = await Promise.all([
+  const [fleet, allocated, waiting, idle, failed] = await Promise.all([
     getFleet(signal),
     getTelemetry("GPU_ALLOCATION", { groupBy: grouping.key }, signal),
     getTelemetry("PENDING_TIME_DISTRIBUTION", {}, signal),
     getIdleWorkloads(1, signal),
+    countFailed(signal),
   ]);
-  return { fleet, allocated, waiting, owners: idle.owners };
+  return { fleet, allocated, waiting, owners: idle.owners, failed };
 }
 
 export function FleetPage() {
@@ -41,7 +43,7 @@ export function FleetPage() {
       <h1 class="off-screen">Fleet</h1>
       <StaleBar error={error} at={at} retry={refresh} />
       <StaleClusters />
-      <Summary fleet={data.fleet} />
+      <Summary fleet={data.fleet} failed={data.failed} />
       <div class="columns-2">
         <Block title="Allocated GPUs by" more={<GroupingSwitch chosen={grouping} />}>
           <Bars

@@ -1,16 +1,15 @@
 /** The four headline numbers with their last 24 hours; each links to its workloads. */
 
 import type { FleetFigures, FleetMoment } from "../api/shapes";
+import { Spark } from "../components/spark";
 import { count, decimal, duration } from "../model/format";
 import { listUrl } from "../model/view";
-import { Spark } from "../components/spark";
 import { Link } from "../router";
-
-const DAY_MS = 86_400_000;
+import { failedView, type FailedCounts } from "./failed";
 
 interface StatSpec {
   readonly label: string;
-  readonly to: () => string;
+  readonly to: string;
   readonly value: (now: FleetMoment) => string;
   readonly note: (now: FleetMoment) => string;
   /** The value at a moment of the sparkline; null = unknown. */
@@ -20,7 +19,7 @@ interface StatSpec {
 const STATS: readonly StatSpec[] = [
   {
     label: "Allocated GPUs",
-    to: () => listUrl([["allocatedGPU", ">=", "0.001"]], { sortBy: "allocatedGPU" }),
+    to: listUrl([["allocatedGPU", ">=", "0.001"]], { sortBy: "allocatedGPU" }),
     value: ({ gpus }) => decimal(gpus.allocated),
     note: ({ gpus }) =>
       gpus.total === null || gpus.total === 0
@@ -30,10 +29,10 @@ const STATS: readonly StatSpec[] = [
   },
   {
     label: "Idle GPUs",
-    to: () => "/idle",
+    to: "/idle",
     value: ({ gpus }) => (gpus.idle === null ? "not measured" : decimal(gpus.idle)),
     note: ({ gpus }) => {
-      if (gpus.idle === null) return "no cluster measures GPU use";
+      if (gpus.idle === null) return gpus.allocated === 0 ? "no GPU is allocated" : "no cluster measures GPU use";
       const unknown = gpus.allocated - gpus.measured;
       return unknown > 0.005 ? `of ${decimal(gpus.measured)} measured` : "allocated, but not used";
     },
@@ -41,41 +40,64 @@ const STATS: readonly StatSpec[] = [
   },
   {
     label: "Pending",
-    to: () => listUrl([["phase", "==", "Pending"]], { sortBy: "phaseUpdatedAt", isDescending: false }),
+    to: listUrl([["phase", "==", "Pending"]], { sortBy: "phaseUpdatedAt", isDescending: false }),
     value: ({ pending }) => count(pending.count),
     note: ({ pending }) =>
       pending.medianWaitSeconds === null ? "none pending" : `median wait ${duration(pending.medianWaitSeconds)}`,
     at: ({ pending }) => pending.count,
   },
-  {
-    label: "Failed in 24 h",
-    to: () => {
-      const since = `${new Date(Date.now() - DAY_MS).toISOString().slice(0, 19)}Z`;
-      return listUrl([["phase", "==", "Failed"], ["phaseUpdatedAt", ">=", since]], { sortBy: "phaseUpdatedAt" });
-    },
-    value: ({ failedInLastDay }) => count(failedInLastDay),
-    note: () => "those deleted since included",
-    at: ({ failedInLastDay }) => failedInLastDay,
-  },
 ];
 
-export function Summary({ fleet }: { readonly fleet: FleetFigures }) {
-  const { now, series, stepSeconds } = fleet;
-  const moments = [...series, now];
+interface SummaryProps {
+  readonly fleet: FleetFigures;
+  readonly failed: FailedCounts;
+}
+
+export function Summary({ fleet, failed }: SummaryProps) {
+  const { now } = fleet;
   return (
     <div class="stats">
       {STATS.map((stat) => (
-        <Link key={stat.label} class="stat" to={stat.to()}>
+        <Link key={stat.label} class="stat" to={stat.to}>
           <span class="stat-label">{stat.label}</span>
           <span class={stat.at(now) === null ? "stat-value is-quiet" : "stat-value"}>{stat.value(now)}</span>
           <span class="stat-note">{stat.note(now)}</span>
-          <Spark
-            points={moments.map((moment) => ({ at: Date.parse(moment.at), value: stat.at(moment) }))}
-            stepMs={stepSeconds * 1000}
-            label={`${stat.label}, the last 24 hours`}
-          />
+          <History fleet={fleet} label={stat.label} at={stat.at} />
         </Link>
       ))}
+      <FailedStat fleet={fleet} failed={failed} />
     </div>
+  );
+}
+
+/** Live and deleted workloads are two lists, so that each number has the link that shows exactly its workloads. */
+function FailedStat({ fleet, failed }: SummaryProps) {
+  const { since, live, deleted } = failed;
+  return (
+    <div class="stat">
+      <span class="stat-label">Failed in 24 h</span>
+      <span class="stat-value">{count(live + deleted)}</span>
+      <span class="stat-note">
+        <Link to={failedView(since, false)}>{count(live)} live</Link> ·{" "}
+        <Link to={failedView(since, true)}>{count(deleted)} deleted</Link>
+      </span>
+      <History fleet={fleet} label="Failed in 24 h" at={({ failedInLastDay }) => failedInLastDay} />
+    </div>
+  );
+}
+
+interface HistoryProps {
+  readonly fleet: FleetFigures;
+  readonly label: string;
+  readonly at: (moment: FleetMoment) => number | null;
+}
+
+function History({ fleet: { now, series, stepSeconds }, label, at }: HistoryProps) {
+  return (
+    <Spark
+      points={[...series, now].map((moment) => ({ at: Date.parse(moment.at), value: at(moment) }))}
+      stepMs={stepSeconds * 1000}
+      label={`${label}, the last 24 hours`}
+    />
   );
 }

@@ -18,6 +18,8 @@ import { Definition, NoIdleGpus, Unmeasured } from "./no_idle_gpus";
 
 const SHOWN = 200;
 const OWNERS_SHOWN = 10;
+/** The most owners in an answer. */
+const OWNERS_COUNTED = 50;
 
 async function fetchIdle(signal: AbortSignal) {
   const [idle, { now }] = await Promise.all([getIdleWorkloads(SHOWN, signal), getFleet(signal)]);
@@ -47,6 +49,12 @@ export function IdlePage() {
           <section class="block">
             <h2>By owner</h2>
             <Bars label="Idle GPU-hours by owner" rows={data.owners.slice(0, OWNERS_SHOWN).map(ownerRow)} />
+            {data.owners.length > OWNERS_SHOWN && (
+              <p class="muted">
+                The first {OWNERS_SHOWN} of {data.owners.length < OWNERS_COUNTED ? "" : "more than "}
+                {count(data.owners.length)} owners.
+              </p>
+            )}
           </section>
           <IdleTable workloads={data.workloads} />
           {data.total > data.workloads.length && (

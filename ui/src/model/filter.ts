@@ -1,6 +1,8 @@
 /** One filter item, read from and written to `FIELD OPERATOR VALUE`; and the `filterBy` parameter. */
 
-import { FIELDS, fieldNamed, OPERATORS } from "./fields";
+import { FIELDS, fieldNamed, OPERATORS, operatorsOf } from "./fields";
+import { PHASES } from "./phases";
+import { nearest } from "./suggest";
 
 export interface Filter {
   readonly field: string;
@@ -11,17 +13,46 @@ export interface Filter {
 /** The server accepts ten; one is reserved for the bound of the snapshot. */
 export const MAX_FILTERS = 9;
 
-const NAMES = FIELDS.map((field) => field.name).sort((a, b) => b.length - a.length);
-const OPERATOR_LIST = Object.keys(OPERATORS);
+const ANY_OPERATOR = Object.keys(OPERATORS)
+  .map((operator) => operator.replace(/[$^]/gu, "\\$&"))
+  .join("|");
+const PATTERN = new RegExp(`^([^=!<>]+?)(${ANY_OPERATOR})(.*)$`, "su");
 
-export function parseFilter(text: string): Filter | undefined {
-  const field = NAMES.find((name) => text.startsWith(name));
-  if (field === undefined) return undefined;
-  const rest = text.slice(field.length);
-  const operator = OPERATOR_LIST.find((candidate) => rest.startsWith(candidate));
-  if (operator === undefined) return undefined;
-  const value = rest.slice(operator.length);
-  return value === "" ? undefined : { field, operator, value };
+/** A filter of a URL that cannot be applied. */
+export interface InvalidFilter {
+  readonly text: string;
+  readonly problem: string;
+  /** What was probably meant. */
+  readonly suggestion?: Filter;
+}
+
+export function isInvalid(result: Filter | InvalidFilter): result is InvalidFilter {
+  return "problem" in result;
+}
+
+/** Reads `FIELD OPERATOR VALUE`. */
+export function parseFilter(text: string): Filter | InvalidFilter {
+  const match = PATTERN.exec(text);
+  if (match === null) return { text, problem: `'${text}' is not a filter. Write FIELD OPERATOR VALUE, as in phase==Pending.` };
+  const [, field, operator, value] = match as unknown as [string, string, string, string];
+  const filter = { field, operator, value };
+  const known = fieldNamed(field);
+  if (known === undefined) {
+    const meant = nearest(field, FIELDS.map(({ name }) => name));
+    return invalid(text, `There is no field '${field}'.`, meant === undefined ? undefined : { ...filter, field: meant });
+  }
+  if (!operatorsOf(known).includes(operator))
+    return { text, problem: `${known.label} cannot be compared with ${operator}. Use one of ${operatorsOf(known).join(" ")}` };
+  if (field === "phase" && ["==", "!="].includes(operator) && !PHASES.includes(value)) {
+    const meant = nearest(value, PHASES);
+    return invalid(text, `There is no phase '${value}'.`, meant === undefined ? undefined : { ...filter, value: meant });
+  }
+  const problem = problemOf(filter);
+  return problem === undefined ? filter : { text, problem };
+}
+
+function invalid(text: string, problem: string, suggestion: Filter | undefined): InvalidFilter {
+  return suggestion === undefined ? { text, problem } : { text, problem, suggestion };
 }
 
 export function formatFilter(filter: Filter): string {
@@ -45,6 +76,11 @@ export function filterParameter(filters: readonly Filter[]): string {
 
 export function without(filters: readonly Filter[], removed: Filter): Filter[] {
   return filters.filter((filter) => !isSameFilter(filter, removed));
+}
+
+/** With `field == value` in place of other values that the field must equal. */
+export function narrowed(filters: readonly Filter[], field: string, value: string): Filter[] {
+  return [...filters.filter((filter) => filter.field !== field || filter.operator !== "=="), { field, operator: "==", value }];
 }
 
 /** Adds `field == value`, or takes it away where it is already there. */

@@ -1,12 +1,15 @@
 /** A view of the list: filters, order and display. It lives in the URL alone. */
 
-import { filterParameter, formatFilter, parseFilter, type Filter } from "./filter";
+import { fieldNamed } from "./fields";
+import { filterParameter, formatFilter, isInvalid, parseFilter, type Filter, type InvalidFilter } from "./filter";
 
 /** Column id → width in pixels, for the columns that were resized. */
 export type Widths = Readonly<Record<string, number>>;
 
 export interface View {
   readonly filters: readonly Filter[];
+  /** Filters of the URL that cannot be applied; the list is shown once they are corrected or removed. */
+  readonly invalidFilters: readonly InvalidFilter[];
   readonly search: string;
   readonly isDeleted: boolean;
   readonly sortBy: string;
@@ -21,6 +24,7 @@ export interface View {
 
 export const DEFAULT_VIEW: View = {
   filters: [],
+  invalidFilters: [],
   search: "",
   isDeleted: false,
   sortBy: "createdAt",
@@ -38,11 +42,10 @@ function defaultSort(isDeleted: boolean): string {
 export function readView(query: URLSearchParams): View {
   const isDeleted = query.get("deleted") === "true";
   const columns = query.get("columns");
+  const filters = query.getAll("filterBy").map(parseFilter);
   return {
-    filters: query
-      .getAll("filterBy")
-      .map(parseFilter)
-      .filter((filter) => filter !== undefined),
+    filters: filters.filter((filter): filter is Filter => !isInvalid(filter)),
+    invalidFilters: filters.filter(isInvalid),
     search: query.get("search") ?? "",
     isDeleted,
     sortBy: query.get("sortBy") ?? defaultSort(isDeleted),
@@ -64,6 +67,7 @@ export function viewUrl(view: View): string {
   const query = new URLSearchParams();
   if (view.isDeleted) query.set("deleted", "true");
   for (const filter of view.filters) query.append("filterBy", formatFilter(filter));
+  for (const { text } of view.invalidFilters) query.append("filterBy", text);
   if (view.search !== "") query.set("search", view.search);
   if (view.sortBy !== defaultSort(view.isDeleted) || !view.isDescending) {
     query.set("sortBy", view.sortBy);
@@ -82,6 +86,13 @@ export function viewUrl(view: View): string {
 export function listUrl(items: readonly (readonly [string, string, string])[], more?: Partial<View>): string {
   const filters = items.map(([field, operator, value]) => ({ field, operator, value }));
   return viewUrl({ ...DEFAULT_VIEW, ...more, filters });
+}
+
+/** Sorted by another field, or by the same one in reverse. Numbers and dates start with the largest and the newest. */
+export function sortedBy(view: View, field: string): View {
+  const kind = fieldNamed(field)?.kind;
+  const isLargeFirst = kind === "number" || kind === "date";
+  return { ...view, sortBy: field, isDescending: view.sortBy === field ? !view.isDescending : isLargeFirst };
 }
 
 /** The query of the API for this view, without order and page. */

@@ -9,8 +9,7 @@ import { count, decimal, duration, memory, quantity } from "../model/format";
 import { Age, Instant } from "../components/instant";
 import { PhaseBadge } from "../components/phase";
 import { ownerName } from "../components/owner";
-import { Link } from "../router";
-import { listUrl } from "../model/view";
+import { FilterLink } from "./filter_link";
 
 export interface ColumnSpec {
   readonly id: string;
@@ -34,9 +33,9 @@ function text(value: string | null | undefined): ComponentChildren {
 function filterLink(field: string, value: string | undefined, format = (text: string): string => text): ComponentChildren {
   if (value === undefined || value === "") return DASH;
   return (
-    <Link class="quiet" to={listUrl([[field, "==", value]])} title={value} tabIndex={-1}>
+    <FilterLink class="quiet" field={field} value={value} title={value} tabIndex={-1}>
       {format(value)}
-    </Link>
+    </FilterLink>
   );
 }
 
@@ -49,12 +48,17 @@ function pair(requested: string | undefined, allocated: string | undefined): Com
   );
 }
 
-function gpuPair(workload: Workload): ComponentChildren {
+/** Requested GPUs, or GPU memory where that is what was requested. */
+function gpuRequest(workload: Workload): string | undefined {
   const requested = workload.workloadRequestedResources;
+  const gpus = requested?.gpu?.request;
+  return gpus == null ? sum(requested?.gpuMemory?.request) : decimal(gpus);
+}
+
+function gpuPair(workload: Workload): ComponentChildren {
   const allocated = workload.allocatedResources?.gpu ?? 0;
-  if (requested?.gpu?.request == null && allocated === 0) return DASH;
-  const shown = requested?.gpu?.request == null ? undefined : decimal(requested.gpu.request);
-  return pair(shown, decimal(allocated));
+  if (gpuRequest(workload) === undefined && allocated === 0) return DASH;
+  return pair(gpuRequest(workload), decimal(allocated));
 }
 
 export function podsShown(workload: Workload): string {
@@ -100,7 +104,7 @@ export const COLUMNS: readonly ColumnSpec[] = [
     flashOn: (w) => w.phase,
     show: (w) => (
       <span class="phase-cell">
-        <PhaseBadge phase={w.phase} />
+        <PhaseBadge phase={w.phase} isPast={w.deletedAt !== null} />
         {w.deletedAt === null && (
           <span class="since">
             <Age since={w.phaseUpdatedAt} isShort />
@@ -130,10 +134,10 @@ export const COLUMNS: readonly ColumnSpec[] = [
     width: 104,
     field: "clusterId",
     show: (w, clusters) => (
-      <Link class="quiet" to={listUrl([["clusterId", "==", w.clusterId]])} tabIndex={-1}>
+      <FilterLink class="quiet" field="clusterId" value={w.clusterId} tabIndex={-1}>
         {isDisconnected(clusters.byId.get(w.clusterId)) && <StateMark state="disconnected" />}
         {clusterName(clusters, w.clusterId)}
-      </Link>
+      </FilterLink>
     ),
   },
   {

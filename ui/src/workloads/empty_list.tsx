@@ -1,8 +1,10 @@
 /** The list without rows: why it is empty, and what to do about it. */
 
 import { useEffect, useState } from "preact/hooks";
-import { countWorkloads } from "../api/routes";
-import { useClusters } from "../clusters/context";
+import { countWorkloads, getFacets } from "../api/routes";
+import { useClusters, type Clusters } from "../clusters/context";
+import { fieldNamed } from "../model/fields";
+import { nearest } from "../model/suggest";
 import { plural } from "../model/format";
 import { isSameFilter, without, type Filter } from "../model/filter";
 import type { View } from "../model/view";
@@ -10,7 +12,7 @@ import { NoClusters } from "../clusters/no_clusters";
 import { FindingText } from "../components/finding";
 import { connectionProblem } from "../model/cluster_health";
 import { EmptyState } from "../components/placeholders";
-import { filterText } from "./filters";
+import { COUNTED_FIELDS, filterText } from "./filters";
 
 export function EmptyList({ view, onView }: { readonly view: View; readonly onView: (view: View) => void }) {
   const clusters = useClusters();
@@ -46,6 +48,45 @@ interface Suggestion {
   readonly number: number;
 }
 
+type Candidate = Omit<Suggestion, "number">;
+
+/** Single changes of the view that have matches: without a filter, with a corrected one, among the other workloads. */
+async function suggest(view: View, clusters: Clusters, signal: AbortSignal): Promise<readonly Suggestion[]> {
+  const corrected = await Promise.all(view.filters.map((filter) => corrections(view, filter, clusters, signal)));
+  const candidates: Candidate[] = [
+    ...corrected.flat(),
+    ...view.filters.map((filter) => ({
+      label: `Remove “${filterText(filter, clusters)}”`,
+      view: { ...view, filters: without(view.filters, filter) },
+    })),
+    ...(view.search === "" ? [] : [{ label: `Remove the search “${view.search}”`, view: { ...view, search: "" } }]),
+    {
+      label: view.isDeleted ? "Search live workloads" : "Search deleted workloads",
+      view: { ...view, isDeleted: !view.isDeleted, sortBy: view.isDeleted ? "createdAt" : "deletedAt", isDescending: true },
+    },
+  ];
+  const counted = candidates.map(async (candidate) => ({
+    ...candidate,
+    number: await countWorkloads(candidate.view, [], signal),
+  }));
+  return (await Promise.all(counted)).filter(({ number }) => number > 0);
+}
+
+/** What a filter on an exact text may have meant: a value that exists, or a part of one. */
+async function corrections(view: View, filter: Filter, clusters: Clusters, signal: AbortSignal): Promise<Candidate[]> {
+  if (filter.operator !== "==" || fieldNamed(filter.field)?.kind !== "text") return [];
+  const meant: Filter[] = [{ ...filter, operator: "=@" }];
+  if (COUNTED_FIELDS.includes(filter.field)) {
+    const { body } = await getFacets({ ...view, filters: [], search: "" }, [filter.field], signal);
+    const value = nearest(filter.value, (body.facets[0]?.values ?? []).map((counted) => counted.value));
+    if (value !== undefined) meant.unshift({ ...filter, value });
+  }
+  return meant.map((correction) => ({
+    label: `Did you mean “${filterText(correction, clusters)}”?`,
+    view: { ...view, filters: view.filters.map((other) => (other === filter ? correction : other)) },
+  }));
+}
+
 /** Suggests each single change of the view that has matches, with their number. */
 function NoMatch({ view, onView }: { readonly view: View; readonly onView: (view: View) => void }) {
   const clusters = useClusters();
@@ -53,21 +94,7 @@ function NoMatch({ view, onView }: { readonly view: View; readonly onView: (view
   const key = JSON.stringify([view.filters, view.search, view.isDeleted]);
   useEffect(() => {
     const stop = new AbortController();
-    const candidates: { label: string; view: View }[] = view.filters.map((filter: Filter) => ({
-      label: `Remove “${filterText(filter, clusters)}”`,
-      view: { ...view, filters: without(view.filters, filter) },
-    }));
-    if (view.search !== "") candidates.push({ label: `Remove the search “${view.search}”`, view: { ...view, search: "" } });
-    candidates.push({
-      label: view.isDeleted ? "Search live workloads" : "Search deleted workloads",
-      view: { ...view, isDeleted: !view.isDeleted, sortBy: view.isDeleted ? "createdAt" : "deletedAt", isDescending: true },
-    });
-    Promise.all(
-      candidates.map(async (suggestion) => ({ ...suggestion, number: await countWorkloads(suggestion.view, [], stop.signal) })),
-    ).then(
-      (results) => setSuggestions(results.filter((suggestion) => suggestion.number > 0)),
-      () => setSuggestions([]), // The list itself shows that the server does not respond.
-    );
+    suggest(view, clusters, stop.signal).then(setSuggestions, () => setSuggestions([])); // The list shows the error.
     return () => stop.abort();
   }, [key]);
   const isFilterLeft = (suggestion: Suggestion): boolean =>

@@ -99,7 +99,8 @@ export function filterText(filter: Filter, clusters: Clusters): string {
   return `${field?.label ?? filter.field} ${OPERATORS[filter.operator] ?? filter.operator} ${value}`;
 }
 
-const SUGGESTED = ["phase", "type", "category", "projectName", "departmentName"];
+/** Fields whose values the server counts. */
+export const COUNTED_FIELDS = ["phase", "type", "category", "projectName", "departmentName"];
 
 interface FilterFormProps {
   readonly view: View;
@@ -131,8 +132,7 @@ function FilterForm({ view, filter, field: wanted, onDone }: FilterFormProps) {
           value={draft.field}
           onChange={(event) => {
             const next = fieldNamed(event.currentTarget.value)!;
-            const isValid = operatorsOf(next).includes(draft.operator);
-            setDraft({ field: next.name, operator: isValid ? draft.operator : "==", value: "" });
+            setDraft({ field: next.name, operator: defaultOperator(next.name), value: "" });
           }}
         >
           {FIELDS.map(({ name, label }) => (
@@ -170,9 +170,13 @@ function FilterForm({ view, filter, field: wanted, onDone }: FilterFormProps) {
   );
 }
 
-function defaultOperator(name: string | undefined): string {
-  const kind = fieldNamed(name ?? "projectName")?.kind;
-  return kind === "text" ? "==" : ">=";
+/** Fields that people remember a part of: a name without its number, an owner without the domain. */
+const SEARCHED = ["name", "submittedBy"];
+
+function defaultOperator(name = "projectName"): string {
+  const kind = fieldNamed(name)?.kind;
+  if (kind === "number" || kind === "date") return ">=";
+  return SEARCHED.includes(name) ? "=@" : "==";
 }
 
 /** A date and time without a zone is local time; the API needs the instant. */
@@ -191,7 +195,7 @@ function Value(props: {
   const [suggestions, setSuggestions] = useState<readonly string[]>([]);
   useEffect(() => {
     setSuggestions(draft.field === "phase" ? PHASES : []);
-    if (!SUGGESTED.includes(draft.field)) return undefined;
+    if (!COUNTED_FIELDS.includes(draft.field)) return undefined;
     const stop = new AbortController();
     getFacets({ ...view, filters: [], search: "" }, [draft.field], stop.signal).then(
       ({ body }) => setSuggestions((body.facets[0]?.values ?? []).map(({ value }) => value).filter(Boolean)),

@@ -11,7 +11,7 @@ import { NARROW, useMedia } from "../hooks/media";
 import { clock, count } from "../model/format";
 import type { Filter } from "../model/filter";
 import { readDetailView, detailViewUrl } from "../model/detail_view";
-import { readView, rowsKey, viewUrl, type View, type Widths } from "../model/view";
+import { readView, rowsKey, sortedBy, viewUrl, type View, type Widths } from "../model/view";
 import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { navigate, type Route } from "../router";
 import { defaultColumns } from "./columns";
@@ -21,6 +21,8 @@ import { EmptyList } from "./empty_list";
 import type { LiveRows, PendingChanges } from "./live_rows";
 import { Table } from "./table";
 import { Toolbar } from "./toolbar";
+import { InvalidFilters } from "./invalid_filters";
+import { ViewProvider } from "./view_context";
 import { useLiveRows } from "./use_live_rows";
 
 export function WorkloadsPage({ route }: { readonly route: Route }) {
@@ -76,45 +78,48 @@ export function WorkloadsPage({ route }: { readonly route: Route }) {
     },
   });
 
-  const sort = (field: string): void => {
-    const isSame = view.sortBy === field;
-    setView({ ...view, sortBy: field, isDescending: isSame ? !view.isDescending : false });
-  };
+  const sort = (field: string): void => setView(sortedBy(view, field));
 
   return (
-    <div class={view.openId !== undefined && !isNarrow ? "workloads has-panel" : "workloads"}>
-      <section class="list" aria-label="Workloads">
-        <h1 class="off-screen">Workloads</h1>
-        <div class="list-head">
-          <Tabs view={view} rows={rows} onView={setView} />
-          <FilterChips
+    <ViewProvider value={view}>
+      <div class={view.openId !== undefined && !isNarrow ? "workloads has-panel" : "workloads"}>
+        <section class="list" aria-label="Workloads">
+          <h1 class="off-screen">Workloads</h1>
+          <div class="list-head">
+            <Tabs view={view} rows={rows} onView={setView} />
+            <FilterChips
+              view={view}
+              newField={newField}
+              setNewField={setNewField}
+              onFilters={setFilters}
+            />
+            <Toolbar
+              view={view}
+              onView={setView}
+              isChoosingColumns={isChoosingColumns}
+              setChoosingColumns={setChoosingColumns}
+            />
+          </div>
+          <PhaseFilter facets={rows.facets} filters={view.filters} onFilters={setFilters} />
+          {view.invalidFilters.length > 0 ? (
+            <InvalidFilters view={view} onView={setView} />
+          ) : (
+          <List
+            rows={rows}
             view={view}
-            newField={newField}
-            setNewField={setNewField}
-            onFilters={setFilters}
-          />
-          <Toolbar
-            view={view}
+            isNarrow={isNarrow}
+            selected={selected}
+            onOpen={openPanel}
+            onSort={sort}
+            onFilter={setNewField}
+            onWidths={(widths) => setView({ ...view, widths }, true)}
             onView={setView}
-            isChoosingColumns={isChoosingColumns}
-            setChoosingColumns={setChoosingColumns}
           />
-        </div>
-        <PhaseFilter facets={rows.facets} filters={view.filters} onFilters={setFilters} />
-        <List
-          rows={rows}
-          view={view}
-          isNarrow={isNarrow}
-          selected={selected}
-          onOpen={openPanel}
-          onSort={sort}
-          onFilter={setNewField}
-          onWidths={(widths) => setView({ ...view, widths }, true)}
-          onView={setView}
-        />
-      </section>
-      {view.openId !== undefined && !isNarrow && <Panel id={view.openId} onClose={close} />}
-    </div>
+          )}
+        </section>
+        {view.openId !== undefined && !isNarrow && <Panel id={view.openId} onClose={close} />}
+      </div>
+    </ViewProvider>
   );
 }
 

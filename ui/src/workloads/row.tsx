@@ -15,6 +15,7 @@ import { gpusAllocated, podsShown, type ColumnSpec } from "./columns";
 interface RowProps {
   readonly workload: Workload;
   readonly index: number;
+  /** On a narrow screen, only those that were chosen: the default ones are in its two lines. */
   readonly columns: readonly ColumnSpec[];
   readonly isSelected: boolean;
   readonly isOpen: boolean;
@@ -55,11 +56,17 @@ export function Row(props: RowProps) {
       class={classesOf(props, isStale)}
       title={props.isRemoved ? "No longer matches this view" : staleness}
       data-id={workload.id}
-      onClick={() => props.onOpen(workload, index)}
+      onClick={() => !hasSelection() && props.onOpen(workload, index)}
     >
-      {props.isNarrow ? <TwoLines workload={workload} /> : <Cells {...props} />}
+      {props.isNarrow ? <Lines {...props} /> : <Cells {...props} />}
     </div>
   );
+}
+
+/** Whether somebody selects text, which must not open anything. */
+function hasSelection(): boolean {
+  const selection = window.getSelection();
+  return selection !== null && !selection.isCollapsed;
 }
 
 function Cells({ workload, columns }: RowProps) {
@@ -99,7 +106,8 @@ function Message({ workload }: { readonly workload: Workload }) {
   );
 }
 
-function TwoLines({ workload }: { readonly workload: Workload }) {
+/** The row on a narrow screen: two lines, and the columns that were chosen below them, two in a line. */
+function Lines({ workload, columns }: RowProps) {
   const clusters = useClusters();
   const facts = [
     workload.projectName,
@@ -111,7 +119,7 @@ function TwoLines({ workload }: { readonly workload: Workload }) {
     <div role="gridcell" class="two-lines">
       <div class="line">
         <Name workload={workload} />
-        <PhaseBadge phase={workload.phase} />
+        <PhaseBadge phase={workload.phase} isPast={workload.deletedAt !== null} />
         <span class="since">
           <Age since={workload.deletedAt ?? workload.phaseUpdatedAt} isShort />
         </span>
@@ -123,6 +131,15 @@ function TwoLines({ workload }: { readonly workload: Workload }) {
           <Message workload={workload} />
         )}
       </div>
+      {columns.length > 0 && (
+        <div class="chosen">
+          {columns.map((column) => (
+            <span key={column.id} class="chosen-cell">
+              <span class="chosen-label">{column.label}</span> {column.show(workload, clusters)}
+            </span>
+          ))}
+        </div>
+      )}
     </div>
   );
 }

@@ -31,7 +31,9 @@ export function Table(props: TableProps) {
   const [widths, startResize] = useColumnWidths(view.widths, props.onWidths);
   const scroller = useRef<HTMLDivElement>(null);
   const total = rows.total ?? 0;
-  const rowHeight = isNarrow ? 56 : view.isCompact ? 26 : 32;
+  const columns = visible.map((id) => SPEC_BY_ID.get(id)).filter((spec) => spec !== undefined);
+  const chosen = view.columns === undefined ? [] : columns.filter(({ id }) => id !== "phase");
+  const rowHeight = isNarrow ? narrowRowHeight(chosen.length) : view.isCompact ? 26 : 32;
   const headHeight = isNarrow ? 0 : HEAD_HEIGHT;
   const shown = useVisibleRows(scroller, total, rowHeight, headHeight);
 
@@ -52,7 +54,6 @@ export function Table(props: TableProps) {
     scroller.current?.focus({ preventScroll: true });
   }, [selected]);
 
-  const columns = visible.map((id) => SPEC_BY_ID.get(id)).filter((spec) => spec !== undefined);
   const template = gridTemplate(columns.map((column) => column.id), widths);
   const indexes = Array.from(
     { length: Math.max(0, shown.last - shown.first + 1) },
@@ -99,7 +100,7 @@ export function Table(props: TableProps) {
                 key={index}
                 workload={workload}
                 index={index}
-                columns={columns}
+                columns={isNarrow ? chosen : columns}
                 isSelected={index === selected}
                 isOpen={workload.id === view.openId}
                 isRemoved={rows.isRemoved(workload.id)}
@@ -112,6 +113,11 @@ export function Table(props: TableProps) {
       </div>
     </div>
   );
+}
+
+/** Two lines, and below them the chosen columns, two in a line. */
+function narrowRowHeight(columns: number): number {
+  return 56 + 20 * Math.ceil(columns / 2);
 }
 
 interface HeadCellProps {

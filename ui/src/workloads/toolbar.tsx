@@ -4,7 +4,8 @@ import { useState } from "preact/hooks";
 import { exportUrl } from "../api/routes";
 import { usePreference } from "../hooks/preference";
 import { listCommand, listCurl } from "../model/commands";
-import { listUrl, readView, viewUrl, type View } from "../model/view";
+import { FIELDS } from "../model/fields";
+import { listUrl, readView, sortedBy, viewUrl, type View } from "../model/view";
 import { copyText } from "../components/copy";
 import { Popover } from "../components/popover";
 import { navigate, Link } from "../router";
@@ -22,7 +23,10 @@ export function Toolbar(props: ToolbarProps) {
   return (
     <div class="toolbar">
       <Views view={view} />
-      <span class="wide-only">
+      <span class="narrow-only">
+        <Sort view={view} onView={onView} />
+      </span>
+      <span>
         <Popover
           label="Columns"
           button="columns"
@@ -47,6 +51,36 @@ export function Toolbar(props: ToolbarProps) {
       </a>
       <CopyAs view={view} />
     </div>
+  );
+}
+
+/** Without a head to click on, as on a phone or at 200 % zoom. */
+function Sort({ view, onView }: { readonly view: View; readonly onView: (view: View) => void }) {
+  const direction = view.isDescending ? "descending" : "ascending";
+  return (
+    <span class="sort-control">
+      <select
+        class="button"
+        aria-label="Sort by"
+        value={view.sortBy}
+        onChange={(event) => onView(sortedBy(view, event.currentTarget.value))}
+      >
+        {FIELDS.map(({ name, label }) => (
+          <option key={name} value={name}>
+            {label}
+          </option>
+        ))}
+      </select>
+      <button
+        type="button"
+        class="button"
+        aria-label={`Sorted ${direction}; reverse the order`}
+        title={direction}
+        onClick={() => onView(sortedBy(view, view.sortBy))}
+      >
+        {view.isDescending ? "↓" : "↑"}
+      </button>
+    </span>
   );
 }
 

@@ -1,0 +1,28 @@
+/** The workloads that failed within the last 24 hours: how many, and the lists that show them. */
+
+import { countWorkloads } from "../api/routes";
+import { listUrl, readView } from "../model/view";
+
+const DAY_MS = 86_400_000;
+
+export interface FailedCounts {
+  /** The beginning of the 24 hours. */
+  readonly since: string;
+  readonly live: number;
+  readonly deleted: number;
+}
+
+/** The URL of the list. */
+export function failedView(since: string, isDeleted: boolean): string {
+  return listUrl([["phase", "==", "Failed"], ["phaseUpdatedAt", ">=", since]], { sortBy: "phaseUpdatedAt", isDeleted });
+}
+
+export async function countFailed(signal: AbortSignal): Promise<FailedCounts> {
+  const since = `${new Date(Date.now() - DAY_MS).toISOString().slice(0, 19)}Z`;
+  const counts = [false, true].map((isDeleted) => {
+    const query = new URLSearchParams(failedView(since, isDeleted).split("?")[1]);
+    return countWorkloads(readView(query), [], signal);
+  });
+  const [live, deleted] = await Promise.all(counts);
+  return { since, live: live!, deleted: deleted! };
+}
