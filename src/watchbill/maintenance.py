@@ -10,10 +10,13 @@ import structlog
 
 from watchbill.access.audit import FLUSH_SECONDS
 from watchbill.api.http.call import Services
+from watchbill.background import LoopState
+from watchbill.errors import Conflict
 from watchbill.settings import ServerSettings
 from watchbill.store.fleet.fleet import STEP_SECONDS, fleet_record
 from watchbill.store.identity.audit import audit_purge
 from watchbill.store.metrics.measured import measured_purge
+from watchbill.store.postgres.clock import RetentionClock
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.deletion import tenant_list, workload_purge
 from watchbill.store.workloads.tally import tally_sweep
@@ -26,12 +29,20 @@ log = structlog.get_logger(__name__)
 def start_maintenance(services: Services) -> None:
     """Starts every loop in `services.background`, whose owner closes it."""
     db, settings = services.db, services.settings
+    clock = RetentionClock(db)
+    state = LoopState(
+        "clock", timedelta(seconds=STEP_SECONDS), datetime.now(UTC), is_required=False
+    )
+    services.background.include(state)
 
     async def purge(_: datetime) -> None:
-        await purge_old(db, settings)
+        now = await trusted(clock.purge_time, state)
+        if now is not None:
+            await purge_old(db, settings, now=now)
 
     async def record(at: datetime) -> None:
-        await record_fleets(db, at)
+        if await trusted(clock.check, state) is not None:
+            await record_fleets(db, at)
 
     async def write_audit(_: datetime) -> None:
         await services.audit.flush()
@@ -41,9 +52,22 @@ def start_maintenance(services: Services) -> None:
     services.background.start("audit log", FLUSH_SECONDS, write_audit)
 
 
-async def purge_old(db: Database, settings: ServerSettings) -> None:
-    """Forget what was deleted, measured or audited longer ago than it is kept for."""
+async def trusted(
+    check: Callable[[datetime], Awaitable[datetime]], state: LoopState
+) -> datetime | None:
+    """The time to work by; None where a clock cannot be trusted, which `state` tells. Work waits meanwhile."""
     now = datetime.now(UTC)
+    try:
+        checked = await check(now)
+    except Conflict as error:
+        state.fail(error)
+        return None
+    state.succeed(now)
+    return checked
+
+
+async def purge_old(db: Database, settings: ServerSettings, *, now: datetime) -> None:
+    """Remove what was deleted, measured or audited longer before `now` than it is kept for."""
 
     async def purge_measured(tenant_id: int) -> None:
         days = settings.metrics_retention_days

@@ -8,8 +8,9 @@ import pytest
 from tests.api.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import Served, serving
-from watchbill.background import STALE_GRACE, STALE_INTERVALS
-from watchbill.maintenance import for_each_tenant, purge_old, record_fleets
+from watchbill.background import STALE_GRACE, STALE_INTERVALS, LoopState
+from watchbill.errors import Conflict
+from watchbill.maintenance import for_each_tenant, purge_old, record_fleets, trusted
 from watchbill.store.fleet.fleet import last_instant
 from watchbill.store.identity.administration import tenant_create
 
@@ -43,8 +44,24 @@ async def test_one_tenants_failure_stops_no_other(embedded_engine: Engine) -> No
 
 async def test_maintenance_does_its_work(embedded_engine: Engine) -> None:
     async with serving(await fresh_database(embedded_engine)) as served:
-        await purge_old(served.db, served.services.settings)
+        await purge_old(served.db, served.services.settings, now=NOW)
         await record_fleets(served.db, last_instant(NOW))
+
+
+async def test_a_clock_that_cannot_be_trusted_stops_the_work_and_is_told(
+    embedded_engine: Engine,
+) -> None:
+    async with serving(await fresh_database(embedded_engine)) as served:
+        state = LoopState("clock", timedelta(minutes=5), NOW, is_required=False)
+        served.services.background.include(state)
+
+        async def check(_: datetime) -> datetime:
+            raise Conflict("This server's clock is 100 days ahead of the database's.")
+
+        assert await trusted(check, state) is None
+        assert (await served.get("/readyz")).status == 200
+        metrics = (await served.get("/metrics")).body.decode()
+        assert 'watchbill_background_failures_total{task="clock"} 1.0' in metrics
 
 
 async def test_readiness_and_metrics_tell_of_a_loop_that_stands_still(

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
@@ -13,15 +14,18 @@ import pytest
 
 from watchbill.errors import Unavailable
 from watchbill.store.postgres import engine
+from watchbill.store.postgres.database import Database
 from watchbill.store.postgres.embedded import EmbeddedPostgres
 from watchbill.store.postgres.engine import make_private, running_postmaster
 from watchbill.store.postgres.migrate import migrate
+from watchbill.store.postgres.sockets import socket_folder
 
 PARENT = """
 import asyncio, sys
 from pathlib import Path
 from watchbill.errors import Unavailable
 from watchbill.store.postgres import engine
+from watchbill.store.postgres.database import Database
 from watchbill.store.postgres.embedded import EmbeddedPostgres
 async def main():
     server = EmbeddedPostgres(Path(sys.argv[1]))
@@ -93,6 +97,89 @@ async def test_a_killed_postgres_is_started_again(private_dir: Path) -> None:
     assert await connection.fetchval("SELECT n FROM note") == 1
     await connection.close()
     await server.stop()
+
+
+async def test_whoever_holds_the_url_survives_a_killed_postmaster(private_dir: Path) -> None:
+    """Under load: nothing but unavailability is seen, what was acknowledged is there, and it works again."""
+    server = EmbeddedPostgres(private_dir)
+    url = await server.start()
+    await migrate(url)
+    db = await Database.open(url, pool_size=4)
+    acknowledged: list[int] = []
+    is_over = asyncio.Event()
+
+    async def write(start: int) -> None:
+        for number in range(start, start + 1_000_000):
+            if is_over.is_set():
+                return
+            try:
+                async with db.transaction(1) as connection:
+                    await connection.execute(
+                        "INSERT INTO tenant (id, name) VALUES ($1, 'load')", number
+                    )
+            except Unavailable:
+                await asyncio.sleep(0.01)
+            else:
+                acknowledged.append(number)
+
+    writers = [asyncio.create_task(write(1_000_000 * number)) for number in range(1, 9)]
+    for kills in range(1, 3):
+        await until(lambda: len(acknowledged) > 50 * kills)  # noqa: B023
+        pid = running_postmaster(private_dir / "postgres")
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert await gone(pid)
+        before = len(acknowledged)
+        await until(lambda: len(acknowledged) > before + 50)  # noqa: B023
+    is_over.set()
+    await asyncio.gather(*writers)
+    await db.check_ready()
+    async with db.acquire(1) as connection:
+        stored = {row["id"] for row in await connection.fetch("SELECT id FROM tenant")}
+    assert set(acknowledged) <= stored
+    assert server.url == url
+    await db.close()
+    await server.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(120):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_long_path_has_its_socket_elsewhere_but_always_there(private_dir: Path) -> None:
+    data_dir = private_dir / ("long" * 25)
+    urls = set()
+    for _ in range(2):
+        server = EmbeddedPostgres(data_dir)
+        urls.add(await server.start())
+        await server.stop()
+    folder = Path((data_dir / "postgres.socket").read_text())
+    assert len(urls) == 1
+    assert folder.stat().st_mode & 0o777 == 0o700
+    shutil.rmtree(folder)
+
+
+def test_a_socket_folder_of_somebody_else_is_not_used(private_dir: Path) -> None:
+    (private_dir / "socket").symlink_to("/tmp")
+    with pytest.raises(FileExistsError):
+        socket_folder(private_dir, engine.ProcessOwner())
+
+
+def test_the_log_is_private_and_does_not_grow_for_ever(
+    private_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "MAX_LOG_BYTES", 10)
+    path = private_dir / "postgres.log"
+    path.write_text("older than before")
+    path.chmod(0o644)
+    for text in (b"first ", b"second"):
+        with engine.open_log(path) as log:
+            log.write(text)
+    assert path.read_bytes() == b"first second"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.with_name("postgres.log.1").read_text() == "older than before"
 
 
 async def test_a_foreign_pid_in_the_lock_file_is_not_believed(private_dir: Path) -> None:

@@ -294,7 +294,11 @@ async def fleet_record(db: Database, tenant_id: int, at: datetime) -> bool:
         )
         for table in ("fleet_cluster", "fleet_project"):
             await connection.execute(
-                f"DELETE FROM {table} WHERE tenant_id = $1 AND at < $2", tenant_id, at - KEPT
+                f"DELETE FROM {table} WHERE tenant_id = $1 "
+                "AND at < least($2, clock_timestamp()) - $3::interval",
+                tenant_id,
+                at,
+                KEPT,
             )
     return True
 

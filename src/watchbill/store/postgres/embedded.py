@@ -1,9 +1,9 @@
-"""The embedded PostgreSQL: binaries from a wheel, run as our child, dead when we are.
+"""The embedded PostgreSQL: binaries from a wheel, run as our child process, stopped when we are.
 
 `start` makes the data directory if there is none, starts `postgres` itself (never through `pg_ctl`, whose
-child would outlive us) and watches it: when it ends without our doing it is started again. A postgres found
-alive on the directory is used as it is, and replaced when it ends. Nothing listens on TCP; the socket lies in
-a short private folder, for a socket's path may not be longer than about 107 bytes.
+child would outlive us) and supervises it: when it ends unexpectedly it is started again, at the same URL, so
+whoever holds the URL reaches it again. A postgres that already runs on the directory is used as it is, and
+replaced when it ends. Nothing listens on TCP.
 """
 
 import asyncio
@@ -15,22 +15,23 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import asyncpg
 import structlog
 
 from watchbill.errors import Unavailable
-from watchbill.store.postgres import engine
+from watchbill.store.postgres import engine, sockets
 
 log = structlog.get_logger(__name__)
 
 USER = "watchbill"
 START_TIMEOUT_SECONDS = 120.0  # crash recovery of a large database takes its time
 STOP_TIMEOUT_SECONDS = 20.0
+RETRY_SECONDS = 0.5  # backends of a killed postmaster take a moment to end
+MAX_RETRY_SECONDS = 5.0
 
 SETTINGS = {
     "listen_addresses": "",
@@ -69,7 +70,7 @@ class EmbeddedPostgres:
         return self.url
 
     async def stop(self) -> None:
-        """End the postgres that we started; one that we found running stays."""
+        """Stop the postgres that we started; one that was running before goes on."""
         if self._supervisor is not None:
             self._supervisor.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -82,7 +83,6 @@ class EmbeddedPostgres:
             except TimeoutError:
                 self._process.send_signal(signal.SIGQUIT)
                 await self._process.wait()
-            self._remove_sockets()
         self._process = None
         if self._watchdog is not None:
             assert self._watchdog.stdin is not None
@@ -127,11 +127,9 @@ class EmbeddedPostgres:
 
     async def _spawn(self, deadline: float) -> None:
         assert self._owner is not None
-        self._remove_sockets()
-        socket_dir = Path(tempfile.mkdtemp(prefix="wb-", dir="/tmp"))
-        self._owner.give(socket_dir)
+        socket_dir = sockets.socket_folder(self._root, self._owner)
         arguments = [f"-c{name}={value}" for name, value in SETTINGS.items()]
-        with (self._root / "postgres.log").open("ab") as output:
+        with engine.open_log(self._root / "postgres.log") as output:
             self._process = await asyncio.create_subprocess_exec(
                 str(self._binaries / "postgres"),
                 *("-D", str(self._cluster), f"-cunix_socket_directories={socket_dir}"),
@@ -149,7 +147,7 @@ class EmbeddedPostgres:
             if self._process.returncode is not None:
                 raise Unavailable(
                     "The embedded PostgreSQL did not start.",
-                    details=f"It says: {_last_lines(self._root / 'postgres.log')}",
+                    details=f"Its log ends: {_last_lines(self._root / 'postgres.log')}",
                 )
             if asyncio.get_running_loop().time() > deadline:
                 raise Unavailable(
@@ -169,6 +167,7 @@ class EmbeddedPostgres:
         )
 
     async def _supervise(self) -> None:
+        retry_seconds = RETRY_SECONDS
         while True:
             if self._process is not None:
                 await self._process.wait()
@@ -179,13 +178,16 @@ class EmbeddedPostgres:
             else:
                 while engine.running_postmaster(self._cluster) is not None:
                     await asyncio.sleep(1.0)
-                log.warning("the PostgreSQL that we found running ended; starting our own")
+                log.warning("the PostgreSQL that was running before ended; starting our own")
             self._process = None
             try:
                 await self._start_or_adopt()
             except Exception as error:  # whatever it was, the next attempt may help
                 log.error("could not start the embedded PostgreSQL; trying again", exc_info=error)
-                await asyncio.sleep(5.0)
+                await asyncio.sleep(retry_seconds)
+                retry_seconds = min(2 * retry_seconds, MAX_RETRY_SECONDS)
+            else:
+                retry_seconds = RETRY_SECONDS
 
     async def _answers(self) -> bool:
         """Ready, and our database is there."""
@@ -209,11 +211,6 @@ class EmbeddedPostgres:
 
     def _administration_url(self) -> str:
         return self.url.replace(f"@/{USER}?", "@/postgres?")
-
-    def _remove_sockets(self) -> None:
-        socket_dir = _recorded_socket_dir(self._cluster) or _socket_dir_of(self.url)
-        if socket_dir is not None and socket_dir.name.startswith("wb-"):
-            shutil.rmtree(socket_dir, ignore_errors=True)
 
     async def _run(self, program: str, *arguments: str) -> None:
         assert self._owner is not None
@@ -265,11 +262,6 @@ def _recorded_socket_dir(cluster: Path) -> Path | None:
     except OSError:
         return None
     return Path(lines[4]) if len(lines) > 4 and lines[4] else None
-
-
-def _socket_dir_of(url: str) -> Path | None:
-    found = parse_qs(urlsplit(url).query).get("host")
-    return Path(found[0]) if found else None
 
 
 def _last_lines(path: Path, count: int = 8) -> str:

