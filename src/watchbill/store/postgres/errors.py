@@ -32,7 +32,7 @@ class FailureKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class DatabaseFailure:
     kind: FailureKind
     message: str
     details: str | None = None
@@ -46,18 +46,18 @@ class Failure:
 
 
 _RETRYABLE, _REFUSED = FailureKind.RETRYABLE, FailureKind.REFUSED
-_DISCONNECTED = Failure(_RETRYABLE, "The database does not answer.")
-_CONFLICT = Failure(_RETRYABLE, "The database was busy with a conflicting change.")
-_PGBOUNCER = Failure(
+_DISCONNECTED = DatabaseFailure(_RETRYABLE, "The database does not answer.")
+_CONFLICT = DatabaseFailure(_RETRYABLE, "The database was busy with a conflicting change.")
+_PGBOUNCER = DatabaseFailure(
     _REFUSED,
     "The connection pooler in front of the database mixes prepared statements.",
     "PgBouncer in transaction mode needs version 1.21 or newer and max_prepared_statements above 0.",
 )
 
-FAILURES: dict[str, Failure] = {
+FAILURES: dict[str, DatabaseFailure] = {
     "08": _DISCONNECTED,
-    "0A000": Failure(_RETRYABLE, "The database's schema has just changed."),  # cached plans
-    "25006": Failure(
+    "0A000": DatabaseFailure(_RETRYABLE, "The database's schema has just changed."),  # cached plans
+    "25006": DatabaseFailure(
         FailureKind.READ_ONLY,
         "The database is read-only.",
         "It may be a replica, or a primary that is being replaced. Reading works; nothing can be stored.",
@@ -65,41 +65,45 @@ FAILURES: dict[str, Failure] = {
     "25P03": _DISCONNECTED,  # idle_in_transaction_session_timeout
     "25P04": _DISCONNECTED,  # transaction_timeout
     "26000": _PGBOUNCER,
-    "28": Failure(
+    "28": DatabaseFailure(
         _REFUSED,
         "The database refuses the login.",
         "Check user and password in WATCHBILL_DATABASE_URL and the database's pg_hba.conf.",
     ),
-    "3D000": Failure(
+    "3D000": DatabaseFailure(
         _REFUSED, "The database does not exist.", "Create it, or correct WATCHBILL_DATABASE_URL."
     ),
     "40": _CONFLICT,
-    "42501": Failure(
+    "42501": DatabaseFailure(
         _REFUSED,
         "The database denies a permission.",
         "The database's log names the object. Migrations grant what the role watchbill_app needs.",
     ),
     "42P05": _PGBOUNCER,
-    "53100": Failure(
+    "53100": DatabaseFailure(
         _RETRYABLE, "The database's disk is full.", "Free space on the database's volume."
     ),
-    "53200": Failure(_RETRYABLE, "The database is out of memory."),
-    "53300": Failure(
+    "53200": DatabaseFailure(_RETRYABLE, "The database is out of memory."),
+    "53300": DatabaseFailure(
         _RETRYABLE,
         "The database has no connection left.",
         "Raise max_connections, or lower WATCHBILL_POOL_SIZE.",
     ),
-    "53": Failure(_RETRYABLE, "The database is short of a resource.", "Its log names it."),
+    "53": DatabaseFailure(_RETRYABLE, "The database is short of a resource.", "Its log names it."),
     "55P03": _CONFLICT,
-    "57014": Failure(
+    "57014": DatabaseFailure(
         FailureKind.TIMEOUT,
         "The query timed out.",
         "Narrow it: fewer or more selective filters, a longer search text, a smaller page.",
     ),
-    "57P": Failure(_RETRYABLE, "The database is restarting."),
-    "58": Failure(_RETRYABLE, "The database's storage fails.", "See the database's log."),
-    "F0": Failure(_REFUSED, "The database's configuration is invalid.", "See the database's log."),
-    "XX": Failure(_RETRYABLE, "The database reports an internal error.", "See the database's log."),
+    "57P": DatabaseFailure(_RETRYABLE, "The database is restarting."),
+    "58": DatabaseFailure(_RETRYABLE, "The database's storage fails.", "See the database's log."),
+    "F0": DatabaseFailure(
+        _REFUSED, "The database's configuration is invalid.", "See the database's log."
+    ),
+    "XX": DatabaseFailure(
+        _RETRYABLE, "The database reports an internal error.", "See the database's log."
+    ),
 }
 
 _DRIVER_ERRORS = (
@@ -112,7 +116,7 @@ _DRIVER_ERRORS = (
 """A connection that broke, was closed or answers what the driver does not understand."""
 
 
-def failure_of(error: BaseException) -> Failure | None:
+def failure_of(error: BaseException) -> DatabaseFailure | None:
     """What the error means; None where it is a bug of ours."""
     if isinstance(error, asyncpg.PostgresError):
         code: str = getattr(error, "sqlstate", None) or ""
