@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import itertools
 import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -66,6 +67,7 @@ class History:
         self.workloads: dict[UUID, Workload] = {}
         self.agents = AsyncExitStack()
         self.running: Running | None = None
+        self.numbers = itertools.count()
 
     def check_no_false_delete(self) -> None:
         for row_id, row in self.server.rows.items():
@@ -98,6 +100,10 @@ class History:
     async def create(self) -> None:
         kind = self.random.choice(("Deployment", "Job", "Pod"))
         name = f"{kind.lower()}-{self.random.randrange(4)}"
+        if any(
+            w.is_root_there and w.root["metadata"]["name"] == name for w in self.workloads.values()
+        ):
+            return
         if kind == "Pod":
             found = Workload(pod(name))
         else:
@@ -112,7 +118,7 @@ class History:
         owners = [w for w in self.workloads.values() if w.is_root_there and w.root["kind"] != "Pod"]
         if owners:
             found = self.random.choice(owners)
-            member = pod(f"p{self.random.randrange(1000)}", found.owner)
+            member = pod(f"p{next(self.numbers)}", found.owner)
             found.pods.append(member)
             self.api.put(member, is_lost=self.is_lost())
 

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from tests.fixtures.agents import agent
-from tests.fixtures.kube_api import Kind, KubeApi, kube_api
+from tests.fixtures.kube_api import KubeApi, kind, kube_api
 from tests.fixtures.lives import SETTINGS, all_lives, definitions, moments, workloads
 from tests.fixtures.receiver import Receiver, receiver
 from watchbill.kinds.derive import derive
@@ -61,14 +61,20 @@ class Play:
         for line in lines(self.version, self.life):
             if "watch" in line and line["event"]["type"] != "BOOKMARK":
                 self.kinds.setdefault(line["watch"], line["event"]["object"]["kind"])
-        for path, kind in self.kinds.items():
+        for path, name in self.kinds.items():
             found = _PATH.match(path)
             assert found is not None
-            group, version, plural = found["group"] or "", found["version"], found["plural"]
-            is_namespaced = "/namespaces/" in path
-            if kind not in _LEFT_OUT:
-                self.api.withdraw(plural) if (group, plural) == ("batch", "cronjobs") else None
-                self.api.serve(Kind(group, version, kind, plural, is_namespaced))
+            if name not in _LEFT_OUT:
+                is_namespaced = "/namespaces/" in path
+                self.api.serve(
+                    kind(
+                        found["group"] or "",
+                        found["version"],
+                        name,
+                        found["plural"],
+                        is_namespaced=is_namespaced,
+                    )
+                )
 
     def moments(self) -> Iterator[str]:
         """Play up to each moment, and to its lists exactly."""
@@ -94,24 +100,24 @@ class Play:
             return
         found = _PATH.match(path)
         assert found is not None
-        root = f"/apis/{found['group']}" if found["group"] else "/api"
-        held = self.api.objects[f"{root}/{found['version']}/{found['plural']}"]
-        for item in body["items"]:
-            group = f"{found['group']}/" if found["group"] else ""
-            obj = {"apiVersion": f"{group}{found['version']}", "kind": self.kinds[path]} | item
-            known = held.get(item["metadata"]["uid"])
-            if known is None or _without_version(known) != _without_version(obj):
-                self.api.put(json.loads(json.dumps(obj)))
+        group = f"{found['group']}/" if found["group"] else ""
+        typed = {"apiVersion": f"{group}{found['version']}", "kind": self.kinds[path]}
+        held = {stored.uid: stored for stored in self.api.table_of(typed).objects.values()}
         listed = {item["metadata"]["uid"] for item in body["items"]}
         for uid in held.keys() - listed:
-            self.api.delete(held[uid])
+            self.api.delete(typed | held[uid].decode())
+        for item in body["items"]:
+            known = held.get(item["metadata"]["uid"])
+            if known is None or _without_version(known.decode()) != _without_version(item):
+                self.api.put(typed | item)
 
 
 def _without_version(obj: dict[str, Any]) -> dict[str, Any]:
     metadata = {
         k: v for k, v in obj["metadata"].items() if k not in ("resourceVersion", "managedFields")
     }
-    return obj | {"metadata": metadata}
+    members = {k: v for k, v in obj.items() if k not in ("apiVersion", "kind")}
+    return members | {"metadata": metadata}
 
 
 def expected(play: Play, moment: str) -> dict[UUID, Record]:

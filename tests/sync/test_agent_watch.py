@@ -22,8 +22,6 @@ from watchbill.agent.kubernetes.credentials import Credentials
 from watchbill.agent.kubernetes.reflector import Reflector
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 
-PODS = "/api/v1/pods"
-
 
 @dataclass
 class Seen:
@@ -106,7 +104,7 @@ async def keeping(
 async def test_a_list_and_then_events(tmp_path: Path) -> None:
     async with keeping(tmp_path, names=("a", "b")) as kept:
         await until(kept.holds("a", "b"))
-        await until(lambda: kept.api.watches)
+        await until(kept.api.watches)
         kept.api.put(pod("c"))
         kept.api.delete(pod("a"))
         await until(kept.holds("b", "c"))
@@ -117,18 +115,16 @@ async def test_a_list_and_then_events(tmp_path: Path) -> None:
 
 async def test_no_request_selects_anything(tmp_path: Path) -> None:
     async with keeping(tmp_path, names=("a",), resync_seconds=0.05) as kept:
-        await until(lambda: len(kept.api.script.requests) > 4 if kept.api.script else False)
-        assert kept.api.script is not None
-        for request in kept.api.script.requests:
+        await until(lambda: len(kept.api.requests) > 4)
+        for request in kept.api.requests:
             assert not {"labelSelector", "fieldSelector"} & set(request.query)
 
 
 async def test_the_watch_starts_at_the_lists_version(tmp_path: Path) -> None:
     async with keeping(tmp_path, names=("a", "b")) as kept:
-        await until(lambda: kept.api.watches)
-        assert kept.api.script is not None
-        asked = [found for found in kept.api.script.requests if "watch" in found.query]
-        assert asked[0].query["resourceVersion"] == str(kept.api.revision)
+        await until(kept.api.watches)
+        watches = [request for request in kept.api.requests if "watch" in request.query]
+        assert watches[0].query["resourceVersion"] == str(kept.api.revision)
 
 
 async def test_pages_are_one_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +139,7 @@ async def test_pages_are_one_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 async def test_a_watch_that_ends_goes_on_where_it_was(tmp_path: Path, is_cut: bool) -> None:
     async with keeping(tmp_path, names=("a",)) as kept:
         for number in range(3):
-            await until(lambda n=number: kept.api.watches > n)
+            await until(lambda n=number: kept.api.watches() > n)
             kept.api.end_watches(is_cut=is_cut)
             kept.api.put(pod(f"new{number}"))
             kept.api.delete(pod(f"new{number}"))
@@ -155,7 +151,7 @@ async def test_a_watch_that_ends_goes_on_where_it_was(tmp_path: Path, is_cut: bo
 
 async def test_too_old_as_an_event_leads_to_a_new_list(tmp_path: Path) -> None:
     async with keeping(tmp_path, names=("a", "b")) as kept:
-        await until(lambda: kept.api.watches)
+        await until(kept.api.watches)
         kept.api.delete(pod("a"), is_lost=True)
         kept.api.put(pod("c"), is_lost=True)
         kept.api.forget_past()
@@ -168,7 +164,7 @@ async def test_too_old_as_an_event_leads_to_a_new_list(tmp_path: Path) -> None:
 async def test_too_old_as_a_status_on_a_watch_leads_to_a_new_list(tmp_path: Path) -> None:
     gone = one(recorded("1.20", "list-expired-continue"), "continue, at once")
     async with keeping(tmp_path, names=("a",)) as kept:
-        await until(lambda: kept.api.watches)
+        await until(kept.api.watches)
         refused = []
 
         def once(request: web.Request) -> web.StreamResponse | None:
@@ -190,7 +186,7 @@ async def test_an_aborted_continue_deletes_nothing_and_is_not_merged(
     monkeypatch.setattr("watchbill.agent.kubernetes.client.PAGE_OBJECTS", 2)
     gone = one(recorded("1.20", "list-expired-continue"), "continue, at once")
     async with keeping(tmp_path, names=tuple("abcdef")) as kept:
-        await until(lambda: kept.api.watches)
+        await until(kept.api.watches)
         aborted = []
         removed: list[str] = []
 
@@ -208,9 +204,8 @@ async def test_an_aborted_continue_deletes_nothing_and_is_not_merged(
         assert len(aborted) == 3
         assert removed == []
         assert kept.seen.removed == ["f"]
-        assert kept.api.script is not None
         token = json.loads(gone.body)["metadata"]["continue"]
-        asked = [found.query.get("continue") for found in kept.api.script.requests]
+        asked = [found.query.get("continue") for found in kept.api.requests]
         assert token not in asked, "the inconsistent token is never used"
 
 
@@ -219,7 +214,7 @@ async def test_an_aborted_continue_deletes_nothing_and_is_not_merged(
 )
 async def test_refusals_delete_nothing_and_pass(tmp_path: Path, status: int, state: str) -> None:
     async with keeping(tmp_path, names=("a", "b")) as kept:
-        await until(lambda: kept.api.watches)
+        await until(kept.api.watches)
         kept.api.fault = lambda _: web.Response(status=status, text="404 page not found\n")
         kept.api.delete(pod("a"), is_lost=True)
         kept.api.forget_past()
@@ -235,7 +230,7 @@ async def test_one_refusal_after_a_start_is_no_verdict(tmp_path: Path) -> None:
     refusals = []
 
     async with keeping(tmp_path, names=("a",)) as kept:
-        await until(lambda: kept.api.watches)
+        await until(kept.api.watches)
         kept.states.clear()
 
         def twice(request: web.Request) -> web.StreamResponse | None:
@@ -252,7 +247,7 @@ async def test_one_refusal_after_a_start_is_no_verdict(tmp_path: Path) -> None:
 
 async def test_a_lost_delete_is_found_by_the_second_look(tmp_path: Path) -> None:
     async with keeping(tmp_path, names=("a", "b"), resync_seconds=0.1) as kept:
-        await until(lambda: kept.api.watches)
+        await until(kept.api.watches)
         kept.api.delete(pod("a"), is_lost=True)
         await until(kept.holds("b"))
         assert kept.reflector.counts["missed"] == 1
@@ -263,7 +258,7 @@ async def test_a_lost_change_is_found_by_the_second_look(
     tmp_path: Path, lost: dict[str, Any]
 ) -> None:
     async with keeping(tmp_path, names=("a",), resync_seconds=0.1) as kept:
-        await until(lambda: kept.api.watches)
+        await until(kept.api.watches)
         puts = kept.seen.puts
         kept.api.put(json.loads(json.dumps(lost)), is_lost=True)
         await until(lambda: kept.seen.puts > puts)
@@ -278,15 +273,14 @@ async def test_the_second_look_reads_metadata_and_believes_a_healthy_watch(tmp_p
         await until(lambda: len(kept.seen.names) == 31)
         assert kept.reflector.lists == 1
         assert kept.reflector.counts["missed"] == 0
-        assert kept.api.script is not None
-        lists = [found for found in kept.api.script.requests if "watch" not in found.query][1:]
+        lists = [found for found in kept.api.requests if "watch" not in found.query][1:]
         assert len(lists) > 3
         assert all("PartialObjectMetadataList" in found.headers["Accept"] for found in lists)
 
 
 async def test_a_second_look_that_fails_proves_nothing(tmp_path: Path) -> None:
     async with keeping(tmp_path, names=("a",), resync_seconds=0.05) as kept:
-        await until(lambda: kept.api.watches)
+        await until(kept.api.watches)
         kept.api.fault = lambda request: (
             None
             if "watch" in request.query
@@ -298,16 +292,15 @@ async def test_a_second_look_that_fails_proves_nothing(tmp_path: Path) -> None:
 
 async def test_unknown_event_types_are_counted(tmp_path: Path) -> None:
     async with keeping(tmp_path, names=("a",)) as kept:
-        await until(lambda: kept.api.watches)
-        kept.api.log.append((kept.api.revision + 1, PODS, "SHRUNK", pod("a")))
-        kept.api.wake()
+        await until(kept.api.watches)
+        kept.api.send("SHRUNK", pod("a"))
         await until(lambda: kept.reflector.counts["unknown"] == 1)
         await kept.stays("a")
 
 
 async def test_an_unreadable_object_is_not_taken_for_an_absent_one(tmp_path: Path) -> None:
     async with keeping(tmp_path, names=("a", "b")) as kept:
-        await until(lambda: kept.api.watches)
+        await until(kept.api.watches)
         kept.seen.unreadable.add("b")
         kept.api.put(pod("b", annotations={"x": "y"}))
         await until(lambda: kept.reflector.state.state == "failing")
@@ -322,7 +315,7 @@ async def test_an_unreadable_object_is_not_taken_for_an_absent_one(tmp_path: Pat
 
 async def test_a_name_used_again_at_once(tmp_path: Path) -> None:
     async with keeping(tmp_path, names=("a",)) as kept:
-        await until(lambda: kept.api.watches)
+        await until(kept.api.watches)
         kept.api.end_watches()
         kept.api.delete(pod("a"))
         kept.api.put(pod("a", uid="another"))
@@ -336,16 +329,13 @@ async def test_the_recorded_restart_of_an_api_server(tmp_path: Path) -> None:
     forbidden = next(found for found in exchanges if found.status == 403)
     too_old = one(exchanges, "watch of pods from the RV of the list before")
     async with keeping(tmp_path, names=("a",)) as kept:
-        await until(lambda: kept.api.watches)
-        script = kept.api.script
-        assert script is not None
+        await until(kept.api.watches)
         answers = [too_old, forbidden]
-        original = script.answer
 
-        async def restarted(request: web.Request) -> web.StreamResponse:
-            return await (replay(request, answers.pop(0)) if answers else original(request))
+        async def restarted(request: web.Request) -> web.StreamResponse | None:
+            return await replay(request, answers.pop(0)) if answers else None
 
-        script.answer = restarted
+        kept.api.cluster.intercept = restarted
         kept.api.end_watches(is_cut=True)
         await until(lambda: kept.reflector.lists == 2)
         await kept.stays("a")

@@ -3,7 +3,8 @@
 Switches act on the next requests; `cut_watches` and its like act on what is open now.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from simulator.apiserver.store import Ending, Store
@@ -30,6 +31,9 @@ class Faults:
     loses_events: Callable[[ResourceType], bool] | None = None
     """Watches of these kinds lose their events for good, while bookmarks go on."""
 
+    torn_bytes: int = 0
+    """Lines of watches are torn into pieces of this size; 0 = they are not."""
+
     def forbid(self, resource: ResourceType) -> None:
         """The kind may no longer be read: 403, and its open watches end."""
         self.forbidden.add((resource.group, resource.plural))
@@ -54,6 +58,18 @@ class Faults:
         """History is forgotten and every connection lost: old revisions have expired."""
         self.store.compact()
         self.cut_watches()
+
+    @contextmanager
+    def losing_changes(self) -> Iterator[None]:
+        """Changes meanwhile are seen by lists alone: their events are lost."""
+        tables = self.store.tables()
+        try:
+            for table in tables:
+                table.loses_changes = True
+            yield
+        finally:
+            for table in tables:
+                table.loses_changes = False
 
     def _end(self, ending: Ending, resource: ResourceType | None) -> None:
         for table in self.store.tables():

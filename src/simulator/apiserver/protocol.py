@@ -6,7 +6,7 @@ is up to `Faults`. Forms and texts follow recorded answers of real API servers.
 
 import asyncio
 import secrets
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -62,6 +62,8 @@ class SimulatedCluster:
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     exporters: ExporterPages | None = None
     """What serves metrics behind the proxies of nodes and pods."""
+    intercept: Callable[[web.Request], Awaitable[web.StreamResponse | None]] | None = None
+    """Is given every request first; what it answers is sent instead."""
     faults: Faults = field(init=False)
     users: dict[str, str] = field(init=False)
     """Bearer token → user. Users other than the agent have no rights."""
@@ -111,7 +113,8 @@ class SimulatedCluster:
         self.requests.append(request.path_qs)
         del self.requests[:-1000]
         try:
-            return await self._answer(request)
+            answer = await self.intercept(request) if self.intercept is not None else None
+            return answer if answer is not None else await self._answer(request)
         except errors.ApiError as error:
             headers = {} if error.retry_after is None else {"Retry-After": "1"}
             return await send(

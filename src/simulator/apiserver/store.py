@@ -110,11 +110,17 @@ class ResourceTable:
     objects: dict[str, StoredObject] = field(default_factory=dict)
     changes: deque[ObjectChange] = field(default_factory=deque)
     subscriptions: set[WatchQueue] = field(default_factory=set)
+    watches: int = 0
+    """How many watches were opened so far."""
+    loses_changes: bool = False
+    """Changes are made, but neither watches nor history ever learn of them."""
     snapshots: "OrderedDict[int, TableView]" = field(default_factory=OrderedDict)
     present: "TableView | None" = None
 
     def record(self, change: ObjectChange) -> None:
         self.present = None
+        if self.loses_changes:
+            return
         self.changes.append(change)
         if len(self.changes) > self.history:
             self.floor = self.changes.popleft().revision
@@ -151,7 +157,7 @@ class ResourceTable:
 
 def _undo(objects: dict[str, StoredObject], change: ObjectChange) -> None:
     if change.old is None:
-        del objects[change.new.path]
+        objects.pop(change.new.path, None)
     else:
         objects[change.new.path] = change.old
 
@@ -194,10 +200,13 @@ class Store:
     def put(self, resource: ResourceType, document: Mapping[str, Any]) -> StoredObject:
         """Create or update; an object that does not differ keeps its revision.
 
-        `observedGeneration: 0` stands for the generation that results.
+        `observedGeneration: 0` stands for the generation that results. A document that brings a generation of
+        its own keeps it; a resource version of its own is replaced.
         """
         table = self._tables[resource.group, resource.plural]
-        metadata = document["metadata"]
+        metadata = dict(document["metadata"])
+        metadata.pop("resourceVersion", None)
+        own_generation = metadata.pop("generation", None)
         path = path_of(resource, metadata.get("namespace"), metadata["name"])
         head = _encode(metadata)[:-1]
         spec = _encode(document["spec"]) if "spec" in document else b""
@@ -205,9 +214,10 @@ class Store:
         old = table.objects.get(path)
         if old is not None and old.uid != metadata["uid"]:
             raise ValueError(f"{resource.kind} {path} exists under another uid")
-        generation = _generation(resource, old, head, spec)
+        generation = own_generation or _generation(resource, old, head, spec)
         rest = rest.replace(b'"observedGeneration":0', b'"observedGeneration":%d' % generation)
-        if old is not None and (old.head, old.spec, old.rest) == (head, spec, rest):
+        parts = (head, spec, rest, generation)
+        if old is not None and (old.head, old.spec, old.rest, old.generation) == parts:
             return old
         self.revision += 1
         stored = StoredObject(

@@ -108,6 +108,7 @@ class Watch:
         subscription = WatchQueue()
         first = self._initial(revision)
         request.table.subscriptions.add(subscription)
+        request.table.watches += 1
         try:
             if first is None:
                 await self._refuse(sink, revision or 0)
@@ -215,7 +216,9 @@ class Watch:
 
     async def _send(self, sink: ByteSink, lines: list[bytes]) -> None:
         for piece in self._variation.stream(lines) if lines else ():
-            await sink.write(piece)
+            size = self._faults.torn_bytes or len(piece)
+            for start in range(0, len(piece), size):
+                await sink.write(piece[start : start + size])
 
     def _lines(self, changes: list[ObjectChange]) -> list[bytes]:
         lines = []
