@@ -67,7 +67,7 @@ class FleetReport(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str = ""
 
 
-class ClusterState(msgspec.Struct, frozen=True):
+class SavedState(msgspec.Struct, frozen=True):
     store: bytes
     scenario: bytes
 
@@ -86,7 +86,7 @@ class FleetCluster:
         """Make the world or go on with the kept one; serve it. Returns its number of workloads."""
         store, now = self._cluster.store, time.time()
         if self._state.is_file():
-            state = msgspec.msgpack.decode(self._state.read_bytes(), type=ClusterState)
+            state = msgspec.msgpack.decode(self._state.read_bytes(), type=SavedState)
             store.restore(state.store)
             self._scenario = Scenario.resume(store, state.scenario, now=now)
         else:
@@ -128,7 +128,7 @@ class FleetCluster:
         assert self._scenario is not None
         if self._scenario.changes == self._saved_changes:
             return
-        state = ClusterState(store=self._cluster.store.dump(), scenario=self._scenario.dump())
+        state = SavedState(store=self._cluster.store.dump(), scenario=self._scenario.dump())
         write_privately(self._state, msgspec.msgpack.encode(state))
         self._saved_changes = self._scenario.changes
 
