@@ -13,7 +13,6 @@ from watchbill.kinds.derivation.endpoints import endpoints_of
 from watchbill.kinds.derivation.organisation import (
     OrganisationNames,
     ai_application,
-    is_kai,
     submitter,
 )
 from watchbill.kinds.derivation.phase import created_at, finished_at
@@ -30,6 +29,7 @@ from watchbill.kinds.derivation.presentation import (
     printable,
 )
 from watchbill.kinds.derivation.priority import guaranteed_until, priority_of
+from watchbill.kinds.derivation.queues import is_kai
 from watchbill.kinds.derivation.totals import ResourceTotals, idle_fields, idle_millionths
 from watchbill.kinds.objects.json_access import INT32_MAX, group_version, metadata, text
 from watchbill.kinds.objects.objects import WorkloadObjects
@@ -111,7 +111,7 @@ def workload_of(
         actions_support=_NO_ACTIONS,
         phase_message=derived.message,
         phase_reason=QUOTA_REASONS.get(derived.reasons[0].reason) if derived.reasons else None,
-        submitted_by=_optional(submitter(view)),
+        submitted_by=_optional(submitter(view).name),
         completed_at=finished_at(view) if derived.phase in TERMINAL_PHASES else None,
         guaranteed_runtime_ends_at=guaranteed_until(view, priority),
         preemptible=priority.is_preemptible,
@@ -168,7 +168,7 @@ def _additional(
     view: WorkloadView, derived: DerivedPhase, truncated: tuple[str, ...]
 ) -> dict[str, Any]:
     """What the contract has no member for."""
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = {"submittedBySource": submitter(view).source}
     if derived.reasons:
         fields["pendingReasons"] = [msgspec.to_builtins(reason) for reason in derived.reasons]
     if view.objects.is_chain_truncated:

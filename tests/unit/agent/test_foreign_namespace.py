@@ -264,7 +264,7 @@ def test_the_victims_are_all_there() -> None:
 
 
 @given(foreign_objects(), st.booleans())
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_foreign_objects_change_no_record(objects: list[Json], are_first: bool) -> None:
     filled = filled_with([*objects, *VICTIMS] if are_first else VICTIMS)
     if not are_first:
@@ -277,7 +277,7 @@ def test_foreign_objects_change_no_record(objects: list[Json], are_first: bool) 
 
 
 @given(foreign_objects())
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_foreign_objects_keep_nothing_alive(objects: list[Json]) -> None:
     filled = filled_with([*VICTIMS, *objects])
     for obj in VICTIMS:

@@ -82,6 +82,18 @@ def test_events_are_bounded(
     assert len(filled.cache.gather(root_uid(objs[0])).scheduling_events) == 1
 
 
+def test_a_flood_of_events_sheds_the_flood(
+    filled: Filled, objs: tuple[Json, Json, Json], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(related, "KEPT_EVENTS", 3)
+    filled.put(event(objs[1], "FailedCreate"))
+    for number in range(10):
+        stray = made("Pod", f"stray-{number}", namespace="other")
+        filled.put(event(stray, "FailedScheduling", namespace="other"))
+    assert len(filled.cache.related._events) == 3
+    assert len(filled.cache.gather(root_uid(objs[0])).scheduling_events) == 1
+
+
 def test_only_warnings_are_asked_for_and_by_what_never_changes() -> None:
     selector = WANTED[GroupKind("", "Event")].field_selector
     assert "type=Warning" in selector

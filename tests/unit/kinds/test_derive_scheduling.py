@@ -60,11 +60,11 @@ def test_volcano_s_queue_is_the_project(parent: str | None, department: str) -> 
     assert (record.workload.department_name, record.department_key) == (department, department)
 
 
-def test_kueue_s_queue_comes_from_its_workload_the_templates_or_the_pods() -> None:
+def test_kueue_s_queue_comes_from_its_workload_else_from_the_template() -> None:
     assert workload(job(), queue_workloads=[kueue_workload()]).project_name == "q"
     spec = {"template": template() | {"metadata": {"labels": {QUEUE_NAME: "t"}}}}
-    assert workload(root("apps/v1", "Deployment", spec=spec)).project_name == "t"
-    assert workload(deployment(1), [pod(1, meta_labels={QUEUE_NAME: "p"})]).project_name == "p"
+    cluster = ClusterObjects(local_queues={("vision", "t"): {}})
+    assert workload(root("apps/v1", "Deployment", spec=spec), cluster=cluster).project_name == "t"
 
 
 def test_kai_comes_before_kueue_and_kueue_before_volcano() -> None:
@@ -111,6 +111,7 @@ def test_a_cluster_s_own_labels() -> None:
         "kai.scheduler/queue": "not this",
     }
     cluster = ClusterObjects(
+        queues={"q": queue("q"), "not this": queue("not this")},
         priority_classes={"train": {"value": 50}},
         node_labels={"node-1": {"example.com/pool": "h100"}, "node-2": {}},
     )

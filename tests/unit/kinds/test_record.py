@@ -55,15 +55,63 @@ def test_kai_s_queue_is_the_project_and_its_parent_the_department() -> None:
     ("labels", "pods", "project"),
     [
         ({"kai.scheduler/queue": "a"}, [], "a"),
-        ({}, [pod(1, meta_labels={"kai.scheduler/queue": "b"})], "b"),
-        ({"project": "c"}, [], "c"),
-        ({}, [pod(1, meta_labels={"project": "d"})], "d"),
+        ({"kai.scheduler/queue": "invented"}, [], "vision"),
+        ({}, [pod(1, meta_labels={"kai.scheduler/queue": "a"})], "vision"),
+        ({"project": "a"}, [], "a"),
+        ({"project": "invented"}, [], "vision"),
+        ({"kueue.x-k8s.io/queue-name": "q"}, [], "q"),
+        ({"kueue.x-k8s.io/queue-name": "elsewhere"}, [], "vision"),
+        ({}, [pod(1, meta_labels={"project": "a", "kueue.x-k8s.io/queue-name": "q"})], "vision"),
         ({}, [], "vision"),
     ],
 )
-def test_where_the_project_comes_from(labels: JSON, pods: list[JSON], project: str) -> None:
-    found = workload(pytorch(labels=labels), pods)
+def test_before_a_scheduler_says_it_the_root_s_own_label_counts_where_the_queue_exists(
+    labels: JSON, pods: list[JSON], project: str
+) -> None:
+    cluster = ClusterObjects(
+        queues={"a": queue("a")}, local_queues={("vision", "q"): {}, ("speech", "elsewhere"): {}}
+    )
+    found = workload(pytorch(labels=labels), pods, cluster=cluster)
     assert (found.project_name, found.department_name) == (project, "")
+
+
+def group_of(name: str, owner: str, minute: int, queue_: str, **more: Any) -> JSON:
+    """A KAI pod group that an object owns."""
+    group = pod_group(spec={"queue": queue_}, **more)
+    group["metadata"] |= {
+        "name": name,
+        "uid": f"uid-of-{name}",
+        "creationTimestamp": at(minute),
+        "ownerReferences": [{"apiVersion": "x/v1", "kind": "X", "name": "x", "uid": owner}],
+    }
+    return group
+
+
+def test_the_pod_group_made_for_the_root_decides_whatever_sorts_first() -> None:
+    child = root("apps/v1", "ReplicaSet") | {"metadata": {"name": "w-1", "uid": uid(2)}}
+    for_root = group_of("z", uid(1), 30, "root")
+    for_child = group_of("y", uid(2), 20, "child")
+    older, newer = group_of("x", uid(101), 5, "older"), group_of("a", uid(102), 10, "newer")
+    elsewhere = group_of("b", uid(1), 0, "elsewhere", namespace="speech")
+    for groups, project in (
+        ([newer, older, for_child, for_root, elsewhere], "root"),
+        ([newer, older, for_child, elsewhere], "child"),
+        ([newer, older], "older"),
+        ([elsewhere], "vision"),
+    ):
+        for order in (groups, groups[::-1]):
+            found = workload(deployment(2), [pod(1), pod(2)], children=[child], pod_groups=order)
+            assert found.project_name == project
+
+
+def test_settings_map_namespaces_to_projects() -> None:
+    settings = replace(SETTINGS, namespace_projects={"vision": "a", "speech": "b"})
+    noted = {"vision": {"metadata": {"labels": {"runai/queue": "c"}}}}
+    cluster = ClusterObjects(namespaces=noted, queues={"a": queue("a", "d"), "q": queue("q")})
+    found = workload(job(), cluster=cluster, settings=settings)
+    assert (found.project_name, found.department_name) == ("a", "d")
+    labelled = root("batch/v1", "Job", labels={"kai.scheduler/queue": "q"})
+    assert workload(labelled, cluster=cluster, settings=settings).project_name == "q"
 
 
 def test_queues_that_are_each_other_s_parent_end() -> None:
@@ -91,16 +139,36 @@ def test_kueue_s_queues(spec: JSON, department: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("metadata", "pods", "user"),
+    ("metadata", "user", "source"),
     [
-        ({"annotations": {"user": "ada@example.com"}}, [], "ada@example.com"),
-        ({"labels": {"user": "ada"}}, [], "ada"),
-        ({}, [pod(1, meta_annotations={"user": "grace@example.com"})], "grace@example.com"),
-        ({}, [], None),
+        ({"annotations": {"user": "ada@example.com"}}, "ada@example.com", "label"),
+        ({"labels": {"user": "ada"}}, "ada", "label"),
+        (
+            {"annotations": {"user": "grace", "example.com/creator": "ada@example.com"}},
+            "ada@example.com",
+            "admission",
+        ),
+        ({"labels": {"example.com/creator": "grace"}}, None, "none"),
+        ({}, None, "none"),
     ],
 )
-def test_submitter(metadata: JSON, pods: list[JSON], user: str | None) -> None:
-    assert workload(pytorch(**metadata), pods).submitted_by == user
+def test_submitter(metadata: JSON, user: str | None, source: str) -> None:
+    settings = replace(SETTINGS, admission_user_key="example.com/creator")
+    claiming = pod(1, meta_annotations={"user": "mallory", "example.com/creator": "mallory"})
+    found = workload(pytorch(**metadata), [claiming], settings=settings)
+    assert found.submitted_by == user
+    assert found.additional_fields["submittedBySource"] == source
+
+
+def test_the_submitter_on_the_template_or_on_the_pod_group_made_for_the_root() -> None:
+    noted = template() | {"metadata": {"annotations": {"user": "ada"}}}
+    assert workload(root("batch/v1", "Job", spec={"template": noted})).submitted_by == "ada"
+    groups = [
+        group_of("a", uid(101), 0, "q", annotations={"user": "mallory"}),
+        group_of("z", uid(1), 9, "q", annotations={"user": "grace"}),
+    ]
+    assert workload(pytorch(), [pod(1)], pod_groups=groups).submitted_by == "grace"
+    assert workload(pytorch(), [pod(1)], pod_groups=groups[:1]).submitted_by is None
 
 
 # Priority
@@ -449,7 +517,7 @@ def test_identity_and_witness() -> None:
     record = derived(pytorch(), is_root_listed=False, is_chain_truncated=True).record
     assert (record.witness.group, record.witness.kind) == ("", "Pod")
     assert record.witness.namespace == "vision"
-    assert record.workload.additional_fields == {"isOwnerUnreadable": True}
+    assert record.workload.additional_fields["isOwnerUnreadable"] is True
 
 
 def test_a_root_without_uid_is_refused_by_name() -> None:

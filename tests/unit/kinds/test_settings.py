@@ -7,7 +7,7 @@ import pytest
 
 from tests.fixtures.lives import CLUSTER_ID, SETTINGS
 from watchbill.errors import Invalid
-from watchbill.kinds.definition.settings_file import _LISTS, _TEXTS, read_settings
+from watchbill.kinds.definition.settings_file import _LISTS, _MAPS, _TEXTS, read_settings
 from watchbill.kinds.objects.settings import DeriveSettings, Redaction
 
 WHOLE = """
@@ -22,6 +22,8 @@ reservationNamespaces: [reserved]
 categories:
   Job.batch: Train
   Deployment: ""
+namespaceProjects: {vision: team-a}
+admissionUserKey: example.com/created-by
 redaction: off
 """
 
@@ -44,12 +46,16 @@ def test_what_a_file_names_counts_and_the_rest_is_as_usual(tmp_path: Path) -> No
         kai_schedulers=frozenset({"runai-scheduler"}),
         reservation_namespaces=frozenset({"reserved"}),
         categories={"Job.batch": "Train", "Deployment": ""},
+        namespace_projects={"vision": "team-a"},
+        admission_user_key="example.com/created-by",
         redaction=Redaction.OFF,
     )
 
 
 def test_every_setting_can_stand_in_the_file() -> None:
-    named = {*_TEXTS.values(), *(field for field, _ in _LISTS.values()), "categories", "redaction"}
+    named = {*_TEXTS.values(), *(field for field, _ in _LISTS.values()), "redaction"} | {
+        *_MAPS.values()
+    }
     assert named | {"cluster_id"} == {field.name for field in fields(DeriveSettings)}
 
 

@@ -16,6 +16,7 @@ _TEXTS = {
     "priorityLabel": "priority_label",
     "preemptibilityLabel": "preemptibility_label",
     "userKey": "user_key",
+    "admissionUserKey": "admission_user_key",
     "topologyAnnotation": "topology_annotation",
     "requiredPlacementAnnotation": "required_placement_annotation",
     "preferredPlacementAnnotation": "preferred_placement_annotation",
@@ -26,7 +27,8 @@ _LISTS: dict[str, tuple[str, type[frozenset[str]] | type[tuple[str, ...]]]] = {
     "gpuResources": ("gpu_resources", tuple),
     "gpuDeviceClasses": ("gpu_device_classes", frozenset),
 }
-_KEYS = (*_TEXTS, *_LISTS, "categories", "redaction")
+_MAPS = {"categories": "categories", "namespaceProjects": "namespace_projects"}
+_KEYS = (*_TEXTS, *_LISTS, *_MAPS, "redaction")
 
 
 def read_settings(path: Path | None, cluster_id: UUID) -> DeriveSettings:
@@ -41,9 +43,10 @@ def read_settings(path: Path | None, cluster_id: UUID) -> DeriveSettings:
     values |= {
         field: kind(section.texts(key)) for key, (field, kind) in _LISTS.items() if section.has(key)
     }
-    categories = section.section("categories")
-    if categories is not None:
-        values["categories"] = {kind: categories.text(kind) for kind in categories.names()}
+    for key, field in _MAPS.items():
+        entries = section.section(key)
+        if entries is not None:
+            values[field] = {name: entries.text(name) for name in entries.names()}
     if section.has("redaction"):
         values["redaction"] = _redaction(section)
     return DeriveSettings(cluster_id=cluster_id, **values)

@@ -1,25 +1,30 @@
-"""Project, department, submitter and Helm release of a workload."""
+"""Project, department, submitter and Helm release of a workload.
+
+A claim counts where an authority confirms it. The project is the queue that the scheduler's own object names
+for the workload's root; before there is one, the queue that the root itself names, if it exists; else what the
+settings or the namespace's label say; else the namespace. Labels of pods never count.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid5
 
+from watchbill.kinds.definition.facts import RoleFacts
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.objects.json_access import (
-    annotations,
-    at,
-    group_version,
-    labels,
-    name_key,
-    text,
+from watchbill.kinds.derivation.queues import (
+    KUEUE_QUEUE_LABEL,
+    ancestors,
+    display_name,
+    is_made_for_root,
+    kai_groups,
+    kueue_workloads,
+    volcano_groups,
 )
-from watchbill.kinds.objects.objects import ClusterObjects, Object, WorkloadObjects
+from watchbill.kinds.objects.json_access import annotations, at, labels, text
+from watchbill.kinds.objects.objects import ClusterObjects, WorkloadObjects
 
-KUEUE_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-KAI_GROUP = "scheduling.run.ai"
-VOLCANO_GROUP = "scheduling.volcano.sh"
-_MAX_QUEUE_DEPTH = 16
+SubmitterSource = Literal["admission", "label", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,81 +37,70 @@ class OrganisationNames:
     department_key: str = ""
 
 
-def kai_groups(objects: WorkloadObjects) -> list[Object]:
-    """KAI's pod groups, in a stable order."""
-    return sorted(
-        (group for group in objects.pod_groups if group_version(group)[0] == KAI_GROUP),
-        key=name_key,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitter:
+    """`source`: set by the cluster's admission control, claimed by the root's author, or unknown."""
 
-
-def is_kai(view: WorkloadView) -> bool:
-    """By its pod groups, else by its pods; before there are any, by what its templates name."""
-    if kai_groups(view.objects):
-        return True
-    if view.pods.all:
-        return any(pod.scheduler_name in view.settings.kai_schedulers for pod in view.pods.all)
-    templates = [role.template for role in view.facts.roles if role.template is not None]
-    return any(template.scheduler_name in view.settings.kai_schedulers for template in templates)
+    name: str | None
+    source: SubmitterSource
 
 
 def organisation_of(view: WorkloadView) -> OrganisationNames:
-    """KAI's queue, else Kueue's, else Volcano's, else a project label, else the namespace."""
-    namespace = text(at(view.root, "metadata", "namespace"))
-    queue = kai_queue(view)
-    if queue:
-        return _kai_organisation(queue, view.cluster)
-    local_queue = _kueue_queue(view)
-    if local_queue:
-        return _kueue_organisation(namespace, local_queue, view.cluster)
-    volcano_queue = _volcano_queue(view.objects)
-    if volcano_queue:
-        return _volcano_organisation(volcano_queue, view.cluster)
-    project = first_label(view.settings.project_label, view)
+    return _of_scheduler(view) or _of_root(view) or _of_namespace(view)
+
+
+def _of_scheduler(view: WorkloadView) -> OrganisationNames | None:
+    """By KAI's pod group, else Kueue's Workload, else Volcano's pod group."""
+    for group in kai_groups(view):
+        queue = text(at(group, "spec", "queue"))
+        if queue:
+            return _kai_organisation(queue, view.cluster)
+    for workload in kueue_workloads(view):
+        queue = text(at(workload, "spec", "queueName"))
+        if queue:
+            return _kueue_organisation(queue, view)
+    for group in volcano_groups(view):
+        queue = text(at(group, "spec", "queue"))
+        if queue:
+            return _volcano_organisation(queue, view.cluster)
+    return None
+
+
+def _of_root(view: WorkloadView) -> OrganisationNames | None:
+    """By the root's own labels, where they name a queue that exists."""
+    for key in (view.settings.queue_label, view.settings.project_label):
+        for queue in _root_labels(view, key):
+            if queue in view.cluster.queues:
+                return _kai_organisation(queue, view.cluster)
+    for queue in _root_labels(view, KUEUE_QUEUE_LABEL):
+        if (view.namespace, queue) in view.cluster.local_queues:
+            return _kueue_organisation(queue, view)
+    return None
+
+
+def _of_namespace(view: WorkloadView) -> OrganisationNames:
+    namespace, settings = view.namespace, view.settings
     namespace_labels = labels(view.cluster.namespaces.get(namespace))
-    project = project or text(namespace_labels.get(view.settings.namespace_project_label))
+    project = settings.namespace_projects.get(namespace, "")
+    project = project or text(namespace_labels.get(settings.namespace_project_label))
     if project in view.cluster.queues:
         return _kai_organisation(project, view.cluster)
     return OrganisationNames(project_name=project or namespace, project_key=project or namespace)
 
 
-def kai_queue(view: WorkloadView) -> str:
-    """The pod group says it for certain; before there is one, the label on the owner or its pods."""
-    for group in kai_groups(view.objects):
-        queue = text(at(group, "spec", "queue"))
-        if queue:
-            return queue
-    return first_label(view.settings.queue_label, view)
+def _root_labels(view: WorkloadView, key: str) -> Iterator[str]:
+    """The values of a label of the root itself, then of its own pod templates."""
+    templates = (role.template.labels for role in _own_roles(view) if role.template is not None)
+    return _values(key, labels(view.root), *templates)
 
 
-def first_label(key: str, view: WorkloadView) -> str:
-    return next(labels_named(key, view), "")
+def _own_roles(view: WorkloadView) -> tuple[RoleFacts, ...]:
+    """Without those that its children have added."""
+    return view.definitions.facts(view.root).roles
 
 
-def labels_named(key: str, view: WorkloadView) -> Iterator[str]:
-    """The values of a label on the root, its templates and its pods; those that exist."""
-    value = text(labels(view.root).get(key))
-    if value:
-        yield value
-    for role in view.facts.roles:
-        if role.template is not None and role.template.labels.get(key):
-            yield role.template.labels[key]
-    for pod in view.pods.all:
-        if pod.labels.get(key):
-            yield pod.labels[key]
-
-
-def ancestors(queue: str, cluster: ClusterObjects) -> list[str]:
-    """A KAI queue and its parents, the nearest first; a ring of parents ends where it closes."""
-    chain: list[str] = []
-    while queue and queue not in chain and len(chain) < _MAX_QUEUE_DEPTH:
-        chain.append(queue)
-        queue = text(at(cluster.queues.get(queue), "spec", "parentQueue"))
-    return chain
-
-
-def display_name(queue: str, cluster: ClusterObjects) -> str:
-    return text(at(cluster.queues.get(queue), "spec", "displayName")) or queue
+def _values(key: str, *maps: Mapping[str, Any]) -> Iterator[str]:
+    return (value for each in maps if (value := text(each.get(key))))
 
 
 def _kai_organisation(queue: str, cluster: ClusterObjects) -> OrganisationNames:
@@ -120,24 +114,8 @@ def _kai_organisation(queue: str, cluster: ClusterObjects) -> OrganisationNames:
     )
 
 
-def volcano_groups(objects: WorkloadObjects) -> list[Object]:
-    """Volcano's pod groups, in a stable order."""
-    return sorted(
-        (group for group in objects.pod_groups if group_version(group)[0] == VOLCANO_GROUP),
-        key=name_key,
-    )
-
-
-def _volcano_queue(objects: WorkloadObjects) -> str:
-    for group in volcano_groups(objects):
-        queue = text(at(group, "spec", "queue"))
-        if queue:
-            return queue
-    return ""
-
-
 def _volcano_organisation(queue: str, cluster: ClusterObjects) -> OrganisationNames:
-    """Queues may have parents; the root of all is nobody's department."""
+    """Queues may have parents; the root of all is no department."""
     parent = text(at(cluster.volcano_queues.get(queue), "spec", "parent"))
     department = "" if parent == "root" else parent
     return OrganisationNames(
@@ -148,54 +126,53 @@ def _volcano_organisation(queue: str, cluster: ClusterObjects) -> OrganisationNa
     )
 
 
-def _kueue_queue(view: WorkloadView) -> str:
-    for workload in sorted(view.objects.queue_workloads, key=name_key):
-        queue = text(at(workload, "spec", "queueName"))
-        if queue:
-            return queue
-    return first_label(KUEUE_QUEUE_LABEL, view)
-
-
-def _kueue_organisation(namespace: str, queue: str, cluster: ClusterObjects) -> OrganisationNames:
+def _kueue_organisation(queue: str, view: WorkloadView) -> OrganisationNames:
     """A LocalQueue lives in a namespace: two may share a name, so the key holds both."""
-    cluster_queue = text(at(cluster.local_queues.get((namespace, queue)), "spec", "clusterQueue"))
-    queue_object = cluster.cluster_queues.get(cluster_queue)
+    local_queue = view.cluster.local_queues.get((view.namespace, queue))
+    cluster_queue = text(at(local_queue, "spec", "clusterQueue"))
+    spec = at(view.cluster.cluster_queues.get(cluster_queue), "spec")
     # v1beta2 renames the member.
-    cohort = text(at(queue_object, "spec", "cohort")) or text(
-        at(queue_object, "spec", "cohortName")
-    )
-    department = cohort or cluster_queue
+    department = text(at(spec, "cohort")) or text(at(spec, "cohortName")) or cluster_queue
     return OrganisationNames(
         project_name=queue,
-        project_key=f"{namespace}/{queue}",
+        project_key=f"{view.namespace}/{queue}",
         department_name=department,
         department_key=department,
     )
 
 
-def submitter(view: WorkloadView) -> str | None:
-    """The `user` annotation or label, on the owner, its pods or their pod group."""
-    key = view.settings.user_key
-    for obj in (view.root, *kai_groups(view.objects)):
-        user = text(annotations(obj).get(key)) or text(labels(obj).get(key))
-        if user:
-            return user
-    for pod in view.pods.all:
-        user = pod.annotations.get(key, "") or pod.labels.get(key, "")
-        if user:
-            return user
-    return None
+def submitter(view: WorkloadView) -> Submitter:
+    """By the annotation that the cluster's admission control sets, else by what the root says of itself."""
+    settings = view.settings
+    if settings.admission_user_key:
+        name = text(annotations(view.root).get(settings.admission_user_key))
+        if name:
+            return Submitter(name=name, source="admission")
+    for name in _values(settings.user_key, *_claims_of_root(view)):
+        return Submitter(name=name, source="label")
+    return Submitter(name=None, source="none")
+
+
+def _claims_of_root(view: WorkloadView) -> Iterator[Mapping[str, Any]]:
+    """Annotations and labels of the root, of its own templates, and of the pod groups that KAI made for it."""
+    yield from (annotations(view.root), labels(view.root))
+    for role in _own_roles(view):
+        if role.template is not None:
+            yield from (role.template.annotations, role.template.labels)
+    for group in kai_groups(view):
+        if is_made_for_root(view, group):
+            yield from (annotations(group), labels(group))
 
 
 def ai_application(
     objects: WorkloadObjects, cluster_id: UUID
 ) -> tuple[str, str] | tuple[None, None]:
     """Id and name of the Helm release that the root belongs to."""
-    release_annotations: Mapping[str, Any] = annotations(objects.root)
-    release = text(release_annotations.get("meta.helm.sh/release-name"))
+    noted: Mapping[str, Any] = annotations(objects.root)
+    release = text(noted.get("meta.helm.sh/release-name"))
     if not release:
         return None, None
-    namespace = text(release_annotations.get("meta.helm.sh/release-namespace")) or text(
+    namespace = text(noted.get("meta.helm.sh/release-namespace")) or text(
         at(objects.root, "metadata", "namespace")
     )
     release = release[:253]

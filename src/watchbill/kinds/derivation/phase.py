@@ -10,12 +10,10 @@ earlier is kept elsewhere.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.derivation.organisation import KUEUE_QUEUE_LABEL
-from watchbill.kinds.objects.json_access import at, condition, instant, is_true, labels, metadata
-from watchbill.kinds.objects.objects import WorkloadObjects
+from watchbill.kinds.derivation.queues import is_held, is_queued
+from watchbill.kinds.objects.json_access import at, condition, instant, metadata
 from watchbill.kinds.objects.pod import Pod, deletion_requested_at
 from watchbill.workload import TERMINAL_PHASES, Phase, Transition
 
@@ -259,25 +257,3 @@ def _without_pods(view: WorkloadView) -> Phase:
     if view.definition.key.kind == "*" and not view.facts.roles:
         return Phase.UNKNOWN
     return Phase.CREATING
-
-
-def is_held(objects: WorkloadObjects, *, is_suspended: bool) -> bool:
-    """Kueue keeps it waiting: suspended by the queue, not by a person."""
-    if objects.queue_workloads:
-        return any(is_waiting(workload) for workload in objects.queue_workloads)
-    return is_suspended and is_queued(objects)
-
-
-def is_queued(objects: WorkloadObjects) -> bool:
-    """Kueue suspends and resumes it, not a person."""
-    return bool(objects.queue_workloads or labels(objects.root).get(KUEUE_QUEUE_LABEL))
-
-
-def is_waiting(workload: Any) -> bool:
-    """A Kueue Workload that is active, unfinished and not admitted."""
-    conditions = at(workload, "status", "conditions")
-    return (
-        at(workload, "spec", "active") is not False
-        and not is_true(conditions, "Finished")
-        and not is_true(conditions, "Admitted")
-    )

@@ -6,12 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.derivation.organisation import (
+from watchbill.kinds.derivation.queues import (
     ancestors,
-    first_label,
     is_kai,
     kai_groups,
-    labels_named,
+    kueue_workloads,
     volcano_groups,
 )
 from watchbill.kinds.objects.json_access import (
@@ -19,7 +18,6 @@ from watchbill.kinds.objects.json_access import (
     at,
     instant,
     labels,
-    name_key,
     text,
     whole,
 )
@@ -56,15 +54,15 @@ def priority_of(view: WorkloadView) -> Priority:
 
 
 def _class_name(view: WorkloadView) -> str:
-    for group in (*kai_groups(view.objects), *volcano_groups(view.objects)):
+    for group in (*kai_groups(view), *volcano_groups(view)):
         name = text(at(group, "spec", "priorityClassName"))
         if name:
             return name
-    for workload in sorted(view.objects.queue_workloads, key=name_key):
+    for workload in kueue_workloads(view):
         name = _kueue_class(workload)
         if name:
             return name
-    label = first_label(view.settings.priority_label, view)
+    label = next(_labels_named(view.settings.priority_label, view), "")
     root = labels(view.root)
     label = label or text(root.get(KUEUE_PRIORITY_LABEL)) or text(root.get(RAY_PRIORITY_LABEL))
     if label:
@@ -78,6 +76,19 @@ def _class_name(view: WorkloadView) -> str:
     return ""
 
 
+def _labels_named(key: str, view: WorkloadView) -> Iterator[str]:
+    """The values of a label on the root, its templates and its pods; those that exist."""
+    value = text(labels(view.root).get(key))
+    if value:
+        yield value
+    for role in view.facts.roles:
+        if role.template is not None and role.template.labels.get(key):
+            yield role.template.labels[key]
+    for pod in view.pods.all:
+        if pod.labels.get(key):
+            yield pod.labels[key]
+
+
 def _kueue_class(workload: Object) -> str:
     """Kueue has priority classes of its own; its Workload names the class and holds its value."""
     spec = at(workload, "spec")
@@ -87,7 +98,7 @@ def _kueue_class(workload: Object) -> str:
 def _class_value(name: str, view: WorkloadView) -> int | None:
     if not name:
         return None
-    for workload in sorted(view.objects.queue_workloads, key=name_key):
+    for workload in kueue_workloads(view):
         if _kueue_class(workload) == name and whole(at(workload, "spec", "priority")) is not None:
             return whole(at(workload, "spec", "priority"))
     value = whole(at(view.cluster.priority_classes.get(name), "value"))
@@ -108,14 +119,14 @@ def _default_value(cluster: ClusterObjects) -> int | None:
 
 
 def _explicit_preemptibility(view: WorkloadView) -> bool | None:
-    for group in kai_groups(view.objects):
+    for group in kai_groups(view):
         stated = _PREEMPTIBILITY.get(text(at(group, "spec", "preemptibility")))
         if stated is not None:
             return stated
-    for label in labels_named(view.settings.preemptibility_label, view):
+    for label in _labels_named(view.settings.preemptibility_label, view):
         if label in _PREEMPTIBILITY:
             return _PREEMPTIBILITY[label]
-    for group in volcano_groups(view.objects):
+    for group in volcano_groups(view):
         stated = _TRUTHS.get(text(annotations(group).get(VOLCANO_PREEMPTABLE)))
         if stated is not None:
             return stated
@@ -134,7 +145,7 @@ def guaranteed_until(view: WorkloadView, priority: Priority) -> datetime | None:
     if priority.is_preemptible is not True:
         return None
     ends: list[datetime] = []
-    for group in kai_groups(view.objects):
+    for group in kai_groups(view):
         started_at = instant(annotations(group).get(LAST_START))
         if started_at is None:
             continue

@@ -28,9 +28,13 @@ class DeriveSettings:
     project_label: str = "project"
     namespace_project_label: str = "runai/queue"
     """A namespace's label that names the project of everything in it."""
+    namespace_projects: Mapping[str, str] = field(default_factory=dict)
+    """Projects by namespace, for workloads that are in no queue; they come before the namespace's label."""
     priority_label: str = "priorityClassName"
     preemptibility_label: str = "kai.scheduler/preemptibility"
     user_key: str = "user"
+    admission_user_key: str = ""
+    """The annotation in which the cluster's admission control writes who created an object; "" = none."""
     topology_annotation: str = "kai.scheduler/topology"
     required_placement_annotation: str = "kai.scheduler/topology-required-placement"
     preferred_placement_annotation: str = "kai.scheduler/topology-preferred-placement"

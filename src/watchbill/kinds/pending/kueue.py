@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.derivation.phase import is_waiting
+from watchbill.kinds.derivation.queues import is_waiting, kueue_workloads
 from watchbill.kinds.objects.json_access import (
     at,
     condition,
     instant,
     message_of,
     metadata,
-    name_key,
     objects,
     text,
 )
@@ -33,7 +32,7 @@ _MOST = re.compile(r"> maximum capacity \(([0-9A-Za-z.]{1,40})\)")
 
 
 def kueue_reasons(view: WorkloadView) -> Iterator[PendingReason]:
-    for workload in sorted(view.objects.queue_workloads, key=name_key):
+    for workload in kueue_workloads(view):
         if is_waiting(workload):
             yield _reason(workload, view.settings)
 

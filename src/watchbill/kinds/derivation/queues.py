@@ -1,0 +1,124 @@
+"""The schedulers' objects of a workload, and their queues: KAI's and Volcano's pod groups, Kueue's Workloads.
+
+Of several objects those made for the root come first, then those of the objects that it owns, then those of
+pods; among equals the oldest. Names decide nothing: anybody in the namespace may choose one that sorts first.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from watchbill.kinds.definition.view import WorkloadView
+from watchbill.kinds.objects.json_access import (
+    annotations,
+    at,
+    group_version,
+    instant,
+    is_true,
+    labels,
+    metadata,
+    text,
+)
+from watchbill.kinds.objects.objects import ClusterObjects, Object, WorkloadObjects
+from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION, owners
+
+KUEUE_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+_KAI_GROUP = "scheduling.run.ai"
+_VOLCANO_GROUP = "scheduling.volcano.sh"
+_MAX_QUEUE_DEPTH = 16
+_LATEST = datetime.max.replace(tzinfo=UTC)
+
+
+def kai_groups(view: WorkloadView) -> list[Object]:
+    """KAI's pod groups, the one that counts first."""
+    return _ordered(view, _of_api_group(view.objects.pod_groups, _KAI_GROUP))
+
+
+def volcano_groups(view: WorkloadView) -> list[Object]:
+    """Volcano's pod groups, the one that counts first."""
+    return _ordered(view, _of_api_group(view.objects.pod_groups, _VOLCANO_GROUP))
+
+
+def kueue_workloads(view: WorkloadView) -> list[Object]:
+    """Kueue's Workloads, the one that counts first."""
+    return _ordered(view, view.objects.queue_workloads)
+
+
+def is_made_for_root(view: WorkloadView, obj: Object) -> bool:
+    """The object is owned by the root, or is the pod group of a root that is a pod."""
+    return _distance(view, obj) == 0
+
+
+def _of_api_group(objects: Iterable[Object], group: str) -> Iterator[Object]:
+    return (obj for obj in objects if group_version(obj)[0] == group)
+
+
+def _ordered(view: WorkloadView, objects: Iterable[Object]) -> list[Object]:
+    own = (obj for obj in objects if text(metadata(obj).get("namespace")) in ("", view.namespace))
+    return sorted(own, key=lambda obj: (_distance(view, obj), *_age_key(obj)))
+
+
+def _age_key(obj: Object) -> tuple[datetime, str]:
+    meta = metadata(obj)
+    return instant(meta.get("creationTimestamp")) or _LATEST, text(meta.get("uid"))
+
+
+def _distance(view: WorkloadView, obj: Object) -> int:
+    """How far from the root the object's owners are."""
+    uids = {owner.uid for owner in owners(obj)}
+    if text(metadata(view.root).get("uid")) in uids or _is_named_by_root(view, obj):
+        return 0
+    if uids & {text(metadata(child).get("uid")) for child in view.objects.children}:
+        return 1
+    return 2
+
+
+def _is_named_by_root(view: WorkloadView, obj: Object) -> bool:
+    noted = annotations(view.root)
+    names = {text(noted.get(key)) for key in (POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION)}
+    return view.root.get("kind") == "Pod" and text(metadata(obj).get("name")) in names - {""}
+
+
+def ancestors(queue: str, cluster: ClusterObjects) -> list[str]:
+    """A KAI queue and its parents, the nearest first; a ring of parents ends where it closes."""
+    chain: list[str] = []
+    while queue and queue not in chain and len(chain) < _MAX_QUEUE_DEPTH:
+        chain.append(queue)
+        queue = text(at(cluster.queues.get(queue), "spec", "parentQueue"))
+    return chain
+
+
+def display_name(queue: str, cluster: ClusterObjects) -> str:
+    return text(at(cluster.queues.get(queue), "spec", "displayName")) or queue
+
+
+def is_kai(view: WorkloadView) -> bool:
+    """By its pod groups, else by its pods; before there are any, by what its templates name."""
+    if kai_groups(view):
+        return True
+    if view.pods.all:
+        return any(pod.scheduler_name in view.settings.kai_schedulers for pod in view.pods.all)
+    templates = [role.template for role in view.facts.roles if role.template is not None]
+    return any(template.scheduler_name in view.settings.kai_schedulers for template in templates)
+
+
+def is_held(objects: WorkloadObjects, *, is_suspended: bool) -> bool:
+    """Kueue keeps it waiting: suspended by the queue, not by a person."""
+    if objects.queue_workloads:
+        return any(is_waiting(workload) for workload in objects.queue_workloads)
+    return is_suspended and is_queued(objects)
+
+
+def is_queued(objects: WorkloadObjects) -> bool:
+    """Kueue suspends and resumes it, not a person."""
+    return bool(objects.queue_workloads or labels(objects.root).get(KUEUE_QUEUE_LABEL))
+
+
+def is_waiting(workload: Any) -> bool:
+    """A Kueue Workload that is active, unfinished and not admitted."""
+    conditions = at(workload, "status", "conditions")
+    return (
+        at(workload, "spec", "active") is not False
+        and not is_true(conditions, "Finished")
+        and not is_true(conditions, "Admitted")
+    )
