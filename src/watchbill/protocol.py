@@ -170,8 +170,11 @@ class InventoryBegun(Wire, frozen=True):
 
 
 class InventoryEntry(Wire, frozen=True, array_like=True):
+    """`namespace`: where set, an owner that cannot be read may be this workload, if it is in that namespace."""
+
     id: UUID
     record_hash: str
+    namespace: str | None = None
 
 
 class InventoryEntries(Wire, frozen=True):

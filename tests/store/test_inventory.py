@@ -25,7 +25,8 @@ from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.workloads import workload_count, workload_get
 
 SCOPE = Scope(1, is_whole_tenant=True)
-JOBS = Covered(group="kubeflow.org", kind="PyTorchJob")
+JOB = ("kubeflow.org", "PyTorchJob")
+JOBS = Covered(*JOB)
 LATER = START + timedelta(minutes=1)
 
 
@@ -60,6 +61,39 @@ async def take(
         LATER,
     )
     return missing.missing, committed
+
+
+async def test_an_owner_that_a_namespace_names_keeps_only_workloads_of_that_namespace(
+    db: Database,
+) -> None:
+    """Somebody's pod names a workload elsewhere that is gone, as an owner of a kind that cannot be read."""
+    agent = await connected_agent(db, START)
+    own, foreign = (
+        upsert(msgspec.structs.replace(record(workload(number)), witness=Witness(*JOB, namespace)))
+        for number, namespace in ((1, "own"), (2, "foreign"))
+    )
+    await agent.send(own, foreign, now=START)
+    begun = await inventory_begin(
+        db, agent.identity, InventoryBegin(stream_id=agent.stream_id, coverage=(JOBS,)), LATER
+    )
+    entries = tuple(InventoryEntry(UUID(int=number), "", "own") for number in (1, 2))
+    await inventory_entries(
+        db,
+        agent.identity,
+        InventoryEntries(
+            stream_id=agent.stream_id, inventory_id=begun.inventory_id, entries=entries
+        ),
+    )
+    committed = await inventory_commit(
+        db,
+        agent.identity,
+        InventoryCommit(stream_id=agent.stream_id, inventory_id=begun.inventory_id, count=0),
+        LATER,
+    )
+    assert committed.deleted == 1
+    assert await live(db) == 1
+    kept = await workload_get(db, SCOPE, UUID(int=1), LATER)
+    assert kept is not None
 
 
 async def test_what_is_missing_is_named_and_what_is_gone_is_deleted(db: Database) -> None:

@@ -14,6 +14,7 @@ from aiohttp import web
 from tests.fixtures.agents import until
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
 from tests.unit.agent.test_pending_changes import derived
+from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.agent.kubernetes.backoff import Backoff
 from watchbill.agent.stream import stream as push
 from watchbill.agent.stream.pending_changes import PendingChanges
@@ -33,7 +34,7 @@ class Cluster:
 
     pending: PendingChanges = field(default_factory=PendingChanges)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    extra: list[str] = field(default_factory=list)
+    possible: list[OwnerKey] = field(default_factory=list)
     proves: bool = True
     kinds: list[str] = field(default_factory=lambda: ["Pod"])
     derived: dict[str, Derived] = field(default_factory=dict)
@@ -56,7 +57,10 @@ class Cluster:
         return tuple(Covered(group="", kind=kind) for kind in self.kinds)
 
     def live_workloads(self) -> list[str]:
-        return [*self.pending.workloads, *self.extra]
+        return list(self.pending.workloads)
+
+    def possible_workloads(self) -> list[OwnerKey]:
+        return self.possible
 
     def states(self) -> tuple[KindState, ...]:
         return (KindState(group="", kind="Pod", state="complete", since=NOW),)
@@ -234,9 +238,12 @@ async def test_what_may_exist_is_in_the_inventory() -> None:
         async with speaking(server) as found:
             old = found.cluster.put(1)
             await until(lambda: old in server.rows)
-        async with speaking(server, Cluster(extra=[str(UUID(int=1))])):
+            namespace = server.rows[old].record.witness.namespace
+        async with speaking(server, Cluster(possible=[OwnerKey(namespace, str(UUID(int=1)))])):
             await until(lambda: server.commits == 2)
             assert server.rows[old].deleted_at is None
+        async with speaking(server, Cluster(possible=[OwnerKey("other", str(UUID(int=1)))])):
+            await until(lambda: server.rows[old].deleted_at is not None)
 
 
 async def test_known_ends_are_told_before_an_inventory_could_infer_them() -> None:

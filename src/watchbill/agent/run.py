@@ -12,7 +12,7 @@ import structlog
 from watchbill.agent.cache.cache import Cache, CacheSettings
 from watchbill.agent.cache.cluster import node_pools
 from watchbill.agent.cache.owner_lookup import OwnerLookup
-from watchbill.agent.cache.owner_tree import OwnerStatus
+from watchbill.agent.cache.owner_tree import OwnerKey, OwnerStatus
 from watchbill.agent.cache.watch_manager import WatchManager
 from watchbill.agent.cache.watched_kinds import POD, WatchedKind, root_kinds, watched_kinds
 from watchbill.agent.kubernetes.client import KubeClient
@@ -167,16 +167,18 @@ class Agent:
         return self.watch_manager.coverage(without=frozenset(waiting | {POD} if waiting else ()))
 
     def live_workloads(self) -> list[str]:
-        """Workloads, and owners that may be workloads although they cannot be read."""
         tree = self.cache.owner_tree
-        roots = [root for root in tree.groups if tree.is_alive(root)]
-        unreadable = {
-            owner.uid
+        return [root for root in tree.groups if tree.is_alive(root)]
+
+    def possible_workloads(self) -> list[OwnerKey]:
+        """Owners that may be workloads although they cannot be read."""
+        tree = self.cache.owner_tree
+        unreadable = [
+            owner
             for owner, status in tree.owner_statuses.items()
             if status is OwnerStatus.UNREADABLE
-        }
-        missing = {owner.uid for owner in tree.missing}
-        return [*roots, *((unreadable | missing) - set(roots))]
+        ]
+        return list(dict.fromkeys([*unreadable, *tree.missing]))
 
     def states(self) -> tuple[KindState, ...]:
         return (*self.watch_manager.states(), *self.metrics.states())

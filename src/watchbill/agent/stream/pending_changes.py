@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.history import new_transitions
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import Delete, InventoryEntry, Item, Record, Upsert, record_hash
@@ -185,6 +186,13 @@ class PendingChanges:
             if workload_id is not None:
                 state = self.workloads.get(root)
                 yield InventoryEntry(workload_id, state.hash if state else "")
+
+    def possible_entries(self, owners: Iterable[OwnerKey]) -> Iterator[InventoryEntry]:
+        """Entries for owners that cannot be read: each may be a workload of the namespace that names it."""
+        for owner in owners:
+            workload_id = _uuid(owner.uid)
+            if workload_id is not None:
+                yield InventoryEntry(workload_id, "", owner.namespace)
 
     def apply_inventory(self, entries: Sequence[InventoryEntry], missing: Iterable[UUID]) -> None:
         """`missing`: the entries that the server lacks; it has the others, as of the hash in the entry."""

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from watchbill import __version__
+from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch
 from watchbill.agent.stream.sample_queue import SampleQueue
@@ -71,6 +72,9 @@ class ClusterState(Protocol):
 
     def live_workloads(self) -> list[str]:
         """Every workload that exists as far as the agent knows."""
+
+    def possible_workloads(self) -> list[OwnerKey]:
+        """Owners that may be workloads although they cannot be read."""
 
     def states(self) -> tuple[KindState, ...]: ...
 
@@ -195,7 +199,9 @@ class Stream:
 
     async def _take_inventory(self) -> None:
         coverage = self._cluster.coverage()
-        entries = tuple(self._pending.inventory_entries(self._cluster.live_workloads()))
+        live = tuple(self._pending.inventory_entries(self._cluster.live_workloads()))
+        possible = self._pending.possible_entries(self._cluster.possible_workloads())
+        entries = (*live, *possible)
         begin = InventoryBegin(stream_id=self._stream_id, coverage=coverage)
         begun = await self._call(lambda: self._client.inventory_begin(begin))
         missing_count = 0
@@ -208,14 +214,14 @@ class Stream:
             self._pending.apply_inventory(part, missing.missing)
             missing_count += len(missing.missing)
         commit = InventoryCommit(
-            stream_id=self._stream_id, inventory_id=begun.inventory_id, count=len(entries)
+            stream_id=self._stream_id, inventory_id=begun.inventory_id, count=len(live)
         )
         done = await self._call(lambda: self._client.inventory_commit(commit))
         self._covered_kinds |= _kinds(coverage)
         self._next_inventory_at = self._now() + jittered(self._resync_seconds)
         log.info(
             "inventory taken",
-            workloads=len(entries),
+            workloads=len(live),
             kinds=len(coverage),
             missing_count=missing_count,
             deleted=done.deleted,

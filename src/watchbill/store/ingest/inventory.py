@@ -43,6 +43,16 @@ _ABSENT = (
 )
 
 
+_INSERT_ENTRIES = (
+    "INSERT INTO inventory_entry (tenant_id, inventory_id, workload_id) "
+    "SELECT $1, $2, e.id FROM unnest($3::uuid[], $4::text[]) AS e(id, namespace) "
+    "WHERE e.namespace IS NULL OR EXISTS (SELECT 1 FROM workload w WHERE w.tenant_id = $1 "
+    "AND w.id = e.id AND w.witness_namespace = e.namespace) "
+    "ON CONFLICT DO NOTHING"
+)
+"""An owner that some namespace names keeps no workload of another namespace."""
+
+
 async def inventory_begin(
     db: Database, agent: AgentIdentity, request: InventoryBegin, now: datetime
 ) -> InventoryBegun:
@@ -73,11 +83,11 @@ async def inventory_entries(
         await _open(connection, agent, request.inventory_id)
         ids = [entry.id for entry in request.entries]
         await connection.execute(
-            "INSERT INTO inventory_entry (tenant_id, inventory_id, workload_id) "
-            "SELECT $1, $2, unnest($3::uuid[]) ON CONFLICT DO NOTHING",
+            _INSERT_ENTRIES,
             agent.tenant_id,
             request.inventory_id,
             ids,
+            [entry.namespace for entry in request.entries],
         )
         rows = await connection.fetch(
             "SELECT id, record_hash FROM workload WHERE tenant_id = $1 AND id = ANY($2::uuid[]) "
