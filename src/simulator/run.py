@@ -110,7 +110,7 @@ async def _start(
 
 async def _register(client: Client, home: Path, names: list[str]) -> dict[str, str]:
     """Each cluster's agent credential: kept from an earlier start, else made now."""
-    known = {cluster["name"]: cluster["id"] for cluster in await client.clusters()}
+    known = {cluster.name for cluster in await client.clusters()}
     credentials: dict[str, str] = {}
     for name in names:
         kept = home / "simulated" / f"{name}.credential"
@@ -123,9 +123,9 @@ async def _register(client: Client, home: Path, names: list[str]) -> dict[str, s
                 details=f"Remove the cluster with `watchbill admin cluster delete {name}`, "
                 "or name another data directory.",
             )
-        made = await client.cluster_create(name)
-        write_privately(kept, made["credential"].encode() + b"\n")
-        credentials[name] = made["credential"]
+        created = await client.cluster_create(name)
+        write_privately(kept, created.credential.encode() + b"\n")
+        credentials[name] = created.credential
     return credentials
 
 

@@ -211,7 +211,7 @@ class KindState(Wire, frozen=True):
     group: str
     kind: str
     state: Literal["complete", "listing", "forbidden", "absent", "failing"]
-    since: datetime
+    since: Annotated[datetime, msgspec.Meta(tz=True)]
     message: str | None = None
     idle_after_seconds: float | None = None
 

@@ -1,6 +1,6 @@
 """Typed async clients of our own API: `Client` for people's programs, `AgentClient` for agents."""
 
 from watchbill.client.agent import AgentClient
-from watchbill.client.reader import Client, Selection
+from watchbill.client.reader import Client, Selection, WorkloadDocument
 
-__all__ = ["AgentClient", "Client", "Selection"]
+__all__ = ["AgentClient", "Client", "Selection", "WorkloadDocument"]

@@ -2,23 +2,31 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
-import msgspec
 
+from watchbill.client.transport import decoded
 from watchbill.errors import Unavailable
+from watchbill.responses.workloads import StreamChange, StreamReady, StreamReason
 
-MOST_BYTES = 256 * 1024
+MAX_BYTES = 256 * 1024
 """Of one event."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """`name` is `ready`, `change`, `resync` or `end`."""
+    """`name` is `ready`, `change`, `resync` or `end`; any other comes from a newer server."""
 
     name: str
-    data: dict[str, Any]
+    data: StreamReady | StreamChange | StreamReason | None
+
+
+_KINDS: dict[str, type[StreamReady | StreamChange | StreamReason]] = {
+    "ready": StreamReady,
+    "change": StreamChange,
+    "resync": StreamReason,
+    "end": StreamReason,
+}
 
 
 async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[StreamEvent]:
@@ -28,7 +36,7 @@ async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[StreamEvent]:
     async for line in answer.content:
         size += len(line)
         text = line.decode("utf-8", errors="replace").rstrip("\r\n")
-        if size > MOST_BYTES:
+        if size > MAX_BYTES:
             raise Unavailable("The stream did not come from a Watchbill server.")
         if text:
             field, _, value = text.partition(":")
@@ -40,8 +48,7 @@ async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[StreamEvent]:
 
 
 def _event(block: dict[str, str]) -> StreamEvent:
-    try:
-        data = msgspec.json.decode(block.get("data", "{}"), type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise Unavailable("The stream did not come from a Watchbill server.") from error
-    return StreamEvent(block["event"], data)
+    kind = _KINDS.get(block["event"])
+    if kind is None:
+        return StreamEvent(block["event"], None)
+    return StreamEvent(block["event"], decoded(block.get("data", "{}").encode(), kind))

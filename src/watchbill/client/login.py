@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
-import msgspec
-
 from watchbill.client.reader import RENEW_BEFORE_SECONDS, Client
 from watchbill.client.transport import Transport, decoded
-from watchbill.errors import Invalid, OAuthError, Unauthenticated
+from watchbill.errors import Invalid, OAuthError, Unauthenticated, Unavailable
+from watchbill.responses.access import DeviceAuthorization, TokenGrant
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -34,23 +33,6 @@ class StoredLogin:
     access_token: str
     access_token_ends: float
     """By the clock of the machine, as time.time()."""
-    refresh_token: str
-
-
-class DeviceLoginStarted(msgspec.Struct):
-    """A device login that waits to be confirmed."""
-
-    device_code: str
-    user_code: str
-    verification_uri: str
-    verification_uri_complete: str
-    expires_in: int
-    interval: int
-
-
-class _Granted(msgspec.Struct):
-    access_token: str
-    expires_in: float
     refresh_token: str
 
 
@@ -120,12 +102,12 @@ class LoginClient(Client):
     async def _renewed(self, login: StoredLogin) -> StoredLogin:
         form = {"grant_type": "refresh_token", "refresh_token": login.refresh_token}
         try:
-            granted = await _grant(self._transport, form)
+            grant = await _grant(self._transport, form)
         except Invalid as error:
             raise Unauthenticated(
                 "The login has expired.", details="run `watchbill login` again"
             ) from error
-        return _stored(login.url, granted)
+        return _stored(login.url, grant)
 
 
 def _entered(path: Path) -> contextlib.ExitStack:
@@ -134,19 +116,21 @@ def _entered(path: Path) -> contextlib.ExitStack:
     return stack
 
 
-async def begin_device_login(transport: Transport) -> DeviceLoginStarted:
+async def begin_device_login(transport: Transport) -> DeviceAuthorization:
     body = urlencode({"client_id": "watchbill-cli"}).encode()
     path = "/api/v2/device_authorization"
-    return decoded(await transport.send("POST", path, headers=FORM, body=body), DeviceLoginStarted)
+    return decoded(await transport.send("POST", path, headers=FORM, body=body), DeviceAuthorization)
 
 
-async def finish_device_login(transport: Transport, begun: DeviceLoginStarted) -> StoredLogin:
+async def finish_device_login(
+    transport: Transport, device_login: DeviceAuthorization
+) -> StoredLogin:
     """Waits until somebody confirms. Raises what refuses it."""
-    interval, ends = float(begun.interval), time.monotonic() + begun.expires_in
+    interval, ends = float(device_login.interval), time.monotonic() + device_login.expires_in
     while time.monotonic() < ends:
         await asyncio.sleep(interval)
         try:
-            form = {"grant_type": DEVICE, "device_code": begun.device_code}
+            form = {"grant_type": DEVICE, "device_code": device_login.device_code}
             return _stored(transport.url, await _grant(transport, form))
         except OAuthError as error:
             if error.code not in (PENDING, SLOW_DOWN):
@@ -160,15 +144,19 @@ async def end_login(transport: Transport, login: StoredLogin) -> None:
     await transport.send("POST", "/api/v2/revoke", headers=FORM, body=body)
 
 
-async def _grant(transport: Transport, form: dict[str, str]) -> _Granted:
+async def _grant(transport: Transport, form: dict[str, str]) -> TokenGrant:
     body = urlencode(form).encode()
-    return decoded(await transport.send("POST", "/api/v2/token", headers=FORM, body=body), _Granted)
+    return decoded(
+        await transport.send("POST", "/api/v2/token", headers=FORM, body=body), TokenGrant
+    )
 
 
-def _stored(url: str, granted: _Granted) -> StoredLogin:
+def _stored(url: str, grant: TokenGrant) -> StoredLogin:
+    if grant.refresh_token is None:
+        raise Unavailable("The server gave no refresh token.")
     return StoredLogin(
         url=url,
-        access_token=granted.access_token,
-        access_token_ends=time.time() + granted.expires_in,
-        refresh_token=granted.refresh_token,
+        access_token=grant.access_token,
+        access_token_ends=time.time() + grant.expires_in,
+        refresh_token=grant.refresh_token,
     )

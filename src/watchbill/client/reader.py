@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -15,9 +15,23 @@ import msgspec
 from watchbill.client.events import StreamEvent, events
 from watchbill.client.transport import Parameters, Reply, Transport, decoded
 from watchbill.errors import TooMany, Unauthenticated, Unavailable
+from watchbill.responses.access import Health, Me, TokenGrant
+from watchbill.responses.contract import (
+    ElementCounts,
+    ElementsResponse,
+    EndpointsResponse,
+    MetricsResponse,
+    TelemetryResponse,
+    WorkloadCount,
+    WorkloadResponse,
+    WorkloadsResponse,
+)
+from watchbill.responses.fleet import Cluster, ClusterList, CreatedCluster, Fleet
+from watchbill.responses.workloads import Facets, History, IdleWorkload, IdleWorkloadList
+from watchbill.workload import Element
 
-JSON = dict[str, Any]
-"""A document as the server sent it, unknown members included."""
+Body = Mapping[str, Any]
+"""A JSON object to send."""
 
 PAGE = 500
 RENEW_BEFORE_SECONDS = 60
@@ -39,23 +53,36 @@ class Selection:
     page_size: int = PAGE
 
     def parameters(self) -> list[tuple[str, str]]:
-        found = [("filterBy", item) for item in self.filters]
+        parameters = [("filterBy", item) for item in self.filters]
         if self.search:
-            found.append(("search", self.search))
+            parameters.append(("search", self.search))
         if self.is_deleted:
-            found.append(("deleted", "true"))
-        return found
+            parameters.append(("deleted", "true"))
+        return parameters
 
     def order(self) -> list[tuple[str, str]]:
-        found = [("sortBy", self.sort_by)] if self.sort_by else []
-        return [*found, ("sortOrder", "desc")] if self.is_descending else found
+        order = [("sortBy", self.sort_by)] if self.sort_by else []
+        return [*order, ("sortOrder", "desc")] if self.is_descending else order
 
 
-class ListedPage(msgspec.Struct):
+@dataclass(frozen=True, slots=True)
+class WorkloadDocument:
+    """A workload as the server sent it, unknown members included, and what it says."""
+
+    raw: msgspec.Raw
+    workload: WorkloadResponse
+
+    def members(self) -> dict[str, Any]:
+        """The JSON object itself."""
+        return msgspec.json.decode(self.raw, type=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class ListedWorkloads:
     """`next_offset` is None on the last page."""
 
-    workloads: list[JSON]
-    next_offset: int | None = msgspec.field(default=None, name="next")
+    documents: list[WorkloadDocument]
+    next_offset: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +91,6 @@ class Probe:
 
     seconds: float
     clock: datetime | None
-
-
-class _Count(msgspec.Struct):
-    count: int
-
-
-class _History(msgspec.Struct):
-    history: list[JSON]
-
-
-class _Elements(msgspec.Struct):
-    elements: list[JSON]
-    next_offset: int | None = msgspec.field(default=None, name="next")
-
-
-class _Clusters(msgspec.Struct):
-    clusters: list[JSON]
-
-
-class _Token(msgspec.Struct):
-    access_token: str
-    expires_in: float = 300.0
 
 
 class Client:
@@ -118,67 +123,76 @@ class Client:
 
     async def workload_list(
         self, selection: Selection, *, offset: int = 0, limit: int = 50
-    ) -> ListedPage:
+    ) -> ListedWorkloads:
         page = [("offset", str(offset)), ("limit", str(limit))]
         parameters = [*selection.parameters(), *selection.order(), *page]
-        return await self._get("/api/v1/workloads", ListedPage, parameters)
+        answer = await self._get("/api/v1/workloads", WorkloadsResponse, parameters)
+        return ListedWorkloads([_document(raw) for raw in answer.workloads], answer.next_offset)
 
     async def pages(
         self, selection: Selection, *, most: int | None = None
-    ) -> AsyncIterator[ListedPage]:
+    ) -> AsyncIterator[ListedWorkloads]:
         """All pages, or as many as hold `most` workloads; a workload that moved between two comes once."""
-        seen: set[str] = set()
+        seen: set[UUID] = set()
         offset: int | None = selection.offset
         size = selection.page_size
         while offset is not None and (most is None or len(seen) < most):
             limit = size if most is None else min(size, most - len(seen))
             page = await self.workload_list(selection, offset=offset, limit=limit)
-            fresh = {found["id"]: found for found in page.workloads if found["id"] not in seen}
+            fresh = {
+                document.workload.id: document
+                for document in page.documents
+                if document.workload.id not in seen
+            }
             seen.update(fresh)
-            yield ListedPage(list(fresh.values()), page.next_offset)
+            yield ListedWorkloads(list(fresh.values()), page.next_offset)
             offset = page.next_offset
 
-    async def workloads(self, selection: Selection, *, most: int | None = None) -> list[JSON]:
+    async def workloads(
+        self, selection: Selection, *, most: int | None = None
+    ) -> list[WorkloadResponse]:
         """All of them, or the first `most`."""
         return [
-            found async for page in self.pages(selection, most=most) for found in page.workloads
+            document.workload
+            async for page in self.pages(selection, most=most)
+            for document in page.documents
         ]
 
-    async def workload_get(self, workload_id: UUID) -> JSON:
-        return await self._get(f"/api/v1/workloads/{workload_id}", JSON)
+    async def workload_get(self, workload_id: UUID) -> WorkloadDocument:
+        answer = await self._read("GET", f"/api/v1/workloads/{workload_id}")
+        return _document(msgspec.Raw(answer))
 
     async def workload_count(self, selection: Selection) -> int:
-        answer = await self._get("/api/v1/workloads/count", _Count, selection.parameters())
-        return answer.count
+        path = "/api/v1/workloads/count"
+        return (await self._get(path, WorkloadCount, selection.parameters())).count
 
-    async def facets(self, selection: Selection, fields: tuple[str, ...]) -> JSON:
+    async def facets(self, selection: Selection, fields: tuple[str, ...]) -> Facets:
         parameters = [("fields", ",".join(fields)), *selection.parameters()]
-        return await self._get("/api/v1/workloads/facets", JSON, parameters)
+        return await self._get("/api/v1/workloads/facets", Facets, parameters)
 
-    async def history(self, workload_id: UUID) -> list[JSON]:
-        answer = await self._get(f"/api/v1/workloads/{workload_id}/history", _History)
-        return answer.history
+    async def history(self, workload_id: UUID) -> History:
+        return await self._get(f"/api/v1/workloads/{workload_id}/history", History)
 
-    async def elements(self, workload_id: UUID, *, most: int | None = None) -> list[JSON]:
+    async def elements(self, workload_id: UUID, *, most: int | None = None) -> list[Element]:
         """All stored elements, or the first `most`, upper levels first."""
-        found: list[JSON] = []
+        elements: list[Element] = []
         offset: int | None = 0
-        while offset is not None and (most is None or len(found) < most):
-            limit = PAGE if most is None else min(PAGE, most - len(found))
+        while offset is not None and (most is None or len(elements) < most):
+            limit = PAGE if most is None else min(PAGE, most - len(elements))
             answer = await self._get(
                 f"/api/v1/workloads/{workload_id}/elements",
-                _Elements,
+                ElementsResponse,
                 [("offset", str(offset)), ("limit", str(limit))],
             )
-            found += answer.elements
+            elements += answer.elements
             offset = answer.next_offset
-        return found
+        return elements
 
-    async def element_count(self, workload_id: UUID) -> JSON:
-        return await self._get(f"/api/v1/workloads/{workload_id}/elements/count", JSON)
+    async def element_count(self, workload_id: UUID) -> ElementCounts:
+        return await self._get(f"/api/v1/workloads/{workload_id}/elements/count", ElementCounts)
 
-    async def endpoints(self, workload_id: UUID) -> JSON:
-        return await self._get(f"/api/v1/workloads/{workload_id}/endpoints", JSON)
+    async def endpoints(self, workload_id: UUID) -> EndpointsResponse:
+        return await self._get(f"/api/v1/workloads/{workload_id}/endpoints", EndpointsResponse)
 
     async def metrics(
         self,
@@ -188,38 +202,42 @@ class Client:
         start: datetime,
         end: datetime,
         samples: int,
-    ) -> JSON:
+    ) -> MetricsResponse:
         parameters = [
             ("metricType", ",".join(types)),
             ("start", start.isoformat()),
             ("end", end.isoformat()),
             ("numberOfSamples", str(samples)),
         ]
-        return await self._get(f"/api/v1/workloads/{workload_id}/metrics", JSON, parameters)
+        path = f"/api/v1/workloads/{workload_id}/metrics"
+        return await self._get(path, MetricsResponse, parameters)
 
-    async def idle(self, selection: Selection, *, limit: int, offset: int = 0) -> JSON:
-        """Who holds GPUs that do nothing, the most idle GPU-hours first, with the sums over all of them."""
+    async def idle(self, selection: Selection, *, limit: int, offset: int = 0) -> IdleWorkloadList:
+        """Workloads with idle GPUs, the most idle GPU-hours first, with the sums over all that match."""
         page = [("offset", str(offset)), ("limit", str(limit))]
         parameters = [*selection.parameters(), *page]
-        return await self._get("/api/v1/workloads/idle", JSON, parameters)
+        return await self._get("/api/v1/workloads/idle", IdleWorkloadList, parameters)
 
-    async def idle_workloads(self, selection: Selection, *, most: int | None = None) -> JSON:
+    async def idle_workloads(
+        self, selection: Selection, *, most: int | None = None
+    ) -> IdleWorkloadList:
         """All of them, or the first `most`, as one page of `idle` without its `next`."""
-        found: JSON = {}
-        workloads: dict[str, JSON] = {}
-        offset: int | None = 0
-        while offset is not None and (most is None or len(workloads) < most):
+        workloads: dict[UUID, IdleWorkload] = {}
+        page = await self.idle(selection, limit=PAGE if most is None else min(PAGE, most))
+        workloads |= {workload.id: workload for workload in page.workloads}
+        while page.next_offset is not None and (most is None or len(workloads) < most):
             limit = PAGE if most is None else min(PAGE, most - len(workloads))
-            found = await self.idle(selection, limit=limit, offset=offset)
-            workloads |= {one["id"]: one for one in found["workloads"]}
-            offset = found.pop("next", None)
-        return found | {"workloads": list(workloads.values())}
+            page = await self.idle(selection, limit=limit, offset=page.next_offset)
+            workloads |= {workload.id: workload for workload in page.workloads}
+        return msgspec.structs.replace(page, workloads=tuple(workloads.values()), next_offset=None)
 
-    async def telemetry(self, telemetry_type: str, *, group_by: tuple[str, ...] = ()) -> JSON:
+    async def telemetry(
+        self, telemetry_type: str, *, group_by: tuple[str, ...] = ()
+    ) -> TelemetryResponse:
         parameters = [("telemetryType", telemetry_type)]
         if group_by:
             parameters.append(("groupBy", ",".join(group_by)))
-        return await self._get("/api/v1/workloads/telemetry", JSON, parameters)
+        return await self._get("/api/v1/workloads/telemetry", TelemetryResponse, parameters)
 
     async def export(self, selection: Selection, *, as_format: str) -> AsyncIterator[bytes]:
         """Chunks of CSV or NDJSON, as they come."""
@@ -242,17 +260,17 @@ class Client:
             async for event in events(answer):
                 yield event
 
-    async def fleet(self, *, start: datetime | None = None, end: datetime | None = None) -> JSON:
-        """The headline figures: `now`, and `series` over a day where nothing else is asked for."""
+    async def fleet(self, *, start: datetime | None = None, end: datetime | None = None) -> Fleet:
+        """The fleet's figures: `now`, and `series` over a day where nothing else is asked for."""
         bounds = (("start", start), ("end", end))
         parameters = [(name, at.isoformat()) for name, at in bounds if at is not None]
-        return await self._get("/api/v1/fleet", JSON, parameters)
+        return await self._get("/api/v1/fleet", Fleet, parameters)
 
     async def probe(self) -> Probe:
         """Whether the server answers at all; takes no login."""
         started_at = time.perf_counter()
         async with self._transport.open("GET", "/healthz") as answer:
-            decoded(await answer.read(), JSON)
+            decoded(await answer.read(), Health)
             sent = answer.headers.get("Date")
         seconds = time.perf_counter() - started_at
         return Probe(seconds, parsedate_to_datetime(sent) if sent else None)
@@ -261,33 +279,41 @@ class Client:
         """Raises Unavailable where the server cannot answer questions."""
         await self._transport.send("GET", "/readyz")
 
-    async def me(self) -> JSON:
-        return await self._get("/api/v1/me", JSON)
+    async def me(self) -> Me:
+        return await self._get("/api/v1/me", Me)
 
-    async def clusters(self) -> list[JSON]:
-        return (await self._get("/api/v1/clusters", _Clusters)).clusters
+    async def clusters(self) -> tuple[Cluster, ...]:
+        return (await self._get("/api/v1/clusters", ClusterList)).clusters
 
-    async def cluster_create(self, name: str) -> JSON:
-        """`id`, `name` and `credential`; the credential is shown this once."""
-        return decoded(
-            await self._authorized("POST", "/api/v1/clusters", body={"name": name}), JSON
-        )
+    async def cluster_create(self, name: str) -> CreatedCluster:
+        """The credential in it is shown only once."""
+        return await self.post("/api/v1/clusters", CreatedCluster, body={"name": name})
 
     async def cluster_delete(self, cluster_id: UUID) -> None:
-        await self._authorized("DELETE", f"/api/v1/clusters/{cluster_id}")
+        await self.delete(f"/api/v1/clusters/{cluster_id}")
 
-    async def request(
-        self, method: str, path: str, *, parameters: Parameters = (), body: JSON | None = None
-    ) -> JSON:
-        """Any operation that answers an object, or nothing."""
-        answer = await self._authorized(method, path, parameters, body)
-        return decoded(answer, JSON) if answer else {}
+    async def get(self, path: str, kind: type[Reply], parameters: Parameters = ()) -> Reply:
+        """A read that answers `kind`."""
+        return await self._get(path, kind, parameters)
+
+    async def post(self, path: str, kind: type[Reply], *, body: Body | None = None) -> Reply:
+        """A change that answers `kind`."""
+        return decoded(await self._authorized("POST", path, body=body), kind)
+
+    async def post_without_answer(self, path: str) -> None:
+        await self._authorized("POST", path)
+
+    async def delete(self, path: str) -> None:
+        await self._authorized("DELETE", path)
 
     async def _get(self, path: str, kind: type[Reply], parameters: Parameters = ()) -> Reply:
+        return decoded(await self._read("GET", path, parameters), kind)
+
+    async def _read(self, method: str, path: str, parameters: Parameters = ()) -> bytes:
         """A read is repeated where the server says that a later moment may answer."""
         for number in range(1, TRIES + 1):
             try:
-                return decoded(await self._authorized("GET", path, parameters), kind)
+                return await self._authorized(method, path, parameters)
             except (Unavailable, TooMany) as error:
                 if number == TRIES or error.retry_after_seconds is None:
                     raise
@@ -295,7 +321,7 @@ class Client:
         raise AssertionError("the last try returns or raises")
 
     async def _authorized(
-        self, method: str, path: str, parameters: Parameters = (), body: JSON | None = None
+        self, method: str, path: str, parameters: Parameters = (), body: Body | None = None
     ) -> bytes:
         """One call, with a new token where the old one is refused."""
         for is_last in (False, True):
@@ -338,6 +364,10 @@ class Client:
             headers={"Content-Type": "application/x-www-form-urlencoded"},
             body=urlencode(form).encode(),
         )
-        granted = decoded(answer, _Token)
-        self._token = granted.access_token
-        self._token_ends = time.monotonic() + max(1.0, granted.expires_in - RENEW_BEFORE_SECONDS)
+        grant = decoded(answer, TokenGrant)
+        self._token = grant.access_token
+        self._token_ends = time.monotonic() + max(1.0, grant.expires_in - RENEW_BEFORE_SECONDS)
+
+
+def _document(raw: msgspec.Raw) -> WorkloadDocument:
+    return WorkloadDocument(raw, decoded(bytes(raw), WorkloadResponse))

@@ -133,14 +133,14 @@ def decoded(answer: bytes, kind: type[Reply]) -> Reply:
 async def _error(answer: aiohttp.ClientResponse) -> WatchbillError:
     text = await answer.read()
     try:
-        found = msgspec.json.decode(text, type=_ErrorBody)
+        body = msgspec.json.decode(text, type=_ErrorBody)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        found = _ErrorBody(f"The server answered {answer.status}, not in Watchbill's words.")
-    if found.error is not None and answer.status == 400:
-        return OAuthError(found.error, found.message, details=found.details)
+        body = _ErrorBody(f"HTTP {answer.status}, and not from a Watchbill server.")
+    if body.error is not None and answer.status == 400:
+        return OAuthError(body.error, body.message, details=body.details)
     kind = ERRORS.get(answer.status, Unavailable if answer.status >= 500 else Invalid)
     return kind(
-        found.message, details=found.details, retry_after_seconds=_retry_after(answer.headers)
+        body.message, details=body.details, retry_after_seconds=_retry_after(answer.headers)
     )
 
 

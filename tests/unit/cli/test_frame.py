@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from tests.fixtures.command_line import FakeServer, aged, document, watchbill
+from watchbill.client import Client
 
 ME = (sys.executable, "-m", "watchbill")
 NOBODY = ("--url", "http://127.0.0.1:9", "--client-id", "a", "--client-secret", "b")
@@ -62,15 +64,23 @@ async def test_debug_shows_the_traceback_and_still_ends_in_one_line() -> None:
 
 
 async def test_a_fault_of_our_own_is_named_as_one() -> None:
-    broken = document(aged(1))
-    del broken["name"]
-    async with FakeServer(live=[broken]).running() as fake:
-        outcome = await fake("get", "-o", "name")
+    with mock.patch.object(Client, "pages", side_effect=KeyError("name")):
+        async with FakeServer().running() as fake:
+            outcome = await fake("get", "-o", "name")
     assert outcome.code == 1
     assert outcome.err.splitlines() == [
         "error: unexpected KeyError: 'name'",
         "hint: this is a bug in Watchbill; run again with --debug and report what it prints",
     ]
+
+
+async def test_an_answer_of_another_shape_is_no_fault_of_ours() -> None:
+    broken = document(aged(1))
+    del broken["name"]
+    async with FakeServer(live=[broken]).running() as fake:
+        outcome = await fake("get", "-o", "name")
+    assert (outcome.code, outcome.out) == (3, "")
+    assert outcome.err.startswith("error: The answer did not come from a Watchbill server.\n")
 
 
 async def test_words_from_a_server_move_no_cursor_in_an_error() -> None:

@@ -252,11 +252,11 @@ async def test_count() -> None:
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ([0, 0], "No workload holds GPUs."),
-        ([73, 0], "Nothing measures the GPUs of the 73 workloads that hold some"),
+        ([0, 0], "No workload has GPUs."),
+        ([73, 0], "GPU use is not measured of the 73 workloads with GPUs"),
         (
             [73, 40],
-            "40 of 73 workloads with GPUs are measured; of the other 33 it is not known.",
+            "40 of 73 workloads with GPUs are measured; the other 33 are not.",
         ),
         ([40, 40], "All 40 workloads with GPUs are measured."),
     ],

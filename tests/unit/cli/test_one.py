@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from tests.fixtures.command_line import FakeServer, aged, cluster, document
 from watchbill.cli.commands.history import tree_lines
-from watchbill.workload import Condition, Phase
+from watchbill.workload import Condition, Element, Phase
 
 SINCE = datetime.now(UTC) - timedelta(days=2, hours=3, minutes=30)
 """Said as "2d 3h" for half an hour, however long the suite takes."""
@@ -174,7 +175,7 @@ async def test_an_ambiguous_name_lists_its_candidates() -> None:
     assert lines[2].split()[:4] == [str(UUID(int=1)), "PyTorchJob", "Running", "vision"]
     assert "nlp\\x1b[2J" in lines[3]
     assert "west" in lines[3]
-    assert lines[4] == "hint: name one by its id, or narrow with --project or --cluster"
+    assert lines[4] == "hint: give its id, or narrow with --project or --cluster"
 
 
 async def test_many_candidates_are_not_cut_in_silence() -> None:
@@ -202,7 +203,7 @@ async def test_a_name_that_is_not_there() -> None:
         lines[0]
         == "error: There is no workload named 'llama\\x1b' in project 'vision', neither live nor deleted."
     )
-    assert lines[1] == "hint: found with that text: llama-sft-1"
+    assert lines[1] == "hint: similar: llama-sft-1"
     assert "watchbill get --search" in lines[2]
 
 
@@ -238,22 +239,29 @@ async def test_history() -> None:
     assert "11m" in lines[1]
     assert lines[1].endswith("short\\nof GPUs")
     assert "2d 3h so far" in lines[2]
-    assert json.loads(as_json.out) == {"history": fake.history}
+    answer = json.loads(as_json.out)
+    assert answer == {"history": [instants(interval) for interval in fake.history]}
+
+
+def instants(members: dict[str, str]) -> dict[str, str]:
+    """With UTC written as the API writes it."""
+    return {name: value.replace("+00:00", "Z") for name, value in members.items()}
 
 
 def element(number: int, name: str, parent: int | None = None) -> dict[str, Any]:
-    found: dict[str, Any] = {"id": str(number), "name": name, "hierarchyLevel": 1}
-    return found | ({"parentId": str(parent)} if parent is not None else {})
+    members: dict[str, Any] = {"id": str(UUID(int=number)), "name": name, "hierarchyLevel": 1}
+    return members | ({"parentId": str(UUID(int=parent))} if parent is not None else {})
 
 
 async def test_tree() -> None:
     fake = FakeServer(live=[document(aged(1))], elements_total=9)
-    worker = element(3, "worker")
-    worker["kubernetesRef"] = {"uid": "u", "name": "w", "gvk": {"kind": "Pod"}}
+    worker = element(3, "worker", 2)
+    kind = {"group": "", "version": "v1", "kind": "Pod"}
+    worker["kubernetesRef"] = {"uid": "u", "name": "w", "gvk": kind}
     fake.elements = [
         element(1, "head\n"),
         element(2, "workers"),
-        worker | {"parentId": "2"},
+        worker,
         element(4, "worker-2", 2),
     ]
     async with fake.running() as watchbill:
@@ -269,9 +277,10 @@ async def test_tree() -> None:
 
 
 def test_a_tree_with_an_absent_parent_or_a_loop_still_ends() -> None:
-    assert list(tree_lines([element(1, "orphan", 7)])) == ["└─ orphan"]
+    orphan = msgspec.convert([element(1, "orphan", 7)], list[Element])
+    assert list(tree_lines(orphan)) == ["└─ orphan"]
     loop = [element(1, "a", 2), element(2, "b", 1), element(3, "c")]
-    assert list(tree_lines(loop)) == ["└─ c", "└─ a", "   └─ b"]
+    assert list(tree_lines(msgspec.convert(loop, list[Element]))) == ["└─ c", "└─ a", "   └─ b"]
 
 
 async def test_clusters() -> None:
@@ -296,7 +305,7 @@ async def test_clusters() -> None:
                 "message": "no\x1b right",
             },
         ],
-        refused=[{"id": "x", "reason": "held elsewhere"}],
+        refused=[{"id": str(UUID(int=7)), "reason": "held elsewhere"}],
     )
     async with FakeServer(clusters=[cluster(), troubled]).running() as watchbill:
         outcome = await watchbill("clusters")
@@ -308,7 +317,7 @@ async def test_clusters() -> None:
     assert lines[2].split()[:2] == ["east", "disconnected"]
     assert outcome.err.splitlines() == [
         "note: cluster east: cannot be read (forbidden): RayJob, RayCluster. no\\x1b right",
-        "note: cluster east: workload x was rejected: held elsewhere",
+        f"note: cluster east: workload {UUID(int=7)} was rejected: held elsewhere",
         "note: cluster east: 2 takeovers: do two agents run with one credential?",
     ]
     assert names.out == "west\neast\n"

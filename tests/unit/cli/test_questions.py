@@ -26,9 +26,16 @@ def idling(number: int, owner: str, hours: float) -> dict[str, Any]:
 
 
 async def test_all_that_waits_a_line_each() -> None:
-    told = {"pendingReasons": [{"source": "kai", "userMessage": REASON}]}
+    reason = {
+        "source": "kai",
+        "reason": "OverLimit",
+        "message": "asked 16, quota 8",
+        "userMessage": REASON,
+        "since": "2026-11-20T08:00:00Z",
+    }
+    extra = {"pendingReasons": [reason]}
     waiting = [
-        document(aged(1, phase=Phase.PENDING, additional_fields=told, gpus=16)),
+        document(aged(1, phase=Phase.PENDING, additional_fields=extra, gpus=16)),
         document(aged(2, phase=Phase.PENDING)),
         document(aged(3, phase=Phase.PENDING, phase_message="bad\x1b[2J\nforged")),
     ]

@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
+from uuid import UUID
 
 from tests.fixtures.command_line import FakeServer, Screen, aged, document
 from watchbill.cli.output.humanize import format_bytes
@@ -80,7 +81,9 @@ async def test_describe_shows_endpoints_phases_and_parts() -> None:
             {"host": "b.example.com"},
         ],
         history=spells,
-        elements=[{"id": str(n), "name": f"part-{n}"} for n in range(30)],
+        elements=[
+            {"id": str(UUID(int=n)), "name": f"part-{n}", "hierarchyLevel": 1} for n in range(30)
+        ],
         elements_total=5000,
     )
     async with server.running() as watchbill:

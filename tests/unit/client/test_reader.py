@@ -3,12 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
-from uuid import UUID
 
 import pytest
 from aiohttp import web
 
+from tests.fixtures.command_line import aged, document
 from watchbill.client import Client, Selection
 from watchbill.errors import Forbidden, Invalid, NotFound, TooMany, Unauthenticated, Unavailable
 
@@ -29,7 +28,10 @@ class Fake:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/api/v2/token":
             self.tokens += 1
-            return web.json_response({"access_token": f"t{self.tokens}", "expires_in": 3600})
+            token = f"t{self.tokens}"
+            return web.json_response(
+                {"access_token": token, "token_type": "Bearer", "expires_in": 3600}
+            )
         self.requests.append(request)
         return await self.handler(request)
 
@@ -153,15 +155,11 @@ async def test_without_retry_after_nothing_is_repeated() -> None:
     assert len(fake.requests) == 1
 
 
-def document(number: int) -> dict[str, Any]:
-    return {"id": str(UUID(int=number)), "name": f"w{number}"}
-
-
 async def test_all_pages_are_read_and_a_workload_that_moved_comes_once() -> None:
     pages = {
-        0: {"workloads": [document(1), document(2)], "next": 2},
-        2: {"workloads": [document(2), document(3)], "next": 4},
-        4: {"workloads": [document(4)]},
+        0: {"workloads": [document(aged(1)), document(aged(2))], "next": 2},
+        2: {"workloads": [document(aged(2)), document(aged(3))], "next": 4},
+        4: {"workloads": [document(aged(4))]},
     }
     fake = Fake()
 
@@ -171,7 +169,7 @@ async def test_all_pages_are_read_and_a_workload_that_moved_comes_once() -> None
     fake.handler = page
     async with asking(fake) as client:
         found = await client.workloads(Selection())
-    assert [one["name"] for one in found] == ["w1", "w2", "w3", "w4"]
+    assert [workload.id.int for workload in found] == [1, 2, 3, 4]
 
 
 async def test_most_bounds_what_is_asked_for() -> None:
@@ -179,7 +177,7 @@ async def test_most_bounds_what_is_asked_for() -> None:
 
     async def page(request: web.Request) -> web.StreamResponse:
         offset, limit = int(request.query["offset"]), int(request.query["limit"])
-        found = [document(n) for n in range(offset, offset + limit)]
+        found = [document(aged(n)) for n in range(offset, offset + limit)]
         return web.json_response({"workloads": found, "next": offset + limit})
 
     fake.handler = page

@@ -3,6 +3,7 @@
 Knows OpenAPI, not HTTP: what is served at which path with which parameters is read here and nowhere else.
 """
 
+import inspect
 from copy import deepcopy
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,9 +13,12 @@ from typing import Any
 import msgspec
 import yaml
 
-from watchbill import __version__
+from watchbill import __version__, workload
 from watchbill.access.roles import Permission
 from watchbill.api.http.parameters import Parameter, read_parameter
+from watchbill.responses import access, fleet, workloads
+from watchbill.responses.contract import WorkloadResponse
+from watchbill.responses.workloads import IdleWorkload
 
 Document = dict[str, Any]
 
@@ -45,6 +49,15 @@ STRICTER_PARAMETERS: dict[str, Document] = {
     "TelemetryGroupBy1": {"uniqueItems": True},
 }
 """Rules that we hold to beyond the contract's own schemas."""
+
+ROOTS = (*workloads.ROOTS, *fleet.ROOTS, *access.ROOTS)
+"""The structs of our own answers; what they consist of follows from them."""
+_PARTS_OF_WORKLOADS = frozenset(
+    name
+    for name, kind in vars(workload).items()
+    if getattr(kind, "__module__", "") == workload.__name__
+)
+"""The contract describes these, under other names."""
 
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -105,6 +118,68 @@ def _read_yaml(name: str) -> Document:
     return document
 
 
+def response_components(contract: Document) -> Document:
+    """The schemas of our own answers, made from their structs, in the words of OpenAPI 3.0.
+
+    What the contract has a schema for under the same name is left to the contract.
+    """
+    _, found = msgspec.json.schema_components(ROOTS, ref_template="#/components/schemas/{name}")
+    found["IdleWorkload"] = _beyond_workload(found["IdleWorkload"], IdleWorkload)
+    known = contract["components"]["schemas"].keys() | _PARTS_OF_WORKLOADS
+    return {name: _openapi(schema) for name, schema in found.items() if name not in known}
+
+
+def _beyond_workload(schema: Document, kind: type[WorkloadResponse]) -> Document:
+    """The contract's Workload and the members that a struct adds to it."""
+    base = {field.encode_name for field in msgspec.structs.fields(WorkloadResponse)}
+    own = {
+        "type": "object",
+        "required": [name for name in schema["required"] if name not in base],
+        "properties": {
+            field.encode_name: schema["properties"][field.encode_name]
+            for field in msgspec.structs.fields(kind)
+            if field.encode_name not in base
+        },
+    }
+    reference = {"$ref": "#/components/schemas/Workload"}
+    return {"description": schema["description"], "allOf": [reference, own]}
+
+
+def _openapi(schema: Document) -> Document:
+    """JSON Schema as msgspec writes it, as OpenAPI 3.0 has it: `nullable` for null, and only where a member
+    is always there; one that may be absent is never null. Titles and defaults tell nothing."""
+    found = {name: value for name, value in schema.items() if name not in ("title", "default")}
+    if "description" in found:
+        found["description"] = inspect.cleandoc(found["description"])
+    if "enum" in found:
+        found["type"] = "string"
+    if "anyOf" in found:
+        kinds = [one for one in found.pop("anyOf") if one != {"type": "null"}]
+        assert len(kinds) == 1, "a member has one type, or null"
+        found = _openapi(kinds[0]) | found | {"nullable": True}
+    if "properties" in found:
+        required = found.get("required", ())
+        found["properties"] = {
+            name: _member(one, is_required=name in required)
+            for name, one in found["properties"].items()
+        }
+    for name in ("items", "additionalProperties"):
+        if isinstance(found.get(name), dict):
+            found[name] = _openapi(found[name])
+    if "allOf" in found:
+        found["allOf"] = [_openapi(one) for one in found["allOf"]]
+    if "$ref" in found and len(found) > 1:
+        found["allOf"] = [{"$ref": found.pop("$ref")}]
+    return found
+
+
+def _member(schema: Document, *, is_required: bool) -> Document:
+    found = _openapi(schema)
+    if not is_required:
+        found.pop("nullable", None)
+    return found
+
+
 def merged_document(contract: Document, extensions: Document) -> Document:
     """One document of everything we serve. Raises RuntimeError where the two claim the same thing."""
     merged = deepcopy(contract)
@@ -113,6 +188,7 @@ def merged_document(contract: Document, extensions: Document) -> Document:
     merged["security"] = [{"bearerAuth": []}, {"sessionCookie": []}]
     merged["tags"] = contract["tags"] + extensions["tags"]
     _add(merged["paths"], extensions["paths"], "path")
+    _add(merged["components"]["schemas"], response_components(contract), "component in schemas")
     for section, entries in extensions["components"].items():
         _add(merged["components"].setdefault(section, {}), entries, f"component in {section}")
     for name, rules in STRICTER_PARAMETERS.items():

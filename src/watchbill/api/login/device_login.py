@@ -8,6 +8,7 @@ from watchbill.api.http.call import Call
 from watchbill.api.http.guard import SESSION_COOKIE, is_same_origin, read_cookie
 from watchbill.api.http.reply import HTML, Answer, Reply, json_reply
 from watchbill.errors import Invalid, NotFound, TooMany, Unauthenticated
+from watchbill.responses.access import DeviceAuthorization
 
 _POLICY = (
     b"content-security-policy",
@@ -24,14 +25,14 @@ async def create_device_login(call: Call) -> Answer:
     base = call.services.settings.public_url or _asked_address(call)
     page = f"{base.rstrip('/')}/device"
     return json_reply(
-        {
-            "device_code": begun.device_code,
-            "user_code": begun.user_code,
-            "verification_uri": page,
-            "verification_uri_complete": f"{page}?user_code={begun.user_code}",
-            "expires_in": int(LIFETIME.total_seconds()),
-            "interval": INTERVAL_SECONDS,
-        }
+        DeviceAuthorization(
+            device_code=begun.device_code,
+            user_code=begun.user_code,
+            verification_uri=page,
+            verification_uri_complete=f"{page}?user_code={begun.user_code}",
+            expires_in=int(LIFETIME.total_seconds()),
+            interval=INTERVAL_SECONDS,
+        )
     )
 
 

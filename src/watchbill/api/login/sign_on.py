@@ -20,19 +20,20 @@ from watchbill.errors import (
     WatchbillError,
 )
 from watchbill.identity import USER
+from watchbill.responses.access import IssuerEntry, IssuerList
 
 SIGN_ON_COOKIE = "watchbill_login"
 
 
 async def list_issuers(call: Call) -> Answer:
     return json_reply(
-        {
-            "issuers": [
-                {"name": one.issuer.name, "title": one.issuer.shown}
-                for one in call.services.providers
-                if one.issuer.client_id is not None
-            ]
-        }
+        IssuerList(
+            issuers=tuple(
+                IssuerEntry(name=provider.issuer.name, title=provider.issuer.shown)
+                for provider in call.services.providers
+                if provider.issuer.client_id is not None
+            )
+        )
     )
 
 

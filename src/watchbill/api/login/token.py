@@ -13,6 +13,7 @@ from watchbill.api.http.reply import Answer, json_reply
 from watchbill.api.login.session import sign_in
 from watchbill.errors import Invalid, OAuthError, Unauthenticated
 from watchbill.identity import PERSON, SERVICE_ACCOUNT, USER, Principal
+from watchbill.responses.access import BEARER, TokenGrant, TokenPair
 
 CREDENTIAL_GRANTS = ("client_credentials", "app_token")
 REFRESH = "refresh_token"
@@ -39,9 +40,9 @@ async def create_token(call: Call) -> Answer:
     lifetime = call.services.tokens.lifetime_seconds
     if grant_type == REFRESH:
         token, refresh = await _refreshed(call, _text(members, ("refreshtoken",)))
-        return json_reply({"accessToken": token, "refreshToken": refresh, "expiresIn": lifetime})
+        return json_reply(TokenPair(access_token=token, refresh_token=refresh, expires_in=lifetime))
     token = await _token(call, _text(members, ID_MEMBERS), _text(members, SECRET_MEMBERS))
-    return json_reply({"accessToken": token, "expiresIn": lifetime})
+    return json_reply(TokenPair(access_token=token, expires_in=lifetime))
 
 
 async def create_token_v2(call: Call) -> Answer:
@@ -55,12 +56,12 @@ async def create_token_v2(call: Call) -> Answer:
         )
     token, refresh = await grant(call, fields)
     return json_reply(
-        {
-            "access_token": token,
-            "token_type": "Bearer",
-            "expires_in": call.services.tokens.lifetime_seconds,
-            **({"refresh_token": refresh} if refresh else {}),
-        }
+        TokenGrant(
+            access_token=token,
+            token_type=BEARER,
+            expires_in=call.services.tokens.lifetime_seconds,
+            refresh_token=refresh or None,
+        )
     )
 
 

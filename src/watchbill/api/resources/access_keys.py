@@ -7,8 +7,9 @@ import msgspec
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
-from watchbill.api.resources.admin import Name, account_json, check_future
+from watchbill.api.resources.admin import Name, account_entry, check_future
 from watchbill.errors import Forbidden, Invalid, NotFound
+from watchbill.responses.access import AccessKeyList, Credential
 from watchbill.store.identity.accounts import (
     account_create,
     account_disable,
@@ -30,9 +31,9 @@ async def list_access_keys(call: Call) -> Answer:
     assert call.caller is not None, "the route lets nobody in without a login"
     person_id = call.caller.person_id
     if person_id is None:
-        return json_reply({"accessKeys": []})
+        return json_reply(AccessKeyList(access_keys=()))
     found = await account_list(call.db, call.tenant_id, person_id=person_id)
-    return json_reply({"accessKeys": [account_json(one) for one in found]})
+    return json_reply(AccessKeyList(access_keys=tuple(account_entry(account) for account in found)))
 
 
 async def create_access_key(call: Call) -> Answer:
@@ -57,12 +58,9 @@ async def create_access_key(call: Call) -> Answer:
     )
     call.note(target=client_id, details=f"name={creation.name}")
     return json_reply(
-        {
-            "clientId": client_id,
-            "clientSecret": secret,
-            "name": creation.name,
-            "expiresAt": expires_at,
-        },
+        Credential(
+            client_id=client_id, client_secret=secret, name=creation.name, expires_at=expires_at
+        ),
         status=201,
     )
 

@@ -1,7 +1,7 @@
 """Administration: accounts, users, keys, tenants. Every change is an event in the audit log."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -9,6 +9,14 @@ from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
 from watchbill.errors import Forbidden, Invalid, NotFound
 from watchbill.identity import FIRST_TENANT_ID, Account
+from watchbill.responses.access import (
+    AccountEntry,
+    AccountList,
+    Credential,
+    RotatedKey,
+    UserEntry,
+    UserList,
+)
 from watchbill.store.identity.accounts import (
     account_create,
     account_list,
@@ -39,13 +47,13 @@ class TenantCreation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown
 
 
 async def list_accounts(call: Call) -> Answer:
-    found = await account_list(call.db, call.tenant_id)
+    accounts = await account_list(call.db, call.tenant_id)
     keys = await account_list(call.db, call.tenant_id, keys=True)
     return json_reply(
-        {
-            "accounts": [account_json(one) for one in found],
-            "accessKeys": [account_json(one) for one in keys],
-        }
+        AccountList(
+            accounts=tuple(account_entry(account) for account in accounts),
+            access_keys=tuple(account_entry(account) for account in keys),
+        )
     )
 
 
@@ -63,7 +71,7 @@ async def create_account(call: Call) -> Answer:
     )
     call.note(target=client_id, details=f"name={creation.name}")
     return json_reply(
-        {"clientId": client_id, "clientSecret": secret, "name": creation.name}, status=201
+        Credential(client_id=client_id, client_secret=secret, name=creation.name), status=201
     )
 
 
@@ -81,26 +89,26 @@ async def rotate_account(call: Call) -> Answer:
     secret = await account_rotate(call.db, call.tenant_id, client_id)
     if secret is None:
         raise NotFound("There is no such account.")
-    return json_reply({"clientId": client_id, "clientSecret": secret})
+    return json_reply(Credential(client_id=client_id, client_secret=secret))
 
 
 async def list_users(call: Call) -> Answer:
     return json_reply(
-        {
-            "users": [
-                {
-                    "id": person.id,
-                    "name": person.name,
-                    "issuer": person.issuer,
-                    "groups": person.groups,
-                    "firstSeenAt": person.created_at,
-                    "lastSeenAt": person.seen_at,
-                    "isDisabled": person.disabled_at is not None,
-                    **({"email": person.email} if person.email else {}),
-                }
+        UserList(
+            users=tuple(
+                UserEntry(
+                    id=person.id,
+                    name=person.name,
+                    issuer=person.issuer,
+                    groups=tuple(person.groups),
+                    first_seen_at=person.created_at,
+                    last_seen_at=person.seen_at,
+                    is_disabled=person.disabled_at is not None,
+                    email=person.email or None,
+                )
                 for person in await user_list(call.db, call.tenant_id)
-            ]
-        }
+            )
+        )
     )
 
 
@@ -124,7 +132,7 @@ async def rotate_keys(call: Call) -> Answer:
     rotation = await call.json_body(KeyRotation)
     key = await call.services.keyring.rotate(at_once=rotation.at_once)
     call.note(details=f"kid={key.kid} at_once={str(rotation.at_once).lower()}")
-    return json_reply({"kid": key.kid, "activeAt": key.active_at})
+    return json_reply(RotatedKey(kid=key.kid, active_at=key.active_at))
 
 
 async def create_tenant(call: Call) -> Answer:
@@ -134,7 +142,7 @@ async def create_tenant(call: Call) -> Answer:
     tenant_id, client_id, secret = await tenant_create(call.db, creation.name, now=call.now)
     call.note(target=client_id, details=f"tenant={tenant_id} name={creation.name}")
     return json_reply(
-        {"id": tenant_id, "name": creation.name, "clientId": client_id, "clientSecret": secret},
+        Credential(id=tenant_id, name=creation.name, client_id=client_id, client_secret=secret),
         status=201,
     )
 
@@ -153,19 +161,16 @@ def check_future(expires_at: datetime | None, now: datetime) -> None:
         raise Invalid("expiresAt must be a time to come, with its offset.")
 
 
-def account_json(account: Account) -> dict[str, Any]:
-    optional = {
-        "createdBy": account.created_by,
-        "expiresAt": account.expires_at,
-        "userId": account.person_id,
-    }
-    return {
-        "clientId": account.client_id,
-        "name": account.name,
-        "createdAt": account.created_at,
-        "isDisabled": account.is_disabled,
-        **{name: value for name, value in optional.items() if value is not None},
-    }
+def account_entry(account: Account) -> AccountEntry:
+    return AccountEntry(
+        client_id=account.client_id,
+        name=account.name,
+        created_at=account.created_at,
+        is_disabled=account.is_disabled,
+        created_by=account.created_by,
+        expires_at=account.expires_at,
+        user_id=account.person_id,
+    )
 
 
 HANDLERS = (

@@ -1,8 +1,11 @@
 """The audit log, for those who may read it."""
 
+from uuid import UUID
+
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, json_reply
-from watchbill.store.identity.audit import AuditQuery, audit_list
+from watchbill.responses.access import AuditEntry, AuditEvents
+from watchbill.store.identity.audit import AuditEvent, AuditQuery, audit_list
 
 
 async def list_audit(call: Call) -> Answer:
@@ -15,27 +18,27 @@ async def list_audit(call: Call) -> Answer:
         operation=values["operation"],
         limit=values["limit"],
     )
+    found = await audit_list(call.db, call.tenant_id, query)
     return json_reply(
-        {
-            "events": [
-                {
-                    "id": event_id,
-                    "at": event.at,
-                    "lastAt": event.last_at,
-                    "count": event.count,
-                    "subjectKind": event.subject_kind,
-                    "subject": event.subject,
-                    "operation": event.operation,
-                    "target": event.target,
-                    "rules": event.rules,
-                    "address": event.address,
-                    "outcome": event.outcome,
-                    "requestId": event.request_id,
-                    "details": event.details,
-                }
-                for event_id, event in await audit_list(call.db, call.tenant_id, query)
-            ]
-        }
+        AuditEvents(events=tuple(_entry(event_id, event) for event_id, event in found))
+    )
+
+
+def _entry(event_id: UUID, event: AuditEvent) -> AuditEntry:
+    return AuditEntry(
+        id=event_id,
+        at=event.at,
+        last_at=event.last_at,
+        count=event.count,
+        subject_kind=event.subject_kind,
+        subject=event.subject,
+        operation=event.operation,
+        target=event.target,
+        rules=tuple(event.rules),
+        address=event.address,
+        outcome=event.outcome,
+        request_id=event.request_id,
+        details=event.details,
     )
 
 

@@ -10,6 +10,7 @@ from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
 from watchbill.errors import NotFound
 from watchbill.query import Scope
+from watchbill.responses.fleet import ClusterList, CreatedCluster
 from watchbill.store.fleet.clusters import cluster_create, cluster_delete, cluster_list
 from watchbill.store.identity.credential import new_agent_credential
 
@@ -21,9 +22,8 @@ class ClusterCreation(msgspec.Struct, frozen=True):
 
 
 async def get_clusters(call: Call) -> Answer:
-    return json_reply(
-        {"clusters": await cluster_list(call.db, _clusters(call), call.now, workloads=call.access)}
-    )
+    found = await cluster_list(call.db, _clusters(call), call.now, workloads=call.access)
+    return json_reply(ClusterList(clusters=tuple(found)))
 
 
 def _clusters(call: Call) -> Scope:
@@ -46,7 +46,7 @@ async def create_cluster(call: Call) -> Answer:
     )
     call.note(target=str(cluster_id), details=f"name={creation.name}")
     return json_reply(
-        {"id": cluster_id, "name": creation.name, "credential": credential}, status=201
+        CreatedCluster(id=cluster_id, name=creation.name, credential=credential), status=201
     )
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, json_reply
 from watchbill.errors import Invalid
+from watchbill.responses.fleet import Fleet
 from watchbill.store.fleet.fleet import fleet_now, fleet_series
 
 DEFAULT_RANGE = timedelta(hours=24)
@@ -18,7 +19,7 @@ async def get_fleet(call: Call) -> Answer:
     present = await fleet_now(call.db, call.access, call.now)
     series = await fleet_series(call.db, call.access, start=start, end=end, now=call.now)
     return json_reply(
-        {"now": present, "stepSeconds": series.step_seconds, "series": series.moments}
+        Fleet(now=present, step_seconds=series.step_seconds, series=tuple(series.moments))
     )
 
 

@@ -10,6 +10,13 @@ from watchbill.api.http.reply import CSV, Answer, Reply, json_reply
 from watchbill.api.resources.workloads import workload_not_found
 from watchbill.errors import Invalid, Unavailable
 from watchbill.metrics.source import Failed, Histogram, Measurement, MetricsQuery, Outcome
+from watchbill.responses.contract import (
+    HistogramSample,
+    HistogramSeries,
+    MetricSample,
+    MetricSeries,
+    MetricsResponse,
+)
 from watchbill.tabular import Cell, instant, rows_as_csv
 
 MAX_RANGE = timedelta(days=90)
@@ -30,17 +37,15 @@ async def get_workload_metrics(call: Call) -> Answer:
     if call.media_type == CSV and not failed:
         return Reply(body=rows_as_csv(_table(outcomes)), media_type=CSV_TYPE, headers=ATTACHMENT)
     stamps = _Stamps()
-    body: dict[str, Any] = {
-        "measurements": [
-            _measurement(outcome, stamps)
-            for outcome in outcomes
-            if not isinstance(outcome, Histogram)
-        ]
-    }
-    histograms = [outcome for outcome in outcomes if isinstance(outcome, Histogram)]
-    if histograms:
-        body["histogram"] = [_histogram(outcome, stamps) for outcome in histograms]
-    return json_reply(body, status=207 if failed else 200)
+    answer = MetricsResponse(
+        measurements=tuple(
+            _series(outcome, stamps) for outcome in outcomes if not isinstance(outcome, Histogram)
+        ),
+        histogram=tuple(
+            _histogram(outcome, stamps) for outcome in outcomes if isinstance(outcome, Histogram)
+        ),
+    )
+    return json_reply(answer, status=207 if failed else 200)
 
 
 def metrics_query(values: Mapping[str, Any]) -> MetricsQuery:
@@ -76,21 +81,27 @@ class _Stamps(dict[datetime, str]):
         return text
 
 
-def _histogram(outcome: Histogram, stamps: _Stamps) -> dict[str, Any]:
-    values = [{"timestamp": stamps[one.at], "data": one.counts} for one in outcome.spreads]
-    return {"type": outcome.type, "values": values}
+def _histogram(outcome: Histogram, stamps: _Stamps) -> HistogramSeries:
+    return HistogramSeries(
+        type=outcome.type,
+        values=tuple(
+            HistogramSample(timestamp=stamps[spread.at], data=spread.counts)
+            for spread in outcome.spreads
+        ),
+    )
 
 
-def _measurement(outcome: Measurement | Failed, stamps: _Stamps) -> dict[str, Any]:
+def _series(outcome: Measurement | Failed, stamps: _Stamps) -> MetricSeries:
     if isinstance(outcome, Failed):
-        return {"type": outcome.type, "labels": {"reason": outcome.reason}, "values": None}
-    found: dict[str, Any] = {"type": outcome.type}
-    if outcome.labels:
-        found["labels"] = outcome.labels
-    found["values"] = [
-        {"value": sample.value, "timestamp": stamps[sample.at]} for sample in outcome.samples
-    ]
-    return found
+        return MetricSeries(type=outcome.type, labels={"reason": outcome.reason}, values=None)
+    return MetricSeries(
+        type=outcome.type,
+        labels=dict(outcome.labels) or None,
+        values=tuple(
+            MetricSample(value=sample.value, timestamp=stamps[sample.at])
+            for sample in outcome.samples
+        ),
+    )
 
 
 def _table(outcomes: Sequence[Outcome]) -> Iterator[Sequence[Cell]]:

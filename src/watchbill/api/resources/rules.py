@@ -1,7 +1,6 @@
 """Access rules and roles: one by one, and as a declared state."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -20,6 +19,14 @@ from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
 from watchbill.errors import NotFound
 from watchbill.identity import Grant, NewGrant
+from watchbill.responses.access import (
+    AccessDifference,
+    Credential,
+    RoleEntry,
+    RoleList,
+    RuleEntry,
+    RuleList,
+)
 from watchbill.store.identity.accounts import account_create, account_list
 from watchbill.store.identity.administration import RuleChange, rule_change, scope_list
 from watchbill.store.identity.rules import rule_list
@@ -33,7 +40,7 @@ class Application(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 
 async def list_rules(call: Call) -> Answer:
     grants = await rule_list(call.db, call.tenant_id)
-    return json_reply({"rules": [_rule_shown(grant) for grant in grants]})
+    return json_reply(RuleList(rules=tuple(_rule_entry(grant) for grant in grants)))
 
 
 async def create_rule(call: Call) -> Answer:
@@ -41,12 +48,12 @@ async def create_rule(call: Call) -> Answer:
     accounts = await _accounts(call)
     scopes = await _scopes(call, (rule,), accounts)
     (grant,) = _wanted(call, (rule,), scopes, accounts)
-    call.note(details=_told(grant))
+    call.note(details=_audit_details(grant))
     change = RuleChange(added=(grant,), removed=())
     (rule_id,) = await rule_change(
         call.db, call.tenant_id, change, changed_by=call.subject, now=call.now
     )
-    return json_reply({"id": rule_id} | _grant_shown(grant), status=201)
+    return json_reply(msgspec.structs.replace(_grant_entry(grant), id=rule_id), status=201)
 
 
 async def delete_rule(call: Call) -> Answer:
@@ -54,7 +61,7 @@ async def delete_rule(call: Call) -> Answer:
     found = [one for one in await rule_list(call.db, call.tenant_id) if one.id == rule_id]
     if not found:
         raise NotFound("There is no such rule.")
-    call.note(details=_told((found[0].subject_kind, found[0].subject, found[0].rule)))
+    call.note(details=_audit_details((found[0].subject_kind, found[0].subject, found[0].rule)))
     change = RuleChange(added=(), removed=found)
     await rule_change(call.db, call.tenant_id, change, changed_by=call.subject, now=call.now)
     return Reply(status=204)
@@ -63,18 +70,18 @@ async def delete_rule(call: Call) -> Answer:
 async def list_roles(call: Call) -> Answer:
     predefined = {role.name for role in PREDEFINED}
     return json_reply(
-        {
-            "roles": [
-                {
-                    "name": role.name,
-                    "title": role.title,
-                    "permissions": sorted(role.permissions),
-                    "description": role.description,
-                    "isPredefined": role.name in predefined,
-                }
+        RoleList(
+            roles=tuple(
+                RoleEntry(
+                    name=role.name,
+                    title=role.title,
+                    permissions=tuple(sorted(role.permissions)),
+                    description=role.description,
+                    is_predefined=role.name in predefined,
+                )
                 for role in call.services.roles.by_name.values()
-            ]
-        }
+            )
+        )
     )
 
 
@@ -86,24 +93,37 @@ async def apply_access(call: Call) -> Answer:
         accounts.setdefault(one.name, [])
     scopes = await _scopes(call, declared.rules, accounts, dry_run=application.dry_run)
     found = await _difference(call, declared, scopes, accounts)
-    answer = _difference_shown(found) | {"dryRun": application.dry_run, "credentials": []}
     if application.dry_run:
-        return json_reply(answer)
+        return json_reply(_changes(found, dry_run=True))
     call.note(
         details=f"document={declared.name} accounts+{len(found.new_accounts)} "
         f"rules+{len(found.added)}-{len(found.removed)}"
     )
+    credentials = []
     for name in found.new_accounts:
         client_id, secret = await account_create(
             call.db, call.tenant_id, name, (), now=call.now, created_by=call.subject
         )
         accounts[name] = [client_id]
-        credential = {"name": name, "clientId": client_id, "clientSecret": secret}
-        answer["credentials"].append(credential)
+        credentials.append(Credential(name=name, client_id=client_id, client_secret=secret))
     final = await _difference(call, declared, scopes, accounts)
     change = RuleChange(added=final.added, removed=final.removed, managed_by=declared.name)
     await rule_change(call.db, call.tenant_id, change, changed_by=call.subject, now=call.now)
-    return json_reply(answer)
+    return json_reply(_changes(found, credentials))
+
+
+def _changes(
+    found: Difference, credentials: Sequence[Credential] = (), *, dry_run: bool = False
+) -> AccessDifference:
+    return AccessDifference(
+        dry_run=dry_run,
+        new_service_accounts=tuple(found.new_accounts),
+        added=tuple(_grant_entry(grant) for grant in found.added),
+        removed=tuple(_rule_entry(grant) for grant in found.removed),
+        unchanged=found.kept,
+        left_alone=found.left_alone,
+        credentials=tuple(credentials),
+    )
 
 
 async def _scopes(
@@ -165,40 +185,30 @@ async def _accounts(call: Call) -> dict[str, list[str]]:
     return found
 
 
-def _rule_shown(grant: Grant) -> dict[str, Any]:
-    optional = {
-        "createdAt": grant.created_at,
-        "createdBy": grant.created_by,
-        "managedBy": grant.managed_by,
-    }
-    shown = {"id": grant.id} | _grant_shown((grant.subject_kind, grant.subject, grant.rule))
-    return shown | {name: value for name, value in optional.items() if value is not None}
+def _rule_entry(grant: Grant) -> RuleEntry:
+    return msgspec.structs.replace(
+        _grant_entry((grant.subject_kind, grant.subject, grant.rule)),
+        id=grant.id,
+        created_at=grant.created_at,
+        created_by=grant.created_by,
+        managed_by=grant.managed_by,
+    )
 
 
-def _grant_shown(grant: NewGrant) -> dict[str, Any]:
+def _grant_entry(grant: NewGrant) -> RuleEntry:
     kind, subject, rule = grant
-    return {
-        "subjectKind": kind,
-        "subject": subject,
-        "role": rule.role,
-        "scopeKind": rule.scope_kind,
-        "scopeId": rule.scope_id,
-    }
+    return RuleEntry(
+        subject_kind=kind,
+        subject=subject,
+        role=rule.role,
+        scope_kind=rule.scope_kind,
+        scope_id=rule.scope_id,
+    )
 
 
-def _difference_shown(found: Difference) -> dict[str, Any]:
-    return {
-        "newServiceAccounts": found.new_accounts,
-        "added": [_grant_shown(grant) for grant in found.added],
-        "removed": [_rule_shown(grant) for grant in found.removed],
-        "unchanged": found.kept,
-        "leftAlone": found.left_alone,
-    }
-
-
-def _told(grant: NewGrant) -> str:
-    shown: Mapping[str, Any] = _grant_shown(grant)
-    return " ".join(f"{name}={value}" for name, value in shown.items())
+def _audit_details(grant: NewGrant) -> str:
+    members = msgspec.to_builtins(_grant_entry(grant))
+    return " ".join(f"{name}={value}" for name, value in members.items())
 
 
 HANDLERS = (list_rules, create_rule, delete_rule, list_roles, apply_access)

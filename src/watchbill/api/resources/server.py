@@ -17,7 +17,9 @@ from watchbill.api.http.reply import Answer, Reply, encode, json_reply
 from watchbill.api.http.server_metrics import ServerMetrics
 from watchbill.errors import Unavailable
 from watchbill.query import TelemetryQuery
-from watchbill.store.fleet.clusters import Cluster, cluster_list
+from watchbill.responses.access import Health
+from watchbill.responses.fleet import Cluster
+from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.workloads.telemetry import PENDING_TIME, telemetry_query
 
 _FLEET_GAUGES = (
@@ -105,7 +107,7 @@ CACHED_BRIEFLY = ((b"cache-control", b"public, max-age=300"),)
 
 
 async def get_health(call: Call) -> Answer:
-    return json_reply({"status": "ok"})
+    return json_reply(Health(status="ok"))
 
 
 async def get_readiness(call: Call) -> Answer:
@@ -118,7 +120,7 @@ async def get_readiness(call: Call) -> Answer:
             details="The log says why; /metrics says when each task last succeeded.",
             retry_after_seconds=60,
         )
-    return json_reply({"status": "ok"})
+    return json_reply(Health(status="ok"))
 
 
 def server_handlers(

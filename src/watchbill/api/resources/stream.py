@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import AsyncGenerator
-from typing import Any
 
 from watchbill.api.changes import ChangeEvent, ChangeSubscription, Resync
 from watchbill.api.http.call import Call
@@ -10,6 +9,7 @@ from watchbill.api.http.reply import Answer, StreamingReply, encode
 from watchbill.api.resources.workloads import workload_query
 from watchbill.errors import TooMany, Unavailable, WatchbillError
 from watchbill.query import WorkloadQuery
+from watchbill.responses.workloads import ChangeCounts, StreamChange, StreamReady, StreamReason
 
 HEARTBEAT_SECONDS = 15.0
 UNCHECKED_SECONDS = 60.0
@@ -42,26 +42,28 @@ async def _events(
         await subscription.take(
             0
         )  # what came before is in whatever the client asks for from now on
-        yield b"retry: %d\n\n" % RETRY_MILLISECONDS + _event(call, "ready", {})
+        yield b"retry: %d\n\n" % RETRY_MILLISECONDS + _event(
+            "ready", StreamReady(at=call.services.clock())
+        )
         grant = _Grant(call, subscription)
         while not subscription.is_closed:
             left = HEARTBEAT_SECONDS if ends_at is None else ends_at - time.monotonic()
             if left <= 0:
-                yield _event(call, "end", {"reason": "timeout"})
+                yield _end(call, "timeout")
                 return
             news = await subscription.take(min(left, HEARTBEAT_SECONDS))
             scope = subscription.scope
             refusal = await grant.refusal()
             if refusal is not None:
-                yield _event(call, "end", {"reason": "access", "message": refusal})
+                yield _end(call, "access", refusal)
                 return
             if subscription.scope != scope:
                 await subscription.take(0)
                 news = ChangeEvent(
                     resync=Resync.ACCESS
                 )  # what is at hand was chosen by the old scope
-            yield _told(call, news) if news else b": heartbeat\n\n"
-        yield _event(call, "end", {"reason": "stopping"})
+            yield _change(call, news) if news else b": heartbeat\n\n"
+        yield _end(call, "stopping")
 
 
 class _Grant:
@@ -88,23 +90,21 @@ class _Grant:
         return None
 
 
-def _told(call: Call, news: ChangeEvent) -> bytes:
+def _change(call: Call, news: ChangeEvent) -> bytes:
+    at = call.services.clock()
     if news.resync is not None:
-        return _event(call, "resync", {"reason": news.resync})
-    return _event(
-        call,
-        "change",
-        {
-            "counts": {"changed": len(news.changed), "gone": len(news.gone)},
-            "changed": sorted(news.changed),
-            "gone": sorted(news.gone),
-        },
-    )
+        return _event("resync", StreamReason(at=at, reason=news.resync))
+    counts = ChangeCounts(changed=len(news.changed), gone=len(news.gone))
+    changed, gone = tuple(sorted(news.changed)), tuple(sorted(news.gone))
+    return _event("change", StreamChange(at=at, counts=counts, changed=changed, gone=gone))
 
 
-def _event(call: Call, name: str, members: dict[str, Any]) -> bytes:
-    body = encode({"at": call.services.clock(), **members})
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), body)
+def _end(call: Call, reason: str, message: str | None = None) -> bytes:
+    return _event("end", StreamReason(at=call.services.clock(), reason=reason, message=message))
+
+
+def _event(name: str, members: StreamReady | StreamChange | StreamReason) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), encode(members))
 
 
 HANDLERS = (stream_workloads,)

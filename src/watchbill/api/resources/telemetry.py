@@ -7,11 +7,10 @@ from decimal import Decimal
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import CSV, Answer, Reply, json_reply
 from watchbill.query import TelemetryQuery
+from watchbill.responses.contract import TelemetryResponse, TelemetryValue
 from watchbill.store.workloads.telemetry import (
     PENDING_TIME,
     PENDING_TIME_KEY,
-    TelemetryGroup,
-    TelemetryValue,
     telemetry_query,
 )
 from watchbill.tabular import Cell, rows_as_csv
@@ -34,25 +33,8 @@ async def get_workloads_telemetry(call: Call) -> Answer:
         body = rows_as_csv(_table(query, values, call.now))
         return Reply(body=body, media_type=CSV_TYPE, headers=ATTACHMENT)
     return json_reply(
-        {
-            "type": query.telemetry_type,
-            "timestamp": call.now,
-            "values": [_value(value) for value in values],
-        }
+        TelemetryResponse(type=query.telemetry_type, timestamp=call.now, values=tuple(values))
     )
-
-
-def _value(value: TelemetryValue) -> dict[str, object]:
-    if not value.groups:
-        return {"value": value.value}
-    return {"value": value.value, "groups": [_group(group) for group in value.groups]}
-
-
-def _group(group: TelemetryGroup) -> dict[str, str]:
-    found = {"key": group.key, "value": group.value}
-    if group.name is not None:
-        found["name"] = group.name
-    return found
 
 
 def _table(

@@ -12,6 +12,8 @@ from watchbill.api.http.reply import Answer, Reply, json_reply, list_reply
 from watchbill.api.resources.export import FORMATS
 from watchbill.errors import NotFound
 from watchbill.query import DEFAULT_LIMIT, WorkloadQuery, parse_filters
+from watchbill.responses.contract import ElementCounts, WorkloadCount
+from watchbill.responses.workloads import Facet, Facets, FacetValue, History
 from watchbill.store.workloads.workloads import (
     element_count,
     element_list,
@@ -47,7 +49,9 @@ async def get_workload(call: Call) -> Answer:
 
 async def count_workloads(call: Call) -> Answer:
     query = workload_query(call.values)
-    return json_reply({"count": await workload_count(call.db, call.access, query, call.now)})
+    return json_reply(
+        WorkloadCount(count=await workload_count(call.db, call.access, query, call.now))
+    )
 
 
 async def get_workload_facets(call: Call) -> Answer:
@@ -55,24 +59,26 @@ async def get_workload_facets(call: Call) -> Answer:
     total = await workload_count(call.db, call.access, query, call.now)
     facets = await workload_facets(call.db, call.access, query, fields, call.now)
     return json_reply(
-        {
-            "total": total,
-            "facets": [
-                {
-                    "field": field,
-                    "values": [{"value": value, "count": count} for value, count in facets[field]],
-                }
+        Facets(
+            total=total,
+            facets=tuple(
+                Facet(
+                    field=field,
+                    values=tuple(
+                        FacetValue(value=value, count=count) for value, count in facets[field]
+                    ),
+                )
                 for field in fields
-            ],
-        }
+            ),
+        )
     )
 
 
 async def get_workload_history(call: Call) -> Answer:
-    spells = await phase_interval_list(call.db, call.access, call.values["workloadId"], call.now)
-    if spells is None:
+    intervals = await phase_interval_list(call.db, call.access, call.values["workloadId"], call.now)
+    if intervals is None:
         raise workload_not_found(call.values["workloadId"])
-    return json_reply({"history": spells})
+    return json_reply(History(history=tuple(intervals)))
 
 
 async def export_workloads(call: Call) -> Answer:
@@ -136,7 +142,7 @@ async def count_workload_elements(call: Call) -> Answer:
     if counts is None:
         raise workload_not_found(call.values["workloadId"])
     total, stored = counts
-    return json_reply({"totalElementsCount": total, "storedElementsCount": stored})
+    return json_reply(ElementCounts(total_elements_count=total, stored_elements_count=stored))
 
 
 async def get_workload_endpoints(call: Call) -> Answer:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -10,8 +10,11 @@ import typer
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.session import CommandContext, server_command
-from watchbill.cli.output.columns import JSON
-from watchbill.cli.output.terminal import json_document, table_lines
+from watchbill.cli.output.humanize import rfc3339
+from watchbill.cli.output.terminal import credential_document, json_document, table_lines
+
+if TYPE_CHECKING:
+    from watchbill.responses.access import RuleEntry
 
 ADMIN = "/api/v1/admin"
 
@@ -29,72 +32,79 @@ async def create_account(
     project: options.Project = None,
 ) -> None:
     """Create a service account and print its credentials as JSON, shown only once."""
+    from watchbill.responses.access import Credential, RuleEntry
+
     scope = _scope(cluster=cluster, department=department, project=project)
-    made = await session.client.request("POST", f"{ADMIN}/accounts", body={"name": name})
-    session.terminal.write(json_document({"url": session.client.url} | made))
+    client = session.client
+    credential = await client.post(f"{ADMIN}/accounts", Credential, body={"name": name})
+    session.terminal.write(credential_document(client.url, credential))
     if role is not None:
-        rule = {"subject": {"serviceAccount": made["clientId"]}, "role": role, "scope": scope}
-        await session.client.request("POST", f"{ADMIN}/rules", body=rule)
+        subject = {"serviceAccount": credential.client_id}
+        rule = {"subject": subject, "role": role, "scope": scope}
+        await client.post(f"{ADMIN}/rules", RuleEntry, body=rule)
 
 
 @server_command
 async def list_accounts(session: CommandContext, as_json: AsJson = False) -> None:
     """List service accounts and users' access keys."""
-    found = await session.client.request("GET", f"{ADMIN}/accounts")
+    from watchbill.responses.access import AccountList
+
+    answer = await session.client.get(f"{ADMIN}/accounts", AccountList)
     rows = [
         [
-            one["clientId"],
-            one["name"],
+            account.client_id,
+            account.name,
             kind,
-            _state(one),
-            one.get("expiresAt", ""),
-            one["createdAt"],
+            "disabled" if account.is_disabled else "active",
+            "" if account.expires_at is None else rfc3339(account.expires_at),
+            rfc3339(account.created_at),
         ]
-        for member, kind in (("accounts", "service account"), ("accessKeys", "access key"))
-        for one in found[member]
+        for kind, accounts in (
+            ("service account", answer.accounts),
+            ("access key", answer.access_keys),
+        )
+        for account in accounts
     ]
-    _print(
-        session, found, ("CLIENT-ID", "NAME", "KIND", "STATE", "EXPIRES", "CREATED"), rows, as_json
-    )
+    headers = ("CLIENT-ID", "NAME", "KIND", "STATE", "EXPIRES", "CREATED")
+    _print(session, answer, headers, rows, as_json)
 
 
 @server_command
 async def disable_account(session: CommandContext, account: ClientId) -> None:
     """Disable a service account or an access key permanently."""
-    await session.client.request("DELETE", f"{ADMIN}/accounts/{quote(account, safe='')}")
+    await session.client.delete(f"{ADMIN}/accounts/{quote(account, safe='')}")
     session.terminal.note("Access ends within one minute.")
 
 
 @server_command
 async def rotate_account(session: CommandContext, account: ClientId) -> None:
     """Give a service account a new secret and print its credentials as JSON, shown only once."""
+    from watchbill.responses.access import Credential
+
     path = f"{ADMIN}/accounts/{quote(account, safe='')}/rotate"
-    made = await session.client.request("POST", path)
-    session.terminal.write(json_document({"url": session.client.url} | made))
+    credential = await session.client.post(path, Credential)
+    session.terminal.write(credential_document(session.client.url, credential))
 
 
 @server_command
 async def list_users(session: CommandContext, as_json: AsJson = False) -> None:
     """List users from identity providers."""
-    found = await session.client.request("GET", f"{ADMIN}/users")
+    from watchbill.responses.access import UserList
+
+    answer = await session.client.get(f"{ADMIN}/users", UserList)
     rows = [
         [
-            one["name"],
-            ", ".join(one["groups"]),
-            _state(one),
-            one["lastSeenAt"],
-            one["issuer"],
-            one["id"],
+            user.name,
+            ", ".join(user.groups),
+            "disabled" if user.is_disabled else "active",
+            rfc3339(user.last_seen_at),
+            user.issuer,
+            str(user.id),
         ]
-        for one in found["users"]
+        for user in answer.users
     ]
-    _print(
-        session,
-        found,
-        ("NAME", "GROUPS", "STATE", "LAST-SEEN", "IDENTITY-PROVIDER", "ID"),
-        rows,
-        as_json,
-    )
+    headers = ("NAME", "GROUPS", "STATE", "LAST-SEEN", "IDENTITY-PROVIDER", "ID")
+    _print(session, answer, headers, rows, as_json)
 
 
 @server_command
@@ -102,7 +112,7 @@ async def disable_user(
     session: CommandContext, user_id: Annotated[str, typer.Argument(metavar="ID")]
 ) -> None:
     """Disable a user."""
-    await session.client.request("POST", f"{ADMIN}/users/{quote(user_id, safe='')}/disable")
+    await session.client.post_without_answer(f"{ADMIN}/users/{quote(user_id, safe='')}/disable")
     session.terminal.note("Access ends within one minute.")
 
 
@@ -111,7 +121,7 @@ async def enable_user(
     session: CommandContext, user_id: Annotated[str, typer.Argument(metavar="ID")]
 ) -> None:
     """Enable a user again."""
-    await session.client.request("POST", f"{ADMIN}/users/{quote(user_id, safe='')}/enable")
+    await session.client.post_without_answer(f"{ADMIN}/users/{quote(user_id, safe='')}/enable")
 
 
 @server_command
@@ -126,22 +136,26 @@ async def add_rule(
     project: options.Project = None,
 ) -> None:
     """Grant a role: to one subject, in a project, a department, a cluster or the whole tenant."""
+    from watchbill.responses.access import RuleEntry
+
     named = {"user": user, "group": group, "serviceAccount": account}
     subject = {kind: value for kind, value in named.items() if value}
     if len(subject) != 1:
         usage_error("Give exactly one subject.", hint="pass --user, --group or --account")
     scope = _scope(cluster=cluster, department=department, project=project)
     body = {"subject": subject, "role": role, "scope": scope}
-    made = await session.client.request("POST", f"{ADMIN}/rules", body=body)
-    session.terminal.print(str(made["id"]))
+    rule = await session.client.post(f"{ADMIN}/rules", RuleEntry, body=body)
+    session.terminal.print(str(rule.id))
 
 
 @server_command
 async def list_rules(session: CommandContext, as_json: AsJson = False) -> None:
     """List the access rules."""
-    found = await session.client.request("GET", f"{ADMIN}/rules")
-    rows = [[*_rule(one), one.get("managedBy", ""), one["id"]] for one in found["rules"]]
-    _print(session, found, ("SUBJECT", "ROLE", "SCOPE", "MANAGED-BY", "ID"), rows, as_json)
+    from watchbill.responses.access import RuleList
+
+    answer = await session.client.get(f"{ADMIN}/rules", RuleList)
+    rows = [[*_rule(rule), rule.managed_by or "", str(rule.id)] for rule in answer.rules]
+    _print(session, answer, ("SUBJECT", "ROLE", "SCOPE", "MANAGED-BY", "ID"), rows, as_json)
 
 
 @server_command
@@ -149,19 +163,21 @@ async def remove_rule(
     session: CommandContext, rule_id: Annotated[str, typer.Argument(metavar="ID")]
 ) -> None:
     """Remove an access rule."""
-    await session.client.request("DELETE", f"{ADMIN}/rules/{quote(rule_id, safe='')}")
+    await session.client.delete(f"{ADMIN}/rules/{quote(rule_id, safe='')}")
     session.terminal.note("Access ends within one minute.")
 
 
 @server_command
 async def list_roles(session: CommandContext, as_json: AsJson = False) -> None:
     """List the roles and what they allow."""
-    found = await session.client.request("GET", f"{ADMIN}/roles")
+    from watchbill.responses.access import RoleList
+
+    answer = await session.client.get(f"{ADMIN}/roles", RoleList)
     rows = [
-        [one["name"], one["title"], ", ".join(one["permissions"]), one["description"]]
-        for one in found["roles"]
+        [role.name, role.title, ", ".join(role.permissions), role.description]
+        for role in answer.roles
     ]
-    _print(session, found, ("NAME", "TITLE", "PERMISSIONS", "DESCRIPTION"), rows, as_json)
+    _print(session, answer, ("NAME", "TITLE", "PERMISSIONS", "DESCRIPTION"), rows, as_json)
 
 
 @server_command
@@ -171,22 +187,24 @@ async def apply(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, change nothing.")] = False,
 ) -> None:
     """Make the access rules match a file. Idempotent."""
+    from watchbill.responses.access import AccessDifference
+
     body = {"document": _document(file), "dryRun": dry_run}
-    found = await session.client.request("POST", f"{ADMIN}/apply", body=body)
-    for name in found["newServiceAccounts"]:
-        session.terminal.note(f"+ service account {name}")
-    for sign, member in (("+", "added"), ("-", "removed")):
-        for one in found[member]:
-            session.terminal.note(f"{sign} {' '.join(_rule(one))}")
-    done = "would change" if dry_run else "changed"
-    count = sum(len(found[name]) for name in ("newServiceAccounts", "added", "removed"))
-    session.terminal.note(
-        f"{count} {done}, {found['unchanged']} unchanged, "
-        f"{found['leftAlone']} not managed by this document."
+    changes = await session.client.post(f"{ADMIN}/apply", AccessDifference, body=body)
+    note = session.terminal.note
+    for name in changes.new_service_accounts:
+        note(f"+ service account {name}")
+    for sign, rules in (("+", changes.added), ("-", changes.removed)):
+        for rule in rules:
+            note(f"{sign} {' '.join(_rule(rule))}")
+    count = len(changes.new_service_accounts) + len(changes.added) + len(changes.removed)
+    note(
+        f"{count} {'would change' if dry_run else 'changed'}, {changes.unchanged} unchanged, "
+        f"{changes.left_alone} not managed by this document."
     )
-    if found["credentials"]:
-        session.terminal.note("Credentials of the new accounts, shown only once:")
-        session.terminal.write(json_document(found["credentials"]))
+    if changes.credentials:
+        note("Credentials of the new accounts, shown only once:")
+        session.terminal.write(json_document(changes.credentials))
 
 
 @server_command
@@ -197,8 +215,11 @@ async def rotate_keys(
     ] = False,
 ) -> None:
     """Change the key that tokens are signed with."""
-    made = await session.client.request("POST", f"{ADMIN}/keys/rotate", body={"atOnce": at_once})
-    session.terminal.note(f"The key {made['kid']} signs from {made['activeAt']} on.")
+    from watchbill.responses.access import RotatedKey
+
+    body = {"atOnce": at_once}
+    key = await session.client.post(f"{ADMIN}/keys/rotate", RotatedKey, body=body)
+    session.terminal.note(f"The key {key.kid} signs tokens from {rfc3339(key.active_at)} on.")
 
 
 @server_command
@@ -206,8 +227,10 @@ async def create_tenant(
     session: CommandContext, name: Annotated[str, typer.Argument(metavar="NAME")]
 ) -> None:
     """Create a tenant and print its first administrator's credentials as JSON, shown only once."""
-    made = await session.client.request("POST", f"{ADMIN}/tenants", body={"name": name})
-    session.terminal.write(json_document({"url": session.client.url} | made))
+    from watchbill.responses.access import Credential
+
+    credential = await session.client.post(f"{ADMIN}/tenants", Credential, body={"name": name})
+    session.terminal.write(credential_document(session.client.url, credential))
 
 
 @server_command
@@ -221,32 +244,34 @@ async def audit(
     as_json: AsJson = False,
 ) -> None:
     """Show the audit log: who did what, by which rules, from where, with which outcome; latest first."""
+    from watchbill.responses.access import AuditEvents
+
     wanted = {"subject": subject, "operation": operation, "since": since, "until": until}
     parameters = [(name, value) for name, value in wanted.items() if value]
-    found = await session.client.request(
-        "GET", f"{ADMIN}/audit", parameters=[*parameters, ("limit", str(limit))]
+    answer = await session.client.get(
+        f"{ADMIN}/audit", AuditEvents, [*parameters, ("limit", str(limit))]
     )
     rows = [
         [
-            *(one["lastAt"], one["subject"], one["operation"], str(one["outcome"])),
-            *(str(one["count"]), one["address"], ", ".join(one["rules"])),
-            " ".join(part for part in (one["target"], one["details"]) if part),
+            *(rfc3339(event.last_at), event.subject, event.operation, str(event.outcome)),
+            *(str(event.count), event.address, ", ".join(event.rules)),
+            " ".join(part for part in (event.target, event.details) if part),
         ]
-        for one in found["events"]
+        for event in answer.events
     ]
     headers = ("AT", "SUBJECT", "OPERATION", "OUTCOME", "COUNT", "FROM", "RULES", "WHAT")
-    _print(session, found, headers, rows, as_json)
+    _print(session, answer, headers, rows, as_json)
 
 
 def _print(
     session: CommandContext,
-    document: JSON,
+    answer: object,
     headers: Sequence[str],
-    rows: list[list[Any]],
+    rows: list[list[str]],
     as_json: bool,
 ) -> None:
     if as_json:
-        session.terminal.write(json_document(document))
+        session.terminal.write(json_document(answer))
         return
     for line in table_lines(headers, rows, session.terminal):
         session.terminal.print(line)
@@ -257,27 +282,23 @@ def _scope(**parts: str | None) -> dict[str, Any]:
     return named or {"tenant": True}
 
 
-def _state(one: JSON) -> str:
-    return "disabled" if one["isDisabled"] else "active"
-
-
-def _rule(one: JSON) -> list[str]:
+def _rule(rule: "RuleEntry") -> list[str]:
     return [
-        f"{one['subjectKind']}:{one['subject']}",
-        str(one["role"]),
-        f"{one['scopeKind']}:{one['scopeId']}",
+        f"{rule.subject_kind}:{rule.subject}",
+        rule.role,
+        f"{rule.scope_kind}:{rule.scope_id}",
     ]
 
 
-def _document(file: Path) -> JSON:
+def _document(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         usage_error(f"Cannot read {file}: {error}.")
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         usage_error(
             f"{file} is not a document of access rules.", hint="it has serviceAccounts and rules"
         )
-    return found
+    return document

@@ -3,16 +3,18 @@
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.session import CommandContext, server_command
-from watchbill.cli.output.columns import JSON
 from watchbill.cli.output.humanize import NONE, format_age, format_count, format_number, plural
 from watchbill.cli.output.terminal import DOCUMENTS, PHASE_COLOURS, Cell, safe, table_lines
+
+if TYPE_CHECKING:
+    from watchbill.responses.fleet import Cluster
 
 
 class ClusterFormat(StrEnum):
@@ -33,13 +35,13 @@ ClusterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the cl
 @server_command
 async def create(session: CommandContext, name: ClusterName) -> None:
     """Register a cluster and print its agent's credential: one line, shown only once."""
-    made = await session.client.cluster_create(name)
-    session.terminal.note(f"Cluster {made['name']} has the id {made['id']}.")
+    created = await session.client.cluster_create(name)
+    session.terminal.note(f"Cluster {created.name} has the id {created.id}.")
     session.terminal.note("Keep the line below in a file that only the agent may read. Start it:")
     session.terminal.note(
         f"watchbill agent --server {session.client.url} --credential FILE [--kubeconfig FILE]"
     )
-    session.terminal.print(made["credential"])
+    session.terminal.print(created.credential)
 
 
 @server_command
@@ -51,13 +53,15 @@ async def clusters(
     no_headers: options.NoHeaders = False,
 ) -> None:
     """List clusters: connection state, workloads, capacity, and what their agents cannot read."""
+    from watchbill.responses.fleet import ClusterList
+
     found = await session.client.clusters()
     if output in DOCUMENTS:
-        session.terminal.write(DOCUMENTS[output]({"clusters": found}))
+        session.terminal.write(DOCUMENTS[output](ClusterList(clusters=found)))
         return
     if output is ClusterFormat.NAME:
         for cluster in found:
-            session.terminal.print(safe(cluster["name"]))
+            session.terminal.print(safe(cluster.name))
         return
     if not found:
         session.terminal.note(
@@ -70,50 +74,44 @@ async def clusters(
     for line in table_lines(None if no_headers else _HEADERS, rows, session.terminal):
         session.terminal.print(line)
     for cluster in found:
-        for trouble in _problems(cluster):
-            session.terminal.note(f"note: cluster {cluster['name']}: {trouble}")
+        for problem in _problems(cluster):
+            session.terminal.note(f"note: cluster {cluster.name}: {problem}")
 
 
-def _row(cluster: JSON, now: datetime) -> list[Cell | str]:
-    pools = cluster.get("nodePools") or []
-    contact = cluster.get("lastContactAt")
+def _row(cluster: "Cluster", now: datetime) -> list[Cell | str]:
+    pools, contact = cluster.node_pools, cluster.last_contact_at
     return [
-        str(cluster["name"]),
-        Cell(cluster["state"], PHASE_COLOURS.get(cluster["state"])),
+        cluster.name,
+        Cell(cluster.state, PHASE_COLOURS.get(cluster.state)),
         f"{format_age(contact, now)} ago" if contact else "never",
-        format_count(cluster["workloads"]),
-        format_count(sum(pool["nodes"] for pool in pools)),
-        format_number(sum(pool["gpus"] for pool in pools)),
-        str(cluster.get("kubernetesVersion") or NONE),
-        str(cluster.get("agentVersion") or NONE),
+        format_count(cluster.workloads),
+        format_count(sum(pool.nodes for pool in pools)),
+        format_number(sum(pool.gpus for pool in pools)),
+        cluster.kubernetes_version or NONE,
+        cluster.agent_version or NONE,
         format_count(len(_problems(cluster))),
-        str(cluster["id"]),
+        str(cluster.id),
     ]
 
 
-def _problems(cluster: JSON) -> list[str]:
-    """What keeps the picture of this cluster from being whole."""
-    unseen: dict[tuple[str, str | None], list[str]] = {}
-    for kind in cluster.get("kinds") or []:
-        if kind["state"] in ("forbidden", "failing"):
-            unseen.setdefault((kind["state"], kind.get("message")), []).append(kind["kind"])
-    found = [
-        f"cannot be read ({state}): {', '.join(kinds)}{_because(message)}"
-        for (state, message), kinds in unseen.items()
+def _problems(cluster: "Cluster") -> list[str]:
+    """What keeps the picture of this cluster from being complete."""
+    unreadable: dict[tuple[str, str | None], list[str]] = {}
+    for kind in cluster.kinds:
+        if kind.state in ("forbidden", "failing"):
+            unreadable.setdefault((kind.state, kind.message), []).append(kind.kind)
+    problems = [
+        f"cannot be read ({state}): {', '.join(kinds)}" + (f". {message}" if message else "")
+        for (state, message), kinds in unreadable.items()
     ]
-    found += [
-        f"workload {refused['id']} was rejected: {refused['reason']}"
-        for refused in cluster.get("refused") or []
+    problems += [
+        f"workload {rejected.id} was rejected: {rejected.reason}" for rejected in cluster.refused
     ]
-    if cluster.get("takeovers"):
-        found.append(
-            f"{plural(cluster['takeovers'], 'takeover')}: do two agents run with one credential?"
+    if cluster.takeovers:
+        problems.append(
+            f"{plural(cluster.takeovers, 'takeover')}: do two agents run with one credential?"
         )
-    return found
-
-
-def _because(message: str | None) -> str:
-    return f". {message}" if message else ""
+    return problems
 
 
 @server_command
@@ -123,15 +121,13 @@ async def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove a cluster: its agent loses access and its workloads become deleted."""
-    from uuid import UUID
-
     from watchbill.cli.connection.lookup import find_cluster
 
     cluster = await find_cluster(session.client, name)
     if not yes:
-        _confirm(f"Remove cluster {safe(cluster['name'])} with {cluster['workloads']} workloads?")
-    await session.client.cluster_delete(UUID(cluster["id"]))
-    session.terminal.note(f"Cluster {cluster['name']} is removed.")
+        _confirm(f"Remove cluster {safe(cluster.name)} with {cluster.workloads} workloads?")
+    await session.client.cluster_delete(cluster.id)
+    session.terminal.note(f"Cluster {cluster.name} is removed.")
 
 
 def _confirm(question: str) -> None:

@@ -1,6 +1,6 @@
 """`doctor`: looks at everything that a true answer depends on, and says of each what to do about it."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from watchbill import __version__
 from watchbill.cli.connection.errors import FAILED, OK, UNREACHABLE
 from watchbill.cli.connection.session import CommandContext, server_command
-from watchbill.cli.output.columns import JSON
 from watchbill.cli.output.humanize import format_age, format_duration, plural
 from watchbill.cli.output.terminal import safe
 from watchbill.errors import Unauthenticated, Unavailable, WatchbillError
-from watchbill.metric_types import EXPORTER_GROUP
 
 if TYPE_CHECKING:
     from watchbill.client import Client
+    from watchbill.protocol import KindState
+    from watchbill.responses.access import Me
+    from watchbill.responses.fleet import Cluster
 
 SKEW_WARN_SECONDS = 5
 SKEW_FAIL_SECONDS = 30
@@ -26,7 +27,6 @@ _METRICS_ADVICE = (
     "use and idle GPUs are not known meanwhile; the agent needs nodes/proxy and pods/proxy for it "
     "(deploy/kubernetes/agent has them as a role of their own), and exporters that answer"
 )
-"""The group of what an agent scrapes, beside the groups of Kubernetes."""
 
 
 class Outcome(StrEnum):
@@ -48,9 +48,9 @@ _STATES = {
 class Finding:
     """`advice` is what to do; what is well needs none."""
 
-    verdict: Outcome
+    outcome: Outcome
+    subject: str
     what: str
-    said: str
     advice: str | None = None
 
 
@@ -66,15 +66,15 @@ async def doctor(session: CommandContext) -> None:
     """
     import typer
 
-    terminal, verdicts, code = session.terminal, [], OK
+    terminal, outcomes, code = session.terminal, [], OK
     try:
         async for finding in _findings(session.client):
-            verdicts.append(finding.verdict)
-            word = terminal.coloured(f"{finding.verdict:<6}", _COLOURS[finding.verdict])
-            terminal.print(f"{word}{finding.what:<12}{safe(finding.said)}")
+            outcomes.append(finding.outcome)
+            word = terminal.coloured(f"{finding.outcome:<6}", _COLOURS[finding.outcome])
+            terminal.print(f"{word}{finding.subject:<12}{safe(finding.what)}")
             if finding.advice:
                 terminal.print(f"{'':<18}→ {safe(finding.advice)}")
-        code = FAILED if Outcome.FAIL in verdicts else OK
+        code = FAILED if Outcome.FAIL in outcomes else OK
     except _Unreachable:
         code = UNREACHABLE
     if code != OK:
@@ -85,7 +85,7 @@ async def _findings(client: "Client") -> AsyncIterator[Finding]:
     for check in (_server, _login):
         async for finding in check(client):
             yield finding
-            if finding.verdict is Outcome.FAIL and finding.what in ("server", "login"):
+            if finding.outcome is Outcome.FAIL and finding.subject in ("server", "login"):
                 raise _Unreachable
     try:
         clusters = await client.clusters()
@@ -127,12 +127,12 @@ def _clock(server: datetime | None) -> Finding:
     if server is None:
         return Finding(Outcome.WARN, "clock", "the server sends no Date header")
     skew = abs((datetime.now(UTC) - server).total_seconds())
-    told = "in sync" if skew < 2 else f"{format_duration(skew)} apart"
+    apart = "in sync" if skew < 2 else f"{format_duration(skew)} apart"
     if skew <= SKEW_WARN_SECONDS:
-        return Finding(Outcome.OK, "clock", f"this machine's clock and the server's are {told}")
-    verdict = Outcome.FAIL if skew > SKEW_FAIL_SECONDS else Outcome.WARN
-    said = f"this machine's clock and the server's are {told}"
-    return Finding(verdict, "clock", said, "set the clock by NTP on both machines")
+        return Finding(Outcome.OK, "clock", f"this machine's clock and the server's are {apart}")
+    outcome = Outcome.FAIL if skew > SKEW_FAIL_SECONDS else Outcome.WARN
+    what = f"this machine's clock and the server's are {apart}"
+    return Finding(outcome, "clock", what, "set the clock by NTP on both machines")
 
 
 async def _login(client: "Client") -> AsyncIterator[Finding]:
@@ -146,22 +146,21 @@ async def _login(client: "Client") -> AsyncIterator[Finding]:
         yield Finding(Outcome.FAIL, "login", error.message, error.details)
         return
     yield _rights(me)
-    yield _version("version", "the server", me["version"])
+    yield _version("version", "the server", me.version)
 
 
-def _rights(me: JSON) -> Finding:
-    scope = me["scope"]
-    who = f"{me['name']} ({me['subject']})"
-    if scope["tenant"]:
+def _rights(me: "Me") -> Finding:
+    scope, who = me.scope, f"{me.name} ({me.subject})"
+    if scope.tenant:
         return Finding(Outcome.OK, "login", f"{who} reads everything")
     parts = [
-        plural(len(scope[member]), word)
-        for member, word in (
-            ("clusterIds", "cluster"),
-            ("departmentIds", "department"),
-            ("projectIds", "project"),
+        plural(len(ids), kind)
+        for ids, kind in (
+            (scope.cluster_ids, "cluster"),
+            (scope.department_ids, "department"),
+            (scope.project_ids, "project"),
         )
-        if scope[member]
+        if ids
     ]
     if parts:
         return Finding(Outcome.OK, "login", f"{who} reads {', '.join(parts)}")
@@ -173,25 +172,24 @@ def _rights(me: JSON) -> Finding:
     )
 
 
-def _version(what: str, whose: str, version: str) -> Finding:
+def _version(subject: str, whose: str, version: str) -> Finding:
     if version == __version__:
-        return Finding(Outcome.OK, what, f"{whose} and this command are {version}")
-    said = f"{whose} is {version}, this command {__version__}"
-    return Finding(Outcome.WARN, what, said, "install the same version on both sides")
+        return Finding(Outcome.OK, subject, f"{whose} and this command are {version}")
+    what = f"{whose} is {version}, this command {__version__}"
+    return Finding(Outcome.WARN, subject, what, "install the same version on both sides")
 
 
-def _cluster(cluster: JSON, now: datetime) -> Iterator[Finding]:
-    name, state = cluster["name"], cluster["state"]
-    contact = cluster.get("lastContactAt")
+def _cluster(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
+    contact = cluster.last_contact_at
     heard = f"last contact {format_age(contact, now)} ago" if contact else "no contact yet"
-    verdict = _STATES.get(state, Outcome.WARN)
+    outcome = _STATES[cluster.state]
     yield Finding(
-        verdict,
+        outcome,
         "cluster",
-        f"{name} is {state}, {heard}, {plural(cluster['workloads'], 'workload')}",
-        None if verdict is Outcome.OK else _advice(state),
+        f"{cluster.name} is {cluster.state}, {heard}, {plural(cluster.workloads, 'workload')}",
+        None if outcome is Outcome.OK else _advice(cluster.state),
     )
-    if state == "waiting":
+    if cluster.state == "waiting":
         return
     yield from _kinds(cluster)
     yield from _problems(cluster, now)
@@ -204,60 +202,61 @@ def _advice(state: str) -> str:
     return "look at the agent's log there, and whether it reaches this server"
 
 
-def _kinds(cluster: JSON) -> Iterator[Finding]:
-    kinds = [one for one in cluster.get("kinds") or [] if one["group"] != EXPORTER_GROUP]
+def _kinds(cluster: "Cluster") -> Iterator[Finding]:
+    from watchbill.metric_types import EXPORTER_GROUP
+
+    kinds = [kind for kind in cluster.kinds if kind.group != EXPORTER_GROUP]
     for state, advice in (
         ("forbidden", "allow the agent to get, list and watch them (deploy/kubernetes/agent)"),
         ("failing", "the cluster's answer follows the kinds; the agent keeps retrying"),
     ):
-        found = [one for one in kinds if one["state"] == state]
-        if found:
-            names = ", ".join(one["kind"] for one in found)
-            message = next((one["message"] for one in found if one.get("message")), "")
-            said = f"{cluster['name']}: {state}: {names}. {message}".strip()
-            yield Finding(Outcome.WARN, "kinds", said, advice)
-    if listing := sum(1 for one in kinds if one["state"] == "listing"):
-        said = f"{cluster['name']}: {plural(listing, 'kind')} still being listed"
-        yield Finding(Outcome.WARN, "kinds", said, "wait a moment and look again")
-    elif not any(one["state"] in ("forbidden", "failing") for one in kinds):
-        listed = sum(1 for one in kinds if one["state"] == "complete")
-        yield Finding(Outcome.OK, "kinds", f"{cluster['name']}: all {listed} kinds can be read")
+        unreadable = [kind for kind in kinds if kind.state == state]
+        if unreadable:
+            names = ", ".join(kind.kind for kind in unreadable)
+            what = f"{cluster.name}: {state}: {names}. {_message(unreadable)}".strip()
+            yield Finding(Outcome.WARN, "kinds", what, advice)
+    if listing := sum(1 for kind in kinds if kind.state == "listing"):
+        what = f"{cluster.name}: {plural(listing, 'kind')} still being listed"
+        yield Finding(Outcome.WARN, "kinds", what, "wait a moment and look again")
+    elif not any(kind.state in ("forbidden", "failing") for kind in kinds):
+        listed = sum(1 for kind in kinds if kind.state == "complete")
+        yield Finding(Outcome.OK, "kinds", f"{cluster.name}: all {listed} kinds can be read")
 
 
-def _problems(cluster: JSON, now: datetime) -> Iterator[Finding]:
-    name = cluster["name"]
-    version = cluster.get("agentVersion")
-    if version and version != __version__:
-        yield _version("agent", f"the agent of {name}", version)
-    if refused := cluster.get("refused"):
-        said = f"{name}: {plural(len(refused), 'rejected record')}: {refused[0]['reason']}"
-        yield Finding(Outcome.WARN, "records", said, "`watchbill clusters` lists them")
-    recent = [one for one in cluster.get("gaps") or [] if _is_recent(one["to"], now)]
+def _message(kinds: "Iterable[KindState]") -> str:
+    return next((kind.message for kind in kinds if kind.message), "")
+
+
+def _problems(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
+    name = cluster.name
+    if cluster.agent_version and cluster.agent_version != __version__:
+        yield _version("agent", f"the agent of {name}", cluster.agent_version)
+    if cluster.refused:
+        count = plural(len(cluster.refused), "rejected record")
+        what = f"{name}: {count}: {cluster.refused[0].reason}"
+        yield Finding(Outcome.WARN, "records", what, "`watchbill clusters` lists them")
+    recent = [gap for gap in cluster.gaps if now - gap.to_at < timedelta(days=1)]
     if recent:
-        said = f"{name}: {plural(len(recent), 'gap')} in the last day: short workloads may have been missed"
-        yield Finding(Outcome.WARN, "gaps", said, "keep the agent running, one replica of it")
+        count = plural(len(recent), "gap")
+        what = f"{name}: {count} in the last day: short workloads may have been missed"
+        yield Finding(Outcome.WARN, "gaps", what, "keep the agent running, one replica of it")
 
 
-def _is_recent(instant: str, now: datetime) -> bool:
-    return now - datetime.fromisoformat(instant) < timedelta(days=1)
+def _metrics(cluster: "Cluster") -> Finding:
+    from watchbill.metric_types import EXPORTER_GROUP
 
-
-def _metrics(cluster: JSON) -> Finding:
-    name = cluster["name"]
-    sources = [one for one in cluster.get("kinds") or [] if one["group"] == EXPORTER_GROUP]
-    read = [one["kind"] for one in sources if one["state"] == "complete"]
-    bad = [one for one in sources if one["state"] in ("forbidden", "failing")]
-    if bad:
-        message = next((one["message"] for one in bad if one.get("message")), "")
-        said = f"{name}: {', '.join(one['kind'] for one in bad)} cannot be read. {message}".strip()
-        return Finding(Outcome.WARN, "metrics", said, _METRICS_ADVICE)
-    noted = next((one["message"] for one in sources if read and one.get("message")), None)
-    if noted:
-        return Finding(Outcome.WARN, "metrics", f"{name}: measured by {', '.join(read)}", noted)
+    name = cluster.name
+    sources = [kind for kind in cluster.kinds if kind.group == EXPORTER_GROUP]
+    read = [kind.kind for kind in sources if kind.state == "complete"]
+    unreadable = [kind for kind in sources if kind.state in ("forbidden", "failing")]
+    if unreadable:
+        names = ", ".join(kind.kind for kind in unreadable)
+        what = f"{name}: {names} cannot be read. {_message(unreadable)}".strip()
+        return Finding(Outcome.WARN, "metrics", what, _METRICS_ADVICE)
+    if read and (message := _message(sources)):
+        return Finding(Outcome.WARN, "metrics", f"{name}: measured by {', '.join(read)}", message)
     if read:
-        window = next(
-            (one["idleAfterSeconds"] for one in sources if one.get("idleAfterSeconds")), 0
-        )
+        window = next((kind.idle_after_seconds for kind in sources if kind.idle_after_seconds), 0)
         idle = f"; a GPU is idle after {format_duration(window)} without use" if window else ""
         return Finding(Outcome.OK, "metrics", f"{name}: measured by {', '.join(read)}{idle}")
     return Finding(

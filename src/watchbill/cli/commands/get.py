@@ -21,13 +21,13 @@ from watchbill.cli.output.columns import (
     note_stale_clusters,
     select_columns,
 )
-from watchbill.cli.output.formats import CsvList, JsonList, WordList, Writer, YamlList
+from watchbill.cli.output.formats import CsvList, JsonList, NameList, Writer, YamlList
 from watchbill.cli.output.humanize import format_count
 from watchbill.cli.output.terminal import DOCUMENTS, table_lines
 
 if TYPE_CHECKING:
-    from watchbill.cli.output.columns import JSON
-    from watchbill.client import Selection
+    from watchbill.client import Selection, WorkloadDocument
+    from watchbill.responses.contract import WorkloadResponse
 
 
 class ListFormat(StrEnum):
@@ -75,10 +75,10 @@ async def get(
     from watchbill.cli.commands.watch import watch_workloads
     from watchbill.client import Selection
 
-    picked = select_columns(columns, WIDE if output is not ListFormat.TABLE else TABLE)
+    selected = select_columns(columns, WIDE if output is not ListFormat.TABLE else TABLE)
     if deleted and columns is None and output in TABLES:
-        picked = (*picked, COLUMNS["deleted"])
-    place = LookupScope(
+        selected = (*selected, COLUMNS["deleted"])
+    scope = LookupScope(
         project=project, cluster=cluster, is_deleted=deleted, is_everywhere=everywhere
     )
     if watch and (name is not None or output not in WATCHED):
@@ -87,25 +87,27 @@ async def get(
             hint="choose what is listed with --filter or --search",
         )
     if name is not None:
-        workload = await find_workload(session.client, name, place)
-        await _print_one(session, workload, output, picked, no_headers=no_headers)
+        document = await find_workload(session.client, name, scope)
+        await _print_one(session, document, output, selected, no_headers=no_headers)
         return
     selection = Selection(
-        filters=(*(filters or ()), *await scope_filters(session.client, place)),
+        filters=(*(filters or ()), *await scope_filters(session.client, scope)),
         search=search,
         is_deleted=deleted,
         **_order(sort_by, deleted=deleted, desc=desc, is_table=output in TABLES),
     )
     if watch:
-        words = output.value if output in (ListFormat.NAME, ListFormat.ID) else None
-        await watch_workloads(session, selection, picked, limit=limit or TABLE_ROWS, words=words)
+        name_or_id = output.value if output in (ListFormat.NAME, ListFormat.ID) else None
+        await watch_workloads(
+            session, selection, selected, limit=limit or TABLE_ROWS, name_or_id=name_or_id
+        )
     elif output in TABLES:
         await print_table(
-            session, selection, picked, limit=limit or TABLE_ROWS, has_headers=not no_headers
+            session, selection, selected, limit=limit or TABLE_ROWS, has_headers=not no_headers
         )
     else:
         await print_data(
-            session, selection, _writer(output, picked, has_headers=not no_headers), limit=limit
+            session, selection, _writer(output, selected, has_headers=not no_headers), limit=limit
         )
 
 
@@ -121,28 +123,28 @@ WATCHED = (ListFormat.TABLE, ListFormat.WIDE, ListFormat.NAME, ListFormat.ID)
 _WRITERS: dict[ListFormat, Callable[[], Writer]] = {
     ListFormat.JSON: JsonList,
     ListFormat.YAML: YamlList,
-    ListFormat.NAME: lambda: WordList("name"),
-    ListFormat.ID: lambda: WordList("id"),
+    ListFormat.NAME: lambda: NameList("name"),
+    ListFormat.ID: lambda: NameList("id"),
 }
 
 
 async def _print_one(
     session: CommandContext,
-    workload: "JSON",
+    document: "WorkloadDocument",
     output: ListFormat,
     columns: Sequence[TableColumn],
     *,
     no_headers: bool,
 ) -> None:
     if output in DOCUMENTS:
-        session.terminal.write(DOCUMENTS[output](workload))
+        session.terminal.write(DOCUMENTS[output](document.raw))
     elif output in TABLES:
-        view, clusters = await load_view(session.client)
-        note_stale_clusters(session.terminal, clusters, [workload], view.now)
-        _print_rows(session, [workload], columns, view, has_headers=not no_headers)
+        view = await load_view(session.client)
+        note_stale_clusters(session.terminal, view, [document.workload])
+        _print_rows(session, [document.workload], columns, view, has_headers=not no_headers)
     else:
         writer = _writer(output, columns, has_headers=not no_headers)
-        for piece in (*writer.page([workload]), writer.end(None)):
+        for piece in (*writer.page([document]), writer.end(None)):
             session.terminal.write(piece)
 
 
@@ -164,11 +166,11 @@ async def print_table(
     import asyncio
 
     client, terminal = session.client, session.terminal
-    (view, clusters), workloads = await asyncio.gather(
+    view, workloads = await asyncio.gather(
         load_view(client), client.workloads(selection, most=limit)
     )
     _print_rows(session, workloads, columns, view, has_headers=has_headers)
-    note_stale_clusters(terminal, clusters, workloads, view.now)
+    note_stale_clusters(terminal, view, workloads)
     if not workloads:
         terminal.note(_nothing(selection))
     elif limit is not None and len(workloads) >= limit:
@@ -181,7 +183,7 @@ async def print_table(
 
 def _print_rows(
     session: CommandContext,
-    workloads: Sequence["JSON"],
+    workloads: "Sequence[WorkloadResponse]",
     columns: Sequence[TableColumn],
     view: ColumnView,
     *,
@@ -190,7 +192,7 @@ def _print_rows(
     if not workloads:
         return
     headers = [column.header for column in columns] if has_headers else None
-    rows = [[column.shown(workload, view) for column in columns] for workload in workloads]
+    rows = [[column.show(workload, view) for column in columns] for workload in workloads]
     for line in table_lines(headers, rows, session.terminal):
         session.terminal.print(line)
 
@@ -211,9 +213,9 @@ async def print_data(
     """Page after page on stdout; on stderr whether a limit left some out."""
     next_offset, shown = None, 0
     async for page in session.client.pages(selection, most=limit):
-        for piece in writer.page(page.workloads):
+        for piece in writer.page(page.documents):
             session.terminal.write(piece)
-        next_offset, shown = page.next_offset, shown + len(page.workloads)
+        next_offset, shown = page.next_offset, shown + len(page.documents)
     session.terminal.write(writer.end(next_offset))
     if next_offset is not None:
         count = await session.client.workload_count(selection)
@@ -233,9 +235,9 @@ async def count(
     """Print how many workloads match: one number."""
     from watchbill.client import Selection
 
-    place = LookupScope(project=project, cluster=cluster, is_everywhere=everywhere)
+    scope = LookupScope(project=project, cluster=cluster, is_everywhere=everywhere)
     selection = Selection(
-        filters=(*(filters or ()), *await scope_filters(session.client, place)),
+        filters=(*(filters or ()), *await scope_filters(session.client, scope)),
         search=search,
         is_deleted=deleted,
     )
@@ -258,9 +260,9 @@ async def export(
     """Print every matching workload, streamed from one snapshot of the database."""
     from watchbill.client import Selection
 
-    place = LookupScope(project=project, cluster=cluster, is_everywhere=everywhere)
+    scope = LookupScope(project=project, cluster=cluster, is_everywhere=everywhere)
     selection = Selection(
-        filters=(*(filters or ()), *await scope_filters(session.client, place)),
+        filters=(*(filters or ()), *await scope_filters(session.client, scope)),
         search=search,
         is_deleted=deleted,
     )

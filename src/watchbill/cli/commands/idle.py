@@ -1,8 +1,9 @@
-"""`idle`: who holds GPUs that do nothing, since when, and what that has cost so far."""
+"""`idle`: workloads with idle GPUs, since when, and the GPU-hours lost so far."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,33 +12,36 @@ from watchbill.cli.connection.lookup import LookupScope, load_view, scope_filter
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.columns import (
     COLUMNS,
-    JSON,
     TABLE_ROWS,
     ColumnView,
     TableColumn,
     note_stale_clusters,
     select_columns,
-    value_at,
 )
 from watchbill.cli.output.humanize import format_age, format_count, format_number, plural
-from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, Row, table_lines
+from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, Cell, table_lines
 
-_SINCE = ("additionalFields", "idleSince")
-_HOURS = ("idleGpuHours",)
-_HOLDING = "allocatedGPU>=0.000001"
+if TYPE_CHECKING:
+    from watchbill.responses.contract import WorkloadResponse
+    from watchbill.responses.workloads import IdleWorkload, IdleWorkloadList
 
-
-def _idle_for(workload: JSON, view: ColumnView) -> str:
-    return format_age(value_at(workload, _SINCE), view.now)
+_WITH_GPUS = "allocatedGPU>=0.000001"
 
 
-def _hours(workload: JSON, view: ColumnView) -> str:
-    return f"{workload['idleGpuHours']:,.1f}"
+def _idle_since(workload: "WorkloadResponse", view: ColumnView) -> str:
+    return format_age(workload.extra.idle_since, view.now)
+
+
+def _hours(workload: "WorkloadResponse", view: ColumnView) -> str:
+    from watchbill.responses.workloads import IdleWorkload
+
+    assert isinstance(workload, IdleWorkload), "the operation answers these alone"
+    return f"{workload.idle_gpu_hours:,.1f}"
 
 
 _COLUMNS: Mapping[str, TableColumn] = COLUMNS | {
-    "idlefor": TableColumn("IDLE-FOR", _idle_for, {"idleSince": _SINCE}),
-    "hours": TableColumn("GPU-HOURS", _hours, {"idleGpuHours": _HOURS}),
+    "idlefor": TableColumn("IDLE-FOR", _idle_since),
+    "hours": TableColumn("GPU-HOURS", _hours),
 }
 _DEFAULT = ("name", "type", "project", "owner", "gpu", "idle", "idlefor", "hours", "phase")
 
@@ -74,97 +78,98 @@ async def idle(
     """
     from watchbill.client import Selection
 
-    picked = select_columns(columns, _DEFAULT, _COLUMNS)
-    place = LookupScope(project=project, cluster=cluster, is_everywhere=everywhere)
-    here = (*(filters or ()), *await scope_filters(session.client, place))
+    selected = select_columns(columns, _DEFAULT, _COLUMNS)
+    scope = LookupScope(project=project, cluster=cluster, is_everywhere=everywhere)
+    narrowing = (*(filters or ()), *await scope_filters(session.client, scope))
     is_list = output is AnswerFormat.TABLE and by is None
     most = None if by is not None else limit or (TABLE_ROWS if is_list else None)
-    found = await session.client.idle_workloads(Selection(filters=here), most=most)
+    answer = await session.client.idle_workloads(Selection(filters=narrowing), most=most)
     if output in DOCUMENTS:
-        session.terminal.write(DOCUMENTS[output](found))
+        session.terminal.write(DOCUMENTS[output](answer))
         return
-    view, clusters = await load_view(session.client)
-    shown = found["workloads"]
-    headers, every = _grouped(shown, by, view) if by is not None else _each(shown, picked, view)
-    rows = every[: limit or TABLE_ROWS]
-    for line in (
-        table_lines(None if no_headers else headers, rows, session.terminal) if rows else ()
-    ):
-        session.terminal.print(line)
-    note_stale_clusters(session.terminal, clusters, shown, view.now)
-    total = found["total"] if by is None else len(every)
-    if len(rows) < total:
+    view = await load_view(session.client)
+    if by is None:
+        headers = [column.header for column in selected]
+        rows = [
+            [column.show(workload, view) for column in selected] for workload in answer.workloads
+        ]
+    else:
+        headers, rows = _group_rows(answer.workloads, by, view)
+    shown = rows[: limit or TABLE_ROWS]
+    if shown:
+        for line in table_lines(None if no_headers else headers, shown, session.terminal):
+            session.terminal.print(line)
+    note_stale_clusters(session.terminal, view, answer.workloads)
+    total = answer.total if by is None else len(rows)
+    if len(shown) < total:
         session.terminal.note(
-            f"{format_count(len(rows))} of {format_count(total)} shown (--limit N for more)"
+            f"{format_count(len(shown))} of {format_count(total)} shown (--limit N for more)"
         )
-    await _remark_sums(session, found, here)
+    await _note_sums(session, answer, narrowing)
 
 
-def _each(
-    workloads: Sequence[JSON], columns: Sequence[TableColumn], view: ColumnView
-) -> tuple[list[str], list[Row]]:
-    rows: list[Row] = [[column.shown(one, view) for column in columns] for one in workloads]
-    return [column.header for column in columns], rows
-
-
-def _grouped(
-    workloads: Sequence[JSON], by: IdleGrouping, view: ColumnView
-) -> tuple[list[str], list[Row]]:
+def _group_rows(
+    workloads: "Sequence[IdleWorkload]", by: IdleGrouping, view: ColumnView
+) -> tuple[list[str], list[list[Cell | str]]]:
     """A row a group, the most GPU-hours first."""
     column = COLUMNS[by.value]
-    groups: dict[str, list[JSON]] = {}
-    for one in workloads:
-        shown = column.shown(one, view)
-        groups.setdefault(shown if isinstance(shown, str) else shown.text, []).append(one)
-    rows: list[Row] = [
+    groups: dict[str, list[IdleWorkload]] = {}
+    for workload in workloads:
+        cell = column.show(workload, view)
+        groups.setdefault(cell if isinstance(cell, str) else cell.text, []).append(workload)
+    rows: list[list[Cell | str]] = [
         [
             name,
-            format_count(len(ones)),
-            format_number(sum(one.get("idleAllocatedGpus") or 0 for one in ones)),
-            format_age(
-                min(filter(None, (value_at(one, _SINCE) for one in ones)), default=None), view.now
-            ),
-            f"{_sum_of_hours(ones):,.1f}",
+            format_count(len(members)),
+            format_number(sum(member.idle_allocated_gpus or 0 for member in members)),
+            format_age(_earliest(members), view.now),
+            f"{_sum_of_hours(members):,.1f}",
         ]
-        for name, ones in sorted(groups.items(), key=lambda one: -_sum_of_hours(one[1]))
+        for name, members in sorted(groups.items(), key=lambda item: -_sum_of_hours(item[1]))
     ]
     return [column.header, "WORKLOADS", "IDLE", "LONGEST", "GPU-HOURS"], rows
 
 
-def _sum_of_hours(workloads: Sequence[JSON]) -> float:
-    return sum(float(one["idleGpuHours"]) for one in workloads)
+def _earliest(workloads: "Sequence[IdleWorkload]") -> datetime | None:
+    return min(filter(None, (workload.extra.idle_since for workload in workloads)), default=None)
 
 
-async def _remark_sums(session: CommandContext, found: JSON, here: tuple[str, ...]) -> None:
+def _sum_of_hours(workloads: "Sequence[IdleWorkload]") -> float:
+    return sum(workload.idle_gpu_hours for workload in workloads)
+
+
+async def _note_sums(
+    session: CommandContext, answer: "IdleWorkloadList", narrowing: tuple[str, ...]
+) -> None:
     import asyncio
 
     from watchbill.client import Selection
 
-    holding = (*here, _HOLDING)
-    holders, measured = await asyncio.gather(
-        session.client.workload_count(Selection(filters=holding)),
-        session.client.workload_count(Selection(filters=(*holding, "idleAllocatedGpus>=0"))),
+    with_gpus = (*narrowing, _WITH_GPUS)
+    count, measured = await asyncio.gather(
+        session.client.workload_count(Selection(filters=with_gpus)),
+        session.client.workload_count(Selection(filters=(*with_gpus, "idleAllocatedGpus>=0"))),
     )
-    if found["total"]:
+    if answer.total:
         session.terminal.note(
-            f"{format_number(found['idleGpus'])} GPUs of {plural(found['total'], 'workload')} are idle: "
-            f"{found['idleGpuHours']:,.1f} GPU-hours by now."
+            f"{format_number(answer.idle_gpus)} GPUs of {plural(answer.total, 'workload')} are idle: "
+            f"{answer.idle_gpu_hours:,.1f} GPU-hours by now."
         )
-    session.terminal.note(coverage(holders, measured))
+    session.terminal.note(coverage(count, measured))
 
 
-def coverage(holders: int, measured: int) -> str:
-    """Of how much anything is known."""
-    if not holders:
-        return "No workload holds GPUs."
+def coverage(with_gpus: int, measured: int) -> str:
+    """Of how many workloads with GPUs use is measured."""
+    if not with_gpus:
+        return "No workload has GPUs."
     if not measured:
         return (
-            f"Nothing measures the GPUs of the {plural(holders, 'workload')} that hold some: "
-            "which are idle is not known."
+            f"GPU use is not measured of the {plural(with_gpus, 'workload')} with GPUs: "
+            "idle GPUs are unknown."
         )
-    if measured < holders:
+    if measured < with_gpus:
         return (
-            f"{format_count(measured)} of {plural(holders, 'workload')} with GPUs are measured; "
-            f"of the other {format_count(holders - measured)} it is not known."
+            f"{format_count(measured)} of {plural(with_gpus, 'workload')} with GPUs are measured; "
+            f"the other {format_count(with_gpus - measured)} are not."
         )
-    return f"All {plural(holders, 'workload')} with GPUs are measured."
+    return f"All {plural(with_gpus, 'workload')} with GPUs are measured."

@@ -1,11 +1,7 @@
-"""`open`: the web page of what is asked for, in the browser where a person sits at a terminal.
-
-`login`, `logout` and `key …`: people on their own machine.
-"""
+"""`login`, `logout`, `key …` and `open`: people on their own machine."""
 
 import os
 import sys
-from collections.abc import Mapping
 from typing import Annotated
 from urllib.parse import quote
 
@@ -15,7 +11,8 @@ from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.lookup import LookupScope, find_workload
 from watchbill.cli.connection.session import CommandContext, login_file, server_command
-from watchbill.cli.output.terminal import json_document, table_lines, terminal
+from watchbill.cli.output.humanize import rfc3339
+from watchbill.cli.output.terminal import credential_document, table_lines, terminal
 
 
 @server_command
@@ -29,9 +26,9 @@ async def open_page(
     """Print the URL of the web page, or of one workload, and open it on a terminal."""
     address = session.client.url + "/"
     if name is not None:
-        place = LookupScope(project=project, cluster=cluster)
-        workload = await find_workload(session.client, name, place)
-        address += f"workloads/{workload['id']}"
+        scope = LookupScope(project=project, cluster=cluster)
+        document = await find_workload(session.client, name, scope)
+        address += f"workloads/{document.workload.id}"
     session.terminal.print(address)
     if not only_print and sys.stdout.isatty():
         import webbrowser
@@ -59,10 +56,10 @@ def login(url: ServerUrl = "") -> None:
     async def confirmed() -> None:
         transport = Transport(url)
         try:
-            begun = await begin_device_login(transport)
-            screen.note(f"Open {begun.verification_uri_complete}")
-            screen.note(f"and confirm the code {begun.user_code}.")
-            write_login(path, await finish_device_login(transport, begun))
+            device_login = await begin_device_login(transport)
+            screen.note(f"Open {device_login.verification_uri_complete}")
+            screen.note(f"and confirm the code {device_login.user_code}.")
+            write_login(path, await finish_device_login(transport, device_login))
         finally:
             await transport.close()
 
@@ -103,24 +100,27 @@ async def create_key(
     ] = None,
 ) -> None:
     """Create an access key that acts as you and print it as JSON, shown only once."""
+    from watchbill.responses.access import Credential
+
     body = {"name": name} | ({"expiresAt": expires_at} if expires_at else {})
-    made = await session.client.request("POST", "/api/v1/me/keys", body=body)
-    shown: Mapping[str, object] = {"url": session.client.url} | made
-    session.terminal.write(json_document(shown))
+    credential = await session.client.post("/api/v1/me/keys", Credential, body=body)
+    session.terminal.write(credential_document(session.client.url, credential))
 
 
 @server_command
 async def list_keys(session: CommandContext) -> None:
     """List your access keys."""
-    found = (await session.client.request("GET", "/api/v1/me/keys"))["accessKeys"]
+    from watchbill.responses.access import AccessKeyList
+
+    keys = (await session.client.get("/api/v1/me/keys", AccessKeyList)).access_keys
     rows = [
         [
-            one["clientId"],
-            one["name"],
-            one.get("expiresAt", "-"),
-            "disabled" if one["isDisabled"] else "",
+            key.client_id,
+            key.name,
+            "-" if key.expires_at is None else rfc3339(key.expires_at),
+            "disabled" if key.is_disabled else "",
         ]
-        for one in found
+        for key in keys
     ]
     for line in table_lines(("CLIENT-ID", "NAME", "EXPIRES", "STATE"), rows, session.terminal):
         session.terminal.print(line)
@@ -131,5 +131,5 @@ async def delete_key(
     session: CommandContext, key: Annotated[str, typer.Argument(metavar="CLIENT-ID")]
 ) -> None:
     """Delete an access key."""
-    await session.client.request("DELETE", f"/api/v1/me/keys/{quote(key, safe='')}")
+    await session.client.delete(f"/api/v1/me/keys/{quote(key, safe='')}")
     session.terminal.note("Access ends within one minute.")

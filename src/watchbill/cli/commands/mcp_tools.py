@@ -1,10 +1,8 @@
-"""Answers as a language model may read them: other people's text kept short, its hidden characters shown.
+"""`mcp`: the read operations as tools of the Model Context Protocol: typed in, structured out, over our client.
 
-Nothing here makes text harmless to obey; it keeps it from hiding and from drowning what stands around it.
-
-The read operations as tools of the Model Context Protocol: typed in, structured out, over our own client.
-
-Knows `mcp`, which is an extra; nothing else imports this module at its top.
+Other people's text in the answers is kept short and its hidden characters are shown. Nothing here makes text
+harmless to obey; it keeps it from hiding and from drowning what stands around it. Knows `mcp`, which is an
+extra; nothing else imports this module at its top.
 """
 
 import functools
@@ -14,6 +12,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, ParamSpec
 from uuid import UUID
 
+import msgspec
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
@@ -23,13 +22,14 @@ from pydantic import Field
 from watchbill import __version__
 from watchbill.cli.connection.errors import Ambiguous
 from watchbill.cli.connection.lookup import LookupScope, find_workload
-from watchbill.cli.output.columns import JSON, value_at
 from watchbill.cli.output.terminal import safe
 from watchbill.client import Client, Selection
 from watchbill.errors import WatchbillError
+from watchbill.responses.contract import WorkloadResponse
+from watchbill.workload import Condition, PendingSchedulingMessage, Phase, Wire
 
-MOST_CHARACTERS = 500
-MOST_ITEMS = 100
+MAX_CHARACTERS = 500
+MAX_ITEMS = 100
 
 
 def sanitized(value: Any) -> Any:
@@ -37,21 +37,21 @@ def sanitized(value: Any) -> Any:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, Mapping):
-        found = {_text(str(name)): sanitized(one) for name, one in list(value.items())[:MOST_ITEMS]}
+        found = {_text(str(name)): sanitized(one) for name, one in list(value.items())[:MAX_ITEMS]}
         return found | _left_out(len(value))
     if isinstance(value, Sequence):
-        return [*(sanitized(one) for one in value[:MOST_ITEMS]), *_left_out(len(value)).values()]
+        return [*(sanitized(one) for one in value[:MAX_ITEMS]), *_left_out(len(value)).values()]
     return value
 
 
 def _text(text: str) -> str:
-    if len(text) <= MOST_CHARACTERS:
+    if len(text) <= MAX_CHARACTERS:
         return safe(text)
-    return f"{safe(text[:MOST_CHARACTERS])} … ({len(text) - MOST_CHARACTERS} more characters)"
+    return f"{safe(text[:MAX_CHARACTERS])} … ({len(text) - MAX_CHARACTERS} more characters)"
 
 
 def _left_out(count: int) -> dict[str, str]:
-    return {"…": f"{count - MOST_ITEMS} more are left out"} if count > MOST_ITEMS else {}
+    return {"…": f"{count - MAX_ITEMS} more are left out"} if count > MAX_ITEMS else {}
 
 
 INSTRUCTIONS = """\
@@ -92,24 +92,6 @@ GROUP = Literal[
     "Phase",
     "Category",
 ]
-_SUMMARY = {
-    "requestedGpus": ("workloadRequestedResources", "gpu", "request"),
-    "allocatedGpus": ("allocatedResources", "gpu"),
-    **{
-        name: (name,)
-        for name in (
-            *("id", "name", "type", "phase", "phaseMessage", "phaseUpdatedAt", "clusterId"),
-            *("departmentName", "projectName", "namespace", "submittedBy", "idleAllocatedGpus"),
-            *("createdAt", "completedAt", "deletedAt", "totalPendingTimeSeconds"),
-            *("totalRunningTimeSeconds", "runningPods", "currentNodePools"),
-        )
-    },
-}
-_STATUS = (
-    *("id", "name", "type", "phase", "phaseMessage", "phaseUpdatedAt", "projectName", "clusterId"),
-    *("deletedAt", "completedAt", "totalPendingTimeSeconds", "totalRunningTimeSeconds"),
-    *("idleAllocatedGpus", "pendingSchedulingMessages", "conditions"),
-)
 
 
 def build_server(opened: ClientOpener) -> MCPServer[Any]:
@@ -141,20 +123,20 @@ def build_server(opened: ClientOpener) -> MCPServer[Any]:
 
 
 def _tool(
-    tool: Callable[P, Awaitable[JSON]],
-) -> Callable[P, Awaitable[JSON]]:
+    tool: Callable[P, Awaitable[dict[str, Any]]],
+) -> Callable[P, Awaitable[dict[str, Any]]]:
     """What goes out is fit to be read, and so is what goes wrong."""
 
     @functools.wraps(tool)
-    async def run(*args: P.args, **kwargs: P.kwargs) -> JSON:
+    async def run(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         try:
-            found: JSON = sanitized(await tool(*args, **kwargs))
+            answer: dict[str, Any] = sanitized(msgspec.to_builtins(await tool(*args, **kwargs)))
         except WatchbillError as error:
             candidates = error.candidates if isinstance(error, Ambiguous) else ()
             raise ToolError(
                 "\n".join([safe(error.message), *candidates, safe(error.details or "")]).strip()
             ) from error
-        return found
+        return answer
 
     return run
 
@@ -189,8 +171,9 @@ class Tools:
         async with self._opened(context) as client:
             page = await client.workload_list(selection, offset=offset, limit=limit)
             total = await client.workload_count(selection)
-        found = {"total": total, "workloads": [_summary(one) for one in page.workloads]}
-        return found | ({"next": page.next_offset} if page.next_offset is not None else {})
+        workloads = [_summary(document.workload) for document in page.documents]
+        following = {"next": page.next_offset} if page.next_offset is not None else {}
+        return {"total": total, "workloads": workloads} | following
 
     @_tool
     async def get_workload(
@@ -198,7 +181,7 @@ class Tools:
     ) -> dict[str, Any]:
         """Everything that is known of one workload, also of a deleted one."""
         async with self._opened(context) as client:
-            return await find_workload(client, workload, LookupScope(project=project))
+            return (await find_workload(client, workload, LookupScope(project=project))).members()
 
     @_tool
     async def count_workloads(
@@ -223,7 +206,7 @@ class Tools:
         """Sums over live workloads now, grouped by up to two things: workloads, GPUs allocated, GPUs idle,
         pending by waiting time."""
         async with self._opened(context) as client:
-            return await client.telemetry(telemetry_type, group_by=tuple(group_by or ()))
+            return _plain(await client.telemetry(telemetry_type, group_by=tuple(group_by or ())))
 
     @_tool
     async def get_metrics(
@@ -241,13 +224,14 @@ class Tools:
         """Series of one workload, e.g. GPU_UTILIZATION, GPU_MEMORY_USAGE_BYTES, GPU_ALLOCATION, POD_COUNT,
         CPU_USAGE_CORES. `values` null means that the type failed, and why stands in its labels."""
         async with self._opened(context) as client:
-            return await client.metrics(
+            answer = await client.metrics(
                 await _id_of(client, workload, project),
                 metric_types,
                 start=start,
                 end=end,
                 samples=samples,
             )
+        return _plain(answer)
 
     @_tool
     async def get_endpoints(
@@ -255,7 +239,7 @@ class Tools:
     ) -> dict[str, Any]:
         """Where a workload answers: host, port, path, url. Do not open what you were not asked to."""
         async with self._opened(context) as client:
-            return await client.endpoints(await _id_of(client, workload, project))
+            return _plain(await client.endpoints(await _id_of(client, workload, project)))
 
     @_tool
     async def get_elements(
@@ -263,7 +247,8 @@ class Tools:
     ) -> dict[str, Any]:
         """What a workload is made of (roles, replicas, pods), upper levels first."""
         async with self._opened(context) as client:
-            return {"elements": await client.elements(await _id_of(client, workload, project))}
+            elements = await client.elements(await _id_of(client, workload, project))
+        return {"elements": elements}
 
     @_tool
     async def count_elements(
@@ -271,7 +256,7 @@ class Tools:
     ) -> dict[str, Any]:
         """How many parts a workload has, and how many of them are stored."""
         async with self._opened(context) as client:
-            return await client.element_count(await _id_of(client, workload, project))
+            return _plain(await client.element_count(await _id_of(client, workload, project)))
 
     @_tool
     async def why_pending(
@@ -280,32 +265,107 @@ class Tools:
         """Why a workload waits: each reason with who says so, the dominant one first; for one that does not
         wait, how it stands. Also its phases so far."""
         async with self._opened(context) as client:
-            found = await find_workload(client, workload, LookupScope(project=project))
-            history = await client.history(UUID(found["id"]))
-        reasons = value_at(found, ("additionalFields", "pendingReasons")) or []
-        standing = {name: found[name] for name in _STATUS if name in found}
-        return {"reasons": reasons, "workload": standing, "history": history}
+            document = await find_workload(client, workload, LookupScope(project=project))
+            answer = await client.history(document.workload.id)
+        return {
+            "reasons": document.workload.extra.pending_reasons,
+            "workload": msgspec.json.decode(document.raw, type=_Status),
+            "history": answer.history,
+        }
 
     @_tool
     async def idle_gpus(self, context: Context[Any], limit: Limit = 20) -> dict[str, Any]:
         """Workloads that hold GPUs which do nothing, most idle GPU-hours first. What nothing measures is not
         among them: `unmeasuredWorkloads` hold GPUs of which it is not known."""
-        holding = ("allocatedGPU>=0.000001",)
-        measured = (*holding, "idleAllocatedGpus>=0")
+        with_gpus = ("allocatedGPU>=0.000001",)
+        measured = (*with_gpus, "idleAllocatedGpus>=0")
         async with self._opened(context) as client:
-            found = await client.idle(Selection(), limit=limit)
-            holders = await client.workload_count(Selection(filters=holding))
+            answer = await client.idle(Selection(), limit=limit)
+            count = await client.workload_count(Selection(filters=with_gpus))
             known = await client.workload_count(Selection(filters=measured))
         workloads = [
-            _summary(one) | {"idleGpuHours": one.get("idleGpuHours")} for one in found["workloads"]
+            _plain(_summary(workload)) | {"idleGpuHours": workload.idle_gpu_hours}
+            for workload in answer.workloads
         ]
-        return found | {"workloads": workloads, "unmeasuredWorkloads": holders - known}
+        sums = _plain(msgspec.structs.replace(answer, workloads=()))
+        return sums | {"workloads": workloads, "unmeasuredWorkloads": count - known}
 
 
 async def _id_of(client: Client, workload: str, project: str | None) -> UUID:
-    return UUID((await find_workload(client, workload, LookupScope(project=project)))["id"])
+    return (await find_workload(client, workload, LookupScope(project=project))).workload.id
 
 
-def _summary(workload: JSON) -> JSON:
-    found = {name: value_at(workload, path) for name, path in _SUMMARY.items()}
-    return {name: value for name, value in found.items() if value is not None}
+def _plain(answer: msgspec.Struct) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(answer)
+    return plain
+
+
+class _Status(Wire, frozen=True, kw_only=True):
+    """What tells how a workload stands."""
+
+    id: UUID
+    name: str
+    type: str
+    phase: Phase
+    phase_message: str | None = None
+    phase_updated_at: datetime | None = None
+    project_name: str | None = None
+    cluster_id: UUID | None = None
+    deleted_at: datetime | None = None
+    completed_at: datetime | None = None
+    total_pending_time_seconds: int | None = None
+    total_running_time_seconds: int | None = None
+    idle_allocated_gpus: float | None = None
+    pending_scheduling_messages: tuple[PendingSchedulingMessage, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+class _Summary(Wire, frozen=True, kw_only=True):
+    requested_gpus: float | None = None
+    allocated_gpus: float
+    id: UUID
+    name: str
+    type: str
+    phase: Phase
+    phase_message: str | None = None
+    phase_updated_at: datetime
+    cluster_id: UUID
+    department_name: str
+    project_name: str
+    namespace: str
+    submitted_by: str | None = None
+    idle_allocated_gpus: float | None = None
+    created_at: datetime
+    completed_at: datetime | None = None
+    deleted_at: datetime | None = None
+    total_pending_time_seconds: int
+    total_running_time_seconds: int
+    running_pods: int
+    current_node_pools: tuple[str, ...]
+
+
+def _summary(workload: WorkloadResponse) -> _Summary:
+    gpu = workload.workload_requested_resources.gpu
+    return _Summary(
+        requested_gpus=gpu.request if gpu is not None else None,
+        allocated_gpus=workload.allocated_resources.gpu,
+        id=workload.id,
+        name=workload.name,
+        type=workload.type,
+        phase=workload.phase,
+        phase_message=workload.phase_message,
+        phase_updated_at=workload.phase_updated_at,
+        cluster_id=workload.cluster_id,
+        department_name=workload.department_name,
+        project_name=workload.project_name,
+        namespace=workload.namespace,
+        submitted_by=workload.submitted_by,
+        idle_allocated_gpus=workload.idle_allocated_gpus,
+        created_at=workload.created_at,
+        completed_at=workload.completed_at,
+        deleted_at=workload.deleted_at,
+        total_pending_time_seconds=workload.total_pending_time_seconds,
+        total_running_time_seconds=workload.total_running_time_seconds,
+        running_pods=workload.running_pods,
+        current_node_pools=workload.current_node_pools,
+    )

@@ -14,7 +14,7 @@ from watchbill.cli.output.columns import select_columns
 from watchbill.cli.output.formats import JsonList, YamlList
 from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, json_document
 
-PAGE_SIZE, MOST_PAGE_SIZE = 100, 500
+PAGE_SIZE, MAX_PAGE_SIZE = 100, 500
 _COLUMNS = ("name", "type", "phase", "project", "owner", "pods", "gpu", "age")
 
 
@@ -37,7 +37,7 @@ async def list_workloads(
     as_yaml: Annotated[bool, typer.Option("--yaml", help="Print YAML.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Print the API's answer to one page.")] = False,
     page_size: Annotated[
-        int, typer.Option(min=1, max=MOST_PAGE_SIZE, help="Workloads per request.")
+        int, typer.Option(min=1, max=MAX_PAGE_SIZE, help="Workloads per request.")
     ] = PAGE_SIZE,
     next_token: Annotated[
         int, typer.Option(min=0, help="Begin there, as `next` of an earlier answer says.")
@@ -51,6 +51,7 @@ async def list_workloads(
 ) -> None:
     """List workloads, with the flags of `runai workload list`."""
     from watchbill.client import Selection
+    from watchbill.responses.contract import WorkloadsResponse
 
     if as_json + as_yaml + raw > 1:
         usage_error("--json, --yaml and --raw contradict each other.")
@@ -68,7 +69,9 @@ async def list_workloads(
     )
     if raw:
         page = await session.client.workload_list(selection, offset=next_token, limit=page_size)
-        session.terminal.write(json_document(page))
+        workloads = tuple(document.raw for document in page.documents)
+        answer = WorkloadsResponse(workloads=workloads, next_offset=page.next_offset)
+        session.terminal.write(json_document(answer))
         return
     if no_pagination:
         max_items = min(page_size, max_items or page_size)
@@ -76,8 +79,8 @@ async def list_workloads(
         writer = JsonList() if as_json else YamlList()
         await print_data(session, selection, writer, limit=max_items)
     else:
-        picked = select_columns(columns, _COLUMNS)
-        await print_table(session, selection, picked, limit=max_items, has_headers=not no_headers)
+        selected = select_columns(columns, _COLUMNS)
+        await print_table(session, selection, selected, limit=max_items, has_headers=not no_headers)
 
 
 @server_command
@@ -86,13 +89,13 @@ async def describe_workload(
     name: options.Named,
     project: options.Project = None,
     pod_limit: Annotated[
-        int, typer.Option(min=0, max=MOST_PAGE_SIZE, help="At most this many elements.")
+        int, typer.Option(min=0, max=MAX_PAGE_SIZE, help="At most this many elements.")
     ] = SHOWN_ELEMENTS,
     output: options.Output = AnswerFormat.TABLE,
 ) -> None:
     """Show one workload, with the flags of `runai workload describe`."""
-    workload = await find_workload(session.client, name, LookupScope(project=project))
+    document = await find_workload(session.client, name, LookupScope(project=project))
     if output in DOCUMENTS:
-        session.terminal.write(DOCUMENTS[output](workload))
+        session.terminal.write(DOCUMENTS[output](document.raw))
     else:
-        await print_description(session, workload, most_parts=pod_limit)
+        await print_description(session, document.workload, max_elements=pod_limit)

@@ -1,25 +1,17 @@
-"""The last hour of what a workload used, as series that can be drawn.
-
-`top NAME`: what one workload uses, in all and GPU by GPU, now and in the last hour.
-
-`top`: who holds most GPUs, and what the last hour of each looked like.
-
-`top`: who holds the GPUs now, workload by workload or summed; and what one workload uses.
-"""
+"""`top`: the workloads with most GPUs, or sums by group; and what one workload uses, GPU by GPU."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, TypeGuard
-from uuid import UUID
+from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 import typer
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import LookupScope, find_workload, scope_filters
 from watchbill.cli.connection.session import CommandContext, server_command
-from watchbill.cli.output.columns import JSON, TABLE_ROWS, value_at
+from watchbill.cli.output.columns import TABLE_ROWS
 from watchbill.cli.output.humanize import (
     NONE,
     UNKNOWN,
@@ -34,7 +26,15 @@ from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, safe, table_l
 from watchbill.errors import NotFound, TooMany, Unavailable
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from watchbill.client import Client
+    from watchbill.responses.contract import (
+        MetricSample,
+        TelemetryResponse,
+        TelemetryValue,
+        WorkloadResponse,
+    )
 
 SAMPLES = 24
 HOUR = timedelta(hours=1)
@@ -47,7 +47,7 @@ UsageSeries = dict[tuple[str, str], Series]
 
 
 async def usage_series(
-    client: "Client", workload_id: UUID, types: Sequence[str], *, end: datetime
+    client: "Client", workload_id: "UUID", types: Sequence[str], *, end: datetime
 ) -> UsageSeries:
     """The series that there are; a type that is not measured, or a source that is down, has none."""
     try:
@@ -57,21 +57,21 @@ async def usage_series(
     except (NotFound, Unavailable, TooMany):
         return {}
     return {
-        (one["type"], (one.get("labels") or {}).get("gpu", "")): _spread(one["values"] or (), end)
-        for one in answer["measurements"]
+        (series.type, (series.labels or {}).get("gpu", "")): _spread(series.values or (), end)
+        for series in answer.measurements
     }
 
 
-def _spread(values: Sequence[JSON], end: datetime) -> Series:
-    """By position in the hour, with a gap where there is no sample."""
+def _spread(samples: "Sequence[MetricSample]", end: datetime) -> Series:
+    """By position in the usage, with a gap where there is no sample."""
     step = HOUR / SAMPLES
-    found: Series = [None] * SAMPLES
-    for one in values:
-        age = end - datetime.fromisoformat(one["timestamp"])
+    values: Series = [None] * SAMPLES
+    for sample in samples:
+        age = end - datetime.fromisoformat(sample.timestamp)
         position = SAMPLES - 1 - round(age / step)
         if 0 <= position < SAMPLES:
-            found[position] = float(one["value"])
-    return found
+            values[position] = float(sample.value)
+    return values
 
 
 def is_known(values: Series | None) -> TypeGuard[Series]:
@@ -96,7 +96,7 @@ class _Metric:
 
     label: str
     type: str
-    shown: Callable[[float], str]
+    show: Callable[[float], str]
     limit: str = ""
     top: float | None = None
 
@@ -118,82 +118,81 @@ _METRICS = (
     _Metric("running pods", "RUNNING_POD_COUNT", format_significant, limit="POD_COUNT"),
 )
 _GPU_USE, _GPU_MEMORY, _NVLINK = _METRICS[:3]
-_TYPES = tuple(name for figure in _METRICS for name in (figure.type, figure.limit) if name)
+_TYPES = tuple(name for metric in _METRICS for name in (metric.type, metric.limit) if name)
 
 
 async def top_workload(
     session: CommandContext,
-    word: str,
+    name: str,
     output: AnswerFormat,
     *,
-    place: LookupScope,
+    scope: LookupScope,
     has_headers: bool,
 ) -> None:
     terminal = session.terminal
-    workload = await find_workload(session.client, word, place)
-    ended = workload.get("completedAt") or workload.get("deletedAt")
-    end = datetime.fromisoformat(ended) if ended else datetime.now(UTC) - LAG
-    hour = await usage_series(session.client, UUID(workload["id"]), _TYPES, end=end)
+    workload = (await find_workload(session.client, name, scope)).workload
+    ended = workload.completed_at or workload.deleted_at
+    end = ended or datetime.now(UTC) - LAG
+    usage = await usage_series(session.client, workload.id, _TYPES, end=end)
     if output in DOCUMENTS:
-        terminal.write(DOCUMENTS[output](_last_values(workload, hour)))
+        terminal.write(DOCUMENTS[output](_last_values(workload, usage)))
         return
     terminal.print(_headline(workload))
-    if not any(is_known(values) for values in hour.values()):
+    if not any(is_known(values) for values in usage.values()):
         terminal.note("No use of it was measured then; `watchbill doctor` tells what is measured.")
         return
     headers = ["", "NOW" if ended is None else "LAST", "REQUESTED", "LAST HOUR"]
-    totals = [_total(figure, hour) for figure in _METRICS if is_known(hour.get((figure.type, "")))]
+    totals = [
+        _total(metric, usage) for metric in _METRICS if is_known(usage.get((metric.type, "")))
+    ]
     for line in ("", *table_lines(headers if has_headers else None, totals, terminal)):
         terminal.print(line)
-    _print_devices(session, hour, has_headers=has_headers)
+    _print_devices(session, usage, has_headers=has_headers)
 
 
-def _last_values(workload: JSON, hour: UsageSeries) -> JSON:
-    """The newest of each series, for programs."""
+def _last_values(workload: "WorkloadResponse", usage: UsageSeries) -> dict[str, Any]:
+    """The last value of each series, for programs."""
     return {
-        "id": workload["id"],
-        "name": workload["name"],
+        "id": workload.id,
+        "name": workload.name,
         "metrics": [
             {"type": name, **({"gpu": gpu} if gpu else {}), "value": last_value(values)}
-            for (name, gpu), values in hour.items()
+            for (name, gpu), values in usage.items()
             if is_known(values)
         ],
     }
 
 
-def _headline(workload: JSON) -> str:
-    held = value_at(workload, ("allocatedResources", "gpu")) or 0
-    idle = workload.get("idleAllocatedGpus")
+def _headline(workload: "WorkloadResponse") -> str:
+    gpus, idle = workload.allocated_resources.gpu, workload.idle_allocated_gpus
     unused = (
-        "" if not held else f", {UNKNOWN if idle is None else format_number(idle)} of them idle"
+        "" if not gpus else f", {UNKNOWN if idle is None else format_number(idle)} of them idle"
     )
-    where = (
-        f"{workload['type']}, {workload['phase']}, project {workload.get('projectName') or NONE}"
-    )
-    pods = plural(workload.get("runningPods") or 0, "running pod")
-    return safe(f"{workload['name']} ({where}): {format_number(held)} GPUs{unused}, {pods}")
+    where = f"{workload.type}, {workload.phase}, project {workload.project_name or NONE}"
+    pods = plural(workload.running_pods, "running pod")
+    return safe(f"{workload.name} ({where}): {format_number(gpus)} GPUs{unused}, {pods}")
 
 
-def _total(figure: _Metric, hour: UsageSeries) -> Sequence[str]:
-    values, asked = hour[figure.type, ""], hour.get((figure.limit, ""))
+def _total(metric: _Metric, usage: UsageSeries) -> Sequence[str]:
+    values, asked = usage[metric.type, ""], usage.get((metric.limit, ""))
     return [
-        figure.label,
-        figure.shown(last_value(values)),
-        figure.shown(last_value(asked)) if asked is not None and is_known(asked) else NONE,
-        chart(values, top=figure.top),
+        metric.label,
+        metric.show(last_value(values)),
+        metric.show(last_value(asked)) if asked is not None and is_known(asked) else NONE,
+        chart(values, top=metric.top),
     ]
 
 
-def _print_devices(session: CommandContext, hour: UsageSeries, *, has_headers: bool) -> None:
+def _print_devices(session: CommandContext, usage: UsageSeries, *, has_headers: bool) -> None:
     """A row a GPU, the least used first: that is the one to ask about."""
-    devices = {gpu for _, gpu in hour if gpu}
-    use = {gpu: _now(hour.get((_GPU_USE.type, gpu))) for gpu in devices}
+    devices = {gpu for _, gpu in usage if gpu}
+    use = {gpu: _now(usage.get((_GPU_USE.type, gpu))) for gpu in devices}
     order = sorted(devices, key=lambda gpu: (use[gpu] is None, use[gpu] or 0.0, gpu))
     rows = [
         [
             gpu,
-            *(_cell(figure, hour, gpu) for figure in (_GPU_USE, _GPU_MEMORY, _NVLINK)),
-            _chart(hour, gpu),
+            *(_cell(metric, usage, gpu) for metric in (_GPU_USE, _GPU_MEMORY, _NVLINK)),
+            _chart(usage, gpu),
         ]
         for gpu in order[:GPU_ROWS]
     ]
@@ -212,101 +211,104 @@ def _now(values: Series | None) -> float | None:
     return last_value(values) if values is not None and is_known(values) else None
 
 
-def _cell(figure: _Metric, hour: UsageSeries, gpu: str) -> str:
-    found = _now(hour.get((figure.type, gpu)))
-    return UNKNOWN if found is None else figure.shown(found)
+def _cell(metric: _Metric, usage: UsageSeries, gpu: str) -> str:
+    value = _now(usage.get((metric.type, gpu)))
+    return UNKNOWN if value is None else metric.show(value)
 
 
-def _chart(hour: UsageSeries, gpu: str) -> str:
-    values = hour.get((_GPU_USE.type, gpu))
+def _chart(usage: UsageSeries, gpu: str) -> str:
+    values = usage.get((_GPU_USE.type, gpu))
     return chart(values, top=_GPU_USE.top) if values is not None and is_known(values) else ""
 
 
 ROWS = 20
 MEASURED_ROWS = 100
 """Further ones are listed without a chart: each costs a question."""
-ASKED_AT_ONCE = 4
+CONCURRENT_REQUESTS = 4
 _HEADERS = ["WORKLOAD", "PROJECT", "PHASE", "GPUS", "IDLE", "GPU-USE", "", "CPU-CORES", ""]
 _GPU, _CPU = "GPU_UTILIZATION", "CPU_USAGE_CORES"
 
 
 async def top_list(
     session: CommandContext,
-    here: tuple[str, ...],
+    narrowing: tuple[str, ...],
     output: AnswerFormat,
     *,
     limit: int | None,
     has_headers: bool,
 ) -> None:
-    """`here`: items of filterBy that narrow it."""
+    """`narrowing`: items of filterBy that narrow it."""
     import asyncio
 
     from watchbill.client import Selection
 
     client, terminal = session.client, session.terminal
-    holding = Selection(
-        filters=(*here, "allocatedGPU>=0.000001"), sort_by="allocatedGPU", is_descending=True
+    with_gpus = Selection(
+        filters=(*narrowing, "allocatedGPU>=0.000001"), sort_by="allocatedGPU", is_descending=True
     )
     shown = limit or ROWS
-    workloads = await client.workloads(holding, most=shown)
+    workloads = await client.workloads(with_gpus, most=shown)
     if not workloads and output not in DOCUMENTS:
         terminal.note("No workloads with GPUs visible to you.")
         return
-    places = asyncio.Semaphore(ASKED_AT_ONCE)
+    slots = asyncio.Semaphore(CONCURRENT_REQUESTS)
     end = datetime.now(UTC) - LAG
 
-    async def measured(workload: JSON) -> UsageSeries:
-        async with places:
-            return await usage_series(client, UUID(workload["id"]), (_GPU, _CPU), end=end)
+    async def load(workload: "WorkloadResponse") -> UsageSeries:
+        async with slots:
+            return await usage_series(client, workload.id, (_GPU, _CPU), end=end)
 
-    hours = await asyncio.gather(*(measured(one) for one in workloads[:MEASURED_ROWS]))
-    charts = [*hours, *({} for _ in workloads[MEASURED_ROWS:])]
+    loaded = await asyncio.gather(*(load(workload) for workload in workloads[:MEASURED_ROWS]))
+    series = [*loaded, *({} for _ in workloads[MEASURED_ROWS:])]
     if output in DOCUMENTS:
-        found = [_usage(*one) for one in zip(workloads, charts, strict=True)]
-        terminal.write(DOCUMENTS[output]({"workloads": found}))
+        usage = [_usage(*pair) for pair in zip(workloads, series, strict=True)]
+        terminal.write(DOCUMENTS[output]({"workloads": usage}))
         return
-    rows = [_row(workload, chart) for workload, chart in zip(workloads, charts, strict=True)]
+    rows = [_row(*pair) for pair in zip(workloads, series, strict=True)]
     for line in table_lines(_HEADERS if has_headers else None, rows, terminal):
         terminal.print(line)
-    if not any(is_known(chart.get((name, ""))) for chart in hours for name in (_GPU, _CPU)):
+    if not any(is_known(usage.get((name, ""))) for usage in loaded for name in (_GPU, _CPU)):
         terminal.note(
             "No use measured in the last hour; `watchbill doctor` tells what is measured."
         )
     if len(workloads) >= shown:
-        count = await client.workload_count(holding)
+        count = await client.workload_count(with_gpus)
         if count > shown:
             terminal.note(
                 f"{format_count(shown)} of {format_count(count)} shown (--limit N for more)"
             )
 
 
-def _usage(workload: JSON, chart: UsageSeries) -> JSON:
+def _usage(workload: "WorkloadResponse", series: UsageSeries) -> dict[str, Any]:
     """For programs; null is not known. `gpuUtilization` in percent."""
-    utilization, cores = chart.get((_GPU, "")), chart.get((_CPU, ""))
+    utilization, cores = series.get((_GPU, "")), series.get((_CPU, ""))
     return {
-        **{name: workload.get(name) for name in ("id", "name", "projectName", "phase")},
-        "allocatedGpus": value_at(workload, ("allocatedResources", "gpu")),
-        "idleAllocatedGpus": workload.get("idleAllocatedGpus"),
+        "id": workload.id,
+        "name": workload.name,
+        "projectName": workload.project_name,
+        "phase": workload.phase,
+        "allocatedGpus": workload.allocated_resources.gpu,
+        "idleAllocatedGpus": workload.idle_allocated_gpus,
         "gpuUtilization": last_value(utilization) if is_known(utilization) else None,
         "cpuUsageCores": last_value(cores) if is_known(cores) else None,
     }
 
 
-def _row(workload: JSON, chart: UsageSeries) -> list[str]:
-    idle = workload.get("idleAllocatedGpus")
+def _row(workload: "WorkloadResponse", series: UsageSeries) -> list[str]:
+    idle = workload.idle_allocated_gpus
     return [
-        workload["name"],
-        str(workload.get("projectName") or NONE),
-        workload["phase"],
-        format_number(value_at(workload, ("allocatedResources", "gpu"))),
+        workload.name,
+        workload.project_name or NONE,
+        workload.phase,
+        format_number(workload.allocated_resources.gpu),
         UNKNOWN if idle is None else format_number(idle),
-        *_use(chart.get((_GPU, "")), unit="%", top=100.0),
-        *_use(chart.get((_CPU, "")), unit="", top=None),
+        *_use(series.get((_GPU, "")), unit="%", top=100.0),
+        *_use(series.get((_CPU, "")), unit="", top=None),
     ]
 
 
 def _use(values: Series | None, *, unit: str, top: float | None) -> tuple[str, str]:
-    """The newest value and the hour, or that it is not known."""
+    """The newest value and the usage, or that it is not known."""
     if values is None or not is_known(values):
         return UNKNOWN, ""
     return f"{format_significant(last_value(values))}{unit}", chart(values, top=top)
@@ -362,12 +364,14 @@ async def top(
     import asyncio
 
     if name is not None:
-        place = LookupScope(project=project, cluster=cluster)
-        await top_workload(session, name, output, place=place, has_headers=not no_headers)
+        scope = LookupScope(project=project, cluster=cluster)
+        await top_workload(session, name, output, scope=scope, has_headers=not no_headers)
         return
     if by is UsageGrouping.WORKLOAD:
-        here = await scope_filters(session.client, LookupScope(project=project, cluster=cluster))
-        await top_list(session, here, output, limit=limit, has_headers=not no_headers)
+        narrowing = await scope_filters(
+            session.client, LookupScope(project=project, cluster=cluster)
+        )
+        await top_list(session, narrowing, output, limit=limit, has_headers=not no_headers)
         return
 
     fields, client = _FIELDS[by], session.client
@@ -375,8 +379,8 @@ async def top(
         *(client.telemetry(kind, group_by=fields) for kind in (_WORKLOADS, _ALLOCATED, _IDLE))
     )
     if output in DOCUMENTS:
-        found = _sums_of_groups(by, *answers)
-        session.terminal.write(DOCUMENTS[output]({"groups": found[:limit]}))
+        sums = _sums_of_groups(by, *answers)
+        session.terminal.write(DOCUMENTS[output]({"groups": sums[:limit]}))
         return
     rows = _rows(*answers)
     shown = limit or TABLE_ROWS
@@ -393,9 +397,11 @@ async def top(
         )
 
 
-def _rows(workloads: JSON, held: JSON, idle: JSON) -> list[list[str]]:
-    counts, gpus, unused = _sums(workloads), _sums(held), _sums(idle)
-    labels = _labels(held) | _labels(workloads)
+def _rows(
+    workloads: "TelemetryResponse", allocated: "TelemetryResponse", idle: "TelemetryResponse"
+) -> list[list[str]]:
+    counts, gpus, unused = _sums(workloads), _sums(allocated), _sums(idle)
+    labels = _labels(allocated) | _labels(workloads)
     return [
         [
             *labels[key],
@@ -407,10 +413,15 @@ def _rows(workloads: JSON, held: JSON, idle: JSON) -> list[list[str]]:
     ]
 
 
-def _sums_of_groups(by: UsageGrouping, workloads: JSON, held: JSON, idle: JSON) -> list[JSON]:
+def _sums_of_groups(
+    by: UsageGrouping,
+    workloads: "TelemetryResponse",
+    allocated: "TelemetryResponse",
+    idle: "TelemetryResponse",
+) -> list[dict[str, Any]]:
     """The same for programs; `idleGpus` is null where nothing is measured."""
-    counts, gpus, unused = _sums(workloads), _sums(held), _sums(idle)
-    labels = _labels(held) | _labels(workloads)
+    counts, gpus, unused = _sums(workloads), _sums(allocated), _sums(idle)
+    labels = _labels(allocated) | _labels(workloads)
     names = (by.value, "cluster")
     return [
         dict(zip(names, labels[key], strict=False))
@@ -433,17 +444,17 @@ def _ordered(
     )
 
 
-def _sums(answer: JSON) -> dict[_Key, float]:
-    return {_key(value): float(value["value"]) for value in answer["values"]}
+def _sums(answer: "TelemetryResponse") -> dict[_Key, float]:
+    return {_key(value): float(value.value) for value in answer.values}
 
 
-def _labels(answer: JSON) -> dict[_Key, _Key]:
+def _labels(answer: "TelemetryResponse") -> dict[_Key, _Key]:
     """What people call each group."""
     return {
-        _key(value): tuple(group.get("name") or group["value"] or NONE for group in value["groups"])
-        for value in answer["values"]
+        _key(value): tuple(group.name or group.value or NONE for group in value.groups)
+        for value in answer.values
     }
 
 
-def _key(value: JSON) -> _Key:
-    return tuple(group["value"] for group in value["groups"])
+def _key(value: "TelemetryValue") -> _Key:
+    return tuple(group.value for group in value.groups)

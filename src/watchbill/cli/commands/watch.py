@@ -8,7 +8,8 @@ from uuid import UUID
 
 from watchbill.cli.connection.lookup import load_view
 from watchbill.cli.connection.session import CommandContext
-from watchbill.cli.output.columns import JSON, ColumnView, TableColumn
+from watchbill.cli.output.columns import ColumnView, TableColumn
+from watchbill.cli.output.formats import NAMES
 from watchbill.cli.output.humanize import format_count
 from watchbill.cli.output.terminal import Cell, safe, table_lines
 from watchbill.errors import NotFound, TooMany, Unavailable
@@ -16,9 +17,10 @@ from watchbill.errors import NotFound, TooMany, Unavailable
 if TYPE_CHECKING:
     from watchbill.client import Client, Selection
     from watchbill.client.events import StreamEvent
+    from watchbill.responses.contract import WorkloadResponse
 
-ASKED_AT_ONCE = 8
-MOST_LINES = 100
+CONCURRENT_REQUESTS = 8
+MAX_LINES = 100
 """Of one event; more changed workloads than these are counted, not shown."""
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
 _COLOURS = {"deleted": "dim", "left": "dim"}
@@ -30,14 +32,14 @@ async def watch_workloads(
     columns: Sequence[TableColumn],
     *,
     limit: int,
-    words: str | None,
+    name_or_id: str | None,
 ) -> None:
     """Until it is interrupted. A stream that breaks is opened again; then everything is shown anew.
 
-    `words` = `name` or `id`: one of them a line, and nothing else.
+    `name_or_id`: one of them a line, and nothing else.
     """
     tries = 0
-    screen = _Screen(session, selection, columns, limit=limit, words=words)
+    screen = _Screen(session, selection, columns, limit=limit, name_or_id=name_or_id)
     while True:
         try:
             async for event in session.client.stream(selection):
@@ -52,7 +54,7 @@ async def watch_workloads(
 
 
 class _Screen:
-    """What was said so far decides whether headers come again."""
+    """What was shown so far decides whether headers come again."""
 
     def __init__(
         self,
@@ -61,21 +63,23 @@ class _Screen:
         columns: Sequence[TableColumn],
         *,
         limit: int,
-        words: str | None,
+        name_or_id: str | None,
     ) -> None:
         self._session = session
         self._selection = selection
         self._columns = columns
         self._limit = limit
-        self._words = words
+        self._name = NAMES[name_or_id] if name_or_id is not None else None
         self._view: ColumnView | None = None
-        self._known: set[str] = set()
+        self._known: set[UUID] = set()
         """What was shown; only that can be said to have left."""
         self.has_shown = False
 
     async def show(self, event: "StreamEvent") -> None:
-        if event.name == "change":
-            await self._changes(event.data)
+        from watchbill.responses.workloads import StreamChange
+
+        if isinstance(event.data, StreamChange):
+            await self._changes(event.data.changed, event.data.gone)
         elif event.name in ("ready", "resync"):
             await self._everything(is_again=self.has_shown)
             self.has_shown = True
@@ -85,7 +89,7 @@ class _Screen:
         client, terminal = self._session.client, self._session.terminal
         if is_again:
             terminal.note("note: changes were missed; this is the list now:")
-        self._view, _ = await load_view(client)
+        self._view = await load_view(client)
         workloads = await client.workloads(self._selection, most=self._limit)
         self._print([("", workload) for workload in workloads], has_headers=not is_again)
         if len(workloads) >= self._limit:
@@ -95,36 +99,36 @@ class _Screen:
                     f"{format_count(self._limit)} of {format_count(count)} shown, changes of all follow"
                 )
 
-    async def _changes(self, data: JSON) -> None:
-        told = [("changed", one) for one in data["changed"]]
-        told += [("left", one) for one in data["gone"] if one in self._known]
-        if len(told) > MOST_LINES:
+    async def _changes(self, changed: Sequence[UUID], gone: Sequence[UUID]) -> None:
+        events = [("changed", workload_id) for workload_id in changed]
+        events += [("left", workload_id) for workload_id in gone if workload_id in self._known]
+        if len(events) > MAX_LINES:
             self._session.terminal.note(
-                f"note: {format_count(len(told))} workloads changed at once, "
-                f"{format_count(MOST_LINES)} of them are shown"
+                f"note: {format_count(len(events))} workloads changed at once, "
+                f"{format_count(MAX_LINES)} of them are shown"
             )
-        found = await _asked(self._session.client, told[:MOST_LINES])
-        self._view, _ = await load_view(self._session.client)
-        self._print(found, has_headers=False)
+        workloads = await _load(self._session.client, events[:MAX_LINES])
+        self._view = await load_view(self._session.client)
+        self._print(workloads, has_headers=False)
 
-    def _print(self, entries: Sequence[tuple[str, JSON]], *, has_headers: bool) -> None:
+    def _print(
+        self, entries: "Sequence[tuple[str, WorkloadResponse]]", *, has_headers: bool
+    ) -> None:
         terminal, view = self._session.terminal, self._view
-        self._known.update(
-            workload["id"] for event, workload in entries if event in ("", "changed")
-        )
+        self._known.update(workload.id for event, workload in entries if event in ("", "changed"))
         self._known.difference_update(
-            workload["id"] for event, workload in entries if event in _COLOURS
+            workload.id for event, workload in entries if event in _COLOURS
         )
         assert view is not None, "the view comes with the first list"
-        if self._words is not None:
+        if self._name is not None:
             for _, workload in entries:
-                terminal.print(safe(workload[self._words]))
+                terminal.print(safe(self._name(workload)))
             return
         headers = ["EVENT", *(column.header for column in self._columns)] if has_headers else None
         rows = [
             [
                 Cell(event, _COLOURS.get(event)),
-                *(column.shown(workload, view) for column in self._columns),
+                *(column.show(workload, view) for column in self._columns),
             ]
             for event, workload in entries
         ]
@@ -133,18 +137,20 @@ class _Screen:
                 terminal.print(line)
 
 
-async def _asked(client: "Client", told: Sequence[tuple[str, str]]) -> list[tuple[str, JSON]]:
+async def _load(
+    client: "Client", events: Sequence[tuple[str, UUID]]
+) -> "list[tuple[str, WorkloadResponse]]":
     """Each workload as it is by now; one that is out of sight meanwhile is left out."""
-    places = asyncio.Semaphore(ASKED_AT_ONCE)
+    slots = asyncio.Semaphore(CONCURRENT_REQUESTS)
 
-    async def ask(event: str, workload_id: str) -> tuple[str, JSON] | None:
-        async with places:
+    async def load(event: str, workload_id: UUID) -> "tuple[str, WorkloadResponse] | None":
+        async with slots:
             try:
-                workload = await client.workload_get(UUID(workload_id))
+                workload = (await client.workload_get(workload_id)).workload
             except NotFound:
                 return None
-        is_deleted = event == "left" and workload.get("deletedAt")
+        is_deleted = event == "left" and workload.deleted_at is not None
         return ("deleted" if is_deleted else event), workload
 
-    found = await asyncio.gather(*(ask(event, one) for event, one in told))
-    return [one for one in found if one is not None]
+    loaded = await asyncio.gather(*(load(event, workload_id) for event, workload_id in events))
+    return [entry for entry in loaded if entry is not None]

@@ -1,25 +1,17 @@
-"""`why` without a name: everything that is pending and the reason of each, the longest waiting first.
+"""`why`: why a workload is pending, or the status of one that is not. Only what the server has evidence for.
 
-`why`: why a workload waits, or what is true of one that does not. Only what the server has evidence for.
+Without a name: everything that is pending and the reason of each, the longest pending first.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.lookup import LookupScope, find_workload, load_view, scope_filters
 from watchbill.cli.connection.session import CommandContext, server_command
-from watchbill.cli.output.columns import (
-    COLUMNS,
-    JSON,
-    TABLE_ROWS,
-    ColumnView,
-    note_stale_clusters,
-    stale_clusters,
-    stale_note,
-    value_at,
-)
+from watchbill.cli.output.columns import COLUMNS, TABLE_ROWS, ColumnView, note_stale_clusters
 from watchbill.cli.output.humanize import (
     NONE,
     format_age,
@@ -27,59 +19,16 @@ from watchbill.cli.output.humanize import (
     format_duration,
     format_number,
     format_time,
-    parse_time,
 )
 from watchbill.cli.output.terminal import PHASE_COLOURS, Row, Terminal, safe, table_lines
+
+if TYPE_CHECKING:
+    from watchbill.responses.contract import WorkloadResponse
+    from watchbill.workload import Condition, PendingReason
 
 NO_REASON = "no scheduler and no queue has given a reason yet"
 _HEADERS = ("NAME", "TYPE", "PROJECT", "OWNER", "GPU(R/A)", "PENDING", "REASON")
 _COLUMNS = ("name", "type", "project", "owner", "gpu")
-
-
-async def print_pending(
-    session: CommandContext, place: LookupScope, *, limit: int | None, has_headers: bool
-) -> None:
-    import asyncio
-
-    from watchbill.client import Selection
-
-    if place.is_deleted:
-        usage_error(
-            "A deleted workload is not pending.", hint="name one: `watchbill why NAME --deleted`"
-        )
-    client, terminal = session.client, session.terminal
-    filters = ("phase==Pending", *await scope_filters(client, place))
-    selection = Selection(filters=filters, sort_by="phaseUpdatedAt")
-    shown = limit or TABLE_ROWS
-    (view, clusters), found = await asyncio.gather(
-        load_view(client), client.workloads(selection, most=shown)
-    )
-    if not found:
-        terminal.note("No pending workloads visible to you.")
-        return
-    rows: list[Row] = [
-        [
-            *(COLUMNS[name].shown(one, view) for name in _COLUMNS),
-            format_age(one["phaseUpdatedAt"], view.now),
-            dominant_reason(one),
-        ]
-        for one in found
-    ]
-    for line in table_lines(_HEADERS if has_headers else None, rows, terminal):
-        terminal.print(line)
-    note_stale_clusters(terminal, clusters, found, view.now)
-    if len(found) >= shown and (count := await client.workload_count(selection)) > shown:
-        terminal.note(f"{format_count(shown)} of {format_count(count)} shown (--limit N for more)")
-    terminal.note("hint: `watchbill why NAME` shows the evidence")
-
-
-def dominant_reason(workload: JSON) -> str:
-    """The dominant one: the server tells it first."""
-    first: JSON = next(iter(value_at(workload, ("additionalFields", "pendingReasons")) or ()), {})
-    told = first.get("userMessage") or first.get("message") or workload.get("phaseMessage")
-    return str(told or NO_REASON)
-
-
 _SOURCES = {
     "kai": "KAI scheduler",
     "kueue": "Kueue",
@@ -101,127 +50,162 @@ async def why(
 ) -> None:
     """Explain why a workload is pending, with the evidence; or show its status.
 
-    Without a name: everything that is pending, a line each with the reason, the longest waiting first.
+    Without a name: everything that is pending, a line each with the reason, the longest pending first.
     """
-    place = LookupScope(
+    scope = LookupScope(
         project=project, cluster=cluster, is_deleted=deleted, is_everywhere=everywhere
     )
     if name is None:
-        await print_pending(session, place, limit=limit, has_headers=not no_headers)
+        await print_pending(session, scope, limit=limit, has_headers=not no_headers)
         return
-    workload = await find_workload(session.client, name, place)
-    view, clusters = await load_view(session.client)
+    workload = (await find_workload(session.client, name, scope)).workload
+    view = await load_view(session.client)
     for line in explanation(workload, view, session.terminal):
         session.terminal.print(line)
-    for silent in stale_clusters(clusters, [workload]):
-        session.terminal.note(stale_note(silent, view.now))
+    note_stale_clusters(session.terminal, view, [workload])
 
 
-def explanation(workload: JSON, view: ColumnView, terminal: Terminal) -> Iterator[str]:
+async def print_pending(
+    session: CommandContext, scope: LookupScope, *, limit: int | None, has_headers: bool
+) -> None:
+    import asyncio
+
+    from watchbill.client import Selection
+
+    if scope.is_deleted:
+        usage_error(
+            "A deleted workload is not pending.", hint="name one: `watchbill why NAME --deleted`"
+        )
+    client, terminal = session.client, session.terminal
+    filters = ("phase==Pending", *await scope_filters(client, scope))
+    selection = Selection(filters=filters, sort_by="phaseUpdatedAt")
+    shown = limit or TABLE_ROWS
+    view, workloads = await asyncio.gather(
+        load_view(client), client.workloads(selection, most=shown)
+    )
+    if not workloads:
+        terminal.note("No pending workloads visible to you.")
+        return
+    rows: list[Row] = [
+        [
+            *(COLUMNS[name].show(workload, view) for name in _COLUMNS),
+            format_age(workload.phase_updated_at, view.now),
+            dominant_reason(workload),
+        ]
+        for workload in workloads
+    ]
+    for line in table_lines(_HEADERS if has_headers else None, rows, terminal):
+        terminal.print(line)
+    note_stale_clusters(terminal, view, workloads)
+    if len(workloads) >= shown and (count := await client.workload_count(selection)) > shown:
+        terminal.note(f"{format_count(shown)} of {format_count(count)} shown (--limit N for more)")
+    terminal.note("hint: `watchbill why NAME` shows the evidence")
+
+
+def dominant_reason(workload: "WorkloadResponse") -> str:
+    """The server lists it first."""
+    for reason in workload.extra.pending_reasons[:1]:
+        return reason.user_message or reason.message
+    return workload.phase_message or NO_REASON
+
+
+def explanation(
+    workload: "WorkloadResponse", view: ColumnView, terminal: Terminal
+) -> Iterator[str]:
     yield _headline(workload, view, terminal)
-    if workload.get("deletedAt"):
-        yield f"It was deleted {format_time(workload['deletedAt'], view.now)}."
-    if workload["phase"] == "Pending" and not workload.get("deletedAt"):
+    if workload.deleted_at is not None:
+        yield f"It was deleted {format_time(workload.deleted_at, view.now)}."
+    if workload.phase == "Pending" and workload.deleted_at is None:
         yield from _pending(workload, view)
     else:
         yield from _status(workload, view)
     yield from _conditions(workload, view, terminal)
 
 
-def _headline(workload: JSON, view: ColumnView, terminal: Terminal) -> str:
-    cluster_id = str(workload.get("clusterId", ""))
-    cluster = view.cluster_names.get(cluster_id, cluster_id)
-    phase = workload["phase"]
-    who = f"{safe(workload['name'])} ({safe(workload['type'])})"
-    where = f"in project {safe(workload.get('projectName') or NONE)} on cluster {safe(cluster)}"
-    coloured = terminal.coloured(safe(phase), PHASE_COLOURS.get(phase))
-    if workload.get("deletedAt"):
-        return f"{who} {where} was {coloured} when it was deleted."
-    return (
-        f"{who} {where} has been {coloured} for {format_age(workload['phaseUpdatedAt'], view.now)}."
-    )
+def _headline(workload: "WorkloadResponse", view: ColumnView, terminal: Terminal) -> str:
+    cluster = view.cluster_name(workload.cluster_id)
+    who = f"{safe(workload.name)} ({safe(workload.type)})"
+    where = f"in project {safe(workload.project_name or NONE)} on cluster {safe(cluster)}"
+    phase = terminal.coloured(workload.phase, PHASE_COLOURS.get(workload.phase))
+    if workload.deleted_at is not None:
+        return f"{who} {where} was {phase} when it was deleted."
+    return f"{who} {where} has been {phase} for {format_age(workload.phase_updated_at, view.now)}."
 
 
-def _pending(workload: JSON, view: ColumnView) -> Iterator[str]:
-    reasons = (workload.get("additionalFields") or {}).get("pendingReasons") or []
+def _pending(workload: "WorkloadResponse", view: ColumnView) -> Iterator[str]:
+    reasons = workload.extra.pending_reasons
     if not reasons:
-        message = workload.get("phaseMessage")
-        if message:
-            yield f"Message: {safe(message)}"
+        if workload.phase_message:
+            yield f"Message: {safe(workload.phase_message)}"
         yield "No scheduler and no queue has given a reason yet."
-        return
-    for position, pending_reason in enumerate(reasons):
+    for position, reason in enumerate(reasons):
         yield ""
         yield ("Because: " if position == 0 else "Also: ") + safe(
-            pending_reason.get("userMessage")
-            or pending_reason.get("message")
-            or pending_reason.get("reason")
+            reason.user_message or reason.message or reason.reason
         )
-        yield from _evidence(pending_reason, view)
+        yield from _evidence(reason, view)
 
 
-def _evidence(pending_reason: JSON, view: ColumnView) -> Iterator[str]:
-    source = str(pending_reason.get("source", ""))
-    pool = pending_reason.get("nodePool")
-    facts: dict[str, Any] = {
-        "source": _SOURCES.get(source, source) + (f", for node pool {pool}" if pool else ""),
-        "since": format_time(pending_reason.get("since"), view.now),
-        "reason": pending_reason.get("reason"),
-        "original": pending_reason.get("message"),
+def _evidence(reason: "PendingReason", view: ColumnView) -> Iterator[str]:
+    pool = f", for node pool {reason.node_pool}" if reason.node_pool else ""
+    facts = {
+        "source": _SOURCES.get(reason.source, reason.source) + pool,
+        "since": format_time(reason.since, view.now),
+        "reason": reason.reason,
+        "original": reason.message,
     }
     for label, value in facts.items():
         if value and value != NONE:
             yield f"  {label:<14}{safe(value)}"
 
 
-def _status(workload: JSON, view: ColumnView) -> Iterator[str]:
-    """How a workload that does not wait stands."""
-    if workload.get("phaseMessage"):
-        yield f"Message: {safe(workload['phaseMessage'])}"
-    completed = workload.get("completedAt")
-    if completed:
-        yield f"It ended {format_time(completed, view.now)}."
-    else:
+def _status(workload: "WorkloadResponse", view: ColumnView) -> Iterator[str]:
+    """Of a workload that is not pending."""
+    if workload.phase_message:
+        yield f"Message: {safe(workload.phase_message)}"
+    if workload.completed_at is not None:
+        yield f"It ended {format_time(workload.completed_at, view.now)}."
+    elif workload.deleted_at is None:
         yield from _running(workload)
-    waited = workload.get("totalPendingTimeSeconds") or 0
-    ran = workload.get("totalRunningTimeSeconds") or 0
-    yield f"Total pending time {format_duration(waited)}, total running time {format_duration(ran)}."
+    yield (
+        f"Total pending time {format_duration(workload.total_pending_time_seconds)}, "
+        f"total running time {format_duration(workload.total_running_time_seconds)}."
+    )
 
 
-def _running(workload: JSON) -> Iterator[str]:
-    if workload.get("deletedAt"):
-        return
-    wanted = value_at(workload, ("requestedPods", "number"))
-    of_wanted = f" of {wanted}" if wanted is not None else ""
-    gpus = value_at(workload, ("allocatedResources", "gpu")) or 0
-    yield f"{workload.get('runningPods', 0)}{of_wanted} pods running, {format_number(gpus)} GPUs allocated."
-    idle = workload.get("idleAllocatedGpus")
-    if gpus and idle is None:
+def _running(workload: "WorkloadResponse") -> Iterator[str]:
+    requested, gpus = workload.requested_pods.number, workload.allocated_resources.gpu
+    of_requested = f" of {requested}" if requested is not None else ""
+    yield (
+        f"{workload.running_pods}{of_requested} pods running, {format_number(gpus)} GPUs allocated."
+    )
+    if gpus and workload.idle_allocated_gpus is None:
         yield "GPU use is not measured: idle GPUs are unknown."
-    elif gpus and idle:
-        yield f"{format_number(idle)} GPUs idle."
+    elif gpus and workload.idle_allocated_gpus:
+        yield f"{format_number(workload.idle_allocated_gpus)} GPUs idle."
 
 
-def _conditions(workload: JSON, view: ColumnView, terminal: Terminal) -> Iterator[str]:
-    """The conditions that have something to say, the latest first."""
-    told = [one for one in workload.get("conditions") or [] if one.get("message")]
-    if not told:
+def _conditions(
+    workload: "WorkloadResponse", view: ColumnView, terminal: Terminal
+) -> Iterator[str]:
+    """Those with a message, the latest first."""
+    conditions = [condition for condition in workload.conditions if condition.message]
+    if not conditions:
         return
-    told.sort(key=_changed_at, reverse=True)
+    conditions.sort(key=_changed_at, reverse=True)
     yield from ("", "Conditions with a message:")
     rows = [
         [
-            f"{one.get('type')}={one.get('status')}",
-            str(one.get("reason") or NONE),
-            format_age(one.get("lastTransitionTime"), view.now),
-            str(one["message"]),
+            f"{condition.type}={condition.status}",
+            condition.reason or NONE,
+            format_age(condition.last_transition_time, view.now),
+            condition.message or NONE,
         ]
-        for one in told
+        for condition in conditions
     ]
     for line in table_lines(["CONDITION", "REASON", "AGE", "MESSAGE"], rows, terminal):
         yield f"  {line}"
 
 
-def _changed_at(condition: JSON) -> float:
-    at = parse_time(condition.get("lastTransitionTime"))
-    return at.timestamp() if at else 0.0
+def _changed_at(condition: "Condition") -> datetime:
+    return condition.last_transition_time or datetime.min.replace(tzinfo=UTC)

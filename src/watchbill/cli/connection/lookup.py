@@ -1,4 +1,4 @@
-"""From the word that a person typed to the one thing it means, or an error that says what to type."""
+"""From a name or id that a person typed to the workload or cluster, or an error that says what to type."""
 
 import json
 from dataclasses import dataclass
@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from watchbill.cli.connection.errors import Ambiguous, usage_error
-from watchbill.cli.output.columns import JSON, ColumnView, select_columns
+from watchbill.cli.output.columns import ColumnView, select_columns
 from watchbill.cli.output.terminal import Terminal, table_lines
 from watchbill.errors import NotFound
 
 if TYPE_CHECKING:
-    from watchbill.client import Client
+    from watchbill.client import Client, WorkloadDocument
+    from watchbill.responses.contract import WorkloadResponse
+    from watchbill.responses.fleet import Cluster
 
 CANDIDATES = 20
 _CANDIDATE_COLUMNS = "id,type,phase,project,namespace,cluster,age,deleted"
@@ -29,14 +31,16 @@ class LookupScope:
     """Then the project does not count, as with kubectl's -A."""
 
 
-async def scope_filters(client: "Client", place: LookupScope) -> tuple[str, ...]:
+async def scope_filters(client: "Client", scope: LookupScope) -> tuple[str, ...]:
     """As items of filterBy."""
-    found = []
-    if place.project is not None and not place.is_everywhere:
-        found.append(filter_item("projectName", place.project))
-    if place.cluster is not None:
-        found.append(filter_item("clusterId", (await find_cluster(client, place.cluster))["id"]))
-    return tuple(found)
+    filters = []
+    if scope.project is not None and not scope.is_everywhere:
+        filters.append(filter_item("projectName", scope.project))
+    if scope.cluster is not None:
+        filters.append(
+            filter_item("clusterId", str((await find_cluster(client, scope.cluster)).id))
+        )
+    return tuple(filters)
 
 
 def filter_item(field: str, value: str, operator: str = "==") -> str:
@@ -46,84 +50,85 @@ def filter_item(field: str, value: str, operator: str = "==") -> str:
     return json.dumps([f"{field}{operator}{value}"], ensure_ascii=False)
 
 
-async def find_workload(client: "Client", word: str, place: LookupScope) -> JSON:
+async def find_workload(client: "Client", name: str, scope: LookupScope) -> "WorkloadDocument":
     """The whole document, by id or by name: a live one before deleted ones. Raises NotFound, Ambiguous."""
-    workload_id = _as_id(word)
+    workload_id = _as_id(name)
     if workload_id is not None:
         return await client.workload_get(workload_id)
     from watchbill.client import Selection
 
-    filters = (filter_item("name", word), *await scope_filters(client, place))
-    for is_deleted in (False, True) if not place.is_deleted else (True,):
+    filters = (filter_item("name", name), *await scope_filters(client, scope))
+    for is_deleted in (False, True) if not scope.is_deleted else (True,):
         selection = Selection(
             filters=filters, is_deleted=is_deleted, sort_by="createdAt", is_descending=True
         )
         page = await client.workload_list(selection, limit=CANDIDATES)
-        if len(page.workloads) > 1:
+        workloads = [document.workload for document in page.documents]
+        if len(workloads) > 1:
             is_cut = page.next_offset is not None
-            raise await _ambiguous(client, word, page.workloads, is_cut=is_cut)
-        if page.workloads:
-            return await client.workload_get(UUID(page.workloads[0]["id"]))
-    raise await _absent(client, word, place)
+            raise await _ambiguous(client, name, workloads, is_cut=is_cut)
+        if workloads:
+            return await client.workload_get(workloads[0].id)
+    raise await _absent(client, name, scope)
 
 
-async def find_cluster(client: "Client", word: str) -> JSON:
+async def find_cluster(client: "Client", name: str) -> "Cluster":
     """By id or name. Raises NotFound, naming the clusters that there are."""
     clusters = await client.clusters()
     for cluster in clusters:
-        if word in (cluster["id"], cluster["name"]):
+        if name in (str(cluster.id), cluster.name):
             return cluster
-    names = ", ".join(cluster["name"] for cluster in clusters)
+    names = ", ".join(cluster.name for cluster in clusters)
     raise NotFound(
-        f"There is no cluster '{word}'.",
+        f"There is no cluster '{name}'.",
         details=f"clusters: {names}" if names else "no cluster is registered yet",
     )
 
 
-async def load_view(client: "Client") -> tuple[ColumnView, list[JSON]]:
-    """Now, with the names of the clusters; and the clusters."""
-    clusters = await client.clusters()
-    names = {cluster["id"]: cluster["name"] for cluster in clusters}
-    return ColumnView(datetime.now(UTC), names), clusters
+async def load_view(client: "Client") -> ColumnView:
+    """The clusters as they are now."""
+    return ColumnView(datetime.now(UTC), await client.clusters())
 
 
-def _as_id(word: str) -> UUID | None:
+def _as_id(name: str) -> UUID | None:
     try:
-        return UUID(word) if len(word) == 36 else None
+        return UUID(name) if len(name) == 36 else None
     except ValueError:
         return None
 
 
 async def _ambiguous(
-    client: "Client", word: str, workloads: list[JSON], *, is_cut: bool
+    client: "Client", name: str, workloads: "list[WorkloadResponse]", *, is_cut: bool
 ) -> Ambiguous:
-    view, _ = await load_view(client)
+    view = await load_view(client)
     columns = select_columns(_CANDIDATE_COLUMNS, ())
-    rows = [[column.shown(workload, view) for column in columns] for workload in workloads]
+    rows = [[column.show(workload, view) for column in columns] for workload in workloads]
     many = f"The newest {CANDIDATES} of more" if is_cut else str(len(workloads))
     return Ambiguous(
-        f"'{word}' is the name of {'more than ' if is_cut else ''}{len(workloads)} workloads.",
+        f"'{name}' is the name of {'more than ' if is_cut else ''}{len(workloads)} workloads.",
         candidates=(
             *table_lines([column.header for column in columns], rows, Terminal()),
             *((f"{many} are listed.",) if is_cut else ()),
         ),
-        details="name one by its id, or narrow with --project or --cluster",
+        details="give its id, or narrow with --project or --cluster",
     )
 
 
-async def _absent(client: "Client", word: str, place: LookupScope) -> NotFound:
+async def _absent(client: "Client", name: str, scope: LookupScope) -> NotFound:
     import asyncio
 
     from watchbill.client import Selection
 
-    where = f" in project '{place.project}'" if place.project is not None else ""
-    live, gone = await asyncio.gather(
-        client.workload_list(Selection(search=word), limit=3),
-        client.workload_list(Selection(search=word, is_deleted=True), limit=3),
+    where = f" in project '{scope.project}'" if scope.project is not None else ""
+    live, deleted = await asyncio.gather(
+        client.workload_list(Selection(search=name), limit=3),
+        client.workload_list(Selection(search=name, is_deleted=True), limit=3),
     )
-    names = dict.fromkeys(found["name"] for found in (*live.workloads, *gone.workloads))
-    near = f"found with that text: {', '.join(names)}\n" if names else ""
+    names = dict.fromkeys(
+        document.workload.name for document in (*live.documents, *deleted.documents)
+    )
+    near = f"similar: {', '.join(names)}\n" if names else ""
     return NotFound(
-        f"There is no workload named '{word}'{where}, neither live nor deleted.",
+        f"There is no workload named '{name}'{where}, neither live nor deleted.",
         details=f"{near}list what there is with `watchbill get --search TEXT`, or with --deleted",
     )

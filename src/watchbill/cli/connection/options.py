@@ -62,7 +62,7 @@ def _names(given: dict[str, object], begun: str) -> list[str]:
             page = await client.workload_list(
                 Selection(filters=filters, sort_by="name"), limit=MAX_NAMES
             )
-            return [one["name"] for one in page.workloads]
+            return [document.workload.name for document in page.documents]
 
     return [name for name in dict.fromkeys(asyncio.run(ask())) if safe(name) == name]
 

@@ -3,17 +3,30 @@
 A new column is one row of `COLUMNS`. What a silent cluster means for the rows is always said, never an error.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from watchbill.cli.output.humanize import NONE, UNKNOWN, format_age, format_duration, format_number
+from watchbill.cli.output.humanize import (
+    NONE,
+    UNKNOWN,
+    format_age,
+    format_duration,
+    format_number,
+    rfc3339,
+)
 from watchbill.cli.output.terminal import PHASE_COLOURS, Cell, Terminal
 from watchbill.errors import Invalid
+from watchbill.workload_fields import WORKLOAD_FIELDS
 
-JSON = dict[str, Any]
+if TYPE_CHECKING:
+    from watchbill.responses.contract import WorkloadResponse
+    from watchbill.responses.fleet import Cluster
+
 Path = tuple[str, ...]
+STALE_STATES = frozenset({"degraded", "disconnected"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,134 +34,167 @@ class ColumnView:
     """What a cell needs beside its workload."""
 
     now: datetime
-    cluster_names: Mapping[str, str] = field(default_factory=dict)
+    clusters: "Sequence[Cluster]" = ()
+
+    def cluster_name(self, cluster_id: UUID) -> str:
+        """Its id where the cluster is not known."""
+        names = {cluster.id: cluster.name for cluster in self.clusters}
+        return names.get(cluster_id, str(cluster_id))
+
+
+Show = Callable[["WorkloadResponse", ColumnView], Cell | str]
 
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """`members`: the CSV's columns, each with the way to the value."""
+    """`fields`: those of the API that it shows, for CSV."""
 
     header: str
-    shown: Callable[[JSON, ColumnView], Cell | str]
-    members: Mapping[str, Path]
+    show: Show
+    fields: tuple[str, ...] = ()
+
+    @property
+    def members(self) -> dict[str, Path]:
+        """The CSV's columns, named as in an export, each with the path to the value in the API's document."""
+        return dict(_member(name) for name in self.fields)
 
 
-def value_at(workload: JSON, path: Path) -> Any:
-    """The value at the end of the way, or None."""
-    found: Any = workload
+def value_at(document: Mapping[str, Any], path: Path) -> Any:
+    """The value at the end of the path, or None."""
+    value: Any = document
     for name in path:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
-def _text(name: str) -> Callable[[JSON, ColumnView], str]:
-    return lambda workload, view: str(workload.get(name) or NONE)
+def _text(get: Callable[["WorkloadResponse"], object]) -> Show:
+    return lambda workload, view: str(get(workload) or NONE)
 
 
-def _number(name: str) -> Callable[[JSON, ColumnView], str]:
-    return lambda workload, view: format_number(workload.get(name))
+def _names(get: Callable[["WorkloadResponse"], Iterable[str]]) -> Show:
+    return lambda workload, view: ", ".join(get(workload)) or NONE
 
 
-def _names(name: str) -> Callable[[JSON, ColumnView], str]:
-    return lambda workload, view: ", ".join(workload.get(name) or ()) or NONE
+def _age(get: Callable[["WorkloadResponse"], datetime | None]) -> Show:
+    return lambda workload, view: format_age(get(workload), view.now)
 
 
-def _since(name: str) -> Callable[[JSON, ColumnView], str]:
-    return lambda workload, view: format_age(workload.get(name), view.now)
+def _duration(get: Callable[["WorkloadResponse"], int]) -> Show:
+    return lambda workload, view: format_duration(get(workload))
 
 
-def _span(name: str) -> Callable[[JSON, ColumnView], str]:
-    return lambda workload, view: format_duration(workload.get(name) or 0)
+def _time(get: Callable[["WorkloadResponse"], datetime | None]) -> Show:
+    def show(workload: "WorkloadResponse", view: ColumnView) -> str:
+        at = get(workload)
+        return NONE if at is None else rfc3339(at)
+
+    return show
 
 
-def _phase(workload: JSON, view: ColumnView) -> Cell:
-    phase = str(workload.get("phase") or NONE)
-    return Cell(phase, PHASE_COLOURS.get(phase))
+def _phase(workload: "WorkloadResponse", view: ColumnView) -> Cell:
+    return Cell(workload.phase, PHASE_COLOURS.get(workload.phase))
 
 
-def _pods(workload: JSON, view: ColumnView) -> str:
-    wanted = value_at(workload, ("requestedPods", "number"))
-    return f"{workload.get('runningPods', 0)}/{UNKNOWN if wanted is None else wanted}"
+def _pods(workload: "WorkloadResponse", view: ColumnView) -> str:
+    requested = workload.requested_pods.number
+    return f"{workload.running_pods}/{UNKNOWN if requested is None else requested}"
 
 
-def requested_gpus(workload: JSON) -> str:
-    """Devices or shares of them, or the memory where that is what was asked for."""
-    memory = value_at(workload, ("workloadRequestedResources", "gpuMemory", "request"))
-    if value_at(workload, ("workloadRequestedResources", "gpuRequestType")) == "memory" and memory:
-        return str(memory)
-    return format_number(value_at(workload, ("workloadRequestedResources", "gpu", "request")) or 0)
+def requested_gpus(workload: "WorkloadResponse") -> str:
+    """Devices or shares of them, or the memory where that is what was requested."""
+    resources = workload.workload_requested_resources
+    memory = resources.gpu_memory and resources.gpu_memory.request
+    if resources.gpu_request_type == "memory" and memory:
+        return memory
+    return format_number((resources.gpu and resources.gpu.request) or 0)
 
 
-def _gpu(workload: JSON, view: ColumnView) -> str:
+def _gpu(workload: "WorkloadResponse", view: ColumnView) -> str:
     requested = requested_gpus(workload)
-    allocated = format_number(value_at(workload, ("allocatedResources", "gpu")) or 0)
+    allocated = format_number(workload.allocated_resources.gpu)
     return NONE if requested == allocated == "0" else f"{requested}/{allocated}"
 
 
-def idle(workload: JSON, view: ColumnView) -> Cell | str:
+def idle_gpus(workload: "WorkloadResponse") -> Cell | str:
     """`?` where GPUs are allocated and nothing measures them."""
-    if not value_at(workload, ("allocatedResources", "gpu")):
+    if not workload.allocated_resources.gpu:
         return NONE
-    found = workload.get("idleAllocatedGpus")
-    if found is None:
+    idle = workload.idle_allocated_gpus
+    if idle is None:
         return UNKNOWN
-    return Cell(format_number(found), "yellow" if found else None)
+    return Cell(format_number(idle), "yellow" if idle else None)
 
 
-def _cluster(workload: JSON, view: ColumnView) -> str:
-    found = str(workload.get("clusterId") or NONE)
-    return view.cluster_names.get(found, found)
+_FIELDS = {field.name: field for field in WORKLOAD_FIELDS}
 
 
-def _one(name: str) -> dict[str, Path]:
-    return {name: (name,)}
+def _member(name: str) -> tuple[str, Path]:
+    field = _FIELDS.get(name)
+    return (field.export_column or name, field.json_path) if field else (name, (name,))
 
 
 COLUMNS: dict[str, TableColumn] = {
-    "name": TableColumn("NAME", _text("name"), _one("name")),
-    "type": TableColumn("TYPE", _text("type"), _one("type")),
-    "phase": TableColumn("PHASE", _phase, _one("phase")),
-    "project": TableColumn("PROJECT", _text("projectName"), _one("projectName")),
-    "owner": TableColumn("OWNER", _text("submittedBy"), _one("submittedBy")),
-    "pods": TableColumn(
-        "PODS", _pods, _one("runningPods") | {"requestedPods": ("requestedPods", "number")}
-    ),
+    "name": TableColumn("NAME", _text(lambda one: one.name), ("name",)),
+    "type": TableColumn("TYPE", _text(lambda one: one.type), ("type",)),
+    "phase": TableColumn("PHASE", _phase, ("phase",)),
+    "project": TableColumn("PROJECT", _text(lambda one: one.project_name), ("projectName",)),
+    "owner": TableColumn("OWNER", _text(lambda one: one.submitted_by), ("submittedBy",)),
+    "pods": TableColumn("PODS", _pods, ("runningPods", "requestedPods")),
     "gpu": TableColumn(
         "GPU(R/A)",
         _gpu,
-        {
-            "requestedGpus": ("workloadRequestedResources", "gpu", "request"),
-            "allocatedGpus": ("allocatedResources", "gpu"),
-        },
+        ("requestedGpus", "allocatedGPU"),
     ),
-    "idle": TableColumn("IDLE", idle, _one("idleAllocatedGpus")),
-    "age": TableColumn("AGE", _since("createdAt"), _one("createdAt")),
-    "namespace": TableColumn("NAMESPACE", _text("namespace"), _one("namespace")),
-    "cluster": TableColumn("CLUSTER", _cluster, _one("clusterId")),
-    "nodepools": TableColumn("NODE-POOLS", _names("currentNodePools"), _one("currentNodePools")),
-    "priority": TableColumn("PRIORITY", _number("priority"), _one("priority")),
-    "id": TableColumn("ID", _text("id"), _one("id")),
-    "department": TableColumn("DEPARTMENT", _text("departmentName"), _one("departmentName")),
-    "category": TableColumn("CATEGORY", _text("category"), _one("category")),
+    "idle": TableColumn("IDLE", lambda workload, view: idle_gpus(workload), ("idleAllocatedGpus",)),
+    "age": TableColumn("AGE", _age(lambda one: one.created_at), ("createdAt",)),
+    "namespace": TableColumn("NAMESPACE", _text(lambda one: one.namespace), ("namespace",)),
+    "cluster": TableColumn(
+        "CLUSTER",
+        lambda workload, view: view.cluster_name(workload.cluster_id),
+        ("clusterId",),
+    ),
+    "nodepools": TableColumn(
+        "NODE-POOLS", _names(lambda one: one.current_node_pools), ("nodepool",)
+    ),
+    "priority": TableColumn(
+        "PRIORITY",
+        lambda workload, view: format_number(workload.priority),
+        ("priority",),
+    ),
+    "id": TableColumn("ID", _text(lambda one: one.id), ("id",)),
+    "department": TableColumn(
+        "DEPARTMENT", _text(lambda one: one.department_name), ("departmentName",)
+    ),
+    "category": TableColumn("CATEGORY", _text(lambda one: one.category), ("category",)),
     "framework": TableColumn(
-        "FRAMEWORK", _text("distributedFramework"), _one("distributedFramework")
+        "FRAMEWORK",
+        _text(lambda one: one.distributed_framework),
+        ("distributedFramework",),
     ),
     "application": TableColumn(
-        "APPLICATION", _text("aiApplicationName"), _one("aiApplicationName")
+        "APPLICATION", _text(lambda one: one.ai_application_name), ("aiApplicationName",)
     ),
-    "class": TableColumn("PRIORITY-CLASS", _text("priorityClassName"), _one("priorityClassName")),
-    "message": TableColumn("MESSAGE", _text("phaseMessage"), _one("phaseMessage")),
-    "since": TableColumn("IN-PHASE", _since("phaseUpdatedAt"), _one("phaseUpdatedAt")),
+    "class": TableColumn(
+        "PRIORITY-CLASS",
+        _text(lambda one: one.priority_class_name),
+        ("priorityClassName",),
+    ),
+    "message": TableColumn("MESSAGE", _text(lambda one: one.phase_message), ("phaseMessage",)),
+    "since": TableColumn("IN-PHASE", _age(lambda one: one.phase_updated_at), ("phaseUpdatedAt",)),
     "pending": TableColumn(
-        "PENDING", _span("totalPendingTimeSeconds"), _one("totalPendingTimeSeconds")
+        "PENDING",
+        _duration(lambda one: one.total_pending_time_seconds),
+        ("totalPendingTimeSeconds",),
     ),
     "running": TableColumn(
-        "RUNNING", _span("totalRunningTimeSeconds"), _one("totalRunningTimeSeconds")
+        "RUNNING",
+        _duration(lambda one: one.total_running_time_seconds),
+        ("totalRunningTimeSeconds",),
     ),
-    "created": TableColumn("CREATED", _text("createdAt"), _one("createdAt")),
-    "completed": TableColumn("COMPLETED", _text("completedAt"), _one("completedAt")),
-    "deleted": TableColumn("DELETED", _since("deletedAt"), _one("deletedAt")),
-    "images": TableColumn("IMAGES", _names("images"), _one("images")),
+    "created": TableColumn("CREATED", _time(lambda one: one.created_at), ("createdAt",)),
+    "completed": TableColumn("COMPLETED", _time(lambda one: one.completed_at), ("completedAt",)),
+    "deleted": TableColumn("DELETED", _age(lambda one: one.deleted_at), ("deletedAt",)),
+    "images": TableColumn("IMAGES", _names(lambda one: one.images), ("images",)),
 }
 
 TABLE_ROWS = 50
@@ -158,34 +204,31 @@ WIDE = (*TABLE, "namespace", "cluster", "nodepools", "priority", "id")
 
 
 def select_columns(
-    words: str | None, default: tuple[str, ...], known: Mapping[str, TableColumn] = COLUMNS
+    names: str | None, default: tuple[str, ...], known: Mapping[str, TableColumn] = COLUMNS
 ) -> tuple[TableColumn, ...]:
     """The columns of a comma list, in its order. Raises Invalid, naming those that there are."""
-    names = [word.strip().lower() for word in words.split(",")] if words else list(default)
-    unknown = [name for name in names if name not in known]
+    wanted = [name.strip().lower() for name in names.split(",")] if names else list(default)
+    unknown = [name for name in wanted if name not in known]
     if unknown:
         raise Invalid(f"There is no column '{unknown[0]}'.", details=f"columns: {', '.join(known)}")
-    return tuple(known[name] for name in names)
+    return tuple(known[name] for name in wanted)
 
 
-STALE_STATES = frozenset({"degraded", "disconnected"})
-
-
-def stale_clusters(clusters: Sequence[JSON], workloads: Sequence[JSON]) -> list[JSON]:
+def stale_clusters(view: ColumnView, workloads: "Iterable[WorkloadResponse]") -> "list[Cluster]":
     """Those without contact for a while that live workloads are shown of."""
-    shown = {workload.get("clusterId") for workload in workloads if not workload.get("deletedAt")}
-    return [one for one in clusters if one["id"] in shown and one["state"] in STALE_STATES]
+    shown = {workload.cluster_id for workload in workloads if workload.deleted_at is None}
+    return [
+        cluster
+        for cluster in view.clusters
+        if cluster.id in shown and cluster.state in STALE_STATES
+    ]
 
 
 def note_stale_clusters(
-    terminal: Terminal, clusters: Sequence[JSON], workloads: Sequence[JSON], now: datetime
+    terminal: Terminal, view: ColumnView, workloads: "Iterable[WorkloadResponse]"
 ) -> None:
-    for cluster in stale_clusters(clusters, workloads):
-        terminal.note(stale_note(cluster, now))
-
-
-def stale_note(cluster: JSON, now: datetime) -> str:
-    return (
-        f"note: cluster {cluster['name']} is {cluster['state']}: no contact for "
-        f"{format_age(cluster.get('lastContactAt'), now)}, its workloads are shown as last reported"
-    )
+    for cluster in stale_clusters(view, workloads):
+        terminal.note(
+            f"note: cluster {cluster.name} is {cluster.state}: no contact for "
+            f"{format_age(cluster.last_contact_at, view.now)}, its workloads are shown as last reported"
+        )

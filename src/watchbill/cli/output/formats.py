@@ -1,14 +1,18 @@
 """Lists of workloads as programs read them: JSON, YAML, CSV, names. Each format takes page after page."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-from watchbill.cli.output.columns import JSON, TableColumn, value_at
+from watchbill.cli.output.columns import TableColumn, value_at
 from watchbill.cli.output.terminal import json_document, safe, yaml_document
+
+if TYPE_CHECKING:
+    from watchbill.client import WorkloadDocument
+    from watchbill.responses.contract import WorkloadResponse
 
 
 class Writer(Protocol):
-    def page(self, workloads: Iterable[JSON]) -> Iterator[bytes]: ...
+    def page(self, documents: "Iterable[WorkloadDocument]") -> Iterator[bytes]: ...
 
     def end(self, next_offset: int | None) -> bytes:
         """`next_offset`: where a limit cut the list."""
@@ -21,11 +25,11 @@ class JsonList:
     def __init__(self) -> None:
         self._is_first = True
 
-    def page(self, workloads: Iterable[JSON]) -> Iterator[bytes]:
-        for workload in workloads:
+    def page(self, documents: "Iterable[WorkloadDocument]") -> Iterator[bytes]:
+        for document in documents:
             yield b'{\n  "workloads": [\n' if self._is_first else b",\n"
             self._is_first = False
-            yield b"    " + json_document(workload).rstrip().replace(b"\n", b"\n    ")
+            yield b"    " + json_document(document.raw).rstrip().replace(b"\n", b"\n    ")
 
     def end(self, next_offset: int | None) -> bytes:
         start = b'{\n  "workloads": [' if self._is_first else b"\n  "
@@ -39,11 +43,11 @@ class YamlList:
     def __init__(self) -> None:
         self._is_first = True
 
-    def page(self, workloads: Iterable[JSON]) -> Iterator[bytes]:
-        for workload in workloads:
+    def page(self, documents: "Iterable[WorkloadDocument]") -> Iterator[bytes]:
+        for document in documents:
             yield b"workloads:\n" if self._is_first else b""
             self._is_first = False
-            yield yaml_document([workload])
+            yield yaml_document([document.raw])
 
     def end(self, next_offset: int | None) -> bytes:
         start = b"workloads: []\n" if self._is_first else b""
@@ -54,34 +58,40 @@ class CsvList:
     """RFC 4180; the columns' members under the API's names; no text that a spreadsheet runs."""
 
     def __init__(self, columns: Sequence[TableColumn], *, has_headers: bool) -> None:
-        self._members = {name: path for one in columns for name, path in one.members.items()}
+        self._members = {name: path for column in columns for name, path in column.members.items()}
         self._header = [tuple(self._members)] if has_headers else []
 
-    def page(self, workloads: Iterable[JSON]) -> Iterator[bytes]:
-        yield self._written(
-            [_csv_cell(value_at(workload, path)) for path in self._members.values()]
-            for workload in workloads
-        )
+    def page(self, documents: "Iterable[WorkloadDocument]") -> Iterator[bytes]:
+        yield self._rows(self._cells(document.members()) for document in documents)
 
     def end(self, next_offset: int | None) -> bytes:
-        return self._written(())
+        return self._rows(())
 
-    def _written(self, rows: Iterable[Sequence[Any]]) -> bytes:
+    def _cells(self, members: dict[str, Any]) -> list[Any]:
+        return [_csv_cell(value_at(members, path)) for path in self._members.values()]
+
+    def _rows(self, rows: Iterable[Sequence[Any]]) -> bytes:
         from watchbill.tabular import rows_as_csv
 
         header, self._header = self._header, []
         return rows_as_csv([*header, *rows])
 
 
-class WordList:
+NAMES: dict[str, Callable[["WorkloadResponse"], str]] = {
+    "name": lambda workload: workload.name,
+    "id": lambda workload: str(workload.id),
+}
+
+
+class NameList:
     """One name, or one id, a line."""
 
-    def __init__(self, member_name: str) -> None:
-        self._member = member_name
+    def __init__(self, what: str) -> None:
+        self._name = NAMES[what]
 
-    def page(self, workloads: Iterable[JSON]) -> Iterator[bytes]:
-        for workload in workloads:
-            yield safe(workload[self._member]).encode() + b"\n"
+    def page(self, documents: "Iterable[WorkloadDocument]") -> Iterator[bytes]:
+        for document in documents:
+            yield safe(self._name(document.workload)).encode() + b"\n"
 
     def end(self, next_offset: int | None) -> bytes:
         return b""
@@ -90,4 +100,4 @@ class WordList:
 def _csv_cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return ", ".join(str(one) for one in value) if isinstance(value, list) else value
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else value

@@ -1,7 +1,4 @@
-"""A series drawn in one line of text: a column a value, a gap where nothing is known.
-
-Instants, spans and quantities as people read them. Nothing here reads a clock.
-"""
+"""Times, durations and quantities as people read them, and sparklines. Nothing here reads a clock."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -58,32 +55,24 @@ def format_duration(duration: timedelta | float) -> str:
     return "0s"
 
 
-def parse_time(text: str | None) -> datetime | None:
-    """An instant of the API, or None where there is none or it cannot be read."""
-    if not text:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def format_age(text: str | None, now: datetime) -> str:
+def format_age(at: datetime | None, now: datetime) -> str:
     """How long ago, or `-`."""
-    at = parse_time(text)
-    return format_duration(now - at) if at else NONE
+    return NONE if at is None else format_duration(now - at)
 
 
-def format_time(text: str | None, now: datetime) -> str:
+def format_time(at: datetime | None, now: datetime) -> str:
     """The instant in UTC and how far it lies off, or `-`."""
-    at = parse_time(text)
     if at is None:
         return NONE
     distance = (
         f"{format_duration(now - at)} ago" if at <= now else f"in {format_duration(at - now)}"
     )
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({distance})"
+
+
+def rfc3339(at: datetime) -> str:
+    """As the API writes it."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def format_number(value: Any) -> str:

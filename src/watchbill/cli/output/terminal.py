@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from watchbill.responses.access import Credential
 
 _ESCAPED_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"})
 """Controls (ESC and C1 among them), formats (bidi, zero width, tags), unassigned, lone surrogates, breaks."""
@@ -211,18 +214,29 @@ def _line(row: Sequence[Cell], widths: Sequence[int], terminal: Terminal) -> str
 
 
 def json_document(document: Any) -> bytes:
+    """A struct, JSON as it came, or what both are made of."""
     import msgspec
 
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
+def credential_document(url: str, credential: "Credential") -> bytes:
+    """As `--credentials` and WATCHBILL_CREDENTIALS read it."""
+    import msgspec
+
+    return json_document({"url": url} | msgspec.to_builtins(credential))
+
+
 def yaml_document(document: Any) -> bytes:
     """Characters that nobody would see are written as escapes."""
+    import msgspec
     import yaml
+
+    plain = msgspec.json.decode(msgspec.json.encode(document))
 
     def dumped(*, plainly: bool) -> str:
         text: str = yaml.safe_dump(
-            document, sort_keys=False, allow_unicode=plainly, default_flow_style=False
+            plain, sort_keys=False, allow_unicode=plainly, default_flow_style=False
         )
         return text
 

@@ -1,7 +1,7 @@
 """Clusters: who may report, since when we hear of them, what they cannot see."""
 
 from datetime import datetime, timedelta
-from typing import Literal, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -16,44 +16,14 @@ from watchbill.protocol import (
     RefusedItem,
 )
 from watchbill.query import Scope
+from watchbill.responses.fleet import Cluster, ClusterState, Gap
 from watchbill.store.postgres.database import Database, Row
 from watchbill.store.postgres.errors import UniqueViolation
 from watchbill.store.workloads.deletion import workload_delete
-from watchbill.workload import Wire
 
-ClusterState = Literal["waiting", "connected", "degraded", "disconnected"]
 SHOWN_ROWS = 100
 
 _T = TypeVar("_T")
-
-
-class Gap(Wire, frozen=True):
-    """A silence during which workloads may have lived and died unseen."""
-
-    from_at: datetime = msgspec.field(name="from")
-    to_at: datetime = msgspec.field(name="to")
-
-
-class Cluster(Wire, frozen=True):
-    """A cluster's state by the server's own clock; `since` = when it entered the state.
-
-    Connected since the last gap ended, or since it was registered.
-    """
-
-    id: UUID
-    name: str
-    state: ClusterState
-    since: datetime
-    created_at: datetime
-    workloads: int
-    takeovers: int
-    kinds: tuple[KindState, ...]
-    node_pools: tuple[NodePoolCapacity, ...]
-    refused: tuple[RefusedItem, ...]
-    gaps: tuple[Gap, ...]
-    last_contact_at: datetime | None = None
-    agent_version: str | None = None
-    kubernetes_version: str | None = None
 
 
 _CLUSTERS = (

@@ -22,6 +22,7 @@ import msgspec
 
 from watchbill.protocol import NodePoolCapacity
 from watchbill.query import Scope
+from watchbill.responses.fleet import FleetGpus, FleetMoment, FleetPending
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.select import CLUSTER_JOIN, LIVE, TALLY, Statement, in_scope
 from watchbill.workload import GPU_MILLIONTHS, Phase, gpu_millionths
@@ -33,31 +34,6 @@ PHASES = {f"phase_{phase.value.lower()}": phase.value for phase in Phase}
 WAIT_BOUNDS: tuple[float, ...] = tuple(math.sqrt(2.0) ** step for step in range(47))
 """Seconds, from one to some ninety days, each √2 times the one before: a median read from counts between
 them is off by a fifth at most."""
-
-
-class FleetGpus(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """`measured` = allocated GPUs of which it is known whether they are idle."""
-
-    allocated: float
-    measured: float
-    idle: float | None
-    total: float | None
-
-
-class FleetPending(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    count: int
-    median_wait_seconds: int | None
-
-
-class FleetFigures(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """The fleet within a scope at one instant; None = not known, which is not 0."""
-
-    at: datetime
-    workloads: int
-    phases: dict[str, int]
-    gpus: FleetGpus
-    pending: FleetPending
-    failed_in_last_day: int
 
 
 COUNTS = {
@@ -89,11 +65,11 @@ FAILED = (
 
 def fleet_figures(
     at: datetime, row: Mapping[str, Any], *, total: float | None, median: float | None
-) -> FleetFigures:
+) -> FleetMoment:
     """From one row of sums, under the names of `SUMS`."""
     phases = {phase: int(row[column]) for column, phase in PHASES.items() if row[column]}
     allocated, measured = row["allocated_gpu"], row["measured_gpu"]
-    return FleetFigures(
+    return FleetMoment(
         at=at,
         workloads=sum(phases.values()),
         phases=phases,
@@ -150,7 +126,7 @@ class FleetSeries:
     """`moments` lie on multiples of the step; one that nobody recorded is absent."""
 
     step_seconds: int
-    moments: list[FleetFigures]
+    moments: list[FleetMoment]
 
 
 def last_instant(now: datetime) -> datetime:
@@ -166,7 +142,7 @@ def instants(start: datetime, end: datetime) -> tuple[int, list[datetime]]:
     return step, [datetime.fromtimestamp(number * step, UTC) for number in range(first, last + 1)]
 
 
-async def fleet_now(db: Database, scope: Scope, now: datetime) -> FleetFigures:
+async def fleet_now(db: Database, scope: Scope, now: datetime) -> FleetMoment:
     counted = Statement(now)
     in_scope(counted, scope)
     failed = Statement(now)

@@ -17,10 +17,10 @@ from watchbill.history import (
     new_transitions,
 )
 from watchbill.protocol import Delete
+from watchbill.responses.contract import DeletedBetween
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.changes import change_notify
 from watchbill.store.workloads.document import (
-    DeletedBetween,
     LastState,
     replace_members,
     revision_of,

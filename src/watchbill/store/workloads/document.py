@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from watchbill.responses.contract import DeletedBetween
 from watchbill.workload import Phase, Wire, Workload
 
 DOCUMENT_FORMAT = 1
@@ -45,13 +46,6 @@ class LastState(Wire, frozen=True):
     phase_updated_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
-
-
-class DeletedBetween(Wire, frozen=True):
-    """When nobody saw it go: it was there at `not_before` and not at `not_after`."""
-
-    not_before: datetime
-    not_after: datetime
 
 
 def replace_members(

@@ -12,10 +12,11 @@ import msgspec
 
 from watchbill.protocol import IdleHours
 from watchbill.query import Scope, WorkloadQuery
+from watchbill.responses.workloads import IdleOwner
 from watchbill.store.postgres.database import Connection, Database
 from watchbill.store.workloads.document import finish_document
 from watchbill.store.workloads.select import PENDING_SECONDS, RUNNING_SECONDS, conditions
-from watchbill.workload import GPU_MILLIONTHS, Wire
+from watchbill.workload import GPU_MILLIONTHS
 
 _RUNNING_HOURS = (
     f"w.idle_allocated_gpu / {GPU_MILLIONTHS}.0 * greatest(0, coalesce(extract(epoch FROM "
@@ -32,15 +33,6 @@ _SUMS = (
 MAX_OWNERS = 50
 MAX_IDLE_HOURS = 10_000
 """Workloads of a cluster whose hours outlive a restart of its agent, those with the most first."""
-
-
-class IdleOwner(Wire, frozen=True):
-    """What one person holds idle; `submitted_by` None = workloads that name nobody."""
-
-    submitted_by: str | None
-    workloads: int
-    idle_gpus: float
-    idle_gpu_hours: float
 
 
 @dataclass(frozen=True, slots=True)

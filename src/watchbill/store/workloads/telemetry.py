@@ -11,27 +11,13 @@ from decimal import Decimal
 
 from watchbill.errors import Invalid
 from watchbill.query import PendingBuckets, Scope, TelemetryQuery
+from watchbill.responses.contract import TelemetryGroup, TelemetryValue
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.select import LIVE, TALLY, WORKLOAD, Statement, in_scope
 from watchbill.workload import GPU_MILLIONTHS
 
 PENDING_TIME = "PENDING_TIME_DISTRIBUTION"
 PENDING_TIME_KEY = "PendingTime"
-
-
-@dataclass(frozen=True, slots=True)
-class TelemetryGroup:
-    """`key` as asked for, `value` the id ("" = none), `name` for people where one exists."""
-
-    key: str
-    value: str
-    name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TelemetryValue:
-    value: str
-    groups: tuple[TelemetryGroup, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from watchbill.query import Scope, WorkloadQuery
+from watchbill.responses.workloads import PhaseInterval
 from watchbill.store.postgres.database import Connection, Database
 from watchbill.store.workloads.document import DocumentCache, finish_document
 from watchbill.store.workloads.select import (
@@ -45,15 +46,6 @@ class WorkloadReply:
 
     body: bytes
     etag: str | None
-
-
-class PhaseInterval(Wire, frozen=True):
-    """One stay in a phase; `ended_at` None = it lasts."""
-
-    phase: str
-    started_at: datetime
-    phase_message: str | None = None
-    ended_at: datetime | None = None
 
 
 async def workload_list(

@@ -1,0 +1,134 @@
+"""The contract's answers that the client reads. Their schemas are the contract's; a test compares the two."""
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from watchbill.errors import Unavailable
+from watchbill.responses.types import Instant
+from watchbill.workload import Element, Endpoint, PendingReason, Wire, Workload
+
+
+class DeletedBetween(Wire, frozen=True, kw_only=True):
+    """When nobody saw it go: it was there at `not_before` and not at `not_after`."""
+
+    not_before: Instant
+    not_after: Instant
+
+
+class AdditionalFields(Wire, frozen=True, kw_only=True):
+    """What a workload carries beyond the contract."""
+
+    pending_reasons: tuple[PendingReason, ...] = ()
+    idle_since: Instant | None = None
+    idle_measured_since: Instant | None = None
+    deleted_between: DeletedBetween | None = None
+    is_owner_unreadable: bool = False
+    truncated: tuple[str, ...] = ()
+
+
+class WorkloadResponse(Workload, frozen=True, kw_only=True):
+    """A workload with what only the server knows of it."""
+
+    tenant_id: int
+    cluster_id: UUID
+    project_id: str
+    department_id: str
+    updated_at: Instant
+    phase_updated_at: Instant
+    k8s_phase_updated_at: Instant
+    deleted_at: Instant | None
+    total_pending_time_seconds: int
+    total_running_time_seconds: int
+
+    @property
+    def extra(self) -> AdditionalFields:
+        """Raises Unavailable where they are not a Watchbill server's."""
+        try:
+            return msgspec.convert(self.additional_fields, AdditionalFields)
+        except msgspec.ValidationError as error:
+            raise Unavailable(
+                "The answer did not come from a Watchbill server.",
+                details=f"additionalFields: {error}",
+            ) from error
+
+
+class WorkloadsResponse(Wire, frozen=True, kw_only=True):
+    """A page of documents as they were sent, unknown members included; `next_offset` None on the last page."""
+
+    workloads: tuple[msgspec.Raw, ...]
+    next_offset: int | None = msgspec.field(default=None, name="next")
+
+
+class WorkloadCount(Wire, frozen=True, kw_only=True):
+    count: int
+
+
+class ElementsResponse(Wire, frozen=True, kw_only=True):
+    elements: tuple[Element, ...]
+    next_offset: int | None = msgspec.field(default=None, name="next")
+
+
+class ElementCounts(Wire, frozen=True, kw_only=True):
+    """All elements that there are, and those of them that are stored."""
+
+    total_elements_count: int
+    stored_elements_count: int
+
+
+class EndpointsResponse(Wire, frozen=True, kw_only=True):
+    endpoints: tuple[Endpoint, ...]
+
+
+class TelemetryGroup(Wire, frozen=True):
+    """`value` is what the group is filtered by, `name` what people call it."""
+
+    key: str
+    value: str
+    name: str | None = None
+
+
+class TelemetryValue(Wire, frozen=True):
+    """A decimal number, of all or of one group."""
+
+    value: str
+    groups: tuple[TelemetryGroup, ...] = ()
+
+
+class TelemetryResponse(Wire, frozen=True, kw_only=True):
+    type: str
+    timestamp: Instant
+    values: tuple[TelemetryValue, ...]
+
+
+class MetricSample(Wire, frozen=True, kw_only=True):
+    """A decimal number; `timestamp` RFC 3339 to the millisecond."""
+
+    value: str
+    timestamp: str
+
+
+class MetricSeries(Wire, frozen=True, kw_only=True):
+    """`values` None = the type failed; `labels["reason"]` says why."""
+
+    type: str
+    values: tuple[MetricSample, ...] | None
+    labels: dict[str, str] | None = None
+
+
+class HistogramSample(Wire, frozen=True, kw_only=True):
+    """Upper bound → count."""
+
+    timestamp: str
+    data: dict[str, Any]
+
+
+class HistogramSeries(Wire, frozen=True, kw_only=True):
+    type: str
+    values: tuple[HistogramSample, ...]
+
+
+class MetricsResponse(Wire, frozen=True, kw_only=True):
+    measurements: tuple[MetricSeries, ...]
+    histogram: tuple[HistogramSeries, ...] = ()

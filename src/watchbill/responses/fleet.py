@@ -1,0 +1,134 @@
+"""The fleet's figures and the clusters that report here."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+
+from watchbill.protocol import KindState, NodePoolCapacity, RefusedItem
+from watchbill.responses.types import Amount, Count, Instant, PositiveCount
+from watchbill.workload import Wire
+
+ClusterState = Literal["waiting", "connected", "degraded", "disconnected"]
+
+
+class FleetGpus(Wire, frozen=True, kw_only=True):
+    allocated: Amount
+    measured: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0, description="Allocated GPUs of which it is known whether they are idle."
+        ),
+    ]
+    idle: Annotated[
+        float | None,
+        msgspec.Meta(description="Null where GPUs are allocated and nothing measures them."),
+    ]
+    total: Annotated[
+        float | None,
+        msgspec.Meta(
+            description="GPUs of all clusters in scope. Null where a cluster has not told how many it has, or "
+            "where the caller sees only parts of clusters."
+        ),
+    ]
+
+
+class FleetPending(Wire, frozen=True, kw_only=True):
+    count: Count
+    median_wait_seconds: Annotated[
+        int | None,
+        msgspec.Meta(
+            description="Half of them have been pending for longer. Null where nothing is pending. In the "
+            "series it is read from counts and off by a fifth at most."
+        ),
+    ]
+
+
+class FleetMoment(Wire, frozen=True, kw_only=True):
+    """The fleet at one instant. Null is not known, which is not 0."""
+
+    at: Instant
+    workloads: Annotated[int, msgspec.Meta(ge=0, description="Live ones.")]
+    phases: Annotated[
+        dict[str, PositiveCount],
+        msgspec.Meta(description="Live workloads by phase; a phase that nothing is in is absent."),
+    ]
+    gpus: FleetGpus
+    pending: FleetPending
+    failed_in_last_day: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            description="Workloads whose last phase is Failed since 24 hours or less, deleted ones included.",
+        ),
+    ]
+
+
+class Fleet(Wire, frozen=True, kw_only=True):
+    now: FleetMoment
+    step_seconds: Annotated[int, msgspec.Meta(ge=300)]
+    series: Annotated[tuple[FleetMoment, ...], msgspec.Meta(description="Oldest first.")]
+
+
+class Gap(Wire, frozen=True, kw_only=True):
+    """An interval without contact: workloads may have lived and died unseen."""
+
+    from_at: Instant = msgspec.field(name="from")
+    to_at: Instant = msgspec.field(name="to")
+
+
+class Cluster(Wire, frozen=True, kw_only=True):
+    """A cluster's state by the server's own clock; `since` = when it entered the state.
+
+    Connected since the last gap ended, or since it was registered.
+    """
+
+    id: UUID
+    name: str
+    state: Annotated[
+        ClusterState,
+        msgspec.Meta(
+            description="waiting = no contact yet; degraded = silent for 60 s; disconnected = silent for "
+            "300 s. The phases of its workloads are kept as they were."
+        ),
+    ]
+    since: Instant
+    created_at: Instant
+    workloads: Annotated[int, msgspec.Meta(ge=0, description="Live ones.")]
+    takeovers: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            description="How often another agent took over the stream. It should stay near the number of "
+            "restarts.",
+        ),
+    ]
+    kinds: tuple[KindState, ...]
+    node_pools: tuple[NodePoolCapacity, ...]
+    refused: Annotated[
+        tuple[RefusedItem, ...], msgspec.Meta(description="Records that were rejected.")
+    ]
+    gaps: Annotated[
+        tuple[Gap, ...],
+        msgspec.Meta(
+            description="Intervals in which nothing was observed; what lived only inside one is not known."
+        ),
+    ]
+    last_contact_at: Instant | None = None
+    agent_version: str | None = None
+    kubernetes_version: str | None = None
+
+
+class ClusterList(Wire, frozen=True, kw_only=True):
+    clusters: Annotated[tuple[Cluster, ...], msgspec.Meta(description="By name.")]
+
+
+class CreatedCluster(Wire, frozen=True, kw_only=True):
+    id: UUID
+    name: str
+    credential: Annotated[
+        str, msgspec.Meta(description="One line, `wba.<cluster id>.<secret>`; shown only once.")
+    ]
+
+
+ROOTS: tuple[type[msgspec.Struct], ...] = (Fleet, ClusterList, CreatedCluster)

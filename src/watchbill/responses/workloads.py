@@ -1,0 +1,109 @@
+"""What a record with history answers beyond the contract: facets, idle GPUs, phases, the live stream."""
+
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+
+from watchbill.responses.contract import WorkloadResponse
+from watchbill.responses.types import Amount, Count, Instant, PositiveCount
+from watchbill.workload import Phase, Wire
+
+
+class FacetValue(Wire, frozen=True, kw_only=True):
+    value: Annotated[str, msgspec.Meta(description="Empty where the workloads have none.")]
+    count: PositiveCount
+
+
+class Facet(Wire, frozen=True, kw_only=True):
+    field: str
+    values: Annotated[
+        tuple[FacetValue, ...], msgspec.Meta(description="The most frequent value first.")
+    ]
+
+
+class Facets(Wire, frozen=True, kw_only=True):
+    """How many workloads have each value of some fields; `total` counts all that match."""
+
+    total: Count
+    facets: tuple[Facet, ...]
+
+
+class IdleOwner(Wire, frozen=True, kw_only=True):
+    """The idle GPUs of one owner's workloads."""
+
+    submitted_by: Annotated[
+        str | None, msgspec.Meta(description="Null where workloads name nobody.")
+    ]
+    workloads: PositiveCount
+    idle_gpus: Amount
+    idle_gpu_hours: Amount
+
+
+class IdleWorkload(WorkloadResponse, frozen=True, kw_only=True):
+    """A workload and the idle GPU-hours of its life."""
+
+    idle_gpu_hours: Amount
+
+
+class IdleWorkloadList(Wire, frozen=True, kw_only=True):
+    """A page of workloads with idle GPUs, and the sums over all that match."""
+
+    total: Count
+    idle_gpus: Amount
+    idle_gpu_hours: Amount
+    owners: Annotated[
+        tuple[IdleOwner, ...],
+        msgspec.Meta(
+            max_length=50, description="The most GPU-hours first; the first 50 over all that match."
+        ),
+    ]
+    workloads: tuple[IdleWorkload, ...]
+    next_offset: Annotated[
+        Count | None, msgspec.Meta(description="The offset of the next page; absent at the end.")
+    ] = msgspec.field(default=None, name="next")
+
+
+class PhaseInterval(Wire, frozen=True, kw_only=True):
+    """A stay in one phase. The present one has no end."""
+
+    phase: Phase
+    started_at: Instant
+    phase_message: str | None = None
+    ended_at: Instant | None = None
+
+
+class History(Wire, frozen=True, kw_only=True):
+    history: Annotated[tuple[PhaseInterval, ...], msgspec.Meta(description="Oldest first.")]
+
+
+class StreamReady(Wire, frozen=True, kw_only=True):
+    """From now on nothing is missed."""
+
+    at: Instant
+
+
+class ChangeCounts(Wire, frozen=True, kw_only=True):
+    changed: int
+    gone: int
+
+
+class StreamChange(Wire, frozen=True, kw_only=True):
+    """Workloads that match and were written; those that do not match any more, or are deleted."""
+
+    at: Instant
+    counts: ChangeCounts
+    changed: tuple[UUID, ...]
+    gone: tuple[UUID, ...]
+
+
+class StreamReason(Wire, frozen=True, kw_only=True):
+    """Why everything must be read anew (`resync`), or why the stream is over (`end`)."""
+
+    at: Instant
+    reason: str
+    message: str | None = None
+
+
+ROOTS: tuple[type[msgspec.Struct], ...] = (Facets, IdleWorkloadList, History)
+"""What the operations answer; their components follow from them."""

@@ -1,0 +1,50 @@
+"""What is served has the shape of the struct that the client reads it with, no member more and none less."""
+
+import json
+
+import msgspec
+import pytest
+
+from tests.fixtures.samples import SAMPLES
+from tests.fixtures.serving import Served
+from watchbill.responses import access, contract, fleet, workloads
+
+ANSWERS: dict[str, type[msgspec.Struct]] = {
+    "get_workload_facets": workloads.Facets,
+    "get_idle_workloads": workloads.IdleWorkloadList,
+    "get_workload_history": workloads.History,
+    "count_workloads": contract.WorkloadCount,
+    "get_workload_elements": contract.ElementsResponse,
+    "count_workload_elements": contract.ElementCounts,
+    "get_workload_endpoints": contract.EndpointsResponse,
+    "get_workloads_telemetry": contract.TelemetryResponse,
+    "get_workload_metrics": contract.MetricsResponse,
+    "get_fleet": fleet.Fleet,
+    "get_clusters": fleet.ClusterList,
+    "get_me": access.Me,
+    "list_issuers": access.IssuerList,
+    "list_access_keys": access.AccessKeyList,
+    "list_accounts": access.AccountList,
+    "list_users": access.UserList,
+    "list_rules": access.RuleList,
+    "list_roles": access.RoleList,
+    "list_audit": access.AuditEvents,
+    "get_health": access.Health,
+}
+
+
+@pytest.mark.parametrize("operation", ANSWERS)
+async def test_an_answer_is_its_struct(filled: Served, operation: str) -> None:
+    answer = await filled.get(SAMPLES[operation].path)
+    assert answer.status == 200
+    read = msgspec.json.decode(json.dumps(answer.json), type=ANSWERS[operation])
+    assert json.loads(msgspec.json.encode(read)) == answer.json
+
+
+async def test_every_workload_is_its_struct(filled: Served) -> None:
+    """The list as a whole: pending, running, failed, with and without GPUs."""
+    answer = await filled.get("/api/v1/workloads?limit=500")
+    assert answer.json["workloads"]
+    for document in answer.json["workloads"]:
+        read = msgspec.json.decode(json.dumps(document), type=contract.WorkloadResponse)
+        assert json.loads(msgspec.json.encode(read)) == document
