@@ -281,7 +281,7 @@ def test_pod_specs_in_pieces(tmp_path: Path) -> None:
     )
     spec = {
         "pods": {"containers": [{"name": "c", "image": "registry.example/apart:1"}]},
-        "podMetadata": {"labels": {"kai.scheduler/queue": "q"}},
+        "podMetadata": {"labels": {"priorityClassName": "train"}},
         "image": "registry.example/pieces:1",
         "resources": gpus(4),
         "labels": {"x": "y"},
@@ -289,7 +289,7 @@ def test_pod_specs_in_pieces(tmp_path: Path) -> None:
     }
     found = derived(tmp_path, karta(apart, pieces), experiment(spec))
     assert found.images == ("registry.example/apart:1", "registry.example/pieces:1")
-    assert found.project_name == "q"
+    assert found.priority_class_name == "train"
     asked = found.workload_requested_resources.gpu
     assert asked is not None
     assert asked.request == 8
