@@ -21,6 +21,17 @@ SERVER = "inference server"
 """Kinds of exporters, as agents name them in the cluster's state."""
 
 
+MAX_DEVICES = 512
+"""Of a workload with more GPUs no single device is reported, only the workload as a whole."""
+MAX_DEVICE_SAMPLES = 100_000
+"""Of one metric type in one answer: past it the devices are left out, and the workload as a whole remains."""
+
+
+def devices_reported(number_of_samples: int) -> int:
+    """The most devices of a workload that an answer with so many samples each reports one by one."""
+    return min(MAX_DEVICES, MAX_DEVICE_SAMPLES // max(1, number_of_samples))
+
+
 class MetricType(StrEnum):
     """The contract's WorkloadMetricType."""
 

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
-from watchbill.metric_types import METRICS, MetricForm
+from watchbill.metric_types import METRICS, MetricForm, devices_reported
 from watchbill.metrics.figures import QUANTILES, bound_text, quantile, written
 from watchbill.metrics.source import (
     LEAST_WINDOW,
@@ -62,6 +62,7 @@ class _View:
 
     def __init__(self, points: Sequence[Point], query: MetricsQuery, about: About) -> None:
         times = [point.at for point in points]
+        self.devices = devices_reported(query.number_of_samples)
         self.series = sorted({key for point in points for key in point.figures})
         self.present: list[tuple[datetime, Point]] = []
         self.compared: list[tuple[datetime, Point, Point]] = []
@@ -104,6 +105,9 @@ def _outcomes(name: str, view: _View, about: About) -> list[Outcome]:
 
 
 def _gauges(name: str, series: str, view: _View) -> list[Outcome]:
+    labels = view.labels(series)
+    if len(labels) > view.devices + 1:
+        labels = [label for label in labels if not label]
     return [
         Measurement(
             type=name,
@@ -114,7 +118,7 @@ def _gauges(name: str, series: str, view: _View) -> list[Outcome]:
             ),
             labels={LABEL: label} if label else {},
         )
-        for label in view.labels(series)
+        for label in labels
     ]
 
 

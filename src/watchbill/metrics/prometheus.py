@@ -21,7 +21,7 @@ import msgspec
 import structlog
 from cachetools import TLRUCache
 
-from watchbill.metric_types import METRICS, MetricForm
+from watchbill.metric_types import METRICS, MetricForm, devices_reported
 from watchbill.metrics.figures import QUANTILES, bound_text, quantile, written
 from watchbill.metrics.queries import QUESTIONS, Asked, Labels, Matcher, existence
 from watchbill.metrics.source import (
@@ -258,6 +258,7 @@ class PrometheusSamples:
             window=query.window,
             labels=self._labels,
             extra=self._extra,
+            devices=devices_reported(query.number_of_samples),
         )
         until = asyncio.get_running_loop().time() + _seconds_left(now)
         answers = dict(

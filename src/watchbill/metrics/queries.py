@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from watchbill.metric_types import MetricType
+from watchbill.metric_types import MAX_DEVICES, MetricType
 
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -52,8 +52,6 @@ def selector(metric: str, matchers: Iterable[Matcher], range_: str = "") -> str:
     return f"{metric}{{{inside}}}{f'[{range_}]' if range_ else ''}"
 
 
-GPUS_SHOWN_EACH = 16
-"""As the agent has it: workloads with more GPUs are told as a whole only."""
 _ABSURD = "1e15"
 """DCGM writes "not known" as a number near 2^63."""
 PODS = "watchbill_workload_pod_info"
@@ -80,6 +78,8 @@ class Asked:
     window: timedelta
     labels: Labels = field(default_factory=Labels)
     extra: tuple[Matcher, ...] = ()
+    devices: int = MAX_DEVICES
+    """The most devices that are reported one by one."""
 
     @property
     def range(self) -> str:
@@ -139,7 +139,7 @@ def _device(asked: Asked, metric: str, factor: str = "") -> str:
 
 def _with_each(asked: Asked, whole: str, each: str, shares: str) -> str:
     """The figure of the workload, and beside it each device's where these are few."""
-    few = f"(count({shares}) <= {GPUS_SHOWN_EACH}) > 1"
+    few = f"(count({shares}) <= {asked.devices}) > 1"
     return f"{whole} or ({each} and on () ({few}))"
 
 

@@ -148,6 +148,14 @@ def test_the_mean_is_over_devices_and_sums_need_all_of_them() -> None:
     assert ("GPU_MEMORY_USAGE_BYTES", "") not in found
 
 
+@pytest.mark.parametrize(("devices", "reported"), [(1, 0), (17, 17), (512, 512), (513, 0)])
+def test_each_device_of_a_large_workload_is_reported(devices: int, reported: int) -> None:
+    samples = [series(UTIL, number, 50, "a") for number in range(devices)]
+    found = gpu_figures(held(samples, pod(1, "a", limits={GPU: str(devices)}))[uid(1)])
+    assert found["GPU_UTILIZATION", ""] == 50
+    assert len([label for kind, label in found if kind == "GPU_UTILIZATION" and label]) == reported
+
+
 def test_exporters_are_believed_by_namespace() -> None:
     targets = ScrapeTargets(frozenset({"gpu-operator"}))
     labels = {"app": "nvidia-dcgm-exporter"}

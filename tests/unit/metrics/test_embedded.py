@@ -68,6 +68,22 @@ def test_a_figure_older_than_two_minutes_is_none() -> None:
     assert values(memory, counted(memory, (301, 7.0))) == []
 
 
+@pytest.mark.parametrize(
+    ("devices", "samples", "series"),
+    [(2, 20, 3), (64, 240, 65), (512, 195, 513), (512, 196, 1), (101, 1000, 1), (100, 1000, 101)],
+)
+def test_devices_are_reported_one_by_one_as_far_as_an_answer_holds_them(
+    devices: int, samples: int, series: int
+) -> None:
+    """100,000 samples of one metric type at most, and the workload as a whole in any case."""
+    kind = "GPU_UTILIZATION"
+    figures = {(kind, ""): 50.0} | {(kind, f"GPU-{number}"): 50.0 for number in range(devices)}
+    found = outcomes(kind, [Point(at(1), START, figures)], samples=samples)
+    assert len(found) == series
+    assert isinstance(found[0], Measurement)
+    assert found[0].labels == {}
+
+
 def test_histograms_hold_each_request_once() -> None:
     points = []
     for second in range(0, 601, 30):

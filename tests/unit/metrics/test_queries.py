@@ -1,6 +1,7 @@
 """Every question to a Prometheus is PromQL whatever is put into it, and nothing put into it becomes syntax."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from watchbill.metric_types import devices_reported
 from watchbill.metrics.queries import QUESTIONS, Asked, Labels, Matcher, existence, literal
 
 PLAIN = {"workload_id": "W", "namespace": "N", "cluster": "C"}
@@ -104,6 +106,13 @@ def test_every_selector_carries_the_extra_matchers(name: str) -> None:
     for node in nodes(tree):
         if type(node).__name__ == "VectorSelector":
             assert ("cluster", 'a"b') in [(one.name, one.value) for one in node.matchers.matchers]
+
+
+@pytest.mark.parametrize(("samples", "devices"), [(20, 512), (240, 416), (1000, 100)])
+def test_devices_are_asked_for_as_far_as_an_answer_holds_them(samples: int, devices: int) -> None:
+    question = replace(asked(), devices=devices_reported(samples))
+    for name in ("GPU_UTILIZATION", "GPU_MEMORY_USAGE_BYTES", "NVLINK_BANDWIDTH_TOTAL"):
+        assert f"<= {devices}) > 1" in QUESTIONS[name].query(question)
 
 
 def test_other_names_of_labels_are_used_throughout() -> None:

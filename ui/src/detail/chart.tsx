@@ -5,6 +5,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { bytes, decimal, duration, localInstant } from "../model/format";
 import { columnsOf, type Line, type Unit } from "../model/metrics";
+import { Heatmap } from "./heatmap";
 
 const HEIGHT = 130;
 const COLORS = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5"];
@@ -27,7 +28,22 @@ interface ChartProps {
   readonly onZoom: (start: number, end: number) => void;
 }
 
-export default function Chart({ title, unit, lines, start, end, onZoom }: ChartProps) {
+/** More devices than this are a heat map; so many lines could not be told apart. */
+const MOST_DEVICE_LINES = 8;
+
+export default function Chart({ lines: all, ...props }: ChartProps) {
+  const devices = all.filter(({ isThin }) => isThin);
+  if (devices.length <= MOST_DEVICE_LINES) return <LineChart {...props} lines={all} />;
+  const { at } = columnsOf(devices);
+  return (
+    <div class="chart-with-heatmap">
+      <LineChart {...props} lines={all.filter(({ isThin }) => !isThin)} />
+      <Heatmap title={props.title} unit={props.unit} lines={devices} at={at} />
+    </div>
+  );
+}
+
+function LineChart({ title, unit, lines, start, end, onZoom }: ChartProps) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>();
   const zoom = useRef(onZoom);
@@ -119,7 +135,7 @@ const DECIMAL_STEPS = [-3, -2, -1, 0, 1, 2, 3, 4, 5, 6].flatMap((power) => [1, 2
 const WHOLE_STEPS = DECIMAL_STEPS.filter(Number.isInteger);
 
 /** The colour of a token in the current scheme; a canvas cannot use CSS variables. */
-function resolved(element: HTMLElement, token: string): string {
+export function resolved(element: HTMLElement, token: string): string {
   const probe = document.createElement("span");
   probe.style.color = `var(${token})`;
   element.append(probe);

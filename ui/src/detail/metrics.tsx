@@ -20,6 +20,14 @@ const Chart = lazy(() => import("./chart"));
 const DAY = 24 * 3_600_000;
 const LONGEST = 89 * DAY;
 const SAMPLES = 240;
+/** With many GPUs, each has fewer samples: an answer holds about so many for all of them. */
+const DEVICE_SAMPLES = 8_000;
+const LEAST_SAMPLES = 48;
+
+function samplesFor(workload: Workload): number {
+  const gpus = Math.max(1, workload.allocatedResources?.gpu ?? 1);
+  return Math.round(Math.max(LEAST_SAMPLES, Math.min(SAMPLES, DEVICE_SAMPLES / gpus)));
+}
 const TYPES_PER_REQUEST = 10;
 
 /** `lastKnown` = the last contact with the cluster; there are no samples after it. */
@@ -43,7 +51,7 @@ export function Metrics({ workload }: { readonly workload: Workload }) {
     async (signal) => {
       const lastKnown = Math.min(Date.now(), Date.parse(cluster?.lastContactAt ?? "") || Date.now());
       const range = zoom ?? rangeOf(workload, chosen.length, lastKnown);
-      return { range, measurements: await fetchMeasurements(workload.id, charts, range, signal) };
+      return { range, measurements: await fetchMeasurements(workload.id, charts, range, samplesFor(workload), signal) };
     },
     zoom === undefined ? 15_000 : undefined,
   );
@@ -92,10 +100,11 @@ async function fetchMeasurements(
   id: string,
   charts: readonly ChartSpec[],
   range: Span,
+  samples: number,
   signal: AbortSignal,
 ): Promise<readonly Measurement[]> {
   const types = charts.flatMap((chart) => Object.keys(chart.lines));
-  const query = { start: new Date(range.start), end: new Date(range.end), samples: SAMPLES };
+  const query = { start: new Date(range.start), end: new Date(range.end), samples };
   const batches: string[][] = [];
   for (let from = 0; from < types.length; from += TYPES_PER_REQUEST)
     batches.push(types.slice(from, from + TYPES_PER_REQUEST));

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from watchbill.agent.metrics.devices import Device, DeviceShare, Key, PodName
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.kinds.objects.pod import Pod
-from watchbill.metric_types import MetricType
+from watchbill.metric_types import MAX_DEVICES, MetricType
 
 Total = tuple[str, str, str]
 """Workload, metric type, label."""
@@ -53,9 +53,6 @@ class CounterTotals:
             del self._totals[root]
 
 
-GPUS_SHOWN_EACH = 16
-"""Workloads with more GPUs are reported as a whole only."""
-
 Figures = dict[str, dict[tuple[str, str], float]]
 """By workload, then by metric type and label."""
 _NO_CONTAINER = frozenset({"", "POD"})
@@ -96,7 +93,7 @@ def _add(
         figures[kind, ""] = total / len(known)
     elif len(known) == len(each):
         figures[kind, ""] = total
-    if 1 < len(known) <= GPUS_SHOWN_EACH:
+    if 1 < len(known) <= MAX_DEVICES:
         figures |= {(kind, name): value for name, value in known.items()}
 
 

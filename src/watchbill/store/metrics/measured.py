@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from watchbill.metric_types import EXPORTER_GROUP, MEASURED_TYPES
+from watchbill.metric_types import EXPORTER_GROUP, MAX_DEVICES, MEASURED_TYPES
 from watchbill.protocol import KindState, Measured, Scrape
 from watchbill.query import Scope
 from watchbill.store.postgres.database import Connection, Database, Row
@@ -23,7 +23,7 @@ from watchbill.store.postgres.errors import CheckViolation
 from watchbill.store.workloads.select import Statement, in_scope
 from watchbill.workload import Usage
 
-MAX_SERIES = 400
+MAX_SERIES = 4 * MAX_DEVICES
 """Series of one workload; further ones are left out."""
 MAX_LABEL_LENGTH = 100
 OLDEST = timedelta(days=1)

@@ -1,0 +1,59 @@
+"""The charts of a workload: every device is shown, however many there are."""
+
+import re
+from uuid import UUID
+
+from playwright.async_api import Route, expect
+
+from tests.fixtures.browser import Tab
+
+DEVICES = 64
+IDLE = 3
+
+
+def values(number: int) -> list[dict[str, str]]:
+    """Ten minutes, the last samples of some devices are 0."""
+    used = 0 if number < IDLE else 20 + number
+    return [
+        {"value": str(used), "timestamp": f"2026-11-28T12:{minute:02}:00Z"} for minute in range(10)
+    ]
+
+
+async def fulfil(route: Route) -> None:
+    if "GPU_UTILIZATION" not in route.request.url:
+        await route.fulfill(json={"measurements": []})
+        return
+    each = [
+        {
+            "type": "GPU_UTILIZATION",
+            "labels": {"gpu": f"GPU-{number:08x}-0000-0000-0000-000000000000"},
+            "values": values(number),
+        }
+        for number in range(DEVICES)
+    ]
+    whole = {"type": "GPU_UTILIZATION", "labels": None, "values": values(30)}
+    await route.fulfill(json={"measurements": [whole, *each]})
+
+
+async def test_many_devices_are_a_heat_map(tab: Tab) -> None:
+    """Sixty-four lines in one chart could not be told apart."""
+    page = tab.page
+    await page.route("**/metrics?*", fulfil)
+    await tab.sign_in(
+        f"/workloads/{UUID(int=5)}?tab=metrics&from=2026-11-28T12:00:00Z&to=2026-11-28T12:10:00Z"
+    )
+    chart = page.locator(".chart-with-heatmap")
+    await expect(chart.locator(".legend-item")).to_have_count(1)  # the mean
+    canvas = chart.get_by_role("img", name="GPU utilisation of 64 devices")
+    await expect(canvas).to_have_accessible_name(
+        re.compile(f"Last: 0 % to 83 %, median 51 %, {IDLE} at 0")
+    )
+    drawn = await canvas.evaluate(
+        "c => c.getContext('2d').getImageData(2, c.height - 4, 1, 1).data[3]"
+    )
+    assert drawn > 0, "the last row of the heat map has a colour"
+    box = await canvas.bounding_box()
+    assert box is not None
+    await page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 1)
+    await expect(chart.locator(".heatmap p")).to_contain_text("GPU 0000003f")
+    await expect(chart.locator(".heatmap p")).to_contain_text("83 %")
