@@ -1,5 +1,6 @@
 """Backups on both engines: whole, verified, private, restored to equal rows; a newer schema is refused."""
 
+import asyncio
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,6 +141,30 @@ async def test_a_truncated_backup_is_refused(embedded_engine: Engine, tmp_path: 
     assert await rows(empty) == {}
 
 
+async def test_a_backup_of_a_newer_version_is_refused_before_anything_is_written(
+    embedded_engine: Engine, tmp_path: Path
+) -> None:
+    url, file = await filled_database(embedded_engine), tmp_path / "watchbill.dump"
+    connection = await asyncpg.connect(url)
+    await connection.execute("UPDATE alembic_version SET version_num = 'r9999'")
+    await connection.close()
+    with pytest.raises(Invalid, match="schema r9999 of a newer Watchbill"):
+        await write_backup(url, file)
+    empty = await empty_database(embedded_engine)
+    with pytest.raises(Invalid, match="none of Watchbill's tables"):
+        await write_backup(empty, file)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_a_database_is_not_filled_with_an_empty_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["backup", str(tmp_path / "dump")], ["admin", "recover"]):
+        assert run([*words, "--data-dir", str(tmp_path / "none")]) == 2
+        assert "There is no database in" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_schema_of_a_newer_version_is_refused(embedded_engine: Engine) -> None:
     url = await fresh_database(embedded_engine)
     connection = await asyncpg.connect(url)
@@ -152,8 +177,6 @@ async def test_a_schema_of_a_newer_version_is_refused(embedded_engine: Engine) -
 async def test_a_lost_administrator_is_made_anew_and_noted(
     embedded_engine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import asyncio
-
     url = await fresh_database(embedded_engine)
     code = await asyncio.to_thread(run, ["admin", "recover", "--database-url", url])
     output = capsys.readouterr().out

@@ -42,7 +42,7 @@ def backup(
     from watchbill.store.postgres.backup import write_backup
 
     async def run() -> "Counts":
-        async with _database(database_url, data_dir) as url:
+        async with _database(database_url, data_dir, is_new=False) as url:
             return await write_backup(url, file)
 
     _print(f"Wrote {file}", asyncio.run(run()))
@@ -63,7 +63,7 @@ def restore(
     from watchbill.store.postgres.backup import restore_backup
 
     async def run() -> "Counts":
-        async with _database(database_url, data_dir) as url:
+        async with _database(database_url, data_dir, is_new=True) as url:
             return await restore_backup(url, file)
 
     _print(f"Restored {file}", asyncio.run(run()))
@@ -83,7 +83,7 @@ def recover(
     import asyncio
 
     async def run() -> tuple[str, str]:
-        async with _database(database_url, data_dir) as url:
+        async with _database(database_url, data_dir, is_new=False) as url:
             return await _new_administrator(url, name)
 
     client_id, client_secret = asyncio.run(run())
@@ -129,8 +129,14 @@ async def _new_administrator(database_url: str, name: str) -> tuple[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def _database(database_url: str | None, data_dir: Path | None) -> AsyncIterator[str]:
-    """The database that is named, or the embedded one, which is started for as long as this lasts."""
+async def _database(
+    database_url: str | None, data_dir: Path | None, *, is_new: bool
+) -> AsyncIterator[str]:
+    """The database that is named, or the embedded one, which is started for as long as this lasts.
+
+    Raises Invalid where there is no embedded one and `is_new` does not ask for it to be made.
+    """
+    from watchbill.errors import Invalid
     from watchbill.settings import server_settings
     from watchbill.store.postgres.embedded import EmbeddedPostgres
 
@@ -138,6 +144,11 @@ async def _database(database_url: str | None, data_dir: Path | None) -> AsyncIte
     if settings.database_url is not None:
         yield settings.database_url
         return
+    if not is_new and not (settings.data_dir / "postgres" / "PG_VERSION").is_file():
+        raise Invalid(
+            f"There is no database in {settings.data_dir}.",
+            details="Name its folder with --data-dir, or another PostgreSQL with --database-url.",
+        )
     embedded = EmbeddedPostgres(settings.data_dir, system_user=settings.system_user)
     try:
         yield await embedded.start()

@@ -18,7 +18,7 @@ import asyncpg
 
 from watchbill.errors import Conflict, Invalid, Unavailable
 from watchbill.store.postgres.engine import WHEEL, wheel_binaries
-from watchbill.store.postgres.migrate import ensure_role, migrate
+from watchbill.store.postgres.migrate import check_revision, ensure_role, migrate
 
 BACKUP_ROLE = "watchbill_backup"
 _STATEMENTS = (
@@ -94,7 +94,10 @@ async def restore_backup(database_url: str, file: Path) -> Counts:
 
 
 async def backup_counts(file: Path) -> Counts:
-    """Rows by table, counted in the file itself. Raises Invalid where it is no backup."""
+    """Rows by table, counted in the file itself.
+
+    Raises Invalid where it is no backup of ours, or of a newer version's.
+    """
     if not await asyncio.to_thread(file.is_file):
         raise Invalid(f"There is no file {file}.")
     process = await asyncio.create_subprocess_exec(
@@ -106,27 +109,33 @@ async def backup_counts(file: Path) -> Counts:
     assert process.stdout is not None
     assert process.stderr is not None
     errors = asyncio.create_task(process.stderr.read())
-    counts = await _counted(process.stdout)
+    counts, revision = await _counted(process.stdout)
     if await process.wait() != 0:
         raise Invalid(f"{file} is not a backup that can be read.", details=_last(await errors))
     await errors
+    if not revision:
+        raise Invalid(f"{file} is a backup of something else: it has none of Watchbill's tables.")
+    check_revision(revision)
     return counts
 
 
-async def _counted(lines: asyncio.StreamReader) -> Counts:
-    """Rows in the text of `pg_restore --data-only`: a line each, between COPY and backslash-dot."""
+async def _counted(lines: asyncio.StreamReader) -> tuple[Counts, str]:
+    """Rows in the text of `pg_restore --data-only`: a line each, between COPY and backslash-dot; and the
+    revision of the schema, "" where there is none."""
     counts: Counts = {}
-    table = ""
+    table = revision = ""
     async for line in lines:
         if table:
             if line == b"\\.\n":
                 table = ""
             else:
                 counts[table] += 1
+                if table == "alembic_version":
+                    revision = line.decode().strip()
         elif line.startswith(b"COPY public."):
             table = line.split(b" ", 2)[1].decode().removeprefix("public.").strip('"')
             counts[table] = 0
-    return counts
+    return counts, revision
 
 
 @asynccontextmanager

@@ -102,11 +102,15 @@ async def _check_revision(connection: asyncpg.Connection) -> None:
     """Raises Invalid for a schema that a newer version made: an older one would misread it."""
     if await connection.fetchval("SELECT to_regclass('public.alembic_version')") is None:
         return
-    present = await connection.fetchval("SELECT version_num FROM public.alembic_version")
+    check_revision(await connection.fetchval("SELECT version_num FROM public.alembic_version"))
+
+
+def check_revision(present: str) -> None:
+    """Raises Invalid for a revision of the schema that this version does not know."""
     scripts = ScriptDirectory.from_config(_config())
     if present not in {script.revision for script in scripts.walk_revisions()}:
         raise Invalid(
-            f"The database has the schema {present} of a newer Watchbill; this one knows up to "
+            f"The data has the schema {present} of a newer Watchbill; this one knows up to "
             f"{scripts.get_current_head()}.",
             details="Start the newer version again, or restore a backup that this version made.",
         )
