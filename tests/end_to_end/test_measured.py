@@ -126,7 +126,7 @@ async def run(
         made = await client.cluster_create("east")
         settings = AgentSettings(
             server_url=server.url,
-            credential=made["credential"],
+            credential=made.credential,
             kubeconfig=simulated.kubeconfig(folder / "kubeconfig"),
             debounce_seconds=0.05,
             scrape_seconds=SCRAPE_SECONDS,

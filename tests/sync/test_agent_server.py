@@ -49,7 +49,7 @@ async def test_a_life_from_birth_to_history(server: RunningServer, tmp_path: Pat
         Client(server.url, server.client_id, server.client_secret) as client,
     ):
         made = await client.cluster_create("one")
-        options = {"server_url": server.url, "credential": made["credential"]}
+        options = {"server_url": server.url, "credential": made.credential}
         reader = Reader(client)
         root, middle, member = chain()
         for obj in (root, middle, member):
@@ -80,7 +80,7 @@ async def test_what_vanished_while_no_agent_ran(server: RunningServer, tmp_path:
         Client(server.url, server.client_id, server.client_secret) as client,
     ):
         made = await client.cluster_create("one")
-        options = {"server_url": server.url, "credential": made["credential"]}
+        options = {"server_url": server.url, "credential": made.credential}
         reader = Reader(client)
         stays, goes = pod("stays"), pod("goes")
         for obj in (stays, goes):

@@ -1,5 +1,7 @@
 /** Requests to the server: same origin, with the session cookie, JSON, errors in the contract's shape. */
 
+import { serverNow, setServerTime } from "./server_clock";
+
 /** Why there is no answer of the server: these are not the server's own errors. */
 export type NoAnswer =
   /** This browser has no network. */
@@ -93,5 +95,7 @@ async function errorOf(response: Response): Promise<ApiError> {
 
 function serverClock(response: Response): number {
   const date = Date.parse(response.headers.get("Date") ?? "");
-  return Number.isNaN(date) ? Date.now() : date;
+  if (Number.isNaN(date)) return serverNow();
+  setServerTime(date);
+  return date;
 }

@@ -209,6 +209,9 @@ function NodePools({ cluster, allocated }: CardProps) {
   );
 }
 
+/** The most gaps and refused workloads of a cluster in an answer. */
+const NEWEST_SHOWN = 100;
+
 /** Contact gaps, and workloads that were refused because another cluster reports them. */
 function Problems({ cluster }: { readonly cluster: Cluster }) {
   const gaps = cluster.gaps ?? [];
@@ -217,7 +220,8 @@ function Problems({ cluster }: { readonly cluster: Cluster }) {
     <>
       {gaps.length > 0 && (
         <details>
-          <summary>{plural(gaps.length, "contact gap", "contact gaps")}</summary>
+          <summary>{plural(gaps.length, "contact gap", "contact gaps")}
+            {gaps.length === NEWEST_SHOWN && ", the newest ones"}</summary>
           <ul class="plain">
             {gaps.map((gap, index) => (
               <li key={index}>
@@ -229,7 +233,8 @@ function Problems({ cluster }: { readonly cluster: Cluster }) {
       )}
       {refused.length > 0 && (
         <details>
-          <summary>{plural(refused.length, "workload was refused", "workloads were refused")}</summary>
+          <summary>{plural(refused.length, "workload was refused", "workloads were refused")}
+            {refused.length === NEWEST_SHOWN && ", the newest ones"}</summary>
           <ul class="plain">
             {refused.map((item) => (
               <li key={item.id}>

@@ -166,7 +166,7 @@ function optionsOf(input: OptionsInput): uPlot.Options {
     cursor: { sync: { key: SYNC }, drag: { x: true, y: false, setScale: false }, points: { size: 6 } },
     scales: {
       x: { time: true, range: [input.start, input.end] },
-      y: { range: (_plot, _min, max) => [0, max > 0 ? max * 1.1 : 1] },
+      y: { range: (_plot, _min, max) => (input.unit === "percent" ? [0, 100] : [0, max > 0 ? max * 1.1 : 1]) },
     },
     axes: [
       { ...axis, size: 24, space: 64, values: (_plot, splits) => splits.map((at) => clock.format(at * 1000)) },

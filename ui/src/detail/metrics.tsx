@@ -1,5 +1,6 @@
 /** Small multiples over one shared time range. A brush on any of them zooms all. */
 
+import { serverNow } from "../api/server_clock";
 import { lazy, Suspense } from "preact/compat";
 import { getMetrics } from "../api/routes";
 import type { Cluster, Measurement, Workload } from "../api/shapes";
@@ -23,6 +24,8 @@ const SAMPLES = 240;
 /** With many GPUs, each has fewer samples: an answer holds about so many for all of them. */
 const DEVICE_SAMPLES = 8_000;
 const LEAST_SAMPLES = 48;
+/** Agents report larger workloads as a whole only. */
+const MAX_DEVICES = 512;
 
 function samplesFor(workload: Workload): number {
   const gpus = Math.max(1, workload.allocatedResources?.gpu ?? 1);
@@ -49,7 +52,7 @@ export function Metrics({ workload }: { readonly workload: Workload }) {
   const { data, error, at, refresh } = useLiveQuery(
     key,
     async (signal) => {
-      const lastKnown = Math.min(Date.now(), Date.parse(cluster?.lastContactAt ?? "") || Date.now());
+      const lastKnown = Math.min(serverNow(), Date.parse(cluster?.lastContactAt ?? "") || serverNow());
       const range = zoom ?? rangeOf(workload, chosen.length, lastKnown);
       return { range, measurements: await fetchMeasurements(workload.id, charts, range, samplesFor(workload), signal) };
     },
@@ -89,6 +92,7 @@ export function Metrics({ workload }: { readonly workload: Workload }) {
           measurements={data.measurements}
           range={data.range}
           cluster={cluster}
+          gpus={workload.allocatedResources?.gpu ?? 0}
           onZoom={(start, end) => setDetailView({ zoom: { start: start * 1000, end: Math.max(end * 1000, start * 1000 + 60_000) } })}
         />
       )}
@@ -117,10 +121,11 @@ interface ChartsProps {
   readonly measurements: readonly Measurement[];
   readonly range: Span;
   readonly cluster: Cluster | undefined;
+  readonly gpus: number;
   readonly onZoom: (start: number, end: number) => void;
 }
 
-function Charts({ charts, measurements, range, cluster, onZoom }: ChartsProps) {
+function Charts({ charts, measurements, range, cluster, gpus, onZoom }: ChartsProps) {
   const all = charts.map((spec) => ({ spec, state: chartState(spec, measurements) }));
   const drawn = all.filter(({ state }) => state.kind === "lines");
   const empty = all.filter(({ state }) => state.kind !== "lines");
@@ -144,6 +149,9 @@ function Charts({ charts, measurements, range, cluster, onZoom }: ChartsProps) {
           )}
         </div>
       </Suspense>
+      {gpus > MAX_DEVICES && (
+        <p class="muted">Single GPUs are reported for workloads with up to {MAX_DEVICES} of them.</p>
+      )}
       {empty.length > 0 && (
         <ul class="plain charts-empty">
           {empty.map(({ spec, state }) => (

@@ -1,5 +1,6 @@
 /** The first answer: why the workload is pending, failed or degraded, or what its idle GPUs cost. */
 
+import { serverNow } from "../api/server_clock";
 import type { ComponentChildren } from "preact";
 import type { PendingReason, Workload } from "../api/shapes";
 import { decimal, plural } from "../model/format";
@@ -43,7 +44,7 @@ export function Why({ workload }: { readonly workload: Workload }) {
 
 function IdleCost({ workload }: { readonly workload: Workload }) {
   const since = workload.additionalFields?.["idleSince"];
-  const hours = idleGpuHours(workload, Date.now());
+  const hours = idleGpuHours(workload, serverNow());
   return (
     <>
       {typeof since === "string" && (

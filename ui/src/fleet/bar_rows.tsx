@@ -1,5 +1,6 @@
 /** The rows of the fleet's bar charts, each with a link to its workloads. */
 
+import { serverNow } from "../api/server_clock";
 import type { Cluster, TelemetryValue } from "../api/shapes";
 import { clusterName, type Clusters } from "../clusters/context";
 import { count, decimal } from "../model/format";
@@ -79,7 +80,7 @@ const BOUNDS: Readonly<Record<string, readonly [number, number | undefined]>> = 
 export function waitingRow(value: TelemetryValue): BarRow {
   const bucket = value.groups?.[0]?.value ?? "";
   const bounds = BOUNDS[bucket];
-  const ago = (seconds: number): string => `${new Date(Date.now() - seconds * 1000).toISOString().slice(0, 19)}Z`;
+  const ago = (seconds: number): string => `${new Date(serverNow() - seconds * 1000).toISOString().slice(0, 19)}Z`;
   const items: (readonly [string, string, string])[] = [["phase", "==", "Pending"]];
   if (bounds?.[1] !== undefined) items.push(["phaseUpdatedAt", ">=", ago(bounds[1])]);
   if (bounds !== undefined && bounds[0] > 0) items.push(["phaseUpdatedAt", "<=", ago(bounds[0])]);

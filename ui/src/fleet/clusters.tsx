@@ -1,5 +1,6 @@
 /** The state of each cluster: its last contact and its contact gaps. */
 
+import { serverNow } from "../api/server_clock";
 import type { Cluster } from "../api/shapes";
 import { count, decimal, plural } from "../model/format";
 import { listUrl } from "../model/view";
@@ -44,7 +45,7 @@ export function ClusterHealth({ clusters }: { readonly clusters: readonly Cluste
 }
 
 function gaps(cluster: Cluster): string {
-  const since = Date.now() - DAY_MS;
+  const since = serverNow() - DAY_MS;
   const recent = (cluster.gaps ?? []).filter(({ from, to }) => Date.parse(to ?? from) >= since);
   return recent.length === 0 ? "none" : plural(recent.length, "gap", "gaps");
 }

@@ -1,5 +1,6 @@
 /** The workloads that failed within the last 24 hours: how many, and the lists that show them. */
 
+import { serverNow } from "../api/server_clock";
 import { countWorkloads } from "../api/routes";
 import { listUrl, readView } from "../model/view";
 
@@ -18,7 +19,7 @@ export function failedView(since: string, isDeleted: boolean): string {
 }
 
 export async function countFailed(signal: AbortSignal): Promise<FailedCounts> {
-  const since = `${new Date(Date.now() - DAY_MS).toISOString().slice(0, 19)}Z`;
+  const since = `${new Date(serverNow() - DAY_MS).toISOString().slice(0, 19)}Z`;
   const counts = [false, true].map((isDeleted) => {
     const query = new URLSearchParams(failedView(since, isDeleted).split("?")[1]);
     return countWorkloads(readView(query), [], signal);

@@ -1,5 +1,6 @@
 /** One row of the list, and its two-line form for narrow screens. Cells change in place and flash once. */
 
+import { serverNow } from "../api/server_clock";
 import type { ComponentChildren } from "preact";
 import { useRef } from "preact/hooks";
 import type { Workload } from "../api/shapes";
@@ -45,7 +46,7 @@ export function Row(props: RowProps) {
   const isStale = workload.deletedAt === null && isDisconnected(cluster);
   const staleness =
     isStale && cluster?.lastContactAt !== undefined
-      ? `${cluster.name} is disconnected; last contact ${shortDuration(secondsBetween(cluster.lastContactAt, Date.now()))} ago`
+      ? `${cluster.name} is disconnected; last contact ${shortDuration(secondsBetween(cluster.lastContactAt, serverNow()))} ago`
       : undefined;
   return (
     <div

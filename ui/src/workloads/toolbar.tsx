@@ -1,5 +1,6 @@
 /** The toolbar of the list: saved views, columns, density, CSV export, copy as a command. */
 
+import { serverNow } from "../api/server_clock";
 import { useState } from "preact/hooks";
 import { exportUrl } from "../api/routes";
 import { usePreference } from "../hooks/preference";
@@ -144,7 +145,7 @@ function CopyAs({ view }: { readonly view: View }) {
 }
 
 function presets(): readonly (readonly [string, string])[] {
-  const yesterday = new Date(Date.now() - 86_400_000).toISOString().replace(/\.\d+Z/u, "Z");
+  const yesterday = new Date(serverNow() - 86_400_000).toISOString().replace(/\.\d+Z/u, "Z");
   return [
     [
       "Pending, longest wait first",
