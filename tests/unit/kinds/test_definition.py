@@ -177,7 +177,7 @@ WRONG = {
     "no map": ("- 1\n", 1, "one map"),
     "no YAML": ("group: [\n", 2, "expected the node content"),
     "unknown key": ("group: x\nkind: T\ncolour: red\n", 3, "unknown key"),
-    "twice": ("group: x\ngroup: y\nkind: T\n", 2, "stands here twice"),
+    "twice": ("group: x\ngroup: y\nkind: T\n", 2, "is given twice"),
     "no kind": ("group: x\n", 1, "'kind' is missing"),
     "unknown predicate": (
         "group: x\nkind: T\nstatus:\n  exploded: .status.bang\n",
@@ -217,22 +217,22 @@ WRONG = {
         6,
         "plain text needs quotes of its own",
     ),
-    "variable": ("group: x\nkind: T\nembeds: $name\n", 3, "$root is all that is given"),
+    "variable": ("group: x\nkind: T\nembeds: $name\n", 3, "only $root is defined"),
     "map for an expression": (
         "group: x\nkind: T\nroles:\n  - name: a\n    template: {spec: .spec.pod}\n",
         5,
         "quote an expression that begins with { or [",
     ),
-    "version in the group": ("group: x/v1\nkind: T\n", 1, "for every version"),
+    "version in the group": ("group: x/v1\nkind: T\n", 1, "covers every version"),
     "nothing": ("", 1, "the file is empty"),
     "two": ("group: x\nkind: T\n---\ngroup: y\nkind: T\n", 3, "one file holds one definition"),
-    "tab": ("group: x\nkind: T\nroles:\n\t- name: a\n", 4, "a tab stands here"),
+    "tab": ("group: x\nkind: T\nroles:\n\t- name: a\n", 4, "tab character"),
     "half quoted": (
         'group: x\nkind: T\nstatus:\n  failed:\n    message: "Failed: " + .m\n    when: .a\n',
         5,
         "needs `>-` before it",
     ),
-    "object of Kubernetes": ("apiVersion: v1\nkind: Pod\n", 1, "a definition has none"),
+    "object of Kubernetes": ("apiVersion: v1\nkind: Pod\n", 1, "a definition has no apiVersion"),
     "unknown function": (
         'group: x\nkind: T\nstatus:\n  failed: is_broken("Failed")\n',
         4,
@@ -250,8 +250,8 @@ WRONG = {
         4,
         "nameFrom",
     ),
-    "flag": ("group: x\nkind: T\nrunsToEnd: maybe\n", 3, "true or false"),
-    "list for text": ("group: [a]\nkind: T\n", 1, "one value is wanted"),
+    "flag": ("group: x\nkind: T\nrunsToEnd: maybe\n", 3, "must be true or false"),
+    "list for text": ("group: [a]\nkind: T\n", 1, "must be a single value"),
     "text for list": ("group: x\nkind: T\nthrough: Job\n", 3, "a list of names"),
     "predicate without when": (
         "group: x\nkind: T\nstatus:\n  failed:\n    message: .m\n",
@@ -263,7 +263,7 @@ WRONG = {
     "element": (
         "group: x\nkind: T\nelements:\n  - name: a\n",
         4,
-        "one of roles, objects and label",
+        "exactly one of roles, objects and label",
     ),
     "too deep": (
         "group: x\nkind: T\nelements:\n  - label: a\n    elements:\n      - label: b\n"
@@ -274,10 +274,10 @@ WRONG = {
     "roles from nowhere": (
         "group: x\nkind: T\nrolesFrom: parents\n",
         3,
-        "from the object itself or from its children",
+        "must be 'children' or left out",
     ),
     "embedded": ("group: x\nkind: T\nembeds: .spec.[\n", 3, "embeds: jq: the expression ends"),
-    "version": ("group: x\nkind: T\nversions:\n  v1: []\n", 4, "a map is wanted"),
+    "version": ("group: x\nkind: T\nversions:\n  v1: []\n", 4, "must be a map"),
     "override": ("group: x\nkind: T\nversions:\n  v1:\n    category: a\n", 5, "unknown key"),
 }
 
@@ -320,7 +320,7 @@ endpoints:
     source = load_definition(path).program("v1").source
     assert dict(failures(source, obj)) == {
         "roles[0].replicas": 'fails: string ("two") cannot be parsed as a number',
-        "status.completed": "yields Running, which is neither true nor false, so it never holds",
+        "status.completed": "yields Running, which is not a boolean, so it never holds",
         "endpoints[0].url": 'fails: Cannot index string with string ("link")',
     }
 
@@ -335,7 +335,7 @@ def test_a_kind_is_defined_once_in_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="is no folder"):
+    with pytest.raises(Invalid, match="is not a directory"):
         load_definitions(tmp_path / "absent")
 
 

@@ -370,7 +370,7 @@ def test_what_it_covers_and_what_not_is_told() -> None:
             {"apiVersion": "other.example/v1", "kind": "Karta"},
             "neither a Karta nor a ResourceInterface",
         ),
-        ({"apiVersion": "run.ai/v1alpha1", "kind": "Karta"}, "names no kind of a root component"),
+        ({"apiVersion": "run.ai/v1alpha1", "kind": "Karta"}, "has no kind for its root component"),
         (karta(component("x", {"podTemplateSpecPath": ".spec["})), "as imported.*jq"),
         (karta(component("x", {"podTemplateSpecPath": "env.HOME"})), "`env` is not allowed"),
         (karta(component("x", {"podTemplateSpecPath": "$__prog_args"})), "jq"),

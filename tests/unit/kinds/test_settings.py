@@ -63,10 +63,13 @@ def test_every_setting_can_stand_in_the_file() -> None:
     ("text", "said"),
     [
         ("queuelabel: x", ":1: queuelabel: unknown key"),
-        ("queueLabel: x\nredaction: much", ":2: redaction: 'much' is none of strict, default, off"),
-        ("queueLabel: [x]", "queueLabel: one value is wanted"),
-        ("gpuResources: x", "gpuResources: a list of names"),
-        ("categories: [x]", "categories: a map is wanted"),
+        (
+            "queueLabel: x\nredaction: much",
+            ":2: redaction: 'much' must be one of strict, default, off",
+        ),
+        ("queueLabel: [x]", "queueLabel: must be a single value"),
+        ("gpuResources: x", "gpuResources: must be a list of names"),
+        ("categories: [x]", "categories: must be a map"),
         ("- x", "a definition is one map"),
         ("queueLabel: {", ":1: "),
     ],

@@ -27,7 +27,7 @@ def failures(source: ProgramSource, obj: Mapping[str, Any]) -> Iterator[tuple[st
         if is_predicate and results and not isinstance(results[0], bool | None):
             yield (
                 place,
-                f"yields {_shown(results[0])}, which is neither true nor false, so it never holds",
+                f"yields {_shown(results[0])}, which is not a boolean, so it never holds",
             )
 
 

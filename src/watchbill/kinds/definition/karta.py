@@ -280,7 +280,7 @@ class _Import:
         root = mapping(structure.get("rootComponent"))
         kind = text(at(root, "kind", "kind"))
         if not kind:
-            raise Invalid(f"{self.document.get('kind')} {name} names no kind of a root component")
+            raise Invalid(f"{self.document.get('kind')} {name} has no kind for its root component")
         children = list(objects(structure.get("childComponents")))
         definition: JSON = {"group": text(at(root, "kind", "group")), "kind": kind}
         status = status_section(root)
@@ -443,7 +443,7 @@ def _filled(definition: JSON) -> Iterator[str]:
     status = definition.get("status", {})
     missing = [name for name in ("completed", "failed", "suspended") if name not in status]
     if missing:
-        yield f"nothing says {' or '.join(missing)}: it never will be, unless you add it"
+        yield f"nothing says {' or '.join(missing)}: add a predicate, or it never will be"
     yield "pending, updating and what pods lack, from the pods"
     yield "endpoints, from services and routes that lead to the pods"
     yield "category and framework are not stated: add `category: Train`, `Build` or `Deploy`"

@@ -89,14 +89,14 @@ def _key(top: Section) -> GroupKind:
     kind, group = top.required("kind"), top.text("group")
     for name, written in (("group", group), ("kind", kind)):
         if "/" in written:
-            raise top.error(name, "a definition is for every version, so none is named here")
+            raise top.error(name, "a definition covers every version; leave the version out")
     return GroupKind(group, kind)
 
 
 def _prefers_children(top: Section) -> bool:
     written = top.text("rolesFrom")
     if written not in {"", "children"}:
-        raise top.error("rolesFrom", "roles come from the object itself or from its children")
+        raise top.error("rolesFrom", "must be 'children' or left out")
     return written == "children"
 
 
@@ -105,7 +105,7 @@ def _imported(top: Section, path: Path) -> Section:
     if not is_karta(document):
         raise top.error(
             "apiVersion",
-            "this object is neither a Karta nor a ResourceInterface; a definition has none",
+            "this object is neither a Karta nor a ResourceInterface; a definition has no apiVersion",
         )
     return section_of(import_karta(document).text, f"{path} (as imported)")
 
@@ -130,7 +130,7 @@ def _programs(top: Section) -> Iterator[tuple[str, Program]]:
         for version in versions.names():
             override = versions.section(version)
             if override is None:
-                raise versions.error(version, "a version holds the sections that it replaces")
+                raise versions.error(version, "must be a map of the sections that it replaces")
             override.allow(_VERSIONED)
             yield version, _compiled(top, override)
 
@@ -188,7 +188,7 @@ def _predicates(section: Section, name: str) -> Iterator[PredicateSource]:
 def _role(section: Section) -> RoleSource:
     section.allow(_ROLE_KEYS)
     if section.has("name") == section.has("nameFrom"):
-        raise section.error(None, "a role has either a name or nameFrom")
+        raise section.error(None, "a role needs either name or nameFrom")
     given = {
         name: _expression(section, name)
         for name in ("each", "template", "replicas", "min", "max")
@@ -210,7 +210,9 @@ def _elements(section: Section, *, level: int) -> Iterator[ElementSource]:
         if level > MAX_LEVELS:
             raise item.error(None, f"elements have {MAX_LEVELS} levels at most")
         if sum(item.has(name) for name in ("roles", "objects", "label")) != 1:
-            raise item.error(None, "an element comes from one of roles, objects and label")
+            raise item.error(
+                None, "an element needs exactly exactly one of roles, objects and label"
+            )
         yield ElementSource(
             is_roles=item.flag("roles"),
             objects=_group_kind(item.text("objects")) if item.has("objects") else None,
@@ -234,7 +236,7 @@ def _expression(section: Section, name: str) -> str:
     impure = impure_word(expression)
     if impure:
         raise section.error(
-            name, f"`{impure}` is not allowed: an expression may read its object alone"
+            name, f"`{impure}` is not allowed: an expression may only read its object"
         )
     return expression
 
@@ -244,7 +246,7 @@ def load_definitions(extra_dir: Path | None = None) -> Definitions:
     definitions = {definition.key: definition for definition in _load_folder(BUILT_IN)}
     if extra_dir is not None:
         if not extra_dir.is_dir():
-            raise Invalid(f"{extra_dir} is no folder of kind definitions")
+            raise Invalid(f"{extra_dir} is not a directory of kind definitions")
         definitions |= {definition.key: definition for definition in _load_folder(extra_dir)}
     return Definitions(definitions.values())
 

@@ -82,7 +82,7 @@ def _hint(error_text: str) -> str:
     if word:
         return f' – as plain text it needs quotes of its own: "{word[1]}"; as a member, a dot: .{word[1]}'
     if error_text.startswith("$"):
-        return " – $root is all that is given"
+        return " – only $root is defined"
     if _QUOTED.search(error_text):
         return " – plain text needs quotes of its own, as in message: '\"Paused by its owner.\"'"
     return ""

@@ -59,4 +59,4 @@ def _redaction(section: Section) -> Redaction:
         return Redaction(written)
     except ValueError:
         known = ", ".join(mode.value for mode in Redaction)
-        raise section.error("redaction", f"{written!r} is none of {known}") from None
+        raise section.error("redaction", f"{written!r} must be one of {known}") from None

@@ -64,7 +64,7 @@ class Section:
             if not isinstance(key, yaml.ScalarNode):
                 raise self.error_at(line, "a key must be plain text")
             if key.value in self._values:
-                raise self.error_at(line, f"{key.value!r} stands here twice")
+                raise self.error_at(line, f"{key.value!r} is given twice")
             self._values[key.value] = value
             self._lines[key.value] = line
 
@@ -89,7 +89,7 @@ class Section:
         try:
             return loader.construct_document(self._node)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise self.error(None, f"these are no plain values: {error}") from error
+            raise self.error(None, f"not plain YAML values: {error}") from error
         finally:
             loader.dispose()
 
@@ -106,7 +106,7 @@ class Section:
             return ""
         if not isinstance(node, yaml.ScalarNode):
             raise self.error(
-                name, "one value is wanted here; quote an expression that begins with { or ["
+                name, "must be a single value; quote an expression that begins with { or ["
             )
         return str(node.value)
 
@@ -119,7 +119,7 @@ class Section:
     def flag(self, name: str) -> bool:
         written = self.text(name)
         if written not in {"", "true", "false"}:
-            raise self.error(name, "true or false is wanted here")
+            raise self.error(name, "must be true or false")
         return written == "true"
 
     def texts(self, name: str) -> tuple[str, ...]:
@@ -129,7 +129,7 @@ class Section:
         if not isinstance(node, yaml.SequenceNode) or not all(
             isinstance(item, yaml.ScalarNode) for item in node.value
         ):
-            raise self.error(name, "a list of names is wanted here")
+            raise self.error(name, "must be a list of names")
         return tuple(str(item.value) for item in node.value)
 
     def section(self, name: str) -> "Section | None":
@@ -137,7 +137,7 @@ class Section:
         if node is None:
             return None
         if not isinstance(node, yaml.MappingNode):
-            raise self.error(name, "a map is wanted here")
+            raise self.error(name, "must be a map")
         return Section(node, self._file)
 
     def sections(self, name: str) -> tuple["Section", ...]:
@@ -148,7 +148,7 @@ class Section:
         items = node.value if isinstance(node, yaml.SequenceNode) else [node]
         maps = [item for item in items if isinstance(item, yaml.MappingNode)]
         if len(maps) < len(items):
-            raise self.error(name, "a list of maps is wanted here")
+            raise self.error(name, "must be a list of maps")
         return tuple(Section(item, self._file) for item in maps)
 
     def scalars(self) -> Iterator[Scalar]:
@@ -208,7 +208,7 @@ def _plain(error: yaml.MarkedYAMLError) -> str:
     if "another document" in problem:
         return "a second document begins here; one file holds one definition"
     if "\\t" in problem:
-        return "a tab stands here; YAML indents with spaces"
+        return "tab character; YAML indents with spaces"
     return (
         f"this is no YAML: {problem or 'it cannot be read'} – an expression that begins with a quote, or holds"
         " `: ` or ` #`, needs `>-` before it on a line of its own, or quotes around it"
