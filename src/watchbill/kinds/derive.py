@@ -26,6 +26,7 @@ from watchbill.kinds.derivation.presentation import (
     printable,
     sanitized_message,
 )
+from watchbill.kinds.derivation.queues import scheduler_objects
 from watchbill.kinds.derivation.totals import totals_of
 from watchbill.kinds.objects.json_access import metadata, text
 from watchbill.kinds.objects.objects import PodCounts, WorkloadObjects
@@ -116,6 +117,7 @@ def _view(
         definitions=definitions,
         facts=definitions.facts(objects.root),
         pods=PodCounts(pods),
+        **scheduler_objects(objects)._asdict(),
         settings=settings,
     )
     for complete in _completions(view):

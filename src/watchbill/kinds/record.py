@@ -70,6 +70,7 @@ def workload_of(
     priority = priority_of(view)
     template = next((role.template for role in facts.roles if role.template is not None), None)
     run = presented_template(template, settings.redaction)
+    submitted = submitter(view)
     endpoints = presented_endpoints(endpoints_of(view), settings.redaction)
     application_id, application_name = ai_application(objects, settings.cluster_id)
     idle = idle_millionths(objects.idle, allocated=totals.usage.gpu_millionths)
@@ -107,11 +108,12 @@ def workload_of(
         endpoints=endpoints,
         environment_variables=run.variables,
         additional_fields=_additional(view, derived, run.truncated)
+        | {"submittedBySource": submitted.source}
         | idle_fields(objects.idle, idle),
         actions_support=_NO_ACTIONS,
         phase_message=derived.message,
         phase_reason=QUOTA_REASONS.get(derived.reasons[0].reason) if derived.reasons else None,
-        submitted_by=_optional(submitter(view).name),
+        submitted_by=_optional(submitted.name),
         completed_at=finished_at(view) if derived.phase in TERMINAL_PHASES else None,
         guaranteed_runtime_ends_at=guaranteed_until(view, priority),
         preemptible=priority.is_preemptible,
@@ -168,7 +170,7 @@ def _additional(
     view: WorkloadView, derived: DerivedPhase, truncated: tuple[str, ...]
 ) -> dict[str, Any]:
     """What the contract has no member for."""
-    fields: dict[str, Any] = {"submittedBySource": submitter(view).source}
+    fields: dict[str, Any] = {}
     if derived.reasons:
         fields["pendingReasons"] = [msgspec.to_builtins(reason) for reason in derived.reasons]
     if view.objects.is_chain_truncated:

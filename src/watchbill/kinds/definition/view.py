@@ -21,6 +21,10 @@ class WorkloadView:
     definitions: Definitions
     facts: Facts
     pods: PodCounts
+    kai_groups: tuple[Object, ...]
+    """KAI's pod groups, the one that counts first; so the next two."""
+    volcano_groups: tuple[Object, ...]
+    kueue_workloads: tuple[Object, ...]
     settings: DeriveSettings
 
     @property

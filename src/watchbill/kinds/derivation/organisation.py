@@ -17,9 +17,6 @@ from watchbill.kinds.derivation.queues import (
     ancestors,
     display_name,
     is_made_for_root,
-    kai_groups,
-    kueue_workloads,
-    volcano_groups,
 )
 from watchbill.kinds.objects.json_access import annotations, at, labels, text
 from watchbill.kinds.objects.objects import ClusterObjects, WorkloadObjects
@@ -51,15 +48,15 @@ def organisation_of(view: WorkloadView) -> OrganisationNames:
 
 def _of_scheduler(view: WorkloadView) -> OrganisationNames | None:
     """By KAI's pod group, else Kueue's Workload, else Volcano's pod group."""
-    for group in kai_groups(view):
+    for group in view.kai_groups:
         queue = text(at(group, "spec", "queue"))
         if queue:
             return _kai_organisation(queue, view.cluster)
-    for workload in kueue_workloads(view):
+    for workload in view.kueue_workloads:
         queue = text(at(workload, "spec", "queueName"))
         if queue:
             return _kueue_organisation(queue, view)
-    for group in volcano_groups(view):
+    for group in view.volcano_groups:
         queue = text(at(group, "spec", "queue"))
         if queue:
             return _volcano_organisation(queue, view.cluster)
@@ -159,8 +156,8 @@ def _claims_of_root(view: WorkloadView) -> Iterator[Mapping[str, Any]]:
     for role in _own_roles(view):
         if role.template is not None:
             yield from (role.template.annotations, role.template.labels)
-    for group in kai_groups(view):
-        if is_made_for_root(view, group):
+    for group in view.kai_groups:
+        if is_made_for_root(group, view.root):
             yield from (annotations(group), labels(group))
 
 

@@ -9,9 +9,6 @@ from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.queues import (
     ancestors,
     is_kai,
-    kai_groups,
-    kueue_workloads,
-    volcano_groups,
 )
 from watchbill.kinds.objects.json_access import (
     annotations,
@@ -54,11 +51,11 @@ def priority_of(view: WorkloadView) -> Priority:
 
 
 def _class_name(view: WorkloadView) -> str:
-    for group in (*kai_groups(view), *volcano_groups(view)):
+    for group in (*view.kai_groups, *view.volcano_groups):
         name = text(at(group, "spec", "priorityClassName"))
         if name:
             return name
-    for workload in kueue_workloads(view):
+    for workload in view.kueue_workloads:
         name = _kueue_class(workload)
         if name:
             return name
@@ -98,7 +95,7 @@ def _kueue_class(workload: Object) -> str:
 def _class_value(name: str, view: WorkloadView) -> int | None:
     if not name:
         return None
-    for workload in kueue_workloads(view):
+    for workload in view.kueue_workloads:
         if _kueue_class(workload) == name and whole(at(workload, "spec", "priority")) is not None:
             return whole(at(workload, "spec", "priority"))
     value = whole(at(view.cluster.priority_classes.get(name), "value"))
@@ -119,14 +116,14 @@ def _default_value(cluster: ClusterObjects) -> int | None:
 
 
 def _explicit_preemptibility(view: WorkloadView) -> bool | None:
-    for group in kai_groups(view):
+    for group in view.kai_groups:
         stated = _PREEMPTIBILITY.get(text(at(group, "spec", "preemptibility")))
         if stated is not None:
             return stated
     for label in _labels_named(view.settings.preemptibility_label, view):
         if label in _PREEMPTIBILITY:
             return _PREEMPTIBILITY[label]
-    for group in volcano_groups(view):
+    for group in view.volcano_groups:
         stated = _TRUTHS.get(text(annotations(group).get(VOLCANO_PREEMPTABLE)))
         if stated is not None:
             return stated
@@ -145,7 +142,7 @@ def guaranteed_until(view: WorkloadView, priority: Priority) -> datetime | None:
     if priority.is_preemptible is not True:
         return None
     ends: list[datetime] = []
-    for group in kai_groups(view):
+    for group in view.kai_groups:
         started_at = instant(annotations(group).get(LAST_START))
         if started_at is None:
             continue

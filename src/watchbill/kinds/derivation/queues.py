@@ -4,9 +4,9 @@ Of several objects those made for the root come first, then those of the objects
 pods; among equals the oldest. Names decide nothing: anybody in the namespace may choose one that sorts first.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Set
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.objects.json_access import (
@@ -29,54 +29,60 @@ _MAX_QUEUE_DEPTH = 16
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
 
-def kai_groups(view: WorkloadView) -> list[Object]:
-    """KAI's pod groups, the one that counts first."""
-    return _ordered(view, _of_api_group(view.objects.pod_groups, _KAI_GROUP))
+class SchedulerObjects(NamedTuple):
+    """Of each kind the object that counts first."""
+
+    kai_groups: tuple[Object, ...]
+    volcano_groups: tuple[Object, ...]
+    kueue_workloads: tuple[Object, ...]
 
 
-def volcano_groups(view: WorkloadView) -> list[Object]:
-    """Volcano's pod groups, the one that counts first."""
-    return _ordered(view, _of_api_group(view.objects.pod_groups, _VOLCANO_GROUP))
+def scheduler_objects(objects: WorkloadObjects) -> SchedulerObjects:
+    """What schedulers made for the workload in its namespace, ordered by owner and age."""
+    children = frozenset(text(metadata(child).get("uid")) for child in objects.children)
+    namespace = text(metadata(objects.root).get("namespace"))
+
+    def ordered(candidates: Iterable[Object]) -> tuple[Object, ...]:
+        own = (obj for obj in candidates if text(metadata(obj).get("namespace")) in ("", namespace))
+        return tuple(
+            sorted(own, key=lambda obj: (_distance(obj, objects.root, children), *_age(obj)))
+        )
+
+    groups: dict[str, list[Object]] = {_KAI_GROUP: [], _VOLCANO_GROUP: []}
+    for group in objects.pod_groups:
+        groups.get(group_version(group)[0], []).append(group)
+    return SchedulerObjects(
+        kai_groups=ordered(groups[_KAI_GROUP]),
+        volcano_groups=ordered(groups[_VOLCANO_GROUP]),
+        kueue_workloads=ordered(objects.queue_workloads),
+    )
 
 
-def kueue_workloads(view: WorkloadView) -> list[Object]:
-    """Kueue's Workloads, the one that counts first."""
-    return _ordered(view, view.objects.queue_workloads)
-
-
-def is_made_for_root(view: WorkloadView, obj: Object) -> bool:
+def is_made_for_root(obj: Object, root: Object) -> bool:
     """The object is owned by the root, or is the pod group of a root that is a pod."""
-    return _distance(view, obj) == 0
+    return _distance(obj, root, frozenset()) == 0
 
 
-def _of_api_group(objects: Iterable[Object], group: str) -> Iterator[Object]:
-    return (obj for obj in objects if group_version(obj)[0] == group)
-
-
-def _ordered(view: WorkloadView, objects: Iterable[Object]) -> list[Object]:
-    own = (obj for obj in objects if text(metadata(obj).get("namespace")) in ("", view.namespace))
-    return sorted(own, key=lambda obj: (_distance(view, obj), *_age_key(obj)))
-
-
-def _age_key(obj: Object) -> tuple[datetime, str]:
-    meta = metadata(obj)
-    return instant(meta.get("creationTimestamp")) or _LATEST, text(meta.get("uid"))
-
-
-def _distance(view: WorkloadView, obj: Object) -> int:
+def _distance(obj: Object, root: Object, children: Set[str]) -> int:
     """How far from the root the object's owners are."""
     uids = {owner.uid for owner in owners(obj)}
-    if text(metadata(view.root).get("uid")) in uids or _is_named_by_root(view, obj):
+    if text(metadata(root).get("uid")) in uids or _is_named_by(root, obj):
         return 0
-    if uids & {text(metadata(child).get("uid")) for child in view.objects.children}:
-        return 1
-    return 2
+    return 2 if uids.isdisjoint(children) else 1
 
 
-def _is_named_by_root(view: WorkloadView, obj: Object) -> bool:
-    noted = annotations(view.root)
-    names = {text(noted.get(key)) for key in (POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION)}
-    return view.root.get("kind") == "Pod" and text(metadata(obj).get("name")) in names - {""}
+def _is_named_by(root: Object, group: Object) -> bool:
+    """The root is a pod and names the group as its own."""
+    if root.get("kind") != "Pod":
+        return False
+    keys = (POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION)
+    names = {text(annotations(root).get(key)) for key in keys} - {""}
+    return text(metadata(group).get("name")) in names
+
+
+def _age(obj: Object) -> tuple[datetime, str]:
+    meta = metadata(obj)
+    return instant(meta.get("creationTimestamp")) or _LATEST, text(meta.get("uid"))
 
 
 def ancestors(queue: str, cluster: ClusterObjects) -> list[str]:
@@ -94,7 +100,7 @@ def display_name(queue: str, cluster: ClusterObjects) -> str:
 
 def is_kai(view: WorkloadView) -> bool:
     """By its pod groups, else by its pods; before there are any, by what its templates name."""
-    if kai_groups(view):
+    if view.kai_groups:
         return True
     if view.pods.all:
         return any(pod.scheduler_name in view.settings.kai_schedulers for pod in view.pods.all)

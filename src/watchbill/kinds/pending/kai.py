@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.derivation.queues import ancestors, display_name, kai_groups
+from watchbill.kinds.derivation.queues import ancestors, display_name
 from watchbill.kinds.objects.json_access import (
     at,
     instant,
@@ -54,7 +54,7 @@ class _Reason:
 
 
 def kai_reasons(view: WorkloadView) -> Iterator[PendingReason]:
-    for reason in _reasons(kai_groups(view), view):
+    for reason in _reasons(view.kai_groups, view):
         yield PendingReason(
             source="kai",
             node_pool=reason.node_pool,
@@ -66,7 +66,7 @@ def kai_reasons(view: WorkloadView) -> Iterator[PendingReason]:
 
 
 def scheduling_messages(view: WorkloadView) -> Iterator[PendingSchedulingMessage]:
-    for reason in _reasons(kai_groups(view), view):
+    for reason in _reasons(view.kai_groups, view):
         enumerated = QUOTA_REASONS.get(reason.reason)
         if enumerated is not None:
             yield PendingSchedulingMessage(

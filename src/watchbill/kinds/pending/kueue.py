@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.derivation.queues import is_waiting, kueue_workloads
+from watchbill.kinds.derivation.queues import is_waiting
 from watchbill.kinds.objects.json_access import (
     at,
     condition,
@@ -32,7 +32,7 @@ _MOST = re.compile(r"> maximum capacity \(([0-9A-Za-z.]{1,40})\)")
 
 
 def kueue_reasons(view: WorkloadView) -> Iterator[PendingReason]:
-    for workload in kueue_workloads(view):
+    for workload in view.kueue_workloads:
         if is_waiting(workload):
             yield _reason(workload, view.settings)
 

@@ -9,7 +9,6 @@ from typing import Literal
 
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.claims import claimed_gpus
-from watchbill.kinds.derivation.queues import volcano_groups
 from watchbill.kinds.objects.json_access import at, condition, instant, message_of, metadata, text
 from watchbill.kinds.objects.objects import Object, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod, PodCondition
@@ -195,7 +194,7 @@ def _largest_node(nodes: Mapping[str, Mapping[str, str]]) -> int | None:
 def volcano_reasons(view: WorkloadView) -> Iterator[PendingReason]:
     if not view.pods.unscheduled:
         return
-    for group in volcano_groups(view):
+    for group in view.volcano_groups:
         unschedulable = condition(at(group, "status", "conditions"), "Unschedulable")
         if unschedulable is None or unschedulable.get("status") != "True":
             continue
