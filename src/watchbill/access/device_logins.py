@@ -1,4 +1,4 @@
-"""Device logins (RFC 8628): a program shows a code, a signed-in person confirms it in the browser."""
+"""Device logins (RFC 8628): a CLI shows a code, a signed-in user confirms it in the browser."""
 
 import hashlib
 import secrets
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+from cachetools import TTLCache
 
 from watchbill.errors import TooMany
 from watchbill.identity import Principal
@@ -20,6 +22,8 @@ from watchbill.store.postgres.database import Database
 
 LIFETIME = timedelta(minutes=10)
 INTERVAL_SECONDS = 3
+MIN_INTERVAL = timedelta(seconds=INTERVAL_SECONDS - 1)
+MAX_PACED_CODES = 10_000
 CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 CODE_LENGTH = 8
 
@@ -43,6 +47,9 @@ class DeviceLogins:
     def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
         self._db = db
         self._clock = clock
+        self._polled: TTLCache[bytes, bool, float] = TTLCache(
+            MAX_PACED_CODES, ttl=MIN_INTERVAL.total_seconds(), timer=lambda: clock().timestamp()
+        )
 
     async def begin(self, address: str) -> StartedDeviceLogin:
         """Raises TooMany."""
@@ -72,17 +79,24 @@ class DeviceLogins:
             self._db, code, principal, now=self._clock()
         )
 
+    def may_poll(self, device_code: str) -> bool:
+        """False within the interval of the last poll, whatever that found; the database is not asked."""
+        device_hash = _hash(device_code)
+        if device_hash in self._polled:
+            return False
+        self._polled[device_hash] = True
+        return True
+
     async def poll(self, device_code: str) -> Principal | PendingDeviceLogin:
         now = self._clock()
-        found = await device_login_poll(self._db, _hash(device_code), now=now)
-        if found is None or found.expires_at <= now:
+        login = await device_login_poll(self._db, _hash(device_code), now=now)
+        if login is None or login.expires_at <= now:
             return PendingDeviceLogin.EXPIRED
-        if found.approved is not None:
-            return found.approved
-        if found.denied_at is not None:
+        if login.approved is not None:
+            return login.approved
+        if login.denied_at is not None:
             return PendingDeviceLogin.DENIED
-        soonest = timedelta(seconds=INTERVAL_SECONDS - 1)
-        if found.polled_at is not None and now - found.polled_at < soonest:
+        if login.polled_at is not None and now - login.polled_at < MIN_INTERVAL:
             return PendingDeviceLogin.SLOW_DOWN
         return PendingDeviceLogin.PENDING
 

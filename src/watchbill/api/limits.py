@@ -1,4 +1,4 @@
-"""How often: token buckets for requests, sliding minutes for sign-ins. All in memory, per server."""
+"""Rate and concurrency limits, and throttled log lines. All in memory, per server."""
 
 import asyncio
 import hashlib
@@ -30,6 +30,7 @@ MAX_STREAMS = 2_000
 FAILED_SIGN_INS_PER_MINUTE = 10
 SIGN_INS_PER_MINUTE = 120
 MINUTE_SECONDS = 60.0
+LOG_SECONDS = 1.0
 REFUSAL_COST = 0.5
 TENANT_SHARE = 4
 """A tenant may ask as often as so many of its principals together."""
@@ -51,7 +52,7 @@ class TokenBuckets:
         self._per_second = per_second
         self._burst = burst
         self._clock = clock
-        self._levels: dict[Hashable, tuple[float, float]] = {}
+        self._levels: LRUCache[Hashable, tuple[float, float]] = LRUCache(MAX_PRINCIPALS)
 
     def take(self, principal: Hashable) -> None:
         """Raises TooMany, with the seconds until there is one again."""
@@ -64,22 +65,11 @@ class TokenBuckets:
             wait = math.ceil((1.0 - level) / self._per_second)
             raise TooMany("Too many requests.", retry_after_seconds=max(1, wait))
         self._levels[principal] = (level - 1.0, now)
-        if len(self._levels) > MAX_PRINCIPALS:
-            self._drop_full(now)
-
-    def _drop_full(self, now: float) -> None:
-        """Whoever has a full bucket by now is as good as unknown."""
-        self._levels = {
-            principal: (level, at)
-            for principal, (level, at) in self._levels.items()
-            if level + (now - at) * self._per_second < self._burst
-        }
 
 
 class RefusalDelay:
-    """Makes whoever is refused for its haste wait a little for the refusal, so that a client that asks again
-    at once cannot spin; not all equally long, so that they do not come back together. So many wait at once;
-    beyond them a refusal comes directly."""
+    """Delays a refusal for exceeding a rate, so that a client that retries at once cannot spin. The delay
+    varies, so that clients do not come back together. Beyond `most` waiting, a refusal is immediate."""
 
     def __init__(
         self, seconds: float = REFUSAL_DELAY_SECONDS, most: int = MAX_DELAYED_REFUSALS
@@ -99,25 +89,25 @@ class RefusalDelay:
 
 
 class UnverifiedCredentialLimiter:
-    """Credentials that may be anybody's invention. What looks them up takes turns, a few at a time, so that a
-    flood never has the database's connections; beyond an address' rate of wrong ones each refusal comes late,
-    so that it cannot spin. Nobody is refused for what others behind the same address send, and a credential
-    that was right before takes no turn."""
+    """Credentials that anybody may have invented. Lookups in the database run a few at a time, so that a flood
+    never holds the connections; beyond an address's rate each one is delayed, so that it cannot spin. Nobody
+    is refused for what others behind the same address send, and a credential that was valid before waits for
+    nobody."""
 
     def __init__(self, per_second: float, burst: float) -> None:
-        self._wrong = TokenBuckets(per_second, burst)
-        self._pace = RefusalDelay()
-        self._turns = asyncio.Semaphore(CONCURRENT_LOOKUPS)
+        self._rate = TokenBuckets(per_second, burst)
+        self._delay = RefusalDelay()
+        self._lookups = asyncio.Semaphore(CONCURRENT_LOOKUPS)
         self._verified: LRUCache[bytes, bool] = LRUCache(MAX_PRINCIPALS)
 
     @asynccontextmanager
     async def lookup(self, address: str, credential: str) -> AsyncIterator[None]:
-        """For what asks the database. Raises Unavailable where a turn does not come in time: a database that
-        hangs must not make a queue."""
+        """Around a lookup that raises Unauthenticated for a wrong credential. Raises Unavailable where it is
+        not its turn in time: a database that hangs must not make a queue."""
         key = hashlib.sha256(credential.encode()).digest()
-        is_known = self._verified.get(key, False)
+        is_verified = self._verified.get(key, False)
         try:
-            async with self.verification(address), nullcontext() if is_known else self._turn():
+            async with self.verification(address), nullcontext() if is_verified else self._turn():
                 yield
         except Unauthenticated:
             self._verified.pop(key, None)
@@ -125,37 +115,49 @@ class UnverifiedCredentialLimiter:
         self._verified[key] = True
 
     @asynccontextmanager
+    async def paced_lookup(self, address: str) -> AsyncIterator[None]:
+        """Around a lookup whose outcome says nothing about the credential, such as a revocation: every one
+        counts against the address's rate. Raises Unavailable, as `lookup` does."""
+        await self._count(address)
+        async with self._turn():
+            yield
+
+    @asynccontextmanager
+    async def verification(self, address: str) -> AsyncIterator[None]:
+        """Around a check that asks no database, such as one of a signature."""
+        try:
+            yield
+        except Unauthenticated:
+            await self._count(address)
+            raise
+
+    async def _count(self, address: str) -> None:
+        try:
+            self._rate.take(address_unit(address))
+        except TooMany:
+            await self._delay.wait()
+
+    @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(QUEUE_SECONDS):
-                await self._turns.acquire()
+                await self._lookups.acquire()
         except TimeoutError as error:
             raise Unavailable("Try again in a moment.", retry_after_seconds=1) from error
         try:
             yield
         finally:
-            self._turns.release()
-
-    @asynccontextmanager
-    async def verification(self, address: str) -> AsyncIterator[None]:
-        """For what a signature tells."""
-        try:
-            yield
-        except Unauthenticated:
-            try:
-                self._wrong.take(address_unit(address))
-            except TooMany:
-                await self._pace.wait()
-            raise
+            self._lookups.release()
 
 
 def address_unit(address: str) -> str:
-    """Of IPv6 the half that somebody is given: within it addresses cost nothing."""
+    """What one client can be assumed to have: an IPv4 address, of IPv6 a /64, within which addresses are
+    free. Everything that counts by address counts by this."""
     try:
-        found = IPv6Address(address.partition("%")[0])
+        parsed = IPv6Address(address.partition("%")[0])
     except ValueError:
         return address
-    return str(found.ipv4_mapped or IPv6Address(int(found) >> 64 << 64))
+    return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
 
 
 class RejectingConcurrencyLimiter:
@@ -225,6 +227,24 @@ class _Queue:
     present: int = 0
 
 
+class LogThrottle:
+    """Allows one log line a second per cause, so that a flood fills no disk, and counts the others."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._logged: dict[Hashable, tuple[float, int]] = {}
+
+    def admits(self, cause: Hashable) -> int | None:
+        """How many lines were left out since the last one; None where this one is left out too."""
+        now = self._clock()
+        logged_at, left_out = self._logged.get(cause, (-math.inf, 0))
+        if now - logged_at < LOG_SECONDS:
+            self._logged[cause] = (logged_at, left_out + 1)
+            return None
+        self._logged[cause] = (now, 0)
+        return left_out
+
+
 class SignInLimiter:
     """Sign-ins of the last minute by client id and address, failed and successful counted apart."""
 
@@ -236,15 +256,15 @@ class SignInLimiter:
         """Raises TooMany where either limit is reached. A failed attempt counts for the id whether it
         exists or not."""
         for is_failed, most in ((True, FAILED_SIGN_INS_PER_MINUTE), (False, SIGN_INS_PER_MINUTE)):
-            attempts = self._recent((client_id, address, is_failed))
+            attempts = self._recent((client_id, address_unit(address), is_failed))
             if len(attempts) >= most:
                 wait = math.ceil(attempts[0] + MINUTE_SECONDS - self._clock())
                 raise TooMany("Too many sign-ins.", retry_after_seconds=max(1, wait))
 
-    def note(self, client_id: str, address: str, *, is_failed: bool) -> None:
-        key = (client_id, address, is_failed)
+    def record(self, client_id: str, address: str, *, is_failed: bool) -> None:
+        key = (client_id, address_unit(address), is_failed)
         self._attempts.setdefault(key, deque()).append(self._clock())
-        if len(self._attempts) > MAX_PRINCIPALS:  # the one that failed first is forgotten first
+        if len(self._attempts) > MAX_PRINCIPALS:  # the oldest is forgotten first
             del self._attempts[next(iter(self._attempts))]
 
     def _recent(self, key: Hashable) -> deque[float]:

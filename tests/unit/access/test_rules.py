@@ -235,7 +235,7 @@ def test_failed_and_successful_sign_ins_are_limited_apart() -> None:
     sign_ins = SignInLimiter(clock)
     for _ in range(10):
         sign_ins.check("wbc-1", "192.0.2.1")
-        sign_ins.note("wbc-1", "192.0.2.1", is_failed=True)
+        sign_ins.record("wbc-1", "192.0.2.1", is_failed=True)
     with pytest.raises(TooMany) as refused:
         sign_ins.check("wbc-1", "192.0.2.1")
     assert refused.value.retry_after_seconds == 60
@@ -244,6 +244,6 @@ def test_failed_and_successful_sign_ins_are_limited_apart() -> None:
     clock.now += 61
     for _ in range(120):
         sign_ins.check("wbc-1", "192.0.2.1")
-        sign_ins.note("wbc-1", "192.0.2.1", is_failed=False)
+        sign_ins.record("wbc-1", "192.0.2.1", is_failed=False)
     with pytest.raises(TooMany):
         sign_ins.check("wbc-1", "192.0.2.1")

@@ -25,6 +25,7 @@ from watchbill.access.tokens.tokens import (
     TYPE,
     Claims,
     Tokens,
+    with_low_s,
 )
 from watchbill.errors import Unauthenticated
 from watchbill.identity import ACCOUNT as HELD_BY_ACCOUNT
@@ -32,6 +33,8 @@ from watchbill.identity import Principal
 from watchbill.store.identity.signing import SigningKey
 
 NOW = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 KID = "k1"
 KEY = ECKey.generate_key("P-256", {"kid": KID})
 OTHER_KEY = ECKey.generate_key("P-256", {"kid": KID})
@@ -86,7 +89,7 @@ def signed(header: dict[str, Any] | bytes, payload: dict[str, Any] | bytes, key:
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     signing_input = f"{encoded(head)}.{encoded(body)}"
     algorithm = jws.JWSRegistry.algorithms["ES256"]
-    return f"{signing_input}.{encoded(algorithm.sign(signing_input.encode(), key))}"
+    return with_low_s(f"{signing_input}.{encoded(algorithm.sign(signing_input.encode(), key))}")
 
 
 def hmac_signed(secret: bytes) -> str:
@@ -351,3 +354,19 @@ async def test_any_changed_character_is_refused(position: int, character: str) -
 
 def test_claims_hold_nothing_else() -> None:
     assert Claims.__struct_fields__ == (*CLAIMS, "holder", "family")
+
+
+async def test_nobody_can_make_a_second_token_of_one() -> None:
+    """Of (r, s) and (r, n - s) both are valid ECDSA signatures, and spare bits of base64 may hold anything."""
+    verifier = tokens()
+    token = await issue()
+    await verifier.verify(token)
+    head, _, signature = token.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    s = int.from_bytes(raw[32:])
+    mirrored = f"{head}.{encoded(raw[:32] + (P256_ORDER - s).to_bytes(32))}"
+    respelt = token[:-1] + ALPHABET[ALPHABET.index(token[-1]) + 1]
+    assert base64.urlsafe_b64decode(respelt.rpartition(".")[2] + "==") == raw
+    for other in (mirrored, respelt):
+        with pytest.raises(Unauthenticated):
+            await verifier.verify(other)

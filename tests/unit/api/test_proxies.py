@@ -2,7 +2,8 @@
 
 import pytest
 
-from watchbill.api.http.gate import LogThrottle, Proxies
+from watchbill.api.http.gate import Proxies
+from watchbill.api.limits import LogThrottle
 from watchbill.errors import Invalid
 
 PROXIES = Proxies(["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"])

@@ -7,6 +7,7 @@ from typing import Any
 from joserfc.util import urlsafe_b64decode
 
 MAX_TOKEN_CHARACTERS = 8 * 1024
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 
 
@@ -15,13 +16,21 @@ class InvalidToken(Exception):
 
 
 def check_shape(token: str) -> None:
-    """Three parts in letters of base64url, and not too many of them. Raises InvalidToken."""
+    """Three parts in base64url's one spelling of their bytes, and not too long. Raises InvalidToken."""
     if len(token) > MAX_TOKEN_CHARACTERS or not _COMPACT.fullmatch(token):
+        raise InvalidToken
+    if not all(_is_canonical(part) for part in token.split(".")):
         raise InvalidToken
 
 
+def _is_canonical(part: str) -> bool:
+    """Whether the bits of the last letter that stand for no byte are 0: else one token has many texts."""
+    spare_bits = {0: 0, 2: 4, 3: 2}.get(len(part) % 4)
+    return spare_bits is not None and _ALPHABET.index(part[-1]) % (1 << spare_bits) == 0
+
+
 def unverified_part(token: str, part: int) -> dict[str, Any]:
-    """The header (0) or the payload (1), unverified. Raises Refused, ValueError."""
+    """The header (0) or the payload (1), unverified. Raises InvalidToken, ValueError."""
     found = unique_json(urlsafe_b64decode(token.split(".")[part].encode()))
     if not isinstance(found, dict):
         raise InvalidToken

@@ -20,6 +20,7 @@ import msgspec
 from cachetools import LRUCache
 from joserfc import jws
 from joserfc.errors import JoseError
+from joserfc.util import urlsafe_b64decode, urlsafe_b64encode
 
 from watchbill.access.tokens.jose import InvalidToken, check_shape, unique_json, unverified_part
 from watchbill.access.tokens.keyring import ALGORITHM, KEYS_CACHE_SECONDS, Keyring, VerificationKey
@@ -37,6 +38,7 @@ TYPE = "at+jwt"
 ISSUER = "watchbill"
 AUDIENCE = "watchbill-api"
 LEEWAY_SECONDS = 30
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 CACHED_TOKENS = 10_000
 
 _NOT_STANDARD_BASE64 = str.maketrans(
@@ -96,7 +98,7 @@ class Tokens:
             }
         )
         header = {"alg": ALGORITHM, "typ": TYPE, "kid": key.kid}
-        return jws.serialize_compact(header, payload, key.key, [ALGORITHM])
+        return with_low_s(jws.serialize_compact(header, payload, key.key, [ALGORITHM]))
 
     async def verify(self, token: str) -> Claims:
         """Raises Unauthenticated, always with the same words: why is nobody's business."""
@@ -117,6 +119,8 @@ class Tokens:
     async def _verify_signature(self, token: str) -> tuple[str, Claims]:
         header = _checked_header(token)
         key = await self._key(header["kid"])
+        if with_low_s(token) != token:
+            raise InvalidToken
         signed = jws.deserialize_compact(token, key.key, [ALGORITHM])
         return key.kid, msgspec.convert(unique_json(signed.payload or b""), Claims, strict=True)
 
@@ -137,6 +141,18 @@ class Tokens:
             raise InvalidToken
         if now >= claims.exp + LEEWAY_SECONDS or claims.iat > now + LEEWAY_SECONDS:
             raise InvalidToken
+
+
+def with_low_s(token: str) -> str:
+    """The token with the smaller of the two values that make an ECDSA signature (r, s) and (r, n - s) valid: so
+    nobody can make a second token of one. Anything else than 64 bytes of signature stays as it is."""
+    signed, _, signature = token.rpartition(".")
+    raw = urlsafe_b64decode(signature.encode())
+    s = int.from_bytes(raw[32:])
+    if len(raw) != 64 or s <= P256_ORDER // 2 or s >= P256_ORDER:
+        return token
+    low = raw[:32] + (P256_ORDER - s).to_bytes(32)
+    return f"{signed}.{urlsafe_b64encode(low).decode()}"
 
 
 def _checked_header(token: str) -> dict[str, str]:

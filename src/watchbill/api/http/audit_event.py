@@ -16,6 +16,7 @@ from starlette.types import Scope
 from watchbill.access.audit import Audit
 from watchbill.access.caller import Caller
 from watchbill.api.http.contract import Operation
+from watchbill.api.limits import address_unit
 from watchbill.errors import Invalid
 from watchbill.identity import FIRST_TENANT_ID, AgentIdentity
 from watchbill.query import parse_filters
@@ -71,7 +72,6 @@ def record_audit(audit: Audit, scope: Scope, operation_id: str, status: int) -> 
     is_stranger = caller is None and status in REFUSED
     is_read = is_stranger or (noted is None and scope["method"] in ("GET", "HEAD"))
     now = datetime.now(UTC)
-    client = scope.get("client")
     said = noted or AuditAnnotation()
     audit.note(
         AuditEvent(
@@ -84,7 +84,7 @@ def record_audit(audit: Audit, scope: Scope, operation_id: str, status: int) -> 
             operation=operation_id,
             target=said.target or ("" if is_stranger else _target(scope)),
             rules=_rules(caller, operation),
-            address=client[0] if client else "",
+            address=_address(scope, is_stranger=is_stranger),
             outcome=status,
             request_id="" if is_read else scope[REQUEST_ID],
             details=(said.details or describe_query(scope.get(VALUES, {})))[:DETAILS_CHARACTERS],
@@ -114,6 +114,12 @@ def _shown(field: str, value: object) -> str:
     text = str(value)
     is_open = (field in _IDS and _ID.fullmatch(text)) or (field == "phase" and text in _PHASES)
     return text if is_open or value is True else "*"
+
+
+def _address(scope: Scope, *, is_stranger: bool) -> str:
+    client = scope.get("client")
+    address: str = client[0] if client else ""
+    return address_unit(address) if is_stranger else address
 
 
 def _rules(caller: Caller | None, operation: Operation | None) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
+from cachetools import TTLCache
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope
 
@@ -39,7 +40,7 @@ from watchbill.api.limits import (
     UnverifiedCredentialLimiter,
 )
 from watchbill.background import Background, utc_now
-from watchbill.errors import Invalid, TooLarge
+from watchbill.errors import Invalid, TooLarge, Unavailable
 from watchbill.identity import AgentIdentity
 from watchbill.metrics.source import MetricsSource
 from watchbill.metrics.stores import workload_metrics
@@ -54,8 +55,36 @@ FORM_BYTES = 16 * 1024
 DOCUMENT_BYTES = 1024 * 1024
 AGENT_BODY_BYTES = 4 * 1024 * 1024
 INFLATED_BYTES = 32 * 1024 * 1024
+READINESS_SECONDS = 1.0
 BODY_SECONDS = 30.0
 """A body that trickles in more slowly is given up."""
+
+
+class DatabaseReadiness:
+    """Whether the database answers, asked once a second at most: anybody may ask us, at any rate."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._lock = asyncio.Lock()
+        self._results: TTLCache[str, Unavailable | None, float] = TTLCache(
+            1, ttl=READINESS_SECONDS
+        )
+
+    async def check(self) -> None:
+        """Raises Unavailable, with the reason."""
+        async with self._lock:
+            if "database" not in self._results:
+                self._results["database"] = await self._ask()
+            failure = self._results.get("database")
+        if failure is not None:
+            raise failure
+
+    async def _ask(self) -> Unavailable | None:
+        try:
+            await self._db.check_ready()
+        except Unavailable as error:
+            return error
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +117,7 @@ class Services:
     metrics_limiter: ConcurrencyLimiter
     streams: ChangeStreams
     background: Background
+    readiness: DatabaseReadiness
 
 
 def services_of(
@@ -133,6 +163,7 @@ def services_of(
         export_limiter=RejectingConcurrencyLimiter(CONCURRENT_EXPORTS, "exports"),
         streams=ChangeStreams(db, clock),
         background=background,
+        readiness=DatabaseReadiness(db),
     )
 
 

@@ -1,15 +1,14 @@
-"""Who really asks, where a proxy stands in front: `X-Forwarded-For` and `-Proto`, from named proxies alone.
+"""The outermost layer: sizes, request ids, one log line and one measurement per request, no error unanswered.
 
-The outermost layer: sizes, request ids, one log line and one measurement per request, no error unanswered.
-
-Logs never hold a header, a query string or a body.
+Where a proxy stands in front, `X-Forwarded-For` and `-Proto` count, from named proxies alone. Logs never hold a
+header, a query string or a body, and what nobody signed in for fills no log.
 """
 
 import itertools
-import math
+import re
 import secrets
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
@@ -22,6 +21,7 @@ from watchbill.access.audit import Audit
 from watchbill.api.http.audit_event import OPERATION, REQUEST_ID, SUBJECT, record_audit
 from watchbill.api.http.problems import problem, status_of
 from watchbill.api.http.server_metrics import ServerMetrics
+from watchbill.api.limits import LogThrottle
 from watchbill.errors import Invalid
 
 MAX_HOPS = 20
@@ -92,29 +92,11 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 URL_BYTES = 8 * 1024
 HEADER_BYTES = 16 * 1024
 LOGGED_PATH_CHARACTERS = 200
+_ESCAPED_SYNTAX = re.compile(rb"%(?:2[ef]|5c|00)", re.IGNORECASE)
+"""A dot, slash, backslash or NUL that is escaped: no path of ours has one, and not everybody decodes them."""
 OAUTH_OPERATIONS = frozenset({"create_token_v2", "revoke_token", "create_device_login"})
-REFUSALS = frozenset({400, 401, 403, 404, 405, 408, 413, 414, 415, 429, 431})
-REFUSALS_LOGGED_EVERY_SECONDS = 1.0
 
 log = structlog.get_logger("watchbill.api")
-
-
-class LogThrottle:
-    """Lets one line a second through per cause, so that a flood of refusals fills no disk; counts the rest."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._said: dict[Hashable, tuple[float, int]] = {}
-
-    def admits(self, cause: Hashable) -> int | None:
-        """How many lines were left out since the last one; None where this one is left out too."""
-        now = self._clock()
-        said_at, left_out = self._said.get(cause, (-math.inf, 0))
-        if now - said_at < REFUSALS_LOGGED_EVERY_SECONDS:
-            self._said[cause] = (said_at, left_out + 1)
-            return None
-        self._said[cause] = (now, 0)
-        return left_out
 
 
 class Gate:
@@ -125,7 +107,7 @@ class Gate:
         self._meters = meters
         self._proxies = proxies
         self._audit = audit
-        self._quiet = LogThrottle()
+        self._log_throttle = LogThrottle()
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
@@ -139,33 +121,33 @@ class Gate:
         started_at = time.perf_counter()
         scope[REQUEST_ID] = f"{self._prefix}-{next(self._numbers):x}"
         self._proxies.apply(scope)
-        outgoing = _Outgoing(send, scope[REQUEST_ID])
+        response = _ResponseRecorder(send, scope[REQUEST_ID])
         self._meters.in_progress.inc()
         try:
-            check_size(scope)
-            await self._app(scope, receive, outgoing)
+            check_head(scope)
+            await self._app(scope, receive, response)
         except Exception as error:
-            if outgoing.status is not None:
-                log.exception("response aborted", request_id=scope[REQUEST_ID])
+            if response.status is not None:
+                self._log_abort(scope, error)
                 raise
-            await answer_error(error, scope, receive, outgoing)
+            await answer_error(error, scope, receive, response)
         finally:
             self._meters.in_progress.dec()
-            self._record(scope, outgoing, time.perf_counter() - started_at)
+            self._record(scope, response, time.perf_counter() - started_at)
 
-    def _record(self, scope: Scope, outgoing: "_Outgoing", seconds: float) -> None:
+    def _record(self, scope: Scope, response: "_ResponseRecorder", seconds: float) -> None:
         operation, method = scope.get(OPERATION, "none"), scope["method"]
-        status = outgoing.status or 499  # the client left before there was an answer
+        status = response.status or 499  # the client left before there was an answer
         known_method = method if OPERATION in scope else "any"
         self._meters.requests.labels(operation, known_method, status).inc()
         self._meters.seconds.labels(operation).observe(seconds)
         record_audit(self._audit, scope, operation, status)
         left_out = 0
-        if SUBJECT not in scope and status in REFUSALS:
-            admitted = self._quiet.admits((operation, status))
-            if admitted is None:
+        if SUBJECT not in scope:
+            suppressed = self._log_throttle.admits((operation, status))
+            if suppressed is None:
                 return
-            left_out = admitted
+            left_out = suppressed
         client = scope.get("client")
         log.info(
             "request",
@@ -175,15 +157,25 @@ class Gate:
             path=scope["path"][:LOGGED_PATH_CHARACTERS],
             status=status,
             milliseconds=round(seconds * 1000, 1),
-            bytes=outgoing.sent_bytes,
+            bytes=response.sent_bytes,
             subject=scope.get(SUBJECT),
             client=client[0] if client else None,
             **({"left_out": left_out} if left_out else {}),
         )
 
+    def _log_abort(self, scope: Scope, error: Exception) -> None:
+        left_out = self._log_throttle.admits(("aborted", scope.get(OPERATION), type(error)))
+        if left_out is not None:
+            log.error(
+                "response aborted",
+                request_id=scope[REQUEST_ID],
+                left_out=left_out,
+                exc_info=error,
+            )
 
-class _Outgoing:
-    """Passes messages on; notes the status and the size; adds the request's id."""
+
+class _ResponseRecorder:
+    """Passes messages on; records the status and the size; adds the request's id."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
@@ -209,9 +201,15 @@ async def answer_error(error: Exception, scope: Scope, receive: Receive, send: A
     await reply.send(scope, receive, send)
 
 
-def check_size(scope: Scope) -> None:
-    """Raises HTTPException for an address or header fields beyond the published limits."""
-    if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > URL_BYTES:
+def check_head(scope: Scope) -> None:
+    """Raises HTTPException for a URL or header beyond the published limits, and for what a proxy in front may
+    read otherwise than we do."""
+    raw_path = scope.get("raw_path") or b""
+    if len(raw_path) + len(scope["query_string"]) > URL_BYTES:
         raise HTTPException(414, "The URL is longer than 8 KiB.")
     if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > HEADER_BYTES:
         raise HTTPException(431, "The request header is larger than 16 KiB.")
+    if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+        raise HTTPException(400, "The request has more than one Host field.")
+    if _ESCAPED_SYNTAX.search(raw_path):
+        raise HTTPException(404)

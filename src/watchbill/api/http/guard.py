@@ -1,8 +1,7 @@
-"""Cookies: never readable by script, bound to this host and to HTTPS wherever there is HTTPS.
+"""Authentication and authorization: from a request's credentials to a caller or an agent, within its rate.
 
-Who may pass: from a request's credentials to a caller or an agent, within its rate and its rights.
-
-Decides on the matched operation alone, never on the text of the address.
+Decides on the matched operation alone, never on the text of the URL. Cookies are never readable by script, and
+bound to this host and to HTTPS wherever there is HTTPS.
 """
 
 from collections.abc import Hashable, Mapping
@@ -21,6 +20,7 @@ from watchbill.api.limits import (
     TENANT_SHARE,
     RefusalDelay,
     TokenBuckets,
+    address_unit,
 )
 from watchbill.errors import Forbidden, TooMany, Unauthenticated
 
@@ -66,12 +66,16 @@ class Guard:
         self._tenants = TokenBuckets(
             TENANT_SHARE * settings.requests_per_second, TENANT_SHARE * settings.requests_burst
         )
+        self._anonymous = TokenBuckets(
+            TENANT_SHARE * settings.requests_per_second, TENANT_SHARE * settings.requests_burst
+        )
         self._agents = TokenBuckets(AGENT_REQUESTS_PER_SECOND, AGENT_REQUESTS_BURST)
-        self._pace = RefusalDelay()
+        self._delay = RefusalDelay()
 
     async def admit(self, scope: Scope, headers: Headers, operation: Operation) -> Admitted:
         """Raises Unauthenticated, Forbidden, TooMany."""
         if operation.login is LoginRequirement.NONE:
+            await self._take(self._anonymous, address_unit(_address(scope)))
             return Admitted()
         if operation.login is LoginRequirement.AGENT:
             credential = _bearer(scope, headers)
@@ -94,7 +98,7 @@ class Guard:
         try:
             buckets.take(principal)
         except TooMany:
-            await self._pace.wait()
+            await self._delay.wait()
             raise
 
     async def _caller(self, scope: Scope, headers: Headers, operation: Operation) -> Caller:
@@ -127,7 +131,8 @@ def is_same_origin(headers: Headers) -> bool:
     if site is not None:
         return site in SAME_SITE
     origin = headers.get(b"origin")
-    return origin is None or origin.partition(b"://")[2] == headers.get(b"host")
+    scheme, _, host = (origin or b"").partition(b"://")
+    return origin is None or (scheme in (b"http", b"https") and host == headers.get(b"host"))
 
 
 def _address(scope: Scope) -> str:

@@ -1,22 +1,47 @@
-"""How the application is put on a port: what arrives before there is a request is held to limits as well.
+"""The HTTP server around the application, with limits on what arrives before there is a request.
 
-A head that is too large, too slow or no HTTP at all never reaches the application; it is answered here, in the
-same shape as every other error.
+A request header that is too large, too slow or malformed never reaches the application; it is answered here, in
+the shape of every other error. A connection that sends on without reading is closed.
 """
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from watchbill.api.limits import LogThrottle
 
 HEAD_BYTES = 32 * 1024
 """Above what the gate lets through, so that whatever is only a little too large gets its exact status."""
 HEAD_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 20
+MAX_PIPELINED = 8
+"""Requests of one connection that wait for earlier ones. Clients that pipeline at all send a few."""
+WRITE_SECONDS = 90.0
+"""A connection whose responses nobody reads is closed after so long; longer than any stream waits."""
+
+
+class _LogFilter(logging.Filter):
+    """What uvicorn logs of connections, one line a second of a kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._throttle = LogThrottle()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return self._throttle.admits(record.msg) is not None
+
+
+logging.getLogger("uvicorn.error").addFilter(_LogFilter())
 
 
 def listening_on(app: ASGIApp, **options: Any) -> uvicorn.Config:
@@ -36,12 +61,18 @@ def listening_on(app: ASGIApp, **options: Any) -> uvicorn.Config:
     )
 
 
+class TooManyPipelined(Exception):
+    """The connection sends requests without reading the responses."""
+
+
 class LimitedProtocol(HttpToolsProtocol):
-    """Gives a request's head ten seconds and 32 KiB."""
+    """Allows a request header ten seconds and 32 KiB, and a connection a few pipelined requests."""
 
     _head_bytes = 0
     _is_head_open = True
     _head_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
+    _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -49,16 +80,46 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._stop_write_timer()
+        self.pipeline.clear()
+        if self._running is not None:
+            self._running.disconnected = (
+                True  # uvicorn marks only the last request that was received
+            )
+            self._running.message_event.set()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_write_timer()
+        super().resume_writing()
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if len(self.pipeline) > MAX_PIPELINED:
+            self.transport.abort()
+            return
         if self._is_head_open and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(431, "The request header is larger than 16 KiB.")
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) > MAX_PIPELINED:
+            raise TooManyPipelined  # ends the parsing of what was received
         super().on_message_begin()
         self._begin_head()
 
@@ -68,6 +129,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
+        if len(self.pipeline) > MAX_PIPELINED:
+            return
         self._refuse(400, "Malformed HTTP request.")
 
     def _begin_head(self) -> None:

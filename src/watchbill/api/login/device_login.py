@@ -7,6 +7,7 @@ from watchbill.access.device_logins import INTERVAL_SECONDS, LIFETIME
 from watchbill.api.http.call import Call
 from watchbill.api.http.guard import SESSION_COOKIE, is_same_origin, read_cookie
 from watchbill.api.http.reply import HTML, Answer, Reply, json_reply
+from watchbill.api.limits import address_unit
 from watchbill.errors import Invalid, NotFound, TooMany, Unauthenticated
 from watchbill.responses.access import DeviceAuthorization
 
@@ -20,16 +21,17 @@ _POLICY = (
 async def create_device_login(call: Call) -> Answer:
     if "client_id" not in await call.form():
         raise Invalid("client_id is required.")
-    call.services.device_login_buckets.take(call.client_address)
-    begun = await call.services.device_logins.begin(call.client_address)
+    call.services.device_login_buckets.take(address_unit(call.client_address))
+    async with call.services.credential_limiter.paced_lookup(call.client_address):
+        started = await call.services.device_logins.begin(call.client_address)
     base = call.services.settings.public_url or _asked_address(call)
     page = f"{base.rstrip('/')}/device"
     return json_reply(
         DeviceAuthorization(
-            device_code=begun.device_code,
-            user_code=begun.user_code,
+            device_code=started.device_code,
+            user_code=started.user_code,
             verification_uri=page,
-            verification_uri_complete=f"{page}?user_code={begun.user_code}",
+            verification_uri_complete=f"{page}?user_code={started.user_code}",
             expires_in=int(LIFETIME.total_seconds()),
             interval=INTERVAL_SECONDS,
         )
@@ -48,7 +50,7 @@ async def get_device_page(call: Call) -> Answer:
     limits.check(counted, call.client_address)
     found = await call.services.device_logins.find(sent)
     if found is None:
-        limits.note(counted, call.client_address, is_failed=True)
+        limits.record(counted, call.client_address, is_failed=True)
         return _page("<p>This code is unknown or has expired.</p>" + _ASK_CODE)
     return _page(
         _CONFIRM.format(
@@ -69,7 +71,7 @@ async def decide_device_login(call: Call) -> Answer:
     principal = call.caller.principal if is_approved else None
     call.note(details="approved" if is_approved else "denied")
     if not await call.services.device_logins.decide(form.get("user_code", ""), principal):
-        limits.note(counted, call.client_address, is_failed=True)
+        limits.record(counted, call.client_address, is_failed=True)
         raise NotFound("This code is unknown or has expired.")
     done = "The CLI is logged in." if is_approved else "The login was denied."
     return _page(f"<p>{done} You may close this page.</p>")
@@ -80,7 +82,8 @@ async def _signed_in(call: Call) -> Caller | None:
     if cookie is None:
         return None
     try:
-        session = await call.services.sessions.find(cookie)
+        async with call.services.credential_limiter.lookup(call.client_address, cookie):
+            session = await call.services.sessions.find(cookie)
         return await call.services.callers.resolve(session.principal)
     except (Unauthenticated, TooMany):
         return None

@@ -42,7 +42,8 @@ async def delete_session(call: Call) -> Answer:
     cookie = read_cookie(call.scope, call.headers, SESSION_COOKIE)
     if cookie is not None:
         with suppress(Unauthenticated):  # it was over already, which is what was asked for
-            await call.services.sessions.end(cookie)
+            async with call.services.credential_limiter.lookup(call.client_address, cookie):
+                await call.services.sessions.end(cookie)
     return Reply(
         status=204, headers=[set_cookie(call.scope, SESSION_COOKIE, "", max_age_seconds=0)]
     )
@@ -65,11 +66,11 @@ async def sign_in(call: Call, client_id: str, secret: str) -> Account:
         async with call.services.credential_limiter.lookup(address, client_id + secret):
             account = await call.services.accounts.sign_in(client_id, secret)
     except SignInRefused as error:
-        limits.note(counted_id, address, is_failed=True)
+        limits.record(counted_id, address, is_failed=True)
         if error.account is not None:
             _note(call, error.account)
         raise
-    limits.note(counted_id, address, is_failed=False)
+    limits.record(counted_id, address, is_failed=False)
     _note(call, account)
     return account
 

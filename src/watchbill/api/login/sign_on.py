@@ -79,7 +79,7 @@ async def finish_sign_on(call: Call) -> Answer:
     except TooMany:
         return _back(call, provider, BUSY, then)
     except Unauthenticated:
-        limits.note(pending["state"], limit_key, is_failed=True)
+        limits.record(pending["state"], limit_key, is_failed=True)
         return _back(call, provider, DECLINED if returned.error is not None else REFUSED, then)
     session = await services.sessions.begin(principal)
     lifetime = services.sessions.lifetime_seconds

@@ -71,7 +71,7 @@ async def revoke_token(call: Call) -> Answer:
     if "token" not in fields:
         raise Invalid("token is required.")
     token = fields["token"][:MAX_SENT_CHARACTERS]
-    async with call.services.credential_limiter.lookup(call.client_address, token):
+    async with call.services.credential_limiter.paced_lookup(call.client_address):
         await call.services.refresh_tokens.revoke(token)
     call.note()
     return json_reply({})
@@ -91,16 +91,13 @@ async def _by_refresh_token(call: Call, fields: Mapping[str, str]) -> tuple[str,
 
 async def _by_device_code(call: Call, fields: Mapping[str, str]) -> tuple[str, str | None]:
     code = fields.get("device_code", "")[:MAX_SENT_CHARACTERS]
-    try:
-        async with call.services.credential_limiter.lookup(call.client_address, code):
-            found = await call.services.device_logins.poll(code)
-            if found is PendingDeviceLogin.EXPIRED:
-                raise Unauthenticated(DEVICE_MESSAGES[found])
-    except Unauthenticated as error:
-        raise OAuthError(PendingDeviceLogin.EXPIRED.value, error.message) from error
-    if isinstance(found, PendingDeviceLogin):
-        raise OAuthError(found.value, DEVICE_MESSAGES[found])
-    refresh, member = await call.services.refresh_tokens.begin(found)
+    result: Principal | PendingDeviceLogin = PendingDeviceLogin.SLOW_DOWN
+    if call.services.device_logins.may_poll(code):
+        async with call.services.credential_limiter.paced_lookup(call.client_address):
+            result = await call.services.device_logins.poll(code)
+    if isinstance(result, PendingDeviceLogin):
+        raise OAuthError(result.value, DEVICE_MESSAGES[result])
+    refresh, member = await call.services.refresh_tokens.begin(result)
     return await _issued(call, member), refresh
 
 

@@ -111,7 +111,7 @@ async def get_health(call: Call) -> Answer:
 
 
 async def get_readiness(call: Call) -> Answer:
-    await call.db.check_ready()
+    await call.services.readiness.check()
     if call.services.background.is_draining:
         raise Unavailable("The server is stopping.", retry_after_seconds=2)
     if stale := call.services.background.stale():

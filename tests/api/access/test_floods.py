@@ -1,0 +1,224 @@
+"""Ways around the limits: what costs the database is paced whatever its outcome, and a flood fills neither the
+connections nor the log. The other side of it, that nobody else is kept out, is in test_strangers.py."""
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+
+from tests.api.test_errors import assert_is_error
+from tests.api.test_http import raw
+from tests.conftest import Engine, fresh_database
+from tests.fixtures.serving import SETTINGS, Served, serving
+from watchbill.access import device_logins as access_device_logins
+from watchbill.access.tokens import tokens as access_tokens
+from watchbill.api.http import listen
+from watchbill.api.limits import (
+    CONCURRENT_LOOKUPS,
+    DEVICE_LOGINS_BURST,
+    RefusalDelay,
+    UnverifiedCredentialLimiter,
+)
+
+DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
+
+
+class SlowLookup:
+    """Stands in for a query of the store: finds nothing, and counts how many run at a time."""
+
+    def __init__(self) -> None:
+        self.running = self.peak = self.calls = 0
+
+    async def __call__(self, *_: Any, **__: Any) -> None:
+        self.calls += 1
+        self.running += 1
+        self.peak = max(self.peak, self.running)
+        await asyncio.sleep(0.005)
+        self.running -= 1
+
+
+async def test_revoking_an_invented_token_again_and_again(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is always 200, so the token never counts as wrong; nor as one that was right before."""
+    lookup = SlowLookup()
+    monkeypatch.setattr(access_tokens, "refresh_family_get", lookup)
+    form = {"token": f"wbr_{'x' * 43}"}
+    for _ in range(2):
+        answers = await asyncio.gather(
+            *(server.ask("POST", "/api/v2/revoke", data=form, token=None) for _ in range(20))
+        )
+        assert {answer.status for answer in answers} == {200}
+    assert 0 < lookup.peak <= CONCURRENT_LOOKUPS
+
+
+async def test_polling_one_device_login_again_and_again(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookup = SlowLookup()
+    monkeypatch.setattr(access_device_logins, "device_login_poll", lookup)
+
+    async def poll(code: str) -> str:
+        form = {"grant_type": DEVICE, "device_code": code}
+        return str((await server.ask("POST", "/api/v2/token", data=form, token=None)).json["error"])
+
+    errors = await asyncio.gather(*(poll("the same code") for _ in range(20)))
+    assert sorted(errors) == ["expired_token", *["slow_down"] * 19]
+    assert lookup.calls == 1, "only the first poll of an interval asks the database"
+    assert set(await asyncio.gather(*(poll(uuid4().hex) for _ in range(20)))) == {"expired_token"}
+    assert 0 < lookup.peak <= CONCURRENT_LOOKUPS
+
+
+async def test_paced_lookups_count_whatever_they_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    delayed: list[int] = []
+
+    async def wait(_: RefusalDelay) -> None:
+        delayed.append(1)
+
+    monkeypatch.setattr(RefusalDelay, "wait", wait)
+    limiter = UnverifiedCredentialLimiter(1, 5)
+    for _ in range(8):
+        async with limiter.paced_lookup("2001:db8::1"):
+            pass
+    assert len(delayed) == 3
+    async with limiter.paced_lookup("192.0.2.1"):
+        pass
+    assert len(delayed) == 3, "another address has a rate of its own"
+
+
+async def test_one_network_cannot_take_every_open_device_login(embedded_engine: Engine) -> None:
+    """Within an IPv6 /64 addresses cost nothing."""
+    settings = replace(SETTINGS, trusted_proxies=("127.0.0.1",))
+    form = {"client_id": "watchbill-cli"}
+    async with serving(await fresh_database(embedded_engine), settings) as served:
+
+        async def start(address: str) -> int:
+            headers = {"X-Forwarded-For": address}
+            answer = await served.ask(
+                "POST", "/api/v2/device_authorization", data=form, token=None, headers=headers
+            )
+            return answer.status
+
+        statuses = [await start(f"2001:db8:0:1::{n:x}") for n in range(DEVICE_LOGINS_BURST + 15)]
+        assert statuses[:DEVICE_LOGINS_BURST] == [200] * DEVICE_LOGINS_BURST
+        assert statuses.count(429) >= 10
+        assert await start("2001:db8:0:2::1") == 200
+
+
+@pytest.mark.parametrize("path", ["/device", "/api/v1/session"])
+async def test_invented_cookies_wait_for_one_another(
+    server: Served, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Also where the operation needs no login."""
+    lookup = SlowLookup()
+    monkeypatch.setattr("watchbill.access.sessions.session_get", lookup)
+    method = "GET" if path == "/device" else "DELETE"
+    await asyncio.gather(
+        *(
+            server.ask(method, path, token=None, headers={"Cookie": f"watchbill_session={n}"})
+            for n in range(20)
+        )
+    )
+    assert 0 < lookup.peak <= CONCURRENT_LOOKUPS
+
+
+async def test_readiness_is_asked_of_the_database_once_a_second(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    check_ready = server.db.check_ready
+
+    async def counted() -> None:
+        nonlocal calls
+        calls += 1
+        await check_ready()
+
+    monkeypatch.setattr(server.db, "check_ready", counted)
+    answers = await asyncio.gather(*(server.get("/readyz", token=None) for _ in range(20)))
+    assert {answer.status for answer in answers} == {200}
+    assert calls <= 2
+
+
+async def test_anonymous_requests_have_a_rate_per_address(embedded_engine: Engine) -> None:
+    settings = replace(SETTINGS, requests_per_second=1, requests_burst=2)
+    async with serving(await fresh_database(embedded_engine), settings) as served:
+        answers = await asyncio.gather(*(served.get("/healthz", token=None) for _ in range(12)))
+    assert [answer.status for answer in answers].count(200) == 8
+    refused = next(answer for answer in answers if answer.status != 200)
+    assert_is_error(refused, 429)
+
+
+async def test_who_sends_without_reading_is_left(
+    server: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Requests of one connection that nobody reads the answers of; the others hardly notice."""
+    address = urlsplit(server.url)
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with caplog.at_level(logging.WARNING):
+        for _ in range(20):
+            _, writer = await asyncio.open_connection(address.hostname, address.port)
+            with pytest.raises((ConnectionError, TimeoutError)):
+                async with asyncio.timeout(10):
+                    for _ in range(1000):
+                        writer.write(request * 100)
+                        await writer.drain()
+            writer.close()
+        assert (await server.get("/healthz", token=None)).status == 200
+    assert [record for record in caplog.records if record.exc_info] == []
+    assert len(caplog.records) <= 20
+
+
+def test_connections_that_are_no_http_fill_no_log() -> None:
+    (filter_,) = [
+        one
+        for one in logging.getLogger("uvicorn.error").filters
+        if isinstance(one, listen._LogFilter)
+    ]
+    record = logging.LogRecord("uvicorn.error", logging.WARNING, "", 0, uuid4().hex, (), None)
+    assert [filter_.filter(record) for _ in range(5)] == [True, False, False, False, False]
+
+
+# What a proxy in front may read otherwise
+
+
+async def test_a_request_names_one_host(shared: Served) -> None:
+    twice = b"GET /healthz HTTP/1.1\r\nHost: a.example.com\r\nHost: b.example.com\r\n\r\n"
+    status, body = await raw(shared, twice)
+    assert (status, body["code"]) == (400, 400)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api%2fv1/workloads",
+        "/api%2Fv1/workloads",
+        "/%2e%2e/healthz",
+        "/api/v1%5cworkloads",
+        "/healthz%00",
+    ],
+)
+async def test_escaped_syntax_names_no_endpoint(shared: Served, path: str) -> None:
+    assert_is_error(await shared.get(path), 404)
+
+
+async def test_the_servers_own_metrics_need_a_token(server: Served) -> None:
+    """A page's cookie does not open them: whatever else runs in a browser could read them with it."""
+    body = {"clientId": server.client_id, "clientSecret": server.secret}
+    session = await server.ask("POST", "/api/v1/session", json=body, token=None)
+    cookie = {"Cookie": session.headers["Set-Cookie"].partition(";")[0]}
+    assert (await server.get("/api/v1/me", token=None, headers=cookie)).status == 200
+    assert_is_error(await server.get("/metrics", token=None, headers=cookie), 401)
+    assert (await server.get("/metrics")).status == 200
+
+
+async def test_an_origin_of_another_scheme_is_another_site(server: Served) -> None:
+    body = {"clientId": server.client_id, "clientSecret": server.secret}
+    host = urlsplit(server.url).netloc
+    for scheme, status in (("ftp", 403), ("file", 403), ("http", 200), ("https", 200)):
+        headers = {"Origin": f"{scheme}://{host}"}
+        answer = await server.ask("POST", "/api/v1/session", json=body, token=None, headers=headers)
+        assert answer.status == status, scheme
