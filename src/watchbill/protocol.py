@@ -28,10 +28,22 @@ HEARTBEAT_SECONDS = 15
 DEGRADED_AFTER_SECONDS = 60
 DISCONNECTED_AFTER_SECONDS = 300
 BATCH_ITEMS = 200
+"""Workloads in a batch. One that was deleted and made anew takes two items."""
 BATCH_READINGS = 20_000
 INVENTORY_ENTRIES = 5_000
+STATE_MESSAGE_CHARACTERS = 10_000
+MAX_GPUS = 1_000_000
+"""Of one workload or node pool; so that sums over millions of workloads stay exact."""
+MAX_BYTES = 2**50
+"""Of one workload's or device's memory."""
+MAX_COUNT = 1_000_000
 
 
+Name = Annotated[str, msgspec.Meta(max_length=253)]
+"""A name in Kubernetes, or a version."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+StreamId = Annotated[str, msgspec.Meta(max_length=64)]
 Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 """As `record_hash` makes it."""
 
@@ -80,10 +92,10 @@ Item = Upsert | Delete
 
 
 class HelloRequest(Wire, frozen=True):
-    protocol: int
-    agent_version: str
-    kubernetes_version: str = ""
-    capabilities: tuple[str, ...] = ()
+    protocol: Sequence
+    agent_version: Name
+    kubernetes_version: Name = ""
+    capabilities: Annotated[tuple[Name, ...], msgspec.Meta(max_length=100)] = ()
 
 
 class IdleHours(Wire, frozen=True):
@@ -131,13 +143,25 @@ class Scrape(Wire, frozen=True):
     workloads: tuple[Measured, ...]
 
 
+Scrapes = Annotated[tuple[Scrape, ...], msgspec.Meta(max_length=BATCH_READINGS)]
+
+
 class Batch(Wire, frozen=True):
     """`scrapes`: measured samples since the last batch; a server that does not know the member ignores it."""
 
-    stream_id: str
-    seq: int
-    items: tuple[Item, ...]
-    scrapes: tuple[Scrape, ...] = ()
+    stream_id: StreamId
+    seq: Sequence
+    items: Annotated[tuple[Item, ...], msgspec.Meta(max_length=2 * BATCH_ITEMS)]
+    scrapes: Scrapes = ()
+
+
+class BatchEnvelope(Wire, frozen=True):
+    """A batch whose items are not decoded yet, so that they can be one by one."""
+
+    stream_id: StreamId
+    seq: Sequence
+    items: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=2 * BATCH_ITEMS)]
+    scrapes: Scrapes = ()
 
 
 class RefusedItem(Wire, frozen=True):
@@ -155,14 +179,14 @@ class BatchReply(Wire, frozen=True):
 class Covered(Wire, frozen=True):
     """A kind whose objects the agent listed completely; `namespaces` None = all of them."""
 
-    group: str
-    kind: str
-    namespaces: tuple[str, ...] | None = None
+    group: Name
+    kind: Name
+    namespaces: Annotated[tuple[Name, ...], msgspec.Meta(max_length=50_000)] | None = None
 
 
 class InventoryBegin(Wire, frozen=True):
-    stream_id: str
-    coverage: tuple[Covered, ...]
+    stream_id: StreamId
+    coverage: Annotated[tuple[Covered, ...], msgspec.Meta(max_length=2_000)]
 
 
 class InventoryBegun(Wire, frozen=True):
@@ -173,14 +197,14 @@ class InventoryEntry(Wire, frozen=True, array_like=True):
     """`namespace`: where set, an owner that cannot be read may be this workload, if it is in that namespace."""
 
     id: UUID
-    record_hash: str
-    namespace: str | None = None
+    record_hash: Annotated[str, msgspec.Meta(max_length=64)]
+    namespace: Name | None = None
 
 
 class InventoryEntries(Wire, frozen=True):
-    stream_id: str
+    stream_id: StreamId
     inventory_id: UUID
-    entries: tuple[InventoryEntry, ...]
+    entries: Annotated[tuple[InventoryEntry, ...], msgspec.Meta(max_length=INVENTORY_ENTRIES)]
 
 
 class InventoryMissing(Wire, frozen=True):
@@ -190,9 +214,9 @@ class InventoryMissing(Wire, frozen=True):
 
 
 class InventoryCommit(Wire, frozen=True):
-    stream_id: str
+    stream_id: StreamId
     inventory_id: UUID
-    count: int
+    count: Sequence
 
 
 class InventoryCommitted(Wire, frozen=True):
@@ -208,29 +232,29 @@ class KindState(Wire, frozen=True):
     `idle_after_seconds`: of GPU exporters, how long a device must do nothing until it counts as idle.
     """
 
-    group: str
-    kind: str
+    group: Name
+    kind: Name
     state: Literal["complete", "listing", "forbidden", "absent", "failing"]
     since: Annotated[datetime, msgspec.Meta(tz=True)]
-    message: str | None = None
-    idle_after_seconds: float | None = None
+    message: Annotated[str, msgspec.Meta(max_length=STATE_MESSAGE_CHARACTERS)] | None = None
+    idle_after_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
 
 
 class NodePoolCapacity(Wire, frozen=True):
-    node_pool: str
-    nodes: int
-    gpus: float
-    gpu_memory_bytes: int | None = None
+    node_pool: Name
+    nodes: Count
+    gpus: Annotated[float, msgspec.Meta(ge=0, le=MAX_GPUS)]
+    gpu_memory_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_BYTES)] | None = None
 
 
 class Heartbeat(Wire, frozen=True):
     """`digest`: order-independent, over all (id, record hash) acknowledged; room for a later check."""
 
-    stream_id: str
-    seq: int
-    kinds: tuple[KindState, ...] = ()
-    node_pools: tuple[NodePoolCapacity, ...] = ()
-    digest: str | None = None
+    stream_id: StreamId
+    seq: Sequence
+    kinds: Annotated[tuple[KindState, ...], msgspec.Meta(max_length=2_000)] = ()
+    node_pools: Annotated[tuple[NodePoolCapacity, ...], msgspec.Meta(max_length=5_000)] = ()
+    digest: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
 class HeartbeatReply(Wire, frozen=True):

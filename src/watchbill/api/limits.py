@@ -14,6 +14,7 @@ from ipaddress import IPv6Address
 from cachetools import LRUCache
 
 from watchbill.errors import TooMany, Unauthenticated, Unavailable
+from watchbill.identity import AgentIdentity
 
 MAX_PRINCIPALS = 10_000
 AGENT_REQUESTS_PER_SECOND = 50
@@ -22,6 +23,8 @@ CONCURRENT_EXPORTS = 2
 CONCURRENT_READS = 8
 CONCURRENT_METRICS_QUERIES = 4
 QUEUE_SECONDS = 2.0
+AGENT_QUEUE_SECONDS = 15.0
+MAX_AGENT_QUEUED = 4
 MAX_QUEUED = 64
 DEVICE_LOGINS_PER_SECOND = 0.2
 DEVICE_LOGINS_BURST = 20
@@ -187,16 +190,26 @@ class ConcurrencyLimiter:
     """How many of a kind one principal may have going at the same time, the others waiting a little: a page
     that asks much at once is no attack. Beyond a queue and a moment they are refused."""
 
-    def __init__(self, most: int, what: str) -> None:
+    def __init__(
+        self,
+        most: int,
+        what: str,
+        *,
+        queue_seconds: float | None = None,
+        max_queued: int = MAX_QUEUED,
+    ) -> None:
+        """`queue_seconds` None = QUEUE_SECONDS."""
         self._most = most
         self._what = what
+        self._queue_seconds = queue_seconds
+        self._max_queued = max_queued
         self._queues: dict[Hashable, _Queue] = {}
 
     @asynccontextmanager
     async def hold(self, principal: Hashable) -> AsyncIterator[None]:
         """Raises TooMany."""
         queue = self._queues.setdefault(principal, _Queue(asyncio.Semaphore(self._most)))
-        if queue.present >= self._most + MAX_QUEUED:
+        if queue.present >= self._most + self._max_queued:
             raise TooMany(f"Too many concurrent {self._what}.", retry_after_seconds=1)
         queue.present += 1
         try:
@@ -214,8 +227,9 @@ class ConcurrencyLimiter:
         if not queue.turns.locked():
             await queue.turns.acquire()
             return
+        seconds = QUEUE_SECONDS if self._queue_seconds is None else self._queue_seconds
         try:
-            async with asyncio.timeout(QUEUE_SECONDS):
+            async with asyncio.timeout(seconds):
                 await queue.turns.acquire()
         except TimeoutError as error:
             raise TooMany(f"Too many concurrent {self._what}.", retry_after_seconds=1) from error
@@ -225,6 +239,38 @@ class ConcurrencyLimiter:
 class _Queue:
     turns: asyncio.Semaphore
     present: int = 0
+
+
+class AgentLimiter:
+    """What agents may have of the server: one message at a time each, and a share of the connections to the
+    database, of which one tenant's have half. Nothing is decoded before its turn, so memory is bounded too."""
+
+    def __init__(self, connections: int) -> None:
+        share = max(1, connections // 2)
+        self._messages = ConcurrencyLimiter(
+            1,
+            "messages of an agent",
+            queue_seconds=AGENT_QUEUE_SECONDS,
+            max_queued=MAX_AGENT_QUEUED,
+        )
+        self._tenants = ConcurrencyLimiter(
+            max(1, share // 2), "messages of agents", queue_seconds=AGENT_QUEUE_SECONDS
+        )
+        self._all = ConcurrencyLimiter(
+            share, "messages of agents", queue_seconds=AGENT_QUEUE_SECONDS, max_queued=1_000
+        )
+
+    @asynccontextmanager
+    async def message(self, agent: AgentIdentity) -> AsyncIterator[None]:
+        """Around the reading of a message and everything that follows. Raises TooMany."""
+        async with self._messages.hold(agent.cluster_id):
+            yield
+
+    @asynccontextmanager
+    async def processing(self, agent: AgentIdentity) -> AsyncIterator[None]:
+        """Around what takes memory and a connection: decoding and applying. Raises TooMany."""
+        async with self._tenants.hold(agent.tenant_id), self._all.hold(None):
+            yield
 
 
 class LogThrottle:

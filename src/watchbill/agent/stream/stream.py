@@ -37,6 +37,7 @@ from watchbill.protocol import (
     BATCH_READINGS,
     INVENTORY_ENTRIES,
     PROTOCOL_VERSION,
+    STATE_MESSAGE_CHARACTERS,
     Batch,
     Covered,
     Heartbeat,
@@ -60,6 +61,13 @@ HELD_SECONDS = 75.0
 REFUSED_CREDENTIAL_SECONDS = 60.0
 
 Reply = TypeVar("Reply")
+
+
+def _bounded(state: KindState) -> KindState:
+    """With no longer a message than the server takes."""
+    if state.message is None or len(state.message) <= STATE_MESSAGE_CHARACTERS:
+        return state
+    return msgspec.structs.replace(state, message=state.message[:STATE_MESSAGE_CHARACTERS])
 
 
 class ClusterState(Protocol):
@@ -320,7 +328,7 @@ class Stream:
         beat = Heartbeat(
             stream_id=self._stream_id,
             seq=self._seq,
-            kinds=self._cluster.states(),
+            kinds=tuple(map(_bounded, self._cluster.states())),
             node_pools=self._cluster.node_pools(),
         )
         try:

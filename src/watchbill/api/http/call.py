@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -33,6 +33,7 @@ from watchbill.api.limits import (
     CONCURRENT_READS,
     DEVICE_LOGINS_BURST,
     DEVICE_LOGINS_PER_SECOND,
+    AgentLimiter,
     ConcurrencyLimiter,
     RejectingConcurrencyLimiter,
     SignInLimiter,
@@ -54,7 +55,13 @@ Body = TypeVar("Body")
 FORM_BYTES = 16 * 1024
 DOCUMENT_BYTES = 1024 * 1024
 AGENT_BODY_BYTES = 4 * 1024 * 1024
-INFLATED_BYTES = 32 * 1024 * 1024
+AGENT_BATCH_BYTES = 12 * 1024 * 1024
+"""Of a batch once inflated: agents fill one with 8 MiB of records, and one more may not fit any better."""
+AGENT_MESSAGE_BYTES = 4 * 1024 * 1024
+"""Of any other message once inflated."""
+DECODE_ASIDE_BYTES = 64 * 1024
+MAX_JSON_VALUES = 1_500_000
+"""In a message: a value takes some sixty bytes of memory, whatever little it takes in the message."""
 READINESS_SECONDS = 1.0
 BODY_SECONDS = 30.0
 """A body that trickles in more slowly is given up."""
@@ -63,28 +70,26 @@ BODY_SECONDS = 30.0
 class DatabaseReadiness:
     """Whether the database answers, asked once a second at most: anybody may ask us, at any rate."""
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
+    def __init__(self) -> None:
         self._lock = asyncio.Lock()
-        self._results: TTLCache[str, Unavailable | None, float] = TTLCache(
-            1, ttl=READINESS_SECONDS
-        )
+        self._results: TTLCache[str, Unavailable | None, float] = TTLCache(1, ttl=READINESS_SECONDS)
 
-    async def check(self) -> None:
+    async def check(self, db: Database) -> None:
         """Raises Unavailable, with the reason."""
         async with self._lock:
             if "database" not in self._results:
-                self._results["database"] = await self._ask()
+                self._results["database"] = await _readiness_failure(db)
             failure = self._results.get("database")
         if failure is not None:
             raise failure
 
-    async def _ask(self) -> Unavailable | None:
-        try:
-            await self._db.check_ready()
-        except Unavailable as error:
-            return error
-        return None
+
+async def _readiness_failure(db: Database) -> Unavailable | None:
+    try:
+        await db.check_ready()
+    except Unavailable as error:
+        return error
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +117,7 @@ class Services:
     sign_in_limiter: SignInLimiter
     credential_limiter: UnverifiedCredentialLimiter
     device_login_buckets: TokenBuckets
+    agent_limiter: AgentLimiter
     export_limiter: RejectingConcurrencyLimiter
     read_limiter: ConcurrencyLimiter
     metrics_limiter: ConcurrencyLimiter
@@ -128,10 +134,7 @@ def services_of(
     keyring = Keyring(db, clock, encryption=read_key_encryption(settings.key_file))
     tokens = Tokens(keyring, clock, lifetime_seconds=settings.token_lifetime_seconds)
     providers = tuple(Provider(issuer, clock) for issuer in access.issuers)
-    people = UserDirectory(db, clock)
-    background = Background(clock)
-    for provider in providers:
-        background.include(provider.renewal)
+    users = UserDirectory(db, clock)
     return Services(
         db=db,
         settings=settings,
@@ -148,8 +151,8 @@ def services_of(
         tokens=tokens,
         refresh_tokens=RefreshTokens(db, clock, lifetime_seconds=settings.refresh_lifetime_seconds),
         providers=providers,
-        users=people,
-        token_verifier=TokenVerifier(tokens, providers, people, clock),
+        users=users,
+        token_verifier=TokenVerifier(tokens, providers, users, clock),
         sign_on=SignOn(SignedState(keyring, clock, purpose="sign-on"), clock),
         device_logins=DeviceLogins(db, clock),
         audit=Audit(db),
@@ -158,13 +161,21 @@ def services_of(
             settings.requests_per_second, settings.requests_burst
         ),
         device_login_buckets=TokenBuckets(DEVICE_LOGINS_PER_SECOND, DEVICE_LOGINS_BURST),
+        agent_limiter=AgentLimiter(settings.pool_size),
         read_limiter=ConcurrencyLimiter(CONCURRENT_READS, "reads"),
         metrics_limiter=ConcurrencyLimiter(CONCURRENT_METRICS_QUERIES, "metrics queries"),
         export_limiter=RejectingConcurrencyLimiter(CONCURRENT_EXPORTS, "exports"),
         streams=ChangeStreams(db, clock),
-        background=background,
-        readiness=DatabaseReadiness(db),
+        background=_background(clock, providers),
+        readiness=DatabaseReadiness(),
     )
+
+
+def _background(clock: Callable[[], datetime], providers: Iterable[Provider]) -> Background:
+    background = Background(clock)
+    for provider in providers:
+        background.include(provider.renewal)
+    return background
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,21 +253,37 @@ class Call:
                 raise Invalid(f"A form field was sent {len(values)} times.", details=name[:60])
         return {name: values[0] for name, values in fields.items()}
 
-    async def agent_body(self, kind: type[Body], *, may_hold_nul: bool = True) -> Body:
-        """A message of an agent, inflated where it says gzip. Raises Invalid, TooLarge.
+    async def agent_body(self) -> bytes:
+        """A message of an agent as it was sent. Raises TooLarge."""
+        self._expect("application/json")
+        return await self._body(AGENT_BODY_BYTES)
+
+    async def decode_agent_body(
+        self,
+        body: bytes,
+        decode: Callable[[bytes], Body],
+        *,
+        most_bytes: int = AGENT_MESSAGE_BYTES,
+        may_hold_nul: bool = True,
+    ) -> Body:
+        """The message in a body, inflated where that says gzip. Raises Invalid, TooLarge.
 
         Without `may_hold_nul` its texts go into text columns as they are, and these know no NUL.
         """
-        self._expect("application/json")
-        body = await self._body(AGENT_BODY_BYTES)
         encoding = self.headers.get(b"content-encoding", b"identity").lower()
         if encoding == b"gzip":
-            body = await asyncio.to_thread(inflate, body)
+            body = await asyncio.to_thread(inflate, body, most_bytes)
         elif encoding != b"identity":
             raise HTTPException(415, "The Content-Encoding must be gzip or identity.")
+        elif len(body) > most_bytes:
+            raise TooLarge(f"The body is larger than {most_bytes} bytes.")
+        if sum(map(body.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
+            raise TooLarge(f"The body holds more than {MAX_JSON_VALUES} values.")
         if not may_hold_nul and b"\\u0000" in body:
             raise Invalid("The body contains a NUL character.")
-        return decode_json(body, kind)
+        if len(body) <= DECODE_ASIDE_BYTES:
+            return decode(body)
+        return await asyncio.to_thread(decode, body)
 
     def _expect(self, media_type: str) -> None:
         sent = self.headers.get(b"content-type", media_type.encode()).decode("latin-1")
@@ -286,14 +313,16 @@ def decode_json(body: bytes, kind: type[Body]) -> Body:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise Invalid(
-            "The body does not have the expected shape.", details=str(error)[:300]
-        ) from error
+        raise invalid_shape(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid("The body is not JSON.") from error
 
 
-def inflate(body: bytes, most: int = INFLATED_BYTES) -> bytes:
+def invalid_shape(reason: str) -> Invalid:
+    return Invalid("The body does not have the expected shape.", details=reason[:300])
+
+
+def inflate(body: bytes, most: int) -> bytes:
     """One gzip member, never more than `most` bytes of it. Raises Invalid, TooLarge."""
     decoder = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:

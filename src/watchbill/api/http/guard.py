@@ -4,8 +4,10 @@ Decides on the matched operation alone, never on the text of the URL. Cookies ar
 bound to this host and to HTTPS wherever there is HTTPS.
 """
 
+import hashlib
 from collections.abc import Hashable, Mapping
 
+from cachetools import TTLCache
 from starlette.types import Scope
 
 from watchbill.access.accounts import identify_agent
@@ -23,8 +25,11 @@ from watchbill.api.limits import (
     address_unit,
 )
 from watchbill.errors import Forbidden, TooMany, Unauthenticated
+from watchbill.identity import AgentIdentity
 
 SESSION_COOKIE = "watchbill_session"
+MAX_KNOWN_AGENTS = 10_000
+AGENT_CACHE_SECONDS = 10.0
 
 
 def cookie_name(scope: Scope, name: str) -> str:
@@ -70,6 +75,9 @@ class Guard:
             TENANT_SHARE * settings.requests_per_second, TENANT_SHARE * settings.requests_burst
         )
         self._agents = TokenBuckets(AGENT_REQUESTS_PER_SECOND, AGENT_REQUESTS_BURST)
+        self._known_agents: TTLCache[bytes, AgentIdentity, float] = TTLCache(
+            MAX_KNOWN_AGENTS, ttl=AGENT_CACHE_SECONDS
+        )
         self._delay = RefusalDelay()
 
     async def admit(self, scope: Scope, headers: Headers, operation: Operation) -> Admitted:
@@ -79,8 +87,7 @@ class Guard:
             return Admitted()
         if operation.login is LoginRequirement.AGENT:
             credential = _bearer(scope, headers)
-            async with self._services.credential_limiter.lookup(_address(scope), credential):
-                agent = await identify_agent(self._services.db, credential)
+            agent = await self._agent(scope, credential)
             await self._take(self._agents, agent)
             return Admitted(agent=agent)
         caller = await self._caller(scope, headers, operation)
@@ -92,6 +99,17 @@ class Guard:
         await self._take(self._tenants, caller.tenant_id)
         check_permission(caller, operation.right)
         return Admitted(caller=caller)
+
+    async def _agent(self, scope: Scope, credential: str) -> AgentIdentity:
+        """Whoever is known needs no query before its rate is looked at; a cluster that was removed is refused
+        by what it asks for."""
+        key = hashlib.sha256(credential.encode()).digest()
+        agent = self._known_agents.get(key)
+        if agent is None:
+            async with self._services.credential_limiter.lookup(_address(scope), credential):
+                agent = await identify_agent(self._services.db, credential)
+            self._known_agents[key] = agent
+        return agent
 
     async def _take(self, buckets: TokenBuckets, principal: Hashable) -> None:
         """Raises TooMany, not at once."""

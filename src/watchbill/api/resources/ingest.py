@@ -1,53 +1,120 @@
-"""What agents send. Who speaks is known from the credential alone; the store does the rest."""
+"""What agents send. Who they are is known from the credential alone; the store applies it.
 
-from watchbill.api.http.call import Call
+A message is read, inflated and decoded when it is its agent's turn, and a large one beside the event loop; the
+items of a batch are decoded one by one, so that other requests run in between.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from watchbill.api.http.call import (
+    AGENT_BATCH_BYTES,
+    AGENT_MESSAGE_BYTES,
+    Call,
+    decode_json,
+    invalid_shape,
+)
 from watchbill.api.http.reply import Answer, json_reply
+from watchbill.errors import Invalid
 from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
     Batch,
+    BatchEnvelope,
     Heartbeat,
     HelloRequest,
     InventoryBegin,
     InventoryCommit,
     InventoryEntries,
+    InventoryMissing,
+    Item,
 )
 from watchbill.store.ingest.inventory import inventory_begin, inventory_commit, inventory_entries
 from watchbill.store.ingest.stream import batch_apply, heartbeat_apply, stream_open
+from watchbill.store.postgres.database import Database
+
+Message = TypeVar("Message")
+HELLO_BYTES = 64 * 1024
+ITEM_BYTES = 4 * 1024 * 1024
+
+_ITEM = msgspec.json.Decoder(Item)
 
 
 async def agent_hello(call: Call) -> Answer:
-    message = await call.agent_body(HelloRequest, may_hold_nul=False)
-    return json_reply(await stream_open(call.db, _agent(call), message, call.now))
+    decode = partial(decode_json, kind=HelloRequest)
+    return await _answer(call, decode, stream_open, most_bytes=HELLO_BYTES, may_hold_nul=False)
 
 
 async def agent_batch(call: Call) -> Answer:
-    message = await call.agent_body(Batch)
-    return json_reply(await batch_apply(call.db, _agent(call), message, call.now))
+    return await _answer(call, decode_batch, batch_apply, most_bytes=AGENT_BATCH_BYTES)
 
 
 async def agent_inventory(call: Call) -> Answer:
-    message = await call.agent_body(InventoryBegin, may_hold_nul=False)
-    return json_reply(await inventory_begin(call.db, _agent(call), message, call.now))
+    decode = partial(decode_json, kind=InventoryBegin)
+    return await _answer(call, decode, inventory_begin, may_hold_nul=False)
 
 
 async def agent_inventory_entries(call: Call) -> Answer:
-    message = await call.agent_body(InventoryEntries)
-    return json_reply(await inventory_entries(call.db, _agent(call), message))
+    async def apply(
+        db: Database, agent: AgentIdentity, message: InventoryEntries, _: datetime
+    ) -> InventoryMissing:
+        return await inventory_entries(db, agent, message)
+
+    return await _answer(call, partial(decode_json, kind=InventoryEntries), apply)
 
 
 async def agent_inventory_commit(call: Call) -> Answer:
-    message = await call.agent_body(InventoryCommit)
-    return json_reply(await inventory_commit(call.db, _agent(call), message, call.now))
+    return await _answer(call, partial(decode_json, kind=InventoryCommit), inventory_commit)
 
 
 async def agent_heartbeat(call: Call) -> Answer:
-    message = await call.agent_body(Heartbeat)
-    return json_reply(await heartbeat_apply(call.db, _agent(call), message, call.now))
+    return await _answer(call, partial(decode_json, kind=Heartbeat), heartbeat_apply)
 
 
-def _agent(call: Call) -> AgentIdentity:
+def decode_batch(body: bytes) -> Batch:
+    """Raises Invalid; its details name the member by its path."""
+    envelope = decode_json(body, BatchEnvelope)
+    return Batch(
+        stream_id=envelope.stream_id,
+        seq=envelope.seq,
+        items=tuple(_item(number, item) for number, item in enumerate(envelope.items)),
+        scrapes=envelope.scrapes,
+    )
+
+
+def _item(number: int, item: msgspec.Raw) -> Item:
+    if len(memoryview(item)) > ITEM_BYTES:
+        raise Invalid(f"Item {number} of the batch is larger than {ITEM_BYTES} bytes.")
+    try:
+        decoded: Item = _ITEM.decode(item)
+        return decoded
+    except msgspec.ValidationError as error:
+        raise invalid_shape(str(error).replace("`$", f"`$.items[{number}]", 1)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid("The body is not JSON.") from error
+
+
+async def _answer(
+    call: Call,
+    decode: Callable[[bytes], Message],
+    apply: Callable[[Database, AgentIdentity, Message, datetime], Awaitable[Any]],
+    *,
+    most_bytes: int = AGENT_MESSAGE_BYTES,
+    may_hold_nul: bool = True,
+) -> Answer:
+    """Raises TooMany, Invalid, TooLarge, and what `apply` does."""
     assert call.agent is not None, "the route lets nobody in but agents"
-    return call.agent
+    limiter = call.services.agent_limiter
+    async with limiter.message(call.agent):
+        body = await call.agent_body()
+        async with limiter.processing(call.agent):
+            message = await call.decode_agent_body(
+                body, decode, most_bytes=most_bytes, may_hold_nul=may_hold_nul
+            )
+            return json_reply(await apply(call.db, call.agent, message, call.now))
 
 
 HANDLERS = (

@@ -111,7 +111,7 @@ async def get_health(call: Call) -> Answer:
 
 
 async def get_readiness(call: Call) -> Answer:
-    await call.services.readiness.check()
+    await call.services.readiness.check(call.db)
     if call.services.background.is_draining:
         raise Unavailable("The server is stopping.", retry_after_seconds=2)
     if stale := call.services.background.stale():

@@ -126,7 +126,11 @@ def _cluster(
 
 
 def _decoded(stored: bytes | None, kind: type[_T]) -> _T:
-    return msgspec.json.decode(stored or b"[]", type=kind)
+    """What the agent said; nothing where an agent before today's bounds said what cannot be."""
+    try:
+        return msgspec.json.decode(stored or b"[]", type=kind)
+    except msgspec.ValidationError:
+        return msgspec.json.decode(b"[]", type=kind)
 
 
 def _state(

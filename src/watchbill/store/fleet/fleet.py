@@ -90,7 +90,10 @@ def fleet_figures(
 def capacity(node_pools: bytes | None) -> int | None:
     """GPU millionths of a cluster; None where its agent has not told. One that has only begun tells of no
     node pool at all, as no cluster is."""
-    pools = msgspec.json.decode(node_pools or b"[]", type=tuple[NodePoolCapacity, ...])
+    try:
+        pools = msgspec.json.decode(node_pools or b"[]", type=tuple[NodePoolCapacity, ...])
+    except msgspec.ValidationError:  # told before today's bounds
+        return None
     return sum(gpu_millionths(pool.gpus) for pool in pools) if pools else None
 
 

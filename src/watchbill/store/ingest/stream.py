@@ -36,7 +36,7 @@ from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.postgres.errors import VALUE_ERRORS, value_reason
 from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.idle import idle_hours_list
-from watchbill.store.workloads.validation import is_plausible, violation
+from watchbill.store.workloads.validation import plausible_scrape, violation
 from watchbill.store.workloads.write import record_write
 
 log = structlog.get_logger(__name__)
@@ -107,7 +107,7 @@ async def batch_apply(
         refused, items = _valid_items(batch.items, now)
         refused += await _apply_items(connection, agent, items, now)
         await _show_refused(connection, agent, batch.items, refused, now)
-        scrapes = [scrape for scrape in batch.scrapes if is_plausible(scrape, now)]
+        scrapes = [s for s in (plausible_scrape(scrape, now) for scrape in batch.scrapes) if s]
         await scrape_write(connection, agent.tenant_id, agent.cluster_id, scrapes, now)
         reply = BatchReply(seq=batch.seq, refused=tuple(refused))
         await connection.execute(

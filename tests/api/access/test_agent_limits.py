@@ -1,0 +1,347 @@
+"""What an agent can take of the server, be it taken over: one message at a time, a share of the connections,
+bounded memory; and no figure of it breaks a sum. What it may say at all is in test_agent_attack.py."""
+
+import asyncio
+import gzip
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from tests.api.test_errors import assert_is_error
+from tests.fixtures.clusters import connected_agent
+from tests.fixtures.records import upsert, workload
+from tests.fixtures.serving import Answer, Served
+from watchbill.api.http import call, guard
+from watchbill.api.limits import MAX_AGENT_QUEUED, AgentLimiter, ConcurrencyLimiter
+from watchbill.api.resources import ingest
+from watchbill.errors import Invalid
+from watchbill.identity import AgentIdentity
+from watchbill.maintenance import record_fleets
+from watchbill.protocol import (
+    BATCH_ITEMS,
+    MAX_BYTES,
+    MAX_GPUS,
+    Batch,
+    Heartbeat,
+    HeartbeatReply,
+    InventoryEntries,
+    Measured,
+    NodePoolCapacity,
+    Reading,
+    Scrape,
+)
+from watchbill.store.workloads.validation import plausible_scrape
+from watchbill.workload import GPU_MILLIONTHS
+
+NOW = datetime.now(UTC)
+
+
+async def credential(served: Served, name: str = "north") -> str:
+    made = await served.ask("POST", "/api/v1/clusters", json={"name": name})
+    return str(made.json["credential"])
+
+
+async def post(served: Served, token: str, path: str, body: bytes, **headers: str) -> Answer:
+    sent = {"Content-Type": "application/json"} | {
+        k.replace("_", "-"): v for k, v in headers.items()
+    }
+    return await served.ask("POST", f"/agent/v1/{path}", data=body, headers=sent, token=token)
+
+
+# Sizes
+
+
+async def test_small_messages_that_grow_are_not_read_whole(server: Served) -> None:
+    """32 MiB of a hello that travels as 47 KiB stalled every tenant for seconds."""
+    token = await credential(server)
+    capabilities = b'{"protocol":1,"agentVersion":"x","capabilities":[%b"a"]}' % (
+        b'"a",' * 8_000_000
+    )
+    bomb = gzip.compress(capabilities)
+    assert len(bomb) < 64 * 1024
+    assert_is_error(await post(server, token, "hello", bomb, Content_Encoding="gzip"), 413)
+
+
+async def test_little_text_that_takes_much_memory_is_refused(server: Served) -> None:
+    token = await credential(server)
+    lists = b'{"streamId":"x","seq":1,"items":[{"a":[%b[]]}]}' % (b"[]," * 1_000_000)
+    answer = await post(server, token, "batch", gzip.compress(lists), Content_Encoding="gzip")
+    assert_is_error(answer, 413)
+
+
+def test_counts_stand_in_the_messages() -> None:
+    entry = '["00000000-0000-0000-0000-000000000001","x"]'
+    too_many = ",".join([entry] * 5_001)
+    body = f'{{"streamId":"x","inventoryId":"{"0" * 8}-0000-0000-0000-{"0" * 12}","entries":[{too_many}]}}'
+    with pytest.raises(Invalid):
+        call.decode_json(body.encode(), InventoryEntries)
+    items = ",".join(["{}"] * (2 * BATCH_ITEMS + 1))
+    with pytest.raises(Invalid):
+        ingest.decode_batch(f'{{"streamId":"x","seq":1,"items":[{items}]}}'.encode())
+
+
+def test_a_batch_decodes_to_what_was_sent() -> None:
+    scrape = Scrape(
+        at=NOW, counted_since=NOW, workloads=(Measured(workload(1).id, (Reading("X", 1.0),)),)
+    )
+    batch = Batch(
+        stream_id="s", seq=7, items=(upsert(workload(1)), upsert(workload(2))), scrapes=(scrape,)
+    )
+    assert ingest.decode_batch(msgspec.json.encode(batch)) == batch
+
+
+async def test_large_messages_are_decoded_beside_the_event_loop(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[bool] = []
+    decode = ingest.decode_batch
+
+    def recorded(body: bytes) -> Batch:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return decode(body)
+
+    monkeypatch.setattr(ingest, "decode_batch", recorded)
+    token = await credential(server)
+    small = msgspec.json.encode(Batch(stream_id="x", seq=1, items=(upsert(workload(1)),)))
+    await post(server, token, "batch", small)
+    await post(server, token, "batch", small + b" " * call.DECODE_ASIDE_BYTES)
+    assert threads == [True, False]
+
+
+# Turns
+
+
+class Stuck:
+    """Stands in for what applies a message: waits until it may go on, and counts."""
+
+    def __init__(self) -> None:
+        self.running = self.peak = 0
+        self.go_on = asyncio.Event()
+        self.entered = asyncio.Semaphore(0)
+
+    async def __call__(self, *_: Any) -> HeartbeatReply:
+        self.running += 1
+        self.peak = max(self.peak, self.running)
+        self.entered.release()
+        await self.go_on.wait()
+        self.running -= 1
+        return HeartbeatReply(seq=0, resync=False)
+
+
+BEAT = b'{"streamId":"x","seq":0}'
+
+
+async def test_an_agent_has_one_message_at_a_time(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = Stuck()
+    monkeypatch.setattr(ingest, "heartbeat_apply", stuck)
+    token = await credential(server)
+    beats = [asyncio.create_task(post(server, token, "heartbeat", BEAT)) for _ in range(10)]
+    await stuck.entered.acquire()
+    done, waiting = await asyncio.wait(beats, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    while len(waiting) > 1 + MAX_AGENT_QUEUED:
+        more, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        done |= more
+    assert {task.result().status for task in done} == {429}
+    stuck.go_on.set()
+    assert {answer.status for answer in await asyncio.gather(*waiting)} == {200}
+    assert stuck.peak == 1
+
+
+async def test_agents_leave_connections_to_everybody_else(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many clusters of a tenant are stuck in the database, its users and other tenants go on."""
+    stuck = Stuck()
+    monkeypatch.setattr(ingest, "heartbeat_apply", stuck)
+    tokens = [await credential(server, f"cluster-{number}") for number in range(8)]
+    beats = [asyncio.create_task(post(server, token, "heartbeat", BEAT)) for token in tokens]
+    await stuck.entered.acquire()
+    assert (await server.get("/api/v1/workloads")).status == 200
+    share = max(1, server.services.settings.pool_size // 2)
+    assert stuck.running <= max(1, share // 2)
+    stuck.go_on.set()
+    assert {answer.status for answer in await asyncio.gather(*beats)} == {200}
+    assert stuck.peak <= max(1, share // 2)
+
+
+async def test_one_tenants_agents_have_half_of_the_share() -> None:
+    limiter = AgentLimiter(8)
+    entered: list[int] = []
+
+    async def process(tenant_id: int, number: int, go_on: asyncio.Event) -> None:
+        async with limiter.processing(AgentIdentity(tenant_id, workload(number).id)):
+            entered.append(tenant_id)
+            await go_on.wait()
+
+    go_on = asyncio.Event()
+    tasks = [asyncio.create_task(process(1, number, go_on)) for number in range(6)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert entered == [1, 1]
+    tasks += [asyncio.create_task(process(tenant, 9, go_on)) for tenant in (2, 3, 4)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert sorted(entered) == [1, 1, 2, 3], "and all of them half of the connections"
+    go_on.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_whoever_waits_too_long_is_told_to_come_back() -> None:
+    limiter = ConcurrencyLimiter(1, "messages", queue_seconds=0.01, max_queued=1)
+    async with limiter.hold("agent"):
+        with pytest.raises(Exception, match="Too many concurrent messages"):
+            async with limiter.hold("agent"):
+                pass
+
+
+async def test_a_known_agent_is_counted_before_the_database_is_asked(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    identify = guard.identify_agent
+
+    async def counted(*arguments: Any) -> AgentIdentity:
+        nonlocal calls
+        calls += 1
+        return await identify(*arguments)
+
+    monkeypatch.setattr(guard, "identify_agent", counted)
+    token = await credential(server)
+    for _ in range(5):
+        assert_is_error(await post(server, token, "heartbeat", BEAT), 410)
+    assert calls == 1
+    cluster_id = token.split(".")[1]
+    assert (await server.ask("DELETE", f"/api/v1/clusters/{cluster_id}")).status == 204
+    assert_is_error(await post(server, token, "heartbeat", BEAT), 401)
+
+
+# Figures
+
+
+async def fleet_is_fine(served: Served) -> None:
+    for path in ("/api/v1/fleet", "/api/v1/clusters", "/api/v1/workloads", "/metrics"):
+        assert (await served.get(path)).status == 200, path
+    for kind in ("GPU_ALLOCATION", "IDLE_ALLOCATED_GPUS", "WORKLOADS_COUNT"):
+        path = f"/api/v1/workloads/telemetry?telemetryType={kind}&groupBy=ClusterId"
+        assert (await served.get(path)).status == 200, path
+    await record_fleets(served.db, NOW - timedelta(seconds=NOW.timestamp() % 300))
+
+
+@pytest.mark.parametrize("gpus", [1e308, -1.0, MAX_GPUS + 1])
+async def test_a_capacity_that_cannot_be_is_refused(server: Served, gpus: float) -> None:
+    pool = NodePoolCapacity(node_pool="a100", nodes=1, gpus=gpus)
+    beat = msgspec.json.encode(Heartbeat(stream_id="x", seq=0, node_pools=(pool,)))
+    assert_is_error(await post(server, await credential(server), "heartbeat", beat), 400)
+    with pytest.raises(Invalid):
+        call.decode_json(beat, Heartbeat)
+
+
+async def test_a_capacity_that_was_stored_before_breaks_nobody(server: Served) -> None:
+    agent = await connected_agent(server.db, NOW)
+    connection = await asyncpg.connect(server.db._database_url)
+    await connection.execute(
+        "UPDATE cluster SET node_pools = $1 WHERE id = $2",
+        b'[{"nodePool":"a100","nodes":1,"gpus":1e308}]',
+        agent.identity.cluster_id,
+    )
+    await connection.close()
+    await fleet_is_fine(server)
+
+
+BEYOND: dict[str, dict[str, Any]] = {
+    "pod_count": {"pod_count": 2**31 - 1},
+    "gpu_millionths": {"gpu_millionths": 2**62},
+    "gpu_memory_request_bytes": {"gpu_memory_request_bytes": 2**62},
+    "cpu_memory_request_bytes": {"cpu_memory_request_bytes": MAX_BYTES + 1},
+    "cpu_request_cores": {"cpu_request_cores": 1e308},
+    "cpu_limit_cores": {"cpu_limit_cores": -1.0},
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+async def test_a_quantity_larger_than_any_clusters_is_refused_alone(
+    server: Served, name: str
+) -> None:
+    agent = await connected_agent(server.db, NOW)
+    items = []
+    for number in range(1, 4):
+        item = upsert(workload(number))
+        usage = msgspec.structs.replace(item.record.usage, **BEYOND[name])
+        record = msgspec.structs.replace(item.record, usage=usage)
+        items.append(msgspec.structs.replace(item, record=record))
+    reply = await agent.send(*items, upsert(workload(9)), now=NOW)
+    assert {refused.id for refused in reply.refused} == {workload(n).id for n in range(1, 4)}
+    assert (await server.get("/api/v1/workloads/count")).json == {"count": 1}
+    await fleet_is_fine(server)
+
+
+async def test_the_largest_quantities_that_are_taken_can_be_summed(server: Served) -> None:
+    agent = await connected_agent(server.db, NOW)
+    items = []
+    for number in range(1, 101):
+        made = replace_gpus(workload(number), float(MAX_GPUS))
+        item = upsert(made)
+        usage = msgspec.structs.replace(
+            item.record.usage,
+            gpu_millionths=MAX_GPUS * GPU_MILLIONTHS,
+            gpu_memory_request_bytes=MAX_BYTES,
+            cpu_memory_request_bytes=MAX_BYTES,
+        )
+        record = msgspec.structs.replace(
+            item.record, usage=usage, gpu_millionths_by_node_pool={"a": MAX_GPUS * GPU_MILLIONTHS}
+        )
+        items.append(msgspec.structs.replace(item, record=record))
+    reply = await agent.send(*items, now=NOW)
+    assert reply.refused == ()
+    await fleet_is_fine(server)
+
+
+def replace_gpus(made: Any, gpus: float) -> Any:
+    allocated = msgspec.structs.replace(made.allocated_resources, gpu=gpus)
+    return msgspec.structs.replace(made, allocated_resources=allocated)
+
+
+def test_figures_that_cannot_be_are_left_out_of_a_scrape() -> None:
+    def scrape(*readings: Reading) -> Scrape:
+        return Scrape(at=NOW, counted_since=NOW, workloads=(Measured(workload(1).id, readings),))
+
+    fine = Reading("GPU_UTILIZATION", 0.5, "0")
+    hostile = [replace_value(fine, value) for value in (1e308, -1.0, float("inf"), float("nan"))]
+    long = Reading("GPU_UTILIZATION", 0.5, "x" * 201)
+    assert plausible_scrape(scrape(fine, *hostile, long), NOW) == scrape(fine)
+    late = msgspec.structs.replace(scrape(fine), at=NOW + timedelta(days=2))
+    assert plausible_scrape(late, NOW) is None
+
+
+def replace_value(reading: Reading, value: float) -> Reading:
+    return msgspec.structs.replace(reading, value=value)
+
+
+# Texts
+
+
+async def test_texts_that_no_index_takes_refuse_their_item_alone(server: Served) -> None:
+    """Random letters of four bytes do not compress, and an index takes 2.7 KiB."""
+    agent = await connected_agent(server.db, NOW)
+    text = "".join(chr(0x10000 + (n * 7919) % 0xFFFF) for n in range(3_000))
+    items = []
+    names = ("name", "project_name", "department_name", "type", "namespace", "category")
+    for number, member in enumerate(names, start=1):
+        items.append(upsert(msgspec.structs.replace(workload(number), **{member: text})))
+    for number, member in enumerate(("project_key", "department_key"), start=10):
+        item = upsert(workload(number))
+        items.append(
+            msgspec.structs.replace(
+                item, record=msgspec.structs.replace(item.record, **{member: text})
+            )
+        )
+    items.append(upsert(workload(20)))
+    reply = await agent.send(*items, now=NOW)
+    assert workload(20).id not in {refused.id for refused in reply.refused}
+    await fleet_is_fine(server)
