@@ -5,6 +5,7 @@ answers in lines of JSON on standard output. It ends when its parent does.
 """
 
 import asyncio
+import contextlib
 import logging
 import sys
 import time
@@ -27,7 +28,10 @@ SAVE_SECONDS = 3.0
 """How often the state is kept, at least; a large one less often."""
 SAVE_SHARE = 0.03
 """Most of the time that keeping the state may take."""
-SCRAPE_SECONDS = 5.0
+COMPACT_SECONDS = 300.0
+"""How often history older than this is forgotten, as an API server does with etcd's."""
+SCRAPE_SECONDS = 15.0
+"""Every scrape costs; twice as often as usual is enough for figures that seem alive."""
 IDLE_WINDOW_SECONDS = 60.0
 """Nobody who looks at a demo waits the usual five minutes for the first idle GPU."""
 
@@ -115,6 +119,7 @@ class FleetCluster:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(run_agent(settings, stop=stop))
             tasks.create_task(self._scenario.run(self.plan.rate, stop))
+            tasks.create_task(self._compact_often(stop))
             if self.plan.is_kept:
                 tasks.create_task(self._save_often(stop))
 
@@ -138,14 +143,24 @@ class FleetCluster:
             began = time.perf_counter()
             self.save()
             pause = max(SAVE_SECONDS, (time.perf_counter() - began) / SAVE_SHARE)
-            try:
-                await asyncio.wait_for(stop.wait(), pause)
-            except TimeoutError:
-                continue
+            await _wait(stop, pause)
+
+    async def _compact_often(self, stop: asyncio.Event) -> None:
+        store = self._cluster.store
+        while not stop.is_set():
+            revision = store.revision
+            await _wait(stop, COMPACT_SECONDS)
+            store.compact(revision)
 
     @property
     def _state(self) -> Path:
         return self._folder / f"{self.plan.name}.state"
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    """Until it is time or `stop` is set."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
 
 
 async def main() -> int:

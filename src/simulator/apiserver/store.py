@@ -128,9 +128,11 @@ class ResourceTable:
             subscription.push(change)
 
     def forget(self, revision: int) -> None:
-        self.changes.clear()
+        """Drop the changes up to `revision`."""
+        while self.changes and self.changes[0].revision <= revision:
+            self.changes.popleft()
         self.snapshots.clear()
-        self.floor = revision
+        self.floor = max(self.floor, revision)
 
     def view(self) -> "TableView":
         if self.present is None:
@@ -271,11 +273,14 @@ class Store:
         for subscription in table.subscriptions:
             subscription.end(Ending.CLEAN)
 
-    def compact(self) -> None:
-        """Forget all history: older revisions can be neither watched nor listed. Open watches go on."""
-        self.compacted = self.revision
+    def compact(self, revision: int | None = None) -> None:
+        """Forget history up to `revision` (None = all): what is older can be neither watched nor listed.
+
+        Open watches go on.
+        """
+        self.compacted = self.revision if revision is None else revision
         for table in self._tables.values():
-            table.forget(self.revision)
+            table.forget(self.compacted)
 
     def dump(self) -> bytes:
         """Everything but history."""

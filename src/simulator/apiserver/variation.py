@@ -4,6 +4,7 @@ A client must not depend on any of it, so a varied cluster answers differently e
 """
 
 import asyncio
+import contextlib
 import gzip
 import random
 from collections.abc import Iterator
@@ -99,10 +100,12 @@ async def send(
         sent["Content-Encoding"] = "gzip"
     response = web.StreamResponse(status=status, headers=sent)
     response.enable_chunked_encoding()
-    await response.prepare(request)
-    for chunk in variation.chunks(body):
-        await response.write(chunk)
-    await response.write_eof()
+    # A client that has disconnected is not told.
+    with contextlib.suppress(ConnectionResetError):
+        await response.prepare(request)
+        for chunk in variation.chunks(body):
+            await response.write(chunk)
+        await response.write_eof()
     return response
 
 

@@ -63,6 +63,7 @@ class Node:
     """Free instances of each MIG profile, by number."""
     groups: dict[str, int] = field(init=False, default_factory=dict)
     """Shared device's name → its index."""
+    _uuids: dict[int, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cpu_millis = self.pool.cpu_millis
@@ -139,7 +140,9 @@ class Node:
 
     def device_uuid(self, device: int) -> str:
         """As the driver names it."""
-        return f"GPU-{uuid.uuid5(uuid.UUID(self.uid), f'device-{device}')}"
+        if device not in self._uuids:
+            self._uuids[device] = f"GPU-{uuid.uuid5(uuid.UUID(self.uid), f'device-{device}')}"
+        return self._uuids[device]
 
     @property
     def free_gpus(self) -> int:

@@ -4,6 +4,7 @@ They are in Prometheus' text format, under the names and labels that the real ex
 function of a pod's identity and of time, so nothing has to be kept and counters never go back.
 """
 
+import functools
 import hashlib
 import math
 import time
@@ -81,7 +82,12 @@ def _angle(profile: ActivityProfile, pod: SimulatedPod, now: Seconds) -> float:
 
 def _share(pod: SimulatedPod, what: str) -> float:
     """A number from 0 to 1 that is the pod's own."""
-    digest = hashlib.blake2s(f"{pod.uid}/{what}".encode(), digest_size=4).digest()
+    return _number(pod.uid, what)
+
+
+@functools.lru_cache(maxsize=16_384)
+def _number(uid: str, what: str) -> float:
+    digest = hashlib.blake2s(f"{uid}/{what}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") / 0xFFFFFFFF
 
 
@@ -162,12 +168,13 @@ class Exporters:
 
     def _dcgm(self, node: Node) -> Iterable[str]:
         self._index()
-        series = list(self._mig_series(node) if node.pool.mig else self._whole_series(node))
-        for metric in dict.fromkeys(metric for metric, _, _ in series):
+        series = self._mig_series(node) if node.pool.mig else self._whole_series(node)
+        lines: dict[str, list[str]] = {}
+        for metric, labels, value in series:
+            lines.setdefault(metric, []).append(f"{metric}{{{labels}}} {value:.6g}")
+        for metric, samples in lines.items():
             yield f"# TYPE {metric} gauge"
-            for name, labels, value in series:
-                if name == metric:
-                    yield f"{metric}{{{labels}}} {value:.6g}"
+            yield from samples
 
     def _whole_series(self, node: Node) -> Iterable[tuple[str, str, float]]:
         """One GPU after the other; a shared one carries the name of the pod that reserves it."""

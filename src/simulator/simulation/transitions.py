@@ -17,6 +17,8 @@ Transition = Callable[[World, SimulatedWorkload, Seconds], None]
 _FOREGROUND_SHARE = 0.4
 _CRASH_REASONS = ("Error", "Error", "OOMKilled")
 _KEPT_RUNS = 3
+_OLD_REPLICA_SETS = 10
+"""The revisionHistoryLimit of Deployments."""
 _SCALE_LIMIT = 6
 
 
@@ -192,6 +194,8 @@ def advance_update(world: World, workload: SimulatedWorkload, now: Seconds) -> N
     outdated = [pod for pod in workload.pods if pod.revision < workload.revision]
     is_filling = any(pod.stage in ("bound", "waiting") for pod in workload.pods)
     if not outdated and not is_filling:
+        oldest = f"rs-{workload.revision - _OLD_REPLICA_SETS - 1}"
+        workload.children.pop(oldest, None)
         world.enter_stage(workload, "running", now)
         return
     if outdated and not is_filling:

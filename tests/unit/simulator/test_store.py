@@ -147,6 +147,17 @@ def test_compaction_forgets_all_history_and_keeps_what_is_there() -> None:
     assert names(pods_of(store).view_at(store.revision).between("", "")) == ["a/p", "a/q"]
 
 
+def test_compaction_up_to_a_revision_keeps_what_came_after() -> None:
+    store = Store()
+    revisions = [store.put(PODS, pod(name)).revision for name in "pqr"]
+    store.compact(revisions[1])
+    table = pods_of(store)
+    with pytest.raises(Expired):
+        table.view_at(revisions[0])
+    assert names(table.view_at(revisions[1]).between("", "")) == ["a/p", "a/q"]
+    assert [change.revision for change in table.changes] == [revisions[2]]
+
+
 def test_subscribers_hear_changes_in_order() -> None:
     store = Store()
     subscription = WatchQueue()
