@@ -14,32 +14,33 @@ from watchbill.kinds.derive import derive
 from watchbill.protocol import Record, canonical_bytes
 
 Json = dict[str, Any]
-OWN, FOREIGN = "vision", "speech"
+OWN = ("vision", "a", "z-team")
+FOREIGN = ("speech", "0", "zz", "vision-2")
 
 _TEMPLATE = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main"}]}}
 
 
-def _victims() -> list[Json]:
-    """Workloads of several kinds with all that stands beside them, in the namespace `vision`."""
+def _victims(own: str) -> list[Json]:
+    """Workloads of several kinds with the objects related to them, in one namespace."""
     deployment = made(
         "Deployment",
         "web",
         group="apps",
-        namespace=OWN,
+        namespace=own,
         spec={"replicas": 1, "template": _TEMPLATE},
     )
-    replica_set = made("ReplicaSet", "web-1", deployment, group="apps", namespace=OWN, spec={})
-    served = pod("web-1-a", replica_set, namespace=OWN)
+    replica_set = made("ReplicaSet", "web-1", deployment, group="apps", namespace=own, spec={})
+    served = pod("web-1-a", replica_set, namespace=own)
     served["metadata"] |= {"labels": {"app": "web"}, "annotations": {"pod-group-name": "web"}}
     job = made(
-        "Job", "train", group="batch", namespace=OWN, spec={"suspend": True, "template": _TEMPLATE}
+        "Job", "train", group="batch", namespace=own, spec={"suspend": True, "template": _TEMPLATE}
     )
-    waiting = pod("train-a", job, namespace=OWN)
+    waiting = pod("train-a", job, namespace=own)
     del waiting["spec"]["nodeName"]
     waiting["status"] = {"phase": "Pending"}
     waiting["spec"]["resourceClaims"] = [{"name": "gpu", "resourceClaimName": "gpu"}]
-    bare = pod("alone", namespace=OWN)
-    rollout = made("Rollout", "new", group="argoproj.io/v1alpha1", namespace=OWN)
+    bare = pod("alone", namespace=own)
+    rollout = made("Rollout", "new", group="argoproj.io/v1alpha1", namespace=own)
     return [
         deployment,
         replica_set,
@@ -48,14 +49,14 @@ def _victims() -> list[Json]:
         waiting,
         bare,
         rollout,
-        pod("new-a", rollout, namespace=OWN),
-        *_beside(deployment, job, waiting),
+        pod("new-a", rollout, namespace=own),
+        *_related(deployment, job, waiting, own),
     ]
 
 
-def _beside(deployment: Json, job: Json, waiting: Json) -> list[Json]:
+def _related(deployment: Json, job: Json, waiting: Json, own: str) -> list[Json]:
     claim = made(
-        "ResourceClaim", "gpu", waiting, group="resource.k8s.io/v1", namespace=OWN, spec={}
+        "ResourceClaim", "gpu", waiting, group="resource.k8s.io/v1", namespace=own, spec={}
     )
     claim["status"] = {"reservedFor": [{"uid": waiting["metadata"]["uid"]}]}
     return [
@@ -64,29 +65,29 @@ def _beside(deployment: Json, job: Json, waiting: Json) -> list[Json]:
             "web",
             deployment,
             group="scheduling.run.ai/v2alpha2",
-            namespace=OWN,
-            spec={"queue": "vision"},
+            namespace=own,
+            spec={"queue": own},
         ),
         made(
             "Workload",
             "train",
             job,
             group="kueue.x-k8s.io/v1beta1",
-            namespace=OWN,
+            namespace=own,
             spec={"queueName": "q"},
             status={},
         ),
         made(
             "Service",
             "web",
-            namespace=OWN,
+            namespace=own,
             spec={"selector": {"app": "web"}, "ports": [{"port": 80}]},
         ),
         claim,
         made(
             "Event",
             "e",
-            namespace=OWN,
+            namespace=own,
             type="Warning",
             reason="FailedScheduling",
             message="0/3 nodes are available: 3 Insufficient cpu.",
@@ -95,14 +96,14 @@ def _beside(deployment: Json, job: Json, waiting: Json) -> list[Json]:
         ),
         *(
             made("Queue", name, group="scheduling.run.ai/v2", namespace="", spec={})
-            for name in (OWN, FOREIGN)
+            for name in (*OWN, *FOREIGN)
         ),
     ]
 
 
-VICTIMS = _victims()
-UIDS = [obj["metadata"]["uid"] for obj in VICTIMS]
-NAMES = sorted({obj["metadata"]["name"] for obj in VICTIMS})
+VICTIMS = {own: _victims(own) for own in OWN}
+UIDS = [obj["metadata"]["uid"] for objs in VICTIMS.values() for obj in objs]
+NAMES = sorted({obj["metadata"]["name"] for objs in VICTIMS.values() for obj in objs})
 KINDS = [
     ("v1", "Pod"),
     ("v1", "Service"),
@@ -128,7 +129,9 @@ KINDS = [
 
 names = st.sampled_from(NAMES)
 uids = st.sampled_from(UIDS)
-texts = names | uids | st.sampled_from(["", OWN, FOREIGN, "true", "q", "4", "2199-01-01T00:00:00Z"])
+texts = (
+    names | uids | st.sampled_from(["", *OWN, *FOREIGN, "true", "q", "4", "2199-01-01T00:00:00Z"])
+)
 KEYS = [
     "app",
     "kai.scheduler/queue",
@@ -146,7 +149,7 @@ maps = st.dictionaries(st.sampled_from(KEYS), texts, max_size=4)
 
 
 @st.composite
-def metadata(draw: st.DrawFn, number: int) -> Json:
+def metadata(draw: st.DrawFn, number: int, foreign: str) -> Json:
     references = st.builds(
         lambda kind, name, uid, is_controller: {
             "apiVersion": kind[0],
@@ -162,7 +165,7 @@ def metadata(draw: st.DrawFn, number: int) -> Json:
     )
     return {
         "name": draw(names | st.just(f"own-{number}")),
-        "namespace": FOREIGN,
+        "namespace": foreign,
         "uid": f"00000000-0000-4000-8000-{number:012d}",
         "creationTimestamp": draw(
             st.sampled_from(["1970-01-01T00:00:00Z", "2026-11-23T12:00:00Z"])
@@ -173,9 +176,9 @@ def metadata(draw: st.DrawFn, number: int) -> Json:
     }
 
 
-def _spec(draw: st.DrawFn) -> Json:
+def _spec(draw: st.DrawFn, own: str, foreign: str) -> Json:
     """Every member by which one object leads to another."""
-    backend = {"name": draw(names), "namespace": OWN, "kind": "Service"}
+    backend = {"name": draw(names), "namespace": own, "kind": "Service"}
     return {
         "queue": draw(texts),
         "queueName": draw(texts),
@@ -198,10 +201,10 @@ def _spec(draw: st.DrawFn) -> Json:
         "hostnames": ["evil.example.com"],
         "gateways": ["mesh", "gw"],
         "hosts": ["evil.example.com"],
-        "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": FOREIGN}],
+        "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": foreign}],
         "to": [{"group": "", "kind": "Service"}],
         "rules": [{"backendRefs": [backend]}],
-        "http": [{"route": [{"destination": {"host": f"web.{OWN}.svc.cluster.local"}}]}],
+        "http": [{"route": [{"destination": {"host": f"web.{own}.svc.cluster.local"}}]}],
     }
 
 
@@ -220,7 +223,9 @@ def _status(draw: st.DrawFn) -> Json:
 
 
 @st.composite
-def foreign_objects(draw: st.DrawFn) -> list[Json]:
+def attacks(draw: st.DrawFn) -> tuple[str, list[Json]]:
+    """A namespace, and what somebody makes in another one."""
+    own, foreign = draw(st.sampled_from(OWN)), draw(st.sampled_from(FOREIGN))
     objects = []
     for number in range(draw(st.integers(1, 6))):
         api_version, kind = draw(st.sampled_from(KINDS))
@@ -228,23 +233,23 @@ def foreign_objects(draw: st.DrawFn) -> list[Json]:
             {
                 "apiVersion": api_version,
                 "kind": kind,
-                "metadata": draw(metadata(number)),
-                "spec": _spec(draw),
+                "metadata": draw(metadata(number, foreign)),
+                "spec": _spec(draw, own, foreign),
                 "status": _status(draw),
                 "reason": "FailedScheduling",
                 "message": "a claim",
-                "involvedObject": {"uid": draw(uids), "namespace": OWN},
+                "involvedObject": {"uid": draw(uids), "namespace": own},
                 "eventTime": "2199-01-01T00:00:00.000000Z",
             }
         )
-    return objects
+    return own, objects
 
 
-def records(filled: Filled) -> dict[str, bytes]:
-    """The records of the namespace `vision`, as they are sent."""
+def records(filled: Filled, own: str) -> dict[str, bytes]:
+    """The records of a namespace, as they are sent."""
     cache = filled.cache
     found: dict[str, Record] = {}
-    for root in cache.owner_tree.in_namespace(OWN):
+    for root in cache.owner_tree.in_namespace(own):
         if cache.is_alive(root):
             found[root] = derive(cache.gather(root), DEFINITIONS, SETTINGS).record
     return {root: canonical_bytes(record) for root, record in found.items()}
@@ -256,31 +261,33 @@ def filled_with(objects: Sequence[Json]) -> Filled:
     return filled
 
 
-ALONE = records(filled_with(VICTIMS))
+ALONE = {own: records(filled_with(objects), own) for own, objects in VICTIMS.items()}
 
 
-def test_the_victims_are_all_there() -> None:
-    assert len(ALONE) == 4
+def test_the_workloads_are_all_there() -> None:
+    assert {len(found) for found in ALONE.values()} == {4}
 
 
-@given(foreign_objects(), st.booleans())
+@given(attacks(), st.booleans())
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_foreign_objects_change_no_record(objects: list[Json], are_first: bool) -> None:
-    filled = filled_with([*objects, *VICTIMS] if are_first else VICTIMS)
+def test_foreign_objects_change_no_record(attack: tuple[str, list[Json]], are_first: bool) -> None:
+    own, objects = attack
+    filled = filled_with([*objects, *VICTIMS[own]] if are_first else VICTIMS[own])
     if not are_first:
         filled.put(*copy.deepcopy(objects))
-    assert records(filled) == ALONE
+    assert records(filled, own) == ALONE[own]
     for obj in objects:
         filled.remove(obj)
-    assert records(filled) == ALONE
-    assert not set(filled.listener.deleted) & set(UIDS)
+    assert records(filled, own) == ALONE[own]
+    assert not set(filled.listener.deleted) & set(ALONE[own])
 
 
-@given(foreign_objects())
+@given(attacks())
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_foreign_objects_keep_nothing_alive(objects: list[Json]) -> None:
-    filled = filled_with([*VICTIMS, *objects])
-    for obj in VICTIMS:
+def test_foreign_objects_keep_nothing_alive(attack: tuple[str, list[Json]]) -> None:
+    own, objects = attack
+    filled = filled_with([*VICTIMS[own], *objects])
+    for obj in VICTIMS[own]:
         filled.remove(obj)
-    assert not records(filled)
-    assert set(ALONE) <= set(filled.listener.deleted)
+    assert not records(filled, own)
+    assert set(ALONE[own]) <= set(filled.listener.deleted)
