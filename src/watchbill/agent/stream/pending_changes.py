@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from uuid import UUID
 
 import msgspec
@@ -40,6 +41,8 @@ class WorkloadState:
     pending: list[Transition] = field(default_factory=list)
     initial_transitions: int = 0
     """How many of `pending` are the history that the objects had when first seen."""
+    is_compared: bool = False
+    """Whether this stream knows what the server has of it."""
     needs_full_history: bool = False
     """The server may lack older transitions: the next record comes with the objects' whole history."""
     record: Record | None = None
@@ -62,14 +65,26 @@ class Deleted:
 class PreparedBatch:
     """Items of one batch, and what their acknowledgement means."""
 
+    max_workloads: int
+    max_bytes: int
     items: list[Item] = field(default_factory=list)
     deleted: list[tuple[str, Deleted]] = field(default_factory=list)
     upserts: list[tuple[str, str, int]] = field(default_factory=list)
     """Root, record hash, number of transitions sent."""
+    roots: set[str] = field(default_factory=set)
+    size_bytes: int = 0
 
     @property
     def workload_count(self) -> int:
         return len(self.deleted) + len(self.upserts)
+
+    @property
+    def is_full(self) -> bool:
+        return self.workload_count >= self.max_workloads or self.size_bytes > self.max_bytes
+
+    def add(self, item: Item) -> None:
+        self.items.append(item)
+        self.size_bytes += _size(item)
 
 
 class PendingChanges:
@@ -125,25 +140,36 @@ class PendingChanges:
 
     def next_batch(self, *, max_workloads: int, max_bytes: int, derive: Derive) -> PreparedBatch:
         """The oldest changes first, deletions before updates. `derive` makes records that were not kept."""
-        prepared = PreparedBatch()
-        size = 0
-        for number in tuple(self.deleted):
-            if prepared.workload_count >= max_workloads or size > max_bytes:
-                return prepared
+        prepared = PreparedBatch(max_workloads=max_workloads, max_bytes=max_bytes)
+        while not self.extend_batch(prepared, derive, steps=max_workloads):
+            pass
+        return prepared
+
+    def extend_batch(self, prepared: PreparedBatch, derive: Derive, *, steps: int) -> bool:
+        """Add at most `steps` workloads to the batch. Returns whether it is complete."""
+        for number in list(islice(self.deleted, steps)):
+            if prepared.is_full:
+                return True
             root, deleted = self.deleted.pop(number)
             prepared.deleted.append((root, deleted))
             for part in _items(deleted):
-                prepared.items.append(part)
-                size += _size(part)
-        for root in tuple(self.unsent):
-            if prepared.workload_count >= max_workloads or size > max_bytes:
-                return prepared
+                prepared.add(part)
+        if self.deleted:
+            return prepared.is_full
+        roots = list(islice((root for root in self.unsent if root not in prepared.roots), steps))
+        for root in roots:
+            if prepared.is_full:
+                return True
             item = self._next_upsert(root, derive)
             if item is not None:
-                prepared.items.append(item)
+                prepared.add(item)
+                prepared.roots.add(root)
                 prepared.upserts.append((root, item.record_hash, len(item.transitions)))
-                size += _size(item)
-        return prepared
+        return len(roots) < steps or prepared.is_full
+
+    def uncompared(self, limit: int) -> list[str]:
+        """Roots with unsent changes of which this stream does not know what the server has."""
+        return list(islice((r for r in self.unsent if not self.workloads[r].is_compared), limit))
 
     def acknowledge(self, prepared: PreparedBatch, refused: Iterable[UUID]) -> None:
         """The server applied the batch, except for what it refused."""
@@ -154,6 +180,7 @@ class PendingChanges:
                 continue
             del state.pending[:count]
             state.initial_transitions = 0
+            state.is_compared = True
             if root in refused_roots:
                 state.acknowledged, state.refused = None, sent_hash
             else:
@@ -177,15 +204,16 @@ class PendingChanges:
     def reset_acknowledged(self) -> None:
         """A new stream: the inventory tells what the server has."""
         for state in self.workloads.values():
-            state.acknowledged = None
+            state.acknowledged, state.is_compared = None, False
 
     def inventory_entries(self, roots: Iterable[str]) -> Iterator[InventoryEntry]:
-        """One entry per live workload; a workload that was never derived has no hash."""
+        """One entry per workload: the hash that the server should have, "" if it was never derived."""
         for root in roots:
             workload_id = _uuid(root)
             if workload_id is not None:
                 state = self.workloads.get(root)
-                yield InventoryEntry(workload_id, state.hash if state else "")
+                record_hash = (state.acknowledged or state.hash) if state else ""
+                yield InventoryEntry(workload_id, record_hash)
 
     def possible_entries(self, owners: Iterable[OwnerKey]) -> Iterator[InventoryEntry]:
         """Entries for owners that cannot be read: each may be a workload of the namespace that names it."""
@@ -202,6 +230,7 @@ class PendingChanges:
             state = self.workloads.get(root)
             if state is None or not entry.record_hash:
                 continue
+            state.is_compared = True
             if entry.id in missing_ids:
                 state.acknowledged, state.needs_full_history = None, True
             else:

@@ -6,7 +6,8 @@ item. After every hello an inventory tells both sides what the server lacks; the
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
+from dataclasses import dataclass
+from math import inf
 from typing import Protocol, TypeVar
 from uuid import UUID
 
@@ -47,8 +48,10 @@ from watchbill.protocol import (
     InventoryBegin,
     InventoryCommit,
     InventoryEntries,
+    InventoryEntry,
     KindState,
     NodePoolCapacity,
+    Scrape,
 )
 
 log = structlog.get_logger(__name__)
@@ -59,6 +62,8 @@ INVENTORY_PAUSE_SECONDS = 3.0
 HELD_SECONDS = 75.0
 """Before a second inventory may confirm deletions that the server held back."""
 REFUSED_CREDENTIAL_SECONDS = 60.0
+
+_PREPARED_PER_STEP = 10
 
 Reply = TypeVar("Reply")
 
@@ -96,6 +101,20 @@ class ClusterState(Protocol):
         """What earlier agents of the cluster observed."""
 
 
+@dataclass(slots=True)
+class _Inventory:
+    """An inventory in progress. `sent`: roots, of which `entries` were entries."""
+
+    id: UUID
+    coverage: tuple[Covered, ...]
+    roots: list[str]
+    possible: list[InventoryEntry]
+    """Entries still to be sent of owners that cannot be read."""
+    sent: int = 0
+    entries: int = 0
+    missing: int = 0
+
+
 class Stream:
     """Sends all pending changes and samples to the server, until cancelled."""
 
@@ -124,6 +143,11 @@ class Stream:
         self._heartbeat_due = 0.0
         self._resync_seconds = resync_seconds
         self._inventory_due: float | None = None
+        self._inventory: _Inventory | None = None
+        """The one in progress."""
+        self._last_inventory_at = -inf
+        self._held_until = 0.0
+        """No inventory before: the server held back deletions that a later one may confirm."""
         self._next_inventory_at = 0.0
         """When the next periodic inventory is due."""
         self._covered_kinds: frozenset[tuple[str, str]] = frozenset()
@@ -131,9 +155,12 @@ class Stream:
         self._now = asyncio.get_running_loop().time
 
     def request_inventory(self, *, after_seconds: float | None = None) -> None:
-        """Take an inventory soon; requests made within the pause share one."""
-        due = self._now() + (INVENTORY_PAUSE_SECONDS if after_seconds is None else after_seconds)
-        self._inventory_due = max(self._inventory_due or 0.0, due)
+        """Take an inventory soon. A request shares an inventory that is due earlier; it never delays one."""
+        due = self._now() + (0.0 if after_seconds is None else after_seconds)
+        if after_seconds is None:
+            earliest = self._last_inventory_at + 10 * INVENTORY_PAUSE_SECONDS
+            due = max(due + INVENTORY_PAUSE_SECONDS, earliest)
+        self._inventory_due = due if self._inventory_due is None else min(self._inventory_due, due)
         self._changed.set()
 
     @property
@@ -175,81 +202,123 @@ class Stream:
         self._heartbeat_seconds = float(reply.heartbeat_seconds)
         self._heartbeat_due = 0.0
         self._pending.reset_acknowledged()
-        self._inventory_due = self._now()
+        self._inventory_due, self._inventory = self._now(), None
         self._covered_kinds = frozenset()
         log.info("stream opened", cluster=reply.cluster_name, cluster_id=str(reply.cluster_id))
 
     async def _flush(self) -> None:
+        """Send changes as they come; an inventory advances one request at a time beside them."""
         while True:
             await self._heartbeat_if_due()
             self._changed.clear()
-            if self._inventory_due is not None:
-                await self._flush_before_inventory()
-            elif len(self._pending) or len(self._samples):
+            if self._inventory is not None:
+                await self._continue_inventory(self._inventory)
+            elif self._can_begin_inventory():
+                await self._begin_inventory()
+            elif len(roots := self._pending.uncompared(INVENTORY_ENTRIES)) > BATCH_ITEMS:
+                await self._compare(roots)
+            if len(self._pending) or len(self._samples):
                 await self._send_batch()
-            if self._is_idle():
+            elif self._inventory is None and not self._can_begin_inventory():
                 await self._wait_for_changes()
 
-    def _is_idle(self) -> bool:
-        if self._inventory_due is not None:
-            return not (self._cluster.can_take_inventory() and self._inventory_due <= self._now())
-        return not len(self._pending) and not len(self._samples)
+    def _can_begin_inventory(self) -> bool:
+        if self._inventory_due is None or max(self._inventory_due, self._held_until) > self._now():
+            return False
+        return self._cluster.can_take_inventory()
 
-    async def _flush_before_inventory(self) -> None:
-        """Changes wait for the inventory, which tells the ones that the server has."""
-        assert self._inventory_due is not None
-        if not self._cluster.can_take_inventory() or self._inventory_due > self._now():
+    async def _begin_inventory(self) -> None:
+        self._inventory_due = None
+        coverage = self._cluster.coverage()
+        roots = self._cluster.live_workloads()
+        possible = list(self._pending.possible_entries(self._cluster.possible_workloads()))
+        inventory_id = await self._open_inventory(coverage)
+        self._inventory = _Inventory(inventory_id, coverage, roots, possible)
+        if roots:
+            await self._continue_inventory(self._inventory)
+
+    async def _open_inventory(self, coverage: tuple[Covered, ...]) -> UUID:
+        begin = InventoryBegin(stream_id=self._stream_id, coverage=coverage)
+        return (await self._call(lambda: self._client.inventory_begin(begin))).inventory_id
+
+    async def _continue_inventory(self, inventory: "_Inventory") -> None:
+        """Send the next entries, or commit: after the known deletions, so that they keep their times."""
+        if inventory.sent < len(inventory.roots):
+            roots = inventory.roots[inventory.sent : inventory.sent + INVENTORY_ENTRIES]
+            inventory.sent += len(roots)
+            entries, missing = await self._send_entries(inventory.id, roots)
+            inventory.entries += entries
+            inventory.missing += missing
+            return
+        if inventory.possible:
+            part = tuple(inventory.possible[:INVENTORY_ENTRIES])
+            del inventory.possible[: len(part)]
+            await self._post_entries(inventory.id, part)
             return
         while self._pending.deleted:
             await self._send_batch(only_deletions=True)
-        self._inventory_due = None
-        await self._take_inventory()
-
-    async def _take_inventory(self) -> None:
-        coverage = self._cluster.coverage()
-        live = tuple(self._pending.inventory_entries(self._cluster.live_workloads()))
-        possible = self._pending.possible_entries(self._cluster.possible_workloads())
-        entries = (*live, *possible)
-        begin = InventoryBegin(stream_id=self._stream_id, coverage=coverage)
-        begun = await self._call(lambda: self._client.inventory_begin(begin))
-        missing_count = 0
-        for start in range(0, len(entries), INVENTORY_ENTRIES):
-            part = entries[start : start + INVENTORY_ENTRIES]
-            message = InventoryEntries(
-                stream_id=self._stream_id, inventory_id=begun.inventory_id, entries=part
-            )
-            missing = await self._call(partial(self._client.inventory_entries, message))
-            self._pending.apply_inventory(part, missing.missing)
-            missing_count += len(missing.missing)
         commit = InventoryCommit(
-            stream_id=self._stream_id, inventory_id=begun.inventory_id, count=len(live)
+            stream_id=self._stream_id, inventory_id=inventory.id, count=inventory.entries
         )
         done = await self._call(lambda: self._client.inventory_commit(commit))
-        self._covered_kinds |= _kinds(coverage)
+        self._inventory = None
+        self._last_inventory_at = self._now()
+        self._covered_kinds |= _kinds(inventory.coverage)
         self._next_inventory_at = self._now() + jittered(self._resync_seconds)
         log.info(
             "inventory taken",
-            workloads=len(live),
-            kinds=len(coverage),
-            missing_count=missing_count,
+            workloads=inventory.entries,
+            kinds=len(inventory.coverage),
+            missing=inventory.missing,
             deleted=done.deleted,
             held=done.held,
         )
         if done.held:
+            self._held_until = self._now() + HELD_SECONDS
             self.request_inventory(after_seconds=HELD_SECONDS)
 
+    async def _compare(self, roots: list[str]) -> None:
+        """Ask what the server has of these, rather than send all again. Proves and deletes nothing."""
+        inventory_id = await self._open_inventory(())
+        await self._send_entries(inventory_id, roots)
+
+    async def _send_entries(self, inventory_id: UUID, roots: list[str]) -> tuple[int, int]:
+        """Returns the number of entries sent, and of those that the server lacks."""
+        entries = tuple(self._pending.inventory_entries(roots))
+        missing = await self._post_entries(inventory_id, entries)
+        self._pending.apply_inventory(entries, missing)
+        return len(entries), len(missing)
+
+    async def _post_entries(
+        self, inventory_id: UUID, entries: tuple[InventoryEntry, ...]
+    ) -> tuple[UUID, ...]:
+        message = InventoryEntries(
+            stream_id=self._stream_id, inventory_id=inventory_id, entries=entries
+        )
+        return (await self._call(lambda: self._client.inventory_entries(message))).missing
+
     async def _send_batch(self, *, only_deletions: bool = False) -> None:
-        workloads = (
-            min(self._batch_workloads, len(self._pending.deleted))
-            if only_deletions
-            else self._batch_workloads
-        )
-        prepared = self._pending.next_batch(
-            max_workloads=workloads, max_bytes=BATCH_BYTES, derive=self._cluster.derive_now
-        )
+        limit = self._batch_workloads
+        if only_deletions:
+            limit = min(limit, len(self._pending.deleted))
+        prepared = PreparedBatch(max_workloads=limit, max_bytes=BATCH_BYTES)
         scrapes = () if only_deletions else self._samples.take(BATCH_READINGS)
-        if not prepared.items and not scrapes:
-            return
+        try:
+            await self._prepare(prepared)
+            if prepared.items or scrapes:
+                await self._deliver(prepared, scrapes)
+        except BaseException:
+            self._pending.put_back(prepared)
+            self._samples.put_back(scrapes)
+            raise
+
+    async def _prepare(self, prepared: PreparedBatch) -> None:
+        """Records that were not kept are derived anew: a few, then the event loop's other tasks."""
+        derive = self._cluster.derive_now
+        while not self._pending.extend_batch(prepared, derive, steps=_PREPARED_PER_STEP):
+            await asyncio.sleep(0)
+
+    async def _deliver(self, prepared: PreparedBatch, scrapes: tuple[Scrape, ...]) -> None:
         seq = self._seq + 1
         batch = Batch(
             stream_id=self._stream_id, seq=seq, items=tuple(prepared.items), scrapes=scrapes
@@ -265,10 +334,6 @@ class Stream:
             else:
                 self._handle_rejected_batch(prepared, error)
             return
-        except BaseException:
-            self._pending.put_back(prepared)
-            self._samples.put_back(scrapes)
-            raise
         self._seq, self._unconfirmed_seq = seq, None
         self._batch_workloads = min(BATCH_ITEMS, self._batch_workloads * 2)
         for refused in reply.refused:
@@ -292,23 +357,29 @@ class Stream:
         """Send one request, repeated until it is answered; heartbeats are sent in between."""
         backoff = Backoff()
         while True:
+            asked = 0.0
             try:
                 return await send()
             except (Unavailable, TooMany) as error:
+                asked = error.retry_after_seconds or 0.0
                 pause = backoff.next_seconds(at_least_seconds=error.retry_after_seconds)
                 log.warning("request failed", reason=error.message, retry_in_seconds=round(pause))
             except msgspec.DecodeError as error:
                 pause = backoff.next_seconds()
                 log.warning("reply cannot be decoded", reason=str(error))
-            await self._wait(pause, with_heartbeats=with_heartbeats)
-
-    async def _wait(self, seconds: float, *, with_heartbeats: bool) -> None:
-        until = self._now() + seconds
-        while (left := until - self._now()) > 0:
             if with_heartbeats:
-                await self._heartbeat_if_due(is_retrying=True)
-                left = min(left, max(0.05, self._heartbeat_due - self._now()))
-            await asyncio.sleep(left)
+                await self._wait_for_server(pause, at_least_seconds=min(asked, pause))
+            else:
+                await asyncio.sleep(pause)
+
+    async def _wait_for_server(self, seconds: float, *, at_least_seconds: float) -> None:
+        """Wait; but once a heartbeat passes the server is back: then only as long as it asked for."""
+        began = self._now()
+        until = began + seconds
+        while (left := until - self._now()) > 0:
+            if await self._heartbeat_if_due(is_retrying=True):
+                until = min(until, began + at_least_seconds)
+            await asyncio.sleep(max(0.0, min(left, max(0.05, self._heartbeat_due - self._now()))))
 
     async def _wait_for_changes(self) -> None:
         """Wait until there are changes or a heartbeat is due."""
@@ -321,9 +392,10 @@ class Stream:
         except TimeoutError:
             return
 
-    async def _heartbeat_if_due(self, *, is_retrying: bool = False) -> None:
+    async def _heartbeat_if_due(self, *, is_retrying: bool = False) -> bool:
+        """Returns whether one was sent and answered."""
         if self._heartbeat_due > self._now():
-            return
+            return False
         self._heartbeat_due = self._now() + self._heartbeat_seconds
         beat = Heartbeat(
             stream_id=self._stream_id,
@@ -336,7 +408,7 @@ class Stream:
         except (Unavailable, TooMany, msgspec.DecodeError) as error:
             if not is_retrying:
                 log.warning("heartbeat failed", reason=str(error))
-            return
+            return False
         if reply.seq not in (self._seq, self._unconfirmed_seq):
             raise Conflict(f"The server is at batch {reply.seq}, the agent at {self._seq}.")
         if reply.resync and reply.seq == self._seq:
@@ -344,6 +416,7 @@ class Stream:
             self.request_inventory(after_seconds=0.0)
         elif self._inventory_due is None and self._is_inventory_outdated():
             self.request_inventory()
+        return True
 
     def _is_inventory_outdated(self) -> bool:
         """The last one is old, or a new one would cover more kinds."""
