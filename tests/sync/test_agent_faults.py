@@ -347,7 +347,7 @@ async def test_excluded_namespaces_and_reservation_pods_never_leave_the_cluster(
 ) -> None:
     async with kube_api() as api, receiver() as server:
         hidden = pod("hidden", namespace="kube-system")
-        reserving = pod("reserving")
+        reserving = pod("reserving", namespace="kai-resource-reservation")
         reserving["metadata"]["annotations"] = {"run.ai/reserve_for_gpu_index": "GPU-1"}
         seen = pod("seen")
         for obj in (hidden, reserving, seen):

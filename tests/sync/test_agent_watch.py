@@ -91,6 +91,7 @@ async def keeping(
                 is_metadata=False,
                 resync_seconds=resync_seconds,
                 list_slots=asyncio.Semaphore(1),
+                retry_slots=asyncio.Semaphore(1),
                 on_change=lambda found: states.append(found.state.state),
             )
             task = asyncio.create_task(reflector.run())

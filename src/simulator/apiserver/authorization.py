@@ -71,14 +71,14 @@ def authorize(
     method: str,
     user: str,
     is_watch: bool,
-    forbidden: set[tuple[str, str]],
+    forbidden: set[tuple[str, str, str]],
 ) -> None:
     """Raises ApiError."""
     is_read = method == "GET"
     verb = _VERBS.get(method, "get")
     if is_read and target.name is None:
         verb = "watch" if is_watch else "list"
-    if user != AGENT or not is_read or (target.group, target.plural) in forbidden:
+    if user != AGENT or not is_read or (target.group, target.plural, verb) in forbidden:
         raise _forbidden(user, verb, target)
 
 

@@ -3,6 +3,7 @@
 Switches act on the next requests; `cut_watches` and its like act on what is open now.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,14 +11,18 @@ from dataclasses import dataclass, field
 from simulator.apiserver.store import Ending, Store
 from simulator.resources import ResourceType
 
+READ_VERBS = ("get", "list", "watch")
+
 
 @dataclass(slots=True)
 class Faults:
     """`store` is whose subscriptions are ended."""
 
     store: Store
-    forbidden: set[tuple[str, str]] = field(default_factory=set)
-    """(group, plural) of kinds that answer 403."""
+    forbidden: set[tuple[str, str, str]] = field(default_factory=set)
+    """(group, plural, verb) of requests that are answered 403."""
+    hanging: set[tuple[str, str]] = field(default_factory=set)
+    """(group, plural) of kinds whose requests are not answered until they leave the set."""
     delay_seconds: float = 0.0
     """Every answer waits this long first."""
     too_many_requests: int = 0
@@ -34,13 +39,26 @@ class Faults:
     torn_bytes: int = 0
     """Lines of watches are torn into pieces of this size; 0 = they are not."""
 
-    def forbid(self, resource: ResourceType) -> None:
-        """The kind may no longer be read: 403, and its open watches end."""
-        self.forbidden.add((resource.group, resource.plural))
-        self._end(Ending.CLEAN, resource)
+    def forbid(self, resource: ResourceType, *verbs: str) -> None:
+        """These verbs, else all that read, are answered 403 from now on; open watches end with theirs."""
+        forbidden = verbs or READ_VERBS
+        self.forbidden |= {(resource.group, resource.plural, verb) for verb in forbidden}
+        if "watch" in forbidden:
+            self._end(Ending.CLEAN, resource)
 
     def allow(self, resource: ResourceType) -> None:
-        self.forbidden.discard((resource.group, resource.plural))
+        self.forbidden -= {(resource.group, resource.plural, verb) for verb in READ_VERBS}
+
+    def hang(self, resource: ResourceType) -> None:
+        """New requests for the kind get no answer, as from an aggregated API server that is down."""
+        self.hanging.add((resource.group, resource.plural))
+
+    def resume(self, resource: ResourceType) -> None:
+        self.hanging.discard((resource.group, resource.plural))
+
+    async def until_answered(self, group: str, plural: str) -> None:
+        while (group, plural) in self.hanging:
+            await asyncio.sleep(0.05)
 
     def cut_watches(self, resource: ResourceType | None = None) -> None:
         """Connections end without the protocol's end of stream, as when a server is killed."""

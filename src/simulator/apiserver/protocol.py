@@ -199,6 +199,7 @@ class SimulatedCluster:
         self, request: web.Request, target: RequestTarget, user: str
     ) -> web.StreamResponse:
         options = read_options(request.query) if request.method == "GET" else None
+        await self.faults.until_answered(target.group, target.plural or "")
         authorize(
             target,
             method=request.method,

@@ -23,10 +23,12 @@ from watchbill.protocol import Covered, KindState
 
 log = structlog.get_logger(__name__)
 
-LISTS_AT_ONCE = 2
+LISTS_AT_ONCE = 3
 """A page of pods has several megabytes: few concurrent lists keep memory small."""
+RETRIES_AT_ONCE = 4
 REDISCOVER_SECONDS = 1.0
 UNKNOWN_GROUPS_SECONDS = 30.0
+OTHER_KINDS_SECONDS = 20.0
 
 
 @dataclass(slots=True)
@@ -60,7 +62,10 @@ class WatchManager:
         self._on_list = on_list
         self._watches: dict[GroupKind, _Watch] = {}
         self._absent_since: dict[GroupKind, datetime] = {}
-        self._list_slots = asyncio.Semaphore(LISTS_AT_ONCE)
+        self._list_slots = {
+            is_workload_kind: asyncio.Semaphore(LISTS_AT_ONCE) for is_workload_kind in (True, False)
+        }
+        self._retry_slots = asyncio.Semaphore(RETRIES_AT_ONCE)
         self._rediscover = asyncio.Event()
         self._lock = asyncio.Lock()
         self._discovered = asyncio.Event()
@@ -89,10 +94,24 @@ class WatchManager:
         await self._discovered.wait()
 
     async def ready(self) -> None:
-        """Return once every served kind has been listed, or cannot be listed for now."""
+        """Return once every served kind has been listed, or cannot be listed for now.
+
+        Once pods are, the others are waited for a while only: none delays the records of all.
+        """
         await self._discovered.wait()
-        for watch in tuple(self._watches.values()):
-            await watch.reflector.ready.wait()
+        watches = dict(self._watches)
+        pods = watches.pop(POD, None)
+        if pods is not None:
+            await pods.reflector.ready.wait()
+        try:
+            async with asyncio.timeout(OTHER_KINDS_SECONDS):
+                for watch in watches.values():
+                    await watch.reflector.ready.wait()
+        except TimeoutError:
+            late = [
+                str(key) for key, watch in watches.items() if not watch.reflector.ready.is_set()
+            ]
+            log.warning("kinds not listed in time", kinds=late)
 
     async def resource_for(self, key: GroupKind) -> ServedResource | None:
         """Where the server serves a kind, watched or not; None if it does not. Raises ApiFailure."""
@@ -191,7 +210,8 @@ class WatchManager:
             sink,
             is_metadata=kind.is_metadata,
             resync_seconds=self._resync_seconds,
-            list_slots=self._list_slots,
+            list_slots=self._list_slots[kind.is_workload_kind],
+            retry_slots=self._retry_slots,
             on_change=lambda reflector: self._on_reflector_change(kind, reflector),
         )
         return _Watch(kind, sink, reflector)

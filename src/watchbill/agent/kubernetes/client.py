@@ -28,7 +28,7 @@ SILENCE_SECONDS = 30.0
 """How long a watch may outlive its own timeoutSeconds before it counts as dead."""
 BOOKMARKED_SILENCE_SECONDS = 150.0
 """The same once bookmarks arrive, about one a minute: more than two of them are missing."""
-_REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=15, sock_read=90)
+_REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=15, sock_read=30)
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15)
 _NEW_CREDENTIALS = ": the API server does not accept these credentials; renew the kubeconfig's user"
 _ERROR_BYTES = 64 * 1024

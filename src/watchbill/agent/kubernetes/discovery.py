@@ -19,7 +19,8 @@ _ACCEPT = (
     "application/json"
 )
 _AGGREGATED = "APIGroupDiscoveryList"
-_NEEDED_VERBS = frozenset({"list", "watch"})
+_NEEDED_VERBS = frozenset({"list"})
+"""Kinds that cannot be watched are polled."""
 
 
 class _Served(msgspec.Struct, frozen=True, rename="camel"):

@@ -30,6 +30,8 @@ FORBIDDEN_ATTEMPTS = 3
 FAILURES_UNTIL_READY = 3
 FORBIDDEN_RETRY_SECONDS = 60.0
 FIRST_RETRY_SECONDS = 1.0
+POLL_SECONDS = 60.0
+"""How often a kind is listed that cannot be watched."""
 SHORT_WATCH_SECONDS = 1.0
 MISSED_EVENT_GRACE_SECONDS = 90.0
 """Longer than a bookmark's interval: by then a watch has delivered what a list contained."""
@@ -56,18 +58,27 @@ class Reflector:
         is_metadata: bool,
         resync_seconds: float,
         list_slots: asyncio.Semaphore,
+        retry_slots: asyncio.Semaphore,
         on_change: Callable[["Reflector"], None],
     ) -> None:
         self.resource = resource
         self.ready = asyncio.Event()
         """Set after the first complete list, or once it is clear that there will be none for now."""
         self.lists = 0
+        """Complete lists, without those of polling."""
+        self.polls = 0
         self.counts: Counter[str] = Counter()
         self._client = client
         self._sink = sink
         self._is_metadata = is_metadata
         self._resync_seconds = resync_seconds
         self._list_slots = list_slots
+        self._retry_slots = retry_slots
+        """For lists that failed before: one that hangs must not delay those of other kinds."""
+        self._has_list_failed = False
+        self._watch_refusals = 0
+        self._watch_error: str | None = None
+        """Why the kind is polled instead of watched."""
         self._on_change = on_change
         self._versions: dict[str, str] = {}
         self._unreadable: set[str] = set()
@@ -99,6 +110,8 @@ class Reflector:
             try:
                 await self._list()
                 await _first_to_end(self._watch(), self._resync_periodically())
+            except _WatchRefused as refused:
+                await asyncio.sleep(self._record_watch_refused(refused.failure))
             except ApiFailure as failure:
                 await asyncio.sleep(self._record_failure(failure))
 
@@ -113,7 +126,9 @@ class Reflector:
             self._delete(uid, at)
 
     async def _list(self) -> None:
-        async with self._list_slots:
+        slots = self._retry_slots if self._has_list_failed else self._list_slots
+        self._has_list_failed = True
+        async with slots:
             listed: set[str] = set()
             unreadable: set[str] = set()
             resource_version = ""
@@ -134,7 +149,11 @@ class Reflector:
             self._delete(uid, now)
         self._unreadable = (self._unreadable & listed) | unreadable
         self._resource_version = resource_version
-        self.lists += 1
+        self._has_list_failed = False
+        if self._watch_error is None:
+            self.lists += 1
+        else:
+            self.polls += 1
         self._backoff.reset()
         self._forbidden_attempts = 0
         self._set_healthy()
@@ -145,15 +164,20 @@ class Reflector:
         """Watch repeatedly; returns when only a new list can help."""
         while True:
             began = asyncio.get_running_loop().time()
+            is_open = False
             try:
                 async with self._client.watch(
                     self.resource, self._resource_version, is_metadata=self._is_metadata
                 ) as events:
+                    is_open = True
+                    self._watch_refusals, self._watch_error = 0, None
                     self._set_healthy()
                     async for event in events:
                         self._apply(event)
                         self._backoff.reset()
             except ApiFailure as failure:
+                if not is_open and _is_refusal(failure):
+                    raise _WatchRefused(failure) from failure
                 if not self._can_resume_watch(failure):
                     raise
                 await asyncio.sleep(self._record_failure(failure))
@@ -183,12 +207,16 @@ class Reflector:
     def _store(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
         try:
             self._sink.put(meta, body)
-        except msgspec.DecodeError as error:
+        except Exception as error:  # one unexpected object must not stop its kind
             # It exists but cannot be decoded: the kind is incomplete, so absence proves nothing.
             self._unreadable.add(meta.uid)
             self._versions[meta.uid] = ""
             log.error(
-                "object cannot be decoded", **self._log_fields(), uid=meta.uid, error=str(error)
+                "object cannot be decoded",
+                **self._log_fields(),
+                uid=meta.uid,
+                error=str(error),
+                exc_info=not isinstance(error, msgspec.DecodeError),
             )
             self._set_healthy()
             return
@@ -221,7 +249,7 @@ class Reflector:
         self._changed_since_check = set()
         try:
             suspects = set(self._versions)
-            async with self._list_slots:
+            async with self._retry_slots:
                 async for page in self._client.list_pages(self.resource, is_metadata=True):
                     for body in page.items or ():
                         meta = read_head(body)
@@ -268,9 +296,24 @@ class Reflector:
         self.ready.set()
         return jittered(FORBIDDEN_RETRY_SECONDS)
 
+    def _record_watch_refused(self, failure: ApiFailure) -> float:
+        """The kind can be listed but not watched: poll it. Returns the seconds to wait."""
+        self.counts[failure.kind.value] += 1
+        self._watch_refusals += 1
+        if self._watch_refusals < FORBIDDEN_ATTEMPTS:
+            return jittered(FIRST_RETRY_SECONDS)
+        if self._watch_error is None:
+            log.warning("kind cannot be watched", **self._log_fields(), error=failure.message)
+        self._watch_error = failure.message
+        self._set_healthy()
+        return jittered(POLL_SECONDS)
+
     def _set_healthy(self) -> None:
         if self._unreadable:
             self._set_state("failing", f"{len(self._unreadable)} objects cannot be decoded")
+        elif self._watch_error is not None:
+            polled = f"cannot be watched, listed every {POLL_SECONDS:.0f} s"
+            self._set_state("complete", f"{polled}: {self._watch_error}")
         else:
             self._set_state("complete", None)
 
@@ -282,6 +325,18 @@ class Reflector:
 
     def _log_fields(self) -> dict[str, str]:
         return {"group": self.resource.group, "kind": self.resource.kind}
+
+
+class _WatchRefused(Exception):
+    """A watch of a kind that could be listed was refused."""
+
+    def __init__(self, failure: ApiFailure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def _is_refusal(failure: ApiFailure) -> bool:
+    return failure.kind in (ErrorKind.FORBIDDEN, ErrorKind.REFUSED) or failure.status == 405
 
 
 def read_head_or_none(body: msgspec.Raw) -> ObjectMeta | None:

@@ -1,0 +1,161 @@
+"""One kind that is refused or hangs, on the simulated API server: the others go on as if nothing were."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulator.apiserver.protocol import SimulatedCluster
+from simulator.resources import CRON_JOBS, JOBS, NAMESPACES, PODS, SERVICES, STATEFUL_SETS
+from tests.fixtures.agents import until
+from tests.fixtures.measured import pod, uid
+from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
+from watchbill.agent.cache import watch_manager
+from watchbill.agent.kubernetes import reflector
+from watchbill.agent.run import run_agent
+from watchbill.agent.stream import stream
+from watchbill.protocol import KindState
+from watchbill.settings import AgentSettings
+from watchbill.workload import Phase
+
+
+@dataclass
+class Watched:
+    server: Receiver
+    simulated: SimulatedCluster
+
+    def state(self, kind: str) -> KindState | None:
+        kinds = self.server.beats[-1].kinds if self.server.beats else ()
+        return next((state for state in kinds if state.kind == kind), None)
+
+    def phase(self, number: int) -> Phase | None:
+        rows = {str(key): row for key, row in self.server.live().items()}
+        row = rows.get(uid(number))
+        return row.record.workload.phase if row else None
+
+    def lists(self, path: str) -> int:
+        return sum(path in r and "watch=" not in r for r in self.simulated.requests)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reflector, "FIRST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(stream, "INVENTORY_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(watch_manager, "OTHER_KINDS_SECONDS", 0.5)
+
+
+def job(number: int) -> dict[str, Any]:
+    metadata = {"name": f"job-{number}", "namespace": "team", "uid": uid(number)}
+    spec = {"template": {"spec": {"containers": [{"name": "main", "image": "i"}]}}}
+    return {"metadata": metadata, "spec": spec, "status": {}}
+
+
+@asynccontextmanager
+async def simulated_cluster() -> AsyncIterator[SimulatedCluster]:
+    simulated = SimulatedCluster()
+    simulated.store.put(NAMESPACES, {"metadata": {"name": "team", "uid": "ns"}})
+    simulated.store.put(PODS, pod(1, "one"))
+    await simulated.start()
+    yield simulated
+    simulated.faults.hanging.clear()
+    await simulated.stop()
+
+
+@asynccontextmanager
+async def watched(folder: Path, simulated: SimulatedCluster) -> AsyncIterator[Watched]:
+    stop = asyncio.Event()
+    async with receiver() as server:
+        settings = AgentSettings(
+            server_url=server.url,
+            credential=CREDENTIAL,
+            kubeconfig=simulated.kubeconfig(folder / "kubeconfig"),
+            debounce_seconds=0.02,
+            scrape_seconds=0.0,
+        )
+        task = asyncio.create_task(run_agent(settings, stop=stop))
+        try:
+            yield Watched(server, simulated)
+        finally:
+            stop.set()
+            await asyncio.wait_for(task, 30)
+
+
+async def test_a_kind_that_may_be_listed_but_not_watched_delays_nothing(tmp_path: Path) -> None:
+    async with simulated_cluster() as simulated:
+        simulated.store.put(JOBS, job(20))
+        simulated.faults.forbid(JOBS, "watch")
+        async with watched(tmp_path, simulated) as found:
+            await until(lambda: found.phase(1) is Phase.RUNNING and found.phase(20))
+            await until(lambda: (state := found.state("Job")) and state.message)
+            state = found.state("Job")
+            assert state is not None
+            assert state.state == "complete"
+            assert "cannot be watched, listed every 60 s" in (state.message or "")
+            lists, inventories = found.lists("/apis/batch/v1/jobs"), len(found.server.inventories)
+            assert lists <= reflector.FORBIDDEN_ATTEMPTS
+            simulated.store.put(PODS, pod(1, "one", phase="Failed"))
+            await until(lambda: found.phase(1) is Phase.FAILED)
+            beats = len(found.server.beats)
+            await until(lambda: len(found.server.beats) > beats + 2)
+            assert found.lists("/apis/batch/v1/jobs") == lists
+            assert len(found.server.inventories) <= inventories + 1
+
+
+async def test_a_polled_kind_is_kept_in_sync_without_inventories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reflector, "POLL_SECONDS", 0.05)
+    async with simulated_cluster() as simulated:
+        simulated.faults.forbid(JOBS, "watch")
+        async with watched(tmp_path, simulated) as found:
+            await until(lambda: (state := found.state("Job")) and state.message)
+            await until(lambda: found.server.commits)
+            simulated.store.put(JOBS, job(20))
+            await until(lambda: found.phase(20))
+            before, lists = len(found.server.inventories), found.lists("/apis/batch/v1/jobs")
+            await until(lambda: found.lists("/apis/batch/v1/jobs") > lists + 20)
+            assert len(found.server.inventories) <= before + 1
+            simulated.store.delete(JOBS, "team", "job-20")
+            await until(lambda: found.phase(20) is None)
+            simulated.faults.allow(JOBS)
+            await until(lambda: (state := found.state("Job")) and not state.message)
+
+
+async def test_kinds_that_hang_do_not_hold_up_the_first_records(tmp_path: Path) -> None:
+    async with simulated_cluster() as simulated:
+        sick = (JOBS, CRON_JOBS, STATEFUL_SETS, SERVICES)
+        for resource in sick:
+            simulated.faults.hang(resource)
+        async with watched(tmp_path, simulated) as found:
+            await until(lambda: found.phase(1) is Phase.RUNNING)
+            simulated.store.put(PODS, pod(1, "one", phase="Failed"))
+            await until(lambda: found.phase(1) is Phase.FAILED)
+            for resource in sick:
+                simulated.faults.resume(resource)
+            await until(lambda: (state := found.state("CronJob")) and state.state == "complete")
+
+
+async def test_an_object_that_nobody_foresaw_does_not_stop_its_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from watchbill.agent.cache.cache import Cache
+
+    original = Cache.put_pod
+
+    def put_pod(cache: Cache, meta: Any, obj: dict[str, Any]) -> None:
+        if meta.name == "odd":
+            raise ZeroDivisionError
+        original(cache, meta, obj)
+
+    monkeypatch.setattr(Cache, "put_pod", put_pod)
+    async with simulated_cluster() as simulated:
+        simulated.store.put(PODS, pod(2, "odd"))
+        async with watched(tmp_path, simulated) as found:
+            await until(lambda: found.phase(1) is Phase.RUNNING)
+            await until(lambda: (state := found.state("Pod")) and state.state == "failing")
+            simulated.store.put(PODS, pod(1, "one", phase="Failed"))
+            await until(lambda: found.phase(1) is Phase.FAILED)
