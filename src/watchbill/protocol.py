@@ -92,10 +92,14 @@ Item = Upsert | Delete
 
 
 class HelloRequest(Wire, frozen=True):
+    """`cluster_uid`: of the namespace kube-system, "" where the agent cannot read it. The server keeps the
+    first one and refuses another (403): a credential alone does not say which cluster is watched."""
+
     protocol: Sequence
     agent_version: Name
     kubernetes_version: Name = ""
     capabilities: Annotated[tuple[Name, ...], msgspec.Meta(max_length=100)] = ()
+    cluster_uid: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
 class IdleHours(Wire, frozen=True):

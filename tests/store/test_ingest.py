@@ -8,7 +8,7 @@ import pytest
 
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, record, upsert, workload
-from watchbill.errors import Conflict, Invalid, Superseded
+from watchbill.errors import Conflict, Forbidden, Invalid, Superseded
 from watchbill.protocol import Batch, Delete, Heartbeat, HelloRequest
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.fleet.clusters import cluster_delete, cluster_list
@@ -315,3 +315,18 @@ async def test_k8s_phase_keeps_its_own_time(db: Database) -> None:
     found = await shown(db)
     assert found["phaseUpdatedAt"] == "2026-11-20T08:05:00Z"
     assert found["k8sPhaseUpdatedAt"] == "2026-11-20T08:00:00Z"
+
+
+async def test_a_cluster_is_pinned_at_first_sight(db: Database) -> None:
+    """An agent that cannot read the UID is let in: it was before there was one."""
+    agent = await connected_agent(db, START)
+
+    async def hello(cluster_uid: str) -> None:
+        request = HelloRequest(protocol=1, agent_version="test", cluster_uid=cluster_uid)
+        await stream_open(db, agent.identity, request, START + minutes(1))
+
+    for cluster_uid in ("", "first", "", "first"):
+        await hello(cluster_uid)
+    with pytest.raises(Forbidden, match="is second, not first"):
+        await hello("second")
+    await hello("first")

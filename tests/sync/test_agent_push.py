@@ -36,6 +36,7 @@ class Cluster:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     possible: list[OwnerKey] = field(default_factory=list)
     proves: bool = True
+    uid: str = "11111111-0000-4000-8000-000000000001"
     kinds: list[str] = field(default_factory=lambda: ["Pod"])
     derived: dict[str, Derived] = field(default_factory=dict)
 
@@ -70,6 +71,9 @@ class Cluster:
 
     def kubernetes_version(self) -> str:
         return "v1.36.2"
+
+    def cluster_uid(self) -> str:
+        return self.uid
 
     def derive_now(self, root: str) -> Derived | None:
         return self.derived.get(root)
@@ -455,3 +459,15 @@ async def test_a_server_that_is_back_gets_the_changes_with_the_next_heartbeat(
         server.fault = once
         uid = found.cluster.put(1)
         await until(lambda: uid in server.rows)
+
+
+async def test_a_cluster_that_answers_late_is_identified_before_anything_is_sent() -> None:
+    async with receiver() as server:
+        cluster = Cluster(proves=False, uid="")
+        async with speaking(server, cluster):
+            await until(lambda: server.beats)
+            assert [hello.cluster_uid for hello in server.hellos] == [""]
+            cluster.uid = "the-uid"
+            uid = cluster.put(1)
+            await until(lambda: uid in server.rows)
+            assert [hello.cluster_uid for hello in server.hellos] == ["", "the-uid"]

@@ -11,6 +11,7 @@ from tests.fixtures.kube_api import kube_api
 from tests.sync.test_agent_faults import chain, job, pod, uid
 from watchbill.agent.stream import stream
 from watchbill.client import Client, Selection
+from watchbill.errors import Forbidden
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +94,36 @@ async def test_what_vanished_while_no_agent_ran(server: RunningServer, tmp_path:
             assert await reader.phases(deleted=True) == {"Pod/goes": "Running"}
             spells = await client.history(uid(stays))
             assert [spell["phase"] for spell in spells].count("Running") == 1
+
+
+def kube_system(uid: str) -> dict[str, object]:
+    metadata = {"name": "kube-system", "uid": uid}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+
+
+async def test_an_agent_of_another_cluster_is_refused_and_deletes_nothing(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    async with (
+        kube_api() as right,
+        kube_api() as wrong,
+        Client(server.url, server.client_id, server.client_secret) as client,
+    ):
+        right.put(kube_system("uid-of-the-right-one"))
+        wrong.put(kube_system("uid-of-the-wrong-one"))
+        made = await client.cluster_create("one")
+        options = {"server_url": server.url, "credential": made["credential"]}
+        reader = Reader(client)
+        right.put(pod("stays"))
+        wrong.put(pod("foreign"))
+        async with agent(tmp_path, right, None, **options):
+            await reader.until({"Pod/stays": "Running"})
+        with pytest.raises(Forbidden) as caught:
+            async with agent(tmp_path, wrong, None, **options) as running:
+                await asyncio.wait_for(running.task, 30)
+        assert "uid-of-the-wrong-one, not uid-of-the-right-one" in caught.value.message
+        assert "watchbill admin cluster repin one" in (caught.value.details or "")
+        assert await reader.phases() == {"Pod/stays": "Running"}
+        async with agent(tmp_path, right, None, **options):
+            await reader.until({"Pod/stays": "Running"})
+            assert await reader.phases(deleted=True) == {}

@@ -15,8 +15,10 @@ from watchbill.agent.cache.owner_lookup import OwnerLookup
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerStatus
 from watchbill.agent.cache.watch_manager import WatchManager
 from watchbill.agent.cache.watched_kinds import POD, WatchedKind, root_kinds, watched_kinds
-from watchbill.agent.kubernetes.client import KubeClient
+from watchbill.agent.kubernetes.backoff import Backoff
+from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.credentials import Credentials
+from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.metrics.pipeline import MeasuringLoop
 from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.agent.stream.sample_queue import SampleQueue
@@ -37,6 +39,7 @@ OWNER_WAIT_SECONDS = 60.0
 """How long unresolved owners may delay the first records, and an inventory."""
 DISCOVERY_WAIT_SECONDS = 5.0
 DRAIN_SECONDS = 5.0
+_NAMESPACES = ServedResource("", "v1", "Namespace", "namespaces", is_namespaced=False)
 
 
 async def run_agent(settings: AgentSettings, *, stop: asyncio.Event) -> None:
@@ -132,6 +135,9 @@ class Agent:
         self._is_synced = False
         """Every workload of the first lists has been derived; before that, all would count as changed."""
         self._owners_missing_since: float | None = None
+        self._kube = kube
+        self._cluster_uid = ""
+        self._is_identified = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run all parts until `stop` is set; then send what is pending, if the server answers soon."""
@@ -139,6 +145,7 @@ class Agent:
             self.watch_manager.run(),
             self.owner_lookup.run(),
             self.tracker.run(),
+            self._identify(stop),
             self._run_stream(),
             self._start_tracking(stop),
         )
@@ -189,6 +196,9 @@ class Agent:
     def kubernetes_version(self) -> str:
         return self.watch_manager.discovery.kubernetes_version
 
+    def cluster_uid(self) -> str:
+        return self._cluster_uid
+
     def derive_now(self, root: str) -> Derived | None:
         return self.tracker.derive_now(root)
 
@@ -203,11 +213,32 @@ class Agent:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DISCOVERY_WAIT_SECONDS):
                 await self.watch_manager.discovered()
+                await self._is_identified.wait()
         await self.stream.run()
+
+    async def _identify(self, stop: asyncio.Event) -> None:
+        """Read which cluster this is. Nothing is derived before, so nothing of a wrong one is sent."""
+        backoff = Backoff()
+        while not self._is_identified.is_set():
+            try:
+                namespace = await self._kube.get_object(
+                    _NAMESPACES, namespace="", name="kube-system", is_metadata=True
+                )
+                self._cluster_uid = str(namespace.get("metadata", {}).get("uid", ""))
+                self._is_identified.set()
+            except ApiFailure as failure:
+                if failure.kind in (ErrorKind.FORBIDDEN, ErrorKind.ABSENT):
+                    log.warning("cluster cannot be identified", error=failure.message)
+                    self._is_identified.set()
+                else:
+                    await asyncio.sleep(backoff.next_seconds())
+        self.tracker.changed.set()
+        await stop.wait()
 
     async def _start_tracking(self, stop: asyncio.Event) -> None:
         """Derive nothing before the first lists are complete and owners are resolved."""
         await self.watch_manager.ready()
+        await self._is_identified.wait()
         began = asyncio.get_running_loop().time()
         while (
             not self.owner_lookup.is_idle

@@ -95,6 +95,9 @@ class ClusterState(Protocol):
 
     def kubernetes_version(self) -> str: ...
 
+    def cluster_uid(self) -> str:
+        """Of the namespace kube-system; "" while or where it cannot be read."""
+
     def derive_now(self, root: str) -> Derived | None: ...
 
     def restore_idle(self, idle: tuple[IdleHours, ...]) -> None:
@@ -135,6 +138,8 @@ class Stream:
         self._cluster = cluster
         self._changed = changed
         self._stream_id = ""
+        self._greeted_as = ""
+        """The cluster's UID in the last hello: the server refuses a wrong one before anything is sent."""
         self._seq = 0
         self._unconfirmed_seq: int | None = None
         """The sequence number of a batch that may or may not have been applied."""
@@ -187,10 +192,12 @@ class Stream:
                 await asyncio.sleep(jittered(REFUSED_CREDENTIAL_SECONDS))
 
     async def _hello(self) -> None:
+        cluster_uid = self._cluster.cluster_uid()
         request = HelloRequest(
             protocol=PROTOCOL_VERSION,
             agent_version=__version__,
             kubernetes_version=self._cluster.kubernetes_version(),
+            cluster_uid=cluster_uid,
         )
         reply: HelloReply = await self._call(
             lambda: self._client.hello(request), with_heartbeats=False
@@ -198,6 +205,7 @@ class Stream:
         if not self.hellos:
             self._cluster.restore_idle(reply.idle)
         self.hellos += 1
+        self._greeted_as = cluster_uid
         self._stream_id, self._seq, self._unconfirmed_seq = reply.stream_id, 0, None
         self._heartbeat_seconds = float(reply.heartbeat_seconds)
         self._heartbeat_due = 0.0
@@ -209,6 +217,8 @@ class Stream:
     async def _flush(self) -> None:
         """Send changes as they come; an inventory advances one request at a time beside them."""
         while True:
+            if self._cluster.cluster_uid() != self._greeted_as:
+                await self._hello()
             await self._heartbeat_if_due()
             self._changed.clear()
             if self._inventory is not None:

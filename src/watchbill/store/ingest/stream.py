@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from watchbill.errors import Conflict, Invalid, Superseded, Unauthenticated
+from watchbill.errors import Conflict, Forbidden, Invalid, Superseded, Unauthenticated
 from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
     DEGRADED_AFTER_SECONDS,
@@ -54,13 +54,15 @@ async def stream_open(
     stream_id = secrets.token_urlsafe(16)
     async with db.transaction(agent.tenant_id) as connection:
         cluster = await _locked(connection, agent)
+        _check_cluster_uid(cluster, request.cluster_uid)
         await _record_gap(connection, agent, cluster["last_contact_at"], now)
         idle = await _idle_hours(connection, agent, now)
         await connection.execute(
             "UPDATE cluster SET stream_id = $3, last_seq = 0, last_reply = NULL, "
             "takeovers = takeovers "
             "+ coalesce(stream_id IS NOT NULL AND last_contact_at > $4, false)::int, "
-            "agent_version = $5, kubernetes_version = $6, last_contact_at = $7 "
+            "agent_version = $5, kubernetes_version = $6, last_contact_at = $7, "
+            "cluster_uid = coalesce(cluster_uid, nullif($8, '')) "
             "WHERE tenant_id = $1 AND id = $2",
             agent.tenant_id,
             agent.cluster_id,
@@ -69,6 +71,7 @@ async def stream_open(
             request.agent_version,
             request.kubernetes_version,
             now,
+            request.cluster_uid,
         )
     return HelloReply(
         stream_id=stream_id,
@@ -152,9 +155,24 @@ async def stream_check(connection: Connection, agent: AgentIdentity, stream_id: 
     return cluster
 
 
+def _check_cluster_uid(cluster: Row, cluster_uid: str) -> None:
+    """Raises Forbidden for an agent that watches another cluster than the first one did."""
+    pinned = cluster["cluster_uid"]
+    if pinned is None or not cluster_uid or cluster_uid == pinned:
+        return
+    name = cluster["name"]
+    raise Forbidden(
+        f"This agent watches another cluster than '{name}': the UID of its namespace kube-system is "
+        f"{cluster_uid}, not {pinned}.",
+        details="Check the agent's kubeconfig and context. If the cluster was rebuilt on purpose: "
+        f"`watchbill admin cluster repin {name}`.",
+    )
+
+
 async def _locked(connection: Connection, agent: AgentIdentity) -> Row:
     cluster = await connection.fetchrow(
-        "SELECT name, stream_id, last_seq, last_reply, last_contact_at, suspect_since FROM cluster "
+        "SELECT name, cluster_uid, stream_id, last_seq, last_reply, last_contact_at, suspect_since "
+        "FROM cluster "
         "WHERE tenant_id = $1 AND id = $2 AND removed_at IS NULL FOR NO KEY UPDATE",
         agent.tenant_id,
         agent.cluster_id,
