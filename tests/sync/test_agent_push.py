@@ -16,6 +16,7 @@ from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
 from tests.unit.agent.test_pending_changes import derived
 from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.agent.kubernetes.backoff import Backoff
+from watchbill.agent.stream import pending_changes
 from watchbill.agent.stream import stream as push
 from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.agent.stream.stream import Stream
@@ -471,3 +472,34 @@ async def test_a_cluster_that_answers_late_is_identified_before_anything_is_sent
             uid = cluster.put(1)
             await until(lambda: uid in server.rows)
             assert [hello.cluster_uid for hello in server.hellos] == ["", "the-uid"]
+
+
+async def test_preparing_a_batch_never_holds_the_event_loop_for_more_than_a_few_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pending_changes, "MAX_KEPT_RECORDS", 0)
+    derived_since_turn = [0]
+    most = 0
+
+    class Counting(Cluster):
+        def derive_now(self, root: str) -> Derived | None:
+            nonlocal most
+            derived_since_turn[0] += 1
+            most = max(most, derived_since_turn[0])
+            return super().derive_now(root)
+
+    async def turns() -> None:
+        while True:
+            derived_since_turn[0] = 0
+            await asyncio.sleep(0)
+
+    async with receiver() as server:
+        cluster = Counting()
+        for number in range(1, 401):
+            cluster.put(number)
+        ticker = asyncio.create_task(turns())
+        async with speaking(server, cluster) as found:
+            await found.drained()
+        ticker.cancel()
+        assert len(server.rows) == 400
+        assert 0 < most <= 20

@@ -1,6 +1,8 @@
 """The agent's side of `protocol.py`, over HTTP."""
 
+import asyncio
 import gzip
+from functools import partial
 from typing import Self, TypeVar
 
 import msgspec
@@ -23,6 +25,8 @@ from watchbill.protocol import (
 from watchbill.workload import Wire
 
 COMPRESSED_FROM_BYTES = 1024
+LARGE_BYTES = 256 * 1024
+"""Bodies of this size are compressed in a thread: it takes too long for the event loop."""
 _ENCODER = msgspec.json.Encoder()
 
 Reply = TypeVar("Reply", bound=Wire)
@@ -70,7 +74,9 @@ class AgentClient:
         body = _ENCODER.encode(message)
         headers = self._headers
         if len(body) >= COMPRESSED_FROM_BYTES:
-            body = gzip.compress(body, compresslevel=1)
+            compress = partial(gzip.compress, body, compresslevel=1)
+            is_large = len(body) >= LARGE_BYTES
+            body = await asyncio.to_thread(compress) if is_large else compress()
             headers = headers | {"Content-Encoding": "gzip"}
         answer = await self._transport.send("POST", f"/agent/v1/{path}", headers=headers, body=body)
         return decoded(answer, reply)

@@ -277,6 +277,30 @@ def test_a_nodes_labels_touch_the_workloads_on_it() -> None:
     assert not filled.cache.cluster.node_labels
 
 
+def test_nodes_take_work_in_proportion_to_their_own_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not nodes times pods: 50,000 pods on 1,500 nodes once took three minutes at the start."""
+    filled = Filled()
+    pods = [pod(f"p-{number}") for number in range(200)]
+    for number, obj in enumerate(pods):
+        obj["spec"]["nodeName"] = f"node-{number % 50}"
+    filled.put(*pods)
+    calls: list[str] = []
+    monkeypatch.setattr(filled.listener, "on_change", calls.append)
+    monkeypatch.setattr(filled.cache.owner_tree, "pods", None)
+    for number in range(50):
+        filled.put(made("Node", f"node-{number}", namespace="", status={"allocatable": {}}))
+    assert sorted(calls) == sorted(map(root_uid, pods))
+    calls.clear()
+    filled.remove(pods[0])
+    moved = pods[1] | {"spec": pods[1]["spec"] | {"nodeName": "node-0"}}
+    filled.put(moved)
+    calls.clear()
+    node = made("Node", "node-0", namespace="", status={"allocatable": {}})
+    node["metadata"]["labels"] = {"a": "b"}
+    filled.put(node)
+    assert sorted(calls) == sorted(map(root_uid, [moved, *pods[50::50]]))
+
+
 def test_capacity_by_node_pool() -> None:
     filled = Filled()
     for name, pool, gpus, memory in (

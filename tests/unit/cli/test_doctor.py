@@ -67,6 +67,10 @@ def test_kinds_and_metrics() -> None:
     windowed = kind("gpu", "complete", "metrics") | {"idleAfterSeconds": 60.0}
     assert findings(kinds=[windowed])["metrics"].what.endswith("a GPU is idle after 1m without use")
     assert findings(kinds=[kind("Pod", "complete")])["kinds"].outcome is Outcome.OK
+    polled = kind("RayJob", "complete", "ray.io", "cannot be watched, listed every 60 s: no right")
+    late = findings(kinds=[kind("Pod", "complete"), polled])["kinds"]
+    assert late.outcome is Outcome.WARN
+    assert "RayJob. cannot be watched, listed every 60 s" in late.what
     still = findings(kinds=[kind("Pod", "listing"), kind("Job", "complete")])["kinds"]
     assert (still.outcome, "1 kind still" in still.what) == (Outcome.WARN, True)
     assert findings(kinds=[])["metrics"].outcome is Outcome.WARN

@@ -6,7 +6,7 @@ pods by which KAI reserves devices never come in.
 Where each watched kind's objects go, by its role. A new role is a row of `sink_for`'s tables.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -61,6 +61,7 @@ class Cache:
         self._settings = settings
         self._listener = listener
         self._bare: dict[str, bytes] = {}
+        self._nodes = _PodsByNode()
 
     def includes(self, namespace: str) -> bool:
         return namespace not in self._settings.excluded_namespaces
@@ -88,6 +89,7 @@ class Cache:
             stored = self.owner_tree.entries.get(meta.uid)
             if stored is not None and stored.payload == pod:
                 return
+        self._nodes.put(meta.uid, pod.node)
         entry = Entry(meta.uid, POD, pod.namespace, pod.name, parent, pod)
         self.owner_tree.put(entry, datetime.now(UTC))
 
@@ -116,6 +118,7 @@ class Cache:
         self.owner_tree.remove(uid, at)
         if uid not in self.owner_tree.entries:
             self._bare.pop(uid, None)
+            self._nodes.remove(uid)
 
     def mark_listed(self, key: GroupKind) -> None:
         """The kind was listed completely: from now on its list proves absence."""
@@ -180,12 +183,43 @@ class Cache:
 
     def _cluster_changed(self, namespace: str | None, node: str | None) -> None:
         """A shared object changed: for one namespace, one node, or for all."""
-        for root, group in list(self.owner_tree.groups.items()):
-            if namespace is not None and group.root.namespace != namespace:
-                continue
-            if node is not None and not any(pod.node == node for pod in self.owner_tree.pods(root)):
-                continue
-            self._listener.on_change(root)
+        roots: Iterable[str | None]
+        if node is not None:
+            pods = (self.owner_tree.entries.get(uid) for uid in self._nodes.pods(node))
+            roots = {pod.root for pod in pods if pod is not None}
+        elif namespace is not None:
+            roots = self.owner_tree.in_namespace(namespace)
+        else:
+            roots = list(self.owner_tree.groups)
+        for root in roots:
+            if root is not None:
+                self._listener.on_change(root)
+
+
+class _PodsByNode:
+    """UIDs of pods by their node: a node's change concerns its pods, not all."""
+
+    def __init__(self) -> None:
+        self._node_of: dict[str, str] = {}
+        self._pods: dict[str, set[str]] = {}
+
+    def put(self, uid: str, node: str) -> None:
+        if self._node_of.get(uid, "") == node:
+            return
+        self.remove(uid)
+        if node:
+            self._node_of[uid] = node
+            self._pods.setdefault(node, set()).add(uid)
+
+    def remove(self, uid: str) -> None:
+        node = self._node_of.pop(uid, None)
+        if node is not None:
+            self._pods[node].discard(uid)
+            if not self._pods[node]:
+                del self._pods[node]
+
+    def pods(self, node: str) -> Iterable[str]:
+        return self._pods.get(node, ())
 
 
 def _link(obj: dict[str, Any]) -> dict[str, Any]:

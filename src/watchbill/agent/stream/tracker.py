@@ -106,6 +106,7 @@ class Tracker:
         for number, root in enumerate(tuple(self._dirty)):
             self.derive_now(root)
             if number % _WORKLOADS_PER_TURN == 0:
+                self.changed.set()
                 await asyncio.sleep(0)
         self.changed.set()
 

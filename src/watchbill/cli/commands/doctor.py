@@ -215,10 +215,15 @@ def _kinds(cluster: "Cluster") -> Iterator[Finding]:
             names = ", ".join(kind.kind for kind in unreadable)
             what = f"{cluster.name}: {state}: {names}. {_message(unreadable)}".strip()
             yield Finding(Outcome.WARN, "kinds", what, advice)
+    polled = [kind for kind in kinds if kind.state == "complete" and kind.message]
+    if polled:
+        names = ", ".join(kind.kind for kind in polled)
+        what = f"{cluster.name}: late: {names}. {_message(polled)}"
+        yield Finding(Outcome.WARN, "kinds", what, "allow the agent to watch them")
     if listing := sum(1 for kind in kinds if kind.state == "listing"):
         what = f"{cluster.name}: {plural(listing, 'kind')} still being listed"
         yield Finding(Outcome.WARN, "kinds", what, "wait a moment and look again")
-    elif not any(kind.state in ("forbidden", "failing") for kind in kinds):
+    elif not polled and not any(kind.state in ("forbidden", "failing") for kind in kinds):
         listed = sum(1 for kind in kinds if kind.state == "complete")
         yield Finding(Outcome.OK, "kinds", f"{cluster.name}: all {listed} kinds can be read")
 
