@@ -14,7 +14,7 @@ from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, upsert, workload
 from tests.fixtures.store_modules import store_modules
 from watchbill.query import Scope, TelemetryQuery, WorkloadQuery
-from watchbill.store.fleet.clusters import cluster_delete, cluster_list
+from watchbill.store.fleet.clusters import cluster_delete, cluster_list, cluster_repin
 from watchbill.store.fleet.fleet import fleet_now, fleet_series
 from watchbill.store.identity.accounts import account_list
 from watchbill.store.identity.audit import AuditQuery, audit_list
@@ -234,7 +234,7 @@ def test_every_read_that_takes_a_scope_is_here() -> None:
             parameters = inspect.signature(function).parameters
             if not name.startswith("_") and {"db", "scope"} <= parameters.keys():
                 found.add(name)
-    assert found - {"cluster_delete"} == READS.keys()
+    assert found - {"cluster_delete", "cluster_repin"} == READS.keys()
 
 
 @pytest.mark.parametrize("name", READS)
@@ -256,6 +256,9 @@ async def test_row_security_alone_keeps_administration(database_url: str, db: Da
     mislaid: Any = Mislaid(db)
     assert not await cluster_delete(
         mislaid, Scope(1, is_whole_tenant=True), UUID(int=0xC0 << 64 | 1), NOW
+    )
+    assert not await cluster_repin(
+        mislaid, Scope(1, is_whole_tenant=True), UUID(int=0xC0 << 64 | 1)
     )
     assert await rule_list(mislaid, 1) == []
     assert await account_list(mislaid, 1) == []

@@ -27,7 +27,7 @@ class Reader:
 
     async def phases(self, *, deleted: bool = False) -> dict[str, str]:
         found = await self._client.workloads(Selection(is_deleted=deleted))
-        return {f"{item['type']}/{item['name']}": item["phase"] for item in found}
+        return {f"{item.type}/{item.name}": item.phase for item in found}
 
     async def until(self, expected: dict[str, str], *, deleted: bool = False) -> None:
         found: dict[str, str] = {}
@@ -67,12 +67,12 @@ async def test_a_life_from_birth_to_history(server: RunningServer, tmp_path: Pat
             await reader.until({})
             gone = await reader.phases(deleted=True)
             assert gone == {"Deployment/web": "Running", "Job/short": "Creating"}
-            history = await client.history(uid(root))
-            assert [spell["phase"] for spell in history][-2:] == ["Running", "Terminating"]
-            assert all(spell.get("endedAt") for spell in history)
+            history = (await client.history(uid(root))).history
+            assert [stay.phase for stay in history][-2:] == ["Running", "Terminating"]
+            assert all(stay.ended_at for stay in history)
         (cluster,) = await client.clusters()
-        assert cluster["kubernetesVersion"] == "v1.36.2"
-        assert {"Pod", "Deployment"} <= {kind["kind"] for kind in cluster["kinds"]}
+        assert cluster.kubernetes_version == "v1.36.2"
+        assert {"Pod", "Deployment"} <= {kind.kind for kind in cluster.kinds}
 
 
 async def test_what_vanished_while_no_agent_ran(server: RunningServer, tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ async def test_what_vanished_while_no_agent_ran(server: RunningServer, tmp_path:
         async with agent(tmp_path, api, None, **options):
             await reader.until({"Pod/stays": "Running"})
             assert await reader.phases(deleted=True) == {"Pod/goes": "Running"}
-            spells = await client.history(uid(stays))
-            assert [spell["phase"] for spell in spells].count("Running") == 1
+            history = (await client.history(uid(stays))).history
+            assert [stay.phase for stay in history].count("Running") == 1
 
 
 def kube_system(uid: str) -> dict[str, object]:
@@ -112,7 +112,7 @@ async def test_an_agent_of_another_cluster_is_refused_and_deletes_nothing(
         right.put(kube_system("uid-of-the-right-one"))
         wrong.put(kube_system("uid-of-the-wrong-one"))
         made = await client.cluster_create("one")
-        options = {"server_url": server.url, "credential": made["credential"]}
+        options = {"server_url": server.url, "credential": made.credential}
         reader = Reader(client)
         right.put(pod("stays"))
         wrong.put(pod("foreign"))
@@ -127,3 +127,6 @@ async def test_an_agent_of_another_cluster_is_refused_and_deletes_nothing(
         async with agent(tmp_path, right, None, **options):
             await reader.until({"Pod/stays": "Running"})
             assert await reader.phases(deleted=True) == {}
+        await client.cluster_repin(made.id)
+        async with agent(tmp_path, wrong, None, **options):
+            await reader.until({"Pod/foreign": "Running"})

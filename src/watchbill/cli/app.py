@@ -123,10 +123,11 @@ def _runai_commands() -> typer.Typer:
 
 def _administration() -> typer.Typer:
     admin = _group("Administration; asks for an administrator's login.")
-    cluster = _group("Clusters: register, list, remove.")
+    cluster = _group("Clusters: register, list, remove, pin anew.")
     cluster.command("create")(clusters.create)
     cluster.command("list")(clusters.clusters)
     cluster.command("delete")(clusters.delete)
+    cluster.command("repin")(clusters.repin)
     admin.add_typer(cluster, name="cluster")
     for name, (help_text, commands) in _ADMINISTRATION.items():
         group = _group(help_text)

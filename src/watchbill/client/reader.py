@@ -292,6 +292,9 @@ class Client:
     async def cluster_delete(self, cluster_id: UUID) -> None:
         await self.delete(f"/api/v1/clusters/{cluster_id}")
 
+    async def cluster_repin(self, cluster_id: UUID) -> None:
+        await self.post_without_answer(f"/api/v1/clusters/{cluster_id}/repin")
+
     async def get(self, path: str, kind: type[Reply], parameters: Parameters = ()) -> Reply:
         """A read that answers `kind`."""
         return await self._get(path, kind, parameters)

@@ -82,6 +82,7 @@ def test_rights() -> None:
     assert {name for name, right in rights.items() if right is Permission.CLUSTERS_WRITE} == {
         "create_cluster",
         "delete_cluster",
+        "repin_cluster",
     }
     assert {name for name, right in rights.items() if right is None} == {
         "get_me",

@@ -1,4 +1,4 @@
-"""Clusters: list, register, remove."""
+"""Clusters: list, register, remove, pin anew."""
 
 from typing import Annotated
 from uuid import uuid4
@@ -11,7 +11,12 @@ from watchbill.api.http.reply import Answer, Reply, json_reply
 from watchbill.errors import NotFound
 from watchbill.query import Scope
 from watchbill.responses.fleet import ClusterList, CreatedCluster
-from watchbill.store.fleet.clusters import cluster_create, cluster_delete, cluster_list
+from watchbill.store.fleet.clusters import (
+    cluster_create,
+    cluster_delete,
+    cluster_list,
+    cluster_repin,
+)
 from watchbill.store.identity.credential import new_agent_credential
 
 NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z"
@@ -58,4 +63,12 @@ async def delete_cluster(call: Call) -> Answer:
     return Reply(status=204)
 
 
-HANDLERS = (get_clusters, create_cluster, delete_cluster)
+async def repin_cluster(call: Call) -> Answer:
+    cluster_id = call.values["clusterId"]
+    call.note()
+    if not await cluster_repin(call.db, call.access, cluster_id):
+        raise NotFound(f"There is no cluster {cluster_id}.")
+    return Reply(status=204)
+
+
+HANDLERS = (get_clusters, create_cluster, delete_cluster, repin_cluster)

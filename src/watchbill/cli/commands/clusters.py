@@ -130,6 +130,23 @@ async def delete(
     session.terminal.note(f"Cluster {cluster.name} is removed.")
 
 
+@server_command
+async def repin(
+    session: CommandContext,
+    name: Annotated[str, typer.Argument(metavar="NAME|ID", help="Name or id of the cluster.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Accept a cluster that was rebuilt: the next agent's cluster takes the place of the old one."""
+    from watchbill.cli.connection.lookup import find_cluster
+
+    cluster = await find_cluster(session.client, name)
+    if not yes:
+        count = plural(cluster.workloads, "workload")
+        _confirm(f"Accept another cluster as {safe(cluster.name)}, in place of its {count}?")
+    await session.client.cluster_repin(cluster.id)
+    session.terminal.note(f"The next agent's cluster is kept as {cluster.name}.")
+
+
 def _confirm(question: str) -> None:
     if not sys.stdin.isatty() or not typer.confirm(question, err=True):
-        usage_error("Nothing was removed.", hint="answer y, or pass --yes")
+        usage_error("Nothing was changed.", hint="answer y, or pass --yes")

@@ -194,3 +194,15 @@ async def cluster_delete(db: Database, scope: Scope, cluster_id: UUID, now: date
         deletes = [Delete(id=row["id"], deleted_at=now) for row in rows]
         await workload_delete(connection, scope.tenant_id, cluster_id, deletes, now)
     return True
+
+
+async def cluster_repin(db: Database, scope: Scope, cluster_id: UUID) -> bool:
+    """Forget which cluster it is: the next agent's is kept. False = not there."""
+    async with db.acquire(scope.tenant_id) as connection:
+        row = await connection.fetchval(
+            "UPDATE cluster SET cluster_uid = NULL "
+            "WHERE tenant_id = $1 AND id = $2 AND removed_at IS NULL RETURNING id",
+            scope.tenant_id,
+            cluster_id,
+        )
+    return row is not None
