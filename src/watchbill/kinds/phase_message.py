@@ -53,8 +53,9 @@ def _initializing(view: WorkloadView) -> str:
     problem = _first(_start_problem(pod) for pod in pods.active)
     if problem:
         return problem
-    if facts.predicates.get("initializing"):
-        return facts.predicates["initializing"]
+    stated = facts.predicates.get("initializing") or facts.predicates.get("degraded")
+    if stated:
+        return stated
     if not pods.active and pods.failed:
         return _joined("A pod failed and will be retried.", _failure(pods.failed[-1]))
     if not pods.active and pods.terminating:
@@ -67,7 +68,7 @@ def _degraded(view: WorkloadView) -> str:
     total = facts.number or len(pods.active)
     verb = "is" if pods.ready == 1 else "are"
     parts = [f"{pods.ready} of {total} pods {verb} ready." if pods.ready < total else ""]
-    parts.append(facts.predicates.get("degraded") or facts.predicates.get("ran", ""))
+    parts.append(_first(facts.predicates.get(name, "") for name in ("failed", "degraded", "ran")))
     parts.append(_first(_start_problem(pod) for pod in pods.active))
     parts += [
         f"Pod {pod.name} is not scheduled: {pod.scheduled.message}"
@@ -92,6 +93,14 @@ def _creating(view: WorkloadView) -> str:
     return quota_message(message_of(failure)) or message_of(failure)
 
 
+def _running(view: WorkloadView) -> str:
+    """Pods that outlive the end of their workload still hold what they hold."""
+    if view.facts.holds("completed"):
+        left = len(view.pods.active)
+        return f"It has completed; {left} {'pod runs' if left == 1 else 'pods run'} on."
+    return view.facts.predicates.get("running", "")
+
+
 def _terminating(view: WorkloadView) -> str:
     left = len(view.pods.live)
     return f"{left} {'pod is' if left == 1 else 'pods are'} left." if left else ""
@@ -112,7 +121,7 @@ _MESSAGES: dict[Phase, Callable[[WorkloadView], str]] = {
     Phase.DEGRADED: _degraded,
     Phase.CREATING: _creating,
     Phase.UPDATING: _predicate_message("updating"),
-    Phase.RUNNING: _predicate_message("running"),
+    Phase.RUNNING: _running,
     Phase.STOPPED: _predicate_message("stopped", "suspended"),
     Phase.STOPPING: _predicate_message("suspending", "suspended"),
     Phase.DELETING: _terminating,

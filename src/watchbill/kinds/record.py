@@ -1,5 +1,6 @@
 """The contract's Workload, put together from the answers of the other modules."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ from watchbill.kinds.derivation.queues import is_kai
 from watchbill.kinds.derivation.totals import ResourceTotals, idle_fields, idle_millionths
 from watchbill.kinds.objects.json_access import INT32_MAX, group_version, metadata, text
 from watchbill.kinds.objects.objects import WorkloadObjects
+from watchbill.kinds.objects.template import Template
 from watchbill.kinds.pending.kai import QUOTA_REASONS
 from watchbill.protocol import Witness
 from watchbill.workload import (
@@ -68,8 +70,7 @@ def workload_of(
     objects, facts, settings = view.objects, view.facts, view.settings
     meta = metadata(objects.root)
     priority = priority_of(view)
-    template = next((role.template for role in facts.roles if role.template is not None), None)
-    run = presented_template(template, settings.redaction)
+    run = presented_template(_main_template(facts), settings.redaction)
     submitted = submitter(view)
     endpoints = presented_endpoints(endpoints_of(view), settings.redaction)
     application_id, application_name = ai_application(objects, settings.cluster_id)
@@ -107,7 +108,7 @@ def workload_of(
         external_connections=(),
         endpoints=endpoints,
         environment_variables=run.variables,
-        additional_fields=_additional(view, derived, run.truncated)
+        additional_fields=_additional(view, derived, run.truncated, totals.raised_by_pods)
         | {"submittedBySource": submitted.source}
         | idle_fields(objects.idle, idle),
         actions_support=_NO_ACTIONS,
@@ -124,6 +125,17 @@ def workload_of(
         ai_application_name=_optional(application_name),
         topology=_presented_topology(topology_of(view)),
     )
+
+
+_SIDE_ROLES = re.compile("initializer|explainer|submitter", re.IGNORECASE)
+
+
+def _main_template(facts: Facts) -> Template | None:
+    """That of the first role that runs now and does the work itself; else of the first."""
+    written = [role for role in facts.roles if role.template is not None]
+    main = [role for role in written if not (role.is_optional or _SIDE_ROLES.search(role.name))]
+    running = [role for role in main if role.replicas]
+    return next((role.template for role in (*running, *main, *written)), None)
 
 
 def _optional(value: str | None) -> str | None:
@@ -167,7 +179,10 @@ def _bound(bounds: list[int | None], fixed: list[int]) -> int | None:
 
 
 def _additional(
-    view: WorkloadView, derived: DerivedPhase, truncated: tuple[str, ...]
+    view: WorkloadView,
+    derived: DerivedPhase,
+    truncated: tuple[str, ...],
+    raised_by_pods: tuple[str, ...],
 ) -> dict[str, Any]:
     """What the contract has no member for."""
     fields: dict[str, Any] = {}
@@ -177,6 +192,8 @@ def _additional(
         fields["isOwnerUnreadable"] = True
     if truncated:
         fields["truncated"] = list(truncated)
+    if raised_by_pods:
+        fields["requestedBeyondTemplates"] = list(raised_by_pods)
     return fields
 
 

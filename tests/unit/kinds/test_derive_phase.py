@@ -123,7 +123,7 @@ CASES: dict[str, tuple[str, JSON, list[JSON], JSON]] = {
         [pod(1), pod(2)],
         {},
     ),
-    "too late and nothing serves": ("Failed", deployment(1, {"conditions": [LATE]}), [], {}),
+    "too late and nothing serves": ("Creating", deployment(1, {"conditions": [LATE]}), [], {}),
     "too late while the old serves": (
         "Degraded",
         deployment(1, {"conditions": [LATE], "availableReplicas": 1, "replicas": 2}),
@@ -322,7 +322,7 @@ CASES: dict[str, tuple[str, JSON, list[JSON], JSON]] = {
     # Knative: no pods is an ordinary state
     "knative is ready, with no pods": ("Running", knative("True"), [], {}),
     "knative is not ready yet": ("Initializing", knative("Unknown", ready=None), [pod(1)], {}),
-    "knative was never ready": ("Failed", knative("False", ready=None), [], {}),
+    "knative was never ready": ("Creating", knative("False", ready=None), [], {}),
     "knative's new revision failed": ("Degraded", knative("False", created="r2"), [], {}),
     "knative takes up a revision": (
         "Updating",

@@ -176,7 +176,7 @@ def test_positions_that_do_not_match_are_not_guessed(tmp_path: Path) -> None:
         ([condition("Created"), condition("Active")], [pod(1)], "Running"),
         ([condition("Created")], [pod(1, "starting")], "Initializing"),
         ([condition("Active"), condition("Finished")], [], "Completed"),
-        ([condition("Broken", reason="Crash", message="it broke")], [pod(1)], "Failed"),
+        ([condition("Broken", reason="Crash", message="it broke")], [pod(1, "failed")], "Failed"),
         ([condition("Broken", reason="Other")], [pod(1)], "Running"),
         ([], [], "Creating"),
     ],

@@ -96,9 +96,6 @@ def collect_objects(documents: list[JSON], definition: "Definition") -> "Workloa
 
     What is left out is said on standard error. Raises Invalid where none is of the definition's kind.
     """
-    from watchbill.kinds.objects.objects import ClusterObjects, WorkloadObjects
-    from watchbill.kinds.objects.pod import read_pod
-
     root = next((one for one in documents if _is_of(one, definition)), None)
     if root is None:
         raise Invalid(
@@ -106,6 +103,37 @@ def collect_objects(documents: list[JSON], definition: "Definition") -> "Workloa
             f"'{definition.key.group or 'core'}'.",
             details="pipe the object itself into this command, and its pods after it",
         )
+    return _belonging_to(root, documents)
+
+
+def collect_unknown(documents: list[JSON], definitions: "Definitions") -> "WorkloadObjects":
+    """The first object without a definition that owns others, as an agent sees it: its metadata alone.
+
+    Raises Invalid where every object's kind has a definition.
+    """
+    from watchbill.kinds.objects.objects import GroupKind
+
+    def is_unknown(document: JSON) -> bool:
+        group, kind = _full_kind(document).partition(".")[2], str(document.get("kind"))
+        is_known = definitions.for_kind(GroupKind(group, kind)) is not None
+        return not (is_known or kind in _PLACES or _full_kind(document) in _SHARED)
+
+    unknown = [one for one in documents if is_unknown(one)]
+    if not unknown:
+        raise Invalid(
+            "stdin holds no object whose kind has no definition.",
+            details="name the definition's file instead of --unknown",
+        )
+    for one in unknown:
+        for member in one.keys() - {"apiVersion", "kind", "metadata"}:
+            del one[member]
+    return _belonging_to(unknown[0], documents)
+
+
+def _belonging_to(root: JSON, documents: list[JSON]) -> "WorkloadObjects":
+    from watchbill.kinds.objects.objects import ClusterObjects, WorkloadObjects
+    from watchbill.kinds.objects.pod import read_pod
+
     for one in documents:
         _complete(one)
     known = {one["metadata"]["uid"]: one for one in documents}
@@ -318,18 +346,35 @@ def import_definition(
             print_message(mark, sentence)
 
 
-def try_definition(file: DefinitionFile) -> None:
+def try_definition(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="A definition in YAML.", show_default=False),
+    ] = None,
+    unknown: Annotated[
+        bool, typer.Option("--unknown", help="The workload is of a kind that has no definition.")
+    ] = False,
+) -> None:
     """Show what a definition makes of objects on stdin: `kubectl get … -o yaml | watchbill kinds try FILE`.
 
-    The first object of the definition's kind is the workload; pods, services and the rest belong to it.
+    The first object of the definition's kind is the workload; pods, services and the rest belong to it. With
+    --unknown it is the first object whose kind has no definition, and only its metadata is read.
     """
     from watchbill.kinds.definition.loader import load_definition
 
+    if (file is None) != unknown:
+        raise Invalid("kinds try takes either a FILE or --unknown.")
+    documents = list(read_documents(sys.stdin.read()))
+    if file is None:
+        definitions = _load(None)
+        objects = collect_unknown(documents, definitions)
+        Terminal().write(_report(_derived(objects, definitions)))
+        return
     definition = load_definition(file)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(file, Path(folder) / "tried.yaml")
         definitions = _load(Path(folder))
-    objects = collect_objects(list(read_documents(sys.stdin.read())), definition)
+    objects = collect_objects(documents, definition)
     Terminal().write(_report(_derived(objects, definitions)))
     _explain(definition, objects.root)
 

@@ -17,6 +17,9 @@ import msgspec
 from watchbill.kinds.objects.json_access import INT32_MAX
 from watchbill.kinds.objects.template import Template
 
+ENDS: Final = ("failed", "completed")
+"""The predicates that say that an object has come to its end."""
+
 
 class RoleFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One set of equal pods. `pods`: the labels by which its pods are known, none = all of them.
@@ -74,6 +77,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     def has_templates(self) -> bool:
         """Whether anything tells what its pods are made of; else the pods themselves have to."""
         return any(role.template is not None for role in self.roles)
+
+    @property
+    def has_ended(self) -> bool:
+        return any(self.holds(end) for end in ENDS)
 
     def holds(self, predicate: str) -> bool:
         return predicate in self.predicates

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from watchbill.kinds.definition.facts import NO_FACTS, Facts
+from watchbill.kinds.definition.facts import Facts
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.objects.json_access import group_version, instant, metadata, text
 from watchbill.kinds.objects.objects import GroupKind
@@ -46,7 +46,7 @@ def _ordinal(pod: Pod) -> int:
 
 
 def newest_run(view: WorkloadView) -> Facts:
-    """A schedule's phase is that of its newest run; between runs it shows how the last one ended."""
+    """A schedule's phase is that of its newest run that goes on; between runs, of how the last one ended."""
     uid = metadata(view.root).get("uid")
     runs = [
         child
@@ -54,27 +54,30 @@ def newest_run(view: WorkloadView) -> Facts:
         if any(owner.uid == uid for owner in owners(child))
         and view.definitions.for_kind(GroupKind(group_version(child)[0], text(child.get("kind"))))
     ]
-    run = view.definitions.facts(max(runs, key=_age_key)) if runs else NO_FACTS
+    run_facts = [view.definitions.facts(run) for run in sorted(runs, key=_age_key)]
+    going = [run for run in run_facts if not run.has_ended]
     facts = view.facts
-    goes_on = bool(runs) and not (run.holds("completed") or run.holds("failed"))
     predicates = dict(facts.predicates)
-    if goes_on and view.pods.active:
+    if going and view.pods.active:
         # What holds back further runs stops none that has begun.
         predicates.pop("stopped", None)
-    predicates |= {name: run.predicates[name] for name in _OF_THE_RUN if run.holds(name)}
     if facts.embedded:
-        facts = _with_roles_of(run if goes_on else None, facts)
-    if not runs:
+        facts = _with_roles_of(going, facts)
+    if not run_facts:
         return facts
+    run = (going or run_facts)[-1]
+    predicates |= {name: run.predicates[name] for name in _OF_THE_RUN if run.holds(name)}
     return msgspec.structs.replace(
         facts, predicates=predicates, started_at=run.started_at, finished_at=run.finished_at
     )
 
 
-def _with_roles_of(run: Facts | None, facts: Facts) -> Facts:
-    """The pods of a run that goes on; between two, what the next will have, and none of it now."""
-    if run is not None and run.roles:
-        return msgspec.structs.replace(facts, needs=facts.needs or run.needs).with_roles(run.roles)
+def _with_roles_of(going: list[Facts], facts: Facts) -> Facts:
+    """The pods of the runs that go on; between two, what the next will have, and none of it now."""
+    roles = [role for run in going for role in run.roles]
+    if roles:
+        needs = facts.needs or going[-1].needs
+        return msgspec.structs.replace(facts, needs=needs).with_roles(roles)
     return facts.with_roles(
         msgspec.structs.replace(role, replicas=0, min=None, max=None) for role in facts.roles
     )

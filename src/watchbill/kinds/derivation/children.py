@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from watchbill.kinds.definition.definition import Definitions
-from watchbill.kinds.definition.facts import Facts, RoleFacts
+from watchbill.kinds.definition.definition import ANY, Definitions
+from watchbill.kinds.definition.facts import ENDS, Facts, RoleFacts
 from watchbill.kinds.definition.program import count
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.objects.json_access import (
@@ -52,18 +52,70 @@ def framework_of(view: WorkloadView) -> str | None:
 
 
 def with_children(view: WorkloadView) -> Facts:
-    """The root with the roles of its uppermost children that have templates, where there are any."""
+    """The root with what its uppermost children that have templates state, where there are any.
+
+    Children that have ended ask for nothing any more. Where all have, the root is between two of them; or, if
+    it says nothing of itself, it has ended with the last.
+    """
+    children = _uppermost(view)
+    if not children:
+        return view.facts
+    facts = {id(child): view.definitions.facts(child) for child in children}
+    going = [child for child in children if not facts[id(child)].has_ended]
+    if not going and not view.facts.has_ended and _states_its_end(view):
+        asked = [role for child in children for role in _idle_roles(facts[id(child)])]
+    else:
+        asked = [role for child in going or children for role in facts[id(child)].roles]
+    combined = view.facts.with_roles(_merged_roles(view.facts.roles, asked))
+    if _states_its_end(view):
+        return combined
+    if not going:
+        return _ended_with(combined, [facts[id(child)] for child in children])
+    return msgspec.structs.replace(combined, needs=_needs([facts[id(child)] for child in going]))
+
+
+def _uppermost(view: WorkloadView) -> list[Object]:
+    """Children with templates that stand below no other such child, by name."""
     known = {text(metadata(child).get("uid")): child for child in view.objects.children}
-    child_roles: list[RoleFacts] = []
-    for child in sorted(view.objects.children, key=name_key):
-        roles = view.definitions.facts(child).roles
-        if roles and not _is_below_another(child, known, view.definitions):
-            child_roles += roles
-    return (
-        view.facts.with_roles(_merged_roles(view.facts.roles, child_roles))
-        if child_roles
-        else view.facts
+    above = {uid: _owner_uid(child) for uid, child in known.items()}
+    # A group of pods may belong to the pod that leads it.
+    above |= {pod.uid: pod.controller.uid for pod in view.pods.all if pod.controller is not None}
+    return [
+        child
+        for child in sorted(view.objects.children, key=name_key)
+        if view.definitions.facts(child).roles
+        and not _is_below_another(child, known, above, view.definitions)
+    ]
+
+
+def _states_its_end(view: WorkloadView) -> bool:
+    """Whether the root's own status is read; of a kind without a definition often only metadata is."""
+    return view.definition.key.kind != ANY or "status" in view.root
+
+
+def _idle_roles(facts: Facts) -> Iterator[RoleFacts]:
+    for role in facts.roles:
+        yield msgspec.structs.replace(role, replicas=0, min=None, max=None)
+
+
+def _ended_with(combined: Facts, children: list[Facts]) -> Facts:
+    """The end of the child that ended last is the end of the whole."""
+    last = max(
+        children, key=lambda child: child.finished_at.timestamp() if child.finished_at else 0
     )
+    ends = {name: last.predicates[name] for name in ENDS if last.holds(name)}
+    return msgspec.structs.replace(
+        combined,
+        predicates={**combined.predicates, **ends},
+        finished_at=combined.finished_at or last.finished_at,
+    )
+
+
+def _needs(children: list[Facts]) -> int | None:
+    """How many pods must run before all children do; None where each needs all of its pods."""
+    if all(child.needs is None for child in children):
+        return None
+    return sum(child.number or 0 if child.needs is None else child.needs for child in children)
 
 
 def _merged_roles(own: tuple[RoleFacts, ...], child_roles: list[RoleFacts]) -> Iterator[RoleFacts]:
@@ -95,15 +147,17 @@ def _makes(child: RoleFacts, role: RoleFacts) -> bool:
     return child.template is not None and has_labels(child.template.labels, role.pods)
 
 
-def _is_below_another(child: Object, known: dict[str, Object], definitions: Definitions) -> bool:
+def _is_below_another(
+    child: Object, known: dict[str, Object], above: dict[str, str], definitions: Definitions
+) -> bool:
     """Another child with templates of its own stands above it."""
     seen: set[str] = set()
-    above = _owner_uid(child)
-    while above in known and above not in seen:
-        seen.add(above)
-        if definitions.facts(known[above]).roles:
+    uid = _owner_uid(child)
+    while uid in above and uid not in seen:
+        seen.add(uid)
+        if uid in known and definitions.facts(known[uid]).roles:
             return True
-        above = _owner_uid(known[above])
+        uid = above[uid]
     return False
 
 

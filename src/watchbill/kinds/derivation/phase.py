@@ -191,15 +191,21 @@ def phase_of(view: WorkloadView, observed: Phase) -> Phase:
 
 def observed_phase(view: WorkloadView) -> Phase:
     """The phase from pods and status alone, without deletion and suspension."""
-    if view.facts.holds("failed"):
-        return Phase.FAILED
-    if view.facts.holds("completed"):
-        return Phase.COMPLETED
+    if view.facts.has_ended:
+        return _ended(view)
     if view.facts.holds("updating") and view.pods.ready:
         return Phase.UPDATING
     if not view.pods.active:
         return _without_pods(view)
     return _with_pods(view)
+
+
+def _ended(view: WorkloadView) -> Phase:
+    """What is said to have ended has done so when none of its pods serves any more."""
+    has_failed = view.facts.holds("failed")
+    if view.pods.ready:
+        return Phase.DEGRADED if has_failed else Phase.RUNNING
+    return Phase.FAILED if has_failed else Phase.COMPLETED
 
 
 def required_pods(view: WorkloadView) -> int:
@@ -222,14 +228,24 @@ def _with_pods(view: WorkloadView) -> Phase:
     done = len(view.pods.succeeded) if view.definition.runs_to_end else 0
     scheduled = len(view.pods.active) - len(view.pods.unscheduled) + done
     if scheduled < required and (view.pods.unscheduled or view.facts.holds("pending")):
-        return Phase.DEGRADED if has_run(view) and view.pods.ready else Phase.PENDING
+        is_degraded = has_run(view) or view.facts.holds("degraded")
+        return Phase.DEGRADED if is_degraded and view.pods.ready else Phase.PENDING
     if view.facts.holds("initializing"):
         return Phase.INITIALIZING
     if view.facts.holds("degraded") and (view.pods.ready or view.facts.scales_to_zero):
         return Phase.DEGRADED
-    if view.facts.holds("running") or view.pods.ready + done >= required:
+    is_complete = view.pods.ready + done >= required
+    if is_complete or (view.facts.holds("running") and not _waits(view)):
         return Phase.RUNNING
     return Phase.DEGRADED if has_run(view) else Phase.INITIALIZING
+
+
+def _waits(view: WorkloadView) -> bool:
+    """A pod has no node or cannot start: whatever the status says, not all of it runs."""
+    return any(
+        not pod.node or (pod.problem is not None and pod.problem.is_waiting)
+        for pod in view.pods.active
+    )
 
 
 _PHASES_WITHOUT_PODS = {

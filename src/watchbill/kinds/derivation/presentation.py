@@ -22,7 +22,7 @@ from watchbill.kinds.derivation.redact import (
 from watchbill.kinds.objects.json_access import instant, message_of, text
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.settings import Redaction
-from watchbill.kinds.objects.template import Template, Variable
+from watchbill.kinds.objects.template import Template, Variable, is_placeholder
 from watchbill.workload import Condition, Endpoint, PendingReason, PendingSchedulingMessage
 
 MESSAGE_LENGTH = 1_024
@@ -75,7 +75,8 @@ def printable(value: str, length: int = NAME_LENGTH) -> str:
 def presented_template(template: Template | None, mode: Redaction) -> PresentedTemplate:
     if template is None:
         return PresentedTemplate(command=None, arguments=None, variables={}, truncated=())
-    command, is_command_cut = _joined(template.command, mode)
+    words = () if any(is_placeholder(word) for word in template.command[:1]) else template.command
+    command, is_command_cut = _joined(words, mode)
     arguments, are_arguments_cut = _joined(template.arguments, mode)
     variables, are_variables_cut = _variables(template.variables, mode)
     cut = {
@@ -136,14 +137,13 @@ def _beginning(variable: Variable) -> Variable:
 
 
 def presented_images(facts: Facts, pods: Iterable[Pod], mode: Redaction) -> tuple[str, ...]:
-    """The images of all roles, each once, in the order of the roles; without templates, those of the pods."""
-    if facts.has_templates:
-        images_by_source = [
-            role.template.images for role in facts.roles if role.template is not None
-        ]
-    else:
-        images_by_source = [pod.images for pod in pods]
-    distinct = dict.fromkeys(image for each in images_by_source for image in each)
+    """The images of all roles, each once, in their order; the pods' where templates do not say them."""
+    images_by_source = [role.template.images for role in facts.roles if role.template is not None]
+    if not facts.has_templates or any(is_placeholder(i) for each in images_by_source for i in each):
+        images_by_source += [pod.images for pod in pods]
+    distinct = dict.fromkeys(
+        image for each in images_by_source for image in each if not is_placeholder(image)
+    )
     images = dict.fromkeys(
         bounded(redact_image(_printable(image[: _MARGIN * _IMAGE_LENGTH]), mode), _IMAGE_LENGTH)
         for image in islice(distinct, _MARGIN * MAX_IMAGES)

@@ -94,6 +94,30 @@ class ResourceSum:
         self.gpus += gpus.portion * times
         self.gpu_memory_bytes += (gpus.memory_bytes or 0) * times
 
+    def raise_to(self, least: "ResourceSum") -> tuple[str, ...]:
+        """At least as much of each resource as `least`; returns which were raised, as the API names them."""
+        raised = []
+        for name, shown in _SUMS.items():
+            own, other = getattr(self, name), getattr(least, name)
+            if other is not None and (own is None or other > own):
+                setattr(self, name, other)
+                raised.append(shown)
+        for resource, amount in least.extended.items():
+            if amount > self.extended.get(resource, 0):
+                self.extended[resource] = amount
+                raised.append(resource)
+        return tuple(dict.fromkeys(raised))
+
+
+_SUMS = {
+    "cpu_request": "cpu",
+    "cpu_limit": "cpu",
+    "memory_request": "cpuMemory",
+    "memory_limit": "cpuMemory",
+    "gpus": "gpu",
+    "gpu_memory_bytes": "gpuMemory",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceTotals:
@@ -102,6 +126,8 @@ class ResourceTotals:
     allocated: AllocatedResources
     usage: Usage
     gpu_millionths_by_node_pool: dict[str, int]
+    raised_by_pods: tuple[str, ...]
+    """Resources of which the pods ask for more than the templates state, as operators and webhooks add them."""
 
 
 def totals_of(view: WorkloadView) -> ResourceTotals:
@@ -112,10 +138,10 @@ def totals_of(view: WorkloadView) -> ResourceTotals:
                 role.template.resources, role.template.annotations, view.settings.gpu_resources
             )
             requested.add(role.template.resources, gpus, role.replicas)
-    existing = _summed(view.pods.live, view.settings)
-    existing.gpus += claimed_gpus(view.objects.claims, view.pods.live, view.settings)
-    if not view.facts.has_templates:
-        requested = existing
+    existing = _with_claims(view.pods.live, view)
+    # Pods on their way out are replaced, so they are not asked for beyond what templates state.
+    wanted = _with_claims(view.pods.active, view) if view.facts.has_templates else existing
+    raised = requested.raise_to(wanted)
     placed_pods = [pod for pod in view.pods.live if pod.node]
     allocated = _summed(placed_pods, view.settings)
     by_pool, gpu_bytes = _allocated_gpus(placed_pods, view)
@@ -126,7 +152,16 @@ def totals_of(view: WorkloadView) -> ResourceTotals:
         allocated=_allocated(allocated, millionths, gpu_bytes, view.settings),
         usage=_usage(view.pods, existing, millionths, gpu_bytes),
         gpu_millionths_by_node_pool=by_pool,
+        raised_by_pods=tuple(name for name in raised if name not in view.settings.gpu_resources)
+        if view.facts.has_templates
+        else (),
     )
+
+
+def _with_claims(pods: Sequence[Pod], view: WorkloadView) -> ResourceSum:
+    total = _summed(pods, view.settings)
+    total.gpus += claimed_gpus(view.objects.claims, pods, view.settings)
+    return total
 
 
 def _summed(pods: Iterable[Pod], settings: DeriveSettings) -> ResourceSum:

@@ -73,6 +73,11 @@ def read_template(template: Any) -> Template | None:
     )
 
 
+def is_placeholder(text: str) -> bool:
+    """Whether a template leaves this to whatever makes its pods, as Argo and Kubeflow Pipelines do."""
+    return "{{" in text or "should-be-overridden" in text
+
+
 def images_of(spec: Mapping[str, Any]) -> tuple[str, ...]:
     """The images of a pod's containers, each once; those of init containers run nothing that lasts."""
     return tuple(
