@@ -102,22 +102,22 @@ class ScrapeTargets:
 
 def device_id(name: str) -> str:
     """The device's id, without a runtime's prefix; "" if there is none."""
-    found = _DEVICE.search(name)
-    return found[0] if found else ""
+    match = _DEVICE.search(name)
+    return match[0] if match else ""
 
 
-def groups_of(found: Mapping[str, str]) -> frozenset[str]:
+def groups_of(pod_labels: Mapping[str, str]) -> frozenset[str]:
     """The shared devices' names in a pod's labels."""
     return frozenset(
         value
-        for key, value in found.items()
+        for key, value in pod_labels.items()
         if value and (key == GROUP_LABEL or key.startswith(f"{GROUP_LABEL}/"))
     )
 
 
 def _exporter(obj: Mapping[str, Any]) -> ScrapeTarget | None:
-    found = labels(obj)
-    if not any(found.get(key) in names for key, names in _EXPORTER_LABELS.items()):
+    pod_labels = labels(obj)
+    if not any(pod_labels.get(key) in names for key, names in _EXPORTER_LABELS.items()):
         return None
     ports = dict(_ports(obj))
     return _target(obj, ports.get("metrics") or next(iter(ports.values()), DCGM_PORT))
@@ -173,5 +173,5 @@ def _ports(obj: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
                 yield text(port.get("name")), number
 
 
-def _texts(found: Mapping[str, Any]) -> dict[str, str]:
-    return {key: value for key, value in found.items() if isinstance(value, str)}
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: value for key, value in values.items() if isinstance(value, str)}

@@ -83,12 +83,12 @@ _HEAD = msgspec.json.Decoder(Head)
 def read_event(line: bytes) -> WatchEvent:
     """The event of one line. Raises ApiFailure for an ERROR event and for what is no event."""
     try:
-        found = _LINE.decode(line)
-        if found.type == "ERROR":
-            raise failure_of_event(bytes(found.object))
-        if found.type not in _KNOWN_TYPES:
-            return WatchEvent(found.type, ObjectMeta(), b"")
-        return WatchEvent(found.type, _HEAD.decode(found.object).metadata, found.object)
+        event = _LINE.decode(line)
+        if event.type == "ERROR":
+            raise failure_of_event(bytes(event.object))
+        if event.type not in _KNOWN_TYPES:
+            return WatchEvent(event.type, ObjectMeta(), b"")
+        return WatchEvent(event.type, _HEAD.decode(event.object).metadata, event.object)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ApiFailure(
             ErrorKind.UNREACHABLE, f"the watch broke off or is garbled: {error}"

@@ -90,9 +90,9 @@ def read_server(samples: Iterable[ParsedSample]) -> ServerFigures:
         by_name.setdefault(sample.name, []).append(sample)
     figures: dict[str, float] = {}
     for kind, figure in FIGURES.items():
-        found = _first(by_name, figure.names)
-        if found:
-            values = [sample.value for sample in found if figure.counts(sample)]
+        samples_of_figure = _first(by_name, figure.names)
+        if samples_of_figure:
+            values = [sample.value for sample in samples_of_figure if figure.counts(sample)]
             figures[kind] = sum(values) / (len(values) or 1) if figure.is_mean else sum(values)
     buckets = [
         Bucket(kind, bound, hash(tuple(sorted(sample.labels.items()))), sample.value)
@@ -108,12 +108,12 @@ def read_server(samples: Iterable[ParsedSample]) -> ServerFigures:
 
 def combine(servers: Sequence[ServerFigures]) -> dict[str, float]:
     """One workload's figures from its pods': sums, and means where the figure is a share."""
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for kind, figure in FIGURES.items():
         values = [server.figures[kind] for server in servers if kind in server.figures]
         if values:
-            found[kind] = sum(values) / len(values) if figure.is_mean else sum(values)
-    return found
+            figures[kind] = sum(values) / len(values) if figure.is_mean else sum(values)
+    return figures
 
 
 def _first(by_name: dict[str, list[ParsedSample]], names: Iterable[str]) -> list[ParsedSample]:

@@ -17,7 +17,7 @@ from tests.unit.agent.test_pending_changes import derived
 from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.agent.kubernetes.backoff import Backoff
 from watchbill.agent.stream import pending_changes
-from watchbill.agent.stream import stream as push
+from watchbill.agent.stream import stream as stream_module
 from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.agent.stream.stream import Stream
 from watchbill.client import AgentClient
@@ -96,16 +96,16 @@ class Speaking:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "INVENTORY_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(push, "HELD_SECONDS", 0.1)
-    monkeypatch.setattr(push, "REFUSED_CREDENTIAL_SECONDS", 0.05)
+    monkeypatch.setattr(stream_module, "INVENTORY_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(stream_module, "HELD_SECONDS", 0.1)
+    monkeypatch.setattr(stream_module, "REFUSED_CREDENTIAL_SECONDS", 0.05)
 
     class Quick(Backoff):
         def next_seconds(self, *, at_least_seconds: float | None = None) -> float:
             super().next_seconds()
             return 0.01 if at_least_seconds is None else min(0.05, at_least_seconds)
 
-    monkeypatch.setattr(push, "Backoff", Quick)
+    monkeypatch.setattr(stream_module, "Backoff", Quick)
 
 
 @asynccontextmanager
@@ -448,7 +448,7 @@ async def test_a_server_that_is_back_gets_the_changes_with_the_next_heartbeat(
 
     async with receiver() as server, speaking(server) as found:
         await found.drained()
-        monkeypatch.setattr(push, "Backoff", Long)
+        monkeypatch.setattr(stream_module, "Backoff", Long)
         failed = []
 
         def once(path: str, _: Any) -> web.Response | None:
