@@ -304,7 +304,7 @@ async def test_a_rollouts_owner_unreadable_after_a_restart_is_not_deleted(tmp_pa
             await quiet(server, rollout)
 
 
-async def test_while_an_owner_cannot_be_asked_for_pods_prove_nothing(
+async def test_while_an_owner_cannot_be_asked_for_pods_prove_nothing_in_its_namespace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with kube_api() as api, receiver() as server:
@@ -314,18 +314,22 @@ async def test_while_an_owner_cannot_be_asked_for_pods_prove_nothing(
         rollout = made("Rollout", "middle", fleet, group="argoproj.io/v1alpha1")
         for obj in (fleet, rollout, pod("member", rollout)):
             api.put(obj)
-        single = pod("single")
-        api.put(single)
+        single, elsewhere = pod("single"), pod("elsewhere", namespace="other")
+        for obj in (single, elsewhere, made("Namespace", "other", namespace="")):
+            api.put(obj)
         async with agent(tmp_path, api, server):
-            await told(server, fleet, single)
+            await told(server, fleet, single, elsewhere)
         monkeypatch.setattr(run, "OWNER_WAIT_SECONDS", 0.2)
         refuse(api, 500, "rollouts")
         api.delete(single)
+        api.delete(elsewhere)
         commits = server.commits
         async with agent(tmp_path, api, server):
             await until(lambda: server.commits > commits)
             await quiet(server, fleet, single)
-            assert "Pod" not in {found.kind for found in server.inventories[-1].coverage}
+            covered = {found.kind: found.namespaces for found in server.inventories[-1].coverage}
+            assert covered["Pod"] == ("other",)
+            assert server.rows[uid(elsewhere)].deleted_at is not None
             api.fault = lambda _: None
             await until(lambda: server.rows[uid(single)].deleted_at is not None)
             await quiet(server, fleet)

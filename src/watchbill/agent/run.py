@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from watchbill.agent.cache.cache import Cache, CacheSettings
@@ -30,6 +31,7 @@ from watchbill.kinds.definition.definition import Definitions
 from watchbill.kinds.definition.loader import load_definitions
 from watchbill.kinds.definition.settings_file import read_settings
 from watchbill.kinds.derive import Derived, derive
+from watchbill.kinds.objects.objects import GroupKind
 from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity
 from watchbill.settings import AgentSettings
 
@@ -169,9 +171,24 @@ class Agent:
         return self._is_synced and self.watch_manager.can_prove and self._are_owners_resolved()
 
     def coverage(self) -> tuple[Covered, ...]:
-        """Kinds whose lists prove absence; not those with objects whose owner is still looked up."""
-        waiting = {entry.key for entry in self.cache.owner_tree.waiting_for_owner()}
-        return self.watch_manager.coverage(without=frozenset(waiting | {POD} if waiting else ()))
+        """Kinds whose lists prove absence.
+
+        Of pods and of kinds with objects whose owner is still looked up, only in the namespaces without any.
+        """
+        waiting = list(self.cache.owner_tree.waiting_for_owner())
+        coverage = self.watch_manager.coverage()
+        if not waiting:
+            return coverage
+        kinds = {POD, *(entry.key for entry in waiting)}
+        namespaces = self.cache.cluster.namespaces.keys() - {entry.namespace for entry in waiting}
+        others = tuple(sorted(namespaces))
+        partial = (
+            msgspec.structs.replace(covered, namespaces=others)
+            if GroupKind(covered.group, covered.kind) in kinds
+            else covered
+            for covered in coverage
+        )
+        return tuple(covered for covered in partial if covered.namespaces != ())
 
     def live_workloads(self) -> list[str]:
         tree = self.cache.owner_tree

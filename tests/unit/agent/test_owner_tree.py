@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from watchbill.agent.cache import owner_lookup
 from watchbill.agent.cache.owner_tree import MAX_OWNERS, Entry, OwnerKey, OwnerStatus, OwnerTree
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.kinds.objects.pod import OwnerReference, Pod, read_pod
@@ -348,3 +349,10 @@ def test_a_kind_without_definition_lives_as_long_as_its_pods() -> None:
     assert tree.is_alive("r")
     tree.remove("p", NOW)
     assert listener.deleting == listener.deleted == ["r"]
+
+
+def test_many_missing_owners_in_one_namespace_do_not_delay_those_of_another() -> None:
+    flood = [key(f"f{number}", "flood") for number in range(1_000)]
+    chosen = owner_lookup._in_turn([*flood, key("a", "own"), key("b", "own")])
+    assert len(chosen) == owner_lookup._CONCURRENT_REQUESTS
+    assert {key("a", "own"), key("b", "own")} <= set(chosen)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice, zip_longest
 from typing import Any
 
 import msgspec
@@ -79,14 +80,10 @@ class OwnerLookup:
         """One round: everything that is due, a few at a time."""
         now = asyncio.get_running_loop().time()
         self._sync_searches(now)
-        due = [owner for owner, search in self._searches.items() if search.due <= now][
-            :_CONCURRENT_REQUESTS
-        ]
-        await asyncio.gather(*(self._search(owner) for owner in due))
-        rechecks = [owner for owner, at in self._recheck_at.items() if at <= now][
-            :_CONCURRENT_REQUESTS
-        ]
-        await asyncio.gather(*(self._recheck(owner) for owner in rechecks))
+        due = [owner for owner, search in self._searches.items() if search.due <= now]
+        await asyncio.gather(*(self._search(owner) for owner in _in_turn(due)))
+        rechecks = [owner for owner, at in self._recheck_at.items() if at <= now]
+        await asyncio.gather(*(self._recheck(owner) for owner in _in_turn(rechecks)))
 
     def _sync_searches(self, now: float) -> None:
         missing = self._cache.owner_tree.missing
@@ -186,3 +183,13 @@ class OwnerLookup:
             self._cache.remove(entry.uid, datetime.now(UTC))
         else:
             self._store(owner, resource, obj)
+
+
+def _in_turn(owners: list[OwnerKey]) -> list[OwnerKey]:
+    """As many as are looked up at once, the namespaces in turn: many in one do not delay the others."""
+    by_namespace: dict[str, list[OwnerKey]] = {}
+    for owner in owners:
+        by_namespace.setdefault(owner.namespace, []).append(owner)
+    rounds = zip_longest(*by_namespace.values())
+    fair = (owner for each in rounds for owner in each if owner is not None)
+    return list(islice(fair, _CONCURRENT_REQUESTS))

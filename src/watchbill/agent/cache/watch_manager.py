@@ -131,13 +131,12 @@ class WatchManager:
                 states.append(self._absent_state(kind.key))
         return tuple(states)
 
-    def coverage(self, *, without: frozenset[GroupKind] = frozenset()) -> tuple[Covered, ...]:
+    def coverage(self) -> tuple[Covered, ...]:
         """Kinds whose objects are all known, in all namespaces: listed completely, or proven absent."""
         return tuple(
             Covered(group=kind.key.group, kind=kind.key.kind)
             for kind in self._kinds
             if kind.is_workload_kind
-            and kind.key not in without
             and (self._is_complete(kind.key) or self.is_proven_absent(kind.key))
         )
 

@@ -156,7 +156,7 @@ class Stream:
         self._next_inventory_at = 0.0
         """When the next periodic inventory is due."""
         self._covered_kinds: frozenset[tuple[str, str]] = frozenset()
-        """Kinds that an inventory of this stream has covered."""
+        """Kinds that an inventory of this stream has covered in all namespaces."""
         self._now = asyncio.get_running_loop().time
 
     def request_inventory(self, *, after_seconds: float | None = None) -> None:
@@ -436,4 +436,5 @@ class Stream:
 
 
 def _kinds(coverage: tuple[Covered, ...]) -> frozenset[tuple[str, str]]:
-    return frozenset((covered.group, covered.kind) for covered in coverage)
+    """The kinds that are covered in all namespaces."""
+    return frozenset((each.group, each.kind) for each in coverage if each.namespaces is None)
