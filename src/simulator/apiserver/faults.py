@@ -4,14 +4,19 @@ Switches act on the next requests; `cut_watches` and its like act on what is ope
 """
 
 import asyncio
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 from simulator.apiserver.store import Ending, Store
-from simulator.resources import ResourceType
+from simulator.resources import NAMESPACES, ResourceType
 
-READ_VERBS = ("get", "list", "watch")
+_SYSTEM: Final = "kube-system"
+"""The namespace whose UID stands for the cluster."""
+
+READ_VERBS: Final = ("get", "list", "watch")
 
 
 @dataclass(slots=True)
@@ -23,6 +28,8 @@ class Faults:
     """(group, plural, verb) of requests that are answered 403."""
     hanging: set[tuple[str, str]] = field(default_factory=set)
     """(group, plural) of kinds whose requests are not answered until they leave the set."""
+    revokes_tokens: bool = False
+    """Every token is answered 401; open watches go on."""
     delay_seconds: float = 0.0
     """Every answer waits this long first."""
     too_many_requests: int = 0
@@ -36,6 +43,12 @@ class Faults:
     loses_events: Callable[[ResourceType], bool] | None = None
     """Watches of these kinds lose their events for good, while bookmarks go on."""
 
+    holds_requests: bool = False
+    """Requests are taken and not answered until this ends, as by a server that hangs."""
+    truncated_answers: int = 0
+    """So many of the next answers break off in the middle."""
+    clock_skew_seconds: float = 0.0
+    """How far the API server's clock, as its Date headers tell it, is ahead."""
     torn_bytes: int = 0
     """Lines of watches are torn into pieces of this size; 0 = they are not."""
 
@@ -59,6 +72,14 @@ class Faults:
     async def until_answered(self, group: str, plural: str) -> None:
         while (group, plural) in self.hanging:
             await asyncio.sleep(0.05)
+
+    def replace_cluster(self) -> None:
+        """Another cluster answers under the same address: its kube-system has another UID."""
+        stored = self.store.get(NAMESPACES, None, _SYSTEM)
+        document = stored.decode() if stored is not None else {"metadata": {"name": _SYSTEM}}
+        document["metadata"]["uid"] = str(uuid.uuid4())
+        self.store.delete(NAMESPACES, None, _SYSTEM)
+        self.store.put(NAMESPACES, document)
 
     def cut_watches(self, resource: ResourceType | None = None) -> None:
         """Connections end without the protocol's end of stream, as when a server is killed."""

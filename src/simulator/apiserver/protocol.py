@@ -6,8 +6,10 @@ is up to `Faults`. Forms and texts follow recorded answers of real API servers.
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from pathlib import Path
 from typing import Protocol
 
@@ -41,6 +43,7 @@ from simulator.resources import BUILT_IN, ResourceType
 
 _PUBLIC = ("/version", "/healthz", "/livez", "/readyz")
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
+_POLL_SECONDS = 0.05
 
 
 class ExporterPages(Protocol):
@@ -84,6 +87,7 @@ class SimulatedCluster:
         """Listen; returns the address."""
         app = web.Application()
         app.router.add_route("*", "/{tail:.*}", self._handle)
+        app.on_response_prepare.append(self._set_date)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", port)
@@ -109,6 +113,10 @@ class SimulatedCluster:
         await asyncio.sleep(0.1)
         self.store.remove_resource(resource)
 
+    async def _set_date(self, request: web.Request, response: web.StreamResponse) -> None:
+        now = time.time() + self.faults.clock_skew_seconds
+        response.headers["Date"] = formatdate(now, usegmt=True)
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request.path_qs)
         del self.requests[:-1000]
@@ -128,7 +136,8 @@ class SimulatedCluster:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         await self._inject_faults()
-        user = user_of(request.headers.get("Authorization"), self.users)
+        users = {} if self.faults.revokes_tokens else self.users
+        user = user_of(request.headers.get("Authorization"), users)
         path = request.path
         if path in _PUBLIC:
             return await self._public(request, path)
@@ -145,6 +154,8 @@ class SimulatedCluster:
 
     async def _inject_faults(self) -> None:
         faults = self.faults
+        while faults.holds_requests:
+            await asyncio.sleep(_POLL_SECONDS)
         if faults.delay_seconds:
             await asyncio.sleep(faults.delay_seconds)
         if faults.too_many_requests > 0:
@@ -305,6 +316,14 @@ class SimulatedCluster:
         content_type: str = errors.JSON,
         headers: dict[str, str] | None = None,
     ) -> web.StreamResponse:
+        is_truncated = self.faults.truncated_answers > 0
+        if is_truncated:
+            self.faults.truncated_answers -= 1
         return await send(
-            request, body, self._variation, content_type=content_type, headers=headers
+            request,
+            body,
+            self._variation,
+            content_type=content_type,
+            headers=headers,
+            is_truncated=is_truncated,
         )

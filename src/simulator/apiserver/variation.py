@@ -90,10 +90,11 @@ async def send(
     status: int = 200,
     content_type: str = JSON,
     headers: dict[str, str] | None = None,
+    is_truncated: bool = False,
 ) -> web.StreamResponse:
     """Small answers carry their length, large ones come in chunks and, where offered, compressed."""
     sent = {"Content-Type": content_type, "Cache-Control": "no-cache, private"} | (headers or {})
-    if len(body) < _CHUNKED_BYTES:
+    if len(body) < _CHUNKED_BYTES and not is_truncated:
         return web.Response(status=status, body=body, headers=sent)
     if len(body) >= _COMPRESSED_BYTES and "gzip" in request.headers.get("Accept-Encoding", ""):
         body = await asyncio.to_thread(gzip.compress, body, 1)
@@ -103,6 +104,11 @@ async def send(
     # A client that has disconnected is not told.
     with contextlib.suppress(ConnectionResetError):
         await response.prepare(request)
+        if is_truncated:
+            await response.write(body[: len(body) // 2])
+            if request.transport is not None:
+                request.transport.abort()
+            return response
         for chunk in variation.chunks(body):
             await response.write(chunk)
         await response.write_eof()
