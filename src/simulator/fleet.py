@@ -16,12 +16,12 @@ import structlog
 import uvloop
 
 from simulator.apiserver.protocol import SimulatedCluster
-from simulator.home import write_privately
 from simulator.simulation.exporters import Exporters
 from simulator.simulation.parent_watch import exit_with_parent
 from simulator.simulation.scenario import Scenario
 from watchbill.agent.run import run_agent
 from watchbill.errors import WatchbillError
+from watchbill.private_files import write_private
 from watchbill.settings import AgentSettings
 
 SAVE_SECONDS = 3.0
@@ -134,7 +134,7 @@ class FleetCluster:
         if self._scenario.changes == self._saved_changes:
             return
         state = SavedState(store=self._cluster.store.dump(), scenario=self._scenario.dump())
-        write_privately(self._state, msgspec.msgpack.encode(state))
+        write_private(self._state, msgspec.msgpack.encode(state))
         self._saved_changes = self._scenario.changes
 
     async def _save_often(self, stop: asyncio.Event) -> None:

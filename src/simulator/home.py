@@ -6,10 +6,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from watchbill.errors import Conflict
+from watchbill.private_files import write_private
 
 _PREFIX = "watchbill-demo-"
 _LOCK = "demo.lock"
@@ -37,18 +38,7 @@ def demo_home(data_dir: Path | None) -> Iterator[Path]:
 def write_credentials(path: Path, *, url: str, client_id: str, client_secret: str) -> None:
     """The whole file at once, readable by its owner alone."""
     content = {"url": url, "clientId": client_id, "clientSecret": client_secret}
-    write_privately(path, json.dumps(content, indent=2).encode() + b"\n")
-
-
-def write_privately(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    with suppress(FileNotFoundError):
-        new.unlink()
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    new.replace(path)
+    write_private(path, json.dumps(content, indent=2).encode() + b"\n")
 
 
 @contextmanager

@@ -16,11 +16,12 @@ from typing import Any
 import msgspec
 
 from simulator.fleet import ClusterPlan, FleetReport, Plan, ReportTarget, Stop
-from simulator.home import demo_home, write_credentials, write_privately
+from simulator.home import demo_home, write_credentials
 from simulator.model.names import cluster_name
 from simulator.progress import Progress
 from watchbill.client import Client, Selection
 from watchbill.errors import Unavailable
+from watchbill.private_files import write_private
 from watchbill.serve import FirstLogin, Started, serve
 from watchbill.settings import ServerSettings
 
@@ -124,7 +125,7 @@ async def _register(client: Client, home: Path, names: list[str]) -> dict[str, s
                 "or name another data directory.",
             )
         created = await client.cluster_create(name)
-        write_privately(kept, created.credential.encode() + b"\n")
+        write_private(kept, created.credential.encode() + b"\n")
         credentials[name] = created.credential
     return credentials
 

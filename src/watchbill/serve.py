@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -16,14 +15,14 @@ import uvicorn
 from watchbill.access.audit import Audit
 from watchbill.api.app import build_app
 from watchbill.api.http.call import services_of
-from watchbill.api.http.listen import listening_on
-from watchbill.errors import Unavailable
+from watchbill.api.http.listen import listening_on, open_listener
 from watchbill.identity import FIRST_TENANT_ID, administrator_rule
 from watchbill.maintenance import start_maintenance
 from watchbill.settings import ServerSettings
 from watchbill.store.identity.accounts import account_create, account_create_first
 from watchbill.store.postgres.database import Database
 from watchbill.store.postgres.embedded import EmbeddedPostgres
+from watchbill.store.postgres.errors import naming_database
 from watchbill.store.postgres.migrate import migrate
 from watchbill.store.workloads.deletion import tenant_list
 from watchbill.store.workloads.tally import tally_rebuild
@@ -58,17 +57,18 @@ async def serve(
 
     Raises Unavailable when the port or the database cannot be had.
     """
-    listener = _listen(settings.host, settings.port)
+    listener = open_listener(settings.host, settings.port)
     url = f"http://{settings.host}:{listener.getsockname()[1]}"
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(listener.close)
         database_url = await stack.enter_async_context(_database_url(settings))
-        await migrate(database_url)
-        db = await Database.open(
-            database_url,
-            pool_size=settings.pool_size,
-            statement_timeout_seconds=settings.statement_timeout_seconds,
-        )
+        async with naming_database(settings.database_url):
+            await migrate(database_url)
+            db = await Database.open(
+                database_url,
+                pool_size=settings.pool_size,
+                statement_timeout_seconds=settings.statement_timeout_seconds,
+            )
         stack.push_async_callback(db.close)
         if settings.recounts:
             for tenant_id in await tenant_list(db):
@@ -149,21 +149,6 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def]
         yield
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(1024)
-    except OSError as error:
-        raise Unavailable(
-            f"Cannot listen on {host}:{port}: {error.strerror or error}.",
-            details="Another program may hold the port; choose one with --port.",
-        ) from error
-    return listener
 
 
 @contextlib.asynccontextmanager

@@ -275,6 +275,7 @@ CLIENT_VARIABLES = {
     "WATCHBILL_SERVER_URL": "address of the server that an agent reports to",
     "WATCHBILL_AGENT_CREDENTIAL": "file with an agent's credential",
     "WATCHBILL_LOG_LEVEL": "debug, info, warning or error",
+    "WATCHBILL_DEBUG": "where it is set, commands show where an error came from",
 }
 """What the command line reads by itself."""
 
@@ -446,11 +447,30 @@ def _first_line(path: Path) -> str:
 
 
 def _check_database_url(url: str | None) -> None:
-    """Raises Invalid; the address is not repeated, since it may hold a password."""
+    """Raises Invalid, saying what is wrong with the address and never its password."""
     if url is None:
         return
-    if urlsplit(url).scheme not in ("postgresql", "postgres"):
+    scheme = urlsplit(url).scheme
+    if scheme not in ("postgresql", "postgres"):
         raise Invalid(
-            "The address of the database (WATCHBILL_DATABASE_URL) must begin with postgresql://.",
+            "The address of the database (WATCHBILL_DATABASE_URL) must begin with postgresql://, "
+            + (f"got {scheme}://." if scheme else "got no scheme."),
             details="For example postgresql://watchbill:PASSWORD@db.example.com/watchbill",
         )
+    try:
+        is_port_usable = urlsplit(url).port != 0
+    except ValueError:
+        is_port_usable = False
+    if not is_port_usable:
+        raise Invalid(
+            "The port in the address of the database (WATCHBILL_DATABASE_URL) must be a number from 1 to "
+            f"65535, got {without_password(url)}"
+        )
+
+
+def without_password(url: str) -> str:
+    """The address of a database, fit to be shown."""
+    parts = urlsplit(url)
+    login, at, host = parts.netloc.rpartition("@")
+    user, colon, _ = login.partition(":")
+    return f"{parts.scheme}://{user}{colon and ':***'}{at}{host}{parts.path}"

@@ -219,12 +219,19 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except Exception as error:
+        if isinstance(error, OSError):
+            _discard_output()
         return report_error(error)
     return code if isinstance(code, int) else OK
 
 
 def _pipe_closed() -> int:
-    """Whoever reads has enough: end quietly, and keep the interpreter from flushing once more."""
+    """Whoever reads has enough: end quietly."""
+    _discard_output()
+    return PIPE_CLOSED
+
+
+def _discard_output() -> None:
+    """Keeps the interpreter from flushing once more what cannot be written."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return PIPE_CLOSED

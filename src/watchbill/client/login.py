@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 from watchbill.client.reader import RENEW_BEFORE_SECONDS, Client
 from watchbill.client.transport import Transport, decoded
 from watchbill.errors import Invalid, OAuthError, Unauthenticated, Unavailable
+from watchbill.private_files import write_private
 from watchbill.responses.access import DeviceAuthorization, TokenGrant
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -55,17 +56,9 @@ def read_login(path: Path) -> StoredLogin | None:
 
 
 def write_login(path: Path, login: StoredLogin) -> None:
-    """All at once, and never readable by others, not even for a moment."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    text = json.dumps({name: getattr(login, name) for name in StoredLogin.__slots__})
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    """Raises WatchbillError where that cannot be done."""
+    members = {name: getattr(login, name) for name in StoredLogin.__slots__}
+    write_private(path, json.dumps(members).encode())
 
 
 @contextlib.contextmanager

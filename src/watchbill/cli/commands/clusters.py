@@ -33,15 +33,23 @@ ClusterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the cl
 
 
 @server_command
-async def create(session: CommandContext, name: ClusterName) -> None:
-    """Register a cluster and print its agent's credential: one line, shown only once."""
-    created = await session.client.cluster_create(name)
+async def create(
+    session: CommandContext, name: ClusterName, output: options.CredentialFile = None
+) -> None:
+    """Register a cluster and print its agent's credential: one line, shown only once.
+
+    With --output the credential goes into FILE; nothing is registered where FILE cannot be written.
+    """
+    with session.terminal.secret(output) as write:
+        created = await session.client.cluster_create(name)
+        write(created.credential.encode() + b"\n")
     session.terminal.note(f"Cluster {created.name} has the id {created.id}.")
-    session.terminal.note("Keep the line below in a file that only the agent may read. Start it:")
+    if output is None:
+        session.terminal.note("Keep that line in a file that only the agent may read.")
     session.terminal.note(
-        f"watchbill agent --server {session.client.url} --credential FILE [--kubeconfig FILE]"
+        f"Start its agent: watchbill agent --server {session.client.url} "
+        f"--credential {output or 'FILE'} [--kubeconfig FILE]"
     )
-    session.terminal.print(created.credential)
 
 
 @server_command

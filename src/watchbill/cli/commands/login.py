@@ -98,13 +98,15 @@ async def create_key(
     expires_at: Annotated[
         str | None, typer.Option(metavar="TIME", help="RFC 3339.  [default: in 90 days]")
     ] = None,
+    output: options.CredentialFile = None,
 ) -> None:
     """Create an access key that acts as you and print it as JSON, shown only once."""
     from watchbill.responses.access import Credential
 
     body = {"name": name} | ({"expiresAt": expires_at} if expires_at else {})
-    credential = await session.client.post("/api/v1/me/keys", Credential, body=body)
-    session.terminal.write(credential_document(session.client.url, credential))
+    with session.terminal.secret(output) as write:
+        credential = await session.client.post("/api/v1/me/keys", Credential, body=body)
+        write(credential_document(session.client.url, credential))
 
 
 @server_command

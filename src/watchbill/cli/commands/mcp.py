@@ -1,7 +1,7 @@
 """`mcp`: the read operations for language models, on standard input and output or over HTTP."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +10,8 @@ from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.session import CommandContext, server_command
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from mcp.server import MCPServer
 
     from watchbill.client import Client
@@ -42,9 +44,15 @@ async def _mcp(
             "The Model Context Protocol is not installed.", hint="pip install 'watchbill[mcp]'"
         )
     if http:
+        from watchbill.api.http.listen import open_listener
+
         url = session.client.url
-        session.terminal.note(f"Answering at http://{host}:{port}/mcp for {url}; Ctrl-C ends it.")
-        await _serve(mcp_tools.build_server(_as_the_caller(url)), host, port)
+        with closing(open_listener(host, port)) as listener:
+            port = listener.getsockname()[1]
+            session.terminal.note(
+                f"Answering at http://{host}:{port}/mcp for {url}; Ctrl-C ends it."
+            )
+            await _serve(mcp_tools.build_server(_as_the_caller(url)), host, listener)
         return
     await mcp_tools.build_server(_as_ourselves(session.client)).run_stdio_async()
 
@@ -80,11 +88,9 @@ def _as_the_caller(url: str) -> Any:
     return opened
 
 
-async def _serve(server: "MCPServer[Any]", host: str, port: int) -> None:
+async def _serve(server: "MCPServer[Any]", host: str, listener: "socket") -> None:
     import uvicorn
 
     app = server.streamable_http_app(stateless_http=True, json_response=True, host=host)
-    config = uvicorn.Config(
-        app, host=host, port=port, log_config=None, access_log=False, server_header=False
-    )
-    await uvicorn.Server(config).serve()
+    config = uvicorn.Config(app, host=host, log_config=None, access_log=False, server_header=False)
+    await uvicorn.Server(config).serve(sockets=[listener])

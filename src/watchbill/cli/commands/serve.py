@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from watchbill.serve import Started
     from watchbill.settings import AgentSettings
 
+_HOW = "`watchbill admin cluster create NAME --output FILE` makes one"
 LogLevel = Annotated[
     str,
     typer.Option(
@@ -162,12 +163,14 @@ def agent(
 def _read_credential(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        usage_error(f"Cannot read the credential file {path}: {error}.")
+    except OSError as error:
+        usage_error(f"Cannot read the credential file {path}: {error.strerror}.", hint=_HOW)
+    except UnicodeDecodeError:
+        text = ""
     if not text.startswith("wba.") or len(text.split()) != 1:
         usage_error(
             f"{path} holds no agent credential.",
-            hint="it is the one line that `watchbill admin cluster create NAME` prints",
+            hint=_HOW,
         )
     return text
 

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -108,6 +109,15 @@ SortBy = Annotated[
     ),
 ]
 Descending = Annotated[bool, typer.Option("--desc", help="Largest or latest first.")]
+CredentialFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write it there instead, readable by you alone; FILE must not exist.",
+    ),
+]
 Output = Annotated[AnswerFormat, typer.Option("--output", "-o", help="How to print.")]
 NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Leave out the line of headers.")]
 Limit = Annotated[

@@ -101,7 +101,7 @@ def _check(login: CliLogin, *, is_address_enough: bool) -> None:
         raise Invalid(f"{_listed(missing)} {_is(missing)} not given.", details=_HOW)
     if not login.url.startswith(("http://", "https://")):
         raise Invalid(
-            f"'{login.url}' is no address of a server.",
+            f"'{login.url}' is not the URL of a server.",
             details="write it with its scheme, as in https://watchbill.example.com",
         )
 
@@ -111,7 +111,9 @@ def read_credentials(path: Path) -> CliLogin:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise Invalid(f"Cannot read the credentials file {path}: {error.strerror}.") from error
+        raise Invalid(
+            f"Cannot read the credentials file {path}: {error.strerror}.", details=_HOW
+        ) from error
     except ValueError as error:
         raise Invalid(f"The credentials file {path} is no JSON.", details=_HOW) from error
     if not isinstance(found, dict) or not all(
@@ -190,8 +192,13 @@ def read_contexts(path: Path) -> Contexts:
         in_use = found.get("inUse")
     except FileNotFoundError:
         return Contexts()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Invalid(f"The contexts in {path} are not understood: {error}.") from error
+    except OSError as error:
+        raise Invalid(f"Cannot read the contexts in {path}: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Invalid(
+            f"The contexts in {path} are not understood: {error}.",
+            details="mend the file, or remove it and run `watchbill context set` again",
+        ) from error
     return Contexts(logins, in_use if in_use in logins else None)
 
 
@@ -203,7 +210,9 @@ def _login(entry: Any) -> CliLogin:
 
 
 def write_contexts(path: Path, contexts: Contexts) -> None:
-    """All at once, and never readable by others, not even for a moment."""
+    """Raises WatchbillError where that cannot be done."""
+    from watchbill.private_files import write_private
+
     document = {
         "inUse": contexts.in_use,
         "contexts": {
@@ -211,17 +220,7 @@ def write_contexts(path: Path, contexts: Contexts) -> None:
             for name, login in sorted(contexts.logins.items())
         },
     }
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=2)
-            file.write("\n")
-        fresh.replace(path)
-    except OSError as error:
-        fresh.unlink(missing_ok=True)
-        raise Invalid(f"Cannot write the contexts to {path}: {error.strerror}.") from error
+    write_private(path, json.dumps(document, indent=2).encode() + b"\n")
 
 
 def with_context(

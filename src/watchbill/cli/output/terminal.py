@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from watchbill.errors import Invalid
 
 if TYPE_CHECKING:
     from watchbill.responses.access import Credential
@@ -165,6 +168,22 @@ class Terminal:
 
         with typer.progressbar(length=length, label=label, file=sys.stderr, show_pos=True) as bar:
             yield bar.update
+
+    @contextmanager
+    def secret(self, file: Path | None) -> Iterator[Callable[[bytes], object]]:
+        """Where a secret goes that is shown only once: into the file, whole or not at all, else to stdout.
+
+        The file is begun before the secret is made, so that none is made that cannot be kept.
+        """
+        if file is None:
+            yield self.write
+            return
+        from watchbill.private_files import open_private
+
+        if file.exists():
+            raise Invalid(f"{file} exists already.", details="name a new file, or remove that one")
+        with open_private(file) as opened:
+            yield opened.write
 
     def note(self, text: str) -> None:
         print(safe(text), file=sys.stderr)

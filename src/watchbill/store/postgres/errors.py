@@ -12,6 +12,7 @@ from enum import Enum
 import asyncpg
 
 from watchbill.errors import Unavailable, WatchbillError
+from watchbill.settings import without_password
 
 RETRY_AFTER_SECONDS = 2
 REFUSED_RETRY_SECONDS = 30
@@ -145,6 +146,24 @@ async def translated() -> AsyncIterator[None]:
             details=failure.details,
             retry_after_seconds=failure.retry_after_seconds,
         ) from error
+
+
+@asynccontextmanager
+async def naming_database(url: str | None) -> AsyncIterator[None]:
+    """Raises what was raised, with the address of a named database and the cause beside it: for a start,
+    where somebody can correct the address. None = the embedded database, which has no address to correct."""
+    try:
+        yield
+    except Unavailable as error:
+        if url is None:
+            raise
+        cause = str(error.__cause__ or "").strip()
+        lines = [
+            *([error.details] if error.details else ()),
+            f"WATCHBILL_DATABASE_URL is {without_password(url)}",
+            *([f"the cause: {cause}"] if cause else ()),
+        ]
+        raise Unavailable(error.message, details="\n".join(lines)) from error
 
 
 _VALUE_REASONS: tuple[tuple[type[Exception], str], ...] = (

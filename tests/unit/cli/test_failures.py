@@ -1,0 +1,281 @@
+"""Every command meets every failure: a cause, what to do, and a documented exit code; never "a bug"."""
+
+import errno
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from aiohttp import web
+
+from tests.fixtures.command_line import FakeServer, Outcome, Screen, aged, document, watchbill
+from watchbill.cli.app import build
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "open": ("east",),
+    "admin rule add": ("--role", "viewer", "--user", "ada@example.com"),
+    "admin cluster delete": ("--yes",),
+    "admin cluster repin": ("--yes",),
+}
+"""What a command needs, beside the arguments that must be given, to ask the server and nobody else."""
+OTHERWISE = {"doctor", "mcp", "admin apply"}
+"""Looks for failures itself; needs an extra; needs a file."""
+STATUSES = {401: 3, 403: 1, 404: 1, 429: 1, 500: 3, 503: 3}
+"""What the server answers, and the exit code that docs/cli.md names."""
+
+
+def commands(node: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    import typer
+
+    node = node or typer.main.get_command(build())
+    for name, child in getattr(node, "commands", {}).items():
+        yield from commands(child, (*path, name))
+    if not hasattr(node, "commands"):
+        yield " ".join(path), node
+
+
+def asking() -> list[str]:
+    """The commands that ask the server."""
+    return [
+        path
+        for path, command in commands()
+        if any(parameter.name == "client_secret" for parameter in command.params)
+        and path not in OTHERWISE
+    ]
+
+
+COMMANDS = dict(commands())
+
+
+def words(command: str) -> list[str]:
+    """The command line, with a word for every argument that must be given."""
+    arguments = [
+        "east"
+        for parameter in COMMANDS[command].params
+        if parameter.param_type_name == "argument" and parameter.required
+    ]
+    return [*command.split(), *arguments, *OPTIONS.get(command, ())]
+
+
+def assert_can_be_followed(outcome: Outcome, code: int) -> None:
+    lines = outcome.err.splitlines()
+    assert outcome.code == code, outcome.err
+    assert lines[0].startswith("error: ")
+    assert "bug in Watchbill" not in outcome.err
+    assert "unexpected" not in outcome.err
+    assert "[Errno" not in outcome.err
+    assert "--debug" not in outcome.err
+
+
+@pytest.mark.parametrize("command", asking())
+async def test_a_server_that_is_down(command: str) -> None:
+    outcome = await watchbill(*words(command), environ=_environ("http://127.0.0.1:9"))
+    assert_can_be_followed(outcome, 3)
+    assert outcome.err.splitlines()[1:] == [
+        "hint: check the URL, and that `watchbill server` runs there"
+    ]
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("command", asking())
+async def test_what_the_server_refuses(command: str, status: int) -> None:
+    async with refusing(lambda request: _refusal(status)) as server:
+        outcome = await watchbill(*words(command), environ=server.environ)
+    assert_can_be_followed(outcome, STATUSES[status])
+    assert status == 404 or "hint: " in outcome.err
+
+
+@pytest.mark.parametrize("command", asking())
+async def test_something_else_answers(command: str) -> None:
+    async with refusing(lambda request: web.Response(text="<html>hello</html>")) as server:
+        outcome = await watchbill(*words(command), environ=server.environ)
+    if command in ("admin account disable", "admin rule remove", "key delete"):
+        return  # a success without a body is all that these wait for
+    if command in ("admin user disable", "admin user enable", "export"):
+        return
+    assert_can_be_followed(outcome, 3)
+    assert "did not come from a Watchbill server" in outcome.err
+
+
+async def test_tls_where_there_is_none() -> None:
+    async with FakeServer().running() as server:
+        url = server.url.replace("http://", "https://")
+        outcome = await watchbill("get", environ=_environ(url))
+    assert_can_be_followed(outcome, 3)
+    assert "does not speak TLS" in outcome.err
+
+
+class Full(Screen):
+    """A disk without space."""
+
+    def __init__(self) -> None:
+        super().__init__(is_terminal=False)
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def flush(self) -> None:
+        return
+
+
+@pytest.mark.parametrize("command", ["version", "kinds list", "get", "why", "clusters"])
+async def test_a_full_disk(command: str) -> None:
+    async with FakeServer(live=[document(aged(1))]).running() as server:
+        with mock.patch("tests.fixtures.command_line.Screen", _full_stdout()):
+            outcome = await watchbill(*command.split(), environ=server.environ)
+    assert_can_be_followed(outcome, 1)
+    assert outcome.err.splitlines() == [
+        "error: Cannot write the output: No space left on device.",
+        "hint: free space on the disk, or write somewhere else",
+    ]
+
+
+def _full_stdout() -> Callable[..., Screen]:
+    made: list[Screen] = []
+
+    def screen(*, is_terminal: bool) -> Screen:
+        made.append(Screen(is_terminal=is_terminal) if made else Full())
+        return made[-1]
+
+    return screen
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["kinds", "check", "MISSING"], 1),
+        (["kinds", "import", "MISSING"], 2),
+        (["kinds", "list", "--kinds", "MISSING"], 2),
+        (["get", "--credentials", "MISSING"], 2),
+        (["get", "--credentials", "GARBLED"], 2),
+        (["admin", "apply", "-f", "MISSING"], 2),
+        (["agent", "--server", "http://127.0.0.1:9", "--credential", "MISSING"], 2),
+        (["agent", "--server", "http://127.0.0.1:9", "--credential", "GARBLED"], 2),
+        (["agent", "--server", "http://127.0.0.1:9"], 2),
+        (["agent"], 2),
+        (["server", "--database-url", "postgre://ada:hunter2@db.example.com/x"], 2),
+        (["server", "--database-url", "postgresql://ada:hunter2@db.example.com:port/x"], 2),
+        (["login"], 2),
+        (["logout"], 2),
+    ],
+)
+async def test_files_and_settings(tmp_path: Path, words: list[str], code: int) -> None:
+    garbled = tmp_path / "garbled"
+    garbled.write_text("{")
+    garbled.chmod(0o600)
+    files = {"MISSING": str(tmp_path / "missing"), "GARBLED": str(garbled)}
+    environ = {"WATCHBILL_LOGIN_FILE": str(tmp_path / "login"), **_environ("http://127.0.0.1:9")}
+    outcome = await watchbill(
+        *(files.get(word, word) for word in words),
+        environ={} if words[0] in ("login", "logout", "agent") else environ,
+    )
+    assert outcome.code == code, outcome.err
+    assert "bug in Watchbill" not in outcome.err
+    assert "hunter2" not in outcome.err
+    assert outcome.err.startswith("error: ")
+
+
+def test_a_database_that_cannot_be_reached_is_named_without_its_password() -> None:
+    url = "postgresql://ada:hunter2@127.0.0.1:9/x"
+    outcome = process("server", "--port", "0", WATCHBILL_DATABASE_URL=url)
+    assert outcome.code == 3
+    assert "WATCHBILL_DATABASE_URL is postgresql://ada:***@127.0.0.1:9/x" in outcome.err
+    assert "refused" in outcome.err
+    assert "hunter2" not in outcome.err
+
+
+@pytest.mark.parametrize("command", [["server"], ["mcp", "--http", "--url", "http://127.0.0.1:9"]])
+def test_a_port_that_is_taken(command: list[str], tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = str(taken.getsockname()[1])
+        data = ["--data-dir", str(tmp_path)] if command == ["server"] else []
+        outcome = process(*command, "--port", port, *data)
+    assert_can_be_followed(outcome, 3)
+    assert f"Cannot listen on 127.0.0.1:{port}" in outcome.err
+    assert "--port" in outcome.err
+
+
+async def test_a_credential_goes_into_a_file_whole_or_no_cluster_is_made(tmp_path: Path) -> None:
+    file = tmp_path / "east.credential"
+    async with refusing(_created) as server:
+        outcome = await watchbill(
+            "admin", "cluster", "create", "east", "--output", str(file), environ=server.environ
+        )
+        assert outcome.code == 0, outcome.err
+        assert file.read_text() == "wba.x.y\n"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert outcome.out == ""
+        again = await watchbill(
+            "admin", "cluster", "create", "east", "--output", str(file), environ=server.environ
+        )
+        nowhere = await watchbill(
+            *("admin", "cluster", "create", "east", "--output", "/dev/null/east"),
+            environ=server.environ,
+        )
+    assert (again.code, nowhere.code) == (2, 1)
+    assert file.read_text() == "wba.x.y\n"
+    assert len(server.asked("/api/v1/clusters")) == 1
+    async with refusing(lambda request: _refusal(503)) as server:
+        other = tmp_path / "west.credential"
+        outcome = await watchbill(
+            "admin", "cluster", "create", "west", "--output", str(other), environ=server.environ
+        )
+    assert outcome.code == 3
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def process(*words: str, **environ: str) -> Outcome:
+    """A command that handles signals, so needs a process of its own."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "watchbill", *words],
+        env=os.environ | environ,
+        capture_output=True,
+        text=True,
+    )
+    return Outcome(ended.returncode, ended.stdout, ended.stderr)
+
+
+def _created(request: web.Request) -> web.Response:
+    body = {"id": "00000000-0000-0000-0000-000000000001", "name": "east", "credential": "wba.x.y"}
+    return web.json_response(body, status=201)
+
+
+def _refusal(status: int) -> web.Response:
+    return web.json_response({"code": status, "message": "No."}, status=status)
+
+
+def _environ(url: str) -> dict[str, str]:
+    return {
+        "WATCHBILL_URL": url,
+        "WATCHBILL_CLIENT_ID": "wbc-1",
+        "WATCHBILL_CLIENT_SECRET": "secret",
+    }
+
+
+class Refusing(FakeServer):
+    """Answers every request but the login with what a test says."""
+
+    answer: Callable[[web.Request], web.Response]
+
+    def _application(self) -> web.Application:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if request.path == "/api/v2/token":
+                return await self._token(request)
+            return self.answer(request)
+
+        app = web.Application(middlewares=[self._remember])
+        app.router.add_route("*", "/{path:.*}", handle)
+        return app
+
+
+def refusing(answer: Callable[[web.Request], web.Response]) -> Any:
+    server = Refusing()
+    server.answer = answer
+    return server.running()
