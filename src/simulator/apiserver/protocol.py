@@ -36,6 +36,7 @@ from simulator.apiserver.listing import (
     read_selector,
 )
 from simulator.apiserver.store import Ending, ResourceTable, Store
+from simulator.apiserver.tls import CertificateAuthority
 from simulator.apiserver.variation import Variation, send, write_kubeconfig
 from simulator.apiserver.watching import Watch, WatchRequest, check_watch
 from simulator.model.framework import SERVED
@@ -67,6 +68,8 @@ class SimulatedCluster:
     """What serves metrics behind the proxies of nodes and pods."""
     intercept: Callable[[web.Request], Awaitable[web.StreamResponse | None]] | None = None
     """Is given every request first; what it answers is sent instead."""
+    authority: CertificateAuthority | None = None
+    """Whoever vouches for the server, which then speaks HTTPS; None = HTTP."""
     faults: Faults = field(init=False)
     users: dict[str, str] = field(init=False)
     """Bearer token → user. Users other than the agent have no rights."""
@@ -90,10 +93,11 @@ class SimulatedCluster:
         app.on_response_prepare.append(self._set_date)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port)
+        context = self.authority.server_context() if self.authority is not None else None
+        site = web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=context)
         await site.start()
         host, bound = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{bound}"
+        self.url = f"{'http' if context is None else 'https'}://{host}:{bound}"
         return self.url
 
     async def stop(self) -> None:
@@ -103,9 +107,17 @@ class SimulatedCluster:
             await self._runner.cleanup()
             self._runner = None
 
+    async def exchange_authority(self) -> None:
+        """Come back at the same address with a certificate of another authority."""
+        port = int(self.url.rpartition(":")[2])
+        await self.stop()
+        self.authority = CertificateAuthority()
+        await self.start(port)
+
     def kubeconfig(self, path: Path) -> Path:
-        """Write a kubeconfig with the agent's token."""
-        return write_kubeconfig(path, url=self.url, token=self.token)
+        """Write a kubeconfig with the agent's token and the present authority."""
+        ca = self.authority.pem if self.authority is not None else None
+        return write_kubeconfig(path, url=self.url, token=self.token, ca=ca)
 
     async def remove_kind(self, resource: ResourceType) -> None:
         """Delete a custom kind's definition: its objects go, its watches end, then it is unknown."""

@@ -4,6 +4,7 @@ A client must not depend on any of it, so a varied cluster answers differently e
 """
 
 import asyncio
+import base64
 import contextlib
 import gzip
 import random
@@ -115,14 +116,17 @@ async def send(
     return response
 
 
-def write_kubeconfig(path: Path, *, url: str, token: str) -> Path:
+def write_kubeconfig(path: Path, *, url: str, token: str, ca: bytes | None = None) -> Path:
     """A kubeconfig with one cluster, readable by its owner alone."""
     name = "simulated"
+    cluster = {"server": url}
+    if ca is not None:
+        cluster["certificate-authority-data"] = base64.b64encode(ca).decode()
     document = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": name,
-        "clusters": [{"name": name, "cluster": {"server": url}}],
+        "clusters": [{"name": name, "cluster": cluster}],
         "users": [{"name": name, "user": {"token": token}}],
         "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
     }

@@ -1,12 +1,17 @@
 """Injected faults, over real HTTP: each does what it says, and passes when it is taken back."""
 
 import asyncio
+import ssl
 import time
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 import aiohttp
 import pytest
+import yaml
 
+from simulator.apiserver.protocol import SimulatedCluster
+from simulator.apiserver.tls import CertificateAuthority
 from simulator.resources import NAMESPACES, PODS
 from tests.fixtures.demo_cluster import Caller, calling
 
@@ -91,3 +96,33 @@ async def test_lost_changes_are_seen_by_lists_alone() -> None:
         assert (await caller.get(LIST)).json["items"] == []
         watched = await caller.get(f"{LIST}?watch=1&resourceVersion={revision}&timeoutSeconds=1")
         assert watched.lines == []
+
+
+async def test_an_exchanged_authority_is_not_trusted_by_who_knew_the_old_one(
+    tmp_path: Path,
+) -> None:
+    cluster = SimulatedCluster(authority=CertificateAuthority())
+    await cluster.start()
+    try:
+        assert await version_by(cluster, cluster.authority) == 200
+        before, url = cluster.authority, cluster.url
+        await cluster.exchange_authority()
+        assert cluster.url == url
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await version_by(cluster, before)
+        assert await version_by(cluster, cluster.authority) == 200
+        written = yaml.safe_load(cluster.kubeconfig(tmp_path / "config").read_text())
+        assert written["clusters"][0]["cluster"].keys() == {"server", "certificate-authority-data"}
+    finally:
+        await cluster.stop()
+
+
+async def version_by(cluster: SimulatedCluster, trusted: CertificateAuthority | None) -> int:
+    """The status that a client gets which trusts that authority."""
+    assert trusted is not None
+    context = ssl.create_default_context(cadata=trusted.pem.decode())
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{cluster.url}/version", ssl=context) as response,
+    ):
+        return response.status
