@@ -52,6 +52,23 @@ async def test_all_that_waits_a_line_each() -> None:
     assert (query["sortBy"], query.get("sortOrder")) == ("phaseUpdatedAt", None)
 
 
+async def test_why_for_programs_has_the_evidence_under_the_apis_names() -> None:
+    reason = {
+        "source": "kai",
+        "reason": "OverLimit",
+        "message": "asked 16, quota 8",
+        "userMessage": REASON,
+        "since": "2026-11-20T08:00:00Z",
+    }
+    waiting = document(aged(1, phase=Phase.PENDING, additional_fields={"pendingReasons": [reason]}))
+    async with FakeServer(live=[waiting]).running() as fake:
+        one = json.loads((await fake("why", "llama-sft-1", "-o", "json")).out)
+        every = json.loads((await fake("why", "-o", "json")).out)
+    assert one["pendingReasons"] == [reason]
+    assert (one["phase"], one["id"]) == ("Pending", waiting["id"])
+    assert every == {"workloads": [one]}
+
+
 async def test_nothing_waits() -> None:
     async with FakeServer().running() as fake:
         outcome = await fake("why")

@@ -5,7 +5,7 @@ Without a name: everything that is pending and the reason of each, the longest p
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
@@ -20,7 +20,15 @@ from watchbill.cli.output.humanize import (
     format_number,
     format_time,
 )
-from watchbill.cli.output.terminal import PHASE_COLOURS, Row, Terminal, safe, table_lines
+from watchbill.cli.output.terminal import (
+    DOCUMENTS,
+    PHASE_COLOURS,
+    AnswerFormat,
+    Row,
+    Terminal,
+    safe,
+    table_lines,
+)
 
 if TYPE_CHECKING:
     from watchbill.responses.contract import WorkloadResponse
@@ -41,6 +49,7 @@ _SOURCES = {
 async def why(
     session: CommandContext,
     name: options.MaybeNamed = None,
+    output: options.Output = AnswerFormat.TABLE,
     project: options.Project = None,
     everywhere: options.Everywhere = False,
     cluster: options.ClusterOption = None,
@@ -56,9 +65,12 @@ async def why(
         project=project, cluster=cluster, is_deleted=deleted, is_everywhere=everywhere
     )
     if name is None:
-        await print_pending(session, scope, limit=limit, has_headers=not no_headers)
+        await print_pending(session, scope, output, limit=limit, has_headers=not no_headers)
         return
     workload = (await find_workload(session.client, name, scope)).workload
+    if output in DOCUMENTS:
+        session.terminal.write(DOCUMENTS[output](evidence(workload)))
+        return
     view = await load_view(session.client)
     for line in explanation(workload, view, session.terminal):
         session.terminal.print(line)
@@ -66,7 +78,12 @@ async def why(
 
 
 async def print_pending(
-    session: CommandContext, scope: LookupScope, *, limit: int | None, has_headers: bool
+    session: CommandContext,
+    scope: LookupScope,
+    output: AnswerFormat,
+    *,
+    limit: int | None,
+    has_headers: bool,
 ) -> None:
     import asyncio
 
@@ -79,6 +96,10 @@ async def print_pending(
     client, terminal = session.client, session.terminal
     filters = ("phase==Pending", *await scope_filters(client, scope))
     selection = Selection(filters=filters, sort_by="phaseUpdatedAt")
+    if output in DOCUMENTS:
+        pending = await client.workloads(selection, most=limit)
+        terminal.write(DOCUMENTS[output]({"workloads": [evidence(one) for one in pending]}))
+        return
     shown = limit or TABLE_ROWS
     view, workloads = await asyncio.gather(
         load_view(client), client.workloads(selection, most=shown)
@@ -100,6 +121,28 @@ async def print_pending(
     if len(workloads) >= shown and (count := await client.workload_count(selection)) > shown:
         terminal.note(f"{format_count(shown)} of {format_count(count)} shown (--limit N for more)")
     terminal.note("hint: `watchbill why NAME` shows the evidence")
+
+
+def evidence(workload: "WorkloadResponse") -> dict[str, Any]:
+    """For programs, under the API's names: what the explanation is made of, the dominant reason first."""
+    facts = {
+        "id": workload.id,
+        "name": workload.name,
+        "type": workload.type,
+        "projectName": workload.project_name,
+        "clusterId": workload.cluster_id,
+        "submittedBy": workload.submitted_by,
+        "phase": workload.phase,
+        "phaseMessage": workload.phase_message,
+        "phaseUpdatedAt": workload.phase_updated_at,
+        "completedAt": workload.completed_at,
+        "deletedAt": workload.deleted_at,
+        "totalPendingTimeSeconds": workload.total_pending_time_seconds,
+        "totalRunningTimeSeconds": workload.total_running_time_seconds,
+        "pendingReasons": workload.extra.pending_reasons,
+        "conditions": workload.conditions,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def dominant_reason(workload: "WorkloadResponse") -> str:
