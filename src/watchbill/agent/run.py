@@ -264,7 +264,7 @@ class Agent:
             await asyncio.sleep(0.1)
         self.tracker.open()
         await self.tracker.derive_all()
-        self._is_synced = True
+        self._is_synced = self.pending.is_synced = True
         log.info("synced with the cluster", workloads=len(self.pending.workloads))
         self.tracker.changed.set()
         await stop.wait()

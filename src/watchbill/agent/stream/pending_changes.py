@@ -95,6 +95,8 @@ class PendingChanges:
         self.unsent: OrderedDict[str, None] = OrderedDict()
         self.deleted: OrderedDict[int, tuple[str, Deleted]] = OrderedDict()
         self.dropped_deletions = 0
+        self.is_synced = False
+        """Whether a workload seen for the first time is new. Before, the server may have it already."""
         self._next_number = 0
 
     def __len__(self) -> int:
@@ -102,7 +104,7 @@ class PendingChanges:
 
     def update(self, root: str, derived: Derived, now: datetime, *, is_last: bool = False) -> None:
         """A workload was derived again; `is_last`: it is about to be deleted and cannot be derived later."""
-        state = self.workloads.setdefault(root, WorkloadState())
+        state = self.workloads.setdefault(root, WorkloadState(is_compared=self.is_synced))
         record = derived.record
         added = new_transitions(
             state.last,

@@ -225,7 +225,7 @@ class Stream:
                 await self._continue_inventory(self._inventory)
             elif self._can_begin_inventory():
                 await self._begin_inventory()
-            elif len(roots := self._pending.uncompared(INVENTORY_ENTRIES)) > BATCH_ITEMS:
+            elif roots := self._pending.uncompared(INVENTORY_ENTRIES):
                 await self._compare(roots)
             if len(self._pending) or len(self._samples):
                 await self._send_batch()
