@@ -45,8 +45,8 @@ def read_login(path: Path) -> StoredLogin | None:
             raise Invalid(
                 f"Others may read the login file {path}.", details=f"run `chmod 600 {path}`"
             )
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return StoredLogin(**found)
+        members = json.loads(path.read_text(encoding="utf-8"))
+        return StoredLogin(**members)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:

@@ -63,25 +63,25 @@ async def clusters(
     """List clusters: connection state, workloads, capacity, and what their agents cannot read."""
     from watchbill.responses.fleet import ClusterList
 
-    found = await session.client.clusters()
+    registered = await session.client.clusters()
     if output in DOCUMENTS:
-        session.terminal.write(DOCUMENTS[output](ClusterList(clusters=found)))
+        session.terminal.write(DOCUMENTS[output](ClusterList(clusters=registered)))
         return
     if output is ClusterFormat.NAME:
-        for cluster in found:
+        for cluster in registered:
             session.terminal.print(safe(cluster.name))
         return
-    if not found:
+    if not registered:
         session.terminal.note(
             "No clusters visible to you. An administrator registers one with "
             "`watchbill admin cluster create NAME`."
         )
         return
     now = datetime.now(UTC)
-    rows = [_row(cluster, now) for cluster in found]
+    rows = [_row(cluster, now) for cluster in registered]
     for line in table_lines(None if no_headers else _HEADERS, rows, session.terminal):
         session.terminal.print(line)
-    for cluster in found:
+    for cluster in registered:
         for problem in _problems(cluster):
             session.terminal.note(f"note: cluster {cluster.name}: {problem}")
 

@@ -24,15 +24,15 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the context."
 
 def list_contexts(no_headers: Annotated[bool, typer.Option("--no-headers")] = False) -> None:
     """List the contexts; secrets are not shown."""
-    found = read_contexts(contexts_file(os.environ))
-    if not found.logins:
+    contexts = read_contexts(contexts_file(os.environ))
+    if not contexts.logins:
         print_message(
             "note", "No contexts yet; create one with `watchbill context set NAME --url URL`."
         )
         return
     rows = [
-        ["*" if name == found.in_use else "", name, login.url, login.client_id]
-        for name, login in sorted(found.logins.items())
+        ["*" if name == contexts.in_use else "", name, login.url, login.client_id]
+        for name, login in sorted(contexts.logins.items())
     ]
     screen = terminal(os.environ, no_color=False)
     for line in table_lines(
@@ -44,10 +44,10 @@ def list_contexts(no_headers: Annotated[bool, typer.Option("--no-headers")] = Fa
 def use(name: Name) -> None:
     """Use this context where nothing else names a server; `-` = none."""
     path = contexts_file(os.environ)
-    found = read_contexts(path)
+    contexts = read_contexts(path)
     if name != "-":
-        found.named(name)
-    write_contexts(path, Contexts(found.logins, None if name == "-" else name))
+        contexts.named(name)
+    write_contexts(path, Contexts(contexts.logins, None if name == "-" else name))
     print_message(
         "note", "No context is in use." if name == "-" else f"Context '{name}' is in use."
     )
@@ -83,8 +83,8 @@ def set_context(
         secret = _secret()
         login = CliLogin(url=login.url, client_id=login.client_id, client_secret=secret)
     path = contexts_file(os.environ)
-    found = read_contexts(path)
-    write_contexts(path, Contexts(found.logins | {name: login}, found.in_use or name))
+    contexts = read_contexts(path)
+    write_contexts(path, Contexts(contexts.logins | {name: login}, contexts.in_use or name))
     print_message("note", f"Context '{name}' is kept in {path}.")
 
 
@@ -101,7 +101,9 @@ def _secret() -> str:
 def delete(name: Name) -> None:
     """Forget a context and its secret."""
     path = contexts_file(os.environ)
-    found = read_contexts(path)
-    found.named(name)
-    del found.logins[name]
-    write_contexts(path, Contexts(found.logins, None if found.in_use == name else found.in_use))
+    contexts = read_contexts(path)
+    contexts.named(name)
+    del contexts.logins[name]
+    write_contexts(
+        path, Contexts(contexts.logins, None if contexts.in_use == name else contexts.in_use)
+    )

@@ -75,14 +75,14 @@ def logout() -> None:
     from watchbill.client.transport import Transport
 
     path = login_file(os.environ)
-    found = read_login(path)
-    if found is None:
+    stored = read_login(path)
+    if stored is None:
         usage_error("You are not logged in.")
 
     async def ended() -> None:
-        transport = Transport(found.url)
+        transport = Transport(stored.url)
         try:
-            await end_login(transport, found)
+            await end_login(transport, stored)
         finally:
             await transport.close()
 

@@ -37,8 +37,10 @@ def sanitized(value: Any) -> Any:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, Mapping):
-        found = {_text(str(name)): sanitized(one) for name, one in list(value.items())[:MAX_ITEMS]}
-        return found | _left_out(len(value))
+        members = {
+            _text(str(name)): sanitized(one) for name, one in list(value.items())[:MAX_ITEMS]
+        }
+        return members | _left_out(len(value))
     if isinstance(value, Sequence):
         return [*(sanitized(one) for one in value[:MAX_ITEMS]), *_left_out(len(value)).values()]
     return value

@@ -67,9 +67,9 @@ def find_login(
     url = next((source.url for source in sources if source.url), "")
     client_id = next((source.client_id for source in sources if source.client_id), "")
     client_secret = next((source.client_secret for source in sources if source.client_secret), "")
-    found = CliLogin(url=url, client_id=client_id, client_secret=client_secret)
-    _check(found, is_address_enough=is_address_enough)
-    return found
+    login = CliLogin(url=url, client_id=client_id, client_secret=client_secret)
+    _check(login, is_address_enough=is_address_enough)
+    return login
 
 
 def login_file(environ: Mapping[str, str]) -> Path:
@@ -109,18 +109,18 @@ def _check(login: CliLogin, *, is_address_enough: bool) -> None:
 def read_credentials(path: Path) -> CliLogin:
     """The file that `watchbill demo --credentials` writes. Raises Invalid."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        members = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Invalid(
             f"Cannot read the credentials file {path}: {error.strerror}.", details=_HOW
         ) from error
     except ValueError as error:
         raise Invalid(f"The credentials file {path} is no JSON.", details=_HOW) from error
-    if not isinstance(found, dict) or not all(
-        isinstance(found.get(member, ""), str) for member in MEMBERS.values()
+    if not isinstance(members, dict) or not all(
+        isinstance(members.get(member, ""), str) for member in MEMBERS.values()
     ):
         raise Invalid(f"The credentials file {path} is no JSON object of texts.", details=_HOW)
-    return CliLogin(**{name: found.get(member, "") for name, member in MEMBERS.items()})
+    return CliLogin(**{name: members.get(member, "") for name, member in MEMBERS.items()})
 
 
 def _has_file(environ: Mapping[str, str]) -> bool:
@@ -187,9 +187,9 @@ def read_contexts(path: Path) -> Contexts:
             raise Invalid(
                 f"Others may read the contexts in {path}.", details=f"run `chmod 600 {path}`"
             )
-        found = json.loads(path.read_text(encoding="utf-8"))
-        logins = {name: _login(entry) for name, entry in found["contexts"].items()}
-        in_use = found.get("inUse")
+        document = json.loads(path.read_text(encoding="utf-8"))
+        logins = {name: _login(entry) for name, entry in document["contexts"].items()}
+        in_use = document.get("inUse")
     except FileNotFoundError:
         return Contexts()
     except OSError as error:
@@ -203,10 +203,10 @@ def read_contexts(path: Path) -> Contexts:
 
 
 def _login(entry: Any) -> CliLogin:
-    found = {name: entry.get(member, "") for name, member in MEMBERS.items()}
-    if not all(isinstance(value, str) and value for value in found.values()):
+    members = {name: entry.get(member, "") for name, member in MEMBERS.items()}
+    if not all(isinstance(value, str) and value for value in members.values()):
         raise TypeError("a context holds an address, an id and a secret")
-    return CliLogin(**found)
+    return CliLogin(**members)
 
 
 def write_contexts(path: Path, contexts: Contexts) -> None:
