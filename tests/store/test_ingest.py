@@ -9,7 +9,7 @@ import pytest
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, record, upsert, workload
 from watchbill.errors import Conflict, Forbidden, Invalid, Superseded
-from watchbill.protocol import Batch, Delete, Heartbeat, HelloRequest
+from watchbill.protocol import Batch, Delete, Heartbeat, HelloRequest, Witness
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.fleet.clusters import cluster_delete, cluster_list
 from watchbill.store.ingest.stream import batch_apply, heartbeat_apply, stream_open
@@ -210,11 +210,12 @@ async def test_a_removed_clusters_workload_is_revived_under_the_new_one(db: Data
 
 async def test_one_item_that_cannot_be_stored_is_refused_alone(db: Database) -> None:
     agent = await connected_agent(db, START)
-    monstrous = upsert(workload(2, priority=10**12))
+    witness = Witness(group="a\0b", kind="Pod", namespace="team")
+    monstrous = upsert(record(workload(2), witness=witness))
     reply = await agent.send(upsert(workload(1)), monstrous, upsert(workload(3)), now=START)
     assert [item.id for item in reply.refused] == [UUID(int=2)]
     # In our own words: the database's would show the row to whoever reads the cluster's state.
-    assert reply.refused[0].reason == "A value in the record cannot be stored."
+    assert reply.refused[0].reason == "A text holds a character that cannot be stored."
     assert await workload_count(db, SCOPE, WorkloadQuery(), START) == 2
 
 

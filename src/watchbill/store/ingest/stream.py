@@ -36,7 +36,11 @@ from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.postgres.errors import VALUE_ERRORS, value_reason
 from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.idle import idle_hours_list
-from watchbill.store.workloads.validation import plausible_scrape, violation
+from watchbill.store.workloads.validation import (
+    plausible_scrape,
+    repair,
+    violation,
+)
 from watchbill.store.workloads.write import record_write
 
 log = structlog.get_logger(__name__)
@@ -107,9 +111,9 @@ async def batch_apply(
             return BatchReply(seq=batch.seq, refused=())
         if batch.seq > expected:
             raise Conflict(f"Batch {batch.seq} came before {expected}.", details=str(expected))
-        refused, items = _valid_items(batch.items, now)
+        refused, repaired, items = _valid_items(batch.items, now)
         refused += await _apply_items(connection, agent, items, now)
-        await _show_refused(connection, agent, batch.items, refused, now)
+        await _show_problems(connection, agent, batch.items, [*repaired, *refused], now)
         scrapes = [s for s in (plausible_scrape(scrape, now) for scrape in batch.scrapes) if s]
         await scrape_write(connection, agent.tenant_id, agent.cluster_id, scrapes, now)
         reply = BatchReply(seq=batch.seq, refused=tuple(refused))
@@ -128,7 +132,7 @@ async def batch_apply(
 async def heartbeat_apply(
     db: Database, agent: AgentIdentity, beat: Heartbeat, now: datetime
 ) -> HeartbeatReply:
-    """Note that the cluster is alive and what it says of itself."""
+    """Record that the cluster is alive and what it reports about itself."""
     async with db.transaction(agent.tenant_id) as connection:
         cluster = await stream_check(connection, agent, beat.stream_id)
         await _record_gap(connection, agent, cluster["last_contact_at"], now)
@@ -200,17 +204,23 @@ async def _record_gap(
     )
 
 
-def _valid_items(items: Sequence[Item], now: datetime) -> tuple[list[RefusedItem], list[Item]]:
-    """What cannot be, and the rest."""
+def _valid_items(
+    items: Sequence[Item], now: datetime
+) -> tuple[list[RefusedItem], list[RefusedItem], list[Item]]:
+    """What cannot be stored, what can without some of its members (both with the reason), and what to store."""
     refused: list[RefusedItem] = []
-    taken: list[Item] = []
+    repaired: list[RefusedItem] = []
+    valid: list[Item] = []
     for item in items:
-        reason = violation(item, now)
-        if reason is None:
-            taken.append(item)
-        else:
+        reason = violation(item)
+        if reason is not None:
             refused.append(RefusedItem(id=_item_id(item), reason=reason))
-    return refused, taken
+            continue
+        possible, left_out = repair(item, now)
+        valid.append(possible)
+        if left_out is not None:
+            repaired.append(RefusedItem(id=_item_id(item), reason=left_out))
+    return refused, repaired, valid
 
 
 async def _apply_items(
@@ -258,25 +268,25 @@ async def _apply_run(
     return []
 
 
-async def _show_refused(
+async def _show_problems(
     connection: Connection,
     agent: AgentIdentity,
     items: Sequence[Item],
-    refused: Sequence[RefusedItem],
+    problems: Sequence[RefusedItem],
     now: datetime,
 ) -> None:
-    """The cluster's state lists what it could not deliver, until it can."""
-    taken = {_item_id(item) for item in items} - {item.id for item in refused}
+    """The cluster's state lists what could not be stored as it was sent, until it can be."""
+    reasons = {problem.id: problem.reason for problem in problems}
     await connection.execute(
         "DELETE FROM refused_item "
         "WHERE tenant_id = $1 AND cluster_id = $2 AND workload_id = ANY($3::uuid[])",
         agent.tenant_id,
         agent.cluster_id,
-        list(taken),
+        [id_ for item in items if (id_ := _item_id(item)) not in reasons],
     )
     await connection.executemany(
         "INSERT INTO refused_item (tenant_id, cluster_id, workload_id, reason, at) "
         "VALUES ($1, $2, $3, $4, $5) "
         "ON CONFLICT (tenant_id, cluster_id, workload_id) DO UPDATE SET reason = $4, at = $5",
-        [(agent.tenant_id, agent.cluster_id, item.id, item.reason, now) for item in refused],
+        [(agent.tenant_id, agent.cluster_id, id_, reason, now) for id_, reason in reasons.items()],
     )

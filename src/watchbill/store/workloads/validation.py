@@ -1,100 +1,169 @@
-"""What an agent may claim: an agent that was taken over can lie, but not so that anybody else's answers break.
+"""What an agent may claim: one that was taken over can lie, but not so that anybody else's answers break.
 
-Pure; says in our words why an item is not taken. The rest of its batch is.
+Pure. A single impossible time or number costs its member, not the workload: `repair` leaves it out and names
+it. `violation` names what cannot be stored at all. Every number that is summed has an upper bound here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from math import isfinite
+from typing import Any, TypeVar
 
-import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from watchbill.protocol import (
     MAX_BYTES,
     MAX_COUNT,
     MAX_GPUS,
+    Delete,
     Item,
     Measured,
     Reading,
+    Record,
     Scrape,
-    Upsert,
 )
-from watchbill.workload import GPU_MILLIONTHS, Transition
+from watchbill.workload import GPU_MILLIONTHS, Transition, Workload
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-"""Of what may lie ahead."""
+"""Of what may lie in the future."""
 CLOCK_AHEAD = timedelta(days=1)
 MAX_RECORD_ELEMENTS = 2_000
 MAX_TRANSITIONS = 10_000
 TEXT_CHARACTERS = 1024 * 1024
 """Of all messages of an item's transitions, and of all names of its elements."""
 DOCUMENT_BYTES = 256 * 1024
+
+TOO_LARGE = "The record is larger than 256 KiB."
+
 MAX_CORES = 1e9
 MAX_READING = 1e18
 """Bytes, requests or seconds counted up; sums of millions of them stay finite."""
 MAX_LABEL_CHARACTERS = 200
+_INT32 = 2**31 - 1
 
-TOO_LARGE = "The record is larger than 256 KiB."
+_USAGE_BOUNDS: Mapping[str, float] = {
+    "pod_count": MAX_COUNT,
+    "running_pod_count": MAX_COUNT,
+    "gpu_millionths": MAX_GPUS * GPU_MILLIONTHS,
+    "gpu_memory_request_bytes": MAX_BYTES,
+    "cpu_request_cores": MAX_CORES,
+    "cpu_limit_cores": MAX_CORES,
+    "cpu_memory_request_bytes": MAX_BYTES,
+    "cpu_memory_limit_bytes": MAX_BYTES,
+}
+_WORKLOAD_BOUNDS: Mapping[str, float] = {
+    "running_pods": MAX_COUNT,
+    "idle_allocated_gpus": MAX_GPUS,
+    "idle_gpus": MAX_GPUS,
+}
+_REQUIRED = frozenset(
+    {"pod_count", "running_pod_count", "gpu_millionths", "gpu_memory_request_bytes", "running_pods"}
+)
+"""These become 0 where they are impossible; every other one becomes unknown."""
+
+_S = TypeVar("_S", bound=Struct)
 
 
-def violation(item: Item, now: datetime) -> str | None:
-    """Why the item cannot be true or cannot be kept; None where nothing is against it."""
+def violation(item: Item) -> str | None:
+    """Why the item cannot be stored; None where nothing prevents it."""
     transitions = item.transitions
-    happened = [transition.at for transition in transitions]
-    if isinstance(item, Upsert):
-        workload = item.record.workload
-        happened += [item.observed_at, workload.created_at]
-        happened += [workload.completed_at] if workload.completed_at else []
-        if not _are_between(_given(workload.guaranteed_runtime_ends_at), LATEST):
-            return "A time in the record is none that can be."
-        reason = _why_not_record(item)
-    else:
-        happened.append(item.deleted_at)
-        reason = None
-    if not _are_between(happened, now + CLOCK_AHEAD):
-        return "A time in the record has no offset, is too long ago or still to come."
     if len(transitions) > MAX_TRANSITIONS or _characters(transitions) > TEXT_CHARACTERS:
-        return "The record tells of too many phases at once."
-    return reason
-
-
-def _why_not_record(item: Upsert) -> str | None:
-    record, workload = item.record, item.record.workload
-    usage = record.usage
-    bounded: tuple[tuple[float | None, float], ...] = (
-        *((count, MAX_COUNT) for count in (usage.pod_count, usage.running_pod_count)),
-        *((count, MAX_COUNT) for count in (record.elements_total, workload.running_pods)),
-        (usage.gpu_millionths, MAX_GPUS * GPU_MILLIONTHS),
-        *(
-            (held, MAX_GPUS * GPU_MILLIONTHS)
-            for held in record.gpu_millionths_by_node_pool.values()
-        ),
-        (workload.allocated_resources.gpu, MAX_GPUS),
-        (workload.idle_allocated_gpus, MAX_GPUS),
-        (workload.idle_gpus, MAX_GPUS),
-        (usage.gpu_memory_request_bytes, MAX_BYTES),
-        (usage.cpu_memory_request_bytes, MAX_BYTES),
-        (usage.cpu_memory_limit_bytes, MAX_BYTES),
-        (usage.cpu_request_cores, MAX_CORES),
-        (usage.cpu_limit_cores, MAX_CORES),
-    )
-    for value, most in bounded:
-        if value is not None and value < 0:
-            return "A quantity in the record is negative."
-        if value is not None and value > most:
-            return "A quantity in the record is larger than any cluster's."
-    if len(record.elements) > MAX_RECORD_ELEMENTS:
+        return "The record lists too many phases at once."
+    if isinstance(item, Delete):
+        return None
+    elements = item.record.elements
+    if len(elements) > MAX_RECORD_ELEMENTS:
         return f"The record has more than {MAX_RECORD_ELEMENTS} elements."
-    if sum(len(element.name) for element in record.elements) > TEXT_CHARACTERS:
+    if sum(len(element.name) for element in elements) > TEXT_CHARACTERS:
         return "The names of the record's elements are too long."
     return None
 
 
+def repair(item: Item, now: datetime) -> tuple[Item, str | None]:
+    """The item without what is impossible, and a sentence that names it; None where nothing was left out."""
+    left_out: list[str] = []
+    latest = now + CLOCK_AHEAD
+    transitions = tuple(entry for entry in item.transitions if _is_time(entry.at, latest))
+    if len(transitions) < len(item.transitions):
+        left_out.append("times of phases")
+    if isinstance(item, Delete):
+        deleted_at = item.deleted_at
+        if not _is_time(deleted_at, latest):
+            left_out.append("deletedAt")
+            deleted_at = now
+        repaired: Item = replace(item, transitions=transitions, deleted_at=deleted_at)
+    else:
+        observed_at = item.observed_at
+        if not _is_time(observed_at, latest):
+            left_out.append("observedAt")
+            observed_at = now
+        record = _repair_record(item.record, observed_at, latest, left_out)
+        repaired = replace(item, transitions=transitions, observed_at=observed_at, record=record)
+    if not left_out:
+        return item, None
+    return repaired, f"The record is stored without what is impossible: {', '.join(left_out)}."
+
+
+def _repair_record(
+    record: Record, observed_at: datetime, latest: datetime, left_out: list[str]
+) -> Record:
+    workload = _repair_workload(record.workload, observed_at, latest, left_out)
+    usage = _bounded(record.usage, _USAGE_BOUNDS, left_out)
+    shares = record.gpu_millionths_by_node_pool
+    if usage.gpu_millionths != record.usage.gpu_millionths or not all(
+        0 <= share <= _USAGE_BOUNDS["gpu_millionths"] for share in shares.values()
+    ):
+        left_out.append("GPUs by node pool")
+        shares = {}
+    total = record.elements_total
+    if not 0 <= total <= MAX_COUNT:
+        left_out.append("number of elements")
+        total = len(record.elements)
+    return replace(
+        record,
+        workload=workload,
+        usage=usage,
+        gpu_millionths_by_node_pool=shares,
+        elements_total=total,
+    )
+
+
+def _repair_workload(
+    workload: Workload, observed_at: datetime, latest: datetime, left_out: list[str]
+) -> Workload:
+    changes: dict[str, Any] = {}
+    if not _is_time(workload.created_at, latest):
+        changes["created_at"] = observed_at
+    if workload.completed_at is not None and not _is_time(workload.completed_at, latest):
+        changes["completed_at"] = None
+    ends_at = workload.guaranteed_runtime_ends_at
+    if ends_at is not None and not _is_time(ends_at, LATEST):
+        changes["guaranteed_runtime_ends_at"] = None
+    if workload.priority is not None and abs(workload.priority) > _INT32:
+        changes["priority"] = None
+    if not _is_number(workload.allocated_resources.gpu, MAX_GPUS):
+        changes["allocated_resources"] = replace(workload.allocated_resources, gpu=0.0)
+    left_out += [_camel(name) for name in changes]
+    return _bounded(replace(workload, **changes), _WORKLOAD_BOUNDS, left_out)
+
+
+def _bounded(struct: _S, bounds: Mapping[str, float], left_out: list[str]) -> _S:
+    changes = {
+        name: 0 if name in _REQUIRED else None
+        for name, bound in bounds.items()
+        if (value := getattr(struct, name)) is not None and not _is_number(value, bound)
+    }
+    left_out += [_camel(name) for name in changes]
+    return replace(struct, **changes) if changes else struct
+
+
 def plausible_scrape(scrape: Scrape, now: datetime) -> Scrape | None:
     """The scrape without figures that cannot be; None where its time cannot be."""
-    if not _are_between((scrape.at, scrape.counted_since), now + CLOCK_AHEAD):
+    if not all(_is_time(at, now + CLOCK_AHEAD) for at in (scrape.at, scrape.counted_since)):
         return None
-    return msgspec.structs.replace(
+    return replace(
         scrape,
         workloads=tuple(
             Measured(measured.id, tuple(filter(_is_plausible, measured.readings)))
@@ -107,13 +176,18 @@ def _is_plausible(reading: Reading) -> bool:
     return 0 <= reading.value <= MAX_READING and len(reading.label) <= MAX_LABEL_CHARACTERS
 
 
-def _given(at: datetime | None) -> Sequence[datetime]:
-    return () if at is None else (at,)
+def _is_time(at: datetime, latest: datetime) -> bool:
+    return at.tzinfo is not None and EARLIEST <= at <= latest
 
 
-def _are_between(times: Iterable[datetime], latest: datetime) -> bool:
-    return all(at.tzinfo is not None and EARLIEST <= at <= latest for at in times)
+def _is_number(value: float, bound: float) -> bool:
+    return 0 <= value <= bound and isfinite(value)
 
 
-def _characters(transitions: Sequence[Transition]) -> int:
+def _characters(transitions: Iterable[Transition]) -> int:
     return sum(len(transition.message or "") for transition in transitions)
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(part.capitalize() for part in others)
