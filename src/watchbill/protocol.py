@@ -83,9 +83,12 @@ class Upsert(Wire, frozen=True, tag="upsert", tag_field="action"):
 
 
 class Delete(Wire, frozen=True, tag="delete", tag_field="action"):
+    """`not_before`: when the workload was last known to exist, where nobody saw its deletion as it happened."""
+
     id: UUID
     deleted_at: datetime
     transitions: tuple[Transition, ...] = ()
+    not_before: datetime | None = None
 
 
 Item = Upsert | Delete

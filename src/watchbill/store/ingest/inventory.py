@@ -1,4 +1,4 @@
-"""The one repair: an agent lists what it has, the server answers what it lacks, and what is missing is gone.
+"""The one repair: an agent lists what it has, the server answers what is missing here and deletes the rest.
 
 Deletion is inferred here and nowhere else, and only for rows whose witness lies inside what the agent listed
 completely. A commit that would take too much at once is held until a second, later inventory agrees.
@@ -23,7 +23,7 @@ from watchbill.protocol import (
     InventoryMissing,
 )
 from watchbill.store.ingest.stream import stream_check
-from watchbill.store.postgres.database import Connection, Database
+from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.document import DOCUMENT_FORMAT
 
@@ -33,7 +33,7 @@ SUSPECT_SHARE = 0.30
 SUSPECT_ROWS = 50
 
 _ABSENT = (
-    "SELECT w.id FROM workload w "
+    "SELECT w.id, w.updated_at FROM workload w "
     "JOIN unnest($3::text[], $4::text[], $5::text[]) AS c(grp, kind, namespace) "
     "ON w.witness_group = c.grp AND w.witness_kind = c.kind "
     "AND (c.namespace IS NULL OR w.witness_namespace = c.namespace) "
@@ -128,10 +128,10 @@ async def inventory_commit(
         if held:
             log.warning("inventory held", cluster_id=str(agent.cluster_id), absent=len(absent))
         else:
-            deletes = [Delete(id=workload_id, deleted_at=now) for workload_id in absent]
-            await workload_delete(
-                connection, agent.tenant_id, agent.cluster_id, deletes, now, is_inferred=True
-            )
+            deletes = [
+                Delete(id=row["id"], deleted_at=now, not_before=row["updated_at"]) for row in absent
+            ]
+            await workload_delete(connection, agent.tenant_id, agent.cluster_id, deletes, now)
         await connection.execute(
             "UPDATE cluster SET suspect_since = $3, last_contact_at = $4 "
             "WHERE tenant_id = $1 AND id = $2",
@@ -164,13 +164,13 @@ async def _absent(
     agent: AgentIdentity,
     inventory_id: UUID,
     coverage: tuple[Covered, ...],
-) -> list[UUID]:
+) -> list[Row]:
     covered: list[tuple[str, str, str | None]] = [
         (kind.group, kind.kind, namespace)
         for kind in coverage
         for namespace in (kind.namespaces if kind.namespaces is not None else (None,))
     ]
-    rows = await connection.fetch(
+    return await connection.fetch(
         _ABSENT,
         agent.tenant_id,
         agent.cluster_id,
@@ -179,7 +179,6 @@ async def _absent(
         [namespace for _, _, namespace in covered],
         inventory_id,
     )
-    return [row["id"] for row in rows]
 
 
 async def _is_suspect(connection: Connection, agent: AgentIdentity, absent: int) -> bool:

@@ -43,6 +43,10 @@ from watchbill.store.workloads.validation import (
 )
 from watchbill.store.workloads.write import record_write
 
+CATCH_UP = timedelta(minutes=2)
+"""How long after a silence an agent may still be reporting what happened during it."""
+CLOCK_TOLERANCE = timedelta(seconds=5)
+
 log = structlog.get_logger(__name__)
 
 
@@ -111,7 +115,9 @@ async def batch_apply(
             return BatchReply(seq=batch.seq, refused=())
         if batch.seq > expected:
             raise Conflict(f"Batch {batch.seq} came before {expected}.", details=str(expected))
+        await _record_gap(connection, agent, cluster["last_contact_at"], now)
         refused, repaired, items = _valid_items(batch.items, now)
+        items = await _bound_deletions(connection, agent, items, now)
         refused += await _apply_items(connection, agent, items, now)
         await _show_problems(connection, agent, batch.items, [*repaired, *refused], now)
         scrapes = [s for s in (plausible_scrape(scrape, now) for scrape in batch.scrapes) if s]
@@ -189,7 +195,7 @@ async def _locked(connection: Connection, agent: AgentIdentity) -> Row:
 async def _record_gap(
     connection: Connection, agent: AgentIdentity, last_contact_at: datetime | None, now: datetime
 ) -> None:
-    """A silence long enough for workloads to live and die unseen is kept, and shown."""
+    """A silence long enough for workloads to come and go unseen is recorded, and shown."""
     if last_contact_at is None:
         return
     if now - last_contact_at < timedelta(seconds=DEGRADED_AFTER_SECONDS):
@@ -221,6 +227,34 @@ def _valid_items(
         if left_out is not None:
             repaired.append(RefusedItem(id=_item_id(item), reason=left_out))
     return refused, repaired, valid
+
+
+async def _bound_deletions(
+    connection: Connection, agent: AgentIdentity, items: list[Item], now: datetime
+) -> list[Item]:
+    """Deletions stamped only after a silence that has just ended happened at some time during it.
+
+    An agent that merely could not reach the server went on observing: its times lie within the silence.
+    """
+    if not any(isinstance(item, Delete) for item in items):
+        return items
+    silence = await connection.fetchrow(
+        "SELECT from_at, to_at FROM cluster_gap WHERE tenant_id = $1 AND cluster_id = $2 "
+        "AND to_at > $3 ORDER BY to_at DESC LIMIT 1",
+        agent.tenant_id,
+        agent.cluster_id,
+        now - CATCH_UP,
+    )
+    if silence is None:
+        return items
+    return [
+        msgspec.structs.replace(item, not_before=silence["from_at"])
+        if isinstance(item, Delete)
+        and item.not_before is None
+        and item.deleted_at >= silence["to_at"] - CLOCK_TOLERANCE
+        else item
+        for item in items
+    ]
 
 
 async def _apply_items(

@@ -68,8 +68,14 @@ class Database:
     ) -> Self:
         """Raises Unavailable when the database does not answer."""
 
-        async def set_role(connection: asyncpg.Connection) -> None:
-            await connection.execute(f"SET ROLE {APP_ROLE}")
+        settings = (
+            f"SET ROLE {APP_ROLE}; SET statement_timeout = {int(statement_timeout_seconds * 1000)}; "
+            "SET timezone = 'UTC'; SET jit = off"
+        )
+
+        async def prepare(connection: asyncpg.Connection) -> None:
+            # Not as startup parameters: PgBouncer accepts few of these.
+            await connection.execute(settings)
 
         async with translated():
             pool = await asyncpg.create_pool(
@@ -77,14 +83,9 @@ class Database:
                 min_size=min(2, pool_size),
                 max_size=pool_size,
                 connection_class=_TenantConnection,
-                init=set_role,
+                init=prepare,
                 statement_cache_size=512,
-                server_settings={
-                    "application_name": "watchbill",
-                    "statement_timeout": str(int(statement_timeout_seconds * 1000)),
-                    "timezone": "UTC",
-                    "jit": "off",
-                },
+                server_settings={"application_name": "watchbill"},
             )
         return cls(pool, database_url)
 

@@ -57,6 +57,11 @@ _PGBOUNCER = DatabaseFailure(
 
 FAILURES: dict[str, DatabaseFailure] = {
     "08": _DISCONNECTED,
+    "08P01": DatabaseFailure(
+        _REFUSED,
+        "The database, or a pooler before it, rejects the connection.",
+        "Its log says why. PgBouncer works in session mode (pool_mode = session).",
+    ),
     "0A000": DatabaseFailure(_RETRYABLE, "The database's schema has just changed."),  # cached plans
     "25006": DatabaseFailure(
         FailureKind.READ_ONLY,

@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from watchbill.errors import Invalid
 from watchbill.store.postgres.errors import translated
+from watchbill.store.postgres.pooler import check_pooler
 
 APP_ROLE = "watchbill_app"
 _LOCK = 0x7761746368  # any number that only Watchbill uses
@@ -41,9 +42,11 @@ _ROLE_STATEMENTS = (
 async def migrate(database_url: str) -> None:
     """Apply every revision that is missing.
 
-    Raises Invalid where the role cannot be made, Unavailable where the database does not answer or refuses us.
+    Raises Invalid where the role cannot be made or a pooler shares the session; Unavailable where the
+    database does not answer or refuses us.
     """
     async with translated():
+        await check_pooler(database_url)
         connection = await asyncpg.connect(database_url)
         try:
             await _lock(connection)

@@ -1,8 +1,7 @@
-"""Marks workloads as gone. The row stays: it is the tombstone, and the history that people come back for.
+"""Marks workloads as deleted, and removes them once they were deleted long enough ago.
 
-A deleted row shows the last phase before it began to leave; its open spell ends with it.
-
-Forgets what was deleted longer ago than it is kept for, from every table.
+A deleted row stays as the workload's history. It shows the last phase before the workload began to leave; its
+open phase interval ends with it. `deletedBetween` says where nobody saw the deletion as it happened.
 """
 
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from watchbill.store.workloads.document import (
 from watchbill.store.workloads.write import EXISTING, phase_state_of, transition_insert
 from watchbill.workload import LEAVING_PHASES, Phase, Transition
 
-_GONE = (
+_MARK_DELETED = (
     "UPDATE workload w SET deleted_at = n.deleted_at, updated_at = $2, phase = n.phase, "
     "phase_updated_at = n.phase_updated_at, resting_phase = n.phase, "
     "resting_phase_at = n.phase_updated_at, transition_count = n.transition_count, "
@@ -43,10 +42,11 @@ _GONE = (
 
 @dataclass(frozen=True, slots=True)
 class _Deletion:
-    """`was_leaving`: its last record already told of the leaving, so its message is not of the phase shown."""
+    """`was_leaving`: its last record was of a phase of leaving, so its message is not of the phase shown."""
 
     id: UUID
     deleted_at: datetime
+    between: DeletedBetween | None
     was_leaving: bool
     state: PhaseState
     transitions: list[tuple[UUID, int, Transition]]
@@ -58,25 +58,25 @@ async def workload_delete(
     cluster_id: UUID,
     deletes: Sequence[Delete],
     now: datetime,
-    *,
-    is_inferred: bool = False,
 ) -> int:
-    """Mark rows of this cluster as gone; what is gone already stays as it is. Returns how many went."""
-    told = {delete.id: delete for delete in deletes}
+    """Mark rows of this cluster as deleted, unless they are already. Returns how many were marked."""
+    by_id = {delete.id: delete for delete in deletes}
     stored = await connection.fetch(
         f"{EXISTING} AND cluster_id = $3 AND deleted_at IS NULL FOR UPDATE",
         tenant_id,
-        list(told),
+        list(by_id),
         cluster_id,
     )
-    departures = [_deletion(row, told[row["id"]]) for row in stored]
-    if departures:
-        await _update(connection, tenant_id, departures, now, is_inferred=is_inferred)
+    deletions = [_deletion(row, by_id[row["id"]]) for row in stored]
+    if deletions:
+        await _update(connection, tenant_id, deletions, now)
         await transition_insert(
-            connection, tenant_id, [entry for d in departures for entry in d.transitions]
+            connection,
+            tenant_id,
+            [entry for deletion in deletions for entry in deletion.transitions],
         )
-        await change_notify(connection, tenant_id, (departure.id for departure in departures))
-    return len(departures)
+        await change_notify(connection, tenant_id, (deletion.id for deletion in deletions))
+    return len(deletions)
 
 
 def _deletion(stored: Row, delete: Delete) -> _Deletion:
@@ -96,6 +96,9 @@ def _deletion(stored: Row, delete: Delete) -> _Deletion:
     return _Deletion(
         delete.id,
         deleted_at,
+        None
+        if delete.not_before is None
+        else DeletedBetween(not_before=delete.not_before, not_after=deleted_at),
         Phase(stored["phase"]) in LEAVING_PHASES,
         finish_intervals(state, deleted_at),
         entries,
@@ -105,42 +108,35 @@ def _deletion(stored: Row, delete: Delete) -> _Deletion:
 async def _update(
     connection: Connection,
     tenant_id: int,
-    departures: Sequence[_Deletion],
+    deletions: Sequence[_Deletion],
     now: datetime,
-    *,
-    is_inferred: bool,
 ) -> None:
     stored = await connection.fetch(
-        "SELECT id, document, updated_at FROM workload WHERE tenant_id = $1 AND id = ANY($2::uuid[])",
+        "SELECT id, document FROM workload WHERE tenant_id = $1 AND id = ANY($2::uuid[])",
         tenant_id,
-        [departure.id for departure in departures],
+        [deletion.id for deletion in deletions],
     )
-    last = {row["id"]: row for row in stored}
-    rows = [
-        _gone_row(departure, last[departure.id], now, is_inferred=is_inferred)
-        for departure in departures
-    ]
-    await connection.execute(_GONE, tenant_id, now, *map(list, zip(*rows, strict=True)))
+    documents = {row["id"]: row["document"] for row in stored}
+    rows = [_deleted_row(deletion, documents[deletion.id], now) for deletion in deletions]
+    await connection.execute(_MARK_DELETED, tenant_id, now, *map(list, zip(*rows, strict=True)))
 
 
-def _gone_row(
-    departure: _Deletion, last: Row, now: datetime, *, is_inferred: bool
-) -> tuple[object, ...]:
-    state = departure.state
+def _deleted_row(deletion: _Deletion, last_document: bytes, now: datetime) -> tuple[object, ...]:
+    state = deletion.state
     document = replace_members(
-        last["document"],
+        last_document,
         LastState(
             phase=state.resting_phase,
             phase_updated_at=state.resting_phase_at,
             updated_at=now,
-            deleted_at=departure.deleted_at,
+            deleted_at=deletion.deleted_at,
         ),
-        DeletedBetween(not_before=last["updated_at"], not_after=now) if is_inferred else None,
-        without=("phaseMessage", "phaseReason") if departure.was_leaving else (),
+        deletion.between,
+        without=("phaseMessage", "phaseReason") if deletion.was_leaving else (),
     )
     return (
-        departure.id,
-        departure.deleted_at,
+        deletion.id,
+        deletion.deleted_at,
         state.resting_phase.value,
         state.resting_phase_at,
         state.transition_count,

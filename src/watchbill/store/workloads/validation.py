@@ -93,7 +93,13 @@ def repair(item: Item, now: datetime) -> tuple[Item, str | None]:
         if not _is_time(deleted_at, latest):
             left_out.append("deletedAt")
             deleted_at = now
-        repaired: Item = replace(item, transitions=transitions, deleted_at=deleted_at)
+        not_before = item.not_before
+        if not_before is not None and not _is_time(not_before, deleted_at):
+            left_out.append("notBefore")
+            not_before = None
+        repaired: Item = replace(
+            item, transitions=transitions, deleted_at=deleted_at, not_before=not_before
+        )
     else:
         observed_at = item.observed_at
         if not _is_time(observed_at, latest):
