@@ -34,6 +34,8 @@ from watchbill.protocol import (
     Reading,
     Scrape,
 )
+from watchbill.query import Scope
+from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.workloads.validation import plausible_scrape
 from watchbill.workload import GPU_MILLIONTHS
 
@@ -265,9 +267,10 @@ BEYOND: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", BEYOND)
-async def test_a_quantity_larger_than_any_clusters_is_refused_alone(
+async def test_a_quantity_larger_than_any_clusters_is_left_out_alone(
     server: Served, name: str
 ) -> None:
+    """The workload stays, and the cluster's state names what its record lacks."""
     agent = await connected_agent(server.db, NOW)
     items = []
     for number in range(1, 4):
@@ -276,8 +279,10 @@ async def test_a_quantity_larger_than_any_clusters_is_refused_alone(
         record = msgspec.structs.replace(item.record, usage=usage)
         items.append(msgspec.structs.replace(item, record=record))
     reply = await agent.send(*items, upsert(workload(9)), now=NOW)
-    assert {refused.id for refused in reply.refused} == {workload(n).id for n in range(1, 4)}
-    assert (await server.get("/api/v1/workloads/count")).json == {"count": 1}
+    assert reply.refused == ()
+    assert (await server.get("/api/v1/workloads/count")).json == {"count": 4}
+    (cluster,) = await cluster_list(server.db, Scope(1, is_whole_tenant=True), NOW)
+    assert {problem.id for problem in cluster.refused} == {workload(n).id for n in range(1, 4)}
     await fleet_is_fine(server)
 
 
