@@ -1,4 +1,4 @@
-"""People whom an issuer vouched for: known by issuer and the issuer's own id, from login to login."""
+"""Users of identity providers, identified by issuer and the issuer's own id."""
 
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -20,11 +20,11 @@ async def user_upsert(db: Database, login: ExternalLogin, *, now: datetime) -> U
             login.issuer,
             login.external_id,
         )
-        told = (login.name, login.email, list(login.groups))
+        stated = (login.name, login.email, list(login.groups))
         if row is not None:
-            is_news = (row["name"], row["email"], row["groups"]) != told
+            is_new = (row["name"], row["email"], row["groups"]) != stated
             if row["told_at"] > login.stated_at or not (
-                is_news or now - row["seen_at"] >= SEEN_EVERY
+                is_new or now - row["seen_at"] >= SEEN_EVERY
             ):
                 known: UUID = row["id"]
                 return known
@@ -37,7 +37,7 @@ async def user_upsert(db: Database, login: ExternalLogin, *, now: datetime) -> U
             uuid4(),
             login.issuer,
             login.external_id,
-            *told,
+            *stated,
             now,
             login.stated_at,
         )
@@ -57,7 +57,7 @@ async def user_list(db: Database, tenant_id: int) -> list[User]:
 async def user_set_disabled(
     db: Database, tenant_id: int, person_id: UUID, *, at: datetime | None
 ) -> bool:
-    """Shut somebody out, or (`at` None) let in again. False where there is nobody of that id."""
+    """Disable a user, or (`at` None) enable again. False where there is no user of that id."""
     async with db.acquire(tenant_id) as connection:
         found = await connection.fetchval(
             "UPDATE person SET disabled_at = $3 WHERE tenant_id = $1 AND id = $2 RETURNING id",

@@ -1,6 +1,6 @@
-"""Which workloads changed: told by whoever writes, in the writing transaction, and heard on one connection.
+"""Which workloads changed: notified in the transaction that writes, and listened to on one connection.
 
-What is told are ids alone; what they mean to somebody is asked of the table, within a scope.
+A notification holds ids alone; what changed about them is read from the table, within a scope.
 """
 
 from base64 import b64decode, b64encode
@@ -33,9 +33,9 @@ class ChangedWorkload:
 
 
 async def change_notify(connection: Connection, tenant_id: int, ids: Iterable[UUID]) -> None:
-    """Heard by every server once the transaction is committed, and by nobody if it is not."""
-    told = list(ids)
-    parts = [told[start : start + IDS_AT_ONCE] for start in range(0, len(told), IDS_AT_ONCE)]
+    """Notifies every server once the transaction is committed, and none if it is rolled back."""
+    changed = list(ids)
+    parts = [changed[start : start + IDS_AT_ONCE] for start in range(0, len(changed), IDS_AT_ONCE)]
     if parts:
         await connection.execute(
             "SELECT pg_notify($1, part) FROM unnest($2::text[]) AS part",
@@ -45,11 +45,11 @@ async def change_notify(connection: Connection, tenant_id: int, ids: Iterable[UU
 
 
 def _encoded(tenant_id: int, ids: Sequence[UUID]) -> str:
-    return f"{tenant_id}:{b64encode(b''.join(one.bytes for one in ids)).decode('ascii')}"
+    return f"{tenant_id}:{b64encode(b''.join(id_.bytes for id_ in ids)).decode('ascii')}"
 
 
-def _decoded(told: str) -> tuple[int, list[UUID]]:
-    tenant_id, _, packed = told.partition(":")
+def _decoded(payload: str) -> tuple[int, list[UUID]]:
+    tenant_id, _, packed = payload.partition(":")
     data = b64decode(packed)
     return int(tenant_id), [UUID(bytes=data[at : at + 16]) for at in range(0, len(data), 16)]
 
@@ -58,8 +58,10 @@ def _decoded(told: str) -> tuple[int, list[UUID]]:
 async def change_listen(
     db: Database, hear: Hear, *, lost: Callable[[], None]
 ) -> AsyncIterator[NotificationListener]:
-    """Calls `hear` for whatever is committed from now on, and `lost` when nothing more will be heard."""
-    async with db.listening(CHANNEL, lambda told: hear(*_decoded(told)), lost=lost) as listener:
+    """Calls `hear` for whatever is committed from now on, and `lost` when the connection is lost."""
+    async with db.listening(
+        CHANNEL, lambda payload: hear(*_decoded(payload)), lost=lost
+    ) as listener:
         yield listener
 
 
