@@ -42,6 +42,7 @@ def _expressions(source: ProgramSource) -> Iterator[tuple[str, str, bool]]:
             yield f"{place}.{name}", f"{role.each}\n | {getattr(role, name)}", False
     yield "embeds", source.embeds, False
     yield "framework", source.framework, False
+    yield "queue", source.queue, False
     for name, expression in source.scale.items():
         yield f"scale.{name}", expression, False
     for name, predicates in source.predicates.items():

@@ -62,6 +62,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     scales_to_zero: bool = False
     framework: str = ""
     """The framework that this object runs, where its kind alone does not tell it."""
+    queue: str = ""
+    """Volcano's queue that the object names for the pod group to come."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     suspended_at: datetime | None = None

@@ -30,7 +30,7 @@ BUILT_IN = Path(__file__).parents[1] / "definitions"
 
 MAX_LEVELS = 3
 _ENDPOINT_KEYS = ("each", "url", "host", "port", "path", "tls", "protocol")
-_VERSIONED = ("roles", "embeds", "scale", "status", "endpoints", "framework")
+_VERSIONED = ("roles", "embeds", "scale", "status", "endpoints", "framework", "queue")
 _STATUS_KEYS = (*PREDICATES, "conditions", "times", "scalesToZero")
 _ROLE_KEYS = (
     "name",
@@ -145,6 +145,7 @@ def _compiled(top: Section, override: Section) -> Program:
         roles=tuple(_role(role) for role in holder("roles").sections("roles")),
         embeds=_expression(holder("embeds"), "embeds") or "empty",
         framework=_expression(holder("framework"), "framework") or "null",
+        queue=_expression(holder("queue"), "queue") or "null",
         scale=_expressions(holder("scale").section("scale"), SCALE),
         endpoints=tuple(
             _expressions(rule, _ENDPOINT_KEYS) for rule in holder("endpoints").sections("endpoints")

@@ -167,6 +167,7 @@ class ProgramSource(msgspec.Struct, frozen=True, kw_only=True):
     times: Mapping[str, str] = {}
     scales_to_zero: str = "false"
     framework: str = "null"
+    queue: str = "null"
     endpoints: tuple[Mapping[str, str], ...] = ()
 
 
@@ -204,6 +205,7 @@ class Program:
             predicates=predicates,
             scales_to_zero=result.get("scales_to_zero") is True,
             framework=text(result.get("framework")),
+            queue=text(result.get("queue")),
             conditions=tuple(objects(result.get("conditions")))[:MAX_CONDITIONS],
             endpoints=tuple(_endpoint(item) for item in objects(result.get("endpoints")))[
                 :MAX_ENDPOINTS
@@ -251,6 +253,7 @@ def program_text(source: ProgramSource) -> str:
         "times": _object({name: _first_result(text) for name, text in source.times.items()}),
         "scales_to_zero": _first_result(source.scales_to_zero),
         "framework": _first_result(source.framework),
+        "queue": _first_result(source.queue),
         "conditions": "$conditions",
         "endpoints": _list(_endpoint_rule(rule) for rule in source.endpoints),
     }

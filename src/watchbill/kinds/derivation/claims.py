@@ -4,6 +4,7 @@ A MIG slice counts as its share, where the claim or the device's name tells the 
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -17,6 +18,7 @@ from watchbill.kinds.objects.resources import mig_share
 from watchbill.kinds.objects.settings import DeriveSettings
 
 _MAX_DEVICES = 1_024
+_NOTHING_GIVEN: Mapping[str, int] = {}
 # In a selector, as device.attributes['gpu.nvidia.com'].profile == '1g.10gb'; in a class's name; in a device's,
 # which may hold no dot, as gpu-0-mig-1g10gb-19-2.
 _SELECTED = re.compile(r"profile\W{1,20}([1-9]g\.[0-9]{1,4}gb)", re.IGNORECASE)
@@ -53,23 +55,27 @@ def claimed_gpus(
 
 def requested_by_claim(claim: Object, settings: DeriveSettings) -> Fraction:
     """GPUs that a claim requests; among alternatives the allocated one."""
-    given = frozenset(text(result.get("request")) for result in _results(claim))
+    given = Counter(text(result.get("request")) for result in _results(claim))
     return requested_devices(at(claim, "spec", "devices"), settings, given)
 
 
 def requested_devices(
-    devices: Any, settings: DeriveSettings, given: frozenset[str] = frozenset()
+    devices: Any, settings: DeriveSettings, given: Mapping[str, int] = _NOTHING_GIVEN
 ) -> Fraction:
-    """GPUs that `spec.devices` of a claim requests; among alternatives the one in `given`, else the first."""
+    """GPUs that `spec.devices` of a claim requests; among alternatives the one in `given`, else the first.
+
+    `given`: how many devices were allocated, by request. A part of a device's capacity is no number of GPUs.
+    """
     total = Fraction(0)
     for request in objects(at(devices, "requests")):
         alternatives = _alternatives(request)
         if alternatives:
-            chosen = next(
-                (alternative for name, alternative in alternatives if name in given),
-                alternatives[0][1],
+            name, chosen = next(
+                (alternative for alternative in alternatives if alternative[0] in given),
+                alternatives[0],
             )
-            total += _share(chosen, settings) * _count(chosen)
+            if not at(chosen, "capacity", "requests"):
+                total += _share(chosen, settings) * _count(chosen, given.get(name, 0))
     return min(total, Fraction(_MAX_DEVICES))
 
 
@@ -78,13 +84,13 @@ def _results(claim: Object) -> Iterator[Mapping[str, Any]]:
 
 
 def allocated_devices(claim: Object, settings: DeriveSettings) -> Fraction:
-    """GPUs allocated to the claim; administrative access allocates nothing."""
+    """GPUs allocated to the claim; administrative access and shares of unknown size add nothing."""
     requests: dict[str, Mapping[str, Any]] = {}
     for request in objects(at(claim, "spec", "devices", "requests")):
         requests |= dict(_alternatives(request))
     total = Fraction(0)
     for result in _results(claim):
-        if result.get("adminAccess") is not True:
+        if result.get("adminAccess") is not True and not result.get("shareID"):
             request = requests.get(text(result.get("request")), {})
             total += _named_share(text(result.get("device")), request) or _share(request, settings)
     return min(total, Fraction(_MAX_DEVICES))
@@ -146,11 +152,11 @@ def _is_gpu(request: Mapping[str, Any], settings: DeriveSettings) -> bool:
     return "gpu" in name.lower()
 
 
-def _count(request: Mapping[str, Any]) -> int:
-    """How many devices; `All` counts as 1, since only the allocation knows the number."""
+def _count(request: Mapping[str, Any], given: int) -> int:
+    """How many devices; `All` is what was allocated, and 1 until something was."""
     if request.get("adminAccess") is True:
         return 0
     if request.get("allocationMode") == "All":
-        return 1
+        return max(1, given)
     number = whole(request.get("count"))
     return 1 if number is None else max(0, number)

@@ -72,6 +72,10 @@ def _of_root(view: WorkloadView) -> OrganisationNames | None:
     for queue in _root_labels(view, KUEUE_QUEUE_LABEL):
         if (view.namespace, queue) in view.cluster.local_queues:
             return _kueue_organisation(queue, view)
+    # Volcano's controller copies it into the pod group. Where queues are read, it has to be one of them.
+    queue, queues = view.facts.queue, view.cluster.volcano_queues
+    if queue and (queue in queues or not queues):
+        return _volcano_organisation(queue, view.cluster)
     return None
 
 

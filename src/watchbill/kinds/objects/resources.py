@@ -32,7 +32,9 @@ GPU_ANNOTATIONS = frozenset(
     }
 )
 MEBIBYTE = 1024**2
-_MIG = re.compile(r"nvidia\.com/mig-([1-9]g\.[0-9]{1,4}gb)(?:[.+].{1,20})?", re.ASCII)
+_MIG = re.compile(r"nvidia\.com/mig-([1-9]g\.[0-9]{1,4}gb)(?:\.me|\+[a-z.]{1,20})?", re.ASCII)
+_PASSED_THROUGH = re.compile(r"nvidia\.com/[A-Z]{2}[0-9]{3}[A-Z0-9]{0,8}_[\w-]{1,100}", re.ASCII)
+"""A whole GPU passed through to a virtual machine, by its chip: `nvidia.com/GA102GL_A10`; no `GRID_…` share."""
 _MIG_SLICES = 7
 # Profiles of GPUs that divide into four (A30, RTX PRO 6000): no other GPU has a profile of these names.
 _QUARTERS = frozenset({"1g.6gb", "2g.12gb", "4g.24gb", "2g.48gb", "4g.96gb"})
@@ -189,7 +191,11 @@ def whole_and_mig(extended: Amounts, gpu_resources: tuple[str, ...]) -> tuple[in
     devices = 0
     mig = Fraction(0)
     for name, amount in extended:
-        if name in gpu_resources or (name.startswith(_DEVICE_CLASS) and "gpu" in name):
+        if (
+            name in gpu_resources
+            or (name.startswith(_DEVICE_CLASS) and "gpu" in name)
+            or _PASSED_THROUGH.fullmatch(name)
+        ):
             devices += int(amount)
         elif match := _MIG.fullmatch(name):
             mig += mig_share(match[1]) * int(amount)
