@@ -140,7 +140,7 @@ async def test_names_that_mean_two_or_none_or_one_that_is_gone(fleet: Fleet) -> 
     assert (await fleet.run("describe", "same", "--cluster", "nowhere")).code == 1
     none = await fleet.run("why", "man")
     assert none.code == 1
-    assert "hint: found with that text: many-" in none.err
+    assert "hint: similar: many-" in none.err
     gone = await fleet.run("why", "gone")
     assert (gone.code, "when it was deleted" in gone.out) == (0, True)
     assert (await fleet.run("get", "--deleted", "-o", "name")).out == "gone\n"
@@ -170,7 +170,7 @@ async def test_idle_counts_what_is_measured(fleet: Fleet) -> None:
     assert [line.split()[0] for line in outcome.out.splitlines()] == ["same"]
     assert outcome.err.splitlines() == [
         "1.5 GPUs of 1 workload are idle: 0.0 GPU-hours by now.",
-        "1 of 76 workloads with GPUs are measured; of the other 75 it is not known.",
+        "1 of 76 workloads with GPUs are measured; the other 75 are not.",
     ]
 
 
@@ -202,7 +202,7 @@ async def test_top_adds_up(fleet: Fleet) -> None:
 async def test_a_bad_filter_is_told_in_the_servers_words(fleet: Fleet) -> None:
     outcome = await fleet.run("get", "-f", "phase=Running")
     assert outcome.code == 2
-    assert outcome.err.startswith("error: The filter 'phase=Running' is not understood.\nhint: ")
+    assert outcome.err.startswith("error: Invalid filter 'phase=Running'.\nhint: ")
 
 
 async def test_clusters_are_registered_listed_and_removed(fleet: Fleet) -> None:
