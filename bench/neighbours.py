@@ -2,8 +2,9 @@
 
 Short turns alternate: the flood comes to the patient one's server, or to another server on this machine. So
 both meet what the flood's own processor time does to a small machine, and what else goes on there; what differs
-is the sharing of a server. The target is a ratio of at most 1.2. Floods: a tenant at ten times its rate, and
-strangers whose tokens and agents' credentials open nothing.
+is the sharing of a server. The target is a ratio of at most 1.2. Floods: a tenant at ten times its rate,
+strangers whose tokens and agents' credentials open nothing, and an agent that was taken over (`hostile_agent`):
+there the server's memory is told too, whose target is 512 MiB.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import aiohttp
@@ -39,13 +41,16 @@ class Place:
     """A server and what its two tenants hold."""
 
     url: str
+    pid: int
     hasty: str
     patient: str
+    agent: str
+    """A cluster's credential, of the hasty tenant."""
 
 
 @dataclass(frozen=True)
 class Flood:
-    """`credential` None = the hasty tenant's own token."""
+    """`credential` None = the hasty tenant's own token; without a path it is the hostile agent."""
 
     method: str
     path: str
@@ -56,11 +61,12 @@ FLOODS = {
     "a tenant at ten times its rate": Flood("GET", LIST),
     "tokens that are none": Flood("GET", LIST, "a.b.c"),
     "agents that are none": Flood("POST", "/agent/v1/hello", f"wba.{uuid4()}.{'x' * 43}"),
+    "a hostile agent": Flood("", ""),
 }
 
 
 @contextlib.asynccontextmanager
-async def server_process(url: str) -> AsyncIterator[str]:
+async def server_process(url: str) -> AsyncIterator[tuple[str, int]]:
     """A server in a process of its own, as it is run, with that rate for every principal."""
     env = dict(os.environ) | {
         "WATCHBILL_REQUESTS_PER_SECOND": str(RATE),
@@ -74,7 +80,7 @@ async def server_process(url: str) -> AsyncIterator[str]:
     )
     assert process.stdout is not None
     try:
-        yield (await process.stdout.readline()).decode().split()[-1]
+        yield (await process.stdout.readline()).decode().split()[-1], process.pid
     finally:
         process.terminate()
         await process.wait()
@@ -88,22 +94,29 @@ async def place(database_url: str) -> AsyncIterator[Place]:
     _, *second = await tenant_create(db, "second", now=now)
     first = await account_create(db, 1, "flood", (administrator_rule(1),), now=now)
     await db.close()
-    async with server_process(database_url) as url, aiohttp.ClientSession() as session:
+    async with server_process(database_url) as (url, pid), aiohttp.ClientSession() as session:
 
         async def token(client_id: str, secret: str) -> str:
             body = {"grantType": "app_token", "appId": client_id, "appSecret": secret}
             async with session.post(f"{url}/api/v1/token", json=body) as answer:
                 return str((await answer.json())["accessToken"])
 
-        yield Place(url, await token(*first), await token(*second))
+        hasty = await token(*first)
+        headers = {"Authorization": f"Bearer {hasty}"}
+        async with session.post(
+            f"{url}/api/v1/clusters", json={"name": "hostile"}, headers=headers
+        ) as answer:
+            credential = str((await answer.json())["credential"])
+        yield Place(url, pid, hasty, await token(*second), credential)
 
 
 @contextlib.asynccontextmanager
 async def flooding(at: Place, flood: Flood) -> AsyncIterator[asyncio.subprocess.Process]:
     """A client of its own process: it is the server that is measured, not the client. Born asleep."""
     words = (flood.method, at.url + flood.path, flood.credential or at.hasty, str(10 * RATE))
+    program = ("bench.flood", *words) if flood.path else ("bench.hostile_agent", at.url, at.agent)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.flood", *words), stderr=asyncio.subprocess.DEVNULL
+        *(sys.executable, "-m", *program), stderr=asyncio.subprocess.DEVNULL
     )
     try:
         await asyncio.sleep(1.5)
@@ -138,6 +151,15 @@ async def took(session: aiohttp.ClientSession, at: Place) -> list[float]:
     return found
 
 
+def peak_mebibytes(pid: int) -> int | None:
+    """The most memory that the process ever held; None where the system does not say."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        return None
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) // 1024
+
+
 def p99(found: list[float]) -> float:
     return sorted(found)[math.ceil(len(found) * 0.99) - 1]
 
@@ -156,20 +178,23 @@ async def measure(here: Place, there: Place, name: str, turns: int) -> None:
                     measured[kind] += await took(session, here)
     milliseconds = {kind: round(p99(found) * 1000, 2) for kind, found in measured.items()}
     ratio = round(milliseconds["beside"] / milliseconds["elsewhere"], 2)
-    print(json.dumps({"flood": name, "p99_ms": milliseconds, "ratio": ratio}), flush=True)
+    told = {"flood": name, "p99_ms": milliseconds, "ratio": ratio}
+    print(json.dumps(told | {"peak_mib": peak_mebibytes(here.pid)}), flush=True)
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=12)
-    turns = parser.parse_args().turns
+    parser.add_argument("--flood", choices=FLOODS, action="append", help="only these")
+    arguments = parser.parse_args()
+    turns = arguments.turns
     async with (
         servers.database() as first,
         servers.database() as second,
         place(first) as here,
         place(second) as there,
     ):
-        for name in FLOODS:
+        for name in arguments.flood or FLOODS:
             await measure(here, there, name, turns)
 
 

@@ -32,8 +32,8 @@ CHECKS = [
     response_schema_conformance,
 ]
 # The contract admits these and declares no status for what they mean; docs/api-semantics.md says 400.
-TOLERATED = ("filterBy ", "The filter '", "The operator ", "offset is a whole number")
-REFUSED_VALUES = (" is a number; ", " is a date; ")
+TOLERATED = ("filterBy ", "The filter '", "The operator ", "offset must be an integer")
+REFUSED_VALUES = (" must be a number, ", " must be a date, ")
 CONTRACT = contract_document()
 
 

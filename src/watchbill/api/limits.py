@@ -25,6 +25,8 @@ CONCURRENT_METRICS_QUERIES = 4
 QUEUE_SECONDS = 2.0
 AGENT_QUEUE_SECONDS = 15.0
 MAX_AGENT_QUEUED = 4
+AGENT_BYTES_PER_SECOND = 1024 * 1024
+AGENT_BYTES_BURST = 4 * 1024**3
 MAX_QUEUED = 64
 DEVICE_LOGINS_PER_SECOND = 0.2
 DEVICE_LOGINS_BURST = 20
@@ -57,17 +59,18 @@ class TokenBuckets:
         self._clock = clock
         self._levels: LRUCache[Hashable, tuple[float, float]] = LRUCache(MAX_PRINCIPALS)
 
-    def take(self, principal: Hashable) -> None:
-        """Raises TooMany, with the seconds until there is one again."""
+    def take(self, principal: Hashable, cost: float = 1.0) -> None:
+        """Raises TooMany, with the seconds until there is one again. One that costs more than is left is let
+        through, and paid off afterwards."""
         now = self._clock()
         level, at = self._levels.get(principal, (self._burst, now))
         level = min(self._burst, level + (now - at) * self._per_second)
         if level < 1.0:
-            level = max(level - REFUSAL_COST, -self._per_second)
+            level = min(level, max(level - REFUSAL_COST, -self._per_second))
             self._levels[principal] = (level, now)
             wait = math.ceil((1.0 - level) / self._per_second)
             raise TooMany("Too many requests.", retry_after_seconds=max(1, wait))
-        self._levels[principal] = (level - 1.0, now)
+        self._levels[principal] = (level - cost, now)
 
 
 class RefusalDelay:
@@ -247,6 +250,7 @@ class AgentLimiter:
 
     def __init__(self, connections: int) -> None:
         share = max(1, connections // 2)
+        self._bytes = TokenBuckets(AGENT_BYTES_PER_SECOND, AGENT_BYTES_BURST)
         self._messages = ConcurrencyLimiter(
             1,
             "messages of an agent",
@@ -259,6 +263,10 @@ class AgentLimiter:
         self._all = ConcurrencyLimiter(
             share, "messages of agents", queue_seconds=AGENT_QUEUE_SECONDS, max_queued=1_000
         )
+
+    def charge(self, agent: AgentIdentity, size_bytes: int) -> None:
+        """Count what an agent sent, inflated. Raises TooMany; who waits as long as that says loses nothing."""
+        self._bytes.take(agent.cluster_id, size_bytes)
 
     @asynccontextmanager
     async def message(self, agent: AgentIdentity) -> AsyncIterator[None]:

@@ -15,10 +15,11 @@ from tests.api.test_errors import assert_is_error
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import upsert, workload
 from tests.fixtures.serving import Answer, Served
+from watchbill.api import limits
 from watchbill.api.http import call, guard
 from watchbill.api.limits import MAX_AGENT_QUEUED, AgentLimiter, ConcurrencyLimiter
 from watchbill.api.resources import ingest
-from watchbill.errors import Invalid
+from watchbill.errors import Invalid, TooMany
 from watchbill.identity import AgentIdentity
 from watchbill.maintenance import record_fleets
 from watchbill.protocol import (
@@ -26,6 +27,7 @@ from watchbill.protocol import (
     MAX_BYTES,
     MAX_GPUS,
     Batch,
+    Delete,
     Heartbeat,
     HeartbeatReply,
     InventoryEntries,
@@ -33,9 +35,11 @@ from watchbill.protocol import (
     NodePoolCapacity,
     Reading,
     Scrape,
+    Upsert,
 )
 from watchbill.query import Scope
 from watchbill.store.fleet.clusters import cluster_list
+from watchbill.store.workloads import quotas
 from watchbill.store.workloads.validation import plausible_scrape
 from watchbill.workload import GPU_MILLIONTHS
 
@@ -110,7 +114,7 @@ async def test_large_messages_are_decoded_beside_the_event_loop(
     token = await credential(server)
     small = msgspec.json.encode(Batch(stream_id="x", seq=1, items=(upsert(workload(1)),)))
     await post(server, token, "batch", small)
-    await post(server, token, "batch", small + b" " * call.DECODE_ASIDE_BYTES)
+    await post(server, token, "batch", small + b" " * ingest.DECODE_ASIDE_BYTES)
     assert threads == [True, False]
 
 
@@ -350,3 +354,49 @@ async def test_texts_that_no_index_takes_refuse_their_item_alone(server: Served)
     reply = await agent.send(*items, now=NOW)
     assert workload(20).id not in {refused.id for refused in reply.refused}
     await fleet_is_fine(server)
+
+
+# Quotas of a cluster
+
+
+async def test_a_cluster_has_so_many_live_workloads(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quotas, "MAX_LIVE_WORKLOADS", 3)
+    agent = await connected_agent(server.db, NOW)
+    reply = await agent.send(*(upsert(workload(n)) for n in range(1, 6)), now=NOW)
+    assert {refused.id for refused in reply.refused} == {workload(4).id, workload(5).id}
+    changed = upsert(workload(2, name="renamed"))
+    assert (await agent.send(changed, now=NOW)).refused == (), "those that it has may change"
+    await agent.send(Delete(id=workload(1).id, deleted_at=NOW), now=NOW)
+    assert (await agent.send(upsert(workload(4)), now=NOW)).refused == (), "there is room again"
+    other = await connected_agent(server.db, NOW, number=2)
+    assert (await other.send(upsert(workload(9)), now=NOW)).refused == ()
+
+
+@pytest.mark.parametrize("member", ["project_key", "department_key"])
+async def test_a_cluster_has_so_many_projects_and_departments(
+    server: Served, monkeypatch: pytest.MonkeyPatch, member: str
+) -> None:
+    """Their numbers are kept for ever."""
+    monkeypatch.setattr(quotas, "MAX_PROJECTS", 2)
+    agent = await connected_agent(server.db, NOW)
+
+    def named(number: int, key: str) -> Upsert:
+        item = upsert(workload(number))
+        return msgspec.structs.replace(
+            item, record=msgspec.structs.replace(item.record, **{member: key})
+        )
+
+    reply = await agent.send(*(named(n, f"queue-{n}") for n in range(1, 5)), now=NOW)
+    assert {refused.id for refused in reply.refused} == {workload(3).id, workload(4).id}
+    assert (await agent.send(named(5, "queue-1"), now=NOW)).refused == ()
+
+
+async def test_bytes_beyond_an_agents_rate_wait() -> None:
+    limiter, agent = AgentLimiter(4), AgentIdentity(1, workload(1).id)
+    limiter.charge(agent, limits.AGENT_BYTES_BURST + 10 * limits.AGENT_BYTES_PER_SECOND)
+    with pytest.raises(TooMany) as refused:
+        limiter.charge(agent, 1)
+    assert refused.value.retry_after_seconds in (10, 11)
+    limiter.charge(AgentIdentity(1, workload(2).id), 1)

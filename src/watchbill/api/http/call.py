@@ -258,18 +258,8 @@ class Call:
         self._expect("application/json")
         return await self._body(AGENT_BODY_BYTES)
 
-    async def decode_agent_body(
-        self,
-        body: bytes,
-        decode: Callable[[bytes], Body],
-        *,
-        most_bytes: int = AGENT_MESSAGE_BYTES,
-        may_hold_nul: bool = True,
-    ) -> Body:
-        """The message in a body, inflated where that says gzip. Raises Invalid, TooLarge.
-
-        Without `may_hold_nul` its texts go into text columns as they are, and these know no NUL.
-        """
+    async def inflate_agent_body(self, body: bytes, most_bytes: int) -> bytes:
+        """The JSON in a body. Raises Invalid, TooLarge."""
         encoding = self.headers.get(b"content-encoding", b"identity").lower()
         if encoding == b"gzip":
             body = await asyncio.to_thread(inflate, body, most_bytes)
@@ -279,11 +269,7 @@ class Call:
             raise TooLarge(f"The body is larger than {most_bytes} bytes.")
         if sum(map(body.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
             raise TooLarge(f"The body holds more than {MAX_JSON_VALUES} values.")
-        if not may_hold_nul and b"\\u0000" in body:
-            raise Invalid("The body contains a NUL character.")
-        if len(body) <= DECODE_ASIDE_BYTES:
-            return decode(body)
-        return await asyncio.to_thread(decode, body)
+        return body
 
     def _expect(self, media_type: str) -> None:
         sent = self.headers.get(b"content-type", media_type.encode()).decode("latin-1")

@@ -4,6 +4,7 @@ A message is read, inflated and decoded when it is its agent's turn, and a large
 items of a batch are decoded one by one, so that other requests run in between.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
@@ -14,6 +15,7 @@ import msgspec
 from watchbill.api.http.call import (
     AGENT_BATCH_BYTES,
     AGENT_MESSAGE_BYTES,
+    DECODE_ASIDE_BYTES,
     Call,
     decode_json,
     invalid_shape,
@@ -105,16 +107,27 @@ async def _answer(
     most_bytes: int = AGENT_MESSAGE_BYTES,
     may_hold_nul: bool = True,
 ) -> Answer:
-    """Raises TooMany, Invalid, TooLarge, and what `apply` does."""
+    """Raises TooMany, Invalid, TooLarge, and what `apply` does.
+
+    Without `may_hold_nul` its texts go into text columns as they are, and these know no NUL.
+    """
     assert call.agent is not None, "the route lets nobody in but agents"
     limiter = call.services.agent_limiter
     async with limiter.message(call.agent):
         body = await call.agent_body()
         async with limiter.processing(call.agent):
-            message = await call.decode_agent_body(
-                body, decode, most_bytes=most_bytes, may_hold_nul=may_hold_nul
-            )
+            body = await call.inflate_agent_body(body, most_bytes)
+            limiter.charge(call.agent, len(body))
+            if not may_hold_nul and b"\\u0000" in body:
+                raise Invalid("The body contains a NUL character.")
+            message = await _decoded(body, decode)
             return json_reply(await apply(call.db, call.agent, message, call.now))
+
+
+async def _decoded(body: bytes, decode: Callable[[bytes], Message]) -> Message:
+    if len(body) <= DECODE_ASIDE_BYTES:
+        return decode(body)
+    return await asyncio.to_thread(decode, body)
 
 
 HANDLERS = (

@@ -4,7 +4,7 @@ A record whose hash is the stored one and that brings no new transition writes n
 statement per table, whatever the number of items.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -23,6 +23,7 @@ from watchbill.store.postgres.database import Connection, Row
 from watchbill.store.workloads import organisation
 from watchbill.store.workloads.changes import change_notify
 from watchbill.store.workloads.document import DOCUMENT_FORMAT
+from watchbill.store.workloads.quotas import within_quota
 from watchbill.store.workloads.row import Columns, OrganisationIds, make_row
 from watchbill.store.workloads.validation import DOCUMENT_BYTES, TOO_LARGE
 from watchbill.workload import Phase, Transition, Usage
@@ -54,14 +55,10 @@ async def record_write(
     """Insert, update, revive or leave alone. Refuses an id that lives in another cluster."""
     ids = [upsert.record.workload.id for upsert in upserts]
     existing = {row["id"]: row for row in await connection.fetch(EXISTING, tenant_id, ids)}
-    refused: list[RefusedItem] = []
-    changed: list[Upsert] = []
-    for upsert in upserts:
-        stored = existing.get(upsert.record.workload.id)
-        if stored and stored["cluster_id"] != cluster_id and stored["deleted_at"] is None:
-            refused.append(RefusedItem(id=stored["id"], reason=_HELD_ELSEWHERE))
-        elif stored is None or not _is_same(stored, upsert):
-            changed.append(upsert)
+    changed, refused = _changed(upserts, existing, cluster_id)
+    live = {row["id"] for row in existing.values() if row["deleted_at"] is None}
+    changed, excess = await within_quota(connection, tenant_id, cluster_id, changed, live=live)
+    refused += excess
     if not changed:
         return refused
     numbers = await organisation.organisation_assign_ids(
@@ -91,6 +88,21 @@ async def record_write(
     await _add_to_inventory(connection, tenant_id, cluster_id, written)
     await change_notify(connection, tenant_id, written)
     return refused
+
+
+def _changed(
+    upserts: Sequence[Upsert], existing: Mapping[UUID, Row], cluster_id: UUID
+) -> tuple[list[Upsert], list[RefusedItem]]:
+    """Those that say something new, and those whose id lives in another cluster."""
+    refused: list[RefusedItem] = []
+    changed: list[Upsert] = []
+    for upsert in upserts:
+        stored = existing.get(upsert.record.workload.id)
+        if stored and stored["cluster_id"] != cluster_id and stored["deleted_at"] is None:
+            refused.append(RefusedItem(id=stored["id"], reason=_HELD_ELSEWHERE))
+        elif stored is None or not _is_same(stored, upsert):
+            changed.append(upsert)
+    return changed, refused
 
 
 async def _upsert(connection: Connection, rows: Sequence[Columns]) -> set[UUID]:

