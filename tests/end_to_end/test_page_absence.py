@@ -57,7 +57,7 @@ class Absence:
 
 def _viewer(me: JSON) -> JSON:
     scope = {"tenant": False, "clusterIds": [], "departmentIds": [], "projectIds": ["1"]}
-    return me | {"isAdministrator": False, "scope": scope}
+    return me | {"isAdministrator": False, "permissions": ["workloads:read"], "scope": scope}
 
 
 POD = kind("", "Pod", "complete")
@@ -130,6 +130,13 @@ CASES = {
         "No idle GPUs among the 4 measured",
         "4 other allocated GPUs are not measured",
         clusters("connected", POD),
+        gpus(allocated=8, measured=4, idle=0),
+    ),
+    "a part is not measured though the exporter responds": Absence(
+        "/idle",
+        "No idle GPUs among the 4 measured",
+        "their pods have just started",
+        clusters("connected", POD, kind("metrics", "DCGM exporter", "complete")),
         gpus(allocated=8, measured=4, idle=0),
     ),
     "all is well": Absence(

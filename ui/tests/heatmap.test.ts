@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { cellAt, heatRows, shadeOf, summaryOf } from "../src/model/heatmap";
+import { columnSpans, heatRows, shadeOf, summaryOf } from "../src/model/heatmap";
 import type { Line } from "../src/model/metrics";
 
 function device(label: string, points: readonly (readonly [number, number])[]): Line {
@@ -31,10 +31,13 @@ describe("a heat map", () => {
     expect(summaryOf(heatRows([LINES[2]!], [0, 60], "percent"), String)).toBe("No samples.");
   });
 
-  it("finds the cell under the pointer", () => {
-    expect(cellAt(0, 0, 100, 30, 3, 10)).toEqual([0, 0]);
-    expect(cellAt(99.9, 29.9, 100, 30, 3, 10)).toEqual([2, 9]);
-    expect(cellAt(100, 0, 100, 30, 3, 10)).toBeUndefined();
-    expect(cellAt(-1, 5, 100, 30, 3, 10)).toBeUndefined();
+  it("has the time range of its chart", () => {
+    expect(columnSpans([60, 120, 300], 0, 600)).toEqual([
+      { left: 0, right: 0.1 },
+      { left: 0.1, right: 0.2 },
+      { left: 0.4, right: 0.5 },
+    ]);
+    expect(columnSpans([60], 0, 60)).toEqual([{ left: 59 / 60, right: 1 }]);
+    expect(columnSpans([], 0, 60)).toEqual([]);
   });
 });

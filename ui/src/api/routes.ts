@@ -11,7 +11,7 @@ import type {
   IdleGpus,
   Measurement,
   Me,
-  Spell,
+  PhaseInterval,
   TelemetryValue,
   Workload,
 } from "./shapes";
@@ -74,9 +74,9 @@ export async function getWorkload(id: string, signal?: AbortSignal): Promise<Wor
   return (await getJson<Workload>(`${WORKLOADS}/${encodeURIComponent(id)}`, signal)).body;
 }
 
-export async function getHistory(id: string, signal?: AbortSignal): Promise<readonly Spell[]> {
+export async function getHistory(id: string, signal?: AbortSignal): Promise<readonly PhaseInterval[]> {
   const path = `${WORKLOADS}/${encodeURIComponent(id)}/history`;
-  return (await getJson<{ history: readonly Spell[] }>(path, signal)).body.history;
+  return (await getJson<{ history: readonly PhaseInterval[] }>(path, signal)).body.history;
 }
 
 export interface Elements {

@@ -2,10 +2,10 @@ import { EmptyState } from "../components/placeholders";
 import { useMe } from "../session";
 import { ConnectCluster } from "./connect";
 
-/** No cluster is visible: how to connect one for administrators, whom to ask for everybody else. */
+/** No cluster is visible: how to connect one for those who may, whom to ask for everybody else. */
 export function NoClusters() {
   const me = useMe();
-  if (me?.isAdministrator === true) return <ConnectCluster />;
+  if (me?.permissions.includes("clusters:write") === true) return <ConnectCluster />;
   return (
     <EmptyState title="No cluster is visible to you">
       <p>

@@ -9,6 +9,9 @@ import { Heatmap } from "./heatmap";
 
 const HEIGHT = 130;
 const COLORS = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5"];
+/** Left and right of the plot, in pixels; the style sheet has them for the heat map below it. */
+const AXIS = 64;
+const EDGE = 16;
 const SYNC = "metrics";
 
 export function formatValue(unit: Unit, value: number): string {
@@ -38,7 +41,7 @@ export default function Chart({ lines: all, ...props }: ChartProps) {
   return (
     <div class="chart-with-heatmap">
       <LineChart {...props} lines={all.filter(({ isThin }) => !isThin)} />
-      <Heatmap title={props.title} unit={props.unit} lines={devices} at={at} />
+      <Heatmap title={props.title} unit={props.unit} lines={devices} at={at} start={props.start} end={props.end} />
     </div>
   );
 }
@@ -163,6 +166,7 @@ function optionsOf(input: OptionsInput): uPlot.Options {
     width: input.element.clientWidth,
     height: HEIGHT,
     legend: { show: false },
+    padding: [null, EDGE, null, null],
     cursor: { sync: { key: SYNC }, drag: { x: true, y: false, setScale: false }, points: { size: 6 } },
     scales: {
       x: { time: true, range: [input.start, input.end] },
@@ -172,7 +176,7 @@ function optionsOf(input: OptionsInput): uPlot.Options {
       { ...axis, size: 24, space: 64, values: (_plot, splits) => splits.map((at) => clock.format(at * 1000)) },
       {
         ...axis,
-        size: 64,
+        size: AXIS,
         space: 30,
         incrs: input.unit.startsWith("bytes") ? BINARY_STEPS : input.unit === "count" ? WHOLE_STEPS : DECIMAL_STEPS,
         values: (_plot, splits) => splits.map((split) => formatValue(input.unit, split)),

@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { localInstant } from "../model/format";
-import { cellAt, heatRows, shadeOf, summaryOf, type HeatRow } from "../model/heatmap";
+import { columnSpans, heatRows, shadeOf, summaryOf, type ColumnSpan, type HeatRow } from "../model/heatmap";
 import type { Line, Unit } from "../model/metrics";
 import { formatValue, resolved } from "./chart";
 
@@ -16,22 +16,26 @@ interface HeatmapProps {
   readonly lines: readonly Line[];
   /** The instants of the columns, in seconds. */
   readonly at: readonly number[];
+  /** The time range of the chart above, in seconds. */
+  readonly start: number;
+  readonly end: number;
 }
 
-export function Heatmap({ title, unit, lines, at }: HeatmapProps) {
+export function Heatmap({ title, unit, lines, at, start, end }: HeatmapProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const [cell, setCell] = useState<readonly [number, number] | undefined>(undefined);
   const rows = heatRows(lines, at, unit);
+  const columns = columnSpans(at, start, end);
   const rowHeight = Math.max(MIN_ROW, Math.min(MAX_ROW, Math.floor(HEIGHT / rows.length)));
   useEffect(() => {
     const element = canvas.current;
     if (element === null) return undefined;
-    const redraw = (): void => draw(element, rows, at.length, rowHeight);
+    const redraw = (): void => draw(element, rows, columns, rowHeight);
     redraw();
     const observer = new ResizeObserver(redraw);
     observer.observe(element);
     return () => observer.disconnect();
-  }, [lines, at, rowHeight]);
+  }, [lines, at, start, end, rowHeight]);
   const shown = cell === undefined ? undefined : rows[cell[0]];
   const value = shown?.values[cell![1]];
   const label = `${title} of ${rows.length} devices. ${summaryOf(rows, (number) => formatValue(unit, number))}`;
@@ -44,7 +48,10 @@ export function Heatmap({ title, unit, lines, at }: HeatmapProps) {
         style={{ height: `${rows.length * rowHeight}px` }}
         onPointerMove={(event) => {
           const box = event.currentTarget.getBoundingClientRect();
-          setCell(cellAt(event.clientX - box.left, event.clientY - box.top, box.width, box.height, rows.length, at.length));
+          const x = (event.clientX - box.left) / box.width;
+          const row = Math.floor(((event.clientY - box.top) / box.height) * rows.length);
+          const column = columns.findIndex(({ left, right }) => left <= x && x < right);
+          setCell(row in rows && column >= 0 ? [row, column] : undefined);
         }}
         onPointerLeave={() => setCell(undefined)}
       />
@@ -60,7 +67,7 @@ export function Heatmap({ title, unit, lines, at }: HeatmapProps) {
 }
 
 /** Nothing is drawn where there is no sample; 0 has a colour of its own, so that idle devices stand out. */
-function draw(canvas: HTMLCanvasElement, rows: readonly HeatRow[], columns: number, rowHeight: number): void {
+function draw(canvas: HTMLCanvasElement, rows: readonly HeatRow[], columns: readonly ColumnSpan[], rowHeight: number): void {
   const context = canvas.getContext("2d");
   const ratio = window.devicePixelRatio;
   const width = Math.max(1, Math.round(canvas.clientWidth * ratio));
@@ -75,8 +82,8 @@ function draw(canvas: HTMLCanvasElement, rows: readonly HeatRow[], columns: numb
     const bottom = Math.round(((index + 1) * height) / rows.length) - (rowHeight > MIN_ROW ? 1 : 0);
     row.values.forEach((value, column) => {
       if (value === null) return;
-      const left = Math.round((column * width) / columns);
-      const right = Math.round(((column + 1) * width) / columns);
+      const left = Math.round(columns[column]!.left * width);
+      const right = Math.max(left + 1, Math.round(columns[column]!.right * width));
       context.fillStyle = value === 0 ? zero : filled;
       context.globalAlpha = value === 0 ? 0.6 : shadeOf(value, row.most);
       context.fillRect(left, top, right - left, bottom - top);

@@ -1,6 +1,6 @@
 /** The phase history of a workload: a bar in proportion to time, and a list. */
 
-import type { Spell, Workload } from "../api/shapes";
+import type { PhaseInterval, Workload } from "../api/shapes";
 import type { LiveQuery } from "../hooks/live_query";
 import { useNow } from "../hooks/clock";
 import { duration, localInstant } from "../model/format";
@@ -10,14 +10,14 @@ import { PhaseBadge } from "../components/phase";
 
 interface TimelineProps {
   readonly workload: Workload;
-  readonly history: LiveQuery<readonly Spell[]>;
+  readonly history: LiveQuery<readonly PhaseInterval[]>;
 }
 
-interface Span extends Spell {
+interface Span extends PhaseInterval {
   readonly seconds: number;
 }
 
-export function spansOf(history: readonly Spell[], endsAt: number): Span[] {
+export function spansOf(history: readonly PhaseInterval[], endsAt: number): Span[] {
   return history.map((interval) => {
     const end = interval.endedAt === undefined ? endsAt : Date.parse(interval.endedAt);
     return { ...interval, seconds: Math.max(0, (end - Date.parse(interval.startedAt)) / 1000) };

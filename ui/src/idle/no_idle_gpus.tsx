@@ -44,7 +44,7 @@ function wordsFor(gpus: FleetMoment["gpus"]): { readonly title: string; readonly
   if (unmeasured > ROUNDING_GPUS)
     return {
       title: `No idle GPUs among the ${decimal(gpus.measured)} measured`,
-      text: `${decimal(unmeasured)} other allocated GPUs are not measured.`,
+      text: `${plural(unmeasured, "other allocated GPU is", "other allocated GPUs are")} not measured.`,
     };
   return { title: "No idle GPUs", text: `${allocated} allocated, and all of them have been in use recently.` };
 }
@@ -64,7 +64,7 @@ export function Unmeasured({ number }: { readonly number: number }) {
   if (number <= ROUNDING_GPUS) return null;
   return (
     <details class="muted">
-      <summary>{decimal(number)} allocated GPUs are not measured and not counted here.</summary>
+      <summary>{plural(number, "allocated GPU is", "allocated GPUs are")} not measured and not counted here.</summary>
       <NotMeasured clusters={clusters} />
     </details>
   );

@@ -10,7 +10,8 @@ export function NotMeasured({ clusters }: { readonly clusters: readonly Cluster[
   const unmeasured = clusters
     .map((cluster) => ({ cluster, measurement: gpuMeasurement(cluster, me) }))
     .filter(({ measurement }) => !measurement.isMeasured);
-  if (unmeasured.length === 0) return null;
+  if (unmeasured.length === 0)
+    return <p class="muted">Every cluster measures GPU use: their pods have just started, or their devices report none.</p>;
   return (
     <ul class="plain not-measured">
       {unmeasured.map(({ cluster, measurement }) => (

@@ -22,17 +22,20 @@ export function shadeOf(value: number, most: number): number {
   return most <= 0 ? 0.15 : 0.15 + 0.85 * Math.min(1, Math.max(0, value / most));
 }
 
-/** The row and the column at a position, or undefined outside. */
-export function cellAt(
-  x: number,
-  y: number,
-  width: number,
-  height: number,
-  rows: number,
-  columns: number,
-): readonly [number, number] | undefined {
-  if (x < 0 || y < 0 || x >= width || y >= height) return undefined;
-  return [Math.floor((y / height) * rows), Math.floor((x / width) * columns)];
+/** Where a column lies in the time range, from 0 to 1. A sample stands for the time since the one before. */
+export interface ColumnSpan {
+  readonly left: number;
+  readonly right: number;
+}
+
+/** If there is only one sample, it stands for this part of the range. */
+const LONE_SAMPLE = 1 / 60;
+
+export function columnSpans(at: readonly number[], start: number, end: number): ColumnSpan[] {
+  const gaps = at.slice(1).map((instant, index) => instant - at[index]!);
+  const step = gaps.length === 0 ? (end - start) * LONE_SAMPLE : Math.min(...gaps);
+  const place = (instant: number): number => Math.min(1, Math.max(0, (instant - start) / (end - start)));
+  return at.map((instant) => ({ left: place(instant - step), right: place(instant) }));
 }
 
 /** The last values in words, for those who do not see the picture. */

@@ -45,6 +45,8 @@ export class LiveRows {
   scrollTop = 0;
 
   private order: (string | undefined)[] = [];
+  /** Where each loaded workload stands in `order`. */
+  private positions = new Map<string, number>();
   private documents = new Map<string, Workload>();
   private pages = new Map<number, "loading" | "loaded">();
   private added = 0;
@@ -140,6 +142,7 @@ export class LiveRows {
       );
       if (epoch !== this.epoch) return;
       this.order = [];
+      this.positions.clear();
       this.documents.clear();
       this.pages.clear();
       this.removed.clear();
@@ -200,9 +203,10 @@ export class LiveRows {
   private place(page: number, workloads: readonly Workload[]): void {
     const start = page * PAGE_SIZE;
     workloads.forEach((workload, index) => {
-      const known = this.order.indexOf(workload.id);
-      if (known !== -1 && known !== start + index) this.isReordered = true;
+      const known = this.positions.get(workload.id);
+      if (known !== undefined && known !== start + index) this.isReordered = true;
       this.order[start + index] = workload.id;
+      this.positions.set(workload.id, start + index);
       this.documents.set(workload.id, workload);
     });
     this.pages.set(page, "loaded");
@@ -228,14 +232,14 @@ export class LiveRows {
     }
     if (!isSameOrder(before, after, seen)) this.isReordered = true;
     const missing = before.filter((id) => id !== undefined && !seen.has(id)) as string[];
-    await this.recheck(missing, start, epoch);
+    await this.recheck(missing, epoch);
   }
 
   /** Rows that their page no longer contains: deleted, changed, or shifted to a neighbouring page. */
-  private async recheck(missing: readonly string[], start: number, epoch: number): Promise<void> {
+  private async recheck(missing: readonly string[], epoch: number): Promise<void> {
     const visible = missing
       .filter((id) => {
-        const index = this.order.indexOf(id, start);
+        const index = this.positions.get(id) ?? -1;
         return index >= this.first && index <= this.last;
       })
       .slice(0, MAX_MISSING_CHECKED);
@@ -265,7 +269,10 @@ export class LiveRows {
       this.pages.delete(page);
       for (let index = page * PAGE_SIZE; index < (page + 1) * PAGE_SIZE; index += 1) {
         const id = this.order[index];
-        if (id !== undefined) this.documents.delete(id);
+        if (id !== undefined) {
+          this.documents.delete(id);
+          this.positions.delete(id);
+        }
         this.order[index] = undefined;
       }
     }
