@@ -45,7 +45,8 @@ def _completed(view: WorkloadView) -> str:
             return f"Pod {pod.name} was ended by the shutdown of its node: {pod.message}".rstrip(
                 ": "
             )
-    return view.facts.predicates.get("completed", "")
+    killed = _first(_failure(pod) for pod in view.pods.succeeded if pod.problem is not None)
+    return view.facts.predicates.get("completed", "") or killed
 
 
 def _initializing(view: WorkloadView) -> str:
@@ -136,7 +137,8 @@ def _start_problem(pod: Pod) -> str:
         return ""
     problem_text = f"Container {problem.container} of pod {pod.name}: {problem.reason}"
     if problem.is_waiting:
-        code = f" (last exit code {problem.exit_code})" if problem.exit_code else ""
+        code = f" (last exit code {problem.exit_code}" if problem.exit_code else ""
+        code += f": {problem.last_reason})" if code and problem.last_reason else ")" if code else ""
         return _sentence(f"{problem_text}{code}", problem.message)
     return _sentence(f"{problem_text} (exit code {problem.exit_code})", problem.message)
 

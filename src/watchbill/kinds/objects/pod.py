@@ -73,6 +73,8 @@ class ContainerProblem(msgspec.Struct, frozen=True):
     message: str
     exit_code: int | None
     is_waiting: bool
+    last_reason: str = ""
+    """Why the container last ended, where it waits to be started again."""
 
 
 class Pod(msgspec.Struct, frozen=True, kw_only=True):
@@ -248,7 +250,7 @@ class _Containers:
         if isinstance(waiting, Mapping) and _is_problem(waiting):
             last = mapping(at(container, "lastState", "terminated"))
             self._note(_problem(name, waiting, last, is_waiting=True))
-        elif isinstance(terminated, Mapping) and whole(terminated.get("exitCode")) != 0:
+        elif isinstance(terminated, Mapping) and _has_failed(terminated):
             self._note(_problem(name, terminated, terminated, is_waiting=False))
 
     def _started(self, at: datetime | None) -> None:
@@ -267,6 +269,11 @@ def _is_problem(waiting: Mapping[str, Any]) -> bool:
     return text(waiting.get("reason")) not in _ORDINARY_WAITS
 
 
+def _has_failed(terminated: Mapping[str, Any]) -> bool:
+    """The kernel may kill a process inside a container that then exits with 0."""
+    return whole(terminated.get("exitCode")) != 0 or terminated.get("reason") == "OOMKilled"
+
+
 def _problem(
     name: str, state: Mapping[str, Any], ended: Mapping[str, Any], *, is_waiting: bool
 ) -> ContainerProblem:
@@ -276,6 +283,7 @@ def _problem(
         message=_bounded(state.get("message")),
         exit_code=whole(ended.get("exitCode")),
         is_waiting=is_waiting,
+        last_reason=_short(ended.get("reason")) if is_waiting else "",
     )
 
 

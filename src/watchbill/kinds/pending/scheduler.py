@@ -198,6 +198,8 @@ def volcano_reasons(view: WorkloadView) -> Iterator[PendingReason]:
         unschedulable = condition(at(group, "status", "conditions"), "Unschedulable")
         if unschedulable is None or unschedulable.get("status") != "True":
             continue
+        if _is_superseded(unschedulable, condition(at(group, "status", "conditions"), "Scheduled")):
+            continue
         message = message_of(unschedulable)
         since = instant(unschedulable.get("lastTransitionTime")) or instant(
             metadata(group).get("creationTimestamp")
@@ -209,6 +211,14 @@ def volcano_reasons(view: WorkloadView) -> Iterator[PendingReason]:
             user_message=_volcano_message(group, message, view),
             since=since or _EPOCH,
         )
+
+
+def _is_superseded(unschedulable: Object, scheduled: Object | None) -> bool:
+    """Volcano leaves the old condition True when the gang was scheduled later."""
+    if scheduled is None or scheduled.get("status") != "True":
+        return False
+    at_ = [instant(found.get("lastTransitionTime")) for found in (unschedulable, scheduled)]
+    return at_[0] is not None and at_[1] is not None and at_[1] > at_[0]
 
 
 def _volcano_message(
