@@ -17,6 +17,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import asyncpg
+import hypothesis
 import pytest
 import pytest_asyncio
 import structlog
@@ -45,6 +46,9 @@ COMPONENTS = {
 }
 INSTALLERS = {"strict OpenID provider": strict_provider.install}
 _missed: dict[str, int] = {}
+
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 structlog.configure(  # the default draws every frame's variables: a second for each error that is logged
     processors=[

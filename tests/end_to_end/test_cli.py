@@ -227,7 +227,7 @@ async def test_another_process_and_a_reader_that_leaves(fleet: Fleet) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), 120)
     assert (process.returncode, out, err) == (141, b"{\n", b"")
 
 
@@ -275,7 +275,7 @@ class _Started:
 
     async def stop(self) -> None:
         self.process.send_signal(signal.SIGINT)
-        await asyncio.wait_for(self.process.wait(), 30)
+        await asyncio.wait_for(self.process.wait(), 120)
 
 
 async def _started(arguments: tuple[str, ...]) -> _Started:

@@ -115,7 +115,7 @@ class Watching:
 
     async def interrupt(self) -> tuple[int, str]:
         self.process.send_signal(signal.SIGINT)
-        _, told = await asyncio.wait_for(self.process.communicate(), 20)
+        _, told = await asyncio.wait_for(self.process.communicate(), 120)
         assert self.process.returncode is not None
         return self.process.returncode, told.decode()
 
@@ -234,7 +234,7 @@ async def test_names_are_completed_and_nothing_ever_said(fleet: Fleet) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        out, err = await asyncio.wait_for(process.communicate(), 30)
+        out, err = await asyncio.wait_for(process.communicate(), 120)
         return out.decode().split(), err.decode()
 
     everything = ["llama-sft-1", "llama-sft-2", "llama-sft-3"]

@@ -77,7 +77,7 @@ async def settled(receiver: Receiver, scenario: Scenario) -> None:
     def is_told() -> bool:
         return expected <= {str(uid) for uid in receiver.live()}
 
-    await until(is_told, seconds=30)
+    await until(is_told, seconds=180)
     seq = -1
     while seq != receiver.seq:
         seq = receiver.seq
@@ -116,7 +116,7 @@ async def test_the_agent_tells_what_the_scenario_knows(tmp_path: Path, seed: int
             await agreed(receiver, scenario)
         finally:
             stop.set()
-            await asyncio.wait_for(agent, 20)
+            await asyncio.wait_for(agent, 120)
             await cluster.stop()
 
 
@@ -218,9 +218,9 @@ async def test_a_kind_that_is_removed_takes_its_workloads_along(tmp_path: Path) 
         await cluster.remove_kind(JOB_SETS)
         await until(
             lambda: not sets & {str(uid) for uid in receiver.live()},
-            seconds=30,
+            seconds=120,
         )
         assert cluster.store.table(PODS.group, PODS.plural) is not None
         stop.set()
-        await asyncio.wait_for(agent, 20)
+        await asyncio.wait_for(agent, 120)
     await cluster.stop()

@@ -174,7 +174,7 @@ async def http_process(server: RunningServer) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{port}/mcp"
     finally:
         process.terminate()
-        await asyncio.wait_for(process.wait(), 20)
+        await asyncio.wait_for(process.wait(), 120)
 
 
 @asynccontextmanager

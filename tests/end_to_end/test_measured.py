@@ -164,7 +164,7 @@ async def run(
                 await db.close()
         finally:
             stop.set()
-            await asyncio.wait_for(agent, 30)
+            await asyncio.wait_for(agent, 120)
             patch.undo()
     await simulated.stop()
 

@@ -387,7 +387,7 @@ async def test_what_was_seen_is_told_before_the_agent_stops(tmp_path: Path) -> N
             await asyncio.sleep(0.3)
             assert uid(late) not in server.rows
             running.stop.set()
-            await asyncio.wait_for(running.task, 10)
+            await asyncio.wait_for(running.task, 120)
         assert uid(late) in server.rows
 
 
@@ -469,7 +469,7 @@ async def test_a_credential_unknown_to_the_server_ends_the_run(tmp_path: Path) -
     async with kube_api() as api, receiver() as server:
         with pytest.raises(Unauthenticated):
             async with agent(tmp_path, api, server, credential=CREDENTIAL + "x") as running:
-                await asyncio.wait_for(running.task, 30)
+                await asyncio.wait_for(running.task, 120)
 
 
 async def test_an_unreachable_cluster_is_waited_for_and_shown(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def _json(record: Record) -> bytes:
 
 async def _until_told(server: Receiver, play: Play, moment: str) -> None:
     wanted, by_id_alone = expected(play, moment), is_broken(play, moment)
-    deadline = asyncio.get_running_loop().time() + 10
+    deadline = asyncio.get_running_loop().time() + 120
     while found := difference(server, wanted, by_id_alone=by_id_alone):
         assert asyncio.get_running_loop().time() < deadline, f"{moment}: {found}"
         await asyncio.sleep(0.02)

@@ -74,7 +74,7 @@ async def measuring(
             yield Told(server, exporters, simulated)
         finally:
             stop.set()
-            await asyncio.wait_for(task, 30)
+            await asyncio.wait_for(task, 120)
     await simulated.stop()
 
 
@@ -138,7 +138,7 @@ async def test_exporters_elsewhere_are_not_believed(tmp_path: Path) -> None:
         await until(lambda: ("CPU_USAGE_CORES", "") in told.last_of(1))
         assert ("GPU_UTILIZATION", "") not in told.last_of(1)
         assert not any("dcgm" in request for request in told.simulated.requests)
-        await until(lambda: told.states().get("DCGM exporter") is not None, seconds=40)
+        await until(lambda: told.states().get("DCGM exporter") is not None, seconds=180)
         found = told.states()["DCGM exporter"]
         assert found.state == "absent"
         assert "gpu-operator" in (found.message or "")

@@ -120,7 +120,7 @@ async def test_an_agent_of_another_cluster_is_refused_and_deletes_nothing(
             await reader.until({"Pod/stays": "Running"})
         with pytest.raises(Forbidden) as caught:
             async with agent(tmp_path, wrong, None, **options) as running:
-                await asyncio.wait_for(running.task, 30)
+                await asyncio.wait_for(running.task, 120)
         assert "uid-of-the-wrong-one, not uid-of-the-right-one" in caught.value.message
         assert "watchbill admin cluster repin one" in (caught.value.details or "")
         assert await reader.phases() == {"Pod/stays": "Running"}

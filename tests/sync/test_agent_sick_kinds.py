@@ -81,7 +81,7 @@ async def watched(folder: Path, simulated: SimulatedCluster) -> AsyncIterator[Wa
             yield Watched(server, simulated)
         finally:
             stop.set()
-            await asyncio.wait_for(task, 30)
+            await asyncio.wait_for(task, 120)
 
 
 async def test_a_kind_that_may_be_listed_but_not_watched_delays_nothing(tmp_path: Path) -> None:

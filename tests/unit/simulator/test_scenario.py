@@ -444,7 +444,7 @@ async def test_it_makes_changes_until_stopped() -> None:
     while scenario.changes < 5:
         await asyncio.sleep(0)
     stop.set()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 120)
     changes = scenario.changes
     await asyncio.sleep(0.01)
     assert scenario.changes == changes
@@ -457,7 +457,7 @@ async def test_at_rate_zero_nothing_happens() -> None:
     running = asyncio.create_task(scenario.run(0.0, stop))
     await asyncio.sleep(0.1)
     stop.set()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, 120)
     assert scenario.world.store.revision == revision
 
 

@@ -16,7 +16,7 @@ from tests.fixtures.demo_cluster import PARTIAL, Caller, calling, put_pod
 from tests.fixtures.replay import recorded
 
 PODS_PATH = "/api/v1/pods"
-SOON = 5.0
+SOON = 60.0
 
 
 class Stream:
