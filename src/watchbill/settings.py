@@ -150,7 +150,7 @@ class ServerSettings:
         Lifetime,
         Setting(
             "WATCHBILL_GROUPS_LIFETIME_SECONDS",
-            "how long the groups that an identity provider told of somebody count",
+            "how long the groups last received from an identity provider stay valid",
         ),
     ] = 30 * 24 * 3600
     audit_retention_days: Annotated[
@@ -161,7 +161,7 @@ class ServerSettings:
         Meta(ge=0, le=300),
         Setting(
             "WATCHBILL_DRAIN_SECONDS",
-            "how long a server that is told to end goes on serving while `/readyz` says 503, "
+            "how long a server that is shutting down keeps serving while `/readyz` answers 503, "
             "so that load balancers leave it",
         ),
     ] = 0.0

@@ -67,7 +67,7 @@ async def test_an_empty_fleet(fleet: Fleet) -> None:
     outcome = await fleet.run("fleet")
     assert outcome.code == 0
     assert "0 of ? allocated; none idle" in outcome.out
-    assert outcome.err.startswith("No moment of this time was recorded")
+    assert outcome.err.startswith("No data in this range")
 
 
 async def test_the_figures_and_their_series(fleet: Fleet) -> None:
@@ -189,7 +189,7 @@ async def test_top_by_workload_with_and_without_measurements(fleet: Fleet) -> No
         ["llama-sft-2", "vision", "Running", "4", "?", "?", "-", "?", "-"],
         ["llama-sft-1", "vision", "Running", "2", "?", "?", "-", "?", "-"],
     ]
-    assert outcome.err.startswith("No use was measured in the last hour")
+    assert outcome.err.startswith("No use measured in the last hour")
     readings = (Reading("GPU_UTILIZATION", 50.0),)
     scrapes = tuple(
         Scrape(

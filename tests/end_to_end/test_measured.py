@@ -18,7 +18,7 @@ from tests.conftest import Engine, fresh_database, running_server
 from tests.fixtures.measured import MIB, Exporters, cluster, device, uid
 from tests.fixtures.metric_stores import STORES, free_port, store
 from watchbill.agent.run import run_agent
-from watchbill.client import Client
+from watchbill.client import Client, WorkloadDocument
 from watchbill.metrics import embedded
 from watchbill.metrics import source as sources
 from watchbill.metrics.source import Failed, Histogram, Measurement, MetricsQuery, Outcome
@@ -42,7 +42,7 @@ class Run:
 
     db: Database
     stores: dict[str, PrometheusSettings]
-    workloads: dict[str, dict[str, Any]]
+    workloads: dict[str, WorkloadDocument]
     idle: dict[str, Any]
     ended_at: datetime
 
@@ -267,7 +267,7 @@ async def test_memory_of_a_shared_device_is_nobodys(run: Run, source: str) -> No
 
 
 async def test_idle_gpus(run: Run) -> None:
-    idle = {name: workload["idleAllocatedGpus"] for name, workload in run.workloads.items()}
+    idle = {name: workload.workload.idle_allocated_gpus for name, workload in run.workloads.items()}
     assert idle == {
         "two-gpus": 0,
         "half": 0,
@@ -277,8 +277,8 @@ async def test_idle_gpus(run: Run) -> None:
         "idle-slice": 0.428571,
         "nim": 0,
     }
-    assert run.workloads["idle"]["idleGpus"] == 1
-    assert run.workloads["idle-slice"]["idleGpus"] == 0
+    assert run.workloads["idle"].workload.idle_gpus == 1
+    assert run.workloads["idle-slice"].workload.idle_gpus == 0
     assert [workload["name"] for workload in run.idle["workloads"]] == ["idle", "idle-slice"]
     assert run.idle["total"] == 2
     assert run.idle["idleGpus"] == pytest.approx(1.428571)

@@ -96,7 +96,7 @@ async def scene(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Scene]:
-    monkeypatch.setattr(prometheus, "_LACKING_SECONDS", 0.1)
+    monkeypatch.setattr(prometheus, "_ABSENT_SECONDS", 0.1)
     made = workload(1)
     pages = Pages(namespace=made.namespace)
     async with paged(pages) as port, serving(await fresh_database(embedded_engine)) as served:

@@ -124,7 +124,7 @@ def _subject(subject: DeclaredSubject, accounts: Mapping[str, Sequence[str]]) ->
         raise Invalid("A rule's subject is one of user, group, serviceAccount.")
     kind, value = named[0]
     if not value.isprintable():
-        raise Invalid("A subject's name holds characters that nobody sees.")
+        raise Invalid("A subject's name contains invisible characters.")
     if kind != SERVICE_ACCOUNT or any(value in ids for ids in accounts.values()):
         return kind, value
     ids = accounts.get(value)

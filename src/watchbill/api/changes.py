@@ -141,7 +141,7 @@ class ChangeStreams:
                 await asyncio.shield(self._hearing)
         except TimeoutError as error:
             raise Unavailable(
-                "Changes cannot be heard at present.", retry_after_seconds=5
+                "Live changes are not available at the moment.", retry_after_seconds=5
             ) from error
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ class ChangeStreams:
             try:
                 await self._hear_until_lost(hearing)
             except Exception as error:
-                log.warning("changes cannot be heard; trying again", exc_info=error)
+                log.warning("lost the notification connection; reconnecting", exc_info=error)
                 if not hearing.done():
                     hearing.set_exception(error)
                     hearing.exception()  # nobody may be waiting for it

@@ -175,7 +175,7 @@ class AccessDifference(Wire, frozen=True, kw_only=True):
     removed: tuple[RuleEntry, ...]
     unchanged: int
     left_alone: Annotated[
-        int, msgspec.Meta(description="RuleList that no document of this name declared.")
+        int, msgspec.Meta(description="Number of rules that no document of this name declared.")
     ]
     credentials: tuple[Credential, ...]
 

@@ -27,7 +27,7 @@ class FleetGpus(Wire, frozen=True, kw_only=True):
     total: Annotated[
         float | None,
         msgspec.Meta(
-            description="GPUs of all clusters in scope. Null where a cluster has not told how many it has, or "
+            description="GPUs of all clusters in scope. Null where a cluster has not reported its capacity, or "
             "where the caller sees only parts of clusters."
         ),
     ]

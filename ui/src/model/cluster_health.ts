@@ -56,7 +56,7 @@ const BY_STATE: Readonly<Record<string, Finding>> = {
   absent: { text: "No GPU exporter was found.", advice: "Install the NVIDIA DCGM exporter in the cluster." },
   forbidden: {
     text: "The agent may not read the GPU exporter.",
-    advice: "Grant it nodes/proxy and pods/proxy (the role watchbill-agent-measuring in deploy/agent.yaml).",
+    advice: "Grant it nodes/proxy and pods/proxy (the role watchbill-agent-measuring in deploy/kubernetes/agent/agent.yaml).",
   },
   failing: {
     text: "The GPU exporter does not respond.",

@@ -116,7 +116,7 @@ async def get_readiness(call: Call) -> Answer:
         raise Unavailable("The server is stopping.", retry_after_seconds=2)
     if stale := call.services.background.stale():
         raise Unavailable(
-            "Background work stands still: " + ", ".join(state.name for state in stale) + ".",
+            "Background tasks are overdue: " + ", ".join(state.name for state in stale) + ".",
             details="The log says why; /metrics says when each task last succeeded.",
             retry_after_seconds=60,
         )

@@ -19,7 +19,21 @@ if TYPE_CHECKING:
 ADMIN = "/api/v1/admin"
 
 AsJson = Annotated[bool, typer.Option("--json", help="The server's answer as JSON.")]
-ClientId = Annotated[str, typer.Argument(metavar="CLIENT-ID")]
+ClientId = Annotated[
+    str, typer.Argument(metavar="CLIENT-ID", help="Client id of the account.", show_default=False)
+]
+ScopeCluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="NAME|ID",
+        help="The scope: a cluster; with --department or --project, the cluster it is in.",
+    ),
+]
+ScopeProject = Annotated[
+    str | None, typer.Option("--project", "-p", help="The scope: a project.", show_default=False)
+]
+"""Never from the environment: what narrows a view must not widen or move a grant."""
 
 
 @server_command
@@ -27,12 +41,15 @@ async def create_account(
     session: CommandContext,
     name: Annotated[str, typer.Argument(metavar="NAME")],
     role: Annotated[str | None, typer.Option(help="A role to begin with.")] = None,
-    cluster: options.ClusterOption = None,
-    department: Annotated[str | None, typer.Option(help="The role's scope.")] = None,
-    project: options.Project = None,
+    cluster: ScopeCluster = None,
+    department: Annotated[str | None, typer.Option(help="The scope: a department.")] = None,
+    project: ScopeProject = None,
     output: options.CredentialFile = None,
 ) -> None:
-    """Create a service account and print its credentials as JSON, shown only once."""
+    """Create a service account and print its credentials as JSON, shown only once.
+
+    Without --cluster, --department or --project its role holds in the whole tenant.
+    """
     from watchbill.responses.access import Credential, RuleEntry
 
     scope = _scope(cluster=cluster, department=department, project=project)
@@ -136,11 +153,14 @@ async def add_rule(
     user: Annotated[str | None, typer.Option(help="The subject: a user.")] = None,
     group: Annotated[str | None, typer.Option(help="The subject: a group.")] = None,
     account: Annotated[str | None, typer.Option(help="The subject: a service account.")] = None,
-    cluster: options.ClusterOption = None,
+    cluster: ScopeCluster = None,
     department: Annotated[str | None, typer.Option(help="The scope: a department.")] = None,
-    project: options.Project = None,
+    project: ScopeProject = None,
 ) -> None:
-    """Grant a role: to one subject, in a project, a department, a cluster or the whole tenant."""
+    """Grant a role to one subject, in a project, a department or a cluster.
+
+    Without --cluster, --department or --project the role holds in the whole tenant.
+    """
     from watchbill.responses.access import RuleEntry
 
     named = {"user": user, "group": group, "serviceAccount": account}
@@ -188,7 +208,15 @@ async def list_roles(session: CommandContext, as_json: AsJson = False) -> None:
 @server_command
 async def apply(
     session: CommandContext,
-    file: Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="YAML; see docs.")],
+    file: Annotated[
+        Path,
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="YAML document of access rules, as in docs/access.md.",
+        ),
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, change nothing.")] = False,
 ) -> None:
     """Make the access rules match a file. Idempotent."""

@@ -169,7 +169,7 @@ def _read_credential(path: Path) -> str:
         text = ""
     if not text.startswith("wba.") or len(text.split()) != 1:
         usage_error(
-            f"{path} holds no agent credential.",
+            f"{path} contains no agent credential.",
             hint=_HOW,
         )
     return text

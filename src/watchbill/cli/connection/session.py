@@ -197,7 +197,7 @@ def read_contexts(path: Path) -> Contexts:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Invalid(
             f"The contexts in {path} are not understood: {error}.",
-            details="mend the file, or remove it and run `watchbill context set` again",
+            details="correct the file, or remove it and run `watchbill context set` again",
         ) from error
     return Contexts(logins, in_use if in_use in logins else None)
 

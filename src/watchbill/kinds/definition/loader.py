@@ -211,9 +211,7 @@ def _elements(section: Section, *, level: int) -> Iterator[ElementSource]:
         if level > MAX_LEVELS:
             raise item.error(None, f"elements have {MAX_LEVELS} levels at most")
         if sum(item.has(name) for name in ("roles", "objects", "label")) != 1:
-            raise item.error(
-                None, "an element needs exactly exactly one of roles, objects and label"
-            )
+            raise item.error(None, "an element needs exactly one of roles, objects and label")
         yield ElementSource(
             is_roles=item.flag("roles"),
             objects=_group_kind(item.text("objects")) if item.has("objects") else None,

@@ -44,7 +44,7 @@ def read_agent_credential(text: str) -> tuple[UUID, str]:
     """Cluster id and secret. Raises Unauthenticated."""
     match = _AGENT_CREDENTIAL.fullmatch(text)
     if match is None:
-        raise Unauthenticated("This is no agent credential.")
+        raise Unauthenticated("This is not an agent credential.")
     return UUID(match[1]), match[2]
 
 

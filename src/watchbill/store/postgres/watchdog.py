@@ -1,6 +1,6 @@
 """Interrupts the embedded PostgreSQL when the process that started it is gone (where the kernel cannot).
 
-Run as `python -m watchbill.store.watchdog PID`; the starter holds the other end of standard input.
+Run as `python -m watchbill.store.postgres.watchdog PID`; the starter holds the other end of standard input.
 """
 
 import contextlib
