@@ -300,6 +300,8 @@ def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSe
         values["database_url"] = _first_line(values["database_url_file"])
     settings = ServerSettings(**values, prometheus=prometheus_settings(environ))
     _check_database_url(settings.database_url)
+    if not settings.host:
+        raise Invalid("--host must name an address, such as 127.0.0.1 or 0.0.0.0.")
     return settings
 
 
@@ -350,6 +352,7 @@ def _from_variables(owner: type, environ: Mapping[str, str]) -> dict[str, Any]:
         spec.name: _value(setting.variable, hint, environ[setting.variable])
         for spec, hint, setting in _settings_of(owner)
         if setting.variable in environ
+        and not (environ[setting.variable] == "" and _plain_type(hint) in (str, Path))
     }
 
 
@@ -450,12 +453,18 @@ def _check_database_url(url: str | None) -> None:
     """Raises Invalid, saying what is wrong with the address and never its password."""
     if url is None:
         return
-    scheme = urlsplit(url).scheme
+    scheme = url.partition(":")[0] if ":" in url else ""
     if scheme not in ("postgresql", "postgres"):
         raise Invalid(
             "The address of the database (WATCHBILL_DATABASE_URL) must begin with postgresql://, "
             + (f"got {scheme}://." if scheme else "got no scheme."),
             details="For example postgresql://watchbill:PASSWORD@db.example.com/watchbill",
+        )
+    if re.search(r"[/?#]", url.partition("://")[2].rpartition("@")[0]):
+        raise Invalid(
+            "The address of the database (WATCHBILL_DATABASE_URL) cannot be read, "
+            f"got {without_password(url)}",
+            details="In the password, write / as %2F, ? as %3F, # as %23 and @ as %40.",
         )
     try:
         is_port_usable = urlsplit(url).port != 0
@@ -469,8 +478,10 @@ def _check_database_url(url: str | None) -> None:
 
 
 def without_password(url: str) -> str:
-    """The address of a database, fit to be shown."""
-    parts = urlsplit(url)
-    login, at, host = parts.netloc.rpartition("@")
+    """The address of a database, fit to be shown, also where its password breaks the address."""
+    scheme, separator, rest = url.partition("://")
+    login, at, host = rest.rpartition("@")
+    if not at:
+        return f"{scheme}{separator}…" if ":" in rest else url.partition("?")[0]
     user, colon, _ = login.partition(":")
-    return f"{parts.scheme}://{user}{colon and ':***'}{at}{host}{parts.path}"
+    return f"{scheme}{separator}{user}{colon and ':***'}{at}{host.partition('?')[0]}"

@@ -82,6 +82,22 @@ def test_another_databases_address_is_refused_without_its_password(url: str) -> 
     assert "hunter2" not in f"{refused.value.message} {refused.value.details}"
 
 
+@pytest.mark.parametrize("password", ["S3cr/et", "12/34secret", "S3cr#et", "S3cr?et", "a@b/c"])
+def test_a_password_that_breaks_the_address_is_never_shown(password: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        server_settings({"WATCHBILL_DATABASE_URL": f"postgresql://wb:{password}@db.example.com/wb"})
+    shown = f"{refused.value.message} {refused.value.details}"
+    assert "wb:***@db.example.com" in shown
+    assert password[:4] not in shown
+    assert "%2F" in shown
+
+
+def test_an_empty_variable_is_one_that_is_not_set() -> None:
+    assert server_settings({"WATCHBILL_HOST": ""}).host == "127.0.0.1"
+    with pytest.raises(Invalid, match="--host"):
+        server_settings({}, host="")
+
+
 def test_a_misspelt_variable_is_told_with_the_one_that_was_meant() -> None:
     environ = {
         "WATCHBILL_DELETED_RETENTION": "30",

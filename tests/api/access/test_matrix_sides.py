@@ -79,7 +79,7 @@ async def test_changes_for_everybody(made: Estate) -> None:
         answer = await made.served.ask(
             operation.method, asked, token=principal.token, **SAMPLES[operation_id].options
         )
-        text = answer.body.decode().replace(asked.rpartition("/")[2], "asked")
+        text = answer.body.decode().replace(max(asked.split("/"), key=len), "asked")
         if principal.token is None or principal.status == 401:
             assert answer.status == 401, (name, operation_id)
         elif operation.right not in rights:

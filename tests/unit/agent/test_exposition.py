@@ -92,3 +92,12 @@ def test_a_page_at_its_limits_is_read() -> None:
 def test_unclosed_labels_do_not_make_every_line_read_the_whole_page() -> None:
     """A line's labels end with the line: otherwise half a megabyte of these takes an hour."""
     assert sampled("plain{\n" * 80_000 + "plain 1\n") == 1
+
+
+def test_a_block_of_labels_without_a_label_is_neither_searched_nor_kept() -> None:
+    """Each letter of it could begin a name: that must not be tried from each of them."""
+    page = b"DCGM_FI_DEV_GPU_UTIL{" + b"a" * 2_000_000 + b"} 1\n"
+    with pytest.raises(LimitExceeded):
+        list(ExpositionParser(frozenset({"DCGM_FI_DEV_GPU_UTIL"})).samples(page, INFRASTRUCTURE))
+    short = b"DCGM_FI_DEV_GPU_UTIL{" + b"a" * 60_000 + b"} 1\n"
+    list(ExpositionParser(frozenset({"DCGM_FI_DEV_GPU_UTIL"})).samples(short, INFRASTRUCTURE))

@@ -17,10 +17,15 @@ from cachetools import LRUCache, cached
 from watchbill.agent.metrics.scrape_limits import Limit, LimitExceeded, ScrapeLimits
 
 _LABELS = rb'(?:[ \t]*+\{((?:[^"}\n]|"(?:[^"\\\n]|\\.)*+")*+)\})?+'
-_LABEL = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\]|\\.)*+)"')
+_LABEL = re.compile(
+    rb'(?<![a-zA-Z0-9_])([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\]|\\.)*+)"'
+)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _UNESCAPED = {"n": "\n"}
 _CACHE_BYTES = 16 * 1024 * 1024
+_CACHED_LABELS_BYTES = 4096
+_LABELS_BYTES = 64 * 1024
+"""A block of labels that is longer holds more than the limits of labels allow."""
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -90,9 +95,22 @@ def _bytes_of(labels: Labels) -> int:
     return 2 * sum(sys.getsizeof(name) + sys.getsizeof(value) for name, value in labels) + 200
 
 
-@cached(LRUCache[bytes, Labels](_CACHE_BYTES, getsizeof=_bytes_of), lock=threading.Lock())
 def _labels(raw: bytes) -> Labels:
-    """A series has the same labels every time, so most of them are known already."""
+    """A series has the same labels every time, so most of them are known already. Raises LimitExceeded."""
+    if len(raw) > _LABELS_BYTES:
+        raise LimitExceeded(Limit.LABEL_VALUE, _LABELS_BYTES)
+    return _known_labels(raw) if len(raw) <= _CACHED_LABELS_BYTES else _read_labels(raw)
+
+
+@cached(
+    LRUCache[bytes, Labels](_CACHE_BYTES // (_CACHED_LABELS_BYTES // 4), getsizeof=lambda _: 1),
+    lock=threading.Lock(),
+)
+def _known_labels(raw: bytes) -> Labels:
+    return _read_labels(raw)
+
+
+def _read_labels(raw: bytes) -> Labels:
     return tuple((name.decode(), _unescaped(value)) for name, value in _LABEL.findall(raw))
 
 

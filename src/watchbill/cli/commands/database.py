@@ -136,10 +136,12 @@ async def _database(
 
     Raises Invalid where there is no embedded one and `is_new` does not ask for it to be made.
     """
+    from watchbill.cli.connection.log_setup import log_to_stderr
     from watchbill.errors import Invalid
     from watchbill.settings import server_settings
     from watchbill.store.postgres.embedded import EmbeddedPostgres
 
+    log_to_stderr("warning")
     settings = server_settings(os.environ, database_url=database_url, data_dir=data_dir)
     if settings.database_url is not None:
         yield settings.database_url

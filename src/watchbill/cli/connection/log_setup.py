@@ -1,7 +1,10 @@
 """Where the long-running commands log: stderr, for people on a terminal, else one JSON object a line."""
 
+import contextlib
+import io
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
 
@@ -24,9 +27,25 @@ def log_to_stderr(level: str) -> None:
             *_rendering(is_terminal=sys.stderr.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Patient(sys.stderr))),
         cache_logger_on_first_use=False,
     )
+
+
+class _Patient(io.TextIOBase):
+    """A stream that never raises: a full disk or a reader that left must not end what is logged about."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def _rendering(*, is_terminal: bool) -> list[structlog.typing.Processor]:

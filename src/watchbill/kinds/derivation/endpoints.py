@@ -6,10 +6,12 @@ the cluster is listed first.
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.routing import (
+    MAX_COMBINATIONS,
     Backends,
     declared_endpoint,
     endpoint,
@@ -51,7 +53,7 @@ def endpoints_of(view: WorkloadView) -> tuple[Endpoint, ...]:
     address = _node_address(view)
     for target in targets:
         if target.get("kind") == "Service":
-            candidates += _service(target, address)
+            candidates += islice(_service(target, address), MAX_COMBINATIONS)
     backends = Backends(
         namespace=namespace,
         names={(text(one.get("kind")), text(metadata(one).get("name"))) for one in targets},

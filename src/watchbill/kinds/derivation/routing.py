@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from ipaddress import ip_address
+from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -194,10 +195,13 @@ def route_endpoints(route: Object, backends: Backends, *, is_owned: bool) -> Ite
     """The endpoints under which the route serves the workload; none where it leads elsewhere."""
     reader = _READERS.get(text(route.get("kind")))
     if reader is not None:
-        for endpoint_ in reader(route, backends, is_owned):
+        for endpoint_ in islice(reader(route, backends, is_owned), MAX_COMBINATIONS):
             if endpoint_ is not None:
                 yield endpoint_
 
+
+MAX_COMBINATIONS = 1_000
+"""Hosts, gateways and paths of one object multiply: what it writes in 4 KB would else take minutes."""
 
 _Found = Iterator[Endpoint | None]
 

@@ -10,12 +10,18 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from math import isfinite
+from math import isfinite, isnan
 from uuid import UUID
 
 import msgspec
 
-from watchbill.metric_types import EXPORTER_GROUP, MAX_DEVICES, MEASURED_TYPES
+from watchbill.metric_types import (
+    EXPORTER_GROUP,
+    MAX_DEVICES,
+    MEASURED_TYPES,
+    METRICS,
+    MetricForm,
+)
 from watchbill.protocol import KindState, Measured, Scrape
 from watchbill.query import Scope
 from watchbill.store.postgres.database import Connection, Database, Row
@@ -90,6 +96,9 @@ def _sound_rows(scrape: Scrape, now: datetime) -> Iterator[_Row]:
             )
 
 
+HISTOGRAMS = {name for name, metric in METRICS.items() if metric.form is MetricForm.HISTOGRAM}
+
+
 def _sound_figures(measured: Measured) -> Iterator[tuple[str, float]]:
     for reading in measured.readings[:MAX_SERIES]:
         label = reading.label
@@ -98,9 +107,18 @@ def _sound_figures(measured: Measured) -> Iterator[tuple[str, float]]:
             and isfinite(reading.value)
             and len(label) <= MAX_LABEL_LENGTH
             and label.isprintable()
+            and (reading.type not in HISTOGRAMS or _is_bound(label))
         )
         if is_sound:
             yield f"{reading.type}{SEPARATOR}{label}", reading.value
+
+
+def _is_bound(label: str) -> bool:
+    """Whether it is a bucket's upper bound, as Prometheus writes them."""
+    try:
+        return not isnan(float(label))
+    except ValueError:
+        return False
 
 
 async def _insert(

@@ -49,6 +49,7 @@ class EmbeddedPostgres:
     """One PostgreSQL cluster in `data_dir/postgres`. Use `start`, then `url`, then `stop`."""
 
     def __init__(self, data_dir: Path, *, system_user: str | None = None) -> None:
+        data_dir = data_dir.absolute()  # PostgreSQL runs elsewhere
         self._root = data_dir
         self._cluster = data_dir / "postgres"
         self._system_user = system_user

@@ -30,7 +30,9 @@ LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 """Of what may lie in the future."""
 CLOCK_AHEAD = timedelta(days=1)
 MAX_RECORD_ELEMENTS = 2_000
-MAX_TRANSITIONS = 10_000
+MAX_TRANSITIONS = 1_000
+MAX_NODE_POOLS = 100
+"""Of one workload: each is a group of every answer by node pool."""
 TEXT_CHARACTERS = 1024 * 1024
 """Of all messages of an item's transitions, and of all names of its elements."""
 DOCUMENT_BYTES = 256 * 1024
@@ -118,8 +120,10 @@ def _repair_record(
     workload = _repair_workload(record.workload, observed_at, latest, left_out)
     usage = _bounded(record.usage, _USAGE_BOUNDS, left_out)
     shares = record.gpu_millionths_by_node_pool
-    if usage.gpu_millionths != record.usage.gpu_millionths or not all(
-        0 <= share <= _USAGE_BOUNDS["gpu_millionths"] for share in shares.values()
+    if (
+        len(shares) > MAX_NODE_POOLS
+        or usage.gpu_millionths != record.usage.gpu_millionths
+        or not all(0 <= share <= _USAGE_BOUNDS["gpu_millionths"] for share in shares.values())
     ):
         left_out.append("GPUs by node pool")
         shares = {}
