@@ -38,6 +38,7 @@ PHASES = {
 ALSO = {
     ("TuningStudy", "completed"): {"Unknown"},
     ("TuningStudy", "failed"): {"Unknown"},
+    ("NIMService", "failed"): {"Failed", "Initializing"},  # its operator may yet make it ready
     ("TuningStudy", "deleting"): {"Unknown"},
     ("Job", "degraded"): {"Running"},
     ("RayJob", "degraded"): {"Running"},
