@@ -106,7 +106,7 @@ async def test_selecting_text_opens_nothing(tab: Tab) -> None:
 
 
 async def test_a_deleted_workload_shows_what_it_was(tab: Tab) -> None:
-    await tab.sign_in("/?deleted=true")
+    await tab.sign_in("/?deleted=true&search=deleted-workload")
     phase = tab.page.locator(".row .phase").first
     await expect(phase).to_have_text("wasCompleted")
     muted = await tab.page.locator(".status").evaluate("e => getComputedStyle(e).color")

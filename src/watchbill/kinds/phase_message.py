@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.phase import required_pods
 from watchbill.kinds.objects.json_access import message_of
-from watchbill.kinds.objects.pod import Pod
+from watchbill.kinds.objects.pod import ContainerProblem, Pod
 from watchbill.kinds.pending import events
 from watchbill.kinds.pending.no_capacity import quota_message
 from watchbill.workload import PendingReason, Phase
@@ -137,10 +137,18 @@ def _start_problem(pod: Pod) -> str:
         return ""
     problem_text = f"Container {problem.container} of pod {pod.name}: {problem.reason}"
     if problem.is_waiting:
-        code = f" (last exit code {problem.exit_code}" if problem.exit_code else ""
-        code += f": {problem.last_reason})" if code and problem.last_reason else ")" if code else ""
+        code = (
+            f" (last exit code {problem.exit_code}{_known_reason(problem)})"
+            if problem.exit_code
+            else ""
+        )
         return _sentence(f"{problem_text}{code}", problem.message)
     return _sentence(f"{problem_text} (exit code {problem.exit_code})", problem.message)
+
+
+def _known_reason(problem: ContainerProblem) -> str:
+    """The reason of the last exit; the kubelet's plain "Error" says no more than the code."""
+    return f": {problem.last_reason}" if problem.last_reason not in (None, "", "Error") else ""
 
 
 def _start_failure_event(pod: Pod, view: WorkloadView) -> str:
