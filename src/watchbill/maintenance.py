@@ -18,10 +18,12 @@ from watchbill.store.identity.audit import audit_purge
 from watchbill.store.metrics.measured import measured_purge
 from watchbill.store.postgres.clock import RetentionClock
 from watchbill.store.postgres.database import Database
+from watchbill.store.usage.accounting import usage_account, usage_purge
 from watchbill.store.workloads.deletion import tenant_list, workload_purge
 from watchbill.store.workloads.tally import tally_sweep
 
 PURGE_EVERY_SECONDS = 3600.0
+ACCOUNT_EVERY_SECONDS = 300.0
 
 log = structlog.get_logger(__name__)
 
@@ -44,11 +46,16 @@ def start_maintenance(services: Services) -> None:
         if await trusted(clock.check, state) is not None:
             await record_fleets(db, at)
 
+    async def account(at: datetime) -> None:
+        if await trusted(clock.check, state) is not None:
+            await account_usage(db, at)
+
     async def write_audit(_: datetime) -> None:
         await services.audit.flush()
 
     services.background.start("purge", PURGE_EVERY_SECONDS, purge)
     services.background.start("fleet recording", STEP_SECONDS, record, is_aligned=True)
+    services.background.start("usage accounting", ACCOUNT_EVERY_SECONDS, account)
     services.background.start("audit log", FLUSH_SECONDS, write_audit)
 
 
@@ -85,7 +92,21 @@ async def purge_old(db: Database, settings: ServerSettings, *, now: datetime) ->
             db, tenant_id, keep=timedelta(days=settings.audit_retention_days), now=now
         )
 
-    await for_each_tenant(db, purge_measured, purge_records, purge_audit)
+    async def purge_usage(tenant_id: int) -> None:
+        await usage_purge(
+            db, tenant_id, keep=timedelta(days=settings.usage_retention_days), now=now
+        )
+
+    await for_each_tenant(db, purge_measured, purge_records, purge_audit, purge_usage)
+
+
+async def account_usage(db: Database, now: datetime) -> None:
+    """Account every tenant's usage as far as it is settled."""
+
+    async def account(tenant_id: int) -> None:
+        await usage_account(db, tenant_id, now)
+
+    await for_each_tenant(db, account)
 
 
 async def record_fleets(db: Database, at: datetime) -> None:

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 from watchbill.errors import Invalid
@@ -124,6 +124,43 @@ class PendingBuckets:
     labels: tuple[str, ...] = field(default=("0-5m", "5m-1h", "1h-24h", "24h+"))
 
 
+USAGE_GROUPS = (
+    *("cluster", "department", "project", "owner", "namespace", "type", "category", "nodePool"),
+    *("priorityClass", "workload", "day", "week", "month"),
+)
+"""What a usage report may be grouped by, and narrowed by."""
+_USAGE_ITEM = re.compile(r"([A-Za-z]+)(==|!=|=@)(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageQuery:
+    """Whole UTC days, `end` not included. Predicates on one group: any of the `==`, and all of the others."""
+
+    start: date
+    end: date
+    groups: tuple[str, ...] = ()
+    predicates: tuple[Predicate, ...] = ()
+    offset: int = 0
+    limit: int = 1000
+
+
+def parse_usage_filters(parameters: list[str]) -> tuple[Predicate, ...]:
+    """Read `filterBy` of a usage report: GROUP==VALUE, GROUP!=VALUE or GROUP=@TEXT. Raises Invalid."""
+    if len(parameters) > MAX_FILTERS:
+        raise Invalid(f"filterBy takes at most {MAX_FILTERS} items, {len(parameters)} were sent.")
+    predicates = []
+    for item in parameters:
+        match = _USAGE_ITEM.fullmatch(item)
+        if match is None or match[1] not in USAGE_GROUPS:
+            raise Invalid(
+                f"Invalid filter '{_quoted(item)}'.",
+                details="Write GROUP==VALUE, GROUP!=VALUE or GROUP=@TEXT (contains). "
+                f"Groups: {', '.join(USAGE_GROUPS)}.",
+            )
+        predicates.append(Predicate(match[1], match[2], match[3]))
+    return tuple(predicates)
+
+
 def parse_filters(parameters: list[str]) -> tuple[Predicate, ...]:
     """Read `filterBy`, sent once or several times, as a comma list or as a JSON array of strings.
 
@@ -185,11 +222,11 @@ def parse_instant(name: str, text: str) -> datetime:
     """
     match = _INSTANT.fullmatch(text)
     if match is not None:
-        date, time, fraction, offset = match.groups()
+        day, time, fraction, offset = match.groups()
         zone = "+00:00" if offset in (None, "Z", "z") else offset.replace(" ", "+")
         try:
             return datetime.fromisoformat(
-                f"{date}T{time or '00:00:00'}{(fraction or '')[:7]}{zone}"
+                f"{day}T{time or '00:00:00'}{(fraction or '')[:7]}{zone}"
             ).astimezone(UTC)
         except (ValueError, OverflowError):
             pass

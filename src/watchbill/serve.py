@@ -24,6 +24,7 @@ from watchbill.store.postgres.database import Database
 from watchbill.store.postgres.embedded import EmbeddedPostgres
 from watchbill.store.postgres.errors import naming_database
 from watchbill.store.postgres.migrate import migrate
+from watchbill.store.usage.accounting import usage_rebuild
 from watchbill.store.workloads.deletion import tenant_list
 from watchbill.store.workloads.tally import tally_rebuild
 
@@ -70,9 +71,7 @@ async def serve(
                 statement_timeout_seconds=settings.statement_timeout_seconds,
             )
         stack.push_async_callback(db.close)
-        if settings.recounts:
-            for tenant_id in await tenant_list(db):
-                await tally_rebuild(db, tenant_id)
+        await _rebuild(db, settings)
         login = await _login(db, administrator)
         services = services_of(db, settings)
         await (
@@ -162,6 +161,15 @@ async def _database_url(settings: ServerSettings) -> AsyncIterator[str]:
         yield await embedded.start()
     finally:
         await embedded.stop()
+
+
+async def _rebuild(db: Database, settings: ServerSettings) -> None:
+    """What this start was asked to count anew."""
+    for tenant_id in await tenant_list(db):
+        if settings.recounts:
+            await tally_rebuild(db, tenant_id)
+        if settings.rebuilds_usage:
+            await usage_rebuild(db, tenant_id)
 
 
 async def _login(db: Database, administrator: str | None) -> FirstLogin | None:

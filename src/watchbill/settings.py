@@ -156,6 +156,16 @@ class ServerSettings:
     audit_retention_days: Annotated[
         Days, Setting("WATCHBILL_AUDIT_RETENTION_DAYS", "days that the audit log is kept")
     ] = 365
+    usage_retention_days: Annotated[
+        Days,
+        Setting("WATCHBILL_USAGE_RETENTION_DAYS", "days that usage by day is kept"),
+    ] = 400
+    prices_file: Annotated[
+        Path | None,
+        Setting(
+            "WATCHBILL_PRICES_FILE", "file with prices of a GPU-hour; without it no cost is shown"
+        ),
+    ] = None
     drain_seconds: Annotated[
         float,
         Meta(ge=0, le=300),
@@ -167,6 +177,8 @@ class ServerSettings:
     ] = 0.0
     recounts: bool = False
     """Count the workloads anew at this start."""
+    rebuilds_usage: bool = False
+    """Account usage anew from the steps that are still there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.fixtures.samples import SAMPLES
 from tests.fixtures.serving import Served
-from watchbill.responses import access, contract, fleet, workloads
+from watchbill.responses import access, contract, fleet, usage, workloads
 
 ANSWERS: dict[str, type[msgspec.Struct]] = {
     "get_workload_facets": workloads.Facets,
@@ -20,6 +20,7 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "get_workloads_telemetry": contract.TelemetryResponse,
     "get_workload_metrics": contract.MetricsResponse,
     "get_fleet": fleet.Fleet,
+    "get_usage": usage.UsageReport,
     "get_clusters": fleet.ClusterList,
     "get_me": access.Me,
     "list_issuers": access.IssuerList,

@@ -13,7 +13,7 @@ import pytest
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, upsert, workload
 from tests.fixtures.store_modules import store_modules
-from watchbill.query import Scope, TelemetryQuery, WorkloadQuery
+from watchbill.query import Scope, TelemetryQuery, UsageQuery, WorkloadQuery
 from watchbill.store.fleet.clusters import cluster_delete, cluster_list, cluster_repin
 from watchbill.store.fleet.fleet import fleet_now, fleet_series
 from watchbill.store.identity.accounts import account_list
@@ -22,6 +22,7 @@ from watchbill.store.identity.rules import rule_list
 from watchbill.store.identity.users import user_list
 from watchbill.store.metrics.measured import measured_purge, usage_list
 from watchbill.store.postgres.database import Database
+from watchbill.store.usage.report import usage_report
 from watchbill.store.workloads.changes import change_list, matching_ids
 from watchbill.store.workloads.document import DocumentCache
 from watchbill.store.workloads.idle import idle_list
@@ -197,6 +198,7 @@ class Mislaid:
 
 
 QUERY, FIRST = WorkloadQuery(), UUID(int=1)
+USED = UsageQuery(start=START.date(), end=NOW.date(), groups=("project",))
 COUNTED = TelemetryQuery(telemetry_type="WORKLOADS_COUNT")
 
 
@@ -221,6 +223,7 @@ READS: dict[str, Callable[[Any, Scope], Awaitable[Any]]] = {
     "fleet_series": lambda db, scope: fleet_series(
         db, scope, start=NOW - timedelta(hours=1), end=NOW, now=NOW
     ),
+    "usage_report": lambda db, scope: usage_report(db, scope, USED, None, NOW),
     "idle_list": lambda db, scope: idle_list(db, scope, QUERY, NOW),
     "matching_ids": lambda db, scope: matching_ids(db, scope, QUERY, [FIRST], NOW),
 }
@@ -247,7 +250,11 @@ async def test_row_security_alone_keeps_every_read(
     read, scope = READS[name], Scope(1, is_whole_tenant=True)
     nothing = await read(db, Scope(7, is_whole_tenant=True))
     assert await read(Mislaid(db), scope) == nothing
-    if name not in ("idle_list", "fleet_series"):  # nothing idles yet, nothing is recorded yet
+    if name not in (
+        "idle_list",
+        "fleet_series",
+        "usage_report",
+    ):  # nothing idles or is recorded yet
         assert await read(db, scope) != nothing
 
 

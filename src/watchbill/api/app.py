@@ -37,6 +37,7 @@ from watchbill.api.resources import (
     rules,
     stream,
     telemetry,
+    usage,
     workloads,
 )
 from watchbill.api.resources.pages import page_handlers, read_page
@@ -47,6 +48,7 @@ __all__ = ["build_app", "services_of"]
 RESOURCES = (
     workloads,
     telemetry,
+    usage,
     metrics,
     fleet,
     idle,

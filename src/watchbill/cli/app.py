@@ -28,6 +28,7 @@ from watchbill.cli.commands import (
     runai,
     serve,
     top,
+    usage,
     why,
 )
 from watchbill.cli.connection.errors import INTERRUPTED, OK, PIPE_CLOSED, report_error
@@ -47,6 +48,7 @@ _COMMANDS = (
     idle.idle,
     top.top,
     fleet.fleet,
+    usage.usage,
     history.history,
     history.tree,
     get.count,

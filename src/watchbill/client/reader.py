@@ -27,6 +27,7 @@ from watchbill.responses.contract import (
     WorkloadsResponse,
 )
 from watchbill.responses.fleet import Cluster, ClusterList, CreatedCluster, Fleet
+from watchbill.responses.usage import UsageReport
 from watchbill.responses.workloads import Facets, History, IdleWorkload, IdleWorkloadList
 from watchbill.workload import Element
 
@@ -265,6 +266,31 @@ class Client:
         bounds = (("start", start), ("end", end))
         parameters = [(name, at.isoformat()) for name, at in bounds if at is not None]
         return await self._get("/api/v1/fleet", Fleet, parameters)
+
+    async def usage(
+        self,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        groups: Sequence[str] = (),
+        filters: Sequence[str] = (),
+    ) -> UsageReport:
+        """A report of usage by day, all of its rows."""
+        bounds = (("start", start), ("end", end))
+        parameters = [(name, at.isoformat()) for name, at in bounds if at is not None]
+        if groups:
+            parameters.append(("groupBy", ",".join(groups)))
+        parameters += [("filterBy", item) for item in filters]
+        report = await self._get("/api/v1/usage", UsageReport, parameters)
+        rows = list(report.rows)
+        offset = report.next_offset
+        while offset is not None:
+            page = await self._get(
+                "/api/v1/usage", UsageReport, [*parameters, ("offset", str(offset))]
+            )
+            rows += page.rows
+            offset = page.next_offset
+        return msgspec.structs.replace(report, rows=tuple(rows), next_offset=None)
 
     async def probe(self) -> Probe:
         """Whether the server answers at all; takes no login."""

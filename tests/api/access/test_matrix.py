@@ -64,6 +64,9 @@ OF_ALL = [
     "/api/v1/workloads/export?format=ndjson&deleted=true",
     "/api/v1/workloads/idle",
     "/api/v1/fleet",
+    "/api/v1/usage",
+    "/api/v1/usage?start=2026-11-20&end=2026-11-25&groupBy=workload,project,owner",
+    "/api/v1/usage?start=2026-11-20&end=2026-11-25&groupBy=department,cluster&format=csv",
     *TELEMETRY,
 ]
 CLUSTERS = "/api/v1/clusters"
@@ -221,6 +224,20 @@ async def _sums(made: Estate, name: str, principal: EstateCaller) -> None:
         assert sum(value["count"] for value in facet["values"]) == len(listed)
         known = {str(one.get(facet["field"], "")) for one in listed}
         assert {value["value"] for value in facet["values"]} <= known
+
+
+async def test_usage_counts_what_is_visible(made: Estate) -> None:
+    """Everything was created an hour ago, and all but the last ten minutes are accounted."""
+
+    async def check(name: str, principal: EstateCaller) -> None:
+        path = "/api/v1/usage?start=2026-11-20&end=2026-11-25&groupBy=workload"
+        report = (await ask(made, principal, path)).json
+        placed = [one for one in made.placed if principal.sees(one)]
+        assert {row["group"]["workload"] for row in report["rows"]} == {one.name for one in placed}
+        hours = sum(one.number % 3 for one in placed) * 50 / 60
+        assert report["totals"]["allocatedGpuHours"] == pytest.approx(hours, abs=1e-4), name
+
+    await in_turns(_reading(made), check)
 
 
 async def test_clusters_for_everybody(made: Estate) -> None:

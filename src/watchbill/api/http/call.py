@@ -45,6 +45,7 @@ from watchbill.errors import Invalid, TooLarge, Unavailable
 from watchbill.identity import AgentIdentity
 from watchbill.metrics.source import MetricsSource
 from watchbill.metrics.stores import workload_metrics
+from watchbill.prices import Prices, read_prices
 from watchbill.query import Scope as AccessScope
 from watchbill.settings import ServerSettings
 from watchbill.store.postgres.database import Database
@@ -101,6 +102,7 @@ class Services:
     clock: Callable[[], datetime]
     documents: DocumentCache
     metrics: MetricsSource
+    prices: Prices | None
     roles: Roles
     accounts: Accounts
     callers: CallerCache
@@ -141,6 +143,7 @@ def services_of(
         clock=clock,
         documents=DocumentCache(settings.document_cache_bytes),
         metrics=workload_metrics(db, settings.prometheus),
+        prices=read_prices(settings.prices_file),
         roles=access.roles,
         accounts=Accounts(db, clock),
         callers=CallerCache(

@@ -8,7 +8,7 @@ extra; nothing else imports this module at its top.
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, ParamSpec
 from uuid import UUID
 
@@ -79,6 +79,24 @@ Deleted = Annotated[bool, Field(description="Workloads that are gone, instead of
 Which = Annotated[str, Field(description="Id or exact name of one workload.", max_length=300)]
 Project = Annotated[str | None, Field(description="Its project, where several bear the name.")]
 Limit = Annotated[int, Field(ge=1, le=50)]
+UsageDays = Annotated[int, Field(ge=1, le=400, description="Whole UTC days, today included.")]
+UsageGroup = Literal[
+    "cluster",
+    "department",
+    "project",
+    "owner",
+    "namespace",
+    "type",
+    "category",
+    "nodePool",
+    "priorityClass",
+    "workload",
+    "day",
+    "week",
+    "month",
+]
+UsageGroups = Annotated[list[UsageGroup], Field(min_length=1, max_length=3)]
+MAX_USAGE_ROWS = 100
 Offset = Annotated[int, Field(ge=0)]
 
 TELEMETRY = Literal[
@@ -109,7 +127,13 @@ def build_server(opened: ClientOpener) -> MCPServer[Any]:
     for tool in (
         *(tools.list_workloads, tools.get_workload, tools.count_workloads),
         *(tools.get_telemetry, tools.get_metrics, tools.get_endpoints),
-        *(tools.get_elements, tools.count_elements, tools.why_pending, tools.idle_gpus),
+        *(
+            tools.get_elements,
+            tools.count_elements,
+            tools.why_pending,
+            tools.idle_gpus,
+            tools.gpu_usage,
+        ),
     ):
         server.add_tool(
             tool,
@@ -291,6 +315,20 @@ class Tools:
         ]
         sums = _plain(msgspec.structs.replace(answer, workloads=()))
         return sums | {"workloads": workloads, "unmeasuredWorkloads": count - known}
+
+    @_tool
+    async def gpu_usage(
+        self, context: Context[Any], by: UsageGroups, days: UsageDays = 30
+    ) -> dict[str, Any]:
+        """GPU-hours of the last days by up to three groups: requested, allocated, idle, waited for, and their
+        cost where there is a price. Workloads that are gone count as well. Null is not measured."""
+        end = datetime.now(UTC)
+        async with self._opened(context) as client:
+            report = await client.usage(
+                start=end - timedelta(days=days - 1), groups=tuple(by), filters=()
+            )
+        shown = msgspec.structs.replace(report, rows=report.rows[:MAX_USAGE_ROWS])
+        return _plain(shown) | {"leftOutRows": len(report.rows) - len(shown.rows)}
 
 
 async def _id_of(client: Client, workload: str, project: str | None) -> UUID:

@@ -49,6 +49,13 @@ def server(
             help="First count the workloads anew, after somebody changed rows of the database by hand.",
         ),
     ] = False,
+    rebuild_usage: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild-usage",
+            help="Account GPU-hours anew from what is still recorded; takes a while in the background.",
+        ),
+    ] = False,
     log_level: LogLevel = "info",
 ) -> None:
     """Run the server: the API, the page, and PostgreSQL unless another one is named.
@@ -68,6 +75,7 @@ def server(
         database_url=database_url,
         data_dir=data_dir,
         recounts=recount,
+        rebuilds_usage=rebuild_usage,
     )
     run_server(settings, ready=_announce)
 

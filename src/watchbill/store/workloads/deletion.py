@@ -148,7 +148,10 @@ def _deleted_row(deletion: _Deletion, last_document: bytes, now: datetime) -> tu
 
 
 BATCH = 1_000
-_CHILDREN = ("workload_elements", "phase_transition", "usage_sample", "measured_sample")
+_CHILDREN = (
+    *("workload_elements", "phase_transition", "usage_sample", "measured_sample"),
+    *("usage_step", "usage_state"),
+)
 
 
 async def workload_purge(db: Database, tenant_id: int, *, keep: timedelta, now: datetime) -> int:

@@ -26,7 +26,7 @@ from watchbill.store.workloads.document import DOCUMENT_FORMAT
 from watchbill.store.workloads.quotas import within_quota
 from watchbill.store.workloads.row import Columns, OrganisationIds, make_row
 from watchbill.store.workloads.validation import DOCUMENT_BYTES, TOO_LARGE
-from watchbill.workload import Phase, Transition, Usage
+from watchbill.workload import Phase, Transition, Usage, gpu_millionths
 
 EXISTING = (
     "SELECT id, cluster_id, deleted_at, record_hash, document_format, phase, phase_updated_at, "
@@ -84,6 +84,7 @@ async def record_write(
     changes = [change for change in fitting if change.row["id"] in written]
     await _write_transitions(connection, tenant_id, changes)
     await _write_usage(connection, tenant_id, changes)
+    await _write_usage_steps(connection, tenant_id, changes)
     await _write_elements(connection, tenant_id, changes)
     await _add_to_inventory(connection, tenant_id, cluster_id, written)
     await change_notify(connection, tenant_id, written)
@@ -274,6 +275,58 @@ async def _write_usage(
     ]
     if rows:
         await connection.execute(_INSERT_USAGE, tenant_id, *map(list, zip(*rows, strict=True)))
+
+
+_STEP_TYPES = {
+    "project_id": "int",
+    "department_id": "int",
+    "requested_gpu": "bigint",
+    "allocated_gpu": "bigint",
+    "idle_gpu": "bigint",
+    "idle_hours": "double precision",
+    "idle_mean_since": "timestamptz",
+    "cpu_cores": "double precision",
+    "memory_bytes": "bigint",
+}
+"""What usage is accounted from, by column."""
+_STEP_COLUMNS = ", ".join(_STEP_TYPES)
+_INSERT_STEPS = (
+    f"INSERT INTO usage_step (tenant_id, workload_id, at, {_STEP_COLUMNS}) "
+    "SELECT $1, n.* FROM unnest($2::uuid[], $3::timestamptz[], "
+    + ", ".join(f"${index}::{kind}[]" for index, kind in enumerate(_STEP_TYPES.values(), 4))
+    + f") AS n(workload_id, at, {_STEP_COLUMNS}) "
+    "LEFT JOIN LATERAL (SELECT * FROM usage_step u WHERE u.tenant_id = $1 "
+    "AND u.workload_id = n.workload_id ORDER BY u.at DESC LIMIT 1) AS last ON true "
+    "WHERE last.at IS NULL OR (last.at < n.at AND "
+    f"({', '.join(f'last.{name}' for name in _STEP_TYPES)}) IS DISTINCT FROM "
+    f"({', '.join(f'n.{name}' for name in _STEP_TYPES)})) ON CONFLICT DO NOTHING"
+)
+
+
+async def _write_usage_steps(
+    connection: Connection, tenant_id: int, changes: Sequence[_Change]
+) -> None:
+    """A step only where something that counts differs from the last one."""
+    rows = [(change.row["id"], change.upsert.observed_at, *_step(change)) for change in changes]
+    if rows:
+        await connection.execute(_INSERT_STEPS, tenant_id, *map(list, zip(*rows, strict=True)))
+
+
+def _step(change: _Change) -> tuple[object, ...]:
+    """The values of a step in the order of `_STEP_TYPES`."""
+    row, usage = change.row, change.upsert.record.usage
+    requested = change.upsert.record.workload.workload_requested_resources.gpu
+    return (
+        row["project_id"],
+        row["department_id"],
+        gpu_millionths((requested.request if requested else None) or 0.0),
+        row["allocated_gpu"],
+        row["idle_allocated_gpu"],
+        row["idle_gpu_hours"] or 0.0,
+        row["idle_mean_since"],
+        usage.cpu_request_cores or 0.0,
+        usage.cpu_memory_request_bytes or 0,
+    )
 
 
 async def _write_elements(

@@ -1,0 +1,66 @@
+"""Usage by day: GPU-hours requested, allocated, idle and waited for, and what they cost."""
+
+from datetime import UTC, date, datetime, time, timedelta
+
+from watchbill.api.http.call import Call
+from watchbill.api.http.reply import Answer, Reply, json_reply
+from watchbill.errors import Invalid
+from watchbill.query import UsageQuery, parse_usage_filters
+from watchbill.responses.usage import UsageReport
+from watchbill.store.usage.report import usage_report, usage_table
+from watchbill.tabular import rows_as_csv
+
+DEFAULT_DAYS = 30
+MAX_DAYS = 3660
+_CSV_HEADERS = ((b"content-disposition", b'attachment; filename="usage.csv"'),)
+
+
+async def get_usage(call: Call) -> Answer:
+    values = call.values
+    query = UsageQuery(
+        **_days(values["start"], values["end"], call.now),
+        groups=tuple(values["groupBy"] or ()),
+        predicates=parse_usage_filters(list(values["filterBy"] or ())),
+        offset=values["offset"],
+        limit=values["limit"],
+    )
+    page = await usage_report(call.db, call.access, query, call.services.prices, call.now)
+    if values["format"] == "csv":
+        return Reply(
+            body=rows_as_csv(usage_table(query.groups, page.rows)),
+            media_type="text/csv; charset=utf-8; header=present",
+            headers=_CSV_HEADERS,
+        )
+    prices = call.services.prices
+    return json_reply(
+        UsageReport(
+            start=_midnight(query.start),
+            end=_midnight(query.end),
+            accounted_until=page.accounted_until,
+            currency=None if prices is None else prices.currency,
+            totals=page.totals,
+            rows=page.rows,
+            next_offset=page.next_offset,
+        )
+    )
+
+
+def _days(start: datetime | None, end: datetime | None, now: datetime) -> dict[str, date]:
+    """Whole days: the first, and the one after the last. Raises Invalid."""
+    last = (end or now + timedelta(days=1)).astimezone(UTC)
+    end_day = last.date() + timedelta(days=0 if last.time() == time() or end is None else 1)
+    start_day = (
+        end_day - timedelta(days=DEFAULT_DAYS) if start is None else start.astimezone(UTC).date()
+    )
+    if start_day >= end_day:
+        raise Invalid("start must lie before end.")
+    if (end_day - start_day).days > MAX_DAYS:
+        raise Invalid(f"A report covers at most {MAX_DAYS} days.")
+    return {"start": start_day, "end": end_day}
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+HANDLERS = (get_usage,)

@@ -1,0 +1,161 @@
+"""`usage`: GPU-hours over days, by project, owner or any other group."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from watchbill.cli.connection import options
+from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.humanize import format_count
+from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, Cell, table_lines
+
+if TYPE_CHECKING:
+    from watchbill.responses.usage import UsageFigures, UsageReport
+
+TABLE_ROWS = 50
+_AGO = re.compile(r"([1-9][0-9]{0,4})([dw])")
+_DAYS = {"d": 1, "w": 7}
+
+
+class UsageFormat(StrEnum):
+    """How to print a report."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    CSV = "csv"
+
+
+def _moment(text: str) -> datetime:
+    """A number of days or weeks ago (`30d`, `4w`), or a date."""
+    from watchbill.query import parse_instant
+
+    match = _AGO.fullmatch(text)
+    if match is None:
+        return parse_instant("--since and --until", text)
+    return datetime.now(UTC) - timedelta(days=int(match[1]) * _DAYS[match[2]] - 1)
+
+
+@server_command
+async def usage(
+    session: CommandContext,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            metavar="GROUP[,GROUP…]",
+            help="Up to three of cluster, department, project, owner, namespace, type, category, nodePool, "
+            "priorityClass, workload, day, week, month.",
+        ),
+    ] = "project",
+    since: Annotated[
+        str, typer.Option("--since", metavar="AGO|DATE", help="First day: 30d, 4w or 2026-11-01.")
+    ] = "30d",
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until", metavar="DATE", help="First day no longer counted.  [default: tomorrow]"
+        ),
+    ] = None,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            "-f",
+            metavar="GROUP OP VALUE",
+            help="Only these, such as 'project==vision' or 'owner=@example.com'; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[UsageFormat, typer.Option("--output", "-o")] = UsageFormat.TABLE,
+    no_headers: options.NoHeaders = False,
+) -> None:
+    """Report who used how many GPU-hours, and how many of them were idle.
+
+    Days are UTC days. Workloads that are gone are counted like all others. IDLE is `?` where nothing measured
+    it; WAITED counts the GPUs that pending workloads asked for.
+    """
+    groups = [name.strip() for name in by.split(",") if name.strip()]
+    report = await session.client.usage(
+        start=_moment(since),
+        end=None if until is None else _moment(until),
+        groups=groups,
+        filters=filters or (),
+    )
+    if output is UsageFormat.CSV:
+        session.terminal.write(_csv(report, groups))
+        return
+    if output is not UsageFormat.TABLE:
+        session.terminal.write(DOCUMENTS[AnswerFormat(output.value)](report))
+        return
+    _print_table(session, report, groups, no_headers=no_headers)
+
+
+def _csv(report: "UsageReport", groups: list[str]) -> bytes:
+    import msgspec
+
+    from watchbill.responses.usage import UsageFigures
+    from watchbill.tabular import rows_as_csv
+
+    names = [*groups, *(["workloadId"] if "workload" in groups else [])]
+    figures = msgspec.structs.fields(UsageFigures)
+    header = [*names, *(spec.encode_name for spec in figures)]
+    rows = [
+        [*(row.group.get(name) for name in names), *(getattr(row, spec.name) for spec in figures)]
+        for row in report.rows
+    ]
+    return rows_as_csv([header, *rows])
+
+
+def _print_table(
+    session: CommandContext, report: "UsageReport", groups: list[str], *, no_headers: bool
+) -> None:
+    has_cost = report.currency is not None
+    headers = [*(name.upper() for name in groups), "ALLOCATED", "IDLE", "IDLE%", "WAITED"]
+    headers += [report.currency or ""] if has_cost else []
+    rows: list[list[Cell | str]] = [
+        [*(row.group.get(name) or "-" for name in groups), *_cells(row, has_cost=has_cost)]
+        for row in report.rows[:TABLE_ROWS]
+    ]
+    if rows and groups:
+        for line in table_lines(None if no_headers else headers, rows, session.terminal):
+            session.terminal.print(line)
+    if len(report.rows) > TABLE_ROWS:
+        session.terminal.note(
+            f"{TABLE_ROWS} of {format_count(len(report.rows))} rows shown (-o csv for all)."
+        )
+    totals = report.totals
+    session.terminal.note(
+        f"{totals.allocated_gpu_hours:,.1f} GPU-hours allocated from {report.start:%Y-%m-%d} to "
+        f"{report.end - timedelta(days=1):%Y-%m-%d}, {_hours(totals.idle_gpu_hours)} of them idle."
+    )
+    if totals.unmeasured_gpu_hours:
+        session.terminal.note(f"{totals.unmeasured_gpu_hours:,.1f} GPU-hours were not measured.")
+    if totals.gap_gpu_hours:
+        session.terminal.note(
+            f"Not counted: {totals.gap_gpu_hours:,.1f} GPU-hours in times when no agent observed the cluster."
+        )
+    if report.accounted_until is None:
+        session.terminal.note("Nothing is accounted yet; the first figures come within 15 minutes.")
+    else:
+        session.terminal.note(f"Counted up to {report.accounted_until:%Y-%m-%d %H:%M} UTC.")
+
+
+def _cells(figures: "UsageFigures", *, has_cost: bool) -> list[Cell | str]:
+    measured = figures.allocated_gpu_hours - figures.unmeasured_gpu_hours
+    idle = figures.idle_gpu_hours
+    share = f"{100 * idle / measured:.0f}" if idle is not None and measured > 0 else "-"
+    cells: list[Cell | str] = [
+        f"{figures.allocated_gpu_hours:,.1f}",
+        _hours(idle),
+        share,
+        f"{figures.pending_gpu_hours:,.1f}",
+    ]
+    return [*cells, "-" if figures.cost is None else f"{figures.cost:,.2f}"] if has_cost else cells
+
+
+def _hours(value: float | None) -> str:
+    return "?" if value is None else f"{value:,.1f}"

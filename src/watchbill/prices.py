@@ -1,0 +1,35 @@
+"""What a GPU-hour costs: a file that an operator writes, by node pool, with a default for all others."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import yaml
+
+from watchbill.errors import Invalid
+
+Price = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+
+
+class Prices(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Of one GPU for one hour. `node_pools` wins over `gpu_hour`; where neither knows a price there is none."""
+
+    currency: Annotated[str, msgspec.Meta(min_length=1, max_length=12)]
+    gpu_hour: Price | None = None
+    node_pools: Mapping[str, Price] = {}
+
+
+def read_prices(path: Path | None) -> Prices | None:
+    """None = no file is set. Raises Invalid, naming what is wrong."""
+    if path is None:
+        return None
+    try:
+        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, Prices)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"Cannot read the prices in {path}: {error}.") from error
+    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        raise Invalid(
+            f"The prices in {path} cannot be understood.",
+            details=f"{error}. Write currency, and gpuHour or nodePools with a price for each.",
+        ) from error

@@ -1,0 +1,96 @@
+"""Usage by day: what workloads requested, held, left idle and waited for."""
+
+from typing import Annotated
+
+import msgspec
+
+from watchbill.responses.types import Amount, Instant
+from watchbill.workload import Wire
+
+
+class UsageFigures(Wire, frozen=True, kw_only=True):
+    """Sums over the days and workloads of a group."""
+
+    requested_gpu_hours: Annotated[
+        float,
+        msgspec.Meta(ge=0, description="GPUs asked for × time, while the workload was there."),
+    ]
+    allocated_gpu_hours: Annotated[
+        float, msgspec.Meta(ge=0, description="GPUs that pods with a node held × time.")
+    ]
+    busy_gpu_hours: Annotated[
+        float | None,
+        msgspec.Meta(
+            description="Allocated GPU-hours × utilization, over the hours that samples speak for "
+            "(`sampledGpuHours`). Null where there are no samples."
+        ),
+    ]
+    sampled_gpu_hours: Amount
+    idle_gpu_hours: Annotated[
+        float | None,
+        msgspec.Meta(
+            description="Allocated GPU-hours in which the GPU was idle. Null where nothing measured it."
+        ),
+    ]
+    unmeasured_gpu_hours: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0, description="Allocated GPU-hours of which nobody knows whether they idled."
+        ),
+    ]
+    gap_gpu_hours: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0,
+            description="GPU-hours that would have been allocated if nothing changed while nobody observed the "
+            "cluster; part of no other figure.",
+        ),
+    ]
+    pending_gpu_hours: Annotated[
+        float, msgspec.Meta(ge=0, description="GPUs asked for × time in phase Pending.")
+    ]
+    cpu_core_hours: Annotated[
+        float, msgspec.Meta(ge=0, description="CPU cores that pods asked for × time.")
+    ]
+    memory_gib_hours: Annotated[
+        float, msgspec.Meta(ge=0, description="Memory that pods asked for × time.")
+    ]
+    cost: Annotated[
+        float | None,
+        msgspec.Meta(
+            description="Allocated GPU-hours × their price. Null where no price applies to any of them."
+        ),
+    ]
+    unpriced_gpu_hours: Annotated[
+        float, msgspec.Meta(ge=0, description="Allocated GPU-hours without a price.")
+    ]
+
+
+class UsageRow(UsageFigures, frozen=True, kw_only=True):
+    group: Annotated[
+        dict[str, str | None],
+        msgspec.Meta(
+            description="The value of each group; null where a workload has none. Grouped by workload it also "
+            "holds `workloadId`."
+        ),
+    ]
+
+
+class UsageReport(Wire, frozen=True, kw_only=True):
+    """`start` and `end`: midnights in UTC; `end` is not part of the report."""
+
+    start: Instant
+    end: Instant
+    accounted_until: Annotated[
+        Instant | None,
+        msgspec.Meta(
+            description="What happened later is not counted yet. Null before the first count."
+        ),
+    ]
+    currency: str | None
+    totals: UsageFigures
+    rows: tuple[UsageRow, ...]
+    next_offset: int | None = msgspec.field(name="next", default=None)
+
+
+ROOTS: tuple[type[msgspec.Struct], ...] = (UsageReport,)

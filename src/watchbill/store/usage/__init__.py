@@ -1,0 +1,1 @@
+"""What workloads used by UTC day: accounted from recorded steps, kept longer than the workloads themselves."""

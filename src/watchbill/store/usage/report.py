@@ -1,0 +1,185 @@
+"""Usage reports: the daily sums within the caller's scope, grouped."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from watchbill.accounting import MILLIONTH_MS_PER_HOUR, SUMS
+from watchbill.prices import Prices
+from watchbill.query import Predicate, Scope, UsageQuery
+from watchbill.responses.usage import UsageFigures, UsageRow
+from watchbill.store.postgres.database import Database, Row
+from watchbill.store.usage.accounting import SETTLED_AFTER
+from watchbill.store.workloads.select import Statement, in_scope
+from watchbill.tabular import Cell
+
+GROUPS = {
+    "cluster": "c.name",
+    "department": "e.name",
+    "project": "p.name",
+    "owner": "nullif(d.submitted_by, '')",
+    "namespace": "d.namespace",
+    "type": "d.type",
+    "category": "nullif(d.category, '')",
+    "nodePool": "nullif(d.node_pool, '')",
+    "priorityClass": "nullif(d.priority_class_name, '')",
+    "workload": "d.name",
+    "day": "to_char(w.day, 'YYYY-MM-DD')",
+    "week": "to_char(date_trunc('week', w.day::timestamp), 'YYYY-MM-DD')",
+    "month": "to_char(w.day, 'YYYY-MM')",
+}
+"""A group and its value of one row; a week is named by its Monday."""
+_TIMES = frozenset({"day", "week", "month"})
+_SOURCE = (
+    "usage_day w LEFT JOIN usage_workload d ON d.tenant_id = w.tenant_id AND d.workload_id = w.workload_id "
+    "LEFT JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id "
+    "LEFT JOIN project p ON p.tenant_id = w.tenant_id AND p.id = w.project_id "
+    "LEFT JOIN department e ON e.tenant_id = w.tenant_id AND e.id = w.department_id"
+)
+_CONDITIONS = {
+    "==": "{0} = {1}",
+    "!=": "({0} IS NULL OR {0} <> {1})",
+    "=@": "strpos(lower({0}), lower({1})) > 0",
+}
+_MIB_MS_PER_GIB_HOUR = 1024 * 3_600_000
+_MILLICORE_MS_PER_CORE_HOUR = 1000 * 3_600_000
+_DECIMALS = 6
+FIGURES = (
+    *("requestedGpuHours", "allocatedGpuHours", "busyGpuHours", "sampledGpuHours", "idleGpuHours"),
+    *("unmeasuredGpuHours", "gapGpuHours", "pendingGpuHours", "cpuCoreHours", "memoryGibHours"),
+    *("cost", "unpricedGpuHours"),
+)
+"""The members of a row beside its group, in the order of the CSV."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePage:
+    rows: tuple[UsageRow, ...]
+    totals: UsageFigures
+    accounted_until: datetime | None
+    next_offset: int | None
+
+
+async def usage_report(
+    db: Database, scope: Scope, query: UsageQuery, prices: Prices | None, now: datetime
+) -> UsagePage:
+    """Rows by most allocated GPU-hours, or in order of time where a group is one of time."""
+    statement = _narrowed(scope, query, now)
+    sums = _sums(statement, prices)
+    groups = [GROUPS[name] for name in query.groups]
+    names = [f"g{index}" for index in range(len(groups))]
+    if "workload" in query.groups:
+        groups.append("w.workload_id::text")
+        names.append("workload_id")
+    totals = f"SELECT {sums} FROM {_SOURCE} WHERE {statement.where}"
+    parameters = list(statement.parameters)
+    offset = statement.bind(query.offset, "::bigint")
+    listing = (
+        f"SELECT {''.join(f'{sql} AS {name}, ' for sql, name in zip(groups, names, strict=True))}{sums} "
+        f"FROM {_SOURCE} WHERE {statement.where} "
+        f"GROUP BY {', '.join(groups)} ORDER BY {_order(query, names)} "
+        f"LIMIT {query.limit + 1} OFFSET {offset}"
+    )
+    async with db.acquire(scope.tenant_id) as connection:
+        last = await connection.fetchval(
+            "SELECT last_at FROM upkeep WHERE task = $1", f"usage {scope.tenant_id}"
+        )
+        total = await connection.fetchrow(totals, *parameters)
+        rows = await connection.fetch(listing, *statement.parameters) if groups else []
+    assert total is not None  # an aggregate always has its row
+    shown = rows[: query.limit]
+    return UsagePage(
+        rows=tuple(UsageRow(group=_group(query, row), **_figures(row)) for row in shown)
+        if groups
+        else (UsageRow(group={}, **_figures(total)),),
+        totals=UsageFigures(**_figures(total)),
+        accounted_until=None if last is None else last - SETTLED_AFTER,
+        next_offset=query.offset + query.limit if len(rows) > query.limit else None,
+    )
+
+
+def _narrowed(scope: Scope, query: UsageQuery, now: datetime) -> Statement:
+    statement = Statement(now)
+    in_scope(statement, scope)
+    statement.conditions.append(f"w.day >= {statement.bind(query.start, '::date')}")
+    statement.conditions.append(f"w.day < {statement.bind(query.end, '::date')}")
+    wanted: dict[str, list[str]] = {}
+    for predicate in query.predicates:
+        condition = _condition(statement, predicate)
+        if predicate.operator == "==":
+            wanted.setdefault(predicate.field, []).append(condition)
+        else:
+            statement.conditions.append(condition)
+    statement.conditions += [f"({' OR '.join(any_of)})" for any_of in wanted.values()]
+    return statement
+
+
+def _condition(statement: Statement, predicate: Predicate) -> str:
+    sql = GROUPS[predicate.field]
+    return _CONDITIONS[predicate.operator].format(sql, statement.bind(predicate.value, "::text"))
+
+
+def _sums(statement: Statement, prices: Prices | None) -> str:
+    columns = [f"coalesce(sum(w.{name}), 0) AS {name}" for name in SUMS]
+    price = "NULL::float8"
+    if prices is not None:
+        pools = statement.bind(list(prices.node_pools), "::text[]")
+        amounts = statement.bind([float(each) for each in prices.node_pools.values()], "::float8[]")
+        default = statement.bind(prices.gpu_hour, "::float8")
+        price = f"coalesce(({amounts})[array_position({pools}, d.node_pool)], {default})"
+    return ", ".join(
+        [
+            *columns,
+            f"sum(w.allocated_gpu * {price}) AS cost",
+            f"coalesce(sum(w.allocated_gpu) FILTER (WHERE {price} IS NULL), 0) AS unpriced",
+        ]
+    )
+
+
+def _order(query: UsageQuery, names: list[str]) -> str:
+    times = [name for group, name in zip(query.groups, names, strict=False) if group in _TIMES]
+    return ", ".join([*times, "allocated_gpu DESC", *(f"{name} NULLS LAST" for name in names)])
+
+
+def _group(query: UsageQuery, row: Row) -> dict[str, str | None]:
+    group: dict[str, str | None] = {
+        name: row[f"g{index}"] for index, name in enumerate(query.groups)
+    }
+    if "workload" in query.groups:
+        group["workloadId"] = row["workload_id"]
+    return group
+
+
+def _figures(row: Row) -> dict[str, Any]:
+    def gpu_hours(name: str) -> float:
+        return _amount(row[name], MILLIONTH_MS_PER_HOUR)
+
+    is_unmeasured = row["allocated_gpu"] > 0 and row["unmeasured_gpu"] >= row["allocated_gpu"]
+    return {
+        "requested_gpu_hours": gpu_hours("requested_gpu"),
+        "allocated_gpu_hours": gpu_hours("allocated_gpu"),
+        "busy_gpu_hours": gpu_hours("busy_gpu") if row["sampled_gpu"] else None,
+        "sampled_gpu_hours": gpu_hours("sampled_gpu"),
+        "idle_gpu_hours": None if is_unmeasured else max(0.0, gpu_hours("idle_gpu")),
+        "unmeasured_gpu_hours": gpu_hours("unmeasured_gpu"),
+        "gap_gpu_hours": gpu_hours("gap_gpu"),
+        "pending_gpu_hours": gpu_hours("pending_gpu"),
+        "cpu_core_hours": _amount(row["cpu_millicore_ms"], _MILLICORE_MS_PER_CORE_HOUR),
+        "memory_gib_hours": _amount(row["memory_mib_ms"], _MIB_MS_PER_GIB_HOUR),
+        "cost": None if row["cost"] is None else _amount(row["cost"], MILLIONTH_MS_PER_HOUR),
+        "unpriced_gpu_hours": gpu_hours("unpriced"),
+    }
+
+
+def _amount(value: Any, unit: int) -> float:
+    return round(float(value) / unit, _DECIMALS)
+
+
+def usage_table(groups: tuple[str, ...], rows: tuple[UsageRow, ...]) -> list[list[Cell]]:
+    """A header and a line for each row, for CSV."""
+    names = (*groups, *(("workloadId",) if "workload" in groups else ()))
+    table: list[list[Cell]] = [[*names, *FIGURES]]
+    members = UsageFigures.__struct_fields__
+    for row in rows:
+        table.append([*(row.group[name] for name in names), *(getattr(row, m) for m in members)])
+    return table

@@ -1,0 +1,231 @@
+"""Usage reports over three days with known arithmetic, whatever came when."""
+
+import csv
+import io
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from tests.fixtures.clusters import Agent, connected_agent
+from tests.fixtures.records import upsert, workload
+from watchbill.prices import Prices
+from watchbill.protocol import Delete
+from watchbill.query import Scope, UsageQuery, parse_usage_filters
+from watchbill.store.postgres.database import Database
+from watchbill.store.usage.accounting import usage_account, usage_purge, usage_rebuild
+from watchbill.store.usage.report import UsagePage, usage_report, usage_table
+from watchbill.store.workloads.deletion import workload_purge
+from watchbill.tabular import rows_as_csv
+from watchbill.workload import Phase
+
+FIRST = datetime(2026, 11, 20, tzinfo=UTC)
+END = FIRST + timedelta(days=3)
+ALL = Scope(1, is_whole_tenant=True)
+THREE_DAYS = UsageQuery(start=FIRST.date(), end=END.date())
+
+
+def at(hours: float) -> datetime:
+    return FIRST + timedelta(hours=hours)
+
+
+async def tell(agent: Agent, hours: float, number: int, gpus: float, **members: object) -> None:
+    """A record that was seen and sent at `hours`."""
+    phase = members.pop("phase", Phase.RUNNING)
+    made = workload(
+        number,
+        gpus=gpus,
+        phase=phase,
+        k8s_phase=phase,
+        created_at=FIRST,
+        idle_allocated_gpus=members.pop("idle", 0.0),
+        idle_gpus=0,
+        **members,
+    )
+    await agent.send(upsert(made, (phase, at(hours)), observed_at=at(hours)), now=at(hours))  # type: ignore[arg-type]
+
+
+async def watched(db: Database, *gaps: tuple[float, float]) -> None:
+    """The cluster was observed all the time up to a little after the end, but for these gaps."""
+    async with db.transaction(1) as connection:
+        await connection.execute("DELETE FROM cluster_gap")
+        for start, end in gaps:
+            await connection.execute(
+                "INSERT INTO cluster_gap SELECT 1, id, $1, $2 FROM cluster", at(start), at(end)
+            )
+        await connection.execute(
+            "UPDATE cluster SET last_contact_at = $1", END + timedelta(minutes=10)
+        )
+
+
+async def report(
+    db: Database, *groups: str, scope: Scope = ALL, prices: Prices | None = None
+) -> UsagePage:
+    query = UsageQuery(start=FIRST.date(), end=END.date(), groups=groups)
+    return await usage_report(db, scope, query, prices, END)
+
+
+async def story(db: Database) -> Agent:
+    """Four workloads over three days; the cluster is unobserved from 30:00 to 31:00.
+
+    1: 8 GPUs from 0:00, moved from vision to speech at 12:00, deleted at 36:00.
+    2: half a GPU from 6:00 on, suspended from 24:00 to 48:00.
+    3: asks for 16 from 20:00, gets them at 26:00, is preempted at 40:00 and waits on.
+    4: one GPU from 0:00 on that nobody measures.
+    """
+    agent = await connected_agent(db, FIRST)
+    await tell(agent, 0, 1, 8)
+    await tell(agent, 0, 4, 1, idle=None)
+    await tell(agent, 6, 2, 0.5, project_name="nlp")
+    await tell(agent, 12, 1, 8, project_name="speech")
+    await tell(agent, 20, 3, 0, phase=Phase.PENDING, **asking(16))
+    await tell(agent, 24, 2, 0, project_name="nlp", phase=Phase.STOPPED)
+    await tell(agent, 26, 3, 16)
+    await agent.send(Delete(id=UUID(int=1), deleted_at=at(36)), now=at(36))
+    await tell(agent, 40, 3, 0, phase=Phase.PENDING, **asking(16))
+    await tell(agent, 48, 2, 0.5, project_name="nlp")
+    await watched(db, (30, 31))
+    return agent
+
+
+def asking(gpus: float) -> dict[str, object]:
+    return {"workload_requested_resources": workload(gpus=gpus).workload_requested_resources}
+
+
+ALLOCATED = {
+    ("vision", "2026-11-20"): 8 * 12 + 24,
+    ("speech", "2026-11-20"): 8 * 12,
+    ("nlp", "2026-11-20"): 0.5 * 18,
+    ("vision", "2026-11-21"): 16 * 13 + 23,
+    ("speech", "2026-11-21"): 8 * 11,
+    ("vision", "2026-11-22"): 24,
+    ("nlp", "2026-11-22"): 12,
+}
+"""GPU-hours by hand, without the hour that nobody saw."""
+
+
+async def test_three_days_by_hand(db: Database) -> None:
+    await story(db)
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    page = await report(db, "project", "day")
+    found = {
+        (row.group["project"], row.group["day"]): row.allocated_gpu_hours
+        for row in page.rows
+        if row.allocated_gpu_hours
+    }
+    assert found == ALLOCATED
+    assert page.totals.allocated_gpu_hours == sum(ALLOCATED.values())
+    assert page.totals.gap_gpu_hours == 8 + 16 + 1
+    assert page.totals.pending_gpu_hours == 16 * (6 + 32)
+    assert page.totals.unmeasured_gpu_hours == 71
+    assert page.accounted_until == END
+
+
+async def test_rounds_add_up_to_one_account(db: Database) -> None:
+    """Accounted hour by hour as it happened, the report is the same as accounted at once."""
+    await story(db)
+    for hour in range(1, 73):
+        await usage_account(db, 1, at(hour) + timedelta(minutes=10, seconds=hour))
+    by_rounds = await report(db, "workload", "day")
+    await usage_rebuild(db, 1)
+    assert (await report(db, "workload", "day")).rows == ()
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    assert (await report(db, "workload", "day")).rows == by_rounds.rows
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    assert (await report(db, "workload", "day")).rows == by_rounds.rows, "nothing counts twice"
+
+
+async def test_what_comes_late_is_counted_where_it_belongs(db: Database) -> None:
+    agent = await connected_agent(db, FIRST)
+    await tell(agent, 0, 1, 8)
+    await watched(db)
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    assert (await report(db)).totals.allocated_gpu_hours == 8 * 72
+    late = workload(1, gpus=2, created_at=FIRST)
+    await agent.send(upsert(late, observed_at=at(30)), now=END)
+    await watched(db)
+    await usage_account(db, 1, END + timedelta(minutes=15))
+    assert (await report(db)).totals.allocated_gpu_hours == 8 * 30 + 2 * 42
+    await agent.send(Delete(id=UUID(int=1), deleted_at=at(60)), now=END)
+    await watched(db)
+    await usage_account(db, 1, END + timedelta(minutes=20))
+    assert (await report(db)).totals.allocated_gpu_hours == 8 * 30 + 2 * 30
+
+
+async def test_sums_outlive_the_workload(db: Database) -> None:
+    await story(db)
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    before = await report(db, "workload", "owner")
+    assert await workload_purge(db, 1, keep=timedelta(0), now=END + timedelta(days=1)) == 1
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    await usage_rebuild(db, 1)
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    assert (await report(db, "workload", "owner")).rows == before.rows
+    assert await usage_purge(db, 1, keep=timedelta(days=400), now=END) == 0
+    assert await usage_purge(db, 1, keep=timedelta(days=1), now=END) > 0
+    days = {row.group["day"] for row in (await report(db, "day")).rows}
+    assert days == {"2026-11-22"}
+
+
+async def test_money_only_where_there_is_a_price(db: Database) -> None:
+    await story(db)
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    hours = sum(ALLOCATED.values())
+    assert (await report(db)).totals.cost is None
+    priced = await report(db, prices=Prices(currency="EUR", node_pools={"a100": 2.5}))
+    assert priced.totals.cost == pytest.approx(2.5 * hours)
+    assert priced.totals.unpriced_gpu_hours == 0
+    other = await report(db, prices=Prices(currency="EUR", node_pools={"h100": 9}))
+    assert (other.totals.cost, other.totals.unpriced_gpu_hours) == (None, hours)
+
+
+async def test_the_lines_of_the_csv_add_up(db: Database) -> None:
+    await story(db)
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    page = await report(db, "owner", "project", "week")
+    text = rows_as_csv(usage_table(("owner", "project", "week"), page.rows)).decode()
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert {line["week"] for line in lines} == {"2026-11-16"}
+    total = sum(float(line["allocatedGpuHours"]) for line in lines)
+    assert total == page.totals.allocated_gpu_hours
+
+
+async def test_filters_and_pages(db: Database) -> None:
+    await story(db)
+    await usage_account(db, 1, END + timedelta(minutes=10))
+
+    async def asked(*filters: str, **members: object) -> UsagePage:
+        query = UsageQuery(
+            start=date(2026, 11, 20),
+            end=date(2026, 11, 23),
+            groups=("project",),
+            predicates=parse_usage_filters(list(filters)),
+            **members,  # type: ignore[arg-type]
+        )
+        return await usage_report(db, ALL, query, None, END)
+
+    named = await asked("project==vision", "project==nlp")
+    assert {row.group["project"] for row in named.rows} == {"vision", "nlp"}
+    assert {row.group["project"] for row in (await asked("project!=vision")).rows} == {
+        "nlp",
+        "speech",
+    }
+    assert (await asked("owner=@EXAMPLE")).totals == (await asked()).totals
+    first = await asked(limit=2)
+    rest = await asked(limit=2, offset=first.next_offset)
+    assert [row.group["project"] for row in (*first.rows, *rest.rows)] == [
+        "vision",
+        "speech",
+        "nlp",
+    ]
+    assert rest.next_offset is None
+
+
+async def test_a_scope_sees_its_own_alone(db: Database) -> None:
+    await story(db)
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    async with db.acquire(1) as connection:
+        speech = await connection.fetchval("SELECT id FROM project WHERE name = 'speech'")
+    page = await report(db, "project", scope=Scope(1, project_ids=frozenset({speech})))
+    assert {row.group["project"] for row in page.rows} == {"speech"}
+    assert page.totals.allocated_gpu_hours == 8 * 23

@@ -1,0 +1,93 @@
+"""`usage`: what it asks for and what it prints."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.fixtures.command_line import FakeServer
+
+FIGURES: dict[str, Any] = {
+    "requestedGpuHours": 120.0,
+    "allocatedGpuHours": 100.0,
+    "busyGpuHours": None,
+    "sampledGpuHours": 0.0,
+    "idleGpuHours": 20.0,
+    "unmeasuredGpuHours": 20.0,
+    "gapGpuHours": 0.0,
+    "pendingGpuHours": 8.0,
+    "cpuCoreHours": 1.0,
+    "memoryGibHours": 1.0,
+    "cost": None,
+    "unpricedGpuHours": 100.0,
+}
+
+
+def answer(*rows: dict[str, Any], **members: Any) -> dict[str, Any]:
+    return {
+        "start": "2026-11-01T00:00:00Z",
+        "end": "2026-12-01T00:00:00Z",
+        "accountedUntil": "2026-11-29T06:10:00Z",
+        "currency": None,
+        "totals": FIGURES,
+        "rows": list(rows),
+    } | members
+
+
+ROWS = (
+    FIGURES | {"group": {"project": "vision", "owner": "ada@example.com"}},
+    FIGURES | {"group": {"project": "=cmd()", "owner": None}, "idleGpuHours": None},
+)
+
+
+async def test_a_table_says_how_much_was_idle_and_how_far_it_counts() -> None:
+    async with FakeServer(usage=answer(*ROWS)).running() as watchbill:
+        outcome = await watchbill("usage", "--by", "project,owner", "--since", "7d")
+        (request,) = watchbill.asked("/api/v1/usage")
+    header, first, second, *_ = outcome.out.splitlines()
+    assert header.split() == ["PROJECT", "OWNER", "ALLOCATED", "IDLE", "IDLE%", "WAITED"]
+    assert first.split() == ["vision", "ada@example.com", "100.0", "20.0", "25", "8.0"]
+    assert second.split() == ["=cmd()", "-", "100.0", "?", "-", "8.0"]
+    assert "from 2026-11-01 to 2026-11-30, 20.0 of them idle" in outcome.err
+    assert "20.0 GPU-hours were not measured" in outcome.err
+    assert "up to 2026-11-29 06:10 UTC" in outcome.err
+    assert request.query["groupBy"] == "project,owner"
+    start = datetime.fromisoformat(request.query["start"])
+    assert start.date() in {
+        (datetime.now(UTC) - timedelta(days=6, minutes=minutes)).date() for minutes in (0, 5)
+    }, "seven days with today"
+
+
+async def test_csv_is_for_spreadsheets_and_runs_nothing() -> None:
+    async with FakeServer(usage=answer(*ROWS)).running() as watchbill:
+        outcome = await watchbill("usage", "--by", "project,owner", "-o", "csv")
+    rows = list(csv.DictReader(io.StringIO(outcome.out)))
+    assert [row["project"] for row in rows] == ["vision", "'=cmd()"]
+    assert rows[0]["allocatedGpuHours"] == "100.0"
+    assert rows[1]["idleGpuHours"] == ""
+
+
+async def test_every_page_is_read() -> None:
+    server = FakeServer(usage=answer(*ROWS))
+    async with server.running() as watchbill:
+        outcome = await watchbill("usage", "-o", "json")
+    assert len(json.loads(outcome.out)["rows"]) == 2
+
+
+async def test_money_where_there_are_prices() -> None:
+    priced = FIGURES | {"cost": 250.0, "group": {"project": "vision"}}
+    async with FakeServer(usage=answer(priced, currency="EUR")).running() as watchbill:
+        outcome = await watchbill("usage")
+    assert outcome.out.splitlines()[0].split()[-1] == "EUR"
+    assert outcome.out.splitlines()[1].split()[-1] == "250.00"
+
+
+@pytest.mark.parametrize("flag", ["--since", "--until"])
+async def test_a_moment_that_is_none_is_refused(flag: str) -> None:
+    async with FakeServer(usage=answer()).running() as watchbill:
+        outcome = await watchbill("usage", flag, "yesterday")
+    assert outcome.code == 2
+    assert "yesterday" in outcome.err
