@@ -83,12 +83,16 @@ class Upsert(Wire, frozen=True, tag="upsert", tag_field="action"):
 
 
 class Delete(Wire, frozen=True, tag="delete", tag_field="action"):
-    """`not_before`: when the workload was last known to exist, where nobody saw its deletion as it happened."""
+    """`not_before`: when the workload was last known to exist, where nobody saw its deletion as it happened.
+
+    `never_existed`: it only looked like a workload while its owner could not be read, and leaves no trace.
+    """
 
     id: UUID
     deleted_at: datetime
     transitions: tuple[Transition, ...] = ()
     not_before: datetime | None = None
+    never_existed: bool = False
 
 
 Item = Upsert | Delete

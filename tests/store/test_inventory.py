@@ -11,6 +11,7 @@ from tests.fixtures.records import START, record, upsert, workload
 from watchbill.errors import Conflict
 from watchbill.protocol import (
     Covered,
+    Delete,
     InventoryBegin,
     InventoryCommit,
     InventoryCommitted,
@@ -180,3 +181,12 @@ async def test_a_second_look_that_finds_them_forgets_the_suspicion(db: Database)
     _, third = await take(db, agent, [], JOBS)
     assert third.held
     assert await live(db) == 120
+
+
+async def test_what_never_was_a_workload_leaves_no_trace(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    await agent.send(upsert(workload(1)), upsert(workload(2)), now=START)
+    withdrawn = Delete(id=UUID(int=1), deleted_at=LATER, never_existed=True)
+    await agent.send(withdrawn, now=LATER)
+    assert await live(db) == 1
+    assert await workload_get(db, SCOPE, UUID(int=1), LATER) is None

@@ -44,6 +44,7 @@ class Watched:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reflector, "FIRST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(reflector, "FORBIDDEN_RETRY_SECONDS", 0.2)
     monkeypatch.setattr(stream, "INVENTORY_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(watch_manager, "OTHER_KINDS_SECONDS", 0.5)
 
@@ -159,3 +160,40 @@ async def test_an_object_that_nobody_foresaw_does_not_stop_its_kind(
             await until(lambda: (state := found.state("Pod")) and state.state == "failing")
             simulated.store.put(PODS, pod(1, "one", phase="Failed"))
             await until(lambda: found.phase(1) is Phase.FAILED)
+
+
+def pod_of(number: int, parent: int) -> dict[str, Any]:
+    found = pod(number, f"pod-{number}")
+    found["metadata"]["ownerReferences"] = [
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "name": f"job-{parent}",
+            "uid": uid(parent),
+            "controller": True,
+        }
+    ]
+    return found
+
+
+async def test_a_right_that_is_taken_for_a_while_makes_no_workloads_of_pods(
+    tmp_path: Path,
+) -> None:
+    """Not those of Jobs that were known, nor those of Jobs that came meanwhile; and none is left behind."""
+    workloads = {uid(1), uid(20), uid(21)}
+    async with simulated_cluster() as simulated:
+        simulated.store.put(JOBS, job(20))
+        simulated.store.put(PODS, pod_of(200, 20))
+        async with watched(tmp_path, simulated) as found:
+            await until(lambda: found.phase(20) and found.phase(1))
+            simulated.faults.forbid(JOBS)
+            simulated.store.put(JOBS, job(21))
+            for number in (201, 210, 211):
+                simulated.store.put(PODS, pod_of(number, number // 10))
+            await until(lambda: found.phase(21) is Phase.RUNNING)
+            await until(lambda: (state := found.state("Job")) and state.state == "forbidden")
+            assert {str(key) for key in found.server.live()} == workloads
+            simulated.faults.allow(JOBS)
+            simulated.store.put(JOBS, job(22))
+            await until(lambda: found.phase(22))
+            assert {str(key) for key in found.server.rows} == {*workloads, uid(22)}

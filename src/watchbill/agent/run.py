@@ -102,6 +102,9 @@ class Agent:
                 excluded_namespaces=settings.excluded_namespaces,
                 pod_annotations=self._derive_settings.pod_annotations,
                 root_kinds=root_kinds(definitions),
+                owner_kinds=frozenset(
+                    kind.key for kind in watched_kinds(definitions) if kind.is_workload_kind
+                ),
                 exporter_namespaces=settings.exporter_namespaces,
                 reservation_namespaces=self._derive_settings.reservation_namespaces,
             ),

@@ -23,6 +23,7 @@ class ListenerRecorder:
     changed: set[str] = field(default_factory=set)
     deleting: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
 
     def on_change(self, root: str) -> None:
         self.changed.add(root)
@@ -32,6 +33,9 @@ class ListenerRecorder:
 
     def on_delete(self, root: str, at: datetime) -> None:
         self.deleted.append(root)
+
+    def on_withdraw(self, root: str, at: datetime) -> None:
+        self.withdrawn.append(root)
 
 
 def new() -> tuple[OwnerTree, ListenerRecorder]:
@@ -189,7 +193,8 @@ def test_nobody_is_placed_before_a_missing_owner_is_resolved() -> None:
     assert list(tree.waiting_for_owner()) == []
     tree.put(thing("rs"), NOW)
     assert tree.root_of(key("p")) == "rs"
-    assert listener.deleted == ["p"], "it is no workload of its own any more"
+    assert listener.withdrawn == ["p"], "it is no workload of its own any more"
+    assert listener.deleted == [], "it never was one"
     assert not tree.groups["rs"].is_truncated
 
 
@@ -356,3 +361,59 @@ def test_many_missing_owners_in_one_namespace_do_not_delay_those_of_another() ->
     chosen = owner_lookup._in_turn([*flood, key("a", "own"), key("b", "own")])
     assert len(chosen) == owner_lookup._CONCURRENT_REQUESTS
     assert {key("a", "own"), key("b", "own")} <= set(chosen)
+
+
+def assumed(uid: str, namespace: str = "ns") -> Entry:
+    entry = thing(uid, namespace=namespace)
+    entry.is_looked_up = entry.is_assumed = True
+    return entry
+
+
+def test_an_owner_that_cannot_be_read_for_now_keeps_its_pods_together() -> None:
+    tree, listener = new()
+    for name in ("p1", "p2"):
+        tree.put(pod(name, "rs"), NOW)
+    tree.assume(assumed("rs"), NOW)
+    assert uids(tree, "rs") == {"p1", "p2"}
+    assert tree.groups["rs"].is_truncated
+    tree.put(thing("rs"), NOW)
+    assert not tree.groups["rs"].is_truncated
+    assert listener.deleted == listener.withdrawn == []
+
+
+def test_what_only_looked_like_a_workload_is_withdrawn_not_deleted() -> None:
+    tree, listener = new()
+    tree.put(deployment("d"), NOW)
+    tree.put(pod("p1", "rs"), NOW)
+    tree.put(pod("p2", "unknown"), NOW)
+    tree.assume(assumed("rs"), NOW)
+    tree.resolve(key("unknown"), OwnerStatus.UNREADABLE, NOW)
+    assert {root for root in tree.groups if tree.is_alive(root)} == {"d", "rs", "p2"}
+    tree.put(thing("rs", "d"), NOW)
+    tree.put(thing("unknown", "d"), NOW)
+    assert uids(tree, "d") == {"p1", "p2"}
+    assert listener.deleted == []
+    assert sorted(listener.withdrawn) == ["p2", "rs"]
+
+
+def test_an_assumed_owner_lives_as_long_as_its_pods() -> None:
+    tree, listener = new()
+    tree.put(pod("p1", "rs"), NOW)
+    tree.assume(assumed("rs"), NOW)
+    tree.remove("p1", NOW)
+    assert listener.deleted == ["rs"]
+    assert tree.entries == tree.groups == {}
+
+
+def test_an_assumption_about_an_object_of_another_namespace_is_refuted() -> None:
+    tree, listener = new()
+    tree.put(pod("p1", "rs", namespace="claimer"), NOW)
+    tree.assume(assumed("rs", "claimer"), NOW)
+    tree.put(thing("rs", namespace="owner"), NOW)
+    tree.put(pod("p2", "rs", namespace="owner"), NOW)
+    assert uids(tree, "rs") == {"p2"}
+    assert uids(tree, "p1") == {"p1"}
+    tree.put(pod("p3", "rs", namespace="claimer"), NOW)
+    tree.assume(assumed("rs", "claimer"), NOW)
+    assert uids(tree, "rs") == {"p2"}
+    assert listener.deleted == []

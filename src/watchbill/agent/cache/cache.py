@@ -41,6 +41,8 @@ class CacheSettings:
     excluded_namespaces: frozenset[str]
     pod_annotations: frozenset[str]
     root_kinds: frozenset[GroupKind]
+    owner_kinds: frozenset[GroupKind] = frozenset()
+    """Kinds that are watched because they own pods; one that cannot be read for now still owns its pods."""
     exporter_namespaces: frozenset[str] = frozenset()
     reservation_namespaces: frozenset[str] = RESERVATION_NAMESPACES
 
@@ -113,6 +115,28 @@ class Cache:
             is_looked_up=is_looked_up,
         )
         self.owner_tree.put(entry, datetime.now(UTC))
+
+    def can_assume(self, key: GroupKind) -> bool:
+        return key in self._settings.owner_kinds
+
+    def assume_owner(self, key: OwnerKey, owner: OwnerReference) -> None:
+        """An owner that cannot be read for now: it is what its dependents say, and nothing more."""
+        obj = {
+            "apiVersion": f"{owner.group}/{owner.version}" if owner.group else owner.version,
+            "kind": owner.kind,
+            "metadata": {"uid": owner.uid, "name": owner.name, "namespace": key.namespace},
+        }
+        entry = Entry(
+            owner.uid,
+            GroupKind(owner.group, owner.kind),
+            key.namespace,
+            owner.name,
+            None,
+            compress(obj),
+            is_looked_up=True,
+            is_assumed=True,
+        )
+        self.owner_tree.assume(entry, datetime.now(UTC))
 
     def remove(self, uid: str, at: datetime) -> None:
         self.owner_tree.remove(uid, at)

@@ -141,7 +141,11 @@ class OwnerLookup:
             search.forbidden_attempts += 1
         if search.forbidden_attempts >= 2 or now - search.since > GIVE_UP_SECONDS:
             log.warning("owner cannot be read", kind=search.owner.kind, error=failure.message)
-            self._resolve(owner, OwnerStatus.UNREADABLE)
+            if self._cache.can_assume(GroupKind(search.owner.group, search.owner.kind)):
+                self._cache.assume_owner(owner, search.owner)
+                self._recheck_at[owner] = now + UNRESOLVED_RECHECK_SECONDS
+            else:
+                self._resolve(owner, OwnerStatus.UNREADABLE)
             return
         search.due = now + (failure.retry_after_seconds or RETRY_SECONDS)
 

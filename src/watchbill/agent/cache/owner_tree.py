@@ -63,6 +63,8 @@ class Entry:
     payload: Pod | bytes
     is_looked_up: bool = False
     """Fetched by name as a missing owner; no watch reports its deletion."""
+    is_assumed: bool = False
+    """Known only by what its dependents say of it, because its kind cannot be read for now."""
     root: str | None = None
     resolved_parent_uid: str = ""
     """The parent's UID when `root` was found."""
@@ -101,6 +103,9 @@ class OwnerListener(Protocol):
 
     def on_delete(self, root: str, at: datetime) -> None: ...
 
+    def on_withdraw(self, root: str, at: datetime) -> None:
+        """It never was a workload: it only looked like one while an owner could not be read."""
+
 
 class OwnerTree:
     """Entries, their groups, the missing owners. `root_kinds`: kinds that are workloads even without pods."""
@@ -119,11 +124,16 @@ class OwnerTree:
     def put(self, entry: Entry, at: datetime) -> None:
         """Add or replace. Entries that waited for this owner are placed now."""
         stored = self.entries.get(entry.uid)
+        if stored is not None and stored.is_assumed and stored.namespace != entry.namespace:
+            self._refute(stored, at)
+            stored = None
         if stored is None:
             self._add(entry, at)
             return
+        is_confirmed = stored.is_assumed and not entry.is_assumed
+        stored.key, stored.name, stored.is_assumed = entry.key, entry.name, entry.is_assumed
         stored.payload, stored.is_looked_up = entry.payload, entry.is_looked_up
-        if _uid(stored.parent) != _uid(entry.parent):
+        if is_confirmed or _uid(stored.parent) != _uid(entry.parent):
             self._unlink(stored)
             stored.parent = entry.parent
             self._link(stored)
@@ -157,6 +167,14 @@ class OwnerTree:
         self.missing.pop(owner, None)
         for child in tuple(self._children.get(owner, ())):
             self._attach_all(self.entries[child], at)
+
+    def assume(self, entry: Entry, at: datetime) -> None:
+        """A missing owner cannot be read for now: its dependents belong to it as they say, under its own UID."""
+        owner = OwnerKey(entry.namespace, entry.uid)
+        if entry.uid in self.entries or owner not in self._children:
+            self.resolve(owner, OwnerStatus.UNREADABLE, at)
+        else:
+            self._add(entry, at)
 
     def search_again(self, owner: OwnerKey) -> bool:
         """Look up this owner once more if an entry still names it; its status stands meanwhile."""
@@ -213,6 +231,18 @@ class OwnerTree:
         self.owner_statuses.pop(key, None)
         self._link(entry)
         self._attach_all(entry, at)
+
+    def _refute(self, assumed: Entry, at: datetime) -> None:
+        """The assumed owner lives in another namespace, so its dependents here named what is not theirs."""
+        owner = OwnerKey(assumed.namespace, assumed.uid)
+        del self.entries[assumed.uid]
+        group = self.groups.get(assumed.uid)
+        if group is not None:
+            self._listener.on_withdraw(assumed.uid, at)
+            self._delete_group(assumed.uid, group)
+        self.owner_statuses[owner] = OwnerStatus.UNREADABLE
+        for child in tuple(self._children.get(owner, ())):
+            self._attach_all(self.entries[child], at)
 
     def _link(self, entry: Entry) -> None:
         owner = entry.parent_key
@@ -326,7 +356,7 @@ class OwnerTree:
             current = owner
         if depth >= MAX_OWNERS:
             return _cut_off(entry)
-        return Placement(current.uid, is_truncated=False, depth=depth)
+        return Placement(current.uid, is_truncated=current.is_assumed, depth=depth)
 
     def _exists(self, root: str) -> bool:
         return root in self.entries or root in self.groups
@@ -381,7 +411,7 @@ class OwnerTree:
     def _needs_no_pods(self, root: str) -> bool:
         """Whether the root is a workload even without pods."""
         entry = self.entries.get(root)
-        if entry is None or entry.root != root:
+        if entry is None or entry.root != root or entry.is_assumed:
             return False
         return entry.key in self._root_kinds or entry.is_looked_up
 
@@ -393,8 +423,17 @@ class OwnerTree:
         if self.is_alive(root):
             self._listener.on_change(root)
             return
-        self._listener.on_delete(root, at)
+        entry = self.entries.get(root)
+        if group.is_truncated and entry is not None and entry.root != root:
+            self._listener.on_withdraw(root, at)
+        else:
+            self._listener.on_delete(root, at)
         self._delete_group(root, group)
+        if entry is not None and entry.is_assumed and not self._has_children(entry):
+            del self.entries[root]
+
+    def _has_children(self, entry: Entry) -> bool:
+        return bool(self._children.get(OwnerKey(entry.namespace, entry.uid)))
 
     def _delete_group(self, root: str, group: OwnerGroup) -> None:
         del self.groups[root]

@@ -140,6 +140,13 @@ class PendingChanges:
         delete = Delete(id=UUID(root), deleted_at=at, transitions=tuple(state.pending))
         self._queue_deleted(root, Deleted(compressed, delete))
 
+    def withdraw(self, root: str, at: datetime) -> None:
+        """It never was a workload of its own: whatever the server has of it is to be forgotten."""
+        self.unsent.pop(root, None)
+        if self.workloads.pop(root, None) is not None:
+            delete = Delete(id=UUID(root), deleted_at=at, never_existed=True)
+            self._queue_deleted(root, Deleted(None, delete))
+
     def next_batch(self, *, max_workloads: int, max_bytes: int, derive: Derive) -> PreparedBatch:
         """The oldest changes first, deletions before updates. `derive` makes records that were not kept."""
         prepared = PreparedBatch(max_workloads=max_workloads, max_bytes=max_bytes)

@@ -70,6 +70,11 @@ class Tracker:
         self.pending.delete(root, at)
         self.changed.set()
 
+    def on_withdraw(self, root: str, at: datetime) -> None:
+        self._dirty.pop(root, None)
+        self.pending.withdraw(root, at)
+        self.changed.set()
+
     def open(self) -> None:
         """The first lists are complete: from now on records may be derived."""
         self.is_open = True

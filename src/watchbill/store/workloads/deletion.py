@@ -76,6 +76,9 @@ async def workload_delete(
             [entry for deletion in deletions for entry in deletion.transitions],
         )
         await change_notify(connection, tenant_id, (deletion.id for deletion in deletions))
+    withdrawn = [deletion.id for deletion in deletions if by_id[deletion.id].never_existed]
+    if withdrawn:
+        await _remove(connection, tenant_id, withdrawn)
     return len(deletions)
 
 
@@ -172,18 +175,23 @@ async def workload_purge(db: Database, tenant_id: int, *, keep: timedelta, now: 
                     BATCH,
                 )
             ]
-            for table in _CHILDREN:
-                await connection.execute(
-                    f"DELETE FROM {table} WHERE tenant_id = $1 AND workload_id = ANY($2::uuid[])",
-                    tenant_id,
-                    ids,
-                )
-            await connection.execute(
-                "DELETE FROM workload WHERE tenant_id = $1 AND id = ANY($2::uuid[])", tenant_id, ids
-            )
+            await _remove(connection, tenant_id, ids)
         purged += len(ids)
         if len(ids) < BATCH:
             return purged
+
+
+async def _remove(connection: Connection, tenant_id: int, ids: Sequence[UUID]) -> None:
+    """Remove deleted workloads and all that is kept of them."""
+    for table in _CHILDREN:
+        await connection.execute(
+            f"DELETE FROM {table} WHERE tenant_id = $1 AND workload_id = ANY($2::uuid[])",
+            tenant_id,
+            ids,
+        )
+    await connection.execute(
+        "DELETE FROM workload WHERE tenant_id = $1 AND id = ANY($2::uuid[])", tenant_id, ids
+    )
 
 
 async def tenant_list(db: Database) -> list[int]:
