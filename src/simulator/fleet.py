@@ -36,6 +36,9 @@ IDLE_WINDOW_SECONDS = 60.0
 """Nobody who looks at a demo waits the usual five minutes for the first idle GPU."""
 
 
+log = structlog.get_logger(__name__)
+
+
 class ClusterPlan(msgspec.Struct, frozen=True):
     """`state` None = nothing is kept."""
 
@@ -178,10 +181,21 @@ async def main() -> int:
         target = None if line is None else msgspec.json.decode(line, type=ReportTarget | Stop)
         if isinstance(target, ReportTarget):
             await _live(fleet, target, lines)
+    except (WatchbillError, OSError) as error:
+        _report(FleetReport("failed", message=_reason(error)))
+        return 1
     finally:
-        for cluster in fleet:
-            await cluster.close()
+        await _close(fleet)
     return 0
+
+
+async def _close(fleet: list[FleetCluster]) -> None:
+    """A state that cannot be kept is told; the next start makes a new world."""
+    for cluster in fleet:
+        try:
+            await cluster.close()
+        except WatchbillError as error:
+            log.error("the simulated cluster is not kept", reason=_reason(error))
 
 
 async def _live(
@@ -206,13 +220,14 @@ async def _all(fleet: list[FleetCluster], target: ReportTarget, stop: asyncio.Ev
         async with asyncio.TaskGroup() as tasks:
             for cluster in fleet:
                 tasks.create_task(cluster.live(target, stop))
-    except* WatchbillError as group:
-        error = _first(group)
-        _report(
-            FleetReport(
-                "failed", message=f"{error} {getattr(error, 'details', None) or ''}".strip()
-            )
-        )
+    except* (WatchbillError, OSError) as group:
+        _report(FleetReport("failed", message=_reason(_first(group))))
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename or 'the demo cannot write'}"
+    return f"{error} {getattr(error, 'details', None) or ''}".strip()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -181,7 +181,7 @@ class _Fleet:
         async for line in self._process.stdout:
             report = msgspec.json.decode(line, type=FleetReport)
             if report.event == "failed":
-                message = f"An agent failed: {report.message}"
+                message = f"The simulated clusters ended: {report.message}"
             if report.event == "built":
                 workloads += report.workloads
                 missing.discard(report.cluster)

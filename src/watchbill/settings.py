@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
+from watchbill.addresses import check_database_url, check_http_url
 from watchbill.errors import Invalid
 from watchbill.prometheus_settings import CONFIG_VARIABLE, PrometheusSettings, prometheus_settings
 
@@ -298,9 +298,22 @@ def default_data_dir(environ: Mapping[str, str], *, is_root: bool | None = None)
         return Path(environ["WATCHBILL_DATA_DIR"])
     if is_root if is_root is not None else os.geteuid() == 0:
         return Path("/var/lib/watchbill")
+    if environ.get("XDG_DATA_HOME") and sys.platform != "darwin":
+        return Path(environ["XDG_DATA_HOME"]) / "watchbill"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "watchbill"
-    return Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "watchbill"
+        return _home() / "Library" / "Application Support" / "watchbill"
+    return _home() / ".local" / "share" / "watchbill"
+
+
+def _home() -> Path:
+    """Raises Invalid where this user has none: no HOME, and no line in the system's list of users."""
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise Invalid(
+            f"The user {os.geteuid()} has no home folder to keep the data in.",
+            details="Name a folder with --data-dir or WATCHBILL_DATA_DIR.",
+        ) from error
 
 
 def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSettings:
@@ -311,7 +324,10 @@ def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSe
     if values.get("database_url_file") is not None and "database_url" not in values:
         values["database_url"] = _first_line(values["database_url_file"])
     settings = ServerSettings(**values, prometheus=prometheus_settings(environ))
-    _check_database_url(settings.database_url)
+    if settings.database_url is not None:
+        check_database_url(settings.database_url)
+    if settings.public_url is not None:
+        check_http_url("WATCHBILL_PUBLIC_URL", settings.public_url)
     if not settings.host:
         raise Invalid("--host must name an address, such as 127.0.0.1 or 0.0.0.0.")
     return settings
@@ -321,6 +337,7 @@ def agent_settings(environ: Mapping[str, str], **overrides: object) -> AgentSett
     """Settings from `WATCHBILL_AGENT_*`; `overrides` that are not None win. Raises Invalid."""
     values = _from_variables(AgentSettings, environ) | _from_flags(AgentSettings, overrides)
     settings = AgentSettings(**values)
+    check_http_url("The server's address (--server, WATCHBILL_SERVER_URL)", settings.server_url)
     if 0 < settings.scrape_seconds < 1:
         raise Invalid("WATCHBILL_AGENT_SCRAPE_SECONDS must be 0 (never) or a number from 1 to 60.")
     return settings
@@ -459,41 +476,3 @@ def _first_line(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip().partition("\n")[0]
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(f"WATCHBILL_DATABASE_URL_FILE: {path} cannot be read.") from error
-
-
-def _check_database_url(url: str | None) -> None:
-    """Raises Invalid, saying what is wrong with the address and never its password."""
-    if url is None:
-        return
-    scheme = url.partition(":")[0] if ":" in url else ""
-    if scheme not in ("postgresql", "postgres"):
-        raise Invalid(
-            "The address of the database (WATCHBILL_DATABASE_URL) must begin with postgresql://, "
-            + (f"got {scheme}://." if scheme else "got no scheme."),
-            details="For example postgresql://watchbill:PASSWORD@db.example.com/watchbill",
-        )
-    if re.search(r"[/?#]", url.partition("://")[2].rpartition("@")[0]):
-        raise Invalid(
-            "The address of the database (WATCHBILL_DATABASE_URL) cannot be read, "
-            f"got {without_password(url)}",
-            details="In the password, write / as %2F, ? as %3F, # as %23 and @ as %40.",
-        )
-    try:
-        is_port_usable = urlsplit(url).port != 0
-    except ValueError:
-        is_port_usable = False
-    if not is_port_usable:
-        raise Invalid(
-            "The port in the address of the database (WATCHBILL_DATABASE_URL) must be a number from 1 to "
-            f"65535, got {without_password(url)}"
-        )
-
-
-def without_password(url: str) -> str:
-    """The address of a database, fit to be shown, also where its password breaks the address."""
-    scheme, separator, rest = url.partition("://")
-    login, at, host = rest.rpartition("@")
-    if not at:
-        return f"{scheme}{separator}…" if ":" in rest else url.partition("?")[0]
-    user, colon, _ = login.partition(":")
-    return f"{scheme}{separator}{user}{colon and ':***'}{at}{host.partition('?')[0]}"

@@ -1,13 +1,18 @@
 """Backups on both engines: whole, verified, private, restored to equal rows; a newer schema is refused."""
 
 import asyncio
+import json
+import signal
 import stat
+import sys
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.clusters import connected_agent
@@ -124,7 +129,7 @@ async def test_a_file_that_is_no_backup_is_refused(embedded_engine: Engine, tmp_
         await backup_counts(junk)
     with pytest.raises(Invalid, match="no file"):
         await backup_counts(tmp_path / "none")
-    with pytest.raises(Unavailable, match="cannot be reached"):
+    with pytest.raises(Unavailable, match="does not answer"):
         await write_backup("postgresql://nobody@127.0.0.1:1/x", tmp_path / "x")
     with pytest.raises(Invalid, match="Cannot write"):
         await write_backup(await fresh_database(embedded_engine), tmp_path / "none" / "x")
@@ -172,6 +177,123 @@ async def test_a_schema_of_a_newer_version_is_refused(embedded_engine: Engine) -
     await connection.close()
     with pytest.raises(Invalid, match="schema r9999 of a newer Watchbill"):
         await migrate(url)
+
+
+@pytest_asyncio.fixture
+async def recoverable(embedded_engine: Engine) -> AsyncIterator[tuple[str, asyncpg.Connection]]:
+    """A migrated database and its owner's connection."""
+    url = await fresh_database(embedded_engine)
+    connection = await asyncpg.connect(url)
+    yield url, connection
+    await connection.close()
+
+
+async def recover(url: str, *words: str) -> int:
+    return await asyncio.to_thread(run, ["admin", "recover", "--database-url", url, *words])
+
+
+@pytest.mark.parametrize(
+    ("revision", "words"),
+    [("r9999", "of a newer Watchbill"), ("0001", "older schema 0001"), (None, "none of")],
+)
+async def test_recovery_works_on_this_versions_schema_alone(
+    recoverable: tuple[str, asyncpg.Connection],
+    capsys: pytest.CaptureFixture[str],
+    revision: str | None,
+    words: str,
+) -> None:
+    url, connection = recoverable
+    if revision is None:
+        await connection.execute("DROP TABLE alembic_version")
+    else:
+        await connection.execute("UPDATE alembic_version SET version_num = $1", revision)
+    assert await recover(url) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.out == ""
+    assert await connection.fetchval("SELECT count(*) FROM account") == 0
+
+
+async def test_a_recovery_is_whole_or_not_at_all(
+    recoverable: tuple[str, asyncpg.Connection], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither an account that the audit log does not know, nor one whose secret is nowhere, nor a file of
+    an account that is not there."""
+    url, connection = recoverable
+    file = tmp_path / "administrator.json"
+    assert await recover(url, "--output", "/dev/null/administrator") == 1
+    assert await connection.fetchval("SELECT count(*) FROM account") == 0
+    await connection.execute("ALTER TABLE audit_event RENAME TO away")
+    assert await recover(url, "--output", str(file)) == 1
+    assert list(tmp_path.iterdir()) == []
+    await connection.execute("ALTER TABLE away RENAME TO audit_event")
+    # A commit that fails, after everything was written.
+    await connection.execute(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'full' USING ERRCODE = '53100'; END $$; "
+        "CREATE CONSTRAINT TRIGGER fails AFTER INSERT ON account DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION fail()"
+    )
+    assert await recover(url, "--output", str(file)) == 3
+    assert "The database's disk is full." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    await connection.execute("DROP TRIGGER fails ON account")
+    assert await recover(url, "--output", str(file)) == 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    [row] = await connection.fetch("SELECT client_id FROM account")
+    assert json.loads(file.read_text())["clientId"] == row["client_id"]
+    assert capsys.readouterr().out == ""
+    before = file.read_bytes()
+    assert await recover(url, "--output", str(file)) == 2
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [["backup", "FILE"], ["admin", "recover"]])
+async def test_an_error_of_the_database_is_a_sentence(
+    recoverable: tuple[str, asyncpg.Connection],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+) -> None:
+    url, connection = recoverable
+    name = await connection.fetchval("SELECT current_database()")
+    words = [word.replace("FILE", str(tmp_path / "x")) for word in command]
+    missing = url.replace(f"/{name}", "/no_such_database")
+    assert await asyncio.to_thread(run, [*words, "--database-url", missing]) == 3
+    errors = capsys.readouterr().err
+    assert "bug in Watchbill" not in errors
+    assert "the cause: " in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_terminated_backup_leaves_nothing(
+    recoverable: tuple[str, asyncpg.Connection], tmp_path: Path
+) -> None:
+    """While pg_dump waits for a lock."""
+    url, connection = recoverable
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE account IN ACCESS EXCLUSIVE MODE")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "watchbill", "backup", str(tmp_path / "x")),
+            *("--database-url", url),
+        )
+        while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            assert process.returncode is None
+            await asyncio.sleep(0.02)
+        assert [path.name for path in tmp_path.iterdir()] == [".x.partial"]
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_read_before_a_database_is_made_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    junk, data = tmp_path / "junk", tmp_path / "data"
+    junk.write_bytes(b"SELECT 1;")
+    assert run(["restore", str(junk), "--data-dir", str(data)]) == 2
+    assert "not a backup" in capsys.readouterr().err
+    assert not data.exists()
 
 
 async def test_a_lost_administrator_is_made_anew_and_noted(

@@ -15,7 +15,7 @@ import pytest
 from watchbill.errors import Unavailable
 from watchbill.store.postgres import engine
 from watchbill.store.postgres.database import Database
-from watchbill.store.postgres.embedded import EmbeddedPostgres
+from watchbill.store.postgres.embedded import EmbeddedPostgres, log_reasons
 from watchbill.store.postgres.engine import make_private, running_postmaster
 from watchbill.store.postgres.migrate import migrate
 from watchbill.store.postgres.sockets import socket_folder
@@ -284,3 +284,30 @@ async def test_the_watchdog_interrupts_what_it_guards() -> None:
     watchdog.stdin.close()
     assert watchdog.wait(10) == 0
     assert guarded.wait(10) == -signal.SIGINT
+
+
+def test_why_it_did_not_start_is_read_from_what_it_logged_since(tmp_path: Path) -> None:
+    log = tmp_path / "postgres.log"
+    stamp = "2026-11-29 06:00:00.123 UTC [4711] "
+    log.write_text(f"{stamp}FATAL:  yesterday's reason\n")
+    since = log.stat().st_size
+    with log.open("a") as file:
+        file.write(
+            f"{stamp}LOG:  starting PostgreSQL 18.0\n"
+            f'{stamp}FATAL:  could not create lock file "postmaster.pid": No space left on device\n'
+            f"{stamp}LOG:  database system is shut down\n"
+        )
+    assert log_reasons(log, since) == (
+        'FATAL:  could not create lock file "postmaster.pid": No space left on device'
+    )
+    log.write_text("Killed\n")
+    assert log_reasons(log) == "Killed"
+    assert "cannot be read" in log_reasons(tmp_path / "none")
+
+
+def test_a_user_without_a_name_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as a number which /etc/passwd does not know."""
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    with pytest.raises(Unavailable, match="user 54321 has no name") as refused:
+        engine.process_owner(None)
+    assert "WATCHBILL_DATABASE_URL" in (refused.value.details or "")

@@ -1,5 +1,6 @@
 """Every command meets every failure: a cause, what to do, and a documented exit code; never "a bug"."""
 
+import asyncio
 import errno
 import os
 import socket
@@ -11,12 +12,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from uuid import UUID
 
 import pytest
 from aiohttp import web
 
 from tests.fixtures.command_line import FakeServer, Outcome, Screen, aged, document, watchbill
+from watchbill.api.http.listen import open_listener
 from watchbill.cli.app import build
+from watchbill.errors import Unavailable
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "open": ("east",),
@@ -162,6 +166,9 @@ def _full_stdout() -> Callable[..., Screen]:
         (["agent"], 2),
         (["server", "--database-url", "postgre://ada:hunter2@db.example.com/x"], 2),
         (["server", "--database-url", "postgresql://ada:hunter2@db.example.com:port/x"], 2),
+        (["agent", "--server", "watchbill.example.com", "--credential", "CREDENTIAL"], 2),
+        (["server", "--database-url", "postgresql://ada:hunter2@[::1/x"], 2),
+        (["server", "--database-url", "postgresql://ada@db.example.com/x?sslmode=on"], 2),
         (["login"], 2),
         (["logout"], 2),
     ],
@@ -170,7 +177,13 @@ async def test_files_and_settings(tmp_path: Path, words: list[str], code: int) -
     garbled = tmp_path / "garbled"
     garbled.write_text("{")
     garbled.chmod(0o600)
-    files = {"MISSING": str(tmp_path / "missing"), "GARBLED": str(garbled)}
+    credential = tmp_path / "credential"
+    credential.write_text("wba.x.y")
+    files = {
+        "CREDENTIAL": str(credential),
+        "MISSING": str(tmp_path / "missing"),
+        "GARBLED": str(garbled),
+    }
     environ = {"WATCHBILL_LOGIN_FILE": str(tmp_path / "login"), **_environ("http://127.0.0.1:9")}
     outcome = await watchbill(
         *(files.get(word, word) for word in words),
@@ -229,6 +242,44 @@ async def test_a_credential_goes_into_a_file_whole_or_no_cluster_is_made(tmp_pat
         )
     assert outcome.code == 3
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("host", "hint"),
+    [
+        ("192.0.2.1", "This machine has no such address"),  # for documentation, so nobody's
+        ("host.invalid", "not known here"),
+    ],
+)
+def test_an_address_that_nobody_can_listen_on(host: str, hint: str) -> None:
+    with pytest.raises(Unavailable) as refused:
+        open_listener(host, 0)
+    assert hint in (refused.value.details or "")
+
+
+async def test_an_agent_whose_credential_is_revoked(tmp_path: Path) -> None:
+    """What it says is about the cluster, not about a client id."""
+    file, kubeconfig = tmp_path / "credential", tmp_path / "kubeconfig"
+    file.write_text(f"wba.{UUID(int=1)}.secret")
+    async with refusing(lambda request: _refusal(401)) as server:
+        kubeconfig.write_text(KUBECONFIG.replace("SERVER", server.url))
+        outcome = await asyncio.to_thread(
+            process,
+            *("agent", "--server", server.url, "--credential", str(file)),
+            *("--kubeconfig", str(kubeconfig)),
+        )
+    assert outcome.code == 3
+    assert "watchbill admin cluster create" in outcome.err.splitlines()[-1]
+    assert "client id" not in outcome.err
+
+
+KUBECONFIG = """apiVersion: v1
+kind: Config
+current-context: x
+contexts: [{name: x, context: {cluster: x, user: x}}]
+clusters: [{name: x, cluster: {server: SERVER}}]
+users: [{name: x, user: {token: t}}]
+"""
 
 
 def process(*words: str, **environ: str) -> Outcome:

@@ -128,7 +128,10 @@ class Exporter:
             try:
                 await web.TCPSite(runner, host, port).start()
             except OSError as error:
-                raise Unavailable(f"Cannot listen on {host}:{port}: {error.strerror}.") from error
+                raise Unavailable(
+                    f"Cannot listen on {host}:{port}: {error.strerror}.",
+                    details="Choose another port in WATCHBILL_AGENT_METRICS_PORT.",
+                ) from error
             yield
         finally:
             await runner.cleanup()

@@ -118,6 +118,12 @@ class _Inventory:
     missing: int = 0
 
 
+REVOKED_ADVICE = (
+    "The cluster may have been removed from the server, or this is another server's credential. "
+    "Register the cluster: `watchbill admin cluster create NAME --output FILE`."
+)
+
+
 class Stream:
     """Sends all pending changes and samples to the server, until cancelled."""
 
@@ -187,6 +193,8 @@ class Stream:
                 await asyncio.sleep(backoff.next_seconds(at_least_seconds=1.0))
             except (Unauthenticated, Forbidden, Invalid, NotFound) as error:
                 if not self.hellos:
+                    if isinstance(error, Unauthenticated):
+                        error.details = REVOKED_ADVICE
                     raise
                 log.error("server refuses this agent", reason=error.message, details=error.details)
                 await asyncio.sleep(jittered(REFUSED_CREDENTIAL_SECONDS))

@@ -5,6 +5,7 @@ the shape of every other error. A connection that sends on without reading is cl
 """
 
 import asyncio
+import errno
 import json
 import logging
 import socket
@@ -63,6 +64,15 @@ def listening_on(app: ASGIApp, **options: Any) -> uvicorn.Config:
     )
 
 
+LISTEN_HINTS = {
+    errno.EADDRINUSE: "Another program holds the port; end it, or choose one with --port.",
+    errno.EADDRNOTAVAIL: "This machine has no such address; name one of its own with --host, "
+    "or 0.0.0.0 for all.",
+    errno.EACCES: "Ports below 1024 are for root; choose another with --port.",
+    socket.EAI_NONAME: "The name in --host is not known here; name an address.",
+}
+
+
 class TooManyPipelined(Exception):
     """The connection sends requests without reading the responses."""
 
@@ -78,7 +88,9 @@ def open_listener(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise Unavailable(
             f"Cannot listen on {host}:{port}: {error.strerror or error}.",
-            details="Another program may hold the port; choose one with --port.",
+            details=LISTEN_HINTS.get(
+                error.errno or 0, "Check --host and --port: they name where to listen."
+            ),
         ) from error
     return listener
 

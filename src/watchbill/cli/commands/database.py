@@ -2,17 +2,21 @@
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from watchbill.cli.output.terminal import safe
+from watchbill.cli.connection import options
+from watchbill.cli.connection.errors import usage_error
+from watchbill.cli.output.terminal import json_document, safe
+from watchbill.private_files import write_private
 
 if TYPE_CHECKING:
     from watchbill.store.postgres.backup import Counts
 
+Result = TypeVar("Result")
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
@@ -37,15 +41,13 @@ def backup(
     FILE is in PostgreSQL's own custom format; `watchbill restore` or pg_restore reads it. It holds signing
     keys: keep it as safe as the database.
     """
-    import asyncio
-
     from watchbill.store.postgres.backup import write_backup
 
     async def run() -> "Counts":
         async with _database(database_url, data_dir, is_new=False) as url:
             return await write_backup(url, file)
 
-    _print(f"Wrote {file}", asyncio.run(run()))
+    _print(f"Wrote {file}", _until_terminated(run()))
 
 
 def restore(
@@ -58,74 +60,94 @@ def restore(
 
     Agents that ran on meanwhile repair what is older than their clusters with their next inventory.
     """
-    import asyncio
-
-    from watchbill.store.postgres.backup import restore_backup
+    from watchbill.store.postgres.backup import backup_counts, restore_backup
 
     async def run() -> "Counts":
+        expected = await backup_counts(file)  # before a database is made that nothing can fill
         async with _database(database_url, data_dir, is_new=True) as url:
-            return await restore_backup(url, file)
+            return await restore_backup(url, file, expected=expected)
 
-    _print(f"Restored {file}", asyncio.run(run()))
+    _print(f"Restored {file}", _until_terminated(run()))
 
 
 def recover(
     *,
     name: Annotated[str, typer.Option(help="What the account is called.")] = "recovered",
+    output: options.CredentialFile = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
     """Make a new administrator, for when no login of one is left. It is noted in the audit log.
 
     Whoever may read the database's address may do this: it asks for no login, and needs the server's machine.
+    With --output nothing is made where FILE cannot be written.
     """
+    if output is not None and output.exists():
+        usage_error(f"{output} exists already.", hint="name a new file, or remove that one")
 
-    import asyncio
-
-    async def run() -> tuple[str, str]:
+    async def run() -> None:
         async with _database(database_url, data_dir, is_new=False) as url:
-            return await _new_administrator(url, name)
+            await _recover(url, name, output)
 
-    client_id, client_secret = asyncio.run(run())
+    _until_terminated(run())
+
+
+async def _recover(database_url: str, name: str, output: Path | None) -> None:
+    """The secret is written before it counts; a file of one that does not count is removed again."""
+    from datetime import UTC, datetime
+
+    from watchbill.store.identity.administration import administrator_recover
+    from watchbill.store.postgres.database import Database
+    from watchbill.store.postgres.migrate import check_schema
+
+    await check_schema(database_url)
+    db = await Database.open(database_url, pool_size=2)
+    written: list[Path] = []
+
+    def keep(client_id: str, client_secret: str) -> None:
+        if output is None:
+            _print_secret(client_id, client_secret)
+            return
+        members = {"clientId": client_id, "clientSecret": client_secret}
+        write_private(output, json_document(members))
+        written.append(output)
+
+    try:
+        await administrator_recover(
+            db, name, subject=f"uid {os.getuid()}", now=datetime.now(UTC), keep=keep
+        )
+        written.clear()
+    finally:
+        for file in written:
+            file.unlink(missing_ok=True)
+        await db.close()
+
+
+def _print_secret(client_id: str, client_secret: str) -> None:
     print(
         "A new administrator (shown this once; keep the secret):\n"
         f"  client id      {client_id}\n"
-        f"  client secret  {client_secret}"
+        f"  client secret  {client_secret}",
+        flush=True,
     )
 
 
-async def _new_administrator(database_url: str, name: str) -> tuple[str, str]:
-    from datetime import UTC, datetime
+def _until_terminated(work: Coroutine[Any, Any, Result]) -> Result:
+    """SIGTERM ends the work as Ctrl-C does: what was begun is cleared away. Raises KeyboardInterrupt."""
+    import asyncio
+    import signal
+    import threading
 
-    from watchbill.identity import FIRST_TENANT_ID, administrator_rule
-    from watchbill.store.identity.accounts import account_create
-    from watchbill.store.identity.audit import AuditEvent, audit_write
-    from watchbill.store.postgres.database import Database
+    async def run() -> Result:
+        task = asyncio.ensure_future(work)
+        if threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await task
 
-    now = datetime.now(UTC)
-    db = await Database.open(database_url, pool_size=2)
     try:
-        rules = (administrator_rule(FIRST_TENANT_ID),)
-        made = await account_create(db, FIRST_TENANT_ID, name, rules, now=now, created_by="recover")
-        event = AuditEvent(
-            tenant_id=FIRST_TENANT_ID,
-            at=now,
-            last_at=now,
-            count=1,
-            subject_kind="machine",
-            subject=f"uid {os.getuid()}",
-            operation="recover_administrator",
-            target=made[0],
-            rules=(),
-            address="",
-            outcome=200,
-            request_id="",
-            details=name[:100],
-        )
-        await audit_write(db, FIRST_TENANT_ID, [event])
-    finally:
-        await db.close()
-    return made
+        return asyncio.run(run())
+    except asyncio.CancelledError as error:
+        raise KeyboardInterrupt from error
 
 
 @contextlib.asynccontextmanager
@@ -140,11 +162,13 @@ async def _database(
     from watchbill.errors import Invalid
     from watchbill.settings import server_settings
     from watchbill.store.postgres.embedded import EmbeddedPostgres
+    from watchbill.store.postgres.errors import naming_database
 
     log_to_stderr("warning")
     settings = server_settings(os.environ, database_url=database_url, data_dir=data_dir)
     if settings.database_url is not None:
-        yield settings.database_url
+        async with naming_database(settings.database_url):
+            yield settings.database_url
         return
     if not is_new and not (settings.data_dir / "postgres" / "PG_VERSION").is_file():
         raise Invalid(

@@ -98,7 +98,8 @@ def _announce(started: "Started") -> None:
         print(
             "\nThe first administrator (shown this once; keep the secret):\n"
             f"  client id      {started.login.client_id}\n"
-            f"  client secret  {started.login.client_secret}\n",
+            f"  client secret  {started.login.client_secret}\n"
+            "Should it get lost, `watchbill admin recover` on this machine makes another.\n",
             flush=True,
         )
 

@@ -173,8 +173,8 @@ async def account_create(
 ) -> tuple[str, str]:
     """A service account with its rules: client id and secret, which is nowhere readable again."""
     async with db.transaction(tenant_id) as connection:
-        account = _New(tenant_id, name, created_by, expires_at, person_id)
-        return await _insert_account(connection, account, rules, now)
+        account = NewAccount(tenant_id, name, created_by, expires_at, person_id)
+        return await account_insert(connection, account, rules, now)
 
 
 async def account_rotate(db: Database, tenant_id: int, client_id: str) -> str | None:
@@ -221,14 +221,14 @@ async def account_create_first(db: Database, *, now: datetime) -> tuple[str, str
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _FIRST_ACCOUNT_LOCK)
         if await connection.fetchval("SELECT EXISTS (SELECT FROM account)"):
             return None
-        account = _New(FIRST_TENANT_ID, "first administrator")
-        return await _insert_account(
+        account = NewAccount(FIRST_TENANT_ID, "first administrator")
+        return await account_insert(
             connection, account, (administrator_rule(FIRST_TENANT_ID),), now
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _New:
+class NewAccount:
     tenant_id: int
     name: str
     created_by: str | None = None
@@ -236,9 +236,10 @@ class _New:
     person_id: UUID | None = None
 
 
-async def _insert_account(
-    connection: Connection, account: _New, rules: tuple[Rule, ...], now: datetime
+async def account_insert(
+    connection: Connection, account: NewAccount, rules: tuple[Rule, ...], now: datetime
 ) -> tuple[str, str]:
+    """Client id and secret."""
     client_id, secret = f"wbc-{secrets.token_hex(8)}", new_secret()
     stored = store_secret(secret)
     await connection.execute(

@@ -1,6 +1,6 @@
 """Changes to who may do what, each in one transaction that never leaves a tenant without an administrator."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -16,7 +16,13 @@ from watchbill.identity import (
     Principal,
     administrator_rule,
 )
-from watchbill.store.identity.accounts import account_create, account_disable
+from watchbill.store.identity.accounts import (
+    NewAccount,
+    account_create,
+    account_disable,
+    account_insert,
+)
+from watchbill.store.identity.audit import AuditEvent, audit_insert
 from watchbill.store.identity.rules import rule_delete, rule_insert, scope_names_in
 from watchbill.store.identity.sessions import principal_end_logins
 from watchbill.store.identity.users import user_set_disabled
@@ -32,6 +38,41 @@ class RuleChange:
     added: Sequence[NewGrant]
     removed: Sequence[Grant]
     managed_by: str | None = None
+
+
+async def administrator_recover(
+    db: Database,
+    name: str,
+    *,
+    subject: str,
+    now: datetime,
+    keep: Callable[[str, str], object],
+) -> None:
+    """A new administrator and the audit event that tells of it, both or neither.
+
+    `keep` is given client id and secret before they count, and raises where it cannot keep them.
+    """
+    async with db.transaction(FIRST_TENANT_ID) as connection:
+        account = NewAccount(FIRST_TENANT_ID, name, created_by="recover")
+        rules = (administrator_rule(FIRST_TENANT_ID),)
+        client_id, secret = await account_insert(connection, account, rules, now)
+        event = AuditEvent(
+            tenant_id=FIRST_TENANT_ID,
+            at=now,
+            last_at=now,
+            count=1,
+            subject_kind="machine",
+            subject=subject,
+            operation="recover_administrator",
+            target=client_id,
+            rules=(),
+            address="",
+            outcome=200,
+            request_id="",
+            details=name[:100],
+        )
+        await audit_insert(connection, FIRST_TENANT_ID, [event])
+        keep(client_id, secret)
 
 
 async def rule_change(

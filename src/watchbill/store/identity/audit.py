@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.database import Connection, Database
 
 PURGED_AT_ONCE = 10_000
 
@@ -43,6 +43,13 @@ _TYPES = {"at": "timestamptz", "last_at": "timestamptz", "count": "int", "outcom
 
 
 async def audit_write(db: Database, tenant_id: int, events: Sequence[AuditEvent]) -> None:
+    async with db.acquire(tenant_id) as connection:
+        await audit_insert(connection, tenant_id, events)
+
+
+async def audit_insert(
+    connection: Connection, tenant_id: int, events: Sequence[AuditEvent]
+) -> None:
     """One statement for all of them. `rules` travel joined: an array of arrays must be rectangular."""
     rows = [
         [
@@ -59,14 +66,13 @@ async def audit_write(db: Database, tenant_id: int, events: Sequence[AuditEvent]
         for name in _COLUMNS[1:]
     )
     names = ", ".join(_COLUMNS[1:])
-    async with db.acquire(tenant_id) as connection:
-        await connection.execute(
-            f"INSERT INTO audit_event (tenant_id, id, {names}) SELECT $1, n.id, {fields} "
-            f"FROM unnest($2::uuid[], {casts}) AS n(id, {names})",
-            tenant_id,
-            [uuid4() for _ in events],
-            *(list(column) for column in zip(*rows, strict=True)),
-        )
+    await connection.execute(
+        f"INSERT INTO audit_event (tenant_id, id, {names}) SELECT $1, n.id, {fields} "
+        f"FROM unnest($2::uuid[], {casts}) AS n(id, {names})",
+        tenant_id,
+        [uuid4() for _ in events],
+        *(list(column) for column in zip(*rows, strict=True)),
+    )
 
 
 async def audit_list(

@@ -18,6 +18,7 @@ import asyncpg
 
 from watchbill.errors import Conflict, Invalid, Unavailable
 from watchbill.store.postgres.engine import WHEEL, wheel_binaries
+from watchbill.store.postgres.errors import translated
 from watchbill.store.postgres.migrate import check_revision, ensure_role, migrate
 
 BACKUP_ROLE = "watchbill_backup"
@@ -62,21 +63,31 @@ async def write_backup(database_url: str, file: Path) -> Counts:
         written = await backup_counts(partial)
         if written != counts:
             raise Conflict(f"The backup is incomplete: {_difference(counts, written)}.")
-        partial.replace(file)
+        _publish(partial, file)
     finally:
         partial.unlink(missing_ok=True)
     return counts
 
 
-async def restore_backup(database_url: str, file: Path) -> Counts:
+async def restore_backup(
+    database_url: str, file: Path, *, expected: Counts | None = None
+) -> Counts:
     """Fill an empty database from a backup, bring it to the present schema, and return its rows by table.
 
-    All or nothing. Raises Invalid where the file is not readable, Conflict where the database is not empty or
-    the counts differ.
+    `expected`: what `backup_counts` has read in the file, where that was done. All or nothing. Raises Invalid
+    where the file is not readable, Conflict where the database is not empty or the counts differ.
     """
-    expected = await backup_counts(file)
-    connection = await _connect(database_url)
-    try:
+    if expected is None:
+        expected = await backup_counts(file)
+    restored = await _fill(database_url, file)
+    if restored != expected:
+        raise Conflict(f"The restored database is incomplete: {_difference(expected, restored)}.")
+    await migrate(database_url)
+    return restored
+
+
+async def _fill(database_url: str, file: Path) -> Counts:
+    async with translated(), _connection(database_url) as connection:
         if await connection.fetchval("SELECT to_regclass('public.alembic_version')") is not None:
             raise Conflict(
                 "The database already holds Watchbill's tables.",
@@ -84,13 +95,7 @@ async def restore_backup(database_url: str, file: Path) -> Counts:
             )
         await ensure_role(connection)
         await _replay(file, database_url)
-        restored = await _counts(connection, await _reading_role(connection))
-    finally:
-        await connection.close()
-    if restored != expected:
-        raise Conflict(f"The restored database is incomplete: {_difference(expected, restored)}.")
-    await migrate(database_url)
-    return restored
+        return await _counts(connection, await _reading_role(connection))
 
 
 async def backup_counts(file: Path) -> Counts:
@@ -109,10 +114,11 @@ async def backup_counts(file: Path) -> Counts:
     assert process.stdout is not None
     assert process.stderr is not None
     errors = asyncio.create_task(process.stderr.read())
-    counts, revision = await _counted(process.stdout)
-    if await process.wait() != 0:
-        raise Invalid(f"{file} is not a backup that can be read.", details=_last(await errors))
-    await errors
+    async with _ended(process):
+        counts, revision = await _counted(process.stdout)
+        if await process.wait() != 0:
+            raise Invalid(f"{file} is not a backup that can be read.", details=_last(await errors))
+        await errors
     if not revision:
         raise Invalid(f"{file} is a backup of something else: it has none of Watchbill's tables.")
     check_revision(revision)
@@ -141,14 +147,11 @@ async def _counted(lines: asyncio.StreamReader) -> tuple[Counts, str]:
 @asynccontextmanager
 async def _snapshot(database_url: str) -> AsyncIterator[tuple[str, str, Counts]]:
     """A snapshot as long as this lasts, the role that may read all of it ("" = the login's own), its rows."""
-    connection = await _connect(database_url)
-    try:
+    async with translated(), _connection(database_url) as connection:
         role = await _reading_role(connection)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             snapshot: str = await connection.fetchval("SELECT pg_export_snapshot()")
             yield snapshot, role, await _counts(connection, role)
-    finally:
-        await connection.close()
 
 
 async def _counts(connection: asyncpg.Connection, role: str) -> Counts:
@@ -183,13 +186,24 @@ async def _reading_role(connection: asyncpg.Connection) -> str:
     return BACKUP_ROLE
 
 
-async def _connect(database_url: str) -> asyncpg.Connection:
+@asynccontextmanager
+async def _connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url, timeout=10.0)
     try:
-        return await asyncpg.connect(database_url, timeout=10.0)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-        raise Unavailable(
-            f"The database cannot be reached: {error or type(error).__name__}."
-        ) from error
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def _ended(process: asyncio.subprocess.Process) -> AsyncIterator[None]:
+    """The program is gone when this ends, however it ends: one that writes on would outlive us."""
+    try:
+        yield
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def _dump(arguments: list[str], database_url: str) -> None:
@@ -202,7 +216,8 @@ async def _dump(arguments: list[str], database_url: str) -> None:
         stderr=asyncio.subprocess.PIPE,
         env=os.environ | password,
     )
-    _, errors = await process.communicate()
+    async with _ended(process):
+        _, errors = await process.communicate()
     if process.returncode != 0:
         raise Unavailable("pg_dump failed.", details=_last(errors))
 
@@ -224,6 +239,11 @@ async def _replay(file: Path, database_url: str) -> None:
         stderr=asyncio.subprocess.PIPE,
         env=os.environ | password,
     )
+    async with _ended(reading), _ended(writing):
+        await _pipe(reading, writing)
+
+
+async def _pipe(reading: asyncio.subprocess.Process, writing: asyncio.subprocess.Process) -> None:
     assert reading.stdout is not None
     assert writing.stdin is not None
     assert writing.stderr is not None
@@ -235,8 +255,6 @@ async def _replay(file: Path, database_url: str) -> None:
                 await writing.stdin.drain()
     writing.stdin.close()
     if await writing.wait() != 0:
-        reading.kill()
-        await reading.wait()
         raise Unavailable("The backup could not be restored.", details=_last(await errors))
     await reading.wait()
     await errors
@@ -273,6 +291,14 @@ def _make_private(file: Path) -> None:
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError as error:
         raise Invalid(f"Cannot write to {file.parent}: {error.strerror}.") from error
+
+
+def _publish(partial: Path, file: Path) -> None:
+    """Raises Invalid where FILE cannot be replaced, such as by a folder of that name."""
+    try:
+        partial.replace(file)
+    except OSError as error:
+        raise Invalid(f"Cannot write {file}: {error.strerror}.") from error
 
 
 def _difference(expected: Counts, found: Counts) -> str:

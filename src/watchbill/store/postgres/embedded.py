@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -67,7 +68,8 @@ class EmbeddedPostgres:
         engine.check_reachable(self._owner, self._root)
         self._binaries = engine.reachable_binaries(self._owner, self._root)
         await self._start_or_adopt()
-        self._supervisor = asyncio.create_task(self._supervise())
+        self._supervisor = asyncio.create_task(self._supervise(), name="embedded PostgreSQL")
+        self._supervisor.add_done_callback(_report_end)
         return self.url
 
     async def stop(self) -> None:
@@ -131,6 +133,7 @@ class EmbeddedPostgres:
         socket_dir = sockets.socket_folder(self._root, self._owner)
         arguments = [f"-c{name}={value}" for name, value in SETTINGS.items()]
         with engine.open_log(self._root / "postgres.log") as output:
+            logged_bytes = os.fstat(output.fileno()).st_size
             self._process = await asyncio.create_subprocess_exec(
                 str(self._binaries / "postgres"),
                 *("-D", str(self._cluster), f"-cunix_socket_directories={socket_dir}"),
@@ -148,7 +151,7 @@ class EmbeddedPostgres:
             if self._process.returncode is not None:
                 raise Unavailable(
                     "The embedded PostgreSQL did not start.",
-                    details=f"Its log ends: {_last_lines(self._root / 'postgres.log')}",
+                    details=log_reasons(self._root / "postgres.log", logged_bytes),
                 )
             if asyncio.get_running_loop().time() > deadline:
                 raise Unavailable(
@@ -226,9 +229,9 @@ class EmbeddedPostgres:
         )
         output, _ = await process.communicate()
         if process.returncode != 0:
-            raise Unavailable(
-                f"{program} failed.", details=output.decode(errors="replace").strip()[-2000:]
-            )
+            lines = output.decode(errors="replace").strip().splitlines()
+            reasons = [line for line in lines if "error: " in line or "hint: " in line] or lines
+            raise Unavailable(f"{program} failed.", details="\n".join(reasons[-4:]))
 
 
 def _die_with_parent() -> Callable[[], None] | None:
@@ -265,5 +268,26 @@ def _recorded_socket_dir(cluster: Path) -> Path | None:
     return Path(lines[4]) if len(lines) > 4 and lines[4] else None
 
 
-def _last_lines(path: Path, count: int = 8) -> str:
-    return " | ".join(path.read_text(errors="replace").splitlines()[-count:])
+def _report_end(supervisor: asyncio.Task[None]) -> None:
+    """It runs until it is cancelled: any other end would leave a killed PostgreSQL dead, in silence."""
+    if not supervisor.cancelled():
+        log.critical(
+            "the embedded PostgreSQL is no longer watched", exc_info=supervisor.exception()
+        )
+
+
+_REASON = re.compile(r"\b(?:FATAL|PANIC|ERROR|HINT|DETAIL): ")
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \w+ \[\d+\] ")
+
+
+def log_reasons(path: Path, since_byte: int = 0, count: int = 4) -> str:
+    """Why PostgreSQL did not start: of what it has logged since, the lines that say so, else the last ones."""
+    try:
+        with path.open("rb") as file:
+            file.seek(since_byte)
+            text = file.read().decode("utf-8", "replace")
+    except OSError as error:
+        return f"its log {path} cannot be read: {error.strerror}"
+    lines = [_STAMP.sub("", line.strip()) for line in text.splitlines() if line.strip()]
+    reasons = [line for line in lines if _REASON.search(line)] or lines
+    return "\n".join(reasons[-count:]) or f"it has logged nothing, see {path}"

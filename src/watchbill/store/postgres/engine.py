@@ -69,14 +69,36 @@ class ProcessOwner:
 def process_owner(system_user: str | None) -> ProcessOwner:
     """Ourselves, or as root a system user, made where it is missing. Raises Unavailable."""
     if os.geteuid() != 0:
+        _check_named()
         return ProcessOwner()
     name = system_user or SYSTEM_USER
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
         _create_user(name)
-        entry = pwd.getpwnam(name)
+        entry = _made_user(name)
     return ProcessOwner(entry.pw_uid, entry.pw_gid)
+
+
+def _made_user(name: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError as error:
+        raise Unavailable(
+            f"The system user '{name}' was made but cannot be looked up.",
+            details="Name an existing user in WATCHBILL_SYSTEM_USER.",
+        ) from error
+
+
+def _check_named() -> None:
+    """Raises Unavailable where our user has no entry in the system's list, which PostgreSQL insists on."""
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError as error:
+        raise Unavailable(
+            f"The user {os.geteuid()} has no name in this system, which PostgreSQL asks for.",
+            details="Run as a user that /etc/passwd names, or name a database in WATCHBILL_DATABASE_URL.",
+        ) from error
 
 
 def _create_user(name: str) -> None:

@@ -4,6 +4,7 @@ Whatever is not listed here is a bug of ours and passes through as it is. The co
 appendix "Error Codes"; a row names a whole code, or the first two characters of a class.
 """
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from enum import Enum
 
 import asyncpg
 
+from watchbill.addresses import without_password
 from watchbill.errors import Unavailable, WatchbillError
-from watchbill.settings import without_password
 
 RETRY_AFTER_SECONDS = 2
 REFUSED_RETRY_SECONDS = 30
@@ -112,6 +113,21 @@ FAILURES: dict[str, DatabaseFailure] = {
     ),
 }
 
+_UNUSABLE_ADDRESS = DatabaseFailure(
+    _REFUSED,
+    "The address of the database cannot be used.",
+    "Correct its options in WATCHBILL_DATABASE_URL: sslmode, the files of its certificates, the user.",
+)
+_TLS = DatabaseFailure(
+    _REFUSED,
+    "The TLS connection to the database fails.",
+    "Check sslmode and sslrootcert in WATCHBILL_DATABASE_URL, and the database's certificate.",
+)
+_ADDRESS_ERRORS: tuple[tuple[type[Exception], DatabaseFailure], ...] = (
+    (asyncpg.exceptions.ClientConfigurationError, _UNUSABLE_ADDRESS),
+    (ssl.SSLError, _TLS),
+)
+"""What somebody has to correct."""
 _DRIVER_ERRORS = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -132,6 +148,9 @@ def failure_of(error: BaseException) -> DatabaseFailure | None:
             if prefix in FAILURES:
                 return FAILURES[prefix]
         return None
+    for kind, failure in _ADDRESS_ERRORS:
+        if isinstance(error, kind):
+            return failure
     return _DISCONNECTED if isinstance(error, _DRIVER_ERRORS) else None
 
 

@@ -103,9 +103,37 @@ def _config() -> Config:
 
 async def _check_revision(connection: asyncpg.Connection) -> None:
     """Raises Invalid for a schema that a newer version made: an older one would misread it."""
+    if (present := await _revision(connection)) is not None:
+        check_revision(present)
+
+
+async def check_schema(database_url: str) -> None:
+    """Raises Invalid unless the database has exactly this version's schema; Unavailable where it fails."""
+    async with translated():
+        connection = await asyncpg.connect(database_url)
+        try:
+            present = await _revision(connection)
+        finally:
+            await connection.close()
+    if present is None:
+        raise Invalid(
+            "The database has none of Watchbill's tables.",
+            details="Start `watchbill server` on it once, or restore a backup into it.",
+        )
+    check_revision(present)
+    current = ScriptDirectory.from_config(_config()).get_current_head()
+    if present != current:
+        raise Invalid(
+            f"The data has the older schema {present}; this Watchbill works with {current}.",
+            details="Start this version's `watchbill server` once, which migrates, or use the older version.",
+        )
+
+
+async def _revision(connection: asyncpg.Connection) -> str | None:
     if await connection.fetchval("SELECT to_regclass('public.alembic_version')") is None:
-        return
-    check_revision(await connection.fetchval("SELECT version_num FROM public.alembic_version"))
+        return None
+    revision: str = await connection.fetchval("SELECT version_num FROM public.alembic_version")
+    return revision
 
 
 def check_revision(present: str) -> None:
