@@ -30,7 +30,16 @@ FILES = {
     ".sources": b"a stamp of the build",
     "assets/notes.py": b"print('no')",
 }
-PAGE_PATHS = ["/", "/workloads", "/workloads/x/y", "/fleet", "/idle", "/clusters", "/login"]
+PAGE_PATHS = [
+    "/",
+    "/workloads",
+    "/workloads/x/y",
+    "/fleet",
+    "/idle",
+    "/usage",
+    "/clusters",
+    "/login",
+]
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -16,6 +16,7 @@ from watchbill.client import AgentClient
 from watchbill.protocol import Heartbeat, NodePoolCapacity
 from watchbill.store.fleet.fleet import fleet_record, last_instant
 from watchbill.store.postgres.database import Database
+from watchbill.store.usage.accounting import usage_account
 
 
 def stamp(at: datetime) -> str:
@@ -136,3 +137,31 @@ async def test_a_cluster_shows_the_allocation_of_each_node_pool(idle_tab: Tab) -
     await idle_tab.open("/clusters")
     row = idle_tab.page.locator(".pools tbody tr")
     await expect(row).to_contain_text("32 · 50 %")
+
+
+async def test_usage_by_project_and_day(idle_tab: Tab) -> None:
+    """Eight GPUs each since 11 to 14 minutes, accounted up to ten minutes ago."""
+    page = idle_tab.page
+    db = await Database.open(idle_tab.server.database_url, pool_size=2)
+    await usage_account(db, 1, datetime.now(UTC))
+    await db.close()
+    await idle_tab.open("/usage?period=7d")
+    rows = page.locator("tbody tr")
+    await expect(rows).to_have_count(2)
+    await expect(rows.first).to_contain_text("speech")
+    await expect(page.locator(".lead")).to_contain_text("GPU-hours allocated")
+    await expect(page.locator(".usage-day")).to_have_count(7)
+    shown = await page.locator("tbody tr td:nth-of-type(1)").all_inner_texts()
+    total = await page.locator("tfoot td").first.inner_text()
+    assert abs(sum(map(float, shown)) - float(total)) <= 0.02, "the rows add up to their sum"
+    async with page.expect_download() as download:
+        await page.get_by_role("link", name="CSV", exact=True).click()
+    text = (await (await download.value).path()).read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert lines[0].startswith("project,requestedGpuHours,allocatedGpuHours")
+    assert [line.split(",")[0] for line in lines[1:]] == ["speech", "vision"]
+    await page.get_by_role("link", name="owner", exact=True).click()
+    await expect(page).to_have_url(re.compile(r"by=owner"))
+    await expect(page.locator("tbody")).to_contain_text("alan@example.com")
+    await page.get_by_role("link", name="ada@example.com").click()
+    await expect(page.locator(".row .name")).to_have_text(["train-1"])

@@ -17,6 +17,7 @@ import { safePath } from "./model/links";
 import { EmptyState, ErrorState, Skeleton } from "./components/placeholders";
 import { currentUrl, navigate, Link, useRoute, type Route } from "./router";
 import { MeContext } from "./session";
+import { UsagePage } from "./usage/page";
 import { WorkloadsPage } from "./workloads/page";
 import { forgetRows } from "./workloads/use_live_rows";
 
@@ -81,6 +82,7 @@ const TITLES: Readonly<Record<string, string>> = {
   "/": "Workloads",
   "/fleet": "Fleet",
   "/idle": "Idle GPUs",
+  "/usage": "Usage",
   "/clusters": "Clusters",
 };
 
@@ -96,6 +98,7 @@ function Page({ route }: { readonly route: Route }) {
   if (route.path === "/" || route.path === "/workloads") return <WorkloadsPage route={route} />;
   if (route.path === "/fleet") return <FleetPage />;
   if (route.path === "/idle") return <IdlePage />;
+  if (route.path === "/usage") return <UsagePage />;
   if (route.path === "/clusters") return <ClustersPage />;
   if (route.path === "/login") return null;
   return (

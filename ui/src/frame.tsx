@@ -18,6 +18,7 @@ const PAGES: readonly (readonly [string, string])[] = [
   ["/", "Workloads"],
   ["/fleet", "Fleet"],
   ["/idle", "Idle GPUs"],
+  ["/usage", "Usage"],
   ["/clusters", "Clusters"],
 ];
 

@@ -13,6 +13,7 @@ import type {
   Me,
   PhaseInterval,
   TelemetryValue,
+  UsageReport,
   Workload,
 } from "./shapes";
 
@@ -137,6 +138,25 @@ export async function getTelemetry(
 /** Workloads with idle GPUs, the most GPU-hours first. */
 export async function getIdleWorkloads(limit: number, signal?: AbortSignal): Promise<IdleGpus> {
   return (await getJson<IdleGpus>(`${WORKLOADS}/idle?limit=${limit}`, signal)).body;
+}
+
+function usageUrl([start, end]: readonly [number, number], groups: readonly string[], format: "json" | "csv"): string {
+  const query = new URLSearchParams({ start: new Date(start).toISOString(), end: new Date(end).toISOString(), format, limit: "10000" });
+  if (groups.length > 0) query.set("groupBy", groups.join(","));
+  return `/api/v1/usage?${query}`;
+}
+
+/** Usage of whole UTC days; `bounds` are midnights, the second not included. */
+export async function getUsage(
+  bounds: readonly [number, number],
+  groups: readonly string[],
+  signal?: AbortSignal,
+): Promise<UsageReport> {
+  return (await getJson<UsageReport>(usageUrl(bounds, groups, "json"), signal)).body;
+}
+
+export function usageCsvUrl(bounds: readonly [number, number], groups: readonly string[]): string {
+  return usageUrl(bounds, groups, "csv");
 }
 
 /** The headline numbers now, and every five minutes of the last 24 hours. */

@@ -1,0 +1,222 @@
+/** Usage: who used how many GPU-hours over days, how many of them were idle, and what they cost. */
+
+import { getUsage, usageCsvUrl } from "../api/routes";
+import { serverNow } from "../api/server_clock";
+import type { UsageReport, UsageRow } from "../api/shapes";
+import { useClusters } from "../clusters/context";
+import { NoClusters } from "../clusters/no_clusters";
+import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
+import { useLiveQuery } from "../hooks/live_query";
+import { count, decimal } from "../model/format";
+import { listUrl } from "../model/view";
+import { Link, useRoute } from "../router";
+import { Days, partClass } from "./days";
+import { before, idleShare, PERIODS, periodOf, USAGE_GROUPS, usageGroupOf, type Period, type UsageGroup } from "./periods";
+
+const EVERY_MS = 60_000;
+const NAMED = 6;
+const ROWS_SHOWN = 100;
+
+
+async function fetchUsage(group: UsageGroup, period: Period, signal: AbortSignal) {
+  const bounds = period.bounds(serverNow());
+  const [report, days, previous] = await Promise.all([
+    getUsage(bounds, [group.word], signal),
+    getUsage(bounds, [group.word, "day"], signal),
+    getUsage(before(bounds, period), [], signal),
+  ]);
+  return { report, days: days.rows, previous: previous.totals, bounds };
+}
+
+export function UsagePage() {
+  const { query } = useRoute();
+  const period = periodOf(query.get("period"));
+  const group = usageGroupOf(query.get("by"));
+  const key = `usage ${group.word} ${period.word}`;
+  const { data, error, at, refresh } = useLiveQuery(key, (signal) => fetchUsage(group, period, signal), EVERY_MS);
+  const clusters = useClusters();
+  if (clusters.data?.length === 0) return <NoClusters />;
+  if (data === undefined)
+    return error === undefined ? <Skeleton rows={10} /> : <ErrorState error={error} retry={refresh} />;
+  const { report } = data;
+  const named = report.rows.slice(0, NAMED).map((row) => nameOf(row, group));
+  return (
+    <div class="page usage">
+      <h1 class="off-screen">Usage</h1>
+      <StaleBar error={error} at={at} retry={refresh} />
+      <div class="usage-choices">
+        <Choice label="Period" name="period" chosen={period} options={PERIODS} query={query} />
+        <Choice label="Group by" name="by" chosen={group} options={USAGE_GROUPS} query={query} />
+      </div>
+      <Lead report={report} previous={data.previous.allocatedGpuHours} />
+      <Days days={data.days} group={group} named={named} bounds={data.bounds} />
+      <UsageTable report={report} group={group} named={named} />
+      <p class="muted">
+        {report.rows.length > ROWS_SHOWN && `${ROWS_SHOWN} of ${count(report.rows.length)} rows. `}
+        <a href={usageCsvUrl(data.bounds, [group.word])} download>
+          CSV
+        </a>{" "}
+        · <a href={usageCsvUrl(data.bounds, [group.word, "day"])} download>CSV by day</a> · <Counted report={report} />
+      </p>
+    </div>
+  );
+}
+
+interface ChoiceProps {
+  readonly label: string;
+  readonly name: string;
+  readonly chosen: { readonly word: string };
+  readonly options: readonly { readonly word: string; readonly label: string }[];
+  readonly query: URLSearchParams;
+}
+
+function Choice({ label, name, chosen, options, query }: ChoiceProps) {
+  const to = (word: string): string => {
+    const changed = new URLSearchParams(query);
+    changed.set(name, word);
+    return `/usage?${changed}`;
+  };
+  return (
+    <nav class="switch" aria-label={label}>
+      {options.map(({ word, label: text }) => (
+        <Link key={word} to={to(word)} aria-current={word === chosen.word ? "true" : undefined}>
+          {text}
+        </Link>
+      ))}
+    </nav>
+  );
+}
+
+function Lead({ report, previous }: { readonly report: UsageReport; readonly previous: number }) {
+  const { totals, currency } = report;
+  const share = idleShare(totals);
+  return (
+    <p class="lead">
+      <strong>{hours(totals.allocatedGpuHours)}</strong> GPU-hours allocated
+      {previous > 0 && ` (${change(totals.allocatedGpuHours, previous)} the period before)`}
+      {share !== undefined && (
+        <>
+          ; <strong>{hours(totals.idleGpuHours ?? 0)}</strong> of them idle ({percent(share)} of what was measured)
+        </>
+      )}
+      {totals.pendingGpuHours > 0 && `; ${hours(totals.pendingGpuHours)} GPU-hours were waited for`}
+      {totals.cost !== null && currency !== null && (
+        <>
+          ; cost <strong>{money(totals.cost, currency)}</strong>
+        </>
+      )}
+      .
+    </p>
+  );
+}
+
+/** What is not counted, or not yet. */
+function Counted({ report }: { readonly report: UsageReport }) {
+  const { accountedUntil, totals } = report;
+  if (accountedUntil === null) return <>Nothing is accounted yet; the first figures come within 15 minutes.</>;
+  return (
+    <>
+      Counted up to {accountedUntil.slice(0, 16).replace("T", " ")} UTC.
+      {totals.unmeasuredGpuHours > 0 && ` ${hours(totals.unmeasuredGpuHours)} GPU-hours were not measured.`}
+      {totals.gapGpuHours > 0 && ` Not counted: ${hours(totals.gapGpuHours)} GPU-hours when no agent observed the cluster.`}
+    </>
+  );
+}
+
+interface TableProps {
+  readonly report: UsageReport;
+  readonly group: UsageGroup;
+  readonly named: readonly string[];
+}
+
+function UsageTable({ report, group, named }: TableProps) {
+  const { currency, totals } = report;
+  if (report.rows.length === 0) return <p class="muted">No workload used or asked for anything in this period.</p>;
+  return (
+    <div class="scroll-x">
+      <table class="small-table wide">
+        <thead>
+          <tr>
+            <th scope="col">{group.label[0]!.toUpperCase() + group.label.slice(1)}</th>
+            <th scope="col" class="is-number">GPU-hours</th>
+            <th scope="col" class="is-number">Idle</th>
+            <th scope="col" class="is-number">Idle %</th>
+            <th scope="col" class="is-number">Waited for</th>
+            <th scope="col" class="is-number">CPU core-hours</th>
+            {currency !== null && <th scope="col" class="is-number">{currency}</th>}
+          </tr>
+        </thead>
+        <tbody>
+          {report.rows.slice(0, ROWS_SHOWN).map((row, index) => (
+            <tr key={index}>
+              <th scope="row">
+                {index < named.length && <span class={`usage-key ${partClass(index)}`} aria-hidden="true" />}
+                <Name row={row} group={group} />
+              </th>
+              <Numbers row={row} currency={currency} />
+            </tr>
+          ))}
+        </tbody>
+        <tfoot>
+          <tr>
+            <th scope="row">All</th>
+            <Numbers row={totals} currency={currency} />
+          </tr>
+        </tfoot>
+      </table>
+    </div>
+  );
+}
+
+function Numbers({ row, currency }: { readonly row: Omit<UsageRow, "group">; readonly currency: string | null }) {
+  const share = idleShare(row);
+  const cells = [
+    hours(row.allocatedGpuHours),
+    row.idleGpuHours === null ? "not measured" : hours(row.idleGpuHours),
+    share === undefined ? "–" : percent(share),
+    hours(row.pendingGpuHours),
+    hours(row.cpuCoreHours),
+    ...(currency === null ? [] : [row.cost === null ? "–" : decimal(row.cost)]),
+  ];
+  return (
+    <>
+      {cells.map((cell, index) => (
+        <td key={index} class="is-number">
+          {cell}
+        </td>
+      ))}
+    </>
+  );
+}
+
+function nameOf(row: UsageRow, group: UsageGroup): string {
+  return row.group[group.word] ?? "–";
+}
+
+function Name({ row, group }: { readonly row: UsageRow; readonly group: UsageGroup }) {
+  const value = row.group[group.word];
+  if (value === null || value === undefined) return <span class="muted">no {group.label}</span>;
+  const id = row.group["workloadId"];
+  if (typeof id === "string") return <Link to={`/workloads/${encodeURIComponent(id)}`}>{value}</Link>;
+  if (group.field === "") return <span>{value}</span>;
+  return <Link to={listUrl([[group.field, "==", value]])}>{value}</Link>;
+}
+
+/** GPU-hours: two decimals below 10, whole numbers above. */
+function hours(value: number): string {
+  return value < 10 ? decimal(value) : count(Math.round(value));
+}
+
+function percent(share: number): string {
+  return `${Math.round(100 * share)} %`;
+}
+
+function change(now: number, previous: number): string {
+  const by = Math.round(100 * (now / previous - 1));
+  if (by === 0) return "as much as in";
+  return by > 0 ? `${count(by)} % more than in` : `${count(-by)} % less than in`;
+}
+
+function money(value: number, currency: string): string {
+  return `${decimal(value)} ${currency}`;
+}

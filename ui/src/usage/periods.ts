@@ -1,0 +1,96 @@
+/** What a usage report is about: whole UTC days, a group, and the same number of days before. */
+
+import type { UsageRow } from "../api/shapes";
+
+const DAY_MS = 86_400_000;
+
+export interface Period {
+  readonly word: string;
+  readonly label: string;
+  /** Midnights in UTC; the second is not part of the period. */
+  readonly bounds: (nowMs: number) => readonly [number, number];
+}
+
+function midnight(ms: number): number {
+  return Math.floor(ms / DAY_MS) * DAY_MS;
+}
+
+function month(ms: number, offset: number): number {
+  const at = new Date(ms);
+  return Date.UTC(at.getUTCFullYear(), at.getUTCMonth() + offset, 1);
+}
+
+function lastDays(days: number): Period["bounds"] {
+  return (now) => [midnight(now) - (days - 1) * DAY_MS, midnight(now) + DAY_MS];
+}
+
+export const PERIODS: readonly Period[] = [
+  { word: "7d", label: "7 days", bounds: lastDays(7) },
+  { word: "30d", label: "30 days", bounds: lastDays(30) },
+  { word: "90d", label: "90 days", bounds: lastDays(90) },
+  { word: "month", label: "this month", bounds: (now) => [month(now, 0), midnight(now) + DAY_MS] },
+  { word: "last-month", label: "last month", bounds: (now) => [month(now, -1), month(now, 0)] },
+];
+
+export interface UsageGroup {
+  readonly word: string;
+  readonly label: string;
+  /** The filter field of the workloads behind a row. */
+  readonly field: string;
+}
+
+export const USAGE_GROUPS: readonly UsageGroup[] = [
+  { word: "project", label: "project", field: "projectName" },
+  { word: "department", label: "department", field: "departmentName" },
+  { word: "owner", label: "owner", field: "submittedBy" },
+  { word: "cluster", label: "cluster", field: "" },
+  { word: "nodePool", label: "node pool", field: "nodepool" },
+  { word: "type", label: "type", field: "type" },
+  { word: "workload", label: "workload", field: "" },
+];
+
+export function periodOf(word: string | null): Period {
+  return PERIODS.find((period) => period.word === word) ?? PERIODS[1]!;
+}
+
+export function usageGroupOf(word: string | null): UsageGroup {
+  return USAGE_GROUPS.find((group) => group.word === word) ?? USAGE_GROUPS[0]!;
+}
+
+/** As many days just before; of a month, the month before. */
+export function before([start, end]: readonly [number, number], period: Period): readonly [number, number] {
+  if (period.word === "last-month") return [month(start, -1), start];
+  return [start - (end - start), start];
+}
+
+export interface UsageDay {
+  readonly day: string;
+  readonly parts: ReadonlyMap<string, number>;
+  readonly total: number;
+}
+
+/** Allocated GPU-hours of every day of a period, by the named groups; all others are one part, "". */
+export function usageDays(
+  rows: readonly UsageRow[],
+  group: UsageGroup,
+  named: readonly string[],
+  [start, end]: readonly [number, number],
+): UsageDay[] {
+  const days = new Map<string, Map<string, number>>();
+  for (let at = start; at < end; at += DAY_MS) days.set(new Date(at).toISOString().slice(0, 10), new Map());
+  const names = new Set(named);
+  for (const row of rows) {
+    const parts = days.get(row.group["day"] ?? "");
+    const value = row.group[group.word] ?? "–";
+    const key = names.has(value) ? value : "";
+    parts?.set(key, (parts.get(key) ?? 0) + row.allocatedGpuHours);
+  }
+  return [...days].map(([day, parts]) => ({ day, parts, total: [...parts.values()].reduce((a, b) => a + b, 0) }));
+}
+
+/** The share of the measured GPU-hours that were idle, from 0 to 1; undefined where nothing was measured. */
+export function idleShare(row: Pick<UsageRow, "allocatedGpuHours" | "unmeasuredGpuHours" | "idleGpuHours">): number | undefined {
+  const measured = row.allocatedGpuHours - row.unmeasuredGpuHours;
+  if (row.idleGpuHours === null || row.idleGpuHours === undefined || measured <= 0) return undefined;
+  return row.idleGpuHours / measured;
+}
