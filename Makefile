@@ -1,5 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Both set themselves up inside .venv.
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 DEV := .make/dev
@@ -29,8 +30,8 @@ $(DEV): $(RUN)
 demo: $(RUN) ## a live fleet on simulated clusters; Ctrl-C ends it
 	$(BIN)/watchbill demo $(ARGS)
 
-test: $(DEV) ## all tests; names what was skipped for want of a system component
-	$(BIN)/python -m pytest $(ARGS)
+test: $(DEV) ## all tests, in JOBS processes; names what was skipped for want of a system component
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(DEV) ## style, types, arrows
 	$(BIN)/ruff format --check .

@@ -169,7 +169,7 @@ class OwnerTree:
             self._attach_all(self.entries[child], at)
 
     def assume(self, entry: Entry, at: datetime) -> None:
-        """A missing owner cannot be read for now: its dependents belong to it as they say, under its own UID."""
+        """A missing owner cannot be read for now: its dependents belong to it as they say, under its UID."""
         owner = OwnerKey(entry.namespace, entry.uid)
         if entry.uid in self.entries or owner not in self._children:
             self.resolve(owner, OwnerStatus.UNREADABLE, at)
