@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, upsert, workload
 from tests.fixtures.serving import Served
 from watchbill.agent.metrics import exporter
+from watchbill.store.usage.accounting import usage_account
 from watchbill.workload import Phase
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -72,10 +74,11 @@ def test_panels_do_not_overlap() -> None:
 async def test_everything_asked_for_is_told_by_server_or_agent(server: Served) -> None:
     agent = await connected_agent(server.db, START)
     made = [
-        workload(1, idle_allocated_gpus=1.0, idle_gpus=1),
+        workload(1, idle_allocated_gpus=1.0, idle_gpus=1, created_at=START - timedelta(hours=2)),
         workload(2, phase=Phase.PENDING, created_at=START),
     ]
     await agent.send(*(upsert(one) for one in made), now=START)
+    await usage_account(server.db, 1, START)
     answer = await server.get("/metrics")
     assert answer.status == 200
     page = answer.body.decode()
@@ -85,6 +88,9 @@ async def test_everything_asked_for_is_told_by_server_or_agent(server: Served) -
     assert asked <= told | by_agents, asked - told - by_agents
     assert 'watchbill_gpus_idle{cluster="cluster-1"} 1' in page
     assert 'watchbill_workloads{phase="Pending"} 1' in page
+    hours = re.search(r'today_gpu_hours\{.*state="allocated"\} (.*)', page)
+    assert hours is not None
+    assert abs(float(hours[1]) - 2 * 110 / 60) < 1e-5, "two GPUs until ten minutes ago"
     contact = 'watchbill_cluster_last_contact_timestamp_seconds{cluster="cluster-1"}'
     (line,) = [line for line in page.splitlines() if line.startswith(contact)]
     assert float(line.split()[-1]) == START.timestamp()

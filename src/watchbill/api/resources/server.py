@@ -5,6 +5,7 @@ Names of workloads and people are not among the labels.
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, timedelta
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
@@ -16,10 +17,11 @@ from watchbill.api.http.endpoint import Handler
 from watchbill.api.http.reply import Answer, Reply, encode, json_reply
 from watchbill.api.http.server_metrics import ServerMetrics
 from watchbill.errors import Unavailable
-from watchbill.query import TelemetryQuery
+from watchbill.query import TelemetryQuery, UsageQuery
 from watchbill.responses.access import Health
 from watchbill.responses.fleet import Cluster
 from watchbill.store.fleet.clusters import cluster_list
+from watchbill.store.usage.report import usage_report
 from watchbill.store.workloads.telemetry import PENDING_TIME, telemetry_query
 
 _FLEET_GAUGES = (
@@ -47,6 +49,8 @@ _FLEET_GAUGES = (
     ),
 )
 """Name, help, telemetry type, grouping and label of each gauge."""
+MAX_USAGE_PROJECTS = 1000
+"""Of the day's GPU-hours, the projects with most of them."""
 
 
 async def fleet_metrics(call: Call) -> bytes:
@@ -55,7 +59,13 @@ async def fleet_metrics(call: Call) -> bytes:
     try:
         clusters = await cluster_list(call.db, call.access, call.now)
         registry.register(
-            _Families([*_cluster_gauges(clusters), *await _fleet_gauges(call, clusters)])
+            _Families(
+                [
+                    *_cluster_gauges(clusters),
+                    *await _fleet_gauges(call, clusters),
+                    await _usage_gauge(call),
+                ]
+            )
         )
     except Unavailable:
         return b""
@@ -84,6 +94,30 @@ async def _fleet_gauges(call: Call, clusters: Sequence[Cluster]) -> list[Metric]
                 gauge.add_metric((cluster_names.get(key, key),), float(value.value))
         families.append(gauge)
     return families
+
+
+async def _usage_gauge(call: Call) -> Metric:
+    """Of the current UTC day, as far as it is accounted."""
+    gauge = GaugeMetricFamily(
+        "watchbill_usage_today_gpu_hours",
+        "GPU-hours of the current UTC day: allocated, idle (absent where not measured), or waited for.",
+        labels=("cluster", "project", "state"),
+    )
+    today = call.now.astimezone(UTC).date()
+    query = UsageQuery(
+        start=today,
+        end=today + timedelta(days=1),
+        groups=("cluster", "project"),
+        limit=MAX_USAGE_PROJECTS,
+    )
+    page = await usage_report(call.db, call.access, query, None, call.now)
+    for row in page.rows:
+        names = (row.group["cluster"] or "", row.group["project"] or "")
+        gauge.add_metric((*names, "allocated"), row.allocated_gpu_hours)
+        gauge.add_metric((*names, "pending"), row.pending_gpu_hours)
+        if row.idle_gpu_hours is not None:
+            gauge.add_metric((*names, "idle"), row.idle_gpu_hours)
+    return gauge
 
 
 def _cluster_gauges(clusters: Sequence[Cluster]) -> Iterator[Metric]:
