@@ -6,6 +6,7 @@ A new type is one member and one row here, and one value of the contract's Workl
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from math import isnan
 
 from watchbill.workload import GPU_MILLIONTHS, Usage
 
@@ -157,6 +158,20 @@ METRICS: dict[str, Metric] = {
         "bytes per second", "sent and received over NVLink", exporter=DCGM
     ),
 }
+
+HISTOGRAMS = frozenset(
+    name for name, metric in METRICS.items() if metric.form is MetricForm.HISTOGRAM
+)
+"""Types whose samples are labelled with the upper bounds of buckets."""
+
+
+def is_bound(label: str) -> bool:
+    """Whether it is a bucket's upper bound, as Prometheus writes them."""
+    try:
+        return not isnan(float(label))
+    except ValueError:
+        return False
+
 
 MEASURED_TYPES: frozenset[str] = frozenset(
     name for name, metric in METRICS.items() if metric.from_usage is None and not metric.series

@@ -314,7 +314,7 @@ async def test_facets_count_what_the_list_returns(filled: tuple[Database, list[R
     db, rows = filled
     facets = await workload_facets(db, SCOPE, WorkloadQuery(), ["phase", "departmentName"], NOW)
     for field, values in facets.items():
-        for value, count in values:
+        for value, count in values.values:
             live = [row for row in rows if not row.is_deleted]
             assert count == sum((row.values[field] or "") == value for row in live)
 

@@ -132,8 +132,9 @@ async def test_a_retold_history_adds_nothing(db: Database) -> None:
     completed = workload(phase=Phase.COMPLETED, k8s_phase="Completed")
     more = [*told, (Phase.COMPLETED, START + minutes(9))]
     await agent.send(upsert(completed, *more), now=START + minutes(9))
-    spells = await phase_interval_list(db, SCOPE, UUID(int=1), START)
-    assert spells is not None
+    page = await phase_interval_list(db, SCOPE, UUID(int=1), offset=0, limit=9, now=START)
+    assert page is not None
+    spells = page.intervals
     phases = [spell.phase for spell in spells]
     assert phases == ["Creating", "Pending", "Initializing", "Running", "Completed"]
     assert [spell.ended_at for spell in spells][-2:] == [START + minutes(9), None]
@@ -156,8 +157,9 @@ async def test_deletion_shows_the_last_phase_before_leaving(db: Database) -> Non
     assert found["totalRunningTimeSeconds"] == 300
     assert await workload_count(db, SCOPE, WorkloadQuery(), START) == 0
     assert await workload_count(db, SCOPE, WorkloadQuery(is_deleted=True), START) == 1
-    spells = await phase_interval_list(db, SCOPE, UUID(int=1), START)
-    assert spells is not None
+    page = await phase_interval_list(db, SCOPE, UUID(int=1), offset=0, limit=9, now=START)
+    assert page is not None
+    spells = page.intervals
     assert [spell.phase for spell in spells] == ["Running", "Deleting"]
     assert spells[-1].ended_at == START + minutes(6)
 
@@ -274,8 +276,7 @@ async def test_usage_keeps_its_steps_only(db: Database) -> None:
         db,
         SCOPE,
         UUID(int=1),
-        start=START + minutes(1.5),
-        end=START + minutes(10),
+        instants=[START + minutes(minute) for minute in (1.5, 2, 3, 3.5, 9, 10)],
         now=START,
     )
     assert series is not None

@@ -165,21 +165,26 @@ async def test_one_predicate_narrows_every_read(db: Database, name: str) -> None
     assert len(page.documents) == len(expected)
     assert await workload_count(db, scope, query, NOW) == len(expected)
     facets = await workload_facets(db, scope, query, ["phase", "projectName"], NOW)
-    assert all(sum(count for _, count in values) == len(expected) for values in facets.values())
+    assert all(
+        sum(count for _, count in facet.values) == len(expected) for facet in facets.values()
+    )
     counted = await telemetry_query(
         db, scope, TelemetryQuery(telemetry_type="WORKLOADS_COUNT"), NOW
     )
-    assert counted[0].value == str(len(expected))
+    assert counted.values[0].value == str(len(expected))
     clusters = await cluster_list(db, scope, NOW)
     assert sum(cluster.workloads for cluster in clusters) == len(expected)
     for number in (1, 2, 3):
         workload_id = UUID(int=number)
         is_seen = number in expected
         assert (await workload_get(db, scope, workload_id, NOW) is not None) is is_seen
-        assert (await phase_interval_list(db, scope, workload_id, NOW) is not None) is is_seen
+        assert (
+            await phase_interval_list(db, scope, workload_id, offset=0, limit=9, now=NOW)
+            is not None
+        ) is is_seen
         assert (await element_count(db, scope, workload_id, NOW) is not None) is is_seen
         assert (await endpoint_list(db, scope, workload_id, NOW) is not None) is is_seen
-        series = await usage_list(db, scope, workload_id, start=START, end=NOW, now=NOW)
+        series = await usage_list(db, scope, workload_id, instants=[NOW], now=NOW)
         assert (series is not None) is is_seen
 
 
@@ -211,12 +216,14 @@ READS: dict[str, Callable[[Any, Scope], Awaitable[Any]]] = {
     "workload_count": lambda db, scope: workload_count(db, scope, QUERY, NOW),
     "workload_get": lambda db, scope: workload_get(db, scope, FIRST, NOW),
     "workload_facets": lambda db, scope: workload_facets(db, scope, QUERY, ["phase"], NOW),
-    "phase_interval_list": lambda db, scope: phase_interval_list(db, scope, FIRST, NOW),
+    "phase_interval_list": lambda db, scope: phase_interval_list(
+        db, scope, FIRST, offset=0, limit=9, now=NOW
+    ),
     "workload_export": exported,
     "element_list": lambda db, scope: element_list(db, scope, FIRST, offset=0, limit=9, now=NOW),
     "element_count": lambda db, scope: element_count(db, scope, FIRST, NOW),
     "endpoint_list": lambda db, scope: endpoint_list(db, scope, FIRST, NOW),
-    "usage_list": lambda db, scope: usage_list(db, scope, FIRST, start=START, end=NOW, now=NOW),
+    "usage_list": lambda db, scope: usage_list(db, scope, FIRST, instants=[NOW], now=NOW),
     "telemetry_query": lambda db, scope: telemetry_query(db, scope, COUNTED, NOW),
     "cluster_list": lambda db, scope: cluster_list(db, scope, NOW),
     "fleet_now": lambda db, scope: fleet_now(db, scope, NOW),
@@ -224,7 +231,7 @@ READS: dict[str, Callable[[Any, Scope], Awaitable[Any]]] = {
         db, scope, start=NOW - timedelta(hours=1), end=NOW, now=NOW
     ),
     "usage_report": lambda db, scope: usage_report(db, scope, USED, None, NOW),
-    "idle_list": lambda db, scope: idle_list(db, scope, QUERY, NOW),
+    "idle_list": lambda db, scope: idle_list(db, DocumentCache(0), scope, QUERY, NOW),
     "matching_ids": lambda db, scope: matching_ids(db, scope, QUERY, [FIRST], NOW),
 }
 

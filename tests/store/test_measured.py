@@ -4,10 +4,15 @@ from datetime import datetime, timedelta
 from math import inf, nan
 from uuid import UUID
 
+import asyncpg
+import pytest
+
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import START, upsert, workload
+from watchbill.metric_types import MEASURED_TYPES
 from watchbill.protocol import Batch, Delete, Measured, Reading, Scrape
 from watchbill.store.ingest.stream import batch_apply
+from watchbill.store.metrics import measured
 from watchbill.store.metrics.measured import Point, measured_list, measured_purge
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.deletion import workload_purge
@@ -30,7 +35,9 @@ async def send(agent: Agent, *scrapes: Scrape, now: datetime) -> None:
     await batch_apply(agent.db, agent.identity, batch, now)
 
 
-async def points(db: Database, *, minutes: float = 60, step: float = 60) -> list[Point]:
+async def points(
+    db: Database, *, minutes: float = 60, step: float = 60, max_labels: int = 100
+) -> list[Point]:
     return await measured_list(
         db,
         1,
@@ -39,6 +46,8 @@ async def points(db: Database, *, minutes: float = 60, step: float = 60) -> list
         until=START + timedelta(minutes=minutes),
         origin=START,
         step=timedelta(seconds=step),
+        types=MEASURED_TYPES,
+        max_labels=max_labels,
     )
 
 
@@ -129,3 +138,59 @@ async def test_a_purged_workload_leaves_no_samples(db: Database) -> None:
     assert len(await points(db)) == 1, "of a deleted one they stay readable"
     await workload_purge(db, 1, keep=timedelta(0), now=LATER + timedelta(seconds=1))
     assert await points(db) == []
+
+
+async def stored(database_url: str, layout: int, series: list[str], values: list[float]) -> None:
+    """A row as no server of today would store it."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        "INSERT INTO measured_layout (tenant_id, id, series, used_on) VALUES (1, $1, $2, $3)",
+        layout,
+        series,
+        START.date(),
+    )
+    await connection.execute(
+        "INSERT INTO measured_sample (tenant_id, workload_id, at, counted_since, layout, "
+        '"values") VALUES (1, $1, $2, $3, $4, $5)',
+        ONE,
+        START + timedelta(seconds=layout),
+        START,
+        layout,
+        values,
+    )
+    await connection.close()
+
+
+async def test_of_more_labels_than_are_read_the_whole_remains(
+    db: Database, database_url: str
+) -> None:
+    await one_workload(db)
+    await measured_purge(db, [1], days=7, now=START)
+    names = ["GPU_UTILIZATION\x1f", *(f"GPU_UTILIZATION\x1f{n}" for n in range(200))]
+    await stored(database_url, 1, names, [5.0] * len(names))
+    await stored(database_url, 2, names[1:], [5.0] * 200)
+    await stored(database_url, 3, [*names, "NO_SUCH_TYPE\x1f"], [1.0])
+    whole, parts = await points(db, step=1)
+    assert whole.figures == {("GPU_UTILIZATION", ""): 5.0}
+    assert len(parts.figures) == 100
+
+
+async def test_names_in_one_answer_are_bounded_and_the_newest_remain(
+    db: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row may have a layout of its own, with thousands of long names."""
+    monkeypatch.setattr(measured, "MAX_NAMES", 10)
+    await one_workload(db)
+    await measured_purge(db, [1], days=7, now=START)
+    for layout in range(1, 6):
+        series = [f"GPU_UTILIZATION\x1f{layout}-{n}" for n in range(4)]
+        await stored(database_url, layout, series, [1.0] * 4)
+    found = await points(db, step=1)
+    assert [(point.at - START).total_seconds() for point in found] == [4, 5]
+
+
+async def test_samples_are_read_by_steps_however_many_there_are(db: Database) -> None:
+    agent = await one_workload(db)
+    told = [scrape(START + timedelta(seconds=n / 10), utilization(n)) for n in range(1, 1201)]
+    await send(agent, *told, now=LATER)
+    assert len(await points(db, minutes=2, step=60)) == 4

@@ -62,7 +62,7 @@ def total(values: list[TelemetryValue]) -> Decimal:
 
 async def ask(db: Database, telemetry_type: str, *group_by: str) -> list[TelemetryValue]:
     query = TelemetryQuery(telemetry_type=telemetry_type, group_by=group_by)
-    return await telemetry_query(db, SCOPE, query, NOW)
+    return (await telemetry_query(db, SCOPE, query, NOW)).values
 
 
 @pytest.mark.parametrize("group_by", GROUPINGS, ids="-".join)
@@ -147,4 +147,5 @@ async def test_what_is_not_there_reads_as_no_workloads(
     agent = await connected_agent(db, START)
     await agent.send(upsert(workload()), now=START)
     query = TelemetryQuery(telemetry_type="WORKLOADS_COUNT", **narrowed)  # type: ignore[arg-type]
-    assert [value.value for value in await telemetry_query(db, SCOPE, query, NOW)] == ["0"]
+    found = (await telemetry_query(db, SCOPE, query, NOW)).values
+    assert [value.value for value in found] == ["0"]

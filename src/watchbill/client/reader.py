@@ -172,7 +172,14 @@ class Client:
         return await self._get("/api/v1/workloads/facets", Facets, parameters)
 
     async def history(self, workload_id: UUID) -> History:
-        return await self._get(f"/api/v1/workloads/{workload_id}/history", History)
+        """All its phases as one page, without its `next`."""
+        path = f"/api/v1/workloads/{workload_id}/history"
+        page = await self._get(path, History)
+        intervals = [*page.history]
+        while page.next_offset is not None:
+            page = await self._get(path, History, [("offset", str(page.next_offset))])
+            intervals += page.history
+        return History(history=tuple(intervals))
 
     async def elements(self, workload_id: UUID, *, most: int | None = None) -> list[Element]:
         """All stored elements, or the first `most`, upper levels first."""

@@ -8,8 +8,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
-from watchbill.metric_types import METRICS, MetricForm, devices_reported
-from watchbill.metrics.figures import QUANTILES, bound_text, quantile, written
+from watchbill.metric_types import HISTOGRAMS, METRICS, MetricForm, devices_reported, is_bound
+from watchbill.metrics.figures import QUANTILES, bound, bound_text, quantile, written
 from watchbill.metrics.source import (
     LEAST_WINDOW,
     About,
@@ -29,6 +29,8 @@ from watchbill.store.postgres.database import Database
 LABEL = "gpu"
 _NOT_THERE = frozenset({"absent", "forbidden"})
 _LEAST_STEP = timedelta(seconds=1)
+MAX_BUCKETS = 100
+"""Of one histogram; servers know some twenty. Of more, the lowest and the highest are shown."""
 
 
 class EmbeddedSamples:
@@ -52,6 +54,8 @@ class EmbeddedSamples:
                 until=query.end,
                 origin=query.start,
                 step=max(query.step, _LEAST_STEP),
+                types={METRICS[name].series or name for name in types},
+                max_labels=devices_reported(query.number_of_samples) + 1,
             )
         view = _View(points, query, about)
         return [found for name in types for found in _outcomes(name, view, about)]
@@ -77,7 +81,12 @@ class _View:
                 self.compared.append((instant, before, point))
 
     def labels(self, kind: str) -> list[str]:
-        return [label for name, label in self.series if name == kind]
+        """Of a histogram its bounds, the lowest first; whatever else was stored is none of its labels."""
+        labels = [label for name, label in self.series if name == kind]
+        if kind not in HISTOGRAMS:
+            return labels
+        bounds = sorted(filter(is_bound, labels), key=bound)
+        return bounds if len(bounds) <= MAX_BUCKETS else [*bounds[: MAX_BUCKETS - 1], bounds[-1]]
 
 
 def _baseline(
@@ -136,7 +145,7 @@ def _rates(name: str, series: str, view: _View) -> list[Outcome]:
 
 def _counts(series: str, view: _View) -> Iterable[tuple[datetime, dict[str, float]]]:
     """By instant, how many requests the window adds to each bucket."""
-    labels = sorted(view.labels(series), key=lambda text: float(text.replace("+Inf", "inf")))
+    labels = view.labels(series)
     for at, before, point in view.compared:
         counts = {
             bound_text(label): max(

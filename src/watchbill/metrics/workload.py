@@ -37,12 +37,11 @@ class WorkloadMetrics:
     async def measure(
         self, scope: Scope, workload_id: UUID, query: MetricsQuery, now: datetime
     ) -> list[Outcome] | None:
-        series = await usage_list(
-            self._db, scope, workload_id, start=query.start, end=query.end, now=now
-        )
+        instants = query.instants()
+        series = await usage_list(self._db, scope, workload_id, instants=instants, now=now)
         if series is None:
             return None
-        known = list(steps(series, query.instants(), now))
+        known = list(steps(series, instants, now))
         measured = tuple(name for name in query.types if METRICS[name].from_usage is None)
         by_type: dict[str, list[Outcome]] = {
             name: [usage_measurement(name, known)] for name in query.types if name not in measured

@@ -18,8 +18,12 @@ class FacetValue(Wire, frozen=True, kw_only=True):
 class Facet(Wire, frozen=True, kw_only=True):
     field: str
     values: Annotated[
-        tuple[FacetValue, ...], msgspec.Meta(description="The most frequent value first.")
+        tuple[FacetValue, ...],
+        msgspec.Meta(description="The most frequent value first, 1,000 at most."),
     ]
+    is_partial: Annotated[
+        bool, msgspec.Meta(description="True where there are more values; absent otherwise.")
+    ] = False
 
 
 class Facets(Wire, frozen=True, kw_only=True):
@@ -75,6 +79,9 @@ class PhaseInterval(Wire, frozen=True, kw_only=True):
 
 class History(Wire, frozen=True, kw_only=True):
     history: Annotated[tuple[PhaseInterval, ...], msgspec.Meta(description="Oldest first.")]
+    next_offset: Annotated[
+        Count | None, msgspec.Meta(description="The offset of the next page; absent at the end.")
+    ] = msgspec.field(default=None, name="next")
 
 
 class StreamReady(Wire, frozen=True, kw_only=True):

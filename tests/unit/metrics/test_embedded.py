@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from watchbill.metrics.embedded import _outcomes, _View
+from watchbill.metrics.embedded import MAX_BUCKETS, _outcomes, _View
 from watchbill.metrics.figures import quantile
 from watchbill.metrics.source import About, Failed, Histogram, Measurement, MetricsQuery, Reason
 from watchbill.store.metrics.measured import Point
@@ -123,3 +123,29 @@ def test_nothing_measured_and_nothing_to_measure_are_two_things(state: str, is_t
         assert found == Failed(type="GPU_UTILIZATION", reason=Reason.UNSUPPORTED)
     (unheard,) = outcomes("GPU_UTILIZATION", [])
     assert isinstance(unheard, Failed)
+
+
+@pytest.mark.parametrize("name", [TTFT, f"{TTFT}_PERCENTILES"])
+def test_what_is_no_bound_is_no_bucket(name: str) -> None:
+    """As agents could store it once."""
+    bounds = {"0.5": 1.0, "+Inf": 2.0, "half": 1.0, "": 1.0, "nan": 1.0, "1\x000": 1.0}
+    points = [
+        Point(at(second), at(0), {(TTFT, text): n * second for text, n in bounds.items()})
+        for second in range(0, 601, 30)
+    ]
+    for outcome in outcomes(name, points):
+        assert not isinstance(outcome, Failed)
+        if isinstance(outcome, Histogram):
+            assert [list(spread.counts) for spread in outcome.spreads] == [["0.5", "+Inf"]] * 2
+        else:
+            assert len(outcome.samples) == 2
+
+
+def test_a_histogram_has_so_many_buckets() -> None:
+    points = [
+        Point(at(second), at(0), {(TTFT, f"{n}"): float(second) for n in range(2_000)})
+        for second in range(0, 601, 30)
+    ]
+    (found,) = outcomes(TTFT, points)
+    assert isinstance(found, Histogram)
+    assert list(found.spreads[0].counts) == [*map(str, range(MAX_BUCKETS - 1)), "1999"]

@@ -75,9 +75,21 @@ export async function getWorkload(id: string, signal?: AbortSignal): Promise<Wor
   return (await getJson<Workload>(`${WORKLOADS}/${encodeURIComponent(id)}`, signal)).body;
 }
 
+const PHASES_SHOWN = 5_000;
+
 export async function getHistory(id: string, signal?: AbortSignal): Promise<readonly PhaseInterval[]> {
   const path = `${WORKLOADS}/${encodeURIComponent(id)}/history`;
-  return (await getJson<{ history: readonly PhaseInterval[] }>(path, signal)).body.history;
+  const intervals: PhaseInterval[] = [];
+  let offset: number | undefined = 0;
+  while (offset !== undefined && intervals.length < PHASES_SHOWN) {
+    const page: Answer<{ history: readonly PhaseInterval[]; next?: number }> = await getJson(
+      `${path}?offset=${offset}`,
+      signal,
+    );
+    intervals.push(...page.body.history);
+    offset = page.body.next;
+  }
+  return intervals;
 }
 
 export interface Elements {

@@ -15,7 +15,9 @@ HOUR_DECIMALS = 4
 
 
 async def get_idle_workloads(call: Call) -> Answer:
-    page = await idle_list(call.db, call.access, workload_query(call.values), call.now)
+    page = await idle_list(
+        call.db, call.services.documents, call.access, workload_query(call.values), call.now
+    )
     workloads: Any = tuple(msgspec.Raw(document) for document in page.documents)
     return json_reply(
         IdleWorkloadList(

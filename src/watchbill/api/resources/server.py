@@ -88,7 +88,8 @@ async def _fleet_gauges(call: Call, clusters: Sequence[Cluster]) -> list[Metric]
     for name, help_text, telemetry_type, group, label in _FLEET_GAUGES:
         gauge = GaugeMetricFamily(name, help_text, labels=(label,))
         query = TelemetryQuery(telemetry_type=telemetry_type, group_by=(group,) if group else ())
-        for value in await telemetry_query(call.db, call.access, query, call.now):
+        result = await telemetry_query(call.db, call.access, query, call.now)
+        for value in result.values:
             if value.groups:
                 key = value.groups[0].value
                 gauge.add_metric((cluster_names.get(key, key),), float(value.value))

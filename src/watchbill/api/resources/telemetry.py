@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from watchbill.api.http.call import Call
-from watchbill.api.http.reply import CSV, Answer, Reply, json_reply
+from watchbill.api.http.reply import CSV, Answer, Reply, encode
 from watchbill.query import TelemetryQuery
 from watchbill.responses.contract import TelemetryResponse, TelemetryValue
 from watchbill.store.workloads.telemetry import (
@@ -28,13 +28,15 @@ async def get_workloads_telemetry(call: Call) -> Answer:
         department_id=call.values["departmentId"],
         phases=call.values["filterByPhases"],
     )
-    values = await telemetry_query(call.db, call.access, query, call.now)
+    result = await telemetry_query(call.db, call.access, query, call.now)
+    partial = ((b"watchbill-partial", b"groups"),) if result.is_partial else ()
     if call.media_type == CSV:
-        body = rows_as_csv(_table(query, values, call.now))
-        return Reply(body=body, media_type=CSV_TYPE, headers=ATTACHMENT)
-    return json_reply(
-        TelemetryResponse(type=query.telemetry_type, timestamp=call.now, values=tuple(values))
+        body = rows_as_csv(_table(query, result.values, call.now))
+        return Reply(body=body, media_type=CSV_TYPE, headers=(*ATTACHMENT, *partial))
+    response = TelemetryResponse(
+        type=query.telemetry_type, timestamp=call.now, values=tuple(result.values)
     )
+    return Reply(body=encode(response), headers=partial)
 
 
 def _table(

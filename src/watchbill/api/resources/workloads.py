@@ -65,8 +65,10 @@ async def get_workload_facets(call: Call) -> Answer:
                 Facet(
                     field=field,
                     values=tuple(
-                        FacetValue(value=value, count=count) for value, count in facets[field]
+                        FacetValue(value=value, count=count)
+                        for value, count in facets[field].values
                     ),
+                    is_partial=facets[field].is_partial,
                 )
                 for field in fields
             ),
@@ -75,10 +77,18 @@ async def get_workload_facets(call: Call) -> Answer:
 
 
 async def get_workload_history(call: Call) -> Answer:
-    intervals = await phase_interval_list(call.db, call.access, call.values["workloadId"], call.now)
-    if intervals is None:
-        raise workload_not_found(call.values["workloadId"])
-    return json_reply(History(history=tuple(intervals)))
+    values = call.values
+    page = await phase_interval_list(
+        call.db,
+        call.access,
+        values["workloadId"],
+        offset=values["offset"],
+        limit=values["limit"],
+        now=call.now,
+    )
+    if page is None:
+        raise workload_not_found(values["workloadId"])
+    return json_reply(History(history=tuple(page.intervals), next_offset=page.next_offset))
 
 
 async def export_workloads(call: Call) -> Answer:

@@ -7,20 +7,21 @@ A workload's usage over time, as its Kubernetes objects told it: a step function
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from math import isfinite, isnan
+from math import isfinite
 from uuid import UUID
 
 import msgspec
 
 from watchbill.metric_types import (
     EXPORTER_GROUP,
+    HISTOGRAMS,
     MAX_DEVICES,
     MEASURED_TYPES,
-    METRICS,
-    MetricForm,
+    is_bound,
 )
 from watchbill.protocol import KindState, Measured, Scrape
 from watchbill.query import Scope
@@ -35,6 +36,10 @@ MAX_LABEL_LENGTH = 100
 OLDEST = timedelta(days=1)
 """An agent that was cut off for longer than this has nothing to tell that a partition waits for."""
 SEPARATOR = "\x1f"
+ROWS_AT_ONCE = 100
+"""Rows that are read together: as sent, one may hold `MAX_SERIES` figures and as many names."""
+MAX_NAMES = 100_000
+"""Names of series in one answer, over all its layouts; rows of further layouts, the oldest, are left out."""
 
 Series = tuple[str, str]
 """Metric type and label."""
@@ -46,7 +51,26 @@ class Point:
 
     at: datetime
     counted_since: datetime
-    figures: dict[Series, float]
+    figures: Mapping[Series, float]
+
+
+class _Figures(Mapping[Series, float]):
+    """The figures of one row. Rows of one layout share `index`: series → place in the row's figures."""
+
+    __slots__ = ("_figures", "_index")
+
+    def __init__(self, index: Mapping[Series, int], figures: "array[float]") -> None:
+        self._index = index
+        self._figures = figures
+
+    def __getitem__(self, series: Series) -> float:
+        return self._figures[self._index[series]]
+
+    def __iter__(self) -> Iterator[Series]:
+        return iter(self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +120,6 @@ def _sound_rows(scrape: Scrape, now: datetime) -> Iterator[_Row]:
             )
 
 
-HISTOGRAMS = {name for name, metric in METRICS.items() if metric.form is MetricForm.HISTOGRAM}
-
-
 def _sound_figures(measured: Measured) -> Iterator[tuple[str, float]]:
     for reading in measured.readings[:MAX_SERIES]:
         label = reading.label
@@ -107,18 +128,10 @@ def _sound_figures(measured: Measured) -> Iterator[tuple[str, float]]:
             and isfinite(reading.value)
             and len(label) <= MAX_LABEL_LENGTH
             and label.isprintable()
-            and (reading.type not in HISTOGRAMS or _is_bound(label))
+            and (reading.type not in HISTOGRAMS or is_bound(label))
         )
         if is_sound:
             yield f"{reading.type}{SEPARATOR}{label}", reading.value
-
-
-def _is_bound(label: str) -> bool:
-    """Whether it is a bucket's upper bound, as Prometheus writes them."""
-    try:
-        return not isnan(float(label))
-    except ValueError:
-        return False
 
 
 async def _insert(
@@ -195,13 +208,19 @@ async def observed_cluster_get(db: Database, tenant_id: int, workload_id: UUID) 
     return ObservedCluster(row["name"], row["namespace"], observed)
 
 
-_STEPS = (
-    'SELECT s.at, s.counted_since, l.series, s."values" FROM measured_sample s '
-    "JOIN measured_layout l ON l.tenant_id = s.tenant_id AND l.id = s.layout "
-    "WHERE s.tenant_id = $1 AND s.workload_id = $2 AND s.at > $3 AND s.at <= $4 AND s.at IN ("
-    "SELECT unnest(ARRAY[min(at), max(at)]) FROM measured_sample "
-    "WHERE tenant_id = $1 AND workload_id = $2 AND at > $3 AND at <= $4 "
-    "GROUP BY date_bin($6, at - interval '1 microsecond', $5)) ORDER BY s.at"
+_ENDS_OF_STEPS = (
+    "SELECT DISTINCT p.at FROM unnest($3::timestamptz[], $4::timestamptz[]) AS step(after, until) "
+    "CROSS JOIN LATERAL ("
+    + " UNION ALL ".join(
+        "(SELECT s.at FROM measured_sample s WHERE s.tenant_id = $1 AND s.workload_id = $2 "
+        f"AND s.at > step.after AND s.at <= step.until ORDER BY s.at {direction} LIMIT 1)"
+        for direction in ("ASC", "DESC")
+    )
+    + ") AS p ORDER BY 1 DESC"
+)
+_ROWS = (
+    'SELECT at, counted_since, layout, "values" FROM measured_sample '
+    "WHERE tenant_id = $1 AND workload_id = $2 AND at = ANY($3::timestamptz[]) ORDER BY at DESC"
 )
 
 
@@ -214,21 +233,90 @@ async def measured_list(
     until: datetime,
     origin: datetime,
     step: timedelta,
+    types: Collection[str],
+    max_labels: int,
 ) -> list[Point]:
-    """The first and the last point of each step, counted from `origin` both ways, of a workload in scope."""
+    """The first and the last point of each step, counted from `origin` both ways, of a workload in scope.
+
+    Of `types` alone. A type with more than `max_labels` labels is read as a whole: the label "". So neither
+    the rows nor the bytes that are read depend on what was stored.
+    """
+    layouts = _Layouts(types, max_labels)
+    starts, ends = _step_bounds(after, until, origin, step)
+    points: list[Point] = []
     async with db.acquire(tenant_id) as connection:
-        found = await connection.fetch(_STEPS, tenant_id, workload_id, after, until, origin, step)
-    return list(_points(found))
+        found = await connection.fetch(_ENDS_OF_STEPS, tenant_id, workload_id, starts, ends)
+        instants = [row["at"] for row in found]
+        for first in range(0, len(instants), ROWS_AT_ONCE):
+            chosen = instants[first : first + ROWS_AT_ONCE]
+            rows = await connection.fetch(_ROWS, tenant_id, workload_id, chosen)
+            await layouts.load(connection, tenant_id, dict.fromkeys(row["layout"] for row in rows))
+            points += filter(None, map(layouts.point, rows))
+    return points[::-1]
 
 
-def _points(rows: Iterable[Row]) -> Iterator[Point]:
-    layouts: dict[tuple[str, ...], list[Series]] = {}
-    for row in rows:
-        names = tuple(row["series"])
-        series = layouts.get(names)
-        if series is None:
-            series = layouts[names] = [_series(name) for name in names]
-        yield Point(row["at"], row["counted_since"], dict(zip(series, row["values"], strict=True)))
+def _step_bounds(
+    after: datetime, until: datetime, origin: datetime, step: timedelta
+) -> tuple[list[datetime], list[datetime]]:
+    """Where each step of (after, until] begins, itself outside, and where it ends."""
+    edges, number = [after], (after - origin) // step + 1
+    while (edge := origin + number * step) < until:
+        edges.append(edge)
+        number += 1
+    return edges, [*edges[1:], until]
+
+
+class _Layouts:
+    """Which of a row's figures are read, by layout."""
+
+    def __init__(self, types: Collection[str], max_labels: int) -> None:
+        self._types = types
+        self._max_labels = max_labels
+        self._names_left = MAX_NAMES
+        self._lengths: dict[int, int] = {}
+        self._places: dict[int, dict[Series, int]] = {}
+        self._indices: dict[int, dict[Series, int]] = {}
+
+    async def load(self, connection: Connection, tenant_id: int, ids: Iterable[int]) -> None:
+        """Those that come first come before the others where not all can be read."""
+        unknown = [id_ for id_ in ids if id_ not in self._lengths]
+        rows = await connection.fetch(
+            "SELECT id, series FROM measured_layout WHERE tenant_id = $1 AND id = ANY($2::bigint[])",
+            tenant_id,
+            unknown,
+        )
+        names = {row["id"]: row["series"] for row in rows}
+        for id_ in filter(names.__contains__, unknown):
+            places = self._chosen(names[id_])
+            self._lengths[id_] = len(names[id_])
+            if len(places) <= self._names_left:
+                self._names_left -= len(places)
+                self._places[id_] = places
+                self._indices[id_] = {series: n for n, series in enumerate(places)}
+
+    def _chosen(self, names: Sequence[str]) -> dict[Series, int]:
+        by_type: dict[str, dict[Series, int]] = {}
+        for place, name in enumerate(names):
+            series = _series(name)
+            if series[0] in self._types:
+                by_type.setdefault(series[0], {})[series] = place
+        chosen: dict[Series, int] = {}
+        for metric, places in by_type.items():
+            if len(places) > self._max_labels:
+                whole = {(metric, ""): places[metric, ""]} if (metric, "") in places else {}
+                places = whole or dict(list(places.items())[: self._max_labels])
+            chosen |= places
+        return chosen
+
+    def point(self, row: Row) -> Point | None:
+        """None where nothing of the row is read, or it does not fit its layout."""
+        places, figures = self._places.get(row["layout"]), row["values"]
+        if not places or len(figures) != self._lengths[row["layout"]]:
+            return None
+        chosen = array("d", (figures[place] for place in places.values()))
+        return Point(
+            row["at"], row["counted_since"], _Figures(self._indices[row["layout"]], chosen)
+        )
 
 
 def _series(name: str) -> Series:
@@ -249,7 +337,7 @@ class UsagePoint:
 
 @dataclass(frozen=True, slots=True)
 class UsageSeries:
-    """Points of an interval, the one in force at its start included.
+    """The points in force at the instants asked for, each once, oldest first.
 
     `end`: until when they are known: the workload's deletion, else the cluster's last contact.
     """
@@ -259,7 +347,7 @@ class UsageSeries:
 
 
 async def usage_list(
-    db: Database, scope: Scope, workload_id: UUID, *, start: datetime, end: datetime, now: datetime
+    db: Database, scope: Scope, workload_id: UUID, *, instants: Sequence[datetime], now: datetime
 ) -> UsageSeries | None:
     """None = the workload is not there or not in scope."""
     statement = Statement(now)
@@ -275,14 +363,13 @@ async def usage_list(
         if row is None:
             return None
         rows = await connection.fetch(
-            f"SELECT at, {', '.join(_USAGE)} FROM usage_sample "
-            "WHERE tenant_id = $1 AND workload_id = $2 AND at <= $4 AND at >= coalesce("
-            "(SELECT max(at) FROM usage_sample WHERE tenant_id = $1 AND workload_id = $2 "
-            "AND at <= $3), $3) ORDER BY at",
+            f"SELECT DISTINCT u.at, {', '.join(f'u.{name}' for name in _USAGE)} "
+            "FROM unnest($3::timestamptz[]) AS instant CROSS JOIN LATERAL ("
+            "SELECT * FROM usage_sample s WHERE s.tenant_id = $1 AND s.workload_id = $2 "
+            "AND s.at <= instant ORDER BY s.at DESC LIMIT 1) AS u ORDER BY u.at",
             scope.tenant_id,
             workload_id,
-            start,
-            end,
+            list(instants),
         )
     points = [
         UsagePoint(found["at"], Usage(**{name: found[name] for name in _USAGE})) for found in rows

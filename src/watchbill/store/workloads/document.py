@@ -7,16 +7,21 @@ what makes the cache right without any invalidation.
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
 from watchbill.responses.contract import DeletedBetween
+from watchbill.store.postgres.database import Connection
 from watchbill.workload import Phase, Wire, Workload
 
 DOCUMENT_FORMAT = 1
 """Raised when the encoding changes: rows of an older format are written anew at their next record."""
+
+PAGE_BYTES = 8 * 1024 * 1024
+"""Of one page's documents: a page that would hold more ends earlier, and its `next` goes on from there."""
 
 _ENCODER = msgspec.json.Encoder()
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -105,3 +110,41 @@ class DocumentCache:
         while self._size_bytes > self._capacity_bytes:
             _, dropped = self._documents.popitem(last=False)
             self._size_bytes -= len(dropped)
+
+
+async def document_list(
+    connection: Connection,
+    cache: DocumentCache,
+    tenant_id: int,
+    wanted: Sequence[tuple[UUID, bytes]],
+) -> dict[UUID, bytes]:
+    """Documents by id, of (id, revision); of those in the cache the database is not asked."""
+    documents: dict[UUID, bytes] = {}
+    missing: list[UUID] = []
+    for workload_id, revision in wanted:
+        document = cache.get((tenant_id, workload_id, revision))
+        if document is None:
+            missing.append(workload_id)
+        else:
+            documents[workload_id] = document
+    if missing:
+        rows = await connection.fetch(
+            "SELECT id, revision, document FROM workload "
+            "WHERE tenant_id = $1 AND id = ANY($2::uuid[])",
+            tenant_id,
+            missing,
+        )
+        for workload_id, revision, document in rows:
+            documents[workload_id] = document
+            cache.put((tenant_id, workload_id, revision), document)
+    return documents
+
+
+def fitting(sizes: Iterable[int]) -> int:
+    """How many of these documents a page holds: at least the first, whatever its size."""
+    total = 0
+    for number, size in enumerate(sizes):
+        total += size
+        if total > PAGE_BYTES:
+            return max(1, number)
+    return number + 1 if total else 0

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-import msgspec
-
 from watchbill.protocol import IdleHours
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.responses.workloads import IdleOwner
-from watchbill.store.postgres.database import Connection, Database
-from watchbill.store.workloads.document import finish_document
+from watchbill.store.postgres.database import Connection, Database, Row
+from watchbill.store.workloads.document import (
+    DocumentCache,
+    document_list,
+    finish_document,
+    fitting,
+)
 from watchbill.store.workloads.select import PENDING_SECONDS, RUNNING_SECONDS, conditions
 from watchbill.workload import GPU_MILLIONTHS
 
@@ -50,7 +53,9 @@ class IdlePage:
     idle_gpu_hours: float
 
 
-async def idle_list(db: Database, scope: Scope, query: WorkloadQuery, now: datetime) -> IdlePage:
+async def idle_list(
+    db: Database, cache: DocumentCache, scope: Scope, query: WorkloadQuery, now: datetime
+) -> IdlePage:
     """The workloads that hold idle GPUs now; the query's own order does not count."""
     statement = conditions(scope, query, now)
     statement.needs_cluster = True
@@ -64,26 +69,26 @@ async def idle_list(db: Database, scope: Scope, query: WorkloadQuery, now: datet
     parameters = list(statement.parameters)
     offset = statement.bind(query.offset, "::bigint")
     listing = (
-        f"SELECT w.document, {PENDING_SECONDS}, {RUNNING_SECONDS}, {IDLE_HOURS} {matching} "
-        f"ORDER BY 4 DESC, w.id LIMIT {query.limit} OFFSET {offset}"
+        f"SELECT w.id, w.revision, {PENDING_SECONDS}, {RUNNING_SECONDS}, {IDLE_HOURS}, "
+        f"octet_length(w.document) AS bytes {matching} "
+        f"ORDER BY 5 DESC, w.id LIMIT {query.limit} OFFSET {offset}"
     )
     async with db.acquire(scope.tenant_id) as connection:
         sums = await connection.fetchrow(counting, *parameters)
         owners = await connection.fetch(owning, *parameters)
         rows = await connection.fetch(listing, *statement.parameters)
+        rows = rows[: fitting(row["bytes"] for row in rows)]
+        revisions = [(row["id"], row["revision"]) for row in rows]
+        documents = await document_list(connection, cache, scope.tenant_id, revisions)
     assert sums is not None  # an aggregate always has its row
     end = query.offset + len(rows)
     return IdlePage(
-        documents=[_finished(row[0], row[1], row[2], float(row[3])) for row in rows],
-        owners=[
-            IdleOwner(
-                submitted_by=row["owner"],
-                workloads=row["total"],
-                idle_gpus=float(row["gpus"]),
-                idle_gpu_hours=round(float(row["hours"]), 4),
-            )
-            for row in owners
+        documents=[
+            _finished(documents[row["id"]], row[2], row[3], float(row[4]))
+            for row in rows
+            if row["id"] in documents
         ],
+        owners=list(map(_owner, owners)),
         next_offset=end if rows and end < sums["total"] else None,
         total=sums["total"],
         idle_gpus=float(sums["gpus"]),
@@ -91,12 +96,13 @@ async def idle_list(db: Database, scope: Scope, query: WorkloadQuery, now: datet
     )
 
 
-class _Fields(msgspec.Struct, rename="camel"):
-    idle_measured_since: datetime | None = None
-
-
-class _Document(msgspec.Struct, rename="camel"):
-    additional_fields: _Fields | None = None
+def _owner(row: Row) -> IdleOwner:
+    return IdleOwner(
+        submitted_by=row["owner"],
+        workloads=row["total"],
+        idle_gpus=float(row["gpus"]),
+        idle_gpu_hours=round(float(row["hours"]), 4),
+    )
 
 
 async def idle_hours_list(
@@ -105,25 +111,24 @@ async def idle_hours_list(
     """Of every live workload that was ever seen to idle. To be asked before the contact is renewed: hours
     that nobody observed are none."""
     rows = await connection.fetch(
-        f"SELECT w.id, w.document, {IDLE_HOURS} AS hours "
+        f"SELECT w.id, w.idle_measured_since, {IDLE_HOURS} AS hours "
         "FROM workload w JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id "
         "WHERE w.tenant_id = $2 AND w.cluster_id = $3 AND w.deleted_at IS NULL "
         "AND (w.idle_gpu_hours > 0 OR w.idle_allocated_gpu > 0) "
+        "AND w.idle_measured_since IS NOT NULL "
         f"ORDER BY hours DESC LIMIT {MAX_IDLE_HOURS}",
         now,
         tenant_id,
         cluster_id,
     )
     return tuple(
-        IdleHours(id=row["id"], measured_since=since, gpu_hours=round(float(row["hours"]), 4))
+        IdleHours(
+            id=row["id"],
+            measured_since=row["idle_measured_since"],
+            gpu_hours=round(float(row["hours"]), 4),
+        )
         for row in rows
-        if (since := _measured_since(row["document"])) is not None
     )
-
-
-def _measured_since(document: bytes) -> datetime | None:
-    fields = msgspec.json.decode(finish_document(document, 0, 0), type=_Document).additional_fields
-    return None if fields is None else fields.idle_measured_since
 
 
 def _finished(document: bytes, pending: int, running: int, hours: float) -> bytes:

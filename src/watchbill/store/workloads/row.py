@@ -83,6 +83,7 @@ def make_row(
             "allocated_gpu": record.usage.gpu_millionths,
             "idle_gpu_hours": _hours(workload.additional_fields.get("idleGpuHours")),
             "idle_mean_since": _instant(workload.additional_fields.get("idleMeanSince")),
+            "idle_measured_since": _instant(workload.additional_fields.get("idleMeasuredSince")),
             "updated_at": now,
             "deleted_at": None,
             "k8s_phase": _text(workload.k8s_phase),

@@ -18,6 +18,8 @@ from watchbill.workload import GPU_MILLIONTHS
 
 PENDING_TIME = "PENDING_TIME_DISTRIBUTION"
 PENDING_TIME_KEY = "PendingTime"
+MAX_GROUPS = 5_000
+"""Of one answer, those with the most; by two fields there may be far more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,14 @@ _TYPES: dict[str, _Type] = {
 ALWAYS_ANSWERED = frozenset({"WORKLOADS_COUNT", "GPU_ALLOCATION"})
 
 
+@dataclass(frozen=True, slots=True)
+class TelemetryValues:
+    """In the order of their groups; `is_partial`: there are more than `MAX_GROUPS`."""
+
+    values: list[TelemetryValue]
+    is_partial: bool
+
+
 async def telemetry_query(
     db: Database,
     scope: Scope,
@@ -102,7 +112,7 @@ async def telemetry_query(
     now: datetime,
     *,
     buckets: PendingBuckets | None = None,
-) -> list[TelemetryValue]:
+) -> TelemetryValues:
     """Raises Invalid where a pending-time distribution is grouped by more than one thing."""
     if query.telemetry_type == PENDING_TIME:
         return await _pending_times(db, scope, query, now, buckets or PendingBuckets())
@@ -119,20 +129,25 @@ async def telemetry_query(
     sql = (
         f"SELECT {', '.join(columns)} FROM {statement.source} {' '.join(joins)} "
         f"WHERE {statement.where} {_group_clause(values)} HAVING {having} "
-        f"ORDER BY {', '.join(str(n + 1) for n in range(len(columns)))}"
+        f"ORDER BY {len(columns)} DESC, {', '.join(str(n + 1) for n in range(len(columns)))} "
+        f"LIMIT {MAX_GROUPS + 1}"
     )
     async with db.acquire(scope.tenant_id) as connection:
         rows = await connection.fetch(sql, *statement.parameters)
-    return [
-        TelemetryValue(
-            _number(row[-1], kind.scale),
-            tuple(
-                TelemetryGroup(key, row[index], row[len(groups) + index])
-                for index, key in enumerate(query.group_by)
-            ),
-        )
-        for row in rows
-    ]
+    largest = sorted(rows[:MAX_GROUPS], key=lambda row: tuple(row[: len(groups)]))
+    return TelemetryValues(
+        [
+            TelemetryValue(
+                _number(row[-1], kind.scale),
+                tuple(
+                    TelemetryGroup(key, row[index], row[len(groups) + index])
+                    for index, key in enumerate(query.group_by)
+                ),
+            )
+            for row in largest
+        ],
+        is_partial=len(rows) > MAX_GROUPS,
+    )
 
 
 def _conditions(
@@ -164,13 +179,23 @@ def _group_clause(values: list[str]) -> str:
     return f"GROUP BY {', '.join(str(index + 1) for index in range(len(values)))}" if values else ""
 
 
+def _with_largest(counted: str, groups: int) -> str:
+    """Of rows with `value`, `bucket` and `count` those of the values with the most; `place`: how many have
+    as many or more."""
+    summed = f"SELECT *, sum(count) OVER (PARTITION BY value) AS total FROM ({counted}) AS counted"
+    ranked = (
+        f"SELECT *, dense_rank() OVER (ORDER BY total DESC, value) AS place FROM ({summed}) AS s"
+    )
+    return f"SELECT * FROM ({ranked}) AS r WHERE place <= {groups} ORDER BY value, bucket"
+
+
 async def _pending_times(
     db: Database,
     scope: Scope,
     query: TelemetryQuery,
     now: datetime,
     buckets: PendingBuckets,
-) -> list[TelemetryValue]:
+) -> TelemetryValues:
     if len(query.group_by) > 1:
         raise Invalid(
             f"{PENDING_TIME} takes at most one groupBy.",
@@ -187,14 +212,16 @@ async def _pending_times(
         "least($1::timestamptz, c.last_contact_at) - w.phase_updated_at))::float8, "
         f"{bounds}) AS bucket, count(*) AS count "
         f"FROM {statement.source} {group.counted_join} "
-        f"WHERE {statement.where} GROUP BY 1, 3 ORDER BY 1, 3"
+        f"WHERE {statement.where} GROUP BY 1, 3"
     )
+    limit = MAX_GROUPS // len(buckets.labels)
+    sql = _with_largest(sql, limit + 1)
     async with db.acquire(scope.tenant_id) as connection:
         rows = await connection.fetch(sql, *statement.parameters)
-    names = {row["value"]: row["name"] for row in rows}
+    names = {row["value"]: row["name"] for row in rows if row["place"] <= limit}
     counts = {(row["value"], row["bucket"]): row["count"] for row in rows}
     found: list[str] = list(names) if key else [""]
-    return [
+    values = [
         TelemetryValue(
             str(counts.get((value, index), 0)),
             (
@@ -205,6 +232,7 @@ async def _pending_times(
         for value in found
         for index, label in enumerate(buckets.labels)
     ]
+    return TelemetryValues(values, is_partial=any(row["place"] > limit for row in rows))
 
 
 def _number(figure: Decimal | int, scale: int) -> str:

@@ -12,8 +12,14 @@ import msgspec
 
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.responses.workloads import PhaseInterval
-from watchbill.store.postgres.database import Connection, Database
-from watchbill.store.workloads.document import DocumentCache, finish_document
+from watchbill.store.postgres.database import Database
+from watchbill.store.workloads.document import (
+    PAGE_BYTES,
+    DocumentCache,
+    document_list,
+    finish_document,
+    fitting,
+)
 from watchbill.store.workloads.select import (
     CLUSTER_JOIN,
     COLUMNS,
@@ -26,7 +32,8 @@ from watchbill.store.workloads.select import (
 from watchbill.store.workloads.tally import counting
 from watchbill.workload import Wire
 
-EXPORT_BATCH = 500
+EXPORT_BATCH = 100
+MAX_FACET_VALUES = 1_000
 EXPORT_TIMEOUT_SECONDS = 300
 
 _TOTALS = f"{PENDING_SECONDS} AS pending, {RUNNING_SECONDS} AS running"
@@ -38,6 +45,22 @@ class WorkloadPage:
 
     documents: list[bytes]
     next_offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PhasePage:
+    """Phase intervals, oldest first; `next_offset` None = there is no more."""
+
+    intervals: list[PhaseInterval]
+    next_offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FacetCounts:
+    """Values with counts, most first; `is_partial`: there are more than `MAX_FACET_VALUES`."""
+
+    values: list[tuple[str, int]]
+    is_partial: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +81,13 @@ async def workload_list(
         f"LIMIT {query.limit + 1} OFFSET {statement.bind(query.offset, '::bigint')}"
     )
     sql = (
-        f"SELECT w.id, w.revision, {_TOTALS} FROM workload w {CLUSTER_JOIN} "
-        f"WHERE w.tenant_id = $2 AND w.id IN ({page}) ORDER BY {order}"
+        f"SELECT w.id, w.revision, {_TOTALS}, octet_length(w.document) AS bytes "
+        f"FROM workload w {CLUSTER_JOIN} WHERE w.tenant_id = $2 AND w.id IN ({page}) ORDER BY {order}"
     )
     async with db.acquire(scope.tenant_id) as connection:
         rows = await connection.fetch(sql, *statement.parameters)
-        shown = rows[: query.limit]
-        documents = await _documents(
+        shown = rows[: fitting(row["bytes"] for row in rows[: query.limit])]
+        documents = await document_list(
             connection, cache, scope.tenant_id, [(row[0], row[1]) for row in shown]
         )
     return WorkloadPage(
@@ -73,35 +96,8 @@ async def workload_list(
             for row in shown
             if row[0] in documents
         ],
-        next_offset=query.offset + query.limit if len(rows) > query.limit else None,
+        next_offset=query.offset + len(shown) if len(rows) > len(shown) else None,
     )
-
-
-async def _documents(
-    connection: Connection,
-    cache: DocumentCache,
-    tenant_id: int,
-    wanted: Sequence[tuple[UUID, bytes]],
-) -> dict[UUID, bytes]:
-    documents: dict[UUID, bytes] = {}
-    missing: list[UUID] = []
-    for workload_id, revision in wanted:
-        document = cache.get((tenant_id, workload_id, revision))
-        if document is None:
-            missing.append(workload_id)
-        else:
-            documents[workload_id] = document
-    if missing:
-        rows = await connection.fetch(
-            "SELECT id, revision, document FROM workload "
-            "WHERE tenant_id = $1 AND id = ANY($2::uuid[])",
-            tenant_id,
-            missing,
-        )
-        for workload_id, revision, document in rows:
-            documents[workload_id] = document
-            cache.put((tenant_id, workload_id, revision), document)
-    return documents
 
 
 async def workload_count(db: Database, scope: Scope, query: WorkloadQuery, now: datetime) -> int:
@@ -147,9 +143,9 @@ async def workload_facets(
     query: WorkloadQuery,
     fields: Sequence[str],
     now: datetime,
-) -> dict[str, list[tuple[str, int]]]:
-    """Per field its values with counts, most first; a field's own filters are left out."""
-    facets: dict[str, list[tuple[str, int]]] = {}
+) -> dict[str, FacetCounts]:
+    """Per field its values; a field's own filters are left out."""
+    facets: dict[str, FacetCounts] = {}
     async with db.acquire(scope.tenant_id) as connection:
         for field in fields:
             others = tuple(p for p in query.predicates if p.field != field)
@@ -158,41 +154,54 @@ async def workload_facets(
                 f"SELECT {COLUMNS[field].sql} AS value, {statement.count} AS count "
                 f"FROM {statement.source} WHERE {statement.where} "
                 f"GROUP BY value HAVING {statement.count} > 0 "
-                "ORDER BY count DESC, value LIMIT 1000",
+                f"ORDER BY count DESC, value LIMIT {MAX_FACET_VALUES + 1}",
                 *statement.parameters,
             )
-            facets[field] = [(row["value"] or "", row["count"]) for row in rows]
+            facets[field] = FacetCounts(
+                [(row["value"] or "", row["count"]) for row in rows[:MAX_FACET_VALUES]],
+                len(rows) > MAX_FACET_VALUES,
+            )
     return facets
 
 
+_INTERVALS = (
+    "SELECT phase, message, at, number, next_at FROM ("
+    "SELECT t.*, lead(at) OVER later AS next_at, "
+    f"sum(octet_length(coalesce(message, '')) + {PAGE_BYTES // 50_000}) OVER later AS bytes "
+    "FROM (SELECT phase, message, at, number FROM phase_transition "
+    "WHERE tenant_id = $1 AND workload_id = $2 AND number >= $3 ORDER BY number LIMIT $4) AS t "
+    "WINDOW later AS (ORDER BY number)) AS page "
+    f"WHERE bytes <= {PAGE_BYTES} OR number = $3 ORDER BY number"
+)
+
+
 async def phase_interval_list(
-    db: Database, scope: Scope, workload_id: UUID, now: datetime
-) -> list[PhaseInterval] | None:
-    """Every recorded stay in a phase, oldest first."""
+    db: Database, scope: Scope, workload_id: UUID, *, offset: int, limit: int, now: datetime
+) -> PhasePage | None:
+    """A page of the recorded stays in a phase."""
     statement = _one(scope, workload_id, now)
     async with db.acquire(scope.tenant_id) as connection:
         row = await connection.fetchrow(
-            f"SELECT w.deleted_at FROM workload w WHERE {statement.where}",
+            f"SELECT w.deleted_at, w.transition_count FROM workload w WHERE {statement.where}",
             *statement.parameters,
         )
         if row is None:
             return None
-        transitions = await connection.fetch(
-            "SELECT phase, message, at FROM phase_transition "
-            "WHERE tenant_id = $1 AND workload_id = $2 ORDER BY number",
-            scope.tenant_id,
-            workload_id,
-        )
-    ends = [transition["at"] for transition in transitions[1:]] + [row["deleted_at"]]
-    return [
-        PhaseInterval(
-            phase=transition["phase"],
-            phase_message=transition["message"],
-            started_at=transition["at"],
-            ended_at=end,
-        )
-        for transition, end in zip(transitions, ends, strict=True)
-    ]
+        found = await connection.fetch(_INTERVALS, scope.tenant_id, workload_id, offset, limit + 1)
+    shown = found[:limit]
+    end = shown[-1]["number"] + 1 if shown else offset
+    return PhasePage(
+        [
+            PhaseInterval(
+                phase=transition["phase"],
+                phase_message=transition["message"],
+                started_at=transition["at"],
+                ended_at=transition["next_at"] or row["deleted_at"],
+            )
+            for transition in shown
+        ],
+        end if shown and end < row["transition_count"] else None,
+    )
 
 
 async def element_list(
