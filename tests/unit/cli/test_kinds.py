@@ -1,12 +1,20 @@
 """What `kinds try` takes from standard input: manifests as people write them, and only what belongs."""
 
-import pytest
+import io
+import sys
+from typing import Any
+from unittest import mock
 
+import pytest
+import yaml
+
+from tests.fixtures.command_line import watchbill
 from tests.fixtures.lives import definitions
-from watchbill.cli.commands.kinds import collect_objects, read_documents
+from watchbill.cli.commands.kinds import collect_objects, collect_topmost, read_documents
 from watchbill.errors import Invalid
 from watchbill.kinds.objects.objects import GroupKind
 
+JSON = dict[str, Any]
 STREAM = """
 apiVersion: v1
 kind: List
@@ -62,3 +70,62 @@ def test_an_object_without_metadata_s_map() -> None:
     assert definition is not None
     with pytest.raises(Invalid, match="the metadata of a Job is no map"):
         collect_objects([{"apiVersion": "batch/v1", "kind": "Job", "metadata": []}], definition)
+
+
+CHAIN = """
+- apiVersion: lab.example.com/v1
+  kind: Study
+  metadata: {name: study}
+  spec: {secret: x}
+- apiVersion: lab.example.com/v1
+  kind: Attempt
+  metadata: {name: first, ownerReferences: [{apiVersion: lab.example.com/v1, kind: Study, name: study}]}
+- apiVersion: batch/v1
+  kind: Job
+  metadata: {name: first, ownerReferences: [{apiVersion: lab.example.com/v1, kind: Attempt, name: first}]}
+  spec: {template: {spec: {containers: [{name: main, image: registry.example/try:1}]}}}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: first-x, ownerReferences: [{apiVersion: batch/v1, kind: Job, name: first}]}
+"""
+
+
+def _chain() -> list[JSON]:
+    items: list[JSON] = yaml.safe_load(CHAIN)
+    return items
+
+
+def test_an_object_of_an_unknown_kind_is_taken_as_metadata() -> None:
+    found = collect_topmost(_chain(), definitions())
+    assert (found.root["kind"], found.root.keys()) == ("Study", {"apiVersion", "kind", "metadata"})
+    assert [child["kind"] for child in found.children] == ["Attempt", "Job"]
+    assert [pod.name for pod in found.pods] == ["first-x"]
+
+
+def test_the_topmost_object_is_taken_whatever_comes_first() -> None:
+    found = collect_topmost(_chain()[::-1], definitions())
+    assert found.root["kind"] == "Study"
+
+
+def test_a_topmost_object_that_has_a_definition_is_read_by_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    chain = _chain()
+    chain[0] |= {"apiVersion": "kubeflow.org/v1beta1", "kind": "Experiment", "spec": {"a": 1}}
+    chain[1]["metadata"]["ownerReferences"][0] |= {"kind": "Experiment"}
+    found = collect_topmost(chain, definitions())
+    assert (found.root["kind"], found.root["spec"]) == ("Experiment", {"a": 1})
+    assert "Experiment has a definition, which is used" in capsys.readouterr().err
+
+
+def test_pods_alone_are_no_workload_of_an_unknown_kind() -> None:
+    with pytest.raises(Invalid, match="no object that may be a workload"):
+        collect_topmost([_chain()[-1]], definitions())
+
+
+async def test_the_command_takes_a_file_or_the_flag() -> None:
+    with mock.patch.object(sys, "stdin", io.StringIO(yaml.safe_dump_all(_chain()))):
+        tried = await watchbill("kinds", "try", "--unknown")
+    assert (tried.code, yaml.safe_load(tried.out)["workload"]["type"]) == (0, "Study")
+    neither = await watchbill("kinds", "try")
+    assert (neither.code, "either a FILE or --unknown" in neither.err) == (2, True)

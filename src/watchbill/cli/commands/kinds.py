@@ -106,28 +106,49 @@ def collect_objects(documents: list[JSON], definition: "Definition") -> "Workloa
     return _belonging_to(root, documents)
 
 
-def collect_unknown(documents: list[JSON], definitions: "Definitions") -> "WorkloadObjects":
-    """The first object without a definition that owns others, as an agent sees it: its metadata alone.
+def collect_topmost(documents: list[JSON], definitions: "Definitions") -> "WorkloadObjects":
+    """The object above all others, as an agent sees it: without a definition, its metadata alone.
 
-    Raises Invalid where every object's kind has a definition.
+    The first object without a definition leads to it, else the first that may be a workload. Raises Invalid
+    where there is none.
     """
     from watchbill.kinds.objects.objects import GroupKind
 
-    def is_unknown(document: JSON) -> bool:
+    def is_known(document: JSON) -> bool:
         group, kind = _full_kind(document).partition(".")[2], str(document.get("kind"))
-        is_known = definitions.for_kind(GroupKind(group, kind)) is not None
-        return not (is_known or kind in _PLACES or _full_kind(document) in _SHARED)
+        return definitions.for_kind(GroupKind(group, kind)) is not None
 
-    unknown = [one for one in documents if is_unknown(one)]
-    if not unknown:
+    candidates = [
+        one
+        for one in documents
+        if one.get("kind") not in _PLACES and _full_kind(one) not in _SHARED
+    ]
+    if not candidates:
         raise Invalid(
-            "stdin holds no object whose kind has no definition.",
-            details="name the definition's file instead of --unknown",
+            "stdin holds no object that may be a workload.",
+            details="pipe the object above the pods into this command, and its pods after it",
         )
-    for one in unknown:
-        for member in one.keys() - {"apiVersion", "kind", "metadata"}:
-            del one[member]
-    return _belonging_to(unknown[0], documents)
+    for one in documents:
+        _complete(one)
+    known = {one["metadata"]["uid"]: one for one in documents}
+    root = _topmost(next((one for one in candidates if not is_known(one)), candidates[0]), known)
+    if is_known(root):
+        print_message("note", f"{root.get('kind')} has a definition, which is used")
+    for one in candidates:
+        if not is_known(one):
+            for member in one.keys() - {"apiVersion", "kind", "metadata"}:
+                del one[member]
+    return _belonging_to(root, documents)
+
+
+def _topmost(document: JSON, known: dict[str, JSON]) -> JSON:
+    for _ in range(16):
+        owner = _owner(document)
+        above = known.get(owner["uid"]) if owner is not None else None
+        if above is None:
+            break
+        document = above
+    return document
 
 
 def _belonging_to(root: JSON, documents: list[JSON]) -> "WorkloadObjects":
@@ -352,13 +373,13 @@ def try_definition(
         typer.Argument(metavar="[FILE]", help="A definition in YAML.", show_default=False),
     ] = None,
     unknown: Annotated[
-        bool, typer.Option("--unknown", help="The workload is of a kind that has no definition.")
+        bool, typer.Option("--unknown", help="Take the topmost object, whatever its kind.")
     ] = False,
 ) -> None:
     """Show what a definition makes of objects on stdin: `kubectl get … -o yaml | watchbill kinds try FILE`.
 
     The first object of the definition's kind is the workload; pods, services and the rest belong to it. With
-    --unknown it is the first object whose kind has no definition, and only its metadata is read.
+    --unknown it is the topmost object; where its kind has no definition, only its metadata is read.
     """
     from watchbill.kinds.definition.loader import load_definition
 
@@ -367,7 +388,7 @@ def try_definition(
     documents = list(read_documents(sys.stdin.read()))
     if file is None:
         definitions = _load(None)
-        objects = collect_unknown(documents, definitions)
+        objects = collect_topmost(documents, definitions)
         Terminal().write(_report(_derived(objects, definitions)))
         return
     definition = load_definition(file)

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from watchbill.kinds.definition.facts import NO_FACTS, Facts, FactsCache
 from watchbill.kinds.definition.program import Program
 from watchbill.kinds.objects.json_access import group_version, metadata, text
@@ -100,8 +102,12 @@ class Definitions:
         facts = self.for_object(obj).program(group_version(obj)[1]).facts(obj)
         if not facts.embedded:
             return facts
-        inner = (role for part in facts.embedded for role in self._read(part).roles)
-        return facts.with_roles((*facts.roles, *inner))
+        parts = [self._read(part) for part in facts.embedded]
+        inner = (
+            msgspec.structs.replace(role, is_embedded=True) for part in parts for role in part.roles
+        )
+        queue = facts.queue or next((part.queue for part in parts if part.queue), "")
+        return msgspec.structs.replace(facts, queue=queue).with_roles((*facts.roles, *inner))
 
     def watched(self) -> tuple[Watched, ...]:
         """Every defined kind whole, and the kinds between them and their pods by metadata."""

@@ -34,6 +34,8 @@ class RoleFacts(msgspec.Struct, frozen=True, kw_only=True):
     template: Template | None = None
     pods: tuple[tuple[str, str], ...] = ()
     is_optional: bool = False
+    is_embedded: bool = False
+    """Of an object that the root holds inside: what is made of that object tells better."""
 
 
 class EndpointFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -66,7 +66,11 @@ def with_children(view: WorkloadView) -> Facts:
         asked = [role for child in children for role in _idle_roles(facts[id(child)])]
     else:
         asked = [role for child in going or children for role in facts[id(child)].roles]
-    combined = view.facts.with_roles(_merged_roles(view.facts.roles, asked))
+    own = tuple(role for role in view.facts.roles if not role.is_embedded)
+    queue = view.facts.queue or next((one.queue for one in facts.values() if one.queue), "")
+    combined = msgspec.structs.replace(view.facts, queue=queue).with_roles(
+        _merged_roles(own, asked)
+    )
     if _states_its_end(view):
         return combined
     if not going:
