@@ -142,3 +142,17 @@ async def test_the_audit_log_outlives_any_fault(embedded_engine: Engine, fault: 
             await served.get("/healthz", token=None)
         await served.services.background.close()
     await admin.close()
+
+
+async def test_a_server_over_an_older_schema_is_not_ready(embedded_engine: Engine) -> None:
+    """An old backup was restored under a running server; a newer server's migration is in order."""
+    url = await fresh_database(embedded_engine)
+    admin = await owner(url)
+    async with serving(url) as served:
+        for revision, status in (("0001", 503), ("9999", 200)):
+            await admin.execute("UPDATE alembic_version SET version_num = $1", revision)
+            served.services.readiness.forget()
+            answer = await served.get("/readyz", token=None)
+            assert answer.status == status, answer.body
+            assert status == 200 or "older schema 0001" in answer.json["message"]
+    await admin.close()

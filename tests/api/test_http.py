@@ -9,6 +9,7 @@ import pytest
 
 from tests.api.test_errors import assert_is_error
 from tests.fixtures.serving import Served
+from watchbill import __version__
 from watchbill.api.http import listen
 
 HOST = b"Host: localhost\r\n"
@@ -158,3 +159,27 @@ async def test_no_header_field_changes_what_is_asked(shared: Served, field: str)
     for value in ("DELETE", "/api/v1/admin/rules"):
         answer = await shared.get("/api/v1/workloads/count", token=token, headers={field: value})
         assert list(answer.json) == ["count"]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/healthz"])
+async def test_a_living_server_says_so_to_anybody(shared: Served, path: str) -> None:
+    assert (await shared.get(path, token=None)).json == {"status": "ok"}
+
+
+async def test_the_version_is_told_to_anybody(shared: Served) -> None:
+    assert (await shared.get("/version", token=None)).json == {"version": __version__}
+
+
+@pytest.mark.parametrize("path", ["/livez", "/api/v1/me", "/none"])
+async def test_a_request_keeps_the_id_that_it_came_with(shared: Served, path: str) -> None:
+    sent = "4bf92f3577b34da6a3ce929d0e0e4736"
+    answer = await shared.get(path, token=None, headers={"X-Request-Id": sent})
+    assert answer.headers["X-Request-Id"] == sent
+
+
+@pytest.mark.parametrize(
+    "sent", ["", "short", "a" * 129, "spaces in it", "{json}-12345678", "1234567\u00e9"]
+)
+async def test_an_id_that_is_unfit_for_a_log_is_replaced(shared: Served, sent: str) -> None:
+    answer = await shared.get("/livez", token=None, headers={"X-Request-Id": sent})
+    assert answer.headers["X-Request-Id"] not in ("", sent)

@@ -31,6 +31,8 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "list_roles": access.RoleList,
     "list_audit": access.AuditEvents,
     "get_health": access.Health,
+    "get_liveness": access.Health,
+    "get_version": access.Version,
 }
 
 

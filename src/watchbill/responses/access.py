@@ -211,8 +211,12 @@ class Health(Wire, frozen=True, kw_only=True):
     status: Literal["ok"]
 
 
+class Version(Wire, frozen=True, kw_only=True):
+    version: str
+
+
 ROOTS: tuple[type[msgspec.Struct], ...] = (
     *(Me, TokenGrant, TokenPair, DeviceAuthorization, IssuerList, Credential),
     *(AccountList, AccessKeyList, UserList, RuleList, RuleEntry, RoleList, AccessDifference),
-    *(RotatedKey, AuditEvents, Health),
+    *(RotatedKey, AuditEvents, Health, Version),
 )

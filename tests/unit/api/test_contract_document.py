@@ -60,6 +60,8 @@ def test_only_these_operations_are_open_to_everyone() -> None:
         "start_sign_on",
         "finish_sign_on",
         "get_health",
+        "get_liveness",
+        "get_version",
         "get_readiness",
         "get_openapi",
         "get_contract",

@@ -75,6 +75,10 @@ class DatabaseReadiness:
         self._lock = asyncio.Lock()
         self._results: TTLCache[str, Unavailable | None, float] = TTLCache(1, ttl=READINESS_SECONDS)
 
+    def forget(self) -> None:
+        """Ask again at the next check."""
+        self._results.clear()
+
     async def check(self, db: Database) -> None:
         """Raises Unavailable, with the reason."""
         async with self._lock:

@@ -1,7 +1,7 @@
 """The outermost layer: sizes, request ids, one log line and one measurement per request, no error unanswered.
 
 Where a proxy stands in front, `X-Forwarded-For` and `-Proto` count, from named proxies alone. Logs never hold a
-header, a query string or a body, and what nobody signed in for fills no log.
+header (but a request's id), a query string or a body, and what nobody signed in for fills no log.
 """
 
 import itertools
@@ -94,6 +94,7 @@ HEADER_BYTES = 16 * 1024
 LOGGED_PATH_CHARACTERS = 200
 _ESCAPED_SYNTAX = re.compile(rb"%(?:2[ef]|5c|00)", re.IGNORECASE)
 """A dot, slash, backslash or NUL that is escaped: no path of ours has one, and not everybody decodes them."""
+_SENT_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=-]{7,127}")
 OAUTH_OPERATIONS = frozenset({"create_token_v2", "revoke_token", "create_device_login"})
 
 log = structlog.get_logger("watchbill.api")
@@ -119,7 +120,7 @@ class Gate:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_at = time.perf_counter()
-        scope[REQUEST_ID] = f"{self._prefix}-{next(self._numbers):x}"
+        scope[REQUEST_ID] = sent_request_id(scope) or f"{self._prefix}-{next(self._numbers):x}"
         self._proxies.apply(scope)
         response = _ResponseRecorder(send, scope[REQUEST_ID])
         self._meters.in_progress.inc()
@@ -199,6 +200,14 @@ async def answer_error(error: Exception, scope: Scope, receive: Receive, send: A
     is_oauth = scope.get(OPERATION) in OAUTH_OPERATIONS
     reply = problem(error, request_id=scope[REQUEST_ID], is_oauth=is_oauth)
     await reply.send(scope, receive, send)
+
+
+def sent_request_id(scope: Scope) -> str | None:
+    """The one id that a caller or a proxy gave the request, where it is fit for a log line."""
+    sent = [value for name, value in scope["headers"] if name == b"x-request-id"]
+    if len(sent) != 1 or _SENT_ID.fullmatch(sent[0]) is None:
+        return None
+    return str(sent[0].decode("ascii"))
 
 
 def check_head(scope: Scope) -> None:

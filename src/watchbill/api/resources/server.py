@@ -12,13 +12,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from watchbill import __version__
 from watchbill.api.http.call import Call
 from watchbill.api.http.endpoint import Handler
 from watchbill.api.http.reply import Answer, Reply, encode, json_reply
 from watchbill.api.http.server_metrics import ServerMetrics
 from watchbill.errors import Unavailable
 from watchbill.query import TelemetryQuery, UsageQuery
-from watchbill.responses.access import Health
+from watchbill.responses.access import Health, Version
 from watchbill.responses.fleet import Cluster
 from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.usage.report import usage_report
@@ -145,6 +146,14 @@ async def get_health(call: Call) -> Answer:
     return json_reply(Health(status="ok"))
 
 
+async def get_liveness(call: Call) -> Answer:
+    return json_reply(Health(status="ok"))
+
+
+async def get_version(call: Call) -> Answer:
+    return json_reply(Version(version=__version__))
+
+
 async def get_readiness(call: Call) -> Answer:
     await call.services.readiness.check(call.db)
     if call.services.background.is_draining:
@@ -169,6 +178,8 @@ def server_handlers(
 
     return (
         get_health,
+        get_liveness,
+        get_version,
         get_readiness,
         get_server_metrics,
         _document("get_openapi", merged),

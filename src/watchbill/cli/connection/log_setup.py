@@ -18,18 +18,47 @@ def log_to_stderr(level: str) -> None:
     if level.lower() not in LEVELS:
         raise Invalid(f"There is no log level '{level}'.", details=f"Levels: {', '.join(LEVELS)}.")
     number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(stream=sys.stderr, level=max(number, logging.WARNING))
+    stream = cast("TextIO", _Patient(sys.stderr))
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendering = _rendering(is_terminal=sys.stderr.isatty())
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *_rendering(is_terminal=sys.stderr.isatty()),
-        ],
+        processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Patient(sys.stderr))),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
+    _log_libraries(stream, max(number, logging.WARNING), [*shared, _name_logger], rendering)
+
+
+def _log_libraries(
+    stream: TextIO,
+    level: int,
+    shared: list[structlog.typing.Processor],
+    rendering: list[structlog.typing.Processor],
+) -> None:
+    """What libraries log and warn of, in the same form: the driver of the database, the event loop."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    logging.captureWarnings(capture=True)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+
+
+def _name_logger(
+    _: object, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    record = event.get("_record")
+    return event if record is None else {**event, "logger": record.name}
 
 
 class _Patient(io.TextIOBase):

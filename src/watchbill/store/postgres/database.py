@@ -12,7 +12,7 @@ import asyncpg
 
 from watchbill.errors import Unavailable
 from watchbill.store.postgres.errors import FAILURES, translated
-from watchbill.store.postgres.migrate import APP_ROLE
+from watchbill.store.postgres.migrate import APP_ROLE, known_revisions
 
 if TYPE_CHECKING:
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -151,11 +151,17 @@ class Database:
                     await connection.close(timeout=LISTENER_TIMEOUT_SECONDS)
 
     async def check_ready(self) -> None:
-        """Raises Unavailable, with the reason, unless the database answers and accepts writes."""
+        """Raises Unavailable, with the reason, unless the database answers, accepts writes and is migrated.
+
+        A newer version's schema is in order: its servers take the place of ours one by one.
+        """
         async with translated(), self._pool.acquire(timeout=READY_TIMEOUT_SECONDS) as connection:
             is_read_only = await connection.fetchval(
                 "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool",
                 timeout=READY_TIMEOUT_SECONDS,
+            )
+            revision = await connection.fetchval(
+                "SELECT version_num FROM public.alembic_version", timeout=READY_TIMEOUT_SECONDS
             )
         if is_read_only:
             failure = FAILURES["25006"]
@@ -163,4 +169,10 @@ class Database:
                 failure.message,
                 details=failure.details,
                 retry_after_seconds=failure.retry_after_seconds,
+            )
+        if revision in known_revisions()[1:]:
+            raise Unavailable(
+                f"The database has the older schema {revision}.",
+                details="Somebody restored an old backup into it: restart the server, which migrates.",
+                retry_after_seconds=60,
             )

@@ -7,6 +7,7 @@ with the statements that an administrator must run.
 
 import asyncio
 from contextlib import suppress
+from functools import cache
 from importlib.resources import files
 
 import asyncpg
@@ -53,6 +54,7 @@ async def migrate(database_url: str) -> None:
             await ensure_role(connection)
             await _check_revision(connection)
             await asyncio.to_thread(asyncio.run, _upgrade(database_url))
+            await connection.execute(f"GRANT SELECT ON public.alembic_version TO {APP_ROLE}")
         except DBAPIError as error:
             raise (error.driver_exception or error) from error
         finally:
@@ -121,7 +123,7 @@ async def check_schema(database_url: str) -> None:
             details="Start `watchbill server` on it once, or restore a backup into it.",
         )
     check_revision(present)
-    current = ScriptDirectory.from_config(_config()).get_current_head()
+    current = known_revisions()[0]
     if present != current:
         raise Invalid(
             f"The data has the older schema {present}; this Watchbill works with {current}.",
@@ -136,13 +138,19 @@ async def _revision(connection: asyncpg.Connection) -> str | None:
     return revision
 
 
+@cache
+def known_revisions() -> tuple[str, ...]:
+    """Of the schema, the present one first."""
+    scripts = ScriptDirectory.from_config(_config())
+    return tuple(script.revision for script in scripts.walk_revisions())
+
+
 def check_revision(present: str) -> None:
     """Raises Invalid for a revision of the schema that this version does not know."""
-    scripts = ScriptDirectory.from_config(_config())
-    if present not in {script.revision for script in scripts.walk_revisions()}:
+    if present not in known_revisions():
         raise Invalid(
             f"The data has the schema {present} of a newer Watchbill; this one knows up to "
-            f"{scripts.get_current_head()}.",
+            f"{known_revisions()[0]}.",
             details="Start the newer version again, or restore a backup that this version made.",
         )
 
