@@ -4,14 +4,16 @@ Column names come from the table `workload_fields`, values only as bind paramete
 and telemetry share `conditions`, and with it the one scope predicate.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from watchbill.query import Predicate, Scope, WorkloadQuery
-from watchbill.workload import GPU_MILLIONTHS
+from watchbill.workload import GPU_MILLIONTHS, Phase
 from watchbill.workload_fields import QUERY_FIELDS, FieldKind, Storage, WorkloadField
 
 WORKLOAD = "workload"
@@ -102,6 +104,8 @@ _CASTS = {
 }
 _BIGINT = 2**63 - 1
 _ROUNDING = Decimal("0.000001")
+_ID_TEXT = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_LEAST_ID, _GREATEST_ID = UUID(int=0), UUID(int=2**128 - 1)
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -211,16 +215,30 @@ def _bind_number(statement: Statement, value: float, scale: int) -> str:
 
 
 def _add_search(statement: Statement, text: str) -> None:
-    """Substring of the prepared column, or the beginning of the id."""
+    """Substring of the prepared column or of the phase, or the beginning of the id.
+
+    Which phases and which range of ids that means is known before a row is read.
+    """
     if "\0" in text or SEPARATOR in text:
         statement.conditions.append("false")
         return
-    pattern = escape_like(ascii_lower(text))
-    column = statement.bind(f"%{pattern}%", "::text")
-    identity = statement.bind(f"{pattern}%", "::text")
-    statement.conditions.append(
-        f"(w.search LIKE {column} OR lower(w.phase) LIKE {column} OR w.id::text LIKE {identity})"
-    )
+    lowered = ascii_lower(text)
+    alternatives = [f"w.search LIKE {statement.bind(f'%{escape_like(lowered)}%', '::text')}"]
+    phases = [phase.value for phase in Phase if lowered in ascii_lower(phase.value)]
+    if phases:
+        alternatives.append(f"w.phase = ANY({statement.bind(phases, '::text[]')})")
+    bounds = id_bounds(lowered)
+    if bounds:
+        first, last = (statement.bind(bound, "::uuid") for bound in bounds)
+        alternatives.append(f"w.id BETWEEN {first} AND {last}")
+    statement.conditions.append(f"({' OR '.join(alternatives)})")
+
+
+def id_bounds(prefix: str) -> tuple[UUID, UUID] | None:
+    """The least and the greatest UUID whose lower-case text begins so; None where no UUID's does."""
+    first = prefix + str(_LEAST_ID)[len(prefix) :]
+    last = prefix + str(_GREATEST_ID)[len(prefix) :]
+    return (UUID(first), UUID(last)) if _ID_TEXT.fullmatch(first) else None
 
 
 def order_by(query: WorkloadQuery) -> str:

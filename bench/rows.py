@@ -1,0 +1,74 @@
+"""A database of a million workloads in minutes: some through the product's own ingest, then copies in SQL.
+
+A copy has its own id, name, creation time and phase times; everything else is its original's, so filters keep
+their shares. Triggers and indexes are the schema's own, and the tally is as exact as after ingest.
+"""
+
+import sys
+import time
+
+import asyncpg
+
+from bench.data import fill
+from watchbill.store.postgres.database import Database
+
+SEEDS = 2_000
+COPIES_AT_ONCE = 10
+"""Copies of every seed in one statement: 20,000 rows."""
+
+# Of a copy, what differs from its seed `s`; {gone}: whether copy number n was deleted.
+_OWN = {
+    "id": "md5(s.id::text || n)::uuid",
+    "name": "s.name || '-' || n",
+    "search": "lower(s.name) || '-' || n || substr(s.search, length(s.name) + 1)",
+    "created_at": "s.created_at - n * interval '97 seconds'",
+    "phase_updated_at": "s.phase_updated_at - n * interval '89 seconds'",
+    "updated_at": "s.updated_at - n * interval '83 seconds'",
+    "pending_since": "CASE WHEN {gone} THEN NULL ELSE s.pending_since END",
+    "running_since": "CASE WHEN {gone} THEN NULL ELSE s.running_since END",
+    "deleted_at": "CASE WHEN {gone} THEN s.updated_at - n * interval '61 seconds' END",
+    "revision": "decode(md5(s.id::text || n), 'hex')",
+    "document": "convert_to(replace(convert_from(s.document, 'UTF8'), s.id::text, "
+    "md5(s.id::text || n)::uuid::text), 'UTF8')",
+}
+
+
+async def multiply(connection: asyncpg.Connection, *, total: int, live: int) -> None:
+    """From what is live to `total` rows, the first `live` of them live; `connection` is the owner's.
+
+    `total` and `live` are reached to within `SEEDS`.
+    """
+    columns = [
+        row["column_name"]
+        for row in await connection.fetch(
+            "SELECT column_name FROM information_schema.columns "
+            "WHERE table_name = 'workload' ORDER BY ordinal_position"
+        )
+    ]
+    await connection.execute("CREATE TEMP TABLE seed AS SELECT * FROM workload")
+    seeds = await connection.fetchval("SELECT count(*) FROM seed")
+    last, last_live = total // seeds - 1, live // seeds - 1
+    values = [_OWN.get(column, f"s.{column}").format(gone=f"n > {last_live}") for column in columns]
+    insert = (
+        f"INSERT INTO workload ({', '.join(columns)}) SELECT {', '.join(values)} "
+        "FROM generate_series($1::int, $2::int) n, seed s"
+    )
+    for first in range(1, last + 1, COPIES_AT_ONCE):
+        await connection.execute(insert, first, min(first + COPIES_AT_ONCE - 1, last), timeout=600)
+    await connection.execute("DROP TABLE seed")
+
+
+async def fill_million(database_url: str, *, total: int, live: int) -> None:
+    """A fresh, migrated database becomes one of `total` workloads, `live` of them live."""
+    began = time.perf_counter()
+    seeds = min(SEEDS, live)
+    db = await Database.open(database_url, pool_size=2)
+    await fill(db, total=seeds, live=seeds)
+    await db.close()
+    connection = await asyncpg.connect(database_url)
+    try:
+        await multiply(connection, total=total, live=live)
+        await connection.execute("VACUUM ANALYZE", timeout=1800)
+    finally:
+        await connection.close()
+    print(f"{total} workloads after {time.perf_counter() - began:.0f} s", file=sys.stderr)
