@@ -284,6 +284,7 @@ CLIENT_VARIABLES = {
     "WATCHBILL_CONTEXT": "context that commands use",
     "WATCHBILL_CONTEXTS": "file with the contexts",
     "WATCHBILL_PROJECT": "project that commands narrow to",
+    "WATCHBILL_TIME_ZONE": "time zone that commands show times in: local, UTC or a name",
     "WATCHBILL_SERVER_URL": "address of the server that an agent reports to",
     "WATCHBILL_AGENT_CREDENTIAL": "file with an agent's credential",
     "WATCHBILL_LOG_LEVEL": "debug, info, warning or error",

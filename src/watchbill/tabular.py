@@ -2,9 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 Cell = str | int | float | Decimal | datetime | None
 
@@ -20,6 +21,16 @@ def rows_as_csv(rows: Iterable[Sequence[Cell]]) -> bytes:
         [_written(cell) for cell in row] for row in rows
     )
     return text.getvalue().encode()
+
+
+def cell_at(document: Mapping[str, Any], path: Sequence[str]) -> Cell:
+    """The member at the end of the path as a cell: null and absent are empty, lists are joined by commas."""
+    value: Any = document
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else value
 
 
 def instant(at: datetime) -> str:

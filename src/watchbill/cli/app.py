@@ -13,6 +13,7 @@ from watchbill.cli.commands import (
     admin as administration,
 )
 from watchbill.cli.commands import (
+    capacity,
     clusters,
     context,
     database,
@@ -49,6 +50,7 @@ _COMMANDS = (
     top.top,
     fleet.fleet,
     usage.usage,
+    capacity.capacity,
     history.history,
     history.tree,
     get.count,

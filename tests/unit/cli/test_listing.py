@@ -11,6 +11,7 @@ import yaml
 
 from tests.fixtures.command_line import FakeServer, aged, cluster, document
 from watchbill.workload import Phase, RequestedPods
+from watchbill.workload_fields import EXPORT_COLUMNS
 
 HOSTILE = "\x1b[2Jevil\nforged-row   Job   Running \u202eoops\u200b"
 
@@ -159,6 +160,39 @@ async def test_csv_runs_no_formula_and_keeps_numbers() -> None:
     assert rows[1]["runningPods"] == "1"
 
 
+async def test_csv_has_the_columns_of_an_export() -> None:
+    async with FakeServer(live=three()).running() as watchbill:
+        outcome = await watchbill("get", "-o", "csv")
+    header, *rows = csv.reader(io.StringIO(outcome.out, newline=""))
+    assert header == list(EXPORT_COLUMNS)
+    second = dict(zip(header, rows[1], strict=True))
+    assert (second["submittedBy"], second["priority"]) == ("", "")  # null is empty, as there
+
+
+async def test_a_table_fits_the_terminal_and_a_wide_one_is_whole() -> None:
+    live = [document(aged(1, name="n" * 60, submitted_by="a" * 50 + "@example.com"))]
+    async with FakeServer(live=live).running() as watchbill:
+        cut = await watchbill("get", "--no-color", is_terminal=True, environ={"COLUMNS": "80"})
+        wide = await watchbill(
+            "get", "--no-color", "-o", "wide", is_terminal=True, environ={"COLUMNS": "80"}
+        )
+        piped = await watchbill("get", environ={"COLUMNS": "80"})
+    assert max(map(len, cut.out.splitlines())) <= 80
+    assert "…" in cut.out
+    for whole in (wide.out, piped.out):
+        assert "n" * 60 in whole
+        assert "…" not in whole
+
+
+async def test_an_export_of_a_time_has_the_deleted_too_under_one_header() -> None:
+    server = FakeServer(export=b"name\r\na\r\n")
+    async with server.running() as watchbill:
+        outcome = await watchbill("export", "--with-deleted", "--since", "7d")
+        refused = await watchbill("export", "--since", "soon")
+    assert outcome.out == "name\r\na\r\na\r\n"
+    assert refused.code == 2
+
+
 async def test_csv_of_nothing_has_its_header() -> None:
     async with FakeServer().running() as watchbill:
         outcome = await watchbill("get", "-o", "csv", "--columns", "name,gpu")
@@ -188,7 +222,7 @@ async def test_columns_are_chosen_and_unknown_ones_are_named() -> None:
 async def test_a_hostile_name_forges_no_row_and_moves_no_cursor(output: str) -> None:
     live = [document(aged(1, name=HOSTILE, project_name=HOSTILE, submitted_by=HOSTILE))]
     async with FakeServer(live=live).running() as watchbill:
-        outcome = await watchbill("get", "-o", output, is_terminal=True)
+        outcome = await watchbill("get", "-o", output, is_terminal=True, environ={"COLUMNS": "400"})
     assert len(outcome.out.splitlines()) == 2
     assert "\\x1b[2Jevil\\nforged-row ␣␣Job ␣␣Running \\u202eoops\\u200b" in outcome.out
     uncoloured = outcome.out

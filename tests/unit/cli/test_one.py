@@ -66,6 +66,31 @@ async def test_why_pending_gives_each_reason_with_its_evidence() -> None:
     ]
 
 
+async def test_why_ends_with_the_kubectl_lines_that_lead_on() -> None:
+    elements = [
+        object_of(1, "llama", "PyTorchJob", "kubeflow.org"),
+        object_of(2, "llama-0; rm", "Pod"),
+    ]
+    async with FakeServer(live=[pending(namespace="ml")], elements=elements).running() as watchbill:
+        lines = (await watchbill("why", "llama-sft-1")).out.splitlines()
+    assert lines[-4:] == [
+        "Next, with kubectl on cluster west:",
+        "  kubectl describe pytorchjob.v1.kubeflow.org llama -n ml",
+        "  kubectl events --for 'pod/llama-0; rm' -n ml",
+        "  kubectl logs 'llama-0; rm' --all-containers --tail 100 -n ml",
+    ]
+
+
+def object_of(number: int, name: str, kind: str, group: str = "") -> dict[str, Any]:
+    gvk = {"group": group, "version": "v1", "kind": kind}
+    return {
+        "id": str(UUID(int=number)),
+        "name": name,
+        "hierarchyLevel": number,
+        "kubernetesRef": {"uid": f"u{number}", "name": name, "gvk": gvk},
+    }
+
+
 async def test_why_pending_without_a_reason_invents_none() -> None:
     made = pending(additional_fields={}, phase_message="2 of 4 pods wait for a node.")
     async with FakeServer(live=[made]).running() as watchbill:

@@ -7,7 +7,7 @@ from typing import Any
 from unittest import mock
 from uuid import UUID
 
-from tests.fixtures.command_line import FakeServer, Screen, aged, document
+from tests.fixtures.command_line import CLUSTER_ID, FakeServer, Screen, aged, cluster, document
 from watchbill.cli.output.humanize import format_bytes
 from watchbill.cli.output.terminal import Terminal
 
@@ -67,6 +67,38 @@ async def test_top_of_one_that_nothing_measures() -> None:
     assert len(outcome.out.splitlines()) == 1
     assert outcome.err.startswith("No use of it was measured then; `watchbill doctor`")
     assert absent.code == 1
+
+
+async def test_capacity_tells_what_each_node_pool_offers_and_what_is_held() -> None:
+    groups = [
+        {"key": "CurrentNodepools", "value": "a100"},
+        {"key": "ClusterId", "value": str(CLUSTER_ID)},
+    ]
+    pool = {"nodePool": "a100", "nodes": 4, "gpus": 32.0, "gpuMemoryBytes": 32 * 80 * GIB}
+    server = FakeServer(
+        clusters=[cluster(nodePools=[pool])], allocated=[{"value": "20.5", "groups": groups}]
+    )
+    async with server.running() as watchbill:
+        table = await watchbill("capacity", "--no-headers")
+        data = await watchbill("capacity", "-o", "json")
+    assert table.out.split() == ["west", "a100", "4", "32", "20.5", "11.5", "80", "GiB"]
+    (found,) = json.loads(data.out)["nodePools"]
+    assert (found["allocatedGpus"], found["freeGpus"]) == (20.5, 11.5)
+
+
+async def test_top_by_owner_sums_what_each_holds() -> None:
+    live = [
+        document(aged(1, gpus=2, idle_allocated_gpus=1)),
+        document(aged(2, gpus=4, idle_allocated_gpus=None)),
+        document(aged(3, gpus=8, submitted_by="bob@example.com", idle_allocated_gpus=None)),
+    ]
+    async with FakeServer(live=live).running() as watchbill:
+        outcome = await watchbill("top", "--by", "owner")
+    assert [line.split() for line in outcome.out.splitlines()] == [
+        ["OWNER", "WORKLOADS", "GPUS", "IDLE"],
+        ["bob@example.com", "1", "8", "?"],
+        ["ada@example.com", "2", "6", "1"],
+    ]
 
 
 async def test_describe_shows_endpoints_phases_and_parts() -> None:

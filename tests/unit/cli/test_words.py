@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from watchbill.cli.connection.session import find_time_zone
 from watchbill.cli.output.humanize import (
     format_age,
     format_duration,
@@ -11,6 +12,7 @@ from watchbill.cli.output.humanize import (
     format_time,
     plural,
 )
+from watchbill.errors import Invalid
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -36,8 +38,12 @@ def test_a_span_has_its_two_largest_units(seconds: float, shown: str) -> None:
     assert format_duration(timedelta(seconds=seconds)) == shown
 
 
-def test_times_are_shown_in_utc_with_their_distance() -> None:
+def test_times_are_shown_in_the_time_zone_of_now_with_their_distance() -> None:
     abroad = timezone(timedelta(hours=2))
+    berlin = NOW.astimezone(find_time_zone("local", {"TZ": "Europe/Berlin"}))
+    assert format_time(NOW, berlin).startswith("2026-11-23 13:00:00 CET (")
+    with pytest.raises(Invalid, match="Mars"):
+        find_time_zone("Mars", {})
     assert format_age(None, NOW) == format_time(None, NOW) == "-"
     assert format_age(datetime(2026, 11, 23, 9, 49, tzinfo=UTC), NOW) == "2h 11m"
     assert (

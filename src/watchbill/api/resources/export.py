@@ -10,7 +10,7 @@ from watchbill.api.http.call import Call
 from watchbill.api.http.reply import StreamingReply
 from watchbill.query import WorkloadQuery
 from watchbill.store.workloads.workloads import workload_export
-from watchbill.tabular import Cell, rows_as_csv
+from watchbill.tabular import Cell, cell_at, rows_as_csv
 from watchbill.workload_fields import EXPORT_COLUMNS
 
 CSV_HEADERS = ((b"content-disposition", b'attachment; filename="workloads.csv"'),)
@@ -73,13 +73,4 @@ async def _ndjson(batches: Batches) -> AsyncGenerator[bytes, None]:
 
 
 def _row(workload: dict[str, Any]) -> list[Cell]:
-    return [_cell(workload, path) for path in EXPORT_COLUMNS.values()]
-
-
-def _cell(workload: dict[str, Any], path: tuple[str, ...]) -> Cell:
-    value: Any = workload
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return ", ".join(value) if isinstance(value, list) else value
+    return [cell_at(workload, path) for path in EXPORT_COLUMNS.values()]

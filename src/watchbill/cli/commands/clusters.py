@@ -1,7 +1,7 @@
 """`clusters` and `admin cluster …`: what is registered, how it is heard; register and remove."""
 
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 class ClusterFormat(StrEnum):
     TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
     YAML = "yaml"
     NAME = "name"
@@ -77,7 +78,7 @@ async def clusters(
             "`watchbill admin cluster create NAME`."
         )
         return
-    now = datetime.now(UTC)
+    now = session.now()
     rows = [_row(cluster, now) for cluster in registered]
     for line in table_lines(None if no_headers else _HEADERS, rows, session.terminal):
         session.terminal.print(line)

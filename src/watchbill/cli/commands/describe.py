@@ -21,6 +21,7 @@ from watchbill.cli.output.humanize import (
     format_number,
     format_time,
 )
+from watchbill.cli.output.kubectl import kubectl_lines
 from watchbill.cli.output.terminal import (
     DOCUMENTS,
     PHASE_COLOURS,
@@ -73,12 +74,14 @@ async def print_description(
 
     client, terminal = session.client, session.terminal
     view, details = await asyncio.gather(
-        load_view(client), load_details(client, workload, max_elements=max_elements)
+        load_view(session), load_details(client, workload, max_elements=max_elements)
     )
     note_stale_clusters(terminal, view, [workload])
     for line in description(workload, view, terminal):
         terminal.print(line)
     for line in detail_sections(details, workload, view, terminal):
+        terminal.print(line)
+    for line in kubectl_lines(workload, details.elements, view):
         terminal.print(line)
 
 
@@ -230,8 +233,9 @@ def _conditions(
         ]
         for condition in workload.conditions
     ]
-    for line in table_lines(["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"], rows, terminal):
-        yield f"  {line}"
+    yield from table_lines(
+        ["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"], rows, terminal, indent="  "
+    )
 
 
 def _named(name: object, value: object) -> str:
@@ -287,8 +291,7 @@ def _endpoints(details: WorkloadDetails, terminal: Terminal) -> Iterator[str]:
         [endpoint.url or _host(endpoint), endpoint.protocol or NONE]
         for endpoint in details.endpoints
     ]
-    for line in table_lines(None, rows, terminal):
-        yield f"  {line}"
+    yield from table_lines(None, rows, terminal, indent="  ")
 
 
 def _host(endpoint: "Endpoint") -> str:
@@ -303,8 +306,7 @@ def _phases(
         return
     yield from ("", terminal.coloured("Phases", "bold"))
     shown = details.phases[-SHOWN_PHASES:]
-    for line in table_lines(PHASE_HEADERS, phase_rows(shown, view.now), terminal):
-        yield f"  {line}"
+    yield from table_lines(PHASE_HEADERS, phase_rows(shown, view.now), terminal, indent="  ")
     earlier = len(details.phases) - len(shown)
     if earlier:
         yield f"  ({format_count(earlier)} earlier: `watchbill history {workload.id}`)"

@@ -1,6 +1,7 @@
 """`get`, `count`, `export`: many workloads at once."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,7 @@ from watchbill.cli.output.columns import (
     select_columns,
 )
 from watchbill.cli.output.formats import CsvList, JsonList, NameList, Writer, YamlList
-from watchbill.cli.output.humanize import format_count
+from watchbill.cli.output.humanize import format_count, rfc3339
 from watchbill.cli.output.terminal import DOCUMENTS, table_lines
 
 if TYPE_CHECKING:
@@ -70,12 +71,14 @@ async def get(
     """List workloads, newest first, or show one.
 
     Tables hold 50 rows unless --limit says otherwise, and say how many there are; the other formats
-    print all pages. GPU(R/A) is requested/allocated; IDLE is `?` where nothing measures it.
+    print all pages. On a terminal, cells too long for its width are cut with `…`; `-o wide` cuts
+    none. GPU(R/A) is requested/allocated; IDLE is `?` where nothing measures it.
     """
     from watchbill.cli.commands.watch import watch_workloads
     from watchbill.client import Selection
 
     selected = select_columns(columns, WIDE if output is not ListFormat.TABLE else TABLE)
+    named = None if columns is None else selected
     if deleted and columns is None and output in TABLES:
         selected = (*selected, COLUMNS["deleted"])
     scope = LookupScope(
@@ -88,7 +91,7 @@ async def get(
         )
     if name is not None:
         document = await find_workload(session.client, name, scope)
-        await _print_one(session, document, output, selected, no_headers=no_headers)
+        await _print_one(session, document, output, named, selected, no_headers=no_headers)
         return
     selection = Selection(
         filters=(*(filters or ()), *await scope_filters(session.client, scope)),
@@ -107,7 +110,7 @@ async def get(
         )
     else:
         await print_data(
-            session, selection, _writer(output, selected, has_headers=not no_headers), limit=limit
+            session, selection, _writer(output, named, has_headers=not no_headers), limit=limit
         )
 
 
@@ -132,6 +135,7 @@ async def _print_one(
     session: CommandContext,
     document: "WorkloadDocument",
     output: ListFormat,
+    named: Sequence[TableColumn] | None,
     columns: Sequence[TableColumn],
     *,
     no_headers: bool,
@@ -139,16 +143,19 @@ async def _print_one(
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output](document.raw))
     elif output in TABLES:
-        view = await load_view(session.client)
+        view = await load_view(session)
         note_stale_clusters(session.terminal, view, [document.workload])
         _print_rows(session, [document.workload], columns, view, has_headers=not no_headers)
     else:
-        writer = _writer(output, columns, has_headers=not no_headers)
+        writer = _writer(output, named, has_headers=not no_headers)
         for piece in (*writer.page([document]), writer.end(None)):
             session.terminal.write(piece)
 
 
-def _writer(output: ListFormat, columns: Sequence[TableColumn], *, has_headers: bool) -> Writer:
+def _writer(
+    output: ListFormat, columns: Sequence[TableColumn] | None, *, has_headers: bool
+) -> Writer:
+    """`columns`: those that were named; CSV has all of an export's without."""
     if output is ListFormat.CSV:
         return CsvList(columns, has_headers=has_headers)
     return _WRITERS[output]()
@@ -167,7 +174,7 @@ async def print_table(
 
     client, terminal = session.client, session.terminal
     view, workloads = await asyncio.gather(
-        load_view(client), client.workloads(selection, most=limit)
+        load_view(session), client.workloads(selection, most=limit)
     )
     _print_rows(session, workloads, columns, view, has_headers=has_headers)
     note_stale_clusters(terminal, view, workloads)
@@ -253,24 +260,63 @@ async def export(
     filters: options.Filters = None,
     search: options.Search = None,
     deleted: options.Deleted = False,
+    with_deleted: Annotated[
+        bool, typer.Option("--with-deleted", help="Live workloads, and those that are gone.")
+    ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPAN",
+            help="Only those whose phase began in the last 7d, 12h or 30m.",
+            show_default=False,
+        ),
+    ] = None,
     project: options.Project = None,
     everywhere: options.Everywhere = False,
     cluster: options.ClusterOption = None,
 ) -> None:
-    """Print every matching workload, streamed from one snapshot of the database."""
+    """Print every matching workload, streamed from one snapshot of the database.
+
+    All that failed in the last week: export --with-deleted --since 7d -f phase==Failed
+    """
     from watchbill.client import Selection
 
     scope = LookupScope(project=project, cluster=cluster, is_everywhere=everywhere)
-    selection = Selection(
-        filters=(*(filters or ()), *await scope_filters(session.client, scope)),
-        search=search,
-        is_deleted=deleted,
-    )
+    recent = () if since is None else (f"phaseUpdatedAt>={_start(since)}",)
+    narrowing = (*(filters or ()), *recent, *await scope_filters(session.client, scope))
+    has_header = output is ExportFormat.CSV
+    for is_deleted in (False, True) if with_deleted else (deleted,):
+        selection = Selection(filters=narrowing, search=search, is_deleted=is_deleted)
+        is_continued = with_deleted and is_deleted and has_header
+        await _export(session, selection, output, has_header=not is_continued)
+
+
+async def _export(
+    session: CommandContext, selection: "Selection", output: ExportFormat, *, has_header: bool
+) -> None:
+    """`has_header` False leaves out the first line, which the rows before already have."""
     ending = _LINE_ENDS[output]
+    before: bytes | None = None if has_header else b""
     with session.terminal.progress("Exporting", await _length(session, selection)) as done:
         async for chunk in session.client.export(selection, as_format=output.value):
-            session.terminal.write(chunk)
             done(chunk.count(ending))
+            rows = chunk
+            if before is not None:
+                before += chunk
+                _, found, rows = before.partition(ending)
+                before = None if found else before
+            session.terminal.write(rows)
+
+
+_SPANS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def _start(since: str) -> str:
+    """The instant so long ago, as a filter has it."""
+    number, unit = since[:-1], since[-1:]
+    if not number.isdecimal() or not 0 < len(number) <= 5 or unit not in _SPANS:
+        usage_error(f"'{since}' is no span of time.", hint="write it as 7d, 12h or 30m")
+    return rfc3339(datetime.now(UTC) - timedelta(**{_SPANS[unit]: int(number)}))
 
 
 _LINE_ENDS = {ExportFormat.CSV: b"\r\n", ExportFormat.NDJSON: b"\n"}

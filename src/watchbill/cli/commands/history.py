@@ -1,7 +1,7 @@
 """`history` and `tree`: the phases of a workload, and its elements."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from watchbill.cli.connection import options
@@ -45,7 +45,7 @@ async def history(
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output](answer))
         return
-    now = datetime.now(UTC)
+    now = session.now()
     headers = None if no_headers else PHASE_HEADERS
     for line in table_lines(headers, phase_rows(answer.history, now), session.terminal):
         session.terminal.print(line)

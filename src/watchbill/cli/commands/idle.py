@@ -81,13 +81,13 @@ async def idle(
     selected = select_columns(columns, _DEFAULT, _COLUMNS)
     scope = LookupScope(project=project, cluster=cluster, is_everywhere=everywhere)
     narrowing = (*(filters or ()), *await scope_filters(session.client, scope))
-    is_list = output is AnswerFormat.TABLE and by is None
+    is_list = output not in DOCUMENTS and by is None
     most = None if by is not None else limit or (TABLE_ROWS if is_list else None)
     answer = await session.client.idle_workloads(Selection(filters=narrowing), most=most)
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output](answer))
         return
-    view = await load_view(session.client)
+    view = await load_view(session)
     if by is None:
         headers = [column.header for column in selected]
         rows = [

@@ -318,6 +318,7 @@ _WORKLOADS, _ALLOCATED, _IDLE = "WORKLOADS_COUNT", "GPU_ALLOCATION", "IDLE_ALLOC
 
 
 class UsageGrouping(StrEnum):
+    OWNER = "owner"
     PROJECT = "project"
     DEPARTMENT = "department"
     CLUSTER = "cluster"
@@ -328,7 +329,8 @@ class UsageGrouping(StrEnum):
     WORKLOAD = "workload"
 
 
-_FIELDS = {
+_FIELDS: dict[UsageGrouping, tuple[str, ...]] = {
+    UsageGrouping.OWNER: ("submittedBy",),
     UsageGrouping.PROJECT: ("ProjectId", "ClusterId"),
     UsageGrouping.DEPARTMENT: ("DepartmentId", "ClusterId"),
     UsageGrouping.CLUSTER: ("ClusterId",),
@@ -358,8 +360,8 @@ async def top(
     """Show the workloads with most GPUs and their last hour of use; or one workload's use, GPU by GPU.
 
     `·` in a chart is a gap, `?` is not measured. With --by project and the like: workloads, GPUs allocated and
-    GPUs idle, the largest first; projects of one name in two clusters are two. --project and --cluster say
-    which of several workloads a NAME means.
+    GPUs idle, the largest first; --by owner counts workloads that hold GPUs; projects of one name in two
+    clusters are two. --project and --cluster say which of several workloads a NAME means.
     """
     import asyncio
 
@@ -375,9 +377,13 @@ async def top(
         return
 
     fields, client = _FIELDS[by], session.client
-    answers = await asyncio.gather(
-        *(client.telemetry(kind, group_by=fields) for kind in (_WORKLOADS, _ALLOCATED, _IDLE))
-    )
+    if by is UsageGrouping.OWNER:
+        narrowing = await scope_filters(client, LookupScope(project=project, cluster=cluster))
+        answers = await _sums_by_owner(client, narrowing)
+    else:
+        answers = await asyncio.gather(
+            *(client.telemetry(kind, group_by=fields) for kind in (_WORKLOADS, _ALLOCATED, _IDLE))
+        )
     if output in DOCUMENTS:
         sums = _sums_of_groups(by, *answers)
         session.terminal.write(DOCUMENTS[output]({"groups": sums[:limit]}))
@@ -395,6 +401,32 @@ async def top(
         session.terminal.note(
             f"{format_count(shown)} of {format_count(len(rows))} shown (--limit N for more)"
         )
+
+
+async def _sums_by_owner(client: "Client", narrowing: tuple[str, ...]) -> "list[TelemetryResponse]":
+    """What the API's telemetry does not group by: summed here, over all workloads that hold GPUs."""
+    from watchbill.client import Selection
+    from watchbill.responses.contract import TelemetryGroup, TelemetryResponse, TelemetryValue
+
+    selection = Selection(filters=(*narrowing, "allocatedGPU>=0.000001"))
+    sums: dict[str, dict[str, float]] = {kind: {} for kind in (_WORKLOADS, _ALLOCATED, _IDLE)}
+    for workload in await client.workloads(selection, most=None):
+        figures = (1.0, workload.allocated_resources.gpu, workload.idle_allocated_gpus)
+        for kind, figure in zip(sums, figures, strict=True):
+            if figure is not None:
+                owner = workload.submitted_by or ""
+                sums[kind][owner] = sums[kind].get(owner, 0.0) + figure
+    return [
+        TelemetryResponse(
+            type=kind,
+            timestamp=datetime.now(UTC),
+            values=tuple(
+                TelemetryValue(str(figure), (TelemetryGroup("submittedBy", owner),))
+                for owner, figure in by_owner.items()
+            ),
+        )
+        for kind, by_owner in sums.items()
+    ]
 
 
 def _rows(

@@ -89,7 +89,7 @@ class _Screen:
         client, terminal = self._session.client, self._session.terminal
         if is_again:
             terminal.note("note: changes were missed; this is the list now:")
-        self._view = await load_view(client)
+        self._view = await load_view(self._session)
         workloads = await client.workloads(self._selection, most=self._limit)
         self._print([("", workload) for workload in workloads], has_headers=not is_again)
         if len(workloads) >= self._limit:
@@ -108,7 +108,7 @@ class _Screen:
                 f"{format_count(MAX_LINES)} of them are shown"
             )
         workloads = await _load(self._session.client, events[:MAX_LINES])
-        self._view = await load_view(self._session.client)
+        self._view = await load_view(self._session)
         self._print(workloads, has_headers=False)
 
     def _print(

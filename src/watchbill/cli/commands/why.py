@@ -20,6 +20,7 @@ from watchbill.cli.output.humanize import (
     format_number,
     format_time,
 )
+from watchbill.cli.output.kubectl import kubectl_lines
 from watchbill.cli.output.terminal import (
     DOCUMENTS,
     PHASE_COLOURS,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from watchbill.responses.contract import WorkloadResponse
     from watchbill.workload import Condition, PendingReason
 
+KUBECTL_ELEMENTS = 20
+"""Enough to find a pod among them."""
 NO_REASON = "no scheduler and no queue has given a reason yet"
 _HEADERS = ("NAME", "TYPE", "PROJECT", "OWNER", "GPU(R/A)", "PENDING", "REASON")
 _COLUMNS = ("name", "type", "project", "owner", "gpu")
@@ -61,6 +64,8 @@ async def why(
 
     Without a name: everything that is pending, a line each with the reason, the longest pending first.
     """
+    import asyncio
+
     scope = LookupScope(
         project=project, cluster=cluster, is_deleted=deleted, is_everywhere=everywhere
     )
@@ -71,8 +76,12 @@ async def why(
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output](evidence(workload)))
         return
-    view = await load_view(session.client)
+    view, elements = await asyncio.gather(
+        load_view(session), session.client.elements(workload.id, most=KUBECTL_ELEMENTS)
+    )
     for line in explanation(workload, view, session.terminal):
+        session.terminal.print(line)
+    for line in kubectl_lines(workload, elements, view):
         session.terminal.print(line)
     note_stale_clusters(session.terminal, view, [workload])
 
@@ -102,7 +111,7 @@ async def print_pending(
         return
     shown = limit or TABLE_ROWS
     view, workloads = await asyncio.gather(
-        load_view(client), client.workloads(selection, most=shown)
+        load_view(session), client.workloads(selection, most=shown)
     )
     if not workloads:
         terminal.note("No pending workloads visible to you.")
@@ -246,8 +255,7 @@ def _conditions(
         ]
         for condition in conditions
     ]
-    for line in table_lines(["CONDITION", "REASON", "AGE", "MESSAGE"], rows, terminal):
-        yield f"  {line}"
+    yield from table_lines(["CONDITION", "REASON", "AGE", "MESSAGE"], rows, terminal, indent="  ")
 
 
 def _changed_at(condition: "Condition") -> datetime:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from watchbill.cli.connection.errors import Ambiguous, usage_error
+from watchbill.cli.connection.session import CommandContext
 from watchbill.cli.output.columns import ColumnView, select_columns
 from watchbill.cli.output.terminal import Terminal, table_lines
 from watchbill.errors import NotFound
@@ -85,9 +86,9 @@ async def find_cluster(client: "Client", name: str) -> "Cluster":
     )
 
 
-async def load_view(client: "Client") -> ColumnView:
+async def load_view(session: CommandContext) -> ColumnView:
     """The clusters as they are now."""
-    return ColumnView(datetime.now(UTC), await client.clusters())
+    return ColumnView(session.now(), await session.client.clusters())
 
 
 def _as_id(name: str) -> UUID | None:
@@ -100,7 +101,7 @@ def _as_id(name: str) -> UUID | None:
 async def _ambiguous(
     client: "Client", name: str, workloads: "list[WorkloadResponse]", *, is_cut: bool
 ) -> Ambiguous:
-    view = await load_view(client)
+    view = ColumnView(datetime.now(UTC), await client.clusters())
     columns = select_columns(_CANDIDATE_COLUMNS, ())
     rows = [[column.show(workload, view) for column in columns] for workload in workloads]
     many = f"The newest {CANDIDATES} of more" if is_cut else str(len(workloads))

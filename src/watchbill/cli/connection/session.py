@@ -12,6 +12,7 @@ import os
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
@@ -256,6 +257,35 @@ class CommandContext:
 
     client: "Client"
     terminal: Terminal
+    time_zone: tzinfo = UTC
+
+    def now(self) -> datetime:
+        """In the time zone that times are shown in."""
+        return datetime.now(self.time_zone)
+
+
+TIME_ZONE_VARIABLE = "WATCHBILL_TIME_ZONE"
+
+
+_MACHINE_ZONE = Path("/etc/localtime")
+
+
+def find_time_zone(name: str, environ: Mapping[str, str]) -> tzinfo:
+    """`local` is that of TZ, else the machine's, else UTC. Raises Invalid where there is none of that name."""
+    from zoneinfo import ZoneInfo
+
+    try:
+        if name == "local" and not environ.get("TZ") and _MACHINE_ZONE.exists():
+            with _MACHINE_ZONE.open("rb") as file:
+                return ZoneInfo.from_file(file, key="local")
+        if name == "local":
+            name = environ.get("TZ") or "UTC"
+        return UTC if name == "UTC" else ZoneInfo(name)
+    except (ValueError, OSError, KeyError) as error:
+        raise Invalid(
+            f"There is no time zone '{name}'.",
+            details="write UTC, local, or a name such as Europe/Berlin",
+        ) from error
 
 
 def _common(
@@ -278,6 +308,15 @@ def _common(
     context: Annotated[
         str | None, typer.Option(help="A server kept with `watchbill context set`.")
     ] = None,
+    time_zone: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Show times in it: local, or a name such as Europe/Berlin; data stays in UTC.  "
+            "[WATCHBILL_TIME_ZONE; default UTC]",
+            show_default=False,
+        ),
+    ] = "",
     no_color: Annotated[bool, typer.Option("--no-color", help="No colour.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
 ) -> None:
@@ -327,13 +366,18 @@ def _run(
     )
     flags = with_context(given, common["context"], common["credentials"], os.environ)
     open_client = client_factory(flags, common["credentials"], is_address_enough=is_address_enough)
-    screen = terminal(os.environ, no_color=common["no_color"])
+    screen = terminal(
+        os.environ, no_color=common["no_color"], is_wide=options.get("output") == "wide"
+    )
+    time_zone = find_time_zone(
+        common["time_zone"] or os.environ.get(TIME_ZONE_VARIABLE) or "UTC", os.environ
+    )
 
     import asyncio
 
     async def ask() -> None:
         async with open_client() as client:
-            await command(CommandContext(client, screen), **options)
+            await command(CommandContext(client, screen, time_zone), **options)
 
     asyncio.run(ask())
 

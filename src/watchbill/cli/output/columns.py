@@ -5,8 +5,8 @@ A new column is one row of `COLUMNS`. What a silent cluster means for the rows i
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from watchbill.cli.output.humanize import (
@@ -31,7 +31,7 @@ STALE_STATES = frozenset({"degraded", "disconnected"})
 
 @dataclass(frozen=True, slots=True)
 class ColumnView:
-    """What a cell needs beside its workload."""
+    """What a cell needs beside its workload; times are shown in the time zone of `now`."""
 
     now: datetime
     clusters: "Sequence[Cluster]" = ()
@@ -59,14 +59,6 @@ class TableColumn:
         return dict(_member(name) for name in self.fields)
 
 
-def value_at(document: Mapping[str, Any], path: Path) -> Any:
-    """The value at the end of the path, or None."""
-    value: Any = document
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
 def _text(get: Callable[["WorkloadResponse"], object]) -> Show:
     return lambda workload, view: str(get(workload) or NONE)
 
@@ -86,7 +78,7 @@ def _duration(get: Callable[["WorkloadResponse"], int]) -> Show:
 def _time(get: Callable[["WorkloadResponse"], datetime | None]) -> Show:
     def show(workload: "WorkloadResponse", view: ColumnView) -> str:
         at = get(workload)
-        return NONE if at is None else rfc3339(at)
+        return NONE if at is None else rfc3339(at, view.now.tzinfo or UTC)
 
     return show
 

@@ -1,10 +1,11 @@
 """Lists of workloads as programs read them: JSON, YAML, CSV, names. Each format takes page after page."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from watchbill.cli.output.columns import TableColumn, value_at
+from watchbill.cli.output.columns import TableColumn
 from watchbill.cli.output.terminal import json_document, safe, yaml_document
+from watchbill.workload_fields import EXPORT_COLUMNS
 
 if TYPE_CHECKING:
     from watchbill.client import WorkloadDocument
@@ -55,10 +56,14 @@ class YamlList:
 
 
 class CsvList:
-    """RFC 4180; the columns' members under the API's names; no text that a spreadsheet runs."""
+    """The API's export: its headers, units and empty cells, with all its columns or those named."""
 
-    def __init__(self, columns: Sequence[TableColumn], *, has_headers: bool) -> None:
-        self._members = {name: path for column in columns for name, path in column.members.items()}
+    def __init__(self, columns: Sequence[TableColumn] | None, *, has_headers: bool) -> None:
+        self._members: Mapping[str, tuple[str, ...]] = (
+            EXPORT_COLUMNS
+            if columns is None
+            else {name: path for column in columns for name, path in column.members.items()}
+        )
         self._header = [tuple(self._members)] if has_headers else []
 
     def page(self, documents: "Iterable[WorkloadDocument]") -> Iterator[bytes]:
@@ -68,7 +73,9 @@ class CsvList:
         return self._rows(())
 
     def _cells(self, members: dict[str, Any]) -> list[Any]:
-        return [_csv_cell(value_at(members, path)) for path in self._members.values()]
+        from watchbill.tabular import cell_at
+
+        return [cell_at(members, path) for path in self._members.values()]
 
     def _rows(self, rows: Iterable[Sequence[Any]]) -> bytes:
         from watchbill.tabular import rows_as_csv
@@ -95,9 +102,3 @@ class NameList:
 
     def end(self, next_offset: int | None) -> bytes:
         return b""
-
-
-def _csv_cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return ", ".join(str(item) for item in value) if isinstance(value, list) else value

@@ -1,7 +1,7 @@
 """Times, durations and quantities as people read them, and sparklines. Nothing here reads a clock."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -61,18 +61,18 @@ def format_age(at: datetime | None, now: datetime) -> str:
 
 
 def format_time(at: datetime | None, now: datetime) -> str:
-    """The instant in UTC and how far it lies off, or `-`."""
+    """The instant in the time zone of `now` and how far it lies off, or `-`."""
     if at is None:
         return NONE
     distance = (
         f"{format_duration(now - at)} ago" if at <= now else f"in {format_duration(at - now)}"
     )
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({distance})"
+    return f"{at.astimezone(now.tzinfo):%Y-%m-%d %H:%M:%S %Z} ({distance})"
 
 
-def rfc3339(at: datetime) -> str:
-    """As the API writes it."""
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+def rfc3339(at: datetime, zone: tzinfo = UTC) -> str:
+    """As the API writes it, or with the offset of another time zone."""
+    return at.astimezone(zone).isoformat().replace("+00:00", "Z")
 
 
 def format_number(value: Any) -> str:

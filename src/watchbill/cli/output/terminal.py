@@ -1,7 +1,7 @@
 """Where a command writes: data on stdout, notes on stderr, colour on terminals only.
 
 Text that strangers chose is made fit for a terminal here: on one line, in its place, every character seen.
-Tables are as wide as their widest cell.
+Tables are as wide as their widest cell, on a terminal at most as wide as it is: longer cells are cut with `…`.
 """
 
 import codecs
@@ -136,6 +136,8 @@ class Terminal:
     """`print` takes text that is safe already; `remark` makes its text safe."""
 
     is_coloured: bool = False
+    columns: int | None = None
+    """The width that tables fit; None = any."""
 
     def coloured(self, text: str, colour: str | None) -> str:
         if not self.is_coloured or colour is None:
@@ -189,13 +191,23 @@ class Terminal:
         print(safe(text), file=sys.stderr)
 
 
-def terminal(environ: Mapping[str, str], *, no_color: bool) -> Terminal:
+def terminal(environ: Mapping[str, str], *, no_color: bool, is_wide: bool = False) -> Terminal:
     """Colour only where a person looks at a terminal that knows it, and nobody asked for none."""
+    import shutil
+
     is_wanted = not no_color and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-    return Terminal(is_coloured=is_wanted and sys.stdout.isatty())
+    is_watched = sys.stdout.isatty()
+    return Terminal(
+        is_coloured=is_wanted and is_watched,
+        columns=shutil.get_terminal_size().columns if is_watched and not is_wide else None,
+    )
 
 
-_GAP = "   "
+_GAP, _NARROW_GAP = "   ", "  "
+_CUT = "…"
+_FLOORS = (12, 6, 4)
+"""Down to how many cells the columns are cut, one after the other, until the table fits. The first column,
+which names the row, is spared the first two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,14 +220,46 @@ Row = Sequence[Cell | str]
 
 
 def table_lines(
-    headers: Sequence[str] | None, rows: Sequence[Row], terminal: Terminal
+    headers: Sequence[str] | None, rows: Sequence[Row], terminal: Terminal, *, indent: str = ""
 ) -> list[str]:
     """One line a row; `headers` None leaves their line out."""
     cells = [[_cell(one) for one in row] for row in rows]
     if headers is not None:
         cells.insert(0, [Cell(header, "bold") for header in headers])
     widths = [max(width(cell.text) for cell in column) for column in zip(*cells, strict=True)]
-    return [_line(row, widths, terminal) for row in cells]
+    gap = _GAP
+    if terminal.columns is not None:
+        gap, widths = _fitted(widths, terminal.columns - len(indent))
+    return [indent + _line(row, widths, gap, terminal) for row in cells]
+
+
+def _fitted(widths: list[int], columns: int) -> tuple[str, list[int]]:
+    """The widths, narrowed until they and the gaps fit, the widest first; as near as the floors let it."""
+    if sum(widths) + len(_GAP) * (len(widths) - 1) <= columns:
+        return _GAP, widths
+    fitted = list(widths)
+    room = columns - len(_NARROW_GAP) * (len(widths) - 1)
+    for floor in _FLOORS:
+        spared = 1 if floor != _FLOORS[-1] and len(fitted) > 1 else 0
+        while sum(fitted) > room:
+            widest = max(range(spared, len(fitted)), key=lambda position: fitted[position])
+            if fitted[widest] <= floor:
+                break
+            fitted[widest] -= 1
+    return _NARROW_GAP, fitted
+
+
+def _cut(text: str, cells: int) -> str:
+    """The start of the text, already safe, that fits so many cells."""
+    if width(text) <= cells:
+        return text
+    kept, used = [], 0
+    for character in text:
+        used += _character_width(character)
+        if used > cells - 1:
+            break
+        kept.append(character)
+    return "".join(kept) + _CUT
 
 
 def _cell(one: Cell | str) -> Cell:
@@ -223,12 +267,13 @@ def _cell(one: Cell | str) -> Cell:
     return Cell(safe(found.text) or "-", found.colour)
 
 
-def _line(row: Sequence[Cell], widths: Sequence[int], terminal: Terminal) -> str:
+def _line(row: Sequence[Cell], widths: Sequence[int], gap: str, terminal: Terminal) -> str:
     shown = []
     for position, (cell, cells_wide) in enumerate(zip(row, widths, strict=True)):
+        text = _cut(cell.text, cells_wide)
         is_last = position == len(row) - 1
-        padding = "" if is_last else padded(cell.text, cells_wide)[len(cell.text) :] + _GAP
-        shown.append(terminal.coloured(cell.text, cell.colour) + padding)
+        padding = "" if is_last else padded(text, cells_wide)[len(text) :] + gap
+        shown.append(terminal.coloured(text, cell.colour) + padding)
     return "".join(shown)
 
 
@@ -268,6 +313,7 @@ class AnswerFormat(StrEnum):
     """How to print what is not a list of workloads."""
 
     TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
     YAML = "yaml"
 
