@@ -3,18 +3,20 @@
 import json
 import re
 import subprocess
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import promql_parser
 import pytest
+import pytest_asyncio
 import yaml
 
-from tests.conftest import require
+from tests.conftest import Engine, fresh_database, require
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, upsert, workload
-from tests.fixtures.serving import Served
+from tests.fixtures.serving import Served, serving
 from watchbill.agent.metrics import exporter
 from watchbill.store.usage.accounting import usage_account
 from watchbill.workload import Phase
@@ -71,7 +73,15 @@ def test_panels_do_not_overlap() -> None:
         taken |= cells
 
 
-async def test_everything_asked_for_is_told_by_server_or_agent(server: Served) -> None:
+@pytest_asyncio.fixture
+async def at_start(embedded_engine: Engine) -> AsyncIterator[Served]:
+    """A server at the time of the records."""
+    async with serving(await fresh_database(embedded_engine), clock=lambda: START) as served:
+        yield served
+
+
+async def test_everything_asked_for_is_told_by_server_or_agent(at_start: Served) -> None:
+    server = at_start
     agent = await connected_agent(server.db, START)
     made = [
         workload(1, idle_allocated_gpus=1.0, idle_gpus=1, created_at=START - timedelta(hours=2)),

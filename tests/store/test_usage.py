@@ -6,6 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import upsert, workload
@@ -229,3 +231,24 @@ async def test_a_scope_sees_its_own_alone(db: Database) -> None:
     page = await report(db, "project", scope=Scope(1, project_ids=frozenset({speech})))
     assert {row.group["project"] for row in page.rows} == {"speech"}
     assert page.totals.allocated_gpu_hours == 8 * 23
+
+
+@given(st.dates(date(2026, 9, 25), date(2026, 12, 5)), st.integers(1, 70))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+async def test_months_are_the_sums_of_their_days(db: Database, start: date, days: int) -> None:
+    """Whatever the bounds: read from whole months where there are any, or day by day, it is the same."""
+    async with db.acquire(1) as connection:
+        is_there = await connection.fetchval("SELECT count(*) FROM usage_day")
+    if not is_there:
+        agent = await connected_agent(db, FIRST)
+        await tell(agent, -24 * 50, 1, 8)
+        await tell(agent, -24 * 20 + 5, 1, 3, project_name="speech")
+        await watched(db)
+        await usage_account(db, 1, END + timedelta(minutes=10))
+    bounds = {"start": start, "end": start + timedelta(days=days)}
+    by_month = await usage_report(db, ALL, UsageQuery(**bounds, groups=("project",)), None, END)
+    by_day = await usage_report(db, ALL, UsageQuery(**bounds, groups=("project", "day")), None, END)
+    assert by_month.totals == by_day.totals
+    total = sum(row.allocated_gpu_hours for row in by_day.rows)
+    assert by_month.totals.allocated_gpu_hours == pytest.approx(total, abs=1e-4)
+    assert sum(row.allocated_gpu_hours for row in by_month.rows) == pytest.approx(total, abs=1e-4)

@@ -1,7 +1,7 @@
 """Usage reports: the daily sums within the caller's scope, grouped."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from watchbill.accounting import MILLIONTH_MS_PER_HOUR, SUMS
@@ -30,12 +30,13 @@ GROUPS = {
 }
 """A group and its value of one row; a week is named by its Monday."""
 _TIMES = frozenset({"day", "week", "month"})
-_SOURCE = (
-    "usage_day w LEFT JOIN usage_workload d ON d.tenant_id = w.tenant_id AND d.workload_id = w.workload_id "
-    "LEFT JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id "
-    "LEFT JOIN project p ON p.tenant_id = w.tenant_id AND p.id = w.project_id "
-    "LEFT JOIN department e ON e.tenant_id = w.tenant_id AND e.id = w.department_id"
-)
+_JOINS = {
+    "d": "usage_workload d ON d.tenant_id = w.tenant_id AND d.workload_id = w.workload_id",
+    "c": "cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id",
+    "p": "project p ON p.tenant_id = w.tenant_id AND p.id = w.project_id",
+    "e": "department e ON e.tenant_id = w.tenant_id AND e.id = w.department_id",
+}
+"""What a group's value is read from, by the alias in `GROUPS`."""
 _CONDITIONS = {
     "==": "{0} = {1}",
     "!=": "({0} IS NULL OR {0} <> {1})",
@@ -71,12 +72,13 @@ async def usage_report(
     if "workload" in query.groups:
         groups.append("w.workload_id::text")
         names.append("workload_id")
-    totals = f"SELECT {sums} FROM {_SOURCE} WHERE {statement.where}"
+    source = _source(statement, query, prices)
+    totals = f"SELECT {sums} FROM {source} WHERE {statement.where}"
     parameters = list(statement.parameters)
     offset = statement.bind(query.offset, "::bigint")
     listing = (
         f"SELECT {''.join(f'{sql} AS {name}, ' for sql, name in zip(groups, names, strict=True))}{sums} "
-        f"FROM {_SOURCE} WHERE {statement.where} "
+        f"FROM {source} WHERE {statement.where} "
         f"GROUP BY {', '.join(groups)} ORDER BY {_order(query, names)} "
         f"LIMIT {query.limit + 1} OFFSET {offset}"
     )
@@ -98,11 +100,42 @@ async def usage_report(
     )
 
 
+def _source(statement: Statement, query: UsageQuery, prices: Prices | None) -> str:
+    """The sums of the days asked for, whole months as one row each where no group is shorter, and what the
+    groups are read from."""
+    start, end = (statement.bind(day, "::date") for day in (query.start, query.end))
+    columns = f"tenant_id, workload_id, cluster_id, project_id, department_id, {', '.join(SUMS)}"
+    first, last = _whole_months(query)
+    used = {*query.groups, *(predicate.field for predicate in query.predicates)}
+    if used & {"day", "week"} or first >= last:
+        sums = f"SELECT day, {columns} FROM usage_day WHERE day >= {start} AND day < {end}"
+    else:
+        low, high = (statement.bind(day, "::date") for day in (first, last))
+        sums = (
+            f"SELECT month AS day, {columns} FROM usage_month WHERE month >= {low} AND month < {high} "
+            f"UNION ALL SELECT day, {columns} FROM usage_day "
+            f"WHERE (day >= {start} AND day < {low}) OR (day >= {high} AND day < {end})"
+        )
+    aliases = {GROUPS[name].removeprefix("nullif(").partition(".")[0] for name in used}
+    if prices is not None or "workload" in used:
+        aliases.add("d")
+    joins = [f"LEFT JOIN {join}" for alias, join in _JOINS.items() if alias in aliases]
+    return " ".join([f"({sums}) w", *joins])
+
+
+def _whole_months(query: UsageQuery) -> tuple[date, date]:
+    """The first day of the first month that lies within the report, and that of the first one after it."""
+    first = query.start if query.start.day == 1 else _next_month(query.start)
+    return first, query.end.replace(day=1)
+
+
+def _next_month(day: date) -> date:
+    return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
 def _narrowed(scope: Scope, query: UsageQuery, now: datetime) -> Statement:
     statement = Statement(now)
     in_scope(statement, scope)
-    statement.conditions.append(f"w.day >= {statement.bind(query.start, '::date')}")
-    statement.conditions.append(f"w.day < {statement.bind(query.end, '::date')}")
     wanted: dict[str, list[str]] = {}
     for predicate in query.predicates:
         condition = _condition(statement, predicate)

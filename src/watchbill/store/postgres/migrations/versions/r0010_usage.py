@@ -58,10 +58,12 @@ TABLES = {
     UNIQUE NULLS NOT DISTINCT (tenant_id, workload_id, day, project_id, department_id)
 """,
 }
+TABLES["usage_month"] = TABLES["usage_day"].replace("day", "month")
 INDEXES = (
     "CREATE INDEX usage_state_rewind ON usage_state (tenant_id, workload_id) "
     "WHERE rewind_at IS NOT NULL",
     "CREATE INDEX usage_day_day ON usage_day (tenant_id, day)",
+    "CREATE INDEX usage_month_month ON usage_month (tenant_id, month)",
 )
 SEED = """
 DO $$
@@ -77,6 +79,24 @@ BEGIN
     END LOOP;
     PERFORM set_config('watchbill.tenant_id', '', true);
 END $$
+"""
+_KEY = "tenant_id, workload_id, cluster_id, project_id, department_id"
+_ROWS = f"SELECT {{sign}} AS sign, day, {_KEY}, {', '.join(SUMS)} FROM {{table}}"
+_CAME, _WENT = _ROWS.format(sign="1", table="came"), _ROWS.format(sign="-1", table="went")
+MONTHS = {
+    "insert": ("NEW TABLE AS came", _CAME),
+    "update": ("OLD TABLE AS went NEW TABLE AS came", f"{_CAME} UNION ALL {_WENT}"),
+    "delete": ("OLD TABLE AS went", _WENT),
+}
+"""A month is the sum of its days, in the transaction that changes one. Event: what the trigger sees of it, and
+the rows that count."""
+ADD_TO_MONTHS = f"""
+    INSERT INTO usage_month AS m ({_KEY}, month, {", ".join(SUMS)})
+    SELECT {_KEY}, date_trunc('month', day::timestamp)::date,
+        {", ".join(f"sum(sign * {name})" for name in SUMS)}
+    FROM ({{rows}}) AS moved GROUP BY {_KEY}, date_trunc('month', day::timestamp)
+    ON CONFLICT (tenant_id, workload_id, month, project_id, department_id) DO UPDATE SET
+        {", ".join(f"{name} = m.{name} + excluded.{name}" for name in SUMS)};
 """
 LATE = """
 CREATE FUNCTION usage_step_late() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -102,6 +122,15 @@ def upgrade() -> None:
         op.execute(statement)
     op.execute(SEED)
     op.execute(LATE)
+    for event, (seen, rows) in MONTHS.items():
+        op.execute(
+            f"CREATE FUNCTION usage_month_{event}() RETURNS trigger LANGUAGE plpgsql AS $$ "
+            f"BEGIN {ADD_TO_MONTHS.format(rows=rows)} RETURN NULL; END $$"
+        )
+        op.execute(
+            f"CREATE TRIGGER month_{event} AFTER {event} ON usage_day REFERENCING {seen} "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION usage_month_{event}()"
+        )
     op.execute(
         "CREATE TRIGGER late AFTER INSERT ON usage_step REFERENCING NEW TABLE AS came "
         "FOR EACH STATEMENT EXECUTE FUNCTION usage_step_late()"
