@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable
 
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.phase import required_pods
-from watchbill.kinds.objects.json_access import message_of
+from watchbill.kinds.objects.json_access import at, condition, message_of, text
+from watchbill.kinds.objects.objects import PodCounts
 from watchbill.kinds.objects.pod import ContainerProblem, Pod
 from watchbill.kinds.pending import events
-from watchbill.kinds.pending.no_capacity import quota_message
+from watchbill.kinds.pending.no_capacity import one_line, quota_message
 from watchbill.workload import PendingReason, Phase
 
 _SHUTDOWN_REASONS = frozenset({"NodeShutdown", "Shutdown", "Terminated"})
@@ -60,7 +61,7 @@ def _initializing(view: WorkloadView) -> str:
     if not pods.active and pods.failed:
         return _joined("A pod failed and will be retried.", _failure(pods.failed[-1]))
     if not pods.active and pods.terminating:
-        return "Its pods are being replaced."
+        return _disruption(pods) or "Its pods are being replaced."
     return _first(_start_failure_event(pod, view) for pod in pods.active)
 
 
@@ -76,6 +77,7 @@ def _degraded(view: WorkloadView) -> str:
         for pod in pods.unscheduled[:1]
         if pod.scheduled is not None and pod.scheduled.message
     ]
+    parts.append(_disruption(pods))
     if not any(parts[1:]):
         parts.append(_first(_failure(pod) for pod in reversed(pods.failed)))
     if not any(parts[1:]):
@@ -87,7 +89,7 @@ def _creating(view: WorkloadView) -> str:
     """Why there is no pod: the kind's own message, else the newest event about a failed creation."""
     reported = view.facts.predicates.get("degraded", "")
     if reported:
-        return reported
+        return quota_message(reported) or reported
     failure = events.newest(view.objects.scheduling_events, events.CREATION_FAILURES)
     if failure is None:
         return ""
@@ -99,7 +101,46 @@ def _running(view: WorkloadView) -> str:
     if view.facts.holds("completed"):
         left = len(view.pods.active)
         return f"It has completed; {left} {'pod runs' if left == 1 else 'pods run'} on."
-    return view.facts.predicates.get("running", "")
+    return view.facts.predicates.get("running", "") or _restarts(view.pods)
+
+
+def _restarts(pods: PodCounts) -> str:
+    """The newest end of a container that runs again, of pods that are ready again too."""
+    restarted = [pod for pod in pods.active if pod.last_exit is not None]
+    if not restarted:
+        return ""
+    pod = max(restarted, key=lambda pod: str(pod.last_exit and pod.last_exit.at))
+    last = pod.last_exit
+    assert last is not None
+    times = "once" if pod.restarts == 1 else f"{pod.restarts} times"
+    ended = f", at {last.at:%Y-%m-%d %H:%M} UTC" if last.at is not None else ""
+    return (
+        f"Pod {pod.name} restarted {times}; container {last.container} last ended with"
+        f" {last.reason or 'Error'} (exit code {last.exit_code}){ended}."
+    )
+
+
+def _stopping(view: WorkloadView) -> str:
+    """Who stops it: its own kind, else the queue that took its quota away, else who removes its pods."""
+    own = _predicate_message("suspending", "suspended")(view)
+    evictions = (
+        condition(at(workload, "status", "conditions"), "Evicted")
+        for workload in view.kueue_workloads
+    )
+    evicted = next((one for one in evictions if one and one.get("status") == "True"), None)
+    if own or evicted is None:
+        return own or _disruption(view.pods)
+    reason = text(evicted.get("reason")) or "Evicted"
+    return _sentence(f"Kueue evicts it ({reason})", message_of(evicted))
+
+
+def _disruption(pods: PodCounts) -> str:
+    """Who removes a pod that is ending, in its own words."""
+    for pod in pods.terminating:
+        target = pod.disruption
+        if target is not None and target.status == "True":
+            return _sentence(f"Pod {pod.name} is removed ({target.reason})", target.message)
+    return ""
 
 
 def _terminating(view: WorkloadView) -> str:
@@ -124,7 +165,7 @@ _MESSAGES: dict[Phase, Callable[[WorkloadView], str]] = {
     Phase.UPDATING: _predicate_message("updating"),
     Phase.RUNNING: _running,
     Phase.STOPPED: _predicate_message("stopped", "suspended"),
-    Phase.STOPPING: _predicate_message("suspending", "suspended"),
+    Phase.STOPPING: _stopping,
     Phase.DELETING: _terminating,
     Phase.TERMINATING: _terminating,
 }
@@ -135,7 +176,7 @@ def _start_problem(pod: Pod) -> str:
     problem = pod.problem
     if problem is None or not pod.node:
         return ""
-    problem_text = f"Container {problem.container} of pod {pod.name}: {problem.reason}"
+    problem_text = f"Container {problem.container} of pod {pod.name} – {problem.reason}"
     if problem.is_waiting:
         code = (
             f" (last exit code {problem.exit_code}{_known_reason(problem)})"
@@ -157,18 +198,18 @@ def _start_failure_event(pod: Pod, view: WorkloadView) -> str:
         return ""
     events_ = view.objects.scheduling_events
     failure = events.newest(events_, events.START_FAILURES, about=pod.uid)
-    return _sentence(f"Pod {pod.name}", message_of(failure)) if failure is not None else ""
+    return f"Pod {pod.name} – {one_line(message_of(failure))}." if failure is not None else ""
 
 
 def _failure(pod: Pod) -> str:
     """How a pod failed."""
     problem = pod.problem
     if pod.reason:
-        return _sentence(f"Pod {pod.name}: {pod.reason}", pod.message)
+        return _sentence(f"Pod {pod.name} – {pod.reason}", pod.message)
     if problem is None:
         return _sentence(f"Pod {pod.name} failed", pod.message)
     return _sentence(
-        f"Container {problem.container} of pod {pod.name}: {problem.reason}"
+        f"Container {problem.container} of pod {pod.name} – {problem.reason}"
         f" (exit code {problem.exit_code})",
         problem.message,
     )
@@ -180,7 +221,7 @@ def _sentence(start: str, more: str) -> str:
 
 
 def _first(texts: Iterable[str]) -> str:
-    return next((text for text in texts if text), "")
+    return next((sentence for sentence in texts if sentence), "")
 
 
 def _joined(*parts: str) -> str:

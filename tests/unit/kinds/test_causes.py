@@ -1,6 +1,7 @@
 """What ended or stops a container is said, whatever it hides behind."""
 
 from tests.fixtures.makers import JSON, at, condition, job, meta, pod, root, template, workload
+from watchbill.kinds.objects.objects import ClusterObjects
 
 KILLED = {"exitCode": 137, "reason": "OOMKilled", "finishedAt": at(8)}
 
@@ -22,6 +23,85 @@ def test_a_process_killed_for_memory_is_said_though_the_container_exits_with_0()
     succeeded = pod(1, "succeeded", status_containerStatuses=_status(ended))
     found = workload(job({"succeeded": 1, "conditions": [condition("Complete")]}), [succeeded])
     assert (found.phase, "OOMKilled" in (found.phase_message or "")) == ("Completed", True)
+
+
+def test_a_reason_is_shown_whatever_the_pod_s_name_looks_like() -> None:
+    ended = {"terminated": KILLED | {"exitCode": 0}}
+    succeeded = pod(1, "succeeded", status_containerStatuses=_status(ended))
+    succeeded["metadata"]["name"] = "prep-tokens-abcde"
+    found = workload(job({"succeeded": 1, "conditions": [condition("Complete")]}), [succeeded])
+    assert found.phase_message == (
+        "Container main of pod prep-tokens-abcde – OOMKilled (exit code 0)."
+    )
+
+
+def test_restarts_and_the_last_exit_are_told_of_a_pod_that_is_ready_again() -> None:
+    state = {"running": {"startedAt": at(9)}}
+    status = _status(state, lastState={"terminated": KILLED})
+    found = workload(job({"ready": 1}), [pod(1, "ready", status_containerStatuses=status)])
+    assert found.phase == "Running"
+    assert found.phase_message == (
+        "Pod w-1 restarted 7 times; container main last ended with OOMKilled (exit code 137),"
+        f" at {at(8)[:16].replace('T', ' ')} UTC."
+    )
+
+
+def test_a_first_life_has_no_restart_to_tell() -> None:
+    assert workload(job({"ready": 1}), [pod(1, "ready")]).phase_message is None
+
+
+def test_whoever_removes_a_pod_is_named() -> None:
+    gone = condition("DisruptionTarget", reason="PreemptionByScheduler", message="by vision/high")
+    leaving = pod(1, "ready")
+    leaving["metadata"] |= {"deletionTimestamp": at(9), "deletionGracePeriodSeconds": 0}
+    leaving["status"]["conditions"] = [*leaving["status"]["conditions"], gone]
+    found = workload(job(), [leaving])
+    assert found.phase_message == ("Pod w-1 is removed (PreemptionByScheduler): by vision/high")
+
+
+def _event(reason: str, message: str, minute: int) -> JSON:
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": meta(f"e-{minute}", minute),
+        "involvedObject": {"kind": "Pod", "uid": pod(1)["metadata"]["uid"]},
+        "reason": reason,
+        "message": message,
+        "lastTimestamp": at(minute),
+    }
+
+
+def _kai_pod() -> JSON:
+    waiting = pod(1, "waiting", spec_schedulerName="kai-scheduler")
+    waiting["metadata"]["labels"] = {"kai.scheduler/queue": "top"}
+    waiting["status"].pop("conditions", None)
+    return waiting
+
+
+SAYS_NOTHING = _event("Unschedulable", "Unable to schedule pod", 20)
+
+
+def test_a_scheduler_that_says_nothing_gives_no_reason() -> None:
+    found = workload(job(), [_kai_pod()], scheduling_events=[SAYS_NOTHING])
+    assert found.phase_message is not None
+    assert "says no reason" in found.phase_message
+    assert "capacity" not in found.phase_message
+
+
+def test_kai_s_grouper_explains_what_its_scheduler_does_not() -> None:
+    grouper = _event("PodGrouperWarning", "owner not found", 10)
+    found = workload(job(), [_kai_pod()], scheduling_events=[grouper, SAYS_NOTHING])
+    assert found.phase_message == (
+        "KAI cannot group its pods, so they are not scheduled – owner not found"
+        " – check its owner and whether queue top exists."
+    )
+
+
+def test_a_queue_that_kai_does_not_have_is_said() -> None:
+    cluster = ClusterObjects(queues={"other": {"spec": {}}})
+    found = workload(job(), [_kai_pod()], scheduling_events=[SAYS_NOTHING], cluster=cluster)
+    assert found.phase_message is not None
+    assert found.phase_message.startswith("Queue top does not exist")
 
 
 def test_what_volcano_refused_before_it_scheduled_the_gang_is_no_reason() -> None:

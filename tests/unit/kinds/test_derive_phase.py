@@ -378,19 +378,19 @@ def test_the_cluster_s_own_phase_knows_no_deletion_and_no_suspension(
             job({"conditions": [condition("Failed", message="Job was too slow")]}),
             [pod(1, "failed")],
             {},
-            "Job was too slow. Container main of pod w-1: OOMKilled (exit code 137).",
+            "Job was too slow. Container main of pod w-1 – OOMKilled (exit code 137).",
         ),
         (
             deployment(1),
             [pod(1, "pulling")],
             {},
-            "Container main of pod w-1: ImagePullBackOff: Back-off pulling image",
+            "Container main of pod w-1 – ImagePullBackOff: Back-off pulling image",
         ),
         (
             deployment(1),
             [pod(1, "crashing")],
             {},
-            "Container main of pod w-1: CrashLoopBackOff (last exit code 1): back-off 20s",
+            "Container main of pod w-1 – CrashLoopBackOff (last exit code 1): back-off 20s",
         ),
         (
             deployment(2, ROLLED_OUT),
@@ -424,7 +424,7 @@ def test_the_cluster_s_own_phase_knows_no_deletion_and_no_suspension(
             "exceeded quota",
         ),
         (job({"failed": 1}), [pod(1, "failed")], {}, "A pod failed and will be retried. "
-         "Container main of pod w-1: OOMKilled (exit code 137)."),
+         "Container main of pod w-1 – OOMKilled (exit code 137)."),
     ],
 )  # fmt: skip
 def test_message(found: JSON, pods: list[JSON], more: JSON, message: str | None) -> None:

@@ -359,6 +359,6 @@ def test_an_event_tells_what_keeps_a_placed_pod_from_starting() -> None:
     failed = event(1, "FailedMount", 'MountVolume.SetUp failed: secret "keys" not found')
     found = workload(deployment(1), [placed], scheduling_events=[failed])
     assert found.phase.value == "Initializing"
-    assert found.phase_message == ('Pod w-1: MountVolume.SetUp failed: secret "keys" not found')
+    assert found.phase_message == 'Pod w-1 – MountVolume.SetUp failed: secret "keys" not found.'
     ran = workload(deployment(1), [pod(1, "starting")], scheduling_events=[failed])
     assert ran.phase_message is None

@@ -102,6 +102,10 @@ def test_what_is_beyond_the_whole_quota_need_not_wait() -> None:
 
 
 WAIT = "wait, request less, or add nodes."
+SAYS_NO_REASON = (
+    " has not placed its pods and says no reason – 2 pods request 4 GPUs in total"
+    " – see its events or the scheduler's log."
+)
 
 
 @pytest.mark.parametrize(
@@ -148,10 +152,11 @@ WAIT = "wait, request less, or add nodes."
             " – 1 requested, 0.5 of 8 free on node dgx02 – " + WAIT,
         ),
         (
-            "Unable to schedule podgroup",
+            "Not enough resources",
             "Node pool a100 has no capacity for it – 2 pods request 4 GPUs in total – " + WAIT,
         ),
-        ("", "Node pool a100 has no capacity for it – 2 pods request 4 GPUs in total – " + WAIT),
+        ("Unable to schedule podgroup", "Node pool a100: the scheduler" + SAYS_NO_REASON),
+        ("", "Node pool a100: the scheduler" + SAYS_NO_REASON),
         (
             "node-pool a100 sleeps",
             "node-pool a100 sleeps – 2 pods request 4 GPUs in total – " + WAIT,
@@ -172,7 +177,10 @@ def test_a_scheduler_that_names_no_pool() -> None:
     found = workload(
         deployment(1), [waiting(1, "Unable to schedule pod", spec_schedulerName="kai-scheduler")]
     )
-    assert found.phase_message == f"No node has capacity for it – 1 pod waits – {WAIT}"
+    assert found.phase_message == (
+        "The scheduler has not placed its pods and says no reason – 1 pod waits"
+        " – see its events or the scheduler's log."
+    )
 
 
 def volcano(message: str, **more: object) -> str | None:

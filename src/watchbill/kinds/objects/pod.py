@@ -77,6 +77,15 @@ class ContainerProblem(msgspec.Struct, frozen=True):
     """Why the container last ended, where it waits to be started again."""
 
 
+class LastExit(msgspec.Struct, frozen=True):
+    """How a container that was started again had ended."""
+
+    container: str
+    reason: str
+    exit_code: int | None
+    at: datetime | None
+
+
 class Pod(msgspec.Struct, frozen=True, kw_only=True):
     """Equal pods give equal records: an update that changes nothing here needs no derivation."""
 
@@ -112,6 +121,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     disruption: PodCondition | None
     restarts: int
     problem: ContainerProblem | None
+    last_exit: LastExit | None = None
+    """The newest end of a container that runs again; None where none was started again."""
 
     @property
     def is_terminal(self) -> bool:
@@ -179,6 +190,7 @@ def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Po
         disruption=_condition(conditions, "DisruptionTarget"),
         restarts=containers.restarts,
         problem=containers.worst,
+        last_exit=containers.last_exit,
     )
 
 
@@ -222,13 +234,14 @@ def _owner(
 class _Containers:
     """One pass over the container statuses."""
 
-    __slots__ = ("finished_at", "restarts", "running_at", "worst")
+    __slots__ = ("finished_at", "last_exit", "restarts", "running_at", "worst")
 
     def __init__(self, status: Mapping[str, Any]) -> None:
         self.restarts = 0
         self.running_at: datetime | None = None
         self.finished_at: datetime | None = None
         self.worst: ContainerProblem | None = None
+        self.last_exit: LastExit | None = None
         for container in objects(status.get("initContainerStatuses")):
             self._read(container, is_init=True)
         for container in objects(status.get("containerStatuses")):
@@ -238,6 +251,8 @@ class _Containers:
         self.restarts += max(0, whole(container.get("restartCount")) or 0)
         state = mapping(container.get("state"))
         self._started(instant(at(state, "running", "startedAt")))
+        if isinstance(state.get("running"), Mapping):
+            self._ended_before(container)
         if not is_init:
             self._started(instant(at(state, "terminated", "startedAt")))
         waiting = state.get("waiting")
@@ -256,6 +271,20 @@ class _Containers:
     def _started(self, at: datetime | None) -> None:
         if at is not None and (self.running_at is None or at > self.running_at):
             self.running_at = at
+
+    def _ended_before(self, container: Mapping[str, Any]) -> None:
+        ended = at(container, "lastState", "terminated")
+        if not isinstance(ended, Mapping) or not _has_failed(ended):
+            return
+        ended_at = instant(ended.get("finishedAt"))
+        known_at = self.last_exit.at if self.last_exit is not None else None
+        if self.last_exit is None or (ended_at and known_at and ended_at > known_at):
+            self.last_exit = LastExit(
+                container=sys.intern(text(container.get("name"))[:253]),
+                reason=_short(ended.get("reason")),
+                exit_code=whole(ended.get("exitCode")),
+                at=ended_at,
+            )
 
     def _note(self, problem: ContainerProblem) -> None:
         if self.worst is None or (problem.is_waiting and not self.worst.is_waiting):

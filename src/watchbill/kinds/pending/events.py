@@ -10,6 +10,7 @@ CREATION_FAILURES = frozenset({"FailedCreate", "ReplicaSetCreateError"})
 SCHEDULING_FAILURES = frozenset(
     {"FailedScheduling", "Unschedulable", "FailedBinding", "BindingError", "PodGrouperWarning"}
 )
+GROUPING_FAILURES = frozenset({"PodGrouperWarning"})
 START_FAILURES = frozenset(
     {"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox"}
 )

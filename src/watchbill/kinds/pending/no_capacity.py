@@ -220,9 +220,9 @@ _NOT_ENOUGH = re.compile(
     r"Not enough resources(?: (within .{1,60}?) of| in)? ?(?:node[ -]pool (\S{1,253}?))?: (.+)",
     re.DOTALL,
 )
-_SAYS_NOTHING = re.compile(
-    r"(?:Unable to schedule pod\w*|Not enough resources(?: for the workload)?|Unschedulable"
-    r"|no nodes with enough resources were found)\W*",
+_SAYS_NOTHING = re.compile(r"(?:Unable to schedule pod\w*|Unschedulable)?\W*", re.IGNORECASE)
+_NO_ROOM = re.compile(
+    r"(?:Not enough resources(?: for the workload)?|no nodes with enough resources were found)\W*",
     re.IGNORECASE,
 )
 
@@ -307,13 +307,24 @@ def _gang(text: str) -> Iterator[str]:
         yield f"only {match[1]} of the {match[2]} that must start together fit"
 
 
+def says_nothing(message: str) -> bool:
+    """Whether a scheduler's message names no reason at all."""
+    return _SAYS_NOTHING.fullmatch(message.strip()) is not None
+
+
 def _quoted_message(shortage: InsufficientCapacity, text: str, facts: list[str]) -> str:
     match = _NOT_ENOUGH.fullmatch(text)
     if match:
         within = f" {match[1]}" if match[1] else ""
         place = f"Node pool {match[2]}" if match[2] else shortage.place or "The cluster"
         return f"{place} has no capacity{within} – {one_line(match[3])} – {WAIT}."
-    if not text or _SAYS_NOTHING.fullmatch(text):
+    if says_nothing(text):
+        prefix = f"{shortage.place}: the" if shortage.place else "The"
+        return (
+            f"{prefix} scheduler has not placed its pods and says no reason – {_listed(facts)}"
+            " – see its events or the scheduler's log."
+        )
+    if _NO_ROOM.fullmatch(text):
         place = shortage.place or "No node"
         room = "has no capacity for it" if shortage.place else "has capacity for it"
         return f"{place} {room} – {_listed(facts)} – {WAIT}."

@@ -25,6 +25,7 @@ from watchbill.kinds.pending.no_capacity import (
     rejection,
     requests_of,
     resource_word,
+    says_nothing,
 )
 from watchbill.workload import PendingReason
 
@@ -53,7 +54,7 @@ class _Group:
 def pod_reasons(view: WorkloadView) -> Iterator[PendingReason]:
     groups: dict[tuple[str, str], _Group] = {}
     for pod in view.pods.unscheduled:
-        condition_ = pod.scheduled or _event_about(pod, view.objects)
+        condition_ = _stated(pod, view.objects)
         if condition_ is None or condition_.status == "True":
             continue
         key = (condition_.reason, condition_.message)
@@ -77,11 +78,21 @@ def pod_reasons(view: WorkloadView) -> Iterator[PendingReason]:
         )
 
 
-def _event_about(pod: Pod, objects: WorkloadObjects) -> PodCondition | None:
+def _stated(pod: Pod, objects: WorkloadObjects) -> PodCondition | None:
+    """Why the pod waits: its condition, else the newest event; KAI's grouper where these say nothing."""
+    stated = pod.scheduled or _event_about(pod, objects, events.SCHEDULING_FAILURES)
+    if stated is not None and says_nothing(stated.message):
+        return _event_about(pod, objects, events.GROUPING_FAILURES) or stated
+    return stated
+
+
+def _event_about(
+    pod: Pod, objects: WorkloadObjects, reasons: frozenset[str]
+) -> PodCondition | None:
     """The condition that an event stands for, where no scheduler has set one on the pod."""
     if not objects.scheduling_events:
         return None
-    event = events.newest(objects.scheduling_events, events.SCHEDULING_FAILURES, about=pod.uid)
+    event = events.newest(objects.scheduling_events, reasons, about=pod.uid)
     if event is None:
         return None
     reason = text(event.get("reason"))
@@ -100,10 +111,20 @@ def _user_message(group: _Group, view: WorkloadView) -> str:
             "A scheduling gate blocks its pods – no scheduler considers them until it is removed"
             " – the controller that set the gate must remove it."
         )
+    queue = group.pods[0].labels.get(view.settings.queue_label, "")
+    is_kai = _source(group.pods[0], view.settings) == "kai"
+    if is_kai and queue and view.cluster.queues and queue not in view.cluster.queues:
+        return (
+            f"Queue {queue} does not exist – KAI schedules no pod of it"
+            " – create it or name another queue."
+        )
     if group.reason == "PodGrouperWarning":
+        remedy = "fix the owner named there, or ask the KAI administrator"
+        if queue:
+            remedy = f"check its owner and whether queue {queue} exists"
         return (
             f"KAI cannot group its pods, so they are not scheduled – {one_line(group.message)}"
-            " – fix the owner named there, or ask the KAI administrator."
+            f" – {remedy}."
         )
     claim = _CLAIM.search(group.message)
     if claim:
