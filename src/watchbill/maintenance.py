@@ -10,6 +10,7 @@ import structlog
 
 from watchbill.access.audit import FLUSH_SECONDS
 from watchbill.api.http.call import Services
+from watchbill.api.http.tls import RELOAD_SECONDS, Certificate
 from watchbill.background import LoopState
 from watchbill.errors import Conflict
 from watchbill.settings import ServerSettings
@@ -57,6 +58,12 @@ def start_maintenance(services: Services) -> None:
     services.background.start("fleet recording", STEP_SECONDS, record, is_aligned=True)
     services.background.start("usage accounting", ACCOUNT_EVERY_SECONDS, account)
     services.background.start("audit log", FLUSH_SECONDS, write_audit)
+
+
+def start_reloading(services: Services, certificate: Certificate) -> None:
+    """One that cannot be used is told in log and metrics; the server goes on with the old one, and is ready."""
+    services.background.start("certificate", RELOAD_SECONDS, certificate.reload)
+    services.background.states["certificate"].is_required = False
 
 
 async def trusted(

@@ -14,10 +14,12 @@ import uvicorn
 
 from watchbill.access.audit import Audit
 from watchbill.api.app import build_app
-from watchbill.api.http.call import services_of
+from watchbill.api.http.call import Services, services_of
 from watchbill.api.http.listen import listening_on, open_listener
+from watchbill.api.http.tls import Certificate
+from watchbill.errors import Invalid
 from watchbill.identity import FIRST_TENANT_ID, administrator_rule
-from watchbill.maintenance import start_maintenance
+from watchbill.maintenance import start_maintenance, start_reloading
 from watchbill.settings import ServerSettings
 from watchbill.store.identity.accounts import account_create, account_create_first
 from watchbill.store.postgres.database import Database
@@ -58,8 +60,9 @@ async def serve(
 
     Raises Unavailable when the port or the database cannot be had.
     """
+    certificate = certificate_of(settings)
     listener = open_listener(settings.host, settings.port)
-    url = f"http://{settings.host}:{listener.getsockname()[1]}"
+    url = address_of(settings.host, listener.getsockname()[1], is_tls=certificate is not None)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(listener.close)
         database_url = await stack.enter_async_context(_database_url(settings))
@@ -81,8 +84,7 @@ async def serve(
         stack.push_async_callback(_write_last, services.audit)
         stack.push_async_callback(services.background.close)
         start_maintenance(services)
-        app = build_app(services)
-        server = _Server(listening_on(app, host=settings.host, port=settings.port))
+        server = _server(services, certificate)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             while not server.started and not serving.done():
@@ -96,6 +98,35 @@ async def serve(
             services.streams.close()
             server.should_exit = True
             await serving
+
+
+def _server(services: Services, certificate: Certificate | None) -> "_Server":
+    settings = services.settings
+    app = build_app(services)
+    server = _Server(listening_on(app, host=settings.host, port=settings.port))
+    if certificate is not None:
+        server.config.load()
+        server.config.ssl = certificate.context
+        start_reloading(services, certificate)
+    return server
+
+
+def certificate_of(settings: ServerSettings) -> Certificate | None:
+    """Raises Invalid for one that cannot be used."""
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        return Certificate(settings.tls_cert, settings.tls_key)
+    if settings.tls_cert is settings.tls_key:
+        return None
+    raise Invalid(
+        "A certificate needs its key, and a key its certificate.",
+        details="Give both --tls-cert and --tls-key (WATCHBILL_TLS_CERT, WATCHBILL_TLS_KEY).",
+    )
+
+
+def address_of(host: str, port: int, *, is_tls: bool) -> str:
+    """Where the server answers; an IPv6 address stands in brackets."""
+    name = f"[{host.strip('[]')}]" if ":" in host else host
+    return f"{'https' if is_tls else 'http'}://{name}:{port}"
 
 
 async def _first_of(task: asyncio.Task[None], stop: asyncio.Event) -> None:

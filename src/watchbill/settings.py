@@ -66,6 +66,23 @@ class ServerSettings:
     ] = None
     host: Annotated[str, Setting("WATCHBILL_HOST", "address to listen on")] = "127.0.0.1"
     port: Annotated[Port, Setting("WATCHBILL_PORT", "port to listen on; 0 = any free one")] = 8600
+    tls_cert: Annotated[
+        Path | None,
+        Setting(
+            "WATCHBILL_TLS_CERT",
+            "PEM file with the server's certificate and its chain; with it the server speaks HTTPS",
+        ),
+    ] = None
+    tls_key: Annotated[
+        Path | None, Setting("WATCHBILL_TLS_KEY", "PEM file with the certificate's key")
+    ] = None
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Setting(
+            "WATCHBILL_ALLOWED_HOSTS",
+            "names, separated by commas and without ports, that requests may use; any unless set",
+        ),
+    ] = ()
     deleted_retention_days: Annotated[
         Days,
         Setting("WATCHBILL_DELETED_RETENTION_DAYS", "days that deleted workloads stay readable"),
@@ -183,10 +200,12 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """Which cluster to watch and where to report. `kubeconfig` None = in-cluster credentials."""
+    """Which cluster to watch and where to report. `kubeconfig` None = in-cluster credentials; `ca_file`:
+    certificates to trust for the server beside the system's."""
 
     server_url: str
     credential: str
+    ca_file: Path | None = None
     kubeconfig: Path | None = None
     context: str | None = None
     excluded_namespaces: frozenset[str] = frozenset(
@@ -280,6 +299,7 @@ CLIENT_VARIABLES = {
     "WATCHBILL_CLIENT_ID": "service account that commands log in as",
     "WATCHBILL_CLIENT_SECRET": "its secret",
     "WATCHBILL_CREDENTIALS": "file with these three",
+    "WATCHBILL_CA_FILE": "PEM file of authorities that commands and agents trust beside the system's",
     "WATCHBILL_LOGIN_FILE": "file that `watchbill login` keeps its login in",
     "WATCHBILL_CONTEXT": "context that commands use",
     "WATCHBILL_CONTEXTS": "file with the contexts",

@@ -55,7 +55,7 @@ async def run_agent(settings: AgentSettings, *, stop: asyncio.Event) -> None:
     await credentials.load()
     async with (
         KubeClient(credentials) as kube,
-        AgentClient(settings.server_url, settings.credential) as server,
+        AgentClient(settings.server_url, settings.credential, ca_file=settings.ca_file) as server,
     ):
         log.info("agent starts", api_server=credentials.server, server=settings.server_url)
         agent = Agent(settings, definitions, cluster_id=cluster_id, kube=kube, server=server)

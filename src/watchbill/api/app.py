@@ -92,6 +92,7 @@ def build_app(services: Services) -> Starlette:
                     is_https=(services.settings.public_url or "").startswith("https://"),
                 ),
                 audit=services.audit,
+                allowed_hosts=services.settings.allowed_hosts,
             )
         ],
         exception_handlers={HTTPException: _pass_on},

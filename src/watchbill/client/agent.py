@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 from functools import partial
+from pathlib import Path
 from typing import Self, TypeVar
 
 import msgspec
@@ -36,8 +37,9 @@ class AgentClient:
     """Speaks for one cluster. Every call raises the error that the answer's status means:
     Superseded for another stream, Conflict for a gap, Unauthenticated, Invalid, TooLarge, Unavailable."""
 
-    def __init__(self, url: str, credential: str) -> None:
-        self._transport = Transport(url)
+    def __init__(self, url: str, credential: str, *, ca_file: Path | None = None) -> None:
+        """Raises Invalid for a file that holds no certificates."""
+        self._transport = Transport(url, ca_file=ca_file)
         self._headers = {
             "Authorization": f"Bearer {credential.strip()}",
             "Content-Type": "application/json",

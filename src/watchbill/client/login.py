@@ -74,8 +74,8 @@ def _locked(path: Path) -> Iterator[None]:
 class LoginClient(Client):
     """A client that acts as the person who is logged in on this machine."""
 
-    def __init__(self, path: Path, login: StoredLogin) -> None:
-        super().__init__(login.url, "", "")
+    def __init__(self, path: Path, login: StoredLogin, *, ca_file: Path | None = None) -> None:
+        super().__init__(login.url, "", "", ca_file=ca_file)
         self._path = path
 
     async def _log_in(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
 from uuid import UUID
@@ -99,9 +100,16 @@ class Client:
     `async with Client(url, id, secret)`."""
 
     def __init__(
-        self, url: str, client_id: str = "", client_secret: str = "", *, token: str | None = None
+        self,
+        url: str,
+        client_id: str = "",
+        client_secret: str = "",
+        *,
+        token: str | None = None,
+        ca_file: Path | None = None,
     ) -> None:
-        self._transport = Transport(url)
+        """`ca_file`: certificates to trust beside the system's. Raises Invalid where it holds none."""
+        self._transport = Transport(url, ca_file=ca_file)
         self._client_id = client_id
         self._client_secret = client_secret
         self._given_token = token

@@ -1,8 +1,10 @@
 """One request to the server and its answer, failures told in our own errors."""
 
 import os
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
@@ -56,8 +58,10 @@ class _ErrorBody(msgspec.Struct):
 class Transport:
     """A connection pool to one server. Use as `async with`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, ca_file: Path | None = None) -> None:
+        """`ca_file`: certificates to trust beside the system's. Raises Invalid where it holds none."""
         self.url = url.rstrip("/")
+        self._tls = True if ca_file is None else _trusting(ca_file)
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -95,6 +99,7 @@ class Transport:
                 headers=headers,
                 data=body,
                 allow_redirects=False,
+                ssl=self._tls,
             ) as answer:
                 if answer.status >= 300:
                     raise await _error(answer)
@@ -120,6 +125,19 @@ class Transport:
             method, path, parameters=parameters, headers=headers, body=body
         ) as answer:
             return await answer.read()
+
+
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(ca_file)
+    except OSError as error:
+        reason = error.strerror if isinstance(error, FileNotFoundError | PermissionError) else None
+        raise Invalid(
+            f"{ca_file} cannot be used as certificate authorities: {reason or 'it holds none'}.",
+            details="Name a PEM file with --ca-file or WATCHBILL_CA_FILE.",
+        ) from error
+    return context
 
 
 def decoded(answer: bytes, kind: type[Reply]) -> Reply:
@@ -162,7 +180,10 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return "it does not speak TLS; is the address http://… ?"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"its certificate is not trusted: {error.certificate_error}"
+        return (
+            f"its certificate is not trusted ({error.certificate_error}); "
+            "name its authority with --ca-file"
+        )
     if isinstance(error, aiohttp.ClientConnectorError):
         number = error.os_error.errno
         return os.strerror(number) if number and number > 0 else str(error.os_error)

@@ -94,6 +94,9 @@ HEADER_BYTES = 16 * 1024
 LOGGED_PATH_CHARACTERS = 200
 _ESCAPED_SYNTAX = re.compile(rb"%(?:2[ef]|5c|00)", re.IGNORECASE)
 """A dot, slash, backslash or NUL that is escaped: no path of ours has one, and not everybody decodes them."""
+PROBES = frozenset({"/livez", "/healthz", "/readyz"})
+"""Asked by address: by kubelets and load balancers."""
+_PORT = re.compile(r":[0-9]*$")
 _SENT_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=-]{7,127}")
 OAUTH_OPERATIONS = frozenset({"create_token_v2", "revoke_token", "create_device_login"})
 
@@ -103,8 +106,16 @@ log = structlog.get_logger("watchbill.api")
 class Gate:
     """ASGI middleware around everything else."""
 
-    def __init__(self, app: ASGIApp, meters: ServerMetrics, proxies: Proxies, audit: Audit) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        meters: ServerMetrics,
+        proxies: Proxies,
+        audit: Audit,
+        allowed_hosts: Iterable[str] = (),
+    ) -> None:
         self._app = app
+        self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._meters = meters
         self._proxies = proxies
         self._audit = audit
@@ -126,6 +137,7 @@ class Gate:
         self._meters.in_progress.inc()
         try:
             check_head(scope)
+            check_host(scope, self._allowed_hosts)
             await self._app(scope, receive, response)
         except Exception as error:
             if response.status is not None:
@@ -208,6 +220,15 @@ def sent_request_id(scope: Scope) -> str | None:
     if len(sent) != 1 or _SENT_ID.fullmatch(sent[0]) is None:
         return None
     return str(sent[0].decode("ascii"))
+
+
+def check_host(scope: Scope, allowed: frozenset[str]) -> None:
+    """Raises HTTPException for a name that is not ours, such as one that an attacker lets lead to us."""
+    if not allowed or scope["path"] in PROBES:
+        return
+    sent = next((value for name, value in scope["headers"] if name == b"host"), b"")
+    if _PORT.sub("", sent.decode("latin-1").lower()) not in allowed:
+        raise HTTPException(421, "The server is not called by this name.")
 
 
 def check_head(scope: Scope) -> None:

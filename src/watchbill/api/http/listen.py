@@ -79,6 +79,7 @@ class TooManyPipelined(Exception):
 
 def open_listener(host: str, port: int) -> socket.socket:
     """Raises Unavailable where the port cannot be had."""
+    host = host.strip("[]")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)

@@ -10,7 +10,12 @@ import typer
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.lookup import LookupScope, find_workload
-from watchbill.cli.connection.session import CommandContext, login_file, server_command
+from watchbill.cli.connection.session import (
+    CommandContext,
+    default_ca_file,
+    login_file,
+    server_command,
+)
 from watchbill.cli.output.humanize import rfc3339
 from watchbill.cli.output.terminal import credential_document, table_lines, terminal
 
@@ -54,7 +59,7 @@ def login(url: ServerUrl = "") -> None:
     screen, path = terminal(os.environ, no_color=False), login_file(os.environ)
 
     async def confirmed() -> None:
-        transport = Transport(url)
+        transport = Transport(url, ca_file=default_ca_file(os.environ))
         try:
             device_login = await begin_device_login(transport)
             screen.note(f"Open {device_login.verification_uri_complete}")
@@ -80,7 +85,7 @@ def logout() -> None:
         usage_error("You are not logged in.")
 
     async def ended() -> None:
-        transport = Transport(stored.url)
+        transport = Transport(stored.url, ca_file=default_ca_file(os.environ))
         try:
             await end_login(transport, stored)
         finally:

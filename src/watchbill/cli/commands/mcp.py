@@ -1,5 +1,6 @@
 """`mcp`: the read operations for language models, on standard input and output or over HTTP."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from watchbill.cli.connection.errors import usage_error
-from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.connection.session import CommandContext, default_ca_file, server_command
 
 if TYPE_CHECKING:
     from socket import socket
@@ -82,7 +83,7 @@ def _as_the_caller(url: str) -> Any:
         scheme, _, token = sent.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated("Send a token of the Watchbill server: Authorization: Bearer …")
-        async with Client(url, token=token.strip()) as client:
+        async with Client(url, token=token.strip(), ca_file=default_ca_file(os.environ)) as client:
             yield client
 
     return opened

@@ -42,6 +42,17 @@ def server(
         Path | None,
         typer.Option(help="Folder of the embedded PostgreSQL.  [WATCHBILL_DATA_DIR]"),
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Serve HTTPS with this certificate (PEM, with its chain), read again when it changes.  "
+            "[WATCHBILL_TLS_CERT]",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its key (PEM).  [WATCHBILL_TLS_KEY]")
+    ] = None,
     recount: Annotated[
         bool,
         typer.Option(
@@ -74,6 +85,8 @@ def server(
         port=port,
         database_url=database_url,
         data_dir=data_dir,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
         recounts=recount,
         rebuilds_usage=rebuild_usage,
     )
@@ -120,6 +133,14 @@ def agent(
             help="File with the line that `watchbill admin cluster create` printed.",
         ),
     ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="WATCHBILL_CA_FILE",
+            metavar="FILE",
+            help="Certificate authorities (PEM) to trust for the server, beside the system's.",
+        ),
+    ] = None,
     kubeconfig: Annotated[
         Path | None,
         typer.Option(
@@ -161,6 +182,7 @@ def agent(
             os.environ,
             server_url=server,
             credential=_read_credential(credential),
+            ca_file=ca_file,
             kubeconfig=kubeconfig,
             context=context,
             kinds_dir=kinds,

@@ -44,7 +44,7 @@ def _names(given: dict[str, object], begun: str) -> list[str]:
     import asyncio
 
     from watchbill.cli.connection.lookup import filter_item
-    from watchbill.cli.connection.session import client_factory
+    from watchbill.cli.connection.session import client_factory, default_ca_file
     from watchbill.client import Selection
 
     flags = CliLogin(
@@ -58,8 +58,10 @@ def _names(given: dict[str, object], begun: str) -> list[str]:
     flags = with_context(flags, str(named) if named else None, path, os.environ)  # type: ignore[arg-type]
     filters = (filter_item("name", begun, "=^"),) if begun else ()
 
+    open_client = client_factory(flags, path, ca_file=default_ca_file(os.environ))  # type: ignore[arg-type]
+
     async def ask() -> list[str]:
-        async with asyncio.timeout(COMPLETION_SECONDS), client_factory(flags, path)() as client:  # type: ignore[arg-type]
+        async with asyncio.timeout(COMPLETION_SECONDS), open_client() as client:
             page = await client.workload_list(
                 Selection(filters=filters, sort_by="name"), limit=MAX_NAMES
             )

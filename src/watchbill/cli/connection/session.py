@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from watchbill.client import Client
 
 LOGIN_FILE_VARIABLE = "WATCHBILL_LOGIN_FILE"
+CA_FILE_VARIABLE = "WATCHBILL_CA_FILE"
 CREDENTIALS_VARIABLE = "WATCHBILL_CREDENTIALS"
 MEMBERS = {"url": "url", "client_id": "clientId", "client_secret": "clientSecret"}
 URL_VARIABLES = {"WATCHBILL": "WATCHBILL_URL", "RUNAI": "RUNAI_BASE_URL"}
@@ -79,6 +80,11 @@ def login_file(environ: Mapping[str, str]) -> Path:
         return Path(environ[LOGIN_FILE_VARIABLE])
     home = Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     return home / "watchbill" / "login.json"
+
+
+def default_ca_file(environ: Mapping[str, str]) -> Path | None:
+    """Certificates to trust beside the system's, for commands without that option."""
+    return Path(environ[CA_FILE_VARIABLE]) if environ.get(CA_FILE_VARIABLE) else None
 
 
 def names_account(flags: CliLogin, credentials: Path | None, environ: Mapping[str, str]) -> bool:
@@ -317,6 +323,14 @@ def _common(
             show_default=False,
         ),
     ] = "",
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=CA_FILE_VARIABLE,
+            metavar="FILE",
+            help="Certificate authorities (PEM) to trust beside the system's.",
+        ),
+    ] = None,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colour.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
 ) -> None:
@@ -365,7 +379,12 @@ def _run(
         url=common["url"], client_id=common["client_id"], client_secret=common["client_secret"]
     )
     flags = with_context(given, common["context"], common["credentials"], os.environ)
-    open_client = client_factory(flags, common["credentials"], is_address_enough=is_address_enough)
+    open_client = client_factory(
+        flags,
+        common["credentials"],
+        ca_file=common["ca_file"],
+        is_address_enough=is_address_enough,
+    )
     screen = terminal(
         os.environ, no_color=common["no_color"], is_wide=options.get("output") == "wide"
     )
@@ -383,7 +402,11 @@ def _run(
 
 
 def client_factory(
-    flags: CliLogin, credentials: Path | None, *, is_address_enough: bool = False
+    flags: CliLogin,
+    credentials: Path | None,
+    *,
+    ca_file: Path | None = None,
+    is_address_enough: bool = False,
 ) -> Callable[[], "Client"]:
     """As a service account where anything names one, else as the person who is logged in here. Raises Invalid
     where nothing says which server, or as whom."""
@@ -395,8 +418,10 @@ def client_factory(
             stored = read_login(path)
             wanted = (flags.url or os.environ.get("WATCHBILL_URL", "")).rstrip("/")
             if stored is not None and wanted in ("", stored.url):
-                return functools.partial(LoginClient, path, stored)
+                return functools.partial(LoginClient, path, stored, ca_file=ca_file)
     from watchbill.client import Client
 
     login = find_login(flags, credentials, os.environ, is_address_enough=is_address_enough)
-    return functools.partial(Client, login.url, login.client_id, login.client_secret)
+    return functools.partial(
+        Client, login.url, login.client_id, login.client_secret, ca_file=ca_file
+    )
