@@ -58,10 +58,10 @@ async def multiply(connection: asyncpg.Connection, *, total: int, live: int) -> 
     await connection.execute("DROP TABLE seed")
 
 
-async def fill_million(database_url: str, *, total: int, live: int) -> None:
+async def fill_million(database_url: str, *, total: int, live: int, seeds: int = SEEDS) -> None:
     """A fresh, migrated database becomes one of `total` workloads, `live` of them live."""
     began = time.perf_counter()
-    seeds = min(SEEDS, live)
+    seeds = min(seeds, live)
     db = await Database.open(database_url, pool_size=2)
     await fill(db, total=seeds, live=seeds)
     await db.close()

@@ -37,12 +37,16 @@ CLUSTER_JOIN = "JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster
 
 @dataclass(frozen=True, slots=True)
 class SelectColumn:
-    """How a field is read in SQL. `scale`: what a number is multiplied by before it is compared."""
+    """How a field is read in SQL. `scale`: what a number is multiplied by before it is compared.
+
+    `sort_sql`: what has the same order and an index; None = `sql` itself.
+    """
 
     sql: str
     is_nullable: bool = True
     scale: int = 1
     needs_cluster: bool = False
+    sort_sql: str | None = None
 
 
 def _select_column(field: WorkloadField) -> SelectColumn:
@@ -51,7 +55,10 @@ def _select_column(field: WorkloadField) -> SelectColumn:
         case Storage.PLAIN:
             return SelectColumn(column, field.is_nullable)
         case Storage.ID:
-            return SelectColumn(f'{column}::text COLLATE "C"', field.is_nullable)
+            sort_sql = column if field.column == "cluster_id" else None  # UUIDs sort as their text
+            return SelectColumn(
+                f'({column}::text COLLATE "C")', field.is_nullable, sort_sql=sort_sql
+            )
         case Storage.MILLIONTHS:
             return SelectColumn(column, field.is_nullable, scale=GPU_MILLIONTHS)
         case Storage.PHASE_TOTAL:
@@ -243,12 +250,14 @@ def id_bounds(prefix: str) -> tuple[UUID, UUID] | None:
 
 def order_by(query: WorkloadQuery) -> str:
     """The query's order: no value last both ways, ties by id in the same direction."""
-    column = COLUMNS[query.sort_by]
     direction = "DESC" if query.is_descending else "ASC"
+    if query.sort_by == "deletedAt" and not query.is_deleted:
+        return f"w.id {direction}"  # none has a value
+    column = COLUMNS[query.sort_by]
     # Said only where a row may lack the value: an index cannot serve what it was not made for.
-    has_value = not column.is_nullable or (query.is_deleted and query.sort_by == "deletedAt")
+    has_value = not column.is_nullable or query.sort_by == "deletedAt"
     nulls = " NULLS LAST" if query.is_descending and not has_value else ""
-    return f"{column.sql} {direction}{nulls}, w.id {direction}"
+    return f"{column.sort_sql or column.sql} {direction}{nulls}, w.id {direction}"
 
 
 def sorted_statement(scope: Scope, query: WorkloadQuery, now: datetime) -> tuple[Statement, str]:
@@ -256,6 +265,38 @@ def sorted_statement(scope: Scope, query: WorkloadQuery, now: datetime) -> tuple
     statement = conditions(scope, query, now)
     statement.needs_cluster |= COLUMNS[query.sort_by].needs_cluster
     return statement, order_by(query)
+
+
+def page_statement(scope: Scope, query: WorkloadQuery, now: datetime) -> tuple[Statement, str, str]:
+    """Parameters, order, and the query for a page's ids and one more."""
+    statement, order = sorted_statement(scope, query, now)
+    offset = statement.bind(query.offset, "::bigint")
+    page = f"LIMIT {query.limit + 1} OFFSET {offset}"
+    if order.endswith(" NULLS LAST, w.id DESC") and _has_sort_index(query):
+        return statement, order, _values_then_none(statement, query, page, offset)
+    matching = f"FROM {statement.source} WHERE {statement.where}"
+    return statement, order, f"SELECT w.id {matching} ORDER BY {order} {page}"
+
+
+def _has_sort_index(query: WorkloadQuery) -> bool:
+    return not query.is_deleted and QUERY_FIELDS[query.sort_by].kind is not FieldKind.NAMES
+
+
+def _values_then_none(statement: Statement, query: WorkloadQuery, page: str, offset: str) -> str:
+    """Descending, no value last. Read backwards, an index has what lacks a value first: so those that have one
+    come from one scan of it, and what the page then still wants from another."""
+    column = COLUMNS[query.sort_by].sql
+    end = f"{query.limit + 1} + {offset}"
+    matching = f"FROM {statement.source} WHERE {statement.where} AND {column}"
+    order = f"ORDER BY {column} DESC, w.id DESC"
+    return (
+        f"WITH present AS MATERIALIZED (SELECT w.id, {column} AS value {matching} IS NOT NULL {order} "
+        f"LIMIT {end}), absent AS (SELECT w.id, {column} AS value {matching} IS NULL {order} "
+        f"LIMIT greatest(0, {end} - (SELECT count(*) FROM present))) "
+        "SELECT id FROM (SELECT id, value, 0 AS part FROM present UNION ALL "
+        "SELECT id, value, 1 FROM absent) AS p "
+        f"ORDER BY part, value DESC, id DESC {page}"
+    )
 
 
 def ascii_lower(text: str) -> str:

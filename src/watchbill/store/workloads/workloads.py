@@ -27,6 +27,7 @@ from watchbill.store.workloads.select import (
     RUNNING_SECONDS,
     Statement,
     in_scope,
+    page_statement,
     sorted_statement,
 )
 from watchbill.store.workloads.tally import counting
@@ -75,11 +76,7 @@ async def workload_list(
     db: Database, cache: DocumentCache, scope: Scope, query: WorkloadQuery, now: datetime
 ) -> WorkloadPage:
     """One page: ids by index first, then the documents that the cache does not hold."""
-    statement, order = sorted_statement(scope, query, now)
-    page = (
-        f"SELECT w.id FROM {statement.source} WHERE {statement.where} ORDER BY {order} "
-        f"LIMIT {query.limit + 1} OFFSET {statement.bind(query.offset, '::bigint')}"
-    )
+    statement, order, page = page_statement(scope, query, now)
     sql = (
         f"SELECT w.id, w.revision, {_TOTALS}, octet_length(w.document) AS bytes "
         f"FROM workload w {CLUSTER_JOIN} WHERE w.tenant_id = $2 AND w.id IN ({page}) ORDER BY {order}"
