@@ -11,6 +11,7 @@ import yaml
 from kubernetes_asyncio.client import models
 
 from tests.conftest import require
+from watchbill.cli.app import run
 from watchbill.settings import settings_table
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -136,3 +137,20 @@ def test_compose_builds_stages_that_exist_and_publishes_to_this_machine_alone() 
         named = {volume.partition(":")[0] for volume in service.get("volumes", ())}
         assert {name for name in named if not name.startswith(".")} <= compose["volumes"].keys()
         assert set(service.get("secrets", ())) <= compose["secrets"].keys()
+
+
+def test_every_alert_has_an_entry_in_the_runbook_and_none_is_left_over() -> None:
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yaml").read_text(encoding="utf-8"))
+    alerts = {
+        rule["alert"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule
+    }
+    runbook = (DEPLOY.parent / "docs" / "runbook.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^## (\w+)$", runbook, re.MULTILINE)) == alerts
+
+
+def test_every_command_of_the_runbook_exists() -> None:
+    runbook = (DEPLOY.parent / "docs" / "runbook.md").read_text(encoding="utf-8")
+    lines = set(re.findall(r"`watchbill ([a-z ]+?)(?: [A-Z-].*?)?`", runbook))
+    assert lines >= {"doctor", "idle", "why", "get", "admin cluster create"}
+    for line in lines:
+        assert run([*line.split(), "--help"]) == 0, line
