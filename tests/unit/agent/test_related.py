@@ -1,6 +1,8 @@
 """What stands beside workloads: kept sparingly, found again, and whom a change of it concerns."""
 
 import json
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -143,6 +145,9 @@ def test_a_gateway_s_counters_concern_nobody(filled: Filled, objs: tuple[Json, J
         spec={"listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]},
         status={"addresses": [], "listeners": [{"attachedRoutes": 1}]},
     )
+    through = route("infra", "team")
+    through["spec"]["parentRefs"] = [{"name": "gate"}]
+    filled.put(through)
     assert filled.touched_by(gateway) == {root_uid(objs[0])}
     counted = changed(gateway, status={"addresses": [], "listeners": [{"attachedRoutes": 2}]})
     assert filled.touched_by(counted) == set()
@@ -237,3 +242,67 @@ def test_autoscalers_of_other_targets_are_left_out(
         )
     [found] = filled.cache.gather(root_uid(objs[0])).autoscalers
     assert found["spec"]["scaleTargetRef"] == {"name": "web"}
+
+
+@pytest.mark.parametrize("group", ["gateway.networking.k8s.io/v1", "networking.istio.io/v1"])
+def test_a_gateway_concerns_only_those_whose_routes_refer_to_it(
+    filled: Filled, objs: tuple[Json, Json, Json], group: str
+) -> None:
+    gateway = made("Gateway", "gate", group=group, namespace="infra", spec={"listeners": []})
+    assert filled.touched_by(gateway) == set()
+    through = made(
+        "VirtualService",
+        "v",
+        group="networking.istio.io/v1",
+        spec={"gateways": ["infra/gate"], "http": []},
+    )
+    assert filled.touched_by(through) == {root_uid(objs[0])}
+    moved = changed(gateway, spec={"listeners": [{"port": 80}]})
+    assert filled.touched_by(moved) == {root_uid(objs[0])}
+    filled.remove(through)
+    assert filled.touched_by(gateway) == set()
+    assert not filled.cache.related._gateway_routes.referrers
+
+
+def calls(work: Callable[[], object]) -> int:
+    """How many Python functions the work calls: its cost, whatever the machine is doing besides."""
+    count = 0
+
+    def note(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_a_pod_group_costs_as_much_as_the_pods_that_name_it() -> None:
+    filled = Filled()
+    names = [f"p{number}" for number in range(200)]
+    pods = [made("Pod", name, spec={"containers": []}) for name in names]
+    pods[0]["metadata"]["annotations"] = {"pod-group-name": "gang"}
+    gang = made("PodGroup", "gang", group="scheduling.run.ai/v2alpha2", spec={})
+    filled.put(*pods[:10], gang)
+    few = calls(lambda: filled.put(gang))
+    filled.put(*pods[10:])
+    assert calls(lambda: filled.put(gang)) <= few
+    assert filled.touched_by(gang) == {root_uid(pods[0])}
+    filled.remove(pods[0])
+    assert filled.touched_by(gang) == set()
+    assert not filled.cache.related._group_pods.referrers
+
+
+def test_of_an_event_only_bounded_texts_are_kept(
+    filled: Filled, objs: tuple[Json, Json, Json]
+) -> None:
+    large = event(objs[1], "FailedCreate", "x" * 100_000, related={"name": "y" * 100_000})
+    large["lastTimestamp"] = "z" * 100_000
+    large["involvedObject"] |= dict.fromkeys(("name", "fieldPath", "else"), "w" * 100000)
+    filled.put(large)
+    [kept] = filled.cache.gather(root_uid(objs[0])).scheduling_events
+    assert len(json.dumps(kept)) < 4_096
+    assert set(kept["involvedObject"]) == {"uid", "name", "fieldPath"}

@@ -10,6 +10,7 @@ import yaml
 
 from tests.fixtures.command_line import watchbill
 from tests.fixtures.lives import definitions
+from watchbill.cli.commands import kinds
 from watchbill.cli.commands.kinds import collect_objects, collect_topmost, read_documents
 from watchbill.errors import Invalid
 from watchbill.kinds.objects.objects import GroupKind
@@ -129,3 +130,10 @@ async def test_the_command_takes_a_file_or_the_flag() -> None:
     assert (tried.code, yaml.safe_load(tried.out)["workload"]["type"]) == (0, "Study")
     neither = await watchbill("kinds", "try")
     assert (neither.code, "either a FILE or --unknown" in neither.err) == (2, True)
+
+
+def test_an_owner_counts_in_its_own_namespace_alone() -> None:
+    root = {"metadata": {"uid": "r", "namespace": "a"}}
+    for namespace, leads in (("a", True), ("b", False)):
+        metadata = {"uid": "p", "namespace": namespace, "ownerReferences": [{"uid": "r"}]}
+        assert kinds._leads_to({"metadata": metadata}, root, {"r": root}) is leads

@@ -136,3 +136,27 @@ def test_messages_are_read_in_linear_work(module: ModuleType) -> None:
             counting.findall(size)
             steps.append(Counting.steps - before)
         assert steps[1] < 2.6 * steps[0] + 100, (pattern.pattern, first, second, steps)
+
+
+@pytest.mark.parametrize("mark", [" ", ",", '"', "x"])
+def test_an_argument_is_cut_between_values(mark: str) -> None:
+    token = "ghp_Zx9Kq2vLm8Rt4Yp7Wn3Bd6HsZx9Kq2vLm8Rt"
+    for shift in range(0, 40, 3):
+        filler = ("a" * 40 + mark) * 400
+        argument = filler[: redact.MAX_TEXT - shift] + mark + token
+        shown = redact.redact_arguments(["run", argument], Redaction.DEFAULT)
+        assert "ghp_" not in "".join(shown)
+        assert "Zx9K" not in redact.redact_text(argument, Redaction.DEFAULT)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password:" + " " * 30 + "hunter2xyz",
+        "password" + " " * 20 + "= hunter2xyz",
+        "serve --password \\\n    hunter2xyz",
+        "serve --api-key\t\\\r\n  hunter2xyz",
+    ],
+)
+def test_blanks_and_continued_lines_hide_no_pair(text: str) -> None:
+    assert "hunter2" not in redact.redact_text(text, Redaction.DEFAULT)

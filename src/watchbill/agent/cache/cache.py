@@ -52,7 +52,7 @@ class Cache:
 
     def __init__(self, settings: CacheSettings, listener: OwnerListener) -> None:
         self.owner_tree = OwnerTree(settings.root_kinds, listener)
-        self.cluster = ClusterView(self._cluster_changed)
+        self.cluster = ClusterView(self._cluster_changed, self._gateway_changed)
         self.related = Related(self.owner_tree, listener)
         self.targets = ScrapeTargets(settings.exporter_namespaces, settings.reservation_namespaces)
         self.idle: dict[str, IdleGpus] = {}
@@ -92,6 +92,7 @@ class Cache:
             if stored is not None and stored.payload == pod:
                 return
         self._nodes.put(meta.uid, pod.node)
+        self.related.put_pod(pod)
         entry = Entry(meta.uid, POD, pod.namespace, pod.name, parent, pod)
         self.owner_tree.put(entry, datetime.now(UTC))
 
@@ -143,6 +144,7 @@ class Cache:
         if uid not in self.owner_tree.entries:
             self._bare.pop(uid, None)
             self._nodes.remove(uid)
+            self.related.drop_pod(uid)
 
     def mark_listed(self, key: GroupKind) -> None:
         """The kind was listed completely: from now on its list proves absence."""
@@ -204,6 +206,9 @@ class Cache:
         if pod.deleted_at is not None:
             metadata["deletionTimestamp"] = _rfc3339(pod.deleted_at)
         return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+
+    def _gateway_changed(self, namespace: str, name: str) -> None:
+        self.related.notify_gateway(namespace, name)
 
     def _cluster_changed(self, namespace: str | None, node: str | None) -> None:
         """A shared object changed: for one namespace, one node, or for all."""

@@ -25,6 +25,8 @@ from watchbill.protocol import NodePoolCapacity
 
 Changed = Callable[[str | None, str | None], None]
 """Called with the namespace or the node that a change is confined to."""
+GatewayChanged = Callable[[str, str], None]
+"""Called with a gateway's namespace and name: only routes through it depend on it."""
 
 
 class _Address(msgspec.Struct, frozen=True):
@@ -54,6 +56,7 @@ class ClusterView:
     """Live maps; `objects` is the view of them that derivation receives."""
 
     changed: Changed
+    gateway_changed: GatewayChanged
     queues: dict[str, Object] = field(default_factory=dict)
     shards: dict[str, Object] = field(default_factory=dict)
     local_queues: dict[tuple[str, str], Object] = field(default_factory=dict)
@@ -147,20 +150,22 @@ class SharedSink:
         self._map[key] = obj
         relevant = _gateway_addresses if self._role is WatchRole.GATEWAY else _without_status
         if before is None or relevant(before) != relevant(obj):
-            self._view.changed(self._namespace_affected(meta.namespace, meta.name), None)
+            self._notify(meta.namespace, meta.name)
 
     def remove(self, uid: str, at: datetime) -> None:
         key = self._keys.pop(uid, None)
         if key is not None and key not in self._keys.values():
             del self._map[key]
             namespace, name = key if isinstance(key, tuple) else ("", key)
-            self._view.changed(self._namespace_affected(namespace, name), None)
+            self._notify(namespace, name)
 
-    def _namespace_affected(self, namespace: str, name: str) -> str | None:
-        if self._role is WatchRole.NAMESPACE:
-            return name
-        # A gateway takes routes of any namespace.
-        return None if self._role in _GATEWAYS else namespace or None
+    def _notify(self, namespace: str, name: str) -> None:
+        if self._role in _GATEWAYS:
+            self._view.gateway_changed(namespace, name)
+        elif self._role is WatchRole.NAMESPACE:
+            self._view.changed(name, None)
+        else:
+            self._view.changed(namespace or None, None)
 
 
 SHARED_ROLES = {

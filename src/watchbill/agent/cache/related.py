@@ -11,7 +11,7 @@ from typing import Any
 from watchbill.agent.cache.compressed import compress, decompress
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerListener, OwnerTree
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
-from watchbill.kinds.derivation.routing import backend_namespaces
+from watchbill.kinds.derivation.routing import backend_namespaces, gateways_of
 from watchbill.kinds.objects.json_access import at, objects, text
 from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION, Pod, owners
@@ -19,8 +19,10 @@ from watchbill.kinds.pending.events import EVENT_REASONS
 
 KEPT_EVENTS = 5_000
 """Of all namespaces; where there are more, those of the namespace that has most of them go first."""
-_EVENT_MEMBERS = ("reason", "message", "lastTimestamp", "eventTime", "involvedObject")
-_EVENT_TEXT = 2_048
+_EVENT_MEMBERS = {"reason": 128, "message": 2_048, "lastTimestamp": 64, "eventTime": 64}
+"""What is kept of an event, and how many characters of each: its author chooses the rest."""
+_ABOUT_MEMBERS = {"uid": 128, "kind": 128, "namespace": 64, "name": 256, "fieldPath": 256}
+"""The same of the object that it is about."""
 _GROUP_ANNOTATIONS = (POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION)
 
 
@@ -132,6 +134,31 @@ class _NewestEvents:
             del self._by_namespace[about.namespace]
 
 
+@dataclass(slots=True)
+class _References:
+    """Which objects refer to which others, so that a change finds its referrers without a search."""
+
+    targets: dict[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
+    referrers: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+
+    def put(self, uid: str, targets: frozenset[tuple[str, str]]) -> None:
+        """`targets` are pairs of namespace and name."""
+        if self.targets.get(uid) == targets:
+            return
+        self.drop(uid)
+        if targets:
+            self.targets[uid] = targets
+        for target in targets:
+            self.referrers.setdefault(target, set()).add(uid)
+
+    def drop(self, uid: str) -> None:
+        for target in self.targets.pop(uid, ()):
+            _discard(self.referrers, target, uid)
+
+    def to(self, target: tuple[str, str]) -> tuple[str, ...]:
+        return tuple(self.referrers.get(target, ()))
+
+
 class Related:
     """Keeps these objects and reports which workloads a change may concern."""
 
@@ -139,6 +166,8 @@ class Related:
         self._owner_tree = owner_tree
         self._listener = listener
         self._routing = _ByNamespace()
+        self._gateway_routes = _References()
+        self._group_pods = _References()
         self._autoscalers = _ByNamespace()
         self._pod_groups = _Owned()
         self._queue_workloads = _Owned()
@@ -185,11 +214,27 @@ class Related:
             uids |= self._queue_workloads.by_owner.get(owner, set())
         return self._queue_workloads.get_all(uids)
 
+    def put_pod(self, pod: Pod) -> None:
+        """Remember the groups that the pod names."""
+        names = {pod.annotations.get(key, "") for key in _GROUP_ANNOTATIONS} - {""}
+        self._group_pods.put(pod.uid, frozenset((pod.namespace, name) for name in names))
+
+    def drop_pod(self, uid: str) -> None:
+        self._group_pods.drop(uid)
+
+    def notify_gateway(self, namespace: str, name: str) -> None:
+        """A gateway changed: for the namespaces to which routes through it lead."""
+        routes = self._gateway_routes.to((namespace, name))
+        namespaces = [self._routing.namespaces.get(route, frozenset()) for route in routes]
+        self._notify_namespaces(frozenset().union(*namespaces))
+
     def put_routing(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        self._gateway_routes.put(meta.uid, gateways_of(obj))
         namespaces = backend_namespaces(obj) | {meta.namespace}
         self._notify_namespaces(self._routing.put(meta.uid, obj, namespaces))
 
     def drop_routing(self, uid: str) -> None:
+        self._gateway_routes.drop(uid)
         self._notify_namespaces(self._routing.drop(uid))
 
     def put_autoscaler(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
@@ -205,9 +250,9 @@ class Related:
     def put_event(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         if text(obj.get("reason")) not in EVENT_REASONS:
             return
-        about = OwnerKey(meta.namespace, text(at(obj, "involvedObject", "uid")))
-        kept = {name: obj.get(name) for name in _EVENT_MEMBERS}
-        kept["message"] = text(obj.get("message"))[:_EVENT_TEXT]
+        involved = _texts(obj.get("involvedObject"), _ABOUT_MEMBERS)
+        about = OwnerKey(meta.namespace, involved.get("uid", ""))
+        kept = {"message": "", **_texts(obj, _EVENT_MEMBERS), "involvedObject": involved}
         before = self._events.put(about, meta.uid, kept)
         # The same message with a higher count changes nothing.
         if any(before.get(name) != kept[name] for name in ("reason", "message")):
@@ -275,10 +320,16 @@ class Related:
         if self._pod_groups.owners[uid]:
             return
         namespace, name = self._pod_groups.names[uid]
-        for root in self._owner_tree.in_namespace(namespace):
-            pods = self._owner_tree.pods(root)
-            if any(name in map(pod.annotations.get, _GROUP_ANNOTATIONS) for pod in pods):
+        pods = self._group_pods.to((namespace, name))
+        for root in {self._owner_tree.root_of(OwnerKey(namespace, pod)) for pod in pods}:
+            if root is not None:
                 self._listener.on_change(root)
+
+
+def _texts(obj: Any, lengths: dict[str, int]) -> dict[str, Any]:
+    """The members of these names that are texts, each cut to its length."""
+    values = {name: text(at(obj, name))[:length] for name, length in lengths.items()}
+    return {name: value for name, value in values.items() if value}
 
 
 def _discard(index: dict[Any, set[str]], key: Any, uid: str) -> None:

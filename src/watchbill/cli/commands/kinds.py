@@ -201,9 +201,12 @@ def _owner(document: JSON) -> JSON | None:
 
 
 def _leads_to(document: JSON, root: JSON, known: dict[str, JSON]) -> bool:
+    """An owner counts in its own namespace alone."""
+    namespace = root["metadata"]["namespace"]
     found: JSON | None = document
     for _ in range(16):
-        owner = _owner(found) if found is not None else None
+        is_near = found is not None and found["metadata"]["namespace"] == namespace
+        owner = _owner(found) if found is not None and is_near else None
         if owner is None:
             return False
         if owner["uid"] == root["metadata"]["uid"]:

@@ -44,6 +44,7 @@ MAX_TEXT = 10_240
 CUT = "…"
 _CACHED_LENGTH = 512
 _MAX_TAIL = 256
+_BETWEEN_VALUES = " \t\n\"',;<>"
 _MAX_DEPTH = 3
 
 _VALUE = re.compile(
@@ -52,12 +53,12 @@ _VALUE = re.compile(
     re.DOTALL,
 )
 _PAIR = re.compile(
-    r"""(?<![\w.$-])([\w.-]{1,128}+)(\\?["']|)([ \t]{0,4}+(?:[:+]?=>?|:)[ \t]{0,4}+)"""
+    r"""(?<![\w.$-])([\w.-]{1,128}+)(\\?["']|)([ \t]{0,64}+(?:[:+]?=>?|:)[ \t]{0,64}+)"""
 )
-_OPTION = re.compile(r"(?<![\w.$-])(-{1,2}[A-Za-z][\w.-]{0,127}+)([ \t]{1,64}+)(?!-)")
+_OPTION = re.compile(r"(?<![\w.$-])(-{1,2}[A-Za-z][\w.-]{0,127}+)((?:[ \t]|\\\r?\n){1,64}+)(?!-)")
 _NAME_AND_VALUE = re.compile(
-    r"""\bname["'\\>]{0,2}+[ \t]{0,4}+[:=]?[ \t]{0,4}+["'\\]{0,2}+([\w.-]{1,128}+)"""
-    r"""(?:</name>|["'\\,\s]){1,24}+<?["'\\]{0,2}+value["'\\>]{0,2}+[ \t]{0,4}+[:=]?[ \t]{0,4}+""",
+    r"""\bname["'\\>]{0,2}+[ \t]{0,64}+[:=]?[ \t]{0,64}+["'\\]{0,2}+([\w.-]{1,128}+)"""
+    r"""(?:</name>|["'\\,\s]){1,24}+<?["'\\]{0,2}+value["'\\>]{0,2}+[ \t]{0,64}+[:=]?[ \t]{0,64}+""",
     re.IGNORECASE,
 )
 """`{"name": "DB_PASSWORD", "value": "x"}`, as lists of variables and Hadoop's XML have it."""
@@ -124,8 +125,9 @@ def redact_arguments(arguments: Sequence[str], mode: Redaction) -> tuple[str, ..
     for argument in arguments:
         if left <= 0:
             return (*shown, CUT)
-        argument = argument[:left]
-        left -= len(argument) + 1
+        is_cut = len(argument) > left
+        argument = _cut(argument, left)
+        left = 0 if is_cut else left - len(argument) - 1
         start = command.secret_start(argument)
         if option and not _OPTION_ALONE.fullmatch(argument) and not is_ordinary(option, argument):
             # After an option with a secret's name only `--word` and `-x` are options.
@@ -169,7 +171,7 @@ def redact_text(text: str, mode: Redaction) -> str:
         return text
     if len(text) <= _CACHED_LENGTH:
         return _redact_short(text)
-    return _redact(text) if len(text) <= MAX_TEXT else _redact(_cut(text)) + CUT
+    return _redact(text) if len(text) <= MAX_TEXT else _redact(_cut(text, MAX_TEXT)) + CUT
 
 
 @lru_cache(maxsize=4096)
@@ -189,12 +191,13 @@ def _redact(text: str) -> str:
     return hide_mixed(hide_tokens(text))
 
 
-def _cut(text: str) -> str:
-    """At a space near the limit, so that no token is cut in two: half a token may not look like one."""
-    head = text[:MAX_TEXT]
-    tail = head[-_MAX_TAIL:].split()
-    is_parted = len(tail) > 1 and not text[MAX_TEXT].isspace()
-    return head[: -len(tail[-1])] if is_parted else head
+def _cut(text: str, limit: int) -> str:
+    """At a mark between values near the limit: half a token, or half a URL, may not look like one."""
+    head = text[:limit]
+    if len(text) <= limit or text[limit].isspace():
+        return head
+    end = max(head.rfind(mark, max(0, limit - _MAX_TAIL)) for mark in _BETWEEN_VALUES)
+    return head[: end + 1] if end >= 0 else head[:-_MAX_TAIL]
 
 
 def _hide_in_commands(text: str, depth: int = 0) -> str:

@@ -32,7 +32,7 @@ _LOGINS = frozenset({"wandb", "vault"})
 """Commands that take the secret itself after `login`."""
 _SETTERS = frozenset({"set", "config", "configure", "setx", "modify", "put", "alias"})
 _COMPOUND = re.compile(r"[A-Za-z][._/-]|[_:][A-Za-z]|[a-z][A-Z]")
-_HEADER = re.compile(r"([A-Za-z][\w-]{0,127}+):[ \t]{0,4}+(?=\S)")
+_HEADER = re.compile(r"([A-Za-z][\w-]{0,127}+):[ \t]{0,64}+(?=\S)")
 _HEADER_OPTIONS = frozenset({"-H", "--header", "--proxy-header"})
 _FLAGS = frozenset({"--relogin", "--verify", "--cloud", "--anonymously", "-no-print"})
 _LITERAL = re.compile(r"--from-literal=[^=\s]{1,253}+=(?=\S)")

@@ -191,6 +191,22 @@ def backend_namespaces(route: Object) -> frozenset[str]:
     return frozenset([namespace for namespace in namespaces if namespace][:_MAX_NAMESPACES])
 
 
+def gateways_of(route: Object) -> frozenset[tuple[str, str]]:
+    """Namespaces and names of the gateways that it refers to."""
+    own = _namespace(route)
+    parents = {
+        (text(parent.get("namespace")) or own, text(parent.get("name")))
+        for parent in objects(at(route, "spec", "parentRefs"))
+    }
+    istio = {_istio_gateway(name, own) for name in texts(at(route, "spec", "gateways"))}
+    return frozenset(parents | istio)
+
+
+def _istio_gateway(name: str, namespace: str) -> tuple[str, str]:
+    where, slash, plain = name.rpartition("/")
+    return (where if slash else namespace, plain)
+
+
 def route_endpoints(route: Object, backends: Backends, *, is_owned: bool) -> Iterator[Endpoint]:
     """The endpoints under which the route serves the workload; none where it leads elsewhere."""
     reader = _READERS.get(text(route.get("kind")))
@@ -370,8 +386,7 @@ def _is_istio_backend(host: str, backends: Backends, service: Object) -> bool:
 def _istio_listeners(name: str, namespace: str, cluster: ClusterObjects) -> Iterator[_Listener]:
     if name == "mesh":
         return
-    where, slash, plain = name.rpartition("/")
-    gateway = cluster.istio_gateways.get((where if slash else namespace, plain))
+    gateway = cluster.istio_gateways.get(_istio_gateway(name, namespace))
     if gateway is None:
         yield _Listener(("",), None, None)
         return
