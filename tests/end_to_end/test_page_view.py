@@ -30,6 +30,25 @@ async def test_an_invalid_filter_is_refused_with_what_was_meant(
     assert suggestion.replace("==", "%3D%3D") in tab.page.url
 
 
+async def test_an_unknown_column_is_refused_with_what_was_meant(tab: Tab) -> None:
+    await tab.sign_in("/?columns=phase,projekt")
+    await expect(tab.page.locator("#content")).to_contain_text("There is no column 'projekt'")
+    await expect(tab.page.locator(".row")).to_have_count(0)
+    await tab.page.get_by_role("button", name="Did you mean project?").click()
+    await expect(tab.page.locator(".row .name").first).to_be_visible()
+    assert "columns=phase%2Cproject" in tab.page.url
+
+
+async def test_why_leads_to_who_holds_the_gpus_and_to_the_events(tab: Tab) -> None:
+    await tab.sign_in("/?filterBy=phase%3D%3DPending")
+    await tab.page.locator(".row .name").first.click()
+    why = tab.page.get_by_role("region", name="Why it is pending")
+    await why.get_by_text("Events with kubectl").click()
+    await expect(why.locator("code")).to_contain_text("kubectl get events --namespace ")
+    await why.get_by_role("link", name="project ").first.click()
+    await expect(tab.page).to_have_url(re.compile("filterBy=projectName.*sortBy=allocatedGPU"))
+
+
 async def test_an_invalid_filter_can_be_removed(tab: Tab) -> None:
     await tab.sign_in("/?filterBy=colour%3D%3Dblue&filterBy=phase%3D%3DFailed")
     await tab.page.get_by_role("button", name="Remove colour==blue").click()

@@ -3,8 +3,11 @@
 import { serverNow } from "../api/server_clock";
 import type { ComponentChildren } from "preact";
 import type { PendingReason, Workload } from "../api/shapes";
+import { CopyButton } from "../components/copy";
+import { eventsCommand } from "../model/commands";
 import { decimal, plural } from "../model/format";
 import { idleGpuHours } from "../model/idle";
+import { listUrl } from "../model/view";
 import { Age } from "../components/instant";
 
 const SOURCES: Readonly<Record<string, string>> = {
@@ -87,7 +90,47 @@ function Pending({ workload }: { readonly workload: Workload }) {
           ))}
         </details>
       )}
+      <WhoHolds workload={workload} nodePools={nodePools(reasons)} />
+      <Events workload={workload} />
     </Box>
+  );
+}
+
+function nodePools(reasons: readonly PendingReason[]): string[] {
+  return [...new Set(reasons.map(({ nodePool }) => nodePool).filter((name): name is string => !!name))];
+}
+
+const LARGEST_FIRST = { sortBy: "allocatedGPU", isDescending: true } as const;
+
+/** The way to those who hold what it waits for, as far as the reader may see them. */
+function WhoHolds(props: { readonly workload: Workload; readonly nodePools: readonly string[] }) {
+  const { projectName, clusterId } = props.workload;
+  const here = ["clusterId", "==", clusterId] as const;
+  return (
+    <p class="why-source">
+      Who holds GPUs: <a href={listUrl([["projectName", "==", projectName], here], LARGEST_FIRST)}>project {projectName}</a>
+      {props.nodePools.map((name) => (
+        <>
+          {", "}
+          <a key={name} href={listUrl([["nodepool", "==", name], here], LARGEST_FIRST)}>
+            node pool {name}
+          </a>
+        </>
+      ))}
+    </p>
+  );
+}
+
+function Events({ workload }: { readonly workload: Workload }) {
+  if (!workload.namespace) return null;
+  const command = eventsCommand(workload.namespace, workload.name);
+  return (
+    <details class="raw">
+      <summary>Events with kubectl</summary>
+      <p>
+        <code>{command}</code> <CopyButton text={command} label="Copy the kubectl line" />
+      </p>
+    </details>
   );
 }
 

@@ -38,6 +38,11 @@ export function listCommand(view: View): string {
   return words.join(" ");
 }
 
+/** The events of a workload's object and of its pods, whose names begin with its own. */
+export function eventsCommand(namespace: string, name: string): string {
+  return `kubectl get events --namespace ${shellQuoted(namespace)} --sort-by .lastTimestamp | grep -F ${shellQuoted(name)}`;
+}
+
 export function workloadCommand(id: string, isPending: boolean): string {
   return `watchbill ${isPending ? "why" : "describe"} ${shellQuoted(id)}`;
 }

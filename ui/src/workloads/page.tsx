@@ -21,7 +21,7 @@ import { EmptyList } from "./empty_list";
 import type { LiveRows, PendingChanges } from "./live_rows";
 import { Table } from "./table";
 import { Toolbar } from "./toolbar";
-import { InvalidFilters } from "./invalid_filters";
+import { InvalidFilters, UnknownColumns, unknownColumns } from "./invalid_filters";
 import { ViewProvider } from "./view_context";
 import { useLiveRows } from "./use_live_rows";
 
@@ -103,6 +103,8 @@ export function WorkloadsPage({ route }: { readonly route: Route }) {
           <PhaseFilter facets={rows.facets} filters={view.filters} onFilters={setFilters} />
           {view.invalidFilters.length > 0 ? (
             <InvalidFilters view={view} onView={setView} />
+          ) : unknownColumns(view).length > 0 ? (
+            <UnknownColumns view={view} onView={setView} />
           ) : (
           <List
             rows={rows}
