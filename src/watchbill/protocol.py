@@ -99,7 +99,10 @@ Item = Upsert | Delete
 
 
 class HelloRequest(Wire, frozen=True):
-    """`cluster_uid`: of the namespace kube-system, "" where the agent cannot read it. The server keeps the
+    """`previous_stream_id`: the stream that this process held last, "" after its start: who comes back and is
+    not the one who wrote last has met another agent with the same credential.
+
+    `cluster_uid`: of the namespace kube-system, "" where the agent cannot read it. The server keeps the
     first one and refuses another (403): a credential alone does not say which cluster is watched."""
 
     protocol: Sequence
@@ -107,6 +110,7 @@ class HelloRequest(Wire, frozen=True):
     kubernetes_version: Name = ""
     capabilities: Annotated[tuple[Name, ...], msgspec.Meta(max_length=100)] = ()
     cluster_uid: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    previous_stream_id: StreamId = ""
 
 
 class IdleHours(Wire, frozen=True):
@@ -231,7 +235,7 @@ class InventoryCommit(Wire, frozen=True):
 
 
 class InventoryCommitted(Wire, frozen=True):
-    """`held`: too many would go at once; nothing was deleted until a second inventory agrees."""
+    """`held`: some were too many at once; they wait until a second inventory agrees."""
 
     deleted: int
     held: bool
@@ -259,12 +263,17 @@ class NodePoolCapacity(Wire, frozen=True):
 
 
 class Heartbeat(Wire, frozen=True):
-    """`digest`: order-independent, over all (id, record hash) acknowledged; room for a later check."""
+    """`observed_seconds_ago`: how long ago everything told was known to be current; None where nothing was read
+    yet. `backlog`: workloads with changes that are not acknowledged.
+
+    `digest`: order-independent, over all (id, record hash) acknowledged; room for a later check."""
 
     stream_id: StreamId
     seq: Sequence
     kinds: Annotated[tuple[KindState, ...], msgspec.Meta(max_length=2_000)] = ()
     node_pools: Annotated[tuple[NodePoolCapacity, ...], msgspec.Meta(max_length=5_000)] = ()
+    observed_seconds_ago: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = 0.0
+    backlog: Count = 0
     digest: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 

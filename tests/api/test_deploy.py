@@ -18,6 +18,8 @@ from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, upsert, workload
 from tests.fixtures.serving import Served, serving
 from watchbill.agent.metrics import exporter
+from watchbill.protocol import Covered, InventoryBegin, InventoryCommit
+from watchbill.store.ingest.inventory import inventory_begin, inventory_commit
 from watchbill.store.usage.accounting import usage_account
 from watchbill.workload import Phase
 
@@ -89,6 +91,10 @@ async def test_everything_asked_for_is_told_by_server_or_agent(at_start: Served)
     ]
     await agent.send(*(upsert(one) for one in made), now=START)
     await usage_account(server.db, 1, START)
+    begin = InventoryBegin(stream_id=agent.stream_id, coverage=(Covered(group="", kind="Pod"),))
+    begun = await inventory_begin(server.db, agent.identity, begin, START)
+    commit = InventoryCommit(stream_id=agent.stream_id, inventory_id=begun.inventory_id, count=0)
+    await inventory_commit(server.db, agent.identity, commit, START)
     answer = await server.get("/metrics")
     assert answer.status == 200
     page = answer.body.decode()

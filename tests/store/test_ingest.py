@@ -1,16 +1,18 @@
 """Batches: applied once, in order, with the cursor; one bad item never holds up the rest."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 import msgspec
 import pytest
 
-from tests.fixtures.clusters import connected_agent
+from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import START, record, upsert, workload
 from watchbill.errors import Conflict, Forbidden, Invalid, Superseded
-from watchbill.protocol import Batch, Delete, Heartbeat, HelloRequest, Witness
+from watchbill.protocol import Batch, Delete, Heartbeat, HelloRequest, KindState, Witness
 from watchbill.query import Scope, WorkloadQuery
+from watchbill.responses.fleet import Cluster
 from watchbill.store.fleet.clusters import cluster_delete, cluster_list
 from watchbill.store.ingest.stream import batch_apply, heartbeat_apply, stream_open
 from watchbill.store.metrics.measured import usage_list
@@ -79,15 +81,50 @@ async def test_a_gap_says_what_was_expected(db: Database) -> None:
 
 async def test_only_the_newest_stream_may_write(db: Database) -> None:
     old = await connected_agent(db, START)
-    request = HelloRequest(protocol=1, agent_version="test")
-    await stream_open(db, old.identity, request, START + minutes(0.1))
+    first = old.stream_id
+    restarted = HelloRequest(protocol=1, agent_version="test")
+    await stream_open(db, old.identity, restarted, START + minutes(0.1))
     with pytest.raises(Superseded):
         await old.send(upsert(workload()), now=START + minutes(0.2))
     with pytest.raises(Superseded):
         beat = Heartbeat(stream_id=old.stream_id, seq=0)
         await heartbeat_apply(db, old.identity, beat, START + minutes(0.2))
     (cluster,) = await cluster_list(db, SCOPE, START + minutes(0.2))
-    assert cluster.takeovers == 1
+    assert cluster.takeovers == 0, "a restart takes over from nobody"
+    back = HelloRequest(protocol=1, agent_version="test", previous_stream_id=first)
+    await stream_open(db, old.identity, back, START + minutes(0.3))
+    (cluster,) = await cluster_list(db, SCOPE, START + minutes(0.3))
+    assert cluster.takeovers == 1, "both are alive"
+
+
+async def beat(db: Database, agent: Agent, now: datetime, age: float | None) -> Cluster:
+    """The cluster after a heartbeat, and after a restart of its agent, which alone proves nothing."""
+    pods: Literal["complete", "failing"] = "complete" if age == 0 else "failing"
+    state = KindState(group="", kind="Pod", state=pods, since=START, message="Unauthorized")
+    message = Heartbeat(
+        stream_id=agent.stream_id, seq=agent.seq, kinds=(state,), observed_seconds_ago=age
+    )
+    await heartbeat_apply(db, agent.identity, message, now)
+    await agent.hello(now)
+    (cluster,) = await cluster_list(db, SCOPE, now)
+    return cluster
+
+
+async def test_an_agent_that_cannot_read_its_cluster_is_not_connected(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    assert (await beat(db, agent, START, 0)).state == "connected"
+    await agent.send(upsert(workload()), now=START)
+    blind = await beat(db, agent, START + minutes(2), 90)
+    assert (blind.state, blind.last_contact_at) == ("degraded", START + minutes(0.5))
+    assert blind.reason == "Its agent cannot read pods (failing): Unauthorized"
+    await agent.send(upsert(workload(name="other")), now=START + minutes(3))
+    lost = await beat(db, agent, START + minutes(6), None)
+    assert (lost.state, lost.last_contact_at) == ("disconnected", START + minutes(0.5))
+    assert lost.last_message_at == START + minutes(6)
+    assert not lost.gaps
+    well = await beat(db, agent, START + minutes(7), 0)
+    assert (well.state, well.reason) == ("connected", None)
+    assert (well.gaps[0].from_at, well.gaps[0].to_at) == (START + minutes(0.5), START + minutes(7))
 
 
 async def test_another_protocol_is_refused_with_what_to_do(db: Database) -> None:

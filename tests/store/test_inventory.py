@@ -1,6 +1,6 @@
 """Deletion is inferred from complete inventories alone, and never too much of it at once."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -21,6 +21,8 @@ from watchbill.protocol import (
     Witness,
 )
 from watchbill.query import Scope, WorkloadQuery
+from watchbill.store.fleet.clusters import cluster_list
+from watchbill.store.ingest.held_deletions import SECOND_LOOK_AFTER, held_refuse, held_release
 from watchbill.store.ingest.inventory import inventory_begin, inventory_commit, inventory_entries
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.workloads import workload_count, workload_get
@@ -29,6 +31,7 @@ SCOPE = Scope(1, is_whole_tenant=True)
 JOB = ("kubeflow.org", "PyTorchJob")
 JOBS = Covered(*JOB)
 LATER = START + timedelta(minutes=1)
+SECOND = LATER + SECOND_LOOK_AFTER
 
 
 async def live(db: Database) -> int:
@@ -36,7 +39,12 @@ async def live(db: Database) -> int:
 
 
 async def take(
-    db: Database, agent: Agent, present: list[Upsert], *coverage: Covered, count: int | None = None
+    db: Database,
+    agent: Agent,
+    present: list[Upsert],
+    *coverage: Covered,
+    count: int | None = None,
+    now: datetime = LATER,
 ) -> tuple[tuple[UUID, ...], InventoryCommitted]:
     begun = await inventory_begin(
         db, agent.identity, InventoryBegin(stream_id=agent.stream_id, coverage=coverage), LATER
@@ -59,7 +67,7 @@ async def take(
             inventory_id=begun.inventory_id,
             count=len(present) if count is None else count,
         ),
-        LATER,
+        now,
     )
     return missing.missing, committed
 
@@ -167,7 +175,9 @@ async def test_too_much_at_once_is_held_until_a_second_look(db: Database) -> Non
     _, first = await take(db, agent, everything[:20], JOBS)
     assert (first.deleted, first.held) == (0, True)
     assert await live(db) == 120
-    _, second = await take(db, agent, everything[:20], JOBS)
+    _, soon = await take(db, agent, everything[:20], JOBS)
+    assert (soon.deleted, soon.held) == (0, True), "it may be wrong in the same way"
+    _, second = await take(db, agent, everything[:20], JOBS, now=SECOND)
     assert (second.deleted, second.held) == (100, False)
     assert await live(db) == 20
 
@@ -190,3 +200,37 @@ async def test_what_never_was_a_workload_leaves_no_trace(db: Database) -> None:
     await agent.send(withdrawn, now=LATER)
     assert await live(db) == 1
     assert await workload_get(db, SCOPE, UUID(int=1), LATER) is None
+
+
+async def held(db: Database) -> tuple[int, bool]:
+    (cluster,) = await cluster_list(db, SCOPE, SECOND)
+    waiting = cluster.held_deletions
+    return (waiting.count, waiting.is_refused) if waiting else (0, False)
+
+
+async def test_only_what_both_inventories_miss_is_deleted(db: Database) -> None:
+    """And what is held holds nothing else: single deletions go on meanwhile."""
+    agent = await connected_agent(db, START)
+    everything = [upsert(workload(number)) for number in range(1, 121)]
+    await agent.send(*everything, now=START)
+    await take(db, agent, everything[:20], JOBS)
+    assert await held(db) == (100, False)
+    _, second = await take(db, agent, [*everything[:10], *everything[60:]], JOBS, now=SECOND)
+    assert (second.deleted, second.held) == (50, False), "40 held before, 10 that went since"
+    assert await live(db) == 70
+    assert await held(db) == (0, False)
+
+
+async def test_an_administrator_decides_on_what_is_held(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    everything = [upsert(workload(number)) for number in range(1, 121)]
+    await agent.send(*everything, now=START)
+    await take(db, agent, [], JOBS)
+    assert await held_refuse(db, SCOPE, agent.identity.cluster_id, LATER) == 120
+    _, second = await take(db, agent, [], JOBS, now=SECOND)
+    assert (second.deleted, second.held) == (0, False)
+    assert await held(db) == (120, True)
+    await agent.send(upsert(workload(1, name="seen-again")), now=SECOND)
+    assert await held_release(db, SCOPE, agent.identity.cluster_id, SECOND) == 119
+    assert await live(db) == 1
+    assert await held_release(db, SCOPE, agent.identity.cluster_id, SECOND) == 0

@@ -20,6 +20,7 @@ from watchbill.store.identity.accounts import account_list
 from watchbill.store.identity.audit import AuditQuery, audit_list
 from watchbill.store.identity.rules import rule_list
 from watchbill.store.identity.users import user_list
+from watchbill.store.ingest.held_deletions import held_refuse, held_release
 from watchbill.store.metrics.measured import measured_purge, usage_list
 from watchbill.store.postgres.database import Database
 from watchbill.store.usage.report import usage_report
@@ -244,7 +245,8 @@ def test_every_read_that_takes_a_scope_is_here() -> None:
             parameters = inspect.signature(function).parameters
             if not name.startswith("_") and {"db", "scope"} <= parameters.keys():
                 found.add(name)
-    assert found - {"cluster_delete", "cluster_repin"} == READS.keys()
+    changes = {"cluster_delete", "cluster_repin", "held_release", "held_refuse"}
+    assert found - changes == READS.keys()
 
 
 @pytest.mark.parametrize("name", READS)
@@ -274,6 +276,9 @@ async def test_row_security_alone_keeps_administration(database_url: str, db: Da
     assert not await cluster_repin(
         mislaid, Scope(1, is_whole_tenant=True), UUID(int=0xC0 << 64 | 1)
     )
+    for decide in (held_release, held_refuse):
+        first = UUID(int=0xC0 << 64 | 1)
+        assert not await decide(mislaid, Scope(1, is_whole_tenant=True), first, NOW)
     assert await rule_list(mislaid, 1) == []
     assert await account_list(mislaid, 1) == []
     assert await audit_list(mislaid, 1, AuditQuery()) == []

@@ -67,6 +67,9 @@ class Cluster:
     def states(self) -> tuple[KindState, ...]:
         return (KindState(group="", kind="Pod", state="complete", since=NOW),)
 
+    def observed_seconds_ago(self) -> float | None:
+        return 0.0
+
     def node_pools(self) -> tuple[NodePoolCapacity, ...]:
         return (NodePoolCapacity(node_pool="default", nodes=1, gpus=8.0),)
 

@@ -210,6 +210,10 @@ class Agent:
     def states(self) -> tuple[KindState, ...]:
         return (*self.watch_manager.states(), *self.metrics.states())
 
+    def observed_seconds_ago(self) -> float | None:
+        """By the pods, from which phases and figures follow; other kinds tell their own state."""
+        return self.watch_manager.seconds_behind(POD) if self._is_synced else None
+
     def node_pools(self) -> tuple[NodePoolCapacity, ...]:
         return node_pools(self.cache.cluster, self._derive_settings)
 

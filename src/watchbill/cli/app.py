@@ -132,6 +132,8 @@ def _administration() -> typer.Typer:
     cluster.command("list")(clusters.clusters)
     cluster.command("delete")(clusters.delete)
     cluster.command("repin")(clusters.repin)
+    cluster.command("release")(clusters.release)
+    cluster.command("refuse")(clusters.refuse)
     admin.add_typer(cluster, name="cluster")
     for name, (help_text, commands) in _ADMINISTRATION.items():
         group = _group(help_text)

@@ -336,6 +336,12 @@ class Client:
     async def cluster_repin(self, cluster_id: UUID) -> None:
         await self.post_without_answer(f"/api/v1/clusters/{cluster_id}/repin")
 
+    async def held_release(self, cluster_id: UUID) -> None:
+        await self.post_without_answer(f"/api/v1/clusters/{cluster_id}/held-deletions/release")
+
+    async def held_refuse(self, cluster_id: UUID) -> None:
+        await self.post_without_answer(f"/api/v1/clusters/{cluster_id}/held-deletions/refuse")
+
     async def get(self, path: str, kind: type[Reply], parameters: Parameters = ()) -> Reply:
         """A read that answers `kind`."""
         return await self._get(path, kind, parameters)

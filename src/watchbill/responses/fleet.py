@@ -77,6 +77,19 @@ class Gap(Wire, frozen=True, kw_only=True):
     to_at: Instant = msgspec.field(name="to")
 
 
+class HeldDeletions(Wire, frozen=True, kw_only=True):
+    """Workloads that an inventory did not show any more, too many to be believed at once."""
+
+    count: PositiveCount
+    since: Instant
+    is_refused: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Whether an administrator refused all of them: they stay until they are released."
+        ),
+    ]
+
+
 class Cluster(Wire, frozen=True, kw_only=True):
     """A cluster's state by the server's own clock; `since` = when it entered the state.
 
@@ -88,8 +101,9 @@ class Cluster(Wire, frozen=True, kw_only=True):
     state: Annotated[
         ClusterState,
         msgspec.Meta(
-            description="waiting = no contact yet; degraded = silent for 60 s; disconnected = silent for "
-            "300 s. The phases of its workloads are kept as they were."
+            description="waiting = no contact yet; degraded = nothing is known to be current for 60 s; "
+            "disconnected = for 300 s, whether the agent is silent or cannot read its cluster. The phases of "
+            "its workloads are kept as they were."
         ),
     ]
     since: Instant
@@ -114,7 +128,28 @@ class Cluster(Wire, frozen=True, kw_only=True):
             description="Intervals in which nothing was observed; what lived only inside one is not known."
         ),
     ]
-    last_contact_at: Instant | None = None
+    last_contact_at: Annotated[
+        Instant | None,
+        msgspec.Meta(description="Until when the cluster was observed; totals stop here."),
+    ] = None
+    last_message_at: Annotated[
+        Instant | None,
+        msgspec.Meta(description="The newest message of its agent, whatever that can read."),
+    ] = None
+    last_change_at: Annotated[
+        Instant | None, msgspec.Meta(description="When a change of a workload was last applied.")
+    ] = None
+    last_inventory_at: Annotated[
+        Instant | None,
+        msgspec.Meta(description="When agent and server last compared all workloads."),
+    ] = None
+    backlog: Annotated[
+        int, msgspec.Meta(ge=0, description="Workloads with changes that are not applied yet.")
+    ] = 0
+    reason: Annotated[
+        str | None, msgspec.Meta(description="Why it is degraded or disconnected.")
+    ] = None
+    held_deletions: HeldDeletions | None = None
     agent_version: str | None = None
     kubernetes_version: str | None = None
 

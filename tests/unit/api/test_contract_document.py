@@ -85,6 +85,8 @@ def test_rights() -> None:
         "create_cluster",
         "delete_cluster",
         "repin_cluster",
+        "release_deletions",
+        "refuse_deletions",
     }
     assert {name for name, right in rights.items() if right is None} == {
         "get_me",

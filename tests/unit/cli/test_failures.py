@@ -27,6 +27,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "admin rule add": ("--role", "viewer", "--user", "ada@example.com"),
     "admin cluster delete": ("--yes",),
     "admin cluster repin": ("--yes",),
+    "admin cluster release": ("--yes",),
 }
 """What a command needs, beside the arguments that must be given, to ask the server and nobody else."""
 OTHERWISE = {"doctor", "mcp", "admin apply"}

@@ -331,6 +331,7 @@ async def test_clusters() -> None:
             },
         ],
         refused=[{"id": str(UUID(int=7)), "reason": "held elsewhere"}],
+        heldDeletions={"count": 120, "since": SINCE.isoformat(), "isRefused": False},
     )
     async with FakeServer(clusters=[cluster(), troubled]).running() as watchbill:
         outcome = await watchbill("clusters")
@@ -342,7 +343,9 @@ async def test_clusters() -> None:
     assert lines[2].split()[:2] == ["east", "disconnected"]
     assert outcome.err.splitlines() == [
         "note: cluster east: cannot be read (forbidden): RayJob, RayCluster. no\\x1b right",
-        f"note: cluster east: workload {UUID(int=7)} was rejected: held elsewhere",
+        f"note: cluster east: 1 workload rejected, the last one {UUID(int=7)}: held elsewhere",
+        "note: cluster east: 120 workloads disappeared at once: their deletion waits for a second look; "
+        "`watchbill admin cluster release|refuse east` decides",
         "note: cluster east: 2 takeovers: do two agents run with one credential?",
     ]
     assert names.out == "west\neast\n"

@@ -140,6 +140,11 @@ class WatchManager:
             and (self._is_complete(kind.key) or self.is_proven_absent(kind.key))
         )
 
+    def seconds_behind(self, key: GroupKind) -> float | None:
+        """Since when the kind's objects may have changed unseen; None where it was never listed."""
+        watch = self._watches.get(key)
+        return None if watch is None else watch.reflector.seconds_behind
+
     @property
     def can_prove(self) -> bool:
         """Whether an inventory would prove anything: at least the pods are complete."""

@@ -84,6 +84,7 @@ class Reflector:
         self._unreadable: set[str] = set()
         self._changed_since_check: set[str] | None = None
         self._resource_version = ""
+        self._behind_since: float | None = None
         self._backoff = Backoff(first_seconds=FIRST_RETRY_SECONDS)
         self._forbidden_attempts = 0
         self._state: State = "listing"
@@ -99,6 +100,15 @@ class Reflector:
             since=self._since,
             message=self._message,
         )
+
+    @property
+    def seconds_behind(self) -> float | None:
+        """How long objects may have changed unseen: 0 while they are watched, None before the first list."""
+        if not self.lists and not self.polls:
+            return None
+        if self._behind_since is None:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._behind_since
 
     @property
     def is_complete(self) -> bool:
@@ -156,6 +166,7 @@ class Reflector:
             self.polls += 1
         self._backoff.reset()
         self._forbidden_attempts = 0
+        self._behind_since = None
         self._set_healthy()
         self.ready.set()
         log.info("listed", **self._log_fields(), objects=len(listed), times=self.lists)
@@ -171,6 +182,7 @@ class Reflector:
                 ) as events:
                     is_open = True
                     self._watch_refusals, self._watch_error = 0, None
+                    self._behind_since = None
                     self._set_healthy()
                     async for event in events:
                         self._apply(event)
@@ -269,6 +281,8 @@ class Reflector:
 
     def _record_failure(self, failure: ApiFailure) -> float:
         """Record the failure in the state; returns the seconds to wait."""
+        if self._behind_since is None:
+            self._behind_since = asyncio.get_running_loop().time()
         self.counts[failure.kind.value] += 1
         log.warning(
             "list or watch failed",

@@ -37,6 +37,7 @@ from watchbill.protocol import (
     BATCH_ITEMS,
     BATCH_READINGS,
     INVENTORY_ENTRIES,
+    MAX_COUNT,
     PROTOCOL_VERSION,
     STATE_MESSAGE_CHARACTERS,
     Batch,
@@ -62,6 +63,8 @@ INVENTORY_PAUSE_SECONDS = 3.0
 HELD_SECONDS = 75.0
 """Before a second inventory may confirm deletions that the server held back."""
 REFUSED_CREDENTIAL_SECONDS = 60.0
+STALLED_SECONDS = 30.0
+"""Changes wait for so long at most while batches are taken."""
 
 _PREPARED_PER_STEP = 10
 
@@ -90,6 +93,9 @@ class ClusterState(Protocol):
         """Owners that may be workloads although they cannot be read."""
 
     def states(self) -> tuple[KindState, ...]: ...
+
+    def observed_seconds_ago(self) -> float | None:
+        """How long ago all that is told was known to be current; None before the first time."""
 
     def node_pools(self) -> tuple[NodePoolCapacity, ...]: ...
 
@@ -148,6 +154,8 @@ class Stream:
         """The cluster's UID in the last hello: the server refuses a wrong one before anything is sent."""
         self._seq = 0
         self._unconfirmed_seq: int | None = None
+        self._progress_at = 0.0
+        """When a batch was last acknowledged, or nothing waited to be sent."""
         """The sequence number of a batch that may or may not have been applied."""
         self._batch_workloads = BATCH_ITEMS
         self._heartbeat_seconds = 15.0
@@ -206,6 +214,7 @@ class Stream:
             agent_version=__version__,
             kubernetes_version=self._cluster.kubernetes_version(),
             cluster_uid=cluster_uid,
+            previous_stream_id=self._stream_id,
         )
         reply: HelloReply = await self._call(
             lambda: self._client.hello(request), with_heartbeats=False
@@ -228,6 +237,8 @@ class Stream:
             if self._cluster.cluster_uid() != self._greeted_as:
                 await self._hello()
             await self._heartbeat_if_due()
+            if not len(self._pending):
+                self._progress_at = self._now()
             self._changed.clear()
             if self._inventory is not None:
                 await self._continue_inventory(self._inventory)
@@ -353,6 +364,7 @@ class Stream:
                 self._handle_rejected_batch(prepared, error)
             return
         self._seq, self._unconfirmed_seq = seq, None
+        self._progress_at = self._now()
         self._batch_workloads = min(BATCH_ITEMS, self._batch_workloads * 2)
         for refused in reply.refused:
             log.warning("item refused", workload=str(refused.id), reason=refused.reason)
@@ -420,6 +432,8 @@ class Stream:
             seq=self._seq,
             kinds=tuple(map(_bounded, self._cluster.states())),
             node_pools=self._cluster.node_pools(),
+            observed_seconds_ago=self._observed_seconds_ago(),
+            backlog=min(len(self._pending), MAX_COUNT),
         )
         try:
             reply = await self._client.heartbeat(beat)
@@ -435,6 +449,14 @@ class Stream:
         elif self._inventory_due is None and self._is_inventory_outdated():
             self.request_inventory()
         return True
+
+    def _observed_seconds_ago(self) -> float | None:
+        """What the server does not take is as unknown to it as what the agent cannot read."""
+        observed = self._cluster.observed_seconds_ago()
+        if observed is None or not len(self._pending):
+            return observed
+        stalled = self._now() - self._progress_at
+        return max(observed, stalled if stalled > STALLED_SECONDS else 0.0)
 
     def _is_inventory_outdated(self) -> bool:
         """The last one is old, or a new one would cover more kinds."""

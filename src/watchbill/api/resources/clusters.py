@@ -1,4 +1,4 @@
-"""Clusters: list, register, remove, pin anew."""
+"""Clusters: list, register, remove, pin anew; decide on deletions that are held."""
 
 from typing import Annotated
 from uuid import uuid4
@@ -18,6 +18,7 @@ from watchbill.store.fleet.clusters import (
     cluster_repin,
 )
 from watchbill.store.identity.credential import new_agent_credential
+from watchbill.store.ingest.held_deletions import held_refuse, held_release
 
 NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z"
 
@@ -71,4 +72,30 @@ async def repin_cluster(call: Call) -> Answer:
     return Reply(status=204)
 
 
-HANDLERS = (get_clusters, create_cluster, delete_cluster, repin_cluster)
+async def release_deletions(call: Call) -> Answer:
+    call.note()
+    count = await held_release(call.db, call.access, call.values["clusterId"], call.now)
+    return _decided(call, count)
+
+
+async def refuse_deletions(call: Call) -> Answer:
+    call.note()
+    count = await held_refuse(call.db, call.access, call.values["clusterId"], call.now)
+    return _decided(call, count)
+
+
+def _decided(call: Call, count: int) -> Answer:
+    if not count:
+        raise NotFound(f"There are no held deletions of a cluster {call.values['clusterId']}.")
+    call.note(details=f"workloads={count}")
+    return Reply(status=204)
+
+
+HANDLERS = (
+    get_clusters,
+    create_cluster,
+    delete_cluster,
+    repin_cluster,
+    release_deletions,
+    refuse_deletions,
+)

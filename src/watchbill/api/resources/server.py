@@ -4,8 +4,8 @@ Beside the process's own, `/metrics` has figures of the fleet, as far as the log
 Names of workloads and people are not among the labels.
 """
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
@@ -122,21 +122,59 @@ async def _usage_gauge(call: Call) -> Metric:
     return gauge
 
 
-def _cluster_gauges(clusters: Sequence[Cluster]) -> Iterator[Metric]:
-    contact = GaugeMetricFamily(
+def _unix(at: datetime | None) -> float | None:
+    return None if at is None else at.timestamp()
+
+
+_CLUSTER_GAUGES: tuple[tuple[str, str, Callable[[Cluster], float | None]], ...] = (
+    (
         "watchbill_cluster_last_contact_timestamp_seconds",
-        "Unix time of the last contact with the cluster's agent.",
-        labels=("cluster",),
-    )
-    up = GaugeMetricFamily(
-        "watchbill_cluster_up", "1 while the cluster is connected.", labels=("cluster",)
-    )
-    for cluster in clusters:
-        if cluster.last_contact_at is not None:
-            contact.add_metric((cluster.name,), cluster.last_contact_at.timestamp())
-        up.add_metric((cluster.name,), float(cluster.state == "connected"))
-    yield contact
-    yield up
+        "Unix time until which the cluster was observed.",
+        lambda cluster: _unix(cluster.last_contact_at),
+    ),
+    (
+        "watchbill_cluster_up",
+        "1 while the cluster is connected.",
+        lambda cluster: float(cluster.state == "connected"),
+    ),
+    (
+        "watchbill_cluster_last_change_timestamp_seconds",
+        "Unix time of the last change of a workload that was applied.",
+        lambda cluster: _unix(cluster.last_change_at),
+    ),
+    (
+        "watchbill_cluster_last_inventory_timestamp_seconds",
+        "Unix time of the last inventory: agent and server compared all workloads.",
+        lambda cluster: _unix(cluster.last_inventory_at),
+    ),
+    (
+        "watchbill_cluster_backlog",
+        "Workloads with changes that the agent has not sent yet.",
+        lambda cluster: float(cluster.backlog),
+    ),
+    (
+        "watchbill_cluster_held_deletions",
+        "Workloads that disappeared, too many at once: their deletion waits.",
+        lambda cluster: float(cluster.held_deletions.count if cluster.held_deletions else 0),
+    ),
+    (
+        "watchbill_cluster_unreadable_kinds",
+        "Kinds that the agent cannot read.",
+        lambda cluster: float(
+            sum(kind.state in ("forbidden", "failing") for kind in cluster.kinds)
+        ),
+    ),
+)
+
+
+def _cluster_gauges(clusters: Sequence[Cluster]) -> Iterator[Metric]:
+    for name, help_text, value_of in _CLUSTER_GAUGES:
+        gauge = GaugeMetricFamily(name, help_text, labels=("cluster",))
+        for cluster in clusters:
+            value = value_of(cluster)
+            if value is not None:
+                gauge.add_metric((cluster.name,), value)
+        yield gauge
 
 
 CACHED_BRIEFLY = ((b"cache-control", b"public, max-age=300"),)

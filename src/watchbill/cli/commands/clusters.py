@@ -14,7 +14,7 @@ from watchbill.cli.output.humanize import NONE, format_age, format_count, format
 from watchbill.cli.output.terminal import DOCUMENTS, PHASE_COLOURS, Cell, safe, table_lines
 
 if TYPE_CHECKING:
-    from watchbill.responses.fleet import Cluster
+    from watchbill.responses.fleet import Cluster, HeldDeletions
 
 
 class ClusterFormat(StrEnum):
@@ -105,22 +105,38 @@ def _row(cluster: "Cluster", now: datetime) -> list[Cell | str]:
 
 def _problems(cluster: "Cluster") -> list[str]:
     """What keeps the picture of this cluster from being complete."""
-    unreadable: dict[tuple[str, str | None], list[str]] = {}
-    for kind in cluster.kinds:
-        if kind.state in ("forbidden", "failing"):
-            unreadable.setdefault((kind.state, kind.message), []).append(kind.kind)
-    problems = [
-        f"cannot be read ({state}): {', '.join(kinds)}" + (f". {message}" if message else "")
-        for (state, message), kinds in unreadable.items()
-    ]
-    problems += [
-        f"workload {rejected.id} was rejected: {rejected.reason}" for rejected in cluster.refused
-    ]
+    problems = [cluster.reason] if cluster.reason else []
+    for state in ("forbidden", "failing"):
+        kinds = [kind for kind in cluster.kinds if kind.state == state]
+        if kinds:
+            message = next((kind.message for kind in kinds if kind.message), None)
+            problems.append(
+                f"cannot be read ({state}): {', '.join(kind.kind for kind in kinds)}"
+                + (f". {message}" if message else "")
+            )
+    if cluster.refused:
+        first = cluster.refused[0]
+        problems.append(
+            f"{plural(len(cluster.refused), 'workload')} rejected, the last one {first.id}: "
+            f"{first.reason}"
+        )
+    if cluster.held_deletions:
+        problems.append(held_text(cluster.held_deletions, cluster.name))
     if cluster.takeovers:
         problems.append(
             f"{plural(cluster.takeovers, 'takeover')}: do two agents run with one credential?"
         )
     return problems
+
+
+def held_text(held: "HeldDeletions", name: str) -> str:
+    count = plural(held.count, "workload")
+    if held.is_refused:
+        return f"{count} disappeared and are kept: `watchbill admin cluster release {name}` deletes"
+    return (
+        f"{count} disappeared at once: their deletion waits for a second look; "
+        f"`watchbill admin cluster release|refuse {name}` decides"
+    )
 
 
 @server_command
@@ -154,6 +170,37 @@ async def repin(
         _confirm(f"Accept another cluster as {safe(cluster.name)}, in place of its {count}?")
     await session.client.cluster_repin(cluster.id)
     session.terminal.note(f"The next agent's cluster is kept as {cluster.name}.")
+
+
+@server_command
+async def release(
+    session: CommandContext,
+    name: Annotated[str, typer.Argument(metavar="NAME|ID", help="Name or id of the cluster.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete the workloads that disappeared, too many at once to be believed without a second look."""
+    from watchbill.cli.connection.lookup import find_cluster
+
+    cluster = await find_cluster(session.client, name)
+    held = plural(cluster.held_deletions.count if cluster.held_deletions else 0, "workload")
+    if not yes:
+        _confirm(f"Delete {held} of {safe(cluster.name)}?")
+    await session.client.held_release(cluster.id)
+    session.terminal.note(f"Deleted of {cluster.name}: {held}.")
+
+
+@server_command
+async def refuse(
+    session: CommandContext,
+    name: Annotated[str, typer.Argument(metavar="NAME|ID", help="Name or id of the cluster.")],
+) -> None:
+    """Keep the workloads that disappeared, too many at once, until they are seen again or released."""
+    from watchbill.cli.connection.lookup import find_cluster
+
+    cluster = await find_cluster(session.client, name)
+    held = plural(cluster.held_deletions.count if cluster.held_deletions else 0, "workload")
+    await session.client.held_refuse(cluster.id)
+    session.terminal.note(f"Kept of {cluster.name}: {held}.")
 
 
 def _confirm(question: str) -> None:

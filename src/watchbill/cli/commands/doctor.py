@@ -23,6 +23,7 @@ SKEW_WARN_SECONDS = 5
 SKEW_FAIL_SECONDS = 30
 """Tokens are honoured for so long past their end, and no longer."""
 SLOW_SECONDS = 1.0
+BACKLOG_WARN = 1_000
 _METRICS_ADVICE = (
     "use and idle GPUs are not known meanwhile; the agent needs nodes/proxy and pods/proxy for it "
     "(deploy/kubernetes/agent has them as a role of their own), and exporters that answer"
@@ -187,7 +188,7 @@ def _cluster(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
         outcome,
         "cluster",
         f"{cluster.name} is {cluster.state}, {heard}, {plural(cluster.workloads, 'workload')}",
-        None if outcome is Outcome.OK else _advice(cluster.state),
+        None if outcome is Outcome.OK else cluster.reason or _advice(cluster.state),
     )
     if cluster.state == "waiting":
         return
@@ -240,6 +241,14 @@ def _problems(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
         count = plural(len(cluster.refused), "rejected record")
         what = f"{name}: {count}: {cluster.refused[0].reason}"
         yield Finding(Outcome.WARN, "records", what, "`watchbill clusters` lists them")
+    if cluster.held_deletions:
+        from watchbill.cli.commands.clusters import held_text
+
+        what = f"{name}: {held_text(cluster.held_deletions, name)}"
+        yield Finding(Outcome.WARN, "deletions", what, "look whether they are really gone")
+    if cluster.backlog > BACKLOG_WARN:
+        what = f"{name}: {plural(cluster.backlog, 'workload')} with changes that wait to be sent"
+        yield Finding(Outcome.WARN, "backlog", what, "look at the agent's log there")
     recent = [gap for gap in cluster.gaps if now - gap.to_at < timedelta(days=1)]
     if recent:
         count = plural(len(recent), "gap")

@@ -223,4 +223,5 @@ def note_stale_clusters(
         terminal.note(
             f"note: cluster {cluster.name} is {cluster.state}: no contact for "
             f"{format_age(cluster.last_contact_at, view.now)}, its workloads are shown as last reported"
+            + (f". {cluster.reason}" if cluster.reason else "")
         )

@@ -16,7 +16,7 @@ from watchbill.protocol import (
     RefusedItem,
 )
 from watchbill.query import Scope
-from watchbill.responses.fleet import Cluster, ClusterState, Gap
+from watchbill.responses.fleet import Cluster, ClusterState, Gap, HeldDeletions
 from watchbill.store.postgres.database import Database, Row
 from watchbill.store.postgres.errors import UniqueViolation
 from watchbill.store.workloads.deletion import workload_delete
@@ -27,10 +27,15 @@ _T = TypeVar("_T")
 
 
 _CLUSTERS = (
-    "SELECT c.*, (SELECT coalesce(sum(w.workloads), 0)::bigint FROM workload_tally w "
+    "SELECT c.*, h.held, h.held_since, h.is_held_refused, "
+    "(SELECT coalesce(sum(w.workloads), 0)::bigint FROM workload_tally w "
     "WHERE w.tenant_id = c.tenant_id AND w.cluster_id = c.id "
     "AND ($6 OR w.cluster_id = ANY($7::uuid[]) OR w.department_id = ANY($8::int[]) "
     "OR w.project_id = ANY($9::int[]))) AS workloads FROM cluster c "
+    "LEFT JOIN LATERAL (SELECT count(*) AS held, min(d.held_at) AS held_since, "
+    "bool_and(d.refused_at IS NOT NULL) AS is_held_refused FROM held_deletion d "
+    "JOIN workload l ON l.tenant_id = d.tenant_id AND l.id = d.workload_id "
+    "AND l.deleted_at IS NULL WHERE d.tenant_id = $1 AND d.cluster_id = c.id) AS h ON true "
     "WHERE c.tenant_id = $1 AND c.removed_at IS NULL "
     "AND ($2 OR c.id = ANY($3::uuid[]) OR EXISTS (SELECT 1 FROM project p "
     "WHERE p.tenant_id = $1 AND p.cluster_id = c.id "
@@ -120,9 +125,34 @@ def _cluster(
         else (),
         gaps=tuple(Gap(from_at=gap["from_at"], to_at=gap["to_at"]) for gap in gaps),
         last_contact_at=row["last_contact_at"],
+        last_message_at=row["last_message_at"],
+        last_change_at=row["last_change_at"] if is_whole else None,
+        last_inventory_at=row["last_inventory_at"],
+        backlog=row["backlog"] if is_whole else 0,
+        reason=_reason(row, state, now, is_whole=is_whole),
+        held_deletions=HeldDeletions(
+            count=row["held"], since=row["held_since"], is_refused=row["is_held_refused"]
+        )
+        if row["held"] and is_whole
+        else None,
         agent_version=row["agent_version"],
         kubernetes_version=row["kubernetes_version"],
     )
+
+
+def _reason(row: Row, state: ClusterState, now: datetime, *, is_whole: bool) -> str | None:
+    """Why the data is old; messages of the cluster's API server are for whoever sees the whole cluster."""
+    if state not in ("degraded", "disconnected"):
+        return None
+    message_at = row["last_message_at"]
+    if message_at is None or now - message_at >= timedelta(seconds=DEGRADED_AFTER_SECONDS):
+        return "Its agent is silent."
+    kinds = _decoded(row["kinds"], tuple[KindState, ...])
+    pods = next((kind for kind in kinds if (kind.group, kind.kind) == ("", "Pod")), None)
+    if pods is not None and pods.state != "complete":
+        message = f": {pods.message}" if pods.message and is_whole else "."
+        return f"Its agent cannot read pods ({pods.state}){message}"
+    return "Its agent is not in step with the cluster yet, or its changes are not taken."
 
 
 def _decoded(stored: bytes | None, kind: type[_T]) -> _T:

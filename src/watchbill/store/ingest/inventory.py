@@ -1,7 +1,7 @@
 """The one repair: an agent lists what it has, the server answers what is missing here and deletes the rest.
 
 Deletion is inferred here and nowhere else, and only for rows whose witness lies inside what the agent listed
-completely. A commit that would take too much at once is held until a second, later inventory agrees.
+completely. What is too much at once waits until a second, later inventory agrees (`held_deletions.py`).
 """
 
 from datetime import datetime
@@ -14,7 +14,6 @@ from watchbill.errors import Conflict
 from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
     Covered,
-    Delete,
     InventoryBegin,
     InventoryBegun,
     InventoryCommit,
@@ -22,15 +21,13 @@ from watchbill.protocol import (
     InventoryEntries,
     InventoryMissing,
 )
+from watchbill.store.ingest.held_deletions import absence_confirm
 from watchbill.store.ingest.stream import stream_check
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.document import DOCUMENT_FORMAT
 
 log = structlog.get_logger(__name__)
-
-SUSPECT_SHARE = 0.30
-SUSPECT_ROWS = 50
 
 _ABSENT = (
     "SELECT w.id, w.updated_at FROM workload w "
@@ -110,7 +107,7 @@ async def inventory_commit(
 ) -> InventoryCommitted:
     """Delete what the inventory proves absent. Raises Conflict where entries are missing: begin anew."""
     async with db.transaction(agent.tenant_id) as connection:
-        cluster = await stream_check(connection, agent, request.stream_id)
+        await stream_check(connection, agent, request.stream_id)
         coverage = await _open(connection, agent, request.inventory_id)
         counted = await connection.fetchval(
             "SELECT count(*) FROM inventory_entry WHERE tenant_id = $1 AND inventory_id = $2",
@@ -122,26 +119,23 @@ async def inventory_commit(
                 f"The inventory holds {counted} entries, {request.count} were announced."
             )
         absent = await _absent(connection, agent, request.inventory_id, coverage)
-        held = cluster["suspect_since"] is None and await _is_suspect(
-            connection, agent, len(absent)
+        deletes, held = await absence_confirm(
+            connection, agent.tenant_id, agent.cluster_id, absent, now
         )
         if held:
-            log.warning("inventory held", cluster_id=str(agent.cluster_id), absent=len(absent))
-        else:
-            deletes = [
-                Delete(id=row["id"], deleted_at=now, not_before=row["updated_at"]) for row in absent
-            ]
-            await workload_delete(connection, agent.tenant_id, agent.cluster_id, deletes, now)
+            log.warning("deletions held", cluster_id=str(agent.cluster_id), absent=len(absent))
+        deleted = await workload_delete(connection, agent.tenant_id, agent.cluster_id, deletes, now)
         await connection.execute(
-            "UPDATE cluster SET suspect_since = $3, last_contact_at = $4 "
+            "UPDATE cluster SET last_message_at = $3, "
+            "last_inventory_at = CASE WHEN $4 THEN $3 ELSE last_inventory_at END "
             "WHERE tenant_id = $1 AND id = $2",
             agent.tenant_id,
             agent.cluster_id,
-            now if held else None,
             now,
+            bool(coverage),
         )
         await _forget(connection, agent)
-    return InventoryCommitted(deleted=0 if held else len(absent), held=held)
+    return InventoryCommitted(deleted=deleted, held=held)
 
 
 async def _open(
@@ -179,19 +173,6 @@ async def _absent(
         [namespace for _, _, namespace in covered],
         inventory_id,
     )
-
-
-async def _is_suspect(connection: Connection, agent: AgentIdentity, absent: int) -> bool:
-    """Whether so much would go at once that a second look is due."""
-    if absent <= SUSPECT_ROWS:
-        return False
-    live = await connection.fetchval(
-        "SELECT count(*) FROM workload "
-        "WHERE tenant_id = $1 AND cluster_id = $2 AND deleted_at IS NULL",
-        agent.tenant_id,
-        agent.cluster_id,
-    )
-    return bool(absent > SUSPECT_SHARE * live)
 
 
 async def _forget(connection: Connection, agent: AgentIdentity) -> None:

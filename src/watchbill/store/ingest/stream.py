@@ -63,23 +63,25 @@ async def stream_open(
     async with db.transaction(agent.tenant_id) as connection:
         cluster = await _locked(connection, agent)
         _check_cluster_uid(cluster, request.cluster_uid)
-        await _record_gap(connection, agent, cluster["last_contact_at"], now)
+        await _record_gap(
+            connection, agent, cluster["last_contact_at"], _observed_until(cluster, now)
+        )
         idle = await _idle_hours(connection, agent, now)
         await connection.execute(
             "UPDATE cluster SET stream_id = $3, last_seq = 0, last_reply = NULL, "
-            "takeovers = takeovers "
-            "+ coalesce(stream_id IS NOT NULL AND last_contact_at > $4, false)::int, "
-            "agent_version = $5, kubernetes_version = $6, last_contact_at = $7, "
+            "takeovers = takeovers + (stream_id IS NOT NULL AND $4 <> '' AND $4 <> stream_id)::int, "
+            "last_message_at = $9, agent_version = $5, kubernetes_version = $6, last_contact_at = $7, "
             "cluster_uid = coalesce(cluster_uid, nullif($8, '')) "
             "WHERE tenant_id = $1 AND id = $2",
             agent.tenant_id,
             agent.cluster_id,
             stream_id,
-            now - timedelta(seconds=2 * HEARTBEAT_SECONDS),
+            request.previous_stream_id,
             request.agent_version,
             request.kubernetes_version,
-            now,
+            _observed_until(cluster, now),
             request.cluster_uid,
+            now,
         )
     return HelloReply(
         stream_id=stream_id,
@@ -115,7 +117,8 @@ async def batch_apply(
             return BatchReply(seq=batch.seq, refused=())
         if batch.seq > expected:
             raise Conflict(f"Batch {batch.seq} came before {expected}.", details=str(expected))
-        await _record_gap(connection, agent, cluster["last_contact_at"], now)
+        observed_until = _observed_until(cluster, now)
+        await _record_gap(connection, agent, cluster["last_contact_at"], observed_until)
         refused, repaired, items = _valid_items(batch.items, now)
         items = await _bound_deletions(connection, agent, items, now)
         refused += await _apply_items(connection, agent, items, now)
@@ -124,13 +127,16 @@ async def batch_apply(
         await scrape_write(connection, agent.tenant_id, agent.cluster_id, scrapes, now)
         reply = BatchReply(seq=batch.seq, refused=tuple(refused))
         await connection.execute(
-            "UPDATE cluster SET last_seq = $3, last_reply = $4, last_contact_at = $5 "
+            "UPDATE cluster SET last_seq = $3, last_reply = $4, last_contact_at = $5, "
+            "last_message_at = $6, last_change_at = CASE WHEN $7 THEN $6 ELSE last_change_at END "
             "WHERE tenant_id = $1 AND id = $2",
             agent.tenant_id,
             agent.cluster_id,
             batch.seq,
             msgspec.json.encode(reply),
+            observed_until,
             now,
+            bool(batch.items),
         )
     return reply
 
@@ -141,15 +147,21 @@ async def heartbeat_apply(
     """Record that the cluster is alive and what it reports about itself."""
     async with db.transaction(agent.tenant_id) as connection:
         cluster = await stream_check(connection, agent, beat.stream_id)
-        await _record_gap(connection, agent, cluster["last_contact_at"], now)
+        age = beat.observed_seconds_ago
+        before = cluster["last_contact_at"] or now
+        observed_until = before if age is None else max(before, now - timedelta(seconds=age))
+        await _record_gap(connection, agent, cluster["last_contact_at"], observed_until)
         await connection.execute(
-            "UPDATE cluster SET last_contact_at = $3, kinds = $4, node_pools = $5 "
-            "WHERE tenant_id = $1 AND id = $2",
+            "UPDATE cluster SET last_contact_at = $3, kinds = $4, node_pools = $5, is_blind = $6, "
+            "backlog = $7, last_message_at = $8 WHERE tenant_id = $1 AND id = $2",
             agent.tenant_id,
             agent.cluster_id,
-            now,
+            observed_until,
             msgspec.json.encode(beat.kinds),
             msgspec.json.encode(beat.node_pools),
+            age is None or age >= HEARTBEAT_SECONDS,
+            beat.backlog,
+            now,
         )
     return HeartbeatReply(seq=cluster["last_seq"], resync=beat.seq != cluster["last_seq"])
 
@@ -181,7 +193,7 @@ def _check_cluster_uid(cluster: Row, cluster_uid: str) -> None:
 
 async def _locked(connection: Connection, agent: AgentIdentity) -> Row:
     cluster = await connection.fetchrow(
-        "SELECT name, cluster_uid, stream_id, last_seq, last_reply, last_contact_at, suspect_since "
+        "SELECT name, cluster_uid, stream_id, last_seq, last_reply, last_contact_at, is_blind "
         "FROM cluster "
         "WHERE tenant_id = $1 AND id = $2 AND removed_at IS NULL FOR NO KEY UPDATE",
         agent.tenant_id,
@@ -190,6 +202,13 @@ async def _locked(connection: Connection, agent: AgentIdentity) -> Row:
     if cluster is None:
         raise Unauthenticated("This cluster was removed.")
     return cluster
+
+
+def _observed_until(cluster: Row, now: datetime) -> datetime:
+    """Now, unless the agent's last heartbeat told that it cannot follow its cluster: then only a heartbeat
+    that tells otherwise moves it, so neither messages nor restarts make old data look new."""
+    before: datetime | None = cluster["last_contact_at"]
+    return before if before is not None and cluster["is_blind"] else now
 
 
 async def _record_gap(
