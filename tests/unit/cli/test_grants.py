@@ -26,7 +26,7 @@ ADMINISTRATIVE = {
     for path, command in commands(get_command(build())).items()  # type: ignore[arg-type]
     if path[0] in CHANGING
 }
-CONNECTION = {"url", "client_id", "client_secret", "credentials", "context"}
+CONNECTION = {"ca_file", "url", "client_id", "client_secret", "credentials", "context"}
 
 
 @pytest.mark.parametrize("path", ADMINISTRATIVE, ids=" ".join)
