@@ -252,3 +252,15 @@ async def test_months_are_the_sums_of_their_days(db: Database, start: date, days
     total = sum(row.allocated_gpu_hours for row in by_day.rows)
     assert by_month.totals.allocated_gpu_hours == pytest.approx(total, abs=1e-4)
     assert sum(row.allocated_gpu_hours for row in by_month.rows) == pytest.approx(total, abs=1e-4)
+
+
+async def test_what_an_agent_claims_beyond_measure_can_be_summed(db: Database) -> None:
+    """A million GPUs, day after day, and idle for longer than there was time."""
+    agent = await connected_agent(db, FIRST)
+    fields = {"idleGpuHours": 9e11, "idleMeasuredSince": FIRST.isoformat()}
+    for hours in (0.0, 7.0, 14.0):
+        await tell(agent, hours, 1, 1_000_000.0, additional_fields=fields | {"n": hours})
+        await watched(db)
+        await usage_account(db, 1, at(hours + 8))
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    assert (await report(db)).totals.allocated_gpu_hours > 0

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from cachetools import LRUCache
 
@@ -30,6 +30,9 @@ AGENT_BYTES_BURST = 4 * 1024**3
 MAX_QUEUED = 64
 DEVICE_LOGINS_PER_SECOND = 0.2
 DEVICE_LOGINS_BURST = 20
+NETWORK_SHARE = 10
+"""A network may start as many device logins as so many of its addresses together: of those that are open at a
+time, a seventh."""
 CONCURRENT_STREAMS = 20
 MAX_STREAMS = 2_000
 FAILED_SIGN_INS_PER_MINUTE = 10
@@ -164,6 +167,31 @@ def address_unit(address: str) -> str:
     except ValueError:
         return address
     return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
+
+
+def address_network(address: str) -> str:
+    """What one party may well have: of IPv6 a /48, of IPv4 a /24."""
+    unit = address_unit(address)
+    try:
+        parsed = ip_address(unit)
+    except ValueError:
+        return unit
+    return str(ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
+
+
+class DeviceLoginLimiter:
+    """How many device logins an address may start, and a network."""
+
+    def __init__(self) -> None:
+        self._addresses = TokenBuckets(DEVICE_LOGINS_PER_SECOND, DEVICE_LOGINS_BURST)
+        self._networks = TokenBuckets(
+            NETWORK_SHARE * DEVICE_LOGINS_PER_SECOND, NETWORK_SHARE * DEVICE_LOGINS_BURST
+        )
+
+    def take(self, address: str) -> None:
+        """Raises TooMany."""
+        self._addresses.take(address_unit(address))
+        self._networks.take(address_network(address))
 
 
 class RejectingConcurrencyLimiter:

@@ -31,6 +31,7 @@ from watchbill.protocol import (
     Heartbeat,
     HeartbeatReply,
     InventoryEntries,
+    KindState,
     Measured,
     NodePoolCapacity,
     Reading,
@@ -39,9 +40,16 @@ from watchbill.protocol import (
 )
 from watchbill.query import Scope
 from watchbill.store.fleet.clusters import cluster_list
+from watchbill.store.ingest import stream
 from watchbill.store.workloads import quotas
-from watchbill.store.workloads.validation import plausible_scrape
-from watchbill.workload import GPU_MILLIONTHS
+from watchbill.store.workloads.validation import (
+    MAX_BATCH_READINGS,
+    MAX_BATCH_TRANSITIONS,
+    plausible_scrape,
+    plausible_scrapes,
+)
+from watchbill.store.workloads.write import ITEMS_PER_TURN
+from watchbill.workload import GPU_MILLIONTHS, Phase, Transition
 
 NOW = datetime.now(UTC)
 
@@ -354,6 +362,139 @@ async def test_texts_that_no_index_takes_refuse_their_item_alone(server: Served)
     reply = await agent.send(*items, now=NOW)
     assert workload(20).id not in {refused.id for refused in reply.refused}
     await fleet_is_fine(server)
+
+
+# Work in one turn of the loop
+
+
+def flapping(number: int, phases: int) -> Upsert:
+    history = tuple(
+        Transition(
+            phase=Phase.PENDING if n % 2 else Phase.RUNNING,
+            at=NOW - timedelta(days=1) + timedelta(seconds=n),
+        )
+        for n in range(phases)
+    )
+    made = workload(number, phase=history[-1].phase)
+    return msgspec.structs.replace(upsert(made), transitions=history)
+
+
+async def test_phases_of_a_batch_are_bounded_and_the_newest_stay(server: Served) -> None:
+    """400 items of 1,000 phases each took seconds in which nobody else was answered."""
+    agent = await connected_agent(server.db, NOW)
+    reply = await agent.send(*(flapping(n, 1_000) for n in range(1, 21)), now=NOW)
+    assert reply.refused == ()
+    assert (await server.get("/api/v1/workloads/count")).json == {"count": 20}
+    async with server.db.acquire(1) as connection:
+        stored = await connection.fetchval("SELECT count(*) FROM phase_transition")
+    assert stored <= MAX_BATCH_TRANSITIONS + 20
+    (cluster,) = await cluster_list(server.db, Scope(1, is_whole_tenant=True), NOW)
+    assert len(cluster.refused) == 15
+    assert "phases" in cluster.refused[0].reason
+
+
+async def test_others_are_answered_while_a_batch_is_looked_at() -> None:
+    items = [upsert(workload(n)) for n in range(1, 201)]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    await stream._valid_items(items, NOW)
+    task.cancel()
+    assert turns >= len(items) // ITEMS_PER_TURN - 1
+
+
+def test_readings_of_a_batch_are_bounded() -> None:
+    readings = tuple(Reading("GPU_UTILIZATION", 1.0, str(n)) for n in range(1_000))
+    scrapes = [
+        Scrape(
+            at=NOW,
+            counted_since=NOW,
+            workloads=tuple(Measured(workload(n).id, readings) for n in range(1, 31)),
+        )
+    ] * 5
+    kept = [m for scrape in plausible_scrapes(scrapes, NOW) for m in scrape.workloads]
+    assert 20_000 <= sum(len(measured.readings) for measured in kept) <= MAX_BATCH_READINGS
+
+
+# Nesting
+
+
+def nested(levels: int) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("levels", [33, 100, 500, 900])
+async def test_an_item_nested_deeply_is_refused_alone(server: Served, levels: int) -> None:
+    token = await credential(server)
+    hello = await post(server, token, "hello", b'{"protocol":1,"agentVersion":"x"}')
+    deep = upsert(workload(1, additional_fields={"a": "DEEP"}))
+    batch = Batch(stream_id=hello.json["streamId"], seq=1, items=(deep, upsert(workload(2))))
+    body = msgspec.json.encode(batch).replace(b'"DEEP"', b"[" * levels + b"]" * levels)
+    answer = await post(server, token, "batch", body)
+    assert answer.status == 200, answer.body
+    assert [refused["id"] for refused in answer.json["refused"]] == [str(workload(1).id)]
+    assert (await server.get("/api/v1/workloads/count")).json == {"count": 1}
+
+
+async def test_what_is_nested_as_deep_as_permitted_is_stored(server: Served) -> None:
+    agent = await connected_agent(server.db, NOW)
+    reply = await agent.send(upsert(workload(1, additional_fields={"a": nested(31)})), now=NOW)
+    assert reply.refused == ()
+
+
+@pytest.mark.parametrize("path", ["hello", "batch", "heartbeat", "inventory", "inventory/entries"])
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+async def test_json_without_a_floor_is_refused(server: Served, path: str, opening: bytes) -> None:
+    token = await credential(server)
+    for body in (opening * 12_000, b'{"streamId":"x","seq":1,"items":[' + opening * 12_000):
+        assert_is_error(await post(server, token, path, body), 400)
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/token", "/api/v1/session", "/api/v1/clusters", "/api/v1/accounts"]
+)
+async def test_a_clients_json_without_a_floor_is_refused(server: Served, path: str) -> None:
+    body = b'{"clientId":' + b'[{"a":' * 2_000
+    headers = {"Content-Type": "application/json"}
+    answer = await server.ask("POST", path, data=body, headers=headers)
+    assert answer.status in (400, 404, 405), answer.body
+
+
+# What a cluster says of itself
+
+
+async def test_messages_of_kinds_are_cut_to_a_share(server: Served) -> None:
+    agent = await connected_agent(server.db, NOW)
+    kinds = tuple(
+        KindState(group="g", kind=f"K{n}", state="failing", since=NOW, message="x" * 10_000)
+        for n in range(400)
+    )
+    beat = Heartbeat(stream_id=agent.stream_id, seq=0, kinds=kinds)
+    await stream.heartbeat_apply(server.db, agent.identity, beat, NOW)
+    (cluster,) = await cluster_list(server.db, Scope(1, is_whole_tenant=True), NOW)
+    assert len(cluster.kinds) == 400
+    shown = sum(len(kind.message or "") for kind in cluster.kinds)
+    assert shown == stream.MESSAGES_CHARACTERS
+
+
+async def test_a_workload_has_so_many_node_pools(server: Served) -> None:
+    """Each is a group of every answer by node pool."""
+    agent = await connected_agent(server.db, NOW)
+    pools = tuple(f"pool-{n}" for n in range(5_000))
+    made = workload(1, current_node_pools=pools, requested_node_pools=pools)
+    await agent.send(upsert(made), now=NOW)
+    for group in ("CurrentNodepools", "RequestedNodepools"):
+        path = f"/api/v1/workloads/telemetry?telemetryType=WORKLOADS_COUNT&groupBy={group}"
+        assert len((await server.get(path)).json["values"]) == 100
 
 
 # Quotas of a cluster

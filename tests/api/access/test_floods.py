@@ -15,14 +15,20 @@ from tests.api.test_http import raw
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import SETTINGS, Served, serving
 from watchbill.access import device_logins as access_device_logins
+from watchbill.access.device_logins import LIFETIME
 from watchbill.access.tokens import tokens as access_tokens
 from watchbill.api.http import listen
 from watchbill.api.limits import (
     CONCURRENT_LOOKUPS,
     DEVICE_LOGINS_BURST,
+    DEVICE_LOGINS_PER_SECOND,
+    NETWORK_SHARE,
+    DeviceLoginLimiter,
     RefusalDelay,
     UnverifiedCredentialLimiter,
 )
+from watchbill.errors import TooMany
+from watchbill.store.identity.device_logins import MAX_OPEN
 
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -107,6 +113,33 @@ async def test_one_network_cannot_take_every_open_device_login(embedded_engine: 
         assert statuses[:DEVICE_LOGINS_BURST] == [200] * DEVICE_LOGINS_BURST
         assert statuses.count(429) >= 10
         assert await start("2001:db8:0:2::1") == 200
+
+
+@pytest.mark.parametrize(
+    ("addresses", "elsewhere"),
+    [
+        ("2001:db8:7:{0:x}::1", "2001:db8:8::1"),
+        ("2001:db8:7:1{0:02x}::{0:x}", "2001:db8:8::1"),
+        ("198.51.100.{0}", "203.0.113.1"),
+    ],
+)
+async def test_many_addresses_of_one_network_take_a_share_of_the_open_device_logins(
+    addresses: str, elsewhere: str
+) -> None:
+    """Whoever has a /56 has 256 times /64: some 36,000 logins in the ten minutes that they stay open."""
+    limiter = DeviceLoginLimiter()
+    taken = 0
+    for _ in range(DEVICE_LOGINS_BURST):
+        for number in range(256):
+            try:
+                limiter.take(addresses.format(number))
+                taken += 1
+            except TooMany:
+                pass
+    assert taken <= NETWORK_SHARE * DEVICE_LOGINS_BURST + 10
+    seconds = LIFETIME.total_seconds()
+    assert taken + NETWORK_SHARE * DEVICE_LOGINS_PER_SECOND * seconds < MAX_OPEN / 5
+    limiter.take(elsewhere)
 
 
 @pytest.mark.parametrize("path", ["/device", "/api/v1/session"])

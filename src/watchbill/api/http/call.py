@@ -31,13 +31,11 @@ from watchbill.api.limits import (
     CONCURRENT_EXPORTS,
     CONCURRENT_METRICS_QUERIES,
     CONCURRENT_READS,
-    DEVICE_LOGINS_BURST,
-    DEVICE_LOGINS_PER_SECOND,
     AgentLimiter,
     ConcurrencyLimiter,
+    DeviceLoginLimiter,
     RejectingConcurrencyLimiter,
     SignInLimiter,
-    TokenBuckets,
     UnverifiedCredentialLimiter,
 )
 from watchbill.background import Background, utc_now
@@ -122,7 +120,7 @@ class Services:
     audit: Audit
     sign_in_limiter: SignInLimiter
     credential_limiter: UnverifiedCredentialLimiter
-    device_login_buckets: TokenBuckets
+    device_login_limiter: DeviceLoginLimiter
     agent_limiter: AgentLimiter
     export_limiter: RejectingConcurrencyLimiter
     read_limiter: ConcurrencyLimiter
@@ -167,7 +165,7 @@ def services_of(
         credential_limiter=UnverifiedCredentialLimiter(
             settings.requests_per_second, settings.requests_burst
         ),
-        device_login_buckets=TokenBuckets(DEVICE_LOGINS_PER_SECOND, DEVICE_LOGINS_BURST),
+        device_login_limiter=DeviceLoginLimiter(),
         agent_limiter=AgentLimiter(settings.pool_size),
         read_limiter=ConcurrencyLimiter(CONCURRENT_READS, "reads"),
         metrics_limiter=ConcurrencyLimiter(CONCURRENT_METRICS_QUERIES, "metrics queries"),

@@ -7,7 +7,6 @@ from watchbill.access.device_logins import INTERVAL_SECONDS, LIFETIME
 from watchbill.api.http.call import Call
 from watchbill.api.http.guard import SESSION_COOKIE, is_same_origin, read_cookie
 from watchbill.api.http.reply import HTML, Answer, Reply, json_reply
-from watchbill.api.limits import address_unit
 from watchbill.errors import Invalid, NotFound, TooMany, Unauthenticated
 from watchbill.responses.access import DeviceAuthorization
 
@@ -21,7 +20,7 @@ _POLICY = (
 async def create_device_login(call: Call) -> Answer:
     if "client_id" not in await call.form():
         raise Invalid("client_id is required.")
-    call.services.device_login_buckets.take(address_unit(call.client_address))
+    call.services.device_login_limiter.take(call.client_address)
     async with call.services.credential_limiter.paced_lookup(call.client_address):
         started = await call.services.device_logins.begin(call.client_address)
     base = call.services.settings.public_url or _asked_address(call)

@@ -5,6 +5,7 @@ duplicate and answered as before. One item that cannot be taken is refused alone
 state; it never holds up the rest.
 """
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ from watchbill.protocol import (
     HelloRequest,
     IdleHours,
     Item,
+    KindState,
     RefusedItem,
     Upsert,
 )
@@ -37,15 +39,20 @@ from watchbill.store.postgres.errors import VALUE_ERRORS, value_reason
 from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.idle import idle_hours_list
 from watchbill.store.workloads.validation import (
-    plausible_scrape,
+    MAX_BATCH_TRANSITIONS,
+    newest_transitions,
+    plausible_scrapes,
     repair,
     violation,
 )
-from watchbill.store.workloads.write import record_write
+from watchbill.store.workloads.write import ITEMS_PER_TURN, record_write
 
 CATCH_UP = timedelta(minutes=2)
 """How long after a silence an agent may still be reporting what happened during it."""
 CLOCK_TOLERANCE = timedelta(seconds=5)
+MESSAGES_CHARACTERS = 200_000
+"""Of all kinds of a cluster; where more were sent, each is cut to its share."""
+MIN_MESSAGE_CHARACTERS = 200
 
 log = structlog.get_logger(__name__)
 
@@ -119,11 +126,11 @@ async def batch_apply(
             raise Conflict(f"Batch {batch.seq} came before {expected}.", details=str(expected))
         observed_until = _observed_until(cluster, now)
         await _record_gap(connection, agent, cluster["last_contact_at"], observed_until)
-        refused, repaired, items = _valid_items(batch.items, now)
+        refused, repaired, items = await _valid_items(batch.items, now)
         items = await _bound_deletions(connection, agent, items, now)
         refused += await _apply_items(connection, agent, items, now)
         await _show_problems(connection, agent, batch.items, [*repaired, *refused], now)
-        scrapes = [s for s in (plausible_scrape(scrape, now) for scrape in batch.scrapes) if s]
+        scrapes = list(plausible_scrapes(batch.scrapes, now))
         await scrape_write(connection, agent.tenant_id, agent.cluster_id, scrapes, now)
         reply = BatchReply(seq=batch.seq, refused=tuple(refused))
         await connection.execute(
@@ -157,13 +164,24 @@ async def heartbeat_apply(
             agent.tenant_id,
             agent.cluster_id,
             observed_until,
-            msgspec.json.encode(beat.kinds),
+            msgspec.json.encode(_with_short_messages(beat.kinds)),
             msgspec.json.encode(beat.node_pools),
             age is None or age >= HEARTBEAT_SECONDS,
             beat.backlog,
             now,
         )
     return HeartbeatReply(seq=cluster["last_seq"], resync=beat.seq != cluster["last_seq"])
+
+
+def _with_short_messages(kinds: Sequence[KindState]) -> list[KindState]:
+    """Every answer about the cluster carries them: together as much as a few may say at length."""
+    most = max(MIN_MESSAGE_CHARACTERS, MESSAGES_CHARACTERS // max(1, len(kinds)))
+    return [
+        msgspec.structs.replace(kind, message=kind.message[:most])
+        if kind.message is not None and len(kind.message) > most
+        else kind
+        for kind in kinds
+    ]
 
 
 async def stream_check(connection: Connection, agent: AgentIdentity, stream_id: str) -> Row:
@@ -229,22 +247,28 @@ async def _record_gap(
     )
 
 
-def _valid_items(
+async def _valid_items(
     items: Sequence[Item], now: datetime
 ) -> tuple[list[RefusedItem], list[RefusedItem], list[Item]]:
     """What cannot be stored, what can without some of its members (both with the reason), and what to store."""
     refused: list[RefusedItem] = []
     repaired: list[RefusedItem] = []
     valid: list[Item] = []
-    for item in items:
+    transitions_left = MAX_BATCH_TRANSITIONS
+    for number, item in enumerate(items, start=1):
+        if number % ITEMS_PER_TURN == 0:
+            await asyncio.sleep(0)
         reason = violation(item)
         if reason is not None:
             refused.append(RefusedItem(id=_item_id(item), reason=reason))
             continue
-        possible, left_out = repair(item, now)
+        bounded, shortened = newest_transitions(item, transitions_left)
+        transitions_left -= len(bounded.transitions)
+        possible, left_out = repair(bounded, now)
         valid.append(possible)
-        if left_out is not None:
-            repaired.append(RefusedItem(id=_item_id(item), reason=left_out))
+        if left_out or shortened:
+            sentences = " ".join(filter(None, (left_out, shortened)))
+            repaired.append(RefusedItem(id=_item_id(item), reason=sentences))
     return refused, repaired, valid
 
 

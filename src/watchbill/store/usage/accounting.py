@@ -6,7 +6,7 @@ anything ever has to be accounted again; what does comes late is marked by a tri
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -29,6 +29,8 @@ SETTLED_AFTER = timedelta(minutes=10)
 PIECE = timedelta(days=1)
 """The longest time of one workload that is accounted at once; what lies behind follows in the next pass."""
 BATCH = 500
+MAX_DAY_SUM = 9 * 10**18
+"""Of one workload's day: more than 100,000 GPUs have, and what a column holds; an agent may claim more."""
 _LOCK = 0x777573  # any number that only this uses
 _UTILIZATION = f"GPU_UTILIZATION{SEPARATOR}%"
 _SAMPLE_SPAN = timedelta(milliseconds=MAX_SAMPLE_SPAN_MS)
@@ -87,7 +89,10 @@ _ADD = (
     "SELECT $1, $2, n.* FROM unnest($3::uuid[], $4::date[], $5::int[], $6::int[], "
     + ", ".join(f"${number}::bigint[]" for number in range(7, 7 + len(SUMS)))
     + ") AS n ON CONFLICT (tenant_id, workload_id, day, project_id, department_id) DO UPDATE SET "
-    + ", ".join(f"{name} = d.{name} + excluded.{name}" for name in SUMS)
+    + ", ".join(
+        f"{name} = least(d.{name}::numeric + excluded.{name}, {MAX_DAY_SUM})::bigint"
+        for name in SUMS
+    )
 )
 _ADVANCE = (
     "INSERT INTO usage_state AS s (tenant_id, workload_id, until) "
@@ -107,7 +112,10 @@ class _Due:
 
 
 async def usage_account(db: Database, tenant_id: int, now: datetime) -> int:
-    """Account all that is settled, cluster by cluster. Returns how many pieces there were."""
+    """Account all that is settled, cluster by cluster. Returns how many pieces there were.
+
+    Raises ExceptionGroup where clusters failed, once the others are accounted.
+    """
     async with db.acquire(tenant_id) as connection:
         clusters = await connection.fetch(
             "SELECT id, last_contact_at FROM cluster "
@@ -119,10 +127,17 @@ async def usage_account(db: Database, tenant_id: int, now: datetime) -> int:
         )
     since = datetime(1970, 1, 1, tzinfo=UTC) if last is None else last - PIECE
     pieces = 0
+    failures: list[Exception] = []
     for cluster in clusters:
         horizon = min(cluster["last_contact_at"], now) - SETTLED_AFTER
-        while done := await _pass(db, tenant_id, cluster["id"], horizon, since):
-            pieces += done
+        try:
+            while done := await _pass(db, tenant_id, cluster["id"], horizon, since):
+                pieces += done
+        except Exception as error:
+            error.add_note(f"cluster {cluster['id']}")
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup(f"the usage of {len(failures)} clusters was not accounted", failures)
     async with db.acquire(tenant_id) as connection:
         await connection.execute(
             "INSERT INTO upkeep VALUES ($1, $2) ON CONFLICT (task) DO UPDATE SET last_at = $2",
@@ -265,12 +280,20 @@ async def _add(
     connection: Connection,
     tenant_id: int,
     cluster_id: UUID,
-    entries: Iterable[tuple[UUID, UsageKey, UsageSums]],
+    entries: Sequence[tuple[UUID, UsageKey, UsageSums]],
 ) -> None:
-    rows = [(id_, *key, *(getattr(sums, name) for name in SUMS)) for id_, key, sums in entries]
+    rows = [
+        (id_, *key, *(_bounded(getattr(sums, name)) for name in SUMS)) for id_, key, sums in entries
+    ]
     if rows:
-        await connection.execute(_KEEP_DIMENSIONS, tenant_id, sorted({row[0] for row in rows}))
+        await connection.execute(
+            _KEEP_DIMENSIONS, tenant_id, sorted({id_ for id_, _, _ in entries})
+        )
         await connection.execute(_ADD, tenant_id, cluster_id, *map(list, zip(*rows, strict=True)))
+
+
+def _bounded(amount: int) -> int:
+    return max(-MAX_DAY_SUM, min(amount, MAX_DAY_SUM))
 
 
 async def usage_rebuild(db: Database, tenant_id: int) -> int:

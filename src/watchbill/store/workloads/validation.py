@@ -4,7 +4,7 @@ Pure. A single impossible time or number costs its member, not the workload: `re
 it. `violation` names what cannot be stored at all. Every number that is summed has an upper bound here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from watchbill.protocol import (
+    BATCH_READINGS,
     MAX_BYTES,
     MAX_COUNT,
     MAX_GPUS,
@@ -31,6 +32,12 @@ LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 CLOCK_AHEAD = timedelta(days=1)
 MAX_RECORD_ELEMENTS = 2_000
 MAX_TRANSITIONS = 1_000
+MAX_BATCH_TRANSITIONS = 5_000
+"""Of all items of a batch: each is worked on while everybody else waits."""
+MAX_BATCH_READINGS = 2 * BATCH_READINGS
+"""An agent fills a batch up to `BATCH_READINGS`, and one workload may not fit any better."""
+MAX_NESTING = 32
+"""Of what the contract leaves open: writers and readers of JSON go down one call a level."""
 MAX_NODE_POOLS = 100
 """Of one workload: each is a group of every answer by node pool."""
 TEXT_CHARACTERS = 1024 * 1024
@@ -75,12 +82,37 @@ def violation(item: Item) -> str | None:
         return "The record lists too many phases at once."
     if isinstance(item, Delete):
         return None
+    if _is_nested_deeper(item.record.workload.additional_fields, MAX_NESTING):
+        return f"The record is nested more than {MAX_NESTING} levels deep."
     elements = item.record.elements
     if len(elements) > MAX_RECORD_ELEMENTS:
         return f"The record has more than {MAX_RECORD_ELEMENTS} elements."
     if sum(len(element.name) for element in elements) > TEXT_CHARACTERS:
         return "The names of the record's elements are too long."
     return None
+
+
+def newest_transitions(item: Item, most: int) -> tuple[Item, str | None]:
+    """The item with at most so many transitions, the last ones, and a sentence where some were left out."""
+    if len(item.transitions) <= most:
+        return item, None
+    kept = item.transitions[len(item.transitions) - most :]
+    reason = f"The batch lists more than {MAX_BATCH_TRANSITIONS} phases: earlier ones are left out."
+    return replace(item, transitions=kept), reason
+
+
+def _is_nested_deeper(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most + 1):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def repair(item: Item, now: datetime) -> tuple[Item, str | None]:
@@ -155,6 +187,9 @@ def _repair_workload(
         changes["priority"] = None
     if not _is_number(workload.allocated_resources.gpu, MAX_GPUS):
         changes["allocated_resources"] = replace(workload.allocated_resources, gpu=0.0)
+    for name in ("current_node_pools", "requested_node_pools"):
+        if len(getattr(workload, name)) > MAX_NODE_POOLS:
+            changes[name] = getattr(workload, name)[:MAX_NODE_POOLS]
     left_out += [_camel(name) for name in changes]
     return _bounded(replace(workload, **changes), _WORKLOAD_BOUNDS, left_out)
 
@@ -167,6 +202,21 @@ def _bounded(struct: _S, bounds: Mapping[str, float], left_out: list[str]) -> _S
     }
     left_out += [_camel(name) for name in changes]
     return replace(struct, **changes) if changes else struct
+
+
+def plausible_scrapes(scrapes: Iterable[Scrape], now: datetime) -> Iterator[Scrape]:
+    """As `plausible_scrape`, and of all together no more readings than a batch may have."""
+    left = MAX_BATCH_READINGS
+    for scrape in scrapes:
+        kept: list[Measured] = []
+        for measured in scrape.workloads:
+            if left < len(measured.readings):
+                return
+            left -= max(1, len(measured.readings))
+            kept.append(measured)
+        plausible = plausible_scrape(replace(scrape, workloads=tuple(kept)), now)
+        if plausible is not None:
+            yield plausible
 
 
 def plausible_scrape(scrape: Scrape, now: datetime) -> Scrape | None:

@@ -4,6 +4,7 @@ A record whose hash is the stored one and that brings no new transition writes n
 statement per table, whatever the number of items.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,7 @@ from watchbill.history import (
     new_transitions,
     start_intervals,
 )
-from watchbill.protocol import RefusedItem, Upsert
+from watchbill.protocol import MAX_GPUS, RefusedItem, Upsert
 from watchbill.store.postgres.database import Connection, Row
 from watchbill.store.workloads import organisation
 from watchbill.store.workloads.changes import change_notify
@@ -34,6 +35,8 @@ EXISTING = (
     "running_since, k8s_phase, k8s_phase_updated_at FROM workload "
     "WHERE tenant_id = $1 AND id = ANY($2::uuid[])"
 )
+ITEMS_PER_TURN = 20
+"""Of a batch; then other requests run."""
 _HELD_ELSEWHERE = "A live workload of another cluster has the same id."
 
 
@@ -64,17 +67,20 @@ async def record_write(
     numbers = await organisation.organisation_assign_ids(
         connection, tenant_id, cluster_id, [upsert.record for upsert in changed]
     )
-    changes = [
-        _change(
-            upsert,
-            existing.get(upsert.record.workload.id),
-            organisation=numbers[upsert.record.project_key or upsert.record.workload.namespace],
-            tenant_id=tenant_id,
-            cluster_id=cluster_id,
-            now=now,
+    changes: list[_Change] = []
+    for number, upsert in enumerate(changed, start=1):
+        if number % ITEMS_PER_TURN == 0:
+            await asyncio.sleep(0)
+        changes.append(
+            _change(
+                upsert,
+                existing.get(upsert.record.workload.id),
+                organisation=numbers[upsert.record.project_key or upsert.record.workload.namespace],
+                tenant_id=tenant_id,
+                cluster_id=cluster_id,
+                now=now,
+            )
         )
-        for upsert in changed
-    ]
     fitting = [change for change in changes if not _is_too_large(change)]
     written = await _upsert(connection, [change.row for change in fitting])
     for change in changes:
@@ -319,7 +325,7 @@ def _step(change: _Change) -> tuple[object, ...]:
     return (
         row["project_id"],
         row["department_id"],
-        gpu_millionths((requested.request if requested else None) or 0.0),
+        gpu_millionths(min(max(0.0, (requested.request if requested else None) or 0.0), MAX_GPUS)),
         row["allocated_gpu"],
         row["idle_allocated_gpu"],
         row["idle_gpu_hours"] or 0.0,
