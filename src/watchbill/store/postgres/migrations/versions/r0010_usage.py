@@ -58,7 +58,7 @@ TABLES = {
     UNIQUE NULLS NOT DISTINCT (tenant_id, workload_id, day, project_id, department_id)
 """,
 }
-TABLES["usage_month"] = TABLES["usage_day"].replace("day", "month")
+TABLES["usage_month"] = TABLES["usage_day"].replace("day", "month").replace("bigint", "numeric")
 INDEXES = (
     "CREATE INDEX usage_state_rewind ON usage_state (tenant_id, workload_id) "
     "WHERE rewind_at IS NOT NULL",
