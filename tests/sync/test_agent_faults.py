@@ -188,13 +188,19 @@ async def test_a_restarted_agent_without_rights_deletes_nothing_of_that_kind(
         async with agent(tmp_path, api, server):
             await until(lambda: server.commits > commits)
             await quiet(server, root, single)
-            covered = {(found.group, found.kind) for found in server.inventories[-1].coverage}
-            assert not {("apps", "Deployment"), ("batch", "Job")} & covered
-            stand_in = server.by_name("ReplicaSet", "web-1")
-            assert stand_in.deleted_at is None, "the last owner that can be read stands for it"
+            assert not {("apps", "Deployment"), ("batch", "Job")} & _covered(server)
+            assert {row.split(":")[0] for row in server.told()} == {
+                "Deployment/web",
+                "Job/single",
+            }, "what is below an owner that cannot be read is no workload of its own"
             api.fault = lambda _: None
-            await until(lambda: stand_in.deleted_at is not None)
+            await until(lambda: {("apps", "Deployment"), ("batch", "Job")} <= _covered(server))
             await quiet(server, root, single)
+            assert not any("gone" in row for row in server.told())
+
+
+def _covered(server: Receiver) -> set[tuple[str, str]]:
+    return {(found.group, found.kind) for found in server.inventories[-1].coverage}
 
 
 def _states(server: Receiver, state: str) -> set[str]:

@@ -50,8 +50,6 @@ _FLEET_GAUGES = (
     ),
 )
 """Name, help, telemetry type, grouping and label of each gauge."""
-MAX_USAGE_PROJECTS = 1000
-"""Of the day's GPU-hours, the projects with most of them."""
 
 
 async def fleet_metrics(call: Call) -> bytes:
@@ -103,22 +101,21 @@ async def _usage_gauge(call: Call) -> Metric:
     gauge = GaugeMetricFamily(
         "watchbill_usage_today_gpu_hours",
         "GPU-hours of the current UTC day: allocated, idle (absent where not measured), or waited for.",
-        labels=("cluster", "project", "state"),
+        labels=("cluster", "state"),
     )
     today = call.now.astimezone(UTC).date()
     query = UsageQuery(
         start=today,
         end=today + timedelta(days=1),
-        groups=("cluster", "project"),
-        limit=MAX_USAGE_PROJECTS,
+        groups=("cluster",),
     )
     page = await usage_report(call.db, call.access, query, None, call.now)
     for row in page.rows:
-        names = (row.group["cluster"] or "", row.group["project"] or "")
-        gauge.add_metric((*names, "allocated"), row.allocated_gpu_hours)
-        gauge.add_metric((*names, "pending"), row.pending_gpu_hours)
+        cluster = row.group["cluster"] or ""
+        gauge.add_metric((cluster, "allocated"), row.allocated_gpu_hours)
+        gauge.add_metric((cluster, "pending"), row.pending_gpu_hours)
         if row.idle_gpu_hours is not None:
-            gauge.add_metric((*names, "idle"), row.idle_gpu_hours)
+            gauge.add_metric((cluster, "idle"), row.idle_gpu_hours)
     return gauge
 
 
