@@ -123,6 +123,10 @@ def _print_table(
     if rows and groups:
         for line in table_lines(None if no_headers else headers, rows, session.terminal):
             session.terminal.print(line)
+    if not report.totals.allocated_gpu_hours and not report.totals.pending_gpu_hours:
+        session.terminal.note(
+            "No GPU was allocated or waited for in these days; the newest ten minutes are not counted yet."
+        )
     if len(report.rows) > TABLE_ROWS:
         session.terminal.note(
             f"{TABLE_ROWS} of {format_count(len(report.rows))} rows shown (-o csv for all)."
