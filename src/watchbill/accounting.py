@@ -239,9 +239,6 @@ class _Ledger:
             return
         length = max(1, round(abs(amount) / rate))
         start = max(at - length, self._whole.start)
-        if start == at:  # before what is accounted here: the total still counts
-            self._add_amount(step, at, amount)
-            return
         share = amount / length
         before = _Span(at - length, self._whole.start)
         for piece in self.observed(_Span(start, at)):

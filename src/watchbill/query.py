@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from typing import Literal, get_args
 from uuid import UUID
 
 from watchbill.errors import Invalid
@@ -124,10 +125,22 @@ class PendingBuckets:
     labels: tuple[str, ...] = field(default=("0-5m", "5m-1h", "1h-24h", "24h+"))
 
 
-USAGE_GROUPS = (
-    *("cluster", "department", "project", "owner", "namespace", "type", "category", "nodePool"),
-    *("priorityClass", "workload", "day", "week", "month"),
-)
+UsageGroup = Literal[
+    "cluster",
+    "department",
+    "project",
+    "owner",
+    "namespace",
+    "type",
+    "category",
+    "nodePool",
+    "priorityClass",
+    "workload",
+    "day",
+    "week",
+    "month",
+]
+USAGE_GROUPS: tuple[UsageGroup, ...] = get_args(UsageGroup)
 """What a usage report may be grouped by, and narrowed by."""
 _USAGE_ITEM = re.compile(r"([A-Za-z]+)(==|!=|=@)(.*)", re.DOTALL)
 

@@ -83,19 +83,18 @@ async def at_start(embedded_engine: Engine) -> AsyncIterator[Served]:
 
 
 async def test_everything_asked_for_is_told_by_server_or_agent(at_start: Served) -> None:
-    server = at_start
-    agent = await connected_agent(server.db, START)
+    agent = await connected_agent(at_start.db, START)
     made = [
         workload(1, idle_allocated_gpus=1.0, idle_gpus=1, created_at=START - timedelta(hours=2)),
         workload(2, phase=Phase.PENDING, created_at=START),
     ]
     await agent.send(*(upsert(one) for one in made), now=START)
-    await usage_account(server.db, 1, START)
+    await usage_account(at_start.db, 1, START)
     begin = InventoryBegin(stream_id=agent.stream_id, coverage=(Covered(group="", kind="Pod"),))
-    begun = await inventory_begin(server.db, agent.identity, begin, START)
+    begun = await inventory_begin(at_start.db, agent.identity, begin, START)
     commit = InventoryCommit(stream_id=agent.stream_id, inventory_id=begun.inventory_id, count=0)
-    await inventory_commit(server.db, agent.identity, commit, START)
-    answer = await server.get("/metrics")
+    await inventory_commit(at_start.db, agent.identity, commit, START)
+    answer = await at_start.get("/metrics")
     assert answer.status == 200
     page = answer.body.decode()
     told = set(re.findall(r"^(watchbill_[a-z_]+)[{ ]", page, re.MULTILINE))

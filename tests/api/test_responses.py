@@ -1,13 +1,22 @@
 """What is served has the shape of the struct that the client reads it with, no member more and none less."""
 
+import inspect
 import json
+import re
+from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 
 from tests.fixtures.samples import SAMPLES
 from tests.fixtures.serving import Served
+from watchbill.cli.commands import usage as usage_command
+from watchbill.query import USAGE_GROUPS
 from watchbill.responses import access, contract, fleet, usage, workloads
+from watchbill.store.usage.report import GROUPS
+
+PROJECT = Path(__file__).parents[2]
 
 ANSWERS: dict[str, type[msgspec.Struct]] = {
     "get_workload_facets": workloads.Facets,
@@ -51,3 +60,12 @@ async def test_every_workload_is_its_struct(filled: Served) -> None:
     for document in answer.json["workloads"]:
         read = msgspec.json.decode(json.dumps(document), type=contract.WorkloadResponse)
         assert json.loads(msgspec.json.encode(read)) == document
+
+
+def test_usage_has_the_same_groups_everywhere() -> None:
+    """In the document, in what filters understand and in the SQL; the command line's help names each."""
+    document = yaml.safe_load((PROJECT / "src/watchbill/api/extensions.yaml").read_text("utf-8"))
+    listed = document["components"]["parameters"]["UsageGroups"]["schema"]["items"]["enum"]
+    assert tuple(listed) == USAGE_GROUPS == tuple(GROUPS)
+    help_text = inspect.getsource(usage_command)
+    assert not [name for name in USAGE_GROUPS if not re.search(rf"\b{name}\b", help_text)]

@@ -14,9 +14,10 @@ from tests.fixtures.records import upsert, workload
 from watchbill.prices import Prices
 from watchbill.protocol import Delete
 from watchbill.query import Scope, UsageQuery, parse_usage_filters
+from watchbill.responses.usage import usage_table
 from watchbill.store.postgres.database import Database
 from watchbill.store.usage.accounting import usage_account, usage_purge, usage_rebuild
-from watchbill.store.usage.report import UsagePage, usage_report, usage_table
+from watchbill.store.usage.report import UsagePage, usage_report
 from watchbill.store.workloads.deletion import workload_purge
 from watchbill.tabular import rows_as_csv
 from watchbill.workload import Phase

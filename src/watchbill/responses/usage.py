@@ -1,10 +1,12 @@
 """Usage by day: what workloads requested, held, left idle and waited for."""
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import msgspec
 
 from watchbill.responses.types import Amount, Instant
+from watchbill.tabular import Cell
 from watchbill.workload import Wire
 
 
@@ -91,6 +93,23 @@ class UsageReport(Wire, frozen=True, kw_only=True):
     totals: UsageFigures
     rows: tuple[UsageRow, ...]
     next_offset: int | None = msgspec.field(name="next", default=None)
+
+
+def usage_table(groups: Sequence[str], rows: Iterable[UsageRow]) -> list[list[Cell]]:
+    """A header and a line for each row, for CSV: the groups, then the figures as the API names them."""
+    names = [*groups, *(["workloadId"] if "workload" in groups else [])]
+    figures = msgspec.structs.fields(UsageFigures)
+    header: list[Cell] = [*names, *(spec.encode_name for spec in figures)]
+    return [
+        header,
+        *(
+            [
+                *(row.group.get(name) for name in names),
+                *(getattr(row, spec.name) for spec in figures),
+            ]
+            for row in rows
+        ),
+    ]
 
 
 ROOTS: tuple[type[msgspec.Struct], ...] = (UsageReport,)

@@ -6,7 +6,7 @@ import { clusterName, useClusters } from "../clusters/context";
 import { NoClusters } from "../clusters/no_clusters";
 import { StaleClusters } from "../clusters/stale_clusters";
 import { useLiveQuery } from "../hooks/live_query";
-import { count, decimal, plural } from "../model/format";
+import { count, decimal, gpuHours, plural } from "../model/format";
 import { listUrl } from "../model/view";
 import { Bars, type BarRow } from "../components/bars";
 import { Age } from "../components/instant";
@@ -42,7 +42,7 @@ export function IdlePage() {
         <>
           <p class="lead">
             <strong>{decimal(data.idleGpus)}</strong> of {decimal(data.gpus.allocated)} allocated GPUs are idle, in{" "}
-            {plural(data.total, "workload", "workloads")}: <strong>{hours(data.idleGpuHours)}</strong> GPU-hours so far.
+            {plural(data.total, "workload", "workloads")}: <strong>{gpuHours(data.idleGpuHours)}</strong> GPU-hours so far.
           </p>
           <Definition />
           <Unmeasured number={unmeasured} />
@@ -71,11 +71,6 @@ export function IdlePage() {
   );
 }
 
-/** GPU-hours: two decimals below 10, whole numbers above. */
-function hours(value: number): string {
-  return value < 10 ? decimal(value) : count(value);
-}
-
 export function ownerRow(owner: IdleOwner): BarRow {
   const name = owner.submittedBy;
   const items = [["idleAllocatedGpus", ">=", "0.01"], ...(name === null ? [] : [["submittedBy", "==", name]])];
@@ -83,7 +78,7 @@ export function ownerRow(owner: IdleOwner): BarRow {
     key: name ?? "",
     label: <Owner owner={name} />,
     value: owner.idleGpuHours,
-    shown: `${hours(owner.idleGpuHours)} h · ${decimal(owner.idleGpus)} GPU`,
+    shown: `${gpuHours(owner.idleGpuHours)} h · ${decimal(owner.idleGpus)} GPU`,
     tone: "pending",
     to: listUrl(items as [string, string, string][], { sortBy: "idleAllocatedGpus" }),
   };
@@ -116,7 +111,7 @@ function IdleTable({ workloads }: { readonly workloads: readonly IdleWorkload[] 
           {workloads.map((workload) => (
             <tr key={workload.id}>
               <td class="is-number">
-                <strong>{hours(workload.idleGpuHours)}</strong>
+                <strong>{gpuHours(workload.idleGpuHours)}</strong>
               </td>
               <td class="is-number">{decimal(workload.idleAllocatedGpus ?? 0)}</td>
               <td class="is-number">{decimal(workload.allocatedResources?.gpu ?? 0)}</td>

@@ -57,6 +57,11 @@ const SUFFIXES: Readonly<Record<string, number>> = {
   Ei: 2 ** 60,
 };
 
+/** GPU-hours: two decimals below 10, whole numbers above. */
+export function gpuHours(value: number): string {
+  return value < 10 ? decimal(value) : count(Math.round(value));
+}
+
 /** A Kubernetes quantity as a number, or undefined if it is invalid. */
 export function quantity(text: string): number | undefined {
   const match = /^([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)$/u.exec(text);

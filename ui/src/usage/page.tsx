@@ -7,7 +7,7 @@ import { useClusters } from "../clusters/context";
 import { NoClusters } from "../clusters/no_clusters";
 import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { useLiveQuery } from "../hooks/live_query";
-import { count, decimal } from "../model/format";
+import { count, decimal, gpuHours } from "../model/format";
 import { listUrl } from "../model/view";
 import { Link, useRoute } from "../router";
 import { Days, partClass } from "./days";
@@ -92,14 +92,14 @@ function Lead({ report, previous }: { readonly report: UsageReport; readonly pre
   const share = idleShare(totals);
   return (
     <p class="lead">
-      <strong>{hours(totals.allocatedGpuHours)}</strong> GPU-hours allocated
+      <strong>{gpuHours(totals.allocatedGpuHours)}</strong> GPU-hours allocated
       {previous > 0 && ` (${change(totals.allocatedGpuHours, previous)} the period before)`}
       {share !== undefined && (
         <>
-          ; <strong>{hours(totals.idleGpuHours ?? 0)}</strong> of them idle ({percent(share)} of what was measured)
+          ; <strong>{gpuHours(totals.idleGpuHours ?? 0)}</strong> of them idle ({percent(share)} of what was measured)
         </>
       )}
-      {totals.pendingGpuHours > 0 && `; ${hours(totals.pendingGpuHours)} GPU-hours were waited for`}
+      {totals.pendingGpuHours > 0 && `; ${gpuHours(totals.pendingGpuHours)} GPU-hours were waited for`}
       {totals.cost !== null && currency !== null && (
         <>
           ; cost <strong>{money(totals.cost, currency)}</strong>
@@ -117,8 +117,8 @@ function Counted({ report }: { readonly report: UsageReport }) {
   return (
     <>
       Counted up to {accountedUntil.slice(0, 16).replace("T", " ")} UTC.
-      {totals.unmeasuredGpuHours > 0 && ` ${hours(totals.unmeasuredGpuHours)} GPU-hours were not measured.`}
-      {totals.gapGpuHours > 0 && ` Not counted: ${hours(totals.gapGpuHours)} GPU-hours when no agent observed the cluster.`}
+      {totals.unmeasuredGpuHours > 0 && ` ${gpuHours(totals.unmeasuredGpuHours)} GPU-hours were not measured.`}
+      {totals.gapGpuHours > 0 && ` Not counted: ${gpuHours(totals.gapGpuHours)} GPU-hours when no agent observed the cluster.`}
     </>
   );
 }
@@ -171,11 +171,11 @@ function UsageTable({ report, group, named }: TableProps) {
 function Numbers({ row, currency }: { readonly row: Omit<UsageRow, "group">; readonly currency: string | null }) {
   const share = idleShare(row);
   const cells = [
-    hours(row.allocatedGpuHours),
-    row.idleGpuHours === null ? "not measured" : hours(row.idleGpuHours),
+    gpuHours(row.allocatedGpuHours),
+    row.idleGpuHours === null ? "not measured" : gpuHours(row.idleGpuHours),
     share === undefined ? "–" : percent(share),
-    hours(row.pendingGpuHours),
-    hours(row.cpuCoreHours),
+    gpuHours(row.pendingGpuHours),
+    gpuHours(row.cpuCoreHours),
     ...(currency === null ? [] : [row.cost === null ? "–" : decimal(row.cost)]),
   ];
   return (
@@ -200,11 +200,6 @@ function Name({ row, group }: { readonly row: UsageRow; readonly group: UsageGro
   if (typeof id === "string") return <Link to={`/workloads/${encodeURIComponent(id)}`}>{value}</Link>;
   if (group.field === "") return <span>{value}</span>;
   return <Link to={listUrl([[group.field, "==", value]])}>{value}</Link>;
-}
-
-/** GPU-hours: two decimals below 10, whole numbers above. */
-function hours(value: number): string {
-  return value < 10 ? decimal(value) : count(Math.round(value));
 }
 
 function percent(share: number): string {

@@ -6,8 +6,8 @@ from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
 from watchbill.errors import Invalid
 from watchbill.query import UsageQuery, parse_usage_filters
-from watchbill.responses.usage import UsageReport
-from watchbill.store.usage.report import usage_report, usage_table
+from watchbill.responses.usage import UsageReport, usage_table
+from watchbill.store.usage.report import usage_report
 from watchbill.tabular import rows_as_csv
 
 DEFAULT_DAYS = 30

@@ -16,6 +16,11 @@ from watchbill.cli.output.terminal import DOCUMENTS, PHASE_COLOURS, Cell, safe, 
 if TYPE_CHECKING:
     from watchbill.responses.fleet import Cluster, HeldDeletions
 
+ClusterArgument = Annotated[
+    str, typer.Argument(metavar="NAME|ID", help="Name or id of the cluster.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
 
 class ClusterFormat(StrEnum):
     TABLE = "table"
@@ -35,7 +40,7 @@ ClusterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the cl
 
 @server_command
 async def create(
-    session: CommandContext, name: ClusterName, output: options.CredentialFile = None
+    session: CommandContext, name: ClusterArgument, output: options.CredentialFile = None
 ) -> None:
     """Register a cluster and print its agent's credential: one line, shown only once.
 
@@ -142,8 +147,8 @@ def held_text(held: "HeldDeletions", name: str) -> str:
 @server_command
 async def delete(
     session: CommandContext,
-    name: Annotated[str, typer.Argument(metavar="NAME|ID", help="Name or id of the cluster.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    name: ClusterArgument,
+    yes: Yes = False,
 ) -> None:
     """Remove a cluster: its agent loses access and its workloads become deleted."""
     from watchbill.cli.connection.lookup import find_cluster
@@ -158,8 +163,8 @@ async def delete(
 @server_command
 async def repin(
     session: CommandContext,
-    name: Annotated[str, typer.Argument(metavar="NAME|ID", help="Name or id of the cluster.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    name: ClusterArgument,
+    yes: Yes = False,
 ) -> None:
     """Accept a cluster that was rebuilt: the next agent's cluster takes the place of the old one."""
     from watchbill.cli.connection.lookup import find_cluster
@@ -172,17 +177,21 @@ async def repin(
     session.terminal.note(f"The next agent's cluster is kept as {cluster.name}.")
 
 
+def _held(cluster: "Cluster") -> str:
+    return plural(cluster.held_deletions.count if cluster.held_deletions else 0, "workload")
+
+
 @server_command
 async def release(
     session: CommandContext,
-    name: Annotated[str, typer.Argument(metavar="NAME|ID", help="Name or id of the cluster.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    name: ClusterArgument,
+    yes: Yes = False,
 ) -> None:
     """Delete the workloads that disappeared, too many at once to be believed without a second look."""
     from watchbill.cli.connection.lookup import find_cluster
 
     cluster = await find_cluster(session.client, name)
-    held = plural(cluster.held_deletions.count if cluster.held_deletions else 0, "workload")
+    held = _held(cluster)
     if not yes:
         _confirm(f"Delete {held} of {safe(cluster.name)}?")
     await session.client.held_release(cluster.id)
@@ -192,13 +201,13 @@ async def release(
 @server_command
 async def refuse(
     session: CommandContext,
-    name: Annotated[str, typer.Argument(metavar="NAME|ID", help="Name or id of the cluster.")],
+    name: ClusterArgument,
 ) -> None:
     """Keep the workloads that disappeared, too many at once, until they are seen again or released."""
     from watchbill.cli.connection.lookup import find_cluster
 
     cluster = await find_cluster(session.client, name)
-    held = plural(cluster.held_deletions.count if cluster.held_deletions else 0, "workload")
+    held = _held(cluster)
     await session.client.held_refuse(cluster.id)
     session.terminal.note(f"Kept of {cluster.name}: {held}.")
 

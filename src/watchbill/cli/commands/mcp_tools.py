@@ -25,6 +25,7 @@ from watchbill.cli.connection.lookup import LookupScope, find_workload
 from watchbill.cli.output.terminal import safe
 from watchbill.client import Client, Selection
 from watchbill.errors import WatchbillError
+from watchbill.query import UsageGroup
 from watchbill.responses.contract import WorkloadResponse
 from watchbill.workload import Condition, PendingSchedulingMessage, Phase, Wire
 
@@ -80,21 +81,6 @@ Which = Annotated[str, Field(description="Id or exact name of one workload.", ma
 Project = Annotated[str | None, Field(description="Its project, where several bear the name.")]
 Limit = Annotated[int, Field(ge=1, le=50)]
 UsageDays = Annotated[int, Field(ge=1, le=400, description="Whole UTC days, today included.")]
-UsageGroup = Literal[
-    "cluster",
-    "department",
-    "project",
-    "owner",
-    "namespace",
-    "type",
-    "category",
-    "nodePool",
-    "priorityClass",
-    "workload",
-    "day",
-    "week",
-    "month",
-]
 UsageGroups = Annotated[list[UsageGroup], Field(min_length=1, max_length=3)]
 MAX_USAGE_ROWS = 100
 Offset = Annotated[int, Field(ge=0)]

@@ -86,28 +86,15 @@ async def usage(
         filters=filters or (),
     )
     if output is UsageFormat.CSV:
-        session.terminal.write(_csv(report, groups))
+        from watchbill.responses.usage import usage_table
+        from watchbill.tabular import rows_as_csv
+
+        session.terminal.write(rows_as_csv(usage_table(groups, report.rows)))
         return
     if output is not UsageFormat.TABLE:
         session.terminal.write(DOCUMENTS[AnswerFormat(output.value)](report))
         return
     _print_table(session, report, groups, no_headers=no_headers)
-
-
-def _csv(report: "UsageReport", groups: list[str]) -> bytes:
-    import msgspec
-
-    from watchbill.responses.usage import UsageFigures
-    from watchbill.tabular import rows_as_csv
-
-    names = [*groups, *(["workloadId"] if "workload" in groups else [])]
-    figures = msgspec.structs.fields(UsageFigures)
-    header = [*names, *(spec.encode_name for spec in figures)]
-    rows = [
-        [*(row.group.get(name) for name in names), *(getattr(row, spec.name) for spec in figures)]
-        for row in report.rows
-    ]
-    return rows_as_csv([header, *rows])
 
 
 def _print_table(

@@ -10,8 +10,7 @@ from watchbill.query import Predicate, Scope, UsageQuery
 from watchbill.responses.usage import UsageFigures, UsageRow
 from watchbill.store.postgres.database import Database, Row
 from watchbill.store.usage.accounting import SETTLED_AFTER
-from watchbill.store.workloads.select import Statement, in_scope
-from watchbill.tabular import Cell
+from watchbill.store.workloads.select import Statement, add_predicates, in_scope
 
 GROUPS = {
     "cluster": "c.name",
@@ -45,12 +44,6 @@ _CONDITIONS = {
 _MIB_MS_PER_GIB_HOUR = 1024 * 3_600_000
 _MILLICORE_MS_PER_CORE_HOUR = 1000 * 3_600_000
 _DECIMALS = 6
-FIGURES = (
-    *("requestedGpuHours", "allocatedGpuHours", "busyGpuHours", "sampledGpuHours", "idleGpuHours"),
-    *("unmeasuredGpuHours", "gapGpuHours", "pendingGpuHours", "cpuCoreHours", "memoryGibHours"),
-    *("cost", "unpricedGpuHours"),
-)
-"""The members of a row beside its group, in the order of the CSV."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +129,7 @@ def _next_month(day: date) -> date:
 def _narrowed(scope: Scope, query: UsageQuery, now: datetime) -> Statement:
     statement = Statement(now)
     in_scope(statement, scope)
-    wanted: dict[str, list[str]] = {}
-    for predicate in query.predicates:
-        condition = _condition(statement, predicate)
-        if predicate.operator == "==":
-            wanted.setdefault(predicate.field, []).append(condition)
-        else:
-            statement.conditions.append(condition)
-    statement.conditions += [f"({' OR '.join(any_of)})" for any_of in wanted.values()]
+    add_predicates(statement, query.predicates, _condition)
     return statement
 
 
@@ -206,13 +192,3 @@ def _figures(row: Row) -> dict[str, Any]:
 
 def _amount(value: Any, unit: int) -> float:
     return round(float(value) / unit, _DECIMALS)
-
-
-def usage_table(groups: tuple[str, ...], rows: tuple[UsageRow, ...]) -> list[list[Cell]]:
-    """A header and a line for each row, for CSV."""
-    names = (*groups, *(("workloadId",) if "workload" in groups else ()))
-    table: list[list[Cell]] = [[*names, *FIGURES]]
-    members = UsageFigures.__struct_fields__
-    for row in rows:
-        table.append([*(row.group[name] for name in names), *(getattr(row, m) for m in members)])
-    return table

@@ -156,7 +156,7 @@ def conditions(
     in_scope(statement, scope)
     if table == WORKLOAD:
         statement.conditions.append(DELETED if query.is_deleted else LIVE)
-    _add_predicates(statement, query.predicates)
+    add_predicates(statement, query.predicates, _condition)
     if query.search:
         _add_search(statement, query.search)
     return statement
@@ -179,11 +179,15 @@ def in_scope(statement: Statement, scope: Scope) -> None:
     statement.conditions.append(f"({' OR '.join(granted)})" if granted else "false")
 
 
-def _add_predicates(statement: Statement, predicates: Iterable[Predicate]) -> None:
-    """All must hold, but several `==` on one field mean any of them."""
+def add_predicates(
+    statement: Statement,
+    predicates: Iterable[Predicate],
+    condition: Callable[[Statement, Predicate], str],
+) -> None:
+    """All must hold, but several `==` on one field mean any of them. `condition` writes one as SQL."""
     wanted: dict[str, list[str]] = {}
     for predicate in predicates:
-        sql = _condition(statement, predicate)
+        sql = condition(statement, predicate)
         if predicate.operator == "==":
             wanted.setdefault(predicate.field, []).append(sql)
         else:
