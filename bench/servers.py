@@ -24,7 +24,7 @@ OUR_SERVER = """
 import sys
 from pathlib import Path
 from watchbill.cli.connection.log_setup import log_to_stderr
-from watchbill.settings import ServerSettings
+from watchbill.settings.server import ServerSettings
 from watchbill.serve import run_server
 log_to_stderr("info")
 run_server(

@@ -24,7 +24,7 @@ import structlog
 
 from tests.fixtures import strict_provider
 from watchbill.serve import Started, serve
-from watchbill.settings import ServerSettings
+from watchbill.settings.server import ServerSettings
 from watchbill.store.postgres.database import Database
 from watchbill.store.postgres.embedded import EmbeddedPostgres
 from watchbill.store.postgres.engine import process_owner

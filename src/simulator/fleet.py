@@ -22,7 +22,7 @@ from simulator.simulation.scenario import Scenario
 from watchbill.agent.run import run_agent
 from watchbill.errors import WatchbillError
 from watchbill.private_files import write_private
-from watchbill.settings import AgentSettings
+from watchbill.settings.agent import AgentSettings
 
 SAVE_SECONDS = 3.0
 """How often the state is kept, at least; a large one less often."""

@@ -23,7 +23,7 @@ from watchbill.client import Client, Selection
 from watchbill.errors import Unavailable
 from watchbill.private_files import write_private
 from watchbill.serve import FirstLogin, Started, serve
-from watchbill.settings import ServerSettings
+from watchbill.settings.server import ServerSettings
 
 ADMINISTRATOR = "demo"
 DEFAULT_RATE = 2.0

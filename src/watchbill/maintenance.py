@@ -13,7 +13,7 @@ from watchbill.api.http.call import Services
 from watchbill.api.http.tls import RELOAD_SECONDS, Certificate
 from watchbill.background import LoopState
 from watchbill.errors import Conflict
-from watchbill.settings import ServerSettings
+from watchbill.settings.server import ServerSettings
 from watchbill.store.fleet.fleet import STEP_SECONDS, fleet_record
 from watchbill.store.identity.audit import audit_purge
 from watchbill.store.metrics.measured import measured_purge

@@ -20,7 +20,7 @@ from watchbill.api.http.tls import Certificate
 from watchbill.errors import Invalid
 from watchbill.identity import FIRST_TENANT_ID, administrator_rule
 from watchbill.maintenance import start_maintenance, start_reloading
-from watchbill.settings import ServerSettings
+from watchbill.settings.server import ServerSettings
 from watchbill.store.identity.accounts import account_create, account_create_first
 from watchbill.store.postgres.database import Database
 from watchbill.store.postgres.embedded import EmbeddedPostgres

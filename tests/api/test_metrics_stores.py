@@ -16,7 +16,7 @@ from watchbill.api.app import build_app
 from watchbill.metrics import prometheus
 from watchbill.metrics import prometheus as prometheus_http
 from watchbill.metrics.stores import workload_metrics
-from watchbill.prometheus_settings import PrometheusSettings
+from watchbill.settings.prometheus import PrometheusSettings
 
 Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.Response]]
 TYPES = "GPU_UTILIZATION,POD_COUNT"

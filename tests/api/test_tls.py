@@ -16,7 +16,7 @@ from watchbill.client import AgentClient, Client
 from watchbill.errors import Invalid, Unauthenticated, Unavailable
 from watchbill.protocol import HelloRequest
 from watchbill.serve import address_of, certificate_of
-from watchbill.settings import server_settings
+from watchbill.settings.server import server_settings
 
 
 async def test_https_with_a_private_authority(embedded_engine: Engine, tmp_path: Path) -> None:

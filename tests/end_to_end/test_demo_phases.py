@@ -19,7 +19,7 @@ from tests.fixtures.receiver import CREDENTIAL, Receiver
 from tests.fixtures.receiver import receiver as receiving
 from watchbill.agent.run import run_agent
 from watchbill.kinds.definition.loader import load_definitions
-from watchbill.settings import AgentSettings
+from watchbill.settings.agent import AgentSettings
 
 PHASES = {
     "creating": {"Creating"},

@@ -24,7 +24,8 @@ from watchbill.metrics import source as sources
 from watchbill.metrics.source import Failed, Histogram, Measurement, MetricsQuery, Outcome
 from watchbill.metrics.stores import workload_metrics
 from watchbill.query import Scope
-from watchbill.settings import AgentSettings, PrometheusSettings
+from watchbill.settings.agent import AgentSettings
+from watchbill.settings.prometheus import PrometheusSettings
 from watchbill.store.postgres.database import Database
 
 SCOPE = Scope(1, is_whole_tenant=True)

@@ -23,8 +23,8 @@ from watchbill.api.app import build_app
 from watchbill.metrics import prometheus
 from watchbill.metrics.prometheus import ASKED_AT_ONCE, RANGE_PATH, PrometheusStore, StoreConnection
 from watchbill.metrics.stores import workload_metrics
-from watchbill.prometheus_settings import PrometheusSettings
 from watchbill.protocol import Delete
+from watchbill.settings.prometheus import PrometheusSettings
 from watchbill.workload import Usage
 
 ID = UUID(int=1)

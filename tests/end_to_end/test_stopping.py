@@ -13,7 +13,7 @@ import asyncpg
 
 from tests.conftest import Engine, fresh_database
 from watchbill.serve import Started, serve
-from watchbill.settings import ServerSettings
+from watchbill.settings.server import ServerSettings
 from watchbill.store.postgres import migrate
 
 

@@ -18,7 +18,7 @@ from watchbill.agent.kubernetes import reflector
 from watchbill.agent.run import run_agent
 from watchbill.agent.stream import stream
 from watchbill.errors import Invalid, Unauthenticated
-from watchbill.settings import AgentSettings
+from watchbill.settings.agent import AgentSettings
 
 ROLLOUT = kind("argoproj.io", "v1alpha1", "Rollout", "rollouts")
 PYTORCH = kind("kubeflow.org", "v1", "PyTorchJob", "pytorchjobs")

@@ -23,7 +23,7 @@ from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
 from watchbill.agent.metrics import scrape
 from watchbill.agent.run import run_agent
 from watchbill.protocol import IdleHours, KindState, Measured, Scrape
-from watchbill.settings import AgentSettings
+from watchbill.settings.agent import AgentSettings
 
 ROUND_SECONDS = 0.2
 

@@ -19,7 +19,7 @@ from watchbill.agent.kubernetes import reflector
 from watchbill.agent.run import run_agent
 from watchbill.agent.stream import stream
 from watchbill.protocol import KindState
-from watchbill.settings import AgentSettings
+from watchbill.settings.agent import AgentSettings
 from watchbill.workload import Phase
 
 

@@ -12,7 +12,7 @@ from kubernetes_asyncio.client import models
 
 from tests.conftest import require
 from watchbill.cli.app import run
-from watchbill.settings import settings_table
+from watchbill.settings.table import settings_table
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 KUSTOMIZATIONS = sorted(path.parent for path in DEPLOY.rglob("kustomization.yaml"))

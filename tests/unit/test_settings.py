@@ -6,12 +6,9 @@ from pathlib import Path
 import pytest
 
 from watchbill.errors import Invalid
-from watchbill.settings import (
-    agent_settings,
-    server_settings,
-    settings_table,
-    unknown_variables,
-)
+from watchbill.settings.agent import agent_settings
+from watchbill.settings.server import server_settings
+from watchbill.settings.table import settings_table, unknown_variables
 
 PROJECT = Path(__file__).parents[2]
 AGENT = {"server_url": "https://watchbill.example.com", "credential": "wba-1"}

@@ -33,7 +33,7 @@ from watchbill.kinds.definition.settings_file import read_settings
 from watchbill.kinds.derive import Derived, derive
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity
-from watchbill.settings import AgentSettings
+from watchbill.settings.agent import AgentSettings
 
 log = structlog.get_logger(__name__)
 

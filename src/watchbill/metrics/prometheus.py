@@ -35,8 +35,8 @@ from watchbill.metrics.source import (
     Reason,
     Spread,
 )
-from watchbill.prometheus_settings import PrometheusSettings
 from watchbill.query import Scope
+from watchbill.settings.prometheus import PrometheusSettings
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ from watchbill.metrics.embedded import EmbeddedSamples
 from watchbill.metrics.prometheus import PrometheusSamples, StoreConnection
 from watchbill.metrics.source import Samples
 from watchbill.metrics.workload import WorkloadMetrics
-from watchbill.prometheus_settings import PrometheusSettings
+from watchbill.settings.prometheus import PrometheusSettings
 from watchbill.store.postgres.database import Database
 
 

@@ -13,7 +13,7 @@ from watchbill.agent.stream.sample_queue import SampleQueue
 from watchbill.agent.stream.tracker import Tracker
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.protocol import KindState
-from watchbill.settings import AgentSettings
+from watchbill.settings.agent import AgentSettings
 
 GAP_ROUNDS = 3.5
 """After so many rounds without a device, it counts as not measured."""

@@ -45,7 +45,7 @@ from watchbill.metrics.source import MetricsSource
 from watchbill.metrics.stores import workload_metrics
 from watchbill.prices import Prices, read_prices
 from watchbill.query import Scope as AccessScope
-from watchbill.settings import ServerSettings
+from watchbill.settings.server import ServerSettings
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.document import DocumentCache
 

@@ -160,7 +160,7 @@ async def _database(
     """
     from watchbill.cli.connection.log_setup import log_to_stderr
     from watchbill.errors import Invalid
-    from watchbill.settings import server_settings
+    from watchbill.settings.server import server_settings
     from watchbill.store.postgres.embedded import EmbeddedPostgres
     from watchbill.store.postgres.errors import naming_database
 

@@ -10,7 +10,7 @@ from watchbill.cli.connection.errors import usage_error
 
 if TYPE_CHECKING:
     from watchbill.serve import Started
-    from watchbill.settings import AgentSettings
+    from watchbill.settings.agent import AgentSettings
 
 _HOW = "`watchbill admin cluster create NAME --output FILE` makes one"
 LogLevel = Annotated[
@@ -75,7 +75,7 @@ def server(
     """
     from watchbill.cli.connection.log_setup import log_to_stderr
     from watchbill.serve import run_server
-    from watchbill.settings import server_settings
+    from watchbill.settings.server import server_settings
 
     log_to_stderr(log_level)
     _warn_of_unknown_variables()
@@ -97,7 +97,7 @@ def _warn_of_unknown_variables() -> None:
     """A misspelt setting has no effect: better told at start than searched for."""
     import structlog
 
-    from watchbill.settings import unknown_variables
+    from watchbill.settings.table import unknown_variables
 
     for name, meant in unknown_variables(os.environ):
         structlog.get_logger(__name__).warning(
@@ -173,7 +173,7 @@ def agent(
             "and pass --credential FILE",
         )
     from watchbill.cli.connection.log_setup import log_to_stderr
-    from watchbill.settings import agent_settings
+    from watchbill.settings.agent import agent_settings
 
     log_to_stderr(log_level)
     _warn_of_unknown_variables()

@@ -19,6 +19,15 @@ _MEMBERS = frozenset(
 )
 CONFIG_VARIABLE = "WATCHBILL_PROMETHEUS_CONFIG"
 URL_VARIABLE = "WATCHBILL_PROMETHEUS_URL"
+PROMETHEUS_VARIABLES = {
+    URL_VARIABLE: "metrics store of every cluster that has none of its own",
+    "WATCHBILL_PROMETHEUS_MATCHERS": 'labels that its series carry, such as `cluster="east"`',
+    "WATCHBILL_PROMETHEUS_TOKEN_FILE": "file with a bearer token for it",
+    "WATCHBILL_PROMETHEUS_USERNAME": "user name for it",
+    "WATCHBILL_PROMETHEUS_PASSWORD_FILE": "file with the password",
+    "WATCHBILL_PROMETHEUS_TENANT": "sent to it as `X-Scope-OrgID`",
+    CONFIG_VARIABLE: "YAML file with a metrics store for each cluster",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

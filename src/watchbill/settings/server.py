@@ -1,0 +1,222 @@
+"""Settings of the server."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from watchbill.addresses import check_database_url, check_http_url
+from watchbill.errors import Invalid
+from watchbill.settings.prometheus import PrometheusSettings, prometheus_settings
+from watchbill.settings.variables import (
+    Days,
+    Lifetime,
+    Port,
+    Setting,
+    from_flags,
+    from_variables,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """`database_url` None = the embedded PostgreSQL in `data_dir`."""
+
+    data_dir: Annotated[Path, Setting("WATCHBILL_DATA_DIR", "folder of the embedded PostgreSQL")]
+    database_url: Annotated[
+        str | None,
+        Setting(
+            "WATCHBILL_DATABASE_URL",
+            "another PostgreSQL, 15 or newer; the embedded one is then not started",
+        ),
+    ] = None
+    database_url_file: Annotated[
+        Path | None,
+        Setting(
+            "WATCHBILL_DATABASE_URL_FILE", "file that holds that address, since it has a password"
+        ),
+    ] = None
+    host: Annotated[str, Setting("WATCHBILL_HOST", "address to listen on")] = "127.0.0.1"
+    port: Annotated[Port, Setting("WATCHBILL_PORT", "port to listen on; 0 = any free one")] = 8600
+    tls_cert: Annotated[
+        Path | None,
+        Setting(
+            "WATCHBILL_TLS_CERT",
+            "PEM file with the server's certificate and its chain; with it the server speaks HTTPS",
+        ),
+    ] = None
+    tls_key: Annotated[
+        Path | None, Setting("WATCHBILL_TLS_KEY", "PEM file with the certificate's key")
+    ] = None
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Setting(
+            "WATCHBILL_ALLOWED_HOSTS",
+            "names, separated by commas and without ports, that requests may use; any unless set",
+        ),
+    ] = ()
+    deleted_retention_days: Annotated[
+        Days,
+        Setting("WATCHBILL_DELETED_RETENTION_DAYS", "days that deleted workloads stay readable"),
+    ] = 90
+    metrics_retention_days: Annotated[
+        Days, Setting("WATCHBILL_METRICS_RETENTION_DAYS", "days that samples stay in the database")
+    ] = 7
+    prometheus: Mapping[str, PrometheusSettings] = field(default_factory=dict)
+    """Metrics stores by cluster name; "" = every cluster that is not named."""
+    statement_timeout_seconds: Annotated[
+        float,
+        Meta(ge=0.1, le=3600),
+        Setting("WATCHBILL_STATEMENT_TIMEOUT_SECONDS", "longest that one query may take"),
+    ] = 5.0
+    pool_size: Annotated[
+        int,
+        Meta(ge=2, le=1000),
+        Setting("WATCHBILL_POOL_SIZE", "connections to the database at most"),
+    ] = 10
+    system_user: Annotated[
+        str | None,
+        Setting(
+            "WATCHBILL_SYSTEM_USER",
+            "user that the embedded PostgreSQL runs as where the server runs as root; "
+            "`watchbill`, which is created, unless named",
+        ),
+    ] = None
+    document_cache_bytes: Annotated[
+        int,
+        Meta(ge=0, le=2**40),
+        Setting("WATCHBILL_DOCUMENT_CACHE_BYTES", "memory for documents that were read"),
+    ] = 256 * 1024 * 1024
+    token_lifetime_seconds: Annotated[
+        Lifetime, Setting("WATCHBILL_TOKEN_LIFETIME_SECONDS", "lifetime of access tokens")
+    ] = 3600
+    session_lifetime_seconds: Annotated[
+        Lifetime, Setting("WATCHBILL_SESSION_LIFETIME_SECONDS", "lifetime of the page's sessions")
+    ] = 12 * 3600
+    requests_per_second: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000),
+        Setting(
+            "WATCHBILL_REQUESTS_PER_SECOND",
+            "sustained requests per caller; a tenant has four times as many",
+        ),
+    ] = 200
+    requests_burst: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000),
+        Setting("WATCHBILL_REQUESTS_BURST", "requests per caller that may come at once"),
+    ] = 400
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Setting(
+            "WATCHBILL_TRUSTED_PROXIES",
+            "addresses and networks, separated by commas, whose `X-Forwarded-For` and `-Proto` count",
+        ),
+    ] = ()
+    public_url: Annotated[
+        str | None,
+        Setting(
+            "WATCHBILL_PUBLIC_URL",
+            "address that people use; identity providers send them back there",
+        ),
+    ] = None
+    access_config: Annotated[
+        Path | None,
+        Setting("WATCHBILL_ACCESS_CONFIG", "file with identity providers and roles of your own"),
+    ] = None
+    key_file: Annotated[
+        Path | None,
+        Setting(
+            "WATCHBILL_KEY_FILE",
+            "file with the secret that signing keys are encrypted with, 32 bytes or more; "
+            "the same for all servers of one database",
+        ),
+    ] = None
+    refresh_lifetime_seconds: Annotated[
+        Lifetime, Setting("WATCHBILL_REFRESH_LIFETIME_SECONDS", "lifetime of command-line logins")
+    ] = 30 * 24 * 3600
+    groups_lifetime_seconds: Annotated[
+        Lifetime,
+        Setting(
+            "WATCHBILL_GROUPS_LIFETIME_SECONDS",
+            "how long the groups last received from an identity provider stay valid",
+        ),
+    ] = 30 * 24 * 3600
+    audit_retention_days: Annotated[
+        Days, Setting("WATCHBILL_AUDIT_RETENTION_DAYS", "days that the audit log is kept")
+    ] = 365
+    usage_retention_days: Annotated[
+        Days,
+        Setting("WATCHBILL_USAGE_RETENTION_DAYS", "days that usage by day is kept"),
+    ] = 400
+    prices_file: Annotated[
+        Path | None,
+        Setting(
+            "WATCHBILL_PRICES_FILE", "file with prices of a GPU-hour; without it no cost is shown"
+        ),
+    ] = None
+    drain_seconds: Annotated[
+        float,
+        Meta(ge=0, le=300),
+        Setting(
+            "WATCHBILL_DRAIN_SECONDS",
+            "how long a server that is shutting down keeps serving while `/readyz` answers 503, "
+            "so that load balancers leave it",
+        ),
+    ] = 0.0
+    recounts: bool = False
+    """Count the workloads anew at this start."""
+    rebuilds_usage: bool = False
+    """Account usage anew from the steps that are still there."""
+
+
+def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSettings:
+    """Settings from `WATCHBILL_*`; `overrides` (command-line flags) that are not None win. Raises Invalid."""
+    values: dict[str, Any] = {"data_dir": default_data_dir(environ)}
+    values |= from_variables(ServerSettings, environ)
+    values |= from_flags(ServerSettings, overrides)
+    if values.get("database_url_file") is not None and "database_url" not in values:
+        values["database_url"] = _first_line(values["database_url_file"])
+    settings = ServerSettings(**values, prometheus=prometheus_settings(environ))
+    if settings.database_url is not None:
+        check_database_url(settings.database_url)
+    if settings.public_url is not None:
+        check_http_url("WATCHBILL_PUBLIC_URL", settings.public_url)
+    if not settings.host:
+        raise Invalid("--host must name an address, such as 127.0.0.1 or 0.0.0.0.")
+    return settings
+
+
+def default_data_dir(environ: Mapping[str, str], *, is_root: bool | None = None) -> Path:
+    """Where the platform keeps a program's data: /var/lib for root, else the user's own folder."""
+    if "WATCHBILL_DATA_DIR" in environ:
+        return Path(environ["WATCHBILL_DATA_DIR"])
+    if is_root if is_root is not None else os.geteuid() == 0:
+        return Path("/var/lib/watchbill")
+    if environ.get("XDG_DATA_HOME") and sys.platform != "darwin":
+        return Path(environ["XDG_DATA_HOME"]) / "watchbill"
+    if sys.platform == "darwin":
+        return _home() / "Library" / "Application Support" / "watchbill"
+    return _home() / ".local" / "share" / "watchbill"
+
+
+def _home() -> Path:
+    """Raises Invalid where this user has none: no HOME, and no line in the system's list of users."""
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise Invalid(
+            f"The user {os.geteuid()} has no home folder to keep the data in.",
+            details="Name a folder with --data-dir or WATCHBILL_DATA_DIR.",
+        ) from error
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip().partition("\n")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"WATCHBILL_DATABASE_URL_FILE: {path} cannot be read.") from error
