@@ -42,12 +42,12 @@ def recorded_pod() -> Object:
     return found
 
 
-def workload(template: Object, number: int) -> Iterator[Object]:
-    """A PyTorchJob of one master and four workers, and its pods."""
+def workload(template: Object, number: int, *, pods_each: int = PODS_EACH) -> Iterator[Object]:
+    """A PyTorchJob of one master and its workers, and its pods."""
     uid, name = str(UUID(int=10**9 + number)), f"train-{number}"
     pod_template = {"spec": copy.deepcopy(template["spec"])}
     pod_template["spec"].pop("nodeName", None)
-    replicas = {"Master": 1, "Worker": PODS_EACH - 1}
+    replicas = {"Master": 1, "Worker": pods_each - 1}
     yield {
         "apiVersion": "kubeflow.org/v1",
         "kind": "PyTorchJob",
@@ -74,10 +74,10 @@ def workload(template: Object, number: int) -> Iterator[Object]:
             ]
         },
     }
-    for index in range(PODS_EACH):
+    for index in range(pods_each):
         pod = copy.deepcopy(template)
         pod["metadata"] |= {
-            "uid": str(UUID(int=number * PODS_EACH + index)),
+            "uid": str(UUID(int=number * pods_each + index)),
             "name": f"{name}-{index}",
             "namespace": f"project-{number % 40}",
             "labels": {

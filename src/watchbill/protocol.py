@@ -15,7 +15,10 @@ A batch is applied in one transaction with its sequence number; a duplicate gets
 """
 
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime
+from functools import reduce
+from operator import xor
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -266,7 +269,8 @@ class Heartbeat(Wire, frozen=True):
     """`observed_seconds_ago`: how long ago everything told was known to be current; None where nothing was read
     yet. `backlog`: workloads with changes that are not acknowledged.
 
-    `digest`: order-independent, over all (id, record hash) acknowledged; room for a later check."""
+    `digest`: the hashes of all acknowledged records of live workloads, joined by exclusive or; only while
+    nothing waits to be sent and an inventory of this stream was taken."""
 
     stream_id: StreamId
     seq: Sequence
@@ -274,7 +278,7 @@ class Heartbeat(Wire, frozen=True):
     node_pools: Annotated[tuple[NodePoolCapacity, ...], msgspec.Meta(max_length=5_000)] = ()
     observed_seconds_ago: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = 0.0
     backlog: Count = 0
-    digest: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    digest: Hash | None = None
 
 
 class HeartbeatReply(Wire, frozen=True):
@@ -295,3 +299,8 @@ def canonical_bytes(record: Record) -> bytes:
 def record_hash(record: Record) -> str:
     """First 16 bytes of SHA-256 over the canonical bytes, in hex."""
     return hashlib.sha256(canonical_bytes(record)).digest()[:16].hex()
+
+
+def digest_of(record_hashes: Iterable[str]) -> str:
+    """One number for all of these hashes, whatever their order, in hex."""
+    return f"{reduce(xor, (int(one, 16) for one in record_hashes), 0):032x}"

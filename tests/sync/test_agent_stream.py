@@ -23,7 +23,7 @@ from watchbill.agent.stream.stream import Stream
 from watchbill.client import AgentClient
 from watchbill.errors import Invalid, Unauthenticated
 from watchbill.kinds.derive import Derived
-from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity
+from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity, digest_of
 from watchbill.workload import Phase
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -507,3 +507,18 @@ async def test_preparing_a_batch_never_holds_the_event_loop_for_more_than_a_few_
         ticker.cancel()
         assert len(server.rows) == 400
         assert 0 < most <= 20
+
+
+async def test_a_heartbeat_tells_the_digest_once_all_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream_module, "DIGEST_SECONDS", 0.0)
+    async with receiver() as server, speaking(server) as found:
+        for number in range(3):
+            found.cluster.put(number)
+        await found.drained()
+        heard = len(server.beats)
+        await until(lambda: any(beat.digest for beat in server.beats[heard:]))
+        told = next(beat.digest for beat in server.beats[heard:] if beat.digest)
+        assert told == digest_of(row.hash for row in server.live().values())
+        assert not any(beat.digest for beat in server.beats[:1]), "no inventory was taken before"

@@ -146,6 +146,19 @@ class Cluster(Wire, frozen=True, kw_only=True):
     backlog: Annotated[
         int, msgspec.Meta(ge=0, description="Workloads with changes that are not applied yet.")
     ] = 0
+    digest_compared_at: Annotated[
+        Instant | None,
+        msgspec.Meta(
+            description="When agent and server last compared the digests of all their records."
+        ),
+    ] = None
+    digest_mismatches: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            description="How often the digests differed; each time an inventory followed and repaired it.",
+        ),
+    ] = 0
     reason: Annotated[
         str | None, msgspec.Meta(description="Why it is degraded or disconnected.")
     ] = None

@@ -18,7 +18,15 @@ import msgspec
 from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.history import new_transitions
 from watchbill.kinds.derive import Derived
-from watchbill.protocol import Delete, InventoryEntry, Item, Record, Upsert, record_hash
+from watchbill.protocol import (
+    Delete,
+    InventoryEntry,
+    Item,
+    Record,
+    Upsert,
+    digest_of,
+    record_hash,
+)
 from watchbill.workload import Transition
 
 MAX_KEPT_RECORDS = 500
@@ -214,6 +222,12 @@ class PendingChanges:
         """A new stream: the inventory tells what the server has."""
         for state in self.workloads.values():
             state.acknowledged, state.is_compared = None, False
+
+    def digest(self) -> str:
+        """Of the records that the server has acknowledged, of live workloads."""
+        return digest_of(
+            state.acknowledged for state in self.workloads.values() if state.acknowledged
+        )
 
     def inventory_entries(self, roots: Iterable[str]) -> Iterator[InventoryEntry]:
         """One entry per workload: the hash that the server should have, "" if it was never derived."""

@@ -63,6 +63,12 @@ INVENTORY_PAUSE_SECONDS = 3.0
 HELD_SECONDS = 75.0
 """Before a second inventory may confirm deletions that the server held back."""
 REFUSED_CREDENTIAL_SECONDS = 60.0
+DIGEST_SECONDS = 300.0
+"""How often agent and server compare digests: the server reads the hash of each live workload for it."""
+HELLO_RETRY_SECONDS = 15.0
+"""The longest wait between attempts to say hello, so that nothing waits long once the server is back."""
+RETRY_HEARTBEAT_SECONDS = 5.0
+"""How often it is tried whether a server that failed is back."""
 STALLED_SECONDS = 30.0
 """Changes wait for so long at most while batches are taken."""
 
@@ -165,6 +171,8 @@ class Stream:
         self._inventory: _Inventory | None = None
         """The one in progress."""
         self._last_inventory_at = -inf
+        self._digest_due: float | None = None
+        """When the server may be told what it should hold; None before an inventory of this stream."""
         self._held_until = 0.0
         """No inventory before: the server held back deletions that a later one may confirm."""
         self._next_inventory_at = 0.0
@@ -228,7 +236,7 @@ class Stream:
         self._heartbeat_due = 0.0
         self._pending.reset_acknowledged()
         self._inventory_due, self._inventory = self._now(), None
-        self._covered_kinds = frozenset()
+        self._covered_kinds, self._digest_due = frozenset(), None
         log.info("stream opened", cluster=reply.cluster_name, cluster_id=str(reply.cluster_id))
 
     async def _flush(self) -> None:
@@ -293,6 +301,7 @@ class Stream:
         self._inventory = None
         self._last_inventory_at = self._now()
         self._covered_kinds |= _kinds(inventory.coverage)
+        self._digest_due = self._now()
         self._next_inventory_at = self._now() + jittered(self._resync_seconds)
         log.info(
             "inventory taken",
@@ -385,7 +394,7 @@ class Stream:
         self, send: Callable[[], Awaitable[Reply]], *, with_heartbeats: bool = True
     ) -> Reply:
         """Send one request, repeated until it is answered; heartbeats are sent in between."""
-        backoff = Backoff()
+        backoff = Backoff() if with_heartbeats else Backoff(most_seconds=HELLO_RETRY_SECONDS)
         while True:
             asked = 0.0
             try:
@@ -427,6 +436,7 @@ class Stream:
         if self._heartbeat_due > self._now():
             return False
         self._heartbeat_due = self._now() + self._heartbeat_seconds
+        digest = self._digest_if_due()
         beat = Heartbeat(
             stream_id=self._stream_id,
             seq=self._seq,
@@ -434,13 +444,19 @@ class Stream:
             node_pools=self._cluster.node_pools(),
             observed_seconds_ago=self._observed_seconds_ago(),
             backlog=min(len(self._pending), MAX_COUNT),
+            digest=digest,
         )
         try:
             reply = await self._client.heartbeat(beat)
         except (Unavailable, TooMany, msgspec.DecodeError) as error:
-            if not is_retrying:
+            if is_retrying:
+                soon = min(self._heartbeat_seconds, jittered(RETRY_HEARTBEAT_SECONDS))
+                self._heartbeat_due = self._now() + soon
+            else:
                 log.warning("heartbeat failed", reason=str(error))
             return False
+        if digest is not None:
+            self._digest_due = self._now() + DIGEST_SECONDS
         if reply.seq not in (self._seq, self._unconfirmed_seq):
             raise Conflict(f"The server is at batch {reply.seq}, the agent at {self._seq}.")
         if reply.resync and reply.seq == self._seq:
@@ -449,6 +465,12 @@ class Stream:
         elif self._inventory_due is None and self._is_inventory_outdated():
             self.request_inventory()
         return True
+
+    def _digest_if_due(self) -> str | None:
+        """Only while both sides should hold the same: nothing is on its way, nothing is compared."""
+        is_due = self._digest_due is not None and self._digest_due <= self._now()
+        is_quiet = self.is_drained and self._inventory is None and self._inventory_due is None
+        return self._pending.digest() if is_due and is_quiet else None
 
     def _observed_seconds_ago(self) -> float | None:
         """What the server does not take is as unknown to it as what the agent cannot read."""

@@ -150,6 +150,11 @@ _CLUSTER_GAUGES: tuple[tuple[str, str, Callable[[Cluster], float | None]], ...] 
         lambda cluster: float(cluster.backlog),
     ),
     (
+        "watchbill_cluster_digest_mismatches",
+        "How often agent and server held different records; an inventory followed each time.",
+        lambda cluster: float(cluster.digest_mismatches),
+    ),
+    (
         "watchbill_cluster_held_deletions",
         "Workloads that disappeared, too many at once: their deletion waits.",
         lambda cluster: float(cluster.held_deletions.count if cluster.held_deletions else 0),

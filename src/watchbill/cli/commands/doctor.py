@@ -249,6 +249,10 @@ def _problems(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
     if cluster.backlog > BACKLOG_WARN:
         what = f"{name}: {plural(cluster.backlog, 'workload')} with changes that wait to be sent"
         yield Finding(Outcome.WARN, "backlog", what, "look at the agent's log there")
+    if cluster.digest_mismatches:
+        times = plural(cluster.digest_mismatches, "time")
+        what = f"{name}: agent and server held different records {times}; inventories repaired it"
+        yield Finding(Outcome.WARN, "records", what, "if the number grows, look at both logs")
     recent = [gap for gap in cluster.gaps if now - gap.to_at < timedelta(days=1)]
     if recent:
         count = plural(len(recent), "gap")

@@ -129,6 +129,8 @@ def _cluster(
         last_change_at=row["last_change_at"] if is_whole else None,
         last_inventory_at=row["last_inventory_at"],
         backlog=row["backlog"] if is_whole else 0,
+        digest_compared_at=row["digest_compared_at"] if is_whole else None,
+        digest_mismatches=row["digest_mismatches"] if is_whole else 0,
         reason=_reason(row, state, now, is_whole=is_whole),
         held_deletions=HeldDeletions(
             count=row["held"], since=row["held_since"], is_refused=row["is_held_refused"]

@@ -127,7 +127,8 @@ async def inventory_commit(
         deleted = await workload_delete(connection, agent.tenant_id, agent.cluster_id, deletes, now)
         await connection.execute(
             "UPDATE cluster SET last_message_at = $3, "
-            "last_inventory_at = CASE WHEN $4 THEN $3 ELSE last_inventory_at END "
+            "last_inventory_at = CASE WHEN $4 THEN $3 ELSE last_inventory_at END, "
+            "digest_difference = CASE WHEN $4 THEN NULL ELSE digest_difference END "
             "WHERE tenant_id = $1 AND id = $2",
             agent.tenant_id,
             agent.cluster_id,

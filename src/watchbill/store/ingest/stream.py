@@ -33,6 +33,7 @@ from watchbill.protocol import (
     RefusedItem,
     Upsert,
 )
+from watchbill.store.ingest.digest import digest_compare
 from watchbill.store.metrics.measured import scrape_write
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.postgres.errors import VALUE_ERRORS, value_reason
@@ -78,6 +79,7 @@ async def stream_open(
             "UPDATE cluster SET stream_id = $3, last_seq = 0, last_reply = NULL, "
             "takeovers = takeovers + (stream_id IS NOT NULL AND $4 <> '' AND $4 <> stream_id)::int, "
             "last_message_at = $9, agent_version = $5, kubernetes_version = $6, last_contact_at = $7, "
+            "digest_difference = NULL, "
             "cluster_uid = coalesce(cluster_uid, nullif($8, '')) "
             "WHERE tenant_id = $1 AND id = $2",
             agent.tenant_id,
@@ -158,6 +160,12 @@ async def heartbeat_apply(
         before = cluster["last_contact_at"] or now
         observed_until = before if age is None else max(before, now - timedelta(seconds=age))
         await _record_gap(connection, agent, cluster["last_contact_at"], observed_until)
+        is_in_step = beat.seq == cluster["last_seq"]
+        differs = (
+            is_in_step
+            and beat.digest is not None
+            and await digest_compare(connection, agent, beat.digest, now)
+        )
         await connection.execute(
             "UPDATE cluster SET last_contact_at = $3, kinds = $4, node_pools = $5, is_blind = $6, "
             "backlog = $7, last_message_at = $8 WHERE tenant_id = $1 AND id = $2",
@@ -170,7 +178,7 @@ async def heartbeat_apply(
             beat.backlog,
             now,
         )
-    return HeartbeatReply(seq=cluster["last_seq"], resync=beat.seq != cluster["last_seq"])
+    return HeartbeatReply(seq=cluster["last_seq"], resync=differs or not is_in_step)
 
 
 def _with_short_messages(kinds: Sequence[KindState]) -> list[KindState]:
