@@ -39,7 +39,12 @@ MAX_GPUS = 1_000_000
 """Of one workload or node pool; so that sums over millions of workloads stay exact."""
 MAX_BYTES = 2**50
 """Of one workload's or device's memory."""
+MAX_POOL_BYTES = 2**60
+"""Of the memory of all devices of a node pool."""
 MAX_COUNT = 1_000_000
+MAX_READING = 1e18
+"""Bytes, requests or seconds counted up; sums of millions of them stay finite."""
+MAX_NODE_POOLS = 5_000
 
 
 Name = Annotated[str, msgspec.Meta(max_length=253)]
@@ -262,7 +267,7 @@ class NodePoolCapacity(Wire, frozen=True):
     node_pool: Name
     nodes: Count
     gpus: Annotated[float, msgspec.Meta(ge=0, le=MAX_GPUS)]
-    gpu_memory_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_BYTES)] | None = None
+    gpu_memory_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_POOL_BYTES)] | None = None
 
 
 class Heartbeat(Wire, frozen=True):
@@ -275,7 +280,21 @@ class Heartbeat(Wire, frozen=True):
     stream_id: StreamId
     seq: Sequence
     kinds: Annotated[tuple[KindState, ...], msgspec.Meta(max_length=2_000)] = ()
-    node_pools: Annotated[tuple[NodePoolCapacity, ...], msgspec.Meta(max_length=5_000)] = ()
+    node_pools: Annotated[
+        tuple[NodePoolCapacity, ...], msgspec.Meta(max_length=MAX_NODE_POOLS)
+    ] = ()
+    observed_seconds_ago: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = 0.0
+    backlog: Count = 0
+    digest: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+
+
+class HeartbeatEnvelope(Wire, frozen=True):
+    """A heartbeat whose node pools are not decoded yet, so that they can be one by one."""
+
+    stream_id: StreamId
+    seq: Sequence
+    kinds: Annotated[tuple[KindState, ...], msgspec.Meta(max_length=2_000)] = ()
+    node_pools: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_NODE_POOLS)] = ()
     observed_seconds_ago: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = 0.0
     backlog: Count = 0
     digest: Hash | None = None

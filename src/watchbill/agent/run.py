@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from watchbill.agent.cache.cache import Cache, CacheSettings
-from watchbill.agent.cache.cluster import node_pools
+from watchbill.agent.cache.cluster import impossible_nodes, node_pools
 from watchbill.agent.cache.owner_lookup import OwnerLookup
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerStatus
 from watchbill.agent.cache.watch_manager import WatchManager
@@ -208,7 +208,14 @@ class Agent:
         return list(dict.fromkeys([*unreadable, *tree.missing]))
 
     def states(self) -> tuple[KindState, ...]:
-        return (*self.watch_manager.states(), *self.metrics.states())
+        message = impossible_nodes(self.cache.cluster, self._derive_settings)
+        watched = (
+            msgspec.structs.replace(state, state="failing", message=message)
+            if message is not None and (state.group, state.kind) == ("", "Node")
+            else state
+            for state in self.watch_manager.states()
+        )
+        return (*watched, *self.metrics.states())
 
     def observed_seconds_ago(self) -> float | None:
         """By the pods, from which phases and figures follow; other kinds tell their own state."""

@@ -248,12 +248,30 @@ async def fleet_is_fine(served: Served) -> None:
 
 
 @pytest.mark.parametrize("gpus", [1e308, -1.0, MAX_GPUS + 1])
-async def test_a_capacity_that_cannot_be_is_refused(server: Served, gpus: float) -> None:
-    pool = NodePoolCapacity(node_pool="a100", nodes=1, gpus=gpus)
-    beat = msgspec.json.encode(Heartbeat(stream_id="x", seq=0, node_pools=(pool,)))
-    assert_is_error(await post(server, await credential(server), "heartbeat", beat), 400)
+async def test_a_capacity_that_cannot_be_is_left_out_and_told(server: Served, gpus: float) -> None:
+    agent = await connected_agent(server.db, NOW)
+    pools = (
+        NodePoolCapacity(node_pool="a100", nodes=1, gpus=gpus),
+        NodePoolCapacity(node_pool="h100", nodes=1, gpus=8.0),
+    )
+    beat = ingest.decode_heartbeat(
+        msgspec.json.encode(Heartbeat(stream_id=agent.stream_id, seq=0, node_pools=pools))
+    )
+    assert beat.node_pools == pools[1:]
+    await stream.heartbeat_apply(server.db, agent.identity, beat, NOW)
+    (shown,) = (await server.get("/api/v1/clusters")).json["clusters"]
+    assert [pool["nodePool"] for pool in shown["nodePools"]] == ["h100"]
+    (state,) = shown["kinds"]
+    assert (state["kind"], state["state"]) == ("Node", "failing")
+    assert state["message"].startswith("1 node pools cannot be and are left out: Expected")
+    await fleet_is_fine(server)
+
+
+def test_only_node_pools_are_left_out_of_a_heartbeat() -> None:
+    fine = Heartbeat(stream_id="x", seq=3, backlog=2, observed_seconds_ago=1.5)
+    assert ingest.decode_heartbeat(msgspec.json.encode(fine)) == fine
     with pytest.raises(Invalid):
-        call.decode_json(beat, Heartbeat)
+        ingest.decode_heartbeat(b'{"streamId":"x","seq":-1}')
 
 
 async def test_a_capacity_that_was_stored_before_breaks_nobody(server: Served) -> None:

@@ -11,14 +11,15 @@ import pytest
 from tests.sync.test_agent_faults import chain, made, pod
 from tests.unit.agent.test_owner_tree import ListenerRecorder
 from watchbill.agent.cache.cache import Cache, CacheSettings, ResourceSink, sink_for
-from watchbill.agent.cache.cluster import node_pools
+from watchbill.agent.cache.cluster import impossible_nodes, node_pools
 from watchbill.agent.cache.watched_kinds import WatchedKind, WatchRole, root_kinds, watched_kinds
 from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import read_head
+from watchbill.api.resources import ingest
 from watchbill.kinds.definition.loader import load_definitions
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.kinds.objects.settings import DeriveSettings
-from watchbill.protocol import NodePoolCapacity
+from watchbill.protocol import Heartbeat, NodePoolCapacity
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 DEFINITIONS = load_definitions()
@@ -299,6 +300,61 @@ def test_nodes_take_work_in_proportion_to_their_own_pods(monkeypatch: pytest.Mon
     node["metadata"]["labels"] = {"a": "b"}
     filled.put(node)
     assert sorted(calls) == sorted(map(root_uid, [moved, *pods[50::50]]))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "mebibytes"),
+    [
+        ("9223372036854775807", "81920"),
+        ("10001", "81920"),
+        ("9" * 5_000, None),
+        ("8", "9" * 63),
+        ("8", str(2**24 + 1)),
+    ],
+)
+def test_a_node_that_states_what_cannot_be_counts_without_it_and_is_named(
+    gpus: str, mebibytes: str | None
+) -> None:
+    """One such node made every heartbeat of the agent impossible, and with it the agent."""
+    filled = Filled()
+    settings = DeriveSettings(cluster_id=UUID(int=1))
+    for name, stated, memory in (("bad", gpus, mebibytes), ("good", "8", "81920")):
+        node = made("Node", name, namespace="", status={"allocatable": {"nvidia.com/gpu": stated}})
+        node["metadata"]["labels"] = {"nvidia.com/gpu.memory": memory} if memory else {}
+        filled.put(node)
+    [pool] = node_pools(filled.cache.cluster, settings)
+    assert (pool.nodes, pool.gpus) == (2, 8.0)
+    assert pool.gpu_memory_bytes == 8 * 81920 * 1024 * 1024
+    message = impossible_nodes(filled.cache.cluster, settings)
+    assert message == "1 nodes state impossible GPUs, which are not counted: bad"
+    assert ingest.decode_heartbeat(
+        msgspec.json.encode(Heartbeat(stream_id="x", seq=0, node_pools=(pool,)))
+    ).node_pools == (pool,)
+
+
+def test_pools_of_many_large_nodes_fit_a_heartbeat() -> None:
+    filled = Filled()
+    for number in range(120):
+        node = made(
+            "Node", f"n{number}", namespace="", status={"allocatable": {"nvidia.com/gpu": "10000"}}
+        )
+        node["metadata"]["labels"] = {"nvidia.com/gpu.memory": str(2**24)}
+        filled.put(node)
+    settings = DeriveSettings(cluster_id=UUID(int=1))
+    beat = Heartbeat(stream_id="x", seq=0, node_pools=node_pools(filled.cache.cluster, settings))
+    assert msgspec.json.decode(msgspec.json.encode(beat), type=Heartbeat) == beat
+    assert impossible_nodes(filled.cache.cluster, settings) is None
+
+
+def test_a_name_that_is_used_again_belongs_to_the_newer_object() -> None:
+    filled = Filled()
+    first, second = (made("Queue", "q", group="scheduling.run.ai/v2", namespace="") for _ in "ab")
+    second["metadata"]["uid"] = "another"
+    filled.put(first, second)
+    filled.remove(first)
+    assert list(filled.cache.cluster.queues) == ["q"]
+    filled.remove(second)
+    assert not filled.cache.cluster.queues
 
 
 def test_capacity_by_node_pool() -> None:

@@ -45,6 +45,14 @@ def test_what_is_no_sample_is_passed_over() -> None:
     ] == [1.0, 4.0]
 
 
+def test_values_that_no_sum_would_survive_are_passed_over() -> None:
+    """Two of 1e308 sum up to infinity, which JSON cannot say: the server refused the whole round."""
+    page = b"plain 1e308\nplain -1e19\nplain nan\nplain -inf\nplain 1e18\nplain " + b"9" * 65
+    assert [
+        sample.value for sample in ExpositionParser(["plain"]).samples(page, INFRASTRUCTURE)
+    ] == [1e18]
+
+
 def test_pages_that_are_none() -> None:
     assert looks_like_metrics(PAGE.encode())
     assert looks_like_metrics(b"")

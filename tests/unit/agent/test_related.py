@@ -147,7 +147,7 @@ def test_a_gateway_s_counters_concern_nobody(filled: Filled, objs: tuple[Json, J
     )
     through = route("infra", "team")
     through["spec"]["parentRefs"] = [{"name": "gate"}]
-    filled.put(through)
+    filled.put(grant(), through)
     assert filled.touched_by(gateway) == {root_uid(objs[0])}
     counted = changed(gateway, status={"addresses": [], "listeners": [{"attachedRoutes": 2}]})
     assert filled.touched_by(counted) == set()
@@ -187,9 +187,65 @@ def route(namespace: str, backend_namespace: str) -> Json:
     )
 
 
-def test_a_route_concerns_the_namespaces_that_it_names(
+def grant(namespace: str = "team", **source: str) -> Json:
+    """A ReferenceGrant for HTTPRoutes of the namespace infra."""
+    permitted = {
+        "group": "gateway.networking.k8s.io",
+        "kind": "HTTPRoute",
+        "namespace": "infra",
+    } | source
+    return made(
+        "ReferenceGrant",
+        "routes",
+        group="gateway.networking.k8s.io/v1beta1",
+        namespace=namespace,
+        spec={"from": [permitted], "to": [{"group": "", "kind": "Service"}]},
+    )
+
+
+@pytest.mark.parametrize(
+    "others",
+    [(), (grant("infra"),), (grant(namespace="team", kind="GRPCRoute"),)],
+    ids=["no grant", "the route's own", "another kind"],
+)
+def test_a_route_that_nobody_permitted_concerns_its_own_namespace_alone(
+    filled: Filled, objs: tuple[Json, Json, Json], others: tuple[Json, ...]
+) -> None:
+    filled.put(*others)
+    away = route("infra", "team")
+    away["spec"]["parentRefs"] = [{"name": "gate"}]
+    gateway = made(
+        "Gateway", "gate", group="gateway.networking.k8s.io/v1", namespace="infra", spec={}
+    )
+    assert (
+        filled.touched_by(away, gateway, changed(gateway, spec={"listeners": [{"port": 1}]}))
+        == set()
+    )
+    assert not filled.cache.gather(root_uid(objs[0])).services
+    filled.remove(away)
+    assert not filled.cache.related._routing.objects
+
+
+def test_a_grant_that_comes_or_goes_decides_anew(
     filled: Filled, objs: tuple[Json, Json, Json]
 ) -> None:
+    own, permitting = {root_uid(objs[0])}, grant()
+    away = route("infra", "team")
+    filled.put(away)
+    assert filled.touched_by(grant("other")) == set()
+    assert filled.touched_by(permitting) == own
+    assert len(filled.cache.gather(root_uid(objs[0])).services) == 1
+    assert filled.touched_by(permitting) == set(), "the same again is no news"
+    filled.listener.changed.clear()
+    filled.remove(permitting)
+    assert set(filled.listener.changed) == own
+    assert not filled.cache.gather(root_uid(objs[0])).services
+
+
+def test_a_route_concerns_the_namespaces_that_permit_it(
+    filled: Filled, objs: tuple[Json, Json, Json]
+) -> None:
+    filled.put(grant())
     away = route("infra", "team")
     assert filled.touched_by(away) == {root_uid(objs[0])}
     assert len(filled.cache.gather(root_uid(objs[0])).services) == 1

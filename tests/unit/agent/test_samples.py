@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
+import pytest
+
 from watchbill.agent.metrics import figures
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.figures import CounterTotals
@@ -80,6 +82,18 @@ def test_bounds_are_written_one_way() -> None:
     name = "time_to_first_token_seconds_bucket"
     told = read_server(served(*((name, 1, {"le": le}) for le in ("1.0", "0.50", "+Inf", "x", ""))))
     assert [bucket.bound for bucket in told.buckets] == ["1", "0.5", "+Inf"]
+
+
+@pytest.mark.parametrize("le", ["NaN", "nan", "-1", "-Inf", "1e999", "1_0", " 1", "٣", "9" * 400])
+def test_bounds_that_no_duration_has_are_left_out(le: str) -> None:
+    name = "time_to_first_token_seconds_bucket"
+    assert read_server(served((name, 1, {"le": le}))).buckets == []
+
+
+def test_a_bound_is_as_short_as_a_label_may_be() -> None:
+    name = "time_to_first_token_seconds_bucket"
+    told = read_server(served(*((name, 1, {"le": le}) for le in ("0." + "1" * 19, "1e300"))))
+    assert [bucket.bound for bucket in told.buckets] == ["0.111111", "1e+300"]
 
 
 def scrape(workloads: int, readings: int = 10) -> Scrape:

@@ -97,7 +97,7 @@ def granted(where: str = "vision", *, to: JSON | None = None, **source: str) -> 
         "namespace": "infra",
     } | source
     spec = {"from": [source], "to": [{"group": "", "kind": "Service"} | (to or {})]}
-    return replace(gateway(HTTPS), reference_grants={(where, "routes"): {"spec": spec}})
+    return replace(gateway(HTTPS), reference_grants={where: {"routes": {"spec": spec}}})
 
 
 def test_a_route_of_another_namespace_counts_where_the_service_s_namespace_permits_it() -> None:

@@ -13,12 +13,19 @@ from typing import Any, Protocol
 
 import msgspec
 
-from watchbill.agent.cache.cluster import SHARED_ROLES, ClusterView, NodeSink, SharedSink
+from watchbill.agent.cache.cluster import (
+    SHARED_ROLES,
+    ClusterView,
+    GrantSink,
+    NodeSink,
+    SharedSink,
+)
 from watchbill.agent.cache.compressed import compress, decompress, prune
 from watchbill.agent.cache.owner_tree import Entry, OwnerKey, OwnerListener, OwnerTree
 from watchbill.agent.cache.related import Related
 from watchbill.agent.cache.targets import ScrapeTargets
 from watchbill.agent.cache.watched_kinds import POD, REPLICA_SET, WatchedKind, WatchRole
+from watchbill.agent.kubernetes.bounded_json import decode_object
 from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.kinds.objects.objects import GroupKind, IdleGpus, Object, WorkloadObjects
@@ -52,8 +59,10 @@ class Cache:
 
     def __init__(self, settings: CacheSettings, listener: OwnerListener) -> None:
         self.owner_tree = OwnerTree(settings.root_kinds, listener)
-        self.cluster = ClusterView(self._cluster_changed, self._gateway_changed)
-        self.related = Related(self.owner_tree, listener)
+        self.cluster = ClusterView(
+            self._cluster_changed, self._gateway_changed, self._grants_changed
+        )
+        self.related = Related(self.owner_tree, listener, self.cluster.reference_grants)
         self.targets = ScrapeTargets(settings.exporter_namespaces, settings.reservation_namespaces)
         self.idle: dict[str, IdleGpus] = {}
         """By workload, as measured by exporters."""
@@ -210,6 +219,9 @@ class Cache:
     def _gateway_changed(self, namespace: str, name: str) -> None:
         self.related.notify_gateway(namespace, name)
 
+    def _grants_changed(self, namespace: str) -> None:
+        self.related.apply_grants(namespace)
+
     def _cluster_changed(self, namespace: str | None, node: str | None) -> None:
         """A shared object changed: for one namespace, one node, or for all."""
         roots: Iterable[str | None]
@@ -286,7 +298,7 @@ class PodSink:
     resource: ServedResource
 
     def put(self, meta: ObjectMeta, body: Body) -> None:
-        obj = msgspec.json.decode(body, type=dict[str, Any])
+        obj = decode_object(body)
         self.cache.targets.put(obj)
         if self.cache.includes(meta.namespace):
             self.cache.put_pod(meta, obj)
@@ -303,7 +315,7 @@ class OwnerSink:
 
     def put(self, meta: ObjectMeta, body: Body) -> None:
         if self.cache.includes(meta.namespace):
-            self.cache.put_owner(self.resource, msgspec.json.decode(body, type=dict[str, Any]))
+            self.cache.put_owner(self.resource, decode_object(body))
 
     def remove(self, uid: str, at: datetime) -> None:
         self.cache.remove(uid, at)
@@ -320,7 +332,7 @@ class RelatedSink:
 
     def put(self, meta: ObjectMeta, body: Body) -> None:
         if self.cache.includes(meta.namespace):
-            obj = msgspec.json.decode(body, type=dict[str, Any])
+            obj = decode_object(body)
             resource = self.resource
             self.store(meta, prune(obj, api_version=resource.api_version, kind=resource.kind))
 
@@ -364,6 +376,8 @@ def sink_for(
         return SharedSink(cache.cluster, resource, kind.role)
     if kind.role is WatchRole.KIND:
         return KindSink(resource, kind_changed)
+    if kind.role is WatchRole.REFERENCE_GRANT:
+        return GrantSink(cache.cluster, resource)
     if kind.role is WatchRole.NODE:
         return NodeSink(cache.cluster, resource)
     return PodSink(cache, resource) if kind.role is WatchRole.POD else OwnerSink(cache, resource)

@@ -9,24 +9,31 @@ The nodes' capacity, by node pool. Pure.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from watchbill.agent.cache.compressed import prune
 from watchbill.agent.cache.watched_kinds import WatchRole
+from watchbill.agent.kubernetes.bounded_json import BoundedDecoder, decode_object
 from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.kinds.derivation.placement import node_pool_of
 from watchbill.kinds.objects.objects import ClusterObjects, Object
+from watchbill.kinds.objects.quantity import LARGEST
 from watchbill.kinds.objects.resources import whole_and_mig
 from watchbill.kinds.objects.settings import DeriveSettings
-from watchbill.protocol import NodePoolCapacity
+from watchbill.protocol import MAX_GPUS, MAX_NODE_POOLS, MAX_POOL_BYTES, NodePoolCapacity
 
 Changed = Callable[[str | None, str | None], None]
 """Called with the namespace or the node that a change is confined to."""
 GatewayChanged = Callable[[str, str], None]
 """Called with a gateway's namespace and name: only routes through it depend on it."""
+GrantsChanged = Callable[[str], None]
+"""Called with the namespace of a ReferenceGrant: it decides which routes of others lead there."""
+
+
+_Key = TypeVar("_Key")
 
 
 class _Address(msgspec.Struct, frozen=True):
@@ -48,7 +55,7 @@ class _Node(msgspec.Struct, frozen=True):
     status: _NodeStatus = _NodeStatus()
 
 
-_NODE = msgspec.json.Decoder(_Node)
+_NODE = BoundedDecoder(_Node)
 
 
 @dataclass(slots=True)
@@ -57,6 +64,7 @@ class ClusterView:
 
     changed: Changed
     gateway_changed: GatewayChanged
+    grants_changed: GrantsChanged
     queues: dict[str, Object] = field(default_factory=dict)
     shards: dict[str, Object] = field(default_factory=dict)
     local_queues: dict[tuple[str, str], Object] = field(default_factory=dict)
@@ -64,7 +72,7 @@ class ClusterView:
     volcano_queues: dict[str, Object] = field(default_factory=dict)
     gateways: dict[tuple[str, str], Object] = field(default_factory=dict)
     istio_gateways: dict[tuple[str, str], Object] = field(default_factory=dict)
-    reference_grants: dict[tuple[str, str], Object] = field(default_factory=dict)
+    reference_grants: dict[str, dict[str, Object]] = field(default_factory=dict)
     claim_templates: dict[tuple[str, str], Object] = field(default_factory=dict)
     priority_classes: dict[str, Object] = field(default_factory=dict)
     topologies: dict[str, Object] = field(default_factory=dict)
@@ -93,17 +101,37 @@ class ClusterView:
         )
 
 
+class _Names(Generic[_Key]):
+    """The name of each UID, and the newest UID of each name: a name may be used again at once."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, _Key] = {}
+        self._newest: dict[_Key, str] = {}
+
+    def put(self, uid: str, name: _Key) -> None:
+        self._names[uid] = name
+        self._newest[name] = uid
+
+    def remove(self, uid: str) -> _Key | None:
+        """The name, if no newer object has it."""
+        name = self._names.pop(uid, None)
+        if name is None or self._newest[name] != uid:
+            return None
+        del self._newest[name]
+        return name
+
+
 class NodeSink:
     """Stores nodes: labels, an address and allocatable resources."""
 
     def __init__(self, view: ClusterView, resource: ServedResource) -> None:
         self._view = view
         self.resource = resource
-        self._names: dict[str, str] = {}
+        self._names: _Names[str] = _Names()
 
     def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
         node = _NODE.decode(body)
-        self._names[meta.uid] = meta.name
+        self._names.put(meta.uid, meta.name)
         self._view.allocatable[meta.name] = node.status.allocatable
         address = _address(node.status.addresses or ())
         before = (
@@ -116,8 +144,8 @@ class NodeSink:
             self._view.changed(None, meta.name)
 
     def remove(self, uid: str, at: datetime) -> None:
-        name = self._names.pop(uid, None)
-        if name is not None and name not in self._names.values():
+        name = self._names.remove(uid)
+        if name is not None:
             del self._view.node_labels[name]
             del self._view.allocatable[name]
             del self._view.node_addresses[name]
@@ -139,22 +167,22 @@ class SharedSink:
         self.resource = resource
         self._role = role
         self._map: dict[Any, Object] = getattr(view, SHARED_ROLES[role])
-        self._keys: dict[str, Any] = {}
+        self._keys: _Names[Any] = _Names()
 
     def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
-        obj = msgspec.json.decode(body, type=dict[str, Any])
+        obj = decode_object(body)
         obj = prune(obj, api_version=self.resource.api_version, kind=self.resource.kind)
         key = (meta.namespace, meta.name) if self._role in _NAMESPACED else meta.name
         before = self._map.get(key)
-        self._keys[meta.uid] = key
+        self._keys.put(meta.uid, key)
         self._map[key] = obj
         relevant = _gateway_addresses if self._role is WatchRole.GATEWAY else _without_status
         if before is None or relevant(before) != relevant(obj):
             self._notify(meta.namespace, meta.name)
 
     def remove(self, uid: str, at: datetime) -> None:
-        key = self._keys.pop(uid, None)
-        if key is not None and key not in self._keys.values():
+        key = self._keys.remove(uid)
+        if key is not None:
             del self._map[key]
             namespace, name = key if isinstance(key, tuple) else ("", key)
             self._notify(namespace, name)
@@ -168,6 +196,35 @@ class SharedSink:
             self._view.changed(namespace or None, None)
 
 
+class GrantSink:
+    """Stores ReferenceGrants by namespace, so that those of others cost nothing."""
+
+    def __init__(self, view: ClusterView, resource: ServedResource) -> None:
+        self._view = view
+        self.resource = resource
+        self._keys: _Names[tuple[str, str]] = _Names()
+
+    def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
+        obj = decode_object(body)
+        obj = prune(obj, api_version=self.resource.api_version, kind=self.resource.kind)
+        grants = self._view.reference_grants.setdefault(meta.namespace, {})
+        before = grants.get(meta.name)
+        self._keys.put(meta.uid, (meta.namespace, meta.name))
+        grants[meta.name] = obj
+        if before is None or before.get("spec") != obj.get("spec"):
+            self._view.grants_changed(meta.namespace)
+
+    def remove(self, uid: str, at: datetime) -> None:
+        key = self._keys.remove(uid)
+        if key is not None:
+            namespace, name = key
+            grants = self._view.reference_grants[namespace]
+            del grants[name]
+            if not grants:
+                del self._view.reference_grants[namespace]
+            self._view.grants_changed(namespace)
+
+
 SHARED_ROLES = {
     WatchRole.QUEUE: "queues",
     WatchRole.SHARD: "shards",
@@ -176,7 +233,6 @@ SHARED_ROLES = {
     WatchRole.VOLCANO_QUEUE: "volcano_queues",
     WatchRole.GATEWAY: "gateways",
     WatchRole.ISTIO_GATEWAY: "istio_gateways",
-    WatchRole.REFERENCE_GRANT: "reference_grants",
     WatchRole.CLAIM_TEMPLATE: "claim_templates",
     WatchRole.PRIORITY_CLASS: "priority_classes",
     WatchRole.TOPOLOGY: "topologies",
@@ -186,7 +242,6 @@ _GATEWAYS = frozenset({WatchRole.GATEWAY, WatchRole.ISTIO_GATEWAY})
 _NAMESPACED = _GATEWAYS | {
     WatchRole.LOCAL_QUEUE,
     WatchRole.CLAIM_TEMPLATE,
-    WatchRole.REFERENCE_GRANT,
 }
 
 
@@ -208,6 +263,10 @@ def _gateway_addresses(obj: Object) -> tuple[Any, Any]:
 
 _GPU_MEMORY_LABEL = "nvidia.com/gpu.memory"
 _MIB = 1024 * 1024
+MAX_NODE_GPUS = 10_000
+MAX_GPU_MEBIBYTES = 2**24
+"""Of one device."""
+_SHOWN_NODES = 3
 
 
 @dataclass(slots=True)
@@ -228,17 +287,37 @@ def node_pools(view: ClusterView, settings: DeriveSettings) -> tuple[NodePoolCap
         pool = pools.setdefault(node_pool_of(labels, settings), _Pool())
         gpus = _gpus(view.allocatable.get(node, {}), settings)
         pool.nodes += 1
-        pool.gpus += gpus
-        _add_memory(pool, gpus, labels)
+        if _is_possible(gpus, labels):
+            pool.gpus += gpus
+            _add_memory(pool, gpus, labels)
     return tuple(
         NodePoolCapacity(
             node_pool=name,
             nodes=pool.nodes,
-            gpus=pool.gpus,
-            gpu_memory_bytes=pool.gpu_memory_bytes if pool.gpus and pool.is_memory_known else None,
+            gpus=min(pool.gpus, MAX_GPUS),
+            gpu_memory_bytes=pool.gpu_memory_bytes
+            if pool.gpus and pool.is_memory_known and pool.gpu_memory_bytes <= MAX_POOL_BYTES
+            else None,
         )
-        for name, pool in sorted(pools.items())
+        for name, pool in sorted(pools.items())[:MAX_NODE_POOLS]
     )
+
+
+def impossible_nodes(view: ClusterView, settings: DeriveSettings) -> str | None:
+    """A sentence about nodes that state more GPUs, or more memory of one, than any has; None without any."""
+    names = sorted(
+        node
+        for node, labels in view.node_labels.items()
+        if not _is_possible(_gpus(view.allocatable.get(node, {}), settings), labels)
+    )
+    if not names:
+        return None
+    shown = ", ".join(names[:_SHOWN_NODES]) + (", …" if len(names) > _SHOWN_NODES else "")
+    return f"{len(names)} nodes state impossible GPUs, which are not counted: {shown}"
+
+
+def _is_possible(gpus: float, labels: Mapping[str, str]) -> bool:
+    return gpus <= MAX_NODE_GPUS and _whole(labels.get(_GPU_MEMORY_LABEL)) <= MAX_GPU_MEBIBYTES
 
 
 def _gpus(allocatable: Mapping[str, Any], settings: DeriveSettings) -> float:
@@ -255,6 +334,11 @@ def _add_memory(pool: _Pool, gpus: float, labels: Mapping[str, str]) -> None:
     pool.is_memory_known = pool.is_memory_known and mebibytes > 0
 
 
+_INT64_DIGITS = 19
+
+
 def _whole(text: Any) -> int:
-    """Device counts are whole numbers; anything else counts as none."""
-    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else 0
+    """Device counts are whole numbers; anything else counts as none, and one beyond 64 bits as the largest."""
+    if not isinstance(text, str) or not text.isascii() or not text.isdigit():
+        return 0
+    return int(text) if len(text) < _INT64_DIGITS else LARGEST

@@ -11,8 +11,13 @@ from typing import Any
 from watchbill.agent.cache.compressed import compress, decompress
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerListener, OwnerTree
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
-from watchbill.kinds.derivation.routing import backend_namespaces, gateways_of
-from watchbill.kinds.objects.json_access import at, objects, text
+from watchbill.kinds.derivation.routing import (
+    ReferenceGrants,
+    backend_namespaces,
+    gateways_of,
+    is_admitted,
+)
+from watchbill.kinds.objects.json_access import at, metadata, objects, text
 from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION, Pod, owners
 from watchbill.kinds.pending.events import EVENT_REASONS
@@ -64,7 +69,7 @@ class _ByNamespace:
     objects: dict[str, dict[str, Object]] = field(default_factory=dict)
     namespaces: dict[str, frozenset[str]] = field(default_factory=dict)
 
-    def put(self, uid: str, obj: dict[str, Any], namespaces: frozenset[str]) -> frozenset[str]:
+    def put(self, uid: str, obj: Object, namespaces: frozenset[str]) -> frozenset[str]:
         """The namespaces whose routing changed: an object may concern others than its own."""
         before = self.namespaces.get(uid, frozenset())
         stored = next((self.objects[namespace][uid] for namespace in before), None)
@@ -85,6 +90,9 @@ class _ByNamespace:
             if not in_namespace:
                 del self.objects[namespace]
         return namespaces
+
+    def get(self, uid: str) -> Object:
+        return self.objects[next(iter(self.namespaces[uid]))][uid]
 
     def of(self, namespace: str) -> list[Object]:
         return list(self.objects.get(namespace, {}).values())
@@ -162,10 +170,15 @@ class _References:
 class Related:
     """Keeps these objects and reports which workloads a change may concern."""
 
-    def __init__(self, owner_tree: OwnerTree, listener: OwnerListener) -> None:
+    def __init__(
+        self, owner_tree: OwnerTree, listener: OwnerListener, grants: ReferenceGrants
+    ) -> None:
         self._owner_tree = owner_tree
         self._listener = listener
+        self._grants = grants
         self._routing = _ByNamespace()
+        self._backends = _References()
+        """The namespaces that a route names beside its own, whether or not they permit it."""
         self._gateway_routes = _References()
         self._group_pods = _References()
         self._autoscalers = _ByNamespace()
@@ -230,11 +243,27 @@ class Related:
 
     def put_routing(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
         self._gateway_routes.put(meta.uid, gateways_of(obj))
-        namespaces = backend_namespaces(obj) | {meta.namespace}
-        self._notify_namespaces(self._routing.put(meta.uid, obj, namespaces))
+        named = backend_namespaces(obj) - {meta.namespace}
+        self._backends.put(meta.uid, frozenset((namespace, "") for namespace in named))
+        self._notify_namespaces(self._place_route(meta.uid, obj, meta.namespace))
+
+    def _place_route(self, uid: str, obj: Object, own: str) -> frozenset[str]:
+        """In its own namespace and in those that permit it; returns the ones whose routing changed."""
+        named = (namespace for namespace, _ in self._backends.targets.get(uid, ()))
+        permitted = {name for name in named if is_admitted(obj, name, self._grants)}
+        return self._routing.put(uid, obj, frozenset({own, *permitted}))
+
+    def apply_grants(self, namespace: str) -> None:
+        """The namespace permits other routes than before."""
+        changed = {namespace}
+        for uid in self._backends.to((namespace, "")):
+            route = self._routing.get(uid)
+            changed |= self._place_route(uid, route, text(metadata(route).get("namespace")))
+        self._notify_namespaces(changed)
 
     def drop_routing(self, uid: str) -> None:
         self._gateway_routes.drop(uid)
+        self._backends.drop(uid)
         self._notify_namespaces(self._routing.drop(uid))
 
     def put_autoscaler(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:

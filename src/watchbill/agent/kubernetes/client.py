@@ -18,6 +18,7 @@ import msgspec
 from yarl import URL
 
 from watchbill import __version__
+from watchbill.agent.kubernetes.bounded_json import BoundedDecoder, decode_object
 from watchbill.agent.kubernetes.credentials import Credentials
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind, failure_of_response
 from watchbill.agent.kubernetes.watch_stream import LineSplitter, WatchEvent, read_event
@@ -88,7 +89,7 @@ class ListPage(msgspec.Struct, frozen=True):
     items: list[msgspec.Raw] | None = None
 
 
-_PAGE = msgspec.json.Decoder(ListPage)
+_PAGE = BoundedDecoder(ListPage, envelope_levels=2)
 
 
 class KubeClient:
@@ -274,7 +275,7 @@ def _decoded_page(body: bytes) -> ListPage:
 
 def _decoded_object(body: bytes) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(body, type=dict[str, Any])
+        return decode_object(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ApiFailure(ErrorKind.BUSY, f"the response is not an object: {error}") from error
 

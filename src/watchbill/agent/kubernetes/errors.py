@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
+from watchbill.agent.kubernetes.bounded_json import BoundedDecoder
+
 _MESSAGE_LENGTH = 500
 
 
@@ -70,6 +72,9 @@ class Status(msgspec.Struct, frozen=True):
     details: _Details | None = None
 
 
+_STATUS = BoundedDecoder(Status)
+
+
 def error_kind_of(status: int) -> ErrorKind:
     """The error kind of a status code."""
     if status >= 500:
@@ -102,7 +107,7 @@ def failure_of_event(body: bytes) -> ApiFailure:
 
 def _read_status(body: bytes) -> Status | None:
     try:
-        return msgspec.json.decode(body, type=Status)
+        return _STATUS.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

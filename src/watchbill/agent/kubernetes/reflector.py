@@ -274,7 +274,7 @@ class Reflector:
             if suspects:
                 await asyncio.sleep(MISSED_EVENT_GRACE_SECONDS)
             return suspects - self._changed_since_check
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ApiFailure(ErrorKind.BUSY, f"the list is garbled: {error}") from error
         finally:
             self._changed_since_check = None
@@ -357,7 +357,7 @@ def read_head_or_none(body: msgspec.Raw) -> ObjectMeta | None:
     """An object's metadata, None if it cannot be decoded."""
     try:
         return read_head(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from watchbill.agent.kubernetes.bounded_json import BoundedDecoder
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind, failure_of_event
 
 LINE_BYTES = 64 * 1024 * 1024
@@ -76,8 +77,8 @@ class _Line(msgspec.Struct, frozen=True):
     object: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-_LINE = msgspec.json.Decoder(_Line)
-_HEAD = msgspec.json.Decoder(Head)
+_LINE = BoundedDecoder(_Line, envelope_levels=1)
+_HEAD = BoundedDecoder(Head)
 
 
 def read_event(line: bytes) -> WatchEvent:

@@ -10,11 +10,11 @@ import sys
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import isfinite
 
 from cachetools import LRUCache, cached
 
 from watchbill.agent.metrics.scrape_limits import Limit, LimitExceeded, ScrapeLimits
+from watchbill.protocol import MAX_READING
 
 _LABELS = rb'(?:[ \t]*+\{((?:[^"}\n]|"(?:[^"\\\n]|\\.)*+")*+)\})?+'
 _LABEL = re.compile(
@@ -50,7 +50,7 @@ class ExpositionParser:
         )
 
     def samples(self, body: bytes, limits: ScrapeLimits) -> list[ParsedSample]:
-        """The samples with a finite value; lines that are no samples are skipped. Raises LimitExceeded."""
+        """The samples; lines that are none and values beyond any reading are skipped. Raises LimitExceeded."""
         samples: list[ParsedSample] = []
         for match in self._lines.finditer(body):
             name, raw_labels, text = match.groups(default=b"")
@@ -78,7 +78,7 @@ def _number(text: bytes) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if isfinite(value) else None
+    return value if abs(value) <= MAX_READING else None
 
 
 def _check(labels: Labels, limits: ScrapeLimits) -> None:

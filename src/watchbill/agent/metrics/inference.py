@@ -3,8 +3,10 @@
 NIM's metrics have no prefix, vLLM's have one. A pod that exports both is counted once, by NIM's.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.scrape_limits import Limit, LimitExceeded
@@ -63,6 +65,7 @@ INFERENCE_METRICS = (
 
 
 MAX_BUCKETS = 100
+_BOUND = re.compile(r"[0-9]{1,20}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +124,11 @@ def _first(by_name: dict[str, list[ParsedSample]], names: Iterable[str]) -> list
 
 
 def _bound(sample: ParsedSample) -> str | None:
-    """The bucket's upper bound, written one way."""
+    """The bucket's upper bound, written one way; None where it is no number, or none that a duration has."""
     text = sample.labels.get("le", "")
     if text in ("+Inf", "Inf"):
         return "+Inf"
-    try:
-        return f"{float(text):g}"
-    except ValueError:
+    if _BOUND.fullmatch(text) is None:
         return None
+    bound = float(text)
+    return f"{bound:g}" if isfinite(bound) else None

@@ -45,7 +45,7 @@ from watchbill.agent.metrics.scrape_pool import Fetcher, ScrapeJob, ScrapePool
 from watchbill.agent.stream.sample_queue import SampleQueue
 from watchbill.kinds.objects.pod import Pod
 from watchbill.metric_types import DCGM, KUBELET, SERVER
-from watchbill.protocol import KindState, Measured, Reading, Scrape
+from watchbill.protocol import MAX_READING, KindState, Measured, Reading, Scrape
 
 log = structlog.get_logger(__name__)
 
@@ -233,7 +233,7 @@ class Scraper:
     async def _scrape_kubelets(
         self, pods: Mapping[PodName, tuple[str, Pod]], figures: Figures
     ) -> None:
-        nodes = {pod.node for _, pod in pods.values()}
+        nodes = self._existing({pod.node for _, pod in pods.values()})
         jobs = {node: ScrapeJob(partial(self._kubelet, node)) for node in nodes}
         results = await self._kubelets.scrape(jobs, seconds=self._round_seconds)
         cpu: ByContainer = {}
@@ -246,6 +246,11 @@ class Scraper:
             for root, values in part.items():
                 if root not in incomplete:
                     figures.setdefault(root, {}).update(values)
+
+    def _existing(self, nodes: set[str]) -> set[str]:
+        """A pod's author may name any node; where nodes cannot be read, all of them may exist."""
+        known = self._cache.cluster.node_labels
+        return {node for node in nodes if node in known} if known else nodes
 
     async def _kubelet(self, node: str) -> bytes:
         if node not in self._without_resource_page:
@@ -348,5 +353,9 @@ def _measured(figures: Figures) -> Iterable[Measured]:
             continue
         yield Measured(
             workload_id,
-            tuple(Reading(kind, value, label) for (kind, label), value in sorted(values.items())),
+            tuple(
+                Reading(kind, value, label)
+                for (kind, label), value in sorted(values.items())
+                if 0 <= value <= MAX_READING
+            ),
         )

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Generic, Literal, Self, TypeVar
 
 import aiohttp
+import structlog
 from yarl import URL
 
 from watchbill import __version__
@@ -25,6 +26,8 @@ from watchbill.agent.metrics.exposition import ExpositionParser, ParsedSample, l
 from watchbill.agent.metrics.scrape_limits import Limit, LimitExceeded, ScrapeLimits, in_turns
 from watchbill.metric_types import EXPORTER_GROUP
 from watchbill.protocol import KindState
+
+log = structlog.get_logger(__name__)
 
 _ERROR_BYTES = 4 * 1024
 
@@ -242,6 +245,9 @@ class ScrapePool(Generic[Page]):
                 await self._scrape_one(name, jobs[name], results)
             except ApiFailure as failure:
                 results.failures[name] = failure
+            except Exception as error:  # what one target answers must not end the others
+                log.exception("page cannot be read", target=name)
+                results.failures[name] = ApiFailure(ErrorKind.REFUSED, type(error).__name__)
 
     async def _scrape_one(self, name: str, job: ScrapeJob, results: ScrapeResults[Page]) -> None:
         seconds = self.limits.target_seconds

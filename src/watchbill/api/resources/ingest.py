@@ -6,7 +6,7 @@ items of a batch are decoded one by one, so that other requests run in between.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,12 +27,15 @@ from watchbill.protocol import (
     Batch,
     BatchEnvelope,
     Heartbeat,
+    HeartbeatEnvelope,
     HelloRequest,
     InventoryBegin,
     InventoryCommit,
     InventoryEntries,
     InventoryMissing,
     Item,
+    KindState,
+    NodePoolCapacity,
 )
 from watchbill.store.ingest.inventory import inventory_begin, inventory_commit, inventory_entries
 from watchbill.store.ingest.stream import batch_apply, heartbeat_apply, stream_open
@@ -43,6 +46,7 @@ HELLO_BYTES = 64 * 1024
 ITEM_BYTES = 4 * 1024 * 1024
 
 _ITEM = msgspec.json.Decoder(Item)
+_NODE_POOL = msgspec.json.Decoder(NodePoolCapacity)
 
 
 async def agent_hello(call: Call) -> Answer:
@@ -73,7 +77,7 @@ async def agent_inventory_commit(call: Call) -> Answer:
 
 
 async def agent_heartbeat(call: Call) -> Answer:
-    return await _answer(call, partial(decode_json, kind=Heartbeat), heartbeat_apply)
+    return await _answer(call, decode_heartbeat, heartbeat_apply)
 
 
 def decode_batch(body: bytes) -> Batch:
@@ -85,6 +89,43 @@ def decode_batch(body: bytes) -> Batch:
         items=tuple(_item(number, item) for number, item in enumerate(envelope.items)),
         scrapes=envelope.scrapes,
     )
+
+
+def decode_heartbeat(body: bytes) -> Heartbeat:
+    """Node pools that cannot be are left out, and the state of the kind Node says so. Raises Invalid."""
+    envelope = decode_json(body, HeartbeatEnvelope)
+    pools: list[NodePoolCapacity] = []
+    reasons: list[str] = []
+    for pool in envelope.node_pools:
+        try:
+            pools.append(_NODE_POOL.decode(pool))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            reasons.append(str(error))
+    kinds = _with_node_state(envelope.kinds, reasons) if reasons else envelope.kinds
+    return Heartbeat(
+        stream_id=envelope.stream_id,
+        seq=envelope.seq,
+        kinds=kinds,
+        node_pools=tuple(pools),
+        observed_seconds_ago=envelope.observed_seconds_ago,
+        backlog=envelope.backlog,
+        digest=envelope.digest,
+    )
+
+
+def _with_node_state(kinds: tuple[KindState, ...], reasons: list[str]) -> tuple[KindState, ...]:
+    state = KindState(
+        group="",
+        kind="Node",
+        state="failing",
+        since=next((kind.since for kind in kinds if _is_node(kind)), datetime.now(UTC)),
+        message=f"{len(reasons)} node pools cannot be and are left out: {reasons[0][:300]}",
+    )
+    return (*(kind for kind in kinds if not _is_node(kind)), state)
+
+
+def _is_node(kind: KindState) -> bool:
+    return (kind.group, kind.kind) == ("", "Node")
 
 
 def _item(number: int, item: msgspec.Raw) -> Item:

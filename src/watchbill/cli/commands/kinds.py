@@ -58,9 +58,7 @@ _SHARED = {
     "Node": "node_labels",
 }
 """What all workloads of a cluster share, by `Kind.group`."""
-_IN_NAMESPACES = frozenset(
-    {"local_queues", "claim_templates", "gateways", "istio_gateways", "reference_grants"}
-)
+_IN_NAMESPACES = frozenset({"local_queues", "claim_templates", "gateways", "istio_gateways"})
 
 
 def read_documents(text: str, source: str = "stdin") -> Iterator[JSON]:
@@ -190,6 +188,9 @@ def _full_kind(document: JSON) -> str:
 
 def _share(document: JSON, shared: dict[str, Any]) -> None:
     place, meta = _SHARED[_full_kind(document)], document["metadata"]
+    if place == "reference_grants":
+        shared[place].setdefault(meta["namespace"], {})[meta["name"]] = document
+        return
     key = (meta["namespace"], meta["name"]) if place in _IN_NAMESPACES else meta["name"]
     shared[place][key] = meta.get("labels") or {} if place == "node_labels" else document
 

@@ -134,6 +134,8 @@ def _in_url(host: str) -> str:
 
 
 _MAX_NAMESPACES = 20
+ReferenceGrants = Mapping[str, Mapping[str, Object]]
+"""By namespace, then by name."""
 _WEB_PROTOCOLS = frozenset({"HTTP", "HTTPS", "HTTP2", "HTTP/2", "TLS"})
 
 
@@ -151,24 +153,35 @@ class Backends:
         kind, name = text(at(reference, "kind")) or "Service", text(at(reference, "name"))
         if namespace != self.namespace or (kind, name) not in self.names:
             return False
-        return namespace == _namespace(route) or self._is_granted(kind, name, route)
+        if namespace == _namespace(route):
+            return True
+        return any(
+            target.get("kind") == kind and text(target.get("name")) in ("", name)
+            for target in _granted_targets(route, namespace, self.cluster.reference_grants)
+        )
 
-    def _is_granted(self, kind: str, name: str, route: Object) -> bool:
-        wanted = {
-            "group": group_version(route)[0],
-            "kind": text(route.get("kind")),
-            "namespace": _namespace(route),
-        }
-        for (namespace, _), grant in self.cluster.reference_grants.items():
-            spec = at(grant, "spec")
-            if namespace == self.namespace and any(
-                {key: text(source.get(key)) for key in wanted} == wanted
-                for source in objects(at(spec, "from"))
-            ):
-                for target in objects(at(spec, "to")):
-                    if target.get("kind") == kind and text(target.get("name")) in ("", name):
-                        return True
-        return False
+
+def is_admitted(route: Object, namespace: str, grants: ReferenceGrants) -> bool:
+    """Whether a ReferenceGrant of the namespace permits routes like this one anything there."""
+    return any(True for _ in _granted_targets(route, namespace, grants))
+
+
+def _granted_targets(
+    route: Object, namespace: str, grants: ReferenceGrants
+) -> Iterator[Mapping[str, Any]]:
+    """The `to` of every grant of the namespace whose `from` means routes of this kind and namespace."""
+    wanted = {
+        "group": group_version(route)[0],
+        "kind": text(route.get("kind")),
+        "namespace": _namespace(route),
+    }
+    for grant in grants.get(namespace, {}).values():
+        spec = at(grant, "spec")
+        if any(
+            {key: text(source.get(key)) for key in wanted} == wanted
+            for source in objects(at(spec, "from"))
+        ):
+            yield from objects(at(spec, "to"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,8 +91,8 @@ class ClusterObjects:
     gateways: Mapping[tuple[str, str], Object] = field(default_factory=dict)
     """Gateways (gateway.networking.k8s.io) by (namespace, name)."""
     istio_gateways: Mapping[tuple[str, str], Object] = field(default_factory=dict)
-    reference_grants: Mapping[tuple[str, str], Object] = field(default_factory=dict)
-    """ReferenceGrants (gateway.networking.k8s.io) by (namespace, name)."""
+    reference_grants: Mapping[str, Mapping[str, Object]] = field(default_factory=dict)
+    """ReferenceGrants (gateway.networking.k8s.io) by namespace, then by name."""
     claim_templates: Mapping[tuple[str, str], Object] = field(default_factory=dict)
     """ResourceClaimTemplates by (namespace, name)."""
     priority_classes: Mapping[str, Object] = field(default_factory=dict)

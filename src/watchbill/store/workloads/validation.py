@@ -17,6 +17,7 @@ from watchbill.protocol import (
     MAX_BYTES,
     MAX_COUNT,
     MAX_GPUS,
+    MAX_READING,
     Delete,
     Item,
     Measured,
@@ -47,8 +48,6 @@ DOCUMENT_BYTES = 256 * 1024
 TOO_LARGE = "The record is larger than 256 KiB."
 
 MAX_CORES = 1e9
-MAX_READING = 1e18
-"""Bytes, requests or seconds counted up; sums of millions of them stay finite."""
 MAX_LABEL_CHARACTERS = 200
 _INT32 = 2**31 - 1
 
