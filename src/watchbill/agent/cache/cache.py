@@ -22,6 +22,7 @@ from watchbill.agent.cache.cluster import (
 )
 from watchbill.agent.cache.compressed import compress, decompress, prune
 from watchbill.agent.cache.owner_tree import Entry, OwnerKey, OwnerListener, OwnerTree
+from watchbill.agent.cache.plain_pods import PlainPods
 from watchbill.agent.cache.related import Related
 from watchbill.agent.cache.targets import ScrapeTargets
 from watchbill.agent.cache.watched_kinds import POD, REPLICA_SET, WatchedKind, WatchRole
@@ -72,6 +73,7 @@ class Cache:
         self._settings = settings
         self._listener = listener
         self._bare: dict[str, bytes] = {}
+        self._plain_pods = PlainPods()
         self._nodes = _PodsByNode()
 
     def includes(self, namespace: str) -> bool:
@@ -102,7 +104,21 @@ class Cache:
                 return
         self._nodes.put(meta.uid, pod.node)
         self.related.put_pod(pod)
-        entry = Entry(meta.uid, POD, pod.namespace, pod.name, parent, pod)
+        moved = self._plain_pods.put(pod)
+        parent = parent or self._plain_pods.parent(pod.uid)
+        self._place_pod(pod, parent)
+        self._place_below(moved)
+
+    def _place_below(self, uids: Iterable[str]) -> None:
+        for uid in uids:
+            member = self.owner_tree.entries[uid].payload
+            assert isinstance(member, Pod)
+            self._place_pod(member, self._plain_pods.parent(uid))
+
+    def _place_pod(self, pod: Pod, parent: OwnerReference | None) -> None:
+        if parent is not None and pod.uid in self._bare:
+            self.owner_tree.disown(pod.uid)
+        entry = Entry(pod.uid, POD, pod.namespace, pod.name, parent, pod)
         self.owner_tree.put(entry, datetime.now(UTC))
 
     def put_owner(
@@ -152,6 +168,7 @@ class Cache:
         self.owner_tree.remove(uid, at)
         if uid not in self.owner_tree.entries:
             self._bare.pop(uid, None)
+            self._plain_pods.remove(uid)
             self._nodes.remove(uid)
             self.related.drop_pod(uid)
 
@@ -160,6 +177,8 @@ class Cache:
         if key in self.listed:
             return
         self.listed.add(key)
+        if key == POD:
+            self._place_below(self._plain_pods.mark_listed())
         for root, group in tuple(self.owner_tree.groups.items()):
             if group.root.key == key:
                 self._listener.on_change(root)
@@ -173,12 +192,13 @@ class Cache:
         pods = self.owner_tree.pods(root)
         intermediates = list(self.owner_tree.intermediates(root))
         namespace = group.root.namespace
+        first = self._plain_pods.oldest([pod.uid for pod in pods]) if group.is_root_gone else None
         chain = [
             OwnerKey(namespace, uid) for uid in (root, *(entry.uid for entry in intermediates))
         ]
         chain_and_pods = [*chain, *(OwnerKey(namespace, pod.uid) for pod in pods)]
         return WorkloadObjects(
-            root=self._root(group.root),
+            root=self._root(group.root) if first is None else self._stand_in(group.root, first),
             is_chain_truncated=group.is_truncated,
             is_root_listed=group.root.key in self.listed and not group.root.is_looked_up,
             pods=pods,
@@ -192,12 +212,18 @@ class Cache:
                 namespace, {group.root.name, *(entry.name for entry in intermediates)}
             ),
             idle=self.idle.get(root),
-            is_root_gone=group.is_root_gone,
+            is_root_gone=group.is_root_gone and first is None,
             cluster=self.cluster.objects,
         )
 
     def _root(self, entry: Entry) -> Object:
         return self._pod_root(entry.payload) if isinstance(entry.payload, Pod) else _object(entry)
+
+    def _stand_in(self, root: Entry, uid: str) -> Object:
+        """The first pod of a group is gone: the oldest that is left, as the workload of the first."""
+        entry = self.owner_tree.entries[uid]
+        obj = self._root(entry)
+        return {**obj, "metadata": {**obj["metadata"], "uid": root.uid, "name": root.name}}
 
     def _pod_root(self, pod: Pod) -> dict[str, Any]:
         compressed = self._bare.get(pod.uid)

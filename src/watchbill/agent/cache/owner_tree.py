@@ -91,6 +91,8 @@ class OwnerGroup:
     members: set[str] = field(default_factory=set)
     pods: int = 0
     """Pods among the members, the root counted if it is one."""
+    never_existed: bool = False
+    """Its objects belong to another workload; it only looked like one before that was known."""
 
 
 class OwnerListener(Protocol):
@@ -189,6 +191,12 @@ class OwnerTree:
         """The object that dependents mean by this key: none of another namespace."""
         entry = self.entries.get(owner.uid)
         return entry if entry is not None and entry.namespace == owner.namespace else None
+
+    def disown(self, root: str) -> None:
+        """The workload's objects are about to move to another: then this one never existed."""
+        group = self.groups.get(root)
+        if group is not None:
+            group.never_existed = True
 
     def is_alive(self, root: str) -> bool:
         """Whether this root is a workload now."""
@@ -424,7 +432,8 @@ class OwnerTree:
             self._listener.on_change(root)
             return
         entry = self.entries.get(root)
-        if group.is_truncated and entry is not None and entry.root != root:
+        is_misread = group.is_truncated and entry is not None and entry.root != root
+        if is_misread or group.never_existed:
             self._listener.on_withdraw(root, at)
         else:
             self._listener.on_delete(root, at)

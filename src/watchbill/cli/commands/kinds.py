@@ -95,6 +95,9 @@ def collect_objects(documents: list[JSON], definition: "Definition") -> "Workloa
     What is left out is said on standard error. Raises Invalid where none is of the definition's kind.
     """
     root = next((one for one in documents if _is_of(one, definition)), None)
+    if root is not None and _plain_group(root) is not None:
+        together = [one for one in documents if _plain_group(one) == _plain_group(root)]
+        root = min(together, key=_age)
     if root is None:
         raise Invalid(
             f"stdin holds no {definition.key.kind} of the API group "
@@ -201,8 +204,24 @@ def _owner(document: JSON) -> JSON | None:
     return next((one for one in owners if one.get("controller")), owners[0] if owners else None)
 
 
+def _plain_group(document: JSON) -> "PlainGroup | None":
+    from watchbill.kinds.objects.pod import plain_group, read_pod
+
+    if document.get("kind") != "Pod":
+        return None
+    _complete(document)
+    return plain_group(read_pod(document))
+
+
+def _age(document: JSON) -> tuple[str, str]:
+    return document["metadata"]["creationTimestamp"], document["metadata"]["name"]
+
+
 def _leads_to(document: JSON, root: JSON, known: dict[str, JSON]) -> bool:
-    """An owner counts in its own namespace alone."""
+    """An owner counts in its own namespace alone; pods of one group without owners belong together."""
+    group = _plain_group(document)
+    if group is not None and group == _plain_group(root):
+        return True
     namespace = root["metadata"]["namespace"]
     found: JSON | None = document
     for _ in range(16):
@@ -267,6 +286,7 @@ if TYPE_CHECKING:
     from watchbill.kinds.definition.definition import Definition, Definitions
     from watchbill.kinds.derive import Derived
     from watchbill.kinds.objects.objects import Object, WorkloadObjects
+    from watchbill.kinds.objects.pod import PlainGroup
 
 
 ExtraKinds = Annotated[

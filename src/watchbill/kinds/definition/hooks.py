@@ -8,11 +8,20 @@ from typing import Any
 
 import msgspec
 
-from watchbill.kinds.definition.facts import Facts
+from watchbill.kinds.definition.facts import ENDS, Facts, RoleFacts
 from watchbill.kinds.definition.view import WorkloadView
-from watchbill.kinds.objects.json_access import group_version, instant, metadata, text
+from watchbill.kinds.objects.json_access import (
+    annotations,
+    at,
+    group_version,
+    instant,
+    metadata,
+    text,
+    whole,
+)
 from watchbill.kinds.objects.objects import GroupKind
-from watchbill.kinds.objects.pod import Pod, owners
+from watchbill.kinds.objects.pod import Pod, owners, plain_group, read_pod
+from watchbill.kinds.objects.template import Template
 
 _OF_THE_RUN = (
     "completed",
@@ -83,6 +92,90 @@ def _with_roles_of(going: list[Facts], facts: Facts) -> Facts:
     )
 
 
+def plain_pods(view: WorkloadView) -> Facts:
+    """Pods that name one pod group and have no owner are one workload; a pod alone stays as it is.
+
+    It has ended when all of them have, and asks for what they ask for. A failed pod is not counted beside
+    others, which may replace it.
+    """
+    group = plain_group(read_pod(view.root))
+    members = [pod for pod in view.pods.all if group is not None and plain_group(pod) == group]
+    lasting = [pod for pod in members if pod.phase != "Failed"] or members
+    has_ended = all(pod.is_terminal for pod in members)
+    total, least = _total_count(view.root), _least_members(view)
+    number = max(total, least, len(members if has_ended and not total else lasting))
+    if not members or number < 2:
+        return view.facts
+    ends = {}
+    if has_ended:
+        if sum(pod.phase == "Succeeded" for pod in members) >= number:
+            ends["completed"] = ""
+        elif len(lasting) < len(members) or lasting[0].phase == "Failed":
+            ends["failed"] = next((pod.message for pod in members if pod.phase == "Failed"), "")
+    predicates = {
+        name: message for name, message in view.facts.predicates.items() if name not in ENDS
+    }
+    facts = msgspec.structs.replace(
+        view.facts,
+        predicates=predicates | ends,
+        number=number,
+        has_number=True,
+        min=least or None,
+        needs=least if 1 < least < number else number,
+    )
+    return facts.with_roles(_roles_of_pods(lasting, view.facts))
+
+
+def _total_count(root: Mapping[str, Any]) -> int:
+    """How many pods make up the group, as Kueue is told."""
+    stated = text(annotations(root).get("kueue.x-k8s.io/pod-group-total-count"))
+    return int(stated) if stated.isascii() and stated.isdigit() and len(stated) < 7 else 0
+
+
+def _least_members(view: WorkloadView) -> int:
+    """How many pods the group needs to start at all, by its PodGroup; 0 where there is none."""
+    groups = (*view.volcano_groups, *view.kai_groups)
+    return max((whole(at(group, "spec", "minMember")) or 0 for group in groups), default=0)
+
+
+def _roles_of_pods(pods: list[Pod], facts: Facts) -> list[RoleFacts]:
+    """One role for the pods that ask for and run the same; the first with the first pod's template."""
+    sorts: dict[object, list[Pod]] = {}
+    for pod in pods:
+        sorts.setdefault((pod.resources, pod.images), []).append(pod)
+    own = next((role.template for role in facts.roles), None)
+    return [
+        RoleFacts(
+            name=alike[0].name,
+            replicas=len(alike),
+            template=own
+            if own is not None
+            and (own.resources, own.images) == (alike[0].resources, alike[0].images)
+            else _template_of(alike[0]),
+        )
+        for alike in sorts.values()
+    ]
+
+
+def _template_of(pod: Pod) -> Template:
+    """What a pod tells of its template; its claims are counted with the pods themselves."""
+    return Template(
+        resources=pod.resources,
+        annotations=pod.annotations,
+        labels=pod.labels,
+        node_selector=dict(pod.node_selector),
+        required_node_labels=(),
+        claims=(),
+        claim_templates=(),
+        priority_class_name=pod.priority_class_name,
+        scheduler_name=pod.scheduler_name,
+        images=pod.images,
+        command=(),
+        arguments=(),
+        variables=(),
+    )
+
+
 def _age_key(obj: Mapping[str, Any]) -> tuple[float, str]:
     created_at = instant(metadata(obj).get("creationTimestamp"))
     return (created_at.timestamp() if created_at else 0.0, text(metadata(obj).get("uid")))
@@ -91,4 +184,5 @@ def _age_key(obj: Mapping[str, Any]) -> tuple[float, str]:
 HOOKS: dict[str, Hook] = {
     "newest_run": newest_run,
     "ordered_pods": ordered_pods,
+    "plain_pods": plain_pods,
 }

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Set
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -35,13 +35,26 @@ from watchbill.kinds.objects.template import images_of
 
 POD_GROUP_ANNOTATION = "pod-group-name"
 VOLCANO_GROUP_ANNOTATION = "scheduling.k8s.io/group-name"
+VOLCANO_OWN_GROUP_ANNOTATION = "scheduling.volcano.sh/group-name"
 RESERVATION_ANNOTATION = "run.ai/reserve_for_gpu_index"
 KEPT_ANNOTATIONS = GPU_ANNOTATIONS | {
     POD_GROUP_ANNOTATION,
     VOLCANO_GROUP_ANNOTATION,
+    VOLCANO_OWN_GROUP_ANNOTATION,
     "kueue.x-k8s.io/workload",
     "user",
 }
+_GROUP_LABELS = (
+    "kueue.x-k8s.io/pod-group-name",
+    "scheduling.x-k8s.io/pod-group",
+    "pod-group.scheduling.sigs.k8s.io",
+)
+"""Kueue's, and that of the coscheduling plugin with its older form."""
+_GROUP_ANNOTATIONS = (
+    VOLCANO_GROUP_ANNOTATION,
+    VOLCANO_OWN_GROUP_ANNOTATION,
+    POD_GROUP_ANNOTATION,
+)
 TERMINAL_POD_PHASES = frozenset({"Succeeded", "Failed"})
 _TEXT_LENGTH = 1024
 _MAX_LABELS = 100
@@ -143,6 +156,25 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
             if owner.is_controller:
                 return owner
         return self.owners[0] if self.owners else None
+
+
+class PlainGroup(NamedTuple):
+    """The pod group that a pod without owners names. `key`: the label or annotation that does."""
+
+    namespace: str
+    key: str
+    name: str
+
+
+def plain_group(pod: Pod) -> PlainGroup | None:
+    """None for a pod that something owns: its group follows from its owner."""
+    if pod.owners:
+        return None
+    for keys, texts in ((_GROUP_LABELS, pod.labels), (_GROUP_ANNOTATIONS, pod.annotations)):
+        for key in keys:
+            if texts.get(key):
+                return PlainGroup(pod.namespace, key, texts[key])
+    return None
 
 
 def is_reservation(obj: Any, namespaces: Set[str]) -> bool:

@@ -1,0 +1,120 @@
+"""Pods without owners that name one pod group are one workload, in whatever order they come and go."""
+
+import random
+from typing import Any
+
+import pytest
+
+from tests.fixtures.lives import SETTINGS
+from tests.sync.test_agent_faults import pod
+from tests.unit.agent.test_cache import DEFINITIONS, Filled, root_uid
+from watchbill.agent.cache.watched_kinds import POD
+from watchbill.kinds.derive import derive
+from watchbill.workload import Phase, Workload
+
+MARKS = {
+    "Kueue": ("labels", "kueue.x-k8s.io/pod-group-name"),
+    "coscheduling": ("labels", "scheduling.x-k8s.io/pod-group"),
+    "Volcano": ("annotations", "scheduling.k8s.io/group-name"),
+    "KAI": ("annotations", "pod-group-name"),
+}
+
+
+def member(number: int, mark: str = "Kueue", *, group: str = "train", **status: Any) -> Any:
+    place, key = MARKS[mark]
+    made = pod(f"train-{number}")
+    made["metadata"] |= {
+        "uid": f"00000000-0000-4000-8000-{number:012}",
+        "creationTimestamp": f"2026-11-23T11:00:{number:02}Z",
+        place: {key: group},
+    }
+    limits = {"limits": {"nvidia.com/gpu": "2"}}
+    made["spec"]["containers"] = [{"name": "main", "image": "train:1", "resources": limits}]
+    made["status"] |= status
+    return made
+
+
+def listed() -> Filled:
+    filled = Filled()
+    filled.cache.mark_listed(POD)
+    return filled
+
+
+def the_workload(filled: Filled) -> Workload:
+    [root] = filled.cache.owner_tree.groups
+    return derive(filled.cache.gather(root), DEFINITIONS, SETTINGS).record.workload
+
+
+@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_oldest_stands_for_all_whatever_the_order(mark: str, seed: int) -> None:
+    pods = [member(number, mark) for number in range(4)]
+    shuffled = random.Random(seed).sample(pods, k=4)
+    before, live = Filled(), listed()
+    before.put(*shuffled)
+    before.cache.mark_listed(POD)
+    live.put(*shuffled)
+    for filled in (before, live):
+        found = the_workload(filled)
+        assert str(found.id) == root_uid(pods[0])
+        assert (found.requested_pods.number, found.phase) == (4, Phase.RUNNING)
+        requested = found.workload_requested_resources.gpu
+        assert requested is not None
+        assert requested.request == 8.0
+        assert "requestedBeyondTemplates" not in found.additional_fields
+
+
+def test_what_looked_like_a_workload_is_withdrawn_and_not_deleted() -> None:
+    filled = listed()
+    filled.put(member(2), member(1))
+    assert filled.listener.withdrawn == [root_uid(member(2))]
+    assert filled.listener.deleted == []
+
+
+def test_the_workload_outlives_its_first_pod() -> None:
+    filled = listed()
+    pods = [member(number) for number in range(3)]
+    filled.put(*pods)
+    filled.remove(pods[0])
+    filled.put(member(3))
+    found = the_workload(filled)
+    assert (str(found.id), found.phase) == (root_uid(pods[0]), Phase.RUNNING)
+    assert found.requested_pods.number == 3
+    for gone in (*pods[1:], member(3)):
+        assert filled.listener.deleted == []
+        filled.remove(gone)
+    assert filled.listener.deleted == [root_uid(pods[0])]
+    assert not filled.cache.owner_tree.entries
+    assert not filled.cache._plain_pods._groups
+
+
+def test_other_groups_namespaces_and_owned_pods_stay_apart() -> None:
+    filled = listed()
+    elsewhere = member(2)
+    elsewhere["metadata"]["namespace"] = "other"
+    filled.put(member(1), elsewhere, member(3, group="b"), member(4, "KAI"), pod("plain"))
+    assert len(filled.cache.owner_tree.groups) == 5
+
+
+def test_a_group_has_ended_when_all_its_pods_have() -> None:
+    filled = listed()
+    filled.put(member(0, phase="Succeeded"), member(1))
+    assert the_workload(filled).phase is Phase.RUNNING
+    filled.put(member(1, phase="Succeeded"))
+    found = the_workload(filled)
+    assert found.phase is Phase.COMPLETED
+    requested = found.workload_requested_resources.gpu
+    assert requested is not None
+    assert requested.request == 4.0
+    filled.put(member(1, phase="Failed", message="lost"))
+    assert the_workload(filled).phase is Phase.FAILED
+
+
+def test_a_group_that_is_not_complete_yet_does_not_run() -> None:
+    filled = listed()
+    only = member(0)
+    only["metadata"]["annotations"] = {"kueue.x-k8s.io/pod-group-total-count": "3"}
+    filled.put(only)
+    found = the_workload(filled)
+    assert found.requested_pods.number == 3
+    assert found.phase is not Phase.RUNNING
