@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from simulator.apiserver.authorization import read_path
 from simulator.apiserver.protocol import SimulatedCluster
 from simulator.model.framework import FRAMEWORKS
 from simulator.model.mixture import UNKNOWN
@@ -17,6 +18,7 @@ from tests.fixtures.agents import until
 from tests.fixtures.demo_cluster import NOT_SIMULATED
 from tests.fixtures.receiver import CREDENTIAL, Receiver
 from tests.fixtures.receiver import receiver as receiving
+from watchbill.agent.manifest import permitted_resources
 from watchbill.agent.run import run_agent
 from watchbill.kinds.definition.loader import load_definitions
 from watchbill.settings.agent import AgentSettings
@@ -112,6 +114,7 @@ async def test_the_agent_tells_what_the_scenario_knows(tmp_path: Path, seed: int
         try:
             await agreed(receiver, scenario)
             check_kinds(receiver)
+            check_permissions(cluster)
             await live(scenario, seconds=8)
             cluster.faults.end_watches()
             await live(scenario, seconds=8)
@@ -120,6 +123,17 @@ async def test_the_agent_tells_what_the_scenario_knows(tmp_path: Path, seed: int
             stop.set()
             await asyncio.wait_for(agent, 120)
             await cluster.stop()
+
+
+def check_permissions(cluster: SimulatedCluster) -> None:
+    """The printed role has every kind that is listed; owners of other kinds are looked up by name."""
+    permitted = permitted_resources(load_definitions())
+    targets = [read_path(request.partition("?")[0]) for request in cluster.requests]
+    asked = [one for one in targets if one is not None and one.plural]
+    listed = {(one.group, one.plural) for one in asked if one.name is None}
+    assert len(listed) > 20
+    assert {(group, one) for group, one in listed if one not in permitted.get(group, ())} == set()
+    assert {one.subresource for one in asked} <= {None, "proxy"}
 
 
 def check_kinds(receiver: Receiver) -> None:

@@ -8,6 +8,7 @@ import yaml
 import simulator
 from simulator.model.mixture import UNKNOWN
 from watchbill.agent.cache.watched_kinds import watched_kinds
+from watchbill.agent.manifest import resource_name
 from watchbill.kinds.definition.loader import load_definitions
 
 AGENT = Path(__file__).parents[2] / "deploy" / "kubernetes" / "agent" / "agent.yaml"
@@ -31,19 +32,12 @@ def allowed() -> dict[str, set[str]]:
     return found
 
 
-def plural(kind: str) -> str:
-    word = kind.lower()
-    if word.endswith("y") and word[-2] not in "aeiou":
-        return f"{word[:-1]}ies"
-    return f"{word}es" if word.endswith(("s", "ss", "ch", "x")) else f"{word}s"
-
-
 def test_every_kind_that_is_wanted_may_be_read() -> None:
     may = allowed()
     refused = {
         f"{wanted.key.kind}.{wanted.key.group}"
         for wanted in watched_kinds(load_definitions())
-        if plural(wanted.key.kind) not in may.get(wanted.key.group, set())
+        if resource_name(wanted.key.kind) not in may.get(wanted.key.group, set())
     }
     assert refused == set()
 

@@ -13,6 +13,7 @@ from watchbill.cli.commands import (
     admin as administration,
 )
 from watchbill.cli.commands import (
+    agent_manifest,
     capacity,
     clusters,
     context,
@@ -62,7 +63,6 @@ _COMMANDS = (
     login.open_page,
     mcp.mcp,
     serve.server,
-    serve.agent,
     serve.demo,
     database.backup,
     database.restore,
@@ -109,6 +109,7 @@ def build() -> typer.Typer:
     )
     for command in _COMMANDS:
         app.command(_NAMES.get(command.__name__))(command)
+    app.add_typer(_agent(), name="agent")
     app.add_typer(_runai_commands(), name="workload")
     app.add_typer(_administration(), name="admin")
     app.add_typer(_access_keys(), name="key")
@@ -116,6 +117,13 @@ def build() -> typer.Typer:
     app.add_typer(_kinds(), name="kinds")
     app.command()(version)
     return app
+
+
+def _agent() -> typer.Typer:
+    group = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+    group.callback(invoke_without_command=True)(serve.agent)
+    group.command("manifest")(agent_manifest.manifest)
+    return group
 
 
 def _runai_commands() -> typer.Typer:

@@ -23,6 +23,7 @@ from watchbill.cli.app import build
 from watchbill.errors import Unavailable
 
 OPTIONS: dict[str, tuple[str, ...]] = {
+    "agent manifest": ("--name", "east"),
     "open": ("east",),
     "admin rule add": ("--role", "viewer", "--user", "ada@example.com"),
     "admin cluster delete": ("--yes",),

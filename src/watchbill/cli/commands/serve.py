@@ -118,6 +118,7 @@ def _announce(started: "Started") -> None:
 
 
 def agent(
+    ctx: typer.Context,
     *,
     server: Annotated[
         str,
@@ -164,6 +165,8 @@ def agent(
 
     It only ever reads, and only ever connects outwards. Stop it with Ctrl-C.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     if not server:
         usage_error("The server's address is not given.", hint="pass --server URL")
     if credential is None:
@@ -181,7 +184,7 @@ def agent(
         agent_settings(
             os.environ,
             server_url=server,
-            credential=_read_credential(credential),
+            credential=read_credential(credential),
             ca_file=ca_file,
             kubeconfig=kubeconfig,
             context=context,
@@ -191,7 +194,7 @@ def agent(
     )
 
 
-def _read_credential(path: Path) -> str:
+def read_credential(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8").strip()
     except OSError as error:

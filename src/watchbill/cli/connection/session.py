@@ -264,6 +264,8 @@ class CommandContext:
     client: "Client"
     terminal: Terminal
     time_zone: tzinfo = UTC
+    ca_file: Path | None = None
+    """Certificates that the command was told to trust."""
 
     def now(self) -> datetime:
         """In the time zone that times are shown in."""
@@ -396,7 +398,7 @@ def _run(
 
     async def ask() -> None:
         async with open_client() as client:
-            await command(CommandContext(client, screen, time_zone), **options)
+            await command(CommandContext(client, screen, time_zone, common["ca_file"]), **options)
 
     asyncio.run(ask())
 
