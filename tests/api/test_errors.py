@@ -216,7 +216,12 @@ NO_DATABASE = {"get_me", "delete_session", "get_health", "get_server_metrics"} |
     *("get_openapi", "get_contract", "list_roles", "list_issuers", "list_access_keys"),
     *("get_liveness", "get_version"),
 }
-ELSEWHERE = {"start_sign_on", "finish_sign_on", "decide_device_login", "create_device_login"} | {
+ELSEWHERE = {
+    "start_oidc_login",
+    "finish_oidc_login",
+    "decide_device_login",
+    "create_device_login",
+} | {
     *("rotate_keys", "create_access_key", "delete_access_key", "revoke_token"),
 }
 """What ends before the database, or asks it by another way."""

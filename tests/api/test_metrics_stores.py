@@ -281,7 +281,7 @@ FAULTS: dict[str, Handler] = {
     "404": text("404 page not found", status=404),
     "422": text(ERROR, status=422, kind="application/json"),
     "error with 200": text(ERROR, kind="application/json"),
-    "page with 200": text("<html>sign in</html>"),
+    "page with 200": text("<html>log in</html>"),
     "truncated": text('{"status":"success","data":{"resultType":"matrix","resu'),
     "scalar": text('{"status":"success","data":{"resultType":"scalar","result":[0,"1"]}}'),
     "no data": text('{"status":"success"}'),

@@ -1,4 +1,4 @@
-"""The client that existing scripts use, unchanged, against this server: sign in and all five of its calls."""
+"""The client that existing scripts use, unchanged, against this server: log in and all five of its calls."""
 
 import asyncio
 from collections.abc import Iterator

@@ -149,8 +149,8 @@ async def test_nobody_without_a_right_and_no_other_site(server: Served) -> None:
     assert_is_error(await server.get(PATH, token=None), 401)
     assert_is_error(await server.get(PATH, token=await server.account()), 403)
     body = {"clientId": server.client_id, "clientSecret": server.secret}
-    signed_in = await server.ask("POST", "/api/v1/session", json=body, token=None)
-    cookie = signed_in.headers["Set-Cookie"].partition(";")[0]
+    logged_in = await server.ask("POST", "/api/v1/session", json=body, token=None)
+    cookie = logged_in.headers["Set-Cookie"].partition(";")[0]
     foreign = {"Cookie": cookie, "Origin": "http://evil.example.com"}
     assert_is_error(await server.get(PATH, token=None, headers=foreign), 401)
     async with ear(server, Cookie=cookie, Origin=server.url):

@@ -139,7 +139,9 @@ async def test_every_tool_over_stdio(server: RunningServer) -> None:
         assert idle["unmeasuredWorkloads"] == 5
 
 
-async def test_strangers_text_and_what_cannot_be_answered(server: RunningServer) -> None:
+async def test_unverified_credentials_text_and_what_cannot_be_answered(
+    server: RunningServer,
+) -> None:
     async with over_stdio(server) as client:
         listed = await call(client, "list_workloads", search="ignore all")
         (found,) = listed["workloads"]

@@ -34,7 +34,7 @@ async def test_a_wrong_secret_is_refused_and_the_right_one_leads_to_the_requeste
 
 
 async def test_script_holds_no_token(tab: Tab) -> None:
-    await tab.sign_in()
+    await tab.log_in()
     cookies = await tab.context.cookies()
     assert [(cookie["httpOnly"], cookie["sameSite"]) for cookie in cookies] == [(True, "Strict")]
     seen = await tab.page.evaluate(
@@ -45,9 +45,9 @@ async def test_script_holds_no_token(tab: Tab) -> None:
 
 
 async def test_signing_out_ends_the_session(tab: Tab) -> None:
-    await tab.sign_in()
+    await tab.log_in()
     await tab.page.click(".account")
-    await tab.page.get_by_role("button", name="Sign out").click()
+    await tab.page.get_by_role("button", name="Log out").click()
     await tab.page.wait_for_selector("form.login-box")
     answer = await tab.context.request.get(tab.server.url + "/api/v1/workloads")
     assert answer.status == 401
@@ -56,7 +56,7 @@ async def test_signing_out_ends_the_session(tab: Tab) -> None:
 
 
 async def test_search_and_facets_narrow_the_list(tab: Tab) -> None:
-    await tab.sign_in()
+    await tab.log_in()
     await expect(tab.page.locator(".status")).to_contain_text(f"of {LIVE}")
     facet = tab.page.locator(".facet", has_text="Pending")
     await expect(facet).to_contain_text(str(PENDING + 1))
@@ -77,7 +77,7 @@ async def test_search_and_facets_narrow_the_list(tab: Tab) -> None:
 
 
 async def test_a_filter_is_made_by_hand_and_a_link_carries_it(tab: Tab, site: Site) -> None:
-    await tab.sign_in()
+    await tab.log_in()
     await tab.page.get_by_role("button", name="Add a filter").click()
     form = tab.page.locator(".filter-form")
     await form.locator("select").select_option("name")
@@ -97,7 +97,7 @@ async def test_a_filter_is_made_by_hand_and_a_link_carries_it(tab: Tab, site: Si
 
 
 async def test_the_csv_holds_what_matches(tab: Tab) -> None:
-    await tab.sign_in("/?filterBy=phase%3D%3DFailed")
+    await tab.log_in("/?filterBy=phase%3D%3DFailed")
     async with tab.page.expect_download() as started:
         await tab.page.get_by_role("link", name="CSV").click()
     lines = Path(await (await started.value).path()).read_text().splitlines()
@@ -106,14 +106,14 @@ async def test_the_csv_holds_what_matches(tab: Tab) -> None:
 
 
 async def test_no_match_suggests_which_filter_to_remove(tab: Tab) -> None:
-    await tab.sign_in("/?filterBy=phase%3D%3DFailed&filterBy=projectName%3D%3Dspeech")
+    await tab.log_in("/?filterBy=phase%3D%3DFailed&filterBy=projectName%3D%3Dspeech")
     suggestion = tab.page.get_by_role("button", name="Remove “Project is speech”")
     await suggestion.click()
     await expect(tab.page.locator(".row .name")).to_have_text(["llama-sft-301"])
 
 
 async def test_all_rows_can_be_scrolled_to_and_few_are_in_the_document(tab: Tab) -> None:
-    await tab.sign_in("/?sortBy=createdAt&sortOrder=desc")
+    await tab.log_in("/?sortBy=createdAt&sortOrder=desc")
     await expect(tab.page.locator(".row .name").first).to_have_text("llama-sft-1")
     seen: set[str] = set()
     for _ in range(40):
@@ -127,7 +127,7 @@ async def test_all_rows_can_be_scrolled_to_and_few_are_in_the_document(tab: Tab)
 
 
 async def test_a_column_head_sorts_both_ways(tab: Tab) -> None:
-    await tab.sign_in("/?filterBy=phase%3D%3DRunning")
+    await tab.log_in("/?filterBy=phase%3D%3DRunning")
     head = tab.page.get_by_role("columnheader", name="Workload")
     sort = head.get_by_role("button", name="Workload", exact=True)
     await sort.click()
@@ -141,7 +141,7 @@ async def test_a_column_head_sorts_both_ways(tab: Tab) -> None:
 
 
 async def test_the_deleted_tab_shows_deleted_workloads(tab: Tab) -> None:
-    await tab.sign_in()
+    await tab.log_in()
     await tab.page.get_by_role("tab", name="Deleted").click()
     await expect(tab.page.locator(".row .name").first).to_have_text("deleted-workload")
     await tab.page.locator(".row .name").first.click()
@@ -150,7 +150,7 @@ async def test_the_deleted_tab_shows_deleted_workloads(tab: Tab) -> None:
 
 
 async def test_the_panel_answers_why_and_shows_the_phases(tab: Tab) -> None:
-    await tab.sign_in("/?search=llama-sft-204")
+    await tab.log_in("/?search=llama-sft-204")
     await tab.page.locator(".row .cell").nth(1).click()
     panel = tab.page.locator(".panel")
     await expect(panel.locator(".why-answer")).to_have_text(WHY)
@@ -162,7 +162,7 @@ async def test_the_panel_answers_why_and_shows_the_phases(tab: Tab) -> None:
 
 
 async def test_a_link_to_one_workload_opens_it(tab: Tab) -> None:
-    await tab.sign_in(f"/workloads/{UUID(int=301)}")
+    await tab.log_in(f"/workloads/{UUID(int=301)}")
     await expect(tab.page.locator("h1")).to_have_text("llama-sft-301")
     await expect(tab.page.locator(".why")).to_contain_text("ended with code 137")
     await tab.page.get_by_role("tab", name="JSON").click()
@@ -172,7 +172,7 @@ async def test_a_link_to_one_workload_opens_it(tab: Tab) -> None:
 
 
 async def test_the_list_can_be_used_by_keyboard(tab: Tab) -> None:
-    await tab.sign_in("/?sortBy=name&sortOrder=asc&filterBy=phase%3D%3DRunning")
+    await tab.log_in("/?sortBy=name&sortOrder=asc&filterBy=phase%3D%3DRunning")
     await tab.page.wait_for_selector(".row .name")
     for key in "jjk":
         await tab.page.keyboard.press(key)
@@ -195,7 +195,7 @@ async def test_the_list_can_be_used_by_keyboard(tab: Tab) -> None:
 
 async def test_changes_appear_in_place_and_new_workloads_wait(tab: Tab, site: Site) -> None:
     fleet = site.fleet
-    await tab.sign_in("/?sortBy=createdAt&sortOrder=desc")
+    await tab.log_in("/?sortBy=createdAt&sortOrder=desc")
     row = tab.page.locator(f'.row[data-id="{UUID(int=2)}"]')
     await expect(row.locator(".phase")).to_have_text("Running")
     before = await tab.names()
@@ -219,7 +219,7 @@ async def test_changes_appear_in_place_and_new_workloads_wait(tab: Tab, site: Si
 
 
 async def test_without_the_server_the_page_says_how_old_its_data_is(tab: Tab) -> None:
-    await tab.sign_in()
+    await tab.log_in()
     await tab.page.wait_for_selector(".row .name")
     await tab.context.set_offline(True)
     await expect(tab.page.locator(".not-live")).to_be_visible()
@@ -233,7 +233,7 @@ async def test_without_the_server_the_page_says_how_old_its_data_is(tab: Tab) ->
 async def test_the_tab_and_the_time_of_a_workload_are_in_its_address(tab: Tab) -> None:
     """A link shows a colleague the same; in the panel it stays while moving from row to row."""
     page = tab.page
-    await tab.sign_in(f"/workloads/{UUID(int=205)}?tab=metrics&range=6h")
+    await tab.log_in(f"/workloads/{UUID(int=205)}?tab=metrics&range=6h")
     await expect(page.get_by_role("tab", name="Metrics")).to_have_attribute("aria-selected", "true")
     six = page.get_by_role("button", name="6 h")
     await expect(six).to_have_attribute("aria-pressed", "true")

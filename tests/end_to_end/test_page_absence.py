@@ -166,7 +166,7 @@ async def test_each_absence_has_its_own_sentence(site: Site, absence: Absence) -
             if change is not None:
                 await tab.page.route(pattern, _changed(change))
         await tab.page.route("**/workloads/idle*", _changed(_no_idle_workloads))
-        await tab.sign_in(absence.path)
+        await tab.log_in(absence.path)
         content = tab.page.locator("#content")
         await expect(content).to_contain_text(absence.sentence)
         await expect(content).to_contain_text(absence.advice)
@@ -195,7 +195,7 @@ async def empty_tab(embedded_engine: Engine) -> AsyncIterator[Tab]:
         running_server(await fresh_database(embedded_engine)) as server,
         new_tab(browser, server) as tab,
     ):
-        await tab.sign_in()
+        await tab.log_in()
         yield tab
 
 

@@ -76,7 +76,7 @@ async def test_no_page_has_a_barrier(site: Site, scheme: str, width: int) -> Non
         await tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
         await tab.open("/login")
         by_state["login"] = await violations(tab.page)
-        await tab.sign_in()
+        await tab.log_in()
         for name, (path, act) in STATES.items():
             await tab.open(path)
             await _settle(tab.page)

@@ -65,7 +65,7 @@ async def idle_tab(embedded_engine: Engine) -> AsyncIterator[Tab]:
         beat = Heartbeat(stream_id=fleet.stream_id, seq=0, kinds=(), node_pools=pools)
         await agent.heartbeat(beat)
         await idle_fleet(fleet)
-        await tab.sign_in()
+        await tab.log_in()
         yield tab
 
 

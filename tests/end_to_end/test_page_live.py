@@ -32,7 +32,7 @@ def refreshes(tab: Tab) -> list[str]:
 
 async def test_the_stream_reports_changes_and_nothing_is_polled(tab: Tab, site: Site) -> None:
     fleet = site.fleet
-    await tab.sign_in("/?search=llama-sft-7")
+    await tab.log_in("/?search=llama-sft-7")
     await expect(tab.page.locator(".status .live")).to_have_text("live")
     row = tab.page.locator(f'.row[data-id="{UUID(int=7)}"]')
     await expect(row.locator(".phase")).to_have_text("Running")
@@ -51,7 +51,7 @@ async def test_the_stream_reports_changes_and_nothing_is_polled(tab: Tab, site: 
 
 async def test_thousands_of_changes_a_minute_move_no_row(tab: Tab, site: Site) -> None:
     fleet = site.fleet
-    await tab.sign_in("/?sortBy=createdAt&sortOrder=asc")
+    await tab.log_in("/?sortBy=createdAt&sortOrder=asc")
     await tab.page.wait_for_selector(".row .name")
     grid = tab.page.locator(".grid")
     await grid.evaluate("grid => grid.scrollTo(0, 1200)")
@@ -74,7 +74,7 @@ async def test_without_a_stream_the_page_polls(tab: Tab, site: Site) -> None:
     fleet = site.fleet
     await tab.page.add_init_script("delete window.SharedWorker")
     await tab.page.route("**/workloads/stream*", lambda route: route.abort())
-    await tab.sign_in("/?search=llama-sft-9")
+    await tab.log_in("/?search=llama-sft-9")
     await expect(tab.page.locator(".status .live")).to_have_text("polling")
     row = tab.page.locator(f'.row[data-id="{UUID(int=9)}"]')
     await expect(row.locator(".phase")).to_have_text("Running")
@@ -87,7 +87,7 @@ async def test_without_a_stream_the_page_polls(tab: Tab, site: Site) -> None:
 
 async def test_one_workload_follows_its_own_changes_only(tab: Tab, site: Site) -> None:
     fleet, path = site.fleet, f"/workloads/{UUID(int=9)}"
-    await tab.sign_in("/")
+    await tab.log_in("/")
     await expect(tab.page.locator(".status .live")).to_have_text("live")
     await tab.open(path)
     phase = tab.page.locator(".detail-phase .phase")
@@ -110,7 +110,7 @@ async def test_a_window_follows_a_change(tab: Tab, site: Site, *, is_shared: boo
     fleet = site.fleet
     if not is_shared:
         await tab.page.add_init_script("delete window.SharedWorker")
-    await tab.sign_in("/?search=llama-sft-11")
+    await tab.log_in("/?search=llama-sft-11")
     await expect(tab.page.locator(".status .live")).to_have_text("live")
     row = tab.page.locator(f'.row[data-id="{UUID(int=11)}"]')
     await fleet.send(
@@ -124,7 +124,7 @@ async def test_a_window_follows_a_change(tab: Tab, site: Site, *, is_shared: boo
 async def test_windows_share_one_stream(tab: Tab, site: Site) -> None:
     """With two streams a window, three windows would use all six connections that a browser opens."""
     fleet, path = site.fleet, f"/?search=llama-sft-12&open={UUID(int=12)}"
-    await tab.sign_in(path)
+    await tab.log_in(path)
     windows = [tab.page, *[await tab.context.new_page() for _ in range(7)]]
     for window in windows[1:]:
         await window.goto(tab.server.url + path)

@@ -39,12 +39,12 @@ async def test_many_devices_are_a_heat_map(tab: Tab) -> None:
     """Sixty-four lines in one chart could not be told apart."""
     page = tab.page
     await page.route("**/metrics?*", fulfil)
-    await tab.sign_in(
+    await tab.log_in(
         f"/workloads/{UUID(int=5)}?tab=metrics&from=2026-11-28T12:00:00Z&to=2026-11-28T12:10:00Z"
     )
     chart = page.locator(".chart-with-heatmap")
     await expect(chart.locator(".legend-item")).to_have_count(1)  # the mean
-    canvas = chart.get_by_role("img", name="GPU utilisation of 64 devices")
+    canvas = chart.get_by_role("img", name="GPU utilization of 64 devices")
     await expect(canvas).to_have_accessible_name(
         re.compile(f"Last: 0 % to 83 %, median 51 %, {IDLE} at 0")
     )

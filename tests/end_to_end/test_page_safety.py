@@ -37,7 +37,7 @@ async def _is_untouched(tab: Tab) -> None:
 
 
 async def test_markup_from_a_cluster_stays_text_in_the_list(tab: Tab) -> None:
-    await tab.sign_in("/?search=onerror&columns=" + ",".join(await _all_columns()))
+    await tab.log_in("/?search=onerror&columns=" + ",".join(await _all_columns()))
     name = tab.page.locator(f'.row[data-id="{HOSTILE}"] .name')
     await expect(name).to_have_text(SHOWN)
     await expect(tab.page.locator(f'.row[data-id="{HOSTILE}"]')).to_contain_text(PAYLOADS[0])
@@ -45,7 +45,7 @@ async def test_markup_from_a_cluster_stays_text_in_the_list(tab: Tab) -> None:
 
 
 async def test_markup_from_a_cluster_stays_text_in_every_part_of_the_detail(tab: Tab) -> None:
-    await tab.sign_in(f"/workloads/{HOSTILE}")
+    await tab.log_in(f"/workloads/{HOSTILE}")
     await expect(tab.page.locator("h1")).to_have_text(SHOWN)
     await expect(tab.page).to_have_title(f"{SHOWN} · Watchbill")
     await expect(tab.page.locator(".why-answer")).to_have_text(SHOWN)
@@ -60,7 +60,7 @@ async def test_markup_from_a_cluster_stays_text_in_every_part_of_the_detail(tab:
 
 
 async def test_only_plain_web_addresses_become_links(tab: Tab) -> None:
-    await tab.sign_in(f"/workloads/{HOSTILE}")
+    await tab.log_in(f"/workloads/{HOSTILE}")
     await tab.page.wait_for_selector(".address")
     links = tab.page.locator("a.address")
     await expect(links).to_have_count(1)
@@ -72,15 +72,15 @@ async def test_only_plain_web_addresses_become_links(tab: Tab) -> None:
 
 
 async def test_the_way_back_after_signing_in_stays_on_the_page(tab: Tab) -> None:
-    await tab.sign_in("/login?next=https%3A%2F%2Fevil.example.com")
+    await tab.log_in("/login?next=https%3A%2F%2Fevil.example.com")
     await expect(tab.page).to_have_url(tab.server.url + "/")
     await tab.context.clear_cookies()
-    await tab.sign_in("/login?next=%2F%2Fevil.example.com")
+    await tab.log_in("/login?next=%2F%2Fevil.example.com")
     await expect(tab.page).to_have_url(tab.server.url + "/")
 
 
 async def test_every_page_keeps_the_content_policy(tab: Tab) -> None:
-    await tab.sign_in()
+    await tab.log_in()
     for path in ("/fleet", "/idle", "/clusters", "/docs"):
         await tab.open(path)
         await tab.page.wait_for_selector(".page, .opblock-summary")
@@ -98,7 +98,7 @@ async def test_the_api_page_shows_and_asks_the_api_offline(tab: Tab) -> None:
             else foreign.append(request.url)
         ),
     )
-    await tab.sign_in()
+    await tab.log_in()
     await tab.open("/docs")
     operation = tab.page.locator(".opblock").first
     await operation.locator(".opblock-summary").click()
@@ -110,7 +110,7 @@ async def test_the_api_page_shows_and_asks_the_api_offline(tab: Tab) -> None:
 
 
 async def test_a_phone_gets_two_lines_a_row_and_a_page_for_the_detail(phone: Tab) -> None:
-    await phone.sign_in("/?search=llama-sft-205")
+    await phone.log_in("/?search=llama-sft-205")
     row = phone.page.locator(".row .two-lines")
     await expect(row.locator(".line")).to_have_count(2)
     await row.locator(".second").click()

@@ -21,7 +21,7 @@ from tests.fixtures.fleet import FAILED, PENDING, RUNNING
 async def test_an_invalid_filter_is_refused_with_what_was_meant(
     tab: Tab, address: str, problem: str, suggestion: str
 ) -> None:
-    await tab.sign_in(address)
+    await tab.log_in(address)
     content = tab.page.locator("#content")
     await expect(content).to_contain_text(problem)
     await expect(tab.page.locator(".row")).to_have_count(0)
@@ -31,7 +31,7 @@ async def test_an_invalid_filter_is_refused_with_what_was_meant(
 
 
 async def test_an_unknown_column_is_refused_with_what_was_meant(tab: Tab) -> None:
-    await tab.sign_in("/?columns=phase,projekt")
+    await tab.log_in("/?columns=phase,projekt")
     await expect(tab.page.locator("#content")).to_contain_text("There is no column 'projekt'")
     await expect(tab.page.locator(".row")).to_have_count(0)
     await tab.page.get_by_role("button", name="Did you mean project?").click()
@@ -40,7 +40,7 @@ async def test_an_unknown_column_is_refused_with_what_was_meant(tab: Tab) -> Non
 
 
 async def test_why_leads_to_who_holds_the_gpus_and_to_the_events(tab: Tab) -> None:
-    await tab.sign_in("/?filterBy=phase%3D%3DPending")
+    await tab.log_in("/?filterBy=phase%3D%3DPending")
     await tab.page.locator(".row .name").first.click()
     why = tab.page.get_by_role("region", name="Why it is pending")
     await why.get_by_text("Events with kubectl").click()
@@ -50,7 +50,7 @@ async def test_why_leads_to_who_holds_the_gpus_and_to_the_events(tab: Tab) -> No
 
 
 async def test_an_invalid_filter_can_be_removed(tab: Tab) -> None:
-    await tab.sign_in("/?filterBy=colour%3D%3Dblue&filterBy=phase%3D%3DFailed")
+    await tab.log_in("/?filterBy=colour%3D%3Dblue&filterBy=phase%3D%3DFailed")
     await tab.page.get_by_role("button", name="Remove colour==blue").click()
     await expect(tab.page.locator(".row .name")).to_have_text(["llama-sft-301"])
 
@@ -65,13 +65,13 @@ async def test_an_invalid_filter_can_be_removed(tab: Tab) -> None:
 async def test_a_filter_without_matches_is_corrected(
     tab: Tab, filter_by: str, suggestion: str
 ) -> None:
-    await tab.sign_in(f"/?filterBy={filter_by}")
+    await tab.log_in(f"/?filterBy={filter_by}")
     await tab.page.get_by_role("button", name=suggestion).click()
     await expect(tab.page.locator(".row .name").first).to_be_visible()
 
 
 async def test_an_owner_is_found_by_a_part_of_the_address(tab: Tab) -> None:
-    await tab.sign_in()
+    await tab.log_in()
     await tab.page.get_by_role("button", name="Add a filter").click()
     form = tab.page.locator(".filter-form")
     await form.locator("select").select_option("submittedBy")
@@ -82,7 +82,7 @@ async def test_an_owner_is_found_by_a_part_of_the_address(tab: Tab) -> None:
 
 
 async def test_a_link_in_a_cell_adds_to_the_filters(tab: Tab) -> None:
-    await tab.sign_in("/?filterBy=phase%3D%3DRunning&search=llama-sft-1&density=compact")
+    await tab.log_in("/?filterBy=phase%3D%3DRunning&search=llama-sft-1&density=compact")
     await tab.page.locator(".row").first.get_by_role("link", name="vision").click()
     await expect(tab.page.locator(".chip-words")).to_have_text(
         ["Phase is Running", "Project is vision"]
@@ -91,7 +91,7 @@ async def test_a_link_in_a_cell_adds_to_the_filters(tab: Tab) -> None:
 
 
 async def test_the_panel_of_a_workload_adds_to_the_filters_too(tab: Tab) -> None:
-    await tab.sign_in(f"/?filterBy=phase%3D%3DPending&open={UUID(int=203)}")
+    await tab.log_in(f"/?filterBy=phase%3D%3DPending&open={UUID(int=203)}")
     await tab.page.locator(".detail-owner").get_by_role("link", name="speech").click()
     await expect(tab.page.locator(".chip-words")).to_have_text(
         ["Phase is Pending", "Project is speech"]
@@ -104,13 +104,13 @@ async def test_the_panel_of_a_workload_adds_to_the_filters_too(tab: Tab) -> None
 async def test_the_first_click_sorts_numbers_from_the_largest(
     tab: Tab, head: str, order: str
 ) -> None:
-    await tab.sign_in("/")  # newest first, so that Age begins with the least
+    await tab.log_in("/")  # newest first, so that Age begins with the least
     await tab.page.get_by_role("button", name=head, exact=True).click()
     await expect(tab.page).to_have_url(re.compile(f"sortOrder={order}"))
 
 
 async def test_selecting_text_opens_nothing(tab: Tab) -> None:
-    await tab.sign_in("/?search=llama-sft-203")
+    await tab.log_in("/?search=llama-sft-203")
     message = tab.page.locator(".row .message")
     box = await message.bounding_box()
     assert box is not None
@@ -125,7 +125,7 @@ async def test_selecting_text_opens_nothing(tab: Tab) -> None:
 
 
 async def test_a_deleted_workload_shows_what_it_was(tab: Tab) -> None:
-    await tab.sign_in("/?deleted=true&search=deleted-workload")
+    await tab.log_in("/?deleted=true&search=deleted-workload")
     phase = tab.page.locator(".row .phase").first
     await expect(phase).to_have_text("wasCompleted")
     muted = await tab.page.locator(".status").evaluate("e => getComputedStyle(e).color")
@@ -134,7 +134,7 @@ async def test_a_deleted_workload_shows_what_it_was(tab: Tab) -> None:
 
 async def test_columns_and_their_widths_are_in_the_address(tab: Tab) -> None:
     page = tab.page
-    await tab.sign_in("/?columns=phase,namespace,gpu")
+    await tab.log_in("/?columns=phase,namespace,gpu")
     await expect(page.get_by_role("columnheader")).to_have_count(4)
     head = page.get_by_role("columnheader", name="Namespace")
     box = await head.bounding_box()
@@ -147,7 +147,7 @@ async def test_columns_and_their_widths_are_in_the_address(tab: Tab) -> None:
     await expect(page).to_have_url(re.compile(r"widths=namespace%3A\d+"))
     width = round(box["width"]) + 100
     async with new_tab(tab.context.browser, tab.server) as other:  # type: ignore[arg-type]
-        await other.sign_in(page.url.removeprefix(tab.server.url))
+        await other.log_in(page.url.removeprefix(tab.server.url))
         same = other.page.get_by_role("columnheader", name="Namespace")
         await expect(same).to_be_visible()
         assert await same.evaluate("e => Math.round(e.getBoundingClientRect().width)") == width
@@ -155,7 +155,7 @@ async def test_columns_and_their_widths_are_in_the_address(tab: Tab) -> None:
 
 async def test_the_name_stays_in_sight_while_one_scrolls_sideways(tab: Tab) -> None:
     await tab.page.set_viewport_size({"width": 800, "height": 700})
-    await tab.sign_in("/?search=llama-sft-7")
+    await tab.log_in("/?search=llama-sft-7")
     name = tab.page.locator(".row .name").first
     await expect(name).to_be_in_viewport()
     before = await name.bounding_box()
@@ -174,7 +174,7 @@ async def test_sorting_and_columns_on_a_narrow_screen(
     async with new_tab(site.browser, site.server, width=width, height=height) as tab:
         page = tab.page
         await page.emulate_media(reduced_motion="reduce")
-        await tab.sign_in("/?filterBy=phase%3D%3DRunning&search=llama-sft-1")
+        await tab.log_in("/?filterBy=phase%3D%3DRunning&search=llama-sft-1")
         await page.get_by_label("Sort by").select_option("name")
         await expect(page).to_have_url(re.compile("sortBy=name&sortOrder=asc"))
         await expect(page.locator(".row .name").first).to_have_text("llama-sft-1")
@@ -190,7 +190,7 @@ async def test_sorting_and_columns_on_a_narrow_screen(
 
 async def test_the_title_names_what_is_shown(tab: Tab) -> None:
     page = tab.page
-    await tab.sign_in()
+    await tab.log_in()
     await expect(page).to_have_title("Workloads · Watchbill")
     await tab.open(f"/workloads/{UUID(int=203)}")
     await expect(page).to_have_title("llama-sft-203 · Watchbill")
@@ -201,7 +201,7 @@ async def test_the_title_names_what_is_shown(tab: Tab) -> None:
 
 
 async def test_paper_shows_the_rows_without_controls(tab: Tab) -> None:
-    await tab.sign_in("/?filterBy=phase%3D%3DPending")
+    await tab.log_in("/?filterBy=phase%3D%3DPending")
     await expect(tab.page.locator(".row .name").first).to_be_visible()
     await tab.page.emulate_media(media="print")
     await expect(tab.page.locator(".toolbar")).to_be_hidden()
@@ -216,7 +216,7 @@ async def test_paper_shows_the_rows_without_controls(tab: Tab) -> None:
 
 async def test_failed_in_24_hours_is_what_its_links_show(tab: Tab, site: Site) -> None:
     page = tab.page
-    await tab.sign_in("/fleet")
+    await tab.log_in("/fleet")
     stat = page.locator(".stat", has_text="Failed in 24 h")
     await expect(stat.locator(".stat-value")).to_have_text(str(FAILED))
     assert RUNNING  # the others did not fail

@@ -24,19 +24,19 @@ import { forgetRows } from "./workloads/use_live_rows";
 type Session =
   | { readonly kind: "loading" }
   | { readonly kind: "failed"; readonly error: Error }
-  | { readonly kind: "signed out"; readonly wasSignedIn: boolean }
-  | { readonly kind: "signed in"; readonly me: Me };
+  | { readonly kind: "logged out"; readonly wasLoggedIn: boolean }
+  | { readonly kind: "logged in"; readonly me: Me };
 
 export function App() {
   const route = useRoute();
   const [session, setSession] = useState<Session>({ kind: "loading" });
   const [attempt, setAttempt] = useState(0);
-  const clusters = useClustersLive(session.kind === "signed in");
+  const clusters = useClustersLive(session.kind === "logged in");
 
   useEffect(() => {
-    setSessionEndListener(() => setSession((old) => ({ kind: "signed out", wasSignedIn: old.kind === "signed in" })));
+    setSessionEndListener(() => setSession((old) => ({ kind: "logged out", wasLoggedIn: old.kind === "logged in" })));
     getMe().then(
-      (me) => setSession({ kind: "signed in", me }),
+      (me) => setSession({ kind: "logged in", me }),
       (error: unknown) => {
         if (error instanceof ApiError && error.status === 401) return;
         setSession({ kind: "failed", error: error instanceof Error ? error : new Error(String(error)) });
@@ -45,28 +45,28 @@ export function App() {
   }, [attempt]);
 
   useEffect(() => {
-    if (session.kind === "signed out" && route.path !== "/login") {
+    if (session.kind === "logged out" && route.path !== "/login") {
       forgetRows();
       navigate(`/login?next=${encodeURIComponent(currentUrl())}`, { replace: true });
     }
-    if (session.kind === "signed in" && route.path === "/login") navigate(safePath(route.query.get("next")), { replace: true });
+    if (session.kind === "logged in" && route.path === "/login") navigate(safePath(route.query.get("next")), { replace: true });
   }, [session.kind, route.path]);
 
   if (session.kind === "loading") return <Skeleton rows={12} />;
   if (session.kind === "failed")
     return <ErrorState error={session.error} retry={() => (setSession({ kind: "loading" }), setAttempt(attempt + 1))} />;
-  if (session.kind === "signed out")
-    return <LoginPage wasSignedIn={session.wasSignedIn} onSignedIn={(me) => setSession({ kind: "signed in", me })} />;
+  if (session.kind === "logged out")
+    return <LoginPage wasLoggedIn={session.wasLoggedIn} onLoggedIn={(me) => setSession({ kind: "logged in", me })} />;
   return (
     <MeContext.Provider value={session.me}>
       <ClustersContext.Provider value={clusters}>
         <Frame
           route={route}
           me={session.me}
-          onSignedOut={() => {
+          onLoggedOut={() => {
             forgetRows();
             navigate("/login", { replace: true });
-            setSession({ kind: "signed out", wasSignedIn: false });
+            setSession({ kind: "logged out", wasLoggedIn: false });
           }}
         >
           <ErrorBoundary key={route.path}>

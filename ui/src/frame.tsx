@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { signOut } from "./api/routes";
+import { logOut } from "./api/routes";
 import type { Me } from "./api/shapes";
 import { useClusters } from "./clusters/context";
 import { Help } from "./keyboard_help";
@@ -25,11 +25,11 @@ const PAGES: readonly (readonly [string, string])[] = [
 interface FrameProps {
   readonly route: Route;
   readonly me: Me;
-  readonly onSignedOut: () => void;
+  readonly onLoggedOut: () => void;
   readonly children: ComponentChildren;
 }
 
-export function Frame({ route, me, onSignedOut, children }: FrameProps) {
+export function Frame({ route, me, onLoggedOut, children }: FrameProps) {
   const [isHelpOpen, setHelpOpen] = useState(false);
   useKeys({ "?": () => setHelpOpen(true) });
   return (
@@ -56,7 +56,7 @@ export function Frame({ route, me, onSignedOut, children }: FrameProps) {
         </nav>
         <Search route={route} />
         <ClusterStatus />
-        <Account me={me} onSignedOut={onSignedOut} onHelp={() => setHelpOpen(true)} />
+        <Account me={me} onLoggedOut={onLoggedOut} onHelp={() => setHelpOpen(true)} />
       </header>
       <main id="content" tabIndex={-1}>
         {children}
@@ -144,17 +144,17 @@ function ClusterStatus() {
   );
 }
 
-function Account(props: { readonly me: Me; readonly onSignedOut: () => void; readonly onHelp: () => void }) {
+function Account(props: { readonly me: Me; readonly onLoggedOut: () => void; readonly onHelp: () => void }) {
   const { me } = props;
   const [isOpen, setOpen] = useState(false);
   const [theme, setTheme] = useTheme();
   const [problem, setProblem] = useState<string | undefined>(undefined);
   const leave = async (): Promise<void> => {
     try {
-      await signOut();
-      props.onSignedOut();
+      await logOut();
+      props.onLoggedOut();
     } catch {
-      setProblem("Sign-out failed: the server does not respond.");
+      setProblem("Logout failed: the server does not respond.");
     }
   };
   return (
@@ -203,7 +203,7 @@ function Account(props: { readonly me: Me; readonly onSignedOut: () => void; rea
           API
         </a>
         <button type="button" class="menu-item" data-autofocus onClick={() => void leave()}>
-          Sign out
+          Log out
         </button>
         {problem !== undefined && (
           <p class="problem" role="alert">

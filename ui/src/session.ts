@@ -1,4 +1,4 @@
-/** Who is signed in. */
+/** Who is logged in. */
 
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";

@@ -25,7 +25,7 @@ describe("the explanation of an error", () => {
     ["no network", () => Promise.reject(new TypeError("Failed to fetch")), false, "This browser is offline"],
     ["no connection", () => Promise.reject(new TypeError("Failed to fetch")), true, "The server cannot be reached"],
     ["a proxy's error", answer(502, "<h1>Bad gateway</h1>", HTML), true, "A proxy responded in place of the server"],
-    ["a portal's page", answer(200, "<h1>Sign in</h1>", HTML), true, "A proxy responded in place of the server"],
+    ["a portal's page", answer(200, "<h1>Log in</h1>", HTML), true, "A proxy responded in place of the server"],
     ["overload", answer(503, '{"code":503,"message":"Busy."}', "application/json"), true, "The server is overloaded"],
     ["a fault", answer(500, '{"code":500,"message":"Fault."}', "application/json"), true, "The server has an error"],
     ["no right", answer(403, '{"code":403,"message":"No."}', "application/json"), true, "You do not have access"],

@@ -4,7 +4,7 @@ import { filterParameter, narrowed, parseFilter, problemOf, type InvalidFilter }
 import { bytes, duration, memory, quantity } from "../src/model/format";
 import { safeLink, safePath } from "../src/model/links";
 import { columnsOf, chartState, CHARTS, shortDevice } from "../src/model/metrics";
-import { signInError } from "../src/model/sign_in_error";
+import { signInError } from "../src/model/login_error";
 import { DEFAULT_VIEW, readView, viewUrl, type View } from "../src/model/view";
 
 describe("safeLink", () => {
@@ -203,7 +203,7 @@ describe("signInError", () => {
   it("says nothing where nothing failed", () => expect(message("next=/")).toBeUndefined());
 
   it.each(["declined", "expired", "refused", "busy", "away"])("has words for %s", (word) =>
-    expect(message(`failed=${word}&issuer=corp`)).not.toContain("Sign-in failed"),
+    expect(message(`failed=${word}&issuer=corp`)).not.toContain("Login failed"),
   );
 
   it("names only issuers that there are", () => {
@@ -212,6 +212,6 @@ describe("signInError", () => {
   });
 
   it.each(["<img src=x>", "constructor", "__proto__", ""])("shows nothing of %s", (word) =>
-    expect(message(`failed=${encodeURIComponent(word)}`)).toBe("Sign-in failed. Please try again."),
+    expect(message(`failed=${encodeURIComponent(word)}`)).toBe("Login failed. Please try again."),
   );
 });

@@ -197,7 +197,7 @@ class Exporters:
                 yield "DCGM_FI_PROF_NVLINK_RX_BYTES", labels, linked * 0.97
 
     def _mig_series(self, node: Node) -> Iterable[tuple[str, str, float]]:
-        """Instances; they tell how long their engine was active, but no utilisation."""
+        """Instances; they tell how long their engine was active, but no utilization."""
         now = self._clock()
         holders = {
             (workload.shape(pod.role).mig, pod.grant.instance): (workload, pod)

@@ -1,4 +1,4 @@
-"""Signing in with a client id and its secret, for tokens and for the page alike.
+"""Logging in with a client id and its secret, for tokens and for the page alike.
 
 Agents: a cluster's own credential opens the agent routes, and nothing else does.
 """
@@ -15,7 +15,7 @@ from watchbill.store.postgres.database import Database
 MAX_CREDENTIAL_CHARACTERS = 200
 
 
-class SignInRefused(Unauthenticated):
+class LoginRefused(Unauthenticated):
     """`account`: the one whose id was named, for the audit log of its tenant; never for the caller."""
 
     def __init__(self, account: Account | None) -> None:
@@ -31,14 +31,14 @@ class Accounts:
         self._clock = clock
         self._nobody = store_secret("no secret hashes like this account's")
 
-    async def sign_in(self, client_id: str, secret: str) -> Account:
-        """Raises SignInRefused in the same words and time whether id or secret is wrong."""
+    async def log_in(self, client_id: str, secret: str) -> Account:
+        """Raises LoginRefused in the same words and time whether id or secret is wrong."""
         if max(len(client_id), len(secret)) > MAX_CREDENTIAL_CHARACTERS:
-            raise SignInRefused(None)
+            raise LoginRefused(None)
         account = await account_get(self._db, client_id)
         is_right = is_secret(secret, self._nobody if account is None else account.secret)
         if account is None or not is_right or account.is_disabled or self._is_over(account):
-            raise SignInRefused(account)
+            raise LoginRefused(account)
         return account
 
     def _is_over(self, account: Account) -> bool:

@@ -1,4 +1,4 @@
-"""Device logins (RFC 8628): a CLI shows a code, a signed-in user confirms it in the browser."""
+"""Device logins (RFC 8628): a CLI shows a code, a logged-in user confirms it in the browser."""
 
 import hashlib
 import secrets

@@ -23,7 +23,7 @@ from watchbill.api.http.endpoint import Handler, OperationEndpoint
 from watchbill.api.http.gate import Gate, Proxies
 from watchbill.api.http.guard import Guard
 from watchbill.api.http.server_metrics import ServerMetrics
-from watchbill.api.login import device_login, session, sign_on, token
+from watchbill.api.login import device_login, oidc_login, session, token
 from watchbill.api.resources import (
     access_keys,
     admin,
@@ -57,7 +57,7 @@ RESOURCES = (
     me,
     access_keys,
     session,
-    sign_on,
+    oidc_login,
     device_login,
     token,
     admin,
@@ -128,7 +128,7 @@ def _page_operations(routes: Mapping[str, str]) -> list[Operation]:
             method="GET",
             path=path,
             login=LoginRequirement.NONE,
-            right=None,
+            permission=None,
             takes_session=False,
             parameters=(),
             offers=(),

@@ -327,8 +327,8 @@ class LogThrottle:
         return left_out
 
 
-class SignInLimiter:
-    """Sign-ins of the last minute by client id and address, failed and successful counted apart."""
+class LoginLimiter:
+    """Logins of the last minute by client id and address, failed and successful counted apart."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
@@ -341,7 +341,7 @@ class SignInLimiter:
             attempts = self._recent((client_id, address_unit(address), is_failed))
             if len(attempts) >= most:
                 wait = math.ceil(attempts[0] + MINUTE_SECONDS - self._clock())
-                raise TooMany("Too many sign-ins.", retry_after_seconds=max(1, wait))
+                raise TooMany("Too many logins.", retry_after_seconds=max(1, wait))
 
     def record(self, client_id: str, address: str, *, is_failed: bool) -> None:
         key = (client_id, address_unit(address), is_failed)

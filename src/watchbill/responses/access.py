@@ -76,7 +76,7 @@ class DeviceAuthorization(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IssuerEntry(Wire, frozen=True, kw_only=True):
-    """An identity provider to sign in with."""
+    """An identity provider to log in with."""
 
     name: str
     title: str

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import yaml
 
-from tests.api.access.test_sign_on import ran
+from tests.api.access.test_oidc_login import ran
 from tests.api.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database, running_server
 from tests.fixtures.records import record, upsert, workload

@@ -1,5 +1,5 @@
 """Ways around the limits: what costs the database is paced whatever its outcome, and a flood fills neither the
-connections nor the log. The other side of it, that nobody else is kept out, is in test_strangers.py."""
+connections nor the log. That nobody else is kept out is in `test_unverified_credentials.py`."""
 
 import asyncio
 import logging

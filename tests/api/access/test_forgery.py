@@ -298,7 +298,7 @@ async def test_our_own_tokens_are_held_to_the_same(trusting: Place) -> None:
     }
     for name, text in forged.items():
         assert (await trusting.ask(text)).status == 401, name
-    seal = await served.services.sign_on._signed_state.sign({"x": "y"}, seconds=60)
+    seal = await served.services.oidc_login._signed_state.sign({"x": "y"}, seconds=60)
     assert (await trusting.ask(seal)).status == 401
     assert (await trusting.ask(token)).status == 200
 

@@ -63,7 +63,7 @@ async def test_an_account_without_rules_reads_nothing(shared: Served) -> None:
     token = await shared.account()
     for name in of_login(LoginRequirement.CALLER):
         answer = await ask(shared, name, token)
-        if OPERATIONS[name].right is None:
+        if OPERATIONS[name].permission is None:
             assert answer.status != 403 or name in OF_PEOPLE, name
         else:
             assert_is_error(answer, 403)
@@ -73,7 +73,7 @@ async def test_only_administrators_administer(shared: Served) -> None:
     token = await shared.account(("viewer", "tenant", "1"))
     for name in of_login(LoginRequirement.CALLER):
         answer = await ask(shared, name, token)
-        if OPERATIONS[name].right in (None, *VIEWER):
+        if OPERATIONS[name].permission in (None, *VIEWER):
             assert answer.status != 403 or name in OF_PEOPLE, name
         else:
             assert_is_error(answer, 403)
@@ -305,7 +305,7 @@ async def test_another_installations_tokens_open_nothing(embedded_engine: Engine
 # The page's session
 
 
-async def sign_in(served: Served, **options: object) -> Answer:
+async def log_in(served: Served, **options: object) -> Answer:
     body = {"clientId": served.client_id, "clientSecret": served.secret}
     return await served.ask("POST", "/api/v1/session", json=body, token=None, **options)
 
@@ -315,7 +315,7 @@ def cookie_of(answer: Answer) -> dict[str, str]:
 
 
 async def test_a_session_reads_and_ends(server: Served) -> None:
-    answer = await sign_in(server)
+    answer = await log_in(server)
     assert answer.status == 200
     assert answer.json["isAdministrator"] is True
     assert answer.json == (await server.get("/api/v1/me")).json
@@ -358,7 +358,7 @@ async def test_a_session_reads_and_ends(server: Served) -> None:
 async def test_a_session_serves_its_own_origin(
     shared: Served, headers: dict[str, str], status: int
 ) -> None:
-    cookie = cookie_of(await sign_in(shared))
+    cookie = cookie_of(await log_in(shared))
     sent = {name: shared.url if value == "OURS" else value for name, value in headers.items()}
     answer = await shared.get("/api/v1/workloads/count", token=None, headers=sent | cookie)
     assert answer.status == status
@@ -366,7 +366,7 @@ async def test_a_session_serves_its_own_origin(
 
 async def test_another_sites_page_signs_nobody_in(shared: Served) -> None:
     for headers in ({"Origin": "http://evil.example.com"}, {"Sec-Fetch-Site": "cross-site"}):
-        assert_is_error(await sign_in(shared, headers=headers), 403)
+        assert_is_error(await log_in(shared, headers=headers), 403)
 
 
 async def test_a_wrong_password_begins_no_session(shared: Served) -> None:
@@ -383,7 +383,7 @@ async def test_sessions_end_by_themselves_and_are_kept_as_hashes(embedded_engine
         return datetime.now(UTC) + shift
 
     async with serving(await fresh_database(embedded_engine), clock=clock) as served:
-        cookie = cookie_of(await sign_in(served))
+        cookie = cookie_of(await log_in(served))
         assert (await served.get("/api/v1/me", token=None, headers=cookie)).status == 200
         value = cookie["Cookie"].partition("=")[2]
         async with served.db.acquire(1) as connection:
@@ -441,7 +441,7 @@ async def test_the_right_cluster_with_the_wrong_secret(server: Served) -> None:
 
 
 async def test_requests_of_a_client_that_keeps_cookies(server: Served) -> None:
-    """As a browser does it: sign in, read, sign out, with nothing but the jar."""
+    """As a browser does it: log in, read, log out, with nothing but the jar."""
     jar = aiohttp.CookieJar(unsafe=True)
     async with aiohttp.ClientSession(cookie_jar=jar) as browser:
         body = {"clientId": server.client_id, "clientSecret": server.secret}

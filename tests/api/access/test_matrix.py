@@ -318,7 +318,7 @@ def test_every_read_of_workloads_is_in_the_matrix() -> None:
         name
         for name, one in OPERATIONS.items()
         if one.login is LoginRequirement.CALLER
-        and one.right in SCOPED
+        and one.permission in SCOPED
         and not any(_matches(one, path) for path in asked)
     ]
     assert missing == ["stream_workloads"], "the stream has a test of its own here"

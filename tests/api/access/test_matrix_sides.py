@@ -64,8 +64,8 @@ async def test_changes_for_everybody(made: Estate) -> None:
         name: one
         for name, one in OPERATIONS.items()
         if one.login is LoginRequirement.CALLER
-        and one.right is not None
-        and one.right not in SCOPED
+        and one.permission is not None
+        and one.permission not in SCOPED
     }
     assert len(everything) >= 17
 
@@ -73,7 +73,7 @@ async def test_changes_for_everybody(made: Estate) -> None:
         operation = everything[operation_id]
         rights = ADMINISTRATORS.get(name, frozenset())
         is_foreign = name == "administrator of the second" and "{" in operation.path
-        if operation.right in rights and operation.method != "GET" and not is_foreign:
+        if operation.permission in rights and operation.method != "GET" and not is_foreign:
             return  # it may, and would: other tests see to that
         asked = addressed(operation_id, ids)
         answer = await made.served.ask(
@@ -82,7 +82,7 @@ async def test_changes_for_everybody(made: Estate) -> None:
         text = answer.body.decode().replace(max(asked.split("/"), key=len), "asked")
         if principal.token is None or principal.status == 401:
             assert answer.status == 401, (name, operation_id)
-        elif operation.right not in rights:
+        elif operation.permission not in rights:
             assert answer.status == 403, (name, operation_id)
         elif is_foreign:
             assert answer.status == 404, (name, operation_id)

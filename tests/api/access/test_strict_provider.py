@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from tests.api.access.test_sign_on import ran, session_of, start, watchbill
+from tests.api.access.test_oidc_login import ran, session_of, start, watchbill
 from tests.api.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database, require
 from tests.fixtures import strict_provider
@@ -30,7 +30,7 @@ from tests.fixtures.strict_provider import (
     new_key,
     running_provider,
 )
-from watchbill.access.oidc import sign_on
+from watchbill.access.oidc import oidc_login
 
 OLD_KEY, KEY, NEXT_KEY = new_key("old"), new_key("present"), new_key("next")
 ML_TEAM = {"subject": {"group": "ml-team"}, "role": "viewer", "scope": {"tenant": True}}
@@ -38,7 +38,7 @@ ML_TEAM = {"subject": {"group": "ml-team"}, "role": "viewer", "scope": {"tenant"
 
 @dataclass
 class Site:
-    """A server whose people sign in at the provider, with a clock that tests may move."""
+    """A server whose people log in at the provider, with a clock that tests may move."""
 
     served: Served
     provider: Provider
@@ -50,9 +50,9 @@ class Site:
     async def me(self, token: str) -> Answer:
         return await self.served.get("/api/v1/me", token=token)
 
-    async def signed_in(self, login: str) -> Answer:
+    async def logged_in(self, login: str) -> Answer:
         address, kept = await start(self.served)
-        query = await self.provider.sign_in(address, login)
+        query = await self.provider.log_in(address, login)
         return await self.back(query, kept)
 
     async def back(self, query: str, kept: str) -> Answer:
@@ -103,7 +103,7 @@ async def shared_site(
 @pytest.fixture
 def at(shared_site: Site) -> Site:
     """For the tests that leave clock, keys and provider alone; none pays for another's failed logins."""
-    shared_site.served.services.sign_in_limiter._attempts.clear()
+    shared_site.served.services.login_limiter._attempts.clear()
     return shared_site
 
 
@@ -122,7 +122,7 @@ async def own(embedded_engine: Engine, tmp_path: Path) -> AsyncIterator[Site]:
 
 
 async def test_a_login_whose_pkce_the_provider_verified(at: Site) -> None:
-    answer = await at.signed_in("ada")
+    answer = await at.logged_in("ada")
     assert answer.status == 200, answer.body
     cookie = session_of(answer)
     me = (await at.served.get("/api/v1/me", token=None, headers=cookie)).json
@@ -134,8 +134,8 @@ async def test_a_login_whose_pkce_the_provider_verified(at: Site) -> None:
 async def test_the_provider_refuses_another_verifier(
     at: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sign_on, "_challenge", lambda _: "x" * 43)
-    answer = await at.signed_in("ada")
+    monkeypatch.setattr(oidc_login, "_challenge", lambda _: "x" * 43)
+    answer = await at.logged_in("ada")
     assert_is_error(answer, 401)
     assert "watchbill_session" not in str(answer.headers)
     refused = (await at.provider.state())["refusedGrants"]
@@ -146,7 +146,7 @@ async def test_the_provider_refuses_another_verifier(
 async def test_the_provider_wants_a_challenge(at: Site, left_out: str) -> None:
     address, kept = await start(at.served)
     without = re.sub(rf"&{left_out}=[^&]*", "", address)
-    query = await at.provider.sign_in(without, "ada")
+    query = await at.provider.log_in(without, "ada")
     assert parse_qs(query)["error"] == ["invalid_request"]
     assert_is_error(await at.back(query, kept), 401)
 
@@ -157,14 +157,14 @@ async def test_a_login_that_was_begun_with_something_else(at: Site, member: str)
     address, kept = await start(at.served)
     other = re.sub(rf"&{member}=[^&]*", f"&{member}=" + "o" * 43, address)
     assert other != address
-    assert_is_error(await at.back(await at.provider.sign_in(other, "ada"), kept), 401)
+    assert_is_error(await at.back(await at.provider.log_in(other, "ada"), kept), 401)
 
 
 async def test_a_code_is_good_once_and_for_its_own_login(at: Site) -> None:
     address, kept = await start(at.served)
-    query = await at.provider.sign_in(address, "ada")
+    query = await at.provider.log_in(address, "ada")
     other_address, other_kept = await start(at.served)
-    other = parse_qs(await at.provider.sign_in(other_address, "ada"))
+    other = parse_qs(await at.provider.log_in(other_address, "ada"))
     mixed = re.sub(r"code=[^&]*", f"code={other['code'][0]}", query)
     assert_is_error(await at.back(mixed, kept), 401)  # the other login's code, by its verifier
     assert_is_error(await at.back(query, other_kept), 401)
@@ -175,13 +175,13 @@ async def test_a_code_is_good_once_and_for_its_own_login(at: Site) -> None:
 async def test_the_issuer_must_name_itself(at: Site) -> None:
     """This provider says that its answers name it (RFC 9207): one that does not is another's."""
     address, kept = await start(at.served)
-    query = await at.provider.sign_in(address, "ada")
+    query = await at.provider.log_in(address, "ada")
     assert "iss=" in query
     assert_is_error(await at.back(re.sub(r"&iss=[^&]*", "", query), kept), 401)
 
 
 async def test_an_unverified_address_opens_nothing(at: Site) -> None:
-    assert_is_error(await at.signed_in("grace"), 401)
+    assert_is_error(await at.logged_in("grace"), 401)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ async def test_an_unverified_address_opens_nothing(at: Site) -> None:
 )  # fmt: skip
 async def test_groups_in_logins_and_tokens(at: Site, login: str, groups: list[str]) -> None:
     """A list; one text; none; and so many that the provider only says where to ask: nobody's guess."""
-    assert (await at.signed_in(login)).status == 200
+    assert (await at.logged_in(login)).status == 200
     assert await at.groups_of(f"{login}@example.com") == groups
     token = (await at.provider.tokens(login))["access_token"]
     assert (await at.me(token)).json["subject"] == f"{login}@example.com"
@@ -256,7 +256,7 @@ async def test_while_it_is_away(own: Site) -> None:
     token = (await own.provider.tokens("ada"))["access_token"]
     assert (await own.me(token)).status == 200
     address, kept = await start(own.served)
-    query = await own.provider.sign_in(address, "ada")
+    query = await own.provider.log_in(address, "ada")
     await own.provider.stop()
     for _ in range(5):
         own.later(minutes=12)
@@ -271,7 +271,7 @@ async def test_while_it_is_away(own: Site) -> None:
     away = await own.back(f"code=x&state={state}&iss={own.provider.url}", kept)
     assert_is_error(away, 503)
     await own.provider.start([KEY])
-    assert (await own.signed_in("ada")).status == 200
+    assert (await own.logged_in("ada")).status == 200
 
 
 async def test_a_server_that_starts_while_it_is_away(own: Site) -> None:
@@ -324,7 +324,7 @@ async def test_a_storm_of_unknown_keys(own: Site) -> None:
 
 async def test_the_command_line_logs_in(own: Site, tmp_path: Path) -> None:
     assert (await own.served.ask("POST", "/api/v1/admin/rules", json=ML_TEAM)).status == 201
-    cookie = session_of(await own.signed_in("ada"))
+    cookie = session_of(await own.logged_in("ada"))
     env = {
         name: value
         for name, value in os.environ.items()

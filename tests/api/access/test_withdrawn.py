@@ -69,7 +69,7 @@ async def a_session_of_a_disabled_user(at: Place) -> tuple[Headers, Withdraw]:
     return headers, lambda: at.ask("POST", f"/api/v1/admin/users/{principal.id}/disable")
 
 
-async def a_session_that_signed_out(at: Place) -> tuple[Headers, Withdraw]:
+async def a_session_that_logged_out(at: Place) -> tuple[Headers, Withdraw]:
     _, principal = await at.person()
     cookie = await at.served.services.sessions.begin(principal)
     headers = {"Cookie": f"watchbill_session={cookie}"}
@@ -123,7 +123,7 @@ LOSSES = (
     a_disabled_account,
     a_disabled_user,
     a_session_of_a_disabled_user,
-    a_session_that_signed_out,
+    a_session_that_logged_out,
     a_session_whose_secret_was_rotated,
     an_ended_access_key,
     a_revoked_login,

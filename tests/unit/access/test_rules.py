@@ -8,7 +8,7 @@ import pytest
 
 from watchbill.access.caller import caller_of
 from watchbill.access.roles import PREDEFINED, Permission, Roles, with_custom
-from watchbill.api.limits import MAX_PRINCIPALS, RefusalDelay, SignInLimiter, TokenBuckets
+from watchbill.api.limits import MAX_PRINCIPALS, LoginLimiter, RefusalDelay, TokenBuckets
 from watchbill.errors import Invalid, TooMany, Unauthenticated
 from watchbill.identity import ACCOUNT, SERVICE_ACCOUNT, Principal, Rule, Subject
 from watchbill.query import Scope
@@ -232,18 +232,18 @@ def test_buckets_forget_whoever_is_quiet() -> None:
 
 def test_failed_and_successful_sign_ins_are_limited_apart() -> None:
     clock = Clock()
-    sign_ins = SignInLimiter(clock)
+    limiter = LoginLimiter(clock)
     for _ in range(10):
-        sign_ins.check("wbc-1", "192.0.2.1")
-        sign_ins.record("wbc-1", "192.0.2.1", is_failed=True)
+        limiter.check("wbc-1", "192.0.2.1")
+        limiter.record("wbc-1", "192.0.2.1", is_failed=True)
     with pytest.raises(TooMany) as refused:
-        sign_ins.check("wbc-1", "192.0.2.1")
+        limiter.check("wbc-1", "192.0.2.1")
     assert refused.value.retry_after_seconds == 60
-    sign_ins.check("wbc-1", "192.0.2.2")
-    sign_ins.check("wbc-2", "192.0.2.1")
+    limiter.check("wbc-1", "192.0.2.2")
+    limiter.check("wbc-2", "192.0.2.1")
     clock.now += 61
     for _ in range(120):
-        sign_ins.check("wbc-1", "192.0.2.1")
-        sign_ins.record("wbc-1", "192.0.2.1", is_failed=False)
+        limiter.check("wbc-1", "192.0.2.1")
+        limiter.record("wbc-1", "192.0.2.1", is_failed=False)
     with pytest.raises(TooMany):
-        sign_ins.check("wbc-1", "192.0.2.1")
+        limiter.check("wbc-1", "192.0.2.1")

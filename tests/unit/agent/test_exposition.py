@@ -56,7 +56,7 @@ def test_values_that_no_sum_would_survive_are_passed_over() -> None:
 def test_pages_that_are_none() -> None:
     assert looks_like_metrics(PAGE.encode())
     assert looks_like_metrics(b"")
-    for page in (b"<html>sign in</html>", b'{"error": 1}', b"\x1f\x8b\x08"):
+    for page in (b"<html>log in</html>", b'{"error": 1}', b"\x1f\x8b\x08"):
         assert not looks_like_metrics(page)
 
 

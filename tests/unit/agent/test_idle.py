@@ -17,7 +17,7 @@ ROOT = "w"
 
 
 class Story:
-    """Scrapes every 30 seconds; each is a mapping from device to utilisation."""
+    """Scrapes every 30 seconds; each is a mapping from device to utilization."""
 
     def __init__(self, *, threshold: float = 0.0) -> None:
         self.watch = IdleGpuWatch(IdleSettings(threshold_percent=threshold))

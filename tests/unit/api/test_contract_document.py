@@ -57,8 +57,8 @@ def test_only_these_operations_are_open_to_everyone() -> None:
         "create_device_login",
         "create_session",
         "list_issuers",
-        "start_sign_on",
-        "finish_sign_on",
+        "start_oidc_login",
+        "finish_oidc_login",
         "get_health",
         "get_liveness",
         "get_version",
@@ -79,7 +79,9 @@ def test_the_page_session_opens_reading_and_its_own_end_only() -> None:
 
 def test_rights() -> None:
     rights = {
-        one.operation_id: one.right for one in OPERATIONS if one.login is LoginRequirement.CALLER
+        one.operation_id: one.permission
+        for one in OPERATIONS
+        if one.login is LoginRequirement.CALLER
     }
     assert {name for name, right in rights.items() if right is Permission.CLUSTERS_WRITE} == {
         "create_cluster",

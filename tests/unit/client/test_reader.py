@@ -98,7 +98,7 @@ async def test_a_success_that_is_no_answer_of_ours_is_unavailable(body: str) -> 
 
 async def test_a_token_endpoint_of_something_else_is_unavailable() -> None:
     fake = Fake()
-    fake.answer = answering(200, "<html>sign in here</html>")  # type: ignore[method-assign]
+    fake.answer = answering(200, "<html>log in here</html>")  # type: ignore[method-assign]
     async with asking(fake) as client:
         with pytest.raises(Unavailable, match="not come from a Watchbill server"):
             await client.me()

@@ -184,7 +184,7 @@ export async function getMe(signal?: AbortSignal): Promise<Me> {
   return (await getJson<Me>("/api/v1/me", signal)).body;
 }
 
-export async function signIn(clientId: string, clientSecret: string): Promise<Me> {
+export async function logIn(clientId: string, clientSecret: string): Promise<Me> {
   const response = await send("/api/v1/session", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
@@ -198,15 +198,15 @@ export interface IdentityProvider {
   readonly title: string;
 }
 
-/** The identity providers that people can sign in with. */
+/** The identity providers that people can log in with. */
 export async function listIdentityProviders(signal?: AbortSignal): Promise<readonly IdentityProvider[]> {
   return (await getJson<{ issuers: readonly IdentityProvider[] }>("/api/v1/session/oidc", signal)).body.issuers;
 }
 
-export function signInUrl(provider: IdentityProvider, next: string): string {
+export function loginUrl(provider: IdentityProvider, next: string): string {
   return `/api/v1/session/oidc/${encodeURIComponent(provider.name)}/start?${new URLSearchParams({ next })}`;
 }
 
-export async function signOut(): Promise<void> {
+export async function logOut(): Promise<void> {
   await send("/api/v1/session", { method: "DELETE" });
 }

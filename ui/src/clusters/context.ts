@@ -25,8 +25,8 @@ export function useClusters(): Clusters {
   return useContext(ClustersContext);
 }
 
-export function useClustersLive(isSignedIn: boolean): Clusters {
-  const live = useLiveQuery(isSignedIn ? "clusters" : undefined, listClusters, 10_000);
+export function useClustersLive(isLoggedIn: boolean): Clusters {
+  const live = useLiveQuery(isLoggedIn ? "clusters" : undefined, listClusters, 10_000);
   const byId = useMemo(
     () => new Map((live.data ?? []).map((cluster) => [cluster.id, cluster])),
     [live.data],

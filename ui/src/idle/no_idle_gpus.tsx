@@ -53,7 +53,7 @@ export function Definition() {
   const after = idleAfter(useClusters().data ?? []);
   return (
     <p class="muted">
-      A GPU is idle if it is allocated and its utilisation has been 0 for more than {after ?? "the time set for its agent"}.
+      A GPU is idle if it is allocated and its utilization has been 0 for more than {after ?? "the time set for its agent"}.
     </p>
   );
 }

@@ -1,20 +1,20 @@
-/** Sign-in with an identity provider, or with a client ID and secret. The session is a cookie that scripts cannot read. */
+/** Login with an identity provider, or with a client ID and secret. The session is a cookie that scripts cannot read. */
 
 import { useState } from "preact/hooks";
 import { ApiError } from "../api/http";
-import { signInUrl, listIdentityProviders, signIn } from "../api/routes";
+import { loginUrl, listIdentityProviders, logIn } from "../api/routes";
 import type { Me } from "../api/shapes";
 import { useLiveQuery } from "../hooks/live_query";
 import { safePath } from "../model/links";
-import { signInError } from "../model/sign_in_error";
+import { signInError } from "../model/login_error";
 import { Logo } from "../components/logo";
 
 interface LoginProps {
-  readonly wasSignedIn: boolean;
-  readonly onSignedIn: (me: Me) => void;
+  readonly wasLoggedIn: boolean;
+  readonly onLoggedIn: (me: Me) => void;
 }
 
-export function LoginPage({ wasSignedIn, onSignedIn }: LoginProps) {
+export function LoginPage({ wasLoggedIn, onLoggedIn }: LoginProps) {
   const [clientId, setClientId] = useState("");
   const [secret, setSecret] = useState("");
   const [problem, setProblem] = useState<string | undefined>(undefined);
@@ -24,7 +24,7 @@ export function LoginPage({ wasSignedIn, onSignedIn }: LoginProps) {
     setBusy(true);
     setProblem(undefined);
     try {
-      onSignedIn(await signIn(clientId.trim(), secret.trim()));
+      onLoggedIn(await logIn(clientId.trim(), secret.trim()));
     } catch (error) {
       setProblem(problemOf(error));
     } finally {
@@ -38,7 +38,7 @@ export function LoginPage({ wasSignedIn, onSignedIn }: LoginProps) {
         <h1>
           <Logo /> Watchbill
         </h1>
-        {wasSignedIn && <p class="muted">Your session has ended. Please sign in again.</p>}
+        {wasLoggedIn && <p class="muted">Your session has ended. Please log in again.</p>}
         <IdentityProviders />
         <label>
           Client ID
@@ -68,7 +68,7 @@ export function LoginPage({ wasSignedIn, onSignedIn }: LoginProps) {
           </p>
         )}
         <button type="submit" class="button is-primary" disabled={isBusy}>
-          {isBusy ? "Signing in…" : "Sign in"}
+          {isBusy ? "Logging in…" : "Log in"}
         </button>
         <p class="muted">The server prints the first client ID and secret when it starts for the first time.</p>
       </form>
@@ -91,8 +91,8 @@ function IdentityProviders() {
         </p>
       )}
       {data.map((provider) => (
-        <a key={provider.name} class="button is-primary" href={signInUrl(provider, next)}>
-          Sign in with {provider.title}
+        <a key={provider.name} class="button is-primary" href={loginUrl(provider, next)}>
+          Log in with {provider.title}
         </a>
       ))}
       <p class="or">or with a client ID</p>
@@ -101,7 +101,7 @@ function IdentityProviders() {
 }
 
 function problemOf(error: unknown): string {
-  if (!(error instanceof ApiError)) return "Sign-in failed. Please try again.";
+  if (!(error instanceof ApiError)) return "Login failed. Please try again.";
   if (error.status === 401) return "The client ID or the secret is wrong.";
   if (error.status === 429) return "Too many failed attempts. Please wait a minute.";
   return error.message;

@@ -29,7 +29,7 @@ const WITHOUT_ANSWER: Readonly<Record<NoAnswer, Explanation>> = {
   },
   proxy: {
     title: "A proxy responded in place of the server",
-    hint: `Watchbill may be stopped behind it, or the proxy requires a sign-in of its own. ${RETRYING}`,
+    hint: `Watchbill may be stopped behind it, or the proxy requires a login of its own. ${RETRYING}`,
     canRetry: true,
   },
 };

@@ -20,7 +20,7 @@ export function safeLink(address: string | undefined): string | undefined {
   return isWeb && url.username === "" && url.password === "" && url.host !== "" ? url.href : undefined;
 }
 
-/** A path within this page, for the way back after signing in; anything else becomes the start page. */
+/** A path within this page, for the way back after logging in; anything else becomes the start page. */
 export function safePath(path: string | null | undefined): string {
   if (path === null || path === undefined) return "/";
   if (!path.startsWith("/") || path.startsWith("//") || /[\\\u0000-\u001f]/u.test(path)) return "/";

@@ -14,7 +14,7 @@ export interface ChartSpec {
 
 export const CHARTS: readonly ChartSpec[] = [
   { title: "Allocated GPUs", unit: "gpus", lines: { GPU_ALLOCATION: "allocated" } },
-  { title: "GPU utilisation", unit: "percent", isFromGpuExporter: true, lines: { GPU_UTILIZATION: "used" } },
+  { title: "GPU utilization", unit: "percent", isFromGpuExporter: true, lines: { GPU_UTILIZATION: "used" } },
   {
     title: "GPU memory",
     unit: "bytes",

@@ -9,7 +9,7 @@ import { LiveRows, type RowSource } from "./live_rows";
 
 let cached: { readonly key: string; readonly rows: LiveRows } | undefined;
 
-/** Clears the cache at sign-out, so that the next user sees none of it. */
+/** Clears the cache at logout, so that the next user sees none of it. */
 export function forgetRows(): void {
   cached = undefined;
 }

@@ -60,7 +60,7 @@ _NO_CONTAINER = frozenset({"", "POD"})
 
 
 def gpu_figures(parts: Iterable[DeviceShare]) -> dict[tuple[str, str], float]:
-    """Mean utilisation; memory and NVLink traffic if no other workload has a share of the device."""
+    """Mean utilization; memory and NVLink traffic if no other workload has a share of the device."""
     devices: dict[Key, Device] = {}
     is_alone = True
     for part in parts:

@@ -1,6 +1,6 @@
 """Which allocated GPUs do nothing, since when, and for how many GPU-hours. Pure: times are given.
 
-A device is idle once its utilisation has stayed at the threshold for longer than the window, observed without a
+A device is idle once its utilization has stayed at the threshold for longer than the window, observed without a
 gap, with the same holder. If the beginning was not observed, it counts as not measured until the window has
 passed.
 """
@@ -150,7 +150,7 @@ class IdleGpuWatch:
 
 
 def _by_key(parts: Iterable[DeviceShare]) -> dict[Key, tuple[float, float]]:
-    """Share and utilisation by device; several pods of one workload may share one."""
+    """Share and utilization by device; several pods of one workload may share one."""
     figures: dict[Key, tuple[float, float]] = {}
     for part in parts:
         utilization = part.device.utilization

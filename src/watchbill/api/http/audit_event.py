@@ -53,7 +53,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditAnnotation:
-    """What a handler adds: who signed in, what was changed."""
+    """What a handler adds: who logged in, what was changed."""
 
     tenant_id: int | None = None
     kind: str = ""
@@ -123,9 +123,9 @@ def _address(scope: Scope, *, is_stranger: bool) -> str:
 
 
 def _rules(caller: Caller | None, operation: Operation | None) -> tuple[str, ...]:
-    if caller is None or operation is None or operation.right is None:
+    if caller is None or operation is None or operation.permission is None:
         return ()
-    return caller.rules.get(operation.right, ())
+    return caller.rules.get(operation.permission, ())
 
 
 def _target(scope: Scope) -> str:

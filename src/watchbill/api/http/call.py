@@ -18,8 +18,8 @@ from watchbill.access.audit import Audit
 from watchbill.access.caller import Caller, CallerCache, TokenVerifier
 from watchbill.access.device_logins import DeviceLogins
 from watchbill.access.oidc.configuration import read_access_configuration
+from watchbill.access.oidc.oidc_login import OidcLogin, SignedState
 from watchbill.access.oidc.provider import Provider
-from watchbill.access.oidc.sign_on import SignedState, SignOn
 from watchbill.access.oidc.verification import UserDirectory
 from watchbill.access.roles import Roles
 from watchbill.access.sessions import Sessions
@@ -34,8 +34,8 @@ from watchbill.api.limits import (
     AgentLimiter,
     ConcurrencyLimiter,
     DeviceLoginLimiter,
+    LoginLimiter,
     RejectingConcurrencyLimiter,
-    SignInLimiter,
     UnverifiedCredentialLimiter,
 )
 from watchbill.background import Background, utc_now
@@ -115,10 +115,10 @@ class Services:
     providers: tuple[Provider, ...]
     users: UserDirectory
     token_verifier: TokenVerifier
-    sign_on: SignOn
+    oidc_login: OidcLogin
     device_logins: DeviceLogins
     audit: Audit
-    sign_in_limiter: SignInLimiter
+    login_limiter: LoginLimiter
     credential_limiter: UnverifiedCredentialLimiter
     device_login_limiter: DeviceLoginLimiter
     agent_limiter: AgentLimiter
@@ -158,10 +158,10 @@ def services_of(
         providers=providers,
         users=users,
         token_verifier=TokenVerifier(tokens, providers, users, clock),
-        sign_on=SignOn(SignedState(keyring, clock, purpose="sign-on"), clock),
+        oidc_login=OidcLogin(SignedState(keyring, clock, purpose="login"), clock),
         device_logins=DeviceLogins(db, clock),
         audit=Audit(db),
-        sign_in_limiter=SignInLimiter(),
+        login_limiter=LoginLimiter(),
         credential_limiter=UnverifiedCredentialLimiter(
             settings.requests_per_second, settings.requests_burst
         ),

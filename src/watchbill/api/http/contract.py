@@ -74,7 +74,7 @@ class Operation:
     method: str
     path: str
     login: LoginRequirement
-    right: Permission | None
+    permission: Permission | None
     """What the caller must be allowed to do, beyond being known."""
     takes_session: bool
     """Whether the page's cookie is as good as a token here."""
@@ -229,7 +229,7 @@ def _operation(merged: Document, path: str, method: str, raw: Document) -> Opera
         path=path,
         login=_login(security),
         takes_session=any("sessionCookie" in one for one in security),
-        right=_right(raw.get("x-right", Permission.WORKLOADS_READ)),
+        permission=_permission(raw.get("x-permission", Permission.WORKLOADS_READ)),
         parameters=tuple(read_parameter(one, resolve(merged, one["schema"])) for one in parameters),
         offers=_offers(raw),
     )
@@ -257,8 +257,8 @@ def _login(security: list[Document]) -> LoginRequirement:
     )
 
 
-def _right(word: str) -> Permission | None:
-    return None if word == "nothing" else Permission(word)
+def _permission(word: str) -> Permission | None:
+    return None if word == "none" else Permission(word)
 
 
 def _offers(raw: Document) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ class OperationEndpoint:
 
 def _turn(call: Call, operation: Operation) -> AbstractAsyncContextManager[None]:
     """Reads of one tenant take turns, so that none can keep all connections to itself."""
-    if operation.right is not Permission.WORKLOADS_READ or call.caller is None:
+    if operation.permission is not Permission.WORKLOADS_READ or call.caller is None:
         return nullcontext()
     services = call.services
     turns = (

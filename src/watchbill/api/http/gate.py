@@ -1,7 +1,7 @@
 """The outermost layer: sizes, request ids, one log line and one measurement per request, no error unanswered.
 
 Where a proxy stands in front, `X-Forwarded-For` and `-Proto` count, from named proxies alone. Logs never hold a
-header (but a request's id), a query string or a body, and what nobody signed in for fills no log.
+header (but a request's id), a query string or a body, and what nobody logged in for fills no log.
 """
 
 import itertools

@@ -97,7 +97,7 @@ class Guard:
         )  # also of what is refused from here on
         await self._take(self._callers, caller.principal.id)
         await self._take(self._tenants, caller.tenant_id)
-        check_permission(caller, operation.right)
+        check_permission(caller, operation.permission)
         return Admitted(caller=caller)
 
     async def _agent(self, scope: Scope, credential: str) -> AgentIdentity:
@@ -133,13 +133,13 @@ class Guard:
         return await services.callers.resolve(session.principal)
 
 
-def check_permission(caller: Caller, right: Permission | None) -> None:
+def check_permission(caller: Caller, permission: Permission | None) -> None:
     """Raises Forbidden."""
-    if right is None or caller.may(right):
+    if permission is None or caller.may(permission):
         return
-    if right is Permission.WORKLOADS_READ:
+    if permission is Permission.WORKLOADS_READ:
         raise Forbidden("You have no permission to read workloads.")
-    raise Forbidden(f"Requires permission {right}.")
+    raise Forbidden(f"Requires permission {permission}.")
 
 
 def is_same_origin(headers: Headers) -> bool:

@@ -38,14 +38,14 @@ async def create_device_login(call: Call) -> Answer:
 
 
 async def get_device_page(call: Call) -> Answer:
-    """Who is signed in sees what would be confirmed; who is not, where to sign in first."""
+    """Who is logged in sees what would be confirmed; who is not, where to log in first."""
     sent = _query(call, "user_code")
-    caller = await _signed_in(call)
+    caller = await _logged_in(call)
     if caller is None:
-        return _page(_sign_in(call, sent))
+        return _page(_log_in(call, sent))
     if not sent:
         return _page(_ASK_CODE)
-    limits, counted = call.services.sign_in_limiter, f"device {caller.principal.id}"
+    limits, counted = call.services.login_limiter, f"device {caller.principal.id}"
     limits.check(counted, call.client_address)
     found = await call.services.device_logins.find(sent)
     if found is None:
@@ -65,7 +65,7 @@ async def decide_device_login(call: Call) -> Answer:
         raise Invalid("A device login is confirmed in the browser.")
     form = await call.form()
     is_approved = form.get("decision") == "approve"
-    limits, counted = call.services.sign_in_limiter, f"device {call.caller.principal.id}"
+    limits, counted = call.services.login_limiter, f"device {call.caller.principal.id}"
     limits.check(counted, call.client_address)
     principal = call.caller.principal if is_approved else None
     call.note(details="approved" if is_approved else "denied")
@@ -76,7 +76,7 @@ async def decide_device_login(call: Call) -> Answer:
     return _page(f"<p>{done} You may close this page.</p>")
 
 
-async def _signed_in(call: Call) -> Caller | None:
+async def _logged_in(call: Call) -> Caller | None:
     cookie = read_cookie(call.scope, call.headers, SESSION_COOKIE)
     if cookie is None:
         return None
@@ -101,17 +101,17 @@ def _asked_address(call: Call) -> str:
     return f"{call.scope['scheme']}://{host}"
 
 
-def _sign_in(call: Call, code: str) -> str:
+def _log_in(call: Call, code: str) -> str:
     then = f"/device?user_code={code}" if code else "/device"
     links = "".join(
         f'<p><a href="/api/v1/session/oidc/{escape(one.issuer.name)}/start?next={escape(then)}">'
-        f"Sign in with {escape(one.issuer.shown)}</a></p>"
+        f"Log in with {escape(one.issuer.shown)}</a></p>"
         for one in call.services.providers
         if one.issuer.client_id is not None
     )
     return (
-        "<p>A CLI asks to act as you. Sign in first, then open this address again.</p>"
-        f'{links}<p><a href="/login">Sign in with a client id</a></p>'
+        "<p>A CLI asks to act as you. Log in first, then open this address again.</p>"
+        f'{links}<p><a href="/login">Log in with a client id</a></p>'
     )
 
 
@@ -134,7 +134,7 @@ _ASK_CODE = (
     '<input name="user_code" autocomplete="off" required></label> <button>Continue</button></form>'
 )
 _CONFIRM = (
-    "<p>You are signed in as <b>{name}</b>. A CLI at <b>{address}</b> asks to act as you. "
+    "<p>You are logged in as <b>{name}</b>. A CLI at <b>{address}</b> asks to act as you. "
     "Approve only if you started it just now and it shows this code:</p><p><b>{code}</b></p>"
     '<form method="post" action="/api/v1/session/device">'
     '<input type="hidden" name="user_code" value="{code}">'

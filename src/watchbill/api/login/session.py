@@ -1,6 +1,6 @@
-"""The page's session: sign in for a cookie that script cannot read, and sign out.
+"""The page's session: log in for a cookie that scripts cannot read, and log out.
 
-Signing in, with the limits on how often it may be tried. Tokens and sessions share it.
+`log_in` checks a client id and its secret, within the limits on how often it may be tried; tokens use it too.
 """
 
 from contextlib import suppress
@@ -8,13 +8,15 @@ from typing import Annotated
 
 import msgspec
 
-from watchbill.access.accounts import SignInRefused, principal_of
+from watchbill.access.accounts import LoginRefused, principal_of
 from watchbill.api.http.call import Call
 from watchbill.api.http.guard import SESSION_COOKIE, is_same_origin, read_cookie, set_cookie
 from watchbill.api.http.reply import Answer, Reply, encode
 from watchbill.api.resources.me import me
 from watchbill.errors import Forbidden, Unauthenticated
 from watchbill.identity import SERVICE_ACCOUNT, USER, Account
+
+MAX_COUNTED_ID_CHARACTERS = 200
 
 Credential = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
@@ -26,9 +28,9 @@ class SessionCreation(msgspec.Struct, frozen=True, rename="camel"):
 
 async def create_session(call: Call) -> Answer:
     if not is_same_origin(call.headers):
-        raise Forbidden("Cross-site sign-in is not allowed.")
+        raise Forbidden("Cross-site login is not allowed.")
     sent = await call.json_body(SessionCreation)
-    account = await sign_in(call, sent.client_id, sent.client_secret)
+    account = await log_in(call, sent.client_id, sent.client_secret)
     caller = await call.services.callers.resolve(principal_of(account))
     cookie = await call.services.sessions.begin(principal_of(account))
     lifetime = call.services.sessions.lifetime_seconds
@@ -49,23 +51,17 @@ async def delete_session(call: Call) -> Answer:
     )
 
 
-HANDLERS = (create_session, delete_session)
-
-
-MAX_COUNTED_ID_CHARACTERS = 200
-
-
-async def sign_in(call: Call, client_id: str, secret: str) -> Account:
+async def log_in(call: Call, client_id: str, secret: str) -> Account:
     """Raises SignInRefused, TooMany. The audit log names accounts that there are, in their own tenant's log:
     anything else may be a secret in the wrong field."""
-    limits, address = call.services.sign_in_limiter, call.client_address
+    limits, address = call.services.login_limiter, call.client_address
     counted_id = client_id[:MAX_COUNTED_ID_CHARACTERS]
     call.note()
     limits.check(counted_id, address)
     try:
         async with call.services.credential_limiter.lookup(address, client_id + secret):
-            account = await call.services.accounts.sign_in(client_id, secret)
-    except SignInRefused as error:
+            account = await call.services.accounts.log_in(client_id, secret)
+    except LoginRefused as error:
         limits.record(counted_id, address, is_failed=True)
         if error.account is not None:
             _note(call, error.account)
@@ -81,3 +77,6 @@ def _note(call: Call, account: Account) -> None:
         kind=SERVICE_ACCOUNT if account.person_id is None else USER,
         subject=account.client_id,
     )
+
+
+HANDLERS = (create_session, delete_session)

@@ -10,7 +10,7 @@ from watchbill.access.accounts import principal_of
 from watchbill.access.device_logins import PendingDeviceLogin
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, json_reply
-from watchbill.api.login.session import sign_in
+from watchbill.api.login.session import log_in
 from watchbill.errors import Invalid, OAuthError, Unauthenticated
 from watchbill.identity import PERSON, SERVICE_ACCOUNT, USER, Principal
 from watchbill.responses.access import BEARER, TokenGrant, TokenPair
@@ -124,7 +124,7 @@ async def _issued(call: Call, principal: Principal) -> str:
 
 
 async def _token(call: Call, client_id: str, secret: str) -> str:
-    account = await sign_in(call, client_id, secret)
+    account = await log_in(call, client_id, secret)
     return await call.services.tokens.issue(principal_of(account), client_id=account.client_id)
 
 

@@ -71,9 +71,9 @@ async def idle(
 ) -> None:
     """List workloads with idle GPUs, the most idle GPU-hours first.
 
-    A GPU is idle when it is allocated and its utilisation stayed 0 for longer than its agent's window
+    A GPU is idle when it is allocated and its utilization stayed 0 for longer than its agent's window
     (five minutes unless set otherwise; `watchbill doctor` tells it). IDLE-FOR is
-    since when, GPU-HOURS is what was lost by now. Where nothing measures utilisation nobody can know, and this
+    since when, GPU-HOURS is what was lost by now. Where nothing measures utilization nobody can know, and this
     says so. Also: `idle --by owner`.
     """
     from watchbill.client import Selection

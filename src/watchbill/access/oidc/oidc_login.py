@@ -73,8 +73,8 @@ class SignedState:
         return retired_at is not None and self._clock() > retired_at + MAX_LIFETIME
 
 
-SIGN_ON_SECONDS = 600
-SIGN_ON_FAILED = "The login did not succeed. Start again."
+LOGIN_SECONDS = 600
+LOGIN_FAILED = "The login did not succeed. Start again."
 MAX_CODE_CHARACTERS = 4096
 MAX_TOKEN_CHARACTERS = 16 * 1024
 _LOCAL_PATH = re.compile(r"/(?![/\\])[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,500}", re.ASCII)
@@ -84,7 +84,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SignOnResult:
+class ProviderRedirect:
     """The query with which the identity provider redirected the browser back."""
 
     code: str | None
@@ -93,11 +93,11 @@ class SignOnResult:
     error: str | None
 
 
-PendingSignOn = Mapping[str, Any]
+PendingLogin = Mapping[str, Any]
 """A login in progress: issuer, state, nonce, verifier, and `then`, the path to return to."""
 
 
-class SignOn:
+class OidcLogin:
     def __init__(self, signed_state: SignedState, clock: Callable[[], datetime]) -> None:
         self._signed_state = signed_state
         self._clock = clock
@@ -127,9 +127,9 @@ class SignOn:
         }
         mark = "&" if "?" in endpoints.authorization else "?"
         url = f"{endpoints.authorization}{mark}{urlencode(query)}"
-        return url, await self._signed_state.sign(state_members, seconds=SIGN_ON_SECONDS)
+        return url, await self._signed_state.sign(state_members, seconds=LOGIN_SECONDS)
 
-    async def pending(self, state_cookie: str | None) -> PendingSignOn | None:
+    async def pending(self, state_cookie: str | None) -> PendingLogin | None:
         """The login that this browser began; None where there is none, or it began too long ago."""
         try:
             return None if state_cookie is None else await self._signed_state.verify(state_cookie)
@@ -139,12 +139,12 @@ class SignOn:
     async def finish(
         self,
         provider: Provider,
-        returned: SignOnResult,
+        returned: ProviderRedirect,
         *,
-        pending: PendingSignOn,
+        pending: PendingLogin,
         redirect_uri: str,
     ) -> ExternalLogin:
-        """Who signed in. Raises Unauthenticated, Unavailable."""
+        """Who logged in. Raises Unauthenticated, Unavailable."""
         try:
             endpoints = await provider.endpoints()
             _check(provider, endpoints, returned, pending)
@@ -164,9 +164,9 @@ class SignOn:
             log.warning(
                 "identity provider refused", issuer=provider.issuer.name, reason=error.message
             )
-            raise Unauthenticated(SIGN_ON_FAILED) from error
+            raise Unauthenticated(LOGIN_FAILED) from error
         except InvalidToken as error:
-            raise Unauthenticated(SIGN_ON_FAILED) from error
+            raise Unauthenticated(LOGIN_FAILED) from error
 
     async def _exchange(
         self, provider: Provider, endpoints: Endpoints, code: str, verifier: str, redirect_uri: str
@@ -218,7 +218,7 @@ def _text(token_response: Any, member: str) -> str:
 
 
 def _check(
-    provider: Provider, endpoints: Endpoints, returned: SignOnResult, pending: PendingSignOn
+    provider: Provider, endpoints: Endpoints, returned: ProviderRedirect, pending: PendingLogin
 ) -> None:
     """That this is the end of the login that the browser began, with the issuer it began it with."""
     if pending["issuer"] != provider.issuer.name or returned.error is not None:

@@ -1,4 +1,4 @@
-"""Signing in to the page with one's own account: real Chromium, a strict provider, and the way back."""
+"""Logging in to the page with one's own account: real Chromium, a strict provider, and the way back."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -44,7 +44,7 @@ async def test_somebody_signs_in_at_the_issuer_and_is_where_they_wanted(
                     f"{PUBLIC_URL}/login?failed=expired&issuer=corp&next=%2F"
                 )
                 await tab.page.goto(f"{PUBLIC_URL}/fleet?by=type")
-                await tab.page.get_by_role("link", name="Sign in with Example Corp").click()
+                await tab.page.get_by_role("link", name="Log in with Example Corp").click()
                 await tab.page.fill("[name=login]", "ada")
                 await tab.page.fill("[name=password]", "x")
                 await tab.page.click("button[type=submit]")

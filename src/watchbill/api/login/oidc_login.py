@@ -4,8 +4,13 @@ from dataclasses import dataclass
 from html import escape
 from urllib.parse import urlencode
 
+from watchbill.access.oidc.oidc_login import (
+    LOGIN_FAILED,
+    LOGIN_SECONDS,
+    ProviderRedirect,
+    local_path,
+)
 from watchbill.access.oidc.provider import Provider
-from watchbill.access.oidc.sign_on import SIGN_ON_FAILED, SIGN_ON_SECONDS, SignOnResult, local_path
 from watchbill.api.http.audit_event import REQUEST_ID
 from watchbill.api.http.call import Call
 from watchbill.api.http.guard import SESSION_COOKIE, read_cookie, set_cookie
@@ -22,7 +27,7 @@ from watchbill.errors import (
 from watchbill.identity import USER
 from watchbill.responses.access import IssuerEntry, IssuerList
 
-SIGN_ON_COOKIE = "watchbill_login"
+LOGIN_COOKIE = "watchbill_login"
 
 
 async def list_issuers(call: Call) -> Answer:
@@ -37,38 +42,38 @@ async def list_issuers(call: Call) -> Answer:
     )
 
 
-async def start_sign_on(call: Call) -> Answer:
+async def start_oidc_login(call: Call) -> Answer:
     provider, then = _provider(call), local_path(call.values["next"])
     try:
-        url, kept = await call.services.sign_on.begin(
+        url, kept = await call.services.oidc_login.begin(
             provider, redirect_uri=_redirect_uri(call, provider), then=then
         )
     except Unavailable:
         return _back(call, provider, AWAY, then)
     cookie = set_cookie(
-        call.scope, SIGN_ON_COOKIE, kept, max_age_seconds=SIGN_ON_SECONDS, same_site="Lax"
+        call.scope, LOGIN_COOKIE, kept, max_age_seconds=LOGIN_SECONDS, same_site="Lax"
     )
     return Reply(status=303, headers=[(b"location", url.encode()), cookie])
 
 
-async def finish_sign_on(call: Call) -> Answer:
+async def finish_oidc_login(call: Call) -> Answer:
     """The session's cookie is strict, and this request came from elsewhere: so the page that follows is
     opened by a page of ours, not by a redirect."""
     provider, services, values = _provider(call), call.services, call.values
     limit_key = f"issuer {provider.issuer.name}"
     call.note(tenant_id=_audit_tenant(provider), details=limit_key)
-    pending = await services.sign_on.pending(read_cookie(call.scope, call.headers, SIGN_ON_COOKIE))
+    pending = await services.oidc_login.pending(read_cookie(call.scope, call.headers, LOGIN_COOKIE))
     if pending is None:
         return _back(call, provider, EXPIRED, "/")
     then = pending["then"]
-    returned = SignOnResult(
+    returned = ProviderRedirect(
         code=values["code"], state=values["state"], issuer=values["iss"], error=values["error"]
     )
     # Failures are limit_key for the login that was begun: nobody's keep others behind the same proxy out.
-    limits = services.sign_in_limiter
+    limits = services.login_limiter
     try:
         limits.check(pending["state"], limit_key)
-        login = await services.sign_on.finish(
+        login = await services.oidc_login.finish(
             provider, returned, pending=pending, redirect_uri=_redirect_uri(call, provider)
         )
         principal = await services.users.principal(login)
@@ -88,7 +93,7 @@ async def finish_sign_on(call: Call) -> Answer:
         media_type=HTML,
         headers=[
             set_cookie(call.scope, SESSION_COOKIE, session, max_age_seconds=lifetime),
-            set_cookie(call.scope, SIGN_ON_COOKIE, "", max_age_seconds=0, same_site="Lax"),
+            set_cookie(call.scope, LOGIN_COOKIE, "", max_age_seconds=0, same_site="Lax"),
         ],
     )
 
@@ -107,8 +112,8 @@ DECLINED = Failure(
 EXPIRED = Failure(
     "expired", Unauthenticated("This login was not started in this browser, or has expired.")
 )
-REFUSED = Failure("refused", Unauthenticated(SIGN_ON_FAILED))
-BUSY = Failure("busy", TooMany("Too many sign-ins.", retry_after_seconds=60))
+REFUSED = Failure("refused", Unauthenticated(LOGIN_FAILED))
+BUSY = Failure("busy", TooMany("Too many logins.", retry_after_seconds=60))
 AWAY = Failure(
     "away", Unavailable("The identity provider does not answer.", retry_after_seconds=30)
 )
@@ -126,7 +131,7 @@ def _back(call: Call, provider: Provider, failure: Failure, then: str) -> Answer
         media_type=HTML,
         headers=[
             *refusal.headers,
-            set_cookie(call.scope, SIGN_ON_COOKIE, "", max_age_seconds=0, same_site="Lax"),
+            set_cookie(call.scope, LOGIN_COOKIE, "", max_age_seconds=0, same_site="Lax"),
         ],
     )
 
@@ -166,4 +171,4 @@ def _redirect_uri(call: Call, provider: Provider) -> str:
     return f"{base.rstrip('/')}/api/v1/session/oidc/{provider.issuer.name}/callback"
 
 
-HANDLERS = (list_issuers, start_sign_on, finish_sign_on)
+HANDLERS = (list_issuers, start_oidc_login, finish_oidc_login)

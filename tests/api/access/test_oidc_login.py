@@ -23,7 +23,7 @@ import yaml
 from tests.api.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import SETTINGS, Answer, Served, serving
-from watchbill.access.oidc.sign_on import local_path
+from watchbill.access.oidc.oidc_login import local_path
 from watchbill.identity import administrator_rule
 from watchbill.store.identity.administration import RuleChange, rule_change
 
@@ -70,7 +70,7 @@ async def provider() -> AsyncIterator[str]:
 
 
 class Site:
-    """A server where people sign in through the provider, with a clock that tests may move."""
+    """A server where people log in through the provider, with a clock that tests may move."""
 
     def __init__(self, served: Served) -> None:
         self.served = served
@@ -136,7 +136,7 @@ async def authorize(address: str, user: str) -> str:
         return back.query
 
 
-async def signed_in(served: Served, user: str = "ada", then: str = "/workloads") -> Answer:
+async def logged_in(served: Served, user: str = "ada", then: str = "/workloads") -> Answer:
     address, kept = await start(served, then)
     query = await authorize(address, user)
     return await served.get(f"{CALLBACK}?{query}", token=None, headers={"Cookie": kept})
@@ -160,7 +160,7 @@ async def test_a_login_through_the_provider(at: Site) -> None:
     assert sent["code_challenge_method"] == "S256"
     assert re.fullmatch(r"[A-Za-z0-9_-]{43}", sent["code_challenge"])
     assert sent["redirect_uri"] == f"http://watchbill.example.com{CALLBACK}"
-    answer = await signed_in(served)
+    answer = await logged_in(served)
     assert answer.status == 200, answer.body
     assert b'url=/workloads"' in answer.body
     cookie = session_of(answer)
@@ -172,12 +172,12 @@ async def test_a_login_through_the_provider(at: Site) -> None:
     assert (await served.ask("POST", "/api/v1/admin/rules", json=rule)).status == 201
     at.shift = timedelta(seconds=31)
     assert (await served.get("/api/v1/workloads", token=None, headers=cookie)).status == 200
-    events = (await served.get("/api/v1/admin/audit?operation=finish_sign_on")).json["events"]
+    events = (await served.get("/api/v1/admin/audit?operation=finish_oidc_login")).json["events"]
     assert [(one["subject"], one["outcome"]) for one in events] == [("ada@example.com", 200)]
 
 
 async def test_who_is_not_verified_does_not_come_in(at: Site) -> None:
-    assert_is_error(await signed_in(at.served, "grace"), 401)
+    assert_is_error(await logged_in(at.served, "grace"), 401)
 
 
 async def test_a_login_belongs_to_the_browser_that_began_it(at: Site) -> None:
@@ -285,7 +285,7 @@ async def test_failures_of_one_login_keep_no_other_out(at: Site) -> None:
     assert b"failed=busy" in answer.body
     for _ in range(30):
         assert_is_error(await at.served.get(f"{CALLBACK}?code=x", token=None), 401)
-    assert (await signed_in(at.served)).status == 200
+    assert (await logged_in(at.served)).status == 200
 
 
 async def test_unknown_issuers(at: Site) -> None:
@@ -332,7 +332,7 @@ async def confirmed(served: Served, cookie: dict[str, str], decision: str = "app
 
 async def test_a_device_login(at: Site) -> None:
     served = at.served
-    cookie = session_of(await signed_in(served))
+    cookie = session_of(await logged_in(served))
     begun = await begin(served)
     waiting = await grant(served, grant_type=DEVICE, device_code=begun["device_code"])
     assert (waiting.status, waiting.json["error"]) == (400, "authorization_pending")
@@ -351,7 +351,7 @@ async def test_a_device_login(at: Site) -> None:
 
 async def test_a_device_login_is_confirmed_by_our_page_alone(at: Site) -> None:
     served = at.served
-    cookie = session_of(await signed_in(served))
+    cookie = session_of(await logged_in(served))
     begun = await begin(served)
     form = {"user_code": begun["user_code"], "decision": "approve"}
     for headers, status in (
@@ -371,12 +371,12 @@ async def test_a_device_login_is_confirmed_by_our_page_alone(at: Site) -> None:
         "POST", "/api/v1/session/device", data=unknown, token=None, headers=cookie
     )
     assert_is_error(answer, 404)
-    assert b"Sign in with Example Corp" in (await served.get("/device", token=None)).body
+    assert b"Log in with Example Corp" in (await served.get("/device", token=None)).body
 
 
 async def test_refresh_tokens_are_good_once(at: Site) -> None:
     served = at.served
-    granted = await confirmed(served, session_of(await signed_in(served)))
+    granted = await confirmed(served, session_of(await logged_in(served)))
     first = granted.json["refresh_token"]
     second = await grant(served, grant_type="refresh_token", refresh_token=first)
     assert second.status == 200
@@ -402,7 +402,7 @@ async def test_refresh_tokens_are_good_once(at: Site) -> None:
 
 async def test_two_uses_at_once_are_one_and_a_theft(at: Site) -> None:
     served = at.served
-    granted = await confirmed(served, session_of(await signed_in(served)))
+    granted = await confirmed(served, session_of(await logged_in(served)))
     token = granted.json["refresh_token"]
     answers = await asyncio.gather(
         *(grant(served, grant_type="refresh_token", refresh_token=token) for _ in range(5))
@@ -412,7 +412,7 @@ async def test_two_uses_at_once_are_one_and_a_theft(at: Site) -> None:
 
 async def test_a_login_that_was_revoked(at: Site) -> None:
     served = at.served
-    granted = await confirmed(served, session_of(await signed_in(served)))
+    granted = await confirmed(served, session_of(await logged_in(served)))
     form = {"token": granted.json["refresh_token"]}
     for sent in (form, form, {"token": "nonsense"}):
         assert (await served.ask("POST", "/api/v2/revoke", data=sent, token=None)).status == 200
@@ -422,7 +422,7 @@ async def test_a_login_that_was_revoked(at: Site) -> None:
 
 async def test_access_keys(at: Site) -> None:
     served = at.served
-    granted = await confirmed(served, session_of(await signed_in(served)))
+    granted = await confirmed(served, session_of(await logged_in(served)))
     token = granted.json["access_token"]
     made = await served.ask("POST", "/api/v1/me/keys", json={"name": "notebook"}, token=token)
     assert made.status == 201
@@ -453,7 +453,7 @@ async def test_groups_count_until_the_issuer_should_have_spoken_again(at: Site) 
     served = at.served
     rule = {"subject": {"group": "ml-team"}, "role": "viewer", "scope": {"tenant": True}}
     assert (await served.ask("POST", "/api/v1/admin/rules", json=rule)).status == 201
-    granted = await confirmed(served, session_of(await signed_in(served)))
+    granted = await confirmed(served, session_of(await logged_in(served)))
     made = await served.ask(
         "POST", "/api/v1/me/keys", json={"name": "old"}, token=granted.json["access_token"]
     )
@@ -472,7 +472,7 @@ async def test_groups_count_until_the_issuer_should_have_spoken_again(at: Site) 
 
 async def test_an_access_key_ends_by_itself(at: Site) -> None:
     served = at.served
-    granted = await confirmed(served, session_of(await signed_in(served)))
+    granted = await confirmed(served, session_of(await logged_in(served)))
     ends = (datetime.now(UTC) + timedelta(minutes=30)).isoformat()
     made = await served.ask(
         "POST",
@@ -513,7 +513,7 @@ async def ran(env: dict[str, str], *words: str, code: int = 0) -> tuple[str, str
 
 async def test_login_on_the_command_line(at: Site, tmp_path: Path) -> None:
     served, file = at.served, tmp_path / "home" / "login.json"
-    cookie = session_of(await signed_in(served))
+    cookie = session_of(await logged_in(served))
     change = RuleChange(added=(("user", "ada@example.com", administrator_rule(1)),), removed=())
     await rule_change(served.db, 1, change, changed_by="test", now=datetime.now(UTC))
     env = {

@@ -23,9 +23,9 @@ from watchbill.errors import Unauthenticated, Unavailable
 from watchbill.store.identity.administration import tenant_create
 
 
-async def wrong(strangers: UnverifiedCredentialLimiter, address: str, credential: str) -> None:
+async def wrong(limiter: UnverifiedCredentialLimiter, address: str, credential: str) -> None:
     with pytest.raises(Unauthenticated):
-        async with strangers.lookup(address, credential):
+        async with limiter.lookup(address, credential):
             raise Unauthenticated("no")
 
 
@@ -42,37 +42,37 @@ def held_back(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def test_wrong_credentials_beyond_the_rate_come_back_late(held_back: list[int]) -> None:
-    strangers = UnverifiedCredentialLimiter(1, 5)
+    limiter = UnverifiedCredentialLimiter(1, 5)
     for number in range(5):
-        await wrong(strangers, "192.0.2.1", f"x{number}")
+        await wrong(limiter, "192.0.2.1", f"x{number}")
     assert held_back == []
     for number in range(3):
-        await wrong(strangers, "192.0.2.1", f"y{number}")
+        await wrong(limiter, "192.0.2.1", f"y{number}")
     assert len(held_back) == 3
-    await wrong(strangers, "192.0.2.2", "z")
+    await wrong(limiter, "192.0.2.2", "z")
     assert len(held_back) == 3, "another address has a rate of its own"
-    async with strangers.lookup("192.0.2.1", "right"):
+    async with limiter.lookup("192.0.2.1", "right"):
         pass  # who has the right one is let in, whatever others behind the address send
 
 
 async def test_of_ipv6_a_network_counts(held_back: list[int]) -> None:
-    strangers = UnverifiedCredentialLimiter(1, 5)
+    limiter = UnverifiedCredentialLimiter(1, 5)
     for number in range(8):
-        await wrong(strangers, f"2001:db8:0:1::{number:x}", "x")
+        await wrong(limiter, f"2001:db8:0:1::{number:x}", "x")
     assert len(held_back) == 3
     assert address_unit("::ffff:192.0.2.1") == address_unit("192.0.2.1") == "192.0.2.1"
     assert address_unit("2001:db8::1%eth0") == "2001:db8::"
     assert address_unit("") == ""
 
 
-async def test_strangers_take_turns_and_the_known_do_not() -> None:
-    strangers, going, most = UnverifiedCredentialLimiter(1000, 1000), 0, 0
-    async with strangers.lookup("192.0.2.1", "known"):
+async def test_unverified_credentials_take_turns_and_the_known_do_not() -> None:
+    limiter, going, most = UnverifiedCredentialLimiter(1000, 1000), 0, 0
+    async with limiter.lookup("192.0.2.1", "known"):
         pass
 
     async def invented(number: int) -> None:
         nonlocal going, most
-        async with strangers.lookup("192.0.2.1", f"x{number}"):
+        async with limiter.lookup("192.0.2.1", f"x{number}"):
             going += 1
             most = max(most, going)
             await asyncio.sleep(0.001)
@@ -80,7 +80,7 @@ async def test_strangers_take_turns_and_the_known_do_not() -> None:
 
     stuck = [asyncio.create_task(invented(number)) for number in range(20)]
     await asyncio.sleep(0)
-    async with strangers.lookup("192.0.2.1", "known"):
+    async with limiter.lookup("192.0.2.1", "known"):
         assert going > 0, "it was not waited for"
     await asyncio.gather(*stuck)
     assert most == CONCURRENT_LOOKUPS
@@ -88,10 +88,10 @@ async def test_strangers_take_turns_and_the_known_do_not() -> None:
 
 async def test_a_database_that_hangs_makes_no_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "QUEUE_SECONDS", 0.02)
-    strangers, hanging = UnverifiedCredentialLimiter(1000, 1000), asyncio.Event()
+    limiter, hanging = UnverifiedCredentialLimiter(1000, 1000), asyncio.Event()
 
     async def stuck(number: int) -> None:
-        async with strangers.lookup("192.0.2.1", f"x{number}"):
+        async with limiter.lookup("192.0.2.1", f"x{number}"):
             await hanging.wait()
 
     tasks = [asyncio.create_task(stuck(number)) for number in range(CONCURRENT_LOOKUPS)]
@@ -173,5 +173,5 @@ async def test_valid_tokens_pass_beside_a_flood_from_the_same_address(
         for number in range(60):
             assert_is_error(await served.get("/api/v1/me", token=f"a.b.c{number}"), 401)
         assert held_back
-        fresh = await served.account(("viewer", "tenant", "1"))  # signs in, and is new here
+        fresh = await served.account(("viewer", "tenant", "1"))  # logs in, and is new here
         assert (await served.get("/api/v1/workloads", token=fresh)).status == 200
