@@ -6,6 +6,7 @@ The fields are those of `workload_fields.QUERY_FIELDS`.
 import json
 import math
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Literal, get_args
@@ -34,9 +35,6 @@ NEGATIVE_OPERATORS = frozenset({"!=", "!@"})
 """They also match rows that have no value."""
 
 _OPERATOR = "|".join(re.escape(operator) for operator in OPERATORS)
-_FIELD = "|".join(sorted(QUERY_FIELDS, key=len, reverse=True))
-_ITEM = re.compile(rf"({_FIELD})({_OPERATOR})(.+)", re.DOTALL)
-_NEXT_ITEM = re.compile(rf",(?=(?:{_FIELD})(?:{_OPERATOR}))")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _INSTANT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?)?"
@@ -174,50 +172,73 @@ def parse_usage_filters(parameters: list[str]) -> tuple[Predicate, ...]:
     return tuple(predicates)
 
 
-def parse_filters(parameters: list[str]) -> tuple[Predicate, ...]:
-    """Read `filterBy`, sent once or several times, as a comma list or as a JSON array of strings.
+class FilterGrammar:
+    """`filterBy` over some fields: FIELD OPERATOR VALUE, separated by commas or in a JSON array."""
 
-    A comma ends an item only where a known field and an operator follow, so values may hold commas.
-    Raises Invalid.
-    """
-    items = [item for parameter in parameters if parameter for item in _split(parameter)]
-    if len(items) > MAX_FILTERS:
-        raise Invalid(f"filterBy takes at most {MAX_FILTERS} items, {len(items)} were sent.")
-    return tuple(_predicate(item) for item in items)
+    def __init__(self, fields: Mapping[str, FieldKind]) -> None:
+        self._fields = fields
+        names = "|".join(sorted(fields, key=len, reverse=True))
+        self._item = re.compile(rf"({names})({_OPERATOR})(.+)", re.DOTALL)
+        self._next_item = re.compile(rf",(?=(?:{names})(?:{_OPERATOR}))")
+
+    def parse(self, parameters: Iterable[str]) -> tuple[Predicate, ...]:
+        """Read `filterBy`, sent once or several times, as a comma list or as a JSON array of strings.
+
+        A comma ends an item only where a known field and an operator follow, so values may hold commas.
+        Raises Invalid.
+        """
+        items = [item for parameter in parameters if parameter for item in self._split(parameter)]
+        if len(items) > MAX_FILTERS:
+            raise Invalid(f"filterBy takes at most {MAX_FILTERS} items, {len(items)} were sent.")
+        return tuple(self._predicate(item) for item in items)
+
+    def _split(self, parameter: str) -> list[str]:
+        if parameter.startswith("["):
+            try:
+                items = json.loads(parameter)
+            except (ValueError, RecursionError):
+                items = None
+            if isinstance(items, list) and all(isinstance(item, str) for item in items):
+                return items
+            raise Invalid("filterBy starts with '[' but is not a JSON array of strings.")
+        return self._next_item.split(parameter)
+
+    def _predicate(self, item: str) -> Predicate:
+        match = self._item.fullmatch(item)
+        if match is None:
+            raise Invalid(
+                f"Invalid filter '{_quoted(item)}'.",
+                details="Write FIELD OPERATOR VALUE without spaces. "
+                f"Fields: {', '.join(self._fields)}. Operators: {' '.join(OPERATORS)}.",
+            )
+        name, operator, text = match.groups()
+        kind = self._fields[name]
+        if kind in (FieldKind.NUMBER, FieldKind.INSTANT) and operator not in ORDER_OPERATORS:
+            raise Invalid(
+                f"The operator {operator} does not apply to {name}, which is a {kind.value}.",
+                details=f"Operators for it: {' '.join(sorted(ORDER_OPERATORS))}.",
+            )
+        if kind is FieldKind.NUMBER:
+            return Predicate(name, operator, parse_number(name, text))
+        if kind is FieldKind.INSTANT:
+            return Predicate(name, operator, parse_instant(name, text))
+        return Predicate(name, operator, text)
 
 
-def _split(parameter: str) -> list[str]:
-    if parameter.startswith("["):
-        try:
-            items = json.loads(parameter)
-        except (ValueError, RecursionError):
-            items = None
-        if isinstance(items, list) and all(isinstance(item, str) for item in items):
-            return items
-        raise Invalid("filterBy starts with '[' but is not a JSON array of strings.")
-    return _NEXT_ITEM.split(parameter)
+_WORKLOAD_GRAMMAR = FilterGrammar({name: field.kind for name, field in QUERY_FIELDS.items()})
 
 
-def _predicate(item: str) -> Predicate:
-    match = _ITEM.fullmatch(item)
-    if match is None:
-        raise Invalid(
-            f"Invalid filter '{_quoted(item)}'.",
-            details="Write FIELD OPERATOR VALUE without spaces. "
-            f"Fields: {', '.join(QUERY_FIELDS)}. Operators: {' '.join(OPERATORS)}.",
-        )
-    name, operator, text = match.groups()
-    kind = QUERY_FIELDS[name].kind
-    if kind in (FieldKind.NUMBER, FieldKind.INSTANT) and operator not in ORDER_OPERATORS:
-        raise Invalid(
-            f"The operator {operator} does not apply to {name}, which is a {kind.value}.",
-            details=f"Operators for it: {' '.join(sorted(ORDER_OPERATORS))}.",
-        )
-    if kind is FieldKind.NUMBER:
-        return Predicate(name, operator, parse_number(name, text))
-    if kind is FieldKind.INSTANT:
-        return Predicate(name, operator, parse_instant(name, text))
-    return Predicate(name, operator, text)
+def parse_filters(parameters: Iterable[str]) -> tuple[Predicate, ...]:
+    """Read `filterBy` over workloads. Raises Invalid."""
+    return _WORKLOAD_GRAMMAR.parse(parameters)
+
+
+_ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+def ascii_lower(text: str) -> str:
+    """A–Z lowered and nothing else, as `lower()` does under the collation C."""
+    return text.translate(_ASCII_LOWER)
 
 
 def parse_number(name: str, text: str) -> float:

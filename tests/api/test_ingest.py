@@ -102,7 +102,7 @@ async def test_a_heartbeat_shows_what_can_be_observed(agent: AgentOverHttp) -> N
     kind = KindState(group="ray.io", kind="RayJob", state="forbidden", since=datetime.now(UTC))
     beat = msgspec.json.encode(Heartbeat(stream_id=agent.stream_id, seq=0, kinds=(kind,)))
     assert (await agent.post("heartbeat", beat)).json == {"seq": 0, "resync": False}
-    (cluster,) = (await agent.served.get("/api/v1/clusters")).json["clusters"]
+    (cluster,) = (await agent.served.get("/api/v1/clusters")).json
     assert cluster["kinds"][0]["state"] == "forbidden"
 
 

@@ -75,7 +75,7 @@ async def flapping(served: Served, *, phases: int) -> str:
     ]
     made = workload(1, phase=history[-1][0], created_at=DAY_AGO)
     await agent.send(upsert(made, *history), now=NOW)
-    return f"/api/v1/workloads/{workload(1).id}/history"
+    return f"/api/v1/workloads/{workload(1).id}/phases"
 
 
 async def test_a_history_is_read_by_pages(server: Served) -> None:
@@ -109,7 +109,7 @@ async def test_a_history_of_long_messages_is_read_by_pages(server: Served) -> No
         )
         made = workload(1, phase=history[-1].phase, created_at=DAY_AGO, name=f"n{batch}")
         await agent.send(msgspec.structs.replace(upsert(made), transitions=history), now=NOW)
-    found = await pages(server, f"/api/v1/workloads/{workload(1).id}/history", "history")
+    found = await pages(server, f"/api/v1/workloads/{workload(1).id}/phases", "history")
     assert len(found) == 2
     assert sum(map(len, found)) == 200
     assert len(found[0]) * 50_000 <= document.PAGE_BYTES
@@ -119,7 +119,7 @@ async def test_the_last_phase_of_what_is_deleted_has_its_end(server: Served) -> 
     agent = await connected_agent(server.db, NOW)
     await agent.send(upsert(workload(1, created_at=DAY_AGO)), now=NOW)
     await agent.send(Delete(id=workload(1).id, deleted_at=NOW), now=NOW)
-    (page,) = await pages(server, f"/api/v1/workloads/{workload(1).id}/history", "history")
+    (page,) = await pages(server, f"/api/v1/workloads/{workload(1).id}/phases", "history")
     assert all("endedAt" in interval for interval in page)
 
 

@@ -13,7 +13,7 @@ from tests.fixtures.samples import SAMPLES
 from tests.fixtures.serving import Served
 from watchbill.cli.commands import usage as usage_command
 from watchbill.query import USAGE_GROUPS
-from watchbill.responses import access, contract, fleet, usage, workloads
+from watchbill.responses import access, contract, fleet, properties, usage, workloads
 from watchbill.store.usage.report import GROUPS
 
 PROJECT = Path(__file__).parents[2]
@@ -21,7 +21,12 @@ PROJECT = Path(__file__).parents[2]
 ANSWERS: dict[str, type[msgspec.Struct]] = {
     "get_workload_facets": workloads.Facets,
     "get_idle_workloads": workloads.IdleWorkloadList,
-    "get_workload_history": workloads.History,
+    "get_workload_phases": workloads.History,
+    "list_workload_types": properties.WorkloadTypeList,
+    "get_workload_type": properties.WorkloadType,
+    "list_categories": properties.WorkloadCategoryList,
+    "get_category_by_id": properties.WorkloadCategory,
+    "get_workload_priorities": properties.WorkloadPriorityList,
     "count_workloads": contract.WorkloadCount,
     "get_workload_elements": contract.ElementsResponse,
     "count_workload_elements": contract.ElementCounts,
@@ -30,7 +35,7 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "get_workload_metrics": contract.MetricsResponse,
     "get_fleet": fleet.Fleet,
     "get_usage": usage.UsageReport,
-    "get_clusters": fleet.ClusterList,
+    "get_cluster_by_uuid": fleet.Cluster,
     "get_me": access.Me,
     "list_issuers": access.IssuerList,
     "list_access_keys": access.AccessKeyList,

@@ -6,13 +6,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from runai.api.clusters_api import ClustersApi
+from runai.api.workload_properties_api import WorkloadPropertiesApi
 from runai.api.workloads_api import WorkloadsApi
 from runai.api_client import ApiClient
 from runai.configuration import Configuration
 from runai.exceptions import ApiException
+from runai.models.displayed_cluster import DisplayedCluster
 from runai.models.phase import Phase
+from runai.models.workload_category import WorkloadCategory
 from runai.models.workload_metric_type import WorkloadMetricType
+from runai.models.workload_priority import WorkloadPriority
 from runai.models.workload_telemetry_type import WorkloadTelemetryType
+from runai.models.workload_type_config import WorkloadTypeConfig
 
 from tests.api.test_workloads import TOTAL
 from tests.fixtures.serving import ABSENT_ID, DETAILED_ID, Served
@@ -45,6 +51,48 @@ async def call(client: ApiClient, name: str, **arguments: Any) -> Any:
     answer = await asyncio.to_thread(getattr(WorkloadsApi(client), name), **arguments)
     assert answer.status_code in (200, 207)
     return answer.data
+
+
+async def ask(api: Any, name: str, **arguments: Any) -> Any:
+    """An operation of the second contract."""
+    answer = await asyncio.to_thread(getattr(api, name), **arguments)
+    assert answer.status_code == 200
+    return answer.data
+
+
+async def test_types_categories_and_priorities(client: ApiClient) -> None:
+    api = WorkloadPropertiesApi(client)
+    types = (await ask(api, "list_workload_types", filter_by=["name==PyTorchJob"]))["types"]
+    (found,) = [WorkloadTypeConfig.from_dict(one) for one in types]
+    assert (found.group, found.category_name) == ("kubeflow.org", "Train")
+    alone = await ask(api, "get_workload_type", workload_type_id=found.id)
+    assert WorkloadTypeConfig.from_dict(alone) == found
+    listed = (await ask(api, "list_categories"))["categories"]
+    categories = {one.name: one for one in map(WorkloadCategory.from_dict, listed)}
+    assert categories.keys() == {"Build", "Deploy", "Train"}
+    assert categories["Train"].id == found.category_id
+    alone = await ask(api, "get_category_by_id", category_id=found.category_id)
+    assert WorkloadCategory.from_dict(alone).name == "Train"
+    answer = await ask(api, "get_workload_priorities", sort_by="value", sort_order="desc")
+    priorities = [WorkloadPriority.from_dict(one) for one in answer["priorities"]]
+    assert [one.value for one in priorities] == sorted(
+        (one.value for one in priorities), reverse=True
+    )
+    assert {one.name for one in priorities} == {"train", "build"}
+
+
+async def test_clusters(client: ApiClient) -> None:
+    api = ClustersApi(client)
+    listed = [DisplayedCluster.from_dict(one) for one in await ask(api, "get_clusters")]
+    assert [one.name for one in listed] == ["cluster-1", "cluster-2"]
+    assert {one.status.state.value for one in listed} <= {"Connected", "ServiceIssues"}
+    bare = await ask(api, "get_clusters", verbosity="metadata")
+    assert [DisplayedCluster.from_dict(one).status for one in bare] == [None, None]
+    alone = await ask(api, "get_cluster_by_uuid", cluster_uuid=listed[1].uuid)
+    assert DisplayedCluster.from_dict(alone).name == "cluster-2"
+    with pytest.raises(ApiException) as refused:
+        await ask(api, "get_cluster_by_uuid", cluster_uuid=str(ABSENT_ID))
+    assert refused.value.status == 404
 
 
 async def test_list(client: ApiClient) -> None:

@@ -166,7 +166,7 @@ async def test_structure(filled: Served) -> None:
 
 
 async def test_history(filled: Served) -> None:
-    history = (await filled.get(f"{ONE}/history")).json["history"]
+    history = (await filled.get(f"{ONE}/phases")).json["history"]
     assert [one["phase"] for one in history] == ["Creating", "Pending"]
     assert history[0]["endedAt"] == history[1]["startedAt"]
     assert "endedAt" not in history[1]
@@ -287,7 +287,7 @@ async def _sees_only(server: Served, token: str, ids: set[str]) -> None:
     for number in (1, 2, 3):
         for end in (
             "",
-            "/history",
+            "/phases",
             "/elements",
             "/elements/count",
             "/endpoints",
@@ -301,7 +301,7 @@ async def _sees_only(server: Served, token: str, ids: set[str]) -> None:
             else:
                 assert answer.status == absent.status == 404
                 assert answer.body == absent.body.replace(str(ABSENT_ID).encode(), id_.encode())
-    clusters = (await server.get("/api/v1/clusters", token=token)).json["clusters"]
+    clusters = (await server.get("/api/v1/clusters", token=token)).json
     assert sum(cluster["workloads"] for cluster in clusters) == len(ids)
 
 

@@ -27,7 +27,7 @@ def clusters(state: str, *kinds: JSON, contact: str | None = HOUR_AGO) -> Callab
 
     def change(answer: JSON) -> JSON:
         changed = deepcopy(answer)
-        for cluster in changed["clusters"]:
+        for cluster in changed:
             cluster |= {"state": state, "kinds": list(kinds), "lastContactAt": contact}
             if contact is None:
                 del cluster["lastContactAt"]

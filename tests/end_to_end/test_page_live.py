@@ -97,7 +97,7 @@ async def test_one_workload_follows_its_own_changes_only(tab: Tab, site: Site) -
     tab.page.on("request", lambda request: requests.append(request.url))
     await fleet.send(upsert(fleet.running(10, running_pods=0)))
     await asyncio.sleep(6)
-    assert [url for url in requests if url.endswith((path, f"{path}/history"))] == []
+    assert [url for url in requests if url.endswith((path, f"{path}/phases"))] == []
     await fleet.send(upsert(fleet.running(9, phase=Phase.DEGRADED), (Phase.DEGRADED, fleet.now)))
     await expect(phase).to_have_text("Degraded", timeout=STREAM_MS)
     await fleet.send(upsert(fleet.running(9), (Phase.RUNNING, fleet.now)))

@@ -38,6 +38,7 @@ from watchbill.api.resources import (
     stream,
     telemetry,
     usage,
+    workload_properties,
     workloads,
 )
 from watchbill.api.resources.pages import page_handlers, read_page
@@ -47,6 +48,7 @@ __all__ = ["build_app", "services_of"]
 
 RESOURCES = (
     workloads,
+    workload_properties,
     telemetry,
     usage,
     metrics,

@@ -27,7 +27,7 @@ from watchbill.responses.contract import (
     WorkloadResponse,
     WorkloadsResponse,
 )
-from watchbill.responses.fleet import Cluster, ClusterList, CreatedCluster, Fleet
+from watchbill.responses.fleet import Cluster, CreatedCluster, Fleet
 from watchbill.responses.usage import UsageReport
 from watchbill.responses.workloads import Facets, History, IdleWorkload, IdleWorkloadList
 from watchbill.workload import Element
@@ -181,7 +181,7 @@ class Client:
 
     async def history(self, workload_id: UUID) -> History:
         """All its phases as one page, without its `next`."""
-        path = f"/api/v1/workloads/{workload_id}/history"
+        path = f"/api/v1/workloads/{workload_id}/phases"
         page = await self._get(path, History)
         intervals = [*page.history]
         while page.next_offset is not None:
@@ -324,7 +324,7 @@ class Client:
         return await self._get("/api/v1/me", Me)
 
     async def clusters(self) -> tuple[Cluster, ...]:
-        return (await self._get("/api/v1/clusters", ClusterList)).clusters
+        return await self._get("/api/v1/clusters", tuple[Cluster, ...])
 
     async def cluster_create(self, name: str) -> CreatedCluster:
         """The credential in it is shown only once."""

@@ -90,12 +90,25 @@ class HeldDeletions(Wire, frozen=True, kw_only=True):
     ]
 
 
+class ClusterPlatform(Wire, frozen=True, kw_only=True):
+    kube_version: str | None = None
+
+
+class ClusterStatus(Wire, frozen=True, kw_only=True):
+    """The cluster's state in the words of Run:ai."""
+
+    state: Literal["WaitingToConnect", "Connected", "ServiceIssues", "Disconnected"]
+    platform: ClusterPlatform
+
+
 class Cluster(Wire, frozen=True, kw_only=True):
     """A cluster's state by the server's own clock; `since` = when it entered the state.
 
     Connected since the last gap ended, or since it was registered.
     """
 
+    uuid: UUID
+    tenant_id: int
     id: UUID
     name: str
     state: Annotated[
@@ -165,10 +178,11 @@ class Cluster(Wire, frozen=True, kw_only=True):
     held_deletions: HeldDeletions | None = None
     agent_version: str | None = None
     kubernetes_version: str | None = None
-
-
-class ClusterList(Wire, frozen=True, kw_only=True):
-    clusters: Annotated[tuple[Cluster, ...], msgspec.Meta(description="By name.")]
+    updated_at: Instant | None = None
+    last_liveness: Instant | None = None
+    status: Annotated[
+        ClusterStatus | None, msgspec.Meta(description="Absent with `verbosity=metadata`.")
+    ] = None
 
 
 class CreatedCluster(Wire, frozen=True, kw_only=True):
@@ -179,4 +193,4 @@ class CreatedCluster(Wire, frozen=True, kw_only=True):
     ]
 
 
-ROOTS: tuple[type[msgspec.Struct], ...] = (Fleet, ClusterList, CreatedCluster)
+ROOTS: tuple[type[msgspec.Struct], ...] = (Fleet, Cluster, CreatedCluster)

@@ -48,7 +48,7 @@ READS = (
     f"/api/v1/workloads/{DETAILED_ID}",
     f"/api/v1/workloads/{DETAILED_ID}/elements",
     f"/api/v1/workloads/{DETAILED_ID}/endpoints",
-    f"/api/v1/workloads/{DETAILED_ID}/history",
+    f"/api/v1/workloads/{DETAILED_ID}/phases",
 )
 
 

@@ -409,13 +409,13 @@ async def test_an_agents_credential_ends_with_its_cluster(server: Served) -> Non
     hello = await ask(server, "agent_hello", credential)
     assert hello.status == 200
     assert hello.json["clusterName"] == "north"
-    (cluster,) = (await server.get("/api/v1/clusters")).json["clusters"]
+    (cluster,) = (await server.get("/api/v1/clusters")).json
     assert cluster["state"] == "connected"
     gone = await server.ask("DELETE", f"/api/v1/clusters/{cluster['id']}")
     assert gone.status == 204
     assert_is_error(await ask(server, "agent_hello", credential), 401)
     assert_is_error(await server.ask("DELETE", f"/api/v1/clusters/{cluster['id']}"), 404)
-    assert (await server.get("/api/v1/clusters")).json == {"clusters": []}
+    assert (await server.get("/api/v1/clusters")).json == []
 
 
 @pytest.mark.parametrize("name", ["", "a" * 64, "a b", "-a", "a\n", "ü", "<b>", "a/b", 5, None])

@@ -18,7 +18,7 @@ from unittest.mock import patch
 from uuid import UUID
 
 from tests.fixtures.estate import Estate, EstateCaller, Placed, add, touch
-from tests.fixtures.samples import OPERATIONS, PAGES
+from tests.fixtures.samples import JOB_TYPE_ID, OPERATIONS, PAGES, TRAIN_ID
 from tests.fixtures.serving import Answer
 from tests.fixtures.store_modules import store_modules
 from watchbill.access.roles import SCOPED
@@ -35,7 +35,7 @@ OF_ONE = {
     "endpoints": "/endpoints",
     "elements": "/elements",
     "element count": "/elements/count",
-    "history": "/history",
+    "phases": "/phases",
     "metrics": f"/metrics?metricType=POD_COUNT&{RANGE}",
 }
 TELEMETRY = [
@@ -67,6 +67,11 @@ OF_ALL = [
     "/api/v1/usage",
     "/api/v1/usage?start=2026-11-20&end=2026-11-25&groupBy=workload,project,owner",
     "/api/v1/usage?start=2026-11-20&end=2026-11-25&groupBy=department,cluster&format=csv",
+    "/api/v1/workload-types?filterBy=name=@Job",
+    f"/api/v1/workload-types/{JOB_TYPE_ID}",
+    "/api/v1/workload-categories",
+    f"/api/v1/workload-categories/{TRAIN_ID}",
+    "/api/v1/workload-priorities",
     *TELEMETRY,
 ]
 CLUSTERS = "/api/v1/clusters"
@@ -252,10 +257,16 @@ async def test_clusters_for_everybody(made: Estate) -> None:
             for one in made.placed
             if principal.sees(one)
         }
-        assert {one["id"] for one in answer.json["clusters"]} == held, name
-        assert sum(one["workloads"] for one in answer.json["clusters"]) == len(live), name
+        assert {one["id"] for one in answer.json} == held, name
+        assert sum(one["workloads"] for one in answer.json) == len(live), name
+        for agent in made.agents.values():
+            id_ = str(agent.identity.cluster_id)
+            alone = await ask(made, principal, f"{CLUSTERS}/{id_}")
+            assert alone.status == (200 if id_ in held else 404), name
+            if id_ in held:
+                assert alone.json in answer.json
         if "viewer of a project" in name:
-            (cluster,) = answer.json["clusters"]
+            (cluster,) = answer.json
             assert (cluster["kinds"], cluster["nodePools"], cluster["refused"]) == ([], [], [])
 
 
@@ -313,7 +324,8 @@ def _matches(operation: Operation, path: str) -> bool:
 
 def test_every_read_of_workloads_is_in_the_matrix() -> None:
     """A route that is new, and narrowed by nobody, must not go unnoticed."""
-    asked = [*OF_ALL, CLUSTERS, *(f"/api/v1/workloads/{ABSENT}{tail}" for tail in OF_ONE.values())]
+    clusters = [CLUSTERS, f"{CLUSTERS}/{ABSENT}"]
+    asked = [*OF_ALL, *clusters, *(f"/api/v1/workloads/{ABSENT}{tail}" for tail in OF_ONE.values())]
     missing = [
         name
         for name, one in OPERATIONS.items()

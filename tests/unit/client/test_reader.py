@@ -119,7 +119,7 @@ async def test_one_token_serves_many_calls_and_a_refused_one_is_renewed_once() -
     async def first_token_is_stale(request: web.Request) -> web.StreamResponse:
         if request.headers["Authorization"] == "Bearer t1" and len(fake.requests) > 2:
             return web.json_response({"code": 401, "message": "expired"}, status=401)
-        return web.json_response({"clusters": []})
+        return web.json_response([])
 
     fake.handler = first_token_is_stale
     async with asking(fake) as client:

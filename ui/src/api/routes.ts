@@ -78,7 +78,7 @@ export async function getWorkload(id: string, signal?: AbortSignal): Promise<Wor
 const PHASES_SHOWN = 5_000;
 
 export async function getHistory(id: string, signal?: AbortSignal): Promise<readonly PhaseInterval[]> {
-  const path = `${WORKLOADS}/${encodeURIComponent(id)}/history`;
+  const path = `${WORKLOADS}/${encodeURIComponent(id)}/phases`;
   const intervals: PhaseInterval[] = [];
   let offset: number | undefined = 0;
   while (offset !== undefined && intervals.length < PHASES_SHOWN) {
@@ -177,7 +177,7 @@ export async function getFleet(signal?: AbortSignal): Promise<FleetFigures> {
 }
 
 export async function listClusters(signal?: AbortSignal): Promise<readonly Cluster[]> {
-  return (await getJson<{ clusters: readonly Cluster[] }>("/api/v1/clusters", signal)).body.clusters;
+  return (await getJson<readonly Cluster[]>("/api/v1/clusters", signal)).body;
 }
 
 export async function getMe(signal?: AbortSignal): Promise<Me> {

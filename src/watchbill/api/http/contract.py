@@ -1,4 +1,4 @@
-"""The contract and our extensions of it, as one document: routes, parameter rules and statuses come from it.
+"""The contracts and our extensions of them, as one document: routes, parameter rules and statuses come from it.
 
 Knows OpenAPI, not HTTP: what is served at which path with which parameters is read here and nowhere else.
 """
@@ -25,6 +25,10 @@ from watchbill.responses.workloads import IdleWorkload
 Document = dict[str, Any]
 
 EXTENSIONS = ("extensions.yaml", "access.yaml")
+PLATFORM_PERMISSIONS = dict.fromkeys(
+    ("get_clusters", "get_cluster_by_uuid"), Permission.CLUSTERS_READ
+)
+"""Operations of the second contract that take another permission than reading workloads."""
 
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -95,14 +99,22 @@ def contract_document() -> Document:
     return document
 
 
+def platform_document() -> Document:
+    """The second contract, of what belongs to workloads: its components that the first has are the same."""
+    document: Document = msgspec.json.decode(
+        (files("watchbill.api") / "platform.json").read_bytes()
+    )
+    return document
+
+
 def extensions_document() -> Document:
-    """Every route that is not in the contract. Raises RuntimeError where two files claim the same."""
+    """Every route that is not in the contracts. Raises RuntimeError where two files claim the same."""
     document = _read_yaml(EXTENSIONS[0])
     for name in EXTENSIONS[1:]:
         more = _read_yaml(name)
         document["tags"] += more.get("tags", [])
         document["x-pages"] |= more.get("x-pages", {})
-        _add(document["paths"], more["paths"], "path")
+        _add_paths(document["paths"], more["paths"])
         for section, entries in more.get("components", {}).items():
             _add(document["components"].setdefault(section, {}), entries, f"component in {section}")
     return document
@@ -196,9 +208,12 @@ def merged_document(contract: Document, extensions: Document) -> Document:
     merged["info"] = deepcopy(extensions["info"]) | {"version": __version__}
     merged["servers"] = [{"url": "/"}]
     merged["security"] = [{"bearerAuth": []}, {"sessionCookie": []}]
-    merged["tags"] = contract["tags"] + extensions["tags"]
-    _add(merged["paths"], extensions["paths"], "path")
-    _add(merged["components"]["schemas"], response_components(contract), "component in schemas")
+    platform = platform_document()
+    tags = (*contract["tags"], *platform["tags"], *extensions["tags"])
+    merged["tags"] = list({tag["name"]: tag for tag in tags}.values())
+    _add_platform(merged, platform)
+    _add_paths(merged["paths"], extensions["paths"])
+    _add(merged["components"]["schemas"], response_components(merged), "component in schemas")
     for section, entries in extensions["components"].items():
         _add(merged["components"].setdefault(section, {}), entries, f"component in {section}")
     for name, rules in STRICTER_PARAMETERS.items():
@@ -273,6 +288,21 @@ def _each(document: Document) -> list[tuple[str, str, Document]]:
         for method in METHODS
         if method in item
     ]
+
+
+def _add_platform(merged: Document, platform: Document) -> None:
+    for section, entries in platform["components"].items():
+        merged["components"][section] = deepcopy(entries) | merged["components"][section]
+    _add_paths(merged["paths"], platform["paths"])
+    for _, _, operation in _each(merged):
+        if operation["operationId"] in PLATFORM_PERMISSIONS:
+            operation["x-permission"] = PLATFORM_PERMISSIONS[operation["operationId"]].value
+
+
+def _add_paths(target: Document, entries: Document) -> None:
+    """Methods of one path may come from several documents."""
+    for path, item in entries.items():
+        _add(target.setdefault(path, {}), item, f"path {path}:")
 
 
 def _add(target: Document, entries: Document, what: str) -> None:

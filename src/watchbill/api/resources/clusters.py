@@ -10,7 +10,7 @@ from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
 from watchbill.errors import NotFound
 from watchbill.query import Scope
-from watchbill.responses.fleet import ClusterList, CreatedCluster
+from watchbill.responses.fleet import Cluster, CreatedCluster
 from watchbill.store.fleet.clusters import (
     cluster_create,
     cluster_delete,
@@ -28,8 +28,23 @@ class ClusterCreation(msgspec.Struct, frozen=True):
 
 
 async def get_clusters(call: Call) -> Answer:
-    found = await cluster_list(call.db, _clusters(call), call.now, workloads=call.access)
-    return json_reply(ClusterList(clusters=tuple(found)))
+    """Nothing is ever requested for deletion: a removal takes effect at once."""
+    return json_reply(await _list_clusters(call))
+
+
+async def get_cluster_by_uuid(call: Call) -> Answer:
+    cluster_id = call.values["clusterUuid"]
+    for cluster in await _list_clusters(call):
+        if cluster.id == cluster_id:
+            return json_reply(cluster)
+    raise NotFound(f"There is no cluster {cluster_id}.")
+
+
+async def _list_clusters(call: Call) -> list[Cluster]:
+    listed = await cluster_list(call.db, _clusters(call), call.now, workloads=call.access)
+    if call.values["verbosity"] == "metadata":
+        return [msgspec.structs.replace(cluster, status=None) for cluster in listed]
+    return listed
 
 
 def _clusters(call: Call) -> Scope:
@@ -57,7 +72,7 @@ async def create_cluster(call: Call) -> Answer:
 
 
 async def delete_cluster(call: Call) -> Answer:
-    cluster_id = call.values["clusterId"]
+    cluster_id = call.values["clusterUuid"]
     call.note()
     if not await cluster_delete(call.db, call.access, cluster_id, call.now):
         raise NotFound(f"There is no cluster {cluster_id}.")
@@ -65,7 +80,7 @@ async def delete_cluster(call: Call) -> Answer:
 
 
 async def repin_cluster(call: Call) -> Answer:
-    cluster_id = call.values["clusterId"]
+    cluster_id = call.values["clusterUuid"]
     call.note()
     if not await cluster_repin(call.db, call.access, cluster_id):
         raise NotFound(f"There is no cluster {cluster_id}.")
@@ -74,13 +89,13 @@ async def repin_cluster(call: Call) -> Answer:
 
 async def release_deletions(call: Call) -> Answer:
     call.note()
-    count = await held_release(call.db, call.access, call.values["clusterId"], call.now)
+    count = await held_release(call.db, call.access, call.values["clusterUuid"], call.now)
     return _decided(call, count)
 
 
 async def refuse_deletions(call: Call) -> Answer:
     call.note()
-    count = await held_refuse(call.db, call.access, call.values["clusterId"], call.now)
+    count = await held_refuse(call.db, call.access, call.values["clusterUuid"], call.now)
     return _decided(call, count)
 
 
@@ -93,6 +108,7 @@ def _decided(call: Call, count: int) -> Answer:
 
 HANDLERS = (
     get_clusters,
+    get_cluster_by_uuid,
     create_cluster,
     delete_cluster,
     repin_cluster,

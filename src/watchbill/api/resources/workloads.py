@@ -76,7 +76,7 @@ async def get_workload_facets(call: Call) -> Answer:
     )
 
 
-async def get_workload_history(call: Call) -> Answer:
+async def get_workload_phases(call: Call) -> Answer:
     values = call.values
     page = await phase_interval_list(
         call.db,
@@ -127,7 +127,7 @@ HANDLERS = (
     get_workload,
     count_workloads,
     get_workload_facets,
-    get_workload_history,
+    get_workload_phases,
     export_workloads,
 )
 

@@ -67,11 +67,9 @@ async def clusters(
     no_headers: options.NoHeaders = False,
 ) -> None:
     """List clusters: connection state, workloads, capacity, and what their agents cannot read."""
-    from watchbill.responses.fleet import ClusterList
-
     registered = await session.client.clusters()
     if output in DOCUMENTS:
-        session.terminal.write(DOCUMENTS[output](ClusterList(clusters=registered)))
+        session.terminal.write(DOCUMENTS[output]({"clusters": registered}))
         return
     if output is ClusterFormat.NAME:
         for cluster in registered:

@@ -5,8 +5,9 @@ the reason.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from watchbill.errors import Invalid
 from watchbill.kinds.definition.definition import ANY, Definition, Definitions, ElementSource
@@ -248,6 +249,25 @@ def load_definitions(extra_dir: Path | None = None) -> Definitions:
             raise Invalid(f"{extra_dir} is not a directory of kind definitions")
         definitions |= {definition.key: definition for definition in _load_folder(extra_dir)}
     return Definitions(definitions.values())
+
+
+class KindHeader(NamedTuple):
+    """What a definition says of its kind as a whole. `category`: "" where it has none."""
+
+    group: str
+    kind: str
+    category: str
+
+
+@cache
+def read_kind_headers() -> tuple[KindHeader, ...]:
+    """The built-in kinds by name, without compiling what is said of each."""
+    headers = []
+    for path in BUILT_IN.glob("*.yaml"):
+        top = read_section(path)
+        key = _key(top)
+        headers.append(KindHeader(key.group, key.kind, top.text("category")))
+    return tuple(sorted(header for header in headers if header.kind != ANY))
 
 
 def _load_folder(folder: Path) -> Iterator[Definition]:

@@ -1,7 +1,7 @@
 """Clusters: who may report, since when we hear of them, what they cannot see."""
 
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -16,7 +16,14 @@ from watchbill.protocol import (
     RefusedItem,
 )
 from watchbill.query import Scope
-from watchbill.responses.fleet import Cluster, ClusterState, Gap, HeldDeletions
+from watchbill.responses.fleet import (
+    Cluster,
+    ClusterPlatform,
+    ClusterState,
+    ClusterStatus,
+    Gap,
+    HeldDeletions,
+)
 from watchbill.store.postgres.database import Database, Row
 from watchbill.store.postgres.errors import UniqueViolation
 from watchbill.store.workloads.deletion import workload_delete
@@ -99,6 +106,16 @@ async def cluster_list(
     ]
 
 
+_PLATFORM_STATES: dict[
+    ClusterState, Literal["WaitingToConnect", "Connected", "ServiceIssues", "Disconnected"]
+] = {
+    "waiting": "WaitingToConnect",
+    "connected": "Connected",
+    "degraded": "ServiceIssues",
+    "disconnected": "Disconnected",
+}
+
+
 def _cluster(
     row: Row,
     now: datetime,
@@ -111,6 +128,8 @@ def _cluster(
     unbroken_since = gaps[0]["to_at"] if gaps else row["created_at"]
     state, since = _state(row["last_contact_at"], unbroken_since, now)
     return Cluster(
+        uuid=row["id"],
+        tenant_id=row["tenant_id"],
         id=row["id"],
         name=row["name"],
         state=state,
@@ -139,6 +158,12 @@ def _cluster(
         else None,
         agent_version=row["agent_version"],
         kubernetes_version=row["kubernetes_version"],
+        updated_at=row["last_message_at"],
+        last_liveness=row["last_contact_at"],
+        status=ClusterStatus(
+            state=_PLATFORM_STATES[state],
+            platform=ClusterPlatform(kube_version=row["kubernetes_version"]),
+        ),
     )
 
 

@@ -13,8 +13,9 @@ import msgspec
 
 from watchbill.history import PhaseState
 from watchbill.protocol import Record
+from watchbill.query import ascii_lower
 from watchbill.store.workloads.document import DOCUMENT_FORMAT, Stamp, encode_document, revision_of
-from watchbill.store.workloads.select import SEPARATOR, ascii_lower
+from watchbill.store.workloads.select import SEPARATOR
 from watchbill.workload import Workload, gpu_millionths
 from watchbill.workload_fields import QUERY_FIELDS, FieldKind, Storage, WorkloadField
 

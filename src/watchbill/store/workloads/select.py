@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from watchbill.query import Predicate, Scope, WorkloadQuery
+from watchbill.query import Predicate, Scope, WorkloadQuery, ascii_lower
 from watchbill.workload import GPU_MILLIONTHS, Phase
 from watchbill.workload_fields import QUERY_FIELDS, FieldKind, Storage, WorkloadField
 
@@ -113,7 +113,6 @@ _BIGINT = 2**63 - 1
 _ROUNDING = Decimal("0.000001")
 _ID_TEXT = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LEAST_ID, _GREATEST_ID = UUID(int=0), UUID(int=2**128 - 1)
-_ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 @dataclass(slots=True)
@@ -301,11 +300,6 @@ def _values_then_none(statement: Statement, query: WorkloadQuery, page: str, off
         "SELECT id, value, 1 FROM absent) AS p "
         f"ORDER BY part, value DESC, id DESC {page}"
     )
-
-
-def ascii_lower(text: str) -> str:
-    """A–Z lowered and nothing else, as `lower()` does under the collation C."""
-    return text.translate(_ASCII_LOWER)
 
 
 def escape_like(text: str) -> str:

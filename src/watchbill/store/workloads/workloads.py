@@ -23,6 +23,7 @@ from watchbill.store.workloads.document import (
 from watchbill.store.workloads.select import (
     CLUSTER_JOIN,
     COLUMNS,
+    LIVE,
     PENDING_SECONDS,
     RUNNING_SECONDS,
     Statement,
@@ -159,6 +160,20 @@ async def workload_facets(
                 len(rows) > MAX_FACET_VALUES,
             )
     return facets
+
+
+async def priority_class_list(db: Database, scope: Scope, now: datetime) -> list[tuple[str, int]]:
+    """The priority classes of live workloads with their values, by name; the highest where clusters differ."""
+    statement = Statement(now)
+    in_scope(statement, scope)
+    async with db.acquire(scope.tenant_id) as connection:
+        rows = await connection.fetch(
+            "SELECT w.priority_class_name AS name, max(w.priority) AS value FROM workload w "
+            f"WHERE {statement.where} AND {LIVE} AND w.priority_class_name <> '' "
+            f"AND w.priority IS NOT NULL GROUP BY 1 ORDER BY 1 LIMIT {MAX_FACET_VALUES}",
+            *statement.parameters,
+        )
+    return [(row["name"], row["value"]) for row in rows]
 
 
 _INTERVALS = (
