@@ -101,12 +101,68 @@ Server=db;Uid=ada;Pwd=@;
 ada:@@tcp(db:3306)/x
 jdbc:sqlserver://h;user=sa;password=@;
 --set auth.rootPassword=@
+PASSWORD=${PREFIX}@
+password: ${REALM}-@
+export DSN=$(SCHEME)@ && run
+TOKEN=$(echo @ | base64 -d)
+TOKEN=`echo @`
+API_KEY=a\\ @
+PASSWORD="a b"@
+PASSWORD=pre'@'
+PASSWORD="x"'@'
+password='it'\\''s@'
+password=$'@'
+sh -c "export TOKEN=pre'@' && run"
+sh -c 'export TOKEN=pre"@" && run'
+postgres://ada:pa"@@db/x
+url = "postgres://ada:it's@@db:5432/x"
+COSMOS_PRIMARY_KEY=@
+--storage-primary-key @
+{"account_primary_key": "@"}
+<entry key="password">@</entry>
+<add key="Password" value="@"/>
+[{"key": "DB_PASSWORD", "value": "@"}]
+["serve", "--api-key", "@"]
+os.environ["HF_TOKEN"] = "@"
+os.environ.setdefault('HF_TOKEN', '@')
+set_password("@")
+wandb.login("@")
+ENV HF_TOKEN @
+setenv HF_TOKEN @
+set -x HF_TOKEN @
+TOKEN?=@
+Authorization: Digest username="ada", response="@"
+echo @ | docker login -u ada --password-stdin
+htpasswd -b users ada @
+sqlplus ada/@@orcl
+heroku auth:token @
+ngrok authtoken @
+cargo login @
+conda token set @
+cloudflared service install @
+poetry config http-basic.models ada @
+twine upload -u ada -p @ dist
+ssh-keygen -t rsa -N @ -f key
+prefect cloud login -k @
+helm registry login -u ada -p @ r.example.com
+wget --http-password=@ https://h.example.com
+keytool -importkeystore -storepass @
+az login --service-principal -u ada -p @
+tailscale up --auth-key=@
+argocd login h.example.com --username ada --password @
 """.strip().splitlines()
 BLOCKS = [
     "db:\n  password:\n    value: @\nmodel: llama",
     "tokens:\n- @\n- b\nmodel: llama",
     "private_key: |\n  @\n  more\nmodel: llama",
     "env:\n- name: DB_PASSWORD\n  value: @\n- name: MODEL\n  value: x",
+    "docker login r.example.com \\\n  -u ada \\\n  -p @",
+    "mysql -h db \\\r\n  -uada \\\r\n  -p@ models",
+    "aws configure set \\\n  aws_secret_access_key @",
+    "redis-cli -h redis \\\n -a @ ping",
+    "curl \\\n  -H 'X-Vault-Token: @' \\\n  https://vault.example.com",
+    'password = """\n@\n"""',
+    "API_KEY=a\\\n@ python t.py",
 ]
 ARGUMENTS = """
 docker|login|-p|@
@@ -375,6 +431,9 @@ RUN_NAME=sft-llama-3.1-8b-lr1e-5-bs64-20260115
 EXPERIMENT=ablation_lora_rank_64_alpha_128_dropout_0.05
 TOKENIZER_PATH=/models/llama/tokenizer.json
 AUTH={"type": "oidc", "enabled": true}
+PRIMARY_KEYS=tenant_id, run_id
+TOKEN=$(TOKEN_PREFIX):$(TOKEN_ID)
+CONNECTION=${DB_HOST}:${DB_PORT}
 SPECIAL={"pad_token": "<pad>", "eos_token": "<|eot_id|>"}
 """.strip().splitlines()
 HARMLESS_TEXTS = """
@@ -403,6 +462,14 @@ pip install -r requirements.txt --index-url https://pypi.example.com/simple
 pip install torch==2.6.0+cu124 flash-attn==2.7.4.post1
 huggingface-cli download meta-llama/Llama-3.1-8B --local-dir /models
 jupyter lab --ip=0.0.0.0 --port=8888 --no-browser --allow-root
+python -c "print('a'); run(\'b\')"
+python -c "import os; os.environ['MODEL'] = 'llama'; os.environ.get('RANK', '0')"
+python -c "AutoTokenizer.from_pretrained('gpt2')"
+vllm serve x \\
+["python", "train.py", "--lr", "0.1", "MODEL", "llama"]
+ENV MODEL llama
+set -e MODE fast
+echo starting | tee /dev/stderr
 tritonserver --model-repository=s3://models/triton --http-port=8000
 mysql -h db -u ada models
 redis-cli -h redis -p 6379 ping

@@ -38,6 +38,10 @@ PIECES = [
     "-u ",
     "Zx9",
     "eyJ.",
+    "key=$(",
+    "key('",
+    "\\\n",
+    "echo a|",
 ]
 LENGTH = 600
 """Above every bound of a repetition, so that what is bounded has reached its bound."""

@@ -43,33 +43,58 @@ MAX_TEXT = 10_240
 """Characters of a text, or of all arguments of a command, that are looked at; the rest is cut off."""
 CUT = "…"
 _CACHED_LENGTH = 512
-_MAX_TAIL = 256
 _BETWEEN_VALUES = " \t\n\"',;<>"
 _MAX_DEPTH = 3
 
-_VALUE = re.compile(
-    r'\$[{(]\w{1,128}+[})]|\\"(?:[^\\]|\\(?!"))*+(?:\\")?|"(?:[^"\\]|\\.)*+"?|\'[^\']*+\'?'
-    r"|[^\s,;&\"'}\]]++",
-    re.DOTALL,
-)
+_REFERENCE = r"\$\{[^{}\s]{0,128}+\}|\$\([^()\n]{0,1024}+\)?+|`[^`\n]{0,1024}+`?+"
+_ESCAPED = r"\\(?:\r?\n|[ \t,;&])"
+_PLAIN = r"[^\s,;&\"'}\]`$\\]++|[$\\](?![\s\"])"
+_NESTED = r'\\"(?:[^\\]|\\(?!"))*+(?:\\")?'
+_QUOTED = {'"': r'"(?:[^"\\]|\\.)*+"?', "'": r"'[^']*+'?"}
+
+
+def _value_pattern(*quotes: str) -> re.Pattern[str]:
+    """A value as a shell joins it of pieces; only these quotes begin a further piece of it."""
+    first = "|".join((_NESTED, *_QUOTED.values(), _REFERENCE, _ESCAPED, _PLAIN))
+    further = "|".join((*(_QUOTED[quote] for quote in quotes), _REFERENCE, _ESCAPED, _PLAIN))
+    return re.compile(rf"(?:{first})(?:{further})*+", re.DOTALL)
+
+
+_VALUE_OUTSIDE = _value_pattern('"', "'")
+_VALUE_INSIDE = {'"': _value_pattern("'"), "'": _value_pattern('"')}
+"""Within a text in such quotes the next one of them ends the text."""
 _PAIR = re.compile(
-    r"""(?<![\w.$-])([\w.-]{1,128}+)(\\?["']|)([ \t]{0,64}+(?:[:+]?=>?|:)[ \t]{0,64}+)"""
+    r"""(?<![\w.$-])([\w.-]{1,128}+)(\\?["']|)\]?+([ \t]{0,64}+(?:[:+?]?=>?|:)[ \t]{0,64}+)"""
+)
+_ARGUMENT = re.compile(
+    r"""["'](-{1,2}[A-Za-z][\w-]{0,127}+|[A-Z][A-Z0-9_]{2,127}+)["'][ \t]{0,8}+,[ \t]{0,8}+(?=["'])"""
+)
+"""`["--token", "x"]` and `setdefault("HF_TOKEN", "x")`."""
+_CALL = re.compile(r"""(?<![\w.$-])([A-Za-z_][\w.]{0,127}+)\([ \t]{0,8}+(?=["'])""")
+_STATEMENT = re.compile(
+    r"\b(?:ENV|ARG|setenv|set(?:[ \t]{1,8}+-[a-z]{1,3}+)?(?=[ \t]{1,8}+[A-Z]))[ \t]{1,8}+"
+    r"([A-Za-z_]\w{0,127}+)[ \t]{1,8}+(?=[^\s=])"
 )
 _OPTION = re.compile(r"(?<![\w.$-])(-{1,2}[A-Za-z][\w.-]{0,127}+)((?:[ \t]|\\\r?\n){1,64}+)(?!-)")
 _NAME_AND_VALUE = re.compile(
-    r"""\bname["'\\>]{0,2}+[ \t]{0,64}+[:=]?[ \t]{0,64}+["'\\]{0,2}+([\w.-]{1,128}+)"""
+    r"""\b(?:name|key)["'\\>]{0,2}+[ \t]{0,64}+[:=]?[ \t]{0,64}+["'\\]{0,2}+([\w.-]{1,128}+)"""
     r"""(?:</name>|["'\\,\s]){1,24}+<?["'\\]{0,2}+value["'\\>]{0,2}+[ \t]{0,64}+[:=]?[ \t]{0,64}+""",
     re.IGNORECASE,
 )
 """`{"name": "DB_PASSWORD", "value": "x"}`, as lists of variables and Hadoop's XML have it."""
+_KEYED_ELEMENT = re.compile(r"""\b(?:name|key)=["']([\w.-]{1,128}+)["'][^<>\n]{0,64}+>(?=[^<\s])""")
 _ELEMENT = re.compile(r"<([A-Za-z][\w.-]{0,127}+)(?:\s[^<>]{0,128}+)?>([^<]{1,4096}+)(?=</)")
 _SHELL = re.compile(
-    r"""(?P<end>[;&|\n]++)|(?P<quoted>"(?:[^"\\]|\\.)*+"|'[^']*+')|[^\s;&|]++""", re.DOTALL
+    r"""(?P<continued>\\\r?\n)|(?P<end>[;&|\n]++)|(?P<quoted>"(?:[^"\\]|\\.)*+"|'[^']*+')"""
+    r"""|(?:[^\s;&|\\]|\\(?!\r?\n))++""",
+    re.DOTALL,
 )
 _OPTION_ALONE = re.compile(r"-[A-Za-z]|--[A-Za-z][\w.-]{0,127}+(?:=.*)?", re.DOTALL)
+_USERINFO_CHARACTER = r"(?:[^\s\"'<>]|[\"'](?![\s,;:)\]}>]))"
+"""A quote that ends a text is followed by a mark; in a password anything may follow."""
 _USERINFO = re.compile(
     r"(://)(?:[^/\s\"'?#]{1,256}@"
-    r"|[^/:@\s\"']{0,128}+:(?![0-9]{1,5}[/?#])[^\s\"'<>]{1,256}@"
+    rf"|[^/:@\s\"']{{0,128}}+:(?![0-9]{{1,5}}[/?#]){_USERINFO_CHARACTER}{{1,256}}@"
     r"|(?<!http://)(?<!https://)[^/:@\s\"'.]{0,128}+:[0-9]{1,5}[/?#][^\s\"'<>@]{1,256}@(?!sha))"
 )
 _PLACES = tuple(
@@ -79,16 +104,27 @@ _PLACES = tuple(
         r"(https://(?:hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/|hooks\.zapier\.com/"
         r"|[\w-]{1,63}\.webhook\.office\.com/|chat\.googleapis\.com/v1/spaces/"
         r"|api\.telegram\.org/bot))[^\s\"'<>]++",
-        r"(\b(?:authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:bearer|basic|token)|cookie:)\s{1,4})"
+        r"(\b(?:authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:bearer|basic|token"
+        r"|negotiate|ntlm|hawk|apikey|aws4-hmac-sha256)|cookie:)\s{1,4})"
         r"(?!\*\*\*|[a-z]{1,32}+(?:\s|$))[^\s\"'][^\r\n\"']*+",
         r"(\blogin\s{1,4}\S{1,128}+\s{1,4}password\s{1,4})\S++",  # .netrc
         r"(\bjdbc:oracle:\w{1,10}:)[^/\s]{1,128}+/[^@\s]{1,256}+(?=@)",
+        r"(\bauthorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?digest\s{1,4})[^\r\n]++",
+        r"(\bhttp-basic\.\S{1,64}+\s{1,4}\S{1,128}+\s{1,4})\S++",  # poetry config
+        r"(\bsqlplus\s{1,4}(?:-\w{1,8}\s{1,4}){0,2}[^/\s]{1,128}+/)[^@\s]{1,256}+",
+        r"(\b(?:echo|printf)\s{1,4}(?:-[a-z]{1,2}\s{1,4})?)[^|;&\n]{1,256}+"
+        r"(?=\|[^|;&\n]{0,256}--(?:password|token)-stdin)",
         r"((?<![\w:/.-]))[\w.-]{1,64}+:[^\s@:/\"']{1,256}+(?=@(?:tcp|unix)\()",  # Go's MySQL
     )
 )
 """Where a secret has a place of its own: all that follows the first group goes."""
 _IMAGE_USERINFO = re.compile(r"^[^/@\s]+:[^/@\s]*@(?![a-z0-9]+:[0-9a-fA-F]{32,})")
 _BEARER = re.compile(r"\b(bearer|basic)(\s{1,4})([A-Za-z0-9._~+/=-]{8,}+)", re.IGNORECASE)
+
+
+_NAMES = (_NAME_AND_VALUE, _KEYED_ELEMENT, _ARGUMENT, _CALL, _STATEMENT, _PAIR, _OPTION)
+"""Where a name in the first group says of the value behind it that it is secret."""
+_LOGIN_CALL = re.compile(r"(?:wandb|huggingface_hub|hf|comet_ml|replicate)\.login")
 
 
 def redact_variables(variables: Iterable[Variable], mode: Redaction) -> dict[str, str]:
@@ -184,7 +220,7 @@ def _redact(text: str) -> str:
     for pattern in _PLACES:
         text = pattern.sub(rf"\g<1>{HIDDEN}", text)
     text = _hide_in_commands(text)
-    for pattern in (_NAME_AND_VALUE, _PAIR, _OPTION):
+    for pattern in _NAMES:
         text = _hide_values(text, pattern)
     text = _ELEMENT.sub(_hide_element, text)
     text = _BEARER.sub(_hide_bearer, text)
@@ -192,12 +228,11 @@ def _redact(text: str) -> str:
 
 
 def _cut(text: str, limit: int) -> str:
-    """At a mark between values near the limit: half a token, or half a URL, may not look like one."""
+    """At the last mark between values: half a token, or half a URL, may not look like one."""
     head = text[:limit]
     if len(text) <= limit or text[limit].isspace():
         return head
-    end = max(head.rfind(mark, max(0, limit - _MAX_TAIL)) for mark in _BETWEEN_VALUES)
-    return head[: end + 1] if end >= 0 else head[:-_MAX_TAIL]
+    return head[: max(head.rfind(mark) for mark in _BETWEEN_VALUES) + 1]
 
 
 def _hide_in_commands(text: str, depth: int = 0) -> str:
@@ -206,6 +241,8 @@ def _hide_in_commands(text: str, depth: int = 0) -> str:
     command = Command()
     done = 0
     for match in _SHELL.finditer(text):
+        if match["continued"]:
+            continue
         if match["end"]:
             command = Command()
             continue
@@ -229,12 +266,13 @@ def _hide_values(text: str, pattern: re.Pattern[str]) -> str:
     A value that stays is short (`is_ordinary`), so that looking again at what stands in it takes bounded time.
     """
     shown: list[str] = []
+    outer = _OuterQuotes(text)
     done = position = 0
     while (match := pattern.search(text, position)) is not None:
         position = match.end()
-        if position >= len(text) or not is_secret_name(match[1]):
+        if position >= len(text) or not _is_secret(match):
             continue
-        quote, end = _secret_value(text, match)
+        quote, end = _secret_value(text, match, outer.value_pattern(match.start(1)))
         if end:
             shown += (
                 text[done:position],
@@ -247,7 +285,29 @@ def _hide_values(text: str, pattern: re.Pattern[str]) -> str:
     return "".join((*shown, text[done:]))
 
 
-def _secret_value(text: str, match: re.Match[str]) -> tuple[str, int]:
+def _is_secret(match: re.Match[str]) -> bool:
+    return is_secret_name(match[1]) or (
+        match.re is _CALL and _LOGIN_CALL.fullmatch(match[1]) is not None
+    )
+
+
+class _OuterQuotes:
+    """Within which quotes a place of the text stands, for places in ascending order."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._until = 0
+        self._counts = dict.fromkeys(_VALUE_INSIDE, 0)
+
+    def value_pattern(self, position: int) -> re.Pattern[str]:
+        for quote in self._counts:
+            self._counts[quote] += self._text.count(quote, self._until, position)
+        self._until = position
+        is_open = [quote for quote, count in self._counts.items() if count % 2]
+        return _VALUE_INSIDE[is_open[0]] if len(is_open) == 1 else _VALUE_OUTSIDE
+
+
+def _secret_value(text: str, match: re.Match[str], pattern: re.Pattern[str]) -> tuple[str, int]:
     """The quote of the value behind a name, and where it ends; 0 where it is none or no secret."""
     name, start = match[1], match.end()
     end = bracket_end(text, start)
@@ -256,7 +316,7 @@ def _secret_value(text: str, match: re.Match[str]) -> tuple[str, int]:
     if end:
         inner = text[start:end]
         return "", 0 if is_ordinary(name, inner) or _is_harmless_structure(name, inner) else end
-    value = _VALUE.match(text, start)
+    value = pattern.match(text, start)
     if value is None:
         return "", 0
     quote = next((mark for mark in ('\\"', '"', "'") if value[0].startswith(mark)), "")

@@ -17,10 +17,22 @@ _NO_USER_AND_SECRET = frozenset({"run", "exec", "chown", "python", "python3"})
 """Commands whose `-u` is no login: `docker run -u user:group`."""
 _PASSWORD_OPTIONS = {
     "-p": frozenset(
-        ["login", "sshpass", "mongo", "mongosh", "mongodump", "mongorestore", "cqlsh", "snowsql"]
+        [
+            "login",
+            "sshpass",
+            "twine",
+            "mongo",
+            "mongosh",
+            "mongodump",
+            "mongorestore",
+            "cqlsh",
+            "snowsql",
+        ]
     ),
     "-P": frozenset(["zip", "unzip", "sqlcmd", "bcp"]),
     "-a": frozenset(["redis-cli"]),
+    "-k": frozenset(["prefect"]),
+    "-N": frozenset(["ssh-keygen"]),
     "-w": frozenset(["ldapsearch", "ldapadd", "ldapmodify", "ldapdelete", "ldapwhoami"]),
 }
 """Short options whose value is a password, and the words of a command with which they are that."""
@@ -28,8 +40,16 @@ _ATTACHED_OPTIONS = _PASSWORD_OPTIONS | {
     "-p": _PASSWORD_OPTIONS["-p"]
     | {"mysql", "mysqldump", "mysqladmin", "mysqlimport", "mariadb", "mariadb-dump", "7z", "7za"}
 }
-_LOGINS = frozenset({"wandb", "vault"})
+_LOGINS = frozenset({"wandb", "vault", "cargo"})
 """Commands that take the secret itself after `login`."""
+_SECRET_FOLLOWS = {
+    "authtoken": None,
+    "add-authtoken": None,
+    "auth:token": None,
+    "set": frozenset({"conda"}),
+    "install": frozenset({"cloudflared"}),
+}
+"""Words directly before a secret, and the words of a command with which they are that; None = always."""
 _SETTERS = frozenset({"set", "config", "configure", "setx", "modify", "put", "alias"})
 _COMPOUND = re.compile(r"[A-Za-z][._/-]|[_:][A-Za-z]|[a-z][A-Z]")
 _HEADER = re.compile(r"([A-Za-z][\w-]{0,127}+):[ \t]{0,64}+(?=\S)")
@@ -89,6 +109,11 @@ class Command:
         if "login" in self._words and self._has(_LOGINS):
             is_value = self._previous.startswith("-") and self._previous not in _FLAGS
             return self._positional == 0 and not is_value and "=" not in word
+        if self._previous in _SECRET_FOLLOWS:
+            commands = _SECRET_FOLLOWS[self._previous]
+            return commands is None or (self._has(commands))
+        if {"htpasswd", "-b"} <= self._words:
+            return self._positional == 3
         # mc alias set NAME URL ACCESS-KEY SECRET-KEY
         return "mc" in self._words and self._has(_SETTERS) and self._positional in (2, 3)
 

@@ -20,7 +20,7 @@ _INNOCENT = re.compile(
     r"(?:DE)?TOKENI[SZ](?:ERS?|E[DS]?|ING|ATION)|AUTHORS?(?!I)|BYPASS|COMPASS|PASSAGES?|PASSIVE"
     r"|PASS_?THROUGH|KEYBOARD|KEYFRAMES?|KEYSPACE|KEYCLOAK|KEYWORDS?|KEYERROR|HOTKEYS?|MONKEY|TURKEY|WHISKEY"
     r"|DISASTER|KEEP_?ALIVE|SASHA|ACCREDITED|UNAUTHORI[SZ]ED|DISCONNECT(?:ED|S)?|CONNECTIVITY"
-    r"|(?:PRIMARY|FOREIGN|SORT|PARTITION|PUBLIC)_?KEYS?|KEY_?COLUMNS?|CONNECTORS?|CREDITS?|PASSES"
+    r"|(?:FOREIGN|SORT|PARTITION|PUBLIC)_?KEYS?|KEY_?COLUMNS?|CONNECTORS?|CREDITS?|PASSES"
     r"|SASL_MECHANISM|IMAGE_?PULL_?SECRETS?|XAUTHORITY",
     re.IGNORECASE,
 )
@@ -40,12 +40,16 @@ _NOT_DESCRIBING = re.compile("WEBHOOK|CONN|DSN|SAS", re.IGNORECASE)
 _ORDINARY = re.compile(
     r"(?:true|false|yes|no|on|off|none|null|nil|auto|enabled|disabled|required|optional|default|)"
     r"|\*++"  # masked by somebody else
-    r"|\$\w++|\$[({]\w++[)}]|\$\{\{[^{}]*+\}\}|\{\{[^{}]*+\}\}|\{[a-z_]++\}|%\([a-z_]++\)s"  # references
+    r"|(?:\$\w++|\$[({]\w++[)}]|[/:@.,_-])++"  # references, and what joins them
+    r"|\$\{\{[^{}]*+\}\}|\{\{[^{}]*+\}\}|\{[a-z_]++\}|%\([a-z_]++\)s"
     r"|<[/|]{0,2}[\w-]{1,20}+\|?>|\[[A-Z]{2,8}+\]",  # what language models call tokens: `</s>`
     re.IGNORECASE,
 )
 _SCHEME = re.compile(r"bearer|basic|token|digest|negotiate", re.IGNORECASE)
 """What stands in `Authorization: Bearer x` before the secret."""
+_PRIMARY_KEY = re.compile(r"-{0,2}(?:\w+\.)?primary[_-]?keys?", re.IGNORECASE)
+_COLUMNS = re.compile(r"[a-z][a-z_]{0,30}+(?:, ?[a-z][a-z_]{0,30}+){0,15}+")
+"""What stands under a database's primary key; an account's primary key is a secret."""
 _NUMBER = re.compile(r"[+-]?[0-9]{1,7}(?:\.[0-9]{1,6})?(?:[kKmMgGsh%]|ms|min)?")
 _PATH = re.compile(r"(?:~|\.{0,2})/[\w./@+-]*+")
 _DESCRIPTION = re.compile(r"(?:https?://)?[\w.:/ -]{0,128}+")
@@ -72,6 +76,8 @@ def is_ordinary(name: str, value: str) -> bool:
         return True
     if _NUMBER.fullmatch(value):
         return not is_strong_name(name)
+    if _PRIMARY_KEY.fullmatch(name) and _COLUMNS.fullmatch(value):
+        return True
     if _FILE.search(name) and _PATH.fullmatch(value):
         return True
     return _describes(name) and _is_description(value)
