@@ -35,6 +35,14 @@ class Phase(StrEnum):
     UNKNOWN = "Unknown"
 
 
+class WorkloadClass(StrEnum):
+    """What a workload is for, as lists tell it apart."""
+
+    AI = "AI"
+    GENERAL = "General"
+    """Whatever else a cluster runs."""
+
+
 GPU_MILLIONTHS = 1_000_000
 """In one GPU."""
 

@@ -32,6 +32,7 @@ from watchbill.kinds.derivation.presentation import (
 from watchbill.kinds.derivation.priority import guaranteed_until, priority_of
 from watchbill.kinds.derivation.queues import is_kai
 from watchbill.kinds.derivation.totals import ResourceTotals, idle_fields, idle_millionths
+from watchbill.kinds.derivation.workload_class import workload_class
 from watchbill.kinds.objects.json_access import INT32_MAX, group_version, metadata, text
 from watchbill.kinds.objects.objects import WorkloadObjects
 from watchbill.kinds.objects.template import Template
@@ -109,7 +110,7 @@ def workload_of(
         endpoints=endpoints,
         environment_variables=run.variables,
         additional_fields=_additional(view, derived, run.truncated, totals.raised_by_pods)
-        | {"submittedBySource": submitted.source}
+        | {"submittedBySource": submitted.source, "workloadClass": workload_class(view).value}
         | idle_fields(objects.idle, idle),
         actions_support=_NO_ACTIONS,
         phase_message=derived.message,

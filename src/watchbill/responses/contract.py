@@ -7,7 +7,7 @@ import msgspec
 
 from watchbill.errors import Unavailable
 from watchbill.responses.types import Instant
-from watchbill.workload import Element, Endpoint, PendingReason, Wire, Workload
+from watchbill.workload import Element, Endpoint, PendingReason, Wire, Workload, WorkloadClass
 
 
 class DeletedBetween(Wire, frozen=True, kw_only=True):
@@ -25,6 +25,8 @@ class AdditionalFields(Wire, frozen=True, kw_only=True):
     idle_measured_since: Instant | None = None
     deleted_between: DeletedBetween | None = None
     is_owner_unreadable: bool = False
+    workload_class: WorkloadClass | None = None
+    """Absent where an agent of an earlier version reported the workload."""
     truncated: tuple[str, ...] = ()
 
 

@@ -10,6 +10,7 @@ from watchbill.kinds.definition.facts import NO_FACTS, Facts, FactsCache
 from watchbill.kinds.definition.program import Program
 from watchbill.kinds.objects.json_access import group_version, metadata, text
 from watchbill.kinds.objects.objects import GroupKind
+from watchbill.workload import WorkloadClass
 
 ANY = "*"
 
@@ -36,6 +37,8 @@ class Definition:
     key: GroupKind
     file: str
     category: str
+    workload_class: WorkloadClass
+    """General: only what its pods ask for can tell that it is AI work."""
     distributed_framework: str | None
     runs_to_end: bool
     """Its pods end by themselves: one that succeeded counts as one that runs."""

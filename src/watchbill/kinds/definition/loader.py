@@ -26,6 +26,7 @@ from watchbill.kinds.definition.program import (
 )
 from watchbill.kinds.definition.yaml_section import Section, read_section, section_of
 from watchbill.kinds.objects.objects import GroupKind
+from watchbill.workload import WorkloadClass
 
 BUILT_IN = Path(__file__).parents[1] / "definitions"
 
@@ -48,6 +49,7 @@ _KEYS = (
     "group",
     "kind",
     "category",
+    "workloadClass",
     "distributedFramework",
     "runsToEnd",
     "through",
@@ -76,6 +78,7 @@ def load_definition(path: Path) -> Definition:
         key=_key(top),
         file=str(path),
         category=top.text("category"),
+        workload_class=_workload_class(top),
         distributed_framework=top.text("distributedFramework") or None,
         runs_to_end=top.flag("runsToEnd"),
         through=tuple(_group_kind(name) for name in top.texts("through")),
@@ -92,6 +95,13 @@ def _key(top: Section) -> GroupKind:
         if "/" in written:
             raise top.error(name, "a definition covers every version; leave the version out")
     return GroupKind(group, kind)
+
+
+def _workload_class(top: Section) -> WorkloadClass:
+    written = top.text("workloadClass") or WorkloadClass.AI
+    if written not in set(WorkloadClass):
+        raise top.error("workloadClass", f"must be one of {', '.join(WorkloadClass)}")
+    return WorkloadClass(written)
 
 
 def _prefers_children(top: Section) -> bool:

@@ -13,6 +13,7 @@ TEXT_KEYS = frozenset(
         "group",
         "kind",
         "category",
+        "workloadClass",
         "distributedFramework",
         "hook",
         "name",
