@@ -24,7 +24,7 @@ from simulator.apiserver.protocol import SimulatedCluster
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
 from tests.fixtures.replay import kubeconfig
 from watchbill.agent.run import run_agent
-from watchbill.settings import AgentSettings
+from watchbill.settings.agent import AgentSettings
 
 TOKEN = "t0ken"
 STEP_SECONDS = 0.1

@@ -316,8 +316,12 @@ def canonical_bytes(record: Record) -> bytes:
 
 
 def record_hash(record: Record) -> str:
-    """First 16 bytes of SHA-256 over the canonical bytes, in hex."""
-    return hashlib.sha256(canonical_bytes(record)).digest()[:16].hex()
+    return hash_of(canonical_bytes(record))
+
+
+def hash_of(canonical: bytes) -> str:
+    """First 16 bytes of SHA-256 over a record's canonical bytes, in hex."""
+    return hashlib.sha256(canonical).digest()[:16].hex()
 
 
 def digest_of(record_hashes: Iterable[str]) -> str:

@@ -24,6 +24,7 @@ from watchbill.client import AgentClient
 from watchbill.errors import Invalid, Unauthenticated
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity, digest_of
+from watchbill.time_slice import SLICE_SECONDS, TimeSlice
 from watchbill.workload import Phase
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -478,16 +479,20 @@ async def test_a_cluster_that_answers_late_is_identified_before_anything_is_sent
             assert [hello.cluster_uid for hello in server.hellos] == ["", "the-uid"]
 
 
-async def test_preparing_a_batch_never_holds_the_event_loop_for_more_than_a_few_records(
+async def test_preparing_a_batch_never_holds_the_event_loop_for_longer_than_a_slice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """By a clock that only derivations move: ten of them take a slice."""
+    now = 0.0
     monkeypatch.setattr(pending_changes, "MAX_KEPT_RECORDS", 0)
+    monkeypatch.setattr(stream_module, "TimeSlice", lambda: TimeSlice(lambda: now))
     derived_since_turn = [0]
     most = 0
 
     class Counting(Cluster):
         def derive_now(self, root: str) -> Derived | None:
-            nonlocal most
+            nonlocal most, now
+            now += SLICE_SECONDS / 9.9
             derived_since_turn[0] += 1
             most = max(most, derived_since_turn[0])
             return super().derive_now(root)

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from aiohttp import web
 from tests.fixtures.agents import until
 from tests.fixtures.kube_api import KubeApi, kube_api
 from tests.fixtures.replay import kubeconfig, one, recorded, replay
+from watchbill.agent.kubernetes import attention as attention_module
 from watchbill.agent.kubernetes import reflector as watch_module
+from watchbill.agent.kubernetes.attention import Attention
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.credentials import Credentials
 from watchbill.agent.kubernetes.reflector import Reflector
@@ -29,6 +31,8 @@ class Seen:
 
     names: dict[str, str] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
+    intervals: list[datetime | None] = field(default_factory=list)
+    """Of what was removed: since when it may have been gone."""
     puts: int = 0
     unreadable: set[str] = field(default_factory=set)
 
@@ -39,8 +43,9 @@ class Seen:
         self.puts += 1
         self.names[meta.uid] = meta.name
 
-    def remove(self, uid: str, at: datetime) -> None:
+    def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
         self.removed.append(self.names.pop(uid))
+        self.intervals.append(not_before)
 
 
 @dataclass
@@ -92,6 +97,7 @@ async def keeping(
                 resync_seconds=resync_seconds,
                 list_slots=asyncio.Semaphore(1),
                 retry_slots=asyncio.Semaphore(1),
+                attention=Attention(),
                 on_change=lambda found: states.append(found.state.state),
             )
             task = asyncio.create_task(reflector.run())
@@ -342,3 +348,64 @@ async def test_the_recorded_restart_of_an_api_server(tmp_path: Path) -> None:
         await kept.stays("a")
         assert kept.reflector.counts["forbidden"] == 1
         assert kept.reflector.counts["unreachable"] == 1
+
+
+async def test_a_deletion_that_was_watched_has_no_interval(tmp_path: Path) -> None:
+    async with keeping(tmp_path, names=("a", "b")) as kept:
+        await until(kept.api.watches)
+        kept.api.delete(pod("a"))
+        await until(kept.holds("b"))
+        assert kept.seen.intervals == [None]
+
+
+@pytest.mark.parametrize("is_found_by_list", [True, False])
+async def test_a_deletion_that_nobody_watched_has_an_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_found_by_list: bool
+) -> None:
+    """A new list no longer shows it, or the next watch tells late what happened after the last one broke."""
+    monkeypatch.setattr(watch_module, "PAUSE_SECONDS", 0.0)
+    async with keeping(tmp_path, names=("a", "b")) as kept:
+        await until(kept.api.watches)
+        refused = web.Response(status=503, text="no\n")
+        kept.api.fault = lambda request: refused if "pods" in request.path else None
+        kept.api.end_watches(is_cut=True)
+        before = datetime.now(UTC)
+        kept.api.delete(pod("a"))
+        if is_found_by_list:
+            kept.api.forget_past()
+        await until(lambda: kept.reflector.counts["busy"] or kept.reflector.counts["unreachable"])
+        kept.api.fault = lambda _: None
+        await until(kept.holds("b"))
+        (since,) = kept.seen.intervals
+        assert since is not None
+        assert since <= before
+        assert (kept.reflector.lists > 1) is is_found_by_list
+
+
+async def test_a_deletion_that_the_watch_missed_may_be_as_old_as_the_last_list(
+    tmp_path: Path,
+) -> None:
+    async with keeping(tmp_path, names=("a", "b"), resync_seconds=0.2) as kept:
+        await until(kept.api.watches)
+        listed = datetime.now(UTC)
+        kept.api.delete(pod("a"), is_lost=True)
+        kept.api.put(pod("c"))
+        await until(kept.holds("b", "c"))
+        (since,) = kept.seen.intervals
+        assert since is not None
+        assert since <= listed
+
+
+async def test_what_is_read_after_a_pause_of_the_process_happened_during_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attention = Attention()
+    assert attention.absent_since() is None
+    before = datetime.now(UTC)
+    monkeypatch.setattr(attention_module, "PAUSE_SECONDS", -1.0)
+    since = attention.absent_since()
+    assert since is not None
+    assert since <= before
+    monkeypatch.setattr(attention_module, "PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(attention_module, "CATCH_UP_SECONDS", 0.0)
+    assert Attention().absent_since() is None

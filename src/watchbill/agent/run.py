@@ -5,6 +5,8 @@ An error that waiting cannot fix ends the run and says what to do; everything el
 
 import asyncio
 import contextlib
+import gc
+from collections.abc import Callable
 from uuid import UUID
 
 import msgspec
@@ -40,6 +42,8 @@ log = structlog.get_logger(__name__)
 OWNER_WAIT_SECONDS = 60.0
 """How long unresolved owners may delay the first records, and an inventory."""
 DISCOVERY_WAIT_SECONDS = 5.0
+TRACK_SECONDS = 0.25
+"""How often what is known is derived while the first lists arrive."""
 DRAIN_SECONDS = 5.0
 _NAMESPACES = ServedResource("", "v1", "Namespace", "namespaces", is_namespaced=False)
 
@@ -50,7 +54,7 @@ async def run_agent(settings: AgentSettings, *, stop: asyncio.Event) -> None:
     Raises Invalid for settings that cannot work, Unauthenticated where the server knows no such credential.
     """
     cluster_id = cluster_of(settings.credential)
-    definitions = load_definitions(settings.kinds_dir)
+    definitions = await asyncio.to_thread(load_definitions, settings.kinds_dir)
     credentials = Credentials(settings.kubeconfig, settings.context)
     await credentials.load()
     async with (
@@ -267,9 +271,14 @@ class Agent:
         await stop.wait()
 
     async def _start_tracking(self, stop: asyncio.Event) -> None:
-        """Derive nothing before the first lists are complete and owners are resolved."""
-        await self.watch_manager.ready()
+        """Derive of itself once the first lists are complete and owners are resolved; before, what is known."""
         await self._is_identified.wait()
+        listing = asyncio.create_task(self.watch_manager.ready())
+        try:
+            await self._track_known(listing)
+            await listing
+        finally:
+            listing.cancel()
         began = asyncio.get_running_loop().time()
         while (
             not self.owner_lookup.is_idle
@@ -278,10 +287,34 @@ class Agent:
             await asyncio.sleep(0.1)
         self.tracker.open()
         await self.tracker.derive_all()
+        gc.freeze()
         self._is_synced = self.pending.is_synced = True
         log.info("synced with the cluster", workloads=len(self.pending.workloads))
         self.tracker.changed.set()
         await stop.wait()
+
+    async def _track_known(self, listing: "asyncio.Task[None]") -> None:
+        """While the pods are listed: derive the workloads of namespaces whose pods are all there.
+
+        Meanwhile nothing that was read is garbage: looking through it again and again would hold the loop.
+        """
+        while not listing.done():
+            if self.watch_manager.are_others_listed:
+                await self.tracker.derive_known(self._is_known())
+            gc.freeze()
+            await asyncio.wait([listing], timeout=TRACK_SECONDS)
+
+    def _is_known(self) -> Callable[[str], bool]:
+        tree, reached = self.cache.owner_tree, f"{self.watch_manager.reached_namespace}/"
+        waiting = {entry.namespace for entry in tree.waiting_for_owner()}
+
+        def is_known(root: str) -> bool:
+            group = tree.groups.get(root)
+            if group is None or group.root.namespace in waiting:
+                return False
+            return f"{group.root.namespace}/" < reached
+
+        return is_known
 
     def _on_list(self, kind: WatchedKind) -> None:
         self.owner_lookup.recheck_kind(kind.key)
@@ -302,7 +335,8 @@ class Agent:
         """What is pending is lost with the process: try for a moment to send it."""
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                await self.tracker.derive_all()
+                if self._is_synced:
+                    await self.tracker.derive_all()
                 while not self.stream.is_drained:
                     await asyncio.sleep(0.05)
         except TimeoutError:

@@ -31,7 +31,7 @@ class ListenerRecorder:
     def before_delete(self, root: str) -> None:
         self.deleting.append(root)
 
-    def on_delete(self, root: str, at: datetime) -> None:
+    def on_delete(self, root: str, at: datetime, not_before: datetime | None) -> None:
         self.deleted.append(root)
 
     def on_withdraw(self, root: str, at: datetime) -> None:

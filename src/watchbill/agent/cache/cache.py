@@ -164,8 +164,8 @@ class Cache:
         )
         self.owner_tree.assume(entry, datetime.now(UTC))
 
-    def remove(self, uid: str, at: datetime) -> None:
-        self.owner_tree.remove(uid, at)
+    def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
+        self.owner_tree.remove(uid, at, not_before)
         if uid not in self.owner_tree.entries:
             self._bare.pop(uid, None)
             self._plain_pods.remove(uid)
@@ -315,7 +315,7 @@ class ResourceSink(Protocol):
 
     def put(self, meta: ObjectMeta, body: Body) -> None: ...
 
-    def remove(self, uid: str, at: datetime) -> None: ...
+    def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None: ...
 
 
 @dataclass(slots=True)
@@ -329,9 +329,9 @@ class PodSink:
         if self.cache.includes(meta.namespace):
             self.cache.put_pod(meta, obj)
 
-    def remove(self, uid: str, at: datetime) -> None:
+    def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
         self.cache.targets.remove(uid)
-        self.cache.remove(uid, at)
+        self.cache.remove(uid, at, not_before)
 
 
 @dataclass(slots=True)
@@ -343,8 +343,8 @@ class OwnerSink:
         if self.cache.includes(meta.namespace):
             self.cache.put_owner(self.resource, decode_object(body))
 
-    def remove(self, uid: str, at: datetime) -> None:
-        self.cache.remove(uid, at)
+    def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
+        self.cache.remove(uid, at, not_before)
 
 
 @dataclass(slots=True)
@@ -362,7 +362,7 @@ class RelatedSink:
             resource = self.resource
             self.store(meta, prune(obj, api_version=resource.api_version, kind=resource.kind))
 
-    def remove(self, uid: str, at: datetime) -> None:
+    def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
         self.drop(uid)
 
 
@@ -378,7 +378,7 @@ class KindSink:
         self.names[meta.uid] = meta.name
         self.changed()
 
-    def remove(self, uid: str, at: datetime) -> None:
+    def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
         self.names.pop(uid, None)
         self.changed()
 

@@ -143,7 +143,7 @@ class NodeSink:
         if before != (node.metadata.labels, address):
             self._view.changed(None, meta.name)
 
-    def remove(self, uid: str, at: datetime) -> None:
+    def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
         name = self._names.remove(uid)
         if name is not None:
             del self._view.node_labels[name]
@@ -180,7 +180,7 @@ class SharedSink:
         if before is None or relevant(before) != relevant(obj):
             self._notify(meta.namespace, meta.name)
 
-    def remove(self, uid: str, at: datetime) -> None:
+    def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
         key = self._keys.remove(uid)
         if key is not None:
             del self._map[key]
@@ -214,7 +214,7 @@ class GrantSink:
         if before is None or before.get("spec") != obj.get("spec"):
             self._view.grants_changed(meta.namespace)
 
-    def remove(self, uid: str, at: datetime) -> None:
+    def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
         key = self._keys.remove(uid)
         if key is not None:
             namespace, name = key

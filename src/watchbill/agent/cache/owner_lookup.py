@@ -55,6 +55,8 @@ class OwnerLookup:
         self._recheck_at: dict[OwnerKey, float] = {}
         """When to look up an unresolved owner again, or to check a fetched one."""
         self._gone_since: dict[OwnerKey, float] = {}
+        self._confirmed_at: dict[OwnerKey, datetime] = {}
+        """When a fetched owner was last read."""
 
     @property
     def is_idle(self) -> bool:
@@ -133,6 +135,7 @@ class OwnerLookup:
         if entry is None or entry.is_looked_up:
             self._cache.put_owner(resource, obj, is_looked_up=True)
         self._gone_since.pop(owner, None)
+        self._confirmed_at[owner] = datetime.now(UTC)
         self._recheck_at[owner] = asyncio.get_running_loop().time() + RECHECK_SECONDS
 
     def _record_failure(self, owner: OwnerKey, search: _Search, failure: ApiFailure) -> None:
@@ -169,8 +172,10 @@ class OwnerLookup:
             is_final = owner_tree.owner_statuses.get(owner) is OwnerStatus.ABANDONED
             if is_final or not owner_tree.search_again(owner):
                 self._gone_since.pop(owner, None)
+                self._confirmed_at.pop(owner, None)
             return
         if not entry.is_looked_up:
+            self._confirmed_at.pop(owner, None)
             return
         self._recheck_at[owner] = asyncio.get_running_loop().time() + RECHECK_SECONDS
         reference = OwnerReference(entry.key.group, "", entry.key.kind, entry.name, entry.uid, True)
@@ -184,7 +189,7 @@ class OwnerLookup:
             return
         if obj is None:
             del self._recheck_at[owner]
-            self._cache.remove(entry.uid, datetime.now(UTC))
+            self._cache.remove(entry.uid, datetime.now(UTC), self._confirmed_at.pop(owner, None))
         else:
             self._store(owner, resource, obj)
 

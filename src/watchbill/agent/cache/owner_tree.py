@@ -103,7 +103,8 @@ class OwnerListener(Protocol):
     def before_delete(self, root: str) -> None:
         """The next removal deletes this workload; its objects can be read for the last time."""
 
-    def on_delete(self, root: str, at: datetime) -> None: ...
+    def on_delete(self, root: str, at: datetime, not_before: datetime | None) -> None:
+        """`not_before`: when it was last known to exist, where nobody saw its last object go."""
 
     def on_withdraw(self, root: str, at: datetime) -> None:
         """It never was a workload: it only looked like one while an owner could not be read."""
@@ -143,8 +144,8 @@ class OwnerTree:
         if stored.root is not None:
             self._listener.on_change(stored.root)
 
-    def remove(self, uid: str, at: datetime) -> None:
-        """The object is gone. Its group outlives it while one of its pods does."""
+    def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
+        """The object is gone, `at` the latest. Its group outlives it while one of its pods does."""
         entry = self.entries.get(uid)
         if entry is None:
             return
@@ -156,10 +157,10 @@ class OwnerTree:
         if group is not None:
             group.is_root_gone = True
             group.pods -= entry.is_pod
-            self._delete_if_empty(uid, at)
+            self._delete_if_empty(uid, at, not_before)
         if entry.root is not None and entry.root != uid:
             self._leave(entry, entry.root)
-            self._delete_if_empty(entry.root, at)
+            self._delete_if_empty(entry.root, at, not_before)
 
     def resolve(self, owner: OwnerKey, status: OwnerStatus, at: datetime) -> None:
         """A missing owner was looked up: its dependents are placed accordingly."""
@@ -423,7 +424,7 @@ class OwnerTree:
             return False
         return entry.key in self._root_kinds or entry.is_looked_up
 
-    def _delete_if_empty(self, root: str, at: datetime) -> None:
+    def _delete_if_empty(self, root: str, at: datetime, not_before: datetime | None = None) -> None:
         """After something left: delete the workload, or report that it changed."""
         group = self.groups.get(root)
         if group is None:
@@ -436,7 +437,7 @@ class OwnerTree:
         if is_misread or group.never_existed:
             self._listener.on_withdraw(root, at)
         else:
-            self._listener.on_delete(root, at)
+            self._listener.on_delete(root, at, not_before)
         self._delete_group(root, group)
         if entry is not None and entry.is_assumed and not self._has_children(entry):
             del self.entries[root]

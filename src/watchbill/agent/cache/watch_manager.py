@@ -13,6 +13,7 @@ import structlog
 
 from watchbill.agent.cache.cache import Cache, KindSink, ResourceSink, sink_for
 from watchbill.agent.cache.watched_kinds import KIND, POD, WatchedKind
+from watchbill.agent.kubernetes.attention import Attention
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.discovery import Discovery, discover
@@ -66,6 +67,7 @@ class WatchManager:
             is_workload_kind: asyncio.Semaphore(LISTS_AT_ONCE) for is_workload_kind in (True, False)
         }
         self._retry_slots = asyncio.Semaphore(RETRIES_AT_ONCE)
+        self._attention = Attention()
         self._rediscover = asyncio.Event()
         self._lock = asyncio.Lock()
         self._discovered = asyncio.Event()
@@ -74,6 +76,7 @@ class WatchManager:
         """Discover, watch, and discover again whenever kinds may have changed, until cancelled."""
         backoff = Backoff()
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._attention.run())
             while True:
                 try:
                     await self._refresh()
@@ -112,6 +115,19 @@ class WatchManager:
                 str(key) for key, watch in watches.items() if not watch.reflector.ready.is_set()
             ]
             log.warning("kinds not listed in time", kinds=late)
+
+    @property
+    def are_others_listed(self) -> bool:
+        """Whether every served kind but the pods has been listed, or cannot be listed for now."""
+        return self._discovered.is_set() and all(
+            watch.reflector.ready.is_set() for key, watch in self._watches.items() if key != POD
+        )
+
+    @property
+    def reached_namespace(self) -> str:
+        """How far the first list of pods has come; see `Reflector.reached_namespace`."""
+        watch = self._watches.get(POD)
+        return watch.reflector.reached_namespace if watch is not None else ""
 
     async def resource_for(self, key: GroupKind) -> ServedResource | None:
         """Where the server serves a kind, watched or not; None if it does not. Raises ApiFailure."""
@@ -216,6 +232,7 @@ class WatchManager:
             resync_seconds=self._resync_seconds,
             list_slots=self._list_slots[kind.is_workload_kind],
             retry_slots=self._retry_slots,
+            attention=self._attention,
             on_change=lambda reflector: self._on_reflector_change(kind, reflector),
         )
         return _Watch(kind, sink, reflector)

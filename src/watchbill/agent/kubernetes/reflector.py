@@ -10,16 +10,18 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 import structlog
 
+from watchbill.agent.kubernetes.attention import CATCH_UP_SECONDS, PAUSE_SECONDS, Attention
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta, WatchEvent, read_head
 from watchbill.protocol import KindState
+from watchbill.time_slice import TimeSlice
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +37,6 @@ POLL_SECONDS = 60.0
 SHORT_WATCH_SECONDS = 1.0
 MISSED_EVENT_GRACE_SECONDS = 90.0
 """Longer than a bookmark's interval: by then a watch has delivered what a list contained."""
-_OBJECTS_PER_TURN = 50
 
 
 class ObjectSink(Protocol):
@@ -43,7 +44,8 @@ class ObjectSink(Protocol):
 
     def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None: ...
 
-    def remove(self, uid: str, at: datetime) -> None: ...
+    def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
+        """`not_before`: when the object was last known to exist, where nobody saw it go."""
 
 
 class Reflector:
@@ -59,6 +61,7 @@ class Reflector:
         resync_seconds: float,
         list_slots: asyncio.Semaphore,
         retry_slots: asyncio.Semaphore,
+        attention: Attention,
         on_change: Callable[["Reflector"], None],
     ) -> None:
         self.resource = resource
@@ -76,6 +79,10 @@ class Reflector:
         self._retry_slots = retry_slots
         """For lists that failed before: one that hangs must not delay those of other kinds."""
         self._has_list_failed = False
+        self._attention = attention
+        self._late_since: datetime | None = None
+        """What a watch tells at first happened since then, while nobody read."""
+        self._late_until = 0.0
         self._watch_refusals = 0
         self._watch_error: str | None = None
         """Why the kind is polled instead of watched."""
@@ -84,6 +91,11 @@ class Reflector:
         self._unreadable: set[str] = set()
         self._changed_since_check: set[str] | None = None
         self._resource_version = ""
+        self._reached: _Key | None = None
+        self._current_at: datetime | None = None
+        """When everything was last known to be as it is stored."""
+        self._verified_at: datetime | None = None
+        """The same by a list alone: what the watch said since may lack something."""
         self._behind_since: float | None = None
         self._backoff = Backoff(first_seconds=FIRST_RETRY_SECONDS)
         self._forbidden_attempts = 0
@@ -111,6 +123,15 @@ class Reflector:
         return asyncio.get_running_loop().time() - self._behind_since
 
     @property
+    def reached_namespace(self) -> str:
+        """How far a list has come: of namespaces that sort before this one (both with a slash behind them)
+        all objects are stored. "" = of none.
+
+        An API server lists in the order of its keys, `namespace/name`; one that does not tells nothing here.
+        """
+        return self._reached.namespace if self._reached is not None else ""
+
+    @property
     def is_complete(self) -> bool:
         return self._state == "complete"
 
@@ -120,6 +141,7 @@ class Reflector:
             try:
                 await self._list()
                 await _first_to_end(self._watch(), self._resync_periodically())
+                self._current_at = self._verified_at
             except _WatchRefused as refused:
                 await asyncio.sleep(self._record_watch_refused(refused.failure))
             except ApiFailure as failure:
@@ -133,15 +155,17 @@ class Reflector:
     def delete_all(self, at: datetime) -> None:
         """The kind itself is proven absent, so all of its objects are gone."""
         for uid in list(self._versions):
-            self._delete(uid, at)
+            self._delete(uid, at, self._current_at)
 
     async def _list(self) -> None:
         slots = self._retry_slots if self._has_list_failed else self._list_slots
         self._has_list_failed = True
         async with slots:
+            began = datetime.now(UTC)
             listed: set[str] = set()
             unreadable: set[str] = set()
             resource_version = ""
+            work, self._reached = TimeSlice(), _Key("", "")
             async for page in self._client.list_pages(self.resource, is_metadata=self._is_metadata):
                 resource_version = resource_version or page.metadata.resource_version
                 for number, body in enumerate(page.items or ()):
@@ -152,11 +176,12 @@ class Reflector:
                     listed.add(meta.uid)
                     if self._versions.get(meta.uid) != meta.resource_version:
                         self._store(meta, body)
-                    if number % _OBJECTS_PER_TURN == 0:
-                        await asyncio.sleep(0)
+                    self._reach(_Key(meta.namespace, meta.name))
+                    await work.rest()
         now = datetime.now(UTC)
         for uid in self._versions.keys() - listed:
-            self._delete(uid, now)
+            self._delete(uid, now, self._current_at)
+        self._current_at = self._verified_at = began
         self._unreadable = (self._unreadable & listed) | unreadable
         self._resource_version = resource_version
         self._has_list_failed = False
@@ -171,6 +196,10 @@ class Reflector:
         self.ready.set()
         log.info("listed", **self._log_fields(), objects=len(listed), times=self.lists)
 
+    def _reach(self, key: "_Key") -> None:
+        if self._reached is not None:
+            self._reached = key if self._reached.path <= key.path else None
+
     async def _watch(self) -> None:
         """Watch repeatedly; returns when only a new list can help."""
         while True:
@@ -184,9 +213,11 @@ class Reflector:
                     self._watch_refusals, self._watch_error = 0, None
                     self._behind_since = None
                     self._set_healthy()
+                    self._expect_late_events()
                     async for event in events:
                         self._apply(event)
                         self._backoff.reset()
+                    self._current_at = datetime.now(UTC)
             except ApiFailure as failure:
                 if not is_open and _is_refusal(failure):
                     raise _WatchRefused(failure) from failure
@@ -201,8 +232,23 @@ class Reflector:
         is_temporary = failure.kind in (ErrorKind.BUSY, ErrorKind.UNREACHABLE)
         return is_temporary and self._backoff.failures < FAILURES_UNTIL_READY
 
+    def _expect_late_events(self) -> None:
+        """A watch goes on where the last one, or the list, left off: first it tells what happened since."""
+        self._late_since = self._current_at
+        is_late = (
+            self._current_at is not None
+            and (datetime.now(UTC) - self._current_at).total_seconds() > PAUSE_SECONDS
+        )
+        self._late_until = asyncio.get_running_loop().time() + CATCH_UP_SECONDS * is_late
+
+    def _unseen_since(self) -> datetime | None:
+        """Since when the event that is read now may have happened; None where it has just happened."""
+        is_late = asyncio.get_running_loop().time() < self._late_until
+        return self._late_since if is_late else self._attention.absent_since()
+
     def _apply(self, event: WatchEvent) -> None:
         self.counts[event.type if event.is_known else "unknown"] += 1
+        self._current_at = datetime.now(UTC)
         meta = event.meta
         if not event.is_known or not (meta.resource_version or meta.uid):
             return
@@ -210,7 +256,7 @@ class Reflector:
             if self._changed_since_check is not None:
                 self._changed_since_check.add(meta.uid)
             if event.type == "DELETED":
-                self._delete(meta.uid, datetime.now(UTC))
+                self._delete(meta.uid, datetime.now(UTC), self._unseen_since())
             else:
                 self._store(meta, event.body)
         if meta.resource_version:
@@ -237,15 +283,16 @@ class Reflector:
             self._unreadable.discard(meta.uid)
             self._set_healthy()
 
-    def _delete(self, uid: str, at: datetime) -> None:
+    def _delete(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
         if self._versions.pop(uid, None) is not None:
-            self._sink.remove(uid, at)
+            self._sink.remove(uid, at, not_before)
         self._unreadable.discard(uid)
 
     async def _resync_periodically(self) -> None:
         """List again periodically; returns when the watch has missed an event."""
         while True:
             await asyncio.sleep(jittered(self._resync_seconds))
+            began = datetime.now(UTC)
             try:
                 missed = await self._find_missed()
             except ApiFailure as failure:
@@ -255,11 +302,13 @@ class Reflector:
                 self.counts["missed"] += len(missed)
                 log.warning("watch missed events", **self._log_fields(), objects=len(missed))
                 return
+            self._verified_at = began
 
     async def _find_missed(self) -> set[str]:
         """UIDs whose version in a complete list differs from ours although the watch never mentioned them."""
         self._changed_since_check = set()
         try:
+            work = TimeSlice()
             suspects = set(self._versions)
             async with self._retry_slots:
                 async for page in self._client.list_pages(self.resource, is_metadata=True):
@@ -269,7 +318,7 @@ class Reflector:
                             suspects.discard(meta.uid)
                         else:
                             suspects.add(meta.uid)
-                    await asyncio.sleep(0)
+                        await work.rest()
             suspects -= self._changed_since_check
             if suspects:
                 await asyncio.sleep(MISSED_EVENT_GRACE_SECONDS)
@@ -339,6 +388,17 @@ class Reflector:
 
     def _log_fields(self) -> dict[str, str]:
         return {"group": self.resource.group, "kind": self.resource.kind}
+
+
+class _Key(NamedTuple):
+    """Where an object stands in a list."""
+
+    namespace: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.namespace}/{self.name}"
 
 
 class _WatchRefused(Exception):

@@ -24,16 +24,19 @@ from watchbill.protocol import (
     Item,
     Record,
     Upsert,
+    canonical_bytes,
     digest_of,
-    record_hash,
+    hash_of,
 )
 from watchbill.workload import Transition
 
-MAX_KEPT_RECORDS = 500
-"""Unsent records kept in memory; further ones are derived again when they are sent."""
+MAX_KEPT_RECORDS = 10_000
+"""Unsent records kept in memory, a kilobyte or two each; further ones are derived again when they are sent."""
 MAX_DELETED = 50_000
 """Deletions kept for a server that does not answer; beyond it the oldest are dropped and counted."""
 
+
+_RECORD = msgspec.json.Decoder(Record)
 
 Derive = Callable[[str], Derived | None]
 
@@ -53,7 +56,8 @@ class WorkloadState:
     """Whether this stream knows what the server has of it."""
     needs_full_history: bool = False
     """The server may lack older transitions: the next record comes with the objects' whole history."""
-    record: Record | None = None
+    record: bytes | None = None
+    """Compressed, while it is not sent."""
     observed_at: datetime | None = None
 
     @property
@@ -126,7 +130,8 @@ class PendingChanges:
         state.pending += added
         if added:
             state.last = added[-1]
-        new_hash = record_hash(record)
+        encoded = canonical_bytes(record)
+        new_hash = hash_of(encoded)
         if new_hash != state.hash:
             state.hash, state.observed_at = new_hash, now
         if state.is_acknowledged:
@@ -134,18 +139,28 @@ class PendingChanges:
             self.unsent.pop(root, None)
             return
         self.unsent.setdefault(root)
-        state.record = record if is_last or len(self.unsent) <= MAX_KEPT_RECORDS else None
+        is_kept = is_last or len(self.unsent) <= MAX_KEPT_RECORDS
+        state.record = zlib.compress(encoded, 1) if is_kept else None
 
-    def delete(self, root: str, at: datetime) -> None:
-        """A workload was deleted; what the server lacks of it is kept until it is acknowledged."""
+    def delete(self, root: str, at: datetime, not_before: datetime | None = None) -> None:
+        """A workload was deleted; what the server lacks of it is kept until it is acknowledged.
+
+        `not_before`: when it was last known to exist, where nobody saw its deletion as it happened.
+        """
         state = self.workloads.pop(root, None)
         self.unsent.pop(root, None)
         if state is None:
             return
         compressed = None
         if state.record is not None and not state.is_acknowledged:
-            compressed = zlib.compress(msgspec.json.encode(_upsert(state, state.record)), 1)
-        delete = Delete(id=UUID(root), deleted_at=at, transitions=tuple(state.pending))
+            upsert = _upsert(state, _decompressed(state.record))
+            compressed = zlib.compress(msgspec.json.encode(upsert), 1)
+        delete = Delete(
+            id=UUID(root),
+            deleted_at=at,
+            transitions=tuple(state.pending),
+            not_before=not_before,
+        )
         self._queue_deleted(root, Deleted(compressed, delete))
 
     def withdraw(self, root: str, at: datetime) -> None:
@@ -270,16 +285,18 @@ class PendingChanges:
         state = self.workloads.get(root)
         if state is None:
             return None
-        record = state.record
-        if record is None or state.needs_full_history:
+        lacks_history = state.needs_full_history and not state.initial_transitions
+        if state.record is None or lacks_history:
             derived = derive(root)
             self.unsent.pop(root, None)
             if derived is None:
                 return None
             record = derived.record
-            if state.needs_full_history:
+            if lacks_history:
                 state.pending = _full_history(derived.transitions, state)
-                state.needs_full_history = False
+        else:
+            record = _decompressed(state.record)
+        state.needs_full_history = False
         return None if state.is_acknowledged else _upsert(state, record)
 
     def _queue_deleted(self, root: str, deleted: Deleted) -> None:
@@ -313,6 +330,10 @@ def _upsert(state: WorkloadState, record: Record) -> Upsert:
         transitions=tuple(state.pending),
         observed_at=state.observed_at,
     )
+
+
+def _decompressed(record: bytes) -> Record:
+    return _RECORD.decode(zlib.decompress(record))
 
 
 def _items(deleted: Deleted) -> Iterator[Item]:

@@ -54,6 +54,7 @@ from watchbill.protocol import (
     NodePoolCapacity,
     Scrape,
 )
+from watchbill.time_slice import TimeSlice
 
 log = structlog.get_logger(__name__)
 
@@ -71,8 +72,6 @@ RETRY_HEARTBEAT_SECONDS = 5.0
 """How often it is tried whether a server that failed is back."""
 STALLED_SECONDS = 30.0
 """Changes wait for so long at most while batches are taken."""
-
-_PREPARED_PER_STEP = 10
 
 Reply = TypeVar("Reply")
 
@@ -351,10 +350,10 @@ class Stream:
             raise
 
     async def _prepare(self, prepared: PreparedBatch) -> None:
-        """Records that were not kept are derived anew: a few, then the event loop's other tasks."""
-        derive = self._cluster.derive_now
-        while not self._pending.extend_batch(prepared, derive, steps=_PREPARED_PER_STEP):
-            await asyncio.sleep(0)
+        """Records that were not kept are derived anew: it takes time, so the event loop's other tasks run."""
+        derive, work = self._cluster.derive_now, TimeSlice()
+        while not self._pending.extend_batch(prepared, derive, steps=1):
+            await work.rest()
 
     async def _deliver(self, prepared: PreparedBatch, scrapes: tuple[Scrape, ...]) -> None:
         seq = self._seq + 1

@@ -1,7 +1,7 @@
 """Workloads that may have changed, derived once per burst of events."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -10,10 +10,9 @@ import structlog
 from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.kinds.derive import Derived
 from watchbill.kinds.objects.objects import WorkloadObjects
+from watchbill.time_slice import TimeSlice
 
 log = structlog.get_logger(__name__)
-
-_WORKLOADS_PER_TURN = 10
 
 
 class RecordSource(Protocol):
@@ -25,9 +24,10 @@ class RecordSource(Protocol):
 
 
 class Tracker:
-    """Collects changed workloads and derives them. Derives nothing until `open` is called.
+    """Collects changed workloads and derives them, of itself once `open` was called.
 
-    Before the first lists are complete no chain of owners can be trusted, so nothing is derived.
+    Before the first lists are complete no chain of owners can be trusted, so until then only that is derived
+    of which somebody knows that all of its objects are there (`derive_known`).
     """
 
     def __init__(
@@ -62,12 +62,13 @@ class Tracker:
         """Derive the workload a last time unless its current record is already kept."""
         state = self.pending.workloads.get(root)
         has_record = state is not None and (state.is_acknowledged or state.record is not None)
-        if self.is_open and (root in self._dirty or not has_record):
+        can_derive = self.is_open or state is not None
+        if can_derive and (root in self._dirty or not has_record):
             self.derive_now(root, is_last=True)
 
-    def on_delete(self, root: str, at: datetime) -> None:
+    def on_delete(self, root: str, at: datetime, not_before: datetime | None) -> None:
         self._dirty.pop(root, None)
-        self.pending.delete(root, at)
+        self.pending.delete(root, at, not_before)
         self.changed.set()
 
     def on_withdraw(self, root: str, at: datetime) -> None:
@@ -108,21 +109,22 @@ class Tracker:
 
     async def derive_all(self) -> None:
         """Derive everything that is queued, due or not."""
-        for number, root in enumerate(tuple(self._dirty)):
-            self.derive_now(root)
-            if number % _WORKLOADS_PER_TURN == 0:
-                self.changed.set()
-                await asyncio.sleep(0)
-        self.changed.set()
+        await self._derive_roots(tuple(self._dirty))
+
+    async def derive_known(self, is_known: Callable[[str], bool]) -> None:
+        """Derive what is queued and known."""
+        await self._derive_roots([root for root in self._dirty if is_known(root)])
 
     async def _derive_due(self) -> None:
         """The oldest come first: the queue is in the order of due times."""
         now = asyncio.get_running_loop().time()
-        due = [root for root, at in self._dirty.items() if at <= now]
-        for number, root in enumerate(due):
-            self.derive_now(root)
-            if number % _WORKLOADS_PER_TURN == 0:
+        await self._derive_roots([root for root, at in self._dirty.items() if at <= now])
+
+    async def _derive_roots(self, roots: Sequence[str]) -> None:
+        """Those that nobody else has derived meanwhile."""
+        work = TimeSlice()
+        for root in roots:
+            if root in self._dirty:
+                self.derive_now(root)
                 self.changed.set()
-                await asyncio.sleep(0)
-        if due:
-            self.changed.set()
+                await work.rest()

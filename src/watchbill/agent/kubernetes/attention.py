@@ -1,0 +1,39 @@
+"""Whether this process has run all the time: what it reads after a pause happened at some time in it."""
+
+import asyncio
+from datetime import UTC, datetime
+
+TICK_SECONDS = 1.0
+PAUSE_SECONDS = 5.0
+"""A process that did not run for so long was suspended, or its machine was."""
+CATCH_UP_SECONDS = 2.0
+"""How long after a pause events of it may still be read."""
+
+
+class Attention:
+    """Ticks while `run` runs; a tick that is long overdue is a pause."""
+
+    def __init__(self) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._ticked = self._now()
+        self._ticked_at = datetime.now(UTC)
+        self._absent_since: datetime | None = None
+        self._caught_up = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._tick()
+            await asyncio.sleep(TICK_SECONDS)
+
+    def absent_since(self) -> datetime | None:
+        """Of a pause that has just ended, when it began. None where there was none."""
+        if self._now() - self._ticked > PAUSE_SECONDS:
+            self._tick()
+        return self._absent_since if self._now() < self._caught_up else None
+
+    def _tick(self) -> None:
+        now = self._now()
+        if now - self._ticked > PAUSE_SECONDS:
+            self._absent_since, self._caught_up = self._ticked_at, now + CATCH_UP_SECONDS
+        self._ticked, self._ticked_at = now, datetime.now(UTC)

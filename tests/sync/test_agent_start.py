@@ -1,0 +1,57 @@
+"""What an agent tells while its first lists arrive, however long they take."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from tests.fixtures.agents import agent, until
+from tests.fixtures.kube_api import KubeApi, kube_api
+from tests.fixtures.receiver import receiver
+from tests.sync.test_agent_faults import _quick, deployment, made, pod, uid
+
+__all__ = ["_quick"]
+
+
+def hold_pages_of_pods(api: KubeApi, *, after: int) -> asyncio.Event:
+    """The first pages of the pods' list arrive, the next one when the event is set."""
+    released = asyncio.Event()
+    pages = 0
+
+    async def intercept(request: web.Request) -> web.StreamResponse | None:
+        nonlocal pages
+        if request.path.endswith("/api/v1/pods") and "limit" in request.query:
+            pages += 1
+            if pages > after:
+                await released.wait()
+        return await api.intercept(request)
+
+    api.cluster.intercept = intercept
+    return released
+
+
+async def test_namespaces_whose_pods_are_all_listed_are_told_before_the_list_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that never gets to the end of a list still records what it knows for certain, and no more."""
+    monkeypatch.setattr("watchbill.agent.kubernetes.client.PAGE_OBJECTS", 2)
+    async with kube_api() as api, receiver() as server:
+        first, second = pod("a", namespace="alpha"), pod("b", namespace="alpha")
+        root = deployment("web", namespace="beta")
+        middle = made("ReplicaSet", "web-1", root, group="apps", namespace="beta", spec={})
+        members = [pod(f"web-1-{name}", middle, namespace="beta") for name in "xyz"]
+        for obj in (first, second, root, middle, *members, pod("c", namespace="gamma")):
+            api.put(obj)
+        hold_pages_of_pods(api, after=2)
+        async with agent(tmp_path, api, server):
+            await until(lambda: len(server.rows) == 2)
+            assert server.rows.keys() == {uid(first), uid(second)}
+            assert not server.inventories or not server.commits, "nothing is proven yet"
+        assert server.rows.keys() == {uid(first), uid(second)}
+        released = hold_pages_of_pods(api, after=2)
+        async with agent(tmp_path, api, server):
+            released.set()
+            await until(lambda: len(server.rows) == 4)
+            assert server.rows[uid(root)].record.usage.pod_count == 3
+            assert not any(row.deletions for row in server.rows.values())
