@@ -13,6 +13,15 @@ from typing import Any
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from watchbill.api.http.compression import (
+    GZIP,
+    MIN_BYTES,
+    VARY,
+    compressed,
+    compressed_pieces,
+    is_compressible,
+    takes_gzip,
+)
 from watchbill.errors import Unacceptable
 
 
@@ -87,11 +96,15 @@ class Reply:
 
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers(self.headers, self.media_type if self.body else None)
+        body = self.body
+        if len(body) >= MIN_BYTES and _negotiates_gzip(headers, self.media_type, scope):
+            body = await compressed(body)
         if self.status not in (204, 304):
-            headers.append((b"content-length", str(len(self.body)).encode()))
+            headers.append((b"content-length", str(len(body)).encode()))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        body = b"" if scope["method"] == "HEAD" else self.body
-        await send({"type": "http.response.body", "body": body})
+        await send(
+            {"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +120,10 @@ class StreamingReply:
     """Whoever takes longer to take a piece is left, connection and all."""
 
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start = {
-            "type": "http.response.start",
-            "status": self.status,
-            "headers": _headers(self.headers, self.media_type),
-        }
-        async with aclosing(self.pieces) as pieces:
+        headers = _headers(self.headers, self.media_type)
+        is_zipped = _negotiates_gzip(headers, self.media_type, scope)
+        start = {"type": "http.response.start", "status": self.status, "headers": headers}
+        async with aclosing(compressed_pieces(self.pieces) if is_zipped else self.pieces) as pieces:
             if scope["method"] == "HEAD":
                 await send(start)
             else:
@@ -171,6 +182,17 @@ def list_reply(member: str, documents: list[bytes], next_offset: int | None) -> 
     """A page of documents that are JSON already."""
     end = b"]}" if next_offset is None else b'],"next":%d}' % next_offset
     return Reply(body=b'{"%s":[' % member.encode() + b",".join(documents) + end)
+
+
+def _negotiates_gzip(headers: RawHeaders, media_type: str, scope: Scope) -> bool:
+    """Whether the body is to be compressed, which is added to the header fields."""
+    if not is_compressible(media_type, dict(headers)):
+        return False
+    headers.append(VARY)
+    if not takes_gzip(dict(scope["headers"]).get(b"accept-encoding")):
+        return False
+    headers.append(GZIP)
+    return True
 
 
 def _headers(own: Sequence[tuple[bytes, bytes]], media_type: str | None) -> RawHeaders:

@@ -8,6 +8,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from watchbill.api.http.call import Call
+from watchbill.api.http.compression import GZIP, VARY, takes_gzip
 from watchbill.api.http.endpoint import Handler
 from watchbill.api.http.reply import Answer, Reply
 from watchbill.api.resources.workloads import etag_matches
@@ -81,21 +82,13 @@ def _find(page: dict[str, File], name: str) -> File:
 
 
 def _reply(call: Call, file: File, caching: tuple[bytes, bytes]) -> Reply:
-    headers = [POLICY, caching, (b"etag", file.etag), (b"vary", b"accept-encoding")]
+    headers = [POLICY, caching, (b"etag", file.etag), VARY]
     if etag_matches(call.headers.get(b"if-none-match"), file.etag):
         return Reply(status=304, headers=headers)
-    if file.zipped is not None and _takes_gzip(call.headers.get(b"accept-encoding", b"")):
-        headers.append((b"content-encoding", b"gzip"))
+    if file.zipped is not None and takes_gzip(call.headers.get(b"accept-encoding")):
+        headers.append(GZIP)
         return Reply(body=file.zipped, media_type=file.media_type, headers=headers)
     return Reply(body=file.body, media_type=file.media_type, headers=headers)
-
-
-def _takes_gzip(accepted: bytes) -> bool:
-    for part in accepted.decode("latin-1").lower().split(","):
-        coding, _, quality = part.partition(";")
-        if coding.strip() == "gzip":
-            return quality.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
 
 
 def _walk(folder: Traversable, prefix: str) -> list[tuple[str, File]]:
