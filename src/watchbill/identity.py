@@ -14,14 +14,14 @@ USER = "user"
 GROUP = "group"
 """Kinds of subjects, as access rules name them."""
 
-ACCOUNT = "account"
-PERSON = "person"
+ACCOUNT_PRINCIPAL = "account"
+USER_PRINCIPAL = "person"
 """Kinds of principals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """What a token or a session stands for: an account (a user's access key included) or a person.
+    """What a token or a session stands for: an account (a user's access key included) or a user.
 
     `family`: the login whose refresh tokens it came from, if any.
     """
@@ -50,7 +50,7 @@ class StoredSecret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """A service account, or where `person_id` says whose, an access key."""
+    """A service account, or where `user_id` names one, that user's access key."""
 
     tenant_id: int
     id: UUID
@@ -60,13 +60,13 @@ class Account:
     created_at: datetime
     created_by: str | None
     expires_at: datetime | None
-    person_id: UUID | None
+    user_id: UUID | None
     is_disabled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """A person as stored after the first login with an identity provider."""
+    """A user as stored after the first login with an identity provider."""
 
     id: UUID
     issuer: str
@@ -80,7 +80,7 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalLogin:
-    """What an identity provider states about a person, mapped to our names."""
+    """What an identity provider states about a user, mapped to our names."""
 
     tenant_id: int
     issuer: str

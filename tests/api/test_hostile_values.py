@@ -10,7 +10,7 @@ from urllib.parse import quote
 from tests.fixtures.samples import OPERATIONS, SAMPLES
 from tests.fixtures.serving import Served
 from watchbill.api.http.contract import LoginRequirement
-from watchbill.identity import PERSON, Principal, administrator_rule
+from watchbill.identity import USER_PRINCIPAL, Principal, administrator_rule
 from watchbill.identity import ExternalLogin as PersonsLogin
 from watchbill.store.identity.administration import RuleChange, rule_change
 from watchbill.store.identity.users import user_upsert
@@ -61,7 +61,9 @@ async def a_person(served: Served) -> str:
     )  # fmt: skip
     change = RuleChange(added=(("user", login.name, administrator_rule(1)),), removed=())
     await rule_change(served.db, 1, change, changed_by="test", now=now)
-    principal = Principal(tenant_id=1, kind=PERSON, id=await user_upsert(served.db, login, now=now))
+    principal = Principal(
+        tenant_id=1, kind=USER_PRINCIPAL, id=await user_upsert(served.db, login, now=now)
+    )
     return await served.services.tokens.issue(principal, client_id=login.name)
 
 

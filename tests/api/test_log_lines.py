@@ -16,7 +16,7 @@ from tests.fixtures.serving import Served
 from watchbill.access.sessions import Sessions
 from watchbill.access.tokens.tokens import RefreshTokens
 from watchbill.cli.connection.log_setup import log_to_stderr
-from watchbill.identity import PERSON, ExternalLogin, Principal
+from watchbill.identity import USER_PRINCIPAL, ExternalLogin, Principal
 from watchbill.store.identity.users import user_upsert
 
 
@@ -59,7 +59,7 @@ async def everything_secret(served: Served) -> list[str]:
         email=None, groups=(), stated_at=now,
     )  # fmt: skip
     person = await user_upsert(served.db, login, now=now)
-    principal = Principal(tenant_id=1, kind=PERSON, id=person)
+    principal = Principal(tenant_id=1, kind=USER_PRINCIPAL, id=person)
     refresh, _ = await RefreshTokens(served.db, lambda: now, lifetime_seconds=600).begin(principal)
     other = await Sessions(served.db, lambda: now, lifetime_seconds=600).begin(principal)
     form = {"grant_type": "refresh_token", "refresh_token": refresh}

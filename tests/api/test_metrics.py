@@ -20,7 +20,14 @@ from tests.fixtures.samples import ONE
 from tests.fixtures.serving import ABSENT_ID, Served, listening
 from watchbill.api.app import build_app
 from watchbill.metric_types import METRICS
-from watchbill.metrics.source import Failed, Measurement, MetricPoint, MetricsQuery, Outcome, Reason
+from watchbill.metrics.source import (
+    FailedType,
+    Measurement,
+    MetricPoint,
+    MetricsQuery,
+    Outcome,
+    Reason,
+)
 from watchbill.query import Scope
 from watchbill.workload import Usage
 
@@ -161,8 +168,8 @@ async def answering(served: Served, *outcomes: Outcome) -> AsyncIterator[Served]
 async def test_a_failure_that_may_pass_says_when_to_ask_again(
     shared: Served, reason: Reason
 ) -> None:
-    failed = Failed(type="GPU_UTILIZATION", reason=reason)
-    unsupported = Failed(type="NVLINK_BANDWIDTH_TOTAL", reason=Reason.UNSUPPORTED)
+    failed = FailedType(type="GPU_UTILIZATION", reason=reason)
+    unsupported = FailedType(type="NVLINK_BANDWIDTH_TOTAL", reason=Reason.UNSUPPORTED)
     async with answering(shared, failed, unsupported) as served:
         answer = await served.get(path("GPU_UTILIZATION,NVLINK_BANDWIDTH_TOTAL"))
         assert_is_error(answer, 503)

@@ -14,7 +14,6 @@ from tests.api.test_metrics import SCHEMA, path, with_usage
 from tests.fixtures.serving import Served, listening
 from watchbill.api.app import build_app
 from watchbill.metrics import prometheus
-from watchbill.metrics import prometheus as prometheus_http
 from watchbill.metrics.stores import workload_metrics
 from watchbill.settings.prometheus import PrometheusSettings
 
@@ -180,23 +179,23 @@ async def test_what_a_store_lacked_a_moment_ago_is_looked_for_again(
 async def test_a_silent_store_is_asked_one_question_until_it_speaks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(prometheus_http, "SILENT_SECONDS", 0.1)
-    monkeypatch.setattr(prometheus_http, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(prometheus, "UNRESPONSIVE_SECONDS", 0.1)
+    monkeypatch.setattr(prometheus, "PROBE_SECONDS", 0.05)
     speaks = asyncio.Event()
 
     async def handler(_: web.Request, __: dict[str, str]) -> web.Response:
         await speaks.wait()
         return told([])
 
-    session = prometheus_http.StoreConnection()
+    session = prometheus.StoreConnection()
     form = {"query": "up"}
     try:
         async with raw_store(handler) as (url, asked):
-            store = prometheus_http.PrometheusStore(PrometheusSettings(url=url), session)
+            store = prometheus.PrometheusStore(PrometheusSettings(url=url), session)
 
-            async def ask(seconds: float) -> list[prometheus_http.Series]:
+            async def ask(seconds: float) -> list[prometheus.Series]:
                 async with asyncio.timeout(seconds):
-                    return await store.ask(prometheus_http.RANGE_PATH, form)
+                    return await store.ask(prometheus.RANGE_PATH, form)
 
             with pytest.raises(TimeoutError):
                 await ask(0.02)  # its asker left early: that says nothing of the store
@@ -206,7 +205,7 @@ async def test_a_silent_store_is_asked_one_question_until_it_speaks(
             await asyncio.sleep(0.1)
             before = len(asked)
             for _ in range(3):
-                with pytest.raises(prometheus_http.Unanswered):
+                with pytest.raises(prometheus.QueryFailed):
                     await ask(1)
             assert len(asked) == before == 3
             speaks.set()
@@ -226,20 +225,18 @@ async def test_a_store_that_hangs_holds_up_no_other(server: Served) -> None:
     async def answers(_: web.Request, form: dict[str, str]) -> web.Response:
         return told([{"metric": {}, "values": points(form, "1", "2", "3", "4")}])
 
-    session = prometheus_http.StoreConnection()
+    session = prometheus.StoreConnection()
     async with raw_store(hangs) as (slow, _), raw_store(answers) as (fast, _):
         asked = {"start": "0", "step": "1", "query": "up"}
         waiting = [
             asyncio.create_task(
-                session.post(slow_store, prometheus_http.RANGE_PATH, form=asked, headers={})
+                session.post(slow_store, prometheus.RANGE_PATH, form=asked, headers={})
             )
-            for slow_store in [slow] * (2 * prometheus_http.ASKED_AT_ONCE)
+            for slow_store in [slow] * (2 * prometheus.MAX_CONCURRENT_QUERIES)
         ]
         await asyncio.sleep(0.1)
         async with asyncio.timeout(30):
-            status, _body = await session.post(
-                fast, prometheus_http.RANGE_PATH, form=asked, headers={}
-            )
+            status, _body = await session.post(fast, prometheus.RANGE_PATH, form=asked, headers={})
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
@@ -293,7 +290,7 @@ FAULTS: dict[str, Handler] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_faulty_one(server: Served, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prometheus_http, "ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(prometheus, "MAX_RESPONSE_BYTES", 100_000)
     id_ = await with_usage(server)
     async with stored(server, FAULTS[fault]) as (served, _):
         some = await served.get(path(TYPES, id_=id_))
@@ -320,7 +317,7 @@ async def test_a_store_that_never_answers_is_given_up(server: Served) -> None:
         raise AssertionError("nothing sets it")
 
     answer, _ = await answer_of(server, handler, "GPU_UTILIZATION,CPU_USAGE_CORES")
-    assert prometheus_http.ANSWER_SECONDS < 5
+    assert prometheus.QUERY_SECONDS < 5
     assert_is_error(answer, 503)
     assert "timeout" in answer.json["details"]
 

@@ -21,7 +21,7 @@ from watchbill.agent.run import run_agent
 from watchbill.client import Client, WorkloadDocument
 from watchbill.metrics import embedded
 from watchbill.metrics import source as sources
-from watchbill.metrics.source import Failed, Histogram, Measurement, MetricsQuery, Outcome
+from watchbill.metrics.source import FailedType, Histogram, Measurement, MetricsQuery, Outcome
 from watchbill.metrics.stores import workload_metrics
 from watchbill.query import Scope
 from watchbill.settings.agent import AgentSettings
@@ -293,4 +293,4 @@ async def test_a_store_without_the_metric_says_so(run: Run, source: str) -> None
     west = replace(run.stores[source], matchers=(("cluster", 'we"st\\'),))
     elsewhere = replace(run, stores={source: west})
     (found,) = await elsewhere.ask("two-gpus", "GPU_UTILIZATION", source)
-    assert found == Failed(type="GPU_UTILIZATION", reason=sources.Reason.UNSUPPORTED)
+    assert found == FailedType(type="GPU_UTILIZATION", reason=sources.Reason.UNSUPPORTED)

@@ -21,7 +21,12 @@ from tests.fixtures.records import record, upsert, workload
 from tests.fixtures.serving import Served, listening, serving
 from watchbill.api.app import build_app
 from watchbill.metrics import prometheus
-from watchbill.metrics.prometheus import ASKED_AT_ONCE, RANGE_PATH, PrometheusStore, StoreConnection
+from watchbill.metrics.prometheus import (
+    MAX_CONCURRENT_QUERIES,
+    RANGE_PATH,
+    PrometheusStore,
+    StoreConnection,
+)
 from watchbill.metrics.stores import workload_metrics
 from watchbill.protocol import Delete
 from watchbill.settings.prometheus import PrometheusSettings
@@ -232,7 +237,9 @@ async def test_a_store_that_fails_under_load(scene: Scene, fault: str) -> None:
         scene.store.thaw()
     ready_at = time.monotonic()
     await asyncio.sleep(3)
-    assert len(_connections(scene.store.url)) <= 2 * ASKED_AT_ONCE, "both ends lie in one machine"
+    assert len(_connections(scene.store.url)) <= 2 * MAX_CONCURRENT_QUERIES, (
+        "both ends lie in one machine"
+    )
     over.set()
     await asyncio.gather(beating, *readers)
     before = {status for _, _, ended_at, status in answers if ended_at < failed_at}

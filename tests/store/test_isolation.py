@@ -21,7 +21,8 @@ from watchbill.store.identity.audit import AuditQuery, audit_list
 from watchbill.store.identity.rules import rule_list
 from watchbill.store.identity.users import user_list
 from watchbill.store.ingest.held_deletions import held_refuse, held_release
-from watchbill.store.metrics.measured import measured_purge, usage_list
+from watchbill.store.metrics.measured import measured_purge
+from watchbill.store.metrics.workload_usage import usage_list
 from watchbill.store.postgres.database import Database
 from watchbill.store.usage.report import usage_report
 from watchbill.store.workloads.changes import change_list, matching_ids

@@ -1,13 +1,10 @@
-"""Logging in with a client id and its secret, for tokens and for the page alike.
-
-Agents: a cluster's own credential opens the agent routes, and nothing else does.
-"""
+"""Logins of accounts with a client id and its secret, and agents with their cluster's credential."""
 
 from collections.abc import Callable
 from datetime import datetime
 
 from watchbill.errors import Unauthenticated
-from watchbill.identity import ACCOUNT, Account, AgentIdentity, Principal
+from watchbill.identity import ACCOUNT_PRINCIPAL, Account, AgentIdentity, Principal
 from watchbill.store.identity.accounts import account_get, cluster_credential_get
 from watchbill.store.identity.credential import is_secret, read_agent_credential, store_secret
 from watchbill.store.postgres.database import Database
@@ -46,13 +43,13 @@ class Accounts:
 
 
 def principal_of(account: Account) -> Principal:
-    return Principal(tenant_id=account.tenant_id, kind=ACCOUNT, id=account.id)
+    return Principal(tenant_id=account.tenant_id, kind=ACCOUNT_PRINCIPAL, id=account.id)
 
 
 async def identify_agent(db: Database, credential: str) -> AgentIdentity:
     """Raises Unauthenticated in the same words whatever is wrong."""
     cluster_id, secret = read_agent_credential(credential)
-    found = await cluster_credential_get(db, cluster_id)
-    if found is None or not is_secret(secret, found[1]):
+    stored = await cluster_credential_get(db, cluster_id)
+    if stored is None or not is_secret(secret, stored[1]):
         raise Unauthenticated("The agent credential is not valid.")
-    return AgentIdentity(tenant_id=found[0], cluster_id=cluster_id)
+    return AgentIdentity(tenant_id=stored[0], cluster_id=cluster_id)

@@ -1,6 +1,5 @@
-"""Who is asking and what they may do where: from access rules to a `Caller`. Default is nothing.
-
-From a bearer token to its principal, whether we issued it or an external issuer did.
+"""From a bearer token to its principal, and from the principal's access rules to a `Caller`: the principal of
+one request and what it may do where. The default is nothing.
 """
 
 import hashlib
@@ -24,7 +23,14 @@ from watchbill.access.roles import SCOPED, Permission, Roles
 from watchbill.access.tokens.jose import InvalidToken, check_shape, unverified_part
 from watchbill.access.tokens.tokens import Tokens
 from watchbill.errors import Unauthenticated
-from watchbill.identity import FIRST_TENANT_ID, PERSON, ExternalLogin, Principal, Rule, Subject
+from watchbill.identity import (
+    FIRST_TENANT_ID,
+    USER_PRINCIPAL,
+    ExternalLogin,
+    Principal,
+    Rule,
+    Subject,
+)
 from watchbill.query import Scope
 from watchbill.store.identity.accounts import subject_get
 from watchbill.store.postgres.database import Database
@@ -55,8 +61,8 @@ class Caller:
         return self.principal.tenant_id
 
     @property
-    def person_id(self) -> UUID | None:
-        return self.principal.id if self.principal.kind == PERSON else None
+    def user_id(self) -> UUID | None:
+        return self.principal.id if self.principal.kind == USER_PRINCIPAL else None
 
     @property
     def scope(self) -> Scope:
@@ -139,27 +145,27 @@ def caller_of(subject: Subject, roles: Roles) -> Caller:
 
 def scope_of(tenant_id: int, rules: Iterable[Rule]) -> Scope:
     """The union of the rules' scopes; one that is malformed, or another tenant's, adds nothing."""
-    found = list(rules)
+    granted = list(rules)
     return Scope(
         tenant_id=tenant_id,
         is_whole_tenant=any(
-            rule.scope_kind == "tenant" and rule.scope_id == str(tenant_id) for rule in found
+            rule.scope_kind == "tenant" and rule.scope_id == str(tenant_id) for rule in granted
         ),
-        cluster_ids=frozenset(_ids(found, "cluster", UUID)),
-        department_ids=frozenset(_ids(found, "department", _number)),
-        project_ids=frozenset(_ids(found, "project", _number)),
+        cluster_ids=frozenset(_ids(granted, "cluster", UUID)),
+        department_ids=frozenset(_ids(granted, "department", _number)),
+        project_ids=frozenset(_ids(granted, "project", _number)),
     )
 
 
 def _ids(rules: list[Rule], scope_kind: str, read: Callable[[str], Id]) -> list[Id]:
-    found = []
+    ids = []
     for rule in rules:
         if rule.scope_kind == scope_kind:
             try:
-                found.append(read(rule.scope_id))
+                ids.append(read(rule.scope_id))
             except ValueError:
                 continue
-    return found
+    return ids
 
 
 def _number(text: str) -> int:
@@ -190,7 +196,7 @@ class TokenVerifier:
         )
 
     async def principal(self, token: str) -> Principal:
-        """Raises Unauthenticated, always with the same words; Unavailable where an issuer was never heard."""
+        """Raises Unauthenticated, always with the same words; Unavailable where an issuer was never reached."""
         provider = self._provider(token) if self._providers else None
         if provider is None:
             return (await self._tokens.verify(token)).principal

@@ -154,28 +154,28 @@ def _scope(scope: DeclaredScope, tenant_id: int, names: ScopeNames) -> tuple[str
 def _named(
     known: Sequence[tuple[str, str, str]], kind: str, value: str, cluster: str | None
 ) -> str:
-    found = {
+    names = {
         identity: where
         for name, identity, where in known
         if value in (name, identity) and cluster in (None, where)
     }
-    if not found:
+    if not names:
         raise Invalid(
             f"There is no {kind} '{value}'.",
             details="Before a workload of it was seen, a project or department is named with its cluster.",
         )
-    if len(found) > 1:
+    if len(names) > 1:
         raise Invalid(
             f"Several are a {kind} '{value}'; name the cluster too, or the number.",
-            details=f"Clusters: {', '.join(sorted(found.values()))}.",
+            details=f"Clusters: {', '.join(sorted(names.values()))}.",
         )
-    return next(iter(found))
+    return next(iter(names))
 
 
 def unknown_names(rules: Iterable[DeclaredRule], scopes: ScopeNames) -> set[UnknownName]:
     """The projects and departments that rules name together with a cluster, and that are not known yet."""
     clusters = {name: identity for name, identity, _ in scopes.get("cluster", ())}
-    found: set[UnknownName] = set()
+    unknown: set[UnknownName] = set()
     for scope in (rule.scope for rule in rules):
         kind, key = (
             ("project", scope.project) if scope.project else ("department", scope.department)
@@ -183,14 +183,14 @@ def unknown_names(rules: Iterable[DeclaredRule], scopes: ScopeNames) -> set[Unkn
         if key is None or scope.cluster not in clusters or not _QUEUE.fullmatch(key):
             continue
         if not any(key == name and scope.cluster == at for name, _, at in scopes.get(kind, ())):
-            found.add(UnknownName(kind, clusters[scope.cluster], key))
-    return found
+            unknown.add(UnknownName(kind, clusters[scope.cluster], key))
+    return unknown
 
 
 def with_unknown_names(scopes: ScopeNames, added: Iterable[UnknownName]) -> ScopeNames:
     """The scopes as they would be; a number is not given before it is needed."""
     names = {identity: name for name, identity, _ in scopes.get("cluster", ())}
-    found = {kind: list(known) for kind, known in scopes.items()}
+    extended = {kind: list(known) for kind, known in scopes.items()}
     for one in added:
-        found.setdefault(one.kind, []).append((one.key, f"new:{one.key}", names[one.cluster_id]))
-    return found
+        extended.setdefault(one.kind, []).append((one.key, f"new:{one.key}", names[one.cluster_id]))
+    return extended

@@ -114,9 +114,9 @@ class Roles:
 def with_custom(custom: Mapping[str, Iterable[str]]) -> Roles:
     """The predefined roles and those of the configuration. Raises Invalid for a name that is taken and for
     permissions that do not exist."""
-    found = {role.name: role for role in PREDEFINED}
+    roles = {role.name: role for role in PREDEFINED}
     for name, listed in custom.items():
-        if name in found or name in ALIASES:
+        if name in roles or name in ALIASES:
             raise Invalid(f"The role '{name}' is predefined; choose another name.")
         wanted = list(listed)
         unknown = sorted(set(wanted) - set(Permission))
@@ -125,10 +125,10 @@ def with_custom(custom: Mapping[str, Iterable[str]]) -> Roles:
                 f"The role '{name}' lists permissions that do not exist: {', '.join(unknown)}.",
                 details=f"Permissions: {', '.join(Permission)}.",
             )
-        found[name] = AccessRole(
+        roles[name] = AccessRole(
             name=name,
             title=name,
             permissions=frozenset(Permission(one) for one in wanted),
             description="From the configuration.",
         )
-    return Roles(found)
+    return Roles(roles)

@@ -114,13 +114,13 @@ def check_complete(served: Iterable[Operation], handlers: Mapping[str, Handler])
 
 
 def _by_name(*groups: tuple[Handler, ...]) -> dict[str, Handler]:
-    found: dict[str, Handler] = {}
+    handlers_by_name: dict[str, Handler] = {}
     for handler in (handler for group in groups for handler in group):
         name: str = handler.__name__
-        if name in found:
+        if name in handlers_by_name:
             raise RuntimeError(f"two handlers are named {name}")
-        found[name] = handler
-    return found
+        handlers_by_name[name] = handler
+    return handlers_by_name
 
 
 def _page_operations(routes: Mapping[str, str]) -> list[Operation]:

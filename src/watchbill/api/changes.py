@@ -66,21 +66,21 @@ class ChangeSubscription:
         self.scope = scope
         self.query = query
         self.is_closed = False
-        self._news = ChangeEvent()
+        self._pending = ChangeEvent()
         self._woken = asyncio.Event()
 
     def offer(self, changed: set[UUID], gone: set[UUID]) -> None:
-        news = self._news
-        if news.resync is not None or not (changed or gone):
+        event = self._pending
+        if event.resync is not None or not (changed or gone):
             return
-        news.changed = (news.changed - gone) | changed
-        news.gone = (news.gone - changed) | gone
-        if len(news.changed) + len(news.gone) > MAX_PENDING:
+        event.changed = (event.changed - gone) | changed
+        event.gone = (event.gone - changed) | gone
+        if len(event.changed) + len(event.gone) > MAX_PENDING:
             self.resync(Resync.TOO_MANY)
         self._woken.set()
 
     def resync(self, why: Resync) -> None:
-        self._news = ChangeEvent(resync=why)
+        self._pending = ChangeEvent(resync=why)
         self._woken.set()
 
     def close(self) -> None:
@@ -95,8 +95,8 @@ class ChangeSubscription:
         except TimeoutError:
             return ChangeEvent()
         self._woken.clear()
-        news, self._news = self._news, ChangeEvent()
-        return news
+        event, self._pending = self._pending, ChangeEvent()
+        return event
 
 
 class ChangeStreams:
@@ -108,8 +108,8 @@ class ChangeStreams:
         self._subscriptions: set[ChangeSubscription] = set()
         self._of_principal = RejectingConcurrencyLimiter(CONCURRENT_STREAMS, "streams")
         self._of_all = RejectingConcurrencyLimiter(MAX_STREAMS, "streams on this server")
-        self._heard: dict[int, set[UUID]] = {}
-        self._something = asyncio.Event()
+        self._changed_ids: dict[int, set[UUID]] = {}
+        self._woken = asyncio.Event()
         self._hearing: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -154,7 +154,7 @@ class ChangeStreams:
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        self._heard.clear()
+        self._changed_ids.clear()
 
     def _start(self) -> None:
         if self._task is None:
@@ -174,13 +174,13 @@ class ChangeStreams:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _hear_until_lost(self, hearing: asyncio.Future[None]) -> None:
-        async with change_listen(self._db, self._note, lost=self._something.set) as listener:
+        async with change_listen(self._db, self._collect, lost=self._woken.set) as listener:
             self._resync(self._subscriptions, Resync.INTERRUPTED)
             hearing.set_result(None)
             while not listener.is_lost:
                 if await self._wait():
                     await asyncio.sleep(GATHER_SECONDS)
-                    await self._tell()
+                    await self._deliver()
                 else:
                     await listener.check()
 
@@ -188,29 +188,29 @@ class ChangeStreams:
         """Whether something was heard, within the time after which the connection is looked at."""
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                await self._something.wait()
+                await self._woken.wait()
         except TimeoutError:
             return False
-        self._something.clear()
+        self._woken.clear()
         return True
 
-    def _note(self, tenant_id: int, ids: list[UUID]) -> None:
-        heard = self._heard.setdefault(tenant_id, set())
-        if len(heard) <= MAX_CHANGES_PER_TENANT:
-            heard.update(ids)
-        self._something.set()
+    def _collect(self, tenant_id: int, ids: list[UUID]) -> None:
+        pending_ids = self._changed_ids.setdefault(tenant_id, set())
+        if len(pending_ids) <= MAX_CHANGES_PER_TENANT:
+            pending_ids.update(ids)
+        self._woken.set()
 
-    async def _tell(self) -> None:
-        heard, self._heard = self._heard, {}
-        for tenant_id, ids in heard.items():
+    async def _deliver(self) -> None:
+        pending, self._changed_ids = self._changed_ids, {}
+        for tenant_id, ids in pending.items():
             wanting = [one for one in self._subscriptions if one.scope.tenant_id == tenant_id]
             if len(ids) > MAX_CHANGES_PER_TENANT:
                 # Not "too many": how much changes outside a client's scope is not its business.
                 self._resync(wanting, Resync.INTERRUPTED)
             elif wanting:
-                await self._tell_tenant(tenant_id, ids, wanting)
+                await self._deliver_to_tenant(tenant_id, ids, wanting)
 
-    async def _tell_tenant(
+    async def _deliver_to_tenant(
         self, tenant_id: int, ids: set[UUID], wanting: list[ChangeSubscription]
     ) -> None:
         groups: dict[tuple[Scope, WorkloadQuery], list[ChangeSubscription]] = {}

@@ -35,8 +35,8 @@ NETWORK_SHARE = 10
 time, a seventh."""
 CONCURRENT_STREAMS = 20
 MAX_STREAMS = 2_000
-FAILED_SIGN_INS_PER_MINUTE = 10
-SIGN_INS_PER_MINUTE = 120
+FAILED_LOGINS_PER_MINUTE = 10
+LOGINS_PER_MINUTE = 120
 MINUTE_SECONDS = 60.0
 LOG_SECONDS = 1.0
 REFUSAL_COST = 0.5
@@ -337,7 +337,7 @@ class LoginLimiter:
     def check(self, client_id: str, address: str) -> None:
         """Raises TooMany where either limit is reached. A failed attempt counts for the id whether it
         exists or not."""
-        for is_failed, most in ((True, FAILED_SIGN_INS_PER_MINUTE), (False, SIGN_INS_PER_MINUTE)):
+        for is_failed, most in ((True, FAILED_LOGINS_PER_MINUTE), (False, LOGINS_PER_MINUTE)):
             attempts = self._recent((client_id, address_unit(address), is_failed))
             if len(attempts) >= most:
                 wait = math.ceil(attempts[0] + MINUTE_SECONDS - self._clock())

@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from watchbill.metric_types import HISTOGRAMS, METRICS, MetricForm, devices_reported, is_bound
-from watchbill.metrics.figures import QUANTILES, bound, bound_text, quantile, written
+from watchbill.metrics.figures import QUANTILES, bound, bound_text, decimal_text, quantile
 from watchbill.metrics.source import (
     LEAST_WINDOW,
-    About,
-    Failed,
+    BucketCounts,
+    FailedType,
     Histogram,
     Measurement,
     MetricPoint,
     MetricsQuery,
     Outcome,
     Reason,
-    Spread,
+    WorkloadContext,
 )
 from watchbill.query import Scope
 from watchbill.store.metrics.measured import Point, measured_list
@@ -40,7 +40,12 @@ class EmbeddedSamples:
         self._db = db
 
     async def measured(
-        self, about: About, scope: Scope, query: MetricsQuery, types: tuple[str, ...], now: datetime
+        self,
+        about: WorkloadContext,
+        scope: Scope,
+        query: MetricsQuery,
+        types: tuple[str, ...],
+        now: datetime,
     ) -> list[Outcome]:
         if not query.number_of_samples:
             return [_NOTHING[METRICS[name].form](name) for name in types]
@@ -58,13 +63,15 @@ class EmbeddedSamples:
                 max_labels=devices_reported(query.number_of_samples) + 1,
             )
         view = _View(points, query, about)
-        return [found for name in types for found in _outcomes(name, view, about)]
+        return [outcome for name in types for outcome in _outcomes(name, view, about)]
 
 
 class _View:
     """The points as seen from each instant: the present one, and the one that counters are compared with."""
 
-    def __init__(self, points: Sequence[Point], query: MetricsQuery, about: About) -> None:
+    def __init__(
+        self, points: Sequence[Point], query: MetricsQuery, about: WorkloadContext
+    ) -> None:
         times = [point.at for point in points]
         self.devices = devices_reported(query.number_of_samples)
         self.series = sorted({key for point in points for key in point.figures})
@@ -103,12 +110,12 @@ def _baseline(
     return None
 
 
-def _outcomes(name: str, view: _View, about: About) -> list[Outcome]:
+def _outcomes(name: str, view: _View, about: WorkloadContext) -> list[Outcome]:
     metric = METRICS[name]
     series = metric.series or name
     if not view.labels(series):
         if about.observed.get(metric.exporter, "absent") in _NOT_THERE:
-            return [Failed(type=name, reason=Reason.UNSUPPORTED)]
+            return [FailedType(type=name, reason=Reason.UNSUPPORTED)]
         return [_NOTHING[metric.form](name)]
     return _FORMS[metric.form](name, series, view)
 
@@ -123,7 +130,7 @@ def _gauges(name: str, series: str, view: _View) -> list[Outcome]:
             samples=tuple(
                 MetricPoint(at, text)
                 for at, point in view.present
-                if (text := written(point.figures.get((series, label))))
+                if (text := decimal_text(point.figures.get((series, label))))
             ),
             labels={LABEL: label} if label else {},
         )
@@ -137,7 +144,7 @@ def _rates(name: str, series: str, view: _View) -> list[Outcome]:
     for at, before, point in view.compared:
         if key in before.figures and key in point.figures:
             counted = point.figures[key] - before.figures[key]
-            text = written(counted / (point.at - before.at).total_seconds())
+            text = decimal_text(counted / (point.at - before.at).total_seconds())
             if counted >= 0 and text is not None:
                 samples.append(MetricPoint(at, text))
     return [Measurement(type=name, samples=tuple(samples))]
@@ -160,7 +167,7 @@ def _counts(series: str, view: _View) -> Iterable[tuple[datetime, dict[str, floa
 
 def _histogram(name: str, series: str, view: _View) -> list[Outcome]:
     spreads = tuple(
-        Spread(at, {bound: written(count) or "0" for bound, count in counts.items()})
+        BucketCounts(at, {bound: decimal_text(count) or "0" for bound, count in counts.items()})
         for at, counts in _counts(series, view)
     )
     return [Histogram(type=name, spreads=spreads)]
@@ -174,7 +181,7 @@ def _percentiles(name: str, series: str, view: _View) -> list[Outcome]:
             samples=tuple(
                 MetricPoint(at, text)
                 for at, counts in counted
-                if (text := written(quantile(float(share), counts)))
+                if (text := decimal_text(quantile(float(share), counts)))
             ),
             labels={"quantile": share},
         )

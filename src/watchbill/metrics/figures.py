@@ -1,6 +1,4 @@
-"""Arithmetic on figures: how they are written, and quantiles of histograms. Pure.
-
-Metrics from what Kubernetes objects told: a step function, read at the instants asked for.
+"""Arithmetic on figures: as decimal text, quantiles of histograms, and usage as a step function. Pure.
 
 Nothing is said about instants before the first record, after the workload's end, or later than its
 cluster's last contact: a gap is a gap, not a zero.
@@ -13,13 +11,13 @@ from math import inf, isfinite
 
 from watchbill.metric_types import METRICS, Figure
 from watchbill.metrics.source import Measurement, MetricPoint
-from watchbill.store.metrics.measured import UsageSeries
+from watchbill.store.metrics.workload_usage import UsageSeries
 from watchbill.workload import Usage
 
 QUANTILES = ("0.5", "0.9", "0.99")
 
 
-def written(figure: Figure) -> str | None:
+def decimal_text(figure: Figure) -> str | None:
     """A plain decimal; None for what is not stated or no finite number."""
     if figure is None or not isfinite(figure):
         return None
@@ -49,8 +47,8 @@ def quantile(share: float, counts: Mapping[str, float]) -> float | None:
         return None
     rank = share * buckets[-1][1]
     lower, below = 0.0, 0.0
-    for upper, found in buckets:
-        count = max(found, below)  # a bucket scraped a moment earlier may seem to shrink
+    for upper, cumulative in buckets:
+        count = max(cumulative, below)  # a bucket scraped a moment earlier may seem to shrink
         if count >= rank:
             if upper == inf:
                 return lower
@@ -78,5 +76,7 @@ def usage_measurement(name: str, known: Sequence[tuple[datetime, Usage]]) -> Mea
     read = METRICS[name].from_usage
     assert read is not None, f"{name} needs an exporter"
     figures = ((at, read(usage)) for at, usage in known)
-    samples = tuple(MetricPoint(at, text) for at, figure in figures if (text := written(figure)))
+    samples = tuple(
+        MetricPoint(at, text) for at, figure in figures if (text := decimal_text(figure))
+    )
     return Measurement(type=name, samples=samples)

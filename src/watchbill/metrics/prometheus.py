@@ -1,9 +1,7 @@
-"""HTTP to a store that speaks Prometheus' API, bounded in number, bytes and time. Knows no PromQL.
+"""Metrics from a store that speaks Prometheus' API: one query per metric type, all at the same time.
 
 Two constant paths below the address that an administrator set; no redirect is followed. A question that the
 store cannot even read is our own fault, and no failure of the store's.
-
-Metrics from a store that speaks Prometheus' API: one question per type of samples, all at the same time.
 
 What does not answer as it should is a failure of that type alone.
 """
@@ -22,18 +20,18 @@ import structlog
 from cachetools import TLRUCache
 
 from watchbill.metric_types import METRICS, MetricForm, devices_reported
-from watchbill.metrics.figures import QUANTILES, bound_text, quantile, written
-from watchbill.metrics.queries import QUESTIONS, Asked, Labels, Matcher, existence
+from watchbill.metrics.figures import QUANTILES, bound_text, decimal_text, quantile
+from watchbill.metrics.queries import TYPE_QUERIES, Labels, Matcher, QueryTarget, existence
 from watchbill.metrics.source import (
-    About,
-    Failed,
+    BucketCounts,
+    FailedType,
     Histogram,
     Measurement,
     MetricPoint,
     MetricsQuery,
     Outcome,
     Reason,
-    Spread,
+    WorkloadContext,
 )
 from watchbill.query import Scope
 from watchbill.settings.prometheus import PrometheusSettings
@@ -42,16 +40,16 @@ log = structlog.get_logger(__name__)
 
 RANGE_PATH = "/api/v1/query_range"
 INSTANT_PATH = "/api/v1/query"
-ANSWER_SECONDS = 4.5
+QUERY_SECONDS = 4.5
 """For all types of one request together: a whole failure is told within five seconds."""
-ASKED_AT_ONCE = 8
-SILENT_SECONDS = 2.0
+MAX_CONCURRENT_QUERIES = 8
+UNRESPONSIVE_SECONDS = 2.0
 """A question in vain for so long, while no other was answered, and the store counts as silent."""
 PROBE_SECONDS = 0.5
 """How long a question waits for the answer to another one of a store that was silent before."""
-ANSWER_BYTES = 32 * 1024 * 1024
+MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 _FORM = {
-    "timeout": f"{round(1000 * ANSWER_SECONDS)}ms",
+    "timeout": f"{round(1000 * QUERY_SECONDS)}ms",
     "nocache": "1",  # else VictoriaMetrics moves the instants to multiples of the step
 }
 
@@ -80,8 +78,8 @@ _SERIES = msgspec.json.Decoder(list[Series])
 _RESULTS = frozenset({"matrix", "vector"})
 
 
-class Unanswered(Exception):
-    """The store did not say what was asked for."""
+class QueryFailed(Exception):
+    """The store did not answer a query as it should."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
@@ -106,11 +104,11 @@ class StoreConnection:
         self, store: str, path: str, *, form: Mapping[str, str], headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
         """Status and body. Raises aiohttp's errors, also for a body that is too large."""
-        async with self._slots.setdefault(store, asyncio.Semaphore(ASKED_AT_ONCE)):
+        async with self._slots.setdefault(store, asyncio.Semaphore(MAX_CONCURRENT_QUERIES)):
             if self._session is None:
                 self._session = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(limit=0),  # the places are the limit
-                    timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
+                    timeout=aiohttp.ClientTimeout(total=QUERY_SECONDS),
                     cookie_jar=aiohttp.DummyCookieJar(),
                 )
             async with self._session.post(
@@ -119,7 +117,7 @@ class StoreConnection:
                 body = bytearray()
                 async for chunk in response.content.iter_any():
                     body += chunk
-                    if len(body) > ANSWER_BYTES:
+                    if len(body) > MAX_RESPONSE_BYTES:
                         raise aiohttp.ClientPayloadError("the answer is too large")
                 return response.status, bytes(body)
 
@@ -140,13 +138,13 @@ class CircuitBreaker:
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
-        """Around one question. Raises TimeoutError where it need not be asked."""
+        """Around one query. Raises TimeoutError where it need not be sent."""
         if self._is_silent and self._probe is not None:
             async with asyncio.timeout(PROBE_SECONDS):
                 await self._probe.wait()
             if self._is_silent:
                 raise TimeoutError
-        heard, probe = self._answered, asyncio.Event()
+        answered_before, probe = self._answered, asyncio.Event()
         began = asyncio.get_running_loop().time()
         if self._is_silent:
             self._probe = probe
@@ -154,8 +152,8 @@ class CircuitBreaker:
             yield
             self._heard()
         except (TimeoutError, asyncio.CancelledError):  # who asked may just have left
-            has_waited = asyncio.get_running_loop().time() - began >= SILENT_SECONDS
-            if has_waited and self._answered == heard:
+            has_waited = asyncio.get_running_loop().time() - began >= UNRESPONSIVE_SECONDS
+            if has_waited and self._answered == answered_before:
                 self._is_silent = True
             raise
         except (aiohttp.ClientError, OSError):  # a refusal, too, is an answer
@@ -188,7 +186,7 @@ class PrometheusStore:
             self._headers["X-Scope-OrgID"] = settings.tenant
 
     async def ask(self, path: str, form: Mapping[str, str]) -> list[Series]:
-        """The series of an answer. Raises Unanswered, and QueryRefused for a question that is no PromQL."""
+        """The series of an answer. Raises QueryFailed, and QueryRefused for a question that is no PromQL."""
         form = {**_FORM, **form}
         try:
             async with self._silence.asking():
@@ -197,10 +195,10 @@ class PrometheusStore:
                 )
         except TimeoutError as error:
             log.warning("the metrics store answers too slowly")
-            raise Unanswered(Reason.TIMEOUT) from error
+            raise QueryFailed(Reason.TIMEOUT) from error
         except (aiohttp.ClientError, OSError) as error:
             log.warning("the metrics store does not answer", reason=type(error).__name__)
-            raise Unanswered(Reason.SOURCE_ERROR) from error
+            raise QueryFailed(Reason.SOURCE_ERROR) from error
         return self._read(status, body)
 
     def _read(self, status: int, body: bytes) -> list[Series]:
@@ -212,15 +210,15 @@ class PrometheusStore:
             if status != 200 or answer.status != "success" or answer.data is None:
                 log.warning("the metrics store failed", status=status, error=answer.error[:300])
                 reason = Reason.TIMEOUT if answer.error_type == "timeout" else Reason.SOURCE_ERROR
-                raise Unanswered(reason)
+                raise QueryFailed(reason)
             if answer.data.result_type not in _RESULTS:
-                raise Unanswered(Reason.SOURCE_ERROR)
+                raise QueryFailed(Reason.SOURCE_ERROR)
             if answer.warnings:
                 log.warning("the metrics store warns", warnings=answer.warnings[:3])
             return _SERIES.decode(answer.data.result)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("the metrics store's answer cannot be read", status=status)
-            raise Unanswered(Reason.SOURCE_ERROR) from error
+            raise QueryFailed(Reason.SOURCE_ERROR) from error
 
 
 _PRESENT_SECONDS = 300.0
@@ -244,15 +242,20 @@ class PrometheusSamples:
         self._extra = tuple(Matcher(name, value) for name, value in settings.matchers)
         self._labels = Labels(**dict(settings.labels))
         self._store = PrometheusStore(settings, session)
-        self._present: TLRUCache[str, bool, float] = TLRUCache(len(QUESTIONS), ttu=_known_until)
+        self._present: TLRUCache[str, bool, float] = TLRUCache(len(TYPE_QUERIES), ttu=_known_until)
 
     async def measured(
-        self, about: About, scope: Scope, query: MetricsQuery, types: tuple[str, ...], now: datetime
+        self,
+        about: WorkloadContext,
+        scope: Scope,
+        query: MetricsQuery,
+        types: tuple[str, ...],
+        now: datetime,
     ) -> list[Outcome]:
         if not query.number_of_samples or not about.known:
             return [_nothing(name) for name in types]
         wanted = dict.fromkeys(METRICS[name].series or name for name in types)
-        asked = Asked(
+        target = QueryTarget(
             workload_id=str(about.workload_id),
             namespace=about.namespace,
             window=query.window,
@@ -264,7 +267,7 @@ class PrometheusSamples:
         answers = dict(
             zip(
                 wanted,
-                await asyncio.gather(*(self._one(name, asked, query, until) for name in wanted)),
+                await asyncio.gather(*(self._one(name, target, query, until) for name in wanted)),
                 strict=True,
             )
         )
@@ -276,18 +279,18 @@ class PrometheusSamples:
         ]
 
     async def _one(
-        self, name: str, asked: Asked, query: MetricsQuery, until: float
+        self, name: str, target: QueryTarget, query: MetricsQuery, until: float
     ) -> dict[tuple[tuple[str, str], ...], Values] | Reason:
         """The series of one type by their labels, or why there are none. `until`: by the loop's clock."""
         try:
             async with asyncio.timeout_at(until):
-                found = await self._range(QUESTIONS[name].query(asked), query)
-                if not found and not await self._has(name):
+                series = await self._range(TYPE_QUERIES[name].query(target), query)
+                if not series and not await self._has(name):
                     return Reason.UNSUPPORTED
-                return found
+                return series
         except TimeoutError:
             return Reason.TIMEOUT
-        except Unanswered as error:
+        except QueryFailed as error:
             return error.reason
 
     async def _range(
@@ -305,22 +308,22 @@ class PrometheusSamples:
             },
         )
         first, length = instants[0].timestamp(), float(f"{step.total_seconds():.3f}")
-        found: dict[tuple[tuple[str, str], ...], Values] = {}
+        values_by_labels: dict[tuple[tuple[str, str], ...], Values] = {}
         for series in answer:
-            values = found.setdefault(tuple(sorted(series.metric.items())), {})
+            values = values_by_labels.setdefault(tuple(sorted(series.metric.items())), {})
             for at, text in series.values:
                 index = round((at - first) / length)
                 value = _number(text)
                 if value is not None and 0 <= index < len(instants):
                     instant = instants[index]
                     values[instant] = max(value, values.get(instant, value))
-        return {labels: values for labels, values in found.items() if values}
+        return {labels: values for labels, values in values_by_labels.items() if values}
 
     async def _has(self, name: str) -> bool:
         """Whether the store has at present what the type is made of; remembered for a while."""
         is_present = self._present.get(name)
         if is_present is None:
-            expression = existence(QUESTIONS[name], self._extra)
+            expression = existence(TYPE_QUERIES[name], self._extra)
             is_present = bool(await self._store.ask(INSTANT_PATH, {"query": expression}))
             self._present[name] = is_present
             if not is_present:
@@ -330,20 +333,20 @@ class PrometheusSamples:
     def _outcomes(
         self,
         name: str,
-        found: dict[tuple[tuple[str, str], ...], Values] | Reason,
+        answer: dict[tuple[tuple[str, str], ...], Values] | Reason,
         alive: frozenset[datetime],
     ) -> list[Outcome]:
-        if isinstance(found, Reason):
-            return [Failed(type=name, reason=found)]
+        if isinstance(answer, Reason):
+            return [FailedType(type=name, reason=answer)]
         form = METRICS[name].form
         if form is MetricForm.HISTOGRAM:
-            return [_histogram(name, found, alive)]
+            return [_histogram(name, answer, alive)]
         if form is MetricForm.PERCENTILES:
-            return _percentiles(name, found, alive)
-        if not found:
+            return _percentiles(name, answer, alive)
+        if not answer:
             return [_nothing(name)]
         by_gpu = sorted(
-            ((self._gpu(labels), values) for labels, values in found.items()),
+            ((self._gpu(labels), values) for labels, values in answer.items()),
             key=lambda one: one[0],
         )
         return [
@@ -355,16 +358,16 @@ class PrometheusSamples:
 
     def _gpu(self, labels: tuple[tuple[str, str], ...]) -> str:
         """The device as embedded samples name it; "" for all of them together."""
-        told = dict(labels)
-        uuid = told.get(self._labels.uuid, "")
-        instance = told.get(self._labels.instance, "")
+        by_name = dict(labels)
+        uuid = by_name.get(self._labels.uuid, "")
+        instance = by_name.get(self._labels.instance, "")
         return f"{uuid}/{instance}" if instance else uuid
 
 
 def _seconds_left(now: datetime) -> float:
     """Of a request that came in at `now`: waiting for its turn was part of its time."""
     waited = (datetime.now(UTC) - now).total_seconds()
-    return min(ANSWER_SECONDS, max(_LEAST_SECONDS, ANSWER_SECONDS - waited))
+    return min(QUERY_SECONDS, max(_LEAST_SECONDS, QUERY_SECONDS - waited))
 
 
 def _number(text: Any) -> float | None:
@@ -379,16 +382,16 @@ def _samples(values: Values, alive: frozenset[datetime]) -> tuple[MetricPoint, .
     return tuple(
         MetricPoint(at, text)
         for at, value in sorted(values.items())
-        if at in alive and (text := written(value))
+        if at in alive and (text := decimal_text(value))
     )
 
 
 def _counts(
-    found: Mapping[tuple[tuple[str, str], ...], Values], alive: frozenset[datetime]
+    series: Mapping[tuple[tuple[str, str], ...], Values], alive: frozenset[datetime]
 ) -> list[tuple[datetime, dict[str, float]]]:
     """By instant, the requests up to each bound."""
     by_instant: dict[datetime, dict[str, float]] = {}
-    for labels, values in found.items():
+    for labels, values in series.items():
         try:
             bound = bound_text(dict(labels).get("le", ""))
         except ValueError:
@@ -400,25 +403,25 @@ def _counts(
 
 
 def _histogram(
-    name: str, found: Mapping[tuple[tuple[str, str], ...], Values], alive: frozenset[datetime]
+    name: str, series: Mapping[tuple[tuple[str, str], ...], Values], alive: frozenset[datetime]
 ) -> Histogram:
     spreads = tuple(
-        Spread(
+        BucketCounts(
             at,
             {
-                bound: written(count) or "0"
+                bound: decimal_text(count) or "0"
                 for bound, count in sorted(counts.items(), key=lambda one: float(one[0]))
             },
         )
-        for at, counts in _counts(found, alive)
+        for at, counts in _counts(series, alive)
     )
     return Histogram(type=name, spreads=spreads)
 
 
 def _percentiles(
-    name: str, found: Mapping[tuple[tuple[str, str], ...], Values], alive: frozenset[datetime]
+    name: str, series: Mapping[tuple[tuple[str, str], ...], Values], alive: frozenset[datetime]
 ) -> list[Outcome]:
-    counted = _counts(found, alive)
+    counted = _counts(series, alive)
     if not counted:
         return [_nothing(name)]
     return [
@@ -427,7 +430,7 @@ def _percentiles(
             samples=tuple(
                 MetricPoint(at, text)
                 for at, counts in counted
-                if (text := written(quantile(float(share), counts)))
+                if (text := decimal_text(quantile(float(share), counts)))
             ),
             labels={"quantile": share},
         )

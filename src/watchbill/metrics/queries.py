@@ -1,10 +1,8 @@
-"""PromQL as text: literals that hold whatever is put into them. Pure.
+"""The PromQL of each metric type, one row of `TYPE_QUERIES` each. Pure.
 
-Every question that is put to a Prometheus, one row per type of samples. Pure.
-
-Who holds which pods and devices is asked of the agent's own series, so a workload that is gone is found as it
-was.
-`max by` comes before every sum: two scrapes of one exporter, or two Prometheus replicas, are still one figure.
+Which pods and devices a workload has is read from the agent's own series, so a deleted workload is found as it
+was. `max by` comes before every sum: two scrapes of one exporter, or two Prometheus replicas, are still one
+figure. Whatever is put into a literal stays data.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -70,8 +68,8 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a question is about. `extra`: matchers that every selector carries."""
+class QueryTarget:
+    """The workload that a query is about. `extra`: matchers that every selector carries."""
 
     workload_id: str
     namespace: str
@@ -113,75 +111,75 @@ def _renamed(expression: str, **names: str) -> str:
     return expression
 
 
-def _pods(asked: Asked, *, in_window: bool = False) -> str:
+def _pods(target: QueryTarget, *, in_window: bool = False) -> str:
     """The workload's pods: those of the instant, or all that the window has seen."""
-    found = asked.of_workload(PODS, range_=asked.range if in_window else "")
-    found = f"last_over_time({found})" if in_window else found
+    vector = target.of_workload(PODS, range_=target.range if in_window else "")
+    vector = f"last_over_time({vector})" if in_window else vector
     return _renamed(
-        f"max by (pod_namespace, pod_name) ({found})",
-        pod_namespace=asked.labels.namespace,
-        pod_name=asked.labels.pod,
+        f"max by (pod_namespace, pod_name) ({vector})",
+        pod_namespace=target.labels.namespace,
+        pod_name=target.labels.pod,
     )
 
 
-def _shares(asked: Asked, *more: Matcher) -> str:
-    found = f"max by (UUID, GPU_I_ID) ({asked.of_workload(SHARES, *more)})"
-    return _renamed(found, UUID=asked.labels.uuid, GPU_I_ID=asked.labels.instance)
+def _shares(target: QueryTarget, *more: Matcher) -> str:
+    vector = f"max by (UUID, GPU_I_ID) ({target.of_workload(SHARES, *more)})"
+    return _renamed(vector, UUID=target.labels.uuid, GPU_I_ID=target.labels.instance)
 
 
 _ALONE = Matcher("shared", "false")
 
 
-def _device(asked: Asked, metric: str, factor: str = "") -> str:
-    figure = f"{asked.everywhere(metric)} < {_ABSURD}"
-    return f"max by ({asked.device}) ({factor}({figure}))"
+def _device(target: QueryTarget, metric: str, factor: str = "") -> str:
+    figure = f"{target.everywhere(metric)} < {_ABSURD}"
+    return f"max by ({target.device}) ({factor}({figure}))"
 
 
-def _with_each(asked: Asked, whole: str, each: str, shares: str) -> str:
+def _with_each(target: QueryTarget, whole: str, each: str, shares: str) -> str:
     """The figure of the workload, and beside it each device's where these are few."""
-    few = f"(count({shares}) <= {asked.devices}) > 1"
+    few = f"(count({shares}) <= {target.devices}) > 1"
     return f"{whole} or ({each} and on () ({few}))"
 
 
-def _utilization(asked: Asked) -> str:
-    told = _device(asked, "DCGM_FI_DEV_GPU_UTIL")
-    active = _device(asked, "DCGM_FI_PROF_GR_ENGINE_ACTIVE", "100 * ")
-    shares = _shares(asked)
-    each = f"(clamp_max({told} or {active}, 100) and on ({asked.device}) {shares})"
-    return _with_each(asked, f"avg({each})", each, shares)
+def _utilization(target: QueryTarget) -> str:
+    reported = _device(target, "DCGM_FI_DEV_GPU_UTIL")
+    active = _device(target, "DCGM_FI_PROF_GR_ENGINE_ACTIVE", "100 * ")
+    shares = _shares(target)
+    each = f"(clamp_max({reported} or {active}, 100) and on ({target.device}) {shares})"
+    return _with_each(target, f"avg({each})", each, shares)
 
 
-def _gpu_memory(asked: Asked) -> str:
-    shares = _shares(asked, _ALONE)
-    used = _device(asked, "DCGM_FI_DEV_FB_USED", "1048576 * ")
-    each = f"({used} and on ({asked.device}) {shares})"
-    return _with_each(asked, f"sum({each})", each, shares)
+def _gpu_memory(target: QueryTarget) -> str:
+    shares = _shares(target, _ALONE)
+    used = _device(target, "DCGM_FI_DEV_FB_USED", "1048576 * ")
+    each = f"({used} and on ({target.device}) {shares})"
+    return _with_each(target, f"sum({each})", each, shares)
 
 
-def _nvlink(asked: Asked) -> str:
-    shares = _shares(asked, _ALONE)
-    sent = _device(asked, "DCGM_FI_PROF_NVLINK_TX_BYTES")
-    received = _device(asked, "DCGM_FI_PROF_NVLINK_RX_BYTES")
-    each = f"(({sent} + on ({asked.device}) {received}) and on ({asked.device}) {shares})"
-    return _with_each(asked, f"sum({each})", each, shares)
+def _nvlink(target: QueryTarget) -> str:
+    shares = _shares(target, _ALONE)
+    sent = _device(target, "DCGM_FI_PROF_NVLINK_TX_BYTES")
+    received = _device(target, "DCGM_FI_PROF_NVLINK_RX_BYTES")
+    each = f"(({sent} + on ({target.device}) {received}) and on ({target.device}) {shares})"
+    return _with_each(target, f"sum({each})", each, shares)
 
 
-def _container(asked: Asked) -> tuple[Matcher, Matcher]:
-    return Matcher(asked.labels.container, "", "!="), Matcher(asked.labels.container, "POD", "!=")
+def _container(target: QueryTarget) -> tuple[Matcher, Matcher]:
+    return Matcher(target.labels.container, "", "!="), Matcher(target.labels.container, "POD", "!=")
 
 
-def _cpu(asked: Asked) -> str:
-    counter = asked.of_namespace(
-        "container_cpu_usage_seconds_total", *_container(asked), range_=asked.range
+def _cpu(target: QueryTarget) -> str:
+    counter = target.of_namespace(
+        "container_cpu_usage_seconds_total", *_container(target), range_=target.range
     )
-    each = f"max by ({asked.place}, {asked.labels.container}) (rate({counter}))"
-    return f"sum({each} and on ({asked.place}) {_pods(asked, in_window=True)})"
+    each = f"max by ({target.place}, {target.labels.container}) (rate({counter}))"
+    return f"sum({each} and on ({target.place}) {_pods(target, in_window=True)})"
 
 
-def _memory(asked: Asked) -> str:
-    gauge = asked.of_namespace("container_memory_working_set_bytes", *_container(asked))
-    each = f"max by ({asked.place}, {asked.labels.container}) ({gauge})"
-    return f"sum({each} and on ({asked.place}) {_pods(asked)})"
+def _memory(target: QueryTarget) -> str:
+    gauge = target.of_namespace("container_memory_working_set_bytes", *_container(target))
+    each = f"max by ({target.place}, {target.labels.container}) ({gauge})"
+    return f"sum({each} and on ({target.place}) {_pods(target)})"
 
 
 _SERVER_LABELS = "model_name, model, engine, finished_reason"
@@ -189,27 +187,27 @@ _SERVER_LABELS = "model_name, model, engine, finished_reason"
 
 def _servers(
     *metrics: tuple[str, tuple[Matcher, ...]], function: str = "sum"
-) -> Callable[[Asked], str]:
+) -> Callable[[QueryTarget], str]:
     """The first of the metrics that the workload's servers tell, over all of them."""
 
-    def query(asked: Asked) -> str:
-        pods = _pods(asked)
+    def query(target: QueryTarget) -> str:
+        pods = _pods(target)
         return " or ".join(
-            f"{function}(max by ({asked.place}, {_SERVER_LABELS}) "
-            f"({asked.of_namespace(metric, *matchers)}) and on ({asked.place}) {pods})"
+            f"{function}(max by ({target.place}, {_SERVER_LABELS}) "
+            f"({target.of_namespace(metric, *matchers)}) and on ({target.place}) {pods})"
             for metric, matchers in metrics
         )
 
     return query
 
 
-def _histogram(*metrics: str) -> Callable[[Asked], str]:
-    def query(asked: Asked) -> str:
-        pods = _pods(asked, in_window=True)
+def _histogram(*metrics: str) -> Callable[[QueryTarget], str]:
+    def query(target: QueryTarget) -> str:
+        pods = _pods(target, in_window=True)
         return " or ".join(
-            f"sum by (le) (max by ({asked.place}, {_SERVER_LABELS}, le) "
-            f"(increase({asked.of_namespace(metric, range_=asked.range)})) "
-            f"and on ({asked.place}) {pods})"
+            f"sum by (le) (max by ({target.place}, {_SERVER_LABELS}, le) "
+            f"(increase({target.of_namespace(metric, range_=target.range)})) "
+            f"and on ({target.place}) {pods})"
             for metric in metrics
         )
 
@@ -221,37 +219,37 @@ _ILL = (Matcher("finished_reason", "stop|length", "!~"), Matcher("finished_reaso
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class TypeQuery:
     """`metrics`: what has to exist in a store for the answer to mean anything."""
 
-    query: Callable[[Asked], str]
+    query: Callable[[QueryTarget], str]
     metrics: Sequence[str]
 
 
-QUESTIONS: Mapping[str, Question] = {
-    MetricType.GPU_UTILIZATION: Question(
+TYPE_QUERIES: Mapping[str, TypeQuery] = {
+    MetricType.GPU_UTILIZATION: TypeQuery(
         _utilization, ("DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_PROF_GR_ENGINE_ACTIVE")
     ),
-    MetricType.GPU_MEMORY_USAGE_BYTES: Question(_gpu_memory, ("DCGM_FI_DEV_FB_USED",)),
-    MetricType.NVLINK_BANDWIDTH_TOTAL: Question(
+    MetricType.GPU_MEMORY_USAGE_BYTES: TypeQuery(_gpu_memory, ("DCGM_FI_DEV_FB_USED",)),
+    MetricType.NVLINK_BANDWIDTH_TOTAL: TypeQuery(
         _nvlink, ("DCGM_FI_PROF_NVLINK_TX_BYTES", "DCGM_FI_PROF_NVLINK_RX_BYTES")
     ),
-    MetricType.CPU_USAGE_CORES: Question(_cpu, ("container_cpu_usage_seconds_total",)),
-    MetricType.CPU_MEMORY_USAGE_BYTES: Question(_memory, ("container_memory_working_set_bytes",)),
-    MetricType.NIM_NUM_REQUESTS_RUNNING: Question(
+    MetricType.CPU_USAGE_CORES: TypeQuery(_cpu, ("container_cpu_usage_seconds_total",)),
+    MetricType.CPU_MEMORY_USAGE_BYTES: TypeQuery(_memory, ("container_memory_working_set_bytes",)),
+    MetricType.NIM_NUM_REQUESTS_RUNNING: TypeQuery(
         _servers(("num_requests_running", ()), ("vllm:num_requests_running", ())), ()
     ),
-    MetricType.NIM_NUM_REQUESTS_WAITING: Question(
+    MetricType.NIM_NUM_REQUESTS_WAITING: TypeQuery(
         _servers(("num_requests_waiting", ()), ("vllm:num_requests_waiting", ())), ()
     ),
-    MetricType.NIM_NUM_REQUEST_MAX: Question(_servers(("num_request_max", ())), ()),
-    MetricType.NIM_REQUEST_SUCCESS_TOTAL: Question(
+    MetricType.NIM_NUM_REQUEST_MAX: TypeQuery(_servers(("num_request_max", ())), ()),
+    MetricType.NIM_REQUEST_SUCCESS_TOTAL: TypeQuery(
         _servers(("request_success_total", ()), ("vllm:request_success_total", (_WELL,))), ()
     ),
-    MetricType.NIM_REQUEST_FAILURE_TOTAL: Question(
+    MetricType.NIM_REQUEST_FAILURE_TOTAL: TypeQuery(
         _servers(("request_failure_total", ()), ("vllm:request_success_total", _ILL)), ()
     ),
-    MetricType.NIM_GPU_CACHE_USAGE_PERC: Question(
+    MetricType.NIM_GPU_CACHE_USAGE_PERC: TypeQuery(
         _servers(
             ("gpu_cache_usage_perc", ()),
             ("vllm:kv_cache_usage_perc", ()),
@@ -260,18 +258,18 @@ QUESTIONS: Mapping[str, Question] = {
         ),
         (),
     ),
-    MetricType.NIM_TIME_TO_FIRST_TOKEN_SECONDS: Question(
+    MetricType.NIM_TIME_TO_FIRST_TOKEN_SECONDS: TypeQuery(
         _histogram("time_to_first_token_seconds_bucket", "vllm:time_to_first_token_seconds_bucket"),
         (),
     ),
-    MetricType.NIM_E2E_REQUEST_LATENCY_SECONDS: Question(
+    MetricType.NIM_E2E_REQUEST_LATENCY_SECONDS: TypeQuery(
         _histogram("e2e_request_latency_seconds_bucket", "vllm:e2e_request_latency_seconds_bucket"),
         (),
     ),
 }
 
 
-def existence(question: Question, extra: tuple[Matcher, ...]) -> str:
+def existence(question: TypeQuery, extra: tuple[Matcher, ...]) -> str:
     """A query that has a result where the store knows the agent's map and one of the question's metrics."""
     known = f"count({selector(PODS, extra)})"
     if not question.metrics:

@@ -65,7 +65,7 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class BucketCounts:
     """How many requests took no longer than each bound, over the step that ends at `at`."""
 
     at: datetime
@@ -77,23 +77,23 @@ class Histogram:
     """A histogram over time. No spreads = no requests were observed."""
 
     type: str
-    spreads: tuple[Spread, ...]
+    spreads: tuple[BucketCounts, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class FailedType:
     """A type that the source could not answer."""
 
     type: str
     reason: Reason
 
 
-Outcome = Measurement | Histogram | Failed
+Outcome = Measurement | Histogram | FailedType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class About:
-    """What a store of samples must know of a workload; `known` = the instants at which it had pods.
+class WorkloadContext:
+    """What a metrics store must know of a workload; `known` = the instants at which it had pods.
 
     `observed`: how well the cluster's agent can read each kind of exporter, by kind.
     """
@@ -106,10 +106,15 @@ class About:
 
 
 class Samples(Protocol):
-    """Anything that keeps what exporters told."""
+    """Anything that keeps the samples of exporters."""
 
     async def measured(
-        self, about: About, scope: Scope, query: MetricsQuery, types: tuple[str, ...], now: datetime
+        self,
+        about: WorkloadContext,
+        scope: Scope,
+        query: MetricsQuery,
+        types: tuple[str, ...],
+        now: datetime,
     ) -> list[Outcome]:
         """Outcomes in the order of the types; never raises for a source that does not answer."""
 

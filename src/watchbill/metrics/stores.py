@@ -14,7 +14,7 @@ def workload_metrics(db: Database, settings: Mapping[str, PrometheusSettings]) -
     """`settings`: stores by cluster name, "" for every cluster that is not named."""
     session = StoreConnection()
     stores: dict[str, Samples] = {
-        name: PrometheusSamples(found, session) for name, found in settings.items()
+        name: PrometheusSamples(store, session) for name, store in settings.items()
     }
     otherwise: Samples = stores.get("") or EmbeddedSamples(db)
     return WorkloadMetrics(

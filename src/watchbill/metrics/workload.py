@@ -9,9 +9,10 @@ from uuid import UUID
 
 from watchbill.metric_types import METRICS
 from watchbill.metrics.figures import steps, usage_measurement
-from watchbill.metrics.source import About, MetricsQuery, Outcome, Samples
+from watchbill.metrics.source import MetricsQuery, Outcome, Samples, WorkloadContext
 from watchbill.query import Scope
-from watchbill.store.metrics.measured import observed_cluster_get, usage_list
+from watchbill.store.metrics.measured import observed_cluster_get
+from watchbill.store.metrics.workload_usage import usage_list
 from watchbill.store.postgres.database import Database
 
 
@@ -49,7 +50,7 @@ class WorkloadMetrics:
         if measured:
             alive = tuple(at for at, usage in known if usage.pod_count)
             cluster = await observed_cluster_get(self._db, scope.tenant_id, workload_id)
-            about = About(
+            about = WorkloadContext(
                 workload_id=workload_id,
                 namespace=cluster.namespace,
                 cluster_name=cluster.name,

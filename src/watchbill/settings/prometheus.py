@@ -46,17 +46,17 @@ class PrometheusSettings:
 
 def prometheus_settings(environ: Mapping[str, str]) -> dict[str, PrometheusSettings]:
     """Stores by cluster name; "" = every other cluster. Raises Invalid."""
-    found: dict[str, PrometheusSettings] = {}
+    stores: dict[str, PrometheusSettings] = {}
     if environ.get(URL_VARIABLE):
-        found[""] = _settings(URL_VARIABLE, _from_environment(environ))
+        stores[""] = _settings(URL_VARIABLE, _from_environment(environ))
     path = environ.get(CONFIG_VARIABLE)
     if path:
         document = _document(Path(path))
         if "default" in document:
-            found[""] = _settings(f"{path}: default", document["default"])
+            stores[""] = _settings(f"{path}: default", document["default"])
         for name, entry in (document.get("clusters") or {}).items():
-            found[str(name)] = _settings(f"{path}: {name}", entry)
-    return found
+            stores[str(name)] = _settings(f"{path}: {name}", entry)
+    return stores
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -67,24 +67,24 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         "passwordFile": "WATCHBILL_PROMETHEUS_PASSWORD_FILE",
         "tenant": "WATCHBILL_PROMETHEUS_TENANT",
     }
-    found: dict[str, Any] = {
+    entry: dict[str, Any] = {
         member: environ[variable] for member, variable in names.items() if environ.get(variable)
     }
-    found["matchers"] = _matchers(environ.get("WATCHBILL_PROMETHEUS_MATCHERS", ""))
-    return found
+    entry["matchers"] = _matchers(environ.get("WATCHBILL_PROMETHEUS_MATCHERS", ""))
+    return entry
 
 
 def _matchers(text: str) -> dict[str, str]:
     """`cluster="a",env="b"`. Raises Invalid."""
-    found: dict[str, str] = {}
+    matchers: dict[str, str] = {}
     position = 0
     while position < len(text.rstrip()):
         match = _MATCHER.match(text, position)
         if match is None:
             raise Invalid('WATCHBILL_PROMETHEUS_MATCHERS is written as cluster="a",env="b".')
-        found[match[1]] = re.sub(r"\\(.)", r"\1", match[2])
+        matchers[match[1]] = re.sub(r"\\(.)", r"\1", match[2])
         position = match.end()
-    return found
+    return matchers
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -129,8 +129,8 @@ def _url(where: str, url: Any) -> str:
     return str(url).rstrip("/")
 
 
-def _pairs(where: str, found: Any) -> tuple[tuple[str, str], ...]:
-    pairs = found or {}
+def _pairs(where: str, entry: Any) -> tuple[tuple[str, str], ...]:
+    pairs = entry or {}
     if not isinstance(pairs, dict) or not all(_LABEL.fullmatch(str(name)) for name in pairs):
         raise Invalid(f"{where}: labels and matchers are names with a value each.")
     return tuple(sorted((str(name), str(value)) for name, value in pairs.items()))

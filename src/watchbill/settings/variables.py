@@ -99,9 +99,9 @@ def _plain_type(hint: Any) -> Any:
 def _bounds(hint: Any) -> Meta | None:
     """The range, wherever among nested annotations and optionals it stands."""
     for part in (*getattr(hint, "__metadata__", ()), *get_args(hint)):
-        found = part if isinstance(part, Meta) else _bounds(part)
-        if found is not None:
-            return found
+        bounds = part if isinstance(part, Meta) else _bounds(part)
+        if bounds is not None:
+            return bounds
     return None
 
 

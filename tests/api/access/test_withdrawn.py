@@ -14,7 +14,7 @@ from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import Served, serving
 from watchbill.access.tokens.tokens import RefreshTokens
 from watchbill.api.resources import stream
-from watchbill.identity import GROUP, PERSON, USER, ExternalLogin, Principal, Rule
+from watchbill.identity import GROUP, USER, USER_PRINCIPAL, ExternalLogin, Principal, Rule
 from watchbill.store.identity.accounts import account_create
 from watchbill.store.identity.administration import RuleChange, rule_change
 from watchbill.store.identity.users import user_upsert
@@ -43,7 +43,7 @@ class Place:
         change = RuleChange(added=((*subject, VIEWER),), removed=())
         await rule_change(self.served.db, 1, change, changed_by="test", now=now)
         person_id = await user_upsert(self.served.db, login, now=now)
-        return login, Principal(tenant_id=1, kind=PERSON, id=person_id)
+        return login, Principal(tenant_id=1, kind=USER_PRINCIPAL, id=person_id)
 
     async def ask(self, method: str, path: str, **options: Any) -> None:
         answer = await self.served.ask(method, path, **options)

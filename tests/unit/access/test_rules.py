@@ -10,7 +10,7 @@ from watchbill.access.caller import caller_of
 from watchbill.access.roles import PREDEFINED, Permission, Roles, with_custom
 from watchbill.api.limits import MAX_PRINCIPALS, LoginLimiter, RefusalDelay, TokenBuckets
 from watchbill.errors import Invalid, TooMany, Unauthenticated
-from watchbill.identity import ACCOUNT, SERVICE_ACCOUNT, Principal, Rule, Subject
+from watchbill.identity import ACCOUNT_PRINCIPAL, SERVICE_ACCOUNT, Principal, Rule, Subject
 from watchbill.query import Scope
 from watchbill.store.identity.credential import (
     is_secret,
@@ -28,7 +28,7 @@ def rule(role: str, scope_kind: str, scope_id: object) -> Rule:
 
 
 def subject(*rules: Rule, tenant_id: int = 1) -> Subject:
-    principal = Principal(tenant_id=tenant_id, kind=ACCOUNT, id=uuid4())
+    principal = Principal(tenant_id=tenant_id, kind=ACCOUNT_PRINCIPAL, id=uuid4())
     return Subject(
         principal=principal, kind=SERVICE_ACCOUNT, subject="wbc-1", name="ci", rules=rules
     )

@@ -28,7 +28,7 @@ from watchbill.access.tokens.tokens import (
     with_low_s,
 )
 from watchbill.errors import Unauthenticated
-from watchbill.identity import ACCOUNT as HELD_BY_ACCOUNT
+from watchbill.identity import ACCOUNT_PRINCIPAL as HELD_BY_ACCOUNT
 from watchbill.identity import Principal
 from watchbill.store.identity.signing import SigningKey
 

@@ -209,7 +209,7 @@ WRONG = {
     "word over several lines": (
         "group: x\nkind: T\nstatus:\n  failed: |\n    .status.phase\n    == Failed\n",
         6,
-        'Failed/0 is not defined, at `Failed` – as plain text it needs quotes of its own: "Failed"',
+        'Failed/0 is not defined, at `FailedType` – as plain text it needs quotes of its own: "Failed"',
     ),
     "quoted over several lines": (
         "group: x\nkind: T\nstatus:\n  failed: '.status.phase\n    == Failed'\n",

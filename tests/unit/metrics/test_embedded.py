@@ -7,7 +7,14 @@ import pytest
 
 from watchbill.metrics.embedded import MAX_BUCKETS, _outcomes, _View
 from watchbill.metrics.figures import quantile
-from watchbill.metrics.source import About, Failed, Histogram, Measurement, MetricsQuery, Reason
+from watchbill.metrics.source import (
+    FailedType,
+    Histogram,
+    Measurement,
+    MetricsQuery,
+    Reason,
+    WorkloadContext,
+)
 from watchbill.store.metrics.measured import Point
 
 START = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -20,11 +27,11 @@ def at(seconds: float) -> datetime:
 
 def outcomes(
     kind: str, points: list[Point], *, minutes: float = 10, samples: int = 2, **observed: str
-) -> list[Measurement | Histogram | Failed]:
+) -> list[Measurement | Histogram | FailedType]:
     query = MetricsQuery(
         types=(kind,), start=START, end=at(60 * minutes), number_of_samples=samples
     )
-    about = About(
+    about = WorkloadContext(
         workload_id=UUID(int=1),
         namespace="n",
         cluster_name="c",
@@ -120,9 +127,9 @@ def test_nothing_measured_and_nothing_to_measure_are_two_things(state: str, is_t
     if is_there:
         assert found == Measurement(type="GPU_UTILIZATION", samples=())
     else:
-        assert found == Failed(type="GPU_UTILIZATION", reason=Reason.UNSUPPORTED)
+        assert found == FailedType(type="GPU_UTILIZATION", reason=Reason.UNSUPPORTED)
     (unheard,) = outcomes("GPU_UTILIZATION", [])
-    assert isinstance(unheard, Failed)
+    assert isinstance(unheard, FailedType)
 
 
 @pytest.mark.parametrize("name", [TTFT, f"{TTFT}_PERCENTILES"])
@@ -134,7 +141,7 @@ def test_what_is_no_bound_is_no_bucket(name: str) -> None:
         for second in range(0, 601, 30)
     ]
     for outcome in outcomes(name, points):
-        assert not isinstance(outcome, Failed)
+        assert not isinstance(outcome, FailedType)
         if isinstance(outcome, Histogram):
             assert [list(spread.counts) for spread in outcome.spreads] == [["0.5", "+Inf"]] * 2
         else:

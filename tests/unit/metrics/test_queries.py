@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from watchbill.metric_types import devices_reported
-from watchbill.metrics.queries import QUESTIONS, Asked, Labels, Matcher, existence, literal
+from watchbill.metrics.queries import TYPE_QUERIES, Labels, Matcher, QueryTarget, existence, literal
 
 PLAIN = {"workload_id": "W", "namespace": "N", "cluster": "C"}
 HOSTILE = [
@@ -39,9 +39,9 @@ ODD = Labels(
 )
 
 
-def asked(labels: Labels | None = None, **values: str) -> Asked:
+def asked(labels: Labels | None = None, **values: str) -> QueryTarget:
     filled = PLAIN | values
-    return Asked(
+    return QueryTarget(
         workload_id=filled["workload_id"],
         namespace=filled["namespace"],
         window=timedelta(minutes=2),
@@ -80,12 +80,12 @@ def name_of(label: str, value: str, values: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("labels", [Labels(), ODD], ids=["usual labels", "other labels"])
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize("name", TYPE_QUERIES)
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_hostile_values_stay_values(name: str, labels: Labels, hostile: str) -> None:
     values = dict.fromkeys(PLAIN, hostile)
-    plain = shape(QUESTIONS[name].query(asked(labels)), PLAIN)
-    assert shape(QUESTIONS[name].query(asked(labels, **values)), values) == plain
+    plain = shape(TYPE_QUERIES[name].query(asked(labels)), PLAIN)
+    assert shape(TYPE_QUERIES[name].query(asked(labels, **values)), values) == plain
     assert any("<workload_id>" in str(part) for part in plain), "the workload is not asked for"
 
 
@@ -97,12 +97,12 @@ def test_any_text_is_read_back_as_it_was(text: str) -> None:
     assert matcher.value == text
 
 
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize("name", TYPE_QUERIES)
 def test_every_selector_carries_the_extra_matchers(name: str) -> None:
-    for kind, metric, matchers in shape(QUESTIONS[name].query(asked()), PLAIN):  # type: ignore[misc]
+    for kind, metric, matchers in shape(TYPE_QUERIES[name].query(asked()), PLAIN):  # type: ignore[misc]
         if kind == "VectorSelector":
             assert ("cluster", "MatchOp.Equal", "<cluster>") in matchers, metric
-    tree = promql_parser.parse(existence(QUESTIONS[name], (Matcher("cluster", 'a"b'),)))
+    tree = promql_parser.parse(existence(TYPE_QUERIES[name], (Matcher("cluster", 'a"b'),)))
     for node in nodes(tree):
         if type(node).__name__ == "VectorSelector":
             assert ("cluster", 'a"b') in [(one.name, one.value) for one in node.matchers.matchers]
@@ -112,11 +112,11 @@ def test_every_selector_carries_the_extra_matchers(name: str) -> None:
 def test_devices_are_asked_for_as_far_as_an_answer_holds_them(samples: int, devices: int) -> None:
     question = replace(asked(), devices=devices_reported(samples))
     for name in ("GPU_UTILIZATION", "GPU_MEMORY_USAGE_BYTES", "NVLINK_BANDWIDTH_TOTAL"):
-        assert f"<= {devices}) > 1" in QUESTIONS[name].query(question)
+        assert f"<= {devices}) > 1" in TYPE_QUERIES[name].query(question)
 
 
 def test_other_names_of_labels_are_used_throughout() -> None:
-    for question in QUESTIONS.values():
+    for question in TYPE_QUERIES.values():
         query = question.query(asked(ODD))
         inside = query.replace("pod_namespace", "").replace('"UUID"', "").replace('"GPU_I_ID"', "")
         assert "by (namespace" not in inside

@@ -6,9 +6,9 @@ import pytest
 
 from watchbill.api.http.contract import contract_document
 from watchbill.metric_types import MEASURED_TYPES, METRICS
-from watchbill.metrics.figures import steps, usage_measurement, written
+from watchbill.metrics.figures import decimal_text, steps, usage_measurement
 from watchbill.metrics.source import MetricsQuery, Reason
-from watchbill.store.metrics.measured import UsagePoint, UsageSeries
+from watchbill.store.metrics.workload_usage import UsagePoint, UsageSeries
 from watchbill.workload import Usage
 
 START = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
@@ -93,7 +93,7 @@ def test_no_points_no_samples() -> None:
     ],
 )
 def test_figures_are_plain_decimals(figure: float | None, text: str | None) -> None:
-    assert written(figure) == text
+    assert decimal_text(figure) == text
 
 
 def test_zero_is_a_value_and_unstated_is_none() -> None:

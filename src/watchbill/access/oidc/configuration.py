@@ -86,14 +86,14 @@ def read_access_configuration(path: Path | None) -> AccessConfiguration:
     if path is None:
         return AccessConfiguration()
     try:
-        found = msgspec.convert(yaml.safe_load(_read(path)) or {}, _File, dec_hook=_decode)
+        file = msgspec.convert(yaml.safe_load(_read(path)) or {}, _File, dec_hook=_decode)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise Invalid(
             f"The access configuration {path} cannot be read.", details=str(error)
         ) from error
-    for issuer in found.issuers:
-        _check(issuer, found)
-    return AccessConfiguration(found.issuers, with_custom(found.roles))
+    for issuer in file.issuers:
+        _check(issuer, file)
+    return AccessConfiguration(file.issuers, with_custom(file.roles))
 
 
 def _read(path: Path) -> str:

@@ -17,7 +17,7 @@ from joserfc.errors import JoseError
 from watchbill.access.oidc.configuration import Issuer
 from watchbill.access.oidc.provider import Provider
 from watchbill.access.tokens.jose import InvalidToken, check_shape, unique_json, unverified_part
-from watchbill.identity import PERSON, ExternalLogin, Principal
+from watchbill.identity import USER_PRINCIPAL, ExternalLogin, Principal
 from watchbill.store.identity.users import user_upsert
 from watchbill.store.postgres.database import Database
 
@@ -173,10 +173,10 @@ def merge_userinfo(claims: Mapping[str, Any], more: Any) -> Mapping[str, Any]:
     if not isinstance(more, dict) or more.get("sub") != claims["sub"]:
         raise InvalidToken
     is_same_address = claims.get("email", more.get("email")) == more.get("email")
-    told = {
+    userinfo_claims = {
         name: value for name, value in more.items() if is_same_address or name != "email_verified"
     }
-    return told | dict(claims)
+    return userinfo_claims | dict(claims)
 
 
 def _tenant(issuer: Issuer, claims: Mapping[str, Any]) -> int:
@@ -191,8 +191,8 @@ def _tenant(issuer: Issuer, claims: Mapping[str, Any]) -> int:
 def _groups(claims: Mapping[str, Any], name: str) -> list[str]:
     """A list of texts, or one text. Of anything else, and of more than we would keep, nobody is a member:
     half of somebody's groups would be a guess."""
-    found = _claim(claims, name)
-    listed = [found] if isinstance(found, str) else found
+    claim = _claim(claims, name)
+    listed = [claim] if isinstance(claim, str) else claim
     if not isinstance(listed, list) or len(listed) > MAX_GROUPS:
         return []
     return sorted({group for group in listed if _is_name(group)})
@@ -202,10 +202,10 @@ def _claim(claims: Mapping[str, Any], name: str) -> Any:
     """A claim by its name, or by a path of names joined with dots."""
     if name in claims:
         return claims[name]
-    found: Any = claims
+    value: Any = claims
     for part in name.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _is_name(value: Any) -> bool:
@@ -237,4 +237,4 @@ class UserDirectory:
         if user_id is None:
             user_id = await user_upsert(self._db, login, now=self._clock())
             self._ids[login] = user_id
-        return Principal(tenant_id=login.tenant_id, kind=PERSON, id=user_id)
+        return Principal(tenant_id=login.tenant_id, kind=USER_PRINCIPAL, id=user_id)

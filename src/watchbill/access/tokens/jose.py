@@ -31,20 +31,20 @@ def _is_canonical(part: str) -> bool:
 
 def unverified_part(token: str, part: int) -> dict[str, Any]:
     """The header (0) or the payload (1), unverified. Raises InvalidToken, ValueError."""
-    found = unique_json(urlsafe_b64decode(token.split(".")[part].encode()))
-    if not isinstance(found, dict):
+    members = unique_json(urlsafe_b64decode(token.split(".")[part].encode()))
+    if not isinstance(members, dict):
         raise InvalidToken
-    return found
+    return members
 
 
 def unique_json(data: bytes) -> Any:
     """JSON in which no member occurs twice and no number is NaN or infinite. Raises ValueError."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        members = dict(pairs)
+        if len(members) < len(pairs):
             raise ValueError("a member occurs twice")
-        return found
+        return members
 
     try:
         return json.loads(data, object_pairs_hook=unique, parse_constant=_no_constant)

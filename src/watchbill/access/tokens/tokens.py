@@ -1,9 +1,9 @@
-"""Tokens: compact JWTs signed with ES256, by keys that all servers share through the database.
+"""Access tokens, compact JWTs signed with ES256 by keys that all servers share, and refresh tokens.
 
 Verification trusts nothing that a token says about itself: size and shape come first, then exactly our three
 header members, then a key of ours by its id, then the signature, then every claim.
 
-Refresh tokens: each is good once. A second use of one, by whomever, ends the login that it came from.
+A refresh token is good once. A second use of one, by whomever, ends the login that it came from.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from joserfc.util import urlsafe_b64decode, urlsafe_b64encode
 from watchbill.access.tokens.jose import InvalidToken, check_shape, unique_json, unverified_part
 from watchbill.access.tokens.keyring import ALGORITHM, KEYS_CACHE_SECONDS, Keyring, VerificationKey
 from watchbill.errors import Unauthenticated
-from watchbill.identity import ACCOUNT, Principal
+from watchbill.identity import ACCOUNT_PRINCIPAL, Principal
 from watchbill.store.identity.sessions import (
     refresh_family_create,
     refresh_family_get,
@@ -57,7 +57,7 @@ class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     iat: int
     exp: int
     jti: str
-    holder: str = ACCOUNT
+    holder: str = ACCOUNT_PRINCIPAL
     """The kind of principal."""
     family: UUID | None = None
 
@@ -105,11 +105,11 @@ class Tokens:
         try:
             check_shape(token)
             token_hash = hashlib.sha256(token.encode("ascii")).digest()
-            found = self._verified.get(token_hash)
-            if found is None:
-                found = await self._verify_signature(token)
-                self._verified[token_hash] = found
-            kid, claims = found
+            verified = self._verified.get(token_hash)
+            if verified is None:
+                verified = await self._verify_signature(token)
+                self._verified[token_hash] = verified
+            kid, claims = verified
             await self._key(kid)
             self._check(claims)
         except (InvalidToken, JoseError, msgspec.ValidationError, ValueError) as error:

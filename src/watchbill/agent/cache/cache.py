@@ -1,9 +1,7 @@
 """The agent's view of the cluster, pruned, and the gathering of one workload's objects from it.
 
 Objects come in through sinks, one per watched kind; everything is indexed by UID. Excluded namespaces and the
-pods by which KAI reserves devices never come in.
-
-Where each watched kind's objects go, by its role. A new role is a row of `sink_for`'s tables.
+pods by which KAI reserves devices never come in. A new role of a watched kind is a row of `sink_for`'s tables.
 """
 
 from collections.abc import Callable, Iterable

@@ -2,8 +2,7 @@
 
 Of a node only its labels, an address and its allocatable resources are kept. A queue's status changes often and
 affects no record, so only changes of the rest of a shared object cause workloads to be derived again.
-
-The nodes' capacity, by node pool. Pure.
+`node_pools` adds up the nodes' capacity.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -1,9 +1,7 @@
-"""Counters of containers and servers, accumulated per workload across resets and deletions. Pure.
+"""From samples to a workload's figures: summed, averaged, accumulated across resets, or omitted. Pure.
 
 A counter seen for the first time adds nothing: what it counted before was not observed. One that is smaller
 than before was reset, so all of it is new.
-
-From samples to a workload's figures: summed, averaged, accumulated, or omitted. Pure.
 """
 
 from collections.abc import Hashable, Iterable, Mapping

@@ -63,31 +63,33 @@ class AuditAnnotation:
 
 
 def record_audit(audit: Audit, scope: Scope, operation_id: str, status: int) -> None:
-    found: tuple[Admitted, Operation] | None = scope.get(ADMITTED)
+    admitted: tuple[Admitted, Operation] | None = scope.get(ADMITTED)
     noted: AuditAnnotation | None = scope.get(ANNOTATION)
-    caller = found[0].caller if found is not None else None
+    caller = admitted[0].caller if admitted is not None else None
     if caller is None and noted is None and status not in REFUSED:
         return
-    operation = found[1] if found is not None else None
+    operation = admitted[1] if admitted is not None else None
     is_stranger = caller is None and status in REFUSED
     is_read = is_stranger or (noted is None and scope["method"] in ("GET", "HEAD"))
     now = datetime.now(UTC)
-    said = noted or AuditAnnotation()
+    annotation = noted or AuditAnnotation()
     audit.note(
         AuditEvent(
-            tenant_id=caller.tenant_id if caller else said.tenant_id or FIRST_TENANT_ID,
+            tenant_id=caller.tenant_id if caller else annotation.tenant_id or FIRST_TENANT_ID,
             at=now,
             last_at=now,
             count=1,
-            subject_kind=caller.kind if caller else said.kind,
-            subject=caller.subject if caller else said.subject,
+            subject_kind=caller.kind if caller else annotation.kind,
+            subject=caller.subject if caller else annotation.subject,
             operation=operation_id,
-            target=said.target or ("" if is_stranger else _target(scope)),
+            target=annotation.target or ("" if is_stranger else _target(scope)),
             rules=_rules(caller, operation),
             address=_address(scope, is_stranger=is_stranger),
             outcome=status,
             request_id="" if is_read else scope[REQUEST_ID],
-            details=(said.details or describe_query(scope.get(VALUES, {})))[:DETAILS_CHARACTERS],
+            details=(annotation.details or describe_query(scope.get(VALUES, {})))[
+                :DETAILS_CHARACTERS
+            ],
         ),
         is_read=is_read or (caller is None and noted is None),
         is_stranger=is_stranger,
@@ -100,14 +102,14 @@ def describe_query(values: Mapping[str, Any]) -> str:
         predicates = parse_filters(list(values.get("filterBy") or ()))
     except Invalid:
         return "a filter that is not understood"
-    found = [f"{one.field}{one.operator}{_shown(one.field, one.value)}" for one in predicates]
-    found += [
+    parts = [f"{one.field}{one.operator}{_shown(one.field, one.value)}" for one in predicates]
+    parts += [
         f"{name}={','.join([given] if isinstance(given, str) else map(str, given))}"
         for name in _WORDS
         if (given := values.get(name))
     ]
-    found += [f"{name}={_shown(name, values[name])}" for name in _NAMES if values.get(name)]
-    return " ".join(found)
+    parts += [f"{name}={_shown(name, values[name])}" for name in _NAMES if values.get(name)]
+    return " ".join(parts)
 
 
 def _shown(field: str, value: object) -> str:

@@ -131,11 +131,13 @@ def response_components(contract: Document) -> Document:
 
     What the contract has a schema for under the same name is left to the contract.
     """
-    _, found = msgspec.json.schema_components(ROOTS, ref_template="#/components/schemas/{name}")
-    found["IdleWorkload"] = _beyond_workload(found["IdleWorkload"], IdleWorkload)
-    wanted = _reachable(found, [root.__name__ for root in ROOTS])
+    _, components = msgspec.json.schema_components(
+        ROOTS, ref_template="#/components/schemas/{name}"
+    )
+    components["IdleWorkload"] = _beyond_workload(components["IdleWorkload"], IdleWorkload)
+    wanted = _reachable(components, [root.__name__ for root in ROOTS])
     wanted -= contract["components"]["schemas"].keys()
-    return {name: _openapi(schema) for name, schema in found.items() if name in wanted}
+    return {name: _openapi(schema) for name, schema in components.items() if name in wanted}
 
 
 def _reachable(schemas: Document, names: Iterable[str]) -> set[str]:
@@ -169,37 +171,37 @@ def _beyond_workload(schema: Document, kind: type[WorkloadResponse]) -> Document
 def _openapi(schema: Document) -> Document:
     """JSON Schema as msgspec writes it, as OpenAPI 3.0 has it: `nullable` for null, and only where a member
     is always there; one that may be absent is never null. Titles and defaults tell nothing."""
-    found = {name: value for name, value in schema.items() if name not in ("title", "default")}
-    if "description" in found:
-        found["description"] = inspect.cleandoc(found["description"])
-    if "enum" in found:
-        found["type"] = "string"
-    if "anyOf" in found:
-        kinds = [one for one in found.pop("anyOf") if one != {"type": "null"}]
+    converted = {name: value for name, value in schema.items() if name not in ("title", "default")}
+    if "description" in converted:
+        converted["description"] = inspect.cleandoc(converted["description"])
+    if "enum" in converted:
+        converted["type"] = "string"
+    if "anyOf" in converted:
+        kinds = [one for one in converted.pop("anyOf") if one != {"type": "null"}]
         assert len(kinds) == 1, "a member has one type, or null"
-        found = _openapi(kinds[0]) | found | {"nullable": True}
-    if "properties" in found:
-        required = found.pop("required") or ()
-        found["properties"] = {
+        converted = _openapi(kinds[0]) | converted | {"nullable": True}
+    if "properties" in converted:
+        required = converted.pop("required") or ()
+        converted["properties"] = {
             name: _member(one, is_required=name in required)
-            for name, one in found["properties"].items()
+            for name, one in converted["properties"].items()
         }
-        found |= {"required": required} if required else {}
+        converted |= {"required": required} if required else {}
     for name in ("items", "additionalProperties"):
-        if isinstance(found.get(name), dict):
-            found[name] = _openapi(found[name])
-    if "allOf" in found:
-        found["allOf"] = [_openapi(one) for one in found["allOf"]]
-    if "$ref" in found and len(found) > 1:
-        found["allOf"] = [{"$ref": found.pop("$ref")}]
-    return found
+        if isinstance(converted.get(name), dict):
+            converted[name] = _openapi(converted[name])
+    if "allOf" in converted:
+        converted["allOf"] = [_openapi(one) for one in converted["allOf"]]
+    if "$ref" in converted and len(converted) > 1:
+        converted["allOf"] = [{"$ref": converted.pop("$ref")}]
+    return converted
 
 
 def _member(schema: Document, *, is_required: bool) -> Document:
-    found = _openapi(schema)
+    converted = _openapi(schema)
     if not is_required:
-        found.pop("nullable", None)
-    return found
+        converted.pop("nullable", None)
+    return converted
 
 
 def merged_document(contract: Document, extensions: Document) -> Document:
@@ -225,9 +227,11 @@ def merged_document(contract: Document, extensions: Document) -> Document:
 
 def operations(merged: Document) -> tuple[Operation, ...]:
     """All operations, in the order in which their paths must be matched: fixed before templated."""
-    found = [_operation(merged, *entry) for entry in _each(merged)]
-    found.sort(key=lambda operation: [part.startswith("{") for part in operation.path.split("/")])
-    return tuple(found)
+    all_operations = [_operation(merged, *entry) for entry in _each(merged)]
+    all_operations.sort(
+        key=lambda operation: [part.startswith("{") for part in operation.path.split("/")]
+    )
+    return tuple(all_operations)
 
 
 def page_routes(extensions: Document) -> dict[str, str]:

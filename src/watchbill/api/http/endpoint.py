@@ -40,10 +40,10 @@ class OperationEndpoint:
         self._allow = ", ".join(sorted(self._operations))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = self._operations.get(scope["method"])
-        if found is None:
+        entry = self._operations.get(scope["method"])
+        if entry is None:
             raise HTTPException(405, headers={"Allow": self._allow})
-        operation, handler = found
+        operation, handler = entry
         scope[OPERATION] = operation.operation_id
         headers = dict(scope["headers"])
         admitted = await self._guard.admit(scope, headers, operation)

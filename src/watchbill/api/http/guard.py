@@ -40,8 +40,8 @@ def cookie_name(scope: Scope, name: str) -> str:
 def read_cookie(scope: Scope, headers: Mapping[bytes, bytes], name: str) -> str | None:
     wanted = cookie_name(scope, name)
     for pair in headers.get(b"cookie", b"").decode("latin-1").split(";"):
-        found, _, value = pair.strip().partition("=")
-        if found == wanted:
+        key, _, value = pair.strip().partition("=")
+        if key == wanted:
             return value
     return None
 

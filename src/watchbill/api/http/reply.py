@@ -1,7 +1,5 @@
-"""Which of the offered media types a request's `Accept` prefers.
-
-What goes back: a body at once, or a stream of pieces; and the header fields that every reply carries.
-"""
+"""Replies: which media type the request's `Accept` prefers, a body at once or a stream of pieces, and the
+header fields that every reply carries."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence

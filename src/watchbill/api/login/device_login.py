@@ -47,13 +47,15 @@ async def get_device_page(call: Call) -> Answer:
         return _page(_ASK_CODE)
     limits, counted = call.services.login_limiter, f"device {caller.principal.id}"
     limits.check(counted, call.client_address)
-    found = await call.services.device_logins.find(sent)
-    if found is None:
+    pending = await call.services.device_logins.find(sent)
+    if pending is None:
         limits.record(counted, call.client_address, is_failed=True)
         return _page("<p>This code is unknown or has expired.</p>" + _ASK_CODE)
     return _page(
         _CONFIRM.format(
-            name=escape(caller.subject), address=escape(found.address), code=escape(found.user_code)
+            name=escape(caller.subject),
+            address=escape(pending.address),
+            code=escape(pending.user_code),
         )
     )
 
@@ -90,8 +92,8 @@ async def _logged_in(call: Call) -> Caller | None:
 
 def _query(call: Call, name: str) -> str:
     for pair in call.scope["query_string"].decode("latin-1").split("&"):
-        found, _, value = pair.partition("=")
-        if found == name and len(value) <= 20 and value.replace("-", "").isalnum():
+        key, _, value = pair.partition("=")
+        if key == name and len(value) <= 20 and value.replace("-", "").isalnum():
             return str(value)
     return ""
 

@@ -74,7 +74,7 @@ async def log_in(call: Call, client_id: str, secret: str) -> Account:
 def _note(call: Call, account: Account) -> None:
     call.note(
         tenant_id=account.tenant_id,
-        kind=SERVICE_ACCOUNT if account.person_id is None else USER,
+        kind=SERVICE_ACCOUNT if account.user_id is None else USER,
         subject=account.client_id,
     )
 

@@ -12,7 +12,7 @@ from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, json_reply
 from watchbill.api.login.session import log_in
 from watchbill.errors import Invalid, OAuthError, Unauthenticated
-from watchbill.identity import PERSON, SERVICE_ACCOUNT, USER, Principal
+from watchbill.identity import SERVICE_ACCOUNT, USER, USER_PRINCIPAL, Principal
 from watchbill.responses.access import BEARER, TokenGrant, TokenPair
 
 CREDENTIAL_GRANTS = ("client_credentials", "app_token")
@@ -118,7 +118,7 @@ async def _refreshed(call: Call, sent: str) -> tuple[str, str]:
 async def _issued(call: Call, principal: Principal) -> str:
     """A token for a principal that may still come in. Raises Unauthenticated."""
     caller = await call.services.callers.resolve(principal)
-    kind = USER if principal.kind == PERSON else SERVICE_ACCOUNT
+    kind = USER if principal.kind == USER_PRINCIPAL else SERVICE_ACCOUNT
     call.note(tenant_id=principal.tenant_id, kind=kind, subject=caller.subject)
     return await call.services.tokens.issue(principal, client_id=caller.subject)
 

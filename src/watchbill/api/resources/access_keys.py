@@ -29,21 +29,21 @@ class AccessKeyCreation(msgspec.Struct, frozen=True, rename="camel", forbid_unkn
 
 async def list_access_keys(call: Call) -> Answer:
     assert call.caller is not None, "the route lets nobody in without a login"
-    person_id = call.caller.person_id
-    if person_id is None:
+    user_id = call.caller.user_id
+    if user_id is None:
         return json_reply(AccessKeyList(access_keys=()))
-    found = await account_list(call.db, call.tenant_id, person_id=person_id)
-    return json_reply(AccessKeyList(access_keys=tuple(account_entry(account) for account in found)))
+    keys = await account_list(call.db, call.tenant_id, user_id=user_id)
+    return json_reply(AccessKeyList(access_keys=tuple(account_entry(account) for account in keys)))
 
 
 async def create_access_key(call: Call) -> Answer:
     creation = await call.json_body(AccessKeyCreation)
-    person_id = _person(call)
+    user_id = _user(call)
     check_future(creation.expires_at, call.now)
     expires_at = creation.expires_at or call.now + DEFAULT_LIFETIME
     if expires_at > call.now + MAX_LIFETIME:
         raise Invalid(f"An access key lasts {MAX_LIFETIME.days} days at most.")
-    known = await account_list(call.db, call.tenant_id, person_id=person_id)
+    known = await account_list(call.db, call.tenant_id, user_id=user_id)
     if sum(not one.is_disabled for one in known) >= MAX_KEYS:
         raise Invalid(f"A user may have {MAX_KEYS} access keys.")
     client_id, secret = await account_create(
@@ -54,7 +54,7 @@ async def create_access_key(call: Call) -> Answer:
         now=call.now,
         created_by=call.subject,
         expires_at=expires_at,
-        person_id=person_id,
+        user_id=user_id,
     )
     call.note(target=client_id, details=f"name={creation.name}")
     return json_reply(
@@ -67,23 +67,23 @@ async def create_access_key(call: Call) -> Answer:
 
 async def delete_access_key(call: Call) -> Answer:
     call.note()
-    client_id, person_id = call.values["clientId"], _person(call)
+    client_id, user_id = call.values["clientId"], _user(call)
     if not is_client_id(client_id) or not await account_disable(
-        call.db, call.tenant_id, client_id, now=call.now, person_id=person_id
+        call.db, call.tenant_id, client_id, now=call.now, user_id=user_id
     ):
         raise NotFound("There is no such access key.")
     return Reply(status=204)
 
 
-def _person(call: Call) -> UUID:
+def _user(call: Call) -> UUID:
     """Raises Forbidden where no person stands behind the call, or a key of the person's does: a key that was
     stolen must not make others."""
     assert call.caller is not None, "the route lets nobody in without a login"
-    if call.caller.person_id is None:
+    if call.caller.user_id is None:
         raise Forbidden(
             "Access keys belong to users who are logged in through an identity provider."
         )
-    return call.caller.person_id
+    return call.caller.user_id
 
 
 HANDLERS = (list_access_keys, create_access_key, delete_access_key)

@@ -97,16 +97,16 @@ async def list_users(call: Call) -> Answer:
         UserList(
             users=tuple(
                 UserEntry(
-                    id=person.id,
-                    name=person.name,
-                    issuer=person.issuer,
-                    groups=tuple(person.groups),
-                    first_seen_at=person.created_at,
-                    last_seen_at=person.seen_at,
-                    is_disabled=person.disabled_at is not None,
-                    email=person.email or None,
+                    id=user.id,
+                    name=user.name,
+                    issuer=user.issuer,
+                    groups=tuple(user.groups),
+                    first_seen_at=user.created_at,
+                    last_seen_at=user.seen_at,
+                    is_disabled=user.disabled_at is not None,
+                    email=user.email or None,
                 )
-                for person in await user_list(call.db, call.tenant_id)
+                for user in await user_list(call.db, call.tenant_id)
             )
         )
     )
@@ -169,7 +169,7 @@ def account_entry(account: Account) -> AccountEntry:
         is_disabled=account.is_disabled,
         created_by=account.created_by,
         expires_at=account.expires_at,
-        user_id=account.person_id,
+        user_id=account.user_id,
     )
 
 

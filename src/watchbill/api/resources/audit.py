@@ -18,9 +18,9 @@ async def list_audit(call: Call) -> Answer:
         operation=values["operation"],
         limit=values["limit"],
     )
-    found = await audit_list(call.db, call.tenant_id, query)
+    events = await audit_list(call.db, call.tenant_id, query)
     return json_reply(
-        AuditEvents(events=tuple(_entry(event_id, event) for event_id, event in found))
+        AuditEvents(events=tuple(_entry(event_id, event) for event_id, event in events))
     )
 
 

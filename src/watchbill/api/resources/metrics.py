@@ -9,7 +9,7 @@ from watchbill.api.http.call import Call
 from watchbill.api.http.reply import CSV, Answer, Reply, json_reply
 from watchbill.api.resources.workloads import workload_not_found
 from watchbill.errors import Invalid, Unavailable
-from watchbill.metrics.source import Failed, Histogram, Measurement, MetricsQuery, Outcome
+from watchbill.metrics.source import FailedType, Histogram, Measurement, MetricsQuery, Outcome
 from watchbill.responses.contract import (
     HistogramSample,
     HistogramSeries,
@@ -31,7 +31,7 @@ async def get_workload_metrics(call: Call) -> Answer:
     outcomes = await call.services.metrics.measure(call.access, workload_id, query, call.now)
     if outcomes is None:
         raise workload_not_found(workload_id)
-    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    failed = [outcome for outcome in outcomes if isinstance(outcome, FailedType)]
     if len(failed) == len(outcomes):
         raise _nothing(failed)
     if call.media_type == CSV and not failed:
@@ -63,7 +63,7 @@ def metrics_query(values: Mapping[str, Any]) -> MetricsQuery:
     )
 
 
-def _nothing(failed: Sequence[Failed]) -> Unavailable:
+def _nothing(failed: Sequence[FailedType]) -> Unavailable:
     reasons = ", ".join(f"{failure.type}: {failure.reason}" for failure in failed)
     may_pass = any(failure.reason.may_pass for failure in failed)
     return Unavailable(
@@ -91,8 +91,8 @@ def _histogram(outcome: Histogram, stamps: _Stamps) -> HistogramSeries:
     )
 
 
-def _series(outcome: Measurement | Failed, stamps: _Stamps) -> MetricSeries:
-    if isinstance(outcome, Failed):
+def _series(outcome: Measurement | FailedType, stamps: _Stamps) -> MetricSeries:
+    if isinstance(outcome, FailedType):
         return MetricSeries(type=outcome.type, labels={"reason": outcome.reason}, values=None)
     return MetricSeries(
         type=outcome.type,

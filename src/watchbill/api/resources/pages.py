@@ -92,13 +92,13 @@ def _reply(call: Call, file: File, caching: tuple[bytes, bytes]) -> Reply:
 
 
 def _walk(folder: Traversable, prefix: str) -> list[tuple[str, File]]:
-    found: list[tuple[str, File]] = []
+    files: list[tuple[str, File]] = []
     for entry in sorted(folder.iterdir(), key=lambda one: one.name):
         if entry.is_dir():
-            found += _walk(entry, f"{prefix}{entry.name}/")
+            files += _walk(entry, f"{prefix}{entry.name}/")
         elif (ending := entry.name.rpartition(".")[2]) in MEDIA_TYPES:
-            found.append((prefix + entry.name, _file(entry.read_bytes(), ending)))
-    return found
+            files.append((prefix + entry.name, _file(entry.read_bytes(), ending)))
+    return files
 
 
 def _file(body: bytes, ending: str) -> File:

@@ -33,7 +33,7 @@ from watchbill.store.identity.rules import rule_list
 from watchbill.store.workloads.organisation import organisation_declare
 
 
-class Application(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class AccessApplication(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     document: Declared
     dry_run: bool = False
 
@@ -58,11 +58,13 @@ async def create_rule(call: Call) -> Answer:
 
 async def delete_rule(call: Call) -> Answer:
     rule_id = call.values["ruleId"]
-    found = [one for one in await rule_list(call.db, call.tenant_id) if one.id == rule_id]
-    if not found:
+    matches = [one for one in await rule_list(call.db, call.tenant_id) if one.id == rule_id]
+    if not matches:
         raise NotFound("There is no such rule.")
-    call.note(details=_audit_details((found[0].subject_kind, found[0].subject, found[0].rule)))
-    change = RuleChange(added=(), removed=found)
+    call.note(
+        details=_audit_details((matches[0].subject_kind, matches[0].subject, matches[0].rule))
+    )
+    change = RuleChange(added=(), removed=matches)
     await rule_change(call.db, call.tenant_id, change, changed_by=call.subject, now=call.now)
     return Reply(status=204)
 
@@ -86,21 +88,21 @@ async def list_roles(call: Call) -> Answer:
 
 
 async def apply_access(call: Call) -> Answer:
-    application = await call.large_json_body(Application)
+    application = await call.large_json_body(AccessApplication)
     declared = application.document
     accounts = await _accounts(call)
     for one in declared.service_accounts:
         accounts.setdefault(one.name, [])
     scopes = await _scopes(call, declared.rules, accounts, dry_run=application.dry_run)
-    found = await _difference(call, declared, scopes, accounts)
+    wanted = await _difference(call, declared, scopes, accounts)
     if application.dry_run:
-        return json_reply(_changes(found, dry_run=True))
+        return json_reply(_changes(wanted, dry_run=True))
     call.note(
-        details=f"document={declared.name} accounts+{len(found.new_accounts)} "
-        f"rules+{len(found.added)}-{len(found.removed)}"
+        details=f"document={declared.name} accounts+{len(wanted.new_accounts)} "
+        f"rules+{len(wanted.added)}-{len(wanted.removed)}"
     )
     credentials = []
-    for name in found.new_accounts:
+    for name in wanted.new_accounts:
         client_id, secret = await account_create(
             call.db, call.tenant_id, name, (), now=call.now, created_by=call.subject
         )
@@ -109,19 +111,19 @@ async def apply_access(call: Call) -> Answer:
     final = await _difference(call, declared, scopes, accounts)
     change = RuleChange(added=final.added, removed=final.removed, managed_by=declared.name)
     await rule_change(call.db, call.tenant_id, change, changed_by=call.subject, now=call.now)
-    return json_reply(_changes(found, credentials))
+    return json_reply(_changes(wanted, credentials))
 
 
 def _changes(
-    found: Difference, credentials: Sequence[Credential] = (), *, dry_run: bool = False
+    wanted: Difference, credentials: Sequence[Credential] = (), *, dry_run: bool = False
 ) -> AccessDifference:
     return AccessDifference(
         dry_run=dry_run,
-        new_service_accounts=tuple(found.new_accounts),
-        added=tuple(_grant_entry(grant) for grant in found.added),
-        removed=tuple(_rule_entry(grant) for grant in found.removed),
-        unchanged=found.kept,
-        left_alone=found.left_alone,
+        new_service_accounts=tuple(wanted.new_accounts),
+        added=tuple(_grant_entry(grant) for grant in wanted.added),
+        removed=tuple(_rule_entry(grant) for grant in wanted.removed),
+        unchanged=wanted.kept,
+        left_alone=wanted.left_alone,
         credentials=tuple(credentials),
     )
 
@@ -178,11 +180,11 @@ def _wanted(
 
 
 async def _accounts(call: Call) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for account in await account_list(call.db, call.tenant_id):
         if not account.is_disabled:
-            found.setdefault(account.name, []).append(account.client_id)
-    return found
+            names.setdefault(account.name, []).append(account.client_id)
+    return names
 
 
 def _rule_entry(grant: Grant) -> RuleEntry:

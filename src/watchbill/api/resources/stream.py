@@ -51,7 +51,7 @@ async def _events(
             if left <= 0:
                 yield _end(call, "timeout")
                 return
-            news = await subscription.take(min(left, HEARTBEAT_SECONDS))
+            event = await subscription.take(min(left, HEARTBEAT_SECONDS))
             scope = subscription.scope
             refusal = await grant.refusal()
             if refusal is not None:
@@ -59,10 +59,10 @@ async def _events(
                 return
             if subscription.scope != scope:
                 await subscription.take(0)
-                news = ChangeEvent(
+                event = ChangeEvent(
                     resync=Resync.ACCESS
                 )  # what is at hand was chosen by the old scope
-            yield _change(call, news) if news else b": heartbeat\n\n"
+            yield _change(call, event) if event else b": heartbeat\n\n"
         yield _end(call, "stopping")
 
 
@@ -90,12 +90,12 @@ class _Grant:
         return None
 
 
-def _change(call: Call, news: ChangeEvent) -> bytes:
+def _change(call: Call, event: ChangeEvent) -> bytes:
     at = call.services.clock()
-    if news.resync is not None:
-        return _event("resync", StreamReason(at=at, reason=news.resync))
-    counts = ChangeCounts(changed=len(news.changed), gone=len(news.gone))
-    changed, gone = tuple(sorted(news.changed)), tuple(sorted(news.gone))
+    if event.resync is not None:
+        return _event("resync", StreamReason(at=at, reason=event.resync))
+    counts = ChangeCounts(changed=len(event.changed), gone=len(event.gone))
+    changed, gone = tuple(sorted(event.changed)), tuple(sorted(event.gone))
     return _event("change", StreamChange(at=at, counts=counts, changed=changed, gone=gone))
 
 

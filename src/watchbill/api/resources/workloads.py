@@ -1,7 +1,4 @@
-"""Workloads: list, get, count; and beyond the contract facets, history and export.
-
-The parts of a workload and where it answers.
-"""
+"""Workloads: list, get, count, elements and endpoints; and beyond the contract facets, history and export."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,16 +32,16 @@ async def get_workloads(call: Call) -> Answer:
 
 
 async def get_workload(call: Call) -> Answer:
-    found = await workload_get(call.db, call.access, call.values["workloadId"], call.now)
-    if found is None:
+    reply = await workload_get(call.db, call.access, call.values["workloadId"], call.now)
+    if reply is None:
         raise workload_not_found(call.values["workloadId"])
-    if found.etag is None:
-        return Reply(body=found.body)
-    etag = found.etag.encode()
+    if reply.etag is None:
+        return Reply(body=reply.body)
+    etag = reply.etag.encode()
     headers = ((b"etag", etag), (b"cache-control", b"private, no-cache"))
     if etag_matches(call.headers.get(b"if-none-match"), etag):
         return Reply(status=304, headers=headers)
-    return Reply(body=found.body, headers=headers)
+    return Reply(body=reply.body, headers=headers)
 
 
 async def count_workloads(call: Call) -> Answer:

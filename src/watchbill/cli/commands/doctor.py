@@ -173,21 +173,21 @@ def _rights(me: "Me") -> Finding:
     )
 
 
-def _version(subject: str, whose: str, version: str) -> Finding:
+def _version(subject: str, role: str, version: str) -> Finding:
     if version == __version__:
-        return Finding(Outcome.OK, subject, f"{whose} and this command are {version}")
-    what = f"{whose} is {version}, this command {__version__}"
+        return Finding(Outcome.OK, subject, f"{role} and this command are {version}")
+    what = f"{role} is {version}, this command {__version__}"
     return Finding(Outcome.WARN, subject, what, "install the same version on both sides")
 
 
 def _cluster(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
     contact = cluster.last_contact_at
-    heard = f"last contact {format_age(contact, now)} ago" if contact else "no contact yet"
+    contact_text = f"last contact {format_age(contact, now)} ago" if contact else "no contact yet"
     outcome = _STATES[cluster.state]
     yield Finding(
         outcome,
         "cluster",
-        f"{cluster.name} is {cluster.state}, {heard}, {plural(cluster.workloads, 'workload')}",
+        f"{cluster.name} is {cluster.state}, {contact_text}, {plural(cluster.workloads, 'workload')}",
         None if outcome is Outcome.OK else cluster.reason or _advice(cluster.state),
     )
     if cluster.state == "waiting":

@@ -303,8 +303,8 @@ async def _export(
             rows = chunk
             if before is not None:
                 before += chunk
-                _, found, rows = before.partition(ending)
-                before = None if found else before
+                _, separator, rows = before.partition(ending)
+                before = None if separator else before
             session.terminal.write(rows)
 
 

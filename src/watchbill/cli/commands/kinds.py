@@ -1,292 +1,27 @@
-"""Objects on standard input, for `kinds try`: what belongs to the workload, as an agent would gather it.
-
-`kinds …`: what is known of each kind, and a new definition tried on real objects. Asks no server.
-"""
+"""`kinds …`: what is known of each kind, and a new definition tried on real objects. Asks no server."""
 
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import NAMESPACE_URL, uuid5
 
 import typer
 
+from watchbill.cli.commands.kinds_input import (
+    collect_objects,
+    collect_topmost,
+    read_documents,
+)
 from watchbill.cli.connection.errors import FAILED, print_message
 from watchbill.cli.output.humanize import NONE
 from watchbill.cli.output.terminal import Terminal, table_lines
 from watchbill.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
-    from watchbill.kinds.definition.definition import Definition
-    from watchbill.kinds.objects.objects import WorkloadObjects
-
-JSON = dict[str, Any]
-_OWNED = frozenset({"pods", "children", "queue_workloads"})
-_PLACES = {
-    "Pod": "pods",
-    "Service": "services",
-    "Ingress": "services",
-    "HTTPRoute": "services",
-    "GRPCRoute": "services",
-    "Route": "services",
-    "VirtualService": "services",
-    "InferencePool": "services",
-    "ResourceClaim": "claims",
-    "PodGroup": "pod_groups",
-    "Workload": "queue_workloads",
-    "Event": "scheduling_events",
-    "HorizontalPodAutoscaler": "autoscalers",
-    "ScaledObject": "autoscalers",
-}
-"""Where an object of a kind stands among those of a workload; any other is a child."""
-_SHARED = {
-    "Queue.scheduling.run.ai": "queues",
-    "Queue.scheduling.volcano.sh": "volcano_queues",
-    "SchedulingShard.kai.scheduler": "shards",
-    "Topology.kai.scheduler": "topologies",
-    "LocalQueue.kueue.x-k8s.io": "local_queues",
-    "ClusterQueue.kueue.x-k8s.io": "cluster_queues",
-    "ResourceClaimTemplate.resource.k8s.io": "claim_templates",
-    "PriorityClass.scheduling.k8s.io": "priority_classes",
-    "Gateway.gateway.networking.k8s.io": "gateways",
-    "Gateway.networking.istio.io": "istio_gateways",
-    "ReferenceGrant.gateway.networking.k8s.io": "reference_grants",
-    "Namespace": "namespaces",
-    "Node": "node_labels",
-}
-"""What all workloads of a cluster share, by `Kind.group`."""
-_IN_NAMESPACES = frozenset({"local_queues", "claim_templates", "gateways", "istio_gateways"})
-
-
-def read_documents(text: str, source: str = "stdin") -> Iterator[JSON]:
-    """The objects of a stream of YAML or JSON documents, lists taken apart. Raises Invalid."""
-    import yaml
-
-    try:
-        documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-    except yaml.YAMLError as error:
-        raise Invalid(f"{source} holds no YAML or JSON: {error}") from error
-    for document in documents:
-        is_object = isinstance(document, dict)
-        items = document.get("items") if is_object else None
-        for one in items if isinstance(items, list) else [document]:
-            if isinstance(one, dict):
-                yield _with_texts(one)
-
-
-def _with_texts(value: Any) -> Any:
-    """YAML reads instants as such; Kubernetes objects hold them as text."""
-    if isinstance(value, dict):
-        return {str(key): _with_texts(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_with_texts(one) for one in value]
-    if hasattr(value, "isoformat"):
-        text: str = value.isoformat()
-        return text.replace("+00:00", "Z")
-    return value
-
-
-def collect_objects(documents: list[JSON], definition: "Definition") -> "WorkloadObjects":
-    """The first object of the definition's kind, and what belongs to it: what it owns, down to its pods.
-
-    What is left out is said on standard error. Raises Invalid where none is of the definition's kind.
-    """
-    root = next((one for one in documents if _is_of(one, definition)), None)
-    if root is not None and _plain_group(root) is not None:
-        together = [one for one in documents if _plain_group(one) == _plain_group(root)]
-        root = min(together, key=_age)
-    if root is None:
-        raise Invalid(
-            f"stdin holds no {definition.key.kind} of the API group "
-            f"'{definition.key.group or 'core'}'.",
-            details="pipe the object itself into this command, and its pods after it",
-        )
-    return _belonging_to(root, documents)
-
-
-def collect_topmost(documents: list[JSON], definitions: "Definitions") -> "WorkloadObjects":
-    """The object above all others, as an agent sees it: without a definition, its metadata alone.
-
-    The first object without a definition leads to it, else the first that may be a workload. Raises Invalid
-    where there is none.
-    """
-    from watchbill.kinds.objects.objects import GroupKind
-
-    def is_known(document: JSON) -> bool:
-        group, kind = _full_kind(document).partition(".")[2], str(document.get("kind"))
-        return definitions.for_kind(GroupKind(group, kind)) is not None
-
-    candidates = [
-        one
-        for one in documents
-        if one.get("kind") not in _PLACES and _full_kind(one) not in _SHARED
-    ]
-    if not candidates:
-        raise Invalid(
-            "stdin holds no object that may be a workload.",
-            details="pipe the object above the pods into this command, and its pods after it",
-        )
-    for one in documents:
-        _complete(one)
-    known = {one["metadata"]["uid"]: one for one in documents}
-    root = _topmost(next((one for one in candidates if not is_known(one)), candidates[0]), known)
-    if is_known(root):
-        print_message("note", f"{root.get('kind')} has a definition, which is used")
-    for one in candidates:
-        if not is_known(one):
-            for member in one.keys() - {"apiVersion", "kind", "metadata"}:
-                del one[member]
-    return _belonging_to(root, documents)
-
-
-def _topmost(document: JSON, known: dict[str, JSON]) -> JSON:
-    for _ in range(16):
-        owner = _owner(document)
-        above = known.get(owner["uid"]) if owner is not None else None
-        if above is None:
-            break
-        document = above
-    return document
-
-
-def _belonging_to(root: JSON, documents: list[JSON]) -> "WorkloadObjects":
-    from watchbill.kinds.objects.objects import ClusterObjects, WorkloadObjects
-    from watchbill.kinds.objects.pod import read_pod
-
-    for one in documents:
-        _complete(one)
-    known = {one["metadata"]["uid"]: one for one in documents}
-    places: dict[str, Any] = {name: [] for name in {*_PLACES.values(), "children"}}
-    shared: dict[str, Any] = {name: {} for name in _SHARED.values()}
-    left_out = []
-    for one in documents:
-        place = _place(one)
-        if _full_kind(one) in _SHARED:
-            _share(one, shared)
-        elif one is root:
-            places["pods"] += [one] if one.get("kind") == "Pod" else []
-        elif place not in _OWNED or _leads_to(one, root, known):
-            places[place].append(one)
-        else:
-            left_out.append(one)
-    for one in left_out:
-        print_message("note", f"{_title(one)} is left out: {_why(one, known)}")
-    places["pods"] = [read_pod(pod) for pod in places["pods"]]
-    return WorkloadObjects(
-        root=root,
-        is_chain_truncated=False,
-        is_root_listed=True,
-        cluster=ClusterObjects(**shared),
-        **places,
-    )
-
-
-def _full_kind(document: JSON) -> str:
-    group = str(document.get("apiVersion", "")).rpartition("/")[0]
-    return f"{document.get('kind')}.{group}".rstrip(".")
-
-
-def _share(document: JSON, shared: dict[str, Any]) -> None:
-    place, meta = _SHARED[_full_kind(document)], document["metadata"]
-    if place == "reference_grants":
-        shared[place].setdefault(meta["namespace"], {})[meta["name"]] = document
-        return
-    key = (meta["namespace"], meta["name"]) if place in _IN_NAMESPACES else meta["name"]
-    shared[place][key] = meta.get("labels") or {} if place == "node_labels" else document
-
-
-def _owner(document: JSON) -> JSON | None:
-    """The owner that counts: the controller, else the first."""
-    owners = document["metadata"].get("ownerReferences") or []
-    return next((one for one in owners if one.get("controller")), owners[0] if owners else None)
-
-
-def _plain_group(document: JSON) -> "PlainGroup | None":
-    from watchbill.kinds.objects.pod import plain_group, read_pod
-
-    if document.get("kind") != "Pod":
-        return None
-    _complete(document)
-    return plain_group(read_pod(document))
-
-
-def _age(document: JSON) -> tuple[str, str]:
-    return document["metadata"]["creationTimestamp"], document["metadata"]["name"]
-
-
-def _leads_to(document: JSON, root: JSON, known: dict[str, JSON]) -> bool:
-    """An owner counts in its own namespace alone; pods of one group without owners belong together."""
-    group = _plain_group(document)
-    if group is not None and group == _plain_group(root):
-        return True
-    namespace = root["metadata"]["namespace"]
-    found: JSON | None = document
-    for _ in range(16):
-        is_near = found is not None and found["metadata"]["namespace"] == namespace
-        owner = _owner(found) if found is not None and is_near else None
-        if owner is None:
-            return False
-        if owner["uid"] == root["metadata"]["uid"]:
-            return True
-        found = known.get(owner["uid"])
-    return False
-
-
-def _why(document: JSON, known: dict[str, JSON]) -> str:
-    found: JSON = document
-    for _ in range(16):
-        owner = _owner(found)
-        if owner is None:
-            return "nothing owns it" if found is document else f"it belongs to {_title(found)}"
-        above = known.get(owner["uid"])
-        if above is None:
-            return f"{owner.get('kind')}/{owner.get('name')} owns it and is not given"
-        found = above
-    return "its owners own one another"
-
-
-def _title(document: JSON) -> str:
-    return f"{document.get('kind')}/{document['metadata']['name']}"
-
-
-def _complete(document: JSON) -> None:
-    """Fill what the API server gives to an object, so that a manifest nobody applied yet can be tried too."""
-    meta = document.setdefault("metadata", {})
-    if not isinstance(meta, dict):
-        raise Invalid(f"the metadata of a {document.get('kind')} is no map")
-    namespace = meta.setdefault("namespace", "default")
-    meta.setdefault("name", meta.get("generateName", "unnamed"))
-    meta.setdefault("uid", _uid(document.get("kind"), namespace, meta["name"]))
-    meta.setdefault("creationTimestamp", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
-    for owner in meta.get("ownerReferences") or []:
-        owner.setdefault("uid", _uid(owner.get("kind"), namespace, owner.get("name")))
-        owner.setdefault("controller", True)
-
-
-def _uid(*parts: object) -> str:
-    return str(uuid5(NAMESPACE_URL, "/".join(map(str, parts))))
-
-
-def _place(document: JSON) -> str:
-    """Knative has a Service of its own, which is no way in but what makes the pods."""
-    if str(document.get("apiVersion")).startswith("serving.knative.dev/"):
-        return "children"
-    return _PLACES.get(str(document.get("kind")), "children")
-
-
-def _is_of(document: JSON, definition: "Definition") -> bool:
-    group = str(document.get("apiVersion", "")).rpartition("/")[0]
-    return (group, document.get("kind")) == (definition.key.group, definition.key.kind)
-
-
-if TYPE_CHECKING:
     from watchbill.kinds.definition.definition import Definition, Definitions
     from watchbill.kinds.derive import Derived
     from watchbill.kinds.objects.objects import Object, WorkloadObjects
-    from watchbill.kinds.objects.pod import PlainGroup
 
 
 ExtraKinds = Annotated[
@@ -307,14 +42,14 @@ def list_kinds(
     """List the kinds that have a definition; others are met by their pods."""
     rows = [
         [
-            found.key.kind,
-            found.key.group or "core",
-            found.category or NONE,
-            found.distributed_framework or NONE,
-            "ends" if found.runs_to_end else "stays",
-            Path(found.file).name,
+            definition.key.kind,
+            definition.key.group or "core",
+            definition.category or NONE,
+            definition.distributed_framework or NONE,
+            "ends" if definition.runs_to_end else "stays",
+            Path(definition.file).name,
         ]
-        for found in _defined(_load(kinds))
+        for definition in _defined(_load(kinds))
     ]
     headers = ["KIND", "GROUP", "CATEGORY", "FRAMEWORK", "ITS-PODS", "FILE"]
     for line in table_lines(None if no_headers else headers, rows, Terminal()):
@@ -329,11 +64,11 @@ def show(
 ) -> None:
     """Print a kind's definition: the file to copy when another kind needs one."""
     known = _defined(_load(kinds))
-    found = [one for one in known if kind.lower() in (one.key.kind.lower(), _full_name(one))]
-    if not found:
+    matches = [one for one in known if kind.lower() in (one.key.kind.lower(), _full_name(one))]
+    if not matches:
         names = ", ".join(one.key.kind for one in known)
         raise NotFound(f"No definition is named '{kind}'.", details=f"kinds: {names}")
-    for one in found:
+    for one in matches:
         print(f"# {one.file}")
         print(Path(one.file).read_text(encoding="utf-8"), end="")
 
@@ -345,14 +80,14 @@ def check(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> No
     failures = 0
     for path in files:
         try:
-            found = load_definition(path)
+            definition = load_definition(path)
         except Invalid as error:
             failures += 1
             print_message("error", error.message)
             if error.details:
                 print_message("hint", error.details)
         else:
-            print(f"{path}: {_full_name(found)} is well defined")
+            print(f"{path}: {_full_name(definition)} is well defined")
     if failures:
         raise typer.Exit(FAILED)
 
@@ -379,13 +114,13 @@ def import_definition(
             details="kubectl get kartas.run.ai NAME -o yaml prints one",
         )
     assert document is not None
-    found = import_karta(document)
+    imported = import_karta(document)
     load_definition(file)  # its expressions compile, or the error names the place
-    print(found.text, end="")
+    print(imported.text, end="")
     for mark, sentences in (
-        ("covered", found.covered),
-        ("left to the rules for all kinds", found.filled),
-        ("left out", found.left_out),
+        ("covered", imported.covered),
+        ("left to the rules for all kinds", imported.filled),
+        ("left out", imported.left_out),
     ):
         for sentence in sentences:
             print_message(mark, sentence)
@@ -464,8 +199,8 @@ def _defined(definitions: "Definitions") -> "list[Definition]":
     from watchbill.kinds.objects.objects import GroupKind
 
     keys = [GroupKind(one.group, one.kind) for one in definitions.watched() if one.is_whole]
-    found = [definitions.for_kind(key) for key in keys]
-    return sorted((one for one in found if one is not None), key=lambda one: one.key.kind)
+    candidates = [definitions.for_kind(key) for key in keys]
+    return sorted((one for one in candidates if one is not None), key=lambda one: one.key.kind)
 
 
 def _full_name(definition: "Definition") -> str:

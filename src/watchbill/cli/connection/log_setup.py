@@ -81,5 +81,6 @@ def _rendering(*, is_terminal: bool) -> list[structlog.typing.Processor]:
     if is_terminal:
         plain = structlog.dev.plain_traceback
         return [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
-    told = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # they hold secrets
-    return [structlog.processors.ExceptionRenderer(told), structlog.processors.JSONRenderer()]
+    # locals hold secrets
+    tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    return [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]

@@ -17,10 +17,10 @@ COMPLETION_SECONDS = 1.5
 def complete_name(context: typer.Context, incomplete: str) -> list[str]:
     """Names of live workloads that begin so. Nothing where the server cannot be asked, whatever the cause:
     an error in the middle of a command line would help nobody."""
-    found: list[str] = []
+    names: list[str] = []
     with suppress(Exception):
-        found = _names(context.params, incomplete)
-    return found
+        names = _names(context.params, incomplete)
+    return names
 
 
 def complete_columns(incomplete: str) -> list[str]:

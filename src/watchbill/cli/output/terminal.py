@@ -262,9 +262,9 @@ def _cut(text: str, cells: int) -> str:
     return "".join(kept) + _CUT
 
 
-def _cell(one: Cell | str) -> Cell:
-    found = one if isinstance(one, Cell) else Cell(one)
-    return Cell(safe(found.text) or "-", found.colour)
+def _cell(value: Cell | str) -> Cell:
+    cell = value if isinstance(value, Cell) else Cell(value)
+    return Cell(safe(cell.text) or "-", cell.colour)
 
 
 def _line(row: Sequence[Cell], widths: Sequence[int], gap: str, terminal: Terminal) -> str:

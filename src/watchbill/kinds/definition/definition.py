@@ -116,7 +116,7 @@ class Definitions:
         """Every defined kind whole, and the kinds between them and their pods by metadata."""
         whole = dict.fromkeys(self._definitions, True)
         between = dict.fromkeys(
-            (key for found in self._definitions.values() for key in found.through), False
+            (key for definition in self._definitions.values() for key in definition.through), False
         )
         return tuple(
             Watched(key.group, key.kind, is_whole)

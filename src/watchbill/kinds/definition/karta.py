@@ -1,13 +1,8 @@
-"""The status part of a Karta as predicates of a definition.
+"""A Karta (`run.ai`) or a ResourceInterface (`optimization.nvidia.com`) as a kind definition.
 
-Karta lists every status that matches, a definition has one precedence; Karta's conditions must be present to
-match, here one that is expected to be False may also be absent, as most controllers leave it.
-
-Where a Karta says the parts of pods are, as expressions that put a template together.
-
-A Karta (`run.ai`) or a ResourceInterface (`optimization.nvidia.com`) as a kind definition.
-
-Both have one structure. What has no counterpart is left to the generic rules, and reported.
+Both have one structure. What has no counterpart is left to the generic rules, and reported. Karta lists every
+status that matches, a definition has one precedence; Karta's conditions must be present to match, here one that
+is expected to be False may also be absent, as most controllers leave it.
 """
 
 import json
@@ -346,10 +341,10 @@ class _Import:
             f" * (({read(member)} | tonumber?) // 1)" for member in sides if member[:5] == "times"
         )
         role: JSON = {"nameFrom": ".id | tostring"} if ids else {"name": name}
-        there = is_there(fields, read)
+        presence = is_there(fields, read)
         each = f"{side_by_side(ids, sides)} | " if ids else ""
-        if each or there:
-            role["each"] = f"{each}{there}" if there else each.removesuffix(" | ")
+        if each or presence:
+            role["each"] = f"{each}{presence}" if presence else each.removesuffix(" | ")
         role["template"] = assembled(fields, read)
         known = [
             f"({read(member)} | tonumber?)" for member in ("replicas", "min") if member in sides

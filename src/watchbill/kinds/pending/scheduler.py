@@ -238,7 +238,7 @@ def _is_superseded(unschedulable: Object, scheduled: Object | None) -> bool:
     """Volcano leaves the old condition True when the gang was scheduled later."""
     if scheduled is None or scheduled.get("status") != "True":
         return False
-    at_ = [instant(found.get("lastTransitionTime")) for found in (unschedulable, scheduled)]
+    at_ = [instant(condition.get("lastTransitionTime")) for condition in (unschedulable, scheduled)]
     return at_[0] is not None and at_[1] is not None and at_[1] > at_[0]
 
 

@@ -195,10 +195,10 @@ def _state(
 ) -> tuple[ClusterState, datetime]:
     if last_contact_at is None:
         return "waiting", unbroken_since
-    silence = now - last_contact_at
-    if silence < timedelta(seconds=DEGRADED_AFTER_SECONDS):
+    since_contact = now - last_contact_at
+    if since_contact < timedelta(seconds=DEGRADED_AFTER_SECONDS):
         return "connected", unbroken_since
-    if silence < timedelta(seconds=DISCONNECTED_AFTER_SECONDS):
+    if since_contact < timedelta(seconds=DISCONNECTED_AFTER_SECONDS):
         return "degraded", last_contact_at + timedelta(seconds=DEGRADED_AFTER_SECONDS)
     return "disconnected", last_contact_at + timedelta(seconds=DISCONNECTED_AFTER_SECONDS)
 

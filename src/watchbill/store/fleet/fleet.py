@@ -1,13 +1,7 @@
-"""What is said of a fleet at one instant, and the SQL that both the present and the series are summed by.
-
-Knows figures and their columns, not when they are taken or for whom.
-
-The fleet's headline figures: now, from the tally, and every five minutes, from what was kept.
+"""The fleet's headline figures: now, from the tally, and every five minutes, as recorded.
 
 Both are summed within the caller's scope; the series is kept by project, so a scope is a condition like any
-other. One server writes it: whoever gets the lock of the instant.
-
-Keeps the fleet's series going: every server tries, at every instant; the first one to get there writes.
+other. Every server tries to record, at every instant; the one that gets the instant's lock writes.
 """
 
 import math
@@ -111,10 +105,10 @@ def median_of(counts: Mapping[int, int]) -> float | None:
 
 
 def buckets_by_instant(rows: Iterable[Row]) -> dict[datetime, dict[int, int]]:
-    found: dict[datetime, dict[int, int]] = {}
+    buckets: dict[datetime, dict[int, int]] = {}
     for row in rows:
-        found.setdefault(row["at"], {})[row["bucket"]] = row["count"]
-    return found
+        buckets.setdefault(row["at"], {})[row["bucket"]] = row["count"]
+    return buckets
 
 
 STEP_SECONDS = 300

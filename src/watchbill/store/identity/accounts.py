@@ -1,6 +1,6 @@
-"""Who may come in: accounts and users' access keys, what was granted to them, and the agents' credentials.
+"""Accounts and users' access keys, the rules granted to them, and the agents' credentials.
 
-Knows how they are kept, not what a token is nor what a rule grants.
+Knows how they are stored, not what a token is nor what a rule grants.
 """
 
 import re
@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 
 from watchbill.identity import (
     FIRST_TENANT_ID,
-    PERSON,
     SERVICE_ACCOUNT,
     USER,
+    USER_PRINCIPAL,
     Account,
     Principal,
     Rule,
@@ -32,7 +32,7 @@ _FIRST_ACCOUNT_LOCK = 0x77617401
 
 _ACCOUNT = (
     "SELECT tenant_id, id, client_id, name, secret_salt, secret_hash, created_at, created_by, "
-    "expires_at, person_id, disabled_at FROM account"
+    "expires_at, person_id AS user_id, disabled_at FROM account"
 )
 
 
@@ -57,16 +57,16 @@ async def account_get(db: Database, client_id: str) -> Account | None:
 
 
 async def account_list(
-    db: Database, tenant_id: int, *, person_id: UUID | None = None, keys: bool = False
+    db: Database, tenant_id: int, *, user_id: UUID | None = None, keys: bool = False
 ) -> list[Account]:
-    """The service accounts; with `keys` users' access keys instead, of one person where named."""
+    """The service accounts; with `keys` users' access keys instead, of one user where named."""
     async with db.acquire(tenant_id) as connection:
         rows = await connection.fetch(
             f"{_ACCOUNT} WHERE tenant_id = $1 AND (person_id IS NOT NULL) = $3 "
             "AND ($2::uuid IS NULL OR person_id = $2) ORDER BY name, client_id",
             tenant_id,
-            person_id,
-            keys or person_id is not None,
+            user_id,
+            keys or user_id is not None,
         )
     return [_account(row) for row in rows]
 
@@ -79,18 +79,18 @@ async def subject_get(
     async with db.acquire(principal.tenant_id) as connection:
         if principal.family is not None and not await _is_open(connection, principal, now):
             return None
-        find = _person_subject if principal.kind == PERSON else _account_subject
-        found = await find(connection, principal, now, groups_since)
-        if found is None:
+        find = _user_subject if principal.kind == USER_PRINCIPAL else _account_subject
+        subject = await find(connection, principal, now, groups_since)
+        if subject is None:
             return None
-        subjects = SubjectNames(kind=found.kind, subject=found.subject, groups=found.groups)
+        subjects = SubjectNames(kind=subject.kind, subject=subject.subject, groups=subject.groups)
         rules = await rules_for(connection, principal.tenant_id, subjects)
     return Subject(
         principal=principal,
-        kind=found.kind,
-        subject=found.subject,
-        name=found.name,
-        groups=found.groups,
+        kind=subject.kind,
+        subject=subject.subject,
+        name=subject.name,
+        groups=subject.groups,
         rules=rules,
     )
 
@@ -139,7 +139,7 @@ async def _account_subject(
     )
 
 
-async def _person_subject(
+async def _user_subject(
     connection: Connection, principal: Principal, _: datetime, groups_since: datetime
 ) -> Subject | None:
     row = await connection.fetchrow(
@@ -169,11 +169,11 @@ async def account_create(
     now: datetime,
     created_by: str | None = None,
     expires_at: datetime | None = None,
-    person_id: UUID | None = None,
+    user_id: UUID | None = None,
 ) -> tuple[str, str]:
     """A service account with its rules: client id and secret, which is nowhere readable again."""
     async with db.transaction(tenant_id) as connection:
-        account = NewAccount(tenant_id, name, created_by, expires_at, person_id)
+        account = NewAccount(tenant_id, name, created_by, expires_at, user_id)
         return await account_insert(connection, account, rules, now)
 
 
@@ -182,7 +182,7 @@ async def account_rotate(db: Database, tenant_id: int, client_id: str) -> str | 
     secret = new_secret()
     stored = store_secret(secret)
     async with db.transaction(tenant_id) as connection:
-        found = await connection.fetchval(
+        account_id = await connection.fetchval(
             "UPDATE account SET secret_salt = $3, secret_hash = $4 "
             "WHERE tenant_id = $1 AND client_id = $2 AND disabled_at IS NULL RETURNING id",
             tenant_id,
@@ -191,15 +191,15 @@ async def account_rotate(db: Database, tenant_id: int, client_id: str) -> str | 
             stored.hash,
         )
         await connection.execute(
-            "DELETE FROM session WHERE tenant_id = $1 AND account_id = $2", tenant_id, found
+            "DELETE FROM session WHERE tenant_id = $1 AND account_id = $2", tenant_id, account_id
         )
-    return secret if found else None
+    return secret if account_id else None
 
 
 async def account_disable(
-    db: Database, tenant_id: int, client_id: str, *, now: datetime, person_id: UUID | None = None
+    db: Database, tenant_id: int, client_id: str, *, now: datetime, user_id: UUID | None = None
 ) -> bool:
-    """False where there is no such account (of that person). Sessions end with it; tokens in a minute."""
+    """False where there is no such account (of that user). Sessions end with it; tokens in a minute."""
     async with db.transaction(tenant_id) as connection:
         account_id = await connection.fetchval(
             "UPDATE account SET disabled_at = coalesce(disabled_at, $3) WHERE tenant_id = $1 "
@@ -207,7 +207,7 @@ async def account_disable(
             tenant_id,
             client_id,
             now,
-            person_id,
+            user_id,
         )
         await connection.execute(
             "DELETE FROM session WHERE tenant_id = $1 AND account_id = $2", tenant_id, account_id
@@ -233,7 +233,7 @@ class NewAccount:
     name: str
     created_by: str | None = None
     expires_at: datetime | None = None
-    person_id: UUID | None = None
+    user_id: UUID | None = None
 
 
 async def account_insert(
@@ -255,7 +255,7 @@ async def account_insert(
         now,
         account.created_by,
         account.expires_at,
-        account.person_id,
+        account.user_id,
     )
     await rule_insert(
         connection,

@@ -9,8 +9,8 @@ from watchbill.errors import Conflict, Invalid
 from watchbill.identity import (
     ADMINISTRATOR,
     FIRST_TENANT_ID,
-    PERSON,
     SERVICE_ACCOUNT,
+    USER_PRINCIPAL,
     Grant,
     NewGrant,
     Principal,
@@ -116,7 +116,7 @@ async def user_disable(db: Database, tenant_id: int, person_id: UUID, *, now: da
     """Also ends the person's sessions and logins. False where there is nobody of that id."""
     if not await user_set_disabled(db, tenant_id, person_id, at=now):
         return False
-    principal = Principal(tenant_id=tenant_id, kind=PERSON, id=person_id)
+    principal = Principal(tenant_id=tenant_id, kind=USER_PRINCIPAL, id=person_id)
     await principal_end_logins(db, principal, now=now)
     return True
 

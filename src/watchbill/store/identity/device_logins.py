@@ -99,11 +99,11 @@ async def device_login_poll(
         )
         if row is None:
             return None
-        found = DeviceLogin(**row)
-        if found.approved or found.denied_at or found.expires_at <= now:
+        login = DeviceLogin(**row)
+        if login.approved or login.denied_at or login.expires_at <= now:
             await connection.execute("DELETE FROM device_login WHERE device_hash = $1", device_hash)
         else:
             await connection.execute(
                 "UPDATE device_login SET polled_at = $2 WHERE device_hash = $1", device_hash, now
             )
-    return found
+    return login

@@ -91,7 +91,7 @@ async def scope_names_in(
 ) -> dict[str, list[tuple[str, str, str]]]:
     """What scopes can be named: by kind, (name, id, name of the cluster). Projects and departments have two
     names where what people see is not their queue's own."""
-    found: dict[str, list[tuple[str, str, str]]] = {}
+    names: dict[str, list[tuple[str, str, str]]] = {}
     rows = await connection.fetch(
         "SELECT 'cluster' AS kind, name, id::text, name AS cluster FROM cluster "
         "WHERE tenant_id = $1 AND removed_at IS NULL "
@@ -106,5 +106,5 @@ async def scope_names_in(
         tenant_id,
     )
     for row in rows:
-        found.setdefault(row["kind"], []).append((row["name"], row["id"], row["cluster"]))
-    return found
+        names.setdefault(row["kind"], []).append((row["name"], row["id"], row["cluster"]))
+    return names

@@ -28,7 +28,7 @@ async def user_upsert(db: Database, login: ExternalLogin, *, now: datetime) -> U
             ):
                 known: UUID = row["id"]
                 return known
-        found: UUID = await connection.fetchval(
+        user_id: UUID = await connection.fetchval(
             "INSERT INTO person (tenant_id, id, issuer, external_id, name, email, groups, "
             "created_at, seen_at, told_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9) "
             "ON CONFLICT (tenant_id, issuer, external_id) DO UPDATE "
@@ -41,7 +41,7 @@ async def user_upsert(db: Database, login: ExternalLogin, *, now: datetime) -> U
             now,
             login.stated_at,
         )
-    return found
+    return user_id
 
 
 async def user_list(db: Database, tenant_id: int) -> list[User]:
@@ -59,10 +59,10 @@ async def user_set_disabled(
 ) -> bool:
     """Disable a user, or (`at` None) enable again. False where there is no user of that id."""
     async with db.acquire(tenant_id) as connection:
-        found = await connection.fetchval(
+        user_id = await connection.fetchval(
             "UPDATE person SET disabled_at = $3 WHERE tenant_id = $1 AND id = $2 RETURNING id",
             tenant_id,
             person_id,
             at,
         )
-    return found is not None
+    return user_id is not None

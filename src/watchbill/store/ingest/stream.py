@@ -289,20 +289,20 @@ async def _bound_deletions(
     """
     if not any(isinstance(item, Delete) for item in items):
         return items
-    silence = await connection.fetchrow(
+    gap = await connection.fetchrow(
         "SELECT from_at, to_at FROM cluster_gap WHERE tenant_id = $1 AND cluster_id = $2 "
         "AND to_at > $3 ORDER BY to_at DESC LIMIT 1",
         agent.tenant_id,
         agent.cluster_id,
         now - CATCH_UP,
     )
-    if silence is None:
+    if gap is None:
         return items
     return [
-        msgspec.structs.replace(item, not_before=silence["from_at"])
+        msgspec.structs.replace(item, not_before=gap["from_at"])
         if isinstance(item, Delete)
         and item.not_before is None
-        and item.deleted_at >= silence["to_at"] - CLOCK_TOLERANCE
+        and item.deleted_at >= gap["to_at"] - CLOCK_TOLERANCE
         else item
         for item in items
     ]

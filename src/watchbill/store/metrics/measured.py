@@ -2,8 +2,6 @@
 
 A row holds figures alone; which figure is what stands in its layout. Days are partitions: forgetting one is
 dropping its table. What an agent may send is bounded: known types, finite figures, sane times, own workloads.
-
-A workload's usage over time, as its Kubernetes objects told it: a step function, kept as its steps.
 """
 
 import hashlib
@@ -24,11 +22,8 @@ from watchbill.metric_types import (
     is_bound,
 )
 from watchbill.protocol import KindState, Measured, Scrape
-from watchbill.query import Scope
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.postgres.errors import CheckViolation
-from watchbill.store.workloads.select import Statement, in_scope
-from watchbill.workload import Usage
 
 MAX_SERIES = 4 * MAX_DEVICES
 """Series of one workload; further ones are left out."""
@@ -245,8 +240,8 @@ async def measured_list(
     starts, ends = _step_bounds(after, until, origin, step)
     points: list[Point] = []
     async with db.acquire(tenant_id) as connection:
-        found = await connection.fetch(_ENDS_OF_STEPS, tenant_id, workload_id, starts, ends)
-        instants = [row["at"] for row in found]
+        chosen_rows = await connection.fetch(_ENDS_OF_STEPS, tenant_id, workload_id, starts, ends)
+        instants = [row["at"] for row in chosen_rows]
         for first in range(0, len(instants), ROWS_AT_ONCE):
             chosen = instants[first : first + ROWS_AT_ONCE]
             rows = await connection.fetch(_ROWS, tenant_id, workload_id, chosen)
@@ -322,56 +317,3 @@ class _Layouts:
 def _series(name: str) -> Series:
     metric, _, label = name.partition(SEPARATOR)
     return metric, label
-
-
-_USAGE = Usage.__struct_fields__
-
-
-@dataclass(frozen=True, slots=True)
-class UsagePoint:
-    """In force from `at` until the next point."""
-
-    at: datetime
-    usage: Usage
-
-
-@dataclass(frozen=True, slots=True)
-class UsageSeries:
-    """The points in force at the instants asked for, each once, oldest first.
-
-    `end`: until when they are known: the workload's deletion, else the cluster's last contact.
-    """
-
-    points: list[UsagePoint]
-    end: datetime | None
-
-
-async def usage_list(
-    db: Database, scope: Scope, workload_id: UUID, *, instants: Sequence[datetime], now: datetime
-) -> UsageSeries | None:
-    """None = the workload is not there or not in scope."""
-    statement = Statement(now)
-    in_scope(statement, scope)
-    statement.conditions.append(f"w.id = {statement.bind(workload_id, '::uuid')}")
-    async with db.acquire(scope.tenant_id) as connection:
-        row = await connection.fetchrow(
-            "SELECT coalesce(w.deleted_at, c.last_contact_at) AS until FROM workload w "
-            "JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id "
-            f"WHERE {statement.where}",
-            *statement.parameters,
-        )
-        if row is None:
-            return None
-        rows = await connection.fetch(
-            f"SELECT DISTINCT u.at, {', '.join(f'u.{name}' for name in _USAGE)} "
-            "FROM unnest($3::timestamptz[]) AS instant CROSS JOIN LATERAL ("
-            "SELECT * FROM usage_sample s WHERE s.tenant_id = $1 AND s.workload_id = $2 "
-            "AND s.at <= instant ORDER BY s.at DESC LIMIT 1) AS u ORDER BY u.at",
-            scope.tenant_id,
-            workload_id,
-            list(instants),
-        )
-    points = [
-        UsagePoint(found["at"], Usage(**{name: found[name] for name in _USAGE})) for found in rows
-    ]
-    return UsageSeries(points, row["until"])

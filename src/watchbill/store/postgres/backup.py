@@ -275,13 +275,13 @@ def _program(name: str) -> str:
     bundled = wheel_binaries()
     if bundled is not None and (bundled / name).is_file():
         return str(bundled / name)
-    found = shutil.which(name)
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         raise Unavailable(
             f"The program {name} is not installed.",
             details=f"Install PostgreSQL's client programs, or the package {WHEEL}.",
         )
-    return found
+    return path
 
 
 def _make_private(file: Path) -> None:
@@ -301,11 +301,11 @@ def _publish(partial: Path, file: Path) -> None:
         raise Invalid(f"Cannot write {file}: {error.strerror}.") from error
 
 
-def _difference(expected: Counts, found: Counts) -> str:
+def _difference(expected: Counts, restored: Counts) -> str:
     return ", ".join(
-        f"{table} has {found.get(table, 0)} of {expected.get(table, 0)} rows"
-        for table in sorted(expected.keys() | found.keys())
-        if expected.get(table) != found.get(table)
+        f"{table} has {restored.get(table, 0)} of {expected.get(table, 0)} rows"
+        for table in sorted(expected.keys() | restored.keys())
+        if expected.get(table) != restored.get(table)
     )
 
 

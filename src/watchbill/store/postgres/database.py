@@ -144,7 +144,9 @@ class Database:
             try:
                 await connection.execute(f"SET ROLE {APP_ROLE}")
                 connection.add_termination_listener(lambda _: lost())
-                await connection.add_listener(channel, lambda *told: hear(str(told[-1])))
+                await connection.add_listener(
+                    channel, lambda *notification: hear(str(notification[-1]))
+                )
                 yield NotificationListener(connection)
             finally:
                 with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):

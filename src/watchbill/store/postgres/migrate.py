@@ -66,8 +66,8 @@ async def _lock(connection: asyncpg.Connection) -> None:
     waited_seconds = 0
     while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
         if waited_seconds % _TELL_EVERY_SECONDS == 0:
-            holder = await connection.fetchrow(_LOCK_HOLDER, _LOCK)
-            log.warning("waiting for another server's migration", holder=dict(holder or {}))
+            other = await connection.fetchrow(_LOCK_HOLDER, _LOCK)
+            log.warning("waiting for another server's migration", other=dict(other or {}))
         waited_seconds += 1
         await asyncio.sleep(1.0)
 

@@ -40,9 +40,9 @@ def _private(folder: Path, owner: ProcessOwner) -> Path:
         folder.mkdir(mode=0o700)
         owner.give(folder)
     except FileExistsError:
-        found = folder.lstat()
+        status = folder.lstat()
         expected = os.geteuid() if owner.uid is None else owner.uid
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != expected:
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != expected:
             raise
     folder.chmod(0o700)
     return folder

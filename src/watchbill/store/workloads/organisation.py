@@ -41,7 +41,7 @@ async def organisation_assign_ids(
         cluster_id,
         {key: record.workload.project_name for key, record in projects.items()},
     )
-    found = {
+    existing = {
         key: OrganisationIds(project_ids[key], department_ids.get(record.department_key))
         for key, record in projects.items()
     }
@@ -51,10 +51,10 @@ async def organisation_assign_ids(
         "WHERE p.tenant_id = $1 AND p.id = n.id "
         "AND p.department_id IS DISTINCT FROM n.department_id",
         tenant_id,
-        [o.project_id for o in found.values()],
-        [o.department_id for o in found.values()],
+        [o.project_id for o in existing.values()],
+        [o.department_id for o in existing.values()],
     )
-    return found
+    return existing
 
 
 async def _numbers(
@@ -95,7 +95,7 @@ async def _new(
         "UPDATE tenant SET next_number = next_number + 1 WHERE id = $1 RETURNING next_number - 1",
         tenant_id,
     )
-    found: int = await connection.fetchval(
+    new_id: int = await connection.fetchval(
         f"INSERT INTO {table} AS t (tenant_id, id, cluster_id, key, name) "
         "VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant_id, cluster_id, key) "
         "DO UPDATE SET key = t.key RETURNING id",
@@ -105,7 +105,7 @@ async def _new(
         key,
         name,
     )
-    return found
+    return new_id
 
 
 async def organisation_declare(db: Database, tenant_id: int, unseen: Iterable[UnknownName]) -> None:

@@ -220,7 +220,7 @@ async def _pending_times(
         rows = await connection.fetch(sql, *statement.parameters)
     names = {row["value"]: row["name"] for row in rows if row["place"] <= limit}
     counts = {(row["value"], row["bucket"]): row["count"] for row in rows}
-    found: list[str] = list(names) if key else [""]
+    groups: list[str] = list(names) if key else [""]
     values = [
         TelemetryValue(
             str(counts.get((value, index), 0)),
@@ -229,7 +229,7 @@ async def _pending_times(
                 TelemetryGroup(PENDING_TIME_KEY, label),
             ),
         )
-        for value in found
+        for value in groups
         for index, label in enumerate(buckets.labels)
     ]
     return TelemetryValues(values, is_partial=any(row["place"] > limit for row in rows))

@@ -199,8 +199,8 @@ async def phase_interval_list(
         )
         if row is None:
             return None
-        found = await connection.fetch(_INTERVALS, scope.tenant_id, workload_id, offset, limit + 1)
-    shown = found[:limit]
+        rows = await connection.fetch(_INTERVALS, scope.tenant_id, workload_id, offset, limit + 1)
+    shown = rows[:limit]
     end = shown[-1]["number"] + 1 if shown else offset
     return PhasePage(
         [
