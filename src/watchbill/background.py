@@ -1,6 +1,6 @@
 """Background work of a process: every loop is kept alive, and says when it last succeeded.
 
-A loop that fails is logged, waits and goes on, whatever the error was: nothing here ends in silence. Whoever
+A loop that fails is logged, waits and goes on, whatever the error was: no loop ends unlogged. Whoever
 asks for readiness or metrics reads `Background.states`. It knows nothing of what the loops do.
 """
 

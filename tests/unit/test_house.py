@@ -30,8 +30,13 @@ LONG_FUNCTIONS = {
 
 REFUSED = (
     "a fault in watchbill",
+    "a remark",
+    "agent is silent",
     "another site's page",
+    "by strangers",
     "does not know the method",
+    "fallen silent",
+    "falls silent",
     "go on with what changes",
     "heard of",
     "is out within",
@@ -50,6 +55,9 @@ REFUSED = (
     "sign-on",
     "signed in",
     "signing in",
+    "silent cluster",
+    "submitter of a workload",
+    "such spells",
     "takes nothing for a minute",
     "takes the permission",
     "that you may see",

@@ -36,7 +36,7 @@ class Audit:
         self.lost = 0
 
     def note(self, event: AuditEvent, *, is_read: bool, is_stranger: bool = False) -> None:
-        """Of strangers only so many are told apart, so that they cannot crowd out what others do."""
+        """Only so many unauthenticated callers are told apart, so that they cannot crowd out others."""
         if is_stranger:
             if (
                 event.address not in self._addresses

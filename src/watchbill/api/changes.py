@@ -1,4 +1,4 @@
-"""Who wants to hear of changes, and what of them each one gets: one listener per server, whatever the clients.
+"""Subscriptions to changes, and which of them each one gets: one listener per server, whatever the clients.
 
 A change costs one look at the rows that changed, and one question per different filter; never a look at all
 workloads. What a client has not taken yet is kept merged and bounded: past the bound it is told to ask anew.
@@ -185,7 +185,7 @@ class ChangeStreams:
                     await listener.check()
 
     async def _wait(self) -> bool:
-        """Whether something was heard, within the time after which the connection is looked at."""
+        """Whether something was notified, within the time after which the connection is looked at."""
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 await self._woken.wait()

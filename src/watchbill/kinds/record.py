@@ -14,7 +14,7 @@ from watchbill.kinds.derivation.endpoints import endpoints_of
 from watchbill.kinds.derivation.organisation import (
     OrganisationNames,
     ai_application,
-    submitter,
+    workload_owner,
 )
 from watchbill.kinds.derivation.phase import created_at, finished_at
 from watchbill.kinds.derivation.placement import (
@@ -72,7 +72,7 @@ def workload_of(
     meta = metadata(objects.root)
     priority = priority_of(view)
     run = presented_template(_main_template(facts), settings.redaction)
-    submitted = submitter(view)
+    submitted = workload_owner(view)
     endpoints = presented_endpoints(endpoints_of(view), settings.redaction)
     application_id, application_name = ai_application(objects, settings.cluster_id)
     idle = idle_millionths(objects.idle, allocated=totals.usage.gpu_millionths)

@@ -44,9 +44,9 @@ QUERY_SECONDS = 4.5
 """For all types of one request together: a whole failure is told within five seconds."""
 MAX_CONCURRENT_QUERIES = 8
 UNRESPONSIVE_SECONDS = 2.0
-"""A question in vain for so long, while no other was answered, and the store counts as silent."""
+"""A store that answers no query for so long counts as unresponsive."""
 PROBE_SECONDS = 0.5
-"""How long a question waits for the answer to another one of a store that was silent before."""
+"""How long a query waits for the answer to another one of a store that was unresponsive before."""
 MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 _FORM = {
     "timeout": f"{round(1000 * QUERY_SECONDS)}ms",

@@ -78,7 +78,7 @@ class Gap(Wire, frozen=True, kw_only=True):
 
 
 class HeldDeletions(Wire, frozen=True, kw_only=True):
-    """Workloads that an inventory did not show any more, too many to be believed at once."""
+    """Workloads that an inventory did not show any more, too many at once to be deleted unconfirmed."""
 
     count: PositiveCount
     since: Instant
@@ -115,8 +115,8 @@ class Cluster(Wire, frozen=True, kw_only=True):
         ClusterState,
         msgspec.Meta(
             description="waiting = no contact yet; degraded = nothing is known to be current for 60 s; "
-            "disconnected = for 300 s, whether the agent is silent or cannot read its cluster. The phases of "
-            "its workloads are kept as they were."
+            "disconnected = for 300 s, because there is no contact with the agent or it cannot read its "
+            "cluster. The phases of its workloads are kept as they were."
         ),
     ]
     since: Instant

@@ -64,7 +64,7 @@ class AgentSettings:
         frozenset[str],
         Setting(
             "WATCHBILL_AGENT_EXPORTER_NAMESPACES",
-            "namespaces, separated by commas, whose GPU exporters are believed",
+            "namespaces, separated by commas, whose GPU exporters are trusted",
         ),
     ] = frozenset(
         {

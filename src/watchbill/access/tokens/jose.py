@@ -1,4 +1,4 @@
-"""Reading compact tokens before anything in them is believed: size, shape, unique members, allowed headers."""
+"""Reading compact tokens before anything in them is trusted: size, shape, unique members, allowed headers."""
 
 import json
 import re

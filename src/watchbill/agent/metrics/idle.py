@@ -18,7 +18,7 @@ _HOUR = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdleSettings:
-    """`gap`: a silence after which what lies before it does not count."""
+    """`gap`: a time without samples after which what lies before it does not count."""
 
     window: timedelta = timedelta(minutes=5)
     threshold_percent: float = 0.0

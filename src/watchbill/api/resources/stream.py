@@ -67,7 +67,7 @@ async def _events(
 
 
 class _Grant:
-    """Whether the caller may still hear, and what: asked anew every few seconds."""
+    """Whether the caller may still listen, and to what: checked again every few seconds."""
 
     def __init__(self, call: Call, subscription: ChangeSubscription) -> None:
         self._call = call

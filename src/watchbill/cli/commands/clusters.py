@@ -1,4 +1,4 @@
-"""`clusters` and `admin cluster …`: what is registered, how it is heard; register and remove."""
+"""`clusters` and `admin cluster …`: which are registered and their state; register and remove."""
 
 import sys
 from datetime import datetime
@@ -185,7 +185,7 @@ async def release(
     name: ClusterArgument,
     yes: Yes = False,
 ) -> None:
-    """Delete the workloads that disappeared, too many at once to be believed without a second look."""
+    """Delete the workloads that disappeared, too many at once to be deleted without a second look."""
     from watchbill.cli.connection.lookup import find_cluster
 
     cluster = await find_cluster(session.client, name)

@@ -196,7 +196,7 @@ def _limits(workload: "WorkloadResponse", view: ColumnView) -> Facts:
     extra = workload.extra
     between = extra.deleted_between
     return {
-        "Owner": "its owner cannot be read: it may be part of a larger workload"
+        "Owner object": "cannot be read by the agent: it may be part of a larger workload"
         if extra.is_owner_unreadable
         else None,
         "Truncated": ", ".join(extra.truncated),

@@ -1,6 +1,6 @@
 """What is shown of a workload in a list: each column's cell for people and its members for programs.
 
-A new column is one row of `COLUMNS`. What a silent cluster means for the rows is always said, never an error.
+A new column is one row of `COLUMNS`. What a disconnected cluster means for the rows is a note, never an error.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,6 +1,6 @@
 """Where a command writes: data on stdout, notes on stderr, colour on terminals only.
 
-Text that strangers chose is made fit for a terminal here: on one line, in its place, every character seen.
+Text that others wrote is made fit for a terminal here: on one line, in its place, every character seen.
 Tables are as wide as their widest cell, on a terminal at most as wide as it is: longer cells are cut with `…`.
 """
 
@@ -133,7 +133,7 @@ PHASE_COLOURS = {
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """`print` takes text that is safe already; `remark` makes its text safe."""
+    """`print` takes text that is safe already; `note` makes its text safe."""
 
     is_coloured: bool = False
     columns: int | None = None

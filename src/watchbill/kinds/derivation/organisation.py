@@ -1,4 +1,4 @@
-"""Project, department, submitter and Helm release of a workload.
+"""Project, department, owner (who submitted it) and Helm release of a workload.
 
 A claim counts where an authority confirms it. The project is the queue that the scheduler's own object names
 for the workload's root; before there is one, the queue that the root itself names, if it exists; else what the
@@ -35,7 +35,7 @@ class OrganisationNames:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Submitter:
+class WorkloadOwner:
     """`source`: set by the cluster's admission control, claimed by the root's author, or unknown."""
 
     name: str | None
@@ -142,16 +142,16 @@ def _kueue_organisation(queue: str, view: WorkloadView) -> OrganisationNames:
     )
 
 
-def submitter(view: WorkloadView) -> Submitter:
+def workload_owner(view: WorkloadView) -> WorkloadOwner:
     """By the annotation that the cluster's admission control sets, else by what the root says of itself."""
     settings = view.settings
     if settings.admission_user_key:
         name = text(annotations(view.root).get(settings.admission_user_key))
         if name:
-            return Submitter(name=name, source="admission")
+            return WorkloadOwner(name=name, source="admission")
     for name in _values(settings.user_key, *_claims_of_root(view)):
-        return Submitter(name=name, source="label")
-    return Submitter(name=None, source="none")
+        return WorkloadOwner(name=name, source="label")
+    return WorkloadOwner(name=None, source="none")
 
 
 def _claims_of_root(view: WorkloadView) -> Iterator[Mapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""Clusters: who may report, since when we hear of them, what they cannot see."""
+"""Clusters: which agent may report, their last contact, what they cannot see."""
 
 from datetime import datetime, timedelta
 from typing import Literal, TypeVar
@@ -173,7 +173,7 @@ def _reason(row: Row, state: ClusterState, now: datetime, *, is_whole: bool) -> 
         return None
     message_at = row["last_message_at"]
     if message_at is None or now - message_at >= timedelta(seconds=DEGRADED_AFTER_SECONDS):
-        return "Its agent is silent."
+        return "There is no contact with its agent."
     kinds = _decoded(row["kinds"], tuple[KindState, ...])
     pods = next((kind for kind in kinds if (kind.group, kind.kind) == ("", "Pod")), None)
     if pods is not None and pods.state != "complete":

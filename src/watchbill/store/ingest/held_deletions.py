@@ -1,4 +1,4 @@
-"""Deletions that an inventory infers and that are too many to be believed at once.
+"""Deletions that an inventory infers and that are too many at once to be applied without a second look.
 
 They wait, each with its own time, until a later inventory finds the same workloads absent, or an administrator
 decides: released ones are deleted, refused ones stay until they are seen again or released.

@@ -49,7 +49,7 @@ from watchbill.store.workloads.validation import (
 from watchbill.store.workloads.write import ITEMS_PER_TURN, record_write
 
 CATCH_UP = timedelta(minutes=2)
-"""How long after a silence an agent may still be reporting what happened during it."""
+"""How long after a time without contact an agent may still be reporting what happened during it."""
 CLOCK_TOLERANCE = timedelta(seconds=5)
 MESSAGES_CHARACTERS = 200_000
 """Of all kinds of a cluster; where more were sent, each is cut to its share."""
@@ -240,7 +240,7 @@ def _observed_until(cluster: Row, now: datetime) -> datetime:
 async def _record_gap(
     connection: Connection, agent: AgentIdentity, last_contact_at: datetime | None, now: datetime
 ) -> None:
-    """A silence long enough for workloads to come and go unseen is recorded, and shown."""
+    """A time without contact long enough for workloads to come and go unseen is recorded, and shown."""
     if last_contact_at is None:
         return
     if now - last_contact_at < timedelta(seconds=DEGRADED_AFTER_SECONDS):
@@ -283,9 +283,9 @@ async def _valid_items(
 async def _bound_deletions(
     connection: Connection, agent: AgentIdentity, items: list[Item], now: datetime
 ) -> list[Item]:
-    """Deletions stamped only after a silence that has just ended happened at some time during it.
+    """Deletions stamped only after a gap that has just ended happened at some time during it.
 
-    An agent that merely could not reach the server went on observing: its times lie within the silence.
+    An agent that merely could not reach the server went on observing: its times lie within the gap.
     """
     if not any(isinstance(item, Delete) for item in items):
         return items

@@ -103,7 +103,7 @@ async def scrape_write(
 
 
 def _sound_rows(scrape: Scrape, now: datetime) -> Iterator[_Row]:
-    """An agent's clock that runs ahead is not believed; the moment was now at the latest."""
+    """An agent's clock that runs ahead does not count; the moment was now at the latest."""
     at = min(scrape.at, now).astimezone(UTC)
     if at < now - OLDEST:
         return

@@ -9,7 +9,7 @@ from watchbill.store.postgres.database import Database
 
 MAX_SKEW = timedelta(minutes=5)
 MAX_PAUSE = timedelta(days=2)
-"""Longer than this between two purges, and the time that passed is not believed at once."""
+"""Longer than this between two purges, and the time that passed does not count at once."""
 HOLD = timedelta(days=1)
 """How long a server then runs before it purges, so that a wrong clock is noticed before history is gone."""
 _PURGE = "purge"

@@ -40,7 +40,7 @@ class _TenantConnection(asyncpg.Connection):
 
 
 class NotificationListener:
-    """A connection of its own that hears notifications until it is lost."""
+    """A connection of its own that receives notifications until it is lost."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
@@ -131,9 +131,9 @@ class Database:
 
     @asynccontextmanager
     async def listening(
-        self, channel: str, hear: Callable[[str], None], *, lost: Callable[[], None]
+        self, channel: str, notify: Callable[[str], None], *, lost: Callable[[], None]
     ) -> AsyncIterator[NotificationListener]:
-        """Calls `hear` with what is notified on the channel, and `lost` when nothing more will be. Outside
+        """Calls `notify` with what is notified on the channel, and `lost` when nothing more will be. Outside
         the pool, which keeps no listeners."""
         async with translated():
             connection = await asyncpg.connect(
@@ -145,7 +145,7 @@ class Database:
                 await connection.execute(f"SET ROLE {APP_ROLE}")
                 connection.add_termination_listener(lambda _: lost())
                 await connection.add_listener(
-                    channel, lambda *notification: hear(str(notification[-1]))
+                    channel, lambda *notification: notify(str(notification[-1]))
                 )
                 yield NotificationListener(connection)
             finally:

@@ -218,7 +218,7 @@ def open_log(path: Path) -> BinaryIO:
 
 
 def running_postmaster(cluster: Path) -> int | None:
-    """The pid in postmaster.pid, believed only if it is a postgres on this very directory."""
+    """The pid in postmaster.pid, trusted only if it is a postgres on this very directory."""
     try:
         pid = int((cluster / "postmaster.pid").read_text().splitlines()[0])
     except (OSError, ValueError, IndexError):

@@ -18,7 +18,7 @@ CHANNEL = "watchbill_changes"
 IDS_AT_ONCE = 360
 """As many as the 8,000 bytes of one notification hold."""
 
-Hear = Callable[[int, list[UUID]], None]
+Notify = Callable[[int, list[UUID]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,11 @@ def _decoded(payload: str) -> tuple[int, list[UUID]]:
 
 @asynccontextmanager
 async def change_listen(
-    db: Database, hear: Hear, *, lost: Callable[[], None]
+    db: Database, notify: Notify, *, lost: Callable[[], None]
 ) -> AsyncIterator[NotificationListener]:
-    """Calls `hear` for whatever is committed from now on, and `lost` when the connection is lost."""
+    """Calls `notify` for whatever is committed from now on, and `lost` when the connection is lost."""
     async with db.listening(
-        CHANNEL, lambda payload: hear(*_decoded(payload)), lost=lost
+        CHANNEL, lambda payload: notify(*_decoded(payload)), lost=lost
     ) as listener:
         yield listener
 
