@@ -3,6 +3,7 @@ import { defineConfig } from "vite";
 // Two pages: the application and the API documentation. Everything is served from the same origin under a
 // strict Content-Security-Policy, so nothing may be inlined: no script, no style, no asset as a data URL.
 export default defineConfig({
+  base: "./", // the server puts its base path in front, see api/resources/pages.py
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: {
     outDir: "../src/watchbill/api/page",

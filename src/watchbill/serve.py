@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import gc
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,7 +16,7 @@ import uvicorn
 from watchbill.access.audit import Audit
 from watchbill.api.app import build_app
 from watchbill.api.http.call import Services, services_of
-from watchbill.api.http.listen import listening_on, open_listener
+from watchbill.api.http.listen import listening_on, open_listener, open_unix_listener
 from watchbill.api.http.tls import Certificate
 from watchbill.errors import Invalid
 from watchbill.identity import FIRST_TENANT_ID, administrator_rule
@@ -61,10 +62,9 @@ async def serve(
     Raises Unavailable when the port or the database cannot be had.
     """
     certificate = certificate_of(settings)
-    listener = open_listener(settings.host, settings.port)
-    url = address_of(settings.host, listener.getsockname()[1], is_tls=certificate is not None)
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(listener.close)
+        listener = stack.enter_context(_listener(settings))
+        url = _url(settings, listener, is_tls=certificate is not None)
         database_url = await stack.enter_async_context(_database_url(settings))
         async with naming_database(settings.database_url):
             await migrate(database_url)
@@ -109,6 +109,26 @@ def _server(services: Services, certificate: Certificate | None) -> "_Server":
         server.config.ssl = certificate.context
         start_reloading(services, certificate)
     return server
+
+
+@contextlib.contextmanager
+def _listener(settings: ServerSettings) -> Iterator[socket.socket]:
+    """Raises Unavailable."""
+    if settings.socket is None:
+        with open_listener(settings.host, settings.port) as listener:
+            yield listener
+        return
+    try:
+        with open_unix_listener(settings.socket) as listener:
+            yield listener
+    finally:
+        settings.socket.unlink(missing_ok=True)
+
+
+def _url(settings: ServerSettings, listener: socket.socket, *, is_tls: bool) -> str:
+    if settings.socket is not None:
+        return f"unix:{settings.socket}"
+    return address_of(settings.host, listener.getsockname()[1], is_tls=is_tls)
 
 
 def certificate_of(settings: ServerSettings) -> Certificate | None:

@@ -48,7 +48,7 @@ async def paged(shared: Served, tmp_path_factory: pytest.TempPathFactory) -> Asy
     for name, body in FILES.items():
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_bytes(body)
-    with patch.object(app, "read_page", lambda: pages.read_page(root)):
+    with patch.object(app, "read_page", lambda **options: pages.read_page(root, **options)):
         built = build_app(shared.services)
     async with listening(built) as url:
         yield replace(shared, url=url)
@@ -130,7 +130,7 @@ async def test_nothing_else_is_served(paged: Served, path: str) -> None:
 
 
 async def test_without_a_built_page_the_server_says_so(shared: Served) -> None:
-    with patch.object(app, "read_page", dict):
+    with patch.object(app, "read_page", lambda **_: {}):
         built = build_app(shared.services)
     async with listening(built) as url:
         served = replace(shared, url=url)

@@ -1,5 +1,6 @@
 /** The frame around every page: navigation, the search, the state of the clusters, the account. */
 
+import { BASE_PATH } from "./base_path";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { logOut } from "./api/routes";
@@ -199,7 +200,7 @@ function Account(props: { readonly me: Me; readonly onLoggedOut: () => void; rea
         >
           Keyboard <kbd>?</kbd>
         </button>
-        <a class="menu-item" href="/docs">
+        <a class="menu-item" href={`${BASE_PATH}/docs`}>
           API
         </a>
         <button type="button" class="menu-item" data-autofocus onClick={() => void leave()}>

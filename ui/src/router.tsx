@@ -1,7 +1,8 @@
-/** The page's own addresses, by the history API. Knows no page and no API. */
+/** The page's own addresses, by the history API; all of them without the base path. Knows no page and no API. */
 
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { BASE_PATH, withoutBasePath } from "./base_path";
 
 export interface Route {
   readonly path: string;
@@ -12,17 +13,17 @@ const CHANGED = "watchbill:place";
 const FROM_HERE = "watchbill";
 
 function here(): Route {
-  return { path: window.location.pathname, query: new URLSearchParams(window.location.search) };
+  return { path: withoutBasePath(window.location.pathname), query: new URLSearchParams(window.location.search) };
 }
 
 export function currentUrl(): string {
-  return window.location.pathname + window.location.search;
+  return withoutBasePath(window.location.pathname) + window.location.search;
 }
 
 export function navigate(url: string, options: { replace?: boolean } = {}): void {
   if (url === currentUrl()) return;
-  if (options.replace) window.history.replaceState(window.history.state, "", url);
-  else window.history.pushState(FROM_HERE, "", url);
+  if (options.replace) window.history.replaceState(window.history.state, "", BASE_PATH + url);
+  else window.history.pushState(FROM_HERE, "", BASE_PATH + url);
   window.dispatchEvent(new Event(CHANGED));
 }
 
@@ -56,7 +57,7 @@ export function Link({ to, children, ...rest }: LinkProps) {
   return (
     <a
       {...rest}
-      href={to}
+      href={BASE_PATH + to}
       onClick={(event) => {
         event.stopPropagation();
         if (event.defaultPrevented || event.button !== 0) return;

@@ -73,12 +73,15 @@ def build_app(services: Services) -> Starlette:
     """Raises RuntimeError where an operation lacks its handler or a handler its operation."""
     contract, extensions = contract_document(), extensions_document()
     merged = merged_document(contract, extensions)
+    base_path = services.settings.base_path
+    if base_path:
+        merged["servers"] = [{"url": base_path}]
     meters = ServerMetrics(services.background)
     handlers = _by_name(
         *(resource.HANDLERS for resource in RESOURCES),
         workloads.ELEMENT_HANDLERS,
         server_handlers(contract=contract, merged=merged, meters=meters),
-        page_handlers(read_page()),
+        page_handlers(read_page(base_path=base_path)),
         device_login.PAGES,
     )
     served = [*operations(merged), *_page_operations(page_routes(extensions))]
@@ -95,6 +98,7 @@ def build_app(services: Services) -> Starlette:
                 ),
                 audit=services.audit,
                 allowed_hosts=services.settings.allowed_hosts,
+                base_path=base_path,
             )
         ],
         exception_handlers={HTTPException: _pass_on},

@@ -1,11 +1,13 @@
 """Settings of the server."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from msgspec import Meta
 
@@ -20,6 +22,8 @@ from watchbill.settings.variables import (
     from_flags,
     from_variables,
 )
+
+_BASE_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,13 @@ class ServerSettings:
     ] = None
     host: Annotated[str, Setting("WATCHBILL_HOST", "address to listen on")] = "127.0.0.1"
     port: Annotated[Port, Setting("WATCHBILL_PORT", "port to listen on; 0 = any free one")] = 8600
+    socket: Annotated[
+        Path | None,
+        Setting(
+            "WATCHBILL_SOCKET",
+            "unix socket to listen on, in place of an address and a port, for a proxy on this machine",
+        ),
+    ] = None
     tls_cert: Annotated[
         Path | None,
         Setting(
@@ -121,7 +132,8 @@ class ServerSettings:
         str | None,
         Setting(
             "WATCHBILL_PUBLIC_URL",
-            "address that people use; identity providers send them back there",
+            "address that people use, with its path where a proxy has others beside it; "
+            "identity providers send them back there",
         ),
     ] = None
     access_config: Annotated[
@@ -173,6 +185,11 @@ class ServerSettings:
     rebuilds_usage: bool = False
     """Account usage anew from the steps that are still there."""
 
+    @property
+    def base_path(self) -> str:
+        """The path of the public address, without a slash at its end; "" where it has none."""
+        return urlsplit(self.public_url or "").path.rstrip("/")
+
 
 def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSettings:
     """Settings from `WATCHBILL_*`; `overrides` (command-line flags) that are not None win. Raises Invalid."""
@@ -186,6 +203,11 @@ def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSe
         check_database_url(settings.database_url)
     if settings.public_url is not None:
         check_http_url("WATCHBILL_PUBLIC_URL", settings.public_url)
+        if not _BASE_PATH.fullmatch(settings.base_path):
+            raise Invalid(
+                f"WATCHBILL_PUBLIC_URL has a path that cannot be served, got '{settings.base_path[:80]}'.",
+                details="A path is made of letters, digits and . _ ~ - between slashes.",
+            )
     if not settings.host:
         raise Invalid("--host must name an address, such as 127.0.0.1 or 0.0.0.0.")
     return settings

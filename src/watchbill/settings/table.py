@@ -14,6 +14,7 @@ CLIENT_VARIABLES = {
     "WATCHBILL_URL": "address of the server that commands ask",
     "WATCHBILL_CLIENT_ID": "service account that commands log in as",
     "WATCHBILL_CLIENT_SECRET": "its secret",
+    "WATCHBILL_CLIENT_SECRET_FILE": "file with its secret",
     "WATCHBILL_CREDENTIALS": "file with these three",
     "WATCHBILL_CA_FILE": "PEM file of authorities that commands and agents trust beside the system's",
     "WATCHBILL_LOGIN_FILE": "file that `watchbill login` keeps its login in",

@@ -1,5 +1,6 @@
 /** Requests to the server: same origin, with the session cookie, JSON, errors in the contract's shape. */
 
+import { BASE_PATH } from "../base_path";
 import { serverNow, setServerTime } from "./server_clock";
 
 /** Why there is no answer of the server: these are not the server's own errors. */
@@ -52,7 +53,7 @@ export async function send(path: string, init: RequestInit, signal?: AbortSignal
   const limit = AbortSignal.timeout(TIMEOUT_SECONDS * 1_000);
   let response: Response;
   try {
-    response = await fetch(path, {
+    response = await fetch(BASE_PATH + path, {
       ...init,
       credentials: "same-origin",
       headers: { Accept: "application/json", ...init.headers },

@@ -1,5 +1,6 @@
 /** Every request of the page to the API; no other module knows its paths. */
 
+import { BASE_PATH } from "../base_path";
 import { filterQuery, type View } from "../model/view";
 import type { Filter } from "../model/filter";
 import { getJson, send, type Answer } from "./http";
@@ -68,7 +69,7 @@ export function getFacets(
 export function exportUrl(view: View, format: "csv" | "ndjson"): string {
   const query = filterQuery(view);
   query.set("format", format);
-  return `${WORKLOADS}/export?${query}`;
+  return `${BASE_PATH}${WORKLOADS}/export?${query}`;
 }
 
 export async function getWorkload(id: string, signal?: AbortSignal): Promise<Workload> {
@@ -168,7 +169,7 @@ export async function getUsage(
 }
 
 export function usageCsvUrl(bounds: readonly [number, number], groups: readonly string[]): string {
-  return usageUrl(bounds, groups, "csv");
+  return BASE_PATH + usageUrl(bounds, groups, "csv");
 }
 
 /** The headline numbers now, and every five minutes of the last 24 hours. */
@@ -204,7 +205,7 @@ export async function listIdentityProviders(signal?: AbortSignal): Promise<reado
 }
 
 export function loginUrl(provider: IdentityProvider, next: string): string {
-  return `/api/v1/session/oidc/${encodeURIComponent(provider.name)}/start?${new URLSearchParams({ next })}`;
+  return `${BASE_PATH}/api/v1/session/oidc/${encodeURIComponent(provider.name)}/start?${new URLSearchParams({ next })}`;
 }
 
 export async function logOut(): Promise<void> {

@@ -1,18 +1,19 @@
+import { serverUrl } from "../base_path";
 import { CopyButton } from "../components/copy";
 import { EmptyState } from "../components/placeholders";
 
 /** How to connect a cluster: log in, create its credential, start its agent. */
 export function ConnectCluster() {
-  const login = `watchbill login --url ${window.location.origin}`;
-  const create = "watchbill admin cluster create my-cluster --output agent.credential";
-  const run = `watchbill agent --server ${window.location.origin} --credential agent.credential`;
+  const login = `watchbill login --url ${serverUrl()}`;
+  const apply = `watchbill agent manifest --server ${serverUrl()} --name my-cluster --credential my-cluster.credential | kubectl apply -f -`;
+  const run = `watchbill agent --server ${serverUrl()} --credential my-cluster.credential --kubeconfig ~/.kube/config`;
   return (
     <EmptyState title="No cluster is connected yet">
       <p>Log in with an account that may register clusters:</p>
       <Command text={login} />
-      <p>Register a cluster; this writes its agent's credential into a file:</p>
-      <Command text={create} />
-      <p>Start the agent inside the cluster, or where its API server can be reached:</p>
+      <p>Register a cluster, keep its agent's credential in a file, and start the agent in it:</p>
+      <Command text={apply} />
+      <p>Or start the agent on a machine that reaches the cluster's API server:</p>
       <Command text={run} />
       <p>Workloads appear a few seconds later. The agent opens outgoing connections only.</p>
     </EmptyState>

@@ -1,5 +1,6 @@
 /** One workload: its identity, the reason for its state, its phase history; then the tabs. */
 
+import { serverUrl } from "../base_path";
 import { useEffect } from "preact/hooks";
 import { getHistory, getWorkload } from "../api/routes";
 import type { Workload } from "../api/shapes";
@@ -135,7 +136,7 @@ function Header({ workload, onClose }: { readonly workload: Workload; readonly o
         <CopyButton text={workloadCommand(workload.id, workload.phase === "Pending" && workload.deletedAt === null)} label="Copy as CLI command">
           as CLI
         </CopyButton>
-        <CopyButton text={workloadCurl(workload.id, window.location.origin)} label="Copy as curl command">
+        <CopyButton text={workloadCurl(workload.id, serverUrl())} label="Copy as curl command">
           as curl
         </CopyButton>
       </p>

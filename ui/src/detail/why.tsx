@@ -8,6 +8,7 @@ import { eventsCommand } from "../model/commands";
 import { decimal, plural } from "../model/format";
 import { idleGpuHours } from "../model/idle";
 import { listUrl } from "../model/view";
+import { Link } from "../router";
 import { Age } from "../components/instant";
 
 const SOURCES: Readonly<Record<string, string>> = {
@@ -108,13 +109,13 @@ function WhoHolds(props: { readonly workload: Workload; readonly nodePools: read
   const here = ["clusterId", "==", clusterId] as const;
   return (
     <p class="why-source">
-      Who holds GPUs: <a href={listUrl([["projectName", "==", projectName], here], LARGEST_FIRST)}>project {projectName}</a>
+      Who holds GPUs: <Link to={listUrl([["projectName", "==", projectName], here], LARGEST_FIRST)}>project {projectName}</Link>
       {props.nodePools.map((name) => (
         <>
           {", "}
-          <a key={name} href={listUrl([["nodepool", "==", name], here], LARGEST_FIRST)}>
+          <Link key={name} to={listUrl([["nodepool", "==", name], here], LARGEST_FIRST)}>
             node pool {name}
-          </a>
+          </Link>
         </>
       ))}
     </p>

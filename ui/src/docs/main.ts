@@ -2,11 +2,12 @@
 
 import SwaggerUI from "swagger-ui-dist/swagger-ui-es-bundle.js";
 import "swagger-ui-dist/swagger-ui.css";
+import { BASE_PATH } from "../base_path";
 import "./docs.css";
 
 SwaggerUI({
   dom_id: "#docs",
-  url: "/openapi.json",
+  url: `${BASE_PATH}/openapi.json`,
   deepLinking: true,
   validatorUrl: null,
   docExpansion: "list",

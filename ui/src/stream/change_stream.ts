@@ -1,7 +1,9 @@
 /** One connection to the server's stream of changes, opened again whenever it ends. Runs in a window or a worker. */
 
+import { BASE_PATH } from "../base_path";
+
 /** `/workloads/stream` without filters: it reports every workload that the user may read. */
-export const STREAM_URL = "/api/v1/workloads/stream";
+export const STREAM_URL = `${BASE_PATH}/api/v1/workloads/stream`;
 
 export type StreamMessage =
   /** From now on no change is missed. Something may have changed before. */

@@ -1,5 +1,6 @@
 /** The toolbar of the list: saved views, columns, density, CSV export, copy as a command. */
 
+import { serverUrl } from "../base_path";
 import { serverNow } from "../api/server_clock";
 import { useState } from "preact/hooks";
 import { exportUrl } from "../api/routes";
@@ -118,8 +119,8 @@ function CopyAs({ view }: { readonly view: View }) {
   const [isOpen, setOpen] = useState(false);
   const [done, setDone] = useState("");
   const choices: readonly (readonly [string, () => string])[] = [
-    ["Link to this view", () => window.location.origin + viewUrl(view)],
-    ["curl command", () => listCurl(view, window.location.origin)],
+    ["Link to this view", () => serverUrl() + viewUrl(view)],
+    ["curl command", () => listCurl(view, serverUrl())],
     ["watchbill command", () => listCommand(view)],
   ];
   return (

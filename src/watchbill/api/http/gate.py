@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from watchbill.access.audit import Audit
 from watchbill.api.http.audit_event import OPERATION, REQUEST_ID, SUBJECT, record_audit
+from watchbill.api.http.base_path import strip_base_path
 from watchbill.api.http.problems import problem, status_of
 from watchbill.api.http.server_metrics import ServerMetrics
 from watchbill.api.limits import LogThrottle
@@ -50,7 +51,10 @@ class Proxies:
 
     def _apply_headers(self, scope: Scope) -> None:
         client = scope.get("client")
-        if not self._networks or client is None or not self._is_trusted(client[0]):
+        nearest = (
+            client[0] if client is not None else ""
+        )  # of a unix socket, whose file mode lets proxies in
+        if nearest and not (self._networks and self._is_trusted(nearest)):
             return
         sent = {
             name: value.decode("latin-1")
@@ -60,7 +64,8 @@ class Proxies:
         scheme = sent.get(b"x-forwarded-proto", "").rpartition(",")[2].strip().lower()
         if scheme in ("http", "https"):
             scope["scheme"] = scheme
-        scope["client"] = (self._origin(client[0], sent.get(b"x-forwarded-for", "")), 0)
+        origin = self._origin(nearest, sent.get(b"x-forwarded-for", ""))
+        scope["client"] = (origin, 0) if origin else None
 
     def _origin(self, nearest: str, forwarded: str) -> str:
         """From the right, the first address that is no proxy of ours: whatever stands left of it is hearsay."""
@@ -113,8 +118,10 @@ class Gate:
         proxies: Proxies,
         audit: Audit,
         allowed_hosts: Iterable[str] = (),
+        base_path: str = "",
     ) -> None:
         self._app = app
+        self._base_path = base_path
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._meters = meters
         self._proxies = proxies
@@ -133,6 +140,7 @@ class Gate:
         started_at = time.perf_counter()
         scope[REQUEST_ID] = sent_request_id(scope) or f"{self._prefix}-{next(self._numbers):x}"
         self._proxies.apply(scope)
+        strip_base_path(scope, self._base_path)
         response = _ResponseRecorder(send, scope[REQUEST_ID])
         self._meters.in_progress.inc()
         try:

@@ -14,6 +14,7 @@ from watchbill.access.accounts import identify_agent
 from watchbill.access.caller import Caller
 from watchbill.access.roles import Permission
 from watchbill.api.http.audit_event import ADMITTED, Admitted
+from watchbill.api.http.base_path import base_path_of
 from watchbill.api.http.call import Services
 from watchbill.api.http.contract import LoginRequirement, Operation
 from watchbill.api.limits import (
@@ -33,8 +34,10 @@ AGENT_CACHE_SECONDS = 10.0
 
 
 def cookie_name(scope: Scope, name: str) -> str:
-    """Over HTTPS the prefix binds the cookie to this host and to HTTPS."""
-    return f"__Host-{name}" if scope["scheme"] == "https" else name
+    """Over HTTPS the prefix binds the cookie to HTTPS, and to this host where it has all of it to itself."""
+    if scope["scheme"] != "https":
+        return name
+    return f"__Secure-{name}" if base_path_of(scope) else f"__Host-{name}"
 
 
 def read_cookie(scope: Scope, headers: Mapping[bytes, bytes], name: str) -> str | None:
@@ -51,7 +54,8 @@ def set_cookie(
 ) -> tuple[bytes, bytes]:
     secure = "; Secure" if scope["scheme"] == "https" else ""
     text = (
-        f"{cookie_name(scope, name)}={value}; Max-Age={max_age_seconds}; Path=/; "
+        f"{cookie_name(scope, name)}={value}; Max-Age={max_age_seconds}; "
+        f"Path={base_path_of(scope) or '/'}; "
         f"HttpOnly; SameSite={same_site}{secure}"
     )
     return b"set-cookie", text.encode()

@@ -8,7 +8,9 @@ import asyncio
 import errno
 import json
 import logging
+import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -94,6 +96,38 @@ def open_listener(host: str, port: int) -> socket.socket:
             ),
         ) from error
     return listener
+
+
+def open_unix_listener(path: Path) -> socket.socket:
+    """A socket that its owner and group may use. One that a killed server left is replaced; one that somebody
+    listens on is not. Raises Unavailable."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        listener.bind(str(path))
+        path.chmod(0o660)
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise Unavailable(
+            f"Cannot listen on {path}: {error.strerror or error}.",
+            details="Check --socket: its folder must be there and writable, and nobody else listen on it.",
+        ) from error
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    """Raises OSError where somebody answers, or where something else has the name."""
+    if not path.exists():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            if path.is_socket():
+                path.unlink()
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 class LimitedProtocol(HttpToolsProtocol):

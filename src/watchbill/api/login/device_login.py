@@ -4,6 +4,7 @@ from html import escape
 
 from watchbill.access.caller import Caller
 from watchbill.access.device_logins import INTERVAL_SECONDS, LIFETIME
+from watchbill.api.http.base_path import base_path_of
 from watchbill.api.http.call import Call
 from watchbill.api.http.guard import SESSION_COOKIE, is_same_origin, read_cookie
 from watchbill.api.http.reply import HTML, Answer, Reply, json_reply
@@ -44,15 +45,16 @@ async def get_device_page(call: Call) -> Answer:
     if caller is None:
         return _page(_log_in(call, sent))
     if not sent:
-        return _page(_ASK_CODE)
+        return _page(_ask_code(call))
     limits, counted = call.services.login_limiter, f"device {caller.principal.id}"
     limits.check(counted, call.client_address)
     pending = await call.services.device_logins.find(sent)
     if pending is None:
         limits.record(counted, call.client_address, is_failed=True)
-        return _page("<p>This code is unknown or has expired.</p>" + _ASK_CODE)
+        return _page("<p>This code is unknown or has expired.</p>" + _ask_code(call))
     return _page(
         _CONFIRM.format(
+            base_path=base_path_of(call.scope),
             name=escape(caller.subject),
             address=escape(pending.address),
             code=escape(pending.user_code),
@@ -104,17 +106,22 @@ def _asked_address(call: Call) -> str:
 
 
 def _log_in(call: Call, code: str) -> str:
+    base_path = base_path_of(call.scope)
     then = f"/device?user_code={code}" if code else "/device"
     links = "".join(
-        f'<p><a href="/api/v1/session/oidc/{escape(one.issuer.name)}/start?next={escape(then)}">'
+        f'<p><a href="{base_path}/api/v1/session/oidc/{escape(one.issuer.name)}/start?next={escape(then)}">'
         f"Log in with {escape(one.issuer.shown)}</a></p>"
         for one in call.services.providers
         if one.issuer.client_id is not None
     )
     return (
         "<p>A CLI asks to act as you. Log in first, then open this address again.</p>"
-        f'{links}<p><a href="/login">Log in with a client id</a></p>'
+        f'{links}<p><a href="{base_path}/login">Log in with a client id</a></p>'
     )
+
+
+def _ask_code(call: Call) -> str:
+    return _ASK_CODE.format(base_path=base_path_of(call.scope))
 
 
 def _page(content: str) -> Reply:
@@ -132,13 +139,13 @@ _FRAME = (
     "<h1>Authorize this CLI</h1>{}</body></html>\n"
 )
 _ASK_CODE = (
-    '<form method="get" action="/device"><label>The code that the CLI shows '
+    '<form method="get" action="{base_path}/device"><label>The code that the CLI shows '
     '<input name="user_code" autocomplete="off" required></label> <button>Continue</button></form>'
 )
 _CONFIRM = (
     "<p>You are logged in as <b>{name}</b>. A CLI at <b>{address}</b> asks to act as you. "
     "Approve only if you started it just now and it shows this code:</p><p><b>{code}</b></p>"
-    '<form method="post" action="/api/v1/session/device">'
+    '<form method="post" action="{base_path}/api/v1/session/device">'
     '<input type="hidden" name="user_code" value="{code}">'
     '<button name="decision" value="approve">Approve</button> '
     '<button name="decision" value="deny">Deny</button></form>'

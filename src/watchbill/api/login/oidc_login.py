@@ -12,6 +12,7 @@ from watchbill.access.oidc.oidc_login import (
 )
 from watchbill.access.oidc.provider import Provider
 from watchbill.api.http.audit_event import REQUEST_ID
+from watchbill.api.http.base_path import base_path_of
 from watchbill.api.http.call import Call
 from watchbill.api.http.guard import SESSION_COOKIE, read_cookie, set_cookie
 from watchbill.api.http.problems import problem
@@ -89,7 +90,7 @@ async def finish_oidc_login(call: Call) -> Answer:
     session = await services.sessions.begin(principal)
     lifetime = services.sessions.lifetime_seconds
     return Reply(
-        body=_REDIRECT_PAGE.format(escape(then, quote=True)).encode(),
+        body=_REDIRECT_PAGE.format(escape(base_path_of(call.scope) + then, quote=True)).encode(),
         media_type=HTML,
         headers=[
             set_cookie(call.scope, SESSION_COOKIE, session, max_age_seconds=lifetime),
@@ -124,9 +125,10 @@ def _back(call: Call, provider: Provider, failure: Failure, then: str) -> Answer
     if not _is_browser(call):
         raise failure.error
     query = {"failed": failure.word, "issuer": provider.issuer.name, "next": then}
+    login = f"{base_path_of(call.scope)}/login?{urlencode(query)}"
     refusal = problem(failure.error, request_id=call.scope[REQUEST_ID])
     return Reply(
-        body=_REDIRECT_PAGE.format(escape(f"/login?{urlencode(query)}", quote=True)).encode(),
+        body=_REDIRECT_PAGE.format(escape(login, quote=True)).encode(),
         status=refusal.status,
         media_type=HTML,
         headers=[

@@ -36,6 +36,7 @@ POLICY = (
 FOREVER = (b"cache-control", b"public, max-age=31536000, immutable")
 ASK_AGAIN = (b"cache-control", b"no-cache")
 ASSETS = "assets/"
+DOCUMENTS = frozenset({"index.html", "docs.html"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,14 @@ class File:
     etag: bytes
 
 
-def read_page(root: Traversable | None = None) -> dict[str, File]:
-    """All files of the built page by their path below its folder; empty where it is not built."""
+def read_page(root: Traversable | None = None, *, base_path: str = "") -> dict[str, File]:
+    """All files of the built page by their path below its folder; empty where it is not built. What its
+    documents name is below `base_path`, from whatever address of the page they are asked for."""
     root = files("watchbill.api") / "page" if root is None else root
-    return dict(_walk(root, "")) if root.is_dir() else {}
+    page = dict(_walk(root, "")) if root.is_dir() else {}
+    for name in page.keys() & DOCUMENTS:
+        page[name] = _file(page[name].body.replace(b'="./', f'="{base_path}/'.encode()), "html")
+    return page
 
 
 def page_handlers(page: dict[str, File]) -> tuple[Handler, ...]:

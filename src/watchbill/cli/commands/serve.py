@@ -31,6 +31,13 @@ def server(
         int | None,
         typer.Option(min=0, max=65535, help="Port.  [WATCHBILL_PORT; default 8600]"),
     ] = None,
+    socket: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Listen on a unix socket instead, for a proxy on this machine.  [WATCHBILL_SOCKET]",
+        ),
+    ] = None,
     database_url: Annotated[
         str | None,
         typer.Option(
@@ -83,6 +90,7 @@ def server(
         os.environ,
         host=host,
         port=port,
+        socket=socket,
         database_url=database_url,
         data_dir=data_dir,
         tls_cert=tls_cert,
@@ -106,7 +114,10 @@ def _warn_of_unknown_variables() -> None:
 
 
 def _announce(started: "Started") -> None:
+    from watchbill.cli.connection.systemd import notify_systemd
+
     print(f"Watchbill answers at {started.url}", flush=True)
+    notify_systemd(os.environ, "READY=1")
     if started.login is not None:
         print(
             "\nThe first administrator (shown this once; keep the secret):\n"

@@ -138,8 +138,20 @@ def _from_environment(environ: Mapping[str, str], prefix: str) -> CliLogin:
     return CliLogin(
         url=environ.get(URL_VARIABLES[prefix], ""),
         client_id=environ.get(f"{prefix}_CLIENT_ID", ""),
-        client_secret=environ.get(f"{prefix}_CLIENT_SECRET", ""),
+        client_secret=environ.get(f"{prefix}_CLIENT_SECRET", "") or _secret_file(environ, prefix),
     )
+
+
+def _secret_file(environ: Mapping[str, str], prefix: str) -> str:
+    """The secret in the file that the environment names. Raises Invalid where it cannot be read."""
+    name = environ.get(f"{prefix}_CLIENT_SECRET_FILE", "") if prefix == "WATCHBILL" else ""
+    if not name:
+        return ""
+    try:
+        return Path(name).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise Invalid(f"Cannot read {prefix}_CLIENT_SECRET_FILE, {name}: {reason}.") from error
 
 
 def _listed(words: list[str]) -> str:
@@ -158,6 +170,7 @@ _SAYING = (
     "WATCHBILL_URL",
     "WATCHBILL_CLIENT_ID",
     "WATCHBILL_CLIENT_SECRET",
+    "WATCHBILL_CLIENT_SECRET_FILE",
 )
 """Where one of these is set, the context in use does not count."""
 
