@@ -83,7 +83,7 @@ async def test_a_well_one(server: Served) -> None:
             {"metric": {}, "values": points(form, "10", "20", "30", "40")},
             {"metric": labels, "values": points(form, "1", "2", "3", "4")},
         ]
-        return told(series, warnings=["a part of the stores did not answer"])
+        return told(series)
 
     answer, asked = await answer_of(server, handler, "GPU_UTILIZATION")
     assert answer.status == 200, answer.body
@@ -93,6 +93,25 @@ async def test_a_well_one(server: Served) -> None:
     assert [value["value"] for value in whole["values"]] == ["10", "20"]
     assert each["labels"] == {"gpu": "GPU-1/3"}
     assert asked[0]["path"] == "/api/v1/query_range"
+
+
+async def test_an_answer_with_warnings_is_partial(server: Served) -> None:
+    """Thanos and Mimir answer with what they have, and warn of the stores behind them that did not."""
+
+    async def handler(_: web.Request, form: dict[str, str]) -> web.Response:
+        series = [{"metric": {}, "values": points(form, "10", "20", "30", "40")}]
+        return told(series, warnings=["a part of the stores did not answer"])
+
+    answer, _ = await answer_of(server, handler, "GPU_UTILIZATION")
+    assert answer.status == 207
+    SCHEMA.validate(answer.json)
+    whole, missing = answer.json["measurements"]
+    assert [value["value"] for value in whole["values"]] == ["10", "20"]
+    assert missing == {
+        "type": "GPU_UTILIZATION",
+        "labels": {"reason": "source_error"},
+        "values": None,
+    }
 
 
 async def test_login_and_tenant_go_along(server: Served) -> None:

@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 
 from watchbill import __version__
+from watchbill.client.proxies import connector_for, is_socks, proxy_for
 from watchbill.errors import (
     Conflict,
     Forbidden,
@@ -62,12 +63,14 @@ class Transport:
         """`ca_file`: certificates to trust beside the system's. Raises Invalid where it holds none."""
         self.url = url.rstrip("/")
         self._tls = True if ca_file is None else _trusting(ca_file)
+        self._proxy = proxy_for(self.url)
         self._session: aiohttp.ClientSession | None = None
 
     @property
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
+                connector=connector_for(self._proxy),
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS
                 ),
@@ -100,6 +103,7 @@ class Transport:
                 data=body,
                 allow_redirects=False,
                 ssl=self._tls,
+                proxy=None if is_socks(self._proxy) else self._proxy,
             ) as answer:
                 if answer.status >= 300:
                     raise await _error(answer)

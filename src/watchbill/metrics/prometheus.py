@@ -10,6 +10,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any
@@ -169,6 +170,14 @@ class CircuitBreaker:
         self._is_silent = False
 
 
+@dataclass(frozen=True, slots=True)
+class StoreAnswer:
+    """`is_partial`: it came with warnings, as Thanos sends them when a store behind it does not answer."""
+
+    series: list[Series]
+    is_partial: bool
+
+
 class PrometheusStore:
     """One store and the login to it."""
 
@@ -185,8 +194,8 @@ class PrometheusStore:
         if settings.tenant is not None:
             self._headers["X-Scope-OrgID"] = settings.tenant
 
-    async def ask(self, path: str, form: Mapping[str, str]) -> list[Series]:
-        """The series of an answer. Raises QueryFailed, and QueryRefused for a question that is no PromQL."""
+    async def ask(self, path: str, form: Mapping[str, str]) -> "StoreAnswer":
+        """Raises QueryFailed, and QueryRefused for a question that is no PromQL."""
         form = {**_FORM, **form}
         try:
             async with self._silence.asking():
@@ -201,7 +210,7 @@ class PrometheusStore:
             raise QueryFailed(Reason.SOURCE_ERROR) from error
         return self._read(status, body)
 
-    def _read(self, status: int, body: bytes) -> list[Series]:
+    def _read(self, status: int, body: bytes) -> "StoreAnswer":
         try:
             answer = _ANSWER.decode(body)
             if status == 400 and answer.error_type == "bad_data":
@@ -215,7 +224,7 @@ class PrometheusStore:
                 raise QueryFailed(Reason.SOURCE_ERROR)
             if answer.warnings:
                 log.warning("the metrics store warns", warnings=answer.warnings[:3])
-            return _SERIES.decode(answer.data.result)
+            return StoreAnswer(_SERIES.decode(answer.data.result), bool(answer.warnings))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("the metrics store's answer cannot be read", status=status)
             raise QueryFailed(Reason.SOURCE_ERROR) from error
@@ -229,6 +238,14 @@ _LEAST_STEP = timedelta(milliseconds=1)
 
 
 Values = dict[datetime, float]
+
+
+class SeriesByLabels(dict[tuple[tuple[str, str], ...], Values]):
+    """`is_partial`: the store says that it could not ask all of its parts."""
+
+    def __init__(self, *, is_partial: bool) -> None:
+        super().__init__()
+        self.is_partial = is_partial
 
 
 def _known_until(_: str, is_present: bool, now: float) -> float:
@@ -280,7 +297,7 @@ class PrometheusSamples:
 
     async def _one(
         self, name: str, target: QueryTarget, query: MetricsQuery, until: float
-    ) -> dict[tuple[tuple[str, str], ...], Values] | Reason:
+    ) -> "SeriesByLabels | Reason":
         """The series of one type by their labels, or why there are none. `until`: by the loop's clock."""
         try:
             async with asyncio.timeout_at(until):
@@ -293,9 +310,7 @@ class PrometheusSamples:
         except QueryFailed as error:
             return error.reason
 
-    async def _range(
-        self, expression: str, query: MetricsQuery
-    ) -> dict[tuple[tuple[str, str], ...], Values]:
+    async def _range(self, expression: str, query: MetricsQuery) -> "SeriesByLabels":
         instants = query.instants()
         step = max(query.step, _LEAST_STEP)
         answer = await self._store.ask(
@@ -308,8 +323,8 @@ class PrometheusSamples:
             },
         )
         first, length = instants[0].timestamp(), float(f"{step.total_seconds():.3f}")
-        values_by_labels: dict[tuple[tuple[str, str], ...], Values] = {}
-        for series in answer:
+        values_by_labels = SeriesByLabels(is_partial=answer.is_partial)
+        for series in answer.series:
             values = values_by_labels.setdefault(tuple(sorted(series.metric.items())), {})
             for at, text in series.values:
                 index = round((at - first) / length)
@@ -317,14 +332,19 @@ class PrometheusSamples:
                 if value is not None and 0 <= index < len(instants):
                     instant = instants[index]
                     values[instant] = max(value, values.get(instant, value))
-        return {labels: values for labels, values in values_by_labels.items() if values}
+        for labels in [labels for labels, values in values_by_labels.items() if not values]:
+            del values_by_labels[labels]
+        return values_by_labels
 
     async def _has(self, name: str) -> bool:
         """Whether the store has at present what the type is made of; remembered for a while."""
         is_present = self._present.get(name)
         if is_present is None:
             expression = existence(TYPE_QUERIES[name], self._extra)
-            is_present = bool(await self._store.ask(INSTANT_PATH, {"query": expression}))
+            answer = await self._store.ask(INSTANT_PATH, {"query": expression})
+            if answer.is_partial and not answer.series:
+                return True
+            is_present = bool(answer.series)
             self._present[name] = is_present
             if not is_present:
                 log.warning("the metrics store lacks what a type is made of", type=name)
@@ -333,11 +353,18 @@ class PrometheusSamples:
     def _outcomes(
         self,
         name: str,
-        answer: dict[tuple[tuple[str, str], ...], Values] | Reason,
+        answer: "SeriesByLabels | Reason",
         alive: frozenset[datetime],
     ) -> list[Outcome]:
+        """A store that could not ask all of its parts says so: what it has, and that something is missing."""
         if isinstance(answer, Reason):
             return [FailedType(type=name, reason=answer)]
+        missing = [FailedType(type=name, reason=Reason.SOURCE_ERROR)] if answer.is_partial else []
+        return [*self._measured(name, answer, alive), *missing]
+
+    def _measured(
+        self, name: str, answer: "SeriesByLabels", alive: frozenset[datetime]
+    ) -> list[Outcome]:
         form = METRICS[name].form
         if form is MetricForm.HISTOGRAM:
             return [_histogram(name, answer, alive)]

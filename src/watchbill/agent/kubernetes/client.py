@@ -22,6 +22,7 @@ from watchbill.agent.kubernetes.bounded_json import BoundedDecoder, decode_objec
 from watchbill.agent.kubernetes.credentials import Credentials
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind, failure_of_response
 from watchbill.agent.kubernetes.watch_stream import LineSplitter, WatchEvent, read_event
+from watchbill.client.proxies import connector_for, is_socks
 
 PAGE_OBJECTS = 500
 WATCH_SECONDS = (240, 300)
@@ -97,19 +98,26 @@ class KubeClient:
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[str | None, aiohttp.ClientSession] = {}
+        """By SOCKS proxy; None = none of these."""
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            headers={"User-Agent": f"watchbill-agent/{__version__}"},
-            auto_decompress=True,
-        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
+
+    def _session(self, proxy: str | None) -> aiohttp.ClientSession:
+        """Made anew where the credentials name another proxy than before."""
+        key = proxy if is_socks(proxy) else None
+        if key not in self._sessions:
+            self._sessions[key] = aiohttp.ClientSession(
+                connector=connector_for(proxy, limit=0),
+                headers={"User-Agent": f"watchbill-agent/{__version__}"},
+                auto_decompress=True,
+            )
+        return self._sessions[key]
 
     async def get(self, path: str, *, accept: str = "application/json") -> tuple[bytes, str]:
         """Body and content type. Raises ApiFailure."""
@@ -209,7 +217,13 @@ class KubeClient:
         self, path: str, *, accept: str, limits: aiohttp.ClientTimeout, is_plain: bool = False
     ) -> aiohttp.ClientResponse:
         """A response of status 200; a 401 is retried once if the credentials can be renewed."""
-        response = await self._send(path, accept=accept, limits=limits, is_plain=is_plain)
+        try:
+            response = await self._send(path, accept=accept, limits=limits, is_plain=is_plain)
+        except (aiohttp.ClientSSLError, aiohttp.ServerDisconnectedError):
+            # The server's certificate is of another authority now, or it does not accept ours any more.
+            if not await self._credentials.renew():
+                raise
+            response = await self._send(path, accept=accept, limits=limits, is_plain=is_plain)
         if response.status == 401 and await self._credentials.renew():
             response.release()
             response = await self._send(path, accept=accept, limits=limits, is_plain=is_plain)
@@ -229,18 +243,18 @@ class KubeClient:
 
         `is_plain`: nothing is decompressed, so what is read is never more than what was sent.
         """
-        assert self._session is not None  # entered before use
         headers = {"Accept": accept} | ({"Accept-Encoding": "identity"} if is_plain else {})
         authorization = await self._credentials.authorization()
         if authorization:
             headers["Authorization"] = authorization
-        return await self._session.get(
+        proxy = self._credentials.proxy
+        return await self._session(proxy).get(
             URL(str(URL(self._credentials.server)).rstrip("/") + path, encoded=True),
             headers=headers,
             timeout=limits,
             ssl=self._credentials.tls,
             server_hostname=self._credentials.tls_server_name,
-            proxy=self._credentials.proxy,
+            proxy=None if is_socks(proxy) else proxy,
             allow_redirects=False,
             auto_decompress=not is_plain,
         )

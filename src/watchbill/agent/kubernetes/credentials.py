@@ -1,28 +1,46 @@
 """How the agent gets into a cluster: kubeconfig or in-cluster credentials, and their renewal.
 
-Reading both is left to kubernetes-asyncio's config module; nothing else of that library is used.
+Reading both is left to kubernetes-asyncio's config module; nothing else of that library is used. Credential
+plugins are run here, because it takes a token or a certificate of them, never both.
 """
 
 import asyncio
 import ssl
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from watchbill.agent.kubernetes.exec_plugin import ExecPlugin
+from watchbill.client.proxies import proxy_for
 from watchbill.errors import Invalid
 
+log = structlog.get_logger(__name__)
+
 _RELOAD_SECONDS = 30.0
+LOOK_SECONDS = 10.0
+"""How often it is looked whether the files have changed: a new authority, certificate, token or proxy."""
+_FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+"""Members of clusters and users that name files."""
+
+_Stamp = tuple[tuple[str, int, int], ...]
 
 
 class Credentials:
-    """Address, TLS and token of one API server, renewed when they run out or are turned down."""
+    """Address, TLS and token of one API server, read anew when they run out, change or are turned down."""
 
     def __init__(self, kubeconfig: Path | None, context: str | None) -> None:
         self._kubeconfig = kubeconfig
         self._context = context
         self._configuration: Any = None
         self._loader: Any = None
+        self._plugin: ExecPlugin | None = None
+        self._files: tuple[Path, ...] = ()
+        self._stamp: _Stamp = ()
         self._loaded_at = 0.0
+        self._looked_at = 0.0
         self._lock = asyncio.Lock()
         self._tls: ssl.SSLContext | bool = True
 
@@ -32,7 +50,8 @@ class Credentials:
 
     @property
     def proxy(self) -> str | None:
-        return self._configuration.proxy or None
+        """The kubeconfig's, else the environment's."""
+        return self._configuration.proxy or proxy_for(self.server)
 
     @property
     def tls(self) -> ssl.SSLContext | bool:
@@ -44,45 +63,89 @@ class Credentials:
 
     async def load(self) -> None:
         """Read everything anew. Raises Invalid, saying what is wrong and what to do."""
-        from kubernetes_asyncio import config
         from kubernetes_asyncio.client import Configuration  # slow to import, needed here alone
 
         configuration: Any = Configuration()
-        library: Any = config
         try:
             if self._kubeconfig is None:
-                library.load_incluster_config(client_configuration=configuration)
+                self._load_in_cluster(configuration)
             else:
                 self._check_readable(self._kubeconfig)
-                self._loader = await library.load_kube_config(
-                    config_file=str(self._kubeconfig),
-                    context=self._context,
-                    client_configuration=configuration,
-                )
-            self._tls = _tls_context(configuration)
+                await self._load_kubeconfig(self._kubeconfig, configuration)
+            tls = _tls_context(configuration)
         except Invalid:
             raise
         except Exception as error:  # the library raises whatever the file's mistake leads to
             raise self._invalid(error) from error
-        self._configuration = configuration
-        self._loaded_at = time.monotonic()
+        self._configuration, self._tls = configuration, tls
+        self._stamp = _stamp(self._files)
+        self._loaded_at = self._looked_at = time.monotonic()
 
     async def authorization(self) -> str | None:
-        """The Authorization header's value; near its end a token is renewed first."""
-        if self._loader is not None and _runs_out(self._loader):
+        """The Authorization header's value, after what has changed or ends soon was read anew."""
+        if self._is_due():
+            async with self._lock:
+                if self._is_due():
+                    await self._reload()
+        elif self._loader is not None and self._loader.provider is not None:
             async with self._lock:
                 await self._loader.load_and_set(self._configuration)
         key: str | None = await self._configuration.get_api_key_with_prefix("BearerToken")
         return key
 
     async def renew(self) -> bool:
-        """After a 401: read everything anew, now and then. True where the token is another one."""
+        """After they were turned down: read everything anew, now and then. True where that was done."""
         async with self._lock:
             if time.monotonic() - self._loaded_at < _RELOAD_SECONDS:
                 return False
-            before = self._configuration.api_key.get("BearerToken")
+            return await self._reload()
+
+    def _is_due(self) -> bool:
+        if self._plugin is not None and self._plugin.is_due:
+            return True
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return False
+        self._looked_at = time.monotonic()
+        return _stamp(self._files) != self._stamp
+
+    async def _reload(self) -> bool:
+        """False where that failed: a file may be half written, so what was read before goes on."""
+        self._loaded_at = time.monotonic()
+        try:
             await self.load()
-            return bool(before != self._configuration.api_key.get("BearerToken"))
+        except Invalid as error:
+            log.warning("credentials cannot be read anew", reason=error.message)
+            return False
+        log.info("credentials read anew", api_server=self.server)
+        return True
+
+    def _load_in_cluster(self, configuration: Any) -> None:
+        from kubernetes_asyncio.config import incluster_config
+
+        library: Any = incluster_config
+        library.load_incluster_config(client_configuration=configuration)
+        names = (library.SERVICE_TOKEN_FILENAME, library.SERVICE_CERT_FILENAME)
+        self._files = tuple(map(Path, names))
+
+    async def _load_kubeconfig(self, path: Path, configuration: Any) -> None:
+        from kubernetes_asyncio.config import kube_config
+
+        library: Any = kube_config
+        merged = library.KubeConfigMerger(str(path))
+        loader = library.KubeConfigLoader(
+            config_dict=merged.config,
+            active_context=self._context,
+            config_base_path=None,
+            config_persister=merged.save_changes,
+        )
+        folder = _folder_of(path)
+        (content,) = merged.config_files.values()
+        plugin = _plugin(content, loader.current_context["context"], folder)
+        if plugin is not None:
+            loader.load_from_exec_plugin = lambda: plugin.apply(loader)
+        await loader.load_and_set(configuration)
+        self._loader, self._plugin = loader, plugin
+        self._files = (path, *_named_files(content, folder))
 
     @staticmethod
     def _check_readable(path: Path) -> None:
@@ -108,9 +171,39 @@ class Credentials:
         )
 
 
-def _runs_out(loader: Any) -> bool:
-    """Whether the library itself knows when this token ends and renews it in time."""
-    return loader.provider is not None or hasattr(loader, "exec_plugin_expiry")
+def _folder_of(path: Path) -> Path:
+    return path.absolute().parent
+
+
+def _plugin(
+    content: Mapping[str, Any], context: Mapping[str, Any], folder: Path
+) -> ExecPlugin | None:
+    users = {entry["name"]: entry.get("user") or {} for entry in content.get("users") or ()}
+    section = users.get(context.get("user"), {}).get("exec")
+    if section is None:
+        return None
+    clusters = {entry["name"]: entry.get("cluster") or {} for entry in content["clusters"]}
+    return ExecPlugin(section, clusters.get(context["cluster"], {}), folder)
+
+
+def _named_files(content: Mapping[str, Any], folder: Path) -> Iterator[Path]:
+    """The files that a kubeconfig names, relative to itself."""
+    for kind in ("cluster", "user"):
+        for entry in content.get(f"{kind}s") or ():
+            members = entry.get(kind) or {}
+            yield from (folder / members[name] for name in _FILES if members.get(name))
+
+
+def _stamp(files: tuple[Path, ...]) -> _Stamp:
+    """What changes with a file's content; a file that is missing for now has none."""
+    stamps = []
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            continue
+        stamps.append((str(file), status.st_mtime_ns, status.st_ino))
+    return tuple(stamps)
 
 
 def _tls_context(configuration: Any) -> ssl.SSLContext | bool:

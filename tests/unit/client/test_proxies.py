@@ -1,0 +1,43 @@
+"""The environment's proxies, as Go's net/http and curl understand them."""
+
+import pytest
+
+from watchbill.client.proxies import is_socks, proxy_for
+
+PROXIES = {"HTTP_PROXY": "http://plain:3128", "https_proxy": "secure:3128"}
+
+
+@pytest.mark.parametrize(
+    ("url", "no_proxy", "proxy"),
+    [
+        ("http://kube.example.com:6443", "", "http://plain:3128"),
+        ("https://kube.example.com:6443", "", "http://secure:3128"),
+        ("https://localhost:6443", "", None),
+        ("https://127.0.0.1:6443", "", None),
+        ("https://[::1]:6443", "", None),
+        ("https://kube.example.com", "*", None),
+        ("https://kube.example.com", "example.com", None),
+        ("https://kube.example.com", ".example.com", None),
+        ("https://kube.example.com", "*.example.com", None),
+        ("https://kubeexample.com", "example.com", "http://secure:3128"),
+        ("https://kube.example.com", "other.org, kube.example.com", None),
+        ("https://kube.example.com:6443", "kube.example.com:6443", None),
+        ("https://kube.example.com:8443", "kube.example.com:6443", "http://secure:3128"),
+        ("https://kube.example.com", "kube.example.com:443", None),
+        ("https://10.3.0.1", "10.0.0.0/8", None),
+        ("https://11.3.0.1", "10.0.0.0/8", "http://secure:3128"),
+        ("https://10.3.0.1", "10.3.0.1", None),
+        ("https://10.3.0.1:6443", "10.3.0.1:6443", None),
+        ("https://[fd00::7]:6443", "fd00::/8", None),
+        ("https://[fd00::7]:6443", "[fd00::7]:6443", None),
+        ("https://kube.example.com", "10.0.0.0/8", "http://secure:3128"),
+    ],
+)
+def test_which_proxy_a_request_takes(url: str, no_proxy: str, proxy: str | None) -> None:
+    assert proxy_for(url, {**PROXIES, "NO_PROXY": no_proxy}) == proxy
+
+
+def test_without_variables_there_is_none() -> None:
+    assert proxy_for("https://kube.example.com", {}) is None
+    assert proxy_for("https://kube.example.com", {"HTTP_PROXY": "http://plain:3128"}) is None
+    assert is_socks(proxy_for("https://kube.example.com", {"HTTPS_PROXY": "socks5://s:1080"}))
