@@ -9,6 +9,7 @@ import contextlib
 import logging
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -16,13 +17,15 @@ import structlog
 import uvloop
 
 from simulator.apiserver.protocol import SimulatedCluster
+from simulator.past.recording import record_histories, record_samples
 from simulator.simulation.exporters import Exporters
 from simulator.simulation.parent_watch import exit_with_parent
 from simulator.simulation.scenario import Scenario
-from watchbill.agent.run import run_agent
+from watchbill.agent.run import cluster_of, run_agent
 from watchbill.errors import WatchbillError
 from watchbill.private_files import write_private
 from watchbill.settings.agent import AgentSettings
+from watchbill.store.postgres.database import Database
 
 SAVE_SECONDS = 3.0
 """How often the state is kept, at least; a large one less often."""
@@ -32,8 +35,9 @@ COMPACT_SECONDS = 300.0
 """How often history older than this is forgotten, as an API server does with etcd's."""
 SCRAPE_SECONDS = 15.0
 """Every scrape costs; twice as often as usual is enough for figures that seem alive."""
-IDLE_WINDOW_SECONDS = 60.0
-"""Nobody who looks at a demo waits the usual five minutes for the first idle GPU."""
+IDLE_WINDOW_SECONDS = 10.0
+"""Nobody who looks at a demo waits the usual five minutes for the first idle GPU: the second scrape tells."""
+_WRITE_SECONDS = 60.0
 
 
 log = structlog.get_logger(__name__)
@@ -55,10 +59,11 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class ReportTarget(msgspec.Struct, frozen=True, tag="target"):
-    """Where to report, with the agents' credentials by cluster name."""
+    """Where to report, with the agents' credentials by cluster name; the past goes straight to the database."""
 
     server_url: str
     credentials: dict[str, str]
+    database_url: str
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
@@ -66,7 +71,9 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 
 class FleetReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the child reports: `built` (with the number of workloads), `failed` (with the reason)."""
+    """What the child reports, of each cluster in this order: `built` (with the number of workloads),
+    `remembered` and `measured`: its past, and what exporters told in it, are written. Of all: `failed` (with
+    the reason)."""
 
     event: str
     cluster: str = ""
@@ -88,6 +95,8 @@ class FleetCluster:
         self._cluster = SimulatedCluster(seed=plan.seed)
         self._scenario: Scenario | None = None
         self._saved_changes = -1
+        self.is_new = False
+        """It was made at this start, and its past is not recorded yet."""
 
     async def build(self) -> int:
         """Make the world or go on with the kept one; serve it. Returns its number of workloads."""
@@ -97,6 +106,7 @@ class FleetCluster:
             store.restore(state.store)
             self._scenario = Scenario.resume(store, state.scenario, now=now)
         else:
+            self.is_new = True
             self._scenario = Scenario.create(
                 store,
                 seed=self.plan.seed,
@@ -108,10 +118,21 @@ class FleetCluster:
         await self._cluster.start()
         return self._scenario.world.count_visible()
 
-    async def live(self, target: ReportTarget, stop: asyncio.Event) -> None:
-        """Run the scenario and its agent until `stop` is set."""
+    async def live(self, target: ReportTarget, db: Database, stop: asyncio.Event) -> None:
+        """Record the past, then run the scenario and its agent until `stop` is set."""
         assert self._scenario is not None
         self._folder.mkdir(parents=True, exist_ok=True)
+        recorded = 0
+        if self.is_new:
+            recorded = await record_histories(
+                db,
+                self._scenario.world,
+                cluster_of(target.credentials[self.plan.name]),
+                seed=self.plan.seed,
+                idle_window=timedelta(seconds=IDLE_WINDOW_SECONDS),
+                now=time.time(),
+            )
+        _report(FleetReport("remembered", self.plan.name, recorded))
         settings = AgentSettings(
             server_url=target.server_url,
             credential=target.credentials[self.plan.name],
@@ -123,6 +144,7 @@ class FleetCluster:
             tasks.create_task(run_agent(settings, stop=stop))
             tasks.create_task(self._scenario.run(self.plan.rate, stop))
             tasks.create_task(self._compact_often(stop))
+            tasks.create_task(self._record_samples(db, stop))
             if self.plan.is_kept:
                 tasks.create_task(self._save_often(stop))
 
@@ -139,6 +161,12 @@ class FleetCluster:
         state = SavedState(store=self._cluster.store.dump(), scenario=self._scenario.dump())
         write_private(self._state, msgspec.msgpack.encode(state))
         self._saved_changes = self._scenario.changes
+
+    async def _record_samples(self, db: Database, stop: asyncio.Event) -> None:
+        assert self._scenario is not None
+        if self.is_new:
+            await record_samples(db, self._scenario.world, now=time.time(), stop=stop)
+        _report(FleetReport("measured", self.plan.name))
 
     async def _save_often(self, stop: asyncio.Event) -> None:
         pause = 0.0
@@ -213,13 +241,19 @@ async def _live(
     reading.cancel()
     running.cancel()
     await asyncio.wait([running])
+    if not running.cancelled():
+        running.result()
 
 
 async def _all(fleet: list[FleetCluster], target: ReportTarget, stop: asyncio.Event) -> None:
     try:
-        async with asyncio.TaskGroup() as tasks:
-            for cluster in fleet:
-                tasks.create_task(cluster.live(target, stop))
+        db = await Database.open(target.database_url, statement_timeout_seconds=_WRITE_SECONDS)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for cluster in fleet:
+                    tasks.create_task(cluster.live(target, db, stop))
+        finally:
+            await db.close()
     except* (WatchbillError, OSError) as group:
         _report(FleetReport("failed", message=_reason(_first(group))))
 

@@ -8,8 +8,10 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,13 @@ from simulator.model.names import cluster_name
 from simulator.progress import Progress
 from watchbill.client import Client, Selection
 from watchbill.errors import Unavailable
+from watchbill.identity import FIRST_TENANT_ID
 from watchbill.private_files import write_private
 from watchbill.serve import FirstLogin, Started, serve
 from watchbill.settings.server import ServerSettings
+from watchbill.store.fleet.backfill import fleet_backfill
+from watchbill.store.postgres.database import Database
+from watchbill.store.usage.accounting import usage_account
 
 ADMINISTRATOR = "demo"
 DEFAULT_RATE = 2.0
@@ -33,6 +39,9 @@ _MISSING_SHARE = 0.03
 _MISSING = 3
 """So many workloads may be missing when the page counts as filled; some come and go meanwhile."""
 _FLEET_STOP_SECONDS = 8.0
+_DAY = timedelta(days=1)
+_SERIES_DAYS = 7
+"""Days of the fleet's series that a new demo has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +104,20 @@ async def _start(
     expected = await fleet.built
     async with Client(started.url, login.client_id, login.client_secret) as client:
         credentials = await _register(client, home, list(fleet.names))
-        await fleet.send(ReportTarget(server_url=started.url, credentials=credentials))
+        await fleet.send(
+            ReportTarget(
+                server_url=started.url,
+                credentials=credentials,
+                database_url=started.database_url,
+            )
+        )
+        progress.begin("Writing down their past month")
+        has_past = await fleet.remembered > 0
         progress.begin(f"Agents report {expected} workloads")
         await _fill(client, expected, progress)
+    now = datetime.now(UTC)
+    if has_past:
+        await _fill_series(started.database_url, start=now - _DAY, end=now)
     if options.credentials is not None:
         write_credentials(
             options.credentials,
@@ -107,6 +127,33 @@ async def _start(
         )
     progress.done()
     _print_access(started.url, login, options.credentials)
+    if has_past:
+        await fleet.measured
+        await _settle(started.database_url, now)
+
+
+@contextlib.asynccontextmanager
+async def _database(url: str) -> AsyncIterator[Database]:
+    db = await Database.open(url, pool_size=1, statement_timeout_seconds=_FILL_SECONDS)
+    try:
+        yield db
+    finally:
+        await db.close()
+
+
+async def _fill_series(database_url: str, *, start: datetime, end: datetime) -> None:
+    async with _database(database_url) as db:
+        await fleet_backfill(db, FIRST_TENANT_ID, start=start, end=end)
+
+
+async def _settle(database_url: str, now: datetime) -> None:
+    """What may take some seconds more: the month's usage, and the fleet's series before the last day."""
+    async with _database(database_url) as db:
+        await usage_account(db, FIRST_TENANT_ID, datetime.now(UTC))
+        for day in range(1, _SERIES_DAYS):
+            await fleet_backfill(
+                db, FIRST_TENANT_ID, start=now - (day + 1) * _DAY, end=now - day * _DAY
+            )
 
 
 async def _register(client: Client, home: Path, names: list[str]) -> dict[str, str]:
@@ -136,7 +183,8 @@ async def _fill(client: Client, expected: int, progress: Progress) -> None:
     while asyncio.get_running_loop().time() < deadline:
         count = await client.workload_count(Selection())
         progress.count(min(count, expected), expected)
-        if count >= expected - max(_MISSING, expected * _MISSING_SHARE):
+        is_full = count >= expected - max(_MISSING, expected * _MISSING_SHARE)
+        if is_full and all(cluster.state == "connected" for cluster in await client.clusters()):
             return
         await asyncio.sleep(0.2)
     progress.warn("The agents have not reported everything yet; the rest follows.")
@@ -165,8 +213,26 @@ class _Fleet:
     def __init__(self, process: asyncio.subprocess.Process, plan: Plan) -> None:
         self._process = process
         self.names = [cluster.name for cluster in plan.clusters]
-        self.built: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._done: dict[str, asyncio.Future[int]] = {
+            event: loop.create_future() for event in ("built", "remembered", "measured")
+        }
         self.watching = asyncio.create_task(self._watch())
+
+    @property
+    def built(self) -> asyncio.Future[int]:
+        """All clusters stand; the result is how many workloads they have."""
+        return self._done["built"]
+
+    @property
+    def remembered(self) -> asyncio.Future[int]:
+        """The past of all clusters is written; the result is how many workloads it tells of."""
+        return self._done["remembered"]
+
+    @property
+    def measured(self) -> asyncio.Future[int]:
+        """So is what their exporters told in it."""
+        return self._done["measured"]
 
     async def send(self, message: msgspec.Struct) -> None:
         assert self._process.stdin is not None
@@ -176,17 +242,18 @@ class _Fleet:
     async def _watch(self) -> None:
         """Read its reports. It has no reason to end before we do, so its end is an error."""
         assert self._process.stdout is not None
-        workloads, missing = 0, set(self.names)
+        workloads: Counter[str] = Counter()
+        missing = {event: set(self.names) for event in self._done}
         message = "The simulated clusters ended unexpectedly."
         async for line in self._process.stdout:
             report = msgspec.json.decode(line, type=FleetReport)
             if report.event == "failed":
                 message = f"The simulated clusters ended: {report.message}"
-            if report.event == "built":
-                workloads += report.workloads
-                missing.discard(report.cluster)
-            if not missing and not self.built.done():
-                self.built.set_result(workloads)
+                continue
+            workloads[report.event] += report.workloads
+            missing[report.event].discard(report.cluster)
+            if not missing[report.event] and not self._done[report.event].done():
+                self._done[report.event].set_result(workloads[report.event])
         raise Unavailable(message)
 
     async def close(self) -> None:

@@ -44,10 +44,14 @@ class FirstLogin:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Where the server answers, and the login that this start made (the first start, or when asked)."""
+    """Where the server answers, and the login that this start made (the first start, or when asked).
+
+    `database_url`: of the database that it uses, for whoever runs in the same hands.
+    """
 
     url: str
     login: FirstLogin | None
+    database_url: str
 
 
 async def serve(
@@ -90,7 +94,7 @@ async def serve(
             while not server.started and not serving.done():
                 await asyncio.sleep(0.01)
             if server.started:
-                ready(Started(url, login))
+                ready(Started(url, login, database_url))
             await _first_of(serving, stop)
             services.background.is_draining = True
             await asyncio.wait({serving}, timeout=settings.drain_seconds)

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,12 +47,19 @@ _BUSY_STAGES: Final = ("running",)
 
 def utilization(workload: SimulatedWorkload, pod: SimulatedPod, now: Seconds) -> float:
     """From 0 to 1; exactly 0 where the pod holds devices and does nothing with them."""
+    return utilizations(workload, pod, (now,))[0]
+
+
+def utilizations(
+    workload: SimulatedWorkload, pod: SimulatedPod, moments: Sequence[Seconds]
+) -> list[float]:
+    """The same at each of the moments, for a pod that was then what it is now."""
     profile = _PROFILES[workload.family]
     if pod.stage not in _BUSY_STAGES or _share(pod, "idle") < profile.idle_share:
-        return 0.0
-    return max(
-        0.01, min(1.0, _level(profile, pod) + profile.swing * math.sin(_angle(profile, pod, now)))
-    )
+        return [0.0] * len(moments)
+    level, swing, sin = _level(profile, pod), profile.swing, math.sin
+    speed, begin = 2 * math.pi / profile.period_seconds, 2 * math.pi * _share(pod, "phase")
+    return [max(0.01, min(1.0, level + swing * sin(begin + speed * now))) for now in moments]
 
 
 def work_done(workload: SimulatedWorkload, pod: SimulatedPod, now: Seconds) -> float:
@@ -70,6 +77,35 @@ def work_done(workload: SimulatedWorkload, pod: SimulatedPod, now: Seconds) -> f
 def memory_share(pod: SimulatedPod) -> float:
     """How much of its requested memory a pod uses, from 0 to 1."""
     return 0.35 + 0.55 * _share(pod, "memory")
+
+
+def cpu_seconds(workload: SimulatedWorkload, pod: SimulatedPod, now: Seconds) -> float:
+    """Core-seconds that the pod used since it started."""
+    cores = workload.shape(pod.role).cpu_millis / 1000
+    return work_done(workload, pod, now) * cores * 0.6
+
+
+def memory_bytes(workload: SimulatedWorkload, pod: SimulatedPod) -> int:
+    requested = workload.shape(pod.role).memory_mib * _MEBIBYTE
+    return int(requested * memory_share(pod))
+
+
+def used_memory_mib(node: Node, workload: SimulatedWorkload, pod: SimulatedPod) -> float:
+    """Of the memory of each of its GPUs."""
+    if not pod.started_at:
+        return 0.0
+    shape = workload.shape(pod.role)
+    portion = node.gpu_share(shape) / 100 if pod.grant.group else 1.0
+    return node.pool.gpu_memory_mib * portion * memory_share(pod)
+
+
+def mig_memory_mib(pod: SimulatedPod) -> float:
+    return 4000 * memory_share(pod)
+
+
+def mig_number(node: Node, profile: str, instance: int) -> int:
+    """The number that the driver gives to an instance on its GPU."""
+    return _MIG_NUMBERS[profile] + instance // node.pool.gpus
 
 
 def _level(profile: ActivityProfile, pod: SimulatedPod) -> float:
@@ -91,6 +127,9 @@ def _number(uid: str, what: str) -> float:
     return int.from_bytes(digest, "big") / 0xFFFFFFFF
 
 
+NVLINK_POOLS: Final = ("h100", "a100")
+NVLINK_BYTES: Final = 4e10
+"""That a busy GPU sends in a second; it receives a little less."""
 _DCGM_PORT: Final = 9400
 _MEBIBYTE: Final = 1024 * 1024
 _INDEX_SECONDS: Final = 1.0
@@ -155,15 +194,13 @@ class Exporters:
         placed = [(w, p) for w, p in self._by_node.get(node, ()) if p.started_at]
         yield "# TYPE container_cpu_usage_seconds_total counter"
         for workload, pod in placed:
-            cores = workload.shape(pod.role).cpu_millis / 1000
-            done = work_done(workload, pod, now) * cores * 0.6
+            done = cpu_seconds(workload, pod, now)
             labels = _container(workload, pod)
             yield f"container_cpu_usage_seconds_total{{{labels}}} {done:.6f} {stamp}"
         yield "# TYPE container_memory_working_set_bytes gauge"
         for workload, pod in placed:
-            requested = workload.shape(pod.role).memory_mib * _MEBIBYTE
             labels = _container(workload, pod)
-            used = int(requested * memory_share(pod))
+            used = memory_bytes(workload, pod)
             yield f"container_memory_working_set_bytes{{{labels}}} {used} {stamp}"
 
     def _dcgm(self, node: Node) -> Iterable[str]:
@@ -187,12 +224,16 @@ class Exporters:
             sharing = holders.get(device, [])
             labels = f"{_gpu(node, device)}{_holder(node, device, sharing)}"
             busy = min(1.0, sum(utilization(w, p, now) for w, p in sharing))
-            used = sum(self._memory_mib(node, w, p) for w, p in sharing)
+            used = sum(used_memory_mib(node, w, p) for w, p in sharing)
             yield "DCGM_FI_DEV_GPU_UTIL", labels, round(100 * busy)
             yield "DCGM_FI_DEV_FB_USED", labels, round(used) + 4
             yield "DCGM_FI_PROF_GR_ENGINE_ACTIVE", labels, busy
-            if node.pool.name in ("h100", "a100"):
-                linked = busy * 4e10 if any(len(p.grant.devices) > 1 for _, p in sharing) else 0.0
+            if node.pool.name in NVLINK_POOLS:
+                linked = (
+                    busy * NVLINK_BYTES
+                    if any(len(p.grant.devices) > 1 for _, p in sharing)
+                    else 0.0
+                )
                 yield "DCGM_FI_PROF_NVLINK_TX_BYTES", labels, linked
                 yield "DCGM_FI_PROF_NVLINK_RX_BYTES", labels, linked * 0.97
 
@@ -206,8 +247,8 @@ class Exporters:
         }
         for profile, count in node.pool.mig:
             for instance in range(count):
-                device, place = instance % node.pool.gpus, instance // node.pool.gpus
-                number = _MIG_NUMBERS[profile] + place
+                device = instance % node.pool.gpus
+                number = mig_number(node, profile, instance)
                 holder = holders.get((profile, instance))
                 labels = (
                     f'{_gpu(node, device)},GPU_I_PROFILE="{profile}",GPU_I_ID="{number}"'
@@ -218,16 +259,8 @@ class Exporters:
                 yield (
                     "DCGM_FI_DEV_FB_USED",
                     labels,
-                    4000 * memory_share(holder[1]) if holder else 12,
+                    mig_memory_mib(holder[1]) if holder else 12,
                 )
-
-    @staticmethod
-    def _memory_mib(node: Node, workload: SimulatedWorkload, pod: SimulatedPod) -> float:
-        if not pod.started_at:
-            return 0.0
-        shape = workload.shape(pod.role)
-        portion = node.gpu_share(shape) / 100 if pod.grant.group else 1.0
-        return node.pool.gpu_memory_mib * portion * memory_share(pod)
 
     def _inference(
         self, workload: SimulatedWorkload, pod: SimulatedPod, prefix: str

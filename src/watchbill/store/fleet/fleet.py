@@ -158,7 +158,7 @@ async def fleet_now(db: Database, scope: Scope, now: datetime) -> FleetMoment:
             f"AND {counted.where}",
             *counted.parameters,
         )
-        clusters = await _clusters(connection, scope.tenant_id)
+        clusters = await fleet_capacities(connection, scope.tenant_id)
     seen = [gpu for id_, gpu in clusters if scope.is_whole_tenant or id_ in scope.cluster_ids]
     is_known = _sees_whole_clusters(scope) and None not in seen
     return fleet_figures(
@@ -174,7 +174,7 @@ def _sees_whole_clusters(scope: Scope) -> bool:
     return scope.is_whole_tenant or not (scope.department_ids or scope.project_ids)
 
 
-async def _clusters(connection: Connection, tenant_id: int) -> list[tuple[UUID, int | None]]:
+async def fleet_capacities(connection: Connection, tenant_id: int) -> list[tuple[UUID, int | None]]:
     """Clusters that ever made contact, with the GPUs they have."""
     rows = await connection.fetch(
         "SELECT id, node_pools FROM cluster WHERE tenant_id = $1 AND removed_at IS NULL "
@@ -257,7 +257,7 @@ async def fleet_record(db: Database, tenant_id: int, at: datetime) -> bool:
             tenant_id,
             at,
         )
-        clusters = await _clusters(connection, tenant_id) if is_ours and not is_kept else []
+        clusters = await fleet_capacities(connection, tenant_id) if is_ours and not is_kept else []
         if not clusters:
             return False
         await connection.execute(_RECORD, at, tenant_id, at - DAY, list(WAIT_BOUNDS))

@@ -129,13 +129,18 @@ def _sound_figures(measured: Measured) -> Iterator[tuple[str, float]]:
             yield f"{reading.type}{SEPARATOR}{label}", reading.value
 
 
+_INSERT_LAYOUT = (
+    "INSERT INTO measured_layout AS l (tenant_id, id, series, used_on) VALUES ($1, $2, $3, $4) "
+    "ON CONFLICT (tenant_id, id) DO UPDATE SET used_on = $4 WHERE l.used_on < $4"
+)
+
+
 async def _insert(
     connection: Connection, tenant_id: int, cluster_id: UUID, rows: Sequence[_Row], today: date
 ) -> None:
     layouts = {row.layout: row.series for row in rows}
     await connection.executemany(
-        "INSERT INTO measured_layout AS l (tenant_id, id, series, used_on) VALUES ($1, $2, $3, $4) "
-        "ON CONFLICT (tenant_id, id) DO UPDATE SET used_on = $4 WHERE l.used_on < $4",
+        _INSERT_LAYOUT,
         [(tenant_id, layout, list(series), today) for layout, series in sorted(layouts.items())],
     )
     await connection.executemany(
@@ -154,6 +159,48 @@ async def _insert(
             )
             for row in rows
         ],
+    )
+
+
+_BACKFILL = (
+    'INSERT INTO measured_sample (tenant_id, workload_id, at, counted_since, layout, "values") '
+    "SELECT $1, $2, n.at, $4, $5, ($6::float8[])[(n.number - 1) * $7 + 1 : n.number * $7] "
+    "FROM unnest($3::timestamptz[]) WITH ORDINALITY AS n(at, number) ON CONFLICT DO NOTHING"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastSamples:
+    """Samples of one workload from before anybody reported it.
+
+    `figures`: of each moment in turn, one for each series; counters are counted up since `counted_since`.
+    """
+
+    workload_id: UUID
+    counted_since: datetime
+    series: Sequence[Series]
+    at: Sequence[datetime]
+    figures: Sequence[float]
+
+
+async def measured_backfill(connection: Connection, tenant_id: int, past: PastSamples) -> None:
+    """Write samples of known types; those of moments that have a sample are left out."""
+    if not past.at:
+        return
+    names = tuple(f"{kind}{SEPARATOR}{label}" for kind, label in past.series)
+    layout = _Row(past.workload_id, past.at[0], past.counted_since, names, []).layout
+    for day in sorted({at.date() for at in past.at}):
+        await _make_partitions(connection, day)
+    await connection.execute(_INSERT_LAYOUT, tenant_id, layout, list(names), past.at[-1].date())
+    await connection.execute(
+        _BACKFILL,
+        tenant_id,
+        past.workload_id,
+        past.at,
+        past.counted_since,
+        layout,
+        past.figures,
+        len(names),
     )
 
 

@@ -1,0 +1,87 @@
+"""What is filled in later is what would have been recorded at the time."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from tests.fixtures.clusters import Agent, connected_agent
+from tests.fixtures.records import upsert, workload
+from tests.store.test_fleet import tell_capacity
+from watchbill.protocol import Delete
+from watchbill.query import Scope
+from watchbill.store.fleet.backfill import fleet_backfill
+from watchbill.store.fleet.fleet import STEP_SECONDS, FleetSeries, fleet_record, fleet_series
+from watchbill.store.metrics.measured import PastSamples, measured_backfill, measured_list
+from watchbill.store.postgres.database import Database
+from watchbill.workload import Phase
+
+FIRST = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+STEP = timedelta(seconds=STEP_SECONDS)
+END = FIRST + 40 * STEP
+ALL = Scope(1, is_whole_tenant=True)
+
+
+async def tell(agent: Agent, number: int, phase: Phase, at: datetime, **members: object) -> None:
+    made = workload(number, phase=phase, k8s_phase=phase, created_at=FIRST, **members)
+    await agent.send(upsert(made, (phase, at), observed_at=at), now=at)  # type: ignore[arg-type]
+
+
+async def series(db: Database) -> FleetSeries:
+    return await fleet_series(db, ALL, start=FIRST, end=END, now=END)
+
+
+async def test_it_fills_what_would_have_been_recorded(db: Database) -> None:
+    """Waiting, running with idle GPUs, failed, deleted: recorded at every instant, forgotten, filled again."""
+    agent = await connected_agent(db, FIRST)
+    lived = {
+        0: [(1, Phase.PENDING, {"gpus": 0}), (2, Phase.RUNNING, {"gpus": 4, "idle_gpus": None})],
+        3: [(3, Phase.PENDING, {"gpus": 0, "project_name": "nlp"})],
+        9: [(1, Phase.RUNNING, {"gpus": 8, "idle_allocated_gpus": 0.0, "idle_gpus": 0})],
+        14: [(1, Phase.RUNNING, {"gpus": 8, "idle_allocated_gpus": 2.5, "idle_gpus": 2})],
+        20: [(1, Phase.FAILED, {"gpus": 0, "idle_allocated_gpus": 0.0, "idle_gpus": 0})],
+    }
+    for number in range(40):
+        at = FIRST + number * STEP + STEP / 2
+        await tell_capacity(agent, 16, FIRST + number * STEP)
+        await fleet_record(db, 1, FIRST + number * STEP)
+        for workload_number, phase, members in lived.get(number, []):
+            await tell(agent, workload_number, phase, at, **members)
+        if number == 30:
+            await agent.send(Delete(id=UUID(int=2), deleted_at=at), now=at)
+    recorded = await series(db)
+    assert len(recorded.moments) == 40
+    async with db.acquire(1) as connection:
+        for table in ("fleet_cluster", "fleet_project"):
+            await connection.execute(f"DELETE FROM {table} WHERE extract(minute FROM at) <> 0")
+    assert len((await series(db)).moments) < 5
+    await fleet_backfill(db, 1, start=FIRST, end=END)
+    assert (await series(db)).moments == recorded.moments
+
+
+async def test_samples_filled_in_are_read_like_those_that_came(db: Database) -> None:
+    agent = await connected_agent(db, END)
+    await tell(agent, 1, Phase.RUNNING, END, gpus=2)
+    moments = [END - timedelta(seconds=100 * index) for index in range(9, 0, -1)]
+    series = [("GPU_UTILIZATION", ""), ("GPU_UTILIZATION", "GPU-a"), ("GPU_UTILIZATION", "GPU-b")]
+    past = PastSamples(
+        workload_id=UUID(int=1),
+        counted_since=moments[0],
+        series=series,
+        at=moments,
+        figures=[float(10 * row + column) for row in range(9) for column in range(3)],
+    )
+    for _ in range(2):  # what is there already stays
+        async with db.transaction(1) as connection:
+            await measured_backfill(connection, 1, past)
+    points = await measured_list(
+        db,
+        1,
+        UUID(int=1),
+        after=moments[0] - STEP,
+        until=END,
+        origin=moments[0],
+        step=timedelta(seconds=50),
+        types={"GPU_UTILIZATION"},
+        max_labels=10,
+    )
+    assert [point.at for point in points] == moments
+    assert dict(points[4].figures) == {series[0]: 40.0, series[1]: 41.0, series[2]: 42.0}
