@@ -30,8 +30,8 @@ _BEFORE_RUNNING = frozenset({Phase.CREATING, Phase.INITIALIZING, Phase.PENDING})
 
 
 @dataclass(frozen=True, slots=True)
-class History:
-    """`upserts` in the order of time, all different; `delete` None = it still lives."""
+class PastItems:
+    """Of one workload. `upserts` in the order of time, all different; `delete` None = it still lives."""
 
     upserts: list[Upsert]
     delete: Delete | None = None
@@ -53,19 +53,19 @@ class Historian:
             built_at=world.built_at,
         )
 
-    def of_living(self, workload: SimulatedWorkload) -> History | None:
+    def of_living(self, workload: SimulatedWorkload) -> PastItems | None:
         """None where there is nothing to tell that the agent will not see for itself."""
         if any(pod.holds_resources for pod in workload.pods):
             return self._running(workload)
         if workload.finished_at and workload.first_ready_at and workload.stage != "idle":
             running = self._as_running(workload, workload.first_ready_at)
             upserts = self._running(running).upserts if running else []
-            return History([*upserts, *self._last(workload, workload.finished_at, running)])
+            return PastItems([*upserts, *self._last(workload, workload.finished_at, running)])
         if workload.stage == "pending":
-            return History(list(self._last(workload, workload.created_at)))
+            return PastItems(list(self._last(workload, workload.created_at)))
         return None
 
-    def of_ended(self, ended: EndedWorkload) -> History | None:
+    def of_ended(self, ended: EndedWorkload) -> PastItems | None:
         running = self._as_running(ended.workload, ended.started_at)
         if running is None:
             return None
@@ -74,15 +74,15 @@ class Historian:
             over = self._as_ended(running, ended)
             history.upserts.extend(self._last(over, ended.ended_at, running))
         delete = Delete(id=UUID(ended.workload.uid), deleted_at=_instant(ended.deleted_at))
-        return History(history.upserts, delete)
+        return PastItems(history.upserts, delete)
 
-    def _running(self, workload: SimulatedWorkload) -> History:
+    def _running(self, workload: SimulatedWorkload) -> PastItems:
         """From its creation to the present, which the workload's pods stand for."""
         derived = self._deriver.derive(workload)
         if derived is None:
-            return History([])
+            return PastItems([])
         steps = [*_waiting(derived), *self._holding(workload, derived)]
-        return History(steps)
+        return PastItems(steps)
 
     def _holding(self, workload: SimulatedWorkload, derived: Derived) -> Iterator[Upsert]:
         """Measured from when it ran; what does nothing counts as idle a while later."""
@@ -204,7 +204,7 @@ def _instant(at: Seconds) -> datetime:
     return datetime.fromtimestamp(int(at), UTC)
 
 
-def in_rounds(histories: Iterable[History]) -> Iterator[list[Upsert]]:
+def in_rounds(histories: Iterable[PastItems]) -> Iterator[list[Upsert]]:
     """The first item of every history, then every second one: a batch holds a workload once."""
     rounds: list[list[Upsert]] = []
     for history in histories:

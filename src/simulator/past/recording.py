@@ -12,7 +12,7 @@ from uuid import UUID
 
 from simulator.model.model import Seconds
 from simulator.past.ended import MOST_ENDED, draw_ended
-from simulator.past.history import Historian, History, in_rounds
+from simulator.past.history import Historian, PastItems, in_rounds
 from simulator.past.samples import past_samples
 from simulator.simulation.world import World
 from watchbill.identity import FIRST_TENANT_ID
@@ -41,7 +41,7 @@ async def record_histories(
     Returns how many they are.
     """
     historian = Historian(world, cluster_id, seed=seed, window=idle_window)
-    histories: list[History] = []
+    histories: list[PastItems] = []
     ended = draw_ended(world, seed=seed, number=min(len(world.workloads), MOST_ENDED), now=now)
     for number, history in enumerate(
         [
@@ -58,7 +58,7 @@ async def record_histories(
 
 
 async def _write(
-    db: Database, cluster_id: UUID, histories: Sequence[History], now: datetime
+    db: Database, cluster_id: UUID, histories: Sequence[PastItems], now: datetime
 ) -> None:
     for upserts in in_rounds(histories):
         for batch in _batches(upserts):
