@@ -3,8 +3,11 @@
 One tenant's failure stops no other: the rest of a round goes on, and the round counts as failed.
 """
 
+import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import structlog
 
@@ -19,7 +22,12 @@ from watchbill.store.identity.audit import audit_purge
 from watchbill.store.metrics.measured import measured_purge
 from watchbill.store.postgres.clock import RetentionClock
 from watchbill.store.postgres.database import Database
-from watchbill.store.usage.accounting import usage_account, usage_purge
+from watchbill.store.usage.accounting import (
+    ClusterAccount,
+    usage_begin,
+    usage_finish,
+    usage_purge,
+)
 from watchbill.store.workloads.deletion import tenant_list, workload_purge
 from watchbill.store.workloads.tally import tally_sweep
 
@@ -37,6 +45,7 @@ def start_maintenance(services: Services) -> None:
         "clock", timedelta(seconds=STEP_SECONDS), datetime.now(UTC), is_required=False
     )
     services.background.include(state)
+    rounds = UsageRounds()
 
     async def purge(_: datetime) -> None:
         now = await trusted(clock.purge_time, state)
@@ -49,7 +58,7 @@ def start_maintenance(services: Services) -> None:
 
     async def account(at: datetime) -> None:
         if await trusted(clock.check, state) is not None:
-            await account_usage(db, at)
+            await rounds.run(db, at)
 
     async def write_audit(_: datetime) -> None:
         await services.audit.flush()
@@ -107,13 +116,51 @@ async def purge_old(db: Database, settings: ServerSettings, *, now: datetime) ->
     await for_each_tenant(db, purge_measured, purge_records, purge_audit, purge_usage)
 
 
-async def account_usage(db: Database, now: datetime) -> None:
-    """Account every tenant's usage as far as it is settled."""
+class UsageRounds:
+    """Accounts every tenant's usage as far as it is settled, a step of each cluster in turn.
 
-    async def account(tenant_id: int) -> None:
-        await usage_account(db, tenant_id, now)
+    So a cluster with more than there is time for delays no other. It goes on in the next round where it was.
+    """
 
-    await for_each_tenant(db, account)
+    def __init__(self, *, seconds: float = ACCOUNT_EVERY_SECONDS) -> None:
+        self._seconds = seconds
+        self._positions: dict[UUID, UUID] = {}
+        """By cluster that was not done, the last workload that was."""
+
+    async def run(self, db: Database, now: datetime) -> None:
+        """Raises ExceptionGroup of the clusters that failed, when the others are done or time is up."""
+        deadline = asyncio.get_running_loop().time() + self._seconds
+        waiting: deque[ClusterAccount] = deque()
+        failures: list[Exception] = []
+        unfinished: set[int] = set()
+        tenants = await tenant_list(db)
+        for tenant_id in tenants:
+            try:
+                waiting += await usage_begin(db, tenant_id, now, self._positions)
+            except Exception as error:
+                error.add_note(f"tenant {tenant_id}")
+                failures.append(error)
+                unfinished.add(tenant_id)
+        self._positions = {}
+        while waiting and asyncio.get_running_loop().time() < deadline:
+            cluster = waiting.popleft()
+            try:
+                if await cluster.step(db):
+                    waiting.append(cluster)
+            except Exception as error:
+                error.add_note(f"tenant {cluster.tenant_id}: cluster {cluster.cluster_id}")
+                failures.append(error)
+                unfinished.add(cluster.tenant_id)
+        for cluster in waiting:
+            self._positions[cluster.cluster_id] = cluster.after
+            unfinished.add(cluster.tenant_id)
+        for tenant_id in tenants:
+            if tenant_id not in unfinished:
+                await usage_finish(db, tenant_id, now)
+        if failures:
+            raise ExceptionGroup(
+                f"{len(failures)} clusters or tenants were not accounted", failures
+            )
 
 
 async def record_fleets(db: Database, at: datetime) -> None:

@@ -12,6 +12,7 @@ from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import upsert, workload
 from watchbill.protocol import Delete, Heartbeat, NodePoolCapacity
 from watchbill.query import Scope
+from watchbill.store.fleet import fleet as fleet_module
 from watchbill.store.fleet.fleet import (
     WAIT_BOUNDS,
     fleet_now,
@@ -137,7 +138,7 @@ async def test_an_instant_is_recorded_once_by_whoever_comes_first(fleet: Databas
 
 async def test_what_is_too_old_is_forgotten_and_what_was_missed_is_absent(fleet: Database) -> None:
     minutes = timedelta(minutes=1)
-    for at in (NOW - timedelta(days=31), NOW - 10 * minutes, NOW):
+    for at in (NOW - timedelta(days=32), NOW - 10 * minutes, NOW):
         await fleet_record(fleet, 1, at)
     series = await fleet_series(fleet, ALL, start=NOW - 30 * minutes, end=NOW, now=NOW)
     assert [moment.at for moment in series.moments] == [NOW - 10 * minutes, NOW]
@@ -177,3 +178,50 @@ def test_the_median_of_counts() -> None:
         assert found is not None
         assert 0.7 * seconds <= found <= 1.42 * seconds
     assert median_of({0: 1}) == 0.5
+
+
+async def project_rows(db: Database) -> list[int]:
+    async with db.acquire(1) as connection:
+        rows = await connection.fetch("SELECT count(*) FROM fleet_project GROUP BY at ORDER BY at")
+    return [row["count"] for row in rows]
+
+
+async def test_a_cluster_of_many_projects_is_counted_less_often_and_the_last_counts_stand(
+    fleet: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20,000 projects took 26 GB in 30 days. The first cluster has two projects here, the others one."""
+    monkeypatch.setattr(fleet_module, "ROWS_PER_INSTANT", 1)
+    step = timedelta(minutes=5)
+    agent = await connected_agent(fleet, NOW, number=3)
+    for number in range(6):
+        now = NOW + number * step
+        await agent.send(upsert(workload(100 + number, gpus=1, project_name="far")), now=now)
+        assert await fleet_record(fleet, 1, now)
+    assert await project_rows(fleet) == [4, 2, 4, 2, 4, 2]
+    end = NOW + 5 * step
+    series = await fleet_series(fleet, ALL, start=NOW, end=end, now=end)
+    assert [moment.workloads for moment in series.moments] == [10, 11, 12, 13, 14, 15]
+    assert [moment.pending.count for moment in series.moments] == [3] * 6
+    first = await fleet_series(fleet, FIRST, start=NOW, end=end, now=end)
+    assert [moment.workloads for moment in first.moments] == [8] * 6
+    nlp = await project_scope(fleet, "nlp")
+    part = await fleet_series(fleet, nlp, start=NOW, end=end, now=end)
+    assert [moment.gpus.allocated for moment in part.moments] == [2.5] * 6
+
+
+async def test_after_a_silence_every_cluster_is_counted_anew(
+    fleet: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "ROWS_PER_INSTANT", 1)
+    for minutes in (0, 10):
+        assert await fleet_record(fleet, 1, NOW + timedelta(minutes=minutes))
+    assert await project_rows(fleet) == [3, 3]
+    end = NOW + timedelta(minutes=10)
+    series = await fleet_series(fleet, ALL, start=NOW, end=end, now=end)
+    assert [moment.at for moment in series.moments] == [NOW, end], "what was missed is absent"
+
+
+def test_so_many_projects_are_counted_so_often() -> None:
+    assert fleet_module._step_of(1_001) == timedelta(minutes=10)
+    assert fleet_module._step_of(20_000) == timedelta(minutes=100)
+    assert fleet_module._step_of(10**9) == timedelta(days=1)

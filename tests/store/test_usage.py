@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import upsert, workload
+from watchbill import maintenance
 from watchbill.prices import Prices
 from watchbill.protocol import Delete
 from watchbill.query import Scope, UsageQuery, parse_usage_filters
 from watchbill.responses.usage import usage_table
 from watchbill.store.postgres.database import Database
+from watchbill.store.usage import accounting
 from watchbill.store.usage.accounting import usage_account, usage_purge, usage_rebuild
 from watchbill.store.usage.report import UsagePage, usage_report
 from watchbill.store.workloads.deletion import workload_purge
@@ -265,3 +267,57 @@ async def test_what_an_agent_claims_beyond_measure_can_be_summed(db: Database) -
         await usage_account(db, 1, at(hours + 8))
     await usage_account(db, 1, END + timedelta(minutes=10))
     assert (await report(db)).totals.allocated_gpu_hours > 0
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7])
+async def test_however_few_rows_are_read_at_once_the_sums_are_the_same(
+    db: Database, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    await story(db)
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    at_once = (await report(db, "workload", "project", "day")).rows
+    await usage_rebuild(db, 1)
+    monkeypatch.setattr(accounting, "STEP_ROWS", rows)
+    monkeypatch.setattr(accounting, "BATCH", 3)
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    assert (await report(db, "workload", "project", "day")).rows == at_once
+
+
+async def test_a_cluster_with_more_than_there_is_time_for_delays_no_other(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each cluster's steps take turns; what there was no time for goes on in the next round."""
+    monkeypatch.setattr(accounting, "BATCH", 2)
+    hostile, other = [await connected_agent(db, FIRST, number=number) for number in (1, 2)]
+    for number in range(1, 41):
+        await tell(hostile, 0, number, 1)
+    await tell(other, 0, 100, 1)
+    await watched(db)
+    turns: list[UUID] = []
+    step = accounting.ClusterAccount.step
+
+    async def counted(cluster: accounting.ClusterAccount, db: Database) -> bool:
+        turns.append(cluster.cluster_id)
+        return await step(cluster, db)
+
+    class Loop:
+        def time(self) -> float:
+            return float(len(turns))
+
+    monkeypatch.setattr(accounting.ClusterAccount, "step", counted)
+    monkeypatch.setattr(maintenance.asyncio, "get_running_loop", Loop)
+    rounds = maintenance.UsageRounds(seconds=20)
+
+    async def hours(cluster_id: UUID) -> float:
+        scope = Scope(1, cluster_ids=frozenset({cluster_id}))
+        return float((await report(db, scope=scope)).totals.allocated_gpu_hours)
+
+    await rounds.run(db, END + timedelta(minutes=10))
+    ours, theirs = other.identity.cluster_id, hostile.identity.cluster_id
+    assert turns.index(ours) <= 1
+    assert await hours(ours) == 72
+    done = await hours(theirs)
+    assert 0 < done < 40 * 72
+    for _ in range(10):
+        await rounds.run(db, END + timedelta(minutes=10))
+    assert await hours(theirs) == 40 * 72

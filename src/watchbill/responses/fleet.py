@@ -159,6 +159,17 @@ class Cluster(Wire, frozen=True, kw_only=True):
     backlog: Annotated[
         int, msgspec.Meta(ge=0, description="Workloads with changes that are not applied yet.")
     ] = 0
+    stored_bytes: Annotated[
+        int | None,
+        msgspec.Meta(
+            description="Bytes of its workloads in the database, live and deleted. Null for who sees only a "
+            "part of the cluster; so is the limit.",
+        ),
+    ] = None
+    stored_bytes_limit: Annotated[
+        int | None,
+        msgspec.Meta(description="Beyond it records are rejected until some are removed."),
+    ] = None
     digest_compared_at: Annotated[
         Instant | None,
         msgspec.Meta(

@@ -102,6 +102,14 @@ class ServerSettings:
         Meta(ge=0, le=2**40),
         Setting("WATCHBILL_DOCUMENT_CACHE_BYTES", "memory for documents that were read"),
     ] = 256 * 1024 * 1024
+    cluster_stored_bytes: Annotated[
+        int,
+        Meta(ge=2**20, le=2**50),
+        Setting(
+            "WATCHBILL_CLUSTER_STORED_BYTES",
+            "bytes of workloads, live and deleted, that one cluster may have in the database",
+        ),
+    ] = 64 * 1024**3
     token_lifetime_seconds: Annotated[
         Lifetime, Setting("WATCHBILL_TOKEN_LIFETIME_SECONDS", "lifetime of access tokens")
     ] = 3600

@@ -42,6 +42,7 @@ from watchbill.query import Scope
 from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.ingest import stream
 from watchbill.store.workloads import quotas
+from watchbill.store.workloads.deletion import workload_purge
 from watchbill.store.workloads.validation import (
     MAX_BATCH_READINGS,
     MAX_BATCH_TRANSITIONS,
@@ -259,7 +260,7 @@ async def test_a_capacity_that_cannot_be_is_left_out_and_told(server: Served, gp
     )
     assert beat.node_pools == pools[1:]
     await stream.heartbeat_apply(server.db, agent.identity, beat, NOW)
-    (shown,) = (await server.get("/api/v1/clusters")).json["clusters"]
+    (shown,) = (await server.get("/api/v1/clusters")).json
     assert [pool["nodePool"] for pool in shown["nodePools"]] == ["h100"]
     (state,) = shown["kinds"]
     assert (state["kind"], state["state"]) == ("Node", "failing")
@@ -559,3 +560,87 @@ async def test_bytes_beyond_an_agents_rate_wait() -> None:
         limiter.charge(agent, 1)
     assert refused.value.retry_after_seconds in (10, 11)
     limiter.charge(AgentIdentity(1, workload(2).id), 1)
+
+
+async def stored(database: Served, number: int = 1) -> int:
+    clusters = await cluster_list(
+        database.db, Scope(1, is_whole_tenant=True), NOW, most_bytes=10**6
+    )
+    (cluster,) = (each for each in clusters if each.name == f"cluster-{number}")
+    assert cluster.stored_bytes_limit == 10**6
+    assert cluster.stored_bytes is not None
+    return cluster.stored_bytes
+
+
+_COUNTED = """
+SELECT (SELECT sum(octet_length(document) + coalesce(octet_length(details), 0)) FROM workload
+    WHERE cluster_id = $1)
++ (SELECT coalesce(sum(octet_length(e)), 0) FROM workload_elements l
+    JOIN workload w ON w.id = l.workload_id, unnest(l.elements) AS e WHERE w.cluster_id = $1)
++ (SELECT sum(100 + coalesce(octet_length(message), 0)) FROM phase_transition t
+    JOIN workload w ON w.id = t.workload_id WHERE w.cluster_id = $1)
+"""
+
+
+async def test_stored_bytes_follow_every_change(server: Served) -> None:
+    agents = [await connected_agent(server.db, NOW, number=number) for number in (1, 2)]
+    later = NOW + timedelta(days=100)
+
+    async def is_exact() -> None:
+        for number, agent in enumerate(agents, start=1):
+            async with server.db.acquire(1) as connection:
+                counted = await connection.fetchval(_COUNTED, agent.identity.cluster_id)
+            assert await stored(server, number) == (counted or 0)
+
+    for round_ in range(20):
+        for number, agent in enumerate(agents):
+            made = [workload(100 * number + n, name="x" * (n + round_)) for n in range(1, 8)]
+            await agent.send(*map(upsert, made), flapping(100 * number + 20, 5), now=NOW)
+            await agent.send(Delete(id=made[round_ % 7].id, deleted_at=NOW), now=NOW)
+    await is_exact()
+    assert await workload_purge(server.db, 1, keep=timedelta(days=1), now=later)
+    await is_exact()
+    async with server.db.acquire(1) as connection:
+        await agents[0].send(upsert(workload(1)), now=NOW)
+        assert await connection.fetchval("SELECT count(*) FROM stored_bytes") < 150
+        await connection.execute("DELETE FROM workload_elements")
+        await connection.execute("DELETE FROM phase_transition")
+        await connection.execute("DELETE FROM workload")
+    assert [await stored(server, number) for number in (1, 2)] == [0, 0]
+
+
+async def test_a_cluster_stores_so_many_bytes_live_and_deleted(server: Served) -> None:
+    agent = await connected_agent(server.db, NOW)
+
+    async def send(*items: Upsert | Delete) -> tuple[str, ...]:
+        agent.seq += 1
+        batch = Batch(stream_id=agent.stream_id, seq=agent.seq, items=items)
+        reply = await stream.batch_apply(server.db, agent.identity, batch, NOW, most_bytes=30_000)
+        return tuple(refused.reason for refused in reply.refused)
+
+    number = 0
+    while not (reasons := await send(upsert(workload(number := number + 1)))):
+        await send(Delete(id=workload(number).id, deleted_at=NOW))
+        assert number < 30, "deleted workloads count"
+    assert "WATCHBILL_CLUSTER_STORED_BYTES" in reasons[0]
+    assert "WATCHBILL_DELETED_RETENTION_DAYS" in reasons[0]
+    assert 30_000 <= await stored(server) < 40_000
+    other = await connected_agent(server.db, NOW, number=2)
+    assert (await other.send(upsert(workload(900)), now=NOW)).refused == ()
+    await workload_purge(server.db, 1, keep=timedelta(days=1), now=NOW + timedelta(days=100))
+    assert not await send(upsert(workload(number))), "there is room again"
+
+
+async def test_so_many_refusals_of_a_cluster_are_kept(
+    server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "MAX_REFUSED_ITEMS", 10)
+    agent = await connected_agent(server.db, NOW)
+    for number in range(1, 8):
+        impossible = [
+            upsert(workload(10 * number + n, additional_fields={"a": nested(50)})) for n in range(5)
+        ]
+        await agent.send(*impossible, now=NOW + timedelta(seconds=number))
+    (cluster,) = await cluster_list(server.db, Scope(1, is_whole_tenant=True), NOW)
+    assert {refused.id.int // 10 for refused in cluster.refused} == {6, 7}
+    assert len(cluster.refused) == 10

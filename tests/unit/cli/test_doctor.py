@@ -117,3 +117,13 @@ async def test_no_server_at_all() -> None:
     outcome = await watchbill("doctor", environ=environ)
     assert outcome.code == 3
     assert outcome.out.startswith("fail  server      http://127.0.0.1:9: Cannot reach")
+
+
+def test_how_much_is_stored_is_told_before_records_are_rejected() -> None:
+    limit = 10 * 2**30
+    assert "storage" not in findings(storedBytes=7 * 2**30, storedBytesLimit=limit)
+    assert "storage" not in findings(), "whoever sees a part of the cluster is told nothing"
+    full = findings(storedBytes=9 * 2**30, storedBytesLimit=limit)["storage"]
+    assert full.outcome is Outcome.WARN
+    assert full.what.startswith("west: 9 GiB of 10 GiB are stored")
+    assert "WATCHBILL_CLUSTER_STORED_BYTES" in (full.advice or "")

@@ -41,7 +41,13 @@ async def get_cluster_by_uuid(call: Call) -> Answer:
 
 
 async def _list_clusters(call: Call) -> list[Cluster]:
-    listed = await cluster_list(call.db, _clusters(call), call.now, workloads=call.access)
+    listed = await cluster_list(
+        call.db,
+        _clusters(call),
+        call.now,
+        workloads=call.access,
+        most_bytes=call.services.settings.cluster_stored_bytes,
+    )
     if call.values["verbosity"] == "metadata":
         return [msgspec.structs.replace(cluster, status=None) for cluster in listed]
     return listed

@@ -55,7 +55,8 @@ async def agent_hello(call: Call) -> Answer:
 
 
 async def agent_batch(call: Call) -> Answer:
-    return await _answer(call, decode_batch, batch_apply, most_bytes=AGENT_BATCH_BYTES)
+    apply = partial(batch_apply, most_bytes=call.services.settings.cluster_stored_bytes)
+    return await _answer(call, decode_batch, apply, most_bytes=AGENT_BATCH_BYTES)
 
 
 async def agent_inventory(call: Call) -> Answer:

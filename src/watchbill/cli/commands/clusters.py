@@ -10,11 +10,20 @@ import typer
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.session import CommandContext, server_command
-from watchbill.cli.output.humanize import NONE, format_age, format_count, format_number, plural
+from watchbill.cli.output.humanize import (
+    NONE,
+    format_age,
+    format_bytes,
+    format_count,
+    format_number,
+    plural,
+)
 from watchbill.cli.output.terminal import DOCUMENTS, PHASE_COLOURS, Cell, safe, table_lines
 
 if TYPE_CHECKING:
     from watchbill.responses.fleet import Cluster, HeldDeletions
+
+STORED_WARN_SHARE = 0.8
 
 ClusterArgument = Annotated[
     str, typer.Argument(metavar="NAME|ID", help="Name or id of the cluster.")
@@ -125,11 +134,21 @@ def _problems(cluster: "Cluster") -> list[str]:
         )
     if cluster.held_deletions:
         problems.append(held_text(cluster.held_deletions, cluster.name))
+    if stored := stored_text(cluster):
+        problems.append(stored)
     if cluster.takeovers:
         problems.append(
             f"{plural(cluster.takeovers, 'takeover')}: do two agents run with one credential?"
         )
     return problems
+
+
+def stored_text(cluster: "Cluster") -> str | None:
+    """Said where nearly as much is stored as may be."""
+    stored, limit = cluster.stored_bytes, cluster.stored_bytes_limit
+    if stored is None or not limit or stored < STORED_WARN_SHARE * limit:
+        return None
+    return f"{format_bytes(stored)} of {format_bytes(limit)} are stored; beyond that records are rejected"
 
 
 def held_text(held: "HeldDeletions", name: str) -> str:

@@ -234,6 +234,8 @@ def _message(kinds: "Iterable[KindState]") -> str:
 
 
 def _problems(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
+    from watchbill.cli.commands.clusters import held_text, stored_text
+
     name = cluster.name
     if cluster.agent_version and cluster.agent_version != __version__:
         yield _version("agent", f"the agent of {name}", cluster.agent_version)
@@ -242,10 +244,11 @@ def _problems(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
         what = f"{name}: {count}: {cluster.refused[0].reason}"
         yield Finding(Outcome.WARN, "records", what, "`watchbill clusters` lists them")
     if cluster.held_deletions:
-        from watchbill.cli.commands.clusters import held_text
-
         what = f"{name}: {held_text(cluster.held_deletions, name)}"
         yield Finding(Outcome.WARN, "deletions", what, "look whether they are really gone")
+    if stored := stored_text(cluster):
+        advice = "raise WATCHBILL_CLUSTER_STORED_BYTES, or keep deleted workloads for fewer days"
+        yield Finding(Outcome.WARN, "storage", f"{name}: {stored}", advice)
     if cluster.backlog > BACKLOG_WARN:
         what = f"{name}: {plural(cluster.backlog, 'workload')} with changes that wait to be sent"
         yield Finding(Outcome.WARN, "backlog", what, "look at the agent's log there")

@@ -35,6 +35,8 @@ _T = TypeVar("_T")
 
 _CLUSTERS = (
     "SELECT c.*, h.held, h.held_since, h.is_held_refused, "
+    "(SELECT greatest(0, coalesce(sum(s.bytes), 0))::bigint FROM stored_bytes s "
+    "WHERE s.tenant_id = c.tenant_id AND s.cluster_id = c.id) AS stored_bytes, "
     "(SELECT coalesce(sum(w.workloads), 0)::bigint FROM workload_tally w "
     "WHERE w.tenant_id = c.tenant_id AND w.cluster_id = c.id "
     "AND ($6 OR w.cluster_id = ANY($7::uuid[]) OR w.department_id = ANY($8::int[]) "
@@ -63,7 +65,12 @@ _GAPS = (
 
 
 async def cluster_list(
-    db: Database, scope: Scope, now: datetime, *, workloads: Scope | None = None
+    db: Database,
+    scope: Scope,
+    now: datetime,
+    *,
+    workloads: Scope | None = None,
+    most_bytes: int | None = None,
 ) -> list[Cluster]:
     """The clusters in scope, each with the number of its workloads that may be read (`workloads`, else the
     same scope). One of which only a part is granted tells nothing of its other parts."""
@@ -99,6 +106,7 @@ async def cluster_list(
             row,
             now,
             is_whole=scope.is_whole_tenant or row["id"] in scope.cluster_ids,
+            most_bytes=most_bytes,
             refused=[entry for entry in refused if entry["cluster_id"] == row["id"]],
             gaps=[gap for gap in gaps if gap["cluster_id"] == row["id"]],
         )
@@ -121,6 +129,7 @@ def _cluster(
     now: datetime,
     *,
     is_whole: bool,
+    most_bytes: int | None,
     refused: list[Row],
     gaps: list[Row],
 ) -> Cluster:
@@ -148,14 +157,12 @@ def _cluster(
         last_change_at=row["last_change_at"] if is_whole else None,
         last_inventory_at=row["last_inventory_at"],
         backlog=row["backlog"] if is_whole else 0,
+        stored_bytes=row["stored_bytes"] if is_whole else None,
+        stored_bytes_limit=most_bytes if is_whole else None,
         digest_compared_at=row["digest_compared_at"] if is_whole else None,
         digest_mismatches=row["digest_mismatches"] if is_whole else 0,
         reason=_reason(row, state, now, is_whole=is_whole),
-        held_deletions=HeldDeletions(
-            count=row["held"], since=row["held_since"], is_refused=row["is_held_refused"]
-        )
-        if row["held"] and is_whole
-        else None,
+        held_deletions=_held(row) if is_whole else None,
         agent_version=row["agent_version"],
         kubernetes_version=row["kubernetes_version"],
         updated_at=row["last_message_at"],
@@ -164,6 +171,14 @@ def _cluster(
             state=_PLATFORM_STATES[state],
             platform=ClusterPlatform(kube_version=row["kubernetes_version"]),
         ),
+    )
+
+
+def _held(row: Row) -> HeldDeletions | None:
+    if not row["held"]:
+        return None
+    return HeldDeletions(
+        count=row["held"], since=row["held_since"], is_refused=row["is_held_refused"]
     )
 
 

@@ -1,7 +1,8 @@
 """The fleet's headline figures: now, from the tally, and every five minutes, as recorded.
 
 Both are summed within the caller's scope; the series is kept by project, so a scope is a condition like any
-other. Every server tries to record, at every instant; the one that gets the instant's lock writes.
+other. Every server tries to record, at every instant; the one that gets the instant's lock writes. A cluster of
+many projects is counted less often, and what was counted last stands until it is counted again.
 """
 
 import math
@@ -114,6 +115,14 @@ def buckets_by_instant(rows: Iterable[Row]) -> dict[datetime, dict[int, int]]:
 STEP_SECONDS = 300
 KEPT = timedelta(days=30)
 MAX_POINTS = 300
+ROWS_PER_INSTANT = 1_000
+"""Of one cluster: where there are more, it is counted at every second instant, every third one …"""
+LONGEST_STEP = timedelta(days=1)
+_AT_INSTANTS = (
+    "fleet_cluster c JOIN fleet_project w ON w.tenant_id = c.tenant_id "
+    "AND w.at = coalesce(c.counted_at, c.at) AND w.cluster_id = c.cluster_id"
+)
+"""The rows of projects that count at an instant `c.at`."""
 WRITE_TIMEOUT_SECONDS = 60
 _LOCK = 0x77666C  # any number that only this uses
 
@@ -189,15 +198,17 @@ async def fleet_series(
 ) -> FleetSeries:
     """What was recorded in [start, end], thinned out to at most `MAX_POINTS` instants."""
     step, wanted = instants(max(start, now - KEPT), min(end, now))
-    summed = _at_instants(scope, wanted, now)
+    summed = Statement(now)
+    in_scope(summed, scope)
+    summed.conditions.append(f"c.at = ANY({summed.bind(wanted, '::timestamptz[]')})")
     async with db.acquire(scope.tenant_id) as connection:
         recorded = await _recorded(connection, scope, wanted)
         rows = await connection.fetch(
-            f"SELECT w.at, {_columns(SUMS)} FROM fleet_project w WHERE {summed.where} GROUP BY w.at",
+            f"SELECT c.at, {_columns(SUMS)} FROM {_AT_INSTANTS} WHERE {summed.where} GROUP BY c.at",
             *summed.parameters,
         )
         waits = await connection.fetch(
-            "SELECT w.at, n.bucket, sum(n.count)::bigint AS count FROM fleet_project w, "
+            f"SELECT c.at, n.bucket, sum(n.count)::bigint AS count FROM {_AT_INSTANTS}, "
             f"unnest(w.wait_buckets, w.wait_counts) AS n(bucket, count) WHERE {summed.where} "
             "GROUP BY 1, 2",
             *summed.parameters,
@@ -216,13 +227,6 @@ async def fleet_series(
             for at, total in sorted(recorded.items())
         ],
     )
-
-
-def _at_instants(scope: Scope, wanted: Sequence[datetime], now: datetime) -> Statement:
-    statement = Statement(now)
-    in_scope(statement, scope)
-    statement.conditions.append(f"w.at = ANY({statement.bind(wanted, '::timestamptz[]')})")
-    return statement
 
 
 async def _recorded(
@@ -260,20 +264,57 @@ async def fleet_record(db: Database, tenant_id: int, at: datetime) -> bool:
         clusters = await fleet_capacities(connection, tenant_id) if is_ours and not is_kept else []
         if not clusters:
             return False
-        await connection.execute(_RECORD, at, tenant_id, at - DAY, list(WAIT_BOUNDS))
-        await connection.executemany(
-            "INSERT INTO fleet_cluster (tenant_id, at, cluster_id, gpu) VALUES ($1, $2, $3, $4)",
-            [(tenant_id, at, cluster_id, gpu) for cluster_id, gpu in clusters],
+        counted_at = await _standing_counts(connection, tenant_id, at)
+        due = [cluster_id for cluster_id, _ in clusters if cluster_id not in counted_at]
+        await connection.execute(_RECORD, at, tenant_id, at - DAY, list(WAIT_BOUNDS), due)
+        await connection.execute(
+            _RECORD_CLUSTERS,
+            tenant_id,
+            at,
+            [cluster_id for cluster_id, _ in clusters],
+            [gpu for _, gpu in clusters],
+            [counted_at.get(cluster_id) for cluster_id, _ in clusters],
         )
-        for table in ("fleet_cluster", "fleet_project"):
+        for table, kept in (("fleet_cluster", KEPT), ("fleet_project", KEPT + LONGEST_STEP)):
             await connection.execute(
                 f"DELETE FROM {table} WHERE tenant_id = $1 "
                 "AND at < least($2, clock_timestamp()) - $3::interval",
                 tenant_id,
                 at,
-                KEPT,
+                kept,
             )
     return True
+
+
+async def _standing_counts(
+    connection: Connection, tenant_id: int, at: datetime
+) -> dict[UUID, datetime]:
+    """Clusters that need not be counted at this instant, and the instants at which they were."""
+    rows = await connection.fetch(
+        "SELECT cluster_id, coalesce(counted_at, at) AS counted_at, project_rows FROM fleet_cluster "
+        "WHERE tenant_id = $1 AND at = $2 AND project_rows > $3",
+        tenant_id,
+        at - timedelta(seconds=STEP_SECONDS),
+        ROWS_PER_INSTANT,
+    )
+    return {
+        row["cluster_id"]: row["counted_at"]
+        for row in rows
+        if at - row["counted_at"] < _step_of(row["project_rows"])
+    }
+
+
+def _step_of(project_rows: int) -> timedelta:
+    instants_apart = math.ceil(project_rows / ROWS_PER_INSTANT)
+    return min(timedelta(seconds=STEP_SECONDS * instants_apart), LONGEST_STEP)
+
+
+_RECORD_CLUSTERS = (
+    "INSERT INTO fleet_cluster (tenant_id, at, cluster_id, gpu, counted_at, project_rows) "
+    "SELECT $1, $2, n.id, n.gpu, n.counted_at, (SELECT count(*) FROM fleet_project w "
+    "WHERE w.tenant_id = $1 AND w.at = coalesce(n.counted_at, $2) AND w.cluster_id = n.id) "
+    "FROM unnest($3::uuid[], $4::bigint[], $5::timestamptz[]) AS n(id, gpu, counted_at)"
+)
 
 
 def _columns(figures: dict[str, str]) -> str:
@@ -283,11 +324,14 @@ def _columns(figures: dict[str, str]) -> str:
 _KEY = "w.cluster_id, w.project_id, coalesce(w.department_id, 0)"
 _RECORD = (
     f"WITH live AS (SELECT {_KEY} AS department_id, {_columns(COUNTS)} FROM {TALLY} w "
-    "WHERE w.tenant_id = $2 GROUP BY 1, 2, 3 HAVING sum(w.workloads) > 0), "
+    "WHERE w.tenant_id = $2 AND w.cluster_id = ANY($5::uuid[]) "
+    "GROUP BY 1, 2, 3 HAVING sum(w.workloads) > 0), "
     f"failed AS (SELECT {_KEY} AS department_id, count(*)::int AS failed_in_day FROM workload w "
-    f"WHERE w.tenant_id = $2 AND {FAILED.format('$3::timestamptz')} GROUP BY 1, 2, 3), "
+    f"WHERE w.tenant_id = $2 AND w.cluster_id = ANY($5::uuid[]) "
+    f"AND {FAILED.format('$3::timestamptz')} GROUP BY 1, 2, 3), "
     f"waits AS (SELECT {_KEY} AS department_id, width_bucket({WAITED}, $4::float8[]) AS bucket, "
-    f"count(*)::int AS count FROM {PENDING} AND w.tenant_id = $2 GROUP BY 1, 2, 3, 4), "
+    f"count(*)::int AS count FROM {PENDING} AND w.tenant_id = $2 "
+    "AND w.cluster_id = ANY($5::uuid[]) GROUP BY 1, 2, 3, 4), "
     "waiting AS (SELECT cluster_id, project_id, department_id, array_agg(bucket ORDER BY bucket) "
     "AS wait_buckets, array_agg(count ORDER BY bucket) AS wait_counts FROM waits GROUP BY 1, 2, 3) "
     f"INSERT INTO fleet_project (tenant_id, at, cluster_id, project_id, department_id, "

@@ -39,6 +39,7 @@ from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.postgres.errors import VALUE_ERRORS, value_reason
 from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.idle import idle_hours_list
+from watchbill.store.workloads.quotas import MAX_STORED_BYTES, refuse_all, stored_bytes
 from watchbill.store.workloads.validation import (
     MAX_BATCH_TRANSITIONS,
     newest_transitions,
@@ -54,6 +55,8 @@ CLOCK_TOLERANCE = timedelta(seconds=5)
 MESSAGES_CHARACTERS = 200_000
 """Of all kinds of a cluster; where more were sent, each is cut to its share."""
 MIN_MESSAGE_CHARACTERS = 200
+MAX_REFUSED_ITEMS = 1_000
+"""Kept of a cluster, the newest: an agent that was taken over has ever new ids."""
 
 log = structlog.get_logger(__name__)
 
@@ -114,7 +117,12 @@ async def _idle_hours(
 
 
 async def batch_apply(
-    db: Database, agent: AgentIdentity, batch: Batch, now: datetime
+    db: Database,
+    agent: AgentIdentity,
+    batch: Batch,
+    now: datetime,
+    *,
+    most_bytes: int = MAX_STORED_BYTES,
 ) -> BatchReply:
     """Apply a batch once. Raises Superseded, and Conflict on a gap with the number expected as details."""
     async with db.transaction(agent.tenant_id) as connection:
@@ -130,6 +138,9 @@ async def batch_apply(
         await _record_gap(connection, agent, cluster["last_contact_at"], observed_until)
         refused, repaired, items = await _valid_items(batch.items, now)
         items = await _bound_deletions(connection, agent, items, now)
+        if await stored_bytes(connection, agent.tenant_id, agent.cluster_id) >= most_bytes:
+            refused += refuse_all([item for item in items if isinstance(item, Upsert)], most_bytes)
+            items = [item for item in items if isinstance(item, Delete)]
         refused += await _apply_items(connection, agent, items, now)
         await _show_problems(connection, agent, batch.items, [*repaired, *refused], now)
         scrapes = list(plausible_scrapes(batch.scrapes, now))
@@ -375,3 +386,12 @@ async def _show_problems(
         "ON CONFLICT (tenant_id, cluster_id, workload_id) DO UPDATE SET reason = $4, at = $5",
         [(agent.tenant_id, agent.cluster_id, id_, reason, now) for id_, reason in reasons.items()],
     )
+    if reasons:
+        await connection.execute(
+            "DELETE FROM refused_item WHERE tenant_id = $1 AND cluster_id = $2 AND workload_id IN "
+            "(SELECT workload_id FROM refused_item WHERE tenant_id = $1 AND cluster_id = $2 "
+            "ORDER BY at DESC, workload_id OFFSET $3)",
+            agent.tenant_id,
+            agent.cluster_id,
+            MAX_REFUSED_ITEMS,
+        )

@@ -6,9 +6,11 @@ anything ever has to be accounted again; what does comes late is marked by a tri
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import TypeVar
 from uuid import UUID
 
 from watchbill.accounting import (
@@ -29,8 +31,15 @@ SETTLED_AFTER = timedelta(minutes=10)
 PIECE = timedelta(days=1)
 """The longest time of one workload that is accounted at once; what lies behind follows in the next pass."""
 BATCH = 500
+STEP_ROWS = 50_000
+"""Steps, phases and samples, each, that are read at once: an agent that was taken over tells millions."""
+_SHORTEST = timedelta(milliseconds=1)
 MAX_DAY_SUM = 9 * 10**18
 """Of one workload's day: more than 100,000 GPUs have, and what a column holds; an agent may claim more."""
+FROM_THE_FIRST = UUID(int=0)
+"""Below every workload's id."""
+NOTHING: Mapping[UUID, UUID] = MappingProxyType({})
+_T = TypeVar("_T")
 _LOCK = 0x777573  # any number that only this uses
 _UTILIZATION = f"GPU_UTILIZATION{SEPARATOR}%"
 _SAMPLE_SPAN = timedelta(milliseconds=MAX_SAMPLE_SPAN_MS)
@@ -49,26 +58,34 @@ _STEPS = """
 SELECT u.* FROM unnest($2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS n(id, start, stop)
 CROSS JOIN LATERAL (SELECT * FROM usage_step u WHERE u.tenant_id = $1 AND u.workload_id = n.id
     AND u.at < n.stop AND u.at >= coalesce((SELECT max(at) FROM usage_step
-    WHERE tenant_id = $1 AND workload_id = n.id AND at <= n.start), n.start)) AS u
-ORDER BY u.workload_id, u.at
+    WHERE tenant_id = $1 AND workload_id = n.id AND at <= n.start), n.start)
+    ORDER BY u.at LIMIT $5) AS u
+ORDER BY u.workload_id, u.at LIMIT $5
 """
 _PHASES = """
 SELECT n.id AS workload_id, t.at, t.phase
 FROM unnest($2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS n(id, start, stop)
 CROSS JOIN LATERAL (SELECT at, phase, number FROM phase_transition t WHERE t.tenant_id = $1
     AND t.workload_id = n.id AND t.at < n.stop AND t.number >= coalesce((SELECT max(number)
-    FROM phase_transition WHERE tenant_id = $1 AND workload_id = n.id AND at <= n.start), 0)) AS t
-ORDER BY n.id, t.number
+    FROM phase_transition WHERE tenant_id = $1 AND workload_id = n.id AND at <= n.start), 0)
+    ORDER BY t.number LIMIT $5) AS t
+ORDER BY n.id, t.number LIMIT $5
 """
 _SAMPLES = """
 SELECT n.id AS workload_id, m.at, (SELECT avg(v.value) FROM unnest(l.series, m."values") AS v(series, value)
-    WHERE v.series LIKE $5) AS utilization
+    WHERE v.series LIKE $6) AS utilization
 FROM unnest($2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS n(id, start, stop)
 JOIN measured_sample m ON m.tenant_id = $1 AND m.workload_id = n.id
-    AND m.at > n.start - $6::interval AND m.at <= n.stop + $6::interval
+    AND m.at > n.start - $7::interval AND m.at <= n.stop + $7::interval
 JOIN measured_layout l ON l.tenant_id = m.tenant_id AND l.id = m.layout
-WHERE EXISTS (SELECT 1 FROM unnest(l.series) AS s WHERE s LIKE $5) ORDER BY n.id, m.at
+WHERE EXISTS (SELECT 1 FROM unnest(l.series) AS s WHERE s LIKE $6) ORDER BY n.id, m.at LIMIT $5
 """
+_HISTORY: tuple[tuple[str, str, tuple[object, ...]], ...] = (
+    ("steps", _STEPS, ()),
+    ("phases", _PHASES, ()),
+    ("samples", _SAMPLES, (_UTILIZATION, _SAMPLE_SPAN)),
+)
+"""What a history is read by, and the parameters of each query behind the limit."""
 _KEEP_DIMENSIONS = """
 INSERT INTO usage_workload AS u (tenant_id, workload_id, cluster_id, name, namespace, type, category,
     submitted_by, priority_class_name, node_pool)
@@ -111,11 +128,76 @@ class _Due:
     is_rewound: bool
 
 
-async def usage_account(db: Database, tenant_id: int, now: datetime) -> int:
-    """Account all that is settled, cluster by cluster. Returns how many pieces there were.
+@dataclass(slots=True)
+class ClusterAccount:
+    """The accounting of one cluster in one round, a bounded step at a time."""
 
-    Raises ExceptionGroup where clusters failed, once the others are accounted.
-    """
+    tenant_id: int
+    cluster_id: UUID
+    horizon: datetime
+    since: datetime
+    after: UUID = FROM_THE_FIRST
+    """The workloads up to this one were looked at in this pass."""
+    pieces: int = 0
+    _moved: int = 0
+
+    async def step(self, db: Database) -> bool:
+        """Look at so many workloads, and read so many rows. Returns whether there is more to do."""
+        async with db.transaction(self.tenant_id) as connection:
+            if not await connection.fetchval(
+                "SELECT pg_try_advisory_xact_lock($1, $2)", _LOCK, self.tenant_id
+            ):
+                return False
+            rows = await connection.fetch(
+                _DUE,
+                self.tenant_id,
+                self.cluster_id,
+                self.horizon,
+                self.after,
+                self.since,
+                BATCH,
+            )
+            last = await self._account(connection, rows) if rows else self.after
+        if rows and (len(rows) == BATCH or last != rows[-1]["id"]):
+            self.after = last
+            return True
+        has_moved = self._moved > 0
+        self.after, self._moved = FROM_THE_FIRST, 0
+        return has_moved
+
+    async def _account(self, connection: Connection, rows: Sequence[Row]) -> UUID:
+        """Account a piece of each. Returns the last workload that there was room for."""
+        firsts = {
+            row["workload_id"]: row["at"]
+            for row in await connection.fetch(
+                "SELECT n.id AS workload_id, (SELECT min(at) FROM usage_step u "
+                "WHERE u.tenant_id = $1 AND u.workload_id = n.id) AS at "
+                "FROM unnest($2::uuid[]) AS n(id)",
+                self.tenant_id,
+                [row["id"] for row in rows],
+            )
+        }
+        due = [piece for row in rows if (piece := _due(row, firsts[row["id"]], self.horizon))]
+        ready = [piece for piece in due if piece.start is not None and piece.start < piece.end]
+        histories = await _histories(connection, self.tenant_id, self.cluster_id, ready)
+        last: UUID = rows[-1]["id"]
+        if len(histories) < len(ready):
+            last = ready[len(histories) - 1].id
+        done = [
+            replace(piece, end=histories[piece.id].end) if piece.id in histories else piece
+            for piece in due
+            if piece.id <= last
+        ]
+        await _store(connection, self.tenant_id, self.cluster_id, done, histories)
+        self._moved += len(done)
+        self.pieces += len(done)
+        return last
+
+
+async def usage_begin(
+    db: Database, tenant_id: int, now: datetime, after: Mapping[UUID, UUID] = NOTHING
+) -> list[ClusterAccount]:
+    """What a round has to do, by cluster. `after`: by cluster, where a round before had no more time."""
     async with db.acquire(tenant_id) as connection:
         clusters = await connection.fetch(
             "SELECT id, last_contact_at FROM cluster "
@@ -126,64 +208,56 @@ async def usage_account(db: Database, tenant_id: int, now: datetime) -> int:
             "SELECT last_at FROM upkeep WHERE task = $1", f"usage {tenant_id}"
         )
     since = datetime(1970, 1, 1, tzinfo=UTC) if last is None else last - PIECE
-    pieces = 0
-    failures: list[Exception] = []
-    for cluster in clusters:
-        horizon = min(cluster["last_contact_at"], now) - SETTLED_AFTER
-        try:
-            while done := await _pass(db, tenant_id, cluster["id"], horizon, since):
-                pieces += done
-        except Exception as error:
-            error.add_note(f"cluster {cluster['id']}")
-            failures.append(error)
-    if failures:
-        raise ExceptionGroup(f"the usage of {len(failures)} clusters was not accounted", failures)
+    return [
+        ClusterAccount(
+            tenant_id=tenant_id,
+            cluster_id=cluster["id"],
+            horizon=min(cluster["last_contact_at"], now) - SETTLED_AFTER,
+            since=since,
+            after=after.get(cluster["id"], FROM_THE_FIRST),
+        )
+        for cluster in clusters
+    ]
+
+
+async def usage_finish(db: Database, tenant_id: int, now: datetime) -> None:
+    """Every cluster of the tenant was accounted: deletions before this round need not be looked for again."""
     async with db.acquire(tenant_id) as connection:
         await connection.execute(
             "INSERT INTO upkeep VALUES ($1, $2) ON CONFLICT (task) DO UPDATE SET last_at = $2",
             f"usage {tenant_id}",
             now,
         )
-    return pieces
 
 
-async def _pass(
-    db: Database, tenant_id: int, cluster_id: UUID, horizon: datetime, since: datetime
-) -> int:
-    """A piece of every workload of a cluster that is due. Returns how many moved on."""
-    after, moved = UUID(int=0), 0
-    while True:
-        async with db.transaction(tenant_id) as connection:
-            if not await connection.fetchval(
-                "SELECT pg_try_advisory_xact_lock($1, $2)", _LOCK, tenant_id
-            ):
-                return 0
-            rows = await connection.fetch(_DUE, tenant_id, cluster_id, horizon, after, since, BATCH)
-            if rows:
-                after = rows[-1]["id"]
-                moved += await _account(connection, tenant_id, cluster_id, rows, horizon)
-        if len(rows) < BATCH:
-            return moved
+async def usage_account(db: Database, tenant_id: int, now: datetime) -> int:
+    """Account all that is settled, cluster by cluster. Returns how many pieces there were.
+
+    Raises ExceptionGroup where clusters failed, once the others are accounted.
+    """
+    accounts = await usage_begin(db, tenant_id, now)
+    failures: list[Exception] = []
+    for cluster in accounts:
+        try:
+            while await cluster.step(db):
+                pass
+        except Exception as error:
+            error.add_note(f"cluster {cluster.cluster_id}")
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup(f"the usage of {len(failures)} clusters was not accounted", failures)
+    await usage_finish(db, tenant_id, now)
+    return sum(cluster.pieces for cluster in accounts)
 
 
-async def _account(
+async def _store(
     connection: Connection,
     tenant_id: int,
     cluster_id: UUID,
-    rows: Sequence[Row],
-    horizon: datetime,
-) -> int:
-    firsts = {
-        row["workload_id"]: row["at"]
-        for row in await connection.fetch(
-            "SELECT workload_id, min(at) AS at FROM usage_step "
-            "WHERE tenant_id = $1 AND workload_id = ANY($2::uuid[]) GROUP BY 1",
-            tenant_id,
-            [row["id"] for row in rows],
-        )
-    }
-    due = [piece for row in rows if (piece := _due(row, firsts.get(row["id"]), horizon))]
-    rewound = [(piece.id, piece.start) for piece in due if piece.is_rewound]
+    done: Sequence[_Due],
+    histories: Mapping[UUID, UsageHistory],
+) -> None:
+    rewound = [(piece.id, piece.start) for piece in done if piece.is_rewound]
     if rewound:
         await connection.execute(
             "DELETE FROM usage_day d USING unnest($2::uuid[], $3::timestamptz[]) AS n(id, start) "
@@ -192,27 +266,23 @@ async def _account(
             tenant_id,
             *map(list, zip(*rewound, strict=True)),
         )
-    ready = [piece for piece in due if piece.start is not None and piece.start < piece.end]
-    if ready:
-        histories = await _histories(connection, tenant_id, cluster_id, ready)
-        await _add(
-            connection,
-            tenant_id,
-            cluster_id,
-            [
-                (id_, key, sums)
-                for id_, history in histories.items()
-                for key, sums in account(history).items()
-            ],
-        )
-    if due:
+    await _add(
+        connection,
+        tenant_id,
+        cluster_id,
+        [
+            (id_, key, sums)
+            for id_, history in histories.items()
+            for key, sums in account(history).items()
+        ],
+    )
+    if done:
         await connection.execute(
             _ADVANCE,
             tenant_id,
-            [piece.id for piece in due],
-            [piece.end if piece.start is None else max(piece.start, piece.end) for piece in due],
+            [piece.id for piece in done],
+            [piece.end if piece.start is None else max(piece.start, piece.end) for piece in done],
         )
-    return len(due)
 
 
 def _due(row: Row, first: datetime | None, horizon: datetime) -> _Due | None:
@@ -233,19 +303,21 @@ def _due(row: Row, first: datetime | None, horizon: datetime) -> _Due | None:
 
 
 async def _histories(
-    connection: Connection, tenant_id: int, cluster_id: UUID, due: Sequence[_Due]
+    connection: Connection, tenant_id: int, cluster_id: UUID, ready: Sequence[_Due]
 ) -> dict[UUID, UsageHistory]:
-    starts = {piece.id: piece.start or piece.end for piece in due}
-    spans = (list(starts), list(starts.values()), [piece.end for piece in due])
-    steps: defaultdict[UUID, list[UsageStep]] = defaultdict(list)
-    for row in await connection.fetch(_STEPS, tenant_id, *spans):
-        steps[row["workload_id"]].append(_step(row))
-    phases: defaultdict[UUID, list[tuple[datetime, Phase]]] = defaultdict(list)
-    for row in await connection.fetch(_PHASES, tenant_id, *spans):
-        phases[row["workload_id"]].append((row["at"], Phase(row["phase"])))
-    samples: defaultdict[UUID, list[UtilizationSample]] = defaultdict(list)
-    for row in await connection.fetch(_SAMPLES, tenant_id, *spans, _UTILIZATION, _SAMPLE_SPAN):
-        samples[row["workload_id"]].append(UtilizationSample(row["at"], row["utilization"] / 100))
+    """Of as many of the pieces as fit into `STEP_ROWS`, in their order; of the first one at least a part."""
+    pieces = list(ready)
+    rows: dict[str, list[Row]] = {}
+    for name, query, extra in _HISTORY:
+        if not pieces:
+            return {}
+        spans = (
+            [piece.id for piece in pieces],
+            [piece.start for piece in pieces],
+            [piece.end for piece in pieces],
+        )
+        fetched = await connection.fetch(query, tenant_id, *spans, STEP_ROWS + 1, *extra)
+        pieces, rows[name] = _fitting(pieces, fetched)
     gaps = [
         (row["from_at"], row["to_at"])
         for row in await connection.fetch(
@@ -253,20 +325,45 @@ async def _histories(
             "AND to_at > $3",
             tenant_id,
             cluster_id,
-            min(starts.values()),
+            min((piece.start for piece in pieces if piece.start is not None), default=None),
         )
     ]
+    steps = _by_workload(rows["steps"], _step)
+    phases = _by_workload(rows["phases"], lambda row: (row["at"], Phase(row["phase"])))
+    samples = _by_workload(
+        rows["samples"], lambda row: UtilizationSample(row["at"], row["utilization"] / 100)
+    )
     return {
         piece.id: UsageHistory(
-            start=starts[piece.id],
+            start=piece.start or piece.end,
             end=piece.end,
-            steps=steps[piece.id],
-            phases=phases[piece.id],
+            steps=[step for step in steps[piece.id] if step.at < piece.end],
+            phases=[phase for phase in phases[piece.id] if phase[0] < piece.end],
             gaps=gaps,
             samples=samples[piece.id],
         )
-        for piece in due
+        for piece in pieces
     }
+
+
+def _fitting(pieces: list[_Due], rows: list[Row]) -> tuple[list[_Due], list[Row]]:
+    """The pieces of which all rows were read; where that is none, the first one up to its last row."""
+    if len(rows) <= STEP_ROWS:
+        return pieces, rows
+    cut = rows[-1]["workload_id"]
+    whole = [piece for piece in pieces if piece.id < cut]
+    if whole:
+        return whole, [row for row in rows if row["workload_id"] < cut]
+    first = pieces[0]
+    assert first.start is not None  # only such pieces are ready
+    return [replace(first, end=min(first.end, max(rows[-1]["at"], first.start + _SHORTEST)))], rows
+
+
+def _by_workload(rows: Sequence[Row], read: Callable[[Row], _T]) -> defaultdict[UUID, list[_T]]:
+    by_id: defaultdict[UUID, list[_T]] = defaultdict(list)
+    for row in rows:
+        by_id[row["workload_id"]].append(read(row))
+    return by_id
 
 
 def _step(row: Row) -> UsageStep:

@@ -1,7 +1,8 @@
 """How much one cluster may have in the database, so that an agent that was taken over fills no disk.
 
-The bytes that an agent may send are limited where they arrive (`api/limits.py`); here are live workloads, and
-projects and departments, whose numbers are kept for ever.
+The bytes that an agent may send are limited where they arrive (`api/limits.py`); here are the bytes that are
+stored of live and deleted workloads, the number of live ones, and projects and departments, whose numbers are
+kept for ever.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ from watchbill.store.postgres.database import Connection
 MAX_LIVE_WORKLOADS = 500_000
 MAX_PROJECTS = 20_000
 """And as many departments."""
+MAX_STORED_BYTES = 2**36
+"""Where no setting says otherwise."""
+_FOLDED_ROWS = 50
 
 _UNKNOWN = (
     "SELECT 'project' AS kind, key FROM unnest($3::text[]) AS n(key) WHERE NOT EXISTS "
@@ -64,6 +68,35 @@ async def within_quota(
         [upsert for upsert in upserts if upsert.record.workload.id not in refused],
         [RefusedItem(id=workload_id, reason=reason) for workload_id, reason in refused.items()],
     )
+
+
+async def stored_bytes(connection: Connection, tenant_id: int, cluster_id: UUID) -> int:
+    """Of all documents, elements and phases of the cluster. The caller holds the cluster's row."""
+    row = await connection.fetchrow(
+        "SELECT coalesce(sum(bytes), 0)::bigint AS bytes, count(*) AS count FROM stored_bytes "
+        "WHERE tenant_id = $1 AND cluster_id = $2",
+        tenant_id,
+        cluster_id,
+    )
+    assert row is not None  # an aggregate has a row
+    if row["count"] > _FOLDED_ROWS:
+        await connection.execute(
+            "WITH folded AS (DELETE FROM stored_bytes WHERE tenant_id = $1 AND cluster_id = $2 "
+            "RETURNING bytes) INSERT INTO stored_bytes (tenant_id, cluster_id, bytes) "
+            "SELECT $1, $2, sum(bytes) FROM folded",
+            tenant_id,
+            cluster_id,
+        )
+    return int(row["bytes"])
+
+
+def refuse_all(upserts: Sequence[Upsert], most_bytes: int) -> list[RefusedItem]:
+    """What is said where a cluster has stored as much as it may."""
+    reason = (
+        f"The cluster has stored {most_bytes} bytes, as much as WATCHBILL_CLUSTER_STORED_BYTES permits: "
+        "raise that, or keep deleted workloads for fewer days (WATCHBILL_DELETED_RETENTION_DAYS)."
+    )
+    return [RefusedItem(id=upsert.record.workload.id, reason=reason) for upsert in upserts]
 
 
 def _project_key(upsert: Upsert) -> str:
