@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEV := .make/dev
 RUN := .make/run
 
-.PHONY: demo test check fmt bench clean help
+.PHONY: demo test check fmt bench drills clean help
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -45,6 +45,9 @@ fmt: $(DEV) ## format and mend what can be mended
 
 bench: $(DEV) ## ratios against the bare driver and a peer, alternating
 	$(BIN)/python -m bench
+
+drills: $(DEV) ## failures of servers, proxies and databases, done to real ones (Debian: haproxy nginx etcd-server patroni postgresql-15)
+	$(BIN)/python -m drills $(ARGS)
 
 clean: ## forget what was installed and built
 	rm -rf $(VENV) .make dist build src/watchbill/api/page

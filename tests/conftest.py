@@ -34,6 +34,7 @@ POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 
 COMPONENTS = {
     "PostgreSQL 15": (POSTGRES_15 / "postgres", "apt-get install postgresql-15"),
+    "HAProxy": (Path("/usr/sbin/haproxy"), "apt-get install haproxy"),
     "PgBouncer": (Path("/usr/sbin/pgbouncer"), "apt-get install pgbouncer"),
     "Prometheus": (Path("/usr/bin/prometheus"), "apt-get install prometheus"),
     "VictoriaMetrics": (

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from simulator import probe
 from tests.conftest import Engine, fresh_database, require
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, upsert, workload
@@ -99,6 +100,7 @@ async def test_everything_asked_for_is_told_by_server_or_agent(at_start: Served)
     page = answer.body.decode()
     told = set(re.findall(r"^(watchbill_[a-z_]+)[{ ]", page, re.MULTILINE))
     by_agents = set(NAME.findall(Path(exporter.__file__).read_text()))
+    by_agents |= set(NAME.findall(Path(probe.__file__).read_text()))
     asked = {name for query in QUERIES for name in NAME.findall(query)}
     assert asked <= told | by_agents, asked - told - by_agents
     assert 'watchbill_gpus_idle{cluster="cluster-1"} 1' in page

@@ -31,8 +31,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "admin cluster release": ("--yes",),
 }
 """What a command needs, beside the arguments that must be given, to ask the server and nobody else."""
-OTHERWISE = {"doctor", "mcp", "admin apply"}
-"""Looks for failures itself; needs an extra; needs a file."""
+OTHERWISE = {"doctor", "mcp", "admin apply", "probe"}
+"""Looks for failures itself; needs an extra; needs a file; runs an agent."""
 STATUSES = {401: 3, 403: 1, 404: 1, 429: 1, 500: 3, 503: 3}
 """What the server answers, and the exit code that docs/cli.md names."""
 

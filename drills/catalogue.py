@@ -1,0 +1,23 @@
+"""All drills by name."""
+
+import functools
+from collections.abc import Awaitable, Callable
+
+from drills import databases
+from drills.failover import patroni
+from drills.rolling import rolling_restart
+
+ALL: dict[str, Callable[[], Awaitable[str]]] = {
+    "rolling restart of two servers behind HAProxy": functools.partial(
+        rolling_restart, "HAProxy", 2
+    ),
+    "rolling restart of three servers behind HAProxy": functools.partial(
+        rolling_restart, "HAProxy", 3
+    ),
+    "rolling restart of two servers behind nginx": functools.partial(rolling_restart, "nginx", 2),
+    "database read-only": databases.read_only,
+    "database killed": databases.killed,
+    "database without connections": databases.no_connection_left,
+    "primary killed under Patroni": patroni,
+    "restore to a point in time": databases.point_in_time,
+}
