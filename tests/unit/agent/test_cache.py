@@ -35,6 +35,7 @@ class Filled:
             excluded_namespaces=frozenset({"kube-system"}),
             pod_annotations=frozenset(),
             root_kinds=root_kinds(DEFINITIONS),
+            exporter_namespaces=frozenset({"gpu-operator"}),
         )
         self.cache = Cache(settings, self.listener)
         self._sinks: dict[GroupKind, ResourceSink] = {}

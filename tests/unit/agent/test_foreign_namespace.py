@@ -1,7 +1,10 @@
 """Somebody who may create any objects in one namespace changes nothing about the workloads of another."""
 
+import asyncio
 import copy
+import json
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +13,11 @@ from hypothesis import strategies as st
 from tests.fixtures.lives import SETTINGS
 from tests.sync.test_agent_faults import made, pod
 from tests.unit.agent.test_cache import DEFINITIONS, Filled
+from watchbill.agent.cache.targets import ScrapeTarget
+from watchbill.agent.metrics.idle import IdleSettings
+from watchbill.agent.metrics.scrape import Scraper, ScrapeSettings
+from watchbill.agent.metrics.scrape_limits import ScrapeLimits
+from watchbill.agent.stream.sample_queue import SampleQueue
 from watchbill.kinds.derive import derive
 from watchbill.protocol import Record, canonical_bytes
 
@@ -17,6 +25,7 @@ Json = dict[str, Any]
 OWN = ("vision", "a", "z-team")
 FOREIGN = ("speech", "0", "zz", "vision-2")
 
+_GPUS = {"resources": {"requests": {"nvidia.com/gpu": "1"}}}
 _TEMPLATE = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "main"}]}}
 
 
@@ -40,6 +49,15 @@ def _victims(own: str) -> list[Json]:
     waiting["status"] = {"phase": "Pending"}
     waiting["spec"]["resourceClaims"] = [{"name": "gpu", "resourceClaimName": "gpu"}]
     bare = pod("alone", namespace=own)
+    served["spec"]["containers"][0] |= {"image": "x/vllm:1", **_GPUS}
+    served["status"]["podIP"] = "192.0.2.1"
+    gang = made(
+        "Job", "gang", group="batch.volcano.sh/v1alpha1", namespace=own, spec={"queue": "q"}
+    )
+    member = pod("gang-a", gang, namespace=own)
+    member["metadata"]["annotations"] = {"scheduling.k8s.io/group-name": "gang"}
+    member["metadata"]["labels"] = {"runai-gpu-group": "shared"}
+    member["spec"]["containers"][0] |= _GPUS
     rollout = made("Rollout", "new", group="argoproj.io/v1alpha1", namespace=own)
     return [
         deployment,
@@ -48,6 +66,8 @@ def _victims(own: str) -> list[Json]:
         job,
         waiting,
         bare,
+        gang,
+        member,
         rollout,
         pod("new-a", rollout, namespace=own),
         *_related(deployment, job, waiting, own),
@@ -58,7 +78,16 @@ def _related(deployment: Json, job: Json, waiting: Json, own: str) -> list[Json]
     claim = made(
         "ResourceClaim", "gpu", waiting, group="resource.k8s.io/v1", namespace=own, spec={}
     )
-    claim["status"] = {"reservedFor": [{"uid": waiting["metadata"]["uid"]}]}
+    claim["spec"] = {
+        "devices": {"requests": [{"name": "gpu", "exactly": {"deviceClassName": "gpu.nvidia.com"}}]}
+    }
+    allocated = {"request": "gpu", "driver": "gpu.nvidia.com", "pool": "node-1", "device": "gpu-0"}
+    claim["status"] = {
+        "reservedFor": [{"uid": waiting["metadata"]["uid"]}],
+        "allocation": {"devices": {"results": [allocated]}},
+    }
+    accepted = [{"type": "Accepted", "status": "True"}]
+    listener = {"name": "http", "port": 80, "protocol": "HTTP", "hostname": "own.example.com"}
     return [
         made(
             "PodGroup",
@@ -84,6 +113,40 @@ def _related(deployment: Json, job: Json, waiting: Json, own: str) -> list[Json]
             spec={"selector": {"app": "web"}, "ports": [{"port": 80}]},
         ),
         claim,
+        made(
+            "PodGroup",
+            "gang",
+            group="scheduling.volcano.sh/v1beta1",
+            namespace=own,
+            spec={"queue": "q", "minMember": 1},
+        ),
+        made(
+            "LocalQueue",
+            "q",
+            group="kueue.x-k8s.io/v1beta1",
+            namespace=own,
+            spec={"clusterQueue": "cq"},
+        ),
+        made(
+            "Gateway",
+            "gw",
+            group="gateway.networking.k8s.io/v1",
+            namespace=own,
+            spec={"listeners": [listener]},
+        ),
+        made(
+            "HTTPRoute",
+            "web",
+            group="gateway.networking.k8s.io/v1",
+            namespace=own,
+            spec={"parentRefs": [{"name": "gw"}], "rules": [{"backendRefs": [{"name": "web"}]}]},
+            status={"parents": [{"parentRef": {"name": "gw"}, "conditions": accepted}]},
+        ),
+        *(
+            made("ClusterQueue", name, group="kueue.x-k8s.io/v1beta1", namespace="", spec={})
+            for name in ("cq", "other")
+        ),
+        made("Queue", "q", group="scheduling.volcano.sh/v1beta1", namespace="", spec={}),
         made(
             "Event",
             "e",
@@ -111,6 +174,7 @@ KINDS = [
     ("apps/v1", "Deployment"),
     ("apps/v1", "ReplicaSet"),
     ("batch/v1", "Job"),
+    ("batch.volcano.sh/v1alpha1", "Job"),
     ("argoproj.io/v1alpha1", "Rollout"),
     ("scheduling.run.ai/v2alpha2", "PodGroup"),
     ("scheduling.volcano.sh/v1beta1", "PodGroup"),
@@ -130,7 +194,10 @@ KINDS = [
 names = st.sampled_from(NAMES)
 uids = st.sampled_from(UIDS)
 texts = (
-    names | uids | st.sampled_from(["", *OWN, *FOREIGN, "true", "q", "4", "2199-01-01T00:00:00Z"])
+    names
+    | uids
+    | st.sampled_from(["", *OWN, *FOREIGN, "true", "q", "4", "2199-01-01T00:00:00Z"])
+    | st.sampled_from(["nvidia-dcgm-exporter", "shared", "gang"])
 )
 KEYS = [
     "app",
@@ -204,6 +271,11 @@ def _spec(draw: st.DrawFn, own: str, foreign: str) -> Json:
         "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": foreign}],
         "to": [{"group": "", "kind": "Service"}],
         "rules": [{"backendRefs": [backend]}],
+        "parentRefs": [{"name": "gw", "namespace": draw(st.sampled_from([own, foreign]))}],
+        "listeners": [{"name": "http", "port": 6666, "protocol": "HTTP"}],
+        "minMember": 1_000_000,
+        "priorityClassName": draw(texts),
+        "devices": {"requests": [{"name": draw(names), "exactly": {"count": 1_000_000}}]},
         "http": [{"route": [{"destination": {"host": f"web.{own}.svc.cluster.local"}}]}],
     }
 
@@ -218,6 +290,11 @@ def _status(draw: st.DrawFn) -> Json:
         "phase": draw(st.sampled_from(["Running", "Failed", "Succeeded", "Pending"])),
         "conditions": draw(st.sampled_from([[], conditions])),
         "reservedFor": [{"uid": draw(uids)}],
+        "podIP": draw(st.sampled_from(["", "192.0.2.1", "127.0.0.1"])),
+        "allocation": {
+            "devices": {"results": [{"request": "gpu", "pool": "node-1", "device": "gpu-0"}]}
+        },
+        "admission": {"clusterQueue": draw(texts), "podSetAssignments": []},
         "parents": [{"parentRef": {"name": "gw"}, "conditions": [accepted]}],
     }
 
@@ -265,11 +342,15 @@ ALONE = {own: records(filled_with(objects), own) for own, objects in VICTIMS.ite
 
 
 def test_the_workloads_are_all_there() -> None:
-    assert {len(found) for found in ALONE.values()} == {4}
+    assert {len(found) for found in ALONE.values()} == {5}
+    for own, found in ALONE.items():
+        told = b"".join(found.values()).decode()
+        assert "http://own.example.com" in told, "by the route through its own gateway"
+        assert f'"{own}"' in told
 
 
 @given(attacks(), st.booleans())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_foreign_objects_change_no_record(attack: tuple[str, list[Json]], are_first: bool) -> None:
     own, objects = attack
     filled = filled_with([*objects, *VICTIMS[own]] if are_first else VICTIMS[own])
@@ -283,7 +364,7 @@ def test_foreign_objects_change_no_record(attack: tuple[str, list[Json]], are_fi
 
 
 @given(attacks())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_foreign_objects_keep_nothing_alive(attack: tuple[str, list[Json]]) -> None:
     own, objects = attack
     filled = filled_with([*VICTIMS[own], *objects])
@@ -291,3 +372,129 @@ def test_foreign_objects_keep_nothing_alive(attack: tuple[str, list[Json]]) -> N
         filled.remove(obj)
     assert not records(filled, own)
     assert set(ALONE[own]) <= set(filled.listener.deleted)
+
+
+# Figures
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+NO_LIMITS = 10**9
+
+
+def _exporters() -> list[Json]:
+    """A trusted exporter, and a pod that reserves a device for those that share it."""
+    exporter = pod("dcgm", namespace="gpu-operator")
+    exporter["metadata"]["labels"] = {"app": "nvidia-dcgm-exporter"}
+    exporter["status"]["podIP"] = "192.0.2.2"
+    reservation = pod("reservation", namespace="runai-reservation")
+    reservation["metadata"] |= {
+        "labels": {"runai-gpu-group": "shared"},
+        "annotations": {"run.ai/reserve_for_gpu_index": "GPU-2"},
+    }
+    return [exporter, reservation]
+
+
+EXPORTERS = _exporters()
+
+
+class Pages:
+    """What exporters, kubelets and servers answer: of the namespace what is true, of another one whatever."""
+
+    def __init__(self, own: str, foreign: Sequence[Json]) -> None:
+        self.own = own
+        self.foreign = [obj["metadata"] for obj in foreign if obj["kind"] == "Pod"]
+
+    async def node(self, name: str, path: str, limits: ScrapeLimits) -> bytes:
+        lines = [
+            f'container_cpu_usage_seconds_total{{namespace="{self.own}",pod="{pod}",container="main"}} 5'
+            for pod in ("web-1-a", "gang-a", "alone")
+        ]
+        lines += [
+            f'container_memory_working_set_bytes{{namespace="{meta["namespace"]}",pod="{meta["name"]}",'
+            'container="main"} 1e18'
+            for meta in self.foreign
+        ]
+        return "\n".join(lines).encode()
+
+    async def pod(self, target: ScrapeTarget, path: str, limits: ScrapeLimits) -> bytes:
+        if target.namespace == self.own:
+            return b"vllm:num_requests_running 3\nvllm:num_requests_waiting 1\n"
+        if target.namespace != "gpu-operator":
+            return (
+                b"vllm:num_requests_running 1e308\nvllm:num_requests_running 1e308\n"
+                b'DCGM_FI_DEV_GPU_UTIL{UUID="GPU-1",pod="web-1-a",namespace="%b"} 100\n'
+                % self.own.encode()
+            )
+        lines = [
+            f'DCGM_FI_DEV_GPU_UTIL{{UUID="GPU-1",namespace="{self.own}",pod="web-1-a"}} 0',
+            'DCGM_FI_DEV_GPU_UTIL{UUID="GPU-2",namespace="runai-reservation",pod="reservation"} 40',
+            'DCGM_FI_DEV_FB_USED{UUID="GPU-2",namespace="runai-reservation",pod="reservation"} 9',
+        ]
+        lines += [
+            f'DCGM_FI_DEV_GPU_UTIL{{UUID="GPU-9",namespace="{meta["namespace"]}",pod="{meta["name"]}"}} 99'
+            for meta in self.foreign
+        ]
+        return "\n".join(lines).encode()
+
+
+async def _measured(filled: Filled, own: str, foreign: Sequence[Json]) -> Json:
+    cache, samples = filled.cache, SampleQueue()
+    idle = IdleSettings(window=timedelta(seconds=60), threshold_percent=1, gap=timedelta(hours=1))
+    times = iter(NOW + timedelta(seconds=30 * step) for step in range(10))
+    scraper = Scraper(
+        ScrapeSettings(interval_seconds=30, idle=idle, gpu_resources=SETTINGS.gpu_resources),
+        fetch=Pages(own, foreign),  # type: ignore[arg-type]
+        targets=cache.targets,
+        cache=cache,
+        samples=samples,
+        changed=lambda _: None,
+        clock=lambda: next(times),
+    )
+    for _ in range(4):
+        await scraper.round()
+    roots = cache.owner_tree.in_namespace(own)
+    return {
+        "readings": [
+            (str(measured.id), reading.type, reading.label, reading.value)
+            for scrape in samples.take(NO_LIMITS)
+            for measured in scrape.workloads
+            if str(measured.id) in roots
+            for reading in measured.readings
+        ],
+        "idle": {root: idle for root, idle in scraper.idle.by_workload.items() if root in roots},
+    }
+
+
+def measured_alone(own: str) -> Json:
+    return asyncio.run(_measured(filled_with([*EXPORTERS, *VICTIMS[own]]), own, ()))
+
+
+MEASURED = {own: measured_alone(own) for own in OWN}
+
+
+def test_the_workloads_are_measured() -> None:
+    for told in MEASURED.values():
+        types = {kind for _, kind, _, _ in told["readings"]}
+        assert {"GPU_UTILIZATION", "CPU_USAGE_CORES", "NIM_NUM_REQUESTS_RUNNING"} <= types
+        assert told["idle"]
+
+
+@given(attacks())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_foreign_objects_change_no_figure(attack: tuple[str, list[Json]]) -> None:
+    own, objects = attack
+    filled = filled_with([*EXPORTERS, *VICTIMS[own], *objects])
+    assert asyncio.run(_measured(filled, own, objects)) == MEASURED[own]
+
+
+@given(attacks())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_foreign_objects_cause_no_work(attack: tuple[str, list[Json]]) -> None:
+    """No workload of the namespace is derived again, whatever comes, changes or goes elsewhere."""
+    own, objects = attack
+    filled = filled_with(VICTIMS[own])
+    filled.listener.changed.clear()
+    filled.put(*copy.deepcopy(objects))
+    filled.put(*json.loads(json.dumps(objects).replace("a claim", "another")))
+    for obj in objects:
+        filled.remove(obj)
+    assert not set(filled.listener.changed) & set(ALONE[own])
