@@ -34,6 +34,7 @@ from watchbill.store.workloads.workloads import (
     element_list,
     endpoint_list,
     phase_interval_list,
+    priority_class_list,
     workload_count,
     workload_export,
     workload_facets,
@@ -103,7 +104,24 @@ async def test_a_tenant_cannot_write_into_another(database_url: str, db: Databas
 async def test_every_tenant_table_is_forced(db: Database) -> None:
     tables = await tenant_tables(db)
     assert {"workload", "cluster", "account", "phase_transition"} <= tables.keys()
-    assert [name for name, is_locked in tables.items() if not is_locked] == []
+    unlocked = [name for name, is_locked in tables.items() if not is_locked]
+    assert unlocked == ["workload_search"], "its owner reads it, in `workload_search_ids` alone"
+
+
+async def test_the_search_index_is_read_for_the_sessions_tenant_alone(
+    database_url: str, db: Database
+) -> None:
+    """Although its function runs as the owner, whom row security does not bind there."""
+    await two_tenants(database_url, db)
+    sql = "SELECT workload_search_ids(false, '{}', '{%}', 10)"
+    for tenant_id in (1, 2):
+        async with db.acquire(tenant_id) as connection:
+            rows = await connection.fetch(sql)
+        assert [row[0] for row in rows] == [UUID(int=tenant_id)]
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("SET ROLE watchbill_app")
+    assert await connection.fetch(sql) == [], "and for none where the session has none"
+    await connection.close()
 
 
 async def test_every_partition_is_forced(db: Database) -> None:
@@ -218,6 +236,7 @@ READS: dict[str, Callable[[Any, Scope], Awaitable[Any]]] = {
     "workload_count": lambda db, scope: workload_count(db, scope, QUERY, NOW),
     "workload_get": lambda db, scope: workload_get(db, scope, FIRST, NOW),
     "workload_facets": lambda db, scope: workload_facets(db, scope, QUERY, ["phase"], NOW),
+    "priority_class_list": lambda db, scope: priority_class_list(db, scope, NOW),
     "phase_interval_list": lambda db, scope: phase_interval_list(
         db, scope, FIRST, offset=0, limit=9, now=NOW
     ),

@@ -10,7 +10,8 @@ from bench.rows import fill_million
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.records import START
 from watchbill.query import Scope, WorkloadQuery
-from watchbill.store.workloads.select import page_statement
+from watchbill.store.workloads.page import page_statement
+from watchbill.store.workloads.search import trigrams
 from watchbill.workload_fields import QUERY_FIELDS
 
 SCOPE = Scope(1, is_whole_tenant=True)
@@ -20,7 +21,7 @@ WITHOUT_INDEX = {"nodepool", "totalPendingTimeSeconds", "totalRunningTimeSeconds
 @pytest_asyncio.fixture(scope="module")
 async def connection(engine: Engine) -> AsyncIterator[asyncpg.Connection]:
     url = await fresh_database(engine)
-    await fill_million(url, total=8_000, live=8_000, seeds=400)
+    await fill_million(url, total=12_000, live=6_000, seeds=400)
     connection = await asyncpg.connect(url)
     await connection.execute("SET jit = off; SET ROLE watchbill_app")
     await connection.execute("SELECT set_config('watchbill.tenant_id', '1', false)")
@@ -28,14 +29,38 @@ async def connection(engine: Engine) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
+@pytest.mark.parametrize("is_deleted", [False, True])
 @pytest.mark.parametrize("is_descending", [False, True])
 @pytest.mark.parametrize("field", sorted(QUERY_FIELDS.keys() - WITHOUT_INDEX))
 async def test_a_first_page_reads_no_whole_table(
-    connection: asyncpg.Connection, field: str, is_descending: bool
+    connection: asyncpg.Connection, field: str, is_descending: bool, is_deleted: bool
 ) -> None:
-    query = WorkloadQuery(sort_by=field, is_descending=is_descending, limit=20)
-    statement, _, page = page_statement(SCOPE, query, START)
-    plan = await connection.fetch(f"EXPLAIN {page}", *statement.parameters)
+    query = WorkloadQuery(
+        sort_by=field, is_descending=is_descending, is_deleted=is_deleted, limit=20
+    )
+    page = page_statement(SCOPE, query, START)
+    plan = await connection.fetch(f"EXPLAIN {page.ids}", *page.statement.parameters)
     text = "\n".join(row[0] for row in plan)
     assert "Seq Scan on workload" not in text, text
     assert "Bitmap" not in text, text
+
+
+@pytest.mark.parametrize(("state", "is_deleted"), [("live", False), ("deleted", True)])
+async def test_a_rare_text_is_found_by_its_trigrams(
+    connection: asyncpg.Connection, state: str, is_deleted: bool
+) -> None:
+    index = f"workload_search_{state}"
+    before = await scans(connection, index)
+    await connection.fetch(
+        "SELECT workload_search_ids($1, $2, $3, 100)",
+        *(is_deleted, trigrams(["project-77"]), ["%project-77%"]),
+    )
+    assert await scans(connection, index) > before
+
+
+async def scans(connection: asyncpg.Connection, index: str) -> int:
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    counted: int = await connection.fetchval(
+        "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = $1", index
+    )
+    return counted

@@ -18,6 +18,7 @@ from watchbill.workload_fields import QUERY_FIELDS, FieldKind, Storage, Workload
 
 WORKLOAD = "workload"
 TALLY = "workload_tally"
+SEARCH = "workload_search"
 
 LIVE = "w.deleted_at IS NULL"
 DELETED = "w.deleted_at IS NOT NULL"
@@ -153,12 +154,16 @@ def conditions(
     """Everything that decides whether a row belongs to the answer. The tally holds live workloads alone."""
     statement = Statement(now, table=table)
     in_scope(statement, scope)
-    if table == WORKLOAD:
-        statement.conditions.append(DELETED if query.is_deleted else LIVE)
+    if table != TALLY:
+        statement.conditions.append(state_condition(query))
     add_predicates(statement, query.predicates, _condition)
     if query.search:
         _add_search(statement, query.search)
     return statement
+
+
+def state_condition(query: WorkloadQuery) -> str:
+    return DELETED if query.is_deleted else LIVE
 
 
 def in_scope(statement: Statement, scope: Scope) -> None:
@@ -225,15 +230,22 @@ def _bind_number(statement: Statement, value: float, scale: int) -> str:
 
 
 def _add_search(statement: Statement, text: str) -> None:
-    """Substring of the prepared column or of the phase, or the beginning of the id.
-
-    Which phases and which range of ids that means is known before a row is read.
-    """
+    """Substring of the prepared column or of the phase, or the beginning of the id."""
     if "\0" in text or SEPARATOR in text:
         statement.conditions.append("false")
         return
+    pattern = statement.bind(f"%{escape_like(ascii_lower(text))}%", "::text")
+    alternatives = [f"w.search LIKE {pattern}", *search_beyond_column(statement, text)]
+    statement.conditions.append(f"({' OR '.join(alternatives)})")
+
+
+def search_beyond_column(statement: Statement, text: str) -> list[str]:
+    """The conditions under which a search matches beside the search column, which phases and ids are not in.
+
+    Which phases and which range of ids that means is known before a row is read.
+    """
     lowered = ascii_lower(text)
-    alternatives = [f"w.search LIKE {statement.bind(f'%{escape_like(lowered)}%', '::text')}"]
+    alternatives = []
     phases = [phase.value for phase in Phase if lowered in ascii_lower(phase.value)]
     if phases:
         alternatives.append(f"w.phase = ANY({statement.bind(phases, '::text[]')})")
@@ -241,7 +253,7 @@ def _add_search(statement: Statement, text: str) -> None:
     if bounds:
         first, last = (statement.bind(bound, "::uuid") for bound in bounds)
         alternatives.append(f"w.id BETWEEN {first} AND {last}")
-    statement.conditions.append(f"({' OR '.join(alternatives)})")
+    return alternatives
 
 
 def id_bounds(prefix: str) -> tuple[UUID, UUID] | None:
@@ -268,38 +280,6 @@ def sorted_statement(scope: Scope, query: WorkloadQuery, now: datetime) -> tuple
     statement = conditions(scope, query, now)
     statement.needs_cluster |= COLUMNS[query.sort_by].needs_cluster
     return statement, order_by(query)
-
-
-def page_statement(scope: Scope, query: WorkloadQuery, now: datetime) -> tuple[Statement, str, str]:
-    """Parameters, order, and the query for a page's ids and one more."""
-    statement, order = sorted_statement(scope, query, now)
-    offset = statement.bind(query.offset, "::bigint")
-    page = f"LIMIT {query.limit + 1} OFFSET {offset}"
-    if order.endswith(" NULLS LAST, w.id DESC") and _has_sort_index(query):
-        return statement, order, _values_then_none(statement, query, page, offset)
-    matching = f"FROM {statement.source} WHERE {statement.where}"
-    return statement, order, f"SELECT w.id {matching} ORDER BY {order} {page}"
-
-
-def _has_sort_index(query: WorkloadQuery) -> bool:
-    return not query.is_deleted and QUERY_FIELDS[query.sort_by].kind is not FieldKind.NAMES
-
-
-def _values_then_none(statement: Statement, query: WorkloadQuery, page: str, offset: str) -> str:
-    """Descending, no value last. Read backwards, an index has what lacks a value first: so those that have one
-    come from one scan of it, and what the page then still wants from another."""
-    column = COLUMNS[query.sort_by].sql
-    end = f"{query.limit + 1} + {offset}"
-    matching = f"FROM {statement.source} WHERE {statement.where} AND {column}"
-    order = f"ORDER BY {column} DESC, w.id DESC"
-    return (
-        f"WITH present AS MATERIALIZED (SELECT w.id, {column} AS value {matching} IS NOT NULL {order} "
-        f"LIMIT {end}), absent AS (SELECT w.id, {column} AS value {matching} IS NULL {order} "
-        f"LIMIT greatest(0, {end} - (SELECT count(*) FROM present))) "
-        "SELECT id FROM (SELECT id, value, 0 AS part FROM present UNION ALL "
-        "SELECT id, value, 1 FROM absent) AS p "
-        f"ORDER BY part, value DESC, id DESC {page}"
-    )
 
 
 def escape_like(text: str) -> str:

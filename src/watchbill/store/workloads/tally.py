@@ -1,25 +1,32 @@
-"""The tally: counts of live workloads by cluster, project, department, type, phase, category and node pools.
+"""Where to count; and the tally: live workloads by cluster, project, department, type, phase and so on.
 
-The database keeps it exact (see its migration). Its columns bear the names of the workload's, so conditions
-hold for both; this module knows which questions it can answer, and looks after it.
+The database keeps it and the search table exact (see their migrations). Their columns bear the names of the
+workload's, so conditions hold for all three; this module knows which questions each can answer.
 """
 
 from datetime import datetime
 
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.postgres.database import Database
-from watchbill.store.workloads.select import TALLY, Statement, conditions
+from watchbill.store.workloads.select import SEARCH, TALLY, WORKLOAD, Statement, conditions
 from watchbill.workload_fields import TALLIED_FIELDS
 
 REBUILD_TIMEOUT_SECONDS = 300
+IN_SEARCH_TABLE = frozenset({"clusterId", "projectId", "departmentId", "phase", "deletedAt"})
 
 
-def counting(scope: Scope, query: WorkloadQuery, now: datetime) -> Statement:
-    """Where to count what matches: in the tally if it knows all that is asked for, else row by row."""
-    is_known = all(predicate.field in TALLIED_FIELDS for predicate in query.predicates)
-    if is_known and not query.is_deleted and not query.search:
-        return conditions(scope, query, now, table=TALLY)
-    return conditions(scope, query, now)
+def counting(
+    scope: Scope, query: WorkloadQuery, now: datetime, *, by: str | None = None
+) -> Statement:
+    """Where to count what matches: in the tally if it knows all that is asked for, else row by row, and there
+    in the narrow rows of the search where these do. `by`: the field that is counted by."""
+    fields = {predicate.field for predicate in query.predicates} | ({by} if by else set())
+    table = WORKLOAD
+    if not query.is_deleted and not query.search and fields <= TALLIED_FIELDS:
+        table = TALLY
+    elif fields <= IN_SEARCH_TABLE:
+        table = SEARCH
+    return conditions(scope, query, now, table=table)
 
 
 async def tally_rebuild(db: Database, tenant_id: int) -> None:

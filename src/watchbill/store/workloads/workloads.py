@@ -12,7 +12,7 @@ import msgspec
 
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.responses.workloads import PhaseInterval
-from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.document import (
     PAGE_BYTES,
     DocumentCache,
@@ -20,15 +20,23 @@ from watchbill.store.workloads.document import (
     finish_document,
     fitting,
 )
+from watchbill.store.workloads.page import (
+    PageStatement,
+    narrow,
+    page_among_first,
+    page_of_all,
+    page_statement,
+)
+from watchbill.store.workloads.search import candidate_ids, looks_into_text
 from watchbill.store.workloads.select import (
     CLUSTER_JOIN,
     COLUMNS,
     LIVE,
     PENDING_SECONDS,
     RUNNING_SECONDS,
+    TALLY,
     Statement,
     in_scope,
-    page_statement,
     sorted_statement,
 )
 from watchbill.store.workloads.tally import counting
@@ -77,13 +85,8 @@ async def workload_list(
     db: Database, cache: DocumentCache, scope: Scope, query: WorkloadQuery, now: datetime
 ) -> WorkloadPage:
     """One page: ids by index first, then the documents that the cache does not hold."""
-    statement, order, page = page_statement(scope, query, now)
-    sql = (
-        f"SELECT w.id, w.revision, {_TOTALS}, octet_length(w.document) AS bytes "
-        f"FROM workload w {CLUSTER_JOIN} WHERE w.tenant_id = $2 AND w.id IN ({page}) ORDER BY {order}"
-    )
     async with db.acquire(scope.tenant_id) as connection:
-        rows = await connection.fetch(sql, *statement.parameters)
+        rows = await _page_rows(connection, scope, query, now)
         shown = rows[: fitting(row["bytes"] for row in rows[: query.limit])]
         documents = await document_list(
             connection, cache, scope.tenant_id, [(row[0], row[1]) for row in shown]
@@ -98,9 +101,41 @@ async def workload_list(
     )
 
 
+async def _page_rows(
+    connection: Connection, scope: Scope, query: WorkloadQuery, now: datetime
+) -> list[Row]:
+    """Of a page and one more: id, revision, totals and the document's size.
+
+    Of a query that looks into text the planner cannot know whether many rows match, spread evenly, or few. So
+    the few come from the index of trigrams; of many the page is sought among the first rows of the order, and
+    where these do not fill it, all rows are read.
+    """
+    if not looks_into_text(query):
+        return await _rows(connection, page_statement(scope, query, now))
+    ids = await candidate_ids(connection, scope, query, now)
+    if ids is not None:
+        return await _rows(connection, page_of_all(scope, query, now, ids))
+    if walk := page_among_first(scope, query, now):
+        rows = await _rows(connection, walk)
+        if len(rows) > query.limit:
+            return rows
+    return await _rows(connection, page_of_all(scope, query, now))
+
+
+async def _rows(connection: Connection, page: PageStatement) -> list[Row]:
+    return await connection.fetch(
+        f"SELECT w.id, w.revision, {_TOTALS}, octet_length(w.document) AS bytes "
+        f"FROM workload w {CLUSTER_JOIN} WHERE w.tenant_id = $2 AND w.id IN ({page.ids}) "
+        f"ORDER BY {page.order}",
+        *page.statement.parameters,
+    )
+
+
 async def workload_count(db: Database, scope: Scope, query: WorkloadQuery, now: datetime) -> int:
     statement = counting(scope, query, now)
     async with db.acquire(scope.tenant_id) as connection:
+        if looks_into_text(query) and statement.table != TALLY:
+            narrow(statement, await candidate_ids(connection, scope, query, now))
         count: int = await connection.fetchval(
             f"SELECT {statement.count} FROM {statement.source} WHERE {statement.where}",
             *statement.parameters,
@@ -147,7 +182,10 @@ async def workload_facets(
     async with db.acquire(scope.tenant_id) as connection:
         for field in fields:
             others = tuple(p for p in query.predicates if p.field != field)
-            statement = counting(scope, replace(query, predicates=others), now)
+            narrowed = replace(query, predicates=others)
+            statement = counting(scope, narrowed, now, by=field)
+            if looks_into_text(narrowed) and statement.table != TALLY:
+                narrow(statement, await candidate_ids(connection, scope, narrowed, now))
             rows = await connection.fetch(
                 f"SELECT {COLUMNS[field].sql} AS value, {statement.count} AS count "
                 f"FROM {statement.source} WHERE {statement.where} "

@@ -1,0 +1,115 @@
+"""The ids of one page of a query, in SQL: four ways to the same answer, for what is known of how much matches.
+
+Every one of them applies all conditions of the query; they differ in what is read first.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from watchbill.query import Scope, WorkloadQuery
+from watchbill.store.workloads.select import (
+    CLUSTER_JOIN,
+    COLUMNS,
+    Statement,
+    sorted_statement,
+    state_condition,
+)
+from watchbill.workload_fields import QUERY_FIELDS, FieldKind, Storage
+
+FIRST_ROWS = 20_000
+"""Of the wanted order, as many as a page is sought among before all rows are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageStatement:
+    """`ids`: a query for the ids of a page and one more; `order` is theirs."""
+
+    statement: Statement
+    order: str
+    ids: str
+
+
+def page_statement(scope: Scope, query: WorkloadQuery, now: datetime) -> PageStatement:
+    """By whatever the planner thinks best."""
+    statement, order = sorted_statement(scope, query, now)
+    offset = statement.bind(query.offset, "::bigint")
+    if order.endswith(_NULLS_LAST) and has_sort_index(query):
+        return PageStatement(statement, order, _values_then_none(statement, query, offset))
+    matching = f"FROM {statement.source} WHERE {statement.where}"
+    ids = f"SELECT w.id {matching} ORDER BY {order} {_limits(query, offset)}"
+    return PageStatement(statement, order, ids)
+
+
+def page_among_first(scope: Scope, query: WorkloadQuery, now: datetime) -> PageStatement | None:
+    """What matches of the first `FIRST_ROWS` of the order, which is the page if it fills one. None where no
+    index has the order."""
+    if not has_sort_index(query):
+        return None
+    statement, order = sorted_statement(scope, query, now)
+    offset = statement.bind(query.offset, "::bigint")
+    conditions = [f"w.tenant_id = {statement.bind(scope.tenant_id, '::int')}"]
+    conditions.append(state_condition(query))
+    first_order = order
+    if order.endswith(_NULLS_LAST):
+        conditions.append(f"{COLUMNS[query.sort_by].sql} IS NOT NULL")
+        first_order = order.replace(" NULLS LAST", "")
+    statement.table = (
+        f"(SELECT w.* FROM workload w WHERE {' AND '.join(conditions)} "
+        f"ORDER BY {first_order} LIMIT {FIRST_ROWS})"
+    )
+    ids = (
+        f"SELECT w.id FROM {statement.source} WHERE {statement.where} "
+        f"ORDER BY {first_order} {_limits(query, offset)}"
+    )
+    return PageStatement(statement, order, ids)
+
+
+def page_of_all(
+    scope: Scope, query: WorkloadQuery, now: datetime, ids: Sequence[UUID] | None = None
+) -> PageStatement:
+    """All matches, which are among `ids` where these are given, are gathered and then sorted."""
+    statement, order = sorted_statement(scope, query, now)
+    narrow(statement, ids)
+    offset = statement.bind(query.offset, "::bigint")
+    # OFFSET 0 keeps the planner from reading in the wanted order, in the hope of many matches.
+    matches = f"(SELECT w.* FROM {statement.source} WHERE {statement.where} OFFSET 0)"
+    cluster = CLUSTER_JOIN if COLUMNS[query.sort_by].needs_cluster else ""
+    page = f"SELECT w.id FROM {matches} AS w {cluster} ORDER BY {order} {_limits(query, offset)}"
+    return PageStatement(statement, order, page)
+
+
+def narrow(statement: Statement, ids: Sequence[UUID] | None) -> None:
+    """To rows among which all matches are; None = not known."""
+    if ids is not None:
+        statement.conditions.append(f"w.id = ANY({statement.bind(list(ids), '::uuid[]')})")
+
+
+def has_sort_index(query: WorkloadQuery) -> bool:
+    field = QUERY_FIELDS[query.sort_by]
+    return field.kind is not FieldKind.NAMES and field.storage is not Storage.PHASE_TOTAL
+
+
+_NULLS_LAST = " NULLS LAST, w.id DESC"
+
+
+def _limits(query: WorkloadQuery, offset: str) -> str:
+    return f"LIMIT {query.limit + 1} OFFSET {offset}"
+
+
+def _values_then_none(statement: Statement, query: WorkloadQuery, offset: str) -> str:
+    """Descending, no value last. Read backwards, an index has what lacks a value first: so those that have one
+    come from one scan of it, and what the page then still wants from another."""
+    column = COLUMNS[query.sort_by].sql
+    end = f"{query.limit + 1} + {offset}"
+    matching = f"FROM {statement.source} WHERE {statement.where} AND {column}"
+    order = f"ORDER BY {column} DESC, w.id DESC"
+    return (
+        f"WITH present AS MATERIALIZED (SELECT w.id, {column} AS value {matching} IS NOT NULL {order} "
+        f"LIMIT {end}), absent AS (SELECT w.id, {column} AS value {matching} IS NULL {order} "
+        f"LIMIT greatest(0, {end} - (SELECT count(*) FROM present))) "
+        "SELECT id FROM (SELECT id, value, 0 AS part FROM present UNION ALL "
+        "SELECT id, value, 1 FROM absent) AS p "
+        f"ORDER BY part, value DESC, id DESC {_limits(query, offset)}"
+    )

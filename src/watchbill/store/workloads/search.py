@@ -1,0 +1,84 @@
+"""Text in workloads: which rows may match, from the index of trigrams, where these are few.
+
+Whatever contains a text contains its trigrams. What the index yields are only candidates: the query's own
+conditions, the scope among them, decide over each.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+from watchbill.query import Predicate, Scope, WorkloadQuery, ascii_lower
+from watchbill.store.postgres.database import Connection
+from watchbill.store.workloads.select import (
+    Statement,
+    escape_like,
+    search_beyond_column,
+    state_condition,
+)
+
+MAX_CANDIDATES = 10_000
+"""With more, a page is sooner found among the first rows of the wanted order."""
+
+SEARCHED_FIELDS = frozenset(
+    {"name", "type", "projectName", "departmentName", "submittedBy", "nodepool"}
+)
+"""The search column holds all of each."""
+_CONTAINING = frozenset({"=@", "=^", "=$"})
+_TEXT_OPERATORS = _CONTAINING | {"!@"}
+
+
+def looks_into_text(query: WorkloadQuery) -> bool:
+    """Whether nothing but reading can tell how many rows match."""
+    return bool(query.search) or any(p.operator in _TEXT_OPERATORS for p in query.predicates)
+
+
+def trigrams(texts: list[str]) -> list[int]:
+    """The runs of three bytes of their UTF-8, as the database's `text_trigrams` numbers them."""
+    encoded = [text.encode() for text in texts]
+    return sorted(
+        {int.from_bytes(data[at : at + 3]) for data in encoded for at in range(len(data) - 2)}
+    )
+
+
+def _is_in_search_column(predicate: Predicate) -> bool:
+    """Whether the column must hold the predicate's text where it is true."""
+    return predicate.field in SEARCHED_FIELDS and predicate.operator in _CONTAINING
+
+
+def _in_search_column(statement: Statement, texts: list[str], *, is_deleted: bool) -> str:
+    numbers = statement.bind(trigrams(texts), "::int[]")
+    patterns = statement.bind([f"%{escape_like(text)}%" for text in texts], "::text[]")
+    state = str(is_deleted).lower()
+    return (
+        f"SELECT n AS id FROM workload_search_ids({state}, {numbers}, {patterns}, "
+        f"{MAX_CANDIDATES + 1}) AS n"
+    )
+
+
+async def candidate_ids(
+    connection: Connection, scope: Scope, query: WorkloadQuery, now: datetime
+) -> list[UUID] | None:
+    """Ids among which all matches are; None where there may be more than `MAX_CANDIDATES`."""
+    enough = f"LIMIT {MAX_CANDIDATES + 1}"
+    statement = Statement(now)
+    texts = [ascii_lower(str(p.value)) for p in query.predicates if _is_in_search_column(p)]
+    beyond = search_beyond_column(statement, query.search) if query.search and not texts else []
+    if query.search and not texts:
+        texts = [ascii_lower(query.search)]
+    if not texts:
+        return None
+    if any("\0" in text for text in texts):
+        return []
+    parts = [_in_search_column(statement, texts, is_deleted=query.is_deleted)]
+    if beyond:
+        tenant = f"w.tenant_id = {statement.bind(scope.tenant_id, '::int')}"
+        parts += [
+            f"(SELECT w.id FROM workload w WHERE {tenant} AND {state_condition(query)} "
+            f"AND {condition} {enough})"
+            for condition in beyond
+        ]
+    rows = await connection.fetch(
+        f"SELECT id FROM ({' UNION '.join(parts)}) AS candidate WHERE {statement.where} {enough}",
+        *statement.parameters,
+    )
+    return [row["id"] for row in rows] if len(rows) <= MAX_CANDIDATES else None
