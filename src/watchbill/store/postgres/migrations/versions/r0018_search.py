@@ -11,7 +11,7 @@ from alembic import op
 from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
 
 revision = "0018"
-down_revision = "0022"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 
