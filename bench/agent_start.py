@@ -14,77 +14,15 @@ import tempfile
 import time
 from asyncio import events
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-from bench.derive import Object, recorded_pod, workload
-from simulator.apiserver.protocol import SimulatedCluster
-from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
 from tests.fixtures.replay import kubeconfig
 from watchbill.agent.run import run_agent
 from watchbill.settings.agent import AgentSettings
 
-TOKEN = "t0ken"
 STEP_SECONDS = 0.1
 LONGEST_STEPS = 5
-
-
-def objects(workloads: int, pods_each: int, nodes: int) -> Iterator[Object]:
-    template = recorded_pod()
-    for number in range(nodes):
-        yield _node(number)
-    for number in range(workloads):
-        for index, obj in enumerate(workload(template, number, pods_each=pods_each)):
-            if obj["kind"] == "Pod":
-                obj["spec"]["nodeName"] = f"node-{(number * pods_each + index) % nodes}"
-            yield obj
-
-
-def _node(number: int) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {
-            "name": f"node-{number}",
-            "uid": str(UUID(int=2 * 10**9 + number)),
-            "labels": {"kubernetes.io/hostname": f"node-{number}", "pool": f"pool-{number % 8}"},
-        },
-        "status": {"allocatable": {"cpu": "64", "memory": "512Gi", "nvidia.com/gpu": "8"}},
-    }
-
-
-async def serve(options: argparse.Namespace) -> None:
-    """The other process: prints its addresses, then a line for each share of the records that was told."""
-    cluster = SimulatedCluster(token=TOKEN)
-    kinds = {
-        (table.resource.api_version, table.resource.kind): table.resource
-        for table in cluster.store.tables()
-    }
-    kube_system = {"metadata": {"name": "kube-system", "uid": "5f0a7c1e"}}
-    cluster.store.put(kinds["v1", "Namespace"], kube_system)
-    for obj in objects(options.workloads, options.pods_each, options.nodes):
-        cluster.store.put(kinds[obj["apiVersion"], obj["kind"]], obj)
-    await cluster.start()
-    async with receiver() as server:
-        _tell(api=cluster.url, server=server.url)
-        await _report(server, options.workloads)
-    await cluster.stop()
-
-
-async def _report(server: Receiver, workloads: int) -> None:
-    told = -1
-    while True:
-        live = len(server.rows)
-        if live != told:
-            told = live
-            _tell(told=told, of=workloads)
-        await asyncio.sleep(0.05)
-
-
-def _tell(**members: object) -> None:
-    print(json.dumps(members), flush=True)
 
 
 class LongestSteps:
@@ -123,7 +61,7 @@ def _name(handle: events.Handle) -> str:
 
 async def measure(options: argparse.Namespace) -> dict[str, object]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.agent_start", "--serve"),
+        *(sys.executable, "-m", "bench.agent_cluster"),
         *(f"--workloads={options.workloads}", f"--pods-each={options.pods_each}"),
         f"--nodes={options.nodes}",
         stdout=asyncio.subprocess.PIPE,
@@ -134,7 +72,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
         with tempfile.TemporaryDirectory() as folder:
             settings = AgentSettings(
                 server_url=addresses["server"],
-                credential=CREDENTIAL,
+                credential=addresses["credential"],
                 kubeconfig=kubeconfig(Path(folder) / "kubeconfig", addresses["api"]),
                 scrape_seconds=0.0,
             )
@@ -176,12 +114,7 @@ def main() -> None:
     parser.add_argument("--workloads", type=int, default=5_000)
     parser.add_argument("--pods-each", type=int, default=10)
     parser.add_argument("--nodes", type=int, default=1_500)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        asyncio.run(serve(options))
-    else:
-        print(json.dumps(asyncio.run(measure(options))))
+    print(json.dumps(asyncio.run(measure(parser.parse_args()))))
 
 
 if __name__ == "__main__":

@@ -6,95 +6,20 @@ objects, round by round. `deriving again` is what a change of pods costs: owners
 """
 
 import argparse
-import copy
 import gc
-import gzip
 import json
 import resource
 import statistics
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
+from bench.objects import PODS_EACH, Object, recorded_pod, workload
 from tests.unit.agent.test_cache import Filled
 from watchbill.agent.kubernetes.watch_stream import read_head
 from watchbill.kinds.definition.loader import load_definitions
 from watchbill.kinds.derive import derive
 from watchbill.kinds.objects.settings import DeriveSettings
-
-RECORDED = Path("tests/fixtures/recordings/1.36/life/deployment.jsonl.gz")
-PODS_EACH = 5
-
-Object = dict[str, Any]
-
-
-def recorded_pod() -> Object:
-    """A pod as an API server sends it, managed fields and all, with an environment as training jobs have."""
-    with gzip.open(RECORDED, "rt") as file:
-        moments = (line for line in map(json.loads, file) if line.get("moment") == "running")
-        lists = next(moments)["lists"]
-    items = next(body for path, body in lists.items() if path.endswith("/pods"))["items"]
-    found: Object = {"apiVersion": "v1", "kind": "Pod"} | items[0]
-    variables = [{"name": f"SETTING_{number}", "value": "x" * 40} for number in range(30)]
-    found["spec"]["containers"][0]["env"] = variables
-    return found
-
-
-def workload(template: Object, number: int, *, pods_each: int = PODS_EACH) -> Iterator[Object]:
-    """A PyTorchJob of one master and its workers, and its pods."""
-    uid, name = str(UUID(int=10**9 + number)), f"train-{number}"
-    pod_template = {"spec": copy.deepcopy(template["spec"])}
-    pod_template["spec"].pop("nodeName", None)
-    replicas = {"Master": 1, "Worker": pods_each - 1}
-    yield {
-        "apiVersion": "kubeflow.org/v1",
-        "kind": "PyTorchJob",
-        "metadata": {
-            "name": name,
-            "namespace": f"project-{number % 40}",
-            "uid": uid,
-            "resourceVersion": str(number),
-            "creationTimestamp": "2026-11-27T08:00:00Z",
-        },
-        "spec": {
-            "pytorchReplicaSpecs": {
-                role: {"replicas": count, "template": pod_template}
-                for role, count in replicas.items()
-            }
-        },
-        "status": {
-            "conditions": [
-                {
-                    "type": "Running",
-                    "status": "True",
-                    "lastTransitionTime": "2026-11-27T08:05:00Z",
-                }
-            ]
-        },
-    }
-    for index in range(pods_each):
-        pod = copy.deepcopy(template)
-        pod["metadata"] |= {
-            "uid": str(UUID(int=number * pods_each + index)),
-            "name": f"{name}-{index}",
-            "namespace": f"project-{number % 40}",
-            "labels": {
-                "training.kubeflow.org/job-name": name,
-                "training.kubeflow.org/replica-type": "worker" if index else "master",
-            },
-            "ownerReferences": [
-                {
-                    "apiVersion": "kubeflow.org/v1",
-                    "kind": "PyTorchJob",
-                    "name": name,
-                    "uid": uid,
-                    "controller": True,
-                }
-            ],
-        }
-        yield pod
 
 
 def cache_mebibytes(template: Object, workloads: int) -> float:
