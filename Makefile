@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 DEV := .make/dev
 RUN := .make/run
 
-.PHONY: demo test check fmt bench drills clean help
+COUNT ?= 2000
+
+.PHONY: demo test check fmt bench drills histories clean help
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -48,6 +50,9 @@ bench: $(DEV) ## ratios against the bare driver and a peer, alternating
 
 drills: $(DEV) ## failures of servers, proxies and databases, done to real ones (Debian: haproxy nginx etcd-server patroni postgresql-15)
 	$(BIN)/python -m drills $(ARGS)
+
+histories: $(DEV) ## COUNT random histories of agent and server; one that fails is kept in a file
+	WATCHBILL_HISTORIES=$(COUNT) $(BIN)/python -m pytest tests/sync/test_model.py -k random --timeout 0
 
 clean: ## forget what was installed and built
 	rm -rf $(VENV) .make dist build src/watchbill/api/page

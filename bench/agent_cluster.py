@@ -1,4 +1,4 @@
-"""`python -m bench.agent_cluster`: the other process of `bench.agent_start`: API server and receiving server."""
+"""`python -m bench.agent_cluster`, the other process of `bench.agent_start`: an API server and our own."""
 
 import argparse
 import asyncio

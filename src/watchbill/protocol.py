@@ -285,6 +285,10 @@ class Heartbeat(Wire, frozen=True):
     ] = ()
     observed_seconds_ago: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = 0.0
     backlog: Count = 0
+    sent_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    """By the agent's clock, which the server compares with its own."""
+    cluster_clock_ahead_seconds: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] | None = None
+    """Of the API server's clock, against the agent's; to the second."""
     digest: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 

@@ -74,6 +74,9 @@ class Cluster:
     def node_pools(self) -> tuple[NodePoolCapacity, ...]:
         return (NodePoolCapacity(node_pool="default", nodes=1, gpus=8.0),)
 
+    def cluster_clock_ahead_seconds(self) -> float | None:
+        return 7.0
+
     def kubernetes_version(self) -> str:
         return "v1.36.2"
 

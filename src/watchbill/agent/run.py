@@ -228,6 +228,9 @@ class Agent:
     def node_pools(self) -> tuple[NodePoolCapacity, ...]:
         return node_pools(self.cache.cluster, self._derive_settings)
 
+    def cluster_clock_ahead_seconds(self) -> float | None:
+        return self._kube.clock_ahead_seconds
+
     def kubernetes_version(self) -> str:
         return self.watch_manager.discovery.kubernetes_version
 

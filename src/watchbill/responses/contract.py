@@ -25,6 +25,8 @@ class AdditionalFields(Wire, frozen=True, kw_only=True):
     idle_measured_since: Instant | None = None
     deleted_between: DeletedBetween | None = None
     is_owner_unreadable: bool = False
+    observed_until: Instant | None = None
+    """Only while the workload's cluster is not observed: all else is as of then."""
     workload_class: WorkloadClass | None = None
     """Absent where an agent of an earlier version reported the workload."""
     truncated: tuple[str, ...] = ()

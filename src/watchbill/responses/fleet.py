@@ -170,6 +170,16 @@ class Cluster(Wire, frozen=True, kw_only=True):
         int | None,
         msgspec.Meta(description="Beyond it records are rejected until some are removed."),
     ] = None
+    agent_clock_ahead_seconds: Annotated[
+        float | None,
+        msgspec.Meta(description="Of the agent's clock against the server's; negative = behind."),
+    ] = None
+    cluster_clock_ahead_seconds: Annotated[
+        float | None,
+        msgspec.Meta(
+            description="Of the clock of the cluster's API server against the server's, to the second."
+        ),
+    ] = None
     digest_compared_at: Annotated[
         Instant | None,
         msgspec.Meta(

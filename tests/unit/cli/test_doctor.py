@@ -127,3 +127,15 @@ def test_how_much_is_stored_is_told_before_records_are_rejected() -> None:
     assert full.outcome is Outcome.WARN
     assert full.what.startswith("west: 9 GiB of 10 GiB are stored")
     assert "WATCHBILL_CLUSTER_STORED_BYTES" in (full.advice or "")
+
+
+def test_clocks_of_agent_and_cluster() -> None:
+    assert "clock" not in findings(agentClockAheadSeconds=2.0, clusterClockAheadSeconds=-4.0)
+    found = findings(agentClockAheadSeconds=0.2, clusterClockAheadSeconds=-3_600.0)["clock"]
+    assert found.outcome is Outcome.WARN
+    assert found.what == "west: its API server's clock is 1h behind the server's"
+
+
+def test_records_that_differed_are_told() -> None:
+    found = findings(digestMismatches=2)["records"]
+    assert (found.outcome, "2 times" in found.what) == (Outcome.WARN, True)

@@ -10,6 +10,8 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -98,6 +100,8 @@ class KubeClient:
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
+        self.clock_ahead_seconds: float | None = None
+        """Of the API server's clock, as its last answer told it, against ours; to the second."""
         self._sessions: dict[str | None, aiohttp.ClientSession] = {}
         """By SOCKS proxy; None = none of these."""
 
@@ -248,7 +252,7 @@ class KubeClient:
         if authorization:
             headers["Authorization"] = authorization
         proxy = self._credentials.proxy
-        return await self._session(proxy).get(
+        response = await self._session(proxy).get(
             URL(str(URL(self._credentials.server)).rstrip("/") + path, encoded=True),
             headers=headers,
             timeout=limits,
@@ -258,6 +262,16 @@ class KubeClient:
             allow_redirects=False,
             auto_decompress=not is_plain,
         )
+        self._compare_clocks(response.headers.get("Date", ""))
+        return response
+
+    def _compare_clocks(self, date: str) -> None:
+        try:
+            cluster = parsedate_to_datetime(date)
+        except ValueError:
+            return
+        if cluster.tzinfo is not None:
+            self.clock_ahead_seconds = (cluster - datetime.now(UTC)).total_seconds()
 
 
 class BodyTooLarge(ApiFailure):

@@ -35,6 +35,8 @@ FIRST_RETRY_SECONDS = 1.0
 POLL_SECONDS = 60.0
 """How often a kind is listed that cannot be watched."""
 SHORT_WATCH_SECONDS = 1.0
+BOOKMARK_OVERDUE_SECONDS = 75.0
+"""Bookmarks come about once a minute: a watch that was silent for longer stood still, and tells late."""
 MISSED_EVENT_GRACE_SECONDS = 90.0
 """Longer than a bookmark's interval: by then a watch has delivered what a list contained."""
 
@@ -83,6 +85,8 @@ class Reflector:
         self._late_since: datetime | None = None
         """What a watch tells at first happened since then, while nobody read."""
         self._late_until = 0.0
+        self._is_bookmarked = False
+        """Whether the server sends bookmarks, so that silence means something."""
         self._watch_refusals = 0
         self._watch_error: str | None = None
         """Why the kind is polled instead of watched."""
@@ -213,7 +217,8 @@ class Reflector:
                     self._watch_refusals, self._watch_error = 0, None
                     self._behind_since = None
                     self._set_healthy()
-                    self._expect_late_events()
+                    # A watch goes on where the last one, or the list, left off.
+                    self._expect_late_events(after_seconds=PAUSE_SECONDS)
                     async for event in events:
                         self._apply(event)
                         self._backoff.reset()
@@ -232,14 +237,12 @@ class Reflector:
         is_temporary = failure.kind in (ErrorKind.BUSY, ErrorKind.UNREACHABLE)
         return is_temporary and self._backoff.failures < FAILURES_UNTIL_READY
 
-    def _expect_late_events(self) -> None:
-        """A watch goes on where the last one, or the list, left off: first it tells what happened since."""
-        self._late_since = self._current_at
-        is_late = (
-            self._current_at is not None
-            and (datetime.now(UTC) - self._current_at).total_seconds() > PAUSE_SECONDS
-        )
-        self._late_until = asyncio.get_running_loop().time() + CATCH_UP_SECONDS * is_late
+    def _expect_late_events(self, *, after_seconds: float) -> None:
+        """What is told at first after so long a silence happened at some time during it."""
+        since = self._current_at
+        if since is not None and (datetime.now(UTC) - since).total_seconds() > after_seconds:
+            self._late_since = since
+            self._late_until = asyncio.get_running_loop().time() + CATCH_UP_SECONDS
 
     def _unseen_since(self) -> datetime | None:
         """Since when the event that is read now may have happened; None where it has just happened."""
@@ -248,6 +251,9 @@ class Reflector:
 
     def _apply(self, event: WatchEvent) -> None:
         self.counts[event.type if event.is_known else "unknown"] += 1
+        if self._is_bookmarked:
+            self._expect_late_events(after_seconds=BOOKMARK_OVERDUE_SECONDS)
+        self._is_bookmarked = self._is_bookmarked or event.type == "BOOKMARK"
         self._current_at = datetime.now(UTC)
         meta = event.meta
         if not event.is_known or not (meta.resource_version or meta.uid):

@@ -7,6 +7,7 @@ item. After every hello an inventory tells both sides what the server lacks; the
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import inf
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -103,6 +104,9 @@ class ClusterState(Protocol):
         """How long ago all that is told was known to be current; None before the first time."""
 
     def node_pools(self) -> tuple[NodePoolCapacity, ...]: ...
+
+    def cluster_clock_ahead_seconds(self) -> float | None:
+        """Of the API server's clock against this machine's, None where it told none yet."""
 
     def kubernetes_version(self) -> str: ...
 
@@ -444,6 +448,8 @@ class Stream:
             observed_seconds_ago=self._observed_seconds_ago(),
             backlog=min(len(self._pending), MAX_COUNT),
             digest=digest,
+            sent_at=datetime.now(UTC),
+            cluster_clock_ahead_seconds=self._cluster.cluster_clock_ahead_seconds(),
         )
         try:
             reply = await self._client.heartbeat(beat)

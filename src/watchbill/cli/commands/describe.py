@@ -196,6 +196,9 @@ def _limits(workload: "WorkloadResponse", view: ColumnView) -> Facts:
     extra = workload.extra
     between = extra.deleted_between
     return {
+        "Observed until": format_time(extra.observed_until, view.now)
+        if extra.observed_until
+        else None,
         "Owner object": "cannot be read by the agent: it may be part of a larger workload"
         if extra.is_owner_unreadable
         else None,

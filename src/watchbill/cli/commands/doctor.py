@@ -252,6 +252,7 @@ def _problems(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
     if cluster.backlog > BACKLOG_WARN:
         what = f"{name}: {plural(cluster.backlog, 'workload')} with changes that wait to be sent"
         yield Finding(Outcome.WARN, "backlog", what, "look at the agent's log there")
+    yield from _clocks(cluster)
     if cluster.digest_mismatches:
         times = plural(cluster.digest_mismatches, "time")
         what = f"{name}: agent and server held different records {times}; inventories repaired it"
@@ -261,6 +262,17 @@ def _problems(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
         count = plural(len(recent), "gap")
         what = f"{name}: {count} in the last day: short workloads may have been missed"
         yield Finding(Outcome.WARN, "gaps", what, "keep the agent running, one replica of it")
+
+
+def _clocks(cluster: "Cluster") -> Iterator[Finding]:
+    for whose, ahead in (
+        ("the agent's", cluster.agent_clock_ahead_seconds),
+        ("its API server's", cluster.cluster_clock_ahead_seconds),
+    ):
+        if ahead is not None and abs(ahead) > SKEW_WARN_SECONDS:
+            side = "ahead of" if ahead > 0 else "behind"
+            what = f"{cluster.name}: {whose} clock is {format_duration(abs(ahead))} {side} the server's"
+            yield Finding(Outcome.WARN, "clock", what, "set the clock by NTP on both machines")
 
 
 def _metrics(cluster: "Cluster") -> Finding:

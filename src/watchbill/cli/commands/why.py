@@ -148,6 +148,7 @@ def evidence(workload: "WorkloadResponse") -> dict[str, Any]:
         "deletedAt": workload.deleted_at,
         "totalPendingTimeSeconds": workload.total_pending_time_seconds,
         "totalRunningTimeSeconds": workload.total_running_time_seconds,
+        "observedUntil": workload.extra.observed_until,
         "pendingReasons": workload.extra.pending_reasons,
         "conditions": workload.conditions,
     }
@@ -167,6 +168,9 @@ def explanation(
     yield _headline(workload, view, terminal)
     if workload.deleted_at is not None:
         yield f"It was deleted {format_time(workload.deleted_at, view.now)}."
+    elif workload.extra.observed_until is not None:
+        until = format_time(workload.extra.observed_until, view.now)
+        yield f"Its cluster was observed until {until}: what follows is as of then."
     if workload.phase == "Pending" and workload.deleted_at is None:
         yield from _pending(workload, view)
     else:

@@ -1,7 +1,7 @@
 """Clusters: which agent may report, their last contact, what they cannot see."""
 
 from datetime import datetime, timedelta
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -133,7 +133,6 @@ def _cluster(
     refused: list[Row],
     gaps: list[Row],
 ) -> Cluster:
-    """Refused ids, messages and capacity may tell of anybody: they are for whoever sees the whole cluster."""
     unbroken_since = gaps[0]["to_at"] if gaps else row["created_at"]
     state, since = _state(row["last_contact_at"], unbroken_since, now)
     return Cluster(
@@ -145,24 +144,11 @@ def _cluster(
         since=since,
         created_at=row["created_at"],
         workloads=row["workloads"],
-        takeovers=row["takeovers"] if is_whole else 0,
-        kinds=_decoded(row["kinds"], tuple[KindState, ...]) if is_whole else (),
-        node_pools=_decoded(row["node_pools"], tuple[NodePoolCapacity, ...]) if is_whole else (),
-        refused=tuple(RefusedItem(id=entry["id"], reason=entry["reason"]) for entry in refused)
-        if is_whole
-        else (),
         gaps=tuple(Gap(from_at=gap["from_at"], to_at=gap["to_at"]) for gap in gaps),
         last_contact_at=row["last_contact_at"],
         last_message_at=row["last_message_at"],
-        last_change_at=row["last_change_at"] if is_whole else None,
         last_inventory_at=row["last_inventory_at"],
-        backlog=row["backlog"] if is_whole else 0,
-        stored_bytes=row["stored_bytes"] if is_whole else None,
-        stored_bytes_limit=most_bytes if is_whole else None,
-        digest_compared_at=row["digest_compared_at"] if is_whole else None,
-        digest_mismatches=row["digest_mismatches"] if is_whole else 0,
         reason=_reason(row, state, now, is_whole=is_whole),
-        held_deletions=_held(row) if is_whole else None,
         agent_version=row["agent_version"],
         kubernetes_version=row["kubernetes_version"],
         updated_at=row["last_message_at"],
@@ -171,15 +157,31 @@ def _cluster(
             state=_PLATFORM_STATES[state],
             platform=ClusterPlatform(kube_version=row["kubernetes_version"]),
         ),
+        **(_of_all(row, refused, most_bytes) if is_whole else _OF_A_PART),
     )
 
 
-def _held(row: Row) -> HeldDeletions | None:
-    if not row["held"]:
-        return None
-    return HeldDeletions(
+_AS_STORED = (
+    *("takeovers", "last_change_at", "backlog", "digest_compared_at", "digest_mismatches"),
+    *("agent_clock_ahead_seconds", "cluster_clock_ahead_seconds"),
+)
+_OF_A_PART: dict[str, Any] = {"takeovers": 0, "kinds": (), "node_pools": (), "refused": ()}
+
+
+def _of_all(row: Row, refused: list[Row], most_bytes: int | None) -> dict[str, Any]:
+    """Ids, messages, capacity and counts may tell of anybody: they are for whoever sees the whole cluster."""
+    held = HeldDeletions(
         count=row["held"], since=row["held_since"], is_refused=row["is_held_refused"]
     )
+    return {
+        **{name: row[name] for name in _AS_STORED},
+        "kinds": _decoded(row["kinds"], tuple[KindState, ...]),
+        "node_pools": _decoded(row["node_pools"], tuple[NodePoolCapacity, ...]),
+        "refused": tuple(RefusedItem(id=entry["id"], reason=entry["reason"]) for entry in refused),
+        "held_deletions": held if row["held"] else None,
+        "stored_bytes": row["stored_bytes"],
+        "stored_bytes_limit": most_bytes,
+    }
 
 
 def _reason(row: Row, state: ClusterState, now: datetime, *, is_whole: bool) -> str | None:

@@ -179,7 +179,8 @@ async def heartbeat_apply(
         )
         await connection.execute(
             "UPDATE cluster SET last_contact_at = $3, kinds = $4, node_pools = $5, is_blind = $6, "
-            "backlog = $7, last_message_at = $8 WHERE tenant_id = $1 AND id = $2",
+            "backlog = $7, last_message_at = $8, agent_clock_ahead_seconds = $9, "
+            "cluster_clock_ahead_seconds = $10 WHERE tenant_id = $1 AND id = $2",
             agent.tenant_id,
             agent.cluster_id,
             observed_until,
@@ -188,8 +189,18 @@ async def heartbeat_apply(
             age is None or age >= HEARTBEAT_SECONDS,
             beat.backlog,
             now,
+            *_clocks(beat, now),
         )
     return HeartbeatReply(seq=cluster["last_seq"], resync=differs or not is_in_step)
+
+
+def _clocks(beat: Heartbeat, now: datetime) -> tuple[float | None, float | None]:
+    """How far the agent's clock and its cluster's are ahead of ours, in seconds."""
+    if beat.sent_at is None:
+        return None, None
+    agent = (beat.sent_at - now).total_seconds()
+    cluster = beat.cluster_clock_ahead_seconds
+    return agent, None if cluster is None else agent + cluster
 
 
 def _with_short_messages(kinds: Sequence[KindState]) -> list[KindState]:

@@ -79,8 +79,22 @@ def revision_of(document: bytes) -> bytes:
     return hashlib.sha256(document).digest()[:16]
 
 
-def finish_document(document: bytes, pending_seconds: int, running_seconds: int) -> bytes:
-    """The document as an element of a list reply."""
+_ADDITIONAL = b'"additionalFields":{'
+"""Nowhere else in a document: within a text the quotes would be escaped, and no map of ours holds maps."""
+
+
+def finish_document(
+    document: bytes,
+    pending_seconds: int,
+    running_seconds: int,
+    observed_until: datetime | None = None,
+) -> bytes:
+    """The document as an element of a list reply. `observed_until`: of a cluster whose data is old."""
+    if observed_until is not None:
+        before, name, after = document.partition(_ADDITIONAL)
+        comma = b"" if after.startswith(b"}") else b","
+        observed = _ENCODER.encode(observed_until)
+        document = before + name + b'"observedUntil":' + observed + comma + after
     return b'%b,"totalPendingTimeSeconds":%d,"totalRunningTimeSeconds":%d}' % (
         document,
         pending_seconds,

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from watchbill.protocol import DEGRADED_AFTER_SECONDS
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.responses.workloads import PhaseInterval
 from watchbill.store.postgres.database import Connection, Database, Row
@@ -46,7 +47,12 @@ EXPORT_BATCH = 100
 MAX_FACET_VALUES = 1_000
 EXPORT_TIMEOUT_SECONDS = 300
 
-_TOTALS = f"{PENDING_SECONDS} AS pending, {RUNNING_SECONDS} AS running"
+_TOTALS = (
+    f"{PENDING_SECONDS} AS pending, {RUNNING_SECONDS} AS running, "
+    "CASE WHEN w.deleted_at IS NULL AND c.last_contact_at <= "
+    f"$1::timestamptz - interval '{DEGRADED_AFTER_SECONDS} s' THEN c.last_contact_at END AS observed"
+)
+"""What is added to a document: the running totals; until when it was observed, where that is too long ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,7 @@ async def workload_list(
         )
     return WorkloadPage(
         documents=[
-            finish_document(documents[row[0]], row[2], row[3])
+            finish_document(documents[row[0]], row[2], row[3], row[4])
             for row in shown
             if row[0] in documents
         ],
@@ -157,10 +163,11 @@ async def workload_get(
         row = await connection.fetchrow(sql, *statement.parameters)
     if row is None:
         return None
-    body = finish_document(row["document"], row["pending"], row["running"])
+    body = finish_document(row["document"], row["pending"], row["running"], row["observed"])
     messages = row["details"] or b"[]"
     body = body[:-1] + b',"pendingSchedulingMessages":' + messages + b"}"
-    return WorkloadReply(body, f'"{row["revision"].hex()}"' if row["is_still"] else None)
+    is_constant = row["is_still"] and row["observed"] is None
+    return WorkloadReply(body, f'"{row["revision"].hex()}"' if is_constant else None)
 
 
 def _one(scope: Scope, workload_id: UUID, now: datetime) -> Statement:
@@ -327,4 +334,4 @@ async def workload_export(
         await connection.execute(f"SET LOCAL statement_timeout = '{EXPORT_TIMEOUT_SECONDS}s'")
         cursor = await connection.cursor(sql, *statement.parameters)
         while rows := await cursor.fetch(EXPORT_BATCH):
-            yield [finish_document(row[0], row[1], row[2]) for row in rows]
+            yield [finish_document(row[0], row[1], row[2], row[3]) for row in rows]
