@@ -3,118 +3,28 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
-from uuid import UUID, uuid4
 
 import pytest
 from aiohttp import web
 
+from tests.fixtures.agent_objects import (
+    PYTORCH,
+    chain,
+    job,
+    made,
+    pod,
+    quiet,
+    refuse,
+    told,
+    uid,
+)
+from tests.fixtures.agent_objects import short_waits as short_waits
 from tests.fixtures.agents import agent, until
-from tests.fixtures.kube_api import KubeApi, kind, kube_api
+from tests.fixtures.kube_api import kube_api
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
-from watchbill.agent import run
-from watchbill.agent.cache import owner_lookup
-from watchbill.agent.kubernetes import reflector
 from watchbill.agent.run import run_agent
-from watchbill.agent.stream import stream
 from watchbill.errors import Invalid, Unauthenticated
 from watchbill.settings.agent import AgentSettings
-
-ROLLOUT = kind("argoproj.io", "v1alpha1", "Rollout", "rollouts")
-PYTORCH = kind("kubeflow.org", "v1", "PyTorchJob", "pytorchjobs")
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reflector, "FIRST_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(reflector, "FORBIDDEN_RETRY_SECONDS", 0.2)
-    monkeypatch.setattr(reflector, "SHORT_WATCH_SECONDS", 0.05)
-    monkeypatch.setattr(run, "DISCOVERY_WAIT_SECONDS", 0.2)
-    monkeypatch.setattr(stream, "INVENTORY_PAUSE_SECONDS", 0.1)
-    monkeypatch.setattr(owner_lookup, "TICK_SECONDS", 0.05)
-    monkeypatch.setattr(owner_lookup, "GRACE_SECONDS", 0.2)
-    monkeypatch.setattr(owner_lookup, "RETRY_SECONDS", 0.1)
-
-
-def made(
-    kind: str, name: str, owner: dict[str, Any] | None = None, *, group: str = "", **more: Any
-) -> dict[str, Any]:
-    versions = {"": "v1", "apps": "apps/v1", "batch": "batch/v1"}
-    metadata: dict[str, Any] = {
-        "name": name,
-        "namespace": more.pop("namespace", "team"),
-        "uid": str(uuid4()),
-        "creationTimestamp": "2026-11-23T12:00:00Z",
-        "managedFields": [{"manager": "x" * 100}],
-    }
-    if owner is not None:
-        metadata["ownerReferences"] = [
-            {
-                "apiVersion": owner["apiVersion"],
-                "kind": owner["kind"],
-                "name": owner["metadata"]["name"],
-                "uid": owner["metadata"]["uid"],
-                "controller": True,
-            }
-        ]
-    return {"apiVersion": versions.get(group, group), "kind": kind, "metadata": metadata} | more
-
-
-def pod(name: str, owner: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    spec = {"containers": [{"name": "main", "image": "i"}], "nodeName": "node-1"}
-    status = {
-        "phase": "Running",
-        "conditions": [
-            {
-                "type": "PodScheduled",
-                "status": "True",
-                "lastTransitionTime": "2026-11-23T12:00:01Z",
-            },
-            {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-23T12:00:02Z"},
-        ],
-    }
-    return made("Pod", name, owner, spec=spec, status=status, **more)
-
-
-def deployment(name: str = "web", **more: Any) -> dict[str, Any]:
-    template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "main"}]}}
-    spec = {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": template}
-    return made("Deployment", name, group="apps", spec=spec, status={}, **more)
-
-
-def job(name: str, **more: Any) -> dict[str, Any]:
-    spec = {"template": {"spec": {"containers": [{"name": "main"}]}}}
-    return made("Job", name, group="batch", spec=spec, status={}, **more)
-
-
-def chain(name: str = "web") -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    root = deployment(name)
-    middle = made("ReplicaSet", f"{name}-1", root, group="apps", spec={"replicas": 1})
-    return root, middle, pod(f"{name}-1-a", middle)
-
-
-def uid(obj: dict[str, Any]) -> UUID:
-    return UUID(obj["metadata"]["uid"])
-
-
-def refuse(api: KubeApi, status: int, *parts: str) -> None:
-    def fault(request: web.Request) -> web.StreamResponse | None:
-        if any(f"/{part}" in request.path for part in parts):
-            return web.Response(status=status, text="no\n")
-        return None
-
-    api.fault = fault
-
-
-async def told(server: Receiver, *objs: dict[str, Any]) -> None:
-    await until(lambda: {uid(obj) for obj in objs} <= server.live().keys())
-
-
-async def quiet(server: Receiver, *objs: dict[str, Any]) -> None:
-    """These stay live, inventories included, for a while."""
-    for _ in range(25):
-        await asyncio.sleep(0.02)
-        assert {uid(obj) for obj in objs} <= server.live().keys(), server.told()
 
 
 async def test_restarted_agent_finds_what_went_meanwhile(tmp_path: Path) -> None:
@@ -244,112 +154,6 @@ async def test_a_kind_that_appears_is_watched(tmp_path: Path) -> None:
         train = made("PyTorchJob", "train", group="kubeflow.org/v1", spec={}, status={})
         api.put(train)
         await told(server, train)
-
-
-async def test_unknown_owners_are_looked_up_once_and_believed_by_uid(tmp_path: Path) -> None:
-    async with kube_api() as api, receiver() as server:
-        api.serve(ROLLOUT)
-        rollout = made("Rollout", "canary", group="argoproj.io/v1alpha1")
-        middle = made("ReplicaSet", "canary-1", rollout, group="apps", spec={"replicas": 2})
-        pods = [pod(f"canary-1-{n}", middle) for n in "ab"]
-        for obj in (rollout, middle, *pods):
-            api.put(obj)
-        async with agent(tmp_path, api, server):
-            await told(server, rollout)
-            row = server.rows[uid(rollout)]
-            assert (row.record.workload.type, row.record.witness.kind) == ("Rollout", "Pod")
-            assert row.record.usage.pod_count == 2
-            assert len(server.live()) == 1
-            asked = [found for found in api.requests if "rollouts" in found.path]
-            assert len(asked) == 1
-
-
-async def test_an_owner_of_the_same_name_is_not_the_owner(tmp_path: Path) -> None:
-    async with kube_api() as api, receiver() as server:
-        api.serve(ROLLOUT)
-        first = made("Rollout", "canary", group="argoproj.io/v1alpha1")
-        second = made("Rollout", "canary", group="argoproj.io/v1alpha1")
-        left = pod("left", first)
-        api.put(second)
-        api.put(left)
-        api.put(pod("new", second))
-        async with agent(tmp_path, api, server):
-            await told(server, second)
-            await asyncio.sleep(0.3)
-            assert server.told() == ["Rollout/canary: Running"]
-            assert server.rows[uid(second)].record.usage.pod_count == 1
-
-
-async def test_an_unreadable_owner_flags_the_workload_below(tmp_path: Path) -> None:
-    async with kube_api() as api, receiver() as server:
-        api.serve(ROLLOUT)
-        rollout = made("Rollout", "canary", group="argoproj.io/v1alpha1")
-        middle = made("ReplicaSet", "canary-1", rollout, group="apps", spec={"replicas": 1})
-        for obj in (rollout, middle, pod("canary-1-a", middle)):
-            api.put(obj)
-        refuse(api, 403, "rollouts")
-        async with agent(tmp_path, api, server):
-            await told(server, middle)
-            row = server.rows[uid(middle)]
-            assert row.record.workload.additional_fields["isOwnerUnreadable"] is True
-
-
-async def test_a_rollouts_owner_unreadable_after_a_restart_is_not_deleted(tmp_path: Path) -> None:
-    async with kube_api() as api, receiver() as server:
-        api.serve(ROLLOUT)
-        rollout = made("Rollout", "canary", group="argoproj.io/v1alpha1")
-        member = pod("canary-a", rollout)
-        for obj in (rollout, member):
-            api.put(obj)
-        async with agent(tmp_path, api, server):
-            await told(server, rollout)
-        refuse(api, 403, "rollouts")
-        commits = server.commits
-        async with agent(tmp_path, api, server):
-            await until(lambda: server.commits > commits)
-            await quiet(server, rollout)
-
-
-async def test_while_an_owner_cannot_be_asked_for_pods_prove_nothing_in_its_namespace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with kube_api() as api, receiver() as server:
-        api.serve(ROLLOUT)
-        api.serve(kind("example.com", "v1", "Fleet", "fleets"))
-        fleet = made("Fleet", "top", group="example.com/v1")
-        rollout = made("Rollout", "middle", fleet, group="argoproj.io/v1alpha1")
-        for obj in (fleet, rollout, pod("member", rollout)):
-            api.put(obj)
-        single, elsewhere = pod("single"), pod("elsewhere", namespace="other")
-        for obj in (single, elsewhere, made("Namespace", "other", namespace="")):
-            api.put(obj)
-        async with agent(tmp_path, api, server):
-            await told(server, fleet, single, elsewhere)
-        monkeypatch.setattr(run, "OWNER_WAIT_SECONDS", 0.2)
-        refuse(api, 500, "rollouts")
-        api.delete(single)
-        api.delete(elsewhere)
-        commits = server.commits
-        async with agent(tmp_path, api, server):
-            await until(lambda: server.commits > commits)
-            await quiet(server, fleet, single)
-            covered = {found.kind: found.namespaces for found in server.inventories[-1].coverage}
-            assert covered["Pod"] == ("other",)
-            assert server.rows[uid(elsewhere)].deleted_at is not None
-            api.fault = lambda _: None
-            await until(lambda: server.rows[uid(single)].deleted_at is not None)
-            await quiet(server, fleet)
-
-
-async def test_pods_of_a_node_are_their_own_workloads(tmp_path: Path) -> None:
-    async with kube_api() as api, receiver() as server:
-        node = made("Node", "node-1", namespace="")
-        api.put(node)
-        static = pod("static", node)
-        api.put(static)
-        async with agent(tmp_path, api, server):
-            await told(server, static)
-            assert server.rows[uid(static)].record.workload.type == "Pod"
 
 
 async def test_excluded_namespaces_and_reservation_pods_never_leave_the_cluster(

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RunningServer
+from tests.fixtures.agent_objects import chain, job, pod, uid
 from tests.fixtures.agents import agent
 from tests.fixtures.kube_api import kube_api
-from tests.sync.test_agent_faults import chain, job, pod, uid
 from watchbill.agent.stream import stream
 from watchbill.client import Client, Selection
 from watchbill.errors import Forbidden

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from tests.fixtures.agent_objects import deployment, made, pod, short_waits, uid
 from tests.fixtures.agents import agent, until
 from tests.fixtures.kube_api import KubeApi, kube_api
 from tests.fixtures.receiver import receiver
-from tests.sync.test_agent_faults import _quick, deployment, made, pod, uid
 
-__all__ = ["_quick"]
+__all__ = ["short_waits"]
 
 
 def hold_pages_of_pods(api: KubeApi, *, after: int) -> asyncio.Event:

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 import yaml
 
-from tests.api.access.test_oidc_login import ran
 from tests.api.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database, running_server
+from tests.fixtures.oidc_site import ran
 from tests.fixtures.records import record, upsert, workload
 from tests.fixtures.serving import SETTINGS, Answer, Served, fill, serving
 from watchbill.access.audit import Audit

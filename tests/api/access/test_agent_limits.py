@@ -4,15 +4,15 @@ bounded memory; and no figure of it breaks a sum. What it may say at all is in t
 import asyncio
 import gzip
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-import asyncpg
 import msgspec
 import pytest
 
 from tests.api.test_errors import assert_is_error
 from tests.fixtures.clusters import connected_agent
+from tests.fixtures.large_items import NOW, flapping, nested
 from tests.fixtures.records import upsert, workload
 from tests.fixtures.serving import Answer, Served
 from watchbill.api import limits
@@ -21,11 +21,8 @@ from watchbill.api.limits import MAX_AGENT_QUEUED, AgentLimiter, ConcurrencyLimi
 from watchbill.api.resources import ingest
 from watchbill.errors import Invalid, TooMany
 from watchbill.identity import AgentIdentity
-from watchbill.maintenance import record_fleets
 from watchbill.protocol import (
     BATCH_ITEMS,
-    MAX_BYTES,
-    MAX_GPUS,
     Batch,
     Delete,
     Heartbeat,
@@ -33,7 +30,6 @@ from watchbill.protocol import (
     InventoryEntries,
     KindState,
     Measured,
-    NodePoolCapacity,
     Reading,
     Scrape,
     Upsert,
@@ -43,16 +39,7 @@ from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.ingest import stream
 from watchbill.store.workloads import quotas
 from watchbill.store.workloads.deletion import workload_purge
-from watchbill.store.workloads.validation import (
-    MAX_BATCH_READINGS,
-    MAX_BATCH_TRANSITIONS,
-    plausible_scrape,
-    plausible_scrapes,
-)
 from watchbill.store.workloads.write import ITEMS_PER_TURN
-from watchbill.workload import GPU_MILLIONTHS, Phase, Transition
-
-NOW = datetime.now(UTC)
 
 
 async def credential(served: Served, name: str = "north") -> str:
@@ -239,177 +226,10 @@ async def test_a_known_agent_is_counted_before_the_database_is_asked(
 # Figures
 
 
-async def fleet_is_fine(served: Served) -> None:
-    for path in ("/api/v1/fleet", "/api/v1/clusters", "/api/v1/workloads", "/metrics"):
-        assert (await served.get(path)).status == 200, path
-    for kind in ("GPU_ALLOCATION", "IDLE_ALLOCATED_GPUS", "WORKLOADS_COUNT"):
-        path = f"/api/v1/workloads/telemetry?telemetryType={kind}&groupBy=ClusterId"
-        assert (await served.get(path)).status == 200, path
-    await record_fleets(served.db, NOW - timedelta(seconds=NOW.timestamp() % 300))
-
-
-@pytest.mark.parametrize("gpus", [1e308, -1.0, MAX_GPUS + 1])
-async def test_a_capacity_that_cannot_be_is_left_out_and_told(server: Served, gpus: float) -> None:
-    agent = await connected_agent(server.db, NOW)
-    pools = (
-        NodePoolCapacity(node_pool="a100", nodes=1, gpus=gpus),
-        NodePoolCapacity(node_pool="h100", nodes=1, gpus=8.0),
-    )
-    beat = ingest.decode_heartbeat(
-        msgspec.json.encode(Heartbeat(stream_id=agent.stream_id, seq=0, node_pools=pools))
-    )
-    assert beat.node_pools == pools[1:]
-    await stream.heartbeat_apply(server.db, agent.identity, beat, NOW)
-    (shown,) = (await server.get("/api/v1/clusters")).json
-    assert [pool["nodePool"] for pool in shown["nodePools"]] == ["h100"]
-    (state,) = shown["kinds"]
-    assert (state["kind"], state["state"]) == ("Node", "failing")
-    assert state["message"].startswith("1 node pools cannot be and are left out: Expected")
-    await fleet_is_fine(server)
-
-
-def test_only_node_pools_are_left_out_of_a_heartbeat() -> None:
-    fine = Heartbeat(stream_id="x", seq=3, backlog=2, observed_seconds_ago=1.5)
-    assert ingest.decode_heartbeat(msgspec.json.encode(fine)) == fine
-    with pytest.raises(Invalid):
-        ingest.decode_heartbeat(b'{"streamId":"x","seq":-1}')
-
-
-async def test_a_capacity_that_was_stored_before_breaks_nobody(server: Served) -> None:
-    agent = await connected_agent(server.db, NOW)
-    connection = await asyncpg.connect(server.db._database_url)
-    await connection.execute(
-        "UPDATE cluster SET node_pools = $1 WHERE id = $2",
-        b'[{"nodePool":"a100","nodes":1,"gpus":1e308}]',
-        agent.identity.cluster_id,
-    )
-    await connection.close()
-    await fleet_is_fine(server)
-
-
-BEYOND: dict[str, dict[str, Any]] = {
-    "pod_count": {"pod_count": 2**31 - 1},
-    "gpu_millionths": {"gpu_millionths": 2**62},
-    "gpu_memory_request_bytes": {"gpu_memory_request_bytes": 2**62},
-    "cpu_memory_request_bytes": {"cpu_memory_request_bytes": MAX_BYTES + 1},
-    "cpu_request_cores": {"cpu_request_cores": 1e308},
-    "cpu_limit_cores": {"cpu_limit_cores": -1.0},
-}
-
-
-@pytest.mark.parametrize("name", BEYOND)
-async def test_a_quantity_larger_than_any_clusters_is_left_out_alone(
-    server: Served, name: str
-) -> None:
-    """The workload stays, and the cluster's state names what its record lacks."""
-    agent = await connected_agent(server.db, NOW)
-    items = []
-    for number in range(1, 4):
-        item = upsert(workload(number))
-        usage = msgspec.structs.replace(item.record.usage, **BEYOND[name])
-        record = msgspec.structs.replace(item.record, usage=usage)
-        items.append(msgspec.structs.replace(item, record=record))
-    reply = await agent.send(*items, upsert(workload(9)), now=NOW)
-    assert reply.refused == ()
-    assert (await server.get("/api/v1/workloads/count")).json == {"count": 4}
-    (cluster,) = await cluster_list(server.db, Scope(1, is_whole_tenant=True), NOW)
-    assert {problem.id for problem in cluster.refused} == {workload(n).id for n in range(1, 4)}
-    await fleet_is_fine(server)
-
-
-async def test_the_largest_quantities_that_are_taken_can_be_summed(server: Served) -> None:
-    agent = await connected_agent(server.db, NOW)
-    items = []
-    for number in range(1, 101):
-        made = replace_gpus(workload(number), float(MAX_GPUS))
-        item = upsert(made)
-        usage = msgspec.structs.replace(
-            item.record.usage,
-            gpu_millionths=MAX_GPUS * GPU_MILLIONTHS,
-            gpu_memory_request_bytes=MAX_BYTES,
-            cpu_memory_request_bytes=MAX_BYTES,
-        )
-        record = msgspec.structs.replace(
-            item.record, usage=usage, gpu_millionths_by_node_pool={"a": MAX_GPUS * GPU_MILLIONTHS}
-        )
-        items.append(msgspec.structs.replace(item, record=record))
-    reply = await agent.send(*items, now=NOW)
-    assert reply.refused == ()
-    await fleet_is_fine(server)
-
-
-def replace_gpus(made: Any, gpus: float) -> Any:
-    allocated = msgspec.structs.replace(made.allocated_resources, gpu=gpus)
-    return msgspec.structs.replace(made, allocated_resources=allocated)
-
-
-def test_figures_that_cannot_be_are_left_out_of_a_scrape() -> None:
-    def scrape(*readings: Reading) -> Scrape:
-        return Scrape(at=NOW, counted_since=NOW, workloads=(Measured(workload(1).id, readings),))
-
-    fine = Reading("GPU_UTILIZATION", 0.5, "0")
-    hostile = [replace_value(fine, value) for value in (1e308, -1.0, float("inf"), float("nan"))]
-    long = Reading("GPU_UTILIZATION", 0.5, "x" * 201)
-    assert plausible_scrape(scrape(fine, *hostile, long), NOW) == scrape(fine)
-    late = msgspec.structs.replace(scrape(fine), at=NOW + timedelta(days=2))
-    assert plausible_scrape(late, NOW) is None
-
-
-def replace_value(reading: Reading, value: float) -> Reading:
-    return msgspec.structs.replace(reading, value=value)
-
-
 # Texts
 
 
-async def test_texts_that_no_index_takes_refuse_their_item_alone(server: Served) -> None:
-    """Random letters of four bytes do not compress, and an index takes 2.7 KiB."""
-    agent = await connected_agent(server.db, NOW)
-    text = "".join(chr(0x10000 + (n * 7919) % 0xFFFF) for n in range(3_000))
-    items = []
-    names = ("name", "project_name", "department_name", "type", "namespace", "category")
-    for number, member in enumerate(names, start=1):
-        items.append(upsert(msgspec.structs.replace(workload(number), **{member: text})))
-    for number, member in enumerate(("project_key", "department_key"), start=10):
-        item = upsert(workload(number))
-        items.append(
-            msgspec.structs.replace(
-                item, record=msgspec.structs.replace(item.record, **{member: text})
-            )
-        )
-    items.append(upsert(workload(20)))
-    reply = await agent.send(*items, now=NOW)
-    assert workload(20).id not in {refused.id for refused in reply.refused}
-    await fleet_is_fine(server)
-
-
 # Work in one turn of the loop
-
-
-def flapping(number: int, phases: int) -> Upsert:
-    history = tuple(
-        Transition(
-            phase=Phase.PENDING if n % 2 else Phase.RUNNING,
-            at=NOW - timedelta(days=1) + timedelta(seconds=n),
-        )
-        for n in range(phases)
-    )
-    made = workload(number, phase=history[-1].phase)
-    return msgspec.structs.replace(upsert(made), transitions=history)
-
-
-async def test_phases_of_a_batch_are_bounded_and_the_newest_stay(server: Served) -> None:
-    """400 items of 1,000 phases each took seconds in which nobody else was answered."""
-    agent = await connected_agent(server.db, NOW)
-    reply = await agent.send(*(flapping(n, 1_000) for n in range(1, 21)), now=NOW)
-    assert reply.refused == ()
-    assert (await server.get("/api/v1/workloads/count")).json == {"count": 20}
-    async with server.db.acquire(1) as connection:
-        stored = await connection.fetchval("SELECT count(*) FROM phase_transition")
-    assert stored <= MAX_BATCH_TRANSITIONS + 20
-    (cluster,) = await cluster_list(server.db, Scope(1, is_whole_tenant=True), NOW)
-    assert len(cluster.refused) == 15
-    assert "phases" in cluster.refused[0].reason
 
 
 async def test_others_are_answered_while_a_batch_is_looked_at() -> None:
@@ -428,46 +248,7 @@ async def test_others_are_answered_while_a_batch_is_looked_at() -> None:
     assert turns >= len(items) // ITEMS_PER_TURN - 1
 
 
-def test_readings_of_a_batch_are_bounded() -> None:
-    readings = tuple(Reading("GPU_UTILIZATION", 1.0, str(n)) for n in range(1_000))
-    scrapes = [
-        Scrape(
-            at=NOW,
-            counted_since=NOW,
-            workloads=tuple(Measured(workload(n).id, readings) for n in range(1, 31)),
-        )
-    ] * 5
-    kept = [m for scrape in plausible_scrapes(scrapes, NOW) for m in scrape.workloads]
-    assert 20_000 <= sum(len(measured.readings) for measured in kept) <= MAX_BATCH_READINGS
-
-
 # Nesting
-
-
-def nested(levels: int) -> Any:
-    value: Any = "x"
-    for _ in range(levels):
-        value = [value]
-    return value
-
-
-@pytest.mark.parametrize("levels", [33, 100, 500, 900])
-async def test_an_item_nested_deeply_is_refused_alone(server: Served, levels: int) -> None:
-    token = await credential(server)
-    hello = await post(server, token, "hello", b'{"protocol":1,"agentVersion":"x"}')
-    deep = upsert(workload(1, additional_fields={"a": "DEEP"}))
-    batch = Batch(stream_id=hello.json["streamId"], seq=1, items=(deep, upsert(workload(2))))
-    body = msgspec.json.encode(batch).replace(b'"DEEP"', b"[" * levels + b"]" * levels)
-    answer = await post(server, token, "batch", body)
-    assert answer.status == 200, answer.body
-    assert [refused["id"] for refused in answer.json["refused"]] == [str(workload(1).id)]
-    assert (await server.get("/api/v1/workloads/count")).json == {"count": 1}
-
-
-async def test_what_is_nested_as_deep_as_permitted_is_stored(server: Served) -> None:
-    agent = await connected_agent(server.db, NOW)
-    reply = await agent.send(upsert(workload(1, additional_fields={"a": nested(31)})), now=NOW)
-    assert reply.refused == ()
 
 
 @pytest.mark.parametrize("path", ["hello", "batch", "heartbeat", "inventory", "inventory/entries"])
@@ -503,17 +284,6 @@ async def test_messages_of_kinds_are_cut_to_a_share(server: Served) -> None:
     assert len(cluster.kinds) == 400
     shown = sum(len(kind.message or "") for kind in cluster.kinds)
     assert shown == stream.MESSAGES_CHARACTERS
-
-
-async def test_a_workload_has_so_many_node_pools(server: Served) -> None:
-    """Each is a group of every answer by node pool."""
-    agent = await connected_agent(server.db, NOW)
-    pools = tuple(f"pool-{n}" for n in range(5_000))
-    made = workload(1, current_node_pools=pools, requested_node_pools=pools)
-    await agent.send(upsert(made), now=NOW)
-    for group in ("CurrentNodepools", "RequestedNodepools"):
-        path = f"/api/v1/workloads/telemetry?telemetryType=WORKLOADS_COUNT&groupBy={group}"
-        assert len((await server.get(path)).json["values"]) == 100
 
 
 # Quotas of a cluster

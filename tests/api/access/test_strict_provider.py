@@ -16,11 +16,11 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from tests.api.access.test_oidc_login import ran, session_of, start, watchbill
 from tests.api.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database, require
 from tests.fixtures import strict_provider
 from tests.fixtures.issuer import encoded
+from tests.fixtures.oidc_site import ran, session_of, start, watchbill
 from tests.fixtures.serving import SETTINGS, Answer, Served, serving
 from tests.fixtures.strict_provider import (
     AUDIENCE,

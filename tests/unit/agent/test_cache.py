@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from tests.sync.test_agent_faults import chain, made, pod
+from tests.fixtures.agent_objects import chain, made, pod
 from tests.unit.agent.test_owner_tree import ListenerRecorder
 from watchbill.agent.cache.cache import Cache, CacheSettings, ResourceSink, sink_for
 from watchbill.agent.cache.cluster import impossible_nodes, node_pools

@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fixtures.agent_objects import made, pod
 from tests.fixtures.lives import SETTINGS
-from tests.sync.test_agent_faults import made, pod
 from tests.unit.agent.test_cache import DEFINITIONS, Filled
 from watchbill.agent.cache.targets import ScrapeTarget
 from watchbill.agent.metrics.idle import IdleSettings

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import pytest
 
-from tests.fixtures.lives import CLUSTER_ID, SETTINGS
+from tests.fixtures.lives import SETTINGS
 from tests.fixtures.makers import (
     JSON,
     at,
@@ -35,140 +35,6 @@ GIB = 1024**3
 
 
 # Organisation
-
-
-def test_kai_s_queue_is_the_project_and_its_parent_the_department() -> None:
-    queues = {
-        "q1": queue("q1", "d1", displayName="Vision"),
-        "d1": queue("d1", displayName="Research"),
-    }
-    record = derived(
-        pytorch(labels={"kai.scheduler/queue": "wrong"}),
-        pod_groups=[pod_group(spec={"queue": "q1"})],
-        cluster=ClusterObjects(queues=queues),
-    ).record
-    assert (record.workload.project_name, record.project_key) == ("Vision", "q1")
-    assert (record.workload.department_name, record.department_key) == ("Research", "d1")
-
-
-@pytest.mark.parametrize(
-    ("labels", "pods", "project"),
-    [
-        ({"kai.scheduler/queue": "a"}, [], "a"),
-        ({"kai.scheduler/queue": "invented"}, [], "vision"),
-        ({}, [pod(1, meta_labels={"kai.scheduler/queue": "a"})], "vision"),
-        ({"project": "a"}, [], "a"),
-        ({"project": "invented"}, [], "vision"),
-        ({"kueue.x-k8s.io/queue-name": "q"}, [], "q"),
-        ({"kueue.x-k8s.io/queue-name": "elsewhere"}, [], "vision"),
-        ({}, [pod(1, meta_labels={"project": "a", "kueue.x-k8s.io/queue-name": "q"})], "vision"),
-        ({}, [], "vision"),
-    ],
-)
-def test_before_a_scheduler_says_it_the_root_s_own_label_counts_where_the_queue_exists(
-    labels: JSON, pods: list[JSON], project: str
-) -> None:
-    cluster = ClusterObjects(
-        queues={"a": queue("a")}, local_queues={("vision", "q"): {}, ("speech", "elsewhere"): {}}
-    )
-    found = workload(pytorch(labels=labels), pods, cluster=cluster)
-    assert (found.project_name, found.department_name) == (project, "")
-
-
-def group_of(name: str, owner: str, minute: int, queue_: str, **more: Any) -> JSON:
-    """A KAI pod group that an object owns."""
-    group = pod_group(spec={"queue": queue_}, **more)
-    group["metadata"] |= {
-        "name": name,
-        "uid": f"uid-of-{name}",
-        "creationTimestamp": at(minute),
-        "ownerReferences": [{"apiVersion": "x/v1", "kind": "X", "name": "x", "uid": owner}],
-    }
-    return group
-
-
-def test_the_pod_group_made_for_the_root_decides_whatever_sorts_first() -> None:
-    child = root("apps/v1", "ReplicaSet") | {"metadata": {"name": "w-1", "uid": uid(2)}}
-    for_root = group_of("z", uid(1), 30, "root")
-    for_child = group_of("y", uid(2), 20, "child")
-    older, newer = group_of("x", uid(101), 5, "older"), group_of("a", uid(102), 10, "newer")
-    elsewhere = group_of("b", uid(1), 0, "elsewhere", namespace="speech")
-    for groups, project in (
-        ([newer, older, for_child, for_root, elsewhere], "root"),
-        ([newer, older, for_child, elsewhere], "child"),
-        ([newer, older], "older"),
-        ([elsewhere], "vision"),
-    ):
-        for order in (groups, groups[::-1]):
-            found = workload(deployment(2), [pod(1), pod(2)], children=[child], pod_groups=order)
-            assert found.project_name == project
-
-
-def test_settings_map_namespaces_to_projects() -> None:
-    settings = replace(SETTINGS, namespace_projects={"vision": "a", "speech": "b"})
-    noted = {"vision": {"metadata": {"labels": {"runai/queue": "c"}}}}
-    cluster = ClusterObjects(namespaces=noted, queues={"a": queue("a", "d"), "q": queue("q")})
-    found = workload(job(), cluster=cluster, settings=settings)
-    assert (found.project_name, found.department_name) == ("a", "d")
-    labelled = root("batch/v1", "Job", labels={"kai.scheduler/queue": "q"})
-    assert workload(labelled, cluster=cluster, settings=settings).project_name == "q"
-
-
-def test_queues_that_are_each_other_s_parent_end() -> None:
-    queues = {"a": queue("a", "b"), "b": queue("b", "a")}
-    found = workload(
-        pytorch(labels={"kai.scheduler/queue": "a"}), cluster=ClusterObjects(queues=queues)
-    )
-    assert (found.project_name, found.department_name) == ("a", "b")
-
-
-@pytest.mark.parametrize(
-    ("spec", "department"), [({"cohort": "all"}, "all"), ({"cohortName": "all"}, "all"), ({}, "cq")]
-)
-def test_kueue_s_queues(spec: JSON, department: str) -> None:
-    cluster = ClusterObjects(
-        local_queues={("vision", "q"): {"spec": {"clusterQueue": "cq"}}},
-        cluster_queues={"cq": {"spec": spec}},
-    )
-    found = root(
-        "batch/v1", "Job", spec={"template": template()}, labels={"kueue.x-k8s.io/queue-name": "q"}
-    )
-    record = derived(found, cluster=cluster).record
-    assert (record.workload.project_name, record.project_key) == ("q", "vision/q")
-    assert record.workload.department_name == department
-
-
-@pytest.mark.parametrize(
-    ("metadata", "user", "source"),
-    [
-        ({"annotations": {"user": "ada@example.com"}}, "ada@example.com", "label"),
-        ({"labels": {"user": "ada"}}, "ada", "label"),
-        (
-            {"annotations": {"user": "grace", "example.com/creator": "ada@example.com"}},
-            "ada@example.com",
-            "admission",
-        ),
-        ({"labels": {"example.com/creator": "grace"}}, None, "none"),
-        ({}, None, "none"),
-    ],
-)
-def test_submitter(metadata: JSON, user: str | None, source: str) -> None:
-    settings = replace(SETTINGS, admission_user_key="example.com/creator")
-    claiming = pod(1, meta_annotations={"user": "mallory", "example.com/creator": "mallory"})
-    found = workload(pytorch(**metadata), [claiming], settings=settings)
-    assert found.submitted_by == user
-    assert found.additional_fields["submittedBySource"] == source
-
-
-def test_the_submitter_on_the_template_or_on_the_pod_group_made_for_the_root() -> None:
-    noted = template() | {"metadata": {"annotations": {"user": "ada"}}}
-    assert workload(root("batch/v1", "Job", spec={"template": noted})).submitted_by == "ada"
-    groups = [
-        group_of("a", uid(101), 0, "q", annotations={"user": "mallory"}),
-        group_of("z", uid(1), 9, "q", annotations={"user": "grace"}),
-    ]
-    assert workload(pytorch(), [pod(1)], pod_groups=groups).submitted_by == "grace"
-    assert workload(pytorch(), [pod(1)], pod_groups=groups[:1]).submitted_by is None
 
 
 # Priority
@@ -499,17 +365,6 @@ def test_no_topology_was_asked_for() -> None:
 # Helm, identity, witness
 
 
-def test_helm_s_release_is_the_ai_application() -> None:
-    noted = {
-        "meta.helm.sh/release-name": "rag",
-        "meta.helm.sh/release-namespace": "apps",
-    }
-    found = workload(pytorch(annotations=noted))
-    assert found.ai_application_name == "rag"
-    assert found.ai_application_id == str(uuid5(CLUSTER_ID, "apps/rag"))
-    assert workload(pytorch()).ai_application_id is None
-
-
 def test_identity_and_witness() -> None:
     record = derived(pytorch(), is_root_listed=True).record
     assert record.workload.id == UUID(uid(1))
@@ -547,117 +402,6 @@ def test_redaction_can_be_turned_off() -> None:
 
 
 # Endpoints
-
-
-def service(name: str = "web", **spec: Any) -> JSON:
-    status = spec.pop("status", {})
-    owners = spec.pop("owners", [])
-    labels = spec.pop("labels", {})
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "name": name,
-            "namespace": "vision",
-            "ownerReferences": owners,
-            "labels": labels,
-        },
-        "spec": {"selector": {"app": "w"}, "ports": [{"name": "http", "port": 8000}]} | spec,
-        "status": status,
-    }
-
-
-SERVED = [pod(1, meta_labels={"app": "w"})]
-INNER = ("web.vision.svc.cluster.local", 8000, "http://web.vision.svc.cluster.local:8000")
-
-
-def endpoints(*services: JSON, pods: list[JSON] = SERVED) -> list[tuple[Any, ...]]:
-    found = workload(deployment(1), pods, services=services).endpoints
-    return [(endpoint.host, endpoint.port, endpoint.url) for endpoint in found]
-
-
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        (service(), [INNER]),
-        (service(selector={}), []),
-        (service(selector={"app": "other"}), []),
-        (service(selector=None, owners=[{"uid": uid(1)}]), [INNER]),
-        (service(type="ExternalName"), []),
-        (service(labels={"networking.internal.knative.dev/serviceType": "Private"}), []),
-        (
-            service(
-                type="LoadBalancer", status={"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}
-            ),
-            [("192.0.2.7", 8000, "http://192.0.2.7:8000"), INNER],
-        ),
-        (
-            service(type="NodePort", ports=[{"name": "http", "port": 8000, "nodePort": 30080}]),
-            [(None, 30080, None), INNER],
-        ),
-        (
-            service(ports=[{"port": 5432, "protocol": "TCP"}]),
-            [("web.vision.svc.cluster.local", 5432, None)],
-        ),
-        (
-            service(ports=[{"port": 443, "appProtocol": "https"}]),
-            [("web.vision.svc.cluster.local", 443, "https://web.vision.svc.cluster.local")],
-        ),
-    ],
-)
-def test_endpoints_of_a_service(found: JSON, expected: list[tuple[Any, ...]]) -> None:
-    assert endpoints(found) == expected
-
-
-def ingress(backend: JSON, **spec: Any) -> JSON:
-    path = {"path": "/chat(/|$)(.*)", "backend": backend}
-    rules = [{"host": "chat.example.com", "http": {"paths": [path]}}]
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "Ingress",
-        "metadata": {"name": "web", "namespace": "vision"},
-        "spec": {"rules": rules} | spec,
-    }
-
-
-def test_endpoints_of_an_ingress() -> None:
-    found = ingress({"service": {"name": "web"}}, tls=[{"hosts": ["chat.example.com"]}])
-    assert endpoints(service(), found) == [
-        ("chat.example.com", 443, "https://chat.example.com/chat"),
-        INNER,
-    ]
-    old = ingress({"serviceName": "web"})
-    assert endpoints(service(), old)[0] == ("chat.example.com", 80, "http://chat.example.com/chat")
-    elsewhere = ingress({"service": {"name": "other"}})
-    assert endpoints(service(), elsewhere) == [INNER]
-
-
-def test_endpoints_of_a_route_that_a_gateway_accepted() -> None:
-    route = {
-        "kind": "HTTPRoute",
-        "metadata": {"name": "r", "namespace": "vision"},
-        "spec": {"hostnames": ["m.example.com"], "rules": [{"backendRefs": [{"name": "web"}]}]},
-        "status": {"parents": [{"conditions": [condition("Accepted")]}]},
-    }
-    assert ("m.example.com", None, None) in endpoints(service(), route)
-    route["status"] = {}
-    assert endpoints(service(), route) == [INNER]
-
-
-def test_urls_are_the_endpoints_urls_without_their_secrets() -> None:
-    found = root(
-        "serving.knative.dev/v1",
-        "Service",
-        spec={"template": template()},
-        status={
-            "url": "https://ada:pw@m.example.com/v1?token=abc",
-            "conditions": [condition("Ready")],
-        },
-    )
-    found_workload = workload(found)
-    assert found_workload.urls == ("https://***@m.example.com/v1?token=***",)
-    [endpoint] = found_workload.endpoints
-    assert (endpoint.host, endpoint.port, endpoint.tls_enabled) == ("m.example.com", 443, True)
 
 
 # Elements

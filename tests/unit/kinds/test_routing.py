@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.makers import JSON, condition, deployment, pod, root, template, uid, workload
-from tests.unit.kinds.test_record import INNER, SERVED, ingress, service
+from tests.unit.kinds.test_endpoints import INNER, SERVED, ingress, service
 from watchbill.kinds.derivation.routing import backend_namespaces, clean_path, covers, valid_host
 from watchbill.kinds.objects.objects import ClusterObjects
 

@@ -1,0 +1,127 @@
+"""Owners that are unknown, unreadable, elsewhere or only named alike: what the agent takes as the workload."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.agent_objects import (
+    ROLLOUT,
+    made,
+    pod,
+    quiet,
+    refuse,
+    told,
+    uid,
+)
+from tests.fixtures.agent_objects import short_waits as short_waits
+from tests.fixtures.agents import agent, until
+from tests.fixtures.kube_api import kind, kube_api
+from tests.fixtures.receiver import receiver
+from watchbill.agent import run
+
+
+async def test_unknown_owners_are_looked_up_once_and_believed_by_uid(tmp_path: Path) -> None:
+    async with kube_api() as api, receiver() as server:
+        api.serve(ROLLOUT)
+        rollout = made("Rollout", "canary", group="argoproj.io/v1alpha1")
+        middle = made("ReplicaSet", "canary-1", rollout, group="apps", spec={"replicas": 2})
+        pods = [pod(f"canary-1-{n}", middle) for n in "ab"]
+        for obj in (rollout, middle, *pods):
+            api.put(obj)
+        async with agent(tmp_path, api, server):
+            await told(server, rollout)
+            row = server.rows[uid(rollout)]
+            assert (row.record.workload.type, row.record.witness.kind) == ("Rollout", "Pod")
+            assert row.record.usage.pod_count == 2
+            assert len(server.live()) == 1
+            asked = [found for found in api.requests if "rollouts" in found.path]
+            assert len(asked) == 1
+
+
+async def test_an_owner_of_the_same_name_is_not_the_owner(tmp_path: Path) -> None:
+    async with kube_api() as api, receiver() as server:
+        api.serve(ROLLOUT)
+        first = made("Rollout", "canary", group="argoproj.io/v1alpha1")
+        second = made("Rollout", "canary", group="argoproj.io/v1alpha1")
+        left = pod("left", first)
+        api.put(second)
+        api.put(left)
+        api.put(pod("new", second))
+        async with agent(tmp_path, api, server):
+            await told(server, second)
+            await asyncio.sleep(0.3)
+            assert server.told() == ["Rollout/canary: Running"]
+            assert server.rows[uid(second)].record.usage.pod_count == 1
+
+
+async def test_an_unreadable_owner_flags_the_workload_below(tmp_path: Path) -> None:
+    async with kube_api() as api, receiver() as server:
+        api.serve(ROLLOUT)
+        rollout = made("Rollout", "canary", group="argoproj.io/v1alpha1")
+        middle = made("ReplicaSet", "canary-1", rollout, group="apps", spec={"replicas": 1})
+        for obj in (rollout, middle, pod("canary-1-a", middle)):
+            api.put(obj)
+        refuse(api, 403, "rollouts")
+        async with agent(tmp_path, api, server):
+            await told(server, middle)
+            row = server.rows[uid(middle)]
+            assert row.record.workload.additional_fields["isOwnerUnreadable"] is True
+
+
+async def test_a_rollouts_owner_unreadable_after_a_restart_is_not_deleted(tmp_path: Path) -> None:
+    async with kube_api() as api, receiver() as server:
+        api.serve(ROLLOUT)
+        rollout = made("Rollout", "canary", group="argoproj.io/v1alpha1")
+        member = pod("canary-a", rollout)
+        for obj in (rollout, member):
+            api.put(obj)
+        async with agent(tmp_path, api, server):
+            await told(server, rollout)
+        refuse(api, 403, "rollouts")
+        commits = server.commits
+        async with agent(tmp_path, api, server):
+            await until(lambda: server.commits > commits)
+            await quiet(server, rollout)
+
+
+async def test_while_an_owner_cannot_be_asked_for_pods_prove_nothing_in_its_namespace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with kube_api() as api, receiver() as server:
+        api.serve(ROLLOUT)
+        api.serve(kind("example.com", "v1", "Fleet", "fleets"))
+        fleet = made("Fleet", "top", group="example.com/v1")
+        rollout = made("Rollout", "middle", fleet, group="argoproj.io/v1alpha1")
+        for obj in (fleet, rollout, pod("member", rollout)):
+            api.put(obj)
+        single, elsewhere = pod("single"), pod("elsewhere", namespace="other")
+        for obj in (single, elsewhere, made("Namespace", "other", namespace="")):
+            api.put(obj)
+        async with agent(tmp_path, api, server):
+            await told(server, fleet, single, elsewhere)
+        monkeypatch.setattr(run, "OWNER_WAIT_SECONDS", 0.2)
+        refuse(api, 500, "rollouts")
+        api.delete(single)
+        api.delete(elsewhere)
+        commits = server.commits
+        async with agent(tmp_path, api, server):
+            await until(lambda: server.commits > commits)
+            await quiet(server, fleet, single)
+            covered = {found.kind: found.namespaces for found in server.inventories[-1].coverage}
+            assert covered["Pod"] == ("other",)
+            assert server.rows[uid(elsewhere)].deleted_at is not None
+            api.fault = lambda _: None
+            await until(lambda: server.rows[uid(single)].deleted_at is not None)
+            await quiet(server, fleet)
+
+
+async def test_pods_of_a_node_are_their_own_workloads(tmp_path: Path) -> None:
+    async with kube_api() as api, receiver() as server:
+        node = made("Node", "node-1", namespace="")
+        api.put(node)
+        static = pod("static", node)
+        api.put(static)
+        async with agent(tmp_path, api, server):
+            await told(server, static)
+            assert server.rows[uid(static)].record.workload.type == "Pod"
