@@ -29,6 +29,7 @@ from watchbill.store.usage.accounting import (
     usage_purge,
 )
 from watchbill.store.workloads.deletion import tenant_list, workload_purge
+from watchbill.store.workloads.pod_write import pod_purge
 from watchbill.store.workloads.tally import tally_sweep
 
 PURGE_EVERY_SECONDS = 3600.0
@@ -97,6 +98,10 @@ async def purge_old(db: Database, settings: ServerSettings, *, now: datetime) ->
         if dropped := await measured_purge(db, [tenant_id], days=days, now=now):
             log.info("dropped days of measured samples", tenant_id=tenant_id, count=dropped)
 
+    async def purge_pods(tenant_id: int) -> None:
+        if purged := await pod_purge(db, [tenant_id], now=now):
+            log.info("purged pods that are gone", tenant_id=tenant_id, count=purged)
+
     async def purge_records(tenant_id: int) -> None:
         await tally_sweep(db, tenant_id)
         keep = timedelta(days=settings.deleted_retention_days)
@@ -113,7 +118,7 @@ async def purge_old(db: Database, settings: ServerSettings, *, now: datetime) ->
             db, tenant_id, keep=timedelta(days=settings.usage_retention_days), now=now
         )
 
-    await for_each_tenant(db, purge_measured, purge_records, purge_audit, purge_usage)
+    await for_each_tenant(db, purge_measured, purge_records, purge_pods, purge_audit, purge_usage)
 
 
 class UsageRounds:

@@ -25,6 +25,7 @@ from uuid import UUID
 import msgspec
 
 from watchbill.workload import Element, PendingSchedulingMessage, Transition, Usage, Wire, Workload
+from watchbill.workload_pod import MAX_PODS, WorkloadPod
 
 PROTOCOL_VERSION = 1
 HEARTBEAT_SECONDS = 15
@@ -79,15 +80,29 @@ class Record(Wire, frozen=True):
     """The parent queue's object name, or ""."""
     gpu_millionths_by_node_pool: dict[str, int]
     """The allocated GPUs by node pool; the values sum to `usage.gpu_millionths`."""
+    pods_digest: Annotated[str, msgspec.Meta(max_length=32)] = ""
+    """Of its pods (`workload_pod.pods_digest`): a change of a pod is a change of the record."""
+
+
+class PodChanges(Wire, frozen=True):
+    """Pods of one workload. `since`: the hash of the record whose pods the server must hold for `changed` and
+    `removed` to be the difference; None = `changed` are all there are."""
+
+    changed: Annotated[tuple[WorkloadPod, ...], msgspec.Meta(max_length=MAX_PODS)]
+    removed: Annotated[tuple[UUID, ...], msgspec.Meta(max_length=MAX_PODS)] = ()
+    since: Hash | None = None
 
 
 class Upsert(Wire, frozen=True, tag="upsert", tag_field="action"):
-    """`transitions`: phases entered since the last acknowledged record, oldest first."""
+    """`transitions`: phases entered since the last acknowledged record, oldest first.
+
+    `pods` None = nothing is told of its pods."""
 
     record: Record
     record_hash: Hash
     transitions: tuple[Transition, ...]
     observed_at: datetime
+    pods: PodChanges | None = None
 
 
 class Delete(Wire, frozen=True, tag="delete", tag_field="action"):

@@ -103,6 +103,35 @@ TELEMETRY_GROUPS = (
 )
 
 
+POD_FIELDS: dict[str, FieldKind] = {
+    "clusterId": FieldKind.TEXT,
+    "workloadId": FieldKind.TEXT,
+    "revisionId": FieldKind.TEXT,
+    "nodeName": FieldKind.TEXT,
+    "currentNodepool": FieldKind.TEXT,
+    "createdAt": FieldKind.INSTANT,
+    "completedAt": FieldKind.INSTANT,
+    "deletedAt": FieldKind.INSTANT,
+}
+"""What pods can be filtered and sorted by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodQuery:
+    """Which pods, in which order, which page. `is_completed` None = both; `workload_id` None = of all."""
+
+    predicates: tuple[Predicate, ...] = ()
+    search: str | None = None
+    is_deleted: bool = False
+    is_completed: bool | None = None
+    workload_id: UUID | None = None
+    sort_by: str = "createdAt"
+    is_descending: bool = False
+    with_names: bool = False
+    offset: int = 0
+    limit: int = DEFAULT_LIMIT
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetryQuery:
     """Sums over live workloads; `telemetry_type` is the contract's WorkloadTelemetryType."""
@@ -226,6 +255,14 @@ class FilterGrammar:
 
 
 _WORKLOAD_GRAMMAR = FilterGrammar({name: field.kind for name, field in QUERY_FIELDS.items()})
+
+
+_POD_GRAMMAR = FilterGrammar(POD_FIELDS)
+
+
+def parse_pod_filters(parameters: Iterable[str]) -> tuple[Predicate, ...]:
+    """Read `filterBy` over pods. Raises Invalid."""
+    return _POD_GRAMMAR.parse(parameters)
 
 
 def parse_filters(parameters: Iterable[str]) -> tuple[Predicate, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from runai.api.clusters_api import ClustersApi
+from runai.api.pods_api import PodsApi
 from runai.api.workload_properties_api import WorkloadPropertiesApi
 from runai.api.workloads_api import WorkloadsApi
 from runai.api_client import ApiClient
@@ -14,6 +15,7 @@ from runai.configuration import Configuration
 from runai.exceptions import ApiException
 from runai.models.displayed_cluster import DisplayedCluster
 from runai.models.phase import Phase
+from runai.models.pod1 import Pod1
 from runai.models.workload_category import WorkloadCategory
 from runai.models.workload_metric_type import WorkloadMetricType
 from runai.models.workload_priority import WorkloadPriority
@@ -79,6 +81,23 @@ async def test_types_categories_and_priorities(client: ApiClient) -> None:
         (one.value for one in priorities), reverse=True
     )
     assert {one.name for one in priorities} == {"train", "build"}
+
+
+async def test_pods(client: ApiClient) -> None:
+    api = PodsApi(client)
+    arguments = {"sort_by": "nodeName", "sort_order": "desc", "verbosity": "full"}
+    answer = await ask(api, "list_pods", filter_by=["nodeName=^node-", "nodeName!=x"], **arguments)
+    pods = [Pod1.from_dict(one) for one in answer["pods"]]
+    assert [one.node_name for one in pods] == ["node-2", "node-1", "node-0"]
+    assert {one.workload_id for one in pods} == {str(DETAILED_ID)}
+    assert {one.project_name for one in pods} == {"vision"}
+    assert pods[0].containers[0].image == "registry.example.com/train:1"
+    assert await ask(api, "count_pods") == {"count": 3}
+    one = await ask(api, "get_workload_pods", workload_id=str(DETAILED_ID), limit=2)
+    assert (len([Pod1.from_dict(each) for each in one["pods"]]), one["next"]) == (2, 2)
+    with pytest.raises(ApiException) as refused:
+        await ask(api, "get_workload_pods", workload_id=str(ABSENT_ID))
+    assert refused.value.status == 404
 
 
 async def test_clusters(client: ApiClient) -> None:

@@ -26,7 +26,7 @@ from watchbill.workload import Element, Phase
 
 TOOLS = {
     *("list_workloads", "get_workload", "count_workloads", "get_telemetry", "get_metrics"),
-    *("get_endpoints", "get_elements", "count_elements", "why_pending", "idle_gpus"),
+    *("get_endpoints", "get_pods", "get_elements", "count_elements", "why_pending", "idle_gpus"),
     "gpu_usage",
 }
 REASON = {

@@ -11,9 +11,9 @@ import asyncpg
 import pytest
 
 from tests.fixtures.clusters import connected_agent
-from tests.fixtures.records import START, upsert, workload
+from tests.fixtures.records import START, pod, upsert, workload
 from tests.fixtures.store_modules import store_modules
-from watchbill.query import Scope, TelemetryQuery, UsageQuery, WorkloadQuery
+from watchbill.query import PodQuery, Scope, TelemetryQuery, UsageQuery, WorkloadQuery
 from watchbill.store.fleet.clusters import cluster_delete, cluster_list, cluster_repin
 from watchbill.store.fleet.fleet import fleet_now, fleet_series
 from watchbill.store.identity.accounts import account_list
@@ -28,6 +28,7 @@ from watchbill.store.usage.report import usage_report
 from watchbill.store.workloads.changes import change_list, matching_ids
 from watchbill.store.workloads.document import DocumentCache
 from watchbill.store.workloads.idle import idle_list
+from watchbill.store.workloads.pods import pod_count, pod_list
 from watchbill.store.workloads.telemetry import telemetry_query
 from watchbill.store.workloads.workloads import (
     element_count,
@@ -62,7 +63,7 @@ async def two_tenants(database_url: str, db: Database) -> None:
     await owner.close()
     for tenant_id in (1, 2):
         agent = await connected_agent(db, START, number=tenant_id, tenant_id=tenant_id)
-        await agent.send(upsert(workload(tenant_id)), now=START)
+        await agent.send(upsert(workload(tenant_id), pods=[pod(tenant_id)]), now=START)
 
 
 async def test_a_session_sees_its_tenant_only(database_url: str, db: Database) -> None:
@@ -203,6 +204,8 @@ async def test_one_predicate_narrows_every_read(db: Database, name: str) -> None
             is not None
         ) is is_seen
         assert (await element_count(db, scope, workload_id, NOW) is not None) is is_seen
+        pods = await pod_list(db, scope, PodQuery(workload_id=workload_id), NOW)
+        assert (pods is not None) is is_seen
         assert (await endpoint_list(db, scope, workload_id, NOW) is not None) is is_seen
         series = await usage_list(db, scope, workload_id, instants=[NOW], now=NOW)
         assert (series is not None) is is_seen
@@ -252,6 +255,8 @@ READS: dict[str, Callable[[Any, Scope], Awaitable[Any]]] = {
         db, scope, start=NOW - timedelta(hours=1), end=NOW, now=NOW
     ),
     "usage_report": lambda db, scope: usage_report(db, scope, USED, None, NOW),
+    "pod_list": lambda db, scope: pod_list(db, scope, PodQuery(), NOW),
+    "pod_count": lambda db, scope: pod_count(db, scope, PodQuery(), NOW),
     "idle_list": lambda db, scope: idle_list(db, DocumentCache(0), scope, QUERY, NOW),
     "matching_ids": lambda db, scope: matching_ids(db, scope, QUERY, [FIRST], NOW),
 }

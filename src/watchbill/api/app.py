@@ -34,6 +34,7 @@ from watchbill.api.resources import (
     ingest,
     me,
     metrics,
+    pods,
     rules,
     stream,
     telemetry,
@@ -49,6 +50,7 @@ __all__ = ["build_app", "services_of"]
 RESOURCES = (
     workloads,
     workload_properties,
+    pods,
     telemetry,
     usage,
     metrics,

@@ -22,6 +22,8 @@ from watchbill.responses.contract import (
     ElementsResponse,
     EndpointsResponse,
     MetricsResponse,
+    PodResponse,
+    PodsResponse,
     TelemetryResponse,
     WorkloadCount,
     WorkloadResponse,
@@ -203,6 +205,35 @@ class Client:
             elements += answer.elements
             offset = answer.next_offset
         return elements
+
+    async def pods(
+        self,
+        workload_id: UUID | None = None,
+        *,
+        filters: tuple[str, ...] = (),
+        search: str | None = None,
+        is_deleted: bool = False,
+        most: int | None = None,
+    ) -> PodsResponse:
+        """The pods of a workload, or of all; all of them or the first `most`. `next` where there are more."""
+        path = (
+            "/api/v1/workloads/pods"
+            if workload_id is None
+            else f"/api/v1/workloads/{workload_id}/pods"
+        )
+        parameters = [("filterBy", item) for item in filters]
+        parameters += [("search", search)] if search else []
+        parameters += [("deleted", "true")] if is_deleted else []
+        parameters += [("verbosity", "full")] if workload_id is None else []
+        pods: list[PodResponse] = []
+        offset: int | None = 0
+        while offset is not None and (most is None or len(pods) < most):
+            limit = PAGE if most is None else min(PAGE, most - len(pods))
+            page = [("offset", str(offset)), ("limit", str(limit))]
+            answer = await self._get(path, PodsResponse, [*parameters, *page])
+            pods += answer.pods
+            offset = answer.next_offset
+        return PodsResponse(pods=tuple(pods), next_offset=offset)
 
     async def element_count(self, workload_id: UUID) -> ElementCounts:
         return await self._get(f"/api/v1/workloads/{workload_id}/elements/count", ElementCounts)

@@ -20,6 +20,7 @@ from watchbill.kinds.derivation.children import (
 from watchbill.kinds.derivation.elements import elements_of
 from watchbill.kinds.derivation.organisation import organisation_of
 from watchbill.kinds.derivation.phase import observed_phase, phase_of, transitions_of
+from watchbill.kinds.derivation.pods import pods_of
 from watchbill.kinds.derivation.presentation import (
     presented_reasons,
     presented_scheduling,
@@ -37,6 +38,7 @@ from watchbill.kinds.phase_message import phase_message
 from watchbill.kinds.record import DerivedPhase, witness_of, workload_of
 from watchbill.protocol import Record
 from watchbill.workload import LEAVING_PHASES, Phase, Transition
+from watchbill.workload_pod import WorkloadPod, pod_hash, pods_digest
 
 __all__ = ["DeriveSettings", "Derived", "Redaction", "derive"]
 
@@ -49,6 +51,7 @@ class Derived:
 
     record: Record
     transitions: tuple[Transition, ...]
+    pods: tuple[WorkloadPod, ...] = ()
 
 
 def derive(objects: WorkloadObjects, definitions: Definitions, settings: DeriveSettings) -> Derived:
@@ -86,6 +89,7 @@ def _derive(view: WorkloadView) -> Derived:
     elements, elements_total = elements_of(view)
     redaction = view.settings.redaction
     is_pending = phase.phase is Phase.PENDING
+    pods = pods_of(view)
     record = Record(
         workload=workload_of(view, phase, organisation, totals),
         witness=witness_of(view.objects),
@@ -100,8 +104,9 @@ def _derive(view: WorkloadView) -> Derived:
         project_key=printable(organisation.project_key, 507),
         department_key=printable(organisation.department_key),
         gpu_millionths_by_node_pool=totals.gpu_millionths_by_node_pool,
+        pods_digest=pods_digest((pod.id, pod_hash(pod)) for pod in pods),
     )
-    return Derived(record, transitions_of(view, phase.phase, phase.message))
+    return Derived(record, transitions_of(view, phase.phase, phase.message), pods)
 
 
 def _view(

@@ -8,6 +8,7 @@ import msgspec
 from watchbill.errors import Unavailable
 from watchbill.responses.types import Instant
 from watchbill.workload import Element, Endpoint, PendingReason, Wire, Workload, WorkloadClass
+from watchbill.workload_pod import WorkloadPod
 
 
 class DeletedBetween(Wire, frozen=True, kw_only=True):
@@ -67,6 +68,24 @@ class WorkloadsResponse(Wire, frozen=True, kw_only=True):
 
 class WorkloadCount(Wire, frozen=True, kw_only=True):
     count: int
+
+
+class PodResponse(WorkloadPod, frozen=True, kw_only=True):
+    """A pod with what only the server knows of it."""
+
+    tenant_id: int
+    cluster_id: UUID
+    workload_id: UUID
+    project_id: str
+    updated_at: Instant
+    deleted_at: Instant | None = None
+    workload_name: str | None = None
+    project_name: str | None = None
+
+
+class PodsResponse(Wire, frozen=True, kw_only=True):
+    pods: tuple[PodResponse, ...]
+    next_offset: int | None = msgspec.field(default=None, name="next")
 
 
 class ElementsResponse(Wire, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from watchbill.responses.contract import AdditionalFields, WorkloadResponse
+from watchbill.responses.contract import AdditionalFields, PodsResponse, WorkloadResponse
 from watchbill.responses.types import Amount, Count, Instant, PositiveCount
 from watchbill.workload import Phase, Wire
 
@@ -112,5 +112,11 @@ class StreamReason(Wire, frozen=True, kw_only=True):
     message: str | None = None
 
 
-ROOTS: tuple[type[msgspec.Struct], ...] = (Facets, IdleWorkloadList, History, AdditionalFields)
+ROOTS: tuple[type[msgspec.Struct], ...] = (
+    Facets,
+    IdleWorkloadList,
+    History,
+    AdditionalFields,
+    PodsResponse,
+)
 """What the operations answer, and what a workload carries beyond the contract: components follow from them."""

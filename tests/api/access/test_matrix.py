@@ -36,6 +36,8 @@ OF_ONE = {
     "elements": "/elements",
     "element count": "/elements/count",
     "phases": "/phases",
+    "pods": "/pods",
+    "pods that are gone": "/pods?deleted=true",
     "metrics": f"/metrics?metricType=POD_COUNT&{RANGE}",
 }
 TELEMETRY = [
@@ -63,6 +65,10 @@ OF_ALL = [
     "/api/v1/workloads/export?format=csv",
     "/api/v1/workloads/export?format=ndjson&deleted=true",
     "/api/v1/workloads/idle",
+    "/api/v1/workloads/pods?limit=500&verbosity=full",
+    "/api/v1/workloads/pods?limit=500&deleted=true",
+    "/api/v1/workloads/pods?search=marker",
+    "/api/v1/workloads/pods/count",
     "/api/v1/fleet",
     "/api/v1/usage",
     "/api/v1/usage?start=2026-11-20&end=2026-11-25&groupBy=workload,project,owner",
@@ -229,6 +235,23 @@ async def _sums(made: Estate, name: str, principal: EstateCaller) -> None:
         assert sum(value["count"] for value in facet["values"]) == len(listed)
         known = {str(one.get(facet["field"], "")) for one in listed}
         assert {value["value"] for value in facet["values"]} <= known
+
+
+async def test_pods_follow_their_workloads(made: Estate) -> None:
+    """One pod for each workload; of a deleted one it is gone too."""
+
+    async def check(name: str, principal: EstateCaller) -> None:
+        for deleted in (False, True):
+            flag = f"deleted={str(deleted).lower()}"
+            ids = {str(one.id) for one in visible(made, principal, deleted=deleted)}
+            path = f"/api/v1/workloads/pods?limit=500&verbosity=full&{flag}"
+            pods = (await ask(made, principal, path)).json["pods"]
+            assert {pod["workloadId"] for pod in pods} == ids, name
+            assert all(pod["name"] == f"{pod['workloadName']}-0" for pod in pods)
+            counted = await ask(made, principal, f"/api/v1/workloads/pods/count?{flag}")
+            assert counted.json == {"count": len(ids)}, name
+
+    await in_turns(_reading(made), check)
 
 
 async def test_usage_counts_what_is_visible(made: Estate) -> None:

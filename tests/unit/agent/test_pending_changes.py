@@ -93,7 +93,7 @@ def test_an_equal_record_is_not_sent_again() -> None:
     pending.acknowledge(batch(pending), ())
     pending.update(ROOT, derived(Phase.RUNNING, step(Phase.RUNNING, -5)), at(1))
     assert len(pending) == 0
-    assert pending.workloads[ROOT].record is None, "what is told is not kept"
+    assert pending.workloads[ROOT].kept is None, "what is told is not kept"
 
 
 def test_there_and_back_again_still_tells_both_transitions() -> None:
@@ -225,7 +225,7 @@ def test_records_beyond_the_bound_are_read_again(monkeypatch: object) -> None:
         root = str(UUID(int=number))
         kept[root] = derived(Phase.RUNNING, number=number)
         pending.update(root, kept[root], NOW)
-    assert sum(found.record is not None for found in pending.workloads.values()) == 2
+    assert sum(found.kept is not None for found in pending.workloads.values()) == 2
     found = pending.next_batch(max_workloads=10, max_bytes=10**9, derive=lambda root: kept[root])
     assert len(found.items) == 4
 

@@ -13,6 +13,7 @@ import type {
   Measurement,
   Me,
   PhaseInterval,
+  Pod,
   TelemetryValue,
   UsageReport,
   Workload,
@@ -91,6 +92,18 @@ export async function getHistory(id: string, signal?: AbortSignal): Promise<read
     offset = page.body.next;
   }
   return intervals;
+}
+
+const PODS_SHOWN = 500;
+
+export interface Pods {
+  readonly pods: readonly Pod[];
+  readonly next?: number;
+}
+
+export async function getPods(id: string, isDeleted: boolean, signal?: AbortSignal): Promise<Pods> {
+  const path = `${WORKLOADS}/${encodeURIComponent(id)}/pods?limit=${PODS_SHOWN}&deleted=${isDeleted}`;
+  return (await getJson<Pods>(path, signal)).body;
 }
 
 export interface Elements {

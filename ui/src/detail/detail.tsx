@@ -20,6 +20,7 @@ import { FilterLink } from "../workloads/filter_link";
 import { Json } from "./json";
 import { Metrics } from "./metrics";
 import { Overview } from "./overview";
+import { Pods } from "./pods";
 import { useDetailView } from "./use_detail_view";
 import { Structure } from "./structure";
 import { Timeline } from "./timeline";
@@ -72,6 +73,7 @@ export function Detail({ id, onClose }: DetailProps) {
       <div id="tab-content" role="tabpanel" aria-labelledby={`tab-${tab}`} class="tab-content">
         {tab === "Overview" && <Overview workload={workload} />}
         {tab === "Metrics" && <Metrics workload={workload} />}
+        {tab === "Pods" && <Pods workload={workload} />}
         {tab === "Structure" && <Structure workload={workload} />}
         {tab === "JSON" && <Json workload={workload} />}
       </div>

@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from watchbill.agent.cache.owner_tree import OwnerKey
+from watchbill.agent.stream.pod_changes import PodHashes, pod_changes
 from watchbill.history import new_transitions
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import (
@@ -28,15 +29,26 @@ from watchbill.protocol import (
     digest_of,
     hash_of,
 )
-from watchbill.workload import Transition
+from watchbill.workload import Transition, Wire
+from watchbill.workload_pod import WorkloadPod
 
 MAX_KEPT_RECORDS = 10_000
 """Unsent records kept in memory, a kilobyte or two each; further ones are derived again when they are sent."""
+MAX_KEPT_PODS = 500
+"""Of a record that is kept; one with more is derived again."""
 MAX_DELETED = 50_000
 """Deletions kept for a server that does not answer; beyond it the oldest are dropped and counted."""
 
 
-_RECORD = msgspec.json.Decoder(Record)
+class _Unsent(Wire, frozen=True):
+    """A record and its pods, as they were derived."""
+
+    record: Record
+    pods: tuple[WorkloadPod, ...]
+
+
+_UNSENT = msgspec.json.Decoder(_Unsent)
+_ENCODER = msgspec.json.Encoder()
 
 Derive = Callable[[str], Derived | None]
 
@@ -56,8 +68,9 @@ class WorkloadState:
     """Whether this stream knows what the server has of it."""
     needs_full_history: bool = False
     """The server may lack older transitions: the next record comes with the objects' whole history."""
-    record: bytes | None = None
-    """Compressed, while it is not sent."""
+    kept: bytes | None = None
+    """The record and its pods, compressed, while they are not sent."""
+    acknowledged_pods: PodHashes | None = None
     observed_at: datetime | None = None
 
     @property
@@ -83,6 +96,8 @@ class PreparedBatch:
     deleted: list[tuple[str, Deleted]] = field(default_factory=list)
     upserts: list[tuple[str, str, int]] = field(default_factory=list)
     """Root, record hash, number of transitions sent."""
+    pods: dict[str, PodHashes] = field(default_factory=dict)
+    """What the server has of a root's pods once the batch is applied."""
     roots: set[str] = field(default_factory=set)
     size_bytes: int = 0
 
@@ -135,12 +150,12 @@ class PendingChanges:
         if new_hash != state.hash:
             state.hash, state.observed_at = new_hash, now
         if state.is_acknowledged:
-            state.record = None
+            state.kept = None
             self.unsent.pop(root, None)
             return
         self.unsent.setdefault(root)
-        is_kept = is_last or len(self.unsent) <= MAX_KEPT_RECORDS
-        state.record = zlib.compress(encoded, 1) if is_kept else None
+        is_small = len(self.unsent) <= MAX_KEPT_RECORDS and len(derived.pods) <= MAX_KEPT_PODS
+        state.kept = _compressed(encoded, derived.pods) if is_last or is_small else None
 
     def delete(self, root: str, at: datetime, not_before: datetime | None = None) -> None:
         """A workload was deleted; what the server lacks of it is kept until it is acknowledged.
@@ -152,8 +167,8 @@ class PendingChanges:
         if state is None:
             return
         compressed = None
-        if state.record is not None and not state.is_acknowledged:
-            upsert = _upsert(state, _decompressed(state.record))
+        if state.kept is not None and not state.is_acknowledged:
+            upsert, _ = _upsert(state, _decompressed(state.kept))
             compressed = zlib.compress(msgspec.json.encode(upsert), 1)
         delete = Delete(
             id=UUID(root),
@@ -192,8 +207,9 @@ class PendingChanges:
         for root in roots:
             if prepared.is_full:
                 return True
-            item = self._next_upsert(root, derive)
-            if item is not None:
+            made = self._next_upsert(root, derive)
+            if made is not None:
+                item, prepared.pods[root] = made
                 prepared.add(item)
                 prepared.roots.add(root)
                 prepared.upserts.append((root, item.record_hash, len(item.transitions)))
@@ -217,8 +233,9 @@ class PendingChanges:
                 state.acknowledged, state.refused = None, sent_hash
             else:
                 state.acknowledged, state.refused = sent_hash, None
+                state.acknowledged_pods = prepared.pods[root]
             if state.is_acknowledged:
-                state.record = None
+                state.kept = None
                 self.unsent.pop(root, None)
             else:
                 self.unsent.setdefault(root)
@@ -280,24 +297,24 @@ class PendingChanges:
             else:
                 self.unsent.setdefault(root)
 
-    def _next_upsert(self, root: str, derive: Derive) -> Upsert | None:
+    def _next_upsert(self, root: str, derive: Derive) -> tuple[Upsert, PodHashes] | None:
         del self.unsent[root]
         state = self.workloads.get(root)
         if state is None:
             return None
         lacks_history = state.needs_full_history and not state.initial_transitions
-        if state.record is None or lacks_history:
+        if state.kept is None or lacks_history:
             derived = derive(root)
             self.unsent.pop(root, None)
             if derived is None:
                 return None
-            record = derived.record
+            unsent = _Unsent(record=derived.record, pods=derived.pods)
             if lacks_history:
                 state.pending = _full_history(derived.transitions, state)
         else:
-            record = _decompressed(state.record)
+            unsent = _decompressed(state.kept)
         state.needs_full_history = False
-        return None if state.is_acknowledged else _upsert(state, record)
+        return None if state.is_acknowledged else _upsert(state, unsent)
 
     def _queue_deleted(self, root: str, deleted: Deleted) -> None:
         self.deleted[self._next_number] = (root, deleted)
@@ -322,18 +339,29 @@ def _full_history(history: Sequence[Transition], state: WorkloadState) -> list[T
     return earlier + rest
 
 
-def _upsert(state: WorkloadState, record: Record) -> Upsert:
+def _upsert(state: WorkloadState, unsent: _Unsent) -> tuple[Upsert, PodHashes]:
     assert state.observed_at is not None  # a record has been derived
-    return Upsert(
-        record=record,
+    changes, hashes = pod_changes(
+        unsent.pods, state.hash, state.acknowledged, state.acknowledged_pods
+    )
+    upsert = Upsert(
+        record=unsent.record,
         record_hash=state.hash,
         transitions=tuple(state.pending),
         observed_at=state.observed_at,
+        pods=changes,
     )
+    return upsert, hashes
 
 
-def _decompressed(record: bytes) -> Record:
-    return _RECORD.decode(zlib.decompress(record))
+def _compressed(record: bytes, pods: tuple[WorkloadPod, ...]) -> bytes:
+    """`record`: encoded."""
+    encoded = b'{"record":' + record + b',"pods":' + _ENCODER.encode(pods) + b"}"
+    return zlib.compress(encoded, 1)
+
+
+def _decompressed(kept: bytes) -> _Unsent:
+    return _UNSENT.decode(zlib.decompress(kept))
 
 
 def _items(deleted: Deleted) -> Iterator[Item]:
@@ -343,8 +371,11 @@ def _items(deleted: Deleted) -> Iterator[Item]:
 
 
 def _size(item: Item) -> int:
-    """Approximate bytes on the wire: elements make records large."""
-    return 4_000 + 300 * len(item.record.elements) if isinstance(item, Upsert) else 200
+    """Approximate bytes on the wire: elements and pods make records large."""
+    if isinstance(item, Delete):
+        return 200
+    pods = len(item.pods.changed) if item.pods is not None else 0
+    return 4_000 + 300 * len(item.record.elements) + 1_000 * pods
 
 
 def _uuid(text: str) -> UUID | None:

@@ -61,7 +61,7 @@ class Tracker:
     def before_delete(self, root: str) -> None:
         """Derive the workload a last time unless its current record is already kept."""
         state = self.pending.workloads.get(root)
-        has_record = state is not None and (state.is_acknowledged or state.record is not None)
+        has_record = state is not None and (state.is_acknowledged or state.kept is not None)
         can_derive = self.is_open or state is not None
         if can_derive and (root in self._dirty or not has_record):
             self.derive_now(root, is_last=True)

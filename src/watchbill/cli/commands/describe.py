@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from watchbill.cli.commands.history import PHASE_HEADERS, phase_rows, tree_lines
+from watchbill.cli.commands.pods import POD_HEADERS, pod_rows
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import LookupScope, find_workload, load_view
 from watchbill.cli.connection.session import CommandContext, server_command
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from watchbill.client import Client
-    from watchbill.responses.contract import WorkloadResponse
+    from watchbill.responses.contract import PodsResponse, WorkloadResponse
     from watchbill.responses.workloads import PhaseInterval
     from watchbill.workload import Element, Endpoint, Topology
 
 SHOWN_PHASES = 8
+SHOWN_PODS = 10
 SHOWN_ELEMENTS = 20
 _LABEL_CELLS = 24
 
@@ -260,6 +262,7 @@ class WorkloadDetails:
     phases: "Sequence[PhaseInterval]"
     elements: "Sequence[Element]"
     element_count: int
+    pods: "PodsResponse"
 
 
 async def load_details(
@@ -267,14 +270,15 @@ async def load_details(
 ) -> WorkloadDetails:
     import asyncio
 
-    endpoints, history, elements, counts = await asyncio.gather(
+    endpoints, history, elements, counts, pods = await asyncio.gather(
         client.endpoints(workload.id),
         client.history(workload.id),
         client.elements(workload.id, most=max_elements),
         client.element_count(workload.id),
+        client.pods(workload.id, is_deleted=workload.deleted_at is not None, most=SHOWN_PODS),
     )
     return WorkloadDetails(
-        endpoints.endpoints, history.history, elements, counts.total_elements_count
+        endpoints.endpoints, history.history, elements, counts.total_elements_count, pods
     )
 
 
@@ -284,6 +288,7 @@ def detail_sections(
     yield from _endpoints(details, terminal)
     yield from _phases(details, workload, view, terminal)
     yield from _elements(details, workload, terminal)
+    yield from _pods(details, workload, view, terminal)
 
 
 def _endpoints(details: WorkloadDetails, terminal: Terminal) -> Iterator[str]:
@@ -313,6 +318,19 @@ def _phases(
     earlier = len(details.phases) - len(shown)
     if earlier:
         yield f"  ({format_count(earlier)} earlier: `watchbill history {workload.id}`)"
+
+
+def _pods(
+    details: WorkloadDetails, workload: "WorkloadResponse", view: ColumnView, terminal: Terminal
+) -> Iterator[str]:
+    if not details.pods.pods:
+        return
+    yield from ("", terminal.coloured("Pods", "bold"))
+    yield from table_lines(
+        POD_HEADERS, pod_rows(details.pods.pods, view.now), terminal, indent="  "
+    )
+    if details.pods.next_offset is not None:
+        yield f"  (more: `watchbill pods {workload.id}`)"
 
 
 def _elements(

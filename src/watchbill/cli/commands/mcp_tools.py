@@ -114,6 +114,7 @@ def build_server(opened: ClientOpener) -> MCPServer[Any]:
         *(tools.list_workloads, tools.get_workload, tools.count_workloads),
         *(tools.get_telemetry, tools.get_metrics, tools.get_endpoints),
         *(
+            tools.get_pods,
             tools.get_elements,
             tools.count_elements,
             tools.why_pending,
@@ -261,6 +262,20 @@ class Tools:
         async with self._opened(context) as client:
             elements = await client.elements(await _id_of(client, workload, project))
         return {"elements": elements}
+
+    @_tool
+    async def get_pods(
+        self,
+        context: Context[Any],
+        workload: Which,
+        project: Project = None,
+        deleted: Annotated[bool, Field(description="Pods that are gone.")] = False,
+        limit: Limit = 20,
+    ) -> dict[str, Any]:
+        """The pods of a workload: phase, reason of a failure, restarts, node, containers, what each holds."""
+        async with self._opened(context) as client:
+            workload_id = await _id_of(client, workload, project)
+            return _plain(await client.pods(workload_id, is_deleted=deleted, most=limit))
 
     @_tool
     async def count_elements(

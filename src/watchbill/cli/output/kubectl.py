@@ -8,7 +8,7 @@ from watchbill.cli.output.columns import ColumnView
 from watchbill.cli.output.terminal import safe
 
 if TYPE_CHECKING:
-    from watchbill.responses.contract import WorkloadResponse
+    from watchbill.responses.contract import PodResponse, WorkloadResponse
     from watchbill.workload import Element, KubernetesRef
 
 
@@ -36,6 +36,16 @@ def _commands(first: "KubernetesRef", pod: "KubernetesRef | None") -> Iterator[s
     yield f"events --for {_quoted(f'{named.gvk.kind.lower()}/{named.name}')}"
     if pod is not None:
         yield f"logs {_quoted(pod.name)} --all-containers --tail 100"
+
+
+def log_lines(pods: "Sequence[PodResponse]") -> Iterator[str]:
+    """A command for each pod, and one for what a container wrote before it was restarted."""
+    for pod in pods:
+        command = f"kubectl logs {_quoted(pod.name)} -n {_quoted(pod.namespace)}"
+        yield f"{command} --all-containers --tail 100"
+        for container in pod.containers:
+            if container.restarts:
+                yield f"{command} -c {_quoted(container.name)} --previous --tail 100"
 
 
 def _quoted(text: str) -> str:

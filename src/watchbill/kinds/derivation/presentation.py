@@ -6,6 +6,7 @@ secret escapes because the bound cut it in two.
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -136,6 +137,11 @@ def _beginning(variable: Variable) -> Variable:
     )
 
 
+@lru_cache(maxsize=4096)
+def presented_image(image: str, mode: Redaction) -> str:
+    return bounded(redact_image(_printable(image[: _MARGIN * _IMAGE_LENGTH]), mode), _IMAGE_LENGTH)
+
+
 def presented_images(facts: Facts, pods: Iterable[Pod], mode: Redaction) -> tuple[str, ...]:
     """The images of all roles, each once, in their order; the pods' where templates do not say them."""
     images_by_source = [role.template.images for role in facts.roles if role.template is not None]
@@ -145,8 +151,7 @@ def presented_images(facts: Facts, pods: Iterable[Pod], mode: Redaction) -> tupl
         image for each in images_by_source for image in each if not is_placeholder(image)
     )
     images = dict.fromkeys(
-        bounded(redact_image(_printable(image[: _MARGIN * _IMAGE_LENGTH]), mode), _IMAGE_LENGTH)
-        for image in islice(distinct, _MARGIN * MAX_IMAGES)
+        presented_image(image, mode) for image in islice(distinct, _MARGIN * MAX_IMAGES)
     )
     return tuple(images)[:MAX_IMAGES]
 

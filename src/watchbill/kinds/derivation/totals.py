@@ -252,6 +252,42 @@ def _usage(pods: PodCounts, existing: ResourceSum, millionths: int, gpu_bytes: i
     )
 
 
+class PodResources:
+    """What each pod of a workload asks for and holds. Pods of one template share what they ask for."""
+
+    def __init__(self, view: WorkloadView) -> None:
+        self._view = view
+        placed = [pod for pod in view.pods.live if pod.node]
+        self._gpus: dict[str, tuple[Fraction, int | None]] = {}
+        for pod, gpus, size in _allocations(placed, view):
+            known, known_size = self._gpus.get(pod.uid, (Fraction(0), None))
+            both = None if size is None and known_size is None else (size or 0) + (known_size or 0)
+            self._gpus[pod.uid] = (known + gpus, both)
+        self._requested: dict[tuple[int, int], RequestedResources] = {}
+        self._allocated: dict[tuple[int, int, int, int | None], AllocatedResources] = {}
+
+    def requested(self, pod: Pod) -> RequestedResources:
+        if pod.claims:
+            return _requested(_with_claims([pod], self._view), self._view.settings)
+        key = (id(pod.resources), id(pod.annotations))
+        if key not in self._requested:
+            total = _summed([pod], self._view.settings)
+            self._requested[key] = _requested(total, self._view.settings)
+        return self._requested[key]
+
+    def allocated(self, pod: Pod) -> AllocatedResources | None:
+        """None for a pod without a node, and for one that has ended."""
+        if not pod.node or pod.is_terminal:
+            return None
+        gpus, size = self._gpus.get(pod.uid, (Fraction(0), None))
+        millionths = gpu_millionths(float(gpus))
+        key = (id(pod.resources), id(pod.annotations), millionths, size)
+        if key not in self._allocated:
+            total = _summed([pod], self._view.settings)
+            self._allocated[key] = _allocated(total, millionths, size, self._view.settings)
+        return self._allocated[key]
+
+
 def _gpu_number(gpus: Fraction) -> float:
     return gpu_millionths(float(gpus)) / 1_000_000
 

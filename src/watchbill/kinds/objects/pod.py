@@ -12,6 +12,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from watchbill.kinds.objects.containers import (
+    Container,
+    LastExit,
+    bounded,
+    read_containers,
+    read_tolerations,
+    short,
+)
 from watchbill.kinds.objects.json_access import (
     annotations,
     at,
@@ -32,6 +40,7 @@ from watchbill.kinds.objects.resources import (
     pod_resources,
 )
 from watchbill.kinds.objects.template import images_of
+from watchbill.workload_pod import Toleration
 
 POD_GROUP_ANNOTATION = "pod-group-name"
 VOLCANO_GROUP_ANNOTATION = "scheduling.k8s.io/group-name"
@@ -57,6 +66,8 @@ _GROUP_ANNOTATIONS = (
 )
 TERMINAL_POD_PHASES = frozenset({"Succeeded", "Failed"})
 _TEXT_LENGTH = 1024
+_ADDRESS_LENGTH = 45
+"""Of the longest text of an IPv6 address."""
 _MAX_LABELS = 100
 
 
@@ -88,15 +99,6 @@ class ContainerProblem(msgspec.Struct, frozen=True):
     is_waiting: bool
     last_reason: str = ""
     """Why the container last ended, where it waits to be started again."""
-
-
-class LastExit(msgspec.Struct, frozen=True):
-    """How a container that was started again had ended."""
-
-    container: str
-    reason: str
-    exit_code: int | None
-    at: datetime | None
 
 
 class Pod(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +138,10 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     problem: ContainerProblem | None
     last_exit: LastExit | None = None
     """The newest end of a container that runs again; None where none was started again."""
+    containers: tuple[Container, ...] = ()
+    """Init containers first, as many as are told."""
+    tolerations: tuple[Toleration, ...] = ()
+    ip: str = ""
 
     @property
     def is_terminal(self) -> bool:
@@ -192,19 +198,19 @@ def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Po
     spec = mapping(at(obj, "spec"))
     status = mapping(at(obj, "status"))
     conditions = status.get("conditions")
-    phase = _short(status.get("phase")) or "Pending"
+    phase = short(status.get("phase")) or "Pending"
     containers = _Containers(status)
     return Pod(
         uid=text(meta.get("uid")),
-        name=_short(meta.get("name")),
-        namespace=_short(meta.get("namespace")),
+        name=short(meta.get("name")),
+        namespace=short(meta.get("namespace")),
         labels=_shared_labels(_flat(labels(obj))),
         annotations=_kept_annotations(annotations(obj), extra_annotations),
         owners=owners(obj),
-        scheduler_name=_short(spec.get("schedulerName")),
-        node=_short(spec.get("nodeName")),
+        scheduler_name=short(spec.get("schedulerName")),
+        node=short(spec.get("nodeName")),
         priority=whole(spec.get("priority")),
-        priority_class_name=_short(spec.get("priorityClassName")),
+        priority_class_name=short(spec.get("priorityClassName")),
         node_selector=_shared_pairs(_flat(mapping(spec.get("nodeSelector")))),
         resources=pod_resources(spec) if spec else NO_RESOURCES,
         images=_shared_images(images_of(spec)),
@@ -215,14 +221,17 @@ def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Po
         finished_at=containers.finished_at if phase in TERMINAL_POD_PHASES else None,
         running_at=containers.running_at,
         phase=phase,
-        reason=_short(status.get("reason")),
-        message=_bounded(status.get("message")),
+        reason=short(status.get("reason")),
+        message=bounded(status.get("message")),
         scheduled=_condition(conditions, "PodScheduled"),
         ready=_condition(conditions, "Ready"),
         disruption=_condition(conditions, "DisruptionTarget"),
         restarts=containers.restarts,
         problem=containers.worst,
         last_exit=containers.last_exit,
+        containers=read_containers(spec, status),
+        tolerations=read_tolerations(spec),
+        ip=text(status.get("podIP"))[:_ADDRESS_LENGTH],
     )
 
 
@@ -313,7 +322,7 @@ class _Containers:
         if self.last_exit is None or (ended_at and known_at and ended_at > known_at):
             self.last_exit = LastExit(
                 container=sys.intern(text(container.get("name"))[:253]),
-                reason=_short(ended.get("reason")),
+                reason=short(ended.get("reason")),
                 exit_code=whole(ended.get("exitCode")),
                 at=ended_at,
             )
@@ -340,11 +349,11 @@ def _problem(
 ) -> ContainerProblem:
     return ContainerProblem(
         container=sys.intern(name[:253]),
-        reason=_short(state.get("reason")),
-        message=_bounded(state.get("message")),
+        reason=short(state.get("reason")),
+        message=bounded(state.get("message")),
         exit_code=whole(ended.get("exitCode")),
         is_waiting=is_waiting,
-        last_reason=_short(ended.get("reason")) if is_waiting else "",
+        last_reason=short(ended.get("reason")) if is_waiting else "",
     )
 
 
@@ -353,9 +362,9 @@ def _condition(conditions: Any, kind: str) -> PodCondition | None:
     if entry is None:
         return None
     return PodCondition(
-        status=_short(entry.get("status")),
-        reason=_short(entry.get("reason")),
-        message=_bounded(entry.get("message")),
+        status=short(entry.get("status")),
+        reason=short(entry.get("reason")),
+        message=bounded(entry.get("message")),
         at=instant(entry.get("lastTransitionTime")),
     )
 
@@ -409,12 +418,3 @@ def _shared_images(images: tuple[str, ...]) -> tuple[str, ...]:
 @lru_cache(maxsize=4096)
 def _shared_pairs(flat: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     return flat
-
-
-def _short(value: Any) -> str:
-    """A short text, cut and interned."""
-    return sys.intern(value[:253]) if isinstance(value, str) and value else ""
-
-
-def _bounded(value: Any) -> str:
-    return sys.intern(value[:_TEXT_LENGTH]) if isinstance(value, str) and value else ""

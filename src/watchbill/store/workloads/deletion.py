@@ -24,6 +24,7 @@ from watchbill.store.workloads.document import (
     replace_members,
     revision_of,
 )
+from watchbill.store.workloads.pod_write import pod_end_all
 from watchbill.store.workloads.write import EXISTING, phase_state_of, transition_insert
 from watchbill.workload import LEAVING_PHASES, Phase, Transition
 
@@ -75,7 +76,9 @@ async def workload_delete(
             tenant_id,
             [entry for deletion in deletions for entry in deletion.transitions],
         )
-        await change_notify(connection, tenant_id, (deletion.id for deletion in deletions))
+        ends = {deletion.id: deletion.deleted_at for deletion in deletions}
+        await pod_end_all(connection, tenant_id, ends, now)
+        await change_notify(connection, tenant_id, ends)
     withdrawn = [deletion.id for deletion in deletions if by_id[deletion.id].never_existed]
     if withdrawn:
         await _remove(connection, tenant_id, withdrawn)
@@ -153,7 +156,7 @@ def _deleted_row(deletion: _Deletion, last_document: bytes, now: datetime) -> tu
 BATCH = 1_000
 _CHILDREN = (
     *("workload_elements", "phase_transition", "usage_sample", "measured_sample"),
-    *("usage_step", "usage_state"),
+    *("usage_step", "usage_state", "workload_pod"),
 )
 
 

@@ -203,7 +203,13 @@ def add_predicates(
 def _condition(statement: Statement, predicate: Predicate) -> str:
     column = COLUMNS[predicate.field]
     statement.needs_cluster |= column.needs_cluster
-    kind = QUERY_FIELDS[predicate.field].kind
+    return compare(statement, column, QUERY_FIELDS[predicate.field].kind, predicate)
+
+
+def compare(
+    statement: Statement, column: SelectColumn, kind: FieldKind, predicate: Predicate
+) -> str:
+    """One predicate on a column, as SQL."""
     value = predicate.value
     if isinstance(value, str):
         if "\0" in value:  # no stored text holds it, and PostgreSQL rejects the parameter

@@ -21,11 +21,13 @@ from watchbill.protocol import (
     Delete,
     Item,
     Measured,
+    PodChanges,
     Reading,
     Record,
     Scrape,
 )
 from watchbill.workload import GPU_MILLIONTHS, Transition, Workload
+from watchbill.workload_pod import WorkloadPod
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
@@ -139,7 +141,13 @@ def repair(item: Item, now: datetime) -> tuple[Item, str | None]:
             left_out.append("observedAt")
             observed_at = now
         record = _repair_record(item.record, observed_at, latest, left_out)
-        repaired = replace(item, transitions=transitions, observed_at=observed_at, record=record)
+        repaired = replace(
+            item,
+            transitions=transitions,
+            observed_at=observed_at,
+            record=record,
+            pods=_repair_pods(item.pods, observed_at, latest, left_out),
+        )
     if not left_out:
         return item, None
     return repaired, f"The record is stored without what is impossible: {', '.join(left_out)}."
@@ -169,6 +177,33 @@ def _repair_record(
         gpu_millionths_by_node_pool=shares,
         elements_total=total,
     )
+
+
+def _repair_pods(
+    changes: PodChanges | None, observed_at: datetime, latest: datetime, left_out: list[str]
+) -> PodChanges | None:
+    """Without times that cannot be, and without amounts that nothing has."""
+    if changes is None:
+        return None
+    pods = tuple(_repair_pod(pod, observed_at, latest) for pod in changes.changed)
+    if pods == changes.changed:
+        return changes
+    left_out.append("times and amounts of pods")
+    return replace(changes, changed=pods)
+
+
+def _repair_pod(pod: WorkloadPod, observed_at: datetime, latest: datetime) -> WorkloadPod:
+    wrong: dict[str, Any] = {
+        name: None
+        for name in ("completed_at", "k8s_phase_updated_at")
+        if (at := getattr(pod, name)) is not None and not _is_time(at, latest)
+    }
+    if not _is_time(pod.created_at, latest):
+        wrong["created_at"] = observed_at
+    held = pod.allocated_resources
+    if held is not None and not _is_number(held.gpu, MAX_GPUS):
+        wrong["allocated_resources"] = None
+    return replace(pod, **wrong) if wrong else pod
 
 
 def _repair_workload(

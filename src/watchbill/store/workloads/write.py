@@ -24,6 +24,7 @@ from watchbill.store.postgres.database import Connection, Row
 from watchbill.store.workloads import organisation
 from watchbill.store.workloads.changes import change_notify
 from watchbill.store.workloads.document import DOCUMENT_FORMAT
+from watchbill.store.workloads.pod_write import PodUpdate, pod_write
 from watchbill.store.workloads.quotas import within_quota
 from watchbill.store.workloads.row import Columns, OrganisationIds, make_row
 from watchbill.store.workloads.validation import DOCUMENT_BYTES, TOO_LARGE
@@ -37,6 +38,9 @@ EXISTING = (
 )
 ITEMS_PER_TURN = 20
 """Of a batch; then other requests run."""
+_OTHER_PODS = (
+    "Its pods are told as a difference from another record; the next inventory repairs it."
+)
 _HELD_ELSEWHERE = "A live workload of another cluster has the same id."
 
 
@@ -92,6 +96,7 @@ async def record_write(
     await _write_usage(connection, tenant_id, changes)
     await _write_usage_steps(connection, tenant_id, changes)
     await _write_elements(connection, tenant_id, changes)
+    await pod_write(connection, tenant_id, _pod_updates(changes), now)
     await _add_to_inventory(connection, tenant_id, cluster_id, written)
     await change_notify(connection, tenant_id, written)
     return refused
@@ -107,6 +112,8 @@ def _changed(
         stored = existing.get(upsert.record.workload.id)
         if stored and stored["cluster_id"] != cluster_id and stored["deleted_at"] is None:
             refused.append(RefusedItem(id=stored["id"], reason=_HELD_ELSEWHERE))
+        elif not _is_base(stored, upsert):
+            refused.append(RefusedItem(id=upsert.record.workload.id, reason=_OTHER_PODS))
         elif stored is None or not _is_same(stored, upsert):
             changed.append(upsert)
     return changed, refused
@@ -135,6 +142,16 @@ def _upsert_statement(columns: tuple[str, ...]) -> str:
 
 def _is_too_large(change: _Change) -> bool:
     return len(change.row["document"]) + len(change.row["details"] or b"") > DOCUMENT_BYTES
+
+
+def _is_base(stored: Row | None, upsert: Upsert) -> bool:
+    """Whether the difference of its pods is one from what is stored."""
+    if upsert.pods is None or upsert.pods.since is None:
+        return True
+    is_live = stored is not None and stored["deleted_at"] is None
+    if not is_live or stored is None:
+        return False
+    return stored["record_hash"].hex() in (upsert.pods.since, upsert.record_hash)
 
 
 def _is_same(stored: Row, upsert: Upsert) -> bool:
@@ -333,6 +350,19 @@ def _step(change: _Change) -> tuple[object, ...]:
         usage.cpu_request_cores or 0.0,
         usage.cpu_memory_request_bytes or 0,
     )
+
+
+def _pod_updates(changes: Iterable[_Change]) -> list[PodUpdate]:
+    return [
+        PodUpdate(
+            change.row["id"],
+            change.upsert.pods,
+            change.upsert.observed_at,
+            is_difference=change.upsert.pods.since is not None,
+        )
+        for change in changes
+        if change.upsert.pods is not None
+    ]
 
 
 async def _write_elements(

@@ -1,0 +1,56 @@
+"""Pods: of all workloads, or of one."""
+
+from watchbill.api.http.call import Call
+from watchbill.api.http.reply import Answer, json_reply, list_reply
+from watchbill.api.resources.workloads import workload_not_found
+from watchbill.query import PodQuery, parse_pod_filters
+from watchbill.responses.contract import WorkloadCount
+from watchbill.store.workloads.pods import pod_count, pod_list
+
+_COMPLETED = {"true": True, "false": False}
+
+
+async def list_pods(call: Call) -> Answer:
+    values = call.values
+    query = PodQuery(
+        predicates=parse_pod_filters(values["filterBy"]),
+        search=values["search"],
+        is_deleted=bool(values["deleted"]),
+        is_completed=_COMPLETED.get(values["completed"]),
+        sort_by=values["sortBy"] or "createdAt",
+        is_descending=values["sortOrder"] == "desc",
+        with_names=values["verbosity"] == "full",
+        offset=values["offset"],
+        limit=values["limit"],
+    )
+    page = await pod_list(call.db, call.access, query, call.now)
+    assert page is not None, "no one workload is asked for"
+    return list_reply("pods", page.documents, page.next_offset)
+
+
+async def count_pods(call: Call) -> Answer:
+    values = call.values
+    query = PodQuery(
+        predicates=parse_pod_filters(values["filterBy"]),
+        search=values["search"],
+        is_deleted=bool(values["deleted"]),
+    )
+    return json_reply(WorkloadCount(count=await pod_count(call.db, call.access, query, call.now)))
+
+
+async def get_workload_pods(call: Call) -> Answer:
+    values = call.values
+    query = PodQuery(
+        workload_id=values["workloadId"],
+        search=values["search"],
+        is_deleted=bool(values["deleted"]),
+        offset=values["offset"],
+        limit=values["limit"],
+    )
+    page = await pod_list(call.db, call.access, query, call.now)
+    if page is None:
+        raise workload_not_found(values["workloadId"])
+    return list_reply("pods", page.documents, page.next_offset)
+
+
+HANDLERS = (list_pods, count_pods, get_workload_pods)

@@ -1,0 +1,139 @@
+"""`pods` and `logs`: the pods of workloads, and the kubectl commands that print what they wrote."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from watchbill.cli.connection import options
+from watchbill.cli.connection.errors import usage_error
+from watchbill.cli.connection.lookup import LookupScope, find_cluster, find_workload
+from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.humanize import NONE, format_age, format_count, format_number
+from watchbill.cli.output.kubectl import log_lines
+from watchbill.cli.output.terminal import (
+    DOCUMENTS,
+    PHASE_COLOURS,
+    AnswerFormat,
+    Cell,
+    Row,
+    table_lines,
+)
+
+if TYPE_CHECKING:
+    from watchbill.responses.contract import PodResponse, PodsResponse
+
+SHOWN_PODS = 50
+POD_HEADERS = ["NAME", "STATUS", "READY", "RESTARTS", "LAST EXIT", "NODE", "POOL", "GPU", "AGE"]
+
+
+@server_command
+async def pods(
+    session: CommandContext,
+    name: options.MaybeNamed = None,
+    output: options.Output = AnswerFormat.TABLE,
+    project: options.Project = None,
+    cluster: options.ClusterOption = None,
+    deleted: options.Deleted = False,
+    search: options.Search = None,
+    limit: options.Limit = None,
+    no_headers: options.NoHeaders = False,
+) -> None:
+    """List the pods of a workload, or of all workloads: status, restarts, node, GPUs.
+
+    With --deleted those that are gone, which are kept for 14 days. --search looks at names of pods and nodes.
+    """
+    client = session.client
+    workload_id = None
+    filters: tuple[str, ...] = ()
+    if name is not None:
+        scope = LookupScope(project=project, cluster=cluster)
+        workload_id = (await find_workload(client, name, scope)).workload.id
+    elif project is not None:
+        usage_error("--project narrows by a workload's name only; use --search or --cluster.")
+    elif cluster is not None:
+        filters = (f"clusterId=={(await find_cluster(client, cluster)).id}",)
+    most = limit or (SHOWN_PODS if output is AnswerFormat.TABLE else None)
+    listed = await client.pods(
+        workload_id, filters=filters, search=search, is_deleted=deleted, most=most
+    )
+    if output in DOCUMENTS:
+        session.terminal.write(DOCUMENTS[output]({"pods": listed.pods}))
+        return
+    _print_pods(session, listed, of_one=workload_id is not None, has_headers=not no_headers)
+    if not listed.pods:
+        session.terminal.note("No pods are known." if deleted else "No pods; see --deleted.")
+
+
+def _print_pods(
+    session: CommandContext, listed: "PodsResponse", *, of_one: bool, has_headers: bool
+) -> None:
+    rows, headers = pod_rows(listed.pods, session.now()), POD_HEADERS
+    if not of_one:
+        headers = ["WORKLOAD", *headers]
+        named = zip(listed.pods, rows, strict=True)
+        rows = [[pod.workload_name or NONE, *row] for pod, row in named]
+    for line in table_lines(headers if has_headers else None, rows, session.terminal):
+        session.terminal.print(line)
+    for pod in listed.pods:
+        if pod.message and of_one:
+            session.terminal.note(f"note: pod {pod.name}: {pod.message}")
+    if listed.next_offset is not None:
+        session.terminal.note(f"The first {format_count(len(rows))}; --limit shows more.")
+
+
+def pod_rows(listed: "Sequence[PodResponse]", now: datetime) -> list[Row]:
+    return [
+        [
+            pod.name,
+            _status(pod),
+            "yes" if pod.is_ready else "no",
+            format_count(pod.restarts),
+            next(_exits(pod), NONE),
+            pod.node_name or NONE,
+            pod.current_node_pool or NONE,
+            format_number(pod.allocated_resources.gpu) if pod.allocated_resources else NONE,
+            format_age(pod.created_at, now),
+        ]
+        for pod in listed
+    ]
+
+
+def _status(pod: "PodResponse") -> Cell:
+    """The reason where something is wrong, else the phase, as kubectl has it."""
+    if pod.is_terminating and pod.deleted_at is None:
+        return Cell("Terminating", PHASE_COLOURS.get("Terminating"))
+    colour = PHASE_COLOURS.get("Failed" if pod.reason else pod.k8s_phase)
+    return Cell(pod.reason or pod.k8s_phase, colour)
+
+
+def _exits(pod: "PodResponse") -> Iterator[str]:
+    """How containers ended last, the failed ones first."""
+    ends = [
+        (each.last_exit_code, each.last_reason)
+        if each.state != "terminated"
+        else (each.exit_code, each.reason)
+        for each in pod.containers
+    ]
+    for code, reason in sorted(ends, key=lambda end: not end[0]):
+        if code is not None:
+            yield f"{reason or 'Error'} ({code})"
+
+
+@server_command
+async def logs(
+    session: CommandContext,
+    name: options.Named,
+    project: options.Project = None,
+    cluster: options.ClusterOption = None,
+) -> None:
+    """Print the kubectl commands that show a workload's logs. Watchbill itself reads no logs."""
+    scope = LookupScope(project=project, cluster=cluster)
+    workload = (await find_workload(session.client, name, scope)).workload
+    listed = await session.client.pods(workload.id, most=SHOWN_PODS)
+    if not listed.pods:
+        session.terminal.note("It has no live pods, so the cluster keeps no logs of it.")
+        return
+    for line in log_lines(listed.pods):
+        session.terminal.print(line)
+    if listed.next_offset is not None:
+        session.terminal.note(f"Of its first {SHOWN_PODS} pods; `watchbill pods` lists all.")

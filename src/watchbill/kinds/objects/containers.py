@@ -1,0 +1,119 @@
+"""The containers of a pod and the taints that it tolerates, as its spec states and its status reports them."""
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from itertools import islice
+from typing import Any, get_args
+
+import msgspec
+
+from watchbill.kinds.objects.json_access import at, instant, mapping, objects, text, whole
+from watchbill.workload_pod import MAX_CONTAINERS, MAX_TOLERATIONS, ContainerState, Toleration
+
+_TEXT_LENGTH = 1024
+CONTAINER_STATES: tuple[ContainerState, ...] = get_args(ContainerState)
+
+
+class LastExit(msgspec.Struct, frozen=True):
+    """How a container that was started again had ended."""
+
+    container: str
+    reason: str
+    exit_code: int | None
+    at: datetime | None
+
+
+class Container(msgspec.Struct, frozen=True):
+    """One container and how it fares. `state` None = not reported yet; `last`: how it ended before."""
+
+    name: str
+    image: str
+    is_init: bool
+    state: ContainerState | None = None
+    reason: str = ""
+    exit_code: int | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    restarts: int = 0
+    last: LastExit | None = None
+
+
+def read_containers(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Container, ...]:
+    """Those that the pod states, with what the kubelet reports of each."""
+    reported = {
+        (is_init, text(entry.get("name"))): entry
+        for is_init, member in ((True, "initContainerStatuses"), (False, "containerStatuses"))
+        for entry in objects(status.get(member))
+    }
+    stated = [
+        (is_init, entry)
+        for is_init, member in ((True, "initContainers"), (False, "containers"))
+        for entry in objects(spec.get(member))
+    ]
+    return tuple(
+        _container(entry, reported.get((is_init, text(entry.get("name"))), {}), is_init=is_init)
+        for is_init, entry in stated[:MAX_CONTAINERS]
+    )
+
+
+def _container(
+    stated: Mapping[str, Any], reported: Mapping[str, Any], *, is_init: bool
+) -> Container:
+    name, image = short(stated.get("name")), bounded(stated.get("image"))
+    states = mapping(reported.get("state"))
+    state = next((key for key in CONTAINER_STATES if isinstance(states.get(key), Mapping)), None)
+    current = mapping(states.get(state)) if state is not None else {}
+    ended = at(reported, "lastState", "terminated")
+    return Container(
+        name,
+        image,
+        is_init,
+        state=state,
+        reason=short(current.get("reason")),
+        exit_code=whole(current.get("exitCode")),
+        started_at=instant(current.get("startedAt")),
+        finished_at=instant(current.get("finishedAt")),
+        restarts=max(0, whole(reported.get("restartCount")) or 0),
+        last=LastExit(
+            container=name,
+            reason=short(ended.get("reason")),
+            exit_code=whole(ended.get("exitCode")),
+            at=instant(ended.get("finishedAt")),
+        )
+        if isinstance(ended, Mapping)
+        else None,
+    )
+
+
+def _read_tolerations(spec: Mapping[str, Any]) -> tuple[Toleration, ...]:
+    return tuple(
+        Toleration(
+            key=short(entry.get("key")) or None,
+            operator=short(entry.get("operator")) or None,
+            value=short(entry.get("value")) or None,
+            effect=short(entry.get("effect")) or None,
+            toleration_seconds=whole(entry.get("tolerationSeconds")),
+        )
+        for entry in islice(objects(spec.get("tolerations")), MAX_TOLERATIONS)
+    )
+
+
+def read_tolerations(spec: Mapping[str, Any]) -> tuple[Toleration, ...]:
+    """Equal ones of many pods share one object."""
+    return _shared_tolerations(_read_tolerations(spec))
+
+
+@lru_cache(maxsize=4096)
+def _shared_tolerations(tolerations: tuple[Toleration, ...]) -> tuple[Toleration, ...]:
+    return tolerations
+
+
+def short(value: Any) -> str:
+    """A short text, cut and interned."""
+    return sys.intern(value[:253]) if isinstance(value, str) and value else ""
+
+
+def bounded(value: Any) -> str:
+    return sys.intern(value[:_TEXT_LENGTH]) if isinstance(value, str) and value else ""

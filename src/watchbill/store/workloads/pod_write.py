@@ -1,0 +1,177 @@
+"""Writes the pods that records bring: those that are new or changed, and the end of those that are gone.
+
+A pod that is gone stays as its workload's history, the newest `MAX_PODS` of a workload, until it is purged.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from watchbill.protocol import PodChanges
+from watchbill.store.postgres.database import Connection, Database
+from watchbill.workload_pod import MAX_PODS, WorkloadPod
+
+KEEP_GONE = timedelta(days=14)
+"""How long a pod that is gone is kept, where its workload lives on."""
+BATCH = 5_000
+
+_ENCODER = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class PodUpdate:
+    """The pods that one record brings. `is_difference`: the others that are stored stay as they are."""
+
+    workload_id: UUID
+    changes: PodChanges
+    observed_at: datetime
+    is_difference: bool
+
+
+_COLUMNS = {
+    "workload_id": "uuid",
+    "id": "uuid",
+    "name": "text",
+    "node_name": "text",
+    "current_node_pool": "text",
+    "k8s_phase": "text",
+    "k8s_phase_updated_at": "timestamptz",
+    "created_at": "timestamptz",
+    "completed_at": "timestamptz",
+    "document": "bytea",
+}
+_KEYS = ("workload_id", "id")
+_NAMES = ", ".join(_COLUMNS)
+_ARRAYS = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_COLUMNS.values(), 3))
+_REPLACED = ", ".join(
+    f"{column} = excluded.{column}"
+    for column in _COLUMNS
+    if column not in (*_KEYS, "k8s_phase_updated_at")
+)
+_UPSERT = (
+    f"INSERT INTO workload_pod AS p (tenant_id, updated_at, {_NAMES}) "
+    f"SELECT $1, $2, n.* FROM unnest({_ARRAYS}) AS n "
+    f"ON CONFLICT (tenant_id, workload_id, id) DO UPDATE SET {_REPLACED}, updated_at = $2, "
+    "deleted_at = NULL, k8s_phase_updated_at = CASE WHEN p.k8s_phase = excluded.k8s_phase "
+    "THEN p.k8s_phase_updated_at ELSE excluded.k8s_phase_updated_at END "
+    "WHERE p.document <> excluded.document OR p.deleted_at IS NOT NULL"
+)
+_END = (
+    "UPDATE workload_pod p SET deleted_at = n.at, updated_at = $2 "
+    "FROM unnest($3::uuid[], $4::uuid[], $5::timestamptz[]) AS n(workload_id, id, at) "
+    "WHERE p.tenant_id = $1 AND p.workload_id = n.workload_id AND p.id = n.id "
+    "AND p.deleted_at IS NULL"
+)
+_END_OTHERS = (
+    "UPDATE workload_pod p SET deleted_at = n.at, updated_at = $2 "
+    "FROM unnest($3::uuid[], $4::timestamptz[]) AS n(workload_id, at) "
+    "WHERE p.tenant_id = $1 AND p.workload_id = n.workload_id AND p.deleted_at IS NULL "
+    "AND NOT EXISTS (SELECT FROM unnest($5::uuid[], $6::uuid[]) AS k(workload_id, id) "
+    "WHERE k.workload_id = p.workload_id AND k.id = p.id)"
+)
+_DROP_EXCESS = (
+    "DELETE FROM workload_pod p USING unnest($2::uuid[]) AS w(id) CROSS JOIN LATERAL "
+    "(SELECT x.id FROM workload_pod x WHERE x.tenant_id = $1 AND x.workload_id = w.id "
+    f"AND x.deleted_at IS NOT NULL ORDER BY x.deleted_at DESC, x.id OFFSET {MAX_PODS}) AS excess "
+    "WHERE p.tenant_id = $1 AND p.workload_id = w.id AND p.id = excess.id"
+)
+
+
+async def pod_write(
+    connection: Connection, tenant_id: int, updates: Sequence[PodUpdate], now: datetime
+) -> None:
+    """One statement for each thing that can happen, whatever the number of pods."""
+    changed = [(update, pod) for update in updates for pod in update.changes.changed]
+    if changed:
+        rows = {(row[0], row[1]): row for row in (_row(*entry) for entry in changed)}
+        columns = map(list, zip(*rows.values(), strict=True))
+        await connection.execute(_UPSERT, tenant_id, now, *columns)
+    ended = [
+        (update.workload_id, pod_id, update.observed_at)
+        for update in updates
+        for pod_id in update.changes.removed
+    ]
+    if ended:
+        await connection.execute(_END, tenant_id, now, *map(list, zip(*ended, strict=True)))
+    whole = [update for update in updates if not update.is_difference]
+    if whole:
+        await _end_others(connection, tenant_id, whole, now)
+    shrunk = {workload_id for workload_id, _, _ in ended} | {u.workload_id for u in whole}
+    if shrunk:
+        await connection.execute(_DROP_EXCESS, tenant_id, list(shrunk))
+
+
+async def _end_others(
+    connection: Connection, tenant_id: int, updates: Sequence[PodUpdate], now: datetime
+) -> None:
+    """These updates name every pod that there is: the others are gone."""
+    kept = [(update.workload_id, pod.id) for update in updates for pod in update.changes.changed]
+    await connection.execute(
+        _END_OTHERS,
+        tenant_id,
+        now,
+        [update.workload_id for update in updates],
+        [update.observed_at for update in updates],
+        [workload_id for workload_id, _ in kept],
+        [pod_id for _, pod_id in kept],
+    )
+
+
+def _row(update: PodUpdate, pod: WorkloadPod) -> tuple[object, ...]:
+    """In the order of `_COLUMNS`."""
+    document = _ENCODER.encode(msgspec.structs.replace(pod, k8s_phase_updated_at=None))
+    return (
+        update.workload_id,
+        pod.id,
+        _text(pod.name),
+        _text(pod.node_name) if pod.node_name is not None else None,
+        _text(pod.current_node_pool) if pod.current_node_pool is not None else None,
+        _text(pod.k8s_phase),
+        pod.k8s_phase_updated_at or update.observed_at,
+        pod.created_at,
+        pod.completed_at,
+        document[:-1],
+    )
+
+
+def _text(value: str) -> str:
+    return value.replace("\0", "\ufffd")
+
+
+async def pod_end_all(
+    connection: Connection, tenant_id: int, ends: Mapping[UUID, datetime], now: datetime
+) -> None:
+    """The pods of workloads that are gone are gone too. `ends`: when, by workload."""
+    await connection.execute(
+        "UPDATE workload_pod p SET deleted_at = n.at, updated_at = $2 "
+        "FROM unnest($3::uuid[], $4::timestamptz[]) AS n(workload_id, at) "
+        "WHERE p.tenant_id = $1 AND p.workload_id = n.workload_id AND p.deleted_at IS NULL",
+        tenant_id,
+        now,
+        list(ends),
+        list(ends.values()),
+    )
+
+
+async def pod_purge(db: Database, tenant_ids: Iterable[int], *, now: datetime) -> int:
+    """Remove pods that are gone for longer than they are kept, in batches. Returns how many."""
+    purged = 0
+    for tenant_id in tenant_ids:
+        count = BATCH
+        while count == BATCH:
+            async with db.transaction(tenant_id) as connection:
+                rows = await connection.fetch(
+                    "DELETE FROM workload_pod WHERE tenant_id = $1 AND (workload_id, id) IN "
+                    "(SELECT workload_id, id FROM workload_pod WHERE tenant_id = $1 "
+                    "AND deleted_at < $2 AND updated_at < $2 ORDER BY deleted_at LIMIT $3) "
+                    "RETURNING id",
+                    tenant_id,
+                    now - KEEP_GONE,
+                    BATCH,
+                )
+            count = len(rows)
+            purged += count
+    return purged

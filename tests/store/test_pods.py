@@ -1,0 +1,206 @@
+"""Pods in the database: what a record brings of them, what it takes away, and how long they stay."""
+
+import json
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from msgspec.structs import replace
+
+from tests.fixtures.clusters import Agent, connected_agent
+from tests.fixtures.records import START, pod, record, upsert, workload
+from watchbill.protocol import Delete, PodChanges, Upsert, record_hash
+from watchbill.query import PodQuery, Scope, parse_pod_filters
+from watchbill.store.postgres.database import Database
+from watchbill.store.workloads import pod_write
+from watchbill.store.workloads.pod_write import KEEP_GONE, pod_purge
+from watchbill.store.workloads.pods import pod_count, pod_list
+from watchbill.workload_pod import WorkloadPod, pod_hash, pods_digest
+
+SCOPE = Scope(1, is_whole_tenant=True)
+SECOND = timedelta(seconds=1)
+
+
+async def listed(db: Database, *, deleted: bool = False, **members: Any) -> list[dict[str, Any]]:
+    page = await pod_list(db, SCOPE, PodQuery(is_deleted=deleted, **members), START)
+    assert page is not None
+    return [json.loads(document) for document in page.documents]
+
+
+async def names(db: Database, **members: Any) -> list[str]:
+    return [entry["name"] for entry in await listed(db, **members)]
+
+
+def difference(
+    base: Upsert, *, changed: tuple[WorkloadPod, ...] = (), removed: tuple[int, ...] = ()
+) -> Upsert:
+    """The record after `base` whose pods changed so."""
+    assert base.pods is not None
+    gone = {UUID(int=number) for number in removed}
+    pods = {each.id: each for each in base.pods.changed} | {each.id: each for each in changed}
+    left = [each for each in pods.values() if each.id not in gone]
+    digest = pods_digest((each.id, pod_hash(each)) for each in left)
+    entry = replace(base.record, pods_digest=digest)
+    changes = PodChanges(changed=changed, removed=tuple(gone), since=base.record_hash)
+    return replace(
+        base,
+        record=entry,
+        record_hash=record_hash(entry),
+        transitions=(),
+        observed_at=base.observed_at + SECOND,
+        pods=changes,
+    )
+
+
+@pytest.fixture
+async def agent(db: Database) -> Agent:
+    return await connected_agent(db, START)
+
+
+async def test_a_pod_is_answered_as_it_was_told(db: Database, agent: Agent) -> None:
+    await agent.send(upsert(workload(1), pods=[pod(7, ip="10.0.0.7")]), now=START)
+    (found,) = await listed(db, with_names=True)
+    assert found["id"] == str(UUID(int=7))
+    assert found["workloadId"] == str(UUID(int=1))
+    assert found["clusterId"] == str(agent.identity.cluster_id)
+    assert (found["tenantId"], found["projectName"]) == (1, "vision")
+    assert (found["workloadName"], found["ip"]) == ("llama-sft-1", "10.0.0.7")
+    assert (found["nodeName"], found["currentNodePool"]) == ("node-1", "a100")
+    assert found["containers"] == [
+        {"name": "main", "image": "registry.example.com/train:1", "state": "running"}
+    ]
+    assert "deletedAt" not in found
+
+
+async def test_a_difference_leaves_the_other_pods_alone(db: Database, agent: Agent) -> None:
+    first = upsert(workload(1), pods=[pod(1), pod(2), pod(3)])
+    await agent.send(first, now=START)
+    changed = pod(2, k8s_phase="Failed", reason="OOMKilled", is_ready=False)
+    second = difference(first, changed=(changed, pod(4)), removed=(3,))
+    reply = await agent.send(second, now=START + SECOND)
+    assert reply.refused == ()
+    assert await names(db) == ["llama-sft-1", "llama-sft-2", "llama-sft-4"]
+    (gone,) = await listed(db, deleted=True)
+    assert (gone["name"], gone["deletedAt"]) == ("llama-sft-3", "2026-11-20T08:00:01Z")
+    (failed,) = await listed(db, is_completed=True)
+    assert (failed["reason"], failed["k8sPhaseUpdatedAt"]) == ("OOMKilled", "2026-11-20T08:00:01Z")
+
+
+async def test_all_pods_end_those_that_are_not_among_them(db: Database, agent: Agent) -> None:
+    await agent.send(upsert(workload(1), pods=[pod(1), pod(2)]), now=START)
+    await agent.send(upsert(workload(2), pods=[pod(1)]), now=START)
+    await agent.send(upsert(workload(1), pods=[pod(2), pod(3)]), now=START)
+    assert await names(db, workload_id=UUID(int=1)) == ["llama-sft-2", "llama-sft-3"]
+    assert await names(db, workload_id=UUID(int=2)) == ["llama-sft-1"]
+    await agent.send(upsert(workload(1), pods=[]), now=START)
+    assert await names(db) == ["llama-sft-1"]
+
+
+async def test_a_pod_that_comes_back_is_live_again(db: Database, agent: Agent) -> None:
+    await agent.send(upsert(workload(1), pods=[pod(1)]), now=START)
+    await agent.send(upsert(workload(1), pods=[]), now=START)
+    await agent.send(upsert(workload(1), pods=[pod(1)]), now=START)
+    assert await names(db) == ["llama-sft-1"]
+    assert await names(db, deleted=True) == []
+
+
+async def test_the_phase_keeps_its_time_while_it_lasts(db: Database, agent: Agent) -> None:
+    entered = START - timedelta(hours=1)
+    await agent.send(upsert(workload(1), pods=[pod(1, k8s_phase_updated_at=entered)]), now=START)
+    restarted = pod(1, k8s_phase_updated_at=START, restarts=1)
+    await agent.send(upsert(workload(1), pods=[restarted]), now=START)
+    (found,) = await listed(db)
+    assert (found["restarts"], found["k8sPhaseUpdatedAt"]) == (1, "2026-11-20T07:00:00Z")
+
+
+async def test_a_difference_from_another_record_is_refused(db: Database, agent: Agent) -> None:
+    first = upsert(workload(1), pods=[pod(1)])
+    await agent.send(first, now=START)
+    other = upsert(workload(1, name="renamed"), pods=[pod(1)])
+    reply = await agent.send(difference(other, changed=(pod(2),)), now=START)
+    assert [entry.id for entry in reply.refused] == [UUID(int=1)]
+    assert await names(db) == ["llama-sft-1"]
+    unseen = difference(upsert(workload(9), pods=[]), changed=(pod(2),))
+    assert len((await agent.send(unseen, now=START)).refused) == 1
+
+
+async def test_pods_go_with_their_workload(db: Database, agent: Agent) -> None:
+    await agent.send(upsert(workload(1), pods=[pod(1), pod(2)]), now=START)
+    await agent.send(Delete(id=UUID(int=1), deleted_at=START + SECOND), now=START + SECOND)
+    assert await names(db) == []
+    gone = await listed(db, deleted=True)
+    assert [entry["deletedAt"] for entry in gone] == ["2026-11-20T08:00:01Z"] * 2
+    later = START + KEEP_GONE + 2 * SECOND
+    assert await pod_purge(db, [1], now=later - 2 * SECOND) == 0
+    assert await pod_purge(db, [1], now=later) == 2
+    assert await names(db, deleted=True) == []
+
+
+async def test_what_never_existed_leaves_no_pods(db: Database, agent: Agent) -> None:
+    await agent.send(upsert(workload(1), pods=[pod(1)]), now=START)
+    await agent.send(Delete(id=UUID(int=1), deleted_at=START, never_existed=True), now=START)
+    assert await names(db, deleted=True) == []
+
+
+async def test_of_the_gone_only_the_newest_stay(
+    db: Database, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statement = pod_write._DROP_EXCESS
+    monkeypatch.setattr(pod_write, "_DROP_EXCESS", statement.replace("OFFSET 2000", "OFFSET 2"))
+    for number in range(1, 6):
+        one = upsert(workload(1), pods=[pod(number)], observed_at=START + number * SECOND)
+        await agent.send(one, now=START + number * SECOND)
+    assert await names(db) == ["llama-sft-5"]
+    assert sorted(await names(db, deleted=True)) == ["llama-sft-3", "llama-sft-4"]
+
+
+async def test_filters_search_order_and_pages(db: Database, agent: Agent) -> None:
+    pods = [
+        pod(number, created_at=START - number * SECOND, node_name=f"node-{number % 2}")
+        for number in range(1, 6)
+    ]
+    await agent.send(upsert(workload(1), pods=[*pods, pod(6, node_name=None)]), now=START)
+    await agent.send(upsert(workload(2, name="other"), pods=[pod(7)]), now=START)
+
+    async def matching(*filters: str, **members: Any) -> list[int]:
+        query = PodQuery(predicates=parse_pod_filters(filters), **members)
+        page = await pod_list(db, SCOPE, query, START)
+        assert page is not None
+        assert await pod_count(db, SCOPE, query, START) == len(page.documents)
+        return [int(json.loads(one)["name"].rpartition("-")[2]) for one in page.documents]
+
+    assert await matching() == [5, 4, 3, 2, 1, 6, 7]
+    assert await matching("nodeName==node-0") == [4, 2]
+    assert await matching("nodeName!=node-1") == [4, 2, 6]
+    assert await matching(f"workloadId=={UUID(int=2)}") == [7]
+    assert await matching("createdAt>=2026-11-20T07:59:58Z", "currentNodepool==a100") == [
+        2,
+        1,
+        6,
+        7,
+    ]
+    assert await matching("revisionId==x") == []
+    assert await matching(search="NODE-0") == [4, 2]
+    assert await matching(search="other") == [7]
+    assert await matching(sort_by="nodeName", is_descending=True) == [7, 5, 3, 1, 4, 2, 6]
+    page = await pod_list(db, SCOPE, PodQuery(offset=2, limit=2), START)
+    assert page is not None
+    assert (len(page.documents), page.next_offset) == (2, 4)
+
+
+async def test_hostile_pods_are_bounded(db: Database, agent: Agent) -> None:
+    """Times that cannot be, and amounts that nothing has, cost their member; the workload stays."""
+    held = replace(record(workload(1)).workload.allocated_resources, gpu=float("inf"))
+    wrong = pod(
+        1,
+        created_at=START + timedelta(days=4000),
+        completed_at=START + timedelta(days=4000),
+        allocated_resources=held,
+        name="a\0b",
+    )
+    await agent.send(upsert(workload(1), pods=[wrong]), now=START)
+    (found,) = await listed(db)
+    assert found["createdAt"] == "2026-11-20T08:00:00Z"
+    assert "completedAt" not in found
+    assert "allocatedResources" not in found

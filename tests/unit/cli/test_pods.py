@@ -1,0 +1,133 @@
+"""`pods`, `logs`, and the pods of `describe`."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from tests.fixtures.command_line import CLUSTER_ID, FakeServer, aged, document
+from tests.fixtures.records import pod
+from watchbill.workload import AllocatedResources
+from watchbill.workload_pod import PodContainer
+
+CRASHED = PodContainer(
+    name="main",
+    image="registry.example.com/train:1",
+    state="waiting",
+    reason="CrashLoopBackOff",
+    restarts=4,
+    last_reason="OOMKilled",
+    last_exit_code=137,
+)
+
+
+def answered(number: int = 1, *, workload: int = 1, **members: Any) -> dict[str, Any]:
+    """What the API answers for this pod."""
+    deleted_at = members.pop("deletedAt", None)
+    created_at = datetime.now(UTC) - timedelta(hours=2, minutes=11, seconds=20)
+    held = AllocatedResources(gpu=2.0, extended_resources=())
+    plain = {"created_at": created_at, "allocated_resources": held}
+    found: dict[str, Any] = json.loads(msgspec.json.encode(pod(number, **(plain | members))))
+    server = {
+        "tenantId": 1,
+        "clusterId": str(CLUSTER_ID),
+        "workloadId": str(UUID(int=workload)),
+        "projectId": "11",
+        "updatedAt": created_at.isoformat(),
+        "workloadName": f"llama-sft-{workload}",
+    }
+    return found | server | ({} if deleted_at is None else {"deletedAt": deleted_at})
+
+
+def fake(*pods: dict[str, Any]) -> FakeServer:
+    return FakeServer(live=[document(aged(1)), document(aged(2))], pods=list(pods))
+
+
+CRASHING = answered(
+    2,
+    containers=(CRASHED,),
+    restarts=4,
+    is_ready=False,
+    reason="CrashLoopBackOff",
+    message="It ends.",
+)
+
+
+async def test_pods_of_a_workload() -> None:
+    async with fake(answered(1), CRASHING, answered(3, workload=2)).running() as watchbill:
+        outcome = await watchbill("pods", "llama-sft-1")
+    header, first, second = outcome.out.splitlines()
+    assert header.split()[:4] == ["NAME", "STATUS", "READY", "RESTARTS"]
+    assert first.split() == [
+        "llama-sft-1",
+        "Running",
+        "yes",
+        "0",
+        "-",
+        "node-1",
+        "a100",
+        "2",
+        "2h",
+        "11m",
+    ]
+    assert second.split()[:6] == [
+        "llama-sft-2",
+        "CrashLoopBackOff",
+        "no",
+        "4",
+        "OOMKilled",
+        "(137)",
+    ]
+    assert outcome.err == "note: pod llama-sft-2: It ends.\n"
+
+
+async def test_pods_of_all_workloads_and_those_that_are_gone() -> None:
+    gone = answered(4, deletedAt="2026-11-23T12:00:00Z")
+    async with fake(answered(1), answered(3, workload=2), gone).running() as watchbill:
+        listed = await watchbill("pods", "--limit", "1")
+        as_json = await watchbill("pods", "-o", "json")
+        deleted = await watchbill("pods", "llama-sft-1", "--deleted", "--no-headers")
+        nothing = await watchbill("pods", "llama-sft-2", "--deleted")
+        project = await watchbill("pods", "-p", "vision")
+    assert listed.out.splitlines()[0].startswith("WORKLOAD")
+    assert len(listed.out.splitlines()) == 2
+    assert listed.err == "The first 1; --limit shows more.\n"
+    assert [each["name"] for each in json.loads(as_json.out)["pods"]] == [
+        "llama-sft-1",
+        "llama-sft-3",
+    ]
+    assert deleted.out.split()[0] == "llama-sft-4"
+    assert (nothing.out, nothing.err) == (nothing.out, "No pods are known.\n")
+    assert project.code == 2
+
+
+async def test_hostile_names_are_shown_harmless() -> None:
+    async with fake(answered(1, name="a\x1b[2Jb", namespace="n; rm -rf /")).running() as watchbill:
+        listed = await watchbill("pods", "llama-sft-1")
+        printed = await watchbill("logs", "llama-sft-1")
+    assert "\x1b" not in listed.out + printed.out
+    assert "-n 'n; rm -rf /'" in printed.out
+
+
+async def test_logs_prints_what_kubectl_can_show() -> None:
+    async with fake(answered(1), CRASHING).running() as watchbill:
+        outcome = await watchbill("logs", "llama-sft-1")
+        without = await watchbill("logs", "llama-sft-2")
+    assert outcome.out.splitlines() == [
+        "kubectl logs llama-sft-1 -n team-vision --all-containers --tail 100",
+        "kubectl logs llama-sft-2 -n team-vision --all-containers --tail 100",
+        "kubectl logs llama-sft-2 -n team-vision -c main --previous --tail 100",
+    ]
+    assert (without.code, without.out) == (0, "")
+
+
+async def test_describe_shows_the_first_pods() -> None:
+    pods = [answered(number) for number in range(1, 13)]
+    async with fake(*pods).running() as watchbill:
+        outcome = await watchbill("describe", "llama-sft-1")
+    lines = outcome.out.splitlines()
+    start = lines.index("Pods")
+    assert lines[start + 2].split()[0] == "llama-sft-1"
+    assert lines[start + 12] == f"  (more: `watchbill pods {UUID(int=1)}`)"
