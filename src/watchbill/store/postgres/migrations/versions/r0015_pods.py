@@ -5,7 +5,7 @@ from alembic import op
 from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
 
 revision = "0015"
-down_revision = "0019"
+down_revision = "0024"
 branch_labels = None
 depends_on = None
 
