@@ -19,5 +19,6 @@ ALL: dict[str, Callable[[], Awaitable[str]]] = {
     "database killed": databases.killed,
     "database without connections": databases.no_connection_left,
     "primary killed under Patroni": patroni,
+    "disk full under the embedded database": databases.disk_full,
     "restore to a point in time": databases.point_in_time,
 }

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from drills.processes import (
 from drills.traffic import Traffic, busy, traffic
 
 OUTAGE_SECONDS = 8.0
+DISK_BYTES = 400 * 2**20
 
 
 @contextlib.asynccontextmanager
@@ -101,6 +103,42 @@ async def no_connection_left() -> str:
             return f"{len(taken)} taken by others; {words}; {await _recovered(url, running)}"
 
 
+async def disk_full() -> str:
+    """Of a server with its embedded database, on a disk of its own in memory."""
+    with folder() as root:
+        disk = root / "disk"
+        disk.mkdir(mode=0o711)
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0711", "tmpfs", str(disk)]
+        subprocess.run(mount, check=True)
+        try:
+            return await _fill(root, disk)
+        finally:
+            subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+async def _fill(root: Path, disk: Path) -> str:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    data = disk / "data"
+    server = watchbill_server(root, "", port, WATCHBILL_DATA_DIR=str(data))
+    async with server.running():
+        await until_ready(url)
+        login = re.findall(r"client (?:id|secret) +(\S+)", server.log.read_text())
+        async with traffic(url, (login[0], login[1]), root) as running:
+            async with busy(running, with_readers=False):
+                ballast = disk / "ballast"
+                with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+                    while True:
+                        file.write(bytes(2**20))
+                await _says(url, "disk is full")
+                await asyncio.sleep(OUTAGE_SECONDS)
+                assert server.process is not None
+                assert server.process.poll() is None, "the server goes on"
+                assert "disk is full" in server.log.read_text(), "the log has the cause"
+                ballast.unlink()
+            return f"/readyz: The database's disk is full; {await _recovered(url, running)}"
+
+
 async def killed() -> str:
     """kill -9 of the whole PostgreSQL, and its crash recovery."""
     with folder() as root:
@@ -130,6 +168,8 @@ async def point_in_time() -> str:
             database.owner.give(archive)
             async with _server_on(database, root) as (_, running):
                 base = root / "base"
+                base.mkdir(mode=0o700)
+                database.owner.give(base)
                 await asyncio.to_thread(
                     database.run, "pg_basebackup", "-D", base, "-h", database.sockets, "-p", str(database.port),
                     "-U", "owner", "--checkpoint=fast", "--no-sync",

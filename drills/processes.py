@@ -207,7 +207,7 @@ def watchbill_server(root: Path, database_url: str, port: int, **environ: str) -
     return Child(
         command,
         root / f"server-{port}.log",
-        {"WATCHBILL_DATABASE_URL": database_url, "WATCHBILL_REQUESTS_BURST": "100000", **environ},
+        {"WATCHBILL_DATABASE_URL": database_url, "WATCHBILL_REQUESTS_BURST": "100000"} | environ,
     )
 
 

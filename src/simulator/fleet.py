@@ -172,7 +172,10 @@ class FleetCluster:
         pause = 0.0
         while not stop.is_set():
             began = time.perf_counter()
-            self.save()
+            try:
+                self.save()
+            except WatchbillError as error:  # such as a full disk, which may have room again
+                log.warning("the simulated cluster was not kept", reason=_reason(error))
             pause = max(SAVE_SECONDS, (time.perf_counter() - began) / SAVE_SHARE)
             await _wait(stop, pause)
 

@@ -22,6 +22,7 @@ from watchbill.store.identity.audit import audit_purge
 from watchbill.store.metrics.measured import measured_purge
 from watchbill.store.postgres.clock import RetentionClock
 from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.storage import check_disk
 from watchbill.store.usage.accounting import (
     ClusterAccount,
     usage_begin,
@@ -34,6 +35,7 @@ from watchbill.store.workloads.tally import tally_sweep
 
 PURGE_EVERY_SECONDS = 3600.0
 ACCOUNT_EVERY_SECONDS = 300.0
+DISK_EVERY_SECONDS = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +66,12 @@ def start_maintenance(services: Services) -> None:
     async def write_audit(_: datetime) -> None:
         await services.audit.flush()
 
+    async def check_space(_: datetime) -> None:
+        check_disk(settings.data_dir)
+
+    if settings.database_url is None:
+        services.background.start("disk", DISK_EVERY_SECONDS, check_space)
+        services.background.states["disk"].is_required = False  # readiness looks for itself
     services.background.start("purge", PURGE_EVERY_SECONDS, purge)
     services.background.start("fleet recording", STEP_SECONDS, record, is_aligned=True)
     services.background.start("usage accounting", ACCOUNT_EVERY_SECONDS, account)

@@ -101,13 +101,15 @@ async def test_everything_asked_for_is_told_by_server_or_agent(at_start: Served)
     told = set(re.findall(r"^(watchbill_[a-z_]+)[{ ]", page, re.MULTILINE))
     by_agents = set(NAME.findall(Path(exporter.__file__).read_text()))
     by_agents |= set(NAME.findall(Path(probe.__file__).read_text()))
+    by_embedded = {"watchbill_disk_free_bytes", "watchbill_disk_size_bytes"}
     asked = {name for query in QUERIES for name in NAME.findall(query)}
-    assert asked <= told | by_agents, asked - told - by_agents
+    assert asked - told - by_agents == by_embedded
     assert 'watchbill_gpus_idle{cluster="cluster-1"} 1' in page
     assert 'watchbill_workloads{phase="Pending"} 1' in page
     hours = re.search(r'today_gpu_hours\{.*state="allocated"\} (.*)', page)
     assert hours is not None
     assert abs(float(hours[1]) - 2 * 110 / 60) < 1e-5, "two GPUs until ten minutes ago"
+    assert re.search(r'^watchbill_table_bytes\{table="workload"\} [1-9]', page, re.MULTILINE)
     contact = 'watchbill_cluster_last_contact_timestamp_seconds{cluster="cluster-1"}'
     (line,) = [line for line in page.splitlines() if line.startswith(contact)]
     assert float(line.split()[-1]) == START.timestamp()

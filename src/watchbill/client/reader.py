@@ -351,6 +351,10 @@ class Client:
         """Raises Unavailable where the server cannot answer questions."""
         await self._transport.send("GET", "/readyz")
 
+    async def server_metrics(self) -> str:
+        """In Prometheus' text format. Raises Forbidden for whoever is no metrics-reader."""
+        return (await self._read("GET", "/metrics")).decode()
+
     async def me(self) -> Me:
         return await self._get("/api/v1/me", Me)
 

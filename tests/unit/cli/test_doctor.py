@@ -1,13 +1,24 @@
 """What `doctor` makes of what it finds; against a whole server it is tried end to end."""
 
 from datetime import UTC, datetime, timedelta
+from unittest import mock
 from uuid import UUID
 
 import msgspec
 import pytest
 
 from tests.fixtures.command_line import cluster, watchbill
-from watchbill.cli.commands.doctor import Finding, Outcome, _clock, _cluster, _rights, _version
+from watchbill.cli.commands.doctor import (
+    Finding,
+    Outcome,
+    _clock,
+    _cluster,
+    _rights,
+    _storage,
+    _version,
+)
+from watchbill.client import Client
+from watchbill.errors import Forbidden
 from watchbill.responses.access import Me, ReadScope
 from watchbill.responses.fleet import Cluster
 
@@ -139,3 +150,31 @@ def test_clocks_of_agent_and_cluster() -> None:
 def test_records_that_differed_are_told() -> None:
     found = findings(digestMismatches=2)["records"]
     assert (found.outcome, "2 times" in found.what) == (Outcome.WARN, True)
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("free", "size", "table", "outcomes"),
+    [
+        (50 * GIB, 100 * GIB, GIB, [Outcome.OK, Outcome.OK]),
+        (9 * GIB, 100 * GIB, GIB, [Outcome.WARN, Outcome.OK]),
+        (GIB, 4 * GIB, GIB, [Outcome.WARN, Outcome.OK]),
+        (50 * GIB, 100 * GIB, 101 * GIB, [Outcome.OK, Outcome.WARN]),
+    ],
+)
+async def test_storage(free: int, size: int, table: int, outcomes: list[Outcome]) -> None:
+    page = (
+        f'# TYPE watchbill_table_bytes gauge\nwatchbill_table_bytes{{table="transition"}} 5\n'
+        f'watchbill_table_bytes{{table="workload"}} {table}\n'
+        f"# TYPE watchbill_disk_free_bytes gauge\nwatchbill_disk_free_bytes {free}\n"
+        f"# TYPE watchbill_disk_size_bytes gauge\nwatchbill_disk_size_bytes {size}\n"
+    )
+    client = Client("http://127.0.0.1:9")
+    with mock.patch.object(Client, "server_metrics", return_value=page):
+        found = [finding async for finding in _storage(client)]
+    assert [finding.outcome for finding in found] == outcomes
+    assert "most of it in workload" in found[1].what
+    with mock.patch.object(Client, "server_metrics", side_effect=Forbidden("no")):
+        assert [finding async for finding in _storage(client)] == []

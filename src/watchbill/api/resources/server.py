@@ -22,6 +22,7 @@ from watchbill.query import TelemetryQuery, UsageQuery
 from watchbill.responses.access import Health, Version
 from watchbill.responses.fleet import Cluster
 from watchbill.store.fleet.clusters import cluster_list
+from watchbill.store.postgres.storage import check_disk, disk_space, table_sizes
 from watchbill.store.usage.report import usage_report
 from watchbill.store.workloads.telemetry import PENDING_TIME, telemetry_query
 
@@ -63,6 +64,7 @@ async def fleet_metrics(call: Call) -> bytes:
                     *_cluster_gauges(clusters),
                     *await _fleet_gauges(call, clusters),
                     await _usage_gauge(call),
+                    *await _storage_gauges(call),
                 ]
             )
         )
@@ -117,6 +119,28 @@ async def _usage_gauge(call: Call) -> Metric:
         if row.idle_gpu_hours is not None:
             gauge.add_metric((cluster, "idle"), row.idle_gpu_hours)
     return gauge
+
+
+async def _storage_gauges(call: Call) -> list[Metric]:
+    size = GaugeMetricFamily(
+        "watchbill_table_bytes", "Bytes of a table with its indexes.", labels=("table",)
+    )
+    rows = GaugeMetricFamily(
+        "watchbill_table_rows", "Rows of a table, estimated.", labels=("table",)
+    )
+    for table in await table_sizes(call.db):
+        size.add_metric((table.name,), table.size_bytes)
+        rows.add_metric((table.name,), table.rows)
+    settings = call.services.settings
+    space = disk_space(settings.data_dir) if settings.database_url is None else None
+    if space is None:
+        return [size, rows]
+    disk = "of the disk that holds the embedded database."
+    free_bytes = GaugeMetricFamily("watchbill_disk_free_bytes", f"Free bytes {disk}")
+    free_bytes.add_metric((), space.free_bytes)
+    size_bytes = GaugeMetricFamily("watchbill_disk_size_bytes", f"Bytes {disk}")
+    size_bytes.add_metric((), space.size_bytes)
+    return [size, rows, free_bytes, size_bytes]
 
 
 def _unix(at: datetime | None) -> float | None:
@@ -195,6 +219,8 @@ async def get_version(call: Call) -> Answer:
 
 
 async def get_readiness(call: Call) -> Answer:
+    if call.services.settings.database_url is None:
+        check_disk(call.services.settings.data_dir)  # the cause, before what comes of it
     await call.services.readiness.check(call.db)
     if call.services.background.is_draining:
         raise Unavailable("The server is stopping.", retry_after_seconds=2)

@@ -1,5 +1,6 @@
 """`doctor`: looks at everything that a true answer depends on, and says of each what to do about it."""
 
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from watchbill.responses.access import Me
     from watchbill.responses.fleet import Cluster
 
+LOW_DISK_SHARE, LOW_DISK_BYTES = 0.1, 2 * 2**30
+LARGE_TABLE_BYTES = 100 * 2**30
 SKEW_WARN_SECONDS = 5
 SKEW_FAIL_SECONDS = 30
 """Tokens are honoured for so long past their end, and no longer."""
@@ -88,6 +91,8 @@ async def _findings(client: "Client") -> AsyncIterator[Finding]:
             yield finding
             if finding.outcome is Outcome.FAIL and finding.subject in ("server", "login"):
                 raise _Unreachable
+    async for finding in _storage(client):
+        yield finding
     try:
         clusters = await client.clusters()
     except WatchbillError as error:
@@ -148,6 +153,47 @@ async def _login(client: "Client") -> AsyncIterator[Finding]:
         return
     yield _rights(me)
     yield _version("version", "the server", me.version)
+
+
+async def _storage(client: "Client") -> AsyncIterator[Finding]:
+    """What fills up, for whoever may read the server's metrics; nothing for others."""
+    from watchbill.cli.output.humanize import format_bytes
+
+    sizes: dict[str, float] = {}
+    samples: dict[str, float] = {}
+    with contextlib.suppress(WatchbillError):
+        for family, table, value in _gauges(await client.server_metrics()):
+            if family == "watchbill_table_bytes":
+                sizes[table] = value
+            samples[family] = value
+    free = samples.get("watchbill_disk_free_bytes")
+    if free is not None:
+        size = samples["watchbill_disk_size_bytes"]
+        is_short = free < max(LOW_DISK_SHARE * size, LOW_DISK_BYTES)
+        what = f"{format_bytes(free)} of {format_bytes(size)} are free on the database's disk"
+        advice = "free space there, or shorten what is kept (WATCHBILL_…_RETENTION_DAYS)"
+        outcome = Outcome.WARN if is_short else Outcome.OK
+        yield Finding(outcome, "disk", what, advice if is_short else None)
+    if sizes:
+        largest = max(sizes, key=lambda table: sizes[table])
+        total, most = format_bytes(sum(sizes.values())), format_bytes(sizes[largest])
+        is_large = sizes[largest] > LARGE_TABLE_BYTES
+        yield Finding(
+            Outcome.WARN if is_large else Outcome.OK,
+            "database",
+            f"its tables have {total}, most of it in {largest} ({most})",
+            "docs/operations.md says what grows and how long it is kept" if is_large else None,
+        )
+
+
+def _gauges(page: str) -> Iterator[tuple[str, str, float]]:
+    """Name, table and value of each sample about storage."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    for family in text_string_to_metric_families(page):
+        if family.name.startswith(("watchbill_table_", "watchbill_disk_")):
+            for sample in family.samples:
+                yield sample.name, sample.labels.get("table", ""), sample.value
 
 
 def _rights(me: "Me") -> Finding:

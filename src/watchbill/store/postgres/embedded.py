@@ -186,12 +186,19 @@ class EmbeddedPostgres:
             self._process = None
             try:
                 await self._start_or_adopt()
+            except Unavailable as error:
+                log.error(
+                    "could not start the embedded PostgreSQL; trying again",
+                    reason=error.message,
+                    details=error.details,
+                )
             except Exception as error:  # whatever it was, the next attempt may help
                 log.error("could not start the embedded PostgreSQL; trying again", exc_info=error)
-                await asyncio.sleep(retry_seconds)
-                retry_seconds = min(2 * retry_seconds, MAX_RETRY_SECONDS)
             else:
                 retry_seconds = RETRY_SECONDS
+                continue
+            await asyncio.sleep(retry_seconds)
+            retry_seconds = min(2 * retry_seconds, MAX_RETRY_SECONDS)
 
     async def _answers(self) -> bool:
         """Ready, and our database is there."""
