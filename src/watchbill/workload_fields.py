@@ -10,6 +10,9 @@ This module imports nothing of ours: the page's build reads it too.
 from dataclasses import dataclass
 from enum import Enum
 
+ADDITIONAL = "additionalFields"
+"""The member of a workload that holds what the contract has no member for."""
+
 
 class FieldKind(Enum):
     TEXT = "text"
@@ -52,6 +55,11 @@ class WorkloadField:
     path: tuple[str, ...] = ()
     export_column: str | None = None
     aliases: tuple[str, ...] = ()
+
+    @property
+    def is_beyond_contract(self) -> bool:
+        """Whether it is ours alone: such a field's value is one of `additionalFields`."""
+        return self.path[:1] == (ADDITIONAL,)
 
     @property
     def json_path(self) -> tuple[str, ...]:
@@ -179,6 +187,14 @@ WORKLOAD_FIELDS: tuple[WorkloadField, ...] = (
         column="distributed_framework",
         export_column="distributedFramework",
         aliases=("framework",),
+    ),
+    WorkloadField(
+        name="workloadClass",
+        label="Workload class",
+        column="workload_class",
+        is_tallied=True,
+        path=(ADDITIONAL, "workloadClass"),
+        export_column="workloadClass",
     ),
     WorkloadField(
         name="createdAt",

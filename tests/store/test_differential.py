@@ -84,6 +84,7 @@ def naive_row(
         "completedAt": made.completed_at,
         "nodepool": sorted(made.current_node_pools),
         "distributedFramework": made.distributed_framework,
+        "workloadClass": made.additional_fields.get("workloadClass"),
         "allocatedGPU": Fraction(round(made.allocated_resources.gpu * 10**6), 10**6),
         "idleGpus": made.idle_gpus,
         "idleAllocatedGpus": None

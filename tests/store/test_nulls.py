@@ -58,7 +58,12 @@ async def full_of_everything(db: Database) -> Agent:
     beat = Heartbeat(stream_id=agent.stream_id, seq=0, kinds=(kind,), node_pools=(pool,))
     await heartbeat_apply(db, agent.identity, beat, START)
     since = f"{START:%Y-%m-%dT%H:%M:%SZ}"
-    idling = {"idleGpuHours": 2.5, "idleMeasuredSince": since, "idleMeanSince": since}
+    idling = {
+        "workloadClass": "AI",
+        "idleGpuHours": 2.5,
+        "idleMeasuredSince": since,
+        "idleMeanSince": since,
+    }
     members: dict[str, object] = {
         "idle_allocated_gpus": 1.0,
         "idle_gpus": 1,

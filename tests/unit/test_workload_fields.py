@@ -1,16 +1,24 @@
 """The one table of fields: what filters, sorts, stores, exports and shows workloads follows from it."""
 
 import json
+import re
 import runpy
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.fixtures.records import START, record, workload
+from watchbill.api.http.contract import (
+    contract_document,
+    extensions_document,
+    merged_document,
+)
 from watchbill.history import start_intervals
 from watchbill.query import parse_filters
+from watchbill.responses.contract import AdditionalFields
 from watchbill.store.workloads.row import OrganisationIds, make_row
 from watchbill.workload import AllocatedResources, Phase, Transition
 from watchbill.workload_fields import (
@@ -43,16 +51,27 @@ def members(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_field_is_a_member_of_the_contracts_workload() -> None:
+    ours = msgspec.structs.fields(AdditionalFields)
     for field in WORKLOAD_FIELDS:
+        if field.is_beyond_contract:
+            assert field.json_path[1:] in {(member.encode_name,) for member in ours}
+            continue
         schema: dict[str, Any] = CONTRACT["components"]["schemas"]["Workload"]
         for name in field.json_path:
             assert name in members(schema), f"{field.name}: the contract has no {name}"
             schema = members(schema)[name]
 
 
-def test_exactly_the_contracts_fields_can_be_sorted_by() -> None:
-    parameter = CONTRACT["components"]["parameters"]["WorkloadsSort"]
-    assert set(QUERY_FIELDS) == set(parameter["schema"]["enum"])
+def test_the_contracts_fields_and_our_own_can_be_sorted_by() -> None:
+    contract = CONTRACT["components"]["parameters"]["WorkloadsSort"]["schema"]["enum"]
+    own = [name for name, field in QUERY_FIELDS.items() if field.is_beyond_contract]
+    assert sorted(QUERY_FIELDS) == sorted(contract + own)
+    merged = merged_document(contract_document(), extensions_document())
+    parameters = merged["components"]["parameters"]
+    assert sorted(parameters["WorkloadsSort"]["schema"]["enum"]) == sorted(QUERY_FIELDS)
+    pattern = re.compile(parameters["WorkloadsFilter"]["schema"]["items"]["pattern"])
+    for name in QUERY_FIELDS:
+        assert pattern.match(f"{name}==1"), name
 
 
 @pytest.mark.parametrize("field", QUERY_FIELDS.values(), ids=lambda field: str(field.name))
@@ -85,7 +104,9 @@ def test_the_row_stores_what_the_record_says() -> None:
         department_name="",
         completed_at=START + timedelta(days=1),
         ai_application_id="app",
+        additional_fields={"workloadClass": "AI"},
     )
+    assert made["workload_class"] == "AI"
     assert {name: made[name] for name in ("allocated_gpu", "idle_allocated_gpu", "idle_gpus")} == {
         "allocated_gpu": 1_500_000,
         "idle_allocated_gpu": 500_000,
@@ -96,6 +117,11 @@ def test_the_row_stores_what_the_record_says() -> None:
     assert made["completed_at"] == START + timedelta(days=1)
     assert made["ai_application_id"] == "app"
     assert (made["project_id"], made["department_id"], made["priority"]) == (7, 8, 50)
+
+
+def test_what_an_agent_invents_is_no_workload_class() -> None:
+    for value in (7, None, ["AI"], {}):
+        assert row(additional_fields={"workloadClass": value})["workload_class"] is None
 
 
 def test_the_row_has_a_column_for_every_field() -> None:

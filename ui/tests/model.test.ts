@@ -5,7 +5,7 @@ import { bytes, duration, memory, quantity } from "../src/model/format";
 import { safeLink, safePath } from "../src/model/links";
 import { columnsOf, chartState, CHARTS, shortDevice } from "../src/model/metrics";
 import { signInError } from "../src/model/login_error";
-import { DEFAULT_VIEW, readView, viewUrl, type View } from "../src/model/view";
+import { DEFAULT_VIEW, filterQuery, listUrl, readView, viewUrl, type View } from "../src/model/view";
 
 describe("safeLink", () => {
   it.each([
@@ -115,6 +115,7 @@ describe("views", () => {
       invalidFilters: [{ text: "phase~Pending", problem: expect.stringContaining("FIELD OPERATOR VALUE") }],
       search: "x y%",
       isDeleted: true,
+      isAll: true,
       sortBy: "name",
       isDescending: false,
       columns: ["phase", "gpu"],
@@ -128,6 +129,19 @@ describe("views", () => {
   it("have the shortest URL when nothing is special", () => {
     expect(viewUrl(DEFAULT_VIEW)).toBe("/");
     expect(readView(new URLSearchParams())).toEqual(DEFAULT_VIEW);
+  });
+});
+
+describe("AI work", () => {
+  it("is shown alone unless all is asked for or a filter chooses", () => {
+    expect(filterQuery(DEFAULT_VIEW).get("filterBy")).toBe("workloadClass!=General");
+    expect(filterQuery({ ...DEFAULT_VIEW, isAll: true }).get("filterBy")).toBeNull();
+    const general = { field: "workloadClass", operator: "==", value: "General" };
+    expect(filterQuery({ ...DEFAULT_VIEW, filters: [general] }).get("filterBy")).toBe("workloadClass==General");
+  });
+
+  it("is not all that a link from a figure leads to", () => {
+    expect(listUrl([["phase", "==", "Pending"]])).toBe("/?all=true&filterBy=phase%3D%3DPending");
   });
 });
 

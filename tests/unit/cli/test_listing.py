@@ -101,9 +101,40 @@ async def test_flags_reach_the_api_in_its_words() -> None:
         "allocatedGPU>=2",
         '["projectName==a,phase==Running"]',
         f'["clusterId=={UUID(int=0xC0)}"]',
+        "workloadClass!=General",
     ]
     assert (query["search"], query["deleted"]) == ("ä b", "true")
     assert (query["sortBy"], query["sortOrder"]) == ("name", "desc")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "filters"),
+    [
+        (("get",), ["workloadClass!=General"]),
+        (("count",), ["workloadClass!=General"]),
+        (("get", "-o", "json"), ["workloadClass!=General"]),
+        (("get", "--all-workloads"), []),
+        (("count", "-a"), []),
+        (("workload", "list", "-a"), []),
+        (("get", "-f", "workloadClass==General"), ["workloadClass==General"]),
+        (("export",), []),
+    ],
+)
+async def test_lists_show_ai_work_unless_all_is_asked_for(
+    arguments: tuple[str, ...], filters: list[str]
+) -> None:
+    async with FakeServer(live=three()).running() as watchbill:
+        await watchbill(*arguments)
+    [asked, *_] = [one for one in watchbill.requests if one.path.startswith("/api/v1/workloads")]
+    assert asked.query.getall("filterBy", []) == filters
+
+
+async def test_what_is_left_out_of_a_table_is_said() -> None:
+    async with FakeServer(live=three(), general=1_204).running() as watchbill:
+        shown = await watchbill("get")
+        data = await watchbill("get", "-o", "name")
+    assert shown.err == "1,204 not shown, which are no AI work (--all-workloads shows all)\n"
+    assert data.err == ""
 
 
 async def test_json_holds_every_page_in_the_apis_shape() -> None:
@@ -324,6 +355,7 @@ async def test_run_ais_words() -> None:
         '["distributedFramework==MPI"]',
         '["type==Job"]',
         '["projectName==vision"]',
+        "workloadClass!=General",
     ]
     assert len(json.loads(as_json.out)["workloads"]) == 3
     assert len(yaml.safe_load(as_yaml.out)["workloads"]) == 1

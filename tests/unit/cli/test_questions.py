@@ -155,4 +155,5 @@ async def test_a_project_of_ones_own_until_all_are_asked_for(
     async with FakeServer().running() as running:
         environ = running.environ | {"WATCHBILL_PROJECT": "vision"}
         assert (await watchbill(*arguments, environ=environ)).code == 0
-    assert running.asked("/api/v1/workloads")[0].query.getall("filterBy", []) == filters
+    asked = running.asked("/api/v1/workloads")[0].query.getall("filterBy", [])
+    assert asked == [*filters, "workloadClass!=General"]

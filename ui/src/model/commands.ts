@@ -33,6 +33,7 @@ export function listCommand(view: View): string {
   for (const filter of view.filters) words.push("--filter", shellQuoted(formatFilter(filter)));
   if (view.search !== "") words.push("--search", shellQuoted(view.search));
   if (view.isDeleted) words.push("--deleted");
+  if (view.isAll) words.push("--all-workloads");
   words.push("--sort-by", shellQuoted(view.sortBy));
   if (view.isDescending) words.push("--desc");
   return words.join(" ");

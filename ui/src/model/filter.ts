@@ -10,8 +10,8 @@ export interface Filter {
   readonly value: string;
 }
 
-/** The server accepts ten; one is reserved for the bound of the snapshot. */
-export const MAX_FILTERS = 9;
+/** The server accepts ten; one is reserved for the bound of the snapshot, one for AI work alone. */
+export const MAX_FILTERS = 8;
 
 const ANY_OPERATOR = Object.keys(OPERATORS)
   .map((operator) => operator.replace(/[$^]/gu, "\\$&"))

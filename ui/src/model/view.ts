@@ -12,6 +12,8 @@ export interface View {
   readonly invalidFilters: readonly InvalidFilter[];
   readonly search: string;
   readonly isDeleted: boolean;
+  /** Also what is not AI work: operators, services and whatever else the clusters run. */
+  readonly isAll: boolean;
   readonly sortBy: string;
   readonly isDescending: boolean;
   /** Visible columns in order; undefined = the default columns. */
@@ -27,6 +29,7 @@ export const DEFAULT_VIEW: View = {
   invalidFilters: [],
   search: "",
   isDeleted: false,
+  isAll: false,
   sortBy: "createdAt",
   isDescending: true,
   columns: undefined,
@@ -48,6 +51,7 @@ export function readView(query: URLSearchParams): View {
     invalidFilters: filters.filter(isInvalid),
     search: query.get("search") ?? "",
     isDeleted,
+    isAll: query.get("all") === "true",
     sortBy: query.get("sortBy") ?? defaultSort(isDeleted),
     isDescending: query.has("sortBy") ? query.get("sortOrder") === "desc" : true,
     columns: columns === null ? undefined : columns.split(",").filter((name) => name !== ""),
@@ -66,6 +70,7 @@ function readWidths(text: string | null): Widths {
 export function viewUrl(view: View): string {
   const query = new URLSearchParams();
   if (view.isDeleted) query.set("deleted", "true");
+  if (view.isAll) query.set("all", "true");
   for (const filter of view.filters) query.append("filterBy", formatFilter(filter));
   for (const { text } of view.invalidFilters) query.append("filterBy", text);
   if (view.search !== "") query.set("search", view.search);
@@ -82,10 +87,10 @@ export function viewUrl(view: View): string {
   return text === "" ? "/" : `/?${text}`;
 }
 
-/** A link to the list with these filters and the defaults for everything else. */
+/** A link to the list of all workloads with these filters, as the figures that lead there count them. */
 export function listUrl(items: readonly (readonly [string, string, string])[], more?: Partial<View>): string {
   const filters = items.map(([field, operator, value]) => ({ field, operator, value }));
-  return viewUrl({ ...DEFAULT_VIEW, ...more, filters });
+  return viewUrl({ ...DEFAULT_VIEW, isAll: true, ...more, filters });
 }
 
 /** Sorted by another field, or by the same one in reverse. Numbers and dates start with the largest and the newest. */
@@ -95,10 +100,19 @@ export function sortedBy(view: View, field: string): View {
   return { ...view, sortBy: field, isDescending: view.sortBy === field ? !view.isDescending : isLargeFirst };
 }
 
+const CLASS_FIELD = "workloadClass";
+/** What an older agent has not told apart is shown too. */
+const AI_WORK: Filter = { field: CLASS_FIELD, operator: "!=", value: "General" };
+
+/** Whether the view shows AI work alone; a filter on the class says itself what is shown. */
+export function isAiWorkOnly(view: View): boolean {
+  return !view.isAll && view.filters.every(({ field }) => field !== CLASS_FIELD);
+}
+
 /** The query of the API for this view, without order and page. */
 export function filterQuery(view: View, more: readonly Filter[] = []): URLSearchParams {
   const query = new URLSearchParams();
-  const filters = [...view.filters, ...more];
+  const filters = [...view.filters, ...(isAiWorkOnly(view) ? [AI_WORK] : []), ...more];
   if (filters.length > 0) query.set("filterBy", filterParameter(filters));
   if (view.search !== "") query.set("search", view.search);
   if (view.isDeleted) query.set("deleted", "true");

@@ -7,7 +7,7 @@ import { fieldNamed } from "../model/fields";
 import { nearest } from "../model/suggest";
 import { plural } from "../model/format";
 import { isSameFilter, without, type Filter } from "../model/filter";
-import type { View } from "../model/view";
+import { isAiWorkOnly, type View } from "../model/view";
 import { NoClusters } from "../clusters/no_clusters";
 import { FindingText } from "../components/finding";
 import { connectionProblem } from "../model/cluster_health";
@@ -36,8 +36,14 @@ export function EmptyList({ view, onView }: { readonly view: View; readonly onVi
         </p>
       ))}
       <p>
-        No workloads are running in the clusters visible to you. Deleted workloads are in the tab <em>Deleted</em>.
+        No {isAiWorkOnly(view) ? "AI workloads" : "workloads"} are running in the clusters visible to you. Deleted workloads are in the
+        tab <em>Deleted</em>.
       </p>
+      {isAiWorkOnly(view) && (
+        <button type="button" class="button" onClick={() => onView({ ...view, isAll: true })}>
+          Show all workloads
+        </button>
+      )}
     </EmptyState>
   );
 }
@@ -60,6 +66,7 @@ async function suggest(view: View, clusters: Clusters, signal: AbortSignal): Pro
       view: { ...view, filters: without(view.filters, filter) },
     })),
     ...(view.search === "" ? [] : [{ label: `Remove the search “${view.search}”`, view: { ...view, search: "" } }]),
+    ...(isAiWorkOnly(view) ? [{ label: "Search all workloads, not AI work alone", view: { ...view, isAll: true } }] : []),
     {
       label: view.isDeleted ? "Search live workloads" : "Search deleted workloads",
       view: { ...view, isDeleted: !view.isDeleted, sortBy: view.isDeleted ? "createdAt" : "deletedAt", isDescending: true },

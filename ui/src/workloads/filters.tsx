@@ -100,7 +100,7 @@ export function filterText(filter: Filter, clusters: Clusters): string {
 }
 
 /** Fields whose values the server counts. */
-export const COUNTED_FIELDS = ["phase", "type", "category", "projectName", "departmentName"];
+export const COUNTED_FIELDS = ["phase", "type", "category", "workloadClass", "projectName", "departmentName"];
 
 interface FilterFormProps {
   readonly view: View;

@@ -25,6 +25,15 @@ export function Toolbar(props: ToolbarProps) {
   return (
     <div class="toolbar">
       <Views view={view} />
+      <button
+        type="button"
+        class="button"
+        aria-pressed={view.isAll}
+        title="Show operators, services and whatever else the clusters run, too"
+        onClick={() => onView({ ...view, isAll: !view.isAll, openId: undefined })}
+      >
+        all workloads
+      </button>
       <span class="narrow-only">
         <Sort view={view} onView={onView} />
       </span>
@@ -150,21 +159,25 @@ function presets(): readonly (readonly [string, string])[] {
   return [
     [
       "Pending, longest wait first",
-      listUrl([["phase", "==", "Pending"]], { sortBy: "phaseUpdatedAt", isDescending: false }),
+      aiWorkUrl([["phase", "==", "Pending"]], { sortBy: "phaseUpdatedAt", isDescending: false }),
     ],
     [
       "Failed in the last 24 h",
-      listUrl([["phase", "==", "Failed"], ["phaseUpdatedAt", ">=", yesterday]], {
+      aiWorkUrl([["phase", "==", "Failed"], ["phaseUpdatedAt", ">=", yesterday]], {
         sortBy: "phaseUpdatedAt",
       }),
     ],
-    ["Degraded", listUrl([["phase", "==", "Degraded"]])],
+    ["Degraded", aiWorkUrl([["phase", "==", "Degraded"]])],
     [
       "Most GPUs allocated",
-      listUrl([["allocatedGPU", ">=", "0.001"]], { sortBy: "allocatedGPU", isDescending: true }),
+      aiWorkUrl([["allocatedGPU", ">=", "0.001"]], { sortBy: "allocatedGPU", isDescending: true }),
     ],
-    ["Recently deleted", listUrl([], { isDeleted: true, sortBy: "deletedAt" })],
+    ["Recently deleted", aiWorkUrl([], { isDeleted: true, sortBy: "deletedAt" })],
   ];
+}
+
+function aiWorkUrl(...[items, more]: Parameters<typeof listUrl>): string {
+  return listUrl(items, { isAll: false, ...more });
 }
 
 interface NamedView {

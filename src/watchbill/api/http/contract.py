@@ -21,6 +21,7 @@ from watchbill.api.http.parameters import Parameter, read_parameter
 from watchbill.responses import access, fleet, usage, workloads
 from watchbill.responses.contract import WorkloadResponse
 from watchbill.responses.workloads import IdleWorkload
+from watchbill.workload_fields import QUERY_FIELDS
 
 Document = dict[str, Any]
 
@@ -220,9 +221,19 @@ def merged_document(contract: Document, extensions: Document) -> Document:
         _add(merged["components"].setdefault(section, {}), entries, f"component in {section}")
     for name, rules in STRICTER_PARAMETERS.items():
         merged["components"]["parameters"][name]["schema"] |= rules
+    _add_fields(merged["components"]["parameters"])
     for _, _, operation in _each(merged):
         _add_statuses(operation)
     return merged
+
+
+def _add_fields(parameters: Document) -> None:
+    """The fields beyond the contract's, by which workloads are filtered and sorted too."""
+    names = [name for name, field in QUERY_FIELDS.items() if field.is_beyond_contract]
+    items = parameters["WorkloadsFilter"]["schema"]["items"]
+    assert items["pattern"].startswith("^("), "a filter begins with one of the fields"
+    items["pattern"] = f"^({'|'.join(names)}|" + items["pattern"].removeprefix("^(")
+    parameters["WorkloadsSort"]["schema"]["enum"] += names
 
 
 def operations(merged: Document) -> tuple[Operation, ...]:

@@ -1,15 +1,23 @@
 """`get`, `count`, `export`: many workloads at once."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
-from watchbill.cli.connection.lookup import LookupScope, find_workload, load_view, scope_filters
+from watchbill.cli.connection.lookup import (
+    AI_WORK,
+    GENERAL_WORK,
+    LookupScope,
+    find_workload,
+    load_view,
+    scope_filters,
+)
 from watchbill.cli.connection.options import sort_field
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.columns import (
@@ -61,6 +69,7 @@ async def get(
     project: options.Project = None,
     everywhere: options.Everywhere = False,
     cluster: options.ClusterOption = None,
+    all_workloads: options.AllWorkloads = False,
     limit: options.Limit = None,
     no_headers: options.NoHeaders = False,
     columns: options.Columns = None,
@@ -68,7 +77,7 @@ async def get(
         bool, typer.Option("--watch", "-w", help="Watch for changes until Ctrl-C.")
     ] = False,
 ) -> None:
-    """List workloads, newest first, or show one.
+    """List AI workloads, newest first, or show one workload.
 
     Tables hold 50 rows unless --limit says otherwise, and say how many there are; the other formats
     print all pages. On a terminal, cells too long for its width are cut with `…`; `-o wide` cuts
@@ -82,13 +91,14 @@ async def get(
     if deleted and columns is None and output in TABLES:
         selected = (*selected, COLUMNS["deleted"])
     scope = LookupScope(
-        project=project, cluster=cluster, is_deleted=deleted, is_everywhere=everywhere
+        project=project,
+        cluster=cluster,
+        is_deleted=deleted,
+        is_everywhere=everywhere,
+        is_ai_work=not all_workloads and not names_class(filters),
     )
     if watch and (name is not None or output not in WATCHED):
-        usage_error(
-            "--watch works with lists, as table, wide, name or id.",
-            hint="choose what is listed with --filter or --search",
-        )
+        _refuse_watch()
     if name is not None:
         document = await find_workload(session.client, name, scope)
         await _print_one(session, document, output, named, selected, no_headers=no_headers)
@@ -112,6 +122,18 @@ async def get(
         await print_data(
             session, selection, _writer(output, named, has_headers=not no_headers), limit=limit
         )
+
+
+def _refuse_watch() -> NoReturn:
+    usage_error(
+        "--watch works with lists, as table, wide, name or id.",
+        hint="choose what is listed with --filter or --search",
+    )
+
+
+def names_class(filters: Sequence[str] | None) -> bool:
+    """Whether somebody chose among AI and other work already."""
+    return any("workloadClass" in item for item in filters or ())
 
 
 def _order(sort_by: str | None, *, deleted: bool, desc: bool, is_table: bool) -> dict[str, Any]:
@@ -186,6 +208,20 @@ async def print_table(
             terminal.note(
                 f"{format_count(limit)} of {format_count(count)} shown (--limit N for more)"
             )
+    await _note_general(session, selection)
+
+
+async def _note_general(session: CommandContext, selection: "Selection") -> None:
+    """How many match that are not AI work, where these are left out."""
+    if AI_WORK not in selection.filters:
+        return
+    filters = tuple(GENERAL_WORK if item == AI_WORK else item for item in selection.filters)
+    count = await session.client.workload_count(replace(selection, filters=filters))
+    if count:
+        session.terminal.note(
+            f"{format_count(count)} not shown, which {'is' if count == 1 else 'are'} no AI work "
+            "(--all-workloads shows all)"
+        )
 
 
 def _print_rows(
@@ -206,7 +242,7 @@ def _print_rows(
 
 def _nothing(selection: "Selection") -> str:
     kind = "deleted" if selection.is_deleted else "live"
-    is_narrowed = bool(selection.filters or selection.search)
+    is_narrowed = bool(set(selection.filters) - {AI_WORK} or selection.search)
     return f"No {kind} workloads {'match' if is_narrowed else 'visible to you'}."
 
 
@@ -238,11 +274,17 @@ async def count(
     project: options.Project = None,
     everywhere: options.Everywhere = False,
     cluster: options.ClusterOption = None,
+    all_workloads: options.AllWorkloads = False,
 ) -> None:
-    """Print how many workloads match: one number."""
+    """Print how many AI workloads match: one number."""
     from watchbill.client import Selection
 
-    scope = LookupScope(project=project, cluster=cluster, is_everywhere=everywhere)
+    scope = LookupScope(
+        project=project,
+        cluster=cluster,
+        is_everywhere=everywhere,
+        is_ai_work=not all_workloads and not names_class(filters),
+    )
     selection = Selection(
         filters=(*(filters or ()), *await scope_filters(session.client, scope)),
         search=search,

@@ -33,6 +33,7 @@ async def list_workloads(
     ] = None,
     kind: Annotated[str | None, typer.Option("--type", help="Only of this type.")] = None,
     deleted: options.Deleted = False,
+    all_workloads: options.AllWorkloads = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     as_yaml: Annotated[bool, typer.Option("--yaml", help="Print YAML.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Print the API's answer to one page.")] = False,
@@ -49,7 +50,7 @@ async def list_workloads(
     no_headers: options.NoHeaders = False,
     columns: options.Columns = None,
 ) -> None:
-    """List workloads, with the flags of `runai workload list`."""
+    """List AI workloads, with the flags of `runai workload list`."""
     from watchbill.client import Selection
     from watchbill.responses.contract import WorkloadsResponse
 
@@ -60,7 +61,10 @@ async def list_workloads(
         filters=(
             *(filter_item(field, value) for field, value in wanted.items() if value is not None),
             *await scope_filters(
-                session.client, LookupScope(project=project, is_everywhere=everywhere)
+                session.client,
+                LookupScope(
+                    project=project, is_everywhere=everywhere, is_ai_work=not all_workloads
+                ),
             ),
         ),
         is_deleted=deleted,

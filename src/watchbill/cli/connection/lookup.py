@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from watchbill.responses.fleet import Cluster
 
 CANDIDATES = 20
+AI_WORK, GENERAL_WORK = "workloadClass!=General", "workloadClass==General"
 _CANDIDATE_COLUMNS = "id,type,phase,project,namespace,cluster,age,deleted"
 
 
@@ -30,6 +31,8 @@ class LookupScope:
     is_deleted: bool = False
     is_everywhere: bool = False
     """Then the project does not count, as with kubectl's -A."""
+    is_ai_work: bool = False
+    """Only AI work, and what an agent has not told apart yet."""
 
 
 async def scope_filters(client: "Client", scope: LookupScope) -> tuple[str, ...]:
@@ -41,6 +44,8 @@ async def scope_filters(client: "Client", scope: LookupScope) -> tuple[str, ...]
         filters.append(
             filter_item("clusterId", str((await find_cluster(client, scope.cluster)).id))
         )
+    if scope.is_ai_work:
+        filters.append(AI_WORK)
     return tuple(filters)
 
 

@@ -96,6 +96,14 @@ Everywhere = Annotated[
     bool,
     typer.Option("--all-projects", "-A", help="In every project, whatever WATCHBILL_PROJECT says."),
 ]
+AllWorkloads = Annotated[
+    bool,
+    typer.Option(
+        "--all-workloads",
+        "-a",
+        help="Not AI work alone: also operators, services and whatever else the clusters run.",
+    ),
+]
 ClusterOption = Annotated[
     str | None, typer.Option("--cluster", metavar="NAME|ID", help="Only in this cluster.")
 ]

@@ -158,6 +158,11 @@ COLUMNS: dict[str, TableColumn] = {
         "DEPARTMENT", _text(lambda one: one.department_name), ("departmentName",)
     ),
     "category": TableColumn("CATEGORY", _text(lambda one: one.category), ("category",)),
+    "workload-class": TableColumn(
+        "WORKLOAD-CLASS",
+        _text(lambda one: one.extra.workload_class),
+        ("workloadClass",),
+    ),
     "framework": TableColumn(
         "FRAMEWORK",
         _text(lambda one: one.distributed_framework),

@@ -4,6 +4,7 @@ The columns of `workload_fields` follow from that table; those that are the serv
 """
 
 import re
+from collections.abc import Callable
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -26,10 +27,22 @@ MAX_TEXT_LENGTH = 600
 Columns = dict[str, Any]
 """The values of one row by column."""
 
+
+def _reader(field: WorkloadField) -> Callable[[Workload], Any]:
+    """Reads the field of a record's workload."""
+    if field.is_beyond_contract:
+        name = field.json_path[-1]
+        return lambda workload: _text_or_none(workload.additional_fields.get(name))
+    return attrgetter(re.sub("([A-Z])", r"_\1", ".".join(field.json_path)).lower())
+
+
+def _text_or_none(value: object) -> str | None:
+    """`additionalFields` holds whatever an agent sends."""
+    return value if isinstance(value, str) else None
+
+
 _RECORD_FIELDS = {
-    field: attrgetter(re.sub("([A-Z])", r"_\1", ".".join(field.json_path)).lower())
-    for field in QUERY_FIELDS.values()
-    if not field.is_server_owned
+    field: _reader(field) for field in QUERY_FIELDS.values() if not field.is_server_owned
 }
 """Fields whose columns follow from the record's workload, and how they are read from it."""
 

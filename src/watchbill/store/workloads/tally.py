@@ -12,7 +12,9 @@ from watchbill.store.workloads.select import SEARCH, TALLY, WORKLOAD, Statement,
 from watchbill.workload_fields import TALLIED_FIELDS
 
 REBUILD_TIMEOUT_SECONDS = 300
-IN_SEARCH_TABLE = frozenset({"clusterId", "projectId", "departmentId", "phase", "deletedAt"})
+IN_SEARCH_TABLE = frozenset(
+    {"clusterId", "projectId", "departmentId", "phase", "deletedAt", "workloadClass"}
+)
 
 
 def counting(

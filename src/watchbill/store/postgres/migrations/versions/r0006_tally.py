@@ -5,6 +5,8 @@ cluster is part of the key and every writer holds its cluster's row, so no two w
 Names can be too long for an index, hence the digest.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
+
 from alembic import op
 
 from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
@@ -50,39 +52,54 @@ FIGURES = {
 }
 """What one live workload adds to each figure."""
 
-_GROUP = ", ".join(("tenant_id", "cluster_id", *KEY))
-_ROWS = (
-    "SELECT {sign} AS sign, "
-    + ", ".join(f"w.{column}" for column in ("tenant_id", "cluster_id", *KEY))
-    + "".join(f", {each} AS {figure}" for figure, each in FIGURES.items())
-    + " FROM {table} w WHERE w.deleted_at IS NULL"
-)
-_ADD = f"""
-    INSERT INTO workload_tally AS t (digest, {_GROUP}, {", ".join(FIGURES)})
-    SELECT sha256(convert_to(ROW({", ".join(KEY)})::text, 'UTF8')), {_GROUP},
-        {", ".join(f"sum(sign * {figure})" for figure in FIGURES)}
-    FROM ({{rows}}) AS moved GROUP BY {_GROUP}
-    HAVING {" OR ".join(f"sum(sign * {figure}) <> 0" for figure in FIGURES)}
-    ON CONFLICT (tenant_id, cluster_id, digest) DO UPDATE SET
-        {", ".join(f"{figure} = t.{figure} + excluded.{figure}" for figure in FIGURES)};
-"""
-_CAME = _ROWS.format(sign="1", table="came")
-_WENT = _ROWS.format(sign="-1", table="went")
-
-# Event: what the trigger sees of it, and the rows that count.
+# Event: what the trigger sees of it.
 TRIGGERS = {
-    "insert": ("NEW TABLE AS came", _CAME),
-    "update": ("OLD TABLE AS went NEW TABLE AS came", f"{_CAME} UNION ALL {_WENT}"),
-    "delete": ("OLD TABLE AS went", _WENT),
+    "insert": "NEW TABLE AS came",
+    "update": "OLD TABLE AS went NEW TABLE AS came",
+    "delete": "OLD TABLE AS went",
 }
-REBUILD = f"""
-CREATE FUNCTION workload_tally_rebuild() RETURNS void LANGUAGE plpgsql AS $$
+
+
+def functions(figures: Mapping[str, str], key: Sequence[str]) -> Iterator[str]:
+    """The triggers' functions and the one that counts anew, for these figures of the rows with one `key`."""
+    group = ", ".join(("tenant_id", "cluster_id", *key))
+
+    def rows(sign: int, table: str) -> str:
+        return (
+            f"SELECT {sign} AS sign, "
+            + ", ".join(f"w.{column}" for column in ("tenant_id", "cluster_id", *key))
+            + "".join(f", {each} AS {figure}" for figure, each in figures.items())
+            + f" FROM {table} w WHERE w.deleted_at IS NULL"
+        )
+
+    def add(moved: str) -> str:
+        return f"""
+    INSERT INTO workload_tally AS t (digest, {group}, {", ".join(figures)})
+    SELECT sha256(convert_to(ROW({", ".join(key)})::text, 'UTF8')), {group},
+        {", ".join(f"sum(sign * {figure})" for figure in figures)}
+    FROM ({moved}) AS moved GROUP BY {group}
+    HAVING {" OR ".join(f"sum(sign * {figure}) <> 0" for figure in figures)}
+    ON CONFLICT (tenant_id, cluster_id, digest) DO UPDATE SET
+        {", ".join(f"{figure} = t.{figure} + excluded.{figure}" for figure in figures)};
+"""
+
+    came, went = rows(1, "came"), rows(-1, "went")
+    moved = {"insert": came, "update": f"{came} UNION ALL {went}", "delete": went}
+    for event, changed in moved.items():
+        yield (
+            f"CREATE OR REPLACE FUNCTION workload_tally_{event}() RETURNS trigger "
+            f"LANGUAGE plpgsql AS $$ BEGIN {add(changed)} RETURN NULL; END $$"
+        )
+    yield f"""
+CREATE OR REPLACE FUNCTION workload_tally_rebuild() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     LOCK TABLE workload IN SHARE MODE;
     DELETE FROM workload_tally;
-    {_ADD.format(rows=_ROWS.format(sign="1", table="workload"))}
+    {add(rows(1, "workload"))}
 END $$
 """
+
+
 FILL = """
 DO $$
 DECLARE
@@ -105,16 +122,13 @@ def upgrade() -> None:
         f"CREATE POLICY tenant ON workload_tally USING ({IN_TENANT}) WITH CHECK ({IN_TENANT})"
     )
     op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON workload_tally TO {APP_ROLE}")
-    for event, (seen, rows) in TRIGGERS.items():
-        op.execute(
-            f"CREATE FUNCTION workload_tally_{event}() RETURNS trigger LANGUAGE plpgsql AS $$ "
-            f"BEGIN {_ADD.format(rows=rows)} RETURN NULL; END $$"
-        )
+    for function in functions(FIGURES, KEY):
+        op.execute(function)
+    for event, seen in TRIGGERS.items():
         op.execute(
             f"CREATE TRIGGER tally_{event} AFTER {event} ON workload REFERENCING {seen} "
             f"FOR EACH STATEMENT EXECUTE FUNCTION workload_tally_{event}()"
         )
-    op.execute(REBUILD)
     op.execute(FILL)
 
 

@@ -6,6 +6,8 @@ others row security holds on it as on any other. Triggers keep it, in the transa
 change that leaves the text, the phase and the place alone writes nothing here.
 """
 
+from collections.abc import Sequence
+
 from alembic import op
 
 from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
@@ -55,26 +57,33 @@ BEGIN
     USING trigrams, patterns, most;
 END $$
 """
-_FOLLOWED = ("cluster_id", "project_id", "department_id", "phase", "deleted_at", "search")
+FOLLOWED = ("cluster_id", "project_id", "department_id", "phase", "deleted_at", "search")
 """What changes with the workload's own column."""
-_COLUMNS = ", ".join(("tenant_id", "id", *_FOLLOWED))
-TRIGGERS = {
-    "insert": (
-        f"INSERT INTO workload_search ({_COLUMNS}) SELECT {_COLUMNS} FROM came; RETURN NULL;",
-        "AFTER INSERT ON workload REFERENCING NEW TABLE AS came FOR EACH STATEMENT",
-    ),
-    "update": (
-        f"UPDATE workload_search s SET {', '.join(f'{name} = NEW.{name}' for name in _FOLLOWED)} "
-        "WHERE s.tenant_id = NEW.tenant_id AND s.id = NEW.id; RETURN NULL;",
-        f"AFTER UPDATE OF {', '.join(_FOLLOWED)} ON workload FOR EACH ROW WHEN "
-        f"({' OR '.join(f'NEW.{name} IS DISTINCT FROM OLD.{name}' for name in _FOLLOWED)})",
-    ),
-    "delete": (
-        "DELETE FROM workload_search s USING went WHERE s.tenant_id = went.tenant_id "
-        "AND s.id = went.id; RETURN NULL;",
-        "AFTER DELETE ON workload REFERENCING OLD TABLE AS went FOR EACH STATEMENT",
-    ),
-}
+_COLUMNS = ", ".join(("tenant_id", "id", *FOLLOWED))
+
+
+def triggers(followed: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """By event what its trigger does and when it fires, for these columns."""
+    columns = ", ".join(("tenant_id", "id", *followed))
+    return {
+        "insert": (
+            f"INSERT INTO workload_search ({columns}) SELECT {columns} FROM came; RETURN NULL;",
+            "AFTER INSERT ON workload REFERENCING NEW TABLE AS came FOR EACH STATEMENT",
+        ),
+        "update": (
+            f"UPDATE workload_search s SET {', '.join(f'{name} = NEW.{name}' for name in followed)} "
+            "WHERE s.tenant_id = NEW.tenant_id AND s.id = NEW.id; RETURN NULL;",
+            f"AFTER UPDATE OF {', '.join(followed)} ON workload FOR EACH ROW WHEN "
+            f"({' OR '.join(f'NEW.{name} IS DISTINCT FROM OLD.{name}' for name in followed)})",
+        ),
+        "delete": (
+            "DELETE FROM workload_search s USING went WHERE s.tenant_id = went.tenant_id "
+            "AND s.id = went.id; RETURN NULL;",
+            "AFTER DELETE ON workload REFERENCING OLD TABLE AS went FOR EACH STATEMENT",
+        ),
+    }
+
+
 FILL = f"""
 DO $$
 DECLARE
@@ -105,7 +114,7 @@ def upgrade() -> None:
         f"CREATE POLICY tenant ON workload_search USING ({IN_TENANT}) WITH CHECK ({IN_TENANT})"
     )
     op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON workload_search TO {APP_ROLE}")
-    for event, (body, fires) in TRIGGERS.items():
+    for event, (body, fires) in triggers(FOLLOWED).items():
         op.execute(
             f"CREATE FUNCTION workload_search_{event}() RETURNS trigger LANGUAGE plpgsql AS $$ "
             f"BEGIN {body} END $$"
