@@ -11,67 +11,16 @@ from simulator.apiserver.authorization import read_path
 from simulator.apiserver.protocol import SimulatedCluster
 from simulator.model.framework import FRAMEWORKS
 from simulator.model.mixture import UNKNOWN
-from simulator.model.model import SimulatedWorkload
 from simulator.resources import JOB_SETS, PODS
 from simulator.simulation.scenario import Scenario
 from tests.fixtures.agents import until
-from tests.fixtures.demo_cluster import NOT_SIMULATED
 from tests.fixtures.receiver import CREDENTIAL, Receiver
 from tests.fixtures.receiver import receiver as receiving
+from tests.fixtures.stages import can_be_seen, told_truly
 from watchbill.agent.manifest import permitted_resources
 from watchbill.agent.run import run_agent
 from watchbill.kinds.definition.loader import load_definitions
 from watchbill.settings.agent import AgentSettings
-
-PHASES = {
-    "creating": {"Creating"},
-    "pending": {"Pending"},
-    "starting": {"Initializing"},
-    "stuck": {"Initializing"},
-    "running": {"Running"},
-    "degraded": {"Degraded", "Initializing"},
-    "stopping": {"Stopping"},
-    "stopped": {"Stopped"},
-    "resuming": {"Resuming", "Creating"},
-    "completed": {"Completed"},
-    "failed": {"Failed"},
-    "deleting": {"Deleting", "Terminating", "Failed", "Completed"},
-}
-"""What each stage is called in the contract. Whoever sees a pod crash first cannot know that it ever ran."""
-ALSO = {
-    ("TuningStudy", "completed"): {"Unknown"},
-    ("TuningStudy", "failed"): {"Unknown"},
-    ("NIMService", "failed"): {"Failed", "Initializing"},  # its operator may yet make it ready
-    ("TuningStudy", "deleting"): {"Unknown"},
-    ("Job", "degraded"): {"Running"},
-    ("RayJob", "degraded"): {"Running"},
-    ("KnativeService", "degraded"): {"Running"},
-    ("KnativeService", "starting"): {"Running"},
-    ("KnativeService", "pending"): {"Running"},
-    ("Pod", "creating"): {"Pending"},
-}
-"""A kind that nobody knows is not watched, and leaves nothing to tell its end by; a job lives while one of its
-pods does, a Ray job while Ray says so, and a serverless service while it is ready."""
-OF_SCHEDULES = {"degraded": {"Running"}, "stopping": {"Stopped"}}
-"""A schedule lives while its run does; held back, it stops as soon as no pod of the run is to stay."""
-
-
-def told_truly(workload: SimulatedWorkload, phase: str) -> bool:
-    stage = workload.stage
-    if stage not in PHASES:
-        return True
-    is_partly_placed = stage in ("pending", "starting") and any(
-        pod.started_at for pod in workload.pods
-    )
-    if is_partly_placed or (stage == "deleting" and workload.kind == "Pod"):
-        return True
-    also = OF_SCHEDULES.get(stage, set()) if workload.family == "recurring" else set()
-    return phase in PHASES[stage] | ALSO.get((workload.kind, stage), also)
-
-
-def can_be_seen(workload: SimulatedWorkload) -> bool:
-    """An unknown kind is found by its pods alone."""
-    return not workload.is_root_gone and bool(workload.pods or workload.kind != UNKNOWN)
 
 
 async def settled(receiver: Receiver, scenario: Scenario) -> None:
@@ -141,9 +90,7 @@ def check_kinds(receiver: Receiver) -> None:
     told = {row.record.witness for row in receiver.live().values()}
     shown = {(witness.group, witness.kind) for witness in told}
     assert shown == {
-        (found.group, found.kind)
-        for found in load_definitions().watched()
-        if found.is_whole and found.kind not in NOT_SIMULATED
+        (found.group, found.kind) for found in load_definitions().watched() if found.is_whole
     } | {("", "Pod")}
     types = {row.record.workload.type for row in receiver.live().values()}
     assert types == {kind for _, kind in shown} | {UNKNOWN}
