@@ -7,7 +7,7 @@ from alembic import op
 from watchbill.store.postgres.migrations.versions import r0006_tally, r0018_search
 
 revision = "0025"
-down_revision = "0024"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 
