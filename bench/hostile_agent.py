@@ -1,7 +1,8 @@
 """An agent that was taken over, with every attack at once: URL of the server, its credential.
 
 Bombs of gzip, little text that takes much memory, batches as large as they may be, heartbeats and inventories
-without end, numbers and texts at and beyond their bounds, and connections whose answers nobody reads.
+without end, numbers and texts at and beyond their bounds, ever new workloads in ever new projects with long
+histories that are deleted at once, records that are refused, and connections whose answers nobody reads.
 """
 
 import asyncio
@@ -11,14 +12,22 @@ import itertools
 import json
 import os
 import sys
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import aiohttp
+import msgspec
+
+from tests.fixtures.records import upsert, workload
+from watchbill.protocol import Delete
+from watchbill.workload import Phase, Transition
 
 CONNECTIONS = 16
 PAUSE_SECONDS = 0.02
 UNREAD = 20
+WORKLOADS = 100
+PHASES = 50
 
 
 def bodies(stream_id: str, sequence: int) -> dict[str, tuple[str, bytes]]:
@@ -80,6 +89,66 @@ async def attack(session: aiohttp.ClientSession, url: str, number: int) -> None:
         await asyncio.sleep(PAUSE_SECONDS)
 
 
+def workloads(number: int) -> list[object]:
+    """A batch as it should be: new workloads in new projects, some of them impossible; then none of them."""
+    now = datetime.now(UTC)
+    items: list[object] = []
+    for place in range(WORKLOADS):
+        made = workload(
+            WORKLOADS * number + place + 1,
+            project_name=f"project-{number}-{place}",
+            name="x" * 200,
+            additional_fields={"a": [[]]} if place % 10 else {"a": _nested(60)},
+        )
+        phases = tuple(
+            Transition(
+                phase=Phase.PENDING if step % 2 else Phase.RUNNING,
+                at=now - timedelta(hours=1) + timedelta(seconds=step),
+                message="y" * 100,
+            )
+            for step in range(PHASES)
+        )
+        items += [
+            msgspec.structs.replace(upsert(made), transitions=phases),
+            Delete(id=made.id, deleted_at=now),
+        ]
+    return items
+
+
+def _nested(levels: int) -> object:
+    value: object = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+async def grow(session: aiohttp.ClientSession, url: str) -> None:
+    """Batches in the order that the server expects, as fast as it takes them."""
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    hello = gzip.compress(b'{"protocol":1,"agentVersion":"x"}')
+    stream_id, sequence = "", 0
+    for number in itertools.count():
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError, KeyError):
+            if not stream_id:
+                async with session.post(
+                    f"{url}/agent/v1/hello", data=hello, headers=headers
+                ) as answer:
+                    stream_id, sequence = (await answer.json())["streamId"], 0
+            batch = {
+                "streamId": stream_id,
+                "seq": sequence + 1,
+                "items": workloads(number),
+            }
+            body = gzip.compress(msgspec.json.encode(batch))
+            async with session.post(f"{url}/agent/v1/batch", data=body, headers=headers) as answer:
+                await answer.read()
+                if answer.status == 200:
+                    sequence += 1
+                elif answer.status in (409, 410):
+                    stream_id = ""
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
 async def send_unread(url: str) -> None:
     """Requests on one connection, the answers of which are not read; anew when it is closed."""
     address = urlsplit(url)
@@ -106,6 +175,7 @@ async def main(url: str, credential: str) -> None:
     ):
         for number in range(CONNECTIONS):
             tasks.create_task(attack(session, url, number))
+        tasks.create_task(grow(session, url))
         for _ in range(UNREAD):
             tasks.create_task(send_unread(url))
 

@@ -396,6 +396,19 @@ def _exporters() -> list[Json]:
 EXPORTERS = _exporters()
 
 
+def _pretenders(foreign: str) -> list[Json]:
+    """A pod that calls itself an exporter, a reservation and a sharer of the device, and one like the victim."""
+    pretender, namesake = pod("dcgm", namespace=foreign), pod("web-1-a", namespace=foreign)
+    pretender["metadata"] |= {
+        "labels": {"app": "nvidia-dcgm-exporter", "runai-gpu-group": "shared"},
+        "annotations": {"run.ai/reserve_for_gpu_index": "GPU-1"},
+    }
+    for each in (pretender, namesake):
+        each["status"]["podIP"] = "192.0.2.9"
+        each["spec"]["containers"][0] |= {"image": "x/vllm:1", **_GPUS}
+    return [pretender, namesake]
+
+
 class Pages:
     """What exporters, kubelets and servers answer: of the namespace what is true, of another one whatever."""
 
@@ -482,6 +495,7 @@ def test_the_workloads_are_measured() -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_foreign_objects_change_no_figure(attack: tuple[str, list[Json]]) -> None:
     own, objects = attack
+    objects = [*objects, *_pretenders(objects[0]["metadata"]["namespace"])]
     filled = filled_with([*EXPORTERS, *VICTIMS[own], *objects])
     assert asyncio.run(_measured(filled, own, objects)) == MEASURED[own]
 
