@@ -212,10 +212,13 @@ class Agent:
         return list(dict.fromkeys([*unreadable, *tree.missing]))
 
     def states(self) -> tuple[KindState, ...]:
-        message = impossible_nodes(self.cache.cluster, self._derive_settings)
+        messages = {
+            "Node": impossible_nodes(self.cache.cluster, self._derive_settings),
+            "Namespace": self.cache.shed_objects(),
+        }
         watched = (
-            msgspec.structs.replace(state, state="failing", message=message)
-            if message is not None and (state.group, state.kind) == ("", "Node")
+            msgspec.structs.replace(state, state="failing", message=messages[state.kind])
+            if not state.group and messages.get(state.kind) is not None
             else state
             for state in self.watch_manager.states()
         )

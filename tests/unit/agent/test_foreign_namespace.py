@@ -397,7 +397,7 @@ EXPORTERS = _exporters()
 
 
 def _pretenders(foreign: str) -> list[Json]:
-    """A pod that calls itself an exporter, a reservation and a sharer of the device, and one like the victim."""
+    """A pod that calls itself an exporter, a reservation and a sharer of the device, and one like the victim."""  # noqa: E501
     pretender, namesake = pod("dcgm", namespace=foreign), pod("web-1-a", namespace=foreign)
     pretender["metadata"] |= {
         "labels": {"app": "nvidia-dcgm-exporter", "runai-gpu-group": "shared"},

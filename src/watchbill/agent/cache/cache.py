@@ -7,10 +7,12 @@ pods by which KAI reserves devices never come in. A new role of a watched kind i
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 
+from watchbill.agent.cache.budget import ObjectBudgets
 from watchbill.agent.cache.cluster import (
     SHARED_ROLES,
     ClusterView,
@@ -24,7 +26,7 @@ from watchbill.agent.cache.plain_pods import PlainPods
 from watchbill.agent.cache.related import Related
 from watchbill.agent.cache.targets import ScrapeTargets
 from watchbill.agent.cache.watched_kinds import POD, REPLICA_SET, WatchedKind, WatchRole
-from watchbill.agent.kubernetes.bounded_json import decode_object
+from watchbill.agent.kubernetes.bounded_json import Body, decode_object
 from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.kinds.objects.objects import GroupKind, IdleGpus, Object, WorkloadObjects
@@ -40,6 +42,10 @@ _LINK_MEMBERS = (
     "labels",
     "ownerReferences",
 )
+
+
+_SHOWN_NAMESPACES = 3
+_IDENTITY = ("uid", "name", "namespace", "creationTimestamp", "deletionTimestamp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +64,9 @@ class Cache:
 
     def __init__(self, settings: CacheSettings, listener: OwnerListener) -> None:
         self.owner_tree = OwnerTree(settings.root_kinds, listener)
+        self.budgets = ObjectBudgets()
         self.cluster = ClusterView(
-            self._cluster_changed, self._gateway_changed, self._grants_changed
+            self._cluster_changed, self._gateway_changed, self._grants_changed, self.budgets.decoded
         )
         self.related = Related(self.owner_tree, listener, self.cluster.reference_grants)
         self.targets = ScrapeTargets(settings.exporter_namespaces, settings.reservation_namespaces)
@@ -94,9 +101,9 @@ class Cache:
             self.remove(meta.uid, datetime.now(UTC))
             return
         if parent is None:
-            self._bare[meta.uid] = compress(prune(obj, api_version="v1", kind="Pod"))
+            self._put_bare(meta, prune(obj, api_version="v1", kind="Pod"))
         else:
-            self._bare.pop(meta.uid, None)
+            self._drop_bare(meta.uid)
             stored = self.owner_tree.entries.get(meta.uid)
             if stored is not None and stored.payload == pod:
                 return
@@ -119,6 +126,18 @@ class Cache:
         entry = Entry(pod.uid, POD, pod.namespace, pod.name, parent, pod)
         self.owner_tree.put(entry, datetime.now(UTC))
 
+    def _put_bare(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        """Without room the pod is a root that is read from what is kept of any pod."""
+        compressed = compress(obj)
+        if self.budgets.compressed.admit(meta.uid, meta.namespace, len(compressed)):
+            self._bare[meta.uid] = compressed
+        else:
+            self._bare.pop(meta.uid, None)
+
+    def _drop_bare(self, uid: str) -> None:
+        if self._bare.pop(uid, None) is not None:
+            self.budgets.compressed.release(uid)
+
     def put_owner(
         self, resource: ServedResource, obj: dict[str, Any], *, is_looked_up: bool = False
     ) -> None:
@@ -129,13 +148,16 @@ class Cache:
         if key == REPLICA_SET and parent is not None:
             obj = _link(obj)
         meta = msgspec.convert(obj.get("metadata", {}), ObjectMeta, strict=False)
+        payload = compress(obj)
+        if not self.budgets.compressed.admit(meta.uid, meta.namespace, len(payload)):
+            payload = compress(_bounded_link(obj))
         entry = Entry(
             meta.uid,
             key,
             meta.namespace,
             meta.name,
             parent,
-            compress(obj),
+            payload,
             is_looked_up=is_looked_up,
         )
         self.owner_tree.put(entry, datetime.now(UTC))
@@ -166,9 +188,21 @@ class Cache:
         self.owner_tree.remove(uid, at, not_before)
         if uid not in self.owner_tree.entries:
             self._bare.pop(uid, None)
+            self.budgets.compressed.release(uid)
             self._plain_pods.remove(uid)
             self._nodes.remove(uid)
             self.related.drop_pod(uid)
+
+    def shed_objects(self) -> str | None:
+        """A sentence about namespaces with more than is kept of one; None without any."""
+        counts = self.budgets.shed()
+        if not counts:
+            return None
+        shown = ", ".join(sorted(counts)[:_SHOWN_NAMESPACES])
+        return (
+            f"{counts.total()} objects in {len(counts)} namespaces are larger than what is kept of one "
+            f"and are read in part or not at all: {shown}"
+        )
 
     def mark_listed(self, key: GroupKind) -> None:
         """The kind was listed completely: from now on its list proves absence."""
@@ -294,6 +328,13 @@ def _link(obj: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": kept}
 
 
+def _bounded_link(obj: dict[str, Any]) -> dict[str, Any]:
+    """What identifies an object, whatever else its author wrote."""
+    metadata = obj.get("metadata", {})
+    kept = {name: metadata[name] for name in _IDENTITY if isinstance(metadata.get(name), str)}
+    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": kept}
+
+
 def _object(entry: Entry) -> dict[str, Any]:
     assert isinstance(entry.payload, bytes)  # pods are never between a root and its pods as objects
     return decompress(entry.payload)
@@ -301,9 +342,6 @@ def _object(entry: Entry) -> dict[str, Any]:
 
 def _rfc3339(at: datetime) -> str:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-Body = bytes | msgspec.Raw
 
 
 class ResourceSink(Protocol):
@@ -353,14 +391,19 @@ class RelatedSink:
     resource: ServedResource
     store: Callable[[ObjectMeta, dict[str, Any]], None]
     drop: Callable[[str], None]
+    has_room: Callable[[ObjectMeta, Body], bool]
 
     def put(self, meta: ObjectMeta, body: Body) -> None:
         if self.cache.includes(meta.namespace):
+            if not self.has_room(meta, body):
+                self.drop(meta.uid)
+                return
             obj = decode_object(body)
             resource = self.resource
             self.store(meta, prune(obj, api_version=resource.api_version, kind=resource.kind))
 
     def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
+        self.cache.budgets.release(uid)
         self.drop(uid)
 
 
@@ -381,6 +424,14 @@ class KindSink:
         self.changed()
 
 
+_ROOM = {
+    WatchRole.ROUTING: ObjectBudgets.has_room_decoded,
+    WatchRole.AUTOSCALER: ObjectBudgets.has_room_decoded,
+    WatchRole.EVENT: ObjectBudgets.has_room_for_texts,
+}
+"""How the objects of a role are kept; the others compressed."""
+
+
 def sink_for(
     kind: WatchedKind, resource: ServedResource, cache: Cache, kind_changed: Callable[[], None]
 ) -> ResourceSink:
@@ -395,7 +446,10 @@ def sink_for(
         WatchRole.QUEUE_WORKLOAD: (related.put_queue_workload, related.drop_queue_workload),
     }
     if kind.role in related_roles:
-        return RelatedSink(cache, resource, *related_roles[kind.role])
+        has_room = _ROOM.get(kind.role, ObjectBudgets.has_room_compressed)
+        return RelatedSink(
+            cache, resource, *related_roles[kind.role], partial(has_room, cache.budgets)
+        )
     if kind.role in SHARED_ROLES:
         return SharedSink(cache.cluster, resource, kind.role)
     if kind.role is WatchRole.KIND:

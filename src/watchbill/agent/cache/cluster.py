@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from watchbill.agent.cache.budget import DECODED_BYTES, NamespaceBudget, decoded_size
 from watchbill.agent.cache.compressed import prune
 from watchbill.agent.cache.watched_kinds import WatchRole
 from watchbill.agent.kubernetes.bounded_json import BoundedDecoder, decode_object
@@ -64,6 +65,8 @@ class ClusterView:
     changed: Changed
     gateway_changed: GatewayChanged
     grants_changed: GrantsChanged
+    budget: NamespaceBudget = field(default_factory=lambda: NamespaceBudget(DECODED_BYTES))
+    """Of what namespaces bring."""
     queues: dict[str, Object] = field(default_factory=dict)
     shards: dict[str, Object] = field(default_factory=dict)
     local_queues: dict[tuple[str, str], Object] = field(default_factory=dict)
@@ -169,6 +172,11 @@ class SharedSink:
         self._keys: _Names[Any] = _Names()
 
     def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
+        if meta.namespace and not self._view.budget.admit(
+            meta.uid, meta.namespace, decoded_size(body)
+        ):
+            self._drop(meta.uid)
+            return
         obj = decode_object(body)
         obj = prune(obj, api_version=self.resource.api_version, kind=self.resource.kind)
         key = (meta.namespace, meta.name) if self._role in _NAMESPACED else meta.name
@@ -180,6 +188,10 @@ class SharedSink:
             self._notify(meta.namespace, meta.name)
 
     def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
+        self._view.budget.release(uid)
+        self._drop(uid)
+
+    def _drop(self, uid: str) -> None:
         key = self._keys.remove(uid)
         if key is not None:
             del self._map[key]
@@ -204,6 +216,9 @@ class GrantSink:
         self._keys: _Names[tuple[str, str]] = _Names()
 
     def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
+        if not self._view.budget.admit(meta.uid, meta.namespace, decoded_size(body)):
+            self._drop(meta.uid)
+            return
         obj = decode_object(body)
         obj = prune(obj, api_version=self.resource.api_version, kind=self.resource.kind)
         grants = self._view.reference_grants.setdefault(meta.namespace, {})
@@ -214,6 +229,10 @@ class GrantSink:
             self._view.grants_changed(meta.namespace)
 
     def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
+        self._view.budget.release(uid)
+        self._drop(uid)
+
+    def _drop(self, uid: str) -> None:
         key = self._keys.remove(uid)
         if key is not None:
             namespace, name = key

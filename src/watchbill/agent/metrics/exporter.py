@@ -61,6 +61,15 @@ class WorkloadCollector(Collector):
             ("source", "result"),
             self._targets(),
         )
+        yield _gauge(
+            "watchbill_agent_shed_objects",
+            "Objects of a namespace with more than is kept of one, which are read in part or not at all.",
+            ("shed_namespace",),
+            self._shed(),
+        )
+        yield self._exceeded()
+
+    def _exceeded(self) -> Metric:
         exceeded = CounterMetricFamily(
             "watchbill_agent_scrape_limit_exceeded",
             "Targets not measured because of a limit, since the agent's start.",
@@ -69,7 +78,11 @@ class WorkloadCollector(Collector):
         for pool in self._scraper.pools:
             for limit, count in pool.exceeded.items():
                 exceeded.add_metric((pool.kind, limit), count)
-        yield exceeded
+        return exceeded
+
+    def _shed(self) -> Iterator[Row]:
+        for namespace, count in self._cache.budgets.shed().items():
+            yield (namespace,), float(count)
 
     def _targets(self) -> Iterator[Row]:
         for pool in self._scraper.pools:

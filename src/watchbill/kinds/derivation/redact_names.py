@@ -55,9 +55,13 @@ _PATH = re.compile(r"(?:~|\.{0,2})/[\w./@+-]*+")
 _DESCRIPTION = re.compile(r"(?:https?://)?[\w.:/ -]{0,128}+")
 
 
-@lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
-    return _SECRET.search(_INNOCENT.sub("", name[-NAME_LENGTH:])) is not None
+    return _is_secret_name(name[-NAME_LENGTH:])
+
+
+@lru_cache(maxsize=4096)
+def _is_secret_name(name: str) -> bool:
+    return _SECRET.search(_INNOCENT.sub("", name)) is not None
 
 
 def is_strong_name(name: str) -> bool:

@@ -69,6 +69,9 @@ _TEXT_LENGTH = 1024
 _ADDRESS_LENGTH = 45
 """Of the longest text of an IPv6 address."""
 _MAX_LABELS = 100
+_MAX_OWNERS = 16
+_NAME_LENGTH = 253
+_MAX_CLAIMS = 100
 
 
 class OwnerReference(msgspec.Struct, frozen=True):
@@ -248,20 +251,25 @@ def _claims(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[str, ..
         text(entry.get("resourceClaimName")) or made.get(text(entry.get("name")), "")
         for entry in entries
     )
-    return tuple(dict.fromkeys(name[:253] for name in names if name))
+    return tuple(dict.fromkeys(name[:253] for name in names if name))[:_MAX_CLAIMS]
 
 
 def owners(obj: Any) -> tuple[OwnerReference, ...]:
-    """The owners that any object names, in its order."""
+    """The owners that any object names, in its order: the first ones, and the controller in any case."""
+    references = list(objects(metadata(obj).get("ownerReferences")))
+    controller = next((each for each in references if each.get("controller") is True), None)
+    kept = references[:_MAX_OWNERS]
+    if controller is not None and not any(each is controller for each in kept):
+        kept.append(controller)
     return tuple(
         _owner(
-            *group_version(reference),
-            text(reference.get("kind")),
-            text(reference.get("name")),
-            text(reference.get("uid")),
+            *(part[:_NAME_LENGTH] for part in group_version(reference)),
+            text(reference.get("kind"))[:_NAME_LENGTH],
+            text(reference.get("name"))[:_NAME_LENGTH],
+            text(reference.get("uid"))[:_NAME_LENGTH],
             reference.get("controller") is True,
         )
-        for reference in objects(metadata(obj).get("ownerReferences"))
+        for reference in kept
     )
 
 
@@ -400,7 +408,7 @@ def _flat(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     flat = sorted(
         (key, value)
         for key, value in values.items()
-        if isinstance(key, str) and isinstance(value, str)
+        if isinstance(key, str) and isinstance(value, str) and len(key) + len(value) <= _TEXT_LENGTH
     )
     return tuple(flat[:_MAX_LABELS])
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -40,6 +41,12 @@ _MIG_SLICES = 7
 _QUARTERS = frozenset({"1g.6gb", "2g.12gb", "4g.24gb", "2g.48gb", "4g.96gb"})
 _DEVICE_CLASS = "deviceclass.resource.kubernetes.io/"
 
+_CACHED_LENGTH = 4_096
+_MAX_CONTAINERS = 1_000
+_MAX_NAMES = 100
+"""Resources of one container."""
+_NAME_LENGTH = 316
+
 Amounts = tuple[tuple[str, Amount], ...]
 
 
@@ -69,13 +76,22 @@ _Container = tuple[bool, bool, tuple[tuple[str, Any], ...], tuple[tuple[str, Any
 
 def pod_resources(spec: Any) -> Resources:
     """The resources of a pod spec; equal specs share one object."""
-    containers = tuple(_containers(spec))
+    containers = tuple(islice(_containers(spec), _MAX_CONTAINERS))
     overhead = _flat(at(spec, "overhead"))
     whole_pod = (
         _flat(at(spec, "resources", "requests")),
         _flat(at(spec, "resources", "limits")),
     )
-    return _summed(containers, overhead, whole_pod)
+    is_small = (
+        sum(_length(part) for part in (*containers, ((), overhead), whole_pod)) <= _CACHED_LENGTH
+    )
+    return (_shared_sums if is_small else _summed)(containers, overhead, whole_pod)
+
+
+def _length(part: Iterable[Any]) -> int:
+    """Characters of all names and values of a container, or of the pod's own."""
+    amounts = [pair for pairs in part if isinstance(pairs, tuple) for pair in pairs]
+    return sum(len(name) + len(str(value)) for name, value in amounts)
 
 
 def _containers(spec: Any) -> Iterable[_Container]:
@@ -95,12 +111,14 @@ def _containers(spec: Any) -> Iterable[_Container]:
 def _flat(amounts: Any) -> tuple[tuple[str, Any], ...]:
     return tuple(
         (name, value)
-        for name, value in mapping(amounts).items()
-        if isinstance(name, str) and isinstance(value, str | int | float)
+        for name, value in islice(mapping(amounts).items(), _MAX_NAMES)
+        if isinstance(name, str)
+        and len(name) <= _NAME_LENGTH
+        and isinstance(value, str | int | float)
+        and len(str(value)) <= _NAME_LENGTH
     )
 
 
-@lru_cache(maxsize=4096)
 def _summed(
     containers: tuple[_Container, ...],
     overhead: tuple[tuple[str, Any], ...],
@@ -123,6 +141,9 @@ def _summed(
             sorted((name, amount) for name, amount in requests.items() if "/" in name and amount)
         ),
     )
+
+
+_shared_sums = lru_cache(maxsize=4096)(_summed)
 
 
 def _effective(containers: Iterable[_Container], *, is_limit: bool) -> dict[str, Amount]:

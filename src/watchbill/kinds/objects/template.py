@@ -19,6 +19,8 @@ from watchbill.kinds.objects.resources import Resources, pod_resources
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 _MAX_VARIABLES = 500
+_MAX_IMAGES = 50
+_IMAGE_LENGTH = 1_024
 
 
 class Variable(msgspec.Struct, frozen=True):
@@ -84,9 +86,9 @@ def images_of(spec: Mapping[str, Any]) -> tuple[str, ...]:
         dict.fromkeys(
             image
             for container in objects(spec.get("containers"))
-            if (image := text(container.get("image")))
+            if (image := text(container.get("image"))[:_IMAGE_LENGTH])
         )
-    )
+    )[:_MAX_IMAGES]
 
 
 def _claims(spec: Mapping[str, Any], member: str) -> Iterator[str]:

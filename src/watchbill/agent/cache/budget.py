@@ -1,0 +1,90 @@
+"""How many bytes of each namespace's objects are kept, so that nobody fills the agent's memory. No I/O.
+
+What is beyond the budget is kept without what takes the room, or not at all, and counted. Other namespaces are
+not concerned.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from watchbill.agent.kubernetes.bounded_json import Body
+from watchbill.agent.kubernetes.watch_stream import ObjectMeta
+
+COMPRESSED_BYTES = 64 * 1024 * 1024
+"""Of one namespace: 10,000 workloads take some 30 MiB."""
+DECODED_BYTES = 64 * 1024 * 1024
+"""The same of services, routes and what workloads share: 5,000 services take so much."""
+_BYTES_PER_VALUE = 100
+"""What a value takes beside its text, once decoded."""
+_COMPRESSION = 3
+
+
+@dataclass(slots=True)
+class NamespaceBudget:
+    """`shed`: UIDs of objects for which there was no room, by namespace."""
+
+    most_bytes: int
+    shed: dict[str, set[str]] = field(default_factory=dict)
+    _bytes: dict[str, int] = field(default_factory=dict)
+    _kept: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    def admit(self, uid: str, namespace: str, size: int) -> bool:
+        """Whether there is room for the object, in place of what was kept of it."""
+        self.release(uid)
+        used = self._bytes.get(namespace, 0) + size
+        if used > self.most_bytes:
+            self.shed.setdefault(namespace, set()).add(uid)
+            self._kept[uid] = (namespace, 0)
+            return False
+        self._bytes[namespace] = used
+        self._kept[uid] = (namespace, size)
+        return True
+
+    def release(self, uid: str) -> None:
+        namespace, size = self._kept.pop(uid, ("", 0))
+        if size:
+            self._bytes[namespace] -= size
+            if not self._bytes[namespace]:
+                del self._bytes[namespace]
+        shed = self.shed.get(namespace)
+        if shed is not None:
+            shed.discard(uid)
+            if not shed:
+                del self.shed[namespace]
+
+
+@dataclass(slots=True)
+class ObjectBudgets:
+    """Of objects that are kept compressed, and of those that are kept decoded."""
+
+    compressed: NamespaceBudget = field(default_factory=lambda: NamespaceBudget(COMPRESSED_BYTES))
+    decoded: NamespaceBudget = field(default_factory=lambda: NamespaceBudget(DECODED_BYTES))
+
+    def has_room_compressed(self, meta: ObjectMeta, body: Body) -> bool:
+        size = len(memoryview(body)) // _COMPRESSION
+        return self.compressed.admit(meta.uid, meta.namespace, size)
+
+    def has_room_decoded(self, meta: ObjectMeta, body: Body) -> bool:
+        return self.decoded.admit(meta.uid, meta.namespace, decoded_size(body))
+
+    def has_room_for_texts(self, meta: ObjectMeta, body: Body) -> bool:
+        """A few bounded texts are kept of each, and so many of all."""
+        return True
+
+    def release(self, uid: str) -> None:
+        self.compressed.release(uid)
+        self.decoded.release(uid)
+
+    def shed(self) -> Counter[str]:
+        """Objects by namespace."""
+        counts: Counter[str] = Counter()
+        for budget in (self.compressed, self.decoded):
+            counts.update({namespace: len(uids) for namespace, uids in budget.shed.items()})
+        return counts
+
+
+def decoded_size(body: Body) -> int:
+    """About how many bytes an object takes once decoded: many small values take much more than their text."""
+    text = bytes(body)
+    values = text.count(b",") + text.count(b"[") + text.count(b"{")
+    return len(text) + _BYTES_PER_VALUE * values
