@@ -55,6 +55,11 @@ STATES: dict[str, tuple[str, Callable[[Page], Awaitable[None]] | None]] = {
     "fleet": ("/fleet", None),
     "idle": ("/idle", None),
     "clusters": ("/clusters", None),
+    "usage": ("/usage", None),
+    "rules": ("/admin?tab=rules", None),
+    "clusters to administer": ("/admin?tab=clusters", None),
+    "accounts": ("/admin?tab=accounts", None),
+    "audit log": ("/admin?tab=audit", None),
 }
 
 

@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, setSessionEndListener } from "./api/http";
 import { getMe } from "./api/routes";
 import type { Me } from "./api/shapes";
+import { AdminPage } from "./admin/page";
 import { ClustersContext, useClustersLive } from "./clusters/context";
 import { ClustersPage } from "./clusters/page";
 import { WorkloadPage } from "./detail/page";
@@ -84,6 +85,7 @@ const TITLES: Readonly<Record<string, string>> = {
   "/idle": "Idle GPUs",
   "/usage": "Usage",
   "/clusters": "Clusters",
+  "/admin": "Administration",
 };
 
 function Page({ route }: { readonly route: Route }) {
@@ -100,6 +102,7 @@ function Page({ route }: { readonly route: Route }) {
   if (route.path === "/idle") return <IdlePage />;
   if (route.path === "/usage") return <UsagePage />;
   if (route.path === "/clusters") return <ClustersPage />;
+  if (route.path === "/admin") return <AdminPage />;
   if (route.path === "/login") return null;
   return (
     <EmptyState title="Page not found">

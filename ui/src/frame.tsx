@@ -200,6 +200,9 @@ function Account(props: { readonly me: Me; readonly onLoggedOut: () => void; rea
         >
           Keyboard <kbd>?</kbd>
         </button>
+        <Link class="menu-item" to="/admin" onClickCapture={() => setOpen(false)}>
+          Administration
+        </Link>
         <a class="menu-item" href={`${BASE_PATH}/docs`}>
           API
         </a>

@@ -10,9 +10,9 @@ function row(project: string | null, day: string, allocatedGpuHours: number): Us
 
 test("periods are whole UTC days, and the one before is as long", () => {
   const iso = (at: number): string => new Date(at).toISOString();
-  expect(periodOf("7d").bounds(NOW).map(iso)).toEqual(["2026-11-23T00:00:00.000Z", "2026-11-30T00:00:00.000Z"]);
-  expect(before(periodOf("7d").bounds(NOW), periodOf("7d")).map(iso)).toEqual(["2026-11-16T00:00:00.000Z", "2026-11-23T00:00:00.000Z"]);
-  const month = periodOf("last-month");
+  expect(periodOf("7d")!.bounds(NOW).map(iso)).toEqual(["2026-11-23T00:00:00.000Z", "2026-11-30T00:00:00.000Z"]);
+  expect(before(periodOf("7d")!.bounds(NOW), periodOf("7d")!).map(iso)).toEqual(["2026-11-16T00:00:00.000Z", "2026-11-23T00:00:00.000Z"]);
+  const month = periodOf("last-month")!;
   expect(month.bounds(NOW).map(iso)).toEqual(["2026-10-01T00:00:00.000Z", "2026-11-01T00:00:00.000Z"]);
   expect(before(month.bounds(NOW), month).map(iso)).toEqual(["2026-09-01T00:00:00.000Z", "2026-10-01T00:00:00.000Z"]);
 });
@@ -20,7 +20,7 @@ test("periods are whole UTC days, and the one before is as long", () => {
 test("days without use are there, and groups beyond the named ones are one part", () => {
   const bounds = [Date.UTC(2026, 10, 27), Date.UTC(2026, 10, 30)] as const;
   const rows = [row("vision", "2026-11-27", 8), row("nlp", "2026-11-27", 2), row(null, "2026-11-27", 1), row("vision", "2026-11-29", 4)];
-  const days = usageDays(rows, usageGroupOf("project"), ["vision"], bounds);
+  const days = usageDays(rows, usageGroupOf("project")!, ["vision"], bounds);
   expect(days.map(({ day, total }) => [day, total])).toEqual([["2026-11-27", 11], ["2026-11-28", 0], ["2026-11-29", 4]]);
   expect([...days[0]!.parts]).toEqual([["vision", 8], ["", 3]]);
 });
@@ -28,4 +28,9 @@ test("days without use are there, and groups beyond the named ones are one part"
 test("the idle share is of what was measured, and unknown where nothing was", () => {
   expect(idleShare({ allocatedGpuHours: 10, unmeasuredGpuHours: 2, idleGpuHours: 4 })).toBe(0.5);
   expect(idleShare({ allocatedGpuHours: 10, unmeasuredGpuHours: 10, idleGpuHours: null })).toBeUndefined();
+});
+
+test("an address that names no period or group asks for none", () => {
+  expect([periodOf("7days"), usageGroupOf("team")]).toEqual([undefined, undefined]);
+  expect([periodOf(null)?.word, usageGroupOf(null)?.word]).toEqual(["30d", "project"]);
 });

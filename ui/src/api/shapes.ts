@@ -34,3 +34,12 @@ export type KindState = Schemas["KindState"];
 export type NodePool = Schemas["NodePoolCapacity"];
 export type Cluster = Schemas["Cluster"];
 export type Me = Schemas["Me"];
+
+export type Account = Schemas["AccountEntry"];
+export type AccountList = Schemas["AccountList"];
+export type AccessKeyList = Schemas["AccessKeyList"];
+export type AuditEvents = Schemas["AuditEvents"];
+export type RoleList = Schemas["RoleList"];
+export type Rule = Schemas["RuleEntry"];
+export type RuleList = Schemas["RuleList"];
+export type UserList = Schemas["UserList"];

@@ -1,5 +1,5 @@
 import { serverUrl } from "../base_path";
-import { CopyButton } from "../components/copy";
+import { Command } from "../components/command";
 import { EmptyState } from "../components/placeholders";
 
 /** How to connect a cluster: log in, create its credential, start its agent. */
@@ -17,14 +17,5 @@ export function ConnectCluster() {
       <Command text={run} />
       <p>Workloads appear a few seconds later. The agent opens outgoing connections only.</p>
     </EmptyState>
-  );
-}
-
-function Command({ text }: { readonly text: string }) {
-  return (
-    <div class="command">
-      <code>{text}</code>
-      <CopyButton text={text} label="Copy the command" />
-    </div>
   );
 }

@@ -5,9 +5,10 @@ import { serverNow } from "../api/server_clock";
 import type { UsageReport, UsageRow } from "../api/shapes";
 import { useClusters } from "../clusters/context";
 import { NoClusters } from "../clusters/no_clusters";
-import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
+import { EmptyState, ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { useLiveQuery } from "../hooks/live_query";
 import { count, decimal, gpuHours } from "../model/format";
+import { nearest } from "../model/suggest";
 import { listUrl } from "../model/view";
 import { Link, useRoute } from "../router";
 import { Days, partClass } from "./days";
@@ -32,6 +33,58 @@ export function UsagePage() {
   const { query } = useRoute();
   const period = periodOf(query.get("period"));
   const group = usageGroupOf(query.get("by"));
+  if (period === undefined) return <Unknown what="period" word={query.get("period")!} options={PERIODS} name="period" />;
+  if (group === undefined) return <Unknown what="group" word={query.get("by")!} options={USAGE_GROUPS} name="by" />;
+  return <Report query={query} period={period} group={group} />;
+}
+
+interface UnknownProps {
+  readonly what: string;
+  readonly word: string;
+  /** The parameter of the address. */
+  readonly name: string;
+  readonly options: ChoiceProps["options"];
+}
+
+/** An address is refused with words, as the API and the command line do. */
+function Unknown({ what, word, name, options }: UnknownProps) {
+  const { query } = useRoute();
+  const meant = nearest(word, options.map((option) => option.word));
+  const to = (chosen: string): string => usageUrl(query, name, chosen);
+  return (
+    <EmptyState title={`There is no ${what} “${word}”`}>
+      {meant !== undefined && (
+        <p>
+          Did you mean <Link to={to(meant)}>{meant}</Link>?
+        </p>
+      )}
+      <p>
+        There are{" "}
+        {options.map((option, index) => (
+          <>
+            {index > 0 && ", "}
+            <Link to={to(option.word)}>{option.word}</Link>
+          </>
+        ))}
+        .
+      </p>
+    </EmptyState>
+  );
+}
+
+function usageUrl(query: URLSearchParams, name: string, word: string): string {
+  const changed = new URLSearchParams(query);
+  changed.set(name, word);
+  return `/usage?${changed}`;
+}
+
+interface ReportProps {
+  readonly query: URLSearchParams;
+  readonly period: Period;
+  readonly group: UsageGroup;
+}
+
+function Report({ query, period, group }: ReportProps) {
   const key = `usage ${group.word} ${period.word}`;
   const { data, error, at, refresh } = useLiveQuery(key, (signal) => fetchUsage(group, period, signal), EVERY_MS);
   const clusters = useClusters();
@@ -71,15 +124,10 @@ interface ChoiceProps {
 }
 
 function Choice({ label, name, chosen, options, query }: ChoiceProps) {
-  const to = (word: string): string => {
-    const changed = new URLSearchParams(query);
-    changed.set(name, word);
-    return `/usage?${changed}`;
-  };
   return (
     <nav class="switch" aria-label={label}>
       {options.map(({ word, label: text }) => (
-        <Link key={word} to={to(word)} aria-current={word === chosen.word ? "true" : undefined}>
+        <Link key={word} to={usageUrl(query, name, word)} aria-current={word === chosen.word ? "true" : undefined}>
           {text}
         </Link>
       ))}

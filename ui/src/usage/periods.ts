@@ -49,12 +49,16 @@ export const USAGE_GROUPS: readonly UsageGroup[] = [
   { word: "workload", label: "workload", field: "" },
 ];
 
-export function periodOf(word: string | null): Period {
-  return PERIODS.find((period) => period.word === word) ?? PERIODS[1]!;
+const DEFAULT_PERIOD = PERIODS[1]!;
+const DEFAULT_GROUP = USAGE_GROUPS[0]!;
+
+/** What an address asks for; undefined where it names none that there is. */
+export function periodOf(word: string | null): Period | undefined {
+  return word === null ? DEFAULT_PERIOD : PERIODS.find((period) => period.word === word);
 }
 
-export function usageGroupOf(word: string | null): UsageGroup {
-  return USAGE_GROUPS.find((group) => group.word === word) ?? USAGE_GROUPS[0]!;
+export function usageGroupOf(word: string | null): UsageGroup | undefined {
+  return word === null ? DEFAULT_GROUP : USAGE_GROUPS.find((group) => group.word === word);
 }
 
 /** As many days just before; of a month, the month before. */

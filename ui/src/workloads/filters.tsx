@@ -99,8 +99,18 @@ export function filterText(filter: Filter, clusters: Clusters): string {
   return `${field?.label ?? filter.field} ${OPERATORS[filter.operator] ?? filter.operator} ${value}`;
 }
 
-/** Fields whose values the server counts. */
+/** Fields whose values the server counts at little cost, whatever else is asked for. */
 export const COUNTED_FIELDS = ["phase", "type", "category", "workloadClass", "projectName", "departmentName"];
+/** Those with few values: what there is, is suggested. */
+const SUGGESTED_FIELDS = [
+  ...COUNTED_FIELDS,
+  "submittedBy",
+  "priorityClassName",
+  "priority",
+  "distributedFramework",
+  "nodepool",
+  "aiApplicationName",
+];
 
 interface FilterFormProps {
   readonly view: View;
@@ -195,7 +205,7 @@ function Value(props: {
   const [suggestions, setSuggestions] = useState<readonly string[]>([]);
   useEffect(() => {
     setSuggestions(draft.field === "phase" ? PHASES : []);
-    if (!COUNTED_FIELDS.includes(draft.field)) return undefined;
+    if (!SUGGESTED_FIELDS.includes(draft.field)) return undefined;
     const stop = new AbortController();
     getFacets({ ...view, filters: [], search: "" }, [draft.field], stop.signal).then(
       ({ body }) => setSuggestions((body.facets[0]?.values ?? []).map(({ value }) => value).filter(Boolean)),
