@@ -8,7 +8,7 @@ RUN := .make/run
 
 COUNT ?= 2000
 
-.PHONY: demo test check fmt bench drills histories clean help
+.PHONY: demo test check fmt bench drills release histories clean help
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -53,6 +53,11 @@ drills: $(DEV) ## failures of servers, proxies and databases, done to real ones 
 
 histories: $(DEV) ## COUNT random histories of agent and server; one that fails is kept in a file
 	WATCHBILL_HISTORIES=$(COUNT) $(BIN)/python -m pytest tests/sync/test_model.py -k random --timeout 0
+
+release: $(DEV) ## dist/: wheel, sdist, manifests, bill of materials, checksums; see CONTRIBUTING.md
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python deploy/release.py dist
 
 clean: ## forget what was installed and built
 	rm -rf $(VENV) .make dist build src/watchbill/api/page

@@ -207,7 +207,7 @@ async def test_without_a_cluster_every_page_says_how_to_connect_one(
     content = empty_tab.page.locator("#content")
     await expect(content).to_contain_text("No cluster is connected yet")
     await expect(content).to_contain_text("watchbill login")
-    await expect(content).to_contain_text("watchbill admin cluster create")
+    await expect(content).to_contain_text("watchbill agent manifest")
 
 
 async def test_somebody_who_may_not_connect_a_cluster_is_told_whom_to_ask(empty_tab: Tab) -> None:

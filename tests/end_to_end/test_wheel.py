@@ -80,7 +80,7 @@ async def test_the_installed_page_signs_in_and_teaches_how_to_connect(
         await page.get_by_label("Client id").fill(installed.client_id)
         await page.get_by_label("Client secret").fill(installed.client_secret)
         await page.get_by_role("button", name="Log in").click()
-        await expect(page.get_by_text("watchbill admin cluster create")).to_be_visible()
+        await expect(page.get_by_text("watchbill agent manifest")).to_be_visible()
         await page.goto(f"{installed.url}/docs")
         await expect(page.get_by_text("/api/v1/workloads/count")).to_be_visible()
         assert not [text for text in refused if "Content Security Policy" in text]

@@ -1,0 +1,37 @@
+"""What a release has besides the wheel: manifests, a bill of materials, checksums that hold."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from watchbill import __version__
+
+PROJECT = Path(__file__).parents[2]
+
+
+def test_a_release_is_complete(tmp_path: Path) -> None:
+    (tmp_path / f"watchbill-{__version__}-py3-none-any.whl").write_bytes(b"a wheel")
+    command = [sys.executable, PROJECT / "deploy" / "release.py", tmp_path]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    sums = dict(
+        reversed(line.split("  ")) for line in (tmp_path / "SHA256SUMS").read_text().splitlines()
+    )
+    assert sums == {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in tmp_path.iterdir()
+        if file.name != "SHA256SUMS"
+    }
+    with tarfile.open(tmp_path / f"watchbill-{__version__}-manifests.tar.gz") as archive:
+        names = archive.getnames()
+    assert f"watchbill-{__version__}/kubernetes/agent/agent.yaml" in names
+    bill = json.loads((tmp_path / f"watchbill-{__version__}-sbom.cdx.json").read_text())
+    assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "watchbill")
+    parts = {part["name"]: part for part in bill["components"]}
+    assert {"asyncpg", "uvicorn", "msgspec", "aiohttp", "yarl"} <= parts.keys()
+    assert not {"pytest", "mypy", "ruff"} & parts.keys(), "nothing that only the tests need"
+    constraints = (PROJECT / "constraints.txt").read_text(encoding="utf-8").lower().splitlines()
+    assert f"asyncpg=={parts['asyncpg']['version']}" in constraints
+    assert parts["asyncpg"]["purl"].startswith("pkg:pypi/asyncpg@")
