@@ -1,0 +1,52 @@
+"""Commands in the documents are understood as they are written: commands, options, arguments."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from watchbill.cli.app import build
+
+PROJECT = Path(__file__).parents[2]
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+CONSOLE = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SEPARATORS = {"|", ">", "<", "&&", "||", "&"}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of every `watchbill …` at a prompt, without what follows in a pipe."""
+    found = []
+    for block in CONSOLE.findall(page.read_text(encoding="utf-8")):
+        for line in re.findall(r"^\$ (.*(?:\\\n.*)*)", block, re.MULTILINE):
+            words = shlex.split(line.replace("\\\n", " "), comments=True)
+            for start in (n for n, word in enumerate(words) if word == "watchbill"):
+                if start and words[start - 1] not in SEPARATORS:
+                    continue
+                rest = words[start + 1 :]
+                ends = [n for n, word in enumerate(rest) if word in SEPARATORS]
+                found.append(rest[: ends[0]] if ends else rest)
+    return found
+
+
+WRITTEN = [(page.name, words) for page in PAGES for words in commands(page)]
+
+
+def test_there_are_commands_to_look_at() -> None:
+    assert len(WRITTEN) >= 8
+    assert {"README.md", "operations.md"} <= {name for name, _ in WRITTEN}
+
+
+@pytest.mark.parametrize(("page", "words"), WRITTEN, ids=lambda value: " ".join(value))
+def test_a_written_command_is_understood(page: str, words: list[str]) -> None:
+    """Parsed by the command line itself, without being run."""
+    command, rest = typer.main.get_command(build()), words
+    parent = None
+    while True:
+        context = command.make_context(command.name or "watchbill", list(rest), parent)
+        chosen = getattr(command, "commands", {})
+        remaining = [*context._protected_args, *context.args] if chosen else []
+        if not remaining:
+            return
+        command, rest, parent = chosen[remaining[0]], remaining[1:], context
