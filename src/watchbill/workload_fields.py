@@ -2,7 +2,8 @@
 
 Filters and sorting (`query.py`), SQL (`store/workloads/select.py`), the stored row (`store/workloads/row.py`),
 facets, the CSV export, the CLI's words for `--sort-by` and the page's list of fields follow from it. A new
-field is a member of `workload.Workload`, what derives it, a migration that adds its column, and one row here.
+field is a member of `workload.Workload`, what derives it, a migration that adds its column and the index
+to sort by it, and one row here.
 
 This module imports nothing of ours: the page's build reads it too.
 """

@@ -14,7 +14,7 @@ from tests.api.test_metrics import SCHEMA, path, with_usage
 from tests.fixtures.serving import Served, listening
 from watchbill.api.app import build_app
 from watchbill.metrics import prometheus
-from watchbill.metrics.stores import workload_metrics
+from watchbill.metrics.workload import workload_metrics
 from watchbill.settings.prometheus import PrometheusSettings
 
 Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.Response]]

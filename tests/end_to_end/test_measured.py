@@ -22,7 +22,7 @@ from watchbill.client import Client, WorkloadDocument
 from watchbill.metrics import embedded
 from watchbill.metrics import source as sources
 from watchbill.metrics.source import FailedType, Histogram, Measurement, MetricsQuery, Outcome
-from watchbill.metrics.stores import workload_metrics
+from watchbill.metrics.workload import workload_metrics
 from watchbill.query import Scope
 from watchbill.settings.agent import AgentSettings
 from watchbill.settings.prometheus import PrometheusSettings

@@ -27,7 +27,7 @@ from watchbill.metrics.prometheus import (
     PrometheusStore,
     StoreConnection,
 )
-from watchbill.metrics.stores import workload_metrics
+from watchbill.metrics.workload import workload_metrics
 from watchbill.protocol import Delete
 from watchbill.settings.prometheus import PrometheusSettings
 from watchbill.workload import Usage

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -71,33 +72,27 @@ def naive_row(
         steps = (
             [*steps, (Phase.DELETING, deleted_at)] if steps[-1][0] is not Phase.DELETING else steps
         )
-    values = {
-        "type": made.type,
-        "name": made.name,
-        "clusterId": str(cluster_id),
-        "projectName": made.project_name,
-        "departmentName": made.department_name,
-        "createdAt": made.created_at,
-        "deletedAt": deleted_at,
-        "submittedBy": made.submitted_by,
-        "phase": shown[-1][0].value,
-        "completedAt": made.completed_at,
-        "nodepool": sorted(made.current_node_pools),
-        "distributedFramework": made.distributed_framework,
-        "workloadClass": made.additional_fields.get("workloadClass"),
-        "allocatedGPU": Fraction(round(made.allocated_resources.gpu * 10**6), 10**6),
-        "idleGpus": made.idle_gpus,
-        "idleAllocatedGpus": None
-        if made.idle_allocated_gpus is None
-        else Fraction(round(made.idle_allocated_gpus * 10**6), 10**6),
-        "phaseUpdatedAt": shown[-1][1],
-        "category": made.category,
-        "priority": made.priority,
-        "priorityClassName": made.priority_class_name,
-        "guaranteedRuntimeEndsAt": made.guaranteed_runtime_ends_at,
-        "aiApplicationId": made.ai_application_id,
-        "aiApplicationName": made.ai_application_name,
-    } | naive_totals(steps, deleted_at or LAST_CONTACT)
+    stated = msgspec.to_builtins(made, builtin_types=(datetime,))
+    values = (
+        {
+            field.name: stated.get(field.name)
+            for field in QUERY_FIELDS.values()
+            if not (field.is_server_owned or field.path)
+        }
+        | {
+            "clusterId": str(cluster_id),
+            "deletedAt": deleted_at,
+            "phase": shown[-1][0].value,
+            "nodepool": sorted(made.current_node_pools),
+            "workloadClass": made.additional_fields.get("workloadClass"),
+            "allocatedGPU": Fraction(round(made.allocated_resources.gpu * 10**6), 10**6),
+            "idleAllocatedGpus": None
+            if made.idle_allocated_gpus is None
+            else Fraction(round(made.idle_allocated_gpus * 10**6), 10**6),
+            "phaseUpdatedAt": shown[-1][1],
+        }
+        | naive_totals(steps, deleted_at or LAST_CONTACT)
+    )
     return Row(
         made.id,
         deleted_at is not None,

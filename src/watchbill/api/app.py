@@ -25,12 +25,10 @@ from watchbill.api.http.guard import Guard
 from watchbill.api.http.server_metrics import ServerMetrics
 from watchbill.api.login import device_login, oidc_login, session, token
 from watchbill.api.resources import (
-    access_keys,
     admin,
     audit,
     clusters,
     fleet,
-    idle,
     ingest,
     me,
     metrics,
@@ -55,11 +53,9 @@ RESOURCES = (
     usage,
     metrics,
     fleet,
-    idle,
     stream,
     clusters,
     me,
-    access_keys,
     session,
     oidc_login,
     device_login,

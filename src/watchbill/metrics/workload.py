@@ -1,16 +1,19 @@
-"""All metrics of one workload: what objects told, and what exporters told as its cluster's store keeps it.
+"""All metrics of one workload: from its Kubernetes objects, and from its cluster's store of samples.
 
 Every series ends with the workload's pods, whatever a store of samples still remembers.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from uuid import UUID
 
 from watchbill.metric_types import METRICS
+from watchbill.metrics.embedded import EmbeddedSamples
 from watchbill.metrics.figures import steps, usage_measurement
+from watchbill.metrics.prometheus import PrometheusSamples, StoreConnection
 from watchbill.metrics.source import MetricsQuery, Outcome, Samples, WorkloadContext
 from watchbill.query import Scope
+from watchbill.settings.prometheus import PrometheusSettings
 from watchbill.store.metrics.measured import observed_cluster_get
 from watchbill.store.metrics.workload_usage import usage_list
 from watchbill.store.postgres.database import Database
@@ -61,3 +64,15 @@ class WorkloadMetrics:
             for outcome in await samples.measured(about, scope, query, measured, now):
                 by_type.setdefault(outcome.type, []).append(outcome)
         return [outcome for name in query.types for outcome in by_type[name]]
+
+
+def workload_metrics(db: Database, settings: Mapping[str, PrometheusSettings]) -> WorkloadMetrics:
+    """`settings`: stores by cluster name, "" for every cluster that is not named."""
+    session = StoreConnection()
+    stores: dict[str, Samples] = {
+        name: PrometheusSamples(store, session) for name, store in settings.items()
+    }
+    otherwise: Samples = stores.get("") or EmbeddedSamples(db)
+    return WorkloadMetrics(
+        db, lambda cluster_name: stores.get(cluster_name, otherwise), close=session.close
+    )

@@ -42,7 +42,7 @@ from watchbill.background import Background, utc_now
 from watchbill.errors import Invalid, TooLarge, Unavailable
 from watchbill.identity import AgentIdentity
 from watchbill.metrics.source import MetricsSource
-from watchbill.metrics.stores import workload_metrics
+from watchbill.metrics.workload import workload_metrics
 from watchbill.prices import Prices, read_prices
 from watchbill.query import Scope as AccessScope
 from watchbill.settings.server import ServerSettings

@@ -1,8 +1,10 @@
-"""Workloads: list, get, count, elements and endpoints; and beyond the contract facets, history and export."""
+"""Workloads: list, get, count, elements, endpoints; beyond the contract idle GPUs, facets, history, export."""
 
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply, list_reply
@@ -10,7 +12,8 @@ from watchbill.api.resources.export import FORMATS
 from watchbill.errors import NotFound
 from watchbill.query import DEFAULT_LIMIT, WorkloadQuery, parse_filters
 from watchbill.responses.contract import ElementCounts, WorkloadCount
-from watchbill.responses.workloads import Facet, Facets, FacetValue, History
+from watchbill.responses.workloads import Facet, Facets, FacetValue, History, IdleWorkloadList
+from watchbill.store.workloads.idle import idle_list
 from watchbill.store.workloads.workloads import (
     element_count,
     element_list,
@@ -23,6 +26,8 @@ from watchbill.store.workloads.workloads import (
 )
 
 DEFAULT_FACETS = ("phase",)
+GPU_DECIMALS = 6
+HOUR_DECIMALS = 4
 
 
 async def get_workloads(call: Call) -> Answer:
@@ -119,16 +124,6 @@ def etag_matches(if_none_match: bytes | None, etag: bytes) -> bool:
     return b"*" in held or etag in held
 
 
-HANDLERS = (
-    get_workloads,
-    get_workload,
-    count_workloads,
-    get_workload_facets,
-    get_workload_phases,
-    export_workloads,
-)
-
-
 async def get_workload_elements(call: Call) -> Answer:
     values = call.values
     page = await element_list(
@@ -160,3 +155,31 @@ async def get_workload_endpoints(call: Call) -> Answer:
 
 
 ELEMENT_HANDLERS = (get_workload_elements, count_workload_elements, get_workload_endpoints)
+
+
+async def get_idle_workloads(call: Call) -> Answer:
+    page = await idle_list(
+        call.db, call.services.documents, call.access, workload_query(call.values), call.now
+    )
+    workloads: Any = tuple(msgspec.Raw(document) for document in page.documents)
+    return json_reply(
+        IdleWorkloadList(
+            total=page.total,
+            idle_gpus=round(page.idle_gpus, GPU_DECIMALS),
+            idle_gpu_hours=round(page.idle_gpu_hours, HOUR_DECIMALS),
+            owners=tuple(page.owners),
+            workloads=workloads,
+            next_offset=page.next_offset,
+        )
+    )
+
+
+HANDLERS = (
+    get_workloads,
+    get_workload,
+    count_workloads,
+    get_workload_facets,
+    get_workload_phases,
+    export_workloads,
+    get_idle_workloads,
+)
