@@ -8,7 +8,7 @@ RUN := .make/run
 
 COUNT ?= 2000
 
-.PHONY: demo test check fmt bench drills release histories clean help
+.PHONY: demo test check fmt bench drills release histories faults clean help
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -50,6 +50,9 @@ bench: $(DEV) ## ratios against the bare driver and a peer, alternating
 
 drills: $(DEV) ## failures of servers, proxies and databases, done to real ones (Debian: haproxy nginx etcd-server patroni postgresql-15)
 	$(BIN)/python -m drills $(ARGS)
+
+faults: $(DEV) ## faults between a cluster and its record, done to real processes; ARGS are words of their names
+	$(BIN)/python -m drills.faults $(ARGS)
 
 histories: $(DEV) ## COUNT random histories of agent and server; one that fails is kept in a file
 	WATCHBILL_HISTORIES=$(COUNT) $(BIN)/python -m pytest tests/sync/test_model.py -k random --timeout 0

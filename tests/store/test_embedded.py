@@ -154,11 +154,11 @@ async def test_a_long_path_has_its_socket_elsewhere_but_always_there(private_dir
     for _ in range(2):
         server = EmbeddedPostgres(data_dir)
         urls.add(await server.start())
+        folder = Path((data_dir / "postgres.socket").read_text())
+        assert folder.stat().st_mode & 0o777 == 0o700
         await server.stop()
-    folder = Path((data_dir / "postgres.socket").read_text())
+        assert not folder.exists(), "nothing is left behind in the temporary directory"
     assert len(urls) == 1
-    assert folder.stat().st_mode & 0o777 == 0o700
-    shutil.rmtree(folder)
 
 
 def test_a_socket_folder_of_somebody_else_is_not_used(private_dir: Path) -> None:

@@ -609,7 +609,7 @@ def test_random_histories(model_database: str, monkeypatch: pytest.MonkeyPatch) 
         run_state_machine_as_test(
             RandomHistories,
             settings=settings(
-                max_examples=int(os.environ.get("WATCHBILL_HISTORIES", "40")),
+                max_examples=int(os.environ.get("WATCHBILL_HISTORIES", "30")),
                 stateful_step_count=40,
                 deadline=None,
                 database=None,

@@ -4,7 +4,7 @@ import { getTelemetry } from "../api/routes";
 import type { Cluster, KindState } from "../api/shapes";
 import { useLiveQuery } from "../hooks/live_query";
 import { bytes, count, decimal, plural } from "../model/format";
-import { connectionProblem, EXPORTERS, gpuMeasurement, unobservedKinds } from "../model/cluster_health";
+import { connectionProblem, EXPORTERS, gpuMeasurement, pendingProblems, unobservedKinds } from "../model/cluster_health";
 import { listUrl } from "../model/view";
 import { FindingText } from "../components/finding";
 import { Age, Instant } from "../components/instant";
@@ -122,6 +122,11 @@ function ClusterCard({ cluster, allocated }: CardProps) {
           <FindingText finding={problem} />
         </p>
       )}
+      {pendingProblems(cluster).map((finding) => (
+        <p key={finding.text} class="card-part warning">
+          <FindingText finding={finding} />
+        </p>
+      ))}
       <NodePools cluster={cluster} allocated={allocated} />
       <p class="card-part muted">
         {measurement.isMeasured ? "GPU use is measured." : <FindingText finding={measurement} />}

@@ -1,6 +1,7 @@
 /** Why the data of a cluster is missing or old, and what to do about it. */
 
 import type { Cluster, KindState, Me } from "../api/shapes";
+import { plural } from "./format";
 
 export interface Finding {
   readonly text: string;
@@ -36,6 +37,8 @@ export function connectionProblem(cluster: Cluster): Finding | undefined {
   if (cluster.state === "connected") return undefined;
   if (cluster.state === "waiting")
     return { text: "Its agent has never connected.", advice: "Start the agent with the credential of this cluster." };
+  if (cluster.reason !== undefined && cluster.reason !== "There is no contact with its agent.")
+    return { text: cluster.reason, advice: `Look at the agent's log: ${AGENT_LOG}` };
   const isAgentRunning = (cluster.kinds ?? []).some((kind) => kind.state === "failing" && kind.group !== EXPORTERS);
   if (isAgentRunning)
     return {
@@ -46,6 +49,28 @@ export function connectionProblem(cluster: Cluster): Finding | undefined {
     text: "Its agent does not report.",
     advice: `Check that the agent's pod runs and can reach this server: ${AGENT_LOG}`,
   };
+}
+
+/** From so many on, changes that wait to be applied are shown as a problem. */
+const BACKLOG_SHOWN = 1_000;
+
+/** What is not applied yet although it is known, and what to do about it. */
+export function pendingProblems(cluster: Cluster): readonly Finding[] {
+  const problems: Finding[] = [];
+  const held = cluster.heldDeletions;
+  if (held !== undefined)
+    problems.push({
+      text: held.isRefused
+        ? `${plural(held.count, "workload", "workloads")} disappeared and are kept, as an administrator decided.`
+        : `${plural(held.count, "workload", "workloads")} disappeared at once: their deletion waits for a second look.`,
+      advice: `Decide with: watchbill admin cluster ${held.isRefused ? "release" : "release|refuse"} ${cluster.name}`,
+    });
+  if ((cluster.backlog ?? 0) >= BACKLOG_SHOWN)
+    problems.push({
+      text: `${plural(cluster.backlog!, "workload", "workloads")} with changes that are not applied yet.`,
+      advice: `Look at the agent's log: ${AGENT_LOG}`,
+    });
+  return problems;
 }
 
 export interface Measurement extends Finding {

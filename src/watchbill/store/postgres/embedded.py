@@ -86,6 +86,7 @@ class EmbeddedPostgres:
             except TimeoutError:
                 self._process.send_signal(signal.SIGQUIT)
                 await self._process.wait()
+            sockets.remove_socket_folder(self._root)
         self._process = None
         if self._watchdog is not None:
             assert self._watchdog.stdin is not None

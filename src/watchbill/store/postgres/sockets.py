@@ -4,6 +4,7 @@ The folder is inside the data directory. Only where that path is too long for a 
 system's temporary directory, whose name the data directory remembers.
 """
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -32,6 +33,14 @@ def socket_folder(data_dir: Path, owner: ProcessOwner) -> Path:
     owner.give(made)
     note.write_text(str(made), encoding="utf-8")
     return made
+
+
+def remove_socket_folder(data_dir: Path) -> None:
+    """Leave nothing in the temporary directory once no socket is in there; the name stays remembered."""
+    note = data_dir / "postgres.socket"
+    if note.is_file():
+        with contextlib.suppress(OSError):
+            Path(note.read_text(encoding="utf-8")).rmdir()
 
 
 def _private(folder: Path, owner: ProcessOwner) -> Path:

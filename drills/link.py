@@ -1,0 +1,98 @@
+"""The way between an agent and its server, as a TCP proxy that can be made to fail."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from enum import Enum
+
+from drills.processes import free_port
+
+CUT_BYTES = 400
+"""Of a request: its head, and the beginning of its body at most."""
+
+
+class Way(Enum):
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+    """Connections stay, and are made; nothing comes through either way, and nobody is told."""
+    CUTS_REQUESTS = "cuts requests"
+    LOSES_REPLIES = "loses replies"
+    """Requests arrive whole; the connection breaks before the reply."""
+
+
+class Link:
+    def __init__(self, target_port: int) -> None:
+        self.port = free_port()
+        self.way = Way.OPEN
+        self.broken = 0
+        self._target_port = target_port
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Link"]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in self._connections:
+                task.cancel()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            there, back = await asyncio.open_connection("127.0.0.1", self._target_port)
+            await asyncio.gather(
+                self._requests(reader, back, writer), self._replies(there, writer, back)
+            )
+        writer.close()
+
+    async def _requests(
+        self,
+        reader: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        while data := await reader.read(65_536):
+            await self._until_not_silent()
+            if self.way is Way.CUTS_REQUESTS:
+                self.broken += 1
+                back.write(data[:CUT_BYTES])
+                await back.drain()
+                _abort(back, writer)
+                return
+            back.write(data)
+            await back.drain()
+        back.close()
+
+    async def _replies(
+        self,
+        there: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        back: asyncio.StreamWriter,
+    ) -> None:
+        while data := await there.read(65_536):
+            await self._until_not_silent()
+            if self.way is Way.LOSES_REPLIES:
+                self.broken += 1
+                _abort(writer, back)
+                return
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def _until_not_silent(self) -> None:
+        while self.way is Way.HALF_OPEN:
+            await asyncio.sleep(0.05)
+
+
+def _abort(*writers: asyncio.StreamWriter) -> None:
+    for writer in writers:
+        writer.transport.abort()
