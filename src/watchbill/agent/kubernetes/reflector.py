@@ -36,7 +36,7 @@ POLL_SECONDS = 60.0
 """How often a kind is listed that cannot be watched."""
 SHORT_WATCH_SECONDS = 1.0
 BOOKMARK_OVERDUE_SECONDS = 75.0
-"""Bookmarks come about once a minute: a watch that was silent for longer stood still, and tells late."""
+"""Bookmarks come about once a minute: a watch that was silent for longer may have stood still and tell late."""
 MISSED_EVENT_GRACE_SECONDS = 90.0
 """Longer than a bookmark's interval: by then a watch has delivered what a list contained."""
 
@@ -85,8 +85,6 @@ class Reflector:
         self._late_since: datetime | None = None
         """What a watch tells at first happened since then, while nobody read."""
         self._late_until = 0.0
-        self._is_bookmarked = False
-        """Whether the server sends bookmarks, so that silence means something."""
         self._watch_refusals = 0
         self._watch_error: str | None = None
         """Why the kind is polled instead of watched."""
@@ -251,9 +249,7 @@ class Reflector:
 
     def _apply(self, event: WatchEvent) -> None:
         self.counts[event.type if event.is_known else "unknown"] += 1
-        if self._is_bookmarked:
-            self._expect_late_events(after_seconds=BOOKMARK_OVERDUE_SECONDS)
-        self._is_bookmarked = self._is_bookmarked or event.type == "BOOKMARK"
+        self._expect_late_events(after_seconds=BOOKMARK_OVERDUE_SECONDS)
         self._current_at = datetime.now(UTC)
         meta = event.meta
         if not event.is_known or not (meta.resource_version or meta.uid):
