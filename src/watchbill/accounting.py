@@ -6,8 +6,8 @@ millionths: the unit of most sums is a millionth of a GPU for a millisecond.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
@@ -37,7 +37,8 @@ class UsageStep:
     """In force from `at` until the next step.
 
     `idle_gpu` None = nothing measures utilization. The idle GPU-hours up to a moment t within the step are
-    `idle_hours` + `idle_gpu` × (t - `idle_mean_since`), as the agent defines them.
+    `idle_hours` + `idle_gpu` × (t - `idle_mean_since`), as the agent defines them. `gpu_by_model`: how the
+    allocation is divided among models, in any unit; empty = nobody told.
     """
 
     at: datetime
@@ -50,6 +51,7 @@ class UsageStep:
     idle_mean_since: datetime | None = None
     cpu_cores: float = 0.0
     memory_bytes: int = 0
+    gpu_by_model: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,12 @@ SUMS = tuple(spec.name for spec in fields(UsageSums))
 
 
 class UsageKey(NamedTuple):
+    """`gpu_model` "" = no GPU was held, or nobody told which."""
+
     day: date
     project_id: int
     department_id: int | None
+    gpu_model: str = ""
 
 
 class _Span(NamedTuple):
@@ -124,7 +129,10 @@ class UsageHistory:
 
 
 def account(history: UsageHistory) -> dict[UsageKey, UsageSums]:
-    """What was used, by day and project; days without any use are absent."""
+    """What was used, by day, project and model; days without any use are absent.
+
+    While a workload holds GPUs of several models, every figure is divided as its allocation is.
+    """
     sums = _Ledger(history)
     for step, span in _steps(history):
         for piece in sums.observed(span):
@@ -176,10 +184,14 @@ class _Ledger:
     def _add(self, step: UsageStep, span: _Span, rates: Iterable[tuple[str, float]]) -> None:
         """Add each rate × time to the days that the span touches."""
         for day in _days(span):
-            key = UsageKey(day_of(day.start), step.project_id, step.department_id)
-            sums = self.by_key.setdefault(key, UsageSums())
             for name, rate in rates:
-                setattr(sums, name, getattr(sums, name) + round(rate * day.length))
+                self._add_amount(step, day.start, name, round(rate * day.length))
+
+    def _add_amount(self, step: UsageStep, at_ms: int, name: str, amount: int) -> None:
+        for model, part in _divided(amount, step):
+            key = UsageKey(day_of(at_ms), step.project_id, step.department_id, model)
+            sums = self.by_key.setdefault(key, UsageSums())
+            setattr(sums, name, getattr(sums, name) + part)
 
     def add_step(self, step: UsageStep, span: _Span) -> None:
         self._add(
@@ -244,11 +256,7 @@ class _Ledger:
         for piece in self.observed(_Span(start, at)):
             self._add(previous, piece, (("idle_gpu", share),))
         if before.length:
-            self._add_amount(previous, start, round(share * before.length))
-
-    def _add_amount(self, step: UsageStep, at_ms: int, amount: int) -> None:
-        key = UsageKey(day_of(at_ms), step.project_id, step.department_id)
-        self.by_key.setdefault(key, UsageSums()).idle_gpu += amount
+            self._add_amount(previous, start, "idle_gpu", round(share * before.length))
 
     def add_busy(self) -> None:
         previous = None
@@ -262,6 +270,19 @@ class _Ledger:
                         step, piece, (("busy_gpu", busy), ("sampled_gpu", step.allocated_gpu))
                     )
             previous = at
+
+
+def _divided(amount: int, step: UsageStep) -> Iterator[tuple[str, int]]:
+    """Parts that add up to the amount exactly, by the models whose GPUs are held."""
+    models = sorted(step.gpu_by_model.items()) if step.allocated_gpu else []
+    total = sum(share for _, share in models)
+    if not total:
+        yield "", amount
+        return
+    until = 0
+    for model, share in models:
+        yield model, amount * (until + share) // total - amount * until // total
+        until += share
 
 
 def _idle_hours(step: UsageStep, at: datetime, known: float | None) -> float:

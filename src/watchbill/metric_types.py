@@ -118,7 +118,9 @@ METRICS: dict[str, Metric] = {
     MetricType.GPU_ALLOCATION: Metric(
         "GPUs",
         "held by pods that have a node",
-        lambda usage: usage.gpu_millionths / GPU_MILLIONTHS,
+        lambda usage: (
+            None if usage.gpu_millionths is None else usage.gpu_millionths / GPU_MILLIONTHS
+        ),
     ),
     MetricType.NIM_NUM_REQUESTS_RUNNING: Metric("requests", "being answered", exporter=SERVER),
     MetricType.NIM_NUM_REQUESTS_WAITING: Metric(

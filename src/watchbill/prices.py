@@ -1,4 +1,4 @@
-"""What a GPU-hour costs: a file that an operator writes, by node pool, with a default for all others."""
+"""What a GPU-hour costs: a file that an operator writes, by node pool or model, with a default."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +13,11 @@ Price = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 
 
 class Prices(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """Of one GPU for one hour. `node_pools` wins over `gpu_hour`; where neither knows a price there is none."""
+    """Of one GPU for one hour: the node pool's price, else the model's, else `gpu_hour`, else none."""
 
     currency: Annotated[str, msgspec.Meta(min_length=1, max_length=12)]
     gpu_hour: Price | None = None
+    gpu_models: Mapping[str, Price] = {}
     node_pools: Mapping[str, Price] = {}
 
 
@@ -31,5 +32,5 @@ def read_prices(path: Path | None) -> Prices | None:
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise Invalid(
             f"The prices in {path} cannot be understood.",
-            details=f"{error}. Write currency, and gpuHour or nodePools with a price for each.",
+            details=f"{error}. Write currency, and gpuHour, gpuModels or nodePools with a price for each.",
         ) from error

@@ -79,7 +79,9 @@ class Record(Wire, frozen=True):
     department_key: str
     """The parent queue's object name, or ""."""
     gpu_millionths_by_node_pool: dict[str, int]
-    """The allocated GPUs by node pool; the values sum to `usage.gpu_millionths`."""
+    """The allocated GPUs by node pool; the values sum to `usage.gpu_millionths`. Empty where that is None."""
+    gpu_millionths_by_model: dict[str, int] = msgspec.field(default_factory=dict)
+    """The same by model; "" where the node names none. Empty where the agent does not tell."""
     pods_digest: Annotated[str, msgspec.Meta(max_length=32)] = ""
     """Of its pods (`workload_pod.pods_digest`): a change of a pod is a change of the record."""
 
@@ -278,10 +280,37 @@ class KindState(Wire, frozen=True):
     idle_after_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
 
 
+GpuCount = Annotated[float, msgspec.Meta(ge=0, le=MAX_GPUS)]
+
+
+class UnusableGpus(Wire, frozen=True):
+    """Physical GPUs that no new pod can have, each counted once; None = not known.
+
+    `cordoned`: on nodes that are cordoned; `unreachable`: on nodes that are not Ready; `lost`: that a usable
+    node no longer offers (allocatable below capacity).
+    """
+
+    cordoned: GpuCount | None
+    unreachable: GpuCount | None
+    lost: GpuCount | None
+
+
+class AcceleratorCount(Wire, frozen=True):
+    """Accelerators that are no NVIDIA GPUs, by type, as `AMD GPU` or `TPU`: units that usable nodes offer."""
+
+    type: Name
+    usable: Annotated[int, msgspec.Meta(ge=0, le=MAX_GPUS)]
+    unusable: Annotated[int, msgspec.Meta(ge=0, le=MAX_GPUS)]
+
+
 class NodePoolCapacity(Wire, frozen=True):
+    """`gpus`: usable physical GPUs; None where a node's labels do not tell what a unit of its GPUs is."""
+
     node_pool: Name
     nodes: Count
-    gpus: Annotated[float, msgspec.Meta(ge=0, le=MAX_GPUS)]
+    gpus: GpuCount | None
+    unusable_gpus: UnusableGpus | None = None
+    accelerators: Annotated[tuple[AcceleratorCount, ...], msgspec.Meta(max_length=100)] = ()
     gpu_memory_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_POOL_BYTES)] | None = None
 
 

@@ -162,6 +162,7 @@ UsageGroup = Literal[
     "category",
     "nodePool",
     "priorityClass",
+    "gpuModel",
     "workload",
     "day",
     "week",

@@ -81,9 +81,9 @@ class RequestedResources(Wire, frozen=True):
 
 
 class AllocatedResources(Wire, frozen=True):
-    """What scheduled pods hold now; `gpu` is 0 where there is none."""
+    """What scheduled pods hold now; `gpu` is 0 where there is none, None where it cannot be known."""
 
-    gpu: float
+    gpu: float | None
     extended_resources: tuple[ExtendedResource, ...]
     gpu_memory: str | None = None
     cpu: float | None = None
@@ -244,7 +244,7 @@ class Usage(Wire, frozen=True):
 
     pod_count: int
     running_pod_count: int
-    gpu_millionths: int
+    gpu_millionths: int | None
     gpu_memory_request_bytes: int
     cpu_request_cores: float | None = None
     cpu_limit_cores: float | None = None

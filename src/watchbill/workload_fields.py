@@ -236,7 +236,6 @@ WORKLOAD_FIELDS: tuple[WorkloadField, ...] = (
         kind=FieldKind.NUMBER,
         column="allocated_gpu",
         storage=Storage.MILLIONTHS,
-        is_nullable=False,
         path=("allocatedResources", "gpu"),
         export_column="allocatedGpus",
         aliases=("gpu",),

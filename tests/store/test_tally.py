@@ -11,8 +11,8 @@ from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, random_transitions, random_workload, upsert
 from watchbill.protocol import Delete
 from watchbill.store.postgres.database import Database
-from watchbill.store.postgres.migrations.versions.r0006_tally import FIGURES
 from watchbill.store.postgres.migrations.versions.r0025_workload_class import KEY
+from watchbill.store.postgres.migrations.versions.r0026_unknown_gpus import FIGURES
 from watchbill.store.workloads.deletion import workload_purge
 from watchbill.store.workloads.tally import tally_rebuild, tally_sweep
 from watchbill.workload import Workload

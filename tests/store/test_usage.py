@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fixtures.clusters import Agent, connected_agent
-from tests.fixtures.records import upsert, workload
+from tests.fixtures.records import record, upsert, workload
 from watchbill import maintenance
 from watchbill.prices import Prices
 from watchbill.protocol import Delete
@@ -22,7 +22,7 @@ from watchbill.store.usage.accounting import usage_account, usage_purge, usage_r
 from watchbill.store.usage.report import UsagePage, usage_report
 from watchbill.store.workloads.deletion import workload_purge
 from watchbill.tabular import rows_as_csv
-from watchbill.workload import Phase
+from watchbill.workload import Phase, gpu_millionths
 
 FIRST = datetime(2026, 11, 20, tzinfo=UTC)
 END = FIRST + timedelta(days=3)
@@ -182,6 +182,72 @@ async def test_money_only_where_there_is_a_price(db: Database) -> None:
     assert priced.totals.unpriced_gpu_hours == 0
     other = await report(db, prices=Prices(currency="EUR", node_pools={"h100": 9}))
     assert (other.totals.cost, other.totals.unpriced_gpu_hours) == (None, hours)
+
+
+async def tell_models(agent: Agent, hours: float, models: dict[str, float]) -> None:
+    made = workload(
+        1, gpus=sum(models.values()), created_at=FIRST, idle_allocated_gpus=0.0, idle_gpus=0
+    )
+    shares = {name: gpu_millionths(gpus) for name, gpus in models.items()}
+    told = upsert(record(made, gpu_millionths_by_model=shares), observed_at=at(hours))
+    await agent.send(told, now=at(hours))
+
+
+async def test_hours_and_money_by_model(db: Database) -> None:
+    """Six A100 and two H100 for ten hours, then eight H100 for ten; two hours of them unobserved."""
+    agent = await connected_agent(db, FIRST)
+    await tell_models(agent, 0, {"A100": 6, "H100": 2})
+    await tell_models(agent, 10, {"H100": 8})
+    await agent.send(Delete(id=UUID(int=1), deleted_at=at(20)), now=at(20))
+    await watched(db, (18, 20))
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    prices = Prices(currency="EUR", gpu_hour=1, gpu_models={"H100": 3})
+    page = await report(db, "gpuModel", "month", prices=prices)
+    assert [
+        (row.group["gpuModel"], row.allocated_gpu_hours, row.gap_gpu_hours, row.cost)
+        for row in page.rows
+    ] == [("H100", 2 * 10 + 8 * 8, 16, 3 * 84), ("A100", 60, 0, 60)]
+    assert (await report(db, "day", prices=prices)).totals.cost == 3 * 84 + 60
+    pools = Prices(currency="EUR", gpu_models={"H100": 3}, node_pools={"a100": 2})
+    assert (await report(db, prices=pools)).totals.cost == 2 * 144, "the pool's price wins"
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        {"H100": 7_000_000},
+        {"H100": 9_000_000, "A100": -1_000_000},
+        {f"model-{number}": 8_000_000 // 250 for number in range(250)},
+        {"x" * 64: 8_000_000},
+    ],
+)
+async def test_models_that_cannot_be_are_left_out(db: Database, models: dict[str, int]) -> None:
+    agent = await connected_agent(db, FIRST)
+    made = workload(1, gpus=8, created_at=FIRST)
+    told = upsert(record(made, gpu_millionths_by_model=models), observed_at=at(0))
+    await agent.send(told, now=at(0))
+    await watched(db)
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    page = await report(db, "gpuModel")
+    assert [(row.group["gpuModel"], row.allocated_gpu_hours) for row in page.rows] == [
+        (None, 8 * 72)
+    ]
+
+
+async def test_what_never_was_used_nothing(db: Database) -> None:
+    """It only looked like a workload while its owner could not be read."""
+    agent = await connected_agent(db, FIRST)
+    await tell(agent, 0, 1, 8)
+    await tell(agent, 0, 2, 1)
+    await watched(db)
+    await usage_account(db, 1, at(40))
+    never = Delete(id=UUID(int=1), deleted_at=at(41), never_existed=True)
+    await agent.send(never, now=at(41))
+    await watched(db)
+    for groups in (("workload",), ("workload", "day")):
+        assert {row.group["workload"] for row in (await report(db, *groups)).rows} == {
+            workload(2).name
+        }
 
 
 async def test_the_lines_of_the_csv_add_up(db: Database) -> None:

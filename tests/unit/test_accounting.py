@@ -112,6 +112,33 @@ def test_busy_is_utilization_over_the_time_that_samples_speak_for() -> None:
     assert gpu_hours(found, "busy_gpu") == {(20, 1): round(2 * 8 / 60, 9)}
 
 
+def test_hours_of_several_models_are_divided_as_the_gpus_are() -> None:
+    """Six A100 and two H100 for three hours, a quarter of them idle; before, eight are asked for."""
+    models = {"A100": 6 * GPU, "H100": 2 * GPU}
+    steps = [
+        step(0, 0, requested=8),
+        step(1, 8, idle_gpu=2 * GPU, idle_mean_since=at(1), gpu_by_model=models),
+        step(4, 8, gpu_by_model={"": 8 * GPU}, idle_hours=6.0),
+    ]
+    found = account(UsageHistory(start=at(0), end=at(5), steps=steps))
+    by_model = {
+        (key.gpu_model, name): getattr(sums, name) / MILLIONTH_MS_PER_HOUR
+        for key, sums in found.items()
+        for name in ("requested_gpu", "allocated_gpu", "idle_gpu")
+        if getattr(sums, name)
+    }
+    assert by_model == {
+        ("A100", "requested_gpu"): 18.0,
+        ("A100", "allocated_gpu"): 18.0,
+        ("A100", "idle_gpu"): 4.5,
+        ("H100", "requested_gpu"): 6.0,
+        ("H100", "allocated_gpu"): 6.0,
+        ("H100", "idle_gpu"): 1.5,
+        ("", "requested_gpu"): 16.0,
+        ("", "allocated_gpu"): 8.0,
+    }
+
+
 GPUS = st.sampled_from([0, 250_000, 1_000_000, 1_333_333, 8_000_000])
 
 
@@ -135,6 +162,7 @@ def histories(draw: st.DrawFn) -> UsageHistory:
                 idle_mean_since=MIDNIGHT + timedelta(seconds=moment - 300) if is_idle else None,
                 cpu_cores=draw(st.sampled_from([0.0, 0.1, 7.5])),
                 memory_bytes=draw(st.sampled_from([0, 2**30])),
+                gpu_by_model=draw(st.dictionaries(st.sampled_from(["", "A", "B"]), GPUS)),
             )
         )
     gaps = draw(st.lists(st.tuples(seconds, seconds), max_size=3))

@@ -10,8 +10,11 @@ from watchbill.prices import Prices, read_prices
 
 def test_prices_by_node_pool_and_for_the_rest(tmp_path: Path) -> None:
     file = tmp_path / "prices.yaml"
-    file.write_text("currency: EUR\ngpuHour: 1.8\nnodePools: {h100: 3.2}\n", encoding="utf-8")
-    assert read_prices(file) == Prices(currency="EUR", gpu_hour=1.8, node_pools={"h100": 3.2})
+    text = "currency: EUR\ngpuHour: 1.8\nnodePools: {h100: 3.2}\ngpuModels: {L4: 0.8}\n"
+    file.write_text(text, encoding="utf-8")
+    assert read_prices(file) == Prices(
+        currency="EUR", gpu_hour=1.8, node_pools={"h100": 3.2}, gpu_models={"L4": 0.8}
+    )
     assert read_prices(None) is None
 
 

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from watchbill.agent.cache.cache import Cache, CacheSettings
-from watchbill.agent.cache.cluster import impossible_nodes, node_pools
+from watchbill.agent.cache.capacity import impossible_nodes, node_pools
 from watchbill.agent.cache.owner_lookup import OwnerLookup
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerStatus
 from watchbill.agent.cache.watch_manager import WatchManager

@@ -105,6 +105,7 @@ def _derive(view: WorkloadView) -> Derived:
         department_key=printable(organisation.department_key),
         gpu_millionths_by_node_pool=totals.gpu_millionths_by_node_pool,
         pods_digest=pods_digest((pod.id, pod_hash(pod)) for pod in pods),
+        gpu_millionths_by_model=totals.gpu_millionths_by_model,
     )
     return Derived(record, transitions_of(view, phase.phase, phase.message), pods)
 

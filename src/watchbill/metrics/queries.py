@@ -50,8 +50,9 @@ def selector(metric: str, matchers: Iterable[Matcher], range_: str = "") -> str:
     return f"{metric}{{{inside}}}{f'[{range_}]' if range_ else ''}"
 
 
-_ABSURD = "1e15"
-"""DCGM writes "not known" as a number near 2^63."""
+_INT32_BLANK = "2147483632"
+_FP64_BLANK = "140737488355328"
+"""From here on DCGM means "not known"; of all figures only bytes a second may lie between the two."""
 PODS = "watchbill_workload_pod_info"
 SHARES = "watchbill_workload_gpu_share"
 
@@ -99,8 +100,8 @@ class QueryTarget:
         own = Matcher("workload_id", self.workload_id)
         return selector(metric, (*self.extra, own, *more), range_)
 
-    def everywhere(self, metric: str) -> str:
-        return selector(metric, self.extra)
+    def everywhere(self, metric: str, *more: Matcher) -> str:
+        return selector(metric, (*self.extra, *more))
 
 
 def _renamed(expression: str, **names: str) -> str:
@@ -130,8 +131,11 @@ def _shares(target: QueryTarget, *more: Matcher) -> str:
 _ALONE = Matcher("shared", "false")
 
 
-def _device(target: QueryTarget, metric: str, factor: str = "") -> str:
-    figure = f"{target.everywhere(metric)} < {_ABSURD}"
+def _device(
+    target: QueryTarget, metric: str, factor: str = "", more: tuple[Matcher, ...] = ()
+) -> str:
+    bound = _FP64_BLANK if "NVLINK" in metric else _INT32_BLANK
+    figure = f"{target.everywhere(metric, *more)} < {bound}"
     return f"max by ({target.device}) ({factor}({figure}))"
 
 
@@ -142,7 +146,8 @@ def _with_each(target: QueryTarget, whole: str, each: str, shares: str) -> str:
 
 
 def _utilization(target: QueryTarget) -> str:
-    reported = _device(target, "DCGM_FI_DEV_GPU_UTIL")
+    whole = Matcher(target.labels.instance, "")
+    reported = _device(target, "DCGM_FI_DEV_GPU_UTIL", more=(whole,))
     active = _device(target, "DCGM_FI_PROF_GR_ENGINE_ACTIVE", "100 * ")
     shares = _shares(target)
     each = f"(clamp_max({reported} or {active}, 100) and on ({target.device}) {shares})"

@@ -11,7 +11,7 @@ import pytest
 from tests.fixtures.agent_objects import chain, made, pod
 from tests.unit.agent.test_owner_tree import ListenerRecorder
 from watchbill.agent.cache.cache import Cache, CacheSettings, ResourceSink, sink_for
-from watchbill.agent.cache.cluster import impossible_nodes, node_pools
+from watchbill.agent.cache.capacity import impossible_nodes, node_pools
 from watchbill.agent.cache.watched_kinds import WatchedKind, WatchRole, root_kinds, watched_kinds
 from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import read_head
@@ -303,6 +303,11 @@ def test_nodes_take_work_in_proportion_to_their_own_pods(monkeypatch: pytest.Mon
     assert sorted(calls) == sorted(map(root_uid, [moved, *pods[50::50]]))
 
 
+def offered(gpus: str) -> dict[str, object]:
+    units = {"nvidia.com/gpu": gpus}
+    return {"capacity": units, "allocatable": units}
+
+
 @pytest.mark.parametrize(
     ("gpus", "mebibytes"),
     [
@@ -320,7 +325,7 @@ def test_a_node_that_states_what_cannot_be_counts_without_it_and_is_named(
     filled = Filled()
     settings = DeriveSettings(cluster_id=UUID(int=1))
     for name, stated, memory in (("bad", gpus, mebibytes), ("good", "8", "81920")):
-        node = made("Node", name, namespace="", status={"allocatable": {"nvidia.com/gpu": stated}})
+        node = made("Node", name, namespace="", status=offered(stated))
         node["metadata"]["labels"] = {"nvidia.com/gpu.memory": memory} if memory else {}
         filled.put(node)
     [pool] = node_pools(filled.cache.cluster, settings)
@@ -336,9 +341,7 @@ def test_a_node_that_states_what_cannot_be_counts_without_it_and_is_named(
 def test_pools_of_many_large_nodes_fit_a_heartbeat() -> None:
     filled = Filled()
     for number in range(120):
-        node = made(
-            "Node", f"n{number}", namespace="", status={"allocatable": {"nvidia.com/gpu": "10000"}}
-        )
+        node = made("Node", f"n{number}", namespace="", status=offered("10000"))
         node["metadata"]["labels"] = {"nvidia.com/gpu.memory": str(2**24)}
         filled.put(node)
     settings = DeriveSettings(cluster_id=UUID(int=1))
@@ -381,7 +384,7 @@ def test_capacity_by_node_pool() -> None:
         NodePoolCapacity(
             node_pool="default", nodes=1, gpus=4.0, gpu_memory_bytes=4 * 16384 * 1024 * 1024
         ),
-        NodePoolCapacity(node_pool="mig", nodes=1, gpus=2 + 1 + 6 / 7),
+        NodePoolCapacity(node_pool="mig", nodes=1, gpus=4.0),
         NodePoolCapacity(node_pool="p", nodes=2, gpus=16.0),
     )
 

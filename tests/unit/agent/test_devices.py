@@ -172,3 +172,45 @@ def test_exporters_are_believed_by_namespace() -> None:
     ]
     targets.remove(uid(1))
     assert not targets.exporters
+
+
+def test_an_instance_goes_by_its_engine_whatever_its_utilization_says() -> None:
+    busy = {"GPU_I_ID": "1", "GPU_I_PROFILE": "3g.20gb"}
+    samples = [series(UTIL, 1, 0, "a", **busy), series(ACTIVE, 1, 0.93, "a", **busy)]
+    # The series of the GPU around it name its pod as well.
+    samples += [series(UTIL, 1, 0, "a")]
+    found = held(samples, pod(1, "a", limits={"nvidia.com/mig-3g.20gb": "1"}))
+    assert shares(found) == {uid(1): [round(3 / 7, 6)]}
+    assert [part.device.utilization for part in found[uid(1)]] == [pytest.approx(93)]
+
+
+@pytest.mark.parametrize("blank", [2.0**47, 2.0**47 + 2, 2147483632.0, 2147483633.0, 9.3e18])
+def test_a_blank_figure_is_not_known(blank: float) -> None:
+    instance = {"GPU_I_ID": "1", "GPU_I_PROFILE": "3g.20gb"}
+    samples = [series(UTIL, 1, 0, "a", **instance), series(ACTIVE, 1, blank, "a", **instance)]
+    (found,) = read_devices(samples).values()
+    assert found.utilization is None
+
+
+def test_an_a30_slice_is_half_of_it() -> None:
+    labels = {"GPU_I_ID": "1", "GPU_I_PROFILE": "2g.12gb"}
+    found = held(
+        [series(ACTIVE, 1, 0, "a", **labels)], pod(1, "a", limits={"nvidia.com/mig-2g.12gb": "1"})
+    )
+    assert shares(found) == {uid(1): [0.5]}
+
+
+def test_pods_by_turns_on_one_gpu_hold_their_parts_and_no_busy_one_is_idle() -> None:
+    node = {"n1": {f"{GPU}.replicas": "4", f"{GPU}.sharing-strategy": "time-slicing"}}
+    samples = [series(UTIL, 1, 99, "a"), series(UTIL, 1, 99, "b"), series(ACTIVE, 1, 0, "a")]
+    pods = [pod(number, name, limits={GPU: "1"}) for number, name in ((1, "a"), (2, "b"))]
+    found = held(samples, *pods, nodes=node)
+    assert shares(found) == {uid(1): [0.25], uid(2): [0.25]}
+    assert not found[uid(1)][0].is_alone
+    assert found[uid(1)][0].device.utilization == 99
+
+
+def test_a_slice_by_the_single_strategy_is_not_judged_by_its_card() -> None:
+    node = {"n1": {f"{GPU}.product": "NVIDIA-H100-NVL-MIG-1g.12gb"}}
+    found = held([series(UTIL, 1, 0, "a")], pod(1, "a", limits={GPU: "1"}), nodes=node)
+    assert found[uid(1)][0].device.utilization is None

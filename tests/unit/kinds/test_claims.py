@@ -59,8 +59,8 @@ def claim(name: str, *requests: JSON, held: int = 0, **result: Any) -> JSON:
         ([request(4)], 4),
         ([{"name": "a", "deviceClassName": "gpu.nvidia.com"}], 1),
         ([{"name": "a", "deviceClassName": "gpu.nvidia.com", "count": 2}, request(1)], 3),
-        ([request(1, allocationMode="All")], 1),
-        ([request(2, "mig.nvidia.com")], 0),
+        ([request(1, allocationMode="All")], None),
+        ([request(2, "mig.nvidia.com")], None),
         ([request(2, "compute-domain-daemon.nvidia.com")], 0),
         ([request(2, adminAccess=True)], 0),
         (
@@ -84,7 +84,7 @@ def claim(name: str, *requests: JSON, held: int = 0, **result: Any) -> JSON:
         (["x", None, {}], 0),
     ],
 )
-def test_what_a_claim_asks_for(requests: list[Any], asked: int | Fraction) -> None:
+def test_what_a_claim_asks_for(requests: list[Any], asked: int | Fraction | None) -> None:
     assert requested_devices({"requests": requests}, SETTINGS) == asked
 
 
@@ -92,7 +92,7 @@ def test_what_a_claim_holds() -> None:
     assert allocated_devices(claim("a", request(2), held=2), SETTINGS) == 2
     assert allocated_devices(claim("a", request(2)), SETTINGS) == 0
     assert allocated_devices(claim("a", request(2), held=2, adminAccess=True), SETTINGS) == 0
-    assert allocated_devices(claim("a", request(1, "mig.nvidia.com"), held=1), SETTINGS) == 0
+    assert allocated_devices(claim("a", request(1, "mig.nvidia.com"), held=1), SETTINGS) is None
     several = {"name": "gpus", "firstAvailable": [{"name": "b", "deviceClassName": "x-gpu"}]}
     assert allocated_devices(claim("a", several, held=1, request="gpus/b"), SETTINGS) == 1
     assert allocated_devices(claim("a", several, held=1, request="gpus/c"), SETTINGS) == 0
@@ -108,11 +108,11 @@ def test_what_a_claim_holds() -> None:
         ("gpu-0-mig-3g40gb-4-4", profile("2g.20gb"), Fraction(3, 7)),
         # The older name holds numbers that mean one profile on one sort of GPU and another on another.
         ("gpu-0-mig-9-4-4", profile("3g.20gb"), Fraction(3, 7)),
-        ("gpu-0-mig-9-4-4", [], 0),
+        ("gpu-0-mig-9-4-4", [], None),
     ],
 )
 def test_a_slice_held_through_a_claim(
-    device: str, selectors: list[JSON], share: int | Fraction
+    device: str, selectors: list[JSON], share: Fraction | None
 ) -> None:
     asked = request(1, "mig.nvidia.com", selectors=selectors)
     assert allocated_devices(claim("a", asked, held=1, device=device), SETTINGS) == share
@@ -242,10 +242,10 @@ def test_a_claim_made_for_an_extended_resource_is_not_counted_again() -> None:
         ("nvidia.com/mig-4g.24gb", 1, 1.0),
         ("nvidia.com/mig-4g.40gb", 1, 0.571429),
         ("nvidia.com/mig-9g.80gb", 1, 1.0),
-        ("nvidia.com/mig-xg.80gb", 1, 0.0),
+        ("nvidia.com/mig-xg.80gb", 1, None),
     ],
 )
-def test_slices_are_their_share_of_a_gpu(resource: str, number: int, share: float) -> None:
+def test_slices_are_their_share_of_a_gpu(resource: str, number: int, share: float | None) -> None:
     asked = [container(resources={"limits": {resource: str(number)}})]
     found = workload(deployment(1), [pod(1, spec_containers=asked)])
     assert found.allocated_resources.gpu == share

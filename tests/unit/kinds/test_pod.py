@@ -118,50 +118,42 @@ def test_a_resource_can_be_declared_a_gpu() -> None:
     assert found.portion == 2
 
 
+WHOLE = (("nvidia.com/gpu", 2),)
+
+
 @pytest.mark.parametrize(
-    ("requested", "annotations", "node", "held", "held_bytes"),
+    ("extended", "annotations", "node", "held", "held_bytes"),
     [
+        (WHOLE, {}, {"nvidia.com/gpu.memory": "81920"}, Fraction(2), 160 * GIB),
+        (WHOLE, {}, {}, Fraction(2), None),
         (
-            Gpus(portion=Fraction(2), devices=2),
-            {},
-            {"nvidia.com/gpu.memory": "81920"},
-            Fraction(2),
-            160 * GIB,
-        ),
-        (Gpus(portion=Fraction(2), devices=2), {}, {}, Fraction(2), None),
-        (
-            Gpus(portion=Fraction(1, 2), devices=1),
-            {"runai-allocated-gpus": "0.25", "runai-allocated-gpu-memory": "1024"},
+            (),
+            {
+                "gpu-fraction": "0.5",
+                "runai-allocated-gpus": "0.25",
+                "runai-allocated-gpu-memory": "1024",
+            },
             {},
             Fraction(1, 4),
             GIB,
         ),
-        (
-            Gpus(devices=1, memory_bytes=4 * GIB),
-            {},
-            {"nvidia.com/gpu.memory": "40960"},
-            Fraction(1, 10),
-            4 * GIB,
-        ),
-        (Gpus(devices=1, memory_bytes=4 * GIB), {}, {}, Fraction(0), 4 * GIB),
-        (  # some clusters label bytes
-            Gpus(portion=Fraction(1), devices=1),
-            {},
-            {"nvidia.com/gpu.memory": str(80 * GIB)},
-            Fraction(1),
-            80 * GIB,
-        ),
+        ((), {"gpu-memory": "4096"}, {"nvidia.com/gpu.memory": "40960"}, Fraction(1, 10), 4 * GIB),
+        # How much of a GPU it is cannot be known where the node does not tell the size of one.
+        ((), {"gpu-memory": "4096"}, {}, None, 4 * GIB),
+        # Some clusters label bytes.
+        (WHOLE, {}, {"nvidia.com/gpu.memory": str(80 * GIB)}, Fraction(2), 160 * GIB),
     ],
 )
 def test_allocated_gpus(
-    requested: Gpus,
+    extended: Any,
     annotations: dict[str, str],
     node: dict[str, str],
-    held: Fraction,
+    held: Fraction | None,
     held_bytes: int | None,
 ) -> None:
-    assert allocated_gpus(requested, annotations, node) == held
-    assert allocated_gpu_bytes(requested, annotations, node) == held_bytes
+    resources = Resources(extended=extended)
+    assert allocated_gpus(resources, annotations, node, GPU) == held
+    assert allocated_gpu_bytes(resources, annotations, node, GPU) == held_bytes
 
 
 def test_deletion_is_dated_when_it_was_asked_for() -> None:

@@ -163,7 +163,10 @@ def test_gpu_memory_is_asked_for_in_bytes_and_held_as_a_share() -> None:
 
 
 def test_gpus_are_split_by_the_pools_that_hold_them() -> None:
-    nodes = {"a": {"kai.scheduler/node-pool": "a100"}, "b": {}}
+    nodes = {
+        "a": {"kai.scheduler/node-pool": "a100", "nvidia.com/gpu.product": "NVIDIA-A100-PCIE-40GB"},
+        "b": {},
+    }
     resources = [container(resources=gpus(2))]
     shared = {"gpu-fraction": "0.25"}
     record = derived(
@@ -176,6 +179,7 @@ def test_gpus_are_split_by_the_pools_that_hold_them() -> None:
         cluster=ClusterObjects(node_labels=nodes),
     ).record
     assert record.gpu_millionths_by_node_pool == {"a100": 2_000_000, "default": 2_250_000}
+    assert record.gpu_millionths_by_model == {"NVIDIA-A100-PCIE-40GB": 2_000_000, "": 2_250_000}
     assert record.usage.gpu_millionths == 4_250_000
     assert record.workload.allocated_resources.gpu == 4.25
     assert record.workload.current_node_pools == ("a100", "default")

@@ -7,7 +7,8 @@ import pytest
 from tests.fixtures.lives import SETTINGS
 from tests.fixtures.makers import JSON, gpus, meta, pod, root, template, workload
 from watchbill.kinds.derivation.claims import requested_by_claim
-from watchbill.kinds.objects.resources import whole_and_mig
+from watchbill.kinds.objects.gpu_units import gpus_of
+from watchbill.kinds.objects.objects import ClusterObjects
 
 
 def _gpus(found: JSON, pods: list[JSON] | None = None, **more: Any) -> float:
@@ -65,12 +66,8 @@ def test_kueue_may_admit_a_part_of_a_job() -> None:
 
 
 def test_gpus_passed_through_to_a_guest_are_whole_ones_and_shares_are_not() -> None:
-    names = (
-        ("nvidia.com/GA102GL_A10", 2),
-        ("nvidia.com/GRID_T4-2Q", 1),
-        ("nvidia.com/mig-1g.10gb.shared", 4),
-    )
-    assert whole_and_mig(names, ("nvidia.com/gpu",)) == (2, 0)
+    assert gpus_of([("nvidia.com/GA102GL_A10", 2)], {}) == 2
+    assert gpus_of([("nvidia.com/GRID_T4-2Q", 1)], {}) is None
 
 
 def _claim(request: JSON, *results: JSON) -> JSON:
@@ -94,15 +91,24 @@ def _claim(request: JSON, *results: JSON) -> JSON:
 def test_all_devices_are_as_many_as_were_allocated() -> None:
     claim = _claim({"allocationMode": "All"}, *[{}] * 8)
     assert requested_by_claim(claim, SETTINGS) == 8
-    assert requested_by_claim(_claim({"allocationMode": "All"}), SETTINGS) == 1
+    assert requested_by_claim(_claim({"allocationMode": "All"}), SETTINGS) is None
 
 
 def test_a_share_of_a_device_s_capacity_is_no_whole_gpu() -> None:
     claim = _claim({"capacity": {"requests": {"memory": "16Gi"}}}, {"shareID": "u"})
     sharing = pod(1, spec_resourceClaims=[{"name": "gpu", "resourceClaimName": "c"}])
     found = workload(root("v1", "Pod"), [sharing], claims=[claim])
-    assert requested_by_claim(claim, SETTINGS) == 0
-    assert found.allocated_resources.gpu == 0
+    assert requested_by_claim(claim, SETTINGS) is None
+    assert found.allocated_resources.gpu is None
+
+
+def test_a_share_of_a_device_s_memory_is_that_part_of_a_gpu() -> None:
+    request = {"capacity": {"requests": {"memory": "20Gi"}}}
+    claim = _claim(request, {"shareID": "u", "consumedCapacity": {"memory": "20Gi"}})
+    sharing = pod(1, spec_resourceClaims=[{"name": "gpu", "resourceClaimName": "c"}])
+    cluster = ClusterObjects(node_labels={"node-1": {"nvidia.com/gpu.memory": "81920"}})
+    found = workload(root("v1", "Pod"), [sharing], claims=[claim], cluster=cluster)
+    assert found.allocated_resources.gpu == 0.25
 
 
 def test_a_machine_has_what_its_instance_type_adds() -> None:

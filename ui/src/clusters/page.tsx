@@ -200,9 +200,9 @@ function NodePools({ cluster, allocated }: CardProps) {
               </Link>
             </th>
             <td class="is-number">{count(pool.nodes)}</td>
-            <td class="is-number">{decimal(pool.gpus)}</td>
+            <td class="is-number">{pool.gpus === null ? "not known" : decimal(pool.gpus)}</td>
             <td class="is-number">
-              {allocated !== undefined && pool.gpus > 0 && (
+              {allocated !== undefined && pool.gpus !== null && pool.gpus > 0 && (
                 <Share allocated={allocated.get(poolKey(cluster.id, pool.nodePool)) ?? 0} whole={pool.gpus} />
               )}
             </td>

@@ -66,8 +66,10 @@ function allocationRow(grouping: Grouping, key: string, gpus: number, clusters: 
   };
 }
 
+/** GPUs that new pods can have; 0 where that is not known. */
 export function capacityOf(cluster: Cluster | undefined): number {
-  return (cluster?.nodePools ?? []).reduce((sum, pool) => sum + pool.gpus, 0);
+  const pools = cluster?.nodePools ?? [];
+  return pools.some((pool) => pool.gpus === null) ? 0 : pools.reduce((sum, pool) => sum + (pool.gpus ?? 0), 0);
 }
 
 const BOUNDS: Readonly<Record<string, readonly [number, number | undefined]>> = {

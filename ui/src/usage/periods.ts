@@ -45,6 +45,7 @@ export const USAGE_GROUPS: readonly UsageGroup[] = [
   { word: "owner", label: "owner", field: "submittedBy" },
   { word: "cluster", label: "cluster", field: "" },
   { word: "nodePool", label: "node pool", field: "nodepool" },
+  { word: "gpuModel", label: "GPU model", field: "" },
   { word: "type", label: "type", field: "type" },
   { word: "workload", label: "workload", field: "" },
 ];

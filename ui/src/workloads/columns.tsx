@@ -56,7 +56,9 @@ function gpuRequest(workload: Workload): string | undefined {
 }
 
 function gpuPair(workload: Workload): ComponentChildren {
-  const allocated = workload.allocatedResources?.gpu ?? 0;
+  const held = workload.allocatedResources?.gpu;
+  if (held === null) return pair(gpuRequest(workload), "?");
+  const allocated = held ?? 0;
   if (gpuRequest(workload) === undefined && allocated === 0) return DASH;
   return pair(gpuRequest(workload), decimal(allocated));
 }
@@ -71,7 +73,7 @@ export function podsShown(workload: Workload): string {
 
 function idle(workload: Workload): ComponentChildren {
   const value = workload.idleAllocatedGpus;
-  if ((workload.allocatedResources?.gpu ?? 0) === 0) return DASH;
+  if (workload.allocatedResources?.gpu === 0) return DASH;
   if (value === null || value === undefined)
     return (
       <span class="none" title="Not measured">

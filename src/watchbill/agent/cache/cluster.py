@@ -1,8 +1,8 @@
 """Cluster objects that workloads share: queues, priority classes, topologies, namespaces, nodes. No I/O.
 
-Of a node only its labels, an address and its allocatable resources are kept. A queue's status changes often and
-affects no record, so only changes of the rest of a shared object cause workloads to be derived again.
-`node_pools` adds up the nodes' capacity.
+Of a node only its labels, an address, its resources and whether it can take pods are kept. A queue's status
+changes often and affects no record, so only changes of the rest of a shared object cause workloads to be
+derived again.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,12 +18,7 @@ from watchbill.agent.cache.watched_kinds import WatchRole
 from watchbill.agent.kubernetes.bounded_json import BoundedDecoder, decode_object
 from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
-from watchbill.kinds.derivation.placement import node_pool_of
 from watchbill.kinds.objects.objects import ClusterObjects, Object
-from watchbill.kinds.objects.quantity import LARGEST
-from watchbill.kinds.objects.resources import whole_and_mig
-from watchbill.kinds.objects.settings import DeriveSettings
-from watchbill.protocol import MAX_GPUS, MAX_NODE_POOLS, MAX_POOL_BYTES, NodePoolCapacity
 
 Changed = Callable[[str | None, str | None], None]
 """Called with the namespace or the node that a change is confined to."""
@@ -41,9 +36,20 @@ class _Address(msgspec.Struct, frozen=True):
     address: str = ""
 
 
+class _Condition(msgspec.Struct, frozen=True):
+    type: str = ""
+    status: str = ""
+
+
 class _NodeStatus(msgspec.Struct, frozen=True):
-    allocatable: dict[str, Any] = {}
+    capacity: dict[str, Any] | None = None
+    allocatable: dict[str, Any] | None = None
     addresses: list[_Address] | None = None
+    conditions: list[_Condition] | None = None
+
+
+class _NodeSpec(msgspec.Struct, frozen=True):
+    unschedulable: bool | None = None
 
 
 class _NodeMeta(msgspec.Struct, frozen=True):
@@ -52,7 +58,18 @@ class _NodeMeta(msgspec.Struct, frozen=True):
 
 class _Node(msgspec.Struct, frozen=True):
     metadata: _NodeMeta = _NodeMeta()
+    spec: _NodeSpec = _NodeSpec()
     status: _NodeStatus = _NodeStatus()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOffer:
+    """What a node offers, and whether new pods can have it."""
+
+    capacity: Mapping[str, Any]
+    allocatable: Mapping[str, Any]
+    is_cordoned: bool = False
+    is_ready: bool = True
 
 
 _NODE = BoundedDecoder(_Node)
@@ -80,7 +97,7 @@ class ClusterView:
     topologies: dict[str, Object] = field(default_factory=dict)
     node_labels: dict[str, dict[str, str]] = field(default_factory=dict)
     node_addresses: dict[str, str] = field(default_factory=dict)
-    allocatable: dict[str, dict[str, Any]] = field(default_factory=dict)
+    node_offers: dict[str, NodeOffer] = field(default_factory=dict)
     namespaces: dict[str, Object] = field(default_factory=dict)
 
     @property
@@ -124,7 +141,7 @@ class _Names(Generic[_Key]):
 
 
 class NodeSink:
-    """Stores nodes: labels, an address and allocatable resources."""
+    """Stores nodes: labels, an address and what they offer."""
 
     def __init__(self, view: ClusterView, resource: ServedResource) -> None:
         self._view = view
@@ -134,7 +151,7 @@ class NodeSink:
     def put(self, meta: ObjectMeta, body: bytes | msgspec.Raw) -> None:
         node = _NODE.decode(body)
         self._names.put(meta.uid, meta.name)
-        self._view.allocatable[meta.name] = node.status.allocatable
+        self._view.node_offers[meta.name] = _offer(node)
         address = _address(node.status.addresses or ())
         before = (
             self._view.node_labels.get(meta.name),
@@ -149,9 +166,22 @@ class NodeSink:
         name = self._names.remove(uid)
         if name is not None:
             del self._view.node_labels[name]
-            del self._view.allocatable[name]
+            del self._view.node_offers[name]
             del self._view.node_addresses[name]
             self._view.changed(None, name)
+
+
+def _offer(node: _Node) -> NodeOffer:
+    status = node.status
+    allocatable = status.allocatable or {}
+    ready = [entry.status for entry in status.conditions or () if entry.type == "Ready"]
+    return NodeOffer(
+        # A kubelet that has only begun states one of them.
+        capacity=allocatable if status.capacity is None else status.capacity,
+        allocatable=allocatable,
+        is_cordoned=node.spec.unschedulable is True,
+        is_ready=all(state == "True" for state in ready),
+    )
 
 
 def _address(addresses: Iterable[_Address]) -> str:
@@ -277,86 +307,3 @@ def _gateway_addresses(obj: Object) -> tuple[Any, Any]:
     """The part of a Gateway that determines its routes' URLs; its counters change with every route."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     return spec.get("listeners"), status.get("addresses")
-
-
-_GPU_MEMORY_LABEL = "nvidia.com/gpu.memory"
-_MIB = 1024 * 1024
-MAX_NODE_GPUS = 10_000
-MAX_GPU_MEBIBYTES = 2**24
-"""Of one device."""
-_SHOWN_NODES = 3
-
-
-@dataclass(slots=True)
-class _Pool:
-    nodes: int = 0
-    gpus: float = 0.0
-    gpu_memory_bytes: int = 0
-    is_memory_known: bool = True
-
-
-def node_pools(view: ClusterView, settings: DeriveSettings) -> tuple[NodePoolCapacity, ...]:
-    """Every pool with its nodes and their allocatable GPUs, MIG slices as fractions.
-
-    The memory is stated only if every node with GPUs has the label.
-    """
-    pools: dict[str, _Pool] = {}
-    for node, labels in view.node_labels.items():
-        pool = pools.setdefault(node_pool_of(labels, settings), _Pool())
-        gpus = _gpus(view.allocatable.get(node, {}), settings)
-        pool.nodes += 1
-        if _is_possible(gpus, labels):
-            pool.gpus += gpus
-            _add_memory(pool, gpus, labels)
-    return tuple(
-        NodePoolCapacity(
-            node_pool=name,
-            nodes=pool.nodes,
-            gpus=min(pool.gpus, MAX_GPUS),
-            gpu_memory_bytes=pool.gpu_memory_bytes
-            if pool.gpus and pool.is_memory_known and pool.gpu_memory_bytes <= MAX_POOL_BYTES
-            else None,
-        )
-        for name, pool in sorted(pools.items())[:MAX_NODE_POOLS]
-    )
-
-
-def impossible_nodes(view: ClusterView, settings: DeriveSettings) -> str | None:
-    """A sentence about nodes that state more GPUs, or more memory of one, than any has; None without any."""
-    names = sorted(
-        node
-        for node, labels in view.node_labels.items()
-        if not _is_possible(_gpus(view.allocatable.get(node, {}), settings), labels)
-    )
-    if not names:
-        return None
-    shown = ", ".join(names[:_SHOWN_NODES]) + (", …" if len(names) > _SHOWN_NODES else "")
-    return f"{len(names)} nodes state impossible GPUs, which are not counted: {shown}"
-
-
-def _is_possible(gpus: float, labels: Mapping[str, str]) -> bool:
-    return gpus <= MAX_NODE_GPUS and _whole(labels.get(_GPU_MEMORY_LABEL)) <= MAX_GPU_MEBIBYTES
-
-
-def _gpus(allocatable: Mapping[str, Any], settings: DeriveSettings) -> float:
-    offered = tuple((name, _whole(text)) for name, text in sorted(allocatable.items()))
-    devices, slices = whole_and_mig(offered, settings.gpu_resources)
-    return devices + float(slices)
-
-
-def _add_memory(pool: _Pool, gpus: float, labels: Mapping[str, str]) -> None:
-    if not gpus:
-        return
-    mebibytes = _whole(labels.get(_GPU_MEMORY_LABEL))
-    pool.gpu_memory_bytes += round(gpus * mebibytes * _MIB)
-    pool.is_memory_known = pool.is_memory_known and mebibytes > 0
-
-
-_INT64_DIGITS = 19
-
-
-def _whole(text: Any) -> int:
-    """Device counts are whole numbers; anything else counts as none, and one beyond 64 bits as the largest."""
-    if not isinstance(text, str) or not text.isascii() or not text.isdigit():
-        return 0
-    return int(text) if len(text) < _INT64_DIGITS else LARGEST

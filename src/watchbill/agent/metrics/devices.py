@@ -4,15 +4,15 @@ A device is known by its UUID, a MIG instance by its GPU's UUID and its own numb
 device are one device: the largest value counts. A shared device carries the name of the pod that reserves it.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 from watchbill.agent.cache.targets import Reservation, device_id, groups_of
 from watchbill.agent.metrics.exposition import ParsedSample
+from watchbill.kinds.objects.gpu_units import mig_slice_of_gpu, unit_of
 from watchbill.kinds.objects.pod import Pod
-from watchbill.kinds.objects.resources import allocated_gpus, requested_gpus
+from watchbill.kinds.objects.resources import allocated_gpus, held_units, requested_gpus
 
 UTILIZATION = "DCGM_FI_DEV_GPU_UTIL"
 ENGINE_ACTIVE = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
@@ -22,10 +22,11 @@ NVLINK_RECEIVED = "DCGM_FI_PROF_NVLINK_RX_BYTES"
 DCGM_METRICS = (UTILIZATION, ENGINE_ACTIVE, MEMORY_USED, NVLINK_SENT, NVLINK_RECEIVED)
 
 _MEBIBYTE = 1024 * 1024
-_MAX_VALUE = 1e15
-"""DCGM writes "not known" as a number near 2^63."""
-_SLICES = re.compile(r"([1-7])g\.")
-_MIG_SLICES = 7
+_INT32_BLANK = float(0x7FFFFFF0)
+_FP64_BLANK = 2.0**47
+_BLANK_FROM = {NVLINK_SENT: _FP64_BLANK, NVLINK_RECEIVED: _FP64_BLANK}
+"""From here on DCGM means "not known", "not found", "not supported" or "no permission": the blanks of its
+integers lie just below 2^31 and 2^63, those of its other numbers at 2^47. Only bytes a second may be large."""
 
 Key = tuple[str, str]
 """UUID of the GPU; number of the MIG instance, or ""."""
@@ -41,6 +42,10 @@ class Device:
     profile: str = ""
     figures: dict[str, float] = field(default_factory=dict)
     pods: set[PodName] = field(default_factory=set)
+    is_cut: bool = False
+    """A GPU with MIG instances, or held as slices: its utilization as a whole means nothing."""
+    is_shared: bool = False
+    """Several compute on it by turns, so a figure of 0 counts only if the other one agrees."""
 
     @property
     def name(self) -> str:
@@ -49,11 +54,17 @@ class Device:
 
     @property
     def utilization(self) -> float | None:
-        """Percent. MIG instances report only how long their engine was active, as a ratio."""
+        """Percent. On MIG it is how long the engine was active, or not known: GPU_UTIL means nothing there."""
         percent = self.figures.get(UTILIZATION)
-        if percent is None and ENGINE_ACTIVE in self.figures:
-            percent = 100 * self.figures[ENGINE_ACTIVE]
-        return None if percent is None else max(0.0, min(100.0, percent))
+        active = self.figures.get(ENGINE_ACTIVE)
+        engine = None if active is None else 100 * active
+        if self.key[1] or self.is_cut:
+            value = engine
+        elif self.is_shared and percent is not None and engine is not None:
+            value = engine or percent
+        else:
+            value = engine if percent is None else percent
+        return None if value is None else max(0.0, min(100.0, value))
 
     @property
     def memory_bytes(self) -> float | None:
@@ -67,21 +78,21 @@ class Device:
         return self.figures.get(NVLINK_SENT, 0.0) + self.figures.get(NVLINK_RECEIVED, 0.0)
 
     @property
-    def weight(self) -> Fraction:
-        """Its fraction of a whole GPU."""
-        match = _SLICES.match(self.profile)
-        if not self.key[1]:
-            return Fraction(1)
-        return Fraction(int(match[1]), _MIG_SLICES) if match else Fraction(1, _MIG_SLICES)
+    def weight(self) -> Fraction | None:
+        """Its fraction of a whole GPU; None where its profile does not tell."""
+        return mig_slice_of_gpu(self.profile) if self.key[1] else Fraction(1)
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceShare:
-    """A workload's share of a device. `is_alone`: its whole use is the workload's; never true of a device that
-    is reserved for sharing, since the labels by which pods share it are their authors'."""
+    """A workload's share of a device, in GPUs; None = not known.
+
+    `is_alone`: its whole use is the workload's; never true of a device that is reserved for sharing, since the
+    labels by which pods share it are their authors'.
+    """
 
     device: Device
-    share: float
+    share: float | None
     pod: Pod
     is_alone: bool
 
@@ -92,7 +103,7 @@ def read_devices(samples: Iterable[ParsedSample]) -> dict[Key, Device]:
     for sample in samples:
         labels = sample.labels
         uuid = device_id(labels.get("UUID", ""))
-        if not uuid or not 0 <= sample.value < _MAX_VALUE:
+        if not uuid or not 0 <= sample.value < _BLANK_FROM.get(sample.name, _INT32_BLANK):
             continue
         key = (uuid, labels.get("GPU_I_ID", ""))
         device = devices.setdefault(key, Device(key))
@@ -102,6 +113,11 @@ def read_devices(samples: Iterable[ParsedSample]) -> dict[Key, Device]:
         namespace = labels.get("exported_namespace") or labels.get("namespace", "")
         if pod:
             device.pods.add((namespace, pod))
+    for uuid, instance in tuple(devices):
+        if instance and (uuid, "") in devices:
+            # Whoever holds an instance does not hold the GPU around it, whatever its series are labelled.
+            devices[uuid, ""].is_cut = True
+            devices[uuid, ""].pods.clear()
     return devices
 
 
@@ -160,7 +176,15 @@ def _split(
     shares: dict[str, list[DeviceShare]] = {}
     for key, holders in by_device.items():
         device = devices[key]
-        is_alone = key not in shared and len({root for root, _ in holders.values()}) == 1
+        units = [
+            unit
+            for _, pod in holders.values()
+            for resource, _ in pod.resources.extended
+            if (unit := unit_of(resource, nodes.get(pod.node, {}), gpu_resources)) is not None
+        ]
+        device.is_cut = device.is_cut or (not key[1] and any(unit.is_slice for unit in units))
+        device.is_shared = key in shared or any(unit.is_shared for unit in units)
+        is_alone = not device.is_shared and len({root for root, _ in holders.values()}) == 1
         for uid, (root, pod) in holders.items():
             share = _share(pod, device, seen[uid], nodes.get(pod.node, {}), gpu_resources)
             shares.setdefault(root, []).append(DeviceShare(device, share, pod, is_alone))
@@ -171,16 +195,27 @@ def _share(
     pod: Pod,
     device: Device,
     seen: int,
-    node: Mapping[str, str],
+    labels: Mapping[str, str],
     gpu_resources: tuple[str, ...],
-) -> float:
-    """The pod's share of the device, in GPUs: its allocation, spread over its devices by weight."""
-    requested = requested_gpus(pod.resources, pod.annotations, gpu_resources)
-    allocated = allocated_gpus(requested, pod.annotations, node)
+) -> float | None:
+    """The pod's share of the device, in GPUs: its allocation spread over its devices, or the slice's share."""
+    allocated = allocated_gpus(pod.resources, pod.annotations, labels, gpu_resources)
+    if allocated is None:
+        return None
     if not allocated:
-        return float(device.weight)
-    if device.key[1]:
-        return (
-            float(device.weight * allocated / requested.portion) if requested.portion else 1 / seen
-        )
-    return float(allocated / max(requested.devices, seen))
+        # Held in a way that only the exporter sees, as by a claim.
+        return None if device.weight is None else float(device.weight)
+    units = held_units(pod.resources, labels, gpu_resources)
+    annotated = requested_gpus(pod.resources, pod.annotations, gpu_resources).devices
+    even = allocated / max(units, annotated, seen)
+    if not device.key[1] or device.weight is None:
+        return float(even)
+    replicas = max(
+        (
+            unit.replicas
+            for resource, _ in pod.resources.extended
+            if (unit := unit_of(resource, labels, gpu_resources)) is not None
+        ),
+        default=1,
+    )
+    return float(min(allocated, device.weight / replicas))

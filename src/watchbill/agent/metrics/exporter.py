@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from watchbill.agent.cache.cache import Cache
 from watchbill.agent.metrics.scrape import Scraper
 from watchbill.errors import Unavailable
-from watchbill.kinds.objects.resources import allocated_gpus, requested_gpus
+from watchbill.kinds.objects.resources import allocated_gpus
 from watchbill.workload import GPU_MILLIONTHS
 
 Row = tuple[tuple[str, ...], float]
@@ -96,8 +96,9 @@ class WorkloadCollector(Collector):
     def _allocated(self) -> Iterator[Row]:
         nodes = self._cache.cluster.node_labels
         for (namespace, name), (root, pod) in self._scraper.snapshot.pods.items():
-            requested = requested_gpus(pod.resources, pod.annotations, self._gpu_resources)
-            allocated = allocated_gpus(requested, pod.annotations, nodes.get(pod.node, {}))
+            allocated = allocated_gpus(
+                pod.resources, pod.annotations, nodes.get(pod.node, {}), self._gpu_resources
+            )
             if allocated:
                 yield (root, namespace, name, pod.uid), float(allocated)
 
@@ -105,7 +106,9 @@ class WorkloadCollector(Collector):
         for root, device_shares in self._scraper.snapshot.shares.items():
             by_device: dict[tuple[str, str], float] = {}
             for part in device_shares:
-                by_device[part.device.key] = by_device.get(part.device.key, 0.0) + part.share
+                if part.share is not None:
+                    known = by_device.get(part.device.key, 0.0)
+                    by_device[part.device.key] = known + part.share
             is_shared = "false" if all(part.is_alone for part in device_shares) else "true"
             for (uuid, instance), share in by_device.items():
                 yield (root, uuid, instance, is_shared), share

@@ -154,7 +154,7 @@ def _by_key(parts: Iterable[DeviceShare]) -> dict[Key, tuple[float, float]]:
     figures: dict[Key, tuple[float, float]] = {}
     for part in parts:
         utilization = part.device.utilization
-        if utilization is not None:
+        if utilization is not None and part.share is not None:
             share, _ = figures.get(part.device.key, (0.0, 0.0))
             figures[part.device.key] = (share + part.share, utilization)
     return figures

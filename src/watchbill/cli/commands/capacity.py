@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.session import CommandContext, server_command
-from watchbill.cli.output.humanize import NONE, format_bytes, format_count, format_number
+from watchbill.cli.output.humanize import NONE, UNKNOWN, format_bytes, format_count, format_number
 from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, table_lines
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ async def capacity(
         (shown, pool)
         for shown in clusters
         if cluster in (None, shown.name, str(shown.id))
-        for pool in sorted(shown.node_pools, key=lambda pool: (-pool.gpus, pool.node_pool))
+        for pool in sorted(shown.node_pools, key=lambda pool: (-(pool.gpus or 0), pool.node_pool))
     ]
     if output in DOCUMENTS:
         documents = [_document(shown, pool, allocated) for shown, pool in pools]
@@ -70,7 +70,7 @@ def _document(cluster: "Cluster", pool: "NodePoolCapacity", allocated: Allocated
         "nodes": pool.nodes,
         "gpus": pool.gpus,
         "allocatedGpus": held,
-        "freeGpus": max(0.0, pool.gpus - held),
+        "freeGpus": None if pool.gpus is None else max(0.0, pool.gpus - held),
         "gpuMemoryBytes": pool.gpu_memory_bytes,
     }
 
@@ -82,8 +82,9 @@ def _row(cluster: "Cluster", pool: "NodePoolCapacity", allocated: Allocated) -> 
         cluster.name,
         pool.node_pool,
         format_count(pool.nodes),
-        format_number(pool.gpus),
-        format_number(facts["allocatedGpus"]),
-        format_number(facts["freeGpus"]),
+        *(
+            UNKNOWN if facts[name] is None else format_number(facts[name])
+            for name in ("gpus", "allocatedGpus", "freeGpus")
+        ),
         format_bytes(memory / pool.gpus) if memory and pool.gpus else NONE,
     ]

@@ -1,6 +1,7 @@
 """`clusters` and `admin cluster …`: which are registered and their state; register and remove."""
 
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.humanize import (
     NONE,
+    UNKNOWN,
     format_age,
     format_bytes,
     format_count,
@@ -95,7 +97,7 @@ async def clusters(
     for line in table_lines(None if no_headers else _HEADERS, rows, session.terminal):
         session.terminal.print(line)
     for cluster in registered:
-        for problem in _problems(cluster):
+        for problem in (*_problems(cluster), *_capacity_notes(cluster)):
             session.terminal.note(f"note: cluster {cluster.name}: {problem}")
 
 
@@ -107,12 +109,43 @@ def _row(cluster: "Cluster", now: datetime) -> list[Cell | str]:
         f"{format_age(contact, now)} ago" if contact else "never",
         format_count(cluster.workloads),
         format_count(sum(pool.nodes for pool in pools)),
-        format_number(sum(pool.gpus for pool in pools)),
+        _usable_gpus(cluster),
         cluster.kubernetes_version or NONE,
         cluster.agent_version or NONE,
         format_count(len(_problems(cluster))),
         str(cluster.id),
     ]
+
+
+def _usable_gpus(cluster: "Cluster") -> str:
+    """Physical GPUs that new pods can have; `?` where a node's labels do not tell."""
+    gpus = [pool.gpus for pool in cluster.node_pools]
+    return UNKNOWN if None in gpus else format_number(sum(count or 0 for count in gpus))
+
+
+def _capacity_notes(cluster: "Cluster") -> Iterator[str]:
+    """What the number of usable GPUs does not say."""
+    unknown = [pool.node_pool for pool in cluster.node_pools if pool.gpus is None]
+    if unknown:
+        yield (
+            f"the labels of nodes in {', '.join(unknown)} do not tell what a unit of their GPUs is"
+        )
+    unusable = [pool.unusable_gpus for pool in cluster.node_pools if pool.unusable_gpus]
+    for name, where in (
+        ("cordoned", "on cordoned nodes"),
+        ("unreachable", "on nodes that are not ready"),
+        ("lost", "lost by nodes that had more"),
+    ):
+        counts = [getattr(pool, name) for pool in unusable]
+        if None in counts or sum(counts):
+            count = UNKNOWN if None in counts else format_number(sum(counts))
+            yield f"GPUs {where}, not counted: {count}"
+    for kind in sorted({each.type for pool in cluster.node_pools for each in pool.accelerators}):
+        found = [
+            each for pool in cluster.node_pools for each in pool.accelerators if each.type == kind
+        ]
+        usable, lost = (sum(each.usable for each in found), sum(each.unusable for each in found))
+        yield f"{kind}: {usable} usable" + (f", {lost} not usable" if lost else "")
 
 
 def _problems(cluster: "Cluster") -> list[str]:

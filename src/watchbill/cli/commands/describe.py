@@ -11,6 +11,7 @@ from watchbill.cli.connection.lookup import LookupScope, find_workload, load_vie
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.columns import (
     ColumnView,
+    allocated_gpus,
     idle_gpus,
     note_stale_clusters,
     requested_gpus,
@@ -154,7 +155,7 @@ def _resources(workload: "WorkloadResponse") -> Facts:
     memory = requested.cpu_memory and requested.cpu_memory.request
     return {
         "Pods running": f"{workload.running_pods}" + (f" of {pods}" if pods is not None else ""),
-        "GPUs": _amounts(requested_gpus(workload), allocated.gpu),
+        "GPUs": f"{requested_gpus(workload)} requested, {allocated_gpus(workload)} allocated",
         "Idle GPUs": "not measured" if idle == "?" else idle,
         "CPU cores": _amounts(format_number(cpu), allocated.cpu),
         "Memory": _amounts(memory or NONE, allocated.cpu_memory),

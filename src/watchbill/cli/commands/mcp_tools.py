@@ -363,7 +363,7 @@ class _Status(Wire, frozen=True, kw_only=True):
 
 class _Summary(Wire, frozen=True, kw_only=True):
     requested_gpus: float | None = None
-    allocated_gpus: float
+    allocated_gpus: float | None
     id: UUID
     name: str
     type: str

@@ -11,7 +11,7 @@ import typer
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import LookupScope, find_workload, scope_filters
 from watchbill.cli.connection.session import CommandContext, server_command
-from watchbill.cli.output.columns import TABLE_ROWS
+from watchbill.cli.output.columns import TABLE_ROWS, allocated_gpus
 from watchbill.cli.output.humanize import (
     NONE,
     UNKNOWN,
@@ -166,11 +166,11 @@ def _last_values(workload: "WorkloadResponse", usage: UsageSeries) -> dict[str, 
 def _headline(workload: "WorkloadResponse") -> str:
     gpus, idle = workload.allocated_resources.gpu, workload.idle_allocated_gpus
     unused = (
-        "" if not gpus else f", {UNKNOWN if idle is None else format_number(idle)} of them idle"
+        "" if gpus == 0 else f", {UNKNOWN if idle is None else format_number(idle)} of them idle"
     )
     where = f"{workload.type}, {workload.phase}, project {workload.project_name or NONE}"
     pods = plural(workload.running_pods, "running pod")
-    return safe(f"{workload.name} ({where}): {format_number(gpus)} GPUs{unused}, {pods}")
+    return safe(f"{workload.name} ({where}): {allocated_gpus(workload)} GPUs{unused}, {pods}")
 
 
 def _total(metric: _Metric, usage: UsageSeries) -> Sequence[str]:
@@ -300,7 +300,7 @@ def _row(workload: "WorkloadResponse", series: UsageSeries) -> list[str]:
         workload.name,
         workload.project_name or NONE,
         workload.phase,
-        format_number(workload.allocated_resources.gpu),
+        allocated_gpus(workload),
         UNKNOWN if idle is None else format_number(idle),
         *_use(series.get((_GPU, "")), unit="%", top=100.0),
         *_use(series.get((_CPU, "")), unit="", top=None),

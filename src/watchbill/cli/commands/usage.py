@@ -48,7 +48,7 @@ async def usage(
             "--by",
             metavar="GROUP[,GROUP…]",
             help="Up to three of cluster, department, project, owner, namespace, type, category, nodePool, "
-            "priorityClass, workload, day, week, month.",
+            "gpuModel, priorityClass, workload, day, week, month.",
         ),
     ] = "project",
     since: Annotated[

@@ -11,7 +11,13 @@ from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.lookup import LookupScope, find_workload, load_view, scope_filters
 from watchbill.cli.connection.session import CommandContext, server_command
-from watchbill.cli.output.columns import COLUMNS, TABLE_ROWS, ColumnView, note_stale_clusters
+from watchbill.cli.output.columns import (
+    COLUMNS,
+    TABLE_ROWS,
+    ColumnView,
+    allocated_gpus,
+    note_stale_clusters,
+)
 from watchbill.cli.output.humanize import (
     NONE,
     format_age,
@@ -233,9 +239,11 @@ def _running(workload: "WorkloadResponse") -> Iterator[str]:
     requested, gpus = workload.requested_pods.number, workload.allocated_resources.gpu
     of_requested = f" of {requested}" if requested is not None else ""
     yield (
-        f"{workload.running_pods}{of_requested} pods running, {format_number(gpus)} GPUs allocated."
+        f"{workload.running_pods}{of_requested} pods running, {allocated_gpus(workload)} GPUs allocated."
     )
-    if gpus and workload.idle_allocated_gpus is None:
+    if gpus is None:
+        yield "Its nodes' labels do not tell what part of a GPU it holds."
+    elif gpus and workload.idle_allocated_gpus is None:
         yield "GPU use is not measured: idle GPUs are unknown."
     elif gpus and workload.idle_allocated_gpus:
         yield f"{format_number(workload.idle_allocated_gpus)} GPUs idle."

@@ -101,15 +101,21 @@ def requested_gpus(workload: "WorkloadResponse") -> str:
     return format_number((resources.gpu and resources.gpu.request) or 0)
 
 
+def allocated_gpus(workload: "WorkloadResponse") -> str:
+    """`?` where the nodes do not tell what a unit of their GPUs is."""
+    gpus = workload.allocated_resources.gpu
+    return UNKNOWN if gpus is None else format_number(gpus)
+
+
 def _gpu(workload: "WorkloadResponse", view: ColumnView) -> str:
     requested = requested_gpus(workload)
-    allocated = format_number(workload.allocated_resources.gpu)
+    allocated = allocated_gpus(workload)
     return NONE if requested == allocated == "0" else f"{requested}/{allocated}"
 
 
 def idle_gpus(workload: "WorkloadResponse") -> Cell | str:
-    """`?` where GPUs are allocated and nothing measures them."""
-    if not workload.allocated_resources.gpu:
+    """`?` where GPUs are allocated and nothing measures them, or it is not known how many are."""
+    if workload.allocated_resources.gpu == 0:
         return NONE
     idle = workload.idle_allocated_gpus
     if idle is None:

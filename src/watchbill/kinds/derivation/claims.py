@@ -1,6 +1,7 @@
 """GPUs requested and allocated through ResourceClaims: devices of GPU classes, each claim counted once.
 
-A MIG slice counts as its share, where the claim or the device's name tells the profile.
+A MIG slice counts as its share, where the claim or the device's name tells the profile; a part of a device's
+memory as that part, where the node tells how much a GPU has. None where the number cannot be known.
 """
 
 import re
@@ -11,17 +12,20 @@ from typing import Any
 
 from watchbill.kinds.definition.facts import RoleFacts
 from watchbill.kinds.definition.view import WorkloadView
+from watchbill.kinds.objects.gpu_units import gpu_bytes, mig_share
 from watchbill.kinds.objects.json_access import at, metadata, objects, text, whole
 from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.pod import Pod
-from watchbill.kinds.objects.resources import mig_share
+from watchbill.kinds.objects.quantity import parse_quantity
 from watchbill.kinds.objects.settings import DeriveSettings
 
 _MAX_DEVICES = 1_024
 _NOTHING_GIVEN: Mapping[str, int] = {}
+_NO_LABELS: Mapping[str, Any] = {}
 # In a selector, as device.attributes['gpu.nvidia.com'].profile == '1g.10gb'; in a class's name; in a device's,
 # which may hold no dot, as gpu-0-mig-1g10gb-19-2.
 _SELECTED = re.compile(r"profile\W{1,20}([1-9]g\.[0-9]{1,4}gb)", re.IGNORECASE)
+_MIG_CLASS = re.compile(r"(?<![a-z])mig(?![a-z])", re.IGNORECASE)
 _NAMED = re.compile(r"mig-([1-9]g)\.?([0-9]{1,4}gb)", re.ASCII)
 
 
@@ -44,16 +48,24 @@ def _key(claim: Object) -> tuple[str, str]:
     return text(meta.get("name")), text(meta.get("uid"))
 
 
+def known_sum(parts: Iterable[Fraction | None]) -> Fraction | None:
+    """None where any part is not known."""
+    total = Fraction(0)
+    for part in parts:
+        if part is None:
+            return None
+        total += part
+    return total
+
+
 def claimed_gpus(
     claims: Iterable[Object], pods: Iterable[Pod], settings: DeriveSettings
-) -> Fraction:
+) -> Fraction | None:
     """GPUs that the pods request through claims, each claim once."""
-    return sum(
-        (requested_by_claim(claim, settings) for claim, _ in used_claims(claims, pods)), Fraction(0)
-    )
+    return known_sum(requested_by_claim(claim, settings) for claim, _ in used_claims(claims, pods))
 
 
-def requested_by_claim(claim: Object, settings: DeriveSettings) -> Fraction:
+def requested_by_claim(claim: Object, settings: DeriveSettings) -> Fraction | None:
     """GPUs that a claim requests; among alternatives the allocated one."""
     given = Counter(text(result.get("request")) for result in _results(claim))
     return requested_devices(at(claim, "spec", "devices"), settings, given)
@@ -61,46 +73,75 @@ def requested_by_claim(claim: Object, settings: DeriveSettings) -> Fraction:
 
 def requested_devices(
     devices: Any, settings: DeriveSettings, given: Mapping[str, int] = _NOTHING_GIVEN
-) -> Fraction:
+) -> Fraction | None:
     """GPUs that `spec.devices` of a claim requests; among alternatives the one in `given`, else the first.
 
     `given`: how many devices were allocated, by request. A part of a device's capacity is no number of GPUs.
     """
-    total = Fraction(0)
-    for request in objects(at(devices, "requests")):
-        alternatives = _alternatives(request)
-        if alternatives:
-            name, chosen = next(
-                (alternative for alternative in alternatives if alternative[0] in given),
-                alternatives[0],
-            )
-            if not at(chosen, "capacity", "requests"):
-                total += _share(chosen, settings) * _count(chosen, given.get(name, 0))
-    return min(total, Fraction(_MAX_DEVICES))
+    total = known_sum(
+        _requested(alternatives, settings, given)
+        for request in objects(at(devices, "requests"))
+        if (alternatives := _alternatives(request))
+    )
+    return None if total is None else min(total, Fraction(_MAX_DEVICES))
+
+
+def _requested(
+    alternatives: list[tuple[str, Mapping[str, Any]]],
+    settings: DeriveSettings,
+    given: Mapping[str, int],
+) -> Fraction | None:
+    name, chosen = next(
+        (alternative for alternative in alternatives if alternative[0] in given), alternatives[0]
+    )
+    share, count = _share(chosen, settings), _count(chosen, given.get(name, 0))
+    if share == 0 or count == 0:
+        return Fraction(0)
+    is_part = bool(at(chosen, "capacity", "requests"))
+    return None if share is None or count is None or is_part else share * count
 
 
 def _results(claim: Object) -> Iterator[Mapping[str, Any]]:
     return objects(at(claim, "status", "allocation", "devices", "results"))
 
 
-def allocated_devices(claim: Object, settings: DeriveSettings) -> Fraction:
-    """GPUs allocated to the claim; administrative access and shares of unknown size add nothing."""
+def allocated_devices(
+    claim: Object, settings: DeriveSettings, node_labels: Mapping[str, Any] = _NO_LABELS
+) -> Fraction | None:
+    """GPUs allocated to the claim; administrative access adds nothing."""
     requests: dict[str, Mapping[str, Any]] = {}
     for request in objects(at(claim, "spec", "devices", "requests")):
         requests |= dict(_alternatives(request))
-    total = Fraction(0)
-    for result in _results(claim):
-        if result.get("adminAccess") is not True and not result.get("shareID"):
-            request = requests.get(text(result.get("request")), {})
-            total += _named_share(text(result.get("device")), request) or _share(request, settings)
-    return min(total, Fraction(_MAX_DEVICES))
+    total = known_sum(
+        _allocated(result, requests.get(text(result.get("request")), {}), settings, node_labels)
+        for result in _results(claim)
+        if result.get("adminAccess") is not True
+    )
+    return None if total is None else min(total, Fraction(_MAX_DEVICES))
 
 
-def requested_by_roles(roles: Iterable[RoleFacts], view: WorkloadView) -> Fraction:
+def _allocated(
+    result: Mapping[str, Any],
+    request: Mapping[str, Any],
+    settings: DeriveSettings,
+    node_labels: Mapping[str, Any],
+) -> Fraction | None:
+    """One device, or by its consumed memory the part of one that several claims share."""
+    share = _named_share(text(result.get("device")), request) or _share(request, settings)
+    consumed = result.get("consumedCapacity")
+    if not share or not (result.get("shareID") or consumed):
+        return share
+    size, amount = gpu_bytes(node_labels), parse_quantity(at(consumed, "memory"))
+    if size is None or amount is None or not 0 <= amount <= size:
+        return None
+    return Fraction(amount) / size
+
+
+def requested_by_roles(roles: Iterable[RoleFacts], view: WorkloadView) -> Fraction | None:
     """GPUs that the templates request: claims made for each pod times replicas, shared ones once."""
     namespace = text(metadata(view.root).get("namespace"))
     shared: set[str] = set()
-    total = Fraction(0)
+    parts: list[Fraction | None] = []
     for role in roles:
         if role.template is None or not role.replicas:
             continue
@@ -108,15 +149,16 @@ def requested_by_roles(roles: Iterable[RoleFacts], view: WorkloadView) -> Fracti
         for name in role.template.claim_templates:
             template = view.cluster.claim_templates.get((namespace, name))
             devices = at(template, "spec", "spec", "devices")
-            total += requested_devices(devices, view.settings) * role.replicas
+            gpus = requested_devices(devices, view.settings)
+            parts.append(None if gpus is None else gpus * role.replicas)
     for claim in view.objects.claims:
         if text(metadata(claim).get("name")) in shared:
-            total += requested_by_claim(claim, view.settings)
-    return total
+            parts.append(requested_by_claim(claim, view.settings))
+    return known_sum(parts)
 
 
-def _share(request: Mapping[str, Any], settings: DeriveSettings) -> Fraction:
-    """The share of a GPU that each of its devices is: 1, a slice's share, or 0 if it is no GPU or unknown."""
+def _share(request: Mapping[str, Any], settings: DeriveSettings) -> Fraction | None:
+    """The share of a GPU that each of its devices is, 0 if it is no GPU; None = not known."""
     for selector in objects(request.get("selectors")):
         profile = _SELECTED.search(text(at(selector, "cel", "expression")))
         if profile:
@@ -126,12 +168,12 @@ def _share(request: Mapping[str, Any], settings: DeriveSettings) -> Fraction:
     return _named_share(text(request.get("deviceClassName")), request)
 
 
-def _named_share(name: str, request: Mapping[str, Any]) -> Fraction:
+def _named_share(name: str, request: Mapping[str, Any]) -> Fraction | None:
     """The slice that a device or a class of them is by its name; 0 where its class is not one of slices."""
-    if "mig" not in text(request.get("deviceClassName")).lower():
+    if not _MIG_CLASS.search(text(request.get("deviceClassName"))):
         return Fraction(0)
     match = _NAMED.search(name)
-    return mig_share(f"{match[1]}.{match[2]}") if match else Fraction(0)
+    return mig_share(f"{match[1]}.{match[2]}") if match else None
 
 
 def _alternatives(request: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -152,11 +194,11 @@ def _is_gpu(request: Mapping[str, Any], settings: DeriveSettings) -> bool:
     return "gpu" in name.lower()
 
 
-def _count(request: Mapping[str, Any], given: int) -> int:
-    """How many devices; `All` is what was allocated, and 1 until something was."""
+def _count(request: Mapping[str, Any], given: int) -> int | None:
+    """How many devices; `All` is what was allocated, and not known until something was."""
     if request.get("adminAccess") is True:
         return 0
     if request.get("allocationMode") == "All":
-        return max(1, given)
+        return given or None
     number = whole(request.get("count"))
     return 1 if number is None else max(0, number)

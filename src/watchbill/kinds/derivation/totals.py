@@ -14,10 +14,12 @@ from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.claims import (
     allocated_devices,
     claimed_gpus,
+    known_sum,
     requested_by_roles,
     used_claims,
 )
 from watchbill.kinds.derivation.placement import pod_node_pool
+from watchbill.kinds.objects.gpu_units import gpu_bytes, gpu_model
 from watchbill.kinds.objects.objects import IdleGpus, PodCounts
 from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.quantity import Amount, as_float, exact, format_bytes, format_count
@@ -26,7 +28,6 @@ from watchbill.kinds.objects.resources import (
     Resources,
     allocated_gpu_bytes,
     allocated_gpus,
-    node_gpu_bytes,
     requested_gpus,
 )
 from watchbill.kinds.objects.settings import DeriveSettings
@@ -41,11 +42,11 @@ from watchbill.workload import (
 )
 
 
-def idle_millionths(measured: IdleGpus | None, *, allocated: int) -> int | None:
-    """The idle part of what is allocated. None = GPUs are allocated and nothing measures them."""
-    if not allocated:
+def idle_millionths(measured: IdleGpus | None, *, allocated: int | None) -> int | None:
+    """The idle part of what is allocated. None = nothing measures it, or it is not known how much that is."""
+    if allocated == 0:
         return 0
-    if measured is None or measured.millionths is None:
+    if allocated is None or measured is None or measured.millionths is None:
         return None
     return min(measured.millionths, allocated)
 
@@ -80,7 +81,8 @@ class ResourceSum:
     cpu_limit: Amount | None = None
     memory_request: Amount | None = None
     memory_limit: Amount | None = None
-    gpus: Fraction = Fraction(0)
+    gpus: Fraction | None = Fraction(0)
+    """None = units of a size that is not known are among them."""
     gpu_memory_bytes: int = 0
     extended: dict[str, Amount] = field(default_factory=dict)
 
@@ -91,7 +93,10 @@ class ResourceSum:
                 setattr(self, name, exact((getattr(self, name) or 0) + amount * times))
         for resource, amount in resources.extended:
             self.extended[resource] = exact(self.extended.get(resource, 0) + amount * times)
-        self.gpus += gpus.portion * times
+        if self.gpus is None or gpus.portion is None:
+            self.gpus = None
+        else:
+            self.gpus += gpus.portion * times
         self.gpu_memory_bytes += (gpus.memory_bytes or 0) * times
 
     def raise_to(self, least: "ResourceSum") -> tuple[str, ...]:
@@ -99,6 +104,8 @@ class ResourceSum:
         raised = []
         for name, shown in _SUMS.items():
             own, other = getattr(self, name), getattr(least, name)
+            if name == "gpus" and own is None:
+                continue
             if other is not None and (own is None or other > own):
                 setattr(self, name, other)
                 raised.append(shown)
@@ -126,6 +133,7 @@ class ResourceTotals:
     allocated: AllocatedResources
     usage: Usage
     gpu_millionths_by_node_pool: dict[str, int]
+    gpu_millionths_by_model: dict[str, int]
     raised_by_pods: tuple[str, ...]
     """Resources of which the pods ask for more than the templates state, as operators and webhooks add them."""
 
@@ -144,14 +152,15 @@ def totals_of(view: WorkloadView) -> ResourceTotals:
     raised = requested.raise_to(wanted)
     placed_pods = [pod for pod in view.pods.live if pod.node]
     allocated = _summed(placed_pods, view.settings)
-    by_pool, gpu_bytes = _allocated_gpus(placed_pods, view)
-    millionths = sum(by_pool.values())
+    held = _allocated_gpus(placed_pods, view)
+    millionths = None if held.by_pool is None else sum(held.by_pool.values())
     return ResourceTotals(
         workload=_requested(requested, view.settings),
         pods=_requested(existing, view.settings),
-        allocated=_allocated(allocated, millionths, gpu_bytes, view.settings),
-        usage=_usage(view.pods, existing, millionths, gpu_bytes),
-        gpu_millionths_by_node_pool=by_pool,
+        allocated=_allocated(allocated, millionths, held.memory_bytes, view.settings),
+        usage=_usage(view.pods, existing, millionths, held.memory_bytes),
+        gpu_millionths_by_node_pool=held.by_pool or {},
+        gpu_millionths_by_model=held.by_model,
         raised_by_pods=tuple(name for name in raised if name not in view.settings.gpu_resources)
         if view.facts.has_templates
         else (),
@@ -160,7 +169,7 @@ def totals_of(view: WorkloadView) -> ResourceTotals:
 
 def _with_claims(pods: Sequence[Pod], view: WorkloadView) -> ResourceSum:
     total = _summed(pods, view.settings)
-    total.gpus += claimed_gpus(view.objects.claims, pods, view.settings)
+    total.gpus = known_sum((total.gpus, claimed_gpus(view.objects.claims, pods, view.settings)))
     return total
 
 
@@ -178,42 +187,64 @@ def _summed(pods: Iterable[Pod], settings: DeriveSettings) -> ResourceSum:
     return total
 
 
-def _allocated_gpus(pods: Sequence[Pod], view: WorkloadView) -> tuple[dict[str, int], int | None]:
-    """GPUs by node pool in millionths, and the memory of them; None where no node tells its size."""
+@dataclass(frozen=True, slots=True)
+class _Allocated:
+    """GPUs in millionths, None where any are not known; `memory_bytes` of those that tell it."""
+
+    by_pool: dict[str, int] | None
+    by_model: dict[str, int]
+    memory_bytes: int | None
+
+
+def _allocated_gpus(pods: Sequence[Pod], view: WorkloadView) -> _Allocated:
     by_pool: dict[str, Fraction] = {}
+    by_model: dict[str, Fraction] = {}
     memory_bytes: int | None = None
+    is_known = True
     for pod, allocated, size in _allocations(pods, view):
-        pool = pod_node_pool(pod.node, view.cluster, view.settings)
-        by_pool[pool] = by_pool.get(pool, Fraction(0)) + allocated
         if size is not None:
             memory_bytes = min((memory_bytes or 0) + size, _MAX_BYTES)
-    return {
-        pool: gpu_millionths(float(allocated))
-        for pool, allocated in sorted(by_pool.items())
-        if allocated
-    }, memory_bytes
+        if allocated is None:
+            is_known = False
+            continue
+        pool = pod_node_pool(pod.node, view.cluster, view.settings)
+        by_pool[pool] = by_pool.get(pool, Fraction(0)) + allocated
+        model = gpu_model(view.cluster.node_labels.get(pod.node, {}))
+        by_model[model] = by_model.get(model, Fraction(0)) + allocated
+    if not is_known:
+        return _Allocated(None, {}, memory_bytes)
+    return _Allocated(_millionths(by_pool), _millionths(by_model), memory_bytes)
+
+
+def _millionths(gpus: Mapping[str, Fraction]) -> dict[str, int]:
+    return {name: gpu_millionths(float(held)) for name, held in sorted(gpus.items()) if held}
 
 
 def _allocations(
     pods: Sequence[Pod], view: WorkloadView
-) -> Iterator[tuple[Pod, Fraction, int | None]]:
+) -> Iterator[tuple[Pod, Fraction | None, int | None]]:
     """Who holds how many GPUs and how much of their memory: through resources, then through claims."""
     nodes = view.cluster.node_labels
     for pod in pods:
-        gpus = requested_gpus(pod.resources, pod.annotations, view.settings.gpu_resources)
-        node = nodes.get(pod.node, {})
-        allocated = allocated_gpus(gpus, pod.annotations, node)
-        if allocated or gpus.memory_bytes is not None:
-            yield pod, allocated, allocated_gpu_bytes(gpus, pod.annotations, node)
+        held = (
+            pod.resources,
+            pod.annotations,
+            nodes.get(pod.node, {}),
+            view.settings.gpu_resources,
+        )
+        allocated = allocated_gpus(*held)
+        if allocated != 0:
+            yield pod, allocated, allocated_gpu_bytes(*held)
     for claim, pod in used_claims(view.objects.claims, pods):
-        devices = allocated_devices(claim, view.settings)
-        if devices:
-            size = node_gpu_bytes(nodes.get(pod.node, {}))
-            yield pod, devices, int(devices * size) if size else None
+        labels = nodes.get(pod.node, {})
+        devices = allocated_devices(claim, view.settings, labels)
+        if devices != 0:
+            size = gpu_bytes(labels)
+            yield pod, devices, int(devices * size) if devices is not None and size else None
 
 
 def _requested(total: ResourceSum, settings: DeriveSettings) -> RequestedResources:
-    gpus = _gpu_number(total.gpus)
+    gpus = None if total.gpus is None else _gpu_number(total.gpus)
     by_memory: Literal["memory"] | None = "memory" if total.gpu_memory_bytes else None
     return RequestedResources(
         gpu_request_type="portion" if gpus else by_memory,
@@ -226,10 +257,10 @@ def _requested(total: ResourceSum, settings: DeriveSettings) -> RequestedResourc
 
 
 def _allocated(
-    allocated: ResourceSum, millionths: int, gpu_bytes: int | None, settings: DeriveSettings
+    allocated: ResourceSum, millionths: int | None, gpu_bytes: int | None, settings: DeriveSettings
 ) -> AllocatedResources:
     return AllocatedResources(
-        gpu=millionths / 1_000_000,
+        gpu=None if millionths is None else millionths / 1_000_000,
         gpu_memory=format_bytes(gpu_bytes) if gpu_bytes else None,
         cpu=as_float(allocated.cpu_request),
         cpu_memory=None
@@ -239,7 +270,9 @@ def _allocated(
     )
 
 
-def _usage(pods: PodCounts, existing: ResourceSum, millionths: int, gpu_bytes: int | None) -> Usage:
+def _usage(
+    pods: PodCounts, existing: ResourceSum, millionths: int | None, gpu_bytes: int | None
+) -> Usage:
     return Usage(
         pod_count=len(pods.all),
         running_pod_count=pods.running,
@@ -258,13 +291,13 @@ class PodResources:
     def __init__(self, view: WorkloadView) -> None:
         self._view = view
         placed = [pod for pod in view.pods.live if pod.node]
-        self._gpus: dict[str, tuple[Fraction, int | None]] = {}
+        self._gpus: dict[str, tuple[Fraction | None, int | None]] = {}
         for pod, gpus, size in _allocations(placed, view):
             known, known_size = self._gpus.get(pod.uid, (Fraction(0), None))
             both = None if size is None and known_size is None else (size or 0) + (known_size or 0)
-            self._gpus[pod.uid] = (known + gpus, both)
+            self._gpus[pod.uid] = (known_sum((known, gpus)), both)
         self._requested: dict[tuple[int, int], RequestedResources] = {}
-        self._allocated: dict[tuple[int, int, int, int | None], AllocatedResources] = {}
+        self._allocated: dict[tuple[int, int, int | None, int | None], AllocatedResources] = {}
 
     def requested(self, pod: Pod) -> RequestedResources:
         if pod.claims:
@@ -280,7 +313,7 @@ class PodResources:
         if not pod.node or pod.is_terminal:
             return None
         gpus, size = self._gpus.get(pod.uid, (Fraction(0), None))
-        millionths = gpu_millionths(float(gpus))
+        millionths = None if gpus is None else gpu_millionths(float(gpus))
         key = (id(pod.resources), id(pod.annotations), millionths, size)
         if key not in self._allocated:
             total = _summed([pod], self._view.settings)

@@ -4,7 +4,6 @@ Containers and native sidecars add up, init containers need only the largest of 
 comes on top.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import lru_cache
@@ -13,6 +12,14 @@ from typing import Any
 
 import msgspec
 
+from watchbill.kinds.objects.gpu_units import (
+    MAX_UNITS,
+    MEBIBYTE,
+    gpu_bytes,
+    gpus_of,
+    unit_bytes,
+    unit_of,
+)
 from watchbill.kinds.objects.json_access import at, mapping, objects, text
 from watchbill.kinds.objects.quantity import Amount, exact, parse_quantity
 
@@ -32,15 +39,6 @@ GPU_ANNOTATIONS = frozenset(
         ALLOCATED_MIG_GPUS,
     }
 )
-MEBIBYTE = 1024**2
-_MIG = re.compile(r"nvidia\.com/mig-([1-9]g\.[0-9]{1,4}gb)(?:\.me|\+[a-z.]{1,20})?", re.ASCII)
-_PASSED_THROUGH = re.compile(r"nvidia\.com/[A-Z]{2}[0-9]{3}[A-Z0-9]{0,8}_[\w-]{1,100}", re.ASCII)
-"""A whole GPU passed through to a virtual machine, by its chip: `nvidia.com/GA102GL_A10`; no `GRID_…` share."""
-_MIG_SLICES = 7
-# Profiles of GPUs that divide into four (A30, RTX PRO 6000): no other GPU has a profile of these names.
-_QUARTERS = frozenset({"1g.6gb", "2g.12gb", "4g.24gb", "2g.48gb", "4g.96gb"})
-_DEVICE_CLASS = "deviceclass.resource.kubernetes.io/"
-
 _CACHED_LENGTH = 4_096
 _MAX_CONTAINERS = 1_000
 _MAX_NAMES = 100
@@ -61,9 +59,12 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gpus(msgspec.Struct, frozen=True, kw_only=True):
-    """GPUs as asked for. `memory_bytes` is set where memory, not a share, was asked for."""
+    """GPUs as asked for. `portion` None = a share of a size that only a node can tell.
 
-    portion: Fraction = Fraction(0)
+    `memory_bytes` is set where memory, not a share, was asked for, of `devices` devices together.
+    """
+
+    portion: Fraction | None = Fraction(0)
     devices: int = 0
     memory_bytes: int | None = None
 
@@ -187,86 +188,109 @@ def _add(total: dict[str, Amount], amounts: Mapping[str, Amount]) -> None:
 def requested_gpus(
     resources: Resources, annotations: Mapping[str, Any], gpu_resources: tuple[str, ...]
 ) -> Gpus:
-    """Whole GPUs, MIG slices as their share of a GPU, and KAI's annotations for shared devices."""
-    devices, mig = whole_and_mig(resources.extended, gpu_resources)
-    fraction = _decimal(annotations.get(GPU_FRACTION))
-    memory = _decimal(annotations.get(GPU_MEMORY))
-    if not (devices or mig or fraction or memory):
-        return NO_GPUS
-    shared = int(min(_decimal(annotations.get(GPU_FRACTION_DEVICES)) or 1, 1024)) or 1
-    portion = Fraction(devices) + mig
-    memory_bytes = None
-    if fraction and fraction < 1:
-        # KAI itself works with hundredths.
-        portion += Fraction(round(fraction * 100), 100) * shared
-        devices += shared
-    elif memory:
-        memory_bytes = int(memory) * MEBIBYTE * shared
-        devices += shared
-    return Gpus(portion=portion, devices=devices, memory_bytes=memory_bytes)
-
-
-@lru_cache(maxsize=4096)
-def whole_and_mig(extended: Amounts, gpu_resources: tuple[str, ...]) -> tuple[int, Fraction]:
-    """Whole GPUs, and MIG slices as the share of a GPU that they are."""
-    devices = 0
-    mig = Fraction(0)
-    for name, amount in extended:
-        if (
-            name in gpu_resources
-            or (name.startswith(_DEVICE_CLASS) and "gpu" in name)
-            or _PASSED_THROUGH.fullmatch(name)
-        ):
-            devices += int(amount)
-        elif match := _MIG.fullmatch(name):
-            mig += mig_share(match[1]) * int(amount)
-    return devices, mig
-
-
-def mig_share(profile: str) -> Fraction:
-    """How much of a GPU a slice is, by its profile, as `3g.40gb`."""
-    slices = 4 if profile in _QUARTERS else _MIG_SLICES
-    return Fraction(min(int(profile[0]), slices), slices)
+    """What a pod asks for wherever it may be placed: there a unit of a cut GPU may turn out to be less."""
+    return _gpus(resources, annotations, {}, gpu_resources)
 
 
 def allocated_gpus(
-    requested: Gpus, annotations: Mapping[str, Any], node: Mapping[str, Any]
-) -> Fraction:
-    """What a scheduled pod holds: what the binder wrote, else what was asked for, in GPUs."""
+    resources: Resources,
+    annotations: Mapping[str, Any],
+    labels: Mapping[str, Any],
+    gpu_resources: tuple[str, ...],
+) -> Fraction | None:
+    """What a scheduled pod holds: what the binder wrote, else what was asked for, in GPUs.
+
+    `labels`: of its node. None where these do not tell what a unit is, or how much memory a GPU has.
+    """
     written = _decimal(annotations.get(ALLOCATED_GPUS)) or _decimal(
         annotations.get(ALLOCATED_MIG_GPUS)
     )
-    if written is not None:
+    if written is not None and written <= MAX_UNITS:
         return written
-    if requested.memory_bytes is None:
-        return requested.portion
-    size = node_gpu_bytes(node)
-    if not size:
-        return requested.portion
-    devices = max(1, requested.devices)
-    per_device = requested.memory_bytes // devices
-    return requested.portion + Fraction(-(-per_device * 100 // size), 100) * devices
+    held = _gpus(resources, annotations, labels, gpu_resources)
+    if held.portion is None or held.memory_bytes is None:
+        return held.portion
+    size = gpu_bytes(labels)
+    if size is None:
+        return None
+    devices = max(1, held.devices)
+    return held.portion + Fraction(-(-held.memory_bytes // devices * 100 // size), 100) * devices
 
 
 def allocated_gpu_bytes(
-    requested: Gpus, annotations: Mapping[str, Any], node: Mapping[str, Any]
+    resources: Resources,
+    annotations: Mapping[str, Any],
+    labels: Mapping[str, Any],
+    gpu_resources: tuple[str, ...],
 ) -> int | None:
     """GPU memory of what a pod holds; None where neither the pod nor its node tells."""
-    if requested.memory_bytes is not None:
-        return requested.memory_bytes
+    held = _gpus(resources, annotations, labels, gpu_resources)
+    if held.memory_bytes is not None:
+        return held.memory_bytes
     written = _decimal(annotations.get(ALLOCATED_GPU_MEMORY))
     if written is not None:
         return int(written * MEBIBYTE)
-    size = node_gpu_bytes(node)
-    return int(requested.portion * size) if size else None
+    total = 0
+    for resource, amount in resources.extended:
+        unit = unit_of(resource, labels, gpu_resources)
+        if unit is not None:
+            size = unit_bytes(resource, unit, labels)
+            if size is None:
+                return None
+            total += size * int(amount)
+    fraction = _fraction(annotations)
+    size = gpu_bytes(labels)
+    if fraction and size is None:
+        return None
+    return (total + int(fraction * (size or 0))) or None
 
 
-def node_gpu_bytes(node: Mapping[str, Any]) -> int:
-    """Memory of one GPU of a node, by `nvidia.com/gpu.memory`: MiB, or bytes on some clusters."""
-    amount = _decimal(node.get("nvidia.com/gpu.memory"))
-    if amount is None:
-        return 0
-    return int(amount) if amount > 100_000_000 else int(amount) * MEBIBYTE
+def held_units(
+    resources: Resources, labels: Mapping[str, Any], gpu_resources: tuple[str, ...]
+) -> int:
+    """How many units of GPUs a pod holds, whatever each of them is."""
+    return sum(
+        int(amount)
+        for resource, amount in resources.extended
+        if unit_of(resource, labels, gpu_resources) is not None
+    )
+
+
+def _gpus(
+    resources: Resources,
+    annotations: Mapping[str, Any],
+    labels: Mapping[str, Any],
+    gpu_resources: tuple[str, ...],
+) -> Gpus:
+    """Units by what they are on a node with these labels, and KAI's annotations for shared devices."""
+    units = gpus_of(resources.extended, labels, gpu_resources)
+    memory = _decimal(annotations.get(GPU_MEMORY))
+    fraction = _fraction(annotations)
+    devices = sum(
+        int(amount)
+        for resource, amount in resources.extended
+        if (unit := unit_of(resource, labels, gpu_resources)) is not None and not unit.is_slice
+    )
+    if fraction:
+        devices += _devices(annotations)
+        return Gpus(portion=None if units is None else units + fraction, devices=devices)
+    if memory:
+        shared = _devices(annotations)
+        asked = int(memory) * MEBIBYTE * shared
+        return Gpus(portion=units, devices=devices + shared, memory_bytes=asked)
+    return Gpus(portion=units, devices=devices) if units != 0 or devices else NO_GPUS
+
+
+def _fraction(annotations: Mapping[str, Any]) -> Fraction:
+    """By KAI's annotation, over all devices; 0 where there is none that can be. KAI works with hundredths."""
+    fraction = _decimal(annotations.get(GPU_FRACTION))
+    if not fraction or fraction >= 1:
+        return Fraction(0)
+    return Fraction(round(fraction * 100), 100) * _devices(annotations)
+
+
+def _devices(annotations: Mapping[str, Any]) -> int:
+    return int(min(_decimal(annotations.get(GPU_FRACTION_DEVICES)) or 1, 1024)) or 1
 
 
 def _decimal(value: Any) -> Fraction | None:

@@ -115,7 +115,7 @@ def request_text(
 def _requested_amounts(pod: Pod, gpu_resources: tuple[str, ...]) -> Iterable[tuple[str, Amount]]:
     resources = pod.resources
     gpus = requested_gpus(resources, pod.annotations, gpu_resources)
-    yield "gpu", gpus.portion
+    yield "gpu", gpus.portion or 0
     yield "gpu-memory", gpus.memory_bytes or 0
     yield "cpu", resources.cpu_request or 0
     yield "memory", resources.memory_request or 0
@@ -262,7 +262,7 @@ def insufficient_capacity(shortage: InsufficientCapacity) -> str:
 
 def requests_of(pods: Sequence[Pod], view: WorkloadView) -> str:
     """What the pods request, through containers and through claims: `2 pods request 16 GPUs in total`."""
-    claimed = claimed_gpus(view.objects.claims, pods, view.settings)
+    claimed = claimed_gpus(view.objects.claims, pods, view.settings) or Fraction(0)
     return request_text(pods, view.settings.gpu_resources, claimed)
 
 

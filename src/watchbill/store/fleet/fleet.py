@@ -83,13 +83,18 @@ def fleet_figures(
 
 
 def capacity(node_pools: bytes | None) -> int | None:
-    """GPU millionths of a cluster; None where its agent has not told. One that has only begun tells of no
-    node pool at all, as no cluster is."""
+    """GPU millionths of a cluster that new pods can have; None where its agent has not told or does not know.
+
+    One that has only begun tells of no node pool at all, as no cluster is.
+    """
     try:
         pools = msgspec.json.decode(node_pools or b"[]", type=tuple[NodePoolCapacity, ...])
     except msgspec.ValidationError:  # told before today's bounds
         return None
-    return sum(gpu_millionths(pool.gpus) for pool in pools) if pools else None
+    gpus = [pool.gpus for pool in pools]
+    if not gpus or None in gpus:
+        return None
+    return sum(gpu_millionths(count) for count in gpus if count is not None)
 
 
 def median_of(counts: Mapping[int, int]) -> float | None:

@@ -13,6 +13,8 @@ from types import MappingProxyType
 from typing import TypeVar
 from uuid import UUID
 
+import msgspec
+
 from watchbill.accounting import (
     MAX_SAMPLE_SPAN_MS,
     SUMS,
@@ -102,10 +104,10 @@ WHERE (u.name, u.type, u.category, u.submitted_by, u.priority_class_name, u.node
 """
 _ADD = (
     "INSERT INTO usage_day AS d "
-    f"(tenant_id, cluster_id, workload_id, day, project_id, department_id, {', '.join(SUMS)}) "
-    "SELECT $1, $2, n.* FROM unnest($3::uuid[], $4::date[], $5::int[], $6::int[], "
-    + ", ".join(f"${number}::bigint[]" for number in range(7, 7 + len(SUMS)))
-    + ") AS n ON CONFLICT (tenant_id, workload_id, day, project_id, department_id) DO UPDATE SET "
+    f"(tenant_id, cluster_id, workload_id, {', '.join((*UsageKey._fields, *SUMS))}) "
+    "SELECT $1, $2, n.* FROM unnest($3::uuid[], $4::date[], $5::int[], $6::int[], $7::text[], "
+    + ", ".join(f"${number}::bigint[]" for number in range(8, 8 + len(SUMS)))
+    + f") AS n ON CONFLICT (tenant_id, workload_id, {', '.join(UsageKey._fields)}) DO UPDATE SET "
     + ", ".join(
         f"{name} = least(d.{name}::numeric + excluded.{name}, {MAX_DAY_SUM})::bigint"
         for name in SUMS
@@ -367,7 +369,8 @@ def _by_workload(rows: Sequence[Row], read: Callable[[Row], _T]) -> defaultdict[
 
 
 def _step(row: Row) -> UsageStep:
-    return UsageStep(**{name: row[name] for name in _STEP_FIELDS})
+    values = {name: row[name] for name in _STEP_FIELDS}
+    return UsageStep(**(values | {"gpu_by_model": msgspec.json.decode(row["gpu_by_model"])}))
 
 
 _STEP_FIELDS = UsageStep.__dataclass_fields__

@@ -1,5 +1,6 @@
 """Usage reports: the daily sums within the caller's scope, grouped."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -20,6 +21,7 @@ GROUPS = {
     "namespace": "d.namespace",
     "type": "d.type",
     "category": "nullif(d.category, '')",
+    "gpuModel": "nullif(w.gpu_model, '')",
     "nodePool": "nullif(d.node_pool, '')",
     "priorityClass": "nullif(d.priority_class_name, '')",
     "workload": "d.name",
@@ -97,7 +99,7 @@ def _source(statement: Statement, query: UsageQuery, prices: Prices | None) -> s
     """The sums of the days asked for, whole months as one row each where no group is shorter, and what the
     groups are read from."""
     start, end = (statement.bind(day, "::date") for day in (query.start, query.end))
-    columns = f"tenant_id, workload_id, cluster_id, project_id, department_id, {', '.join(SUMS)}"
+    columns = f"tenant_id, workload_id, cluster_id, project_id, department_id, gpu_model, {', '.join(SUMS)}"
     first, last = _whole_months(query)
     used = {*query.groups, *(predicate.field for predicate in query.predicates)}
     if used & {"day", "week"} or first >= last:
@@ -142,10 +144,11 @@ def _sums(statement: Statement, prices: Prices | None) -> str:
     columns = [f"coalesce(sum(w.{name}), 0) AS {name}" for name in SUMS]
     price = "NULL::float8"
     if prices is not None:
-        pools = statement.bind(list(prices.node_pools), "::text[]")
-        amounts = statement.bind([float(each) for each in prices.node_pools.values()], "::float8[]")
-        default = statement.bind(prices.gpu_hour, "::float8")
-        price = f"coalesce(({amounts})[array_position({pools}, d.node_pool)], {default})"
+        listed = [
+            _price_of(statement, "d.node_pool", prices.node_pools),
+            _price_of(statement, "w.gpu_model", prices.gpu_models),
+        ]
+        price = f"coalesce({', '.join(listed)}, {statement.bind(prices.gpu_hour, '::float8')})"
     return ", ".join(
         [
             *columns,
@@ -153,6 +156,12 @@ def _sums(statement: Statement, prices: Prices | None) -> str:
             f"coalesce(sum(w.allocated_gpu) FILTER (WHERE {price} IS NULL), 0) AS unpriced",
         ]
     )
+
+
+def _price_of(statement: Statement, column: str, prices: Mapping[str, float]) -> str:
+    names = statement.bind(list(prices), "::text[]")
+    amounts = statement.bind([float(price) for price in prices.values()], "::float8[]")
+    return f"({amounts})[array_position({names}, {column})]"
 
 
 def _order(query: UsageQuery, names: list[str]) -> str:

@@ -40,6 +40,14 @@ _MARK_DELETED = (
     "WHERE w.tenant_id = $1 AND w.id = n.id"
 )
 
+BATCH = 1_000
+_CHILDREN = (
+    *("workload_elements", "phase_transition", "usage_sample", "measured_sample"),
+    *("usage_step", "usage_state", "workload_pod"),
+)
+_ACCOUNTS = ("usage_day", "usage_workload")
+"""What is kept longer than the workload, if there ever was one."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Deletion:
@@ -81,7 +89,7 @@ async def workload_delete(
         await change_notify(connection, tenant_id, ends)
     withdrawn = [deletion.id for deletion in deletions if by_id[deletion.id].never_existed]
     if withdrawn:
-        await _remove(connection, tenant_id, withdrawn)
+        await _remove(connection, tenant_id, withdrawn, (*_CHILDREN, *_ACCOUNTS))
     return len(deletions)
 
 
@@ -153,13 +161,6 @@ def _deleted_row(deletion: _Deletion, last_document: bytes, now: datetime) -> tu
     )
 
 
-BATCH = 1_000
-_CHILDREN = (
-    *("workload_elements", "phase_transition", "usage_sample", "measured_sample"),
-    *("usage_step", "usage_state", "workload_pod"),
-)
-
-
 async def workload_purge(db: Database, tenant_id: int, *, keep: timedelta, now: datetime) -> int:
     """Remove workloads deleted before `now - keep`, in batches. Returns how many were removed.
 
@@ -184,9 +185,11 @@ async def workload_purge(db: Database, tenant_id: int, *, keep: timedelta, now: 
             return purged
 
 
-async def _remove(connection: Connection, tenant_id: int, ids: Sequence[UUID]) -> None:
-    """Remove deleted workloads and all that is kept of them."""
-    for table in _CHILDREN:
+async def _remove(
+    connection: Connection, tenant_id: int, ids: Sequence[UUID], tables: Sequence[str] = _CHILDREN
+) -> None:
+    """Remove deleted workloads and what these tables keep of them."""
+    for table in tables:
         await connection.execute(
             f"DELETE FROM {table} WHERE tenant_id = $1 AND workload_id = ANY($2::uuid[])",
             tenant_id,

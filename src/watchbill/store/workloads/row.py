@@ -92,7 +92,7 @@ def make_row(
             "cluster_id": cluster_id,
             "project_id": organisation.project_id,
             "department_id": department_id,
-            "namespace": _text(workload.namespace),
+            "namespace": stored_text(workload.namespace),
             "search": search_text(workload),
             "allocated_gpu": record.usage.gpu_millionths,
             "idle_gpu_hours": _hours(workload.additional_fields.get("idleGpuHours")),
@@ -100,7 +100,7 @@ def make_row(
             "idle_measured_since": _instant(workload.additional_fields.get("idleMeasuredSince")),
             "updated_at": now,
             "deleted_at": None,
-            "k8s_phase": _text(workload.k8s_phase),
+            "k8s_phase": stored_text(workload.k8s_phase),
             "k8s_phase_updated_at": k8s_phase_updated_at,
             "witness_group": record.witness.group,
             "witness_kind": record.witness.kind,
@@ -118,9 +118,9 @@ def _value(field: WorkloadField, value: Any) -> Any:
     """A member of the workload as its column stores it."""
     match field.kind:
         case FieldKind.TEXT:
-            return _text(value) or (None if field.is_nullable else "")
+            return stored_text(value) or (None if field.is_nullable else "")
         case FieldKind.NAMES:
-            return sorted(map(_text, value)) or None
+            return sorted(map(stored_text, value)) or None
     if field.storage is Storage.MILLIONTHS:
         return None if value is None else gpu_millionths(value)
     return value
@@ -128,10 +128,10 @@ def _value(field: WorkloadField, value: Any) -> Any:
 
 def _node_pool_columns(record: Record) -> Columns:
     shares = sorted(record.gpu_millionths_by_node_pool.items())
-    requested = sorted(map(_text, record.workload.requested_node_pools))
+    requested = sorted(map(stored_text, record.workload.requested_node_pools))
     return {
         "requested_node_pools": requested or None,
-        "gpu_node_pools": [_text(pool) for pool, _ in shares] or None,
+        "gpu_node_pools": [stored_text(pool) for pool, _ in shares] or None,
         "gpu_node_pool_shares": [share for _, share in shares] or None,
     }
 
@@ -162,10 +162,10 @@ def search_text(workload: Workload) -> str:
         workload.submitted_by,
         *workload.current_node_pools,
     )
-    return ascii_lower(SEPARATOR.join(_text(field) for field in fields))
+    return ascii_lower(SEPARATOR.join(stored_text(field) for field in fields))
 
 
-def _text(value: str | None) -> str:
+def stored_text(value: str | None) -> str:
     """Text as a column can hold it: without NUL, and short enough for an index entry."""
     return (value or "").replace("\0", "\ufffd")[:MAX_TEXT_LENGTH]
 

@@ -41,8 +41,9 @@ MAX_BATCH_READINGS = 2 * BATCH_READINGS
 """An agent fills a batch up to `BATCH_READINGS`, and one workload may not fit any better."""
 MAX_NESTING = 32
 """Of what the contract leaves open: writers and readers of JSON go down one call a level."""
+MAX_GPU_MODELS = 100
 MAX_NODE_POOLS = 100
-"""Of one workload: each is a group of every answer by node pool."""
+"""Of one workload: each is a group of answers."""
 TEXT_CHARACTERS = 1024 * 1024
 """Of all messages of an item's transitions, and of all names of its elements."""
 DOCUMENT_BYTES = 256 * 1024
@@ -51,6 +52,7 @@ TOO_LARGE = "The record is larger than 256 KiB."
 
 MAX_CORES = 1e9
 MAX_LABEL_CHARACTERS = 200
+MAX_MODEL_CHARACTERS = 63
 _INT32 = 2**31 - 1
 
 _USAGE_BOUNDS: Mapping[str, float] = {
@@ -69,7 +71,7 @@ _WORKLOAD_BOUNDS: Mapping[str, float] = {
     "idle_gpus": MAX_GPUS,
 }
 _REQUIRED = frozenset(
-    {"pod_count", "running_pod_count", "gpu_millionths", "gpu_memory_request_bytes", "running_pods"}
+    {"pod_count", "running_pod_count", "gpu_memory_request_bytes", "running_pods"}
 )
 """These become 0 where they are impossible; every other one becomes unknown."""
 
@@ -166,6 +168,10 @@ def _repair_record(
     ):
         left_out.append("GPUs by node pool")
         shares = {}
+    models = record.gpu_millionths_by_model
+    if models and not _is_division(models, usage.gpu_millionths):
+        left_out.append("GPUs by model")
+        models = {}
     total = record.elements_total
     if not 0 <= total <= MAX_COUNT:
         left_out.append("number of elements")
@@ -175,6 +181,7 @@ def _repair_record(
         workload=workload,
         usage=usage,
         gpu_millionths_by_node_pool=shares,
+        gpu_millionths_by_model=models,
         elements_total=total,
     )
 
@@ -201,9 +208,20 @@ def _repair_pod(pod: WorkloadPod, observed_at: datetime, latest: datetime) -> Wo
     if not _is_time(pod.created_at, latest):
         wrong["created_at"] = observed_at
     held = pod.allocated_resources
-    if held is not None and not _is_number(held.gpu, MAX_GPUS):
+    if held is not None and held.gpu is not None and not _is_number(held.gpu, MAX_GPUS):
         wrong["allocated_resources"] = None
     return replace(pod, **wrong) if wrong else pod
+
+
+def _is_division(shares: Mapping[str, int], total: int | None) -> bool:
+    """A few names, each with a part of the total, which is about what they add up to."""
+    return (
+        len(shares) <= MAX_GPU_MODELS
+        and all(len(name) <= MAX_MODEL_CHARACTERS for name in shares)
+        and all(0 < share <= _USAGE_BOUNDS["gpu_millionths"] for share in shares.values())
+        and total is not None
+        and abs(sum(shares.values()) - total) <= MAX_NODE_POOLS
+    )
 
 
 def _repair_workload(
@@ -219,8 +237,9 @@ def _repair_workload(
         changes["guaranteed_runtime_ends_at"] = None
     if workload.priority is not None and abs(workload.priority) > _INT32:
         changes["priority"] = None
-    if not _is_number(workload.allocated_resources.gpu, MAX_GPUS):
-        changes["allocated_resources"] = replace(workload.allocated_resources, gpu=0.0)
+    allocated = workload.allocated_resources
+    if allocated.gpu is not None and not _is_number(allocated.gpu, MAX_GPUS):
+        changes["allocated_resources"] = replace(allocated, gpu=None)
     for name in ("current_node_pools", "requested_node_pools"):
         if len(getattr(workload, name)) > MAX_NODE_POOLS:
             changes[name] = getattr(workload, name)[:MAX_NODE_POOLS]

@@ -26,7 +26,7 @@ from watchbill.store.workloads.changes import change_notify
 from watchbill.store.workloads.document import DOCUMENT_FORMAT
 from watchbill.store.workloads.pod_write import PodUpdate, pod_write
 from watchbill.store.workloads.quotas import within_quota
-from watchbill.store.workloads.row import Columns, OrganisationIds, make_row
+from watchbill.store.workloads.row import Columns, OrganisationIds, make_row, stored_text
 from watchbill.store.workloads.validation import DOCUMENT_BYTES, TOO_LARGE
 from watchbill.workload import Phase, Transition, Usage, gpu_millionths
 
@@ -310,6 +310,7 @@ _STEP_TYPES = {
     "idle_mean_since": "timestamptz",
     "cpu_cores": "double precision",
     "memory_bytes": "bigint",
+    "gpu_by_model": "jsonb",
 }
 """What usage is accounted from, by column."""
 _STEP_COLUMNS = ", ".join(_STEP_TYPES)
@@ -343,12 +344,13 @@ def _step(change: _Change) -> tuple[object, ...]:
         row["project_id"],
         row["department_id"],
         gpu_millionths(min(max(0.0, (requested.request if requested else None) or 0.0), MAX_GPUS)),
-        row["allocated_gpu"],
+        row["allocated_gpu"] or 0,  # what is not known is counted for nobody
         row["idle_allocated_gpu"],
         row["idle_gpu_hours"] or 0.0,
         row["idle_mean_since"],
         usage.cpu_request_cores or 0.0,
         usage.cpu_memory_request_bytes or 0,
+        _models(change.upsert.record.gpu_millionths_by_model),
     )
 
 
@@ -363,6 +365,13 @@ def _pod_updates(changes: Iterable[_Change]) -> list[PodUpdate]:
         for change in changes
         if change.upsert.pods is not None
     ]
+
+
+def _models(shares: Mapping[str, int]) -> str:
+    """As JSON, with names that the database can hold."""
+    return msgspec.json.encode(
+        {stored_text(name): share for name, share in shares.items()}
+    ).decode()
 
 
 async def _write_elements(

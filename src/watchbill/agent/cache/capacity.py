@@ -1,0 +1,186 @@
+"""The nodes' capacity, by node pool: physical GPUs that new pods can have, and those that they cannot. Pure."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from watchbill.agent.cache.cluster import ClusterView, NodeOffer
+from watchbill.kinds.derivation.placement import node_pool_of
+from watchbill.kinds.objects.gpu_units import (
+    GPU_MEMORY_LABEL,
+    accelerators,
+    gpus_of,
+    label_bytes,
+    physical_gpus,
+    unit_bytes,
+    unit_of,
+    whole_number,
+)
+from watchbill.kinds.objects.quantity import Amount
+from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.protocol import (
+    MAX_GPUS,
+    MAX_NODE_POOLS,
+    MAX_POOL_BYTES,
+    AcceleratorCount,
+    NodePoolCapacity,
+    UnusableGpus,
+)
+
+MAX_NODE_GPUS = 10_000
+_SHOWN_NODES = 3
+
+Amounts = tuple[tuple[str, Amount], ...]
+
+
+@dataclass(slots=True)
+class _Sum:
+    """None = a part of it is not known."""
+
+    gpus: Fraction | None = Fraction(0)
+
+    def add(self, gpus: Fraction | None) -> None:
+        self.gpus = None if self.gpus is None or gpus is None else self.gpus + gpus
+
+    @property
+    def number(self) -> float | None:
+        return None if self.gpus is None or self.gpus > MAX_GPUS else float(self.gpus)
+
+
+@dataclass(slots=True)
+class _Pool:
+    nodes: int = 0
+    usable: _Sum = field(default_factory=_Sum)
+    cordoned: _Sum = field(default_factory=_Sum)
+    unreachable: _Sum = field(default_factory=_Sum)
+    lost: _Sum = field(default_factory=_Sum)
+    memory_bytes: int | None = 0
+    accelerators: Counter[str] = field(default_factory=Counter)
+    unusable_accelerators: Counter[str] = field(default_factory=Counter)
+
+
+def node_pools(view: ClusterView, settings: DeriveSettings) -> tuple[NodePoolCapacity, ...]:
+    """Every pool with its nodes. The memory is stated only if every usable node with GPUs tells it.
+
+    The GPUs of nodes that state what cannot be are not counted: `impossible_nodes` names these.
+    """
+    pools: dict[str, _Pool] = {}
+    for name, labels in view.node_labels.items():
+        pool = pools.setdefault(node_pool_of(labels, settings), _Pool())
+        pool.nodes += 1
+        offer = view.node_offers[name]
+        if _is_possible(offer, labels, settings.gpu_resources):
+            _add(pool, offer, labels, settings.gpu_resources)
+    return tuple(_capacity(name, pool) for name, pool in sorted(pools.items())[:MAX_NODE_POOLS])
+
+
+def impossible_nodes(view: ClusterView, settings: DeriveSettings) -> str | None:
+    """A sentence about nodes that state more GPUs, or more memory of one, than any has; None without any."""
+    names = sorted(
+        name
+        for name, labels in view.node_labels.items()
+        if not _is_possible(view.node_offers[name], labels, settings.gpu_resources)
+    )
+    if not names:
+        return None
+    shown = ", ".join(names[:_SHOWN_NODES]) + (", …" if len(names) > _SHOWN_NODES else "")
+    return f"{len(names)} nodes state impossible GPUs, which are not counted: {shown}"
+
+
+def _is_possible(
+    offer: NodeOffer, labels: Mapping[str, str], gpu_resources: tuple[str, ...]
+) -> bool:
+    units = _amounts(offer.capacity)
+    for name, amount in _amounts(offer.allocatable).items():
+        units[name] = max(amount, units.get(name, 0))
+    if any(
+        amount > MAX_GPUS and unit_of(name, labels, gpu_resources) for name, amount in units.items()
+    ):
+        return False
+    gpus = physical_gpus(units.items(), labels, gpu_resources)
+    if gpus is not None and gpus > MAX_NODE_GPUS:
+        return False
+    stated = labels.get(GPU_MEMORY_LABEL, "")
+    is_number = stated.isascii() and stated.isdigit() and stated.strip("0")
+    return not is_number or label_bytes(labels, GPU_MEMORY_LABEL) is not None
+
+
+def _add(
+    pool: _Pool, offer: NodeOffer, labels: Mapping[str, str], gpu_resources: tuple[str, ...]
+) -> None:
+    capacity = _amounts(offer.capacity)
+    allocatable = _amounts(offer.allocatable)
+    # Of what a node has, it cannot offer more than that.
+    offered = tuple(
+        (name, min(amount, capacity.get(name, 0))) for name, amount in allocatable.items()
+    )
+    missing = tuple(
+        (name, amount - dict(offered).get(name, 0)) for name, amount in capacity.items()
+    )
+    gpus = physical_gpus(capacity.items(), labels, gpu_resources)
+    others = accelerators(capacity.items(), gpu_resources)
+    usable = accelerators(offered, gpu_resources)
+    if not offer.is_ready or offer.is_cordoned:
+        (pool.cordoned if offer.is_ready else pool.unreachable).add(gpus)
+        pool.unusable_accelerators.update(others)
+        return
+    lost = gpus_of(missing, labels, gpu_resources)
+    pool.lost.add(lost)
+    pool.usable.add(None if gpus is None or lost is None else gpus - lost)
+    pool.accelerators.update(usable)
+    pool.unusable_accelerators.update(
+        {kind: count - usable.get(kind, 0) for kind, count in others.items()}
+    )
+    size = _memory_bytes(offered, labels, gpu_resources)
+    known = pool.memory_bytes
+    pool.memory_bytes = None if known is None or size is None else known + size
+
+
+def _capacity(name: str, pool: _Pool) -> NodePoolCapacity:
+    unusable = UnusableGpus(
+        cordoned=pool.cordoned.number, unreachable=pool.unreachable.number, lost=pool.lost.number
+    )
+    memory = pool.memory_bytes
+    types = sorted(pool.accelerators.keys() | pool.unusable_accelerators.keys())
+    return NodePoolCapacity(
+        node_pool=name,
+        nodes=pool.nodes,
+        gpus=pool.usable.number,
+        unusable_gpus=None
+        if unusable == UnusableGpus(cordoned=0, unreachable=0, lost=0)
+        else unusable,
+        accelerators=tuple(
+            AcceleratorCount(
+                type=kind,
+                usable=min(pool.accelerators[kind], MAX_GPUS),
+                unusable=min(pool.unusable_accelerators[kind], MAX_GPUS),
+            )
+            for kind in types
+        ),
+        gpu_memory_bytes=memory if memory and memory <= MAX_POOL_BYTES else None,
+    )
+
+
+def _amounts(resources: Mapping[str, Any]) -> dict[str, Amount]:
+    """Device counts are whole numbers; anything else is more than any node has."""
+    return {
+        name: MAX_GPUS + 1 if (count := whole_number(value)) is None else count
+        for name, value in sorted(resources.items())
+        if "/" in name
+    }
+
+
+def _memory_bytes(
+    offered: Amounts, labels: Mapping[str, str], gpu_resources: tuple[str, ...]
+) -> int | None:
+    total = 0
+    for resource, amount in offered:
+        unit = unit_of(resource, labels, gpu_resources) if amount else None
+        if unit is not None:
+            size = unit_bytes(resource, unit, labels)
+            if size is None:
+                return None
+            total += size * int(amount)
+    return total

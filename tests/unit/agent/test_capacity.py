@@ -1,0 +1,82 @@
+"""Capacity of node pools: what new pods can have, and what is there and cannot be had."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.unit.agent.test_cache import Filled, made
+from watchbill.agent.cache.capacity import node_pools
+from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.protocol import AcceleratorCount, NodePoolCapacity, UnusableGpus
+
+GPU = "nvidia.com/gpu"
+SETTINGS = DeriveSettings(cluster_id=UUID(int=1))
+
+
+def node(
+    name: str,
+    capacity: dict[str, str],
+    allocatable: dict[str, str] | None = None,
+    *,
+    ready: str = "True",
+    cordoned: bool = False,
+    **labels: str,
+) -> dict[str, Any]:
+    status = {
+        "capacity": capacity,
+        "allocatable": capacity if allocatable is None else allocatable,
+        "conditions": [{"type": "Ready", "status": ready}],
+    }
+    found = made("Node", name, namespace="", status=status)
+    found["metadata"]["labels"] = {f"{GPU}.{key}": value for key, value in labels.items()}
+    return found | {"spec": {"unschedulable": True} if cordoned else {}}
+
+
+def pool(*nodes: dict[str, Any]) -> NodePoolCapacity:
+    filled = Filled()
+    for each in nodes:
+        filled.put(each)
+    (found,) = node_pools(filled.cache.cluster, SETTINGS)
+    return found
+
+
+def test_gpus_that_new_pods_cannot_have_are_told_apart() -> None:
+    eight = {GPU: "8"}
+    found = pool(
+        node("a", eight),
+        node("b", eight, {GPU: "7"}),
+        node("c", eight, ready="Unknown"),
+        node("d", eight, cordoned=True),
+        node("e", {"amd.com/gpu": "8"}, {"amd.com/gpu": "6"}),
+    )
+    assert (found.nodes, found.gpus) == (5, 15)
+    assert found.unusable_gpus == UnusableGpus(cordoned=8, unreachable=8, lost=1)
+    assert found.accelerators == (AcceleratorCount(type="AMD GPU", usable=6, unusable=2),)
+
+
+def test_five_physical_gpus_however_they_are_cut_read_five() -> None:
+    found = pool(
+        node("a", {GPU: "1"}),
+        node("b", {GPU: "4"}, replicas="4", product="Tesla-T4-SHARED"),
+        node("c", {f"{GPU}.shared": "10"}, **{"replicas": "10", "sharing-strategy": "mps"}),
+        node("d", {GPU: "7"}, product="NVIDIA-H100-NVL-MIG-1g.12gb"),
+        node("e", {GPU: "0", "nvidia.com/mig-3g.20gb": "2"}),
+    )
+    assert (found.gpus, found.unusable_gpus) == (5, None)
+
+
+@pytest.mark.parametrize("count", ["-3", "1e50", "many", "9" * 30])
+def test_a_node_whose_units_are_not_known_makes_its_pool_unknown_and_no_other(count: str) -> None:
+    assert pool(node("a", {GPU: "8"}), node("b", {f"{GPU}.shared": "4"})).gpus is None
+    impossible = pool(node("a", {GPU: "8"}), node("b", {GPU: count}))
+    assert (impossible.nodes, impossible.gpus) == (2, 8.0), "it is told by name"
+    assert pool(node("a", {GPU: "8"}), node("b", {"example.com/nic": count})).gpus == 8
+
+
+def test_the_memory_of_slices_and_shared_gpus_is_that_of_the_cards() -> None:
+    gib = 1024**3
+    shared = node("a", {GPU: "4"}, replicas="4", product="Tesla-T4-SHARED", memory="16384")
+    assert pool(shared).gpu_memory_bytes == 16 * gib
+    single = node("a", {GPU: "7"}, product="NVIDIA-H100-NVL-MIG-1g.12gb", memory="11264")
+    assert pool(single).gpu_memory_bytes == 7 * 11 * gib
