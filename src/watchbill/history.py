@@ -20,20 +20,16 @@ def new_transitions(
     *,
     phase: Phase,
     observed_at: datetime,
-    latest: datetime | None = None,
 ) -> list[Transition]:
     """The transitions that follow the last known one, ending at the present phase.
 
     Objects state times in whole seconds, and a restarted agent reports a whole history again. So what follows
     `last` in the history is new or, where it is not in there, what is later. A phase that no history mentions
-    was entered when it was observed. Times after `latest`, if given, count as `latest`.
+    was entered when it was observed.
     """
     fresh: list[Transition] = []
     previous = last
-    for entry in _after(last, history):
-        transition = entry
-        if latest is not None and entry.at > latest:
-            transition = msgspec.structs.replace(entry, at=latest)
+    for transition in _after(last, history):
         if previous is None or (
             transition.phase is not previous.phase and transition.at >= previous.at
         ):
@@ -44,6 +40,22 @@ def new_transitions(
         message = history[-1].message if history and history[-1].phase is phase else None
         fresh.append(Transition(phase=phase, at=at, message=message))
     return fresh
+
+
+def not_after(
+    transitions: Sequence[Transition], latest: datetime, last: Transition | None
+) -> list[Transition]:
+    """The transitions in times that a clock which shows `latest` has reached, and never before `last`.
+
+    What is new is decided before this, by the times that the objects state: otherwise a clock that is behind
+    would find the same transitions new again and again.
+    """
+    told = []
+    for transition in transitions:
+        at = min(transition.at, latest)
+        last = msgspec.structs.replace(transition, at=at if last is None else max(at, last.at))
+        told.append(last)
+    return told
 
 
 def _after(last: Transition | None, history: Sequence[Transition]) -> Sequence[Transition]:

@@ -13,6 +13,7 @@ from watchbill.history import (
     apply_transition,
     finish_intervals,
     new_transitions,
+    not_after,
     start_intervals,
 )
 from watchbill.workload import Phase, Transition
@@ -108,7 +109,7 @@ def step(phase: Phase, seconds: float) -> Transition:
 def new_now(
     last: Transition | None, history: Sequence[Transition], *, phase: Phase
 ) -> list[Transition]:
-    return new_transitions(last, history, phase=phase, observed_at=NOW, latest=NOW)
+    return not_after(new_transitions(last, history, phase=phase, observed_at=NOW), NOW, last)
 
 
 def test_at_first_sight_the_whole_history_is_new() -> None:

@@ -80,6 +80,8 @@ def _draft(rng: random.Random, names: NameGenerator, framework: Framework, now: 
     (stage,) = rng.choices(stages, weights)
     if stage == "updating" and not framework.can_update:
         stage = "running"
+    if stage == "stopped" and not framework.can_stop:
+        stage = "running"
     return _Draft(workload, stage)
 
 

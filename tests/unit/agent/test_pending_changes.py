@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
@@ -63,6 +64,29 @@ def test_only_the_newest_record_travels_but_every_transition() -> None:
         Phase.DEGRADED,
     ]
     assert item.record_hash == record_hash(item.record)
+
+
+@pytest.mark.parametrize("skew_seconds", [-7200, -5, 0, 5, 7200])
+def test_a_history_is_told_once_whatever_the_agents_clock_shows(skew_seconds: int) -> None:
+    """The objects' times are the cluster's; a clock that is behind has not reached them."""
+    pending = PendingChanges()
+    steps = (step(Phase.CREATING, 0), step(Phase.PENDING, 1), step(Phase.RUNNING, 3))
+    for seconds in (3, 4, 6, 20, 90):
+        pending.update(ROOT, derived(Phase.RUNNING, *steps), at(seconds + skew_seconds))
+    pending.update(
+        ROOT, derived(Phase.FAILED, *steps, step(Phase.FAILED, 95)), at(95 + skew_seconds)
+    )
+    (item,) = batch(pending).items
+    assert isinstance(item, Upsert)
+    assert [told.phase for told in item.transitions] == [
+        Phase.CREATING,
+        Phase.PENDING,
+        Phase.RUNNING,
+        Phase.FAILED,
+    ]
+    times = [told.at for told in item.transitions]
+    assert times == sorted(times)
+    assert times[-1] <= at(95 + max(0, skew_seconds))
 
 
 def test_a_batch_that_was_not_taken_is_told_again_with_what_came_meanwhile() -> None:

@@ -17,7 +17,7 @@ import msgspec
 
 from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.agent.stream.pod_changes import PodHashes, pod_changes
-from watchbill.history import new_transitions
+from watchbill.history import new_transitions, not_after
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import (
     Delete,
@@ -61,6 +61,8 @@ class WorkloadState:
     acknowledged: str | None = None
     refused: str | None = None
     last: Transition | None = None
+    last_stated: Transition | None = None
+    """The same at the time that the objects state, which a clock that is behind has not reached."""
     pending: list[Transition] = field(default_factory=list)
     initial_transitions: int = 0
     """How many of `pending` are the history that the objects had when first seen."""
@@ -133,18 +135,18 @@ class PendingChanges:
         """A workload was derived again; `is_last`: it is about to be deleted and cannot be derived later."""
         state = self.workloads.setdefault(root, WorkloadState(is_compared=self.is_synced))
         record = derived.record
-        added = new_transitions(
-            state.last,
+        stated = new_transitions(
+            state.last_stated,
             derived.transitions,
             phase=record.workload.phase,
             observed_at=now,
-            latest=now,
         )
+        added = not_after(stated, now, state.last)
         if state.last is None:
             state.initial_transitions = len(added)
         state.pending += added
         if added:
-            state.last = added[-1]
+            state.last, state.last_stated = added[-1], stated[-1]
         encoded = canonical_bytes(record)
         new_hash = hash_of(encoded)
         if new_hash != state.hash:
