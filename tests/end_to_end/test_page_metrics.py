@@ -57,3 +57,25 @@ async def test_many_devices_are_a_heat_map(tab: Tab) -> None:
     await page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 1)
     await expect(chart.locator(".heatmap p")).to_contain_text("GPU 0000003f")
     await expect(chart.locator(".heatmap p")).to_contain_text("83 %")
+
+
+async def test_two_workloads_are_drawn_into_one_chart(tab: Tab) -> None:
+    """Found by name, kept in the address, and taken away again."""
+    page = tab.page
+    await tab.log_in(f"/workloads/{UUID(int=5)}?tab=metrics")
+    name = await page.locator("h1").first.inner_text()
+    await page.get_by_label("Compare with").fill("no-workload-has-this-name")
+    await page.get_by_role("button", name="Compare", exact=True).click()
+    await expect(page.get_by_role("alert")).to_contain_text("No workload is named")
+    await page.goto(f"{tab.server.url}/workloads/{UUID(int=6)}")
+    other = await page.locator("h1").first.inner_text()
+    await page.goto(f"{tab.server.url}/workloads/{UUID(int=5)}?tab=metrics")
+    await page.get_by_label("Compare with").fill(other)
+    await page.get_by_role("button", name="Compare", exact=True).click()
+    chart = page.locator(".chart", has_text="Allocated GPUs")
+    await expect(chart.locator(".legend-item")).to_have_count(2)
+    await expect(chart.locator(".legend-item").nth(0)).to_contain_text(name)
+    await expect(chart.locator(".legend-item").nth(1)).to_contain_text(other)
+    assert f"compare={UUID(int=6)}" in page.url
+    await page.get_by_role("button", name=f"Do not compare with {other}").click()
+    await expect(chart.locator(".legend-item")).to_have_count(1)

@@ -2,18 +2,27 @@
 
 import { serverNow } from "../api/server_clock";
 import { lazy, Suspense } from "preact/compat";
-import { getMetrics } from "../api/routes";
+import { getMetrics, getWorkload } from "../api/routes";
 import type { Cluster, Measurement, Workload } from "../api/shapes";
 import { useLiveQuery } from "../hooks/live_query";
 import { FindingText } from "../components/finding";
 import { gpuMeasurement } from "../model/cluster_health";
 import { localInstant } from "../model/format";
-import { CHARTS, INFERENCE_CHARTS, chartState, type ChartSpec, type ChartState } from "../model/metrics";
+import {
+  CHARTS,
+  INFERENCE_CHARTS,
+  chartState,
+  comparedState,
+  type ChartSpec,
+  type ChartState,
+  type ComparedMeasurements,
+} from "../model/metrics";
 import { RANGES, type Span } from "../model/detail_view";
 import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { useClusters } from "../clusters/context";
 import { useMe } from "../session";
 import { useIsDark } from "../theme";
+import { Compare } from "./compare";
 import { useDetailView } from "./use_detail_view";
 
 const Chart = lazy(() => import("./chart"));
@@ -27,8 +36,8 @@ const LEAST_SAMPLES = 48;
 /** Agents report larger workloads as a whole only. */
 const MAX_DEVICES = 512;
 
-function samplesFor(workload: Workload): number {
-  const gpus = Math.max(1, workload.allocatedResources?.gpu ?? 1);
+function samplesFor(allocatedGpus: number | null | undefined): number {
+  const gpus = Math.max(1, allocatedGpus ?? 1);
   return Math.round(Math.max(LEAST_SAMPLES, Math.min(SAMPLES, DEVICE_SAMPLES / gpus)));
 }
 const TYPES_PER_REQUEST = 10;
@@ -42,41 +51,57 @@ function rangeOf(workload: Workload, length: number | undefined, lastKnown: numb
 }
 
 export function Metrics({ workload }: { readonly workload: Workload }) {
-  const [{ range: word, zoom }, setDetailView] = useDetailView();
+  const [{ range: word, zoom, compared }, setDetailView] = useDetailView();
   const defaultRange = workload.deletedAt === null ? "1h" : "life";
   const chosen = RANGES.find((range) => range.word === (word ?? defaultRange))!;
   const isDark = useIsDark();
   const cluster = useClusters().byId.get(workload.clusterId);
   const charts = workload.category === "Deploy" ? [...CHARTS, ...INFERENCE_CHARTS] : CHARTS;
-  const key = `metrics ${workload.id} ${chosen.word} ${zoom?.start} ${zoom?.end}`;
+  const key = `metrics ${workload.id} ${chosen.word} ${zoom?.start} ${zoom?.end} ${compared}`;
   const { data, error, at, refresh } = useLiveQuery(
     key,
     async (signal) => {
       const lastKnown = Math.min(serverNow(), Date.parse(cluster?.lastContactAt ?? "") || serverNow());
       const range = zoom ?? rangeOf(workload, chosen.length, lastKnown);
-      return { range, measurements: await fetchMeasurements(workload.id, charts, range, samplesFor(workload), signal) };
+      const others = await Promise.all(compared.map((id) => getWorkload(id, signal)));
+      const all = await Promise.all(
+        [workload, ...others].map(async ({ id, name, allocatedResources }) => ({
+          id,
+          name,
+          measurements: await fetchMeasurements(id, charts, range, samplesFor(allocatedResources?.gpu), signal),
+        })),
+      );
+      return { range, others, all };
     },
     zoom === undefined ? 15_000 : undefined,
   );
   return (
     <>
-      <div class="ranges" role="group" aria-label="Time range">
-        {RANGES.map((range) => (
-          <button
-            key={range.word}
-            type="button"
-            class="button"
-            aria-pressed={zoom === undefined && range === chosen}
-            onClick={() => setDetailView({ range: range.word, zoom: undefined })}
-          >
-            {range.label}
-          </button>
-        ))}
-        {zoom !== undefined && (
-          <button type="button" class="button is-primary" onClick={() => setDetailView({ zoom: undefined })}>
-            {localInstant(new Date(zoom.start).toISOString())} … · reset
-          </button>
-        )}
+      <div class="metrics-head">
+        <div class="ranges" role="group" aria-label="Time range">
+          {RANGES.map((range) => (
+            <button
+              key={range.word}
+              type="button"
+              class="button"
+              aria-pressed={zoom === undefined && range === chosen}
+              onClick={() => setDetailView({ range: range.word, zoom: undefined })}
+            >
+              {range.label}
+            </button>
+          ))}
+          {zoom !== undefined && (
+            <button type="button" class="button is-primary" onClick={() => setDetailView({ zoom: undefined })}>
+              {localInstant(new Date(zoom.start).toISOString())} … · reset
+            </button>
+          )}
+        </div>
+        <Compare
+          workload={workload}
+          others={data?.others ?? []}
+          ids={compared}
+          onIds={(ids) => setDetailView({ compared: ids })}
+        />
       </div>
       <StaleBar error={data === undefined ? undefined : error} at={at} retry={refresh} />
       {data === undefined ? (
@@ -89,7 +114,7 @@ export function Metrics({ workload }: { readonly workload: Workload }) {
         <Charts
           key={String(isDark)}
           charts={charts}
-          measurements={data.measurements}
+          workloads={data.all}
           range={data.range}
           cluster={cluster}
           gpus={workload.allocatedResources?.gpu ?? 0}
@@ -118,15 +143,20 @@ async function fetchMeasurements(
 
 interface ChartsProps {
   readonly charts: readonly ChartSpec[];
-  readonly measurements: readonly Measurement[];
+  /** The workload, and those that it is compared with. */
+  readonly workloads: readonly ComparedMeasurements[];
   readonly range: Span;
   readonly cluster: Cluster | undefined;
   readonly gpus: number;
   readonly onZoom: (start: number, end: number) => void;
 }
 
-function Charts({ charts, measurements, range, cluster, gpus, onZoom }: ChartsProps) {
-  const all = charts.map((spec) => ({ spec, state: chartState(spec, measurements) }));
+function Charts({ charts, workloads, range, cluster, gpus, onZoom }: ChartsProps) {
+  const [first] = workloads as [ComparedMeasurements];
+  const all = charts.map((spec) => ({
+    spec,
+    state: workloads.length > 1 ? comparedState(spec, workloads) : chartState(spec, first.measurements),
+  }));
   const drawn = all.filter(({ state }) => state.kind === "lines");
   const empty = all.filter(({ state }) => state.kind !== "lines");
   return (

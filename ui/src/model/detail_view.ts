@@ -25,7 +25,12 @@ export interface DetailView {
   readonly range: string | undefined;
   /** A range selected on a chart; it takes precedence over `range`. */
   readonly zoom: Span | undefined;
+  /** Ids of the workloads whose charts are drawn into this one's. */
+  readonly compared: readonly string[];
 }
+
+/** With this one, as many as there are colours of lines. */
+export const MOST_COMPARED = 4;
 
 export function readDetailView(query: URLSearchParams): DetailView {
   const word = query.get("tab");
@@ -36,6 +41,7 @@ export function readDetailView(query: URLSearchParams): DetailView {
     tab: TABS.find((tab) => tab.toLowerCase() === word) ?? "Overview",
     range: RANGES.find(({ word }) => word === range)?.word,
     zoom: start < end ? { start, end } : undefined,
+    compared: [...new Set((query.get("compare") ?? "").split(",").filter(Boolean))].slice(0, MOST_COMPARED),
   };
 }
 
@@ -48,6 +54,7 @@ export function detailViewUrl(url: string, detailView: DetailView): string {
     range: detailView.range,
     from: detailView.zoom && new Date(detailView.zoom.start).toISOString(),
     to: detailView.zoom && new Date(detailView.zoom.end).toISOString(),
+    compare: detailView.compared.length === 0 ? undefined : detailView.compared.join(","),
   };
   for (const [name, value] of Object.entries(parameters)) {
     if (value === undefined) query.delete(name);

@@ -92,6 +92,24 @@ export function chartState(spec: ChartSpec, measurements: readonly Measurement[]
   return { kind: "empty" };
 }
 
+export interface ComparedMeasurements {
+  readonly id: string;
+  readonly name: string;
+  readonly measurements: readonly Measurement[];
+}
+
+/** One line for each workload: of the chart's first metric, and of the workload as a whole. */
+export function comparedState(spec: ChartSpec, workloads: readonly ComparedMeasurements[]): ChartState {
+  const [type] = Object.keys(spec.lines) as [string];
+  const first: ChartSpec = { ...spec, lines: { [type]: spec.lines[type] ?? "" } };
+  const states = workloads.map(({ measurements }) => chartState(first, measurements));
+  const lines = states.flatMap((state, index) => {
+    const whole = state.kind === "lines" ? state.lines.find(({ isThin }) => !isThin) : undefined;
+    return whole === undefined ? [] : [{ ...whole, id: workloads[index]!.id, label: workloads[index]!.name }];
+  });
+  return lines.length > 0 ? { kind: "lines", lines } : (states.find(({ kind }) => kind !== "lines") ?? { kind: "empty" });
+}
+
 function lineOf(spec: ChartSpec, measurement: Measurement): Line {
   const gpu = measurement.labels?.["gpu"];
   const quantile = measurement.labels?.["quantile"];
