@@ -8,7 +8,7 @@ RUN := .make/run
 
 COUNT ?= 2000
 
-.PHONY: demo test check fmt bench drills release histories faults clean help
+.PHONY: demo test check fmt bench million drills release histories faults clean help
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -61,6 +61,9 @@ release: $(DEV) ## dist/: wheel, sdist, manifests, bill of materials, checksums;
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python deploy/release.py dist
+
+million: $(DEV) ## how long every kind of question takes over a million workloads; ARGS="--live 1000000"
+	$(BIN)/python -m bench.targets $(ARGS)
 
 clean: ## forget what was installed and built
 	rm -rf $(VENV) .make dist build src/watchbill/api/page

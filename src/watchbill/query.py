@@ -31,6 +31,7 @@ OPERATORS: dict[str, str] = {
     "=$": "ends with",
 }
 ORDER_OPERATORS = frozenset({"==", "!=", "<=", ">="})
+RANGE_OPERATORS = ORDER_OPERATORS - {"!="}
 NEGATIVE_OPERATORS = frozenset({"!=", "!@"})
 """They also match rows that have no value."""
 

@@ -267,7 +267,7 @@ async def test_random_queries_agree(
     sizes = set()
     for number in range(QUERIES):
         query = random_query(rng, rows)
-        few, first = rng.choice(((10_000, 20_000), (9, 300), (9, 60)))
+        few, first = rng.choice(((10_000, 8_000), (9, 300), (9, 60)))
         expected = naive_list(rows, query)
         end = query.offset + query.limit
         monkeypatch.setattr(searching, "MAX_CANDIDATES", few)

@@ -18,7 +18,12 @@ from watchbill.store.workloads.document import (
     finish_document,
     fitting,
 )
-from watchbill.store.workloads.select import PENDING_SECONDS, RUNNING_SECONDS, conditions
+from watchbill.store.workloads.select import (
+    CLUSTER_JOIN,
+    PENDING_SECONDS,
+    RUNNING_SECONDS,
+    conditions,
+)
 from watchbill.workload import GPU_MILLIONTHS
 
 _RUNNING_HOURS = (
@@ -27,11 +32,6 @@ _RUNNING_HOURS = (
 )
 IDLE_HOURS = f"(coalesce(w.idle_gpu_hours, 0) + coalesce({_RUNNING_HOURS}, 0))"
 """Never NULL: where it is unknown whether GPUs idle now, the hours counted before are all there are."""
-_SUMS = (
-    f"count(*) AS total, coalesce(sum(w.idle_allocated_gpu), 0) / {GPU_MILLIONTHS}.0 AS gpus, "
-    f"coalesce(sum({IDLE_HOURS}), 0) AS hours"
-)
-
 
 MAX_OWNERS = 50
 MAX_IDLE_HOURS = 10_000
@@ -60,46 +60,70 @@ async def idle_list(
     statement = conditions(scope, query, now)
     statement.needs_cluster = True
     statement.conditions.append("w.idle_allocated_gpu > 0")
-    matching = f"FROM {statement.source} WHERE {statement.where}"
-    counting = f"SELECT {_SUMS} {matching}"
-    owning = (
-        f"SELECT nullif(w.submitted_by, '') AS owner, {_SUMS} {matching} "
-        f"GROUP BY owner ORDER BY hours DESC, owner LIMIT {MAX_OWNERS}"
-    )
-    parameters = list(statement.parameters)
     offset = statement.bind(query.offset, "::bigint")
-    listing = (
-        f"SELECT w.id, w.revision, {PENDING_SECONDS}, {RUNNING_SECONDS}, {IDLE_HOURS}, "
-        f"octet_length(w.document) AS bytes {matching} "
-        f"ORDER BY 5 DESC, w.id LIMIT {query.limit} OFFSET {offset}"
-    )
     async with db.acquire(scope.tenant_id) as connection:
-        sums = await connection.fetchrow(counting, *parameters)
-        owners = await connection.fetch(owning, *parameters)
-        rows = await connection.fetch(listing, *statement.parameters)
-        rows = rows[: fitting(row["bytes"] for row in rows)]
-        revisions = [(row["id"], row["revision"]) for row in rows]
+        rows = await connection.fetch(
+            _IDLE.format(
+                matching=f"FROM {statement.source} WHERE {statement.where}",
+                page=f"LIMIT {query.limit} OFFSET {offset}",
+            ),
+            *statement.parameters,
+        )
+        owners = [row for row in rows if row["id"] is None]
+        hours = {row["id"]: row["hours"] for row in rows if row["id"] is not None}
+        shown = await _totals(connection, scope.tenant_id, list(hours), now)
+        shown = shown[: fitting(row["bytes"] for row in shown)]
+        revisions = [(row["id"], row["revision"]) for row in shown]
         documents = await document_list(connection, cache, scope.tenant_id, revisions)
-    assert sums is not None  # an aggregate always has its row
-    end = query.offset + len(rows)
+    total = int(owners[0]["all_workloads"]) if owners else 0
+    end = query.offset + len(shown)
     return IdlePage(
         documents=[
-            _finished(documents[row["id"]], row[2], row[3], float(row[4]))
-            for row in rows
+            _finished(documents[row["id"]], row["pending"], row["running"], float(hours[row["id"]]))
+            for row in shown
             if row["id"] in documents
         ],
         owners=list(map(_owner, owners)),
-        next_offset=end if rows and end < sums["total"] else None,
-        total=sums["total"],
-        idle_gpus=float(sums["gpus"]),
-        idle_gpu_hours=round(float(sums["hours"]), 4),
+        next_offset=end if shown and end < total else None,
+        total=total,
+        idle_gpus=float(owners[0]["all_gpus"]) if owners else 0.0,
+        idle_gpu_hours=round(float(owners[0]["all_hours"]), 4) if owners else 0.0,
+    )
+
+
+_IDLE = (
+    "WITH idle AS MATERIALIZED (SELECT w.id, nullif(w.submitted_by, '') AS owner, "
+    f"w.idle_allocated_gpu / {GPU_MILLIONTHS}.0 AS gpus, {IDLE_HOURS} AS hours {{matching}}), "
+    "owners AS (SELECT owner, count(*) AS workloads, sum(gpus) AS gpus, sum(hours) AS hours, "
+    "sum(count(*)) OVER () AS all_workloads, sum(sum(gpus)) OVER () AS all_gpus, "
+    "sum(sum(hours)) OVER () AS all_hours FROM idle GROUP BY owner "
+    f"ORDER BY hours DESC, owner LIMIT {MAX_OWNERS}), "
+    "page AS (SELECT id, hours FROM idle ORDER BY hours DESC, id {page}) "
+    "SELECT 1 AS part, NULL::uuid AS id, * FROM owners UNION ALL "
+    "SELECT 2, id, NULL, NULL, NULL, hours, NULL, NULL, NULL FROM page "
+    "ORDER BY part, hours DESC, owner, id"
+)
+"""The owners who hold most, each with the sums over all owners, and the page's ids: all of one reading."""
+
+
+async def _totals(
+    connection: Connection, tenant_id: int, ids: list[UUID], now: datetime
+) -> list[Row]:
+    """What a page shows beside the documents, in the order of the ids."""
+    return await connection.fetch(
+        f"SELECT w.id, w.revision, {PENDING_SECONDS} AS pending, {RUNNING_SECONDS} AS running, "
+        f"octet_length(w.document) AS bytes FROM workload w {CLUSTER_JOIN} "
+        "WHERE w.tenant_id = $2 AND w.id = ANY($3::uuid[]) ORDER BY array_position($3::uuid[], w.id)",
+        now,
+        tenant_id,
+        ids,
     )
 
 
 def _owner(row: Row) -> IdleOwner:
     return IdleOwner(
         submitted_by=row["owner"],
-        workloads=row["total"],
+        workloads=row["workloads"],
         idle_gpus=float(row["gpus"]),
         idle_gpu_hours=round(float(row["hours"]), 4),
     )

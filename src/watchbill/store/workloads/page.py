@@ -1,4 +1,4 @@
-"""The ids of one page of a query, in SQL: four ways to the same answer, for what is known of how much matches.
+"""The ids of one page of a query, in SQL: three ways to the same answer, for what is known of it.
 
 Every one of them applies all conditions of the query; they differ in what is read first.
 """
@@ -12,13 +12,16 @@ from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.workloads.select import (
     CLUSTER_JOIN,
     COLUMNS,
+    WORKLOAD,
     Statement,
+    order_by,
+    range_conditions,
     sorted_statement,
     state_condition,
 )
 from watchbill.workload_fields import QUERY_FIELDS, FieldKind, Storage
 
-FIRST_ROWS = 20_000
+FIRST_ROWS = 8_000
 """Of the wanted order, as many as a page is sought among before all rows are read."""
 
 
@@ -36,7 +39,8 @@ def page_statement(scope: Scope, query: WorkloadQuery, now: datetime) -> PageSta
     statement, order = sorted_statement(scope, query, now)
     offset = statement.bind(query.offset, "::bigint")
     if order.endswith(_NULLS_LAST) and has_sort_index(query):
-        return PageStatement(statement, order, _values_then_none(statement, query, offset))
+        ids = _values_then_none(statement, query, offset, tables=(WORKLOAD, WORKLOAD))
+        return PageStatement(statement, order, ids)
     matching = f"FROM {statement.source} WHERE {statement.where}"
     ids = f"SELECT w.id {matching} ORDER BY {order} {_limits(query, offset)}"
     return PageStatement(statement, order, ids)
@@ -44,26 +48,36 @@ def page_statement(scope: Scope, query: WorkloadQuery, now: datetime) -> PageSta
 
 def page_among_first(scope: Scope, query: WorkloadQuery, now: datetime) -> PageStatement | None:
     """What matches of the first `FIRST_ROWS` of the order, which is the page if it fills one. None where no
-    index has the order."""
-    if not has_sort_index(query):
+    index has the order. Predicates on what is sorted by say where in the order these rows begin and end."""
+    if not has_sort_index(query) or query.offset >= FIRST_ROWS:
         return None
     statement, order = sorted_statement(scope, query, now)
     offset = statement.bind(query.offset, "::bigint")
     conditions = [f"w.tenant_id = {statement.bind(scope.tenant_id, '::int')}"]
-    conditions.append(state_condition(query))
-    first_order = order
+    conditions += [state_condition(query), *range_conditions(statement, query)]
     if order.endswith(_NULLS_LAST):
-        conditions.append(f"{COLUMNS[query.sort_by].sql} IS NOT NULL")
-        first_order = order.replace(" NULLS LAST", "")
-    statement.table = (
-        f"(SELECT w.* FROM workload w WHERE {' AND '.join(conditions)} "
-        f"ORDER BY {first_order} LIMIT {FIRST_ROWS})"
-    )
-    ids = (
-        f"SELECT w.id FROM {statement.source} WHERE {statement.where} "
-        f"ORDER BY {first_order} {_limits(query, offset)}"
-    )
+        column = COLUMNS[query.sort_by].sql
+        valued = f"workload w WHERE {' AND '.join(conditions)} AND {column} IS NOT NULL"
+        are_few = (
+            f"(SELECT count(*) FROM (SELECT FROM {valued} LIMIT {FIRST_ROWS}) AS v) < {FIRST_ROWS}"
+        )
+        tables = (
+            _first(query, [*conditions, f"{column} IS NOT NULL"]),
+            _first(query, [*conditions, f"{column} IS NULL", are_few]),
+        )
+        ids = _values_then_none(statement, query, offset, tables=tables)
+        return PageStatement(statement, order, ids)
+    statement.table = _first(query, conditions)
+    matching = f"FROM {statement.source} WHERE {statement.where}"
+    ids = f"SELECT w.id {matching} ORDER BY {order} {_limits(query, offset)}"
     return PageStatement(statement, order, ids)
+
+
+def _first(query: WorkloadQuery, conditions: Sequence[str]) -> str:
+    """The first rows in the order of an index, which does not know where rows without a value belong."""
+    order = order_by(query).replace(" NULLS LAST", "")
+    where = " AND ".join(conditions)
+    return f"(SELECT w.* FROM workload w WHERE {where} ORDER BY {order} LIMIT {FIRST_ROWS})"
 
 
 def page_of_all(
@@ -98,17 +112,26 @@ def _limits(query: WorkloadQuery, offset: str) -> str:
     return f"LIMIT {query.limit + 1} OFFSET {offset}"
 
 
-def _values_then_none(statement: Statement, query: WorkloadQuery, offset: str) -> str:
+def _values_then_none(
+    statement: Statement, query: WorkloadQuery, offset: str, *, tables: tuple[str, str]
+) -> str:
     """Descending, no value last. Read backwards, an index has what lacks a value first: so those that have one
-    come from one scan of it, and what the page then still wants from another."""
+    come from one scan of it, and what the page then still wants from another. `tables`: where to find each."""
     column = COLUMNS[query.sort_by].sql
     end = f"{query.limit + 1} + {offset}"
-    matching = f"FROM {statement.source} WHERE {statement.where} AND {column}"
-    order = f"ORDER BY {column} DESC, w.id DESC"
+
+    def part(table: str, condition: str, limit: str) -> str:
+        statement.table = table
+        return (
+            f"SELECT w.id, {column} AS value FROM {statement.source} "
+            f"WHERE {statement.where} AND {column} {condition} "
+            f"ORDER BY {column} DESC, w.id DESC LIMIT {limit}"
+        )
+
+    present = part(tables[0], "IS NOT NULL", end)
+    absent = part(tables[1], "IS NULL", f"greatest(0, {end} - (SELECT count(*) FROM present))")
     return (
-        f"WITH present AS MATERIALIZED (SELECT w.id, {column} AS value {matching} IS NOT NULL {order} "
-        f"LIMIT {end}), absent AS (SELECT w.id, {column} AS value {matching} IS NULL {order} "
-        f"LIMIT greatest(0, {end} - (SELECT count(*) FROM present))) "
+        f"WITH present AS MATERIALIZED ({present}), absent AS ({absent}) "
         "SELECT id FROM (SELECT id, value, 0 AS part FROM present UNION ALL "
         "SELECT id, value, 1 FROM absent) AS p "
         f"ORDER BY part, value DESC, id DESC {_limits(query, offset)}"

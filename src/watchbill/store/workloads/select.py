@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from watchbill.query import Predicate, Scope, WorkloadQuery, ascii_lower
+from watchbill.query import RANGE_OPERATORS, Predicate, Scope, WorkloadQuery, ascii_lower
 from watchbill.workload import GPU_MILLIONTHS, Phase
 from watchbill.workload_fields import QUERY_FIELDS, FieldKind, Storage, WorkloadField
 
@@ -189,15 +189,35 @@ def add_predicates(
     condition: Callable[[Statement, Predicate], str],
 ) -> None:
     """All must hold, but several `==` on one field mean any of them. `condition` writes one as SQL."""
+    statement.conditions += _joined(statement, predicates, condition)
+
+
+def _joined(
+    statement: Statement,
+    predicates: Iterable[Predicate],
+    condition: Callable[[Statement, Predicate], str],
+) -> list[str]:
+    joined: list[str] = []
     wanted: dict[str, list[str]] = {}
     for predicate in predicates:
         sql = condition(statement, predicate)
         if predicate.operator == "==":
             wanted.setdefault(predicate.field, []).append(sql)
         else:
-            statement.conditions.append(sql)
-    for alternatives in wanted.values():
-        statement.conditions.append(f"({' OR '.join(alternatives)})")
+            joined.append(sql)
+    return joined + [f"({' OR '.join(alternatives)})" for alternatives in wanted.values()]
+
+
+def range_conditions(statement: Statement, query: WorkloadQuery) -> list[str]:
+    """The predicates that narrow the wanted order to a part of it, as an index on it can tell."""
+    if COLUMNS[query.sort_by].sort_sql is not None:
+        return []
+    own = (
+        predicate
+        for predicate in query.predicates
+        if predicate.field == query.sort_by and predicate.operator in RANGE_OPERATORS
+    )
+    return _joined(statement, own, _condition)
 
 
 def _condition(statement: Statement, predicate: Predicate) -> str:

@@ -112,17 +112,18 @@ async def _page_rows(
 ) -> list[Row]:
     """Of a page and one more: id, revision, totals and the document's size.
 
-    Of a query that looks into text the planner cannot know whether many rows match, spread evenly, or few. So
-    the few come from the index of trigrams; of many the page is sought among the first rows of the order, and
-    where these do not fill it, all rows are read.
+    The planner does not know whether what matches is spread evenly over the wanted order, and of texts not even
+    how much matches. So of a text's few matches the ids come from the index of trigrams. Else the page is
+    sought among the first rows of the order, and where these do not fill it, all matches are gathered.
     """
-    if not looks_into_text(query):
+    if scope.is_whole_tenant and not query.predicates and not query.search:
         return await _rows(connection, page_statement(scope, query, now))
-    ids = await candidate_ids(connection, scope, query, now)
-    if ids is not None:
-        return await _rows(connection, page_of_all(scope, query, now, ids))
-    if walk := page_among_first(scope, query, now):
-        rows = await _rows(connection, walk)
+    if looks_into_text(query):
+        ids = await candidate_ids(connection, scope, query, now)
+        if ids is not None:
+            return await _rows(connection, page_of_all(scope, query, now, ids))
+    if first := page_among_first(scope, query, now):
+        rows = await _rows(connection, first)
         if len(rows) > query.limit:
             return rows
     return await _rows(connection, page_of_all(scope, query, now))

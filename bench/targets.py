@@ -1,0 +1,213 @@
+"""`python -m bench.targets`: how long every kind of question takes over a million workloads, and may take.
+
+One server process and one PostgreSQL on this machine, over HTTP, with tokens, scope and limits in place. Each
+address is asked in turn, round after round; of each the best, the median and the worst round count. A line of
+the table is a kind of question, shown by the address whose best round was the slowest.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+
+from bench import servers
+from bench.http import Connection
+from bench.rows import fill_million
+from watchbill.client import Client
+from watchbill.query import TELEMETRY_GROUPS
+from watchbill.store.postgres.database import Database
+from watchbill.workload_fields import QUERY_FIELDS
+
+WORKLOADS = "/api/v1/workloads"
+TELEMETRY = f"{WORKLOADS}/telemetry?telemetryType="
+UNSELECTIVE, SELECTIVE = "phase==Running", "projectName==project-7"
+TEXTS = {"no match": "no-such-name", "few": "project-399", "many": "llama", "a phase": "running"}
+COUNTED = (
+    UNSELECTIVE,
+    "priority>=50",
+    "submittedBy==ada@example.com",
+    "type==PyTorchJob,phase==Running,allocatedGPU>=1",
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A kind of question: addresses that ask it, and the milliseconds that each of them may take."""
+
+    name: str
+    may_take: float
+    paths: tuple[str, ...]
+
+
+def questions(*, live: int, workload_id: str) -> list[Question]:
+    """Of live and, where that makes a difference, of deleted workloads."""
+    found = []
+    for state, suffix in (("live", ""), ("deleted", "&deleted=true")):
+        for name, filters in (
+            ("no", ""),
+            ("a selective", SELECTIVE),
+            ("an unselective", UNSELECTIVE),
+        ):
+            narrowed = f"&filterBy={quote(filters)}" if filters else ""
+            found.append(
+                Question(
+                    f"any sort, {name} filter, {state}",
+                    250,
+                    tuple(
+                        f"{WORKLOADS}?limit=50&sortBy={field}&sortOrder={order}{narrowed}{suffix}"
+                        for field in QUERY_FIELDS
+                        for order in ("asc", "desc")
+                    ),
+                )
+            )
+        for name, text in TEXTS.items():
+            asked = (f"search={text}", f"filterBy={quote(f'name=@{text}')}")
+            found.append(
+                Question(
+                    f"search and contains, {name}, {state}",
+                    500,
+                    tuple(f"{WORKLOADS}?limit=50&{one}{suffix}" for one in asked),
+                )
+            )
+        found.append(
+            Question(
+                f"count of a search, {state}",
+                100,
+                tuple(f"{WORKLOADS}/count?search={text}{suffix}" for text in TEXTS.values()),
+            )
+        )
+        found.append(
+            Question(
+                f"count by fields, {state}",
+                100,
+                tuple(f"{WORKLOADS}/count?filterBy={quote(one)}{suffix}" for one in COUNTED),
+            )
+        )
+    return [
+        *found,
+        Question("far page", 400, (f"{WORKLOADS}?limit=50&offset={int(0.8 * live)}",)),
+        Question("facets", 150, (f"{WORKLOADS}/facets?fields=phase,type,projectName",)),
+        Question("idle GPUs and owners", 150, (f"{WORKLOADS}/idle?limit=20",)),
+        Question("fleet", 150, ("/api/v1/fleet",)),
+        Question(
+            "pending-time distribution",
+            150,
+            tuple(
+                f"{TELEMETRY}PENDING_TIME_DISTRIBUTION{group}"
+                for group in ("", "&groupBy=ProjectId", "&groupBy=Type")
+            ),
+        ),
+        Question(
+            "telemetry, any grouping",
+            50,
+            tuple(
+                f"{TELEMETRY}{kind}&groupBy={group}"
+                for kind in ("WORKLOADS_COUNT", "GPU_ALLOCATION")
+                for group in TELEMETRY_GROUPS
+            ),
+        ),
+        Question("get", 5, (f"{WORKLOADS}/{workload_id}",)),
+    ]
+
+
+async def milliseconds(connection: Connection, path: str, token: str) -> float:
+    """Infinite where there is no answer."""
+    began = time.perf_counter()
+    try:
+        await connection.send("GET", path, token=token)
+    except AssertionError as error:
+        print(f"{path}: {str(error)[:200]}", file=sys.stderr)
+        return float("inf")
+    return (time.perf_counter() - began) * 1000
+
+
+async def measure(
+    connection: Connection, token: str, asked: list[Question], rounds: int
+) -> list[dict[str, object]]:
+    taken: dict[str, list[float]] = {path: [] for question in asked for path in question.paths}
+    for number in range(rounds):
+        print(f"round {number + 1} of {rounds}: {len(taken)} addresses", file=sys.stderr)
+        for path, times in taken.items():
+            times.append(await milliseconds(connection, path, token))
+    return [line(question, taken) for question in asked]
+
+
+def line(question: Question, taken: dict[str, list[float]]) -> dict[str, object]:
+    slowest = max(question.paths, key=lambda path: min(taken[path]))
+    times = taken[slowest]
+    return {
+        "question": question.name,
+        "may_take_ms": question.may_take,
+        "best_ms": round(min(times), 1),
+        "median_ms": round(statistics.median(times), 1),
+        "worst_ms": round(max(times), 1),
+        "addresses": len(question.paths),
+        "within": sum(min(taken[path]) <= question.may_take for path in question.paths),
+        "slowest": slowest,
+    }
+
+
+def markdown(lines: list[dict[str, object]]) -> str:
+    rows = [
+        "| question | may take | slowest address: best | median | worst | within |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {one['question']} | {one['may_take_ms']:g} ms | {one['best_ms']:g} ms | "
+            f"{one['median_ms']:g} ms | {one['worst_ms']:g} ms | {one['within']} of {one['addresses']} |"
+            for one in lines
+        ),
+    ]
+    return "\n".join(rows)
+
+
+@asynccontextmanager
+async def filled(options: argparse.Namespace) -> AsyncIterator[str]:
+    """The database that was named, as it is; else a new one, filled."""
+    if options.database_url:
+        yield options.database_url
+        return
+    async with servers.database() as url:
+        await fill_million(url, total=options.workloads, live=options.live)
+        yield url
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.targets", description=__doc__)
+    parser.add_argument("--workloads", type=int, default=1_000_000)
+    parser.add_argument("--live", type=int, default=50_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--database-url", help="a database that is filled already")
+    parser.add_argument("--json", type=Path, help="a file for all figures")
+    options = parser.parse_args()
+    async with filled(options) as url:
+        connection = await asyncpg.connect(url)
+        await connection.execute("SELECT set_config('watchbill.tenant_id', '1', false)")
+        live = await connection.fetchval("SELECT sum(workloads)::bigint FROM workload_tally")
+        workload_id = await connection.fetchval("SELECT id FROM workload LIMIT 1")
+        await connection.close()
+        db = await Database.open(url, pool_size=2)
+        client_id, secret = await servers.administrator(db)
+        await db.close()
+        async with servers.serving(servers.OURS, url) as ours:
+            async with Client(ours, client_id, secret) as client:
+                token = await client.token()
+            http = await Connection.open(ours)
+            asked = questions(live=live, workload_id=str(workload_id))
+            lines = await measure(http, token, asked, options.rounds)
+            await http.close()
+    if options.json:
+        options.json.write_text(json.dumps(lines, indent=1) + "\n")
+    print(markdown(lines))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
