@@ -10,7 +10,7 @@ import yaml
 
 from tests.fixtures.command_line import watchbill
 from tests.fixtures.lives import definitions
-from watchbill.cli.commands import kinds
+from watchbill.cli.commands import kinds_input
 from watchbill.cli.commands.kinds_input import collect_objects, collect_topmost, read_documents
 from watchbill.errors import Invalid
 from watchbill.kinds.objects.objects import GroupKind
@@ -136,4 +136,4 @@ def test_an_owner_counts_in_its_own_namespace_alone() -> None:
     root = {"metadata": {"uid": "r", "namespace": "a"}}
     for namespace, leads in (("a", True), ("b", False)):
         metadata = {"uid": "p", "namespace": namespace, "ownerReferences": [{"uid": "r"}]}
-        assert kinds._leads_to({"metadata": metadata}, root, {"r": root}) is leads
+        assert kinds_input._leads_to({"metadata": metadata}, root, {"r": root}) is leads
