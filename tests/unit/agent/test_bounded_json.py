@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from tests.fixtures.agent_objects import chain, made, pod
 from tests.fixtures.lives import SETTINGS
 from tests.unit.agent.test_cache import DEFINITIONS, Filled, root_uid
-from watchbill.agent.kubernetes.bounded_json import MAX_DEPTH, decode_object, without_deep_text
+from watchbill.agent.kubernetes.bounded_json import (
+    MAX_DEPTH,
+    MAX_ITEMS,
+    decode_object,
+    without_deep_text,
+)
 from watchbill.agent.kubernetes.client import _decoded_page
 from watchbill.agent.kubernetes.errors import ErrorKind, failure_of_response
 from watchbill.agent.kubernetes.watch_stream import read_event, read_head
@@ -138,3 +143,9 @@ def test_what_is_kept_has_the_published_depth() -> None:
         assert depth_of(decode_object(deep(levels))) == MAX_DEPTH
     fitting = deep(MAX_DEPTH - 1)
     assert decode_object(fitting) == json.loads(fitting)
+
+
+def test_a_list_has_so_many_items() -> None:
+    body = json.dumps({"a": list(range(MAX_ITEMS + 5)), "b": {"c": [[0] * (MAX_ITEMS + 1)]}})
+    cut = decode_object(body.encode())
+    assert cut == {"a": list(range(MAX_ITEMS)), "b": {"c": [[0] * MAX_ITEMS]}}

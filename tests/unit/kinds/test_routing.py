@@ -4,10 +4,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.fixtures.makers import JSON, condition, deployment, pod, root, template, uid, workload
 from tests.unit.kinds.test_endpoints import INNER, SERVED, ingress, service
-from watchbill.kinds.derivation.routing import backend_namespaces, clean_path, covers, valid_host
+from watchbill.kinds.derivation import routing
+from watchbill.kinds.derivation.routing import (
+    HostPatterns,
+    backend_namespaces,
+    clean_path,
+    covers,
+    valid_host,
+)
 from watchbill.kinds.objects.objects import ClusterObjects
 
 Found = list[tuple[Any, ...]]
@@ -367,3 +376,38 @@ def test_a_service_of_another_namespace_is_another_service() -> None:
     away = service()
     away["metadata"]["namespace"] = "speech"
     assert workload(deployment(1), [pod(1, meta_labels={"app": "w"})], services=[away]).urls == ()
+
+
+@given(
+    st.lists(st.from_regex(r"(\*\.|\*)?[ab](\.[ab]){0,3}|\*?", fullmatch=True), max_size=4),
+    st.from_regex(r"(\*\.)?[ab](\.[ab]){0,3}|", fullmatch=True),
+)
+def test_many_patterns_cover_what_one_of_them_does(patterns: list[str], host: str) -> None:
+    assert HostPatterns(patterns).cover(host) == any(covers(pattern, host) for pattern in patterns)
+
+
+def test_what_a_route_multiplies_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts, gateways, listeners and paths of half a megabyte took minutes, though none of them fitted."""
+    asked = 0
+
+    def counted(pattern: str, host: str) -> bool:
+        nonlocal asked
+        asked += 1
+        return covers(pattern, host)
+
+    monkeypatch.setattr(routing, "covers", counted)
+    many = range(2_000)
+    listeners = [
+        {"name": f"l{n}", "port": n + 1, "protocol": "HTTP", "hostname": f"*.x{n}.com"}
+        for n in many
+    ]
+    away = route(hostnames=[f"h{n}.example.com" for n in many])
+    away["status"] = {
+        "parents": [
+            {"parentRef": {"name": "gate"}, "conditions": [{"type": "Accepted", "status": "True"}]}
+        ]
+        * 500
+    }
+    gateways = {("vision", "gate"): {"spec": {"listeners": listeners}}}
+    endpoints(service(), away, cluster=ClusterObjects(gateways=gateways))
+    assert 0 < asked <= 4 * routing.MAX_LISTED**2

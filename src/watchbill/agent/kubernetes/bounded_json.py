@@ -1,4 +1,4 @@
-"""JSON that anybody may have written, decoded to a bounded depth. No I/O.
+"""JSON that anybody may have written, decoded to a bounded depth and with bounded lists. No I/O.
 
 A reader or writer of JSON goes down one call for each level, so what is nested deeper than `MAX_DEPTH` is left
 out before anything goes down: first of the text, where it is too deep to be decoded at all, then of the object.
@@ -11,6 +11,8 @@ import msgspec
 
 MAX_DEPTH = 64
 """Levels of lists and objects that are kept. Kubernetes' own kinds have fewer than 30."""
+MAX_ITEMS = 2_000
+"""Of a list; the rest is left out. A pod has fewer than a hundred containers."""
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?+|[\[\]{}]', re.DOTALL)
 _OPENING = (b"{", b"[")
 _CLOSING = (b"}", b"]")
@@ -43,12 +45,12 @@ _OBJECT: BoundedDecoder[dict[str, Any]] = BoundedDecoder(dict[str, Any])
 
 
 def decode_object(body: Body) -> dict[str, Any]:
-    """An object of at most `MAX_DEPTH` levels; lists and objects at the last one are empty.
+    """An object of at most `MAX_DEPTH` levels, those at the last one empty, with lists of at most `MAX_ITEMS`.
 
     Raises msgspec.DecodeError, UnicodeDecodeError.
     """
     obj = _OBJECT.decode(body)
-    _empty_deep(obj)
+    _cut(obj)
     return obj
 
 
@@ -69,9 +71,12 @@ def without_deep_text(body: bytes, levels: int) -> bytes:
     return b"".join((*parts, body[start:])) if depth < levels else b"".join(parts)
 
 
-def _empty_deep(obj: dict[str, Any]) -> None:
+def _cut(obj: dict[str, Any]) -> None:
     level: list[Any] = [obj]
     for _ in range(MAX_DEPTH - 1):
+        for parent in level:
+            if len(parent) > MAX_ITEMS and type(parent) is list:
+                del parent[MAX_ITEMS:]
         level = [
             child
             for parent in level

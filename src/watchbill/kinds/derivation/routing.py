@@ -7,11 +7,11 @@ host or URL is left out.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from watchbill.kinds.definition.facts import EndpointFacts
@@ -35,6 +35,7 @@ _HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63}){0,126
 _PLAIN_PATH = re.compile(r"[^(\[*^$\\?|{]*")
 _SAFE_IN_PATH = "/%:@!$&'+,;=~-._"
 _MAX_PATH = 1_024
+_T = TypeVar("_T")
 _MAX_URL = 2_048
 
 
@@ -127,6 +128,21 @@ def covers(pattern: str, host: str) -> bool:
     if pattern in ("", "*") or pattern == host:
         return True
     return pattern.startswith("*.") and host.endswith(pattern[1:]) and not host.startswith("*")
+
+
+class HostPatterns:
+    """Many patterns, asked in time that depends on the host alone."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._patterns = frozenset(patterns)
+        self._cover_all = not self._patterns.isdisjoint(("", "*"))
+
+    def cover(self, host: str) -> bool:
+        """Whether `covers` holds for one of them."""
+        if self._cover_all or host in self._patterns:
+            return True
+        dots = (place for place, character in enumerate(host) if character == ".")
+        return not host.startswith("*") and any(f"*{host[dot:]}" in self._patterns for dot in dots)
 
 
 def _in_url(host: str) -> str:
@@ -232,7 +248,16 @@ def route_endpoints(route: Object, backends: Backends, *, is_owned: bool) -> Ite
 MAX_COMBINATIONS = 1_000
 """Hosts, gateways and paths of one object multiply: what it writes in 4 KB would else take minutes."""
 
+MAX_LISTED = 64
+"""Gateways, listeners, hosts and paths, each, that count of one route: as many as a Gateway may have."""
+MAX_HOST = 253
+
 _Found = Iterator[Endpoint | None]
+
+
+def _first(items: Iterable[_T]) -> tuple[_T, ...]:
+    """The first different ones of so many: what is multiplied must be few."""
+    return tuple(dict.fromkeys(islice(items, MAX_LISTED * MAX_LISTED)))[:MAX_LISTED]
 
 
 def _ingress(ingress: Object, backends: Backends, is_owned: bool) -> _Found:
@@ -244,9 +269,12 @@ def _ingress(ingress: Object, backends: Backends, is_owned: bool) -> _Found:
     fallback = balancers[0] if balancers else ""
     if _is_ingress_backend(at(spec, "defaultBackend"), backends, ingress) and fallback:
         yield endpoint(fallback, 80, "", "http")
+    secure = HostPatterns(
+        host for entry in objects(at(spec, "tls")) for host in texts(entry.get("hosts")) or ("",)
+    )
     for rule in objects(at(spec, "rules")):
-        host = text(rule.get("host"))
-        is_tls = any(_is_secure(entry, host) for entry in objects(at(spec, "tls")))
+        host = text(rule.get("host"))[:MAX_HOST]
+        is_tls = secure.cover(host)
         for path in objects(at(rule, "http", "paths")):
             is_ours = _is_ingress_backend(path.get("backend"), backends, ingress)
             if (is_owned or is_ours) and (host or fallback):
@@ -259,11 +287,6 @@ def _ingress(ingress: Object, backends: Backends, is_owned: bool) -> _Found:
                 )
 
 
-def _is_secure(entry: Mapping[str, Any], host: str) -> bool:
-    hosts = texts(entry.get("hosts"))
-    return not hosts or any(covers(secure, host) for secure in hosts)
-
-
 def _is_ingress_backend(backend: Any, backends: Backends, ingress: Object) -> bool:
     name = text(at(backend, "service", "name")) or text(at(backend, "serviceName"))
     return backends.has({"name": name}, ingress)
@@ -272,14 +295,18 @@ def _is_ingress_backend(backend: Any, backends: Backends, ingress: Object) -> bo
 def _gateway_route(route: Object, backends: Backends, is_owned: bool) -> _Found:
     """An HTTPRoute or GRPCRoute, as far as a gateway accepted it."""
     is_grpc = route.get("kind") == "GRPCRoute"
-    listeners = [
-        listener
+    accepted = (
+        parent
         for parent in objects(at(route, "status", "parents"))
         if is_true(parent.get("conditions"), "Accepted")
+    )
+    listeners = _first(
+        listener
+        for parent in islice(accepted, MAX_LISTED)
         for listener in _gateway_listeners(parent.get("parentRef"), route, backends.cluster)
-    ]
-    hostnames = texts(at(route, "spec", "hostnames"))
-    paths = tuple(_route_paths(route, backends, is_owned))
+    )
+    hostnames = _first(texts(at(route, "spec", "hostnames")))
+    paths = _first(_route_paths(route, backends, is_owned))
     for listener in listeners:
         scheme = "" if is_grpc or listener.port is None else "http"
         for host in _hosts(hostnames, listener):
@@ -312,10 +339,10 @@ def _gateway_listeners(parent: Any, route: Object, cluster: ClusterObjects) -> I
         yield _Listener(("",), None, None)
         return
     section, port = text(at(parent, "sectionName")), whole(at(parent, "port"))
-    addresses = tuple(
+    addresses = _first(
         text(entry.get("value")) for entry in objects(at(gateway, "status", "addresses"))
     )
-    for listener in objects(at(gateway, "spec", "listeners")):
+    for listener in islice(objects(at(gateway, "spec", "listeners")), MAX_LISTED):
         protocol = text(listener.get("protocol"))
         is_meant = section in ("", listener.get("name")) and port in (None, listener.get("port"))
         if is_meant and protocol in _WEB_PROTOCOLS:
@@ -365,15 +392,20 @@ def _virtual_service(service: Object, backends: Backends, is_owned: bool) -> _Fo
         if is_owned or any(_is_istio_backend(host, backends, service) for host in hosts):
             uris = [mapped for match in objects(rule.get("match")) for mapped in _uris(match)]
             paths |= dict.fromkeys(uris or [""])
-    for gateway in texts(at(service, "spec", "gateways")):
-        for listener in _istio_listeners(gateway, namespace, backends.cluster):
-            for host in _istio_hosts(texts(at(service, "spec", "hosts")), listener):
-                for path in paths:
-                    scheme = "http" if listener.port is not None else ""
-                    protocol = "HTTPS" if listener.is_tls else "HTTP"
-                    yield endpoint(
-                        host, listener.port, path, scheme, is_tls=listener.is_tls, protocol=protocol
-                    )
+    listeners = _first(
+        listener
+        for gateway in _first(texts(at(service, "spec", "gateways")))
+        for listener in _istio_listeners(gateway, namespace, backends.cluster)
+    )
+    hostnames = _first(texts(at(service, "spec", "hosts")))
+    for listener in listeners:
+        for host in _istio_hosts(hostnames, listener):
+            for path in _first(paths):
+                scheme = "http" if listener.port is not None else ""
+                protocol = "HTTPS" if listener.is_tls else "HTTP"
+                yield endpoint(
+                    host, listener.port, path, scheme, is_tls=listener.is_tls, protocol=protocol
+                )
 
 
 def _uris(match: Mapping[str, Any]) -> Iterator[str]:
@@ -403,11 +435,11 @@ def _istio_listeners(name: str, namespace: str, cluster: ClusterObjects) -> Iter
     if gateway is None:
         yield _Listener(("",), None, None)
         return
-    for server in objects(at(gateway, "spec", "servers")):
+    for server in islice(objects(at(gateway, "spec", "servers")), MAX_LISTED):
         protocol = text(at(server, "port", "protocol")).upper()
         # `httpsRedirect` alone is no TLS.
         is_tls = protocol in ("HTTPS", "TLS") or bool(text(at(server, "tls", "mode")))
-        hosts = tuple(host.rpartition("/")[2] for host in texts(server.get("hosts")))
+        hosts = _first(host.rpartition("/")[2] for host in texts(server.get("hosts")))
         if protocol in _WEB_PROTOCOLS:
             yield _Listener(hosts or ("",), whole(at(server, "port", "number")), is_tls)
 
