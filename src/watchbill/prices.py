@@ -8,6 +8,7 @@ import msgspec
 import yaml
 
 from watchbill.errors import Invalid
+from watchbill.text_files import read_text
 
 Price = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 
@@ -26,9 +27,7 @@ def read_prices(path: Path | None) -> Prices | None:
     if path is None:
         return None
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, Prices)
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(f"Cannot read the prices in {path}: {error}.") from error
+        return msgspec.convert(yaml.safe_load(read_text(path)) or {}, Prices)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise Invalid(
             f"The prices in {path} cannot be understood.",

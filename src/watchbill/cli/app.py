@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -227,6 +228,7 @@ def version() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """One command, from its words to its exit code."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -242,6 +244,20 @@ def run(arguments: Sequence[str]) -> int:
             _discard_output()
         return report_error(error)
     return code if isinstance(code, int) else OK
+
+
+def _open_closed_streams() -> None:
+    """Who started this closed an output: what goes there is dropped, and no file is opened in its place."""
+    sys.stdout = sys.stdout or _sink(1)
+    sys.stderr = sys.stderr or _sink(2)
+
+
+def _sink(number: int) -> TextIO:
+    null = os.open(os.devnull, os.O_WRONLY)
+    if null != number:
+        os.dup2(null, number)
+        os.close(null)
+    return os.fdopen(number, "w", encoding="utf-8")
 
 
 def _pipe_closed() -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from watchbill.errors import Invalid
+from watchbill.text_files import read_text
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 _MATCHER = re.compile(
@@ -91,9 +92,9 @@ def _document(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Invalid(f"{CONFIG_VARIABLE} cannot be read: {error}") from error
+        document = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise Invalid(f"{CONFIG_VARIABLE}: {path} holds no YAML.", details=str(error)) from error
     if not isinstance(document, dict) or document.keys() - {"default", "clusters"}:
         raise Invalid(f"{path} holds `default` and `clusters`, nothing else.")
     if not isinstance(document.get("clusters") or {}, dict):

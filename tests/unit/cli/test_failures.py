@@ -158,6 +158,9 @@ def _full_stdout() -> Callable[..., Screen]:
     [
         (["kinds", "check", "MISSING"], 1),
         (["kinds", "import", "MISSING"], 2),
+        (["kinds", "import", "BINARY"], 2),
+        (["kinds", "check", "BINARY"], 1),
+        (["kinds", "check", "FOLDER"], 1),
         (["kinds", "list", "--kinds", "MISSING"], 2),
         (["get", "--credentials", "MISSING"], 2),
         (["get", "--credentials", "GARBLED"], 2),
@@ -181,10 +184,14 @@ async def test_files_and_settings(tmp_path: Path, words: list[str], code: int) -
     garbled.chmod(0o600)
     credential = tmp_path / "credential"
     credential.write_text("wba.x.y")
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\x00")
     files = {
         "CREDENTIAL": str(credential),
         "MISSING": str(tmp_path / "missing"),
         "GARBLED": str(garbled),
+        "BINARY": str(binary),
+        "FOLDER": str(tmp_path),
     }
     environ = {"WATCHBILL_LOGIN_FILE": str(tmp_path / "login"), **_environ("http://127.0.0.1:9")}
     outcome = await watchbill(
@@ -195,6 +202,8 @@ async def test_files_and_settings(tmp_path: Path, words: list[str], code: int) -
     assert "bug in Watchbill" not in outcome.err
     assert "hunter2" not in outcome.err
     assert outcome.err.startswith("error: ")
+    assert "Errno" not in outcome.err
+    assert "codec" not in outcome.err
 
 
 def test_a_database_that_cannot_be_reached_is_named_without_its_password() -> None:
@@ -293,6 +302,15 @@ def process(*words: str, **environ: str) -> Outcome:
         text=True,
     )
     return Outcome(ended.returncode, ended.stdout, ended.stderr)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_an_output_that_was_closed_before(closed: str) -> None:
+    """The shell's `>&-`: there is no stream to write to, and no other file takes its number."""
+    command = f'"{sys.executable}" -m watchbill version {closed}'
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("watchbill ") is (closed == "2>&-")
 
 
 def _created(request: web.Request) -> web.Response:

@@ -12,6 +12,7 @@ import yaml
 
 from watchbill.access.roles import Roles, with_custom
 from watchbill.errors import Invalid
+from watchbill.text_files import read_text
 
 ALGORITHMS = (
     "RS256",
@@ -67,7 +68,7 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
         return self.title or self.name
 
     def secret(self) -> str | None:
-        return _read(self.client_secret_file).strip() if self.client_secret_file else None
+        return read_text(self.client_secret_file).strip() if self.client_secret_file else None
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,7 +87,7 @@ def read_access_configuration(path: Path | None) -> AccessConfiguration:
     if path is None:
         return AccessConfiguration()
     try:
-        file = msgspec.convert(yaml.safe_load(_read(path)) or {}, _File, dec_hook=_decode)
+        file = msgspec.convert(yaml.safe_load(read_text(path)) or {}, _File, dec_hook=_decode)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise Invalid(
             f"The access configuration {path} cannot be read.", details=str(error)
@@ -94,13 +95,6 @@ def read_access_configuration(path: Path | None) -> AccessConfiguration:
     for issuer in file.issuers:
         _check(issuer, file)
     return AccessConfiguration(file.issuers, with_custom(file.roles))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(f"Cannot read {path}: {error}.") from error
 
 
 def _decode(kind: type, value: object) -> object:

@@ -14,6 +14,7 @@ from watchbill.cli.commands.serve import read_credential
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.errors import Invalid
+from watchbill.text_files import read_text
 
 if TYPE_CHECKING:
     from watchbill.agent.manifest import AgentDeployment
@@ -113,17 +114,9 @@ def _deployment(
         server_url=server,
         image=image or f"watchbill:{__version__}",
         namespace=namespace,
-        ca=_text(ca_file) if ca_file is not None else None,
-        kinds={file.name: _text(file) for file in found},
+        ca=read_text(ca_file) if ca_file is not None else None,
+        kinds={file.name: read_text(file) for file in found},
     )
-
-
-def _text(file: Path) -> str:
-    """Raises Invalid."""
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(f"Cannot read {file}: {error}.") from error
 
 
 def _print(deployment: "AgentDeployment", kinds: Path | None, credential: str | None) -> None:

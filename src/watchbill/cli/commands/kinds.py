@@ -17,6 +17,7 @@ from watchbill.cli.connection.errors import FAILED, print_message
 from watchbill.cli.output.humanize import NONE
 from watchbill.cli.output.terminal import Terminal, table_lines
 from watchbill.errors import Invalid, NotFound
+from watchbill.text_files import read_text
 
 if TYPE_CHECKING:
     from watchbill.kinds.definition.definition import Definition, Definitions
@@ -104,10 +105,7 @@ def import_definition(
     from watchbill.kinds.definition.karta import import_karta, is_karta
     from watchbill.kinds.definition.loader import load_definition
 
-    try:
-        document = next(read_documents(file.read_text(encoding="utf-8"), str(file)), None)
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(f"{file} cannot be read: {error}") from error
+    document = next(read_documents(read_text(file), str(file)), None)
     if not is_karta(document):
         raise Invalid(
             f"{file} holds neither a Karta nor a ResourceInterface.",

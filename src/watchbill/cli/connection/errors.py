@@ -126,7 +126,7 @@ def usage_error(message: str, *, hint: str | None = None) -> NoReturn:
 
 def _usage_message(error: Exception) -> str:
     message: str = error.format_message()  # type: ignore[attr-defined]
-    return message
+    return message.replace("Value error, ", "")
 
 
 def _usage_command(error: Exception) -> str:

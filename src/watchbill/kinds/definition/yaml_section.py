@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from watchbill.errors import Invalid
+from watchbill.text_files import read_text
 
 TEXT_KEYS = frozenset(
     {
@@ -182,10 +183,7 @@ def _scalar(key: str, node: yaml.ScalarNode, *, is_text: bool) -> Scalar:
 
 def read_section(path: Path) -> Section:
     """The one map that a file holds. Raises Invalid."""
-    try:
-        return section_of(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(f"{path}:1: {error}") from error
+    return section_of(read_text(path), str(path))
 
 
 def section_of(text: str, file: str) -> Section:
