@@ -12,6 +12,7 @@ import msgspec
 from watchbill.kinds.definition.facts import RoleFacts
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.claims import claimed_gpus, requested_by_roles
+from watchbill.kinds.objects.gpu_units import accelerator_type
 from watchbill.kinds.objects.json_access import group_version, text
 from watchbill.kinds.objects.objects import GroupKind, Object
 from watchbill.kinds.objects.resources import NO_GPUS, Resources, requested_gpus
@@ -51,7 +52,9 @@ def _has_accelerator(view: WorkloadView) -> bool:
 
 
 def _asks(resources: Resources, annotations: Mapping[str, Any], settings: DeriveSettings) -> bool:
-    return requested_gpus(resources, annotations, settings.gpu_resources) != NO_GPUS
+    return requested_gpus(resources, annotations, settings.gpu_resources) != NO_GPUS or any(
+        accelerator_type(resource) is not None for resource, _ in resources.extended
+    )
 
 
 def _one_pod(role: RoleFacts) -> RoleFacts:
