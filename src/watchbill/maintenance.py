@@ -30,6 +30,7 @@ from watchbill.store.usage.accounting import (
     usage_purge,
 )
 from watchbill.store.workloads.deletion import tenant_list, workload_purge
+from watchbill.store.workloads.event_write import event_purge
 from watchbill.store.workloads.pod_write import pod_purge
 from watchbill.store.workloads.tally import tally_sweep
 
@@ -109,6 +110,8 @@ async def purge_old(db: Database, settings: ServerSettings, *, now: datetime) ->
     async def purge_pods(tenant_id: int) -> None:
         if purged := await pod_purge(db, [tenant_id], now=now):
             log.info("purged pods that are gone", tenant_id=tenant_id, count=purged)
+        if purged := await event_purge(db, tenant_id, now=now):
+            log.info("purged events", tenant_id=tenant_id, count=purged)
 
     async def purge_records(tenant_id: int) -> None:
         await tally_sweep(db, tenant_id)

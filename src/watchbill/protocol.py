@@ -25,6 +25,7 @@ from uuid import UUID
 import msgspec
 
 from watchbill.workload import Element, PendingSchedulingMessage, Transition, Usage, Wire, Workload
+from watchbill.workload_event import WorkloadEvent
 from watchbill.workload_pod import MAX_PODS, WorkloadPod
 
 PROTOCOL_VERSION = 1
@@ -35,6 +36,7 @@ BATCH_ITEMS = 200
 """Workloads in a batch. One that was deleted and made anew takes two items."""
 BATCH_READINGS = 20_000
 INVENTORY_ENTRIES = 5_000
+BATCH_EVENTS = 500
 STATE_MESSAGE_CHARACTERS = 10_000
 MAX_GPUS = 1_000_000
 """Of one workload or node pool; so that sums over millions of workloads stay exact."""
@@ -184,15 +186,18 @@ class Scrape(Wire, frozen=True):
 
 
 Scrapes = Annotated[tuple[Scrape, ...], msgspec.Meta(max_length=BATCH_READINGS)]
+Events = Annotated[tuple[WorkloadEvent, ...], msgspec.Meta(max_length=BATCH_EVENTS)]
 
 
 class Batch(Wire, frozen=True):
-    """`scrapes`: measured samples since the last batch; a server that does not know the member ignores it."""
+    """`scrapes`: measured samples since the last batch; `events`: what Kubernetes said of workloads that the
+    server has. A server that does not know these members ignores them."""
 
     stream_id: StreamId
     seq: Sequence
     items: Annotated[tuple[Item, ...], msgspec.Meta(max_length=2 * BATCH_ITEMS)]
     scrapes: Scrapes = ()
+    events: Events = ()
 
 
 class BatchEnvelope(Wire, frozen=True):
@@ -202,6 +207,7 @@ class BatchEnvelope(Wire, frozen=True):
     seq: Sequence
     items: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=2 * BATCH_ITEMS)]
     scrapes: Scrapes = ()
+    events: Events = ()
 
 
 class RefusedItem(Wire, frozen=True):

@@ -13,7 +13,7 @@ from tests.fixtures.samples import SAMPLES
 from tests.fixtures.serving import Served
 from watchbill.cli.commands import usage as usage_command
 from watchbill.query import USAGE_GROUPS
-from watchbill.responses import access, contract, fleet, properties, usage, workloads
+from watchbill.responses import access, contract, events, fleet, properties, usage, workloads
 from watchbill.store.usage.report import GROUPS
 
 PROJECT = Path(__file__).parents[2]
@@ -28,6 +28,8 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "get_category_by_id": properties.WorkloadCategory,
     "get_workload_priorities": properties.WorkloadPriorityList,
     "list_pods": contract.PodsResponse,
+    "get_workload_events": events.EventsResponse,
+    "get_workload_history": events.HistoryResponse,
     "get_workload_pods": contract.PodsResponse,
     "count_pods": contract.WorkloadCount,
     "count_workloads": contract.WorkloadCount,

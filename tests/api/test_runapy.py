@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from runai.api.clusters_api import ClustersApi
+from runai.api.events_api import EventsApi
 from runai.api.pods_api import PodsApi
 from runai.api.workload_properties_api import WorkloadPropertiesApi
 from runai.api.workloads_api import WorkloadsApi
@@ -14,6 +15,8 @@ from runai.api_client import ApiClient
 from runai.configuration import Configuration
 from runai.exceptions import ApiException
 from runai.models.displayed_cluster import DisplayedCluster
+from runai.models.event2 import Event2
+from runai.models.history_record1 import HistoryRecord1
 from runai.models.phase import Phase
 from runai.models.pod1 import Pod1
 from runai.models.workload_category import WorkloadCategory
@@ -98,6 +101,18 @@ async def test_pods(client: ApiClient) -> None:
     with pytest.raises(ApiException) as refused:
         await ask(api, "get_workload_pods", workload_id=str(ABSENT_ID))
     assert refused.value.status == 404
+
+
+async def test_events_and_history(client: ApiClient) -> None:
+    api = EventsApi(client)
+    answer = await ask(api, "get_workload_events", workload_id=str(DETAILED_ID), sort_order="asc")
+    (event,) = [Event2.from_dict(one) for one in answer["events"]]
+    assert (event.reason, event.involved_object.kind) == ("FailedScheduling", "Pod")
+    answer = await ask(api, "get_workload_history", workload_id=str(DETAILED_ID), limit=2)
+    records = [HistoryRecord1.from_dict(one) for one in answer["records"]]
+    assert [one.meta.type.value for one in records] == ["Event", "PhaseUpdate"]
+    assert records[1].spec.phase_update.phase.value == "Pending"
+    assert answer["next"] == 2
 
 
 async def test_clusters(client: ApiClient) -> None:

@@ -27,6 +27,7 @@ from watchbill.store.postgres.database import Database
 from watchbill.store.usage.report import usage_report
 from watchbill.store.workloads.changes import change_list, matching_ids
 from watchbill.store.workloads.document import DocumentCache
+from watchbill.store.workloads.events import event_list, history_list
 from watchbill.store.workloads.idle import idle_list
 from watchbill.store.workloads.pods import pod_count, pod_list
 from watchbill.store.workloads.telemetry import telemetry_query
@@ -255,6 +256,8 @@ READS: dict[str, Callable[[Any, Scope], Awaitable[Any]]] = {
         db, scope, start=NOW - timedelta(hours=1), end=NOW, now=NOW
     ),
     "usage_report": lambda db, scope: usage_report(db, scope, USED, None, NOW),
+    "event_list": lambda db, scope: event_list(db, scope, FIRST, offset=0, limit=9, now=NOW),
+    "history_list": lambda db, scope: history_list(db, scope, FIRST, offset=0, limit=9, now=NOW),
     "pod_list": lambda db, scope: pod_list(db, scope, PodQuery(), NOW),
     "pod_count": lambda db, scope: pod_count(db, scope, PodQuery(), NOW),
     "idle_list": lambda db, scope: idle_list(db, DocumentCache(0), scope, QUERY, NOW),

@@ -6,6 +6,7 @@ An error that waiting cannot fix ends the run and says what to do; everything el
 import asyncio
 import contextlib
 import gc
+import time
 from collections.abc import Callable
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import structlog
 
 from watchbill.agent.cache.cache import Cache, CacheSettings
 from watchbill.agent.cache.capacity import impossible_nodes, node_pools
+from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.cache.owner_lookup import OwnerLookup
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerStatus
 from watchbill.agent.cache.watch_manager import WatchManager
@@ -124,12 +126,15 @@ class Agent:
         )
         self.owner_lookup = OwnerLookup(kube, self.cache, self.watch_manager.resource_for)
         samples = SampleQueue()
+        events = EventLog(self.cache.owner_tree, self._derive_settings, time.monotonic)
+        self.cache.events = events
         self.stream = Stream(
             server,
             self.pending,
             self,
             self.tracker.changed,
             samples,
+            events,
             resync_seconds=settings.resync_seconds,
         )
         self.metrics = MeasuringLoop(

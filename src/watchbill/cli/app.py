@@ -59,6 +59,7 @@ _COMMANDS = (
     history.tree,
     pods.pods,
     pods.logs,
+    history.events,
     get.count,
     get.export,
     clusters.clusters,

@@ -29,6 +29,7 @@ from watchbill.responses.contract import (
     WorkloadResponse,
     WorkloadsResponse,
 )
+from watchbill.responses.events import EventsResponse, HistoryResponse
 from watchbill.responses.fleet import Cluster, CreatedCluster, Fleet
 from watchbill.responses.usage import UsageReport
 from watchbill.responses.workloads import Facets, History, IdleWorkload, IdleWorkloadList
@@ -234,6 +235,16 @@ class Client:
             pods += answer.pods
             offset = answer.next_offset
         return PodsResponse(pods=tuple(pods), next_offset=offset)
+
+    async def event_history(self, workload_id: UUID, *, most: int = PAGE) -> HistoryResponse:
+        """Events and phases in one line of time, newest first."""
+        path = f"/api/v1/workloads/{workload_id}/history"
+        return await self._get(path, HistoryResponse, [("limit", str(min(PAGE, most)))])
+
+    async def events(self, workload_id: UUID, *, most: int = PAGE) -> EventsResponse:
+        """What Kubernetes said of a workload, newest first."""
+        path = f"/api/v1/workloads/{workload_id}/events"
+        return await self._get(path, EventsResponse, [("limit", str(min(PAGE, most)))])
 
     async def element_count(self, workload_id: UUID) -> ElementCounts:
         return await self._get(f"/api/v1/workloads/{workload_id}/elements/count", ElementCounts)

@@ -36,6 +36,8 @@ OF_ONE = {
     "elements": "/elements",
     "element count": "/elements/count",
     "phases": "/phases",
+    "events": "/events",
+    "history": "/history",
     "pods": "/pods",
     "pods that are gone": "/pods?deleted=true",
     "metrics": f"/metrics?metricType=POD_COUNT&{RANGE}",

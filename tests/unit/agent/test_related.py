@@ -96,13 +96,10 @@ def test_a_flood_of_events_sheds_the_flood(
     assert len(filled.cache.gather(root_uid(objs[0])).scheduling_events) == 1
 
 
-def test_only_warnings_are_asked_for_and_by_what_never_changes() -> None:
-    selector = WANTED[GroupKind("", "Event")].field_selector
-    assert "type=Warning" in selector
-    assert {part.partition("!=")[0].partition("=")[0] for part in selector.split(",")} == {
-        "type",
-        "reason",
-    }
+def test_all_events_are_asked_for_and_few_explain_why_it_waits(filled: Filled) -> None:
+    assert WANTED[GroupKind("", "Event")].field_selector == ""
+    filled.put(event(made("Pod", "w", namespace="vision"), "Pulled", namespace="vision"))
+    assert len(filled.cache.related._events) == 0
 
 
 def test_claims_are_found_by_the_pods_that_name_them(

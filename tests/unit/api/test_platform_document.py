@@ -21,6 +21,8 @@ WIRE_SHA256 = {
     "list_pods": "bc3035c28f735e26c05b3d113684196e",
     "count_pods": "3b90818d5e8c1ccf25737c7c5d84c0f1",
     "get_workload_pods": "ea6ba0889467703485f9d2f38b755296",
+    "get_workload_events": "4567077e6a7abafad42032d903c9c43b",
+    "get_workload_history": "5bf54cb037977d9f325e40c9793d96a5",
     "get_clusters": "fd7853e43f75a107ccf47a7d7c3cb022",
     "get_cluster_by_uuid": "146c63a97eaf5106dff21374d142a570",
     "list_workload_types": "ec812eb9a749bf699a84bbca2c8c9dd0",

@@ -12,6 +12,7 @@ import type {
   IdleGpus,
   Measurement,
   Me,
+  HistoryRecord,
   PhaseInterval,
   Pod,
   TelemetryValue,
@@ -104,6 +105,13 @@ export interface Pods {
 export async function getPods(id: string, isDeleted: boolean, signal?: AbortSignal): Promise<Pods> {
   const path = `${WORKLOADS}/${encodeURIComponent(id)}/pods?limit=${PODS_SHOWN}&deleted=${isDeleted}`;
   return (await getJson<Pods>(path, signal)).body;
+}
+
+const RECORDS_SHOWN = 200;
+
+export async function getEventHistory(id: string, signal?: AbortSignal): Promise<readonly HistoryRecord[]> {
+  const path = `${WORKLOADS}/${encodeURIComponent(id)}/history?limit=${RECORDS_SHOWN}`;
+  return (await getJson<{ records: readonly HistoryRecord[] }>(path, signal)).body.records;
 }
 
 export interface Elements {

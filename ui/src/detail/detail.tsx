@@ -17,6 +17,7 @@ import { PhaseBadge } from "../components/phase";
 import { ErrorState, Skeleton, StaleBar } from "../components/placeholders";
 import { Link } from "../router";
 import { FilterLink } from "../workloads/filter_link";
+import { Events } from "./events";
 import { Json } from "./json";
 import { Metrics } from "./metrics";
 import { Overview } from "./overview";
@@ -74,6 +75,7 @@ export function Detail({ id, onClose }: DetailProps) {
         {tab === "Overview" && <Overview workload={workload} />}
         {tab === "Metrics" && <Metrics workload={workload} />}
         {tab === "Pods" && <Pods workload={workload} />}
+        {tab === "Events" && <Events workload={workload} />}
         {tab === "Structure" && <Structure workload={workload} />}
         {tab === "JSON" && <Json workload={workload} />}
       </div>

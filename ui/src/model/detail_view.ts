@@ -1,6 +1,6 @@
 /** Which tab of a workload is shown, over which time range. Like the list's view, it lives in the URL alone. */
 
-export const TABS = ["Overview", "Metrics", "Pods", "Structure", "JSON"] as const;
+export const TABS = ["Overview", "Metrics", "Pods", "Events", "Structure", "JSON"] as const;
 export type Tab = (typeof TABS)[number];
 
 /** Milliseconds. */

@@ -21,6 +21,7 @@ from watchbill.agent.cache.cluster import (
     SharedSink,
 )
 from watchbill.agent.cache.compressed import compress, decompress, prune
+from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.cache.owner_tree import Entry, OwnerKey, OwnerListener, OwnerTree
 from watchbill.agent.cache.plain_pods import PlainPods
 from watchbill.agent.cache.related import Related
@@ -70,6 +71,8 @@ class Cache:
         )
         self.related = Related(self.owner_tree, listener, self.cluster.reference_grants)
         self.targets = ScrapeTargets(settings.exporter_namespaces, settings.reservation_namespaces)
+        self.events: EventLog | None = None
+        """What Kubernetes says of workloads; None where nobody asks for it."""
         self.idle: dict[str, IdleGpus] = {}
         """By workload, as measured by exporters."""
         self.cluster_scoped: set[GroupKind] = {GroupKind("", "Node")}
@@ -184,7 +187,15 @@ class Cache:
         )
         self.owner_tree.assume(entry, datetime.now(UTC))
 
+    def put_event(self, meta: ObjectMeta, obj: dict[str, Any]) -> None:
+        self.related.put_event(meta, obj)
+        if self.events is not None:
+            self.events.put(meta.uid, meta.namespace, obj)
+
     def remove(self, uid: str, at: datetime, not_before: datetime | None = None) -> None:
+        entry = self.owner_tree.entries.get(uid)
+        if self.events is not None and entry is not None and entry.root is not None:
+            self.events.object_gone(OwnerKey(entry.namespace, uid), entry.root)
         self.owner_tree.remove(uid, at, not_before)
         if uid not in self.owner_tree.entries:
             self._bare.pop(uid, None)
@@ -440,7 +451,7 @@ def sink_for(
     related_roles = {
         WatchRole.ROUTING: (related.put_routing, related.drop_routing),
         WatchRole.AUTOSCALER: (related.put_autoscaler, related.drop_autoscaler),
-        WatchRole.EVENT: (related.put_event, related.drop_event),
+        WatchRole.EVENT: (cache.put_event, related.drop_event),
         WatchRole.POD_GROUP: (related.put_pod_group, related.drop_pod_group),
         WatchRole.CLAIM: (related.put_claim, related.drop_claim),
         WatchRole.QUEUE_WORKLOAD: (related.put_queue_workload, related.drop_queue_workload),

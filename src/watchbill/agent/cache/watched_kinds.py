@@ -57,9 +57,6 @@ NODE = GroupKind("", "Node")
 REPLICA_SET = GroupKind("apps", "ReplicaSet")
 KIND = GroupKind("apiextensions.k8s.io", "CustomResourceDefinition")
 
-_EVENTS = "type=Warning,reason!=BackOff,reason!=Unhealthy"
-"""The excluded events repeat the pods' statuses and would be most of all events."""
-
 _OTHER_KINDS = (
     WatchedKind(KIND, WatchRole.KIND, is_metadata=True),
     WatchedKind(NODE, WatchRole.NODE),
@@ -81,7 +78,7 @@ _OTHER_KINDS = (
     WatchedKind(GroupKind("resource.k8s.io", "ResourceClaimTemplate"), WatchRole.CLAIM_TEMPLATE),
     WatchedKind(GroupKind("autoscaling", "HorizontalPodAutoscaler"), WatchRole.AUTOSCALER),
     WatchedKind(GroupKind("keda.sh", "ScaledObject"), WatchRole.AUTOSCALER),
-    WatchedKind(GroupKind("", "Event"), WatchRole.EVENT, field_selector=_EVENTS),
+    WatchedKind(GroupKind("", "Event"), WatchRole.EVENT),
     WatchedKind(GroupKind("scheduling.k8s.io", "PriorityClass"), WatchRole.PRIORITY_CLASS),
     WatchedKind(GroupKind("scheduling.run.ai", "Queue"), WatchRole.QUEUE),
     WatchedKind(GroupKind("scheduling.run.ai", "PodGroup"), WatchRole.POD_GROUP),

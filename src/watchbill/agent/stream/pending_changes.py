@@ -257,6 +257,11 @@ class PendingChanges:
         for state in self.workloads.values():
             state.acknowledged, state.is_compared = None, False
 
+    def is_told(self, root: str) -> bool:
+        """Whether the server has a record of the workload, or was told that it is gone."""
+        state = self.workloads.get(root)
+        return state is None or state.acknowledged is not None
+
     def digest(self) -> str:
         """Of the records that the server has acknowledged, of live workloads."""
         return digest_of(

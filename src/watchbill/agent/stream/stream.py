@@ -6,6 +6,7 @@ item. After every hello an inventory tells both sides what the server lacks; the
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
@@ -16,8 +17,10 @@ import msgspec
 import structlog
 
 from watchbill import __version__
+from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
+from watchbill.agent.stream.additions import NOTHING, Added, Additions
 from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch
 from watchbill.agent.stream.sample_queue import SampleQueue
 from watchbill.client import AgentClient
@@ -36,7 +39,6 @@ from watchbill.errors import (
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import (
     BATCH_ITEMS,
-    BATCH_READINGS,
     INVENTORY_ENTRIES,
     MAX_COUNT,
     PROTOCOL_VERSION,
@@ -53,7 +55,6 @@ from watchbill.protocol import (
     InventoryEntry,
     KindState,
     NodePoolCapacity,
-    Scrape,
 )
 from watchbill.time_slice import TimeSlice
 
@@ -79,9 +80,8 @@ Reply = TypeVar("Reply")
 
 def _bounded(state: KindState) -> KindState:
     """With no longer a message than the server takes."""
-    if state.message is None or len(state.message) <= STATE_MESSAGE_CHARACTERS:
-        return state
-    return msgspec.structs.replace(state, message=state.message[:STATE_MESSAGE_CHARACTERS])
+    message = state.message and state.message[:STATE_MESSAGE_CHARACTERS]
+    return msgspec.structs.replace(state, message=message)
 
 
 class ClusterState(Protocol):
@@ -149,11 +149,12 @@ class Stream:
         cluster: ClusterState,
         changed: asyncio.Event,
         samples: SampleQueue | None = None,
+        events: EventLog | None = None,
         *,
         resync_seconds: float = 900.0,
     ) -> None:
         self.hellos = 0
-        self._samples = SampleQueue() if samples is None else samples
+        self._additions = Additions(pending, samples, events)
         self._client = client
         self._pending = pending
         self._cluster = cluster
@@ -257,7 +258,7 @@ class Stream:
                 await self._begin_inventory()
             elif roots := self._pending.uncompared(INVENTORY_ENTRIES):
                 await self._compare(roots)
-            if len(self._pending) or len(self._samples):
+            if len(self._pending) or self._additions.are_due:
                 await self._send_batch()
             elif self._inventory is None and not self._can_begin_inventory():
                 await self._wait_for_changes()
@@ -343,14 +344,14 @@ class Stream:
         if only_deletions:
             limit = min(limit, len(self._pending.deleted))
         prepared = PreparedBatch(max_workloads=limit, max_bytes=BATCH_BYTES)
-        scrapes = () if only_deletions else self._samples.take(BATCH_READINGS)
+        added = NOTHING if only_deletions else self._additions.take()
         try:
             await self._prepare(prepared)
-            if prepared.items or scrapes:
-                await self._deliver(prepared, scrapes)
+            if prepared.items or any(added):
+                await self._deliver(prepared, added)
         except BaseException:
             self._pending.put_back(prepared)
-            self._samples.put_back(scrapes)
+            self._additions.put_back(added)
             raise
 
     async def _prepare(self, prepared: PreparedBatch) -> None:
@@ -359,18 +360,22 @@ class Stream:
         while not self._pending.extend_batch(prepared, derive, steps=1):
             await work.rest()
 
-    async def _deliver(self, prepared: PreparedBatch, scrapes: tuple[Scrape, ...]) -> None:
+    async def _deliver(self, prepared: PreparedBatch, added: Added) -> None:
         seq = self._seq + 1
         batch = Batch(
-            stream_id=self._stream_id, seq=seq, items=tuple(prepared.items), scrapes=scrapes
+            stream_id=self._stream_id,
+            seq=seq,
+            items=tuple(prepared.items),
+            scrapes=added.scrapes,
+            events=added.events,
         )
         try:
             self._unconfirmed_seq = seq
             reply = await self._call(lambda: self._client.batch(batch))
         except (Invalid, TooLarge) as error:
             self._unconfirmed_seq = None
-            if scrapes:
-                log.error("samples dropped", reason=error.message)
+            if any(added):
+                log.error("samples and events dropped", reason=error.message)
                 self._pending.put_back(prepared)
             else:
                 self._handle_rejected_batch(prepared, error)
@@ -425,14 +430,12 @@ class Stream:
 
     async def _wait_for_changes(self) -> None:
         """Wait until there are changes or a heartbeat is due."""
-        until = self._heartbeat_due
+        until = min(self._heartbeat_due, self._now() + self._additions.wait_seconds)
         if self._inventory_due is not None:
             until = min(until, max(self._inventory_due, self._now() + 0.5))
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, until - self._now())):
                 await self._changed.wait()
-        except TimeoutError:
-            return
 
     async def _heartbeat_if_due(self, *, is_retrying: bool = False) -> bool:
         """Returns whether one was sent and answered."""

@@ -89,6 +89,7 @@ def decode_batch(body: bytes) -> Batch:
         seq=envelope.seq,
         items=tuple(_item(number, item) for number, item in enumerate(envelope.items)),
         scrapes=envelope.scrapes,
+        events=envelope.events,
     )
 
 

@@ -1,4 +1,4 @@
-"""`history` and `tree`: the phases of a workload, and its elements."""
+"""`history`, `events` and `tree`: phases of a workload, what Kubernetes said of it, its elements."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import LookupScope, find_workload
 from watchbill.cli.connection.session import CommandContext, server_command
-from watchbill.cli.output.humanize import NONE, format_count, format_duration, format_time
+from watchbill.cli.output.humanize import (
+    NONE,
+    format_age,
+    format_count,
+    format_duration,
+    format_time,
+)
 from watchbill.cli.output.terminal import (
     DOCUMENTS,
     PHASE_COLOURS,
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from watchbill.responses.contract import WorkloadResponse
+    from watchbill.responses.events import HistoryRecord
     from watchbill.responses.workloads import PhaseInterval
     from watchbill.workload import Element
 
@@ -79,6 +86,52 @@ def _end(workload: "WorkloadResponse", now: datetime) -> Iterator[str]:
         f"total running time {format_duration(workload.total_running_time_seconds)}."
     )
     yield f"hint: `watchbill describe {workload.id}` shows everything that is kept of it"
+
+
+SHOWN_EVENTS = 50
+_EVENT_HEADERS = ["AGE", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
+
+
+@server_command
+async def events(
+    session: CommandContext,
+    name: options.Named,
+    output: options.Output = AnswerFormat.TABLE,
+    project: options.Project = None,
+    cluster: options.ClusterOption = None,
+    deleted: options.Deleted = False,
+    limit: options.Limit = None,
+    no_headers: options.NoHeaders = False,
+) -> None:
+    """Show what Kubernetes said of a workload and when it changed its phase, newest first.
+
+    The newest 200 events of the last 14 days are kept, also of a workload that is gone.
+    """
+    scope = LookupScope(project=project, cluster=cluster, is_deleted=deleted)
+    workload = (await find_workload(session.client, name, scope)).workload
+    answer = await session.client.event_history(workload.id, most=limit or SHOWN_EVENTS)
+    if output in DOCUMENTS:
+        session.terminal.write(DOCUMENTS[output]({"records": answer.records}))
+        return
+    rows = [_event_row(record, session.now()) for record in answer.records]
+    for line in table_lines(None if no_headers else _EVENT_HEADERS, rows, session.terminal):
+        session.terminal.print(line)
+    if answer.next_offset is not None:
+        session.terminal.note(f"The newest {format_count(len(rows))}; --limit shows more.")
+
+
+def _event_row(record: "HistoryRecord", now: datetime) -> Row:
+    age = format_age(record.meta.creation_timestamp, now)
+    event, update = record.spec.event, record.spec.phase_update
+    if event is not None:
+        involved = event.involved_object
+        colour = PHASE_COLOURS.get("Failed") if event.type == "Warning" else None
+        about = f"{involved.kind}/{involved.name}"
+        count = format_count(event.count)
+        return [age, Cell(event.type, colour), event.reason, about, count, event.message]
+    phase = "" if update is None else update.phase.value
+    message = "" if update is None else update.phase_message
+    return [age, "Phase", Cell(phase, PHASE_COLOURS.get(phase)), NONE, NONE, message or NONE]
 
 
 @server_command

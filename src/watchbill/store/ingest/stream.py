@@ -38,11 +38,13 @@ from watchbill.store.metrics.measured import scrape_write
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.postgres.errors import VALUE_ERRORS, value_reason
 from watchbill.store.workloads.deletion import workload_delete
+from watchbill.store.workloads.event_write import event_write
 from watchbill.store.workloads.idle import idle_hours_list
 from watchbill.store.workloads.quotas import MAX_STORED_BYTES, refuse_all, stored_bytes
 from watchbill.store.workloads.validation import (
     MAX_BATCH_TRANSITIONS,
     newest_transitions,
+    plausible_events,
     plausible_scrapes,
     repair,
     violation,
@@ -145,6 +147,8 @@ async def batch_apply(
         await _show_problems(connection, agent, batch.items, [*repaired, *refused], now)
         scrapes = list(plausible_scrapes(batch.scrapes, now))
         await scrape_write(connection, agent.tenant_id, agent.cluster_id, scrapes, now)
+        events = list(plausible_events(batch.events, now))
+        await event_write(connection, agent.tenant_id, agent.cluster_id, events)
         reply = BatchReply(seq=batch.seq, refused=tuple(refused))
         await connection.execute(
             "UPDATE cluster SET last_seq = $3, last_reply = $4, last_contact_at = $5, "

@@ -43,7 +43,7 @@ _MARK_DELETED = (
 BATCH = 1_000
 _CHILDREN = (
     *("workload_elements", "phase_transition", "usage_sample", "measured_sample"),
-    *("usage_step", "usage_state", "workload_pod"),
+    *("usage_step", "usage_state", "workload_pod", "workload_event"),
 )
 _ACCOUNTS = ("usage_day", "usage_workload")
 """What is kept longer than the workload, if there ever was one."""

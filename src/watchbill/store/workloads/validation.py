@@ -27,6 +27,7 @@ from watchbill.protocol import (
     Scrape,
 )
 from watchbill.workload import GPU_MILLIONTHS, Transition, Workload
+from watchbill.workload_event import WorkloadEvent
 from watchbill.workload_pod import WorkloadPod
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -255,6 +256,14 @@ def _bounded(struct: _S, bounds: Mapping[str, float], left_out: list[str]) -> _S
     }
     left_out += [_camel(name) for name in changes]
     return replace(struct, **changes) if changes else struct
+
+
+def plausible_events(events: Iterable[WorkloadEvent], now: datetime) -> Iterator[WorkloadEvent]:
+    """Those that can have happened."""
+    latest = now + CLOCK_AHEAD
+    for event in events:
+        if _is_time(event.last_at, latest) and _is_time(event.first_at, event.last_at):
+            yield event
 
 
 def plausible_scrapes(scrapes: Iterable[Scrape], now: datetime) -> Iterator[Scrape]:

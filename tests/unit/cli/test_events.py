@@ -1,0 +1,54 @@
+"""`events`: what Kubernetes said of a workload, and its phases."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from tests.fixtures.command_line import CLUSTER_ID, FakeServer, aged, document
+
+
+def ago(minutes: int) -> str:
+    return (datetime.now(UTC) - timedelta(minutes=minutes, seconds=20)).isoformat()
+
+
+def event(minutes: int, **members: Any) -> dict[str, Any]:
+    plain = {
+        "id": str(UUID(int=5)),
+        "createdAt": ago(minutes),
+        "type": "Warning",
+        "clusterId": str(CLUSTER_ID),
+        "message": "no\x1b[2J room",
+        "reason": "FailedScheduling",
+        "source": "default-scheduler",
+        "involvedObject": {
+            "uid": str(UUID(int=6)), "kind": "Pod", "name": "w-0", "namespace": "team-vision"
+        },
+        "count": 12,
+        "firstAt": ago(minutes + 1),
+    }  # fmt: skip
+    meta = {"creationTimestamp": plain["createdAt"], "type": "Event"}
+    return {"meta": meta, "spec": {"event": plain | members}}
+
+
+def phase(minutes: int, name: str, message: str = "") -> dict[str, Any]:
+    meta = {"creationTimestamp": ago(minutes), "type": "PhaseUpdate"}
+    return {"meta": meta, "spec": {"phaseUpdate": {"phase": name, "phaseMessage": message}}}
+
+
+async def test_one_line_of_time() -> None:
+    records = [event(2), phase(131, "Pending", "It waits."), phase(132, "Creating")]
+    async with FakeServer(live=[document(aged(1))], records=records).running() as watchbill:
+        outcome = await watchbill("events", "llama-sft-1")
+        one = await watchbill("events", "llama-sft-1", "--limit", "1", "--no-headers")
+        as_json = await watchbill("events", "llama-sft-1", "-o", "json")
+    lines = outcome.out.splitlines()
+    assert lines[0].split() == ["AGE", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
+    assert lines[1].split()[0] == "2m"
+    assert lines[1].split()[2:6] == ["Warning", "FailedScheduling", "Pod/w-0", "12"]
+    assert "\x1b" not in outcome.out
+    assert lines[2].split()[2:4] == ["Phase", "Pending"]
+    assert lines[2].endswith("It waits.")
+    assert len(one.out.splitlines()) == 1
+    assert one.err == "The newest 1; --limit shows more.\n"
+    assert len(json.loads(as_json.out)["records"]) == 3
