@@ -1,0 +1,17 @@
+"""The agent tells how far the clock of its cluster's API server is from its own."""
+
+from pathlib import Path
+
+from tests.fixtures.agents import agent, until
+from tests.fixtures.kube_api import kube_api
+from tests.fixtures.receiver import receiver
+
+
+async def test_a_clock_that_is_ahead_is_told_with_the_heartbeat(tmp_path: Path) -> None:
+    async with kube_api() as api, receiver() as server:
+        api.cluster.faults.clock_skew_seconds = 3_600.0
+        async with agent(tmp_path, api, server):
+            await until(lambda: any(beat.cluster_clock_ahead_seconds for beat in server.beats))
+            told = [beat.cluster_clock_ahead_seconds or 0.0 for beat in server.beats]
+            assert 3_590 < max(told) < 3_610
+            assert all(beat.sent_at is not None for beat in server.beats)
