@@ -1,0 +1,242 @@
+"""Random but legal histories of every kind, played by the simulator and seen by an agent's cache.
+
+After each step every record says what is so. `make histories` plays more of them."""
+
+import copy
+import itertools
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from simulator.apiserver.store import Store
+from simulator.model.framework import SERVED
+from simulator.model.model import SimulatedPod, SimulatedWorkload
+from simulator.resources import PODS
+from simulator.simulation.scenario import Scenario
+from tests.fixtures.observed_world import ObservedWorld
+from tests.fixtures.stages import can_be_seen, told_truly
+from watchbill.kinds.derive import Derived
+from watchbill.protocol import record_hash
+from watchbill.workload import TERMINAL_PHASES, Phase, Workload
+
+EXAMPLES = int(os.environ.get("WATCHBILL_HISTORIES", "8"))
+STEPS = 20
+WORKLOADS = 7
+NOW = 1_790_000_000.0
+Json = dict[str, Any]
+
+
+class Histories(RuleBasedStateMachine):
+    """A small cluster and the agent that observes it. `disturbed`: workloads that something befell which the
+    simulator knows nothing of; what it says of them is not the truth until it moves them again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOW
+        self.skew = timedelta(0)
+        self.disturbed: dict[str, str] = {}
+        self.scenario: Scenario
+        self.observed: ObservedWorld
+
+    @initialize(
+        seed=st.integers(0, 2**20), skew_seconds=st.sampled_from([0, 0, -90, -5, 5, 90, 7200])
+    )
+    def begin(self, seed: int, skew_seconds: int) -> None:
+        store = Store()
+        for resource in SERVED:
+            store.add_resource(resource)
+        self.scenario = Scenario.create(
+            store, seed=seed, prefix="h", workloads=WORKLOADS, now=self.now
+        )
+        self.observed = ObservedWorld(store)
+        self.skew = timedelta(seconds=skew_seconds)
+
+    @rule(changes=st.integers(1, 10), pause_seconds=st.sampled_from([0.2, 1.0, 5.0, 60.0]))
+    def time_passes(self, changes: int, pause_seconds: float) -> None:
+        """Pods are placed and start, fail, restart and end; owners are stopped, scaled, updated, deleted."""
+        for _ in range(changes):
+            self.now += pause_seconds
+            self.scenario.step(self.now)
+
+    @rule(choice=st.randoms(use_true_random=False))
+    def an_ended_pod_is_collected(self, choice: Any) -> None:
+        """Its owner has counted it already."""
+        ended = [
+            (workload, pod)
+            for workload in self.workloads()
+            for pod in workload.pods
+            if workload.stage in ("completed", "failed") and pod.is_over and workload.kind != "Pod"
+        ]
+        if ended:
+            workload, pod = choice.choice(ended)
+            self.scenario.world.remove_pods(workload, [pod])
+            self.scenario.world.sync(workload)
+
+    @rule(choice=st.randoms(use_true_random=False))
+    def a_node_is_lost(self, choice: Any) -> None:
+        """Its pods are not ready any more, and are to be deleted, as the control plane does after a while."""
+        placed = [
+            (workload, pod)
+            for workload in self.workloads()
+            for pod in workload.pods
+            if pod.holds_resources and pod.started_at and not pod.deleted_at
+        ]
+        if not placed:
+            return
+        node = choice.choice(placed)[1].node
+        for workload, pod in placed:
+            if pod.node == node:
+                self.disturbed[workload.uid] = workload.stage
+                self.put_lost(workload, pod)
+
+    @rule()
+    def the_agent_starts_anew(self) -> None:
+        """It sees the same: no record depends on the order in which objects came."""
+        self.observed.look()
+        fresh = ObservedWorld(self.scenario.world.store)
+        fresh.look()
+        # Owners that are gone are known only to who saw them.
+        lasting = {root for root in self.observed.roots if not self.is_root_gone(root)}
+        assert lasting <= fresh.roots
+        for root in lasting:
+            before, after = self.observed.derive(root), fresh.derive(root)
+            assert record_hash(before.record) == record_hash(after.record), root
+
+    @invariant()
+    def every_record_is_right(self) -> None:
+        if not hasattr(self, "observed"):
+            return
+        changed = self.observed.look()
+        expected = {workload.uid for workload in self.workloads() if can_be_seen(workload)}
+        missing = expected - self.observed.roots
+        assert not missing, [one for one in self.workloads() if one.uid in missing]
+        for root in changed:
+            derived = self.observed.derive(root)
+            self.check_record(root, derived)
+            self.check_history(root, derived)
+
+    def check_record(self, root: str, derived: Derived) -> None:
+        workload = derived.record.workload
+        pods = self.pods_of(root)
+        ready = [pod for pod in pods if is_ready(pod)]
+        title = (workload.type, workload.name, workload.phase, workload.phase_message)
+        asked = sum(gpus(pod) for pod in pods if is_active(pod))
+        requested = workload.workload_requested_resources.gpu
+        assert asked <= ((requested and requested.request) or 0), title
+        if workload.phase in TERMINAL_PHASES:
+            assert not ready, title
+            assert workload.completed_at is not None, title
+        else:
+            assert workload.completed_at is None, title
+        if workload.phase is Phase.RUNNING and workload.requested_pods.min is None:
+            assert ready or not any(is_active(pod) for pod in pods) or self.may_run(root), title
+        check_reasons(workload, json.dumps(self.evidence()))
+        if workload.allocated_resources.gpu:
+            assert workload.idle_allocated_gpus is None, title
+        else:
+            assert not workload.idle_allocated_gpus, title
+        source = self.scenario.world.workloads.get(root)
+        if source is not None and self.disturbed.get(root) != source.stage:
+            self.disturbed.pop(root, None)
+            assert told_truly(source, workload.phase.value), (source.stage, *title)
+
+    def check_history(self, root: str, derived: Derived) -> None:
+        observed_at = datetime.fromtimestamp(self.now, UTC) + self.skew
+        before = list(self.observed.told.get(root, []))
+        added = self.observed.tell(root, derived, observed_at)
+        told = self.observed.told[root]
+        assert told[-1].phase is derived.record.workload.phase
+        for earlier, later in itertools.pairwise(told):
+            assert earlier.at <= later.at, (earlier, later)
+            assert earlier.phase is not later.phase, (earlier, later)
+        assert self.observed.tell(root, derived, observed_at) == []
+        if before and before[-1].phase is derived.record.workload.phase:
+            assert len({(one.phase, one.at) for one in added} & set(keys(before))) == 0
+
+    # What the cluster holds
+
+    def workloads(self) -> list[SimulatedWorkload]:
+        return list(self.scenario.world.workloads.values())
+
+    def is_root_gone(self, root: str) -> bool:
+        return self.observed.filled.cache.owner_tree.groups[root].is_root_gone
+
+    def may_run(self, root: str) -> bool:
+        """Between two runs, steps or requests some kinds run without a pod that does."""
+        source = self.scenario.world.workloads.get(root)
+        return source is not None and told_truly(source, Phase.RUNNING.value)
+
+    def pods_of(self, root: str) -> list[Json]:
+        names = {
+            (pod.namespace, pod.name) for pod in self.observed.filled.cache.owner_tree.pods(root)
+        }
+        return [self.pod(namespace, name) for namespace, name in names]
+
+    def pod(self, namespace: str, name: str) -> Json:
+        stored = self.scenario.world.store.get(PODS, namespace, name)
+        assert stored is not None
+        return stored.decode()
+
+    def put_lost(self, workload: SimulatedWorkload, pod: SimulatedPod) -> None:
+        lost = copy.deepcopy(self.pod(workload.namespace, pod.name))
+        at = datetime.fromtimestamp(self.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for condition in lost["status"]["conditions"]:
+            if condition["type"] in ("Ready", "ContainersReady"):
+                condition |= {"status": "False", "lastTransitionTime": at}
+        lost["status"] |= {"reason": "NodeLost"}
+        lost["metadata"] |= {"deletionTimestamp": at, "deletionGracePeriodSeconds": 0}
+        self.scenario.world.store.put(PODS, lost)
+
+    def evidence(self) -> list[Json]:
+        """All that schedulers and controllers say."""
+        return [
+            stored.decode()
+            for table in self.scenario.world.store.tables()
+            if table.resource.plural in ("pods", "podgroups", "events", "workloads")
+            for stored in table.objects.values()
+        ]
+
+
+def check_reasons(workload: Workload, evidence: str) -> None:
+    """Reasons are given only while it waits, and each is somebody's own words."""
+    reasons = workload.additional_fields.get("pendingReasons", [])
+    assert not reasons or workload.phase is Phase.PENDING
+    for reason in reasons:
+        assert json.dumps(reason["message"])[1:-1] in evidence, reason
+
+
+def keys(transitions: list[Any]) -> list[tuple[Phase, datetime]]:
+    return [(one.phase, one.at) for one in transitions]
+
+
+def is_active(pod: Json) -> bool:
+    is_over = pod["status"]["phase"] in ("Succeeded", "Failed")
+    return not is_over and "deletionTimestamp" not in pod["metadata"]
+
+
+def is_ready(pod: Json) -> bool:
+    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
+    return is_active(pod) and conditions.get("Ready") == "True"
+
+
+def gpus(pod: Json) -> int:
+    """Whole ones, as the API server reads a pod's spec."""
+    return sum(
+        int(container.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", 0))
+        for container in pod["spec"]["containers"]
+    )
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=STEPS,
+    deadline=None,
+    derandomize="WATCHBILL_HISTORIES" not in os.environ,
+    suppress_health_check=list(HealthCheck),
+)
