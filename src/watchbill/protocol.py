@@ -351,6 +351,8 @@ class HeartbeatEnvelope(Wire, frozen=True):
     node_pools: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_NODE_POOLS)] = ()
     observed_seconds_ago: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = 0.0
     backlog: Count = 0
+    sent_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    cluster_clock_ahead_seconds: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] | None = None
     digest: Hash | None = None
 
 

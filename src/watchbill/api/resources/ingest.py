@@ -104,15 +104,8 @@ def decode_heartbeat(body: bytes) -> Heartbeat:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             reasons.append(str(error))
     kinds = _with_node_state(envelope.kinds, reasons) if reasons else envelope.kinds
-    return Heartbeat(
-        stream_id=envelope.stream_id,
-        seq=envelope.seq,
-        kinds=kinds,
-        node_pools=tuple(pools),
-        observed_seconds_ago=envelope.observed_seconds_ago,
-        backlog=envelope.backlog,
-        digest=envelope.digest,
-    )
+    members = msgspec.structs.asdict(envelope) | {"kinds": kinds, "node_pools": tuple(pools)}
+    return Heartbeat(**members)
 
 
 def _with_node_state(kinds: tuple[KindState, ...], reasons: list[str]) -> tuple[KindState, ...]:
