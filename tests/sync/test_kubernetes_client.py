@@ -420,3 +420,31 @@ async def test_nobody_answers(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             with pytest.raises(ApiFailure, match="does not respond"):
                 await listed(found)
+
+
+@pytest.mark.parametrize(
+    ("date", "is_told"),
+    [
+        ("Thu, 01 Jan 1970 00:00:00 GMT", False),
+        ("Fri, 01 Jan 9999 00:00:00 GMT", False),
+        ("Wed, 01 Jan 2020 00:00:00 +99999999999999", False),
+        ("Wed, 01 Jan 99999999999999999999 00:00:00 GMT", False),
+        ("soon", False),
+        ("Wed, 01 Jan 2020 00:00:00 GMT", True),
+    ],
+)
+async def test_only_the_api_servers_own_possible_dates_tell_its_clock(
+    tmp_path: Path, date: str, is_told: bool
+) -> None:
+    """What stands behind its proxy answers with header fields of its own choice."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(text='{"metadata": {}, "items": []}', headers={"Date": date})
+
+    async with serving(answer) as script, client(tmp_path, script.url) as found:
+        await found.read("/api/v1/namespaces/vision/pods/a:1/proxy/x", max_bytes=99, seconds=9)
+        assert found.clock_ahead_seconds is None
+        assert await listed(found) == []
+        ahead = found.clock_ahead_seconds
+        assert (ahead is not None) is is_told
+        assert ahead is None or -1e9 <= ahead <= 1e9

@@ -32,6 +32,8 @@ SILENCE_SECONDS = 30.0
 """How long a watch may outlive its own timeoutSeconds before it counts as dead."""
 BOOKMARKED_SILENCE_SECONDS = 150.0
 """The same once bookmarks arrive, about one a minute: more than two of them are missing."""
+MAX_CLOCK_DIFFERENCE_SECONDS = 1e9
+"""Beyond it a date is no clock's, and the server does not take it."""
 _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=15, sock_read=30)
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15)
 _NEW_CREDENTIALS = ": the API server does not accept these credentials; renew the kubeconfig's user"
@@ -262,16 +264,19 @@ class KubeClient:
             allow_redirects=False,
             auto_decompress=not is_plain,
         )
-        self._compare_clocks(response.headers.get("Date", ""))
+        if not is_plain:  # a proxied target chooses its own date
+            self._compare_clocks(response.headers.get("Date", ""))
         return response
 
     def _compare_clocks(self, date: str) -> None:
         try:
             cluster = parsedate_to_datetime(date)
-        except ValueError:
+        except (ValueError, OverflowError):
             return
-        if cluster.tzinfo is not None:
-            self.clock_ahead_seconds = (cluster - datetime.now(UTC)).total_seconds()
+        if cluster.tzinfo is None:
+            return
+        ahead = (cluster - datetime.now(UTC)).total_seconds()
+        self.clock_ahead_seconds = ahead if abs(ahead) <= MAX_CLOCK_DIFFERENCE_SECONDS else None
 
 
 class BodyTooLarge(ApiFailure):
