@@ -1,6 +1,8 @@
 """Pods without owners that name one pod group are one workload, in whatever order they come and go."""
 
+import copy
 import random
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -68,6 +70,30 @@ def test_what_looked_like_a_workload_is_withdrawn_and_not_deleted() -> None:
     filled = listed()
     filled.put(member(2), member(1))
     assert filled.listener.withdrawn == [root_uid(member(2))]
+    assert filled.listener.deleted == []
+
+
+@pytest.mark.parametrize("late", [0, 3])
+def test_who_joins_late_takes_over_nothing_and_erases_nothing(late: int) -> None:
+    """Labels can be changed: what ran for long stays on record, as the group's workload or as a deleted one."""
+    filled, alone = listed(), member(late)
+    del alone["metadata"]["labels"]
+    filled.put(alone, member(1), member(2))
+    filled.put(member(late))
+    assert list(filled.cache.owner_tree.groups) == [root_uid(member(1))]
+    assert len(filled.cache.gather(root_uid(member(1))).pods) == 3
+    assert filled.listener.withdrawn == []
+    assert filled.listener.deleted == [root_uid(alone)]
+
+
+def test_who_is_grouped_right_after_its_creation_was_never_alone() -> None:
+    filled, young = listed(), member(3)
+    young["metadata"]["creationTimestamp"] = datetime.now(UTC).isoformat()
+    alone = copy.deepcopy(young)
+    del alone["metadata"]["labels"]
+    filled.put(member(1), alone)
+    filled.put(young)
+    assert filled.listener.withdrawn == [root_uid(young)]
     assert filled.listener.deleted == []
 
 

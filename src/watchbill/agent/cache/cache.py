@@ -6,7 +6,7 @@ pods by which KAI reserves devices never come in. A new role of a watched kind i
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
@@ -46,6 +46,8 @@ _LINK_MEMBERS = (
 
 
 _SHOWN_NAMESPACES = 3
+GROUPED_WITHIN = timedelta(minutes=10)
+"""How long after its creation a pod may join a group as if it had never been a workload of its own."""
 _IDENTITY = ("uid", "name", "namespace", "creationTimestamp", "deletionTimestamp")
 
 
@@ -112,8 +114,10 @@ class Cache:
                 return
         self._nodes.put(meta.uid, pod.node)
         self.related.put_pod(pod)
-        moved = self._plain_pods.put(pod)
+        moved = self._plain_pods.put(pod, may_lead=pod.uid not in self.owner_tree.entries)
         parent = parent or self._plain_pods.parent(pod.uid)
+        if parent is not None and pod.uid in self._bare and _is_young(pod):
+            self.owner_tree.disown(pod.uid)
         self._place_pod(pod, parent)
         self._place_below(moved)
 
@@ -121,11 +125,10 @@ class Cache:
         for uid in uids:
             member = self.owner_tree.entries[uid].payload
             assert isinstance(member, Pod)
+            self.owner_tree.disown(uid)
             self._place_pod(member, self._plain_pods.parent(uid))
 
     def _place_pod(self, pod: Pod, parent: OwnerReference | None) -> None:
-        if parent is not None and pod.uid in self._bare:
-            self.owner_tree.disown(pod.uid)
         entry = Entry(pod.uid, POD, pod.namespace, pod.name, parent, pod)
         self.owner_tree.put(entry, datetime.now(UTC))
 
@@ -304,6 +307,10 @@ class Cache:
         for root in roots:
             if root is not None:
                 self._listener.on_change(root)
+
+
+def _is_young(pod: Pod) -> bool:
+    return pod.created_at is None or datetime.now(UTC) - pod.created_at < GROUPED_WITHIN
 
 
 class _PodsByNode:

@@ -52,10 +52,12 @@ class PlainPods:
             moved += members.place_below(min(members.ages.values()))
         return tuple(moved)
 
-    def put(self, pod: Pod) -> tuple[str, ...]:
+    def put(self, pod: Pod, *, may_lead: bool = True) -> tuple[str, ...]:
         """Add or update a pod; returns others that now stand below it.
 
-        Before all pods were listed none stands below another: a list has them in no order of age.
+        Before all pods were listed none stands below another: a list has them in no order of age. `may_lead`:
+        an older pod comes first. One that was there before and names the group later does not: whoever may
+        change its labels would take over what the group was so far.
         """
         group = plain_group(pod)
         if self._group_of.get(pod.uid) != group:
@@ -68,7 +70,7 @@ class PlainPods:
         if not self._is_listed or pod.uid == members.root or pod.uid in members.parents:
             return ()
         root_age = members.ages.get(members.root)
-        if root_age is not None and age < root_age:
+        if may_lead and root_age is not None and age < root_age:
             return members.place_below(age)
         below = root_age or min((members.ages[uid] for uid in members.parents), default=age)
         if below == age:
