@@ -155,6 +155,24 @@ async def test_of_the_gone_only_the_newest_stay(
     assert sorted(await names(db, deleted=True)) == ["llama-sft-3", "llama-sft-4"]
 
 
+async def test_differences_without_end_make_no_more_than_a_workload_may_have(
+    db: Database, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that was taken over adds pods and takes none away."""
+    for name in ("_END_EXCESS", "_DROP_EXCESS"):
+        statement = getattr(pod_write, name)
+        assert "OFFSET 2000" in statement
+        monkeypatch.setattr(pod_write, name, statement.replace("OFFSET 2000", "OFFSET 2"))
+    last = upsert(workload(1), pods=[pod(1)])
+    await agent.send(last, now=START)
+    for number in range(2, 8):
+        last = difference(last, changed=(pod(number),))
+        reply = await agent.send(last, now=START + number * SECOND)
+        assert reply.refused == ()
+    assert sorted(await names(db)) == ["llama-sft-6", "llama-sft-7"]
+    assert sorted(await names(db, deleted=True)) == ["llama-sft-4", "llama-sft-5"]
+
+
 async def test_filters_search_order_and_pages(db: Database, agent: Agent) -> None:
     pods = [
         pod(number, created_at=START - number * SECOND, node_name=f"node-{number % 2}")

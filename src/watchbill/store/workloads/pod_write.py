@@ -72,6 +72,14 @@ _END_OTHERS = (
     "AND NOT EXISTS (SELECT FROM unnest($5::uuid[], $6::uuid[]) AS k(workload_id, id) "
     "WHERE k.workload_id = p.workload_id AND k.id = p.id)"
 )
+_END_EXCESS = (
+    "UPDATE workload_pod p SET deleted_at = n.at, updated_at = $2 "
+    "FROM unnest($3::uuid[], $4::timestamptz[]) AS n(workload_id, at) CROSS JOIN LATERAL "
+    "(SELECT x.id FROM workload_pod x WHERE x.tenant_id = $1 AND x.workload_id = n.workload_id "
+    f"AND x.deleted_at IS NULL ORDER BY x.updated_at DESC, x.id OFFSET {MAX_PODS}) AS excess "
+    "WHERE p.tenant_id = $1 AND p.workload_id = n.workload_id AND p.id = excess.id"
+)
+"""Agents tell no more than `MAX_PODS`; one that was taken over adds to them without end."""
 _DROP_EXCESS = (
     "DELETE FROM workload_pod p USING unnest($2::uuid[]) AS w(id) CROSS JOIN LATERAL "
     "(SELECT x.id FROM workload_pod x WHERE x.tenant_id = $1 AND x.workload_id = w.id "
@@ -99,9 +107,12 @@ async def pod_write(
     whole = [update for update in updates if not update.is_difference]
     if whole:
         await _end_others(connection, tenant_id, whole, now)
+    grown = {u.workload_id: u.observed_at for u in updates if u.is_difference and u.changes.changed}
+    if grown:
+        await connection.execute(_END_EXCESS, tenant_id, now, list(grown), list(grown.values()))
     shrunk = {workload_id for workload_id, _, _ in ended} | {u.workload_id for u in whole}
-    if shrunk:
-        await connection.execute(_DROP_EXCESS, tenant_id, list(shrunk))
+    if shrunk or grown:
+        await connection.execute(_DROP_EXCESS, tenant_id, list(shrunk | grown.keys()))
 
 
 async def _end_others(
