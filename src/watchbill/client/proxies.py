@@ -3,6 +3,7 @@
 import ipaddress
 import os
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -29,11 +30,20 @@ def connector_for(proxy: str | None, *, limit: int = 100) -> aiohttp.BaseConnect
     """The connector that reaches servers through this proxy; of HTTP proxies every request names its own."""
     if not is_socks(proxy):
         return aiohttp.TCPConnector(limit=limit)
-    from aiohttp_socks import ProxyConnector
+    from aiohttp_socks import ProxyConnector, ProxyError
+
+    class SocksConnector(ProxyConnector):
+        """What the proxy refuses is a connection that cannot be made, as any other."""
+
+        async def connect(self, *args: Any, **options: Any) -> Any:
+            try:
+                return await super().connect(*args, **options)
+            except ProxyError as error:
+                raise aiohttp.ClientConnectionError(f"the SOCKS proxy: {error}") from error
 
     assert proxy is not None
     url = proxy.replace("socks5h://", "socks5://", 1)
-    connector: aiohttp.BaseConnector = ProxyConnector.from_url(url, rdns=True, limit=limit)
+    connector: aiohttp.BaseConnector = SocksConnector.from_url(url, rdns=True, limit=limit)
     return connector
 
 

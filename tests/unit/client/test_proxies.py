@@ -1,8 +1,11 @@
 """The environment's proxies, as Go's net/http and curl understand them."""
 
+import asyncio
+
+import aiohttp
 import pytest
 
-from watchbill.client.proxies import is_socks, proxy_for
+from watchbill.client.proxies import connector_for, is_socks, proxy_for
 
 PROXIES = {"HTTP_PROXY": "http://plain:3128", "https_proxy": "secure:3128"}
 
@@ -41,3 +44,22 @@ def test_without_variables_there_is_none() -> None:
     assert proxy_for("https://kube.example.com", {}) is None
     assert proxy_for("https://kube.example.com", {"HTTP_PROXY": "http://plain:3128"}) is None
     assert is_socks(proxy_for("https://kube.example.com", {"HTTPS_PROXY": "socks5://s:1080"}))
+
+
+async def test_what_a_socks_proxy_refuses_is_a_failed_connection() -> None:
+    """As where the server behind it is away: whoever asks repeats the request, and does not end."""
+
+    async def unreachable(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(3)  # version 5, one method, none
+        writer.write(b"\x05\x00")
+        await reader.readexactly(10)  # connect, an IPv4 address, a port
+        writer.write(b"\x05\x04\x00\x01" + bytes(6))
+        await writer.drain()
+        writer.close()
+
+    proxy = await asyncio.start_server(unreachable, "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    connector = connector_for(f"socks5://127.0.0.1:{port}")
+    async with proxy, aiohttp.ClientSession(connector=connector) as session:
+        with pytest.raises(aiohttp.ClientConnectionError, match="unreachable"):
+            await session.get("http://192.0.2.1/")
