@@ -13,13 +13,20 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def proxy_for(url: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """The proxy's URL, None for a direct connection. This machine is never asked by way of a proxy."""
-    parts = urlsplit(url)
+    """The proxy's URL, None for a direct connection. This machine is never asked by way of a proxy.
+
+    None also for what is no URL: whoever sends the request is told so.
+    """
+    try:
+        parts = urlsplit(url)
+        own_port = parts.port
+    except ValueError:
+        return None
     host, scheme = (parts.hostname or "").rstrip("."), parts.scheme
     proxy = _first(environment, *_VARIABLES.get(scheme, ()))
     if not proxy or _is_this_machine(host):
         return None
-    port = parts.port or _PORTS[scheme]
+    port = own_port or _PORTS[scheme]
     exceptions = _first(environment, "NO_PROXY", "no_proxy").split(",")
     if any(_is_exempt(host, port, entry.strip()) for entry in exceptions):
         return None
@@ -65,7 +72,7 @@ def _is_exempt(host: str, port: int, entry: str) -> bool:
     if entry == "*":
         return True
     name, _, its_port = entry.rpartition(":")
-    if its_port.isdigit() and not _is_network(entry):
+    if its_port.isdecimal() and not _is_network(entry):
         if int(its_port) != port:
             return False
         entry = name.strip("[]")
