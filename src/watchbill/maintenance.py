@@ -163,6 +163,8 @@ class UsageRounds:
             try:
                 if await cluster.step(db):
                     waiting.append(cluster)
+                elif cluster.is_elsewhere:
+                    unfinished.add(cluster.tenant_id)
             except Exception as error:
                 error.add_note(f"tenant {cluster.tenant_id}: cluster {cluster.cluster_id}")
                 failures.append(error)
@@ -170,13 +172,16 @@ class UsageRounds:
         for cluster in waiting:
             self._positions[cluster.cluster_id] = cluster.after
             unfinished.add(cluster.tenant_id)
-        for tenant_id in tenants:
-            if tenant_id not in unfinished:
-                await usage_finish(db, tenant_id, now)
+        await _finish(db, [tenant_id for tenant_id in tenants if tenant_id not in unfinished], now)
         if failures:
             raise ExceptionGroup(
                 f"{len(failures)} clusters or tenants were not accounted", failures
             )
+
+
+async def _finish(db: Database, tenant_ids: list[int], now: datetime) -> None:
+    for tenant_id in tenant_ids:
+        await usage_finish(db, tenant_id, now)
 
 
 async def record_fleets(db: Database, at: datetime) -> None:

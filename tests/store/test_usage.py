@@ -387,3 +387,18 @@ async def test_a_cluster_with_more_than_there_is_time_for_delays_no_other(
     for _ in range(10):
         await rounds.run(db, END + timedelta(minutes=10))
     assert await hours(theirs) == 40 * 72
+
+
+async def test_who_was_locked_out_does_not_say_that_all_is_accounted(db: Database) -> None:
+    """Else deletions that the other server has not come to are looked for no more, and their hours are lost."""
+    await story(db)
+    much_later = END + timedelta(days=3)
+    async with db.transaction(1) as other:
+        await other.execute("SELECT pg_advisory_xact_lock($1, $2)", accounting._LOCK, 1)
+        await maintenance.UsageRounds().run(db, much_later)
+        await usage_account(db, 1, much_later)
+    assert (await report(db)).accounted_until is None
+    await maintenance.UsageRounds().run(db, much_later)
+    page = await report(db)
+    assert page.accounted_until == much_later - accounting.SETTLED_AFTER
+    assert page.totals.allocated_gpu_hours == sum(ALLOCATED.values())

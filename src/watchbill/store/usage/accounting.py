@@ -141,6 +141,8 @@ class ClusterAccount:
     after: UUID = FROM_THE_FIRST
     """The workloads up to this one were looked at in this pass."""
     pieces: int = 0
+    is_elsewhere: bool = False
+    """Whether another server accounted when it was this one's turn: how far that came is not known here."""
     _moved: int = 0
 
     async def step(self, db: Database) -> bool:
@@ -149,6 +151,7 @@ class ClusterAccount:
             if not await connection.fetchval(
                 "SELECT pg_try_advisory_xact_lock($1, $2)", _LOCK, self.tenant_id
             ):
+                self.is_elsewhere = True
                 return False
             rows = await connection.fetch(
                 _DUE,
@@ -248,7 +251,8 @@ async def usage_account(db: Database, tenant_id: int, now: datetime) -> int:
             failures.append(error)
     if failures:
         raise ExceptionGroup(f"the usage of {len(failures)} clusters was not accounted", failures)
-    await usage_finish(db, tenant_id, now)
+    if not any(cluster.is_elsewhere for cluster in accounts):
+        await usage_finish(db, tenant_id, now)
     return sum(cluster.pieces for cluster in accounts)
 
 
