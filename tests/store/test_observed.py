@@ -47,3 +47,13 @@ async def test_clocks_are_told_against_ours(db: Database) -> None:
     (cluster,) = await cluster_list(db, SCOPE, START)
     assert cluster.agent_clock_ahead_seconds == 40
     assert cluster.cluster_clock_ahead_seconds == 30
+
+
+async def test_a_contact_of_a_clock_that_was_ahead_does_not_last(db: Database) -> None:
+    """Else the cluster counts as observed for as long as the server's clock was ahead, agent or no agent."""
+    agent = await connected_agent(db, START + timedelta(hours=1))
+    for age in (0.0, None):
+        beat = Heartbeat(stream_id=agent.stream_id, seq=0, observed_seconds_ago=age)
+        await heartbeat_apply(db, agent.identity, beat, START)
+        (cluster,) = await cluster_list(db, SCOPE, START + timedelta(minutes=10))
+        assert (cluster.last_contact_at, cluster.state) == (START, "disconnected")

@@ -172,7 +172,7 @@ async def heartbeat_apply(
     async with db.transaction(agent.tenant_id) as connection:
         cluster = await stream_check(connection, agent, beat.stream_id)
         age = beat.observed_seconds_ago
-        before = cluster["last_contact_at"] or now
+        before = min(cluster["last_contact_at"] or now, now)
         observed_until = before if age is None else max(before, now - timedelta(seconds=age))
         await _record_gap(connection, agent, cluster["last_contact_at"], observed_until)
         is_in_step = beat.seq == cluster["last_seq"]
@@ -260,7 +260,7 @@ def _observed_until(cluster: Row, now: datetime) -> datetime:
     """Now, unless the agent's last heartbeat told that it cannot follow its cluster: then only a heartbeat
     that tells otherwise moves it, so neither messages nor restarts make old data look new."""
     before: datetime | None = cluster["last_contact_at"]
-    return before if before is not None and cluster["is_blind"] else now
+    return min(before, now) if before is not None and cluster["is_blind"] else now
 
 
 async def _record_gap(
