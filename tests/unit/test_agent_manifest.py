@@ -114,3 +114,14 @@ async def test_what_is_missing_is_named(arguments: tuple[str, ...], said: str) -
     outcome = await watchbill("agent", "manifest", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(said)
+
+
+async def test_nothing_is_registered_for_definitions_that_cannot_be_used(tmp_path: Path) -> None:
+    """The credential is told once: a cluster that is registered and not printed has its name for nothing."""
+    (tmp_path / "own.yaml").write_text("group: example.com\n")
+    command = ("agent", "manifest", *SERVER, "--name", "east", "--kinds", str(tmp_path))
+    async with FakeServer().running() as fake:
+        outcome = await fake(*command)
+        registered = [one for one in fake.requests if one.path == "/api/v1/clusters"]
+    assert (outcome.code, outcome.out, registered) == (2, "", [])
+    assert "own.yaml" in outcome.err

@@ -18,6 +18,7 @@ from watchbill.text_files import read_text
 
 if TYPE_CHECKING:
     from watchbill.agent.manifest import AgentDeployment
+    from watchbill.kinds.definition.definition import Definitions
 
 _NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 Server = Annotated[
@@ -67,13 +68,14 @@ async def _register(
     """
     assert name is not None, "without a name nothing is registered"
     deployment = _deployment(server or session.client.url, namespace, image, kinds, session.ca_file)
+    definitions = _definitions(kinds)
     kept = session.terminal.secret(credential) if credential else contextlib.nullcontext()
     with kept as write:
         created = await session.client.cluster_create(name)
         if write is not None:
             write(created.credential.encode() + b"\n")
     session.terminal.note(f"Cluster {created.name} has the id {created.id}.")
-    _print(deployment, kinds, created.credential)
+    _print(deployment, definitions, created.credential)
 
 
 @functools.wraps(_register)
@@ -95,7 +97,7 @@ def manifest(**options: Any) -> None:
         server, *(options[name] for name in ("namespace", "image", "kinds", "ca_file"))
     )
     credential = None if options["base"] else read_credential(file)
-    _print(deployment, options["kinds"], credential)
+    _print(deployment, _definitions(options["kinds"]), credential)
 
 
 def _deployment(
@@ -119,10 +121,17 @@ def _deployment(
     )
 
 
-def _print(deployment: "AgentDeployment", kinds: Path | None, credential: str | None) -> None:
+def _definitions(kinds: Path | None) -> "Definitions":
     """Raises Invalid for definitions that cannot be used."""
-    from watchbill.agent.manifest import agent_manifest
     from watchbill.kinds.definition.loader import load_definitions
 
+    return load_definitions(kinds)
+
+
+def _print(
+    deployment: "AgentDeployment", definitions: "Definitions", credential: str | None
+) -> None:
+    from watchbill.agent.manifest import agent_manifest
+
     deployment = dataclasses.replace(deployment, credential=credential)
-    sys.stdout.write(agent_manifest(deployment, load_definitions(kinds)))
+    sys.stdout.write(agent_manifest(deployment, definitions))
