@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from tests.fixtures.records import workload
+from tests.fixtures.records import pod, workload
 from watchbill.agent.stream import pending_changes as module
 from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch
 from watchbill.kinds.derive import Derived
@@ -181,6 +181,30 @@ def test_a_refused_item_waits_until_it_changes() -> None:
     assert len(pending) == 0
     pending.update(ROOT, derived(Phase.RUNNING, name="other"), at(2))
     assert len(pending) == 1
+
+
+def test_a_refused_difference_of_pods_is_followed_by_all_pods() -> None:
+    """The server may hold other pods, or show the workload as deleted: nothing else brings it back."""
+    pending = PendingChanges()
+    pods = (pod(1), pod(2))
+    pending.update(ROOT, Derived(record(Phase.PENDING), (step(Phase.PENDING, 0),), pods), NOW)
+    pending.acknowledge(batch(pending), ())
+    running = Derived(record(Phase.RUNNING), (step(Phase.RUNNING, 1),), (*pods, pod(3)))
+    pending.update(ROOT, running, at(1))
+    difference = batch(pending)
+    (item,) = difference.items
+    assert isinstance(item, Upsert)
+    assert item.pods is not None
+    assert (len(item.pods.changed), item.pods.since is None) == (1, False)
+    pending.acknowledge(difference, [UUID(ROOT)])
+    whole = batch(pending)
+    (again,) = whole.items
+    assert isinstance(again, Upsert)
+    assert again.pods is not None
+    assert (len(again.pods.changed), again.pods.since) == (3, None)
+    assert again.transitions == item.transitions
+    pending.acknowledge(whole, [UUID(ROOT)])
+    assert len(pending) == 0, "what is refused as a whole waits until it changes"
 
 
 def test_after_a_hello_the_inventory_says_what_is_lacking() -> None:

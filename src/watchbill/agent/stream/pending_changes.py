@@ -100,6 +100,8 @@ class PreparedBatch:
     """Root, record hash, number of transitions sent."""
     pods: dict[str, PodHashes] = field(default_factory=dict)
     """What the server has of a root's pods once the batch is applied."""
+    differences: set[str] = field(default_factory=set)
+    """Roots of whose pods only the difference is sent."""
     roots: set[str] = field(default_factory=set)
     size_bytes: int = 0
 
@@ -213,6 +215,8 @@ class PendingChanges:
             if made is not None:
                 item, prepared.pods[root] = made
                 prepared.add(item)
+                if item.pods is not None and item.pods.since is not None:
+                    prepared.differences.add(root)
                 prepared.roots.add(root)
                 prepared.upserts.append((root, item.record_hash, len(item.transitions)))
         return len(roots) < steps or prepared.is_full
@@ -227,6 +231,11 @@ class PendingChanges:
         for root, sent_hash, count in prepared.upserts:
             state = self.workloads.get(root)
             if state is None:
+                continue
+            if root in refused_roots and root in prepared.differences:
+                # Perhaps only because the server holds other pods: all of them are sent before it counts.
+                state.acknowledged = None
+                self.unsent.setdefault(root)
                 continue
             del state.pending[:count]
             state.initial_transitions = 0
