@@ -9,7 +9,7 @@ import pytest
 
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import START, record, upsert, workload
-from watchbill.errors import Conflict, Forbidden, Invalid, Superseded
+from watchbill.errors import Conflict, Forbidden, Invalid, Superseded, Unavailable
 from watchbill.protocol import Batch, Delete, Heartbeat, HelloRequest, KindState, Witness
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.responses.fleet import Cluster
@@ -369,3 +369,19 @@ async def test_a_cluster_is_pinned_at_first_sight(db: Database) -> None:
     with pytest.raises(Forbidden, match="is second, not first"):
         await hello("second")
     await hello("first")
+
+
+async def test_a_newer_servers_migration_interrupts_an_older_one_only_once(db: Database) -> None:
+    """Connections of its pool know the table's columns of before."""
+    agent = await connected_agent(db, START)
+    await agent.send(upsert(workload(1)), now=START)
+    async with db.acquire(1) as connection:
+        await connection.execute("RESET ROLE")
+        await connection.execute("ALTER TABLE workload ADD COLUMN newer text")
+        await connection.execute("SET ROLE watchbill_app")
+    with pytest.raises(Unavailable, match="schema has just changed"):
+        await agent.send(upsert(workload(2)), now=START)
+    agent.seq -= 1
+    await agent.send(upsert(workload(2)), now=START)
+    async with db.acquire(1) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM workload") == 2

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import asyncpg
 
 from watchbill.errors import Unavailable
-from watchbill.store.postgres.errors import FAILURES, translated
+from watchbill.store.postgres.errors import FAILURES, DatatypeMismatch, translated
 from watchbill.store.postgres.migrate import APP_ROLE, known_revisions
 
 if TYPE_CHECKING:
@@ -103,7 +103,11 @@ class Database:
                     "SELECT set_config('watchbill.tenant_id', $1, false)", str(tenant_id)
                 )
                 session.tenant_id = tenant_id
-            yield connection
+            try:
+                yield connection
+            except DatatypeMismatch:  # a newer server has migrated: what is known of types is old
+                await session.reload_schema_state()
+                raise
 
     @asynccontextmanager
     async def transaction(self, tenant_id: int) -> AsyncIterator[Connection]:

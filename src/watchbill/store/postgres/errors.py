@@ -20,6 +20,7 @@ REFUSED_RETRY_SECONDS = 30
 
 UniqueViolation = asyncpg.UniqueViolationError
 CheckViolation = asyncpg.CheckViolationError
+DatatypeMismatch = asyncpg.DatatypeMismatchError
 
 
 class FailureKind(Enum):
@@ -50,6 +51,7 @@ class DatabaseFailure:
 _RETRYABLE, _REFUSED = FailureKind.RETRYABLE, FailureKind.REFUSED
 _DISCONNECTED = DatabaseFailure(_RETRYABLE, "The database does not answer.")
 _CONFLICT = DatabaseFailure(_RETRYABLE, "The database was busy with a conflicting change.")
+_SCHEMA_CHANGED = DatabaseFailure(_RETRYABLE, "The database's schema has just changed.")
 _PGBOUNCER = DatabaseFailure(
     _REFUSED,
     "The connection pooler in front of the database mixes prepared statements.",
@@ -63,7 +65,7 @@ FAILURES: dict[str, DatabaseFailure] = {
         "The database, or a pooler before it, rejects the connection.",
         "Its log says why. PgBouncer works in session mode (pool_mode = session).",
     ),
-    "0A000": DatabaseFailure(_RETRYABLE, "The database's schema has just changed."),  # cached plans
+    "0A000": _SCHEMA_CHANGED,  # cached plans
     "25006": DatabaseFailure(
         FailureKind.READ_ONLY,
         "The database is read-only.",
@@ -81,6 +83,7 @@ FAILURES: dict[str, DatabaseFailure] = {
         _REFUSED, "The database does not exist.", "Create it, or correct WATCHBILL_DATABASE_URL."
     ),
     "40": _CONFLICT,
+    "42804": _SCHEMA_CHANGED,  # rows that are written whole, by a connection older than a migration
     "42501": DatabaseFailure(
         _REFUSED,
         "The database denies a permission.",
