@@ -402,3 +402,12 @@ async def test_who_was_locked_out_does_not_say_that_all_is_accounted(db: Databas
     page = await report(db)
     assert page.accounted_until == much_later - accounting.SETTLED_AFTER
     assert page.totals.allocated_gpu_hours == sum(ALLOCATED.values())
+
+
+async def test_a_month_whose_days_are_gone_has_no_row(db: Database) -> None:
+    await story(db)
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    month = UsageQuery(start=date(2026, 11, 1), end=date(2026, 12, 1), groups=("workload", "month"))
+    assert len((await usage_report(db, ALL, month, None, END)).rows) == 4
+    await usage_purge(db, 1, keep=timedelta(0), now=END)
+    assert (await usage_report(db, ALL, month, None, END)).rows == ()

@@ -43,6 +43,8 @@ _CONDITIONS = {
     "!=": "({0} IS NULL OR {0} <> {1})",
     "=@": "strpos(lower({0}), lower({1})) > 0",
 }
+_IS_ANYTHING = f"({' OR '.join(f'{name} <> 0' for name in SUMS)})"
+"""A month keeps its row where all of its days were taken back or forgotten."""
 _MIB_MS_PER_GIB_HOUR = 1024 * 3_600_000
 _MILLICORE_MS_PER_CORE_HOUR = 1000 * 3_600_000
 _DECIMALS = 6
@@ -108,6 +110,7 @@ def _source(statement: Statement, query: UsageQuery, prices: Prices | None) -> s
         low, high = (statement.bind(day, "::date") for day in (first, last))
         sums = (
             f"SELECT month AS day, {columns} FROM usage_month WHERE month >= {low} AND month < {high} "
+            f"AND {_IS_ANYTHING} "
             f"UNION ALL SELECT day, {columns} FROM usage_day "
             f"WHERE (day >= {start} AND day < {low}) OR (day >= {high} AND day < {end})"
         )
