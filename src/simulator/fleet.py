@@ -96,7 +96,9 @@ class FleetCluster:
         self._scenario: Scenario | None = None
         self._saved_changes = -1
         self.is_new = False
-        """It was made at this start, and its past is not recorded yet."""
+        """It was made at this start."""
+        self._has_past = False
+        """A world whose past is not recorded to its end is made anew at the next start, past and all."""
 
     async def build(self) -> int:
         """Make the world or go on with the kept one; serve it. Returns its number of workloads."""
@@ -132,6 +134,7 @@ class FleetCluster:
                 idle_window=timedelta(seconds=IDLE_WINDOW_SECONDS),
                 now=time.time(),
             )
+        self._has_past = True
         _report(FleetReport("remembered", self.plan.name, recorded))
         settings = AgentSettings(
             server_url=target.server_url,
@@ -149,7 +152,7 @@ class FleetCluster:
                 tasks.create_task(self._save_often(stop))
 
     async def close(self) -> None:
-        if self.plan.is_kept and self._scenario is not None:
+        if self.plan.is_kept and self._has_past:
             self.save()
         await self._cluster.stop()
 
