@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { listCommand, listCurl, shellQuoted } from "../src/model/commands";
 import { filterParameter, narrowed, parseFilter, problemOf, type InvalidFilter } from "../src/model/filter";
-import { bytes, duration, memory, quantity } from "../src/model/format";
+import { allocation, bytes, duration, memory, quantity } from "../src/model/format";
 import { safeLink, safePath } from "../src/model/links";
 import { columnsOf, chartState, CHARTS, shortDevice } from "../src/model/metrics";
 import { signInError } from "../src/model/login_error";
@@ -229,3 +229,9 @@ describe("signInError", () => {
     expect(message(`failed=${encodeURIComponent(word)}`)).toBe("Login failed. Please try again."),
   );
 });
+
+it.each<[number | null | undefined, string]>([
+  [undefined, "0"],
+  [0.5, "0.5"],
+  [null, "?"],
+])("writes %s allocated GPUs as %s", (gpus, written) => expect(allocation(gpus)).toBe(written));

@@ -9,7 +9,7 @@ import { isDisconnected } from "../model/cluster_health";
 import { useLiveQuery } from "../hooks/live_query";
 import { useTitle } from "../hooks/title";
 import { workloadCommand, workloadCurl } from "../model/commands";
-import { plural } from "../model/format";
+import { gpusAllocated } from "../workloads/columns";
 import { detailViewUrl, TABS } from "../model/detail_view";
 import { CopyButton } from "../components/copy";
 import { Age, Instant } from "../components/instant";
@@ -117,7 +117,7 @@ function Header({ workload, onClose }: { readonly workload: Workload; readonly o
         </span>
         <span class="muted">
           {workload.type}
-          {workload.deletedAt === null && ` · ${plural(workload.allocatedResources?.gpu ?? 0, "GPU", "GPUs")} allocated`}
+          {workload.deletedAt === null && ` · ${gpusAllocated(workload)} ${workload.allocatedResources?.gpu === 1 ? "GPU" : "GPUs"} allocated`}
         </span>
       </p>
       <p class="detail-owner">

@@ -125,3 +125,8 @@ export function utcInstant(iso: string): string {
 export function plural(number: number, singular: string, many: string): string {
   return `${decimal(number)} ${number === 1 ? singular : many}`;
 }
+
+/** Allocated GPUs: `?` (null) where the nodes do not tell what a unit of them is. */
+export function allocation(gpus: number | null | undefined): string {
+  return gpus === null ? "?" : decimal(gpus ?? 0);
+}

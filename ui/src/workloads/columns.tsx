@@ -5,7 +5,7 @@ import type { Workload } from "../api/shapes";
 import { clusterName, type Clusters } from "../clusters/context";
 import { isDisconnected } from "../model/cluster_health";
 import { StateMark } from "../components/cluster_state";
-import { count, decimal, duration, memory, quantity } from "../model/format";
+import { allocation, count, decimal, duration, memory, quantity } from "../model/format";
 import { Age, Instant } from "../components/instant";
 import { PhaseBadge } from "../components/phase";
 import { ownerName } from "../components/owner";
@@ -320,6 +320,6 @@ export function defaultColumns(isDeleted: boolean): readonly string[] {
 }
 
 export function gpusAllocated(workload: Workload): string {
-  return decimal(workload.allocatedResources?.gpu ?? 0);
+  return allocation(workload.allocatedResources?.gpu);
 }
 
