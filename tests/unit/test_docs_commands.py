@@ -1,4 +1,4 @@
-"""Commands in the documents are understood as they are written: commands, options, arguments."""
+"""Commands in documents and on the page are understood as written: commands, options, arguments."""
 
 import re
 import shlex
@@ -12,6 +12,7 @@ from watchbill.cli.app import build
 PROJECT = Path(__file__).parents[2]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 CONSOLE = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ON_THE_PAGE = re.compile(r"""(?:text=|= )\{?(["`])(watchbill .*?)\1""")
 SEPARATORS = {"|", ">", "<", "&&", "||", "&"}
 
 
@@ -30,12 +31,24 @@ def commands(page: Path) -> list[list[str]]:
     return found
 
 
+def commands_on_the_page() -> list[tuple[str, list[str]]]:
+    """The words of every command that the page offers to copy, with X for what it fills in."""
+    found = []
+    for path in sorted((PROJECT / "ui" / "src").rglob("*.ts*")):
+        for _, line in ON_THE_PAGE.findall(path.read_text(encoding="utf-8")):
+            words = shlex.split(re.sub(r"\$\{.*?\}", "X", line.split(" | ")[0]))
+            found.append((path.name, words[1:]))
+    return found
+
+
 WRITTEN = [(page.name, words) for page in PAGES for words in commands(page)]
+WRITTEN += commands_on_the_page()
 
 
 def test_there_are_commands_to_look_at() -> None:
     assert len(WRITTEN) >= 8
     assert {"README.md", "operations.md"} <= {name for name, _ in WRITTEN}
+    assert {"rules.tsx", "connect.tsx", "keys.tsx"} <= {name for name, _ in WRITTEN}
 
 
 @pytest.mark.parametrize(("page", "words"), WRITTEN, ids=lambda value: " ".join(value))

@@ -39,7 +39,7 @@ export function Rules() {
         </Table>
         <h3>Add one, or keep all in a file</h3>
         <Command text="watchbill admin rule add --user ada@example.com --role viewer --project NAME" />
-        <Command text="watchbill admin apply access.yaml --dry-run" />
+        <Command text="watchbill admin apply --file access.yaml --dry-run" />
       </section>
       <section class="block">
         <h2>Roles</h2>
