@@ -22,7 +22,7 @@ def commands(page: Path) -> list[list[str]]:
     for block in CONSOLE.findall(page.read_text(encoding="utf-8")):
         for line in re.findall(r"^\$ (.*(?:\\\n.*)*)", block, re.MULTILINE):
             words = shlex.split(line.replace("\\\n", " "), comments=True)
-            for start in (n for n, word in enumerate(words) if word == "watchbill"):
+            for start in (n for n, word in enumerate(words) if Path(word).name == "watchbill"):
                 if start and words[start - 1] not in SEPARATORS:
                     continue
                 rest = words[start + 1 :]
