@@ -40,9 +40,10 @@ from watchbill.cli.connection.errors import INTERRUPTED, OK, PIPE_CLOSED, report
 
 _HELP = """One live, truthful, searchable record of every AI workload in every Kubernetes cluster.
 
-Commands that ask the server take its address and a login from --url, --client-id, --client-secret; or a
---credentials file (WATCHBILL_CREDENTIALS); or WATCHBILL_URL, WATCHBILL_CLIENT_ID, WATCHBILL_CLIENT_SECRET; or
-RUNAI_BASE_URL, RUNAI_CLIENT_ID, RUNAI_CLIENT_SECRET.
+Commands that ask the server take its address and a login from the first of these that is given: --url,
+--client-id, --client-secret and --context; a --credentials file (WATCHBILL_CREDENTIALS); WATCHBILL_URL,
+WATCHBILL_CLIENT_ID, WATCHBILL_CLIENT_SECRET; the context in use (`watchbill context use`); RUNAI_BASE_URL,
+RUNAI_CLIENT_ID, RUNAI_CLIENT_SECRET; your own login (`watchbill login`).
 """
 
 

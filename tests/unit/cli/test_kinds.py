@@ -132,6 +132,14 @@ async def test_the_command_takes_a_file_or_the_flag() -> None:
     assert (neither.code, "either a FILE or --unknown" in neither.err) == (2, True)
 
 
+async def test_an_unknown_kind_is_answered_with_those_that_show_takes() -> None:
+    refused = await watchbill("kinds", "show", "Nope")
+    names = refused.err.split("kinds: ")[1].strip().split(", ")
+    assert len(names) == len(set(names))
+    assert {"Job.batch", "Job.batch.volcano.sh", "JobSet"} <= set(names)
+    assert (await watchbill("kinds", "show", "Job.batch")).code == 0
+
+
 def test_an_owner_counts_in_its_own_namespace_alone() -> None:
     root = {"metadata": {"uid": "r", "namespace": "a"}}
     for namespace, leads in (("a", True), ("b", False)):

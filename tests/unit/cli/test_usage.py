@@ -91,3 +91,4 @@ async def test_a_moment_that_is_none_is_refused(flag: str) -> None:
         outcome = await watchbill("usage", flag, "yesterday")
     assert outcome.code == 2
     assert "yesterday" in outcome.err
+    assert "hint: write 30d, 4w or 2026-11-01" in outcome.err, "the formats that the help names"

@@ -131,7 +131,8 @@ async def list_users(session: CommandContext, as_json: AsJson = False) -> None:
 
 @server_command
 async def disable_user(
-    session: CommandContext, user_id: Annotated[str, typer.Argument(metavar="ID")]
+    session: CommandContext,
+    user_id: Annotated[str, typer.Argument(metavar="ID", help="As `admin user list` shows it.")],
 ) -> None:
     """Disable a user."""
     await session.client.post_without_answer(f"{ADMIN}/users/{quote(user_id, safe='')}/disable")
@@ -140,7 +141,8 @@ async def disable_user(
 
 @server_command
 async def enable_user(
-    session: CommandContext, user_id: Annotated[str, typer.Argument(metavar="ID")]
+    session: CommandContext,
+    user_id: Annotated[str, typer.Argument(metavar="ID", help="As `admin user list` shows it.")],
 ) -> None:
     """Enable a user again."""
     await session.client.post_without_answer(f"{ADMIN}/users/{quote(user_id, safe='')}/enable")
@@ -185,7 +187,8 @@ async def list_rules(session: CommandContext, as_json: AsJson = False) -> None:
 
 @server_command
 async def remove_rule(
-    session: CommandContext, rule_id: Annotated[str, typer.Argument(metavar="ID")]
+    session: CommandContext,
+    rule_id: Annotated[str, typer.Argument(metavar="ID", help="As `admin rule list` shows it.")],
 ) -> None:
     """Remove an access rule."""
     await session.client.delete(f"{ADMIN}/rules/{quote(rule_id, safe='')}")
@@ -275,8 +278,8 @@ async def audit(
     subject: Annotated[str | None, typer.Option(help="Only what this subject did.")] = None,
     operation: Annotated[str | None, typer.Option(help="Only this operation.")] = None,
     since: Annotated[str | None, typer.Option(help="From this time on (RFC 3339).")] = None,
-    until: Annotated[str | None, typer.Option(help="Before this time.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    until: Annotated[str | None, typer.Option(help="Before this time (RFC 3339).")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many events.")] = 100,
     as_json: AsJson = False,
 ) -> None:
     """Show the audit log: who did what, by which rules, from where, with which outcome; latest first."""

@@ -24,9 +24,10 @@ async def capacity(
     cluster: options.ClusterOption = None,
     no_headers: options.NoHeaders = False,
 ) -> None:
-    """Show each node pool: its nodes, its GPUs, how many workloads you may see hold, and how many are free.
+    """Show each node pool: its nodes, its GPUs, how many are allocated, and how many are free.
 
-    FREE is right where you may see all workloads of the cluster; MEMORY/GPU is the mean of the pool.
+    ALLOCATED counts the workloads in your scope, so FREE is right where these are all of the cluster;
+    MEMORY/GPU is the mean of the pool.
     """
     import asyncio
 

@@ -67,7 +67,7 @@ def show(
     known = _defined(_load(kinds))
     matches = [one for one in known if kind.lower() in (one.key.kind.lower(), _full_name(one))]
     if not matches:
-        names = ", ".join(one.key.kind for one in known)
+        names = ", ".join(_shown_name(one, known) for one in known)
         raise NotFound(f"No definition is named '{kind}'.", details=f"kinds: {names}")
     for one in matches:
         print(f"# {one.file}")
@@ -199,6 +199,13 @@ def _defined(definitions: "Definitions") -> "list[Definition]":
     keys = [GroupKind(one.group, one.kind) for one in definitions.watched() if one.is_whole]
     candidates = [definitions.for_kind(key) for key in keys]
     return sorted((one for one in candidates if one is not None), key=lambda one: one.key.kind)
+
+
+def _shown_name(definition: "Definition", known: "list[Definition]") -> str:
+    """The kind, with its group where two definitions are for kinds of that name."""
+    kind = definition.key.kind
+    is_only = sum(one.key.kind == kind for one in known) == 1
+    return kind if is_only else f"{kind}.{definition.key.group}"
 
 
 def _full_name(definition: "Definition") -> str:

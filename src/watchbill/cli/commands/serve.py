@@ -162,12 +162,13 @@ def agent(
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
     kinds: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder with further kind definitions."),
+        typer.Option(metavar="DIR", help="Folder with further kind definitions (YAML)."),
     ] = None,
     settings: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="The cluster's own labels, categories and degree of redaction."
+            metavar="FILE",
+            help="The cluster's own labels, categories and degree of redaction (YAML).",
         ),
     ] = None,
     log_level: LogLevel = "info",
@@ -179,12 +180,14 @@ def agent(
     if ctx.invoked_subcommand is not None:
         return
     if not server:
-        usage_error("The server's address is not given.", hint="pass --server URL")
+        usage_error(
+            "The server's address is not given.",
+            hint="pass --server URL, or set WATCHBILL_SERVER_URL",
+        )
     if credential is None:
         usage_error(
             "The agent's credential is not given.",
-            hint="write the output of `watchbill admin cluster create NAME` to a file "
-            "and pass --credential FILE",
+            hint="pass --credential FILE; `watchbill admin cluster create NAME --output FILE` makes one",
         )
     from watchbill.cli.connection.log_setup import log_to_stderr
     from watchbill.settings.agent import agent_settings

@@ -11,6 +11,7 @@ from watchbill.cli.connection import options
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.humanize import format_count
 from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, Cell, table_lines
+from watchbill.errors import Invalid
 
 if TYPE_CHECKING:
     from watchbill.responses.usage import UsageFigures, UsageReport
@@ -30,12 +31,15 @@ class UsageFormat(StrEnum):
 
 
 def _moment(text: str) -> datetime:
-    """A number of days or weeks ago (`30d`, `4w`), or a date."""
+    """A number of days or weeks ago (`30d`, `4w`), or a date. Raises Invalid."""
     from watchbill.query import parse_instant
 
     match = _AGO.fullmatch(text)
     if match is None:
-        return parse_instant("--since and --until", text)
+        try:
+            return parse_instant("--since and --until", text)
+        except Invalid as error:
+            raise Invalid(error.message, details="write 30d, 4w or 2026-11-01") from error
     return datetime.now(UTC) - timedelta(days=int(match[1]) * _DAYS[match[2]] - 1)
 
 
@@ -57,7 +61,9 @@ async def usage(
     until: Annotated[
         str | None,
         typer.Option(
-            "--until", metavar="DATE", help="First day no longer counted.  [default: tomorrow]"
+            "--until",
+            metavar="AGO|DATE",
+            help="First day no longer counted, as in --since.  [default: tomorrow]",
         ),
     ] = None,
     filters: Annotated[
@@ -70,7 +76,9 @@ async def usage(
             show_default=False,
         ),
     ] = None,
-    output: Annotated[UsageFormat, typer.Option("--output", "-o")] = UsageFormat.TABLE,
+    output: Annotated[
+        UsageFormat, typer.Option("--output", "-o", help="How to print.")
+    ] = UsageFormat.TABLE,
     no_headers: options.NoHeaders = False,
 ) -> None:
     """Report who used how many GPU-hours, and how many of them were idle.
