@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,16 @@ def test_a_written_command_is_understood(page: str, words: list[str]) -> None:
         if not remaining:
             return
         command, rest, parent = chosen[remaining[0]], remaining[1:], context
+
+
+def test_the_page_of_the_command_line_names_every_command() -> None:
+    page = (PROJECT / "docs" / "cli.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", page.replace("\\|", "/"), re.MULTILINE)
+    named = {word for row in rows for word in re.findall(r"[a-z]+", row)}
+
+    def words(command: object) -> Iterator[str]:
+        for name, inner in getattr(command, "commands", {}).items():
+            yield name
+            yield from words(inner)
+
+    assert set(words(typer.main.get_command(build()))) <= named
