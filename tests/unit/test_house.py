@@ -51,6 +51,7 @@ REFUSED = (
     "ran in all",
     "shut a user out",
     "sign in",
+    "sign you in",
     "sign-in",
     "sign-on",
     "signed in",

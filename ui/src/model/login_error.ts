@@ -3,7 +3,7 @@
 import type { IdentityProvider } from "../api/routes";
 
 const MESSAGES: Readonly<Record<string, (title: string) => string>> = {
-  declined: (title) => `${title} did not sign you in. Try again, or ask the administrator of ${title}.`,
+  declined: (title) => `${title} did not log you in. Try again, or ask the administrator of ${title}.`,
   expired: () => "The login expired, or was started in another browser. Please try again.",
   refused: (title) =>
     `${title} knows you, but Watchbill refused the login: your e-mail address may not be verified, or your account is disabled here. ` +

@@ -108,7 +108,7 @@ class Failure:
 
 
 DECLINED = Failure(
-    "declined", Unauthenticated("The identity provider did not sign you in. Start again.")
+    "declined", Unauthenticated("The identity provider did not log you in. Start again.")
 )
 EXPIRED = Failure(
     "expired", Unauthenticated("This login was not started in this browser, or has expired.")
