@@ -30,6 +30,8 @@ NOBODY = ("--url", "http://127.0.0.1:9", "--client-id", "a", "--client-secret", 
         (("get",), 2, "error: The server's address, the client id and the client secret are not"),
         (("get", *NOBODY), 3, "error: Cannot reach http://127.0.0.1:9: Connection refused"),
         (("get", "--url", "ftp://x", *NOBODY[2:]), 2, "error: 'ftp://x' is not the UR"),
+        (("login",), 2, "error: The server's address is not given."),
+        (("login", "--url", "nonsense"), 2, "error: 'nonsense' is not the URL of a server."),
         (("agent",), 2, "error: The server's address is not given."),
         (("agent", "--server", "http://x"), 2, "error: The agent's credential is not given."),
         (

@@ -54,8 +54,15 @@ def login(url: ServerUrl = "") -> None:
     from watchbill.client.login import begin_device_login, finish_device_login, write_login
     from watchbill.client.transport import Transport
 
+    if not url:
+        usage_error(
+            "The server's address is not given.", hint="pass --url URL, or set WATCHBILL_URL"
+        )
     if not url.startswith(("http://", "https://")):
-        usage_error("The server's address is not given.", hint="pass --url URL")
+        usage_error(
+            f"'{url}' is not the URL of a server.",
+            hint="write it with its scheme, as in https://watchbill.example.com",
+        )
     screen, path = terminal(os.environ, no_color=False), login_file(os.environ)
 
     async def confirmed() -> None:
