@@ -215,6 +215,7 @@ def broken(error: Callable[[], Exception]) -> Any:
 NO_DATABASE = {"get_me", "delete_session", "get_health", "get_server_metrics"} | {
     *("get_openapi", "get_contract", "list_roles", "list_issuers", "list_access_keys"),
     *("get_liveness", "get_version"),
+    *("list_workload_types", "get_workload_type"),
 }
 ELSEWHERE = {
     "start_oidc_login",

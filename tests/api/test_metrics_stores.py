@@ -228,8 +228,9 @@ async def test_a_silent_store_is_asked_one_question_until_it_speaks(
                     await ask(1)
             assert len(asked) == before == 3
             speaks.set()
-            assert await probe == []
-            assert await asyncio.gather(*(ask(1) for _ in range(5))) == [[]] * 5
+            assert (await probe).series == []
+            answers = await asyncio.gather(*(ask(1) for _ in range(5)))
+            assert [answer.series for answer in answers] == [[]] * 5
     finally:
         await session.close()
 

@@ -162,6 +162,7 @@ async def test_doctor_looks_at_everything(fleet: Fleet) -> None:
         ["ok", "clock"],
         ["ok", "login"],
         ["ok", "version"],
+        ["ok", "database"],
         ["ok", "cluster"],
         ["ok", "kinds"],
         ["warn", "agent"],

@@ -184,7 +184,7 @@ async def test_instants_are_the_ones_asked_for(scene: Scene) -> None:
     await asyncio.sleep(2)
     session, start = StoreConnection(), round(time.time() - 3, 3) + 0.0123
     try:
-        (series,) = await PrometheusStore(PrometheusSettings(url=scene.store.url), session).ask(
+        answer = await PrometheusStore(PrometheusSettings(url=scene.store.url), session).ask(
             RANGE_PATH,
             {
                 "query": "num_requests_running",
@@ -195,6 +195,7 @@ async def test_instants_are_the_ones_asked_for(scene: Scene) -> None:
         )
     finally:
         await session.close()
+    (series,) = answer.series
     assert len(series.values) >= 50
     for at, _ in series.values:
         steps = (at - start) / 0.037

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack
 from dataclasses import replace
+from secrets import token_hex
 from typing import Any
 from unittest.mock import patch
 
@@ -64,7 +65,7 @@ async def test_an_export_that_fails_halfway_is_not_taken_for_whole(shared: Serve
 
     async def failing(*_: object) -> AsyncGenerator[list[bytes], None]:
         try:
-            yield [b"{}"]
+            yield [token_hex(1_000_000).encode()]  # more than compression holds back
             raise ValueError("the database went away")
         finally:
             closed.set()

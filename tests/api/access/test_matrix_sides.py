@@ -44,7 +44,7 @@ async def targets(made: Estate) -> dict[str, str]:
         "clientId": accounts[0]["clientId"],
         "userId": users[0]["id"],
         "ruleId": rules[0]["id"],
-        "clusterId": str(made.agents[1, "north"].identity.cluster_id),
+        "clusterUuid": str(made.agents[1, "north"].identity.cluster_id),
     }
 
 
@@ -104,7 +104,7 @@ async def test_changes_for_everybody(made: Estate) -> None:
 async def test_the_second_tenant_makes_rules_about_itself_alone(made: Estate) -> None:
     ids, before = await targets(made), await kept(made)
     token = made.principals["administrator of the second"].token
-    for scope in ({"cluster": ids["clusterId"]}, {"project": "1"}, {"department": "1"}):
+    for scope in ({"cluster": ids["clusterUuid"]}, {"project": "1"}, {"department": "1"}):
         rule = {"subject": {"user": "eve@example.com"}, "role": "viewer", "scope": scope}
         answer = await made.served.ask("POST", "/api/v1/admin/rules", json=rule, token=token)
         assert answer.status in (201, 400)

@@ -107,7 +107,7 @@ async def refuse_deletions(call: Call) -> Answer:
 
 def _decided(call: Call, count: int) -> Answer:
     if not count:
-        raise NotFound(f"There are no held deletions of a cluster {call.values['clusterId']}.")
+        raise NotFound(f"There are no held deletions of a cluster {call.values['clusterUuid']}.")
     call.note(details=f"workloads={count}")
     return Reply(status=204)
 

@@ -187,7 +187,7 @@ def element_id(uid: str, cluster_id: UUID) -> UUID:
     try:
         return UUID(uid)
     except ValueError:
-        return uuid5(cluster_id, uid[:253])
+        return uuid5(cluster_id, uid[:253].encode("utf-8", "backslashreplace").decode())
 
 
 def _owner_uid(obj: Object) -> str:

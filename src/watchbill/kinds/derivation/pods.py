@@ -16,6 +16,7 @@ from watchbill.kinds.objects.settings import Redaction
 from watchbill.workload_pod import (
     MAX_PODS,
     PodContainer,
+    Toleration,
     WorkloadPod,
 )
 
@@ -70,8 +71,8 @@ def _pod(pod: Pod, view: WorkloadView, resources: PodResources) -> WorkloadPod:
         completed_at=pod.finished_at,
         requested_resources=resources.requested(pod),
         allocated_resources=resources.allocated(pod),
-        tolerations=pod.tolerations,
-        ip=pod.ip or None,
+        tolerations=tuple(_toleration(each) for each in pod.tolerations),
+        ip=_optional(pod.ip),
         is_terminating=pod.is_terminating,
         reason=printable(reason) if reason else None,
         message=sanitized_message(message, settings.redaction),
@@ -93,6 +94,16 @@ def _container(container: Container, mode: Redaction) -> PodContainer:
         last_reason=_optional(last.reason) if last is not None else None,
         last_exit_code=last.exit_code if last is not None else None,
         last_finished_at=last.at if last is not None else None,
+    )
+
+
+def _toleration(toleration: Toleration) -> Toleration:
+    return Toleration(
+        key=_optional(toleration.key or ""),
+        operator=_optional(toleration.operator or ""),
+        value=_optional(toleration.value or ""),
+        effect=_optional(toleration.effect or ""),
+        toleration_seconds=toleration.toleration_seconds,
     )
 
 
