@@ -108,7 +108,7 @@ async def purge_old(db: Database, settings: ServerSettings, *, now: datetime) ->
             log.info("dropped days of measured samples", tenant_id=tenant_id, count=dropped)
 
     async def purge_pods(tenant_id: int) -> None:
-        if purged := await pod_purge(db, [tenant_id], now=now):
+        if purged := await pod_purge(db, tenant_id, now=now):
             log.info("purged pods that are gone", tenant_id=tenant_id, count=purged)
         if purged := await event_purge(db, tenant_id, now=now):
             log.info("purged events", tenant_id=tenant_id, count=purged)

@@ -45,6 +45,8 @@ MAX_BYTES = 2**50
 MAX_POOL_BYTES = 2**60
 """Of the memory of all devices of a node pool."""
 MAX_COUNT = 1_000_000
+MAX_MODEL_CHARACTERS = 63
+"""Of the name of a GPU's model: as long as the value of a label."""
 MAX_READING = 1e18
 """Bytes, requests or seconds counted up; sums of millions of them stay finite."""
 MAX_NODE_POOLS = 5_000

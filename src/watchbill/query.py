@@ -16,7 +16,6 @@ from watchbill.errors import Invalid
 from watchbill.workload_fields import QUERY_FIELDS, FieldKind
 
 MAX_FILTERS = 10
-MAX_LIMIT = 500
 DEFAULT_LIMIT = 50
 
 

@@ -132,8 +132,8 @@ async def test_pods_go_with_their_workload(db: Database, agent: Agent) -> None:
     gone = await listed(db, deleted=True)
     assert [entry["deletedAt"] for entry in gone] == ["2026-11-20T08:00:01Z"] * 2
     later = START + KEEP_GONE + 2 * SECOND
-    assert await pod_purge(db, [1], now=later - 2 * SECOND) == 0
-    assert await pod_purge(db, [1], now=later) == 2
+    assert await pod_purge(db, 1, now=later - 2 * SECOND) == 0
+    assert await pod_purge(db, 1, now=later) == 2
     assert await names(db, deleted=True) == []
 
 

@@ -1,7 +1,5 @@
 """A watch as bytes: lines out of chunks that may be cut anywhere, events out of lines. No I/O."""
 
-from typing import Literal
-
 import msgspec
 
 from watchbill.agent.kubernetes.bounded_json import BoundedDecoder
@@ -40,7 +38,6 @@ class LineSplitter:
             )
 
 
-EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
 _KNOWN_TYPES = frozenset({"ADDED", "MODIFIED", "DELETED", "BOOKMARK"})
 
 

@@ -29,9 +29,6 @@ ExtraKinds = Annotated[
     Path | None,
     typer.Option("--kinds", metavar="DIR", help="A folder with further definitions, which win."),
 ]
-DefinitionFile = Annotated[
-    Path, typer.Argument(metavar="FILE", help="A definition in YAML.", show_default=False)
-]
 
 
 def list_kinds(

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from watchbill.kinds.objects.quantity import Amount, parse_quantity
+from watchbill.protocol import MAX_MODEL_CHARACTERS
 
 GPU = "nvidia.com/gpu"
 GPU_MEMORY_LABEL = f"{GPU}.memory"
@@ -20,8 +21,6 @@ SHARED_SUFFIX = ".shared"
 MEBIBYTE = 1024**2
 MAX_UNITS = 1_000_000
 """Of one resource of one node or pod; a larger number is no count of devices."""
-MAX_MODEL_CHARACTERS = 63
-"""Of the name of a model: as long as the value of a label."""
 _MAX_REPLICAS = 10_000
 _MAX_MEMORY_BYTES = 2**44
 _BYTES_FROM = 100_000_000

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from watchbill.store.postgres.database import Connection, Database
+from watchbill.store.workloads.row import without_nul
 from watchbill.workload_event import MAX_EVENTS, WorkloadEvent
 
 KEEP = timedelta(days=14)
@@ -64,17 +65,13 @@ def _row(event: WorkloadEvent) -> tuple[object, ...]:
     return (
         event.workload_id,
         event.id,
-        *map(_text, texts),
+        *map(without_nul, texts),
         event.count,
         event.first_at,
         event.last_at,
         involved.uid,
-        *map(_text, (involved.kind, involved.name, involved.namespace)),
+        *map(without_nul, (involved.kind, involved.name, involved.namespace)),
     )
-
-
-def _text(value: str) -> str:
-    return value.replace("\0", "\ufffd")
 
 
 async def event_purge(db: Database, tenant_id: int, *, now: datetime) -> int:

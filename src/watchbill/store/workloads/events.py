@@ -13,7 +13,7 @@ from watchbill.responses.events import (
     PhaseUpdate,
 )
 from watchbill.store.postgres.database import Connection, Database, Row
-from watchbill.store.workloads.select import Statement, in_scope
+from watchbill.store.workloads.select import one_workload
 from watchbill.workload_event import InvolvedObject
 
 _EVENT_COLUMNS = (
@@ -89,9 +89,7 @@ async def history_list(
 async def _cluster_of(
     connection: Connection, scope: Scope, workload_id: UUID, now: datetime
 ) -> UUID | None:
-    statement = Statement(now)
-    in_scope(statement, scope)
-    statement.conditions.append(f"w.id = {statement.bind(workload_id, '::uuid')}")
+    statement = one_workload(scope, workload_id, now)
     cluster_id: UUID | None = await connection.fetchval(
         f"SELECT w.cluster_id FROM workload w WHERE {statement.where}", *statement.parameters
     )

@@ -3,7 +3,7 @@
 A pod that is gone stays as its workload's history, the newest `MAX_PODS` of a workload, until it is purged.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -12,6 +12,7 @@ import msgspec
 
 from watchbill.protocol import PodChanges
 from watchbill.store.postgres.database import Connection, Database
+from watchbill.store.workloads.row import without_nul
 from watchbill.workload_pod import MAX_PODS, WorkloadPod
 
 KEEP_GONE = timedelta(days=14)
@@ -137,19 +138,15 @@ def _row(update: PodUpdate, pod: WorkloadPod) -> tuple[object, ...]:
     return (
         update.workload_id,
         pod.id,
-        _text(pod.name),
-        _text(pod.node_name) if pod.node_name is not None else None,
-        _text(pod.current_node_pool) if pod.current_node_pool is not None else None,
-        _text(pod.k8s_phase),
+        without_nul(pod.name),
+        without_nul(pod.node_name) if pod.node_name is not None else None,
+        without_nul(pod.current_node_pool) if pod.current_node_pool is not None else None,
+        without_nul(pod.k8s_phase),
         pod.k8s_phase_updated_at or update.observed_at,
         pod.created_at,
         pod.completed_at,
         document[:-1],
     )
-
-
-def _text(value: str) -> str:
-    return value.replace("\0", "\ufffd")
 
 
 async def pod_end_all(
@@ -167,22 +164,20 @@ async def pod_end_all(
     )
 
 
-async def pod_purge(db: Database, tenant_ids: Iterable[int], *, now: datetime) -> int:
+async def pod_purge(db: Database, tenant_id: int, *, now: datetime) -> int:
     """Remove pods that are gone for longer than they are kept, in batches. Returns how many."""
-    purged = 0
-    for tenant_id in tenant_ids:
-        count = BATCH
-        while count == BATCH:
-            async with db.transaction(tenant_id) as connection:
-                rows = await connection.fetch(
-                    "DELETE FROM workload_pod WHERE tenant_id = $1 AND (workload_id, id) IN "
-                    "(SELECT workload_id, id FROM workload_pod WHERE tenant_id = $1 "
-                    "AND deleted_at < $2 AND updated_at < $2 ORDER BY deleted_at LIMIT $3) "
-                    "RETURNING id",
-                    tenant_id,
-                    now - KEEP_GONE,
-                    BATCH,
-                )
-            count = len(rows)
-            purged += count
+    purged, count = 0, BATCH
+    while count == BATCH:
+        async with db.transaction(tenant_id) as connection:
+            rows = await connection.fetch(
+                "DELETE FROM workload_pod WHERE tenant_id = $1 AND (workload_id, id) IN "
+                "(SELECT workload_id, id FROM workload_pod WHERE tenant_id = $1 "
+                "AND deleted_at < $2 AND updated_at < $2 ORDER BY deleted_at LIMIT $3) "
+                "RETURNING id",
+                tenant_id,
+                now - KEEP_GONE,
+                BATCH,
+            )
+        count = len(rows)
+        purged += count
     return purged

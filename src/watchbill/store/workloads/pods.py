@@ -17,6 +17,7 @@ from watchbill.store.workloads.select import (
     compare,
     escape_like,
     in_scope,
+    one_workload,
 )
 from watchbill.workload import Wire
 
@@ -139,9 +140,7 @@ def _order(query: PodQuery) -> str:
 async def _is_visible(
     connection: Connection, scope: Scope, workload_id: UUID, now: datetime
 ) -> bool:
-    statement = Statement(now)
-    in_scope(statement, scope)
-    statement.conditions.append(f"w.id = {statement.bind(workload_id, '::uuid')}")
+    statement = one_workload(scope, workload_id, now)
     is_visible: bool = await connection.fetchval(
         f"SELECT EXISTS (SELECT FROM workload w WHERE {statement.where})", *statement.parameters
     )

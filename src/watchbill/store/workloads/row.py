@@ -166,8 +166,13 @@ def search_text(workload: Workload) -> str:
 
 
 def stored_text(value: str | None) -> str:
-    """Text as a column can hold it: without NUL, and short enough for an index entry."""
-    return (value or "").replace("\0", "\ufffd")[:MAX_TEXT_LENGTH]
+    """Text as an indexed column can hold it: without NUL, and short enough for an entry."""
+    return without_nul(value or "")[:MAX_TEXT_LENGTH]
+
+
+def without_nul(value: str) -> str:
+    """Text as any column can hold it."""
+    return value.replace("\0", "\ufffd")
 
 
 def _hours(value: object) -> float | None:

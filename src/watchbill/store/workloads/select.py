@@ -162,6 +162,14 @@ def conditions(
     return statement
 
 
+def one_workload(scope: Scope, workload_id: UUID, now: datetime) -> Statement:
+    """What narrows the table to the workload, if it is in scope."""
+    statement = Statement(now)
+    in_scope(statement, scope)
+    statement.conditions.append(f"w.id = {statement.bind(workload_id, '::uuid')}")
+    return statement
+
+
 def state_condition(query: WorkloadQuery) -> str:
     return DELETED if query.is_deleted else LIVE
 

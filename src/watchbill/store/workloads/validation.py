@@ -17,6 +17,7 @@ from watchbill.protocol import (
     MAX_BYTES,
     MAX_COUNT,
     MAX_GPUS,
+    MAX_MODEL_CHARACTERS,
     MAX_READING,
     Delete,
     Item,
@@ -53,7 +54,6 @@ TOO_LARGE = "The record is larger than 256 KiB."
 
 MAX_CORES = 1e9
 MAX_LABEL_CHARACTERS = 200
-MAX_MODEL_CHARACTERS = 63
 _INT32 = 2**31 - 1
 
 _USAGE_BOUNDS: Mapping[str, float] = {

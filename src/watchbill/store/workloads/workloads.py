@@ -38,6 +38,7 @@ from watchbill.store.workloads.select import (
     TALLY,
     Statement,
     in_scope,
+    one_workload,
     sorted_statement,
 )
 from watchbill.store.workloads.tally import counting
@@ -154,7 +155,7 @@ async def workload_get(
     db: Database, scope: Scope, workload_id: UUID, now: datetime
 ) -> WorkloadReply | None:
     """One workload with its details, deleted ones included; None = not there or not in scope."""
-    statement = _one(scope, workload_id, now)
+    statement = one_workload(scope, workload_id, now)
     sql = (
         f"SELECT w.document, w.details, w.revision, {_TOTALS}, "
         "w.pending_since IS NULL AND w.running_since IS NULL AS is_still "
@@ -169,13 +170,6 @@ async def workload_get(
     body = body[:-1] + b',"pendingSchedulingMessages":' + messages + b"}"
     is_constant = row["is_still"] and row["observed"] is None
     return WorkloadReply(body, f'"{row["revision"].hex()}"' if is_constant else None)
-
-
-def _one(scope: Scope, workload_id: UUID, now: datetime) -> Statement:
-    statement = Statement(now)
-    in_scope(statement, scope)
-    statement.conditions.append(f"w.id = {statement.bind(workload_id, '::uuid')}")
-    return statement
 
 
 async def workload_facets(
@@ -237,7 +231,7 @@ async def phase_interval_list(
     db: Database, scope: Scope, workload_id: UUID, *, offset: int, limit: int, now: datetime
 ) -> PhasePage | None:
     """A page of the recorded stays in a phase."""
-    statement = _one(scope, workload_id, now)
+    statement = one_workload(scope, workload_id, now)
     async with db.acquire(scope.tenant_id) as connection:
         row = await connection.fetchrow(
             f"SELECT w.deleted_at, w.transition_count FROM workload w WHERE {statement.where}",
@@ -266,7 +260,7 @@ async def element_list(
     db: Database, scope: Scope, workload_id: UUID, *, offset: int, limit: int, now: datetime
 ) -> WorkloadPage | None:
     """A page of the stored elements, upper levels first."""
-    statement = _one(scope, workload_id, now)
+    statement = one_workload(scope, workload_id, now)
     beyond = min(offset, 2**30)  # a slice's bounds are 32 bits wide, and no array is that long
     first = statement.bind(beyond + 1, "::int")
     last = statement.bind(beyond + limit, "::int")
@@ -288,7 +282,7 @@ async def element_count(
     db: Database, scope: Scope, workload_id: UUID, now: datetime
 ) -> tuple[int, int] | None:
     """How many elements the cluster has, and how many of them are stored."""
-    statement = _one(scope, workload_id, now)
+    statement = one_workload(scope, workload_id, now)
     sql = (
         "SELECT coalesce(e.total, 0), coalesce(cardinality(e.elements), 0) FROM workload w "
         "LEFT JOIN workload_elements e ON e.tenant_id = w.tenant_id AND e.workload_id = w.id "
@@ -310,7 +304,7 @@ async def endpoint_list(
     db: Database, scope: Scope, workload_id: UUID, now: datetime
 ) -> bytes | None:
     """The JSON array of a workload's endpoints, as its document holds it."""
-    statement = _one(scope, workload_id, now)
+    statement = one_workload(scope, workload_id, now)
     async with db.acquire(scope.tenant_id) as connection:
         document = await connection.fetchval(
             f"SELECT w.document FROM workload w WHERE {statement.where}",

@@ -4,6 +4,8 @@
 moment up to which a workload is accounted) sets `rewind_at`, and its days are accounted anew.
 """
 
+from collections.abc import Iterator, Sequence
+
 from alembic import op
 
 from watchbill.accounting import SUMS
@@ -80,24 +82,14 @@ BEGIN
     PERFORM set_config('watchbill.tenant_id', '', true);
 END $$
 """
-_KEY = "tenant_id, workload_id, cluster_id, project_id, department_id"
-_ROWS = f"SELECT {{sign}} AS sign, day, {_KEY}, {', '.join(SUMS)} FROM {{table}}"
-_CAME, _WENT = _ROWS.format(sign="1", table="came"), _ROWS.format(sign="-1", table="went")
-MONTHS = {
-    "insert": ("NEW TABLE AS came", _CAME),
-    "update": ("OLD TABLE AS went NEW TABLE AS came", f"{_CAME} UNION ALL {_WENT}"),
-    "delete": ("OLD TABLE AS went", _WENT),
+KEY = ("tenant_id", "workload_id", "cluster_id", "project_id", "department_id")
+"""What the sums of a workload's days and months are kept by."""
+MONTH_TRIGGERS = {
+    "insert": "NEW TABLE AS came",
+    "update": "OLD TABLE AS went NEW TABLE AS came",
+    "delete": "OLD TABLE AS went",
 }
-"""A month is the sum of its days, in the transaction that changes one. Event: what the trigger sees of it, and
-the rows that count."""
-ADD_TO_MONTHS = f"""
-    INSERT INTO usage_month AS m ({_KEY}, month, {", ".join(SUMS)})
-    SELECT {_KEY}, date_trunc('month', day::timestamp)::date,
-        {", ".join(f"sum(sign * {name})" for name in SUMS)}
-    FROM ({{rows}}) AS moved GROUP BY {_KEY}, date_trunc('month', day::timestamp)
-    ON CONFLICT (tenant_id, workload_id, month, project_id, department_id) DO UPDATE SET
-        {", ".join(f"{name} = m.{name} + excluded.{name}" for name in SUMS)};
-"""
+"""Event: what the trigger sees of it."""
 LATE = """
 CREATE FUNCTION usage_step_late() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -106,6 +98,32 @@ BEGIN
     WHERE s.tenant_id = n.tenant_id AND s.workload_id = n.workload_id AND n.at < s.until;
     RETURN NULL;
 END $$
+"""
+
+
+def month_functions(key: Sequence[str]) -> Iterator[str]:
+    """The triggers' functions: a month is the sum of its days, in the transaction that changes one."""
+    group = ", ".join(key)
+    same = ", ".join(column for column in (*key, "month") if column != "cluster_id")
+
+    def rows(sign: int, table: str) -> str:
+        return f"SELECT {sign} AS sign, day, {group}, {', '.join(SUMS)} FROM {table}"
+
+    came, went = rows(1, "came"), rows(-1, "went")
+    for event, moved in {
+        "insert": came,
+        "update": f"{came} UNION ALL {went}",
+        "delete": went,
+    }.items():
+        yield f"""
+CREATE OR REPLACE FUNCTION usage_month_{event}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO usage_month AS m ({group}, month, {", ".join(SUMS)})
+    SELECT {group}, date_trunc('month', day::timestamp)::date,
+        {", ".join(f"sum(sign * {name})" for name in SUMS)}
+    FROM ({moved}) AS moved GROUP BY {group}, date_trunc('month', day::timestamp)
+    ON CONFLICT ({same}) DO UPDATE SET
+        {", ".join(f"{name} = m.{name} + excluded.{name}" for name in SUMS)};
+    RETURN NULL; END $$
 """
 
 
@@ -122,11 +140,9 @@ def upgrade() -> None:
         op.execute(statement)
     op.execute(SEED)
     op.execute(LATE)
-    for event, (seen, rows) in MONTHS.items():
-        op.execute(
-            f"CREATE FUNCTION usage_month_{event}() RETURNS trigger LANGUAGE plpgsql AS $$ "
-            f"BEGIN {ADD_TO_MONTHS.format(rows=rows)} RETURN NULL; END $$"
-        )
+    for function in month_functions(KEY):
+        op.execute(function)
+    for event, seen in MONTH_TRIGGERS.items():
         op.execute(
             f"CREATE TRIGGER month_{event} AFTER {event} ON usage_day REFERENCING {seen} "
             f"FOR EACH STATEMENT EXECUTE FUNCTION usage_month_{event}()"

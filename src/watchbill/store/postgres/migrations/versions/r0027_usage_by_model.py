@@ -2,23 +2,14 @@
 
 from alembic import op
 
-from watchbill.accounting import SUMS
-from watchbill.store.postgres.migrations.versions.r0010_usage import MONTHS
+from watchbill.store.postgres.migrations.versions import r0010_usage
 
 revision = "0027"
 down_revision = "0026"
 branch_labels = None
 depends_on = None
 
-_KEY = "tenant_id, workload_id, cluster_id, project_id, department_id, gpu_model"
-_ADD = f"""
-    INSERT INTO usage_month AS m ({_KEY}, month, {", ".join(SUMS)})
-    SELECT {_KEY}, date_trunc('month', day::timestamp)::date,
-        {", ".join(f"sum(sign * {name})" for name in SUMS)}
-    FROM ({{rows}}) AS moved GROUP BY {_KEY}, date_trunc('month', day::timestamp)
-    ON CONFLICT (tenant_id, workload_id, month, project_id, department_id, gpu_model) DO UPDATE SET
-        {", ".join(f"{name} = m.{name} + excluded.{name}" for name in SUMS)};
-"""
+KEY = (*r0010_usage.KEY, "gpu_model")
 _DROP_UNIQUE = """
 DO $$
 BEGIN
@@ -40,12 +31,8 @@ def upgrade() -> None:
             f"ALTER TABLE {table} ADD CONSTRAINT {table}_key UNIQUE NULLS NOT DISTINCT "
             f"(tenant_id, workload_id, {period}, project_id, department_id, gpu_model)"
         )
-    for event, (_, rows) in MONTHS.items():
-        moved = rows.replace("department_id,", "department_id, gpu_model,")
-        op.execute(
-            f"CREATE OR REPLACE FUNCTION usage_month_{event}() RETURNS trigger LANGUAGE plpgsql AS $$ "
-            f"BEGIN {_ADD.format(rows=moved)} RETURN NULL; END $$"
-        )
+    for function in r0010_usage.month_functions(KEY):
+        op.execute(function)
 
 
 def downgrade() -> None:
