@@ -29,7 +29,7 @@ from watchbill.serve import FirstLogin, Started, serve
 from watchbill.settings.server import ServerSettings
 from watchbill.store.fleet.backfill import fleet_backfill
 from watchbill.store.postgres.database import Database
-from watchbill.store.usage.accounting import usage_account
+from watchbill.store.usage.accounting import usage_account, usage_rebuild
 
 ADMINISTRATOR = "demo"
 DEFAULT_RATE = 2.0
@@ -117,7 +117,7 @@ async def _start(
         await _fill(client, expected, progress)
     now = datetime.now(UTC)
     if has_past:
-        await _fill_series(started.database_url, start=now - _DAY, end=now)
+        await _prepare(started.database_url, start=now - _DAY, end=now)
     if options.credentials is not None:
         write_credentials(
             options.credentials,
@@ -141,8 +141,10 @@ async def _database(url: str) -> AsyncIterator[Database]:
         await db.close()
 
 
-async def _fill_series(database_url: str, *, start: datetime, end: datetime) -> None:
+async def _prepare(database_url: str, *, start: datetime, end: datetime) -> None:
+    """The first round of accounting knew nothing of the past: until it is accounted, nobody says that it is."""
     async with _database(database_url) as db:
+        await usage_rebuild(db, FIRST_TENANT_ID)
         await fleet_backfill(db, FIRST_TENANT_ID, start=start, end=end)
 
 

@@ -133,7 +133,8 @@ async def test_rounds_add_up_to_one_account(db: Database) -> None:
         await usage_account(db, 1, at(hour) + timedelta(minutes=10, seconds=hour))
     by_rounds = await report(db, "workload", "day")
     await usage_rebuild(db, 1)
-    assert (await report(db, "workload", "day")).rows == ()
+    forgotten = await report(db, "workload", "day")
+    assert (forgotten.rows, forgotten.accounted_until) == ((), None)
     await usage_account(db, 1, END + timedelta(minutes=10))
     assert (await report(db, "workload", "day")).rows == by_rounds.rows
     await usage_account(db, 1, END + timedelta(minutes=10))

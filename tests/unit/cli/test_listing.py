@@ -133,7 +133,7 @@ async def test_what_is_left_out_of_a_table_is_said() -> None:
     async with FakeServer(live=three(), general=1_204).running() as watchbill:
         shown = await watchbill("get")
         data = await watchbill("get", "-o", "name")
-    assert shown.err == "1,204 not shown, which are no AI work (--all-workloads shows all)\n"
+    assert shown.err == "1,204 not shown, since they are not AI work (--all-workloads shows all)\n"
     assert data.err == ""
 
 

@@ -22,21 +22,23 @@ export function Events({ workload }: { readonly workload: Workload }) {
       </EmptyState>
     );
   return (
-    <table class="small-table wide">
-      <thead>
-        <tr>
-          <th scope="col">When</th>
-          <th scope="col">What</th>
-          <th scope="col">Object</th>
-          <th scope="col">Message</th>
-        </tr>
-      </thead>
-      <tbody>
-        {data.map((record, index) => (
-          <Row key={record.spec.event?.id ?? `phase ${index}`} record={record} />
-        ))}
-      </tbody>
-    </table>
+    <div class="scroll-x">
+      <table class="small-table wide">
+        <thead>
+          <tr>
+            <th scope="col">When</th>
+            <th scope="col">What</th>
+            <th scope="col">Object</th>
+            <th scope="col">Message</th>
+          </tr>
+        </thead>
+        <tbody>
+          {data.map((record, index) => (
+            <Row key={record.spec.event?.id ?? `phase ${index}`} record={record} />
+          ))}
+        </tbody>
+      </table>
+    </div>
   );
 }
 
@@ -58,7 +60,7 @@ function Row({ record }: { readonly record: HistoryRecord }) {
         )}
       </td>
       <td>{event != null && <code>{`${event.involvedObject.kind}/${event.involvedObject.name}`}</code>}</td>
-      <td>{event?.message ?? phaseUpdate?.phaseMessage}</td>
+      <td class="wraps">{event?.message ?? phaseUpdate?.phaseMessage}</td>
     </tr>
   );
 }

@@ -23,24 +23,26 @@ export function Pods({ workload }: { readonly workload: Workload }) {
     );
   return (
     <>
-      <table class="small-table wide">
-        <thead>
-          <tr>
-            <th scope="col">Pod</th>
-            <th scope="col">Status</th>
-            <th scope="col">Restarts</th>
-            <th scope="col">Last exit</th>
-            <th scope="col">Node</th>
-            <th scope="col">GPUs</th>
-            <th scope="col">{isDeleted ? "Deleted" : "Age"}</th>
-          </tr>
-        </thead>
-        <tbody>
-          {data.pods.map((pod) => (
-            <PodRow key={pod.id} pod={pod} />
-          ))}
-        </tbody>
-      </table>
+      <div class="scroll-x">
+        <table class="small-table wide">
+          <thead>
+            <tr>
+              <th scope="col">Pod</th>
+              <th scope="col">Status</th>
+              <th scope="col">Restarts</th>
+              <th scope="col">Last exit</th>
+              <th scope="col">Node</th>
+              <th scope="col">GPUs</th>
+              <th scope="col">{isDeleted ? "Deleted" : "Age"}</th>
+            </tr>
+          </thead>
+          <tbody>
+            {data.pods.map((pod) => (
+              <PodRow key={pod.id} pod={pod} />
+            ))}
+          </tbody>
+        </table>
+      </div>
       {data.next !== undefined && <p class="muted">The first {count(data.pods.length)} pods.</p>}
     </>
   );

@@ -257,6 +257,7 @@ function percent(share: number): string {
 function change(now: number, previous: number): string {
   const by = Math.round(100 * (now / previous - 1));
   if (by === 0) return "as much as in";
+  if (by >= 1000) return `${gpuHours(previous)} in`;
   return by > 0 ? `${count(by)} % more than in` : `${count(-by)} % less than in`;
 }
 

@@ -219,7 +219,7 @@ async def _note_general(session: CommandContext, selection: "Selection") -> None
     count = await session.client.workload_count(replace(selection, filters=filters))
     if count:
         session.terminal.note(
-            f"{format_count(count)} not shown, which {'is' if count == 1 else 'are'} no AI work "
+            f"{format_count(count)} not shown, since {'it is' if count == 1 else 'they are'} not AI work "
             "(--all-workloads shows all)"
         )
 

@@ -42,6 +42,8 @@ FROM_THE_FIRST = UUID(int=0)
 """Below every workload's id."""
 NOTHING: Mapping[UUID, UUID] = MappingProxyType({})
 _T = TypeVar("_T")
+FORGOTTEN_AT = datetime(1970, 1, 2, tzinfo=UTC)
+"""Stands for the last round where all is to be accounted anew."""
 _LOCK = 0x777573  # any number that only this uses
 _UTILIZATION = f"GPU_UTILIZATION{SEPARATOR}%"
 _SAMPLE_SPAN = timedelta(milliseconds=MAX_SAMPLE_SPAN_MS)
@@ -412,7 +414,7 @@ async def usage_rebuild(db: Database, tenant_id: int) -> int:
             f"DELETE FROM usage_day WHERE tenant_id = $1 AND workload_id IN ({known})", tenant_id
         )
         await connection.execute(
-            "UPDATE upkeep SET last_at = '1970-01-02Z' WHERE task = $1", f"usage {tenant_id}"
+            "UPDATE upkeep SET last_at = $2 WHERE task = $1", f"usage {tenant_id}", FORGOTTEN_AT
         )
         rows = await connection.fetch(
             f"DELETE FROM usage_state WHERE tenant_id = $1 AND workload_id IN ({known}) "

@@ -10,7 +10,7 @@ from watchbill.prices import Prices
 from watchbill.query import Predicate, Scope, UsageQuery
 from watchbill.responses.usage import UsageFigures, UsageRow
 from watchbill.store.postgres.database import Database, Row
-from watchbill.store.usage.accounting import SETTLED_AFTER
+from watchbill.store.usage.accounting import FORGOTTEN_AT, SETTLED_AFTER
 from watchbill.store.workloads.select import Statement, add_predicates, in_scope
 
 GROUPS = {
@@ -92,7 +92,7 @@ async def usage_report(
         if groups
         else (UsageRow(group={}, **_figures(total)),),
         totals=UsageFigures(**_figures(total)),
-        accounted_until=None if last is None else last - SETTLED_AFTER,
+        accounted_until=None if last in (None, FORGOTTEN_AT) else last - SETTLED_AFTER,
         next_offset=query.offset + query.limit if len(rows) > query.limit else None,
     )
 
