@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCES = Path(__file__).parents[2] / "src"
-ACCESSORS = frozenset({"watchbill.kinds.objects.json_access", "watchbill.kinds.objects.quantity"})
+ACCESSORS = frozenset({"watchbill.kinds.objects.json_access", "watchbill.quantity"})
 """Their functions say by their names all that a reader needs: `text`, `at`, `parse_quantity`."""
 
 QUESTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int]] = {

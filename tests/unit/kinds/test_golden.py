@@ -9,7 +9,7 @@ import pytest
 from tests.fixtures.lives import SETTINGS, definitions
 from tests.unit.kinds.golden.reading import Case, agrees, cases, seen
 from watchbill.kinds.derive import derive
-from watchbill.kinds.objects.quantity import format_bytes
+from watchbill.quantity import format_bytes
 from watchbill.workload import Workload
 
 

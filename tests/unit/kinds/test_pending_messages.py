@@ -7,13 +7,13 @@ import pytest
 from tests.fixtures.makers import JSON, condition, container, deployment, gpus, job, uid, workload
 from tests.unit.kinds.test_derive_pending import GPU, kueue, reasons, scheduling, silent, waiting
 from watchbill.kinds.objects.objects import ClusterObjects
-from watchbill.kinds.objects.quantity import Amount
 from watchbill.kinds.pending.no_capacity import (
     amount_with_word,
     format_amount,
     format_decimal,
     quota_message,
 )
+from watchbill.quantity import Amount
 
 NO_NODES = "no nodes with enough resources were found"
 

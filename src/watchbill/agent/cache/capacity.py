@@ -18,7 +18,6 @@ from watchbill.kinds.objects.gpu_units import (
     unit_of,
     whole_number,
 )
-from watchbill.kinds.objects.quantity import Amount
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.protocol import (
     MAX_GPUS,
@@ -28,6 +27,7 @@ from watchbill.protocol import (
     NodePoolCapacity,
     UnusableGpus,
 )
+from watchbill.quantity import Amount
 
 MAX_NODE_GPUS = 10_000
 _SHOWN_NODES = 3

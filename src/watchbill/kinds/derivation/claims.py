@@ -16,8 +16,8 @@ from watchbill.kinds.objects.gpu_units import gpu_bytes, mig_share
 from watchbill.kinds.objects.json_access import at, metadata, objects, text, whole
 from watchbill.kinds.objects.objects import Object
 from watchbill.kinds.objects.pod import Pod
-from watchbill.kinds.objects.quantity import parse_quantity
 from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.quantity import parse_quantity
 
 _MAX_DEVICES = 1_024
 _NOTHING_GIVEN: Mapping[str, int] = {}

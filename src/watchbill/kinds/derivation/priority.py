@@ -19,8 +19,8 @@ from watchbill.kinds.objects.json_access import (
     whole,
 )
 from watchbill.kinds.objects.objects import ClusterObjects, Object
-from watchbill.kinds.objects.quantity import parse_duration
 from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.quantity import parse_duration
 
 KUEUE_PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
 RAY_PRIORITY_LABEL = "ray.io/priority-class-name"

@@ -22,7 +22,6 @@ from watchbill.kinds.derivation.placement import pod_node_pool
 from watchbill.kinds.objects.gpu_units import gpu_bytes, gpu_model
 from watchbill.kinds.objects.objects import IdleGpus, PodCounts
 from watchbill.kinds.objects.pod import Pod
-from watchbill.kinds.objects.quantity import Amount, as_float, exact, format_bytes, format_count
 from watchbill.kinds.objects.resources import (
     Gpus,
     Resources,
@@ -31,6 +30,7 @@ from watchbill.kinds.objects.resources import (
     requested_gpus,
 )
 from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.quantity import Amount, as_float, exact, format_bytes, format_count
 from watchbill.workload import (
     AllocatedResources,
     Cores,

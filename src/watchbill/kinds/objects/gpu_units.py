@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from watchbill.kinds.objects.quantity import Amount, parse_quantity
 from watchbill.protocol import MAX_MODEL_CHARACTERS
+from watchbill.quantity import Amount, parse_quantity
 
 GPU = "nvidia.com/gpu"
 GPU_MEMORY_LABEL = f"{GPU}.memory"

@@ -21,7 +21,7 @@ from watchbill.kinds.objects.gpu_units import (
     unit_of,
 )
 from watchbill.kinds.objects.json_access import at, mapping, objects, text
-from watchbill.kinds.objects.quantity import Amount, exact, parse_quantity
+from watchbill.quantity import Amount, exact, parse_quantity
 
 GPU_FRACTION = "gpu-fraction"
 GPU_FRACTION_DEVICES = "gpu-fraction-num-devices"

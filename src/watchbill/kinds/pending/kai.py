@@ -18,7 +18,6 @@ from watchbill.kinds.objects.json_access import (
 )
 from watchbill.kinds.objects.objects import ClusterObjects, Object, PodCounts
 from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, Pod
-from watchbill.kinds.objects.quantity import Amount, parse_quantity
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.kinds.pending.no_capacity import (
     InsufficientCapacity,
@@ -30,6 +29,7 @@ from watchbill.kinds.pending.no_capacity import (
     requests_of,
     resource_word,
 )
+from watchbill.quantity import Amount, parse_quantity
 from watchbill.workload import PendingReason, PendingSchedulingMessage, PhaseReason
 
 QUOTA_REASONS: dict[str, PhaseReason] = {

@@ -17,10 +17,10 @@ from watchbill.kinds.objects.json_access import (
     text,
 )
 from watchbill.kinds.objects.objects import Object
-from watchbill.kinds.objects.quantity import Amount, exact, parse_quantity
 from watchbill.kinds.objects.resources import pod_resources
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.kinds.pending.no_capacity import format_amount, one_line, resource_word
+from watchbill.quantity import Amount, exact, parse_quantity
 from watchbill.workload import PendingReason
 
 _EPOCH = datetime.fromtimestamp(0, UTC)

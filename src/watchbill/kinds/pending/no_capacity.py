@@ -13,8 +13,8 @@ from math import ceil, floor
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.claims import claimed_gpus
 from watchbill.kinds.objects.pod import Pod
-from watchbill.kinds.objects.quantity import Amount, parse_quantity
 from watchbill.kinds.objects.resources import requested_gpus
+from watchbill.quantity import Amount, parse_quantity
 
 GPU_RESOURCES = ("nvidia.com/gpu",)
 _WORDS = {

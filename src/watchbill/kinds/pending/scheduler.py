@@ -12,7 +12,6 @@ from watchbill.kinds.derivation.claims import claimed_gpus
 from watchbill.kinds.objects.json_access import at, condition, instant, message_of, metadata, text
 from watchbill.kinds.objects.objects import Object, WorkloadObjects
 from watchbill.kinds.objects.pod import Pod, PodCondition
-from watchbill.kinds.objects.quantity import Amount, parse_quantity
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.kinds.pending import events
 from watchbill.kinds.pending.no_capacity import (
@@ -27,6 +26,7 @@ from watchbill.kinds.pending.no_capacity import (
     resource_word,
     says_nothing,
 )
+from watchbill.quantity import Amount, parse_quantity
 from watchbill.workload import PendingReason
 
 _EPOCH = datetime.fromtimestamp(0, UTC)

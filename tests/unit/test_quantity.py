@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchbill.kinds.objects.quantity import LARGEST, format_bytes, format_count, parse_quantity
+from watchbill.quantity import LARGEST, format_bytes, format_count, parse_quantity
 
 
 @pytest.mark.parametrize(
