@@ -114,7 +114,8 @@ class Upsert(Wire, frozen=True, tag="upsert", tag_field="action"):
 class Delete(Wire, frozen=True, tag="delete", tag_field="action"):
     """`not_before`: when the workload was last known to exist, where nobody saw its deletion as it happened.
 
-    `never_existed`: it only looked like a workload while its owner could not be read, and leaves no trace.
+    `never_existed`: it only looked like a workload while its owner could not be read, and leaves no trace where
+    it was there for some minutes only and held no GPU.
     """
 
     id: UUID

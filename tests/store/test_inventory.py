@@ -25,6 +25,7 @@ from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.ingest.held_deletions import SECOND_LOOK_AFTER, held_refuse, held_release
 from watchbill.store.ingest.inventory import inventory_begin, inventory_commit, inventory_entries
 from watchbill.store.postgres.database import Database
+from watchbill.store.workloads.deletion import WITHDRAWABLE_FOR
 from watchbill.store.workloads.workloads import workload_count, workload_get
 
 SCOPE = Scope(1, is_whole_tenant=True)
@@ -195,11 +196,31 @@ async def test_a_second_look_that_finds_them_forgets_the_suspicion(db: Database)
 
 async def test_what_never_was_a_workload_leaves_no_trace(db: Database) -> None:
     agent = await connected_agent(db, START)
-    await agent.send(upsert(workload(1)), upsert(workload(2)), now=START)
-    withdrawn = Delete(id=UUID(int=1), deleted_at=LATER, never_existed=True)
-    await agent.send(withdrawn, now=LATER)
+    await agent.send(*(upsert(workload(number, gpus=0)) for number in (1, 2)), now=START)
+    await agent.send(withdrawn(1), now=START + WITHDRAWABLE_FOR)
     assert await live(db) == 1
     assert await workload_get(db, SCOPE, UUID(int=1), LATER) is None
+
+
+def withdrawn(number: int) -> Delete:
+    return Delete(id=UUID(int=number), deleted_at=START, never_existed=True)
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+async def test_what_was_there_for_longer_than_a_mistake_or_held_gpus_stays_on_record(
+    db: Database, gpus: int
+) -> None:
+    agent = await connected_agent(db, START)
+    await agent.send(upsert(workload(1, gpus=gpus)), now=START)
+    moment = timedelta(seconds=0 if gpus else 1)
+    await agent.send(withdrawn(1), now=START + WITHDRAWABLE_FOR * (1 - gpus) + moment)
+    assert await live(db) == 0
+    async with db.acquire(1) as connection:
+        kept = await connection.fetchval(
+            "SELECT deleted_at FROM workload WHERE id = $1", UUID(int=1)
+        )
+        assert kept == START
+        assert await connection.fetchval("SELECT count(*) FROM usage_step") == 1
 
 
 async def held(db: Database) -> tuple[int, bool]:

@@ -138,7 +138,7 @@ async def test_pods_go_with_their_workload(db: Database, agent: Agent) -> None:
 
 
 async def test_what_never_existed_leaves_no_pods(db: Database, agent: Agent) -> None:
-    await agent.send(upsert(workload(1), pods=[pod(1)]), now=START)
+    await agent.send(upsert(workload(1, gpus=0), pods=[pod(1)]), now=START)
     await agent.send(Delete(id=UUID(int=1), deleted_at=START, never_existed=True), now=START)
     assert await names(db, deleted=True) == []
 

@@ -235,20 +235,45 @@ async def test_models_that_cannot_be_are_left_out(db: Database, models: dict[str
     ]
 
 
-async def test_what_never_was_used_nothing(db: Database) -> None:
-    """It only looked like a workload while its owner could not be read."""
+async def test_who_gives_a_pod_another_owner_later_takes_nothing_out_of_the_accounts(
+    db: Database,
+) -> None:
+    """The agent tells that it never was a workload of its own: what it used for hours stays."""
     agent = await connected_agent(db, FIRST)
     await tell(agent, 0, 1, 8)
     await tell(agent, 0, 2, 1)
     await watched(db)
     await usage_account(db, 1, at(40))
+    before = (await report(db, "workload")).rows
     never = Delete(id=UUID(int=1), deleted_at=at(41), never_existed=True)
     await agent.send(never, now=at(41))
     await watched(db)
-    for groups in (("workload",), ("workload", "day")):
-        assert {row.group["workload"] for row in (await report(db, *groups)).rows} == {
-            workload(2).name
-        }
+    assert (await report(db, "workload")).rows == before
+    assert {row.group["workload"] for row in before} == {workload(1).name, workload(2).name}
+
+
+async def test_so_many_models_of_a_day_are_told_apart(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent invents one with every step; no GPU-hour is lost by that, whatever the rounds."""
+    monkeypatch.setattr(accounting, "MAX_DAY_MODELS", 3)
+    agent = await connected_agent(db, FIRST)
+    made = workload(1, gpus=2, created_at=FIRST)
+    for hour in range(12):
+        entry = record(made, gpu_millionths_by_model={f"model-{hour % 8}": 2_000_000})
+        await agent.send(upsert(entry, observed_at=at(hour)), now=at(hour))
+        await watched(db)
+        await usage_account(db, 1, at(hour) + timedelta(minutes=30))
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    page = await report(db, "gpuModel", "day")
+    first = min(str(row.group["day"]) for row in page.rows)
+    hours = {
+        row.group["gpuModel"]: row.allocated_gpu_hours
+        for row in page.rows
+        if row.group["day"] == first
+    }
+    assert set(hours) == {"model-0", "model-1", "model-2", "other"}
+    assert page.totals.allocated_gpu_hours == 2 * 72
 
 
 async def test_the_lines_of_the_csv_add_up(db: Database) -> None:

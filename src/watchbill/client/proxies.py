@@ -10,6 +10,8 @@ import aiohttp
 
 _VARIABLES = {"http": ("HTTP_PROXY", "http_proxy"), "https": ("HTTPS_PROXY", "https_proxy")}
 _PORTS = {"http": 80, "https": 443}
+_SOCKS_PORT = 1080
+"""Where the proxy's URL names none."""
 
 
 def proxy_for(url: str, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -49,7 +51,9 @@ def connector_for(proxy: str | None, *, limit: int = 100) -> aiohttp.BaseConnect
                 raise aiohttp.ClientConnectionError(f"the SOCKS proxy: {error}") from error
 
     assert proxy is not None
-    url = proxy.replace("socks5h://", "socks5://", 1)
+    url = proxy.replace("socks5h://", "socks5://", 1).rstrip("/")
+    if urlsplit(url).port is None:
+        url = f"{url.removesuffix(':')}:{_SOCKS_PORT}"
     connector: aiohttp.BaseConnector = SocksConnector.from_url(url, rdns=True, limit=limit)
     return connector
 

@@ -1,16 +1,26 @@
 """Whatever an object says, the agent's credential goes to that object's own page and nowhere else."""
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import structlog
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from watchbill.agent.cache.targets import ScrapeTarget, ScrapeTargets
 from watchbill.agent.kubernetes.client import ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure
-from watchbill.agent.metrics.scrape_pool import node_proxy_path, pod_proxy_path, pod_url
+from watchbill.agent.metrics.exposition import ParsedSample
+from watchbill.agent.metrics.scrape_limits import WORKLOADS
+from watchbill.agent.metrics.scrape_pool import (
+    ScrapeJob,
+    ScrapePool,
+    node_proxy_path,
+    pod_proxy_path,
+    pod_url,
+)
 
 HOSTILE_PATHS = (
     "/../../../../other-ns/pods/other-pod/proxy/metrics",
@@ -153,3 +163,21 @@ def test_a_path_of_ones_own_is_kept() -> None:
     targets.put(pod(8000, "/custom/v2/metrics"))
     target: ScrapeTarget = targets.inference["u"]
     assert target.paths == ("/custom/v2/metrics", "/v1/metrics", "/metrics")
+
+
+async def test_of_pages_that_cannot_be_read_one_a_round_is_in_the_log() -> None:
+    """Whoever makes pods would fill the log with tracebacks otherwise; all of them count as failed."""
+
+    def read(samples: Sequence[ParsedSample]) -> None:
+        raise ZeroDivisionError
+
+    async def page() -> bytes:
+        return b"# TYPE x gauge\nx 1\n"
+
+    pool = ScrapePool("x", ["x"], read, limits=WORKLOADS, concurrency=4)
+    jobs = {f"pod-{number}": ScrapeJob(page, "team") for number in range(20)}
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            results = await pool.scrape(jobs, seconds=60)
+            assert len(results.failures) == 20
+    assert [entry["event"] for entry in logs] == ["page cannot be read"] * 2

@@ -66,3 +66,20 @@ async def test_what_a_socks_proxy_refuses_is_a_failed_connection() -> None:
     async with proxy, aiohttp.ClientSession(connector=connector) as session:
         with pytest.raises(aiohttp.ClientConnectionError, match="unreachable"):
             await session.get("http://192.0.2.1/")
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("socks5://proxy.example.com", ("proxy.example.com", 1080)),
+        ("socks5h://proxy.example.com:/", ("proxy.example.com", 1080)),
+        ("socks5://ada:p%40ss@[fd00::7]", ("fd00::7", 1080)),
+        ("socks5://proxy.example.com:9050/", ("proxy.example.com", 9050)),
+    ],
+)
+async def test_a_socks_proxy_without_a_port_has_the_usual_one(
+    url: str, address: tuple[str, int]
+) -> None:
+    connector = connector_for(url)
+    assert (connector._proxy_host, connector._proxy_port) == address  # type: ignore[attr-defined]
+    await connector.close()

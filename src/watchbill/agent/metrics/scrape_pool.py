@@ -201,12 +201,15 @@ class ScrapePool(Generic[Page]):
         self._is_optional = is_optional
         self._slow: frozenset[str] = frozenset()
         """Targets that timed out in the last round: they come last in the next one."""
+        self._has_logged = False
+        """Whether an unexpected error of this round is in the log: the others are counted as failed targets."""
 
     async def scrape(
         self, jobs: Mapping[str, ScrapeJob], *, seconds: float, hint: str | None = None
     ) -> ScrapeResults[Page]:
         """Scrape all targets, some at a time, for at most `seconds`; the rest counts as failed."""
         results: ScrapeResults[Page] = ScrapeResults()
+        self._has_logged = False
         queue = iter(self._order(jobs, results))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -246,7 +249,9 @@ class ScrapePool(Generic[Page]):
             except ApiFailure as failure:
                 results.failures[name] = failure
             except Exception as error:  # what one target answers must not end the others
-                log.exception("page cannot be read", target=name)
+                if not self._has_logged:
+                    self._has_logged = True
+                    log.exception("page cannot be read", target=name)
                 results.failures[name] = ApiFailure(ErrorKind.REFUSED, type(error).__name__)
 
     async def _scrape_one(self, name: str, job: ScrapeJob, results: ScrapeResults[Page]) -> None:

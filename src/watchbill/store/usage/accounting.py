@@ -6,9 +6,9 @@ anything ever has to be accounted again; what does comes late is marked by a tri
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import TypeVar
 from uuid import UUID
@@ -36,6 +36,9 @@ BATCH = 500
 STEP_ROWS = 50_000
 """Steps, phases and samples, each, that are read at once: an agent that was taken over tells millions."""
 _SHORTEST = timedelta(milliseconds=1)
+MAX_DAY_MODELS = 16
+"""GPU models that one workload's day tells apart; what comes after them is summed as `OTHER_MODELS`."""
+OTHER_MODELS = "other"
 MAX_DAY_SUM = 9 * 10**18
 """Of one workload's day: more than 100,000 GPUs have, and what a column holds; an agent may claim more."""
 FROM_THE_FIRST = UUID(int=0)
@@ -278,11 +281,11 @@ async def _store(
         connection,
         tenant_id,
         cluster_id,
-        [
+        (
             (id_, key, sums)
             for id_, history in histories.items()
             for key, sums in account(history).items()
-        ],
+        ),
     )
     if done:
         await connection.execute(
@@ -382,19 +385,59 @@ def _step(row: Row) -> UsageStep:
 _STEP_FIELDS = UsageStep.__dataclass_fields__
 
 
+async def _known_models(
+    connection: Connection, tenant_id: int, days: set[tuple[UUID, date]]
+) -> dict[tuple[UUID, date], set[str]]:
+    """The GPU models that these days of workloads tell apart already."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT d.workload_id, d.day, d.gpu_model "
+        "FROM unnest($2::uuid[], $3::date[]) AS n(id, day) JOIN usage_day d "
+        "ON d.tenant_id = $1 AND d.workload_id = n.id AND d.day = n.day",
+        tenant_id,
+        [id_ for id_, _ in days],
+        [day for _, day in days],
+    )
+    known: defaultdict[tuple[UUID, date], set[str]] = defaultdict(set)
+    for row in rows:
+        known[row["workload_id"], row["day"]].add(row["gpu_model"])
+    return known
+
+
+async def _with_few_models(
+    connection: Connection,
+    tenant_id: int,
+    entries: Iterable[tuple[UUID, UsageKey, UsageSums]],
+) -> list[tuple[UUID, UsageKey, UsageSums]]:
+    """With no more models of a workload's day than are told apart: an agent invents them without end."""
+    ordered = sorted(entries, key=lambda entry: (entry[0], entry[1].day, entry[1].gpu_model))
+    days = {(id_, key.day) for id_, key, _ in ordered if key.gpu_model}
+    known = await _known_models(connection, tenant_id, days) if days else {}
+    merged: dict[tuple[UUID, UsageKey], UsageSums] = {}
+    for id_, key, sums in ordered:
+        models = known.setdefault((id_, key.day), set())
+        named = sum(1 for name in models if name not in ("", OTHER_MODELS))
+        if key.gpu_model and key.gpu_model not in models and named >= MAX_DAY_MODELS:
+            key = key._replace(gpu_model=OTHER_MODELS)
+        models.add(key.gpu_model)
+        total = merged.setdefault((id_, key), sums)
+        if total is not sums:
+            for name in SUMS:
+                setattr(total, name, getattr(total, name) + getattr(sums, name))
+    return [(id_, key, sums) for (id_, key), sums in merged.items()]
+
+
 async def _add(
     connection: Connection,
     tenant_id: int,
     cluster_id: UUID,
-    entries: Sequence[tuple[UUID, UsageKey, UsageSums]],
+    entries: Iterable[tuple[UUID, UsageKey, UsageSums]],
 ) -> None:
     rows = [
-        (id_, *key, *(_bounded(getattr(sums, name)) for name in SUMS)) for id_, key, sums in entries
+        (id_, *key, *(_bounded(getattr(sums, name)) for name in SUMS))
+        for id_, key, sums in await _with_few_models(connection, tenant_id, entries)
     ]
     if rows:
-        await connection.execute(
-            _KEEP_DIMENSIONS, tenant_id, sorted({id_ for id_, _, _ in entries})
-        )
+        await connection.execute(_KEEP_DIMENSIONS, tenant_id, list({row[0] for row in rows}))
         await connection.execute(_ADD, tenant_id, cluster_id, *map(list, zip(*rows, strict=True)))
 
 

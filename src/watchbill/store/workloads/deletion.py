@@ -41,6 +41,12 @@ _MARK_DELETED = (
 )
 
 BATCH = 1_000
+WITHDRAWABLE_FOR = timedelta(minutes=5)
+"""After a workload was first seen: an agent waits two minutes for an owner before it shows a pod as its own."""
+_WITHDRAWABLE = (
+    "SELECT n AS id FROM unnest($2::uuid[]) AS n WHERE (SELECT min(at) >= $3 AND max(allocated_gpu) = 0 "
+    "FROM usage_step u WHERE u.tenant_id = $1 AND u.workload_id = n)"
+)
 _CHILDREN = (
     *("workload_elements", "phase_transition", "usage_sample", "measured_sample"),
     *("usage_step", "usage_state", "workload_pod", "workload_event"),
@@ -68,7 +74,11 @@ async def workload_delete(
     deletes: Sequence[Delete],
     now: datetime,
 ) -> int:
-    """Mark rows of this cluster as deleted, unless they are already. Returns how many were marked."""
+    """Mark rows of this cluster as deleted, unless they are already. Returns how many were marked.
+
+    What never existed is removed with all that is kept of it, unless it was there for longer than a mistake
+    lasts or held GPUs: who gives a pod another owner later would take what it used out of the accounts.
+    """
     by_id = {delete.id: delete for delete in deletes}
     stored = await connection.fetch(
         f"{EXISTING} AND cluster_id = $3 AND deleted_at IS NULL FOR UPDATE",
@@ -89,7 +99,8 @@ async def workload_delete(
         await change_notify(connection, tenant_id, ends)
     withdrawn = [deletion.id for deletion in deletions if by_id[deletion.id].never_existed]
     if withdrawn:
-        await _remove(connection, tenant_id, withdrawn, (*_CHILDREN, *_ACCOUNTS))
+        rows = await connection.fetch(_WITHDRAWABLE, tenant_id, withdrawn, now - WITHDRAWABLE_FOR)
+        await _remove(connection, tenant_id, [row["id"] for row in rows], (*_CHILDREN, *_ACCOUNTS))
     return len(deletions)
 
 
