@@ -10,69 +10,69 @@ from watchbill.errors import Invalid
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 DATABASE_VARIABLE = "WATCHBILL_DATABASE_URL"
-_DATABASE = f"The address of the database ({DATABASE_VARIABLE})"
 _EXAMPLE = "For example postgresql://watchbill:PASSWORD@db.example.com/watchbill"
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.%a-z]+\]|[^\[\]:]*)(?::(?P<port>\d*))?", re.ASCII)
 
 
-def check_database_url(url: str) -> None:
+def check_database_url(url: str, variable: str = DATABASE_VARIABLE) -> None:
     """Raises Invalid, saying what is wrong with the address and never its password.
 
-    Several hosts, separated by commas, are one database with replicas, as libpq has it.
+    `variable`: where it was set. Several hosts, separated by commas, are one database with replicas, as libpq
+    has it.
     """
+    named = f"The address of the database ({variable})"
     scheme = url.partition(":")[0] if ":" in url else ""
     if scheme not in ("postgresql", "postgres"):
         raise Invalid(
-            f"{_DATABASE} must begin with postgresql://, "
+            f"{named} must begin with postgresql://, "
             + (f"got {scheme}://." if scheme else "got no scheme."),
             details=_EXAMPLE,
         )
     login, _, _ = url.partition("://")[2].rpartition("@")
     if re.search(r"[/?#]", login):
         raise Invalid(
-            f"{_DATABASE} cannot be read, got {without_password(url)}",
+            f"{named} cannot be read, got {without_password(url)}",
             details="In the password, write / as %2F, ? as %3F, # as %23 and @ as %40.",
         )
     address = re.split(r"[/?#]", url.partition("://")[2].rpartition("@")[2], maxsplit=1)[0]
     for host in address.split(","):
-        _check_host(host, url)
+        _check_host(host, url, named)
     query = parse_qs(url.rpartition("@")[2].partition("?")[2])
-    _check_tls(query)
+    _check_tls(query, named)
     if not login and "user" not in query:
-        _check_user()
+        _check_user(named)
 
 
-def _check_host(host: str, url: str) -> None:
+def _check_host(host: str, url: str, named: str) -> None:
     match = _HOST.fullmatch(host)
     if match is None and "[" in host + "]":
         raise Invalid(
-            f"{_DATABASE} has a host that cannot be read, got {without_password(url)}",
+            f"{named} has a host that cannot be read, got {without_password(url)}",
             details=f"An IPv6 address stands in brackets, as in [2001:db8::1]:5432. {_EXAMPLE}",
         )
     if match is None or (match["port"] and not 1 <= int(match["port"]) <= 65_535):
         raise Invalid(
-            f"The port in the address of the database ({DATABASE_VARIABLE}) must be a number from 1 to "
-            f"65535, got {without_password(url)}"
+            f"{named} has a port that is no number from 1 to 65535, got {without_password(url)}"
         )
 
 
-def _check_tls(query: Mapping[str, list[str]]) -> None:
+def _check_tls(query: Mapping[str, list[str]], named: str) -> None:
     for mode in query.get("sslmode", ()):
         if mode not in SSL_MODES:
             raise Invalid(
-                f"{_DATABASE} has the sslmode '{mode[:40]}'.",
+                f"{named} has the sslmode '{mode[:40]}'.",
                 details=f"It may be one of: {', '.join(SSL_MODES)}.",
             )
     for option in ("sslrootcert", "sslcert", "sslkey"):
         for file in query.get(option, ()):
             if not os.access(file, os.R_OK):
                 raise Invalid(
-                    f"{_DATABASE} names a file in {option} that cannot be read: {file[:200]}",
+                    f"{named} names a file in {option} that cannot be read: {file[:200]}",
                     details="Check the path, and that the user that Watchbill runs as may read it.",
                 )
 
 
-def _check_user() -> None:
+def _check_user(named: str) -> None:
     """Without a name in the address the system's user counts, who may have none (in a container)."""
     if os.environ.get("PGUSER"):
         return
@@ -80,7 +80,7 @@ def _check_user() -> None:
         getpass.getuser()
     except (KeyError, OSError) as error:
         raise Invalid(
-            f"{_DATABASE} names no user, and the system's user {os.geteuid()} has no name.",
+            f"{named} names no user, and the system's user {os.geteuid()} has no name.",
             details=_EXAMPLE,
         ) from error
 

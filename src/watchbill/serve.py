@@ -27,9 +27,15 @@ from watchbill.store.postgres.database import Database
 from watchbill.store.postgres.embedded import EmbeddedPostgres
 from watchbill.store.postgres.errors import naming_database
 from watchbill.store.postgres.migrate import migrate
+from watchbill.store.postgres.pooler import check_pooler
 from watchbill.store.usage.accounting import usage_rebuild
 from watchbill.store.workloads.deletion import tenant_list
 from watchbill.store.workloads.tally import tally_rebuild
+
+_LIVE = {
+    True: "by WATCHBILL_DATABASE_DIRECT_URL",
+    False: "looked for every few seconds; WATCHBILL_DATABASE_DIRECT_URL would bring them at once",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -71,12 +77,7 @@ async def serve(
         url = _url(settings, listener, is_tls=certificate is not None)
         database_url = await stack.enter_async_context(_database_url(settings))
         async with naming_database(settings.database_url):
-            await migrate(database_url)
-            db = await Database.open(
-                database_url,
-                pool_size=settings.pool_size,
-                statement_timeout_seconds=settings.statement_timeout_seconds,
-            )
+            db = await _migrated(database_url, settings)
         stack.push_async_callback(db.close)
         await _rebuild(db, settings)
         login = await _login(db, administrator)
@@ -216,6 +217,22 @@ async def _database_url(settings: ServerSettings) -> AsyncIterator[str]:
         yield await embedded.start()
     finally:
         await embedded.stop()
+
+
+async def _migrated(database_url: str, settings: ServerSettings) -> Database:
+    route = await check_pooler(database_url, settings.database_direct_url)
+    await migrate(settings.database_direct_url or database_url)
+    db = await Database.open(
+        database_url,
+        direct_url=settings.database_direct_url,
+        pool_size=settings.pool_size,
+        statement_timeout_seconds=settings.statement_timeout_seconds,
+    )
+    if route.is_pooled:
+        log.info(
+            "a connection pooler is in front of the database", live_changes=_LIVE[db.can_listen]
+        )
+    return db
 
 
 async def _rebuild(db: Database, settings: ServerSettings) -> None:

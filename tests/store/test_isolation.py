@@ -225,6 +225,9 @@ class Mislaid:
     def transaction(self, _: int) -> Any:
         return self._db.transaction(2)
 
+    def snapshot(self, _: int) -> Any:
+        return self._db.snapshot(2)
+
 
 QUERY, FIRST = WorkloadQuery(), UUID(int=1)
 USED = UsageQuery(start=START.date(), end=NOW.date(), groups=("project",))

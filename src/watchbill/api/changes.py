@@ -22,6 +22,7 @@ from watchbill.store.workloads.changes import (
     ChangedWorkload,
     change_list,
     change_listen,
+    change_marks,
     is_in_scope,
     matching_ids,
 )
@@ -31,6 +32,8 @@ GATHER_SECONDS = 0.3
 CHECK_SECONDS = 15.0
 RETRY_SECONDS = 2.0
 READY_SECONDS = 8.0
+POLL_SECONDS = 5.0
+"""Between two looks at what changed, where a pooler keeps notifications away."""
 MAX_CHANGES_PER_TENANT = 5_000
 """Changed workloads of one tenant between two rounds, past which everybody asks anew."""
 MAX_PENDING = 500
@@ -164,7 +167,10 @@ class ChangeStreams:
     async def _listen(self, hearing: asyncio.Future[None]) -> None:
         while True:
             try:
-                await self._hear_until_lost(hearing)
+                if self._db.can_listen:
+                    await self._hear_until_lost(hearing)
+                else:
+                    await self._poll(hearing)
             except Exception as error:
                 log.warning("lost the notification connection; reconnecting", exc_info=error)
                 if not hearing.done():
@@ -183,6 +189,21 @@ class ChangeStreams:
                     await self._deliver()
                 else:
                     await listener.check()
+
+    async def _poll(self, hearing: asyncio.Future[None]) -> None:
+        """Tells everybody of a tenant to ask anew whenever something of it changed, and once at first."""
+        marks: dict[int, dict[UUID, datetime | None]] = {}
+        hearing.set_result(None)
+        while True:
+            for tenant_id in {one.scope.tenant_id for one in self._subscriptions}:
+                latest = await change_marks(self._db, tenant_id)
+                if marks.get(tenant_id) != latest:
+                    marks[tenant_id] = latest
+                    self._resync(self._of_tenant(tenant_id), Resync.INTERRUPTED)
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _of_tenant(self, tenant_id: int) -> list[ChangeSubscription]:
+        return [one for one in self._subscriptions if one.scope.tenant_id == tenant_id]
 
     async def _wait(self) -> bool:
         """Whether something was notified, within the time after which the connection is looked at."""
@@ -203,7 +224,7 @@ class ChangeStreams:
     async def _deliver(self) -> None:
         pending, self._changed_ids = self._changed_ids, {}
         for tenant_id, ids in pending.items():
-            wanting = [one for one in self._subscriptions if one.scope.tenant_id == tenant_id]
+            wanting = self._of_tenant(tenant_id)
             if len(ids) > MAX_CHANGES_PER_TENANT:
                 # Not "too many": how much changes outside a client's scope is not its business.
                 self._resync(wanting, Resync.INTERRUPTED)

@@ -44,6 +44,18 @@ class ServerSettings:
             "WATCHBILL_DATABASE_URL_FILE", "file that holds that address, since it has a password"
         ),
     ] = None
+    database_direct_url: Annotated[
+        str | None,
+        Setting(
+            "WATCHBILL_DATABASE_DIRECT_URL",
+            "the same database without the pooler that `WATCHBILL_DATABASE_URL` leads to, for migrations "
+            "and live changes",
+        ),
+    ] = None
+    database_direct_url_file: Annotated[
+        Path | None,
+        Setting("WATCHBILL_DATABASE_DIRECT_URL_FILE", "file that holds that address"),
+    ] = None
     host: Annotated[str, Setting("WATCHBILL_HOST", "address to listen on")] = "127.0.0.1"
     port: Annotated[Port, Setting("WATCHBILL_PORT", "port to listen on; 0 = any free one")] = 8600
     socket: Annotated[
@@ -204,11 +216,14 @@ def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSe
     values: dict[str, Any] = {"data_dir": default_data_dir(environ)}
     values |= from_variables(ServerSettings, environ)
     values |= from_flags(ServerSettings, overrides)
-    if values.get("database_url_file") is not None and "database_url" not in values:
-        values["database_url"] = _first_line(values["database_url_file"])
+    for name in ("database_url", "database_direct_url"):
+        if values.get(f"{name}_file") is not None and name not in values:
+            values[name] = _first_line(name, values[f"{name}_file"])
     settings = ServerSettings(**values, prometheus=prometheus_settings(environ))
     if settings.database_url is not None:
         check_database_url(settings.database_url)
+    if settings.database_direct_url is not None:
+        check_database_url(settings.database_direct_url, "WATCHBILL_DATABASE_DIRECT_URL")
     if settings.public_url is not None:
         check_http_url("WATCHBILL_PUBLIC_URL", settings.public_url)
         if not _BASE_PATH.fullmatch(settings.base_path):
@@ -245,8 +260,8 @@ def _home() -> Path:
         ) from error
 
 
-def _first_line(path: Path) -> str:
+def _first_line(name: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip().partition("\n")[0]
     except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(f"WATCHBILL_DATABASE_URL_FILE: {path} cannot be read.") from error
+        raise Invalid(f"WATCHBILL_{name.upper()}_FILE: {path} cannot be read.") from error

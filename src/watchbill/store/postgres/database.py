@@ -1,18 +1,18 @@
 """The pool: connections that act as `watchbill_app` for one tenant at a time, and errors that people can read.
 
-Row security reads the setting `watchbill.tenant_id`; it is changed only when a pooled connection changes
-tenant.
+Row security reads the setting `watchbill.tenant_id`, which `session.py` sets.
 """
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import asyncpg
 
 from watchbill.errors import Unavailable
 from watchbill.store.postgres.errors import FAILURES, DatatypeMismatch, translated
 from watchbill.store.postgres.migrate import APP_ROLE, known_revisions
+from watchbill.store.postgres.session import Session
 
 if TYPE_CHECKING:
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -23,20 +23,6 @@ Row = asyncpg.Record
 
 LISTENER_TIMEOUT_SECONDS = 5.0
 READY_TIMEOUT_SECONDS = 2.0
-
-
-class _TenantConnection(asyncpg.Connection):
-    """Remembers which tenant the session is set to.
-
-    There is nothing to reset when it goes back to the pool: role and tenant stay, a transaction left open is
-    rolled back by the driver, and no code here keeps a session lock, a listener or a cursor beyond one. A reset
-    would cost every request a round trip.
-    """
-
-    tenant_id: int | None = None
-
-    def get_reset_query(self) -> str:
-        return ""
 
 
 class NotificationListener:
@@ -58,62 +44,85 @@ class NotificationListener:
 class Database:
     """One PostgreSQL, reached through a pool. All reads and writes start at `acquire`."""
 
-    def __init__(self, pool: asyncpg.Pool, database_url: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, listening_url: str | None) -> None:
         self._pool = pool
-        self._database_url = database_url
+        self._listening_url = listening_url
 
     @classmethod
     async def open(
-        cls, database_url: str, *, pool_size: int = 10, statement_timeout_seconds: float = 5.0
+        cls,
+        database_url: str,
+        *,
+        direct_url: str | None = None,
+        pool_size: int = 10,
+        statement_timeout_seconds: float = 5.0,
     ) -> Self:
-        """Raises Unavailable when the database does not answer."""
+        """`direct_url`: the same database without a pooler between. Raises Unavailable when the database does
+        not answer."""
 
-        settings = (
-            f"SET ROLE {APP_ROLE}; SET statement_timeout = {int(statement_timeout_seconds * 1000)}; "
-            "SET timezone = 'UTC'; SET jit = off"
-        )
-
-        async def prepare(connection: asyncpg.Connection) -> None:
-            # Not as startup parameters: PgBouncer accepts few of these.
-            await connection.execute(settings)
+        async def set_up(connection: asyncpg.Connection) -> None:
+            await cast("Session", connection).set_up(
+                statement_timeout_seconds=statement_timeout_seconds
+            )
 
         async with translated():
             pool = await asyncpg.create_pool(
                 database_url,
                 min_size=min(2, pool_size),
                 max_size=pool_size,
-                connection_class=_TenantConnection,
-                init=prepare,
+                connection_class=Session,
+                init=set_up,
                 statement_cache_size=512,
                 server_settings={"application_name": "watchbill"},
             )
-        return cls(pool, database_url)
+            async with pool.acquire() as connection:
+                is_direct = _session(connection).is_direct
+        return cls(pool, direct_url or (database_url if is_direct else None))
 
     async def close(self) -> None:
         await self._pool.close()
 
+    @property
+    def can_listen(self) -> bool:
+        """Whether notifications arrive: behind a pooler, only by a direct connection."""
+        return self._listening_url is not None
+
     @asynccontextmanager
     async def acquire(self, tenant_id: int) -> AsyncIterator[Connection]:
-        """A connection that sees this tenant only. Raises Unavailable, also for what happens inside."""
+        """A connection that sees this tenant only; behind a pooler all that is done with it is one transaction.
+        Raises Unavailable, also for what happens inside."""
+        async with self._for_tenant(tenant_id) as connection:
+            if _session(connection).is_direct:
+                yield connection
+            else:
+                async with connection.transaction():
+                    yield connection
+
+    @asynccontextmanager
+    async def transaction(self, tenant_id: int) -> AsyncIterator[Connection]:
+        """As `acquire`, inside one transaction."""
+        async with self._for_tenant(tenant_id) as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def snapshot(self, tenant_id: int) -> AsyncIterator[Connection]:
+        """As `acquire`; all reads see the same moment."""
+        async with (
+            self._for_tenant(tenant_id) as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
+
+    @asynccontextmanager
+    async def _for_tenant(self, tenant_id: int) -> AsyncIterator[Connection]:
         async with translated(), self._pool.acquire(timeout=5.0) as connection:
-            session: _TenantConnection = connection._con  # type: ignore[attr-defined]  # noqa: SLF001
-            if session.tenant_id != tenant_id:
-                session.tenant_id = None
-                await session.execute(
-                    "SELECT set_config('watchbill.tenant_id', $1, false)", str(tenant_id)
-                )
-                session.tenant_id = tenant_id
+            session = _session(connection)
+            await session.set_tenant(tenant_id)
             try:
                 yield connection
             except DatatypeMismatch:  # a newer server has migrated: what is known of types is old
                 await session.reload_schema_state()
                 raise
-
-    @asynccontextmanager
-    async def transaction(self, tenant_id: int) -> AsyncIterator[Connection]:
-        """As `acquire`, inside one transaction."""
-        async with self.acquire(tenant_id) as connection, connection.transaction():
-            yield connection
 
     @asynccontextmanager
     async def by_handle(self, handle: str, value: str) -> AsyncIterator[Connection]:
@@ -123,11 +132,10 @@ class Database:
         `cluster_id`.
         """
         async with translated(), self._pool.acquire(timeout=5.0) as connection:
-            session: _TenantConnection = connection._con  # type: ignore[attr-defined]  # noqa: SLF001
-            session.tenant_id = None
+            _session(connection).set_no_tenant()
             async with connection.transaction():
                 await connection.execute(
-                    "SELECT set_config('watchbill.tenant_id', '', false), set_config($1, $2, true)",
+                    "SELECT set_config('watchbill.tenant_id', '', true), set_config($1, $2, true)",
                     f"watchbill.{handle}",
                     value,
                 )
@@ -138,10 +146,10 @@ class Database:
         self, channel: str, notify: Callable[[str], None], *, lost: Callable[[], None]
     ) -> AsyncIterator[NotificationListener]:
         """Calls `notify` with what is notified on the channel, and `lost` when nothing more will be. Outside
-        the pool, which keeps no listeners."""
+        the pool, which keeps no listeners. Only where `can_listen`."""
         async with translated():
             connection = await asyncpg.connect(
-                self._database_url,
+                self._listening_url,
                 timeout=LISTENER_TIMEOUT_SECONDS,
                 server_settings={"application_name": "watchbill listener"},
             )
@@ -182,3 +190,8 @@ class Database:
                 details="Somebody restored an old backup into it: restart the server, which migrates.",
                 retry_after_seconds=60,
             )
+
+
+def _session(connection: Connection) -> Session:
+    session: Session = connection._con  # type: ignore[attr-defined]  # noqa: SLF001
+    return session

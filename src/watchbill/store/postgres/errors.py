@@ -55,7 +55,7 @@ _SCHEMA_CHANGED = DatabaseFailure(_RETRYABLE, "The database's schema has just ch
 _PGBOUNCER = DatabaseFailure(
     _REFUSED,
     "The connection pooler in front of the database mixes prepared statements.",
-    "PgBouncer in transaction mode needs version 1.21 or newer and max_prepared_statements above 0.",
+    "Restart the server if a pooler was put in front of the database while it ran.",
 )
 
 FAILURES: dict[str, DatabaseFailure] = {
@@ -63,7 +63,7 @@ FAILURES: dict[str, DatabaseFailure] = {
     "08P01": DatabaseFailure(
         _REFUSED,
         "The database, or a pooler before it, rejects the connection.",
-        "Its log says why. PgBouncer works in session mode (pool_mode = session).",
+        "Its log says why. PgBouncer works with pool_mode = session or transaction, not statement.",
     ),
     "0A000": _SCHEMA_CHANGED,  # cached plans
     "25006": DatabaseFailure(
@@ -144,6 +144,8 @@ _DRIVER_ERRORS = (
 def failure_of(error: BaseException) -> DatabaseFailure | None:
     """What the error means; None where it is a bug of ours."""
     if isinstance(error, asyncpg.PostgresError):
+        if "statement pooling mode" in str(error):
+            return FAILURES["08P01"]
         code: str = getattr(error, "sqlstate", None) or ""
         if code == "42501" and "row-level security" in str(error):
             return None

@@ -6,7 +6,8 @@ with the statements that an administrator must run.
 """
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from importlib.resources import files
 
@@ -15,13 +16,13 @@ import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from watchbill.errors import Invalid
 from watchbill.store.postgres.errors import translated
-from watchbill.store.postgres.pooler import check_pooler
 
 APP_ROLE = "watchbill_app"
 _LOCK = 0x7761746368  # any number that only Watchbill uses
@@ -43,31 +44,42 @@ _ROLE_STATEMENTS = (
 async def migrate(database_url: str) -> None:
     """Apply every revision that is missing.
 
-    Raises Invalid where the role cannot be made or a pooler shares the session; Unavailable where the
-    database does not answer or refuses us.
+    Raises Invalid where the role cannot be made; Unavailable where the database does not answer or refuses
+    us. Holds two connections; a pooler may stand between, as long as it keeps a transaction together.
     """
-    async with translated():
-        await check_pooler(database_url)
-        connection = await asyncpg.connect(database_url)
-        try:
-            await _lock(connection)
+    async with translated(), _connection(database_url) as holder, _lock(holder):
+        async with _connection(database_url) as connection:
             await ensure_role(connection)
             await _check_revision(connection)
+        try:
             await asyncio.to_thread(asyncio.run, _upgrade(database_url))
-            await connection.execute(f"GRANT SELECT ON public.alembic_version TO {APP_ROLE}")
         except DBAPIError as error:
             raise (error.driver_exception or error) from error
-        finally:
-            await connection.close()
 
 
-async def _lock(connection: asyncpg.Connection) -> None:
+@asynccontextmanager
+async def _connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Without statements that stay prepared, which a pooler loses."""
+    connection = await asyncpg.connect(database_url, statement_cache_size=0)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def _lock(connection: asyncpg.Connection) -> AsyncIterator[None]:
     """Waits without blocking the connection, so that a start can be ended, and says whom it waits for."""
     waited_seconds = 0
-    while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
-        if waited_seconds % _TELL_EVERY_SECONDS == 0:
-            other = await connection.fetchrow(_LOCK_HOLDER, _LOCK)
-            log.warning("waiting for another server's migration", other=dict(other or {}))
+    while True:
+        async with connection.transaction():
+            if await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
+                await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+                yield
+                return
+            if waited_seconds % _TELL_EVERY_SECONDS == 0:
+                other = await connection.fetchrow(_LOCK_HOLDER, _LOCK)
+                log.warning("waiting for another server's migration", other=dict(other or {}))
         waited_seconds += 1
         await asyncio.sleep(1.0)
 
@@ -86,8 +98,8 @@ async def ensure_role(connection: asyncpg.Connection) -> None:
             APP_ROLE,
         ):
             await connection.execute(grant)
-        await connection.execute(f"SET ROLE {APP_ROLE}")
-        await connection.execute("RESET ROLE")
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL ROLE {APP_ROLE}")
     except asyncpg.InsufficientPrivilegeError as error:
         user = await connection.fetchval("SELECT current_user")
         raise Invalid(
@@ -111,12 +123,8 @@ async def _check_revision(connection: asyncpg.Connection) -> None:
 
 async def check_schema(database_url: str) -> None:
     """Raises Invalid unless the database has exactly this version's schema; Unavailable where it fails."""
-    async with translated():
-        connection = await asyncpg.connect(database_url)
-        try:
-            present = await _revision(connection)
-        finally:
-            await connection.close()
+    async with translated(), _connection(database_url) as connection:
+        present = await _revision(connection)
     if present is None:
         raise Invalid(
             "The database has none of Watchbill's tables.",
@@ -157,9 +165,17 @@ def check_revision(present: str) -> None:
 
 async def _upgrade(database_url: str) -> None:
     async def connect() -> asyncpg.Connection:
-        return await asyncpg.connect(database_url)
+        return await asyncpg.connect(database_url, statement_cache_size=0)
 
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        poolclass=NullPool,
+        connect_args={
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: "",  # names could meet those of another server
+        },
+    )
     config = _config()
     try:
         async with engine.begin() as connection:
@@ -170,5 +186,6 @@ async def _upgrade(database_url: str) -> None:
                 command.upgrade(config, "head")
 
             await connection.run_sync(upgrade)
+            await connection.execute(text(f"GRANT SELECT ON public.alembic_version TO {APP_ROLE}"))
     finally:
         await engine.dispose()

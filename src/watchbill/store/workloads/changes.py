@@ -65,6 +65,15 @@ async def change_listen(
         yield listener
 
 
+async def change_marks(db: Database, tenant_id: int) -> dict[UUID, datetime | None]:
+    """Of each cluster, when its workloads changed last: for servers that are not notified."""
+    async with db.acquire(tenant_id) as connection:
+        rows = await connection.fetch(
+            "SELECT id, last_change_at FROM cluster WHERE tenant_id = $1", tenant_id
+        )
+    return {row["id"]: row["last_change_at"] for row in rows}
+
+
 async def change_list(db: Database, tenant_id: int, ids: Iterable[UUID]) -> list[ChangedWorkload]:
     """What these workloads are now; those that are there no longer are left out."""
     async with db.acquire(tenant_id) as connection:

@@ -39,6 +39,7 @@ _MARK_DELETED = (
     "phase_updated_at, transition_count, pending_ms, running_ms, document, revision) "
     "WHERE w.tenant_id = $1 AND w.id = n.id"
 )
+_NOTE_CHANGE = "UPDATE cluster SET last_change_at = $3 WHERE tenant_id = $1 AND id = $2"
 
 BATCH = 1_000
 WITHDRAWABLE_FOR = timedelta(minutes=5)
@@ -96,6 +97,7 @@ async def workload_delete(
         )
         ends = {deletion.id: deletion.deleted_at for deletion in deletions}
         await pod_end_all(connection, tenant_id, ends, now)
+        await connection.execute(_NOTE_CHANGE, tenant_id, cluster_id, now)
         await change_notify(connection, tenant_id, ends)
     withdrawn = [deletion.id for deletion in deletions if by_id[deletion.id].never_existed]
     if withdrawn:

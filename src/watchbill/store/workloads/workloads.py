@@ -322,10 +322,7 @@ async def workload_export(
         f"SELECT w.document, {_TOTALS} FROM workload w {CLUSTER_JOIN} "
         f"WHERE {statement.where} ORDER BY {order}"
     )
-    async with (
-        db.acquire(scope.tenant_id) as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
+    async with db.snapshot(scope.tenant_id) as connection:
         await connection.execute(f"SET LOCAL statement_timeout = '{EXPORT_TIMEOUT_SECONDS}s'")
         cursor = await connection.cursor(sql, *statement.parameters)
         while rows := await cursor.fetch(EXPORT_BATCH):
