@@ -24,15 +24,21 @@ COUNTED = (
     f"FROM workload w WHERE deleted_at IS NULL GROUP BY {COLUMNS}"
 )
 TALLIED = f"SELECT {COLUMNS}, {', '.join(FIGURES)} FROM workload_tally WHERE workloads <> 0"
+DELETED = (
+    f"SELECT {COLUMNS}, count(*) FROM workload w WHERE deleted_at IS NOT NULL GROUP BY {COLUMNS}"
+)
+DELETED_TALLIED = f"SELECT {COLUMNS}, workloads FROM workload_deleted_tally WHERE workloads <> 0"
 
 
 async def wrong(db: Database) -> int:
-    """Rows that only one of the two has."""
+    """Rows that only one has, of what counting says and what a tally says."""
+    found = 0
     async with db.acquire(1) as connection:
-        found: int = await connection.fetchval(
-            f"SELECT count(*) FROM (({COUNTED} EXCEPT {TALLIED}) UNION ALL "
-            f"({TALLIED} EXCEPT {COUNTED})) AS n"
-        )
+        for counted, tallied in ((COUNTED, TALLIED), (DELETED, DELETED_TALLIED)):
+            found += await connection.fetchval(
+                f"SELECT count(*) FROM (({counted} EXCEPT {tallied}) UNION ALL "
+                f"({tallied} EXCEPT {counted})) AS n"
+            )
     return found
 
 

@@ -54,6 +54,15 @@ _CHILDREN = (
 )
 _ACCOUNTS = ("usage_day", "usage_workload")
 """What is kept longer than the workload, if there ever was one."""
+_PURGED = "FROM workload WHERE tenant_id = $1 AND deleted_at < $2 AND updated_at < $2"
+_OLDEST = "ORDER BY deleted_at LIMIT $3"
+_LOCK_CLUSTERS = (
+    f"SELECT id FROM cluster WHERE tenant_id = $1 AND id IN (SELECT cluster_id {_PURGED} {_OLDEST}) "
+    "ORDER BY id FOR NO KEY UPDATE"
+)
+_LOCK_WORKLOADS = (
+    f"SELECT id {_PURGED} AND cluster_id = ANY($4::uuid[]) {_OLDEST} FOR UPDATE SKIP LOCKED"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,24 +186,18 @@ def _deleted_row(deletion: _Deletion, last_document: bytes, now: datetime) -> tu
 async def workload_purge(db: Database, tenant_id: int, *, keep: timedelta, now: datetime) -> int:
     """Remove workloads deleted before `now - keep`, in batches. Returns how many were removed.
 
-    `deleted_at` is the cluster's clock, `updated_at` ours: the later one counts.
+    `deleted_at` is the cluster's clock, `updated_at` ours: the later one counts. Who writes what is counted
+    of a cluster holds its row, and takes it before any other.
     """
     purged = 0
     while True:
         async with db.transaction(tenant_id) as connection:
-            ids = [
-                row["id"]
-                for row in await connection.fetch(
-                    "SELECT id FROM workload WHERE tenant_id = $1 AND deleted_at < $2 "
-                    "AND updated_at < $2 ORDER BY deleted_at LIMIT $3 FOR UPDATE SKIP LOCKED",
-                    tenant_id,
-                    now - keep,
-                    BATCH,
-                )
-            ]
-            await _remove(connection, tenant_id, ids)
-        purged += len(ids)
-        if len(ids) < BATCH:
+            batch = (tenant_id, now - keep, BATCH)
+            clusters = [row["id"] for row in await connection.fetch(_LOCK_CLUSTERS, *batch)]
+            rows = await connection.fetch(_LOCK_WORKLOADS, *batch, clusters)
+            await _remove(connection, tenant_id, [row["id"] for row in rows])
+        purged += len(rows)
+        if len(rows) < BATCH:
             return purged
 
 

@@ -11,15 +11,15 @@ from uuid import UUID
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.workloads.select import (
     CLUSTER_JOIN,
-    COLUMNS,
     WORKLOAD,
     Statement,
     order_by,
     range_conditions,
+    sort_column,
     sorted_statement,
     state_condition,
 )
-from watchbill.workload_fields import QUERY_FIELDS, FieldKind, Storage
+from watchbill.workload_fields import QUERY_FIELDS, Storage
 
 FIRST_ROWS = 8_000
 """Of the wanted order, as many as a page is sought among before all rows are read."""
@@ -56,7 +56,7 @@ def page_among_first(scope: Scope, query: WorkloadQuery, now: datetime) -> PageS
     conditions = [f"w.tenant_id = {statement.bind(scope.tenant_id, '::int')}"]
     conditions += [state_condition(query), *range_conditions(statement, query)]
     if order.endswith(_NULLS_LAST):
-        column = COLUMNS[query.sort_by].sql
+        column = sort_column(query).sql
         valued = f"workload w WHERE {' AND '.join(conditions)} AND {column} IS NOT NULL"
         are_few = (
             f"(SELECT count(*) FROM (SELECT FROM {valued} LIMIT {FIRST_ROWS}) AS v) < {FIRST_ROWS}"
@@ -89,7 +89,7 @@ def page_of_all(
     offset = statement.bind(query.offset, "::bigint")
     # OFFSET 0 keeps the planner from reading in the wanted order, in the hope of many matches.
     matches = f"(SELECT w.* FROM {statement.source} WHERE {statement.where} OFFSET 0)"
-    cluster = CLUSTER_JOIN if COLUMNS[query.sort_by].needs_cluster else ""
+    cluster = CLUSTER_JOIN if sort_column(query).needs_cluster else ""
     page = f"SELECT w.id FROM {matches} AS w {cluster} ORDER BY {order} {_limits(query, offset)}"
     return PageStatement(statement, order, page)
 
@@ -101,8 +101,8 @@ def narrow(statement: Statement, ids: Sequence[UUID] | None) -> None:
 
 
 def has_sort_index(query: WorkloadQuery) -> bool:
-    field = QUERY_FIELDS[query.sort_by]
-    return field.kind is not FieldKind.NAMES and field.storage is not Storage.PHASE_TOTAL
+    """All but the totals of live workloads, which run on."""
+    return query.is_deleted or QUERY_FIELDS[query.sort_by].storage is not Storage.PHASE_TOTAL
 
 
 _NULLS_LAST = " NULLS LAST, w.id DESC"
@@ -117,7 +117,7 @@ def _values_then_none(
 ) -> str:
     """Descending, no value last. Read backwards, an index has what lacks a value first: so those that have one
     come from one scan of it, and what the page then still wants from another. `tables`: where to find each."""
-    column = COLUMNS[query.sort_by].sql
+    column = sort_column(query).sql
     end = f"{query.limit + 1} + {offset}"
 
     def part(table: str, condition: str, limit: str) -> str:

@@ -6,7 +6,7 @@ and telemetry share `conditions`, and with it the one scope predicate.
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -18,6 +18,9 @@ from watchbill.workload_fields import QUERY_FIELDS, FieldKind, Storage, Workload
 
 WORKLOAD = "workload"
 TALLY = "workload_tally"
+DELETED_TALLY = "workload_deleted_tally"
+TALLIES = frozenset({TALLY, DELETED_TALLY})
+"""Each tells of one state, and has a row for many workloads."""
 SEARCH = "workload_search"
 
 LIVE = "w.deleted_at IS NULL"
@@ -54,7 +57,8 @@ def _select_column(field: WorkloadField) -> SelectColumn:
     column = f"w.{field.column}"
     match field.storage:
         case Storage.PLAIN:
-            return SelectColumn(column, field.is_nullable)
+            sort_sql = f"names_order({column})" if field.kind is FieldKind.NAMES else None
+            return SelectColumn(column, field.is_nullable, sort_sql=sort_sql)
         case Storage.ID:
             sort_sql = column if field.column == "cluster_id" else None  # UUIDs sort as their text
             return SelectColumn(
@@ -140,7 +144,7 @@ class Statement:
     @property
     def count(self) -> str:
         """How many workloads the rows of `source` stand for."""
-        return "coalesce(sum(w.workloads), 0)::bigint" if self.table == TALLY else "count(*)"
+        return "coalesce(sum(w.workloads), 0)::bigint" if self.table in TALLIES else "count(*)"
 
     @property
     def where(self) -> str:
@@ -151,10 +155,10 @@ class Statement:
 def conditions(
     scope: Scope, query: WorkloadQuery, now: datetime, *, table: str = WORKLOAD
 ) -> Statement:
-    """Everything that decides whether a row belongs to the answer. The tally holds live workloads alone."""
+    """Everything that decides whether a row belongs to the answer."""
     statement = Statement(now, table=table)
     in_scope(statement, scope)
-    if table != TALLY:
+    if table not in TALLIES:
         statement.conditions.append(state_condition(query))
     add_predicates(statement, query.predicates, _condition)
     if query.search:
@@ -218,7 +222,8 @@ def _joined(
 
 def range_conditions(statement: Statement, query: WorkloadQuery) -> list[str]:
     """The predicates that narrow the wanted order to a part of it, as an index on it can tell."""
-    if COLUMNS[query.sort_by].sort_sql is not None:
+    column = COLUMNS[query.sort_by]
+    if column.sort_sql is not None or column.needs_cluster:
         return []
     own = (
         predicate
@@ -297,22 +302,30 @@ def id_bounds(prefix: str) -> tuple[UUID, UUID] | None:
     return (UUID(first), UUID(last)) if _ID_TEXT.fullmatch(first) else None
 
 
+def sort_column(query: WorkloadQuery) -> SelectColumn:
+    """The field that is sorted by, as its index reads it. Totals of what is deleted do not run on."""
+    field, column = QUERY_FIELDS[query.sort_by], COLUMNS[query.sort_by]
+    if field.storage is Storage.PHASE_TOTAL and query.is_deleted:
+        return SelectColumn(f"(w.{field.column}_ms / 1000)", is_nullable=False)
+    return replace(column, sql=column.sort_sql or column.sql)
+
+
 def order_by(query: WorkloadQuery) -> str:
     """The query's order: no value last both ways, ties by id in the same direction."""
     direction = "DESC" if query.is_descending else "ASC"
     if query.sort_by == "deletedAt" and not query.is_deleted:
         return f"w.id {direction}"  # none has a value
-    column = COLUMNS[query.sort_by]
+    column = sort_column(query)
     # Said only where a row may lack the value: an index cannot serve what it was not made for.
     has_value = not column.is_nullable or query.sort_by == "deletedAt"
     nulls = " NULLS LAST" if query.is_descending and not has_value else ""
-    return f"{column.sort_sql or column.sql} {direction}{nulls}, w.id {direction}"
+    return f"{column.sql} {direction}{nulls}, w.id {direction}"
 
 
 def sorted_statement(scope: Scope, query: WorkloadQuery, now: datetime) -> tuple[Statement, str]:
     """Conditions and order together, the cluster joined where either needs it."""
     statement = conditions(scope, query, now)
-    statement.needs_cluster |= COLUMNS[query.sort_by].needs_cluster
+    statement.needs_cluster |= sort_column(query).needs_cluster
     return statement, order_by(query)
 
 

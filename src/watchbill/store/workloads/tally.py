@@ -1,6 +1,6 @@
-"""Where to count; and the tally: live workloads by cluster, project, department, type, phase and so on.
+"""Where to count; and the tallies of live and of deleted workloads: by cluster, project, type, phase and so on.
 
-The database keeps it and the search table exact (see their migrations). Their columns bear the names of the
+The database keeps them and the search table exact (see their migrations). Their columns bear the names of the
 workload's, so conditions hold for all three; this module knows which questions each can answer.
 """
 
@@ -8,7 +8,15 @@ from datetime import datetime
 
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.postgres.database import Database
-from watchbill.store.workloads.select import SEARCH, TALLY, WORKLOAD, Statement, conditions
+from watchbill.store.workloads.select import (
+    DELETED_TALLY,
+    SEARCH,
+    TALLIES,
+    TALLY,
+    WORKLOAD,
+    Statement,
+    conditions,
+)
 from watchbill.workload_fields import TALLIED_FIELDS
 
 REBUILD_TIMEOUT_SECONDS = 300
@@ -24,8 +32,8 @@ def counting(
     in the narrow rows of the search where these do. `by`: the field that is counted by."""
     fields = {predicate.field for predicate in query.predicates} | ({by} if by else set())
     table = WORKLOAD
-    if not query.is_deleted and not query.search and fields <= TALLIED_FIELDS:
-        table = TALLY
+    if not query.search and fields <= TALLIED_FIELDS:
+        table = DELETED_TALLY if query.is_deleted else TALLY
     elif fields <= IN_SEARCH_TABLE:
         table = SEARCH
     return conditions(scope, query, now, table=table)
@@ -35,15 +43,17 @@ async def tally_rebuild(db: Database, tenant_id: int) -> None:
     """Count everything anew; writers wait meanwhile."""
     async with db.transaction(tenant_id) as connection:
         await connection.execute(f"SET LOCAL statement_timeout = '{REBUILD_TIMEOUT_SECONDS}s'")
-        await connection.execute("SELECT workload_tally_rebuild()")
+        for table in sorted(TALLIES):
+            await connection.execute(f"SELECT {table}_rebuild()")
 
 
 async def tally_sweep(db: Database, tenant_id: int) -> None:
     """Forget what nothing is counted under any more. Never waits for a writer, so never in a circle."""
     async with db.transaction(tenant_id) as connection:
-        await connection.execute(
-            "DELETE FROM workload_tally t USING (SELECT cluster_id, digest FROM workload_tally "
-            "WHERE tenant_id = $1 AND workloads = 0 FOR UPDATE SKIP LOCKED) AS e "
-            "WHERE t.tenant_id = $1 AND t.cluster_id = e.cluster_id AND t.digest = e.digest",
-            tenant_id,
-        )
+        for table in sorted(TALLIES):
+            await connection.execute(
+                f"DELETE FROM {table} t USING (SELECT cluster_id, digest FROM {table} "
+                "WHERE tenant_id = $1 AND workloads = 0 FOR UPDATE SKIP LOCKED) AS e "
+                "WHERE t.tenant_id = $1 AND t.cluster_id = e.cluster_id AND t.digest = e.digest",
+                tenant_id,
+            )

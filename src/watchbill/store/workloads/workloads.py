@@ -35,7 +35,7 @@ from watchbill.store.workloads.select import (
     LIVE,
     PENDING_SECONDS,
     RUNNING_SECONDS,
-    TALLY,
+    TALLIES,
     Statement,
     in_scope,
     one_workload,
@@ -142,7 +142,7 @@ async def _rows(connection: Connection, page: PageStatement) -> list[Row]:
 async def workload_count(db: Database, scope: Scope, query: WorkloadQuery, now: datetime) -> int:
     statement = counting(scope, query, now)
     async with db.acquire(scope.tenant_id) as connection:
-        if looks_into_text(query) and statement.table != TALLY:
+        if looks_into_text(query) and statement.table not in TALLIES:
             narrow(statement, await candidate_ids(connection, scope, query, now))
         count: int = await connection.fetchval(
             f"SELECT {statement.count} FROM {statement.source} WHERE {statement.where}",
@@ -186,7 +186,7 @@ async def workload_facets(
             others = tuple(p for p in query.predicates if p.field != field)
             narrowed = replace(query, predicates=others)
             statement = counting(scope, narrowed, now, by=field)
-            if looks_into_text(narrowed) and statement.table != TALLY:
+            if looks_into_text(narrowed) and statement.table not in TALLIES:
                 narrow(statement, await candidate_ids(connection, scope, narrowed, now))
             rows = await connection.fetch(
                 f"SELECT {COLUMNS[field].sql} AS value, {statement.count} AS count "

@@ -60,21 +60,30 @@ TRIGGERS = {
 }
 
 
-def functions(figures: Mapping[str, str], key: Sequence[str]) -> Iterator[str]:
-    """The triggers' functions and the one that counts anew, for these figures of the rows with one `key`."""
+def functions(
+    figures: Mapping[str, str],
+    key: Sequence[str],
+    *,
+    table: str = "workload_tally",
+    state: str = "w.deleted_at IS NULL",
+) -> Iterator[str]:
+    """The triggers' functions and the one that counts anew, for these figures of the rows with one `key`.
+
+    `state`: of which rows the table tells.
+    """
     group = ", ".join(("tenant_id", "cluster_id", *key))
 
-    def rows(sign: int, table: str) -> str:
+    def rows(sign: int, source: str) -> str:
         return (
             f"SELECT {sign} AS sign, "
             + ", ".join(f"w.{column}" for column in ("tenant_id", "cluster_id", *key))
             + "".join(f", {each} AS {figure}" for figure, each in figures.items())
-            + f" FROM {table} w WHERE w.deleted_at IS NULL"
+            + f" FROM {source} w WHERE {state}"
         )
 
     def add(moved: str) -> str:
         return f"""
-    INSERT INTO workload_tally AS t (digest, {group}, {", ".join(figures)})
+    INSERT INTO {table} AS t (digest, {group}, {", ".join(figures)})
     SELECT sha256(convert_to(ROW({", ".join(key)})::text, 'UTF8')), {group},
         {", ".join(f"sum(sign * {figure})" for figure in figures)}
     FROM ({moved}) AS moved GROUP BY {group}
@@ -87,14 +96,14 @@ def functions(figures: Mapping[str, str], key: Sequence[str]) -> Iterator[str]:
     moved = {"insert": came, "update": f"{came} UNION ALL {went}", "delete": went}
     for event, changed in moved.items():
         yield (
-            f"CREATE OR REPLACE FUNCTION workload_tally_{event}() RETURNS trigger "
+            f"CREATE OR REPLACE FUNCTION {table}_{event}() RETURNS trigger "
             f"LANGUAGE plpgsql AS $$ BEGIN {add(changed)} RETURN NULL; END $$"
         )
     yield f"""
-CREATE OR REPLACE FUNCTION workload_tally_rebuild() RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION {table}_rebuild() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     LOCK TABLE workload IN SHARE MODE;
-    DELETE FROM workload_tally;
+    DELETE FROM {table};
     {add(rows(1, "workload"))}
 END $$
 """
