@@ -4,7 +4,7 @@ The tally of deleted workloads is a table of its own, so that a server of an ear
 deleted rows in the tally, counts right beside this one.
 
 Node pools are sorted by as one text: names in their order, a character between them that none contains, cut to
-what an index can hold. What a deleted workload waited and ran in all does not change any more.
+what an index can hold. The total pending and running times of what is deleted do not change any more.
 """
 
 from alembic import op
