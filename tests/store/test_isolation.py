@@ -30,6 +30,7 @@ from watchbill.store.workloads.document import DocumentCache
 from watchbill.store.workloads.events import event_list, history_list
 from watchbill.store.workloads.idle import idle_list
 from watchbill.store.workloads.pods import pod_count, pod_list
+from watchbill.store.workloads.search import trigrams
 from watchbill.store.workloads.telemetry import telemetry_query
 from watchbill.store.workloads.workloads import (
     element_count,
@@ -124,6 +125,45 @@ async def test_the_search_index_is_read_for_the_sessions_tenant_alone(
     await connection.execute("SET ROLE watchbill_app")
     assert await connection.fetch(sql) == [], "and for none where the session has none"
     await connection.close()
+
+
+_FILL_SEARCH = (
+    "INSERT INTO workload_search (tenant_id, id, cluster_id, project_id, phase, search) "
+    "SELECT $1::int, md5($1::int || '-' || n)::uuid, md5('c')::uuid, 1, 'Running', 'llama-sft-' || n || "
+    "repeat('y', CASE WHEN $1::int = 2 AND n % 2 = 0 THEN 1100 ELSE 0 END) "
+    "FROM generate_series(1, $2::int) AS n"
+)
+
+
+async def test_a_search_reads_no_entry_of_another_tenant_in_the_index(
+    database_url: str, db: Database
+) -> None:
+    """Ten thousand texts with the same letters, and as many that are too long for the index."""
+    await two_tenants(database_url, db)
+    owner = await asyncpg.connect(database_url)
+    for tenant_id, count in ((1, 2_000), (2, 20_000)):
+        await owner.execute(_FILL_SEARCH, tenant_id, count)
+    await owner.execute("VACUUM ANALYZE workload_search")
+    read = (
+        "SELECT idx_scan, idx_tup_read FROM pg_stat_user_indexes "
+        "WHERE indexrelname = 'workload_search_live'"
+    )
+    async with db.acquire(1) as connection:
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+        before = await connection.fetchrow(read)
+        rows = await connection.fetch(
+            "SELECT workload_search_ids(false, $1, $2, 10001)",
+            trigrams(["llama-sft-77"]),
+            ["%llama-sft-77%"],
+        )
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+        after = await connection.fetchrow(read)
+    await owner.close()
+    assert len(rows) == 11, "77, and 770 to 779"
+    assert before is not None
+    assert after is not None
+    assert after["idx_scan"] > before["idx_scan"]
+    assert after["idx_tup_read"] - before["idx_tup_read"] < 100
 
 
 async def test_every_partition_is_forced(db: Database) -> None:

@@ -119,7 +119,7 @@ class ServerSettings:
         Meta(ge=2**20, le=2**50),
         Setting(
             "WATCHBILL_CLUSTER_STORED_BYTES",
-            "bytes of workloads, live and deleted, that one cluster may have in the database",
+            "bytes of workloads, live and deleted, with pods and events, that one cluster may store",
         ),
     ] = 64 * 1024**3
     token_lifetime_seconds: Annotated[

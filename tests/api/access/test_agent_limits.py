@@ -13,8 +13,9 @@ import pytest
 from tests.api.test_errors import assert_is_error
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.large_items import NOW, flapping, nested
-from tests.fixtures.records import upsert, workload
+from tests.fixtures.records import pod, upsert, workload
 from tests.fixtures.serving import Answer, Served
+from tests.store.test_events import event
 from watchbill.api import limits
 from watchbill.api.http import call, guard
 from watchbill.api.limits import MAX_AGENT_QUEUED, AgentLimiter, ConcurrencyLimiter
@@ -31,6 +32,7 @@ from watchbill.protocol import (
     KindState,
     Measured,
     Reading,
+    RefusedItem,
     Scrape,
     Upsert,
 )
@@ -349,6 +351,10 @@ SELECT (SELECT sum(octet_length(document) + coalesce(octet_length(details), 0)) 
     JOIN workload w ON w.id = l.workload_id, unnest(l.elements) AS e WHERE w.cluster_id = $1)
 + (SELECT sum(100 + coalesce(octet_length(message), 0)) FROM phase_transition t
     JOIN workload w ON w.id = t.workload_id WHERE w.cluster_id = $1)
++ (SELECT coalesce(sum(200 + octet_length(p.document)), 0) FROM workload_pod p
+    JOIN workload w ON w.id = p.workload_id WHERE w.cluster_id = $1)
++ (SELECT coalesce(sum(200 + octet_length(concat(message, reason, source, object_name))), 0)
+    FROM workload_event e JOIN workload w ON w.id = e.workload_id WHERE w.cluster_id = $1)
 """
 
 
@@ -365,16 +371,20 @@ async def test_stored_bytes_follow_every_change(server: Served) -> None:
     for round_ in range(20):
         for number, agent in enumerate(agents):
             made = [workload(100 * number + n, name="x" * (n + round_)) for n in range(1, 8)]
-            await agent.send(*map(upsert, made), flapping(100 * number + 20, 5), now=NOW)
+            pods = [pod(n, message="x" * (n + round_)) for n in range(1 + round_ % 5)]
+            items = [upsert(each, pods=pods) for each in made]
+            told = [event(round_ % 7, workload_id=100 * number + 1, count=1 + round_)]
+            await agent.send(*items, flapping(100 * number + 20, 5), now=NOW, events=told)
             await agent.send(Delete(id=made[round_ % 7].id, deleted_at=NOW), now=NOW)
     await is_exact()
     assert await workload_purge(server.db, 1, keep=timedelta(days=1), now=later)
     await is_exact()
     async with server.db.acquire(1) as connection:
         await agents[0].send(upsert(workload(1)), now=NOW)
-        assert await connection.fetchval("SELECT count(*) FROM stored_bytes") < 150
-        await connection.execute("DELETE FROM workload_elements")
-        await connection.execute("DELETE FROM phase_transition")
+        for table in ("stored_bytes", "stored_pod_bytes"):
+            assert await connection.fetchval(f"SELECT count(*) FROM {table}") < 150
+        for table in ("workload_elements", "phase_transition", "workload_pod", "workload_event"):
+            await connection.execute(f"DELETE FROM {table}")
         await connection.execute("DELETE FROM workload")
     assert [await stored(server, number) for number in (1, 2)] == [0, 0]
 
@@ -399,6 +409,47 @@ async def test_a_cluster_stores_so_many_bytes_live_and_deleted(server: Served) -
     assert (await other.send(upsert(workload(900)), now=NOW)).refused == ()
     await workload_purge(server.db, 1, keep=timedelta(days=1), now=NOW + timedelta(days=100))
     assert not await send(upsert(workload(number))), "there is room again"
+
+
+async def test_pods_and_events_take_half_and_hide_no_workload(server: Served) -> None:
+    """Beyond it a workload is there without its new pods, the others keep theirs, and the cluster tells it."""
+    agent = await connected_agent(server.db, NOW)
+
+    async def send(*items: Upsert | Delete, most_bytes: int = 100_000) -> tuple[RefusedItem, ...]:
+        agent.seq += 1
+        batch = Batch(
+            stream_id=agent.stream_id, seq=agent.seq, items=items, events=(event(agent.seq),)
+        )
+        reply = await stream.batch_apply(
+            server.db, agent.identity, batch, NOW, most_bytes=most_bytes
+        )
+        return reply.refused
+
+    async def count(table: str) -> int:
+        async with server.db.acquire(1) as connection:
+            return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
+
+    first = upsert(workload(1), pods=[pod(n, message="x" * 1_000) for n in range(50)])
+    await send(first)
+    assert (await count("workload_pod"), await count("workload_event")) == (50, 1)
+    second = upsert(workload(2), pods=[pod(60)])
+    fewer = upsert(workload(1, name="renamed"), pods=[pod(1, message="changed"), pod(70)])
+    assert await send(second, fewer) == ()
+    async with server.db.acquire(1) as connection:
+        names = await connection.fetch("SELECT name FROM workload ORDER BY id")
+        left = await connection.fetch("SELECT id FROM workload_pod WHERE deleted_at IS NULL")
+    assert [row["name"] for row in names] == ["renamed", workload(2).name]
+    assert [row["id"] for row in left] == [pod(1).id]
+    assert await count("workload_event") == 1
+    (cluster,) = await cluster_list(server.db, Scope(1, is_whole_tenant=True), NOW)
+    assert {told.id for told in cluster.refused} == {workload(1).id, workload(2).id}
+    assert all("WATCHBILL_CLUSTER_STORED_BYTES" in told.reason for told in cluster.refused)
+    await send(second, fewer, most_bytes=10**9)
+    async with server.db.acquire(1) as connection:
+        left = await connection.fetch("SELECT id FROM workload_pod WHERE deleted_at IS NULL")
+        hashes = await connection.fetch("SELECT record_hash FROM workload ORDER BY id")
+    assert {row["id"] for row in left} == {pod(n).id for n in (1, 60, 70)}, "there is room again"
+    assert [row["record_hash"].hex() for row in hashes] == [fewer.record_hash, second.record_hash]
 
 
 async def test_so_many_refusals_of_a_cluster_are_kept(

@@ -40,7 +40,13 @@ from watchbill.store.postgres.errors import VALUE_ERRORS, value_reason
 from watchbill.store.workloads.deletion import workload_delete
 from watchbill.store.workloads.event_write import event_write
 from watchbill.store.workloads.idle import idle_hours_list
-from watchbill.store.workloads.quotas import MAX_STORED_BYTES, refuse_all, stored_bytes
+from watchbill.store.workloads.pod_write import without_new_pods
+from watchbill.store.workloads.quotas import (
+    MAX_STORED_BYTES,
+    no_room_for_pods,
+    refuse_all,
+    stored_bytes,
+)
 from watchbill.store.workloads.validation import (
     MAX_BATCH_TRANSITIONS,
     newest_transitions,
@@ -140,14 +146,20 @@ async def batch_apply(
         await _record_gap(connection, agent, cluster["last_contact_at"], observed_until)
         refused, repaired, items = await _valid_items(batch.items, now)
         items = await _bound_deletions(connection, agent, items, now)
-        if await stored_bytes(connection, agent.tenant_id, agent.cluster_id) >= most_bytes:
+        events = list(plausible_events(batch.events, now))
+        stored = await stored_bytes(connection, agent.tenant_id, agent.cluster_id)
+        if not stored.has_room(most_bytes):
             refused += refuse_all([item for item in items if isinstance(item, Upsert)], most_bytes)
             items = [item for item in items if isinstance(item, Delete)]
+        if not stored.has_room_for_pods(most_bytes):
+            items, incomplete = await _without_new_pods(connection, agent, items)
+            incomplete |= {event.workload_id for event in events}
+            repaired += no_room_for_pods(incomplete)
+            events = []
         refused += await _apply_items(connection, agent, items, now)
         await _show_problems(connection, agent, batch.items, [*repaired, *refused], now)
         scrapes = list(plausible_scrapes(batch.scrapes, now))
         await scrape_write(connection, agent.tenant_id, agent.cluster_id, scrapes, now)
-        events = list(plausible_events(batch.events, now))
         await event_write(connection, agent.tenant_id, agent.cluster_id, events)
         reply = BatchReply(seq=batch.seq, refused=tuple(refused))
         await connection.execute(
@@ -332,6 +344,16 @@ async def _bound_deletions(
         else item
         for item in items
     ]
+
+
+async def _without_new_pods(
+    connection: Connection, agent: AgentIdentity, items: Sequence[Item]
+) -> tuple[list[Item], set[UUID]]:
+    """The items, in their order, with pods that are stored already; and the workloads that lack some."""
+    upserts = [item for item in items if isinstance(item, Upsert)]
+    shortened, incomplete = await without_new_pods(connection, agent.tenant_id, upserts)
+    following = iter(shortened)
+    return [next(following) if isinstance(item, Upsert) else item for item in items], incomplete
 
 
 async def _apply_items(

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from watchbill.protocol import PodChanges
+from watchbill.protocol import PodChanges, Upsert
 from watchbill.store.postgres.database import Connection, Database
 from watchbill.store.workloads.row import without_nul
 from watchbill.workload_pod import MAX_PODS, WorkloadPod
@@ -87,6 +87,48 @@ _DROP_EXCESS = (
     f"AND x.deleted_at IS NOT NULL ORDER BY x.deleted_at DESC, x.id OFFSET {MAX_PODS}) AS excess "
     "WHERE p.tenant_id = $1 AND p.workload_id = w.id AND p.id = excess.id"
 )
+
+
+async def without_new_pods(
+    connection: Connection, tenant_id: int, upserts: Sequence[Upsert]
+) -> tuple[list[Upsert], set[UUID]]:
+    """The upserts with the pods that are stored already, and the workloads of which some were left out.
+
+    These are stored under another hash than their own, so the next inventory asks for them again.
+    """
+    told = [
+        (upsert.record.workload.id, pod.id)
+        for upsert in upserts
+        if upsert.pods is not None
+        for pod in upsert.pods.changed
+    ]
+    rows = await connection.fetch(
+        "SELECT p.workload_id, p.id FROM unnest($2::uuid[], $3::uuid[]) AS n(workload_id, id) "
+        "JOIN workload_pod p ON p.tenant_id = $1 AND p.workload_id = n.workload_id AND p.id = n.id",
+        tenant_id,
+        [workload_id for workload_id, _ in told],
+        [pod_id for _, pod_id in told],
+    )
+    stored = {(row["workload_id"], row["id"]) for row in rows}
+    incomplete = {
+        workload_id for workload_id, pod_id in told if (workload_id, pod_id) not in stored
+    }
+    return [
+        _only_stored(upsert, stored) if upsert.record.workload.id in incomplete else upsert
+        for upsert in upserts
+    ], incomplete
+
+
+def _only_stored(upsert: Upsert, stored: set[tuple[UUID, UUID]]) -> Upsert:
+    assert upsert.pods is not None  # something of them is left out
+    workload_id = upsert.record.workload.id
+    kept = tuple(pod for pod in upsert.pods.changed if (workload_id, pod.id) in stored)
+    other_hash = bytes(byte ^ 0xFF for byte in bytes.fromhex(upsert.record_hash)).hex()
+    return msgspec.structs.replace(
+        upsert,
+        pods=msgspec.structs.replace(upsert.pods, changed=kept),
+        record_hash=other_hash,
+    )
 
 
 async def pod_write(

@@ -1,11 +1,12 @@
 """How much one cluster may have in the database, so that an agent that was taken over fills no disk.
 
 The bytes that an agent may send are limited where they arrive (`api/limits.py`); here are the bytes that are
-stored of live and deleted workloads, the number of live ones, and projects and departments, whose numbers are
-kept for ever.
+stored of live and deleted workloads with their pods and events, the number of live ones, and projects and
+departments, whose numbers are kept for ever.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from watchbill.protocol import RefusedItem, Upsert
@@ -16,6 +17,8 @@ MAX_PROJECTS = 20_000
 """And as many departments."""
 MAX_STORED_BYTES = 2**36
 """Where no setting says otherwise."""
+_POD_SHARE = 0.5
+"""Of these, what pods and events may take: workloads always have the rest."""
 _FOLDED_ROWS = 50
 
 _UNKNOWN = (
@@ -70,10 +73,33 @@ async def within_quota(
     )
 
 
-async def stored_bytes(connection: Connection, tenant_id: int, cluster_id: UUID) -> int:
-    """Of all documents, elements and phases of the cluster. The caller holds the cluster's row."""
+@dataclass(frozen=True, slots=True)
+class StoredBytes:
+    """What a cluster has stored. `pods`: of pods and events, a part of `total`."""
+
+    total: int
+    pods: int
+
+    def has_room(self, most_bytes: int) -> bool:
+        return self.total < most_bytes
+
+    def has_room_for_pods(self, most_bytes: int) -> bool:
+        return self.has_room(most_bytes) and self.pods < most_bytes * _POD_SHARE
+
+
+async def stored_bytes(connection: Connection, tenant_id: int, cluster_id: UUID) -> StoredBytes:
+    """Of all that is stored of the cluster's workloads. The caller holds the cluster's row."""
+    workloads = await _folded_bytes(connection, "stored_bytes", tenant_id, cluster_id)
+    pods = await _folded_bytes(connection, "stored_pod_bytes", tenant_id, cluster_id)
+    return StoredBytes(total=workloads + pods, pods=pods)
+
+
+async def _folded_bytes(
+    connection: Connection, table: str, tenant_id: int, cluster_id: UUID
+) -> int:
+    """The sum of the cluster's rows, which become one where they are many."""
     row = await connection.fetchrow(
-        "SELECT coalesce(sum(bytes), 0)::bigint AS bytes, count(*) AS count FROM stored_bytes "
+        f"SELECT coalesce(sum(bytes), 0)::bigint AS bytes, count(*) AS count FROM {table} "
         "WHERE tenant_id = $1 AND cluster_id = $2",
         tenant_id,
         cluster_id,
@@ -81,8 +107,8 @@ async def stored_bytes(connection: Connection, tenant_id: int, cluster_id: UUID)
     assert row is not None  # an aggregate has a row
     if row["count"] > _FOLDED_ROWS:
         await connection.execute(
-            "WITH folded AS (DELETE FROM stored_bytes WHERE tenant_id = $1 AND cluster_id = $2 "
-            "RETURNING bytes) INSERT INTO stored_bytes (tenant_id, cluster_id, bytes) "
+            f"WITH folded AS (DELETE FROM {table} WHERE tenant_id = $1 AND cluster_id = $2 "
+            f"RETURNING bytes) INSERT INTO {table} (tenant_id, cluster_id, bytes) "
             "SELECT $1, $2, sum(bytes) FROM folded",
             tenant_id,
             cluster_id,
@@ -97,6 +123,15 @@ def refuse_all(upserts: Sequence[Upsert], most_bytes: int) -> list[RefusedItem]:
         "raise that, or keep deleted workloads for fewer days (WATCHBILL_DELETED_RETENTION_DAYS)."
     )
     return [RefusedItem(id=upsert.record.workload.id, reason=reason) for upsert in upserts]
+
+
+def no_room_for_pods(workload_ids: Iterable[UUID]) -> list[RefusedItem]:
+    """What is said of workloads that are stored without some of their pods or events."""
+    reason = (
+        "It is stored without new pods and events: those of the cluster take as much as half of "
+        "WATCHBILL_CLUSTER_STORED_BYTES permits."
+    )
+    return [RefusedItem(id=workload_id, reason=reason) for workload_id in workload_ids]
 
 
 def _project_key(upsert: Upsert) -> str:
