@@ -29,7 +29,7 @@ from bench.rows import fill_million
 from watchbill.client import Client
 from watchbill.query import TELEMETRY_GROUPS
 from watchbill.store.postgres.database import Database
-from watchbill.workload_fields import QUERY_FIELDS
+from watchbill.workload_fields import SORT_FIELDS
 
 WORKLOADS = "/api/v1/workloads"
 TELEMETRY = f"{WORKLOADS}/telemetry?telemetryType="
@@ -68,7 +68,7 @@ def questions(*, live: int, workload_id: str) -> list[Question]:
                     250,
                     tuple(
                         f"{WORKLOADS}?limit=50&sortBy={field}&sortOrder={order}{narrowed}{suffix}"
-                        for field in QUERY_FIELDS
+                        for field in SORT_FIELDS
                         for order in ("asc", "desc")
                     ),
                 )

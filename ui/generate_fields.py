@@ -15,7 +15,13 @@ OUTPUT = UI / "src" / "model" / "workload_fields.json"
 def main(output: Path = OUTPUT) -> None:
     fields = runpy.run_path(str(TABLE))["QUERY_FIELDS"].values()
     rows = [
-        {"name": field.name, "label": field.label, "kind": field.kind.value} for field in fields
+        {
+            "name": field.name,
+            "label": field.label,
+            "kind": field.kind.value,
+            "isSortable": field.is_sortable,
+        }
+        for field in fields
     ]
     output.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

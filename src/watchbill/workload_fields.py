@@ -13,6 +13,8 @@ from enum import Enum
 
 ADDITIONAL = "additionalFields"
 """The member of a workload that holds what the contract has no member for."""
+LABELS = "labels"
+"""Its member of labels: an object there, `KEY=VALUE` where workloads are filtered by them."""
 
 
 class FieldKind(Enum):
@@ -53,6 +55,8 @@ class WorkloadField:
     is_server_owned: bool = False
     is_tallied: bool = False
     """Whether the tally counts by it, so that counting need not read the workloads."""
+    is_sortable: bool = True
+    """Where it has a column at all. Of many names there is no order that anybody wants."""
     path: tuple[str, ...] = ()
     export_column: str | None = None
     aliases: tuple[str, ...] = ()
@@ -310,12 +314,49 @@ WORKLOAD_FIELDS: tuple[WorkloadField, ...] = (
         aliases=("application",),
     ),
     WorkloadField(name="aiApplicationId", label="Application ID", column="ai_application_id"),
+    WorkloadField(
+        name="image",
+        label="Image",
+        kind=FieldKind.NAMES,
+        column="images",
+        path=("images",),
+        is_sortable=False,
+    ),
+    WorkloadField(
+        name="node",
+        label="Node",
+        kind=FieldKind.NAMES,
+        column="nodes",
+        path=(ADDITIONAL, "nodes"),
+        is_sortable=False,
+    ),
+    WorkloadField(
+        name="gpuModel",
+        label="GPU model",
+        kind=FieldKind.NAMES,
+        column="gpu_models",
+        path=(ADDITIONAL, "gpuModels"),
+        is_sortable=False,
+    ),
+    WorkloadField(
+        name="label",
+        label="Label",
+        kind=FieldKind.NAMES,
+        column="labels",
+        path=(ADDITIONAL, LABELS),
+        is_sortable=False,
+    ),
 )
 
 QUERY_FIELDS: dict[str, WorkloadField] = {
     field.name: field for field in WORKLOAD_FIELDS if field.column is not None
 }
-"""What workloads can be filtered and sorted by."""
+"""What workloads can be filtered by."""
+
+SORT_FIELDS: dict[str, WorkloadField] = {
+    name: field for name, field in QUERY_FIELDS.items() if field.is_sortable
+}
+"""What they can be sorted by."""
 
 TALLIED_FIELDS: frozenset[str] = frozenset(
     field.name for field in WORKLOAD_FIELDS if field.is_tallied

@@ -108,15 +108,22 @@ async def test_every_tenant_table_is_forced(db: Database) -> None:
     tables = await tenant_tables(db)
     assert {"workload", "cluster", "account", "phase_transition"} <= tables.keys()
     unlocked = [name for name, is_locked in tables.items() if not is_locked]
-    assert unlocked == ["workload_search"], "its owner reads it, in `workload_search_ids` alone"
+    assert unlocked == ["workload_search"], "its owner reads it, in two functions alone"
 
 
+@pytest.mark.parametrize(
+    "function",
+    ["workload_search_ids(false, '{}', '{%}', 10)", "workload_named_ids(false, '{node=n}', 10)"],
+)
 async def test_the_search_index_is_read_for_the_sessions_tenant_alone(
-    database_url: str, db: Database
+    database_url: str, db: Database, function: str
 ) -> None:
     """Although its function runs as the owner, whom row security does not bind there."""
     await two_tenants(database_url, db)
-    sql = "SELECT workload_search_ids(false, '{}', '{%}', 10)"
+    owner = await asyncpg.connect(database_url)
+    await owner.execute("UPDATE workload_search SET nodes = '{n}'")
+    await owner.close()
+    sql = f"SELECT {function}"
     for tenant_id in (1, 2):
         async with db.acquire(tenant_id) as connection:
             rows = await connection.fetch(sql)

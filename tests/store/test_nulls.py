@@ -63,11 +63,15 @@ async def full_of_everything(db: Database) -> Agent:
         "idleGpuHours": 2.5,
         "idleMeasuredSince": since,
         "idleMeanSince": since,
+        "nodes": ["gpu-1"],
+        "gpuModels": ["H100"],
+        "labels": {"team": "vision"},
     }
     members: dict[str, object] = {
         "idle_allocated_gpus": 1.0,
         "idle_gpus": 1,
         "additional_fields": idling,
+        "images": ("python:3.13",),
         "completed_at": START,
         "guaranteed_runtime_ends_at": NOW,
         "distributed_framework": "Ray",
@@ -117,7 +121,8 @@ async def read_everything(db: Database) -> None:
     for read in READS.values():
         await read(db, ALL)
     for field, is_deleted in itertools.product(QUERY_FIELDS.values(), (False, True)):
-        query = WorkloadQuery(sort_by=field.name, is_descending=True, is_deleted=is_deleted)
+        sort_by = field.name if field.is_sortable else "name"
+        query = WorkloadQuery(sort_by=sort_by, is_descending=True, is_deleted=is_deleted)
         await workload_list(db, DocumentCache(0), ALL, query, NOW)
         for operator in TEMPLATES[field.kind]:
             predicate = Predicate(field.name, operator, SAMPLE[field.kind])

@@ -12,14 +12,14 @@ from tests.fixtures.records import START
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.workloads.page import page_statement
 from watchbill.store.workloads.search import trigrams
-from watchbill.workload_fields import QUERY_FIELDS
+from watchbill.workload_fields import SORT_FIELDS
 
 SCOPE = Scope(1, is_whole_tenant=True)
 RUNNING_ON = {"totalPendingTimeSeconds", "totalRunningTimeSeconds"}
 ORDERS = [
     (field, is_deleted)
     for is_deleted in (False, True)
-    for field in sorted(QUERY_FIELDS)
+    for field in sorted(SORT_FIELDS)
     if is_deleted or field not in RUNNING_ON
 ]
 
@@ -59,6 +59,18 @@ async def test_a_rare_text_is_found_by_its_trigrams(
     await connection.fetch(
         "SELECT workload_search_ids($1, $2, $3, 100)",
         *(is_deleted, trigrams(["project-77"]), ["%project-77%"]),
+    )
+    assert await scans(connection, index) > before
+
+
+@pytest.mark.parametrize(("state", "is_deleted"), [("live", False), ("deleted", True)])
+async def test_a_label_is_found_by_the_index_of_names(
+    connection: asyncpg.Connection, state: str, is_deleted: bool
+) -> None:
+    index = f"workload_search_names_{state}"
+    before = await scans(connection, index)
+    await connection.fetch(
+        "SELECT workload_named_ids($1, $2, 100)", is_deleted, ["label=team=vision"]
     )
     assert await scans(connection, index) > before
 

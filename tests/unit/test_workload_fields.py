@@ -24,6 +24,7 @@ from watchbill.workload import AllocatedResources, Phase, Transition
 from watchbill.workload_fields import (
     EXPORT_COLUMNS,
     QUERY_FIELDS,
+    SORT_FIELDS,
     WORKLOAD_FIELDS,
     FieldKind,
     Storage,
@@ -64,11 +65,12 @@ def test_every_field_is_a_member_of_the_contracts_workload() -> None:
 
 def test_the_contracts_fields_and_our_own_can_be_sorted_by() -> None:
     contract = CONTRACT["components"]["parameters"]["WorkloadsSort"]["schema"]["enum"]
-    own = [name for name, field in QUERY_FIELDS.items() if field.is_beyond_contract]
+    own = ["workloadClass", "image", "node", "gpuModel", "label"]
     assert sorted(QUERY_FIELDS) == sorted(contract + own)
     merged = merged_document(contract_document(), extensions_document())
     parameters = merged["components"]["parameters"]
-    assert sorted(parameters["WorkloadsSort"]["schema"]["enum"]) == sorted(QUERY_FIELDS)
+    assert sorted(parameters["WorkloadsSort"]["schema"]["enum"]) == sorted(SORT_FIELDS)
+    assert set(contract) <= set(SORT_FIELDS)
     pattern = re.compile(parameters["WorkloadsFilter"]["schema"]["items"]["pattern"])
     for name in QUERY_FIELDS:
         assert pattern.match(f"{name}==1"), name
@@ -119,6 +121,20 @@ def test_the_row_stores_what_the_record_says() -> None:
     assert (made["project_id"], made["department_id"], made["priority"]) == (7, 8, 50)
 
 
+def test_labels_are_stored_as_pairs_and_other_names_as_they_are() -> None:
+    made = row(
+        images=("b:2", "a:1"),
+        additional_fields={
+            "labels": {"team": "vision", "empty": "", "broken": 7},
+            "nodes": ["gpu-2", "gpu-1", None, "gpu-1"],
+            "gpuModels": "NVIDIA-H100-80GB-HBM3",
+        },
+    )
+    assert made["labels"] == ["empty=", "team=vision"]
+    assert (made["images"], made["nodes"]) == (["a:1", "b:2"], ["gpu-1", "gpu-2"])
+    assert made["gpu_models"] is None
+
+
 def test_what_an_agent_invents_is_no_workload_class() -> None:
     for value in (7, None, ["AI"], {}):
         assert row(additional_fields={"workloadClass": value})["workload_class"] is None
@@ -148,6 +164,7 @@ def test_the_pages_list_is_made_from_the_table(tmp_path: Path) -> None:
     script = runpy.run_path(str(ROOT / "ui" / "generate_fields.py"))
     script["main"](tmp_path / "fields.json")
     rows = json.loads((tmp_path / "fields.json").read_text(encoding="utf-8"))
-    assert [(row["name"], row["label"], row["kind"]) for row in rows] == [
-        (field.name, field.label, field.kind.value) for field in QUERY_FIELDS.values()
+    assert [tuple(row.values()) for row in rows] == [
+        (field.name, field.label, field.kind.value, field.is_sortable)
+        for field in QUERY_FIELDS.values()
     ]

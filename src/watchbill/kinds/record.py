@@ -11,6 +11,7 @@ from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.children import framework_of
 from watchbill.kinds.derivation.elements import element_id
 from watchbill.kinds.derivation.endpoints import endpoints_of
+from watchbill.kinds.derivation.names import name_fields
 from watchbill.kinds.derivation.organisation import (
     OrganisationNames,
     ai_application,
@@ -109,7 +110,8 @@ def workload_of(
         external_connections=(),
         endpoints=endpoints,
         environment_variables=run.variables,
-        additional_fields=_additional(view, derived, run.truncated, totals.raised_by_pods)
+        additional_fields=_additional(view, derived, totals.raised_by_pods)
+        | name_fields(view, run.truncated)
         | {"submittedBySource": submitted.source, "workloadClass": workload_class(view).value}
         | idle_fields(objects.idle, idle),
         actions_support=_NO_ACTIONS,
@@ -182,7 +184,6 @@ def _bound(bounds: list[int | None], fixed: list[int]) -> int | None:
 def _additional(
     view: WorkloadView,
     derived: DerivedPhase,
-    truncated: tuple[str, ...],
     raised_by_pods: tuple[str, ...],
 ) -> dict[str, Any]:
     """What the contract has no member for."""
@@ -191,8 +192,6 @@ def _additional(
         fields["pendingReasons"] = [msgspec.to_builtins(reason) for reason in derived.reasons]
     if view.objects.is_chain_truncated:
         fields["isOwnerUnreadable"] = True
-    if truncated:
-        fields["truncated"] = list(truncated)
     if raised_by_pods:
         fields["requestedBeyondTemplates"] = list(raised_by_pods)
     return fields

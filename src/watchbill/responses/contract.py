@@ -31,6 +31,12 @@ class AdditionalFields(Wire, frozen=True, kw_only=True):
     workload_class: WorkloadClass | None = None
     """Absent where an agent of an earlier version reported the workload."""
     truncated: tuple[str, ...] = ()
+    """Members that hold less than there is."""
+    nodes: tuple[str, ...] = ()
+    """Of all its pods, those that have ended too."""
+    gpu_models: tuple[str, ...] = ()
+    """Of the nodes whose GPUs its pods hold or held; while there are none, those that it asks for."""
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class WorkloadResponse(Workload, frozen=True, kw_only=True):

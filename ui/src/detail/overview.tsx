@@ -5,7 +5,10 @@ import type { Condition, Endpoint, Workload } from "../api/shapes";
 import { decimal, duration, memory, utcInstant, localInstant } from "../model/format";
 import { safeLink } from "../model/links";
 import { Instant } from "../components/instant";
-import { podsShown } from "../workloads/columns";
+import { fieldNamed } from "../model/fields";
+import { listUrl } from "../model/view";
+import { Link } from "../router";
+import { labelsOf, podsShown } from "../workloads/columns";
 
 export function Overview({ workload }: { readonly workload: Workload }) {
   return (
@@ -16,7 +19,18 @@ export function Overview({ workload }: { readonly workload: Workload }) {
       </Section>
       <DetailList workload={workload} />
       <Section title="Images">
-        <List items={workload.images ?? []} none="No images are known." />
+        <NameLinks field="image" names={workload.images ?? []} none="No images are known." />
+      </Section>
+      <Section title="Nodes and GPUs">
+        <NameLinks
+          field="node"
+          names={workload.additionalFields?.nodes ?? []}
+          none={workload.deletedAt === null ? "None of its pods has a node." : "No nodes are known."}
+        />
+        <NameLinks field="gpuModel" names={workload.additionalFields?.gpuModels ?? []} />
+      </Section>
+      <Section title="Labels">
+        <NameLinks field="label" names={labelsOf(workload)} none="No labels." />
       </Section>
       <Command workload={workload} />
       <Section title="Conditions">
@@ -212,13 +226,22 @@ function Command({ workload }: { readonly workload: Workload }) {
   );
 }
 
-function List({ items, none }: { readonly items: readonly string[]; readonly none: string }) {
-  if (items.length === 0) return <p class="muted">{none}</p>;
+interface NameLinksProps {
+  readonly field: string;
+  readonly names: readonly string[];
+  readonly none?: string;
+}
+
+/** Each leads to the workloads that share it. */
+function NameLinks({ field, names, none }: NameLinksProps) {
+  if (names.length === 0) return none === undefined ? null : <p class="muted">{none}</p>;
   return (
     <ul class="plain">
-      {items.map((item, index) => (
-        <li key={index}>
-          <code>{item}</code>
+      {names.map((name) => (
+        <li key={name}>
+          <Link to={listUrl([[field, "==", name]])} title={`All workloads with this ${fieldNamed(field)?.label.toLowerCase()}`}>
+            <code>{name}</code>
+          </Link>
         </li>
       ))}
     </ul>

@@ -4,6 +4,8 @@ import { getPods } from "../api/routes";
 import type { Pod, PodContainer, Workload } from "../api/shapes";
 import { useLiveQuery } from "../hooks/live_query";
 import { count } from "../model/format";
+import { listUrl } from "../model/view";
+import { Link } from "../router";
 import { Age, Instant } from "../components/instant";
 import { EmptyState, ErrorState, Skeleton } from "../components/placeholders";
 
@@ -59,7 +61,13 @@ function PodRow({ pod }: { readonly pod: Pod }) {
       <td>{count(pod.restarts)}</td>
       <td>{lastExit(pod.containers)}</td>
       <td>
-        {pod.nodeName ?? "–"}
+        {pod.nodeName === undefined ? (
+          "–"
+        ) : (
+          <Link to={listUrl([["node", "==", pod.nodeName]])} title="All workloads on this node">
+            {pod.nodeName}
+          </Link>
+        )}
         {pod.currentNodePool !== undefined && <span class="muted"> {pod.currentNodePool}</span>}
       </td>
       <td>{pod.allocatedResources?.gpu ?? "–"}</td>

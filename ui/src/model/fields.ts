@@ -9,6 +9,7 @@ export interface Field {
   readonly name: string;
   readonly label: string;
   readonly kind: FieldKind;
+  readonly isSortable: boolean;
 }
 
 /** Made at build time from the server's own table (`generate_fields.py`). */

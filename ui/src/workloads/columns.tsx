@@ -39,6 +39,27 @@ function filterLink(field: string, value: string | undefined, format = (text: st
   );
 }
 
+/** The first of several names as a link, and how many more there are. */
+function nameLinks(field: string, names: readonly string[] | undefined, format?: (text: string) => string): ComponentChildren {
+  const [first, ...others] = names ?? [];
+  return (
+    <>
+      {filterLink(field, first, format)}
+      {others.length > 0 && (
+        <span class="muted" title={others.join("\n")}>
+          {" "}
+          +{others.length}
+        </span>
+      )}
+    </>
+  );
+}
+
+/** Without the registry and the path, which most images of a cluster share. */
+function imageName(image: string): string {
+  return image.split("/").pop() ?? image;
+}
+
 function pair(requested: string | undefined, allocated: string | undefined): ComponentChildren {
   if (requested === undefined && allocated === undefined) return DASH;
   return (
@@ -303,6 +324,16 @@ export const COLUMNS: readonly ColumnSpec[] = [
     isNumber: true,
     show: (w) => ((w.endpoints?.length ?? 0) === 0 ? DASH : count(w.endpoints!.length)),
   },
+  { id: "image", label: "Image", width: 176, field: "image", show: (w) => nameLinks("image", w.images, imageName) },
+  { id: "node", label: "Node", width: 132, field: "node", show: (w) => nameLinks("node", w.additionalFields?.nodes) },
+  {
+    id: "gpuModel",
+    label: "GPU model",
+    width: 168,
+    field: "gpuModel",
+    show: (w) => nameLinks("gpuModel", w.additionalFields?.gpuModels),
+  },
+  { id: "label", label: "Labels", width: 176, field: "label", show: (w) => nameLinks("label", labelsOf(w)) },
   {
     id: "application",
     label: "Application",
@@ -311,6 +342,11 @@ export const COLUMNS: readonly ColumnSpec[] = [
     show: (w) => filterLink("aiApplicationName", w.aiApplicationName),
   },
 ];
+
+/** As `KEY=VALUE`, which is how the list is filtered by them. */
+export function labelsOf(workload: Workload): readonly string[] {
+  return Object.entries(workload.additionalFields?.labels ?? {}).map(([key, value]) => `${key}=${value}`);
+}
 
 const LIVE = ["phase", "type", "project", "owner", "cluster", "pods", "gpu", "idle", "created"];
 const DELETED = ["phase", "type", "project", "owner", "cluster", "running", "deleted"];

@@ -110,6 +110,10 @@ const SUGGESTED_FIELDS = [
   "distributedFramework",
   "nodepool",
   "aiApplicationName",
+  "image",
+  "node",
+  "gpuModel",
+  "label",
 ];
 
 interface FilterFormProps {
@@ -181,7 +185,7 @@ function FilterForm({ view, filter, field: wanted, onDone }: FilterFormProps) {
 }
 
 /** Fields that people remember a part of: a name without its number, an owner without the domain. */
-const SEARCHED = ["name", "submittedBy"];
+const SEARCHED = ["name", "submittedBy", "image", "gpuModel"];
 
 function defaultOperator(name = "projectName"): string {
   const kind = fieldNamed(name)?.kind;

@@ -3,6 +3,7 @@
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import type { Workload } from "../api/shapes";
 import { useVisibleRows } from "../hooks/visible_rows";
+import { fieldNamed } from "../model/fields";
 import type { View, Widths } from "../model/view";
 import { gridTemplate, NAME_COLUMN, useColumnWidths } from "./column_widths";
 import { COLUMNS, type ColumnSpec } from "./columns";
@@ -140,7 +141,7 @@ function HeadCell({ spec, view, onSort, onFilter, onResize }: HeadCellProps) {
       aria-sort={isSorted ? direction : field === undefined ? undefined : "none"}
       title={spec?.title}
     >
-      {field === undefined ? (
+      {field === undefined || fieldNamed(field)?.isSortable === false ? (
         <span class="head-label">{label}</span>
       ) : (
         <button type="button" class="head-label" onClick={() => onSort(field)}>

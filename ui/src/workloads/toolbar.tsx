@@ -76,7 +76,7 @@ function Sort({ view, onView }: { readonly view: View; readonly onView: (view: V
         value={view.sortBy}
         onChange={(event) => onView(sortedBy(view, event.currentTarget.value))}
       >
-        {FIELDS.map(({ name, label }) => (
+        {FIELDS.filter(({ isSortable }) => isSortable).map(({ name, label }) => (
           <option key={name} value={name}>
             {label}
           </option>

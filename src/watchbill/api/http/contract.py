@@ -21,7 +21,7 @@ from watchbill.api.http.parameters import Parameter, read_parameter
 from watchbill.responses import access, events, fleet, usage, workloads
 from watchbill.responses.contract import WorkloadResponse
 from watchbill.responses.workloads import IdleWorkload
-from watchbill.workload_fields import QUERY_FIELDS
+from watchbill.workload_fields import QUERY_FIELDS, SORT_FIELDS
 
 Document = dict[str, Any]
 
@@ -229,11 +229,12 @@ def merged_document(contract: Document, extensions: Document) -> Document:
 
 def _add_fields(parameters: Document) -> None:
     """The fields beyond the contract's, by which workloads are filtered and sorted too."""
-    names = [name for name, field in QUERY_FIELDS.items() if field.is_beyond_contract]
+    contract = parameters["WorkloadsSort"]["schema"]["enum"]
+    names = [name for name in QUERY_FIELDS if name not in contract]
     items = parameters["WorkloadsFilter"]["schema"]["items"]
     assert items["pattern"].startswith("^("), "a filter begins with one of the fields"
     items["pattern"] = f"^({'|'.join(names)}|" + items["pattern"].removeprefix("^(")
-    parameters["WorkloadsSort"]["schema"]["enum"] += names
+    contract += [name for name in names if name in SORT_FIELDS]
 
 
 def operations(merged: Document) -> tuple[Operation, ...]:

@@ -16,6 +16,7 @@ from watchbill.cli.connection.lookup import (
     LookupScope,
     find_workload,
     load_view,
+    name_filters,
     scope_filters,
 )
 from watchbill.cli.connection.options import sort_field
@@ -63,6 +64,10 @@ async def get(
     ),
     filters: options.Filters = None,
     search: options.Search = None,
+    image: options.Image = None,
+    node: options.Node = None,
+    gpu_model: options.GpuModel = None,
+    labels: options.Labels = None,
     sort_by: options.SortBy = None,
     desc: options.Descending = False,
     deleted: options.Deleted = False,
@@ -88,6 +93,7 @@ async def get(
 
     selected = select_columns(columns, WIDE if output is not ListFormat.TABLE else TABLE)
     named = None if columns is None else selected
+    names = name_filters(image=image, node=node, gpu_model=gpu_model, labels=labels)
     if deleted and columns is None and output in TABLES:
         selected = (*selected, COLUMNS["deleted"])
     scope = LookupScope(
@@ -104,7 +110,7 @@ async def get(
         await _print_one(session, document, output, named, selected, no_headers=no_headers)
         return
     selection = Selection(
-        filters=(*(filters or ()), *await scope_filters(session.client, scope)),
+        filters=(*(filters or ()), *names, *await scope_filters(session.client, scope)),
         search=search,
         is_deleted=deleted,
         **_order(sort_by, deleted=deleted, desc=desc, is_table=output in TABLES),
@@ -270,6 +276,10 @@ async def count(
     session: CommandContext,
     filters: options.Filters = None,
     search: options.Search = None,
+    image: options.Image = None,
+    node: options.Node = None,
+    gpu_model: options.GpuModel = None,
+    labels: options.Labels = None,
     deleted: options.Deleted = False,
     project: options.Project = None,
     everywhere: options.Everywhere = False,
@@ -285,8 +295,9 @@ async def count(
         is_everywhere=everywhere,
         is_ai_work=not all_workloads and not names_class(filters),
     )
+    names = name_filters(image=image, node=node, gpu_model=gpu_model, labels=labels)
     selection = Selection(
-        filters=(*(filters or ()), *await scope_filters(session.client, scope)),
+        filters=(*(filters or ()), *names, *await scope_filters(session.client, scope)),
         search=search,
         is_deleted=deleted,
     )
@@ -301,6 +312,10 @@ async def export(
     ),
     filters: options.Filters = None,
     search: options.Search = None,
+    image: options.Image = None,
+    node: options.Node = None,
+    gpu_model: options.GpuModel = None,
+    labels: options.Labels = None,
     deleted: options.Deleted = False,
     with_deleted: Annotated[
         bool, typer.Option("--with-deleted", help="Live workloads, and those that are gone.")
@@ -325,7 +340,8 @@ async def export(
 
     scope = LookupScope(project=project, cluster=cluster, is_everywhere=everywhere)
     recent = () if since is None else (f"phaseUpdatedAt>={_start(since)}",)
-    narrowing = (*(filters or ()), *recent, *await scope_filters(session.client, scope))
+    names = name_filters(image=image, node=node, gpu_model=gpu_model, labels=labels)
+    narrowing = (*(filters or ()), *names, *recent, *await scope_filters(session.client, scope))
     has_header = output is ExportFormat.CSV
     for is_deleted in (False, True) if with_deleted else (deleted,):
         selection = Selection(filters=narrowing, search=search, is_deleted=is_deleted)

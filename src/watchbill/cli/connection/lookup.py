@@ -1,6 +1,7 @@
 """From a name or id that a person typed to the workload or cluster, or an error that says what to type."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -54,6 +55,24 @@ def filter_item(field: str, value: str, operator: str = "==") -> str:
     if not value:
         usage_error(f"An empty {field} matches nothing.")
     return json.dumps([f"{field}{operator}{value}"], ensure_ascii=False)
+
+
+def name_filters(
+    *,
+    image: str | None = None,
+    node: str | None = None,
+    gpu_model: str | None = None,
+    labels: Sequence[str] | None = None,
+) -> tuple[str, ...]:
+    """What `--image`, `--node`, `--gpu-model` and `--label` mean, as items of filterBy."""
+    parts = (("image", image, "=@"), ("node", node, "=="), ("gpuModel", gpu_model, "=@"))
+    filters = [filter_item(name, text, op) for name, text, op in parts if text is not None]
+    for label in labels or ():
+        has_value = "=" in label
+        filters.append(
+            filter_item("label", label if has_value else f"{label}=", "==" if has_value else "=^")
+        )
+    return tuple(filters)
 
 
 async def find_workload(client: "Client", name: str, scope: LookupScope) -> "WorkloadDocument":

@@ -35,9 +35,9 @@ def complete_columns(incomplete: str) -> list[str]:
 
 
 def complete_sort_field(incomplete: str) -> list[str]:
-    from watchbill.workload_fields import QUERY_FIELDS
+    from watchbill.workload_fields import SORT_FIELDS
 
-    return [name for name in QUERY_FIELDS if name.lower().startswith(incomplete.lower())]
+    return [name for name in SORT_FIELDS if name.lower().startswith(incomplete.lower())]
 
 
 def _names(given: dict[str, object], begun: str) -> list[str]:
@@ -78,6 +78,33 @@ Filters = Annotated[
         metavar="FIELD OP VALUE",
         help="As the API's filterBy, e.g. 'phase==Pending' or 'allocatedGPU>=2'; may be repeated. "
         "Operators: == != <= >= =@ (contains) !@ =^ (begins) =$ (ends).",
+        show_default=False,
+    ),
+]
+Image = Annotated[
+    str | None,
+    typer.Option("--image", metavar="TEXT", help="With this text in the name of an image."),
+]
+Node = Annotated[
+    str | None,
+    typer.Option("--node", metavar="NAME", help="With a pod on this node."),
+]
+GpuModel = Annotated[
+    str | None,
+    typer.Option(
+        "--gpu-model",
+        "--gpu-type",
+        metavar="TEXT",
+        help="On GPUs with this text in the name of their model, such as H100.",
+    ),
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        "-l",
+        metavar="KEY=VALUE",
+        help="With this label, or with one of this KEY; may be repeated, and all must hold.",
         show_default=False,
     ),
 ]
@@ -169,8 +196,8 @@ MaybeNamed = Annotated[
 
 def sort_field(word: str) -> str:
     """The API's name of the field; a word that nobody knows stays, for the server to refuse it by name."""
-    from watchbill.workload_fields import QUERY_FIELDS
+    from watchbill.workload_fields import SORT_FIELDS
 
-    names = {alias: name for name, field in QUERY_FIELDS.items() for alias in field.aliases}
-    names |= {name.lower(): name for name in QUERY_FIELDS}
+    names = {alias: name for name, field in SORT_FIELDS.items() for alias in field.aliases}
+    names |= {name.lower(): name for name in SORT_FIELDS}
     return names.get(word.strip("{}").lstrip(".").lower(), word)

@@ -67,6 +67,10 @@ def _names(get: Callable[["WorkloadResponse"], Iterable[str]]) -> Show:
     return lambda workload, view: ", ".join(get(workload)) or NONE
 
 
+def _labels(workload: "WorkloadResponse") -> Iterable[str]:
+    return (f"{key}={value}" for key, value in workload.extra.labels.items())
+
+
 def _age(get: Callable[["WorkloadResponse"], datetime | None]) -> Show:
     return lambda workload, view: format_age(get(workload), view.now)
 
@@ -198,6 +202,9 @@ COLUMNS: dict[str, TableColumn] = {
     "completed": TableColumn("COMPLETED", _time(lambda one: one.completed_at), ("completedAt",)),
     "deleted": TableColumn("DELETED", _age(lambda one: one.deleted_at), ("deletedAt",)),
     "images": TableColumn("IMAGES", _names(lambda one: one.images), ("images",)),
+    "nodes": TableColumn("NODES", _names(lambda one: one.extra.nodes)),
+    "gpu-models": TableColumn("GPU-MODELS", _names(lambda one: one.extra.gpu_models)),
+    "labels": TableColumn("LABELS", _names(_labels)),
 }
 
 TABLE_ROWS = 50

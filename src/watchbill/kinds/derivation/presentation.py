@@ -33,6 +33,9 @@ COMMAND_LENGTH = 8_192
 ALL_VARIABLES_LENGTH = 16_384
 MAX_IMAGES = 50
 MAX_CONDITIONS = 100
+MAX_LABELS = 64
+LABEL_KEY_LENGTH = 317
+LABEL_VALUE_LENGTH = 63
 _MARGIN = 2
 """How many times of what is shown is looked at."""
 _IMAGE_LENGTH = 1_024
@@ -154,6 +157,20 @@ def presented_images(facts: Facts, pods: Iterable[Pod], mode: Redaction) -> tupl
         presented_image(image, mode) for image in islice(distinct, _MARGIN * MAX_IMAGES)
     )
     return tuple(images)[:MAX_IMAGES]
+
+
+@lru_cache(maxsize=4096)
+def _presented_label(key: str, value: str, mode: Redaction) -> tuple[str, str]:
+    shown = redact_variables([Variable(name=key, value=value, is_reference=False)], mode)
+    name, hidden = next(iter(shown.items()))
+    return printable(name, LABEL_KEY_LENGTH), printable(hidden, LABEL_VALUE_LENGTH)
+
+
+def presented_labels(labels: Mapping[str, str], mode: Redaction) -> dict[str, str]:
+    """The first `MAX_LABELS`; Kubernetes bounds how long each is."""
+    told = islice(sorted(labels.items()), MAX_LABELS)
+    cut = ((key[:LABEL_KEY_LENGTH], value[:LABEL_VALUE_LENGTH]) for key, value in told)
+    return dict(_presented_label(key, value, mode) for key, value in cut)
 
 
 def presented_conditions(

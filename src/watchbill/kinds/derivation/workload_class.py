@@ -15,6 +15,7 @@ from watchbill.kinds.derivation.claims import claimed_gpus, requested_by_roles
 from watchbill.kinds.objects.gpu_units import accelerator_type
 from watchbill.kinds.objects.json_access import group_version, text
 from watchbill.kinds.objects.objects import GroupKind, Object
+from watchbill.kinds.objects.pod import Pod
 from watchbill.kinds.objects.resources import NO_GPUS, Resources, requested_gpus
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.workload import WorkloadClass
@@ -49,6 +50,11 @@ def _has_accelerator(view: WorkloadView) -> bool:
         or requested_by_roles([_one_pod(role) for role in view.facts.roles], view) != 0
         or claimed_gpus(view.objects.claims, view.pods.all, view.settings) != 0
     )
+
+
+def asks_for_gpus(pod: Pod, view: WorkloadView) -> bool:
+    """Or for another accelerator; so does every pod that claims something."""
+    return bool(pod.claims) or _asks(pod.resources, pod.annotations, view.settings)
 
 
 def _asks(resources: Resources, annotations: Mapping[str, Any], settings: DeriveSettings) -> bool:

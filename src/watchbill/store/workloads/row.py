@@ -20,6 +20,8 @@ from watchbill.store.workloads.select import SEPARATOR
 from watchbill.workload import Workload, gpu_millionths
 from watchbill.workload_fields import QUERY_FIELDS, FieldKind, Storage, WorkloadField
 
+MAX_NAMES = 1_000
+"""Of one field of a workload."""
 MAX_TEXT_LENGTH = 600
 """Characters of a text column; an index entry holds about 2,700 bytes. The document keeps all of it."""
 
@@ -32,13 +34,23 @@ def _reader(field: WorkloadField) -> Callable[[Workload], Any]:
     """Reads the field of a record's workload."""
     if field.is_beyond_contract:
         name = field.json_path[-1]
-        return lambda workload: _text_or_none(workload.additional_fields.get(name))
+        read = _names if field.kind is FieldKind.NAMES else _text_or_none
+        return lambda workload: read(workload.additional_fields.get(name))
     return attrgetter(re.sub("([A-Z])", r"_\1", ".".join(field.json_path)).lower())
 
 
 def _text_or_none(value: object) -> str | None:
     """`additionalFields` holds whatever an agent sends."""
     return value if isinstance(value, str) else None
+
+
+def _names(value: object) -> list[str]:
+    """Texts of a list, and of an object `KEY=VALUE`."""
+    if isinstance(value, dict):
+        value = [f"{key}={text}" for key, text in value.items() if isinstance(text, str)]
+    if not isinstance(value, list):
+        return []
+    return [name for name in value[:MAX_NAMES] if isinstance(name, str)]
 
 
 _RECORD_FIELDS = {
@@ -120,7 +132,7 @@ def _value(field: WorkloadField, value: Any) -> Any:
         case FieldKind.TEXT:
             return stored_text(value) or (None if field.is_nullable else "")
         case FieldKind.NAMES:
-            return sorted(map(stored_text, value)) or None
+            return sorted(set(map(stored_text, value)) - {""}) or None
     if field.storage is Storage.MILLIONTHS:
         return None if value is None else gpu_millionths(value)
     return value

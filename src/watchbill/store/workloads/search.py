@@ -1,6 +1,6 @@
-"""Text in workloads: which rows may match, from the index of trigrams, where these are few.
+"""Texts and names of workloads: which rows may match, from their indexes, where these are few.
 
-Whatever contains a text contains its trigrams. What the index yields are only candidates: the query's own
+Whatever contains a text contains its trigrams. What an index yields are only candidates: the query's own
 conditions, the scope among them, decide over each.
 """
 
@@ -11,6 +11,7 @@ from watchbill.query import Predicate, Scope, WorkloadQuery, ascii_lower
 from watchbill.store.postgres.database import Connection
 from watchbill.store.workloads.select import (
     Statement,
+    alternatives_key,
     escape_like,
     search_beyond_column,
     state_condition,
@@ -23,13 +24,22 @@ SEARCHED_FIELDS = frozenset(
     {"name", "type", "projectName", "departmentName", "submittedBy", "nodepool"}
 )
 """The search column holds all of each."""
+INDEXED_NAMES = ("label", "node", "image", "gpuModel")
+"""Fields of many names each, the most telling first; the index has each name as `FIELD=NAME`."""
 _CONTAINING = frozenset({"=@", "=^", "=$"})
 _TEXT_OPERATORS = _CONTAINING | {"!@"}
 
 
 def looks_into_text(query: WorkloadQuery) -> bool:
     """Whether nothing but reading can tell how many rows match."""
-    return bool(query.search) or any(p.operator in _TEXT_OPERATORS for p in query.predicates)
+    return bool(query.search) or any(
+        p.operator in _TEXT_OPERATORS or _is_in_names(p) for p in query.predicates
+    )
+
+
+def _is_in_names(predicate: Predicate) -> bool:
+    """Whether the index of names tells all rows for which the predicate is true."""
+    return predicate.field in INDEXED_NAMES and predicate.operator == "=="
 
 
 def trigrams(texts: list[str]) -> list[int]:
@@ -55,6 +65,25 @@ def _in_search_column(statement: Statement, texts: list[str], *, is_deleted: boo
     )
 
 
+def _in_names(statement: Statement, query: WorkloadQuery) -> str | None:
+    """Rows for which one of the alternatives on one field is true; None where no field has any."""
+    wanted = {p.field: p for p in query.predicates if _is_in_names(p)}
+    field = next((field for field in INDEXED_NAMES if field in wanted), None)
+    if field is None:
+        return None
+    key = alternatives_key(wanted[field])
+    names = [
+        f"{field}={p.value}"
+        for p in query.predicates
+        if _is_in_names(p) and alternatives_key(p) == key and "\0" not in str(p.value)
+    ]
+    state = str(query.is_deleted).lower()
+    return (
+        f"SELECT n AS id FROM workload_named_ids({state}, {statement.bind(names, '::text[]')}, "
+        f"{MAX_CANDIDATES + 1}) AS n"
+    )
+
+
 async def candidate_ids(
     connection: Connection, scope: Scope, query: WorkloadQuery, now: datetime
 ) -> list[UUID] | None:
@@ -65,11 +94,14 @@ async def candidate_ids(
     beyond = search_beyond_column(statement, query.search) if query.search and not texts else []
     if query.search and not texts:
         texts = [ascii_lower(query.search)]
-    if not texts:
-        return None
     if any("\0" in text for text in texts):
         return []
-    parts = [_in_search_column(statement, texts, is_deleted=query.is_deleted)]
+    if texts:
+        parts = [_in_search_column(statement, texts, is_deleted=query.is_deleted)]
+    elif named := _in_names(statement, query):
+        parts = [named]
+    else:
+        return None
     if beyond:
         tenant = f"w.tenant_id = {statement.bind(scope.tenant_id, '::int')}"
         parts += [

@@ -36,6 +36,9 @@ PENDING_SECONDS = _TOTAL.format("pending")
 RUNNING_SECONDS = _TOTAL.format("running")
 """Whole seconds spent in the phase up to now ($1), which stops at the cluster's last contact."""
 
+LABEL = "label"
+"""The field of labels, each `KEY=VALUE`."""
+
 CLUSTER_JOIN = "JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = w.cluster_id"
 
 
@@ -200,7 +203,8 @@ def add_predicates(
     predicates: Iterable[Predicate],
     condition: Callable[[Statement, Predicate], str],
 ) -> None:
-    """All must hold, but several `==` on one field mean any of them. `condition` writes one as SQL."""
+    """All must hold, but several `==` on one field (of labels, on one key) mean any of them. `condition`
+    writes one as SQL."""
     statement.conditions += _joined(statement, predicates, condition)
 
 
@@ -214,10 +218,17 @@ def _joined(
     for predicate in predicates:
         sql = condition(statement, predicate)
         if predicate.operator == "==":
-            wanted.setdefault(predicate.field, []).append(sql)
+            wanted.setdefault(alternatives_key(predicate), []).append(sql)
         else:
             joined.append(sql)
     return joined + [f"({' OR '.join(alternatives)})" for alternatives in wanted.values()]
+
+
+def alternatives_key(predicate: Predicate) -> str:
+    """What several `==` have in common where any of them is enough: the field, of labels the key too."""
+    if predicate.field != LABEL:
+        return predicate.field
+    return f"{LABEL} {str(predicate.value).partition('=')[0]}"
 
 
 def range_conditions(statement: Statement, query: WorkloadQuery) -> list[str]:

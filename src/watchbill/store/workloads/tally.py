@@ -8,6 +8,7 @@ from datetime import datetime
 
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.postgres.database import Database
+from watchbill.store.workloads.search import INDEXED_NAMES
 from watchbill.store.workloads.select import (
     DELETED_TALLY,
     SEARCH,
@@ -22,7 +23,7 @@ from watchbill.workload_fields import TALLIED_FIELDS
 REBUILD_TIMEOUT_SECONDS = 300
 IN_SEARCH_TABLE = frozenset(
     {"clusterId", "projectId", "departmentId", "phase", "deletedAt", "workloadClass"}
-)
+).union(INDEXED_NAMES)
 
 
 def counting(

@@ -43,6 +43,7 @@ from watchbill.store.workloads.select import (
 )
 from watchbill.store.workloads.tally import counting
 from watchbill.workload import Wire
+from watchbill.workload_fields import QUERY_FIELDS, FieldKind
 
 EXPORT_BATCH = 100
 MAX_FACET_VALUES = 1_000
@@ -188,10 +189,13 @@ async def workload_facets(
             statement = counting(scope, narrowed, now, by=field)
             if looks_into_text(narrowed) and statement.table not in TALLIES:
                 narrow(statement, await candidate_ids(connection, scope, narrowed, now))
+            value, source = COLUMNS[field].sql, statement.source
+            if QUERY_FIELDS[field].kind is FieldKind.NAMES:  # of several names each counts
+                value, source = "n.name", f"{source} LEFT JOIN unnest({value}) AS n(name) ON true"
             rows = await connection.fetch(
-                f"SELECT {COLUMNS[field].sql} AS value, {statement.count} AS count "
-                f"FROM {statement.source} WHERE {statement.where} "
-                f"GROUP BY value HAVING {statement.count} > 0 "
+                f"SELECT {value}::text AS value, {statement.count} AS count "
+                f"FROM {source} WHERE {statement.where} "
+                f"GROUP BY 1 HAVING {statement.count} > 0 "
                 f"ORDER BY count DESC, value LIMIT {MAX_FACET_VALUES + 1}",
                 *statement.parameters,
             )
