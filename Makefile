@@ -48,7 +48,7 @@ fmt: $(DEV) ## format and mend what can be mended
 bench: $(DEV) ## ratios against the bare driver and a peer, alternating
 	$(BIN)/python -m bench
 
-drills: $(DEV) ## failures of servers, proxies and databases, done to real ones (Debian: haproxy nginx etcd-server patroni postgresql-15)
+drills: $(DEV) ## failures of servers, proxies and databases, done to real ones (Debian: haproxy nginx etcd-server patroni pgbouncer postgresql-15)
 	$(BIN)/python -m drills $(ARGS)
 
 faults: $(DEV) ## faults between a cluster and its record, done to real processes; ARGS are words of their names

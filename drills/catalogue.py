@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from drills import databases
 from drills.failover import patroni
-from drills.rolling import rolling_restart
+from drills.rolling import pooled_restart, rolling_restart
 
 ALL: dict[str, Callable[[], Awaitable[str]]] = {
     "rolling restart of two servers behind HAProxy": functools.partial(
@@ -15,6 +15,9 @@ ALL: dict[str, Callable[[], Awaitable[str]]] = {
         rolling_restart, "HAProxy", 3
     ),
     "rolling restart of two servers behind nginx": functools.partial(rolling_restart, "nginx", 2),
+    "rolling restart of two servers behind HAProxy, before PgBouncer with three connections": (
+        pooled_restart
+    ),
     "database read-only": databases.read_only,
     "database killed": databases.killed,
     "database without connections": databases.no_connection_left,

@@ -193,6 +193,36 @@ async def postgres(root: Path, **settings: str) -> AsyncIterator[Postgres]:
         yield server
 
 
+@contextlib.asynccontextmanager
+async def pgbouncer(root: Path, database: Postgres, *, connections: int) -> AsyncIterator[str]:
+    """The URL of the database behind a PgBouncer in transaction mode."""
+    port = free_port()
+    configuration = root / "pgbouncer.ini"
+    configuration.write_text(
+        f"[databases]\nwatchbill = host={database.sockets} port={database.port} user=owner\n"
+        "[pgbouncer]\nauth_type = any\npool_mode = transaction\n"
+        f"default_pool_size = {connections}\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+        "unix_socket_dir =\n"
+    )
+    database.owner.give(configuration)
+    child = Child(
+        ["/usr/sbin/pgbouncer", "-q", configuration], root / "pgbouncer.log", owner=database.owner
+    )
+    url = f"postgresql://owner@127.0.0.1:{port}/watchbill"
+
+    async def answers() -> bool:
+        try:
+            connection = await asyncpg.connect(url, statement_cache_size=0)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return False
+        await connection.close()
+        return True
+
+    async with child.running():
+        await until(answers, seconds=30, what="PgBouncer answers")
+        yield url
+
+
 def watchbill_server(root: Path, database_url: str, port: int, **environ: str) -> Child:
     command = [
         sys.executable,

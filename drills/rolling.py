@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from drills.processes import (
@@ -9,6 +10,7 @@ from drills.processes import (
     administrator,
     folder,
     free_port,
+    pgbouncer,
     postgres,
     until_ready,
     watchbill_server,
@@ -24,14 +26,30 @@ async def rolling_restart(proxy: str, servers: int) -> str:
     """No request may fail, nothing may be lost or doubled, and the stream goes on. Raises AssertionError."""
     with folder() as root:
         async with postgres(root) as database:
-            return await _restart_all(root, database.url("watchbill"), proxy, servers)
+            environ = {"WATCHBILL_DATABASE_URL": database.url("watchbill")}
+            return await _restart_all(root, environ, proxy, servers)
 
 
-async def _restart_all(root: Path, database_url: str, proxy: str, count: int) -> str:
-    login = await administrator(database_url)
+async def pooled_restart() -> str:
+    """As `rolling_restart`, with three connections to the database for all servers together."""
+    with folder() as root:
+        async with (
+            postgres(root) as database,
+            pgbouncer(root, database, connections=3) as pooled_url,
+        ):
+            environ = {
+                "WATCHBILL_DATABASE_URL": pooled_url,
+                "WATCHBILL_DATABASE_DIRECT_URL": database.url("watchbill"),
+            }
+            return await _restart_all(root, environ, "HAProxy", 2)
+
+
+async def _restart_all(root: Path, environ: Mapping[str, str], proxy: str, count: int) -> str:
+    login = await administrator(environ["WATCHBILL_DATABASE_URL"])
+    environ = {**environ, "WATCHBILL_DRAIN_SECONDS": str(DRAIN_SECONDS)}
     ports = [free_port() for _ in range(count)]
     servers = {
-        port: watchbill_server(root, database_url, port, WATCHBILL_DRAIN_SECONDS=str(DRAIN_SECONDS))
+        port: watchbill_server(root, environ["WATCHBILL_DATABASE_URL"], port, **environ)
         for port in ports
     }
     front = free_port()

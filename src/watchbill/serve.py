@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 import sys
@@ -31,6 +32,7 @@ from watchbill.store.postgres.pooler import check_pooler
 from watchbill.store.usage.accounting import usage_rebuild
 from watchbill.store.workloads.deletion import tenant_list
 from watchbill.store.workloads.tally import tally_rebuild
+from watchbill.tracing import NO_TRACING, Tracing, tracing_of
 
 _LIVE = {
     True: "by WATCHBILL_DATABASE_DIRECT_URL",
@@ -66,6 +68,7 @@ async def serve(
     stop: asyncio.Event,
     ready: Callable[[Started], None],
     administrator: str | None = None,
+    tracing: Tracing = NO_TRACING,
 ) -> None:
     """Run until `stop` is set. `administrator`: make an account of that name at this start too.
 
@@ -77,11 +80,11 @@ async def serve(
         url = _url(settings, listener, is_tls=certificate is not None)
         database_url = await stack.enter_async_context(_database_url(settings))
         async with naming_database(settings.database_url):
-            db = await _migrated(database_url, settings)
+            db = await _migrated(database_url, settings, tracing)
         stack.push_async_callback(db.close)
         await _rebuild(db, settings)
         login = await _login(db, administrator)
-        services = services_of(db, settings)
+        services = services_of(db, settings, tracing=tracing)
         await (
             services.keyring.signing()
         )  # a key that cannot be opened stops the start, not every request
@@ -164,6 +167,7 @@ async def _first_of(task: asyncio.Task[None], stop: asyncio.Event) -> None:
 def run_server(settings: ServerSettings, *, ready: Callable[[Started], None]) -> None:
     """`serve` as a process of its own: ends on SIGINT and SIGTERM, also while it is still starting."""
     has_started = False
+    tracing = tracing_of(os.environ, service="watchbill-server")
 
     def settled(started: Started) -> None:
         nonlocal has_started
@@ -177,7 +181,7 @@ def run_server(settings: ServerSettings, *, ready: Callable[[Started], None]) ->
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        serving = asyncio.create_task(serve(settings, stop=stop, ready=settled))
+        serving = asyncio.create_task(serve(settings, stop=stop, ready=settled, tracing=tracing))
         await _first_of(serving, stop)
         if not has_started:
             serving.cancel()
@@ -187,7 +191,10 @@ def run_server(settings: ServerSettings, *, ready: Callable[[Started], None]) ->
         await serving
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(main())
+        try:
+            runner.run(main())
+        finally:
+            tracing.close()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -219,7 +226,7 @@ async def _database_url(settings: ServerSettings) -> AsyncIterator[str]:
         await embedded.stop()
 
 
-async def _migrated(database_url: str, settings: ServerSettings) -> Database:
+async def _migrated(database_url: str, settings: ServerSettings, tracing: Tracing) -> Database:
     route = await check_pooler(database_url, settings.database_direct_url)
     await migrate(settings.database_direct_url or database_url)
     db = await Database.open(
@@ -227,6 +234,7 @@ async def _migrated(database_url: str, settings: ServerSettings) -> Database:
         direct_url=settings.database_direct_url,
         pool_size=settings.pool_size,
         statement_timeout_seconds=settings.statement_timeout_seconds,
+        tracing=tracing,
     )
     if route.is_pooled:
         log.info(

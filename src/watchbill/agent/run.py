@@ -38,6 +38,7 @@ from watchbill.kinds.derive import Derived, derive
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity
 from watchbill.settings.agent import AgentSettings
+from watchbill.tracing import NO_TRACING, Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +51,9 @@ DRAIN_SECONDS = 5.0
 _NAMESPACES = ServedResource("", "v1", "Namespace", "namespaces", is_namespaced=False)
 
 
-async def run_agent(settings: AgentSettings, *, stop: asyncio.Event) -> None:
+async def run_agent(
+    settings: AgentSettings, *, stop: asyncio.Event, tracing: Tracing = NO_TRACING
+) -> None:
     """Watch the cluster and report until `stop` is set.
 
     Raises Invalid for settings that cannot work, Unauthenticated where the server knows no such credential.
@@ -61,7 +64,9 @@ async def run_agent(settings: AgentSettings, *, stop: asyncio.Event) -> None:
     await credentials.load()
     async with (
         KubeClient(credentials) as kube,
-        AgentClient(settings.server_url, settings.credential, ca_file=settings.ca_file) as server,
+        AgentClient(
+            settings.server_url, settings.credential, ca_file=settings.ca_file, tracing=tracing
+        ) as server,
     ):
         log.info("agent starts", api_server=credentials.server, server=settings.server_url)
         agent = Agent(settings, definitions, cluster_id=cluster_id, kube=kube, server=server)

@@ -97,6 +97,7 @@ def build_app(services: Services) -> Starlette:
                     is_https=(services.settings.public_url or "").startswith("https://"),
                 ),
                 audit=services.audit,
+                tracing=services.tracing,
                 allowed_hosts=services.settings.allowed_hosts,
                 base_path=base_path,
             )

@@ -23,6 +23,7 @@ from watchbill.protocol import (
     InventoryEntries,
     InventoryMissing,
 )
+from watchbill.tracing import NO_TRACING, SpanKind, Tracing
 from watchbill.workload import Wire
 
 COMPRESSED_FROM_BYTES = 1024
@@ -37,8 +38,16 @@ class AgentClient:
     """Speaks for one cluster. Every call raises the error that the answer's status means:
     Superseded for another stream, Conflict for a gap, Unauthenticated, Invalid, TooLarge, Unavailable."""
 
-    def __init__(self, url: str, credential: str, *, ca_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        credential: str,
+        *,
+        ca_file: Path | None = None,
+        tracing: Tracing = NO_TRACING,
+    ) -> None:
         """Raises Invalid for a file that holds no certificates."""
+        self._tracing = tracing
         self._transport = Transport(url, ca_file=ca_file)
         self._headers = {
             "Authorization": f"Bearer {credential.strip()}",
@@ -73,8 +82,13 @@ class AgentClient:
         return await self._post("heartbeat", beat, HeartbeatReply)
 
     async def _post(self, path: str, message: Wire, reply: type[Reply]) -> Reply:
+        items = {"watchbill.items": len(message.items)} if isinstance(message, Batch) else {}
+        with self._tracing.span(f"agent {path}", SpanKind.CLIENT, items):
+            return await self._send(path, message, reply)
+
+    async def _send(self, path: str, message: Wire, reply: type[Reply]) -> Reply:
         body = _ENCODER.encode(message)
-        headers = self._headers
+        headers = self._headers | self._tracing.headers()
         if len(body) >= COMPRESSED_FROM_BYTES:
             compress = partial(gzip.compress, body, compresslevel=1)
             is_large = len(body) >= LARGE_BYTES

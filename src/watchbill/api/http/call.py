@@ -48,6 +48,7 @@ from watchbill.query import Scope as AccessScope
 from watchbill.settings.server import ServerSettings
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.document import DocumentCache
+from watchbill.tracing import NO_TRACING, Tracing
 
 Body = TypeVar("Body")
 
@@ -128,10 +129,15 @@ class Services:
     streams: ChangeStreams
     background: Background
     readiness: DatabaseReadiness
+    tracing: Tracing
 
 
 def services_of(
-    db: Database, settings: ServerSettings, *, clock: Callable[[], datetime] = utc_now
+    db: Database,
+    settings: ServerSettings,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    tracing: Tracing = NO_TRACING,
 ) -> Services:
     """The services over one database. Raises Invalid where the access configuration is not understood."""
     access = read_access_configuration(settings.access_config)
@@ -162,9 +168,7 @@ def services_of(
         device_logins=DeviceLogins(db, clock),
         audit=Audit(db),
         login_limiter=LoginLimiter(),
-        credential_limiter=UnverifiedCredentialLimiter(
-            settings.requests_per_second, settings.requests_burst
-        ),
+        credential_limiter=_credential_limiter(settings),
         device_login_limiter=DeviceLoginLimiter(),
         agent_limiter=AgentLimiter(settings.pool_size),
         read_limiter=ConcurrencyLimiter(CONCURRENT_READS, "reads"),
@@ -173,7 +177,12 @@ def services_of(
         streams=ChangeStreams(db, clock),
         background=_background(clock, providers),
         readiness=DatabaseReadiness(),
+        tracing=tracing,
     )
+
+
+def _credential_limiter(settings: ServerSettings) -> UnverifiedCredentialLimiter:
+    return UnverifiedCredentialLimiter(settings.requests_per_second, settings.requests_burst)
 
 
 def _background(clock: Callable[[], datetime], providers: Iterable[Provider]) -> Background:

@@ -24,6 +24,7 @@ from watchbill.api.http.problems import problem, status_of
 from watchbill.api.http.server_metrics import ServerMetrics
 from watchbill.api.limits import LogThrottle
 from watchbill.errors import Invalid
+from watchbill.tracing import SpanKind, Tracing
 
 MAX_HOPS = 20
 
@@ -97,6 +98,8 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 URL_BYTES = 8 * 1024
 HEADER_BYTES = 16 * 1024
 LOGGED_PATH_CHARACTERS = 200
+CLIENT_LEFT = 499
+"""In place of a status: the client left before there was an answer."""
 _ESCAPED_SYNTAX = re.compile(rb"%(?:2[ef]|5c|00)", re.IGNORECASE)
 """A dot, slash, backslash or NUL that is escaped: no path of ours has one, and not everybody decodes them."""
 PROBES = frozenset({"/livez", "/healthz", "/readyz"})
@@ -117,6 +120,7 @@ class Gate:
         meters: ServerMetrics,
         proxies: Proxies,
         audit: Audit,
+        tracing: Tracing,
         allowed_hosts: Iterable[str] = (),
         base_path: str = "",
     ) -> None:
@@ -126,17 +130,39 @@ class Gate:
         self._meters = meters
         self._proxies = proxies
         self._audit = audit
+        self._tracing = tracing
         self._log_throttle = LogThrottle()
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif not self._tracing.is_on or scope["path"] in PROBES:
             await self._answer(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            await self._answer_traced(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_traced(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in scope["headers"]
+            if name in (b"traceparent", b"tracestate")
+        }
+        method = scope["method"]
+        attributes = {"http.request.method": method, "url.scheme": scope["scheme"]}
+        with self._tracing.span(method, SpanKind.SERVER, attributes, headers=headers) as span:
+            status = await self._answer(scope, receive, send)
+            operation = scope.get(OPERATION, "none")
+            attributes = {
+                "watchbill.operation": operation,
+                "http.response.status_code": status,
+                "watchbill.request_id": scope[REQUEST_ID],
+            }
+            span.describe(f"{method} {operation}", attributes, is_failed=status >= 500)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """The status that was answered."""
         started_at = time.perf_counter()
         scope[REQUEST_ID] = sent_request_id(scope) or f"{self._prefix}-{next(self._numbers):x}"
         self._proxies.apply(scope)
@@ -155,10 +181,11 @@ class Gate:
         finally:
             self._meters.in_progress.dec()
             self._record(scope, response, time.perf_counter() - started_at)
+        return response.status or CLIENT_LEFT
 
     def _record(self, scope: Scope, response: "_ResponseRecorder", seconds: float) -> None:
         operation, method = scope.get(OPERATION, "none"), scope["method"]
-        status = response.status or 499  # the client left before there was an answer
+        status = response.status or CLIENT_LEFT
         known_method = method if OPERATION in scope else "any"
         self._meters.requests.labels(operation, known_method, status).inc()
         self._meters.seconds.labels(operation).observe(seconds)
@@ -170,6 +197,7 @@ class Gate:
                 return
             left_out = suppressed
         client = scope.get("client")
+        trace_id = self._tracing.trace_id()
         log.info(
             "request",
             request_id=scope[REQUEST_ID],
@@ -182,6 +210,7 @@ class Gate:
             subject=scope.get(SUBJECT),
             client=client[0] if client else None,
             **({"left_out": left_out} if left_out else {}),
+            **({"trace_id": trace_id} if trace_id else {}),
         )
 
     def _log_abort(self, scope: Scope, error: Exception) -> None:

@@ -228,15 +228,21 @@ def _run_agent(settings: "AgentSettings") -> None:
     import signal
 
     from watchbill.agent.run import run_agent
+    from watchbill.tracing import tracing_of
+
+    tracing = tracing_of(os.environ, service="watchbill-agent")
 
     async def until_stopped() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        await run_agent(settings, stop=stop)
+        await run_agent(settings, stop=stop, tracing=tracing)
 
-    asyncio.run(until_stopped())
+    try:
+        asyncio.run(until_stopped())
+    finally:
+        tracing.close()
 
 
 def demo(

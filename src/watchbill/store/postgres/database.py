@@ -13,6 +13,7 @@ from watchbill.errors import Unavailable
 from watchbill.store.postgres.errors import FAILURES, DatatypeMismatch, translated
 from watchbill.store.postgres.migrate import APP_ROLE, known_revisions
 from watchbill.store.postgres.session import Session
+from watchbill.tracing import NO_TRACING, Tracing
 
 if TYPE_CHECKING:
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -56,13 +57,14 @@ class Database:
         direct_url: str | None = None,
         pool_size: int = 10,
         statement_timeout_seconds: float = 5.0,
+        tracing: Tracing = NO_TRACING,
     ) -> Self:
         """`direct_url`: the same database without a pooler between. Raises Unavailable when the database does
         not answer."""
 
         async def set_up(connection: asyncpg.Connection) -> None:
             await cast("Session", connection).set_up(
-                statement_timeout_seconds=statement_timeout_seconds
+                statement_timeout_seconds=statement_timeout_seconds, tracing=tracing
             )
 
         async with translated():

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 
 from watchbill.store.postgres.migrate import APP_ROLE
+from watchbill.tracing import Tracing
 
 
 class Session(asyncpg.Connection):
@@ -27,7 +28,7 @@ class Session(asyncpg.Connection):
     def get_reset_query(self) -> str:
         return ""
 
-    async def set_up(self, *, statement_timeout_seconds: float) -> None:
+    async def set_up(self, *, statement_timeout_seconds: float, tracing: Tracing) -> None:
         """Before its first use. Not as startup parameters, of which PgBouncer accepts few."""
         self._settings = (
             f"ROLE {APP_ROLE}",
@@ -43,6 +44,10 @@ class Session(asyncpg.Connection):
             await self.execute("; ".join(f"SET {setting}" for setting in self._settings))
         else:
             self._begin_with("")
+        if tracing.is_on:
+            self.add_query_logger(
+                lambda query: tracing.record_query(query.query, query.elapsed, query.exception)
+            )
 
     async def set_tenant(self, tenant_id: int) -> None:
         """For what follows; behind a pooler, for the transactions that follow."""
