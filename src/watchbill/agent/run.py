@@ -224,7 +224,10 @@ class Agent:
     def states(self) -> tuple[KindState, ...]:
         messages = {
             "Node": impossible_nodes(self.cache.cluster, self._derive_settings),
-            "Namespace": self.cache.shed_objects(),
+            "Namespace": _sentences(
+                self.cache.shed_objects(),
+                self.tracker.turns.busy(asyncio.get_running_loop().time()),
+            ),
         }
         watched = (
             msgspec.structs.replace(state, state="failing", message=messages[state.kind])
@@ -357,6 +360,10 @@ class Agent:
                     await asyncio.sleep(0.05)
         except TimeoutError:
             log.warning("stopped with pending changes", changes=len(self.pending))
+
+
+def _sentences(*messages: str | None) -> str | None:
+    return "; ".join(filter(None, messages)) or None
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -27,6 +27,9 @@ class Deriving:
     def is_alive(self, root: str) -> bool:
         return True
 
+    def namespace_of(self, root: str) -> str:
+        return "team"
+
     def gather(self, root: str) -> Any:
         return root
 

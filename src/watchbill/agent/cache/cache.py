@@ -232,6 +232,11 @@ class Cache:
     def is_alive(self, root: str) -> bool:
         return self.owner_tree.is_alive(root)
 
+    def namespace_of(self, root: str) -> str:
+        """ "" for what is no workload any more."""
+        group = self.owner_tree.groups.get(root)
+        return group.root.namespace if group is not None else ""
+
     def gather(self, root: str) -> WorkloadObjects:
         """All that belongs to a living workload, decoded."""
         group = self.owner_tree.groups[root]

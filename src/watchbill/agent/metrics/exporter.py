@@ -4,7 +4,7 @@ With these beside the exporters' own series, a store keeps the history of worklo
 named so that no scrape configuration renames them.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -25,10 +25,17 @@ Row = tuple[tuple[str, ...], float]
 class WorkloadCollector(Collector):
     """Gauges that are computed when they are scraped."""
 
-    def __init__(self, scraper: Scraper, cache: Cache, gpu_resources: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        scraper: Scraper,
+        cache: Cache,
+        gpu_resources: tuple[str, ...],
+        derive_seconds: Mapping[str, float],
+    ) -> None:
         self._scraper = scraper
         self._cache = cache
         self._gpu_resources = gpu_resources
+        self._derive_seconds = derive_seconds
 
     def collect(self) -> Iterator[Metric]:
         yield _gauge(
@@ -68,6 +75,17 @@ class WorkloadCollector(Collector):
             self._shed(),
         )
         yield self._exceeded()
+        yield self._derived()
+
+    def _derived(self) -> Metric:
+        derived = CounterMetricFamily(
+            "watchbill_agent_derive_seconds",
+            "Processor time that the records of a namespace's workloads took, where it is not little.",
+            labels=("derive_namespace",),
+        )
+        for namespace, seconds in self._derive_seconds.items():
+            derived.add_metric((namespace,), seconds)
+        return derived
 
     def _exceeded(self) -> Metric:
         exceeded = CounterMetricFamily(
@@ -126,9 +144,16 @@ class WorkloadCollector(Collector):
 class Exporter:
     """Serves GET /metrics on its own port, if one is configured."""
 
-    def __init__(self, scraper: Scraper, cache: Cache, gpu_resources: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        scraper: Scraper,
+        cache: Cache,
+        gpu_resources: tuple[str, ...],
+        derive_seconds: Mapping[str, float],
+    ) -> None:
+        """`derive_seconds`: processor time by namespace, kept by whoever derives."""
         self._registry = CollectorRegistry()
-        self._registry.register(WorkloadCollector(scraper, cache, gpu_resources))
+        self._registry.register(WorkloadCollector(scraper, cache, gpu_resources, derive_seconds))
 
     @asynccontextmanager
     async def listening(self, host: str, port: int | None) -> AsyncIterator[None]:

@@ -55,7 +55,9 @@ class MeasuringLoop:
             samples=samples,
             changed=self._on_round,
         )
-        self._exporter = Exporter(self.scraper, cache, derive_settings.gpu_resources)
+        self._exporter = Exporter(
+            self.scraper, cache, derive_settings.gpu_resources, tracker.turns.seconds
+        )
 
     def states(self) -> tuple[KindState, ...]:
         return self.scraper.states()

@@ -1,12 +1,15 @@
 """Workloads that may have changed, derived once per burst of events."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from math import inf
 from typing import Protocol
 
 import structlog
 
+from watchbill.agent.stream.derive_turns import DeriveTurns
 from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.kinds.derive import Derived
 from watchbill.kinds.objects.objects import WorkloadObjects
@@ -14,11 +17,17 @@ from watchbill.time_slice import TimeSlice
 
 log = structlog.get_logger(__name__)
 
+ROUND_SECONDS = 0.2
+"""Of processor time, after which it is looked for what became due meanwhile."""
+
 
 class RecordSource(Protocol):
     """The source of a workload's objects."""
 
     def is_alive(self, root: str) -> bool: ...
+
+    def namespace_of(self, root: str) -> str:
+        """ "" for what is no workload any more."""
 
     def gather(self, root: str) -> WorkloadObjects: ...
 
@@ -37,8 +46,10 @@ class Tracker:
         *,
         debounce_seconds: float,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        processor_seconds: Callable[[], float] = time.thread_time,
     ) -> None:
         self.pending = pending
+        self.turns = DeriveTurns()
         self.is_open = False
         self.failures = 0
         self.changed = asyncio.Event()
@@ -46,6 +57,7 @@ class Tracker:
         self._derive = derive
         self._debounce_seconds = debounce_seconds
         self._clock = clock
+        self._processor_seconds = processor_seconds
         self._source: RecordSource | None = None
         self._dirty: dict[str, float] = {}
         self._wake = asyncio.Event()
@@ -87,12 +99,16 @@ class Tracker:
         assert self._source is not None  # set before any event
         if not self._source.is_alive(root):
             return None
+        began, namespace = self._processor_seconds(), self._source.namespace_of(root)
         try:
             derived = self._derive(self._source.gather(root))
         except Exception:  # one unexpected object must not stop all others
             self.failures += 1
             log.exception("derivation failed", workload=root)
             return None
+        finally:
+            seconds = self._processor_seconds() - began
+            self.turns.charge(namespace, seconds, asyncio.get_running_loop().time())
         self.pending.update(root, derived, self._clock(), is_last=is_last)
         return derived
 
@@ -104,8 +120,7 @@ class Tracker:
             while self.is_open and self._dirty:
                 await self._derive_due()
                 if self._dirty:
-                    due = next(iter(self._dirty.values()))
-                    await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))
+                    await asyncio.sleep(self._seconds_until_due())
 
     async def derive_all(self) -> None:
         """Derive everything that is queued, due or not."""
@@ -116,15 +131,36 @@ class Tracker:
         await self._derive_roots([root for root in self._dirty if is_known(root)])
 
     async def _derive_due(self) -> None:
-        """The oldest come first: the queue is in the order of due times."""
+        """The oldest of each namespace come first: the queue is in the order of due times."""
         now = asyncio.get_running_loop().time()
-        await self._derive_roots([root for root, at in self._dirty.items() if at <= now])
+        due = [
+            root
+            for root, at in self._dirty.items()
+            if at <= now and self.turns.resumes_at(self._namespace_of(root)) <= now
+        ]
+        await self._derive_roots(due, most_seconds=ROUND_SECONDS)
 
-    async def _derive_roots(self, roots: Sequence[str]) -> None:
-        """Those that nobody else has derived meanwhile."""
-        work = TimeSlice()
-        for root in roots:
+    def _seconds_until_due(self) -> float:
+        """0 where something is due; what is due later waits in the order of due times."""
+        now = asyncio.get_running_loop().time()
+        soonest = inf
+        for root, at in self._dirty.items():
+            soonest = min(soonest, max(at, self.turns.resumes_at(self._namespace_of(root))))
+            if at > now or soonest <= now:
+                break
+        return max(0.0, soonest - now)
+
+    async def _derive_roots(self, roots: Sequence[str], *, most_seconds: float = inf) -> None:
+        """Those that nobody else has derived meanwhile, namespaces in turns."""
+        work, began = TimeSlice(), self._processor_seconds()
+        for root in self.turns.order(roots, self._namespace_of):
             if root in self._dirty:
                 self.derive_now(root)
                 self.changed.set()
+                if self._processor_seconds() - began > most_seconds:
+                    return
                 await work.rest()
+
+    def _namespace_of(self, root: str) -> str:
+        assert self._source is not None  # set before any event
+        return self._source.namespace_of(root)

@@ -1,0 +1,88 @@
+"""Whose workloads are derived next: namespaces take turns by the processor time that theirs have taken.
+
+Whoever changes large objects without end has them derived while nobody else has anything to derive, and for
+half of the time at most. Pure: times are given.
+"""
+
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+
+LONG_SECONDS = 0.1
+"""A derivation that takes longer than this is followed by a pause of its namespace, as long as itself."""
+WINDOW_SECONDS = 300.0
+BUSY_SHARE = 0.2
+"""Of a window: more than this is told with the cluster's state."""
+MAX_REMEMBERED = 1_000
+"""Namespaces, before those that took little are forgotten."""
+_SHOWN_NAMESPACES = 10
+
+
+class DeriveTurns:
+    """Start-time fair queueing over namespaces: each begins where the one that is served now stands."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        """Processor time by namespace, since the start, of those that took `LONG_SECONDS` in a window."""
+        self._virtual: dict[str, float] = {}
+        """Up to where a namespace was served; absent = it is behind `_served`."""
+        self._served = 0.0
+        self._paused_until: dict[str, float] = {}
+        self._window: defaultdict[str, float] = defaultdict(float)
+        self._window_began = 0.0
+        self._busy: tuple[str, ...] = ()
+
+    def order(self, roots: Iterable[str], namespace_of: Callable[[str], str]) -> Iterator[str]:
+        """The roots, one after the other; between two of them the first one's namespace is charged."""
+        if len(self._virtual) > MAX_REMEMBERED:
+            least = self._served + LONG_SECONDS
+            self._virtual = {name: at for name, at in self._virtual.items() if at > least}
+        queues: dict[str, deque[str]] = {}
+        for root in roots:
+            queues.setdefault(namespace_of(root), deque()).append(root)
+        waiting = [
+            (self._start(namespace), number, namespace) for number, namespace in enumerate(queues)
+        ]
+        heapq.heapify(waiting)
+        while waiting:
+            self._served, number, namespace = heapq.heappop(waiting)
+            yield queues[namespace].popleft()
+            if queues[namespace]:
+                heapq.heappush(waiting, (self._start(namespace), number, namespace))
+
+    def charge(self, namespace: str, seconds: float, now: float) -> None:
+        """A workload of the namespace was derived: `seconds` of processor time, until `now`."""
+        self._virtual[namespace] = self._start(namespace) + seconds
+        self._window[namespace] += seconds
+        if namespace in self.seconds:
+            self.seconds[namespace] += seconds
+        elif self._window[namespace] >= LONG_SECONDS:
+            self.seconds[namespace] = self._window[namespace]
+        if seconds > LONG_SECONDS:
+            self._paused_until[namespace] = now + seconds
+
+    def resumes_at(self, namespace: str) -> float:
+        """When the namespace's next workload may be derived; in the past where it may be now."""
+        return self._paused_until.get(namespace, 0.0)
+
+    def busy(self, now: float) -> str | None:
+        """A sentence about namespaces that take much time; None without any."""
+        if now - self._window_began >= WINDOW_SECONDS:
+            most = BUSY_SHARE * (now - self._window_began)
+            self._busy = tuple(
+                sorted(name for name, seconds in self._window.items() if seconds > most)
+            )
+            self._window, self._window_began = defaultdict(float), now
+            self._paused_until = {
+                name: until for name, until in self._paused_until.items() if until > now
+            }
+        if not self._busy:
+            return None
+        shown = ", ".join(self._busy[:_SHOWN_NAMESPACES])
+        return (
+            f"large objects that keep changing take more than {BUSY_SHARE:.0%} of the agent's time in "
+            f"{len(self._busy)} namespaces, whose records may be late: {shown}"
+        )
+
+    def _start(self, namespace: str) -> float:
+        return max(self._served, self._virtual.get(namespace, 0.0))
