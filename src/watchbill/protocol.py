@@ -24,6 +24,7 @@ from uuid import UUID
 
 import msgspec
 
+from watchbill.cluster_node import MAX_NODES, ClusterNode
 from watchbill.workload import Element, PendingSchedulingMessage, Transition, Usage, Wire, Workload
 from watchbill.workload_event import WorkloadEvent
 from watchbill.workload_pod import MAX_PODS, WorkloadPod
@@ -323,6 +324,32 @@ class NodePoolCapacity(Wire, frozen=True):
     gpu_memory_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_POOL_BYTES)] | None = None
 
 
+NodeNames = Annotated[tuple[Name, ...], msgspec.Meta(max_length=MAX_NODES)]
+
+
+class NodeChanges(Wire, frozen=True):
+    """Nodes of the cluster. `digest`: of all that the server then holds (`cluster_node.nodes_digest`).
+
+    `since`: the digest that it must hold for this to be the difference; None = begin anew: `names` are all
+    nodes that there are, those beyond `changed` follow with the next heartbeats."""
+
+    digest: Annotated[str, msgspec.Meta(max_length=32)]
+    since: Annotated[str, msgspec.Meta(max_length=32)] | None = None
+    changed: Annotated[tuple[ClusterNode, ...], msgspec.Meta(max_length=MAX_NODES)] = ()
+    removed: NodeNames = ()
+    names: NodeNames = ()
+
+
+class NodeChangesEnvelope(Wire, frozen=True):
+    """The same before its nodes are decoded, so that they can be one by one."""
+
+    digest: Annotated[str, msgspec.Meta(max_length=32)]
+    since: Annotated[str, msgspec.Meta(max_length=32)] | None = None
+    changed: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_NODES)] = ()
+    removed: NodeNames = ()
+    names: NodeNames = ()
+
+
 class Heartbeat(Wire, frozen=True):
     """`observed_seconds_ago`: how long ago everything told was known to be current; None where nothing was read
     yet. `backlog`: workloads with changes that are not acknowledged.
@@ -343,10 +370,12 @@ class Heartbeat(Wire, frozen=True):
     cluster_clock_ahead_seconds: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] | None = None
     """Of the API server's clock, against the agent's; to the second."""
     digest: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    nodes: NodeChanges | None = None
+    """None = nothing is told of them."""
 
 
 class HeartbeatEnvelope(Wire, frozen=True):
-    """A heartbeat whose node pools are not decoded yet, so that they can be one by one."""
+    """A heartbeat whose node pools and nodes are not decoded yet, so that they can be one by one."""
 
     stream_id: StreamId
     seq: Sequence
@@ -357,13 +386,16 @@ class HeartbeatEnvelope(Wire, frozen=True):
     sent_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     cluster_clock_ahead_seconds: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] | None = None
     digest: Hash | None = None
+    nodes: NodeChangesEnvelope | None = None
 
 
 class HeartbeatReply(Wire, frozen=True):
-    """`resync`: the agent should send an inventory soon."""
+    """`resync`: the agent should send an inventory soon; `wants_nodes`: all its nodes, for the server does not
+    hold those that the heartbeat's `since` says."""
 
     seq: int
     resync: bool
+    wants_nodes: bool = False
 
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")

@@ -132,6 +132,29 @@ class PodQuery:
     limit: int = DEFAULT_LIMIT
 
 
+NODE_FIELDS: dict[str, FieldKind] = dict.fromkeys(
+    (
+        *("name", "status", "nodePool", "gpuType"),
+        *("nvLinkDomainUid", "nvLinkCliqueId", "clusterUuid"),
+    ),
+    FieldKind.TEXT,
+)
+"""What nodes can be filtered and sorted by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeQuery:
+    """Which nodes, in which order, which page. `cluster_id` None = of all; `limit` None = all of them."""
+
+    predicates: tuple[Predicate, ...] = ()
+    search: str | None = None
+    cluster_id: UUID | None = None
+    sort_by: str = "name"
+    is_descending: bool = False
+    offset: int = 0
+    limit: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetryQuery:
     """Sums over live workloads; `telemetry_type` is the contract's WorkloadTelemetryType."""
@@ -259,6 +282,12 @@ _WORKLOAD_GRAMMAR = FilterGrammar({name: field.kind for name, field in QUERY_FIE
 
 
 _POD_GRAMMAR = FilterGrammar(POD_FIELDS)
+_NODE_GRAMMAR = FilterGrammar(NODE_FIELDS)
+
+
+def parse_node_filters(parameters: Iterable[str]) -> tuple[Predicate, ...]:
+    """Read `filterBy` over nodes. Raises Invalid."""
+    return _NODE_GRAMMAR.parse(parameters)
 
 
 def parse_pod_filters(parameters: Iterable[str]) -> tuple[Predicate, ...]:

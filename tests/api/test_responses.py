@@ -13,7 +13,7 @@ from tests.fixtures.samples import SAMPLES
 from tests.fixtures.serving import Served
 from watchbill.cli.commands import usage as usage_command
 from watchbill.query import USAGE_GROUPS
-from watchbill.responses import access, contract, events, fleet, properties, usage, workloads
+from watchbill.responses import access, contract, events, fleet, nodes, properties, usage, workloads
 from watchbill.store.usage.report import GROUPS
 
 PROJECT = Path(__file__).parents[2]
@@ -32,6 +32,13 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "get_workload_history": events.HistoryResponse,
     "get_workload_pods": contract.PodsResponse,
     "count_pods": contract.WorkloadCount,
+    "get_tenant_nodes": nodes.NodesResponse,
+    "get_nodes": nodes.NodesResponse,
+    "count_tenant_nodes": contract.WorkloadCount,
+    "count_nodes": contract.WorkloadCount,
+    "get_nodepools": nodes.NodePoolsResponse,
+    "get_nodepool": nodes.NodePool,
+    "count_nodepools": contract.WorkloadCount,
     "count_workloads": contract.WorkloadCount,
     "get_workload_elements": contract.ElementsResponse,
     "count_workload_elements": contract.ElementCounts,

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from runai.api.clusters_api import ClustersApi
 from runai.api.events_api import EventsApi
+from runai.api.node_pools_api import NodePoolsApi
+from runai.api.nodes_api import NodesApi
 from runai.api.pods_api import PodsApi
 from runai.api.workload_properties_api import WorkloadPropertiesApi
 from runai.api.workloads_api import WorkloadsApi
@@ -17,6 +19,8 @@ from runai.exceptions import ApiException
 from runai.models.displayed_cluster import DisplayedCluster
 from runai.models.event2 import Event2
 from runai.models.history_record1 import HistoryRecord1
+from runai.models.node import Node
+from runai.models.nodepool import Nodepool
 from runai.models.phase import Phase
 from runai.models.pod1 import Pod1
 from runai.models.workload_category import WorkloadCategory
@@ -126,6 +130,46 @@ async def test_clusters(client: ApiClient) -> None:
     assert DisplayedCluster.from_dict(alone).name == "cluster-2"
     with pytest.raises(ApiException) as refused:
         await ask(api, "get_cluster_by_uuid", cluster_uuid=str(ABSENT_ID))
+    assert refused.value.status == 404
+
+
+async def test_nodes(client: ApiClient) -> None:
+    api = NodesApi(client)
+    arguments = {"sort_by": "name", "sort_order": "desc", "filter_by": ["status==Ready"]}
+    answer = await ask(api, "get_tenant_nodes", **arguments)
+    nodes = [Node.from_dict(one) for one in answer["nodes"]]
+    assert [one.name for one in nodes] == ["node-2", "node-1", "node-0"]
+    assert (nodes[0].node_pool, nodes[0].gpu_info.gpu_count) == ("a100", 8)
+    assert nodes[0].conditions[0].reason == "KubeletReady"
+    assert await ask(api, "count_tenant_nodes", search="node-1") == {"count": 1}
+    of_one = await ask(api, "get_nodes", cluster_uuid=nodes[0].cluster_uuid, node_name="node-1")
+    assert [Node.from_dict(one).name for one in of_one["nodes"]] == ["node-1"]
+    counted = await ask(api, "count_nodes", cluster_uuid=nodes[0].cluster_uuid)
+    assert counted == {"count": 3}
+    with pytest.raises(ApiException) as refused:
+        await ask(api, "get_nodes", cluster_uuid=str(ABSENT_ID))
+    assert refused.value.status == 404
+    with pytest.raises(ApiException) as refused:
+        both = {"node_name": "node-1", "search": "node"}
+        await ask(api, "get_nodes", cluster_uuid=nodes[0].cluster_uuid, **both)
+    assert refused.value.status == 400
+
+
+async def test_node_pools(client: ApiClient) -> None:
+    api = NodePoolsApi(client)
+    answer = await ask(api, "get_nodepools", filter_by=["name=@100", "phase==Ready"])
+    (pool,) = [Nodepool.from_dict(one) for one in answer["nodepools"]]
+    assert (pool.name, pool.label_key, pool.cluster_name) == (
+        "a100",
+        "kai.scheduler/node-pool",
+        "cluster-1",
+    )
+    assert pool.status.nodes == ["node-0", "node-1", "node-2"]
+    assert await ask(api, "count_nodepools") == {"count": 1}
+    alone = await ask(api, "get_nodepool", nodepool_id=pool.id)
+    assert Nodepool.from_dict(alone).name == "a100"
+    with pytest.raises(ApiException) as refused:
+        await ask(api, "get_nodepool", nodepool_id="7")
     assert refused.value.status == 404
 
 

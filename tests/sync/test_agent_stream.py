@@ -13,7 +13,9 @@ from aiohttp import web
 
 from tests.fixtures.agents import until
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
+from tests.fixtures.records import node
 from tests.unit.agent.test_pending_changes import derived
+from watchbill.agent.cache.nodes import PresentedNode
 from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.agent.kubernetes.backoff import Backoff
 from watchbill.agent.stream import pending_changes
@@ -21,6 +23,7 @@ from watchbill.agent.stream import stream as stream_module
 from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.agent.stream.stream import Stream
 from watchbill.client import AgentClient
+from watchbill.cluster_node import node_bytes, node_hash
 from watchbill.errors import Invalid, Unauthenticated
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity, digest_of
@@ -73,6 +76,11 @@ class Cluster:
 
     def node_pools(self) -> tuple[NodePoolCapacity, ...]:
         return (NodePoolCapacity(node_pool="default", nodes=1, gpus=8.0),)
+
+    def nodes(self) -> dict[str, PresentedNode]:
+        made = node()
+        encoded = node_bytes(made)
+        return {made.name: PresentedNode(made, len(encoded), node_hash(encoded))}
 
     def cluster_clock_ahead_seconds(self) -> float | None:
         return 7.0
@@ -155,6 +163,18 @@ async def test_heartbeats_tell_kinds_and_capacity() -> None:
         await until(lambda: len(server.beats) >= 2)
         assert server.beats[0].kinds[0].kind == "Pod"
         assert server.beats[0].node_pools[0].gpus == 8.0
+
+
+async def test_nodes_come_once_the_server_asks_for_them() -> None:
+    async with receiver() as server, speaking(server):
+        await until(lambda: len(server.beats) >= 3)
+    asked, begun, quiet = (beat.nodes for beat in server.beats[:3])
+    assert asked is not None
+    assert begun is not None
+    assert quiet is not None
+    assert (asked.changed, asked.since) == ((), asked.digest)
+    assert (begun.changed, begun.names, begun.since) == ((node(),), ("node-1",), None)
+    assert (quiet.changed, quiet.since) == ((), begun.digest)
 
 
 async def test_a_lost_reply_is_answered_again_and_applied_once() -> None:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 import msgspec
@@ -16,10 +16,11 @@ import structlog
 from watchbill.agent.cache.cache import Cache, CacheSettings
 from watchbill.agent.cache.capacity import impossible_nodes, node_pools
 from watchbill.agent.cache.event_log import EventLog
+from watchbill.agent.cache.nodes import PresentedNode, PresentedNodes
 from watchbill.agent.cache.owner_lookup import OwnerLookup
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerStatus
 from watchbill.agent.cache.watch_manager import WatchManager
-from watchbill.agent.cache.watched_kinds import POD, WatchedKind, root_kinds, watched_kinds
+from watchbill.agent.cache.watched_kinds import NODE, POD, WatchedKind, root_kinds, watched_kinds
 from watchbill.agent.kubernetes.backoff import Backoff
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.credentials import Credentials
@@ -121,6 +122,7 @@ class Agent:
             ),
             self.tracker,
         )
+        self._nodes = PresentedNodes(self.cache.cluster, self._derive_settings)
         self.tracker.set_source(self.cache)
         self.watch_manager = WatchManager(
             kube,
@@ -243,6 +245,9 @@ class Agent:
 
     def node_pools(self) -> tuple[NodePoolCapacity, ...]:
         return node_pools(self.cache.cluster, self._derive_settings)
+
+    def nodes(self) -> Mapping[str, PresentedNode] | None:
+        return self._nodes.current() if self.watch_manager.is_complete(NODE) else None
 
     def cluster_clock_ahead_seconds(self) -> float | None:
         return self._kube.clock_ahead_seconds

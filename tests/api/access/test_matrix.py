@@ -71,6 +71,11 @@ OF_ALL = [
     "/api/v1/workloads/pods?limit=500&deleted=true",
     "/api/v1/workloads/pods?search=marker",
     "/api/v1/workloads/pods/count",
+    "/api/v1/nodes?limit=500",
+    "/api/v1/nodes?search=node&sortBy=clusterUuid",
+    "/api/v1/nodes/count",
+    "/api/v1/node-pools",
+    "/api/v1/node-pools/count",
     "/api/v1/fleet",
     "/api/v1/usage",
     "/api/v1/usage?start=2026-11-20&end=2026-11-25&groupBy=workload,project,owner",
@@ -83,6 +88,7 @@ OF_ALL = [
     *TELEMETRY,
 ]
 CLUSTERS = "/api/v1/clusters"
+OF_CLUSTER = [f"/{ABSENT}/nodes", f"/{ABSENT}/nodes/count"]
 
 
 async def ask(made: Estate, principal: EstateCaller, path: str) -> Answer:
@@ -256,6 +262,38 @@ async def test_pods_follow_their_workloads(made: Estate) -> None:
     await in_turns(_reading(made), check)
 
 
+async def test_nodes_show_what_their_viewer_holds(made: Estate) -> None:
+    """Each cluster has one node, which holds all of its pods, `number % 3` GPUs each."""
+    whole = {"viewer of a cluster", "viewer of the tenant", "administrator",
+             "administrator of the second"}  # fmt: skip
+    clusters = {agent.identity.cluster_id: key for key, agent in made.agents.items()}
+
+    async def check(name: str, principal: EstateCaller) -> None:
+        live = visible(made, principal)
+        nodes = (await ask(made, principal, "/api/v1/nodes?limit=500")).json["nodes"]
+        for node in nodes:
+            key = clusters[UUID(node["clusterUuid"])]
+            own = [one for one in live if (one.tenant, one.cluster) == key]
+            assert {one["id"] for one in node["workloads"]} == {str(one.id) for one in own}, name
+            assert node["workloadsTotal"] == len(own)
+            assert node["allocated"]["gpus"] == sum(one.number % 3 for one in own), name
+            assert node["isPartial"] is (name not in whole), name
+        held = {(one.tenant, one.cluster) for one in live}
+        assert {clusters[UUID(node["clusterUuid"])] for node in nodes} == held, name
+        assert (await ask(made, principal, "/api/v1/nodes/count")).json == {"count": len(held)}
+        pools = (await ask(made, principal, "/api/v1/node-pools")).json["nodepools"]
+        assert {clusters[UUID(pool["clusterId"])] for pool in pools} == held, name
+        for key, agent in made.agents.items():
+            path = f"{CLUSTERS}/{agent.identity.cluster_id}/nodes"
+            answer = await ask(made, principal, path)
+            if key in held:
+                assert [one["name"] for one in answer.json["nodes"]] == ["node-1"]
+            else:
+                assert answer.status == 404
+
+    await in_turns(_reading(made), check)
+
+
 async def test_usage_counts_what_is_visible(made: Estate) -> None:
     """Everything was created an hour ago, and all but the last ten minutes are accounted."""
 
@@ -349,7 +387,7 @@ def _matches(operation: Operation, path: str) -> bool:
 
 def test_every_read_of_workloads_is_in_the_matrix() -> None:
     """A route that is new, and narrowed by nobody, must not go unnoticed."""
-    clusters = [CLUSTERS, f"{CLUSTERS}/{ABSENT}"]
+    clusters = [f"{CLUSTERS}{tail}" for tail in ("", f"/{ABSENT}", *OF_CLUSTER)]
     asked = [*OF_ALL, *clusters, *(f"/api/v1/workloads/{ABSENT}{tail}" for tail in OF_ONE.values())]
     missing = [
         name

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from watchbill.agent.cache.cluster import ClusterView, NodeOffer
+from watchbill.cluster_node import MAX_NODE_GPUS
 from watchbill.kinds.derivation.placement import node_pool_of
 from watchbill.kinds.objects.gpu_units import (
     GPU_MEMORY_LABEL,
@@ -29,10 +30,17 @@ from watchbill.protocol import (
 )
 from watchbill.quantity import Amount
 
-MAX_NODE_GPUS = 10_000
 _SHOWN_NODES = 3
 
 Amounts = tuple[tuple[str, Amount], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGpus:
+    """Physical GPUs of a node: those that are there, and of these the ones that it offers. None = not known."""
+
+    present: Fraction | None
+    offered: Fraction | None
 
 
 @dataclass(slots=True)
@@ -89,6 +97,30 @@ def impossible_nodes(view: ClusterView, settings: DeriveSettings) -> str | None:
     return f"{len(names)} nodes state impossible GPUs, which are not counted: {shown}"
 
 
+def node_gpus(
+    offer: NodeOffer, labels: Mapping[str, str], gpu_resources: tuple[str, ...]
+) -> NodeGpus:
+    """Of a node that states what cannot be, nothing is known."""
+    if not _is_possible(offer, labels, gpu_resources):
+        return NodeGpus(None, None)
+    capacity = _amounts(offer.capacity)
+    present = physical_gpus(capacity.items(), labels, gpu_resources)
+    lost = gpus_of(_missing(capacity, _offered(offer, capacity)), labels, gpu_resources)
+    return NodeGpus(present, None if present is None or lost is None else present - lost)
+
+
+def _offered(offer: NodeOffer, capacity: Mapping[str, Amount]) -> dict[str, Amount]:
+    """Of what a node has, it cannot offer more than that."""
+    return {
+        name: min(amount, capacity.get(name, 0))
+        for name, amount in _amounts(offer.allocatable).items()
+    }
+
+
+def _missing(capacity: Mapping[str, Amount], offered: Mapping[str, Amount]) -> Amounts:
+    return tuple((name, amount - offered.get(name, 0)) for name, amount in capacity.items())
+
+
 def _is_possible(
     offer: NodeOffer, labels: Mapping[str, str], gpu_resources: tuple[str, ...]
 ) -> bool:
@@ -111,14 +143,7 @@ def _add(
     pool: _Pool, offer: NodeOffer, labels: Mapping[str, str], gpu_resources: tuple[str, ...]
 ) -> None:
     capacity = _amounts(offer.capacity)
-    allocatable = _amounts(offer.allocatable)
-    # Of what a node has, it cannot offer more than that.
-    offered = tuple(
-        (name, min(amount, capacity.get(name, 0))) for name, amount in allocatable.items()
-    )
-    missing = tuple(
-        (name, amount - dict(offered).get(name, 0)) for name, amount in capacity.items()
-    )
+    offered = tuple(_offered(offer, capacity).items())
     gpus = physical_gpus(capacity.items(), labels, gpu_resources)
     others = accelerators(capacity.items(), gpu_resources)
     usable = accelerators(offered, gpu_resources)
@@ -126,7 +151,7 @@ def _add(
         (pool.cordoned if offer.is_ready else pool.unreachable).add(gpus)
         pool.unusable_accelerators.update(others)
         return
-    lost = gpus_of(missing, labels, gpu_resources)
+    lost = gpus_of(_missing(capacity, dict(offered)), labels, gpu_resources)
     pool.lost.add(lost)
     pool.usable.add(None if gpus is None or lost is None else gpus - lost)
     pool.accelerators.update(usable)

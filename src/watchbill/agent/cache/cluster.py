@@ -1,6 +1,6 @@
 """Cluster objects that workloads share: queues, priority classes, topologies, namespaces, nodes. No I/O.
 
-Of a node only its labels, an address, its resources and whether it can take pods are kept. A queue's status
+Of a node only its labels, an address, its resources, conditions and taints are kept. A queue's status
 changes often and affects no record, so only changes of the rest of a shared object cause workloads to be
 derived again.
 """
@@ -36,9 +36,18 @@ class _Address(msgspec.Struct, frozen=True):
     address: str = ""
 
 
-class _Condition(msgspec.Struct, frozen=True):
+class _Condition(msgspec.Struct, frozen=True, rename="camel"):
     type: str = ""
     status: str = ""
+    reason: str = ""
+    message: str = ""
+    last_transition_time: Any = None
+
+
+class _Taint(msgspec.Struct, frozen=True):
+    key: str = ""
+    effect: str = ""
+    value: str = ""
 
 
 class _NodeStatus(msgspec.Struct, frozen=True):
@@ -50,10 +59,12 @@ class _NodeStatus(msgspec.Struct, frozen=True):
 
 class _NodeSpec(msgspec.Struct, frozen=True):
     unschedulable: bool | None = None
+    taints: list[_Taint] | None = None
 
 
-class _NodeMeta(msgspec.Struct, frozen=True):
+class _NodeMeta(msgspec.Struct, frozen=True, rename="camel"):
     labels: dict[str, str] = {}
+    creation_timestamp: Any = None
 
 
 class _Node(msgspec.Struct, frozen=True):
@@ -70,6 +81,16 @@ class NodeOffer:
     allocatable: Mapping[str, Any]
     is_cordoned: bool = False
     is_ready: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NodeDetails:
+    """What is told of a node beside its labels and what it offers; a new one each time that it was read."""
+
+    uid: str
+    created_at: Any
+    conditions: tuple[_Condition, ...]
+    taints: tuple[_Taint, ...]
 
 
 _NODE = BoundedDecoder(_Node)
@@ -98,6 +119,7 @@ class ClusterView:
     node_labels: dict[str, dict[str, str]] = field(default_factory=dict)
     node_addresses: dict[str, str] = field(default_factory=dict)
     node_offers: dict[str, NodeOffer] = field(default_factory=dict)
+    node_details: dict[str, NodeDetails] = field(default_factory=dict)
     namespaces: dict[str, Object] = field(default_factory=dict)
 
     @property
@@ -152,6 +174,12 @@ class NodeSink:
         node = _NODE.decode(body)
         self._names.put(meta.uid, meta.name)
         self._view.node_offers[meta.name] = _offer(node)
+        self._view.node_details[meta.name] = NodeDetails(
+            meta.uid,
+            node.metadata.creation_timestamp,
+            tuple(node.status.conditions or ()),
+            tuple(node.spec.taints or ()),
+        )
         address = _address(node.status.addresses or ())
         before = (
             self._view.node_labels.get(meta.name),
@@ -167,6 +195,7 @@ class NodeSink:
         if name is not None:
             del self._view.node_labels[name]
             del self._view.node_offers[name]
+            del self._view.node_details[name]
             del self._view.node_addresses[name]
             self._view.changed(None, name)
 

@@ -153,7 +153,7 @@ class WatchManager:
             Covered(group=kind.key.group, kind=kind.key.kind)
             for kind in self._kinds
             if kind.is_workload_kind
-            and (self._is_complete(kind.key) or self.is_proven_absent(kind.key))
+            and (self.is_complete(kind.key) or self.is_proven_absent(kind.key))
         )
 
     def seconds_behind(self, key: GroupKind) -> float | None:
@@ -164,7 +164,7 @@ class WatchManager:
     @property
     def can_prove(self) -> bool:
         """Whether an inventory would prove anything: at least the pods are complete."""
-        return self._is_complete(POD)
+        return self.is_complete(POD)
 
     def is_proven_absent(self, key: GroupKind) -> bool:
         """Not served, its group could be discovered, and no definition names it."""
@@ -259,7 +259,8 @@ class WatchManager:
                 self._cache.mark_listed(kind.key)
                 self._on_list(kind)
 
-    def _is_complete(self, key: GroupKind) -> bool:
+    def is_complete(self, key: GroupKind) -> bool:
+        """Whether all objects of the kind are known."""
         watch = self._watches.get(key)
         return watch is not None and watch.reflector.is_complete
 

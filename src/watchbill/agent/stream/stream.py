@@ -5,7 +5,7 @@ item. After every hello an inventory tells both sides what the server lacks; the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,9 +18,11 @@ import structlog
 
 from watchbill import __version__
 from watchbill.agent.cache.event_log import EventLog
+from watchbill.agent.cache.nodes import PresentedNode
 from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.stream.additions import NOTHING, Added, Additions
+from watchbill.agent.stream.node_changes import NodeTeller
 from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch
 from watchbill.agent.stream.sample_queue import SampleQueue
 from watchbill.client import AgentClient
@@ -72,6 +74,8 @@ HELLO_RETRY_SECONDS = 15.0
 """The longest wait between attempts to say hello, so that nothing waits long once the server is back."""
 RETRY_HEARTBEAT_SECONDS = 5.0
 """How often it is tried whether a server that failed is back."""
+MORE_NODES_SECONDS = 1.0
+"""Until the next heartbeat, where not all changed nodes fitted into the last one."""
 STALLED_SECONDS = 30.0
 """Changes wait for so long at most while batches are taken."""
 
@@ -104,6 +108,9 @@ class ClusterState(Protocol):
         """How long ago all that is told was known to be current; None before the first time."""
 
     def node_pools(self) -> tuple[NodePoolCapacity, ...]: ...
+
+    def nodes(self) -> Mapping[str, PresentedNode] | None:
+        """By name; None while or where not all of them are known."""
 
     def cluster_clock_ahead_seconds(self) -> float | None:
         """Of the API server's clock against this machine's, None where it told none yet."""
@@ -170,6 +177,7 @@ class Stream:
         self._batch_workloads = BATCH_ITEMS
         self._heartbeat_seconds = 15.0
         self._heartbeat_due = 0.0
+        self._nodes = NodeTeller()
         self._resync_seconds = resync_seconds
         self._inventory_due: float | None = None
         self._inventory: _Inventory | None = None
@@ -443,6 +451,7 @@ class Stream:
             return False
         self._heartbeat_due = self._now() + self._heartbeat_seconds
         digest = self._digest_if_due()
+        nodes = self._cluster.nodes()
         beat = Heartbeat(
             stream_id=self._stream_id,
             seq=self._seq,
@@ -453,6 +462,7 @@ class Stream:
             digest=digest,
             sent_at=datetime.now(UTC),
             cluster_clock_ahead_seconds=self._cluster.cluster_clock_ahead_seconds(),
+            nodes=None if nodes is None else self._nodes.changes(nodes),
         )
         try:
             reply = await self._client.heartbeat(beat)
@@ -463,6 +473,10 @@ class Stream:
             else:
                 log.warning("heartbeat failed", reason=str(error))
             return False
+        if nodes is not None:
+            self._nodes.acknowledge(wants_nodes=reply.wants_nodes)
+            if self._nodes.has_more:
+                self._heartbeat_due = self._now() + MORE_NODES_SECONDS
         if digest is not None:
             self._digest_due = self._now() + DIGEST_SECONDS
         if reply.seq not in (self._seq, self._unconfirmed_seq):

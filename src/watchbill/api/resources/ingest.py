@@ -21,6 +21,7 @@ from watchbill.api.http.call import (
     invalid_shape,
 )
 from watchbill.api.http.reply import Answer, json_reply
+from watchbill.cluster_node import MAX_NODE_BYTES, ClusterNode
 from watchbill.errors import Invalid
 from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
@@ -35,6 +36,7 @@ from watchbill.protocol import (
     InventoryMissing,
     Item,
     KindState,
+    NodeChanges,
     NodePoolCapacity,
 )
 from watchbill.store.ingest.inventory import inventory_begin, inventory_commit, inventory_entries
@@ -42,11 +44,13 @@ from watchbill.store.ingest.stream import batch_apply, heartbeat_apply, stream_o
 from watchbill.store.postgres.database import Database
 
 Message = TypeVar("Message")
+Member = TypeVar("Member")
 HELLO_BYTES = 64 * 1024
 ITEM_BYTES = 4 * 1024 * 1024
 
 _ITEM = msgspec.json.Decoder(Item)
 _NODE_POOL = msgspec.json.Decoder(NodePoolCapacity)
+_NODE = msgspec.json.Decoder(ClusterNode)
 
 
 async def agent_hello(call: Call) -> Answer:
@@ -94,27 +98,46 @@ def decode_batch(body: bytes) -> Batch:
 
 
 def decode_heartbeat(body: bytes) -> Heartbeat:
-    """Node pools that cannot be are left out, and the state of the kind Node says so. Raises Invalid."""
+    """Node pools and nodes that cannot be are left out, and the state of the kind Node says so.
+
+    Raises Invalid."""
     envelope = decode_json(body, HeartbeatEnvelope)
-    pools: list[NodePoolCapacity] = []
+    pools, reasons = _possible(envelope.node_pools, _NODE_POOL, "node pools")
+    nodes: NodeChanges | None = None
+    if envelope.nodes is not None:
+        changed, more = _possible(envelope.nodes.changed, _NODE, "nodes")
+        nodes = NodeChanges(**msgspec.structs.asdict(envelope.nodes) | {"changed": changed})
+        reasons += more
+    kinds = _with_node_state(envelope.kinds, " ".join(reasons)) if reasons else envelope.kinds
+    members = {"kinds": kinds, "node_pools": pools, "nodes": nodes}
+    return Heartbeat(**msgspec.structs.asdict(envelope) | members)
+
+
+def _possible(
+    entries: tuple[msgspec.Raw, ...], decoder: msgspec.json.Decoder[Member], name: str
+) -> tuple[tuple[Member, ...], list[str]]:
+    """Those that can be decoded, and a sentence about the others."""
+    decoded: list[Member] = []
     reasons: list[str] = []
-    for pool in envelope.node_pools:
+    for entry in entries:
         try:
-            pools.append(_NODE_POOL.decode(pool))
+            if len(memoryview(entry)) > MAX_NODE_BYTES:
+                raise msgspec.ValidationError(f"larger than {MAX_NODE_BYTES} bytes")
+            decoded.append(decoder.decode(entry))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             reasons.append(str(error))
-    kinds = _with_node_state(envelope.kinds, reasons) if reasons else envelope.kinds
-    members = msgspec.structs.asdict(envelope) | {"kinds": kinds, "node_pools": tuple(pools)}
-    return Heartbeat(**members)
+    if not reasons:
+        return tuple(decoded), []
+    return tuple(decoded), [f"{len(reasons)} {name} cannot be and are left out: {reasons[0][:300]}"]
 
 
-def _with_node_state(kinds: tuple[KindState, ...], reasons: list[str]) -> tuple[KindState, ...]:
+def _with_node_state(kinds: tuple[KindState, ...], message: str) -> tuple[KindState, ...]:
     state = KindState(
         group="",
         kind="Node",
         state="failing",
         since=next((kind.since for kind in kinds if _is_node(kind)), datetime.now(UTC)),
-        message=f"{len(reasons)} node pools cannot be and are left out: {reasons[0][:300]}",
+        message=message,
     )
     return (*(kind for kind in kinds if not _is_node(kind)), state)
 

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -105,6 +105,26 @@ def gpu_model(labels: Labels) -> str:
     """What a node says that its GPUs are, however they are cut or shared; "" where it says nothing."""
     told = next(filter(None, (_text(labels.get(name)) for name in _MODEL_LABELS)), "")
     return _MIG_SUFFIX.sub("", told.removesuffix("-SHARED"))[:MAX_MODEL_CHARACTERS]
+
+
+def is_node_cut(
+    resources: Iterable[str], labels: Labels, gpu_resources: Iterable[str] = (GPU,)
+) -> bool:
+    """Whether a unit of any of these resources is a slice of a GPU (MIG)."""
+    units = (unit_of(resource, labels, gpu_resources) for resource in resources)
+    return any(unit is not None and unit.is_slice for unit in units)
+
+
+def node_sharing(
+    resources: Iterable[str], labels: Labels, gpu_resources: Iterable[str] = (GPU,)
+) -> Literal["time-slicing", "mps"] | None:
+    """How several pods use one GPU at the same time; None where they do not."""
+    units = (unit_of(resource, labels, gpu_resources) for resource in resources)
+    if not any(unit is not None and unit.is_shared for unit in units):
+        return None
+    strategies = {_text(labels.get(f"{GPU}.sharing-strategy"))}
+    strategies.add(_text(labels.get("cloud.google.com/gke-gpu-sharing-strategy")))
+    return "mps" if "mps" in strategies else "time-slicing"
 
 
 def accelerator_type(resource: str) -> str | None:

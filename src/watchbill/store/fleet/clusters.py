@@ -260,6 +260,11 @@ async def cluster_delete(db: Database, scope: Scope, cluster_id: UUID, now: date
         )
         if removed is None:
             return False
+        await connection.execute(
+            "DELETE FROM cluster_node WHERE tenant_id = $1 AND cluster_id = $2",
+            scope.tenant_id,
+            cluster_id,
+        )
         rows = await connection.fetch(
             "SELECT id FROM workload "
             "WHERE tenant_id = $1 AND cluster_id = $2 AND deleted_at IS NULL",

@@ -34,6 +34,7 @@ from watchbill.protocol import (
     Upsert,
 )
 from watchbill.store.ingest.digest import digest_compare
+from watchbill.store.ingest.node_write import node_write
 from watchbill.store.metrics.measured import scrape_write
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.postgres.errors import VALUE_ERRORS, value_reason
@@ -207,7 +208,12 @@ async def heartbeat_apply(
             now,
             *_clocks(beat, now),
         )
-    return HeartbeatReply(seq=cluster["last_seq"], resync=differs or not is_in_step)
+        wants_nodes = beat.nodes is not None and not await node_write(
+            connection, agent, beat.nodes, cluster["nodes_digest"], now
+        )
+    return HeartbeatReply(
+        seq=cluster["last_seq"], resync=differs or not is_in_step, wants_nodes=wants_nodes
+    )
 
 
 def _clocks(beat: Heartbeat, now: datetime) -> tuple[float | None, float | None]:
@@ -257,8 +263,8 @@ def _check_cluster_uid(cluster: Row, cluster_uid: str) -> None:
 
 async def _locked(connection: Connection, agent: AgentIdentity) -> Row:
     cluster = await connection.fetchrow(
-        "SELECT name, cluster_uid, stream_id, last_seq, last_reply, last_contact_at, is_blind "
-        "FROM cluster "
+        "SELECT name, cluster_uid, stream_id, last_seq, last_reply, last_contact_at, is_blind, "
+        "nodes_digest FROM cluster "
         "WHERE tenant_id = $1 AND id = $2 AND removed_at IS NULL FOR NO KEY UPDATE",
         agent.tenant_id,
         agent.cluster_id,

@@ -11,13 +11,18 @@ from uuid import UUID
 import msgspec
 
 from watchbill.protocol import PodChanges, Upsert
+from watchbill.quantity import parse_quantity
 from watchbill.store.postgres.database import Connection, Database
 from watchbill.store.workloads.row import without_nul
+from watchbill.workload import GPU_MILLIONTHS, AllocatedResources
 from watchbill.workload_pod import MAX_PODS, WorkloadPod
 
 KEEP_GONE = timedelta(days=14)
 """How long a pod that is gone is kept, where its workload lives on."""
 BATCH = 5_000
+MAX_CORES = 1e6
+MAX_MEMORY_BYTES = 2**50
+"""Of one pod; what is more cannot be, and sums stay exact."""
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -42,6 +47,9 @@ _COLUMNS = {
     "k8s_phase_updated_at": "timestamptz",
     "created_at": "timestamptz",
     "completed_at": "timestamptz",
+    "gpu_millionths": "bigint",
+    "cpu_millicores": "bigint",
+    "cpu_memory_bytes": "bigint",
     "document": "bytea",
 }
 _KEYS = ("workload_id", "id")
@@ -187,8 +195,21 @@ def _row(update: PodUpdate, pod: WorkloadPod) -> tuple[object, ...]:
         pod.k8s_phase_updated_at or update.observed_at,
         pod.created_at,
         pod.completed_at,
+        *_allocated(pod.allocated_resources),
         document[:-1],
     )
+
+
+def _allocated(resources: AllocatedResources | None) -> tuple[int | None, int, int]:
+    """What it holds of its node: millionths of a GPU (None = not known), thousandths of a core, bytes.
+
+    A pod that asks for no processor or memory has none allocated, as Kubernetes counts."""
+    if resources is None:
+        return 0, 0, 0
+    gpus = None if resources.gpu is None else round(resources.gpu * GPU_MILLIONTHS)
+    memory = parse_quantity(resources.cpu_memory)
+    cores = min(resources.cpu or 0.0, MAX_CORES)
+    return gpus, round(cores * 1000), min(int(memory or 0), MAX_MEMORY_BYTES)
 
 
 async def pod_end_all(

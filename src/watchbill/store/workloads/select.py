@@ -182,10 +182,15 @@ def state_condition(query: WorkloadQuery) -> str:
 
 
 def in_scope(statement: Statement, scope: Scope) -> None:
-    """The one scope predicate."""
-    statement.conditions.append(f"w.tenant_id = {statement.bind(scope.tenant_id, '::int')}")
+    """Narrows the statement by the one scope predicate."""
+    statement.conditions += scope_conditions(statement, scope)
+
+
+def scope_conditions(statement: Statement, scope: Scope) -> list[str]:
+    """The one scope predicate, on the workload `w`."""
+    tenant = f"w.tenant_id = {statement.bind(scope.tenant_id, '::int')}"
     if scope.is_whole_tenant:
-        return
+        return [tenant]
     granted = [
         f"w.{column} = ANY({statement.bind(sorted(ids), cast)})"
         for column, ids, cast in (
@@ -195,7 +200,7 @@ def in_scope(statement: Statement, scope: Scope) -> None:
         )
         if ids
     ]
-    statement.conditions.append(f"({' OR '.join(granted)})" if granted else "false")
+    return [tenant, f"({' OR '.join(granted)})" if granted else "false"]
 
 
 def add_predicates(

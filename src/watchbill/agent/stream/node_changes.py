@@ -1,0 +1,67 @@
+"""Which nodes changed since the server's last acknowledgement.
+
+The server keeps one digest of the nodes that it holds. A difference says which digest it starts from; where the
+server holds another, it asks for all, which is told as a beginning and as many differences as it takes.
+"""
+
+from collections.abc import Mapping
+
+from watchbill.agent.cache.nodes import PresentedNode
+from watchbill.cluster_node import nodes_digest
+from watchbill.protocol import NodeChanges
+
+MESSAGE_BYTES = 1024 * 1024
+"""Of the nodes in one heartbeat."""
+
+
+class NodeTeller:
+    """What the server holds, as far as is known; None = it has not answered yet."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, bytes] | None = None
+        self._is_wanted = False
+        self._sent: dict[str, bytes] = {}
+        self.has_more = False
+        """Changes that did not fit wait for the next heartbeat."""
+
+    def changes(self, nodes: Mapping[str, PresentedNode]) -> NodeChanges:
+        """What to send next. An agent that has just started asks first whether the server needs anything."""
+        now = {name: each.hash for name, each in nodes.items()}
+        if self._held is None and not self._is_wanted:
+            self._sent, self.has_more = now, False
+            digest = nodes_digest(now)
+            return NodeChanges(digest=digest, since=digest)
+        held = {} if self._is_wanted or self._held is None else self._held
+        chosen, self.has_more = _fitting(nodes, held)
+        removed = tuple(name for name in held if name not in now)
+        self._sent = {name: held[name] for name in held if name in now}
+        self._sent |= {name: now[name] for name in chosen}
+        return NodeChanges(
+            digest=nodes_digest(self._sent),
+            since=None if self._is_wanted else nodes_digest(held),
+            changed=tuple(nodes[name].node for name in chosen),
+            removed=removed,
+            names=tuple(now) if self._is_wanted else (),
+        )
+
+    def acknowledge(self, *, wants_nodes: bool) -> None:
+        """The server answered the last changes."""
+        self._is_wanted = wants_nodes
+        self._held = None if wants_nodes else self._sent
+        self.has_more = self.has_more or wants_nodes
+
+
+def _fitting(
+    nodes: Mapping[str, PresentedNode], held: Mapping[str, bytes]
+) -> tuple[list[str], bool]:
+    """Names of changed nodes, as many as one message holds, and whether there are more."""
+    chosen: list[str] = []
+    left = MESSAGE_BYTES
+    for name, each in nodes.items():
+        if held.get(name) == each.hash:
+            continue
+        left -= each.size
+        if left < 0 and chosen:
+            return chosen, True
+        chosen.append(name)
+    return chosen, False

@@ -1,0 +1,259 @@
+"""Reads of nodes: list, count, and what pods hold of each.
+
+Who sees a cluster as a whole sees its nodes as a whole. Anybody else sees the nodes that the caller's own
+workloads hold, and of these no more than that: neither what others hold, nor what taints and messages may tell.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from watchbill.cluster_node import ClusterNode, NodeResources
+from watchbill.query import NODE_FIELDS, NodeQuery, Predicate, Scope, ascii_lower
+from watchbill.responses.nodes import NodeResponse, NodeWorkload
+from watchbill.store.postgres.database import Connection, Database, Row
+from watchbill.store.workloads.select import (
+    SelectColumn,
+    Statement,
+    add_predicates,
+    compare,
+    escape_like,
+    scope_conditions,
+)
+from watchbill.workload import GPU_MILLIONTHS
+
+SHOWN_WORKLOADS = 100
+"""Of one node."""
+
+HOLDS = "p.deleted_at IS NULL AND p.k8s_phase NOT IN ('Succeeded', 'Failed')"
+"""Whether the pod `p`, if it has a node, holds a part of it."""
+_PODS = (
+    "workload_pod p JOIN workload w ON w.tenant_id = p.tenant_id AND w.id = p.workload_id "
+    f"AND w.deleted_at IS NULL AND {HOLDS}"
+)
+_FROM = (
+    "cluster_node n JOIN cluster c ON c.tenant_id = n.tenant_id AND c.id = n.cluster_id "
+    "AND c.removed_at IS NULL"
+)
+_COLUMNS: Mapping[str, SelectColumn] = {
+    "name": SelectColumn("n.name", is_nullable=False),
+    "status": SelectColumn("n.status", is_nullable=False),
+    "nodePool": SelectColumn("n.node_pool", is_nullable=False),
+    "gpuType": SelectColumn("n.gpu_type"),
+    "nvLinkDomainUid": SelectColumn("n.nv_link_domain_uid"),
+    "nvLinkCliqueId": SelectColumn("n.nv_link_clique_id"),
+    "clusterUuid": SelectColumn('(n.cluster_id::text COLLATE "C")', is_nullable=False),
+}
+_NODE = msgspec.json.Decoder(ClusterNode)
+
+
+@dataclass(frozen=True, slots=True)
+class NodePage:
+    """In the query's order; `next_offset` None = there is no more."""
+
+    nodes: list[NodeResponse]
+    next_offset: int | None
+
+
+async def node_list(db: Database, scope: Scope, query: NodeQuery, now: datetime) -> NodePage:
+    """One page; with `limit` None all of them."""
+    statement = _conditions(scope, query, now)
+    page = ""
+    if query.limit is not None:
+        offset = statement.bind(query.offset, "::bigint")
+        page = f" LIMIT {query.limit + 1} OFFSET {offset}"
+    sql = (
+        f"SELECT n.document, n.cluster_id, n.updated_at FROM {_FROM} "
+        f"WHERE {statement.where} ORDER BY {_order(query)}{page}"
+    )
+    async with db.acquire(scope.tenant_id) as connection:
+        rows = await connection.fetch(sql, *statement.parameters)
+        shown = rows if query.limit is None else rows[: query.limit]
+        nodes = [_NODE.decode(row["document"]) for row in shown]
+        allocations = await _allocations(connection, scope, shown, nodes, now)
+    return NodePage(
+        [_response(row, node, allocations, scope) for row, node in zip(shown, nodes, strict=True)],
+        query.offset + len(shown) if len(rows) > len(shown) else None,
+    )
+
+
+async def node_count(db: Database, scope: Scope, query: NodeQuery, now: datetime) -> int:
+    statement = _conditions(scope, query, now)
+    async with db.acquire(scope.tenant_id) as connection:
+        count: int = await connection.fetchval(
+            f"SELECT count(*) FROM {_FROM} WHERE {statement.where}", *statement.parameters
+        )
+    return count
+
+
+async def cluster_names(db: Database, scope: Scope) -> dict[UUID, str]:
+    """Of the clusters of which the caller may see something."""
+    async with db.acquire(scope.tenant_id) as connection:
+        rows = await connection.fetch(
+            "SELECT c.id, c.name FROM cluster c WHERE c.tenant_id = $1 AND c.removed_at IS NULL "
+            "AND ($2 OR c.id = ANY($3::uuid[]) OR EXISTS (SELECT FROM project p "
+            "WHERE p.tenant_id = $1 AND p.cluster_id = c.id "
+            "AND (p.department_id = ANY($4::int[]) OR p.id = ANY($5::int[]))))",
+            scope.tenant_id,
+            scope.is_whole_tenant,
+            list(scope.cluster_ids),
+            list(scope.department_ids),
+            list(scope.project_ids),
+        )
+    return {row["id"]: row["name"] for row in rows}
+
+
+def sees_whole(scope: Scope, cluster_id: UUID) -> bool:
+    return scope.is_whole_tenant or cluster_id in scope.cluster_ids
+
+
+def _conditions(scope: Scope, query: NodeQuery, now: datetime) -> Statement:
+    statement = Statement(now)
+    statement.conditions.append(f"n.tenant_id = {statement.bind(scope.tenant_id, '::int')}")
+    if not scope.is_whole_tenant:
+        clusters = statement.bind(sorted(scope.cluster_ids), "::uuid[]")
+        own = " AND ".join(scope_conditions(statement, scope))
+        statement.conditions.append(
+            f"(n.cluster_id = ANY({clusters}) OR EXISTS (SELECT FROM {_PODS} "
+            "WHERE p.tenant_id = n.tenant_id AND p.node_name = n.name "
+            f"AND w.cluster_id = n.cluster_id AND {own}))"
+        )
+    if query.cluster_id is not None:
+        statement.conditions.append(f"n.cluster_id = {statement.bind(query.cluster_id, '::uuid')}")
+    add_predicates(statement, query.predicates, _condition)
+    if query.search:
+        _add_search(statement, query.search)
+    return statement
+
+
+def _condition(statement: Statement, predicate: Predicate) -> str:
+    return compare(statement, _COLUMNS[predicate.field], NODE_FIELDS[predicate.field], predicate)
+
+
+def _add_search(statement: Statement, text: str) -> None:
+    """Substring of the node's name, its pool or its GPU model."""
+    if "\0" in text:
+        statement.conditions.append("false")
+        return
+    pattern = statement.bind(f"%{escape_like(ascii_lower(text))}%", "::text")
+    names = ("n.name", "n.node_pool", "n.gpu_type")
+    statement.conditions.append(
+        f"({' OR '.join(f'lower({name}) LIKE {pattern}' for name in names)})"
+    )
+
+
+def _order(query: NodeQuery) -> str:
+    """No value last both ways, ties by name and cluster in the same direction."""
+    direction = "DESC" if query.is_descending else "ASC"
+    column = _COLUMNS[query.sort_by]
+    nulls = " NULLS LAST" if column.is_nullable else ""
+    return f"{column.sql} {direction}{nulls}, n.name {direction}, n.cluster_id {direction}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Allocation:
+    """What the caller's workloads hold of one node."""
+
+    allocated: NodeResources
+    workloads: tuple[NodeWorkload, ...]
+    total: int
+
+
+_NOTHING = _Allocation(NodeResources(gpus=0.0, cpu_cores=0.0, cpu_memory_bytes=0), (), 0)
+_AMOUNTS = ("gpus", "cores", "memory")
+_SUMS = (
+    "CASE WHEN bool_or(p.gpu_millionths IS NULL) THEN NULL ELSE sum(p.gpu_millionths) END AS gpus, "
+    "CASE WHEN bool_or(p.cpu_millicores IS NULL) THEN NULL ELSE sum(p.cpu_millicores) END AS cores, "
+    "CASE WHEN bool_or(p.cpu_memory_bytes IS NULL) THEN NULL ELSE sum(p.cpu_memory_bytes) END "
+    "AS memory"
+)
+
+
+async def _allocations(
+    connection: Connection,
+    scope: Scope,
+    rows: Sequence[Row],
+    nodes: Sequence[ClusterNode],
+    now: datetime,
+) -> dict[tuple[UUID, str], _Allocation]:
+    """By cluster and name of the node: a row of each workload on it, those with the most GPUs first."""
+    if not rows:
+        return {}
+    statement = Statement(now)
+    clusters = statement.bind([row["cluster_id"] for row in rows], "::uuid[]")
+    names = statement.bind([node.name for node in nodes], "::text[]")
+    statement.conditions += scope_conditions(statement, scope)
+    found = await connection.fetch(
+        "SELECT w.cluster_id, p.node_name, w.id, w.name, w.project_name, count(*) AS pods, "
+        f"{_SUMS} FROM unnest({clusters}, {names}) AS n(cluster_id, name) "
+        f"JOIN ({_PODS}) ON p.node_name = n.name AND w.cluster_id = n.cluster_id "
+        f"WHERE p.tenant_id = w.tenant_id AND {statement.where} "
+        "GROUP BY w.cluster_id, p.node_name, w.id, w.name, w.project_name "
+        "ORDER BY gpus DESC NULLS FIRST, w.id",
+        *statement.parameters,
+    )
+    by_node: dict[tuple[UUID, str], list[Row]] = {}
+    for row in found:
+        by_node.setdefault((row["cluster_id"], row["node_name"]), []).append(row)
+    return {key: _summed(entries) for key, entries in by_node.items()}
+
+
+def _summed(rows: Sequence[Row]) -> _Allocation:
+    gpus, cores, memory = (_sum(row[name] for row in rows) for name in _AMOUNTS)
+    allocated = NodeResources(
+        gpus=None if gpus is None else gpus / GPU_MILLIONTHS,
+        cpu_cores=None if cores is None else cores / 1000,
+        cpu_memory_bytes=memory,
+    )
+    shown = tuple(
+        NodeWorkload(
+            id=row["id"],
+            name=row["name"],
+            project_name=row["project_name"],
+            pods=row["pods"],
+            gpus=None if row["gpus"] is None else int(row["gpus"]) / GPU_MILLIONTHS,
+        )
+        for row in rows[:SHOWN_WORKLOADS]
+    )
+    return _Allocation(allocated, shown, len(rows))
+
+
+def _sum(amounts: Iterable[Any]) -> int | None:
+    """None where one of them is not known."""
+    total = 0
+    for amount in amounts:
+        if amount is None:
+            return None
+        total += int(amount)
+    return total
+
+
+def _response(
+    row: Row, node: ClusterNode, allocations: Mapping[tuple[UUID, str], _Allocation], scope: Scope
+) -> NodeResponse:
+    is_partial = not sees_whole(scope, row["cluster_id"])
+    shown = _own_part(node) if is_partial else node
+    mine = allocations.get((row["cluster_id"], node.name), _NOTHING)
+    return NodeResponse(
+        **{name: getattr(shown, name) for name in node.__struct_fields__},
+        cluster_uuid=row["cluster_id"],
+        updated_at=row["updated_at"],
+        allocated=mine.allocated,
+        workloads=mine.workloads,
+        workloads_total=mine.total,
+        is_partial=is_partial,
+    )
+
+
+def _own_part(node: ClusterNode) -> ClusterNode:
+    """What is told of a node to somebody who holds a part of it."""
+    conditions = tuple(
+        msgspec.structs.replace(each, message=None)
+        for each in node.conditions
+        if each.type == "Ready"
+    )
+    return msgspec.structs.replace(node, conditions=conditions, taints=())

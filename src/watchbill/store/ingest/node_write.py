@@ -1,0 +1,97 @@
+"""Writes the nodes that a heartbeat brings: those that changed, and the end of those that are gone.
+
+The cluster keeps the digest of all nodes that it was told. A difference to any other is not taken.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from watchbill.cluster_node import MAX_NODES, ClusterNode
+from watchbill.identity import AgentIdentity
+from watchbill.protocol import NodeChanges
+from watchbill.store.postgres.database import Connection
+from watchbill.store.workloads.row import without_nul
+
+_COLUMNS = {
+    "name": "text",
+    "id": "uuid",
+    "status": "text",
+    "node_pool": "text",
+    "gpu_type": "text",
+    "nv_link_domain_uid": "text",
+    "nv_link_clique_id": "text",
+    "created_at": "timestamptz",
+    "document": "bytea",
+}
+_NAMES = ", ".join(_COLUMNS)
+_ARRAYS = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_COLUMNS.values(), 4))
+_REPLACED = ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS if column != "name")
+_UPSERT = (
+    f"INSERT INTO cluster_node AS n (tenant_id, cluster_id, updated_at, {_NAMES}) "
+    f"SELECT $1, $2, $3, r.* FROM unnest({_ARRAYS}) AS r "
+    f"ON CONFLICT (tenant_id, cluster_id, name) DO UPDATE SET {_REPLACED}, updated_at = $3 "
+    "WHERE n.document <> excluded.document"
+)
+_DELETE = "DELETE FROM cluster_node WHERE tenant_id = $1 AND cluster_id = $2 AND name "
+_DROP_EXCESS = (
+    f"{_DELETE} IN (SELECT name FROM cluster_node WHERE tenant_id = $1 AND cluster_id = $2 "
+    f"ORDER BY updated_at DESC, name OFFSET {MAX_NODES})"
+)
+"""Agents tell no more than `MAX_NODES`; one that was taken over adds to them without end."""
+
+
+async def node_write(
+    connection: Connection,
+    agent: AgentIdentity,
+    changes: NodeChanges,
+    stored_digest: str | None,
+    now: datetime,
+) -> bool:
+    """False = nothing was taken, since they are a difference to other nodes than those that are stored.
+
+    `stored_digest`: of what is stored; None = nothing was told yet.
+    """
+    if changes.since is not None and changes.since != stored_digest:
+        return False
+    cluster = (agent.tenant_id, agent.cluster_id)
+    if changes.since is None:
+        await connection.execute(f"{_DELETE} <> ALL($3::text[])", *cluster, _plain(changes.names))
+    if changes.removed:
+        await connection.execute(f"{_DELETE} = ANY($3::text[])", *cluster, _plain(changes.removed))
+    if changes.changed:
+        rows = {row[0]: row for row in map(_row, changes.changed)}
+        columns = map(list, zip(*rows.values(), strict=True))
+        await connection.execute(_UPSERT, *cluster, now, *columns)
+        await connection.execute(_DROP_EXCESS, *cluster)
+    if changes.digest != stored_digest:
+        await connection.execute(
+            "UPDATE cluster SET nodes_digest = $3 WHERE tenant_id = $1 AND id = $2",
+            *cluster,
+            without_nul(changes.digest),
+        )
+    return True
+
+
+def _plain(names: Sequence[str]) -> list[str]:
+    return [without_nul(name) for name in names]
+
+
+def _row(node: ClusterNode) -> tuple[object, ...]:
+    """In the order of `_COLUMNS`."""
+
+    def optional(text: str | None) -> str | None:
+        return without_nul(text) if text else None
+
+    return (
+        without_nul(node.name),
+        node.id,
+        node.status,
+        without_nul(node.node_pool),
+        optional(node.gpu_info.gpu_type if node.gpu_info else None),
+        optional(node.nv_link_domain_uid),
+        optional(node.nv_link_clique_id),
+        node.created_at,
+        msgspec.json.encode(node),
+    )

@@ -1,0 +1,179 @@
+"""Nodes in the database: what heartbeats bring of them, and what the pods on them hold."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.fixtures.clusters import Agent, connected_agent
+from tests.fixtures.records import START, all_nodes, node, pod, record, upsert, workload
+from watchbill.cluster_node import MAX_NODES, NodeTaint
+from watchbill.protocol import Delete, NodeChanges
+from watchbill.query import NodeQuery, Scope, parse_node_filters
+from watchbill.responses.nodes import NodeResponse
+from watchbill.store.fleet.clusters import cluster_delete
+from watchbill.store.fleet.nodes import node_count, node_list
+from watchbill.store.ingest import node_write
+from watchbill.store.postgres.database import Database
+from watchbill.workload import AllocatedResources
+
+SCOPE = Scope(1, is_whole_tenant=True)
+GIB = 1024**3
+
+
+async def listed(db: Database, scope: Scope = SCOPE, **members: Any) -> list[NodeResponse]:
+    return (await node_list(db, scope, NodeQuery(**members), START)).nodes
+
+
+async def names(db: Database, **members: Any) -> list[str]:
+    return [each.name for each in await listed(db, **members)]
+
+
+def held(
+    gpu: float | None, cpu: float | None = None, memory: str | None = None
+) -> AllocatedResources:
+    return AllocatedResources(gpu=gpu, extended_resources=(), cpu=cpu, cpu_memory=memory)
+
+
+@pytest.fixture
+async def agent(db: Database) -> Agent:
+    return await connected_agent(db, START)
+
+
+async def test_a_node_is_answered_as_it_was_told(db: Database, agent: Agent) -> None:
+    told = node(taints=(NodeTaint(key="dedicated", effect="NoSchedule"),), is_cordoned=True)
+    reply = await agent.tell_nodes(all_nodes(told), START)
+    assert not reply.wants_nodes
+    (found,) = await listed(db)
+    for name in told.__struct_fields__:
+        assert getattr(found, name) == getattr(told, name), name
+    assert (found.cluster_uuid, found.updated_at) == (agent.identity.cluster_id, START)
+    assert (found.is_partial, found.workloads, found.allocated.gpus) == (False, (), 0.0)
+
+
+async def test_differences_and_what_they_must_start_from(db: Database, agent: Agent) -> None:
+    first = all_nodes(node("a"), node("b"))
+    await agent.tell_nodes(first, START)
+    second = NodeChanges(digest="d2", since=first.digest, changed=(node("c"),), removed=("a",))
+    assert not (await agent.tell_nodes(second, START)).wants_nodes
+    assert await names(db) == ["b", "c"]
+    stale = NodeChanges(digest="d3", since=first.digest, changed=(node("d"),))
+    assert (await agent.tell_nodes(stale, START)).wants_nodes
+    assert await names(db) == ["b", "c"]
+    nothing_new = NodeChanges(digest="d2", since="d2")
+    assert not (await agent.tell_nodes(nothing_new, START)).wants_nodes
+    begun = NodeChanges(digest="d4", changed=(node("e"),), names=("b", "e"))
+    await agent.tell_nodes(begun, START)
+    assert await names(db) == ["b", "e"]
+
+
+async def test_a_server_that_was_told_nothing_asks(db: Database, agent: Agent) -> None:
+    assert (await agent.tell_nodes(NodeChanges(digest="x", since="x"), START)).wants_nodes
+
+
+async def test_no_more_nodes_than_there_may_be(
+    db: Database, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statement = node_write._DROP_EXCESS.replace(str(MAX_NODES), "3")
+    monkeypatch.setattr(node_write, "_DROP_EXCESS", statement)
+    await agent.tell_nodes(all_nodes(*(node(f"n{n}") for n in range(5))), START)
+    assert len(await listed(db)) == 3
+
+
+async def test_what_pods_hold_of_a_node_by_hand(db: Database, agent: Agent) -> None:
+    """0.5 + 2 GPUs of one workload and 1 of another; what ended, waits or is gone holds nothing."""
+    await agent.tell_nodes(all_nodes(node("a"), node("b")), START)
+    one = [
+        pod(1, node_name="a", allocated_resources=held(0.5, 1.5, "3Gi")),
+        pod(2, node_name="a", allocated_resources=held(2.0, 0.1, "500M")),
+        pod(3, node_name="b", allocated_resources=held(8.0)),
+        pod(4, node_name="a", k8s_phase="Succeeded", allocated_resources=held(4.0)),
+        pod(5, node_name=None, allocated_resources=None),
+    ]
+    await agent.send(upsert(workload(1, name="first"), pods=one), now=START)
+    two = [pod(6, node_name="a", allocated_resources=held(1.0))]
+    await agent.send(upsert(workload(2, name="second"), pods=two), now=START)
+    three = [pod(7, node_name="a", allocated_resources=held(1.0))]
+    gone = upsert(workload(3), pods=three)
+    await agent.send(gone, now=START)
+    await agent.send(Delete(id=gone.record.workload.id, deleted_at=START), now=START)
+    a, b = await listed(db)
+    assert a.allocated.gpus == 3.5
+    assert a.allocated.cpu_cores == 1.6
+    assert a.allocated.cpu_memory_bytes == 3 * GIB + 500_000_000
+    assert [(each.name, each.pods, each.gpus) for each in a.workloads] == [
+        ("first", 2, 2.5),
+        ("second", 1, 1.0),
+    ]
+    assert (b.allocated.gpus, b.workloads_total) == (8.0, 1)
+
+
+async def test_what_is_not_known_is_not_summed(db: Database, agent: Agent) -> None:
+    await agent.tell_nodes(all_nodes(node("a")), START)
+    pods = [
+        pod(1, node_name="a", allocated_resources=held(None, 1.0)),
+        pod(2, node_name="a", allocated_resources=held(1.0, 1.0)),
+    ]
+    await agent.send(upsert(workload(1), pods=pods), now=START)
+    (found,) = await listed(db)
+    assert (found.allocated.gpus, found.allocated.cpu_cores) == (None, 2.0)
+    assert found.workloads[0].gpus is None
+
+
+async def test_nodes_of_one_name_in_two_clusters_hold_their_own(db: Database, agent: Agent) -> None:
+    other = await connected_agent(db, START, number=2)
+    for number, each in enumerate((agent, other), 1):
+        await each.tell_nodes(all_nodes(node("a")), START)
+        pods = [pod(number, node_name="a", allocated_resources=held(float(number)))]
+        await each.send(upsert(workload(number), pods=pods), now=START)
+    found = {each.cluster_uuid: each.allocated.gpus for each in await listed(db)}
+    assert found == {agent.identity.cluster_id: 1.0, other.identity.cluster_id: 2.0}
+    assert await names(db, cluster_id=other.identity.cluster_id) == ["a"]
+    assert await cluster_delete(db, SCOPE, other.identity.cluster_id, START)
+    assert await node_count(db, SCOPE, NodeQuery(), START) == 1
+
+
+async def test_who_sees_a_project_sees_its_share_alone(db: Database, agent: Agent) -> None:
+    taint = NodeTaint(key="dedicated", effect="NoSchedule", value="speech")
+    await agent.tell_nodes(all_nodes(node("a", taints=(taint,)), node("b")), START)
+    for number, (project, name) in enumerate(
+        [("vision", "a"), ("speech", "a"), ("speech", "b")], 1
+    ):
+        made = record(workload(number, project_name=project))
+        pods = [pod(number, node_name=name, allocated_resources=held(float(number)))]
+        await agent.send(upsert(made, pods=pods), now=START)
+    async with db.acquire(1) as connection:
+        project_id = await connection.fetchval("SELECT id FROM project WHERE name = 'vision'")
+    scope = Scope(1, project_ids=frozenset({project_id}))
+    (found,) = await listed(db, scope)
+    assert (found.name, found.is_partial, found.allocated.gpus) == ("a", True, 1.0)
+    assert [each.project_name for each in found.workloads] == ["vision"]
+    assert found.taints == ()
+    assert "kubelet" not in msgspec.json.encode(found).decode()
+    assert await node_count(db, scope, NodeQuery(), START) == 1
+    assert await listed(db, Scope(1)) == []
+
+
+async def test_filters_order_search_and_pages(db: Database, agent: Agent) -> None:
+    nodes = [
+        node("b", status="NotReady", node_pool="h100"),
+        node("a", gpu_info=None, node_pool="cpu"),
+        node("C%", nv_link_domain_uid="d", nv_link_clique_id="1"),
+    ]
+    await agent.tell_nodes(all_nodes(*nodes), START)
+    for text, expected in [
+        ("status==NotReady", ["b"]),
+        ("nodePool=@100", ["C%", "b"]),
+        ("gpuType!=x", ["C%", "a", "b"]),
+        ("gpuType=^nvidia", ["C%", "b"]),
+        ("nvLinkDomainUid==d,nvLinkCliqueId==1", ["C%"]),
+        (f"clusterUuid=={agent.identity.cluster_id}", ["C%", "a", "b"]),
+        ("name==a,name==b", ["a", "b"]),
+    ]:
+        assert await names(db, predicates=parse_node_filters([text])) == expected, text
+    assert await names(db, sort_by="gpuType") == ["C%", "b", "a"]
+    assert await names(db, sort_by="name", is_descending=True) == ["b", "a", "C%"]
+    assert await names(db, search="c%") == ["C%"]
+    assert await names(db, search="\0") == []
+    page = await node_list(db, SCOPE, NodeQuery(limit=2), START)
+    assert ([each.name for each in page.nodes], page.next_offset) == (["C%", "a"], 2)
