@@ -16,7 +16,7 @@ from watchbill.api.http.call import Services
 from watchbill.api.http.tls import RELOAD_SECONDS, Certificate
 from watchbill.background import LoopState
 from watchbill.errors import Conflict
-from watchbill.settings.server import ServerSettings
+from watchbill.retention import Retention, RetentionDays
 from watchbill.store.fleet.fleet import STEP_SECONDS, fleet_record
 from watchbill.store.identity.audit import audit_purge
 from watchbill.store.metrics.measured import measured_purge
@@ -29,7 +29,7 @@ from watchbill.store.usage.accounting import (
     usage_finish,
     usage_purge,
 )
-from watchbill.store.workloads.deletion import tenant_list, workload_purge
+from watchbill.store.workloads.deletion import tenant_list, tenant_name_get, workload_purge
 from watchbill.store.workloads.event_write import event_purge
 from watchbill.store.workloads.pod_write import pod_purge
 from watchbill.store.workloads.tally import tally_sweep
@@ -54,7 +54,7 @@ def start_maintenance(services: Services) -> None:
     async def purge(_: datetime) -> None:
         now = await trusted(clock.purge_time, state)
         if now is not None:
-            await purge_old(db, settings, now=now)
+            await purge_old(db, services.retention, now=now)
 
     async def record(at: datetime) -> None:
         if await trusted(clock.check, state) is not None:
@@ -99,37 +99,43 @@ async def trusted(
     return checked
 
 
-async def purge_old(db: Database, settings: ServerSettings, *, now: datetime) -> None:
-    """Remove what was deleted, measured or audited longer before `now` than it is kept for."""
+async def purge_old(db: Database, retention: Retention, *, now: datetime) -> None:
+    """Remove what was deleted, measured or audited longer before `now` than its tenant keeps it."""
+
+    async def kept(tenant_id: int) -> RetentionDays:
+        return retention.of(await tenant_name_get(db, tenant_id))
 
     async def purge_measured(tenant_id: int) -> None:
-        days = settings.metrics_retention_days
-        if dropped := await measured_purge(db, [tenant_id], days=days, now=now):
+        days = (await kept(tenant_id)).metrics
+        longest = retention.longest_metrics_days
+        if dropped := await measured_purge(db, tenant_id, days=days, longest_days=longest, now=now):
             log.info("dropped days of measured samples", tenant_id=tenant_id, count=dropped)
 
     async def purge_pods(tenant_id: int) -> None:
-        if purged := await pod_purge(db, tenant_id, now=now):
-            log.info("purged pods that are gone", tenant_id=tenant_id, count=purged)
-        if purged := await event_purge(db, tenant_id, now=now):
-            log.info("purged events", tenant_id=tenant_id, count=purged)
+        await _purge_pods_and_events(db, tenant_id, now)
 
     async def purge_records(tenant_id: int) -> None:
         await tally_sweep(db, tenant_id)
-        keep = timedelta(days=settings.deleted_retention_days)
+        keep = timedelta(days=(await kept(tenant_id)).deleted)
         if purged := await workload_purge(db, tenant_id, keep=keep, now=now):
             log.info("purged deleted workloads", tenant_id=tenant_id, count=purged)
 
     async def purge_audit(tenant_id: int) -> None:
-        await audit_purge(
-            db, tenant_id, keep=timedelta(days=settings.audit_retention_days), now=now
-        )
+        keep = timedelta(days=(await kept(tenant_id)).audit)
+        await audit_purge(db, tenant_id, keep=keep, now=now)
 
     async def purge_usage(tenant_id: int) -> None:
-        await usage_purge(
-            db, tenant_id, keep=timedelta(days=settings.usage_retention_days), now=now
-        )
+        keep = timedelta(days=(await kept(tenant_id)).usage)
+        await usage_purge(db, tenant_id, keep=keep, now=now)
 
     await for_each_tenant(db, purge_measured, purge_records, purge_pods, purge_audit, purge_usage)
+
+
+async def _purge_pods_and_events(db: Database, tenant_id: int, now: datetime) -> None:
+    if purged := await pod_purge(db, tenant_id, now=now):
+        log.info("purged pods that are gone", tenant_id=tenant_id, count=purged)
+    if purged := await event_purge(db, tenant_id, now=now):
+        log.info("purged events", tenant_id=tenant_id, count=purged)
 
 
 class UsageRounds:

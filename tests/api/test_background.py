@@ -44,7 +44,7 @@ async def test_one_tenants_failure_stops_no_other(embedded_engine: Engine) -> No
 
 async def test_maintenance_does_its_work(embedded_engine: Engine) -> None:
     async with serving(await fresh_database(embedded_engine)) as served:
-        await purge_old(served.db, served.services.settings, now=NOW)
+        await purge_old(served.db, served.services.retention, now=NOW)
         await record_fleets(served.db, last_instant(NOW))
 
 

@@ -175,7 +175,7 @@ async def test_a_search_reads_no_entry_of_another_tenant_in_the_index(
 
 async def test_every_partition_is_forced(db: Database) -> None:
     """Row security holds on the table that is asked, so it is forced on each day as well."""
-    await measured_purge(db, [1], days=7, now=NOW)
+    await measured_purge(db, 1, days=7, now=NOW)
     async with db.acquire(1) as connection:
         rows = await connection.fetch(
             "SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity AS is_locked "

@@ -124,9 +124,9 @@ async def test_days_are_dropped_whole_and_unused_layouts_with_them(db: Database)
     await send(agent, scrape(START + timedelta(minutes=1), utilization(1)), now=LATER)
     for days, left in ((7, 1), (8, 0)):
         now = START + timedelta(days=days)
-        assert await measured_purge(db, [1], days=7, now=now) == 1
+        assert await measured_purge(db, 1, days=7, now=now) == 1
         assert len(await points(db)) == left
-    await measured_purge(db, [1], days=7, now=START + timedelta(days=9))
+    await measured_purge(db, 1, days=7, now=START + timedelta(days=9))
     async with db.acquire(1) as connection:
         assert await connection.fetchval("SELECT count(*) FROM measured_layout") == 0
 
@@ -165,7 +165,7 @@ async def test_of_more_labels_than_are_read_the_whole_remains(
     db: Database, database_url: str
 ) -> None:
     await one_workload(db)
-    await measured_purge(db, [1], days=7, now=START)
+    await measured_purge(db, 1, days=7, now=START)
     names = ["GPU_UTILIZATION\x1f", *(f"GPU_UTILIZATION\x1f{n}" for n in range(200))]
     await stored(database_url, 1, names, [5.0] * len(names))
     await stored(database_url, 2, names[1:], [5.0] * 200)
@@ -181,7 +181,7 @@ async def test_names_in_one_answer_are_bounded_and_the_newest_remain(
     """Every row may have a layout of its own, with thousands of long names."""
     monkeypatch.setattr(measured, "MAX_NAMES", 10)
     await one_workload(db)
-    await measured_purge(db, [1], days=7, now=START)
+    await measured_purge(db, 1, days=7, now=START)
     for layout in range(1, 6):
         series = [f"GPU_UTILIZATION\x1f{layout}-{n}" for n in range(4)]
         await stored(database_url, layout, series, [1.0] * 4)

@@ -185,6 +185,10 @@ class ServerSettings:
         Days,
         Setting("WATCHBILL_USAGE_RETENTION_DAYS", "days that usage by day is kept"),
     ] = 400
+    retention_file: Annotated[
+        Path | None,
+        Setting("WATCHBILL_RETENTION_FILE", "file with other days for tenants that it names"),
+    ] = None
     prices_file: Annotated[
         Path | None,
         Setting(

@@ -45,6 +45,7 @@ from watchbill.metrics.source import MetricsSource
 from watchbill.metrics.workload import workload_metrics
 from watchbill.prices import Prices, read_prices
 from watchbill.query import Scope as AccessScope
+from watchbill.retention import Retention, RetentionDays, read_retention
 from watchbill.settings.server import ServerSettings
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.document import DocumentCache
@@ -106,6 +107,7 @@ class Services:
     documents: DocumentCache
     metrics: MetricsSource
     prices: Prices | None
+    retention: Retention
     roles: Roles
     accounts: Accounts
     callers: CallerCache
@@ -152,6 +154,7 @@ def services_of(
         documents=DocumentCache(settings.document_cache_bytes),
         metrics=workload_metrics(db, settings.prometheus),
         prices=read_prices(settings.prices_file),
+        retention=_retention(settings),
         roles=access.roles,
         accounts=Accounts(db, clock),
         callers=CallerCache(
@@ -179,6 +182,16 @@ def services_of(
         readiness=DatabaseReadiness(),
         tracing=tracing,
     )
+
+
+def _retention(settings: ServerSettings) -> Retention:
+    default = RetentionDays(
+        deleted=settings.deleted_retention_days,
+        metrics=settings.metrics_retention_days,
+        audit=settings.audit_retention_days,
+        usage=settings.usage_retention_days,
+    )
+    return read_retention(settings.retention_file, default)
 
 
 def _credential_limiter(settings: ServerSettings) -> UnverifiedCredentialLimiter:

@@ -8,7 +8,7 @@ import hashlib
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from math import isfinite
 from uuid import UUID
 
@@ -31,6 +31,7 @@ MAX_LABEL_LENGTH = 100
 OLDEST = timedelta(days=1)
 """An agent that was cut off for longer than this has nothing to tell that a partition waits for."""
 SEPARATOR = "\x1f"
+PURGED_AT_ONCE = 10_000
 ROWS_AT_ONCE = 100
 """Rows that are read together: as sent, one may hold `MAX_SERIES` figures and as many names."""
 MAX_NAMES = 100_000
@@ -208,20 +209,46 @@ async def _make_partitions(connection: Connection, today: date) -> None:
     await connection.execute("SELECT measured_partitions($1, 36500)", today)
 
 
-async def measured_purge(db: Database, tenants: Iterable[int], *, days: int, now: datetime) -> int:
-    """Make the partitions of the days around now, drop those older than `days`, and layouts that nothing
-    uses any more. Returns how many days were dropped."""
+async def measured_purge(
+    db: Database, tenant_id: int, *, days: int, longest_days: int | None = None, now: datetime
+) -> int:
+    """Make the partitions of the days around now, drop those that no tenant keeps any more, and what this
+    tenant keeps no longer. Returns how many partitions were dropped.
+
+    `longest_days`: how long any tenant keeps samples; None = `days`.
+    """
+    longest_days = days if longest_days is None else longest_days
     today = now.astimezone(UTC).date()
     async with db.transaction(0) as connection:
-        dropped: int = await connection.fetchval("SELECT measured_partitions($1, $2)", today, days)
-    for tenant_id in tenants:
-        async with db.acquire(tenant_id) as connection:
-            await connection.execute(
-                "DELETE FROM measured_layout WHERE tenant_id = $1 AND used_on < $2",
-                tenant_id,
-                today - timedelta(days=days + 1),
-            )
+        dropped: int = await connection.fetchval(
+            "SELECT measured_partitions($1, $2)", today, longest_days
+        )
+    if days < longest_days:
+        await _delete_samples(
+            db, tenant_id, datetime.combine(today, time.min, UTC) - timedelta(days)
+        )
+    async with db.acquire(tenant_id) as connection:
+        await connection.execute(
+            "DELETE FROM measured_layout WHERE tenant_id = $1 AND used_on < $2",
+            tenant_id,
+            today - timedelta(days=days + 1),
+        )
     return dropped
+
+
+async def _delete_samples(db: Database, tenant_id: int, before: datetime) -> None:
+    """Of one tenant, in batches: its rows share their partitions with those of others."""
+    while True:
+        async with db.acquire(tenant_id) as connection:
+            status: str = await connection.execute(
+                "DELETE FROM measured_sample WHERE (tenant_id, workload_id, at) IN (SELECT tenant_id, "
+                "workload_id, at FROM measured_sample WHERE tenant_id = $1 AND at < $2 LIMIT $3)",
+                tenant_id,
+                before,
+                PURGED_AT_ONCE,
+            )
+        if int(status.rpartition(" ")[2]) < PURGED_AT_ONCE:
+            return
 
 
 @dataclass(frozen=True, slots=True)

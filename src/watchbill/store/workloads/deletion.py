@@ -216,6 +216,12 @@ async def _remove(
     )
 
 
+async def tenant_name_get(db: Database, tenant_id: int) -> str:
+    async with db.acquire(tenant_id) as connection:
+        name: str = await connection.fetchval("SELECT name FROM tenant WHERE id = $1", tenant_id)
+    return name
+
+
 async def tenant_list(db: Database) -> list[int]:
     """All tenants; their names and rows stay behind their own locks."""
     async with db.acquire(0) as connection:
