@@ -46,7 +46,7 @@ _CACHED_LENGTH = 512
 _BETWEEN_VALUES = " \t\n\"',;<>"
 _MAX_DEPTH = 3
 
-_REFERENCE = r"\$\{[^{}\s]{0,128}+\}|\$\([^()\n]{0,1024}+\)?+|`[^`\n]{0,1024}+`?+"
+_REFERENCE = r"\$\{[^{}\s]{0,128}+\}|[$<]\([^()\n]{0,1024}+\)?+|`[^`\n]{0,1024}+`?+"
 _ESCAPED = r"\\(?:\r?\n|[ \t,;&])"
 _PLAIN = r"[^\s,;&\"'}\]`$\\]++|[$\\](?![\s\"])"
 _NESTED = r'\\"(?:[^\\]|\\(?!"))*+(?:\\")?'
@@ -113,7 +113,18 @@ _PLACES = tuple(
         r"(\bhttp-basic\.\S{1,64}+\s{1,4}\S{1,128}+\s{1,4})\S++",  # poetry config
         r"(\bsqlplus\s{1,4}(?:-\w{1,8}\s{1,4}){0,2}[^/\s]{1,128}+/)[^@\s]{1,256}+",
         r"(\b(?:echo|printf)\s{1,4}(?:-[a-z]{1,2}\s{1,4})?)[^|;&\n]{1,256}+"
-        r"(?=\|[^|;&\n]{0,256}--(?:password|token)-stdin)",
+        r"(?=\|[^|;&\n]{0,256}(?:--(?:password|token)-stdin|--with-token|\bchpasswd\b))",
+        r"(--(?:(?:password|token)-stdin|with-token)\s{0,4}<<<\s{0,4})\S++",
+        # echo x > /run/secrets/token, but not echo "$TOKEN" > …
+        r"(\b(?:echo|printf|cat\s{1,4}<<<)\s{1,4}(?:-[a-z]{1,2}\s{1,4})?)(?![\"']?\$\{?\w{1,128}+\}?[\"']?\s{0,4}>)"
+        r"[^|;&\n>]{1,256}+(?=>{1,2}\s{0,4}[^\s|;&>]{0,128}"
+        r"(?:token|passw|secret|credential|api[_-]?key|netrc|pgpass|id_rsa))",
+        r"(\bactivate-refresh-token\s{1,4}\S{1,128}+\s{1,4})\S++",  # gcloud auth
+        r"((?:auth(?:\s{0,4}=\s{0,4})?|\blogin)\(\s{0,4}[\"'][^\"'\n]{0,128}+[\"']\s{0,4},\s{0,4})"
+        r"[\"'][^\"'\n]{1,256}+[\"']",  # requests' auth=("ada", "x") and HTTPBasicAuth
+        r"((?:token|passw|secret|credential)[^<>\n]{0,64}<<<\s{0,4})(?![\"']?\$)\S++",
+        r"((?<![\w:/.-])[\w.-]{1,64}+:)[^\s@:/\"']{1,256}+(?=@(?!sha)[\w.-]{1,253}+:[0-9]{1,5}\b)",
+        r"(\blftp\s{1,4}(?:-e\s{1,4}\S{1,128}+\s{1,4})?-u\s{1,4}[^\s,]{1,64}+,)\S++",
         r"((?<![\w:/.-]))[\w.-]{1,64}+:[^\s@:/\"']{1,256}+(?=@(?:tcp|unix)\()",  # Go's MySQL
     )
 )
@@ -124,7 +135,7 @@ _BEARER = re.compile(r"\b(bearer|basic)(\s{1,4})([A-Za-z0-9._~+/=-]{8,}+)", re.I
 
 _NAMES = (_NAME_AND_VALUE, _KEYED_ELEMENT, _ARGUMENT, _CALL, _STATEMENT, _PAIR, _OPTION)
 """Where a name in the first group says of the value behind it that it is secret."""
-_LOGIN_CALL = re.compile(r"(?:wandb|huggingface_hub|hf|comet_ml|replicate)\.login")
+_LOGIN_CALL = re.compile(r"(?:(?:wandb|huggingface_hub|hf|comet_ml|replicate)\.)?login")
 
 
 def redact_variables(variables: Iterable[Variable], mode: Redaction) -> dict[str, str]:

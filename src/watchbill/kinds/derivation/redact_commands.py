@@ -30,7 +30,8 @@ _PASSWORD_OPTIONS = {
         ]
     ),
     "-P": frozenset(["zip", "unzip", "sqlcmd", "bcp"]),
-    "-a": frozenset(["redis-cli"]),
+    "-a": frozenset(["redis-cli", "http", "https", "xh"]),
+    "-b": frozenset(["curl"]),  # cookies
     "-k": frozenset(["prefect"]),
     "-N": frozenset(["ssh-keygen"]),
     "-w": frozenset(["ldapsearch", "ldapadd", "ldapmodify", "ldapdelete", "ldapwhoami"]),
@@ -48,6 +49,8 @@ _SECRET_FOLLOWS = {
     "auth:token": None,
     "set": frozenset({"conda"}),
     "install": frozenset({"cloudflared"}),
+    "password": frozenset({"dvc"}),
+    "token": frozenset({"conda"}),
 }
 """Words directly before a secret, and the words of a command with which they are that; None = always."""
 _SETTERS = frozenset({"set", "config", "configure", "setx", "modify", "put", "alias"})
