@@ -16,7 +16,7 @@ from watchbill.api.http.call import Services
 from watchbill.api.http.tls import RELOAD_SECONDS, Certificate
 from watchbill.background import LoopState
 from watchbill.errors import Conflict
-from watchbill.retention import Retention, RetentionDays
+from watchbill.settings.retention import Retention, RetentionDays
 from watchbill.store.fleet.fleet import STEP_SECONDS, fleet_record
 from watchbill.store.identity.audit import audit_purge
 from watchbill.store.metrics.measured import measured_purge

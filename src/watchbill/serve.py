@@ -32,7 +32,7 @@ from watchbill.store.postgres.pooler import check_pooler
 from watchbill.store.usage.accounting import usage_rebuild
 from watchbill.store.workloads.deletion import tenant_list
 from watchbill.store.workloads.tally import tally_rebuild
-from watchbill.tracing import NO_TRACING, Tracing, tracing_of
+from watchbill.tracing.tracing import NO_TRACING, Tracing, tracing_of
 
 _LIVE = {
     True: "by WATCHBILL_DATABASE_DIRECT_URL",

@@ -17,7 +17,7 @@ from tests.fixtures.serving import serving
 from watchbill.client import AgentClient
 from watchbill.errors import Invalid
 from watchbill.protocol import PROTOCOL_VERSION, Batch, HelloRequest
-from watchbill.tracing import NO_TRACING, tracing_of
+from watchbill.tracing.tracing import NO_TRACING, tracing_of
 
 SERVER, CLIENT = 2, 3  # opentelemetry.proto.trace.v1.Span.SpanKind
 ERROR = 2
@@ -116,7 +116,7 @@ async def test_a_batch_is_one_trace_from_the_agent_to_the_queries(
 
 def test_nothing_is_imported_unless_it_is_asked_for() -> None:
     code = (
-        "import sys, watchbill.serve, watchbill.agent.run, watchbill.tracing as t\n"
+        "import sys, watchbill.serve, watchbill.agent.run, watchbill.tracing.tracing as t\n"
         "assert t.tracing_of({}, service='x') is t.NO_TRACING\n"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')]"
     )

@@ -9,7 +9,7 @@ from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, upsert, workload
 from watchbill.maintenance import purge_old
 from watchbill.protocol import Delete
-from watchbill.retention import Retention, RetentionDays
+from watchbill.settings.retention import Retention, RetentionDays
 from watchbill.store.identity.audit import AuditEvent, audit_write
 from watchbill.store.postgres.database import Database
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from watchbill.errors import Invalid
-from watchbill.retention import RetentionDays, read_retention
+from watchbill.settings.retention import RetentionDays, read_retention
 
 DEFAULT = RetentionDays(deleted=90, metrics=7, audit=365, usage=400)
 

@@ -39,7 +39,7 @@ from watchbill.kinds.derive import Derived, derive
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity
 from watchbill.settings.agent import AgentSettings
-from watchbill.tracing import NO_TRACING, Tracing
+from watchbill.tracing.tracing import NO_TRACING, Tracing
 
 log = structlog.get_logger(__name__)
 

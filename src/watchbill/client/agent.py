@@ -23,7 +23,7 @@ from watchbill.protocol import (
     InventoryEntries,
     InventoryMissing,
 )
-from watchbill.tracing import NO_TRACING, SpanKind, Tracing
+from watchbill.tracing.tracing import NO_TRACING, SpanKind, Tracing
 from watchbill.workload import Wire
 
 COMPRESSED_FROM_BYTES = 1024

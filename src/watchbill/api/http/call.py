@@ -45,11 +45,11 @@ from watchbill.metrics.source import MetricsSource
 from watchbill.metrics.workload import workload_metrics
 from watchbill.prices import Prices, read_prices
 from watchbill.query import Scope as AccessScope
-from watchbill.retention import Retention, RetentionDays, read_retention
+from watchbill.settings.retention import Retention, RetentionDays, read_retention
 from watchbill.settings.server import ServerSettings
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.document import DocumentCache
-from watchbill.tracing import NO_TRACING, Tracing
+from watchbill.tracing.tracing import NO_TRACING, Tracing
 
 Body = TypeVar("Body")
 

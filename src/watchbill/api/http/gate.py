@@ -24,7 +24,7 @@ from watchbill.api.http.problems import problem, status_of
 from watchbill.api.http.server_metrics import ServerMetrics
 from watchbill.api.limits import LogThrottle
 from watchbill.errors import Invalid
-from watchbill.tracing import SpanKind, Tracing
+from watchbill.tracing.tracing import SpanKind, Tracing
 
 MAX_HOPS = 20
 

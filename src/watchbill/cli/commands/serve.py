@@ -228,7 +228,7 @@ def _run_agent(settings: "AgentSettings") -> None:
     import signal
 
     from watchbill.agent.run import run_agent
-    from watchbill.tracing import tracing_of
+    from watchbill.tracing.tracing import tracing_of
 
     tracing = tracing_of(os.environ, service="watchbill-agent")
 

@@ -13,7 +13,7 @@ from watchbill.errors import Unavailable
 from watchbill.store.postgres.errors import FAILURES, DatatypeMismatch, translated
 from watchbill.store.postgres.migrate import APP_ROLE, known_revisions
 from watchbill.store.postgres.session import Session
-from watchbill.tracing import NO_TRACING, Tracing
+from watchbill.tracing.tracing import NO_TRACING, Tracing
 
 if TYPE_CHECKING:
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from watchbill.store.postgres.migrate import APP_ROLE
-from watchbill.tracing import Tracing
+from watchbill.tracing.tracing import Tracing
 
 
 class Session(asyncpg.Connection):

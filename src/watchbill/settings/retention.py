@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import yaml
 
 from watchbill.errors import Invalid
+from watchbill.settings.variables import Days
 from watchbill.text_files import read_text
-
-Days = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

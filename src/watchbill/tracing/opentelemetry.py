@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from watchbill import __version__
-from watchbill.tracing import Attributes, Span, SpanKind, Tracing
+from watchbill.tracing.tracing import Attributes, Span, SpanKind, Tracing
 
 _KINDS = {SpanKind.SERVER: trace.SpanKind.SERVER, SpanKind.CLIENT: trace.SpanKind.CLIENT}
 _EXPORTERS: dict[str, type[SpanExporter]] = {

@@ -86,7 +86,7 @@ def tracing_of(environ: Mapping[str, str], *, service: str) -> Tracing:
             details="Collectors receive it on port 4318; gRPC, on 4317, is not supported.",
         )
     try:
-        module = importlib.import_module("watchbill.opentelemetry_spans")
+        module = importlib.import_module("watchbill.tracing.opentelemetry")
     except ModuleNotFoundError as error:
         raise Invalid(
             "The variables OTEL_* ask for traces, and OpenTelemetry is not installed.",
