@@ -22,13 +22,17 @@ CHECKED = re.compile(r"^# Checked against the types of (.+)\.$", re.MULTILINE)
 UNCHECKED = re.compile(r"^# Not checked against published types: .+", re.MULTILINE)
 
 OLDER = {
+    "dynamographdeployment.yaml": {
+        ".spec.components": "the list of v1beta1",
+        ".spec.services": "the map of v1alpha1",
+    },
     "nimcache.yaml": {".spec.gpuSelectors": "the name before nodeSelector"},
     "nimservice.yaml": {
         ".spec.draResources[].claimSpec": "the name before claimCreationSpec",
         ".spec.multiNode.size": "the number of nodes before parallelism",
     },
 }
-"""Members of earlier versions, by definition, each with the reason why it is still read."""
+"""Members of other versions, by definition, each with the reason why it is still read."""
 
 
 @cache
@@ -96,13 +100,14 @@ def test_a_definition_names_what_it_was_checked_against(file: Path) -> None:
         assert UNCHECKED.search(file.read_text()) or "unverified:" in file.read_text()
     else:
         sources = {version["from"] for version in versions_of(file).values()}
-        assert sources == {checked[1]}
+        assert " and ".join(sorted(sources)) == checked[1]
 
 
 @pytest.mark.parametrize("file", CHECKED_FILES, ids=lambda file: file.name)
 def test_every_member_that_a_definition_reads_is_published(file: Path) -> None:
     definition = load_definition(file)
     versions = versions_of(file)
+    unknown: set[str] = set()
     for name, program in definition.programs.items():
         covered = [name] if name in versions else versions.keys() - definition.programs.keys()
         covered = covered or versions.keys()
@@ -110,8 +115,8 @@ def test_every_member_that_a_definition_reads_is_published(file: Path) -> None:
             missing_members(program.source, expanded(versions[v]["types"], versions[v]["types"]))
             for v in covered
         ]
-        unknown = set.intersection(*missing) if missing else set()
-        assert unknown == OLDER.get(file.name, {}).keys()
+        unknown |= set.intersection(*missing) if missing else set()
+    assert unknown == OLDER.get(file.name, {}).keys()
 
 
 def test_a_member_that_is_not_published_is_noticed() -> None:

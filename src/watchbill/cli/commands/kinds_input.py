@@ -86,8 +86,7 @@ def collect_objects(documents: list[JSON], definition: "Definition") -> "Workloa
     """
     root = next((one for one in documents if _is_of(one, definition)), None)
     if root is not None and _plain_group(root) is not None:
-        together = [one for one in documents if _plain_group(one) == _plain_group(root)]
-        root = min(together, key=_age)
+        root = _oldest_of_group(root, documents)
     if root is None:
         raise Invalid(
             f"stdin holds no {definition.key.kind} of the API group "
@@ -114,6 +113,8 @@ def collect_topmost(documents: list[JSON], definitions: "Definitions") -> "Workl
         for one in documents
         if one.get("kind") not in _PLACES and _full_kind(one) not in _SHARED
     ]
+    # A pod that nothing owns is a workload itself.
+    candidates = candidates or [one for one in documents if _is_plain_pod(one)]
     if not candidates:
         raise Invalid(
             "stdin holds no object that may be a workload.",
@@ -123,6 +124,8 @@ def collect_topmost(documents: list[JSON], definitions: "Definitions") -> "Workl
         _complete(one)
     known = {one["metadata"]["uid"]: one for one in documents}
     root = _topmost(next((one for one in candidates if not is_known(one)), candidates[0]), known)
+    if _plain_group(root) is not None:
+        root = _oldest_of_group(root, documents)
     if is_known(root):
         print_message("note", f"{root.get('kind')} has a definition, which is used")
     for one in candidates:
@@ -130,6 +133,12 @@ def collect_topmost(documents: list[JSON], definitions: "Definitions") -> "Workl
             for member in one.keys() - {"apiVersion", "kind", "metadata"}:
                 del one[member]
     return _belonging_to(root, documents)
+
+
+def _is_plain_pod(document: JSON) -> bool:
+    return document.get("kind") == "Pod" and not (document.get("metadata") or {}).get(
+        "ownerReferences"
+    )
 
 
 def _topmost(document: JSON, known: dict[str, JSON]) -> JSON:
@@ -201,6 +210,10 @@ def _plain_group(document: JSON) -> "PlainGroup | None":
         return None
     _complete(document)
     return plain_group(read_pod(document))
+
+
+def _oldest_of_group(pod: JSON, documents: list[JSON]) -> JSON:
+    return min((one for one in documents if _plain_group(one) == _plain_group(pod)), key=_age)
 
 
 def _age(document: JSON) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from watchbill.kinds.objects.json_access import (
     text,
 )
 from watchbill.kinds.objects.objects import Object
-from watchbill.kinds.objects.pod import owners
+from watchbill.kinds.objects.pod import Pod, owners
 
 
 def with_inherited_endpoints(view: WorkloadView) -> Facts:
@@ -59,7 +59,7 @@ def with_children(view: WorkloadView) -> Facts:
     """
     children = _uppermost(view)
     if not children:
-        return view.facts
+        return view.facts if _states_its_end(view) else _ended_with_pods(view)
     facts = {id(child): view.definitions.facts(child) for child in children}
     going = [child for child in children if not facts[id(child)].has_ended]
     if not going and not view.facts.has_ended and _states_its_end(view):
@@ -71,11 +71,12 @@ def with_children(view: WorkloadView) -> Facts:
     combined = msgspec.structs.replace(view.facts, queue=queue).with_roles(
         _merged_roles(own, asked)
     )
-    if _states_its_end(view):
+    if going and combined.needs is None:
+        needs = _needs([facts[id(child)] for child in going])
+        return msgspec.structs.replace(combined, needs=needs)
+    if going or _states_its_end(view):
         return combined
-    if not going:
-        return _ended_with(combined, [facts[id(child)] for child in children])
-    return msgspec.structs.replace(combined, needs=_needs([facts[id(child)] for child in going]))
+    return _ended_with(combined, [facts[id(child)] for child in children])
 
 
 def _uppermost(view: WorkloadView) -> list[Object]:
@@ -113,6 +114,22 @@ def _ended_with(combined: Facts, children: list[Facts]) -> Facts:
         predicates={**combined.predicates, **ends},
         finished_at=combined.finished_at or last.finished_at,
     )
+
+
+def _ended_with_pods(view: WorkloadView) -> Facts:
+    """The end of the pod that ended last is the end of the whole; one that was removed may be replaced."""
+    pods = view.pods.all
+    if not pods or not all(pod.is_terminal for pod in pods):
+        return view.facts
+    last = max(pods, key=_end_key)
+    if last.phase == "Failed" and last.was_removed:
+        return view.facts
+    end = "completed" if last.phase == "Succeeded" else "failed"
+    return msgspec.structs.replace(view.facts, predicates={**view.facts.predicates, end: ""})
+
+
+def _end_key(pod: Pod) -> tuple[float, bool]:
+    return (pod.finished_at.timestamp() if pod.finished_at else 0, pod.phase == "Failed")
 
 
 def _needs(children: list[Facts]) -> int | None:

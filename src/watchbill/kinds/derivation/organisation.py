@@ -14,6 +14,8 @@ from watchbill.kinds.definition.facts import RoleFacts
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.queues import (
     KUEUE_QUEUE_LABEL,
+    VOLCANO_QUEUE_ANNOTATION,
+    VOLCANO_QUEUE_LABEL,
     ancestors,
     display_name,
     is_made_for_root,
@@ -73,10 +75,19 @@ def _of_root(view: WorkloadView) -> OrganisationNames | None:
         if (view.namespace, queue) in view.cluster.local_queues:
             return _kueue_organisation(queue, view)
     # Volcano's controller copies it into the pod group. Where queues are read, it has to be one of them.
-    queue, queues = view.facts.queue, view.cluster.volcano_queues
+    queue, queues = _volcano_queue(view), view.cluster.volcano_queues
     if queue and (queue in queues or not queues):
         return _volcano_organisation(queue, view.cluster)
     return None
+
+
+def _volcano_queue(view: WorkloadView) -> str:
+    """What the kind says, else the root's label, or the annotation of the root or of its own templates."""
+    templates = [role.template for role in _own_roles(view) if role.template is not None]
+    noted = (annotations(view.root), *(template.annotations for template in templates))
+    labelled = _values(VOLCANO_QUEUE_LABEL, labels(view.root))
+    named = (view.facts.queue, *labelled, *_values(VOLCANO_QUEUE_ANNOTATION, *noted))
+    return next((queue for queue in named if queue), "")
 
 
 def _of_namespace(view: WorkloadView) -> OrganisationNames:

@@ -146,13 +146,24 @@ def presented_image(image: str, mode: Redaction) -> str:
 
 
 def presented_images(facts: Facts, pods: Iterable[Pod], mode: Redaction) -> tuple[str, ...]:
-    """The images of all roles, each once, in their order; the pods' where templates do not say them."""
-    images_by_source = [role.template.images for role in facts.roles if role.template is not None]
-    if not facts.has_templates or any(is_placeholder(i) for each in images_by_source for i in each):
-        images_by_source += [pod.images for pod in pods]
-    distinct = dict.fromkeys(
-        image for each in images_by_source for image in each if not is_placeholder(image)
+    """The images of all roles, then those that only pods have, each once.
+
+    A template's image gives way where its pods run another version of it: another tag, or a digest.
+    """
+    written = [role.template.images for role in facts.roles if role.template is not None]
+    pods = list(pods)
+    placeholders = any(is_placeholder(image) for each in written for image in each)
+    looks_at_ended = not facts.has_templates or placeholders
+    of_pods = dict.fromkeys(
+        pod.images for pod in pods if looks_at_ended or not (pod.is_terminal or pod.is_terminating)
     )
+    running = dict.fromkeys(image for each in of_pods for image in each)
+    repositories = {_repository(image) for image in running}
+    stated = (image for each in written for image in each if not is_placeholder(image))
+    distinct = dict.fromkeys(
+        image for image in stated if image in running or _repository(image) not in repositories
+    )
+    distinct |= running
     images = dict.fromkeys(
         presented_image(image, mode) for image in islice(distinct, _MARGIN * MAX_IMAGES)
     )
@@ -171,6 +182,13 @@ def presented_labels(labels: Mapping[str, str], mode: Redaction) -> dict[str, st
     told = islice(sorted(labels.items()), MAX_LABELS)
     cut = ((key[:LABEL_KEY_LENGTH], value[:LABEL_VALUE_LENGTH]) for key, value in told)
     return dict(_presented_label(key, value, mode) for key, value in cut)
+
+
+def _repository(image: str) -> str:
+    """The image without its tag and digest."""
+    name = image.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}"
 
 
 def presented_conditions(

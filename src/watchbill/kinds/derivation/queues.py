@@ -23,6 +23,8 @@ from watchbill.kinds.objects.objects import ClusterObjects, Object, WorkloadObje
 from watchbill.kinds.objects.pod import POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION, owners
 
 KUEUE_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+VOLCANO_QUEUE_LABEL = "volcano.sh/queue-name"
+VOLCANO_QUEUE_ANNOTATION = "scheduling.volcano.sh/queue-name"
 _KAI_GROUP = "scheduling.run.ai"
 _VOLCANO_GROUP = "scheduling.volcano.sh"
 _MAX_QUEUE_DEPTH = 16

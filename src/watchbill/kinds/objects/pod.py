@@ -159,6 +159,12 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
         return self.deleted_at is not None
 
     @property
+    def was_removed(self) -> bool:
+        """Evicted, preempted or lost with its node: not ended by what ran in it, nor by its own deadline."""
+        is_target = self.disruption is not None and self.disruption.status == "True"
+        return is_target or self.reason not in ("", "DeadlineExceeded")
+
+    @property
     def controller(self) -> OwnerReference | None:
         """The owner to walk to: the controller, else the first named."""
         for owner in self.owners:

@@ -1,5 +1,6 @@
 """A pod template, read once: what its pods ask for and what they run."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -75,17 +76,26 @@ def read_template(template: Any) -> Template | None:
     )
 
 
+_PLACEHOLDER = re.compile(r"\{\{|should-be-overridden|\$\([a-z]+\.[\w.\[\]'\"*-]+\)", re.ASCII)
+"""Argo's, Kubeflow Pipelines' and Tekton's; `$(NAME)` without a dot is a variable of the container's own."""
+
+
 def is_placeholder(text: str) -> bool:
-    """Whether a template leaves this to whatever makes its pods, as Argo and Kubeflow Pipelines do."""
-    return "{{" in text or "should-be-overridden" in text
+    """Whether a template leaves this to whatever makes its pods."""
+    return bool(_PLACEHOLDER.search(text))
 
 
 def images_of(spec: Mapping[str, Any]) -> tuple[str, ...]:
-    """The images of a pod's containers, each once; those of init containers run nothing that lasts."""
+    """The images of a pod's containers, each once; of init containers those that last beside the others."""
+    lasting = (
+        container
+        for container in objects(spec.get("initContainers"))
+        if container.get("restartPolicy") == "Always"
+    )
     return tuple(
         dict.fromkeys(
             image
-            for container in objects(spec.get("containers"))
+            for container in (*objects(spec.get("containers")), *lasting)
             if (image := text(container.get("image"))[:_IMAGE_LENGTH])
         )
     )[:_MAX_IMAGES]

@@ -6,7 +6,19 @@ from datetime import datetime
 from watchbill.kinds.objects.json_access import at, instant, message_of, text
 from watchbill.kinds.objects.objects import Object
 
-CREATION_FAILURES = frozenset({"FailedCreate", "ReplicaSetCreateError"})
+CREATION_FAILURES = frozenset(
+    {
+        "FailedCreate",
+        "ReplicaSetCreateError",
+        "FailedCreatePod",
+        "FailedToCreateHeadPod",
+        "FailedToCreateWorkerPod",
+        "JobCreationFailed",
+        "MPIJobFailed",
+        "TrainJobResourcesCreationFailed",
+    }
+)
+"""Of Kubernetes' controllers, then of Kubeflow's, KubeRay's, JobSet's, the MPI operator's and the Trainer's."""
 SCHEDULING_FAILURES = frozenset(
     {"FailedScheduling", "Unschedulable", "FailedBinding", "BindingError", "PodGrouperWarning"}
 )

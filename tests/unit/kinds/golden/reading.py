@@ -61,11 +61,11 @@ class Case:
         return f"{self.folder}-{self.name}"
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """YAML's core without instants: Kubernetes objects hold them as text."""
 
 
-_Loader.yaml_implicit_resolvers = {
+Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
@@ -126,8 +126,8 @@ def _tree(record: Record) -> list[Any]:
 def _life(folder: Path) -> Iterator[Case]:
     if not (folder / "moments.yaml").exists():
         return
-    documents = list(yaml.load_all((folder / "objects.yaml").read_text(), Loader=_Loader))
-    life = yaml.load((folder / "moments.yaml").read_text(), Loader=_Loader)
+    documents = list(yaml.load_all((folder / "objects.yaml").read_text(), Loader=Loader))
+    life = yaml.load((folder / "moments.yaml").read_text(), Loader=Loader)
     for name, moment in life["moments"].items():
         objects = _objects(documents, moment)
         running = sum(pod.phase == "Running" and not pod.is_terminating for pod in objects.pods)
@@ -141,27 +141,32 @@ def _life(folder: Path) -> Iterator[Case]:
 def _objects(documents: list[JSON], moment: JSON) -> WorkloadObjects:
     known = {_title(document): document for document in documents}
     changes = moment.get("root", {}) | ({"status": moment["status"]} if "status" in moment else {})
-    root = _filled(documents[0], changes)
+    root = filled(documents[0], changes)
     places: dict[str, Any] = {name: [] for name in {*_APART.values(), "children", "pods"}}
     for title, change in moment.get("objects", {}).items():
-        found = _filled(known[title], change or {})
+        found = filled(known[title], change or {})
         is_knative = found["apiVersion"].startswith("serving.knative.dev/")
         place = "children" if is_knative else _APART.get(found["kind"], "children")
         places[place].append(found)
     for names, given in moment.get("pods", {}).items():
         state, change = given if isinstance(given, list) else (given, {})
-        for name in _expanded(names):
+        for name in expanded(names):
             places["pods"].append(read_pod(_pod(known, name, state, change)))
     if root["kind"] == "Pod":
         places["pods"].append(read_pod(root))
     return WorkloadObjects(root=root, is_chain_truncated=False, is_root_listed=True, **places)
 
 
+def uid_of(title: str) -> str:
+    """The uid of an object named as `Kind/name`."""
+    return str(uuid5(_UIDS, title))
+
+
 def _title(obj: JSON) -> str:
     return f"{obj['kind']}/{obj['metadata']['name']}"
 
 
-def _expanded(names: str) -> Iterator[str]:
+def expanded(names: str) -> Iterator[str]:
     """`a-0,1` = a-0 and a-1."""
     first, *others = names.split(",")
     yield first
@@ -169,20 +174,20 @@ def _expanded(names: str) -> Iterator[str]:
     yield from (stem + other for other in others)
 
 
-def _filled(document: JSON, changes: JSON) -> JSON:
+def filled(document: JSON, changes: JSON) -> JSON:
     """A copy with what changed, uids and times."""
-    found = _merged(copy.deepcopy(document), changes)
+    found = merged(copy.deepcopy(document), changes)
     meta = found["metadata"]
     meta.setdefault("namespace", "vision")
-    meta.setdefault("uid", str(uuid5(_UIDS, _title(found))))
+    meta.setdefault("uid", uid_of(_title(found)))
     meta.setdefault("creationTimestamp", CREATED_AT)
     for owner in meta.get("ownerReferences", []):
-        owner.setdefault("uid", str(uuid5(_UIDS, f"{owner['kind']}/{owner['name']}")))
+        owner.setdefault("uid", uid_of(f"{owner['kind']}/{owner['name']}"))
         owner.setdefault("controller", True)
     return found
 
 
-def _merged(found: Any, changes: Any) -> Any:
+def merged(found: Any, changes: Any) -> Any:
     """A JSON merge patch: null takes away."""
     if not isinstance(changes, dict) or not isinstance(found, dict):
         return copy.deepcopy(changes)
@@ -190,7 +195,7 @@ def _merged(found: Any, changes: Any) -> Any:
         if value is None:
             found.pop(key, None)
         else:
-            found[key] = _merged(found.get(key), value)
+            found[key] = merged(found.get(key), value)
     return found
 
 
@@ -198,8 +203,8 @@ def _pod(known: dict[str, JSON], name: str, state: str, change: JSON) -> JSON:
     base = known.get(f"Pod/{name}") or known[f"Pod/{re.sub('-[0-9]+$', '', name)}"]
     pod = copy.deepcopy(base)
     pod["metadata"]["name"] = name
-    pod = _merged(pod, _STATES[state](pod))
-    return _filled(pod, change)
+    pod = merged(pod, POD_STATES[state](pod))
+    return filled(pod, change)
 
 
 def _condition(kind: str, status: str, at: str, **more: Any) -> JSON:
@@ -264,7 +269,7 @@ def _ended(pod: JSON, phase: str, code: int, reason: str) -> JSON:
     return _placed(pod, phase, _condition("Ready", "False", "09:59:51"), state)
 
 
-_STATES = {
+POD_STATES = {
     "unscheduled": _unscheduled,
     "starting": _starting,
     "ready": _ready,
