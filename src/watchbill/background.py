@@ -1,11 +1,13 @@
 """Background work of a process: every loop is kept alive, and says when it last succeeded.
 
 A loop that fails is logged, waits and goes on, whatever the error was: no loop ends unlogged. Whoever
-asks for readiness or metrics reads `Background.states`. It knows nothing of what the loops do.
+asks for readiness or metrics reads `Background.states`. It knows nothing of what the loops do. Long work goes
+in slices (`TimeSlice`), so that the event loop's other tasks are never kept waiting for long.
 """
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,6 +20,7 @@ RETRY_SECONDS = 5.0
 MAX_RETRY_SECONDS = 60.0
 STALE_INTERVALS = 3
 STALE_GRACE = timedelta(seconds=60)
+SLICE_SECONDS = 0.02
 MAX_SLEEP_SECONDS = 300.0
 """The wall clock may be set while a loop sleeps: it is looked at again after so long."""
 
@@ -139,3 +142,16 @@ class Background:
 def _next_multiple(now: datetime, interval: timedelta) -> datetime:
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     return epoch + ((now - epoch) // interval + 1) * interval
+
+
+class TimeSlice:
+    """Counts the time that a task has worked; `rest` lets others run once that is enough."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._began = clock()
+
+    async def rest(self) -> None:
+        if self._clock() - self._began >= SLICE_SECONDS:
+            await asyncio.sleep(0)
+            self._began = self._clock()

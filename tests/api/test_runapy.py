@@ -20,9 +20,11 @@ from runai.models.displayed_cluster import DisplayedCluster
 from runai.models.event2 import Event2
 from runai.models.history_record1 import HistoryRecord1
 from runai.models.node import Node
+from runai.models.node_telemetry_type import NodeTelemetryType
 from runai.models.nodepool import Nodepool
 from runai.models.phase import Phase
 from runai.models.pod1 import Pod1
+from runai.models.telemetry_response import TelemetryResponse
 from runai.models.workload_category import WorkloadCategory
 from runai.models.workload_metric_type import WorkloadMetricType
 from runai.models.workload_priority import WorkloadPriority
@@ -153,6 +155,31 @@ async def test_nodes(client: ApiClient) -> None:
         both = {"node_name": "node-1", "search": "node"}
         await ask(api, "get_nodes", cluster_uuid=nodes[0].cluster_uuid, **both)
     assert refused.value.status == 400
+
+
+async def test_node_telemetry(client: ApiClient) -> None:
+    """Three Ready nodes of eight GPUs and 80 GiB each, of which nothing is allocated."""
+    api = NodesApi(client)
+    expected = dict.fromkeys(("READY_GPU_NODES", "TOTAL_GPU_NODES", "FULLY_FREE_GPU_NODES"), "3")
+    expected |= dict.fromkeys(("READY_GPUS", "TOTAL_GPUS", "FREE_GPUS"), "24")
+    expected |= {"TOTAL_CPU_CORES": "288", "TOTAL_CPU_MEMORY_BYTES": str(3 * 1024**4)}
+    expected |= {"TOTAL_GPU_MEMORY_BYTES": str(24 * 80 * 1024**3), "ALLOCATED_GPUS": "0"}
+    for kind in NodeTelemetryType:
+        answer = await ask(
+            api, "get_node_telemetry", telemetry_type=kind.value, nodepool_name="a100"
+        )
+        found = TelemetryResponse.from_dict(answer)
+        assert found.type == kind.value
+        if kind.value.startswith("USED_"):
+            assert found.values == [], "nodes are not measured"
+        else:
+            assert [one.value for one in found.values] == [expected.get(kind.value, "0")], kind
+    grouped = await ask(
+        api, "get_node_telemetry", telemetry_type="TOTAL_GPUS", group_by=["Nodepool", "Node"]
+    )
+    values = TelemetryResponse.from_dict(grouped).values
+    assert [(one.groups[0].value, one.value) for one in values] == [("a100", "8")] * 3
+    assert sorted(one.groups[1].name for one in values) == ["node-0", "node-1", "node-2"]
 
 
 async def test_node_pools(client: ApiClient) -> None:

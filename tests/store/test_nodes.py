@@ -108,6 +108,20 @@ async def test_what_pods_hold_of_a_node_by_hand(db: Database, agent: Agent) -> N
     assert (b.allocated.gpus, b.workloads_total) == (8.0, 1)
 
 
+async def test_idle_gpus_are_split_as_the_pods_are(db: Database, agent: Agent) -> None:
+    """Of four GPUs on two nodes two are idle: half of what each node holds. The other is not measured."""
+    await agent.tell_nodes(all_nodes(node("a"), node("b"), node("c")), START)
+    pods = [
+        pod(1, node_name="a", allocated_resources=held(3.0)),
+        pod(2, node_name="b", allocated_resources=held(1.0)),
+    ]
+    made = workload(1, gpus=4.0, idle_allocated_gpus=2.0)
+    await agent.send(upsert(made, pods=pods), now=START)
+    other = [pod(3, node_name="c", allocated_resources=held(1.0))]
+    await agent.send(upsert(workload(2, gpus=1.0), pods=other), now=START)
+    assert [each.idle_allocated_gpus for each in await listed(db)] == [1.5, 0.5, None]
+
+
 async def test_what_is_not_known_is_not_summed(db: Database, agent: Agent) -> None:
     await agent.tell_nodes(all_nodes(node("a")), START)
     pods = [

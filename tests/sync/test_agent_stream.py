@@ -22,12 +22,12 @@ from watchbill.agent.stream import pending_changes
 from watchbill.agent.stream import stream as stream_module
 from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.agent.stream.stream import Stream
+from watchbill.background import SLICE_SECONDS, TimeSlice
 from watchbill.client import AgentClient
 from watchbill.cluster_node import node_bytes, node_hash
 from watchbill.errors import Invalid, Unauthenticated
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity, digest_of
-from watchbill.time_slice import SLICE_SECONDS, TimeSlice
 from watchbill.workload import Phase
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from watchbill.time_slice import SLICE_SECONDS, TimeSlice
+from watchbill.background import SLICE_SECONDS, TimeSlice
 
 
 async def turns_of_others(items: int, *, seconds_each: float) -> int:

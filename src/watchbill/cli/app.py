@@ -56,6 +56,7 @@ _COMMANDS = (
     fleet.fleet,
     usage.usage,
     capacity.capacity,
+    capacity.nodes,
     history.history,
     history.tree,
     pods.pods,

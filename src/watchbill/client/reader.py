@@ -31,6 +31,7 @@ from watchbill.responses.contract import (
 )
 from watchbill.responses.events import EventsResponse, HistoryResponse
 from watchbill.responses.fleet import Cluster, CreatedCluster, Fleet
+from watchbill.responses.nodes import NodeResponse, NodesResponse
 from watchbill.responses.usage import UsageReport
 from watchbill.responses.workloads import Facets, History, IdleWorkload, IdleWorkloadList
 from watchbill.workload import Element
@@ -235,6 +236,26 @@ class Client:
             pods += answer.pods
             offset = answer.next_offset
         return PodsResponse(pods=tuple(pods), next_offset=offset)
+
+    async def nodes(
+        self,
+        *,
+        filters: tuple[str, ...] = (),
+        search: str | None = None,
+        most: int | None = None,
+    ) -> NodesResponse:
+        """Nodes by name, all of them or the first `most`; `next_offset` where there are more."""
+        parameters = [("filterBy", item) for item in filters]
+        parameters += [("search", search)] if search else []
+        nodes: list[NodeResponse] = []
+        offset: int | None = 0
+        while offset is not None and (most is None or len(nodes) < most):
+            limit = PAGE if most is None else min(PAGE, most - len(nodes))
+            page = [("offset", str(offset)), ("limit", str(limit))]
+            answer = await self._get("/api/v1/nodes", NodesResponse, [*parameters, *page])
+            nodes += answer.nodes
+            offset = answer.next_offset
+        return NodesResponse(nodes=tuple(nodes), next_offset=offset)
 
     async def event_history(self, workload_id: UUID, *, most: int = PAGE) -> HistoryResponse:
         """Events and phases in one line of time, newest first."""

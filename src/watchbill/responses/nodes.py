@@ -31,9 +31,19 @@ class NodeResponse(ClusterNode, frozen=True, kw_only=True):
     cluster_uuid: UUID
     updated_at: Instant
     allocated: NodeResources
+    idle_allocated_gpus: float | None
+    """Of the allocated ones, those that do nothing; None where nothing measures any of them."""
     workloads: tuple[NodeWorkload, ...]
     workloads_total: int
     is_partial: bool
+
+    @property
+    def free_gpus(self) -> float | None:
+        """GPUs that new pods can have; None where that is not known, or not this caller's to know."""
+        if self.is_partial or self.allocatable.gpus is None or self.allocated.gpus is None:
+            return None
+        free = max(0.0, round(self.allocatable.gpus - self.allocated.gpus, 6))
+        return free if self.is_schedulable else 0.0
 
 
 class NodesResponse(Wire, frozen=True, kw_only=True):
@@ -63,7 +73,7 @@ class NodePoolStatus(Wire, frozen=True, kw_only=True):
     conditions: tuple[NodePoolCondition, ...] = ()
 
 
-class NodePool(Wire, frozen=True, kw_only=True):
+class NodePoolResponse(Wire, frozen=True, kw_only=True):
     """A pool of a cluster, as its nodes tell it. `total` None = the caller sees a part of the cluster alone."""
 
     id: str
@@ -86,4 +96,4 @@ class NodePool(Wire, frozen=True, kw_only=True):
 
 
 class NodePoolsResponse(Wire, frozen=True, kw_only=True):
-    nodepools: tuple[NodePool, ...]
+    nodepools: tuple[NodePoolResponse, ...]

@@ -74,6 +74,7 @@ OF_ALL = [
     "/api/v1/nodes?limit=500",
     "/api/v1/nodes?search=node&sortBy=clusterUuid",
     "/api/v1/nodes/count",
+    "/api/v1/nodes/telemetry?telemetryType=ALLOCATED_GPUS&groupBy=Node,ClusterId",
     "/api/v1/node-pools",
     "/api/v1/node-pools/count",
     "/api/v1/fleet",

@@ -11,8 +11,8 @@ from tests.unit.agent.test_pending_changes import derived
 from watchbill.agent.stream import tracker as module
 from watchbill.agent.stream.pending_changes import PendingChanges
 from watchbill.agent.stream.tracker import Tracker
+from watchbill.background import SLICE_SECONDS, TimeSlice
 from watchbill.kinds.derive import Derived
-from watchbill.time_slice import SLICE_SECONDS, TimeSlice
 from watchbill.workload import Phase
 
 ROOTS = [str(UUID(int=number)) for number in range(30)]
@@ -51,7 +51,7 @@ async def test_a_change_is_derived_once_whoever_comes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The start derives all while the tracker, open by now, derives what is due; both rest after each."""
-    monkeypatch.setattr("watchbill.time_slice.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("watchbill.background.SLICE_SECONDS", 0.0)
     tracker, source = tracking()
     running = asyncio.create_task(tracker.run())
     tracker.open()

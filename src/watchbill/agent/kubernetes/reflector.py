@@ -20,8 +20,8 @@ from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta, WatchEvent, read_head
+from watchbill.background import TimeSlice
 from watchbill.protocol import KindState
-from watchbill.time_slice import TimeSlice
 
 log = structlog.get_logger(__name__)
 

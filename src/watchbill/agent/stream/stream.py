@@ -5,12 +5,12 @@ item. After every hello an inventory tells both sides what the server lacks; the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -18,13 +18,13 @@ import structlog
 
 from watchbill import __version__
 from watchbill.agent.cache.event_log import EventLog
-from watchbill.agent.cache.nodes import PresentedNode
-from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.stream.additions import NOTHING, Added, Additions
+from watchbill.agent.stream.cluster_state import ClusterState
 from watchbill.agent.stream.node_changes import NodeTeller
 from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch
 from watchbill.agent.stream.sample_queue import SampleQueue
+from watchbill.background import TimeSlice
 from watchbill.client import AgentClient
 from watchbill.errors import (
     Conflict,
@@ -38,7 +38,6 @@ from watchbill.errors import (
     Unavailable,
     WatchbillError,
 )
-from watchbill.kinds.derive import Derived
 from watchbill.protocol import (
     BATCH_ITEMS,
     INVENTORY_ENTRIES,
@@ -50,15 +49,12 @@ from watchbill.protocol import (
     Heartbeat,
     HelloReply,
     HelloRequest,
-    IdleHours,
     InventoryBegin,
     InventoryCommit,
     InventoryEntries,
     InventoryEntry,
     KindState,
-    NodePoolCapacity,
 )
-from watchbill.time_slice import TimeSlice
 
 log = structlog.get_logger(__name__)
 
@@ -86,44 +82,6 @@ def _bounded(state: KindState) -> KindState:
     """With no longer a message than the server takes."""
     message = state.message and state.message[:STATE_MESSAGE_CHARACTERS]
     return msgspec.structs.replace(state, message=message)
-
-
-class ClusterState(Protocol):
-    """What the stream needs from the rest of the agent."""
-
-    def can_take_inventory(self) -> bool:
-        """Whether an inventory taken now would be correct and would prove anything."""
-
-    def coverage(self) -> tuple[Covered, ...]: ...
-
-    def live_workloads(self) -> list[str]:
-        """Every workload that exists as far as the agent knows."""
-
-    def possible_workloads(self) -> list[OwnerKey]:
-        """Owners that may be workloads although they cannot be read."""
-
-    def states(self) -> tuple[KindState, ...]: ...
-
-    def observed_seconds_ago(self) -> float | None:
-        """How long ago all that is told was known to be current; None before the first time."""
-
-    def node_pools(self) -> tuple[NodePoolCapacity, ...]: ...
-
-    def nodes(self) -> Mapping[str, PresentedNode] | None:
-        """By name; None while or where not all of them are known."""
-
-    def cluster_clock_ahead_seconds(self) -> float | None:
-        """Of the API server's clock against this machine's, None where it told none yet."""
-
-    def kubernetes_version(self) -> str: ...
-
-    def cluster_uid(self) -> str:
-        """Of the namespace kube-system; "" while or where it cannot be read."""
-
-    def derive_now(self, root: str) -> Derived | None: ...
-
-    def restore_idle(self, idle: tuple[IdleHours, ...]) -> None:
-        """What earlier agents of the cluster observed."""
 
 
 @dataclass(slots=True)

@@ -11,9 +11,9 @@ import structlog
 
 from watchbill.agent.stream.derive_turns import DeriveTurns
 from watchbill.agent.stream.pending_changes import PendingChanges
+from watchbill.background import TimeSlice
 from watchbill.kinds.derive import Derived
 from watchbill.kinds.objects.objects import WorkloadObjects
-from watchbill.time_slice import TimeSlice
 
 log = structlog.get_logger(__name__)
 

@@ -10,8 +10,8 @@ from watchbill.errors import NotFound
 from watchbill.query import NodeQuery
 from watchbill.responses.contract import WorkloadCount
 from watchbill.responses.nodes import (
-    NodePool,
     NodePoolCondition,
+    NodePoolResponse,
     NodePoolsResponse,
     NodePoolStatus,
     NodeResponse,
@@ -20,7 +20,7 @@ from watchbill.row_query import RowField, RowTable
 from watchbill.store.fleet.nodes import cluster_names, node_list
 from watchbill.workload_fields import FieldKind
 
-UNKNOWN_BY: dict[str, RowField[NodePool]] = {
+UNKNOWN_BY: dict[str, RowField[NodePoolResponse]] = {
     name: RowField(lambda pool: None)
     for name in (
         "networkTopologyName",
@@ -32,7 +32,7 @@ UNKNOWN_BY: dict[str, RowField[NodePool]] = {
     )
 }
 """Fields of the contract that no node tells: no pool has a value."""
-_POOLS = RowTable[NodePool](
+_POOLS = RowTable[NodePoolResponse](
     {
         "name": RowField(lambda pool: pool.name),
         "phase": RowField(lambda pool: pool.phase),
@@ -68,7 +68,7 @@ async def get_nodepool(call: Call) -> Answer:
     raise NotFound(f"There is no node pool {pool_id[:100]}.")
 
 
-async def node_pools(call: Call) -> list[NodePool]:
+async def node_pools(call: Call) -> list[NodePoolResponse]:
     """Every pool with a node that the caller may see."""
     page = await node_list(call.db, call.access, NodeQuery(), call.now)
     names = await cluster_names(call.db, call.access)
@@ -81,10 +81,10 @@ async def node_pools(call: Call) -> list[NodePool]:
     ]
 
 
-def _pool(nodes: Sequence[NodeResponse], cluster_name: str, tenant_id: int) -> NodePool:
+def _pool(nodes: Sequence[NodeResponse], cluster_name: str, tenant_id: int) -> NodePoolResponse:
     first = nodes[0]
     is_usable = any(node.is_schedulable for node in nodes)
-    return NodePool(
+    return NodePoolResponse(
         id=str(uuid5(first.cluster_uuid, f"node-pool/{first.node_pool}")),
         tenant_id=tenant_id,
         name=first.node_pool,

@@ -120,6 +120,7 @@ def build_server(opened: ClientOpener) -> MCPServer[Any]:
             tools.why_pending,
             tools.idle_gpus,
             tools.gpu_usage,
+            tools.get_nodes,
         ),
     ):
         server.add_tool(
@@ -276,6 +277,17 @@ class Tools:
         async with self._opened(context) as client:
             workload_id = await _id_of(client, workload, project)
             return _plain(await client.pods(workload_id, is_deleted=deleted, most=limit))
+
+    @_tool
+    async def get_nodes(
+        self,
+        context: Context[Any],
+        search: Annotated[str | None, Field(description="Text in name, pool or GPU model.")] = None,
+        limit: Limit = 20,
+    ) -> dict[str, Any]:
+        """Nodes: status, conditions, taints, GPUs, what is allocated and idle, and the workloads on them."""
+        async with self._opened(context) as client:
+            return _plain(await client.nodes(search=search, most=limit))
 
     @_tool
     async def count_elements(

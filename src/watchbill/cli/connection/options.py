@@ -1,14 +1,19 @@
 """Options and arguments that several commands share, their completion, and what `--sort-by` understands."""
 
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from watchbill.cli.connection.session import CliLogin, with_context
 from watchbill.cli.output.terminal import AnswerFormat, safe
+
+if TYPE_CHECKING:
+    from watchbill.client import Client
 
 MAX_NAMES = 50
 COMPLETION_SECONDS = 1.5
@@ -19,8 +24,32 @@ def complete_name(context: typer.Context, incomplete: str) -> list[str]:
     an error in the middle of a command line would help nobody."""
     names: list[str] = []
     with suppress(Exception):
-        names = _names(context.params, incomplete)
+        names = _asked(context.params, partial(_workload_names, begun=incomplete))
     return names
+
+
+def complete_node(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of nodes that begin so, under the same rule."""
+    names: list[str] = []
+    with suppress(Exception):
+        names = _asked(context.params, partial(_node_names, begun=incomplete))
+    return names
+
+
+async def _node_names(client: "Client", *, begun: str) -> list[str]:
+    from watchbill.cli.connection.lookup import filter_item
+
+    filters = (filter_item("name", begun, "=^"),) if begun else ()
+    return [node.name for node in (await client.nodes(filters=filters, most=MAX_NAMES)).nodes]
+
+
+async def _workload_names(client: "Client", *, begun: str) -> list[str]:
+    from watchbill.cli.connection.lookup import filter_item
+    from watchbill.client import Selection
+
+    filters = (filter_item("name", begun, "=^"),) if begun else ()
+    page = await client.workload_list(Selection(filters=filters, sort_by="name"), limit=MAX_NAMES)
+    return [document.workload.name for document in page.documents]
 
 
 def complete_columns(incomplete: str) -> list[str]:
@@ -40,12 +69,11 @@ def complete_sort_field(incomplete: str) -> list[str]:
     return [name for name in SORT_FIELDS if name.lower().startswith(incomplete.lower())]
 
 
-def _names(given: dict[str, object], begun: str) -> list[str]:
+def _asked(given: dict[str, object], ask: "Callable[[Client], Awaitable[list[str]]]") -> list[str]:
+    """What the server answers within a moment; without names that a terminal would not show as they are."""
     import asyncio
 
-    from watchbill.cli.connection.lookup import filter_item
     from watchbill.cli.connection.session import client_factory, default_ca_file
-    from watchbill.client import Selection
 
     flags = CliLogin(
         url=str(given.get("url") or ""),
@@ -56,18 +84,13 @@ def _names(given: dict[str, object], begun: str) -> list[str]:
     path = credentials if isinstance(credentials, os.PathLike) else None
     named = given.get("context")
     flags = with_context(flags, str(named) if named else None, path, os.environ)  # type: ignore[arg-type]
-    filters = (filter_item("name", begun, "=^"),) if begun else ()
-
     open_client = client_factory(flags, path, ca_file=default_ca_file(os.environ))  # type: ignore[arg-type]
 
-    async def ask() -> list[str]:
+    async def names() -> list[str]:
         async with asyncio.timeout(COMPLETION_SECONDS), open_client() as client:
-            page = await client.workload_list(
-                Selection(filters=filters, sort_by="name"), limit=MAX_NAMES
-            )
-            return [document.workload.name for document in page.documents]
+            return await ask(client)
 
-    return [name for name in dict.fromkeys(asyncio.run(ask())) if safe(name) == name]
+    return [name for name in dict.fromkeys(asyncio.run(names())) if safe(name) == name]
 
 
 Filters = Annotated[

@@ -159,11 +159,12 @@ class _Allocation:
     """What the caller's workloads hold of one node."""
 
     allocated: NodeResources
+    idle_gpus: float | None
     workloads: tuple[NodeWorkload, ...]
     total: int
 
 
-_NOTHING = _Allocation(NodeResources(gpus=0.0, cpu_cores=0.0, cpu_memory_bytes=0), (), 0)
+_NOTHING = _Allocation(NodeResources(gpus=0.0, cpu_cores=0.0, cpu_memory_bytes=0), 0.0, (), 0)
 _AMOUNTS = ("gpus", "cores", "memory")
 _SUMS = (
     "CASE WHEN bool_or(p.gpu_millionths IS NULL) THEN NULL ELSE sum(p.gpu_millionths) END AS gpus, "
@@ -189,7 +190,9 @@ async def _allocations(
     statement.conditions += scope_conditions(statement, scope)
     found = await connection.fetch(
         "SELECT w.cluster_id, p.node_name, w.id, w.name, w.project_name, count(*) AS pods, "
-        f"{_SUMS} FROM unnest({clusters}, {names}) AS n(cluster_id, name) "
+        "CASE WHEN max(w.allocated_gpu) > 0 THEN max(w.idle_allocated_gpu)::numeric "
+        f"/ max(w.allocated_gpu) END AS idle_part, {_SUMS} "
+        f"FROM unnest({clusters}, {names}) AS n(cluster_id, name) "
         f"JOIN ({_PODS}) ON p.node_name = n.name AND w.cluster_id = n.cluster_id "
         f"WHERE p.tenant_id = w.tenant_id AND {statement.where} "
         "GROUP BY w.cluster_id, p.node_name, w.id, w.name, w.project_name "
@@ -209,6 +212,8 @@ def _summed(rows: Sequence[Row]) -> _Allocation:
         cpu_cores=None if cores is None else cores / 1000,
         cpu_memory_bytes=memory,
     )
+    parts = [(row["gpus"], row["idle_part"]) for row in rows if row["gpus"] != 0]
+    known = [float(part * gpus) for gpus, part in parts if gpus is not None and part is not None]
     shown = tuple(
         NodeWorkload(
             id=row["id"],
@@ -219,7 +224,8 @@ def _summed(rows: Sequence[Row]) -> _Allocation:
         )
         for row in rows[:SHOWN_WORKLOADS]
     )
-    return _Allocation(allocated, shown, len(rows))
+    idle = None if parts and not known else round(sum(known) / GPU_MILLIONTHS, 6)
+    return _Allocation(allocated, idle, shown, len(rows))
 
 
 def _sum(amounts: Iterable[Any]) -> int | None:
@@ -243,6 +249,7 @@ def _response(
         cluster_uuid=row["cluster_id"],
         updated_at=row["updated_at"],
         allocated=mine.allocated,
+        idle_allocated_gpus=mine.idle_gpus,
         workloads=mine.workloads,
         workloads_total=mine.total,
         is_partial=is_partial,

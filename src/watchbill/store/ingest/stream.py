@@ -125,6 +125,13 @@ async def _idle_hours(
         return ()
 
 
+_BATCH_DONE = (
+    "UPDATE cluster SET last_seq = $3, last_reply = $4, last_contact_at = $5, "
+    "last_message_at = $6, last_change_at = CASE WHEN $7 THEN $6 ELSE last_change_at END "
+    "WHERE tenant_id = $1 AND id = $2"
+)
+
+
 async def batch_apply(
     db: Database,
     agent: AgentIdentity,
@@ -164,9 +171,7 @@ async def batch_apply(
         await event_write(connection, agent.tenant_id, agent.cluster_id, events)
         reply = BatchReply(seq=batch.seq, refused=tuple(refused))
         await connection.execute(
-            "UPDATE cluster SET last_seq = $3, last_reply = $4, last_contact_at = $5, "
-            "last_message_at = $6, last_change_at = CASE WHEN $7 THEN $6 ELSE last_change_at END "
-            "WHERE tenant_id = $1 AND id = $2",
+            _BATCH_DONE,
             agent.tenant_id,
             agent.cluster_id,
             batch.seq,

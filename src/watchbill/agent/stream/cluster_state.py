@@ -1,0 +1,47 @@
+"""What the stream needs from the rest of the agent."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from watchbill.agent.cache.nodes import PresentedNode
+from watchbill.agent.cache.owner_tree import OwnerKey
+from watchbill.kinds.derive import Derived
+from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity
+
+
+class ClusterState(Protocol):
+    """The cluster as the agent knows it now."""
+
+    def can_take_inventory(self) -> bool:
+        """Whether an inventory taken now would be correct and would prove anything."""
+
+    def coverage(self) -> tuple[Covered, ...]: ...
+
+    def live_workloads(self) -> list[str]:
+        """Every workload that exists as far as the agent knows."""
+
+    def possible_workloads(self) -> list[OwnerKey]:
+        """Owners that may be workloads although they cannot be read."""
+
+    def states(self) -> tuple[KindState, ...]: ...
+
+    def observed_seconds_ago(self) -> float | None:
+        """How long ago all that is told was known to be current; None before the first time."""
+
+    def node_pools(self) -> tuple[NodePoolCapacity, ...]: ...
+
+    def nodes(self) -> Mapping[str, PresentedNode] | None:
+        """By name; None while or where not all of them are known."""
+
+    def cluster_clock_ahead_seconds(self) -> float | None:
+        """Of the API server's clock against this machine's, None where it told none yet."""
+
+    def kubernetes_version(self) -> str: ...
+
+    def cluster_uid(self) -> str:
+        """Of the namespace kube-system; "" while or where it cannot be read."""
+
+    def derive_now(self, root: str) -> Derived | None: ...
+
+    def restore_idle(self, idle: tuple[IdleHours, ...]) -> None:
+        """What earlier agents of the cluster observed."""

@@ -1,0 +1,136 @@
+"""Telemetry of nodes: present counts and sums, as JSON or CSV.
+
+A group of which a part is not known has no value. Of a node that the caller does not see as a whole only what
+the own workloads hold is counted: that is its total, and nothing of it is free.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from uuid import UUID
+
+from watchbill.api.http.call import Call
+from watchbill.api.http.reply import CSV, Answer, Reply, json_reply
+from watchbill.api.resources.telemetry import ATTACHMENT, CSV_TYPE
+from watchbill.query import NodeQuery, Predicate
+from watchbill.responses.contract import TelemetryGroup, TelemetryResponse, TelemetryValue
+from watchbill.responses.nodes import NodeResponse
+from watchbill.store.fleet.nodes import cluster_names, node_list
+from watchbill.tabular import Cell, rows_as_csv
+
+Figure = Callable[[NodeResponse], float | None]
+"""What a node adds to a sum; None = not known."""
+
+
+def _has_gpus(node: NodeResponse) -> bool:
+    return bool(node.gpu_info)
+
+
+def _total_gpus(node: NodeResponse) -> float | None:
+    return node.allocated.gpus if node.is_partial else node.capacity.gpus
+
+
+def _ready_gpus(node: NodeResponse) -> float | None:
+    return _total_gpus(node) if node.status == "Ready" else 0.0
+
+
+def _free_gpus(node: NodeResponse) -> float | None:
+    return 0.0 if node.is_partial else node.free_gpus
+
+
+def _is_fully_free(node: NodeResponse) -> float:
+    is_free = node.is_schedulable and not node.is_partial and node.allocated.gpus == 0
+    return float(_has_gpus(node) and is_free)
+
+
+def _gpu_memory(node: NodeResponse) -> float | None:
+    gpus = _total_gpus(node)
+    if not gpus or node.gpu_memory_bytes is None:
+        return 0.0 if gpus == 0 else None
+    return gpus * node.gpu_memory_bytes
+
+
+def _not_measured(_: NodeResponse) -> None:
+    """Agents measure workloads, not nodes."""
+
+
+FIGURES: Mapping[str, Figure] = {
+    "READY_GPU_NODES": lambda node: float(_has_gpus(node) and node.status == "Ready"),
+    "READY_GPUS": _ready_gpus,
+    "TOTAL_GPU_NODES": lambda node: float(_has_gpus(node)),
+    "TOTAL_GPUS": _total_gpus,
+    "IDLE_ALLOCATED_GPUS": lambda node: node.idle_allocated_gpus,
+    "FREE_GPUS": _free_gpus,
+    "ALLOCATED_GPUS": lambda node: node.allocated.gpus,
+    "TOTAL_CPU_CORES": lambda node: (
+        node.allocated.cpu_cores if node.is_partial else node.capacity.cpu_cores
+    ),
+    "USED_CPU_CORES": _not_measured,
+    "ALLOCATED_CPU_CORES": lambda node: node.allocated.cpu_cores,
+    "TOTAL_GPU_MEMORY_BYTES": _gpu_memory,
+    "USED_GPU_MEMORY_BYTES": _not_measured,
+    "TOTAL_CPU_MEMORY_BYTES": lambda node: (
+        node.allocated.cpu_memory_bytes if node.is_partial else node.capacity.cpu_memory_bytes
+    ),
+    "USED_CPU_MEMORY_BYTES": _not_measured,
+    "ALLOCATED_CPU_MEMORY_BYTES": lambda node: node.allocated.cpu_memory_bytes,
+    "FULLY_FREE_GPU_NODES": _is_fully_free,
+}
+_GROUPS: Mapping[str, Callable[[NodeResponse, Mapping[UUID, str]], tuple[str, str]]] = {
+    "ClusterId": lambda node, names: (str(node.cluster_uuid), names.get(node.cluster_uuid, "")),
+    "Nodepool": lambda node, _: (node.node_pool, node.node_pool),
+    "Node": lambda node, _: (str(node.id), node.name),
+}
+"""The value and the name of the group that a node is in."""
+
+
+async def get_node_telemetry(call: Call) -> Answer:
+    kind, keys = call.values["telemetryType"], tuple(dict.fromkeys(call.values["groupBy"]))
+    pool = call.values["nodepoolName"]
+    query = NodeQuery(
+        cluster_id=call.values["clusterId"],
+        predicates=() if pool is None else (Predicate("nodePool", "==", pool),),
+    )
+    nodes = (await node_list(call.db, call.access, query, call.now)).nodes
+    names = await cluster_names(call.db, call.access)
+    values = _values(nodes, FIGURES[kind], keys, names)
+    if call.media_type == CSV:
+        body = rows_as_csv(_table(kind, keys, values, call))
+        return Reply(body=body, media_type=CSV_TYPE, headers=ATTACHMENT)
+    return json_reply(TelemetryResponse(type=kind, timestamp=call.now, values=tuple(values)))
+
+
+def _values(
+    nodes: Sequence[NodeResponse], figure: Figure, keys: Sequence[str], names: Mapping[UUID, str]
+) -> list[TelemetryValue]:
+    """In the order of the groups' values; without groups one value, of no nodes 0."""
+    sums: dict[tuple[tuple[str, str], ...], list[float | None]] = {} if keys else {(): []}
+    for node in nodes:
+        groups = tuple(_GROUPS[key](node, names) for key in keys)
+        sums.setdefault(groups, []).append(figure(node))
+    values = []
+    for groups, figures in sorted(sums.items()):
+        known = [one for one in figures if one is not None]
+        if len(known) == len(figures):
+            told = tuple(
+                TelemetryGroup(key, value, name)
+                for key, (value, name) in zip(keys, groups, strict=True)
+            )
+            values.append(TelemetryValue(_text(sum(known)), told))
+    return values
+
+
+def _text(figure: float) -> str:
+    """A plain decimal, to a millionth, without trailing zeros."""
+    return f"{figure:.6f}".rstrip("0").rstrip(".")
+
+
+def _table(
+    kind: str, keys: Sequence[str], values: Sequence[TelemetryValue], call: Call
+) -> Iterator[Sequence[Cell]]:
+    yield ["type", "timestamp", *(f"{key}{end}" for key in keys for end in ("", "Name")), "value"]
+    for value in values:
+        cells = [cell for group in value.groups for cell in (group.value, group.name)]
+        yield [kind, call.now, *cells, Decimal(value.value)]
+
+
+HANDLERS = (get_node_telemetry,)

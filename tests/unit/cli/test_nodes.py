@@ -1,0 +1,92 @@
+"""`nodes`: the list, one node with its workloads, and the formats for programs."""
+
+import csv
+import io
+import json
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from tests.fixtures.command_line import CLUSTER_ID, FakeServer
+from tests.fixtures.records import START, node
+from watchbill.cluster_node import NodeCondition, NodeResources, NodeTaint
+from watchbill.responses.nodes import NodeResponse, NodeWorkload
+
+HOLDER = NodeWorkload(id=UUID(int=1), name="llama-sft", project_name="vision", pods=2, gpus=6.0)
+
+
+def answered(name: str = "node-1", **members: Any) -> dict[str, Any]:
+    """What the API answers for this node: six of its eight GPUs are allocated, two of them idle."""
+    told = {
+        "cluster_uuid": CLUSTER_ID,
+        "updated_at": START,
+        "allocated": NodeResources(gpus=6.0, cpu_cores=24.0, cpu_memory_bytes=2**38),
+        "idle_allocated_gpus": 2.0,
+        "workloads": (HOLDER,),
+        "workloads_total": 1,
+        "is_partial": False,
+    } | members
+    own = {key: value for key, value in told.items() if key in node().__struct_fields__}
+    made = node(name, **own)
+    response = NodeResponse(**(msgspec.structs.asdict(made) | told))
+    found: dict[str, Any] = json.loads(msgspec.json.encode(response))
+    return found
+
+
+DOWN = answered(
+    "node-2",
+    status="NotReady",
+    conditions=(
+        NodeCondition(
+            type="Ready", status="Unknown", reason="NodeStatusUnknown", message="Kubelet stopped."
+        ),
+    ),
+)
+
+
+async def test_the_list_by_hand() -> None:
+    cordoned = answered("node-3", is_cordoned=True)
+    plain = answered("node-4", gpu_info=None, capacity=NodeResources(gpus=0.0))
+    async with FakeServer(nodes=[answered(), DOWN, cordoned, plain]).running() as watchbill:
+        outcome = await watchbill("nodes")
+    assert [line.split() for line in outcome.out.splitlines()] == [
+        ["NODE", "STATUS", "POOL", "MODEL", "GPU", "ALLOC", "IDLE", "FREE"],
+        ["node-1", "Ready", "a100", "A100-SXM4-80GB", "8", "6", "2", "2"],
+        ["node-2", "NotReady", "a100", "A100-SXM4-80GB", "8", "6", "2", "0"],
+        ["node-3", "Ready,Cordoned", "a100", "A100-SXM4-80GB", "8", "6", "2", "0"],
+        ["node-4", "Ready", "a100", "-", "-", "-", "-", "-"],
+    ]
+    assert all(len(line) <= 80 for line in outcome.out.splitlines())
+
+
+async def test_a_node_that_is_not_ready_names_what_it_takes_with_it() -> None:
+    async with FakeServer(nodes=[answered(), DOWN]).running() as watchbill:
+        outcome = await watchbill("nodes", "node-2")
+        missing = await watchbill("nodes", "node-9")
+    lines = outcome.out.splitlines()
+    assert "GPUs:      8 A100-SXM4-80GB: 6 allocated, 2 of them idle, 0 free" in lines
+    assert "Ready is Unknown (NodeStatusUnknown): Kubelet stopped." in lines
+    start = lines.index("Not Ready, so 1 workload may be lost with it:")
+    assert lines[start + 2].split() == ["llama-sft", "vision", "2", "6"]
+    assert missing.code != 0
+    assert "There is no node node-9." in missing.err
+
+
+async def test_what_a_part_of_a_cluster_does_not_tell() -> None:
+    part = answered(is_partial=True, idle_allocated_gpus=None)
+    async with FakeServer(nodes=[part]).running() as watchbill:
+        row = (await watchbill("nodes", "--no-headers")).out.split()
+    assert row[-4:] == ["8", "6", "?", "?"]
+
+
+async def test_formats_for_programs() -> None:
+    tainted = answered(taints=(NodeTaint(key="=cmd", effect="NoSchedule"),))
+    async with FakeServer(nodes=[tainted]).running() as watchbill:
+        as_json = json.loads((await watchbill("nodes", "-o", "json")).out)
+        as_csv = (await watchbill("nodes", "-o", "csv")).out
+        wide = (await watchbill("nodes", "-o", "wide")).out.splitlines()
+    assert as_json["nodes"][0]["taints"] == [{"key": "=cmd", "effect": "NoSchedule"}]
+    (row,) = csv.DictReader(io.StringIO(as_csv))
+    assert (row["node"], row["allocatedGpus"], row["freeGpus"]) == ("node-1", "6.0", "2.0")
+    assert wide[1].split()[8:10] == ["24/96", "256"]
