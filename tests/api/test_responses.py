@@ -20,6 +20,7 @@ PROJECT = Path(__file__).parents[2]
 
 ANSWERS: dict[str, type[msgspec.Struct]] = {
     "get_workload_facets": workloads.Facets,
+    "get_workload_utilization": workloads.UtilizationList,
     "get_idle_workloads": workloads.IdleWorkloadList,
     "get_workload_phases": workloads.History,
     "list_workload_types": properties.WorkloadTypeList,

@@ -227,3 +227,47 @@ async def test_failed_in_24_hours_is_what_its_links_show(tab: Tab, site: Site) -
         await link.click()
         tabs = page.locator(".tabs [aria-selected=true]")
         await expect(tabs).to_have_text(re.compile(f"{part} {number}$", re.IGNORECASE))
+
+
+async def test_workloads_are_found_by_image_node_and_label(tab: Tab, site: Site) -> None:
+    """A link in a cell narrows to what shares the name; the form suggests the names that there are."""
+    await tab.log_in("/?columns=phase,image,node,gpuModel,label")
+    await tab.page.get_by_role("button", name="Add a filter").click()
+    form = tab.page.locator(".filter-form")
+    await form.locator("select").select_option("image")
+    await expect(form.locator("datalist option").first).to_have_attribute("value", re.compile("."))
+    await tab.page.keyboard.press("Escape")
+    cell = tab.page.locator(".row").first.get_by_role("link").nth(1)
+    image = await cell.get_attribute("title")
+    await cell.click()
+    await expect(tab.page.locator(".chip-words")).to_have_text([f"Image is {image}"])
+    await expect(tab.page.locator(".row .name").first).to_be_visible()
+
+
+async def test_a_pinned_column_stays_while_others_move(tab: Tab) -> None:
+    await tab.log_in(
+        "/?columns=phase,project,owner,gpu,image,namespace,category,framework,createdAt,memory"
+    )
+    await tab.page.get_by_role("button", name="Columns").click()
+    await tab.page.get_by_role("button", name="Pin GPU r/a").click()
+    await expect(tab.page).to_have_url(re.compile("pinned=gpu"))
+    await tab.page.keyboard.press("Escape")
+    head = tab.page.locator(".head-cell").nth(1)
+    await expect(head).to_contain_text("GPU r/a")
+    other = tab.page.get_by_role("columnheader", name="Phase")
+    before, moved = await head.bounding_box(), await other.bounding_box()
+    await tab.page.locator(".grid").evaluate("grid => grid.scrollTo({left: 150})")
+    await tab.page.wait_for_function("document.querySelector('.grid').scrollLeft === 150")
+    assert await head.bounding_box() == before
+    after = await other.bounding_box()
+    assert after is not None
+    assert moved is not None
+    assert after["x"] == moved["x"] - 150
+
+
+async def test_gpu_use_of_all_rows_is_one_request(tab: Tab) -> None:
+    asked: list[str] = []
+    tab.page.on("request", lambda request: asked.append(request.url))
+    await tab.log_in("/?columns=phase,gpu,gpuUse&filterBy=phase%3D%3DRunning")
+    await expect(tab.page.locator(".row").first.get_by_text("n/m")).to_be_visible()
+    assert len([url for url in asked if "/utilization?" in url]) == 1

@@ -13,7 +13,7 @@ from watchbill.metric_types import MEASURED_TYPES
 from watchbill.protocol import Batch, Delete, Measured, Reading, Scrape
 from watchbill.store.ingest.stream import batch_apply
 from watchbill.store.metrics import measured
-from watchbill.store.metrics.measured import Point, measured_list, measured_purge
+from watchbill.store.metrics.measured import Point, measured_list, measured_purge, utilization_list
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.deletion import workload_purge
 
@@ -65,6 +65,25 @@ async def test_figures_come_back_as_they_were(db: Database) -> None:
     assert found == Point(
         at, START, {("GPU_UTILIZATION", ""): 12.5, ("GPU_UTILIZATION", "GPU-1"): 25.0}
     )
+
+
+async def test_utilization_of_several_workloads_is_told_together(db: Database) -> None:
+    agent = await one_workload(db)
+    await agent.send(upsert(workload(2)), upsert(workload(3)), now=START)
+    first, second = START + timedelta(minutes=1), START + timedelta(minutes=6)
+    memory = Reading("GPU_MEMORY_USAGE_BYTES", 1e9, "")
+    for at, one, two in ((first, 10, 20), (second, 30, 40)):
+        await send(agent, scrape(at, memory, utilization(one), utilization(7, "GPU-1")), now=LATER)
+        await send(agent, scrape(at, utilization(two), id_=UUID(int=2)), now=LATER)
+    await send(agent, scrape(second, memory, id_=UUID(int=3)), now=LATER)
+    instants = [START + timedelta(minutes=minute) for minute in (1, 2, 4, 7)]
+    told = await utilization_list(
+        db, 1, [UUID(int=n) for n in (1, 2, 3)], instants=instants, window=timedelta(minutes=2)
+    )
+    assert told == {UUID(int=1): [10, 10, None, 30], UUID(int=2): [20, 20, None, 40]}
+    assert not await utilization_list(
+        db, 2, [ONE], instants=instants, window=timedelta(minutes=2)
+    ), "another tenant's"
 
 
 async def test_each_step_tells_its_first_and_its_last(db: Database) -> None:

@@ -120,6 +120,7 @@ describe("views", () => {
       isDescending: false,
       columns: ["phase", "gpu"],
       widths: { name: 400, gpu: 60 },
+      pinned: ["phase"],
       isCompact: true,
       openId: "00000000-0000-0000-0000-000000000001",
     };

@@ -5,8 +5,9 @@ before the window, or with its first value inside; counts of different lives of 
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from watchbill.metric_types import HISTOGRAMS, METRICS, MetricForm, devices_reported, is_bound
 from watchbill.metrics.figures import QUANTILES, bound, bound_text, decimal_text, quantile
@@ -20,10 +21,11 @@ from watchbill.metrics.source import (
     MetricsQuery,
     Outcome,
     Reason,
+    Utilization,
     WorkloadContext,
 )
 from watchbill.query import Scope
-from watchbill.store.metrics.measured import Point, measured_list
+from watchbill.store.metrics.measured import Point, measured_list, utilization_list
 from watchbill.store.postgres.database import Database
 
 LABEL = "gpu"
@@ -64,6 +66,14 @@ class EmbeddedSamples:
             )
         view = _View(points, query, about)
         return [outcome for name in types for outcome in _outcomes(name, view, about)]
+
+    async def utilization(
+        self, tenant_id: int, ids: Collection[UUID], query: MetricsQuery, now: datetime
+    ) -> dict[UUID, Utilization] | None:
+        figures = await utilization_list(
+            self._db, tenant_id, ids, instants=query.instants(), window=LEAST_WINDOW
+        )
+        return {workload_id: tuple(values) for workload_id, values in figures.items()}
 
 
 class _View:

@@ -8,12 +8,13 @@ What does not answer as it should is a failure of that type alone.
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import msgspec
@@ -22,7 +23,14 @@ from cachetools import TLRUCache
 
 from watchbill.metric_types import METRICS, MetricForm, devices_reported
 from watchbill.metrics.figures import QUANTILES, bound_text, decimal_text, quantile
-from watchbill.metrics.queries import TYPE_QUERIES, Labels, Matcher, QueryTarget, existence
+from watchbill.metrics.queries import (
+    TYPE_QUERIES,
+    Labels,
+    Matcher,
+    QueryTarget,
+    existence,
+    utilization_by_workload,
+)
 from watchbill.metrics.source import (
     BucketCounts,
     FailedType,
@@ -32,6 +40,7 @@ from watchbill.metrics.source import (
     MetricsQuery,
     Outcome,
     Reason,
+    Utilization,
     WorkloadContext,
 )
 from watchbill.query import Scope
@@ -294,6 +303,24 @@ class PrometheusSamples:
             for name in types
             for outcome in self._outcomes(name, answers[METRICS[name].series or name], alive)
         ]
+
+    async def utilization(
+        self, tenant_id: int, ids: Collection[UUID], query: MetricsQuery, now: datetime
+    ) -> dict[UUID, Utilization] | None:
+        until = asyncio.get_running_loop().time() + _seconds_left(now)
+        expression = utilization_by_workload(sorted(map(str, ids)), self._labels, self._extra)
+        try:
+            async with asyncio.timeout_at(until):
+                answer = await self._range(expression, query)
+        except (TimeoutError, QueryFailed):
+            return None
+        instants = query.instants()
+        by_id = {dict(labels).get("workload_id", ""): values for labels, values in answer.items()}
+        return {
+            workload_id: tuple(by_id[str(workload_id)].get(at) for at in instants)
+            for workload_id in ids
+            if str(workload_id) in by_id
+        }
 
     async def _one(
         self, name: str, target: QueryTarget, query: MetricsQuery, until: float

@@ -146,12 +146,33 @@ def _with_each(target: QueryTarget, whole: str, each: str, shares: str) -> str:
 
 
 def _utilization(target: QueryTarget) -> str:
+    shares = _shares(target)
+    each = f"({_device_utilization(target)} and on ({target.device}) {shares})"
+    return _with_each(target, f"avg({each})", each, shares)
+
+
+def utilization_by_workload(
+    ids: Iterable[str], labels: Labels, extra: tuple[Matcher, ...] = ()
+) -> str:
+    """The mean utilization of each workload's devices, by `workload_id`. The ids are UUIDs."""
+    target = QueryTarget(
+        workload_id="", namespace="", window=timedelta(), labels=labels, extra=extra
+    )
+    own = Matcher("workload_id", "|".join(ids), "=~")
+    shares = _renamed(
+        f"max by (workload_id, UUID, GPU_I_ID) ({target.everywhere(SHARES, own)})",
+        UUID=labels.uuid,
+        GPU_I_ID=labels.instance,
+    )
+    each = _device_utilization(target)
+    return f"avg by (workload_id) (0 * {shares} + on ({target.device}) group_left () {each})"
+
+
+def _device_utilization(target: QueryTarget) -> str:
     whole = Matcher(target.labels.instance, "")
     reported = _device(target, "DCGM_FI_DEV_GPU_UTIL", more=(whole,))
     active = _device(target, "DCGM_FI_PROF_GR_ENGINE_ACTIVE", "100 * ")
-    shares = _shares(target)
-    each = f"(clamp_max({reported} or {active}, 100) and on ({target.device}) {shares})"
-    return _with_each(target, f"avg({each})", each, shares)
+    return f"clamp_max({reported} or {active}, 100)"
 
 
 def _gpu_memory(target: QueryTarget) -> str:

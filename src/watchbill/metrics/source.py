@@ -1,5 +1,6 @@
 """What is asked of a source of metrics and what it answers. One interface, whatever stands behind it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -88,6 +89,9 @@ class FailedType:
     reason: Reason
 
 
+Utilization = tuple[float | None, ...]
+"""Percent at each instant of a query; None = not known."""
+
 Outcome = Measurement | Histogram | FailedType
 
 
@@ -118,6 +122,12 @@ class Samples(Protocol):
     ) -> list[Outcome]:
         """Outcomes in the order of the types; never raises for a source that does not answer."""
 
+    async def utilization(
+        self, tenant_id: int, ids: Collection[UUID], query: MetricsQuery, now: datetime
+    ) -> dict[UUID, Utilization] | None:
+        """The mean GPU utilization of workloads that are in scope, in one question; those that nothing was
+        measured of are left out. None = the source does not answer."""
+
 
 class MetricsSource(Protocol):
     """Anything that knows metrics of workloads."""
@@ -126,5 +136,10 @@ class MetricsSource(Protocol):
         self, scope: Scope, workload_id: UUID, query: MetricsQuery, now: datetime
     ) -> list[Outcome] | None:
         """Outcomes in the order of the types; None = the workload is not there or not in scope."""
+
+    async def utilization(
+        self, scope: Scope, ids: Collection[UUID], query: MetricsQuery, now: datetime
+    ) -> dict[UUID, Utilization | None]:
+        """Of the workloads in scope; None where their store does not answer."""
 
     async def close(self) -> None: ...

@@ -3,7 +3,7 @@
 Every series ends with the workload's pods, whatever a store of samples still remembers.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -11,10 +11,16 @@ from watchbill.metric_types import METRICS
 from watchbill.metrics.embedded import EmbeddedSamples
 from watchbill.metrics.figures import steps, usage_measurement
 from watchbill.metrics.prometheus import PrometheusSamples, StoreConnection
-from watchbill.metrics.source import MetricsQuery, Outcome, Samples, WorkloadContext
+from watchbill.metrics.source import (
+    MetricsQuery,
+    Outcome,
+    Samples,
+    Utilization,
+    WorkloadContext,
+)
 from watchbill.query import Scope
 from watchbill.settings.prometheus import PrometheusSettings
-from watchbill.store.metrics.measured import observed_cluster_get
+from watchbill.store.metrics.measured import cluster_names, observed_cluster_get
 from watchbill.store.metrics.workload_usage import usage_list
 from watchbill.store.postgres.database import Database
 
@@ -37,6 +43,20 @@ class WorkloadMetrics:
         """Let go of what the stores hold open."""
         if self._close is not None:
             await self._close()
+
+    async def utilization(
+        self, scope: Scope, ids: Collection[UUID], query: MetricsQuery, now: datetime
+    ) -> dict[UUID, Utilization | None]:
+        """Of the workloads in scope, one question to each store. None = their store does not answer."""
+        by_store: dict[Samples, list[UUID]] = {}
+        for workload_id, name in (await cluster_names(self._db, scope, ids, now)).items():
+            by_store.setdefault(self._samples_of(name), []).append(workload_id)
+        nothing = (None,) * query.number_of_samples
+        measured: dict[UUID, Utilization | None] = {}
+        for store, own in by_store.items():
+            told = await store.utilization(scope.tenant_id, own, query, now)
+            measured |= {each: None if told is None else told.get(each, nothing) for each in own}
+        return measured
 
     async def measure(
         self, scope: Scope, workload_id: UUID, query: MetricsQuery, now: datetime

@@ -33,6 +33,26 @@ class Facets(Wire, frozen=True, kw_only=True):
     facets: tuple[Facet, ...]
 
 
+class UtilizationSeries(Wire, frozen=True, kw_only=True):
+    """The mean utilization of a workload's GPUs in percent, at each instant; null where it is not known."""
+
+    id: UUID
+    values: Annotated[
+        tuple[Amount | None, ...] | None,
+        msgspec.Meta(
+            description="Null as a whole while the cluster's metrics store does not answer."
+        ),
+    ]
+
+
+class UtilizationList(Wire, frozen=True, kw_only=True):
+    """Those of the workloads that the caller may read, in the order asked for."""
+
+    start: Annotated[Instant, msgspec.Meta(description="The first instant.")]
+    step_seconds: PositiveCount
+    workloads: tuple[UtilizationSeries, ...]
+
+
 class IdleOwner(Wire, frozen=True, kw_only=True):
     """The idle GPUs of one owner's workloads."""
 
@@ -115,6 +135,7 @@ class StreamReason(Wire, frozen=True, kw_only=True):
 ROOTS: tuple[type[msgspec.Struct], ...] = (
     Facets,
     IdleWorkloadList,
+    UtilizationList,
     History,
     AdditionalFields,
     PodsResponse,

@@ -11,7 +11,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from watchbill.metric_types import devices_reported
-from watchbill.metrics.queries import TYPE_QUERIES, Labels, Matcher, QueryTarget, existence, literal
+from watchbill.metrics.queries import (
+    TYPE_QUERIES,
+    Labels,
+    Matcher,
+    QueryTarget,
+    existence,
+    literal,
+    utilization_by_workload,
+)
 
 PLAIN = {"workload_id": "W", "namespace": "N", "cluster": "C"}
 HOSTILE = [
@@ -106,6 +114,20 @@ def test_every_selector_carries_the_extra_matchers(name: str) -> None:
     for node in nodes(tree):
         if type(node).__name__ == "VectorSelector":
             assert ("cluster", 'a"b') in [(one.name, one.value) for one in node.matchers.matchers]
+
+
+def test_utilization_by_workload_asks_for_exactly_the_ids() -> None:
+    ids = ["00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"]
+    query = utilization_by_workload(ids, ODD, (Matcher("cluster", "C"),))
+    selectors = [
+        node
+        for node in nodes(promql_parser.parse(query))
+        if type(node).__name__ == "VectorSelector"
+    ]
+    asked_for = [(one.name, one.value) for each in selectors for one in each.matchers.matchers]
+    assert ("workload_id", "|".join(ids)) in asked_for
+    assert asked_for.count(("cluster", "C")) == len(selectors) == 3
+    assert "on (gpu_uuid, gi) group_left ()" in query
 
 
 @pytest.mark.parametrize(("samples", "devices"), [(20, 512), (240, 416), (1000, 100)])

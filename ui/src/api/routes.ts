@@ -17,6 +17,8 @@ import type {
   Pod,
   TelemetryValue,
   UsageReport,
+  Utilization,
+  UtilizationList,
   Workload,
 } from "./shapes";
 
@@ -66,6 +68,11 @@ export function getFacets(
   const query = filterQuery(view);
   query.set("fields", fields.join(","));
   return getJson<Facets>(`${WORKLOADS}/facets?${query}`, signal);
+}
+
+export async function getUtilization(ids: readonly string[], signal?: AbortSignal): Promise<ReadonlyMap<string, Utilization>> {
+  const { body } = await getJson<UtilizationList>(`${WORKLOADS}/utilization?ids=${ids.join(",")}`, signal);
+  return new Map(body.workloads.map((series) => [series.id, series]));
 }
 
 export function exportUrl(view: View, format: "csv" | "ndjson"): string {

@@ -19,12 +19,14 @@ interface SparkProps {
   /** Points further apart than this have a gap between them. */
   readonly stepMs: number;
   readonly label: string;
+  /** The value at the top; the largest one where it is left out. */
+  readonly most?: number;
 }
 
-export function Spark({ points, stepMs, label }: SparkProps) {
+export function Spark({ points, stepMs, label, most: top }: SparkProps) {
   const known = points.filter(({ value }) => value !== null);
   if (known.length < 2) return <span class="spark is-empty">no history yet</span>;
-  const most = Math.max(...known.map(({ value }) => value!)) || 1;
+  const most = top ?? (Math.max(...known.map(({ value }) => value!)) || 1);
   const first = points[0]!.at;
   const span = points[points.length - 1]!.at - first || 1;
   const x = (at: number): string => (EDGE + ((WIDTH - 2 * EDGE) * (at - first)) / span).toFixed(1);

@@ -19,6 +19,8 @@ export interface View {
   /** Visible columns in order; undefined = the default columns. */
   readonly columns: readonly string[] | undefined;
   readonly widths: Widths;
+  /** Columns that stay beside the name while the others move, in their order. */
+  readonly pinned: readonly string[];
   readonly isCompact: boolean;
   /** The workload whose panel is open. */
   readonly openId: string | undefined;
@@ -34,6 +36,7 @@ export const DEFAULT_VIEW: View = {
   isDescending: true,
   columns: undefined,
   widths: {},
+  pinned: [],
   isCompact: false,
   openId: undefined,
 };
@@ -44,7 +47,7 @@ function defaultSort(isDeleted: boolean): string {
 
 export function readView(query: URLSearchParams): View {
   const isDeleted = query.get("deleted") === "true";
-  const columns = query.get("columns");
+  const columns = names(query.get("columns"));
   const filters = query.getAll("filterBy").map(parseFilter);
   return {
     filters: filters.filter((filter): filter is Filter => !isInvalid(filter)),
@@ -54,11 +57,16 @@ export function readView(query: URLSearchParams): View {
     isAll: query.get("all") === "true",
     sortBy: query.get("sortBy") ?? defaultSort(isDeleted),
     isDescending: query.has("sortBy") ? query.get("sortOrder") === "desc" : true,
-    columns: columns === null ? undefined : columns.split(",").filter((name) => name !== ""),
+    columns,
     widths: readWidths(query.get("widths")),
+    pinned: names(query.get("pinned")) ?? [],
     isCompact: query.get("density") === "compact",
     openId: query.get("open") ?? undefined,
   };
+}
+
+function names(text: string | null): readonly string[] | undefined {
+  return text === null ? undefined : text.split(",").filter((name) => name !== "");
 }
 
 function readWidths(text: string | null): Widths {
@@ -81,6 +89,7 @@ export function viewUrl(view: View): string {
   if (view.columns !== undefined) query.set("columns", view.columns.join(","));
   const widths = Object.entries(view.widths);
   if (widths.length > 0) query.set("widths", widths.map(([id, width]) => `${id}:${width}`).join(","));
+  if (view.pinned.length > 0) query.set("pinned", view.pinned.join(","));
   if (view.isCompact) query.set("density", "compact");
   if (view.openId !== undefined) query.set("open", view.openId);
   const text = query.toString();

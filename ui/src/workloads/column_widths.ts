@@ -18,12 +18,27 @@ export function clampWidth(id: string, width: number): number {
   return Math.round(Math.min(MAX_WIDTH, Math.max(id === NAME_COLUMN ? MIN_NAME_WIDTH : MIN_WIDTH, width)));
 }
 
+function widthOf(id: string, widths: Widths): number {
+  return clampWidth(id, widths[id] ?? DEFAULT_WIDTHS[id] ?? MIN_WIDTH);
+}
+
 /** The value of `grid-template-columns`; the name takes what is left over. */
 export function gridTemplate(ids: readonly string[], widths: Widths): string {
-  const width = (id: string): number => clampWidth(id, widths[id] ?? DEFAULT_WIDTHS[id] ?? MIN_WIDTH);
   return [NAME_COLUMN, ...ids]
-    .map((id) => (id === NAME_COLUMN ? `minmax(${width(id)}px, 1fr)` : `${width(id)}px`))
+    .map((id) => (id === NAME_COLUMN ? `minmax(${widthOf(id, widths)}px, 1fr)` : `${widthOf(id, widths)}px`))
     .join(" ");
+}
+
+/** How far from the left each pinned column stays. While columns are moved under them, the name has its least width. */
+export function pinnedOffsets(pinned: readonly string[], widths: Widths): ReadonlyMap<string, number> {
+  let left = widthOf(NAME_COLUMN, widths);
+  return new Map(
+    pinned.map((id) => {
+      const offset = left;
+      left += widthOf(id, widths);
+      return [id, offset];
+    }),
+  );
 }
 
 /** The current widths, and a handler that starts to resize a column; `onDone` receives the widths when it ends. */

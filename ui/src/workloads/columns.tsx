@@ -10,6 +10,7 @@ import { Age, Instant } from "../components/instant";
 import { PhaseBadge } from "../components/phase";
 import { ownerName } from "../components/owner";
 import { FilterLink } from "./filter_link";
+import { GpuUseCell } from "./gpu_use";
 
 export interface ColumnSpec {
   readonly id: string;
@@ -191,6 +192,13 @@ export const COLUMNS: readonly ColumnSpec[] = [
     field: "idleAllocatedGpus",
     flashOn: (w) => String(w.idleAllocatedGpus),
     show: idle,
+  },
+  {
+    id: "gpuUse",
+    label: "GPU use",
+    title: "GPU utilization, the last 3 hours and now",
+    width: 132,
+    show: (w) => <GpuUseCell workload={w} />,
   },
   {
     id: "created",

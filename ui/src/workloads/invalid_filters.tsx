@@ -15,15 +15,19 @@ const COLUMN_IDS: readonly string[] = COLUMNS.map(({ id }) => id);
 
 /** Columns of the URL that there are not. */
 export function unknownColumns(view: View): readonly string[] {
-  return (view.columns ?? []).filter((id) => !COLUMN_IDS.includes(id));
+  return [...new Set([...(view.columns ?? []), ...view.pinned])].filter((id) => !COLUMN_IDS.includes(id));
 }
 
 export function UnknownColumns({ view, onView }: InvalidFiltersProps) {
   const unknown = unknownColumns(view);
-  const replaced = (id: string, names: readonly string[]): View => ({
-    ...view,
-    columns: (view.columns ?? []).flatMap((name) => (name === id ? names : [name])),
-  });
+  const replaced = (id: string, names: readonly string[]): View => {
+    const replace = (list: readonly string[]): string[] => list.flatMap((name) => (name === id ? names : [name]));
+    return {
+      ...view,
+      columns: view.columns === undefined ? undefined : replace(view.columns),
+      pinned: replace(view.pinned),
+    };
+  };
   return (
     <EmptyState title={unknown.length === 1 ? "A column does not exist" : "Some columns do not exist"}>
       {unknown.map((id) => {

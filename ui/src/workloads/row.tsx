@@ -18,6 +18,8 @@ interface RowProps {
   readonly index: number;
   /** On a narrow screen, only those that were chosen: the default ones are in its two lines. */
   readonly columns: readonly ColumnSpec[];
+  /** How far from the left those columns stay that are pinned. */
+  readonly pinned: ReadonlyMap<string, number>;
   readonly isSelected: boolean;
   readonly isOpen: boolean;
   readonly isRemoved: boolean;
@@ -70,7 +72,7 @@ function hasSelection(): boolean {
   return selection !== null && !selection.isCollapsed;
 }
 
-function Cells({ workload, columns }: RowProps) {
+function Cells({ workload, columns, pinned }: RowProps) {
   const clusters = useClusters();
   return (
     <>
@@ -79,7 +81,12 @@ function Cells({ workload, columns }: RowProps) {
         <Message workload={workload} />
       </div>
       {columns.map((column) => (
-        <div role="gridcell" key={column.id} class={column.isNumber ? "cell is-number" : "cell"}>
+        <div
+          role="gridcell"
+          key={column.id}
+          class={`cell${column.isNumber ? " is-number" : ""}${pinned.has(column.id) ? " is-pinned" : ""}`}
+          style={pinned.has(column.id) ? { left: `${pinned.get(column.id)}px` } : undefined}
+        >
           <Flash of={workload.id} on={column.flashOn?.(workload)}>
             {column.show(workload, clusters)}
           </Flash>

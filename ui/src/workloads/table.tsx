@@ -5,8 +5,9 @@ import type { Workload } from "../api/shapes";
 import { useVisibleRows } from "../hooks/visible_rows";
 import { fieldNamed } from "../model/fields";
 import type { View, Widths } from "../model/view";
-import { gridTemplate, NAME_COLUMN, useColumnWidths } from "./column_widths";
+import { gridTemplate, NAME_COLUMN, pinnedOffsets, useColumnWidths } from "./column_widths";
 import { COLUMNS, type ColumnSpec } from "./columns";
+import { GPU_USE, GpuUseProvider } from "./gpu_use";
 import { Row, rowId } from "./row";
 import type { LiveRows } from "./live_rows";
 
@@ -32,7 +33,10 @@ export function Table(props: TableProps) {
   const [widths, startResize] = useColumnWidths(view.widths, props.onWidths);
   const scroller = useRef<HTMLDivElement>(null);
   const total = rows.total ?? 0;
-  const columns = visible.map((id) => SPEC_BY_ID.get(id)).filter((spec) => spec !== undefined);
+  const pinned = isNarrow ? [] : visible.filter((id) => view.pinned.includes(id));
+  const ordered = [...pinned, ...visible.filter((id) => !pinned.includes(id))];
+  const columns = ordered.map((id) => SPEC_BY_ID.get(id)).filter((spec) => spec !== undefined);
+  const offsets = pinnedOffsets(pinned, widths);
   const chosen = view.columns === undefined ? [] : columns.filter(({ id }) => id !== "phase");
   const rowHeight = isNarrow ? narrowRowHeight(chosen.length) : view.isCompact ? 26 : 32;
   const headHeight = isNarrow ? 0 : HEAD_HEIGHT;
@@ -61,7 +65,9 @@ export function Table(props: TableProps) {
     (_, offset) => shown.first + offset,
   );
 
+  const isUseShown = (isNarrow ? chosen : columns).some(({ id }) => id === GPU_USE);
   return (
+    <GpuUseProvider rows={rows} first={shown.first} last={shown.last} isOn={isUseShown}>
     <div
       class={`grid${isNarrow ? " is-narrow" : ""}${view.isCompact ? " is-compact" : ""}`}
       role="grid"
@@ -86,6 +92,7 @@ export function Table(props: TableProps) {
               onSort={props.onSort}
               onFilter={props.onFilter}
               onResize={(event) => startResize(spec?.id ?? NAME_COLUMN, event)}
+              pinnedAt={spec === undefined ? undefined : offsets.get(spec.id)}
             />
           ))}
         </div>
@@ -102,6 +109,7 @@ export function Table(props: TableProps) {
                 workload={workload}
                 index={index}
                 columns={isNarrow ? chosen : columns}
+                pinned={offsets}
                 isSelected={index === selected}
                 isOpen={workload.id === view.openId}
                 isRemoved={rows.isRemoved(workload.id)}
@@ -113,6 +121,7 @@ export function Table(props: TableProps) {
         </div>
       </div>
     </div>
+    </GpuUseProvider>
   );
 }
 
@@ -128,16 +137,18 @@ interface HeadCellProps {
   readonly onSort: (field: string) => void;
   readonly onFilter: (field: string) => void;
   readonly onResize: (event: PointerEvent) => void;
+  readonly pinnedAt: number | undefined;
 }
 
-function HeadCell({ spec, view, onSort, onFilter, onResize }: HeadCellProps) {
+function HeadCell({ spec, view, onSort, onFilter, onResize, pinnedAt }: HeadCellProps) {
   const { field, label } = spec ?? NAME_HEAD;
   const isSorted = field !== undefined && view.sortBy === field;
   const direction = view.isDescending ? "descending" : "ascending";
   return (
     <div
       role="columnheader"
-      class={spec?.isNumber ? "head-cell is-number" : "head-cell"}
+      class={`head-cell${spec?.isNumber ? " is-number" : ""}${pinnedAt === undefined ? "" : " is-pinned"}`}
+      style={pinnedAt === undefined ? undefined : { left: `${pinnedAt}px` }}
       aria-sort={isSorted ? direction : field === undefined ? undefined : "none"}
       title={spec?.title}
     >

@@ -104,20 +104,42 @@ function ColumnChooser({ view, onView }: { readonly view: View; readonly onView:
     );
     onView({ ...view, columns: next.join() === defaults.join() ? undefined : next });
   };
+  const pin = (id: string): void => {
+    const isPinned = view.pinned.includes(id);
+    onView({ ...view, pinned: isPinned ? view.pinned.filter((other) => other !== id) : [...view.pinned, id] });
+  };
   return (
     <div class="chooser">
       {COLUMNS.map((column, index) => (
-        <label key={column.id} class="check">
-          <input
-            type="checkbox"
-            checked={visible.includes(column.id)}
-            data-autofocus={index === 0 ? true : undefined}
-            onChange={() => toggle(column.id)}
-          />
-          {column.label}
-        </label>
+        <span key={column.id} class="choice">
+          <label class="check">
+            <input
+              type="checkbox"
+              checked={visible.includes(column.id)}
+              data-autofocus={index === 0 ? true : undefined}
+              onChange={() => toggle(column.id)}
+            />
+            {column.label}
+          </label>
+          {visible.includes(column.id) && (
+            <button
+              type="button"
+              class="pin wide-only"
+              aria-pressed={view.pinned.includes(column.id)}
+              aria-label={`Pin ${column.label}`}
+              title="Pinned columns stay beside the name"
+              onClick={() => pin(column.id)}
+            >
+              pin
+            </button>
+          )}
+        </span>
       ))}
-      <button type="button" class="button is-quiet" onClick={() => onView({ ...view, columns: undefined, widths: {} })}>
+      <button
+        type="button"
+        class="button is-quiet"
+        onClick={() => onView({ ...view, columns: undefined, widths: {}, pinned: [] })}
+      >
         default columns
       </button>
     </div>

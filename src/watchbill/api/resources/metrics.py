@@ -9,7 +9,15 @@ from watchbill.api.http.call import Call
 from watchbill.api.http.reply import CSV, Answer, Reply, json_reply
 from watchbill.api.resources.workloads import workload_not_found
 from watchbill.errors import Invalid, Unavailable
-from watchbill.metrics.source import FailedType, Histogram, Measurement, MetricsQuery, Outcome
+from watchbill.metric_types import MetricType
+from watchbill.metrics.source import (
+    FailedType,
+    Histogram,
+    Measurement,
+    MetricsQuery,
+    Outcome,
+    Utilization,
+)
 from watchbill.responses.contract import (
     HistogramSample,
     HistogramSeries,
@@ -17,10 +25,13 @@ from watchbill.responses.contract import (
     MetricSeries,
     MetricsResponse,
 )
+from watchbill.responses.workloads import UtilizationList, UtilizationSeries
 from watchbill.tabular import Cell, instant, rows_as_csv
 
 MAX_RANGE = timedelta(days=90)
 RETRY_AFTER_SECONDS = 5
+UTILIZATION_RANGE = timedelta(hours=3)
+UTILIZATION_SAMPLES = 36
 CSV_TYPE = "text/csv; charset=utf-8; header=present"
 ATTACHMENT = ((b"content-disposition", b'attachment; filename="metrics.csv"'),)
 
@@ -46,6 +57,34 @@ async def get_workload_metrics(call: Call) -> Answer:
         ),
     )
     return json_reply(answer, status=207 if failed else 200)
+
+
+async def get_workload_utilization(call: Call) -> Answer:
+    query = MetricsQuery(
+        types=(MetricType.GPU_UTILIZATION,),
+        start=call.now - UTILIZATION_RANGE,
+        end=call.now,
+        number_of_samples=UTILIZATION_SAMPLES,
+    )
+    ids = call.values["ids"]
+    measured = await call.services.metrics.utilization(call.access, ids, query, call.now)
+    return json_reply(
+        UtilizationList(
+            start=query.instants()[0],
+            step_seconds=int(query.step.total_seconds()),
+            workloads=tuple(
+                UtilizationSeries(id=workload_id, values=_rounded(measured[workload_id]))
+                for workload_id in ids
+                if workload_id in measured
+            ),
+        )
+    )
+
+
+def _rounded(figures: Utilization | None) -> Utilization | None:
+    if figures is None:
+        return None
+    return tuple(None if figure is None else round(figure, 1) for figure in figures)
 
 
 def metrics_query(values: Mapping[str, Any]) -> MetricsQuery:
@@ -117,4 +156,4 @@ def _table(outcomes: Sequence[Outcome]) -> Iterator[Sequence[Cell]]:
                     yield [outcome.type, f"le={bound}", spread.at, Decimal(count)]
 
 
-HANDLERS = (get_workload_metrics,)
+HANDLERS = (get_workload_metrics, get_workload_utilization)

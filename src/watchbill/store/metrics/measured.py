@@ -19,11 +19,14 @@ from watchbill.metric_types import (
     HISTOGRAMS,
     MAX_DEVICES,
     MEASURED_TYPES,
+    MetricType,
     is_bound,
 )
 from watchbill.protocol import KindState, Measured, Scrape
+from watchbill.query import Scope
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.postgres.errors import CheckViolation
+from watchbill.store.workloads.select import Statement, in_scope
 
 MAX_SERIES = 4 * MAX_DEVICES
 """Series of one workload; further ones are left out."""
@@ -260,6 +263,21 @@ class ObservedCluster:
     observed: dict[str, str]
 
 
+async def cluster_names(
+    db: Database, scope: Scope, ids: Collection[UUID], now: datetime
+) -> dict[UUID, str]:
+    """The names of their clusters, of those workloads that are in scope."""
+    statement = Statement(now, needs_cluster=True)
+    in_scope(statement, scope)
+    statement.conditions.append(f"w.id = ANY({statement.bind(list(ids), '::uuid[]')})")
+    async with db.acquire(scope.tenant_id) as connection:
+        rows = await connection.fetch(
+            f"SELECT w.id, c.name FROM {statement.source} WHERE {statement.where}",
+            *statement.parameters,
+        )
+    return {row["id"]: row["name"] for row in rows}
+
+
 async def observed_cluster_get(db: Database, tenant_id: int, workload_id: UUID) -> ObservedCluster:
     """Of a workload that is known to be in scope."""
     async with db.acquire(tenant_id) as connection:
@@ -322,6 +340,45 @@ async def measured_list(
             await layouts.load(connection, tenant_id, dict.fromkeys(row["layout"] for row in rows))
             points += filter(None, map(layouts.point, rows))
     return points[::-1]
+
+
+_UTILIZATION = (
+    "SELECT w.id, i.number, f.figure FROM unnest($2::uuid[]) AS w(id) "
+    "CROSS JOIN unnest($3::timestamptz[]) WITH ORDINALITY AS i(at, number) CROSS JOIN LATERAL ("
+    'SELECT s.layout, s."values" FROM measured_sample s WHERE s.tenant_id = $1 '
+    "AND s.workload_id = w.id AND s.at <= i.at AND s.at > i.at - $4::interval "
+    "ORDER BY s.at DESC LIMIT 1) AS p JOIN measured_layout l "
+    "ON l.tenant_id = $1 AND l.id = p.layout CROSS JOIN LATERAL "
+    '(SELECT p."values"[array_position(l.series, $5)] AS figure) AS f '
+    'WHERE cardinality(l.series) = cardinality(p."values")'
+)
+
+
+async def utilization_list(
+    db: Database,
+    tenant_id: int,
+    ids: Collection[UUID],
+    *,
+    instants: Sequence[datetime],
+    window: timedelta,
+) -> dict[UUID, list[float | None]]:
+    """Percent of each workload's GPUs as a whole at each instant: the last figure within the window before
+    it, None where there is none. Of workloads that are known to be in scope."""
+    async with db.acquire(tenant_id) as connection:
+        rows = await connection.fetch(
+            _UTILIZATION,
+            tenant_id,
+            list(ids),
+            list(instants),
+            window,
+            f"{MetricType.GPU_UTILIZATION}{SEPARATOR}",
+        )
+    figures: dict[UUID, list[float | None]] = {}
+    for row in rows:
+        if row["figure"] is not None:
+            values = figures.setdefault(row["id"], [None] * len(instants))
+            values[row["number"] - 1] = row["figure"]
+    return figures
 
 
 def _step_bounds(
