@@ -224,6 +224,28 @@ def test_volcano_s_words() -> None:
             " – request less, or raise the quota.",
         ),
         (
+            "couldn't assign flavors to pod set main: insufficient quota for nvidia.com/gpu in"
+            " flavor a100, request > maximum capacity (8 > 4)",
+            "Queue team-q never has that many GPUs in flavor a100 – 8 requested, at most 4 available"
+            " – request less, or raise the quota.",
+        ),
+        # In one flavor it will never fit, in the other it may.
+        (
+            "couldn't assign flavors to pod set main: insufficient quota for nvidia.com/gpu in"
+            " flavor a100, request > maximum capacity (8 > 4), insufficient unused quota for"
+            " nvidia.com/gpu in flavor h100, 2 more needed",
+            "Queue team-q has too little quota of GPUs in flavor h100 – 8 requested, 2 more needed"
+            " – wait, request less, or raise the quota.",
+        ),
+        # One set of pods has to wait, the other never fits.
+        (
+            "couldn't assign flavors to pod set master: insufficient unused quota for nvidia.com/gpu"
+            " in flavor h100, 8 more needed; couldn't assign flavors to pod set worker:"
+            " insufficient quota for nvidia.com/gpu in flavor a100, request > maximum capacity (16 > 8)",
+            "Queue team-q never has that many GPUs in flavor a100 – 8 requested, at most 8 available"
+            " – request less, or raise the quota.",
+        ),
+        (
             "insufficient unused quota for memory in flavor cpu, 1536Mi more needed",
             "Queue team-q has too little quota of memory in flavor cpu – 1.5 GiB more needed"
             " – wait, request less, or raise the quota.",

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.queues import is_waiting
@@ -28,7 +28,9 @@ _QUOTA = re.compile(
     r"insufficient (?:unused )?quota(?: in cohort)? for (\S{1,200}) in flavor (\S{1,200}?),?"
     r"(?: (\S{1,40}) more needed)?(?=[,;.\s]|$)"
 )
-_MOST = re.compile(r"> maximum capacity \(([0-9A-Za-z.]{1,40})\)")
+_MOST = re.compile(r"> maximum capacity \((?:[0-9A-Za-z.]{1,40} > )?([0-9A-Za-z.]{1,40})\)")
+"""Kueue names the request beside the capacity up to its version 0.10, and before it since."""
+_POD_SET = re.compile(r"couldn't assign flavors to pod set")
 
 
 def kueue_reasons(view: WorkloadView) -> Iterator[PendingReason]:
@@ -83,9 +85,9 @@ def _user_message(
     workload: Object, message: str, reason: str, settings: DeriveSettings, *, is_evicted: bool
 ) -> str:
     queue = text(at(workload, "spec", "queueName"))
-    quota = _QUOTA.search(message)
-    if quota:
-        return _short_of_quota(workload, queue, message, quota, settings)
+    quota = _decisive_quota(message)
+    if quota is not None:
+        return _short_of_quota(workload, queue, quota, settings)
     if is_evicted:
         problem_text, remedy = _EVICTIONS.get(
             reason, (f"It was evicted ({reason})", "fix the cause")
@@ -139,15 +141,39 @@ _QUEUES: tuple[tuple[re.Pattern[str], str, str], ...] = (
 )
 
 
-def _short_of_quota(
-    workload: Object, queue: str, message: str, quota: re.Match[str], settings: DeriveSettings
-) -> str:
-    resource, flavor, more = quota.groups()
+class _Quota(NamedTuple):
+    """What Kueue says of one resource in one flavor; `most` is told where it asks for more than that."""
+
+    resource: str
+    flavor: str
+    more: str | None
+    most: str | None
+
+
+def _decisive_quota(message: str) -> _Quota | None:
+    """That of a set of pods that fits in no flavor at all, else the first that may come to fit."""
+    by_pod_set = [quotas for part in _POD_SET.split(message) if (quotas := list(_quotas_of(part)))]
+    for quotas in by_pod_set:
+        if all(quota.most is not None for quota in quotas):
+            return quotas[0]
+    waiting = (quota for quotas in by_pod_set for quota in quotas if quota.most is None)
+    return next(waiting, None)
+
+
+def _quotas_of(part: str) -> Iterator[_Quota]:
+    matches = list(_QUOTA.finditer(part))
+    ends = [*(match.start() for match in matches[1:]), len(part)]
+    for match, end in zip(matches, ends, strict=False):
+        most = _MOST.search(part, match.end(), end)
+        yield _Quota(match[1], match[2], match[3], most[1] if most else None)
+
+
+def _short_of_quota(workload: Object, queue: str, quota: _Quota, settings: DeriveSettings) -> str:
+    resource, flavor, more, most = quota
     word = resource_word(resource, settings.gpu_resources)
     requested = _requested_amount(workload, resource)
     amounts = [f"{format_amount(resource, requested)} requested"] if requested else []
-    most = _MOST.search(message)
-    bound = parse_quantity(most[1]) if most else None
+    bound = parse_quantity(most) if most else None
     if bound is not None:
         maximum = format_amount(resource, bound, rounds_up=False)
         many = "that much" if word == "memory" else "that many"
