@@ -73,7 +73,7 @@ async def run(contest: Contest, rounds: int) -> dict[str, object]:
 
 def driver(connections: list[asyncpg.Connection], sql: str) -> Work:
     async def work() -> None:
-        await asyncio.gather(*(one.fetch(sql) for one in connections))
+        await asyncio.gather(*(connection.fetch(sql) for connection in connections))
 
     return work
 
@@ -82,7 +82,9 @@ def get(connections: list[Connection], path: str, token: str | None = None) -> W
     """One request on each connection at a time."""
 
     async def work() -> None:
-        await asyncio.gather(*(one.send("GET", path, token=token) for one in connections))
+        await asyncio.gather(
+            *(connection.send("GET", path, token=token) for connection in connections)
+        )
 
     return work
 
@@ -139,8 +141,8 @@ async def contests(database_url: str, total: int, live_share: float, rounds: int
         ]
         for contest in [*reads(arena), writes(arena, agent, live, documents)]:
             print(json.dumps(await run(contest, rounds)), flush=True)
-        for one in (*arena.drivers, *arena.ours, *arena.peer):
-            await one.close()
+        for side in (*arena.drivers, *arena.ours, *arena.peer):
+            await side.close()
     await connection.close()
     await db.close()
 

@@ -76,9 +76,9 @@ async def fill(db: Database, *, workloads: int, hours: float) -> list[UUID]:
         for number in range(1, workloads + 1)
     ]
     await agent.send(
-        *(upsert(record(one, usage=USAGE), observed_at=began) for one in made), now=began
+        *(upsert(record(entry, usage=USAGE), observed_at=began) for entry in made), now=began
     )
-    ids = [one.id for one in made]
+    ids = [entry.id for entry in made]
     moments = [began + SCRAPE * step for step in range(1, int(hours * 3600 / 30))]
     for start in range(0, len(moments), SCRAPES_A_BATCH):
         scrapes = tuple(
@@ -86,8 +86,8 @@ async def fill(db: Database, *, workloads: int, hours: float) -> list[UUID]:
                 at=at,
                 counted_since=began,
                 workloads=tuple(
-                    Measured(one, readings(rng, number, (at - began).total_seconds()))
-                    for number, one in enumerate(ids)
+                    Measured(workload_id, readings(rng, number, (at - began).total_seconds()))
+                    for number, workload_id in enumerate(ids)
                 ),
             )
             for at in moments[start : start + SCRAPES_A_BATCH]
@@ -144,9 +144,9 @@ async def ask_all(url: str, token: str, ids: list[UUID], hours: float) -> tuple[
             seconds.append(time.perf_counter() - began)
 
     connections = [await Connection.open(url) for _ in range(AT_ONCE)]
-    await asyncio.gather(*(ask(one) for one in connections))
-    for one in connections:
-        await one.close()
+    await asyncio.gather(*(ask(opened) for opened in connections))
+    for opened in connections:
+        await opened.close()
     return seconds, size
 
 
@@ -174,7 +174,9 @@ async def main() -> None:
             Client(url, client_id, secret) as client,
         ):
             process = next(
-                one for one in psutil.Process().children() if url.rsplit(":", 1)[1] in one.cmdline()
+                child
+                for child in psutil.Process().children()
+                if url.rsplit(":", 1)[1] in child.cmdline()
             )
             before = process.memory_info().rss
             async with watched(process) as seen:

@@ -140,15 +140,15 @@ async def awake(client: asyncio.subprocess.Process | None) -> AsyncIterator[None
 
 async def took(session: aiohttp.ClientSession, at: Place) -> list[float]:
     """Of a caller that keeps well within its rate."""
-    headers, found = {"Authorization": f"Bearer {at.patient}"}, []
+    headers, key = {"Authorization": f"Bearer {at.patient}"}, []
     for _ in range(ASKED):
         began = time.perf_counter()
         async with session.get(at.url + LIST, headers=headers) as answer:
             await answer.read()
             answer.raise_for_status()
-        found.append(time.perf_counter() - began)
+        key.append(time.perf_counter() - began)
         await asyncio.sleep(1.2 / RATE)
-    return found
+    return key
 
 
 def peak_mebibytes(pid: int) -> int | None:
@@ -160,8 +160,8 @@ def peak_mebibytes(pid: int) -> int | None:
     return int(line.split()[1]) // 1024
 
 
-def p99(found: list[float]) -> float:
-    return sorted(found)[math.ceil(len(found) * 0.99) - 1]
+def p99(seconds: list[float]) -> float:
+    return sorted(seconds)[math.ceil(len(seconds) * 0.99) - 1]
 
 
 async def measure(here: Place, there: Place, name: str, turns: int) -> None:
@@ -176,7 +176,7 @@ async def measure(here: Place, there: Place, name: str, turns: int) -> None:
             for kind, client in clients.items():
                 async with awake(client):
                     measured[kind] += await took(session, here)
-    milliseconds = {kind: round(p99(found) * 1000, 2) for kind, found in measured.items()}
+    milliseconds = {kind: round(p99(seconds) * 1000, 2) for kind, seconds in measured.items()}
     ratio = round(milliseconds["beside"] / milliseconds["elsewhere"], 2)
     told = {"flood": name, "p99_ms": milliseconds, "ratio": ratio}
     print(json.dumps(told | {"peak_mib": peak_mebibytes(here.pid)}), flush=True)

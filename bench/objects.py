@@ -20,10 +20,10 @@ def recorded_pod() -> Object:
         moments = (line for line in map(json.loads, file) if line.get("moment") == "running")
         lists = next(moments)["lists"]
     items = next(body for path, body in lists.items() if path.endswith("/pods"))["items"]
-    found: Object = {"apiVersion": "v1", "kind": "Pod"} | items[0]
+    pod: Object = {"apiVersion": "v1", "kind": "Pod"} | items[0]
     variables = [{"name": f"SETTING_{number}", "value": "x" * 40} for number in range(30)]
-    found["spec"]["containers"][0]["env"] = variables
-    return found
+    pod["spec"]["containers"][0]["env"] = variables
+    return pod
 
 
 def workload(template: Object, number: int, *, pods_each: int = PODS_EACH) -> Iterator[Object]:

@@ -109,8 +109,8 @@ async def measure(url: str, client_id: str, secret: str, rounds: int) -> dict[st
         await page.click("button[type=submit]")
         await page.wait_for_selector(".row .name")
         for number in range(rounds + 1):
-            for one in MEASURES:
-                for name, milliseconds in (await one(page, url)).items():
+            for measure in MEASURES:
+                for name, milliseconds in (await measure(page, url)).items():
                     if number:
                         taken.setdefault(name, []).append(milliseconds)
         await browser.close()

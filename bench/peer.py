@@ -82,9 +82,9 @@ def build_peer(database_url: str) -> FastAPI:
                 .limit(limit + 1)
                 .offset(offset)
             )
-            found = list(rows)
-        page = [WorkloadModel.model_validate(row.document) for row in found[:limit]]
-        return WorkloadsModel(workloads=page, next=offset + limit if len(found) > limit else None)
+            fetched = list(rows)
+        page = [WorkloadModel.model_validate(row.document) for row in fetched[:limit]]
+        return WorkloadsModel(workloads=page, next=offset + limit if len(fetched) > limit else None)
 
     @app.get("/workloads/count", response_model=CountModel)
     async def count(type: str, phase: str, min_gpu: int) -> CountModel:  # noqa: A002

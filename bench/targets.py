@@ -79,7 +79,7 @@ def questions(*, live: int, workload_id: str) -> list[Question]:
                 Question(
                     f"search and contains, {name}, {state}",
                     500,
-                    tuple(f"{WORKLOADS}?limit=50&{one}{suffix}" for one in asked),
+                    tuple(f"{WORKLOADS}?limit=50&{query}{suffix}" for query in asked),
                 )
             )
         found.append(
@@ -93,7 +93,7 @@ def questions(*, live: int, workload_id: str) -> list[Question]:
             Question(
                 f"count by fields, {state}",
                 100,
-                tuple(f"{WORKLOADS}/count?filterBy={quote(one)}{suffix}" for one in COUNTED),
+                tuple(f"{WORKLOADS}/count?filterBy={quote(field)}{suffix}" for field in COUNTED),
             )
         )
     return [
@@ -217,10 +217,10 @@ def markdown(lines: list[dict[str, object]]) -> str:
         "| within | by processor time |",
         "|---|---|---|---|---|---|---|---|",
         *(
-            f"| {one['question']} | {one['may_take_ms']:g} ms | {one['best_ms']:g} ms | "
-            f"{one['median_ms']:g} ms | {one['worst_ms']:g} ms | {one['processor_ms']:g} ms | "
-            f"{one['within']} of {one['addresses']} | {one['within_by_processor']} of {one['addresses']} |"
-            for one in lines
+            f"| {line['question']} | {line['may_take_ms']:g} ms | {line['best_ms']:g} ms | "
+            f"{line['median_ms']:g} ms | {line['worst_ms']:g} ms | {line['processor_ms']:g} ms | "
+            f"{line['within']} of {line['addresses']} | {line['within_by_processor']} of {line['addresses']} |"
+            for line in lines
         ),
     ]
     return "\n".join(rows)

@@ -46,33 +46,33 @@ def bill_of_materials() -> dict[str, Any]:
 
 def dependencies(name: str) -> dict[str, Distribution]:
     """The distribution and all that it needs at run time, by normal name."""
-    found: dict[str, Distribution] = {}
+    distributions: dict[str, Distribution] = {}
     wanted = [Requirement(name)]
     while wanted:
         requirement = wanted.pop()
-        if normal(requirement.name) in found:
+        if normal(requirement.name) in distributions:
             continue
-        one = found[normal(requirement.name)] = distribution(requirement.name)
-        for text in one.requires or ():
+        installed = distributions[normal(requirement.name)] = distribution(requirement.name)
+        for text in installed.requires or ():
             needed = Requirement(text)
             extras = requirement.extras or {""}
             if needed.marker is None or any(needed.marker.evaluate({"extra": e}) for e in extras):
                 wanted.append(needed)
-    return found
+    return distributions
 
 
-def component(one: Distribution) -> dict[str, Any]:
-    name = normal(one.metadata["Name"])
-    licence = one.metadata.get("License-Expression") or one.metadata.get("License") or ""
-    found: dict[str, Any] = {
+def component(package: Distribution) -> dict[str, Any]:
+    name = normal(package.metadata["Name"])
+    licence = package.metadata.get("License-Expression") or package.metadata.get("License") or ""
+    entry: dict[str, Any] = {
         "type": "library",
         "name": name,
-        "version": one.version,
-        "purl": f"pkg:pypi/{name}@{one.version}",
+        "version": package.version,
+        "purl": f"pkg:pypi/{name}@{package.version}",
     }
     if licence and "\n" not in licence:
-        found["licenses"] = [{"license": {"name": licence}}]
-    return found
+        entry["licenses"] = [{"license": {"name": licence}}]
+    return entry
 
 
 def normal(name: str) -> str:

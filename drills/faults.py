@@ -84,7 +84,7 @@ class Scene:
         while True:
             with contextlib.suppress(WatchbillError):
                 deleted = await self.client.workloads(Selection(is_deleted=True))
-                self.false_deletions |= {one.id for one in deleted} & self.live.keys()
+                self.false_deletions |= {workload.id for workload in deleted} & self.live.keys()
             await asyncio.sleep(0.5)
 
     async def state(self) -> str:
@@ -96,7 +96,7 @@ class Scene:
 
         async def is_right() -> bool:
             with contextlib.suppress(WatchbillError):
-                listed = [one.id for one in await self.client.workloads(Selection())]
+                listed = [workload.id for workload in await self.client.workloads(Selection())]
                 return sorted(listed) == sorted(self.live)
             return False
 
@@ -105,9 +105,11 @@ class Scene:
     async def check(self) -> str:
         assert not self.false_deletions, f"shown as deleted, and there: {self.false_deletions}"
         for uid in self.live:
-            phases = [one.phase for one in (await self.client.history(uid)).history]
+            phases = [interval.phase for interval in (await self.client.history(uid)).history]
             assert len(phases) == len(set(phases)), f"{uid}: {phases}"
-        deleted = {one.id for one in await self.client.workloads(Selection(is_deleted=True))}
+        deleted = {
+            workload.id for workload in await self.client.workloads(Selection(is_deleted=True))
+        }
         unseen = len(self.ended - deleted)
         return f"{len(self.live)} live, {len(deleted)} ended" + (
             f", {unseen} came and went unseen" if unseen else ""

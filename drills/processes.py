@@ -275,7 +275,8 @@ async def administrator(database_url: str) -> tuple[str, str]:
 def haproxy(root: Path, port: int, servers: Sequence[int]) -> Child:
     """As docs/operations.md has it."""
     lines = "".join(
-        f"  server s{one} 127.0.0.1:{one} check inter 500ms fall 1 rise 1\n" for one in servers
+        f"  server s{server} 127.0.0.1:{server} check inter 500ms fall 1 rise 1\n"
+        for server in servers
     )
     configuration = root / "haproxy.cfg"
     configuration.write_text(
@@ -290,7 +291,9 @@ def haproxy(root: Path, port: int, servers: Sequence[int]) -> Child:
 
 def nginx(root: Path, port: int, servers: Sequence[int]) -> Child:
     """As docs/operations.md has it. It has no health checks: what fails is asked of the next one."""
-    lines = "".join(f"    server 127.0.0.1:{one} max_fails=1 fail_timeout=2s;\n" for one in servers)
+    lines = "".join(
+        f"    server 127.0.0.1:{server} max_fails=1 fail_timeout=2s;\n" for server in servers
+    )
     configuration = root / "nginx.conf"
     configuration.write_text(
         f"pid {root}/nginx.pid; error_log {root}/nginx-error.log; daemon off; master_process off;\n"

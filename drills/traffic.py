@@ -198,7 +198,7 @@ async def busy(running: Traffic, *, with_readers: bool = True) -> AsyncIterator[
         running.create_pods(),
         *(running.readers.run() for _ in range(READERS if with_readers else 0)),
     ]
-    tasks = {asyncio.create_task(one) for one in work}
+    tasks = {asyncio.create_task(task) for task in work}
     try:
         yield
     finally:

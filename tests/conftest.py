@@ -232,10 +232,10 @@ async def running_server(database_url: str, **settings: object) -> AsyncIterator
         await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             task.result()
-        found = started.result()
-        assert found.login is not None
+        result = started.result()
+        assert result.login is not None
         yield RunningServer(
-            found.url, found.login.client_id, found.login.client_secret, database_url
+            result.url, result.login.client_id, result.login.client_secret, database_url
         )
     finally:
         stop.set()

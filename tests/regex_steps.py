@@ -23,7 +23,7 @@ def _beginnings(nodes: list[Node]) -> frozenset[str] | None:
         return _beginnings(list(argument[3]))
     if operation is code.BRANCH:
         each = [_beginnings(list(branch)) for branch in argument[1]]
-        return None if None in each else frozenset().union(*(one for one in each if one))
+        return None if None in each else frozenset().union(*(part for part in each if part))
     return None
 
 
@@ -120,8 +120,8 @@ class Counting:
     def _looks(self, operation: Any, argument: Any, text: str, at: int) -> bool:
         direction, inner = argument
         start = at if direction > 0 else at - inner.getwidth()[0]
-        found = start >= 0 and self._sequence(list(inner), 0, text, start, lambda r: r) is not None
-        return found == (operation is code.ASSERT)
+        result = start >= 0 and self._sequence(list(inner), 0, text, start, lambda r: r) is not None
+        return result == (operation is code.ASSERT)
 
     def _stands(self, argument: Any, text: str, at: int) -> bool:
         if argument in (code.AT_BOUNDARY, code.AT_NON_BOUNDARY):

@@ -417,4 +417,4 @@ def hash_of(canonical: bytes) -> str:
 
 def digest_of(record_hashes: Iterable[str]) -> str:
     """One number for all of these hashes, whatever their order, in hex."""
-    return f"{reduce(xor, (int(one, 16) for one in record_hashes), 0):032x}"
+    return f"{reduce(xor, (int(record_hash, 16) for record_hash in record_hashes), 0):032x}"

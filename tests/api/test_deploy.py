@@ -89,7 +89,7 @@ async def test_everything_asked_for_is_told_by_server_or_agent(at_start: Served)
         workload(1, idle_allocated_gpus=1.0, idle_gpus=1, created_at=START - timedelta(hours=2)),
         workload(2, phase=Phase.PENDING, created_at=START),
     ]
-    await agent.send(*(upsert(one) for one in made), now=START)
+    await agent.send(*(upsert(document) for document in made), now=START)
     await usage_account(at_start.db, 1, START)
     begin = InventoryBegin(stream_id=agent.stream_id, coverage=(Covered(group="", kind="Pod"),))
     begun = await inventory_begin(at_start.db, agent.identity, begin, START)

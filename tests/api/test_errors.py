@@ -23,7 +23,7 @@ from watchbill.metrics.workload import WorkloadMetrics
 ROUTES = sorted(
     {SAMPLES[name].path.partition("?")[0] for name in SAMPLES} | {"/", "/fleet", "/docs"}
 )
-READING = [name for name, one in OPERATIONS.items() if one.method == "GET"]
+READING = [name for name, operation in OPERATIONS.items() if operation.method == "GET"]
 OAUTH_MEMBERS = {"error", "error_description"}
 
 
@@ -70,7 +70,9 @@ async def test_without_a_credential(shared: Served, name: str, token: str | None
 async def test_unknown_methods(shared: Served, path: str, method: str) -> None:
     answer = await shared.ask(method, path)
     assert_is_error(answer, 405)
-    allowed = {one.method for one in OPERATIONS.values() if _is_at(one.path, path)}
+    allowed = {
+        operation.method for operation in OPERATIONS.values() if _is_at(operation.path, path)
+    }
     allowed = allowed or {"GET"}
     assert set(answer.headers["Allow"].split(", ")) == allowed | (
         {"HEAD"} if "GET" in allowed else set()
@@ -78,12 +80,12 @@ async def test_unknown_methods(shared: Served, path: str, method: str) -> None:
 
 
 def _is_at(template: str, path: str) -> bool:
-    found = [
+    result = [
         SAMPLES[name].path.partition("?")[0]
         for name in SAMPLES
         if OPERATIONS[name].path == template
     ]
-    return path in found
+    return path in result
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ async def test_unknown_addresses(shared: Served, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, one in OPERATIONS.items() if "{workloadId}" in one.path]
+    "name", [name for name, operation in OPERATIONS.items() if "{workloadId}" in operation.path]
 )
 @pytest.mark.parametrize("id_", [str(ABSENT_ID), "1", "null", "%00", "a b", "'--", "x" * 500])
 async def test_absent_and_malformed_ids(shared: Served, name: str, id_: str) -> None:
@@ -164,7 +166,9 @@ BODIES: list[tuple[str, bytes, int]] = [
 
 
 @pytest.mark.parametrize(("cause", "body", "status"), BODIES)
-@pytest.mark.parametrize("name", [one for one in with_body() if "agent" not in one])
+@pytest.mark.parametrize(
+    "name", [operation for operation in with_body() if "agent" not in operation]
+)
 async def test_bodies_that_cannot_be_read(
     shared: Served, name: str, cause: str, body: bytes, status: int
 ) -> None:
@@ -180,7 +184,9 @@ async def test_bodies_that_cannot_be_read(
     assert_is_error(answer, status, is_oauth=is_oauth(name))
 
 
-@pytest.mark.parametrize("name", [one for one in with_body() if "agent" not in one])
+@pytest.mark.parametrize(
+    "name", [operation for operation in with_body() if "agent" not in operation]
+)
 async def test_bodies_of_another_media_type(shared: Served, name: str) -> None:
     answer = await shared.ask(
         OPERATIONS[name].method,

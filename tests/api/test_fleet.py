@@ -34,24 +34,24 @@ async def test_now_and_a_series_in_their_schema(filled: Served) -> None:
 def _nullable(node: object) -> object:
     """OpenAPI 3.0 says `nullable`, JSON Schema a second type."""
     if isinstance(node, dict):
-        found = {name: _nullable(value) for name, value in node.items()}
-        if found.pop("nullable", False) and isinstance(found.get("type"), str):
-            found["type"] = [found["type"], "null"]
-        return found
-    return [_nullable(one) for one in node] if isinstance(node, list) else node
+        result = {name: _nullable(value) for name, value in node.items()}
+        if result.pop("nullable", False) and isinstance(result.get("type"), str):
+            result["type"] = [result["type"], "null"]
+        return result
+    return [_nullable(point) for point in node] if isinstance(node, list) else node
 
 
 async def test_a_part_of_the_fleet(filled: Served) -> None:
     workloads = (await filled.get("/api/v1/workloads?limit=500")).json["workloads"]
     project = workloads[0]["projectId"]
-    own = [one for one in workloads if one["projectId"] == project]
+    own = [workload for workload in workloads if workload["projectId"] == project]
     token = await filled.account(("viewer", "project", project))
     await fleet_record(filled.db, 1, last_instant(datetime.now(UTC)))
     answer = (await filled.get("/api/v1/fleet", token=token)).json
     for moment in (answer["now"], answer["series"][-1]):
         assert moment["workloads"] == len(own)
         assert moment["gpus"]["total"] is None
-        allocated = sum(one["allocatedResources"]["gpu"] for one in own)
+        allocated = sum(point["allocatedResources"]["gpu"] for point in own)
         assert moment["gpus"]["allocated"] == pytest.approx(allocated, abs=1e-5)
 
 

@@ -45,14 +45,14 @@ async def filled(server: Served) -> None:
             (4, None, 0, 0.0, "speech"),
         )
     ]
-    await agent.send(*(upsert(one) for one in made), now=NOW)
+    await agent.send(*(upsert(entry) for entry in made), now=NOW)
 
 
 async def test_most_gpu_hours_first(server: Served) -> None:
     await filled(server)
     answer = await server.get("/api/v1/workloads/idle")
     assert answer.status == 200, answer.body
-    listed = [(one["name"], one["idleGpuHours"]) for one in answer.json["workloads"]]
+    listed = [(workload["name"], workload["idleGpuHours"]) for workload in answer.json["workloads"]]
     assert listed == [("llama-sft-2", 8.0), ("llama-sft-1", 2.0)]
     assert {name: answer.json[name] for name in ("total", "idleGpus", "idleGpuHours")} == {
         "total": 2,
@@ -68,8 +68,12 @@ async def test_an_agent_that_starts_is_told_of_the_hours_before_it(server: Serve
     identity = AgentIdentity(1, UUID(int=0xC0 << 64 | 1))
     request = HelloRequest(protocol=PROTOCOL_VERSION, agent_version="test")
     reply = await stream_open(server.db, identity, request, NOW + timedelta(hours=5))
-    assert {one.id.int: one.gpu_hours for one in reply.idle} == {1: 2.0, 2: 8.0, 3: 50.0}
-    assert {one.measured_since for one in reply.idle} == {NOW - timedelta(days=1)}
+    assert {workload.id.int: workload.gpu_hours for workload in reply.idle} == {
+        1: 2.0,
+        2: 8.0,
+        3: 50.0,
+    }
+    assert {workload.measured_since for workload in reply.idle} == {NOW - timedelta(days=1)}
     other = await connected_agent(server.db, NOW, number=2)
     assert (await stream_open(server.db, other.identity, request, NOW)).idle == ()
 
@@ -94,9 +98,9 @@ async def test_who_holds_them(server: Served) -> None:
         )
         for number, owner in owners.items()
     ]
-    await agent.send(*(upsert(one) for one in made), now=NOW)
-    found = (await server.get("/api/v1/workloads/idle?limit=1")).json["owners"]
-    assert [tuple(one.values()) for one in found] == [
+    await agent.send(*(upsert(entry) for entry in made), now=NOW)
+    result = (await server.get("/api/v1/workloads/idle?limit=1")).json["owners"]
+    assert [tuple(row.values()) for row in result] == [
         (None, 1, 4.0, 16.0),
         ("ada@example.com", 2, 3.0, 12.0),
         ("grace@example.com", 1, 3.0, 12.0),
@@ -117,5 +121,5 @@ async def test_who_holds_them(server: Served) -> None:
 async def test_filters_search_and_pages(server: Served, query: str, names: list[str]) -> None:
     await filled(server)
     answer = await server.get(f"/api/v1/workloads/idle?{query}")
-    assert [one["name"] for one in answer.json["workloads"]] == names
+    assert [workload["name"] for workload in answer.json["workloads"]] == names
     assert ("next" in answer.json) is (query == "limit=1")

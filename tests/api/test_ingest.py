@@ -48,9 +48,9 @@ class AgentOverHttp:
 @pytest_asyncio.fixture
 async def agent(server: Served) -> AgentOverHttp:
     made = await server.ask("POST", "/api/v1/clusters", json={"name": "north"})
-    found = AgentOverHttp(server, made.json["credential"])
-    await found.hello()
-    return found
+    result = AgentOverHttp(server, made.json["credential"])
+    await result.hello()
+    return result
 
 
 async def test_what_an_agent_sends_is_what_callers_read(agent: AgentOverHttp) -> None:
@@ -58,7 +58,7 @@ async def test_what_an_agent_sends_is_what_callers_read(agent: AgentOverHttp) ->
     answer = await agent.post("batch", gzip.compress(body), Content_Encoding="gzip")
     assert (answer.status, answer.json) == (200, {"seq": 1, "refused": []})
     listed = (await agent.served.get("/api/v1/workloads")).json["workloads"]
-    assert [one["name"] for one in listed] == ["llama-sft-1", "llama-sft-2"]
+    assert [row["name"] for row in listed] == ["llama-sft-1", "llama-sft-2"]
     assert listed[0]["clusterId"] == agent.credential.split(".")[1]
 
 

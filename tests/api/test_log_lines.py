@@ -111,8 +111,8 @@ async def dumped(served: Served) -> str:
     async with owner.transaction():
         for table in tables:
             await owner.execute(f"ALTER TABLE {table['name']} NO FORCE ROW LEVEL SECURITY")
-            found = await owner.fetch(f"SELECT t::text AS row FROM {table['name']} t")
-            rows += [one["row"] for one in found]
+            result = await owner.fetch(f"SELECT t::text AS row FROM {table['name']} t")
+            rows += [line["row"] for line in result]
     await owner.close()
     return "\n".join(rows)
 

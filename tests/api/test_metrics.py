@@ -113,7 +113,7 @@ async def test_no_samples_asked_for(shared: Served) -> None:
 
 async def test_a_type_asked_for_twice_is_answered_once(shared: Served) -> None:
     answer = await shared.get(path("POD_COUNT,POD_COUNT,RUNNING_POD_COUNT"))
-    assert [one["type"] for one in answer.json["measurements"]] == [
+    assert [measurement["type"] for measurement in answer.json["measurements"]] == [
         "POD_COUNT",
         "RUNNING_POD_COUNT",
     ]
@@ -187,8 +187,8 @@ async def test_labels(shared: Served) -> None:
     async with answering(shared, series("0"), series("1")) as served:
         answer = await served.get(path("GPU_UTILIZATION"))
         SCHEMA.validate(answer.json)
-        labels: list[Any] = [one["labels"] for one in answer.json["measurements"]]
-        assert [one["gpu"] for one in labels] == ["0", "1"]
+        labels: list[Any] = [measurement["labels"] for measurement in answer.json["measurements"]]
+        assert [label["gpu"] for label in labels] == ["0", "1"]
         table = await served.get(path("GPU_UTILIZATION"), headers={"Accept": "text/csv"})
         assert (
             table.body.splitlines()[1] == b'GPU_UTILIZATION,"a==1,gpu=0",2026-11-20T08:00:00.000Z,9'

@@ -121,8 +121,8 @@ async def test_login_and_tenant_go_along(server: Served) -> None:
     id_ = await with_usage(server)
     async with stored(server, handler, token="t0ken", tenant="blue") as (served, asked):
         await served.get(path(TYPES, id_=id_))
-    assert {one["Authorization"] for one in asked} == {"Bearer t0ken"}
-    assert {one["X-Scope-OrgID"] for one in asked} == {"blue"}
+    assert {query["Authorization"] for query in asked} == {"Bearer t0ken"}
+    assert {query["X-Scope-OrgID"] for query in asked} == {"blue"}
     async with stored(server, handler, username="u", password="p") as (served, asked):
         await served.get(path(TYPES, id_=id_))
     assert asked[0]["Authorization"] == "Basic dTpw"
@@ -139,8 +139,8 @@ async def test_oddities_are_left_out(server: Served) -> None:
 
     answer, _ = await answer_of(server, handler, "GPU_UTILIZATION")
     assert answer.status == 200
-    (found,) = answer.json["measurements"]
-    assert [value["value"] for value in found["values"]] == ["7"]
+    (result,) = answer.json["measurements"]
+    assert [value["value"] for value in result["values"]] == ["7"]
 
 
 async def test_a_store_whose_clock_is_ahead_tells_nothing_of_the_future(server: Served) -> None:
@@ -150,8 +150,8 @@ async def test_a_store_whose_clock_is_ahead_tells_nothing_of_the_future(server: 
         return told([{"metric": {}, "values": ahead}])
 
     answer, _ = await answer_of(server, handler, "GPU_UTILIZATION")
-    (found,) = answer.json["measurements"]
-    assert [value["timestamp"] for value in found["values"]] == [
+    (result,) = answer.json["measurements"]
+    assert [value["timestamp"] for value in result["values"]] == [
         "2026-11-20T09:00:00.000Z",
         "2026-11-20T10:00:00.000Z",
     ]
@@ -165,30 +165,30 @@ async def test_nothing_there_and_nothing_now(server: Served) -> None:
             request: web.Request, form: dict[str, str], exists: bool = exists
         ) -> web.Response:
             if request.path.endswith("/query"):
-                found = [{"metric": {}, "value": [1.0, "3"]}] if exists else []
-                return told(found, kind="vector")
+                result = [{"metric": {}, "value": [1.0, "3"]}] if exists else []
+                return told(result, kind="vector")
             return told([])
 
         async with stored(server, handler) as (served, _):
             answer = await served.get(path(TYPES, id_=id_))
         assert answer.status == status
-        found = answer.json["measurements"][0]
-        assert found["values"] == ([] if exists else None)
+        result = answer.json["measurements"][0]
+        assert result["values"] == ([] if exists else None)
 
 
 async def test_what_a_store_lacked_a_moment_ago_is_looked_for_again(
     server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prometheus, "_ABSENT_SECONDS", 0.05)
-    found: list[object] = []
+    collected: list[object] = []
 
     async def handler(request: web.Request, _: dict[str, str]) -> web.Response:
-        return told(found, kind="vector") if request.path.endswith("/query") else told([])
+        return told(collected, kind="vector") if request.path.endswith("/query") else told([])
 
     id_ = await with_usage(server)
     async with stored(server, handler) as (served, _):
         lacking = await served.get(path("GPU_UTILIZATION", id_=id_))
-        found.append({"metric": {}, "value": [1.0, "3"]})
+        collected.append({"metric": {}, "value": [1.0, "3"]})
         await asyncio.sleep(0.1)
         again = await served.get(path("GPU_UTILIZATION", id_=id_))
     assert (lacking.status, again.status) == (503, 200)

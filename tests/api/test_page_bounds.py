@@ -48,8 +48,8 @@ async def test_a_page_of_large_documents_ends_earlier(
         for n, size in sizes.items()
     ]
     await agent.send(*map(upsert, made), now=NOW)
-    found = await pages(server, path, "workloads")
-    names = [[one["name"] for one in page] for page in found]
+    result = await pages(server, path, "workloads")
+    names = [[row["name"] for row in page] for page in result]
     assert names == [["n1", "n2"], ["n3", "n4"], ["n5", "n6"], ["n7"], ["n8"], ["n9"]]
 
 
@@ -109,10 +109,10 @@ async def test_a_history_of_long_messages_is_read_by_pages(server: Served) -> No
         )
         made = workload(1, phase=history[-1].phase, created_at=DAY_AGO, name=f"n{batch}")
         await agent.send(msgspec.structs.replace(upsert(made), transitions=history), now=NOW)
-    found = await pages(server, f"/api/v1/workloads/{workload(1).id}/phases", "history")
-    assert len(found) == 2
-    assert sum(map(len, found)) == 200
-    assert len(found[0]) * 50_000 <= document.PAGE_BYTES
+    result = await pages(server, f"/api/v1/workloads/{workload(1).id}/phases", "history")
+    assert len(result) == 2
+    assert sum(map(len, result)) == 200
+    assert len(result[0]) * 50_000 <= document.PAGE_BYTES
 
 
 async def test_the_last_phase_of_what_is_deleted_has_its_end(server: Served) -> None:

@@ -157,7 +157,9 @@ async def test_the_servers_own_metrics(server: Served) -> None:
     await server.get("/nothing-<b>")
     await server.ask("PURGE", "/also-nothing")
     answer = await server.get("/metrics")
-    families = {one.name: one for one in text_string_to_metric_families(answer.body.decode())}
+    families = {
+        family.name: family for family in text_string_to_metric_families(answer.body.decode())
+    }
     counted = {
         (sample.labels["operation"], sample.labels["status"]): sample.value
         for sample in families["watchbill_requests"].samples

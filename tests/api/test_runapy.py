@@ -54,8 +54,8 @@ def client(filled: Served) -> Iterator[ApiClient]:
             return getattr(clients[0], name)
 
     yield Lazy()  # type: ignore[misc]
-    for one in clients:
-        one.close()
+    for client in clients:
+        client.close()
 
 
 async def call(client: ApiClient, name: str, **arguments: Any) -> Any:
@@ -74,22 +74,22 @@ async def ask(api: Any, name: str, **arguments: Any) -> Any:
 async def test_types_categories_and_priorities(client: ApiClient) -> None:
     api = WorkloadPropertiesApi(client)
     types = (await ask(api, "list_workload_types", filter_by=["name==PyTorchJob"]))["types"]
-    (found,) = [WorkloadTypeConfig.from_dict(one) for one in types]
-    assert (found.group, found.category_name) == ("kubeflow.org", "Train")
-    alone = await ask(api, "get_workload_type", workload_type_id=found.id)
-    assert WorkloadTypeConfig.from_dict(alone) == found
+    (result,) = [WorkloadTypeConfig.from_dict(type_) for type_ in types]
+    assert (result.group, result.category_name) == ("kubeflow.org", "Train")
+    alone = await ask(api, "get_workload_type", workload_type_id=result.id)
+    assert WorkloadTypeConfig.from_dict(alone) == result
     listed = (await ask(api, "list_categories"))["categories"]
-    categories = {one.name: one for one in map(WorkloadCategory.from_dict, listed)}
+    categories = {item.name: item for item in map(WorkloadCategory.from_dict, listed)}
     assert categories.keys() == {"Build", "Deploy", "Train"}
-    assert categories["Train"].id == found.category_id
-    alone = await ask(api, "get_category_by_id", category_id=found.category_id)
+    assert categories["Train"].id == result.category_id
+    alone = await ask(api, "get_category_by_id", category_id=result.category_id)
     assert WorkloadCategory.from_dict(alone).name == "Train"
     answer = await ask(api, "get_workload_priorities", sort_by="value", sort_order="desc")
-    priorities = [WorkloadPriority.from_dict(one) for one in answer["priorities"]]
-    assert [one.value for one in priorities] == sorted(
-        (one.value for one in priorities), reverse=True
+    priorities = [WorkloadPriority.from_dict(priority) for priority in answer["priorities"]]
+    assert [priority.value for priority in priorities] == sorted(
+        (priority.value for priority in priorities), reverse=True
     )
-    assert {one.name for one in priorities} == {"train", "build"}
+    assert {priority.name for priority in priorities} == {"train", "build"}
 
 
 async def test_pods(client: ApiClient) -> None:
@@ -97,9 +97,9 @@ async def test_pods(client: ApiClient) -> None:
     arguments = {"sort_by": "nodeName", "sort_order": "desc", "verbosity": "full"}
     answer = await ask(api, "list_pods", filter_by=["nodeName=^node-", "nodeName!=x"], **arguments)
     pods = [Pod1.from_dict(one) for one in answer["pods"]]
-    assert [one.node_name for one in pods] == ["node-2", "node-1", "node-0"]
-    assert {one.workload_id for one in pods} == {str(DETAILED_ID)}
-    assert {one.project_name for one in pods} == {"vision"}
+    assert [answer.node_name for answer in pods] == ["node-2", "node-1", "node-0"]
+    assert {answer.workload_id for answer in pods} == {str(DETAILED_ID)}
+    assert {answer.project_name for answer in pods} == {"vision"}
     assert pods[0].containers[0].image == "registry.example.com/train:1"
     assert await ask(api, "count_pods") == {"count": 3}
     one = await ask(api, "get_workload_pods", workload_id=str(DETAILED_ID), limit=2)
@@ -112,22 +112,22 @@ async def test_pods(client: ApiClient) -> None:
 async def test_events_and_history(client: ApiClient) -> None:
     api = EventsApi(client)
     answer = await ask(api, "get_workload_events", workload_id=str(DETAILED_ID), sort_order="asc")
-    (event,) = [Event2.from_dict(one) for one in answer["events"]]
+    (event,) = [Event2.from_dict(event) for event in answer["events"]]
     assert (event.reason, event.involved_object.kind) == ("FailedScheduling", "Pod")
     answer = await ask(api, "get_workload_history", workload_id=str(DETAILED_ID), limit=2)
-    records = [HistoryRecord1.from_dict(one) for one in answer["records"]]
-    assert [one.meta.type.value for one in records] == ["Event", "PhaseUpdate"]
+    records = [HistoryRecord1.from_dict(record) for record in answer["records"]]
+    assert [record.meta.type.value for record in records] == ["Event", "PhaseUpdate"]
     assert records[1].spec.phase_update.phase.value == "Pending"
     assert answer["next"] == 2
 
 
 async def test_clusters(client: ApiClient) -> None:
     api = ClustersApi(client)
-    listed = [DisplayedCluster.from_dict(one) for one in await ask(api, "get_clusters")]
-    assert [one.name for one in listed] == ["cluster-1", "cluster-2"]
-    assert {one.status.state.value for one in listed} <= {"Connected", "ServiceIssues"}
+    listed = [DisplayedCluster.from_dict(item) for item in await ask(api, "get_clusters")]
+    assert [item.name for item in listed] == ["cluster-1", "cluster-2"]
+    assert {item.status.state.value for item in listed} <= {"Connected", "ServiceIssues"}
     bare = await ask(api, "get_clusters", verbosity="metadata")
-    assert [DisplayedCluster.from_dict(one).status for one in bare] == [None, None]
+    assert [DisplayedCluster.from_dict(item).status for item in bare] == [None, None]
     alone = await ask(api, "get_cluster_by_uuid", cluster_uuid=listed[1].uuid)
     assert DisplayedCluster.from_dict(alone).name == "cluster-2"
     with pytest.raises(ApiException) as refused:
@@ -139,13 +139,13 @@ async def test_nodes(client: ApiClient) -> None:
     api = NodesApi(client)
     arguments = {"sort_by": "name", "sort_order": "desc", "filter_by": ["status==Ready"]}
     answer = await ask(api, "get_tenant_nodes", **arguments)
-    nodes = [Node.from_dict(one) for one in answer["nodes"]]
-    assert [one.name for one in nodes] == ["node-2", "node-1", "node-0"]
+    nodes = [Node.from_dict(node) for node in answer["nodes"]]
+    assert [node.name for node in nodes] == ["node-2", "node-1", "node-0"]
     assert (nodes[0].node_pool, nodes[0].gpu_info.gpu_count) == ("a100", 8)
     assert nodes[0].conditions[0].reason == "KubeletReady"
     assert await ask(api, "count_tenant_nodes", search="node-1") == {"count": 1}
     of_one = await ask(api, "get_nodes", cluster_uuid=nodes[0].cluster_uuid, node_name="node-1")
-    assert [Node.from_dict(one).name for one in of_one["nodes"]] == ["node-1"]
+    assert [Node.from_dict(node).name for node in of_one["nodes"]] == ["node-1"]
     counted = await ask(api, "count_nodes", cluster_uuid=nodes[0].cluster_uuid)
     assert counted == {"count": 3}
     with pytest.raises(ApiException) as refused:
@@ -185,7 +185,7 @@ async def test_node_telemetry(client: ApiClient) -> None:
 async def test_node_pools(client: ApiClient) -> None:
     api = NodePoolsApi(client)
     answer = await ask(api, "get_nodepools", filter_by=["name=@100", "phase==Ready"])
-    (pool,) = [Nodepool.from_dict(one) for one in answer["nodepools"]]
+    (pool,) = [Nodepool.from_dict(nodepool) for nodepool in answer["nodepools"]]
     assert (pool.name, pool.label_key, pool.cluster_name) == (
         "a100",
         "kai.scheduler/node-pool",
@@ -201,12 +201,12 @@ async def test_node_pools(client: ApiClient) -> None:
 
 
 async def test_list(client: ApiClient) -> None:
-    found = await call(client, "get_workloads", limit=500)
-    assert len(found["workloads"]) == TOTAL
+    result = await call(client, "get_workloads", limit=500)
+    assert len(result["workloads"]) == TOTAL
 
 
 async def test_list_with_filters_sorted_and_searched(client: ApiClient) -> None:
-    found = await call(
+    result = await call(
         client,
         "get_workloads",
         deleted=False,
@@ -217,12 +217,12 @@ async def test_list_with_filters_sorted_and_searched(client: ApiClient) -> None:
         filter_by=["phase!=Running", "allocatedGPU>=1", "createdAt>=2021-01-01T00:00:00Z"],
         search="e",
     )
-    names = [one["name"] for one in found["workloads"]]
+    names = [workload["name"] for workload in result["workloads"]]
     assert names == sorted(names, reverse=True)
     assert names
-    for one in found["workloads"]:
-        assert one["phase"] != "Running"
-        assert one["allocatedResources"]["gpu"] >= 1
+    for workload in result["workloads"]:
+        assert workload["phase"] != "Running"
+        assert workload["allocatedResources"]["gpu"] >= 1
 
 
 async def test_filters_with_commas_and_as_its_own_documentation_writes_them(
@@ -230,7 +230,7 @@ async def test_filters_with_commas_and_as_its_own_documentation_writes_them(
 ) -> None:
     comma = await call(client, "get_workloads", filter_by=["name=@sdxl, v2", "phase!=Unknown"])
     assert comma["workloads"]
-    assert all("sdxl, v2" in one["name"] for one in comma["workloads"])
+    assert all("sdxl, v2" in workload["name"] for workload in comma["workloads"])
     literal = ['["name!=some-workload-name","allocatedGPU>=2","createdAt>=2021-01-01T00:00:00Z"]']
     plain = ["name!=some-workload-name", "allocatedGPU>=2", "createdAt>=2021-01-01T00:00:00Z"]
     first = await call(client, "count_workloads", filter_by=literal)
@@ -245,8 +245,8 @@ async def test_count(client: ApiClient) -> None:
 
 
 async def test_get(client: ApiClient) -> None:
-    found = await call(client, "get_workload", workload_id=str(DETAILED_ID))
-    assert found["id"] == str(DETAILED_ID)
+    result = await call(client, "get_workload", workload_id=str(DETAILED_ID))
+    assert result["id"] == str(DETAILED_ID)
     with pytest.raises(ApiException) as refused:
         await call(client, "get_workload", workload_id=str(ABSENT_ID))
     assert refused.value.status == 404
@@ -254,7 +254,7 @@ async def test_get(client: ApiClient) -> None:
 
 
 async def test_telemetry(client: ApiClient) -> None:
-    found = await call(
+    result = await call(
         client,
         "get_workloads_telemetry",
         # The client writes a lone enum member as Python's own text for it, so scripts pass its value.
@@ -262,8 +262,8 @@ async def test_telemetry(client: ApiClient) -> None:
         group_by=["ClusterId", "Phase"],
         filter_by_phases=[Phase.RUNNING, Phase.PENDING],
     )
-    assert found["type"] == "WORKLOADS_COUNT"
-    assert {group["key"] for one in found["values"] for group in one["groups"]} == {
+    assert result["type"] == "WORKLOADS_COUNT"
+    assert {group["key"] for item in result["values"] for group in item["groups"]} == {
         "ClusterId",
         "Phase",
     }
@@ -271,7 +271,7 @@ async def test_telemetry(client: ApiClient) -> None:
 
 async def test_metrics(client: ApiClient) -> None:
     end = datetime.now(UTC)
-    found = await call(
+    result = await call(
         client,
         "get_workload_metrics",
         workload_id=str(DETAILED_ID),
@@ -280,7 +280,10 @@ async def test_metrics(client: ApiClient) -> None:
         end=end,
         number_of_samples=5,
     )
-    assert [one["type"] for one in found["measurements"]] == ["POD_COUNT", "GPU_UTILIZATION"]
+    assert [measurement["type"] for measurement in result["measurements"]] == [
+        "POD_COUNT",
+        "GPU_UTILIZATION",
+    ]
 
 
 async def test_a_wrong_secret(filled: Served) -> None:

@@ -47,7 +47,7 @@ def exercise(url: str, token: str, operation_id: str) -> dict[int, int]:
     """Statuses by how often they came."""
     schema = schemathesis.openapi.from_dict(CONTRACT)
     operation = schema.find_operation_by_id(operation_id)
-    found: dict[int, int] = {}
+    collected: dict[int, int] = {}
 
     @seed(20261123)
     @settings(
@@ -63,13 +63,13 @@ def exercise(url: str, token: str, operation_id: str) -> dict[int, int]:
             case.path_parameters["workloadId"] = str(DETAILED_ID)
         response = case.call(base_url=url, headers={"Authorization": f"Bearer {token}"})
         status = response.status_code
-        found[status] = found.get(status, 0) + 1
+        collected[status] = collected.get(status, 0) + 1
         assert status < 500 or is_no_source(operation_id, status), response.text
         if not (status >= 400 and is_tolerated(status, response.json()["message"])):
             case.validate_response(response, checks=CHECKS)
 
     run()
-    return found
+    return collected
 
 
 def is_no_source(operation_id: str, status: int) -> bool:
@@ -79,11 +79,15 @@ def is_no_source(operation_id: str, status: int) -> bool:
 
 @pytest.mark.parametrize(
     "operation_id",
-    [one["operationId"] for item in CONTRACT["paths"].values() for one in item.values()],
+    [
+        operation["operationId"]
+        for item in CONTRACT["paths"].values()
+        for operation in item.values()
+    ],
 )
 async def test_valid_requests_by_the_bare_contract(shared: Served, operation_id: str) -> None:
-    found = await asyncio.to_thread(exercise, shared.url, await shared.token(), operation_id)
-    assert found.get(200, 0) + found.get(207, 0) >= 1, found
+    result = await asyncio.to_thread(exercise, shared.url, await shared.token(), operation_id)
+    assert result.get(200, 0) + result.get(207, 0) >= 1, result
 
 
 NEGATIVE_CHECKS = (

@@ -47,7 +47,7 @@ class Ear:
         name, data = await self.next()
         assert name == "change", (name, data)
         assert data["counts"] == {"changed": len(data["changed"]), "gone": len(data["gone"])}
-        changed, gone = ([UUID(one).int for one in data[key]] for key in ("changed", "gone"))
+        changed, gone = ([UUID(row).int for row in data[key]] for key in ("changed", "gone"))
         return changed, gone
 
     async def silence(self, seconds: float = 1.0) -> None:
@@ -131,7 +131,7 @@ async def test_what_lies_out_of_scope_is_never_told(server: Served) -> None:
     agent, other = await agent_of(server), await agent_of(server, 2)
     await send(agent, upsert(workload(1)), upsert(workload(2, project_name="nlp")))
     listed = (await server.get("/api/v1/workloads")).json["workloads"]
-    project = next(one["projectId"] for one in listed if one["projectName"] == "nlp")
+    project = next(row["projectId"] for row in listed if row["projectName"] == "nlp")
     by_project = await server.account(("viewer", "project", project))
     by_cluster = await server.account(("viewer", "cluster", str(other.identity.cluster_id)))
     async with ear(server, token=by_project) as nlp, ear(server, token=by_cluster) as second:
@@ -204,14 +204,14 @@ async def test_as_many_as_allowed_and_their_end(
     server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_streams = [ear(server) for _ in range(changes.CONCURRENT_STREAMS)]
-    for one in open_streams:
-        await one.__aenter__()
+    for listener in open_streams:
+        await listener.__aenter__()
     assert_is_error(await server.get(PATH), 429)
     other = await server.account(("viewer", "tenant", "1"))
     async with ear(server, token=other):
         pass
-    for one in open_streams:
-        await one.__aexit__(None, None, None)
+    for listener in open_streams:
+        await listener.__aexit__(None, None, None)
     await asyncio.sleep(0.2)
     async with ear(server):
         pass

@@ -17,14 +17,14 @@ from watchbill.query import TELEMETRY_GROUPS
 
 BASE = "/api/v1/workloads/telemetry?telemetryType="
 TYPES = ("WORKLOADS_COUNT", "GPU_ALLOCATION", "PENDING_TIME_DISTRIBUTION", "IDLE_ALLOCATED_GPUS")
-GROUPINGS = [(), *((one,) for one in TELEMETRY_GROUPS), *combinations(TELEMETRY_GROUPS, 2)]
+GROUPINGS = [(), *((group,) for group in TELEMETRY_GROUPS), *combinations(TELEMETRY_GROUPS, 2)]
 MANY = {"CurrentNodepools", "RequestedNodepools"}
 SCHEMA = jsonschema_rs.validator_for(schema_of("get_workloads_telemetry"), validate_formats=True)
 
 
 @pytest.mark.parametrize("kind", TYPES)
 async def test_every_grouping(filled: Served, kind: str) -> None:
-    total = sum(Decimal(one["value"]) for one in (await filled.get(BASE + kind)).json["values"])
+    total = sum(Decimal(item["value"]) for item in (await filled.get(BASE + kind)).json["values"])
     for grouping in GROUPINGS:
         answer = await filled.get(f"{BASE}{kind}&groupBy={','.join(grouping)}")
         if kind == "PENDING_TIME_DISTRIBUTION" and len(grouping) == 2:
@@ -34,8 +34,8 @@ async def test_every_grouping(filled: Served, kind: str) -> None:
         SCHEMA.validate(answer.json)
         assert answer.json["type"] == kind
         if kind == "GPU_ALLOCATION" or not MANY & set(grouping):
-            found = sum(Decimal(one["value"]) for one in answer.json["values"])
-            assert abs(found - total) < Decimal("0.0001"), grouping
+            result = sum(Decimal(item["value"]) for item in answer.json["values"])
+            assert abs(result - total) < Decimal("0.0001"), grouping
         extra = ["PendingTime"] if kind == "PENDING_TIME_DISTRIBUTION" else []
         for value in answer.json["values"]:
             assert [group["key"] for group in value.get("groups", [])] == [*grouping, *extra]
@@ -96,15 +96,15 @@ NARROWED = [
 
 
 @pytest.mark.parametrize(
-    ("parameter", "field", "values"), NARROWED, ids=[one[0] for one in NARROWED]
+    ("parameter", "field", "values"), NARROWED, ids=[parameter[0] for parameter in NARROWED]
 )
 async def test_every_filter_sums_what_the_list_holds(
     filled: Served, parameter: str, field: str, values: Callable[[Any], list[str]]
 ) -> None:
     rows = (await filled.get("/api/v1/workloads?limit=500")).json["workloads"]
-    found = sorted({value for row in rows for value in values(row) if value})
-    assert len(found) > 1, "nothing to tell apart"
-    for value in found:
+    result = sorted({value for row in rows for value in values(row) if value})
+    assert len(result) > 1, "nothing to tell apart"
+    for value in result:
         within = [row for row in rows if value in values(row)]
         pending = [row for row in within if row["phase"] == "Pending"]
         expected = {
@@ -116,7 +116,7 @@ async def test_every_filter_sums_what_the_list_holds(
             expected["IDLE_ALLOCATED_GPUS"] = _sum(row["idleAllocatedGpus"] for row in within)
         for kind, total in expected.items():
             told = (await filled.get(f"{BASE}{kind}&{parameter}={value}")).json["values"]
-            difference = _sum(one["value"] for one in told) - total
+            difference = _sum(item["value"] for item in told) - total
             assert abs(difference) < Decimal("0.0001"), (kind, value)
 
 

@@ -31,7 +31,10 @@ class Collector:
     async def export(self, request: web.Request) -> web.Response:
         message = ExportTraceServiceRequest.FromString(await request.read())
         for part in message.resource_spans:
-            resource = {one.key: one.value.string_value for one in part.resource.attributes}
+            resource = {
+                attribute.key: attribute.value.string_value
+                for attribute in part.resource.attributes
+            }
             for scope in part.scope_spans:
                 self.spans += [(resource["service.name"], span) for span in scope.spans]
         return web.Response(content_type="application/x-protobuf")
@@ -42,7 +45,8 @@ class Collector:
 
 def attributes(span: Any) -> dict[str, Any]:
     return {
-        one.key: getattr(one.value, str(one.value.WhichOneof("value"))) for one in span.attributes
+        attribute.key: getattr(attribute.value, str(attribute.value.WhichOneof("value")))
+        for attribute in span.attributes
     }
 
 

@@ -41,8 +41,8 @@ def _nullable(node: Any) -> Any:
 
 READING = [
     name
-    for name, one in OPERATIONS.items()
-    if one.method == "GET" and one.offers and one.login.value == "caller"
+    for name, operation in OPERATIONS.items()
+    if operation.method == "GET" and operation.offers and operation.login.value == "caller"
 ]
 
 
@@ -64,7 +64,7 @@ async def test_pages_meet_every_workload_once(filled: Served) -> None:
     ids, offset = [], 0
     while True:
         page = (await filled.get(f"/api/v1/workloads?limit=50&offset={offset}&sortBy=name")).json
-        ids += [one["id"] for one in page["workloads"]]
+        ids += [workload["id"] for workload in page["workloads"]]
         if "next" not in page:
             break
         offset = page["next"]
@@ -100,8 +100,8 @@ async def test_count_is_the_length_of_the_list(filled: Served, query: str) -> No
 
 async def test_filters_narrow(filled: Served) -> None:
     both = await filled.get("/api/v1/workloads?limit=500&filterBy=phase==Running,type==Job")
-    for one in both.json["workloads"]:
-        assert (one["phase"], one["type"]) == ("Running", "Job")
+    for item in both.json["workloads"]:
+        assert (item["phase"], item["type"]) == ("Running", "Job")
     assert (await filled.get("/api/v1/workloads/count")).json["count"] == TOTAL
 
 
@@ -152,7 +152,7 @@ async def test_upper_case_ids_are_the_same(filled: Served) -> None:
 
 async def test_structure(filled: Served) -> None:
     page = (await filled.get(f"{ONE}/elements?limit=5")).json
-    assert [one["name"] for one in page["elements"]] == [f"worker-{n}" for n in range(5)]
+    assert [element["name"] for element in page["elements"]] == [f"worker-{n}" for n in range(5)]
     rest = (await filled.get(f"{ONE}/elements?limit=5&offset={page['next']}")).json
     assert len(rest["elements"]) == 2
     assert "next" not in rest
@@ -167,7 +167,7 @@ async def test_structure(filled: Served) -> None:
 
 async def test_history(filled: Served) -> None:
     history = (await filled.get(f"{ONE}/phases")).json["history"]
-    assert [one["phase"] for one in history] == ["Creating", "Pending"]
+    assert [interval["phase"] for interval in history] == ["Creating", "Pending"]
     assert history[0]["endedAt"] == history[1]["startedAt"]
     assert "endedAt" not in history[1]
 
@@ -176,7 +176,7 @@ async def test_facets_leave_out_their_own_predicate(filled: Served) -> None:
     path = "/api/v1/workloads/facets?fields=phase,type&filterBy=phase==Running"
     answer = (await filled.get(path)).json
     phases, types = (
-        {one["value"]: one["count"] for one in facet["values"]} for facet in answer["facets"]
+        {item["value"]: item["count"] for item in facet["values"]} for facet in answer["facets"]
     )
     running = (await filled.get("/api/v1/workloads/count?filterBy=phase==Running")).json["count"]
     assert answer["total"] == running == phases["Running"] == sum(types.values())
@@ -192,13 +192,13 @@ async def test_export_as_csv(filled: Served) -> None:
     rows = list(csv.DictReader(io.StringIO(answer.body.decode(), newline="")))
     assert len(rows) == TOTAL
     listed = (await filled.get("/api/v1/workloads?limit=500")).json["workloads"]
-    by_id = {one["id"]: one for one in listed}
+    by_id = {row["id"]: row for row in listed}
     for row in rows:
-        one = by_id[row["id"]]
-        assert row["phase"] == one["phase"]
-        assert row["allocatedGpus"] == str(one["allocatedResources"]["gpu"])
-        assert row["currentNodePools"] == ", ".join(one["currentNodePools"])
-        assert row["createdAt"] == one["createdAt"]
+        other = by_id[row["id"]]
+        assert row["phase"] == other["phase"]
+        assert row["allocatedGpus"] == str(other["allocatedResources"]["gpu"])
+        assert row["currentNodePools"] == ", ".join(other["currentNodePools"])
+        assert row["createdAt"] == other["createdAt"]
 
 
 async def test_an_empty_export_has_its_header(filled: Served) -> None:
@@ -213,12 +213,12 @@ async def test_export_as_ndjson_is_the_list(filled: Served) -> None:
     exported = await filled.get("/api/v1/workloads/export?format=ndjson")
     listed = (await filled.get("/api/v1/workloads?limit=500")).json["workloads"]
     totals = ("totalPendingTimeSeconds", "totalRunningTimeSeconds")
-    found = [json.loads(line) for line in exported.body.splitlines()]
-    assert [_without(one, totals) for one in found] == [_without(one, totals) for one in listed]
+    document = [json.loads(line) for line in exported.body.splitlines()]
+    assert [_without(row, totals) for row in document] == [_without(row, totals) for row in listed]
 
 
-def _without(one: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: value for name, value in one.items() if name not in names}
+def _without(workload: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in workload.items() if name not in names}
 
 
 async def test_names_that_would_be_formulas_are_harmless_in_csv(server: Served) -> None:
@@ -252,16 +252,16 @@ async def test_deleted_workloads_are_read_by_id_and_listed_apart(server: Served)
     await agent.send(Delete(id=UUID(int=1), deleted_at=now), now=now)
     live = (await server.get("/api/v1/workloads")).json["workloads"]
     gone = (await server.get("/api/v1/workloads?deleted=true")).json["workloads"]
-    assert [one["id"] for one in live] == [str(UUID(int=2))]
-    assert [one["id"] for one in gone] == [str(UUID(int=1))]
+    assert [row["id"] for row in live] == [str(UUID(int=2))]
+    assert [row["id"] for row in gone] == [str(UUID(int=1))]
     assert (await server.get(f"/api/v1/workloads/{UUID(int=1)}")).json["deletedAt"] is not None
 
 
 async def test_scope_narrows_everything(server: Served) -> None:
     now = datetime.now(UTC)
-    one = await connected_agent(server.db, now, number=1)
+    agent = await connected_agent(server.db, now, number=1)
     two = await connected_agent(server.db, now, number=2)
-    await one.send(
+    await agent.send(
         upsert(workload(1, project_name="vision")), upsert(workload(2, project_name="nlp")), now=now
     )
     await two.send(upsert(workload(3, project_name="vision")), now=now)
@@ -276,8 +276,8 @@ async def test_scope_narrows_everything(server: Served) -> None:
 
 async def _sees_only(server: Served, token: str, ids: set[str]) -> None:
     base = "/api/v1/workloads"
-    found = (await server.get(base, token=token)).json["workloads"]
-    assert {entry["id"] for entry in found} == ids
+    result = (await server.get(base, token=token)).json["workloads"]
+    assert {entry["id"] for entry in result} == ids
     assert (await server.get(f"{base}/count", token=token)).json["count"] == len(ids)
     assert (await server.get(f"{base}/facets", token=token)).json["total"] == len(ids)
     exported = await server.get(f"{base}/export?format=ndjson", token=token)

@@ -107,8 +107,8 @@ async def test_the_table_the_count_and_the_rest_of_the_list(fleet: Fleet) -> Non
     assert (await fleet.run("count")).out == "76\n"
     assert (await fleet.run("count", "-f", "phase==Pending")).out == "1\n"
     assert len(json.loads((await fleet.run("get", "-o", "json")).out)["workloads"]) == 76
-    one = await fleet.run("get", "-f", "name=^llama", "--no-headers")
-    assert one.out.split() == [
+    single = await fleet.run("get", "-f", "name=^llama", "--no-headers")
+    assert single.out.split() == [
         *("llama-sft-1", "PyTorchJob", "Running", "vision", "ada@example.com"),
         *("1/1", "2/2", "?", "2h", "11m"),
     ]

@@ -177,8 +177,8 @@ async def test_doctor_looks_at_everything(fleet: Fleet) -> None:
 async def test_the_page_of_a_workload(fleet: Fleet) -> None:
     await fleet.agent.send(upsert(workload(1)), now=datetime.now(UTC))
     assert (await fleet.run("open")).out == f"{fleet.server.url}/\n"
-    one = await fleet.run("open", "llama-sft-1")
-    assert one.out == f"{fleet.server.url}/workloads/{UUID(int=1)}\n"
+    single = await fleet.run("open", "llama-sft-1")
+    assert single.out == f"{fleet.server.url}/workloads/{UUID(int=1)}\n"
     assert (await fleet.run("open", "nobody")).code == 1
 
 

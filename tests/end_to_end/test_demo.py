@@ -32,8 +32,8 @@ class Demo:
     folder: Path
 
     def login(self) -> dict[str, str]:
-        found: dict[str, str] = json.loads(self.credentials.read_text())
-        return found
+        document: dict[str, str] = json.loads(self.credentials.read_text())
+        return document
 
     def get(self, path: str) -> Any:
         login = self.login()
@@ -85,14 +85,14 @@ def descendants(pid: int) -> list[int]:
 
 def alive(pids: list[int]) -> list[int]:
     """Those that still run; a zombie does not."""
-    found = []
+    collected = []
     for pid in pids:
         state = subprocess.run(
             ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
         ).stdout.strip()
         if state and not state.startswith("Z"):
-            found.append(pid)
-    return found
+            collected.append(pid)
+    return collected
 
 
 def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
@@ -124,7 +124,7 @@ def demo(folder: Path, *arguments: str, prefix: tuple[str, ...] = ()) -> Iterato
             env=os.environ | {"TMPDIR": str(temporary)},
             start_new_session=True,
         )
-    found = Demo(process, credentials, output, folder)
+    result = Demo(process, credentials, output, folder)
     try:
         wait_for(
             lambda: credentials.exists() or process.poll() is not None,
@@ -132,9 +132,9 @@ def demo(folder: Path, *arguments: str, prefix: tuple[str, ...] = ()) -> Iterato
             "the demo did not become ready",
         )
         assert process.poll() is None, output.read_text()
-        yield found
+        yield result
     finally:
-        family = found.family()
+        family = result.family()
         if process.poll() is None:
             process.kill()
             process.wait()
@@ -144,10 +144,10 @@ def demo(folder: Path, *arguments: str, prefix: tuple[str, ...] = ()) -> Iterato
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Not below pytest's own, which the database's user may not pass through."""
-    found = Path(tempfile.mkdtemp(prefix="watchbill-test-", dir="/tmp"))
-    found.chmod(0o755)
-    yield found
-    shutil.rmtree(found)
+    result = Path(tempfile.mkdtemp(prefix="watchbill-test-", dir="/tmp"))
+    result.chmod(0o755)
+    yield result
+    shutil.rmtree(result)
 
 
 def test_it_fills_tells_how_to_log_in_and_leaves_nothing(folder: Path) -> None:
@@ -174,7 +174,7 @@ def check_kinds(running: Demo) -> None:
     shown = {
         workload["type"] for workload in running.get("/api/v1/workloads?limit=200")["workloads"]
     }
-    defined = {found.kind for found in load_definitions().watched() if found.is_whole}
+    defined = {kind.kind for kind in load_definitions().watched() if kind.is_whole}
     assert shown == defined | {UNKNOWN}
 
 
@@ -207,10 +207,10 @@ def test_a_killed_fleet_ends_the_demo_with_an_error(folder: Path) -> None:
 
 
 def command_of(pid: int) -> str:
-    found = subprocess.run(
+    result = subprocess.run(
         ["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
-    return found.stdout
+    return result.stdout
 
 
 def test_it_outlives_the_shell_that_started_it(folder: Path) -> None:

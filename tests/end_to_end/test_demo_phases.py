@@ -78,11 +78,13 @@ def check_permissions(cluster: SimulatedCluster) -> None:
     """The printed role has every kind that is listed; owners of other kinds are looked up by name."""
     permitted = permitted_resources(load_definitions())
     targets = [read_path(request.partition("?")[0]) for request in cluster.requests]
-    asked = [one for one in targets if one is not None and one.plural]
-    listed = {(one.group, one.plural) for one in asked if one.name is None}
+    asked = [target for target in targets if target is not None and target.plural]
+    listed = {(target.group, target.plural) for target in asked if target.name is None}
     assert len(listed) > 20
-    assert {(group, one) for group, one in listed if one not in permitted.get(group, ())} == set()
-    assert {one.subresource for one in asked} <= {None, "proxy"}
+    assert {
+        (group, target) for group, target in listed if target not in permitted.get(group, ())
+    } == set()
+    assert {target.subresource for target in asked} <= {None, "proxy"}
 
 
 def check_kinds(receiver: Receiver) -> None:
@@ -90,7 +92,7 @@ def check_kinds(receiver: Receiver) -> None:
     told = {row.record.witness for row in receiver.live().values()}
     shown = {(witness.group, witness.kind) for witness in told}
     assert shown == {
-        (found.group, found.kind) for found in load_definitions().watched() if found.is_whole
+        (kind.group, kind.kind) for kind in load_definitions().watched() if kind.is_whole
     } | {("", "Pod")}
     types = {row.record.workload.type for row in receiver.live().values()}
     assert types == {kind for _, kind in shown} | {UNKNOWN}

@@ -58,17 +58,17 @@ class Run:
             number_of_samples=samples,
         )
         try:
-            found = await metrics.measure(SCOPE, workload_id, query, datetime.now(UTC))
+            result = await metrics.measure(SCOPE, workload_id, query, datetime.now(UTC))
         finally:
             await metrics.close()
-        assert found is not None
-        return found
+        assert result is not None
+        return result
 
 
 @asynccontextmanager
 async def pages(exporters: Exporters) -> AsyncIterator[int]:
     """The exporters' pages where a Prometheus finds them."""
-    found = {
+    result = {
         "/n1": lambda: exporters.pod_page("gpu-operator", "dcgm-n1", 9400, "metrics"),
         "/n2": lambda: exporters.pod_page("gpu-operator", "dcgm-n2", 9400, "metrics"),
         "/kubelet": lambda: exporters.node_page("n1", "metrics/resource"),
@@ -76,7 +76,7 @@ async def pages(exporters: Exporters) -> AsyncIterator[int]:
     }
 
     async def answer(request: web.Request) -> web.Response:
-        return web.Response(body=found[request.path](), content_type="text/plain")
+        return web.Response(body=result[request.path](), content_type="text/plain")
 
     app = web.Application()
     app.router.add_get("/{page}", answer)
@@ -91,7 +91,7 @@ def scrapes(*, exporters: int, agent: int) -> list[dict[str, Any]]:
     """What a store is told to scrape: the kubelet twice, as careless people do."""
     east = {"cluster": "east"}
     jobs = [("n1", "dcgm", {}), ("n2", "dcgm", {}), ("kubelet", "a", {}), ("kubelet", "b", {})]
-    found: list[dict[str, Any]] = [
+    result: list[dict[str, Any]] = [
         {
             "job_name": f"{page}-{job}",
             "honor_labels": True,
@@ -102,7 +102,7 @@ def scrapes(*, exporters: int, agent: int) -> list[dict[str, Any]]:
     ]
     own = {"namespace": "watchbill", "pod": "agent"}
     target = {"targets": [f"127.0.0.1:{agent}"], "labels": east | own}
-    return [*found, {"job_name": "agent", "static_configs": [target]}]
+    return [*result, {"job_name": "agent", "static_configs": [target]}]
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -155,8 +155,8 @@ async def run(
                 yield Run(
                     db,
                     {
-                        name: PrometheusSettings(url=one.url, matchers=(("cluster", "east"),))
-                        for name, one in zip(STORES, stores, strict=True)
+                        name: PrometheusSettings(url=store.url, matchers=(("cluster", "east"),))
+                        for name, store in zip(STORES, stores, strict=True)
                     },
                     workloads,
                     idle,
@@ -236,13 +236,13 @@ on_every_source = pytest.mark.parametrize("source", [EMBEDDED, *STORES])
 async def test_figures_are_the_true_ones(
     run: Run, name: str, kind: str, label: str, value: float, tolerance: float, source: str
 ) -> None:
-    found = await run.ask(name, kind, source)
+    result = await run.ask(name, kind, source)
     series = {
-        one.labels.get("gpu", one.labels.get("quantile", "")): one.samples
-        for one in found
-        if isinstance(one, Measurement)
+        point.labels.get("gpu", point.labels.get("quantile", "")): point.samples
+        for point in result
+        if isinstance(point, Measurement)
     }
-    assert label in series, found
+    assert label in series, result
     assert len(series[label]) == 4, "there is a figure for every instant"
     for sample in series[label]:
         assert float(sample.value) == pytest.approx(value, rel=tolerance, abs=1e-6)
@@ -250,10 +250,10 @@ async def test_figures_are_the_true_ones(
 
 @on_every_source
 async def test_histograms_hold_the_requests_of_a_window(run: Run, source: str) -> None:
-    (found,) = await run.ask("nim", "NIM_TIME_TO_FIRST_TOKEN_SECONDS", source)
-    assert isinstance(found, Histogram)
-    assert len(found.spreads) == 4
-    for spread in found.spreads:
+    (result,) = await run.ask("nim", "NIM_TIME_TO_FIRST_TOKEN_SECONDS", source)
+    assert isinstance(result, Histogram)
+    assert len(result.spreads) == 4
+    for spread in result.spreads:
         assert list(spread.counts) == ["0.5", "1", "+Inf"]
         assert float(spread.counts["+Inf"]) == pytest.approx(60, rel=0.2)
         half = float(spread.counts["0.5"]) / float(spread.counts["+Inf"])
@@ -262,9 +262,9 @@ async def test_histograms_hold_the_requests_of_a_window(run: Run, source: str) -
 
 @on_every_source
 async def test_memory_of_a_shared_device_is_nobodys(run: Run, source: str) -> None:
-    (found,) = await run.ask("half", "GPU_MEMORY_USAGE_BYTES", source)
-    assert isinstance(found, Measurement)
-    assert found.samples == ()
+    (result,) = await run.ask("half", "GPU_MEMORY_USAGE_BYTES", source)
+    assert isinstance(result, Measurement)
+    assert result.samples == ()
 
 
 async def test_idle_gpus(run: Run) -> None:
@@ -292,5 +292,5 @@ async def test_idle_gpus(run: Run) -> None:
 async def test_a_store_without_the_metric_says_so(run: Run, source: str) -> None:
     west = replace(run.stores[source], matchers=(("cluster", 'we"st\\'),))
     elsewhere = replace(run, stores={source: west})
-    (found,) = await elsewhere.ask("two-gpus", "GPU_UTILIZATION", source)
-    assert found == FailedType(type="GPU_UTILIZATION", reason=sources.Reason.UNSUPPORTED)
+    (result,) = await elsewhere.ask("two-gpus", "GPU_UTILIZATION", source)
+    assert result == FailedType(type="GPU_UTILIZATION", reason=sources.Reason.UNSUPPORTED)

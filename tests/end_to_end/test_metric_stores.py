@@ -151,9 +151,9 @@ async def test_a_target_that_vanishes_leaves_a_gap_and_no_zero(scene: Scene) -> 
     ended = datetime.now(UTC)
     await asyncio.sleep(2)
     answer = await scene.served.get(await scene.path(RUNNING, began, ended, 100))
-    (found,) = answer.json["measurements"]
-    assert {value["value"] for value in found["values"]} == {"7"}
-    told = [datetime.fromisoformat(value["timestamp"]) for value in found["values"]]
+    (result,) = answer.json["measurements"]
+    assert {value["value"] for value in result["values"]} == {"7"}
+    told = [datetime.fromisoformat(value["timestamp"]) for value in result["values"]]
     assert not [at for at in told if vanished + 3 * SCRAPE < at < returned]
     step = (ended - began) / 100
     assert len([at for at in told if at < vanished]) >= (vanished - began) / step - 2
@@ -172,9 +172,9 @@ async def test_what_is_gone_has_its_figures_still_and_none_after_its_end(scene: 
     await asyncio.sleep(3)
     answer = await scene.served.get(await scene.path(RUNNING, began, datetime.now(UTC), 50))
     assert answer.status == 200, answer.body
-    (found,) = answer.json["measurements"]
-    told = [datetime.fromisoformat(value["timestamp"]) for value in found["values"]]
-    assert {value["value"] for value in found["values"]} == {"7"}
+    (result,) = answer.json["measurements"]
+    told = [datetime.fromisoformat(value["timestamp"]) for value in result["values"]]
+    assert {value["value"] for value in result["values"]} == {"7"}
     assert told[0] < began + 4 * SCRAPE
     assert ended - 4 * SCRAPE < told[-1] <= ended
 
@@ -263,7 +263,7 @@ async def test_a_store_that_fails_under_load(scene: Scene, fault: str) -> None:
 def _connections(url: str) -> list[object]:
     port = int(url.rsplit(":", 1)[1])
     return [
-        one
-        for one in psutil.Process().net_connections()
-        if one.raddr and one.raddr.port == port and one.status == "ESTABLISHED"
+        connection
+        for connection in psutil.Process().net_connections()
+        if connection.raddr and connection.raddr.port == port and connection.status == "ESTABLISHED"
     ]

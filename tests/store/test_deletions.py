@@ -37,8 +37,8 @@ async def delete(
     assert reply is not None
     document = msgspec.json.decode(reply.body)
     assert document["deletedAt"] is not None
-    found: dict[str, str] | None = document["additionalFields"].get("deletedBetween")
-    return found
+    result: dict[str, str] | None = document["additionalFields"].get("deletedBetween")
+    return result
 
 
 def interval(begins: str, ends: str) -> dict[str, str]:
@@ -78,8 +78,8 @@ async def test_long_after_a_silence_times_are_exact_again(db: Database) -> None:
 
 async def test_what_the_agent_knows_itself_counts(db: Database) -> None:
     agent = await with_one_workload(db)
-    found = await delete(agent, later(30), later(31), not_before=later(20))
-    assert found == interval("08:00:20", "08:00:30")
+    result = await delete(agent, later(30), later(31), not_before=later(20))
+    assert result == interval("08:00:20", "08:00:30")
 
 
 async def test_an_interval_that_cannot_be_is_left_out(db: Database) -> None:

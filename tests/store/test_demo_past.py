@@ -102,12 +102,12 @@ def test_samples_are_what_the_exporters_would_have_told() -> None:
     world = make_world(now)
     told: Counter[str] = Counter()
     moment = now - 1100.0  # the tenth from the end
-    found = Exporters(world, clock=lambda: moment)
+    result = Exporters(world, clock=lambda: moment)
     busy = {
         device.name: device.utilization
         for node in world.nodes.values()
         if node.pool.gpus
-        for device in read_devices(read(dcgm_page(found, node), DCGM_METRICS)).values()
+        for device in read_devices(read(dcgm_page(result, node), DCGM_METRICS)).values()
     }
     for past in past_samples(world, now=now):
         width = len(past.series)

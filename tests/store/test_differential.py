@@ -134,8 +134,8 @@ def holds(predicate: Predicate, row: Row) -> bool:
         return predicate.is_negative
     positive = {"!=": "==", "!@": "=@"}.get(predicate.operator, predicate.operator)
     values = [] if value is None else value if isinstance(value, list) else [value]
-    found = any(holds_for_one(positive, one, wanted) for one in values)
-    return not found if predicate.is_negative else found
+    result = any(holds_for_one(positive, item, wanted) for item in values)
+    return not result if predicate.is_negative else result
 
 
 def naive_matches(row: Row, query: WorkloadQuery) -> bool:
@@ -160,9 +160,9 @@ def naive_search(row: Row, text: str) -> bool:
 
 
 def naive_list(rows: list[Row], query: WorkloadQuery) -> list[UUID]:
-    found = [row for row in rows if naive_matches(row, query)]
-    having = [row for row in found if row.values[query.sort_by] is not None]
-    lacking = [row for row in found if row.values[query.sort_by] is None]
+    result = [row for row in rows if naive_matches(row, query)]
+    having = [row for row in result if row.values[query.sort_by] is not None]
+    lacking = [row for row in result if row.values[query.sort_by] is None]
     having.sort(key=lambda row: (row.values[query.sort_by], row.id), reverse=query.is_descending)
     lacking.sort(key=lambda row: row.id, reverse=query.is_descending)
     return [row.id for row in having + lacking]
@@ -201,9 +201,9 @@ async def with_numbers(db: Database, rows: list[Row]) -> list[Row]:
             for row in await connection.fetch("SELECT id, project_id, department_id FROM workload")
         }
     for row in rows:
-        found = numbers[row.id]
-        department = found["department_id"]
-        row.values["projectId"] = str(found["project_id"])
+        result = numbers[row.id]
+        department = result["department_id"]
+        row.values["projectId"] = str(result["project_id"])
         row.values["departmentId"] = None if department is None else str(department)
     return rows
 

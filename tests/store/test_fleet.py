@@ -174,9 +174,9 @@ def test_the_median_of_counts() -> None:
     assert median_of({}) is None
     for seconds in (1.5, 60.0, 7200.0, 1_000_000.0):
         bucket = sum(1 for bound in WAIT_BOUNDS if bound <= seconds)
-        found = median_of({bucket: 5})
-        assert found is not None
-        assert 0.7 * seconds <= found <= 1.42 * seconds
+        result = median_of({bucket: 5})
+        assert result is not None
+        assert 0.7 * seconds <= result <= 1.42 * seconds
     assert median_of({0: 1}) == 0.5
 
 

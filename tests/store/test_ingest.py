@@ -39,26 +39,26 @@ def minutes(count: float) -> timedelta:
 async def shown(db: Database, number: int = 1, *, at: timedelta = minutes(60)) -> dict[str, object]:
     reply = await workload_get(db, SCOPE, UUID(int=number), START + at)
     assert reply is not None
-    found: dict[str, object] = msgspec.json.decode(reply.body)
-    return found
+    document: dict[str, object] = msgspec.json.decode(reply.body)
+    return document
 
 
 async def test_a_record_comes_back_as_the_contract_wants_it(db: Database) -> None:
     agent = await connected_agent(db, START)
     await agent.send(upsert(workload()), now=START + minutes(1))
-    found = await shown(db)
-    assert found["id"] == str(UUID(int=1))
-    assert found["tenantId"] == 1
-    assert found["clusterId"] == str(agent.identity.cluster_id)
-    assert found["deletedAt"] is None
-    assert found["updatedAt"] == "2026-11-20T08:01:00Z"
-    assert found["projectId"] == "2"
-    assert found["departmentId"] == "1"
-    assert "phaseMessage" not in found
-    assert found["datasources"] == []
+    row = await shown(db)
+    assert row["id"] == str(UUID(int=1))
+    assert row["tenantId"] == 1
+    assert row["clusterId"] == str(agent.identity.cluster_id)
+    assert row["deletedAt"] is None
+    assert row["updatedAt"] == "2026-11-20T08:01:00Z"
+    assert row["projectId"] == "2"
+    assert row["departmentId"] == "1"
+    assert "phaseMessage" not in row
+    assert row["datasources"] == []
     # The clock of a running total stands still at the cluster's last contact.
-    assert found["totalRunningTimeSeconds"] == 60
-    assert found["totalPendingTimeSeconds"] == 0
+    assert row["totalRunningTimeSeconds"] == 60
+    assert row["totalPendingTimeSeconds"] == 0
 
 
 async def test_a_batch_is_applied_once(db: Database) -> None:
@@ -150,10 +150,10 @@ async def test_an_equal_record_still_brings_its_transitions(db: Database) -> Non
         (Phase.RUNNING, START + minutes(3)),
     )
     await agent.send(again, now=START + minutes(4))
-    found = await shown(db)
-    assert found["totalPendingTimeSeconds"] == 120
-    assert found["totalRunningTimeSeconds"] == 120
-    assert found["phaseUpdatedAt"] == "2026-11-20T08:03:00Z"
+    row = await shown(db)
+    assert row["totalPendingTimeSeconds"] == 120
+    assert row["totalRunningTimeSeconds"] == 120
+    assert row["phaseUpdatedAt"] == "2026-11-20T08:03:00Z"
 
 
 async def test_a_retold_history_adds_nothing(db: Database) -> None:
@@ -187,11 +187,11 @@ async def test_deletion_shows_the_last_phase_before_leaving(db: Database) -> Non
     assert (await shown(db))["phase"] == "Deleting"
     gone = Delete(id=UUID(int=1), deleted_at=START + minutes(6))
     await agent.send(gone, now=START + minutes(7))
-    found = await shown(db)
-    assert found["phase"] == "Running"
-    assert "phaseMessage" not in found
-    assert found["deletedAt"] == "2026-11-20T08:06:00Z"
-    assert found["totalRunningTimeSeconds"] == 300
+    row = await shown(db)
+    assert row["phase"] == "Running"
+    assert "phaseMessage" not in row
+    assert row["deletedAt"] == "2026-11-20T08:06:00Z"
+    assert row["totalRunningTimeSeconds"] == 300
     assert await workload_count(db, SCOPE, WorkloadQuery(), START) == 0
     assert await workload_count(db, SCOPE, WorkloadQuery(is_deleted=True), START) == 1
     page = await phase_interval_list(db, SCOPE, UUID(int=1), offset=0, limit=9, now=START)
@@ -216,9 +216,9 @@ async def test_a_deleted_workload_seen_again_is_revived(db: Database) -> None:
     back = upsert(workload(), (Phase.RUNNING, START), observed_at=START + minutes(15))
     await agent.send(back, now=START + minutes(15))
     await agent.send(now=START + minutes(20))
-    found = await shown(db)
-    assert found["deletedAt"] is None
-    assert found["totalRunningTimeSeconds"] == 15 * 60
+    row = await shown(db)
+    assert row["deletedAt"] is None
+    assert row["totalRunningTimeSeconds"] == 15 * 60
 
 
 async def test_an_id_of_another_cluster_is_refused_alone(db: Database) -> None:
@@ -351,9 +351,9 @@ async def test_k8s_phase_keeps_its_own_time(db: Database) -> None:
     await agent.send(upsert(workload()), now=START)
     stopping = workload(phase=Phase.STOPPING, k8s_phase="Running")
     await agent.send(upsert(stopping, (Phase.STOPPING, START + minutes(5))), now=START)
-    found = await shown(db)
-    assert found["phaseUpdatedAt"] == "2026-11-20T08:05:00Z"
-    assert found["k8sPhaseUpdatedAt"] == "2026-11-20T08:00:00Z"
+    row = await shown(db)
+    assert row["phaseUpdatedAt"] == "2026-11-20T08:05:00Z"
+    assert row["k8sPhaseUpdatedAt"] == "2026-11-20T08:00:00Z"
 
 
 async def test_a_cluster_is_pinned_at_first_sight(db: Database) -> None:

@@ -51,7 +51,8 @@ async def take(
         db, agent.identity, InventoryBegin(stream_id=agent.stream_id, coverage=coverage), LATER
     )
     entries = tuple(
-        InventoryEntry(id=one.record.workload.id, record_hash=one.record_hash) for one in present
+        InventoryEntry(id=entry.record.workload.id, record_hash=entry.record_hash)
+        for entry in present
     )
     missing = await inventory_entries(
         db,
@@ -117,10 +118,10 @@ async def test_what_is_missing_is_named_and_what_is_gone_is_deleted(db: Database
     assert await live(db) == 1
     reply = await workload_get(db, SCOPE, UUID(int=2), LATER)
     assert reply is not None
-    found = msgspec.json.decode(reply.body)
-    assert found["additionalFields"]["deletedBetween"] == {
+    document = msgspec.json.decode(reply.body)
+    assert document["additionalFields"]["deletedBetween"] == {
         "notBefore": "2026-11-20T08:00:00Z",
-        "notAfter": found["deletedAt"],
+        "notAfter": document["deletedAt"],
     }
 
 

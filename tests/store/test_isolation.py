@@ -214,18 +214,18 @@ async def test_one_predicate_narrows_every_read(db: Database, name: str) -> None
     )
     await second.send(upsert(workload(3, project_name="vision")), now=START)
     async with db.acquire(1) as connection:
-        one = await connection.fetchrow(
+        single = await connection.fetchrow(
             "SELECT department_id FROM workload WHERE id = $1", UUID(int=1)
         )
         two = await connection.fetchrow(
             "SELECT project_id FROM workload WHERE id = $1", UUID(int=2)
         )
-    assert one is not None
+    assert single is not None
     assert two is not None
     ids = {
         "cluster": first.identity.cluster_id,
         "project": two["project_id"],
-        "department": one["department_id"],
+        "department": single["department_id"],
     }
     make, expected = SCOPES[name]
     scope = make(ids)
@@ -282,7 +282,7 @@ COUNTED = TelemetryQuery(telemetry_type="WORKLOADS_COUNT")
 
 
 async def exported(db: Any, scope: Scope) -> list[bytes]:
-    return [one async for batch in workload_export(db, scope, QUERY, NOW) for one in batch]
+    return [entry async for batch in workload_export(db, scope, QUERY, NOW) for entry in batch]
 
 
 READS: dict[str, Callable[[Any, Scope], Awaitable[Any]]] = {
@@ -316,15 +316,15 @@ READS: dict[str, Callable[[Any, Scope], Awaitable[Any]]] = {
 
 
 def test_every_read_that_takes_a_scope_is_here() -> None:
-    found = set()
+    collected = set()
     for module_name in store_modules():
         module = importlib.import_module(module_name)
         for name, function in inspect.getmembers(module, inspect.isfunction):
             parameters = inspect.signature(function).parameters
             if not name.startswith("_") and {"db", "scope"} <= parameters.keys():
-                found.add(name)
+                collected.add(name)
     changes = {"cluster_delete", "cluster_repin", "held_release", "held_refuse"}
-    assert found - changes == READS.keys()
+    assert collected - changes == READS.keys()
 
 
 @pytest.mark.parametrize("name", READS)

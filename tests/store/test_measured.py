@@ -61,8 +61,8 @@ async def test_figures_come_back_as_they_were(db: Database) -> None:
     agent = await one_workload(db)
     at = START + timedelta(seconds=30)
     await send(agent, scrape(at, utilization(12.5), utilization(25, "GPU-1")), now=LATER)
-    (found,) = await points(db)
-    assert found == Point(
+    (result,) = await points(db)
+    assert result == Point(
         at, START, {("GPU_UTILIZATION", ""): 12.5, ("GPU_UTILIZATION", "GPU-1"): 25.0}
     )
 
@@ -93,9 +93,9 @@ async def test_each_step_tells_its_first_and_its_last(db: Database) -> None:
         for second in range(10, 201, 10)
     ]
     await send(agent, *told, now=LATER)
-    found = [(point.at - START).total_seconds() for point in await points(db)]
+    result = [(point.at - START).total_seconds() for point in await points(db)]
     # Steps end at 60, 120, 180: an instant at the end belongs to the step that ends there.
-    assert found == [10, 60, 70, 120, 130, 180, 190, 200]
+    assert result == [10, 60, 70, 120, 130, 180, 190, 200]
 
 
 async def test_what_is_unsound_is_left_out_and_holds_up_nothing(db: Database) -> None:
@@ -113,8 +113,8 @@ async def test_what_is_unsound_is_left_out_and_holds_up_nothing(db: Database) ->
     ancient = scrape(START - timedelta(days=3), utilization(1))
     early = scrape(LATER + timedelta(hours=1), utilization(9))
     await send(agent, scrape(at, *readings), stranger, ancient, early, now=LATER)
-    found = await points(db)
-    assert [(point.at, point.figures) for point in found] == [
+    result = await points(db)
+    assert [(point.at, point.figures) for point in result] == [
         (at, {("GPU_UTILIZATION", "GPU-1"): 7.0}),
         # A clock that runs ahead is not believed.
         (LATER, {("GPU_UTILIZATION", ""): 9.0}),
@@ -204,8 +204,8 @@ async def test_names_in_one_answer_are_bounded_and_the_newest_remain(
     for layout in range(1, 6):
         series = [f"GPU_UTILIZATION\x1f{layout}-{n}" for n in range(4)]
         await stored(database_url, layout, series, [1.0] * 4)
-    found = await points(db, step=1)
-    assert [(point.at - START).total_seconds() for point in found] == [4, 5]
+    result = await points(db, step=1)
+    assert [(point.at - START).total_seconds() for point in result] == [4, 5]
 
 
 async def test_samples_are_read_by_steps_however_many_there_are(db: Database) -> None:

@@ -29,10 +29,10 @@ async def test_old_data_says_until_when_it_was_observed(db: Database) -> None:
         for document in page.documents:
             fields = msgspec.json.decode(document)["additionalFields"]
             assert fields.get("observedUntil") == expected
-        one = await workload_get(db, SCOPE, UUID(int=1), now)
-        assert one is not None
-        assert msgspec.json.decode(one.body)["additionalFields"].get("observedUntil") == expected
-        assert one.etag is None or expected is None
+        single = await workload_get(db, SCOPE, UUID(int=1), now)
+        assert single is not None
+        assert msgspec.json.decode(single.body)["additionalFields"].get("observedUntil") == expected
+        assert single.etag is None or expected is None
 
 
 async def test_clocks_are_told_against_ours(db: Database) -> None:

@@ -60,17 +60,17 @@ async def agent(db: Database) -> Agent:
 
 async def test_a_pod_is_answered_as_it_was_told(db: Database, agent: Agent) -> None:
     await agent.send(upsert(workload(1), pods=[pod(7, ip="10.0.0.7")]), now=START)
-    (found,) = await listed(db, with_names=True)
-    assert found["id"] == str(UUID(int=7))
-    assert found["workloadId"] == str(UUID(int=1))
-    assert found["clusterId"] == str(agent.identity.cluster_id)
-    assert (found["tenantId"], found["projectName"]) == (1, "vision")
-    assert (found["workloadName"], found["ip"]) == ("llama-sft-1", "10.0.0.7")
-    assert (found["nodeName"], found["currentNodePool"]) == ("node-1", "a100")
-    assert found["containers"] == [
+    (result,) = await listed(db, with_names=True)
+    assert result["id"] == str(UUID(int=7))
+    assert result["workloadId"] == str(UUID(int=1))
+    assert result["clusterId"] == str(agent.identity.cluster_id)
+    assert (result["tenantId"], result["projectName"]) == (1, "vision")
+    assert (result["workloadName"], result["ip"]) == ("llama-sft-1", "10.0.0.7")
+    assert (result["nodeName"], result["currentNodePool"]) == ("node-1", "a100")
+    assert result["containers"] == [
         {"name": "main", "image": "registry.example.com/train:1", "state": "running"}
     ]
-    assert "deletedAt" not in found
+    assert "deletedAt" not in result
 
 
 async def test_a_difference_leaves_the_other_pods_alone(db: Database, agent: Agent) -> None:
@@ -110,8 +110,8 @@ async def test_the_phase_keeps_its_time_while_it_lasts(db: Database, agent: Agen
     await agent.send(upsert(workload(1), pods=[pod(1, k8s_phase_updated_at=entered)]), now=START)
     restarted = pod(1, k8s_phase_updated_at=START, restarts=1)
     await agent.send(upsert(workload(1), pods=[restarted]), now=START)
-    (found,) = await listed(db)
-    assert (found["restarts"], found["k8sPhaseUpdatedAt"]) == (1, "2026-11-20T07:00:00Z")
+    (result,) = await listed(db)
+    assert (result["restarts"], result["k8sPhaseUpdatedAt"]) == (1, "2026-11-20T07:00:00Z")
 
 
 async def test_a_difference_from_another_record_is_refused(db: Database, agent: Agent) -> None:
@@ -149,8 +149,8 @@ async def test_of_the_gone_only_the_newest_stay(
     statement = pod_write._DROP_EXCESS
     monkeypatch.setattr(pod_write, "_DROP_EXCESS", statement.replace("OFFSET 2000", "OFFSET 2"))
     for number in range(1, 6):
-        one = upsert(workload(1), pods=[pod(number)], observed_at=START + number * SECOND)
-        await agent.send(one, now=START + number * SECOND)
+        single = upsert(workload(1), pods=[pod(number)], observed_at=START + number * SECOND)
+        await agent.send(single, now=START + number * SECOND)
     assert await names(db) == ["llama-sft-5"]
     assert sorted(await names(db, deleted=True)) == ["llama-sft-3", "llama-sft-4"]
 
@@ -186,7 +186,7 @@ async def test_filters_search_order_and_pages(db: Database, agent: Agent) -> Non
         page = await pod_list(db, SCOPE, query, START)
         assert page is not None
         assert await pod_count(db, SCOPE, query, START) == len(page.documents)
-        return [int(json.loads(one)["name"].rpartition("-")[2]) for one in page.documents]
+        return [int(json.loads(document)["name"].rpartition("-")[2]) for document in page.documents]
 
     assert await matching() == [5, 4, 3, 2, 1, 6, 7]
     assert await matching("nodeName==node-0") == [4, 2]
@@ -218,7 +218,7 @@ async def test_hostile_pods_are_bounded(db: Database, agent: Agent) -> None:
         name="a\0b",
     )
     await agent.send(upsert(workload(1), pods=[wrong]), now=START)
-    (found,) = await listed(db)
-    assert found["createdAt"] == "2026-11-20T08:00:00Z"
-    assert "completedAt" not in found
-    assert "allocatedResources" not in found
+    (result,) = await listed(db)
+    assert result["createdAt"] == "2026-11-20T08:00:00Z"
+    assert "completedAt" not in result
+    assert "allocatedResources" not in result

@@ -75,7 +75,7 @@ async def test_it_follows_every_change(db: Database, seed: int) -> None:
         now = NOW + timedelta(minutes=step)
         await agent.send(*items, now=now)  # type: ignore[arg-type]
         gone = rng.sample(known, k=min(len(known), rng.randint(0, 5)))
-        await agent.send(*(Delete(id=one.id, deleted_at=now) for one in gone), now=now)
+        await agent.send(*(Delete(id=row.id, deleted_at=now) for row in gone), now=now)
         if step % 7 == 6:
             await workload_purge(db, 1, keep=timedelta(minutes=3), now=now)
         assert await wrong(db) == 0, f"after step {step}"

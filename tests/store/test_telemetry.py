@@ -78,9 +78,9 @@ async def test_counts_are_the_lists_counts(
         ]
         for key in itertools.product(*keys):  # type: ignore[arg-type]
             expected[key] = expected.get(key, 0) + 1
-    found = await ask(db, "WORKLOADS_COUNT", *group_by)
-    assert {tuple(g.value for g in v.groups): int(v.value) for v in found} == expected
-    assert all([g.key for g in value.groups] == list(group_by) for value in found)
+    result = await ask(db, "WORKLOADS_COUNT", *group_by)
+    assert {tuple(g.value for g in v.groups): int(v.value) for v in result} == expected
+    assert all([g.key for g in value.groups] == list(group_by) for value in result)
 
 
 @pytest.mark.parametrize("group_by", GROUPINGS, ids="-".join)
@@ -91,8 +91,8 @@ async def test_gpu_sums_agree_in_every_grouping(
     held = sum(round(row["allocatedResources"]["gpu"] * 10**6) for row in rows)  # type: ignore[index]
     assert total(await ask(db, "GPU_ALLOCATION", *group_by)) == Decimal(held) / 10**6
     idle = sum(round((row["idleAllocatedGpus"] or 0) * 10**6) for row in rows)  # type: ignore[operator]
-    found = total(await ask(db, "IDLE_ALLOCATED_GPUS", *group_by))
-    assert abs(found - Decimal(idle) / 10**6) < Decimal("0.001")
+    result = total(await ask(db, "IDLE_ALLOCATED_GPUS", *group_by))
+    assert abs(result - Decimal(idle) / 10**6) < Decimal("0.001")
 
 
 @pytest.mark.parametrize("group", [None, *TELEMETRY_GROUPS])
@@ -101,11 +101,11 @@ async def test_pending_times_count_what_is_pending(
 ) -> None:
     db, rows = filled
     pending = [row for row in rows if row["phase"] == "Pending"]
-    found = await ask(db, "PENDING_TIME_DISTRIBUTION", *([group] if group else []))
-    labels = [value.groups[-1].value for value in found]
+    result = await ask(db, "PENDING_TIME_DISTRIBUTION", *([group] if group else []))
+    labels = [value.groups[-1].value for value in result]
     assert labels == ["0-5m", "5m-1h", "1h-24h", "24h+"] * (len(labels) // 4)
     weights = [len(row[POOLS[group]] or [""]) if group in POOLS else 1 for row in pending]  # type: ignore[arg-type,index]
-    assert total(found) == sum(weights)
+    assert total(result) == sum(weights)
     assert pending, "nothing pends: the test proves nothing"
 
 
@@ -127,8 +127,8 @@ async def test_pending_time_stops_at_the_clusters_last_contact(db: Database) -> 
     agent = await connected_agent(db, START)
     made = workload(phase=Phase.PENDING)
     await agent.send(upsert(made), now=START + timedelta(minutes=3))
-    found = await ask(db, "PENDING_TIME_DISTRIBUTION")
-    assert [value.value for value in found] == ["1", "0", "0", "0"]
+    result = await ask(db, "PENDING_TIME_DISTRIBUTION")
+    assert [value.value for value in result] == ["1", "0", "0", "0"]
 
 
 @pytest.mark.parametrize(
@@ -147,5 +147,5 @@ async def test_what_is_not_there_reads_as_no_workloads(
     agent = await connected_agent(db, START)
     await agent.send(upsert(workload()), now=START)
     query = TelemetryQuery(telemetry_type="WORKLOADS_COUNT", **narrowed)  # type: ignore[arg-type]
-    found = (await telemetry_query(db, SCOPE, query, NOW)).values
-    assert [value.value for value in found] == ["0"]
+    result = (await telemetry_query(db, SCOPE, query, NOW)).values
+    assert [value.value for value in result] == ["0"]

@@ -42,11 +42,13 @@ def differences(before: Any, now: Any, at: str = "") -> list[str]:
         lacking = [f"{at}.{name} is missing" for name in before.keys() - now.keys()]
         both = sorted(before.keys() & now.keys())
         return lacking + [
-            one for name in both for one in differences(before[name], now[name], f"{at}.{name}")
+            difference
+            for name in both
+            for difference in differences(before[name], now[name], f"{at}.{name}")
         ]
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         pairs = enumerate(zip(before, now, strict=True))
-        return [one for n, (a, b) in pairs for one in differences(a, b, f"{at}[{n}]")]
+        return [difference for n, (a, b) in pairs for difference in differences(a, b, f"{at}[{n}]")]
     return [] if before == now else [f"{at}: {before!r} became {now!r}"]
 
 
@@ -88,11 +90,11 @@ async def check_agent(served: Served, agent: dict[str, Any]) -> None:
         inventory_id = answer.json.get("inventoryId", inventory_id)
         assert answer.json.get("refused", []) == []
     clusters = (await served.get("/api/v1/clusters")).json
-    (cluster,) = [one for one in clusters if one["name"] == "agent"]
+    (cluster,) = [cluster for cluster in clusters if cluster["name"] == "agent"]
     assert cluster["workloads"] == 2
     query = f"filterBy=clusterId=={cluster['id']}&sortBy=name"
     listed = (await served.get(f"/api/v1/workloads?{query}")).json["workloads"]
-    assert [(one["name"], one["phase"]) for one in listed] == [
+    assert [(row["name"], row["phase"]) for row in listed] == [
         ("pod-0", "Running"),
         ("pod-1", "Running"),
     ]

@@ -113,12 +113,12 @@ async def test_three_days_by_hand(db: Database) -> None:
     await story(db)
     await usage_account(db, 1, END + timedelta(minutes=10))
     page = await report(db, "project", "day")
-    found = {
+    result = {
         (row.group["project"], row.group["day"]): row.allocated_gpu_hours
         for row in page.rows
         if row.allocated_gpu_hours
     }
-    assert found == ALLOCATED
+    assert result == ALLOCATED
     assert page.totals.allocated_gpu_hours == sum(ALLOCATED.values())
     assert page.totals.gap_gpu_hours == 8 + 16 + 1
     assert page.totals.pending_gpu_hours == 16 * (6 + 32)

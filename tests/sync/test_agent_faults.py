@@ -79,7 +79,7 @@ async def test_a_kind_that_cannot_be_read_keeps_its_workloads(tmp_path: Path, st
             state = {403: "forbidden", 404: "absent"}.get(status, "failing")
             await until(lambda: "Deployment" in _states(server, state))
             await quiet(server, root)
-            covered = {found.kind for found in server.inventories[-1].coverage}
+            covered = {kind.kind for kind in server.inventories[-1].coverage}
             assert "Deployment" not in covered
 
 
@@ -110,7 +110,7 @@ async def test_a_restarted_agent_without_rights_deletes_nothing_of_that_kind(
 
 
 def _covered(server: Receiver) -> set[tuple[str, str]]:
-    return {(found.group, found.kind) for found in server.inventories[-1].coverage}
+    return {(kind.group, kind.kind) for kind in server.inventories[-1].coverage}
 
 
 def _states(server: Receiver, state: str) -> set[str]:

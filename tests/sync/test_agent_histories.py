@@ -71,9 +71,9 @@ class History:
 
     def check_no_false_delete(self) -> None:
         for row_id, row in self.server.rows.items():
-            found = self.workloads.get(row_id)
-            if found is not None and found.is_root_there:
-                assert row.deleted_at is None, f"{found.root['kind']} exists"
+            result = self.workloads.get(row_id)
+            if result is not None and result.is_root_there:
+                assert row.deleted_at is None, f"{result.root['kind']} exists"
                 assert row.deletions == 0
 
     async def start_agent(self) -> None:
@@ -105,21 +105,21 @@ class History:
         ):
             return
         if kind == "Pod":
-            found = Workload(pod(name))
+            result = Workload(pod(name))
         else:
-            found = Workload(deployment(name) if kind == "Deployment" else job(name))
+            result = Workload(deployment(name) if kind == "Deployment" else job(name))
         if kind == "Deployment":
-            found.links.append(made("ReplicaSet", f"{name}-1", found.root, group="apps", spec={}))
-        self.workloads[uid(found.root)] = found
-        for obj in (found.root, *found.links):
+            result.links.append(made("ReplicaSet", f"{name}-1", result.root, group="apps", spec={}))
+        self.workloads[uid(result.root)] = result
+        for obj in (result.root, *result.links):
             self.api.put(obj, is_lost=self.is_lost())
 
     async def add_pod(self) -> None:
         owners = [w for w in self.workloads.values() if w.is_root_there and w.root["kind"] != "Pod"]
         if owners:
-            found = self.random.choice(owners)
-            member = pod(f"p{next(self.numbers)}", found.owner)
-            found.pods.append(member)
+            result = self.random.choice(owners)
+            member = pod(f"p{next(self.numbers)}", result.owner)
+            result.pods.append(member)
             self.api.put(member, is_lost=self.is_lost())
 
     async def change(self) -> None:
@@ -132,16 +132,16 @@ class History:
     async def delete_root(self) -> None:
         there = [w for w in self.workloads.values() if w.is_root_there]
         if there:
-            found = self.random.choice(there)
-            found.is_root_there = False
-            self.api.delete(found.root, is_lost=self.is_lost())
-            for link in found.links:
+            result = self.random.choice(there)
+            result.is_root_there = False
+            self.api.delete(result.root, is_lost=self.is_lost())
+            for link in result.links:
                 self.api.delete(link, is_lost=self.is_lost())
 
     async def delete_pods(self) -> None:
-        for found in self.workloads.values():
-            if not found.is_root_there or self.random.random() < 0.2:
-                self.remove_pods(found)
+        for workload in self.workloads.values():
+            if not workload.is_root_there or self.random.random() < 0.2:
+                self.remove_pods(workload)
 
     def remove_pods(self, found: Workload) -> None:
         for member in found.pods:
@@ -186,9 +186,9 @@ class History:
         """All faults end, what is left of the dead goes; then the server must come to hold the truth."""
         await self.heal()
         self.server.loses_replies = 0
-        for found in self.workloads.values():
-            if not found.is_root_there:
-                self.remove_pods(found)
+        for workload in self.workloads.values():
+            if not workload.is_root_there:
+                self.remove_pods(workload)
         self.api.forget_past()
         exists = {key for key, found in self.workloads.items() if found.is_root_there}
         deadline = asyncio.get_running_loop().time() + 20

@@ -62,16 +62,16 @@ class Play:
             if "watch" in line and line["event"]["type"] != "BOOKMARK":
                 self.kinds.setdefault(line["watch"], line["event"]["object"]["kind"])
         for path, name in self.kinds.items():
-            found = _PATH.match(path)
-            assert found is not None
+            matched = _PATH.match(path)
+            assert matched is not None
             if name not in _LEFT_OUT:
                 is_namespaced = "/namespaces/" in path
                 self.api.serve(
                     kind(
-                        found["group"] or "",
-                        found["version"],
+                        matched["group"] or "",
+                        matched["version"],
                         name,
-                        found["plural"],
+                        matched["plural"],
                         is_namespaced=is_namespaced,
                     )
                 )
@@ -98,10 +98,10 @@ class Play:
     def _adjust(self, path: str, body: dict[str, Any]) -> None:
         if self.kinds.get(path, "Event") in {*_LEFT_OUT, "Event"}:
             return
-        found = _PATH.match(path)
-        assert found is not None
-        group = f"{found['group']}/" if found["group"] else ""
-        typed = {"apiVersion": f"{group}{found['version']}", "kind": self.kinds[path]}
+        matched = _PATH.match(path)
+        assert matched is not None
+        group = f"{matched['group']}/" if matched["group"] else ""
+        typed = {"apiVersion": f"{group}{matched['version']}", "kind": self.kinds[path]}
         held = {stored.uid: stored for stored in self.api.table_of(typed).objects.values()}
         listed = {item["metadata"]["uid"] for item in body["items"]}
         for uid in held.keys() - listed:
@@ -122,7 +122,7 @@ def _without_version(obj: dict[str, Any]) -> dict[str, Any]:
 
 def expected(play: Play, moment: str) -> dict[UUID, Record]:
     """Records of the workloads whose whole chain of owners exists, and which are any."""
-    found = {}
+    collected = {}
     held = moments(play.version, play.life)[moment]
     uids = {obj["metadata"]["uid"] for obj in held.objects}
     for objects in workloads(held):
@@ -138,8 +138,8 @@ def expected(play: Play, moment: str) -> dict[UUID, Record]:
         defined = definitions().for_object(objects.root).key.kind != "*"
         if is_rooted and (objects.pods or defined):
             record = derive(objects, definitions(), SETTINGS).record
-            found[record.workload.id] = record
-    return found
+            collected[record.workload.id] = record
+    return collected
 
 
 def is_broken(play: Play, moment: str) -> bool:

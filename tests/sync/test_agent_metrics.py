@@ -43,10 +43,13 @@ class Told:
         return {kind.kind: kind for kind in kinds if kind.group == "metrics"}
 
     def last_of(self, number: int) -> dict[tuple[str, str], float]:
-        found: list[Measured] = [
-            one for scrape in self.scrapes for one in scrape.workloads if str(one.id) == uid(number)
+        result: list[Measured] = [
+            workload
+            for scrape in self.scrapes
+            for workload in scrape.workloads
+            if str(workload.id) == uid(number)
         ]
-        return {(r.type, r.label): r.value for r in found[-1].readings} if found else {}
+        return {(r.type, r.label): r.value for r in result[-1].readings} if result else {}
 
 
 @asynccontextmanager
@@ -97,8 +100,8 @@ async def test_how_well_exporters_can_be_read_is_told(tmp_path: Path) -> None:
         assert told.states()["DCGM exporter"].idle_after_seconds == 300
         told.exporters.silent.add("dcgm-n2")
         await until(lambda: told.states()["DCGM exporter"].state == "failing")
-        found = told.states()["DCGM exporter"]
-        assert "1 of 2" in (found.message or "")
+        result = told.states()["DCGM exporter"]
+        assert "1 of 2" in (result.message or "")
         assert told.states()["kubelet"].state == "complete"
 
 
@@ -125,8 +128,8 @@ async def test_more_workloads_than_the_database_is_for_are_told(
     monkeypatch.setattr(scrape, "MEASURED_WORKLOADS", 2)
     async with measuring(tmp_path) as told:
         await until(lambda: (kind := told.states().get("DCGM exporter")) and kind.message)
-        found = told.states()["DCGM exporter"]
-        assert (found.state, found.message) == ("complete", scrape.TOO_MANY)
+        result = told.states()["DCGM exporter"]
+        assert (result.state, result.message) == ("complete", scrape.TOO_MANY)
     (tmp_path / "kubeconfig").unlink()
     async with measuring(tmp_path, pushes_samples=False) as told:
         await until(lambda: told.states().get("DCGM exporter") is not None)
@@ -139,9 +142,9 @@ async def test_exporters_elsewhere_are_not_believed(tmp_path: Path) -> None:
         assert ("GPU_UTILIZATION", "") not in told.last_of(1)
         assert not any("dcgm" in request for request in told.simulated.requests)
         await until(lambda: told.states().get("DCGM exporter") is not None, seconds=180)
-        found = told.states()["DCGM exporter"]
-        assert found.state == "absent"
-        assert "gpu-operator" in (found.message or "")
+        result = told.states()["DCGM exporter"]
+        assert result.state == "absent"
+        assert "gpu-operator" in (result.message or "")
 
 
 async def test_nothing_is_asked_and_nothing_pushed_where_that_is_not_wanted(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ async def test_unknown_owners_are_looked_up_once_and_believed_by_uid(tmp_path: P
             assert (row.record.workload.type, row.record.witness.kind) == ("Rollout", "Pod")
             assert row.record.usage.pod_count == 2
             assert len(server.live()) == 1
-            asked = [found for found in api.requests if "rollouts" in found.path]
+            asked = [request for request in api.requests if "rollouts" in request.path]
             assert len(asked) == 1
 
 
@@ -108,7 +108,7 @@ async def test_while_an_owner_cannot_be_asked_for_pods_prove_nothing_in_its_name
         async with agent(tmp_path, api, server):
             await until(lambda: server.commits > commits)
             await quiet(server, fleet, single)
-            covered = {found.kind: found.namespaces for found in server.inventories[-1].coverage}
+            covered = {kind.kind: kind.namespaces for kind in server.inventories[-1].coverage}
             assert covered["Pod"] == ("other",)
             assert server.rows[uid(elsewhere)].deleted_at is not None
             api.fault = lambda _: None

@@ -26,22 +26,22 @@ class Reader:
         self._client = client
 
     async def phases(self, *, deleted: bool = False) -> dict[str, str]:
-        found = await self._client.workloads(Selection(is_deleted=deleted))
-        return {f"{item.type}/{item.name}": item.phase for item in found}
+        result = await self._client.workloads(Selection(is_deleted=deleted))
+        return {f"{item.type}/{item.name}": item.phase for item in result}
 
     async def until(self, expected: dict[str, str], *, deleted: bool = False) -> None:
-        found: dict[str, str] = {}
+        collected: dict[str, str] = {}
 
         async def ask() -> bool:
             nonlocal found
-            found = await self.phases(deleted=deleted)
-            return found == expected
+            result = await self.phases(deleted=deleted)
+            return result == expected
 
         for _ in range(200):
             if await ask():
                 return
             await asyncio.sleep(0.05)
-        raise AssertionError(f"{found} instead of {expected}")
+        raise AssertionError(f"{collected} instead of {expected}")
 
 
 async def test_a_life_from_birth_to_history(server: RunningServer, tmp_path: Path) -> None:

@@ -89,21 +89,24 @@ async def test_a_kind_that_may_be_listed_but_not_watched_delays_nothing(tmp_path
     async with simulated_cluster() as simulated:
         simulated.store.put(JOBS, job(20))
         simulated.faults.forbid(JOBS, "watch")
-        async with watched(tmp_path, simulated) as found:
-            await until(lambda: found.phase(1) is Phase.RUNNING and found.phase(20))
-            await until(lambda: (state := found.state("Job")) and state.message)
-            state = found.state("Job")
+        async with watched(tmp_path, simulated) as watching:
+            await until(lambda: watching.phase(1) is Phase.RUNNING and watching.phase(20))
+            await until(lambda: (state := watching.state("Job")) and state.message)
+            state = watching.state("Job")
             assert state is not None
             assert state.state == "complete"
             assert "cannot be watched, listed every 60 s" in (state.message or "")
-            lists, inventories = found.lists("/apis/batch/v1/jobs"), len(found.server.inventories)
+            lists, inventories = (
+                watching.lists("/apis/batch/v1/jobs"),
+                len(watching.server.inventories),
+            )
             assert lists <= reflector.FORBIDDEN_ATTEMPTS
             simulated.store.put(PODS, pod(1, "one", phase="Failed"))
-            await until(lambda: found.phase(1) is Phase.FAILED)
-            beats = len(found.server.beats)
-            await until(lambda: len(found.server.beats) > beats + 2)
-            assert found.lists("/apis/batch/v1/jobs") == lists
-            assert len(found.server.inventories) <= inventories + 1
+            await until(lambda: watching.phase(1) is Phase.FAILED)
+            beats = len(watching.server.beats)
+            await until(lambda: len(watching.server.beats) > beats + 2)
+            assert watching.lists("/apis/batch/v1/jobs") == lists
+            assert len(watching.server.inventories) <= inventories + 1
 
 
 async def test_a_polled_kind_is_kept_in_sync_without_inventories(
@@ -112,18 +115,18 @@ async def test_a_polled_kind_is_kept_in_sync_without_inventories(
     monkeypatch.setattr(reflector, "POLL_SECONDS", 0.05)
     async with simulated_cluster() as simulated:
         simulated.faults.forbid(JOBS, "watch")
-        async with watched(tmp_path, simulated) as found:
-            await until(lambda: (state := found.state("Job")) and state.message)
-            await until(lambda: found.server.commits)
+        async with watched(tmp_path, simulated) as watching:
+            await until(lambda: (state := watching.state("Job")) and state.message)
+            await until(lambda: watching.server.commits)
             simulated.store.put(JOBS, job(20))
-            await until(lambda: found.phase(20))
-            before, lists = len(found.server.inventories), found.lists("/apis/batch/v1/jobs")
-            await until(lambda: found.lists("/apis/batch/v1/jobs") > lists + 20)
-            assert len(found.server.inventories) <= before + 1
+            await until(lambda: watching.phase(20))
+            before, lists = len(watching.server.inventories), watching.lists("/apis/batch/v1/jobs")
+            await until(lambda: watching.lists("/apis/batch/v1/jobs") > lists + 20)
+            assert len(watching.server.inventories) <= before + 1
             simulated.store.delete(JOBS, "team", "job-20")
-            await until(lambda: found.phase(20) is None)
+            await until(lambda: watching.phase(20) is None)
             simulated.faults.allow(JOBS)
-            await until(lambda: (state := found.state("Job")) and not state.message)
+            await until(lambda: (state := watching.state("Job")) and not state.message)
 
 
 async def test_kinds_that_hang_do_not_hold_up_the_first_records(tmp_path: Path) -> None:
@@ -131,13 +134,13 @@ async def test_kinds_that_hang_do_not_hold_up_the_first_records(tmp_path: Path) 
         sick = (JOBS, CRON_JOBS, STATEFUL_SETS, SERVICES)
         for resource in sick:
             simulated.faults.hang(resource)
-        async with watched(tmp_path, simulated) as found:
-            await until(lambda: found.phase(1) is Phase.RUNNING)
+        async with watched(tmp_path, simulated) as watching:
+            await until(lambda: watching.phase(1) is Phase.RUNNING)
             simulated.store.put(PODS, pod(1, "one", phase="Failed"))
-            await until(lambda: found.phase(1) is Phase.FAILED)
+            await until(lambda: watching.phase(1) is Phase.FAILED)
             for resource in sick:
                 simulated.faults.resume(resource)
-            await until(lambda: (state := found.state("CronJob")) and state.state == "complete")
+            await until(lambda: (state := watching.state("CronJob")) and state.state == "complete")
 
 
 async def test_an_object_that_nobody_foresaw_does_not_stop_its_kind(
@@ -155,16 +158,16 @@ async def test_an_object_that_nobody_foresaw_does_not_stop_its_kind(
     monkeypatch.setattr(Cache, "put_pod", put_pod)
     async with simulated_cluster() as simulated:
         simulated.store.put(PODS, pod(2, "odd"))
-        async with watched(tmp_path, simulated) as found:
-            await until(lambda: found.phase(1) is Phase.RUNNING)
-            await until(lambda: (state := found.state("Pod")) and state.state == "failing")
+        async with watched(tmp_path, simulated) as watching:
+            await until(lambda: watching.phase(1) is Phase.RUNNING)
+            await until(lambda: (state := watching.state("Pod")) and state.state == "failing")
             simulated.store.put(PODS, pod(1, "one", phase="Failed"))
-            await until(lambda: found.phase(1) is Phase.FAILED)
+            await until(lambda: watching.phase(1) is Phase.FAILED)
 
 
 def pod_of(number: int, parent: int) -> dict[str, Any]:
-    found = pod(number, f"pod-{number}")
-    found["metadata"]["ownerReferences"] = [
+    result = pod(number, f"pod-{number}")
+    result["metadata"]["ownerReferences"] = [
         {
             "apiVersion": "batch/v1",
             "kind": "Job",
@@ -173,7 +176,7 @@ def pod_of(number: int, parent: int) -> dict[str, Any]:
             "controller": True,
         }
     ]
-    return found
+    return result
 
 
 async def test_a_right_that_is_taken_for_a_while_makes_no_workloads_of_pods(
@@ -184,16 +187,16 @@ async def test_a_right_that_is_taken_for_a_while_makes_no_workloads_of_pods(
     async with simulated_cluster() as simulated:
         simulated.store.put(JOBS, job(20))
         simulated.store.put(PODS, pod_of(200, 20))
-        async with watched(tmp_path, simulated) as found:
-            await until(lambda: found.phase(20) and found.phase(1))
+        async with watched(tmp_path, simulated) as watching:
+            await until(lambda: watching.phase(20) and watching.phase(1))
             simulated.faults.forbid(JOBS)
             simulated.store.put(JOBS, job(21))
             for number in (201, 210, 211):
                 simulated.store.put(PODS, pod_of(number, number // 10))
-            await until(lambda: found.phase(21) is Phase.RUNNING)
-            await until(lambda: (state := found.state("Job")) and state.state == "forbidden")
-            assert {str(key) for key in found.server.live()} == workloads
+            await until(lambda: watching.phase(21) is Phase.RUNNING)
+            await until(lambda: (state := watching.state("Job")) and state.state == "forbidden")
+            assert {str(key) for key in watching.server.live()} == workloads
             simulated.faults.allow(JOBS)
             simulated.store.put(JOBS, job(22))
-            await until(lambda: found.phase(22))
-            assert {str(key) for key in found.server.rows} == {*workloads, uid(22)}
+            await until(lambda: watching.phase(22))
+            assert {str(key) for key in watching.server.rows} == {*workloads, uid(22)}

@@ -47,8 +47,8 @@ class Cluster:
 
     def put(self, number: int, phase: Phase = Phase.RUNNING, name: str = "w") -> UUID:
         root = UUID(int=number)
-        found = self.derived[str(root)] = derived(phase, number=number, name=name)
-        self.pending.update(str(root), found, datetime.now(UTC))
+        result = self.derived[str(root)] = derived(phase, number=number, name=name)
+        self.pending.update(str(root), result, datetime.now(UTC))
         self.changed.set()
         return root
 
@@ -146,8 +146,8 @@ async def test_hello_inventory_then_changes() -> None:
     async with receiver() as server:
         cluster = Cluster()
         uid = cluster.put(1)
-        async with speaking(server, cluster) as found:
-            await found.drained()
+        async with speaking(server, cluster) as stream:
+            await stream.drained()
             assert server.rows[uid].record.workload.phase is Phase.RUNNING
             assert len(server.inventories) == 1
             cluster.put(1, Phase.FAILED)
@@ -182,24 +182,24 @@ async def test_a_lost_reply_is_answered_again_and_applied_once() -> None:
         cluster = Cluster()
         uid = cluster.put(1)
         server.loses_replies = 3
-        async with speaking(server, cluster) as found:
-            await found.drained()
+        async with speaking(server, cluster) as stream:
+            await stream.drained()
             assert server.rows[uid].changes == 1
             assert len(server.streams) == 1
 
 
 async def test_during_an_outage_heartbeats_and_batches_are_tried_and_nothing_is_lost() -> None:
-    async with receiver() as server, speaking(server) as found:
-        await found.drained()
+    async with receiver() as server, speaking(server) as stream:
+        await stream.drained()
         server.fault = lambda *_: web.Response(status=503, headers={"Retry-After": "1"})
-        uid = found.cluster.put(1, Phase.PENDING)
+        uid = stream.cluster.put(1, Phase.PENDING)
         await asyncio.sleep(0.2)
-        found.cluster.put(1, Phase.RUNNING)
-        short = found.cluster.put(2)
-        found.cluster.delete(2)
+        stream.cluster.put(1, Phase.RUNNING)
+        short = stream.cluster.put(2)
+        stream.cluster.delete(2)
         await asyncio.sleep(0.2)
         server.fault = lambda *_: None
-        await found.drained()
+        await stream.drained()
         phases = [told.phase for told in server.rows[uid].transitions]
         assert phases == [Phase.PENDING, Phase.RUNNING]
         assert server.rows[short].deleted_at is not None
@@ -208,8 +208,8 @@ async def test_during_an_outage_heartbeats_and_batches_are_tried_and_nothing_is_
 
 @pytest.mark.parametrize("status", [409, 410])
 async def test_another_stream_or_a_gap_leads_to_a_hello(status: int) -> None:
-    async with receiver() as server, speaking(server) as found:
-        await found.drained()
+    async with receiver() as server, speaking(server) as stream:
+        await stream.drained()
         lost = []
 
         def once(path: str, _: Any) -> web.Response | None:
@@ -219,7 +219,7 @@ async def test_another_stream_or_a_gap_leads_to_a_hello(status: int) -> None:
             return None
 
         server.fault = once
-        uid = found.cluster.put(1)
+        uid = stream.cluster.put(1)
         await until(lambda: uid in server.rows)
         assert len(server.streams) == 2
         proofs = [begun for begun in server.inventories if begun.coverage]
@@ -227,13 +227,13 @@ async def test_another_stream_or_a_gap_leads_to_a_hello(status: int) -> None:
 
 
 async def test_a_server_restored_from_a_backup_is_healed() -> None:
-    async with receiver() as server, speaking(server) as found:
-        kept = found.cluster.put(1)
-        gone = found.cluster.put(2)
-        await found.drained()
+    async with receiver() as server, speaking(server) as stream:
+        kept = stream.cluster.put(1)
+        gone = stream.cluster.put(2)
+        await stream.drained()
         await until(lambda: len(server.rows) == 2)
         row = server.rows[gone]
-        found.cluster.delete(2)
+        stream.cluster.delete(2)
         await until(lambda: row.deleted_at is not None)
         row.deleted_at, server.seq = None, 1
         del server.rows[kept]
@@ -243,8 +243,8 @@ async def test_a_server_restored_from_a_backup_is_healed() -> None:
 
 async def test_what_the_agent_lacks_is_deleted_by_the_inventory_alone() -> None:
     async with receiver() as server:
-        async with speaking(server) as found:
-            old = found.cluster.put(1)
+        async with speaking(server) as stream:
+            old = stream.cluster.put(1)
             await until(lambda: old in server.rows)
         commits = server.commits
         async with speaking(server):
@@ -254,11 +254,11 @@ async def test_what_the_agent_lacks_is_deleted_by_the_inventory_alone() -> None:
 
 async def test_without_complete_lists_there_is_no_inventory_and_no_deletion() -> None:
     async with receiver() as server:
-        async with speaking(server) as found:
-            old = found.cluster.put(1)
+        async with speaking(server) as stream:
+            old = stream.cluster.put(1)
             await until(lambda: old in server.rows)
         blind = Cluster(proves=False)
-        async with speaking(server, blind) as found:
+        async with speaking(server, blind) as stream:
             await until(lambda: len(server.beats) >= 2)
             await asyncio.sleep(0.2)
             assert server.rows[old].deleted_at is None
@@ -269,8 +269,8 @@ async def test_without_complete_lists_there_is_no_inventory_and_no_deletion() ->
 
 async def test_what_may_exist_is_in_the_inventory() -> None:
     async with receiver() as server:
-        async with speaking(server) as found:
-            old = found.cluster.put(1)
+        async with speaking(server) as stream:
+            old = stream.cluster.put(1)
             await until(lambda: old in server.rows)
             namespace = server.rows[old].record.witness.namespace
         commits = server.commits
@@ -282,12 +282,12 @@ async def test_what_may_exist_is_in_the_inventory() -> None:
 
 
 async def test_known_ends_are_told_before_an_inventory_could_infer_them() -> None:
-    async with receiver() as server, speaking(server) as found:
-        uid = found.cluster.put(1)
+    async with receiver() as server, speaking(server) as stream:
+        uid = stream.cluster.put(1)
         await until(lambda: uid in server.rows)
         server.fault = lambda *_: web.Response(status=503)
-        found.cluster.delete(1)
-        found.stream.request_inventory(after_seconds=0.0)
+        stream.cluster.delete(1)
+        stream.stream.request_inventory(after_seconds=0.0)
         await asyncio.sleep(0.1)
         server.fault = lambda *_: None
         await until(lambda: server.commits >= 2)
@@ -295,16 +295,16 @@ async def test_known_ends_are_told_before_an_inventory_could_infer_them() -> Non
 
 
 async def test_the_server_may_ask_for_an_inventory() -> None:
-    async with receiver() as server, speaking(server) as found:
-        await found.drained()
+    async with receiver() as server, speaking(server) as stream:
+        await stream.drained()
         server.wants_resync = True
         await until(lambda: server.commits >= 2)
 
 
 async def test_an_inventory_is_taken_now_and_then_though_nothing_asks_for_it() -> None:
-    async with receiver() as server, speaking(server, resync_seconds=1.0) as found:
-        uid = found.cluster.put(1)
-        await found.drained()
+    async with receiver() as server, speaking(server, resync_seconds=1.0) as stream:
+        uid = stream.cluster.put(1)
+        await stream.drained()
         await until(lambda: uid in server.rows)
         del server.rows[uid]
         await until(lambda: uid in server.rows)
@@ -312,17 +312,17 @@ async def test_an_inventory_is_taken_now_and_then_though_nothing_asks_for_it() -
 
 
 async def test_an_inventory_that_could_prove_more_is_taken_again() -> None:
-    async with receiver() as server, speaking(server) as found:
-        await found.drained()
+    async with receiver() as server, speaking(server) as stream:
+        await stream.drained()
         commits = server.commits
-        found.cluster.kinds.append("Job")
+        stream.cluster.kinds.append("Job")
         await until(lambda: server.commits > commits)
         assert {kind.kind for kind in server.inventories[-1].coverage} == {"Pod", "Job"}
 
 
 async def test_one_bad_item_is_set_aside_and_the_rest_arrives() -> None:
-    async with receiver() as server, speaking(server) as found:
-        await found.drained()
+    async with receiver() as server, speaking(server) as stream:
+        await stream.drained()
         bad = UUID(int=7)
 
         def too_bad(path: str, message: Any) -> web.Response | None:
@@ -335,20 +335,20 @@ async def test_one_bad_item_is_set_aside_and_the_rest_arrives() -> None:
 
         server.fault = too_bad
         for number in range(1, 11):
-            found.cluster.put(number)
+            stream.cluster.put(number)
         await until(lambda: len(server.rows) == 9)
-        await found.drained()
+        await stream.drained()
         assert bad not in server.rows
         server.fault = lambda *_: None
-        found.cluster.put(7, name="mended")
+        stream.cluster.put(7, name="mended")
         await until(lambda: bad in server.rows)
 
 
 async def test_a_refused_item_is_not_repeated() -> None:
-    async with receiver() as server, speaking(server) as found:
-        await found.drained()
+    async with receiver() as server, speaking(server) as stream:
+        await stream.drained()
         server.refused.add(UUID(int=1))
-        found.cluster.put(1)
+        stream.cluster.put(1)
         await until(lambda: len(server.batches) == 1)
         await asyncio.sleep(0.2)
         assert len(server.batches) == 1
@@ -359,25 +359,25 @@ async def test_many_changes_go_in_batches_one_at_a_time() -> None:
         cluster = Cluster()
         for number in range(1, 451):
             cluster.put(number)
-        async with speaking(server, cluster) as found:
-            await found.drained()
+        async with speaking(server, cluster) as stream:
+            await stream.drained()
             await until(lambda: len(server.rows) == 450)
             assert [len(batch.items) for batch in server.batches] == [200, 200, 50]
 
 
 async def test_a_wrong_credential_ends_the_run_at_once() -> None:
-    async with receiver() as server, speaking(server, credential="wba.x.y") as found:
+    async with receiver() as server, speaking(server, credential="wba.x.y") as stream:
         with pytest.raises(Unauthenticated):
-            await asyncio.wait_for(found.task, 120)
+            await asyncio.wait_for(stream.task, 120)
 
 
 async def test_a_credential_that_once_worked_is_tried_again() -> None:
-    async with receiver() as server, speaking(server) as found:
-        await found.drained()
+    async with receiver() as server, speaking(server) as stream:
+        await stream.drained()
         server.fault = lambda *_: web.json_response({"code": 401, "message": "no"}, status=401)
-        uid = found.cluster.put(1)
+        uid = stream.cluster.put(1)
         await asyncio.sleep(0.2)
-        assert not found.task.done()
+        assert not stream.task.done()
         server.fault = lambda *_: None
         await until(lambda: uid in server.rows)
 
@@ -385,33 +385,33 @@ async def test_a_credential_that_once_worked_is_tried_again() -> None:
 async def test_an_address_that_is_no_server_of_ours_ends_the_run() -> None:
     async with receiver() as server:
         server.fault = lambda *_: web.Response(status=400, text="<html>")
-        async with speaking(server) as found:
+        async with speaking(server) as stream:
             with pytest.raises(Invalid):
-                await asyncio.wait_for(found.task, 120)
+                await asyncio.wait_for(stream.task, 120)
 
 
 async def test_an_answer_that_is_no_json_is_an_outage() -> None:
     async with receiver() as server:
         server.fault = lambda *_: web.Response(text="<html>under maintenance</html>")
-        async with speaking(server) as found:
-            uid = found.cluster.put(1)
+        async with speaking(server) as stream:
+            uid = stream.cluster.put(1)
             await asyncio.sleep(0.2)
             server.fault = lambda *_: None
             await until(lambda: uid in server.rows)
 
 
 async def test_requests_for_an_inventory_never_postpone_the_one_that_is_due() -> None:
-    async with receiver() as server, speaking(server) as found:
-        await found.drained()
+    async with receiver() as server, speaking(server) as stream:
+        await stream.drained()
         commits = server.commits
 
         async def keep_requesting() -> None:
             while True:
-                found.stream.request_inventory()
+                stream.stream.request_inventory()
                 await asyncio.sleep(0.01)
 
         requests = asyncio.create_task(keep_requesting())
-        uid = found.cluster.put(1)
+        uid = stream.cluster.put(1)
         await until(lambda: uid in server.rows and server.commits > commits + 1)
         requests.cancel()
 
@@ -420,28 +420,28 @@ async def test_changes_are_sent_at_once_though_no_inventory_can_be_taken() -> No
     async with receiver() as server:
         cluster = Cluster(proves=False)
         early = cluster.put(1)
-        async with speaking(server, cluster) as found:
+        async with speaking(server, cluster) as stream:
             await until(lambda: early in server.rows)
-            found.cluster.put(1, Phase.FAILED)
+            stream.cluster.put(1, Phase.FAILED)
             await until(lambda: server.rows[early].record.workload.phase is Phase.FAILED)
             assert not server.commits
 
 
 async def test_changes_pass_an_inventory_in_progress() -> None:
-    async with receiver() as server, speaking(server) as found:
-        await found.drained()
+    async with receiver() as server, speaking(server) as stream:
+        await stream.drained()
         late: list[UUID] = []
         passed = []
 
         def change_meanwhile(path: str, _: Any) -> web.Response | None:
             if path == "inventory" and not late:
-                late.append(found.cluster.put(2))
+                late.append(stream.cluster.put(2))
             if path == "inventory/commit":
                 passed.append(late[0] in server.rows)
             return None
 
         server.fault = change_meanwhile
-        found.stream.request_inventory(after_seconds=0.0)
+        stream.stream.request_inventory(after_seconds=0.0)
         await until(lambda: server.commits >= 2)
         assert passed[0], "the change did not wait for the commit"
         assert server.rows[late[0]].deleted_at is None
@@ -452,15 +452,15 @@ async def test_what_the_server_has_is_not_sent_again_by_a_restarted_agent() -> N
         cluster = Cluster()
         for number in range(1, 451):
             cluster.put(number)
-        async with speaking(server, cluster) as found:
-            await found.drained()
+        async with speaking(server, cluster) as stream:
+            await stream.drained()
         batches = len(server.batches)
         again = Cluster(proves=False)
         for number in range(1, 451):
             again.put(number)
         new = again.put(451)
-        async with speaking(server, again) as found:
-            await until(lambda: found.stream.is_drained)
+        async with speaking(server, again) as stream:
+            await until(lambda: stream.stream.is_drained)
         assert new in server.rows
         items = [item for sent in server.batches[batches:] for item in sent.items]
         assert len(items) == 1
@@ -474,8 +474,8 @@ async def test_a_server_that_is_back_gets_the_changes_with_the_next_heartbeat(
         def next_seconds(self, *, at_least_seconds: float | None = None) -> float:
             return 3600.0
 
-    async with receiver() as server, speaking(server) as found:
-        await found.drained()
+    async with receiver() as server, speaking(server) as stream:
+        await stream.drained()
         monkeypatch.setattr(stream_module, "Backoff", Long)
         failed = []
 
@@ -486,7 +486,7 @@ async def test_a_server_that_is_back_gets_the_changes_with_the_next_heartbeat(
             return None
 
         server.fault = once
-        uid = found.cluster.put(1)
+        uid = stream.cluster.put(1)
         await until(lambda: uid in server.rows)
 
 
@@ -530,8 +530,8 @@ async def test_preparing_a_batch_never_holds_the_event_loop_for_longer_than_a_sl
         for number in range(1, 401):
             cluster.put(number)
         ticker = asyncio.create_task(turns())
-        async with speaking(server, cluster) as found:
-            await found.drained()
+        async with speaking(server, cluster) as stream:
+            await stream.drained()
         ticker.cancel()
         assert len(server.rows) == 400
         assert 0 < most <= 20
@@ -541,10 +541,10 @@ async def test_a_heartbeat_tells_the_digest_once_all_is_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(stream_module, "DIGEST_SECONDS", 0.0)
-    async with receiver() as server, speaking(server) as found:
+    async with receiver() as server, speaking(server) as stream:
         for number in range(3):
-            found.cluster.put(number)
-        await found.drained()
+            stream.cluster.put(number)
+        await stream.drained()
         heard = len(server.beats)
         await until(lambda: any(beat.digest for beat in server.beats[heard:]))
         told = next(beat.digest for beat in server.beats[heard:] if beat.digest)

@@ -33,8 +33,8 @@ PODS = ServedResource("", "v1", "Pod", "pods")
 async def client(folder: Path, url: str) -> AsyncIterator[KubeClient]:
     credentials = Credentials(kubeconfig(folder / "config", url), None)
     await credentials.load()
-    async with KubeClient(credentials) as found:
-        yield found
+    async with KubeClient(credentials) as kube:
+        yield kube
 
 
 async def listed(found: KubeClient, resource: ServedResource = PODS) -> list[str]:
@@ -73,8 +73,8 @@ async def test_all_pages_of_one_list(tmp_path: Path, version: str, count: int) -
         assert request.query["limit"] == "500"
         return await replay(request, pages[request.query.get("continue", "")])
 
-    async with serving(answer) as script, client(tmp_path, script.url) as found:
-        uids = await listed(found)
+    async with serving(answer) as script, client(tmp_path, script.url) as kube:
+        uids = await listed(kube)
         assert len(uids) == len(set(uids)) == count
         assert len(script.requests) == 5
         assert script.requests[0].headers["Authorization"] == "Bearer t0ken"
@@ -87,9 +87,9 @@ async def test_a_token_that_expires_between_pages_is_a_failure_not_an_end(tmp_pa
     async def answer(request: web.Request) -> web.StreamResponse:
         return await replay(request, expired if "continue" in request.query else first)
 
-    async with serving(answer) as script, client(tmp_path, script.url) as found:
+    async with serving(answer) as script, client(tmp_path, script.url) as kube:
         with pytest.raises(ApiFailure) as caught:
-            await listed(found)
+            await listed(kube)
         assert caught.value.kind is ErrorKind.EXPIRED
 
 
@@ -100,12 +100,12 @@ async def test_a_list_cut_short_is_a_failure(tmp_path: Path) -> None:
         half = first.body.encode()[: len(first.body) // 2]
         return await stream(request, half, is_cut="gentle" not in request.path)
 
-    async with serving(answer) as script, client(tmp_path, script.url) as found:
+    async with serving(answer) as script, client(tmp_path, script.url) as kube:
         with pytest.raises(ApiFailure) as caught:
-            await listed(found)
+            await listed(kube)
         assert caught.value.kind is ErrorKind.UNREACHABLE
         with pytest.raises(ApiFailure) as caught:
-            await listed(found, ServedResource("gentle", "v1", "Pod", "pods"))
+            await listed(kube, ServedResource("gentle", "v1", "Pod", "pods"))
         assert caught.value.kind is ErrorKind.BUSY
 
 
@@ -124,8 +124,8 @@ async def test_a_recorded_watch_in_any_chunks(
         assert 240 <= int(request.query["timeoutSeconds"]) <= 300
         return await replay(request, exchange, chunk_bytes=chunk_bytes)
 
-    async with serving(answer) as script, client(tmp_path, script.url) as found:
-        events = await watched(found)
+    async with serving(answer) as script, client(tmp_path, script.url) as kube:
+        events = await watched(kube)
         assert [event.type for event in events] == [
             json.loads(line)["type"] for line in exchange.lines or ()
         ]
@@ -138,10 +138,10 @@ async def test_a_killed_server_in_the_middle_of_a_line(tmp_path: Path) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         return await stream(request, data[: len(data) - 100], is_cut=True)
 
-    async with serving(answer) as script, client(tmp_path, script.url) as found:
+    async with serving(answer) as script, client(tmp_path, script.url) as kube:
         seen: list[WatchEvent] = []
         with pytest.raises(ApiFailure) as caught:
-            async with found.watch(PODS, "1") as events:
+            async with kube.watch(PODS, "1") as events:
                 async for event in events:
                     seen.append(event)
         assert caught.value.kind is ErrorKind.UNREACHABLE
@@ -196,15 +196,15 @@ async def test_refusals_of_lists_and_watches(
     async def answer(request: web.Request) -> web.StreamResponse:
         return await replay(request, exchange)
 
-    async with serving(answer) as script, client(tmp_path, script.url) as found:
+    async with serving(answer) as script, client(tmp_path, script.url) as kube:
         for ask in (listed, watched):
             with pytest.raises(ApiFailure) as caught:
-                await ask(found)
+                await ask(kube)
             assert (caught.value.kind, caught.value.status) == (trouble, exchange.status)
 
 
 def discovery_answers(version: str, *, is_aggregated: bool) -> dict[str, Exchange]:
-    found: dict[str, Exchange] = {}
+    collected: dict[str, Exchange] = {}
     for exchange in recorded(version, "discovery"):
         told = exchange.headers.get("Content-Type", "")
         if exchange.method != "GET" or exchange.status not in (200, 404, 503):
@@ -212,8 +212,8 @@ def discovery_answers(version: str, *, is_aggregated: bool) -> dict[str, Exchang
         is_root = exchange.path in ("/api", "/apis")
         if is_root and ("APIGroupDiscoveryList" in told) != is_aggregated:
             continue
-        found.setdefault(exchange.path, exchange)
-    return found
+        collected.setdefault(exchange.path, exchange)
+    return collected
 
 
 @pytest.mark.parametrize(
@@ -229,8 +229,8 @@ async def test_discovery(tmp_path: Path, version: str, is_aggregated: bool) -> N
         return await replay(request, exchange)
 
     groups = frozenset({"", "apps", "batch", "metrics.k8s.io", "ray.io"})
-    async with serving(answer) as script, client(tmp_path, script.url) as found:
-        served = await discover(found, groups)
+    async with serving(answer) as script, client(tmp_path, script.url) as kube:
+        served = await discover(kube, groups)
     assert served.is_aggregated is is_aggregated
     assert served.kubernetes_version.startswith(f"v{version}")
     assert served.resources[GroupKind("", "Pod")] == PODS
@@ -262,8 +262,8 @@ async def test_a_kind_outside_the_preferred_version_is_found(tmp_path: Path) -> 
     async def answer(request: web.Request) -> web.StreamResponse:
         return web.json_response(answers[request.path])
 
-    async with serving(answer) as script, client(tmp_path, script.url) as found:
-        served = await discover(found, frozenset({"batch"}))
+    async with serving(answer) as script, client(tmp_path, script.url) as kube:
+        served = await discover(kube, frozenset({"batch"}))
     assert served.resources[GroupKind("batch", "Job")].version == "v1"
     assert served.resources[GroupKind("batch", "CronJob")].version == "v1beta1"
 
@@ -315,13 +315,13 @@ async def test_a_token_turned_down_is_read_again(
             return web.Response(status=401, text="Unauthorized")
         return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
 
-    async with serving(answer) as script, client(tmp_path, script.url) as found:
+    async with serving(answer) as script, client(tmp_path, script.url) as kube:
         with pytest.raises(ApiFailure) as caught:
-            await listed(found)
+            await listed(kube)
         assert caught.value.kind is ErrorKind.UNAUTHENTICATED
         assert "renew" in caught.value.message
         kubeconfig(tmp_path / "config", script.url, token="second")
-        assert await listed(found) == []
+        assert await listed(kube) == []
 
 
 async def test_exec_credentials_are_renewed_before_they_end(tmp_path: Path) -> None:
@@ -404,22 +404,22 @@ async def test_tls_is_checked_against_the_clusters_own_authority(tmp_path: Path)
             path = kubeconfig(tmp_path / "config", url, **cluster)
             credentials = Credentials(path, None)
             await credentials.load()
-            async with KubeClient(credentials) as found:
+            async with KubeClient(credentials) as kube:
                 if works:
-                    assert await listed(found) == []
+                    assert await listed(kube) == []
                 else:
                     with pytest.raises(ApiFailure) as caught:
-                        await listed(found)
+                        await listed(kube)
                     assert caught.value.kind is ErrorKind.UNREACHABLE
     finally:
         await runner.cleanup()
 
 
 async def test_nobody_answers(tmp_path: Path) -> None:
-    async with client(tmp_path, "http://127.0.0.1:1") as found:
+    async with client(tmp_path, "http://127.0.0.1:1") as kube:
         async with asyncio.timeout(10):
             with pytest.raises(ApiFailure, match="does not respond"):
-                await listed(found)
+                await listed(kube)
 
 
 @pytest.mark.parametrize(
@@ -441,10 +441,10 @@ async def test_only_the_api_servers_own_possible_dates_tell_its_clock(
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.Response(text='{"metadata": {}, "items": []}', headers={"Date": date})
 
-    async with serving(answer) as script, client(tmp_path, script.url) as found:
-        await found.read("/api/v1/namespaces/vision/pods/a:1/proxy/x", max_bytes=99, seconds=9)
-        assert found.clock_ahead_seconds is None
-        assert await listed(found) == []
-        ahead = found.clock_ahead_seconds
+    async with serving(answer) as script, client(tmp_path, script.url) as kube:
+        await kube.read("/api/v1/namespaces/vision/pods/a:1/proxy/x", max_bytes=99, seconds=9)
+        assert kube.clock_ahead_seconds is None
+        assert await listed(kube) == []
+        ahead = kube.clock_ahead_seconds
         assert (ahead is not None) is is_told
         assert ahead is None or -1e9 <= ahead <= 1e9

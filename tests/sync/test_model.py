@@ -556,9 +556,9 @@ def discovering(cluster: ModelCluster) -> Iterator[None]:
 @contextmanager
 def world(database_url: str, patch: pytest.MonkeyPatch) -> Iterator[World]:
     """Virtual time for all of the agent, and holds that a handful of workloads can reach."""
-    found = World(database_url)
+    result = World(database_url)
     for module in CLOCKED:
-        patch.setattr(module, "datetime", found.loop.datetime_class())
+        patch.setattr(module, "datetime", result.loop.datetime_class())
     patch.setattr(watch_manager, "discover", None)
     patch.setattr(stream, "Backoff", lambda **_: Backoff(most_seconds=5.0, draw=lambda: 1.0))
     patch.setattr(reflector, "jittered", lambda seconds: seconds)
@@ -569,10 +569,10 @@ def world(database_url: str, patch: pytest.MonkeyPatch) -> Iterator[World]:
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
-        yield found
+        yield result
     finally:
         structlog.configure(**before)
-        found.close()
+        result.close()
 
 
 def run_again(found: World, path: Path) -> None:
@@ -599,13 +599,13 @@ def files() -> list[Path]:
 def test_a_history_of_a_file(
     model_database: str, monkeypatch: pytest.MonkeyPatch, path: Path
 ) -> None:
-    with world(model_database, monkeypatch) as found:
-        run_again(found, path)
+    with world(model_database, monkeypatch) as a_world:
+        run_again(a_world, path)
 
 
 def test_random_histories(model_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with world(model_database, monkeypatch) as found:
-        Histories.world = found
+    with world(model_database, monkeypatch) as a_world:
+        Histories.world = a_world
         run_state_machine_as_test(
             RandomHistories,
             settings=settings(

@@ -98,7 +98,7 @@ async def keeping(
                 list_slots=asyncio.Semaphore(1),
                 retry_slots=asyncio.Semaphore(1),
                 attention=Attention(),
-                on_change=lambda found: states.append(found.state.state),
+                on_change=lambda connection: states.append(connection.state.state),
             )
             task = asyncio.create_task(reflector.run())
             try:
@@ -212,7 +212,7 @@ async def test_an_aborted_continue_deletes_nothing_and_is_not_merged(
         assert removed == []
         assert kept.seen.removed == ["f"]
         token = json.loads(gone.body)["metadata"]["continue"]
-        asked = [found.query.get("continue") for found in kept.api.requests]
+        asked = [request.query.get("continue") for request in kept.api.requests]
         assert token not in asked, "the inconsistent token is never used"
 
 
@@ -280,7 +280,7 @@ async def test_the_second_look_reads_metadata_and_believes_a_healthy_watch(tmp_p
         await until(lambda: len(kept.seen.names) == 31)
         assert kept.reflector.lists == 1
         assert kept.reflector.counts["missed"] == 0
-        lists = [found for found in kept.api.requests if "watch" not in found.query][1:]
+        lists = [request for request in kept.api.requests if "watch" not in request.query][1:]
         assert len(lists) > 3
         assert all("PartialObjectMetadataList" in found.headers["Accept"] for found in lists)
 
@@ -333,7 +333,7 @@ async def test_a_name_used_again_at_once(tmp_path: Path) -> None:
 async def test_the_recorded_restart_of_an_api_server(tmp_path: Path) -> None:
     """Killed under open watches; then nobody's resource version counts any more, and 403 at first."""
     exchanges = recorded("1.36", "watch-apiserver-sigterm")
-    forbidden = next(found for found in exchanges if found.status == 403)
+    forbidden = next(exchange for exchange in exchanges if exchange.status == 403)
     too_old = one(exchanges, "watch of pods from the RV of the list before")
     async with keeping(tmp_path, names=("a",)) as kept:
         await until(kept.api.watches)

@@ -19,7 +19,9 @@ SERVER = ("--server", "https://watchbill.example.com")
 def by_kind(text: str) -> dict[str, dict[str, Any]]:
     """Objects by kind and name; the cluster has one of each."""
     documents = list(yaml.safe_load_all(text))
-    return {f"{one['kind']}/{one['metadata']['name']}": one for one in documents}
+    return {
+        f"{document['kind']}/{document['metadata']['name']}": document for document in documents
+    }
 
 
 async def test_the_base_in_deploy_is_what_is_printed() -> None:
@@ -122,6 +124,6 @@ async def test_nothing_is_registered_for_definitions_that_cannot_be_used(tmp_pat
     command = ("agent", "manifest", *SERVER, "--name", "east", "--kinds", str(tmp_path))
     async with FakeServer().running() as fake:
         outcome = await fake(*command)
-        registered = [one for one in fake.requests if one.path == "/api/v1/clusters"]
+        registered = [request for request in fake.requests if request.path == "/api/v1/clusters"]
     assert (outcome.code, outcome.out, registered) == (2, "", [])
     assert "own.yaml" in outcome.err

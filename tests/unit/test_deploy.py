@@ -15,21 +15,25 @@ AGENT = Path(__file__).parents[2] / "deploy" / "kubernetes" / "agent" / "agent.y
 
 
 def documents(kind: str) -> dict[str, dict[str, Any]]:
-    found = yaml.safe_load_all(AGENT.read_text(encoding="utf-8"))
-    return {one["metadata"]["name"]: one for one in found if one["kind"] == kind}
+    documents_ = yaml.safe_load_all(AGENT.read_text(encoding="utf-8"))
+    return {
+        document["metadata"]["name"]: document
+        for document in documents_
+        if document["kind"] == kind
+    }
 
 
 def rules(role: str = "watchbill-agent") -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = documents("ClusterRole")[role]["rules"]
-    return found
+    result: list[dict[str, Any]] = documents("ClusterRole")[role]["rules"]
+    return result
 
 
 def allowed() -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    collected: dict[str, set[str]] = {}
     for rule in rules():
         for group in rule["apiGroups"]:
-            found.setdefault(group, set()).update(rule["resources"])
-    return found
+            collected.setdefault(group, set()).update(rule["resources"])
+    return collected
 
 
 def test_every_kind_that_is_wanted_may_be_read() -> None:
@@ -68,7 +72,7 @@ def test_what_reaches_further_stands_apart() -> None:
     assert [rule["resources"] for rule in measuring] == [["nodes/proxy"], ["pods/proxy"]]
     assert [rule["verbs"] for rule in measuring] == [["get"], ["get"]]
     bindings = documents("ClusterRoleBinding")
-    assert {name: one["roleRef"]["name"] for name, one in bindings.items()} == {
+    assert {name: binding["roleRef"]["name"] for name, binding in bindings.items()} == {
         "watchbill-agent": "watchbill-agent",
         "watchbill-agent-measuring": "watchbill-agent-measuring",
     }

@@ -46,10 +46,10 @@ def unknown_fields(value: Any, model: str, at: str = "") -> list[str]:
     if kind is None:
         return []  # text, numbers, maps
     types = {kind.attribute_map[name]: type_ for name, type_ in kind.openapi_types.items()}
-    found = [f"{at}.{name}" for name in value if name not in types]
+    result = [f"{at}.{name}" for name in value if name not in types]
     for name in value.keys() & types.keys():
-        found += unknown_fields(value[name], types[name], f"{at}.{name}")
-    return found
+        result += unknown_fields(value[name], types[name], f"{at}.{name}")
+    return result
 
 
 @pytest.mark.parametrize("folder", KUSTOMIZATIONS, ids=lambda path: path.name)

@@ -19,7 +19,7 @@ SEPARATORS = {"|", ">", "<", "&&", "||", "&"}
 
 def commands(page: Path) -> list[list[str]]:
     """The words of every `watchbill …` at a prompt, without what follows in a pipe."""
-    found = []
+    collected = []
     for block in CONSOLE.findall(page.read_text(encoding="utf-8")):
         for line in re.findall(r"^\$ (.*(?:\\\n.*)*)", block, re.MULTILINE):
             words = shlex.split(line.replace("\\\n", " "), comments=True)
@@ -28,18 +28,18 @@ def commands(page: Path) -> list[list[str]]:
                     continue
                 rest = words[start + 1 :]
                 ends = [n for n, word in enumerate(rest) if word in SEPARATORS]
-                found.append(rest[: ends[0]] if ends else rest)
-    return found
+                collected.append(rest[: ends[0]] if ends else rest)
+    return collected
 
 
 def commands_on_the_page() -> list[tuple[str, list[str]]]:
     """The words of every command that the page offers to copy, with X for what it fills in."""
-    found = []
+    collected = []
     for path in sorted((PROJECT / "ui" / "src").rglob("*.ts*")):
         for _, line in ON_THE_PAGE.findall(path.read_text(encoding="utf-8")):
             words = shlex.split(re.sub(r"\$\{.*?\}", "X", line.split(" | ")[0]))
-            found.append((path.name, words[1:]))
-    return found
+            collected.append((path.name, words[1:]))
+    return collected
 
 
 WRITTEN = [(page.name, words) for page in PAGES for words in commands(page)]

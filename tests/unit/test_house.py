@@ -144,11 +144,11 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def test_people_read_the_fields_words() -> None:
-    found = set()
+    collected = set()
     for place, text in texts():
         words = re.sub(r"\s+", " ", text).lower()
-        found |= {(place, phrase) for phrase in REFUSED if re.search(rf"\b{phrase}\b", words)}
-    assert found == set()
+        collected |= {(place, phrase) for phrase in REFUSED if re.search(rf"\b{phrase}\b", words)}
+    assert collected == set()
 
 
 def test_pages_name_files_that_are_there() -> None:

@@ -55,7 +55,7 @@ def module(name: str) -> tuple[dict[str, ast.stmt], dict[str, Symbol]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             defined[node.name] = node
         elif isinstance(node, ast.Assign):
-            defined |= {one.id: node for one in node.targets if isinstance(one, ast.Name)}
+            defined |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             defined[node.target.id] = node
     for found in ast.walk(tree):
@@ -78,7 +78,9 @@ def annotations(node: ast.stmt) -> Iterator[ast.expr | None]:
 
 def uses(name: str, node: ast.stmt) -> Iterator[Symbol]:
     defined, imported = module(name)
-    types = {id(part) for one in annotations(node) if one for part in ast.walk(one)}
+    types = {
+        id(part) for annotation in annotations(node) if annotation for part in ast.walk(annotation)
+    }
     for part in ast.walk(node):
         if id(part) in types:
             continue

@@ -45,10 +45,10 @@ def members(schema: dict[str, Any]) -> dict[str, Any]:
     """The properties of a schema, those of its parts included."""
     if "$ref" in schema:
         return members(CONTRACT["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
-    found = dict(schema.get("properties", {}))
+    result = dict(schema.get("properties", {}))
     for part in schema.get("allOf", ()):
-        found |= members(part)
-    return found
+        result |= members(part)
+    return result
 
 
 def test_every_field_is_a_member_of_the_contracts_workload() -> None:

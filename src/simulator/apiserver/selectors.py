@@ -78,9 +78,9 @@ def _label_tests(text: str) -> list[Test]:
     while position < len(text):
         match = _REQUIREMENT.match(text, position)
         if match is None or (match.end() < len(text) and text[match.end()] != ","):
-            found = text[match.end() if match else position :].split(" ")[0]
+            token = text[match.end() if match else position :].split(" ")[0]
             raise BadSelector(
-                f"unable to parse requirement: found '{found}', "
+                f"unable to parse requirement: found '{token}', "
                 "expected: in, notin, =, ==, !=, gt, lt"
             )
         tests.append(_label_test(match))
@@ -124,10 +124,10 @@ def _field_test(field: str, value: str, *, is_wanted: bool) -> Test:
     steps = field.split(".")
 
     def test(document: Mapping[str, Any]) -> bool:
-        found: Any = document
+        member: Any = document
         for step in steps:
-            found = found.get(step) if isinstance(found, Mapping) else None
-        text = str(found).lower() if isinstance(found, bool) else str(found or "")
+            member = member.get(step) if isinstance(member, Mapping) else None
+        text = str(member).lower() if isinstance(member, bool) else str(member or "")
         return (text == value) == is_wanted
 
     return test

@@ -72,13 +72,13 @@ def draw_ended(world: World, *, seed: int, number: int, now: Seconds) -> list[En
         if kind.family in _LIFETIMES and kind.key != UNKNOWN and kind.asks != "none"
     ]
     capacity = _Capacity(world, now)
-    found: list[EndedWorkload] = []
+    ended_workloads: list[EndedWorkload] = []
     weights = [kind.weight * (_TRAINING if kind.asks == "training" else 1) for kind in frameworks]
     for framework in rng.choices(frameworks, weights, k=number):
         ended = _draw(rng, names, framework, capacity, now)
         if ended is not None:
-            found.append(ended)
-    return sorted(found, key=lambda ended: ended.workload.created_at)
+            ended_workloads.append(ended)
+    return sorted(ended_workloads, key=lambda ended: ended.workload.created_at)
 
 
 def _draw(

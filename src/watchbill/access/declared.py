@@ -76,7 +76,7 @@ def difference(
     wanted_keys = dict.fromkeys(wanted)
     return Difference(
         new_accounts=tuple(
-            one.name for one in declared.service_accounts if not accounts.get(one.name)
+            account.name for account in declared.service_accounts if not accounts.get(account.name)
         ),
         added=tuple(key for key in wanted_keys if key not in managed),
         removed=tuple(grant for key, grant in managed.items() if key not in wanted_keys),
@@ -191,6 +191,8 @@ def with_unknown_names(scopes: ScopeNames, added: Iterable[UnknownName]) -> Scop
     """The scopes as they would be; a number is not given before it is needed."""
     names = {identity: name for name, identity, _ in scopes.get("cluster", ())}
     extended = {kind: list(known) for kind, known in scopes.items()}
-    for one in added:
-        extended.setdefault(one.kind, []).append((one.key, f"new:{one.key}", names[one.cluster_id]))
+    for name_ in added:
+        extended.setdefault(name_.kind, []).append(
+            (name_.key, f"new:{name_.key}", names[name_.cluster_id])
+        )
     return extended

@@ -128,7 +128,7 @@ def with_custom(custom: Mapping[str, Iterable[str]]) -> Roles:
         roles[name] = AccessRole(
             name=name,
             title=name,
-            permissions=frozenset(Permission(one) for one in wanted),
+            permissions=frozenset(Permission(permission) for permission in wanted),
             description="From the configuration.",
         )
     return Roles(roles)

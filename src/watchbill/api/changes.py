@@ -195,7 +195,7 @@ class ChangeStreams:
         marks: dict[int, dict[UUID, datetime | None]] = {}
         hearing.set_result(None)
         while True:
-            for tenant_id in {one.scope.tenant_id for one in self._subscriptions}:
+            for tenant_id in {subscription.scope.tenant_id for subscription in self._subscriptions}:
                 latest = await change_marks(self._db, tenant_id)
                 if marks.get(tenant_id) != latest:
                     marks[tenant_id] = latest
@@ -203,7 +203,11 @@ class ChangeStreams:
             await asyncio.sleep(POLL_SECONDS)
 
     def _of_tenant(self, tenant_id: int) -> list[ChangeSubscription]:
-        return [one for one in self._subscriptions if one.scope.tenant_id == tenant_id]
+        return [
+            subscription
+            for subscription in self._subscriptions
+            if subscription.scope.tenant_id == tenant_id
+        ]
 
     async def _wait(self) -> bool:
         """Whether something was notified, within the time after which the connection is looked at."""
@@ -235,16 +239,16 @@ class ChangeStreams:
         self, tenant_id: int, ids: set[UUID], wanting: list[ChangeSubscription]
     ) -> None:
         groups: dict[tuple[Scope, WorkloadQuery], list[ChangeSubscription]] = {}
-        for one in wanting:
-            groups.setdefault((one.scope, one.query), []).append(one)
+        for subscription in wanting:
+            groups.setdefault((subscription.scope, subscription.query), []).append(subscription)
         try:
             rows = await change_list(self._db, tenant_id, ids)
             for (scope, query), subscriptions in groups.items():
                 seen = [row for row in rows if is_in_scope(scope, row)]
                 changed = await self._matching(scope, query, seen) if seen else set()
                 gone = {row.id for row in seen} - changed
-                for one in subscriptions:
-                    one.offer(changed, gone)
+                for subscription in subscriptions:
+                    subscription.offer(changed, gone)
         except Unavailable as error:
             log.warning("changes could not be looked up", reason=error.message)
             self._resync(wanting, Resync.INTERRUPTED)
@@ -259,5 +263,5 @@ class ChangeStreams:
 
     @staticmethod
     def _resync(subscriptions: Iterable[ChangeSubscription], why: Resync) -> None:
-        for one in subscriptions:
-            one.resync(why)
+        for subscription in subscriptions:
+            subscription.resync(why)

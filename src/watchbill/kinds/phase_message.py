@@ -127,7 +127,9 @@ def _stopping(view: WorkloadView) -> str:
         condition(at(workload, "status", "conditions"), "Evicted")
         for workload in view.kueue_workloads
     )
-    evicted = next((one for one in evictions if one and one.get("status") == "True"), None)
+    evicted = next(
+        (eviction for eviction in evictions if eviction and eviction.get("status") == "True"), None
+    )
     if own or evicted is None:
         return own or _disruption(view.pods)
     reason = text(evicted.get("reason")) or "Evicted"

@@ -401,7 +401,7 @@ class PrometheusSamples:
             return [_nothing(name)]
         by_gpu = sorted(
             ((self._gpu(labels), values) for labels, values in answer.items()),
-            key=lambda one: one[0],
+            key=lambda item: item[0],
         )
         return [
             Measurement(
@@ -464,7 +464,7 @@ def _histogram(
             at,
             {
                 bound: decimal_text(count) or "0"
-                for bound, count in sorted(counts.items(), key=lambda one: float(one[0]))
+                for bound, count in sorted(counts.items(), key=lambda item: float(item[0]))
             },
         )
         for at, counts in _counts(series, alive)

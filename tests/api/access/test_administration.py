@@ -87,7 +87,7 @@ async def test_an_accounts_whole_life(embedded_engine: Engine) -> None:
         clock.shift = timedelta(seconds=124)
         assert_is_error(await served.get("/api/v1/me", token=token), 401)
         listed = (await served.get(f"{ADMIN}/accounts")).json["accounts"]
-        assert {one["name"]: one["isDisabled"] for one in listed}["ci"] is True
+        assert {account["name"]: account["isDisabled"] for account in listed}["ci"] is True
         assert made["clientSecret"] not in json.dumps(listed)
 
 
@@ -130,9 +130,9 @@ async def test_rules_before_the_first_workload(embedded_engine: Engine) -> None:
         agents = await fill(served.db, clusters=2, workloads=3)
         token = await served.account()
         (client_id,) = [
-            one["clientId"]
-            for one in (await served.get(f"{ADMIN}/accounts")).json["accounts"]
-            if one["name"] == "test"
+            account["clientId"]
+            for account in (await served.get(f"{ADMIN}/accounts")).json["accounts"]
+            if account["name"] == "test"
         ]
         subject = {"serviceAccount": client_id}
         rules = [
@@ -140,9 +140,9 @@ async def test_rules_before_the_first_workload(embedded_engine: Engine) -> None:
             for kind, name in (("project", "to-come"), ("department", "board"))
         ]
         dry = (await post(served, "apply", {"document": {"rules": rules}, "dryRun": True})).json
-        assert [one["scopeId"] for one in dry["added"]] == ["new:to-come", "new:board"]
+        assert [rule["scopeId"] for rule in dry["added"]] == ["new:to-come", "new:board"]
         done = (await post(served, "apply", {"document": {"rules": rules}})).json
-        assert all(one["scopeId"].isdigit() for one in done["added"])
+        assert all(rule["scopeId"].isdigit() for rule in done["added"])
         again = (await post(served, "apply", {"document": {"rules": rules}})).json
         assert (again["added"], again["removed"], again["unchanged"]) == ([], [], 2)
         clock.shift = timedelta(seconds=31)
@@ -162,8 +162,8 @@ async def test_rules_before_the_first_workload(embedded_engine: Engine) -> None:
                 )
                 await agent.send(upsert(changed), now=datetime.now(UTC))
         listed = (await served.get("/api/v1/workloads", token=token)).json["workloads"]
-        assert sorted(one["projectName"] for one in listed) == ["To come", "x"]
-        assert {one["clusterId"] for one in listed} == {str(agents[0].identity.cluster_id)}
+        assert sorted(account["projectName"] for account in listed) == ["To come", "x"]
+        assert {account["clusterId"] for account in listed} == {str(agents[0].identity.cluster_id)}
         # Now it has a name besides its queue's: both mean the one project.
         for name in ("To come", "to-come"):
             scope = {"project": name, "cluster": "cluster-1"}
@@ -190,7 +190,7 @@ async def test_what_cannot_be_named_before(shared: Served, scope: dict[str, str]
 
 async def test_the_last_administrator_stays(server: Served) -> None:
     rules = (await server.get(f"{ADMIN}/rules")).json["rules"]
-    (own,) = [one for one in rules if one["role"] == "administrator"]
+    (own,) = [rule for rule in rules if rule["role"] == "administrator"]
     assert_is_error(await server.ask("DELETE", f"{ADMIN}/rules/{own['id']}"), 409)
     assert_is_error(await server.ask("DELETE", f"{ADMIN}/accounts/{server.client_id}"), 409)
     assert (await server.get(f"{ADMIN}/rules")).json["rules"] == rules
@@ -213,7 +213,7 @@ async def test_a_declared_state(server: Served) -> None:
     assert (dry["newServiceAccounts"], len(dry["added"]), dry["credentials"]) == (["bot"], 3, [])
     assert len((await server.get(f"{ADMIN}/rules")).json["rules"]) == 1
     first = (await post(server, "apply", {"document": document})).json
-    assert [one["name"] for one in first["credentials"]] == ["bot"]
+    assert [credential["name"] for credential in first["credentials"]] == ["bot"]
     again = (await post(server, "apply", {"document": document})).json
     assert (again["added"], again["removed"], again["unchanged"]) == ([], [], 3)
     assert again["newServiceAccounts"] == again["credentials"] == []
@@ -221,7 +221,7 @@ async def test_a_declared_state(server: Served) -> None:
     await post(server, "rules", hand)
     less = (await post(server, "apply", {"document": {"rules": [team]}})).json
     assert (len(less["removed"]), less["unchanged"], less["leftAlone"]) == (2, 1, 2)
-    subjects = {one["subject"] for one in (await server.get(f"{ADMIN}/rules")).json["rules"]}
+    subjects = {rule["subject"] for rule in (await server.get(f"{ADMIN}/rules")).json["rules"]}
     assert subjects == {server.client_id, "ml", "hand@example.com"}
     other = {"document": {"name": "second", "rules": []}}
     assert (await post(server, "apply", other)).json["removed"] == []
@@ -299,8 +299,8 @@ async def test_what_the_audit_log_says(server: Served) -> None:
     assert (created["target"], created["details"]) == (made["clientId"], "name=ci")
     assert created["rules"] == ["administrator@tenant:1"]
     signed = await events(server, "create_token")
-    assert (made["clientId"], 401) in [(one["subject"], one["outcome"]) for one in signed]
-    assert sum(one["outcome"] == 200 for one in signed) >= 2
+    assert (made["clientId"], 401) in [(event["subject"], event["outcome"]) for event in signed]
+    assert sum(event["outcome"] == 200 for event in signed) >= 2
     text = json.dumps(await events(server))
     for secret in ("hunter2", "hunter3", "hunter4", "hunter5", made["clientSecret"], token):
         assert secret not in text
@@ -326,9 +326,9 @@ async def test_the_audit_log_says_what_was_asked_by(server: Served) -> None:
         for _ in range(2):
             await server.get(f"/api/v1/{path}")
     answer = (await server.get(f"{ADMIN}/audit?limit=1000")).json["events"]
-    reads = [one for one in answer if "workload" in one["operation"]]
-    assert sorted(one["details"] for one in reads) == sorted(asked.values())
-    assert {one["count"] for one in reads} == {2}
+    reads = [answer_ for answer_ in answer if "workload" in answer_["operation"]]
+    assert sorted(read["details"] for read in reads) == sorted(asked.values())
+    assert {read["count"] for read in reads} == {2}
     for path in ("facets?fields=hunter", "export?format=hunter", "telemetry?telemetryType=hunter",
                  "telemetry?telemetryType=GPU_ALLOCATION&groupBy=hunter&filterByPhases=hunter",
                  f"{cluster}/metrics?metricType=hunter&start=hunter&end=hunter"):  # fmt: skip
@@ -373,8 +373,8 @@ async def test_events_wait_while_the_database_is_away(server: Served) -> None:
     away.is_away = False
     await audit.flush()
     kept = await audit_list(server.db, 1, AuditQuery())
-    assert {one.operation for _, one in kept} == {"op-0", "op-1", "op-2"}
-    assert all(one.rules == ("a", "b") for _, one in kept)
+    assert {event.operation for _, event in kept} == {"op-0", "op-1", "op-2"}
+    assert all(event.rules == ("a", "b") for _, event in kept)
 
 
 async def test_an_orderly_stop_writes_what_waits(embedded_engine: Engine) -> None:
@@ -404,7 +404,7 @@ async def test_retention_and_what_cannot_be_changed(server: Served) -> None:
     now = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
     assert await audit_purge(server.db, 1, keep=timedelta(days=365), now=now) == 1
     kept = await audit_list(server.db, 1, AuditQuery())
-    assert [one.operation for _, one in kept] == ["new"]
+    assert [event.operation for _, event in kept] == ["new"]
     async with server.db.acquire(1) as connection:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute("UPDATE audit_event SET subject = 'somebody else'")
@@ -424,7 +424,7 @@ async def test_the_log_costs_a_request_nothing(server: Served) -> None:
     async with listening(build_app(services)) as url:
         served = replace(server, url=url)
         answers = await asyncio.gather(*(served.get("/api/v1/me") for _ in range(20)))
-        assert {one.status for one in answers} == {200}
+        assert {answer.status for answer in answers} == {200}
 
 
 # The command line

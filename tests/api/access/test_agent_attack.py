@@ -159,7 +159,7 @@ async def test_a_credential_of_one_cluster_is_worth_nothing_in_another(server: S
         with pytest.raises(WatchbillError):
             await batch_apply(server.db, identity, stolen, NOW)
     reply = await second.send(detailed(), now=NOW)
-    assert [one.id for one in reply.refused] == [DETAILED_ID]
+    assert [refusal.id for refusal in reply.refused] == [DETAILED_ID]
     one = (await server.get(f"/api/v1/workloads/{DETAILED_ID}")).json
     assert one["clusterId"] == str(first.identity.cluster_id)
     again = HelloRequest(protocol=1, agent_version="test")

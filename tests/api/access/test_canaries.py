@@ -117,11 +117,11 @@ def planted() -> tuple[dict[str, Any], list[dict[str, Any]], Canaries]:
 
 def sent(redaction: Redaction) -> tuple[Upsert, Canaries]:
     job, pods, canaries = planted()
-    found = derive(gather(job, pods), definitions(), replace(SETTINGS, redaction=redaction))
+    result = derive(gather(job, pods), definitions(), replace(SETTINGS, redaction=redaction))
     return Upsert(
-        record=found.record,
-        record_hash=record_hash(found.record),
-        transitions=found.transitions,
+        record=result.record,
+        record_hash=record_hash(result.record),
+        transitions=result.transitions,
         observed_at=datetime.now(UTC),
     ), canaries
 
@@ -129,9 +129,10 @@ def sent(redaction: Redaction) -> tuple[Upsert, Canaries]:
 def hits(canaries: list[str], data: bytes | str) -> list[str]:
     text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
     forms = {
-        one: (one, base64.b64encode(one.encode()).decode().rstrip("=")[:-1]) for one in canaries
+        canary: (canary, base64.b64encode(canary.encode()).decode().rstrip("=")[:-1])
+        for canary in canaries
     }
-    return [one for one, spelled in forms.items() if any(form in text for form in spelled)]
+    return [name for name, spelled in forms.items() if any(form in text for form in spelled)]
 
 
 async def everything_kept(url: str) -> str:
@@ -141,21 +142,21 @@ async def everything_kept(url: str) -> str:
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
         "WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p')"
     )
-    found = []
+    collected = []
     for (table,) in tables:
         # As the owner row security applies too: so as each tenant in turn.
         await connection.execute("SELECT set_config('watchbill.tenant_id', '1', false)")
         for row in await connection.fetch(f'SELECT * FROM "{table}"'):
-            found += [_text(value) for value in row.values()]
+            collected += [_text(value) for value in row.values()]
     await connection.close()
-    return "\n".join(found)
+    return "\n".join(collected)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, list | tuple):
-        return "\n".join(_text(one) for one in value)
+        return "\n".join(_text(item) for item in value)
     return str(value)
 
 
@@ -202,7 +203,7 @@ async def reported(served: Served, upsert: Upsert) -> str:
 
 async def answers(served: Served, own: str) -> str:
     """Every read there is, as an administrator; of one workload, the planted one."""
-    found = []
+    collected = []
     for name, operation in OPERATIONS.items():
         if operation.method != "GET" or operation.login is LoginRequirement.AGENT:
             continue
@@ -211,10 +212,10 @@ async def answers(served: Served, own: str) -> str:
             path = operation.path.replace("{workloadId}", own) + "?" + path.partition("?")[2]
         for accept in ("*/*", "text/csv"):
             answer = await served.get(path, headers={"Accept": accept})
-            found.append(answer.body.decode() + str(answer.headers))
+            collected.append(answer.body.decode() + str(answer.headers))
     for path in ("/api/v1/workloads?limit=500", "/api/v1/workloads/export?format=csv"):
-        found.append((await served.get(path)).body.decode())
-    return "\n".join(found)
+        collected.append((await served.get(path)).body.decode())
+    return "\n".join(collected)
 
 
 async def test_nothing_that_is_promised_is_found_again(embedded_engine: Engine) -> None:
@@ -237,7 +238,10 @@ async def test_nothing_that_is_promised_is_found_again(embedded_engine: Engine) 
         kept = await everything_kept(url)
     assert "PyTorchJob" in kept
     for place in (told, kept, logged.getvalue(), metrics):
-        assert hits([one for one in canaries.planted if one != canaries.planted[1]], place) == []
+        assert (
+            hits([secret for secret in canaries.planted if secret != canaries.planted[1]], place)
+            == []
+        )
         assert hits([*own, canaries.planted[1]], place) == []
     assert "secretKeyRef(db/url)" in told
 
@@ -252,5 +256,5 @@ async def test_strict_shows_no_value_at_all() -> None:
 def test_off_shows_what_the_other_modes_hide() -> None:
     """Also the proof that the canaries are where they are looked for."""
     upsert, canaries = sent(Redaction.OFF)
-    found = hits(canaries.planted, msgspec.json.encode(upsert))
-    assert len(found) >= 35
+    result = hits(canaries.planted, msgspec.json.encode(upsert))
+    assert len(result) >= 35

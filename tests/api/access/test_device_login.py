@@ -103,7 +103,7 @@ async def test_two_uses_at_once_are_one_and_a_theft(at: Site) -> None:
     answers = await asyncio.gather(
         *(grant(served, grant_type="refresh_token", refresh_token=token) for _ in range(5))
     )
-    assert sorted(one.status for one in answers) == [200, 400, 400, 400, 400]
+    assert sorted(answer.status for answer in answers) == [200, 400, 400, 400, 400]
 
 
 async def test_a_login_that_was_revoked(at: Site) -> None:
@@ -127,7 +127,7 @@ async def test_access_keys(at: Site) -> None:
     me = (await served.get("/api/v1/me", token=as_key)).json
     assert (me["subject"], me["kind"]) == ("ada@example.com", "user")
     listed = (await served.get("/api/v1/me/keys", token=token)).json["accessKeys"]
-    assert [one["clientId"] for one in listed] == [client_id]
+    assert [login["clientId"] for login in listed] == [client_id]
     assert secret not in json.dumps(listed)
     # A key makes no other key, and ends no other's.
     refused = await served.ask("POST", "/api/v1/me/keys", json={"name": "x"}, token=as_key)

@@ -83,10 +83,10 @@ async def trusting(
 ) -> AsyncIterator[Place]:
     async with (
         running_issuer() as issuer,
-        place(embedded_engine, tmp_path_factory.mktemp("config"), issuer) as found,
+        place(embedded_engine, tmp_path_factory.mktemp("config"), issuer) as site,
     ):
-        assert (await found.ask(found.token())).status == 200
-        yield found
+        assert (await site.ask(site.token())).status == 200
+        yield site
 
 
 Forgery = Callable[[Place], str]
@@ -310,58 +310,58 @@ async def test_our_own_tokens_are_held_to_the_same(trusting: Place) -> None:
 async def test_an_issuer_that_was_never_heard_of(
     embedded_engine: Engine, tmp_path: Path, fault: str
 ) -> None:
-    async with running_issuer() as issuer, place(embedded_engine, tmp_path, issuer) as found:
+    async with running_issuer() as issuer, place(embedded_engine, tmp_path, issuer) as site:
         issuer.fault = fault
-        answer = await found.ask(found.token())
+        answer = await site.ask(site.token())
         assert answer.status in (401, 503)
-        assert (await found.ask(await found.served.token())).status == 200
+        assert (await site.ask(await site.served.token())).status == 200
         assert issuer.others == [], "no redirect was followed"
         issuer.fault = None
-        found.clock.shift = timedelta(seconds=31)
-        assert (await found.ask(found.token())).status == 200
+        site.clock.shift = timedelta(seconds=31)
+        assert (await site.ask(site.token())).status == 200
 
 
 async def test_two_keys_of_one_id_are_nobodys(embedded_engine: Engine, tmp_path: Path) -> None:
-    async with running_issuer() as issuer, place(embedded_engine, tmp_path, issuer) as found:
+    async with running_issuer() as issuer, place(embedded_engine, tmp_path, issuer) as site:
         issuer.fault = "twins"
-        assert_is_error(await found.ask(found.token()), 401)
+        assert_is_error(await site.ask(site.token()), 401)
 
 
 async def test_unknown_keys_cause_one_fetch_in_half_a_minute(
     embedded_engine: Engine, tmp_path: Path
 ) -> None:
-    async with running_issuer() as issuer, place(embedded_engine, tmp_path, issuer) as found:
-        assert (await found.ask(found.token())).status == 200
+    async with running_issuer() as issuer, place(embedded_engine, tmp_path, issuer) as site:
+        assert (await site.ask(site.token())).status == 200
         before = issuer.fetched
         for number in range(30):
-            await found.ask(found.token({"kid": f"invented-{number}"}))
+            await site.ask(site.token({"kid": f"invented-{number}"}))
         assert issuer.fetched == before
-        found.clock.shift = timedelta(seconds=31)
+        site.clock.shift = timedelta(seconds=31)
         for number in range(30):
-            await found.ask(found.token({"kid": f"invented-{number}"}))
+            await site.ask(site.token({"kid": f"invented-{number}"}))
         assert issuer.fetched == before + 1
 
 
 async def test_known_keys_serve_while_the_issuer_is_away(
     embedded_engine: Engine, tmp_path: Path
 ) -> None:
-    async with running_issuer() as issuer, place(embedded_engine, tmp_path, issuer) as found:
-        assert (await found.ask(found.token())).status == 200
+    async with running_issuer() as issuer, place(embedded_engine, tmp_path, issuer) as site:
+        assert (await site.ask(site.token())).status == 200
         issuer.fault = "500"
         for minutes in (11, 30, 60):
-            found.clock.shift = timedelta(minutes=minutes)
-            assert (await found.ask(found.token())).status == 200
+            site.clock.shift = timedelta(minutes=minutes)
+            assert (await site.ask(site.token())).status == 200
         issuer.fault = None
 
 
 async def test_a_rotated_key(embedded_engine: Engine, tmp_path: Path) -> None:
-    async with running_issuer() as issuer, place(embedded_engine, tmp_path, issuer) as found:
-        old = found.token(exp=int(time.time()) + 7200)
-        assert (await found.ask(old)).status == 200
+    async with running_issuer() as issuer, place(embedded_engine, tmp_path, issuer) as site:
+        old = site.token(exp=int(time.time()) + 7200)
+        assert (await site.ask(old)).status == 200
         issuer.keys = [NEXT_KEY]
-        found.clock.shift = timedelta(seconds=31)
-        assert (await found.ask(found.token())).status == 200
-        assert_is_error(await found.ask(old), 401)
+        site.clock.shift = timedelta(seconds=31)
+        assert (await site.ask(site.token())).status == 200
+        assert_is_error(await site.ask(old), 401)
 
 
 # What claims mean
@@ -389,26 +389,26 @@ async def test_groups_of_every_shape(trusting: Place, groups: Any, expected: lis
     assert (await trusting.ask(token)).status in (200, 431)
     if len(expected) < 500 and not (isinstance(groups, list) and len(groups) > 500):
         users = (await trusting.served.get("/api/v1/admin/users")).json["users"]
-        (found,) = [one for one in users if one["name"] == f"{sub[:40]}@example.com"]
-        assert found["groups"] == expected
+        (result,) = [user for user in users if user["name"] == f"{sub[:40]}@example.com"]
+        assert result["groups"] == expected
 
 
 async def test_rules_reach_users_and_groups(embedded_engine: Engine, tmp_path: Path) -> None:
-    async with running_issuer() as issuer, place(embedded_engine, tmp_path, issuer) as found:
-        token = found.token(groups=["ml-team"])
-        assert (await found.ask(token)).json["permissions"] == []
-        assert_is_error(await found.served.get("/api/v1/workloads", token=token), 403)
+    async with running_issuer() as issuer, place(embedded_engine, tmp_path, issuer) as site:
+        token = site.token(groups=["ml-team"])
+        assert (await site.ask(token)).json["permissions"] == []
+        assert_is_error(await site.served.get("/api/v1/workloads", token=token), 403)
         rule = {"subject": {"group": "ml-team"}, "role": "viewer", "scope": {"tenant": True}}
-        made = await found.served.ask("POST", "/api/v1/admin/rules", json=rule)
+        made = await site.served.ask("POST", "/api/v1/admin/rules", json=rule)
         assert made.status == 201, made.body
-        found.clock.shift = timedelta(seconds=31)
-        assert (await found.served.get("/api/v1/workloads", token=token)).status == 200
+        site.clock.shift = timedelta(seconds=31)
+        assert (await site.served.get("/api/v1/workloads", token=token)).status == 200
         # Out of the group: the next token says so, and an older one cannot bring it back.
-        later = found.token(groups=[])
-        await found.ask(later)
-        found.clock.shift = timedelta(seconds=62)
-        assert_is_error(await found.served.get("/api/v1/workloads", token=token), 403)
-        gone = await found.served.ask("DELETE", f"/api/v1/admin/rules/{made.json['id']}")
+        later = site.token(groups=[])
+        await site.ask(later)
+        site.clock.shift = timedelta(seconds=62)
+        assert_is_error(await site.served.get("/api/v1/workloads", token=token), 403)
+        gone = await site.served.ask("DELETE", f"/api/v1/admin/rules/{made.json['id']}")
         assert gone.status == 204
 
 
@@ -422,31 +422,31 @@ async def test_tenants_come_from_the_table_alone(embedded_engine: Engine, tmp_pa
             claims={"tenant": "org.id"},
             tenants={"acme": 1, "globex": 2},
             userPrefix="corp:",
-        ) as found,
+        ) as site,
     ):
-        made = await found.served.ask("POST", "/api/v1/admin/tenants", json={"name": "globex"})
+        made = await site.served.ask("POST", "/api/v1/admin/tenants", json={"name": "globex"})
         assert (made.status, made.json["id"]) == (201, 2)
         for org, tenant in (({"id": "acme"}, 1), ({"id": "globex"}, 2)):
-            answer = await found.ask(found.token(org=org))
+            answer = await site.ask(site.token(org=org))
             assert (answer.json["tenantId"], answer.json["subject"]) == (
                 tenant,
                 "corp:ada@example.com",
             )
         for org in ({"id": "initech"}, {"id": 1}, {}, ..., "acme"):
-            assert_is_error(await found.ask(found.token(org=org)), 401)
+            assert_is_error(await site.ask(site.token(org=org)), 401)
         headers = {"X-Tenant": "2", "X-Scope-OrgID": "2"}
-        answer = await found.ask(found.token(org={"id": "acme"}), **headers)
+        answer = await site.ask(site.token(org={"id": "acme"}), **headers)
         assert answer.json["tenantId"] == 1
 
 
 async def test_somebody_who_was_shut_out(embedded_engine: Engine, tmp_path: Path) -> None:
-    async with running_issuer() as issuer, place(embedded_engine, tmp_path, issuer) as found:
-        assert (await found.ask(found.token())).status == 200
-        (user,) = (await found.served.get("/api/v1/admin/users")).json["users"]
+    async with running_issuer() as issuer, place(embedded_engine, tmp_path, issuer) as site:
+        assert (await site.ask(site.token())).status == 200
+        (user,) = (await site.served.get("/api/v1/admin/users")).json["users"]
         path = f"/api/v1/admin/users/{user['id']}"
-        assert (await found.served.ask("POST", f"{path}/disable")).status == 204
-        found.clock.shift = timedelta(seconds=59)
-        assert_is_error(await found.ask(found.token()), 401)
-        assert (await found.served.ask("POST", f"{path}/enable")).status == 204
-        found.clock.shift = timedelta(seconds=120)
-        assert (await found.ask(found.token())).status == 200
+        assert (await site.served.ask("POST", f"{path}/disable")).status == 204
+        site.clock.shift = timedelta(seconds=59)
+        assert_is_error(await site.ask(site.token()), 401)
+        assert (await site.served.ask("POST", f"{path}/enable")).status == 204
+        site.clock.shift = timedelta(seconds=120)
+        assert (await site.ask(site.token())).status == 200

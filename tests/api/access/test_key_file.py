@@ -36,7 +36,7 @@ async def test_keys_are_sealed_and_tokens_go_on(embedded_engine: Engine, tmp_pat
     file.write_text(SECRET + "\n")
     async with serving(url) as served:
         token = await served.token()
-    assert all('"d"' in one for one in await kept(url)), "open until there is a file"
+    assert all('"d"' in row for row in await kept(url)), "open until there is a file"
     settings = replace(SETTINGS, key_file=file)
     async with serving(url, settings) as served:
         assert (await served.get("/api/v1/me", token=token)).status == 200
@@ -45,7 +45,7 @@ async def test_keys_are_sealed_and_tokens_go_on(embedded_engine: Engine, tmp_pat
         ).status < 300
     sealed = await kept(url)
     assert len(sealed) == 2
-    assert all(one.count(".") == 4 and '"d"' not in one for one in sealed)
+    assert all(key.count(".") == 4 and '"d"' not in key for key in sealed)
     async with serving(url, settings) as served:
         assert (await served.get("/api/v1/me", token=token)).status == 200
     with pytest.raises(Unavailable, match="encrypted"):

@@ -287,7 +287,7 @@ async def test_servers_that_start_at_once_agree(embedded_engine: Engine) -> None
     db = await Database.open(url, pool_size=6)
     now = datetime.now(UTC)
     made = await asyncio.gather(*(account_create_first(db, now=now) for _ in range(6)))
-    assert sum(one is not None for one in made) == 1
+    assert sum(cookie is not None for cookie in made) == 1
     rings = [Keyring(db, lambda: now) for _ in range(6)]
     keys = await asyncio.gather(*(ring.signing() for ring in rings))
     assert len({key.kid for key in keys}) == 1
@@ -296,10 +296,10 @@ async def test_servers_that_start_at_once_agree(embedded_engine: Engine) -> None
 
 async def test_another_installations_tokens_open_nothing(embedded_engine: Engine) -> None:
     async with (
-        serving(await fresh_database(embedded_engine)) as one,
+        serving(await fresh_database(embedded_engine)) as server,
         serving(await fresh_database(embedded_engine)) as other,
     ):
-        assert_is_error(await other.get("/api/v1/me", token=await one.token()), 401)
+        assert_is_error(await other.get("/api/v1/me", token=await server.token()), 401)
 
 
 # The page's session

@@ -100,28 +100,38 @@ async def ask(made: Estate, principal: EstateCaller, path: str) -> Answer:
 def visible(made: Estate, principal: EstateCaller, *, deleted: bool = False) -> list[Placed]:
     if principal.status != 200:
         return []
-    return [one for one in made.placed if principal.sees(one) and one.is_deleted is deleted]
+    return [
+        workload
+        for workload in made.placed
+        if principal.sees(workload) and workload.is_deleted is deleted
+    ]
 
 
 def leaks(made: Estate, principal: EstateCaller, answer: Answer, asked: str = "") -> list[str]:
     """Names and ids of what the principal may not see, anywhere in the answer."""
     text = answer.body.decode() + str(answer.headers)
     return [
-        one.name
-        for one in made.placed
-        if not (principal.status == 200 and principal.sees(one))
-        and (one.name in text or (str(one.id) in text and str(one.id) != asked))
+        workload.name
+        for workload in made.placed
+        if not (principal.status == 200 and principal.sees(workload))
+        and (workload.name in text or (str(workload.id) in text and str(workload.id) != asked))
     ]
 
 
 def objects(made: Estate) -> Iterator[str]:
     """One live and one deleted workload of every place in both tenants, and two that never were."""
     seen = set()
-    for one in made.placed:
-        key = (one.tenant, one.cluster, one.department, one.project, one.is_deleted)
+    for workload in made.placed:
+        key = (
+            workload.tenant,
+            workload.cluster,
+            workload.department,
+            workload.project,
+            workload.is_deleted,
+        )
         if key not in seen:
             seen.add(key)
-            yield str(one.id)
+            yield str(workload.id)
     yield str(ABSENT)
     yield MALFORMED
 
@@ -149,21 +159,21 @@ def refusal(answer: Answer, id_: str) -> tuple[int, str, dict[str, str]]:
 
 
 async def test_one_workload_for_everybody(made: Estate) -> None:
-    by_id = {str(one.id): one for one in made.placed}
+    by_id = {str(workload.id): workload for workload in made.placed}
     refusals: dict[tuple[str, str], set[str]] = {}
 
     async def check(name: str, principal: EstateCaller, what: str, tail: str, id_: str) -> None:
         answer = await ask(made, principal, f"/api/v1/workloads/{id_}{tail}")
-        one = by_id.get(id_)
+        workload = by_id.get(id_)
         assert not leaks(made, principal, answer, id_), (name, what, id_)
         if principal.status != 200:
             assert answer.status == principal.status, (name, what, id_)
-        elif one is not None and principal.sees(one):
+        elif workload is not None and principal.sees(workload):
             assert answer.status == 200, (name, what, id_, answer.body)
             if what == "workload":
-                assert (answer.json["id"], answer.json["name"]) == (id_, one.name)
+                assert (answer.json["id"], answer.json["name"]) == (id_, workload.name)
             if what == "elements":
-                assert [element["name"] for element in answer.json["elements"]] == [one.name]
+                assert [element["name"] for element in answer.json["elements"]] == [workload.name]
         else:
             assert answer.status == 404, (name, what, id_)
             if id_ != MALFORMED:
@@ -188,22 +198,26 @@ async def test_all_workloads_for_everybody(made: Estate) -> None:
         assert answer.status == principal.status, (name, path, answer.body)
         assert not leaks(made, principal, answer), (name, path)
 
-    cases = [(name, one, path) for name, one in made.principals.items() for path in OF_ALL]
+    cases = [
+        (name, principal, path) for name, principal in made.principals.items() for path in OF_ALL
+    ]
     assert await in_turns(cases, check) >= 500
 
 
 def _reading(made: Estate) -> list[tuple[str, EstateCaller]]:
-    return [(name, one) for name, one in made.principals.items() if one.status == 200]
+    return [
+        (name, principal) for name, principal in made.principals.items() if principal.status == 200
+    ]
 
 
 async def test_lists_counts_exports_and_sums_agree(made: Estate) -> None:
     async def check(name: str, principal: EstateCaller) -> None:
         for deleted in (False, True):
             expected = visible(made, principal, deleted=deleted)
-            ids = {str(one.id) for one in expected}
+            ids = {str(workload.id) for workload in expected}
             flag = f"deleted={str(deleted).lower()}"
             listed = (await ask(made, principal, f"/api/v1/workloads?limit=500&{flag}")).json
-            assert {one["id"] for one in listed["workloads"]} == ids, name
+            assert {row["id"] for row in listed["workloads"]} == ids, name
             assert "next" not in listed
             counted = (await ask(made, principal, f"/api/v1/workloads/count?{flag}")).json["count"]
             assert counted == len(ids), name
@@ -222,7 +236,7 @@ async def test_lists_counts_exports_and_sums_agree(made: Estate) -> None:
 async def _sums(made: Estate, name: str, principal: EstateCaller) -> None:
     """Telemetry and facets are the list, added up; and every key belongs to something in it."""
     listed = (await ask(made, principal, "/api/v1/workloads?limit=500")).json["workloads"]
-    gpus = sum(one["allocatedResources"].get("gpu", 0) for one in listed)
+    gpus = sum(row["allocatedResources"].get("gpu", 0) for row in listed)
     totals = {"WORKLOADS_COUNT": len(listed), "GPU_ALLOCATION": gpus}
     members = {
         "ClusterId": "clusterId", "DepartmentId": "departmentId", "ProjectId": "projectId",
@@ -236,13 +250,13 @@ async def _sums(made: Estate, name: str, principal: EstateCaller) -> None:
         for value in answer["values"]:
             for group in value.get("groups", ()):
                 if group["key"] in members:
-                    known = {str(one.get(members[group["key"]], "")) for one in listed}
+                    known = {str(row.get(members[group["key"]], "")) for row in listed}
                     assert group["value"] in known, (name, path, group)
     facets = (await ask(made, principal, OF_ALL[11])).json
     assert facets["total"] == len(listed)
     for facet in facets["facets"]:
         assert sum(value["count"] for value in facet["values"]) == len(listed)
-        known = {str(one.get(facet["field"], "")) for one in listed}
+        known = {str(row.get(facet["field"], "")) for row in listed}
         assert {value["value"] for value in facet["values"]} <= known
 
 
@@ -252,7 +266,7 @@ async def test_pods_follow_their_workloads(made: Estate) -> None:
     async def check(name: str, principal: EstateCaller) -> None:
         for deleted in (False, True):
             flag = f"deleted={str(deleted).lower()}"
-            ids = {str(one.id) for one in visible(made, principal, deleted=deleted)}
+            ids = {str(workload.id) for workload in visible(made, principal, deleted=deleted)}
             path = f"/api/v1/workloads/pods?limit=500&verbosity=full&{flag}"
             pods = (await ask(made, principal, path)).json["pods"]
             assert {pod["workloadId"] for pod in pods} == ids, name
@@ -275,7 +289,9 @@ async def test_nodes_show_what_their_viewer_holds(made: Estate) -> None:
         for node in nodes:
             key = clusters[UUID(node["clusterUuid"])]
             own = [one for one in live if (one.tenant, one.cluster) == key]
-            assert {one["id"] for one in node["workloads"]} == {str(one.id) for one in own}, name
+            assert {workload["id"] for workload in node["workloads"]} == {
+                str(one.id) for one in own
+            }, name
             assert node["workloadsTotal"] == len(own)
             assert node["allocated"]["gpus"] == sum(one.number % 3 for one in own), name
             assert node["isPartial"] is (name not in whole), name
@@ -288,7 +304,7 @@ async def test_nodes_show_what_their_viewer_holds(made: Estate) -> None:
             path = f"{CLUSTERS}/{agent.identity.cluster_id}/nodes"
             answer = await ask(made, principal, path)
             if key in held:
-                assert [one["name"] for one in answer.json["nodes"]] == ["node-1"]
+                assert [row["name"] for row in answer.json["nodes"]] == ["node-1"]
             else:
                 assert answer.status == 404
 
@@ -301,9 +317,11 @@ async def test_usage_counts_what_is_visible(made: Estate) -> None:
     async def check(name: str, principal: EstateCaller) -> None:
         path = "/api/v1/usage?start=2026-11-20&end=2026-11-25&groupBy=workload"
         report = (await ask(made, principal, path)).json
-        placed = [one for one in made.placed if principal.sees(one)]
-        assert {row["group"]["workload"] for row in report["rows"]} == {one.name for one in placed}
-        hours: float = sum(one.number % 3 for one in placed) * 50 / 60
+        placed = [workload for workload in made.placed if principal.sees(workload)]
+        assert {row["group"]["workload"] for row in report["rows"]} == {
+            workload.name for workload in placed
+        }
+        hours: float = sum(workload.number % 3 for workload in placed) * 50 / 60
         assert abs(report["totals"]["allocatedGpuHours"] - hours) < 1e-4, name
 
     await in_turns(_reading(made), check)
@@ -317,12 +335,12 @@ async def test_clusters_for_everybody(made: Estate) -> None:
             continue
         live = visible(made, principal)
         held = {
-            str(made.agents[one.tenant, one.cluster].identity.cluster_id)
-            for one in made.placed
-            if principal.sees(one)
+            str(made.agents[workload.tenant, workload.cluster].identity.cluster_id)
+            for workload in made.placed
+            if principal.sees(workload)
         }
-        assert {one["id"] for one in answer.json} == held, name
-        assert sum(one["workloads"] for one in answer.json) == len(live), name
+        assert {row["id"] for row in answer.json} == held, name
+        assert sum(row["workloads"] for row in answer.json) == len(live), name
         for agent in made.agents.values():
             id_ = str(agent.identity.cluster_id)
             alone = await ask(made, principal, f"{CLUSTERS}/{id_}")
@@ -337,21 +355,23 @@ async def test_clusters_for_everybody(made: Estate) -> None:
 async def test_search_and_filters_are_no_oracle(made: Estate) -> None:
     """Asking for a foreign workload by anything of it answers as for one that never was."""
     asked = [
-        (principal, name, one)
+        (principal, name, workload)
         for name, principal in _reading(made)
-        for one in made.placed[::5]
-        if not principal.sees(one)
+        for workload in made.placed[::5]
+        if not principal.sees(workload)
     ]
 
-    async def check(principal: EstateCaller, name: str, one: Placed) -> None:
-        for field in (f"filterBy=name=={one.name}", f"filterBy=name=^{one.name[:12]}",
-                      f"search={one.name}", f"search={one.id}"):  # fmt: skip
-            found = await ask(made, principal, f"/api/v1/workloads/count?{field}")
+    async def check(principal: EstateCaller, name: str, workload: Placed) -> None:
+        for field in (f"filterBy=name=={workload.name}", f"filterBy=name=^{workload.name[:12]}",
+                      f"search={workload.name}", f"search={workload.id}"):  # fmt: skip
+            result = await ask(made, principal, f"/api/v1/workloads/count?{field}")
             same = [
-                seen for seen in visible(made, principal) if seen.name.startswith(one.name[:12])
+                seen
+                for seen in visible(made, principal)
+                if seen.name.startswith(workload.name[:12])
             ]
             expected = len(same) if "=^" in field else 0
-            assert found.json == {"count": expected}, (name, field)
+            assert result.json == {"count": expected}, (name, field)
 
     await in_turns(asked, check)
 
@@ -363,13 +383,13 @@ async def test_bytes_are_equal_with_and_without_foreign_rows(made: Estate) -> No
     asked = [(name, path) for name in names for path in [*OF_ALL, CLUSTERS]]
 
     async def bodies() -> dict[tuple[str, str], bytes]:
-        found: dict[tuple[str, str], bytes] = {}
+        collected: dict[tuple[str, str], bytes] = {}
 
         async def one(name: str, path: str) -> None:
-            found[name, path] = (await ask(made, made.principals[name], path)).body
+            collected[name, path] = (await ask(made, made.principals[name], path)).body
 
         await in_turns(asked, one)
-        return found
+        return collected
 
     before = await bodies()
     await add(made, 1, ("north", "products", "shop"), first=201)
@@ -392,22 +412,22 @@ def test_every_read_of_workloads_is_in_the_matrix() -> None:
     asked = [*OF_ALL, *clusters, *(f"/api/v1/workloads/{ABSENT}{tail}" for tail in OF_ONE.values())]
     missing = [
         name
-        for name, one in OPERATIONS.items()
-        if one.login is LoginRequirement.CALLER
-        and one.permission in SCOPED
-        and not any(_matches(one, path) for path in asked)
+        for name, operation in OPERATIONS.items()
+        if operation.login is LoginRequirement.CALLER
+        and operation.permission in SCOPED
+        and not any(_matches(operation, path) for path in asked)
     ]
     assert missing == ["stream_workloads"], "the stream has a test of its own here"
 
 
 def test_nothing_is_served_that_no_document_names(made: Estate) -> None:
     served = {route.path for route in build_app(made.served.services).routes}
-    assert served == {one.path for one in OPERATIONS.values()} | PAGES.keys()
+    assert served == {operation.path for operation in OPERATIONS.values()} | PAGES.keys()
 
 
 async def test_streams_for_everybody(made: Estate) -> None:
     """Something changes everywhere; each is told of what it may see and of nothing else."""
-    changed = [one for one in made.placed if not one.is_deleted][::3]
+    changed = [workload for workload in made.placed if not workload.is_deleted][::3]
     listening = {name: asyncio.Event() for name in made.principals}
     told: dict[str, set[str]] = {}
 
@@ -419,25 +439,25 @@ async def test_streams_for_everybody(made: Estate) -> None:
             text = (await answer.content.readline()).decode()
             listening[name].set()
             text += (await answer.read()).decode()
-        told[name] = {str(one.id) for one in made.placed if str(one.id) in text}
+        told[name] = {str(workload.id) for workload in made.placed if str(workload.id) in text}
         assert "resync" not in text, name
 
     async def change() -> None:
-        await asyncio.gather(*(one.wait() for one in listening.values()))
+        await asyncio.gather(*(listener.wait() for listener in listening.values()))
         await asyncio.sleep(0.5)
-        for one in changed:
-            await touch(made, one)
+        for id_ in changed:
+            await touch(made, id_)
 
-    await asyncio.gather(change(), *(listen(*one) for one in made.principals.items()))
+    await asyncio.gather(change(), *(listen(*principal) for principal in made.principals.items()))
     for name, principal in made.principals.items():
         sees = principal.status == 200
-        assert told[name] == {str(one.id) for one in changed if sees and principal.sees(one)}, name
+        assert told[name] == {str(id_.id) for id_ in changed if sees and principal.sees(id_)}, name
 
 
 def reading_modules() -> list[ModuleType]:
     """Every module of the store that narrows a read."""
-    found = [importlib.import_module(name) for name in store_modules()]
-    narrowing = [module for module in found if hasattr(module, "in_scope")]
+    result = [importlib.import_module(name) for name in store_modules()]
+    narrowing = [module for module in result if hasattr(module, "in_scope")]
     assert len(narrowing) >= 5
     return narrowing
 
@@ -449,12 +469,14 @@ def _unlocked(statement: Statement, scope: Scope) -> None:
 
 async def test_row_security_alone_holds_tenants_apart(made: Estate) -> None:
     names = ("administrator", "viewer of the tenant", "administrator of the second")
-    by_id = {str(one.id): one for one in made.placed}
+    by_id = {str(workload.id): workload for workload in made.placed}
     with ExitStack() as stack:
         for module in reading_modules():
             stack.enter_context(patch.object(module, "in_scope", _unlocked))
         # The predicate is really gone: a project's viewer sees the whole tenant now.
-        everything = [one for one in made.placed if one.tenant == 1 and not one.is_deleted]
+        everything = [
+            workload for workload in made.placed if workload.tenant == 1 and not workload.is_deleted
+        ]
         viewer = made.principals["viewer of a project"]
         listed = (await ask(made, viewer, "/api/v1/workloads?limit=500")).json["workloads"]
         assert len(listed) == len(everything)

@@ -19,10 +19,10 @@ ADMINISTRATORS = {
 
 async def kept(made: Estate) -> dict[int, list[Any]]:
     """All that administration could change, by tenant."""
-    found = {}
+    collected = {}
     for tenant in (1, 2):
         async with made.served.db.acquire(tenant) as connection:
-            found[tenant] = [
+            collected[tenant] = [
                 await connection.fetch(f"SELECT {columns} FROM {table} ORDER BY id")
                 for table, columns in (
                     ("account", "id, secret_hash, disabled_at"),
@@ -31,7 +31,7 @@ async def kept(made: Estate) -> dict[int, list[Any]]:
                     ("cluster", "id, removed_at"),
                 )
             ]
-    return found
+    return collected
 
 
 async def targets(made: Estate) -> dict[str, str]:
@@ -61,11 +61,11 @@ async def test_changes_for_everybody(made: Estate) -> None:
     """What takes a right without a scope is refused to whoever lacks it, and reaches no other tenant."""
     ids, before = await targets(made), await kept(made)
     everything = {
-        name: one
-        for name, one in OPERATIONS.items()
-        if one.login is LoginRequirement.CALLER
-        and one.permission is not None
-        and one.permission not in SCOPED
+        name: operation
+        for name, operation in OPERATIONS.items()
+        if operation.login is LoginRequirement.CALLER
+        and operation.permission is not None
+        and operation.permission not in SCOPED
     }
     assert len(everything) >= 17
 
@@ -90,13 +90,17 @@ async def test_changes_for_everybody(made: Estate) -> None:
             assert answer.status == 200, (name, operation_id, text)
         # The audit log says what its own people asked for, foreign ids included.
         if name not in ("administrator", "auditor") and operation_id != "list_audit":
-            assert not any(one in text for one in ids.values()), (name, operation_id)
-        found = leaks(made, principal, answer)
+            assert not any(id_ in text for id_ in ids.values()), (name, operation_id)
+        result = leaks(made, principal, answer)
         if operation_id == "list_audit":
-            found = [one for one in found if one in text]
-        assert not found, (name, operation_id)
+            result = [row for row in result if row in text]
+        assert not result, (name, operation_id)
 
-    cases = [(name, one, each) for name, one in made.principals.items() for each in everything]
+    cases = [
+        (name, principal, each)
+        for name, principal in made.principals.items()
+        for each in everything
+    ]
     assert await in_turns(cases, check) >= 350
     assert await kept(made) == before
 
@@ -125,9 +129,9 @@ async def test_the_servers_own_metrics_name_nobody(made: Estate) -> None:
         assert answer.status == (200 if name == "administrator" else principal_status(principal))
         allowed += answer.status == 200
         text = answer.body.decode()
-        for one in made.placed:
-            assert one.name not in text
-            assert str(one.id) not in text
+        for workload in made.placed:
+            assert workload.name not in text
+            assert str(workload.id) not in text
         for word in ("vision", "speech", "research", "orphan", "wbc-", "example.com", "tenant="):
             assert word not in text, (name, word)
     assert allowed == 1
@@ -165,8 +169,8 @@ ABOUT_ONE: tuple[tuple[str, str, dict[str, str]], ...] = (
 
 async def test_edges_of_an_answer_tell_nothing(made: Estate) -> None:
     """Whatever way is used: of a workload out of scope the whole answer is that of one that never was."""
-    placed = [one for one in made.placed if one.number % 10 in (1, 4)]
-    etags = {one.id: await _etag(made, one) for one in placed}
+    placed = [workload for workload in made.placed if workload.number % 10 in (1, 4)]
+    etags = {workload.id: await _etag(made, workload) for workload in placed}
     assert any(etags.values())
     absent: dict[tuple[str, int], Any] = {}
 
@@ -183,38 +187,38 @@ async def test_edges_of_an_answer_tell_nothing(made: Estate) -> None:
         answer = await made.served.ask(method, path, token=principal.token, headers=sent)
         return refusal(answer, id_)
 
-    async def check(name: str, principal: EstateCaller, one: Placed, way: int) -> None:
+    async def check(name: str, principal: EstateCaller, workload: Placed, way: int) -> None:
         method, tail, headers = ABOUT_ONE[way]
-        etag = etags[one.id] or '"none"'
-        found = await one_answer(principal, method, tail, headers, str(one.id), etag)
+        etag = etags[workload.id] or '"none"'
+        result = await one_answer(principal, method, tail, headers, str(workload.id), etag)
         if (name, way) not in absent:
             absent[name, way] = await one_answer(
                 principal, method, tail, headers, str(ABSENT), etag
             )
-        assert found == absent[name, way], (name, one, method, tail, headers)
-        assert found[0] not in (200, 206, 304)
+        assert result == absent[name, way], (name, workload, method, tail, headers)
+        assert result[0] not in (200, 206, 304)
 
     cases = [
-        (name, principal, one, way)
+        (name, principal, workload, way)
         for name, principal in made.principals.items()
-        for one in placed
-        if not (principal.status == 200 and principal.sees(one))
+        for workload in placed
+        if not (principal.status == 200 and principal.sees(workload))
         for way in range(len(ABOUT_ONE))
     ]
     assert await in_turns(cases, check) >= 1_500
 
 
-async def _etag(made: Estate, one: Placed) -> str:
-    who = "administrator" if one.tenant == 1 else "administrator of the second"
+async def _etag(made: Estate, workload: Placed) -> str:
+    who = "administrator" if workload.tenant == 1 else "administrator of the second"
     token = made.principals[who].token
-    answer: Answer = await made.served.get(f"/api/v1/workloads/{one.id}", token=token)
+    answer: Answer = await made.served.get(f"/api/v1/workloads/{workload.id}", token=token)
     return answer.headers.get("ETag", "")
 
 
 async def test_narrowing_by_what_is_foreign_is_narrowing_by_what_never_was(made: Estate) -> None:
     """Clusters, departments, projects and node pools of others, in every parameter that takes one."""
     foreign = {
-        "clusterId": [str(one.identity.cluster_id) for one in made.agents.values()],
+        "clusterId": [str(agent.identity.cluster_id) for agent in made.agents.values()],
         "departmentId": [str(number) for number in range(1, 8)],
         "projectId": [str(number) for number in range(1, 10)],
     }
@@ -236,16 +240,16 @@ async def test_narrowing_by_what_is_foreign_is_narrowing_by_what_never_was(made:
     async def check(name: str, principal: EstateCaller, field: str, path: str, value: str) -> None:
         if "/export" in path:
             async with made.exporting:
-                found = await made.served.get(path.format(value), token=principal.token)
+                result = await made.served.get(path.format(value), token=principal.token)
                 never_was = await made.served.get(path.format(never[field]), token=principal.token)
         else:
-            found = await made.served.get(path.format(value), token=principal.token)
+            result = await made.served.get(path.format(value), token=principal.token)
             never_was = await made.served.get(path.format(never[field]), token=principal.token)
-        assert not leaks(made, principal, found), (name, path, value)
+        assert not leaks(made, principal, result), (name, path, value)
         members = {"clusterId": "cluster_id"}
         if field in members and not _sees_cluster(made, principal, value):
-            assert refusal(found, value) == refusal(never_was, never[field]), (name, path)
-        assert found.status == never_was.status == 200, (name, path, found.body)
+            assert refusal(result, value) == refusal(never_was, never[field]), (name, path)
+        assert result.status == never_was.status == 200, (name, path, result.body)
 
     cases = [
         (name, made.principals[name], field, path, value)
@@ -258,7 +262,7 @@ async def test_narrowing_by_what_is_foreign_is_narrowing_by_what_never_was(made:
 
 def _sees_cluster(made: Estate, principal: EstateCaller, cluster_id: str) -> bool:
     return any(
-        str(made.agents[one.tenant, one.cluster].identity.cluster_id) == cluster_id
-        for one in made.placed
-        if principal.sees(one)
+        str(made.agents[workload.tenant, workload.cluster].identity.cluster_id) == cluster_id
+        for workload in made.placed
+        if principal.sees(workload)
     )

@@ -64,7 +64,7 @@ async def test_many_accounts_of_one_tenant_share_its_rate(embedded_engine: Engin
     async with serving(await fresh_database(embedded_engine), settings) as served:
         tokens = [await served.account(("viewer", "tenant", "1")) for _ in range(6)]
         answers = await asyncio.gather(*(served.get("/api/v1/me", token=t) for t in tokens * 2))
-        admitted = [one.status for one in answers].count(200)
+        admitted = [answer.status for answer in answers].count(200)
         assert 2 * TENANT_SHARE <= admitted <= 2 * TENANT_SHARE + 1
         _, second_id, second_secret = await tenant_create(
             served.db, "second", now=datetime.now(UTC)
@@ -84,7 +84,7 @@ async def test_haste_costs_the_hasty_alone(embedded_engine: Engine) -> None:
         flood = [asyncio.create_task(served.get(path, token=hasty)) for _ in range(100)]
         for _ in range(5):
             assert (await served.get(path, token=patient)).status == 200
-        found = [one.status for one in await asyncio.gather(*flood)]
+        found = [result.status for result in await asyncio.gather(*flood)]
         assert set(found) == {200, 429}
         assert found.count(429) >= 80
 

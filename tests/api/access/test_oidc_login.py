@@ -44,7 +44,7 @@ async def test_a_login_through_the_provider(at: Site) -> None:
     at.shift = timedelta(seconds=31)
     assert (await served.get("/api/v1/workloads", token=None, headers=cookie)).status == 200
     events = (await served.get("/api/v1/admin/audit?operation=finish_oidc_login")).json["events"]
-    assert [(one["subject"], one["outcome"]) for one in events] == [("ada@example.com", 200)]
+    assert [(event["subject"], event["outcome"]) for event in events] == [("ada@example.com", 200)]
 
 
 async def test_who_is_not_verified_does_not_come_in(at: Site) -> None:

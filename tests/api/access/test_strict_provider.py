@@ -60,8 +60,8 @@ class Site:
 
     async def groups_of(self, name: str) -> list[str]:
         users = (await self.served.get("/api/v1/admin/users")).json["users"]
-        [found] = [one["groups"] for one in users if one["name"] == name]
-        return list(found)
+        [result] = [user["groups"] for user in users if user["name"] == name]
+        return list(result)
 
 
 @asynccontextmanager
@@ -88,16 +88,16 @@ async def site(engine: Engine, folder: Path, provider: Provider) -> AsyncIterato
 @pytest_asyncio.fixture(scope="module")
 async def provider() -> AsyncIterator[Provider]:
     require("strict OpenID provider")
-    async with running_provider(KEY) as found:
-        yield found
+    async with running_provider(KEY) as provider:
+        yield provider
 
 
 @pytest_asyncio.fixture(scope="module")
 async def shared_site(
     embedded_engine: Engine, tmp_path_factory: pytest.TempPathFactory, provider: Provider
 ) -> AsyncIterator[Site]:
-    async with site(embedded_engine, tmp_path_factory.mktemp("config"), provider) as found:
-        yield found
+    async with site(embedded_engine, tmp_path_factory.mktemp("config"), provider) as login_site:
+        yield login_site
 
 
 @pytest.fixture
@@ -113,9 +113,9 @@ async def own(embedded_engine: Engine, tmp_path: Path) -> AsyncIterator[Site]:
     require("strict OpenID provider")
     async with (
         running_provider(KEY) as provider,
-        site(embedded_engine, tmp_path, provider) as found,
+        site(embedded_engine, tmp_path, provider) as login_site,
     ):
-        yield found
+        yield login_site
 
 
 # Logins of the page
@@ -315,7 +315,7 @@ async def test_a_storm_of_unknown_keys(own: Site) -> None:
     for minute in range(3):
         own.later(seconds=31)
         answers = await asyncio.gather(*(own.me(invented(minute * 100 + n)) for n in range(40)))
-        assert {one.status for one in answers} == {401}
+        assert {answer.status for answer in answers} == {401}
         assert (await own.provider.state())["jwks"] == before + minute + 1
 
 
@@ -350,4 +350,4 @@ async def test_the_command_line_logs_in(own: Site, tmp_path: Path) -> None:
     assert process.returncode == 0
     assert (await ran(env, "count"))[0].strip() == "0"
     events = (await own.served.get("/api/v1/admin/audit?operation=create_token_v2")).json["events"]
-    assert ("ada@example.com", 200) in {(one["subject"], one["outcome"]) for one in events}
+    assert ("ada@example.com", 200) in {(event["subject"], event["outcome"]) for event in events}

@@ -32,13 +32,13 @@ async def wrong(limiter: UnverifiedCredentialLimiter, address: str, credential: 
 @pytest.fixture
 def held_back(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for each refusal that came late."""
-    found: list[int] = []
+    collected: list[int] = []
 
     async def wait(_: RefusalDelay) -> None:
-        found.append(1)
+        collected.append(1)
 
     monkeypatch.setattr(RefusalDelay, "wait", wait)
-    return found
+    return collected
 
 
 async def test_wrong_credentials_beyond_the_rate_come_back_late(held_back: list[int]) -> None:
@@ -125,7 +125,7 @@ async def test_a_flood_of_invented_credentials_asks_the_database_a_few_at_a_time
             for n in range(20)
         ),
     )
-    assert {one.status for one in answers} == {401}
+    assert {answer.status for answer in answers} == {401}
     assert 0 < most <= CONCURRENT_LOOKUPS
 
 
@@ -136,16 +136,18 @@ async def test_a_flood_of_refusals_is_a_few_events_and_crowds_nobody_out(server:
         assert_is_error(await server.get(f"/api/v1/workloads/{uuid4()}", token="a.b.c"), 401)
         body = {"grantType": "app_token", "appId": f"wbc-{uuid4().hex[:16]}", "appSecret": "x"}
         assert_is_error(await server.ask("POST", "/api/v1/token", json=body, token=None), 401)
-    assert sorted(one.count for one in audit._waiting.values()) == [30, 30]
-    assert {(one.subject, one.target) for one in audit._waiting.values()} == {("", "")}
+    assert sorted(queue.count for queue in audit._waiting.values()) == [30, 30]
+    assert {(queue.subject, queue.target) for queue in audit._waiting.values()} == {("", "")}
     (event, *_) = audit._waiting.values()
     for number in range(3 * MAX_ANONYMOUS_ADDRESSES):
         audit.note(replace(event, address=f"192.0.2.{number}"), is_read=True, is_stranger=True)
     assert len(audit._waiting) <= 2 + MAX_ANONYMOUS_ADDRESSES + 1
-    assert any(one.address == MANY_ADDRESSES and one.count > 1 for one in audit._waiting.values())
+    assert any(
+        queue.address == MANY_ADDRESSES and queue.count > 1 for queue in audit._waiting.values()
+    )
     await audit.flush()
     audit.note(replace(event, address="198.51.100.1"), is_read=True, is_stranger=True)
-    assert [one.address for one in audit._waiting.values()] == ["198.51.100.1"]
+    assert [queue.address for queue in audit._waiting.values()] == ["198.51.100.1"]
 
 
 async def test_a_failed_login_stands_in_the_log_of_its_own_tenant(server: Served) -> None:
@@ -158,7 +160,7 @@ async def test_a_failed_login_stands_in_the_log_of_its_own_tenant(server: Served
     async def failed(token: str) -> list[tuple[str, int]]:
         path = "/api/v1/admin/audit?operation=create_token"
         events = (await server.get(path, token=token)).json["events"]
-        return [(one["subject"], one["count"]) for one in events if one["outcome"] == 401]
+        return [(event["subject"], event["count"]) for event in events if event["outcome"] == 401]
 
     assert await failed(second) == [(client_id, 1)]
     # What names nobody stands in the first tenant's, without what was typed.

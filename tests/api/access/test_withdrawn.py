@@ -115,7 +115,7 @@ async def a_removed_rule(at: Place) -> tuple[Headers, Withdraw]:
     client_id, secret = await at.account()
     token = await at.served.token_of(client_id, secret)
     rules = (await at.served.get("/api/v1/admin/rules")).json["rules"]
-    [rule_id] = [one["id"] for one in rules if one["subject"] == client_id]
+    [rule_id] = [rule["id"] for rule in rules if rule["subject"] == client_id]
     return bearer(token), lambda: at.ask("DELETE", f"/api/v1/admin/rules/{rule_id}")
 
 
@@ -141,9 +141,9 @@ async def listening(served: Served, headers: Headers) -> AsyncIterator[Ear]:
     url = f"{served.url}/api/v1/workloads/stream"
     async with served.session.get(url, headers=headers) as response:
         assert response.status == 200, await response.text()
-        found = Ear(response)
-        assert (await found.next())[0] == "ready"
-        yield found
+        result = Ear(response)
+        assert (await result.next())[0] == "ready"
+        yield result
 
 
 async def test_every_loss_ends_the_open_stream_within_a_minute(

@@ -83,7 +83,7 @@ def test_owners_are_kept_without_what_nobody_reads() -> None:
     assert gathered.root["spec"] == root["spec"]
     (between,) = gathered.children
     assert "spec" not in between, "of an owned ReplicaSet the chain is all that counts"
-    assert [found.name for found in gathered.pods] == [member["metadata"]["name"]]
+    assert [pod.name for pod in gathered.pods] == [member["metadata"]["name"]]
 
 
 def test_list_items_get_their_kind() -> None:
@@ -152,8 +152,8 @@ def test_pods_may_be_between() -> None:
     worker = pod("leaders-0-1", workers)
     filled.put(worker, workers, leader, root)
     gathered = filled.cache.gather(root_uid(root))
-    assert {found.name for found in gathered.pods} == {"leaders-0", "leaders-0-1"}
-    assert [found["metadata"]["name"] for found in gathered.children] == ["leaders-0"]
+    assert {pod.name for pod in gathered.pods} == {"leaders-0", "leaders-0-1"}
+    assert [child["metadata"]["name"] for child in gathered.children] == ["leaders-0"]
 
 
 def test_excluded_namespaces_and_reservations_never_come_in() -> None:
@@ -197,8 +197,8 @@ def test_an_autoscaler_counts_by_its_bounds() -> None:
     assert filled.touched_by(scaler) == {root_uid(root)}
     scaler["status"] = {"currentReplicas": 2}
     assert filled.touched_by(scaler) == set()
-    (found,) = filled.cache.gather(root_uid(root)).autoscalers
-    assert found["spec"] == target
+    (result,) = filled.cache.gather(root_uid(root)).autoscalers
+    assert result["spec"] == target
     other = made(
         "HorizontalPodAutoscaler",
         "other",
@@ -231,8 +231,8 @@ def test_kueue_workloads_join_by_owner() -> None:
     filled.put(root)
     workload = made("Workload", "job-train", root, group="kueue.x-k8s.io/v1beta1", status={"a": 1})
     assert filled.touched_by(workload) == {root_uid(root)}
-    (found,) = filled.cache.gather(root_uid(root)).queue_workloads
-    assert found["status"] == {"a": 1}
+    (result,) = filled.cache.gather(root_uid(root)).queue_workloads
+    assert result["status"] == {"a": 1}
 
 
 def test_the_newest_failed_creation_is_kept() -> None:
@@ -243,8 +243,8 @@ def test_the_newest_failed_creation_is_kept() -> None:
         event = made("Event", f"e{number}", reason="FailedCreate", message=f"no {number}")
         event["involvedObject"] = {"uid": root_uid(root)}
         assert filled.touched_by(event) == {root_uid(root)}
-    (found,) = filled.cache.gather(root_uid(root)).scheduling_events
-    assert found["message"] == "no 2"
+    (result,) = filled.cache.gather(root_uid(root)).scheduling_events
+    assert result["message"] == "no 2"
     filled.remove(event)
     assert not filled.cache.gather(root_uid(root)).scheduling_events
 

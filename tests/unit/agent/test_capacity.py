@@ -28,42 +28,42 @@ def node(
         "allocatable": capacity if allocatable is None else allocatable,
         "conditions": [{"type": "Ready", "status": ready}],
     }
-    found = made("Node", name, namespace="", status=status)
-    found["metadata"]["labels"] = {f"{GPU}.{key}": value for key, value in labels.items()}
-    return found | {"spec": {"unschedulable": True} if cordoned else {}}
+    result = made("Node", name, namespace="", status=status)
+    result["metadata"]["labels"] = {f"{GPU}.{key}": value for key, value in labels.items()}
+    return result | {"spec": {"unschedulable": True} if cordoned else {}}
 
 
 def pool(*nodes: dict[str, Any]) -> NodePoolCapacity:
     filled = Filled()
     for each in nodes:
         filled.put(each)
-    (found,) = node_pools(filled.cache.cluster, SETTINGS)
-    return found
+    (result,) = node_pools(filled.cache.cluster, SETTINGS)
+    return result
 
 
 def test_gpus_that_new_pods_cannot_have_are_told_apart() -> None:
     eight = {GPU: "8"}
-    found = pool(
+    result = pool(
         node("a", eight),
         node("b", eight, {GPU: "7"}),
         node("c", eight, ready="Unknown"),
         node("d", eight, cordoned=True),
         node("e", {"amd.com/gpu": "8"}, {"amd.com/gpu": "6"}),
     )
-    assert (found.nodes, found.gpus) == (5, 15)
-    assert found.unusable_gpus == UnusableGpus(cordoned=8, unreachable=8, lost=1)
-    assert found.accelerators == (AcceleratorCount(type="AMD GPU", usable=6, unusable=2),)
+    assert (result.nodes, result.gpus) == (5, 15)
+    assert result.unusable_gpus == UnusableGpus(cordoned=8, unreachable=8, lost=1)
+    assert result.accelerators == (AcceleratorCount(type="AMD GPU", usable=6, unusable=2),)
 
 
 def test_five_physical_gpus_however_they_are_cut_read_five() -> None:
-    found = pool(
+    result = pool(
         node("a", {GPU: "1"}),
         node("b", {GPU: "4"}, replicas="4", product="Tesla-T4-SHARED"),
         node("c", {f"{GPU}.shared": "10"}, **{"replicas": "10", "sharing-strategy": "mps"}),
         node("d", {GPU: "7"}, product="NVIDIA-H100-NVL-MIG-1g.12gb"),
         node("e", {GPU: "0", "nvidia.com/mig-3g.20gb": "2"}),
     )
-    assert (found.gpus, found.unusable_gpus) == (5, None)
+    assert (result.gpus, result.unusable_gpus) == (5, None)
 
 
 @pytest.mark.parametrize("count", ["-3", "1e50", "many", "9" * 30])

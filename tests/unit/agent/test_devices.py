@@ -29,11 +29,11 @@ def held(
     samples: list[ParsedSample], *pods: dict[str, Any], **more: Any
 ) -> dict[str, list[DeviceShare]]:
     known = {
-        (one["metadata"]["namespace"], one["metadata"]["name"]): (
-            one["metadata"]["uid"],
-            read_pod(one),
+        (pod["metadata"]["namespace"], pod["metadata"]["name"]): (
+            pod["metadata"]["uid"],
+            read_pod(pod),
         )
-        for one in pods
+        for pod in pods
     }
     options: dict[str, Any] = {"nodes": {}, "gpu_resources": (GPU,), "reservations": ()}
     return device_shares(read_devices(samples), known, **(options | more))
@@ -50,14 +50,16 @@ def shares(found: dict[str, list[DeviceShare]]) -> dict[str, list[float]]:
 def test_utilisation_is_the_largest_that_can_be(
     values: tuple[float, ...], percent: float | None
 ) -> None:
-    found = read_devices([series(UTIL, 1, value, f"p{value}") for value in values])
-    assert [one.utilization for one in found.values()] == ([] if percent is None else [percent])
+    result = read_devices([series(UTIL, 1, value, f"p{value}") for value in values])
+    assert [device.utilization for device in result.values()] == (
+        [] if percent is None else [percent]
+    )
 
 
 def test_an_instance_tells_its_engines_activity() -> None:
-    (found,) = read_devices([series(ACTIVE, 1, 0.25, GPU_I_ID="3")]).values()
-    assert found.utilization == 25
-    assert found.name == f"{device(1)}/3"
+    (result,) = read_devices([series(ACTIVE, 1, 0.25, GPU_I_ID="3")]).values()
+    assert result.utilization == 25
+    assert result.name == f"{device(1)}/3"
 
 
 @pytest.mark.parametrize(
@@ -82,16 +84,16 @@ def test_whole_devices_go_by_the_pods_name_whichever_label_holds_it() -> None:
         series(UTIL, 3, 7),
         series(UTIL, 4, 7, "unknown"),
     ]
-    found = held(samples, pod(1, "a", limits={GPU: "2"}))
-    assert shares(found) == {uid(1): [1.0, 1.0]}
+    result = held(samples, pod(1, "a", limits={GPU: "2"}))
+    assert shares(result) == {uid(1): [1.0, 1.0]}
 
 
 def test_a_dead_pods_name_beside_the_living_one_changes_nothing() -> None:
     samples = [series(UTIL, 1, 5, "a"), series(UTIL, 1, 0, "ghost")]
-    found = held(samples, pod(1, "a", limits={GPU: "1"}))
-    assert shares(found) == {uid(1): [1.0]}
-    assert found[uid(1)][0].is_alone
-    assert found[uid(1)][0].device.utilization == 5
+    result = held(samples, pod(1, "a", limits={GPU: "1"}))
+    assert shares(result) == {uid(1): [1.0]}
+    assert result[uid(1)][0].is_alone
+    assert result[uid(1)][0].device.utilization == 5
 
 
 @pytest.mark.parametrize("by_uuid", [True, False])
@@ -100,16 +102,16 @@ def test_shared_devices_go_by_their_reservation(by_uuid: bool) -> None:
         "kai-resource-reservation", "r", frozenset({"g"}), device(1) if by_uuid else ""
     )
     labels = {} if by_uuid else {"pod": "r", "namespace": "kai-resource-reservation"}
-    found = held(
+    result = held(
         [ParsedSample(UTIL, {"UUID": device(1)} | labels, 9)],
         pod(1, "a", annotations={"gpu-fraction": "0.5"}, labels={"runai-gpu-group": "g"}),
         pod(2, "b", annotations={"gpu-fraction": "0.25"}, labels={"runai-gpu-group/g": "g"}),
         pod(3, "c", annotations={"gpu-fraction": "0.5"}, labels={"runai-gpu-group": "h"}),
         reservations=[reservation],
     )
-    assert shares(found) == {uid(1): [0.5], uid(2): [0.25]}
-    assert not found[uid(1)][0].is_alone
-    assert ("GPU_MEMORY_USAGE_BYTES", "") not in gpu_figures(found[uid(1)])
+    assert shares(result) == {uid(1): [0.5], uid(2): [0.25]}
+    assert not result[uid(1)][0].is_alone
+    assert ("GPU_MEMORY_USAGE_BYTES", "") not in gpu_figures(result[uid(1)])
 
 
 def test_whoever_labels_a_pod_as_sharing_a_device_changes_no_figure_of_the_others() -> None:
@@ -129,8 +131,8 @@ def test_instances_weigh_what_their_profile_says() -> None:
         series(ACTIVE, 1, 0.1, "a", GPU_I_ID=str(number), GPU_I_PROFILE="3g.40gb")
         for number in (1, 2)
     ]
-    found = held(samples, pod(1, "a", limits={MIG: "2"}))
-    assert shares(found) == {uid(1): [0.428571, 0.428571]}
+    result = held(samples, pod(1, "a", limits={MIG: "2"}))
+    assert shares(result) == {uid(1): [0.428571, 0.428571]}
 
 
 def test_a_binders_word_counts_above_the_request() -> None:
@@ -142,18 +144,20 @@ def test_a_binders_word_counts_above_the_request() -> None:
 
 def test_the_mean_is_over_devices_and_sums_need_all_of_them() -> None:
     samples = [series(UTIL, 1, 80, "a"), series(UTIL, 2, 40, "a"), series(USED, 1, 10, "a")]
-    found = gpu_figures(held(samples, pod(1, "a", limits={GPU: "2"}))[uid(1)])
-    assert found["GPU_UTILIZATION", ""] == 60
-    assert found["GPU_UTILIZATION", device(2)] == 40
-    assert ("GPU_MEMORY_USAGE_BYTES", "") not in found
+    figures = gpu_figures(held(samples, pod(1, "a", limits={GPU: "2"}))[uid(1)])
+    assert figures["GPU_UTILIZATION", ""] == 60
+    assert figures["GPU_UTILIZATION", device(2)] == 40
+    assert ("GPU_MEMORY_USAGE_BYTES", "") not in figures
 
 
 @pytest.mark.parametrize(("devices", "reported"), [(1, 0), (17, 17), (512, 512), (513, 0)])
 def test_each_device_of_a_large_workload_is_reported(devices: int, reported: int) -> None:
     samples = [series(UTIL, number, 50, "a") for number in range(devices)]
-    found = gpu_figures(held(samples, pod(1, "a", limits={GPU: str(devices)}))[uid(1)])
-    assert found["GPU_UTILIZATION", ""] == 50
-    assert len([label for kind, label in found if kind == "GPU_UTILIZATION" and label]) == reported
+    figures = gpu_figures(held(samples, pod(1, "a", limits={GPU: str(devices)}))[uid(1)])
+    assert figures["GPU_UTILIZATION", ""] == 50
+    assert (
+        len([label for kind, label in figures if kind == "GPU_UTILIZATION" and label]) == reported
+    )
 
 
 def test_exporters_are_believed_by_namespace() -> None:
@@ -179,38 +183,38 @@ def test_an_instance_goes_by_its_engine_whatever_its_utilization_says() -> None:
     samples = [series(UTIL, 1, 0, "a", **busy), series(ACTIVE, 1, 0.93, "a", **busy)]
     # The series of the GPU around it name its pod as well.
     samples += [series(UTIL, 1, 0, "a")]
-    found = held(samples, pod(1, "a", limits={"nvidia.com/mig-3g.20gb": "1"}))
-    assert shares(found) == {uid(1): [round(3 / 7, 6)]}
-    assert [part.device.utilization for part in found[uid(1)]] == [pytest.approx(93)]
+    result = held(samples, pod(1, "a", limits={"nvidia.com/mig-3g.20gb": "1"}))
+    assert shares(result) == {uid(1): [round(3 / 7, 6)]}
+    assert [part.device.utilization for part in result[uid(1)]] == [pytest.approx(93)]
 
 
 @pytest.mark.parametrize("blank", [2.0**47, 2.0**47 + 2, 2147483632.0, 2147483633.0, 9.3e18])
 def test_a_blank_figure_is_not_known(blank: float) -> None:
     instance = {"GPU_I_ID": "1", "GPU_I_PROFILE": "3g.20gb"}
     samples = [series(UTIL, 1, 0, "a", **instance), series(ACTIVE, 1, blank, "a", **instance)]
-    (found,) = read_devices(samples).values()
-    assert found.utilization is None
+    (result,) = read_devices(samples).values()
+    assert result.utilization is None
 
 
 def test_an_a30_slice_is_half_of_it() -> None:
     labels = {"GPU_I_ID": "1", "GPU_I_PROFILE": "2g.12gb"}
-    found = held(
+    result = held(
         [series(ACTIVE, 1, 0, "a", **labels)], pod(1, "a", limits={"nvidia.com/mig-2g.12gb": "1"})
     )
-    assert shares(found) == {uid(1): [0.5]}
+    assert shares(result) == {uid(1): [0.5]}
 
 
 def test_pods_by_turns_on_one_gpu_hold_their_parts_and_no_busy_one_is_idle() -> None:
     node = {"n1": {f"{GPU}.replicas": "4", f"{GPU}.sharing-strategy": "time-slicing"}}
     samples = [series(UTIL, 1, 99, "a"), series(UTIL, 1, 99, "b"), series(ACTIVE, 1, 0, "a")]
     pods = [pod(number, name, limits={GPU: "1"}) for number, name in ((1, "a"), (2, "b"))]
-    found = held(samples, *pods, nodes=node)
-    assert shares(found) == {uid(1): [0.25], uid(2): [0.25]}
-    assert not found[uid(1)][0].is_alone
-    assert found[uid(1)][0].device.utilization == 99
+    result = held(samples, *pods, nodes=node)
+    assert shares(result) == {uid(1): [0.25], uid(2): [0.25]}
+    assert not result[uid(1)][0].is_alone
+    assert result[uid(1)][0].device.utilization == 99
 
 
 def test_a_slice_by_the_single_strategy_is_not_judged_by_its_card() -> None:
     node = {"n1": {f"{GPU}.product": "NVIDIA-H100-NVL-MIG-1g.12gb"}}
-    found = held([series(UTIL, 1, 0, "a")], pod(1, "a", limits={GPU: "1"}), nodes=node)
-    assert found[uid(1)][0].device.utilization is None
+    result = held([series(UTIL, 1, 0, "a")], pod(1, "a", limits={GPU: "1"}), nodes=node)
+    assert result[uid(1)][0].device.utilization is None

@@ -40,10 +40,10 @@ def test_every_recorded_failure_has_a_meaning_and_a_message(version: str, name: 
     seen = 0
     for exchange in recorded(version, name):
         if exchange.status in MEANING:
-            found = failure(exchange)
-            assert found.kind is MEANING[exchange.status], exchange.note
-            assert found.message.strip()
-            assert "\n" not in found.message
+            result = failure(exchange)
+            assert result.kind is MEANING[exchange.status], exchange.note
+            assert result.message.strip()
+            assert "\n" not in result.message
             seen += 1
     assert seen or name == "list-expired-continue"
 
@@ -54,9 +54,9 @@ def test_overload_is_plain_text_with_a_pause(version: str) -> None:
     assert busy
     for exchange in busy:
         assert exchange.headers["Content-Type"].startswith("text/plain")
-        found = failure(exchange)
-        assert found.retry_after_seconds == 1.0
-        assert found.message == " ".join(exchange.body.split())
+        result = failure(exchange)
+        assert result.retry_after_seconds == 1.0
+        assert result.message == " ".join(exchange.body.split())
 
 
 def test_the_pause_may_stand_in_the_status_alone() -> None:

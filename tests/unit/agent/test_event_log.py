@@ -57,14 +57,14 @@ def uid(number: int) -> str:
 
 def test_an_event_finds_its_workload(log: EventLog) -> None:
     log.put(uid(1), "vision", event())
-    (found,) = log.take(lambda _: True)
-    assert (found.id, found.workload_id) == (UUID(uid(1)), UUID(ROOT))
-    assert (found.reason, found.type, found.count) == ("FailedScheduling", "Warning", 4)
-    assert found.first_at == datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
-    assert found.last_at == datetime(2026, 11, 20, 8, 5, tzinfo=UTC)
-    assert found.source == "default-scheduler"
+    (result,) = log.take(lambda _: True)
+    assert (result.id, result.workload_id) == (UUID(uid(1)), UUID(ROOT))
+    assert (result.reason, result.type, result.count) == ("FailedScheduling", "Warning", 4)
+    assert result.first_at == datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
+    assert result.last_at == datetime(2026, 11, 20, 8, 5, tzinfo=UTC)
+    assert result.source == "default-scheduler"
     # The namespace is the event's own: what it says of its object is its author's claim.
-    assert found.involved_object.namespace == "vision"
+    assert result.involved_object.namespace == "vision"
     assert len(log) == 0
 
 
@@ -82,8 +82,8 @@ def test_it_waits_until_the_server_knows_the_workload(log: EventLog) -> None:
 def test_what_is_repeated_is_one_event_with_its_newest_count(log: EventLog) -> None:
     for count in (1, 2, 3):
         log.put(uid(1), "vision", event(count=count))
-    (found,) = log.take(lambda _: True)
-    assert found.count == 3
+    (result,) = log.take(lambda _: True)
+    assert result.count == 3
 
 
 def test_events_of_the_newer_api(log: EventLog) -> None:
@@ -93,10 +93,10 @@ def test_events_of_the_newer_api(log: EventLog) -> None:
     for member in ("firstTimestamp", "lastTimestamp", "count", "source"):
         del newer[member]
     log.put(uid(1), "vision", newer)
-    (found,) = log.take(lambda _: True)
-    assert (found.count, found.source) == (9, "kubelet")
-    assert found.first_at == datetime(2026, 11, 20, 8, 1, tzinfo=UTC)
-    assert found.last_at == datetime(2026, 11, 20, 8, 9, tzinfo=UTC)
+    (result,) = log.take(lambda _: True)
+    assert (result.count, result.source) == (9, "kubelet")
+    assert result.first_at == datetime(2026, 11, 20, 8, 1, tzinfo=UTC)
+    assert result.last_at == datetime(2026, 11, 20, 8, 9, tzinfo=UTC)
 
 
 def test_the_last_events_of_an_object_come_after_it(log: EventLog) -> None:
@@ -112,7 +112,7 @@ def test_what_was_not_applied_comes_again_unless_something_newer_did(log: EventL
     taken = log.take(lambda _: True)
     log.put(uid(1), "vision", event(count=2))
     log.put_back(taken)
-    again = {found.id: found.count for found in log.take(lambda _: True)}
+    again = {entry.id: entry.count for entry in log.take(lambda _: True)}
     assert again == {UUID(uid(1)): 2, UUID(uid(2)): 1}
 
 
@@ -128,7 +128,7 @@ def test_a_storm_takes_bounded_room_and_time_and_spares_other_namespaces(log: Ev
     assert not log.is_due
     log._clock.now += module.TURN_SECONDS  # type: ignore[attr-defined]
     assert log.is_due
-    assert UUID(uid(10_000)) in {found.id for found in log.take(lambda _: True)}
+    assert UUID(uid(10_000)) in {entry.id for entry in log.take(lambda _: True)}
 
 
 @pytest.mark.parametrize(
@@ -149,5 +149,5 @@ def test_hostile_events_harm_nobody(log: EventLog, members: dict[str, Any]) -> N
 
 def test_secrets_are_hidden(log: EventLog) -> None:
     log.put(uid(1), "vision", event(message="cannot pull https://ada:hunter2@registry.example.com"))
-    (found,) = log.take(lambda _: True)
-    assert "hunter2" not in found.message
+    (result,) = log.take(lambda _: True)
+    assert "hunter2" not in result.message

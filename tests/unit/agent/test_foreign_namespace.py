@@ -325,11 +325,11 @@ def attacks(draw: st.DrawFn) -> tuple[str, list[Json]]:
 def records(filled: Filled, own: str) -> dict[str, bytes]:
     """The records of a namespace, as they are sent."""
     cache = filled.cache
-    found: dict[str, Record] = {}
+    collected: dict[str, Record] = {}
     for root in cache.owner_tree.in_namespace(own):
         if cache.is_alive(root):
-            found[root] = derive(cache.gather(root), DEFINITIONS, SETTINGS).record
-    return {root: canonical_bytes(record) for root, record in found.items()}
+            collected[root] = derive(cache.gather(root), DEFINITIONS, SETTINGS).record
+    return {root: canonical_bytes(record) for root, record in collected.items()}
 
 
 def filled_with(objects: Sequence[Json]) -> Filled:

@@ -31,10 +31,10 @@ class Story:
             devices = {n: Device((device(n), "")) for n in percents}
             for number, percent in percents.items():
                 devices[number].figures["DCGM_FI_DEV_GPU_UTIL"] = percent
-            held = {root: [DeviceShare(one, share, POD, True) for one in devices.values()]}
+            held = {root: [DeviceShare(device, share, POD, True) for device in devices.values()]}
             if root == "":
                 held = {}
-            changed = self.watch.observe(held, [one.key for one in devices.values()], self.at)
+            changed = self.watch.observe(held, [device.key for device in devices.values()], self.at)
             self.changes += ROOT in changed
             self.at += timedelta(seconds=30)
 
@@ -47,8 +47,8 @@ class Story:
 
 
 def gpus(story: Story) -> float | None:
-    found = None if story.idle is None else story.idle.millionths
-    return None if found is None else found / 1e6
+    result = None if story.idle is None else story.idle.millionths
+    return None if result is None else result / 1e6
 
 
 def test_idle_begins_after_more_than_the_window() -> None:

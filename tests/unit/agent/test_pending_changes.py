@@ -42,8 +42,8 @@ def record(phase: Phase, *, number: int = 1, name: str = "w") -> Record:
 
 
 def derived(phase: Phase, *history: Transition, number: int = 1, name: str = "w") -> Derived:
-    found = record(phase, number=number, name=name)
-    return Derived(found, history)
+    result = record(phase, number=number, name=name)
+    return Derived(result, history)
 
 
 def batch(pending: PendingChanges, workloads: int = 100) -> PreparedBatch:
@@ -58,7 +58,7 @@ def test_only_the_newest_record_travels_but_every_transition() -> None:
     (item,) = batch(pending).items
     assert isinstance(item, Upsert)
     assert item.record.workload.phase is Phase.DEGRADED
-    assert [found.phase for found in item.transitions] == [
+    assert [transition.phase for transition in item.transitions] == [
         Phase.PENDING,
         Phase.RUNNING,
         Phase.DEGRADED,
@@ -97,7 +97,7 @@ def test_a_batch_that_was_not_taken_is_told_again_with_what_came_meanwhile() -> 
     pending.put_back(outgoing)
     (item,) = batch(pending).items
     assert isinstance(item, Upsert)
-    assert [found.phase for found in item.transitions] == [Phase.PENDING, Phase.RUNNING]
+    assert [transition.phase for transition in item.transitions] == [Phase.PENDING, Phase.RUNNING]
 
 
 def test_what_changes_while_a_batch_is_under_way_follows_it() -> None:
@@ -108,7 +108,7 @@ def test_what_changes_while_a_batch_is_under_way_follows_it() -> None:
     pending.acknowledge(outgoing, ())
     (item,) = batch(pending).items
     assert isinstance(item, Upsert)
-    assert [found.phase for found in item.transitions] == [Phase.RUNNING]
+    assert [transition.phase for transition in item.transitions] == [Phase.RUNNING]
 
 
 def test_an_equal_record_is_not_sent_again() -> None:
@@ -128,7 +128,7 @@ def test_there_and_back_again_still_tells_both_transitions() -> None:
     pending.update(ROOT, derived(Phase.RUNNING), at(2))
     (item,) = batch(pending).items
     assert isinstance(item, Upsert)
-    assert [found.phase for found in item.transitions] == [Phase.DEGRADED, Phase.RUNNING]
+    assert [transition.phase for transition in item.transitions] == [Phase.DEGRADED, Phase.RUNNING]
 
 
 def test_a_life_never_acknowledged_is_told_from_beginning_to_end() -> None:
@@ -168,8 +168,8 @@ def test_ended_lives_keep_their_order_when_put_back() -> None:
         pending.delete(root, at(number))
     first = batch(pending, workloads=2)
     pending.put_back(first)
-    found = [item.id.int for item in batch(pending).items if isinstance(item, Delete)]
-    assert found == [1, 2, 3]
+    result = [item.id.int for item in batch(pending).items if isinstance(item, Delete)]
+    assert result == [1, 2, 3]
 
 
 def test_a_refused_item_waits_until_it_changes() -> None:
@@ -230,10 +230,10 @@ def test_a_server_that_lost_a_record_is_told_its_history_again() -> None:
     pending.acknowledge(batch(pending), ())
     pending.reset_acknowledged()
     pending.apply_inventory(list(pending.inventory_entries([ROOT])), [UUID(ROOT)])
-    found = pending.next_batch(
+    result = pending.next_batch(
         max_workloads=1, max_bytes=10**9, derive=lambda _: derived(Phase.DEGRADED, *history)
     )
-    (item,) = found.items
+    (item,) = result.items
     assert isinstance(item, Upsert)
     assert item.transitions == (*history, step(Phase.DEGRADED, 1))
 
@@ -253,7 +253,7 @@ def test_a_restarted_agent_tells_what_it_saw_before_the_server_answered() -> Non
     pending.apply_inventory(list(pending.inventory_entries([ROOT])), [])
     (item,) = batch(pending).items
     assert isinstance(item, Upsert)
-    assert [found.phase for found in item.transitions] == [Phase.DEGRADED, Phase.RUNNING]
+    assert [transition.phase for transition in item.transitions] == [Phase.DEGRADED, Phase.RUNNING]
 
 
 def test_an_inventory_of_an_older_hash_leaves_the_newer_one_unsent() -> None:
@@ -273,9 +273,9 @@ def test_records_beyond_the_bound_are_read_again(monkeypatch: object) -> None:
         root = str(UUID(int=number))
         kept[root] = derived(Phase.RUNNING, number=number)
         pending.update(root, kept[root], NOW)
-    assert sum(found.kept is not None for found in pending.workloads.values()) == 2
-    found = pending.next_batch(max_workloads=10, max_bytes=10**9, derive=lambda root: kept[root])
-    assert len(found.items) == 4
+    assert sum(workload.kept is not None for workload in pending.workloads.values()) == 2
+    result = pending.next_batch(max_workloads=10, max_bytes=10**9, derive=lambda root: kept[root])
+    assert len(result.items) == 4
 
 
 def test_lives_beyond_the_bound_are_lost_and_counted(monkeypatch: object) -> None:
@@ -293,9 +293,9 @@ def test_a_batch_is_bounded_in_bytes() -> None:
     pending = PendingChanges()
     for number in range(1, 11):
         pending.update(str(UUID(int=number)), derived(Phase.RUNNING, number=number), NOW)
-    found = pending.next_batch(max_workloads=100, max_bytes=10_000, derive=lambda _: None)
-    assert 1 <= len(found.items) < 10
-    assert len(pending.unsent) == 10 - len(found.items)
+    result = pending.next_batch(max_workloads=100, max_bytes=10_000, derive=lambda _: None)
+    assert 1 <= len(result.items) < 10
+    assert len(pending.unsent) == 10 - len(result.items)
 
 
 PHASES = st.sampled_from([Phase.PENDING, Phase.RUNNING, Phase.DEGRADED, Phase.FAILED])
@@ -349,7 +349,7 @@ class LossyServer(RuleBasedStateMachine):
             is_upsert = isinstance(item, Upsert)
             root = str(item.record.workload.id if is_upsert else item.id)
             known = self.told.setdefault(root, [])
-            known += [found for found in item.transitions if found not in known]
+            known += [transition for transition in item.transitions if transition not in known]
             if not is_upsert:
                 self.ends.add(root)
 

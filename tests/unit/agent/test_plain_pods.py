@@ -57,13 +57,13 @@ def test_the_oldest_stands_for_all_whatever_the_order(mark: str, seed: int) -> N
     before.cache.mark_listed(POD)
     live.put(*shuffled)
     for filled in (before, live):
-        found = the_workload(filled)
-        assert str(found.id) == root_uid(pods[0])
-        assert (found.requested_pods.number, found.phase) == (4, Phase.RUNNING)
-        requested = found.workload_requested_resources.gpu
+        workload_ = the_workload(filled)
+        assert str(workload_.id) == root_uid(pods[0])
+        assert (workload_.requested_pods.number, workload_.phase) == (4, Phase.RUNNING)
+        requested = workload_.workload_requested_resources.gpu
         assert requested is not None
         assert requested.request == 8.0
-        assert "requestedBeyondTemplates" not in found.additional_fields
+        assert "requestedBeyondTemplates" not in workload_.additional_fields
 
 
 def test_what_looked_like_a_workload_is_withdrawn_and_not_deleted() -> None:
@@ -103,9 +103,9 @@ def test_the_workload_outlives_its_first_pod() -> None:
     filled.put(*pods)
     filled.remove(pods[0])
     filled.put(member(3))
-    found = the_workload(filled)
-    assert (str(found.id), found.phase) == (root_uid(pods[0]), Phase.RUNNING)
-    assert found.requested_pods.number == 3
+    workload_ = the_workload(filled)
+    assert (str(workload_.id), workload_.phase) == (root_uid(pods[0]), Phase.RUNNING)
+    assert workload_.requested_pods.number == 3
     for gone in (*pods[1:], member(3)):
         assert filled.listener.deleted == []
         filled.remove(gone)
@@ -127,9 +127,9 @@ def test_a_group_has_ended_when_all_its_pods_have() -> None:
     filled.put(member(0, phase="Succeeded"), member(1))
     assert the_workload(filled).phase is Phase.RUNNING
     filled.put(member(1, phase="Succeeded"))
-    found = the_workload(filled)
-    assert found.phase is Phase.COMPLETED
-    requested = found.workload_requested_resources.gpu
+    workload_ = the_workload(filled)
+    assert workload_.phase is Phase.COMPLETED
+    requested = workload_.workload_requested_resources.gpu
     assert requested is not None
     assert requested.request == 4.0
     filled.put(member(1, phase="Failed", message="lost"))
@@ -141,6 +141,6 @@ def test_a_group_that_is_not_complete_yet_does_not_run() -> None:
     only = member(0)
     only["metadata"]["annotations"] = {"kueue.x-k8s.io/pod-group-total-count": "3"}
     filled.put(only)
-    found = the_workload(filled)
-    assert found.requested_pods.number == 3
-    assert found.phase is not Phase.RUNNING
+    workload_ = the_workload(filled)
+    assert workload_.requested_pods.number == 3
+    assert workload_.phase is not Phase.RUNNING

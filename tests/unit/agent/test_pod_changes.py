@@ -19,7 +19,7 @@ def test_differences_add_up(steps: list[tuple[dict[int, str], str]]) -> None:
     held: str | None = None
     acknowledged: PodHashes | None = None
     for number, (phases, outcome) in enumerate(steps):
-        pods = [pod(one, k8s_phase=phase) for one, phase in phases.items()]
+        pods = [pod(number, k8s_phase=phase) for number, phase in phases.items()]
         changes, hashes = pod_changes(pods, f"hash-{number}", held, acknowledged)
         if outcome == "lost":  # the inventory then tells that the server holds something else
             held = None
@@ -30,12 +30,12 @@ def test_differences_add_up(steps: list[tuple[dict[int, str], str]]) -> None:
             server = {}
         else:
             assert changes.since == held
-            assert all(server.get(one.id) != one for one in changes.changed)
-        server |= {one.id: one for one in changes.changed}
+            assert all(server.get(pod_.id) != pod_ for pod_ in changes.changed)
+        server |= {pod_.id: pod_ for pod_ in changes.changed}
         for pod_id in changes.removed:
             del server[pod_id]
         held, acknowledged = f"hash-{number}", hashes
-        assert server == {one.id: one for one in pods}
+        assert server == {pod.id: pod for pod in pods}
 
 
 def test_what_is_remembered_of_a_pod_is_small() -> None:

@@ -20,8 +20,8 @@ def changed(obj: Json, **more: Any) -> Json:
 
 
 def event(about: Json, reason: str, message: str = "said", **more: Any) -> Json:
-    found = made("Event", reason.lower(), type="Warning", reason=reason, message=message, **more)
-    return found | {
+    result = made("Event", reason.lower(), type="Warning", reason=reason, message=message, **more)
+    return result | {
         "involvedObject": {"uid": root_uid(about)},
         "eventTime": "2026-11-23T12:00:05.000000Z",
     }
@@ -47,16 +47,16 @@ def test_the_newest_telling_event_of_each_object_is_kept(
     assert filled.touched_by(event(member, "FailedMount", "no such secret")) == {root_uid(root)}
     assert filled.touched_by(event(member, "Scheduled")) == set()
     assert filled.touched_by(event(member, "Killing")) == set()
-    found = filled.cache.gather(root_uid(root)).scheduling_events
-    assert {one["reason"] for one in found} == {"FailedCreate", "FailedMount"}
+    result = filled.cache.gather(root_uid(root)).scheduling_events
+    assert {related["reason"] for related in result} == {"FailedCreate", "FailedMount"}
     newer = event(member, "FailedScheduling", "x" * 10_000)
     filled.put(newer)
-    found = filled.cache.gather(root_uid(root)).scheduling_events
-    assert {one["reason"]: len(one["message"]) for one in found} == {
+    result = filled.cache.gather(root_uid(root)).scheduling_events
+    assert {related["reason"]: len(related["message"]) for related in result} == {
         "FailedCreate": 4,
         "FailedScheduling": 2_048,
     }
-    assert all(one["eventTime"] for one in found)
+    assert all(related["eventTime"] for related in result)
     filled.remove(newer)
     [left] = filled.cache.gather(root_uid(root)).scheduling_events
     assert left["reason"] == "FailedCreate"
@@ -115,8 +115,8 @@ def test_claims_are_found_by_the_pods_that_name_them(
     assert filled.touched_by(held) == {root_uid(root)}
     owned = made("ResourceClaim", "own", using, group="resource.k8s.io/v1", spec={})
     assert filled.touched_by(owned) == {root_uid(root)}
-    [found] = filled.cache.gather(root_uid(root)).claims
-    assert found["metadata"]["name"] == "shared"
+    [result] = filled.cache.gather(root_uid(root)).claims
+    assert result["metadata"]["name"] == "shared"
     filled.remove(shared)
     assert not filled.cache.gather(root_uid(root)).claims
 
@@ -293,8 +293,8 @@ def test_autoscalers_of_other_targets_are_left_out(
                 spec={"scaleTargetRef": {"name": name}, "maxReplicaCount": 4},
             )
         )
-    [found] = filled.cache.gather(root_uid(objs[0])).autoscalers
-    assert found["spec"]["scaleTargetRef"] == {"name": "web"}
+    [result] = filled.cache.gather(root_uid(objs[0])).autoscalers
+    assert result["spec"]["scaleTargetRef"] == {"name": "web"}
 
 
 @pytest.mark.parametrize("group", ["gateway.networking.k8s.io/v1", "networking.istio.io/v1"])

@@ -73,9 +73,9 @@ def test_replicas_add_up_and_shares_are_averaged() -> None:
         read_server(served(("num_requests_waiting", n, {}), ("gpu_cache_usage_perc", n / 10, {})))
         for n in (2.0, 4.0)
     ]
-    found = combine(pods)
-    assert found["NIM_NUM_REQUESTS_WAITING"] == 6
-    assert round(found["NIM_GPU_CACHE_USAGE_PERC"], 9) == 0.3
+    result = combine(pods)
+    assert result["NIM_NUM_REQUESTS_WAITING"] == 6
+    assert round(result["NIM_GPU_CACHE_USAGE_PERC"], 9) == 0.3
 
 
 def test_bounds_are_written_one_way() -> None:
@@ -106,7 +106,7 @@ def scrape(workloads: int, readings: int = 10) -> Scrape:
 
 
 def readings(scrapes: tuple[Scrape, ...]) -> int:
-    return sum(len(one.readings) for part in scrapes for one in part.workloads)
+    return sum(len(workload.readings) for part in scrapes for workload in part.workloads)
 
 
 def test_samples_leave_in_order_and_come_back_in_order() -> None:

@@ -22,19 +22,19 @@ def test_events_are_the_same_however_the_stream_is_cut(data: st.DataObject) -> N
     stream = b"".join(line + b"\n" for line in EVENTS)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=40)))
     splitter = LineSplitter()
-    found = [
+    result = [
         line
         for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
         for line in splitter.feed(stream[start:end])
     ]
-    assert found == list(EVENTS)
+    assert result == list(EVENTS)
 
 
 def test_every_byte_alone() -> None:
     splitter = LineSplitter()
     stream = EVENTS[0] + b"\n\n" + EVENTS[1] + b"\n"
-    found = [line for byte in stream for line in splitter.feed(bytes([byte]))]
-    assert found == [EVENTS[0], EVENTS[1]]
+    result = [line for byte in stream for line in splitter.feed(bytes([byte]))]
+    assert result == [EVENTS[0], EVENTS[1]]
 
 
 def test_a_line_without_an_end_is_no_line() -> None:
@@ -52,9 +52,9 @@ def test_a_line_beyond_any_object_ends_the_watch(monkeypatch: pytest.MonkeyPatch
 
 
 def test_recorded_events_tell_type_uid_and_version() -> None:
-    found = [read_event(line) for line in EVENTS]
-    assert {event.type for event in found} == {"ADDED", "MODIFIED", "DELETED"}
-    for event, line in zip(found, EVENTS, strict=True):
+    result = [read_event(line) for line in EVENTS]
+    assert {event.type for event in result} == {"ADDED", "MODIFIED", "DELETED"}
+    for event, line in zip(result, EVENTS, strict=True):
         told = json.loads(line)["object"]["metadata"]
         assert (event.meta.uid, event.meta.resource_version) == (
             told["uid"],

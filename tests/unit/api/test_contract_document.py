@@ -30,8 +30,10 @@ CONTRACT_OPERATIONS = {
 
 
 def test_every_operation_of_the_contract_is_read() -> None:
-    found = {one.operation_id for one in operations({**CONTRACT, "paths": CONTRACT["paths"]})}
-    assert found == CONTRACT_OPERATIONS
+    result = {
+        operation.operation_id for operation in operations({**CONTRACT, "paths": CONTRACT["paths"]})
+    }
+    assert result == CONTRACT_OPERATIONS
 
 
 def test_operation_ids_and_routes_are_unique() -> None:
@@ -49,7 +51,11 @@ def test_fixed_paths_are_matched_before_templated_ones() -> None:
 
 
 def test_only_these_operations_are_open_to_everyone() -> None:
-    open_ones = {one.operation_id for one in OPERATIONS if one.login is LoginRequirement.NONE}
+    open_ones = {
+        operation.operation_id
+        for operation in OPERATIONS
+        if operation.login is LoginRequirement.NONE
+    }
     assert open_ones == {
         "create_token",
         "create_token_v2",
@@ -78,9 +84,9 @@ def test_the_page_session_opens_reading_and_its_own_end_only() -> None:
 
 def test_rights() -> None:
     rights = {
-        one.operation_id: one.permission
-        for one in OPERATIONS
-        if one.login is LoginRequirement.CALLER
+        operation.operation_id: operation.permission
+        for operation in OPERATIONS
+        if operation.login is LoginRequirement.CALLER
     }
     assert {name for name, right in rights.items() if right is Permission.CLUSTERS_WRITE} == {
         "create_cluster",
@@ -137,7 +143,7 @@ def test_an_extension_may_not_take_what_is_the_contracts() -> None:
 
 
 def test_an_operation_without_a_handler_refuses_to_start() -> None:
-    handlers = {one.operation_id: _handler for one in OPERATIONS}
+    handlers = {operation.operation_id: _handler for operation in OPERATIONS}
     check_complete(OPERATIONS, handlers)
     del handlers["get_workload"]
     with pytest.raises(RuntimeError, match="without a handler: \\['get_workload'\\]"):
@@ -145,7 +151,9 @@ def test_an_operation_without_a_handler_refuses_to_start() -> None:
 
 
 def test_a_handler_without_an_operation_refuses_to_start() -> None:
-    handlers = {one.operation_id: _handler for one in OPERATIONS} | {"get_secrets": _handler}
+    handlers = {operation.operation_id: _handler for operation in OPERATIONS} | {
+        "get_secrets": _handler
+    }
     with pytest.raises(RuntimeError, match="without an operation: \\['get_secrets'\\]"):
         check_complete(OPERATIONS, handlers)
 
@@ -156,8 +164,8 @@ async def _handler(call: object) -> object:
 
 def _references(node: object) -> list[str]:
     if isinstance(node, list):
-        return [found for item in node for found in _references(item)]
+        return [reference for item in node for reference in _references(item)]
     if not isinstance(node, dict):
         return []
     own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
-    return own + [found for value in node.values() for found in _references(value)]
+    return own + [reference for value in node.values() for reference in _references(value)]

@@ -79,8 +79,8 @@ def test_other_cells_are_written_as_what_they_are() -> None:
 
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=5))
 def test_any_text_reads_back_and_begins_no_formula(row: list[str]) -> None:
-    (found,) = _read(rows_as_csv([row]))
-    for sent, cell in zip(row, found, strict=True):
+    (result,) = _read(rows_as_csv([row]))
+    for sent, cell in zip(row, result, strict=True):
         assert cell in (sent, f"'{sent}")
         assert not cell.startswith(tuple("=+-@\t\r\n＝＋－＠"))
 

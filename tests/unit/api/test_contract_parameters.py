@@ -18,8 +18,8 @@ from watchbill.api.http.parameters import decode_pairs, parse_path, parse_query
 from watchbill.errors import Invalid, NotFound
 
 OPERATIONS = {
-    one.operation_id: one
-    for one in operations(merged_document(contract_document(), extensions_document()))
+    operation.operation_id: operation
+    for operation in operations(merged_document(contract_document(), extensions_document()))
 }
 METRICS = "metricType=POD_COUNT&start=2026-11-20T00:00:00Z&end=2026-11-21T00:00:00Z"
 
@@ -192,7 +192,9 @@ def test_any_bytes_are_values_or_invalid(query: bytes) -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from([one.name for one in OPERATIONS["get_workloads"].parameters]),
+            st.sampled_from(
+                [parameter.name for parameter in OPERATIONS["get_workloads"].parameters]
+            ),
             st.sampled_from(["", "true", "-1", "name", "desc", "9" * 30, "%00", "%", "name==a"]),
         ),
         max_size=5,

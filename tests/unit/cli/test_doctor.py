@@ -41,9 +41,9 @@ def findings(**members: object) -> dict[str, Finding]:
 )
 def test_clocks(seconds: int, outcome: Outcome) -> None:
     for sign in (1, -1):
-        found = _clock(datetime.now(UTC) + sign * timedelta(seconds=seconds))
-        assert found.outcome is outcome
-        assert (found.advice is None) == (outcome is Outcome.OK)
+        result = _clock(datetime.now(UTC) + sign * timedelta(seconds=seconds))
+        assert result.outcome is outcome
+        assert (result.advice is None) == (outcome is Outcome.OK)
     assert _clock(None).outcome is Outcome.WARN
 
 
@@ -57,13 +57,13 @@ def test_clocks(seconds: int, outcome: Outcome) -> None:
     ],
 )
 def test_clusters(state: str, outcome: Outcome) -> None:
-    found = findings(state=state)["cluster"]
-    assert found.outcome is outcome
-    assert (found.advice is None) == (outcome is Outcome.OK)
+    result = findings(state=state)["cluster"]
+    assert result.outcome is outcome
+    assert (result.advice is None) == (outcome is Outcome.OK)
 
 
 def test_kinds_and_metrics() -> None:
-    found = findings(
+    result = findings(
         kinds=[
             kind("Pod", "complete"),
             kind("RayJob", "forbidden", "ray.io", "rayjobs is forbidden"),
@@ -71,10 +71,10 @@ def test_kinds_and_metrics() -> None:
             kind("gpu", "complete", "metrics"),
         ]
     )
-    assert found["kinds"].outcome is Outcome.WARN
-    assert "RayJob" in found["kinds"].what
-    assert "MPIJob" not in found["kinds"].what
-    assert found["metrics"] == Finding(Outcome.OK, "metrics", "west: measured by gpu")
+    assert result["kinds"].outcome is Outcome.WARN
+    assert "RayJob" in result["kinds"].what
+    assert "MPIJob" not in result["kinds"].what
+    assert result["metrics"] == Finding(Outcome.OK, "metrics", "west: measured by gpu")
     windowed = kind("gpu", "complete", "metrics") | {"idleAfterSeconds": 60.0}
     assert findings(kinds=[windowed])["metrics"].what.endswith("a GPU is idle after 1m without use")
     assert findings(kinds=[kind("Pod", "complete")])["kinds"].outcome is Outcome.OK
@@ -98,10 +98,10 @@ def test_versions_records_gaps_and_rights() -> None:
         "from": (NOW - timedelta(hours=2)).isoformat(),
         "to": (NOW - timedelta(hours=1)).isoformat(),
     }
-    found = findings(
+    result = findings(
         agentVersion="9.9.9", refused=[{"id": str(UUID(int=1)), "reason": "no"}], gaps=[gap]
     )
-    assert {"agent", "records", "gaps"} <= found.keys()
+    assert {"agent", "records", "gaps"} <= result.keys()
     assert _rights(me("1", "2")).what == "ada (wbc-1) reads 2 projects"
     assert _rights(me()).outcome is Outcome.WARN
 
@@ -142,14 +142,14 @@ def test_how_much_is_stored_is_told_before_records_are_rejected() -> None:
 
 def test_clocks_of_agent_and_cluster() -> None:
     assert "clock" not in findings(agentClockAheadSeconds=2.0, clusterClockAheadSeconds=-4.0)
-    found = findings(agentClockAheadSeconds=0.2, clusterClockAheadSeconds=-3_600.0)["clock"]
-    assert found.outcome is Outcome.WARN
-    assert found.what == "west: its API server's clock is 1h behind the server's"
+    result = findings(agentClockAheadSeconds=0.2, clusterClockAheadSeconds=-3_600.0)["clock"]
+    assert result.outcome is Outcome.WARN
+    assert result.what == "west: its API server's clock is 1h behind the server's"
 
 
 def test_records_that_differed_are_told() -> None:
-    found = findings(digestMismatches=2)["records"]
-    assert (found.outcome, "2 times" in found.what) == (Outcome.WARN, True)
+    result = findings(digestMismatches=2)["records"]
+    assert (result.outcome, "2 times" in result.what) == (Outcome.WARN, True)
 
 
 GIB = 2**30
@@ -173,8 +173,8 @@ async def test_storage(free: int, size: int, table: int, outcomes: list[Outcome]
     )
     client = Client("http://127.0.0.1:9")
     with mock.patch.object(Client, "server_metrics", return_value=page):
-        found = [finding async for finding in _storage(client)]
-    assert [finding.outcome for finding in found] == outcomes
-    assert "most of it in workload" in found[1].what
+        result = [finding async for finding in _storage(client)]
+    assert [finding.outcome for finding in result] == outcomes
+    assert "most of it in workload" in result[1].what
     with mock.patch.object(Client, "server_metrics", side_effect=Forbidden("no")):
         assert [finding async for finding in _storage(client)] == []

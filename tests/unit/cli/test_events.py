@@ -40,7 +40,7 @@ async def test_one_line_of_time() -> None:
     records = [event(2), phase(131, "Pending", "It waits."), phase(132, "Creating")]
     async with FakeServer(live=[document(aged(1))], records=records).running() as watchbill:
         outcome = await watchbill("events", "llama-sft-1")
-        one = await watchbill("events", "llama-sft-1", "--limit", "1", "--no-headers")
+        single = await watchbill("events", "llama-sft-1", "--limit", "1", "--no-headers")
         as_json = await watchbill("events", "llama-sft-1", "-o", "json")
     lines = outcome.out.splitlines()
     assert lines[0].split() == ["AGE", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
@@ -49,6 +49,6 @@ async def test_one_line_of_time() -> None:
     assert "\x1b" not in outcome.out
     assert lines[2].split()[2:4] == ["Phase", "Pending"]
     assert lines[2].endswith("It waits.")
-    assert len(one.out.splitlines()) == 1
-    assert one.err == "The newest 1; --limit shows more.\n"
+    assert len(single.out.splitlines()) == 1
+    assert single.err == "The newest 1; --limit shows more.\n"
     assert len(json.loads(as_json.out)["records"]) == 3

@@ -12,13 +12,13 @@ CHANGING = ("admin", "backup", "restore")
 def commands(
     group: typer.core.TyperGroup, path: tuple[str, ...] = ()
 ) -> dict[tuple[str, ...], object]:
-    found: dict[tuple[str, ...], object] = {}
+    collected: dict[tuple[str, ...], object] = {}
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         if hasattr(command, "commands"):
-            found |= commands(command, (*path, name))
+            collected |= commands(command, (*path, name))
         else:
-            found[(*path, name)] = command
-    return found
+            collected[(*path, name)] = command
+    return collected
 
 
 ADMINISTRATIVE = {

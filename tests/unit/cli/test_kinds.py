@@ -50,14 +50,14 @@ items:
 def test_only_what_belongs_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     definition = definitions().for_kind(GroupKind("jobset.x-k8s.io", "JobSet"))
     assert definition is not None
-    found = collect_objects(list(read_documents(STREAM)), definition)
-    assert found.root["metadata"]["namespace"] == "default"
-    assert [pod.name for pod in found.pods] == ["mine"]
-    assert [child["metadata"]["name"] for child in found.children] == ["tune-a-0"]
-    assert len(found.services) == 1
-    assert found.cluster.priority_classes["high"]["value"] == 100
-    assert ("default", "one-gpu") in found.cluster.claim_templates
-    assert found.cluster.node_labels == {"gpu-1": {"zone": "a"}}
+    result = collect_objects(list(read_documents(STREAM)), definition)
+    assert result.root["metadata"]["namespace"] == "default"
+    assert [pod.name for pod in result.pods] == ["mine"]
+    assert [child["metadata"]["name"] for child in result.children] == ["tune-a-0"]
+    assert len(result.services) == 1
+    assert result.cluster.priority_classes["high"]["value"] == 100
+    assert ("default", "one-gpu") in result.cluster.claim_templates
+    assert result.cluster.node_labels == {"gpu-1": {"zone": "a"}}
     assert capsys.readouterr().err.splitlines() == [
         "note: Pod/orphan is left out: ReplicaSet/web-6f9c owns it and is not given",
         "note: Pod/lone is left out: nothing owns it",
@@ -97,15 +97,18 @@ def _chain() -> list[JSON]:
 
 
 def test_an_object_of_an_unknown_kind_is_taken_as_metadata() -> None:
-    found = collect_topmost(_chain(), definitions())
-    assert (found.root["kind"], found.root.keys()) == ("Study", {"apiVersion", "kind", "metadata"})
-    assert [child["kind"] for child in found.children] == ["Attempt", "Job"]
-    assert [pod.name for pod in found.pods] == ["first-x"]
+    result = collect_topmost(_chain(), definitions())
+    assert (result.root["kind"], result.root.keys()) == (
+        "Study",
+        {"apiVersion", "kind", "metadata"},
+    )
+    assert [child["kind"] for child in result.children] == ["Attempt", "Job"]
+    assert [pod.name for pod in result.pods] == ["first-x"]
 
 
 def test_the_topmost_object_is_taken_whatever_comes_first() -> None:
-    found = collect_topmost(_chain()[::-1], definitions())
-    assert found.root["kind"] == "Study"
+    result = collect_topmost(_chain()[::-1], definitions())
+    assert result.root["kind"] == "Study"
 
 
 def test_a_topmost_object_that_has_a_definition_is_read_by_it(
@@ -114,8 +117,8 @@ def test_a_topmost_object_that_has_a_definition_is_read_by_it(
     chain = _chain()
     chain[0] |= {"apiVersion": "kubeflow.org/v1beta1", "kind": "Experiment", "spec": {"a": 1}}
     chain[1]["metadata"]["ownerReferences"][0] |= {"kind": "Experiment"}
-    found = collect_topmost(chain, definitions())
-    assert (found.root["kind"], found.root["spec"]) == ("Experiment", {"a": 1})
+    result = collect_topmost(chain, definitions())
+    assert (result.root["kind"], result.root["spec"]) == ("Experiment", {"a": 1})
     assert "Experiment has a definition, which is used" in capsys.readouterr().err
 
 

@@ -125,7 +125,9 @@ async def test_lists_show_ai_work_unless_all_is_asked_for(
 ) -> None:
     async with FakeServer(live=three()).running() as watchbill:
         await watchbill(*arguments)
-    [asked, *_] = [one for one in watchbill.requests if one.path.startswith("/api/v1/workloads")]
+    [asked, *_] = [
+        request for request in watchbill.requests if request.path.startswith("/api/v1/workloads")
+    ]
     assert asked.query.getall("filterBy", []) == filters
 
 
@@ -143,7 +145,7 @@ async def test_json_holds_every_page_in_the_apis_shape() -> None:
         outcome = await watchbill("get", "-o", "json")
     assert json.loads(outcome.out) == {"workloads": live}
     assert outcome.err == ""
-    assert [one.query["offset"] for one in watchbill.asked("/api/v1/workloads")] == [
+    assert [request.query["offset"] for request in watchbill.asked("/api/v1/workloads")] == [
         *("0", "500", "1000")
     ]
 
@@ -348,7 +350,7 @@ async def test_run_ais_words() -> None:
         torn = await watchbill("workload", "list", "--json", "--yaml")
         raw = await watchbill("workload", "list", "--raw", "--page-size", "2")
         rest = await watchbill("workload", "list", "--page-size", "1", "--next-token", "1")
-        one = await watchbill("workload", "list", "--page-size", "1", "--no-pagination")
+        single = await watchbill("workload", "list", "--page-size", "1", "--no-pagination")
     assert len(listed.out.splitlines()) == 3
     assert watchbill.asked("/api/v1/workloads")[0].query.getall("filterBy") == [
         '["phase==Running"]',
@@ -366,5 +368,5 @@ async def test_run_ais_words() -> None:
     )
     assert json.loads(raw.out) == {"workloads": watchbill.live[:2], "next": 2}
     assert len(rest.out.splitlines()) == 3
-    assert len(one.out.splitlines()) == 2
-    assert one.err == "1 of 3 shown (--limit N for more)\n"
+    assert len(single.out.splitlines()) == 2
+    assert single.err == "1 of 3 shown (--limit N for more)\n"

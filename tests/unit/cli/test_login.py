@@ -39,8 +39,8 @@ def test_flags_win_over_everything(named: Path) -> None:
 
 
 def test_a_flag_replaces_only_what_it_names(named: Path) -> None:
-    found = find_login(CliLogin(url="http://flag"), named, OURS)
-    assert found == CliLogin(url="http://flag", client_id="file-id", client_secret="file-secret")
+    result = find_login(CliLogin(url="http://flag"), named, OURS)
+    assert result == CliLogin(url="http://flag", client_id="file-id", client_secret="file-secret")
 
 
 def test_the_file_wins_over_the_environment(named: Path) -> None:

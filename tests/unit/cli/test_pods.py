@@ -29,7 +29,7 @@ def answered(number: int = 1, *, workload: int = 1, **members: Any) -> dict[str,
     created_at = datetime.now(UTC) - timedelta(hours=2, minutes=11, seconds=20)
     held = AllocatedResources(gpu=2.0, extended_resources=())
     plain = {"created_at": created_at, "allocated_resources": held}
-    found: dict[str, Any] = json.loads(msgspec.json.encode(pod(number, **(plain | members))))
+    document: dict[str, Any] = json.loads(msgspec.json.encode(pod(number, **(plain | members))))
     server = {
         "tenantId": 1,
         "clusterId": str(CLUSTER_ID),
@@ -38,7 +38,7 @@ def answered(number: int = 1, *, workload: int = 1, **members: Any) -> dict[str,
         "updatedAt": created_at.isoformat(),
         "workloadName": f"llama-sft-{workload}",
     }
-    return found | server | ({} if deleted_at is None else {"deletedAt": deleted_at})
+    return document | server | ({} if deleted_at is None else {"deletedAt": deleted_at})
 
 
 def fake(*pods: dict[str, Any]) -> FakeServer:

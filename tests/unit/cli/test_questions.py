@@ -14,7 +14,7 @@ REASON = "GPU quota is short – 16 asked, 3 free – ask for fewer or wait."
 
 def idling(number: int, owner: str, hours: float) -> dict[str, Any]:
     since = datetime.now(UTC) - timedelta(minutes=90, seconds=20 + number)
-    found = document(
+    result = document(
         aged(
             number,
             submitted_by=owner,
@@ -22,7 +22,7 @@ def idling(number: int, owner: str, hours: float) -> dict[str, Any]:
             additional_fields={"idleSince": since.isoformat()},
         )
     )
-    return found | {"idleGpuHours": hours}
+    return result | {"idleGpuHours": hours}
 
 
 async def test_all_that_waits_a_line_each() -> None:
@@ -62,11 +62,11 @@ async def test_why_for_programs_has_the_evidence_under_the_apis_names() -> None:
     }
     waiting = document(aged(1, phase=Phase.PENDING, additional_fields={"pendingReasons": [reason]}))
     async with FakeServer(live=[waiting]).running() as fake:
-        one = json.loads((await fake("why", "llama-sft-1", "-o", "json")).out)
+        single = json.loads((await fake("why", "llama-sft-1", "-o", "json")).out)
         every = json.loads((await fake("why", "-o", "json")).out)
-    assert one["pendingReasons"] == [reason]
-    assert (one["phase"], one["id"]) == ("Pending", waiting["id"])
-    assert every == {"workloads": [one]}
+    assert single["pendingReasons"] == [reason]
+    assert (single["phase"], single["id"]) == ("Pending", waiting["id"])
+    assert every == {"workloads": [single]}
 
 
 async def test_nothing_waits() -> None:
@@ -87,7 +87,7 @@ async def test_idle_says_since_when_and_what_it_cost() -> None:
     assert header.split()[-4:] == ["IDLE", "IDLE-FOR", "GPU-HOURS", "PHASE"]
     assert first.split()[-5:] == ["2", "1h", "30m", "1,234.6", "Running"]
     assert outcome.err.startswith("4 GPUs of 2 workloads are idle: 1,237.6 GPU-hours by now.\n")
-    assert [one["idleGpuHours"] for one in document["workloads"]] == [1234.56, 3]
+    assert [workload["idleGpuHours"] for workload in document["workloads"]] == [1234.56, 3]
 
 
 async def test_idle_by_owner_sums_every_page() -> None:

@@ -42,22 +42,22 @@ def test_hostile_text_is_shown_for_what_it_is(hostile: str, shown: str) -> None:
 
 @given(st.text(max_size=60))
 def test_safe_text_has_one_line_and_nothing_hidden(text: str) -> None:
-    found = safe(text)
-    assert len(found.splitlines()) <= 1
-    assert "  " not in found
+    result = safe(text)
+    assert len(result.splitlines()) <= 1
+    assert "  " not in result
     assert not any(
-        unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") for character in found
+        unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") for character in result
     )
-    assert safe(found) == found
+    assert safe(result) == result
 
 
 @given(st.text(max_size=200))
 def test_visible_data_keeps_its_lines_and_no_control(text: str) -> None:
-    found = visible(text)
-    assert found.count("\n") == text.count("\n")
+    result = visible(text)
+    assert result.count("\n") == text.count("\n")
     assert not any(
         unicodedata.category(character) in ("Cc", "Cf", "Cs") and character not in "\r\n"
-        for character in found
+        for character in result
     )
 
 

@@ -18,11 +18,11 @@ GIB = 2**30
 def measured(metric: str, value: float, gpu: str = "") -> dict[str, Any]:
     """Half an hour of one value."""
     times = [NOW - timedelta(minutes=minutes) for minutes in range(30, 0, -1)]
-    found = {
+    result = {
         "type": metric,
         "values": [{"timestamp": at.isoformat(), "value": str(value)} for at in times],
     }
-    return found | ({"labels": {"gpu": gpu}} if gpu else {})
+    return result | ({"labels": {"gpu": gpu}} if gpu else {})
 
 
 async def test_top_of_one_workload_shows_its_gpus_the_least_used_first() -> None:
@@ -82,8 +82,8 @@ async def test_capacity_tells_what_each_node_pool_offers_and_what_is_held() -> N
         table = await watchbill("capacity", "--no-headers")
         data = await watchbill("capacity", "-o", "json")
     assert table.out.split() == ["west", "a100", "4", "32", "20.5", "11.5", "80", "GiB"]
-    (found,) = json.loads(data.out)["nodePools"]
-    assert (found["allocatedGpus"], found["freeGpus"]) == (20.5, 11.5)
+    (result,) = json.loads(data.out)["nodePools"]
+    assert (result["allocatedGpus"], result["freeGpus"]) == (20.5, 11.5)
 
 
 async def test_top_by_owner_sums_what_each_holds() -> None:

@@ -168,8 +168,8 @@ async def test_all_pages_are_read_and_a_workload_that_moved_comes_once() -> None
 
     fake.handler = page
     async with asking(fake) as client:
-        found = await client.workloads(Selection())
-    assert [workload.id.int for workload in found] == [1, 2, 3, 4]
+        result = await client.workloads(Selection())
+    assert [workload.id.int for workload in result] == [1, 2, 3, 4]
 
 
 async def test_most_bounds_what_is_asked_for() -> None:
@@ -177,8 +177,8 @@ async def test_most_bounds_what_is_asked_for() -> None:
 
     async def page(request: web.Request) -> web.StreamResponse:
         offset, limit = int(request.query["offset"]), int(request.query["limit"])
-        found = [document(aged(n)) for n in range(offset, offset + limit)]
-        return web.json_response({"workloads": found, "next": offset + limit})
+        result = [document(aged(n)) for n in range(offset, offset + limit)]
+        return web.json_response({"workloads": result, "next": offset + limit})
 
     fake.handler = page
     async with asking(fake) as client:

@@ -262,7 +262,7 @@ class Reading:
         results = [_member(node, name) for node in value]
         if value and all(result is None for result in results):
             self.missing |= {f"{node.path}.{name}" for node in value if isinstance(node, Place)}
-        return tuple(found for result in results for found in result or ())
+        return tuple(row for result in results for row in result or ())
 
     def _compared(self, left: Value, right: Value) -> None:
         for places, words in ((left, right), (right, left)):
@@ -420,7 +420,7 @@ def _of_all(value: Value, name: str) -> Value | None:
     results = [_member(node, name) for node in value]
     if results and all(result is None for result in results):
         return None
-    return tuple(found for result in results for found in result or ())
+    return tuple(row for result in results for row in result or ())
 
 
 def _items(value: Value) -> Iterator[Any]:

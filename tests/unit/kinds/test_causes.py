@@ -21,16 +21,16 @@ def test_a_crash_loop_says_what_ended_the_container() -> None:
 def test_a_process_killed_for_memory_is_said_though_the_container_exits_with_0() -> None:
     ended = {"terminated": KILLED | {"exitCode": 0}}
     succeeded = pod(1, "succeeded", status_containerStatuses=_status(ended))
-    found = workload(job({"succeeded": 1, "conditions": [condition("Complete")]}), [succeeded])
-    assert (found.phase, "OOMKilled" in (found.phase_message or "")) == ("Completed", True)
+    result = workload(job({"succeeded": 1, "conditions": [condition("Complete")]}), [succeeded])
+    assert (result.phase, "OOMKilled" in (result.phase_message or "")) == ("Completed", True)
 
 
 def test_a_reason_is_shown_whatever_the_pod_s_name_looks_like() -> None:
     ended = {"terminated": KILLED | {"exitCode": 0}}
     succeeded = pod(1, "succeeded", status_containerStatuses=_status(ended))
     succeeded["metadata"]["name"] = "prep-tokens-abcde"
-    found = workload(job({"succeeded": 1, "conditions": [condition("Complete")]}), [succeeded])
-    assert found.phase_message == (
+    result = workload(job({"succeeded": 1, "conditions": [condition("Complete")]}), [succeeded])
+    assert result.phase_message == (
         "Container main of pod prep-tokens-abcde – OOMKilled (exit code 0)."
     )
 
@@ -38,9 +38,9 @@ def test_a_reason_is_shown_whatever_the_pod_s_name_looks_like() -> None:
 def test_restarts_and_the_last_exit_are_told_of_a_pod_that_is_ready_again() -> None:
     state = {"running": {"startedAt": at(9)}}
     status = _status(state, lastState={"terminated": KILLED})
-    found = workload(job({"ready": 1}), [pod(1, "ready", status_containerStatuses=status)])
-    assert found.phase == "Running"
-    assert found.phase_message == (
+    result = workload(job({"ready": 1}), [pod(1, "ready", status_containerStatuses=status)])
+    assert result.phase == "Running"
+    assert result.phase_message == (
         "Pod w-1 restarted 7 times; container main last ended with OOMKilled (exit code 137),"
         f" at {at(8)[:16].replace('T', ' ')} UTC."
     )
@@ -55,8 +55,8 @@ def test_whoever_removes_a_pod_is_named() -> None:
     leaving = pod(1, "ready")
     leaving["metadata"] |= {"deletionTimestamp": at(9), "deletionGracePeriodSeconds": 0}
     leaving["status"]["conditions"] = [*leaving["status"]["conditions"], gone]
-    found = workload(job(), [leaving])
-    assert found.phase_message == ("Pod w-1 is removed (PreemptionByScheduler): by vision/high")
+    result = workload(job(), [leaving])
+    assert result.phase_message == ("Pod w-1 is removed (PreemptionByScheduler): by vision/high")
 
 
 def _event(reason: str, message: str, minute: int) -> JSON:
@@ -82,16 +82,16 @@ SAYS_NOTHING = _event("Unschedulable", "Unable to schedule pod", 20)
 
 
 def test_a_scheduler_that_says_nothing_gives_no_reason() -> None:
-    found = workload(job(), [_kai_pod()], scheduling_events=[SAYS_NOTHING])
-    assert found.phase_message is not None
-    assert "says no reason" in found.phase_message
-    assert "capacity" not in found.phase_message
+    result = workload(job(), [_kai_pod()], scheduling_events=[SAYS_NOTHING])
+    assert result.phase_message is not None
+    assert "says no reason" in result.phase_message
+    assert "capacity" not in result.phase_message
 
 
 def test_kai_s_grouper_explains_what_its_scheduler_does_not() -> None:
     grouper = _event("PodGrouperWarning", "owner not found", 10)
-    found = workload(job(), [_kai_pod()], scheduling_events=[grouper, SAYS_NOTHING])
-    assert found.phase_message == (
+    result = workload(job(), [_kai_pod()], scheduling_events=[grouper, SAYS_NOTHING])
+    assert result.phase_message == (
         "KAI cannot group its pods, so they are not scheduled – owner not found"
         " – check its owner and whether queue top exists."
     )
@@ -99,9 +99,9 @@ def test_kai_s_grouper_explains_what_its_scheduler_does_not() -> None:
 
 def test_a_queue_that_kai_does_not_have_is_said() -> None:
     cluster = ClusterObjects(queues={"other": {"spec": {}}})
-    found = workload(job(), [_kai_pod()], scheduling_events=[SAYS_NOTHING], cluster=cluster)
-    assert found.phase_message is not None
-    assert found.phase_message.startswith("Queue top does not exist")
+    result = workload(job(), [_kai_pod()], scheduling_events=[SAYS_NOTHING], cluster=cluster)
+    assert result.phase_message is not None
+    assert result.phase_message.startswith("Queue top does not exist")
 
 
 def test_what_volcano_refused_before_it_scheduled_the_gang_is_no_reason() -> None:
@@ -109,8 +109,8 @@ def test_what_volcano_refused_before_it_scheduled_the_gang_is_no_reason() -> Non
         "Unschedulable", reason="NotEnoughResources", message="3/3 tasks in gang unschedulable"
     )
     spec = {"minAvailable": 3, "tasks": [{"name": "w", "replicas": 3, "template": template()}]}
-    found = root("batch.volcano.sh/v1alpha1", "Job", spec=spec)
-    owner = {"kind": "Job", "name": "w", "uid": found["metadata"]["uid"], "controller": True}
+    root_object = root("batch.volcano.sh/v1alpha1", "Job", spec=spec)
+    owner = {"kind": "Job", "name": "w", "uid": root_object["metadata"]["uid"], "controller": True}
 
     def reasons(*conditions: JSON) -> list[str]:
         group = {
@@ -122,7 +122,7 @@ def test_what_volcano_refused_before_it_scheduled_the_gang_is_no_reason() -> Non
             "spec": {"queue": "default"},
             "status": {"conditions": list(conditions)},
         }
-        shown = workload(found, [pod(1, "waiting")], pod_groups=[group])
+        shown = workload(root_object, [pod(1, "waiting")], pod_groups=[group])
         return [reason["source"] for reason in shown.additional_fields.get("pendingReasons", [])]
 
     later = condition("Scheduled") | {"lastTransitionTime": at(6)}

@@ -165,8 +165,8 @@ def test_why_pods_wait_tells_what_their_claims_ask_for() -> None:
         ],
     }
     pods = [using(number, f"c-{number}", "shared", state="waiting") for number in (1, 2)]
-    for found in pods:
-        found["status"] = waits
+    for claiming in pods:
+        claiming["status"] = waits
     claims = [claim("c-1", request(4)), claim("c-2", request(4)), claim("shared")]
     assert workload(deployment(2), pods, claims=claims).phase_message == (
         "No node has the devices that its claims request – 2 pods request 9 GPUs in total,"
@@ -175,9 +175,9 @@ def test_why_pods_wait_tells_what_their_claims_ask_for() -> None:
 
 
 def test_a_claim_without_devices_yet_is_asked_for_and_not_held() -> None:
-    found = workload(deployment(1), [using(1, "a", state="waiting")], claims=[claim("a")])
-    assert found.pods_requested_resources.gpu == Cores(request=1, limit=1)
-    assert found.allocated_resources.gpu == 0
+    result = workload(deployment(1), [using(1, "a", state="waiting")], claims=[claim("a")])
+    assert result.pods_requested_resources.gpu == Cores(request=1, limit=1)
+    assert result.allocated_resources.gpu == 0
     stray = workload(deployment(1), [pod(1)], claims=[claim("a", held=1)])
     assert stray.allocated_resources.gpu == 0
 
@@ -191,28 +191,30 @@ def test_claims_made_from_a_template_are_found_by_the_pod_s_status() -> None:
         }
     }
     statuses = [{"name": "gpu", "resourceClaimName": "w-1-gpu-x7"}]
-    found = workload(
+    result = workload(
         root("apps/v1", "Deployment", spec=spec),
         [pod(1, spec_resourceClaims=asked, status_resourceClaimStatuses=statuses)],
         claims=[claim("w-1-gpu-x7", request(2), held=2)],
         cluster=ClusterObjects(**made),
     )
-    assert found.workload_requested_resources.gpu == Cores(request=8, limit=8)
-    assert found.pods_requested_resources.gpu == Cores(request=2, limit=2)
-    assert found.allocated_resources.gpu == 2
+    assert result.workload_requested_resources.gpu == Cores(request=8, limit=8)
+    assert result.pods_requested_resources.gpu == Cores(request=2, limit=2)
+    assert result.allocated_resources.gpu == 2
 
 
 def test_a_shared_claim_of_a_template_is_asked_for_once_whatever_the_replicas() -> None:
     asked = [{"name": "gpu", "resourceClaimName": "shared"}]
     spec = {"replicas": 4, "template": {"spec": template()["spec"] | {"resourceClaims": asked}}}
-    found = workload(root("apps/v1", "Deployment", spec=spec), claims=[claim("shared", request(2))])
-    assert found.workload_requested_resources.gpu == Cores(request=2, limit=2)
+    result = workload(
+        root("apps/v1", "Deployment", spec=spec), claims=[claim("shared", request(2))]
+    )
+    assert result.workload_requested_resources.gpu == Cores(request=2, limit=2)
 
 
 def test_a_claim_made_for_an_extended_resource_is_not_counted_again() -> None:
     made = {"resourceClaimName": "w-1-extended", "requestMappings": []}
     held = claim("w-1-extended", request(2), held=2)
-    found = workload(
+    result = workload(
         deployment(1),
         [
             pod(
@@ -223,10 +225,10 @@ def test_a_claim_made_for_an_extended_resource_is_not_counted_again() -> None:
         ],
         claims=[held],
     )
-    assert found.allocated_resources.gpu == 2
+    assert result.allocated_resources.gpu == 2
     implicit = {"limits": {"deviceclass.resource.kubernetes.io/gpu.nvidia.com": "2"}}
-    found = workload(deployment(1), [pod(1, spec_containers=[container(resources=implicit)])])
-    assert found.allocated_resources.gpu == 2
+    result = workload(deployment(1), [pod(1, spec_containers=[container(resources=implicit)])])
+    assert result.allocated_resources.gpu == 2
 
 
 @pytest.mark.parametrize(
@@ -247,9 +249,9 @@ def test_a_claim_made_for_an_extended_resource_is_not_counted_again() -> None:
 )
 def test_slices_are_their_share_of_a_gpu(resource: str, number: int, share: float | None) -> None:
     asked = [container(resources={"limits": {resource: str(number)}})]
-    found = workload(deployment(1), [pod(1, spec_containers=asked)])
-    assert found.allocated_resources.gpu == share
-    [extended] = found.allocated_resources.extended_resources
+    result = workload(deployment(1), [pod(1, spec_containers=asked)])
+    assert result.allocated_resources.gpu == share
+    [extended] = result.allocated_resources.extended_resources
     assert (extended.resource, extended.quantity) == (resource, str(number))
 
 
@@ -279,10 +281,10 @@ def test_slices_are_their_share_of_a_gpu(resource: str, number: int, share: floa
     ],
 )
 def test_shares_and_what_the_binder_wrote(noted: JSON, gpu: float, memory: str | None) -> None:
-    found = workload(deployment(1), [pod(1, meta_annotations=noted)], cluster=NODES)
-    assert found.allocated_resources.gpu == gpu
+    result = workload(deployment(1), [pod(1, meta_annotations=noted)], cluster=NODES)
+    assert result.allocated_resources.gpu == gpu
     if memory is not None:
-        assert found.allocated_resources.gpu_memory == memory
+        assert result.allocated_resources.gpu_memory == memory
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,9 @@ def _of_the_root(source: ProgramSource) -> Iterator[str]:
     yield from (*source.scale.values(), *source.times.values())
     for name, predicates in source.predicates.items():
         if name != "stale":  # the same for all kinds, whether they have the member or not
-            yield from (text for one in predicates for text in (one.when, one.message))
+            yield from (
+                text for predicate in predicates for text in (predicate.when, predicate.message)
+            )
 
 
 def versions_of(file: Path) -> dict[str, Any]:

@@ -32,8 +32,8 @@ def written(folder: Path, text: str, name: str = "thing.yaml") -> Path:
 
 
 def test_the_kinds_that_come_with_it() -> None:
-    found = load_definitions()
-    kinds = {(watched.group, watched.kind) for watched in found.watched() if watched.is_whole}
+    definitions = load_definitions()
+    kinds = {(watched.group, watched.kind) for watched in definitions.watched() if watched.is_whole}
     assert kinds == {
         ("", "Pod"),
         ("amlarc.azureml.com", "AmlJob"),
@@ -91,7 +91,7 @@ def test_the_kinds_that_come_with_it() -> None:
         ("workload.codeflare.dev", "AppWrapper"),
         ("workspace.devfile.io", "DevWorkspace"),
     }
-    assert Watched("serving.knative.dev", "Revision", is_whole=False) in found.watched()
+    assert Watched("serving.knative.dev", "Revision", is_whole=False) in definitions.watched()
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_the_kinds_that_come_with_it() -> None:
     ],
 )
 def test_categories(group: str, kind: str, category: str) -> None:
-    found = definitions().for_kind(GroupKind(group, kind))
-    assert found is not None
-    assert found.category == category
+    result = definitions().for_kind(GroupKind(group, kind))
+    assert result is not None
+    assert result.category == category
 
 
 def test_a_core_service_is_no_knative_service() -> None:
@@ -145,14 +145,14 @@ def test_a_core_service_is_no_knative_service() -> None:
 def test_a_folder_of_one_s_own_adds_and_wins(tmp_path: Path) -> None:
     written(tmp_path, MINIMAL)
     written(tmp_path, "group: batch\nkind: Job\ncategory: Train\n", "job.yml")
-    found = load_definitions(tmp_path)
-    thing = found.for_kind(GroupKind("x.example", "Thing"))
-    own = found.for_kind(GroupKind("batch", "Job"))
+    definitions = load_definitions(tmp_path)
+    thing = definitions.for_kind(GroupKind("x.example", "Thing"))
+    own = definitions.for_kind(GroupKind("batch", "Job"))
     assert thing is not None
     assert own is not None
     assert (thing.category, own.category) == ("Train", "Train")
     obj = root("x.example/v1", "Thing", spec={"count": 3, "template": template()})
-    facts = found.facts(obj)
+    facts = definitions.facts(obj)
     assert facts.number == 3
     assert facts.roles[0].name == "worker"
 
@@ -170,26 +170,26 @@ versions:
         replicas: 7
 """,
     )
-    found = load_definitions(tmp_path)
-    assert found.facts(root("x.example/v1", "Thing", spec={"count": 2})).number == 2
-    assert found.facts(root("x.example/v1alpha1", "Thing", spec={"count": 2})).number == 7
+    definitions = load_definitions(tmp_path)
+    assert definitions.facts(root("x.example/v1", "Thing", spec={"count": 2})).number == 2
+    assert definitions.facts(root("x.example/v1alpha1", "Thing", spec={"count": 2})).number == 7
 
 
 def test_facts_are_read_once_for_each_version_of_an_object() -> None:
     definitions = load_definitions()
-    found = job({"conditions": [condition("Complete")]})
-    found["metadata"]["resourceVersion"] = "7"
-    first = definitions.facts(found)
-    assert definitions.facts(found) is first
-    changed = found | {"metadata": found["metadata"] | {"resourceVersion": "8"}, "status": {}}
+    result = job({"conditions": [condition("Complete")]})
+    result["metadata"]["resourceVersion"] = "7"
+    first = definitions.facts(result)
+    assert definitions.facts(result) is first
+    changed = result | {"metadata": result["metadata"] | {"resourceVersion": "8"}, "status": {}}
     assert definitions.facts(changed) is not first
     assert not definitions.facts(changed).holds("completed")
 
 
 def test_metadata_alone_says_nothing() -> None:
-    found = job()
-    del found["spec"]
-    assert load_definitions().facts(found).roles == ()
+    result = job()
+    del result["spec"]
+    assert load_definitions().facts(result).roles == ()
 
 
 def test_a_pod_that_is_a_root_is_its_own_template() -> None:
@@ -256,28 +256,28 @@ versions:
     embeds: .spec.pieces[]
 """,
     )
-    found = load_definitions(tmp_path)
+    definitions = load_definitions(tmp_path)
     inner = job(parallelism=3, completions=3) | {"metadata": {"name": "inner"}}
     outer = {"count": 1, "template": template(), "parts": [inner, "no object", {"kind": "Strange"}]}
-    facts = found.facts(root("x.example/v1", "Thing", spec=outer))
+    facts = definitions.facts(root("x.example/v1", "Thing", spec=outer))
     assert [role.name for role in facts.roles] == ["worker", "worker"]
     assert facts.number == 4
     newer = {"count": 1, "template": template(), "pieces": [inner], "parts": [inner, inner]}
-    assert found.facts(root("x.example/v2", "Thing", spec=newer)).number == 4
+    assert definitions.facts(root("x.example/v2", "Thing", spec=newer)).number == 4
 
 
 def test_what_is_embedded_speaks_for_nobody_else(tmp_path: Path) -> None:
     """Whoever writes an embedded object may give it any uid, also that of a real one."""
     written(tmp_path, "group: x.example\nkind: Thing\nembeds: .spec.part\n")
-    found = load_definitions(tmp_path)
+    definitions = load_definitions(tmp_path)
     real = job(parallelism=1)
     real["metadata"] |= {"uid": "the-same", "resourceVersion": "7"}
     false = job(parallelism=9, completions=9)
     false["metadata"] |= {"uid": "the-same", "resourceVersion": "7"}
     thing = root("x.example/v1", "Thing", spec={"part": false})
     thing["metadata"] |= {"uid": "another", "resourceVersion": "7"}
-    assert found.facts(thing).number == 9
-    assert found.facts(real).number == 1
+    assert definitions.facts(thing).number == 9
+    assert definitions.facts(real).number == 1
 
 
 CHILDREN = """
@@ -310,12 +310,12 @@ def deployment_of(part: str, replicas: int) -> dict[str, object]:
 
 def test_children_say_more_than_the_object(tmp_path: Path) -> None:
     written(tmp_path, CHILDREN)
-    found = load_definitions(tmp_path)
+    definitions = load_definitions(tmp_path)
     thing = root("x.example/v1", "Thing")
 
     def asked(*children: dict[str, object]) -> tuple[int | None, int | None, int | None]:
         pods = derive(
-            gather(thing, children=children), found, SETTINGS
+            gather(thing, children=children), definitions, SETTINGS
         ).record.workload.requested_pods
         return pods.number, pods.min, pods.max
 
@@ -349,5 +349,5 @@ elements:
         for name, labels in (("c", {}), ("d", {"group": "g"}))
     ]
     thing = root("x.example/v1", "Thing")
-    found = derive(gather(thing, pods, children=jobs), load_definitions(tmp_path), SETTINGS)
-    assert [element.name for element in found.record.elements] == ["a", "c"]
+    definitions = derive(gather(thing, pods, children=jobs), load_definitions(tmp_path), SETTINGS)
+    assert [element.name for element in definitions.record.elements] == ["a", "c"]

@@ -69,9 +69,9 @@ def test_an_owner_that_says_nothing_is_where_its_jobs_are(
     statuses: list[JSON], pods: list[tuple[int, str]], phase: str, number: int
 ) -> None:
     jobs = [child(10 + n, status) for n, status in enumerate(statuses, 1)]
-    found = workload(UNKNOWN, [pod_of(n, 10 + n, state) for n, state in pods], children=jobs)
-    assert (found.phase, found.requested_pods.number) == (phase, number)
-    assert (found.completed_at is None) == (phase not in ("Completed", "Failed"))
+    result = workload(UNKNOWN, [pod_of(n, 10 + n, state) for n, state in pods], children=jobs)
+    assert (result.phase, result.requested_pods.number) == (phase, number)
+    assert (result.completed_at is None) == (phase not in ("Completed", "Failed"))
 
 
 def test_workers_that_belong_to_the_leading_pod_count_once() -> None:
@@ -85,15 +85,15 @@ def test_workers_that_belong_to_the_leading_pod_count_once() -> None:
     leaders = child(12, {}, kind="StatefulSet", above=11, replicas=1)
     leader = pod_of(1, 12)
     workers = child(13, {}, kind="StatefulSet", above=101, replicas=2)
-    found = workload(
+    result = workload(
         UNKNOWN,
         [leader, pod_of(2, 13), pod_of(3, 13)],
         children=[group, leaders, workers],
     )
-    assert found.requested_pods.number == 3
-    assert found.workload_requested_resources.gpu is not None
-    assert found.workload_requested_resources.gpu.request == 3
-    assert found.phase == "Running"
+    assert result.requested_pods.number == 3
+    assert result.workload_requested_resources.gpu is not None
+    assert result.workload_requested_resources.gpu.request == 3
+    assert result.phase == "Running"
 
 
 def test_an_older_run_that_goes_on_counts_more_than_a_newer_that_failed() -> None:
@@ -101,8 +101,8 @@ def test_an_older_run_that_goes_on_counts_more_than_a_newer_that_failed() -> Non
         "batch/v1", "CronJob", spec={"schedule": "0 * * * *", "jobTemplate": {"spec": {"template": template()}}}
     )  # fmt: skip
     runs = [child(11, ACTIVE), child(12, FAILED)]
-    found = workload(schedule, [pod_of(1, 11), pod_of(2, 12, "failed")], children=runs)
-    assert (found.phase, found.completed_at) == ("Running", None)
+    result = workload(schedule, [pod_of(1, 11), pod_of(2, 12, "failed")], children=runs)
+    assert (result.phase, result.completed_at) == ("Running", None)
 
 
 def test_stages_to_come_are_not_missing() -> None:
@@ -118,17 +118,19 @@ def test_stages_to_come_are_not_missing() -> None:
             {"name": "train"} | counts,
         ]
     }
-    found = root("jobset.x-k8s.io/v1alpha2", "JobSet", spec={"replicatedJobs": jobs}, status=status)
-    assert workload(found, [pod(1), pod(2)]).phase == "Running"
-    assert workload(found, [pod(1), pod(2, "starting")]).phase == "Initializing"
+    root_object = root(
+        "jobset.x-k8s.io/v1alpha2", "JobSet", spec={"replicatedJobs": jobs}, status=status
+    )
+    assert workload(root_object, [pod(1), pod(2)]).phase == "Running"
+    assert workload(root_object, [pod(1), pod(2, "starting")]).phase == "Initializing"
 
 
 def test_pods_that_ask_for_more_than_their_template_count() -> None:
     pods = [pod(1, spec_containers=[{"name": "main", "image": "x", "resources": gpus(2)}])]
-    found = workload(deployment(1), pods)
-    assert found.workload_requested_resources.gpu is not None
-    assert found.workload_requested_resources.gpu.request == 2
-    assert found.additional_fields["requestedBeyondTemplates"] == ["gpu"]
+    result = workload(deployment(1), pods)
+    assert result.workload_requested_resources.gpu is not None
+    assert result.workload_requested_resources.gpu.request == 2
+    assert result.additional_fields["requestedBeyondTemplates"] == ["gpu"]
 
 
 @pytest.mark.parametrize(
@@ -136,11 +138,11 @@ def test_pods_that_ask_for_more_than_their_template_count() -> None:
     [("failed", FAILED, "Degraded"), ("completed", COMPLETE, "Running")],
 )
 def test_nothing_has_ended_beside_pods_that_are_ready(kind: str, status: JSON, phase: str) -> None:
-    found = workload(
+    result = workload(
         root("batch/v1", "Job", spec={"template": template()}, status=status), [pod(1)]
     )
-    assert (found.phase, found.completed_at) == (phase, None)
-    assert found.phase_message
+    assert (result.phase, result.completed_at) == (phase, None)
+    assert result.phase_message
 
 
 @pytest.mark.parametrize(
@@ -153,25 +155,25 @@ def test_nothing_has_ended_beside_pods_that_are_ready(kind: str, status: JSON, p
 def test_a_job_that_is_decided_ends_with_its_pods(condition_type: str, message: str) -> None:
     status = {"conditions": [condition(condition_type, message="over the deadline")]}
     ending = pod(1, meta_deletionTimestamp=at(40))
-    found = workload(
+    result = workload(
         root("batch/v1", "Job", spec={"template": template()}, status=status), [ending]
     )
-    assert (found.phase, found.phase_message) == ("Running", message)
+    assert (result.phase, result.phase_message) == ("Running", message)
 
 
 def test_a_ray_job_that_tries_again_has_not_failed() -> None:
     status = {"jobStatus": "FAILED", "jobDeploymentStatus": "Retrying", "endTime": at(30)}
-    found = workload(root("ray.io/v1", "RayJob", spec={}, status=status))
-    assert (found.phase, found.completed_at) == ("Initializing", None)
+    result = workload(root("ray.io/v1", "RayJob", spec={}, status=status))
+    assert (result.phase, result.completed_at) == ("Initializing", None)
 
 
 def test_nothing_runs_while_a_pod_of_it_cannot_start() -> None:
     status = {"phase": "Running", "progress": "1/2"}
-    found = root("argoproj.io/v1alpha1", "Workflow", spec={"templates": []}, status=status)
-    stuck = workload(found, [pod(1, "succeeded"), pod(2, "pulling")])
+    root_object = root("argoproj.io/v1alpha1", "Workflow", spec={"templates": []}, status=status)
+    stuck = workload(root_object, [pod(1, "succeeded"), pod(2, "pulling")])
     assert stuck.phase == "Initializing"
     assert "ImagePullBackOff" in (stuck.phase_message or "")
-    assert workload(found, [pod(1, "succeeded"), pod(2, "starting")]).phase == "Running"
+    assert workload(root_object, [pod(1, "succeeded"), pod(2, "starting")]).phase == "Running"
 
 
 def test_the_main_role_s_command_is_the_workload_s() -> None:
@@ -184,8 +186,8 @@ def test_the_main_role_s_command_is_the_workload_s() -> None:
         return {"name": name, "template": {"spec": pods}}
 
     jobs = [role("dataset-initializer", "fetch"), role("node", "torchrun")]
-    found = workload(root("jobset.x-k8s.io/v1alpha2", "JobSet", spec={"replicatedJobs": jobs}))
-    assert found.command == "torchrun"
+    result = workload(root("jobset.x-k8s.io/v1alpha2", "JobSet", spec={"replicatedJobs": jobs}))
+    assert result.command == "torchrun"
 
 
 def test_placeholders_give_way_to_what_pods_run() -> None:
@@ -196,6 +198,8 @@ def test_placeholders_give_way_to_what_pods_run() -> None:
     step = {"name": "step", "container": container}
     node = {"type": "Pod", "templateName": "step", "phase": "Running"}
     status = {"phase": "Running", "nodes": {"a": node}}
-    found = root("argoproj.io/v1alpha1", "Workflow", spec={"templates": [step]}, status=status)
-    shown = workload(found, [pod(1)])
+    root_object = root(
+        "argoproj.io/v1alpha1", "Workflow", spec={"templates": [step]}, status=status
+    )
+    shown = workload(root_object, [pod(1)])
     assert (shown.images, shown.command) == (("registry.example/train:1",), None)

@@ -47,9 +47,9 @@ def scheduling(reason: str, message: str = "said", **more: Any) -> JSON:
 
 
 def waiting(number: int = 1, message: str | None = None, **more: Any) -> JSON:
-    found = pod(number, "waiting", meta_annotations={POD_GROUP_ANNOTATION: "pg-w"}, **more)
+    result = pod(number, "waiting", meta_annotations={POD_GROUP_ANNOTATION: "pg-w"}, **more)
     if message is not None:
-        found["status"] = {
+        result["status"] = {
             "phase": "Pending",
             "conditions": [
                 condition(
@@ -61,26 +61,26 @@ def waiting(number: int = 1, message: str | None = None, **more: Any) -> JSON:
                 )
             ],
         }
-    return found
+    return result
 
 
 def silent(number: int = 1) -> JSON:
-    found = waiting(number)
-    return found | {"status": {"phase": "Pending"}}
+    result = waiting(number)
+    return result | {"status": {"phase": "Pending"}}
 
 
 def reasons(*conditions: JSON, pods: list[JSON] | None = None, **more: Any) -> list[JSON]:
     group = pod_group(status={"schedulingConditions": list(conditions)})
-    found = workload(
+    result = workload(
         pytorch(workers=0),
         pods if pods is not None else [silent()],
         pod_groups=[group],
         cluster=CLUSTER,
         **more,
     )
-    assert found.phase.value == "Pending"
-    listed: list[JSON] = found.additional_fields.get("pendingReasons", [])
-    assert found.phase_message == (listed[0]["userMessage"] if listed else found.phase_message)
+    assert result.phase.value == "Pending"
+    listed: list[JSON] = result.additional_fields.get("pendingReasons", [])
+    assert result.phase_message == (listed[0]["userMessage"] if listed else result.phase_message)
     return listed
 
 
@@ -141,10 +141,10 @@ def reasons(*conditions: JSON, pods: list[JSON] | None = None, **more: Any) -> l
     ],
 )
 def test_kai_in_plain_words(reason: str, details: JSON, sentence: str) -> None:
-    [found] = reasons(scheduling(reason, details=details))
-    assert (found["source"], found["nodePool"], found["reason"]) == ("kai", "a100", reason)
-    assert found["userMessage"] == sentence
-    assert found["since"] == at(2)
+    [result] = reasons(scheduling(reason, details=details))
+    assert (result["source"], result["nodePool"], result["reason"]) == ("kai", "a100", reason)
+    assert result["userMessage"] == sentence
+    assert result["since"] == at(2)
 
 
 @pytest.mark.parametrize(
@@ -181,26 +181,26 @@ def test_a_pod_that_is_made_again_does_not_make_the_group_s_word_stale() -> None
 
 
 def test_of_one_node_pool_the_newest_transition_counts() -> None:
-    found = reasons(
+    result = reasons(
         scheduling("Old", transitionID="9"),
         scheduling("New", transitionID="10"),
         scheduling("Elsewhere", "other", nodePool="h100", transitionID="2"),
     )
-    assert {reason["reason"] for reason in found} == {"New", "Elsewhere"}
+    assert {reason["reason"] for reason in result} == {"New", "Elsewhere"}
 
 
 def test_quota_comes_before_the_newer_lack_of_nodes() -> None:
-    found = reasons(
+    result = reasons(
         scheduling("Unschedulable", "no nodes", lastTransitionTime=at(9)),
         scheduling("OverLimit", nodePool="h100"),
     )
-    assert [reason["reason"] for reason in found] == ["OverLimit", "Unschedulable"]
+    assert [reason["reason"] for reason in result] == ["OverLimit", "Unschedulable"]
 
 
 def test_a_sentence_on_group_and_pods_is_said_once() -> None:
     pods = [waiting(number, "said", spec_schedulerName="kai-scheduler") for number in (1, 2)]
-    found = reasons(scheduling("OverLimit"), pods=pods)
-    assert [reason["message"] for reason in found] == ["said"]
+    result = reasons(scheduling("OverLimit"), pods=pods)
+    assert [reason["message"] for reason in result] == ["said"]
 
 
 @pytest.mark.parametrize(
@@ -245,22 +245,22 @@ def test_a_sentence_on_group_and_pods_is_said_once() -> None:
 def test_the_default_scheduler_in_plain_words(message: str, sentence: str) -> None:
     resources = {"requests": {"cpu": "4"}, "limits": {"nvidia.com/gpu": "16"}}
     containers = [{"name": "main", "resources": resources}]
-    found = workload(deployment(1), [waiting(1, message, spec_containers=containers)])
-    [reason] = found.additional_fields["pendingReasons"]
+    result = workload(deployment(1), [waiting(1, message, spec_containers=containers)])
+    [reason] = result.additional_fields["pendingReasons"]
     assert (reason["source"], reason["message"]) == ("scheduler", message)
-    assert reason["userMessage"] == found.phase_message == sentence
+    assert reason["userMessage"] == result.phase_message == sentence
 
 
 def test_more_gpus_than_any_node_has() -> None:
     containers = [{"name": "main", "resources": gpus(16)}]
     nodes = {f"n{number}": {"nvidia.com/gpu.count": "8"} for number in range(3)}
-    found = workload(
+    result = workload(
         deployment(1),
         [waiting(1, "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
                  spec_containers=containers)],
         cluster=ClusterObjects(node_labels=nodes),
     )  # fmt: skip
-    assert found.phase_message == (
+    assert result.phase_message == (
         "No node has 16 GPUs – the largest has 8 – request at most 8 per pod, or add larger nodes."
     )
 
@@ -268,10 +268,10 @@ def test_more_gpus_than_any_node_has() -> None:
 def test_a_scheduling_gate_blocks() -> None:
     gated = waiting(1)
     gated["status"]["conditions"][0] |= {"reason": "SchedulingGated", "message": "gated"}
-    found = workload(deployment(1), [gated])
-    assert found.phase.value == "Pending"
-    assert found.phase_message is not None
-    assert found.phase_message.startswith("A scheduling gate blocks its pods")
+    result = workload(deployment(1), [gated])
+    assert result.phase.value == "Pending"
+    assert result.phase_message is not None
+    assert result.phase_message.startswith("A scheduling gate blocks its pods")
 
 
 def kueue(*conditions: JSON, **more: Any) -> JSON:
@@ -347,10 +347,10 @@ def kueue(*conditions: JSON, **more: Any) -> JSON:
     ],
 )
 def test_kueue_in_plain_words(conditions: list[JSON], reason: str, sentence: str) -> None:
-    found = workload(job(suspend=True), queue_workloads=[kueue(*conditions)])
-    [listed] = found.additional_fields["pendingReasons"]
+    result = workload(job(suspend=True), queue_workloads=[kueue(*conditions)])
+    [listed] = result.additional_fields["pendingReasons"]
     assert (listed["source"], listed["reason"]) == ("kueue", reason)
-    assert listed["userMessage"] == found.phase_message == sentence
+    assert listed["userMessage"] == result.phase_message == sentence
 
 
 def test_an_admission_check_holds_what_has_quota() -> None:
@@ -358,8 +358,8 @@ def test_an_admission_check_holds_what_has_quota() -> None:
         condition("QuotaReserved"),
         admissionChecks=[{"name": "budget", "state": "Pending", "message": "not signed"}],
     )
-    found = workload(job(suspend=True), queue_workloads=[held])
-    [listed] = found.additional_fields["pendingReasons"]
+    result = workload(job(suspend=True), queue_workloads=[held])
+    [listed] = result.additional_fields["pendingReasons"]
     assert (listed["reason"], listed["message"]) == ("AdmissionCheck", "not signed")
 
 
@@ -375,23 +375,23 @@ def test_volcano_speaks_on_its_group() -> None:
             ]
         },
     }
-    found = workload(pytorch(workers=0), [silent()], pod_groups=[group])
-    [reason] = found.additional_fields["pendingReasons"]
+    result = workload(pytorch(workers=0), [silent()], pod_groups=[group])
+    [reason] = result.additional_fields["pendingReasons"]
     assert (reason["source"], reason["reason"]) == ("volcano", "NotEnoughResources")
-    assert found.preemptible is None
+    assert result.preemptible is None
 
 
 def test_a_workload_that_runs_has_no_reason() -> None:
-    found = workload(
+    result = workload(
         pytorch(workers=0),
         [pod(1)],
         pod_groups=[pod_group(status={"schedulingConditions": [scheduling("OverLimit")]})],
     )
-    assert "pendingReasons" not in found.additional_fields
-    assert found.phase_reason is None
+    assert "pendingReasons" not in result.additional_fields
+    assert result.phase_reason is None
 
 
 def test_pods_that_no_scheduler_spoke_of_are_counted() -> None:
-    found = workload(pytorch(), [silent(1), silent(2), pod(3)])
-    assert found.phase_message == "2 of 3 pods wait for a node."
+    result = workload(pytorch(), [silent(1), silent(2), pod(3)])
+    assert result.phase_message == "2 of 3 pods wait for a node."
     assert SETTINGS.default_node_pool == "default"

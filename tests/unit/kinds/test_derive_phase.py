@@ -433,12 +433,12 @@ def test_message(found: JSON, pods: list[JSON], more: JSON, message: str | None)
 
 def test_completion_is_dated() -> None:
     done = job({"conditions": [condition("Complete")], "completionTime": at(12)})
-    found = workload(done, [pod(1, "succeeded")])
-    assert found.completed_at is not None
-    assert found.completed_at.isoformat() == "2026-05-04T10:12:00+00:00"
+    result = workload(done, [pod(1, "succeeded")])
+    assert result.completed_at is not None
+    assert result.completed_at.isoformat() == "2026-05-04T10:12:00+00:00"
     assert workload(deployment(1), [pod(1)]).completed_at is None
 
 
 def test_a_bare_pod_is_its_own_pod() -> None:
-    found = workload(pod(1, "failed") | {"metadata": pod(1)["metadata"] | {"ownerReferences": []}})
-    assert (found.type, found.phase.value, found.requested_pods.number) == ("Pod", "Failed", 1)
+    result = workload(pod(1, "failed") | {"metadata": pod(1)["metadata"] | {"ownerReferences": []}})
+    assert (result.type, result.phase.value, result.requested_pods.number) == ("Pod", "Failed", 1)

@@ -55,15 +55,15 @@ STRANGE: list[Any] = [
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every place inside a JSON value."""
-    found = [path] if path else []
+    result = [path] if path else []
     items: Any = ()
     if isinstance(value, dict):
         items = value.items()
     elif isinstance(value, list):
         items = enumerate(value)
     for key, item in items:
-        found += paths(item, (*path, key))
-    return found
+        result += paths(item, (*path, key))
+    return result
 
 
 def mutated(value: Any, chance: random.Random) -> Any:
@@ -129,21 +129,21 @@ def test_mutated_objects_still_give_a_record(seed: int) -> None:
             },
         ),
     )
-    found = derive(hostile, _DEFINITIONS, SETTINGS)
-    encoded = canonical_bytes(found.record)
+    result = derive(hostile, _DEFINITIONS, SETTINGS)
+    encoded = canonical_bytes(result.record)
     assert msgspec.json.decode(encoded, type=Record)
-    assert len(encoded) < 64 * 1024 + 400 * len(found.record.elements)
+    assert len(encoded) < 64 * 1024 + 400 * len(result.record.elements)
     assert b"\\u0000" not in encoded
-    assert found.record.workload.phase in Phase
-    times = [entry.at for entry in found.transitions]
+    assert result.record.workload.phase in Phase
+    times = [entry.at for entry in result.transitions]
     assert times == sorted(times)
 
 
 def shuffled(objects: WorkloadObjects, chance: random.Random) -> WorkloadObjects:
     def mixed(items: Any) -> list[Any]:
-        found = list(items)
-        chance.shuffle(found)
-        return found
+        result = list(items)
+        chance.shuffle(result)
+        return result
 
     return replace(
         objects,

@@ -77,8 +77,8 @@ def test_kai_comes_before_kueue_and_kueue_before_volcano() -> None:
 
 def test_a_namespace_may_name_the_project() -> None:
     noted = {"vision": {"metadata": {"labels": {"runai/queue": "team-a"}}}}
-    found = workload(job(), cluster=ClusterObjects(namespaces=noted))
-    assert (found.project_name, found.department_name) == ("team-a", "")
+    result = workload(job(), cluster=ClusterObjects(namespaces=noted))
+    assert (result.project_name, result.department_name) == ("team-a", "")
     queues = {"team-a": queue("team-a", "dept", displayName="Vision"), "dept": queue("dept")}
     record = derived(job(), cluster=ClusterObjects(namespaces=noted, queues=queues)).record
     assert (record.workload.project_name, record.project_key) == ("Vision", "team-a")
@@ -87,10 +87,10 @@ def test_a_namespace_may_name_the_project() -> None:
 
 def test_three_levels_of_queues_give_the_nearest_department() -> None:
     queues = {"p": queue("p", "d"), "d": queue("d", "o"), "o": queue("o")}
-    found = workload(
+    result = workload(
         job(), pod_groups=[pod_group(spec={"queue": "p"})], cluster=ClusterObjects(queues=queues)
     )
-    assert (found.project_name, found.department_name) == ("p", "d")
+    assert (result.project_name, result.department_name) == ("p", "d")
 
 
 def test_a_cluster_s_own_labels() -> None:
@@ -116,17 +116,17 @@ def test_a_cluster_s_own_labels() -> None:
         node_labels={"node-1": {"example.com/pool": "h100"}, "node-2": {}},
     )
     pods = [pod(1), pod(2, spec_nodeName="node-2")]
-    found = derived(
+    result = derived(
         root("apps/v1", "Deployment", spec={"template": template()}, labels=labels),
         pods,
         settings=own,
         cluster=cluster,
     ).record.workload
-    assert found.project_name == "q"
-    assert (found.priority_class_name, found.priority) == ("train", 50)
-    assert found.preemptible is False
-    assert found.submitted_by == "ada@example.com"
-    assert found.current_node_pools == ("h100", "shared")
+    assert result.project_name == "q"
+    assert (result.priority_class_name, result.priority) == ("train", 50)
+    assert result.preemptible is False
+    assert result.submitted_by == "ada@example.com"
+    assert result.current_node_pools == ("h100", "shared")
 
 
 # How it stands
@@ -142,9 +142,9 @@ def test_a_cluster_s_own_labels() -> None:
 def test_kueue_s_priority_is_the_workload_s_own(spec: JSON) -> None:
     # A PriorityClass of the same name is another thing.
     cluster = ClusterObjects(priority_classes={"urgent": {"value": 5}})
-    found = workload(job(), queue_workloads=[kueue_workload(**spec)], cluster=cluster)
-    assert (found.priority_class_name, found.priority) == ("urgent", 1000)
-    assert found.preemptible is None
+    result = workload(job(), queue_workloads=[kueue_workload(**spec)], cluster=cluster)
+    assert (result.priority_class_name, result.priority) == ("urgent", 1000)
+    assert result.preemptible is None
 
 
 @pytest.mark.parametrize(("scheduler", "expected"), [("kai-scheduler", False), ("other", None)])
@@ -154,15 +154,15 @@ def test_templates_tell_the_scheduler_before_there_are_pods(
     asked = template()
     asked["spec"] |= {"schedulerName": scheduler, "priorityClassName": "high"}
     cluster = ClusterObjects(priority_classes={"high": {"value": 125}})
-    found = workload(root("apps/v1", "Deployment", spec={"template": asked}), cluster=cluster)
-    assert found.preemptible is expected
+    result = workload(root("apps/v1", "Deployment", spec={"template": asked}), cluster=cluster)
+    assert result.preemptible is expected
     # Once there are pods, these tell it.
-    found = workload(
+    result = workload(
         root("apps/v1", "Deployment", spec={"template": asked}),
         [pod(1, spec_schedulerName="other")],
         cluster=cluster,
     )
-    assert found.preemptible is None
+    assert result.preemptible is None
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ def test_volcano_s_priority(expected: str, is_preemptible: bool | None) -> None:
         queue="v", priorityClassName="high", annotations={"volcano.sh/preemptable": expected}
     )
     cluster = ClusterObjects(priority_classes={"high": {"value": 900}})
-    found = workload(job(), pod_groups=[group], cluster=cluster)
-    assert (found.priority_class_name, found.priority) == ("high", 900)
-    assert found.preemptible is is_preemptible
+    result = workload(job(), pod_groups=[group], cluster=cluster)
+    assert (result.priority_class_name, result.priority) == ("high", 900)
+    assert result.preemptible is is_preemptible
 
 
 @pytest.mark.parametrize(
@@ -199,10 +199,10 @@ def test_the_nearest_minimum_runtime_counts(
         spec={"queue": "q", "preemptibility": "preemptible"},
         annotations={"kai.scheduler/last-start-timestamp": at(30)},
     )
-    found = workload(
+    result = workload(
         pytorch(), [pod(1)], pod_groups=[group], cluster=ClusterObjects(queues=queues)
     ).guaranteed_runtime_ends_at
-    assert (found and found.strftime("%H:%M")) == ends
+    assert (result and result.strftime("%H:%M")) == ends
 
 
 @pytest.mark.parametrize(
@@ -230,10 +230,10 @@ def test_where_no_queue_says_how_long_the_pool_s_shard_does(
         labels={"kai.scheduler/node-pool": pool} if pool else {},
     )
     cluster = ClusterObjects(queues={"q": queue("q", **runtime)}, shards=shards)
-    found = workload(
+    result = workload(
         pytorch(), [pod(1)], pod_groups=[group], cluster=cluster
     ).guaranteed_runtime_ends_at
-    assert (found and found.strftime("%H:%M")) == ends
+    assert (result and result.strftime("%H:%M")) == ends
 
 
 # Where it was to sit
@@ -265,13 +265,13 @@ def test_the_pod_group_tells_the_topology_and_aliases_are_resolved() -> None:
         "preferredTopologyLevel": "r",
     }
     group = pod_group(spec={"topologyConstraint": constraint})
-    found = topology(place("z", "b1", "r1"), place("z", "b1", "r2"), groups=(group,))
-    assert (found.name, found.required_placement, found.preferred_placement) == (
+    result = topology(place("z", "b1", "r1"), place("z", "b1", "r2"), groups=(group,))
+    assert (result.name, result.required_placement, result.preferred_placement) == (
         "dc",
         "block",
         "rack",
     )
-    assert (found.actual_placement.level, found.actual_placement.value) == ("block", "b1")
+    assert (result.actual_placement.level, result.actual_placement.value) == ("block", "b1")
 
 
 @pytest.mark.parametrize(
@@ -302,16 +302,16 @@ def test_a_part_of_the_group_or_a_template_may_ask() -> None:
     asking = {"metadata": {"annotations": {"kai.scheduler/topology": "dc",
                                            "kai.scheduler/topology-required-placement": "r"}}}  # fmt: skip
     spec = {"template": template() | asking}
-    found = topology({}, found=root("apps/v1", "Deployment", spec=spec))
-    assert (found.name, found.required_placement) == ("dc", "rack")
+    result = topology({}, found=root("apps/v1", "Deployment", spec=spec))
+    assert (result.name, result.required_placement) == ("dc", "rack")
 
 
 def test_kueue_s_levels_lead_to_their_topology() -> None:
     asking = {"metadata": {"annotations": {"kueue.x-k8s.io/podset-required-topology": "block"}}}
     spec = {"template": template() | asking}
-    found = topology(place("z", "b1", "r1"), found=root("batch/v1", "Job", spec=spec))
-    assert (found.name, found.required_placement) == ("dc", "block")
-    assert found.actual_placement.level == "rack"
+    result = topology(place("z", "b1", "r1"), found=root("batch/v1", "Job", spec=spec))
+    assert (result.name, result.required_placement) == ("dc", "block")
+    assert result.actual_placement.level == "rack"
     unknown = {"metadata": {"annotations": {"kueue.x-k8s.io/podset-required-topology": "row"}}}
     spec = {"template": template() | unknown}
     assert topology({}, found=root("batch/v1", "Job", spec=spec)) is None
@@ -332,13 +332,13 @@ def event(number: int, reason: str, message: str) -> JSON:
 def test_an_event_speaks_for_a_pod_on_which_no_scheduler_wrote() -> None:
     silent = pod(1, "waiting") | {"status": {"phase": "Pending"}}
     expected = "0/3 nodes are available: 3 node(s) were unschedulable."
-    found = workload(
+    result = workload(
         deployment(1), [silent], scheduling_events=[event(1, "FailedScheduling", expected)]
     )
-    assert found.phase_message == (
+    assert result.phase_message == (
         "Nodes are cordoned – 3 of 3 nodes reject it for this reason – uncordon nodes or add some."
     )
-    [reason] = found.additional_fields["pendingReasons"]
+    [reason] = result.additional_fields["pendingReasons"]
     assert (reason["reason"], reason["since"]) == ("FailedScheduling", at(3))
     other = workload(
         deployment(1), [silent], scheduling_events=[event(2, "FailedScheduling", expected)]
@@ -357,8 +357,8 @@ def test_an_event_tells_what_keeps_a_placed_pod_from_starting() -> None:
     placed = pod(1, "pulling")
     placed["status"]["containerStatuses"] = []
     failed = event(1, "FailedMount", 'MountVolume.SetUp failed: secret "keys" not found')
-    found = workload(deployment(1), [placed], scheduling_events=[failed])
-    assert found.phase.value == "Initializing"
-    assert found.phase_message == 'Pod w-1 – MountVolume.SetUp failed: secret "keys" not found.'
+    result = workload(deployment(1), [placed], scheduling_events=[failed])
+    assert result.phase.value == "Initializing"
+    assert result.phase_message == 'Pod w-1 – MountVolume.SetUp failed: secret "keys" not found.'
     ran = workload(deployment(1), [pod(1, "starting")], scheduling_events=[failed])
     assert ran.phase_message is None

@@ -86,5 +86,5 @@ def test_time_never_runs_back(backwards: str | None) -> None:
 
 
 def test_the_message_stays_with_the_present_phase() -> None:
-    found = derived(deployment(1), [pod(1, "pulling")]).transitions
-    assert [entry.message is None for entry in found] == [True, True, False]
+    result = derived(deployment(1), [pod(1, "pulling")]).transitions
+    assert [entry.message is None for entry in result] == [True, True, False]

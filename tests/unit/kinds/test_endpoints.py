@@ -41,8 +41,8 @@ INNER = ("web.vision.svc.cluster.local", 8000, "http://web.vision.svc.cluster.lo
 
 
 def endpoints(*services: JSON, pods: list[JSON] = SERVED) -> list[tuple[Any, ...]]:
-    found = workload(deployment(1), pods, services=services).endpoints
-    return [(endpoint.host, endpoint.port, endpoint.url) for endpoint in found]
+    result = workload(deployment(1), pods, services=services).endpoints
+    return [(endpoint.host, endpoint.port, endpoint.url) for endpoint in result]
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def ingress(backend: JSON, **spec: Any) -> JSON:
 
 
 def test_endpoints_of_an_ingress() -> None:
-    found = ingress({"service": {"name": "web"}}, tls=[{"hosts": ["chat.example.com"]}])
-    assert endpoints(service(), found) == [
+    result = ingress({"service": {"name": "web"}}, tls=[{"hosts": ["chat.example.com"]}])
+    assert endpoints(service(), result) == [
         ("chat.example.com", 443, "https://chat.example.com/chat"),
         INNER,
     ]
@@ -114,7 +114,7 @@ def test_endpoints_of_a_route_that_a_gateway_accepted() -> None:
 
 
 def test_urls_are_the_endpoints_urls_without_their_secrets() -> None:
-    found = root(
+    root_object = root(
         "serving.knative.dev/v1",
         "Service",
         spec={"template": template()},
@@ -123,7 +123,7 @@ def test_urls_are_the_endpoints_urls_without_their_secrets() -> None:
             "conditions": [condition("Ready")],
         },
     )
-    found_workload = workload(found)
+    found_workload = workload(root_object)
     assert found_workload.urls == ("https://***@m.example.com/v1?token=***",)
     [endpoint] = found_workload.endpoints
     assert (endpoint.host, endpoint.port, endpoint.tls_enabled) == ("m.example.com", 443, True)

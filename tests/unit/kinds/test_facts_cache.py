@@ -65,8 +65,8 @@ def test_the_cache_stays_within_its_bytes_and_drops_the_oldest_first() -> None:
         cache.put((f"u-{number}", "k"), "1", facts)
         assert cache._packed_bytes <= 10 * probe._packed_bytes
     cache._recent.clear()
-    found = [number for number in range(500) if cache.get((f"u-{number}", "k"), "1")]
-    assert found == list(range(490, 500))
+    result = [number for number in range(500) if cache.get((f"u-{number}", "k"), "1")]
+    assert result == list(range(490, 500))
     cache.put(("u-499", "k"), "2", facts)
     assert cache.get(("u-499", "k"), "1") is None
     assert sum(len(kept[1]) for kept in cache._packed.values()) == cache._packed_bytes

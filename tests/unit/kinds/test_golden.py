@@ -15,8 +15,8 @@ from watchbill.workload import Workload
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
 def test_record(case: Case) -> None:
-    found = seen(case)
-    assert agrees(found, case) or found == case.expected
+    result = seen(case)
+    assert agrees(result, case) or result == case.expected
 
 
 def test_every_kind_has_a_life() -> None:
@@ -24,7 +24,9 @@ def test_every_kind_has_a_life() -> None:
         (case.objects.root["apiVersion"].rpartition("/")[0], case.expected["type"])
         for case in cases()
     }
-    defined = {(found.group, found.kind) for found in definitions().watched() if found.is_whole}
+    defined = {
+        (watching.group, watching.kind) for watching in definitions().watched() if watching.is_whole
+    }
     assert told >= defined
 
 
@@ -35,14 +37,14 @@ def requested(folder: str) -> Workload:
 
 def test_spark_counts_memory_in_its_own_units_and_adds_an_overhead() -> None:
     """Driver: 2048 + 2/5 of it; each of three executors: 8192 + 2/5 of it, in MiB and rounded up."""
-    found = requested("sparkapplication")
-    memory = found.workload_requested_resources.cpu_memory
+    result = requested("sparkapplication")
+    memory = result.workload_requested_resources.cpu_memory
     assert memory is not None
     assert memory.request == format_bytes((2868 + 3 * 11469) * 1024**2)
-    cpu = found.workload_requested_resources.cpu
+    cpu = result.workload_requested_resources.cpu
     assert cpu is not None
     assert cpu.request == 13
-    assert found.arguments == "local:///app/etl.py"
+    assert result.arguments == "local:///app/etl.py"
 
 
 @pytest.mark.parametrize(
@@ -52,9 +54,9 @@ def test_ray_s_autoscaler_asks_too(options: dict[str, Any], cores: float) -> Non
     case = next(case for case in cases() if case.folder == "raycluster")
     obj = copy.deepcopy(dict(case.objects.root))
     obj["spec"] |= {"enableInTreeAutoscaling": True, "autoscalerOptions": options}
-    found = derive(replace(case.objects, root=obj), definitions(), SETTINGS).record.workload
-    assert found.workload_requested_resources.cpu is not None
-    assert found.workload_requested_resources.cpu.request == cores
+    derived = derive(replace(case.objects, root=obj), definitions(), SETTINGS).record.workload
+    assert derived.workload_requested_resources.cpu is not None
+    assert derived.workload_requested_resources.cpu.request == cores
 
 
 def test_a_guest_asks_for_what_its_domain_says() -> None:
@@ -67,9 +69,9 @@ def test_a_guest_asks_for_what_its_domain_says() -> None:
 def test_pods_tell_where_no_template_does() -> None:
     """A kind that no file describes makes its pods itself."""
     case = next(case for case in cases() if case.id == "unknown-running by its pods")
-    found = derive(case.objects, definitions(), SETTINGS).record.workload
-    assert found.images == ("registry.example/try:1",)
-    assert found.workload_requested_resources == found.pods_requested_resources
+    derived = derive(case.objects, definitions(), SETTINGS).record.workload
+    assert derived.images == ("registry.example/try:1",)
+    assert derived.workload_requested_resources == derived.pods_requested_resources
 
 
 @pytest.mark.parametrize(
@@ -89,5 +91,5 @@ def test_pods_tell_where_no_template_does() -> None:
 def test_templates_are_found_wherever_a_kind_has_them(
     folder: str, images: tuple[str, ...], command: str | None
 ) -> None:
-    found = requested(folder)
-    assert (found.images, found.command) == (images, command)
+    result = requested(folder)
+    assert (result.images, result.command) == (images, command)

@@ -222,14 +222,14 @@ def test_a_workload_holds_what_its_nodes_say(
     parts = [container(resources={"limits": {resource: "1"}})]
     pods = [pod(number, spec_containers=parts) for number in (1, 2)]
     cluster = ClusterObjects(node_labels={"node-1": node})
-    found = workload(root("apps/v1", "Deployment"), pods, cluster=cluster)
-    assert found.allocated_resources.gpu == held
-    assert found.idle_allocated_gpus is None
+    result = workload(root("apps/v1", "Deployment"), pods, cluster=cluster)
+    assert result.allocated_resources.gpu == held
+    assert result.idle_allocated_gpus is None
 
 
 def test_memory_asked_for_on_a_node_that_tells_no_size_is_no_known_number_of_gpus() -> None:
-    found = workload(root("v1", "Pod"), [pod(1, meta_annotations={"gpu-memory": "4000"})])
-    assert found.allocated_resources.gpu is None
+    result = workload(root("v1", "Pod"), [pod(1, meta_annotations={"gpu-memory": "4000"})])
+    assert result.allocated_resources.gpu is None
 
 
 @pytest.mark.parametrize(

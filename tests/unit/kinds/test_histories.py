@@ -114,7 +114,7 @@ class Histories(RuleBasedStateMachine):
         changed = self.observed.look()
         expected = {workload.uid for workload in self.workloads() if can_be_seen(workload)}
         missing = expected - self.observed.roots
-        assert not missing, [one for one in self.workloads() if one.uid in missing]
+        assert not missing, [workload for workload in self.workloads() if workload.uid in missing]
         for root in changed:
             derived = self.observed.derive(root)
             self.check_record(root, derived)
@@ -156,7 +156,7 @@ class Histories(RuleBasedStateMachine):
             assert earlier.phase is not later.phase, (earlier, later)
         assert self.observed.tell(root, derived, observed_at) == []
         if before and before[-1].phase is derived.record.workload.phase:
-            assert len({(one.phase, one.at) for one in added} & set(keys(before))) == 0
+            assert len({(pod.phase, pod.at) for pod in added} & set(keys(before))) == 0
 
     # What the cluster holds
 
@@ -211,7 +211,7 @@ def check_reasons(workload: Workload, evidence: str) -> None:
 
 
 def keys(transitions: list[Any]) -> list[tuple[Phase, datetime]]:
-    return [(one.phase, one.at) for one in transitions]
+    return [(transition.phase, transition.at) for transition in transitions]
 
 
 def is_active(pod: Json) -> bool:
@@ -220,7 +220,9 @@ def is_active(pod: Json) -> bool:
 
 
 def is_ready(pod: Json) -> bool:
-    conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
+    conditions = {
+        condition["type"]: condition["status"] for condition in pod["status"].get("conditions", [])
+    }
     return is_active(pod) and conditions.get("Ready") == "True"
 
 

@@ -144,9 +144,9 @@ def test_both_forms_give_roles(kind: str, tmp_path: Path) -> None:
         (("team", "a"),),
         (("team", "b"),),
     ]
-    found = derived(tmp_path, document, experiment(TEAMS))
-    assert found.requested_pods.number == 6
-    asked = found.workload_requested_resources.gpu
+    result = derived(tmp_path, document, experiment(TEAMS))
+    assert result.requested_pods.number == 6
+    asked = result.workload_requested_resources.gpu
     assert asked is not None
     assert asked.request == 7
     assert any(
@@ -155,8 +155,8 @@ def test_both_forms_give_roles(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_part_that_the_object_lacks_is_no_role(tmp_path: Path) -> None:
-    found = derived(tmp_path, karta(COACH, TEAM), experiment({"coach": TEAMS["coach"]}))
-    assert found.requested_pods.number == 1
+    result = derived(tmp_path, karta(COACH, TEAM), experiment({"coach": TEAMS["coach"]}))
+    assert result.requested_pods.number == 1
 
 
 def test_positions_that_do_not_match_are_not_guessed(tmp_path: Path) -> None:
@@ -165,8 +165,8 @@ def test_positions_that_do_not_match_are_not_guessed(tmp_path: Path) -> None:
     spec = {"teams": [{"name": "a", "size": 2, "template": template()}] * 2 + [
         {"name": "c", "template": template()}
     ]}  # fmt: skip
-    found = derived(tmp_path, karta(TEAM | {"scaleDefinition": scale}), experiment(spec))
-    assert found.requested_pods.number == 3
+    result = derived(tmp_path, karta(TEAM | {"scaleDefinition": scale}), experiment(spec))
+    assert result.requested_pods.number == 3
 
 
 @pytest.mark.parametrize(
@@ -182,12 +182,12 @@ def test_positions_that_do_not_match_are_not_guessed(tmp_path: Path) -> None:
     ],
 )
 def test_status(conditions: list[JSON], pods: list[JSON], phase: str, tmp_path: Path) -> None:
-    found = derived(tmp_path, karta(COACH, status=STATUS), experiment(TEAMS, *conditions), *pods)
-    assert found.phase.value == phase
+    result = derived(tmp_path, karta(COACH, status=STATUS), experiment(TEAMS, *conditions), *pods)
+    assert result.phase.value == phase
     if phase == "Failed":
-        assert (found.phase_message or "").startswith("it broke")
+        assert (result.phase_message or "").startswith("it broke")
     if phase in ("Failed", "Completed"):
-        assert found.completed_at is not None or phase == "Failed"
+        assert result.completed_at is not None or phase == "Failed"
 
 
 def test_a_matcher_of_false_conditions_alone_needs_one_of_them(tmp_path: Path) -> None:
@@ -256,12 +256,12 @@ def test_conditions_elsewhere_and_with_other_members(tmp_path: Path) -> None:
         "statusMappings": {"failed": [{"byConditions": [{"type": "Broken", "status": "True"}]}]},
     }
     history = [{"what": "Broken", "holds": "True", "words": "said so"}]
-    found = derived(
+    result = derived(
         tmp_path,
         karta(COACH, statusDefinition=defined),
         experiment(TEAMS, status={"history": history}),
     )
-    assert (found.phase.value, found.phase_message) == ("Failed", "said so")
+    assert (result.phase.value, result.phase_message) == ("Failed", "said so")
 
 
 def test_pod_specs_in_pieces(tmp_path: Path) -> None:
@@ -287,10 +287,10 @@ def test_pod_specs_in_pieces(tmp_path: Path) -> None:
         "labels": {"x": "y"},
         "replicas": "2",
     }
-    found = derived(tmp_path, karta(apart, pieces), experiment(spec))
-    assert found.images == ("registry.example/apart:1", "registry.example/pieces:1")
-    assert found.priority_class_name == "train"
-    asked = found.workload_requested_resources.gpu
+    result = derived(tmp_path, karta(apart, pieces), experiment(spec))
+    assert result.images == ("registry.example/apart:1", "registry.example/pieces:1")
+    assert result.priority_class_name == "train"
+    asked = result.workload_requested_resources.gpu
     assert asked is not None
     assert asked.request == 8
 
@@ -312,8 +312,8 @@ def test_objects_that_repeat_multiply_what_is_below_them(tmp_path: Path) -> None
     spec = {"groups": 3, "size": 4, "template": template()}
     assert derived(tmp_path, karta(group, member), experiment(spec)).requested_pods.number == 12
     logical = {key: value for key, value in group.items() if key != "kind"}
-    found = derived(tmp_path, karta(logical, member), experiment(spec))
-    assert found.requested_pods.number == 4
+    result = derived(tmp_path, karta(logical, member), experiment(spec))
+    assert result.requested_pods.number == 4
     imported = yaml.safe_load(import_karta(karta(logical, member)).text)
     assert imported["elements"] == [
         {"label": "g", "name": "group {value}", "elements": [{"roles": True}]}
@@ -349,15 +349,15 @@ def test_what_it_covers_and_what_not_is_told() -> None:
         status=STATUS,
         instructions={"optimizationInstructions": {"gangScheduling": {"podGroups": []}}},
     )
-    found = import_karta(document)
-    assert found.text.startswith("# Imported from Karta experiments (run.ai/v1alpha1).\n")
-    assert found.covered == (
+    result = import_karta(document)
+    assert result.text.startswith("# Imported from Karta experiments (run.ai/v1alpha1).\n")
+    assert result.covered == (
         "templates and numbers of pods: coach",
         "status: completed, failed, running, initializing",
         "the inner structure",
     )
-    assert any("nothing says suspended" in line for line in found.filled)
-    assert len(found.left_out) == 2
+    assert any("nothing says suspended" in line for line in result.filled)
+    assert len(result.left_out) == 2
     bare = import_karta(karta())
     assert "templates, from those of its children that are known" in bare.filled
 
@@ -411,7 +411,7 @@ def test_a_hostile_karta_cannot_leave_its_expression(tmp_path: Path) -> None:
 def test_a_folder_of_kinds_may_hold_kartas(tmp_path: Path) -> None:
     (tmp_path / "karta.yaml").write_text(yaml.safe_dump(karta(COACH)))
     watched = load_definitions(tmp_path).watched()
-    assert any(one.kind == "Experiment" and one.is_whole for one in watched)
+    assert any(kind.kind == "Experiment" and kind.is_whole for kind in watched)
 
 
 def test_the_command_prints_a_definition_that_stands_on_its_own(

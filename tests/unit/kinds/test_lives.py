@@ -191,15 +191,15 @@ CASES = [
 def test_record(
     version: str, life: str, moment: str, name: str, expected: tuple[object, ...]
 ) -> None:
-    found = derived(version, life, moment)[name].record.workload
-    gpu = found.workload_requested_resources.gpu
+    record_ = derived(version, life, moment)[name].record.workload
+    gpu = record_.workload_requested_resources.gpu
     assert (
-        found.type,
-        found.phase.value,
-        found.requested_pods.number,
-        found.running_pods,
+        record_.type,
+        record_.phase.value,
+        record_.requested_pods.number,
+        record_.running_pods,
         gpu.request if gpu else 0,
-        found.allocated_resources.gpu,
+        record_.allocated_resources.gpu,
     ) == expected
 
 
@@ -207,15 +207,15 @@ def test_record(
 def test_every_moment_holds_together(version: str, life: str) -> None:
     """Whatever a moment holds: records encode, histories run forward, sums agree."""
     for moment in moments(version, life):
-        for found in derived(version, life, moment).values():
-            record = found.record
+        for record_ in derived(version, life, moment).values():
+            record = record_.record
             encoded = canonical_bytes(record)
             assert msgspec.json.decode(encoded, type=Record) == record
-            phases = [entry.phase for entry in found.transitions]
-            times = [entry.at for entry in found.transitions]
+            phases = [entry.phase for entry in record_.transitions]
+            times = [entry.at for entry in record_.transitions]
             assert phases[-1] is record.workload.phase
             assert times == sorted(times)
-            assert all(one is not next_ for one, next_ in itertools.pairwise(phases))
+            assert all(phase is not next_ for phase, next_ in itertools.pairwise(phases))
             by_pool = record.gpu_millionths_by_node_pool
             assert sum(by_pool.values()) == record.usage.gpu_millionths
             assert record.workload.allocated_resources.gpu * 1_000_000 == pytest.approx(
@@ -271,8 +271,8 @@ def test_kueue_holds_a_job_that_nobody_stopped() -> None:
 
 def elements(life: str, moment: str, name: str) -> list[tuple[int, str, str | None, str]]:
     """Level, name, parent's name and the kind behind each element."""
-    found = derived("1.36", life, moment)[name].record.elements
-    names = {element.id: element.name for element in found}
+    result = derived("1.36", life, moment)[name].record.elements
+    names = {element.id: element.name for element in result}
     return [
         (
             element.hierarchy_level,
@@ -280,7 +280,7 @@ def elements(life: str, moment: str, name: str) -> list[tuple[int, str, str | No
             names.get(element.parent_id) if element.parent_id else None,
             element.kubernetes_ref.gvk.kind if element.kubernetes_ref else "",
         )
-        for element in found
+        for element in result
     ]
 
 
@@ -306,9 +306,9 @@ def test_elements_of_a_job_set() -> None:
 
 
 def test_elements_of_a_ray_job() -> None:
-    found = elements("cr_ray", "RayJob running", "rj")
-    assert found[:2] == [(1, "rj-abcde", None, "RayCluster"), (1, "rj", None, "Job")]
-    assert {(level, parent) for level, _, parent, _ in found[2:]} == {(2, "rj-abcde")}
+    result = elements("cr_ray", "RayJob running", "rj")
+    assert result[:2] == [(1, "rj-abcde", None, "RayCluster"), (1, "rj", None, "Job")]
+    assert {(level, parent) for level, _, parent, _ in result[2:]} == {(2, "rj-abcde")}
 
 
 def test_the_elements_of_a_life_keep_their_ids() -> None:
@@ -319,8 +319,8 @@ def test_the_elements_of_a_life_keep_their_ids() -> None:
 
 
 def test_a_job_of_every_length_has_its_history() -> None:
-    found = derived("1.36", "job_suspended", "completed")["sus"].transitions
-    assert [entry.phase for entry in found] == [
+    result = derived("1.36", "job_suspended", "completed")["sus"].transitions
+    assert [entry.phase for entry in result] == [
         Phase.CREATING,
         Phase.RESUMING,
         Phase.PENDING,
@@ -355,8 +355,8 @@ def test_workloads_satisfy_the_contract(contract_document: bytes) -> None:
     }
     for version, life in all_lives():
         for moment in moments(version, life):
-            for found in derived(version, life, moment).values():
-                document = msgspec.json.decode(msgspec.json.encode(found.record.workload))
+            for record_ in derived(version, life, moment).values():
+                document = msgspec.json.decode(msgspec.json.encode(record_.record.workload))
                 # OpenAPI 3.0's `nullable` is no JSON Schema; null members are checked elsewhere.
                 shown = {key: value for key, value in document.items() if value is not None}
                 validator.validate({"priority": 0} | shown | added)

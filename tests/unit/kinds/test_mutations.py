@@ -97,8 +97,8 @@ def mutants(definition: Definition) -> Iterator[Mutant]:
                     yield Mutant(f"{title} {what}", version, _with(source, name, them))
         if source.scales_to_zero != "false":
             for what, when in (("removed", "false"), *changed(source.scales_to_zero)):
-                found = msgspec.structs.replace(source, scales_to_zero=when)
-                yield Mutant(f"scalesToZero {what}", version, found)
+                result = msgspec.structs.replace(source, scales_to_zero=when)
+                yield Mutant(f"scalesToZero {what}", version, result)
 
 
 def _with(source: ProgramSource, name: str, them: tuple[PredicateSource, ...]) -> ProgramSource:
@@ -120,12 +120,12 @@ def survives(mutant: Mutant, definition: Definition) -> bool:
 
 @cache
 def _lives() -> tuple[tuple[WorkloadObjects, tuple[object, ...]], ...]:
-    found = []
+    collected = []
     for life, versions, moment, name, expected in LIVES:
         for objects in workloads(moments(versions[-1], life)[moment]):
             if objects.root["metadata"]["name"] == name and objects.root["kind"] == expected[0]:
-                found.append((objects, expected[:2]))
-    return tuple(found)
+                collected.append((objects, expected[:2]))
+    return tuple(collected)
 
 
 def of_kind(
@@ -143,8 +143,8 @@ def of_kind(
 
 
 def _told(objects: WorkloadObjects, known: Definitions) -> tuple[object, ...]:
-    found = derive(objects, known, SETTINGS).record.workload
-    return (found.type, found.phase.value)
+    derived = derive(objects, known, SETTINGS).record.workload
+    return (derived.type, derived.phase.value)
 
 
 @pytest.mark.parametrize("file", BUILT_IN_FILES)

@@ -59,8 +59,8 @@ def test_before_a_scheduler_says_it_the_root_s_own_label_counts_where_the_queue_
     cluster = ClusterObjects(
         queues={"a": queue("a")}, local_queues={("vision", "q"): {}, ("speech", "elsewhere"): {}}
     )
-    found = workload(pytorch(labels=labels), pods, cluster=cluster)
-    assert (found.project_name, found.department_name) == (project, "")
+    result = workload(pytorch(labels=labels), pods, cluster=cluster)
+    assert (result.project_name, result.department_name) == (project, "")
 
 
 def group_of(name: str, owner: str, minute: int, queue_: str, **more: Any) -> JSON:
@@ -88,26 +88,26 @@ def test_the_pod_group_made_for_the_root_decides_whatever_sorts_first() -> None:
         ([elsewhere], "vision"),
     ):
         for order in (groups, groups[::-1]):
-            found = workload(deployment(2), [pod(1), pod(2)], children=[child], pod_groups=order)
-            assert found.project_name == project
+            result = workload(deployment(2), [pod(1), pod(2)], children=[child], pod_groups=order)
+            assert result.project_name == project
 
 
 def test_settings_map_namespaces_to_projects() -> None:
     settings = replace(SETTINGS, namespace_projects={"vision": "a", "speech": "b"})
     noted = {"vision": {"metadata": {"labels": {"runai/queue": "c"}}}}
     cluster = ClusterObjects(namespaces=noted, queues={"a": queue("a", "d"), "q": queue("q")})
-    found = workload(job(), cluster=cluster, settings=settings)
-    assert (found.project_name, found.department_name) == ("a", "d")
+    result = workload(job(), cluster=cluster, settings=settings)
+    assert (result.project_name, result.department_name) == ("a", "d")
     labelled = root("batch/v1", "Job", labels={"kai.scheduler/queue": "q"})
     assert workload(labelled, cluster=cluster, settings=settings).project_name == "q"
 
 
 def test_queues_that_are_each_other_s_parent_end() -> None:
     queues = {"a": queue("a", "b"), "b": queue("b", "a")}
-    found = workload(
+    result = workload(
         pytorch(labels={"kai.scheduler/queue": "a"}), cluster=ClusterObjects(queues=queues)
     )
-    assert (found.project_name, found.department_name) == ("a", "b")
+    assert (result.project_name, result.department_name) == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,10 @@ def test_kueue_s_queues(spec: JSON, department: str) -> None:
         local_queues={("vision", "q"): {"spec": {"clusterQueue": "cq"}}},
         cluster_queues={"cq": {"spec": spec}},
     )
-    found = root(
+    root_object = root(
         "batch/v1", "Job", spec={"template": template()}, labels={"kueue.x-k8s.io/queue-name": "q"}
     )
-    record = derived(found, cluster=cluster).record
+    record = derived(root_object, cluster=cluster).record
     assert (record.workload.project_name, record.project_key) == ("q", "vision/q")
     assert record.workload.department_name == department
 
@@ -143,9 +143,9 @@ def test_kueue_s_queues(spec: JSON, department: str) -> None:
 def test_submitter(metadata: JSON, user: str | None, source: str) -> None:
     settings = replace(SETTINGS, admission_user_key="example.com/creator")
     claiming = pod(1, meta_annotations={"user": "mallory", "example.com/creator": "mallory"})
-    found = workload(pytorch(**metadata), [claiming], settings=settings)
-    assert found.submitted_by == user
-    assert found.additional_fields["submittedBySource"] == source
+    result = workload(pytorch(**metadata), [claiming], settings=settings)
+    assert result.submitted_by == user
+    assert result.additional_fields["submittedBySource"] == source
 
 
 def test_the_submitter_on_the_template_or_on_the_pod_group_made_for_the_root() -> None:
@@ -164,7 +164,7 @@ def test_helm_s_release_is_the_ai_application() -> None:
         "meta.helm.sh/release-name": "rag",
         "meta.helm.sh/release-namespace": "apps",
     }
-    found = workload(pytorch(annotations=noted))
-    assert found.ai_application_name == "rag"
-    assert found.ai_application_id == str(uuid5(CLUSTER_ID, "apps/rag"))
+    result = workload(pytorch(annotations=noted))
+    assert result.ai_application_name == "rag"
+    assert result.ai_application_id == str(uuid5(CLUSTER_ID, "apps/rag"))
     assert workload(pytorch()).ai_application_id is None

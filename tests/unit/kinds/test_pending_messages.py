@@ -80,8 +80,8 @@ def limits(asked: str, used: str, bound: str) -> JSON:
     ],
 )
 def test_gpus_are_decimals(asked: str, used: str, bound: str, said: str) -> None:
-    [found] = reasons(scheduling("OverLimit", details=limits(asked, used, bound)))
-    assert found["userMessage"] == (
+    [result] = reasons(scheduling("OverLimit", details=limits(asked, used, bound)))
+    assert result["userMessage"] == (
         f"Project Vision is at its limit of GPUs – {said} or raise its limit."
     )
 
@@ -93,8 +93,8 @@ def test_what_is_beyond_the_whole_quota_need_not_wait() -> None:
         "queueAllocatedNonPreemptibleResources": {GPU: "2"},
         "queueDeservedResources": {GPU: "5"},
     }
-    [found] = reasons(scheduling("NonPreemptibleOverQuota", details=details))
-    assert found["userMessage"] == (
+    [result] = reasons(scheduling("NonPreemptibleOverQuota", details=details))
+    assert result["userMessage"] == (
         "Project Vision has too little quota of GPUs left for non-preemptible work"
         " – 8 requested, 3 of 5 free"
         " – make the workload preemptible, request at most 5, or raise its quota."
@@ -166,18 +166,18 @@ SAYS_NO_REASON = (
 def test_no_room_in_a_node_pool(message: str, said: str) -> None:
     asking = [container(resources=gpus(2))]
     pods = [silent(1), silent(2)]
-    for one in pods:
-        one["spec"] = one["spec"] | {"containers": asking}
-    [found] = reasons(scheduling("Unschedulable", message), pods=pods)
-    assert found["userMessage"] == said
-    assert found["userMessage"].count("a100") == 1
+    for pod in pods:
+        pod["spec"] = pod["spec"] | {"containers": asking}
+    [result] = reasons(scheduling("Unschedulable", message), pods=pods)
+    assert result["userMessage"] == said
+    assert result["userMessage"].count("a100") == 1
 
 
 def test_a_scheduler_that_names_no_pool() -> None:
-    found = workload(
+    result = workload(
         deployment(1), [waiting(1, "Unable to schedule pod", spec_schedulerName="kai-scheduler")]
     )
-    assert found.phase_message == (
+    assert result.phase_message == (
         "The scheduler has not placed its pods and says no reason – 1 pod waits"
         " – see its events or the scheduler's log."
     )
@@ -192,8 +192,8 @@ def volcano(message: str, **more: object) -> str | None:
         "status": {"conditions": [condition("Unschedulable", message=message)]},
     }
     pods = [silent(1), silent(2)]
-    for one in pods:
-        one["spec"] = one["spec"] | {"containers": [container(resources=gpus(4))]}
+    for pod in pods:
+        pod["spec"] = pod["spec"] | {"containers": [container(resources=gpus(4))]}
     return workload(deployment(2), pods, pod_groups=[group], **more).phase_message
 
 
@@ -280,8 +280,8 @@ def test_a_namespace_s_quota_keeps_pods_from_being_made() -> None:
         'pods "w-1" is forbidden: exceeded quota: gpus, requested: cpu=1,requests.nvidia.com/gpu=8,'
         " used: cpu=2,requests.nvidia.com/gpu=12, limited to: cpu=64,requests.nvidia.com/gpu=16"
     )
-    found = workload(deployment(1), scheduling_events=[failed_create(text)])
-    assert (found.phase.value, found.phase_message) == (
+    result = workload(deployment(1), scheduling_events=[failed_create(text)])
+    assert (result.phase.value, result.phase_message) == (
         "Creating",
         "Quota gpus of the namespace has too few GPUs left – 8 requested, 4 of 16 free"
         " – free GPUs in the namespace, request less, or raise the quota.",
@@ -294,7 +294,7 @@ def test_a_namespace_s_quota_keeps_pods_from_being_made() -> None:
 def test_every_sentence_has_three_parts_and_ends() -> None:
     for reason in ("OverLimit", "NonPreemptibleOverQuota", "QueueDoesNotExist", "Else",
                    "PreemptionDelayNotElapsed"):  # fmt: skip
-        [found] = reasons(scheduling(reason))
-        assert found["userMessage"].count(" – ") == 2, found
-        assert found["userMessage"].endswith(".")
-        assert ".." not in found["userMessage"]
+        [result] = reasons(scheduling(reason))
+        assert result["userMessage"].count(" – ") == 2, result
+        assert result["userMessage"].endswith(".")
+        assert ".." not in result["userMessage"]

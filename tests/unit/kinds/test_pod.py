@@ -114,8 +114,8 @@ def test_requested_gpus(extended: Any, annotations: dict[str, str], expected: Gp
 
 
 def test_a_resource_can_be_declared_a_gpu() -> None:
-    found = requested_gpus(Resources(extended=(("amd.com/gpu", 2),)), {}, (*GPU, "amd.com/gpu"))
-    assert found.portion == 2
+    result = requested_gpus(Resources(extended=(("amd.com/gpu", 2),)), {}, (*GPU, "amd.com/gpu"))
+    assert result.portion == 2
 
 
 WHOLE = (("nvidia.com/gpu", 2),)
@@ -157,8 +157,8 @@ def test_allocated_gpus(
 
 
 def test_deletion_is_dated_when_it_was_asked_for() -> None:
-    found = read_pod(pod(1, meta_deletionTimestamp=at(10, 30), meta_deletionGracePeriodSeconds=30))
-    assert found.deleted_at == datetime(2026, 5, 4, 10, 10, tzinfo=UTC)
+    result = read_pod(pod(1, meta_deletionTimestamp=at(10, 30), meta_deletionGracePeriodSeconds=30))
+    assert result.deleted_at == datetime(2026, 5, 4, 10, 10, tzinfo=UTC)
 
 
 def test_only_wanted_annotations_are_kept() -> None:
@@ -167,9 +167,9 @@ def test_only_wanted_annotations_are_kept() -> None:
         "gpu-fraction": "0.5",
         "team": "a",
     }
-    found = pod(1, meta_annotations=noted)
-    assert read_pod(found).annotations == {"gpu-fraction": "0.5"}
-    assert read_pod(found, extra_annotations=frozenset({"team"})).annotations == {
+    result = pod(1, meta_annotations=noted)
+    assert read_pod(result).annotations == {"gpu-fraction": "0.5"}
+    assert read_pod(result, extra_annotations=frozenset({"team"})).annotations == {
         "gpu-fraction": "0.5",
         "team": "a",
     }

@@ -18,10 +18,10 @@ def instant(text: str) -> datetime:
 
 
 def made(number: int = 1, *, spec: JSON | None = None, status: JSON | None = None) -> JSON:
-    found = pod(number)
-    found["spec"] |= spec or {}
-    found["status"] |= status or {}
-    return found
+    result = pod(number)
+    result["spec"] |= spec or {}
+    result["status"] |= status or {}
+    return result
 
 
 def told(*pods: JSON, **more: Any) -> tuple[WorkloadPod, ...]:
@@ -77,30 +77,30 @@ def test_a_running_pod() -> None:
             {"operator": "Exists", "tolerationSeconds": 300},
         ],
     }
-    (found,) = told(made(spec=spec, status=RUNNING), cluster=NODES)
-    assert (found.k8s_phase, found.is_ready, found.restarts) == ("Running", True, 0)
-    assert found.k8s_phase_updated_at == instant("2026-11-20T08:00:10+00:00")
-    assert (found.node_name, found.priority_class_name, found.ip) == ("n1", "train", "10.1.2.3")
-    assert found.current_node_pool == "a100"
-    assert [(each.name, each.is_init, each.state) for each in found.containers] == [
+    (result,) = told(made(spec=spec, status=RUNNING), cluster=NODES)
+    assert (result.k8s_phase, result.is_ready, result.restarts) == ("Running", True, 0)
+    assert result.k8s_phase_updated_at == instant("2026-11-20T08:00:10+00:00")
+    assert (result.node_name, result.priority_class_name, result.ip) == ("n1", "train", "10.1.2.3")
+    assert result.current_node_pool == "a100"
+    assert [(each.name, each.is_init, each.state) for each in result.containers] == [
         ("fetch", True, "terminated"),
         ("main", False, "running"),
     ]
-    assert found.containers[0].exit_code == 0
-    assert found.containers[1].image == "registry.example.com/train:1"
-    assert found.containers[1].started_at == instant("2026-11-20T08:00:10+00:00")
-    requested, allocated = found.requested_resources, found.allocated_resources
+    assert result.containers[0].exit_code == 0
+    assert result.containers[1].image == "registry.example.com/train:1"
+    assert result.containers[1].started_at == instant("2026-11-20T08:00:10+00:00")
+    requested, allocated = result.requested_resources, result.allocated_resources
     assert requested is not None
     assert requested.cpu is not None
     assert requested.gpu is not None
     assert (requested.cpu.request, requested.cpu.limit, requested.gpu.request) == (1.5, 3.0, 2.0)
     assert allocated is not None
     assert (allocated.gpu, allocated.cpu, allocated.cpu_memory) == (2.0, 1.5, "2Gi")
-    assert [(each.key, each.toleration_seconds) for each in found.tolerations] == [
+    assert [(each.key, each.toleration_seconds) for each in result.tolerations] == [
         ("gpu", None),
         (None, 300),
     ]
-    assert (found.reason, found.message) == (None, None)
+    assert (result.reason, result.message) == (None, None)
 
 
 def statuses(state: JSON, *, last: JSON | None = None, restarts: int = 0) -> JSON:
@@ -172,17 +172,17 @@ def test_what_is_wrong_is_said_once_and_without_secrets(
     base["status"] = {}
     base["spec"] |= {"containers": [container()]} | spec
     base["status"] |= status
-    (found,) = told(base)
-    assert found.reason == reason
-    assert found.message == message
-    assert found.restarts == sum(each.restarts for each in found.containers)
+    (result,) = told(base)
+    assert result.reason == reason
+    assert result.message == message
+    assert result.restarts == sum(each.restarts for each in result.containers)
 
 
 def test_how_a_container_ended_before_is_told_when_it_runs_again() -> None:
     status = statuses({"running": {"startedAt": "2026-11-20T09:00:00Z"}}, last=KILLED, restarts=1)
     base = made(spec={"containers": [container()]}, status=status)
-    (found,) = told(base)
-    (told_container,) = found.containers
+    (result,) = told(base)
+    (told_container,) = result.containers
     assert (told_container.last_reason, told_container.last_exit_code) == ("OOMKilled", 137)
 
 
@@ -193,19 +193,19 @@ def test_a_pod_that_ended_holds_nothing() -> None:
     }
     finished = {"terminated": {"exitCode": 0, "finishedAt": "2026-11-20T10:00:00Z"}}
     ended = statuses(finished) | {"phase": "Succeeded"}
-    (found,) = told(made(spec=spec, status=ended))
-    assert found.allocated_resources is None
-    assert found.completed_at == instant("2026-11-20T10:00:00+00:00")
-    assert found.k8s_phase_updated_at == found.completed_at
+    (result,) = told(made(spec=spec, status=ended))
+    assert result.allocated_resources is None
+    assert result.completed_at == instant("2026-11-20T10:00:00+00:00")
+    assert result.k8s_phase_updated_at == result.completed_at
 
 
 def test_of_too_many_the_running_and_the_newest_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PODS", 3)
     pods = []
     for number in range(1, 7):
-        one = made(number, status={"phase": "Succeeded" if number < 5 else "Running"})
-        one["metadata"] |= {"name": f"w-{number}", "creationTimestamp": at(number)}
-        pods.append(one)
+        single = made(number, status={"phase": "Succeeded" if number < 5 else "Running"})
+        single["metadata"] |= {"name": f"w-{number}", "creationTimestamp": at(number)}
+        pods.append(single)
     assert [found.name for found in told(*pods)] == ["w-4", "w-5", "w-6"]
 
 
@@ -220,17 +220,19 @@ def test_pods_without_end_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_record_changes_with_its_pods_and_not_with_their_order() -> None:
     first, second = made(1, status=RUNNING), made(2, status=RUNNING)
-    one = derived(job(), [first, second])
+    single = derived(job(), [first, second])
     other = derived(job(), [second, first])
-    assert one.record == other.record
-    assert one.record.pods_digest == pods_digest((each.id, pod_hash(each)) for each in one.pods)
+    assert single.record == other.record
+    assert single.record.pods_digest == pods_digest(
+        (each.id, pod_hash(each)) for each in single.pods
+    )
     moved = made(2, status=RUNNING | {"podIP": "10.9.9.9"})
-    assert derived(job(), [first, moved]).record.pods_digest != one.record.pods_digest
+    assert derived(job(), [first, moved]).record.pods_digest != single.record.pods_digest
     assert derived(job(), []).record.pods_digest == ""
 
 
 def test_an_id_that_is_no_uuid_is_hashed() -> None:
-    one = made()
-    one["metadata"]["uid"] = "not-a-uuid"
-    (found,) = told(one)
-    assert str(found.id) != uid(1)
+    single = made()
+    single["metadata"]["uid"] = "not-a-uuid"
+    (result,) = told(single)
+    assert str(result.id) != uid(1)

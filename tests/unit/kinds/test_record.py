@@ -65,14 +65,14 @@ CLASSES = {
 )
 def test_priority_under_kai(spec: JSON, priority: tuple[Any, ...]) -> None:
     cluster = ClusterObjects(priority_classes=CLASSES)
-    found = workload(pytorch(), pod_groups=[pod_group(spec=spec)], cluster=cluster)
-    assert (found.priority_class_name, found.priority, found.preemptible) == priority
+    result = workload(pytorch(), pod_groups=[pod_group(spec=spec)], cluster=cluster)
+    assert (result.priority_class_name, result.priority, result.preemptible) == priority
 
 
 def test_priority_elsewhere() -> None:
     plain = pod(1, spec_priorityClassName="train", spec_priority=50)
-    found = workload(deployment(1), [plain])
-    assert (found.priority_class_name, found.priority, found.preemptible) == ("train", 50, None)
+    result = workload(deployment(1), [plain])
+    assert (result.priority_class_name, result.priority, result.preemptible) == ("train", 50, None)
     labelled = workload(pytorch(labels={"kai.scheduler/preemptibility": "preemptible"}))
     assert labelled.preemptible is True
 
@@ -84,15 +84,15 @@ def test_guaranteed_runtime() -> None:
     )
     queues = {"q": queue("q", "d"), "d": queue("d", preemptMinRuntime="1h30m")}
     cluster = ClusterObjects(queues=queues)
-    found = workload(pytorch(), [pod(1)], pod_groups=[group], cluster=cluster)
-    assert found.guaranteed_runtime_ends_at is not None
-    assert found.guaranteed_runtime_ends_at.isoformat() == "2026-05-04T12:00:00+00:00"
+    result = workload(pytorch(), [pod(1)], pod_groups=[group], cluster=cluster)
+    assert result.guaranteed_runtime_ends_at is not None
+    assert result.guaranteed_runtime_ends_at.isoformat() == "2026-05-04T12:00:00+00:00"
     firm = group | {"spec": {"queue": "q", "preemptibility": "non-preemptible"}}
-    found = workload(pytorch(), [pod(1)], pod_groups=[firm], cluster=cluster)
-    assert found.guaranteed_runtime_ends_at is None
+    result = workload(pytorch(), [pod(1)], pod_groups=[firm], cluster=cluster)
+    assert result.guaranteed_runtime_ends_at is None
     queues["q"]["spec"]["preemptMinRuntime"] = "0s"
-    found = workload(pytorch(), [pod(1)], pod_groups=[group], cluster=cluster)
-    assert found.guaranteed_runtime_ends_at is None
+    result = workload(pytorch(), [pod(1)], pod_groups=[group], cluster=cluster)
+    assert result.guaranteed_runtime_ends_at is None
 
 
 # Resources
@@ -134,17 +134,17 @@ def test_asked_for_existing_and_held() -> None:
 
 
 def test_without_gpus_nothing_idles() -> None:
-    found = workload(deployment(1), [pod(1)])
-    assert found.allocated_resources.gpu == 0
-    assert (found.idle_allocated_gpus, found.idle_gpus) == (0, 0)
-    assert found.workload_requested_resources.gpu is None
-    assert found.workload_requested_resources.gpu_request_type is None
+    result = workload(deployment(1), [pod(1)])
+    assert result.allocated_resources.gpu == 0
+    assert (result.idle_allocated_gpus, result.idle_gpus) == (0, 0)
+    assert result.workload_requested_resources.gpu is None
+    assert result.workload_requested_resources.gpu_request_type is None
 
 
 def test_gpu_memory_is_asked_for_in_bytes_and_held_as_a_share() -> None:
     noted = {"gpu-memory": "8192"}
     node = {"nvidia.com/gpu.memory": "81920", "kai.scheduler/node-pool": "h100"}
-    found = derived(
+    result = derived(
         root(
             "apps/v1",
             "Deployment",
@@ -153,13 +153,13 @@ def test_gpu_memory_is_asked_for_in_bytes_and_held_as_a_share() -> None:
         [pod(1, meta_annotations=noted)],
         cluster=ClusterObjects(node_labels={"node-1": node}),
     ).record
-    asked = found.workload.workload_requested_resources
+    asked = result.workload.workload_requested_resources
     assert (asked.gpu_request_type, asked.gpu) == ("memory", None)
     assert asked.gpu_memory == Quantity(request="8Gi")
-    assert found.workload.allocated_resources.gpu == pytest.approx(0.1)
-    assert found.workload.allocated_resources.gpu_memory == "8Gi"
-    assert found.gpu_millionths_by_node_pool == {"h100": 100_000}
-    assert found.usage.gpu_memory_request_bytes == 8 * GIB
+    assert result.workload.allocated_resources.gpu == pytest.approx(0.1)
+    assert result.workload.allocated_resources.gpu_memory == "8Gi"
+    assert result.gpu_millionths_by_node_pool == {"h100": 100_000}
+    assert result.usage.gpu_memory_request_bytes == 8 * GIB
 
 
 def test_gpus_are_split_by_the_pools_that_hold_them() -> None:
@@ -187,15 +187,15 @@ def test_gpus_are_split_by_the_pools_that_hold_them() -> None:
 
 def test_seven_slices_are_one_gpu() -> None:
     slices = [container(resources={"limits": {"nvidia.com/mig-1g.10gb": "1"}})]
-    found = workload(deployment(7), [pod(number, spec_containers=slices) for number in range(7)])
-    assert found.allocated_resources.gpu == 1.0
-    [extended] = found.allocated_resources.extended_resources
+    result = workload(deployment(7), [pod(number, spec_containers=slices) for number in range(7)])
+    assert result.allocated_resources.gpu == 1.0
+    [extended] = result.allocated_resources.extended_resources
     assert (extended.resource, extended.quantity) == ("nvidia.com/mig-1g.10gb", "7")
 
 
 def test_requested_pods() -> None:
-    found = job(parallelism=4, completions=10)
-    asked = workload(found).requested_pods
+    result = job(parallelism=4, completions=10)
+    asked = workload(result).requested_pods
     assert (asked.number, asked.parallelism, asked.completions) == (4, 4, 10)
     asked = workload(job()).requested_pods
     assert (asked.number, asked.parallelism, asked.completions) == (1, 1, 1)
@@ -246,11 +246,11 @@ def test_what_runs_is_shown_of_the_default_container_of_the_first_role() -> None
             },
         }
     }
-    found = workload(root("apps/v1", "Deployment", spec=spec))
-    assert found.images == ("registry.example/proxy:1", "registry.example/train:2")
-    assert found.command == "python -m train"
-    assert found.arguments == "--name 'two words' --api-key ***"
-    assert found.environment_variables == {
+    result = workload(root("apps/v1", "Deployment", spec=spec))
+    assert result.images == ("registry.example/proxy:1", "registry.example/train:2")
+    assert result.command == "python -m train"
+    assert result.arguments == "--name 'two words' --api-key ***"
+    assert result.environment_variables == {
         "EPOCHS": "3",
         "HF_TOKEN": "***",
         "DB": "secretKeyRef(db/url)",
@@ -260,22 +260,22 @@ def test_what_runs_is_shown_of_the_default_container_of_the_first_role() -> None
 
 def test_long_texts_are_cut_and_named() -> None:
     env = [{"name": f"V{number}", "value": "x " * 2_000} for number in range(20)]
-    found = workload(
+    result = workload(
         root("apps/v1", "Deployment", spec={"template": template(env=env, args=["x " * 9_000])})
     )
-    assert found.additional_fields["truncated"] == ["arguments", "environmentVariables"]
-    assert sum(map(len, found.environment_variables.values())) <= 16_384
-    assert found.arguments is not None
-    assert len(found.arguments) <= 8_192
+    assert result.additional_fields["truncated"] == ["arguments", "environmentVariables"]
+    assert sum(map(len, result.environment_variables.values())) <= 16_384
+    assert result.arguments is not None
+    assert len(result.arguments) <= 8_192
 
 
 def test_a_secret_at_the_cut_does_not_show() -> None:
     secret = "ghp_" + "a1B2c3D4" * 5
     message = "x" * 1_010 + " " + secret
-    found = workload(job({"conditions": [condition("Failed", message=message)]}))
-    assert found.phase_message is not None
-    assert "a1B2" not in found.phase_message
-    assert "a1B2" not in (found.conditions[0].message or "")
+    result = workload(job({"conditions": [condition("Failed", message=message)]}))
+    assert result.phase_message is not None
+    assert "a1B2" not in result.phase_message
+    assert "a1B2" not in (result.conditions[0].message or "")
 
 
 def test_a_root_without_templates_has_its_children_s() -> None:
@@ -299,10 +299,10 @@ def test_a_root_without_templates_has_its_children_s() -> None:
             {"apiVersion": "apps/v1", "kind": "Deployment", "name": "w", "uid": uid(7)}
         ],
     }
-    found = workload(root("x.example/v1", "Thing"), [pod(1)], children=[below, child])
-    assert found.requested_pods.number == 2
-    assert found.images == ("registry.example/train:1",)
-    assert found.category == ""
+    result = workload(root("x.example/v1", "Thing"), [pod(1)], children=[below, child])
+    assert result.requested_pods.number == 2
+    assert result.images == ("registry.example/train:1",)
+    assert result.category == ""
 
 
 # Places
@@ -346,7 +346,7 @@ def test_actual_placement(
     places: dict[str, tuple[str, str]], actual: tuple[str, str] | None
 ) -> None:
     nodes = {name: {"block": block, "rack": rack} for name, (block, rack) in places.items()}
-    found = workload(
+    result = workload(
         pytorch(
             annotations={
                 "kai.scheduler/topology": "dc",
@@ -356,9 +356,9 @@ def test_actual_placement(
         [pod(number, spec_nodeName=name) for number, name in enumerate(nodes)],
         cluster=ClusterObjects(node_labels=nodes, topologies={"dc": LEVELS}),
     ).topology
-    assert found is not None
-    assert (found.name, found.required_placement) == ("dc", "block")
-    placed = found.actual_placement
+    assert result is not None
+    assert (result.name, result.required_placement) == ("dc", "block")
+    placed = result.actual_placement
     assert (placed and (placed.level, placed.value)) == actual
 
 
@@ -395,10 +395,10 @@ def test_a_cluster_s_own_categories() -> None:
 
 def test_redaction_can_be_turned_off() -> None:
     env = [{"name": "HF_TOKEN", "value": "very secret"}]
-    found = root("apps/v1", "Deployment", spec={"template": template(env=env)})
+    root_object = root("apps/v1", "Deployment", spec={"template": template(env=env)})
     shown = {
         mode: derived(
-            found, settings=replace(SETTINGS, redaction=mode)
+            root_object, settings=replace(SETTINGS, redaction=mode)
         ).record.workload.environment_variables["HF_TOKEN"]
         for mode in Redaction
     }

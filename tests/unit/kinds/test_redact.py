@@ -170,9 +170,9 @@ def test_variables(name: str, value: str, shown: str) -> None:
 
 
 def test_a_reference_is_shown() -> None:
-    found = [Variable("TOKEN", "secretKeyRef(hf/token)", is_reference=True)]
+    result = [Variable("TOKEN", "secretKeyRef(hf/token)", is_reference=True)]
     for mode in Redaction:
-        assert redact_variables(found, mode) == {"TOKEN": "secretKeyRef(hf/token)"}
+        assert redact_variables(result, mode) == {"TOKEN": "secretKeyRef(hf/token)"}
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ Found = list[tuple[Any, ...]]
 
 
 def endpoints(*services: JSON, cluster: ClusterObjects | None = None, **more: Any) -> Found:
-    found = workload(
+    result = workload(
         deployment(1), SERVED, services=services, cluster=cluster or ClusterObjects(), **more
     )
-    return [(one.host, one.port, one.url) for one in found.endpoints]
+    return [(endpoint.host, endpoint.port, endpoint.url) for endpoint in result.endpoints]
 
 
 def route(kind: str = "HTTPRoute", *, namespace: str = "vision", **spec: Any) -> JSON:
@@ -43,11 +43,11 @@ def route(kind: str = "HTTPRoute", *, namespace: str = "vision", **spec: Any) ->
 
 
 def gateway(*listeners: JSON, addresses: tuple[str, ...] = ()) -> ClusterObjects:
-    found = {
+    result = {
         "spec": {"listeners": list(listeners)},
         "status": {"addresses": [{"value": value} for value in addresses]},
     }
-    return ClusterObjects(gateways={("infra", "gate"): found})
+    return ClusterObjects(gateways={("infra", "gate"): result})
 
 
 HTTP = {"name": "http", "port": 80, "protocol": "HTTP"}
@@ -149,8 +149,8 @@ def test_an_inference_pool_is_a_backend(selector: JSON) -> None:
         "spec": {"selector": selector},
     }
     rules = [{"backendRefs": [{"kind": "InferencePool", "name": "pool"}]}]
-    found = endpoints(pool, route(rules=rules), cluster=gateway(HTTPS))
-    assert found == [("m.example.com", 443, "https://m.example.com")]
+    result = endpoints(pool, route(rules=rules), cluster=gateway(HTTPS))
+    assert result == [("m.example.com", 443, "https://m.example.com")]
     rules = [{"backendRefs": [{"name": "pool"}]}]
     assert endpoints(pool, route(rules=rules), cluster=gateway(HTTPS)) == []
 
@@ -211,8 +211,8 @@ def virtual(destination: str = "web", **spec: Any) -> JSON:
 
 
 def istio(**server: Any) -> ClusterObjects:
-    found = {"port": {"number": 443, "protocol": "HTTPS"}, "hosts": ["*/kf.example.com"]} | server
-    return ClusterObjects(istio_gateways={("kubeflow", "gw"): {"spec": {"servers": [found]}}})
+    result = {"port": {"number": 443, "protocol": "HTTPS"}, "hosts": ["*/kf.example.com"]} | server
+    return ClusterObjects(istio_gateways={("kubeflow", "gw"): {"spec": {"servers": [result]}}})
 
 
 NOTEBOOK = "kf.example.com", 443, "https://kf.example.com/notebook/vision/web/"
@@ -258,10 +258,10 @@ def test_external_addresses_of_a_service() -> None:
 
 
 def test_an_ingress_s_default_backend_and_wildcard_certificate() -> None:
-    found = ingress({"service": {"name": "web"}}, tls=[{"hosts": ["*.example.com"]}])
-    found["spec"]["defaultBackend"] = {"service": {"name": "web"}}
-    found["status"] = {"loadBalancer": {"ingress": [{"hostname": "lb.example.net"}]}}
-    assert endpoints(service(), found) == [
+    result = ingress({"service": {"name": "web"}}, tls=[{"hosts": ["*.example.com"]}])
+    result["spec"]["defaultBackend"] = {"service": {"name": "web"}}
+    result["status"] = {"loadBalancer": {"ingress": [{"hostname": "lb.example.net"}]}}
+    assert endpoints(service(), result) == [
         ("chat.example.com", 443, "https://chat.example.com/chat"),
         ("lb.example.net", 80, "http://lb.example.net"),
         INNER,
@@ -289,13 +289,13 @@ def test_an_ingress_s_default_backend_and_wildcard_certificate() -> None:
     ],
 )
 def test_a_stated_url_is_normalised_or_left_out(url: str, shown: str | None) -> None:
-    found = root(
+    root_object = root(
         "serving.knative.dev/v1",
         "Service",
         spec={"template": template()},
         status={"url": url, "conditions": [condition("Ready")]},
     )
-    assert workload(found).urls == ((shown,) if shown else ())
+    assert workload(root_object).urls == ((shown,) if shown else ())
 
 
 @pytest.mark.parametrize(
@@ -305,9 +305,11 @@ def test_a_stated_url_is_normalised_or_left_out(url: str, shown: str | None) -> 
 )  # fmt: skip
 def test_what_is_no_host_is_left_out(host: str) -> None:
     assert valid_host(host) == ""
-    found = ingress({"service": {"name": "web"}})
-    found["spec"]["rules"][0]["host"] = host
-    assert all(one[0] == INNER[0] or one[0] is None for one in endpoints(service(), found))
+    result = ingress({"service": {"name": "web"}})
+    result["spec"]["rules"][0]["host"] = host
+    assert all(
+        endpoint[0] == INNER[0] or endpoint[0] is None for endpoint in endpoints(service(), result)
+    )
 
 
 @pytest.mark.parametrize(
@@ -345,8 +347,8 @@ def test_wildcards(pattern: str, host: str, does: bool) -> None:
 
 def test_ports_that_are_none_are_left_out() -> None:
     for port in (0, -1, 65_536, 2**40, "80", True):
-        [found] = endpoints(service(ports=[{"port": port}]))
-        assert found == (INNER[0], None, None)
+        [result] = endpoints(service(ports=[{"port": port}]))
+        assert result == (INNER[0], None, None)
 
 
 def test_objects_of_any_shape_do_no_harm() -> None:

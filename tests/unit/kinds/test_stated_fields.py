@@ -53,8 +53,8 @@ def test_spark_begins_with_the_most_that_any_member_says() -> None:
         "executor": {"instances": 4},
         "dynamicAllocation": {"enabled": True, "initialExecutors": 2, "minExecutors": 1},
     }
-    found = workload(root("sparkoperator.k8s.io/v1beta2", "SparkApplication", spec=spec))
-    assert found.requested_pods.number == 5
+    result = workload(root("sparkoperator.k8s.io/v1beta2", "SparkApplication", spec=spec))
+    assert result.requested_pods.number == 5
 
 
 def test_kueue_may_admit_a_part_of_a_job() -> None:
@@ -97,9 +97,9 @@ def test_all_devices_are_as_many_as_were_allocated() -> None:
 def test_a_share_of_a_device_s_capacity_is_no_whole_gpu() -> None:
     claim = _claim({"capacity": {"requests": {"memory": "16Gi"}}}, {"shareID": "u"})
     sharing = pod(1, spec_resourceClaims=[{"name": "gpu", "resourceClaimName": "c"}])
-    found = workload(root("v1", "Pod"), [sharing], claims=[claim])
+    result = workload(root("v1", "Pod"), [sharing], claims=[claim])
     assert requested_by_claim(claim, SETTINGS) is None
-    assert found.allocated_resources.gpu is None
+    assert result.allocated_resources.gpu is None
 
 
 def test_a_share_of_a_device_s_memory_is_that_part_of_a_gpu() -> None:
@@ -107,8 +107,8 @@ def test_a_share_of_a_device_s_memory_is_that_part_of_a_gpu() -> None:
     claim = _claim(request, {"shareID": "u", "consumedCapacity": {"memory": "20Gi"}})
     sharing = pod(1, spec_resourceClaims=[{"name": "gpu", "resourceClaimName": "c"}])
     cluster = ClusterObjects(node_labels={"node-1": {"nvidia.com/gpu.memory": "81920"}})
-    found = workload(root("v1", "Pod"), [sharing], claims=[claim], cluster=cluster)
-    assert found.allocated_resources.gpu == 0.25
+    result = workload(root("v1", "Pod"), [sharing], claims=[claim], cluster=cluster)
+    assert result.allocated_resources.gpu == 0.25
 
 
 def test_a_machine_has_what_its_instance_type_adds() -> None:

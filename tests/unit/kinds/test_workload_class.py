@@ -16,9 +16,9 @@ GENERAL = {
 
 
 def class_of(*objs: JSON, **more: Any) -> str:
-    found = workload(*objs, **more).additional_fields["workloadClass"]
-    assert isinstance(found, str)
-    return found
+    result = workload(*objs, **more).additional_fields["workloadClass"]
+    assert isinstance(result, str)
+    return result
 
 
 def asking(resources: JSON, **annotations: str) -> JSON:

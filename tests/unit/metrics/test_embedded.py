@@ -42,9 +42,9 @@ def outcomes(
 
 
 def values(kind: str, points: list[Point], **options: float) -> list[str]:
-    (found,) = outcomes(kind, points, **options)  # type: ignore[arg-type]
-    assert isinstance(found, Measurement)
-    return [sample.value for sample in found.samples]
+    (result,) = outcomes(kind, points, **options)  # type: ignore[arg-type]
+    assert isinstance(result, Measurement)
+    return [sample.value for sample in result.samples]
 
 
 def counted(
@@ -85,10 +85,10 @@ def test_devices_are_reported_one_by_one_as_far_as_an_answer_holds_them(
     """100,000 samples of one metric type at most, and the workload as a whole in any case."""
     kind = "GPU_UTILIZATION"
     figures = {(kind, ""): 50.0} | {(kind, f"GPU-{number}"): 50.0 for number in range(devices)}
-    found = outcomes(kind, [Point(at(1), START, figures)], samples=samples)
-    assert len(found) == series
-    assert isinstance(found[0], Measurement)
-    assert found[0].labels == {}
+    result = outcomes(kind, [Point(at(1), START, figures)], samples=samples)
+    assert len(result) == series
+    assert isinstance(result[0], Measurement)
+    assert result[0].labels == {}
 
 
 def test_histograms_hold_each_request_once() -> None:
@@ -96,9 +96,9 @@ def test_histograms_hold_each_request_once() -> None:
     for second in range(0, 601, 30):
         figures = {(TTFT, "0.5"): second / 10, (TTFT, "+Inf"): second / 5}
         points.append(Point(at(second), START, figures))
-    (found,) = outcomes(TTFT, points)
-    assert isinstance(found, Histogram)
-    assert [spread.counts for spread in found.spreads] == [{"0.5": "30", "+Inf": "60"}] * 2
+    (result,) = outcomes(TTFT, points)
+    assert isinstance(result, Histogram)
+    assert [spread.counts for spread in result.spreads] == [{"0.5": "30", "+Inf": "60"}] * 2
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_histograms_hold_each_request_once() -> None:
     ],
 )
 def test_quantiles(share: float, counts: dict[str, float], expected: float | None) -> None:
-    found = quantile(share, counts)
-    assert found == (None if expected is None else pytest.approx(expected))
+    result = quantile(share, counts)
+    assert result == (None if expected is None else pytest.approx(expected))
 
 
 @pytest.mark.parametrize(
@@ -123,11 +123,11 @@ def test_quantiles(share: float, counts: dict[str, float], expected: float | Non
     [("complete", True), ("failing", True), ("absent", False), ("forbidden", False)],
 )
 def test_nothing_measured_and_nothing_to_measure_are_two_things(state: str, is_there: bool) -> None:
-    (found,) = outcomes("GPU_UTILIZATION", [], DCGM_exporter=state)
+    (result,) = outcomes("GPU_UTILIZATION", [], DCGM_exporter=state)
     if is_there:
-        assert found == Measurement(type="GPU_UTILIZATION", samples=())
+        assert result == Measurement(type="GPU_UTILIZATION", samples=())
     else:
-        assert found == FailedType(type="GPU_UTILIZATION", reason=Reason.UNSUPPORTED)
+        assert result == FailedType(type="GPU_UTILIZATION", reason=Reason.UNSUPPORTED)
     (unheard,) = outcomes("GPU_UTILIZATION", [])
     assert isinstance(unheard, FailedType)
 
@@ -153,6 +153,6 @@ def test_a_histogram_has_so_many_buckets() -> None:
         Point(at(second), at(0), {(TTFT, f"{n}"): float(second) for n in range(2_000)})
         for second in range(0, 601, 30)
     ]
-    (found,) = outcomes(TTFT, points)
-    assert isinstance(found, Histogram)
-    assert list(found.spreads[0].counts) == [*map(str, range(MAX_BUCKETS - 1)), "1999"]
+    (result,) = outcomes(TTFT, points)
+    assert isinstance(result, Histogram)
+    assert list(result.spreads[0].counts) == [*map(str, range(MAX_BUCKETS - 1)), "1999"]

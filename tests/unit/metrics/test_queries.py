@@ -61,23 +61,23 @@ def asked(labels: Labels | None = None, **values: str) -> QueryTarget:
 def nodes(node: Any) -> Iterator[Any]:
     yield node
     for name in ("lhs", "rhs", "expr", "args", "vector_selector", "param"):
-        found = getattr(node, name, None)
-        for child in found if isinstance(found, list) else [found]:
+        result = getattr(node, name, None)
+        for child in result if isinstance(result, list) else [result]:
             if child is not None and type(child).__module__ == type(node).__module__:
                 yield from nodes(child)
 
 
 def shape(query: str, values: dict[str, str]) -> list[object]:
     """The tree with every value that was put in replaced by its name; raises where it is no PromQL."""
-    found: list[object] = []
+    collected: list[object] = []
     for node in nodes(promql_parser.parse(query)):
         selector = node if type(node).__name__ == "VectorSelector" else None
         matchers = [
-            (one.name, str(one.op), name_of(one.name, one.value, values))
-            for one in (selector.matchers.matchers if selector else [])
+            (matcher.name, str(matcher.op), name_of(matcher.name, matcher.value, values))
+            for matcher in (selector.matchers.matchers if selector else [])
         ]
-        found.append((type(node).__name__, selector.name if selector else "", matchers))
-    return found
+        collected.append((type(node).__name__, selector.name if selector else "", matchers))
+    return collected
 
 
 def name_of(label: str, value: str, values: dict[str, str]) -> str:
@@ -113,7 +113,9 @@ def test_every_selector_carries_the_extra_matchers(name: str) -> None:
     tree = promql_parser.parse(existence(TYPE_QUERIES[name], (Matcher("cluster", 'a"b'),)))
     for node in nodes(tree):
         if type(node).__name__ == "VectorSelector":
-            assert ("cluster", 'a"b') in [(one.name, one.value) for one in node.matchers.matchers]
+            assert ("cluster", 'a"b') in [
+                (matcher.name, matcher.value) for matcher in node.matchers.matchers
+            ]
 
 
 def test_utilization_by_workload_asks_for_exactly_the_ids() -> None:

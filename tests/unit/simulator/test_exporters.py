@@ -34,7 +34,7 @@ def dcgm_page(found: Exporters, node: Node) -> bytes | None:
 def test_every_device_is_told_once_with_whoever_holds_it() -> None:
     scenario = begin()
     now = run(scenario, 200)
-    found = exporters(scenario, now)
+    exporters_ = exporters(scenario, now)
     pods = {
         (workload.namespace, pod.name): (workload, pod)
         for workload in scenario.world.workloads.values()
@@ -43,7 +43,7 @@ def test_every_device_is_told_once_with_whoever_holds_it() -> None:
     }
     named: Counter[tuple[str, str]] = Counter()
     for node in scenario.world.nodes.values():
-        page = dcgm_page(found, node)
+        page = dcgm_page(exporters_, node)
         if not node.pool.gpus:
             assert page is None
             continue
@@ -66,7 +66,7 @@ def test_every_device_is_told_once_with_whoever_holds_it() -> None:
 def test_shared_devices_carry_their_reservation_whose_pod_names_the_device() -> None:
     scenario = begin()
     now = run(scenario, 200)
-    found = exporters(scenario, now)
+    exporters_ = exporters(scenario, now)
     reservations = {
         path.partition("/")[2]: document["metadata"]
         for (_, plural, path), document in objects(scenario.world.store).items()
@@ -76,7 +76,7 @@ def test_shared_devices_carry_their_reservation_whose_pod_names_the_device() -> 
     for node in scenario.world.nodes.values():
         if not node.groups:
             continue
-        for device in read_devices(read(dcgm_page(found, node), DCGM_METRICS)).values():
+        for device in read_devices(read(dcgm_page(exporters_, node), DCGM_METRICS)).values():
             for namespace, name in device.pods:
                 if namespace == RESERVATIONS:
                     shared += 1
@@ -92,10 +92,10 @@ def test_kubelets_tell_of_every_running_container_and_counters_only_grow() -> No
     now = run(scenario, 50)
     before: dict[str, float] = {}
     for later in (0, 30, 3000):
-        found = exporters(scenario, now + later)
+        exporters_ = exporters(scenario, now + later)
         seen = set()
         for node in scenario.world.nodes:
-            for sample in read(found.node_page(node, "metrics/resource"), KUBELET_METRICS):
+            for sample in read(exporters_.node_page(node, "metrics/resource"), KUBELET_METRICS):
                 key = sample.labels["namespace"] + "/" + sample.labels["pod"]
                 if sample.name == KUBELET_METRICS[0]:
                     seen.add(key)
@@ -114,12 +114,12 @@ def test_kubelets_tell_of_every_running_container_and_counters_only_grow() -> No
 
 def test_inference_servers_tell_what_their_metric_types_need() -> None:
     scenario = begin()
-    found = exporters(scenario, NOW)
+    exporters_ = exporters(scenario, NOW)
     told: set[str] = set()
     for workload in scenario.world.workloads.values():
         for pod in workload.pods:
             is_server = workload.shape(pod.role).image in ("nim", "serve")
-            page = found.pod_page(workload.namespace, pod.name, 8000, "v1/metrics")
+            page = exporters_.pod_page(workload.namespace, pod.name, 8000, "v1/metrics")
             if not is_server or pod.stage != "running":
                 assert page is None
                 continue

@@ -17,13 +17,13 @@ RELEASES = {"1.36": V1_36, "1.20": V1_20}
 
 def _status_exchanges(version: str) -> list[Exchange]:
     """Refused reads of the recordings, one per kind of refusal and path."""
-    found: dict[str, Exchange] = {}
+    collected: dict[str, Exchange] = {}
     for name in ("errors", "list-variants", "list-paging", "watch-start-modes"):
         for exchange in recorded(version, name):
             is_read = exchange.method == "GET" and exchange.lines is None
             if is_read and exchange.status >= 400 and _is_ours(exchange):
-                found.setdefault(exchange.path + str(exchange.status), exchange)
-    return list(found.values())
+                collected.setdefault(exchange.path + str(exchange.status), exchange)
+    return list(collected.values())
 
 
 def _is_ours(exchange: Exchange) -> bool:
@@ -132,7 +132,7 @@ async def test_a_revision_with_limit_or_exact_is_that_revision_else_at_least_it(
     async with calling(pods=2) as caller:
         then = caller.cluster.store.revision
         put_pod(caller.cluster, "later")
-        found = {}
+        collected = {}
         for query in (
             "limit=9&",
             "resourceVersionMatch=Exact&",
@@ -140,9 +140,12 @@ async def test_a_revision_with_limit_or_exact_is_that_revision_else_at_least_it(
             "",
         ):
             answer = await caller.get(f"/api/v1/pods?{query}resourceVersion={then}")
-            found[query] = (answer.json["metadata"]["resourceVersion"], len(answer.json["items"]))
+            collected[query] = (
+                answer.json["metadata"]["resourceVersion"],
+                len(answer.json["items"]),
+            )
     exact, present = (str(then), 2), (str(then + 1), 3)
-    assert list(found.values()) == [exact, exact, present, present]
+    assert list(collected.values()) == [exact, exact, present, present]
 
 
 async def test_an_expired_token_offers_an_inconsistent_rest() -> None:
@@ -220,19 +223,19 @@ async def test_a_wrong_token_is_401_everywhere_and_none_is_anonymous() -> None:
 
 async def test_metadata_comes_alone_where_asked() -> None:
     async with calling(pods=2) as caller:
-        found = await caller.get("/api/v1/pods", Accept=PARTIAL_LIST)
-        one = await caller.get("/api/v1/namespaces/ns0/pods/p000", Accept=PARTIAL)
+        result = await caller.get("/api/v1/pods", Accept=PARTIAL_LIST)
+        single = await caller.get("/api/v1/namespaces/ns0/pods/p000", Accept=PARTIAL)
         fallback = await caller.get(
             "/api/v1/pods", Accept=PARTIAL_LIST.replace("v=v1", "v=v9") + ",application/json"
         )
-    assert found.json["kind"] == "PartialObjectMetadataList"
-    item = found.json["items"][0]
+    assert result.json["kind"] == "PartialObjectMetadataList"
+    item = result.json["items"][0]
     assert (item["kind"], set(item)) == (
         "PartialObjectMetadata",
         {"kind", "apiVersion", "metadata"},
     )
-    assert one.json["metadata"]["name"] == "p000"
-    assert "spec" not in one.json
+    assert single.json["metadata"]["name"] == "p000"
+    assert "spec" not in single.json
     assert fallback.json["kind"] == "PodList"
 
 
@@ -285,16 +288,16 @@ async def test_discovery_answers_plain_and_aggregated_alike() -> None:
 
 
 async def _plain_kinds(caller: Caller, groups: Any) -> set[tuple[str, str, str]]:
-    found = set()
+    collected = set()
     for group in groups:
         for version in group["versions"]:
             document = (await caller.get(f"/apis/{version['groupVersion']}")).json
-            found |= {
+            collected |= {
                 (group["name"], version["version"], entry["kind"])
                 for entry in document["resources"]
                 if "/" not in entry["name"]
             }
-    return found
+    return collected
 
 
 def _shape(value: Any) -> Any:

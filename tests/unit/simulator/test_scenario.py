@@ -239,7 +239,7 @@ def test_every_reason_to_wait_and_every_way_to_ask_for_gpus_occurs() -> None:
             now += STEP_SECONDS
             scenario.step(now)
             for workload in scenario.world.workloads.values():
-                reasons |= {found.reason for found in workload.refusals.values()}
+                reasons |= {refusal.reason for refusal in workload.refusals.values()}
         for pod in pods(scenario.world.store):
             annotations = pod["metadata"].get("annotations", {})
             limits = pod["spec"]["containers"][0]["resources"]["limits"]
@@ -263,16 +263,16 @@ def test_owners_exist_and_pods_name_their_groups() -> None:
 
 
 def check_ownership(world: World) -> None:
-    found = objects(world.store)
-    uids = {document["metadata"]["uid"] for document in found.values()}
+    result = objects(world.store)
+    uids = {document["metadata"]["uid"] for document in result.values()}
     leaving = {
         pod.uid
         for workload in world.workloads.values()
         if workload.is_root_gone
         for pod in workload.pods
     }
-    groups = {path for (_, plural, path) in found if plural == "podgroups"}
-    for (_, plural, path), document in found.items():
+    groups = {path for (_, plural, path) in result if plural == "podgroups"}
+    for (_, plural, path), document in result.items():
         head = document["metadata"]
         owners = head.get("ownerReferences", [])
         if head["uid"] not in leaving and plural != "events":
@@ -392,8 +392,8 @@ def _recorded_object(life: str, moment: str, plural: str) -> Json:
                 continue
             for path, listed in line["lists"].items():
                 if path.endswith(f"/{plural}"):
-                    found: Json = listed["items"][0]
-                    return found
+                    result: Json = listed["items"][0]
+                    return result
     raise LookupError((life, moment, plural))
 
 

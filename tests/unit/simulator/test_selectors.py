@@ -43,8 +43,8 @@ def stored(**labels: str) -> StoredObject:
     ],
 )
 def test_label_selectors(text: str, matches: bool) -> None:
-    found = stored(tier="gold", app="web", **{"example.com/x-y": "1"})
-    assert parse(PODS, labels=text, fields="").matches(found) is matches
+    token = stored(tier="gold", app="web", **{"example.com/x-y": "1"})
+    assert parse(PODS, labels=text, fields="").matches(token) is matches
 
 
 def test_a_broken_label_selector_is_refused() -> None:

@@ -121,8 +121,8 @@ def test_every_past_revision_lists_what_was_there(
             present[name] = store.put(PODS, pod(name, step=step)).revision
         pasts[store.revision] = dict(present)
     for revision, past in pasts.items():
-        found = pods_of(store).view_at(revision).between("", "")
-        assert {stored.path[2:]: stored.revision for stored in found} == past
+        result = pods_of(store).view_at(revision).between("", "")
+        assert {stored.path[2:]: stored.revision for stored in result} == past
 
 
 def test_a_full_history_forgets_its_beginning() -> None:

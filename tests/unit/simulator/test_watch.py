@@ -78,11 +78,11 @@ async def test_a_watch_goes_on_from_its_revision() -> None:
 @pytest.mark.parametrize("query", ["", "resourceVersion=0"])
 async def test_a_watch_without_revision_begins_with_what_is_there(query: str) -> None:
     async with calling(pods=3) as caller, watching(caller, query) as stream:
-        found = [await stream.next() for _ in range(3)]
+        result = [await stream.next() for _ in range(3)]
         await subscribed(caller)
         put_pod(caller.cluster, "new")
         last = await stream.next()
-    assert {event["type"] for event in found} == {"ADDED"}
+    assert {event["type"] for event in result} == {"ADDED"}
     assert last["object"]["metadata"]["name"] == "new"
 
 
@@ -154,11 +154,11 @@ INITIAL = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
 async def test_a_streamed_list_ends_with_a_marked_bookmark() -> None:
     async with calling(pods=2) as caller:
         async with watching(caller, f"{INITIAL}&allowWatchBookmarks=true") as stream:
-            found = [await stream.next() for _ in range(3)]
+            result = [await stream.next() for _ in range(3)]
         async with watching(caller, f"{INITIAL}&timeoutSeconds=1") as stream:
             unmarked = await stream.rest()
-    assert [event["type"] for event in found] == ["ADDED", "ADDED", "BOOKMARK"]
-    assert found[2]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    assert [event["type"] for event in result] == ["ADDED", "ADDED", "BOOKMARK"]
+    assert result[2]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
     assert [event["type"] for event in unmarked] == ["ADDED", "ADDED"]
 
 
@@ -196,8 +196,8 @@ async def test_a_namespaced_watch_hears_of_its_namespace_alone() -> None:
         path = "/api/v1/namespaces/ns0/pods"
         query = f"resourceVersion={then}&timeoutSeconds=1"
         async with watching(caller, query, path=path) as stream:
-            found = await stream.rest()
-    assert [event["object"]["metadata"]["namespace"] for event in found] == ["ns0"]
+            result = await stream.rest()
+    assert [event["object"]["metadata"]["namespace"] for event in result] == ["ns0"]
 
 
 async def test_a_watch_can_carry_metadata_alone() -> None:

@@ -128,19 +128,25 @@ def _is_loopback(host: str) -> bool:
 
 
 _CHECKS: tuple[tuple[Callable[[Issuer], object], str], ...] = (
-    (lambda one: is_safe_url(one.issuer), "its address must be https"),
-    (lambda one: not one.issuer.endswith("/.well-known/openid-configuration"), "name the issuer"),
-    (lambda one: one.audience or one.client_id, "it needs an audience, a clientId or both"),
+    (lambda issuer: is_safe_url(issuer.issuer), "its address must be https"),
     (
-        lambda one: one.audience is None or one.audience != one.client_id,
+        lambda issuer: not issuer.issuer.endswith("/.well-known/openid-configuration"),
+        "name the issuer",
+    ),
+    (
+        lambda issuer: issuer.audience or issuer.client_id,
+        "it needs an audience, a clientId or both",
+    ),
+    (
+        lambda issuer: issuer.audience is None or issuer.audience != issuer.client_id,
         "audience and clientId must differ, or a login's ID token would open the API",
     ),
     (
-        lambda one: one.algorithms and set(one.algorithms) <= set(ALGORITHMS),
+        lambda issuer: issuer.algorithms and set(issuer.algorithms) <= set(ALGORITHMS),
         f"algorithms are among {', '.join(ALGORITHMS)}",
     ),
     (
-        lambda one: one.claims.tenant is None or one.tenants,
+        lambda issuer: issuer.claims.tenant is None or issuer.tenants,
         "a tenant claim needs the table `tenants`",
     ),
 )
@@ -150,6 +156,10 @@ def _check(issuer: Issuer, file: _File) -> None:
     for holds, why in _CHECKS:
         if not holds(issuer):
             raise Invalid(f"The identity provider '{issuer.name}' cannot be used: {why}.")
-    same = [one for one in file.issuers if one.name == issuer.name or one.issuer == issuer.issuer]
+    same = [
+        other
+        for other in file.issuers
+        if other.name == issuer.name or other.issuer == issuer.issuer
+    ]
     if len(same) > 1:
         raise Invalid(f"The identity provider '{issuer.name}' is listed twice.")

@@ -127,7 +127,7 @@ def _check(issuer: Issuer, claims: Mapping[str, Any], *, audience: str) -> None:
     audiences = [sent] if isinstance(sent, str) else sent
     if claims.get("iss") != issuer.issuer or not isinstance(audiences, list):
         raise InvalidToken
-    if not all(isinstance(one, str) for one in audiences) or audience not in audiences:
+    if not all(isinstance(name, str) for name in audiences) or audience not in audiences:
         raise InvalidToken
     if not _is_name(claims.get("sub")):
         raise InvalidToken

@@ -102,7 +102,10 @@ def describe_query(values: Mapping[str, Any]) -> str:
         predicates = parse_filters(list(values.get("filterBy") or ()))
     except Invalid:
         return "a filter that is not understood"
-    parts = [f"{one.field}{one.operator}{_shown(one.field, one.value)}" for one in predicates]
+    parts = [
+        f"{predicate.field}{predicate.operator}{_shown(predicate.field, predicate.value)}"
+        for predicate in predicates
+    ]
     parts += [
         f"{name}={','.join([given] if isinstance(given, str) else map(str, given))}"
         for name in _WORDS

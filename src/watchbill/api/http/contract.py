@@ -178,21 +178,21 @@ def _openapi(schema: Document) -> Document:
     if "enum" in converted:
         converted["type"] = "string"
     if "anyOf" in converted:
-        kinds = [one for one in converted.pop("anyOf") if one != {"type": "null"}]
+        kinds = [kind for kind in converted.pop("anyOf") if kind != {"type": "null"}]
         assert len(kinds) == 1, "a member has one type, or null"
         converted = _openapi(kinds[0]) | converted | {"nullable": True}
     if "properties" in converted:
         required = converted.pop("required") or ()
         converted["properties"] = {
-            name: _member(one, is_required=name in required)
-            for name, one in converted["properties"].items()
+            name: _member(member, is_required=name in required)
+            for name, member in converted["properties"].items()
         }
         converted |= {"required": required} if required else {}
     for name in ("items", "additionalProperties"):
         if isinstance(converted.get(name), dict):
             converted[name] = _openapi(converted[name])
     if "allOf" in converted:
-        converted["allOf"] = [_openapi(one) for one in converted["allOf"]]
+        converted["allOf"] = [_openapi(part) for part in converted["allOf"]]
     if "$ref" in converted and len(converted) > 1:
         converted["allOf"] = [{"$ref": converted.pop("$ref")}]
     return converted
@@ -259,9 +259,12 @@ def _operation(merged: Document, path: str, method: str, raw: Document) -> Opera
         method=method.upper(),
         path=path,
         login=_login(security),
-        takes_session=any("sessionCookie" in one for one in security),
+        takes_session=any("sessionCookie" in scheme for scheme in security),
         permission=_permission(raw.get("x-permission", Permission.WORKLOADS_READ)),
-        parameters=tuple(read_parameter(one, resolve(merged, one["schema"])) for one in parameters),
+        parameters=tuple(
+            read_parameter(parameter, resolve(merged, parameter["schema"]))
+            for parameter in parameters
+        ),
         offers=_offers(raw),
     )
 
@@ -283,7 +286,7 @@ def _login(security: list[Document]) -> LoginRequirement:
         return LoginRequirement.NONE
     return (
         LoginRequirement.AGENT
-        if any("agentCredential" in one for one in security)
+        if any("agentCredential" in scheme for scheme in security)
         else LoginRequirement.CALLER
     )
 

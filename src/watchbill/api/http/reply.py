@@ -196,7 +196,7 @@ def _negotiates_gzip(headers: RawHeaders, media_type: str, scope: Scope) -> bool
 def _headers(own: Sequence[tuple[bytes, bytes]], media_type: str | None) -> RawHeaders:
     headers = [*_EVERYWHERE, *own]
     names = {name for name, _ in own}
-    headers += [one for one in (_API_POLICY, _NO_STORE) if one[0] not in names]
+    headers += [header for header in (_API_POLICY, _NO_STORE) if header[0] not in names]
     if media_type is not None:
         headers.append((b"content-type", media_type.encode()))
     return headers

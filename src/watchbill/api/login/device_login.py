@@ -109,10 +109,11 @@ def _log_in(call: Call, code: str) -> str:
     base_path = base_path_of(call.scope)
     then = f"/device?user_code={code}" if code else "/device"
     links = "".join(
-        f'<p><a href="{base_path}/api/v1/session/oidc/{escape(one.issuer.name)}/start?next={escape(then)}">'
-        f"Log in with {escape(one.issuer.shown)}</a></p>"
-        for one in call.services.providers
-        if one.issuer.client_id is not None
+        f'<p><a href="{base_path}/api/v1/session/oidc/{escape(provider.issuer.name)}/start'
+        f'?next={escape(then)}">'
+        f"Log in with {escape(provider.issuer.shown)}</a></p>"
+        for provider in call.services.providers
+        if provider.issuer.client_id is not None
     )
     return (
         "<p>A CLI asks to act as you. Log in first, then open this address again.</p>"

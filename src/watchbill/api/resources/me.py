@@ -38,12 +38,16 @@ def me(caller: Caller) -> Me:
         kind=caller.kind,
         tenant_id=caller.tenant_id,
         is_administrator=caller.is_administrator,
-        permissions=tuple(sorted(one for one in Permission if caller.may(one))),
+        permissions=tuple(
+            sorted(permission for permission in Permission if caller.may(permission))
+        ),
         scope=ReadScope(
             tenant=scope.is_whole_tenant,
             cluster_ids=tuple(sorted(scope.cluster_ids)),
-            department_ids=tuple(str(one) for one in sorted(scope.department_ids)),
-            project_ids=tuple(str(one) for one in sorted(scope.project_ids)),
+            department_ids=tuple(
+                str(department_id) for department_id in sorted(scope.department_ids)
+            ),
+            project_ids=tuple(str(project_id) for project_id in sorted(scope.project_ids)),
         ),
         version=__version__,
     )
@@ -71,7 +75,7 @@ async def create_access_key(call: Call) -> Answer:
     if expires_at > call.now + MAX_LIFETIME:
         raise Invalid(f"An access key lasts {MAX_LIFETIME.days} days at most.")
     known = await account_list(call.db, call.tenant_id, user_id=user_id)
-    if sum(not one.is_disabled for one in known) >= MAX_KEYS:
+    if sum(not key.is_disabled for key in known) >= MAX_KEYS:
         raise Invalid(f"A user may have {MAX_KEYS} access keys.")
     client_id, secret = await account_create(
         call.db,

@@ -98,7 +98,7 @@ def _reply(call: Call, file: File, caching: tuple[bytes, bytes]) -> Reply:
 
 def _walk(folder: Traversable, prefix: str) -> list[tuple[str, File]]:
     files: list[tuple[str, File]] = []
-    for entry in sorted(folder.iterdir(), key=lambda one: one.name):
+    for entry in sorted(folder.iterdir(), key=lambda file: file.name):
         if entry.is_dir():
             files += _walk(entry, f"{prefix}{entry.name}/")
         elif (ending := entry.name.rpartition(".")[2]) in MEDIA_TYPES:

@@ -58,7 +58,7 @@ async def create_rule(call: Call) -> Answer:
 
 async def delete_rule(call: Call) -> Answer:
     rule_id = call.values["ruleId"]
-    matches = [one for one in await rule_list(call.db, call.tenant_id) if one.id == rule_id]
+    matches = [rule for rule in await rule_list(call.db, call.tenant_id) if rule.id == rule_id]
     if not matches:
         raise NotFound("There is no such rule.")
     call.note(
@@ -91,8 +91,8 @@ async def apply_access(call: Call) -> Answer:
     application = await call.large_json_body(AccessApplication)
     declared = application.document
     accounts = await _accounts(call)
-    for one in declared.service_accounts:
-        accounts.setdefault(one.name, [])
+    for account in declared.service_accounts:
+        accounts.setdefault(account.name, [])
     scopes = await _scopes(call, declared.rules, accounts, dry_run=application.dry_run)
     wanted = await _difference(call, declared, scopes, accounts)
     if application.dry_run:

@@ -46,7 +46,7 @@ _PRIORITIES = RowTable[WorkloadPriority](
 async def list_workload_types(call: Call) -> Answer:
     types = [_workload_type(header) for header in read_kind_headers()]
     if call.values["externalTypesOnly"]:
-        types = [one for one in types if one.group != PLATFORM_GROUP]
+        types = [workload_type for workload_type in types if workload_type.group != PLATFORM_GROUP]
     matching = _TYPES.matching(types, call.values["filterBy"])
     by_name = _TYPES.ordered(matching, "name", is_descending=False)
     return json_reply(WorkloadTypeList(types=tuple(by_name)))

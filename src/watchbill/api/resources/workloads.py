@@ -120,7 +120,7 @@ def etag_matches(if_none_match: bytes | None, etag: bytes) -> bool:
     """Whether the client holds this very state already (weak comparison, as RFC 9110 has it)."""
     if if_none_match is None:
         return False
-    held = [one.strip().removeprefix(b"W/") for one in if_none_match.split(b",")]
+    held = [tag.strip().removeprefix(b"W/") for tag in if_none_match.split(b",")]
     return b"*" in held or etag in held
 
 

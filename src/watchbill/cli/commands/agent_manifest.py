@@ -111,13 +111,13 @@ def _deployment(
     check_http_url("--server", server)
     if not _NAMESPACE.fullmatch(namespace):
         raise Invalid(f"--namespace must be the name of a namespace, got '{namespace[:80]}'.")
-    found = sorted(kinds.glob("*.yaml")) if kinds is not None else []
+    definition_files = sorted(kinds.glob("*.yaml")) if kinds is not None else []
     return AgentDeployment(
         server_url=server,
         image=image or f"watchbill:{__version__}",
         namespace=namespace,
         ca=read_text(ca_file) if ca_file is not None else None,
-        kinds={file.name: read_text(file) for file in found},
+        kinds={file.name: read_text(file) for file in definition_files},
     )
 
 

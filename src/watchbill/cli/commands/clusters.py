@@ -141,10 +141,10 @@ def _capacity_notes(cluster: "Cluster") -> Iterator[str]:
             count = UNKNOWN if None in counts else format_number(sum(counts))
             yield f"GPUs {where}, not counted: {count}"
     for kind in sorted({each.type for pool in cluster.node_pools for each in pool.accelerators}):
-        found = [
+        pools = [
             each for pool in cluster.node_pools for each in pool.accelerators if each.type == kind
         ]
-        usable, lost = (sum(each.usable for each in found), sum(each.unusable for each in found))
+        usable, lost = (sum(each.usable for each in pools), sum(each.unusable for each in pools))
         yield f"{kind}: {usable} usable" + (f", {lost} not usable" if lost else "")
 
 

@@ -62,13 +62,17 @@ def show(
 ) -> None:
     """Print a kind's definition: the file to copy when another kind needs one."""
     known = _defined(_load(kinds))
-    matches = [one for one in known if kind.lower() in (one.key.kind.lower(), _full_name(one))]
+    matches = [
+        definition
+        for definition in known
+        if kind.lower() in (definition.key.kind.lower(), _full_name(definition))
+    ]
     if not matches:
-        names = ", ".join(_shown_name(one, known) for one in known)
+        names = ", ".join(_shown_name(definition, known) for definition in known)
         raise NotFound(f"No definition is named '{kind}'.", details=f"kinds: {names}")
-    for one in matches:
-        print(f"# {one.file}")
-        print(Path(one.file).read_text(encoding="utf-8"), end="")
+    for definition in matches:
+        print(f"# {definition.file}")
+        print(Path(definition.file).read_text(encoding="utf-8"), end="")
 
 
 def check(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> None:
@@ -193,15 +197,18 @@ def _load(folder: Path | None) -> "Definitions":
 def _defined(definitions: "Definitions") -> "list[Definition]":
     from watchbill.kinds.objects.objects import GroupKind
 
-    keys = [GroupKind(one.group, one.kind) for one in definitions.watched() if one.is_whole]
+    keys = [GroupKind(kind.group, kind.kind) for kind in definitions.watched() if kind.is_whole]
     candidates = [definitions.for_kind(key) for key in keys]
-    return sorted((one for one in candidates if one is not None), key=lambda one: one.key.kind)
+    return sorted(
+        (definition for definition in candidates if definition is not None),
+        key=lambda definition: definition.key.kind,
+    )
 
 
 def _shown_name(definition: "Definition", known: "list[Definition]") -> str:
     """The kind, with its group where two definitions are for kinds of that name."""
     kind = definition.key.kind
-    is_only = sum(one.key.kind == kind for one in known) == 1
+    is_only = sum(definition.key.kind == kind for definition in known) == 1
     return kind if is_only else f"{kind}.{definition.key.group}"
 
 

@@ -62,17 +62,17 @@ def read_documents(text: str, source: str = "stdin") -> Iterator[JSON]:
     for document in documents:
         is_object = isinstance(document, dict)
         items = document.get("items") if is_object else None
-        for one in items if isinstance(items, list) else [document]:
-            if isinstance(one, dict):
-                yield _with_texts(one)
+        for item in items if isinstance(items, list) else [document]:
+            if isinstance(item, dict):
+                yield _with_texts(item)
 
 
 def _with_texts(value: Any) -> Any:
     """YAML reads instants as such; Kubernetes objects hold them as text."""
     if isinstance(value, dict):
-        return {str(key): _with_texts(one) for key, one in value.items()}
+        return {str(key): _with_texts(member) for key, member in value.items()}
     if isinstance(value, list):
-        return [_with_texts(one) for one in value]
+        return [_with_texts(item) for item in value]
     if hasattr(value, "isoformat"):
         text: str = value.isoformat()
         return text.replace("+00:00", "Z")
@@ -84,7 +84,7 @@ def collect_objects(documents: list[JSON], definition: "Definition") -> "Workloa
 
     What is left out is said on standard error. Raises Invalid where none is of the definition's kind.
     """
-    root = next((one for one in documents if _is_of(one, definition)), None)
+    root = next((document for document in documents if _is_of(document, definition)), None)
     if root is not None and _plain_group(root) is not None:
         root = _oldest_of_group(root, documents)
     if root is None:
@@ -109,29 +109,32 @@ def collect_topmost(documents: list[JSON], definitions: "Definitions") -> "Workl
         return definitions.for_kind(GroupKind(group, kind)) is not None
 
     candidates = [
-        one
-        for one in documents
-        if one.get("kind") not in _PLACES and _full_kind(one) not in _SHARED
+        document
+        for document in documents
+        if document.get("kind") not in _PLACES and _full_kind(document) not in _SHARED
     ]
     # A pod that nothing owns is a workload itself.
-    candidates = candidates or [one for one in documents if _is_plain_pod(one)]
+    candidates = candidates or [document for document in documents if _is_plain_pod(document)]
     if not candidates:
         raise Invalid(
             "stdin holds no object that may be a workload.",
             details="pipe the object above the pods into this command, and its pods after it",
         )
-    for one in documents:
-        _complete(one)
-    known = {one["metadata"]["uid"]: one for one in documents}
-    root = _topmost(next((one for one in candidates if not is_known(one)), candidates[0]), known)
+    for document in documents:
+        _complete(document)
+    known = {document["metadata"]["uid"]: document for document in documents}
+    root = _topmost(
+        next((candidate for candidate in candidates if not is_known(candidate)), candidates[0]),
+        known,
+    )
     if _plain_group(root) is not None:
         root = _oldest_of_group(root, documents)
     if is_known(root):
         print_message("note", f"{root.get('kind')} has a definition, which is used")
-    for one in candidates:
-        if not is_known(one):
-            for member in one.keys() - {"apiVersion", "kind", "metadata"}:
-                del one[member]
+    for document in candidates:
+        if not is_known(document):
+            for member in document.keys() - {"apiVersion", "kind", "metadata"}:
+                del document[member]
     return _belonging_to(root, documents)
 
 
@@ -155,24 +158,24 @@ def _belonging_to(root: JSON, documents: list[JSON]) -> "WorkloadObjects":
     from watchbill.kinds.objects.objects import ClusterObjects, WorkloadObjects
     from watchbill.kinds.objects.pod import read_pod
 
-    for one in documents:
-        _complete(one)
-    known = {one["metadata"]["uid"]: one for one in documents}
+    for document in documents:
+        _complete(document)
+    known = {document["metadata"]["uid"]: document for document in documents}
     places: dict[str, Any] = {name: [] for name in {*_PLACES.values(), "children"}}
     shared: dict[str, Any] = {name: {} for name in _SHARED.values()}
     left_out = []
-    for one in documents:
-        place = _place(one)
-        if _full_kind(one) in _SHARED:
-            _share(one, shared)
-        elif one is root:
-            places["pods"] += [one] if one.get("kind") == "Pod" else []
-        elif place not in _OWNED or _leads_to(one, root, known):
-            places[place].append(one)
+    for document in documents:
+        place = _place(document)
+        if _full_kind(document) in _SHARED:
+            _share(document, shared)
+        elif document is root:
+            places["pods"] += [document] if document.get("kind") == "Pod" else []
+        elif place not in _OWNED or _leads_to(document, root, known):
+            places[place].append(document)
         else:
-            left_out.append(one)
-    for one in left_out:
-        print_message("note", f"{_title(one)} is left out: {_why(one, known)}")
+            left_out.append(document)
+    for document in left_out:
+        print_message("note", f"{_title(document)} is left out: {_why(document, known)}")
     places["pods"] = [read_pod(pod) for pod in places["pods"]]
     return WorkloadObjects(
         root=root,
@@ -200,7 +203,10 @@ def _share(document: JSON, shared: dict[str, Any]) -> None:
 def _owner(document: JSON) -> JSON | None:
     """The owner that counts: the controller, else the first."""
     owners = document["metadata"].get("ownerReferences") or []
-    return next((one for one in owners if one.get("controller")), owners[0] if owners else None)
+    return next(
+        (reference for reference in owners if reference.get("controller")),
+        owners[0] if owners else None,
+    )
 
 
 def _plain_group(document: JSON) -> "PlainGroup | None":
@@ -213,7 +219,10 @@ def _plain_group(document: JSON) -> "PlainGroup | None":
 
 
 def _oldest_of_group(pod: JSON, documents: list[JSON]) -> JSON:
-    return min((one for one in documents if _plain_group(one) == _plain_group(pod)), key=_age)
+    return min(
+        (document for document in documents if _plain_group(document) == _plain_group(pod)),
+        key=_age,
+    )
 
 
 def _age(document: JSON) -> tuple[str, str]:

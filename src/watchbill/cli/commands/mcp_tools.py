@@ -39,11 +39,11 @@ def sanitized(value: Any) -> Any:
         return _text(value)
     if isinstance(value, Mapping):
         members = {
-            _text(str(name)): sanitized(one) for name, one in list(value.items())[:MAX_ITEMS]
+            _text(str(name)): sanitized(member) for name, member in list(value.items())[:MAX_ITEMS]
         }
         return members | _left_out(len(value))
     if isinstance(value, Sequence):
-        return [*(sanitized(one) for one in value[:MAX_ITEMS]), *_left_out(len(value)).values()]
+        return [*(sanitized(item) for item in value[:MAX_ITEMS]), *_left_out(len(value)).values()]
     return value
 
 

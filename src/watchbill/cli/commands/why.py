@@ -113,7 +113,9 @@ async def print_pending(
     selection = Selection(filters=filters, sort_by="phaseUpdatedAt")
     if output in DOCUMENTS:
         pending = await client.workloads(selection, most=limit)
-        terminal.write(DOCUMENTS[output]({"workloads": [evidence(one) for one in pending]}))
+        terminal.write(
+            DOCUMENTS[output]({"workloads": [evidence(workload) for workload in pending]})
+        )
         return
     shown = limit or TABLE_ROWS
     view, workloads = await asyncio.gather(

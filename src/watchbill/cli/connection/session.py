@@ -236,7 +236,7 @@ def write_contexts(path: Path, contexts: Contexts) -> None:
     document = {
         "inUse": contexts.in_use,
         "contexts": {
-            name: {member: getattr(login, one) for one, member in MEMBERS.items()}
+            name: {member: getattr(login, attribute) for attribute, member in MEMBERS.items()}
             for name, login in sorted(contexts.logins.items())
         },
     }
@@ -251,7 +251,11 @@ def with_context(
     wanted = name or environ.get(CONTEXT_VARIABLE)
     if wanted:
         return _completed(flags, wanted, read_contexts(contexts_file(environ)).named(wanted))
-    if flags != NO_LOGIN or credentials is not None or any(environ.get(one) for one in _SAYING):
+    if (
+        flags != NO_LOGIN
+        or credentials is not None
+        or any(environ.get(variable) for variable in _SAYING)
+    ):
         return flags
     contexts = read_contexts(contexts_file(environ))
     return contexts.logins[contexts.in_use] if contexts.in_use is not None else flags
@@ -377,9 +381,11 @@ def server_command(
             raise
 
     own = list(inspect.signature(command).parameters.values())[1:]
-    keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *COMMON)]
+    keyword = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*own, *COMMON)
+    ]
     run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in keyword}
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in keyword}
     return run
 
 

@@ -136,11 +136,13 @@ def _member(name: str) -> tuple[str, Path]:
 
 
 COLUMNS: dict[str, TableColumn] = {
-    "name": TableColumn("NAME", _text(lambda one: one.name), ("name",)),
-    "type": TableColumn("TYPE", _text(lambda one: one.type), ("type",)),
+    "name": TableColumn("NAME", _text(lambda workload: workload.name), ("name",)),
+    "type": TableColumn("TYPE", _text(lambda workload: workload.type), ("type",)),
     "phase": TableColumn("PHASE", _phase, ("phase",)),
-    "project": TableColumn("PROJECT", _text(lambda one: one.project_name), ("projectName",)),
-    "owner": TableColumn("OWNER", _text(lambda one: one.submitted_by), ("submittedBy",)),
+    "project": TableColumn(
+        "PROJECT", _text(lambda workload: workload.project_name), ("projectName",)
+    ),
+    "owner": TableColumn("OWNER", _text(lambda workload: workload.submitted_by), ("submittedBy",)),
     "pods": TableColumn("PODS", _pods, ("runningPods", "requestedPods")),
     "gpu": TableColumn(
         "GPU(R/A)",
@@ -148,62 +150,70 @@ COLUMNS: dict[str, TableColumn] = {
         ("requestedGpus", "allocatedGPU"),
     ),
     "idle": TableColumn("IDLE", lambda workload, view: idle_gpus(workload), ("idleAllocatedGpus",)),
-    "age": TableColumn("AGE", _age(lambda one: one.created_at), ("createdAt",)),
-    "namespace": TableColumn("NAMESPACE", _text(lambda one: one.namespace), ("namespace",)),
+    "age": TableColumn("AGE", _age(lambda workload: workload.created_at), ("createdAt",)),
+    "namespace": TableColumn(
+        "NAMESPACE", _text(lambda workload: workload.namespace), ("namespace",)
+    ),
     "cluster": TableColumn(
         "CLUSTER",
         lambda workload, view: view.cluster_name(workload.cluster_id),
         ("clusterId",),
     ),
     "nodepools": TableColumn(
-        "NODE-POOLS", _names(lambda one: one.current_node_pools), ("nodepool",)
+        "NODE-POOLS", _names(lambda workload: workload.current_node_pools), ("nodepool",)
     ),
     "priority": TableColumn(
         "PRIORITY",
         lambda workload, view: format_number(workload.priority),
         ("priority",),
     ),
-    "id": TableColumn("ID", _text(lambda one: one.id), ("id",)),
+    "id": TableColumn("ID", _text(lambda workload: workload.id), ("id",)),
     "department": TableColumn(
-        "DEPARTMENT", _text(lambda one: one.department_name), ("departmentName",)
+        "DEPARTMENT", _text(lambda workload: workload.department_name), ("departmentName",)
     ),
-    "category": TableColumn("CATEGORY", _text(lambda one: one.category), ("category",)),
+    "category": TableColumn("CATEGORY", _text(lambda workload: workload.category), ("category",)),
     "workload-class": TableColumn(
         "WORKLOAD-CLASS",
-        _text(lambda one: one.extra.workload_class),
+        _text(lambda workload: workload.extra.workload_class),
         ("workloadClass",),
     ),
     "framework": TableColumn(
         "FRAMEWORK",
-        _text(lambda one: one.distributed_framework),
+        _text(lambda workload: workload.distributed_framework),
         ("distributedFramework",),
     ),
     "application": TableColumn(
-        "APPLICATION", _text(lambda one: one.ai_application_name), ("aiApplicationName",)
+        "APPLICATION", _text(lambda workload: workload.ai_application_name), ("aiApplicationName",)
     ),
     "class": TableColumn(
         "PRIORITY-CLASS",
-        _text(lambda one: one.priority_class_name),
+        _text(lambda workload: workload.priority_class_name),
         ("priorityClassName",),
     ),
-    "message": TableColumn("MESSAGE", _text(lambda one: one.phase_message), ("phaseMessage",)),
-    "since": TableColumn("IN-PHASE", _age(lambda one: one.phase_updated_at), ("phaseUpdatedAt",)),
+    "message": TableColumn(
+        "MESSAGE", _text(lambda workload: workload.phase_message), ("phaseMessage",)
+    ),
+    "since": TableColumn(
+        "IN-PHASE", _age(lambda workload: workload.phase_updated_at), ("phaseUpdatedAt",)
+    ),
     "pending": TableColumn(
         "PENDING",
-        _duration(lambda one: one.total_pending_time_seconds),
+        _duration(lambda workload: workload.total_pending_time_seconds),
         ("totalPendingTimeSeconds",),
     ),
     "running": TableColumn(
         "RUNNING",
-        _duration(lambda one: one.total_running_time_seconds),
+        _duration(lambda workload: workload.total_running_time_seconds),
         ("totalRunningTimeSeconds",),
     ),
-    "created": TableColumn("CREATED", _time(lambda one: one.created_at), ("createdAt",)),
-    "completed": TableColumn("COMPLETED", _time(lambda one: one.completed_at), ("completedAt",)),
-    "deleted": TableColumn("DELETED", _age(lambda one: one.deleted_at), ("deletedAt",)),
-    "images": TableColumn("IMAGES", _names(lambda one: one.images), ("images",)),
-    "nodes": TableColumn("NODES", _names(lambda one: one.extra.nodes)),
-    "gpu-models": TableColumn("GPU-MODELS", _names(lambda one: one.extra.gpu_models)),
+    "created": TableColumn("CREATED", _time(lambda workload: workload.created_at), ("createdAt",)),
+    "completed": TableColumn(
+        "COMPLETED", _time(lambda workload: workload.completed_at), ("completedAt",)
+    ),
+    "deleted": TableColumn("DELETED", _age(lambda workload: workload.deleted_at), ("deletedAt",)),
+    "images": TableColumn("IMAGES", _names(lambda workload: workload.images), ("images",)),
+    "nodes": TableColumn("NODES", _names(lambda workload: workload.extra.nodes)),
+    "gpu-models": TableColumn("GPU-MODELS", _names(lambda workload: workload.extra.gpu_models)),
     "labels": TableColumn("LABELS", _names(_labels)),
 }
 

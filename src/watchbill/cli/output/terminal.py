@@ -223,7 +223,7 @@ def table_lines(
     headers: Sequence[str] | None, rows: Sequence[Row], terminal: Terminal, *, indent: str = ""
 ) -> list[str]:
     """One line a row; `headers` None leaves their line out."""
-    cells = [[_cell(one) for one in row] for row in rows]
+    cells = [[_cell(text) for text in row] for row in rows]
     if headers is not None:
         cells.insert(0, [Cell(header, "bold") for header in headers])
     widths = [max(width(cell.text) for cell in column) for column in zip(*cells, strict=True)]

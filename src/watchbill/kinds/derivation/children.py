@@ -67,7 +67,9 @@ def with_children(view: WorkloadView) -> Facts:
     else:
         asked = [role for child in going or children for role in facts[id(child)].roles]
     own = tuple(role for role in view.facts.roles if not role.is_embedded)
-    queue = view.facts.queue or next((one.queue for one in facts.values() if one.queue), "")
+    queue = view.facts.queue or next(
+        (child_facts.queue for child_facts in facts.values() if child_facts.queue), ""
+    )
     combined = msgspec.structs.replace(view.facts, queue=queue).with_roles(
         _merged_roles(own, asked)
     )

@@ -56,21 +56,23 @@ def endpoints_of(view: WorkloadView) -> tuple[Endpoint, ...]:
             candidates += islice(_service(target, address), MAX_COMBINATIONS)
     backends = Backends(
         namespace=namespace,
-        names={(text(one.get("kind")), text(metadata(one).get("name"))) for one in targets},
+        names={
+            (text(target.get("kind")), text(metadata(target).get("name"))) for target in targets
+        },
         cluster=view.cluster,
     )
     for obj in view.objects.services:
         routes = route_endpoints(obj, backends, is_owned=_is_owned(obj, chain, namespace))
-        candidates += [_Candidate(endpoint=one) for one in routes]
+        candidates += [_Candidate(endpoint=route) for route in routes]
     ordered = sorted(
         (
-            (_order(one.endpoint, one.is_internal), one.endpoint)
-            for one in candidates
-            if one.endpoint
+            (_order(candidate.endpoint, candidate.is_internal), candidate.endpoint)
+            for candidate in candidates
+            if candidate.endpoint
         ),
         key=lambda pair: pair[0],
     )
-    return tuple(dict.fromkeys(one for _, one in ordered))[:MAX_ENDPOINTS]
+    return tuple(dict.fromkeys(endpoint for _, endpoint in ordered))[:MAX_ENDPOINTS]
 
 
 def _order(endpoint_: Endpoint, is_internal: bool) -> tuple[bool, bool, str, int, str, str, str]:

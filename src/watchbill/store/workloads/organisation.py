@@ -111,5 +111,5 @@ async def _new(
 async def organisation_declare(db: Database, tenant_id: int, unseen: Iterable[UnknownName]) -> None:
     """Give numbers to projects and departments of which no workload was seen yet."""
     async with db.transaction(tenant_id) as connection:
-        for one in sorted(unseen):
-            await _new(connection, one.kind, tenant_id, UUID(one.cluster_id), one.key, one.key)
+        for name in sorted(unseen):
+            await _new(connection, name.kind, tenant_id, UUID(name.cluster_id), name.key, name.key)
