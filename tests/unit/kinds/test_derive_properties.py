@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -51,6 +52,8 @@ STRANGE: list[Any] = [
     {"a": {"b": {"c": []}}},
     [{"type": "Failed", "status": "True", "message": 7}],
 ]
+
+NAMING = ("name", "groupName", "path", "host", "url", "component", "queueName", "role")
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -167,3 +170,27 @@ def test_the_order_of_objects_never_matters(seed: int) -> None:
     second = derive(shuffled(objects, chance), _OTHER_DEFINITIONS, SETTINGS)
     assert canonical_bytes(first.record) == canonical_bytes(second.record)
     assert first.transitions == second.transitions
+
+
+def poisoned(value: Any, poison: str, key: str = "") -> Any:
+    """The value with the poison at the end of every text that names something."""
+    if isinstance(value, dict):
+        return {name: poisoned(member, poison, name) for name, member in value.items()}
+    if isinstance(value, list):
+        return [poisoned(item, poison, key) for item in value]
+    return value + poison if isinstance(value, str) and key in NAMING else value
+
+
+@pytest.mark.parametrize("poison", ["\0", "\ud800"])
+def test_texts_that_a_database_refuses_are_not_kept(poison: str) -> None:
+    for objects, _ in EVERY[::7]:
+        root = keeps_uid(poisoned(objects.root, poison), dict(objects.root))
+        hostile = replace(
+            objects,
+            root=root,
+            children=poisoned(list(objects.children), poison),
+            services=poisoned(list(objects.services), poison),
+        )
+        encoded = canonical_bytes(derive(hostile, _DEFINITIONS, SETTINGS).record)
+        assert b"\\u0000" not in encoded
+        assert msgspec.json.decode(encoded, type=Record)

@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 from watchbill.kinds.definition.definition import ANY, ElementSource
 from watchbill.kinds.definition.facts import Facts
 from watchbill.kinds.definition.view import WorkloadView
+from watchbill.kinds.derivation.presentation import printable
 from watchbill.kinds.objects.json_access import (
     group_version,
     has_labels,
@@ -130,8 +131,8 @@ def _logical(
 ) -> tuple[Element, _Context]:
     path = f"{context.path}/{step}"
     element = Element(
-        id=uuid5(tree.cluster_id, path),
-        name=name[:_NAME_LENGTH],
+        id=_hashed(path, tree.cluster_id),
+        name=printable(name, _NAME_LENGTH),
         hierarchy_level=depth,
         parent_id=context.parent,
     )
@@ -151,15 +152,17 @@ def _objects(
         name = text(metadata(child).get("name"))
         element = Element(
             id=element_id(uid, tree.cluster_id),
-            name=name[:_NAME_LENGTH],
+            name=printable(name, _NAME_LENGTH),
             hierarchy_level=depth,
             parent_id=context.parent,
             created_at=instant(metadata(child).get("creationTimestamp")),
             kubernetes_ref=KubernetesRef(
-                uid=uid[:253],
-                name=name[:253],
+                uid=printable(uid),
+                name=printable(name),
                 gvk=GroupVersionKind(
-                    group=group[:253], version=version[:63], kind=text(child.get("kind"))[:63]
+                    group=printable(group),
+                    version=printable(version, 63),
+                    kind=printable(text(child.get("kind")), 63),
                 ),
             ),
         )
@@ -187,7 +190,11 @@ def element_id(uid: str, cluster_id: UUID) -> UUID:
     try:
         return UUID(uid)
     except ValueError:
-        return uuid5(cluster_id, uid[:253].encode("utf-8", "backslashreplace").decode())
+        return _hashed(uid[:253], cluster_id)
+
+
+def _hashed(name: str, cluster_id: UUID) -> UUID:
+    return uuid5(cluster_id, name.encode("utf-8", "backslashreplace").decode())
 
 
 def _owner_uid(obj: Object) -> str:

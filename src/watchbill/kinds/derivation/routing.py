@@ -94,14 +94,14 @@ def declared_endpoint(declared: EndpointFacts) -> Endpoint | None:
     default = DEFAULT_PORTS.get(scheme)
     user, at_sign, _ = parts.netloc.rpartition("@")
     shown_port = "" if port in (None, default) else f":{port}"
-    query = f"?{quote(parts.query, safe=_SAFE_IN_PATH + '?')}" if parts.query else ""
+    query = f"?{_quoted(parts.query, _SAFE_IN_PATH + '?')}" if parts.query else ""
     return Endpoint(
         host=host,
         port=port or default,
         path=path or None,
         tls_enabled=scheme == "https" if scheme in DEFAULT_PORTS else None,
         protocol=scheme.upper(),
-        url=f"{scheme}://{quote(user, safe=':%')}{at_sign}{_in_url(host)}{shown_port}{path}{query}",
+        url=f"{scheme}://{_quoted(user, ':%')}{at_sign}{_in_url(host)}{shown_port}{path}{query}",
     )
 
 
@@ -117,10 +117,14 @@ def valid_host(host: str) -> str:
 def clean_path(path: str) -> str:
     """Percent-encoded; "/" counts as no path, and a pattern is cut where its first wildcard begins."""
     path = _PLAIN_PATH.match(path[:_MAX_PATH])[0]  # type: ignore[index]  # it matches anything
-    path = quote(path, safe=_SAFE_IN_PATH)
+    path = _quoted(path, _SAFE_IN_PATH)
     if path and not path.startswith("/"):
         path = f"/{path}"
     return "" if path == "/" else path
+
+
+def _quoted(text: str, safe: str) -> str:
+    return quote(text, safe=safe, errors="replace")
 
 
 def covers(pattern: str, host: str) -> bool:
