@@ -128,10 +128,10 @@ def _conditions(nodes: Sequence[NodeResponse]) -> Iterable[NodePoolCondition]:
 def _summed(amounts: Iterable[NodeResources]) -> NodeResources:
     """None where a part of it is not known."""
     each = list(amounts)
-    memory = [one.cpu_memory_bytes for one in each]
+    memory = [held.cpu_memory_bytes for held in each]
     return NodeResources(
-        gpus=_sum([one.gpus for one in each]),
-        cpu_cores=_sum([one.cpu_cores for one in each]),
+        gpus=_sum([held.gpus for held in each]),
+        cpu_cores=_sum([held.cpu_cores for held in each]),
         cpu_memory_bytes=None if None in memory else sum(filter(None, memory)),
     )
 
