@@ -30,18 +30,18 @@ class Reader:
         return {f"{item.type}/{item.name}": item.phase for item in result}
 
     async def until(self, expected: dict[str, str], *, deleted: bool = False) -> None:
-        collected: dict[str, str] = {}
+        phases: dict[str, str] = {}
 
         async def ask() -> bool:
-            nonlocal found
-            result = await self.phases(deleted=deleted)
-            return result == expected
+            nonlocal phases
+            phases = await self.phases(deleted=deleted)
+            return phases == expected
 
         for _ in range(200):
             if await ask():
                 return
             await asyncio.sleep(0.05)
-        raise AssertionError(f"{collected} instead of {expected}")
+        raise AssertionError(f"{phases} instead of {expected}")
 
 
 async def test_a_life_from_birth_to_history(server: RunningServer, tmp_path: Path) -> None:
