@@ -75,7 +75,7 @@ def test_only_node_pools_are_left_out_of_a_heartbeat() -> None:
 
 async def test_a_capacity_that_was_stored_before_breaks_nobody(server: Served) -> None:
     agent = await connected_agent(server.db, NOW)
-    connection = await asyncpg.connect(server.db._database_url)
+    connection = await asyncpg.connect(server.db._listening_url)
     await connection.execute(
         "UPDATE cluster SET node_pools = $1 WHERE id = $2",
         b'[{"nodePool":"a100","nodes":1,"gpus":1e308}]',

@@ -3,9 +3,10 @@
 import asyncio
 import copy
 import json
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,13 +14,16 @@ from hypothesis import strategies as st
 from tests.fixtures.agent_objects import made, pod
 from tests.fixtures.lives import SETTINGS
 from tests.unit.agent.test_cache import DEFINITIONS, Filled
+from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.cache.targets import ScrapeTarget
 from watchbill.agent.metrics.idle import IdleSettings
 from watchbill.agent.metrics.scrape import Scraper, ScrapeSettings
 from watchbill.agent.metrics.scrape_limits import ScrapeLimits
 from watchbill.agent.stream.sample_queue import SampleQueue
+from watchbill.kinds.derivation.elements import element_id
 from watchbill.kinds.derive import derive
 from watchbill.protocol import Record, canonical_bytes
+from watchbill.workload_event import WorkloadEvent
 
 Json = dict[str, Any]
 OWN = ("vision", "a", "z-team")
@@ -189,6 +193,18 @@ KINDS = [
     ("networking.k8s.io/v1", "Ingress"),
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
     ("keda.sh/v1alpha1", "ScaledObject"),
+    ("gateway.networking.k8s.io/v1", "GRPCRoute"),
+    ("inference.networking.k8s.io/v1", "InferencePool"),
+    ("route.openshift.io/v1", "Route"),
+    ("networking.istio.io/v1", "Gateway"),
+    ("apps/v1", "StatefulSet"),
+    ("jobset.x-k8s.io/v1alpha2", "JobSet"),
+    ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet"),
+    ("kubeflow.org/v1", "PyTorchJob"),
+    ("ray.io/v1", "RayCluster"),
+    ("serving.kserve.io/v1beta1", "InferenceService"),
+    ("serving.knative.dev/v1", "Service"),
+    ("argoproj.io/v1alpha1", "Workflow"),
 ]
 
 names = st.sampled_from(NAMES)
@@ -269,7 +285,17 @@ def _spec(draw: st.DrawFn, own: str, foreign: str) -> Json:
         "gateways": ["mesh", "gw"],
         "hosts": ["evil.example.com"],
         "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": foreign}],
-        "to": [{"group": "", "kind": "Service"}],
+        "to": draw(
+            st.sampled_from(
+                [
+                    [{"group": "", "kind": "Service"}],
+                    {"kind": "Service", "name": "web", "namespace": own},
+                ]
+            )
+        ),
+        "host": "evil.example.com",
+        "servers": [{"port": {"number": 80}, "hosts": ["*"]}],
+        "targetPorts": [{"number": 8000}],
         "rules": [{"backendRefs": [backend]}],
         "parentRefs": [{"name": "gw", "namespace": draw(st.sampled_from([own, foreign]))}],
         "listeners": [{"name": "http", "port": 6666, "protocol": "HTTP"}],
@@ -350,7 +376,7 @@ def test_the_workloads_are_all_there() -> None:
 
 
 @given(attacks(), st.booleans())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_foreign_objects_change_no_record(attack: tuple[str, list[Json]], are_first: bool) -> None:
     own, objects = attack
     filled = filled_with([*objects, *VICTIMS[own]] if are_first else VICTIMS[own])
@@ -512,3 +538,107 @@ def test_foreign_objects_cause_no_work(attack: tuple[str, list[Json]]) -> None:
     for obj in objects:
         filled.remove(obj)
     assert not set(filled.listener.changed) & set(ALONE[own])
+
+
+# Events
+
+
+def _told(filled: Filled, own: str) -> list[WorkloadEvent]:
+    assert filled.cache.events is not None
+    taken: list[WorkloadEvent] = []
+    while events := filled.cache.events.take(lambda root: True):
+        taken += events
+    ids = {element_id(root, SETTINGS.cluster_id) for root in ALONE[own]}
+    return [event for event in taken if event.workload_id in ids]
+
+
+def filled_with_events(objects: Sequence[Json]) -> Filled:
+    filled = Filled()
+    filled.cache.events = EventLog(filled.cache.owner_tree, SETTINGS, lambda: 0.0)
+    filled.put(*copy.deepcopy(list(objects)))
+    return filled
+
+
+TOLD = {own: _told(filled_with_events(objects), own) for own, objects in VICTIMS.items()}
+
+
+def test_the_events_are_told() -> None:
+    assert {len(events) for events in TOLD.values()} == {1}
+
+
+@given(attacks(), st.booleans())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_foreign_objects_tell_no_event_and_silence_none(
+    attack: tuple[str, list[Json]], are_first: bool
+) -> None:
+    own, objects = attack
+    filled = filled_with_events([*objects, *VICTIMS[own]] if are_first else VICTIMS[own])
+    if not are_first:
+        filled.put(*copy.deepcopy(objects))
+    for obj in objects:
+        filled.remove(obj)
+    assert _told(filled, own) == TOLD[own]
+
+
+# Work: calls of functions, which no other process and no slow machine changes
+
+
+class Calls:
+    """Counts the calls, of Python's functions and of built-in ones, while it is entered."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        sys.setprofile(self._count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _count(self, frame: object, event: str, argument: object) -> None:
+        self.count += event in ("call", "c_call")
+
+
+def _copies(objects: Sequence[Json], count: int) -> list[Json]:
+    """So many of each, with names and UIDs of their own that lead to one another as the first ones do."""
+    copies = []
+    for number in range(count):
+        for obj in copy.deepcopy(list(objects)):
+            meta = obj["metadata"]
+            meta["name"] = f"{meta['name']}-{number}"
+            meta["uid"] = f"{number:08x}{meta['uid'][8:]}"
+            copies.append(obj)
+    return copies
+
+
+def _work(own: str, foreign: Sequence[Json]) -> int:
+    """What an agent does for the objects: takes them in, derives all that they are part of, lets them go."""
+    filled = filled_with(VICTIMS[own])
+    filled.listener.changed.clear()
+    with Calls() as calls:
+        filled.put(*foreign)
+        for root in set(filled.listener.changed):
+            if filled.cache.is_alive(root):
+                derive(filled.cache.gather(root), DEFINITIONS, SETTINGS)
+        for obj in foreign:
+            filled.remove(obj)
+    return calls.count
+
+
+ROUTING = {
+    *("Service", "HTTPRoute", "GRPCRoute", "InferencePool", "Route", "VirtualService", "Ingress"),
+    *("Gateway", "ReferenceGrant", "HorizontalPodAutoscaler", "ScaledObject"),
+}
+"""Each workload is looked for in those of its namespace: pairs, within it alone."""
+
+
+@given(attacks())
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_four_times_the_objects_are_four_times_the_work(attack: tuple[str, list[Json]]) -> None:
+    own, objects = attack
+    one_by_one = [obj for obj in objects if obj["kind"] not in ROUTING]
+    few, many = (_work(own, _copies(one_by_one, count)) for count in (3, 12))
+    assert many <= 4.4 * few + 100
+    few, many = (_work(own, _copies(objects, count)) for count in (3, 12))
+    assert many <= 16 * few
