@@ -18,6 +18,7 @@ from watchbill.query import Scope, UsageQuery, parse_usage_filters
 from watchbill.responses.usage import usage_table
 from watchbill.store.postgres.database import Database
 from watchbill.store.usage import accounting
+from watchbill.store.usage import report as reports
 from watchbill.store.usage.accounting import usage_account, usage_purge, usage_rebuild
 from watchbill.store.usage.report import UsagePage, usage_report
 from watchbill.store.workloads.deletion import workload_purge
@@ -347,6 +348,34 @@ async def test_months_are_the_sums_of_their_days(db: Database, start: date, days
     total = sum(row.allocated_gpu_hours for row in by_day.rows)
     assert by_month.totals.allocated_gpu_hours == pytest.approx(total, abs=1e-4)
     assert sum(row.allocated_gpu_hours for row in by_month.rows) == pytest.approx(total, abs=1e-4)
+
+
+async def test_whole_clusters_are_the_sums_of_their_workloads(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reports that name no project come from sums of whole clusters, also where days were forgotten."""
+    await story(db)
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    of_clusters = reports._OF_CLUSTERS
+    prices = Prices(currency="EUR", gpu_hour=2.0)
+    for keep in (timedelta(days=3), timedelta(days=2)):
+        await usage_purge(db, 1, keep=keep, now=END)
+        for groups in ((), ("day",), ("cluster", "month"), ("department", "gpuModel", "week")):
+            monkeypatch.setattr(reports, "_OF_CLUSTERS", of_clusters)
+            short = await report(db, *groups, prices=prices)
+            monkeypatch.setattr(reports, "_OF_CLUSTERS", frozenset())
+            assert short == await report(db, *groups, prices=prices)
+            assert short.totals.allocated_gpu_hours > 0
+
+
+async def test_a_report_by_day_reads_no_workloads(db: Database) -> None:
+    """Whose size would be that of all projects on all days."""
+    await story(db)
+    await usage_account(db, 1, END + timedelta(minutes=10))
+    async with db.transaction(1) as connection:
+        await connection.execute("UPDATE usage_cluster_day SET allocated_gpu = 0")
+    assert (await report(db, "day")).totals.allocated_gpu_hours == 0
+    assert (await report(db, "project")).totals.allocated_gpu_hours == sum(ALLOCATED.values())
 
 
 async def test_what_an_agent_claims_beyond_measure_can_be_summed(db: Database) -> None:

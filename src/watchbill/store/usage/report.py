@@ -30,6 +30,8 @@ GROUPS = {
     "month": "to_char(w.day, 'YYYY-MM')",
 }
 """A group and its value of one row; a week is named by its Monday."""
+_OF_CLUSTERS = frozenset({"cluster", "department", "gpuModel", "day", "week", "month"})
+"""Groups that the sums of whole clusters know."""
 _TIMES = frozenset({"day", "week", "month"})
 _JOINS = {
     "d": "usage_workload d ON d.tenant_id = w.tenant_id AND d.workload_id = w.workload_id",
@@ -44,7 +46,7 @@ _CONDITIONS = {
     "=@": "strpos(lower({0}), lower({1})) > 0",
 }
 _IS_ANYTHING = f"({' OR '.join(f'{name} <> 0' for name in SUMS)})"
-"""A month keeps its row where all of its days were taken back or forgotten."""
+"""A month, and a cluster's day, keeps its row where all that it summed was taken back or forgotten."""
 _MIB_MS_PER_GIB_HOUR = 1024 * 3_600_000
 _MILLICORE_MS_PER_CORE_HOUR = 1000 * 3_600_000
 _DECIMALS = 6
@@ -69,7 +71,7 @@ async def usage_report(
     if "workload" in query.groups:
         groups.append("w.workload_id::text")
         names.append("workload_id")
-    source = _source(statement, query, prices)
+    source = _source(statement, scope, query, prices)
     totals = f"SELECT {sums} FROM {source} WHERE {statement.where}"
     parameters = list(statement.parameters)
     offset = statement.bind(query.offset, "::bigint")
@@ -97,14 +99,19 @@ async def usage_report(
     )
 
 
-def _source(statement: Statement, query: UsageQuery, prices: Prices | None) -> str:
-    """The sums of the days asked for, whole months as one row each where no group is shorter, and what the
-    groups are read from."""
+def _source(statement: Statement, scope: Scope, query: UsageQuery, prices: Prices | None) -> str:
+    """The sums of the days asked for, and what the groups are read from: of whole clusters where no project
+    or workload is asked for, else whole months as one row each where no group is shorter."""
     start, end = (statement.bind(day, "::date") for day in (query.start, query.end))
     columns = f"tenant_id, workload_id, cluster_id, project_id, department_id, gpu_model, {', '.join(SUMS)}"
     first, last = _whole_months(query)
     used = {*query.groups, *(predicate.field for predicate in query.predicates)}
-    if used & {"day", "week"} or first >= last:
+    if _is_of_clusters(scope, used, prices):
+        sums = (
+            f"SELECT day, tenant_id, cluster_id, department_id, gpu_model, {', '.join(SUMS)} "
+            f"FROM usage_cluster_day WHERE day >= {start} AND day < {end} AND {_IS_ANYTHING}"
+        )
+    elif used & {"day", "week"} or first >= last:
         sums = f"SELECT day, {columns} FROM usage_day WHERE day >= {start} AND day < {end}"
     else:
         low, high = (statement.bind(day, "::date") for day in (first, last))
@@ -115,10 +122,19 @@ def _source(statement: Statement, query: UsageQuery, prices: Prices | None) -> s
             f"WHERE (day >= {start} AND day < {low}) OR (day >= {high} AND day < {end})"
         )
     aliases = {GROUPS[name].removeprefix("nullif(").partition(".")[0] for name in used}
-    if prices is not None or "workload" in used:
+    if _has_pool_prices(prices) or "workload" in used:
         aliases.add("d")
     joins = [f"LEFT JOIN {join}" for alias, join in _JOINS.items() if alias in aliases]
     return " ".join([f"({sums}) w", *joins])
+
+
+def _is_of_clusters(scope: Scope, used: set[str], prices: Prices | None) -> bool:
+    """Whether nobody need know whose usage it is beyond its cluster, department and GPU model."""
+    return used <= _OF_CLUSTERS and not scope.project_ids and not _has_pool_prices(prices)
+
+
+def _has_pool_prices(prices: Prices | None) -> bool:
+    return prices is not None and bool(prices.node_pools)
 
 
 def _whole_months(query: UsageQuery) -> tuple[date, date]:
@@ -147,10 +163,9 @@ def _sums(statement: Statement, prices: Prices | None) -> str:
     columns = [f"coalesce(sum(w.{name}), 0) AS {name}" for name in SUMS]
     price = "NULL::float8"
     if prices is not None:
-        listed = [
-            _price_of(statement, "d.node_pool", prices.node_pools),
-            _price_of(statement, "w.gpu_model", prices.gpu_models),
-        ]
+        listed = [_price_of(statement, "w.gpu_model", prices.gpu_models)]
+        if _has_pool_prices(prices):
+            listed.insert(0, _price_of(statement, "d.node_pool", prices.node_pools))
         price = f"coalesce({', '.join(listed)}, {statement.bind(prices.gpu_hour, '::float8')})"
     return ", ".join(
         [
