@@ -33,7 +33,7 @@ def main(folder: Path) -> None:
 
 def bill_of_materials() -> dict[str, Any]:
     """Of the distributions that are installed now, which the constraints pin."""
-    installed = dependencies(NAME)
+    installed = dependencies(f"{NAME}[otel]")
     root = installed.pop(normal(NAME))
     return {
         "bomFormat": "CycloneDX",
@@ -45,7 +45,8 @@ def bill_of_materials() -> dict[str, Any]:
 
 
 def dependencies(name: str) -> dict[str, Distribution]:
-    """The distribution and all that it needs at run time, by normal name."""
+    """The distribution, with the extras that are named in brackets, and all that it needs at run time, by
+    normal name."""
     distributions: dict[str, Distribution] = {}
     wanted = [Requirement(name)]
     while wanted:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from drills import databases
 from drills.failover import patroni
 from drills.rolling import pooled_restart, rolling_restart
+from drills.versions import rolling_upgrade
 
 ALL: dict[str, Callable[[], Awaitable[str]]] = {
     "rolling restart of two servers behind HAProxy": functools.partial(
@@ -18,6 +19,7 @@ ALL: dict[str, Callable[[], Awaitable[str]]] = {
     "rolling restart of two servers behind HAProxy, before PgBouncer with three connections": (
         pooled_restart
     ),
+    "rolling upgrade from the first version": rolling_upgrade,
     "database read-only": databases.read_only,
     "database killed": databases.killed,
     "database without connections": databases.no_connection_left,

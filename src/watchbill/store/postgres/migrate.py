@@ -18,7 +18,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from watchbill.errors import Invalid
@@ -32,6 +32,14 @@ _LOCK_HOLDER = (
     "WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32) | l.objid::bigint = $1"
 )
 _TELL_EVERY_SECONDS = 10
+_TABLES = text(
+    "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relkind IN ('r', 'p') "
+    "AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace"
+)
+_LOCK_MILLISECONDS = 300
+_LOCK_PAUSE_SECONDS = 0.3
+_LOCK_ATTEMPTS = 200
+_LOCK_NOT_AVAILABLE = "55P03"
 
 log = structlog.get_logger(__name__)
 
@@ -50,9 +58,12 @@ async def migrate(database_url: str) -> None:
     async with translated(), _connection(database_url) as holder, _lock(holder):
         async with _connection(database_url) as connection:
             await ensure_role(connection)
-            await _check_revision(connection)
+            present = await _revision(connection)
+        if present is not None:
+            check_revision(present)
+        is_used = present not in (None, known_revisions()[0])
         try:
-            await asyncio.to_thread(asyncio.run, _upgrade(database_url))
+            await asyncio.to_thread(asyncio.run, _upgrade(database_url, is_used=is_used))
         except DBAPIError as error:
             raise (error.driver_exception or error) from error
 
@@ -115,12 +126,6 @@ def _config() -> Config:
     return config
 
 
-async def _check_revision(connection: asyncpg.Connection) -> None:
-    """Raises Invalid for a schema that a newer version made: an older one would misread it."""
-    if (present := await _revision(connection)) is not None:
-        check_revision(present)
-
-
 async def check_schema(database_url: str) -> None:
     """Raises Invalid unless the database has exactly this version's schema; Unavailable where it fails."""
     async with translated(), _connection(database_url) as connection:
@@ -154,7 +159,7 @@ def known_revisions() -> tuple[str, ...]:
 
 
 def check_revision(present: str) -> None:
-    """Raises Invalid for a revision of the schema that this version does not know."""
+    """Raises Invalid for a revision of the schema that this version does not know: it would misread it."""
     if present not in known_revisions():
         raise Invalid(
             f"The data has the schema {present} of a newer Watchbill; this one knows up to "
@@ -163,7 +168,9 @@ def check_revision(present: str) -> None:
         )
 
 
-async def _upgrade(database_url: str) -> None:
+async def _upgrade(database_url: str, *, is_used: bool) -> None:
+    """`is_used`: servers of an earlier version may work with it meanwhile."""
+
     async def connect() -> asyncpg.Connection:
         return await asyncpg.connect(database_url, statement_cache_size=0)
 
@@ -185,7 +192,26 @@ async def _upgrade(database_url: str) -> None:
                 config.attributes["connection"] = sync_connection
                 command.upgrade(config, "head")
 
+            if is_used:
+                await _lock_tables(connection)
             await connection.run_sync(upgrade)
             await connection.execute(text(f"GRANT SELECT ON public.alembic_version TO {APP_ROLE}"))
     finally:
         await engine.dispose()
+
+
+async def _lock_tables(connection: AsyncConnection) -> None:
+    """All at once, before anything is changed, giving up sooner than PostgreSQL looks for deadlocks: whoever
+    reads and writes waits for the migration, and neither it nor they are broken off. Raises DBAPIError."""
+    tables = ", ".join((await connection.execute(_TABLES)).scalars())
+    await connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_MILLISECONDS}"))
+    for is_last in (*[False] * _LOCK_ATTEMPTS, True):
+        try:
+            async with connection.begin_nested():
+                await connection.execute(text(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"))
+            break
+        except DBAPIError as error:
+            if is_last or getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            await asyncio.sleep(_LOCK_PAUSE_SECONDS)
+    await connection.execute(text("SET LOCAL lock_timeout = 0"))
