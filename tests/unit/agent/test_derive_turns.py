@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.agent.test_pending_changes import derived
 from watchbill.agent.stream.derive_turns import (
+    BURST_SECONDS,
     BUSY_SHARE,
     LONG_SECONDS,
     MAX_REMEMBERED,
@@ -84,6 +85,20 @@ def test_many_namespaces_leave_nothing_behind() -> None:
     assert len(turns._virtual) <= MAX_REMEMBERED + 1
     assert not turns.seconds
     assert not turns._paused_until
+
+
+def test_many_small_objects_take_half_of_the_time_once_their_burst_is_used_up() -> None:
+    """Ten minutes of them at 50 ms each: the burst, and half of what follows."""
+    turns, now, taken = DeriveTurns(), 0.0, 0.0
+    while now < 600.0:
+        now = max(now, turns.resumes_at("many")) + 0.05
+        taken += 0.05
+        turns.charge("many", 0.05, now)
+    assert 300.0 <= taken <= 300.0 + BURST_SECONDS + 1.0
+    assert turns.resumes_at("other") == 0.0
+    now += 3 * BURST_SECONDS
+    turns.charge("many", 0.05, now)
+    assert turns.resumes_at("many") < now, "it has regained its burst"
 
 
 def test_a_namespace_that_takes_much_time_is_told() -> None:

@@ -1,7 +1,7 @@
 """Whose workloads are derived next: namespaces take turns by the processor time that theirs have taken.
 
-Whoever changes large objects without end has them derived while nobody else has anything to derive, and for
-half of the time at most. Pure: times are given.
+Whoever changes large objects, or thousands of them, without end has them derived while nobody else has anything
+to derive, and for half of the time at most. Pure: times are given.
 """
 
 import heapq
@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 LONG_SECONDS = 0.1
 """A derivation that takes longer than this is followed by a pause of its namespace, as long as itself."""
+BURST_SECONDS = 30.0
+"""Of processor time that a namespace may take at once, as when everything in it changes; it regains a half
+second each second. Beyond it every derivation is followed by such a pause."""
 WINDOW_SECONDS = 300.0
 BUSY_SHARE = 0.2
 """Of a window: more than this is told with the cluster's state."""
@@ -28,6 +31,8 @@ class DeriveTurns:
         """Up to where a namespace was served; absent = it is behind `_served`."""
         self._served = 0.0
         self._paused_until: dict[str, float] = {}
+        self._burst: dict[str, tuple[float, float]] = {}
+        """By namespace what it has taken of its burst, and when that was so."""
         self._window: defaultdict[str, float] = defaultdict(float)
         self._window_began = 0.0
         self._busy: tuple[str, ...] = ()
@@ -58,7 +63,9 @@ class DeriveTurns:
             self.seconds[namespace] += seconds
         elif self._window[namespace] >= LONG_SECONDS:
             self.seconds[namespace] = self._window[namespace]
-        if seconds > LONG_SECONDS:
+        taken = self._taken(namespace, now) + seconds
+        self._burst[namespace] = (taken, now)
+        if seconds > LONG_SECONDS or taken > BURST_SECONDS:
             self._paused_until[namespace] = now + seconds
 
     def resumes_at(self, namespace: str) -> float:
@@ -76,6 +83,9 @@ class DeriveTurns:
             self._paused_until = {
                 name: until for name, until in self._paused_until.items() if until > now
             }
+            self._burst = {
+                name: last for name, last in self._burst.items() if self._taken(name, now) > 0.0
+            }
         if not self._busy:
             return None
         shown = ", ".join(self._busy[:_SHOWN_NAMESPACES])
@@ -86,3 +96,7 @@ class DeriveTurns:
 
     def _start(self, namespace: str) -> float:
         return max(self._served, self._virtual.get(namespace, 0.0))
+
+    def _taken(self, namespace: str, now: float) -> float:
+        seconds, at = self._burst.get(namespace, (0.0, now))
+        return max(0.0, seconds - (now - at) / 2)
