@@ -135,38 +135,49 @@ async def test_the_search_index_is_read_for_the_sessions_tenant_alone(
 
 
 _FILL_SEARCH = (
-    "INSERT INTO workload_search (tenant_id, id, cluster_id, project_id, phase, search) "
+    "INSERT INTO workload_search (tenant_id, id, cluster_id, project_id, phase, search, labels) "
     "SELECT $1::int, md5($1::int || '-' || n)::uuid, md5('c')::uuid, 1, 'Running', 'llama-sft-' || n || "
-    "repeat('y', CASE WHEN $1::int = 2 AND n % 2 = 0 THEN 1100 ELSE 0 END) "
+    "repeat('y', CASE WHEN $1::int = 2 AND n % 2 = 0 THEN 1100 ELSE 0 END), "
+    "CASE WHEN $1::int = 2 OR n % 200 = 0 THEN ARRAY['team=vision'] END "
     "FROM generate_series(1, $2::int) AS n"
 )
 
 
+@pytest.mark.parametrize(
+    ("index", "search", "arguments", "count"),
+    [
+        (
+            "workload_search_live",
+            "workload_search_ids(false, $1, $2, 10001)",
+            (trigrams(["llama-sft-77"]), ["%llama-sft-77%"]),
+            11,  # 77, and 770 to 779
+        ),
+        (
+            "workload_search_names_live",
+            "workload_named_ids(false, $1, 10001)",
+            (["label=team=vision"],),
+            10,
+        ),
+    ],
+)
 async def test_a_search_reads_no_entry_of_another_tenant_in_the_index(
-    database_url: str, db: Database
+    database_url: str, db: Database, index: str, search: str, arguments: Any, count: int
 ) -> None:
-    """Ten thousand texts with the same letters, and as many that are too long for the index."""
+    """Which has ten thousand texts with the same letters, as many that are too long, and the same label."""
     await two_tenants(database_url, db)
     owner = await asyncpg.connect(database_url)
-    for tenant_id, count in ((1, 2_000), (2, 20_000)):
-        await owner.execute(_FILL_SEARCH, tenant_id, count)
+    for tenant_id, rows in ((1, 2_000), (2, 20_000)):
+        await owner.execute(_FILL_SEARCH, tenant_id, rows)
     await owner.execute("VACUUM ANALYZE workload_search")
-    read = (
-        "SELECT idx_scan, idx_tup_read FROM pg_stat_user_indexes "
-        "WHERE indexrelname = 'workload_search_live'"
-    )
+    await owner.close()
+    read = "SELECT idx_scan, idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = $1"
     async with db.acquire(1) as connection:
         await connection.execute("SELECT pg_stat_force_next_flush()")
-        before = await connection.fetchrow(read)
-        rows = await connection.fetch(
-            "SELECT workload_search_ids(false, $1, $2, 10001)",
-            trigrams(["llama-sft-77"]),
-            ["%llama-sft-77%"],
-        )
+        before = await connection.fetchrow(read, index)
+        found = await connection.fetch(f"SELECT {search}", *arguments)
         await connection.execute("SELECT pg_stat_force_next_flush()")
-        after = await connection.fetchrow(read)
-    await owner.close()
-    assert len(rows) == 11, "77, and 770 to 779"
+        after = await connection.fetchrow(read, index)
+    assert len(found) == count
     assert before is not None
     assert after is not None
     assert after["idx_scan"] > before["idx_scan"]
