@@ -8,8 +8,8 @@ from alembic import op
 from watchbill.store.postgres.migrations.versions.r0018_search import INDEXES
 from watchbill.store.postgres.migrations.versions.r0036_names import FIELDS
 
-revision = "0037"
-down_revision = "0029"
+revision = "0038"
+down_revision = "0037"
 branch_labels = None
 depends_on = None
 
