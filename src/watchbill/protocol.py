@@ -215,10 +215,13 @@ class BatchEnvelope(Wire, frozen=True):
 
 
 class RefusedItem(Wire, frozen=True):
-    """One item that was not taken, and why; the rest of its batch was."""
+    """One item that was not taken, and why; the rest of its batch was.
+
+    `is_out_of_room`: it will be taken once there is room, which the reply to a heartbeat tells."""
 
     id: UUID
     reason: str
+    is_out_of_room: bool = False
 
 
 class BatchReply(Wire, frozen=True):
@@ -391,11 +394,13 @@ class HeartbeatEnvelope(Wire, frozen=True):
 
 class HeartbeatReply(Wire, frozen=True):
     """`resync`: the agent should send an inventory soon; `wants_nodes`: all its nodes, for the server does not
-    hold those that the heartbeat's `since` says."""
+    hold those that the heartbeat's `since` says. `room`: for how many of the workloads that were refused for
+    want of it there is room now."""
 
     seq: int
     resync: bool
     wants_nodes: bool = False
+    room: int = 0
 
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")

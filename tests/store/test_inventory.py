@@ -25,6 +25,7 @@ from watchbill.store.fleet.clusters import cluster_list
 from watchbill.store.ingest.held_deletions import SECOND_LOOK_AFTER, held_refuse, held_release
 from watchbill.store.ingest.inventory import inventory_begin, inventory_commit, inventory_entries
 from watchbill.store.postgres.database import Database
+from watchbill.store.workloads import row
 from watchbill.store.workloads.deletion import WITHDRAWABLE_FOR
 from watchbill.store.workloads.workloads import workload_count, workload_get
 
@@ -256,3 +257,16 @@ async def test_an_administrator_decides_on_what_is_held(db: Database) -> None:
     assert await held_release(db, SCOPE, agent.identity.cluster_id, SECOND) == 119
     assert await live(db) == 1
     assert await held_release(db, SCOPE, agent.identity.cluster_id, SECOND) == 0
+
+
+async def test_what_an_older_server_stored_is_asked_for_again(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ignored what it did not know, such as pods, and kept the hash all the same."""
+    agent, item = await connected_agent(db, START), upsert(workload(1))
+    with monkeypatch.context() as older:
+        older.setattr(row, "DOCUMENT_FORMAT", row.DOCUMENT_FORMAT - 1)
+        await agent.send(item, now=START)
+    assert (await take(db, agent, [item]))[0] == (workload(1).id,)
+    await agent.send(item, now=LATER)
+    assert (await take(db, agent, [item]))[0] == ()

@@ -222,3 +222,17 @@ async def test_hostile_pods_are_bounded(db: Database, agent: Agent) -> None:
     assert result["createdAt"] == "2026-11-20T08:00:00Z"
     assert "completedAt" not in result
     assert "allocatedResources" not in result
+
+
+async def test_pods_of_which_an_older_agent_says_nothing_are_shown_no_longer(
+    db: Database, agent: Agent
+) -> None:
+    """Whether they still live nobody knows; a newer agent tells all of them again."""
+    first = upsert(workload(1), pods=[pod(1), pod(2)])
+    await agent.send(first, upsert(workload(2), pods=[pod(3)]), now=START)
+    older = replace(first, record=replace(first.record, pods_digest=""), transitions=(), pods=None)
+    await agent.send(replace(older, record_hash=record_hash(older.record)), now=START + SECOND)
+    assert await names(db) == [pod(3).name]
+    assert await names(db, deleted=True) == []
+    await agent.send(first, now=START + 2 * SECOND)
+    assert sorted(await names(db)) == sorted(pod(number).name for number in (1, 2, 3))

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from tests.api.test_errors import assert_is_error
-from tests.fixtures.clusters import connected_agent
+from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.large_items import NOW, flapping, nested
 from tests.fixtures.records import pod, upsert, workload
 from tests.fixtures.serving import Answer, Served
@@ -291,6 +291,15 @@ async def test_messages_of_kinds_are_cut_to_a_share(server: Served) -> None:
 # Quotas of a cluster
 
 
+async def room(server: Served, agent: Agent, *, most_bytes: int = 2**40) -> int:
+    """For how many refused workloads the reply to a heartbeat says that there is room."""
+    beat = Heartbeat(stream_id=agent.stream_id, seq=agent.seq)
+    reply = await stream.heartbeat_apply(
+        server.db, agent.identity, beat, NOW, most_bytes=most_bytes
+    )
+    return reply.room
+
+
 async def test_a_cluster_has_so_many_live_workloads(
     server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,9 +307,12 @@ async def test_a_cluster_has_so_many_live_workloads(
     agent = await connected_agent(server.db, NOW)
     reply = await agent.send(*(upsert(workload(n)) for n in range(1, 6)), now=NOW)
     assert {refused.id for refused in reply.refused} == {workload(4).id, workload(5).id}
+    assert all(refused.is_out_of_room for refused in reply.refused)
+    assert await room(server, agent) == 0
     changed = upsert(workload(2, name="renamed"))
     assert (await agent.send(changed, now=NOW)).refused == (), "those that it has may change"
     await agent.send(Delete(id=workload(1).id, deleted_at=NOW), now=NOW)
+    assert await room(server, agent) == 1
     assert (await agent.send(upsert(workload(4)), now=NOW)).refused == (), "there is room again"
     other = await connected_agent(server.db, NOW, number=2)
     assert (await other.send(upsert(workload(9)), now=NOW)).refused == ()
@@ -405,6 +417,8 @@ async def test_a_cluster_stores_so_many_bytes_live_and_deleted(server: Served) -
     assert "WATCHBILL_CLUSTER_STORED_BYTES" in reasons[0]
     assert "WATCHBILL_DELETED_RETENTION_DAYS" in reasons[0]
     assert 30_000 <= await stored(server) < 40_000
+    assert await room(server, agent, most_bytes=30_000) == 0
+    assert await room(server, agent) == quotas.MAX_RETRIES
     other = await connected_agent(server.db, NOW, number=2)
     assert (await other.send(upsert(workload(900)), now=NOW)).refused == ()
     await workload_purge(server.db, 1, keep=timedelta(days=1), now=NOW + timedelta(days=100))

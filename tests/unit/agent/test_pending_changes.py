@@ -12,7 +12,15 @@ from tests.fixtures.records import pod, workload
 from watchbill.agent.stream import pending_changes as module
 from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch
 from watchbill.kinds.derive import Derived
-from watchbill.protocol import Delete, InventoryEntry, Record, Upsert, Witness, record_hash
+from watchbill.protocol import (
+    Delete,
+    InventoryEntry,
+    Record,
+    RefusedItem,
+    Upsert,
+    Witness,
+    record_hash,
+)
 from watchbill.workload import Phase, Transition, Usage
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -172,10 +180,36 @@ def test_ended_lives_keep_their_order_when_put_back() -> None:
     assert result == [1, 2, 3]
 
 
+def refused(root: str, *, is_out_of_room: bool = False) -> tuple[RefusedItem]:
+    return (RefusedItem(id=UUID(root), reason="", is_out_of_room=is_out_of_room),)
+
+
+def test_what_there_was_no_room_for_is_sent_again_with_its_history_once_there_is() -> None:
+    pending = PendingChanges()
+    history = (step(Phase.PENDING, -5), step(Phase.RUNNING, 0))
+    for number in (1, 2, 3):
+        root = str(UUID(int=number))
+        pending.update(root, derived(Phase.RUNNING, *history, number=number), NOW)
+        pending.acknowledge(batch(pending), refused(root, is_out_of_room=number < 3))
+    pending.retry_out_of_room(0)
+    assert len(pending) == 0
+    pending.retry_out_of_room(1)
+
+    def derive(root: str) -> Derived:
+        return derived(Phase.RUNNING, *history, number=UUID(root).int)
+
+    (item,) = pending.next_batch(max_workloads=9, max_bytes=10**9, derive=derive).items
+    assert isinstance(item, Upsert)
+    assert (item.record.workload.id.int, item.transitions) == (1, history)
+    pending.delete(str(UUID(int=2)), at(1))
+    pending.retry_out_of_room(9)
+    assert not pending.unsent, "the third was refused for another reason, the second is gone"
+
+
 def test_a_refused_item_waits_until_it_changes() -> None:
     pending = PendingChanges()
     pending.update(ROOT, derived(Phase.RUNNING), NOW)
-    pending.acknowledge(batch(pending), [UUID(ROOT)])
+    pending.acknowledge(batch(pending), refused(ROOT))
     assert len(pending) == 0
     pending.update(ROOT, derived(Phase.RUNNING), at(1))
     assert len(pending) == 0
@@ -196,14 +230,14 @@ def test_a_refused_difference_of_pods_is_followed_by_all_pods() -> None:
     assert isinstance(item, Upsert)
     assert item.pods is not None
     assert (len(item.pods.changed), item.pods.since is None) == (1, False)
-    pending.acknowledge(difference, [UUID(ROOT)])
+    pending.acknowledge(difference, refused(ROOT))
     whole = batch(pending)
     (again,) = whole.items
     assert isinstance(again, Upsert)
     assert again.pods is not None
     assert (len(again.pods.changed), again.pods.since) == (3, None)
     assert again.transitions == item.transitions
-    pending.acknowledge(whole, [UUID(ROOT)])
+    pending.acknowledge(whole, refused(ROOT))
     assert len(pending) == 0, "what is refused as a whole waits until it changes"
 
 

@@ -24,6 +24,7 @@ from watchbill.protocol import (
     InventoryEntry,
     Item,
     Record,
+    RefusedItem,
     Upsert,
     canonical_bytes,
     digest_of,
@@ -125,6 +126,8 @@ class PendingChanges:
         self.workloads: dict[str, WorkloadState] = {}
         self.unsent: OrderedDict[str, None] = OrderedDict()
         self.deleted: OrderedDict[int, tuple[str, Deleted]] = OrderedDict()
+        self.out_of_room: OrderedDict[str, None] = OrderedDict()
+        """Workloads that the server refused for want of room, the longest first."""
         self.dropped_deletions = 0
         self.is_synced = False
         """Whether a workload seen for the first time is new. Before, the server may have it already."""
@@ -167,7 +170,7 @@ class PendingChanges:
         `not_before`: when it was last known to exist, where nobody saw its deletion as it happened.
         """
         state = self.workloads.pop(root, None)
-        self.unsent.pop(root, None)
+        self._forget(root)
         if state is None:
             return
         compressed = None
@@ -184,7 +187,7 @@ class PendingChanges:
 
     def withdraw(self, root: str, at: datetime) -> None:
         """It never was a workload of its own: whatever the server has of it is to be forgotten."""
-        self.unsent.pop(root, None)
+        self._forget(root)
         if self.workloads.pop(root, None) is not None:
             delete = Delete(id=UUID(root), deleted_at=at, never_existed=True)
             self._queue_deleted(root, Deleted(None, delete))
@@ -225,13 +228,17 @@ class PendingChanges:
         """Roots with unsent changes of which this stream does not know what the server has."""
         return list(islice((r for r in self.unsent if not self.workloads[r].is_compared), limit))
 
-    def acknowledge(self, prepared: PreparedBatch, refused: Iterable[UUID]) -> None:
+    def acknowledge(self, prepared: PreparedBatch, refused: Iterable[RefusedItem]) -> None:
         """The server applied the batch, except for what it refused."""
-        refused_roots = {str(workload_id) for workload_id in refused}
+        is_out_of_room = {str(item.id): item.is_out_of_room for item in refused}
+        refused_roots = is_out_of_room.keys()
         for root, sent_hash, count in prepared.upserts:
             state = self.workloads.get(root)
             if state is None:
                 continue
+            self.out_of_room.pop(root, None)
+            if is_out_of_room.get(root):
+                self.out_of_room[root] = None
             if root in refused_roots and root in prepared.differences:
                 # Perhaps only because the server holds other pods: all of them are sent before it counts.
                 state.acknowledged = None
@@ -249,6 +256,15 @@ class PendingChanges:
                 state.kept = None
                 self.unsent.pop(root, None)
             else:
+                self.unsent.setdefault(root)
+
+    def retry_out_of_room(self, count: int) -> None:
+        """There is room for so many of the workloads that were refused for want of it."""
+        for root in list(islice(self.out_of_room, count)):
+            del self.out_of_room[root]
+            state = self.workloads.get(root)
+            if state is not None and state.refused is not None:
+                state.refused, state.needs_full_history = None, True
                 self.unsent.setdefault(root)
 
     def put_back(self, prepared: PreparedBatch) -> None:
@@ -331,6 +347,10 @@ class PendingChanges:
             unsent = _decompressed(state.kept)
         state.needs_full_history = False
         return None if state.is_acknowledged else _upsert(state, unsent)
+
+    def _forget(self, root: str) -> None:
+        self.unsent.pop(root, None)
+        self.out_of_room.pop(root, None)
 
     def _queue_deleted(self, root: str, deleted: Deleted) -> None:
         self.deleted[self._next_number] = (root, deleted)

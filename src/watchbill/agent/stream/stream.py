@@ -54,6 +54,7 @@ from watchbill.protocol import (
     InventoryEntries,
     InventoryEntry,
     KindState,
+    RefusedItem,
 )
 
 log = structlog.get_logger(__name__)
@@ -351,7 +352,7 @@ class Stream:
         self._batch_workloads = min(BATCH_ITEMS, self._batch_workloads * 2)
         for refused in reply.refused:
             log.warning("item refused", workload=str(refused.id), reason=refused.reason)
-        self._pending.acknowledge(prepared, (refused.id for refused in reply.refused))
+        self._pending.acknowledge(prepared, reply.refused)
 
     def _handle_rejected_batch(self, prepared: PreparedBatch, error: WatchbillError) -> None:
         """The server cannot take this batch: halve it, down to the one item at fault, and drop that."""
@@ -362,7 +363,8 @@ class Stream:
         roots = [root for root, _, _ in prepared.upserts] + [root for root, _ in prepared.deleted]
         at_fault = {UUID(root) for root in roots}
         log.error("item dropped", workloads=sorted(map(str, at_fault)), reason=error.message)
-        self._pending.acknowledge(prepared, at_fault)
+        items = [RefusedItem(id=workload_id, reason=error.message) for workload_id in at_fault]
+        self._pending.acknowledge(prepared, items)
 
     async def _call(
         self, send: Callable[[], Awaitable[Reply]], *, with_heartbeats: bool = True
@@ -437,6 +439,7 @@ class Stream:
                 self._heartbeat_due = self._now() + MORE_NODES_SECONDS
         if digest is not None:
             self._digest_due = self._now() + DIGEST_SECONDS
+        self._pending.retry_out_of_room(reply.room)
         if reply.seq not in (self._seq, self._unconfirmed_seq):
             raise Conflict(f"The server is at batch {reply.seq}, the agent at {self._seq}.")
         if reply.resync and reply.seq == self._seq:

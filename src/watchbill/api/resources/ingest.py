@@ -82,7 +82,8 @@ async def agent_inventory_commit(call: Call) -> Answer:
 
 
 async def agent_heartbeat(call: Call) -> Answer:
-    return await _answer(call, decode_heartbeat, heartbeat_apply)
+    apply = partial(heartbeat_apply, most_bytes=call.services.settings.cluster_stored_bytes)
+    return await _answer(call, decode_heartbeat, apply)
 
 
 def decode_batch(body: bytes) -> Batch:

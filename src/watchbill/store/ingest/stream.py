@@ -46,6 +46,7 @@ from watchbill.store.workloads.quotas import (
     MAX_STORED_BYTES,
     no_room_for_pods,
     refuse_all,
+    room,
     stored_bytes,
 )
 from watchbill.store.workloads.validation import (
@@ -184,7 +185,12 @@ async def batch_apply(
 
 
 async def heartbeat_apply(
-    db: Database, agent: AgentIdentity, beat: Heartbeat, now: datetime
+    db: Database,
+    agent: AgentIdentity,
+    beat: Heartbeat,
+    now: datetime,
+    *,
+    most_bytes: int = MAX_STORED_BYTES,
 ) -> HeartbeatReply:
     """Record that the cluster is alive and what it reports about itself."""
     async with db.transaction(agent.tenant_id) as connection:
@@ -216,8 +222,12 @@ async def heartbeat_apply(
         wants_nodes = beat.nodes is not None and not await node_write(
             connection, agent, beat.nodes, cluster["nodes_digest"], now
         )
+        free = await room(connection, agent.tenant_id, agent.cluster_id, most_bytes=most_bytes)
     return HeartbeatReply(
-        seq=cluster["last_seq"], resync=differs or not is_in_step, wants_nodes=wants_nodes
+        seq=cluster["last_seq"],
+        resync=differs or not is_in_step,
+        wants_nodes=wants_nodes,
+        room=free,
     )
 
 

@@ -17,8 +17,9 @@ from watchbill.responses.contract import DeletedBetween
 from watchbill.store.postgres.database import Connection
 from watchbill.workload import Phase, Wire, Workload
 
-DOCUMENT_FORMAT = 1
-"""Raised when the encoding changes: rows of an older format are written anew at their next record."""
+DOCUMENT_FORMAT = 2
+"""Raised when the encoding changes, or agents tell something new: the next inventory asks for rows of an older
+format again, since an older server ignored what it did not know (2: pods)."""
 
 PAGE_BYTES = 8 * 1024 * 1024
 """Of one page's documents: a page that would hold more ends earlier, and its `next` goes on from there."""

@@ -166,6 +166,18 @@ async def pod_write(
         await connection.execute(_DROP_EXCESS, tenant_id, list(shrunk | grown.keys()))
 
 
+async def pod_forget(connection: Connection, tenant_id: int, workload_ids: Sequence[UUID]) -> None:
+    """Nothing is told of these workloads' pods, as by an agent that went back to an older version: whether
+    those that were told before still live is not known."""
+    if workload_ids:
+        await connection.execute(
+            "DELETE FROM workload_pod WHERE tenant_id = $1 AND workload_id = ANY($2::uuid[]) "
+            "AND deleted_at IS NULL",
+            tenant_id,
+            workload_ids,
+        )
+
+
 async def _end_others(
     connection: Connection, tenant_id: int, updates: Sequence[PodUpdate], now: datetime
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from watchbill.protocol import RefusedItem, Upsert
+from watchbill.protocol import BATCH_ITEMS, RefusedItem, Upsert
 from watchbill.store.postgres.database import Connection
 
 MAX_LIVE_WORKLOADS = 500_000
@@ -19,6 +19,8 @@ MAX_STORED_BYTES = 2**36
 """Where no setting says otherwise."""
 _POD_SHARE = 0.5
 """Of these, what pods and events may take: workloads always have the rest."""
+MAX_RETRIES = 5 * BATCH_ITEMS
+"""Of refused workloads with each heartbeat, so that a cluster near its limit does little else."""
 _FOLDED_ROWS = 50
 
 _UNKNOWN = (
@@ -41,12 +43,14 @@ async def within_quota(
     """Those of the upserts that there is room for, and the others refused. `live`: ids that the cluster has."""
     if not upserts:
         return [], []
+    out_of_room: set[UUID] = set()
     refused: dict[UUID, str] = {}
     new = [upsert for upsert in upserts if upsert.record.workload.id not in live]
     if new:
         room = MAX_LIVE_WORKLOADS - await _live_count(connection, tenant_id, cluster_id)
         reason = f"The cluster has {MAX_LIVE_WORKLOADS} live workloads, and may have no more."
-        refused |= {upsert.record.workload.id: reason for upsert in new[max(0, room) :]}
+        out_of_room = {upsert.record.workload.id for upsert in new[max(0, room) :]}
+        refused |= dict.fromkeys(out_of_room, reason)
     unknown = await connection.fetch(
         _UNKNOWN,
         tenant_id,
@@ -69,8 +73,26 @@ async def within_quota(
         }
     return (
         [upsert for upsert in upserts if upsert.record.workload.id not in refused],
-        [RefusedItem(id=workload_id, reason=reason) for workload_id, reason in refused.items()],
+        [
+            RefusedItem(id=id_, reason=reason, is_out_of_room=id_ in out_of_room)
+            for id_, reason in refused.items()
+        ],
     )
+
+
+async def room(connection: Connection, tenant_id: int, cluster_id: UUID, *, most_bytes: int) -> int:
+    """For how many workloads that were refused for want of it there is room now."""
+    is_waited_for = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM refused_item WHERE tenant_id = $1 AND cluster_id = $2)",
+        tenant_id,
+        cluster_id,
+    )
+    if not is_waited_for:
+        return 0
+    if not (await stored_bytes(connection, tenant_id, cluster_id)).has_room(most_bytes):
+        return 0
+    live = await _live_count(connection, tenant_id, cluster_id)
+    return min(MAX_RETRIES, max(0, MAX_LIVE_WORKLOADS - live))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +144,10 @@ def refuse_all(upserts: Sequence[Upsert], most_bytes: int) -> list[RefusedItem]:
         f"The cluster has stored {most_bytes} bytes, as much as WATCHBILL_CLUSTER_STORED_BYTES permits: "
         "raise that, or keep deleted workloads for fewer days (WATCHBILL_DELETED_RETENTION_DAYS)."
     )
-    return [RefusedItem(id=upsert.record.workload.id, reason=reason) for upsert in upserts]
+    return [
+        RefusedItem(id=upsert.record.workload.id, reason=reason, is_out_of_room=True)
+        for upsert in upserts
+    ]
 
 
 def no_room_for_pods(workload_ids: Iterable[UUID]) -> list[RefusedItem]:

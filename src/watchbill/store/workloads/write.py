@@ -24,7 +24,7 @@ from watchbill.store.postgres.database import Connection, Row
 from watchbill.store.workloads import organisation
 from watchbill.store.workloads.changes import change_notify
 from watchbill.store.workloads.document import DOCUMENT_FORMAT
-from watchbill.store.workloads.pod_write import PodUpdate, pod_write
+from watchbill.store.workloads.pod_write import PodUpdate, pod_forget, pod_write
 from watchbill.store.workloads.quotas import within_quota
 from watchbill.store.workloads.row import Columns, OrganisationIds, make_row, stored_text
 from watchbill.store.workloads.validation import DOCUMENT_BYTES, TOO_LARGE
@@ -97,6 +97,8 @@ async def record_write(
     await _write_usage_steps(connection, tenant_id, changes)
     await _write_elements(connection, tenant_id, changes)
     await pod_write(connection, tenant_id, _pod_updates(changes), now)
+    untold = [change.row["id"] for change in changes if change.upsert.pods is None]
+    await pod_forget(connection, tenant_id, untold)
     await _add_to_inventory(connection, tenant_id, cluster_id, written)
     await change_notify(connection, tenant_id, written)
     return refused
