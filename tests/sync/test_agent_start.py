@@ -21,7 +21,9 @@ def hold_pages_of_pods(api: KubeApi, *, after: int) -> asyncio.Event:
 
     async def intercept(request: web.Request) -> web.StreamResponse | None:
         nonlocal pages
-        if request.path.endswith("/api/v1/pods") and "limit" in request.query:
+        is_metadata = "PartialObjectMetadataList" in request.headers.get("Accept", "")
+        is_list = request.path.endswith("/api/v1/pods") and "limit" in request.query
+        if is_list and not is_metadata:
             pages += 1
             if pages > after:
                 await released.wait()
@@ -54,4 +56,30 @@ async def test_namespaces_whose_pods_are_all_listed_are_told_before_the_list_is_
             released.set()
             await until(lambda: len(server.rows) == 4)
             assert server.rows[uid(root)].record.usage.pod_count == 3
+            assert not any(row.deletions for row in server.rows.values())
+
+
+async def test_of_a_single_namespace_whatever_is_complete_is_told_before_the_list_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pods' metadata, listed beside them, tells which workloads have all of their pods."""
+    monkeypatch.setattr("watchbill.agent.kubernetes.client.PAGE_OBJECTS", 2)
+    monkeypatch.setattr("watchbill.agent.run.LONG_LIST_SECONDS", 0.0)
+    async with kube_api() as api, receiver() as server:
+        roots = {name: deployment(name, namespace="alpha") for name in ("one", "two")}
+        for name, root in roots.items():
+            middle = made("ReplicaSet", f"{name}-1", root, group="apps", namespace="alpha", spec={})
+            api.put(root)
+            api.put(middle)
+            for number in range(2):
+                api.put(pod(f"{name}-1-{number}", middle, namespace="alpha"))
+        api.put(pod("two-2-late", middle, namespace="alpha"))
+        released = hold_pages_of_pods(api, after=2)
+        async with agent(tmp_path, api, server):
+            await until(lambda: len(server.rows) == 1)
+            assert server.rows.keys() == {uid(roots["one"])}, "of the other a pod is still to come"
+            assert not server.commits, "nothing is proven yet"
+            released.set()
+            await until(lambda: len(server.rows) == 2)
+            assert server.rows[uid(roots["two"])].record.usage.pod_count == 3
             assert not any(row.deletions for row in server.rows.values())

@@ -507,7 +507,7 @@ async def test_preparing_a_batch_never_holds_the_event_loop_for_longer_than_a_sl
 ) -> None:
     """By a clock that only derivations move: ten of them take a slice."""
     now = 0.0
-    monkeypatch.setattr(pending_changes, "MAX_KEPT_RECORDS", 0)
+    monkeypatch.setattr(pending_changes, "MAX_KEPT_BYTES", 0)
     monkeypatch.setattr(stream_module, "TimeSlice", lambda: TimeSlice(lambda: now))
     derived_since_turn = [0]
     most = 0

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from uuid import UUID
 
 import msgspec
@@ -16,6 +16,7 @@ import structlog
 from watchbill.agent.cache.cache import Cache, CacheSettings
 from watchbill.agent.cache.capacity import impossible_nodes, node_pools
 from watchbill.agent.cache.event_log import EventLog
+from watchbill.agent.cache.expected_pods import ExpectedPods
 from watchbill.agent.cache.nodes import PresentedNode, PresentedNodes
 from watchbill.agent.cache.owner_lookup import OwnerLookup
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerStatus
@@ -48,6 +49,8 @@ OWNER_WAIT_SECONDS = 60.0
 DISCOVERY_WAIT_SECONDS = 5.0
 TRACK_SECONDS = 0.25
 """How often what is known is derived while the first lists arrive."""
+LONG_LIST_SECONDS = 2.0
+"""Beside a list of pods that takes longer their metadata is listed, which says sooner what is complete."""
 DRAIN_SECONDS = 5.0
 _NAMESPACES = ServedResource("", "v1", "Namespace", "namespaces", is_namespaced=False)
 
@@ -318,27 +321,30 @@ class Agent:
         await stop.wait()
 
     async def _track_known(self, listing: "asyncio.Task[None]") -> None:
-        """While the pods are listed: derive the workloads of namespaces whose pods are all there.
+        """While the pods are listed: derive the workloads whose pods are all there.
 
         Meanwhile nothing that was read is garbage: looking through it again and again would hold the loop.
         """
-        while not listing.done():
-            if self.watch_manager.are_others_listed:
-                await self.tracker.derive_known(self._is_known())
-            gc.freeze()
-            await asyncio.wait([listing], timeout=TRACK_SECONDS)
+        now = asyncio.get_running_loop().time
+        expected, began = ExpectedPods(self.cache), now()
+        metadata: asyncio.Task[None] | None = None
+        try:
+            while not listing.done():
+                if self.watch_manager.are_others_listed:
+                    reached = self.watch_manager.reached_namespace
+                    await self.tracker.derive_known(expected.completeness(reached))
+                    if metadata is None and now() - began > LONG_LIST_SECONDS:
+                        metadata = asyncio.create_task(self._list_metadata(expected))
+                gc.freeze()
+                await asyncio.wait([listing], timeout=TRACK_SECONDS)
+        finally:
+            if metadata is not None:
+                metadata.cancel()
 
-    def _is_known(self) -> Callable[[str], bool]:
-        tree, reached = self.cache.owner_tree, f"{self.watch_manager.reached_namespace}/"
-        waiting = {entry.namespace for entry in tree.waiting_for_owner()}
-
-        def is_known(root: str) -> bool:
-            group = tree.groups.get(root)
-            if group is None or group.root.namespace in waiting:
-                return False
-            return f"{group.root.namespace}/" < reached
-
-        return is_known
+    async def _list_metadata(self, expected: ExpectedPods) -> None:
+        resource = self.watch_manager.discovery.resources.get(POD)
+        if resource is not None:
+            await expected.list(self._kube, resource)
 
     def _on_list(self, kind: WatchedKind) -> None:
         self.owner_lookup.recheck_kind(kind.key)

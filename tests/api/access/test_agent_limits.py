@@ -127,7 +127,7 @@ class Stuck:
         self.go_on = asyncio.Event()
         self.entered = asyncio.Semaphore(0)
 
-    async def __call__(self, *_: Any) -> HeartbeatReply:
+    async def __call__(self, *_: Any, **__: Any) -> HeartbeatReply:
         self.running += 1
         self.peak = max(self.peak, self.running)
         self.entered.release()

@@ -300,14 +300,14 @@ def test_an_inventory_of_an_older_hash_leaves_the_newer_one_unsent() -> None:
 
 
 def test_records_beyond_the_bound_are_read_again(monkeypatch: object) -> None:
-    monkeypatch.setattr(module, "MAX_KEPT_RECORDS", 2)  # type: ignore[attr-defined]
+    monkeypatch.setattr(module, "MAX_KEPT_BYTES", 1)  # type: ignore[attr-defined]
     pending = PendingChanges()
     kept = {}
     for number in range(1, 5):
         root = str(UUID(int=number))
         kept[root] = derived(Phase.RUNNING, number=number)
         pending.update(root, kept[root], NOW)
-    assert sum(workload.kept is not None for workload in pending.workloads.values()) == 2
+    assert sum(workload.kept is not None for workload in pending.workloads.values()) == 1
     result = pending.next_batch(max_workloads=10, max_bytes=10**9, derive=lambda root: kept[root])
     assert len(result.items) == 4
 

@@ -1,16 +1,17 @@
 """What is derived, when, and how often."""
 
 import asyncio
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from tests.unit.agent.test_pending_changes import derived
+from tests.unit.agent.test_pending_changes import NOW, derived
 from watchbill.agent.stream import tracker as module
 from watchbill.agent.stream.pending_changes import PendingChanges
-from watchbill.agent.stream.tracker import Tracker
+from watchbill.agent.stream.tracker import ASIDE_FROM_PODS, Tracker
 from watchbill.background import SLICE_SECONDS, TimeSlice
 from watchbill.kinds.derive import Derived
 from watchbill.workload import Phase
@@ -23,6 +24,9 @@ class Deriving:
     """A source whose objects are the root alone."""
 
     derivations: list[str] = field(default_factory=list)
+    pods: int = 1
+    running: threading.Event | None = None
+    may_end: threading.Event | None = None
 
     def is_alive(self, root: str) -> bool:
         return True
@@ -30,11 +34,18 @@ class Deriving:
     def namespace_of(self, root: str) -> str:
         return "team"
 
+    def pod_count(self, root: str) -> int:
+        return self.pods
+
     def gather(self, root: str) -> Any:
         return root
 
     def derive(self, root: Any) -> Derived:
         self.derivations.append(root)
+        if self.may_end is not None and threading.current_thread() is not threading.main_thread():
+            assert self.running is not None
+            self.running.set()
+            assert self.may_end.wait(60)
         return derived(Phase.RUNNING, number=UUID(root).int)
 
 
@@ -98,3 +109,57 @@ async def test_a_long_list_of_changes_rests_by_time(monkeypatch: pytest.MonkeyPa
     await tracker.derive_all()
     task.cancel()
     assert turns >= len(ROOTS) - 1
+
+
+async def test_a_workload_of_many_pods_is_derived_beside_the_loop_and_never_overwrites_what_is_newer() -> (
+    None
+):
+    tracker, source = tracking()
+    source.pods, source.running, source.may_end = (
+        ASIDE_FROM_PODS,
+        threading.Event(),
+        threading.Event(),
+    )
+    deriving = asyncio.create_task(tracker.derive_all())
+    await asyncio.to_thread(source.running.wait)
+    assert source.derivations == ROOTS[:1]
+    assert tracker.pending.workloads == {}, "the thread has not ended, and the loop goes on"
+    tracker.open()
+    tracker.before_delete(ROOTS[0])
+    tracker.on_delete(ROOTS[0], NOW, None)
+    assert source.derivations == [ROOTS[0]] * 2, "its last state is derived at once"
+    source.may_end.set()
+    await deriving
+    assert tracker.pending.workloads.keys() == set(ROOTS[1:]), "what is gone does not come back"
+    assert [root for root, _ in tracker.pending.deleted.values()] == [ROOTS[0]]
+
+
+async def test_what_changes_while_a_thread_derives_it_is_derived_again() -> None:
+    tracker, source = tracking()
+    source.pods, source.running, source.may_end = (
+        ASIDE_FROM_PODS,
+        threading.Event(),
+        threading.Event(),
+    )
+    deriving = asyncio.create_task(tracker.derive_all())
+    await asyncio.to_thread(source.running.wait)
+    tracker.on_change(ROOTS[0])
+    source.may_end.set()
+    await deriving
+    await tracker.derive_all()
+    assert sorted(source.derivations) == sorted([*ROOTS, ROOTS[0]])
+
+
+async def test_what_cannot_be_read_beside_the_loop_is_derived_within_it() -> None:
+    """The maps that it reads may change while a thread walks through them."""
+    tracker, source = tracking()
+    source.pods = ASIDE_FROM_PODS
+
+    def derive(root: Any) -> Derived:
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("dictionary changed size during iteration")
+        return source.derive(root)
+
+    tracker._derive = derive
+    await tracker.derive_all()
+    assert (source.derivations, tracker.failures) == (ROOTS, 0)

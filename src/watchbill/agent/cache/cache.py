@@ -237,6 +237,14 @@ class Cache:
         group = self.owner_tree.groups.get(root)
         return group.root.namespace if group is not None else ""
 
+    def pod_count(self, root: str) -> int:
+        group = self.owner_tree.groups.get(root)
+        return 0 if group is None else group.pods
+
+    def is_grouped(self, root: str) -> bool:
+        """Whether it is a plain pod of a group: which pod stands for all is known once all pods are listed."""
+        return self._plain_pods.is_grouped(root)
+
     def gather(self, root: str) -> WorkloadObjects:
         """All that belongs to a living workload, decoded."""
         group = self.owner_tree.groups[root]

@@ -89,6 +89,9 @@ class PlainPods:
         if not members.ages:
             del self._groups[group]
 
+    def is_grouped(self, uid: str) -> bool:
+        return uid in self._group_of
+
     def parent(self, uid: str) -> OwnerReference | None:
         """The pod below which this one stands; None for a root and for pods without a group."""
         group = self._group_of.get(uid)

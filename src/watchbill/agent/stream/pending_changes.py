@@ -33,10 +33,8 @@ from watchbill.protocol import (
 from watchbill.workload import Transition, Wire
 from watchbill.workload_pod import WorkloadPod
 
-MAX_KEPT_RECORDS = 10_000
-"""Unsent records kept in memory, a kilobyte or two each; further ones are derived again when they are sent."""
-MAX_KEPT_PODS = 500
-"""Of a record that is kept; one with more is derived again."""
+MAX_KEPT_BYTES = 32 * 1024 * 1024
+"""Of unsent records kept in memory, compressed; further ones are derived again when they are sent."""
 MAX_DELETED = 50_000
 """Deletions kept for a server that does not answer; beyond it the oldest are dropped and counted."""
 
@@ -129,6 +127,8 @@ class PendingChanges:
         self.out_of_room: OrderedDict[str, None] = OrderedDict()
         """Workloads that the server refused for want of room, the longest first."""
         self.dropped_deletions = 0
+        self.kept_bytes = 0
+        """Of unsent records."""
         self.is_synced = False
         """Whether a workload seen for the first time is new. Before, the server may have it already."""
         self._next_number = 0
@@ -156,13 +156,13 @@ class PendingChanges:
         new_hash = hash_of(encoded)
         if new_hash != state.hash:
             state.hash, state.observed_at = new_hash, now
+        self._keep(state, None)
         if state.is_acknowledged:
-            state.kept = None
             self.unsent.pop(root, None)
             return
         self.unsent.setdefault(root)
-        is_small = len(self.unsent) <= MAX_KEPT_RECORDS and len(derived.pods) <= MAX_KEPT_PODS
-        state.kept = _compressed(encoded, derived.pods) if is_last or is_small else None
+        if is_last or self.kept_bytes < MAX_KEPT_BYTES:
+            self._keep(state, _compressed(encoded, derived.pods))
 
     def delete(self, root: str, at: datetime, not_before: datetime | None = None) -> None:
         """A workload was deleted; what the server lacks of it is kept until it is acknowledged.
@@ -177,6 +177,7 @@ class PendingChanges:
         if state.kept is not None and not state.is_acknowledged:
             upsert, _ = _upsert(state, _decompressed(state.kept))
             compressed = zlib.compress(msgspec.json.encode(upsert), 1)
+        self._keep(state, None)
         delete = Delete(
             id=UUID(root),
             deleted_at=at,
@@ -188,7 +189,9 @@ class PendingChanges:
     def withdraw(self, root: str, at: datetime) -> None:
         """It never was a workload of its own: whatever the server has of it is to be forgotten."""
         self._forget(root)
-        if self.workloads.pop(root, None) is not None:
+        state = self.workloads.pop(root, None)
+        if state is not None:
+            self._keep(state, None)
             delete = Delete(id=UUID(root), deleted_at=at, never_existed=True)
             self._queue_deleted(root, Deleted(None, delete))
 
@@ -253,7 +256,7 @@ class PendingChanges:
                 state.acknowledged, state.refused = sent_hash, None
                 state.acknowledged_pods = prepared.pods[root]
             if state.is_acknowledged:
-                state.kept = None
+                self._keep(state, None)
                 self.unsent.pop(root, None)
             else:
                 self.unsent.setdefault(root)
@@ -347,6 +350,10 @@ class PendingChanges:
             unsent = _decompressed(state.kept)
         state.needs_full_history = False
         return None if state.is_acknowledged else _upsert(state, unsent)
+
+    def _keep(self, state: WorkloadState, kept: bytes | None) -> None:
+        self.kept_bytes += len(kept or b"") - len(state.kept or b"")
+        state.kept = kept
 
     def _forget(self, root: str) -> None:
         self.unsent.pop(root, None)

@@ -360,10 +360,9 @@ class Stream:
             self._pending.put_back(prepared)
             self._batch_workloads = prepared.workload_count // 2
             return
-        roots = [root for root, _, _ in prepared.upserts] + [root for root, _ in prepared.deleted]
-        at_fault = {UUID(root) for root in roots}
-        log.error("item dropped", workloads=sorted(map(str, at_fault)), reason=error.message)
-        items = [RefusedItem(id=workload_id, reason=error.message) for workload_id in at_fault]
+        roots = sorted({root for root, _, _ in prepared.upserts} | dict(prepared.deleted).keys())
+        log.error("item dropped", workloads=roots, reason=error.message)
+        items = [RefusedItem(id=UUID(root), reason=error.message) for root in roots]
         self._pending.acknowledge(prepared, items)
 
     async def _call(

@@ -17,6 +17,8 @@ from watchbill.kinds.objects.objects import WorkloadObjects
 
 log = structlog.get_logger(__name__)
 
+ASIDE_FROM_PODS = 300
+"""Deriving a workload of more pods takes too long for the event loop: it is done in a thread."""
 ROUND_SECONDS = 0.2
 """Of processor time, after which it is looked for what became due meanwhile."""
 
@@ -28,6 +30,8 @@ class RecordSource(Protocol):
 
     def namespace_of(self, root: str) -> str:
         """ "" for what is no workload any more."""
+
+    def pod_count(self, root: str) -> int: ...
 
     def gather(self, root: str) -> WorkloadObjects: ...
 
@@ -61,6 +65,9 @@ class Tracker:
         self._source: RecordSource | None = None
         self._dirty: dict[str, float] = {}
         self._wake = asyncio.Event()
+        self._aside: dict[str, asyncio.Task[None]] = {}
+        """Workloads that a thread derives; one that is derived or deleted meanwhile is taken out."""
+        self._thread = asyncio.Lock()
 
     def set_source(self, source: RecordSource) -> None:
         self._source = source
@@ -75,16 +82,17 @@ class Tracker:
         state = self.pending.workloads.get(root)
         has_record = state is not None and (state.is_acknowledged or state.kept is not None)
         can_derive = self.is_open or state is not None
-        if can_derive and (root in self._dirty or not has_record):
+        is_outdated = root in self._dirty or root in self._aside
+        if can_derive and (is_outdated or not has_record):
             self.derive_now(root, is_last=True)
 
     def on_delete(self, root: str, at: datetime, not_before: datetime | None) -> None:
-        self._dirty.pop(root, None)
+        self._drop(root)
         self.pending.delete(root, at, not_before)
         self.changed.set()
 
     def on_withdraw(self, root: str, at: datetime) -> None:
-        self._dirty.pop(root, None)
+        self._drop(root)
         self.pending.withdraw(root, at)
         self.changed.set()
 
@@ -95,7 +103,7 @@ class Tracker:
 
     def derive_now(self, root: str, *, is_last: bool = False) -> Derived | None:
         """Derive one workload now. None where it is no workload (any more) or cannot be derived."""
-        self._dirty.pop(root, None)
+        self._drop(root)
         assert self._source is not None  # set before any event
         if not self._source.is_alive(root):
             return None
@@ -114,17 +122,23 @@ class Tracker:
 
     async def run(self) -> None:
         """Derive what is due, until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self.is_open and self._dirty:
-                await self._derive_due()
-                if self._dirty:
-                    await asyncio.sleep(self._seconds_until_due())
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self.is_open and self._dirty:
+                    await self._derive_due()
+                    if self._dirty:
+                        await asyncio.sleep(self._seconds_until_due())
+        finally:
+            for task in self._aside.values():
+                task.cancel()
 
     async def derive_all(self) -> None:
         """Derive everything that is queued, due or not."""
         await self._derive_roots(tuple(self._dirty))
+        while self._aside:
+            await asyncio.wait(tuple(self._aside.values()))
 
     async def derive_known(self, is_known: Callable[[str], bool]) -> None:
         """Derive what is queued and known."""
@@ -155,8 +169,7 @@ class Tracker:
         work, began = TimeSlice(), self._processor_seconds()
         for root in self.turns.order(roots, self._namespace_of):
             if root in self._dirty:
-                self.derive_now(root)
-                self.changed.set()
+                self._derive_or_begin(root)
                 if self._processor_seconds() - began > most_seconds:
                     return
                 await work.rest()
@@ -164,3 +177,53 @@ class Tracker:
     def _namespace_of(self, root: str) -> str:
         assert self._source is not None  # set before any event
         return self._source.namespace_of(root)
+
+    def _derive_or_begin(self, root: str) -> None:
+        assert self._source is not None  # set before any event
+        if self._source.pod_count(root) >= ASIDE_FROM_PODS:
+            self._begin_aside(root)
+        else:
+            self.derive_now(root)
+            self.changed.set()
+
+    def _begin_aside(self, root: str) -> None:
+        del self._dirty[root]
+        if root in self._aside:
+            self.on_change(root)
+        else:
+            self._aside[root] = asyncio.create_task(self._derive_aside(root))
+
+    async def _derive_aside(self, root: str) -> None:
+        """In a thread, one workload at a time. What it reads may change meanwhile: then it is derived here."""
+        async with self._thread:
+            if self._source is None or not self._is_aside(root) or not self._source.is_alive(root):
+                self._aside.pop(root, None)
+                return
+            namespace, objects = self._source.namespace_of(root), self._source.gather(root)
+            derived, seconds = await asyncio.to_thread(self._try_derive, objects)
+            self.turns.charge(namespace, seconds, asyncio.get_running_loop().time())
+        if not self._is_aside(root):
+            return
+        if derived is None:
+            self.derive_now(root)
+        else:
+            del self._aside[root]
+            self.pending.update(root, derived, self._clock())
+        self.changed.set()
+
+    def _try_derive(self, objects: WorkloadObjects) -> tuple[Derived | None, float]:
+        """None where that failed; and the seconds of processor time that it took."""
+        began = self._processor_seconds()
+        try:
+            derived = self._derive(objects)
+        except Exception:
+            derived = None
+        return derived, self._processor_seconds() - began
+
+    def _is_aside(self, root: str) -> bool:
+        """Whether the present task's result is still wanted."""
+        return self._aside.get(root) is asyncio.current_task()
+
+    def _drop(self, root: str) -> None:
+        self._dirty.pop(root, None)
+        self._aside.pop(root, None)
