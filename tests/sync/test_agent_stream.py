@@ -245,6 +245,7 @@ async def test_what_the_agent_lacks_is_deleted_by_the_inventory_alone() -> None:
     async with receiver() as server:
         async with speaking(server) as stream:
             old = stream.cluster.put(1)
+            await stream.drained()
             await until(lambda: old in server.rows)
         commits = server.commits
         async with speaking(server):

@@ -16,8 +16,8 @@ from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.agent.kubernetes.bounded_json import BoundedDecoder
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.errors import ApiFailure
+from watchbill.background import TimeSlice
 from watchbill.kinds.objects.pod import owners
-from watchbill.time_slice import TimeSlice
 
 log = structlog.get_logger(__name__)
 
