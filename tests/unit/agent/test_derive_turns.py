@@ -129,6 +129,9 @@ class Deriving:
     def is_alive(self, root: str) -> bool:
         return True
 
+    def pod_count(self, root: str) -> int:
+        return 1
+
     def namespace_of(self, root: str) -> str:
         return "heavy" if UUID(root).int < 1_000 else "light"
 

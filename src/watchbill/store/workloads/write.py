@@ -96,9 +96,7 @@ async def record_write(
     await _write_usage(connection, tenant_id, changes)
     await _write_usage_steps(connection, tenant_id, changes)
     await _write_elements(connection, tenant_id, changes)
-    await pod_write(connection, tenant_id, _pod_updates(changes), now)
-    untold = [change.row["id"] for change in changes if change.upsert.pods is None]
-    await pod_forget(connection, tenant_id, untold)
+    await _write_pods(connection, tenant_id, changes, now)
     await _add_to_inventory(connection, tenant_id, cluster_id, written)
     await change_notify(connection, tenant_id, written)
     return refused
@@ -356,17 +354,22 @@ def _step(change: _Change) -> tuple[object, ...]:
     )
 
 
-def _pod_updates(changes: Iterable[_Change]) -> list[PodUpdate]:
-    return [
-        PodUpdate(
-            change.row["id"],
-            change.upsert.pods,
-            change.upsert.observed_at,
-            is_difference=change.upsert.pods.since is not None,
+async def _write_pods(
+    connection: Connection, tenant_id: int, changes: Iterable[_Change], now: datetime
+) -> None:
+    updates: list[PodUpdate] = []
+    untold: list[UUID] = []
+    for change in changes:
+        workload_id, pods = change.upsert.record.workload.id, change.upsert.pods
+        if pods is None:
+            untold.append(workload_id)
+            continue
+        is_difference = pods.since is not None
+        updates.append(
+            PodUpdate(workload_id, pods, change.upsert.observed_at, is_difference=is_difference)
         )
-        for change in changes
-        if change.upsert.pods is not None
-    ]
+    await pod_write(connection, tenant_id, updates, now)
+    await pod_forget(connection, tenant_id, untold)
 
 
 def _models(shares: Mapping[str, int]) -> str:
