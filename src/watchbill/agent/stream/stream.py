@@ -47,6 +47,7 @@ from watchbill.protocol import (
     Batch,
     Covered,
     Heartbeat,
+    HeartbeatReply,
     HelloReply,
     HelloRequest,
     InventoryBegin,
@@ -438,6 +439,11 @@ class Stream:
                 self._heartbeat_due = self._now() + MORE_NODES_SECONDS
         if digest is not None:
             self._digest_due = self._now() + DIGEST_SECONDS
+        self._apply_reply(reply)
+        return True
+
+    def _apply_reply(self, reply: HeartbeatReply) -> None:
+        """Raises Conflict where the server is at another batch."""
         self._pending.retry_out_of_room(reply.room)
         if reply.seq not in (self._seq, self._unconfirmed_seq):
             raise Conflict(f"The server is at batch {reply.seq}, the agent at {self._seq}.")
@@ -446,7 +452,6 @@ class Stream:
             self.request_inventory(after_seconds=0.0)
         elif self._inventory_due is None and self._is_inventory_outdated():
             self.request_inventory()
-        return True
 
     def _digest_if_due(self) -> str | None:
         """Only while both sides should hold the same: nothing is on its way, nothing is compared."""
