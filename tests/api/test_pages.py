@@ -37,6 +37,7 @@ PAGE_PATHS = [
     "/fleet",
     "/idle",
     "/usage",
+    "/nodes",
     "/admin",
     "/clusters",
     "/login",

@@ -56,6 +56,7 @@ STATES: dict[str, tuple[str, Callable[[Page], Awaitable[None]] | None]] = {
     "idle": ("/idle", None),
     "clusters": ("/clusters", None),
     "usage": ("/usage", None),
+    "nodes": ("/nodes", None),
     "rules": ("/admin?tab=rules", None),
     "clusters to administer": ("/admin?tab=clusters", None),
     "accounts": ("/admin?tab=accounts", None),

@@ -11,12 +11,15 @@ from playwright.async_api import expect
 from tests.conftest import Engine, fresh_database, running_server
 from tests.fixtures.browser import Tab, chromium, new_tab
 from tests.fixtures.fleet import Fleet, new_credential
-from tests.fixtures.records import upsert
+from tests.fixtures.records import all_nodes, node, pod, upsert
 from watchbill.client import AgentClient
+from watchbill.cluster_node import NodeCondition
 from watchbill.protocol import Heartbeat, NodePoolCapacity
 from watchbill.store.fleet.fleet import fleet_record, last_instant
 from watchbill.store.postgres.database import Database
 from watchbill.store.usage.accounting import usage_account
+from watchbill.workload import AllocatedResources
+from watchbill.workload_pod import WorkloadPod
 
 
 def stamp(at: datetime) -> str:
@@ -48,7 +51,21 @@ async def idle_fleet(fleet: Fleet) -> None:
             idle_gpus=None if idle is None else int(idle),
             additional_fields={"idleGpuHours": 0.0, "idleMeasuredSince": since} | times,
         )
-        await fleet.send(upsert(made))
+        await fleet.send(upsert(made, pods=_pods(number)))
+
+
+def _pods(number: int) -> tuple[WorkloadPod, ...]:
+    """Of the first two workloads one each, on a node of its own."""
+    if number > 2:
+        return ()
+    resources = AllocatedResources(gpu=4.0 * number, extended_resources=())
+    return (pod(number, node_name=f"gpu-{number}", allocated_resources=resources),)
+
+
+DOWN = NodeCondition(
+    type="Ready", reason="NodeStatusUnknown", status="Unknown", message="Kubelet stopped."
+)
+NODES = all_nodes(node("gpu-1"), node("gpu-2", status="NotReady", conditions=(DOWN,)))
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -62,7 +79,7 @@ async def idle_tab(embedded_engine: Engine) -> AsyncIterator[Tab]:
         fleet = Fleet(agent, datetime.now(UTC).replace(microsecond=0))
         await fleet.hello()
         pools = (NodePoolCapacity(node_pool="a100", nodes=8, gpus=64, gpu_memory_bytes=0),)
-        beat = Heartbeat(stream_id=fleet.stream_id, seq=0, kinds=(), node_pools=pools)
+        beat = Heartbeat(stream_id=fleet.stream_id, seq=0, kinds=(), node_pools=pools, nodes=NODES)
         await agent.heartbeat(beat)
         await idle_fleet(fleet)
         await tab.log_in()
@@ -165,3 +182,21 @@ async def test_usage_by_project_and_day(idle_tab: Tab) -> None:
     await expect(page.locator("tbody")).to_contain_text("alan@example.com")
     await page.get_by_role("link", name="ada@example.com").click()
     await expect(page.locator(".row .name")).to_have_text(["train-1"])
+
+
+async def test_nodes_show_their_gpus_and_who_holds_them(idle_tab: Tab) -> None:
+    """One node is down and takes the workload on it along; the other has half its GPUs allocated."""
+    page = idle_tab.page
+    await idle_tab.open("/nodes")
+    await expect(page.locator(".lead")).to_contain_text("12 of 16 GPUs allocated on 2 nodes")
+    await expect(page.locator(".warning")).to_contain_text("gpu-2 (1 workload)")
+    tile = page.locator(".node-tile", has_text="gpu-1")
+    await expect(tile.locator(".gpu-free")).to_have_count(4)
+    await expect(tile.locator(".gpu-idle")).to_have_count(2)
+    await expect(page.locator(".node-tile.is-down")).to_contain_text("NotReady")
+    await page.get_by_role("link", name="gpu-2", exact=True).click()
+    detail = page.get_by_role("region", name="gpu-2")
+    await expect(detail).to_contain_text("Ready is Unknown (NodeStatusUnknown)")
+    await expect(detail).to_contain_text("It may take 1 workload with it:")
+    await detail.get_by_role("link", name="train-2", exact=True).click()
+    await expect(page).to_have_url(re.compile(f"/workloads/{UUID(int=2)}"))

@@ -18,6 +18,7 @@ import { safePath } from "./model/links";
 import { EmptyState, ErrorState, Skeleton } from "./components/placeholders";
 import { currentUrl, navigate, Link, useRoute, type Route } from "./router";
 import { MeContext } from "./session";
+import { NodesPage } from "./nodes/page";
 import { UsagePage } from "./usage/page";
 import { WorkloadsPage } from "./workloads/page";
 import { forgetRows } from "./workloads/use_live_rows";
@@ -84,6 +85,7 @@ const TITLES: Readonly<Record<string, string>> = {
   "/fleet": "Fleet",
   "/idle": "Idle GPUs",
   "/usage": "Usage",
+  "/nodes": "Nodes",
   "/clusters": "Clusters",
   "/admin": "Administration",
 };
@@ -101,6 +103,7 @@ function Page({ route }: { readonly route: Route }) {
   if (route.path === "/fleet") return <FleetPage />;
   if (route.path === "/idle") return <IdlePage />;
   if (route.path === "/usage") return <UsagePage />;
+  if (route.path === "/nodes") return <NodesPage query={route.query} />;
   if (route.path === "/clusters") return <ClustersPage />;
   if (route.path === "/admin") return <AdminPage />;
   if (route.path === "/login") return null;

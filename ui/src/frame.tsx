@@ -20,6 +20,7 @@ const PAGES: readonly (readonly [string, string])[] = [
   ["/fleet", "Fleet"],
   ["/idle", "Idle GPUs"],
   ["/usage", "Usage"],
+  ["/nodes", "Nodes"],
   ["/clusters", "Clusters"],
 ];
 

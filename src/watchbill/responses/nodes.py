@@ -97,3 +97,7 @@ class NodePoolResponse(Wire, frozen=True, kw_only=True):
 
 class NodePoolsResponse(Wire, frozen=True, kw_only=True):
     nodepools: tuple[NodePoolResponse, ...]
+
+
+ROOTS: tuple[type[msgspec.Struct], ...] = (NodeResponse,)
+"""Their members beyond the contract, for the page's types."""

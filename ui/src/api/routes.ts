@@ -6,6 +6,7 @@ import type { Filter } from "../model/filter";
 import { getJson, send, type Answer } from "./http";
 import type {
   Cluster,
+  ClusterNode,
   Element,
   Facets,
   FleetFigures,
@@ -112,6 +113,19 @@ export interface Pods {
 export async function getPods(id: string, isDeleted: boolean, signal?: AbortSignal): Promise<Pods> {
   const path = `${WORKLOADS}/${encodeURIComponent(id)}/pods?limit=${PODS_SHOWN}&deleted=${isDeleted}`;
   return (await getJson<Pods>(path, signal)).body;
+}
+
+const NODES_SHOWN = 500;
+
+export interface Nodes {
+  readonly nodes: readonly ClusterNode[];
+  /** There are more. */
+  readonly next?: number;
+}
+
+/** By pool, then by name. */
+export async function getNodes(signal?: AbortSignal): Promise<Nodes> {
+  return (await getJson<Nodes>(`/api/v1/nodes?limit=${NODES_SHOWN}&sortBy=nodePool`, signal)).body;
 }
 
 const RECORDS_SHOWN = 200;

@@ -15,6 +15,7 @@ export type Condition = Schemas["Condition1"];
 export type Endpoint = Schemas["Endpoint"];
 export type Pod = Schemas["PodResponse"];
 export type PodContainer = Schemas["PodContainer"];
+export type ClusterNode = Schemas["NodeResponse"];
 export type HistoryRecord = Schemas["HistoryRecord"];
 export type Element = Schemas["WorkloadElement"];
 export type Topology = NonNullable<Schemas["Workload"]["topology"]>;

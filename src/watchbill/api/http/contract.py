@@ -18,7 +18,7 @@ import yaml
 from watchbill import __version__
 from watchbill.access.roles import Permission
 from watchbill.api.http.parameters import Parameter, read_parameter
-from watchbill.responses import access, events, fleet, usage, workloads
+from watchbill.responses import access, events, fleet, nodes, usage, workloads
 from watchbill.responses.contract import WorkloadResponse
 from watchbill.responses.workloads import IdleWorkload
 from watchbill.workload_fields import QUERY_FIELDS, SORT_FIELDS
@@ -57,7 +57,7 @@ STRICTER_PARAMETERS: dict[str, Document] = {
 }
 """Rules that we hold to beyond the contract's own schemas."""
 
-ROOTS = (*workloads.ROOTS, *events.ROOTS, *fleet.ROOTS, *usage.ROOTS, *access.ROOTS)
+ROOTS = (*workloads.ROOTS, *events.ROOTS, *fleet.ROOTS, *nodes.ROOTS, *usage.ROOTS, *access.ROOTS)
 """The structs of our own answers; what they consist of follows from them."""
 
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -311,7 +311,7 @@ def _gpus_text(node: "NodeResponse") -> str:
 
 def _workload_lines(node: "NodeResponse", session: CommandContext) -> Iterator[str]:
     if not node.workloads:
-        yield "No workload of yours has pods on it."
+        yield "No workload that is visible to you has pods on it."
         return
     total = plural(node.workloads_total, "workload")
     yield ""
