@@ -1,5 +1,6 @@
 """Fleet and idle GPUs in the browser: the headline numbers, and where their links lead."""
 
+import csv
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -200,3 +201,15 @@ async def test_nodes_show_their_gpus_and_who_holds_them(idle_tab: Tab) -> None:
     await expect(detail).to_contain_text("It may take 1 workload with it:")
     await detail.get_by_role("link", name="train-2", exact=True).click()
     await expect(page).to_have_url(re.compile(f"/workloads/{UUID(int=2)}"))
+
+
+async def test_what_failed_in_a_week_is_one_file(tab: Tab) -> None:
+    """Live and deleted ones, under one line of headers."""
+    await tab.log_in("/fleet")
+    async with tab.page.expect_download() as saved:
+        await tab.page.get_by_role("button", name="CSV, 7 days").click()
+    path = await (await saved.value).path()
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert rows
+    assert {row["phase"] for row in rows} == {"Failed"}
+    assert "llama-sft-301" in {row["name"] for row in rows}

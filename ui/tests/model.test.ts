@@ -67,7 +67,7 @@ describe("filters", () => {
 
   it.each<[string, string, object | undefined]>([
     ["projectNmae==vision", "no field 'projectNmae'", { field: "projectName", operator: "==", value: "vision" }],
-    ["nope==1", "no field 'nope'", undefined],
+    ["wxyz==1", "no field 'wxyz'", undefined],
     ["phase==pending", "no phase 'pending'", { field: "phase", operator: "==", value: "Pending" }],
     ["phase!=Runing", "no phase 'Runing'", { field: "phase", operator: "!=", value: "Running" }],
     ["phase==zzzzzz", "no phase 'zzzzzz'", undefined],

@@ -52,3 +52,22 @@ async def test_one_line_of_time() -> None:
     assert len(single.out.splitlines()) == 1
     assert single.err == "The newest 1; --limit shows more.\n"
     assert len(json.loads(as_json.out)["records"]) == 3
+
+
+async def test_describe_shows_the_sections_that_are_chosen() -> None:
+    records = [event(2), phase(131, "Pending", "It waits.")]
+    titles = {"Phase", "Resources", "Events"}
+
+    def sections(out: str) -> set[str]:
+        return titles & set(out.splitlines())
+
+    async with FakeServer(live=[document(aged(1))], records=records).running() as watchbill:
+        everything = await watchbill("describe", "llama-sft-1")
+        chosen = await watchbill("describe", "llama-sft-1", "--events", "--compute")
+        without = await watchbill("workload", "describe", "llama-sft-1", "--no-events")
+    assert sections(everything.out) == titles
+    assert chosen.out.startswith("Resources\n")
+    assert sections(chosen.out) == {"Resources", "Events"}
+    assert "FailedScheduling" in chosen.out
+    assert "It waits." not in chosen.out.split("Events\n")[1]
+    assert sections(without.out) == {"Phase", "Resources"}

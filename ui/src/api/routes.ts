@@ -82,6 +82,14 @@ export function exportUrl(view: View, format: "csv" | "ndjson"): string {
   return `${BASE_PATH}${WORKLOADS}/export?${query}`;
 }
 
+/** Raises ApiError. */
+export async function exportCsv(view: View): Promise<string> {
+  const query = filterQuery(view);
+  query.set("format", "csv");
+  const answer = await send(`${WORKLOADS}/export?${query}`, { method: "GET", headers: { Accept: "text/csv" } });
+  return answer.text();
+}
+
 export async function getWorkload(id: string, signal?: AbortSignal): Promise<Workload> {
   return (await getJson<Workload>(`${WORKLOADS}/${encodeURIComponent(id)}`, signal)).body;
 }

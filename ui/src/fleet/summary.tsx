@@ -5,7 +5,9 @@ import { Spark } from "../components/spark";
 import { count, decimal, duration } from "../model/format";
 import { listUrl } from "../model/view";
 import { Link } from "../router";
-import { failedView, type FailedCounts } from "./failed";
+import { useState } from "preact/hooks";
+import { saveFile } from "../components/save_file";
+import { CSV_DAYS, failedCsv, failedView, type FailedCounts } from "./failed";
 
 interface StatSpec {
   readonly label: string;
@@ -79,10 +81,35 @@ function FailedStat({ fleet, failed }: SummaryProps) {
       <span class="stat-value">{count(live + deleted)}</span>
       <span class="stat-note">
         <Link to={failedView(since, false)}>{count(live)} live</Link> ·{" "}
-        <Link to={failedView(since, true)}>{count(deleted)} deleted</Link>
+        <Link to={failedView(since, true)}>{count(deleted)} deleted</Link> · <FailedCsv />
       </span>
       <History fleet={fleet} label="Failed in 24 h" at={({ failedInLastDay }) => failedInLastDay} />
     </div>
+  );
+}
+
+/** Both lists in one file, of a week. */
+function FailedCsv() {
+  const [state, setState] = useState<"ready" | "busy" | "failed">("ready");
+  const save = async (): Promise<void> => {
+    setState("busy");
+    try {
+      saveFile(await failedCsv(), "failed-workloads.csv", "text/csv");
+      setState("ready");
+    } catch {
+      setState("failed"); // The button says so, and can be pressed again.
+    }
+  };
+  return (
+    <button
+      type="button"
+      class="link-button"
+      disabled={state === "busy"}
+      title={`Download all that failed in the last ${CSV_DAYS} days, live or deleted, as one CSV`}
+      onClick={() => void save()}
+    >
+      {state === "failed" ? "CSV failed, try again" : `CSV, ${CSV_DAYS} days`}
+    </button>
   );
 }
 

@@ -1,10 +1,18 @@
 """`describe`: everything that is known of one workload, in sections."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from watchbill.cli.commands.history import PHASE_HEADERS, phase_rows, tree_lines
+import typer
+
+from watchbill.cli.commands.history import (
+    EVENT_HEADERS,
+    PHASE_HEADERS,
+    event_row,
+    phase_rows,
+    tree_lines,
+)
 from watchbill.cli.commands.pods import POD_HEADERS, pod_rows
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import LookupScope, find_workload, load_view
@@ -40,12 +48,16 @@ if TYPE_CHECKING:
 
     from watchbill.client import Client
     from watchbill.responses.contract import PodsResponse, WorkloadResponse
+    from watchbill.responses.events import HistoryResponse
     from watchbill.responses.workloads import PhaseInterval
     from watchbill.workload import Element, Endpoint, Topology
 
 SHOWN_PHASES = 8
 SHOWN_PODS = 10
 SHOWN_ELEMENTS = 20
+SHOWN_EVENTS = 10
+SECTIONS = frozenset({"general", "compute", "pods", "events", "networks"})
+Section = Annotated[bool | None, typer.Option(show_default=False, rich_help_panel="Sections")]
 _LABEL_CELLS = 24
 
 Facts = Mapping[str, Any]
@@ -59,49 +71,98 @@ async def describe(
     project: options.Project = None,
     cluster: options.ClusterOption = None,
     deleted: options.Deleted = False,
+    general: Section = None,
+    compute: Section = None,
+    pods: Section = None,
+    events: Section = None,
+    networks: Section = None,
 ) -> None:
-    """Show everything that is known of one workload, live or deleted."""
+    """Show everything that is known of one workload, live or deleted: all sections, those that are named, or
+    all but those that are named with `--no-`."""
     scope = LookupScope(project=project, cluster=cluster, is_deleted=deleted)
     document = await find_workload(session.client, name, scope)
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output](document.raw))
         return
-    await print_description(session, document.workload)
+    sections = chosen_sections(
+        general=general, compute=compute, pods=pods, events=events, networks=networks
+    )
+    await print_description(session, document.workload, sections=sections)
+
+
+def chosen_sections(**chosen: bool | None) -> frozenset[str]:
+    """Those that are named, else all but those that are not wanted."""
+    named = frozenset(name for name, is_wanted in chosen.items() if is_wanted)
+    return named or frozenset(name for name, is_wanted in chosen.items() if is_wanted is None)
 
 
 async def print_description(
-    session: CommandContext, workload: "WorkloadResponse", *, max_elements: int = SHOWN_ELEMENTS
+    session: CommandContext,
+    workload: "WorkloadResponse",
+    *,
+    sections: frozenset[str] = SECTIONS,
+    max_elements: int = SHOWN_ELEMENTS,
+    max_events: int = SHOWN_EVENTS,
 ) -> None:
-    """The workload, and what takes requests of its own: endpoints, phases and elements."""
+    """The workload, and what takes requests of its own: endpoints, phases, elements, pods and events."""
     import asyncio
 
     client, terminal = session.client, session.terminal
     view, details = await asyncio.gather(
-        load_view(session), load_details(client, workload, max_elements=max_elements)
+        load_view(session),
+        load_details(client, workload, max_elements=max_elements, max_events=max_events),
     )
     note_stale_clusters(terminal, view, [workload])
-    for line in description(workload, view, terminal):
+    parts: dict[str, Callable[[], Iterator[str]]] = {
+        "general": lambda: _general(workload, details, view, terminal),
+        "compute": lambda: _section("Resources", _resources(workload), terminal),
+        "networks": lambda: _endpoints(details, terminal),
+        "pods": lambda: _parts(workload, details, view, terminal),
+        "events": lambda: _events(workload, details, view, terminal),
+    }
+    lines = [line for name, part in parts.items() if name in sections for line in part()]
+    for line in lines[1:] if lines[:1] == [""] else lines:
         terminal.print(line)
-    for line in detail_sections(details, workload, view, terminal):
-        terminal.print(line)
-    for line in kubectl_lines(workload, details.elements, view):
-        terminal.print(line)
+    if sections == SECTIONS:
+        for line in kubectl_lines(workload, details.elements, view):
+            terminal.print(line)
 
 
-def description(
-    workload: "WorkloadResponse", view: ColumnView, terminal: Terminal
+def _general(
+    workload: "WorkloadResponse", details: "WorkloadDetails", view: ColumnView, terminal: Terminal
 ) -> Iterator[str]:
     """Sections of `label  value` lines; a value without content is left out."""
     for title, facts in (
         ("", _identity(workload, view)),
         ("Phase", _phase(workload, view)),
-        ("Resources", _resources(workload)),
         ("Container", _container(workload)),
         ("Incomplete data", _limits(workload, view)),
     ):
         yield from _section(title, facts, terminal)
     yield from _reasons(workload, terminal)
     yield from _conditions(workload, view, terminal)
+    yield from _phases(details, workload, view, terminal)
+
+
+def _parts(
+    workload: "WorkloadResponse", details: "WorkloadDetails", view: ColumnView, terminal: Terminal
+) -> Iterator[str]:
+    yield from _elements(details, workload, terminal)
+    yield from _pods(details, workload, view, terminal)
+
+
+def _events(
+    workload: "WorkloadResponse", details: "WorkloadDetails", view: ColumnView, terminal: Terminal
+) -> Iterator[str]:
+    """What Kubernetes said, without the phases, which have a section of their own."""
+    records = [record for record in details.records.records if record.spec.event is not None]
+    if not records:
+        return
+    yield from ("", terminal.coloured("Events", "bold"))
+    rows = [event_row(record, view.now) for record in records]
+    yield from table_lines(EVENT_HEADERS, rows, terminal, indent="  ")
+    if details.records.next_offset is not None:
+        yield f"  (more: `watchbill events {workload.id}`)"
 
 
 def _section(title: str, facts: Facts, terminal: Terminal) -> Iterator[str]:
@@ -264,32 +325,25 @@ class WorkloadDetails:
     elements: "Sequence[Element]"
     element_count: int
     pods: "PodsResponse"
+    records: "HistoryResponse"
 
 
 async def load_details(
-    client: "Client", workload: "WorkloadResponse", *, max_elements: int
+    client: "Client", workload: "WorkloadResponse", *, max_elements: int, max_events: int
 ) -> WorkloadDetails:
     import asyncio
 
-    endpoints, history, elements, counts, pods = await asyncio.gather(
+    endpoints, history, elements, counts, pods, records = await asyncio.gather(
         client.endpoints(workload.id),
         client.history(workload.id),
         client.elements(workload.id, most=max_elements),
         client.element_count(workload.id),
         client.pods(workload.id, is_deleted=workload.deleted_at is not None, most=SHOWN_PODS),
+        client.event_history(workload.id, most=max_events),
     )
     return WorkloadDetails(
-        endpoints.endpoints, history.history, elements, counts.total_elements_count, pods
+        endpoints.endpoints, history.history, elements, counts.total_elements_count, pods, records
     )
-
-
-def detail_sections(
-    details: WorkloadDetails, workload: "WorkloadResponse", view: ColumnView, terminal: Terminal
-) -> Iterator[str]:
-    yield from _endpoints(details, terminal)
-    yield from _phases(details, workload, view, terminal)
-    yield from _elements(details, workload, terminal)
-    yield from _pods(details, workload, view, terminal)
 
 
 def _endpoints(details: WorkloadDetails, terminal: Terminal) -> Iterator[str]:

@@ -89,7 +89,7 @@ def _end(workload: "WorkloadResponse", now: datetime) -> Iterator[str]:
 
 
 SHOWN_EVENTS = 50
-_EVENT_HEADERS = ["AGE", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
+EVENT_HEADERS = ["AGE", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE"]
 
 
 @server_command
@@ -113,14 +113,14 @@ async def events(
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output]({"records": answer.records}))
         return
-    rows = [_event_row(record, session.now()) for record in answer.records]
-    for line in table_lines(None if no_headers else _EVENT_HEADERS, rows, session.terminal):
+    rows = [event_row(record, session.now()) for record in answer.records]
+    for line in table_lines(None if no_headers else EVENT_HEADERS, rows, session.terminal):
         session.terminal.print(line)
     if answer.next_offset is not None:
         session.terminal.note(f"The newest {format_count(len(rows))}; --limit shows more.")
 
 
-def _event_row(record: "HistoryRecord", now: datetime) -> Row:
+def event_row(record: "HistoryRecord", now: datetime) -> Row:
     age = format_age(record.meta.creation_timestamp, now)
     event, update = record.spec.event, record.spec.phase_update
     if event is not None:

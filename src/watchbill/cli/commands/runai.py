@@ -4,7 +4,12 @@ from typing import Annotated
 
 import typer
 
-from watchbill.cli.commands.describe import SHOWN_ELEMENTS, print_description
+from watchbill.cli.commands.describe import (
+    SHOWN_ELEMENTS,
+    Section,
+    chosen_sections,
+    print_description,
+)
 from watchbill.cli.commands.get import print_data, print_table
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
@@ -14,6 +19,8 @@ from watchbill.cli.output.columns import select_columns
 from watchbill.cli.output.formats import JsonList, YamlList
 from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, json_document
 
+RUNAI_EVENTS = 50
+"""As many events as Run:ai's own command shows."""
 PAGE_SIZE, MAX_PAGE_SIZE = 100, 500
 _COLUMNS = ("name", "type", "phase", "project", "owner", "pods", "gpu", "age")
 
@@ -95,6 +102,14 @@ async def describe_workload(
     pod_limit: Annotated[
         int, typer.Option(min=0, max=MAX_PAGE_SIZE, help="At most this many elements.")
     ] = SHOWN_ELEMENTS,
+    event_limit: Annotated[
+        int, typer.Option(min=1, max=MAX_PAGE_SIZE, help="At most this many events.")
+    ] = RUNAI_EVENTS,
+    general: Section = None,
+    compute: Section = None,
+    pods: Section = None,
+    events: Section = None,
+    networks: Section = None,
     output: options.Output = AnswerFormat.TABLE,
 ) -> None:
     """Show one workload, with the flags of `runai workload describe`."""
@@ -102,4 +117,13 @@ async def describe_workload(
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output](document.raw))
     else:
-        await print_description(session, document.workload, max_elements=pod_limit)
+        sections = chosen_sections(
+            general=general, compute=compute, pods=pods, events=events, networks=networks
+        )
+        await print_description(
+            session,
+            document.workload,
+            sections=sections,
+            max_elements=pod_limit,
+            max_events=event_limit,
+        )
