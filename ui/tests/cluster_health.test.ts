@@ -10,7 +10,8 @@ test("deletions that wait are told with what decides them", () => {
   const held = { count: 2000, since: "2026-11-20T08:00:00Z", isRefused: false };
   const [waiting] = pendingProblems(cluster({ heldDeletions: held }));
   expect(waiting!.text).toContain("2,000 workloads disappeared at once");
-  expect(waiting!.advice).toContain("watchbill admin cluster release|refuse west");
+  expect(waiting!.advice).toContain("watchbill admin cluster release west");
+  expect(waiting!.advice).toContain("watchbill admin cluster refuse west");
   const [kept] = pendingProblems(cluster({ heldDeletions: { ...held, isRefused: true } }));
   expect(kept!.text).toContain("are kept");
 });

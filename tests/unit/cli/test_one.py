@@ -345,7 +345,7 @@ async def test_clusters() -> None:
         "note: cluster east: cannot be read (forbidden): RayJob, RayCluster. no\\x1b right",
         f"note: cluster east: 1 workload rejected, the last one {UUID(int=7)}: held elsewhere",
         "note: cluster east: 120 workloads disappeared at once: their deletion waits for a second look; "
-        "`watchbill admin cluster release|refuse east` decides",
+        "`watchbill admin cluster release east` deletes, `watchbill admin cluster refuse east` keeps",
         "note: cluster east: 2 takeovers: do two agents run with one credential?",
     ]
     assert names.out == "west\neast\n"

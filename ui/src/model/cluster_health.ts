@@ -63,7 +63,9 @@ export function pendingProblems(cluster: Cluster): readonly Finding[] {
       text: held.isRefused
         ? `${plural(held.count, "workload", "workloads")} disappeared and are kept, as an administrator decided.`
         : `${plural(held.count, "workload", "workloads")} disappeared at once: their deletion waits for a second look.`,
-      advice: `Decide with: watchbill admin cluster ${held.isRefused ? "release" : "release|refuse"} ${cluster.name}`,
+      advice: held.isRefused
+        ? `Delete them with: watchbill admin cluster release ${cluster.name}`
+        : `Delete them with: watchbill admin cluster release ${cluster.name} – or keep them with: watchbill admin cluster refuse ${cluster.name}`,
     });
   if ((cluster.backlog ?? 0) >= BACKLOG_SHOWN)
     problems.push({

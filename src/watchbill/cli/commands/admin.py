@@ -39,7 +39,7 @@ ScopeProject = Annotated[
 @server_command
 async def create_account(
     session: CommandContext,
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the account is for.")],
     role: Annotated[str | None, typer.Option(help="A role to begin with.")] = None,
     cluster: ScopeCluster = None,
     department: Annotated[str | None, typer.Option(help="The scope: a department.")] = None,
@@ -261,7 +261,7 @@ async def rotate_keys(
 @server_command
 async def create_tenant(
     session: CommandContext,
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the tenant.")],
     output: options.CredentialFile = None,
 ) -> None:
     """Create a tenant and print its first administrator's credentials as JSON, shown only once."""

@@ -1,15 +1,17 @@
 """`agent manifest`: what `kubectl apply -f -` needs to run an agent, its cluster registered on the way."""
 
-import contextlib
 import dataclasses
 import functools
 import re
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from watchbill.cli.commands.clusters import register_cluster
 from watchbill.cli.commands.serve import read_credential
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.session import CommandContext, server_command
@@ -69,13 +71,9 @@ async def _register(
     assert name is not None, "without a name nothing is registered"
     deployment = _deployment(server or session.client.url, namespace, image, kinds, session.ca_file)
     definitions = _definitions(kinds)
-    kept = session.terminal.secret(credential) if credential else contextlib.nullcontext()
-    with kept as write:
-        created = await session.client.cluster_create(name)
-        if write is not None:
-            write(created.credential.encode() + b"\n")
-    session.terminal.note(f"Cluster {created.name} has the id {created.id}.")
-    _print(deployment, definitions, created.credential)
+    in_manifest_alone: AbstractContextManager[Callable[[bytes], object]] = nullcontext(bytes)
+    secret = session.terminal.secret(credential) if credential else in_manifest_alone
+    _print(deployment, definitions, await register_cluster(session, name, secret))
 
 
 @functools.wraps(_register)

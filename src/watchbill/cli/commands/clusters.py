@@ -1,7 +1,8 @@
 """`clusters` and `admin cluster …`: which are registered and their state; register and remove."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -49,6 +50,18 @@ _HEADERS = (
 ClusterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster.")]
 
 
+async def register_cluster(
+    session: CommandContext, name: str, secret: AbstractContextManager[Callable[[bytes], object]]
+) -> str:
+    """The credential of the new cluster's agent, which `secret` takes: begun first, so that none is made that
+    cannot be kept."""
+    with secret as write:
+        created = await session.client.cluster_create(name)
+        write(created.credential.encode() + b"\n")
+    session.terminal.note(f"Cluster {created.name} has the id {created.id}.")
+    return created.credential
+
+
 @server_command
 async def create(
     session: CommandContext, name: ClusterArgument, output: options.CredentialFile = None
@@ -57,10 +70,7 @@ async def create(
 
     With --output the credential goes into FILE; nothing is registered where FILE cannot be written.
     """
-    with session.terminal.secret(output) as write:
-        created = await session.client.cluster_create(name)
-        write(created.credential.encode() + b"\n")
-    session.terminal.note(f"Cluster {created.name} has the id {created.id}.")
+    await register_cluster(session, name, session.terminal.secret(output))
     if output is None:
         session.terminal.note("Keep that line in a file that only the agent may read.")
     session.terminal.note(
@@ -190,7 +200,7 @@ def held_text(held: "HeldDeletions", name: str) -> str:
         return f"{count} disappeared and are kept: `watchbill admin cluster release {name}` deletes"
     return (
         f"{count} disappeared at once: their deletion waits for a second look; "
-        f"`watchbill admin cluster release|refuse {name}` decides"
+        f"`watchbill admin cluster release {name}` deletes, `watchbill admin cluster refuse {name}` keeps"
     )
 
 

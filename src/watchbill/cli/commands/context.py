@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from watchbill.cli.connection.errors import print_message, usage_error
+from watchbill.cli.connection.options import NoHeaders
 from watchbill.cli.connection.session import (
     NO_LOGIN,
     CliLogin,
@@ -22,7 +23,7 @@ from watchbill.cli.output.terminal import table_lines, terminal
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the context.")]
 
 
-def list_contexts(no_headers: Annotated[bool, typer.Option("--no-headers")] = False) -> None:
+def list_contexts(no_headers: NoHeaders = False) -> None:
     """List the contexts; secrets are not shown."""
     contexts = read_contexts(contexts_file(os.environ))
     if not contexts.logins:

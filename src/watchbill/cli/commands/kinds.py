@@ -75,7 +75,11 @@ def show(
         print(Path(definition.file).read_text(encoding="utf-8"), end="")
 
 
-def check(files: Annotated[list[Path], typer.Argument(metavar="FILE...")]) -> None:
+def check(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Definitions, as YAML files.")
+    ],
+) -> None:
     """Check definitions: their form, their members, and that every expression compiles."""
     from watchbill.kinds.definition.loader import load_definition
 

@@ -11,8 +11,8 @@ from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.lookup import LookupScope, find_workload
 from watchbill.cli.connection.session import (
+    CaFile,
     CommandContext,
-    default_ca_file,
     login_file,
     server_command,
 )
@@ -47,7 +47,7 @@ ServerUrl = Annotated[
 ]
 
 
-def login(url: ServerUrl = "") -> None:
+def login(url: ServerUrl = "", ca_file: CaFile = None) -> None:
     """Log in as yourself: confirm a code in the browser. Later commands use this login."""
     import asyncio
 
@@ -66,7 +66,7 @@ def login(url: ServerUrl = "") -> None:
     screen, path = terminal(os.environ, no_color=False), login_file(os.environ)
 
     async def confirmed() -> None:
-        transport = Transport(url, ca_file=default_ca_file(os.environ))
+        transport = Transport(url, ca_file=ca_file)
         try:
             device_login = await begin_device_login(transport)
             screen.note(f"Open {device_login.verification_uri_complete}")
@@ -79,7 +79,7 @@ def login(url: ServerUrl = "") -> None:
     screen.note(f"Logged in to {url}. The login is kept in {path}.")
 
 
-def logout() -> None:
+def logout(ca_file: CaFile = None) -> None:
     """Log out on this machine."""
     import asyncio
 
@@ -92,7 +92,7 @@ def logout() -> None:
         usage_error("You are not logged in.")
 
     async def ended() -> None:
-        transport = Transport(stored.url, ca_file=default_ca_file(os.environ))
+        transport = Transport(stored.url, ca_file=ca_file)
         try:
             await end_login(transport, stored)
         finally:
@@ -142,7 +142,11 @@ async def list_keys(session: CommandContext) -> None:
 
 @server_command
 async def delete_key(
-    session: CommandContext, key: Annotated[str, typer.Argument(metavar="CLIENT-ID")]
+    session: CommandContext,
+    key: Annotated[
+        str,
+        typer.Argument(metavar="CLIENT-ID", help="Client id of the key, as `key list` shows it."),
+    ],
 ) -> None:
     """Delete an access key."""
     await session.client.delete(f"/api/v1/me/keys/{quote(key, safe='')}")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from watchbill.cli.commands.clusters import register_cluster
 from watchbill.cli.commands.serve import LogLevel, read_credential
 from watchbill.cli.connection.errors import FAILED, usage_error
 from watchbill.cli.connection.session import CommandContext, server_command
@@ -58,7 +59,7 @@ async def probe(
         credential=(
             read_credential(credential)
             if credential.is_file()
-            else await _registered(session, credential, name)
+            else await _register(session, credential, name)
         ),
         ca_file=session.ca_file,
         within_seconds=within,
@@ -73,13 +74,10 @@ async def probe(
             await _until_stopped(running)
 
 
-async def _registered(session: CommandContext, file: Path, name: str | None) -> str:
+async def _register(session: CommandContext, file: Path, name: str | None) -> str:
     if name is None:
         usage_error(f"There is no file {file}.", hint="pass --name NAME to register a cluster")
-    with session.terminal.secret(file) as write:
-        created = await session.client.cluster_create(name)
-        write(created.credential.encode() + b"\n")
-    return created.credential
+    return await register_cluster(session, name, session.terminal.secret(file))
 
 
 async def _until_stopped(running: "ServerProbe") -> None:

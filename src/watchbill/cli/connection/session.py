@@ -29,6 +29,14 @@ CA_FILE_VARIABLE = "WATCHBILL_CA_FILE"
 CREDENTIALS_VARIABLE = "WATCHBILL_CREDENTIALS"
 MEMBERS = {"url": "url", "client_id": "clientId", "client_secret": "clientSecret"}
 URL_VARIABLES = {"WATCHBILL": "WATCHBILL_URL", "RUNAI": "RUNAI_BASE_URL"}
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar=CA_FILE_VARIABLE,
+        metavar="FILE",
+        help="Certificate authorities (PEM) to trust beside the system's.",
+    ),
+]
 
 _HOW = (
     "give --credentials FILE, a JSON file with url, clientId and clientSecret "
@@ -342,14 +350,7 @@ def _common(
             show_default=False,
         ),
     ] = "",
-    ca_file: Annotated[
-        Path | None,
-        typer.Option(
-            envvar=CA_FILE_VARIABLE,
-            metavar="FILE",
-            help="Certificate authorities (PEM) to trust beside the system's.",
-        ),
-    ] = None,
+    ca_file: CaFile = None,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colour.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
 ) -> None:
