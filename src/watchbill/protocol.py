@@ -53,6 +53,7 @@ MAX_READING = 1e18
 MAX_NODE_POOLS = 5_000
 
 
+Instant = Annotated[datetime, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 Name = Annotated[str, msgspec.Meta(max_length=253)]
 """A name in Kubernetes, or a version."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
@@ -108,7 +109,7 @@ class Upsert(Wire, frozen=True, tag="upsert", tag_field="action"):
     record: Record
     record_hash: Hash
     transitions: tuple[Transition, ...]
-    observed_at: datetime
+    observed_at: Instant
     pods: PodChanges | None = None
 
 
@@ -120,9 +121,9 @@ class Delete(Wire, frozen=True, tag="delete", tag_field="action"):
     """
 
     id: UUID
-    deleted_at: datetime
+    deleted_at: Instant
     transitions: tuple[Transition, ...] = ()
-    not_before: datetime | None = None
+    not_before: Instant | None = None
     never_existed: bool = False
 
 
@@ -148,7 +149,7 @@ class IdleHours(Wire, frozen=True):
     """The idle GPU-hours that agents of a cluster observed of one workload, up to the last contact."""
 
     id: UUID
-    measured_since: datetime
+    measured_since: Instant
     gpu_hours: float
 
 
@@ -184,8 +185,8 @@ class Measured(Wire, frozen=True, array_like=True):
 class Scrape(Wire, frozen=True):
     """One round over the cluster's exporters."""
 
-    at: datetime
-    counted_since: datetime
+    at: Instant
+    counted_since: Instant
     workloads: tuple[Measured, ...]
 
 
@@ -402,6 +403,16 @@ class HeartbeatReply(Wire, frozen=True):
     wants_nodes: bool = False
     room: int = 0
 
+
+ROOTS = (
+    *(HelloRequest, HelloReply),
+    *(Batch, BatchReply),
+    *(InventoryBegin, InventoryBegun),
+    *(InventoryEntries, InventoryMissing),
+    *(InventoryCommit, InventoryCommitted),
+    *(Heartbeat, HeartbeatReply),
+)
+"""Every message; what they consist of follows from them."""
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 

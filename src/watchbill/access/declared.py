@@ -3,55 +3,17 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-import msgspec
 
 from watchbill.access.roles import ALIASES, Roles
 from watchbill.errors import Invalid
 from watchbill.identity import GROUP, SERVICE_ACCOUNT, USER, Grant, NewGrant, Rule
+from watchbill.requests import DeclaredAccess, RuleCreation, RuleScope, RuleSubject
 from watchbill.store.workloads.organisation import UnknownName
 
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 _QUEUE = re.compile(r"(?!\d+\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 """What a queue or namespace may be named; digits alone are a number."""
 ScopeNames = Mapping[str, Sequence[tuple[str, str, str]]]
 """By kind: name, id, name of the cluster."""
-
-
-class DeclaredSubject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """Exactly one of them."""
-
-    user: Text | None = None
-    group: Text | None = None
-    service_account: Text | None = None
-
-
-class DeclaredScope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """The narrowest one counts; a cluster beside it tells equal names apart. Names or ids."""
-
-    tenant: Literal[True] | None = None
-    cluster: Text | None = None
-    department: Text | None = None
-    project: Text | None = None
-
-
-class DeclaredRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    subject: DeclaredSubject
-    role: Text
-    scope: DeclaredScope
-
-
-class DeclaredAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    name: Text
-
-
-class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """A whole file. What it declared before and no longer does is removed; what it never declared stays."""
-
-    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}\Z")] = "access"
-    service_accounts: tuple[DeclaredAccount, ...] = ()
-    rules: Annotated[tuple[DeclaredRule, ...], msgspec.Meta(max_length=2000)] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +27,7 @@ class Difference:
 
 
 def difference(
-    declared: Declared,
+    declared: DeclaredAccess,
     *,
     grants: Sequence[Grant],
     accounts: Mapping[str, Sequence[str]],
@@ -92,7 +54,7 @@ def _key(grant: Grant) -> NewGrant:
 
 
 def grant_of(
-    rule: DeclaredRule,
+    rule: RuleCreation,
     *,
     tenant_id: int,
     roles: Roles,
@@ -110,7 +72,7 @@ def grant_of(
     return kind, subject, Rule(role=role, scope_kind=scope_kind, scope_id=scope_id)
 
 
-def _subject(subject: DeclaredSubject, accounts: Mapping[str, Sequence[str]]) -> tuple[str, str]:
+def _subject(subject: RuleSubject, accounts: Mapping[str, Sequence[str]]) -> tuple[str, str]:
     named = [
         (kind, value)
         for kind, value in (
@@ -135,7 +97,7 @@ def _subject(subject: DeclaredSubject, accounts: Mapping[str, Sequence[str]]) ->
     return kind, ids[0] if ids else value
 
 
-def _scope(scope: DeclaredScope, tenant_id: int, names: ScopeNames) -> tuple[str, str]:
+def _scope(scope: RuleScope, tenant_id: int, names: ScopeNames) -> tuple[str, str]:
     if scope.tenant:
         if scope.cluster or scope.department or scope.project:
             raise Invalid("A scope is the tenant, or something in it.")
@@ -172,7 +134,7 @@ def _named(
     return next(iter(names))
 
 
-def unknown_names(rules: Iterable[DeclaredRule], scopes: ScopeNames) -> set[UnknownName]:
+def unknown_names(rules: Iterable[RuleCreation], scopes: ScopeNames) -> set[UnknownName]:
     """The projects and departments that rules name together with a cluster, and that are not known yet."""
     clusters = {name: identity for name, identity, _ in scopes.get("cluster", ())}
     unknown: set[UnknownName] = set()

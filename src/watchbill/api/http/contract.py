@@ -3,9 +3,6 @@
 Knows OpenAPI, not HTTP: what is served at which path with which parameters is read here and nowhere else.
 """
 
-import inspect
-import re
-from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,13 +14,9 @@ import yaml
 
 from watchbill import __version__
 from watchbill.access.roles import Permission
+from watchbill.api.http.components import Document, struct_components
 from watchbill.api.http.parameters import Parameter, read_parameter
-from watchbill.responses import access, events, fleet, nodes, usage, workloads
-from watchbill.responses.contract import WorkloadResponse
-from watchbill.responses.workloads import IdleWorkload
 from watchbill.workload_fields import QUERY_FIELDS, SORT_FIELDS
-
-Document = dict[str, Any]
 
 EXTENSIONS = ("extensions.yaml", "access.yaml")
 PLATFORM_PERMISSIONS = dict.fromkeys(
@@ -56,9 +49,6 @@ STRICTER_PARAMETERS: dict[str, Document] = {
     "TelemetryGroupBy1": {"uniqueItems": True},
 }
 """Rules that we hold to beyond the contract's own schemas."""
-
-ROOTS = (*workloads.ROOTS, *events.ROOTS, *fleet.ROOTS, *nodes.ROOTS, *usage.ROOTS, *access.ROOTS)
-"""The structs of our own answers; what they consist of follows from them."""
 
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -127,84 +117,6 @@ def _read_yaml(name: str) -> Document:
     return document
 
 
-def response_components(contract: Document) -> Document:
-    """The schemas of our own answers, made from their structs, in the words of OpenAPI 3.0.
-
-    What the contract has a schema for under the same name is left to the contract.
-    """
-    _, components = msgspec.json.schema_components(
-        ROOTS, ref_template="#/components/schemas/{name}"
-    )
-    components["IdleWorkload"] = _beyond_workload(components["IdleWorkload"], IdleWorkload)
-    wanted = _reachable(components, [root.__name__ for root in ROOTS])
-    wanted -= contract["components"]["schemas"].keys()
-    return {name: _openapi(schema) for name, schema in components.items() if name in wanted}
-
-
-def _reachable(schemas: Document, names: Iterable[str]) -> set[str]:
-    """The names and all that their schemas refer to, except what stands elsewhere."""
-    reached: set[str] = set()
-    pending = list(names)
-    while pending:
-        name = pending.pop()
-        if name in schemas and name not in reached:
-            reached.add(name)
-            pending += re.findall(r"#/components/schemas/(\w+)", str(schemas[name]))
-    return reached
-
-
-def _beyond_workload(schema: Document, kind: type[WorkloadResponse]) -> Document:
-    """The contract's Workload and the members that a struct adds to it."""
-    base = {field.encode_name for field in msgspec.structs.fields(WorkloadResponse)}
-    own = {
-        "type": "object",
-        "required": [name for name in schema["required"] if name not in base],
-        "properties": {
-            field.encode_name: schema["properties"][field.encode_name]
-            for field in msgspec.structs.fields(kind)
-            if field.encode_name not in base
-        },
-    }
-    reference = {"$ref": "#/components/schemas/Workload"}
-    return {"description": schema["description"], "allOf": [reference, own]}
-
-
-def _openapi(schema: Document) -> Document:
-    """JSON Schema as msgspec writes it, as OpenAPI 3.0 has it: `nullable` for null, and only where a member
-    is always there; one that may be absent is never null. Titles and defaults tell nothing."""
-    converted = {name: value for name, value in schema.items() if name not in ("title", "default")}
-    if "description" in converted:
-        converted["description"] = inspect.cleandoc(converted["description"])
-    if "enum" in converted:
-        converted["type"] = "string"
-    if "anyOf" in converted:
-        kinds = [kind for kind in converted.pop("anyOf") if kind != {"type": "null"}]
-        assert len(kinds) == 1, "a member has one type, or null"
-        converted = _openapi(kinds[0]) | converted | {"nullable": True}
-    if "properties" in converted:
-        required = converted.pop("required") or ()
-        converted["properties"] = {
-            name: _member(member, is_required=name in required)
-            for name, member in converted["properties"].items()
-        }
-        converted |= {"required": required} if required else {}
-    for name in ("items", "additionalProperties"):
-        if isinstance(converted.get(name), dict):
-            converted[name] = _openapi(converted[name])
-    if "allOf" in converted:
-        converted["allOf"] = [_openapi(part) for part in converted["allOf"]]
-    if "$ref" in converted and len(converted) > 1:
-        converted["allOf"] = [{"$ref": converted.pop("$ref")}]
-    return converted
-
-
-def _member(schema: Document, *, is_required: bool) -> Document:
-    converted = _openapi(schema)
-    if not is_required:
-        converted.pop("nullable", None)
-    return converted
-
-
 def merged_document(contract: Document, extensions: Document) -> Document:
     """One document of everything we serve. Raises RuntimeError where the two claim the same thing."""
     merged = deepcopy(contract)
@@ -216,7 +128,7 @@ def merged_document(contract: Document, extensions: Document) -> Document:
     merged["tags"] = list({tag["name"]: tag for tag in tags}.values())
     _add_platform(merged, platform)
     _add_paths(merged["paths"], extensions["paths"])
-    _add(merged["components"]["schemas"], response_components(merged), "component in schemas")
+    _add(merged["components"]["schemas"], struct_components(merged), "component in schemas")
     for section, entries in extensions["components"].items():
         _add(merged["components"].setdefault(section, {}), entries, f"component in {section}")
     for name, rules in STRICTER_PARAMETERS.items():

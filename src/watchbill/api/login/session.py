@@ -4,9 +4,6 @@
 """
 
 from contextlib import suppress
-from typing import Annotated
-
-import msgspec
 
 from watchbill.access.accounts import LoginRefused, principal_of
 from watchbill.api.http.call import Call
@@ -15,15 +12,9 @@ from watchbill.api.http.reply import Answer, Reply, encode
 from watchbill.api.resources.me import me
 from watchbill.errors import Forbidden, Unauthenticated
 from watchbill.identity import SERVICE_ACCOUNT, USER, Account
+from watchbill.requests import SessionCreation
 
 MAX_COUNTED_ID_CHARACTERS = 200
-
-Credential = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-
-
-class SessionCreation(msgspec.Struct, frozen=True, rename="camel"):
-    client_id: Credential
-    client_secret: Credential
 
 
 async def create_session(call: Call) -> Answer:

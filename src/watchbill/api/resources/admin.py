@@ -1,14 +1,12 @@
 """Administration: accounts, users, keys, tenants. Every change is an event in the audit log."""
 
 from datetime import datetime
-from typing import Annotated
-
-import msgspec
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
 from watchbill.errors import Forbidden, Invalid, NotFound
 from watchbill.identity import FIRST_TENANT_ID, Account
+from watchbill.requests import AccountCreation, KeyRotation, TenantCreation
 from watchbill.responses.access import (
     AccountEntry,
     AccountList,
@@ -29,21 +27,6 @@ from watchbill.store.identity.administration import (
     user_disable,
 )
 from watchbill.store.identity.users import user_list, user_set_disabled
-
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
-
-
-class AccountCreation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    name: Name
-    expires_at: datetime | None = None
-
-
-class KeyRotation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    at_once: bool = False
-
-
-class TenantCreation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    name: Name
 
 
 async def list_accounts(call: Call) -> Answer:

@@ -1,6 +1,5 @@
 """Clusters: list, register, remove, pin anew; decide on deletions that are held."""
 
-from typing import Annotated
 from uuid import uuid4
 
 import msgspec
@@ -10,6 +9,7 @@ from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
 from watchbill.errors import NotFound
 from watchbill.query import Scope
+from watchbill.requests import ClusterCreation
 from watchbill.responses.fleet import Cluster, CreatedCluster
 from watchbill.store.fleet.clusters import (
     cluster_create,
@@ -19,12 +19,6 @@ from watchbill.store.fleet.clusters import (
 )
 from watchbill.store.identity.credential import new_agent_credential
 from watchbill.store.ingest.held_deletions import held_refuse, held_release
-
-NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z"
-
-
-class ClusterCreation(msgspec.Struct, frozen=True):
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=63, pattern=NAME_PATTERN)]
 
 
 async def get_clusters(call: Call) -> Answer:

@@ -1,17 +1,16 @@
 """Who the caller is, as the server sees it, and a user's own access keys: for programs that act as the user."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
-
-import msgspec
 
 from watchbill import __version__
 from watchbill.access.caller import Caller
 from watchbill.access.roles import Permission
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
-from watchbill.api.resources.admin import Name, account_entry, check_future
+from watchbill.api.resources.admin import account_entry, check_future
 from watchbill.errors import Forbidden, Invalid, NotFound
+from watchbill.requests import AccessKeyCreation
 from watchbill.responses.access import AccessKeyList, Credential, Me, ReadScope
 from watchbill.store.identity.accounts import (
     account_create,
@@ -51,11 +50,6 @@ def me(caller: Caller) -> Me:
         ),
         version=__version__,
     )
-
-
-class AccessKeyCreation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    name: Name
-    expires_at: datetime | None = None
 
 
 async def list_access_keys(call: Call) -> Answer:

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from watchbill.access.declared import (
-    Declared,
-    DeclaredRule,
     Difference,
     ScopeNames,
     difference,
@@ -19,6 +17,7 @@ from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
 from watchbill.errors import NotFound
 from watchbill.identity import Grant, NewGrant
+from watchbill.requests import AccessApplication, DeclaredAccess, RuleCreation
 from watchbill.responses.access import (
     AccessDifference,
     Credential,
@@ -33,18 +32,13 @@ from watchbill.store.identity.rules import rule_list
 from watchbill.store.workloads.organisation import organisation_declare
 
 
-class AccessApplication(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    document: Declared
-    dry_run: bool = False
-
-
 async def list_rules(call: Call) -> Answer:
     grants = await rule_list(call.db, call.tenant_id)
     return json_reply(RuleList(rules=tuple(_rule_entry(grant) for grant in grants)))
 
 
 async def create_rule(call: Call) -> Answer:
-    rule = await call.json_body(DeclaredRule)
+    rule = await call.json_body(RuleCreation)
     accounts = await _accounts(call)
     scopes = await _scopes(call, (rule,), accounts)
     (grant,) = _wanted(call, (rule,), scopes, accounts)
@@ -130,7 +124,7 @@ def _changes(
 
 async def _scopes(
     call: Call,
-    rules: Sequence[DeclaredRule],
+    rules: Sequence[RuleCreation],
     accounts: Mapping[str, Sequence[str]],
     *,
     dry_run: bool = False,
@@ -151,7 +145,7 @@ async def _scopes(
 
 
 async def _difference(
-    call: Call, declared: Declared, scopes: ScopeNames, accounts: Mapping[str, Sequence[str]]
+    call: Call, declared: DeclaredAccess, scopes: ScopeNames, accounts: Mapping[str, Sequence[str]]
 ) -> Difference:
     return difference(
         declared,
@@ -163,7 +157,7 @@ async def _difference(
 
 def _wanted(
     call: Call,
-    rules: Sequence[DeclaredRule],
+    rules: Sequence[RuleCreation],
     scopes: ScopeNames,
     accounts: Mapping[str, Sequence[str]],
 ) -> list[NewGrant]:

@@ -1,0 +1,110 @@
+"""The bodies of requests to our own operations, as structs: decoded by the API, and described by the document
+that is made from them (`api/http/components.py`), as the answers in `responses` are.
+
+What agents send is in `protocol`; forms and tokens' members in any case, which existing clients send, are
+described in the API's document alone.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from watchbill.responses.types import Instant
+
+ClusterName = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z"
+    ),
+]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+MAX_RULES = 2_000
+
+
+class RequestBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A member that is not known is refused, so that a typing error does not pass."""
+
+
+class ClusterCreation(msgspec.Struct, frozen=True):
+    name: ClusterName
+
+
+class SessionCreation(msgspec.Struct, frozen=True, rename="camel"):
+    client_id: Text
+    client_secret: Text
+
+
+class AccountCreation(RequestBody, frozen=True):
+    name: Name
+    expires_at: Instant | None = None
+
+
+class AccessKeyCreation(RequestBody, frozen=True):
+    name: Name
+    expires_at: Instant | None = None
+
+
+class KeyRotation(RequestBody, frozen=True):
+    at_once: bool = False
+
+
+class TenantCreation(RequestBody, frozen=True):
+    name: Name
+
+
+class RuleSubject(RequestBody, frozen=True):
+    """Exactly one of them."""
+
+    user: Text | None = None
+    group: Text | None = None
+    service_account: Annotated[Text | None, msgspec.Meta(description="Client id or name.")] = None
+
+
+class RuleScope(RequestBody, frozen=True):
+    """The narrowest counts; a cluster beside a project tells equal names apart. Names or ids."""
+
+    tenant: Literal[True] | None = None
+    cluster: Text | None = None
+    department: Text | None = None
+    project: Text | None = None
+
+
+class RuleCreation(RequestBody, frozen=True):
+    subject: RuleSubject
+    role: Text
+    scope: RuleScope
+
+
+class DeclaredAccount(RequestBody, frozen=True):
+    name: Text
+
+
+class DeclaredAccess(RequestBody, frozen=True):
+    """A whole file. What it declared before and no longer does is removed; what it never declared stays."""
+
+    name: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^[a-z0-9][a-z0-9-]{0,39}\Z",
+            description="Tells documents apart; default `access`.",
+        ),
+    ] = "access"
+    service_accounts: tuple[DeclaredAccount, ...] = ()
+    rules: Annotated[tuple[RuleCreation, ...], msgspec.Meta(max_length=MAX_RULES)] = ()
+
+
+class AccessApplication(RequestBody, frozen=True):
+    document: DeclaredAccess
+    dry_run: bool = False
+
+
+ROOTS = (
+    ClusterCreation,
+    SessionCreation,
+    AccountCreation,
+    AccessKeyCreation,
+    KeyRotation,
+    TenantCreation,
+    AccessApplication,
+)
