@@ -243,6 +243,7 @@ async def main() -> None:
     parser.add_argument("--live", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--database-url", help="a database that is filled already")
+    parser.add_argument("--only", default="", help="kinds of questions whose name contains this")
     parser.add_argument("--json", type=Path, help="a file for all figures")
     options = parser.parse_args()
     async with filled(options) as url:
@@ -261,7 +262,8 @@ async def main() -> None:
             async with Client(ours, client_id, secret) as client:
                 token = await client.token()
             http = await Connection.open(ours)
-            asked = questions(live=live, workload_id=str(workload_id))
+            every = questions(live=live, workload_id=str(workload_id))
+            asked = [question for question in every if options.only in question.name]
             processes = Processes(postmaster=_parent(checkpointer))
             lines = await measure(http, token, asked, rounds=options.rounds, processes=processes)
             await http.close()

@@ -55,14 +55,16 @@ def _is_in_search_column(predicate: Predicate) -> bool:
     return predicate.field in SEARCHED_FIELDS and predicate.operator in _CONTAINING
 
 
-def _in_search_column(statement: Statement, texts: list[str], *, is_deleted: bool) -> str:
+def text_arguments(statement: Statement, texts: list[str], *, is_deleted: bool) -> str:
+    """What the functions over the index of trigrams take: of which state, and which texts."""
     numbers = statement.bind(trigrams(texts), "::int[]")
     patterns = statement.bind([f"%{escape_like(text)}%" for text in texts], "::text[]")
-    state = str(is_deleted).lower()
-    return (
-        f"SELECT n AS id FROM workload_search_ids({state}, {numbers}, {patterns}, "
-        f"{MAX_CANDIDATES + 1}) AS n"
-    )
+    return f"{str(is_deleted).lower()}, {numbers}, {patterns}"
+
+
+def _in_search_column(statement: Statement, texts: list[str], *, is_deleted: bool) -> str:
+    arguments = text_arguments(statement, texts, is_deleted=is_deleted)
+    return f"SELECT n AS id FROM workload_search_ids({arguments}, {MAX_CANDIDATES + 1}) AS n"
 
 
 def _in_names(statement: Statement, query: WorkloadQuery) -> str | None:

@@ -160,13 +160,17 @@ def conditions(
 ) -> Statement:
     """Everything that decides whether a row belongs to the answer."""
     statement = Statement(now, table=table)
+    add_conditions(statement, scope, query)
+    return statement
+
+
+def add_conditions(statement: Statement, scope: Scope, query: WorkloadQuery) -> None:
     in_scope(statement, scope)
-    if table not in TALLIES:
+    if statement.table not in TALLIES:
         statement.conditions.append(state_condition(query))
     add_predicates(statement, query.predicates, _condition)
     if query.search:
         _add_search(statement, query.search)
-    return statement
 
 
 def one_workload(scope: Scope, workload_id: UUID, now: datetime) -> Statement:
@@ -299,16 +303,20 @@ def search_beyond_column(statement: Statement, text: str) -> list[str]:
 
     Which phases and which range of ids that means is known before a row is read.
     """
-    lowered = ascii_lower(text)
     alternatives = []
-    phases = [phase.value for phase in Phase if lowered in ascii_lower(phase.value)]
+    phases = phases_containing(text)
     if phases:
         alternatives.append(f"w.phase = ANY({statement.bind(phases, '::text[]')})")
-    bounds = id_bounds(lowered)
+    bounds = id_bounds(ascii_lower(text))
     if bounds:
         first, last = (statement.bind(bound, "::uuid") for bound in bounds)
         alternatives.append(f"w.id BETWEEN {first} AND {last}")
     return alternatives
+
+
+def phases_containing(text: str) -> list[str]:
+    lowered = ascii_lower(text)
+    return [phase.value for phase in Phase if lowered in ascii_lower(phase.value)]
 
 
 def id_bounds(prefix: str) -> tuple[UUID, UUID] | None:

@@ -29,6 +29,7 @@ from watchbill.store.workloads.page import (
     page_statement,
 )
 from watchbill.store.workloads.search import candidate_ids, looks_into_text
+from watchbill.store.workloads.search_count import search_count_sql
 from watchbill.store.workloads.select import (
     CLUSTER_JOIN,
     COLUMNS,
@@ -141,14 +142,16 @@ async def _rows(connection: Connection, page: PageStatement) -> list[Row]:
 
 
 async def workload_count(db: Database, scope: Scope, query: WorkloadQuery, now: datetime) -> int:
-    statement = counting(scope, query, now)
     async with db.acquire(scope.tenant_id) as connection:
-        if looks_into_text(query) and statement.table not in TALLIES:
-            narrow(statement, await candidate_ids(connection, scope, query, now))
-        count: int = await connection.fetchval(
-            f"SELECT {statement.count} FROM {statement.source} WHERE {statement.where}",
-            *statement.parameters,
-        )
+        if in_parts := search_count_sql(scope, query, now):
+            sql, parameters = in_parts
+        else:
+            statement = counting(scope, query, now)
+            if looks_into_text(query) and statement.table not in TALLIES:
+                narrow(statement, await candidate_ids(connection, scope, query, now))
+            parameters = statement.parameters
+            sql = f"SELECT {statement.count} FROM {statement.source} WHERE {statement.where}"
+        count: int = await connection.fetchval(sql, *parameters)
     return count
 
 
