@@ -27,8 +27,8 @@ from watchbill.store.workloads.select import (
 from watchbill.workload import GPU_MILLIONTHS
 
 _RUNNING_HOURS = (
-    f"w.idle_allocated_gpu / {GPU_MILLIONTHS}.0 * greatest(0, coalesce(extract(epoch FROM "
-    "(least($1::timestamptz, c.last_contact_at, w.deleted_at) - w.idle_mean_since)), 0)) / 3600"
+    f"w.idle_allocated_gpu::float8 / {GPU_MILLIONTHS * 3600.0:.0f} * greatest(0, coalesce(date_part('epoch', "
+    "least($1::timestamptz, c.last_contact_at, w.deleted_at) - w.idle_mean_since), 0))"
 )
 IDLE_HOURS = f"(coalesce(w.idle_gpu_hours, 0) + coalesce({_RUNNING_HOURS}, 0))"
 """Never NULL: where it is unknown whether GPUs idle now, the hours counted before are all there are."""
@@ -86,14 +86,14 @@ async def idle_list(
         owners=list(map(_owner, owners)),
         next_offset=end if shown and end < total else None,
         total=total,
-        idle_gpus=float(owners[0]["all_gpus"]) if owners else 0.0,
+        idle_gpus=float(owners[0]["all_gpus"] / GPU_MILLIONTHS) if owners else 0.0,
         idle_gpu_hours=round(float(owners[0]["all_hours"]), 4) if owners else 0.0,
     )
 
 
 _IDLE = (
     "WITH idle AS MATERIALIZED (SELECT w.id, nullif(w.submitted_by, '') AS owner, "
-    f"w.idle_allocated_gpu / {GPU_MILLIONTHS}.0 AS gpus, {IDLE_HOURS} AS hours {{matching}}), "
+    f"w.idle_allocated_gpu AS gpus, {IDLE_HOURS} AS hours {{matching}}), "
     "owners AS (SELECT owner, count(*) AS workloads, sum(gpus) AS gpus, sum(hours) AS hours, "
     "sum(count(*)) OVER () AS all_workloads, sum(sum(gpus)) OVER () AS all_gpus, "
     "sum(sum(hours)) OVER () AS all_hours FROM idle GROUP BY owner "
@@ -124,7 +124,7 @@ def _owner(row: Row) -> IdleOwner:
     return IdleOwner(
         submitted_by=row["owner"],
         workloads=row["workloads"],
-        idle_gpus=float(row["gpus"]),
+        idle_gpus=float(row["gpus"] / GPU_MILLIONTHS),
         idle_gpu_hours=round(float(row["hours"]), 4),
     )
 

@@ -101,8 +101,9 @@ def narrow(statement: Statement, ids: Sequence[UUID] | None) -> None:
 
 
 def has_sort_index(query: WorkloadQuery) -> bool:
-    """All but the totals of live workloads, which run on."""
-    return query.is_deleted or QUERY_FIELDS[query.sort_by].storage is not Storage.PHASE_TOTAL
+    """All but the totals of live workloads, which run on, and when those were deleted, which is never."""
+    runs_on = QUERY_FIELDS[query.sort_by].storage is Storage.PHASE_TOTAL
+    return query.is_deleted or not (runs_on or query.sort_by == "deletedAt")
 
 
 _NULLS_LAST = " NULLS LAST, w.id DESC"

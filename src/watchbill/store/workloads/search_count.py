@@ -19,7 +19,7 @@ from watchbill.store.workloads.select import (
     id_bounds,
     phases_containing,
 )
-from watchbill.store.workloads.tally import IN_SEARCH_TABLE, counting
+from watchbill.store.workloads.tally import IN_SEARCH_TABLE, count_table
 
 
 def search_count_sql(
@@ -32,37 +32,27 @@ def search_count_sql(
     if not (is_narrow and trigrams([text])) or "\0" in text or SEPARATOR in text:
         return None
     rest = replace(query, search=None)
-    statement = counting(scope, rest, now)
-    counts = []
+    statement = Statement(now)
+    parts = []
     phases = phases_containing(text)
     named = f"w.phase = ANY({statement.bind(phases, '::text[]')})" if phases else "false"
     if phases:
-        statement.conditions.append(named)
-        counts.append(_count(statement))
+        parts.append(_part(statement, count_table(rest), named))
     arguments = text_arguments(statement, [text], is_deleted=query.is_deleted)
-    held = _part(statement, f"workload_search_rows({arguments})", scope, rest)
-    held.conditions.append(f"NOT {named}")
-    counts.append(_count(held))
+    parts.append(_part(statement, f"workload_search_rows({arguments})", f"NOT {named}"))
     if bounds := id_bounds(text):
-        begins = _part(statement, SEARCH, scope, rest)
-        first, last = (begins.bind(bound, "::uuid") for bound in bounds)
-        pattern = begins.bind(f"%{escape_like(text)}%", "::text")
-        begins.conditions += [
-            f"w.id BETWEEN {first} AND {last}",
-            f"w.search NOT LIKE {pattern}",
-            f"NOT {named}",
-        ]
-        counts.append(_count(begins))
+        first, last = (statement.bind(bound, "::uuid") for bound in bounds)
+        pattern = statement.bind(f"%{escape_like(text)}%", "::text")
+        begins = f"w.id BETWEEN {first} AND {last} AND w.search NOT LIKE {pattern}"
+        parts.append(_part(statement, SEARCH, f"{begins} AND NOT {named}"))
+    for part in parts:
+        add_conditions(part, scope, rest)
+    counts = [f"(SELECT {part.count} FROM {part.source} WHERE {part.where})" for part in parts]
     return f"SELECT {' + '.join(counts)}", statement.parameters
 
 
-def _part(statement: Statement, table: str, scope: Scope, query: WorkloadQuery) -> Statement:
-    """Over another table, with the same parameters."""
+def _part(statement: Statement, table: str, condition: str) -> Statement:
+    """Over a table of its own, with the parameters of the whole."""
     part = copy(statement)
-    part.table, part.conditions, part.needs_cluster = table, [], False
-    add_conditions(part, scope, query)
+    part.table, part.conditions = table, [condition]
     return part
-
-
-def _count(part: Statement) -> str:
-    return f"(SELECT {part.count} FROM {part.source} WHERE {part.where})"

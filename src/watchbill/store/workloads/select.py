@@ -28,10 +28,12 @@ DELETED = "w.deleted_at IS NOT NULL"
 SEPARATOR = "\x1f"
 """Stands between the fields of the search column, so that no match runs across two of them."""
 
+# Rounded to microseconds, a float is exact, and many times as fast as the numeric that EXTRACT yields.
 _SINCE = (
-    "floor(extract(epoch FROM (least($1::timestamptz, c.last_contact_at) - w.{0}_since)) * 1000)"
+    "round(date_part('epoch', least($1::timestamptz, c.last_contact_at) - w.{0}_since) * 1e6)"
+    "::bigint / 1000"
 )
-_TOTAL = "((w.{0}_ms + greatest(0, coalesce(" + _SINCE + ", 0))::bigint) / 1000)"
+_TOTAL = "((w.{0}_ms + greatest(0, coalesce(" + _SINCE + ", 0))) / 1000)"
 PENDING_SECONDS = _TOTAL.format("pending")
 RUNNING_SECONDS = _TOTAL.format("running")
 """Whole seconds spent in the phase up to now ($1), which stops at the cluster's last contact."""

@@ -29,15 +29,17 @@ IN_SEARCH_TABLE = frozenset(
 def counting(
     scope: Scope, query: WorkloadQuery, now: datetime, *, by: str | None = None
 ) -> Statement:
-    """Where to count what matches: in the tally if it knows all that is asked for, else row by row, and there
-    in the narrow rows of the search where these do. `by`: the field that is counted by."""
+    """What counts the matches, all of them or `by` a field."""
+    return conditions(scope, query, now, table=count_table(query, by=by))
+
+
+def count_table(query: WorkloadQuery, *, by: str | None = None) -> str:
+    """Where to count: in a tally if it knows all that is asked for, else row by row, and there in the narrow
+    rows of the search where these do."""
     fields = {predicate.field for predicate in query.predicates} | ({by} if by else set())
-    table = WORKLOAD
     if not query.search and fields <= TALLIED_FIELDS:
-        table = DELETED_TALLY if query.is_deleted else TALLY
-    elif fields <= IN_SEARCH_TABLE:
-        table = SEARCH
-    return conditions(scope, query, now, table=table)
+        return DELETED_TALLY if query.is_deleted else TALLY
+    return SEARCH if fields <= IN_SEARCH_TABLE else WORKLOAD
 
 
 async def tally_rebuild(db: Database, tenant_id: int) -> None:

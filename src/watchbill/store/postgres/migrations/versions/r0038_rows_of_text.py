@@ -1,4 +1,4 @@
-"""The rows of the search table that hold a text, for counting them: all of them, where for a page ids suffice."""
+"""The rows of the search table that hold a text: all of them, to be counted."""
 
 from alembic import op
 
