@@ -5,7 +5,7 @@ from alembic import op
 from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE
 
 revision = "0038"
-down_revision = "0036"
+down_revision = "0029"
 branch_labels = None
 depends_on = None
 
