@@ -4,8 +4,8 @@ from alembic import op
 
 from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE
 
-revision = "0038"
-down_revision = "0029"
+revision = "0040"
+down_revision = "0038"
 branch_labels = None
 depends_on = None
 
