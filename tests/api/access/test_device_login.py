@@ -25,6 +25,19 @@ from tests.fixtures.oidc_site import provider as provider
 from watchbill.identity import administrator_rule
 from watchbill.store.identity.administration import RuleChange, rule_change
 
+BY_CLICK = {
+    "Sec-Fetch-Site": "same-origin",
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Dest": "document",
+    "Sec-Fetch-User": "?1",
+}
+BY_SCRIPT = (
+    BY_CLICK | {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"},
+    BY_CLICK | {"Sec-Fetch-Dest": "iframe"},
+    {name: value for name, value in BY_CLICK.items() if name != "Sec-Fetch-User"},
+)
+"""What a browser sends for another program's page on the same host, which nobody need see."""
+
 
 async def test_a_device_login(at: Site) -> None:
     served = at.served
@@ -54,6 +67,7 @@ async def test_a_device_login_is_confirmed_by_our_page_alone(at: Site) -> None:
         (cookie | {"Origin": "https://evil.example.com"}, 401),
         (cookie | {"Sec-Fetch-Site": "cross-site"}, 401),
         ({}, 401),
+        *((cookie | headers, 400) for headers in BY_SCRIPT),
         ({"Authorization": f"Bearer {await served.token()}"}, 400),
     ):
         answer = await served.ask(

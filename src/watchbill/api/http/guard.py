@@ -63,6 +63,12 @@ def set_cookie(
 
 SAME_SITE = frozenset({b"same-origin", b"none"})
 """`none` = typed or opened by the user; no page had a hand in it."""
+_NAVIGATION_BY_USER = {
+    b"sec-fetch-mode": b"navigate",
+    b"sec-fetch-dest": b"document",
+    b"sec-fetch-user": b"?1",
+}
+"""What browsers send where a click led the whole tab to a page."""
 
 Headers = Mapping[bytes, bytes]
 
@@ -155,6 +161,15 @@ def is_same_origin(headers: Headers) -> bool:
     origin = headers.get(b"origin")
     scheme, _, host = (origin or b"").partition(b"://")
     return origin is None or (scheme in (b"http", b"https") and host == headers.get(b"host"))
+
+
+def is_navigation_by_user(headers: Headers) -> bool:
+    """Whether somebody clicked to come here, and sees what comes of it; no script can pretend that.
+
+    Browsers that tell nothing of it, as over plain HTTP, are believed.
+    """
+    told = {name: headers[name] for name in _NAVIGATION_BY_USER if name in headers}
+    return not told or told == _NAVIGATION_BY_USER
 
 
 def _address(scope: Scope) -> str:

@@ -6,7 +6,12 @@ from watchbill.access.caller import Caller
 from watchbill.access.device_logins import INTERVAL_SECONDS, LIFETIME
 from watchbill.api.http.base_path import base_path_of
 from watchbill.api.http.call import Call
-from watchbill.api.http.guard import SESSION_COOKIE, is_same_origin, read_cookie
+from watchbill.api.http.guard import (
+    SESSION_COOKIE,
+    is_navigation_by_user,
+    is_same_origin,
+    read_cookie,
+)
 from watchbill.api.http.reply import HTML, Answer, Reply, json_reply
 from watchbill.errors import Invalid, NotFound, TooMany, Unauthenticated
 from watchbill.responses.access import DeviceAuthorization
@@ -63,10 +68,15 @@ async def get_device_page(call: Call) -> Answer:
 
 
 async def decide_device_login(call: Call) -> Answer:
-    """Only from our own page: the cookie is strict, and the guard looked at the request's origin."""
+    """Only from our own page: the cookie is strict, and the guard looked at the request's origin.
+
+    Below a base path other programs' pages are of that origin, too: none of them confirms unseen.
+    """
     assert call.caller is not None, "the route lets nobody in without a login"
     if b"authorization" in call.headers or not is_same_origin(call.headers):
         raise Invalid("A device login is confirmed in the browser.")
+    if not is_navigation_by_user(call.headers):
+        raise Invalid("A device login is confirmed by a click on the page that asks for it.")
     form = await call.form()
     is_approved = form.get("decision") == "approve"
     limits, counted = call.services.login_limiter, f"device {call.caller.principal.id}"
