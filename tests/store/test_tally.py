@@ -11,8 +11,9 @@ from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, random_transitions, random_workload, upsert
 from watchbill.protocol import Delete
 from watchbill.store.postgres.database import Database
-from watchbill.store.postgres.migrations.versions.r0025_workload_class import KEY
+from watchbill.store.postgres.migrations.versions.r0025_workload_class import KEY as DELETED_KEY
 from watchbill.store.postgres.migrations.versions.r0026_unknown_gpus import FIGURES
+from watchbill.store.postgres.migrations.versions.r0041_pools_held import KEY
 from watchbill.store.workloads.deletion import workload_purge
 from watchbill.store.workloads.tally import tally_rebuild, tally_sweep
 from watchbill.workload import Workload
@@ -24,10 +25,12 @@ COUNTED = (
     f"FROM workload w WHERE deleted_at IS NULL GROUP BY {COLUMNS}"
 )
 TALLIED = f"SELECT {COLUMNS}, {', '.join(FIGURES)} FROM workload_tally WHERE workloads <> 0"
+OF_DELETED = ", ".join(("cluster_id", *DELETED_KEY))
 DELETED = (
-    f"SELECT {COLUMNS}, count(*) FROM workload w WHERE deleted_at IS NOT NULL GROUP BY {COLUMNS}"
+    f"SELECT {OF_DELETED}, count(*) FROM workload w WHERE deleted_at IS NOT NULL "
+    f"GROUP BY {OF_DELETED}"
 )
-DELETED_TALLIED = f"SELECT {COLUMNS}, workloads FROM workload_deleted_tally WHERE workloads <> 0"
+DELETED_TALLIED = f"SELECT {OF_DELETED}, workloads FROM workload_deleted_tally WHERE workloads <> 0"
 
 
 async def wrong(db: Database) -> int:

@@ -1,7 +1,7 @@
 """Telemetry: present counts and sums over live workloads, grouped.
 
 Each telemetry type is one row of `_TYPES`, each grouping one of `_GROUPS`. Figures come from the tally, except
-what only the workloads themselves tell: how long they wait, and which share of a GPU figure each of their node
+what only the workloads themselves tell: how long they wait, and which share of its GPUs each of several node
 pools holds. A workload in two node pools counts in each; GPU figures are split, so that sums agree.
 """
 
@@ -24,7 +24,7 @@ MAX_GROUPS = 5_000
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """`counted_join` unfolds a list for counts; for GPU figures `shared_value` reads the pool held."""
+    """`counted_join` unfolds a list for counts; `shared_value` reads the pool that holds a GPU figure."""
 
     value: str
     name: str | None = None
@@ -33,10 +33,22 @@ class _Group:
 
 
 _EACH = "CROSS JOIN LATERAL unnest(coalesce({0}, '{{\"\"}}')) AS {1}(pool)"
-_HELD = (
-    "CROSS JOIN LATERAL unnest(coalesce(w.gpu_node_pools, '{\"\"}'), "
-    "coalesce(w.gpu_node_pool_shares, ARRAY[w.allocated_gpu])) AS held(pool, share)"
+_COLUMNS = (
+    "tenant_id, cluster_id, department_id, department_name, project_id, project_name, type, phase, category, "
+    "current_node_pools, requested_node_pools"
 )
+_BY_POOL = (
+    f"(SELECT {_COLUMNS}, coalesce(gpu_node_pools[1], '') AS pool, allocated_gpu, measured_workloads, "
+    f"idle_gpu::numeric AS idle_gpu FROM {TALLY} "
+    "WHERE gpu_node_pools IS NULL OR cardinality(gpu_node_pools) < 2 UNION ALL "
+    f"SELECT {_COLUMNS}, held.pool, held.share, "
+    "(idle_allocated_gpu IS NOT NULL AND allocated_gpu > 0)::int, "
+    "CASE WHEN allocated_gpu > 0 THEN idle_allocated_gpu::numeric * held.share / allocated_gpu END "
+    f"FROM {WORKLOAD}, unnest(gpu_node_pools, gpu_node_pool_shares) AS held(pool, share) "
+    "WHERE deleted_at IS NULL AND cardinality(gpu_node_pools) > 1)"
+)
+"""GPU figures by the pool that holds them: from the tally, and from workloads that hold some in several."""
+
 _GROUPS: dict[str, _Group] = {
     "ClusterId": _Group("w.cluster_id::text", name="max(c.name)"),
     "DepartmentId": _Group("coalesce(w.department_id::text, '')", name="max(w.department_name)"),
@@ -47,50 +59,43 @@ _GROUPS: dict[str, _Group] = {
     "CurrentNodepools": _Group(
         "current.pool",
         counted_join=_EACH.format("w.current_node_pools", "current"),
-        shared_value="held.pool",
+        shared_value="w.pool",
     ),
     "RequestedNodepools": _Group(
         "requested.pool",
         counted_join=_EACH.format("w.requested_node_pools", "requested"),
-        shared_value="CASE WHEN held.pool = ANY(w.requested_node_pools) THEN held.pool ELSE '' END",
+        shared_value="CASE WHEN w.pool = ANY(w.requested_node_pools) THEN w.pool ELSE '' END",
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class _Figure:
-    """`sum` is the aggregate, over rows with `condition`; `having`: groups worth a line."""
+class _Type:
+    """`sum` is the aggregate over the tally, or over what pools hold; `having`: groups worth a line.
+
+    `is_split`: among node pools, by what each of them holds.
+    """
 
     sum: str
     having: str
-    condition: str = "true"
-
-
-@dataclass(frozen=True, slots=True)
-class _Type:
-    """`tallied` over the tally, `split` over the shares that node pools hold (None = is not split)."""
-
-    tallied: _Figure
-    split: _Figure | None = None
+    is_split: bool = False
     scale: int = 1
 
 
 _TYPES: dict[str, _Type] = {
     "WORKLOADS_COUNT": _Type(
-        _Figure("coalesce(sum(w.workloads), 0)::bigint", having="sum(w.workloads) > 0")
+        "coalesce(sum(w.workloads), 0)::bigint", having="sum(w.workloads) > 0"
     ),
     "GPU_ALLOCATION": _Type(
-        _Figure("coalesce(sum(w.allocated_gpu), 0)", having="sum(w.allocated_gpu) <> 0"),
-        _Figure("coalesce(sum(held.share), 0)", having="sum(held.share) <> 0"),
+        "coalesce(sum(w.allocated_gpu), 0)",
+        having="sum(w.allocated_gpu) <> 0",
+        is_split=True,
         scale=GPU_MILLIONTHS,
     ),
     "IDLE_ALLOCATED_GPUS": _Type(
-        _Figure("sum(w.idle_gpu)", having="sum(w.measured_workloads) > 0"),
-        _Figure(
-            "sum(w.idle_allocated_gpu::numeric * held.share / w.allocated_gpu)",
-            having="count(*) > 0",
-            condition="w.idle_allocated_gpu IS NOT NULL AND w.allocated_gpu > 0",
-        ),
+        "sum(w.idle_gpu)",
+        having="sum(w.measured_workloads) > 0",
+        is_split=True,
         scale=GPU_MILLIONTHS,
     ),
 }
@@ -118,14 +123,12 @@ async def telemetry_query(
         return await _pending_times(db, scope, query, now, buckets or PendingBuckets())
     kind = _TYPES[query.telemetry_type]
     groups = [_GROUPS[name] for name in query.group_by]
-    is_split = kind.split is not None and any(group.shared_value for group in groups)
-    figure = kind.split if kind.split and is_split else kind.tallied
+    is_split = kind.is_split and any(group.shared_value for group in groups)
     values = [g.shared_value if is_split and g.shared_value else g.value for g in groups]
-    joins = [_HELD] if is_split else [g.counted_join for g in groups if g.counted_join]
-    statement = _conditions(scope, query, now, table=WORKLOAD if is_split else TALLY)
-    statement.conditions.append(figure.condition)
-    columns = [*values, *(group.name or "NULL::text" for group in groups), figure.sum]
-    having = figure.having if groups or query.telemetry_type not in ALWAYS_ANSWERED else "true"
+    joins = [] if is_split else [g.counted_join for g in groups if g.counted_join]
+    statement = _conditions(scope, query, now, table=_BY_POOL if is_split else TALLY)
+    columns = [*values, *(group.name or "NULL::text" for group in groups), kind.sum]
+    having = kind.having if groups or query.telemetry_type not in ALWAYS_ANSWERED else "true"
     sql = (
         f"SELECT {', '.join(columns)} FROM {statement.source} {' '.join(joins)} "
         f"WHERE {statement.where} {_group_clause(values)} HAVING {having} "
