@@ -1,8 +1,9 @@
 """An agent that was taken over, with every attack at once: URL of the server, its credential.
 
-Bombs of gzip, little text that takes much memory, batches as large as they may be, heartbeats and inventories
-without end, numbers and texts at and beyond their bounds, ever new workloads in ever new projects with long
-histories that are deleted at once, records that are refused, and connections whose answers nobody reads.
+Bombs of gzip, little text that takes much memory, batches as large as they may be, heartbeats with digests and
+inventories without end, numbers and texts at and beyond their bounds, ever new workloads in ever new projects
+with long histories, pods, events, images, labels and GPU models that are taken back or deleted at once, records
+that are refused, and connections whose answers nobody reads.
 """
 
 import asyncio
@@ -14,20 +15,22 @@ import os
 import sys
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
 import msgspec
 
-from tests.fixtures.records import upsert, workload
-from watchbill.protocol import Delete
+from tests.fixtures.records import pod, record, upsert, workload
+from watchbill.protocol import BATCH_EVENTS, Delete
 from watchbill.workload import Phase, Transition
+from watchbill.workload_event import InvolvedObject, WorkloadEvent
 
 CONNECTIONS = 16
 PAUSE_SECONDS = 0.02
 UNREAD = 20
 WORKLOADS = 100
 PHASES = 50
+PODS = 20
 
 
 def bodies(stream_id: str, sequence: int) -> dict[str, tuple[str, bytes]]:
@@ -66,6 +69,10 @@ def bodies(stream_id: str, sequence: int) -> dict[str, tuple[str, bytes]]:
             ).encode(),
         ),
         "heartbeats": ("heartbeat", b'{"streamId":"%b","seq":0}' % stream_id.encode()),
+        "digests": (
+            "heartbeat",
+            b'{"streamId":"%b","seq":0,"digest":"%032x"}' % (stream_id.encode(), sequence),
+        ),
     }
 
 
@@ -98,7 +105,11 @@ def workloads(number: int) -> list[object]:
             WORKLOADS * number + place + 1,
             project_name=f"project-{number}-{place}",
             name="x" * 200,
-            additional_fields={"a": [[]]} if place % 10 else {"a": _nested(60)},
+            images=tuple(f"registry.example.com/{number}/{place}:{tag}" for tag in range(50)),
+            additional_fields={
+                "a": [[]] if place % 10 else _nested(60),
+                "labels": [f"team-{tag}=vision" for tag in range(200)],
+            },
         )
         phases = tuple(
             Transition(
@@ -108,11 +119,35 @@ def workloads(number: int) -> list[object]:
             )
             for step in range(PHASES)
         )
+        told = upsert(
+            record(made, gpu_millionths_by_model={f"model-{number}-{place}": 8_000_000}),
+            pods=[pod(each, message="z" * 1_000) for each in range(PODS)],
+        )
         items += [
-            msgspec.structs.replace(upsert(made), transitions=phases),
-            Delete(id=made.id, deleted_at=now),
+            msgspec.structs.replace(told, transitions=phases),
+            Delete(id=made.id, deleted_at=now, never_existed=bool(place % 2)),
         ]
     return items
+
+
+def events(number: int) -> list[WorkloadEvent]:
+    """As many as a batch may have, of workloads that are there and of others."""
+    now = datetime.now(UTC)
+    return [
+        WorkloadEvent(
+            id=uuid4(),
+            workload_id=UUID(int=WORKLOADS * number + place + 1),
+            type="Warning",
+            reason="FailedScheduling",
+            message="e" * 1_000,
+            source="default-scheduler",
+            count=1,
+            first_at=now,
+            last_at=now,
+            involved_object=InvolvedObject(uid=uuid4(), kind="Pod", name="p", namespace="n"),
+        )
+        for place in range(BATCH_EVENTS)
+    ]
 
 
 def _nested(levels: int) -> object:
@@ -138,6 +173,7 @@ async def grow(session: aiohttp.ClientSession, url: str) -> None:
                 "streamId": stream_id,
                 "seq": sequence + 1,
                 "items": workloads(number),
+                "events": events(number),
             }
             body = gzip.compress(msgspec.json.encode(batch))
             async with session.post(f"{url}/agent/v1/batch", data=body, headers=headers) as answer:
