@@ -149,6 +149,7 @@ class NodeQuery:
     predicates: tuple[Predicate, ...] = ()
     search: str | None = None
     cluster_id: UUID | None = None
+    node_id: UUID | None = None
     sort_by: str = "name"
     is_descending: bool = False
     offset: int = 0

@@ -19,6 +19,7 @@ from runai.exceptions import ApiException
 from runai.models.displayed_cluster import DisplayedCluster
 from runai.models.event2 import Event2
 from runai.models.history_record1 import HistoryRecord1
+from runai.models.metrics_response import MetricsResponse
 from runai.models.node import Node
 from runai.models.node_telemetry_type import NodeTelemetryType
 from runai.models.nodepool import Nodepool
@@ -32,6 +33,7 @@ from runai.models.workload_telemetry_type import WorkloadTelemetryType
 from runai.models.workload_type_config import WorkloadTypeConfig
 
 from tests.api.test_workloads import TOTAL
+from tests.fixtures.samples import NODE_ID
 from tests.fixtures.serving import ABSENT_ID, DETAILED_ID, Served
 
 
@@ -171,7 +173,7 @@ async def test_node_telemetry(client: ApiClient) -> None:
         found = TelemetryResponse.from_dict(answer)
         assert found.type == kind.value
         if kind.value.startswith("USED_"):
-            assert found.values == [], "nodes are not measured"
+            assert found.values == [], "only metrics over time have it"
         else:
             assert [one.value for one in found.values] == [expected.get(kind.value, "0")], kind
     grouped = await ask(
@@ -180,6 +182,42 @@ async def test_node_telemetry(client: ApiClient) -> None:
     values = TelemetryResponse.from_dict(grouped).values
     assert [(one.groups[0].value, one.value) for one in values] == [("a100", "8")] * 3
     assert sorted(one.groups[1].name for one in values) == ["node-0", "node-1", "node-2"]
+
+
+async def test_node_metrics(client: ApiClient) -> None:
+    """By hand: 80 of 8 × 80 GiB are 12.5 %, 20 and 60 of 80 GiB are 25 and 75 %."""
+    api = NodesApi(client)
+    end = datetime.now(UTC) + timedelta(seconds=100)
+    arguments = {
+        "node_id": str(NODE_ID),
+        "start": end - timedelta(seconds=6000),
+        "end": end,
+        "number_of_samples": 60,
+    }
+    measured = {
+        "GPU_UTILIZATION": ["25"],
+        "GPU_UTILIZATION_PER_GPU": ["50", "0"],
+        "GPU_MEMORY_UTILIZATION": ["12.5"],
+        "GPU_MEMORY_UTILIZATION_PER_GPU": ["25", "75"],
+        "CPU_MEMORY_UTILIZATION": ["25"],
+    }
+    for kind, values in measured.items():
+        answer = await ask(api, "get_node_metrics", metric_type=[kind], **arguments)
+        series = MetricsResponse.from_dict(answer).measurements
+        assert [one.type for one in series] == [kind] * len(values)
+        assert [one.values[-1].value for one in series] == values
+    both = ["CPU_MEMORY_USAGE_BYTES", "GPU_SM_ACTIVITY_PER_GPU"]
+    answer = await asyncio.to_thread(api.get_node_metrics, metric_type=both, **arguments)
+    assert answer.status_code == 207
+    assert answer.data["measurements"][1]["labels"] == {"reason": "unsupported"}
+    with pytest.raises(ApiException) as refused:
+        await ask(api, "get_node_metrics", metric_type=both[1:], **arguments)
+    assert refused.value.status == 503
+    with pytest.raises(ApiException) as refused:
+        await ask(
+            api, "get_node_metrics", metric_type=both, **(arguments | {"node_id": str(ABSENT_ID)})
+        )
+    assert refused.value.status == 404
 
 
 async def test_node_pools(client: ApiClient) -> None:

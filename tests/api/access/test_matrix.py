@@ -89,6 +89,7 @@ OF_ALL = [
     *TELEMETRY,
 ]
 CLUSTERS = "/api/v1/clusters"
+OF_NODE = f"/api/v1/nodes/{ABSENT}/metrics"
 OF_CLUSTER = [f"/{ABSENT}/nodes", f"/{ABSENT}/nodes/count"]
 
 
@@ -298,6 +299,10 @@ async def test_nodes_show_what_their_viewer_holds(made: Estate) -> None:
         held = {(one.tenant, one.cluster) for one in live}
         assert {clusters[UUID(node["clusterUuid"])] for node in nodes} == held, name
         assert (await ask(made, principal, "/api/v1/nodes/count")).json == {"count": len(held)}
+        for node in nodes:
+            path = f"/api/v1/nodes/{node['id']}/metrics?metricType=CPU_USAGE_CORES&{RANGE}"
+            status = (await ask(made, principal, path)).status
+            assert status == (404 if node["isPartial"] else 503), "nothing is measured here"
         pools = (await ask(made, principal, "/api/v1/node-pools")).json["nodepools"]
         assert {clusters[UUID(pool["clusterId"])] for pool in pools} == held, name
         for key, agent in made.agents.items():
@@ -409,7 +414,12 @@ def _matches(operation: Operation, path: str) -> bool:
 def test_every_read_of_workloads_is_in_the_matrix() -> None:
     """A route that is new, and narrowed by nobody, must not go unnoticed."""
     clusters = [f"{CLUSTERS}{tail}" for tail in ("", f"/{ABSENT}", *OF_CLUSTER)]
-    asked = [*OF_ALL, *clusters, *(f"/api/v1/workloads/{ABSENT}{tail}" for tail in OF_ONE.values())]
+    asked = [
+        *OF_ALL,
+        *clusters,
+        OF_NODE,
+        *(f"/api/v1/workloads/{ABSENT}{tail}" for tail in OF_ONE.values()),
+    ]
     missing = [
         name
         for name, operation in OPERATIONS.items()

@@ -9,7 +9,7 @@ from tests.fixtures.measured import GPU, MIG, device, pod, uid
 from watchbill.agent.cache.targets import Reservation, ScrapeTargets, device_id
 from watchbill.agent.metrics.devices import DeviceShare, device_shares, read_devices
 from watchbill.agent.metrics.exposition import ParsedSample
-from watchbill.agent.metrics.figures import gpu_figures
+from watchbill.agent.metrics.figures import gpu_figures, node_gpu_figures
 from watchbill.kinds.objects.pod import read_pod
 
 UTIL, ACTIVE, USED = (
@@ -218,3 +218,25 @@ def test_a_slice_by_the_single_strategy_is_not_judged_by_its_card() -> None:
     node = {"n1": {f"{GPU}.product": "NVIDIA-H100-NVL-MIG-1g.12gb"}}
     result = held([series(UTIL, 1, 0, "a")], pod(1, "a", limits={GPU: "1"}), nodes=node)
     assert result[uid(1)][0].device.utilization is None
+
+
+def test_a_node_is_all_of_its_physical_gpus_whoever_holds_them() -> None:
+    """A GPU that is cut counts as one device, and those whose node is not known not at all."""
+    gibibyte = 1024**3
+    samples = [
+        ParsedSample("DCGM_FI_DEV_GPU_UTIL", {"UUID": device(1)}, 40.0),
+        ParsedSample("DCGM_FI_DEV_FB_USED", {"UUID": device(1)}, 1024.0),
+        ParsedSample("DCGM_FI_DEV_GPU_UTIL", {"UUID": device(2)}, 0.0),
+        ParsedSample("DCGM_FI_DEV_FB_USED", {"UUID": device(2)}, 2048.0),
+        ParsedSample("DCGM_FI_DEV_FB_USED", {"UUID": device(2), "GPU_I_ID": "3"}, 512.0),
+        ParsedSample("DCGM_FI_DEV_GPU_UTIL", {"UUID": device(3)}, 90.0),
+    ]
+    found = node_gpu_figures(read_devices(samples), {device(1): "n1", device(2): "n1"})
+    assert found == {
+        "n1": {
+            ("GPU_UTILIZATION", ""): 40.0,
+            ("GPU_MEMORY_USAGE_BYTES", ""): 3 * gibibyte,
+            ("GPU_MEMORY_USAGE_BYTES", device(1)): gibibyte,
+            ("GPU_MEMORY_USAGE_BYTES", device(2)): 2 * gibibyte,
+        }
+    }

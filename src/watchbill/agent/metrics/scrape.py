@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from watchbill.agent.cache.cache import Cache
-from watchbill.agent.cache.targets import ScrapeTarget, ScrapeTargets
+from watchbill.agent.cache.targets import ScrapeTarget, ScrapeTargets, device_id
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.metrics.devices import (
     DCGM_METRICS,
@@ -32,6 +32,7 @@ from watchbill.agent.metrics.figures import (
     count_cpu,
     gpu_figures,
     memory_figures,
+    node_gpu_figures,
 )
 from watchbill.agent.metrics.idle import IdleGpuWatch, IdleSettings
 from watchbill.agent.metrics.inference import (
@@ -44,7 +45,7 @@ from watchbill.agent.metrics.scrape_limits import INFRASTRUCTURE, WORKLOADS
 from watchbill.agent.metrics.scrape_pool import Fetcher, ScrapeJob, ScrapePool
 from watchbill.agent.stream.sample_queue import SampleQueue
 from watchbill.kinds.objects.pod import Pod
-from watchbill.metric_types import DCGM, KUBELET, SERVER
+from watchbill.metric_types import DCGM, KUBELET, SERVER, MetricType
 from watchbill.protocol import MAX_READING, KindState, Measured, Reading, Scrape
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,9 @@ TOO_MANY = (
 """Beyond about as many, a metrics store is the better place for samples."""
 CPU_COUNTER = "container_cpu_usage_seconds_total"
 MEMORY_GAUGE = "container_memory_working_set_bytes"
+NODE_CPU_COUNTER = "node_cpu_usage_seconds_total"
+NODE_MEMORY_GAUGE = "node_memory_working_set_bytes"
+"""Of the whole node, whatever runs on it; on the resource page alone."""
 RESOURCE_PAGE = "/metrics/resource"
 CADVISOR_PAGE = "/metrics/cadvisor"
 
@@ -119,7 +123,7 @@ class Scraper:
         )
         self._kubelets = ScrapePool(
             KUBELET,
-            (CPU_COUNTER, MEMORY_GAUGE),
+            (CPU_COUNTER, MEMORY_GAUGE, NODE_CPU_COUNTER, NODE_MEMORY_GAUGE),
             _read_kubelet,
             limits=INFRASTRUCTURE,
             concurrency=CONCURRENT_SCRAPES,
@@ -162,17 +166,20 @@ class Scraper:
         pods = self._living_pods()
         by_uid = {pod.uid: (root, pod) for root, pod in pods.values()}
         figures: Figures = {}
+        nodes: Figures = {}
         await asyncio.gather(
-            self._scrape_exporters(pods, figures, at),
-            self._scrape_kubelets(pods, figures),
+            self._scrape_exporters(pods, figures, nodes, at),
+            self._scrape_kubelets(pods, figures, nodes),
             self._scrape_servers(by_uid, figures),
         )
         self._forget(by_uid, {root for root, _ in pods.values()})
         self.rounds += 1
-        if figures and self._settings.pushes:
+        if (figures or nodes) and self._settings.pushes:
             self._samples.put(
                 Scrape(
-                    at=at, counted_since=self._counted_since, workloads=tuple(_measured(figures))
+                    at=at,
+                    counted_since=self._counted_since,
+                    workloads=tuple(_measured(figures | nodes)),
                 )
             )
             self._warn_if_large(len(figures))
@@ -190,7 +197,11 @@ class Scraper:
         }
 
     async def _scrape_exporters(
-        self, pods: Mapping[PodName, tuple[str, Pod]], figures: Figures, at: datetime
+        self,
+        pods: Mapping[PodName, tuple[str, Pod]],
+        figures: Figures,
+        nodes: Figures,
+        at: datetime,
     ) -> None:
         exporters = {
             f"{target.namespace}/{target.pod}": target
@@ -217,7 +228,19 @@ class Scraper:
         for root, parts in shares.items():
             if root not in incomplete:
                 figures.setdefault(root, {}).update(gpu_figures(parts))
+        node_of = {
+            device_id(sample.labels.get("UUID", "")): exporters[name].node
+            for name, page in results.pages.items()
+            for sample in page
+        }
+        for node, values in node_gpu_figures(devices, node_of).items():
+            nodes.setdefault(self._node_id(node), {}).update(values)
         self._changed(self.idle.observe(shares, devices, at))
+
+    def _node_id(self, name: str) -> str:
+        """ "" for a node that cannot be read."""
+        details = self._cache.cluster.node_details.get(name)
+        return "" if details is None else details.uid
 
     def _untrusted_hint(self) -> str | None:
         if self._targets.exporters or not self._targets.untrusted_exporters:
@@ -231,21 +254,31 @@ class Scraper:
         )
 
     async def _scrape_kubelets(
-        self, pods: Mapping[PodName, tuple[str, Pod]], figures: Figures
+        self, pods: Mapping[PodName, tuple[str, Pod]], figures: Figures, nodes: Figures
     ) -> None:
-        nodes = self._existing({pod.node for _, pod in pods.values()})
-        jobs = {node: ScrapeJob(partial(self._kubelet, node)) for node in nodes}
+        existing = self._existing({pod.node for _, pod in pods.values()})
+        jobs = {node: ScrapeJob(partial(self._kubelet, node)) for node in existing}
         results = await self._kubelets.scrape(jobs, seconds=self._round_seconds)
         cpu: ByContainer = {}
         memory: ByContainer = {}
-        for page in results.pages.values():
+        for node, page in results.pages.items():
             cpu |= page.cpu
             memory |= page.memory
+            self._add_node(nodes, self._node_id(node), page)
         incomplete = {root for root, pod in pods.values() if pod.node in results.failures}
         for part in (count_cpu(cpu, pods, self._totals), memory_figures(memory, pods)):
             for root, values in part.items():
                 if root not in incomplete:
                     figures.setdefault(root, {}).update(values)
+
+    def _add_node(self, nodes: Figures, node_id: str, page: "_KubeletPage") -> None:
+        values = nodes.setdefault(node_id, {})
+        cpu, memory = MetricType.CPU_USAGE_CORES, MetricType.CPU_MEMORY_USAGE_BYTES
+        if page.node_cpu is not None:
+            self._totals.count(node_id, "node", {"": ((node_id, cpu, ""), page.node_cpu)})
+            values[cpu, ""] = self._totals.of(node_id, cpu)[""]
+        if page.node_memory is not None:
+            values[memory, ""] = page.node_memory
 
     def _existing(self, nodes: set[str]) -> set[str]:
         """A pod's author may name any node; where nodes cannot be read, all of them may exist."""
@@ -320,7 +353,8 @@ class Scraper:
         raise ApiFailure(ErrorKind.ABSENT, "no path has a page of metrics")
 
     def _forget(self, by_uid: Mapping[str, tuple[str, Pod]], roots: set[str]) -> None:
-        self._totals.forget(by_uid, roots)
+        nodes = {details.uid for details in self._cache.cluster.node_details.values()}
+        self._totals.forget(by_uid.keys() | nodes, roots | nodes)
         self.idle.forget(self._cache.owner_tree.groups.keys())
         for uid in self._inference_paths.keys() - by_uid.keys():
             del self._inference_paths[uid]
@@ -334,14 +368,20 @@ class Scraper:
 
 @dataclass(frozen=True, slots=True)
 class _KubeletPage:
+    """`node_cpu` and `node_memory`: of the whole node; None where the page has them not."""
+
     cpu: ByContainer
     memory: ByContainer
+    node_cpu: float | None
+    node_memory: float | None
 
 
 def _read_kubelet(samples: Sequence[ParsedSample]) -> _KubeletPage:
     return _KubeletPage(
         by_container(sample for sample in samples if sample.name == CPU_COUNTER),
         by_container(sample for sample in samples if sample.name == MEMORY_GAUGE),
+        max((sample.value for sample in samples if sample.name == NODE_CPU_COUNTER), default=None),
+        max((sample.value for sample in samples if sample.name == NODE_MEMORY_GAUGE), default=None),
     )
 
 

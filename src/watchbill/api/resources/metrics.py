@@ -42,6 +42,11 @@ async def get_workload_metrics(call: Call) -> Answer:
     outcomes = await call.services.metrics.measure(call.access, workload_id, query, call.now)
     if outcomes is None:
         raise workload_not_found(workload_id)
+    return metrics_reply(call, outcomes)
+
+
+def metrics_reply(call: Call, outcomes: Sequence[Outcome]) -> Answer:
+    """What could be answered, with status 207 where a type could not. Raises Unavailable where none could."""
     failed = [outcome for outcome in outcomes if isinstance(outcome, FailedType)]
     if len(failed) == len(outcomes):
         raise _nothing(failed)

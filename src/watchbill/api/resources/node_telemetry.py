@@ -50,7 +50,7 @@ def _gpu_memory(node: NodeResponse) -> float | None:
 
 
 def _not_measured(_: NodeResponse) -> None:
-    """Agents measure workloads, not nodes."""
+    """What a node uses is in its metrics over time, not here."""
 
 
 FIGURES: Mapping[str, Figure] = {

@@ -81,6 +81,11 @@ async def node_list(db: Database, scope: Scope, query: NodeQuery, now: datetime)
     )
 
 
+async def node_get(db: Database, scope: Scope, node_id: UUID, now: datetime) -> NodeResponse | None:
+    """None where it is not there or not in scope."""
+    return next(iter((await node_list(db, scope, NodeQuery(node_id=node_id), now)).nodes), None)
+
+
 async def node_count(db: Database, scope: Scope, query: NodeQuery, now: datetime) -> int:
     statement = _conditions(scope, query, now)
     async with db.acquire(scope.tenant_id) as connection:
@@ -124,6 +129,8 @@ def _conditions(scope: Scope, query: NodeQuery, now: datetime) -> Statement:
         )
     if query.cluster_id is not None:
         statement.conditions.append(f"n.cluster_id = {statement.bind(query.cluster_id, '::uuid')}")
+    if query.node_id is not None:
+        statement.conditions.append(f"n.id = {statement.bind(query.node_id, '::uuid')}")
     add_predicates(statement, query.predicates, _condition)
     if query.search:
         _add_search(statement, query.search)

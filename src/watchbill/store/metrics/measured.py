@@ -1,4 +1,4 @@
-"""Measured samples, a row per workload and scrape: written with the batch that brings them, read by steps.
+"""Measured samples, a row per workload or node and scrape: written with their batch, read by steps.
 
 A row holds figures alone; which figure is what stands in its layout. Days are partitions: forgetting one is
 dropping its table. What an agent may send is bounded: known types, finite figures, sane times, own workloads.
@@ -150,7 +150,9 @@ async def _insert(
     await connection.executemany(
         'INSERT INTO measured_sample (tenant_id, workload_id, at, counted_since, layout, "values") '
         "SELECT $1, $3, $4, $5, $6, $7 WHERE EXISTS (SELECT 1 FROM workload w "
-        "WHERE w.tenant_id = $1 AND w.id = $3 AND w.cluster_id = $2) ON CONFLICT DO NOTHING",
+        "WHERE w.tenant_id = $1 AND w.id = $3 AND w.cluster_id = $2) OR EXISTS (SELECT 1 "
+        "FROM cluster_node n WHERE n.tenant_id = $1 AND n.id = $3 AND n.cluster_id = $2) "
+        "ON CONFLICT DO NOTHING",
         [
             (
                 tenant_id,
@@ -290,9 +292,21 @@ async def observed_cluster_get(db: Database, tenant_id: int, workload_id: UUID) 
         )
     if row is None:  # purged between two questions
         return ObservedCluster("", "", {})
-    kinds = msgspec.json.decode(row["kinds"] or b"[]", type=tuple[KindState, ...])
-    observed = {kind.kind: str(kind.state) for kind in kinds if kind.group == EXPORTER_GROUP}
-    return ObservedCluster(row["name"], row["namespace"], observed)
+    return ObservedCluster(row["name"], row["namespace"], _observed(row["kinds"]))
+
+
+async def exporter_states(db: Database, tenant_id: int, cluster_id: UUID) -> dict[str, str]:
+    """How well each kind of exporter can be read in a cluster."""
+    async with db.acquire(tenant_id) as connection:
+        stored = await connection.fetchval(
+            "SELECT kinds FROM cluster WHERE tenant_id = $1 AND id = $2", tenant_id, cluster_id
+        )
+    return _observed(stored)
+
+
+def _observed(stored: bytes | None) -> dict[str, str]:
+    kinds = msgspec.json.decode(stored or b"[]", type=tuple[KindState, ...])
+    return {kind.kind: str(kind.state) for kind in kinds if kind.group == EXPORTER_GROUP}
 
 
 _ENDS_OF_STEPS = (
