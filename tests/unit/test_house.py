@@ -13,6 +13,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 SOURCES = sorted((PROJECT / "src").rglob("*.py"))
+TESTS = sorted(Path(__file__).parents[1].rglob("*.py"))
 MAX_FILES = 25
 MAX_LINES = 500
 MAX_FUNCTION_LINES = 40
@@ -103,6 +104,11 @@ def test_a_file_is_one_idea_and_a_function_fits_a_screen(path: Path) -> None:
             first = node.body[1] if len(node.body) > 1 and ast.get_docstring(node) else node.body[0]
             length = node.end_lineno - first.lineno + 1
             assert length <= MAX_FUNCTION_LINES, f"{node.name}: {length} lines"
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_a_file_of_tests_is_one_idea(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
 
 
 def test_a_class_name_stands_in_one_module() -> None:
