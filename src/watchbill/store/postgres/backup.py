@@ -8,7 +8,6 @@ superuser, else `watchbill_backup`, which an administrator of the database makes
 import asyncio
 import contextlib
 import os
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import asyncpg
 
 from watchbill.errors import Conflict, Invalid, Unavailable
-from watchbill.store.postgres.engine import WHEEL, wheel_binaries
+from watchbill.store.postgres.client_programs import connecting_program, newest_program
 from watchbill.store.postgres.errors import translated
 from watchbill.store.postgres.migrate import check_revision, ensure_role, migrate
 
@@ -106,7 +105,7 @@ async def backup_counts(file: Path) -> Counts:
     if not await asyncio.to_thread(file.is_file):
         raise Invalid(f"There is no file {file}.")
     process = await asyncio.create_subprocess_exec(
-        *(_program("pg_restore"), "--data-only", "--file=-", str(file)),
+        *(newest_program("pg_restore"), "--data-only", "--file=-", str(file)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         limit=_LINE_BYTES,
@@ -210,7 +209,7 @@ async def _dump(arguments: list[str], database_url: str) -> None:
     """Raises Unavailable with the last lines that pg_dump wrote."""
     address, password = _without_password(database_url)
     process = await asyncio.create_subprocess_exec(
-        *(_program("pg_dump"), *arguments, f"--dbname={address}"),
+        *(await connecting_program("pg_dump", database_url), *arguments, f"--dbname={address}"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -226,13 +225,18 @@ async def _replay(file: Path, database_url: str) -> None:
     """The file's statements, in one transaction. Raises Unavailable with psql's last lines."""
     address, password = _without_password(database_url)
     reading = await asyncio.create_subprocess_exec(
-        *(_program("pg_restore"), "--no-owner", "--file=-", str(file)),
+        *(newest_program("pg_restore"), "--no-owner", "--file=-", str(file)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         limit=_LINE_BYTES,
     )
     writing = await asyncio.create_subprocess_exec(
-        *(_program("psql"), "--quiet", "--no-psqlrc", "--single-transaction"),
+        *(
+            await connecting_program("psql", database_url),
+            "--quiet",
+            "--no-psqlrc",
+            "--single-transaction",
+        ),
         *("--set=ON_ERROR_STOP=1", f"--dbname={address}"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
@@ -268,20 +272,6 @@ def _without_password(database_url: str) -> tuple[str, Mapping[str, str]]:
     user, _, host = parts.netloc.rpartition("@")
     netloc = f"{user.partition(':')[0]}@{host}"
     return urlunsplit(parts._replace(netloc=netloc)), {"PGPASSWORD": unquote(parts.password)}
-
-
-def _program(name: str) -> str:
-    """The wheel's own, which is the newest, else one on the path. Raises Unavailable."""
-    bundled = wheel_binaries()
-    if bundled is not None and (bundled / name).is_file():
-        return str(bundled / name)
-    path = shutil.which(name)
-    if path is None:
-        raise Unavailable(
-            f"The program {name} is not installed.",
-            details=f"Install PostgreSQL's client programs, or the package {WHEEL}.",
-        )
-    return path
 
 
 def _make_private(file: Path) -> None:
