@@ -83,6 +83,9 @@ class WorkloadDocument:
         return msgspec.json.decode(self.raw, type=dict[str, Any])
 
 
+SNAPSHOT_PAGE = 200
+
+
 @dataclass(frozen=True, slots=True)
 class ListedWorkloads:
     """`next_offset` is None on the last page."""
@@ -318,10 +321,22 @@ class Client:
             parameters.append(("groupBy", ",".join(group_by)))
         return await self._get("/api/v1/workloads/telemetry", TelemetryResponse, parameters)
 
+    async def snapshot(self, selection: Selection) -> AsyncIterator[ListedWorkloads]:
+        """All that match, as they were at one moment, some hundred at a time."""
+        documents: list[WorkloadDocument] = []
+        rest = b""
+        async for chunk in self.export(selection, as_format="ndjson"):
+            *lines, rest = (rest + chunk).split(b"\n")
+            documents += [_document(msgspec.Raw(line)) for line in lines if line]
+            if len(documents) >= SNAPSHOT_PAGE:
+                yield ListedWorkloads(documents, None)
+                documents = []
+        yield ListedWorkloads(documents, None)
+
     async def export(self, selection: Selection, *, as_format: str) -> AsyncIterator[bytes]:
         """Chunks of CSV or NDJSON, as they come."""
         headers = await self._headers()
-        parameters = [("format", as_format), *selection.parameters()]
+        parameters = [("format", as_format), *selection.parameters(), *selection.order()]
         async with self._transport.open(
             "GET", "/api/v1/workloads/export", parameters=parameters, headers=headers
         ) as answer:

@@ -66,7 +66,7 @@ async def test_debug_shows_the_traceback_and_still_ends_in_one_line() -> None:
 
 
 async def test_a_fault_of_our_own_is_named_as_one() -> None:
-    with mock.patch.object(Client, "pages", side_effect=KeyError("name")):
+    with mock.patch.object(Client, "snapshot", side_effect=KeyError("name")):
         async with FakeServer().running() as fake:
             outcome = await fake("get", "-o", "name")
     assert outcome.code == 1

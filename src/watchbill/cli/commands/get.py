@@ -259,9 +259,13 @@ async def print_data(
     *,
     limit: int | None,
 ) -> None:
-    """Page after page on stdout; on stderr whether a limit left some out."""
+    """On stdout all that match, as they were at one moment, or as many pages as a limit takes; on stderr
+    whether it left some out."""
     next_offset, shown = None, 0
-    async for page in session.client.pages(selection, most=limit):
+    is_whole = limit is None and not selection.offset
+    client = session.client
+    pages = client.snapshot(selection) if is_whole else client.pages(selection, most=limit)
+    async for page in pages:
         for piece in writer.page(page.documents):
             session.terminal.write(piece)
         next_offset, shown = page.next_offset, shown + len(page.documents)
