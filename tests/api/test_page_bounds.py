@@ -9,7 +9,7 @@ import pytest
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import upsert, workload
 from tests.fixtures.serving import Served
-from watchbill.client.reader import Client, Selection
+from watchbill.client import Client, Selection
 from watchbill.protocol import Delete
 from watchbill.store.workloads import document, telemetry, workloads
 from watchbill.workload import Phase, Transition

@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from watchbill.client.events import StreamEvent, events
+from watchbill.client.selection import PAGE, ListedWorkloads, Selection, WorkloadDocument
 from watchbill.client.transport import Parameters, Reply, Transport, decoded
 from watchbill.errors import TooMany, Unauthenticated, Unavailable
 from watchbill.responses.access import Health, Me, TokenGrant
@@ -39,59 +40,10 @@ from watchbill.workload import Element
 Body = Mapping[str, Any]
 """A JSON object to send."""
 
-PAGE = 500
+SNAPSHOT_PAGE = 200
 RENEW_BEFORE_SECONDS = 60
 TRIES = 3
 LONGEST_WAIT_SECONDS = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """Which workloads; the words are the API's own."""
-
-    filters: tuple[str, ...] = ()
-    search: str | None = None
-    is_deleted: bool = False
-    sort_by: str | None = None
-    is_descending: bool = False
-    offset: int = 0
-    """So many of the first are left out of a list."""
-    page_size: int = PAGE
-
-    def parameters(self) -> list[tuple[str, str]]:
-        parameters = [("filterBy", item) for item in self.filters]
-        if self.search:
-            parameters.append(("search", self.search))
-        if self.is_deleted:
-            parameters.append(("deleted", "true"))
-        return parameters
-
-    def order(self) -> list[tuple[str, str]]:
-        order = [("sortBy", self.sort_by)] if self.sort_by else []
-        return [*order, ("sortOrder", "desc")] if self.is_descending else order
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadDocument:
-    """A workload as the server sent it, unknown members included, and what it says."""
-
-    raw: msgspec.Raw
-    workload: WorkloadResponse
-
-    def members(self) -> dict[str, Any]:
-        """The JSON object itself."""
-        return msgspec.json.decode(self.raw, type=dict[str, Any])
-
-
-SNAPSHOT_PAGE = 200
-
-
-@dataclass(frozen=True, slots=True)
-class ListedWorkloads:
-    """`next_offset` is None on the last page."""
-
-    documents: list[WorkloadDocument]
-    next_offset: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +95,9 @@ class Client:
         page = [("offset", str(offset)), ("limit", str(limit))]
         parameters = [*selection.parameters(), *selection.order(), *page]
         answer = await self._get("/api/v1/workloads", WorkloadsResponse, parameters)
-        return ListedWorkloads([_document(raw) for raw in answer.workloads], answer.next_offset)
+        return ListedWorkloads(
+            [WorkloadDocument.of(raw) for raw in answer.workloads], answer.next_offset
+        )
 
     async def pages(
         self, selection: Selection, *, most: int | None = None
@@ -176,7 +130,7 @@ class Client:
 
     async def workload_get(self, workload_id: UUID) -> WorkloadDocument:
         answer = await self._read("GET", f"/api/v1/workloads/{workload_id}")
-        return _document(msgspec.Raw(answer))
+        return WorkloadDocument.of(msgspec.Raw(answer))
 
     async def workload_count(self, selection: Selection) -> int:
         path = "/api/v1/workloads/count"
@@ -327,7 +281,7 @@ class Client:
         rest = b""
         async for chunk in self.export(selection, as_format="ndjson"):
             *lines, rest = (rest + chunk).split(b"\n")
-            documents += [_document(msgspec.Raw(line)) for line in lines if line]
+            documents += [WorkloadDocument.of(msgspec.Raw(line)) for line in lines if line]
             if len(documents) >= SNAPSHOT_PAGE:
                 yield ListedWorkloads(documents, None)
                 documents = []
@@ -499,7 +453,3 @@ class Client:
         grant = decoded(answer, TokenGrant)
         self._token = grant.access_token
         self._token_ends = time.monotonic() + max(1.0, grant.expires_in - RENEW_BEFORE_SECONDS)
-
-
-def _document(raw: msgspec.Raw) -> WorkloadDocument:
-    return WorkloadDocument(raw, decoded(bytes(raw), WorkloadResponse))

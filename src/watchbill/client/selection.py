@@ -1,0 +1,62 @@
+"""Which workloads somebody asks for, and the documents that come back."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import msgspec
+
+from watchbill.client.transport import decoded
+from watchbill.responses.contract import WorkloadResponse
+
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which workloads; the words are the API's own."""
+
+    filters: tuple[str, ...] = ()
+    search: str | None = None
+    is_deleted: bool = False
+    sort_by: str | None = None
+    is_descending: bool = False
+    offset: int = 0
+    """So many of the first are left out of a list."""
+    page_size: int = PAGE
+
+    def parameters(self) -> list[tuple[str, str]]:
+        parameters = [("filterBy", item) for item in self.filters]
+        if self.search:
+            parameters.append(("search", self.search))
+        if self.is_deleted:
+            parameters.append(("deleted", "true"))
+        return parameters
+
+    def order(self) -> list[tuple[str, str]]:
+        order = [("sortBy", self.sort_by)] if self.sort_by else []
+        return [*order, ("sortOrder", "desc")] if self.is_descending else order
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadDocument:
+    """A workload as the server sent it, unknown members included, and what it says."""
+
+    raw: msgspec.Raw
+    workload: WorkloadResponse
+
+    @classmethod
+    def of(cls, raw: msgspec.Raw) -> Self:
+        """Raises Unavailable where it is no workload."""
+        return cls(raw, decoded(bytes(raw), WorkloadResponse))
+
+    def members(self) -> dict[str, Any]:
+        """The JSON object itself."""
+        return msgspec.json.decode(self.raw, type=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class ListedWorkloads:
+    """`next_offset` is None on the last page."""
+
+    documents: list[WorkloadDocument]
+    next_offset: int | None
