@@ -15,7 +15,7 @@ import pytest
 from watchbill.errors import Unavailable
 from watchbill.store.postgres import engine
 from watchbill.store.postgres.database import Database
-from watchbill.store.postgres.embedded import EmbeddedPostgres, log_reasons
+from watchbill.store.postgres.embedded import EmbeddedPostgres, log_reasons, shared_buffers_mb
 from watchbill.store.postgres.engine import make_private, running_postmaster
 from watchbill.store.postgres.migrate import migrate
 from watchbill.store.postgres.sockets import socket_folder
@@ -311,3 +311,13 @@ def test_a_user_without_a_name_is_told_what_to_do(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(Unavailable, match="user 54321 has no name") as refused:
         engine.process_owner(None)
     assert "WATCHBILL_DATABASE_URL" in (refused.value.details or "")
+
+
+def test_a_container_limits_the_memory_for_pages(tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    limit.write_text(f"{2 * 2**30}\n")
+    assert shared_buffers_mb(limit) <= 256
+    limit.write_text(f"{256 * 2**20}\n")
+    assert shared_buffers_mb(limit) == 128
+    limit.write_text("max\n")
+    assert shared_buffers_mb(limit) == shared_buffers_mb(tmp_path / "absent") >= 128

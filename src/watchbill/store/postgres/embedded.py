@@ -37,13 +37,25 @@ MAX_RETRY_SECONDS = 5.0
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "shared_buffers": "256MB",
     "max_connections": "60",
     "max_wal_size": "2GB",
     "random_page_cost": "1.1",
     "log_timezone": "UTC",
     "timezone": "UTC",
 }
+LEAST_BUFFERS_MB, MOST_BUFFERS_MB = 128, 2048
+SHARE_FOR_BUFFERS = 8
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""What a container may take, in bytes, or `max`."""
+
+
+def shared_buffers_mb(memory_limit: Path = MEMORY_LIMIT) -> int:
+    """An eighth of the memory that there is, within bounds; it is taken as pages are read, not at once."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = memory_limit.read_text().strip() if memory_limit.exists() else "max"
+    if limit.isdecimal():
+        memory = min(memory, int(limit))
+    return min(max(memory // 2**20 // SHARE_FOR_BUFFERS, LEAST_BUFFERS_MB), MOST_BUFFERS_MB)
 
 
 class EmbeddedPostgres:
@@ -132,7 +144,8 @@ class EmbeddedPostgres:
     async def _spawn(self, deadline: float) -> None:
         assert self._owner is not None
         socket_dir = sockets.socket_folder(self._root, self._owner)
-        arguments = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+        settings = SETTINGS | {"shared_buffers": f"{shared_buffers_mb()}MB"}
+        arguments = [f"-c{name}={value}" for name, value in settings.items()]
         with engine.open_log(self._root / "postgres.log") as output:
             logged_bytes = os.fstat(output.fileno()).st_size
             self._process = await asyncio.create_subprocess_exec(
