@@ -11,7 +11,7 @@ def completed: $w.stage == "completed";
 def failed: $w.stage == "failed";
 def is_over: completed or failed;
 def has_run: $w.at.ready != null;
-def goes_on: has_run and ($w.suspended or is_over | not);
+def goes_on: has_run and ($w.suspended or is_over or $w.stage == "resuming" | not);
 def is_up: $w.stage | IN("running", "scaling", "completing");
 def is_stopped: $w.stage == "stopped";
 def told(made): if $w.stage == "creating" then null else made end;

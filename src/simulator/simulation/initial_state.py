@@ -5,7 +5,7 @@ What is drawn as running and does not fit waits, for the true reason. Nothing is
 
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from simulator.apiserver.store import Store
@@ -42,15 +42,22 @@ class _Draft:
     stage: str
 
 
-def build_world(store: Store, *, seed: int, prefix: str, workloads: int, now: Seconds) -> World:
-    """A mature cluster of so many workloads."""
+def build_world(
+    store: Store,
+    *,
+    seed: int,
+    prefix: str,
+    workloads: int,
+    now: Seconds,
+    first: Sequence[Framework] = KINDS,
+) -> World:
+    """A mature cluster of so many workloads; the first are one of each kind in `first`."""
     rng = random.Random(seed)
     names = NameGenerator()
     drafts: list[_Draft] = []
     present: Counter[str] = Counter()
     for number in range(workloads):
-        # The first are one of each kind, so that even a small world has them all.
-        framework = KINDS[number] if number < len(KINDS) else draw_kind(rng, present)
+        framework = first[number] if number < len(first) else draw_kind(rng, present)
         present[framework.key] += 1
         drafts.append(_draft(rng, names, framework, now))
     nodes = build_nodes(count_nodes(_asked(drafts), capacity=_CAPACITY), prefix=prefix)

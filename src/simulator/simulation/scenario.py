@@ -7,14 +7,16 @@ import asyncio
 import heapq
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from simulator.apiserver.store import Store
 from simulator.manifests.shared_objects import put_shared_objects
+from simulator.model.framework import Framework
 from simulator.model.hardware import build_nodes, total_gpus
 from simulator.model.lifecycles import NEXT_STEPS
+from simulator.model.mixture import KINDS
 from simulator.model.model import Seconds, SimulatedWorkload
 from simulator.model.scheduler import build_queues
 from simulator.model.workload_factory import draw_kind, make_workload
@@ -50,9 +52,19 @@ class Scenario:
 
     @classmethod
     def create(
-        cls, store: Store, *, seed: int, prefix: str, workloads: int, now: Seconds
+        cls,
+        store: Store,
+        *,
+        seed: int,
+        prefix: str,
+        workloads: int,
+        now: Seconds,
+        first: Sequence[Framework] = KINDS,
     ) -> "Scenario":
-        world = build_world(store, seed=seed, prefix=prefix, workloads=workloads, now=now)
+        """A mature cluster; its first workloads are one of each kind in `first`."""
+        world = build_world(
+            store, seed=seed, prefix=prefix, workloads=workloads, now=now, first=first
+        )
         return cls(world, seed=seed, prefix=prefix, target=workloads)
 
     @classmethod

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import os
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,10 +16,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from simulator.apiserver.store import Store
 from simulator.model.framework import SERVED
+from simulator.model.mixture import KINDS, UNKNOWN
 from simulator.model.model import SimulatedPod, SimulatedWorkload
-from simulator.resources import PODS
+from simulator.model.scheduler import KAI
+from simulator.resources import NODES, PODS
 from simulator.simulation.scenario import Scenario
+from simulator.simulation.transitions import clear_pods, suspend
+from tests.fixtures.cut_nodes import CUTS, asks_in_parts, held_by, units_of, with_cut
 from tests.fixtures.observed_world import ObservedWorld
+from tests.fixtures.scheduler_groups import (
+    KUEUE_WORKLOADS,
+    PENDING,
+    PREEMPTED,
+    REFUSED,
+    VOLCANO_GROUPS,
+    kueue_workload,
+    volcano_group,
+)
 from tests.fixtures.stages import can_be_seen, told_truly
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import record_hash
@@ -28,6 +42,10 @@ EXAMPLES = int(os.environ.get("WATCHBILL_HISTORIES", "8"))
 STEPS = 20
 WORKLOADS = 7
 NOW = 1_790_000_000.0
+QUEUED_KINDS = frozenset(
+    {"AppWrapper", "Job", "JobSet", "PyTorchJob", "RayCluster", "RayJob", "TrainJob"}
+)
+"""Those that Kueue suspends and resumes."""
 Json = dict[str, Any]
 
 
@@ -40,6 +58,8 @@ class Histories(RuleBasedStateMachine):
         self.now = NOW
         self.skew = timedelta(0)
         self.disturbed: dict[str, str] = {}
+        self.queued: dict[str, Json] = {}
+        self.refused: dict[str, Json] = {}
         self.scenario: Scenario
         self.observed: ObservedWorld
 
@@ -50,8 +70,15 @@ class Histories(RuleBasedStateMachine):
         store = Store()
         for resource in SERVED:
             store.add_resource(resource)
+        store.add_resource(KUEUE_WORKLOADS)
+        store.add_resource(VOLCANO_GROUPS)
         self.scenario = Scenario.create(
-            store, seed=seed, prefix="h", workloads=WORKLOADS, now=self.now
+            store,
+            seed=seed,
+            prefix="h",
+            workloads=WORKLOADS,
+            now=self.now,
+            first=random.Random(seed).sample(KINDS, WORKLOADS),
         )
         self.observed = ObservedWorld(store)
         self.skew = timedelta(seconds=skew_seconds)
@@ -59,6 +86,7 @@ class Histories(RuleBasedStateMachine):
     @rule(changes=st.integers(1, 10), pause_seconds=st.sampled_from([0.2, 1.0, 5.0, 60.0]))
     def time_passes(self, changes: int, pause_seconds: float) -> None:
         """Pods are placed and start, fail, restart and end; owners are stopped, scaled, updated, deleted."""
+        self.schedulers_agree()
         for _ in range(changes):
             self.now += pause_seconds
             self.scenario.step(self.now)
@@ -94,6 +122,62 @@ class Histories(RuleBasedStateMachine):
                 self.disturbed[workload.uid] = workload.stage
                 self.put_lost(workload, pod)
 
+    @rule(choice=st.randoms(use_true_random=False), cut=st.sampled_from(sorted(CUTS)))
+    def a_node_is_cut(self, choice: Any, cut: str) -> None:
+        """Its GPUs are shared or cut in another way, and its pods hold another part of them."""
+        store = self.scenario.world.store
+        nodes = [
+            node for node in self.nodes().values() if "nvidia.com/gpu" in node["status"]["capacity"]
+        ]
+        if nodes:
+            node = with_cut(choice.choice(nodes), cut)
+            name = node["metadata"]["name"]
+            is_new = self.nodes()[name] != node
+            store.put(NODES, node)
+            changed = self.observed.look()
+            for root in self.observed.roots:
+                placed = {
+                    pod["spec"].get("nodeName") for pod in self.pods_of(root) if units_of(pod)
+                }
+                assert root in changed or not is_new or name not in placed, (root, name)
+                self.check_record(root, self.observed.derive(root))
+
+    @rule(choice=st.randoms(use_true_random=False), is_preempted=st.booleans())
+    def a_queue_holds_work_back(self, choice: Any, is_preempted: bool) -> None:
+        """Kueue suspends it, or it was, and it waits for quota until the next step."""
+        queued = [
+            workload
+            for workload in self.workloads()
+            if workload.kind in QUEUED_KINDS
+            and workload.stage in ("running", "degraded", "stopped")
+        ]
+        if not queued:
+            return
+        workload, world = choice.choice(queued), self.scenario.world
+        if workload.stage != "stopped":
+            for transition in (suspend, clear_pods):
+                transition(world, workload, self.now)
+                world.sync_if_present(workload)
+        root = self.root_of(workload)
+        self.queued[workload.uid] = root
+        self.put_queued(root, admitted=False, preempted=is_preempted)
+
+    @rule(choice=st.randoms(use_true_random=False))
+    def a_gang_is_refused(self, choice: Any) -> None:
+        """Volcano had no room for it when it looked last; some of it may run all the same."""
+        others = [
+            workload
+            for workload in self.workloads()
+            if workload.scheduler != KAI
+            and workload.kind not in ("Pod", UNKNOWN)
+            and not workload.is_root_gone
+        ]
+        if others:
+            root = self.root_of(choice.choice(others))
+            self.refused[root["metadata"]["uid"]] = root
+            group = volcano_group(root, at=self.stamp(), scheduled=False)
+            self.scenario.world.store.put(VOLCANO_GROUPS, group)
+
     @rule()
     def the_agent_starts_anew(self) -> None:
         """It sees the same: no record depends on the order in which objects came."""
@@ -125,7 +209,7 @@ class Histories(RuleBasedStateMachine):
         pods = self.pods_of(root)
         ready = [pod for pod in pods if is_ready(pod)]
         title = (workload.type, workload.name, workload.phase, workload.phase_message)
-        asked = sum(gpus(pod) for pod in pods if is_active(pod))
+        asked = sum(units_of(pod) for pod in pods if is_active(pod))
         requested = workload.workload_requested_resources.gpu
         assert asked <= ((requested and requested.request) or 0), title
         if workload.phase in TERMINAL_PHASES:
@@ -136,11 +220,26 @@ class Histories(RuleBasedStateMachine):
         if workload.phase is Phase.RUNNING and workload.requested_pods.min is None:
             assert ready or not any(is_active(pod) for pod in pods) or self.may_run(root), title
         check_reasons(workload, json.dumps(self.evidence()))
+        if not any(asks_in_parts(pod) for pod in pods):
+            held = held_by(pods, self.nodes())
+            told = workload.allocated_resources.gpu
+            assert (held is None) is (told is None), title
+            assert held is None or told is None or abs(float(held) - told) < 1e-5, (
+                held,
+                told,
+                *title,
+            )
         if workload.allocated_resources.gpu:
             assert workload.idle_allocated_gpus is None, title
         else:
             assert not workload.idle_allocated_gpus, title
         source = self.scenario.world.workloads.get(root)
+        if source is not None and source.stage == "stopped" and root in self.queued:
+            assert workload.phase is Phase.PENDING, title
+            assert {PENDING, PREEMPTED} & set(messages_of(workload)), title
+            return
+        if root in self.refused and workload.phase is Phase.PENDING:
+            assert REFUSED in messages_of(workload), title
         if source is not None and self.disturbed.get(root) != source.stage:
             self.disturbed.pop(root, None)
             assert told_truly(source, workload.phase.value), (source.stage, *title)
@@ -158,7 +257,33 @@ class Histories(RuleBasedStateMachine):
         if before and before[-1].phase is derived.record.workload.phase:
             assert len({(pod.phase, pod.at) for pod in added} & set(keys(before))) == 0
 
+    def schedulers_agree(self) -> None:
+        """What waited may go on, and what is gone takes its objects along."""
+        store = self.scenario.world.store
+        for root in self.queued.values():
+            self.put_queued(root, admitted=True)
+        for root in self.refused.values():
+            store.put(VOLCANO_GROUPS, volcano_group(root, at=self.stamp(), scheduled=True))
+        self.queued.clear()
+        self.refused.clear()
+
+    def put_queued(self, root: Json, *, admitted: bool, preempted: bool = False) -> None:
+        made = kueue_workload(root, at=self.stamp(), admitted=admitted, preempted=preempted)
+        self.scenario.world.store.put(KUEUE_WORKLOADS, made)
+
+    def stamp(self) -> str:
+        return datetime.fromtimestamp(self.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
     # What the cluster holds
+
+    def root_of(self, workload: SimulatedWorkload) -> Json:
+        self.observed.look()
+        return dict(self.observed.filled.cache.gather(workload.uid).root)
+
+    def nodes(self) -> dict[str, Json]:
+        table = next(t for t in self.scenario.world.store.tables() if t.resource == NODES)
+        found = [stored.decode() for stored in table.objects.values()]
+        return {node["metadata"]["name"]: node for node in found}
 
     def workloads(self) -> list[SimulatedWorkload]:
         return list(self.scenario.world.workloads.values())
@@ -197,7 +322,8 @@ class Histories(RuleBasedStateMachine):
         return [
             stored.decode()
             for table in self.scenario.world.store.tables()
-            if table.resource.plural in ("pods", "podgroups", "events", "workloads")
+            if table.resource.plural
+            in ("pods", "podgroups", "volcanogroups", "events", "workloads")
             for stored in table.objects.values()
         ]
 
@@ -226,12 +352,8 @@ def is_ready(pod: Json) -> bool:
     return is_active(pod) and conditions.get("Ready") == "True"
 
 
-def gpus(pod: Json) -> int:
-    """Whole ones, as the API server reads a pod's spec."""
-    return sum(
-        int(container.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", 0))
-        for container in pod["spec"]["containers"]
-    )
+def messages_of(workload: Workload) -> list[str]:
+    return [reason["message"] for reason in workload.additional_fields.get("pendingReasons", [])]
 
 
 TestHistories = Histories.TestCase

@@ -111,7 +111,7 @@ def collect_topmost(documents: list[JSON], definitions: "Definitions") -> "Workl
     candidates = [
         document
         for document in documents
-        if document.get("kind") not in _PLACES and _full_kind(document) not in _SHARED
+        if _place(document) == "children" and _full_kind(document) not in _SHARED
     ]
     # A pod that nothing owns is a workload itself.
     candidates = candidates or [document for document in documents if _is_plain_pod(document)]
