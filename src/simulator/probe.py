@@ -123,13 +123,13 @@ class _Stream:
                     if event.name == "ready":
                         self.is_open.set()
                     if isinstance(event.data, StreamChange):
-                        self._told(event.data)
+                        self._on_change(event.data)
             except WatchbillError as error:
                 log.warning("the stream broke", reason=error.message)
             self.is_open.clear()
             await asyncio.sleep(RETRY_SECONDS)
 
-    def _told(self, change: StreamChange) -> None:
+    def _on_change(self, change: StreamChange) -> None:
         for workload_id in (*change.changed, *change.gone):
             if workload_id in self._named:
                 self._named.pop(workload_id).set()
@@ -226,13 +226,15 @@ class ServerProbe:
         named = self._stream.expect(uid)
         started_at = time.monotonic()
         change()
-        told = asyncio.create_task(self._in_time(named.wait(), f"the stream did not tell {step}"))
+        shown_in_stream = asyncio.create_task(
+            self._in_time(named.wait(), f"the stream did not tell {step}")
+        )
         try:
             await self._in_time(self._shown(step, uid), f"the API did not show {step}")
             api_seconds = time.monotonic() - started_at
-            told_at = await told
+            told_at = await shown_in_stream
         finally:
-            told.cancel()
+            shown_in_stream.cancel()
         return StepTimes(step, api_seconds, told_at - started_at)
 
     async def _in_time(self, waiting: Awaitable[object], message: str) -> float:

@@ -106,5 +106,5 @@ def nodes_digest(hashes: Mapping[str, bytes]) -> str:
     """One text for all nodes of a cluster by their names, whatever their order; "" for none."""
     if not hashes:
         return ""
-    told = b"".join(name.encode() + b"\0" + hashed for name, hashed in sorted(hashes.items()))
-    return hashlib.sha256(told).hexdigest()[:32]
+    joined = b"".join(name.encode() + b"\0" + hashed for name, hashed in sorted(hashes.items()))
+    return hashlib.sha256(joined).hexdigest()[:32]

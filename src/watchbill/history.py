@@ -50,12 +50,12 @@ def not_after(
     What is new is decided before this, by the times that the objects state: otherwise a clock that is behind
     would find the same transitions new again and again.
     """
-    told = []
+    bounded = []
     for transition in transitions:
         at = min(transition.at, latest)
         last = msgspec.structs.replace(transition, at=at if last is None else max(at, last.at))
-        told.append(last)
-    return told
+        bounded.append(last)
+    return bounded
 
 
 def _after(last: Transition | None, history: Sequence[Transition]) -> Sequence[Transition]:

@@ -27,10 +27,10 @@ async def settled(receiver: Receiver, scenario: Scenario) -> None:
     """Every workload is told, and nothing more comes."""
     expected = {uid for uid, w in scenario.world.workloads.items() if can_be_seen(w)}
 
-    def is_told() -> bool:
+    def is_acknowledged() -> bool:
         return expected <= {str(uid) for uid in receiver.live()}
 
-    await until(is_told, seconds=180)
+    await until(is_acknowledged, seconds=180)
     seq = -1
     while seq != receiver.seq:
         seq = receiver.seq

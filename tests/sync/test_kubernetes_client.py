@@ -423,7 +423,7 @@ async def test_nobody_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("date", "is_told"),
+    ("date", "is_acknowledged"),
     [
         ("Thu, 01 Jan 1970 00:00:00 GMT", False),
         ("Fri, 01 Jan 9999 00:00:00 GMT", False),
@@ -434,7 +434,7 @@ async def test_nobody_answers(tmp_path: Path) -> None:
     ],
 )
 async def test_only_the_api_servers_own_possible_dates_tell_its_clock(
-    tmp_path: Path, date: str, is_told: bool
+    tmp_path: Path, date: str, is_acknowledged: bool
 ) -> None:
     """What stands behind its proxy answers with header fields of its own choice."""
 
@@ -446,5 +446,5 @@ async def test_only_the_api_servers_own_possible_dates_tell_its_clock(
         assert kube.clock_ahead_seconds is None
         assert await listed(kube) == []
         ahead = kube.clock_ahead_seconds
-        assert (ahead is not None) is is_told
+        assert (ahead is not None) is is_acknowledged
         assert ahead is None or -1e9 <= ahead <= 1e9

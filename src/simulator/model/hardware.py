@@ -232,19 +232,19 @@ def count_nodes(
     shapes: Iterable[tuple[str, Shape]], *, capacity: Mapping[str, float]
 ) -> dict[str, int]:
     """How many nodes of each pool hold that part (`capacity`) of what is asked for in it, at least two."""
-    asked = {pool.name: [0.0, 0.0, 0.0] for pool in POOLS}
+    requested = {pool.name: [0.0, 0.0, 0.0] for pool in POOLS}
     migs: Counter[str] = Counter()
     for name, shape in shapes:
         pool = POOLS_BY_NAME[name]
         devices = shape.gpus + shape.fraction_percent / ONE_GPU
         if pool.gpu_memory_mib:
             devices += shape.gpu_memory_mib / pool.gpu_memory_mib
-        asked[name][0] += devices / (pool.gpus or 1)
-        asked[name][1] += shape.cpu_millis / pool.cpu_millis
-        asked[name][2] += shape.memory_mib / pool.memory_mib
+        requested[name][0] += devices / (pool.gpus or 1)
+        requested[name][1] += shape.cpu_millis / pool.cpu_millis
+        requested[name][2] += shape.memory_mib / pool.memory_mib
         if shape.mig:
             migs[shape.mig] += 1
-    counts = {name: max(2, round(max(needs) * capacity[name])) for name, needs in asked.items()}
+    counts = {name: max(2, round(max(needs) * capacity[name])) for name, needs in requested.items()}
     sliced = max((migs[p] / n for p, n in POOLS_BY_NAME["mig"].mig), default=0.0)
     counts["mig"] = max(counts["mig"], round(sliced * capacity["mig"]))
     return counts

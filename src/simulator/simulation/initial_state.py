@@ -60,7 +60,7 @@ def build_world(
         framework = first[number] if number < len(first) else draw_kind(rng, present)
         present[framework.key] += 1
         drafts.append(_draft(rng, names, framework, now))
-    nodes = build_nodes(count_nodes(_asked(drafts), capacity=_CAPACITY), prefix=prefix)
+    nodes = build_nodes(count_nodes(_requested(drafts), capacity=_CAPACITY), prefix=prefix)
     built_at = float(int(now - 2 * _OLDEST))
     world = World(
         store,
@@ -92,7 +92,7 @@ def _draft(rng: random.Random, names: NameGenerator, framework: Framework, now: 
     return _Draft(workload, stage)
 
 
-def _asked(drafts: Iterable[_Draft]) -> Iterable[tuple[str, Shape]]:
+def _requested(drafts: Iterable[_Draft]) -> Iterable[tuple[str, Shape]]:
     for draft in drafts:
         if draft.stage not in _HOLDING:
             continue

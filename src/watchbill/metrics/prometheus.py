@@ -160,21 +160,21 @@ class CircuitBreaker:
             self._probe = probe
         try:
             yield
-            self._heard()
+            self._note_success()
         except (TimeoutError, asyncio.CancelledError):  # who asked may just have left
             has_waited = asyncio.get_running_loop().time() - began >= UNRESPONSIVE_SECONDS
             if has_waited and self._answered == answered_before:
                 self._is_silent = True
             raise
         except (aiohttp.ClientError, OSError):  # a refusal, too, is an answer
-            self._heard()
+            self._note_success()
             raise
         finally:
             if self._probe is probe:
                 self._probe = None
             probe.set()
 
-    def _heard(self) -> None:
+    def _note_success(self) -> None:
         self._answered += 1
         self._is_silent = False
 

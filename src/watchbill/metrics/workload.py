@@ -54,8 +54,10 @@ class WorkloadMetrics:
         nothing = (None,) * query.number_of_samples
         measured: dict[UUID, Utilization | None] = {}
         for store, own in by_store.items():
-            told = await store.utilization(scope.tenant_id, own, query, now)
-            measured |= {each: None if told is None else told.get(each, nothing) for each in own}
+            points = await store.utilization(scope.tenant_id, own, query, now)
+            measured |= {
+                each: None if points is None else points.get(each, nothing) for each in own
+            }
         return measured
 
     async def measure(

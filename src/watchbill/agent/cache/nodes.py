@@ -114,10 +114,10 @@ def _status(details: NodeDetails) -> NodeStatus:
 
 
 def _conditions(details: NodeDetails, settings: DeriveSettings) -> list[NodeCondition]:
-    found = []
+    nodes = []
     for each in details.conditions:
         message = sanitized_message(each.message, settings.redaction)
-        found.append(
+        nodes.append(
             NodeCondition(
                 type=printable(each.type),
                 reason=printable(each.reason),
@@ -126,7 +126,7 @@ def _conditions(details: NodeDetails, settings: DeriveSettings) -> list[NodeCond
                 last_transition_time=instant(each.last_transition_time),
             )
         )
-    return found
+    return nodes
 
 
 def _taints(details: NodeDetails) -> list[NodeTaint]:

@@ -78,8 +78,10 @@ class ExecPlugin:
             if process.returncode is None:
                 process.kill()
         if process.returncode:
-            said = errors.decode(errors="replace").strip()[-500:]
-            raise ValueError(f"its credential plugin ended with {process.returncode}: {said}")
+            error_output = errors.decode(errors="replace").strip()[-500:]
+            raise ValueError(
+                f"its credential plugin ended with {process.returncode}: {error_output}"
+            )
         return self._read(output)
 
     def _read(self, output: bytes) -> _Status:

@@ -84,16 +84,16 @@ def node_gpu_figures(
     for (uuid, instance), device in sorted(devices.items()):
         if not instance and uuid in node_of:
             by_node.setdefault(node_of[uuid], []).append(device)
-    found: dict[str, dict[tuple[str, str], float]] = {}
+    sums: dict[str, dict[tuple[str, str], float]] = {}
     for node, shown in by_node.items():
-        figures = found[node] = {}
+        figures = sums[node] = {}
         each = {device.name: device.utilization for device in shown}
         _add(figures, MetricType.GPU_UTILIZATION, each, is_mean=True)
         memory = {device.name: device.memory_bytes for device in shown}
         _add(figures, MetricType.GPU_MEMORY_USAGE_BYTES, memory)
         traffic = {device.name: device.nvlink_bytes_per_second for device in shown}
         _add(figures, MetricType.NVLINK_BANDWIDTH_TOTAL, traffic)
-    return found
+    return sums
 
 
 def _add(

@@ -41,7 +41,7 @@ class Additions:
         has_events = self._events is not None and self._events.is_due
         return Added(
             self._samples.take(BATCH_READINGS),
-            self._events.take(self._pending.is_told) if self._events and has_events else (),
+            self._events.take(self._pending.is_acknowledged) if self._events and has_events else (),
         )
 
     def put_back(self, added: Added) -> None:

@@ -285,7 +285,7 @@ class PendingChanges:
         for state in self.workloads.values():
             state.acknowledged, state.is_compared = None, False
 
-    def is_told(self, root: str) -> bool:
+    def is_acknowledged(self, root: str) -> bool:
         """Whether the server has a record of the workload, or was told that it is gone."""
         state = self.workloads.get(root)
         return state is None or state.acknowledged is not None

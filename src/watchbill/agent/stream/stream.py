@@ -372,18 +372,18 @@ class Stream:
         """Send one request, repeated until it is answered; heartbeats are sent in between."""
         backoff = Backoff() if with_heartbeats else Backoff(most_seconds=HELLO_RETRY_SECONDS)
         while True:
-            asked = 0.0
+            retry_after_seconds = 0.0
             try:
                 return await send()
             except (Unavailable, TooMany) as error:
-                asked = error.retry_after_seconds or 0.0
+                retry_after_seconds = error.retry_after_seconds or 0.0
                 pause = backoff.next_seconds(at_least_seconds=error.retry_after_seconds)
                 log.warning("request failed", reason=error.message, retry_in_seconds=round(pause))
             except msgspec.DecodeError as error:
                 pause = backoff.next_seconds()
                 log.warning("reply cannot be decoded", reason=str(error))
             if with_heartbeats:
-                await self._wait_for_server(pause, at_least_seconds=min(asked, pause))
+                await self._wait_for_server(pause, at_least_seconds=min(retry_after_seconds, pause))
             else:
                 await asyncio.sleep(pause)
 

@@ -168,8 +168,8 @@ def is_navigation_by_user(headers: Headers) -> bool:
 
     Browsers that tell nothing of it, as over plain HTTP, are believed.
     """
-    told = {name: headers[name] for name in _NAVIGATION_BY_USER if name in headers}
-    return not told or told == _NAVIGATION_BY_USER
+    sent_headers = {name: headers[name] for name in _NAVIGATION_BY_USER if name in headers}
+    return not sent_headers or sent_headers == _NAVIGATION_BY_USER
 
 
 def _address(scope: Scope) -> str:

@@ -29,7 +29,7 @@ async def create_device_login(call: Call) -> Answer:
     call.services.device_login_limiter.take(call.client_address)
     async with call.services.credential_limiter.paced_lookup(call.client_address):
         started = await call.services.device_logins.begin(call.client_address)
-    base = call.services.settings.public_url or _asked_address(call)
+    base = call.services.settings.public_url or _request_url(call)
     page = f"{base.rstrip('/')}/device"
     return json_reply(
         DeviceAuthorization(
@@ -110,7 +110,7 @@ def _query(call: Call, name: str) -> str:
     return ""
 
 
-def _asked_address(call: Call) -> str:
+def _request_url(call: Call) -> str:
     host = call.headers.get(b"host", b"").decode("latin-1")
     return f"{call.scope['scheme']}://{host}"
 

@@ -109,13 +109,13 @@ def _values(
         sums.setdefault(groups, []).append(figure(node))
     values = []
     for groups, figures in sorted(sums.items()):
-        known = [one for one in figures if one is not None]
+        known = [figure for figure in figures if figure is not None]
         if len(known) == len(figures):
-            told = tuple(
+            group_values = tuple(
                 TelemetryGroup(key, value, name)
                 for key, (value, name) in zip(keys, groups, strict=True)
             )
-            values.append(TelemetryValue(_text(sum(known)), told))
+            values.append(TelemetryValue(_text(sum(known)), group_values))
     return values
 
 

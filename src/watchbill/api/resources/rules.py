@@ -41,7 +41,7 @@ async def create_rule(call: Call) -> Answer:
     rule = await call.json_body(RuleCreation)
     accounts = await _accounts(call)
     scopes = await _scopes(call, (rule,), accounts)
-    (grant,) = _wanted(call, (rule,), scopes, accounts)
+    (grant,) = _resolved_grants(call, (rule,), scopes, accounts)
     call.note(details=_audit_details(grant))
     change = RuleChange(added=(grant,), removed=())
     (rule_id,) = await rule_change(
@@ -137,7 +137,7 @@ async def _scopes(
         return scopes
     if dry_run:
         return with_unknown_names(scopes, new)
-    _wanted(
+    _resolved_grants(
         call, rules, with_unknown_names(scopes, new), accounts
     )  # whatever else is wrong comes first
     await organisation_declare(call.db, call.tenant_id, new)
@@ -151,11 +151,11 @@ async def _difference(
         declared,
         grants=await rule_list(call.db, call.tenant_id),
         accounts=accounts,
-        wanted=_wanted(call, declared.rules, scopes, accounts),
+        wanted=_resolved_grants(call, declared.rules, scopes, accounts),
     )
 
 
-def _wanted(
+def _resolved_grants(
     call: Call,
     rules: Sequence[RuleCreation],
     scopes: ScopeNames,

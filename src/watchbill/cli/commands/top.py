@@ -174,11 +174,13 @@ def _headline(workload: "WorkloadResponse") -> str:
 
 
 def _total(metric: _Metric, usage: UsageSeries) -> Sequence[str]:
-    values, asked = usage[metric.type, ""], usage.get((metric.limit, ""))
+    values, requested = usage[metric.type, ""], usage.get((metric.limit, ""))
     return [
         metric.label,
         metric.show(last_value(values)),
-        metric.show(last_value(asked)) if asked is not None and is_known(asked) else NONE,
+        metric.show(last_value(requested))
+        if requested is not None and is_known(requested)
+        else NONE,
         chart(values, top=metric.top),
     ]
 

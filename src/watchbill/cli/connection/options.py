@@ -24,7 +24,7 @@ def complete_name(context: typer.Context, incomplete: str) -> list[str]:
     an error in the middle of a command line would help nobody."""
     names: list[str] = []
     with suppress(Exception):
-        names = _asked(context.params, partial(_workload_names, begun=incomplete))
+        names = _completions(context.params, partial(_workload_names, begun=incomplete))
     return names
 
 
@@ -32,7 +32,7 @@ def complete_node(context: typer.Context, incomplete: str) -> list[str]:
     """Names of nodes that begin so, under the same rule."""
     names: list[str] = []
     with suppress(Exception):
-        names = _asked(context.params, partial(_node_names, begun=incomplete))
+        names = _completions(context.params, partial(_node_names, begun=incomplete))
     return names
 
 
@@ -69,7 +69,9 @@ def complete_sort_field(incomplete: str) -> list[str]:
     return [name for name in SORT_FIELDS if name.lower().startswith(incomplete.lower())]
 
 
-def _asked(given: dict[str, object], ask: "Callable[[Client], Awaitable[list[str]]]") -> list[str]:
+def _completions(
+    given: dict[str, object], ask: "Callable[[Client], Awaitable[list[str]]]"
+) -> list[str]:
     """What the server answers within a moment; without names that a terminal would not show as they are."""
     import asyncio
 

@@ -36,7 +36,7 @@ def status_section(root: Mapping[str, Any]) -> JSON:
     for name in MAPPED:
         predicates = [_predicate(item, phase) for item in objects(mappings.get(name))]
         if name == "suspended":
-            predicates += _asked_to_pause(root)
+            predicates += _pause_predicates(root)
         if predicates:
             section[name] = predicates
     _let_running_win(section)
@@ -84,7 +84,7 @@ def _condition(wanted: Mapping[str, Any]) -> str:
     return expression
 
 
-def _asked_to_pause(root: Mapping[str, Any]) -> Iterator[JSON]:
+def _pause_predicates(root: Mapping[str, Any]) -> Iterator[JSON]:
     """A spec that stands as the actions of a suspension would leave it."""
     actions = list(objects(at(root, "suspendDefinition", "suspendActions")))
     parts = [

@@ -63,15 +63,15 @@ def with_children(view: WorkloadView) -> Facts:
     facts = {id(child): view.definitions.facts(child) for child in children}
     going = [child for child in children if not facts[id(child)].has_ended]
     if not going and not view.facts.has_ended and _states_its_end(view):
-        asked = [role for child in children for role in _idle_roles(facts[id(child)])]
+        requested = [role for child in children for role in _idle_roles(facts[id(child)])]
     else:
-        asked = [role for child in going or children for role in facts[id(child)].roles]
+        requested = [role for child in going or children for role in facts[id(child)].roles]
     own = tuple(role for role in view.facts.roles if not role.is_embedded)
     queue = view.facts.queue or next(
         (child_facts.queue for child_facts in facts.values() if child_facts.queue), ""
     )
     combined = msgspec.structs.replace(view.facts, queue=queue).with_roles(
-        _merged_roles(own, asked)
+        _merged_roles(own, requested)
     )
     if going and combined.needs is None:
         needs = _needs([facts[id(child)] for child in going])

@@ -179,8 +179,8 @@ def _presented_label(key: str, value: str, mode: Redaction) -> tuple[str, str]:
 
 def presented_labels(labels: Mapping[str, str], mode: Redaction) -> dict[str, str]:
     """The first `MAX_LABELS`; Kubernetes bounds how long each is."""
-    told = islice(sorted(labels.items()), MAX_LABELS)
-    cut = ((key[:LABEL_KEY_LENGTH], value[:LABEL_VALUE_LENGTH]) for key, value in told)
+    shown = islice(sorted(labels.items()), MAX_LABELS)
+    cut = ((key[:LABEL_KEY_LENGTH], value[:LABEL_VALUE_LENGTH]) for key, value in shown)
     return dict(_presented_label(key, value, mode) for key, value in cut)
 
 

@@ -103,8 +103,8 @@ def unit_of(resource: str, labels: Labels, gpu_resources: Iterable[str] = (GPU,)
 
 def gpu_model(labels: Labels) -> str:
     """What a node says that its GPUs are, however they are cut or shared; "" where it says nothing."""
-    told = next(filter(None, (_text(labels.get(name)) for name in _MODEL_LABELS)), "")
-    return _MIG_SUFFIX.sub("", told.removesuffix("-SHARED"))[:MAX_MODEL_CHARACTERS]
+    model = next(filter(None, (_text(labels.get(name)) for name in _MODEL_LABELS)), "")
+    return _MIG_SUFFIX.sub("", model.removesuffix("-SHARED"))[:MAX_MODEL_CHARACTERS]
 
 
 def is_node_cut(
@@ -308,15 +308,15 @@ def _shared(unit: Unit, name: str, labels: Labels, *, is_renamed: bool) -> Unit:
 
 def _replicas(name: str, labels: Labels, *, is_renamed: bool) -> int | None:
     """How many units stand for one device; None where it is shared and nothing says by how many."""
-    told = labels.get(f"{name}.replicas")
+    count = labels.get(f"{name}.replicas")
     strategy = _text(labels.get(f"{name}.sharing-strategy"))
-    if name == GPU and told is None:
-        told = labels.get("cloud.google.com/gke-max-shared-clients-per-gpu")
+    if name == GPU and count is None:
+        count = labels.get("cloud.google.com/gke-max-shared-clients-per-gpu")
         strategy = strategy or _text(labels.get("cloud.google.com/gke-gpu-sharing-strategy"))
     is_named_shared = is_renamed or _text(labels.get(f"{name}.product")).endswith("-SHARED")
-    if told is None:
+    if count is None:
         return None if is_named_shared or strategy not in ("", "none") else 1
-    replicas = whole_number(told)
+    replicas = whole_number(count)
     if replicas is None or not 1 <= replicas <= _MAX_REPLICAS:
         return None
     is_contradicted = is_named_shared if replicas == 1 else strategy == "none"

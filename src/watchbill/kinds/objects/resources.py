@@ -276,8 +276,8 @@ def _gpus(
         return Gpus(portion=None if units is None else units + fraction, devices=devices)
     if memory:
         shared = _devices(annotations)
-        asked = int(memory) * MEBIBYTE * shared
-        return Gpus(portion=units, devices=devices + shared, memory_bytes=asked)
+        requested_bytes = int(memory) * MEBIBYTE * shared
+        return Gpus(portion=units, devices=devices + shared, memory_bytes=requested_bytes)
     return Gpus(portion=units, devices=devices) if units != 0 or devices else NO_GPUS
 
 

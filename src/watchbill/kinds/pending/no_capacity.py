@@ -307,7 +307,7 @@ def _gang(text: str) -> Iterator[str]:
         yield f"only {match[1]} of the {match[2]} that must start together fit"
 
 
-def says_nothing(message: str) -> bool:
+def is_uninformative(message: str) -> bool:
     """Whether a scheduler's message names no reason at all."""
     return _SAYS_NOTHING.fullmatch(message.strip()) is not None
 
@@ -318,7 +318,7 @@ def _quoted_message(shortage: InsufficientCapacity, text: str, facts: list[str])
         within = f" {match[1]}" if match[1] else ""
         place = f"Node pool {match[2]}" if match[2] else shortage.place or "The cluster"
         return f"{place} has no capacity{within} – {one_line(match[3])} – {WAIT}."
-    if says_nothing(text):
+    if is_uninformative(text):
         prefix = f"{shortage.place}: the" if shortage.place else "The"
         return (
             f"{prefix} scheduler has not placed its pods and says no reason – {_listed(facts)}"

@@ -20,11 +20,11 @@ from watchbill.kinds.pending.no_capacity import (
     amount_with_word,
     format_amount,
     insufficient_capacity,
+    is_uninformative,
     one_line,
     rejection,
     requests_of,
     resource_word,
-    says_nothing,
 )
 from watchbill.quantity import Amount, parse_quantity
 from watchbill.workload import PendingReason
@@ -81,7 +81,7 @@ def pod_reasons(view: WorkloadView) -> Iterator[PendingReason]:
 def _stated(pod: Pod, objects: WorkloadObjects) -> PodCondition | None:
     """Why the pod waits: its condition, else the newest event; KAI's grouper where these say nothing."""
     stated = pod.scheduled or _event_about(pod, objects, events.SCHEDULING_FAILURES)
-    if stated is not None and says_nothing(stated.message):
+    if stated is not None and is_uninformative(stated.message):
         return _event_about(pod, objects, events.GROUPING_FAILURES) or stated
     return stated
 

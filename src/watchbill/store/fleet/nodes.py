@@ -195,7 +195,7 @@ async def _allocations(
     clusters = statement.bind([row["cluster_id"] for row in rows], "::uuid[]")
     names = statement.bind([node.name for node in nodes], "::text[]")
     statement.conditions += scope_conditions(statement, scope)
-    found = await connection.fetch(
+    held_rows = await connection.fetch(
         "SELECT w.cluster_id, p.node_name, w.id, w.name, w.project_name, count(*) AS pods, "
         "CASE WHEN max(w.allocated_gpu) > 0 THEN max(w.idle_allocated_gpu)::numeric "
         f"/ max(w.allocated_gpu) END AS idle_part, {_SUMS} "
@@ -207,7 +207,7 @@ async def _allocations(
         *statement.parameters,
     )
     by_node: dict[tuple[UUID, str], list[Row]] = {}
-    for row in found:
+    for row in held_rows:
         by_node.setdefault((row["cluster_id"], row["node_name"]), []).append(row)
     return {key: _summed(entries) for key, entries in by_node.items()}
 

@@ -104,7 +104,7 @@ async def without_new_pods(
 
     These are stored under another hash than their own, so the next inventory asks for them again.
     """
-    told = [
+    pod_ids = [
         (upsert.record.workload.id, pod.id)
         for upsert in upserts
         if upsert.pods is not None
@@ -114,12 +114,12 @@ async def without_new_pods(
         "SELECT p.workload_id, p.id FROM unnest($2::uuid[], $3::uuid[]) AS n(workload_id, id) "
         "JOIN workload_pod p ON p.tenant_id = $1 AND p.workload_id = n.workload_id AND p.id = n.id",
         tenant_id,
-        [workload_id for workload_id, _ in told],
-        [pod_id for _, pod_id in told],
+        [workload_id for workload_id, _ in pod_ids],
+        [pod_id for _, pod_id in pod_ids],
     )
     stored = {(row["workload_id"], row["id"]) for row in rows}
     incomplete = {
-        workload_id for workload_id, pod_id in told if (workload_id, pod_id) not in stored
+        workload_id for workload_id, pod_id in pod_ids if (workload_id, pod_id) not in stored
     }
     return [
         _only_stored(upsert, stored) if upsert.record.workload.id in incomplete else upsert
