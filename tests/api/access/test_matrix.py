@@ -17,7 +17,7 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
-from tests.fixtures.estate import Estate, EstateCaller, Placed, add, touch
+from tests.fixtures.estate import Estate, EstateCaller, Placed, add
 from tests.fixtures.samples import JOB_TYPE_ID, OPERATIONS, PAGES, TRAIN_ID
 from tests.fixtures.serving import Answer
 from tests.fixtures.store_modules import store_modules
@@ -90,6 +90,7 @@ OF_ALL = [
 ]
 CLUSTERS = "/api/v1/clusters"
 OF_NODE = f"/api/v1/nodes/{ABSENT}/metrics"
+OF_IDS = "/api/v1/workloads/utilization?ids="
 OF_CLUSTER = [f"/{ABSENT}/nodes", f"/{ABSENT}/nodes/count"]
 
 
@@ -418,6 +419,7 @@ def test_every_read_of_workloads_is_in_the_matrix() -> None:
         *OF_ALL,
         *clusters,
         OF_NODE,
+        f"{OF_IDS}{ABSENT}",
         *(f"/api/v1/workloads/{ABSENT}{tail}" for tail in OF_ONE.values()),
     ]
     missing = [
@@ -427,41 +429,12 @@ def test_every_read_of_workloads_is_in_the_matrix() -> None:
         and operation.permission in SCOPED
         and not any(_matches(operation, path) for path in asked)
     ]
-    assert missing == ["stream_workloads"], "the stream has a test of its own here"
+    assert missing == ["stream_workloads"], "the stream has a test of its own, among the sides"
 
 
 def test_nothing_is_served_that_no_document_names(made: Estate) -> None:
     served = {route.path for route in build_app(made.served.services).routes}
     assert served == {operation.path for operation in OPERATIONS.values()} | PAGES.keys()
-
-
-async def test_streams_for_everybody(made: Estate) -> None:
-    """Something changes everywhere; each is told of what it may see and of nothing else."""
-    changed = [workload for workload in made.placed if not workload.is_deleted][::3]
-    listening = {name: asyncio.Event() for name in made.principals}
-    told: dict[str, set[str]] = {}
-
-    async def listen(name: str, principal: EstateCaller) -> None:
-        headers = {"Authorization": f"Bearer {principal.token}"} if principal.token else {}
-        url = f"{made.served.url}/api/v1/workloads/stream?timeoutSeconds=4"
-        async with made.served.session.get(url, headers=headers) as answer:
-            assert answer.status == principal.status, name
-            text = (await answer.content.readline()).decode()
-            listening[name].set()
-            text += (await answer.read()).decode()
-        told[name] = {str(workload.id) for workload in made.placed if str(workload.id) in text}
-        assert "resync" not in text, name
-
-    async def change() -> None:
-        await asyncio.gather(*(listener.wait() for listener in listening.values()))
-        await asyncio.sleep(0.5)
-        for id_ in changed:
-            await touch(made, id_)
-
-    await asyncio.gather(change(), *(listen(*principal) for principal in made.principals.items()))
-    for name, principal in made.principals.items():
-        sees = principal.status == 200
-        assert told[name] == {str(id_.id) for id_ in changed if sees and principal.sees(id_)}, name
 
 
 def reading_modules() -> list[ModuleType]:

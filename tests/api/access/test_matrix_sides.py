@@ -1,9 +1,10 @@
 """The matrix beyond reading: who may change what, and what the edges of an answer could tell of the rest."""
 
+import asyncio
 from typing import Any
 
-from tests.api.access.test_matrix import ABSENT, RANGE, in_turns, leaks, refusal
-from tests.fixtures.estate import Estate, EstateCaller, Placed
+from tests.api.access.test_matrix import ABSENT, OF_IDS, RANGE, ask, in_turns, leaks, refusal
+from tests.fixtures.estate import Estate, EstateCaller, Placed, touch
 from tests.fixtures.samples import OPERATIONS, SAMPLES
 from tests.fixtures.serving import Answer
 from watchbill.access.roles import SCOPED, Permission
@@ -266,3 +267,47 @@ def _sees_cluster(made: Estate, principal: EstateCaller, cluster_id: str) -> boo
         for workload in made.placed
         if principal.sees(workload)
     )
+
+
+async def test_streams_for_everybody(made: Estate) -> None:
+    """Something changes everywhere; each is told of what it may see and of nothing else."""
+    changed = [workload for workload in made.placed if not workload.is_deleted][::3]
+    listening = {name: asyncio.Event() for name in made.principals}
+    told: dict[str, set[str]] = {}
+
+    async def listen(name: str, principal: EstateCaller) -> None:
+        headers = {"Authorization": f"Bearer {principal.token}"} if principal.token else {}
+        url = f"{made.served.url}/api/v1/workloads/stream?timeoutSeconds=4"
+        async with made.served.session.get(url, headers=headers) as answer:
+            assert answer.status == principal.status, name
+            text = (await answer.content.readline()).decode()
+            listening[name].set()
+            text += (await answer.read()).decode()
+        told[name] = {str(workload.id) for workload in made.placed if str(workload.id) in text}
+        assert "resync" not in text, name
+
+    async def change() -> None:
+        await asyncio.gather(*(listener.wait() for listener in listening.values()))
+        await asyncio.sleep(0.5)
+        for id_ in changed:
+            await touch(made, id_)
+
+    await asyncio.gather(change(), *(listen(*principal) for principal in made.principals.items()))
+    for name, principal in made.principals.items():
+        sees = principal.status == 200
+        assert told[name] == {str(id_.id) for id_ in changed if sees and principal.sees(id_)}, name
+
+
+async def test_what_is_asked_for_by_ids_for_everybody(made: Estate) -> None:
+    """Of a list with foreign ids the answer tells those that may be seen, and nothing of the others."""
+    placed = made.placed[:100]
+    ids = [str(workload.id) for workload in placed]
+    for name, principal in made.principals.items():
+        answer = await ask(made, principal, OF_IDS + ",".join(ids))
+        assert answer.status == principal.status, name
+        assert not leaks(made, principal, answer), name
+        if principal.status == 200:
+            told = {workload["id"] for workload in answer.json["workloads"]}
+            assert told == {str(each.id) for each in placed if principal.sees(each)}, name
+        few = await ask(made, principal, OF_IDS + ",".join((str(ABSENT), ids[0])))
+        assert not leaks(made, principal, few), name
