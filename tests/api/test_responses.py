@@ -39,6 +39,7 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "count_nodes": contract.WorkloadCount,
     "get_node_telemetry": contract.TelemetryResponse,
     "get_node_metrics": contract.MetricsResponse,
+    "get_cluster_metrics": contract.MetricsResponse,
     "get_nodepools": nodes.NodePoolsResponse,
     "get_nodepool": nodes.NodePoolResponse,
     "count_nodepools": contract.WorkloadCount,

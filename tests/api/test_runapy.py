@@ -18,6 +18,7 @@ from runai.configuration import Configuration
 from runai.exceptions import ApiException
 from runai.models.displayed_cluster import DisplayedCluster
 from runai.models.event2 import Event2
+from runai.models.grouped_metrics_response import GroupedMetricsResponse
 from runai.models.history_record1 import HistoryRecord1
 from runai.models.metrics_response import MetricsResponse
 from runai.models.node import Node
@@ -33,7 +34,7 @@ from runai.models.workload_telemetry_type import WorkloadTelemetryType
 from runai.models.workload_type_config import WorkloadTypeConfig
 
 from tests.api.test_workloads import TOTAL
-from tests.fixtures.samples import NODE_ID
+from tests.fixtures.samples import CLUSTER_ID, NODE_ID
 from tests.fixtures.serving import ABSENT_ID, DETAILED_ID, Served
 
 
@@ -236,6 +237,19 @@ async def test_node_pools(client: ApiClient) -> None:
     with pytest.raises(ApiException) as refused:
         await ask(api, "get_nodepool", nodepool_id="7")
     assert refused.value.status == 404
+
+
+async def test_cluster_metrics(client: ApiClient) -> None:
+    """Nothing is recorded yet, and utilization never is."""
+    end = datetime.now(UTC)
+    api, arguments = ClustersApi(client), {"start": end - timedelta(hours=1), "end": end}
+    kinds = ["ALLOCATED_GPU", "GPU_UTILIZATION"]
+    answer = await asyncio.to_thread(
+        api.get_cluster_metrics, cluster_uuid=str(CLUSTER_ID), metric_type=kinds, **arguments
+    )
+    assert answer.status_code == 207
+    series = GroupedMetricsResponse.from_dict(answer.data).measurements
+    assert [(one.type, one.values) for one in series] == [(kinds[0], []), (kinds[1], None)]
 
 
 async def test_list(client: ApiClient) -> None:

@@ -10,6 +10,8 @@ import pytest_asyncio
 
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import upsert, workload
+from watchbill.metrics.cluster import cluster_outcomes
+from watchbill.metrics.source import FailedType, Measurement, MetricsQuery, Reason
 from watchbill.protocol import Delete, Heartbeat, NodePoolCapacity
 from watchbill.query import Scope
 from watchbill.store.fleet import fleet as fleet_module
@@ -125,6 +127,33 @@ async def test_the_series_says_what_now_said(fleet: Database) -> None:
         else:
             assert read is not None
             assert 0.7 * exact <= read <= 1.42 * exact
+
+
+async def test_a_cluster_over_time_is_its_part_of_the_series(fleet: Database) -> None:
+    """Recorded at one instant: the samples of the ten minutes after it have it, the others nothing."""
+    at = last_instant(NOW)
+    assert await fleet_record(fleet, 1, at)
+    (cluster_id,) = FIRST.cluster_ids
+    types = ("ALLOCATED_GPU", "TOTAL_GPU", "UNALLOCATED_GPU", "WORKLOADS_COUNT", "GPU_UTILIZATION")
+    query = MetricsQuery(
+        types=types,
+        start=at - timedelta(minutes=10),
+        end=at + timedelta(minutes=20),
+        number_of_samples=6,
+    )
+    later = at + timedelta(minutes=30)
+    *known, unsupported = await cluster_outcomes(
+        fleet, 1, cluster_id, query, later, is_divided=False
+    )
+    assert unsupported == FailedType(type="GPU_UTILIZATION", reason=Reason.UNSUPPORTED)
+    steps = [timedelta(minutes=minutes) for minutes in (0, 5, 10)]
+    for outcome, value in zip(known, ("6.5", "16", "9.5", "8"), strict=True):
+        assert isinstance(outcome, Measurement)
+        assert [(one.at - at, one.value) for one in outcome.samples] == [
+            (step, value) for step in steps
+        ]
+    divided = await cluster_outcomes(fleet, 1, cluster_id, query, later, is_divided=True)
+    assert {type(outcome) for outcome in divided} == {FailedType}
 
 
 async def test_an_instant_is_recorded_once_by_whoever_comes_first(fleet: Database) -> None:

@@ -11,11 +11,12 @@ import asyncpg
 import pytest
 
 from tests.fixtures.clusters import connected_agent
-from tests.fixtures.records import START, pod, upsert, workload
+from tests.fixtures.records import START, all_nodes, node, pod, upsert, workload
 from tests.fixtures.store_modules import store_modules
-from watchbill.query import PodQuery, Scope, TelemetryQuery, UsageQuery, WorkloadQuery
+from watchbill.query import NodeQuery, PodQuery, Scope, TelemetryQuery, UsageQuery, WorkloadQuery
 from watchbill.store.fleet.clusters import cluster_delete, cluster_list, cluster_repin
 from watchbill.store.fleet.fleet import fleet_now, fleet_series
+from watchbill.store.fleet.nodes import cluster_names, node_count, node_get, node_list
 from watchbill.store.identity.accounts import account_list
 from watchbill.store.identity.audit import AuditQuery, audit_list
 from watchbill.store.identity.rules import rule_list
@@ -66,6 +67,7 @@ async def two_tenants(database_url: str, db: Database) -> None:
     for tenant_id in (1, 2):
         agent = await connected_agent(db, START, number=tenant_id, tenant_id=tenant_id)
         await agent.send(upsert(workload(tenant_id), pods=[pod(tenant_id)]), now=START)
+        await agent.tell_nodes(all_nodes(node(f"node-{tenant_id}")), START)
 
 
 async def test_a_session_sees_its_tenant_only(database_url: str, db: Database) -> None:
@@ -321,6 +323,10 @@ READS: dict[str, Callable[[Any, Scope], Awaitable[Any]]] = {
     "history_list": lambda db, scope: history_list(db, scope, FIRST, offset=0, limit=9, now=NOW),
     "pod_list": lambda db, scope: pod_list(db, scope, PodQuery(), NOW),
     "pod_count": lambda db, scope: pod_count(db, scope, PodQuery(), NOW),
+    "node_list": lambda db, scope: node_list(db, scope, NodeQuery(), NOW),
+    "node_count": lambda db, scope: node_count(db, scope, NodeQuery(), NOW),
+    "node_get": lambda db, scope: node_get(db, scope, node("node-1").id, NOW),
+    "cluster_names": lambda db, scope: cluster_names(db, scope),
     "idle_list": lambda db, scope: idle_list(db, DocumentCache(0), scope, QUERY, NOW),
     "matching_ids": lambda db, scope: matching_ids(db, scope, QUERY, [FIRST], NOW),
 }

@@ -31,6 +31,7 @@ WIRE_SHA256 = {
     "count_tenant_nodes": "dd56829da922e2c6e991fa916f44c039",
     "get_node_telemetry": "441348d8fca15317aede5676ee715989",
     "get_node_metrics": "9018d1844372e9dd5b5c10dd7ca40385",
+    "get_cluster_metrics": "e94d2b798aad6e37d65122a12b3a5dd6",
     "get_nodepools": "f3b0c3ac5b51ec67c21657f09208fdab",
     "count_nodepools": "3157ce0271fe1ef1cbdeecfe399b60a5",
     "get_nodepool": "538b8907ef6d1fc1c14af4011eccabb9",
