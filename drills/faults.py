@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from drills.link import Link, Way
@@ -33,11 +34,13 @@ from drills.traffic import Cluster
 from simulator.resources import PODS
 from watchbill.client import Client, Selection
 from watchbill.errors import WatchbillError
+from watchbill.store.postgres.backup import restore_backup, write_backup
 
 CHANGES_PER_SECOND = 10.0
 PODS_AT_FIRST = 60
 RIGHT_SECONDS = 400.0
 SKEW_SECONDS = 3_600.0
+SKEWED_AGENT = Path(__file__).with_name("skewed_agent.py")
 
 
 class Scene:
@@ -45,6 +48,7 @@ class Scene:
 
     def __init__(
         self,
+        root: Path,
         database: Postgres,
         server: Child,
         agent: Child,
@@ -53,6 +57,7 @@ class Scene:
         client: Client,
         url: str,
     ) -> None:
+        self.root = root
         self.database = database
         self.server = server
         self.agent = agent
@@ -116,11 +121,17 @@ class Scene:
         )
 
 
+def clock_of(root: Path) -> Path:
+    """The file that says by how many seconds the agent's clock is ahead."""
+    return root / "clock"
+
+
 def agent_process(root: Path, url: str, credential: str, kubeconfig: Path) -> Child:
     file = root / "credential"
     file.write_text(credential + "\n")
     file.chmod(0o600)
-    command = [sys.executable, "-m", "watchbill", "agent", "--server", url]
+    clock_of(root).write_text("0")
+    command = [sys.executable, str(SKEWED_AGENT), str(clock_of(root)), "agent", "--server", url]
     command += ["--credential", str(file), "--kubeconfig", str(kubeconfig)]
     return Child(command, root / "agent.log", {"WATCHBILL_AGENT_SCRAPE_SECONDS": "0"})
 
@@ -144,7 +155,7 @@ async def scene() -> AsyncIterator[Scene]:
             created = await client.cluster_create("faulty")
             kubeconfig = cluster.api.kubeconfig(root / "kubeconfig")
             agent = agent_process(root, link.url, created.credential, kubeconfig)
-            made = Scene(database, server, agent, cluster, link, client, url)
+            made = Scene(root, database, server, agent, cluster, link, client, url)
             for _ in range(PODS_AT_FIRST):
                 made.create()
             await stack.enter_async_context(agent.running())
@@ -258,6 +269,35 @@ async def jump_the_cluster_s_clock(made: Scene) -> str:
     return f"{seen}; that its clock is ahead is told after {took:.0f} s"
 
 
+async def set_the_agent_s_clock(made: Scene) -> str:
+    """An hour ahead, then an hour behind, as where somebody sets it."""
+    clock, told = clock_of(made.root), []
+    for seconds in (SKEW_SECONDS, -SKEW_SECONDS):
+        clock.write_text(str(seconds))
+        await asyncio.sleep(20)
+        (cluster,) = await made.client.clusters()
+        told.append(f"{cluster.agent_clock_ahead_seconds or 0.0:+.0f} s")
+    seen = await made.state()
+    clock.write_text("0")
+    return f"{seen}; the agent's clock is told as {' and '.join(told)}"
+
+
+async def restore_an_older_database(made: Scene) -> str:
+    """A backup is restored over what came after it, and the server starts anew."""
+    url, backup = made.database.url("watchbill"), made.root / "backup.dump"
+    await write_backup(url, backup)
+    await asyncio.sleep(20)
+    await made.server.stop(signal.SIGKILL)
+    connection = await asyncpg.connect(made.database.url("postgres"))
+    await connection.execute("DROP DATABASE watchbill WITH (FORCE)")
+    await connection.execute("CREATE DATABASE watchbill")
+    await connection.close()
+    await restore_backup(url, backup)
+    made.server.start()
+    await until_ready(made.url)
+    return "20 s are gone, with what began and ended in them"
+
+
 async def revoke_the_token(made: Scene) -> str:
     made.cluster.api.faults.revokes_tokens = True
     made.cluster.api.faults.cut_watches()
@@ -288,6 +328,8 @@ FAULTS: dict[str, Fault] = {
     "token revoked for 75 s": revoke_the_token,
     "events lost, history compacted": lose_events_and_history,
     "API server's clock an hour ahead": jump_the_cluster_s_clock,
+    "agent's clock an hour ahead, then behind": set_the_agent_s_clock,
+    "database restored from a backup": restore_an_older_database,
     "another cluster at the same address": another_cluster,
 }
 

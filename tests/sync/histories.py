@@ -47,6 +47,7 @@ class World:
         self.definitions = load_definitions()
         self.db = self.call(self._open(database_url))
         self.histories = 0
+        self.tells_pods = True
 
     async def _open(self, url: str) -> Database:
         with self.loop.working():
@@ -118,6 +119,9 @@ class Histories:
         self.server = ModelServer(self.loop, self.world.db, identity)
         self.agent: Agent | None = None
         self.task: asyncio.Task[None] | None = None
+        self.most_skew = timedelta(0)
+        self.world.tells_pods = True
+        self.loop.agent_clock_ahead_seconds = 0.0
         self.stop = asyncio.Event()
         self.world.call(self._register())
         self.cluster.put(self._made("Namespace", "kube-system", namespace=""))
@@ -316,6 +320,33 @@ class Histories:
         self._wait(0.5)
 
     @recorded
+    def second_agent(self, seconds: int) -> None:
+        """Another one with the same credential, as while a rollout overlaps: they take turns."""
+        first = self.agent, self.task
+        self._start()
+        self._wait(seconds)
+        self._kill()
+        self.agent, self.task = first
+
+    @recorded
+    def older_agent(self, is_older: bool) -> None:
+        """The agent is replaced by a version that tells nothing of pods, or by the present one."""
+        if is_older != self.server.hears_no_pods:
+            self._kill()
+            self.server.hears_no_pods = is_older
+            self.world.tells_pods = not is_older
+            self._start()
+
+    @recorded
+    def fill(self, is_full: bool) -> None:
+        self.server.is_full = is_full
+
+    @recorded
+    def set_agent_clock(self, ahead_seconds: float) -> None:
+        self.loop.agent_clock_ahead_seconds = ahead_seconds
+        self.most_skew = max(self.most_skew, timedelta(seconds=abs(ahead_seconds)))
+
+    @recorded
     def wait(self, seconds: float) -> None:
         self._wait(seconds)
 
@@ -386,6 +417,8 @@ class Histories:
 
     def heal(self) -> None:
         self.cluster.is_down = self.cluster.is_stalled = self.server.is_down = False
+        self.server.is_full = False
+        self.older_agent(is_older=False)
         self.cluster.forbidden.clear()
         self.server.loses = self.server.loses_replies = self.server.doubles = 0
         for life in self.lives.values():
@@ -402,13 +435,34 @@ class Histories:
 
     def _is_right(self) -> bool:
         live = {id_ for id_, row in self._rows().items() if row["deleted_at"] is None}
-        return live == {life.id for life in self._existing()}
+        is_right = live == {life.id for life in self._existing()}
+        return is_right and self.world.call(self._live_pods()) == self._existing_pods()
+
+    def _existing_pods(self) -> set[UUID]:
+        pods = [pod for life in self._existing() for pod in (life.root, *life.pods)]
+        return {
+            UUID(pod["metadata"]["uid"])
+            for pod in pods
+            if pod["kind"] == "Pod" and self.cluster.exists(pod)
+        }
+
+    async def _live_pods(self) -> set[UUID]:
+        with self.loop.working():
+            async with self.world.db.acquire(1) as connection:
+                rows = await connection.fetch(
+                    "SELECT p.id FROM workload_pod p JOIN workload w "
+                    "ON w.tenant_id = 1 AND w.id = p.workload_id "
+                    "WHERE p.tenant_id = 1 AND p.deleted_at IS NULL AND w.cluster_id = $1",
+                    self.server.identity.cluster_id,
+                )
+        return {row["id"] for row in rows}
 
     def check_end(self) -> None:
         rows = self._rows()
         live = {id_ for id_, row in rows.items() if row["deleted_at"] is None}
         existing = {life.id for life in self._existing()}
         assert live == existing, f"missing {existing - live}, beyond {live - existing}"
+        assert self.world.call(self._live_pods()) == self._existing_pods()
         for id_ in self.told - existing:
             assert id_ in rows, "a workload that was told is forgotten"
         histories, documents = self.world.call(self._histories())
@@ -430,10 +484,12 @@ class Histories:
         ended = life.ended_at
         if between is None:
             most = UNNOTICED if any(name == "stall" for name, _ in self.steps) else EXACT
-            assert abs(told - ended) <= most, f"{told} instead of {ended}, and said to be exact"
+            is_exact = abs(told - ended) <= most + self.most_skew
+            assert is_exact, f"{told} instead of {ended}, and said to be exact"
             return
-        assert between["notBefore"] <= _text(ended + EXACT), (between, ended)
-        assert between["notAfter"] >= _text(ended - EXACT), (between, ended)
+        exact = EXACT + self.most_skew
+        assert between["notBefore"] <= _text(ended + exact), (between, ended)
+        assert between["notAfter"] >= _text(ended - exact), (between, ended)
 
     async def _histories(self) -> tuple[dict[UUID, list[Any]], dict[UUID, Json]]:
         with self.loop.working():

@@ -37,6 +37,8 @@ from watchbill.agent.cache import cache, owner_lookup, watch_manager
 from watchbill.agent.kubernetes import attention, reflector
 from watchbill.agent.kubernetes.backoff import Backoff
 from watchbill.agent.stream import stream, tracker
+from watchbill.kinds import derive
+from watchbill.kinds.derivation.pods import pods_of
 from watchbill.store.ingest import held_deletions
 
 HISTORIES = Path(__file__).parents[1] / "fixtures" / "histories"
@@ -78,6 +80,12 @@ class RandomHistories(Histories, RuleBasedStateMachine):
     kill_agent = rule()(Histories.kill_agent)
     stop_agent = rule(seconds=st.sampled_from([3, 30, 120]))(Histories.stop_agent)
     suspend_agent = rule(seconds=st.sampled_from([3, 30, 120]))(Histories.suspend_agent)
+    second_agent = rule(seconds=st.sampled_from([3, 30]))(Histories.second_agent)
+    older_agent = rule(is_older=st.booleans())(Histories.older_agent)
+    fill = rule(is_full=st.booleans())(Histories.fill)
+    set_agent_clock = rule(ahead_seconds=st.sampled_from([-90.0, -5.0, 0.0, 5.0, 90.0]))(
+        Histories.set_agent_clock
+    )
     wait = rule(seconds=st.sampled_from([0.05, 0.3, 1.0, 5.0, 20.0, 90.0]))(Histories.wait)
 
     @invariant()
@@ -96,6 +104,7 @@ def world(database_url: str, patch: pytest.MonkeyPatch) -> Iterator[World]:
     for module in CLOCKED:
         patch.setattr(module, "datetime", result.loop.datetime_class())
     patch.setattr(watch_manager, "discover", None)
+    patch.setattr(derive, "pods_of", lambda view: pods_of(view) if result.tells_pods else ())
     patch.setattr(stream, "Backoff", lambda **_: Backoff(most_seconds=5.0, draw=lambda: 1.0))
     patch.setattr(reflector, "jittered", lambda seconds: seconds)
     patch.setattr(stream, "jittered", lambda seconds: seconds)
