@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import wraps
 from itertools import pairwise
@@ -17,16 +16,14 @@ from uuid import UUID
 
 from tests.fixtures.model_cluster import ModelCluster
 from tests.fixtures.model_server import ModelServer
-from tests.fixtures.virtual_time import VirtualLoop
+from tests.fixtures.model_world import Json, Life, World
 from watchbill.agent.cache import watch_manager
 from watchbill.agent.kubernetes.reflector import BOOKMARK_OVERDUE_SECONDS
 from watchbill.agent.run import Agent
 from watchbill.identity import AgentIdentity
-from watchbill.kinds.definition.loader import load_definitions
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.settings.agent import AgentSettings
 from watchbill.store.fleet.clusters import cluster_create
-from watchbill.store.postgres.database import Database
 
 HEAL_SECONDS = 1_500.0
 EXACT = timedelta(seconds=5)
@@ -35,52 +32,6 @@ UNNOTICED = timedelta(seconds=BOOKMARK_OVERDUE_SECONDS) + EXACT
 """The same where watches stood still, which only the absence of bookmarks tells."""
 NAMES = 6
 FORBIDDABLE = (GroupKind("", "Pod"), GroupKind("batch", "Job"), GroupKind("apps", "Deployment"))
-
-Json = dict[str, Any]
-
-
-class World:
-    """What all histories of a run share: the loop, the database, the definitions."""
-
-    def __init__(self, database_url: str) -> None:
-        self.loop = VirtualLoop()
-        self.definitions = load_definitions()
-        self.db = self.call(self._open(database_url))
-        self.histories = 0
-        self.tells_pods = True
-
-    async def _open(self, url: str) -> Database:
-        with self.loop.working():
-            return await Database.open(url, pool_size=2)
-
-    def call(self, coroutine: Any) -> Any:
-        return self.loop.run_until_complete(coroutine)
-
-    def close(self) -> None:
-        async def close() -> None:
-            with self.loop.working():
-                await self.db.close()
-
-        self.call(close())
-        self.loop.close()
-
-
-@dataclass
-class Life:
-    """A workload of the model. `ended_at`: when the last of its objects was gone."""
-
-    root: Json
-    link: Json | None = None
-    pods: list[Json] = field(default_factory=list)
-    ended_at: Any = None
-
-    @property
-    def id(self) -> UUID:
-        return UUID(self.root["metadata"]["uid"])
-
-    @property
-    def owner(self) -> Json:
-        return self.link or self.root
 
 
 def recorded(step: Callable[..., None]) -> Callable[..., None]:

@@ -31,7 +31,8 @@ from hypothesis.stateful import (
 )
 
 from tests.conftest import Engine, fresh_database
-from tests.sync.histories import NAMES, Histories, World
+from tests.fixtures.model_world import World
+from tests.sync.histories import NAMES, Histories
 from watchbill.agent import run as run_module
 from watchbill.agent.cache import cache, owner_lookup, watch_manager
 from watchbill.agent.kubernetes import attention, reflector
