@@ -13,12 +13,14 @@ from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
 TOKEN = "t0ken"
 
 
-def objects(workloads: int, pods_each: int, nodes: int) -> Iterator[Object]:
+def objects(workloads: int, pods_each: int, nodes: int, namespaces: int) -> Iterator[Object]:
     template = recorded_pod()
     for number in range(nodes):
         yield _node(number)
     for number in range(workloads):
-        for index, obj in enumerate(workload(template, number, pods_each=pods_each)):
+        for index, obj in enumerate(
+            workload(template, number, pods_each=pods_each, namespaces=namespaces)
+        ):
             if obj["kind"] == "Pod":
                 obj["spec"]["nodeName"] = f"node-{(number * pods_each + index) % nodes}"
             yield obj
@@ -46,7 +48,7 @@ async def serve(options: argparse.Namespace) -> None:
     }
     kube_system = {"metadata": {"name": "kube-system", "uid": "5f0a7c1e"}}
     cluster.store.put(kinds["v1", "Namespace"], kube_system)
-    for obj in objects(options.workloads, options.pods_each, options.nodes):
+    for obj in objects(options.workloads, options.pods_each, options.nodes, options.namespaces):
         cluster.store.put(kinds[obj["apiVersion"], obj["kind"]], obj)
     await cluster.start()
     async with receiver() as server:
@@ -74,6 +76,7 @@ def main() -> None:
     parser.add_argument("--workloads", type=int, required=True)
     parser.add_argument("--pods-each", type=int, required=True)
     parser.add_argument("--nodes", type=int, required=True)
+    parser.add_argument("--namespaces", type=int, required=True)
     asyncio.run(serve(parser.parse_args()))
 
 

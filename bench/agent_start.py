@@ -63,7 +63,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.agent_cluster"),
         *(f"--workloads={options.workloads}", f"--pods-each={options.pods_each}"),
-        f"--nodes={options.nodes}",
+        *(f"--nodes={options.nodes}", f"--namespaces={options.namespaces}"),
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--workloads", type=int, default=5_000)
     parser.add_argument("--pods-each", type=int, default=10)
     parser.add_argument("--nodes", type=int, default=1_500)
+    parser.add_argument("--namespaces", type=int, default=40)
     print(json.dumps(asyncio.run(measure(parser.parse_args()))))
 
 

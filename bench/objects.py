@@ -26,7 +26,9 @@ def recorded_pod() -> Object:
     return pod
 
 
-def workload(template: Object, number: int, *, pods_each: int = PODS_EACH) -> Iterator[Object]:
+def workload(
+    template: Object, number: int, *, pods_each: int = PODS_EACH, namespaces: int = 40
+) -> Iterator[Object]:
     """A PyTorchJob of one master and its workers, and its pods."""
     uid, name = str(UUID(int=10**9 + number)), f"train-{number}"
     pod_template = {"spec": copy.deepcopy(template["spec"])}
@@ -37,7 +39,7 @@ def workload(template: Object, number: int, *, pods_each: int = PODS_EACH) -> It
         "kind": "PyTorchJob",
         "metadata": {
             "name": name,
-            "namespace": f"project-{number % 40}",
+            "namespace": f"project-{number % namespaces}",
             "uid": uid,
             "resourceVersion": str(number),
             "creationTimestamp": "2026-11-27T08:00:00Z",
@@ -63,7 +65,7 @@ def workload(template: Object, number: int, *, pods_each: int = PODS_EACH) -> It
         pod["metadata"] |= {
             "uid": str(UUID(int=number * pods_each + index)),
             "name": f"{name}-{index}",
-            "namespace": f"project-{number % 40}",
+            "namespace": f"project-{number % namespaces}",
             "labels": {
                 "training.kubeflow.org/job-name": name,
                 "training.kubeflow.org/replica-type": "worker" if index else "master",
