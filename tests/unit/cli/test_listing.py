@@ -131,6 +131,22 @@ async def test_lists_show_ai_work_unless_all_is_asked_for(
     assert asked.query.getall("filterBy", []) == filters
 
 
+async def test_images_nodes_models_and_labels_are_filters() -> None:
+    """A part of an image or a model is enough; a key without a value means any value."""
+    async with FakeServer(live=three()).running() as watchbill:
+        await watchbill(
+            *("get", "-a", "--image", "vllm", "--node", "gpu-1", "--gpu-type", "H100"),
+            *("-l", "team=vision", "--label", "tier"),
+        )
+    assert watchbill.asked("/api/v1/workloads")[0].query.getall("filterBy") == [
+        '["image=@vllm"]',
+        '["node==gpu-1"]',
+        '["gpuModel=@H100"]',
+        '["label==team=vision"]',
+        '["label=^tier="]',
+    ]
+
+
 async def test_what_is_left_out_of_a_table_is_said() -> None:
     async with FakeServer(live=three(), general=1_204).running() as watchbill:
         shown = await watchbill("get")
