@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import msgspec
 
@@ -108,3 +108,8 @@ def nodes_digest(hashes: Mapping[str, bytes]) -> str:
         return ""
     joined = b"".join(name.encode() + b"\0" + hashed for name, hashed in sorted(hashes.items()))
     return hashlib.sha256(joined).hexdigest()[:32]
+
+
+def node_pool_id(cluster_id: UUID, name: str) -> str:
+    """A UUID that follows from cluster and name: a node pool is no object with one of its own."""
+    return str(uuid5(cluster_id, f"node-pool/{name}"))

@@ -25,6 +25,7 @@ from uuid import UUID
 import msgspec
 
 from watchbill.cluster_node import MAX_NODES, ClusterNode
+from watchbill.scheduler_queue import MAX_QUEUES, SchedulerQueue
 from watchbill.workload import Element, PendingSchedulingMessage, Transition, Usage, Wire, Workload
 from watchbill.workload_event import WorkloadEvent
 from watchbill.workload_pod import MAX_PODS, WorkloadPod
@@ -45,6 +46,8 @@ MAX_BYTES = 2**50
 """Of one workload's or device's memory."""
 MAX_POOL_BYTES = 2**60
 """Of the memory of all devices of a node pool."""
+MAX_MILLICORES = 10**12
+"""Of the CPU of one workload."""
 MAX_COUNT = 1_000_000
 MAX_MODEL_CHARACTERS = 63
 """Of the name of a GPU's model: as long as the value of a label."""
@@ -71,6 +74,15 @@ class Witness(Wire, frozen=True):
     namespace: str
 
 
+class HostResources(Wire, frozen=True):
+    """CPU and memory of one workload: what it asks for, and what its scheduled pods hold."""
+
+    requested_cpu_millicores: Annotated[int, msgspec.Meta(ge=0, le=MAX_MILLICORES)]
+    requested_memory_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_POOL_BYTES)]
+    allocated_cpu_millicores: Annotated[int, msgspec.Meta(ge=0, le=MAX_MILLICORES)]
+    allocated_memory_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_POOL_BYTES)]
+
+
 class Record(Wire, frozen=True):
     """Everything derived from the cluster's objects about one workload. Equal objects, equal record."""
 
@@ -90,6 +102,8 @@ class Record(Wire, frozen=True):
     """The same by model; "" where the node names none. Empty where the agent does not tell."""
     pods_digest: Annotated[str, msgspec.Meta(max_length=32)] = ""
     """Of its pods (`workload_pod.pods_digest`): a change of a pod is a change of the record."""
+    host_resources: HostResources | None = None
+    """None where an agent of an earlier version reported it."""
 
 
 class PodChanges(Wire, frozen=True):
@@ -354,12 +368,17 @@ class NodeChangesEnvelope(Wire, frozen=True):
     names: NodeNames = ()
 
 
+Queues = Annotated[tuple[SchedulerQueue, ...], msgspec.Meta(max_length=MAX_QUEUES)]
+
+
 class Heartbeat(Wire, frozen=True):
     """`observed_seconds_ago`: how long ago everything told was known to be current; None where nothing was read
     yet. `backlog`: workloads with changes that are not acknowledged.
 
     `digest`: the hashes of all acknowledged records of live workloads, joined by exclusive or; only while
-    nothing waits to be sent and an inventory of this stream was taken."""
+    nothing waits to be sent and an inventory of this stream was taken.
+
+    `queues`: all that schedulers have; None = they are not known, or as this stream reported them before."""
 
     stream_id: StreamId
     seq: Sequence
@@ -376,6 +395,7 @@ class Heartbeat(Wire, frozen=True):
     digest: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     nodes: NodeChanges | None = None
     """None = nothing is told of them."""
+    queues: Queues | None = None
 
 
 class HeartbeatEnvelope(Wire, frozen=True):
@@ -391,6 +411,7 @@ class HeartbeatEnvelope(Wire, frozen=True):
     cluster_clock_ahead_seconds: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] | None = None
     digest: Hash | None = None
     nodes: NodeChangesEnvelope | None = None
+    queues: Queues | None = None
 
 
 class HeartbeatReply(Wire, frozen=True):

@@ -156,6 +156,40 @@ class NodeQuery:
     limit: int | None = None
 
 
+AVERAGES = tuple(
+    f"avg{figure}{length}"
+    for length in ("24h", "7d", "30d")
+    for figure in ("GpuAllocation", "GpuUtilization", "GpuMemoryUtilization")
+)
+UNIT_FIELDS: dict[str, FieldKind] = {
+    "name": FieldKind.TEXT,
+    "clusterId": FieldKind.TEXT,
+    "totalGpuQuota": FieldKind.NUMBER,
+    "gpuAllocated": FieldKind.NUMBER,
+    "createdAt": FieldKind.INSTANT,
+    **dict.fromkeys(AVERAGES, FieldKind.NUMBER),
+    "departmentId": FieldKind.TEXT,
+    "parentId": FieldKind.TEXT,
+    "parentName": FieldKind.TEXT,
+    "phase": FieldKind.TEXT,
+}
+"""What projects can be filtered and sorted by; departments have no parent and no phase among theirs."""
+OF_PROJECTS_ALONE = frozenset({"departmentId", "parentId", "parentName", "phase"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitQuery:
+    """Which projects or departments, in which order, which page. `number`: the one that is asked for."""
+
+    predicates: tuple[Predicate, ...] = ()
+    search: str | None = None
+    sort_by: str = "name"
+    is_descending: bool = False
+    number: int | None = None
+    offset: int = 0
+    limit: int = DEFAULT_LIMIT
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetryQuery:
     """Sums over live workloads; `telemetry_type` is the contract's WorkloadTelemetryType."""
@@ -289,6 +323,21 @@ _NODE_GRAMMAR = FilterGrammar(NODE_FIELDS)
 def parse_node_filters(parameters: Iterable[str]) -> tuple[Predicate, ...]:
     """Read `filterBy` over nodes. Raises Invalid."""
     return _NODE_GRAMMAR.parse(parameters)
+
+
+_UNIT_GRAMMARS = {
+    "project": FilterGrammar(UNIT_FIELDS),
+    "department": FilterGrammar(
+        {name: kind for name, kind in UNIT_FIELDS.items() if name not in OF_PROJECTS_ALONE}
+    ),
+}
+
+
+def parse_unit_filters(
+    unit: Literal["project", "department"], parameters: Iterable[str]
+) -> tuple[Predicate, ...]:
+    """Read `filterBy` over projects or departments. Raises Invalid."""
+    return _UNIT_GRAMMARS[unit].parse(parameters)
 
 
 def parse_pod_filters(parameters: Iterable[str]) -> tuple[Predicate, ...]:

@@ -13,7 +13,17 @@ from tests.fixtures.samples import SAMPLES
 from tests.fixtures.serving import Served
 from watchbill.cli.commands import usage as usage_command
 from watchbill.query import USAGE_GROUPS
-from watchbill.responses import access, contract, events, fleet, nodes, properties, usage, workloads
+from watchbill.responses import (
+    access,
+    contract,
+    events,
+    fleet,
+    nodes,
+    organisation,
+    properties,
+    usage,
+    workloads,
+)
 from watchbill.store.usage.report import GROUPS
 
 PROJECT = Path(__file__).parents[2]
@@ -43,6 +53,16 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "get_nodepools": nodes.NodePoolsResponse,
     "get_nodepool": nodes.NodePoolResponse,
     "count_nodepools": contract.WorkloadCount,
+    "get_projects": organisation.ProjectList,
+    "count_projects": contract.WorkloadCount,
+    "get_project": organisation.ProjectResponse,
+    "get_departments": organisation.DepartmentList,
+    "count_departments": contract.WorkloadCount,
+    "get_department": organisation.DepartmentResponse,
+    "get_projects_telemetry": contract.TelemetryResponse,
+    "get_departments_telemetry": contract.TelemetryResponse,
+    "get_project_metrics": contract.MetricsResponse,
+    "get_department_metrics": contract.MetricsResponse,
     "count_workloads": contract.WorkloadCount,
     "get_workload_elements": contract.ElementsResponse,
     "count_workload_elements": contract.ElementCounts,

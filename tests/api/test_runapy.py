@@ -7,26 +7,35 @@ from typing import Any
 
 import pytest
 from runai.api.clusters_api import ClustersApi
+from runai.api.departments_api import DepartmentsApi
 from runai.api.events_api import EventsApi
 from runai.api.node_pools_api import NodePoolsApi
 from runai.api.nodes_api import NodesApi
 from runai.api.pods_api import PodsApi
+from runai.api.projects_api import ProjectsApi
 from runai.api.workload_properties_api import WorkloadPropertiesApi
 from runai.api.workloads_api import WorkloadsApi
 from runai.api_client import ApiClient
 from runai.configuration import Configuration
 from runai.exceptions import ApiException
+from runai.models.aggregated_resources import AggregatedResources
+from runai.models.department_for_list import DepartmentForList
+from runai.models.department_project_parent import DepartmentProjectParent
 from runai.models.displayed_cluster import DisplayedCluster
 from runai.models.event2 import Event2
 from runai.models.grouped_metrics_response import GroupedMetricsResponse
 from runai.models.history_record1 import HistoryRecord1
+from runai.models.measurement_response import MeasurementResponse
 from runai.models.metrics_response import MetricsResponse
 from runai.models.node import Node
 from runai.models.node_telemetry_type import NodeTelemetryType
 from runai.models.nodepool import Nodepool
 from runai.models.phase import Phase
 from runai.models.pod1 import Pod1
+from runai.models.project_status import ProjectStatus
+from runai.models.resources import Resources
 from runai.models.telemetry_response import TelemetryResponse
+from runai.models.total_resources import TotalResources
 from runai.models.workload_category import WorkloadCategory
 from runai.models.workload_metric_type import WorkloadMetricType
 from runai.models.workload_priority import WorkloadPriority
@@ -250,6 +259,63 @@ async def test_cluster_metrics(client: ApiClient) -> None:
     assert answer.status_code == 207
     series = GroupedMetricsResponse.from_dict(answer.data).measurements
     assert [(one.type, one.values) for one in series] == [(kinds[0], []), (kinds[1], None)]
+
+
+async def test_projects(client: ApiClient) -> None:
+    """The client has no class for a whole project: its own of that name belongs to a report."""
+    api = ProjectsApi(client)
+    filters = ["name==vision", "totalGpuQuota>=8"]
+    (vision,) = (await ask(api, "get_projects", filter_by=filters, sort_by="name"))["projects"]
+    assert (vision["name"], vision["enforceRunaiScheduler"]) == ("vision", False)
+    assert DepartmentProjectParent.from_dict(vision["parent"]).name == "research"
+    (resources,) = [Resources.from_dict(one) for one in vision["resources"]]
+    assert (resources.node_pool.name, resources.gpu.deserved) == ("a100", 8)
+    assert TotalResources.from_dict(vision["totalResources"]).cpu_quota == 64_000
+    status = ProjectStatus.from_dict(vision["status"])
+    assert status.phase.value == "Ready"
+    assert status.quota_status.allocated.gpu is not None
+    assert (await ask(api, "get_project", project_id=vision["id"]))["name"] == "vision"
+    assert await ask(api, "count_projects", filter_by=["phase==Ready"]) == {"count": 1}
+    with pytest.raises(ApiException) as refused:
+        await ask(api, "get_project", project_id="999999")
+    assert refused.value.status == 404
+
+
+async def test_figures_of_projects(client: ApiClient) -> None:
+    api, end = ProjectsApi(client), datetime.now(UTC)
+    figures = await ask(
+        api, "get_projects_telemetry", telemetry_type="GPU_QUOTA", group_by=["NodepoolId"]
+    )
+    telemetry = TelemetryResponse.from_dict(figures)
+    assert [(one.value, one.groups[0].name) for one in telemetry.values] == [("8", "a100")]
+    (vision,) = (await ask(api, "get_projects", filter_by=["totalGpuQuota==8"]))["projects"]
+    answer = await asyncio.to_thread(
+        api.get_project_metrics,
+        project_id=vision["id"],
+        metric_type=["GPU_ALLOCATION", "GPU_MEMORY_UTILIZATION"],
+        start=end - timedelta(hours=1),
+        end=end,
+    )
+    assert answer.status_code == 207
+    series = [MeasurementResponse.from_dict(one) for one in answer.data["measurements"]]
+    assert [(one.type, one.labels) for one in series] == [
+        ("GPU_ALLOCATION", None),
+        ("GPU_MEMORY_UTILIZATION", {"reason": "unsupported"}),
+    ]
+
+
+async def test_departments(client: ApiClient) -> None:
+    api = DepartmentsApi(client)
+    answer = await ask(api, "get_departments", filter_by=["name==research"], verbosity="verbose")
+    listed = [DepartmentForList.from_dict(one) for one in answer["departments"]]
+    (research,) = [one for one in listed if one.total_resources.gpu_quota == 32]
+    assert "vision" in {child.name for child in research.children}
+    assert research.status.quota_status.allocated.gpu is not None
+    alone = await ask(api, "get_department", department_id=research.id)
+    (sums,) = [AggregatedResources.from_dict(one) for one in alone["projectsAggregatedResources"]]
+    assert (sums.node_pool.name, sums.gpu.deserved) == ("a100", 8)
+    counted = await ask(api, "count_departments", filter_by=["name==research"])
+    assert counted == {"count": len(listed)}
 
 
 async def test_list(client: ApiClient) -> None:

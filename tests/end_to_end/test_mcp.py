@@ -27,7 +27,7 @@ from watchbill.workload import Element, Phase
 TOOLS = {
     *("list_workloads", "get_workload", "count_workloads", "get_telemetry", "get_metrics"),
     *("get_endpoints", "get_pods", "get_elements", "count_elements", "why_pending", "idle_gpus"),
-    *("gpu_usage", "get_nodes"),
+    *("gpu_usage", "get_nodes", "get_projects", "get_departments"),
 }
 REASON = {
     "source": "kai",

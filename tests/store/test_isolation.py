@@ -13,7 +13,15 @@ import pytest
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, all_nodes, node, pod, upsert, workload
 from tests.fixtures.store_modules import store_modules
-from watchbill.query import NodeQuery, PodQuery, Scope, TelemetryQuery, UsageQuery, WorkloadQuery
+from watchbill.query import (
+    NodeQuery,
+    PodQuery,
+    Scope,
+    TelemetryQuery,
+    UnitQuery,
+    UsageQuery,
+    WorkloadQuery,
+)
 from watchbill.store.fleet.clusters import cluster_delete, cluster_list, cluster_repin
 from watchbill.store.fleet.fleet import fleet_now, fleet_series
 from watchbill.store.fleet.nodes import cluster_names, node_count, node_get, node_list
@@ -24,6 +32,9 @@ from watchbill.store.identity.users import user_list
 from watchbill.store.ingest.held_deletions import held_refuse, held_release
 from watchbill.store.metrics.measured import measured_purge
 from watchbill.store.metrics.workload_usage import usage_list
+from watchbill.store.organisation.series import unit_series
+from watchbill.store.organisation.telemetry import UnitTelemetryQuery, unit_telemetry
+from watchbill.store.organisation.units import department_list, project_list, unit_count
 from watchbill.store.postgres.database import Database
 from watchbill.store.usage.report import usage_report
 from watchbill.store.workloads.changes import change_list, matching_ids
@@ -308,6 +319,15 @@ READS: dict[str, Callable[[Any, Scope], Awaitable[Any]]] = {
         db, scope, FIRST, offset=0, limit=9, now=NOW
     ),
     "workload_export": exported,
+    "project_list": lambda db, scope: project_list(db, scope, UnitQuery(), NOW),
+    "department_list": lambda db, scope: department_list(
+        db, scope, UnitQuery(), NOW, with_status=True
+    ),
+    "unit_telemetry": lambda db, scope: unit_telemetry(
+        db, scope, UnitTelemetryQuery(unit="project", telemetry_type="GPU_ALLOCATION"), NOW
+    ),
+    "unit_series": lambda db, scope: unit_series(db, scope, "project", 2, instants=[NOW], now=NOW),
+    "unit_count": lambda db, scope: unit_count(db, scope, "project", UnitQuery(), NOW),
     "element_list": lambda db, scope: element_list(db, scope, FIRST, offset=0, limit=9, now=NOW),
     "element_count": lambda db, scope: element_count(db, scope, FIRST, NOW),
     "endpoint_list": lambda db, scope: endpoint_list(db, scope, FIRST, NOW),

@@ -12,8 +12,7 @@ from tests.fixtures.records import START, random_transitions, random_workload, u
 from watchbill.protocol import Delete
 from watchbill.store.postgres.database import Database
 from watchbill.store.postgres.migrations.versions.r0025_workload_class import KEY as DELETED_KEY
-from watchbill.store.postgres.migrations.versions.r0026_unknown_gpus import FIGURES
-from watchbill.store.postgres.migrations.versions.r0041_pools_held import KEY
+from watchbill.store.postgres.migrations.versions.r0031_queues import FIGURES, KEY
 from watchbill.store.workloads.deletion import workload_purge
 from watchbill.store.workloads.tally import tally_rebuild, tally_sweep
 from watchbill.workload import Workload

@@ -20,6 +20,7 @@ from watchbill.client import AgentClient
 from watchbill.cluster_node import node_bytes, node_hash
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity
+from watchbill.scheduler_queue import SchedulerQueue
 from watchbill.workload import Phase
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -65,6 +66,9 @@ class Cluster:
 
     def observed_seconds_ago(self) -> float | None:
         return 0.0
+
+    def queues(self) -> tuple[SchedulerQueue, ...] | None:
+        return ()
 
     def node_pools(self) -> tuple[NodePoolCapacity, ...]:
         return (NodePoolCapacity(node_pool="default", nodes=1, gpus=8.0),)

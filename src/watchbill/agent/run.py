@@ -20,6 +20,7 @@ from watchbill.agent.cache.expected_pods import ExpectedPods
 from watchbill.agent.cache.nodes import PresentedNode, PresentedNodes
 from watchbill.agent.cache.owner_lookup import OwnerLookup
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerStatus
+from watchbill.agent.cache.queues import QUEUE_KINDS, scheduler_queues
 from watchbill.agent.cache.watch_manager import WatchManager
 from watchbill.agent.cache.watched_kinds import NODE, POD, WatchedKind, root_kinds, watched_kinds
 from watchbill.agent.kubernetes.backoff import Backoff
@@ -39,6 +40,7 @@ from watchbill.kinds.definition.settings_file import read_settings
 from watchbill.kinds.derive import Derived, derive
 from watchbill.kinds.objects.objects import GroupKind
 from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity
+from watchbill.scheduler_queue import SchedulerQueue
 from watchbill.settings.agent import AgentSettings
 from watchbill.tracing.tracing import NO_TRACING, Tracing
 
@@ -251,6 +253,16 @@ class Agent:
 
     def nodes(self) -> Mapping[str, PresentedNode] | None:
         return self._nodes.current() if self.watch_manager.is_complete(NODE) else None
+
+    def queues(self) -> tuple[SchedulerQueue, ...] | None:
+        """Only where every kind of queue is either read completely or not there."""
+        for state in self.watch_manager.states():
+            if (state.group, state.kind) in QUEUE_KINDS and state.state not in (
+                "complete",
+                "absent",
+            ):
+                return None
+        return scheduler_queues(self.cache.cluster, self._derive_settings)
 
     def cluster_clock_ahead_seconds(self) -> float | None:
         return self._kube.clock_ahead_seconds

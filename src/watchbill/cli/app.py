@@ -57,6 +57,8 @@ _COMMANDS = (
     usage.usage,
     capacity.capacity,
     capacity.nodes,
+    fleet.projects,
+    fleet.departments,
     history.history,
     history.tree,
     pods.pods,

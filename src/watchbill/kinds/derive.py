@@ -106,6 +106,7 @@ def _derive(view: WorkloadView) -> Derived:
         gpu_millionths_by_node_pool=totals.gpu_millionths_by_node_pool,
         pods_digest=pods_digest((pod.id, pod_hash(pod)) for pod in pods),
         gpu_millionths_by_model=totals.gpu_millionths_by_model,
+        host_resources=totals.host,
     )
     return Derived(record, transitions_of(view, phase.phase, phase.message), pods)
 

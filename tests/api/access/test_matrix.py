@@ -77,6 +77,14 @@ OF_ALL = [
     "/api/v1/nodes/telemetry?telemetryType=ALLOCATED_GPUS&groupBy=Node,ClusterId",
     "/api/v1/node-pools",
     "/api/v1/node-pools/count",
+    "/api/v1/org-unit/projects?limit=500",
+    "/api/v1/org-unit/projects?sortBy=gpuAllocated&search=s",
+    "/api/v1/org-unit/projects/count",
+    "/api/v1/org-unit/departments?limit=500&verbosity=verbose",
+    "/api/v1/org-unit/departments/count",
+    "/api/v1/org-unit/projects/telemetry?telemetryType=GPU_ALLOCATION&groupBy=ClusterId,ParentId",
+    "/api/v1/org-unit/projects/telemetry?telemetryType=GPU_ALLOCATION&groupBy=NodepoolId",
+    "/api/v1/org-unit/departments/telemetry?telemetryType=GPU_ALLOCATION",
     "/api/v1/fleet",
     "/api/v1/usage",
     "/api/v1/usage?start=2026-11-20&end=2026-11-25&groupBy=workload,project,owner",
@@ -377,8 +385,11 @@ def _matches(operation: Operation, path: str) -> bool:
 def test_every_read_of_workloads_is_in_the_matrix() -> None:
     """A route that is new, and narrowed by nobody, must not go unnoticed."""
     clusters = [f"{CLUSTERS}{tail}" for tail in ("", f"/{ABSENT}", *OF_CLUSTER)]
+    units = [f"/api/v1/org-unit/{unit}/{ABSENT}" for unit in ("projects", "departments")]
     asked = [
         *OF_ALL,
+        *units,
+        *(f"{path}/metrics" for path in units),
         *clusters,
         OF_NODE,
         f"{OF_IDS}{ABSENT}",

@@ -40,6 +40,16 @@ WIRE_SHA256 = {
     "list_categories": "543c851889efdd0c36f220b76067bbb5",
     "get_category_by_id": "93f95b312eaa3cd580bf1344be5ea01f",
     "get_workload_priorities": "6c411181e0152a1c0cd94b84b5932e12",
+    "get_departments": "826120872d525a922a12183e9a01b82c",
+    "count_departments": "faf5bb480cd19de45824db35f4a9ada3",
+    "get_department": "b71b5dadd0487ebd4ee4ed5ce05b94d7",
+    "get_projects": "7d2c555e61717ec491a4ec36c35e15d4",
+    "count_projects": "e3bf13f082b29ed5b64ce57eff65dbfd",
+    "get_project": "2a63ea32a154f9d2c0d47397382c1490",
+    "get_projects_telemetry": "5ce380311f44d22d8c24ae4809779313",
+    "get_departments_telemetry": "b002668c1fad570ea7a010d6202011e7",
+    "get_project_metrics": "d749bdbdc08d79b9a41d6b20e1d89b31",
+    "get_department_metrics": "706f31f3cfdf45987bc58cdbc1fe515f",
 }
 
 

@@ -7,6 +7,7 @@ from watchbill.agent.cache.nodes import PresentedNode
 from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import Covered, IdleHours, KindState, NodePoolCapacity
+from watchbill.scheduler_queue import SchedulerQueue
 
 
 class ClusterState(Protocol):
@@ -27,6 +28,9 @@ class ClusterState(Protocol):
 
     def observed_seconds_ago(self) -> float | None:
         """How long ago all that is told was known to be current; None before the first time."""
+
+    def queues(self) -> tuple[SchedulerQueue, ...] | None:
+        """All that schedulers have; None while they are not known."""
 
     def node_pools(self) -> tuple[NodePoolCapacity, ...]: ...
 

@@ -57,6 +57,7 @@ from watchbill.protocol import (
     KindState,
     RefusedItem,
 )
+from watchbill.scheduler_queue import SchedulerQueue
 
 log = structlog.get_logger(__name__)
 
@@ -138,6 +139,7 @@ class Stream:
         self._heartbeat_seconds = 15.0
         self._heartbeat_due = 0.0
         self._nodes = NodeTeller()
+        self._acknowledged_queues: tuple[SchedulerQueue, ...] | None = None
         self._resync_seconds = resync_seconds
         self._inventory_due: float | None = None
         self._inventory: _Inventory | None = None
@@ -206,6 +208,7 @@ class Stream:
         self._stream_id, self._seq, self._unconfirmed_seq = reply.stream_id, 0, None
         self._heartbeat_seconds = float(reply.heartbeat_seconds)
         self._heartbeat_due = 0.0
+        self._acknowledged_queues = None
         self._pending.reset_acknowledged()
         self._inventory_due, self._inventory = self._now(), None
         self._covered_kinds, self._digest_due = frozenset(), None
@@ -412,6 +415,7 @@ class Stream:
         self._heartbeat_due = self._now() + self._heartbeat_seconds
         digest = self._digest_if_due()
         nodes = self._cluster.nodes()
+        queues = self._cluster.queues()
         beat = Heartbeat(
             stream_id=self._stream_id,
             seq=self._seq,
@@ -423,6 +427,7 @@ class Stream:
             sent_at=datetime.now(UTC),
             cluster_clock_ahead_seconds=self._cluster.cluster_clock_ahead_seconds(),
             nodes=None if nodes is None else self._nodes.changes(nodes),
+            queues=None if queues == self._acknowledged_queues else queues,
         )
         try:
             reply = await self._client.heartbeat(beat)
@@ -437,6 +442,7 @@ class Stream:
             self._nodes.acknowledge(wants_nodes=reply.wants_nodes)
             if self._nodes.has_more:
                 self._heartbeat_due = self._now() + MORE_NODES_SECONDS
+        self._acknowledged_queues = queues
         if digest is not None:
             self._digest_due = self._now() + DIGEST_SECONDS
         self._apply_reply(reply)

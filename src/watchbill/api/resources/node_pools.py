@@ -1,11 +1,11 @@
 """Node pools, as the nodes tell them: a pool is there as long as a node is in it."""
 
 from collections.abc import Callable, Iterable, Sequence
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, json_reply
-from watchbill.cluster_node import NodeResources
+from watchbill.cluster_node import NodeResources, node_pool_id
 from watchbill.errors import NotFound
 from watchbill.query import NodeQuery
 from watchbill.responses.contract import WorkloadCount
@@ -85,7 +85,7 @@ def _pool(nodes: Sequence[NodeResponse], cluster_name: str, tenant_id: int) -> N
     first = nodes[0]
     is_usable = any(node.is_schedulable for node in nodes)
     return NodePoolResponse(
-        id=str(uuid5(first.cluster_uuid, f"node-pool/{first.node_pool}")),
+        id=node_pool_id(first.cluster_uuid, first.node_pool),
         tenant_id=tenant_id,
         name=first.node_pool,
         label_key=first.node_pool_label,

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +18,15 @@ from watchbill.cli.output.humanize import (
     format_number,
     plural,
 )
-from watchbill.cli.output.terminal import DOCUMENTS, AnswerFormat, Cell, Row, safe, table_lines
+from watchbill.cli.output.terminal import (
+    DOCUMENTS,
+    AnswerFormat,
+    Cell,
+    Row,
+    TableFormat,
+    safe,
+    table_lines,
+)
 
 if TYPE_CHECKING:
     from watchbill.protocol import NodePoolCapacity
@@ -117,16 +124,6 @@ _CSV_HEADERS = (
 _BRANDS = ("NVIDIA-", "NVIDIA ", "nvidia-")
 
 
-class NodesFormat(StrEnum):
-    """How to print nodes."""
-
-    TABLE = "table"
-    WIDE = "wide"
-    JSON = "json"
-    YAML = "yaml"
-    CSV = "csv"
-
-
 Node = Annotated[
     str | None,
     typer.Argument(
@@ -149,8 +146,8 @@ async def nodes(
     session: CommandContext,
     name: Node = None,
     output: Annotated[
-        NodesFormat, typer.Option("--output", "-o", help="How to print.")
-    ] = NodesFormat.TABLE,
+        TableFormat, typer.Option("--output", "-o", help="How to print.")
+    ] = TableFormat.TABLE,
     cluster: options.ClusterOption = None,
     node_pool: Pool = None,
     search: NodeSearch = None,
@@ -168,7 +165,7 @@ async def nodes(
     filters += [] if node_pool is None else [f"nodePool=={node_pool}"]
     if cluster is not None:
         filters.append(f"clusterUuid=={(await find_cluster(session.client, cluster)).id}")
-    is_for_people = output in (NodesFormat.TABLE, NodesFormat.WIDE)
+    is_for_people = output in (TableFormat.TABLE, TableFormat.WIDE)
     most = limit or (SHOWN_NODES if is_for_people else None)
     listed = await session.client.nodes(filters=tuple(filters), search=search, most=most)
     if name is not None and not listed.nodes:
@@ -176,14 +173,14 @@ async def nodes(
     if not is_for_people:
         await _write_nodes(session, listed.nodes, output)
         return
-    clusters = await _cluster_names(session) if output is NodesFormat.WIDE or name else {}
+    clusters = await _cluster_names(session) if output is TableFormat.WIDE or name else {}
     if name is not None:
         for node in listed.nodes:
             for line in _node_lines(node, clusters, session):
                 session.terminal.print(line)
         return
     rows = [_node_row(node, clusters, session.now(), output) for node in listed.nodes]
-    headers = [*_NODE_HEADERS, *(_WIDE_HEADERS if output is NodesFormat.WIDE else ())]
+    headers = [*_NODE_HEADERS, *(_WIDE_HEADERS if output is TableFormat.WIDE else ())]
     for line in table_lines(None if no_headers else headers, rows, session.terminal):
         session.terminal.print(line)
     if not listed.nodes:
@@ -197,9 +194,9 @@ async def _cluster_names(session: CommandContext) -> dict[Any, str]:
 
 
 async def _write_nodes(
-    session: CommandContext, listed: "Sequence[NodeResponse]", output: NodesFormat
+    session: CommandContext, listed: "Sequence[NodeResponse]", output: TableFormat
 ) -> None:
-    if output is not NodesFormat.CSV:
+    if output is not TableFormat.CSV:
         session.terminal.write(DOCUMENTS[AnswerFormat(output.value)]({"nodes": listed}))
         return
     from watchbill.tabular import rows_as_csv
@@ -221,7 +218,7 @@ async def _write_nodes(
 
 
 def _node_row(
-    node: "NodeResponse", clusters: Mapping[Any, str], now: datetime, output: NodesFormat
+    node: "NodeResponse", clusters: Mapping[Any, str], now: datetime, output: TableFormat
 ) -> Row:
     has_gpus = node.capacity.gpus != 0
     figures = (
@@ -234,7 +231,7 @@ def _node_row(
         _model(node),
         *(_known(figure) if has_gpus else NONE for figure in figures),
     ]
-    if output is NodesFormat.WIDE:
+    if output is TableFormat.WIDE:
         row += [
             f"{_known(node.allocated.cpu_cores)}/{_known(node.capacity.cpu_cores)}",
             f"{_size(node.allocated.cpu_memory_bytes)}/{_size(node.capacity.cpu_memory_bytes)}",

@@ -24,6 +24,7 @@ from watchbill.cli.connection.errors import Ambiguous
 from watchbill.cli.connection.lookup import LookupScope, find_workload
 from watchbill.cli.output.terminal import safe
 from watchbill.client import Client, Selection
+from watchbill.client.organisation import department_list, project_list
 from watchbill.errors import WatchbillError
 from watchbill.query import UsageGroup
 from watchbill.responses.contract import WorkloadResponse
@@ -121,6 +122,8 @@ def build_server(opened: ClientOpener) -> MCPServer[Any]:
             tools.idle_gpus,
             tools.gpu_usage,
             tools.get_nodes,
+            tools.get_projects,
+            tools.get_departments,
         ),
     ):
         server.add_tool(
@@ -277,6 +280,25 @@ class Tools:
         async with self._opened(context) as client:
             workload_id = await _id_of(client, workload, project)
             return _plain(await client.pods(workload_id, is_deleted=deleted, most=limit))
+
+    @_tool
+    async def get_projects(
+        self,
+        context: Context[Any],
+        search: Annotated[
+            str | None, Field(description="Text in its or its department's name.")
+        ] = None,
+        limit: Limit = 20,
+    ) -> dict[str, Any]:
+        """Projects: GPU, CPU and memory quotas by node pool (-1 = no bound), what is held and asked for."""
+        async with self._opened(context) as client:
+            return _plain(await project_list(client, search=search, most=limit))
+
+    @_tool
+    async def get_departments(self, context: Context[Any], limit: Limit = 20) -> dict[str, Any]:
+        """Departments: quotas, what is held, and the projects in them."""
+        async with self._opened(context) as client:
+            return _plain(await department_list(client, most=limit))
 
     @_tool
     async def get_nodes(

@@ -36,6 +36,23 @@ def complete_node(context: typer.Context, incomplete: str) -> list[str]:
     return names
 
 
+def complete_project(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of projects that begin so, under the same rule."""
+    names: list[str] = []
+    with suppress(Exception):
+        names = _completions(context.params, partial(_project_names, begun=incomplete))
+    return names
+
+
+async def _project_names(client: "Client", *, begun: str) -> list[str]:
+    from watchbill.cli.connection.lookup import filter_item
+    from watchbill.client.organisation import project_list
+
+    filters = (filter_item("name", begun, "=^"),) if begun else ()
+    listed = await project_list(client, filters=filters, most=MAX_NAMES)
+    return [project.name for project in listed.projects]
+
+
 async def _node_names(client: "Client", *, begun: str) -> list[str]:
     from watchbill.cli.connection.lookup import filter_item
 

@@ -318,5 +318,15 @@ class AnswerFormat(StrEnum):
     YAML = "yaml"
 
 
+class TableFormat(StrEnum):
+    """How to print what programs may read as a table, too."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    CSV = "csv"
+
+
 DOCUMENTS: Mapping[str, Callable[[Any], bytes]] = {"json": json_document, "yaml": yaml_document}
 """By the word of `--output`."""

@@ -4,6 +4,7 @@ Idle GPUs are measured by the agent. Nothing here depends on the clock: a record
 stops being idle, not while it is.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,6 +31,7 @@ from watchbill.kinds.objects.resources import (
     requested_gpus,
 )
 from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.protocol import MAX_MILLICORES, MAX_POOL_BYTES, HostResources
 from watchbill.quantity import Amount, as_float, exact, format_bytes, format_count
 from watchbill.workload import (
     AllocatedResources,
@@ -132,6 +134,7 @@ class ResourceTotals:
     pods: RequestedResources
     allocated: AllocatedResources
     usage: Usage
+    host: HostResources
     gpu_millionths_by_node_pool: dict[str, int]
     gpu_millionths_by_model: dict[str, int]
     raised_by_pods: tuple[str, ...]
@@ -159,6 +162,7 @@ def totals_of(view: WorkloadView) -> ResourceTotals:
         pods=_requested(existing, view.settings),
         allocated=_allocated(allocated, millionths, held.memory_bytes, view.settings),
         usage=_usage(view.pods, existing, millionths, held.memory_bytes),
+        host=_host(requested, allocated),
         gpu_millionths_by_node_pool=held.by_pool or {},
         gpu_millionths_by_model=held.by_model,
         raised_by_pods=tuple(name for name in raised if name not in view.settings.gpu_resources)
@@ -283,6 +287,20 @@ def _usage(
         cpu_memory_request_bytes=_bytes(existing.memory_request),
         cpu_memory_limit_bytes=_bytes(existing.memory_limit),
     )
+
+
+def _host(requested: ResourceSum, allocated: ResourceSum) -> HostResources:
+    """What nobody asked for is held by nobody."""
+    return HostResources(
+        requested_cpu_millicores=_millicores(requested.cpu_request),
+        requested_memory_bytes=min(_bytes(requested.memory_request) or 0, MAX_POOL_BYTES),
+        allocated_cpu_millicores=_millicores(allocated.cpu_request),
+        allocated_memory_bytes=min(_bytes(allocated.memory_request) or 0, MAX_POOL_BYTES),
+    )
+
+
+def _millicores(cores: Amount | None) -> int:
+    return max(0, min(math.ceil((cores or 0) * 1000), MAX_MILLICORES))
 
 
 class PodResources:

@@ -18,6 +18,7 @@ import msgspec
 from watchbill.protocol import NodePoolCapacity
 from watchbill.query import Scope
 from watchbill.responses.fleet import FleetGpus, FleetMoment, FleetPending
+from watchbill.store.organisation.series import quota_record
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.select import CLUSTER_JOIN, LIVE, TALLY, Statement, in_scope
 from watchbill.workload import GPU_MILLIONTHS, Phase, gpu_millionths
@@ -41,6 +42,11 @@ COUNTS = {
     },
 }
 """A column of the series and how it is counted over the tally of live workloads."""
+HOST = {
+    name: f"CASE WHEN sum(w.unknown_host) = 0 THEN sum(w.{name}) END"
+    for name in ("allocated_cpu", "allocated_memory")
+}
+"""The same of CPU and memory, for the series of one project: NULL where a part is not known."""
 
 SUMS = {column: f"sum(w.{column})::bigint" for column in (*COUNTS, "failed_in_day")}
 """The same over rows of the series."""
@@ -280,6 +286,7 @@ async def fleet_record(db: Database, tenant_id: int, at: datetime) -> bool:
             [gpu for _, gpu in clusters],
             [counted_at.get(cluster_id) for cluster_id, _ in clusters],
         )
+        await quota_record(connection, tenant_id, at, kept=KEPT)
         for table, kept in (("fleet_cluster", KEPT), ("fleet_project", KEPT + LONGEST_STEP)):
             await connection.execute(
                 f"DELETE FROM {table} WHERE tenant_id = $1 "
@@ -328,7 +335,7 @@ def _columns(figures: dict[str, str]) -> str:
 
 _KEY = "w.cluster_id, w.project_id, coalesce(w.department_id, 0)"
 _RECORD = (
-    f"WITH live AS (SELECT {_KEY} AS department_id, {_columns(COUNTS)} FROM {TALLY} w "
+    f"WITH live AS (SELECT {_KEY} AS department_id, {_columns(COUNTS | HOST)} FROM {TALLY} w "
     "WHERE w.tenant_id = $2 AND w.cluster_id = ANY($5::uuid[]) "
     "GROUP BY 1, 2, 3 HAVING sum(w.workloads) > 0), "
     f"failed AS (SELECT {_KEY} AS department_id, count(*)::int AS failed_in_day FROM workload w "
@@ -340,9 +347,11 @@ _RECORD = (
     "waiting AS (SELECT cluster_id, project_id, department_id, array_agg(bucket ORDER BY bucket) "
     "AS wait_buckets, array_agg(count ORDER BY bucket) AS wait_counts FROM waits GROUP BY 1, 2, 3) "
     f"INSERT INTO fleet_project (tenant_id, at, cluster_id, project_id, department_id, "
-    f"{', '.join(COUNTS)}, failed_in_day, wait_buckets, wait_counts) "
+    f"{', '.join(COUNTS)}, {', '.join(HOST)}, failed_in_day, wait_buckets, wait_counts) "
     "SELECT $2, $1, cluster_id, project_id, department_id, "
-    f"{', '.join(f'coalesce({column}, 0)' for column in COUNTS)}, coalesce(failed_in_day, 0), "
+    f"{', '.join(f'coalesce({column}, 0)' for column in COUNTS)}, "
+    f"{', '.join(f'CASE WHEN phase_running IS NULL THEN 0 ELSE {column} END' for column in HOST)}, "
+    "coalesce(failed_in_day, 0), "
     "wait_buckets, wait_counts FROM live "
     "FULL JOIN failed USING (cluster_id, project_id, department_id) "
     "LEFT JOIN waiting USING (cluster_id, project_id, department_id)"

@@ -36,6 +36,7 @@ from watchbill.protocol import (
 from watchbill.store.ingest.digest import digest_compare
 from watchbill.store.ingest.node_write import node_write
 from watchbill.store.metrics.measured import scrape_write
+from watchbill.store.organisation.queue_write import queue_write
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.postgres.errors import VALUE_ERRORS, value_reason
 from watchbill.store.workloads.deletion import workload_delete
@@ -222,6 +223,8 @@ async def heartbeat_apply(
         wants_nodes = beat.nodes is not None and not await node_write(
             connection, agent, beat.nodes, cluster["nodes_digest"], now
         )
+        if beat.queues is not None:
+            await queue_write(connection, agent.tenant_id, agent.cluster_id, beat.queues, now)
         free = await room(connection, agent.tenant_id, agent.cluster_id, most_bytes=most_bytes)
     return HeartbeatReply(
         seq=cluster["last_seq"],

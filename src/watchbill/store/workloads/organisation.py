@@ -33,8 +33,10 @@ async def organisation_assign_ids(
         for record in projects.values()
         if record.department_key
     }
-    department_ids = await _numbers(connection, "department", tenant_id, cluster_id, departments)
-    project_ids = await _numbers(
+    department_ids = await unit_numbers(
+        connection, "department", tenant_id, cluster_id, departments
+    )
+    project_ids = await unit_numbers(
         connection,
         "project",
         tenant_id,
@@ -57,10 +59,10 @@ async def organisation_assign_ids(
     return existing
 
 
-async def _numbers(
+async def unit_numbers(
     connection: Connection, table: str, tenant_id: int, cluster_id: UUID, names: dict[str, str]
 ) -> dict[str, int]:
-    """`table` is `project` or `department`."""
+    """The numbers by key; `names` by key. `table` is `project` or `department`."""
     if not names:
         return {}
     known = {

@@ -62,7 +62,7 @@ async def within_quota(
         keys = sorted(row["key"] for row in unknown if row["kind"] == kind)
         if not keys:
             continue
-        room = MAX_PROJECTS - await _count(connection, kind, tenant_id, cluster_id)
+        room = MAX_PROJECTS - await unit_count(connection, kind, tenant_id, cluster_id)
         excess = set(keys[max(0, room) :])
         reason = f"The cluster has {MAX_PROJECTS} {kind}s, and may have no more."
         refused |= {
@@ -173,7 +173,7 @@ async def _live_count(connection: Connection, tenant_id: int, cluster_id: UUID) 
     return count
 
 
-async def _count(connection: Connection, table: str, tenant_id: int, cluster_id: UUID) -> int:
+async def unit_count(connection: Connection, table: str, tenant_id: int, cluster_id: UUID) -> int:
     """`table` is `project` or `department`."""
     count: int = await connection.fetchval(
         f"SELECT count(*) FROM {table} WHERE tenant_id = $1 AND cluster_id = $2",

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from watchbill.history import PhaseState
-from watchbill.protocol import Record
+from watchbill.protocol import MAX_GPUS, HostResources, Record
 from watchbill.query import ascii_lower
 from watchbill.store.workloads.document import DOCUMENT_FORMAT, Stamp, encode_document, revision_of
 from watchbill.store.workloads.select import SEPARATOR
@@ -97,6 +97,7 @@ def make_row(
     return (
         {str(field.column): _value(field, read(workload)) for field, read in _RECORD_FIELDS.items()}
         | _node_pool_columns(record)
+        | _host_columns(record.host_resources)
         | _phase_columns(state)
         | {
             "tenant_id": tenant_id,
@@ -107,6 +108,8 @@ def make_row(
             "namespace": stored_text(workload.namespace),
             "search": search_text(workload),
             "allocated_gpu": record.usage.gpu_millionths,
+            "requested_gpu": requested_gpu_millionths(workload),
+            "preemptible": workload.preemptible,
             "idle_gpu_hours": _hours(workload.additional_fields.get("idleGpuHours")),
             "idle_mean_since": _instant(workload.additional_fields.get("idleMeanSince")),
             "idle_measured_since": _instant(workload.additional_fields.get("idleMeasuredSince")),
@@ -145,6 +148,21 @@ def _node_pool_columns(record: Record) -> Columns:
         "requested_node_pools": requested or None,
         "gpu_node_pools": [stored_text(pool) for pool, _ in shares] or None,
         "gpu_node_pool_shares": [share for _, share in shares] or None,
+    }
+
+
+def requested_gpu_millionths(workload: Workload) -> int:
+    """0 where it asks for none."""
+    gpu = workload.workload_requested_resources.gpu
+    return gpu_millionths(min(max(0.0, (gpu.request if gpu else None) or 0.0), MAX_GPUS))
+
+
+def _host_columns(host: HostResources | None) -> Columns:
+    return {
+        "requested_cpu": host.requested_cpu_millicores if host else None,
+        "requested_memory": host.requested_memory_bytes if host else None,
+        "allocated_cpu": host.allocated_cpu_millicores if host else None,
+        "allocated_memory": host.allocated_memory_bytes if host else None,
     }
 
 

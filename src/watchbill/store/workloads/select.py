@@ -142,6 +142,12 @@ class Statement:
         self.parameters.append(value)
         return f"${len(self.parameters)}{cast}"
 
+    def shared(self) -> "Statement":
+        """Conditions of their own, over the same parameters."""
+        other = Statement(self.now, table=self.table)
+        other.parameters = self.parameters
+        return other
+
     @property
     def source(self) -> str:
         return f"{self.table} w {CLUSTER_JOIN}" if self.needs_cluster else f"{self.table} w"

@@ -19,7 +19,7 @@ from watchbill.history import (
     new_transitions,
     start_intervals,
 )
-from watchbill.protocol import MAX_GPUS, RefusedItem, Upsert
+from watchbill.protocol import RefusedItem, Upsert
 from watchbill.store.postgres.database import Connection, Row
 from watchbill.store.workloads import organisation
 from watchbill.store.workloads.changes import change_notify
@@ -28,7 +28,7 @@ from watchbill.store.workloads.pod_write import PodUpdate, pod_forget, pod_write
 from watchbill.store.workloads.quotas import within_quota
 from watchbill.store.workloads.row import Columns, OrganisationIds, make_row, stored_text
 from watchbill.store.workloads.validation import DOCUMENT_BYTES, TOO_LARGE
-from watchbill.workload import Phase, Transition, Usage, gpu_millionths
+from watchbill.workload import Phase, Transition, Usage
 
 EXISTING = (
     "SELECT id, cluster_id, deleted_at, record_hash, document_format, phase, phase_updated_at, "
@@ -339,11 +339,10 @@ async def _write_usage_steps(
 def _step(change: _Change) -> tuple[object, ...]:
     """The values of a step in the order of `_STEP_TYPES`."""
     row, usage = change.row, change.upsert.record.usage
-    requested = change.upsert.record.workload.workload_requested_resources.gpu
     return (
         row["project_id"],
         row["department_id"],
-        gpu_millionths(min(max(0.0, (requested.request if requested else None) or 0.0), MAX_GPUS)),
+        row["requested_gpu"],
         row["allocated_gpu"] or 0,  # what is not known is counted for nobody
         row["idle_allocated_gpu"],
         row["idle_gpu_hours"] or 0.0,

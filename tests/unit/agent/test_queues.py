@@ -1,0 +1,147 @@
+"""Queues as the agent tells them: which are projects, which departments, and what they may have."""
+
+from typing import Any
+from uuid import UUID
+
+from tests.unit.agent.test_cache import Filled, made
+from watchbill.agent.cache.queues import scheduler_queues
+from watchbill.kinds.objects.settings import DeriveSettings
+from watchbill.scheduler_queue import (
+    UNLIMITED,
+    NodePoolQuota,
+    ResourceQuota,
+    SchedulerQueue,
+    total_quota,
+)
+
+SETTINGS = DeriveSettings(cluster_id=UUID(int=1))
+
+
+def told(*objects: tuple[str, dict[str, Any]]) -> dict[tuple[str, str], SchedulerQueue]:
+    """By unit and key."""
+    filled = Filled()
+    view = filled.cache.cluster
+    for kind, obj in objects:
+        name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
+        maps: dict[str, dict[Any, Any]] = {
+            "kai": view.queues,
+            "volcano": view.volcano_queues,
+            "cluster": view.cluster_queues,
+            "local": view.local_queues,
+        }
+        maps[kind][(namespace, name) if kind == "local" else name] = obj
+    return {(each.unit, each.key): each for each in scheduler_queues(view, SETTINGS)}
+
+
+def queue(name: str, namespace: str = "", **parts: Any) -> dict[str, Any]:
+    found = made("Queue", name, namespace=namespace, status=parts.pop("status", {}))
+    found["metadata"] |= parts.pop("metadata", {})
+    return found | {"spec": parts}
+
+
+def test_kai_leaves_are_projects_and_their_parents_departments() -> None:
+    resources = {
+        "gpu": {"quota": 8, "limit": -1, "overQuotaWeight": 2},
+        "cpu": {"quota": -1},
+        "memory": {"quota": 500_000, "limit": 1_000_000},
+    }
+    pool = {"metadata": {"labels": {"kai.scheduler/node-pool": "h100"}}}
+    found = told(
+        ("kai", queue("top")),
+        ("kai", queue("research", parentQueue="top")),
+        (
+            "kai",
+            queue(
+                "team-a",
+                parentQueue="research",
+                displayName="Team A",
+                priority=7,
+                resources=resources,
+                **pool,
+            ),
+        ),
+    )
+    assert set(found) == {("department", "top"), ("department", "research"), ("project", "team-a")}
+    team = found["project", "team-a"]
+    assert (team.name, team.department_key, team.priority) == ("Team A", "research", 7)
+    assert team.quotas == (
+        NodePoolQuota(
+            node_pool="h100",
+            gpu=ResourceQuota(quota=8, limit=UNLIMITED, over_quota_weight=2),
+            cpu=ResourceQuota(quota=UNLIMITED, limit=UNLIMITED),
+            memory=ResourceQuota(quota=500_000, limit=1_000_000),
+        ),
+    )
+    assert (total_quota(team, "gpu"), total_quota(team, "cpu")) == (8, None)
+    assert found["department", "research"].department_key == "top"
+    assert found["department", "top"].quotas == ()
+
+
+def test_kueue_cohorts_are_departments_with_the_quotas_of_their_queues() -> None:
+    def flavors(gpus: str) -> list[dict[str, Any]]:
+        stated = [
+            {"name": "nvidia.com/gpu", "nominalQuota": gpus},
+            {"name": "cpu", "nominalQuota": "1500m"},
+            {"name": "memory", "nominalQuota": "1Gi"},
+        ]
+        return [{"flavors": [{"name": "a", "resources": stated}]}]
+
+    found = told(
+        ("cluster", queue("one", cohort="research", resourceGroups=flavors("4"))),
+        ("cluster", queue("two", cohortName="research", resourceGroups=flavors("2"))),
+        ("cluster", queue("alone", stopPolicy="Hold", resourceGroups=flavors("1"))),
+        ("local", queue("lq", "team-a", clusterQueue="two")),
+        ("local", queue("lq", "team-b", clusterQueue="alone")),
+    )
+    (quota,) = found["department", "research"].quotas
+    assert (quota.node_pool, quota.gpu.quota, quota.cpu.quota) == (None, 6, 3_000)
+    assert quota.memory.quota == 2 * 2**30 / 1_000_000
+    first, second = found["project", "team-a/lq"], found["project", "team-b/lq"]
+    assert (first.name, first.namespace, first.department_key) == ("lq", "team-a", "research")
+    assert (first.quotas, second.department_key) == ((), "alone")
+    assert found["department", "alone"].not_ready_message == "The queue is stopped: Hold."
+
+
+def test_volcano_deserves_are_quotas_and_capabilities_limits() -> None:
+    found = told(
+        ("volcano", queue("root")),
+        ("volcano", queue("research", parent="root")),
+        (
+            "volcano",
+            queue(
+                "team-a",
+                parent="research",
+                weight=3,
+                deserved={"nvidia.com/gpu": "4", "cpu": "8"},
+                capability={"nvidia.com/gpu": 8},
+                status={"state": "Closed"},
+            ),
+        ),
+    )
+    assert set(found) == {("department", "research"), ("project", "team-a")}
+    team = found["project", "team-a"]
+    (quota,) = team.quotas
+    assert quota.gpu == ResourceQuota(quota=4, limit=8, over_quota_weight=3)
+    assert quota.cpu == ResourceQuota(quota=8_000, limit=UNLIMITED, over_quota_weight=3)
+    assert team.not_ready_message == "The queue is Closed."
+    assert found["department", "research"].department_key == ""
+
+
+def test_gpus_in_parts_of_an_unknown_size_leave_no_quota() -> None:
+    stated = {"nvidia.com/mig-1g.5gb": "7", "cpu": "8"}
+    assert told(("volcano", queue("q", deserved=stated)))["project", "q"].quotas == ()
+
+
+def test_values_of_any_shape_are_read() -> None:
+    found = told(
+        (
+            "kai",
+            queue("a", parentQueue=["x"], priority="high", resources={"gpu": {"quota": "many"}}),
+        ),
+        ("kai", queue("b", resources=[1])),
+        ("volcano", queue("c", weight={}, deserved={"cpu": "much"}, parent=7)),
+        ("cluster", queue("d", resourceGroups={"flavors": 1})),
+        ("local", queue("e", "n", clusterQueue=None)),
+    )
+    assert len(found) == 5
+    assert found["project", "a"].quotas[0].gpu == ResourceQuota(quota=0, limit=UNLIMITED)
