@@ -94,7 +94,7 @@ def _document(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
-        raise Invalid(f"{CONFIG_VARIABLE}: {path} holds no YAML.", details=str(error)) from error
+        raise Invalid(f"{CONFIG_VARIABLE}: {path} is not YAML.", details=str(error)) from error
     if not isinstance(document, dict) or document.keys() - {"default", "clusters"}:
         raise Invalid(f"{path} holds `default` and `clusters`, nothing else.")
     if not isinstance(document.get("clusters") or {}, dict):
@@ -109,7 +109,7 @@ def _settings(where: str, entry: Any) -> PrometheusSettings:
     if unknown := dict(labels).keys() - _CALLED:
         raise Invalid(f"{where}: labels has no {', '.join(sorted(unknown))}.")
     if not all(_LABEL.fullmatch(name) for _, name in labels):
-        raise Invalid(f"{where}: labels names something that is no label.")
+        raise Invalid(f"{where}: labels contains a name that is not a valid label.")
     return PrometheusSettings(
         url=_url(where, entry.get("url")),
         matchers=_pairs(where, entry.get("matchers")),
@@ -124,7 +124,7 @@ def _settings(where: str, entry: Any) -> PrometheusSettings:
 def _url(where: str, url: Any) -> str:
     parts = urlsplit(url) if isinstance(url, str) else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Invalid(f"{where}: url is an http or https address.")
+        raise Invalid(f"{where}: url must be an http or https address.")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise Invalid(f"{where}: url holds neither login nor query; name a file for the login.")
     return str(url).rstrip("/")

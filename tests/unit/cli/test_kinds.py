@@ -69,7 +69,7 @@ def test_only_what_belongs_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_object_without_metadata_s_map() -> None:
     definition = definitions().for_kind(GroupKind("batch", "Job"))
     assert definition is not None
-    with pytest.raises(Invalid, match="the metadata of a Job is no map"):
+    with pytest.raises(Invalid, match="the metadata of a Job is not a mapping"):
         collect_objects([{"apiVersion": "batch/v1", "kind": "Job", "metadata": []}], definition)
 
 

@@ -90,7 +90,7 @@ def test_what_is_missing_is_named_with_the_way_to_give_it(
 def test_a_file_that_is_no_credentials(tmp_path: Path, content: str) -> None:
     path = tmp_path / "bad.json"
     path.write_text(content)
-    with pytest.raises(Invalid, match=r"credentials file .*bad\.json is no JSON"):
+    with pytest.raises(Invalid, match=r"credentials file .*bad\.json is not (a )?JSON"):
         find_login(NO_FLAGS, path, {})
 
 

@@ -70,7 +70,7 @@ def test_every_setting_can_stand_in_the_file() -> None:
         ("queueLabel: [x]", "queueLabel: must be a single value"),
         ("gpuResources: x", "gpuResources: must be a list of names"),
         ("categories: [x]", "categories: must be a map"),
-        ("- x", "a definition is one map"),
+        ("- x", "a definition must be one mapping"),
         ("queueLabel: {", ":1: "),
     ],
 )

@@ -141,7 +141,7 @@ def client_id_of(call: Call) -> str:
 def check_future(expires_at: datetime | None, now: datetime) -> None:
     """Raises Invalid."""
     if expires_at is not None and (expires_at.tzinfo is None or expires_at <= now):
-        raise Invalid("expiresAt must be a time to come, with its offset.")
+        raise Invalid("expiresAt must be a future time with a UTC offset.")
 
 
 def account_entry(account: Account) -> AccountEntry:

@@ -101,7 +101,7 @@ async def refuse_deletions(call: Call) -> Answer:
 
 def _decided(call: Call, count: int) -> Answer:
     if not count:
-        raise NotFound(f"There are no held deletions of a cluster {call.values['clusterUuid']}.")
+        raise NotFound(f"Cluster {call.values['clusterUuid']} has no held deletions.")
     call.note(details=f"workloads={count}")
     return Reply(status=204)
 

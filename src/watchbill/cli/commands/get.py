@@ -377,7 +377,7 @@ def _start(since: str) -> str:
     """The instant so long ago, as a filter has it."""
     number, unit = since[:-1], since[-1:]
     if not number.isdecimal() or not 0 < len(number) <= 5 or unit not in _SPANS:
-        usage_error(f"'{since}' is no span of time.", hint="write it as 7d, 12h or 30m")
+        usage_error(f"'{since}' is not a duration.", hint="write it as 7d, 12h or 30m")
     return rfc3339(datetime.now(UTC) - timedelta(**{_SPANS[unit]: int(number)}))
 
 

@@ -58,7 +58,7 @@ def read_documents(text: str, source: str = "stdin") -> Iterator[JSON]:
     try:
         documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except yaml.YAMLError as error:
-        raise Invalid(f"{source} holds no YAML or JSON: {error}") from error
+        raise Invalid(f"{source} is neither YAML nor JSON: {error}") from error
     for document in documents:
         is_object = isinstance(document, dict)
         items = document.get("items") if is_object else None
@@ -268,7 +268,7 @@ def _complete(document: JSON) -> None:
     """Fill what the API server gives to an object, so that a manifest nobody applied yet can be tried too."""
     meta = document.setdefault("metadata", {})
     if not isinstance(meta, dict):
-        raise Invalid(f"the metadata of a {document.get('kind')} is no map")
+        raise Invalid(f"the metadata of a {document.get('kind')} is not a mapping")
     namespace = meta.setdefault("namespace", "default")
     meta.setdefault("name", meta.get("generateName", "unnamed"))
     meta.setdefault("uid", _uid(document.get("kind"), namespace, meta["name"]))

@@ -130,11 +130,14 @@ def read_credentials(path: Path) -> CliLogin:
             f"Cannot read the credentials file {path}: {error.strerror}.", details=_HOW
         ) from error
     except ValueError as error:
-        raise Invalid(f"The credentials file {path} is no JSON.", details=_HOW) from error
+        raise Invalid(f"The credentials file {path} is not JSON.", details=_HOW) from error
     if not isinstance(members, dict) or not all(
         isinstance(members.get(member, ""), str) for member in MEMBERS.values()
     ):
-        raise Invalid(f"The credentials file {path} is no JSON object of texts.", details=_HOW)
+        raise Invalid(
+            f"The credentials file {path} is not a JSON object whose values are strings.",
+            details=_HOW,
+        )
     return CliLogin(**{name: members.get(member, "") for name, member in MEMBERS.items()})
 
 

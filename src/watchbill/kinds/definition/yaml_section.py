@@ -198,7 +198,7 @@ def section_of(text: str, file: str) -> Section:
     if node is None:
         raise Invalid(f"{file}:1: the file is empty")
     if not isinstance(node, yaml.MappingNode):
-        raise Invalid(f"{file}:1: a definition is one map")
+        raise Invalid(f"{file}:1: a definition must be one mapping")
     return Section(node, file)
 
 
@@ -209,6 +209,6 @@ def _plain(error: yaml.MarkedYAMLError) -> str:
     if "\\t" in problem:
         return "tab character; YAML indents with spaces"
     return (
-        f"this is no YAML: {problem or 'it cannot be read'} – an expression that begins with a quote, or holds"
+        f"this is not YAML: {problem or 'it cannot be read'} – an expression that begins with a quote, or holds"
         " `: ` or ` #`, needs `>-` before it on a line of its own, or quotes around it"
     )

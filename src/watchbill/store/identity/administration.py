@@ -134,7 +134,7 @@ async def _check_administrator(connection: Connection, tenant_id: int, now: date
         SERVICE_ACCOUNT,
         now,
     ):
-        raise Conflict("Nobody could administer the tenant afterwards.")
+        raise Conflict("This would leave the tenant without an administrator.")
 
 
 async def scope_list(db: Database, tenant_id: int) -> dict[str, list[tuple[str, str, str]]]:
