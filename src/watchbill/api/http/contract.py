@@ -40,6 +40,7 @@ ADDED_STATUSES_WITH_LOGIN = {
     "401": "No valid credential came with the request.",
     "403": "The caller is known, but may do this nowhere.",
 }
+ADDED_STATUSES_WITH_NAME = {"404": "What the path names does not exist, or is out of scope."}
 ADDED_STATUSES_WITH_BODY = {
     "408": "The body came too slowly.",
     "415": "The body is of another media type or encoding than the operation takes.",
@@ -134,8 +135,8 @@ def merged_document(contract: Document, extensions: Document) -> Document:
     for name, rules in STRICTER_PARAMETERS.items():
         merged["components"]["parameters"][name]["schema"] |= rules
     _add_fields(merged["components"]["parameters"])
-    for _, _, operation in _each(merged):
-        _add_statuses(operation)
+    for path, _, operation in _each(merged):
+        _add_statuses(path, operation)
     return merged
 
 
@@ -243,11 +244,13 @@ def _add(target: Document, entries: Document, what: str) -> None:
         target[name] = deepcopy(entry)
 
 
-def _add_statuses(operation: Document) -> None:
+def _add_statuses(path: str, operation: Document) -> None:
     responses = operation["responses"]
     statuses = dict(ADDED_STATUSES)
     if operation.get("security", True):
         statuses |= ADDED_STATUSES_WITH_LOGIN
+    if "{" in path:
+        statuses |= ADDED_STATUSES_WITH_NAME
     if "requestBody" in operation:
         statuses |= ADDED_STATUSES_WITH_BODY
     for status, description in statuses.items():
