@@ -208,7 +208,7 @@ class Broken:
         raise self._error()
         yield
 
-    transaction = by_handle = listening = acquire
+    transaction = snapshot = by_handle = listening = acquire
 
     async def check_ready(self) -> None:
         raise self._error()
