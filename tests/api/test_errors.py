@@ -200,6 +200,8 @@ async def test_bodies_of_another_media_type(shared: Served, name: str) -> None:
 class Broken:
     """A database in which everything goes wrong in one way."""
 
+    can_listen = True
+
     def __init__(self, error: Callable[[], Exception]) -> None:
         self._error = error
 
