@@ -2,7 +2,7 @@
 
 One server process and one PostgreSQL on this machine, over HTTP, with tokens, scope and limits in place. Each
 address is asked in turn, round after round; of each the best, the median and the worst round count. A line of
-the table is a kind of question, shown by the address whose best round was the slowest.
+the table is a kind of question, shown by the address that took the most processor time.
 
 Beside the time that passed stands the processor time of the server and its database's processes in the best
 round, which other work on the machine hardly changes (Linux; parallel workers of a query are not in it).
@@ -213,7 +213,7 @@ def line(question: Question, taken: dict[str, list[Taken]]) -> dict[str, object]
 
 def markdown(lines: list[dict[str, object]]) -> str:
     rows = [
-        "| question | may take | slowest address: best | median | worst | processor "
+        "| question | may take | heaviest address: best | median | worst | processor "
         "| within | by processor time |",
         "|---|---|---|---|---|---|---|---|",
         *(
