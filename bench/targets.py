@@ -192,19 +192,19 @@ async def measure(
 def line(question: Question, taken: dict[str, list[Taken]]) -> dict[str, object]:
     best = {path: min(one.passed for one in taken[path]) for path in question.paths}
     processor = {path: min(one.processor for one in taken[path]) for path in question.paths}
-    slowest = max(question.paths, key=lambda path: processor[path])
-    times = [one.passed for one in taken[slowest]]
+    heaviest = max(question.paths, key=lambda path: processor[path])
+    times = [one.passed for one in taken[heaviest]]
     return {
         "question": question.name,
         "may_take_ms": question.may_take,
         "best_ms": round(min(times), 1),
         "median_ms": round(statistics.median(times), 1),
         "worst_ms": round(max(times), 1),
-        "processor_ms": round(processor[slowest], 1),
+        "processor_ms": round(processor[heaviest], 1),
         "addresses": len(question.paths),
         "within": sum(best[path] <= question.may_take for path in question.paths),
         "within_by_processor": sum(processor[path] <= question.may_take for path in question.paths),
-        "slowest": slowest,
+        "heaviest": heaviest,
         "each": {
             path: [round(best[path], 1), round(processor[path], 1)] for path in question.paths
         },
