@@ -38,6 +38,7 @@ PAGE_PATHS = [
     "/idle",
     "/usage",
     "/nodes",
+    "/projects",
     "/admin",
     "/clusters",
     "/login",

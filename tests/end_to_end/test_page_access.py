@@ -57,6 +57,8 @@ STATES: dict[str, tuple[str, Callable[[Page], Awaitable[None]] | None]] = {
     "clusters": ("/clusters", None),
     "usage": ("/usage", None),
     "nodes": ("/nodes", None),
+    "projects": ("/projects", None),
+    "no project matches": ("/projects?search=nothing-has-this-name", None),
     "rules": ("/admin?tab=rules", None),
     "clusters to administer": ("/admin?tab=clusters", None),
     "accounts": ("/admin?tab=accounts", None),

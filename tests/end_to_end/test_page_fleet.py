@@ -13,6 +13,7 @@ from tests.conftest import Engine, fresh_database, running_server
 from tests.fixtures.browser import Tab, chromium, new_tab
 from tests.fixtures.fleet import Fleet, new_credential
 from tests.fixtures.records import all_nodes, node, pod, upsert
+from tests.fixtures.serving import kai_queue
 from watchbill.client import AgentClient
 from watchbill.cluster_node import NodeCondition
 from watchbill.protocol import Heartbeat, NodePoolCapacity
@@ -66,6 +67,10 @@ def _pods(number: int) -> tuple[WorkloadPod, ...]:
 DOWN = NodeCondition(
     type="Ready", reason="NodeStatusUnknown", status="Unknown", message="Kubelet stopped."
 )
+QUEUES = (
+    kai_queue("department", "research", gpus=40),
+    kai_queue("project", "vision", "research", gpus=6),
+)
 NODES = all_nodes(node("gpu-1"), node("gpu-2", status="NotReady", conditions=(DOWN,)))
 
 
@@ -80,7 +85,14 @@ async def idle_tab(embedded_engine: Engine) -> AsyncIterator[Tab]:
         fleet = Fleet(agent, datetime.now(UTC).replace(microsecond=0))
         await fleet.hello()
         pools = (NodePoolCapacity(node_pool="a100", nodes=8, gpus=64, gpu_memory_bytes=0),)
-        beat = Heartbeat(stream_id=fleet.stream_id, seq=0, kinds=(), node_pools=pools, nodes=NODES)
+        beat = Heartbeat(
+            stream_id=fleet.stream_id,
+            seq=0,
+            kinds=(),
+            node_pools=pools,
+            nodes=NODES,
+            queues=QUEUES,
+        )
         await agent.heartbeat(beat)
         await idle_fleet(fleet)
         await tab.log_in()
@@ -201,6 +213,38 @@ async def test_nodes_show_their_gpus_and_who_holds_them(idle_tab: Tab) -> None:
     await expect(detail).to_contain_text("It may take 1 workload with it:")
     await detail.get_by_role("link", name="train-2", exact=True).click()
     await expect(page).to_have_url(re.compile(f"/workloads/{UUID(int=2)}"))
+
+
+async def test_projects_show_their_quotas_and_what_lies_behind_each_number(idle_tab: Tab) -> None:
+    """Vision holds 8 of 6 GPUs, half of them idle; speech is a namespace with one workload unmeasured."""
+    page = idle_tab.page
+    await idle_tab.open("/projects")
+    await expect(page.locator(".lead")).to_contain_text("32 GPUs used by 2 projects")
+    await expect(page.locator(".lead")).to_contain_text("1 project is over quota")
+    rows = page.locator("tbody tr")
+    names = rows.locator("th a")
+    await expect(names).to_have_text(["aurora", "research", "speech", "vision"])
+    vision, speech = rows.filter(has_text="vision"), rows.filter(has_text="speech")
+    await expect(vision.locator("td")).to_have_text(["6", "8", "+2", "0", "4"])
+    await expect(speech.locator("td")).to_have_text(["none", "24", "–", "0", "1"])
+    await expect(rows.nth(1).locator("td")).to_have_text(["40", "32", "0", "0", "5"])
+    await expect(page.get_by_role("list", name="Why numbers are missing")).to_contain_text(
+        "It is a namespace"
+    )
+    await page.get_by_role("button", name="Idle").click()
+    await expect(page).to_have_url(re.compile("sortBy=idle&sortOrder=desc"))
+    await expect(names).to_have_text(["aurora", "research", "vision", "speech"])
+    await page.get_by_role("button", name="Hide what is in research").click()
+    await expect(names).to_have_text(["aurora", "research"])
+    await page.get_by_label("Search projects and departments").fill("spee")
+    await expect(page).to_have_url(re.compile("search=spee"))
+    await expect(names).to_have_text(["aurora", "research", "speech"])
+    await page.get_by_label("Search projects and departments").fill("nothing")
+    await expect(page.locator(".empty")).to_contain_text("No project or department matches")
+    await page.get_by_role("link", name="Show all projects").click()
+    await expect(names).to_have_count(4)
+    await page.get_by_role("link", name="4 idle: workloads of vision").click()
+    await expect(page.locator(".row .name")).to_have_text(["train-1"])
 
 
 async def test_what_failed_in_a_week_is_one_file(tab: Tab) -> None:

@@ -112,7 +112,7 @@ async def test_what_is_held_is_the_sum_of_the_live_workloads(db: Database, agent
     assert status.allocated_non_preemptible == Quantities(gpu=2, cpu=2_000, memory=8_000)
     assert status.requested == Quantities(gpu=7, cpu=12_000, memory=48_000)
     assert (vision.workloads.total, vision.workloads.running, vision.workloads.pending) == (4, 2, 1)
-    assert vision.workloads.idle_gpus is None
+    assert (vision.workloads.pending_gpus, vision.workloads.idle_gpus) == (4, None)
     (pool,) = vision.status.node_pool_quota_statuses
     assert (pool.node_pool_name, pool.allocated.gpu) == ("a100", 3)
     research = (await departments(db))["research"]

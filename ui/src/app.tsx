@@ -19,6 +19,7 @@ import { EmptyState, ErrorState, Skeleton } from "./components/placeholders";
 import { currentUrl, navigate, Link, useRoute, type Route } from "./router";
 import { MeContext } from "./session";
 import { NodesPage } from "./nodes/page";
+import { ProjectsPage } from "./projects/page";
 import { UsagePage } from "./usage/page";
 import { WorkloadsPage } from "./workloads/page";
 import { forgetRows } from "./workloads/use_live_rows";
@@ -86,6 +87,7 @@ const TITLES: Readonly<Record<string, string>> = {
   "/idle": "Idle GPUs",
   "/usage": "Usage",
   "/nodes": "Nodes",
+  "/projects": "Projects",
   "/clusters": "Clusters",
   "/admin": "Administration",
 };
@@ -104,6 +106,7 @@ function Page({ route }: { readonly route: Route }) {
   if (route.path === "/idle") return <IdlePage />;
   if (route.path === "/usage") return <UsagePage />;
   if (route.path === "/nodes") return <NodesPage query={route.query} />;
+  if (route.path === "/projects") return <ProjectsPage query={route.query} />;
   if (route.path === "/clusters") return <ClustersPage />;
   if (route.path === "/admin") return <AdminPage />;
   if (route.path === "/login") return null;

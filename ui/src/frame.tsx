@@ -21,6 +21,7 @@ const PAGES: readonly (readonly [string, string])[] = [
   ["/idle", "Idle GPUs"],
   ["/usage", "Usage"],
   ["/nodes", "Nodes"],
+  ["/projects", "Projects"],
   ["/clusters", "Clusters"],
 ];
 

@@ -82,11 +82,15 @@ class UnitName(Wire, frozen=True):
 
 
 class LiveWorkloads(Wire, frozen=True):
-    """Live workloads and the idle part of their GPUs; `idle_gpus` None = nothing measures it."""
+    """Live workloads, the GPUs that the pending ones ask for, and the idle part of those that they hold.
+
+    `idle_gpus` None = nothing measures it.
+    """
 
     total: int
     running: int
     pending: int
+    pending_gpus: float = 0.0
     idle_gpus: float | None = None
 
 
@@ -163,3 +167,7 @@ class DepartmentResponse(Wire, frozen=True):
 class DepartmentList(Wire, frozen=True):
     departments: tuple[DepartmentResponse, ...]
     next_offset: int | None = msgspec.field(default=None, name="next")
+
+
+ROOTS: tuple[type[msgspec.Struct], ...] = (ProjectResponse, DepartmentResponse)
+"""Their members beyond the contract, for the page's types."""

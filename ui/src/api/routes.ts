@@ -7,6 +7,7 @@ import { getJson, send, type Answer } from "./http";
 import type {
   Cluster,
   ClusterNode,
+  Department,
   Element,
   Facets,
   FleetFigures,
@@ -16,6 +17,7 @@ import type {
   HistoryRecord,
   PhaseInterval,
   Pod,
+  Project,
   TelemetryValue,
   UsageReport,
   Utilization,
@@ -134,6 +136,45 @@ export interface Nodes {
 /** By pool, then by name. */
 export async function getNodes(signal?: AbortSignal): Promise<Nodes> {
   return (await getJson<Nodes>(`/api/v1/nodes?limit=${NODES_SHOWN}&sortBy=nodePool`, signal)).body;
+}
+
+const UNITS_PAGE = 500;
+const UNITS_SHOWN = 2_000;
+
+export interface Organisation {
+  /** By name. */
+  readonly projects: readonly Project[];
+  readonly departments: readonly Department[];
+  /** There are more projects. */
+  readonly hasMore: boolean;
+}
+
+/** The projects whose own or whose department's name has the text, and all departments. */
+export async function getOrganisation(search: string, signal?: AbortSignal): Promise<Organisation> {
+  const query: Readonly<Record<string, string>> = search === "" ? {} : { search };
+  const [projects, departments] = await Promise.all([
+    getUnits<Project>("projects", query, signal),
+    getUnits<Department>("departments", { verbosity: "verbose" }, signal),
+  ]);
+  return { projects: projects.units, departments: departments.units, hasMore: projects.hasMore };
+}
+
+type UnitPage<T> = Readonly<Partial<Record<"projects" | "departments", readonly T[]>>> & { readonly next?: number };
+
+async function getUnits<T>(
+  word: "projects" | "departments",
+  more: Readonly<Record<string, string>>,
+  signal: AbortSignal | undefined,
+): Promise<{ readonly units: readonly T[]; readonly hasMore: boolean }> {
+  const units: T[] = [];
+  let offset: number | undefined = 0;
+  while (offset !== undefined && units.length < UNITS_SHOWN) {
+    const query: URLSearchParams = new URLSearchParams({ ...more, offset: String(offset), limit: String(UNITS_PAGE) });
+    const page: Answer<UnitPage<T>> = await getJson(`/api/v1/org-unit/${word}?${query}`, signal);
+    units.push(...(page.body[word] ?? []));
+    offset = page.body.next;
+  }
+  return { units, hasMore: offset !== undefined };
 }
 
 const RECORDS_SHOWN = 200;

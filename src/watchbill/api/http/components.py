@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from watchbill import protocol, requests
-from watchbill.responses import access, events, fleet, nodes, usage, workloads
+from watchbill.responses import access, events, fleet, nodes, organisation, usage, workloads
 from watchbill.responses.contract import WorkloadResponse
 from watchbill.responses.workloads import IdleWorkload
 
@@ -23,6 +23,7 @@ ROOTS: tuple[type[msgspec.Struct], ...] = (
     *events.ROOTS,
     *fleet.ROOTS,
     *nodes.ROOTS,
+    *organisation.ROOTS,
     *usage.ROOTS,
     *access.ROOTS,
 )

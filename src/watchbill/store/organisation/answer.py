@@ -249,12 +249,13 @@ def _pool_statuses(
 
 def _live(row: Row) -> LiveWorkloads:
     if row["workloads"] is None:
-        return LiveWorkloads(total=0, running=0, pending=0, idle_gpus=0.0)
+        return LiveWorkloads(total=0, running=0, pending=0, pending_gpus=0.0, idle_gpus=0.0)
     idle = row["idle_gpu"]
     return LiveWorkloads(
         total=int(row["workloads"]),
         running=int(row["running"]),
         pending=int(row["pending"]),
+        pending_gpus=float(row["pending_gpu"] / GPU_MILLIONTHS),
         idle_gpus=None if idle is None else float(idle / GPU_MILLIONTHS),
     )
 

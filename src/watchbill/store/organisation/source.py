@@ -25,6 +25,7 @@ def _figures() -> dict[str, str]:
         "workloads": "sum(w.workloads)",
         "running": "coalesce(sum(w.workloads) FILTER (WHERE w.phase = 'Running'), 0)",
         "pending": "coalesce(sum(w.workloads) FILTER (WHERE w.phase = 'Pending'), 0)",
+        "pending_gpu": "coalesce(sum(w.requested_gpu) FILTER (WHERE w.phase = 'Pending'), 0)",
         "idle_gpu": "CASE WHEN sum(w.measured_workloads) > 0 OR sum(w.allocated_gpu) = 0 "
         "THEN sum(w.idle_gpu) END",
     }
@@ -148,20 +149,29 @@ def averages(
     *,
     ids: Sequence[int] | None = None,
 ) -> str:
-    """Rows (id, range, millionths of GPUs held in the mean), since the unit was there; `ids` None = of all."""
+    """Rows (id, range, millionths of GPUs held in the mean), since the unit was there; `ids` None = of all.
+
+    The instants come first and each looks up its own rows, whatever the planner thinks of a table that has
+    just been filled: joined in another order every row of the series is read for every instant.
+    """
     wanted = [(name, at) for name in ranges for at in range_instants(name, statement.now)]
     tenant = statement.bind(tenant_id, "::int")
     names = statement.bind([name for name, _ in wanted], "::text[]")
     instants = statement.bind([at for _, at in wanted], "::timestamptz[]")
     chosen = "true" if ids is None else f"u.id = ANY({statement.bind(list(ids), '::int[]')})"
     return (
-        "SELECT u.id, n.range, sum(coalesce(f.allocated_gpu, 0)) / count(DISTINCT c.at) AS gpu "
-        f"FROM unnest({names}, {instants}) AS n(range, at) "
-        f"JOIN fleet_cluster c ON c.tenant_id = {tenant} AND c.at = n.at "
-        f"JOIN {unit} u ON u.tenant_id = {tenant} AND u.cluster_id = c.cluster_id "
-        f"AND u.created_at <= c.at AND {chosen} "
-        f"LEFT JOIN fleet_project f ON f.tenant_id = {tenant} AND f.at = coalesce(c.counted_at, c.at) "
-        f"AND f.cluster_id = c.cluster_id AND f.{unit}_id = u.id GROUP BY 1, 2"
+        "WITH instant AS MATERIALIZED (SELECT n.range, c.at, c.cluster_id, "
+        f"coalesce(c.counted_at, c.at) AS counted_at FROM unnest({names}, {instants}) AS n(range, at) "
+        f"JOIN fleet_cluster c ON c.tenant_id = {tenant} AND c.at = n.at), "
+        f"unit AS MATERIALIZED (SELECT u.id, u.cluster_id, u.created_at FROM {unit} u "
+        f"WHERE u.tenant_id = {tenant} AND {chosen}), "
+        "held AS MATERIALIZED (SELECT u.id, i.range, sum(f.allocated_gpu) AS gpu FROM instant i "
+        f"CROSS JOIN LATERAL (SELECT p.{unit}_id AS id, p.allocated_gpu FROM fleet_project p "
+        f"WHERE p.tenant_id = {tenant} AND p.at = i.counted_at AND p.cluster_id = i.cluster_id "
+        "OFFSET 0) AS f JOIN unit u ON u.id = f.id AND u.created_at <= i.at GROUP BY 1, 2) "
+        "SELECT u.id, i.range, coalesce(h.gpu, 0) / count(DISTINCT i.at) AS gpu FROM instant i "
+        "JOIN unit u ON u.cluster_id = i.cluster_id AND u.created_at <= i.at "
+        "LEFT JOIN held h ON h.id = u.id AND h.range = i.range GROUP BY u.id, i.range, h.gpu"
     )
 
 
