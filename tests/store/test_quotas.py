@@ -24,6 +24,7 @@ from watchbill.store.organisation.series import unit_series
 from watchbill.store.organisation.telemetry import UnitTelemetryQuery, unit_telemetry
 from watchbill.store.organisation.units import department_list, project_list, unit_count
 from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.session import Session
 from watchbill.workload import AllocatedResources, Phase
 
 ALL = Scope(1, is_whole_tenant=True)
@@ -280,6 +281,38 @@ async def test_hostile_names_and_too_many_queues(
     monkeypatch.setattr(queue_write, "MAX_PROJECTS", 6)
     await agent.beat(NOW, queues=queues[:1])
     assert await names(db, "project") == ["\ufffd"]
+
+
+async def test_numbers_of_many_queues_take_no_statement_each(
+    db: Database, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other clusters wait for the tenant's next number meanwhile."""
+    statements: list[str] = []
+    execute, fetchval = Session.execute, Session.fetchval
+
+    async def counted_execute(self: Session, query: str, *args: Any, **options: Any) -> str:
+        statements.append(query)
+        return await execute(self, query, *args, **options)
+
+    async def counted_fetchval(self: Session, query: str, *args: Any, **options: Any) -> Any:
+        statements.append(query)
+        return await fetchval(self, query, *args, **options)
+
+    monkeypatch.setattr(Session, "execute", counted_execute)
+    monkeypatch.setattr(Session, "fetchval", counted_fetchval)
+    await agent.beat(NOW)
+    counts = []
+    for name in ("one", "other"):  # new names, then other names of the same keys
+        for many in (5, 50):
+            statements.clear()
+            made = (kai_queue("project", f"{many}-{each}") for each in range(many))
+            queues = tuple(replace(queue, name=f"{name} {queue.key}") for queue in made)
+            await agent.beat(NOW, queues=queues)
+            counts.append(len(statements))
+    assert (counts[0], counts[2]) == (counts[1], counts[3])
+    page = await project_list(db, ALL, UnitQuery(limit=100), NOW)
+    assert len({project.id for project in page.projects}) == 50
+    assert {project.name for project in page.projects} == {f"other 50-{n}" for n in range(50)}
 
 
 async def figures(

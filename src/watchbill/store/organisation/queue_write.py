@@ -76,9 +76,9 @@ async def _numbers(
         )
     }
     room = max(0, MAX_PROJECTS - await unit_count(connection, table, tenant_id, cluster_id))
-    new = sorted(names.keys() - known)[:room]
-    wanted = {key: name for key, name in names.items() if key in known or key in set(new)}
-    return await unit_numbers(connection, table, tenant_id, cluster_id, wanted)
+    wanted = known | set(sorted(names.keys() - known)[:room])
+    taken = {key: name for key, name in names.items() if key in wanted}
+    return await unit_numbers(connection, table, tenant_id, cluster_id, taken)
 
 
 def _row(number: int, queue: SchedulerQueue, above: Mapping[str, int]) -> tuple[object, ...]:

@@ -76,42 +76,48 @@ async def unit_numbers(
         )
     }
     ids = {key: row["id"] for key, row in known.items()}
-    for key in sorted(names.keys() - known.keys()):
-        ids[key] = await _new(connection, table, tenant_id, cluster_id, key, names[key])
-    for key, row in known.items():
-        if row["name"] != names[key]:
-            await connection.execute(
-                f"UPDATE {table} SET name = $3 WHERE tenant_id = $1 AND id = $2",
-                tenant_id,
-                row["id"],
-                names[key],
-            )
+    new = {key: names[key] for key in sorted(names.keys() - known.keys())}
+    if new:
+        ids |= await _new(connection, table, tenant_id, cluster_id, new)
+    renamed = {row["id"]: names[key] for key, row in known.items() if row["name"] != names[key]}
+    if renamed:
+        await connection.execute(
+            f"UPDATE {table} t SET name = n.name FROM unnest($2::int[], $3::text[]) AS n(id, name) "
+            "WHERE t.tenant_id = $1 AND t.id = n.id",
+            tenant_id,
+            list(renamed),
+            list(renamed.values()),
+        )
     return ids
 
 
 async def _new(
-    connection: Connection, table: str, tenant_id: int, cluster_id: UUID, key: str, name: str
-) -> int:
-    """The number; somebody else may have given one meanwhile."""
-    number: int = await connection.fetchval(
-        "UPDATE tenant SET next_number = next_number + 1 WHERE id = $1 RETURNING next_number - 1",
+    connection: Connection, table: str, tenant_id: int, cluster_id: UUID, names: dict[str, str]
+) -> dict[str, int]:
+    """The numbers by key; somebody else may have given one meanwhile. Two statements however many there are:
+    until the transaction ends all other clusters of the tenant wait for the next number."""
+    end: int = await connection.fetchval(
+        "UPDATE tenant SET next_number = next_number + $2 WHERE id = $1 RETURNING next_number",
         tenant_id,
+        len(names),
     )
-    new_id: int = await connection.fetchval(
+    rows = await connection.fetch(
         f"INSERT INTO {table} AS t (tenant_id, id, cluster_id, key, name) "
-        "VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant_id, cluster_id, key) "
-        "DO UPDATE SET key = t.key RETURNING id",
+        "SELECT $1, n.id, $3, n.key, n.name FROM unnest($2::int[], $4::text[], $5::text[]) "
+        "AS n(id, key, name) ON CONFLICT (tenant_id, cluster_id, key) DO UPDATE SET key = t.key "
+        "RETURNING key, id",
         tenant_id,
-        number,
+        list(range(end - len(names), end)),
         cluster_id,
-        key,
-        name,
+        list(names),
+        list(names.values()),
     )
-    return new_id
+    return {row["key"]: row["id"] for row in rows}
 
 
 async def organisation_declare(db: Database, tenant_id: int, unseen: Iterable[UnknownName]) -> None:
     """Give numbers to projects and departments of which no workload was seen yet."""
     async with db.transaction(tenant_id) as connection:
         for name in sorted(unseen):
-            await _new(connection, name.kind, tenant_id, UUID(name.cluster_id), name.key, name.key)
+            cluster_id, names = UUID(name.cluster_id), {name.key: name.key}
+            await _new(connection, name.kind, tenant_id, cluster_id, names)
