@@ -62,10 +62,12 @@ class _Share:
     unit: Row
     pool: str
     amount: Decimal | None
+    pool_id: str
+    """Of `pool`; "" = of no one."""
 
-    @property
-    def pool_id(self) -> str:
-        return node_pool_id(self.unit["cluster_id"], self.pool) if self.pool else ""
+
+def _share(unit: Row, pool: str, amount: Decimal | None) -> _Share:
+    return _Share(unit, pool, amount, node_pool_id(unit["cluster_id"], pool) if pool else "")
 
 
 async def unit_telemetry(
@@ -78,12 +80,12 @@ async def unit_telemetry(
     column = f"w.{query.resource}_quota" if is_quota else f"s.{query.figure}_{query.resource}"
     async with db.acquire(scope.tenant_id) as connection:
         rows = await connection.fetch(
-            "SELECT w.id, w.cluster_id, c.name AS cluster_name, w.above, w.above_name, w.queue::text "
-            f"AS queue, s.workloads, {column} AS amount FROM {source} WHERE {statement.where}",
+            "SELECT w.id, w.cluster_id, c.name AS cluster_name, w.above, w.above_name, "
+            f"s.workloads, {column} AS amount FROM {source} WHERE {statement.where}",
             *statement.parameters,
         )
         if not query.is_by_pool:
-            shares = [_Share(row, "", _amount(row, is_quota=is_quota)) for row in rows]
+            shares = [_share(row, "", _amount(row, is_quota=is_quota)) for row in rows]
         elif is_quota:
             shares = await _quota_shares(connection, scope, query, rows)
         else:
@@ -133,7 +135,7 @@ async def _quota_shares(
     )
     scale = _QUOTA_SCALES[query.resource]
     return [
-        _Share(units[row["id"]], row["pool"], row["amount"] * scale)
+        _share(units[row["id"]], row["pool"], row["amount"] * scale)
         for row in quotas
         if row["amount"] is not None and row["amount"] >= 0
     ]
@@ -151,7 +153,7 @@ async def _held_shares(
         connection, scope, query.unit, list(units), now, is_fixed=query.figure == "fixed"
     )
     return [
-        _Share(units[number], pool, use.amount(query.resource))
+        _share(units[number], pool, use.amount(query.resource))
         for number, pools in uses.items()
         for pool, use in pools.items()
     ]
