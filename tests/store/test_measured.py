@@ -8,15 +8,18 @@ import asyncpg
 import pytest
 
 from tests.fixtures.clusters import Agent, connected_agent
-from tests.fixtures.records import START, upsert, workload
+from tests.fixtures.records import START, all_nodes, node, upsert, workload
 from watchbill.metric_types import MEASURED_TYPES
 from watchbill.protocol import Batch, Delete, Measured, Reading, Scrape
+from watchbill.query import NodeQuery, Scope
+from watchbill.store.fleet.nodes import node_get, node_list
 from watchbill.store.ingest.stream import batch_apply
 from watchbill.store.metrics import measured
 from watchbill.store.metrics.measured import Point, measured_list, measured_purge, utilization_list
 from watchbill.store.postgres.database import Database
 from watchbill.store.workloads.deletion import workload_purge
 
+ALL = Scope(1, is_whole_tenant=True)
 ONE = UUID(int=1)
 LATER = START + timedelta(minutes=10)
 
@@ -128,6 +131,32 @@ async def test_another_clusters_workload_gets_no_samples(db: Database) -> None:
     other = await connected_agent(db, START, number=2)
     await send(other, scrape(START + timedelta(minutes=1), utilization(1)), now=LATER)
     assert await points(db) == []
+
+
+async def test_a_node_that_takes_a_workloads_id_gets_no_samples(db: Database) -> None:
+    """Neither may another cluster's agent write them, nor its people read them."""
+    agent = await one_workload(db)
+    other = await connected_agent(db, START, number=2)
+    await other.tell_nodes(all_nodes(node(id=ONE)), START)
+    await send(other, scrape(START + timedelta(minutes=1), utilization(1)), now=LATER)
+    assert await points(db) == []
+    await send(agent, scrape(START + timedelta(minutes=1), utilization(2)), now=LATER)
+    assert [point.figures for point in await points(db)] == [{("GPU_UTILIZATION", ""): 2.0}]
+    (stored,) = (await node_list(db, ALL, NodeQuery(), LATER)).nodes
+    assert stored.id != ONE
+    assert await node_get(db, ALL, ONE, LATER) is None
+
+
+async def test_a_workload_that_takes_a_nodes_id_writes_no_samples_of_it(db: Database) -> None:
+    agent = await connected_agent(db, START)
+    await agent.tell_nodes(all_nodes(node(id=ONE)), START)
+    other = await connected_agent(db, START, number=2)
+    await other.send(upsert(workload(1)), now=START)
+    await other.tell_nodes(all_nodes(node(id=ONE)), START)
+    await send(other, scrape(START + timedelta(minutes=1), utilization(1)), now=LATER)
+    assert await points(db) == []
+    await send(agent, scrape(START + timedelta(minutes=1), utilization(2)), now=LATER)
+    assert [point.figures for point in await points(db)] == [{("GPU_UTILIZATION", ""): 2.0}]
 
 
 async def test_a_batch_told_twice_is_kept_once(db: Database) -> None:

@@ -5,6 +5,7 @@ The cluster keeps the digest of all nodes that it was told. A difference to any 
 
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID, uuid5
 
 import msgspec
 
@@ -61,7 +62,14 @@ async def node_write(
     if changes.removed:
         await connection.execute(f"{_DELETE} = ANY($3::text[])", *cluster, _plain(changes.removed))
     if changes.changed:
-        rows = {row[0]: row for row in map(_row, changes.changed)}
+        held = await _ids_held(connection, agent, [each.id for each in changes.changed])
+        nodes = (
+            msgspec.structs.replace(each, id=uuid5(agent.cluster_id, str(each.id)))
+            if each.id in held
+            else each
+            for each in changes.changed
+        )
+        rows = {row[0]: row for row in map(_row, nodes)}
         columns = map(list, zip(*rows.values(), strict=True))
         await connection.execute(_UPSERT, *cluster, now, *columns)
         await connection.execute(_DROP_EXCESS, *cluster)
@@ -72,6 +80,20 @@ async def node_write(
             without_nul(changes.digest),
         )
     return True
+
+
+async def _ids_held(connection: Connection, agent: AgentIdentity, ids: Sequence[UUID]) -> set[UUID]:
+    """Those that a workload or another cluster's node has. Samples are kept by id: a node under such an id
+    would read theirs and write over them, so it gets another id, and no samples."""
+    rows = await connection.fetch(
+        "SELECT w.id FROM workload w WHERE w.tenant_id = $1 AND w.id = ANY($3::uuid[]) UNION "
+        "SELECT n.id FROM cluster_node n WHERE n.tenant_id = $1 AND n.id = ANY($3::uuid[]) "
+        "AND n.cluster_id <> $2",
+        agent.tenant_id,
+        agent.cluster_id,
+        list(ids),
+    )
+    return {row["id"] for row in rows}
 
 
 def _plain(names: Sequence[str]) -> list[str]:

@@ -149,9 +149,11 @@ async def _insert(
     )
     await connection.executemany(
         'INSERT INTO measured_sample (tenant_id, workload_id, at, counted_since, layout, "values") '
-        "SELECT $1, $3, $4, $5, $6, $7 WHERE EXISTS (SELECT 1 FROM workload w "
+        "SELECT $1, $3, $4, $5, $6, $7 WHERE (EXISTS (SELECT 1 FROM workload w "
         "WHERE w.tenant_id = $1 AND w.id = $3 AND w.cluster_id = $2) OR EXISTS (SELECT 1 "
-        "FROM cluster_node n WHERE n.tenant_id = $1 AND n.id = $3 AND n.cluster_id = $2) "
+        "FROM cluster_node n WHERE n.tenant_id = $1 AND n.id = $3 AND n.cluster_id = $2)) "
+        "AND NOT EXISTS (SELECT 1 FROM cluster_node n WHERE n.tenant_id = $1 AND n.id = $3 "
+        "AND n.cluster_id <> $2) "
         "ON CONFLICT DO NOTHING",
         [
             (
