@@ -108,6 +108,11 @@ async def test_what_pods_hold_of_a_node_by_hand(db: Database, agent: Agent) -> N
     assert (b.allocated.gpus, b.workloads_total) == (8.0, 1)
 
 
+async def test_a_name_with_nul_stops_no_list(db: Database, agent: Agent) -> None:
+    await agent.tell_nodes(all_nodes(node("a\0b"), node("c")), START)
+    assert await names(db) == ["a\ufffdb", "c"]
+
+
 async def test_idle_gpus_are_split_as_the_pods_are(db: Database, agent: Agent) -> None:
     """Of four GPUs on two nodes two are idle: half of what each node holds. The other is not measured."""
     await agent.tell_nodes(all_nodes(node("a"), node("b"), node("c")), START)

@@ -106,8 +106,10 @@ def _row(node: ClusterNode) -> tuple[object, ...]:
     def optional(text: str | None) -> str | None:
         return without_nul(text) if text else None
 
+    # Its pods are looked up by the name that the document says.
+    node = msgspec.structs.replace(node, name=without_nul(node.name))
     return (
-        without_nul(node.name),
+        node.name,
         node.id,
         node.status,
         without_nul(node.node_pool),
