@@ -144,7 +144,9 @@ NODE_FIELDS: dict[str, FieldKind] = dict.fromkeys(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeQuery:
-    """Which nodes, in which order, which page. `cluster_id` None = of all; `limit` None = all of them."""
+    """Which nodes, in which order, which page. `cluster_id` None = of all; `limit` None = all of them.
+
+    `is_brief`: without their conditions and taints, which an agent can make long."""
 
     predicates: tuple[Predicate, ...] = ()
     search: str | None = None
@@ -154,6 +156,7 @@ class NodeQuery:
     is_descending: bool = False
     offset: int = 0
     limit: int | None = None
+    is_brief: bool = False
 
 
 AVERAGES = tuple(

@@ -11,6 +11,7 @@ from watchbill.cluster_node import MAX_NODES, NodeTaint
 from watchbill.protocol import Delete, NodeChanges
 from watchbill.query import NodeQuery, Scope, parse_node_filters
 from watchbill.responses.nodes import NodeResponse
+from watchbill.store.fleet import nodes
 from watchbill.store.fleet.clusters import cluster_delete
 from watchbill.store.fleet.nodes import node_count, node_list
 from watchbill.store.ingest import node_write
@@ -111,6 +112,21 @@ async def test_what_pods_hold_of_a_node_by_hand(db: Database, agent: Agent) -> N
 async def test_a_name_with_nul_stops_no_list(db: Database, agent: Agent) -> None:
     await agent.tell_nodes(all_nodes(node("a\0b"), node("c")), START)
     assert await names(db) == ["a\ufffdb", "c"]
+
+
+async def test_of_many_workloads_on_a_node_the_first_are_read(
+    db: Database, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1 + 2 + 3 GPUs; the sums are those of all."""
+    monkeypatch.setattr(nodes, "SHOWN_WORKLOADS", 2)
+    await agent.tell_nodes(all_nodes(node("a")), START)
+    for number in (1, 2, 3):
+        pods = [pod(number, node_name="a", allocated_resources=held(float(number), 0.5))]
+        await agent.send(upsert(workload(number, gpus=float(number)), pods=pods), now=START)
+    (found,) = await listed(db, is_brief=True)
+    assert (found.allocated.gpus, found.allocated.cpu_cores) == (6.0, 1.5)
+    assert ([each.gpus for each in found.workloads], found.workloads_total) == ([3.0, 2.0], 3)
+    assert (found.conditions, found.taints) == ((), ())
 
 
 async def test_idle_gpus_are_split_as_the_pods_are(db: Database, agent: Agent) -> None:

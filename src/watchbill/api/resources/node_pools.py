@@ -70,7 +70,7 @@ async def get_nodepool(call: Call) -> Answer:
 
 async def node_pools(call: Call) -> list[NodePoolResponse]:
     """Every pool with a node that the caller may see."""
-    page = await node_list(call.db, call.access, NodeQuery(), call.now)
+    page = await node_list(call.db, call.access, NodeQuery(is_brief=True), call.now)
     names = await cluster_names(call.db, call.access)
     pools: dict[tuple[UUID, str], list[NodeResponse]] = {}
     for node in page.nodes:

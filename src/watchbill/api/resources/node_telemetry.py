@@ -89,6 +89,7 @@ async def get_node_telemetry(call: Call) -> Answer:
     query = NodeQuery(
         cluster_id=call.values["clusterId"],
         predicates=() if pool is None else (Predicate("nodePool", "==", pool),),
+        is_brief=True,
     )
     nodes = (await node_list(call.db, call.access, query, call.now)).nodes
     names = await cluster_names(call.db, call.access)

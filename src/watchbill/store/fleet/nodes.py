@@ -4,10 +4,9 @@ Who sees a cluster as a whole sees its nodes as a whole. Anybody else sees the n
 workloads hold, and of these no more than that: neither what others hold, nor what taints and messages may tell.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -28,6 +27,8 @@ from watchbill.workload import GPU_MILLIONTHS
 
 SHOWN_WORKLOADS = 100
 """Of one node."""
+NODES_AT_ONCE = 200
+"""Nodes that are decoded before others have their turn: one may take 32 KiB."""
 
 HOLDS = "p.deleted_at IS NULL AND p.k8s_phase NOT IN ('Succeeded', 'Failed')"
 """Whether the pod `p`, if it has a node, holds a part of it."""
@@ -70,15 +71,31 @@ async def node_list(db: Database, scope: Scope, query: NodeQuery, now: datetime)
         f"SELECT n.document, n.cluster_id, n.updated_at FROM {_FROM} "
         f"WHERE {statement.where} ORDER BY {_order(query)}{page}"
     )
-    async with db.acquire(scope.tenant_id) as connection:
-        rows = await connection.fetch(sql, *statement.parameters)
-        shown = rows if query.limit is None else rows[: query.limit]
-        nodes = [_NODE.decode(row["document"]) for row in shown]
-        allocations = await _allocations(connection, scope, shown, nodes, now)
+    read: list[_NodeRow] = []
+    async with db.transaction(scope.tenant_id) as connection:
+        cursor = await connection.cursor(sql, *statement.parameters)
+        while rows := await cursor.fetch(NODES_AT_ONCE):
+            read += [_node_row(row, is_brief=query.is_brief) for row in rows]
+        shown = read if query.limit is None else read[: query.limit]
+        allocations = await _allocations(connection, scope, shown, now)
     return NodePage(
-        [_response(row, node, allocations, scope) for row, node in zip(shown, nodes, strict=True)],
-        query.offset + len(shown) if len(rows) > len(shown) else None,
+        [_response(row, allocations, scope) for row in shown],
+        query.offset + len(shown) if len(read) > len(shown) else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _NodeRow:
+    node: ClusterNode
+    cluster_id: UUID
+    updated_at: datetime
+
+
+def _node_row(row: Row, *, is_brief: bool) -> _NodeRow:
+    node = _NODE.decode(row["document"])
+    if is_brief:
+        node = msgspec.structs.replace(node, conditions=(), taints=())
+    return _NodeRow(node, row["cluster_id"], row["updated_at"])
 
 
 async def node_get(db: Database, scope: Scope, node_id: UUID, now: datetime) -> NodeResponse | None:
@@ -181,46 +198,62 @@ _SUMS = (
 )
 
 
+_BY_NODE = (
+    "SELECT h.*, count(*) OVER n AS workloads_total, "
+    + ", ".join(
+        f"CASE WHEN bool_or({name} IS NULL) OVER n THEN NULL ELSE sum({name}) OVER n END AS all_{name}"
+        for name in _AMOUNTS
+    )
+    + ", CASE WHEN count(*) FILTER (WHERE gpus IS DISTINCT FROM 0) OVER n = 0 THEN 0 "
+    "ELSE sum(gpus * idle_part) FILTER (WHERE gpus <> 0) OVER n END AS idle_gpus, "
+    "row_number() OVER (n ORDER BY gpus DESC NULLS FIRST, id) AS place FROM ({held}) AS h "
+    "WINDOW n AS (PARTITION BY cluster_id, node_name)"
+)
+"""Of each node's workloads the sums, and their places: however many an agent reports, few are read."""
+
+
 async def _allocations(
-    connection: Connection,
-    scope: Scope,
-    rows: Sequence[Row],
-    nodes: Sequence[ClusterNode],
-    now: datetime,
+    connection: Connection, scope: Scope, rows: Sequence[_NodeRow], now: datetime
 ) -> dict[tuple[UUID, str], _Allocation]:
-    """By cluster and name of the node: a row of each workload on it, those with the most GPUs first."""
+    """By cluster and name of the node, its workloads with the most GPUs first."""
     if not rows:
         return {}
     statement = Statement(now)
-    clusters = statement.bind([row["cluster_id"] for row in rows], "::uuid[]")
-    names = statement.bind([node.name for node in nodes], "::text[]")
+    clusters = statement.bind([row.cluster_id for row in rows], "::uuid[]")
+    names = statement.bind([row.node.name for row in rows], "::text[]")
     statement.conditions += scope_conditions(statement, scope)
-    held_rows = await connection.fetch(
+    held = (
         "SELECT w.cluster_id, p.node_name, w.id, w.name, w.project_name, count(*) AS pods, "
         "CASE WHEN max(w.allocated_gpu) > 0 THEN max(w.idle_allocated_gpu)::numeric "
         f"/ max(w.allocated_gpu) END AS idle_part, {_SUMS} "
         f"FROM unnest({clusters}, {names}) AS n(cluster_id, name) "
         f"JOIN ({_PODS}) ON p.node_name = n.name AND w.cluster_id = n.cluster_id "
         f"WHERE p.tenant_id = w.tenant_id AND {statement.where} "
-        "GROUP BY w.cluster_id, p.node_name, w.id, w.name, w.project_name "
-        "ORDER BY gpus DESC NULLS FIRST, w.id",
+        "GROUP BY w.cluster_id, p.node_name, w.id, w.name, w.project_name"
+    )
+    held_rows = await connection.fetch(
+        f"SELECT * FROM ({_BY_NODE.format(held=held)}) AS b WHERE place <= {SHOWN_WORKLOADS} "
+        "ORDER BY place",
         *statement.parameters,
     )
     by_node: dict[tuple[UUID, str], list[Row]] = {}
     for row in held_rows:
         by_node.setdefault((row["cluster_id"], row["node_name"]), []).append(row)
-    return {key: _summed(entries) for key, entries in by_node.items()}
+    return {key: _allocation(entries) for key, entries in by_node.items()}
 
 
-def _summed(rows: Sequence[Row]) -> _Allocation:
-    gpus, cores, memory = (_sum(row[name] for row in rows) for name in _AMOUNTS)
+def _allocation(rows: Sequence[Row]) -> _Allocation:
+    """Each row tells the sums of all, those that are not among the rows too."""
+    sums = rows[0]
+    gpus, cores, memory, idle = (
+        None if amount is None else float(amount)
+        for amount in (sums["all_gpus"], sums["all_cores"], sums["all_memory"], sums["idle_gpus"])
+    )
     allocated = NodeResources(
         gpus=None if gpus is None else gpus / GPU_MILLIONTHS,
         cpu_cores=None if cores is None else cores / 1000,
-        cpu_memory_bytes=memory,
+        cpu_memory_bytes=None if memory is None else int(sums["all_memory"]),
     )
-    parts = [(row["gpus"], row["idle_part"]) for row in rows if row["gpus"] != 0]
-    known = [float(part * gpus) for gpus, part in parts if gpus is not None and part is not None]
     shown = tuple(
         NodeWorkload(
             id=row["id"],
@@ -229,32 +262,26 @@ def _summed(rows: Sequence[Row]) -> _Allocation:
             pods=row["pods"],
             gpus=None if row["gpus"] is None else int(row["gpus"]) / GPU_MILLIONTHS,
         )
-        for row in rows[:SHOWN_WORKLOADS]
+        for row in rows
     )
-    idle = None if parts and not known else round(sum(known) / GPU_MILLIONTHS, 6)
-    return _Allocation(allocated, idle, shown, len(rows))
-
-
-def _sum(amounts: Iterable[Any]) -> int | None:
-    """None where one of them is not known."""
-    total = 0
-    for amount in amounts:
-        if amount is None:
-            return None
-        total += int(amount)
-    return total
+    return _Allocation(
+        allocated,
+        None if idle is None else round(idle / GPU_MILLIONTHS, 6),
+        shown,
+        sums["workloads_total"],
+    )
 
 
 def _response(
-    row: Row, node: ClusterNode, allocations: Mapping[tuple[UUID, str], _Allocation], scope: Scope
+    row: _NodeRow, allocations: Mapping[tuple[UUID, str], _Allocation], scope: Scope
 ) -> NodeResponse:
-    is_partial = not sees_whole(scope, row["cluster_id"])
-    shown = _own_part(node) if is_partial else node
-    mine = allocations.get((row["cluster_id"], node.name), _NOTHING)
+    is_partial = not sees_whole(scope, row.cluster_id)
+    shown = _own_part(row.node) if is_partial else row.node
+    mine = allocations.get((row.cluster_id, row.node.name), _NOTHING)
     return NodeResponse(
-        **{name: getattr(shown, name) for name in node.__struct_fields__},
-        cluster_uuid=row["cluster_id"],
-        updated_at=row["updated_at"],
+        **{name: getattr(shown, name) for name in shown.__struct_fields__},
+        cluster_uuid=row.cluster_id,
+        updated_at=row.updated_at,
         allocated=mine.allocated,
         idle_allocated_gpus=mine.idle_gpus,
         workloads=mine.workloads,
