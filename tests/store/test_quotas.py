@@ -395,3 +395,31 @@ async def test_series_are_what_was_recorded(db: Database, agent: Agent) -> None:
     assert points[0].values["allocated_memory"] == 8_000_000_000
     one = Scope(1, project_ids=frozenset({number}))
     assert await unit_series(db, one, "department", above, instants=[second], now=NOW) is None
+
+
+async def test_the_series_of_a_department_holds_what_is_in_scope(
+    db: Database, agent: Agent
+) -> None:
+    """As its present figures do: what a department below it holds is that one's to tell."""
+    at = last_instant(NOW)
+    below = (
+        *(kai_queue("department", "company"), kai_queue("department", "research", "company")),
+        kai_queue("project", "vision", "research"),
+    )
+    await agent.beat(START, queues=below)
+    await agent.send(holding(1, gpus=3), now=START)
+    await fleet_record(db, 1, at)
+    tree = await departments(db)
+    company, research = int(tree["company"].id), int(tree["research"].id)
+    expected = (
+        (ALL, 3_000_000),
+        (Scope(1, department_ids=frozenset({company})), 0),
+        (Scope(1, department_ids=frozenset({company, research})), 3_000_000),
+    )
+    for scope, gpus in expected:
+        shown = (await departments(db, scope))["company"].status
+        assert shown is not None
+        assert shown.quota_status.allocated.gpu == gpus / 1_000_000
+        points = await unit_series(db, scope, "department", company, instants=[at], now=NOW)
+        assert points is not None
+        assert [point.values["allocated_gpu"] for point in points] == [gpus]

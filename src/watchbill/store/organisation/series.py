@@ -71,12 +71,14 @@ async def unit_series(
             return None
         ids = [number]
         if unit == "department":
+            is_whole_cluster = scope.is_whole_tenant or row["cluster_id"] in scope.cluster_ids
             below = BELOW.format(tenant="$1::int")
             ids = [
                 each["id"]
                 for each in await connection.fetch(
                     f"SELECT b.id FROM {below} AS b WHERE b.top = $2", scope.tenant_id, number
                 )
+                if is_whole_cluster or each["id"] in scope.department_ids
             ]
         recorded = {instant: _recorded_at(instant) for instant in instants}
         rows = await connection.fetch(
