@@ -168,3 +168,14 @@ def test_helm_s_release_is_the_ai_application() -> None:
     assert result.ai_application_name == "rag"
     assert result.ai_application_id == str(uuid5(CLUSTER_ID, "apps/rag"))
     assert workload(pytorch()).ai_application_id is None
+
+
+def test_a_label_of_volcano_names_no_other_namespace_and_no_queue_of_kai() -> None:
+    """Where Volcano is not there, or not read, anybody may write its label on what they submit."""
+    cluster = ClusterObjects(queues={"q1": queue("q1", "d1")}, namespaces={"team-b": {}})
+    keys = []
+    for name in ("team-b", "q1", "research"):
+        submitted = deployment()
+        submitted["metadata"]["labels"] = {"volcano.sh/queue-name": name}
+        keys.append(derived(submitted, cluster=cluster).record.project_key)
+    assert keys == ["vision", "vision", "research"]

@@ -74,11 +74,18 @@ def _of_root(view: WorkloadView) -> OrganisationNames | None:
     for queue in _root_labels(view, KUEUE_QUEUE_LABEL):
         if (view.namespace, queue) in view.cluster.local_queues:
             return _kueue_organisation(queue, view)
-    # Volcano's controller copies it into the pod group. Where queues are read, it has to be one of them.
-    queue, queues = _volcano_queue(view), view.cluster.volcano_queues
-    if queue and (queue in queues or not queues):
+    queue = _volcano_queue(view)
+    if queue and _may_be_of_volcano(queue, view.cluster):
         return _volcano_organisation(queue, view.cluster)
     return None
+
+
+def _may_be_of_volcano(queue: str, cluster: ClusterObjects) -> bool:
+    """Volcano's controller copies it into the pod group. Where queues are read, it has to be one of them; else
+    at least no project of somebody else: KAI's queues and namespaces are such."""
+    if cluster.volcano_queues:
+        return queue in cluster.volcano_queues
+    return queue not in cluster.queues and queue not in cluster.namespaces
 
 
 def _volcano_queue(view: WorkloadView) -> str:
