@@ -216,3 +216,19 @@ async def test_definitions_are_checked_one_by_one(tmp_path: Path) -> None:
     assert outcome.code == 1
     assert outcome.err.startswith(f"error: {bad}:2: statuss: unknown key")
     assert outcome.out == f"{good}: experiment.example.com is well defined\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("get", "get [OPTIONS] [NAME|ID]"),
+        ("nodes", "nodes [OPTIONS] [NODE]"),
+        ("projects", "projects [OPTIONS] [PROJECT]"),
+        ("kinds try", "kinds try [OPTIONS] [FILE]"),
+    ],
+)
+async def test_what_may_be_left_out_stands_in_one_pair_of_brackets(
+    command: str, usage: str
+) -> None:
+    outcome = await watchbill(*command.split(), "--help")
+    assert outcome.out.splitlines()[0] == f"Usage: watchbill {usage}"

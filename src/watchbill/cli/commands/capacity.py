@@ -127,7 +127,7 @@ _BRANDS = ("NVIDIA-", "NVIDIA ", "nvidia-")
 Node = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NODE]",
+        metavar="NODE",
         help="One node, by name: its conditions, and the workloads that hold it.",
         show_default=False,
         autocompletion=options.complete_node,

@@ -158,7 +158,7 @@ _CSV = (
 ProjectName = Annotated[
     str | None,
     typer.Argument(
-        metavar="[PROJECT]",
+        metavar="PROJECT",
         help="One project, by name: its quotas by node pool.",
         show_default=False,
         autocompletion=options.complete_project,

@@ -132,7 +132,7 @@ def import_definition(
 def try_definition(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="A definition in YAML.", show_default=False),
+        typer.Argument(metavar="FILE", help="A definition in YAML.", show_default=False),
     ] = None,
     unknown: Annotated[
         bool, typer.Option("--unknown", help="Take the topmost object, whatever its kind.")

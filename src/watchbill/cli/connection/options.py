@@ -228,7 +228,7 @@ Named = Annotated[
 MaybeNamed = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME|ID]",
+        metavar="NAME|ID",
         help="One workload, by name or id.",
         show_default=False,
         autocompletion=complete_name,
