@@ -232,3 +232,17 @@ async def test_what_may_be_left_out_stands_in_one_pair_of_brackets(
 ) -> None:
     outcome = await watchbill(*command.split(), "--help")
     assert outcome.out.splitlines()[0] == f"Usage: watchbill {usage}"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("pods", "Pods that are gone, instead of live ones."),
+        ("pods", "Text in the name of the pod, its workload or its node."),
+        ("admin cluster create", "NAME <str> Name of the new cluster."),
+        ("get", "of one KEY any, of several all must hold."),
+    ],
+)
+async def test_help_says_what_an_option_does_in_this_command(command: str, words: str) -> None:
+    outcome = await watchbill(*command.split(), "--help")
+    assert words in " ".join(outcome.out.split())

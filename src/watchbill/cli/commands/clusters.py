@@ -31,6 +31,7 @@ STORED_WARN_SHARE = 0.8
 ClusterArgument = Annotated[
     str, typer.Argument(metavar="NAME|ID", help="Name or id of the cluster.")
 ]
+ClusterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the new cluster.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -47,8 +48,6 @@ _HEADERS = (
     *("PROBLEMS", "ID"),
 )
 
-ClusterName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster.")]
-
 
 async def register_cluster(
     session: CommandContext, name: str, secret: AbstractContextManager[Callable[[bytes], object]]
@@ -64,7 +63,7 @@ async def register_cluster(
 
 @server_command
 async def create(
-    session: CommandContext, name: ClusterArgument, output: options.CredentialFile = None
+    session: CommandContext, name: ClusterName, output: options.CredentialFile = None
 ) -> None:
     """Register a cluster and print its agent's credential: one line, shown only once.
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
     from watchbill.responses.contract import PodResponse, PodsResponse
 
 SHOWN_PODS = 50
+_Deleted = Annotated[
+    bool, typer.Option("--deleted", help="Pods that are gone, instead of live ones.")
+]
+_Search = Annotated[
+    str | None,
+    typer.Option("--search", "-s", help="Text in the name of the pod, its workload or its node."),
+]
 POD_HEADERS = ["NAME", "STATUS", "READY", "RESTARTS", "LAST EXIT", "NODE", "POOL", "GPU", "AGE"]
 
 
@@ -33,14 +42,14 @@ async def pods(
     output: options.Output = AnswerFormat.TABLE,
     project: options.Project = None,
     cluster: options.ClusterOption = None,
-    deleted: options.Deleted = False,
-    search: options.Search = None,
+    deleted: _Deleted = False,
+    search: _Search = None,
     limit: options.Limit = None,
     no_headers: options.NoHeaders = False,
 ) -> None:
     """List the pods of a workload, or of all workloads: status, restarts, node, GPUs.
 
-    With --deleted those that are gone, which are kept for 14 days. --search looks at names of pods and nodes.
+    Those that are gone are kept for 14 days. --project says which of several workloads a NAME means.
     """
     client = session.client
     workload_id = None

@@ -146,7 +146,8 @@ Labels = Annotated[
         "--label",
         "-l",
         metavar="KEY=VALUE",
-        help="With this label, or with one of this KEY; may be repeated, and all must hold.",
+        help="With this label, or with one of this KEY; may be repeated: of one KEY any, of "
+        "several all must hold.",
         show_default=False,
     ),
 ]
