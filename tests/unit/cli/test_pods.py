@@ -103,6 +103,16 @@ async def test_pods_of_all_workloads_and_those_that_are_gone() -> None:
     assert project.code == 2
 
 
+async def test_a_project_of_the_environment_refuses_no_list_of_all_pods() -> None:
+    everywhere = {"WATCHBILL_PROJECT": "vision"}
+    async with fake(answered(1), answered(3, workload=2)).running() as running:
+        listed = await running("pods", "--no-headers", "--cluster", "west", environ=everywhere)
+        typed = await running("pods", "--project", "vision", environ=everywhere)
+    assert len(listed.out.splitlines()) == 2
+    assert listed.err == "Pods of all projects: WATCHBILL_PROJECT does not narrow this list.\n"
+    assert typed.code == 2
+
+
 async def test_hostile_names_are_shown_harmless() -> None:
     async with fake(answered(1, name="a\x1b[2Jb", namespace="n; rm -rf /")).running() as watchbill:
         listed = await watchbill("pods", "llama-sft-1")

@@ -38,6 +38,7 @@ POD_HEADERS = ["NAME", "STATUS", "READY", "RESTARTS", "LAST EXIT", "NODE", "POOL
 @server_command
 async def pods(
     session: CommandContext,
+    typed: typer.Context,
     name: options.MaybeNamed = None,
     output: options.Output = AnswerFormat.TABLE,
     project: options.Project = None,
@@ -57,9 +58,11 @@ async def pods(
     if name is not None:
         scope = LookupScope(project=project, cluster=cluster)
         workload_id = (await find_workload(client, name, scope)).workload.id
+    elif project is not None and _is_from_environment(typed, "project"):
+        session.terminal.note("Pods of all projects: WATCHBILL_PROJECT does not narrow this list.")
     elif project is not None:
         usage_error("--project narrows by a workload's name only; use --search or --cluster.")
-    elif cluster is not None:
+    if name is None and cluster is not None:
         filters = (f"clusterId=={(await find_cluster(client, cluster)).id}",)
     most = limit or (SHOWN_PODS if output is AnswerFormat.TABLE else None)
     listed = await client.pods(
@@ -71,6 +74,11 @@ async def pods(
     _print_pods(session, listed, of_one=workload_id is not None, has_headers=not no_headers)
     if not listed.pods:
         session.terminal.note("No pods are known." if deleted else "No pods; see --deleted.")
+
+
+def _is_from_environment(typed: typer.Context, option: str) -> bool:
+    source = typed.get_parameter_source(option)
+    return source is not None and source.name == "ENVIRONMENT"
 
 
 def _print_pods(
