@@ -64,6 +64,7 @@ async def test_a_node_that_is_not_ready_names_what_it_takes_with_it() -> None:
     async with FakeServer(nodes=[answered(), DOWN]).running() as watchbill:
         outcome = await watchbill("nodes", "node-2")
         missing = await watchbill("nodes", "node-9")
+        empty = await watchbill("nodes", "")
     lines = outcome.out.splitlines()
     assert "GPUs:      8 A100-SXM4-80GB: 6 allocated, 2 of them idle, 0 free" in lines
     assert "Ready is Unknown (NodeStatusUnknown): Kubelet stopped." in lines
@@ -71,6 +72,7 @@ async def test_a_node_that_is_not_ready_names_what_it_takes_with_it() -> None:
     assert lines[start + 2].split() == ["llama-sft", "vision", "2", "6"]
     assert missing.code != 0
     assert "There is no node node-9." in missing.err
+    assert (empty.code, empty.err) == (2, "error: An empty name matches nothing.\n")
 
 
 async def test_what_a_part_of_a_cluster_does_not_tell() -> None:

@@ -81,9 +81,12 @@ async def test_capacity_tells_what_each_node_pool_offers_and_what_is_held() -> N
     async with server.running() as watchbill:
         table = await watchbill("capacity", "--no-headers")
         data = await watchbill("capacity", "-o", "json")
+        misspelt = await watchbill("capacity", "--cluster", "wset")
     assert table.out.split() == ["west", "a100", "4", "32", "20.5", "11.5", "80", "GiB"]
     (result,) = json.loads(data.out)["nodePools"]
     assert (result["allocatedGpus"], result["freeGpus"]) == (20.5, 11.5)
+    assert (misspelt.code, misspelt.out) == (1, "")
+    assert "There is no cluster 'wset'." in misspelt.err
 
 
 async def test_top_by_owner_sums_what_each_holds() -> None:

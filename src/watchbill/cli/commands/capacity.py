@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from watchbill.cli.connection import options
-from watchbill.cli.connection.lookup import find_cluster
+from watchbill.cli.connection.lookup import filter_item, find_cluster
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.humanize import (
     NONE,
@@ -53,6 +53,8 @@ async def capacity(
     """
     import asyncio
 
+    if cluster is not None:
+        cluster = str((await find_cluster(session.client, cluster)).id)
     clusters, telemetry = await asyncio.gather(
         session.client.clusters(),
         session.client.telemetry("GPU_ALLOCATION", group_by=("CurrentNodepools", "ClusterId")),
@@ -61,7 +63,7 @@ async def capacity(
     pools = [
         (shown, pool)
         for shown in clusters
-        if cluster in (None, shown.name, str(shown.id))
+        if cluster in (None, str(shown.id))
         for pool in sorted(shown.node_pools, key=lambda pool: (-(pool.gpus or 0), pool.node_pool))
     ]
     if output in DOCUMENTS:
@@ -161,8 +163,8 @@ async def nodes(
     """
     from watchbill.errors import NotFound
 
-    filters = [] if name is None else [f"name=={name}"]
-    filters += [] if node_pool is None else [f"nodePool=={node_pool}"]
+    filters = [] if name is None else [filter_item("name", name)]
+    filters += [] if node_pool is None else [filter_item("nodePool", node_pool)]
     if cluster is not None:
         filters.append(f"clusterUuid=={(await find_cluster(session.client, cluster)).id}")
     is_for_people = output in (TableFormat.TABLE, TableFormat.WIDE)
