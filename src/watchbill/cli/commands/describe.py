@@ -57,7 +57,19 @@ SHOWN_PODS = 10
 SHOWN_ELEMENTS = 20
 SHOWN_EVENTS = 10
 SECTIONS = frozenset({"general", "compute", "pods", "events", "networks"})
-Section = Annotated[bool | None, typer.Option(show_default=False, rich_help_panel="Sections")]
+GeneralSection = Annotated[
+    bool | None, typer.Option(show_default=False, help="What it is, its phases, why it is pending.")
+]
+ComputeSection = Annotated[
+    bool | None, typer.Option(show_default=False, help="What it asked for and got.")
+]
+PodsSection = Annotated[
+    bool | None, typer.Option(show_default=False, help="Its elements and pods.")
+]
+EventsSection = Annotated[
+    bool | None, typer.Option(show_default=False, help="What Kubernetes said of it.")
+]
+NetworksSection = Annotated[bool | None, typer.Option(show_default=False, help="Its endpoints.")]
 _LABEL_CELLS = 24
 
 Facts = Mapping[str, Any]
@@ -71,11 +83,11 @@ async def describe(
     project: options.Project = None,
     cluster: options.ClusterOption = None,
     deleted: options.Deleted = False,
-    general: Section = None,
-    compute: Section = None,
-    pods: Section = None,
-    events: Section = None,
-    networks: Section = None,
+    general: GeneralSection = None,
+    compute: ComputeSection = None,
+    pods: PodsSection = None,
+    events: EventsSection = None,
+    networks: NetworksSection = None,
 ) -> None:
     """Show everything that is known of one workload, live or deleted: all sections, those that are named, or
     all but those that are named with `--no-`."""

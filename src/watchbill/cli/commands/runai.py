@@ -6,7 +6,11 @@ import typer
 
 from watchbill.cli.commands.describe import (
     SHOWN_ELEMENTS,
-    Section,
+    ComputeSection,
+    EventsSection,
+    GeneralSection,
+    NetworksSection,
+    PodsSection,
     chosen_sections,
     print_description,
 )
@@ -105,11 +109,11 @@ async def describe_workload(
     event_limit: Annotated[
         int, typer.Option(min=1, max=MAX_PAGE_SIZE, help="At most this many events.")
     ] = RUNAI_EVENTS,
-    general: Section = None,
-    compute: Section = None,
-    pods: Section = None,
-    events: Section = None,
-    networks: Section = None,
+    general: GeneralSection = None,
+    compute: ComputeSection = None,
+    pods: PodsSection = None,
+    events: EventsSection = None,
+    networks: NetworksSection = None,
     output: options.Output = AnswerFormat.TABLE,
 ) -> None:
     """Show one workload, with the flags of `runai workload describe`."""
