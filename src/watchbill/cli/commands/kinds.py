@@ -77,7 +77,7 @@ def show(
 
 def check(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Definitions, as YAML files.")
+        list[Path], typer.Argument(metavar="FILE", help="Definitions, as YAML files.")
     ],
 ) -> None:
     """Check definitions: their form, their members, and that every expression compiles."""
