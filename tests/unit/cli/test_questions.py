@@ -135,7 +135,8 @@ async def test_people_see_what_is_new_and_programs_the_apis_order(
 ) -> None:
     async with FakeServer().running() as running:
         await running("get", *arguments)
-    query = running.asked("/api/v1/workloads")[0].query
+    path = "/api/v1/workloads/export" if "-o" in arguments else "/api/v1/workloads"
+    query = running.asked(path)[0].query
     assert (query.get("sortBy"), query.get("sortOrder")) == order
 
 
