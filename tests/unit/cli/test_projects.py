@@ -108,6 +108,17 @@ async def test_the_list_by_hand() -> None:
     assert all(len(line) <= 80 for line in outcome.out.splitlines())
 
 
+async def test_only_a_queue_that_says_so_is_without_a_bound() -> None:
+    def of(name: str, gpu: QuotaResponse) -> dict[str, Any]:
+        quota = UnitResources(gpu=gpu, cpu=QuotaResponse(deserved=64_000), memory=MemoryQuota())
+        return answered(name, total_resources=TotalResources(), resources=(quota,))
+
+    listed = [of("open", QuotaResponse(deserved=-1)), of("silent", QuotaResponse())]
+    async with FakeServer(projects=listed).running() as watchbill:
+        outcome = await watchbill("projects", "--no-headers")
+    assert [line.split()[2] for line in outcome.out.splitlines()] == ["unlimited", "-"]
+
+
 async def test_one_project_with_its_node_pools() -> None:
     async with FakeServer(projects=[answered()]).running() as watchbill:
         outcome = await watchbill("projects", "vision")

@@ -297,9 +297,11 @@ def _row(
 
 
 def _quota(unit: "ProjectResponse | DepartmentResponse") -> str:
+    """A queue that says nothing of GPUs, or grants slices of an unknown size, is not without a bound."""
     if unit.total_resources.gpu_quota is not None:
         return format_number(unit.total_resources.gpu_quota)
-    return UNLIMITED if unit.resources else NONE
+    quotas = [each.gpu.deserved for each in unit.resources]
+    return UNLIMITED if any(quota is not None and quota < 0 for quota in quotas) else NONE
 
 
 def _joined(resources: "Sequence[UnitResources]", member: str) -> str:
