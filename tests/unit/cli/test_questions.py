@@ -158,3 +158,18 @@ async def test_a_project_of_ones_own_until_all_are_asked_for(
         assert (await watchbill(*arguments, environ=environ)).code == 0
     asked = running.asked("/api/v1/workloads")[0].query.getall("filterBy", [])
     assert asked == [*filters, "workloadClass!=General"]
+
+
+@pytest.mark.parametrize(
+    "selector", ["a=b,c=d", "team!=vision", "team==vision", "team in (a)", "!team"]
+)
+async def test_selectors_of_kubectl_are_refused_rather_than_matched_with_nothing(
+    selector: str,
+) -> None:
+    async with FakeServer().running() as running:
+        outcome = await running("get", "-l", selector)
+    assert outcome.code == 2
+    assert outcome.err.startswith(
+        f"error: --label takes one KEY=VALUE or one KEY, not '{selector}'."
+    )
+    assert running.asked("/api/v1/workloads") == []

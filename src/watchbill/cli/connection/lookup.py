@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from watchbill.responses.fleet import Cluster
 
 CANDIDATES = 20
+_OF_SELECTORS = (",", "!", "==", "(", " ")
+"""What kubectl's selectors have and no label does, so that it would match nothing."""
 AI_WORK, GENERAL_WORK = "workloadClass!=General", "workloadClass==General"
 _CANDIDATE_COLUMNS = "id,type,phase,project,namespace,cluster,age,deleted"
 
@@ -68,6 +70,11 @@ def name_filters(
     parts = (("image", image, "=@"), ("node", node, "=="), ("gpuModel", gpu_model, "=@"))
     filters = [filter_item(name, text, op) for name, text, op in parts if text is not None]
     for label in labels or ():
+        if any(mark in label for mark in _OF_SELECTORS):
+            usage_error(
+                f"--label takes one KEY=VALUE or one KEY, not '{label}'.",
+                hint="repeat it for several labels; -f 'label!=KEY=VALUE' is all without one",
+            )
         has_value = "=" in label
         filters.append(
             filter_item("label", label if has_value else f"{label}=", "==" if has_value else "=^")
