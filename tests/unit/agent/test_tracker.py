@@ -163,3 +163,41 @@ async def test_what_cannot_be_read_beside_the_loop_is_derived_within_it() -> Non
     tracker._derive = derive
     await tracker.derive_all()
     assert (source.derivations, tracker.failures) == (ROOTS, 0)
+
+
+async def test_a_change_is_not_lost_where_a_thread_waits_for_what_was_derived_meanwhile() -> None:
+    """Two tasks wait for the thread for one workload: the older one ends, the newer one derives."""
+    tracker, source = tracking()
+    source.pods, source.running, source.may_end = (
+        ASIDE_FROM_PODS,
+        threading.Event(),
+        threading.Event(),
+    )
+    deriving = asyncio.create_task(tracker.derive_all())
+    await asyncio.to_thread(source.running.wait)
+    while ROOTS[1] in tracker._dirty:
+        await asyncio.sleep(0)
+    tracker.derive_now(ROOTS[1])
+    tracker.on_change(ROOTS[1])
+    again = asyncio.create_task(tracker.derive_all())
+    while ROOTS[1] in tracker._dirty:
+        await asyncio.sleep(0)
+    source.may_end.set()
+    await asyncio.gather(deriving, again)
+    assert source.derivations.count(ROOTS[1]) == 2
+
+
+async def test_objects_that_cannot_be_gathered_hold_up_no_thread() -> None:
+    tracker, source = tracking()
+    source.pods = ASIDE_FROM_PODS
+
+    def gather(root: str) -> Any:
+        if root == ROOTS[0]:
+            raise ValueError("unexpected")
+        return root
+
+    source.gather = gather  # type: ignore[method-assign]
+    async with asyncio.timeout(60):
+        await tracker.derive_all()
+    assert (tracker.failures, sorted(source.derivations)) == (1, ROOTS[1:])
+    assert not tracker._aside

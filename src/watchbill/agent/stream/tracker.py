@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from math import inf
 from typing import Protocol
@@ -196,11 +197,14 @@ class Tracker:
     async def _derive_aside(self, root: str) -> None:
         """In a thread, one workload at a time. What it reads may change meanwhile: then it is derived here."""
         async with self._thread:
-            if self._source is None or not self._is_aside(root) or not self._source.is_alive(root):
-                self._aside.pop(root, None)
+            if not self._is_aside(root):
                 return
-            namespace, objects = self._source.namespace_of(root), self._source.gather(root)
-            derived, seconds = await asyncio.to_thread(self._try_derive, objects)
+            assert self._source is not None  # set before any event
+            namespace = self._source.namespace_of(root)
+            derived, seconds = None, 0.0
+            with suppress(Exception):  # `derive_now` meets it again, and says so
+                objects = self._source.gather(root)
+                derived, seconds = await asyncio.to_thread(self._try_derive, objects)
             self.turns.charge(namespace, seconds, asyncio.get_running_loop().time())
         if not self._is_aside(root):
             return
