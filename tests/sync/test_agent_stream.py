@@ -239,6 +239,23 @@ async def test_one_bad_item_is_set_aside_and_the_rest_arrives() -> None:
         await until(lambda: bad in server.rows)
 
 
+async def test_a_heartbeat_that_is_too_large_ends_no_agent() -> None:
+    async with receiver() as server, speaking(server) as stream:
+        await stream.drained()
+        hellos = stream.stream.hellos
+
+        def too_large(path: str, _: Any) -> web.Response | None:
+            if path != "heartbeat":
+                return None
+            return web.json_response({"code": 413, "message": "large"}, status=413)
+
+        server.fault = too_large
+        await until(lambda: stream.stream.hellos > hellos)
+        server.fault = lambda *_: None
+        stream.cluster.put(1)
+        await until(lambda: UUID(int=1) in server.rows)
+
+
 async def test_a_refused_item_is_not_repeated() -> None:
     async with receiver() as server, speaking(server) as stream:
         await stream.drained()

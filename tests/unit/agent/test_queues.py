@@ -3,8 +3,10 @@
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from tests.unit.agent.test_cache import Filled, made
-from watchbill.agent.cache.queues import scheduler_queues
+from watchbill.agent.cache.queues import MOST_BYTES, scheduler_queues
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.scheduler_queue import (
     UNLIMITED,
@@ -145,3 +147,17 @@ def test_values_of_any_shape_are_read() -> None:
     )
     assert len(found) == 5
     assert found["project", "a"].quotas[0].gpu == ResourceQuota(quota=0, limit=UNLIMITED)
+
+
+def test_all_queues_together_fit_into_one_heartbeat() -> None:
+    """A server refuses a larger one, and with it all that its cluster says."""
+    inactive = {"conditions": [{"type": "Active", "status": "False", "message": "x" * 1_000}]}
+    found = told(
+        *(
+            ("local", queue(f"q{n:04}", "team", status=inactive, clusterQueue="c"))
+            for n in range(3_000)
+        )
+    )
+    kept = list(found.values())
+    assert len(msgspec.json.encode(kept)) <= MOST_BYTES + len(kept) + 2
+    assert len(kept) > 1_000, "the first ones are told"

@@ -5,7 +5,10 @@ They are projects and departments under the keys that workloads' records name th
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import Any
+
+import msgspec
 
 from watchbill.agent.cache.cluster import ClusterView
 from watchbill.kinds.derivation.placement import node_pool_of
@@ -44,6 +47,8 @@ QUEUE_KINDS = frozenset(
     }
 )
 MOST = 1e15
+MOST_BYTES = 2 * 1024 * 1024
+"""Of all queues: a server takes 4 MiB in one heartbeat, of which nodes have a part."""
 _KEY_LENGTH = 507
 _MESSAGE_LENGTH = 1_024
 _BYTES_PER_MEGABYTE = 1_000_000
@@ -51,11 +56,16 @@ _VOLCANO_ROOT = "root"
 
 
 def scheduler_queues(view: ClusterView, settings: DeriveSettings) -> tuple[SchedulerQueue, ...]:
-    """Each project and each department once, the first `MAX_QUEUES`; where schedulers share a name, KAI's."""
+    """Each project and each department once; where schedulers share a name, KAI's.
+
+    Of too many the first `MAX_QUEUES`, and no more than one heartbeat can take.
+    """
     by_key: dict[tuple[str, str], SchedulerQueue] = {}
     for queue in (*_kai(view, settings), *_kueue(view, settings), *_volcano(view, settings)):
         by_key.setdefault((queue.unit, queue.key), queue)
-    return tuple(by_key[key] for key in sorted(by_key)[:MAX_QUEUES])
+    first = [by_key[key] for key in sorted(by_key)[:MAX_QUEUES]]
+    sizes = accumulate(len(msgspec.json.encode(queue)) for queue in first)
+    return tuple(queue for queue, size in zip(first, sizes, strict=True) if size <= MOST_BYTES)
 
 
 def _unit(name: str, parents: frozenset[str]) -> OrganisationUnit:

@@ -181,7 +181,7 @@ class Stream:
                 if self._now() - began > 10 * self._heartbeat_seconds:
                     backoff.reset()
                 await asyncio.sleep(backoff.next_seconds(at_least_seconds=1.0))
-            except (Unauthenticated, Forbidden, Invalid, NotFound) as error:
+            except (Unauthenticated, Forbidden, Invalid, NotFound, TooLarge) as error:
                 if not self.hellos:
                     if isinstance(error, Unauthenticated):
                         error.details = REVOKED_ADVICE
