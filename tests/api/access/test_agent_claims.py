@@ -1,5 +1,6 @@
 """What an agent claims and cannot be (quantities, texts, phases, nesting) is left out, or refused alone."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from tests.api.access.test_agent_limits import credential, post
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.large_items import NOW, flapping, nested
-from tests.fixtures.records import upsert, workload
+from tests.fixtures.records import node, upsert, workload
 from tests.fixtures.serving import Served
 from watchbill.api.resources import ingest
 from watchbill.errors import Invalid
@@ -233,3 +234,25 @@ async def test_a_workload_has_so_many_node_pools(server: Served) -> None:
     for group in ("CurrentNodepools", "RequestedNodepools"):
         path = f"/api/v1/workloads/telemetry?telemetryType=WORKLOADS_COUNT&groupBy={group}"
         assert len((await server.get(path)).json["values"]) == 100
+
+
+def test_of_a_node_that_cannot_be_nothing_older_stays() -> None:
+    """As of an agent of a later version, with a way to share GPUs that this server does not know."""
+    other = json.loads(msgspec.json.encode(node("b"))) | {"gpuSharing": "by-lot"}
+    beat = ingest.decode_heartbeat(
+        json.dumps(
+            {
+                "streamId": "x",
+                "seq": 1,
+                "nodes": {
+                    "digest": "d2",
+                    "since": "d1",
+                    "changed": [json.loads(msgspec.json.encode(node("a"))), other, {"name": 7}, []],
+                    "removed": ["c"],
+                },
+            }
+        ).encode()
+    )
+    assert beat.nodes is not None
+    assert [each.name for each in beat.nodes.changed] == ["a"]
+    assert beat.nodes.removed == ("c", "b")

@@ -6,6 +6,7 @@ items of a batch are decoded one by one, so that other requests run in between.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from watchbill.api.http.call import (
     invalid_shape,
 )
 from watchbill.api.http.reply import Answer, json_reply
-from watchbill.cluster_node import MAX_NODE_BYTES, ClusterNode
+from watchbill.cluster_node import MAX_NODE_BYTES, ClusterNode, Name
 from watchbill.errors import Invalid
 from watchbill.identity import AgentIdentity
 from watchbill.protocol import (
@@ -42,6 +43,7 @@ from watchbill.protocol import (
 from watchbill.store.ingest.inventory import inventory_begin, inventory_commit, inventory_entries
 from watchbill.store.ingest.stream import batch_apply, heartbeat_apply, stream_open
 from watchbill.store.postgres.database import Database
+from watchbill.workload import Wire
 
 Message = TypeVar("Message")
 Member = TypeVar("Member")
@@ -51,6 +53,15 @@ ITEM_BYTES = 4 * 1024 * 1024
 _ITEM = msgspec.json.Decoder(Item)
 _NODE_POOL = msgspec.json.Decoder(NodePoolCapacity)
 _NODE = msgspec.json.Decoder(ClusterNode)
+
+
+class _NamedNode(Wire, frozen=True):
+    """Of a node that says what cannot be, the one thing that is needed."""
+
+    name: Name
+
+
+_NODE_NAME = msgspec.json.Decoder(_NamedNode)
 
 
 async def agent_hello(call: Call) -> Answer:
@@ -99,19 +110,33 @@ def decode_batch(body: bytes) -> Batch:
 
 
 def decode_heartbeat(body: bytes) -> Heartbeat:
-    """Node pools and nodes that cannot be are left out, and the state of the kind Node says so.
-
-    Raises Invalid."""
+    """Node pools and nodes that cannot be are left out, and the state of the kind Node says so: of such a node
+    nothing older stays, either. Raises Invalid."""
     envelope = decode_json(body, HeartbeatEnvelope)
     pools, reasons = _possible(envelope.node_pools, _NODE_POOL, "node pools")
     nodes: NodeChanges | None = None
     if envelope.nodes is not None:
         changed, more = _possible(envelope.nodes.changed, _NODE, "nodes")
-        nodes = NodeChanges(**msgspec.structs.asdict(envelope.nodes) | {"changed": changed})
+        removed = envelope.nodes.removed
+        if more:
+            removed += _names_without(envelope.nodes.changed, changed)
+        members = {"changed": changed, "removed": removed}
+        nodes = NodeChanges(**msgspec.structs.asdict(envelope.nodes) | members)
         reasons += more
     kinds = _with_node_state(envelope.kinds, " ".join(reasons)) if reasons else envelope.kinds
-    members = {"kinds": kinds, "node_pools": pools, "nodes": nodes}
-    return Heartbeat(**msgspec.structs.asdict(envelope) | members)
+    decoded = {"kinds": kinds, "node_pools": pools, "nodes": nodes}
+    return Heartbeat(**msgspec.structs.asdict(envelope) | decoded)
+
+
+def _names_without(
+    entries: tuple[msgspec.Raw, ...], decoded: tuple[ClusterNode, ...]
+) -> tuple[str, ...]:
+    """Names of the entries that could not be decoded, as far as they can be read."""
+    names = set()
+    for entry in entries:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            names.add(_NODE_NAME.decode(entry).name)
+    return tuple(sorted(names - {node.name for node in decoded}))
 
 
 def _possible(
