@@ -8,13 +8,14 @@ import pytest
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import START, all_nodes, node, pod, record, upsert, workload
 from watchbill.cluster_node import MAX_NODES, NodeTaint
-from watchbill.protocol import Delete, NodeChanges
+from watchbill.protocol import Delete, Heartbeat, KindState, NodeChanges
 from watchbill.query import NodeQuery, Scope, parse_node_filters
 from watchbill.responses.nodes import NodeResponse
 from watchbill.store.fleet import nodes
 from watchbill.store.fleet.clusters import cluster_delete
 from watchbill.store.fleet.nodes import node_count, node_list
 from watchbill.store.ingest import node_write
+from watchbill.store.ingest.stream import heartbeat_apply
 from watchbill.store.postgres.database import Database
 from watchbill.workload import AllocatedResources
 
@@ -70,6 +71,22 @@ async def test_differences_and_what_they_must_start_from(db: Database, agent: Ag
 
 async def test_a_server_that_was_told_nothing_asks(db: Database, agent: Agent) -> None:
     assert (await agent.tell_nodes(NodeChanges(digest="x", since="x"), START)).wants_nodes
+
+
+@pytest.mark.parametrize(
+    ("state", "kept"), [("complete", []), ("failing", ["a"]), ("listing", ["a"])]
+)
+async def test_an_agent_that_went_back_to_a_version_without_nodes_leaves_none(
+    db: Database, agent: Agent, state: Any, kept: list[str]
+) -> None:
+    """It reads them all and tells none; one that cannot read them now only keeps silent."""
+    await agent.tell_nodes(all_nodes(node("a")), START)
+    kinds = (KindState(group="", kind="Node", state=state, since=START),)
+    beat = Heartbeat(stream_id=agent.stream_id, seq=0, kinds=kinds)
+    await heartbeat_apply(db, agent.identity, beat, START)
+    assert await names(db) == kept
+    nothing_new = NodeChanges(digest=all_nodes(node("a")).digest, since=all_nodes(node("a")).digest)
+    assert (await agent.tell_nodes(nothing_new, START)).wants_nodes is (not kept)
 
 
 async def test_no_more_nodes_than_there_may_be(

@@ -96,6 +96,18 @@ async def _ids_held(connection: Connection, agent: AgentIdentity, ids: Sequence[
     return {row["id"] for row in rows}
 
 
+async def node_forget(connection: Connection, agent: AgentIdentity) -> None:
+    """Nothing is told of the nodes any more, as by an agent that went back to an older version: what was told
+    before may have changed since."""
+    cluster = (agent.tenant_id, agent.cluster_id)
+    await connection.execute(
+        "DELETE FROM cluster_node WHERE tenant_id = $1 AND cluster_id = $2", *cluster
+    )
+    await connection.execute(
+        "UPDATE cluster SET nodes_digest = NULL WHERE tenant_id = $1 AND id = $2", *cluster
+    )
+
+
 def _plain(names: Sequence[str]) -> list[str]:
     return [without_nul(name) for name in names]
 

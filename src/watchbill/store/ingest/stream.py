@@ -34,7 +34,7 @@ from watchbill.protocol import (
     Upsert,
 )
 from watchbill.store.ingest.digest import digest_compare
-from watchbill.store.ingest.node_write import node_write
+from watchbill.store.ingest.node_write import node_forget, node_write
 from watchbill.store.metrics.measured import scrape_write
 from watchbill.store.organisation.queue_write import queue_write
 from watchbill.store.postgres.database import Connection, Database, Row
@@ -223,6 +223,8 @@ async def heartbeat_apply(
         wants_nodes = beat.nodes is not None and not await node_write(
             connection, agent, beat.nodes, cluster["nodes_digest"], now
         )
+        if beat.nodes is None and cluster["nodes_digest"] is not None and _reads_nodes(beat.kinds):
+            await node_forget(connection, agent)
         if beat.queues is not None:
             await queue_write(connection, agent.tenant_id, agent.cluster_id, beat.queues, now)
         free = await room(connection, agent.tenant_id, agent.cluster_id, most_bytes=most_bytes)
@@ -232,6 +234,11 @@ async def heartbeat_apply(
         wants_nodes=wants_nodes,
         room=free,
     )
+
+
+def _reads_nodes(kinds: Sequence[KindState]) -> bool:
+    """Who reads all nodes and tells none is an agent of a version that does not tell them."""
+    return any((kind.group, kind.kind, kind.state) == ("", "Node", "complete") for kind in kinds)
 
 
 def _clocks(beat: Heartbeat, now: datetime) -> tuple[float | None, float | None]:
