@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
+import pytest
 
-from tests.fixtures.command_line import CLUSTER_ID, FakeServer
+from tests.fixtures.command_line import CLUSTER_ID, FakeServer, cluster
 from tests.fixtures.records import START, node
 from watchbill.cluster_node import NodeCondition, NodeResources, NodeTaint
 from watchbill.responses.nodes import NodeResponse, NodeWorkload
@@ -92,3 +94,15 @@ async def test_formats_for_programs() -> None:
     (row,) = csv.DictReader(io.StringIO(as_csv))
     assert (row["node"], row["allocatedGpus"], row["freeGpus"]) == ("node-1", "6.0", "2.0")
     assert wide[1].split()[8:10] == ["24/96", "256"]
+
+
+@pytest.mark.parametrize("arguments", [["nodes"], ["nodes", "node-1"], ["capacity"]])
+async def test_a_silent_cluster_is_told_beside_its_nodes(arguments: list[str]) -> None:
+    at = (datetime.now(UTC) - timedelta(days=3, hours=4, minutes=30)).isoformat()
+    silent = cluster(state="disconnected", lastContactAt=at)
+    async with FakeServer(nodes=[answered()], clusters=[silent]).running() as watchbill:
+        outcome = await watchbill(*arguments)
+    assert outcome.err == (
+        "note: cluster west is disconnected: no contact for 3d 4h, "
+        "its nodes are shown as last reported\n"
+    )

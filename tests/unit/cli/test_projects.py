@@ -3,12 +3,13 @@
 import csv
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from tests.fixtures.command_line import CLUSTER_ID, FakeServer
+from tests.fixtures.command_line import CLUSTER_ID, FakeServer, cluster
 from tests.fixtures.records import START
 from watchbill.responses.organisation import (
     DepartmentResponse,
@@ -157,3 +158,12 @@ async def test_formats_for_programs() -> None:
     (row,) = csv.DictReader(io.StringIO(as_csv))
     assert (row["name"], row["gpuQuota"], row["gpuAllocated"]) == ("vision", "8.0", "6.0")
     assert wide[1].split()[8:11] == ["unlimited", "2", "24"]
+
+
+async def test_a_silent_cluster_is_told_beside_its_projects() -> None:
+    at = (datetime.now(UTC) - timedelta(days=3, hours=4, minutes=30)).isoformat()
+    silent = cluster(state="disconnected", lastContactAt=at)
+    async with FakeServer(projects=[answered()], clusters=[silent]).running() as watchbill:
+        listed, one = await watchbill("projects"), await watchbill("projects", "vision")
+    note = "note: cluster west is disconnected: no contact for 3d 4h, its figures are shown as last reported\n"
+    assert (listed.err, one.err) == (note, note)

@@ -9,6 +9,7 @@ import typer
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import filter_item, find_cluster
 from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.columns import note_stale
 from watchbill.cli.output.humanize import (
     NONE,
     UNKNOWN,
@@ -78,6 +79,8 @@ async def capacity(
     rows = [_row(shown, pool, allocated) for shown, pool in pools]
     for line in table_lines(None if no_headers else _HEADERS, rows, session.terminal):
         session.terminal.print(line)
+    of = {shown.id: shown for shown, _ in pools}
+    note_stale(session.terminal, of.values(), session.now(), "nodes")
 
 
 def _allocated(telemetry: "TelemetryResponse") -> Allocated:
@@ -175,7 +178,12 @@ async def nodes(
     if not is_for_people:
         await _write_nodes(session, listed.nodes, output)
         return
-    clusters = await _cluster_names(session) if output is TableFormat.WIDE or name else {}
+    known = await session.client.clusters()
+    clusters = {each.id: each.name for each in known}
+    shown = {node.cluster_uuid for node in listed.nodes}
+    note_stale(
+        session.terminal, (each for each in known if each.id in shown), session.now(), "nodes"
+    )
     if name is not None:
         for node in listed.nodes:
             for line in _node_lines(node, clusters, session):

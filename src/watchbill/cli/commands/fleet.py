@@ -13,6 +13,7 @@ import typer
 from watchbill.cli.connection import options
 from watchbill.cli.connection.lookup import filter_item, find_cluster
 from watchbill.cli.connection.session import CommandContext, server_command
+from watchbill.cli.output.columns import note_stale
 from watchbill.cli.output.humanize import (
     NONE,
     UNKNOWN,
@@ -195,7 +196,7 @@ async def projects(
     if name is not None and not listed.projects:
         raise NotFound(f"There is no project {name}.", details="`watchbill projects` lists them.")
     if name is not None and output is TableFormat.TABLE:
-        clusters = await _cluster_names(session)
+        clusters = await _names_of_noted(session, listed.projects)
         for project in listed.projects:
             for line in _project_lines(project, clusters):
                 session.terminal.print(line)
@@ -236,6 +237,17 @@ async def _cluster_names(session: CommandContext) -> dict[Any, str]:
     return {cluster.id: cluster.name for cluster in await session.client.clusters()}
 
 
+async def _names_of_noted(
+    session: CommandContext, units: "Sequence[ProjectResponse | DepartmentResponse]"
+) -> dict[Any, str]:
+    """The clusters' names; which of these units' clusters are silent is said."""
+    clusters = await session.client.clusters()
+    shown = {unit.cluster_id for unit in units}
+    silent = (cluster for cluster in clusters if cluster.id in shown)
+    note_stale(session.terminal, silent, session.now(), "figures")
+    return {cluster.id: cluster.name for cluster in clusters}
+
+
 async def _print(
     session: CommandContext,
     units: "Sequence[ProjectResponse | DepartmentResponse]",
@@ -248,12 +260,13 @@ async def _print(
         session.terminal.write(DOCUMENTS[AnswerFormat(output.value)]({word: units}))
         return
     is_plain = output is TableFormat.TABLE
-    clusters = {} if is_plain else await _cluster_names(session)
     if output is TableFormat.CSV:
         from watchbill.tabular import rows_as_csv
 
+        clusters = await _cluster_names(session)
         session.terminal.write(rows_as_csv([_CSV, *(_csv_row(unit, clusters) for unit in units)]))
         return
+    clusters = await _names_of_noted(session, units)
     headers = ["PROJECT" if word == "projects" else "DEPARTMENT"]
     headers += ["DEPARTMENT" if word == "projects" else "IN", *_FIGURES]
     headers += [] if is_plain else _WIDE

@@ -247,9 +247,17 @@ def stale_clusters(view: ColumnView, workloads: "Iterable[WorkloadResponse]") ->
 def note_stale_clusters(
     terminal: Terminal, view: ColumnView, workloads: "Iterable[WorkloadResponse]"
 ) -> None:
-    for cluster in stale_clusters(view, workloads):
-        terminal.note(
-            f"note: cluster {cluster.name} is {cluster.state}: no contact for "
-            f"{format_age(cluster.last_contact_at, view.now)}, its workloads are shown as last reported"
-            + (f". {cluster.reason}" if cluster.reason else "")
-        )
+    note_stale(terminal, stale_clusters(view, workloads), view.now, "workloads")
+
+
+def note_stale(
+    terminal: Terminal, clusters: "Iterable[Cluster]", now: datetime, shown: str
+) -> None:
+    """Which of the clusters had no contact for a while. `shown`: what of them is, as `workloads`."""
+    for cluster in clusters:
+        if cluster.state in STALE_STATES:
+            terminal.note(
+                f"note: cluster {cluster.name} is {cluster.state}: no contact for "
+                f"{format_age(cluster.last_contact_at, now)}, its {shown} are shown as last reported"
+                + (f". {cluster.reason}" if cluster.reason else "")
+            )
