@@ -77,7 +77,8 @@ BEGIN
         INSERT INTO usage_step SELECT u.tenant_id, u.workload_id, u.at, w.project_id, w.department_id,
             u.gpu_millionths, u.gpu_millionths, NULL, 0, NULL, coalesce(u.cpu_request_cores, 0),
             coalesce(u.cpu_memory_request_bytes, 0)
-        FROM usage_sample u JOIN workload w ON w.tenant_id = u.tenant_id AND w.id = u.workload_id;
+        FROM usage_sample u JOIN workload w ON w.tenant_id = u.tenant_id AND w.id = u.workload_id
+        WHERE u.tenant_id = tenant_number;
     END LOOP;
     PERFORM set_config('watchbill.tenant_id', '', true);
 END $$

@@ -91,7 +91,8 @@ DECLARE
 BEGIN
     FOR tenant_number IN SELECT id FROM tenant LOOP
         PERFORM set_config('watchbill.tenant_id', tenant_number::text, true);
-        INSERT INTO workload_search ({_COLUMNS}) SELECT {_COLUMNS} FROM workload;
+        INSERT INTO workload_search ({_COLUMNS}) SELECT {_COLUMNS} FROM workload
+            WHERE tenant_id = tenant_number;
     END LOOP;
     PERFORM set_config('watchbill.tenant_id', '', true);
 END $$

@@ -61,6 +61,7 @@ CREATE TABLE queue_quota (
     PRIMARY KEY (tenant_id, unit, id, at)
 )
 """
+# A superuser sees every tenant's rows, whatever tenant is set: each statement names its own.
 FIRST_SEEN = """
 DO $$
 DECLARE
@@ -69,11 +70,13 @@ BEGIN
     FOR tenant_number IN SELECT id FROM tenant LOOP
         PERFORM set_config('watchbill.tenant_id', tenant_number::text, true);
         UPDATE project p SET created_at = w.at, updated_at = w.at
-            FROM (SELECT project_id, min(created_at) AS at FROM workload GROUP BY 1) AS w
-            WHERE w.project_id = p.id;
+            FROM (SELECT project_id, min(created_at) AS at FROM workload
+                WHERE tenant_id = tenant_number GROUP BY 1) AS w
+            WHERE p.tenant_id = tenant_number AND w.project_id = p.id;
         UPDATE department d SET created_at = w.at, updated_at = w.at
-            FROM (SELECT department_id, min(created_at) AS at FROM workload GROUP BY 1) AS w
-            WHERE w.department_id = d.id;
+            FROM (SELECT department_id, min(created_at) AS at FROM workload
+                WHERE tenant_id = tenant_number GROUP BY 1) AS w
+            WHERE d.tenant_id = tenant_number AND w.department_id = d.id;
     END LOOP;
     PERFORM set_config('watchbill.tenant_id', '', true);
 END $$

@@ -9,7 +9,7 @@ from alembic import op
 
 from watchbill.store.postgres.migrations.versions.r0001_first import APP_ROLE, IN_TENANT
 from watchbill.store.postgres.migrations.versions.r0018_search import INDEXES
-from watchbill.store.postgres.migrations.versions.r0020_stored_bytes import EVENTS, FILL, TABLE
+from watchbill.store.postgres.migrations.versions.r0020_stored_bytes import EVENTS, TABLE, fill
 
 revision = "0032"
 down_revision = "0033"
@@ -98,7 +98,7 @@ def _count_pods_and_events() -> None:
     stored = " UNION ALL ".join(
         each.format(sign="+", rows=table) for table, each in counted.items()
     )
-    op.execute(FILL.format(add=_ADD.format(rows=stored)))
+    op.execute(fill(_ADD.format(rows=stored)))
 
 
 def downgrade() -> None:

@@ -29,6 +29,7 @@ CREATE TABLE {TABLE} (
     UNIQUE NULLS NOT DISTINCT ({KEY})
 )
 """
+# A superuser sees every tenant's rows, whatever tenant is set: each statement names its own.
 FILL = f"""
 DO $$
 DECLARE
@@ -37,7 +38,8 @@ BEGIN
     FOR tenant_number IN SELECT id FROM tenant LOOP
         PERFORM set_config('watchbill.tenant_id', tenant_number::text, true);
         INSERT INTO {TABLE} ({KEY}, {_NAMES})
-        SELECT {KEY}, {", ".join(f"sum({name})" for name in SUMS)} FROM usage_day GROUP BY {KEY};
+        SELECT {KEY}, {", ".join(f"sum({name})" for name in SUMS)} FROM usage_day
+        WHERE tenant_id = tenant_number GROUP BY {KEY};
     END LOOP;
     PERFORM set_config('watchbill.tenant_id', '', true);
 END $$
