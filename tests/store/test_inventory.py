@@ -185,6 +185,19 @@ async def test_too_much_at_once_is_held_until_a_second_look(db: Database) -> Non
     assert await live(db) == 20
 
 
+async def test_what_is_held_since_a_time_to_come_waits_no_longer_than_else(db: Database) -> None:
+    """The clock was a year ahead, and was set back."""
+    agent = await connected_agent(db, START)
+    everything = [upsert(workload(number)) for number in range(1, 121)]
+    await agent.send(*everything, now=START)
+    _, first = await take(db, agent, [], JOBS, now=SECOND + timedelta(days=365))
+    assert (first.deleted, first.held) == (0, True)
+    _, begun = await take(db, agent, [], JOBS, now=SECOND)
+    assert (begun.deleted, begun.held) == (0, True)
+    _, second = await take(db, agent, [], JOBS, now=SECOND + timedelta(seconds=75))
+    assert (second.deleted, second.held) == (120, False)
+
+
 async def test_a_second_look_that_finds_them_forgets_the_suspicion(db: Database) -> None:
     agent = await connected_agent(db, START)
     everything = [upsert(workload(number)) for number in range(1, 121)]

@@ -29,7 +29,8 @@ async def absence_confirm(
 ) -> tuple[list[Delete], bool]:
     """What to delete of the workloads that an inventory finds absent, and whether others wait.
 
-    Waiting concerns only the workloads that wait. One that is seen again waits no more.
+    Waiting concerns only the workloads that wait. One that is seen again waits no more. What waits since a
+    time to come, for the clock was set back, begins to wait now.
     """
     held = {
         row["workload_id"]: row
@@ -39,6 +40,7 @@ async def absence_confirm(
             tenant_id,
             cluster_id,
         )
+        if row["refused_at"] is not None or row["held_at"] <= now
     }
     known = [row for row in absent if row["id"] in held]
     fresh = [row for row in absent if row["id"] not in held]
@@ -71,7 +73,8 @@ def _is_confirmed(held: Row, now: datetime) -> bool:
 
 
 def _delete(row: Row, deleted_at: datetime) -> Delete:
-    return Delete(id=row["id"], deleted_at=deleted_at, not_before=row["updated_at"])
+    not_before = min(row["updated_at"], deleted_at)
+    return Delete(id=row["id"], deleted_at=deleted_at, not_before=not_before)
 
 
 async def _is_suspect(
