@@ -49,7 +49,7 @@ def exchange(teller: NodeTeller, server: Server, nodes: dict[str, PresentedNode]
     teller.acknowledge(wants_nodes=server.take(teller.changes(nodes)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(NODES, EVENTS), max_size=12), st.sampled_from([1, 900, 10**6]))
 def test_the_server_ends_with_what_there_is(
     steps: list[tuple[dict[str, str], str]], message_bytes: int

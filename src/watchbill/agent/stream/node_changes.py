@@ -21,6 +21,8 @@ class NodeTeller:
         self._held: dict[str, bytes] | None = None
         self._is_wanted = False
         self._sent: dict[str, bytes] = {}
+        self._named: frozenset[str] = frozenset()
+        """What the server was allowed to keep when it was told all, and may hold as it was before."""
         self.has_more = False
         """Changes that did not fit wait for the next heartbeat."""
 
@@ -33,7 +35,8 @@ class NodeTeller:
             return NodeChanges(digest=digest, since=digest)
         held = {} if self._is_wanted or self._held is None else self._held
         chosen, self.has_more = _fitting(nodes, held)
-        removed = tuple(name for name in held if name not in now)
+        self._named = frozenset(now) if self._is_wanted else self._named
+        removed = tuple(name for name in sorted(held.keys() | self._named) if name not in now)
         self._sent = {name: held[name] for name in held if name in now}
         self._sent |= {name: now[name] for name in chosen}
         return NodeChanges(
@@ -48,6 +51,8 @@ class NodeTeller:
         """The server answered the last changes."""
         self._is_wanted = wants_nodes
         self._held = None if wants_nodes else self._sent
+        if not self.has_more:
+            self._named = frozenset()
         self.has_more = self.has_more or wants_nodes
 
 
