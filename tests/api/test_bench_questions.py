@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from bench.targets import Question, line, markdown, questions
+from bench.targets import Question, Taken, line, markdown, questions
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, upsert, workload
 from tests.fixtures.serving import Served
@@ -18,12 +18,19 @@ async def test_every_question_has_an_answer(shared: Served) -> None:
         assert answer.status == 200, (question.name, answer.body)
 
 
-def test_a_line_shows_the_slowest_address_by_its_best_round() -> None:
+def test_a_line_shows_the_address_that_takes_the_most_processor_time() -> None:
     question = Question("count", 100, ("/a", "/b"))
-    shown = line(question, {"/a": [5.0, 900.0, 6.0], "/b": [120.0, 130.0, 110.0]})
-    assert shown["slowest"] == "/b"
+    shown = line(
+        question,
+        {
+            "/a": [Taken(5.0, 4.0), Taken(900.0, 5.0), Taken(6.0, 3.0)],
+            "/b": [Taken(120.0, 90.0), Taken(130.0, 80.0), Taken(110.0, 85.0)],
+        },
+    )
+    assert shown["heaviest"] == "/b"
     assert (shown["best_ms"], shown["median_ms"], shown["worst_ms"]) == (110.0, 120.0, 130.0)
-    assert shown["within"] == 1
+    assert shown["processor_ms"] == 80.0
+    assert (shown["within"], shown["within_by_processor"]) == (1, 2)
     assert markdown([shown]).splitlines()[-1] == (
-        "| count | 100 ms | 110 ms | 120 ms | 130 ms | 1 of 2 |"
+        "| count | 100 ms | 110 ms | 120 ms | 130 ms | 80 ms | 1 of 2 | 2 of 2 |"
     )

@@ -102,7 +102,7 @@ async def test_no_secret_is_logged_at_any_level(server: Served) -> None:
 
 async def dumped(served: Served) -> str:
     """All rows of all tables, as whoever owns the database sees them."""
-    owner = await asyncpg.connect(served.db._database_url)
+    owner = await asyncpg.connect(served.db._listening_url)
     tables = await owner.fetch(
         "SELECT oid::regclass::text AS name FROM pg_class WHERE relkind = 'r' "
         "AND relnamespace = 'public'::regnamespace"

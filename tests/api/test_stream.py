@@ -187,7 +187,7 @@ async def test_the_listener_comes_back_and_says_so(
     monkeypatch.setattr(changes, "RETRY_SECONDS", 0.1)
     agent = await agent_of(server)
     async with ear(server) as live:
-        owner = await asyncpg.connect(server.db._database_url)
+        owner = await asyncpg.connect(server.db._listening_url)
         ended = await owner.fetch(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
             "application_name = 'watchbill listener' AND datname = current_database()"
