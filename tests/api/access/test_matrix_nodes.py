@@ -1,9 +1,21 @@
 """The matrix of nodes, node pools and their metrics: who sees a part of a cluster sees the own share alone."""
 
+from collections.abc import AsyncIterator
 from uuid import UUID
 
+import pytest_asyncio
+
 from tests.api.access.test_matrix import CLUSTERS, RANGE, ask, in_turns, reading, visible
-from tests.fixtures.estate import Estate, EstateCaller
+from tests.conftest import Engine, fresh_database
+from tests.fixtures.estate import NOW, Estate, EstateCaller, estate
+from tests.fixtures.serving import serving
+
+
+@pytest_asyncio.fixture(scope="module")
+async def made(embedded_engine: Engine) -> AsyncIterator[Estate]:
+    """An estate of its own, to which no other test adds: here sums are compared."""
+    async with serving(await fresh_database(embedded_engine), clock=lambda: NOW) as served:
+        yield await estate(served)
 
 
 async def test_nodes_show_what_their_viewer_holds(made: Estate) -> None:
