@@ -217,6 +217,6 @@ async def test_without_a_login_there_is_nothing_to_ask_with() -> None:
 
 @pytest.mark.parametrize("name", sorted(TOOLS))
 def test_tools_say_what_they_do(name: str) -> None:
-    from watchbill.cli.commands.mcp_tools import Tools
+    from watchbill.cli.mcp_tools import Tools
 
     assert getattr(Tools, name).__doc__

@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from watchbill.client.events import StreamEvent, events
+from watchbill.client.paging import narrowed_by, read_pages
 from watchbill.client.selection import PAGE, ListedWorkloads, Selection, WorkloadDocument
 from watchbill.client.transport import Parameters, Reply, Transport, decoded
 from watchbill.errors import TooMany, Unauthenticated, Unavailable
@@ -23,7 +24,6 @@ from watchbill.responses.contract import (
     ElementsResponse,
     EndpointsResponse,
     MetricsResponse,
-    PodResponse,
     PodsResponse,
     TelemetryResponse,
     WorkloadCount,
@@ -32,7 +32,7 @@ from watchbill.responses.contract import (
 )
 from watchbill.responses.events import EventsResponse, HistoryResponse
 from watchbill.responses.fleet import Cluster, CreatedCluster, Fleet
-from watchbill.responses.nodes import NodeResponse, NodesResponse
+from watchbill.responses.nodes import NodesResponse
 from watchbill.responses.usage import UsageReport
 from watchbill.responses.workloads import Facets, History, IdleWorkload, IdleWorkloadList
 from watchbill.workload import Element
@@ -180,19 +180,15 @@ class Client:
             if workload_id is None
             else f"/api/v1/workloads/{workload_id}/pods"
         )
-        parameters = [("filterBy", item) for item in filters]
-        parameters += [("search", search)] if search else []
-        parameters += [("deleted", "true")] if is_deleted else []
-        parameters += [("verbosity", "full")] if workload_id is None else []
-        pods: list[PodResponse] = []
-        offset: int | None = 0
-        while offset is not None and (most is None or len(pods) < most):
-            limit = PAGE if most is None else min(PAGE, most - len(pods))
-            page = [("offset", str(offset)), ("limit", str(limit))]
-            answer = await self._get(path, PodsResponse, [*parameters, *page])
-            pods += answer.pods
-            offset = answer.next_offset
-        return PodsResponse(pods=tuple(pods), next_offset=offset)
+        wanted = [*narrowed_by(filters, search)]
+        wanted += [("deleted", "true")] if is_deleted else []
+        wanted += [("verbosity", "full")] if workload_id is None else []
+        pods, following = await read_pages(
+            lambda page: self._get(path, PodsResponse, [*wanted, *page]),
+            lambda answer: answer.pods,
+            most=most,
+        )
+        return PodsResponse(pods=pods, next_offset=following)
 
     async def nodes(
         self,
@@ -202,17 +198,13 @@ class Client:
         most: int | None = None,
     ) -> NodesResponse:
         """Nodes by name, all of them or the first `most`; `next_offset` where there are more."""
-        parameters = [("filterBy", item) for item in filters]
-        parameters += [("search", search)] if search else []
-        nodes: list[NodeResponse] = []
-        offset: int | None = 0
-        while offset is not None and (most is None or len(nodes) < most):
-            limit = PAGE if most is None else min(PAGE, most - len(nodes))
-            page = [("offset", str(offset)), ("limit", str(limit))]
-            answer = await self._get("/api/v1/nodes", NodesResponse, [*parameters, *page])
-            nodes += answer.nodes
-            offset = answer.next_offset
-        return NodesResponse(nodes=tuple(nodes), next_offset=offset)
+        wanted = narrowed_by(filters, search)
+        nodes, following = await read_pages(
+            lambda page: self._get("/api/v1/nodes", NodesResponse, [*wanted, *page]),
+            lambda answer: answer.nodes,
+            most=most,
+        )
+        return NodesResponse(nodes=nodes, next_offset=following)
 
     async def event_history(self, workload_id: UUID, *, most: int = PAGE) -> HistoryResponse:
         """Events and phases in one line of time, newest first."""

@@ -10,8 +10,8 @@ import yaml
 
 from tests.fixtures.command_line import watchbill
 from tests.fixtures.lives import definitions
-from watchbill.cli.commands import kinds_input
-from watchbill.cli.commands.kinds_input import collect_objects, collect_topmost, read_documents
+from watchbill.cli import kinds_input
+from watchbill.cli.kinds_input import collect_objects, collect_topmost, read_documents
 from watchbill.errors import Invalid
 from watchbill.kinds.objects.objects import GroupKind
 

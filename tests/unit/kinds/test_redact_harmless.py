@@ -27,7 +27,7 @@ PASSWORD_FILE=/run/secrets/password
 AWS_WEB_IDENTITY_TOKEN_FILE=/var/run/secrets/eks.amazonaws.com/serviceaccount/token
 GOOGLE_APPLICATION_CREDENTIALS=/var/secrets/google/key.json
 SSH_AUTH_SOCK=/tmp/ssh-agent.sock
-XAUTHORITY=/root/.Xauthority
+XAUTHORITY=/home/ada/.Xauthority
 KEY_COLUMN=id
 SORT_KEY=created_at
 PARTITION_KEY=tenant
@@ -153,7 +153,7 @@ git config --global user.email ada@example.com
 aws configure set region eu-central-1
 kubectl config set-context team-a --namespace=team-a
 conda config --set channel_priority strict
-pip install -r requirements.txt --index-url https://pypi.example.com/simple
+pip install -r requirements.txt --find-links https://files.example.com/wheels
 pip install torch==2.6.0+cu124 flash-attn==2.7.4.post1
 huggingface-cli download meta-llama/Llama-3.1-8B --local-dir /models
 jupyter lab --ip=0.0.0.0 --port=8888 --no-browser --allow-root

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from watchbill.cli.commands.kinds_input import (
+from watchbill.cli.connection.errors import FAILED, print_message
+from watchbill.cli.kinds_input import (
     collect_objects,
     collect_topmost,
     read_documents,
 )
-from watchbill.cli.connection.errors import FAILED, print_message
 from watchbill.cli.output.humanize import NONE
 from watchbill.cli.output.terminal import Terminal, table_lines
 from watchbill.errors import Invalid, NotFound

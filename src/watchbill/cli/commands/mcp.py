@@ -33,7 +33,7 @@ async def _mcp(
     sends its own token, `Authorization: Bearer …`, and sees what that token may see.
     """
     try:
-        from watchbill.cli.commands import mcp_tools
+        from watchbill.cli import mcp_tools
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in (
             "mcp",

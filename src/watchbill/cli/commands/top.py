@@ -17,6 +17,7 @@ from watchbill.cli.output.humanize import (
     UNKNOWN,
     format_bytes,
     format_count,
+    format_known,
     format_number,
     format_significant,
     plural,
@@ -165,9 +166,7 @@ def _last_values(workload: "WorkloadResponse", usage: UsageSeries) -> dict[str, 
 
 def _headline(workload: "WorkloadResponse") -> str:
     gpus, idle = workload.allocated_resources.gpu, workload.idle_allocated_gpus
-    unused = (
-        "" if gpus == 0 else f", {UNKNOWN if idle is None else format_number(idle)} of them idle"
-    )
+    unused = "" if gpus == 0 else f", {format_known(idle)} of them idle"
     where = f"{workload.type}, {workload.phase}, project {workload.project_name or NONE}"
     pods = plural(workload.running_pods, "running pod")
     return safe(f"{workload.name} ({where}): {allocated_gpus(workload)} GPUs{unused}, {pods}")
@@ -303,7 +302,7 @@ def _row(workload: "WorkloadResponse", series: UsageSeries) -> list[str]:
         workload.project_name or NONE,
         workload.phase,
         allocated_gpus(workload),
-        UNKNOWN if idle is None else format_number(idle),
+        format_known(idle),
         *_use(series.get((_GPU, "")), unit="%", top=100.0),
         *_use(series.get((_CPU, "")), unit="", top=None),
     ]

@@ -1,7 +1,7 @@
 """From a name or id that a person typed to the workload or cluster, or an error that says what to type."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from uuid import UUID
 
 from watchbill.cli.connection.errors import Ambiguous, usage_error
 from watchbill.cli.connection.session import CommandContext
-from watchbill.cli.output.columns import ColumnView, select_columns
+from watchbill.cli.output.columns import ColumnView, note_stale, select_columns
 from watchbill.cli.output.terminal import Terminal, table_lines
 from watchbill.errors import NotFound
 
@@ -115,6 +115,20 @@ async def find_cluster(client: "Client", name: str) -> "Cluster":
         f"There is no cluster '{name}'.",
         details=f"clusters: {names}" if names else "no cluster is registered yet",
     )
+
+
+async def cluster_names(session: CommandContext) -> dict[UUID, str]:
+    return {cluster.id: cluster.name for cluster in await session.client.clusters()}
+
+
+async def noted_cluster_names(
+    session: CommandContext, shown: Container[UUID], what: str
+) -> dict[UUID, str]:
+    """The clusters' names; which of those that are `shown` had no contact for a while is said, of `what`."""
+    clusters = await session.client.clusters()
+    of_shown = (cluster for cluster in clusters if cluster.id in shown)
+    note_stale(session.terminal, of_shown, session.now(), what)
+    return {cluster.id: cluster.name for cluster in clusters}
 
 
 async def load_view(session: CommandContext) -> ColumnView:

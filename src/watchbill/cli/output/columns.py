@@ -14,6 +14,7 @@ from watchbill.cli.output.humanize import (
     UNKNOWN,
     format_age,
     format_duration,
+    format_known,
     format_number,
     rfc3339,
 )
@@ -108,7 +109,7 @@ def requested_gpus(workload: "WorkloadResponse") -> str:
 def allocated_gpus(workload: "WorkloadResponse") -> str:
     """`?` where the nodes do not tell what a unit of their GPUs is."""
     gpus = workload.allocated_resources.gpu
-    return UNKNOWN if gpus is None else format_number(gpus)
+    return format_known(gpus)
 
 
 def _gpu(workload: "WorkloadResponse", view: ColumnView) -> str:

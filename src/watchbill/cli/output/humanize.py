@@ -1,6 +1,6 @@
 """Times, durations and quantities as people read them, and sparklines. Nothing here reads a clock."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
@@ -96,6 +96,11 @@ def format_significant(value: float) -> str:
 
 
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def format_known(value: float | None, show: Callable[[float], str] = format_number) -> str:
+    """As `show` writes it; `?` where nothing is known, which is not the same as none."""
+    return UNKNOWN if value is None else show(value)
 
 
 def format_bytes(value: float) -> str:

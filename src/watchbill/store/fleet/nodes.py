@@ -12,15 +12,15 @@ from uuid import UUID
 import msgspec
 
 from watchbill.cluster_node import ClusterNode, NodeResources
-from watchbill.query import NODE_FIELDS, NodeQuery, Predicate, Scope, ascii_lower
+from watchbill.query import NODE_FIELDS, NodeQuery, Predicate, Scope
 from watchbill.responses.nodes import NodeResponse, NodeWorkload
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.workloads.select import (
     SelectColumn,
     Statement,
     add_predicates,
+    add_text_search,
     compare,
-    escape_like,
     scope_conditions,
 )
 from watchbill.workload import GPU_MILLIONTHS
@@ -150,24 +150,12 @@ def _conditions(scope: Scope, query: NodeQuery, now: datetime) -> Statement:
         statement.conditions.append(f"n.id = {statement.bind(query.node_id, '::uuid')}")
     add_predicates(statement, query.predicates, _condition)
     if query.search:
-        _add_search(statement, query.search)
+        add_text_search(statement, query.search, "n.name", "n.node_pool", "n.gpu_type")
     return statement
 
 
 def _condition(statement: Statement, predicate: Predicate) -> str:
     return compare(statement, _COLUMNS[predicate.field], NODE_FIELDS[predicate.field], predicate)
-
-
-def _add_search(statement: Statement, text: str) -> None:
-    """Substring of the node's name, its pool or its GPU model."""
-    if "\0" in text:
-        statement.conditions.append("false")
-        return
-    pattern = statement.bind(f"%{escape_like(ascii_lower(text))}%", "::text")
-    names = ("n.name", "n.node_pool", "n.gpu_type")
-    statement.conditions.append(
-        f"({' OR '.join(f'lower({name}) LIKE {pattern}' for name in names)})"
-    )
 
 
 def _order(query: NodeQuery) -> str:

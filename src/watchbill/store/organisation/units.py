@@ -34,8 +34,8 @@ from watchbill.store.workloads.select import (
     SelectColumn,
     Statement,
     add_predicates,
+    add_text_search,
     compare,
-    escape_like,
     in_scope,
 )
 from watchbill.workload import GPU_MILLIONTHS
@@ -181,7 +181,7 @@ def _narrowed(statement: Statement, scope: Scope, unit: OrganisationUnit, query:
         statement.conditions.append(whole_condition(statement, scope))
     add_predicates(statement, query.predicates, _condition)
     if query.search:
-        _add_search(statement, query.search)
+        add_text_search(statement, query.search, "w.name", "w.above_name")
     return source
 
 
@@ -198,17 +198,6 @@ def _condition(statement: Statement, predicate: Predicate) -> str:
     if predicate.field == "clusterId" and predicate.operator == "==":
         predicate = replace(predicate, value=ascii_lower(str(predicate.value)))
     return compare(statement, _COLUMNS[predicate.field], UNIT_FIELDS[predicate.field], predicate)
-
-
-def _add_search(statement: Statement, text: str) -> None:
-    """Substring of the project's or its department's name."""
-    if "\0" in text:
-        statement.conditions.append("false")
-        return
-    pattern = statement.bind(f"%{escape_like(ascii_lower(text))}%", "::text")
-    statement.conditions.append(
-        f"(lower(w.name) LIKE {pattern} OR lower(w.above_name) LIKE {pattern})"
-    )
 
 
 async def _averages(

@@ -14,8 +14,8 @@ from watchbill.store.workloads.select import (
     SelectColumn,
     Statement,
     add_predicates,
+    add_text_search,
     compare,
-    escape_like,
     in_scope,
     one_workload,
 )
@@ -112,7 +112,7 @@ def _conditions(scope: Scope, query: PodQuery, now: datetime) -> Statement:
         statement.conditions.append(_ENDED if query.is_completed else f"NOT {_ENDED}")
     add_predicates(statement, query.predicates, _condition)
     if query.search:
-        _add_search(statement, query.search)
+        add_text_search(statement, query.search, "p.name", "w.name", "p.node_name")
     return statement
 
 
@@ -120,18 +120,6 @@ def _condition(statement: Statement, predicate: Predicate) -> str:
     if predicate.operator == "==" and predicate.field == "workloadId":
         predicate = replace(predicate, value=ascii_lower(str(predicate.value)))
     return compare(statement, _COLUMNS[predicate.field], POD_FIELDS[predicate.field], predicate)
-
-
-def _add_search(statement: Statement, text: str) -> None:
-    """Substring of the pod's, its workload's or its node's name."""
-    if "\0" in text:
-        statement.conditions.append("false")
-        return
-    pattern = statement.bind(f"%{escape_like(ascii_lower(text))}%", "::text")
-    names = ("p.name", "w.name", "p.node_name")
-    statement.conditions.append(
-        f"({' OR '.join(f'lower({name}) LIKE {pattern}' for name in names)})"
-    )
 
 
 def _order(query: PodQuery) -> str:

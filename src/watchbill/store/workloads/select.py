@@ -306,6 +306,16 @@ def _add_search(statement: Statement, text: str) -> None:
     statement.conditions.append(f"({' OR '.join(alternatives)})")
 
 
+def add_text_search(statement: Statement, text: str, *columns: str) -> None:
+    """Substring of any of these columns."""
+    if "\0" in text:
+        statement.conditions.append("false")
+        return
+    pattern = statement.bind(f"%{escape_like(ascii_lower(text))}%", "::text")
+    alternatives = " OR ".join(f"lower({column}) LIKE {pattern}" for column in columns)
+    statement.conditions.append(f"({alternatives})")
+
+
 def search_beyond_column(statement: Statement, text: str) -> list[str]:
     """The conditions under which a search matches beside the search column, which phases and ids are not in.
 

@@ -11,7 +11,7 @@ import yaml
 
 from tests.fixtures.lives import SETTINGS, definitions
 from tests.unit.kinds.golden.reading import POD_STATES, Loader, expanded, filled, merged, uid_of
-from watchbill.cli.commands.kinds_input import collect_topmost
+from watchbill.cli.kinds_input import collect_topmost
 from watchbill.kinds.derive import derive
 
 JSON = dict[str, Any]
