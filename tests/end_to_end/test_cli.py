@@ -267,7 +267,7 @@ class _Started:
             assert line, "the server ended before it answered"
             self.told += line.decode()
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while line := await self.process.stdout.readline():
                     self.told += line.decode()
         except TimeoutError:

@@ -110,7 +110,7 @@ class Watching:
 
     async def line(self) -> list[str]:
         assert self.process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             return (await self.process.stdout.readline()).decode().split()
 
     async def interrupt(self) -> tuple[int, str]:

@@ -103,7 +103,7 @@ async def test_one_backend_for_all_never_mixes_tenants(
             *(ask(db, tenant_id) for db in (first, second) for tenant_id in (1, 2, 3)),
             *(ask_without_a_tenant(db) for db in (first, second)),
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             stray = await asyncpg.connect(url, statement_cache_size=0)
         left = await stray.fetchrow(
             "SELECT current_user AS role, current_setting('watchbill.tenant_id', true) AS tenant"

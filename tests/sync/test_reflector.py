@@ -366,8 +366,9 @@ async def test_a_deletion_that_nobody_watched_has_an_interval(
     monkeypatch.setattr(watch_module, "PAUSE_SECONDS", 0.0)
     async with keeping(tmp_path, names=("a", "b")) as kept:
         await until(kept.api.watches)
-        refused = web.Response(status=503, text="no\n")
-        kept.api.fault = lambda request: refused if "pods" in request.path else None
+        kept.api.fault = lambda request: (
+            web.Response(status=503, text="no\n") if "pods" in request.path else None
+        )
         kept.api.end_watches(is_cut=True)
         before = datetime.now(UTC)
         kept.api.delete(pod("a"))
