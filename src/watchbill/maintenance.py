@@ -36,6 +36,8 @@ from watchbill.store.workloads.tally import tally_sweep
 
 PURGE_EVERY_SECONDS = 3600.0
 ACCOUNT_EVERY_SECONDS = 300.0
+ACCOUNTING_SHARE = 0.2
+"""Of the time, whatever there is to account: requests come first."""
 DISK_EVERY_SECONDS = 30.0
 
 log = structlog.get_logger(__name__)
@@ -142,16 +144,21 @@ class UsageRounds:
     """Accounts every tenant's usage as far as it is settled, a step of each cluster in turn.
 
     So a cluster with more than there is time for delays no other. It goes on in the next round where it was.
+    After each step it rests, so that it works for no more than a `share` of the time.
     """
 
-    def __init__(self, *, seconds: float = ACCOUNT_EVERY_SECONDS) -> None:
+    def __init__(
+        self, *, seconds: float = ACCOUNT_EVERY_SECONDS, share: float = ACCOUNTING_SHARE
+    ) -> None:
         self._seconds = seconds
+        self._share = share
         self._positions: dict[UUID, UUID] = {}
         """By cluster that was not done, the last workload that was."""
 
     async def run(self, db: Database, now: datetime) -> None:
         """Raises ExceptionGroup of the clusters that failed, when the others are done or time is up."""
-        deadline = asyncio.get_running_loop().time() + self._seconds
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._seconds
         waiting: deque[ClusterAccount] = deque()
         failures: list[Exception] = []
         unfinished: set[int] = set()
@@ -164,8 +171,8 @@ class UsageRounds:
                 failures.append(error)
                 unfinished.add(tenant_id)
         self._positions = {}
-        while waiting and asyncio.get_running_loop().time() < deadline:
-            cluster = waiting.popleft()
+        while waiting and loop.time() < deadline:
+            cluster, began = waiting.popleft(), loop.time()
             try:
                 if await cluster.step(db):
                     waiting.append(cluster)
@@ -175,6 +182,7 @@ class UsageRounds:
                 error.add_note(f"tenant {cluster.tenant_id}: cluster {cluster.cluster_id}")
                 failures.append(error)
                 unfinished.add(cluster.tenant_id)
+            await asyncio.sleep((loop.time() - began) * (1 / self._share - 1))
         for cluster in waiting:
             self._positions[cluster.cluster_id] = cluster.after
             unfinished.add(cluster.tenant_id)

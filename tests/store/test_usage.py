@@ -427,7 +427,7 @@ async def test_a_cluster_with_more_than_there_is_time_for_delays_no_other(
 
     monkeypatch.setattr(accounting.ClusterAccount, "step", counted)
     monkeypatch.setattr(maintenance.asyncio, "get_running_loop", Loop)
-    rounds = maintenance.UsageRounds(seconds=20)
+    rounds = maintenance.UsageRounds(seconds=20, share=1)
 
     async def hours(cluster_id: UUID) -> float:
         scope = Scope(1, cluster_ids=frozenset({cluster_id}))
@@ -450,10 +450,10 @@ async def test_who_was_locked_out_does_not_say_that_all_is_accounted(db: Databas
     much_later = END + timedelta(days=3)
     async with db.transaction(1) as other:
         await other.execute("SELECT pg_advisory_xact_lock($1, $2)", accounting._LOCK, 1)
-        await maintenance.UsageRounds().run(db, much_later)
+        await maintenance.UsageRounds(share=1).run(db, much_later)
         await usage_account(db, 1, much_later)
     assert (await report(db)).accounted_until is None
-    await maintenance.UsageRounds().run(db, much_later)
+    await maintenance.UsageRounds(share=1).run(db, much_later)
     page = await report(db)
     assert page.accounted_until == much_later - accounting.SETTLED_AFTER
     assert page.totals.allocated_gpu_hours == sum(ALLOCATED.values())

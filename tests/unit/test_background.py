@@ -2,11 +2,16 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import cast
+from uuid import UUID
 
 import pytest
 
+from watchbill import maintenance
 from watchbill.background import STALE_GRACE, Background
 from watchbill.errors import Unavailable
+from watchbill.store.postgres.database import Database
 
 START = datetime(2026, 11, 29, 12, 0, 40, tzinfo=UTC)
 
@@ -111,3 +116,42 @@ async def test_closing_ends_a_round_in_the_middle() -> None:
     await entered.wait()
     await background.close()
     assert asyncio.all_tasks() == others
+
+
+async def test_accounting_works_for_no_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server with a past to account answers meanwhile: three steps of a second, at a fifth, rest twelve."""
+    time, rested = [0.0], []
+
+    class Cluster:
+        tenant_id, cluster_id, after, is_elsewhere = 1, UUID(int=1), UUID(int=0), False
+        left = 3
+
+        async def step(self, _: object) -> bool:
+            time[0] += 1.0
+            self.left -= 1
+            return self.left > 0
+
+    async def tenants(_: object) -> list[int]:
+        return [1]
+
+    async def begin(*_: object) -> list[Cluster]:
+        return [Cluster()]
+
+    async def finish(*_: object) -> None:
+        rested.append("all accounted")
+
+    async def sleep(seconds: float) -> None:
+        rested.append(round(seconds, 9))
+
+    monkeypatch.setattr(maintenance, "tenant_list", tenants)
+    monkeypatch.setattr(maintenance, "usage_begin", begin)
+    monkeypatch.setattr(maintenance, "usage_finish", finish)
+    monkeypatch.setattr(
+        maintenance,
+        "asyncio",
+        SimpleNamespace(
+            sleep=sleep, get_running_loop=lambda: SimpleNamespace(time=lambda: time[0])
+        ),
+    )
+    await maintenance.UsageRounds(share=0.2).run(cast("Database", None), datetime.now(UTC))
+    assert rested == [4.0, 4.0, 4.0, "all accounted"]

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TypeVar
 from uuid import UUID
@@ -25,6 +26,7 @@ from watchbill.accounting import (
     UtilizationSample,
     account,
 )
+from watchbill.background import TimeSlice
 from watchbill.store.metrics.measured import SEPARATOR
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.workload import Phase
@@ -277,16 +279,12 @@ async def _store(
             tenant_id,
             *map(list, zip(*rewound, strict=True)),
         )
-    await _add(
-        connection,
-        tenant_id,
-        cluster_id,
-        (
-            (id_, key, sums)
-            for id_, history in histories.items()
-            for key, sums in account(history).items()
-        ),
-    )
+    work = TimeSlice()
+    entries: list[tuple[UUID, UsageKey, UsageSums]] = []
+    for id_, history in histories.items():
+        entries += [(id_, key, sums) for key, sums in account(history).items()]
+        await work.rest()
+    await _add(connection, tenant_id, cluster_id, entries)
     if done:
         await connection.execute(
             _ADVANCE,
@@ -339,13 +337,15 @@ async def _histories(
             min((piece.start for piece in pieces if piece.start is not None), default=None),
         )
     ]
-    steps = _by_workload(rows["steps"], _step)
-    phases = _by_workload(rows["phases"], lambda row: (row["at"], Phase(row["phase"])))
-    samples = _by_workload(
+    steps = await _by_workload(rows["steps"], _step)
+    phases = await _by_workload(rows["phases"], lambda row: (row["at"], Phase(row["phase"])))
+    samples = await _by_workload(
         rows["samples"], lambda row: UtilizationSample(row["at"], row["utilization"] / 100)
     )
-    return {
-        piece.id: UsageHistory(
+    work = TimeSlice()
+    histories: dict[UUID, UsageHistory] = {}
+    for piece in pieces:
+        histories[piece.id] = UsageHistory(
             start=piece.start or piece.end,
             end=piece.end,
             steps=[step for step in steps[piece.id] if step.at < piece.end],
@@ -353,8 +353,8 @@ async def _histories(
             gaps=gaps,
             samples=samples[piece.id],
         )
-        for piece in pieces
-    }
+        await work.rest()
+    return histories
 
 
 def _fitting(pieces: list[_Due], rows: list[Row]) -> tuple[list[_Due], list[Row]]:
@@ -370,10 +370,14 @@ def _fitting(pieces: list[_Due], rows: list[Row]) -> tuple[list[_Due], list[Row]
     return [replace(first, end=min(first.end, max(rows[-1]["at"], first.start + _SHORTEST)))], rows
 
 
-def _by_workload(rows: Sequence[Row], read: Callable[[Row], _T]) -> defaultdict[UUID, list[_T]]:
+async def _by_workload(
+    rows: Sequence[Row], read: Callable[[Row], _T]
+) -> defaultdict[UUID, list[_T]]:
+    work = TimeSlice()
     by_id: defaultdict[UUID, list[_T]] = defaultdict(list)
     for row in rows:
         by_id[row["workload_id"]].append(read(row))
+        await work.rest()
     return by_id
 
 
@@ -432,13 +436,17 @@ async def _add(
     cluster_id: UUID,
     entries: Iterable[tuple[UUID, UsageKey, UsageSums]],
 ) -> None:
-    rows = [
-        (id_, *key, *(_bounded(getattr(sums, name)) for name in SUMS))
-        for id_, key, sums in await _with_few_models(connection, tenant_id, entries)
-    ]
+    work = TimeSlice()
+    rows: list[tuple[object, ...]] = []
+    for id_, key, sums in await _with_few_models(connection, tenant_id, entries):
+        rows.append((id_, *key, *map(_bounded, _sums_of(sums))))
+        await work.rest()
     if rows:
         await connection.execute(_KEEP_DIMENSIONS, tenant_id, list({row[0] for row in rows}))
         await connection.execute(_ADD, tenant_id, cluster_id, *map(list, zip(*rows, strict=True)))
+
+
+_sums_of = attrgetter(*SUMS)
 
 
 def _bounded(amount: int) -> int:
