@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from cachetools import LRUCache
 
-from watchbill.errors import TooMany, Unauthenticated, Unavailable
+from watchbill.errors import Invalid, TooLarge, TooMany, Unauthenticated, Unavailable
 from watchbill.identity import AgentIdentity
 
 MAX_PRINCIPALS = 10_000
@@ -27,6 +27,9 @@ AGENT_QUEUE_SECONDS = 15.0
 MAX_AGENT_QUEUED = 4
 AGENT_BYTES_PER_SECOND = 1024 * 1024
 AGENT_BYTES_BURST = 4 * 1024**3
+SMALL_MESSAGE_BYTES = 64 * 1024
+"""Once inflated: it is decoded at once, and costs little where it is refused."""
+REFUSED_MESSAGE_SECONDS = 0.5
 MAX_QUEUED = 64
 DEVICE_LOGINS_PER_SECOND = 0.2
 DEVICE_LOGINS_BURST = 20
@@ -303,10 +306,28 @@ class AgentLimiter:
             yield
 
     @asynccontextmanager
+    async def slow_refusal(self) -> AsyncIterator["MessageSize"]:
+        """Within `message`: whoever sent much that cannot be taken waits before its next message is read."""
+        size = MessageSize()
+        try:
+            yield size
+        except (Invalid, TooLarge) as error:
+            if isinstance(error, TooLarge) or size.bytes > SMALL_MESSAGE_BYTES:
+                await asyncio.sleep(REFUSED_MESSAGE_SECONDS)
+            raise
+
+    @asynccontextmanager
     async def processing(self, agent: AgentIdentity) -> AsyncIterator[None]:
         """Around what takes memory and a connection: decoding and applying. Raises TooMany."""
         async with self._tenants.hold(agent.tenant_id), self._all.hold(None):
             yield
+
+
+@dataclass(slots=True)
+class MessageSize:
+    """Of an agent's message once inflated, as far as it came to that."""
+
+    bytes: int = 0
 
 
 class LogThrottle:

@@ -5,6 +5,7 @@ import asyncio
 import gzip
 import threading
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -77,6 +78,32 @@ async def test_little_text_that_takes_much_memory_is_refused(server: Served) -> 
     assert_is_error(answer, 413)
 
 
+@pytest.mark.parametrize("name", ["hello", "batch"])
+async def test_whoever_sends_much_in_vain_waits_before_the_next(
+    server: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an agent that was taken over keeps the server inflating and decoding without end."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(limits, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": sleep}))
+    token = await credential(server)
+    await post(server, token, name, b"[]")
+    assert waited == []
+    much = gzip.compress(b"[" + b" " * 100_000 + b"]")
+    await post(server, token, name, much, Content_Encoding="gzip")
+    assert waited == [limits.REFUSED_MESSAGE_SECONDS]
+
+
+@pytest.mark.parametrize("mark", [b",", b"[", b"{"])
+def test_values_are_counted_across_pieces(mark: bytes) -> None:
+    text = mark + b" " * call._PIECE_BYTES + mark
+    assert call.has_more_values(text, 1)
+    assert not call.has_more_values(text, 2)
+
+
 def test_counts_stand_in_the_messages() -> None:
     entry = '["00000000-0000-0000-0000-000000000001","x"]'
     too_many = ",".join([entry] * 5_001)
@@ -112,7 +139,7 @@ async def test_large_messages_are_decoded_beside_the_event_loop(
     token = await credential(server)
     small = msgspec.json.encode(Batch(stream_id="x", seq=1, items=(upsert(workload(1)),)))
     await post(server, token, "batch", small)
-    await post(server, token, "batch", small + b" " * ingest.DECODE_ASIDE_BYTES)
+    await post(server, token, "batch", small + b" " * ingest.SMALL_MESSAGE_BYTES)
     assert threads == [True, False]
 
 

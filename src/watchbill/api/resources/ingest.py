@@ -16,12 +16,12 @@ import msgspec
 from watchbill.api.http.call import (
     AGENT_BATCH_BYTES,
     AGENT_MESSAGE_BYTES,
-    DECODE_ASIDE_BYTES,
     Call,
     decode_json,
     invalid_shape,
 )
 from watchbill.api.http.reply import Answer, json_reply
+from watchbill.api.limits import SMALL_MESSAGE_BYTES
 from watchbill.cluster_node import MAX_NODE_BYTES, ClusterNode, Name
 from watchbill.errors import Invalid
 from watchbill.identity import AgentIdentity
@@ -198,10 +198,11 @@ async def _answer(
     """
     assert call.agent is not None, "the route lets nobody in but agents"
     limiter = call.services.agent_limiter
-    async with limiter.message(call.agent):
+    async with limiter.message(call.agent), limiter.slow_refusal() as size:
         body = await call.agent_body()
         async with limiter.processing(call.agent):
             body = await call.inflate_agent_body(body, most_bytes)
+            size.bytes = len(body)
             limiter.charge(call.agent, len(body))
             if not may_hold_nul and b"\\u0000" in body:
                 raise Invalid("The body contains a NUL character.")
@@ -210,7 +211,7 @@ async def _answer(
 
 
 async def _decoded(body: bytes, decode: Callable[[bytes], Message]) -> Message:
-    if len(body) <= DECODE_ASIDE_BYTES:
+    if len(body) <= SMALL_MESSAGE_BYTES:
         return decode(body)
     return await asyncio.to_thread(decode, body)
 
