@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.fixtures.replay import kubeconfig
+from tests.fixtures.kubernetes.replay import kubeconfig
 from watchbill.agent.run import run_agent
 from watchbill.settings.agent import AgentSettings
 

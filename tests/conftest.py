@@ -22,7 +22,7 @@ import pytest
 import pytest_asyncio
 import structlog
 
-from tests.fixtures import strict_provider
+from tests.fixtures.identity import strict_provider
 from watchbill.serve import Started, serve
 from watchbill.settings.server import ServerSettings
 from watchbill.store.postgres.database import Database

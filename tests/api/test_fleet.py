@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import jsonschema_rs
 import pytest
 
-from tests.api.test_errors import assert_is_error
+from tests.api.http.test_errors import assert_is_error
 from tests.fixtures.samples import MERGED
 from tests.fixtures.serving import Served
 from watchbill.store.fleet.fleet import fleet_record, last_instant

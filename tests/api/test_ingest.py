@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from tests.api.test_errors import assert_is_error
+from tests.api.http.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.records import upsert, workload
 from tests.fixtures.samples import OPERATIONS, SAMPLES, of_login

@@ -12,7 +12,7 @@ from uuid import UUID
 import jsonschema_rs
 import pytest
 
-from tests.api.test_errors import assert_is_error
+from tests.api.http.test_errors import assert_is_error
 from tests.api.test_workloads import schema_of
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import record, upsert, workload

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
-from tests.api.test_errors import assert_is_error
+from tests.api.http.test_errors import assert_is_error
 from tests.api.test_metrics import SCHEMA, path, with_usage
 from tests.fixtures.serving import Served, listening
 from watchbill.api.app import build_app

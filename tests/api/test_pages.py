@@ -12,7 +12,7 @@ import pytest_asyncio
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.api.test_errors import assert_is_error
+from tests.api.http.test_errors import assert_is_error
 from tests.fixtures.samples import PAGES
 from tests.fixtures.serving import Served, listening
 from watchbill.api import app

@@ -12,7 +12,7 @@ import aiohttp
 import asyncpg
 import pytest
 
-from tests.api.test_errors import assert_is_error
+from tests.api.http.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import upsert, workload

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from tests.api.test_errors import assert_is_error
+from tests.api.http.test_errors import assert_is_error
 from tests.api.test_workloads import TOTAL, schema_of
 from tests.fixtures.serving import ABSENT_ID, Served
 from watchbill.query import TELEMETRY_GROUPS

@@ -11,7 +11,7 @@ from uuid import UUID
 import jsonschema_rs
 import pytest
 
-from tests.api.test_errors import assert_is_error
+from tests.api.http.test_errors import assert_is_error
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import upsert, workload
 from tests.fixtures.samples import MERGED, ONE, OPERATIONS, SAMPLES

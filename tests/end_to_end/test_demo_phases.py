@@ -14,9 +14,9 @@ from simulator.model.mixture import UNKNOWN
 from simulator.resources import JOB_SETS, PODS
 from simulator.simulation.scenario import Scenario
 from tests.fixtures.agents import until
+from tests.fixtures.kubernetes.stages import can_be_seen, told_truly
 from tests.fixtures.receiver import CREDENTIAL, Receiver
 from tests.fixtures.receiver import receiver as receiving
-from tests.fixtures.stages import can_be_seen, told_truly
 from watchbill.agent.manifest import permitted_resources
 from watchbill.agent.run import run_agent
 from watchbill.kinds.definition.loader import load_definitions

@@ -23,9 +23,9 @@ from drills.processes import free_port
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.command_line import watchbill
 from tests.fixtures.fleet import Fleet
-from tests.fixtures.kube_api import KubeApi, kube_api
+from tests.fixtures.kubernetes.kube_api import KubeApi, kube_api
+from tests.fixtures.kubernetes.replay import kubeconfig
 from tests.fixtures.records import upsert
-from tests.fixtures.replay import kubeconfig
 from watchbill.client import AgentClient
 
 PROJECT = Path(__file__).parents[2]

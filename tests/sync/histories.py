@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from tests.fixtures.model_cluster import ModelCluster
+from tests.fixtures.kubernetes.model_cluster import ModelCluster
 from tests.fixtures.model_server import ModelServer
 from tests.fixtures.model_world import Json, Life, World
 from watchbill.agent.cache import watch_manager

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from tests.fixtures.agents import agent, until
-from tests.fixtures.kube_api import kube_api
+from tests.fixtures.kubernetes.kube_api import kube_api
 from tests.fixtures.receiver import receiver
 from watchbill.api.resources.ingest import decode_heartbeat
 from watchbill.protocol import Heartbeat, HeartbeatEnvelope

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from simulator.apiserver.protocol import SimulatedCluster
 from simulator.apiserver.tls import CertificateAuthority
-from tests.fixtures.replay import kubeconfig, serving
+from tests.fixtures.kubernetes.replay import kubeconfig, serving
 from tests.sync.test_kubernetes_client import certificate, listed
 from watchbill.agent.kubernetes import credentials as credentials_module
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource

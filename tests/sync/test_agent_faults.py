@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.fixtures.agent_objects import (
+from tests.fixtures.agents import agent, until
+from tests.fixtures.kubernetes.agent_objects import (
     PYTORCH,
     chain,
     job,
@@ -18,9 +19,8 @@ from tests.fixtures.agent_objects import (
     told,
     uid,
 )
-from tests.fixtures.agent_objects import short_waits as short_waits
-from tests.fixtures.agents import agent, until
-from tests.fixtures.kube_api import kube_api
+from tests.fixtures.kubernetes.agent_objects import short_waits as short_waits
+from tests.fixtures.kubernetes.kube_api import kube_api
 from tests.fixtures.receiver import CREDENTIAL, Receiver, receiver
 from watchbill.agent.run import run_agent
 from watchbill.errors import Invalid, Unauthenticated

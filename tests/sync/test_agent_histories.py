@@ -16,9 +16,9 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
-from tests.fixtures.agent_objects import deployment, job, made, pod, uid
 from tests.fixtures.agents import Running, agent
-from tests.fixtures.kube_api import KubeApi, kube_api
+from tests.fixtures.kubernetes.agent_objects import deployment, job, made, pod, uid
+from tests.fixtures.kubernetes.kube_api import KubeApi, kube_api
 from tests.fixtures.receiver import Receiver, receiver
 from watchbill.agent import run
 from watchbill.agent.cache import owner_lookup

@@ -18,8 +18,8 @@ import msgspec
 import pytest
 
 from tests.fixtures.agents import agent
-from tests.fixtures.kube_api import KubeApi, kind, kube_api
-from tests.fixtures.lives import SETTINGS, all_lives, definitions, moments, workloads
+from tests.fixtures.kubernetes.kube_api import KubeApi, kind, kube_api
+from tests.fixtures.kubernetes.lives import SETTINGS, all_lives, definitions, moments, workloads
 from tests.fixtures.receiver import Receiver, receiver
 from watchbill.kinds.derive import derive
 from watchbill.kinds.objects.pod import owners

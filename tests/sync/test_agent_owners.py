@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.agent_objects import (
+from tests.fixtures.agents import agent, until
+from tests.fixtures.kubernetes.agent_objects import (
     ROLLOUT,
     made,
     pod,
@@ -14,9 +15,8 @@ from tests.fixtures.agent_objects import (
     told,
     uid,
 )
-from tests.fixtures.agent_objects import short_waits as short_waits
-from tests.fixtures.agents import agent, until
-from tests.fixtures.kube_api import kind, kube_api
+from tests.fixtures.kubernetes.agent_objects import short_waits as short_waits
+from tests.fixtures.kubernetes.kube_api import kind, kube_api
 from tests.fixtures.receiver import receiver
 from watchbill.agent import run
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RunningServer
-from tests.fixtures.agent_objects import chain, job, pod, uid
 from tests.fixtures.agents import agent
-from tests.fixtures.kube_api import kube_api
+from tests.fixtures.kubernetes.agent_objects import chain, job, pod, uid
+from tests.fixtures.kubernetes.kube_api import kube_api
 from watchbill.agent.stream import stream
 from watchbill.client import Client, Selection
 from watchbill.errors import Forbidden

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.fixtures.agent_objects import deployment, made, pod, short_waits, uid
 from tests.fixtures.agents import agent, until
-from tests.fixtures.kube_api import KubeApi, kube_api
+from tests.fixtures.kubernetes.agent_objects import deployment, made, pod, short_waits, uid
+from tests.fixtures.kubernetes.kube_api import KubeApi, kube_api
 from tests.fixtures.receiver import receiver
 
 __all__ = ["short_waits"]

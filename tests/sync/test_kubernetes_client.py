@@ -15,7 +15,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.fixtures.replay import Exchange, kubeconfig, one, recorded, replay, serving, stream
+from tests.fixtures.kubernetes.replay import (
+    Exchange,
+    kubeconfig,
+    one,
+    recorded,
+    replay,
+    serving,
+    stream,
+)
 from watchbill.agent.kubernetes import client as kube
 from watchbill.agent.kubernetes import credentials as credentials_module
 from watchbill.agent.kubernetes.client import KubeClient, ServedResource

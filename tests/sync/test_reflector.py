@@ -14,8 +14,8 @@ import pytest
 from aiohttp import web
 
 from tests.fixtures.agents import until
-from tests.fixtures.kube_api import KubeApi, kube_api
-from tests.fixtures.replay import kubeconfig, one, recorded, replay
+from tests.fixtures.kubernetes.kube_api import KubeApi, kube_api
+from tests.fixtures.kubernetes.replay import kubeconfig, one, recorded, replay
 from watchbill.agent.kubernetes import attention as attention_module
 from watchbill.agent.kubernetes import reflector as watch_module
 from watchbill.agent.kubernetes.attention import Attention

@@ -11,14 +11,9 @@ import typer
 from typer.core import TyperGroup
 
 from watchbill.cli.commands import (
-    admin as administration,
-)
-from watchbill.cli.commands import (
-    agent_manifest,
     capacity,
     clusters,
     context,
-    database,
     describe,
     doctor,
     fleet,
@@ -30,14 +25,14 @@ from watchbill.cli.commands import (
     mcp,
     nodes,
     pods,
-    probe,
     projects,
     runai,
-    serve,
     top,
     usage,
     why,
 )
+from watchbill.cli.commands.server import admin as administration
+from watchbill.cli.commands.server import agent_manifest, database, probe, serve
 from watchbill.cli.connection.errors import INTERRUPTED, OK, PIPE_CLOSED, report_error
 
 _HELP = """One live, truthful, searchable record of every AI workload in every Kubernetes cluster.

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 import yaml
 
-from tests.api.test_errors import assert_is_error
+from tests.api.http.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database, running_server
-from tests.fixtures.oidc_site import ran
+from tests.fixtures.identity.oidc_site import ran
 from tests.fixtures.records import record, upsert, workload
 from tests.fixtures.serving import SETTINGS, Answer, Served, fill, serving
 from watchbill.access.audit import Audit

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.api.test_errors import assert_is_error
+from tests.api.http.test_errors import assert_is_error
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.large_items import NOW, flapping, nested
 from tests.fixtures.records import pod, upsert, workload

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from tests.conftest import Engine, fresh_database
-from tests.fixtures.lives import SETTINGS, definitions
+from tests.fixtures.kubernetes.lives import SETTINGS, definitions
 from tests.fixtures.makers import condition, container, gather, pod, root, uid
 from tests.fixtures.samples import OPERATIONS, SAMPLES
 from tests.fixtures.serving import Served, serving

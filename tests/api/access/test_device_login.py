@@ -8,8 +8,8 @@ import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.api.test_errors import assert_is_error
-from tests.fixtures.oidc_site import (
+from tests.api.http.test_errors import assert_is_error
+from tests.fixtures.identity.oidc_site import (
     DEVICE,
     Site,
     begin,
@@ -20,8 +20,8 @@ from tests.fixtures.oidc_site import (
     session_of,
     watchbill,
 )
-from tests.fixtures.oidc_site import at as at
-from tests.fixtures.oidc_site import provider as provider
+from tests.fixtures.identity.oidc_site import at as at
+from tests.fixtures.identity.oidc_site import provider as provider
 from watchbill.identity import administrator_rule
 from watchbill.store.identity.administration import RuleChange, rule_change
 

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api.test_errors import assert_is_error
-from tests.api.test_http import raw
+from tests.api.http.test_errors import assert_is_error
+from tests.api.http.test_http import raw
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import SETTINGS, Served, serving
 from watchbill.access import device_logins as access_device_logins

@@ -17,9 +17,9 @@ import yaml
 from joserfc import jwe
 from joserfc.jwk import ECKey
 
-from tests.api.test_errors import assert_is_error
+from tests.api.http.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database
-from tests.fixtures.issuer import (
+from tests.fixtures.identity.issuer import (
     AUDIENCE,
     EC_384_KEY,
     EC_KEY,

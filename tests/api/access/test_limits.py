@@ -11,7 +11,7 @@ from unittest.mock import patch
 import aiohttp
 import pytest
 
-from tests.api.test_errors import assert_is_error
+from tests.api.http.test_errors import assert_is_error
 from tests.fixtures.samples import ONE, RANGE
 from tests.fixtures.serving import Served, listening
 from watchbill.api.app import build_app

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 import pytest
 
-from tests.api.test_errors import assert_is_error
+from tests.api.http.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.samples import OPERATIONS, SAMPLES, of_login
 from tests.fixtures.serving import SETTINGS, Answer, Served, listening, serving

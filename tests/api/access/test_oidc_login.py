@@ -6,8 +6,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from tests.api.test_errors import assert_is_error
-from tests.fixtures.oidc_site import (
+from tests.api.http.test_errors import assert_is_error
+from tests.fixtures.identity.oidc_site import (
     BROWSER,
     CALLBACK,
     Site,
@@ -16,8 +16,8 @@ from tests.fixtures.oidc_site import (
     session_of,
     start,
 )
-from tests.fixtures.oidc_site import at as at
-from tests.fixtures.oidc_site import provider as provider
+from tests.fixtures.identity.oidc_site import at as at
+from tests.fixtures.identity.oidc_site import provider as provider
 from watchbill.access.oidc.oidc_login import local_path
 
 

@@ -16,13 +16,12 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from tests.api.test_errors import assert_is_error
+from tests.api.http.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database, require
-from tests.fixtures import strict_provider
-from tests.fixtures.issuer import encoded
-from tests.fixtures.oidc_site import ran, session_of, start, watchbill
-from tests.fixtures.serving import SETTINGS, Answer, Served, serving
-from tests.fixtures.strict_provider import (
+from tests.fixtures.identity import strict_provider
+from tests.fixtures.identity.issuer import encoded
+from tests.fixtures.identity.oidc_site import ran, session_of, start, watchbill
+from tests.fixtures.identity.strict_provider import (
     AUDIENCE,
     CALLBACK,
     PUBLIC_URL,
@@ -30,6 +29,7 @@ from tests.fixtures.strict_provider import (
     new_key,
     running_provider,
 )
+from tests.fixtures.serving import SETTINGS, Answer, Served, serving
 from watchbill.access.oidc import oidc_login
 
 OLD_KEY, KEY, NEXT_KEY = new_key("old"), new_key("present"), new_key("next")

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api.test_errors import assert_is_error
+from tests.api.http.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import SETTINGS, Served, serving
 from watchbill.access import accounts, sessions

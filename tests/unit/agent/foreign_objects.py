@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.fixtures.agent_objects import made, pod
-from tests.fixtures.lives import SETTINGS
+from tests.fixtures.kubernetes.agent_objects import made, pod
+from tests.fixtures.kubernetes.lives import SETTINGS
 from tests.unit.agent.test_cache import DEFINITIONS, Filled
 from watchbill.kinds.derive import derive
 from watchbill.protocol import Record, canonical_bytes

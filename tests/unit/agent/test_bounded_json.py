@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fixtures.agent_objects import chain, made, pod
-from tests.fixtures.lives import SETTINGS
+from tests.fixtures.kubernetes.agent_objects import chain, made, pod
+from tests.fixtures.kubernetes.lives import SETTINGS
 from tests.unit.agent.test_cache import DEFINITIONS, Filled, root_uid
 from watchbill.agent.kubernetes.bounded_json import (
     MAX_DEPTH,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.fixtures.lives import SETTINGS
+from tests.fixtures.kubernetes.lives import SETTINGS
 from tests.sync.test_agent_faults import chain, made, pod
 from tests.unit.agent.test_cache import DEFINITIONS, Filled, root_uid
 from watchbill.agent.cache.budget import NamespaceBudget, decoded_size

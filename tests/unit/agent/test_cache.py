@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from tests.fixtures.agent_objects import chain, made, pod
+from tests.fixtures.kubernetes.agent_objects import chain, made, pod
 from tests.unit.agent.test_owner_tree import ListenerRecorder
 from watchbill.agent.cache.cache import Cache, CacheSettings, ResourceSink, sink_for
 from watchbill.agent.cache.capacity import impossible_nodes, node_pools

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fixtures.replay import Exchange, recorded
+from tests.fixtures.kubernetes.replay import Exchange, recorded
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.kubernetes.errors import (
     ApiFailure,

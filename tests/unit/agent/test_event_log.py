@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.fixtures.lives import SETTINGS
+from tests.fixtures.kubernetes.lives import SETTINGS
 from watchbill.agent.cache import event_log as module
 from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.cache.owner_tree import OwnerKey

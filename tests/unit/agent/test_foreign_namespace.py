@@ -11,8 +11,8 @@ from typing import Self
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fixtures.agent_objects import pod
-from tests.fixtures.lives import SETTINGS
+from tests.fixtures.kubernetes.agent_objects import pod
+from tests.fixtures.kubernetes.lives import SETTINGS
 from tests.unit.agent.foreign_objects import (
     _GPUS,
     OWN,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.agent_objects import pod
-from tests.fixtures.lives import SETTINGS
+from tests.fixtures.kubernetes.agent_objects import pod
+from tests.fixtures.kubernetes.lives import SETTINGS
 from tests.unit.agent.test_cache import DEFINITIONS, Filled, root_uid
 from watchbill.agent.cache.watched_kinds import POD
 from watchbill.kinds.derive import derive

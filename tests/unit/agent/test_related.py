@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.agent_objects import chain, made
+from tests.fixtures.kubernetes.agent_objects import chain, made
 from tests.unit.agent.test_cache import WANTED, Filled, root_uid
 from watchbill.agent.cache import related
 from watchbill.kinds.objects.objects import GroupKind

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fixtures.replay import one, recorded
+from tests.fixtures.kubernetes.replay import one, recorded
 from watchbill.agent.kubernetes import watch_stream
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.kubernetes.watch_stream import LineSplitter, read_event

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.fixtures.command_line import watchbill
-from tests.fixtures.lives import definitions
+from tests.fixtures.kubernetes.lives import definitions
 from watchbill.cli import kinds_input
 from watchbill.cli.kinds_input import collect_objects, collect_topmost, read_documents
 from watchbill.errors import Invalid

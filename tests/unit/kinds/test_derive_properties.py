@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fixtures.lives import SETTINGS, all_lives, moments, workloads
+from tests.fixtures.kubernetes.lives import SETTINGS, all_lives, moments, workloads
 from watchbill.kinds.definition.loader import load_definitions
 from watchbill.kinds.derive import derive
 from watchbill.kinds.objects.objects import ClusterObjects, WorkloadObjects

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.lives import SETTINGS
+from tests.fixtures.kubernetes.lives import SETTINGS
 from tests.fixtures.makers import (
     JSON,
     T0,

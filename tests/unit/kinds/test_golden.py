@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.lives import SETTINGS, definitions
+from tests.fixtures.kubernetes.lives import SETTINGS, definitions
 from tests.unit.kinds.golden.reading import Case, agrees, cases, seen
 from watchbill.kinds.derive import derive
 from watchbill.quantity import format_bytes

@@ -22,9 +22,9 @@ from simulator.model.scheduler import KAI
 from simulator.resources import NODES, PODS
 from simulator.simulation.scenario import Scenario
 from simulator.simulation.transitions import clear_pods, suspend
-from tests.fixtures.cut_nodes import CUTS, asks_in_parts, held_by, units_of, with_cut
-from tests.fixtures.observed_world import ObservedWorld
-from tests.fixtures.scheduler_groups import (
+from tests.fixtures.kubernetes.cut_nodes import CUTS, asks_in_parts, held_by, units_of, with_cut
+from tests.fixtures.kubernetes.observed_world import ObservedWorld
+from tests.fixtures.kubernetes.scheduler_groups import (
     KUEUE_WORKLOADS,
     PENDING,
     PREEMPTED,
@@ -33,7 +33,7 @@ from tests.fixtures.scheduler_groups import (
     kueue_workload,
     volcano_group,
 )
-from tests.fixtures.stages import can_be_seen, told_truly
+from tests.fixtures.kubernetes.stages import can_be_seen, told_truly
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import record_hash
 from watchbill.workload import TERMINAL_PHASES, Phase, Workload

@@ -7,7 +7,7 @@ import jsonschema_rs
 import msgspec
 import pytest
 
-from tests.fixtures.lives import CLUSTER_ID, all_lives, derived, moments
+from tests.fixtures.kubernetes.lives import CLUSTER_ID, all_lives, derived, moments
 from watchbill.kinds.derivation.elements import MAX_ELEMENTS
 from watchbill.protocol import Record, canonical_bytes
 from watchbill.workload import Phase

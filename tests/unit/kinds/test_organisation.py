@@ -6,7 +6,7 @@ from uuid import uuid5
 
 import pytest
 
-from tests.fixtures.lives import CLUSTER_ID, SETTINGS
+from tests.fixtures.kubernetes.lives import CLUSTER_ID, SETTINGS
 from tests.fixtures.makers import (
     JSON,
     at,

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.fixtures.lives import SETTINGS
+from tests.fixtures.kubernetes.lives import SETTINGS
 from tests.fixtures.makers import (
     JSON,
     at,

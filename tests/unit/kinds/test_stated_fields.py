@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.lives import SETTINGS
+from tests.fixtures.kubernetes.lives import SETTINGS
 from tests.fixtures.makers import JSON, gpus, meta, pod, root, template, workload
 from watchbill.kinds.derivation.claims import requested_by_claim
 from watchbill.kinds.objects.gpu_units import gpus_of

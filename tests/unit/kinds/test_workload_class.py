@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.lives import definitions
+from tests.fixtures.kubernetes.lives import definitions
 from tests.fixtures.makers import JSON, deployment, gpus, meta, pod, root, template, workload
 
 GENERAL = {

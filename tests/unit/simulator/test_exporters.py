@@ -8,7 +8,7 @@ from simulator.manifests.system_pods import EXPORTERS_NAMESPACE, RESERVATIONS, e
 from simulator.model.hardware import Node
 from simulator.simulation.exporters import Exporters, utilization, work_done
 from simulator.simulation.scenario import Scenario
-from tests.fixtures.demo_cluster import calling
+from tests.fixtures.kubernetes.demo_cluster import calling
 from tests.unit.simulator.test_scenario import NOW, begin, objects, run
 from watchbill.agent.metrics.devices import DCGM_METRICS, read_devices
 from watchbill.agent.metrics.exposition import ExpositionParser, ParsedSample

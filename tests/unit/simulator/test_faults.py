@@ -13,7 +13,7 @@ import yaml
 from simulator.apiserver.protocol import SimulatedCluster
 from simulator.apiserver.tls import CertificateAuthority
 from simulator.resources import NAMESPACES, PODS
-from tests.fixtures.demo_cluster import Caller, calling
+from tests.fixtures.kubernetes.demo_cluster import Caller, calling
 
 LIST = "/api/v1/pods"
 GET = "/api/v1/namespaces/ns0/pods/p000"

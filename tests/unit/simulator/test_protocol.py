@@ -9,8 +9,8 @@ import pytest
 
 from simulator.apiserver.discovery import V1_20, V1_36
 from simulator.resources import DEPLOYMENTS, PODS, RAY_CLUSTERS
-from tests.fixtures.demo_cluster import PARTIAL, PARTIAL_LIST, Caller, calling, put_pod
-from tests.fixtures.replay import Exchange, recorded
+from tests.fixtures.kubernetes.demo_cluster import PARTIAL, PARTIAL_LIST, Caller, calling, put_pod
+from tests.fixtures.kubernetes.replay import Exchange, recorded
 
 RELEASES = {"1.36": V1_36, "1.20": V1_20}
 

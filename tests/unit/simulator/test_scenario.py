@@ -20,7 +20,7 @@ from simulator.model.stage_index import StageIndex
 from simulator.resources import PODS
 from simulator.simulation.scenario import Scenario
 from simulator.simulation.world import World
-from tests.fixtures.replay import RECORDINGS
+from tests.fixtures.kubernetes.replay import RECORDINGS
 
 NOW = 1_790_000_000.0
 STEP_SECONDS = 0.7

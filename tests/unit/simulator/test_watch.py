@@ -12,8 +12,8 @@ import pytest
 from simulator.apiserver.discovery import V1_20
 from simulator.apiserver.store import Store
 from simulator.resources import EVENTS, PODS, RAY_CLUSTERS
-from tests.fixtures.demo_cluster import PARTIAL, Caller, calling, put_pod
-from tests.fixtures.replay import recorded
+from tests.fixtures.kubernetes.demo_cluster import PARTIAL, Caller, calling, put_pod
+from tests.fixtures.kubernetes.replay import recorded
 
 PODS_PATH = "/api/v1/pods"
 SOON = 60.0

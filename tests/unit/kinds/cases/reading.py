@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from tests.fixtures.lives import SETTINGS, definitions
+from tests.fixtures.kubernetes.lives import SETTINGS, definitions
 from tests.unit.kinds.golden.reading import POD_STATES, Loader, expanded, filled, merged, uid_of
 from watchbill.cli.kinds_input import collect_topmost
 from watchbill.kinds.derive import derive

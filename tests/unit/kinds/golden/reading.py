@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 import msgspec
 import yaml
 
-from tests.fixtures.lives import SETTINGS, definitions
+from tests.fixtures.kubernetes.lives import SETTINGS, definitions
 from watchbill.kinds.definition.definition import Definitions
 from watchbill.kinds.derive import derive
 from watchbill.kinds.objects.objects import WorkloadObjects

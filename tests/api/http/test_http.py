@@ -1,0 +1,185 @@
+"""What comes before a request is understood: heads too large, too slow, or no HTTP at all."""
+
+import asyncio
+import json
+from unittest.mock import patch
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.api.http.test_errors import assert_is_error
+from tests.fixtures.serving import Served
+from watchbill import __version__
+from watchbill.api.http import listen
+
+HOST = b"Host: localhost\r\n"
+
+
+async def raw(served: Served, sent: bytes, *, wait: float = 5.0) -> tuple[int, dict[str, object]]:
+    """Status and body of the first answer on a connection of its own."""
+    address = urlsplit(served.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    try:
+        writer.write(sent)
+        await writer.drain()
+        async with asyncio.timeout(wait):
+            head = await reader.readuntil(b"\r\n\r\n")
+            fields = dict(
+                line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line
+            )
+            body = await reader.readexactly(int(fields[b"content-length"]))
+    finally:
+        writer.close()
+    return int(head.split(b" ", 2)[1]), json.loads(body)
+
+
+NO_HTTP = [
+    b"hello\r\n\r\n",
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET  HTTP/1.1\r\n\r\n",
+    b"GET /\xff HTTP/1.1\r\n" + HOST + b"\r\n",
+    b"GET /a b HTTP/1.1\r\n" + HOST + b"\r\n",
+    b"GET / HTTP/1.1\r\nBad Field: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nX: a\x00b\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00",
+    b"POST /api/v1/token HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    b"POST /api/v1/token HTTP/1.1\r\n" + HOST + b"Content-Length: -1\r\n\r\n",
+    b"POST /api/v1/token HTTP/1.1\r\n"
+    + HOST
+    + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"CONNECT example.com:443 HTTP/1.1\r\n" + HOST + b"\r\n",
+]
+
+
+@pytest.mark.parametrize("sent", NO_HTTP)
+async def test_what_is_no_http_has_the_same_shape(shared: Served, sent: bytes) -> None:
+    status, body = await raw(shared, sent)
+    assert status == 400
+    assert body["code"] == 400
+    assert body["message"]
+
+
+async def test_endless_heads_are_cut_off(shared: Served) -> None:
+    endless = b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 200_000
+    status, body = await raw(shared, endless)
+    assert (status, body["code"]) == (431, 431)
+
+
+async def test_slow_heads_are_given_up(shared: Served) -> None:
+    with patch.object(listen, "HEAD_SECONDS", 0.2):
+        status, body = await raw(shared, b"GET / HTTP/1.1\r\nX: ")
+    assert (status, body["code"]) == (408, 408)
+
+
+async def test_silent_connections_are_closed(shared: Served) -> None:
+    address = urlsplit(shared.url)
+    with patch.object(listen, "HEAD_SECONDS", 0.2):
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        async with asyncio.timeout(60):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_large_bodies_are_not_taken_for_heads(shared: Served) -> None:
+    body = b" " * 100_000
+    head = b"POST /api/v1/token HTTP/1.1\r\nContent-Type: application/json\r\n" + HOST
+    status, _ = await raw(shared, head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    assert status == 413
+
+
+async def test_requests_one_after_the_other_on_one_connection(shared: Served) -> None:
+    address = urlsplit(shared.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    request = b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n"
+    with patch.object(listen, "HEAD_SECONDS", 0.3):
+        for sent in (request, request * 2, request):
+            writer.write(sent)
+            for _ in range(sent.count(b"GET")):
+                assert await reader.readuntil(b'{"status":"ok"}')
+            await asyncio.sleep(0.4)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "host", ["a/?x=", "evil.example.com", "localhost:1/healthz", "[::1", "a b", "\u00e4"]
+)
+async def test_the_host_never_decides_what_is_served(shared: Served, host: str) -> None:
+    """A malformed Host once changed the path that middleware looked at."""
+    answer = await shared.get("/api/v1/workloads", token=None, headers={"Host": host})
+    assert_is_error(answer, 401)
+
+
+async def test_tenants_are_not_taken_from_headers(shared: Served) -> None:
+    headers = {"X-Scope-OrgID": "2", "X-Tenant": "2", "X-Forwarded-User": "root"}
+    answer = await shared.get("/api/v1/me", headers=headers)
+    assert answer.json["tenantId"] == 1
+
+
+async def test_the_server_does_not_name_its_software(shared: Served) -> None:
+    assert "Server" not in (await shared.get("/healthz")).headers
+
+
+async def test_a_client_that_leaves_an_export_frees_its_connection(shared: Served) -> None:
+    address = urlsplit(shared.url)
+    token = (await shared.token()).encode()
+    for _ in range(20):
+        _, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(
+            b"GET /api/v1/workloads/export HTTP/1.1\r\n"
+            + HOST
+            + b"Authorization: Bearer "
+            + token
+            + b"\r\n\r\n"
+        )
+        await writer.drain()
+        writer.close()
+    assert (await shared.get("/api/v1/workloads/count")).status == 200
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example.com", "null", "http://127.0.0.1"])
+async def test_no_other_sites_script_may_read_anything(shared: Served, origin: str) -> None:
+    """Neither asked plainly nor after a question beforehand."""
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    for path in ("/api/v1/workloads", "/api/v1/me", "/api/v1/token", "/openapi.json"):
+        for method in ("GET", "OPTIONS"):
+            answer = await shared.ask(method, path, headers=asked)
+            assert not any(name.lower().startswith("access-control") for name in answer.headers)
+        assert answer.status == 405
+
+
+@pytest.mark.parametrize(
+    "field", ["X-HTTP-Method-Override", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Prefix"]
+)
+async def test_no_header_field_changes_what_is_asked(shared: Served, field: str) -> None:
+    token = await shared.account(("viewer", "tenant", "1"))
+    for value in ("DELETE", "/api/v1/admin/rules"):
+        answer = await shared.get("/api/v1/workloads/count", token=token, headers={field: value})
+        assert list(answer.json) == ["count"]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/healthz"])
+async def test_a_living_server_says_so_to_anybody(shared: Served, path: str) -> None:
+    assert (await shared.get(path, token=None)).json == {"status": "ok"}
+
+
+async def test_the_version_is_told_to_anybody(shared: Served) -> None:
+    assert (await shared.get("/version", token=None)).json == {"version": __version__}
+
+
+@pytest.mark.parametrize("path", ["/livez", "/api/v1/me", "/none"])
+async def test_a_request_keeps_the_id_that_it_came_with(shared: Served, path: str) -> None:
+    sent = "4bf92f3577b34da6a3ce929d0e0e4736"
+    answer = await shared.get(path, token=None, headers={"X-Request-Id": sent})
+    assert answer.headers["X-Request-Id"] == sent
+
+
+@pytest.mark.parametrize(
+    "sent", ["", "short", "a" * 129, "spaces in it", "{json}-12345678", "1234567\u00e9"]
+)
+async def test_an_id_that_is_unfit_for_a_log_is_replaced(shared: Served, sent: str) -> None:
+    answer = await shared.get("/livez", token=None, headers={"X-Request-Id": sent})
+    assert answer.headers["X-Request-Id"] not in ("", sent)

@@ -1,0 +1,273 @@
+"""The view of the list: nothing in an address is ignored, links add to filters, and it works on any screen."""
+
+import re
+from uuid import UUID
+
+import pytest
+from playwright.async_api import expect
+
+from tests.end_to_end.page.conftest import Site
+from tests.fixtures.browser import Tab, new_tab
+from tests.fixtures.fleet import FAILED, PENDING, RUNNING
+
+
+@pytest.mark.parametrize(
+    ("address", "problem", "suggestion"),
+    [
+        ("/?filterBy=phase%3D%3Dpending", "There is no phase 'pending'", "phase==Pending"),
+        ("/?filterBy=projectNmae%3D%3Dvision", "There is no field", "projectName==vision"),
+    ],
+)
+async def test_an_invalid_filter_is_refused_with_what_was_meant(
+    tab: Tab, address: str, problem: str, suggestion: str
+) -> None:
+    await tab.log_in(address)
+    content = tab.page.locator("#content")
+    await expect(content).to_contain_text(problem)
+    await expect(tab.page.locator(".row")).to_have_count(0)
+    await tab.page.get_by_role("button", name=f"Did you mean {suggestion}?").click()
+    await expect(tab.page.locator(".row .name").first).to_be_visible()
+    assert suggestion.replace("==", "%3D%3D") in tab.page.url
+
+
+async def test_an_unknown_column_is_refused_with_what_was_meant(tab: Tab) -> None:
+    await tab.log_in("/?columns=phase,projekt")
+    await expect(tab.page.locator("#content")).to_contain_text("There is no column 'projekt'")
+    await expect(tab.page.locator(".row")).to_have_count(0)
+    await tab.page.get_by_role("button", name="Did you mean project?").click()
+    await expect(tab.page.locator(".row .name").first).to_be_visible()
+    assert "columns=phase%2Cproject" in tab.page.url
+
+
+async def test_why_leads_to_who_holds_the_gpus_and_to_the_events(tab: Tab) -> None:
+    await tab.log_in("/?filterBy=phase%3D%3DPending")
+    await tab.page.locator(".row .name").first.click()
+    why = tab.page.get_by_role("region", name="Why it is pending")
+    await why.get_by_text("Events with kubectl").click()
+    await expect(why.locator("code")).to_contain_text("kubectl get events --namespace ")
+    await why.get_by_role("link", name="project ").first.click()
+    await expect(tab.page).to_have_url(re.compile("filterBy=projectName.*sortBy=allocatedGPU"))
+
+
+async def test_an_invalid_filter_can_be_removed(tab: Tab) -> None:
+    await tab.log_in("/?filterBy=colour%3D%3Dblue&filterBy=phase%3D%3DFailed")
+    await tab.page.get_by_role("button", name="Remove colour==blue").click()
+    await expect(tab.page.locator(".row .name")).to_have_text(["llama-sft-301"])
+
+
+@pytest.mark.parametrize(
+    ("filter_by", "suggestion"),
+    [
+        ("submittedBy%3D%3Dada", "Did you mean “Owner contains ada”?"),
+        ("projectName%3D%3Dvison", "Did you mean “Project is vision”?"),
+    ],
+)
+async def test_a_filter_without_matches_is_corrected(
+    tab: Tab, filter_by: str, suggestion: str
+) -> None:
+    await tab.log_in(f"/?filterBy={filter_by}")
+    await tab.page.get_by_role("button", name=suggestion).click()
+    await expect(tab.page.locator(".row .name").first).to_be_visible()
+
+
+async def test_an_owner_is_found_by_a_part_of_the_address(tab: Tab) -> None:
+    await tab.log_in()
+    await tab.page.get_by_role("button", name="Add a filter").click()
+    form = tab.page.locator(".filter-form")
+    await form.locator("select").select_option("submittedBy")
+    await form.locator("input").fill("ada")
+    await form.get_by_role("button", name="Apply").click()
+    await expect(tab.page.locator(".chip-words")).to_have_text(["Owner contains ada"])
+    await expect(tab.page.locator(".row .cell").get_by_text("ada").first).to_be_visible()
+
+
+async def test_a_link_in_a_cell_adds_to_the_filters(tab: Tab) -> None:
+    await tab.log_in("/?filterBy=phase%3D%3DRunning&search=llama-sft-1&density=compact")
+    await tab.page.locator(".row").first.get_by_role("link", name="vision").click()
+    await expect(tab.page.locator(".chip-words")).to_have_text(
+        ["Phase is Running", "Project is vision"]
+    )
+    await expect(tab.page).to_have_url(re.compile("search=llama-sft-1.*density=compact"))
+
+
+async def test_the_panel_of_a_workload_adds_to_the_filters_too(tab: Tab) -> None:
+    await tab.log_in(f"/?filterBy=phase%3D%3DPending&open={UUID(int=203)}")
+    await tab.page.locator(".detail-owner").get_by_role("link", name="speech").click()
+    await expect(tab.page.locator(".chip-words")).to_have_text(
+        ["Phase is Pending", "Project is speech"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "order"), [("GPU r/a", "desc"), ("Age", "asc"), ("Type", "asc"), ("Idle", "desc")]
+)
+async def test_the_first_click_sorts_numbers_from_the_largest(
+    tab: Tab, head: str, order: str
+) -> None:
+    await tab.log_in("/")  # newest first, so that Age begins with the least
+    await tab.page.get_by_role("button", name=head, exact=True).click()
+    await expect(tab.page).to_have_url(re.compile(f"sortOrder={order}"))
+
+
+async def test_selecting_text_opens_nothing(tab: Tab) -> None:
+    await tab.log_in("/?search=llama-sft-203")
+    message = tab.page.locator(".row .message")
+    box = await message.bounding_box()
+    assert box is not None
+    await tab.page.mouse.move(box["x"] + 5, box["y"] + 8)
+    await tab.page.mouse.down()
+    await tab.page.mouse.move(box["x"] + 90, box["y"] + 8, steps=4)
+    await tab.page.mouse.up()
+    assert await tab.page.evaluate("String(window.getSelection())") != ""
+    await expect(tab.page.locator(".panel")).to_have_count(0)
+    await message.click()
+    await expect(tab.page.locator(".panel")).to_have_count(1)
+
+
+async def test_a_deleted_workload_shows_what_it_was(tab: Tab) -> None:
+    await tab.log_in("/?deleted=true&search=deleted-workload")
+    phase = tab.page.locator(".row .phase").first
+    await expect(phase).to_have_text("wasCompleted")
+    muted = await tab.page.locator(".status").evaluate("e => getComputedStyle(e).color")
+    await expect(phase).to_have_css("color", muted)
+
+
+async def test_columns_and_their_widths_are_in_the_address(tab: Tab) -> None:
+    page = tab.page
+    await tab.log_in("/?columns=phase,namespace,gpu")
+    await expect(page.get_by_role("columnheader")).to_have_count(4)
+    head = page.get_by_role("columnheader", name="Namespace")
+    box = await head.bounding_box()
+    assert box is not None
+    edge = box["x"] + box["width"]
+    await page.mouse.move(edge, box["y"] + 15)
+    await page.mouse.down()
+    await page.mouse.move(edge + 100, box["y"] + 15, steps=5)
+    await page.mouse.up()
+    await expect(page).to_have_url(re.compile(r"widths=namespace%3A\d+"))
+    width = round(box["width"]) + 100
+    async with new_tab(tab.context.browser, tab.server) as other:  # type: ignore[arg-type]
+        await other.log_in(page.url.removeprefix(tab.server.url))
+        same = other.page.get_by_role("columnheader", name="Namespace")
+        await expect(same).to_be_visible()
+        assert await same.evaluate("e => Math.round(e.getBoundingClientRect().width)") == width
+
+
+async def test_the_name_stays_in_sight_while_one_scrolls_sideways(tab: Tab) -> None:
+    await tab.page.set_viewport_size({"width": 800, "height": 700})
+    await tab.log_in("/?search=llama-sft-7")
+    name = tab.page.locator(".row .name").first
+    await expect(name).to_be_in_viewport()
+    before = await name.bounding_box()
+    await tab.page.locator(".grid").evaluate("grid => grid.scrollBy(600, 0)")
+    assert await tab.page.locator(".grid").evaluate("grid => grid.scrollLeft") > 100
+    assert await name.bounding_box() == before
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "scale"), [(390, 844, 1), (720, 450, 2)], ids=["phone", "200 % zoom"]
+)
+async def test_sorting_and_columns_on_a_narrow_screen(
+    site: Site, width: int, height: int, scale: int
+) -> None:
+    """A browser at 200 % has half as many pixels of its own; the device's are as many as before."""
+    async with new_tab(site.browser, site.server, width=width, height=height) as tab:
+        page = tab.page
+        await page.emulate_media(reduced_motion="reduce")
+        await tab.log_in("/?filterBy=phase%3D%3DRunning&search=llama-sft-1")
+        await page.get_by_label("Sort by").select_option("name")
+        await expect(page).to_have_url(re.compile("sortBy=name&sortOrder=asc"))
+        await expect(page.locator(".row .name").first).to_have_text("llama-sft-1")
+        await page.get_by_role("button", name="Sorted ascending").click()
+        await expect(page.locator(".row .name").first).to_have_text("llama-sft-19")
+        await page.get_by_role("button", name="Columns").click()
+        await page.get_by_label("Namespace").check()
+        await page.keyboard.press("Escape")
+        await expect(page.locator(".row .chosen").first).to_contain_text("Namespace team-vision")
+        wide = await page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width
+
+
+async def test_the_title_names_what_is_shown(tab: Tab) -> None:
+    page = tab.page
+    await tab.log_in()
+    await expect(page).to_have_title("Workloads · Watchbill")
+    await tab.open(f"/workloads/{UUID(int=203)}")
+    await expect(page).to_have_title("llama-sft-203 · Watchbill")
+    await tab.open(f"/?open={UUID(int=204)}")
+    await expect(page).to_have_title("llama-sft-204 · Watchbill")
+    await page.keyboard.press("Escape")
+    await expect(page).to_have_title("Workloads · Watchbill")
+
+
+async def test_paper_shows_the_rows_without_controls(tab: Tab) -> None:
+    await tab.log_in("/?filterBy=phase%3D%3DPending")
+    await expect(tab.page.locator(".row .name").first).to_be_visible()
+    await tab.page.emulate_media(media="print")
+    await expect(tab.page.locator(".toolbar")).to_be_hidden()
+    await expect(tab.page.locator(".search")).to_be_hidden()
+    await expect(tab.page.locator(".chip-words")).to_be_visible()
+    await expect(tab.page.locator(".status")).to_contain_text(f"of {PENDING + 1}")
+    height = await tab.page.locator(".body").evaluate("e => e.getBoundingClientRect().height")
+    rows = await tab.page.locator(".row").count()
+    assert rows == PENDING + 1
+    assert height >= rows * 32, "the paper is as long as the rows"
+
+
+async def test_failed_in_24_hours_is_what_its_links_show(tab: Tab, site: Site) -> None:
+    page = tab.page
+    await tab.log_in("/fleet")
+    stat = page.locator(".stat", has_text="Failed in 24 h")
+    await expect(stat.locator(".stat-value")).to_have_text(str(FAILED))
+    assert RUNNING  # the others did not fail
+    for part in ("live", "deleted"):
+        await tab.open("/fleet")
+        link = stat.get_by_role("link", name=part)
+        number = int((await link.inner_text()).split()[0])
+        await link.click()
+        tabs = page.locator(".tabs [aria-selected=true]")
+        await expect(tabs).to_have_text(re.compile(f"{part} {number}$", re.IGNORECASE))
+
+
+async def test_workloads_are_found_by_image_node_and_label(tab: Tab, site: Site) -> None:
+    """A link in a cell narrows to what shares the name; the form suggests the names that there are."""
+    await tab.log_in("/?columns=phase,image,node,gpuModel,label")
+    await tab.page.get_by_role("button", name="Add a filter").click()
+    form = tab.page.locator(".filter-form")
+    await form.locator("select").select_option("image")
+    await expect(form.locator("datalist option").first).to_have_attribute("value", re.compile("."))
+    await tab.page.keyboard.press("Escape")
+    cell = tab.page.locator(".row").first.get_by_role("link").nth(1)
+    image = await cell.get_attribute("title")
+    await cell.click()
+    await expect(tab.page.locator(".chip-words")).to_have_text([f"Image is {image}"])
+    await expect(tab.page.locator(".row .name").first).to_be_visible()
+
+
+async def test_a_pinned_column_stays_while_others_move(tab: Tab) -> None:
+    await tab.log_in(
+        "/?columns=phase,project,owner,gpu,image,namespace,category,framework,createdAt,memory"
+    )
+    await tab.page.get_by_role("button", name="Columns").click()
+    await tab.page.get_by_role("button", name="Pin GPU r/a").click()
+    await expect(tab.page).to_have_url(re.compile("pinned=gpu"))
+    await tab.page.keyboard.press("Escape")
+    head = tab.page.locator(".head-cell").nth(1)
+    await expect(head).to_contain_text("GPU r/a")
+    other = tab.page.get_by_role("columnheader", name="Phase")
+    before, moved = await head.bounding_box(), await other.bounding_box()
+    await tab.page.locator(".grid").evaluate("grid => grid.scrollTo({left: 150})")
+    await tab.page.wait_for_function("document.querySelector('.grid').scrollLeft === 150")
+    assert await head.bounding_box() == before
+    after = await other.bounding_box()
+    assert after is not None
+    assert moved is not None
+    assert after["x"] == moved["x"] - 150
+
+
+async def test_gpu_use_of_all_rows_is_one_request(tab: Tab) -> None:
+    asked: list[str] = []
+    tab.page.on("request", lambda request: asked.append(request.url))
+    await tab.log_in("/?columns=phase,gpu,gpuUse&filterBy=phase%3D%3DRunning")
+    await expect(tab.page.locator(".row").first.get_by_text("n/m")).to_be_visible()
+    assert len([url for url in asked if "/utilization?" in url]) == 1
