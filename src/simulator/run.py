@@ -1,28 +1,34 @@
 """The demo: embedded database, server, simulated clusters with an agent each; all of it ends together.
 
 This process runs the server (whose database minds its own death); the clusters and agents run in a second
-process (`fleet`), so that what the page waits for shares no interpreter with the world it shows.
+process (`fleet`), so that what the page waits for shares no interpreter with the world it shows. Its things
+lie in a folder that was named, or in one of its own that goes at the end.
 """
 
 import asyncio
 import contextlib
+import fcntl
+import json
+import os
+import shutil
 import signal
 import sys
+import tempfile
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
 from simulator.fleet import ClusterPlan, FleetReport, Plan, ReportTarget, Stop
-from simulator.home import demo_home, write_credentials
 from simulator.model.names import cluster_name
-from simulator.progress import Progress
 from watchbill.client import Client, Selection
-from watchbill.errors import Unavailable
+from watchbill.errors import Conflict, Unavailable
 from watchbill.identity import FIRST_TENANT_ID
 from watchbill.private_files import write_private
 from watchbill.serve import FirstLogin, Started, serve
@@ -30,6 +36,108 @@ from watchbill.settings.server import ServerSettings
 from watchbill.store.fleet.backfill import fleet_backfill
 from watchbill.store.postgres.database import Database
 from watchbill.store.usage.accounting import usage_account, usage_rebuild
+
+_PREFIX = "watchbill-demo-"
+_LOCK = "demo.lock"
+
+
+@contextmanager
+def demo_home(data_dir: Path | None) -> Iterator[Path]:
+    """The folder, held by a lock while it is used. Raises Conflict where another demo uses it."""
+    if data_dir is not None:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with _locked(data_dir):
+            yield data_dir
+        return
+    _sweep()
+    home = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    # The database may run as another user, who has to pass through.
+    home.chmod(0o711)
+    try:
+        with _locked(home):
+            yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def write_credentials(path: Path, *, url: str, client_id: str, client_secret: str) -> None:
+    """The whole file at once, readable by its owner alone."""
+    content = {"url": url, "clientId": client_id, "clientSecret": client_secret}
+    write_private(path, json.dumps(content, indent=2).encode() + b"\n")
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    with (home / _LOCK).open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                f"Another demo is using {home}.", details="End it, or name another folder."
+            ) from None
+        yield
+
+
+def _sweep() -> None:
+    """Remove what demos left that were killed: folders of ours whose lock nobody holds."""
+    for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        try:
+            if home.is_symlink() or home.stat().st_uid != os.geteuid():
+                continue
+            with (home / _LOCK).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(home, ignore_errors=True)
+        except OSError:
+            # In use, just being made, or not ours to judge.
+            continue
+
+
+class Progress:
+    """`begin` opens a step, `count` moves it on, `done` closes the last one."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._is_terminal = self._stream.isatty()
+        self._step = ""
+        self._began = time.monotonic()
+
+    def begin(self, step: str) -> None:
+        self._close()
+        self._step = step
+        if self._is_terminal:
+            self._redraw("")
+        else:
+            self._write(f"{step} ...\n")
+
+    def count(self, done: int, total: int) -> None:
+        if self._is_terminal:
+            self._redraw(f" {done} of {total}")
+
+    def done(self) -> None:
+        self._close()
+        seconds = time.monotonic() - self._began
+        self._write(f"Ready after {seconds:.1f} s.\n")
+
+    def warn(self, message: str) -> None:
+        self._close()
+        self._write(f"{message}\n")
+
+    def _redraw(self, ending: str) -> None:
+        self._write(f"\r\x1b[K{self._step} ...{ending}")
+
+    def _close(self) -> None:
+        if self._step and self._is_terminal:
+            self._write(f"\r\x1b[K{self._step}: done\n")
+        self._step = ""
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (BrokenPipeError, OSError):
+            # Nobody reads it any more; the demo goes on.
+            self._is_terminal = False
+
 
 ADMINISTRATOR = "demo"
 DEFAULT_RATE = 2.0

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from simulator.model.hardware import total_gpus
-from simulator.past.recording import record_histories
-from simulator.past.samples import past_samples
+from simulator.past.recording import past_samples, record_histories
 from simulator.simulation.exporters import Exporters
 from simulator.simulation.scenario import Scenario
 from simulator.simulation.world import World

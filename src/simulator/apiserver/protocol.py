@@ -26,7 +26,7 @@ from simulator.apiserver.authorization import (
 )
 from simulator.apiserver.discovery import V1_36, ServerVersion, version_document
 from simulator.apiserver.encoding import MediaType, negotiate, object_bytes, partial_bytes
-from simulator.apiserver.faults import Faults
+from simulator.apiserver.faults import Faults, Variation, send, write_kubeconfig
 from simulator.apiserver.listing import (
     ListRequest,
     Options,
@@ -37,7 +37,6 @@ from simulator.apiserver.listing import (
 )
 from simulator.apiserver.store import Ending, ResourceTable, Store
 from simulator.apiserver.tls import CertificateAuthority
-from simulator.apiserver.variation import Variation, send, write_kubeconfig
 from simulator.apiserver.watching import Watch, WatchRequest, check_watch
 from simulator.model.framework import SERVED
 from simulator.resources import BUILT_IN, ResourceType

@@ -14,9 +14,8 @@ from simulator.apiserver.encoding import (
     object_bytes,
     partial_bytes,
 )
-from simulator.apiserver.faults import Faults
-from simulator.apiserver.listing import Options
-from simulator.apiserver.selectors import Selector
+from simulator.apiserver.faults import Faults, Variation
+from simulator.apiserver.listing import Options, Selector
 from simulator.apiserver.store import (
     Ending,
     ObjectChange,
@@ -25,7 +24,6 @@ from simulator.apiserver.store import (
     StoredObject,
     WatchQueue,
 )
-from simulator.apiserver.variation import Variation
 from simulator.resources import ResourceType
 
 _LAST_BOOKMARK_SECONDS = 1.5

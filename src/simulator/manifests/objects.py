@@ -8,8 +8,8 @@ from typing import Any
 
 from simulator.model.model import Seconds, Shape, SimulatedWorkload
 from simulator.model.names import BAD_IMAGE_TAG, COMMANDS, IMAGES
+from simulator.model.pod_layout import child_uid
 from simulator.model.scheduler import KAI
-from simulator.model.slot import child_uid
 
 Document = dict[str, Any]
 GPU = "nvidia.com/gpu"

@@ -1,4 +1,6 @@
-"""The objects above a workload's pods: its state as its file sees it, and what the file makes of it."""
+"""The objects beside a workload's pods: what is above them, as the workload's file makes it, and services in
+front.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,16 +11,98 @@ import msgspec
 from simulator.manifests.objects import (
     Document,
     child_metadata,
+    metadata,
     owner_reference,
     pod_template,
     root_metadata,
     stamp,
 )
-from simulator.model.framework import FRAMEWORKS, Framework, FrameworkRole, resource_of
+from simulator.model.framework import (
+    FRAMEWORKS,
+    Framework,
+    FrameworkRole,
+    FrameworkService,
+    resource_of,
+)
 from simulator.model.model import Seconds, SimulatedPod, SimulatedWorkload
-from simulator.model.pod_layout import Words, run_minute, words_of
-from simulator.model.slot import child_uid, template_hash
-from simulator.resources import ResourceType
+from simulator.model.pod_layout import Words, child_uid, run_minute, template_hash, words_of
+from simulator.resources import INGRESSES, SERVICES, ResourceType
+
+
+def services_of(workload: SimulatedWorkload, root: Document) -> list[tuple[ResourceType, Document]]:
+    """Service and, where exposed so, Ingress in front of a served workload."""
+    service = FRAMEWORKS[workload.kind].service
+    if service is None:
+        return []
+    documents = [_service(workload, root, service)]
+    if workload.exposure == "ingress" and len(service.ports) == 1:
+        (port,) = service.ports.values()
+        documents.append((INGRESSES, _ingress(workload, root, port)))
+    return documents
+
+
+def _service(
+    workload: SimulatedWorkload,
+    root: Document,
+    service: FrameworkService,
+) -> tuple[ResourceType, Document]:
+    is_balanced = workload.exposure == "balancer"
+    name = service.name.format(name=workload.name)
+    selector = {key: value.format(name=workload.name) for key, value in service.selector.items()}
+    address = child_uid(workload, f"service-{name}")
+    cluster_ip = f"10.96.{int(address[:2], 16)}.{int(address[2:4], 16)}"
+    document = {
+        "metadata": metadata(
+            name=name,
+            namespace=workload.namespace,
+            uid=address,
+            created_at=workload.created_at,
+            labels={"app": workload.name},
+            owner=root,
+        ),
+        "spec": {
+            "type": "LoadBalancer" if is_balanced else "ClusterIP",
+            "selector": selector,
+            "ports": [
+                {"name": label, "protocol": "TCP", "port": port, "targetPort": port}
+                for label, port in service.ports.items()
+            ],
+            "clusterIP": cluster_ip,
+            "clusterIPs": [cluster_ip],
+            "sessionAffinity": "None",
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+        },
+        "status": {
+            "loadBalancer": {"ingress": [{"hostname": f"{name}.lb.example.com"}]}
+            if is_balanced
+            else {}
+        },
+    }
+    return SERVICES, document
+
+
+def _ingress(workload: SimulatedWorkload, root: Document, port: int) -> Document:
+    host = f"{workload.name}.{workload.project}.example.com"
+    backend = {"service": {"name": workload.name, "port": {"number": port}}}
+    path = {"path": "/v1", "pathType": "Prefix", "backend": backend}
+    return {
+        "metadata": metadata(
+            name=workload.name,
+            namespace=workload.namespace,
+            uid=child_uid(workload, "ingress"),
+            created_at=workload.created_at,
+            labels={"app": workload.name},
+            owner=root,
+        ),
+        "spec": {
+            "ingressClassName": "public",
+            "tls": [{"hosts": [host], "secretName": f"{workload.name}-tls"}],
+            "rules": [{"host": host, "http": {"paths": [path]}}],
+        },
+        "status": {"loadBalancer": {}},
+    }
+
 
 _POD: str = "pod:"
 """Begins the key of a pod that owns other objects."""

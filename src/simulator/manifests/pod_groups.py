@@ -12,8 +12,8 @@ from simulator.manifests.objects import (
 )
 from simulator.model.mixture import UNKNOWN
 from simulator.model.model import Refusal, SimulatedPod, SimulatedWorkload
+from simulator.model.pod_layout import child_uid
 from simulator.model.scheduler import hundredths, is_fixed
-from simulator.model.slot import child_uid
 
 
 def pod_group_name(workload: SimulatedWorkload, pod: SimulatedPod) -> str:

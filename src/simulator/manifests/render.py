@@ -15,9 +15,8 @@ from simulator.manifests.objects import (
     stamp,
     template_spec,
 )
-from simulator.manifests.owners import Owners, owners_of
+from simulator.manifests.owners import Owners, owners_of, services_of
 from simulator.manifests.pod_groups import pod_group, pod_group_name
-from simulator.manifests.services import services_of
 from simulator.model.hardware import Node
 from simulator.model.model import Shape, SimulatedPod, SimulatedWorkload
 from simulator.model.scheduler import KAI, PRIORITIES

@@ -1,14 +1,66 @@
-"""Which pods a workload consists of, who owns them, and which of them are placed together.
+"""Which pods a workload consists of, who owns them, which are placed together, and what controllers name
+them.
 
-Only structure: names, owners, gangs. What the objects look like is for `manifests`.
+Only structure: names, ids, owners, gangs. What the objects look like is for `manifests`.
 """
 
+import hashlib
+import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from simulator.model.framework import FRAMEWORKS, FrameworkRole
 from simulator.model.model import SimulatedPod, SimulatedWorkload
 from simulator.model.scheduler import DEFAULT
-from simulator.model.slot import Slot, template_hash
+
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+"""The letters of generated names: no vowels, no look-alikes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place for one pod. `owner` is the key of the owning child, empty = the root."""
+
+    role: str
+    index: int
+    owner: str
+    gang: str
+    prefix: str
+    is_name_whole: bool = False
+    """The prefix is the name; otherwise a random ending is added."""
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        return _key(self.role, self.index, self.owner)
+
+
+def slot_of(pod: SimulatedPod) -> tuple[str, int, str]:
+    return _key(pod.role, pod.index, pod.owner)
+
+
+def _key(role: str, index: int, owner: str) -> tuple[str, int, str]:
+    """A replica keeps its place while it waits to be replaced by a later revision's."""
+    return (role, index, "" if owner.startswith("rs-") else owner)
+
+
+def child_uid(workload: SimulatedWorkload, key: str) -> str:
+    return str(uuid.uuid5(uuid.UUID(workload.uid), key))
+
+
+def template_hash(workload: SimulatedWorkload, revision: int) -> str:
+    """As controllers hash a pod template: ten letters of their alphabet."""
+    digest = hashlib.sha256(f"{workload.uid}/{revision}".encode()).digest()
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:10])
+
+
+def random_ending(number: int) -> str:
+    """Five letters from a random number."""
+    letters = []
+    for _ in range(5):
+        number, rest = divmod(number, len(_ALPHABET))
+        letters.append(_ALPHABET[rest])
+    return "".join(letters)
+
 
 Words = Mapping[str, str | int]
 """What stands in a framework's file for the braces in names and labels."""

@@ -11,11 +11,10 @@ from typing import Final
 
 from simulator.model.framework import FRAMEWORKS, Framework
 from simulator.model.hardware import ONE_GPU
-from simulator.model.mixture import UNKNOWN
+from simulator.model.mixture import UNKNOWN, NameGenerator, make_workload
 from simulator.model.model import Seconds, SimulatedWorkload
 from simulator.model.pod_layout import slots
 from simulator.model.scheduler import hundredths
-from simulator.model.workload_factory import NameGenerator, make_workload
 from simulator.simulation.world import World
 
 PAST_DAYS: Final = 30

@@ -15,14 +15,11 @@ from simulator.manifests.render import Rendered, render
 from simulator.manifests.shared_objects import put_queues
 from simulator.manifests.system_pods import delete_reservation, put_reservation
 from simulator.model.hardware import Node
-from simulator.model.lifecycles import NEXT_STEPS
-from simulator.model.mixture import UNKNOWN
+from simulator.model.lifecycles import NEXT_STEPS, StageIndex
+from simulator.model.mixture import UNKNOWN, NameGenerator
 from simulator.model.model import Seconds, SimulatedPod, SimulatedWorkload
-from simulator.model.pod_layout import slots
+from simulator.model.pod_layout import Slot, random_ending, slot_of, slots
 from simulator.model.scheduler import Queue, Scheduler
-from simulator.model.slot import Slot, random_ending, slot_of
-from simulator.model.stage_index import StageIndex
-from simulator.model.workload_factory import NameGenerator
 from simulator.resources import ResourceType
 
 _Key = tuple[ResourceType, str, str]

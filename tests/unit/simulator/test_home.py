@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from simulator.home import demo_home, write_credentials
 from simulator.model.names import cluster_name
-from simulator.progress import Progress
+from simulator.run import Progress, demo_home, write_credentials
 from watchbill.errors import Conflict
 
 

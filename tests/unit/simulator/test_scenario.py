@@ -12,11 +12,11 @@ from simulator.apiserver.store import Store
 from simulator.manifests.system_pods import EXPORTERS_NAMESPACE, RESERVATIONS
 from simulator.model.framework import FRAMEWORKS, SERVED
 from simulator.model.hardware import ONE_GPU
+from simulator.model.lifecycles import StageIndex
 from simulator.model.mixture import KINDS
 from simulator.model.model import SimulatedWorkload
 from simulator.model.pod_layout import slots
 from simulator.model.scheduler import KAI, hundredths, is_fixed
-from simulator.model.stage_index import StageIndex
 from simulator.resources import PODS
 from simulator.simulation.scenario import Scenario
 from simulator.simulation.world import World

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from simulator.apiserver.selectors import BadSelector, parse
+from simulator.apiserver.listing import BadSelector, parse
 from simulator.apiserver.store import Store, StoredObject
 from simulator.resources import JOBS, PODS, RAY_CLUSTERS
 
