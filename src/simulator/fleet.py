@@ -23,7 +23,7 @@ from simulator.simulation.parent_watch import exit_with_parent
 from simulator.simulation.scenario import Scenario
 from watchbill.agent.run import cluster_of, run_agent
 from watchbill.errors import WatchbillError
-from watchbill.private_files import write_private
+from watchbill.files import write_private
 from watchbill.settings.agent import AgentSettings
 from watchbill.store.postgres.database import Database
 

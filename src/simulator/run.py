@@ -29,8 +29,8 @@ from simulator.fleet import ClusterPlan, FleetReport, Plan, ReportTarget, Stop
 from simulator.model.names import cluster_name
 from watchbill.client import Client, Selection
 from watchbill.errors import Conflict, Unavailable
+from watchbill.files import write_private
 from watchbill.identity import FIRST_TENANT_ID
-from watchbill.private_files import write_private
 from watchbill.serve import FirstLogin, Started, serve
 from watchbill.settings.server import ServerSettings
 from watchbill.store.fleet.backfill import fleet_backfill

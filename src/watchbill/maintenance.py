@@ -13,7 +13,7 @@ import structlog
 
 from watchbill.access.audit import FLUSH_SECONDS
 from watchbill.api.http.call import Services
-from watchbill.api.http.tls import RELOAD_SECONDS, Certificate
+from watchbill.api.http.listen import RELOAD_SECONDS, Certificate
 from watchbill.background import LoopState
 from watchbill.errors import Conflict
 from watchbill.settings.retention import Retention, RetentionDays
@@ -30,7 +30,7 @@ from watchbill.store.usage.accounting import (
     usage_purge,
 )
 from watchbill.store.workloads.deletion import tenant_list, tenant_name_get, workload_purge
-from watchbill.store.workloads.event_write import event_purge
+from watchbill.store.workloads.events import event_purge
 from watchbill.store.workloads.pod_write import pod_purge
 from watchbill.store.workloads.tally import tally_sweep
 

@@ -8,7 +8,7 @@ import msgspec
 import yaml
 
 from watchbill.errors import Invalid
-from watchbill.text_files import read_text
+from watchbill.files import read_text
 
 Price = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 

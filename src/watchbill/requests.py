@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from watchbill.responses.types import Instant
+from watchbill.responses.contract import Instant
 
 ClusterName = Annotated[
     str,

@@ -17,18 +17,16 @@ import uvicorn
 from watchbill.access.audit import Audit
 from watchbill.api.app import build_app
 from watchbill.api.http.call import Services, services_of
-from watchbill.api.http.listen import listening_on, open_listener, open_unix_listener
-from watchbill.api.http.tls import Certificate
+from watchbill.api.http.listen import Certificate, listening_on, open_listener, open_unix_listener
 from watchbill.errors import Invalid
 from watchbill.identity import FIRST_TENANT_ID, administrator_rule
 from watchbill.maintenance import start_maintenance, start_reloading
 from watchbill.settings.server import ServerSettings
 from watchbill.store.identity.accounts import account_create, account_create_first
-from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.database import Database, check_pooler
 from watchbill.store.postgres.embedded import EmbeddedPostgres
 from watchbill.store.postgres.errors import naming_database
 from watchbill.store.postgres.migrate import migrate
-from watchbill.store.postgres.pooler import check_pooler
 from watchbill.store.usage.accounting import usage_rebuild
 from watchbill.store.workloads.deletion import tenant_list
 from watchbill.store.workloads.tally import tally_rebuild

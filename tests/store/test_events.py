@@ -11,9 +11,8 @@ from tests.fixtures.records import START, upsert, workload
 from watchbill.protocol import Delete
 from watchbill.query import Scope
 from watchbill.store.postgres.database import Database
-from watchbill.store.workloads import event_write
-from watchbill.store.workloads.event_write import KEEP, event_purge
-from watchbill.store.workloads.events import event_list, history_list
+from watchbill.store.workloads import events as store_events
+from watchbill.store.workloads.events import KEEP, event_list, event_purge, history_list
 from watchbill.workload import Phase
 from watchbill.workload_event import InvolvedObject, WorkloadEvent
 
@@ -91,8 +90,8 @@ async def test_a_cluster_speaks_of_its_own_workloads_alone(db: Database, agent: 
 async def test_the_newest_of_a_workload_stay(
     db: Database, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    statement = event_write._DROP_EXCESS
-    monkeypatch.setattr(event_write, "_DROP_EXCESS", statement.replace("OFFSET 200", "OFFSET 3"))
+    statement = store_events._DROP_EXCESS
+    monkeypatch.setattr(store_events, "_DROP_EXCESS", statement.replace("OFFSET 200", "OFFSET 3"))
     await send(agent, *(event(number, at=number) for number in range(1, 8)))
     assert await messages(db) == ["message 7", "message 6", "message 5"]
 

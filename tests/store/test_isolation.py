@@ -25,10 +25,9 @@ from watchbill.query import (
 from watchbill.store.fleet.clusters import cluster_delete, cluster_list, cluster_repin
 from watchbill.store.fleet.fleet import fleet_now, fleet_series
 from watchbill.store.fleet.nodes import cluster_names, node_count, node_get, node_list
-from watchbill.store.identity.accounts import account_list
+from watchbill.store.identity.accounts import account_list, user_list
 from watchbill.store.identity.audit import AuditQuery, audit_list
 from watchbill.store.identity.rules import rule_list
-from watchbill.store.identity.users import user_list
 from watchbill.store.ingest.held_deletions import held_refuse, held_release
 from watchbill.store.metrics.measured import measured_purge
 from watchbill.store.metrics.workload_usage import usage_list

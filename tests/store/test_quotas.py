@@ -23,8 +23,7 @@ from watchbill.store.organisation import queue_write
 from watchbill.store.organisation.series import unit_series
 from watchbill.store.organisation.telemetry import UnitTelemetryQuery, unit_telemetry
 from watchbill.store.organisation.units import department_list, project_list, unit_count
-from watchbill.store.postgres.database import Database
-from watchbill.store.postgres.session import Session
+from watchbill.store.postgres.database import Database, Session
 from watchbill.workload import AllocatedResources, Phase
 
 ALL = Scope(1, is_whole_tenant=True)

@@ -249,7 +249,7 @@ from pathlib import Path
 from watchbill.agent.cache.targets import ScrapeTarget
 from watchbill.agent.kubernetes.client import KubeClient
 from watchbill.agent.kubernetes.credentials import Credentials
-from watchbill.agent.metrics.inference import INFERENCE_METRICS, read_server
+from watchbill.agent.metrics.figures import INFERENCE_METRICS, read_server
 from watchbill.agent.metrics.scrape_limits import WORKLOADS
 from watchbill.agent.metrics.scrape_pool import Fetcher, ScrapeJob, ScrapePool
 

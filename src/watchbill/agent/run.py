@@ -28,8 +28,8 @@ from watchbill.agent.kubernetes.client import KubeClient, ServedResource
 from watchbill.agent.kubernetes.credentials import Credentials
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.metrics.pipeline import MeasuringLoop
+from watchbill.agent.stream.additions import SampleQueue
 from watchbill.agent.stream.pending_changes import PendingChanges
-from watchbill.agent.stream.sample_queue import SampleQueue
 from watchbill.agent.stream.stream import Stream
 from watchbill.agent.stream.tracker import Tracker
 from watchbill.client import AgentClient

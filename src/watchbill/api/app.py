@@ -26,16 +26,12 @@ from watchbill.api.http.server_metrics import ServerMetrics
 from watchbill.api.login import device_login, oidc_login, session, token
 from watchbill.api.resources import (
     admin,
-    audit,
     clusters,
-    events,
     fleet,
     ingest,
     me,
     metrics,
-    node_metrics,
     node_pools,
-    node_telemetry,
     nodes,
     organisation,
     pods,
@@ -55,11 +51,8 @@ RESOURCES = (
     workloads,
     workload_properties,
     pods,
-    events,
-    nodes,
-    node_telemetry,
-    node_metrics,
     node_pools,
+    nodes,
     organisation,
     telemetry,
     usage,
@@ -74,7 +67,6 @@ RESOURCES = (
     token,
     admin,
     rules,
-    audit,
     ingest,
 )
 

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from watchbill.client.reader import RENEW_BEFORE_SECONDS, Client
 from watchbill.client.transport import Transport, decoded
 from watchbill.errors import Invalid, OAuthError, Unauthenticated, Unavailable
-from watchbill.private_files import write_private
+from watchbill.files import write_private
 from watchbill.responses.access import DeviceAuthorization, TokenGrant
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

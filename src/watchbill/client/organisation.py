@@ -1,7 +1,7 @@
 """What people's programs ask of the server about projects and departments."""
 
-from watchbill.client.paging import narrowed_by, read_pages
 from watchbill.client.reader import Client
+from watchbill.client.selection import narrowed_by, read_pages
 from watchbill.responses.organisation import DepartmentList, ProjectList
 
 

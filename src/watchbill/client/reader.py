@@ -14,8 +14,14 @@ from uuid import UUID
 import msgspec
 
 from watchbill.client.events import StreamEvent, events
-from watchbill.client.paging import narrowed_by, read_pages
-from watchbill.client.selection import PAGE, ListedWorkloads, Selection, WorkloadDocument
+from watchbill.client.selection import (
+    PAGE,
+    ListedWorkloads,
+    Selection,
+    WorkloadDocument,
+    narrowed_by,
+    read_pages,
+)
 from watchbill.client.transport import Parameters, Reply, Transport, decoded
 from watchbill.errors import TooMany, Unauthenticated, Unavailable
 from watchbill.responses.access import Health, Me, TokenGrant

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from watchbill.responses.types import Instant
+from watchbill.responses.contract import Instant
 from watchbill.workload import Wire
 
 PrincipalKind = Annotated[

@@ -1,14 +1,20 @@
 """The contract's answers that the client reads. Their schemas are the contract's; a test compares the two."""
 
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 
 from watchbill.errors import Unavailable
-from watchbill.responses.types import Instant
 from watchbill.workload import Element, Endpoint, PendingReason, Wire, Workload, WorkloadClass
 from watchbill.workload_pod import WorkloadPod
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+"""Aware; RFC 3339 on the wire."""
+Count = Annotated[int, msgspec.Meta(ge=0, extra_json_schema={"format": "int64"})]
+PositiveCount = Annotated[int, msgspec.Meta(ge=1, extra_json_schema={"format": "int64"})]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class DeletedBetween(Wire, frozen=True, kw_only=True):

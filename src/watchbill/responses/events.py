@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from watchbill.responses.types import Instant, PositiveCount
+from watchbill.responses.contract import Instant, PositiveCount
 from watchbill.workload import Phase, Wire
 from watchbill.workload_event import InvolvedObject
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from watchbill.protocol import KindState, NodePoolCapacity, RefusedItem
-from watchbill.responses.types import Amount, Count, Instant, PositiveCount
+from watchbill.responses.contract import Amount, Count, Instant, PositiveCount
 from watchbill.workload import Wire
 
 ClusterState = Literal["waiting", "connected", "degraded", "disconnected"]

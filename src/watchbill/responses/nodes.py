@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from watchbill.cluster_node import ClusterNode, NodeResources
-from watchbill.responses.types import Instant
+from watchbill.responses.contract import Instant
 from watchbill.workload import Wire
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from watchbill.responses.types import Amount, Instant
+from watchbill.responses.contract import Amount, Instant
 from watchbill.tabular import Cell
 from watchbill.workload import Wire
 

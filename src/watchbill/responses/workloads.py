@@ -1,12 +1,21 @@
-"""What a record with history answers beyond the contract: facets, idle GPUs, phases, the live stream."""
+"""What a record with history answers beyond the contract: facets, idle GPUs, phases, the live stream; and
+types, categories and priority classes of workloads, whose schemas are the second contract's.
+"""
 
 from typing import Annotated
 from uuid import UUID
 
 import msgspec
 
-from watchbill.responses.contract import AdditionalFields, PodsResponse, WorkloadResponse
-from watchbill.responses.types import Amount, Count, Instant, PositiveCount
+from watchbill.responses.contract import (
+    AdditionalFields,
+    Amount,
+    Count,
+    Instant,
+    PodsResponse,
+    PositiveCount,
+    WorkloadResponse,
+)
 from watchbill.workload import Phase, Wire
 
 
@@ -141,3 +150,43 @@ ROOTS: tuple[type[msgspec.Struct], ...] = (
     PodsResponse,
 )
 """What the operations answer, and what a workload carries beyond the contract: components follow from them."""
+
+
+NO_ID = UUID(int=0)
+"""Where the contract requires an id and there is none."""
+
+
+class WorkloadType(Wire, frozen=True, kw_only=True):
+    """A kind whose objects are workloads. `group`: `core` for the API group without a name."""
+
+    id: UUID
+    name: str
+    group: str
+    category_id: UUID
+    priority_id: UUID
+    category_name: str | None = None
+
+
+class WorkloadTypeList(Wire, frozen=True, kw_only=True):
+    types: tuple[WorkloadType, ...]
+
+
+class WorkloadCategory(Wire, frozen=True, kw_only=True):
+    id: UUID
+    name: str
+
+
+class WorkloadCategoryList(Wire, frozen=True, kw_only=True):
+    categories: tuple[WorkloadCategory, ...]
+
+
+class WorkloadPriority(Wire, frozen=True, kw_only=True):
+    """A priority class and what it is worth to the scheduler."""
+
+    id: str
+    name: str
+    value: int
+
+
+class WorkloadPriorityList(Wire, frozen=True, kw_only=True):
+    priorities: tuple[WorkloadPriority, ...]

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from watchbill.errors import Invalid
-from watchbill.text_files import read_text
+from watchbill.files import read_text
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 _MATCHER = re.compile(

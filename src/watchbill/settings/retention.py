@@ -9,8 +9,8 @@ import msgspec
 import yaml
 
 from watchbill.errors import Invalid
+from watchbill.files import read_text
 from watchbill.settings.variables import Days
-from watchbill.text_files import read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

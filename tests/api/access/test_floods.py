@@ -14,8 +14,8 @@ from tests.api.http.test_errors import assert_is_error
 from tests.api.http.test_http import raw
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import SETTINGS, Served, serving
-from watchbill.access import device_logins as access_device_logins
-from watchbill.access.device_logins import LIFETIME
+from watchbill.access import logins
+from watchbill.access.logins import LIFETIME
 from watchbill.access.tokens import tokens as access_tokens
 from watchbill.api.http import listen
 from watchbill.api.limits import (
@@ -28,7 +28,7 @@ from watchbill.api.limits import (
     UnverifiedCredentialLimiter,
 )
 from watchbill.errors import TooMany
-from watchbill.store.identity.device_logins import MAX_OPEN
+from watchbill.store.identity.sessions import MAX_OPEN
 
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -66,7 +66,7 @@ async def test_polling_one_device_login_again_and_again(
     server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lookup = SlowLookup()
-    monkeypatch.setattr(access_device_logins, "device_login_poll", lookup)
+    monkeypatch.setattr(logins, "device_login_poll", lookup)
 
     async def poll(code: str) -> str:
         form = {"grant_type": DEVICE, "device_code": code}
@@ -148,7 +148,7 @@ async def test_invented_cookies_wait_for_one_another(
 ) -> None:
     """Also where the operation needs no login."""
     lookup = SlowLookup()
-    monkeypatch.setattr("watchbill.access.sessions.session_get", lookup)
+    monkeypatch.setattr("watchbill.access.logins.session_get", lookup)
     method = "GET" if path == "/device" else "DELETE"
     await asyncio.gather(
         *(

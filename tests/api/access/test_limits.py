@@ -17,7 +17,7 @@ from tests.fixtures.serving import Served, listening
 from watchbill.api.app import build_app
 from watchbill.api.http import endpoint
 from watchbill.api.limits import CONCURRENT_EXPORTS
-from watchbill.api.resources import export
+from watchbill.api.resources import workloads
 
 EXPORT = "/api/v1/workloads/export?format=ndjson"
 
@@ -71,7 +71,7 @@ async def test_an_export_that_fails_halfway_is_not_taken_for_whole(shared: Serve
             closed.set()
 
     with (
-        patch.object(export, "workload_export", failing),
+        patch.object(workloads, "workload_export", failing),
         pytest.raises(aiohttp.ClientPayloadError),
     ):
         await shared.get(EXPORT)
@@ -84,7 +84,7 @@ async def test_an_export_that_fails_at_once_is_an_error_like_any_other(shared: S
         raise ValueError("the database is not there")
         yield []
 
-    with patch.object(export, "workload_export", failing):
+    with patch.object(workloads, "workload_export", failing):
         assert_is_error(await shared.get(EXPORT), 500)
 
 
@@ -101,7 +101,7 @@ async def test_a_reader_who_leaves_stops_the_export(shared: Served) -> None:
         finally:
             stopped.set()
 
-    with patch.object(export, "workload_export", endless):
+    with patch.object(workloads, "workload_export", endless):
         headers = {"Authorization": f"Bearer {await shared.token()}"}
         response = await shared.session.get(shared.url + EXPORT, headers=headers)
         assert await response.content.read(1000)
@@ -124,8 +124,8 @@ async def test_a_reader_who_takes_nothing_is_left(
         finally:
             stopped.set()
 
-    monkeypatch.setattr(export, "SEND_SECONDS", 0.2)
-    with patch.object(export, "workload_export", endless):
+    monkeypatch.setattr(workloads, "SEND_SECONDS", 0.2)
+    with patch.object(workloads, "workload_export", endless):
         headers = {"Authorization": f"Bearer {await shared.token()}"}
         response = await shared.session.get(shared.url + EXPORT, headers=headers)
         async with asyncio.timeout(60):
@@ -138,6 +138,6 @@ async def test_head_of_an_export_reads_nothing(shared: Served) -> None:
         raise AssertionError("nobody asked for the rows")
         yield []
 
-    with patch.object(export, "workload_export", never):
+    with patch.object(workloads, "workload_export", never):
         answer = await shared.ask("HEAD", EXPORT)
     assert (answer.status, answer.body) == (200, b"")

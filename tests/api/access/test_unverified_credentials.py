@@ -10,7 +10,7 @@ import pytest
 from tests.api.http.test_errors import assert_is_error
 from tests.conftest import Engine, fresh_database
 from tests.fixtures.serving import SETTINGS, Served, serving
-from watchbill.access import accounts, sessions
+from watchbill.access import logins
 from watchbill.access.audit import MANY_ADDRESSES, MAX_ANONYMOUS_ADDRESSES
 from watchbill.api import limits
 from watchbill.api.limits import (
@@ -115,8 +115,8 @@ async def test_a_flood_of_invented_credentials_asks_the_database_a_few_at_a_time
         await asyncio.sleep(0.005)
         going -= 1
 
-    monkeypatch.setattr(accounts, "cluster_credential_get", slow)
-    monkeypatch.setattr(sessions, "session_get", slow)
+    monkeypatch.setattr(logins, "cluster_credential_get", slow)
+    monkeypatch.setattr(logins, "session_get", slow)
     agent = f"wba.{uuid4()}.{'x' * 43}"
     answers = await asyncio.gather(
         *(server.ask("POST", "/agent/v1/hello", token=agent + str(n), json={}) for n in range(20)),

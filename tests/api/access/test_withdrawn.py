@@ -15,9 +15,8 @@ from tests.fixtures.serving import Served, serving
 from watchbill.access.tokens.tokens import RefreshTokens
 from watchbill.api.resources import stream
 from watchbill.identity import GROUP, USER, USER_PRINCIPAL, ExternalLogin, Principal, Rule
-from watchbill.store.identity.accounts import account_create
+from watchbill.store.identity.accounts import account_create, user_upsert
 from watchbill.store.identity.administration import RuleChange, rule_change
-from watchbill.store.identity.users import user_upsert
 
 VIEWER = Rule(role="viewer", scope_kind="tenant", scope_id="1")
 Headers = dict[str, str]

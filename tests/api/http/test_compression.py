@@ -11,7 +11,7 @@ import pytest_asyncio
 from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, random_workload, upsert
 from tests.fixtures.serving import Served
-from watchbill.api.http.compression import MIN_BYTES, compressed_pieces
+from watchbill.api.http.reply import MIN_BYTES, compressed_pieces
 
 WORKLOADS = "/api/v1/workloads"
 LARGE = (

@@ -12,8 +12,8 @@ from tests.fixtures.serving import Served
 from watchbill.api.http.contract import LoginRequirement
 from watchbill.identity import USER_PRINCIPAL, Principal, administrator_rule
 from watchbill.identity import ExternalLogin as PersonsLogin
+from watchbill.store.identity.accounts import user_upsert
 from watchbill.store.identity.administration import RuleChange, rule_change
-from watchbill.store.identity.users import user_upsert
 
 HOSTILE = ("\x00", "x" * 7000, "\U0001f600\u202e", "' OR 1=1;--", "-1", "9" * 400, "\ud800", "..")
 LEFT_OUT = frozenset({"rotate_keys", "stream_workloads"})

@@ -13,11 +13,11 @@ import pytest
 import structlog
 
 from tests.fixtures.serving import Served
-from watchbill.access.sessions import Sessions
+from watchbill.access.logins import Sessions
 from watchbill.access.tokens.tokens import RefreshTokens
 from watchbill.cli.connection.log_setup import log_to_stderr
 from watchbill.identity import USER_PRINCIPAL, ExternalLogin, Principal
-from watchbill.store.identity.users import user_upsert
+from watchbill.store.identity.accounts import user_upsert
 
 
 class Terminal(io.StringIO):

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Engine, fresh_database, running_server
 from tests.fixtures.command_line import watchbill
 from tests.fixtures.identity.certificates import write_certificate
-from watchbill.api.http.tls import Certificate
+from watchbill.api.http.listen import Certificate
 from watchbill.client import AgentClient, Client
 from watchbill.errors import Invalid, Unauthenticated, Unavailable
 from watchbill.protocol import HelloRequest

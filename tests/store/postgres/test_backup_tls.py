@@ -8,9 +8,13 @@ from drills.processes import folder, postgres
 from tests.conftest import require
 from tests.fixtures.identity.certificates import write_certificate
 from watchbill.errors import Unavailable
-from watchbill.store.postgres import client_programs
-from watchbill.store.postgres.backup import restore_backup, write_backup
-from watchbill.store.postgres.client_programs import connecting_program, newest_program
+from watchbill.store.postgres import backup
+from watchbill.store.postgres.backup import (
+    connecting_program,
+    newest_program,
+    restore_backup,
+    write_backup,
+)
 from watchbill.store.postgres.engine import process_owner
 from watchbill.store.postgres.migrate import migrate
 
@@ -46,9 +50,9 @@ async def test_without_a_program_that_can_the_package_is_named(
     async def major(_: str) -> int:
         return 17
 
-    monkeypatch.setattr(client_programs, "_server_major", major)
+    monkeypatch.setattr(backup, "_server_major", major)
     monkeypatch.setattr(
-        client_programs,
+        backup,
         "_installed",
         lambda name: iter([Path(f"/usr/lib/postgresql/15/bin/{name}")]),
     )

@@ -15,10 +15,14 @@ import pytest
 from watchbill.errors import Unavailable
 from watchbill.store.postgres import engine
 from watchbill.store.postgres.database import Database
-from watchbill.store.postgres.embedded import EmbeddedPostgres, log_reasons, shared_buffers_mb
+from watchbill.store.postgres.embedded import (
+    EmbeddedPostgres,
+    log_reasons,
+    shared_buffers_mb,
+    socket_folder,
+)
 from watchbill.store.postgres.engine import make_private, running_postmaster
 from watchbill.store.postgres.migrate import migrate
-from watchbill.store.postgres.sockets import socket_folder
 
 PARENT = """
 import asyncio, sys

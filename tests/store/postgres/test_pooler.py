@@ -16,9 +16,8 @@ from tests.fixtures.pgbouncer import pgbouncer
 from tests.fixtures.records import START, upsert, workload
 from watchbill.errors import Invalid, Unavailable
 from watchbill.query import Scope, WorkloadQuery
-from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.database import Database, check_pooler
 from watchbill.store.postgres.migrate import migrate
-from watchbill.store.postgres.pooler import check_pooler
 from watchbill.store.workloads.workloads import workload_count, workload_export
 
 SCOPE = Scope(1, is_whole_tenant=True)

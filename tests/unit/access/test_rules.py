@@ -12,7 +12,7 @@ from watchbill.api.limits import MAX_PRINCIPALS, LoginLimiter, RefusalDelay, Tok
 from watchbill.errors import Invalid, TooMany, Unauthenticated
 from watchbill.identity import ACCOUNT_PRINCIPAL, SERVICE_ACCOUNT, Principal, Rule, Subject
 from watchbill.query import Scope
-from watchbill.store.identity.credential import (
+from watchbill.store.identity.accounts import (
     is_secret,
     new_agent_credential,
     new_secret,

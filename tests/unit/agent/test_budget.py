@@ -11,7 +11,7 @@ import pytest
 from tests.fixtures.kubernetes.lives import SETTINGS
 from tests.sync.test_agent_faults import chain, made, pod
 from tests.unit.agent.test_cache import DEFINITIONS, Filled, root_uid
-from watchbill.agent.cache.budget import NamespaceBudget, decoded_size
+from watchbill.agent.cache.stored_objects import NamespaceBudget, decoded_size
 from watchbill.kinds.derive import derive
 from watchbill.kinds.objects import pod as pod_module
 from watchbill.kinds.objects import resources

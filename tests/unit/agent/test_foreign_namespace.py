@@ -28,7 +28,7 @@ from watchbill.agent.cache.targets import ScrapeTarget
 from watchbill.agent.metrics.idle import IdleSettings
 from watchbill.agent.metrics.scrape import Scraper, ScrapeSettings
 from watchbill.agent.metrics.scrape_limits import ScrapeLimits
-from watchbill.agent.stream.sample_queue import SampleQueue
+from watchbill.agent.stream.additions import SampleQueue
 from watchbill.kinds.derivation.elements import element_id
 from watchbill.kinds.derive import derive
 from watchbill.workload_event import WorkloadEvent

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from tests.fixtures.records import node
 from watchbill.agent.cache.nodes import PresentedNode
-from watchbill.agent.stream import node_changes
-from watchbill.agent.stream.node_changes import NodeTeller
+from watchbill.agent.stream import object_changes
+from watchbill.agent.stream.object_changes import NodeTeller
 from watchbill.cluster_node import ClusterNode, node_bytes, node_hash, nodes_digest
 from watchbill.protocol import NodeChanges
 
@@ -55,7 +55,7 @@ def test_the_server_ends_with_what_there_is(
     steps: list[tuple[dict[str, str], str]], message_bytes: int
 ) -> None:
     teller, server, nodes = NodeTeller(), Server(), present({})
-    before, node_changes.MESSAGE_BYTES = node_changes.MESSAGE_BYTES, message_bytes
+    before, object_changes.MESSAGE_BYTES = object_changes.MESSAGE_BYTES, message_bytes
     try:
         for made, event in steps:
             nodes = present(made)
@@ -71,7 +71,7 @@ def test_the_server_ends_with_what_there_is(
         for _ in range(len(nodes) + 3):
             exchange(teller, server, nodes)
     finally:
-        node_changes.MESSAGE_BYTES = before
+        object_changes.MESSAGE_BYTES = before
     assert server.nodes == {name: each.node for name, each in nodes.items()}
     assert server.digest == nodes_digest({name: each.hash for name, each in nodes.items()})
     quiet = teller.changes(nodes)

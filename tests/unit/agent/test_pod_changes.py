@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fixtures.records import pod
-from watchbill.agent.stream.pod_changes import PodHashes, pod_changes
+from watchbill.agent.stream.object_changes import PodHashes, pod_changes
 from watchbill.workload_pod import WorkloadPod
 
 PODS = st.dictionaries(st.integers(1, 6), st.sampled_from(["Pending", "Running", "Failed"]))

@@ -3,8 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from watchbill.api.http.components import struct_components
-from watchbill.api.http.contract import contract_document, extensions_document, merged_document
+from watchbill.api.http.contract import (
+    contract_document,
+    extensions_document,
+    merged_document,
+    struct_components,
+)
 
 CONTRACT = contract_document()
 COMPONENTS = struct_components(CONTRACT)

@@ -12,7 +12,7 @@ import yaml
 
 from watchbill.access.roles import Roles, with_custom
 from watchbill.errors import Invalid
-from watchbill.text_files import read_text
+from watchbill.files import read_text
 
 ALGORITHMS = (
     "RS256",

@@ -18,7 +18,7 @@ from watchbill.access.oidc.configuration import Issuer
 from watchbill.access.oidc.provider import Provider
 from watchbill.access.tokens.jose import InvalidToken, check_shape, unique_json, unverified_part
 from watchbill.identity import USER_PRINCIPAL, ExternalLogin, Principal
-from watchbill.store.identity.users import user_upsert
+from watchbill.store.identity.accounts import user_upsert
 from watchbill.store.postgres.database import Database
 
 LEEWAY_SECONDS = 30

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-from watchbill.agent.cache.budget import ObjectBudgets
 from watchbill.agent.cache.cluster import (
     SHARED_ROLES,
     ClusterView,
@@ -20,11 +19,11 @@ from watchbill.agent.cache.cluster import (
     NodeSink,
     SharedSink,
 )
-from watchbill.agent.cache.compressed import compress, decompress, prune
 from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.cache.owner_tree import Entry, OwnerKey, OwnerListener, OwnerTree
 from watchbill.agent.cache.plain_pods import PlainPods
 from watchbill.agent.cache.related import Related
+from watchbill.agent.cache.stored_objects import ObjectBudgets, compress, decompress, prune
 from watchbill.agent.cache.targets import ScrapeTargets
 from watchbill.agent.cache.watched_kinds import POD, REPLICA_SET, WatchedKind, WatchRole
 from watchbill.agent.kubernetes.bounded_json import Body, decode_object

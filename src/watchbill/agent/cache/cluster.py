@@ -12,8 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from watchbill.agent.cache.budget import DECODED_BYTES, NamespaceBudget, decoded_size
-from watchbill.agent.cache.compressed import prune
+from watchbill.agent.cache.stored_objects import DECODED_BYTES, NamespaceBudget, decoded_size, prune
 from watchbill.agent.cache.watched_kinds import WatchRole
 from watchbill.agent.kubernetes.bounded_json import BoundedDecoder, decode_object
 from watchbill.agent.kubernetes.client import ServedResource

@@ -8,8 +8,8 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from watchbill.agent.cache.compressed import compress, decompress
 from watchbill.agent.cache.owner_tree import OwnerKey, OwnerListener, OwnerTree
+from watchbill.agent.cache.stored_objects import compress, decompress
 from watchbill.agent.kubernetes.watch_stream import ObjectMeta
 from watchbill.kinds.derivation.routing import (
     ReferenceGrants,

@@ -9,7 +9,7 @@ from watchbill.agent.metrics.exporter import Exporter
 from watchbill.agent.metrics.idle import IdleSettings
 from watchbill.agent.metrics.scrape import Scraper, ScrapeSettings
 from watchbill.agent.metrics.scrape_pool import Fetcher
-from watchbill.agent.stream.sample_queue import SampleQueue
+from watchbill.agent.stream.additions import SampleQueue
 from watchbill.agent.stream.tracker import Tracker
 from watchbill.kinds.objects.settings import DeriveSettings
 from watchbill.protocol import KindState

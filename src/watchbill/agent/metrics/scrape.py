@@ -25,25 +25,23 @@ from watchbill.agent.metrics.devices import (
 )
 from watchbill.agent.metrics.exposition import ParsedSample
 from watchbill.agent.metrics.figures import (
+    INFERENCE_METRICS,
     ByContainer,
     CounterTotals,
     Figures,
+    ServerFigures,
     by_container,
+    combine,
     count_cpu,
     gpu_figures,
     memory_figures,
     node_gpu_figures,
-)
-from watchbill.agent.metrics.idle import IdleGpuWatch, IdleSettings
-from watchbill.agent.metrics.inference import (
-    INFERENCE_METRICS,
-    ServerFigures,
-    combine,
     read_server,
 )
+from watchbill.agent.metrics.idle import IdleGpuWatch, IdleSettings
 from watchbill.agent.metrics.scrape_limits import INFRASTRUCTURE, WORKLOADS
 from watchbill.agent.metrics.scrape_pool import Fetcher, ScrapeJob, ScrapePool
-from watchbill.agent.stream.sample_queue import SampleQueue
+from watchbill.agent.stream.additions import SampleQueue
 from watchbill.kinds.objects.pod import Pod
 from watchbill.metric_types import DCGM, KUBELET, SERVER, MetricType
 from watchbill.protocol import MAX_READING, KindState, Measured, Reading, Scrape

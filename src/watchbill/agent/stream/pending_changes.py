@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from watchbill.agent.cache.owner_tree import OwnerKey
-from watchbill.agent.stream.pod_changes import PodHashes, pod_changes
+from watchbill.agent.stream.object_changes import PodHashes, pod_changes
 from watchbill.history import new_transitions, not_after
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import (

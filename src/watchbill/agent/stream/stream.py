@@ -19,11 +19,10 @@ import structlog
 from watchbill import __version__
 from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
-from watchbill.agent.stream.additions import NOTHING, Added, Additions
+from watchbill.agent.stream.additions import NOTHING, Added, Additions, SampleQueue
 from watchbill.agent.stream.cluster_state import ClusterState
-from watchbill.agent.stream.node_changes import NodeTeller
+from watchbill.agent.stream.object_changes import NodeTeller
 from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch
-from watchbill.agent.stream.sample_queue import SampleQueue
 from watchbill.background import TimeSlice
 from watchbill.client import AgentClient
 from watchbill.errors import (

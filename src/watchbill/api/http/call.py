@@ -13,16 +13,14 @@ from cachetools import TTLCache
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope
 
-from watchbill.access.accounts import Accounts
 from watchbill.access.audit import Audit
 from watchbill.access.caller import Caller, CallerCache, TokenVerifier
-from watchbill.access.device_logins import DeviceLogins
+from watchbill.access.logins import Accounts, DeviceLogins, Sessions
 from watchbill.access.oidc.configuration import read_access_configuration
 from watchbill.access.oidc.oidc_login import OidcLogin, SignedState
 from watchbill.access.oidc.provider import Provider
 from watchbill.access.oidc.verification import UserDirectory
 from watchbill.access.roles import Roles
-from watchbill.access.sessions import Sessions
 from watchbill.access.tokens.keyring import Keyring, read_key_encryption
 from watchbill.access.tokens.tokens import RefreshTokens, Tokens
 from watchbill.api.changes import ChangeStreams

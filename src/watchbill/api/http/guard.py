@@ -10,8 +10,8 @@ from collections.abc import Hashable, Mapping
 from cachetools import TTLCache
 from starlette.types import Scope
 
-from watchbill.access.accounts import identify_agent
 from watchbill.access.caller import Caller
+from watchbill.access.logins import identify_agent
 from watchbill.access.roles import Permission
 from watchbill.api.http.audit_event import ADMITTED, Admitted
 from watchbill.api.http.base_path import base_path_of

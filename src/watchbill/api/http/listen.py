@@ -1,7 +1,10 @@
-"""The HTTP server around the application, with limits on what arrives before there is a request.
+"""The HTTP server around the application, with its certificate and limits on what arrives before there is a
+request.
 
-A request header that is too large, too slow or malformed never reaches the application; it is answered here, in
-the shape of every other error. A connection that sends on without reading is closed.
+A request header that is too large, too slow or malformed never reaches the application; it is answered here,
+in the shape of every other error. A connection that sends on without reading is closed. The certificate is
+read again whenever its files have changed: new connections get the new one, and a file that cannot be used
+leaves the old one in place.
 """
 
 import asyncio
@@ -10,9 +13,12 @@ import json
 import logging
 import os
 import socket
+import ssl
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import (
@@ -22,7 +28,65 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from watchbill.api.limits import LogThrottle
-from watchbill.errors import Unavailable
+from watchbill.errors import Invalid, Unavailable
+
+RELOAD_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class Certificate:
+    """A chain and its key, each a PEM file."""
+
+    def __init__(self, chain: Path, key: Path) -> None:
+        """Raises Invalid where they cannot be used."""
+        self._files = (chain, key)
+        self._seen = self._state()
+        self.context = self._loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+
+    async def reload(self, _: datetime) -> None:
+        """Raises Invalid where the files have changed into something that cannot be used."""
+        present = self._state()
+        if present == self._seen:
+            return
+        self._loaded(
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        )  # a pair that does not fit changes nothing
+        self._loaded(self.context)
+        self._seen = present
+        log.info("reloaded the certificate", file=str(self._files[0]))
+
+    def _loaded(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        chain, key = self._files
+        try:
+            context.load_cert_chain(chain, key, password=_no_password)
+        except (OSError, ValueError) as error:
+            reason = (
+                getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+            )
+            raise Invalid(
+                f"The certificate {chain} with the key {key} cannot be used: {reason}.",
+                details="Both are PEM files, the chain begins with the server's own certificate, and the key "
+                "has no passphrase.",
+            ) from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
+    def _state(self) -> tuple[object, ...]:
+        """Differs when a file was written or, as Kubernetes does, replaced behind a link."""
+        try:
+            return tuple(
+                (entry.st_ino, entry.st_mtime_ns, entry.st_size)
+                for entry in (file.stat() for file in self._files)
+            )
+        except OSError as error:
+            raise Invalid(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+
+def _no_password() -> str:
+    """Instead of asking on the terminal, as OpenSSL would."""
+    raise ValueError("the key has a passphrase")
+
 
 HEAD_BYTES = 32 * 1024
 """Above what the gate lets through, so that whatever is only a little too large gets its exact status."""

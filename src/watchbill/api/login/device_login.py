@@ -3,7 +3,7 @@
 from html import escape
 
 from watchbill.access.caller import Caller
-from watchbill.access.device_logins import INTERVAL_SECONDS, LIFETIME
+from watchbill.access.logins import INTERVAL_SECONDS, LIFETIME
 from watchbill.api.http.base_path import base_path_of
 from watchbill.api.http.call import Call
 from watchbill.api.http.guard import (

@@ -5,7 +5,7 @@
 
 from contextlib import suppress
 
-from watchbill.access.accounts import LoginRefused, principal_of
+from watchbill.access.logins import LoginRefused, principal_of
 from watchbill.api.http.call import Call
 from watchbill.api.http.guard import SESSION_COOKIE, is_same_origin, read_cookie, set_cookie
 from watchbill.api.http.reply import Answer, Reply, encode

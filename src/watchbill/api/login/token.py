@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
-from watchbill.access.accounts import principal_of
-from watchbill.access.device_logins import PendingDeviceLogin
+from watchbill.access.logins import PendingDeviceLogin, principal_of
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, json_reply
 from watchbill.api.login.session import log_in

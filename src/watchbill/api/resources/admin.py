@@ -1,6 +1,9 @@
-"""Administration: accounts, users, keys, tenants. Every change is an event in the audit log."""
+"""Administration: accounts, users, keys, tenants. Every change is an event in the audit log, which is read
+here too.
+"""
 
 from datetime import datetime
+from uuid import UUID
 
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import Answer, Reply, json_reply
@@ -10,6 +13,8 @@ from watchbill.requests import AccountCreation, KeyRotation, TenantCreation
 from watchbill.responses.access import (
     AccountEntry,
     AccountList,
+    AuditEntry,
+    AuditEvents,
     Credential,
     RotatedKey,
     UserEntry,
@@ -20,13 +25,15 @@ from watchbill.store.identity.accounts import (
     account_list,
     account_rotate,
     is_client_id,
+    user_list,
+    user_set_disabled,
 )
 from watchbill.store.identity.administration import (
     service_account_disable,
     tenant_create,
     user_disable,
 )
-from watchbill.store.identity.users import user_list, user_set_disabled
+from watchbill.store.identity.audit import AuditEvent, AuditQuery, audit_list
 
 
 async def list_accounts(call: Call) -> Answer:
@@ -156,6 +163,40 @@ def account_entry(account: Account) -> AccountEntry:
     )
 
 
+async def list_audit(call: Call) -> Answer:
+    await call.services.audit.flush()
+    values = call.values
+    query = AuditQuery(
+        since=values["since"],
+        until=values["until"],
+        subject=values["subject"],
+        operation=values["operation"],
+        limit=values["limit"],
+    )
+    events = await audit_list(call.db, call.tenant_id, query)
+    return json_reply(
+        AuditEvents(events=tuple(_entry(event_id, event) for event_id, event in events))
+    )
+
+
+def _entry(event_id: UUID, event: AuditEvent) -> AuditEntry:
+    return AuditEntry(
+        id=event_id,
+        at=event.at,
+        last_at=event.last_at,
+        count=event.count,
+        subject_kind=event.subject_kind,
+        subject=event.subject,
+        operation=event.operation,
+        target=event.target,
+        rules=tuple(event.rules),
+        address=event.address,
+        outcome=event.outcome,
+        request_id=event.request_id,
+        details=event.details,
+    )
+
+
 HANDLERS = (
     list_accounts,
     create_account,
@@ -166,4 +207,5 @@ HANDLERS = (
     enable_user,
     rotate_keys,
     create_tenant,
+    list_audit,
 )

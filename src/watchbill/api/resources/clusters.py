@@ -17,7 +17,7 @@ from watchbill.store.fleet.clusters import (
     cluster_list,
     cluster_repin,
 )
-from watchbill.store.identity.credential import new_agent_credential
+from watchbill.store.identity.accounts import new_agent_credential
 from watchbill.store.ingest.held_deletions import held_refuse, held_release
 
 

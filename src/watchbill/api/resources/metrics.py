@@ -1,4 +1,7 @@
-"""A workload's metrics over time, as JSON or CSV, and what a partial or a whole failure is answered with."""
+"""Metrics over time, as JSON or CSV, and what a partial or a whole failure is answered with.
+
+Of a workload; and of a node or a cluster, for who sees the cluster as a whole.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -8,8 +11,9 @@ from typing import Any
 from watchbill.api.http.call import Call
 from watchbill.api.http.reply import CSV, Answer, Reply, json_reply
 from watchbill.api.resources.workloads import workload_not_found
-from watchbill.errors import Invalid, Unavailable
+from watchbill.errors import Invalid, NotFound, Unavailable
 from watchbill.metric_types import MetricType
+from watchbill.metrics.node import cluster_outcomes, node_outcomes
 from watchbill.metrics.source import (
     FailedType,
     Histogram,
@@ -26,6 +30,7 @@ from watchbill.responses.contract import (
     MetricsResponse,
 )
 from watchbill.responses.workloads import UtilizationList, UtilizationSeries
+from watchbill.store.fleet.nodes import cluster_names, node_get, sees_whole
 from watchbill.tabular import Cell, instant, rows_as_csv
 
 MAX_RANGE = timedelta(days=90)
@@ -161,4 +166,34 @@ def _table(outcomes: Sequence[Outcome]) -> Iterator[Sequence[Cell]]:
                     yield [outcome.type, f"le={bound}", spread.at, Decimal(count)]
 
 
-HANDLERS = (get_workload_metrics, get_workload_utilization)
+async def get_node_metrics(call: Call) -> Answer:
+    """Raises NotFound also for a node of which only a part is in scope: its figures tell of others."""
+    query = metrics_query(call.values)
+    node_id = call.values["nodeId"]
+    node = await node_get(call.db, call.access, node_id, call.now)
+    if node is None or node.is_partial:
+        raise NotFound(f"There is no node {node_id}.")
+    return metrics_reply(call, await node_outcomes(call.db, call.access, node, query, call.now))
+
+
+async def get_cluster_metrics(call: Call) -> Answer:
+    """Raises NotFound also for a cluster of which only a part is in scope."""
+    query = metrics_query(call.values)
+    cluster_id = call.values["clusterUuid"]
+    names = await cluster_names(call.db, call.access)
+    if cluster_id not in names or not sees_whole(call.access, cluster_id):
+        raise NotFound(f"There is no cluster {cluster_id}.")
+    is_divided = bool(call.values["groupBy"] or call.values["nodepoolName"])
+    tenant_id = call.access.tenant_id
+    outcomes = await cluster_outcomes(
+        call.db, tenant_id, cluster_id, query, call.now, is_divided=is_divided
+    )
+    return metrics_reply(call, outcomes)
+
+
+HANDLERS = (
+    get_workload_metrics,
+    get_workload_utilization,
+    get_node_metrics,
+    get_cluster_metrics,
+)

@@ -8,9 +8,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from watchbill.api.http.call import Call
-from watchbill.api.http.compression import GZIP, VARY, takes_gzip
 from watchbill.api.http.endpoint import Handler
-from watchbill.api.http.reply import Answer, Reply
+from watchbill.api.http.reply import GZIP, VARY, Answer, Reply, takes_gzip
 from watchbill.api.resources.workloads import etag_matches
 from watchbill.errors import NotFound
 

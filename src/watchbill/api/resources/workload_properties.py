@@ -7,7 +7,7 @@ from watchbill.api.http.reply import Answer, json_reply
 from watchbill.errors import NotFound
 from watchbill.kinds.definition.loader import KindHeader, read_kind_headers
 from watchbill.query import WorkloadQuery
-from watchbill.responses.properties import (
+from watchbill.responses.workloads import (
     NO_ID,
     WorkloadCategory,
     WorkloadCategoryList,

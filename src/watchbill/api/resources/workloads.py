@@ -1,18 +1,24 @@
-"""Workloads: list, get, count, elements, endpoints; beyond the contract idle GPUs, facets, history, export."""
+"""Workloads: list, get, count, elements, endpoints; beyond the contract idle GPUs, facets, history, events,
+export.
 
-from collections.abc import Mapping
+An export is streamed from the store piece by piece: memory stays flat whatever the number of workloads.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from watchbill.api.http.call import Call
-from watchbill.api.http.reply import Answer, Reply, json_reply, list_reply
-from watchbill.api.resources.export import FORMATS
+from watchbill.api.http.reply import Answer, Reply, StreamingReply, json_reply, list_reply
 from watchbill.errors import NotFound
 from watchbill.query import DEFAULT_LIMIT, WorkloadQuery, parse_filters
 from watchbill.responses.contract import ElementCounts, WorkloadCount
+from watchbill.responses.events import EventsResponse, HistoryResponse
 from watchbill.responses.workloads import Facet, Facets, FacetValue, History, IdleWorkloadList
+from watchbill.store.workloads.events import event_list, history_list
 from watchbill.store.workloads.idle import idle_list
 from watchbill.store.workloads.workloads import (
     element_count,
@@ -20,10 +26,76 @@ from watchbill.store.workloads.workloads import (
     endpoint_list,
     phase_interval_list,
     workload_count,
+    workload_export,
     workload_facets,
     workload_get,
     workload_list,
 )
+from watchbill.tabular import Cell, cell_at, rows_as_csv
+from watchbill.workload_fields import EXPORT_COLUMNS
+
+CSV_HEADERS = ((b"content-disposition", b'attachment; filename="workloads.csv"'),)
+NDJSON_HEADERS = ((b"content-disposition", b'attachment; filename="workloads.ndjson"'),)
+
+SEND_SECONDS = 60.0
+"""Whoever takes a piece more slowly would keep a connection of the database for as long as it likes."""
+
+Batches = AsyncGenerator[list[bytes], None]
+
+_DECODER = msgspec.json.Decoder(dict[str, Any])
+
+
+def csv_export(call: Call, query: WorkloadQuery) -> StreamingReply:
+    return StreamingReply(
+        pieces=_csv(_documents(call, query)),
+        media_type="text/csv; charset=utf-8; header=present",
+        headers=CSV_HEADERS,
+        send_seconds=SEND_SECONDS,
+    )
+
+
+def ndjson_export(call: Call, query: WorkloadQuery) -> StreamingReply:
+    return StreamingReply(
+        pieces=_ndjson(_documents(call, query)),
+        media_type="application/x-ndjson",
+        headers=NDJSON_HEADERS,
+        send_seconds=SEND_SECONDS,
+    )
+
+
+FORMATS: dict[str, Callable[[Call, WorkloadQuery], StreamingReply]] = {
+    "csv": csv_export,
+    "ndjson": ndjson_export,
+}
+
+
+async def _documents(call: Call, query: WorkloadQuery) -> Batches:
+    """A tenant's exports hold a database connection each, so there may only be a few."""
+    with call.services.export_limiter.hold(call.access.tenant_id):
+        async with aclosing(workload_export(call.db, call.access, query, call.now)) as batches:
+            async for batch in batches:
+                yield batch
+
+
+async def _csv(batches: Batches) -> AsyncGenerator[bytes, None]:
+    header = rows_as_csv([tuple(EXPORT_COLUMNS)])
+    async with aclosing(batches):
+        async for batch in batches:
+            yield header + rows_as_csv(_row(_DECODER.decode(document)) for document in batch)
+            header = b""
+    if header:
+        yield header
+
+
+async def _ndjson(batches: Batches) -> AsyncGenerator[bytes, None]:
+    async with aclosing(batches):
+        async for batch in batches:
+            yield b"\n".join(batch) + b"\n"
+
+
+def _row(workload: dict[str, Any]) -> list[Cell]:
+    return [cell_at(workload, path) for path in EXPORT_COLUMNS.values()]
+
 
 DEFAULT_FACETS = ("phase",)
 GPU_DECIMALS = 6
@@ -174,6 +246,37 @@ async def get_idle_workloads(call: Call) -> Answer:
     )
 
 
+async def get_workload_events(call: Call) -> Answer:
+    values = call.values
+    page = await event_list(
+        call.db,
+        call.access,
+        values["workloadId"],
+        is_ascending=values["sortOrder"] == "asc",
+        offset=values["offset"],
+        limit=values["limit"],
+        now=call.now,
+    )
+    if page is None:
+        raise workload_not_found(values["workloadId"])
+    return json_reply(EventsResponse(events=tuple(page.events), next_offset=page.next_offset))
+
+
+async def get_workload_history(call: Call) -> Answer:
+    values = call.values
+    page = await history_list(
+        call.db,
+        call.access,
+        values["workloadId"],
+        offset=values["offset"],
+        limit=values["limit"],
+        now=call.now,
+    )
+    if page is None:
+        raise workload_not_found(values["workloadId"])
+    return json_reply(HistoryResponse(records=tuple(page.records), next_offset=page.next_offset))
+
+
 HANDLERS = (
     get_workloads,
     get_workload,
@@ -182,4 +285,6 @@ HANDLERS = (
     get_workload_phases,
     export_workloads,
     get_idle_workloads,
+    get_workload_events,
+    get_workload_history,
 )

@@ -17,7 +17,7 @@ from watchbill.cli.kinds_input import (
 from watchbill.cli.output.humanize import NONE
 from watchbill.cli.output.terminal import Terminal, table_lines
 from watchbill.errors import Invalid, NotFound
-from watchbill.text_files import read_text
+from watchbill.files import read_text
 
 if TYPE_CHECKING:
     from watchbill.kinds.definition.definition import Definition, Definitions

@@ -242,7 +242,7 @@ def _login(entry: Any) -> CliLogin:
 
 def write_contexts(path: Path, contexts: Contexts) -> None:
     """Raises WatchbillError where that cannot be done."""
-    from watchbill.private_files import write_private
+    from watchbill.files import write_private
 
     document = {
         "inUse": contexts.in_use,

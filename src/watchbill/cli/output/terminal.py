@@ -180,7 +180,7 @@ class Terminal:
         if file is None:
             yield self.write
             return
-        from watchbill.private_files import open_private
+        from watchbill.files import open_private
 
         if file.exists():
             raise Invalid(f"{file} exists already.", details="name a new file, or remove that one")

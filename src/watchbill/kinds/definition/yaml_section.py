@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from watchbill.errors import Invalid
-from watchbill.text_files import read_text
+from watchbill.files import read_text
 
 TEXT_KEYS = frozenset(
     {

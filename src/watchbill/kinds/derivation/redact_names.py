@@ -1,9 +1,145 @@
-"""Names that say that their value is secret, and values that are none although their name sounds like it."""
+"""Names and forms that say that a value is secret, and values that are none although their name sounds like
+it.
 
+Known kinds of tokens have a form of their own; so has what is too evenly mixed to be words. Every function
+takes time linear in the length of its text: no expression gives back what a repetition took (possessive
+repetitions), or it gives back at most a bounded number of characters.
+"""
+
+import math
 import re
+from collections import Counter
 from functools import lru_cache
 
-from watchbill.kinds.derivation.redact_forms import HIDDEN, unreadable_length
+HIDDEN = "***"
+
+_CERTAIN = (
+    # Beginnings that no word has. The rest may be short: a cut token is a token, too.
+    (r"gh[pousr]_|github_pat_|gl(?:pat|dt|rt|ptt|soat|cbt|ft|imt|agent|oas)-", r"[\w-]{4,}+"),
+    (r"xox[abceoprs]-|xapp-[0-9]-|do[opr]_v1_|dckr_(?:pat|oat)_|whsec_", r"[\w-]{4,}+"),
+    (r"shp(?:at|ca|pa|ss|ua)_|PMAK-|sbp_|[srp]k_(?:live|test)_|glsa_|glc_", r"[\w-]{8,}+"),
+    (r"hv[bsr]\.|SG\.|wba\.|wbr_|dt0c01\.|dp\.(?:pt|st|ct|sa|scim|audit)\.", r"[\w.-]{16,}+"),
+    (r"gsk_|pscale_(?:tkn|pw|oauth)_|tskey-|sha256~|xkeysib-|xsmtpsib-", r"[\w.-]{8,}+"),
+    (r"AKIA|ASIA|ABIA|ACCA", r"[A-Z0-9]{8,}+"),
+    (r"LTAI|AKID|AIza|ya29\.|GOCSPX-|1//0", r"[\w-]{10,}+"),
+    (r"eyJ", r"[\w-]{6,}+(?:\.[\w-]*+){0,4}"),
+    (r"AGE-SECRET-KEY-1|SWMTKN-1-|NRAK-|NRII-|sntry[su]_|sq0(?:atp|csp)-|AKCp", r"[\w=+/-]{8,}+"),
+    (r"tfp_|figd_|lin_(?:api|oauth)_|ATATT3|ATCTT3|ATBB|CCIP(?:AT|RJ)_|HRKU-", r"[\w=-]{8,}+"),
+    (r"lsv2_(?:pt|sk)_|pcsk_|tgp_v1_|wandb_v1_|CFPAT-|CLOJARS_|rdme_|rubygems_", r"[\w-]{8,}+"),
+    (
+        r"FLWSECK[_-]|EZ[AT]K|(?:shippo|duffel)_(?:live|test)_|dbt[cs]_|bkua_|fm[12]_",
+        r"[\w=+/-]{8,}+",
+    ),
+)
+_LIKELY = (
+    # Beginnings that a word may have, too: the rest must not read as words.
+    (r"hf_|sk-|nvapi-|npm_|pypi-|api_org_|secret_|ntn_|snyk_|sq[apu]_|jina_", r"[\w-]{6,}+"),
+    (r"pul-|xai-|pplx-|tvly-|phx_|nfp_|fo1_|e2b_|rpa_|llx-|key-|pubkey-|r8_", r"[\w-]{12,}+"),
+    (r"re_|fw_|pa-|ak-|as-|md-|rnd_|napi_|hc[al]ik_|pn[bu]_|sgp_|esecret_", r"[\w-]{16,}+"),
+    (r"cio|oy2|EAA[A-Za-z]|AQVN|SK|AC|dapi|dose|dkea|AAAAAAAA|sl\.", r"[\w-]{28,}+"),
+)
+_OTHER = (
+    r"[\w-]{8,64}+\.atlasv1\.[\w=-]{8,}+",  # Terraform
+    r"[0-9]{8,10}:A[\w-]{30,}+",  # Telegram's bots
+    r"[0-9a-f]{32}-us[0-9]{1,2}(?![A-Za-z0-9])",  # Mailchimp
+    r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}",  # Airtable
+    r"[\w~.-]{3}[0-9]Q~[\w~.-]{31,}+",  # Azure's applications
+    r"[MNO][\w-]{23,28}\.[\w-]{6}\.[\w-]{27,40}",  # Discord's bots
+    r"K10[0-9a-f]{64}::[a-z]{1,16}:[0-9a-f]{32,}+",  # k3s
+)
+
+
+def _pattern() -> re.Pattern[str]:
+    certain = "|".join(f"(?:{beginning}){rest}" for beginning, rest in _CERTAIN)
+    likely = "|".join(f"(?:{beginning}){rest}" for beginning, rest in _LIKELY)
+    return re.compile(
+        rf"(?<![A-Za-z0-9])(?:({likely})|{certain}|{'|'.join(_OTHER)})={{0,2}}", re.ASCII
+    )
+
+
+_TOKEN = _pattern()
+_MARKED = re.compile(r"\.atlasv1\.[\w=-]{4,}+", re.ASCII)
+_PEM = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{1,40}-----.*?(?:-----END [A-Z0-9 ]{1,40}-----|\Z)", re.DOTALL
+)
+_READABLE = re.compile(r"[a-z]{1,14}|[A-Z]{1,12}|[A-Z][a-z]{1,13}|[0-9]{1,4}|v?[0-9]{1,4}[a-zA-Z]?")
+
+_MIXED = re.compile(r"[A-Za-z0-9+/=_.~-]{20,}+")
+_UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+_SEPARATORS = re.compile(r"[/=+_.~-]++")
+_WORD = re.compile(
+    r"[0-9]{1,12}|[a-z]{1,16}|[A-Z]{1,14}|[A-Z][a-z]{1,13}"  # numbers and words
+    r"|[A-Za-z]{1,12}[0-9]{1,4}[a-zA-Z]{0,2}|v?[0-9]{1,6}[A-Za-z]{1,3}[0-9]{0,3}"  # v2, 70B, fp16
+    r"|[0-9]{8}T[0-9]{4,6}Z?"  # a timestamp
+    r"|[0-9a-f]{6,64}|[0-9A-F]{6,64}"  # a digest: at most four bits a character
+    r"|[bcdf-hj-np-tv-xz2-9]{4,10}"  # what Kubernetes appends to generated names
+)
+_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]++|[0-9]++")
+_SECRET_BITS = 4.0
+_UNREADABLE_CHARACTERS = 12
+_UNREADABLE_IN_PATH = 20
+
+
+def hide_pem_blocks(text: str) -> str:
+    return _PEM.sub(HIDDEN, text) if "-----BEGIN " in text else text
+
+
+def hide_tokens(text: str) -> str:
+    """Without every token of a known kind."""
+    text = _MARKED.sub(HIDDEN, text) if ".atlasv1." in text else text
+    return _TOKEN.sub(_hide_token, text)
+
+
+def hide_mixed(text: str) -> str:
+    """Without pieces of 20 and more characters that are too evenly mixed to be words."""
+    return _MIXED.sub(_hide_mixed, text)
+
+
+def is_wordy(text: str) -> bool:
+    """Whether a text is nothing but letters that fall into words."""
+    return not any(character.isdigit() for character in text) and unreadable_length(text) == 0
+
+
+def unreadable_length(text: str) -> int:
+    """How many characters stand in parts that are no words, numbers, versions or digests."""
+    return sum(
+        len(part)
+        for part in _SEPARATORS.split(text)
+        if part and not _WORD.fullmatch(part) and not _is_camel(part)
+    )
+
+
+def _hide_token(match: re.Match[str]) -> str:
+    # `hf_transfer`, `sk-learn` and `key-value-store` are words with a token's beginning.
+    likely = match[1]
+    return likely if likely and _reads_as_words(likely) else HIDDEN
+
+
+def _reads_as_words(token: str) -> bool:
+    parts = [part for part in re.split(r"[_.-]++", token) if part]
+    readable = (part for part in parts if len(parts) > 1 and _READABLE.fullmatch(part))
+    words = (part for part in parts if part.isalpha() and _is_camel(part))
+    return {*readable, *words} == set(parts)
+
+
+def _hide_mixed(match: re.Match[str]) -> str:
+    piece = match[0]
+    if _bits_per_character(piece) <= _SECRET_BITS:
+        return piece
+    limit = _UNREADABLE_IN_PATH if "/" in piece else _UNREADABLE_CHARACTERS
+    return HIDDEN if unreadable_length(_UUID.sub("", piece)) >= limit else piece
+
+
+def _bits_per_character(text: str) -> float:
+    length = len(text)
+    return -sum(n / length * math.log2(n / length) for n in Counter(text).values())
+
+
+def _is_camel(part: str) -> bool:
+    """Words joined without a mark, `MyLongName`: what is random falls into shorter parts."""
+    words = _CAMEL.findall(part)
+    return bool(words) and len(part) / len(words) >= 3.5 and max(map(len, words)) <= 14
+
 
 NAME_LENGTH = 253
 """So much of a name is looked at: its end, where the word stands that says what it is."""

@@ -1,30 +1,137 @@
-"""Accounts and users' access keys, the rules granted to them, and the agents' credentials.
+"""Accounts, users and their access keys, the rules granted to them, and the agents' credentials.
 
-Knows how they are stored, not what a token is nor what a rule grants.
+Knows how they are stored, not what a token is nor what a rule grants. Secrets are kept as salted hashes. All
+of them are made here, from 256 random bits, so one round of SHA-256 is sound: a slow hash is for what people
+choose, and would let anybody who sends wrong secrets keep the processor busy and others waiting.
 """
 
+import hashlib
+import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
+from watchbill.errors import Unauthenticated
 from watchbill.identity import (
     FIRST_TENANT_ID,
     SERVICE_ACCOUNT,
     USER,
     USER_PRINCIPAL,
     Account,
+    ExternalLogin,
     Principal,
     Rule,
     StoredSecret,
     Subject,
     SubjectNames,
+    User,
     administrator_rule,
 )
-from watchbill.store.identity.credential import new_secret, store_secret
 from watchbill.store.identity.rules import rule_insert, rules_for
 from watchbill.store.postgres.database import Connection, Database, Row
+
+SEEN_EVERY = timedelta(hours=1)
+"""How exactly it is kept when somebody was last seen: not every request needs a write."""
+
+
+async def user_upsert(db: Database, login: ExternalLogin, *, now: datetime) -> UUID:
+    """The person's id. Somebody new is made, without any rule; what changed is kept."""
+    async with db.transaction(login.tenant_id) as connection:
+        row = await connection.fetchrow(
+            "SELECT id, name, email, groups, seen_at, told_at FROM person "
+            "WHERE tenant_id = $1 AND issuer = $2 AND external_id = $3",
+            login.tenant_id,
+            login.issuer,
+            login.external_id,
+        )
+        stated = (login.name, login.email, list(login.groups))
+        if row is not None:
+            is_new = (row["name"], row["email"], row["groups"]) != stated
+            if row["told_at"] > login.stated_at or not (
+                is_new or now - row["seen_at"] >= SEEN_EVERY
+            ):
+                known: UUID = row["id"]
+                return known
+        user_id: UUID = await connection.fetchval(
+            "INSERT INTO person (tenant_id, id, issuer, external_id, name, email, groups, "
+            "created_at, seen_at, told_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9) "
+            "ON CONFLICT (tenant_id, issuer, external_id) DO UPDATE "
+            "SET name = $5, email = $6, groups = $7, seen_at = $8, told_at = $9 RETURNING id",
+            login.tenant_id,
+            uuid4(),
+            login.issuer,
+            login.external_id,
+            *stated,
+            now,
+            login.stated_at,
+        )
+    return user_id
+
+
+async def user_list(db: Database, tenant_id: int) -> list[User]:
+    async with db.acquire(tenant_id) as connection:
+        rows = await connection.fetch(
+            "SELECT id, issuer, name, email, groups, created_at, seen_at, disabled_at FROM person "
+            "WHERE tenant_id = $1 ORDER BY name, issuer",
+            tenant_id,
+        )
+    return [User(**{**row, "groups": tuple(row["groups"])}) for row in rows]
+
+
+async def user_set_disabled(
+    db: Database, tenant_id: int, person_id: UUID, *, at: datetime | None
+) -> bool:
+    """Disable a user, or (`at` None) enable again. False where there is no user of that id."""
+    async with db.acquire(tenant_id) as connection:
+        user_id = await connection.fetchval(
+            "UPDATE person SET disabled_at = $3 WHERE tenant_id = $1 AND id = $2 RETURNING id",
+            tenant_id,
+            person_id,
+            at,
+        )
+    return user_id is not None
+
+
+SALT_BYTES = 16
+SECRET_BYTES = 32
+_AGENT_CREDENTIAL = re.compile(
+    r"wba\.([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.([A-Za-z0-9_-]{20,100})"
+)
+
+
+def new_secret() -> str:
+    """URL-safe text that no one can guess."""
+    return secrets.token_urlsafe(SECRET_BYTES)
+
+
+def store_secret(secret: str) -> StoredSecret:
+    salt = secrets.token_bytes(SALT_BYTES)
+    return StoredSecret(salt, _hash(secret, salt))
+
+
+def is_secret(secret: str, stored: StoredSecret) -> bool:
+    return hmac.compare_digest(_hash(secret, stored.salt), stored.hash)
+
+
+def new_agent_credential(cluster_id: UUID) -> tuple[str, StoredSecret]:
+    """The line to hand out, once, and what to keep of it."""
+    secret = new_secret()
+    return f"wba.{cluster_id}.{secret}", store_secret(secret)
+
+
+def read_agent_credential(text: str) -> tuple[UUID, str]:
+    """Cluster id and secret. Raises Unauthenticated."""
+    match = _AGENT_CREDENTIAL.fullmatch(text)
+    if match is None:
+        raise Unauthenticated("This is not an agent credential.")
+    return UUID(match[1]), match[2]
+
+
+def _hash(secret: str, salt: bytes) -> bytes:
+    return hashlib.sha256(salt + secret.encode()).digest()
+
 
 _CLIENT_ID = re.compile(r"wbc-[0-9a-f]{16}", re.ASCII)
 _FIRST_ACCOUNT_LOCK = 0x77617401

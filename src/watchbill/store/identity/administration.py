@@ -21,11 +21,11 @@ from watchbill.store.identity.accounts import (
     account_create,
     account_disable,
     account_insert,
+    user_set_disabled,
 )
 from watchbill.store.identity.audit import AuditEvent, audit_insert
 from watchbill.store.identity.rules import rule_delete, rule_insert, scope_names_in
 from watchbill.store.identity.sessions import principal_end_logins
-from watchbill.store.identity.users import user_set_disabled
 from watchbill.store.postgres.database import Connection, Database
 
 _LOCK = 0x77617403

@@ -40,7 +40,7 @@ from watchbill.store.organisation.queue_write import queue_write
 from watchbill.store.postgres.database import Connection, Database, Row
 from watchbill.store.postgres.errors import VALUE_ERRORS, value_reason
 from watchbill.store.workloads.deletion import workload_delete
-from watchbill.store.workloads.event_write import event_write
+from watchbill.store.workloads.events import event_write
 from watchbill.store.workloads.idle import idle_hours_list
 from watchbill.store.workloads.pod_write import without_new_pods
 from watchbill.store.workloads.quotas import (

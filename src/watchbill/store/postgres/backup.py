@@ -1,24 +1,93 @@
 """Backups that are checked: pg_dump in one snapshot, and the rows of the file counted against that snapshot.
 
 Row security hides every row from the schema's owner, so a plain pg_dump of it fails, and one that is told to
-go on writes empty tables. A role that may read past row security is used instead: the login's own where it is a
-superuser, else `watchbill_backup`, which an administrator of the database makes once.
+go on writes empty tables. A role that may read past row security is used instead: the login's own where it is
+a superuser, else `watchbill_backup`, which an administrator of the database makes once.
+
+The wheel's client programs are the newest, and were built without TLS. So they read files and speak to this
+machine's sockets; to a database on the network the system's speak where they are there.
 """
 
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
+import re
+import shutil
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 import asyncpg
 
 from watchbill.errors import Conflict, Invalid, Unavailable
-from watchbill.store.postgres.client_programs import connecting_program, newest_program
+from watchbill.store.postgres.engine import WHEEL, wheel_binaries
 from watchbill.store.postgres.errors import translated
 from watchbill.store.postgres.migrate import check_revision, ensure_role, migrate
+
+_DEBIAN = Path("/usr/lib/postgresql")
+_TLS_MODES = frozenset({"require", "verify-ca", "verify-full"})
+
+
+def newest_program(name: str) -> str:
+    """For files. Raises Unavailable."""
+    for program in (*_bundled(name), *_installed(name)):
+        return str(program)
+    raise Unavailable(
+        f"The program {name} is not installed.",
+        details=f"Install PostgreSQL's client programs, or the package {WHEEL}.",
+    )
+
+
+async def connecting_program(name: str, database_url: str) -> str:
+    """For a database. pg_dump refuses a server that is newer than itself. Raises Unavailable."""
+    parts = urlsplit(database_url)
+    if not parts.hostname:
+        return newest_program(name)
+    installed = list(_installed(name))
+    if installed:
+        server = await _server_major(database_url)
+        for program in installed:
+            if name != "pg_dump" or _major(program) >= server:
+                return str(program)
+    mode = parse_qs(parts.query).get("sslmode", [""])[-1]
+    if mode in _TLS_MODES:
+        raise Unavailable(
+            f"No {name} that speaks TLS and is as new as the database is installed.",
+            details="Install PostgreSQL's client programs of the database's version "
+            f"(Debian: postgresql-client-{await _server_major(database_url)}).",
+        )
+    return newest_program(name)
+
+
+def _bundled(name: str) -> Iterator[Path]:
+    folder = wheel_binaries()
+    if folder is not None and (folder / name).is_file():
+        yield folder / name
+
+
+def _installed(name: str) -> Iterator[Path]:
+    """The newest of Debian's first; its wrapper on the path would choose by the clusters that run here."""
+    yield from sorted(_DEBIAN.glob(f"*/bin/{name}"), key=_major, reverse=True)
+    path = shutil.which(name)
+    if path is not None and not any(_DEBIAN.glob(f"*/bin/{name}")):
+        yield Path(path)
+
+
+def _major(program: Path) -> int:
+    """Of a program in Debian's folders, from its path; another one on the path counts as new enough."""
+    match = re.search(r"/postgresql/(\d+)/bin/", str(program))
+    return int(match[1]) if match else 10**6
+
+
+async def _server_major(database_url: str) -> int:
+    async with translated():
+        connection = await asyncpg.connect(database_url, timeout=10.0, statement_cache_size=0)
+        try:
+            return int(connection.get_server_version().major)
+        finally:
+            await connection.close()
+
 
 BACKUP_ROLE = "watchbill_backup"
 _STATEMENTS = (

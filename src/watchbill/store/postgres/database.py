@@ -1,19 +1,139 @@
-"""The pool: connections that act as `watchbill_app` for one tenant at a time, and errors that people can read.
+"""The pool: connections that act as `watchbill_app` for one tenant at a time, and errors that people can
+read.
 
-Row security reads the setting `watchbill.tenant_id`, which `session.py` sets.
+Row security reads the setting `watchbill.tenant_id`. Straight to PostgreSQL, role, limits and tenant are
+settings of the session, and statements stay prepared. Behind a pooler the next transaction may run in another
+backend, or in this one for somebody else: each transaction sets them for itself, in the round trip that
+begins it, and nothing stays prepared. A pooler is known by the process id that a connection is given, which
+is no backend's; one that would mix tenants or lose notifications is refused.
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Self, cast
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import asyncpg
 
-from watchbill.errors import Unavailable
+from watchbill.errors import Invalid, Unavailable
 from watchbill.store.postgres.errors import FAILURES, DatatypeMismatch, translated
 from watchbill.store.postgres.migrate import APP_ROLE, known_revisions
-from watchbill.store.postgres.session import Session
 from watchbill.tracing.tracing import NO_TRACING, Tracing
+
+
+class Session(asyncpg.Connection):
+    """There is nothing to reset when it goes back to the pool: a transaction left open is rolled back by the
+    driver, and no code here keeps a session lock, a listener or a cursor beyond one. A reset would cost every
+    request a round trip.
+    """
+
+    is_direct = False
+    """Whether no pooler stands between: the backend is the one that the connection was opened to."""
+    _settings: tuple[str, ...] = ()
+    _tenant_id: int | None = None
+    _first_statements = ""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+    async def set_up(self, *, statement_timeout_seconds: float, tracing: Tracing) -> None:
+        """Before its first use. Not as startup parameters, of which PgBouncer accepts few."""
+        self._settings = (
+            f"ROLE {APP_ROLE}",
+            f"statement_timeout = {int(statement_timeout_seconds * 1000)}",
+            "timezone = 'UTC'",
+            "jit = off",
+        )
+        self._stmt_cache_enabled = False
+        backend = await self.fetchval("SELECT pg_backend_pid()")
+        self.is_direct = backend == self.get_server_pid()
+        self._stmt_cache_enabled = self.is_direct
+        if self.is_direct:
+            await self.execute("; ".join(f"SET {setting}" for setting in self._settings))
+        else:
+            self._begin_with("")
+        if tracing.is_on:
+            self.add_query_logger(
+                lambda query: tracing.record_query(query.query, query.elapsed, query.exception)
+            )
+
+    async def set_tenant(self, tenant_id: int) -> None:
+        """For what follows; behind a pooler, for the transactions that follow."""
+        if not self.is_direct:
+            self._begin_with(str(int(tenant_id)))
+        elif self._tenant_id != tenant_id:
+            self._tenant_id = None
+            await self.execute(
+                "SELECT set_config('watchbill.tenant_id', $1, false)", str(tenant_id)
+            )
+            self._tenant_id = tenant_id
+
+    def set_no_tenant(self) -> None:
+        """Behind a pooler the transactions that follow begin without one; else each must unset it itself."""
+        if not self.is_direct:
+            self._begin_with("")
+
+    def _begin_with(self, tenant: str) -> None:
+        settings = (*self._settings, f"watchbill.tenant_id = '{tenant}'")
+        self._first_statements = "; ".join(f"SET LOCAL {setting}" for setting in settings)
+
+    async def execute(self, query: str, *args: Any, **options: Any) -> str:
+        """As the driver's. Behind a pooler a transaction begins with its settings."""
+        if self._first_statements and not args and query.startswith("BEGIN"):
+            query = f"{query.removesuffix(';')}; {self._first_statements}"
+        status: str = await super().execute(query, *args, **options)
+        return status
+
+
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How an address leads to PostgreSQL."""
+
+    is_pooled: bool
+    """Something between gives connections process ids of its own."""
+    is_shared: bool
+    """Two open connections meet the same backend, or one meets two."""
+
+
+async def check_pooler(database_url: str, direct_url: str | None) -> Route:
+    """Of `database_url`. Raises Invalid where a pooler shares backends and hides it, and where `direct_url`
+    leads to one that shares them; Unavailable where the database does not answer, or not with transactions.
+    """
+    async with translated():
+        route = await _route(database_url)
+        direct = await _route(direct_url) if direct_url is not None else None
+    if route.is_shared and not route.is_pooled:
+        raise Invalid(
+            "Something in front of the database shares its connections and hides it.",
+            details="Tenants could be mixed. Name the database itself in WATCHBILL_DATABASE_URL, or PgBouncer.",
+        )
+    if direct is not None and direct.is_shared:
+        raise Invalid(
+            "WATCHBILL_DATABASE_DIRECT_URL leads to a connection pooler in transaction mode.",
+            details="Notifications need a connection that lasts: name the database itself.",
+        )
+    return route
+
+
+async def _route(url: str) -> Route:
+    async with AsyncExitStack() as stack:
+        connections = []
+        for _ in range(2):
+            connection = await asyncpg.connect(url, statement_cache_size=0)
+            stack.callback(connection.terminate)
+            connections.append(connection)
+        backends: list[set[int]] = [set(), set()]
+        for _ in range(_ATTEMPTS):
+            for connection, pids in zip(connections, backends, strict=True):
+                async with connection.transaction():
+                    pids.add(await connection.fetchval("SELECT pg_backend_pid()"))
+        named = {connection.get_server_pid() for connection in connections}
+    is_shared = bool(backends[0] & backends[1]) or any(len(pids) > 1 for pids in backends)
+    return Route(is_pooled=not named & (backends[0] | backends[1]), is_shared=is_shared)
+
 
 if TYPE_CHECKING:
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]

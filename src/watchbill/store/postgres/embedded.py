@@ -4,6 +4,9 @@
 child would outlive us) and supervises it: when it ends unexpectedly it is started again, at the same URL, so
 whoever holds the URL reaches it again. A postgres that already runs on the directory is used as it is, and
 replaced when it ends. Nothing listens on TCP.
+
+The folder of its socket is inside the data directory. Only where that path is too long for a socket is it a
+folder in the system's temporary directory, whose name the data directory remembers.
 """
 
 import asyncio
@@ -14,8 +17,10 @@ import re
 import secrets
 import shutil
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -24,7 +29,53 @@ import asyncpg
 import structlog
 
 from watchbill.errors import Unavailable
-from watchbill.store.postgres import engine, sockets
+from watchbill.store.postgres import engine
+from watchbill.store.postgres.engine import ProcessOwner
+
+MAX_PATH_BYTES = 100
+"""A socket's path has room for 103 bytes on macOS, 107 on Linux."""
+SOCKET_NAME = ".s.PGSQL.5432"
+
+
+def socket_folder(data_dir: Path, owner: ProcessOwner) -> Path:
+    """Made where it is missing, owned by the database's user, closed to everybody else."""
+    inside = data_dir / "socket"
+    if len(os.fsencode(inside / SOCKET_NAME)) <= MAX_PATH_BYTES:
+        return _private(inside, owner)
+    note = data_dir / "postgres.socket"
+    remembered = Path(note.read_text(encoding="utf-8")) if note.is_file() else None
+    if remembered is not None:
+        try:
+            return _private(remembered, owner)
+        except OSError:  # somebody else has taken the name since a cleaner removed the folder
+            pass
+    made = Path(tempfile.mkdtemp(prefix="wb-", dir="/tmp"))
+    owner.give(made)
+    note.write_text(str(made), encoding="utf-8")
+    return made
+
+
+def remove_socket_folder(data_dir: Path) -> None:
+    """Leave nothing in the temporary directory once no socket is in there; the name stays remembered."""
+    note = data_dir / "postgres.socket"
+    if note.is_file():
+        with contextlib.suppress(OSError):
+            Path(note.read_text(encoding="utf-8")).rmdir()
+
+
+def _private(folder: Path, owner: ProcessOwner) -> Path:
+    """Raises OSError where something else has this name."""
+    try:
+        folder.mkdir(mode=0o700)
+        owner.give(folder)
+    except FileExistsError:
+        status = folder.lstat()
+        expected = os.geteuid() if owner.uid is None else owner.uid
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != expected:
+            raise
+    folder.chmod(0o700)
+    return folder
+
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +149,7 @@ class EmbeddedPostgres:
             except TimeoutError:
                 self._process.send_signal(signal.SIGQUIT)
                 await self._process.wait()
-            sockets.remove_socket_folder(self._root)
+            remove_socket_folder(self._root)
         self._process = None
         if self._watchdog is not None:
             assert self._watchdog.stdin is not None
@@ -143,7 +194,7 @@ class EmbeddedPostgres:
 
     async def _spawn(self, deadline: float) -> None:
         assert self._owner is not None
-        socket_dir = sockets.socket_folder(self._root, self._owner)
+        socket_dir = socket_folder(self._root, self._owner)
         settings = SETTINGS | {"shared_buffers": f"{shared_buffers_mb()}MB"}
         arguments = [f"-c{name}={value}" for name, value in settings.items()]
         with engine.open_log(self._root / "postgres.log") as output:

@@ -7,10 +7,9 @@ import pytest
 
 from watchbill.agent.metrics import figures
 from watchbill.agent.metrics.exposition import ParsedSample
-from watchbill.agent.metrics.figures import CounterTotals
-from watchbill.agent.metrics.inference import combine, read_server
-from watchbill.agent.stream import sample_queue
-from watchbill.agent.stream.sample_queue import SampleQueue
+from watchbill.agent.metrics.figures import CounterTotals, combine, read_server
+from watchbill.agent.stream import additions
+from watchbill.agent.stream.additions import SampleQueue
 from watchbill.protocol import Measured, Reading, Scrape
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -123,7 +122,7 @@ def test_samples_leave_in_order_and_come_back_in_order() -> None:
 
 
 def test_the_oldest_are_given_up_where_nobody_takes_them(monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(sample_queue, "MAX_READINGS", 12_000)
+    monkeypatch.setattr(additions, "MAX_READINGS", 12_000)
     box = SampleQueue()
     for _ in range(4):
         box.put(scrape(500))

@@ -16,7 +16,7 @@ from watchbill.cli.commands.server.serve import read_credential
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.errors import Invalid
-from watchbill.text_files import read_text
+from watchbill.files import read_text
 
 if TYPE_CHECKING:
     from watchbill.agent.manifest import AgentDeployment

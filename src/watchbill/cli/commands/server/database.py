@@ -11,7 +11,7 @@ import typer
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
 from watchbill.cli.output.terminal import json_document, safe
-from watchbill.private_files import write_private
+from watchbill.files import write_private
 
 if TYPE_CHECKING:
     from watchbill.store.postgres.backup import Counts

@@ -1,6 +1,9 @@
 """`server`, `agent` and `demo`: the commands that run until they are stopped."""
 
+import contextlib
 import os
+import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +14,20 @@ from watchbill.cli.connection.errors import usage_error
 if TYPE_CHECKING:
     from watchbill.serve import Started
     from watchbill.settings.agent import AgentSettings
+
+
+def notify_systemd(environ: Mapping[str, str], state: str) -> None:
+    """Send `state`, such as READY=1, to the socket that systemd named; does nothing where it named none.
+
+    Whether systemd listens or not, the service runs.
+    """
+    path = environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return
+    address = f"\0{path[1:]}" if path.startswith("@") else path
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(state.encode(), address)
+
 
 _HOW = "`watchbill admin cluster create NAME --output FILE` makes one"
 LogLevel = Annotated[
@@ -114,8 +131,6 @@ def _warn_of_unknown_variables() -> None:
 
 
 def _announce(started: "Started") -> None:
-    from watchbill.cli.connection.systemd import notify_systemd
-
     print(f"Watchbill answers at {started.url}", flush=True)
     notify_systemd(os.environ, "READY=1")
     if started.login is not None:

@@ -1,4 +1,7 @@
-"""Files that only their owner may read: written whole or not at all, and never readable by others meanwhile."""
+"""Files that a person named: read whole or refused in words; private ones written whole or not at all.
+
+A private file is never readable by others than its owner, not even meanwhile.
+"""
 
 import os
 from collections.abc import Iterator
@@ -6,7 +9,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from watchbill.errors import WatchbillError
+from watchbill.errors import Invalid, WatchbillError
+
+
+def read_text(path: Path) -> str:
+    """Raises Invalid."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Invalid(f"Cannot read {path}: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise Invalid(f"Cannot read {path}: it is not text in UTF-8.") from error
 
 
 @contextmanager
