@@ -52,22 +52,22 @@ async def serve(options: argparse.Namespace) -> None:
         cluster.store.put(kinds[obj["apiVersion"], obj["kind"]], obj)
     await cluster.start()
     async with receiver() as server:
-        _tell(api=cluster.url, server=server.url, credential=CREDENTIAL)
+        _send(api=cluster.url, server=server.url, credential=CREDENTIAL)
         await _report(server, options.workloads)
     await cluster.stop()
 
 
 async def _report(server: Receiver, workloads: int) -> None:
-    told = -1
+    reported = -1
     while True:
         live = len(server.rows)
-        if live != told:
-            told = live
-            _tell(told=told, of=workloads)
+        if live != reported:
+            reported = live
+            _send(told=reported, of=workloads)
         await asyncio.sleep(0.05)
 
 
-def _tell(**members: object) -> None:
+def _send(**members: object) -> None:
     print(json.dumps(members), flush=True)
 
 

@@ -16,7 +16,7 @@ async def main(method: str, url: str, credential: str, rate: int) -> None:
     async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
         slots = asyncio.Semaphore(CONNECTIONS)
 
-        async def one() -> None:
+        async def send_request() -> None:
             async with session.request(method, url) as answer:
                 await answer.read()
             slots.release()
@@ -27,7 +27,7 @@ async def main(method: str, url: str, credential: str, rate: int) -> None:
             due, at = due + min(now - at, 0.1) * rate, now  # what a pause left undone stays undone
             while due >= 1.0:
                 await slots.acquire()
-                task = asyncio.create_task(one())
+                task = asyncio.create_task(send_request())
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
                 due -= 1.0

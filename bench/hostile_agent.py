@@ -119,12 +119,12 @@ def workloads(number: int) -> list[object]:
             )
             for step in range(PHASES)
         )
-        told = upsert(
+        reported = upsert(
             record(made, gpu_millionths_by_model={f"model-{number}-{place}": 8_000_000}),
             pods=[pod(each, message="z" * 1_000) for each in range(PODS)],
         )
         items += [
-            msgspec.structs.replace(told, transitions=phases),
+            msgspec.structs.replace(reported, transitions=phases),
             Delete(id=made.id, deleted_at=now, never_existed=bool(place % 2)),
         ]
     return items

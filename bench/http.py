@@ -34,9 +34,9 @@ class Connection:
             lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
         request = "\r\n".join([*lines, "", ""]).encode() + body
         head = await self._head(request)
-        found = await self.reader.readexactly(_length(head))
-        assert head.startswith(b"HTTP/1.1 200"), head + found[:300]
-        return found
+        result = await self.reader.readexactly(_length(head))
+        assert head.startswith(b"HTTP/1.1 200"), head + result[:300]
+        return result
 
     async def _head(self, request: bytes) -> bytes:
         """A contestant idles through its rivals' turns, which may take longer than it keeps connections."""

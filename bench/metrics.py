@@ -184,7 +184,7 @@ async def main() -> None:
                 seconds, size = await ask_all(url, await client.token(), ids, options.hours)
                 whole = time.perf_counter() - began
         await db.close()
-    told = {
+    reported = {
         "rows": rows,
         "rows_written_per_second": round(rows / filled),
         "questions": len(seconds),
@@ -195,7 +195,7 @@ async def main() -> None:
         "server_mb_before": round(before / 1e6),
         "server_mb_most": round(max(seen) / 1e6),
     }
-    print(json.dumps(told))
+    print(json.dumps(reported))
 
 
 if __name__ == "__main__":

@@ -178,8 +178,8 @@ async def measure(here: Place, there: Place, name: str, turns: int) -> None:
                     measured[kind] += await took(session, here)
     milliseconds = {kind: round(p99(seconds) * 1000, 2) for kind, seconds in measured.items()}
     ratio = round(milliseconds["beside"] / milliseconds["elsewhere"], 2)
-    told = {"flood": name, "p99_ms": milliseconds, "ratio": ratio}
-    print(json.dumps(told | {"peak_mib": peak_mebibytes(here.pid)}), flush=True)
+    reported = {"flood": name, "p99_ms": milliseconds, "ratio": ratio}
+    print(json.dumps(reported | {"peak_mib": peak_mebibytes(here.pid)}), flush=True)
 
 
 async def main() -> None:

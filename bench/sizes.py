@@ -78,7 +78,7 @@ async def _purge(db: Database, ids: list[UUID]) -> None:
 
 
 async def _show(db: Database, table: str, rows: int) -> None:
-    sizes = {one.name: one.size_bytes for one in await table_sizes(db)}
+    sizes = {table_size.name: table_size.size_bytes for table_size in await table_sizes(db)}
     print(f"{table}: {rows} rows, {sizes[table] / rows:.0f} bytes each", flush=True)
     if table == "workload":
         for name, size in sizes.items():
@@ -96,8 +96,8 @@ async def _send_pods(agent: Agent, kept: list[Upsert]) -> None:
                 pod(number * PODS + n + 1, name=f"{name}-{n}-{uuid4().hex[:5]}")
                 for n in range(PODS)
             ]
-            told = [(transition.phase, transition.at) for transition in entry.transitions]
-            items.append(upsert(entry.record, *told, pods=pods))
+            reported = [(transition.phase, transition.at) for transition in entry.transitions]
+            items.append(upsert(entry.record, *reported, pods=pods))
         await agent.send(*items, now=NOW)
 
 

@@ -54,7 +54,7 @@ class Question:
 
 def questions(*, live: int, workload_id: str) -> list[Question]:
     """Of live and, where that makes a difference, of deleted workloads."""
-    found = []
+    result = []
     for state, suffix in (("live", ""), ("deleted", "&deleted=true")):
         for name, filters in (
             ("no", ""),
@@ -62,7 +62,7 @@ def questions(*, live: int, workload_id: str) -> list[Question]:
             ("an unselective", UNSELECTIVE),
         ):
             narrowed = f"&filterBy={quote(filters)}" if filters else ""
-            found.append(
+            result.append(
                 Question(
                     f"any sort, {name} filter, {state}",
                     250,
@@ -75,21 +75,21 @@ def questions(*, live: int, workload_id: str) -> list[Question]:
             )
         for name, text in TEXTS.items():
             asked = (f"search={text}", f"filterBy={quote(f'name=@{text}')}")
-            found.append(
+            result.append(
                 Question(
                     f"search and contains, {name}, {state}",
                     500,
                     tuple(f"{WORKLOADS}?limit=50&{query}{suffix}" for query in asked),
                 )
             )
-        found.append(
+        result.append(
             Question(
                 f"count of a search, {state}",
                 100,
                 tuple(f"{WORKLOADS}/count?search={text}{suffix}" for text in TEXTS.values()),
             )
         )
-        found.append(
+        result.append(
             Question(
                 f"count by fields, {state}",
                 100,
@@ -97,7 +97,7 @@ def questions(*, live: int, workload_id: str) -> list[Question]:
             )
         )
     return [
-        *found,
+        *result,
         Question("far page", 400, (f"{WORKLOADS}?limit=50&offset={int(0.8 * live)}",)),
         Question("facets", 150, (f"{WORKLOADS}/facets?fields=phase,type,projectName",)),
         Question("idle GPUs and owners", 150, (f"{WORKLOADS}/idle?limit=20",)),
@@ -190,10 +190,10 @@ async def measure(
 
 
 def line(question: Question, taken: dict[str, list[Taken]]) -> dict[str, object]:
-    best = {path: min(one.passed for one in taken[path]) for path in question.paths}
-    processor = {path: min(one.processor for one in taken[path]) for path in question.paths}
+    best = {path: min(run.passed for run in taken[path]) for path in question.paths}
+    processor = {path: min(run.processor for run in taken[path]) for path in question.paths}
     heaviest = max(question.paths, key=lambda path: processor[path])
-    times = [one.passed for one in taken[heaviest]]
+    times = [run.passed for run in taken[heaviest]]
     return {
         "question": question.name,
         "may_take_ms": question.may_take,

@@ -237,8 +237,8 @@ async def list_pods_only(made: Scene) -> str:
     made.cluster.api.faults.forbid(PODS, "watch")
     await asyncio.sleep(75)
     (cluster,) = await made.client.clusters()
-    said = next((kind.message for kind in cluster.kinds if kind.kind == "Pod"), None)
-    return f"{cluster.state}; Pod {said}"
+    message = next((kind.message for kind in cluster.kinds if kind.kind == "Pod"), None)
+    return f"{cluster.state}; Pod {message}"
 
 
 async def another_cluster(made: Scene) -> str:
@@ -259,11 +259,11 @@ async def jump_the_cluster_s_clock(made: Scene) -> str:
     made.cluster.api.faults.clock_skew_seconds = SKEW_SECONDS
     made.cluster.api.faults.cut_watches()
 
-    async def is_told() -> bool:
+    async def is_skew_reported() -> bool:
         (cluster,) = await made.client.clusters()
         return (cluster.cluster_clock_ahead_seconds or 0.0) > SKEW_SECONDS / 2
 
-    took = await until(is_told, seconds=120, what="the clock is told")
+    took = await until(is_skew_reported, seconds=120, what="the clock is told")
     seen = await made.state()
     made.cluster.api.faults.clock_skew_seconds = 0.0
     return f"{seen}; that its clock is ahead is told after {took:.0f} s"
@@ -271,15 +271,15 @@ async def jump_the_cluster_s_clock(made: Scene) -> str:
 
 async def set_the_agent_s_clock(made: Scene) -> str:
     """An hour ahead, then an hour behind, as where somebody sets it."""
-    clock, told = clock_of(made.root), []
+    clock, reported = clock_of(made.root), []
     for seconds in (SKEW_SECONDS, -SKEW_SECONDS):
         clock.write_text(str(seconds))
         await asyncio.sleep(20)
         (cluster,) = await made.client.clusters()
-        told.append(f"{cluster.agent_clock_ahead_seconds or 0.0:+.0f} s")
+        reported.append(f"{cluster.agent_clock_ahead_seconds or 0.0:+.0f} s")
     seen = await made.state()
     clock.write_text("0")
-    return f"{seen}; the agent's clock is told as {' and '.join(told)}"
+    return f"{seen}; the agent's clock is told as {' and '.join(reported)}"
 
 
 async def restore_an_older_database(made: Scene) -> str:

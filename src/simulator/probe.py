@@ -232,10 +232,10 @@ class ServerProbe:
         try:
             await self._in_time(self._shown(step, uid), f"the API did not show {step}")
             api_seconds = time.monotonic() - started_at
-            told_at = await shown_in_stream
+            reported_at = await shown_in_stream
         finally:
             shown_in_stream.cancel()
-        return StepTimes(step, api_seconds, told_at - started_at)
+        return StepTimes(step, api_seconds, reported_at - started_at)
 
     async def _in_time(self, waiting: Awaitable[object], message: str) -> float:
         """The instant when it happened. Raises ProbeFailure."""

@@ -133,7 +133,7 @@ def account(history: UsageHistory) -> dict[UsageKey, UsageSums]:
 
     While a workload holds GPUs of several models, every figure is divided as its allocation is.
     """
-    sums = _Ledger(history)
+    sums = _HeldGpus(history)
     for step, span in _steps(history):
         for piece in sums.observed(span):
             sums.add_step(step, piece)
@@ -155,7 +155,7 @@ def _steps(history: UsageHistory) -> Iterator[tuple[UsageStep, _Span]]:
             yield step, span.intersection(whole)
 
 
-class _Ledger:
+class _HeldGpus:
     def __init__(self, history: UsageHistory) -> None:
         self.history = history
         self.by_key: dict[UsageKey, UsageSums] = {}

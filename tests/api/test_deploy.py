@@ -98,12 +98,12 @@ async def test_everything_asked_for_is_told_by_server_or_agent(at_start: Served)
     answer = await at_start.get("/metrics")
     assert answer.status == 200
     page = answer.body.decode()
-    told = set(re.findall(r"^(watchbill_[a-z_]+)[{ ]", page, re.MULTILINE))
+    reported = set(re.findall(r"^(watchbill_[a-z_]+)[{ ]", page, re.MULTILINE))
     by_agents = set(NAME.findall(Path(exporter.__file__).read_text()))
     by_agents |= set(NAME.findall(Path(probe.__file__).read_text()))
     by_embedded = {"watchbill_disk_free_bytes", "watchbill_disk_size_bytes"}
     asked = {name for query in QUERIES for name in NAME.findall(query)}
-    assert asked - told - by_agents == by_embedded
+    assert asked - reported - by_agents == by_embedded
     assert 'watchbill_gpus_idle{cluster="cluster-1"} 1' in page
     assert 'watchbill_workloads{phase="Pending"} 1' in page
     hours = re.search(r'today_gpu_hours\{.*state="allocated"\} (.*)', page)

@@ -27,8 +27,8 @@ async def test_now_and_a_series_in_their_schema(filled: Served) -> None:
     count = await filled.get("/api/v1/workloads/count")
     assert now["workloads"] == sum(now["phases"].values()) == count.json["count"]
     for phase, number in now["phases"].items():
-        one = await filled.get(f"/api/v1/workloads/count?filterBy=phase=={phase}")
-        assert one.json["count"] == number
+        item = await filled.get(f"/api/v1/workloads/count?filterBy=phase=={phase}")
+        assert item.json["count"] == number
 
 
 def _nullable(node: object) -> object:

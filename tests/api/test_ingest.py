@@ -88,11 +88,11 @@ async def test_an_inventory(agent: AgentOverHttp) -> None:
     )
     named = {"streamId": agent.stream_id, "inventoryId": begun.json["inventoryId"]}
     id_ = str(entry.record.workload.id)
-    told = await agent.post(
+    answer = await agent.post(
         "inventory/entries",
         msgspec.json.encode({**named, "entries": [[id_, entry.record_hash]]}),
     )
-    assert told.json == {"missing": []}
+    assert answer.json == {"missing": []}
     ended = await agent.post("inventory/commit", msgspec.json.encode({**named, "count": 1}))
     assert ended.json == {"deleted": 1, "held": False}
     assert (await agent.served.get("/api/v1/workloads/count")).json == {"count": 1}

@@ -21,7 +21,7 @@ Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.Response]]
 TYPES = "GPU_UTILIZATION,POD_COUNT"
 
 
-def told(result: object, *, kind: str = "matrix", **more: object) -> web.Response:
+def prometheus_answer(result: object, *, kind: str = "matrix", **more: object) -> web.Response:
     data = {"resultType": kind, "result": result}
     return web.json_response({"status": "success", "data": data} | more)
 
@@ -83,7 +83,7 @@ async def test_a_well_one(server: Served) -> None:
             {"metric": {}, "values": points(form, "10", "20", "30", "40")},
             {"metric": labels, "values": points(form, "1", "2", "3", "4")},
         ]
-        return told(series)
+        return prometheus_answer(series)
 
     answer, asked = await answer_of(server, handler, "GPU_UTILIZATION")
     assert answer.status == 200, answer.body
@@ -100,7 +100,7 @@ async def test_an_answer_with_warnings_is_partial(server: Served) -> None:
 
     async def handler(_: web.Request, form: dict[str, str]) -> web.Response:
         series = [{"metric": {}, "values": points(form, "10", "20", "30", "40")}]
-        return told(series, warnings=["a part of the stores did not answer"])
+        return prometheus_answer(series, warnings=["a part of the stores did not answer"])
 
     answer, _ = await answer_of(server, handler, "GPU_UTILIZATION")
     assert answer.status == 207
@@ -116,7 +116,7 @@ async def test_an_answer_with_warnings_is_partial(server: Served) -> None:
 
 async def test_login_and_tenant_go_along(server: Served) -> None:
     async def handler(_: web.Request, form: dict[str, str]) -> web.Response:
-        return told([])
+        return prometheus_answer([])
 
     id_ = await with_usage(server)
     async with stored(server, handler, token="t0ken", tenant="blue") as (served, asked):
@@ -135,7 +135,7 @@ async def test_oddities_are_left_out(server: Served) -> None:
             {"metric": {}, "values": points(form, "-Inf", "5")},
             {"metric": {}, "values": points(form, "x", "7")},
         ]
-        return told(series)
+        return prometheus_answer(series)
 
     answer, _ = await answer_of(server, handler, "GPU_UTILIZATION")
     assert answer.status == 200
@@ -147,7 +147,7 @@ async def test_a_store_whose_clock_is_ahead_tells_nothing_of_the_future(server: 
     async def handler(_: web.Request, form: dict[str, str]) -> web.Response:
         start, step = float(form["start"]), float(form["step"])
         ahead = [[start + step * number, "9"] for number in range(-3, 40)]
-        return told([{"metric": {}, "values": ahead}])
+        return prometheus_answer([{"metric": {}, "values": ahead}])
 
     answer, _ = await answer_of(server, handler, "GPU_UTILIZATION")
     (result,) = answer.json["measurements"]
@@ -166,8 +166,8 @@ async def test_nothing_there_and_nothing_now(server: Served) -> None:
         ) -> web.Response:
             if request.path.endswith("/query"):
                 result = [{"metric": {}, "value": [1.0, "3"]}] if exists else []
-                return told(result, kind="vector")
-            return told([])
+                return prometheus_answer(result, kind="vector")
+            return prometheus_answer([])
 
         async with stored(server, handler) as (served, _):
             answer = await served.get(path(TYPES, id_=id_))
@@ -183,16 +183,20 @@ async def test_what_a_store_lacked_a_moment_ago_is_looked_for_again(
     collected: list[object] = []
 
     async def handler(request: web.Request, _: dict[str, str]) -> web.Response:
-        return told(collected, kind="vector") if request.path.endswith("/query") else told([])
+        return (
+            prometheus_answer(collected, kind="vector")
+            if request.path.endswith("/query")
+            else prometheus_answer([])
+        )
 
     id_ = await with_usage(server)
     async with stored(server, handler) as (served, _):
-        lacking = await served.get(path("GPU_UTILIZATION", id_=id_))
+        missing = await served.get(path("GPU_UTILIZATION", id_=id_))
         collected.append({"metric": {}, "value": [1.0, "3"]})
         await asyncio.sleep(0.1)
         again = await served.get(path("GPU_UTILIZATION", id_=id_))
-    assert (lacking.status, again.status) == (503, 200)
-    assert "Retry-After" not in lacking.headers
+    assert (missing.status, again.status) == (503, 200)
+    assert "Retry-After" not in missing.headers
 
 
 async def test_a_silent_store_is_asked_one_question_until_it_speaks(
@@ -200,11 +204,11 @@ async def test_a_silent_store_is_asked_one_question_until_it_speaks(
 ) -> None:
     monkeypatch.setattr(prometheus, "UNRESPONSIVE_SECONDS", 0.1)
     monkeypatch.setattr(prometheus, "PROBE_SECONDS", 0.05)
-    speaks = asyncio.Event()
+    answers = asyncio.Event()
 
     async def handler(_: web.Request, __: dict[str, str]) -> web.Response:
-        await speaks.wait()
-        return told([])
+        await answers.wait()
+        return prometheus_answer([])
 
     session = prometheus.StoreConnection()
     form = {"query": "up"}
@@ -227,7 +231,7 @@ async def test_a_silent_store_is_asked_one_question_until_it_speaks(
                 with pytest.raises(prometheus.QueryFailed):
                     await ask(1)
             assert len(asked) == before == 3
-            speaks.set()
+            answers.set()
             assert (await probe).series == []
             answers = await asyncio.gather(*(ask(1) for _ in range(5)))
             assert [answer.series for answer in answers] == [[]] * 5
@@ -240,10 +244,10 @@ async def test_a_store_that_hangs_holds_up_no_other(server: Served) -> None:
 
     async def hangs(_: web.Request, __: dict[str, str]) -> web.Response:
         await asyncio.sleep(30)
-        return told([])
+        return prometheus_answer([])
 
     async def answers(_: web.Request, form: dict[str, str]) -> web.Response:
-        return told([{"metric": {}, "values": points(form, "1", "2", "3", "4")}])
+        return prometheus_answer([{"metric": {}, "values": points(form, "1", "2", "3", "4")}])
 
     session = prometheus.StoreConnection()
     async with raw_store(hangs) as (slow, _), raw_store(answers) as (fast, _):
@@ -273,7 +277,7 @@ def text(body: str, *, status: int = 200, kind: str = "text/html") -> Handler:
 
 async def redirects(request: web.Request, _: dict[str, str]) -> web.Response:
     if request.path.endswith("/elsewhere"):
-        return told([{"metric": {}, "values": [[0, "1"]]}])
+        return prometheus_answer([{"metric": {}, "values": [[0, "1"]]}])
     raise web.HTTPTemporaryRedirect("/elsewhere")
 
 

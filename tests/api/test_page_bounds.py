@@ -19,13 +19,13 @@ DAY_AGO = NOW - timedelta(days=1)
 
 
 async def pages(served: Served, path: str, member: str) -> list[list[Any]]:
-    found, offset = [], 0
+    rows, offset = [], 0
     while offset is not None:
         answer = await served.get(f"{path}{'&' if '?' in path else '?'}offset={offset}")
         assert answer.status == 200, answer.body
-        found.append(answer.json[member])
+        rows.append(answer.json[member])
         offset = answer.json.get("next")
-    return found
+    return rows
 
 
 @pytest.mark.parametrize("path", ["/api/v1/workloads", "/api/v1/workloads/idle"])

@@ -108,14 +108,14 @@ async def test_pods(client: ApiClient) -> None:
     api = PodsApi(client)
     arguments = {"sort_by": "nodeName", "sort_order": "desc", "verbosity": "full"}
     answer = await ask(api, "list_pods", filter_by=["nodeName=^node-", "nodeName!=x"], **arguments)
-    pods = [Pod1.from_dict(one) for one in answer["pods"]]
+    pods = [Pod1.from_dict(pod) for pod in answer["pods"]]
     assert [answer.node_name for answer in pods] == ["node-2", "node-1", "node-0"]
     assert {answer.workload_id for answer in pods} == {str(DETAILED_ID)}
     assert {answer.project_name for answer in pods} == {"vision"}
     assert pods[0].containers[0].image == "registry.example.com/train:1"
     assert await ask(api, "count_pods") == {"count": 3}
-    one = await ask(api, "get_workload_pods", workload_id=str(DETAILED_ID), limit=2)
-    assert (len([Pod1.from_dict(each) for each in one["pods"]]), one["next"]) == (2, 2)
+    pod = await ask(api, "get_workload_pods", workload_id=str(DETAILED_ID), limit=2)
+    assert (len([Pod1.from_dict(each) for each in pod["pods"]]), pod["next"]) == (2, 2)
     with pytest.raises(ApiException) as refused:
         await ask(api, "get_workload_pods", workload_id=str(ABSENT_ID))
     assert refused.value.status == 404
@@ -180,18 +180,18 @@ async def test_node_telemetry(client: ApiClient) -> None:
         answer = await ask(
             api, "get_node_telemetry", telemetry_type=kind.value, nodepool_name="a100"
         )
-        found = TelemetryResponse.from_dict(answer)
-        assert found.type == kind.value
+        body = TelemetryResponse.from_dict(answer)
+        assert body.type == kind.value
         if kind.value.startswith("USED_"):
-            assert found.values == [], "only metrics over time have it"
+            assert body.values == [], "only metrics over time have it"
         else:
-            assert [one.value for one in found.values] == [expected.get(kind.value, "0")], kind
+            assert [value.value for value in body.values] == [expected.get(kind.value, "0")], kind
     grouped = await ask(
         api, "get_node_telemetry", telemetry_type="TOTAL_GPUS", group_by=["Nodepool", "Node"]
     )
     values = TelemetryResponse.from_dict(grouped).values
-    assert [(one.groups[0].value, one.value) for one in values] == [("a100", "8")] * 3
-    assert sorted(one.groups[1].name for one in values) == ["node-0", "node-1", "node-2"]
+    assert [(value.groups[0].value, value.value) for value in values] == [("a100", "8")] * 3
+    assert sorted(value.groups[1].name for value in values) == ["node-0", "node-1", "node-2"]
 
 
 async def test_node_metrics(client: ApiClient) -> None:
@@ -214,8 +214,8 @@ async def test_node_metrics(client: ApiClient) -> None:
     for kind, values in measured.items():
         answer = await ask(api, "get_node_metrics", metric_type=[kind], **arguments)
         series = MetricsResponse.from_dict(answer).measurements
-        assert [one.type for one in series] == [kind] * len(values)
-        assert [one.values[-1].value for one in series] == values
+        assert [measurement.type for measurement in series] == [kind] * len(values)
+        assert [measurement.values[-1].value for measurement in series] == values
     both = ["CPU_MEMORY_USAGE_BYTES", "GPU_SM_ACTIVITY_PER_GPU"]
     answer = await asyncio.to_thread(api.get_node_metrics, metric_type=both, **arguments)
     assert answer.status_code == 207
@@ -258,7 +258,10 @@ async def test_cluster_metrics(client: ApiClient) -> None:
     )
     assert answer.status_code == 207
     series = GroupedMetricsResponse.from_dict(answer.data).measurements
-    assert [(one.type, one.values) for one in series] == [(kinds[0], []), (kinds[1], None)]
+    assert [(measurement.type, measurement.values) for measurement in series] == [
+        (kinds[0], []),
+        (kinds[1], None),
+    ]
 
 
 async def test_projects(client: ApiClient) -> None:
@@ -268,7 +271,7 @@ async def test_projects(client: ApiClient) -> None:
     (vision,) = (await ask(api, "get_projects", filter_by=filters, sort_by="name"))["projects"]
     assert (vision["name"], vision["enforceRunaiScheduler"]) == ("vision", False)
     assert DepartmentProjectParent.from_dict(vision["parent"]).name == "research"
-    (resources,) = [Resources.from_dict(one) for one in vision["resources"]]
+    (resources,) = [Resources.from_dict(resource) for resource in vision["resources"]]
     assert (resources.node_pool.name, resources.gpu.deserved) == ("a100", 8)
     assert TotalResources.from_dict(vision["totalResources"]).cpu_quota == 64_000
     status = ProjectStatus.from_dict(vision["status"])
@@ -287,7 +290,7 @@ async def test_figures_of_projects(client: ApiClient) -> None:
         api, "get_projects_telemetry", telemetry_type="GPU_QUOTA", group_by=["NodepoolId"]
     )
     telemetry = TelemetryResponse.from_dict(figures)
-    assert [(one.value, one.groups[0].name) for one in telemetry.values] == [("8", "a100")]
+    assert [(value.value, value.groups[0].name) for value in telemetry.values] == [("8", "a100")]
     (vision,) = (await ask(api, "get_projects", filter_by=["totalGpuQuota==8"]))["projects"]
     answer = await asyncio.to_thread(
         api.get_project_metrics,
@@ -297,8 +300,8 @@ async def test_figures_of_projects(client: ApiClient) -> None:
         end=end,
     )
     assert answer.status_code == 207
-    series = [MeasurementResponse.from_dict(one) for one in answer.data["measurements"]]
-    assert [(one.type, one.labels) for one in series] == [
+    series = [MeasurementResponse.from_dict(value) for value in answer.data["measurements"]]
+    assert [(value.type, value.labels) for value in series] == [
         ("GPU_ALLOCATION", None),
         ("GPU_MEMORY_UTILIZATION", {"reason": "unsupported"}),
     ]
@@ -307,12 +310,17 @@ async def test_figures_of_projects(client: ApiClient) -> None:
 async def test_departments(client: ApiClient) -> None:
     api = DepartmentsApi(client)
     answer = await ask(api, "get_departments", filter_by=["name==research"], verbosity="verbose")
-    listed = [DepartmentForList.from_dict(one) for one in answer["departments"]]
-    (research,) = [one for one in listed if one.total_resources.gpu_quota == 32]
+    listed = [DepartmentForList.from_dict(department) for department in answer["departments"]]
+    (research,) = [
+        department for department in listed if department.total_resources.gpu_quota == 32
+    ]
     assert "vision" in {child.name for child in research.children}
     assert research.status.quota_status.allocated.gpu is not None
     alone = await ask(api, "get_department", department_id=research.id)
-    (sums,) = [AggregatedResources.from_dict(one) for one in alone["projectsAggregatedResources"]]
+    (sums,) = [
+        AggregatedResources.from_dict(department)
+        for department in alone["projectsAggregatedResources"]
+    ]
     assert (sums.node_pool.name, sums.gpu.deserved) == ("a100", 8)
     counted = await ask(api, "count_departments", filter_by=["name==research"])
     assert counted == {"count": len(listed)}

@@ -33,7 +33,7 @@ async def behind_a_pooler(
         yield served
 
 
-async def told(live: Any) -> tuple[str, str]:
+async def next_reason(live: Any) -> tuple[str, str]:
     name, data = await live.next()
     return name, data["reason"]
 
@@ -53,15 +53,17 @@ async def test_without_one_clients_ask_anew_after_each_change(
     async with behind_a_pooler(debian_engine, private_dir, is_direct=False) as served:
         agent = await agent_of(served)
         async with ear(served) as live:
-            assert await told(live) == RESYNC  # changes before the first look would be missed
+            assert (
+                await next_reason(live) == RESYNC
+            )  # changes before the first look would be missed
             await live.silence(0.5)
             await send(agent, upsert(workload(1)), upsert(workload(2)))
-            assert await told(live) == RESYNC
+            assert await next_reason(live) == RESYNC
             await send(agent, Delete(id=UUID(int=1), deleted_at=datetime.now(UTC)))
-            assert await told(live) == RESYNC
+            assert await next_reason(live) == RESYNC
             await live.silence(0.5)
             await _delete_by_inventory(served, agent)
-            assert await told(live) == RESYNC
+            assert await next_reason(live) == RESYNC
 
 
 async def _delete_by_inventory(served: Served, agent: Any) -> None:

@@ -115,8 +115,8 @@ async def test_every_filter_sums_what_the_list_holds(
             expected["GPU_ALLOCATION"] = _sum(row["allocatedResources"]["gpu"] for row in within)
             expected["IDLE_ALLOCATED_GPUS"] = _sum(row["idleAllocatedGpus"] for row in within)
         for kind, total in expected.items():
-            told = (await filled.get(f"{BASE}{kind}&{parameter}={value}")).json["values"]
-            difference = _sum(item["value"] for item in told) - total
+            answer = (await filled.get(f"{BASE}{kind}&{parameter}={value}")).json["values"]
+            difference = _sum(item["value"] for item in answer) - total
             assert abs(difference) < Decimal("0.0001"), (kind, value)
 
 

@@ -236,8 +236,8 @@ async def test_the_server_as_a_process_with_its_own_database(private_dir: Path) 
     arguments = (*ME, "server", "--port", "0", "--data-dir", str(private_dir / "data"))
     first = await _started(arguments)
     try:
-        address = re.search(r"answers at (http://\S+)", first.told)
-        login = re.search(r"client id +(\S+)\n +client secret +(\S+)", first.told)
+        address = re.search(r"answers at (http://\S+)", first.output)
+        login = re.search(r"client id +(\S+)\n +client secret +(\S+)", first.output)
         assert address is not None
         assert login is not None
         environ = {
@@ -251,25 +251,25 @@ async def test_the_server_as_a_process_with_its_own_database(private_dir: Path) 
     assert first.process.returncode == 0
     second = await _started(arguments)
     await second.stop()
-    assert "client secret" not in second.told
+    assert "client secret" not in second.output
 
 
 class _Started:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
-        self.told = ""
+        self.output = ""
 
     async def listen(self) -> None:
         """Until it has said where it answers, and a moment more for what follows."""
         assert self.process.stdout is not None
-        while "answers at" not in self.told:
+        while "answers at" not in self.output:
             line = await self.process.stdout.readline()
             assert line, "the server ended before it answered"
-            self.told += line.decode()
+            self.output += line.decode()
         try:
             async with asyncio.timeout(120):
                 while line := await self.process.stdout.readline():
-                    self.told += line.decode()
+                    self.output += line.decode()
         except TimeoutError:
             pass
 

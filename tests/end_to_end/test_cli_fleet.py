@@ -115,9 +115,9 @@ class Watching:
 
     async def interrupt(self) -> tuple[int, str]:
         self.process.send_signal(signal.SIGINT)
-        _, told = await asyncio.wait_for(self.process.communicate(), 120)
+        _, output = await asyncio.wait_for(self.process.communicate(), 120)
         assert self.process.returncode is not None
-        return self.process.returncode, told.decode()
+        return self.process.returncode, output.decode()
 
 
 async def watching(fleet: Fleet, *arguments: str) -> Watching:

@@ -76,11 +76,11 @@ def descendants(pid: int) -> list[int]:
     for line in listed.stdout.splitlines():
         child, parent = map(int, line.split())
         children.setdefault(parent, []).append(child)
-    found, fresh = [pid], [pid]
+    pids, fresh = [pid], [pid]
     while fresh:
         fresh = [child for parent in fresh for child in children.get(parent, [])]
-        found += fresh
-    return found
+        pids += fresh
+    return pids
 
 
 def alive(pids: list[int]) -> list[int]:

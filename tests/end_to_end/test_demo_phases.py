@@ -14,7 +14,7 @@ from simulator.model.mixture import UNKNOWN
 from simulator.resources import JOB_SETS, PODS
 from simulator.simulation.scenario import Scenario
 from tests.fixtures.agents import until
-from tests.fixtures.kubernetes.stages import can_be_seen, told_truly
+from tests.fixtures.kubernetes.stages import can_be_seen, is_reported_phase_right
 from tests.fixtures.receiver import CREDENTIAL, Receiver
 from tests.fixtures.receiver import receiver as receiving
 from watchbill.agent.manifest import permitted_resources
@@ -89,8 +89,8 @@ def check_permissions(cluster: SimulatedCluster) -> None:
 
 def check_kinds(receiver: Receiver) -> None:
     """Every kind that has a definition is played; the unknown one is told by its pods."""
-    told = {row.record.witness for row in receiver.live().values()}
-    shown = {(witness.group, witness.kind) for witness in told}
+    reported = {row.record.witness for row in receiver.live().values()}
+    shown = {(witness.group, witness.kind) for witness in reported}
     assert shown == {
         (kind.group, kind.kind) for kind in load_definitions().watched() if kind.is_whole
     } | {("", "Pod")}
@@ -121,31 +121,31 @@ async def agreed(receiver: Receiver, scenario: Scenario) -> None:
 
 def check(receiver: Receiver, scenario: Scenario) -> dict[str, tuple[str, str, str]]:
     """Returns kind, stage and phase of what is told in another phase than it is in, by id."""
-    told = {str(uid): row.record.workload for uid, row in receiver.live().items()}
+    reported = {str(uid): row.record.workload for uid, row in receiver.live().items()}
     known = scenario.world.workloads
     # The end of an owner whose kind nobody watches is noticed when it is looked at again.
-    gone = [w for uid, w in told.items() if w.type != UNKNOWN and uid not in known]
+    gone = [w for uid, w in reported.items() if w.type != UNKNOWN and uid not in known]
     assert not gone, [(w.type, w.name, w.phase) for w in gone]
-    told = {uid: workload for uid, workload in told.items() if uid in known}
-    missing = [w for uid, w in known.items() if uid not in told and can_be_seen(w)]
+    reported = {uid: workload for uid, workload in reported.items() if uid in known}
+    missing = [w for uid, w in known.items() if uid not in reported and can_be_seen(w)]
     assert not missing, [(w.kind, w.name, w.stage) for w in missing]
-    for uid, workload in told.items():
+    for uid, workload in reported.items():
         source = known[uid]
         assert (workload.project_name, workload.submitted_by) == (source.project, source.user)
         if source.stage == "pending" and not any(pod.started_at for pod in source.pods):
             assert workload.phase_message, (source.kind, source.name)
-    check_sums(told, scenario)
+    check_sums(reported, scenario)
     return {
         uid: (known[uid].kind, known[uid].stage, workload.phase.value)
-        for uid, workload in told.items()
-        if not told_truly(known[uid], workload.phase.value)
+        for uid, workload in reported.items()
+        if not is_reported_phase_right(known[uid], workload.phase.value)
     }
 
 
-def check_sums(told: object, scenario: Scenario) -> None:
+def check_sums(reported: object, scenario: Scenario) -> None:
     """GPUs that the agent counts as allocated are those that the machines gave out."""
-    assert isinstance(told, dict)
-    for uid, workload in told.items():
+    assert isinstance(reported, dict)
+    for uid, workload in reported.items():
         source = scenario.world.workloads[uid]
         given = 0.0
         for pod in source.pods:

@@ -137,10 +137,10 @@ async def run(
         )
         agent = asyncio.create_task(run_agent(settings, stop=stop))
         try:
-            told = scrapes(exporters=exporter_port, agent=agent_port)
+            samples = scrapes(exporters=exporter_port, agent=agent_port)
             async with AsyncExitStack() as running:
                 stores = [
-                    await running.enter_async_context(store(name, folder / name, told))
+                    await running.enter_async_context(store(name, folder / name, samples))
                     for name in STORES
                 ]
                 await asyncio.sleep(RUN_SECONDS)

@@ -153,12 +153,12 @@ async def test_a_target_that_vanishes_leaves_a_gap_and_no_zero(scene: Scene) -> 
     answer = await scene.served.get(await scene.path(RUNNING, began, ended, 100))
     (result,) = answer.json["measurements"]
     assert {value["value"] for value in result["values"]} == {"7"}
-    told = [datetime.fromisoformat(value["timestamp"]) for value in result["values"]]
-    assert not [at for at in told if vanished + 3 * SCRAPE < at < returned]
+    reported = [datetime.fromisoformat(value["timestamp"]) for value in result["values"]]
+    assert not [at for at in reported if vanished + 3 * SCRAPE < at < returned]
     step = (ended - began) / 100
-    assert len([at for at in told if at < vanished]) >= (vanished - began) / step - 2
+    assert len([at for at in reported if at < vanished]) >= (vanished - began) / step - 2
     late = returned + 3 * SCRAPE
-    assert len([at for at in told if at > late]) >= (ended - late) / step - 2
+    assert len([at for at in reported if at > late]) >= (ended - late) / step - 2
 
 
 async def test_what_is_gone_has_its_figures_still_and_none_after_its_end(scene: Scene) -> None:
@@ -173,10 +173,10 @@ async def test_what_is_gone_has_its_figures_still_and_none_after_its_end(scene: 
     answer = await scene.served.get(await scene.path(RUNNING, began, datetime.now(UTC), 50))
     assert answer.status == 200, answer.body
     (result,) = answer.json["measurements"]
-    told = [datetime.fromisoformat(value["timestamp"]) for value in result["values"]]
+    reported = [datetime.fromisoformat(value["timestamp"]) for value in result["values"]]
     assert {value["value"] for value in result["values"]} == {"7"}
-    assert told[0] < began + 4 * SCRAPE
-    assert ended - 4 * SCRAPE < told[-1] <= ended
+    assert reported[0] < began + 4 * SCRAPE
+    assert ended - 4 * SCRAPE < reported[-1] <= ended
 
 
 async def test_instants_are_the_ones_asked_for(scene: Scene) -> None:

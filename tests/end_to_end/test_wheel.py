@@ -51,11 +51,13 @@ async def installed(private_dir: Path) -> AsyncIterator[Installed]:
         stderr=subprocess.DEVNULL,
     )
     assert process.stdout is not None
-    said: list[str] = []
+    lines: list[str] = []
     async with asyncio.timeout(240):
-        while sum(word in " ".join(said) for word in ("http://", "client id", "client secret")) < 3:
-            said.append((await process.stdout.readline()).decode())
-    words = " ".join(said).split()
+        while (
+            sum(word in " ".join(lines) for word in ("http://", "client id", "client secret")) < 3
+        ):
+            lines.append((await process.stdout.readline()).decode())
+    words = " ".join(lines).split()
     yield Installed(
         url=next(word for word in words if word.startswith("http://")).rstrip("."),
         client_id=words[words.index("id") + 1],

@@ -75,6 +75,44 @@ REFUSED = (
 )
 """Phrases that say in words of our own what the field has a word for."""
 
+PRIVATE_NAMES = frozenset(
+    {
+        "anatomy",
+        "attendant",
+        "attendants",
+        "chronicle",
+        "contexting",
+        "doom",
+        "found",
+        "furniture",
+        "genesis",
+        "heard",
+        "hearing",
+        "idling",
+        "lacking",
+        "lacks",
+        "ledger",
+        "lifeline",
+        "one",
+        "plausible",
+        "remark",
+        "roster",
+        "said",
+        "spell",
+        "spells",
+        "stranger",
+        "strangers",
+        "teller",
+        "told",
+        "trouble",
+        "untold",
+        "vouched",
+    }
+)
+"""Names that say nothing to a newcomer: of an item, of an answer, of a part of ours."""
+PRIVATE_PARTS = PRIVATE_NAMES - {"found", "one"}
+"""The same within a longer name, where `not_found` and `one_day` are plain."""
+
 
 @cache
 def tree_of(path: Path) -> ast.Module:
@@ -156,6 +194,37 @@ def test_people_read_the_fields_words() -> None:
         words = re.sub(r"\s+", " ", text).lower()
         collected |= {(place, phrase) for phrase in REFUSED if re.search(rf"\b{phrase}\b", words)}
     assert collected == set()
+
+
+def bound_names(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """What a file gives names to, and in which line: not what it only uses."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if not node.name.startswith("test_"):
+                yield node.name, node.lineno
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr, node.lineno
+        elif isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+
+
+def is_private(name: str) -> bool:
+    parts = {part.lower() for part in re.split(r"_|(?<=[a-z])(?=[A-Z])", name)}
+    return name.strip("_") in PRIVATE_NAMES or bool(parts & PRIVATE_PARTS)
+
+
+def test_names_are_the_fields_words_in_tests_too() -> None:
+    helpers = [path for room in ("bench", "drills") for path in (PROJECT / room).rglob("*.py")]
+    collected = [
+        f"{name_of(path)}:{line} {name}"
+        for path in [*SOURCES, *TESTS, *helpers]
+        if MIGRATIONS not in path.parts
+        for name, line in bound_names(tree_of(path))
+        if is_private(name)
+    ]
+    assert collected == []
 
 
 def test_pages_name_files_that_are_there() -> None:

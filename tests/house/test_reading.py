@@ -58,11 +58,11 @@ def module(name: str) -> tuple[dict[str, ast.stmt], dict[str, Symbol]]:
             defined |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             defined[node.target.id] = node
-    for found in ast.walk(tree):
-        if isinstance(found, ast.ImportFrom) and found.module:
-            for alias in found.names:
-                whole = f"{found.module}.{alias.name}"
-                symbol = (whole, "") if whole in MODULES else (found.module, alias.name)
+    for part in ast.walk(tree):
+        if isinstance(part, ast.ImportFrom) and part.module:
+            for alias in part.names:
+                whole = f"{part.module}.{alias.name}"
+                symbol = (whole, "") if whole in MODULES else (part.module, alias.name)
                 if symbol[0] in MODULES:
                     imported[alias.asname or alias.name] = symbol
     return defined, imported

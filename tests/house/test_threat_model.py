@@ -31,22 +31,22 @@ def file_of(name: str) -> Path:
     own = PROJECT / "tests" / "api" / "access" / name
     if own.exists():
         return own
-    (found,) = (PROJECT / "tests").rglob(name)
-    return found
+    (path,) = (PROJECT / "tests").rglob(name)
+    return path
 
 
 def missing(claim: str) -> list[str]:
     """What the claim refers to and what is not there."""
-    file, lacking = None, []
+    file, absent = None, []
     for match in REFERENCE.finditer(claim):
         if match["file"]:
             file = file_of(match["file"])
             if not file.is_file():
-                lacking.append(match["file"])
+                absent.append(match["file"])
         test = match["own"] or match["test"]
         if test and (file is None or f"def {test}(" not in file.read_text()):
-            lacking.append(test)
-    return lacking
+            absent.append(test)
+    return absent
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim[:40])

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from tests.fixtures.clusters import Agent, connected_agent
 from tests.fixtures.records import upsert, workload
-from tests.store.test_fleet import tell_capacity
+from tests.store.test_fleet import send_capacity
 from watchbill.protocol import Delete
 from watchbill.query import Scope
 from watchbill.store.fleet.backfill import fleet_backfill
@@ -20,7 +20,9 @@ END = FIRST + 40 * STEP
 ALL = Scope(1, is_whole_tenant=True)
 
 
-async def tell(agent: Agent, number: int, phase: Phase, at: datetime, **members: object) -> None:
+async def send_phase(
+    agent: Agent, number: int, phase: Phase, at: datetime, **members: object
+) -> None:
     made = workload(number, phase=phase, k8s_phase=phase, created_at=FIRST, **members)
     await agent.send(upsert(made, (phase, at), observed_at=at), now=at)  # type: ignore[arg-type]
 
@@ -41,10 +43,10 @@ async def test_it_fills_what_would_have_been_recorded(db: Database) -> None:
     }
     for number in range(40):
         at = FIRST + number * STEP + STEP / 2
-        await tell_capacity(agent, 16, FIRST + number * STEP)
+        await send_capacity(agent, 16, FIRST + number * STEP)
         await fleet_record(db, 1, FIRST + number * STEP)
         for workload_number, phase, members in lived.get(number, []):
-            await tell(agent, workload_number, phase, at, **members)
+            await send_phase(agent, workload_number, phase, at, **members)
         if number == 30:
             await agent.send(Delete(id=UUID(int=2), deleted_at=at), now=at)
     recorded = await series(db)
@@ -59,7 +61,7 @@ async def test_it_fills_what_would_have_been_recorded(db: Database) -> None:
 
 async def test_samples_filled_in_are_read_like_those_that_came(db: Database) -> None:
     agent = await connected_agent(db, END)
-    await tell(agent, 1, Phase.RUNNING, END, gpus=2)
+    await send_phase(agent, 1, Phase.RUNNING, END, gpus=2)
     moments = [END - timedelta(seconds=100 * index) for index in range(9, 0, -1)]
     series = [("GPU_UTILIZATION", ""), ("GPU_UTILIZATION", "GPU-a"), ("GPU_UTILIZATION", "GPU-b")]
     past = PastSamples(

@@ -69,7 +69,7 @@ async def test_usage_shows_what_the_steps_say_and_the_cluster_holds(db: Database
     assert totals.pending_gpu_hours > 0
     assert totals.gap_gpu_hours == 0
     assert await fetch(db, "SELECT FROM usage_day WHERE idle_gpu < 0") == []
-    await check_who_lives(db, world, now)
+    await check_live_workloads(db, world, now)
     days = await fetch(
         db, "SELECT day, sum(allocated_gpu) / 3.6e12 AS hours FROM usage_day GROUP BY day"
     )
@@ -77,7 +77,7 @@ async def test_usage_shows_what_the_steps_say_and_the_cluster_holds(db: Database
     assert max(float(day["hours"]) for day in days) <= 24 * total_gpus(world.nodes.values())
 
 
-async def check_who_lives(db: Database, world: World, now: float) -> None:
+async def check_live_workloads(db: Database, world: World, now: float) -> None:
     """Of those that hold GPUs now the store says what the cluster holds; none of the others lives."""
     rows = await fetch(db, "SELECT id, deleted_at, running_ms, allocated_gpu FROM workload")
     live = {str(row["id"]): row for row in rows if row["deleted_at"] is None}
@@ -99,7 +99,7 @@ async def check_who_lives(db: Database, world: World, now: float) -> None:
 def test_samples_are_what_the_exporters_would_have_told() -> None:
     now = 1_790_000_000.0
     world = make_world(now)
-    told: Counter[str] = Counter()
+    reported: Counter[str] = Counter()
     moment = now - 1100.0  # the tenth from the end
     result = Exporters(world, clock=lambda: moment)
     busy = {
@@ -118,5 +118,5 @@ def test_samples_are_what_the_exporters_would_have_told() -> None:
         for (kind, label), figure in zip(past.series, row, strict=True):
             if kind == "GPU_UTILIZATION" and label:
                 assert figure == pytest.approx(busy[label], abs=0.51)
-                told[label] += 1
-    assert len(told) > 50
+                reported[label] += 1
+    assert len(reported) > 50

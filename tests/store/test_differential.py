@@ -49,12 +49,12 @@ def naive_totals(steps: list[tuple[Phase, datetime]], end: datetime) -> dict[str
         (Phase.PENDING, "totalPendingTimeSeconds"),
         (Phase.RUNNING, "totalRunningTimeSeconds"),
     ):
-        spells = (
+        intervals = (
             (times[index + 1] - at) / timedelta(milliseconds=1)
             for index, (entered, at) in enumerate(steps)
             if entered is phase
         )
-        totals[field] = sum(max(0, round(spell)) for spell in spells) // 1000
+        totals[field] = sum(max(0, round(interval)) for interval in intervals) // 1000
     return totals
 
 
@@ -162,10 +162,10 @@ def naive_search(row: Row, text: str) -> bool:
 def naive_list(rows: list[Row], query: WorkloadQuery) -> list[UUID]:
     result = [row for row in rows if naive_matches(row, query)]
     having = [row for row in result if row.values[query.sort_by] is not None]
-    lacking = [row for row in result if row.values[query.sort_by] is None]
+    missing = [row for row in result if row.values[query.sort_by] is None]
     having.sort(key=lambda row: (row.values[query.sort_by], row.id), reverse=query.is_descending)
-    lacking.sort(key=lambda row: row.id, reverse=query.is_descending)
-    return [row.id for row in having + lacking]
+    missing.sort(key=lambda row: row.id, reverse=query.is_descending)
+    return [row.id for row in having + missing]
 
 
 @pytest_asyncio.fixture(scope="module")

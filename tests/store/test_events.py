@@ -102,12 +102,12 @@ async def test_events_and_phases_are_one_line_of_time(db: Database, agent: Agent
     await send(agent, event(1, at=2, message="a\0b"))
     page = await history_list(db, SCOPE, UUID(int=1), offset=0, limit=3, now=START)
     assert page is not None
-    told = [
+    reported = [
         each.spec.event.message if each.spec.event else each.spec.phase_update
         for each in page.records
     ]
     assert [each.meta.type for each in page.records] == ["PhaseUpdate", "Event", "PhaseUpdate"]
-    assert told[1] == "a\ufffdb"
+    assert reported[1] == "a\ufffdb"
     assert [each.meta.creation_timestamp for each in page.records] == [
         START + 3 * SECOND,
         START + 2 * SECOND,

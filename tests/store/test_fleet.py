@@ -33,7 +33,7 @@ ALL = Scope(1, is_whole_tenant=True)
 FIRST = Scope(1, cluster_ids=frozenset({UUID(int=0xC0 << 64 | 1)}))
 
 
-async def tell_capacity(agent: Agent, gpus: float, now: datetime) -> None:
+async def send_capacity(agent: Agent, gpus: float, now: datetime) -> None:
     pools = (NodePoolCapacity(node_pool="a100", nodes=1, gpus=gpus),)
     beat = Heartbeat(stream_id=agent.stream_id, seq=agent.seq, kinds=(), node_pools=pools)
     await heartbeat_apply(agent.db, agent.identity, beat, now)
@@ -68,7 +68,7 @@ async def fleet(db: Database) -> Database:
     )
     await first.send(Delete(id=UUID(int=13), deleted_at=NOW - timedelta(minutes=1)), now=NOW)
     await second.send(upsert(workload(30, gpus=8, project_name="far")), now=NOW)
-    await tell_capacity(first, 16, NOW)
+    await send_capacity(first, 16, NOW)
     return db
 
 
@@ -77,7 +77,7 @@ async def test_an_agent_that_has_not_seen_its_nodes_yet_tells_no_capacity(db: Da
     beat = Heartbeat(stream_id=agent.stream_id, seq=agent.seq, kinds=(), node_pools=())
     await heartbeat_apply(db, agent.identity, beat, NOW)
     assert (await fleet_now(db, ALL, NOW)).gpus.total is None
-    await tell_capacity(agent, 0.0, NOW)
+    await send_capacity(agent, 0.0, NOW)
     assert (await fleet_now(db, ALL, NOW)).gpus.total == 0
 
 
@@ -116,12 +116,12 @@ async def test_the_series_says_what_now_said(fleet: Database) -> None:
     at = last_instant(NOW)
     assert await fleet_record(fleet, 1, at)
     for scope in (ALL, FIRST, await project_scope(fleet, "nlp", "far"), Scope(1)):
-        told = await fleet_now(fleet, scope, NOW)
+        now_figures = await fleet_now(fleet, scope, NOW)
         series = await fleet_series(fleet, scope, start=NOW - timedelta(hours=1), end=NOW, now=NOW)
         (kept,) = series.moments
-        assert (kept.at, kept.phases, kept.gpus) == (at, told.phases, told.gpus)
-        assert kept.failed_in_last_day == told.failed_in_last_day
-        exact, read = told.pending.median_wait_seconds, kept.pending.median_wait_seconds
+        assert (kept.at, kept.phases, kept.gpus) == (at, now_figures.phases, now_figures.gpus)
+        assert kept.failed_in_last_day == now_figures.failed_in_last_day
+        exact, read = now_figures.pending.median_wait_seconds, kept.pending.median_wait_seconds
         if exact is None:
             assert read is None
         else:
@@ -149,7 +149,7 @@ async def test_a_cluster_over_time_is_its_part_of_the_series(fleet: Database) ->
     steps = [timedelta(minutes=minutes) for minutes in (0, 5, 10)]
     for outcome, value in zip(known, ("6.5", "16", "9.5", "8"), strict=True):
         assert isinstance(outcome, Measurement)
-        assert [(one.at - at, one.value) for one in outcome.samples] == [
+        assert [(sample.at - at, sample.value) for sample in outcome.samples] == [
             (step, value) for step in steps
         ]
     divided = await cluster_outcomes(fleet, 1, cluster_id, query, later, is_divided=True)

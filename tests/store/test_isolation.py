@@ -77,7 +77,7 @@ async def two_tenants(database_url: str, db: Database) -> None:
     for tenant_id in (1, 2):
         agent = await connected_agent(db, START, number=tenant_id, tenant_id=tenant_id)
         await agent.send(upsert(workload(tenant_id), pods=[pod(tenant_id)]), now=START)
-        await agent.tell_nodes(all_nodes(node(f"node-{tenant_id}")), START)
+        await agent.send_nodes(all_nodes(node(f"node-{tenant_id}")), START)
 
 
 async def test_a_session_sees_its_tenant_only(database_url: str, db: Database) -> None:
@@ -186,10 +186,10 @@ async def test_a_search_reads_no_entry_of_another_tenant_in_the_index(
     async with db.acquire(1) as connection:
         await connection.execute("SELECT pg_stat_force_next_flush()")
         before = await connection.fetchrow(read, index)
-        found = await connection.fetch(f"SELECT {search}", *arguments)
+        result = await connection.fetch(f"SELECT {search}", *arguments)
         await connection.execute("SELECT pg_stat_force_next_flush()")
         after = await connection.fetchrow(read, index)
-    assert len(found) == count
+    assert len(result) == count
     assert before is not None
     assert after is not None
     assert after["idx_scan"] > before["idx_scan"]

@@ -75,15 +75,15 @@ async def test_utilization_of_several_workloads_is_told_together(db: Database) -
     await agent.send(upsert(workload(2)), upsert(workload(3)), now=START)
     first, second = START + timedelta(minutes=1), START + timedelta(minutes=6)
     memory = Reading("GPU_MEMORY_USAGE_BYTES", 1e9, "")
-    for at, one, two in ((first, 10, 20), (second, 30, 40)):
-        await send(agent, scrape(at, memory, utilization(one), utilization(7, "GPU-1")), now=LATER)
+    for at, low, two in ((first, 10, 20), (second, 30, 40)):
+        await send(agent, scrape(at, memory, utilization(low), utilization(7, "GPU-1")), now=LATER)
         await send(agent, scrape(at, utilization(two), id_=UUID(int=2)), now=LATER)
     await send(agent, scrape(second, memory, id_=UUID(int=3)), now=LATER)
     instants = [START + timedelta(minutes=minute) for minute in (1, 2, 4, 7)]
-    told = await utilization_list(
+    rows = await utilization_list(
         db, 1, [UUID(int=n) for n in (1, 2, 3)], instants=instants, window=timedelta(minutes=2)
     )
-    assert told == {UUID(int=1): [10, 10, None, 30], UUID(int=2): [20, 20, None, 40]}
+    assert rows == {UUID(int=1): [10, 10, None, 30], UUID(int=2): [20, 20, None, 40]}
     assert not await utilization_list(
         db, 2, [ONE], instants=instants, window=timedelta(minutes=2)
     ), "another tenant's"
@@ -91,11 +91,11 @@ async def test_utilization_of_several_workloads_is_told_together(db: Database) -
 
 async def test_each_step_tells_its_first_and_its_last(db: Database) -> None:
     agent = await one_workload(db)
-    told = [
+    reported = [
         scrape(START + timedelta(seconds=second), utilization(second))
         for second in range(10, 201, 10)
     ]
-    await send(agent, *told, now=LATER)
+    await send(agent, *reported, now=LATER)
     result = [(point.at - START).total_seconds() for point in await points(db)]
     # Steps end at 60, 120, 180: an instant at the end belongs to the step that ends there.
     assert result == [10, 60, 70, 120, 130, 180, 190, 200]
@@ -112,10 +112,10 @@ async def test_what_is_unsound_is_left_out_and_holds_up_nothing(db: Database) ->
         Reading("CPU_MEMORY_USAGE_BYTES", 1, "a\nb"),
         utilization(7, "GPU-1"),
     ]
-    stranger = scrape(at, utilization(1), id_=UUID(int=99))
+    unknown = scrape(at, utilization(1), id_=UUID(int=99))
     ancient = scrape(START - timedelta(days=3), utilization(1))
     early = scrape(LATER + timedelta(hours=1), utilization(9))
-    await send(agent, scrape(at, *readings), stranger, ancient, early, now=LATER)
+    await send(agent, scrape(at, *readings), unknown, ancient, early, now=LATER)
     result = await points(db)
     assert [(point.at, point.figures) for point in result] == [
         (at, {("GPU_UTILIZATION", "GPU-1"): 7.0}),
@@ -137,7 +137,7 @@ async def test_a_node_that_takes_a_workloads_id_gets_no_samples(db: Database) ->
     """Neither may another cluster's agent write them, nor its people read them."""
     agent = await one_workload(db)
     other = await connected_agent(db, START, number=2)
-    await other.tell_nodes(all_nodes(node(id=ONE)), START)
+    await other.send_nodes(all_nodes(node(id=ONE)), START)
     await send(other, scrape(START + timedelta(minutes=1), utilization(1)), now=LATER)
     assert await points(db) == []
     await send(agent, scrape(START + timedelta(minutes=1), utilization(2)), now=LATER)
@@ -149,10 +149,10 @@ async def test_a_node_that_takes_a_workloads_id_gets_no_samples(db: Database) ->
 
 async def test_a_workload_that_takes_a_nodes_id_writes_no_samples_of_it(db: Database) -> None:
     agent = await connected_agent(db, START)
-    await agent.tell_nodes(all_nodes(node(id=ONE)), START)
+    await agent.send_nodes(all_nodes(node(id=ONE)), START)
     other = await connected_agent(db, START, number=2)
     await other.send(upsert(workload(1)), now=START)
-    await other.tell_nodes(all_nodes(node(id=ONE)), START)
+    await other.send_nodes(all_nodes(node(id=ONE)), START)
     await send(other, scrape(START + timedelta(minutes=1), utilization(1)), now=LATER)
     assert await points(db) == []
     await send(agent, scrape(START + timedelta(minutes=1), utilization(2)), now=LATER)
@@ -161,9 +161,9 @@ async def test_a_workload_that_takes_a_nodes_id_writes_no_samples_of_it(db: Data
 
 async def test_a_batch_told_twice_is_kept_once(db: Database) -> None:
     agent = await one_workload(db)
-    told = scrape(START + timedelta(minutes=1), utilization(1))
-    await send(agent, told, told, now=LATER)
-    await send(agent, told, now=LATER)
+    samples = scrape(START + timedelta(minutes=1), utilization(1))
+    await send(agent, samples, samples, now=LATER)
+    await send(agent, samples, now=LATER)
     assert len(await points(db)) == 1
 
 
@@ -239,6 +239,6 @@ async def test_names_in_one_answer_are_bounded_and_the_newest_remain(
 
 async def test_samples_are_read_by_steps_however_many_there_are(db: Database) -> None:
     agent = await one_workload(db)
-    told = [scrape(START + timedelta(seconds=n / 10), utilization(n)) for n in range(1, 1201)]
-    await send(agent, *told, now=LATER)
+    samples = [scrape(START + timedelta(seconds=n / 10), utilization(n)) for n in range(1, 1201)]
+    await send(agent, *samples, now=LATER)
     assert len(await points(db, minutes=2, step=60)) == 4

@@ -43,34 +43,34 @@ async def agent(db: Database) -> Agent:
 
 
 async def test_a_node_is_answered_as_it_was_told(db: Database, agent: Agent) -> None:
-    told = node(taints=(NodeTaint(key="dedicated", effect="NoSchedule"),), is_cordoned=True)
-    reply = await agent.tell_nodes(all_nodes(told), START)
+    reported = node(taints=(NodeTaint(key="dedicated", effect="NoSchedule"),), is_cordoned=True)
+    reply = await agent.send_nodes(all_nodes(reported), START)
     assert not reply.wants_nodes
-    (found,) = await listed(db)
-    for name in told.__struct_fields__:
-        assert getattr(found, name) == getattr(told, name), name
-    assert (found.cluster_uuid, found.updated_at) == (agent.identity.cluster_id, START)
-    assert (found.is_partial, found.workloads, found.allocated.gpus) == (False, (), 0.0)
+    (stored,) = await listed(db)
+    for name in reported.__struct_fields__:
+        assert getattr(stored, name) == getattr(reported, name), name
+    assert (stored.cluster_uuid, stored.updated_at) == (agent.identity.cluster_id, START)
+    assert (stored.is_partial, stored.workloads, stored.allocated.gpus) == (False, (), 0.0)
 
 
 async def test_differences_and_what_they_must_start_from(db: Database, agent: Agent) -> None:
     first = all_nodes(node("a"), node("b"))
-    await agent.tell_nodes(first, START)
+    await agent.send_nodes(first, START)
     second = NodeChanges(digest="d2", since=first.digest, changed=(node("c"),), removed=("a",))
-    assert not (await agent.tell_nodes(second, START)).wants_nodes
+    assert not (await agent.send_nodes(second, START)).wants_nodes
     assert await names(db) == ["b", "c"]
     stale = NodeChanges(digest="d3", since=first.digest, changed=(node("d"),))
-    assert (await agent.tell_nodes(stale, START)).wants_nodes
+    assert (await agent.send_nodes(stale, START)).wants_nodes
     assert await names(db) == ["b", "c"]
     nothing_new = NodeChanges(digest="d2", since="d2")
-    assert not (await agent.tell_nodes(nothing_new, START)).wants_nodes
+    assert not (await agent.send_nodes(nothing_new, START)).wants_nodes
     begun = NodeChanges(digest="d4", changed=(node("e"),), names=("b", "e"))
-    await agent.tell_nodes(begun, START)
+    await agent.send_nodes(begun, START)
     assert await names(db) == ["b", "e"]
 
 
 async def test_a_server_that_was_told_nothing_asks(db: Database, agent: Agent) -> None:
-    assert (await agent.tell_nodes(NodeChanges(digest="x", since="x"), START)).wants_nodes
+    assert (await agent.send_nodes(NodeChanges(digest="x", since="x"), START)).wants_nodes
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ async def test_an_agent_that_went_back_to_a_version_without_nodes_leaves_none(
     db: Database, agent: Agent, state: Any, kept: list[str]
 ) -> None:
     """It reads them all and tells none; one that cannot read them now only keeps silent."""
-    await agent.tell_nodes(all_nodes(node("a")), START)
+    await agent.send_nodes(all_nodes(node("a")), START)
     kinds = (KindState(group="", kind="Node", state=state, since=START),)
     beat = Heartbeat(stream_id=agent.stream_id, seq=0, kinds=kinds)
     await heartbeat_apply(db, agent.identity, beat, START)
     assert await names(db) == kept
     nothing_new = NodeChanges(digest=all_nodes(node("a")).digest, since=all_nodes(node("a")).digest)
-    assert (await agent.tell_nodes(nothing_new, START)).wants_nodes is (not kept)
+    assert (await agent.send_nodes(nothing_new, START)).wants_nodes is (not kept)
 
 
 async def test_no_more_nodes_than_there_may_be(
@@ -94,21 +94,21 @@ async def test_no_more_nodes_than_there_may_be(
 ) -> None:
     statement = node_write._DROP_EXCESS.replace(str(MAX_NODES), "3")
     monkeypatch.setattr(node_write, "_DROP_EXCESS", statement)
-    await agent.tell_nodes(all_nodes(*(node(f"n{n}") for n in range(5))), START)
+    await agent.send_nodes(all_nodes(*(node(f"n{n}") for n in range(5))), START)
     assert len(await listed(db)) == 3
 
 
 async def test_what_pods_hold_of_a_node_by_hand(db: Database, agent: Agent) -> None:
     """0.5 + 2 GPUs of one workload and 1 of another; what ended, waits or is gone holds nothing."""
-    await agent.tell_nodes(all_nodes(node("a"), node("b")), START)
-    one = [
+    await agent.send_nodes(all_nodes(node("a"), node("b")), START)
+    single = [
         pod(1, node_name="a", allocated_resources=held(0.5, 1.5, "3Gi")),
         pod(2, node_name="a", allocated_resources=held(2.0, 0.1, "500M")),
         pod(3, node_name="b", allocated_resources=held(8.0)),
         pod(4, node_name="a", k8s_phase="Succeeded", allocated_resources=held(4.0)),
         pod(5, node_name=None, allocated_resources=None),
     ]
-    await agent.send(upsert(workload(1, name="first"), pods=one), now=START)
+    await agent.send(upsert(workload(1, name="first"), pods=single), now=START)
     two = [pod(6, node_name="a", allocated_resources=held(1.0))]
     await agent.send(upsert(workload(2, name="second"), pods=two), now=START)
     three = [pod(7, node_name="a", allocated_resources=held(1.0))]
@@ -127,7 +127,7 @@ async def test_what_pods_hold_of_a_node_by_hand(db: Database, agent: Agent) -> N
 
 
 async def test_a_name_with_nul_stops_no_list(db: Database, agent: Agent) -> None:
-    await agent.tell_nodes(all_nodes(node("a\0b"), node("c")), START)
+    await agent.send_nodes(all_nodes(node("a\0b"), node("c")), START)
     assert await names(db) == ["a\ufffdb", "c"]
 
 
@@ -136,19 +136,19 @@ async def test_of_many_workloads_on_a_node_the_first_are_read(
 ) -> None:
     """1 + 2 + 3 GPUs; the sums are those of all."""
     monkeypatch.setattr(nodes, "SHOWN_WORKLOADS", 2)
-    await agent.tell_nodes(all_nodes(node("a")), START)
+    await agent.send_nodes(all_nodes(node("a")), START)
     for number in (1, 2, 3):
         pods = [pod(number, node_name="a", allocated_resources=held(float(number), 0.5))]
         await agent.send(upsert(workload(number, gpus=float(number)), pods=pods), now=START)
-    (found,) = await listed(db, is_brief=True)
-    assert (found.allocated.gpus, found.allocated.cpu_cores) == (6.0, 1.5)
-    assert ([each.gpus for each in found.workloads], found.workloads_total) == ([3.0, 2.0], 3)
-    assert (found.conditions, found.taints) == ((), ())
+    (stored,) = await listed(db, is_brief=True)
+    assert (stored.allocated.gpus, stored.allocated.cpu_cores) == (6.0, 1.5)
+    assert ([each.gpus for each in stored.workloads], stored.workloads_total) == ([3.0, 2.0], 3)
+    assert (stored.conditions, stored.taints) == ((), ())
 
 
 async def test_idle_gpus_are_split_as_the_pods_are(db: Database, agent: Agent) -> None:
     """Of four GPUs on two nodes two are idle: half of what each node holds. The other is not measured."""
-    await agent.tell_nodes(all_nodes(node("a"), node("b"), node("c")), START)
+    await agent.send_nodes(all_nodes(node("a"), node("b"), node("c")), START)
     pods = [
         pod(1, node_name="a", allocated_resources=held(3.0)),
         pod(2, node_name="b", allocated_resources=held(1.0)),
@@ -161,25 +161,25 @@ async def test_idle_gpus_are_split_as_the_pods_are(db: Database, agent: Agent) -
 
 
 async def test_what_is_not_known_is_not_summed(db: Database, agent: Agent) -> None:
-    await agent.tell_nodes(all_nodes(node("a")), START)
+    await agent.send_nodes(all_nodes(node("a")), START)
     pods = [
         pod(1, node_name="a", allocated_resources=held(None, 1.0)),
         pod(2, node_name="a", allocated_resources=held(1.0, 1.0)),
     ]
     await agent.send(upsert(workload(1), pods=pods), now=START)
-    (found,) = await listed(db)
-    assert (found.allocated.gpus, found.allocated.cpu_cores) == (None, 2.0)
-    assert found.workloads[0].gpus is None
+    (stored,) = await listed(db)
+    assert (stored.allocated.gpus, stored.allocated.cpu_cores) == (None, 2.0)
+    assert stored.workloads[0].gpus is None
 
 
 async def test_nodes_of_one_name_in_two_clusters_hold_their_own(db: Database, agent: Agent) -> None:
     other = await connected_agent(db, START, number=2)
     for number, each in enumerate((agent, other), 1):
-        await each.tell_nodes(all_nodes(node("a")), START)
+        await each.send_nodes(all_nodes(node("a")), START)
         pods = [pod(number, node_name="a", allocated_resources=held(float(number)))]
         await each.send(upsert(workload(number), pods=pods), now=START)
-    found = {each.cluster_uuid: each.allocated.gpus for each in await listed(db)}
-    assert found == {agent.identity.cluster_id: 1.0, other.identity.cluster_id: 2.0}
+    stored = {each.cluster_uuid: each.allocated.gpus for each in await listed(db)}
+    assert stored == {agent.identity.cluster_id: 1.0, other.identity.cluster_id: 2.0}
     assert await names(db, cluster_id=other.identity.cluster_id) == ["a"]
     assert await cluster_delete(db, SCOPE, other.identity.cluster_id, START)
     assert await node_count(db, SCOPE, NodeQuery(), START) == 1
@@ -187,7 +187,7 @@ async def test_nodes_of_one_name_in_two_clusters_hold_their_own(db: Database, ag
 
 async def test_who_sees_a_project_sees_its_share_alone(db: Database, agent: Agent) -> None:
     taint = NodeTaint(key="dedicated", effect="NoSchedule", value="speech")
-    await agent.tell_nodes(all_nodes(node("a", taints=(taint,)), node("b")), START)
+    await agent.send_nodes(all_nodes(node("a", taints=(taint,)), node("b")), START)
     for number, (project, name) in enumerate(
         [("vision", "a"), ("speech", "a"), ("speech", "b")], 1
     ):
@@ -197,11 +197,11 @@ async def test_who_sees_a_project_sees_its_share_alone(db: Database, agent: Agen
     async with db.acquire(1) as connection:
         project_id = await connection.fetchval("SELECT id FROM project WHERE name = 'vision'")
     scope = Scope(1, project_ids=frozenset({project_id}))
-    (found,) = await listed(db, scope)
-    assert (found.name, found.is_partial, found.allocated.gpus) == ("a", True, 1.0)
-    assert [each.project_name for each in found.workloads] == ["vision"]
-    assert found.taints == ()
-    assert "kubelet" not in msgspec.json.encode(found).decode()
+    (stored,) = await listed(db, scope)
+    assert (stored.name, stored.is_partial, stored.allocated.gpus) == ("a", True, 1.0)
+    assert [each.project_name for each in stored.workloads] == ["vision"]
+    assert stored.taints == ()
+    assert "kubelet" not in msgspec.json.encode(stored).decode()
     assert await node_count(db, scope, NodeQuery(), START) == 1
     assert await listed(db, Scope(1)) == []
 
@@ -212,7 +212,7 @@ async def test_filters_order_search_and_pages(db: Database, agent: Agent) -> Non
         node("a", gpu_info=None, node_pool="cpu"),
         node("C%", nv_link_domain_uid="d", nv_link_clique_id="1"),
     ]
-    await agent.tell_nodes(all_nodes(*nodes), START)
+    await agent.send_nodes(all_nodes(*nodes), START)
     for text, expected in [
         ("status==NotReady", ["b"]),
         ("nodePool=@100", ["C%", "b"]),

@@ -58,7 +58,7 @@ async def full_of_everything(db: Database) -> Agent:
     beat = Heartbeat(stream_id=agent.stream_id, seq=0, kinds=(kind,), node_pools=(pool,))
     await heartbeat_apply(db, agent.identity, beat, START)
     since = f"{START:%Y-%m-%dT%H:%M:%SZ}"
-    idling = {
+    idle = {
         "workloadClass": "AI",
         "idleGpuHours": 2.5,
         "idleMeasuredSince": since,
@@ -70,7 +70,7 @@ async def full_of_everything(db: Database) -> Agent:
     members: dict[str, object] = {
         "idle_allocated_gpus": 1.0,
         "idle_gpus": 1,
-        "additional_fields": idling,
+        "additional_fields": idle,
         "images": ("python:3.13",),
         "completed_at": START,
         "guaranteed_runtime_ends_at": NOW,
@@ -140,7 +140,7 @@ async def read_everything(db: Database) -> None:
     await observed_cluster_get(db, 1, UUID(int=1))
 
 
-async def speak(db: Database, agent: Agent) -> None:
+async def send_everything(db: Database, agent: Agent) -> None:
     """An agent starts, sends what it has, and goes on."""
     await agent.hello(NOW)
     beat = Heartbeat(stream_id=agent.stream_id, seq=0)
@@ -170,7 +170,7 @@ async def test_any_column_may_be_unknown(database_url: str, db: Database) -> Non
                 await read_everything(db)
                 await fleet_record(db, 1, NOW + timedelta(minutes=5 * number))
                 if column not in ("removed_at", "deleted_at"):
-                    await speak(db, agent)
+                    await send_everything(db, agent)
             except Exception as error:
                 error.add_note(f"{table}.{column} is NULL")
                 raise

@@ -69,11 +69,11 @@ async def departments(
 async def names(db: Database, unit: OrganisationUnit, *filters: str, **members: Any) -> list[str]:
     query = UnitQuery(predicates=parse_unit_filters(unit, filters), **members)
     if unit == "project":
-        found: list[Any] = (await project_list(db, ALL, query, NOW)).projects
+        rows: list[Any] = (await project_list(db, ALL, query, NOW)).projects
     else:
-        found = (await department_list(db, ALL, query, NOW, with_status=False)).departments
-    assert await unit_count(db, ALL, unit, query, NOW) == len(found)
-    return [each.name for each in found]
+        rows = (await department_list(db, ALL, query, NOW, with_status=False)).departments
+    assert await unit_count(db, ALL, unit, query, NOW) == len(rows)
+    return [each.name for each in rows]
 
 
 async def test_quotas_are_the_queues(db: Database, agent: Agent) -> None:
@@ -92,8 +92,8 @@ async def test_quotas_are_the_queues(db: Database, agent: Agent) -> None:
     assert (vision.parent.id.int, vision.parent.name) == (int(research.id), "research")
     assert vision.parent_id == research.id
     assert [child.name for child in research.children] == ["speech", "vision"]
-    one = (await departments(db, number=int(research.id)))["research"]
-    (sums,) = one.projects_aggregated_resources
+    department = (await departments(db, number=int(research.id)))["research"]
+    (sums,) = department.projects_aggregated_resources
     assert sums.gpu.deserved == 8 + 4
 
 
@@ -226,14 +226,14 @@ async def test_who_sees_one_project_sees_the_name_of_its_department(
     await agent.send(holding(1), holding(2, "speech"), now=NOW)
     everything = await projects(db)
     department = int(everything["vision"].parent_id)
-    one = Scope(1, project_ids=frozenset({int(everything["vision"].id)}))
-    assert set(await projects(db, one)) == {"vision"}
-    (seen,) = (await departments(db, one)).values()
+    one_project = Scope(1, project_ids=frozenset({int(everything["vision"].id)}))
+    assert set(await projects(db, one_project)) == {"vision"}
+    (seen,) = (await departments(db, one_project)).values()
     assert (seen.name, [child.name for child in seen.children]) == ("research", ["vision"])
     assert (seen.status, seen.workloads, seen.overtime_data) == (None, None, None)
     assert (seen.total_resources, seen.resources) == (TotalResources(), ())
     by_sum = UnitQuery(predicates=parse_unit_filters("department", ["totalGpuQuota>=1"]))
-    assert await unit_count(db, one, "department", by_sum, NOW) == 0
+    assert await unit_count(db, one_project, "department", by_sum, NOW) == 0
     whole = Scope(1, department_ids=frozenset({department}))
     assert set(await projects(db, whole)) == {"vision", "speech"}
     assert (await departments(db, whole)) == await departments(db)
@@ -254,13 +254,13 @@ async def test_a_department_sums_those_below_it(db: Database, agent: Agent) -> N
     )
     await agent.beat(NOW, queues=tree)
     await agent.send(holding(1, gpus=3), now=NOW)
-    found = await departments(db)
+    rows = await departments(db)
     for name in ("company", "research"):
-        status = found[name].status
+        status = rows[name].status
         assert status is not None
         assert status.quota_status.allocated.gpu == 3
-    assert found["research"].parent is not None
-    assert found["research"].parent.name == "company"
+    assert rows["research"].parent is not None
+    assert rows["research"].parent.name == "company"
 
 
 async def test_departments_in_a_ring_end(db: Database, agent: Agent) -> None:
@@ -392,8 +392,10 @@ async def test_series_are_what_was_recorded(db: Database, agent: Agent) -> None:
     points = await unit_series(db, ALL, "department", above, instants=[second], now=NOW)
     assert points is not None
     assert points[0].values["allocated_memory"] == 8_000_000_000
-    one = Scope(1, project_ids=frozenset({number}))
-    assert await unit_series(db, one, "department", above, instants=[second], now=NOW) is None
+    one_project = Scope(1, project_ids=frozenset({number}))
+    assert (
+        await unit_series(db, one_project, "department", above, instants=[second], now=NOW) is None
+    )
 
 
 async def test_the_series_of_a_department_holds_what_is_in_scope(

@@ -34,14 +34,14 @@ DELETED_TALLIED = f"SELECT {OF_DELETED}, workloads FROM workload_deleted_tally W
 
 async def wrong(db: Database) -> int:
     """Rows that only one has, of what counting says and what a tally says."""
-    found = 0
+    row_count = 0
     async with db.acquire(1) as connection:
         for counted, tallied in ((COUNTED, TALLIED), (DELETED, DELETED_TALLIED)):
-            found += await connection.fetchval(
+            row_count += await connection.fetchval(
                 f"SELECT count(*) FROM (({counted} EXCEPT {tallied}) UNION ALL "
                 f"({tallied} EXCEPT {counted})) AS n"
             )
-    return found
+    return row_count
 
 
 async def tallied(db: Database) -> int:

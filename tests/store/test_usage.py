@@ -35,7 +35,9 @@ def at(hours: float) -> datetime:
     return FIRST + timedelta(hours=hours)
 
 
-async def tell(agent: Agent, hours: float, number: int, gpus: float, **members: object) -> None:
+async def send_gpus(
+    agent: Agent, hours: float, number: int, gpus: float, **members: object
+) -> None:
     """A record that was seen and sent at `hours`."""
     phase = members.pop("phase", Phase.RUNNING)
     made = workload(
@@ -80,16 +82,16 @@ async def story(db: Database) -> Agent:
     4: one GPU from 0:00 on that nobody measures.
     """
     agent = await connected_agent(db, FIRST)
-    await tell(agent, 0, 1, 8)
-    await tell(agent, 0, 4, 1, idle=None)
-    await tell(agent, 6, 2, 0.5, project_name="nlp")
-    await tell(agent, 12, 1, 8, project_name="speech")
-    await tell(agent, 20, 3, 0, phase=Phase.PENDING, **asking(16))
-    await tell(agent, 24, 2, 0, project_name="nlp", phase=Phase.STOPPED)
-    await tell(agent, 26, 3, 16)
+    await send_gpus(agent, 0, 1, 8)
+    await send_gpus(agent, 0, 4, 1, idle=None)
+    await send_gpus(agent, 6, 2, 0.5, project_name="nlp")
+    await send_gpus(agent, 12, 1, 8, project_name="speech")
+    await send_gpus(agent, 20, 3, 0, phase=Phase.PENDING, **asking(16))
+    await send_gpus(agent, 24, 2, 0, project_name="nlp", phase=Phase.STOPPED)
+    await send_gpus(agent, 26, 3, 16)
     await agent.send(Delete(id=UUID(int=1), deleted_at=at(36)), now=at(36))
-    await tell(agent, 40, 3, 0, phase=Phase.PENDING, **asking(16))
-    await tell(agent, 48, 2, 0.5, project_name="nlp")
+    await send_gpus(agent, 40, 3, 0, phase=Phase.PENDING, **asking(16))
+    await send_gpus(agent, 48, 2, 0.5, project_name="nlp")
     await watched(db, (30, 31))
     return agent
 
@@ -144,7 +146,7 @@ async def test_rounds_add_up_to_one_account(db: Database) -> None:
 
 async def test_what_comes_late_is_counted_where_it_belongs(db: Database) -> None:
     agent = await connected_agent(db, FIRST)
-    await tell(agent, 0, 1, 8)
+    await send_gpus(agent, 0, 1, 8)
     await watched(db)
     await usage_account(db, 1, END + timedelta(minutes=10))
     assert (await report(db)).totals.allocated_gpu_hours == 8 * 72
@@ -186,20 +188,20 @@ async def test_money_only_where_there_is_a_price(db: Database) -> None:
     assert (other.totals.cost, other.totals.unpriced_gpu_hours) == (None, hours)
 
 
-async def tell_models(agent: Agent, hours: float, models: dict[str, float]) -> None:
+async def send_models(agent: Agent, hours: float, models: dict[str, float]) -> None:
     made = workload(
         1, gpus=sum(models.values()), created_at=FIRST, idle_allocated_gpus=0.0, idle_gpus=0
     )
     shares = {name: gpu_millionths(gpus) for name, gpus in models.items()}
-    told = upsert(record(made, gpu_millionths_by_model=shares), observed_at=at(hours))
-    await agent.send(told, now=at(hours))
+    item = upsert(record(made, gpu_millionths_by_model=shares), observed_at=at(hours))
+    await agent.send(item, now=at(hours))
 
 
 async def test_hours_and_money_by_model(db: Database) -> None:
     """Six A100 and two H100 for ten hours, then eight H100 for ten; two hours of them unobserved."""
     agent = await connected_agent(db, FIRST)
-    await tell_models(agent, 0, {"A100": 6, "H100": 2})
-    await tell_models(agent, 10, {"H100": 8})
+    await send_models(agent, 0, {"A100": 6, "H100": 2})
+    await send_models(agent, 10, {"H100": 8})
     await agent.send(Delete(id=UUID(int=1), deleted_at=at(20)), now=at(20))
     await watched(db, (18, 20))
     await usage_account(db, 1, END + timedelta(minutes=10))
@@ -226,8 +228,8 @@ async def test_hours_and_money_by_model(db: Database) -> None:
 async def test_models_that_cannot_be_are_left_out(db: Database, models: dict[str, int]) -> None:
     agent = await connected_agent(db, FIRST)
     made = workload(1, gpus=8, created_at=FIRST)
-    told = upsert(record(made, gpu_millionths_by_model=models), observed_at=at(0))
-    await agent.send(told, now=at(0))
+    item = upsert(record(made, gpu_millionths_by_model=models), observed_at=at(0))
+    await agent.send(item, now=at(0))
     await watched(db)
     await usage_account(db, 1, END + timedelta(minutes=10))
     page = await report(db, "gpuModel")
@@ -241,8 +243,8 @@ async def test_who_gives_a_pod_another_owner_later_takes_nothing_out_of_the_acco
 ) -> None:
     """The agent tells that it never was a workload of its own: what it used for hours stays."""
     agent = await connected_agent(db, FIRST)
-    await tell(agent, 0, 1, 8)
-    await tell(agent, 0, 2, 1)
+    await send_gpus(agent, 0, 1, 8)
+    await send_gpus(agent, 0, 2, 1)
     await watched(db)
     await usage_account(db, 1, at(40))
     before = (await report(db, "workload")).rows
@@ -337,8 +339,8 @@ async def test_months_are_the_sums_of_their_days(db: Database, start: date, days
         is_there = await connection.fetchval("SELECT count(*) FROM usage_day")
     if not is_there:
         agent = await connected_agent(db, FIRST)
-        await tell(agent, -24 * 50, 1, 8)
-        await tell(agent, -24 * 20 + 5, 1, 3, project_name="speech")
+        await send_gpus(agent, -24 * 50, 1, 8)
+        await send_gpus(agent, -24 * 20 + 5, 1, 3, project_name="speech")
         await watched(db)
         await usage_account(db, 1, END + timedelta(minutes=10))
     bounds = {"start": start, "end": start + timedelta(days=days)}
@@ -383,7 +385,7 @@ async def test_what_an_agent_claims_beyond_measure_can_be_summed(db: Database) -
     agent = await connected_agent(db, FIRST)
     fields = {"idleGpuHours": 9e11, "idleMeasuredSince": FIRST.isoformat()}
     for hours in (0.0, 7.0, 14.0):
-        await tell(agent, hours, 1, 1_000_000.0, additional_fields=fields | {"n": hours})
+        await send_gpus(agent, hours, 1, 1_000_000.0, additional_fields=fields | {"n": hours})
         await watched(db)
         await usage_account(db, 1, at(hours + 8))
     await usage_account(db, 1, END + timedelta(minutes=10))
@@ -411,8 +413,8 @@ async def test_a_cluster_with_more_than_there_is_time_for_delays_no_other(
     monkeypatch.setattr(accounting, "BATCH", 2)
     hostile, other = [await connected_agent(db, FIRST, number=number) for number in (1, 2)]
     for number in range(1, 41):
-        await tell(hostile, 0, number, 1)
-    await tell(other, 0, 100, 1)
+        await send_gpus(hostile, 0, number, 1)
+    await send_gpus(other, 0, 100, 1)
     await watched(db)
     turns: list[UUID] = []
     step = accounting.ClusterAccount.step

@@ -65,13 +65,13 @@ class Histories:
         self.lives: dict[UUID, Life] = {}
         self.others: set[UUID] = set()
         """Objects that are no workloads."""
-        self.told: set[UUID] = set()
+        self.reported: set[UUID] = set()
         identity = AgentIdentity(1, UUID(int=0xC0 << 64 | self.number))
         self.server = ModelServer(self.loop, self.world.db, identity)
         self.agent: Agent | None = None
         self.task: asyncio.Task[None] | None = None
         self.most_skew = timedelta(0)
-        self.world.tells_pods = True
+        self.world.reports_pods = True
         self.loop.agent_clock_ahead_seconds = 0.0
         self.stop = asyncio.Event()
         self.world.call(self._register())
@@ -285,7 +285,7 @@ class Histories:
         if is_older != self.server.hears_no_pods:
             self._kill()
             self.server.hears_no_pods = is_older
-            self.world.tells_pods = not is_older
+            self.world.reports_pods = not is_older
             self._start()
 
     @recorded
@@ -361,7 +361,7 @@ class Histories:
             assert life is not None or id_ in self.others, f"phantom {id_}"
             if life is not None and row["deleted_at"] is not None:
                 assert not self.cluster.exists(life.root), f"false delete of {life.root}"
-        self.told |= {id_ for id_ in rows if id_ in self.lives}
+        self.reported |= {id_ for id_ in rows if id_ in self.lives}
         assert self.agent is not None
         pending = self.agent.pending
         assert len(pending) <= 2 * (len(self.lives) + len(self.others)), "the backlog is unbounded"
@@ -414,7 +414,7 @@ class Histories:
         existing = {life.id for life in self._existing()}
         assert live == existing, f"missing {existing - live}, beyond {live - existing}"
         assert self.world.call(self._live_pods()) == self._existing_pods()
-        for id_ in self.told - existing:
+        for id_ in self.reported - existing:
             assert id_ in rows, "a workload that was told is forgotten"
         histories, documents = self.world.call(self._histories())
         for id_, history in histories.items():
@@ -430,13 +430,13 @@ class Histories:
             if life is not None and row["deleted_at"] is not None:
                 self._check_deletion_time(life, row["deleted_at"], documents[id_])
 
-    def _check_deletion_time(self, life: Life, told: Any, document: Json) -> None:
+    def _check_deletion_time(self, life: Life, reported: Any, document: Json) -> None:
         between = document["additionalFields"].get("deletedBetween")
         ended = life.ended_at
         if between is None:
             most = UNNOTICED if any(name == "stall" for name, _ in self.steps) else EXACT
-            is_exact = abs(told - ended) <= most + self.most_skew
-            assert is_exact, f"{told} instead of {ended}, and said to be exact"
+            is_exact = abs(reported - ended) <= most + self.most_skew
+            assert is_exact, f"{reported} instead of {ended}, and said to be exact"
             return
         exact = EXACT + self.most_skew
         assert between["notBefore"] <= _text(ended + exact), (between, ended)

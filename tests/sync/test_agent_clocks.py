@@ -17,8 +17,8 @@ async def test_a_clock_that_is_ahead_is_told_with_the_heartbeat(tmp_path: Path) 
         api.cluster.faults.clock_skew_seconds = 3_600.0
         async with agent(tmp_path, api, server):
             await until(lambda: any(beat.cluster_clock_ahead_seconds for beat in server.beats))
-            told = [beat.cluster_clock_ahead_seconds or 0.0 for beat in server.beats]
-            assert 3_590 < max(told) < 3_610
+            reported = [beat.cluster_clock_ahead_seconds or 0.0 for beat in server.beats]
+            assert 3_590 < max(reported) < 3_610
             assert all(beat.sent_at is not None for beat in server.beats)
 
 

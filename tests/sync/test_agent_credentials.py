@@ -60,13 +60,13 @@ def with_plugin(path: Path, command: str, **section: object) -> Path:
 
 
 def write_plugin(path: Path, status: dict[str, object]) -> None:
-    told = {
+    reported = {
         "apiVersion": "client.authentication.k8s.io/v1",
         "kind": "ExecCredential",
         "status": status,
     }
     path.parent.mkdir(exist_ok=True)
-    path.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(told)}\nEND\n")
+    path.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(reported)}\nEND\n")
     path.chmod(0o755)
 
 
@@ -100,8 +100,8 @@ async def test_a_file_that_is_half_written_leaves_the_old_credentials(
             assert await listed(client) == []
             kubeconfig(path, script.url, token="second")
             assert await listed(client) == []
-        told = [request.headers["Authorization"] for request in script.requests]
-        assert told == ["Bearer first", "Bearer second"]
+        reported = [request.headers["Authorization"] for request in script.requests]
+        assert reported == ["Bearer first", "Bearer second"]
 
 
 async def test_a_plugin_may_give_token_and_certificate(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ from tests.fixtures.agents import agent, until
 from tests.fixtures.kubernetes.agent_objects import (
     PYTORCH,
     chain,
+    check_stays_live,
     job,
     made,
     pod,
-    quiet,
     refuse,
-    told,
     uid,
+    until_reported,
 )
 from tests.fixtures.kubernetes.agent_objects import short_waits as short_waits
 from tests.fixtures.kubernetes.kube_api import kube_api
@@ -33,7 +33,7 @@ async def test_restarted_agent_finds_what_went_meanwhile(tmp_path: Path) -> None
         for obj in objs:
             api.put(obj)
         async with agent(tmp_path, api, server):
-            await told(server, objs[0], objs[3])
+            await until_reported(server, objs[0], objs[3])
         for obj in objs[3:]:
             api.delete(obj)
         async with agent(tmp_path, api, server):
@@ -48,20 +48,20 @@ async def test_an_api_server_that_restarts_costs_no_workload(tmp_path: Path) -> 
         for obj in (root, middle, member):
             api.put(obj)
         async with agent(tmp_path, api, server):
-            await told(server, root)
+            await until_reported(server, root)
             commits = server.commits
             gone = job("gone")
             api.put(gone)
-            await told(server, gone)
+            await until_reported(server, gone)
             api.delete(gone, is_lost=True)
             born = job("born")
             api.put(born, is_lost=True)
             api.forget_past()
-            await told(server, born)
+            await until_reported(server, born)
             await until(lambda: server.rows[uid(gone)].deleted_at is not None)
             assert not server.rows[uid(gone)].is_inferred, "the list's difference tells of it"
             await until(lambda: server.commits > commits)
-            await quiet(server, root, born)
+            await check_stays_live(server, root, born)
 
 
 @pytest.mark.parametrize("status", [403, 404, 500, 429])
@@ -71,14 +71,14 @@ async def test_a_kind_that_cannot_be_read_keeps_its_workloads(tmp_path: Path, st
         for obj in (root, middle, member, job("other")):
             api.put(obj)
         async with agent(tmp_path, api, server):
-            await told(server, root)
+            await until_reported(server, root)
             commits = server.commits
             refuse(api, status, "deployments")
             api.forget_past()
             await until(lambda: server.commits > commits)
             state = {403: "forbidden", 404: "absent"}.get(status, "failing")
             await until(lambda: "Deployment" in _states(server, state))
-            await quiet(server, root)
+            await check_stays_live(server, root)
             covered = {kind.kind for kind in server.inventories[-1].coverage}
             assert "Deployment" not in covered
 
@@ -92,21 +92,21 @@ async def test_a_restarted_agent_without_rights_deletes_nothing_of_that_kind(
         for obj in (root, middle, member, single):
             api.put(obj)
         async with agent(tmp_path, api, server):
-            await told(server, root, single)
+            await until_reported(server, root, single)
         refuse(api, 403, "deployments", "jobs")
         commits = server.commits
         async with agent(tmp_path, api, server):
             await until(lambda: server.commits > commits)
-            await quiet(server, root, single)
+            await check_stays_live(server, root, single)
             assert not {("apps", "Deployment"), ("batch", "Job")} & _covered(server)
-            assert {row.split(":")[0] for row in server.told()} == {
+            assert {row.split(":")[0] for row in server.summary()} == {
                 "Deployment/web",
                 "Job/single",
             }, "what is below an owner that cannot be read is no workload of its own"
             api.fault = lambda _: None
             await until(lambda: {("apps", "Deployment"), ("batch", "Job")} <= _covered(server))
-            await quiet(server, root, single)
-            assert not any("gone" in row for row in server.told())
+            await check_stays_live(server, root, single)
+            assert not any("gone" in row for row in server.summary())
 
 
 def _covered(server: Receiver) -> set[tuple[str, str]]:
@@ -131,11 +131,11 @@ async def test_a_kind_removed_from_the_cluster_ends_its_workloads(tmp_path: Path
         api.put(crd)
         api.put(train)
         async with agent(tmp_path, api, server):
-            await told(server, train)
+            await until_reported(server, train)
             api.withdraw(PYTORCH)
             api.end_watches()
             await until(lambda: "PyTorchJob" in _states(server, "absent"))
-            await quiet(server, train)
+            await check_stays_live(server, train)
             api.delete(crd)
             await until(lambda: server.rows[uid(train)].deleted_at is not None)
 
@@ -153,7 +153,7 @@ async def test_a_kind_that_appears_is_watched(tmp_path: Path) -> None:
         api.put(crd)
         train = made("PyTorchJob", "train", group="kubeflow.org/v1", spec={}, status={})
         api.put(train)
-        await told(server, train)
+        await until_reported(server, train)
 
 
 async def test_excluded_namespaces_and_reservation_pods_never_leave_the_cluster(
@@ -167,9 +167,9 @@ async def test_excluded_namespaces_and_reservation_pods_never_leave_the_cluster(
         for obj in (hidden, reserving, seen):
             api.put(obj)
         async with agent(tmp_path, api, server):
-            await told(server, seen)
+            await until_reported(server, seen)
             await asyncio.sleep(0.2)
-            assert server.told() == ["Pod/seen: Running"]
+            assert server.summary() == ["Pod/seen: Running"]
 
 
 async def test_a_short_life_is_told(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ async def test_a_burst_of_events_is_one_record(tmp_path: Path) -> None:
         api.put(root)
         api.put(middle)
         async with agent(tmp_path, api, server, debounce_seconds=0.5):
-            await told(server, root)
+            await until_reported(server, root)
             changes = server.rows[uid(root)].changes
             for number in range(50):
                 api.put(pod(f"p{number}", middle))

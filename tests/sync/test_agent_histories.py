@@ -143,10 +143,10 @@ class History:
             if not workload.is_root_there or self.random.random() < 0.2:
                 self.remove_pods(workload)
 
-    def remove_pods(self, found: Workload) -> None:
-        for member in found.pods:
+    def remove_pods(self, workload: Workload) -> None:
+        for member in workload.pods:
             self.api.delete(member, is_lost=self.is_lost())
-        found.pods.clear()
+        workload.pods.clear()
 
     async def cut(self) -> None:
         self.api.end_watches(is_cut=self.random.random() < 0.5)
@@ -190,7 +190,9 @@ class History:
             if not workload.is_root_there:
                 self.remove_pods(workload)
         self.api.forget_past()
-        exists = {key for key, found in self.workloads.items() if found.is_root_there}
+        exists = {
+            key for key, each_workload in self.workloads.items() if each_workload.is_root_there
+        }
         deadline = asyncio.get_running_loop().time() + 20
         while self.server.live().keys() != exists:
             assert asyncio.get_running_loop().time() < deadline, self._difference(exists)
@@ -202,7 +204,7 @@ class History:
         rows = self.server.rows
         missing = [self.workloads[key].root["metadata"]["name"] for key in exists - live]
         beyond = [rows[key].record.workload.name for key in live - exists]
-        return f"missing {missing}, beyond {beyond}; told {self.server.told()}"
+        return f"missing {missing}, beyond {beyond}; reported {self.server.summary()}"
 
 
 @pytest.mark.parametrize("seed", range(6))

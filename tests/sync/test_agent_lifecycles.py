@@ -159,13 +159,13 @@ def difference(server: Receiver, wanted: dict[UUID, Record], *, by_id_alone: boo
     live = server.live()
     for uid, record in wanted.items():
         if uid not in live:
-            return f"{record.workload.type}/{record.workload.name} is not told: {server.told()}"
+            return f"{record.workload.type}/{record.workload.name} is not told: {server.summary()}"
         if by_id_alone:
             continue
-        told = json.loads(_json(live[uid].record))
+        answer = json.loads(_json(live[uid].record))
         for name, value in json.loads(_json(record)).items():
-            if told.get(name) != value:
-                return f"{record.workload.name}.{name}: told {told.get(name)}, expected {value}"
+            if answer.get(name) != value:
+                return f"{record.workload.name}.{name}: told {answer.get(name)}, expected {value}"
     for uid, row in live.items():
         if uid not in wanted and row.record.workload.phase is not Phase.TERMINATING:
             return f"{row.record.workload.type}/{row.record.workload.name} is told and is not there"
@@ -176,11 +176,11 @@ def _json(record: Record) -> bytes:
     return msgspec.json.encode(record)
 
 
-async def _until_told(server: Receiver, play: Play, moment: str) -> None:
+async def _until_reported(server: Receiver, play: Play, moment: str) -> None:
     wanted, by_id_alone = expected(play, moment), is_broken(play, moment)
     deadline = asyncio.get_running_loop().time() + 120
-    while found := difference(server, wanted, by_id_alone=by_id_alone):
-        assert asyncio.get_running_loop().time() < deadline, f"{moment}: {found}"
+    while differences := difference(server, wanted, by_id_alone=by_id_alone):
+        assert asyncio.get_running_loop().time() < deadline, f"{moment}: {differences}"
         await asyncio.sleep(0.02)
 
 
@@ -190,7 +190,7 @@ async def test_every_moment_of_a_life(tmp_path: Path, version: str, life: str) -
         play = Play(version, life, api)
         async with agent(tmp_path, api, server):
             for moment in play.moments():
-                await _until_told(server, play, moment)
+                await _until_reported(server, play, moment)
         for row in server.rows.values():
             assert row.deletions == (row.deleted_at is not None), "one end at most"
             assert not row.is_inferred, "every end was seen"

@@ -29,7 +29,7 @@ ROUND_SECONDS = 0.2
 
 
 @dataclass
-class Told:
+class MeasuringAgent:
     server: Receiver
     exporters: Exporters
     simulated: SimulatedCluster
@@ -55,7 +55,7 @@ class Told:
 @asynccontextmanager
 async def measuring(
     folder: Path, *, idle: tuple[IdleHours, ...] = (), **settings: object
-) -> AsyncIterator[Told]:
+) -> AsyncIterator[MeasuringAgent]:
     """`idle`: what the server tells of earlier agents."""
     exporters = Exporters()
     simulated = cluster(exporters)
@@ -74,7 +74,7 @@ async def measuring(
             run_agent(AgentSettings(**(options | settings)), stop=stop)  # type: ignore[arg-type]
         )
         try:
-            yield Told(server, exporters, simulated)
+            yield MeasuringAgent(server, exporters, simulated)
         finally:
             stop.set()
             await asyncio.wait_for(task, 120)
@@ -82,43 +82,45 @@ async def measuring(
 
 
 async def test_a_silent_exporter_leaves_a_gap_for_its_machine_alone(tmp_path: Path) -> None:
-    async with measuring(tmp_path) as told:
-        await until(lambda: ("GPU_UTILIZATION", "") in told.last_of(1))
-        await until(lambda: ("GPU_UTILIZATION", "") in told.last_of(5))
-        told.exporters.silent.add("dcgm-n1")
-        await until(lambda: ("GPU_UTILIZATION", "") not in told.last_of(1))
-        assert ("CPU_USAGE_CORES", "") in told.last_of(1)
-        assert ("GPU_UTILIZATION", "") in told.last_of(5)
-        told.exporters.silent.clear()
-        await until(lambda: ("GPU_UTILIZATION", "") in told.last_of(1))
+    async with measuring(tmp_path) as reported:
+        await until(lambda: ("GPU_UTILIZATION", "") in reported.last_of(1))
+        await until(lambda: ("GPU_UTILIZATION", "") in reported.last_of(5))
+        reported.exporters.silent.add("dcgm-n1")
+        await until(lambda: ("GPU_UTILIZATION", "") not in reported.last_of(1))
+        assert ("CPU_USAGE_CORES", "") in reported.last_of(1)
+        assert ("GPU_UTILIZATION", "") in reported.last_of(5)
+        reported.exporters.silent.clear()
+        await until(lambda: ("GPU_UTILIZATION", "") in reported.last_of(1))
 
 
 async def test_how_well_exporters_can_be_read_is_told(tmp_path: Path) -> None:
-    async with measuring(tmp_path) as told:
-        await until(lambda: told.states().get("DCGM exporter") is not None)
-        assert told.states()["DCGM exporter"].state == "complete"
-        assert told.states()["DCGM exporter"].idle_after_seconds == 300
-        told.exporters.silent.add("dcgm-n2")
-        await until(lambda: told.states()["DCGM exporter"].state == "failing")
-        result = told.states()["DCGM exporter"]
+    async with measuring(tmp_path) as reported:
+        await until(lambda: reported.states().get("DCGM exporter") is not None)
+        assert reported.states()["DCGM exporter"].state == "complete"
+        assert reported.states()["DCGM exporter"].idle_after_seconds == 300
+        reported.exporters.silent.add("dcgm-n2")
+        await until(lambda: reported.states()["DCGM exporter"].state == "failing")
+        result = reported.states()["DCGM exporter"]
         assert "1 of 2" in (result.message or "")
-        assert told.states()["kubelet"].state == "complete"
+        assert reported.states()["kubelet"].state == "complete"
 
 
 async def test_hours_that_an_agent_before_this_one_observed_are_told_on(tmp_path: Path) -> None:
     before = datetime(2026, 11, 20, tzinfo=UTC)
     past = IdleHours(id=UUID(uid(4)), measured_since=before, gpu_hours=7.5)
-    async with measuring(tmp_path, idle=(past,), idle_window_seconds=0.6) as told:
+    async with measuring(tmp_path, idle=(past,), idle_window_seconds=0.6) as reported:
 
         def fields() -> dict[str, Any]:
-            row = told.server.rows.get(UUID(uid(4)))
+            row = reported.server.rows.get(UUID(uid(4)))
             return row.record.workload.additional_fields if row else {}
 
         await until(lambda: "idleGpuHours" in fields())
         assert fields()["idleGpuHours"] == 7.5
         assert fields()["idleMeasuredSince"] == "2026-11-20T00:00:00Z"
-        await until(lambda: told.server.rows[UUID(uid(4))].record.workload.idle_allocated_gpus == 1)
-        told.exporters.utilization[4] = 50.0
+        await until(
+            lambda: reported.server.rows[UUID(uid(4))].record.workload.idle_allocated_gpus == 1
+        )
+        reported.exporters.utilization[4] = 50.0
         await until(lambda: fields()["idleGpuHours"] > 7.5)
 
 
@@ -126,50 +128,50 @@ async def test_more_workloads_than_the_database_is_for_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scrape, "MEASURED_WORKLOADS", 2)
-    async with measuring(tmp_path) as told:
-        await until(lambda: (kind := told.states().get("DCGM exporter")) and kind.message)
-        result = told.states()["DCGM exporter"]
+    async with measuring(tmp_path) as reported:
+        await until(lambda: (kind := reported.states().get("DCGM exporter")) and kind.message)
+        result = reported.states()["DCGM exporter"]
         assert (result.state, result.message) == ("complete", scrape.TOO_MANY)
     (tmp_path / "kubeconfig").unlink()
-    async with measuring(tmp_path, pushes_samples=False) as told:
-        await until(lambda: told.states().get("DCGM exporter") is not None)
-        assert told.states()["DCGM exporter"].message is None
+    async with measuring(tmp_path, pushes_samples=False) as reported:
+        await until(lambda: reported.states().get("DCGM exporter") is not None)
+        assert reported.states()["DCGM exporter"].message is None
 
 
 async def test_exporters_elsewhere_are_not_believed(tmp_path: Path) -> None:
-    async with measuring(tmp_path, exporter_namespaces=frozenset({"monitoring"})) as told:
-        await until(lambda: ("CPU_USAGE_CORES", "") in told.last_of(1))
-        assert ("GPU_UTILIZATION", "") not in told.last_of(1)
-        assert not any("dcgm" in request for request in told.simulated.requests)
-        await until(lambda: told.states().get("DCGM exporter") is not None, seconds=180)
-        result = told.states()["DCGM exporter"]
+    async with measuring(tmp_path, exporter_namespaces=frozenset({"monitoring"})) as reported:
+        await until(lambda: ("CPU_USAGE_CORES", "") in reported.last_of(1))
+        assert ("GPU_UTILIZATION", "") not in reported.last_of(1)
+        assert not any("dcgm" in request for request in reported.simulated.requests)
+        await until(lambda: reported.states().get("DCGM exporter") is not None, seconds=180)
+        result = reported.states()["DCGM exporter"]
         assert result.state == "absent"
         assert "gpu-operator" in (result.message or "")
 
 
 async def test_nothing_is_asked_and_nothing_pushed_where_that_is_not_wanted(tmp_path: Path) -> None:
-    async with measuring(tmp_path, scrape_seconds=0.0) as told:
-        await until(lambda: told.server.rows)
+    async with measuring(tmp_path, scrape_seconds=0.0) as reported:
+        await until(lambda: reported.server.rows)
         await asyncio.sleep(0.5)
-        assert not any("/proxy/" in request for request in told.simulated.requests)
+        assert not any("/proxy/" in request for request in reported.simulated.requests)
     (tmp_path / "kubeconfig").unlink()
-    async with measuring(tmp_path, pushes_samples=False, idle_window_seconds=0.3) as told:
+    async with measuring(tmp_path, pushes_samples=False, idle_window_seconds=0.3) as reported:
         await until(
             lambda: any(
                 str(id_) == uid(4) and row.record.workload.idle_allocated_gpus == 1
-                for id_, row in told.server.rows.items()
+                for id_, row in reported.server.rows.items()
             )
         )
-        assert told.scrapes == []
+        assert reported.scrapes == []
 
 
 async def test_samples_survive_a_server_that_does_not_answer(tmp_path: Path) -> None:
-    async with measuring(tmp_path) as told:
-        await until(lambda: len(told.scrapes) > 2)
-        told.server.loses_replies = 3
-        before = {scrape.at for scrape in told.scrapes}
-        await until(lambda: len({scrape.at for scrape in told.scrapes} - before) > 8)
-        moments = sorted({scrape.at for scrape in told.scrapes})
+    async with measuring(tmp_path) as reported:
+        await until(lambda: len(reported.scrapes) > 2)
+        reported.server.loses_replies = 3
+        before = {scrape.at for scrape in reported.scrapes}
+        await until(lambda: len({scrape.at for scrape in reported.scrapes} - before) > 8)
+        moments = sorted({scrape.at for scrape in reported.scrapes})
         gaps = [(b - a).total_seconds() for a, b in pairwise(moments)]
         assert max(gaps) < 5 * ROUND_SECONDS + 1
 
@@ -190,8 +192,8 @@ async def own_metrics(port: int) -> dict[tuple[str, frozenset[tuple[str, str]]],
 
 async def test_the_agent_exports_whose_pods_and_devices_are_whose(tmp_path: Path) -> None:
     port = free_port()
-    async with measuring(tmp_path, metrics_port=port, metrics_host="127.0.0.1") as told:
-        await until(lambda: ("GPU_UTILIZATION", "") in told.last_of(5))
+    async with measuring(tmp_path, metrics_port=port, metrics_host="127.0.0.1") as reported:
+        await until(lambda: ("GPU_UTILIZATION", "") in reported.last_of(5))
         samples = await own_metrics(port)
     half, slices = ("workload_id", uid(2)), ("workload_id", uid(5))
     share = {("UUID", device(3)), ("shared", "true"), half}
@@ -217,22 +219,22 @@ async def test_a_target_beyond_its_limits_is_shown_and_the_others_are_measured(
     tmp_path: Path,
 ) -> None:
     port = free_port()
-    async with measuring(tmp_path, metrics_port=port, metrics_host="127.0.0.1") as told:
-        told.exporters.floods["hostile-40"] = FLOOD
-        told.exporters.floods["hostile-41"] = FLOOD[: 2**20]
+    async with measuring(tmp_path, metrics_port=port, metrics_host="127.0.0.1") as reported:
+        reported.exporters.floods["hostile-40"] = FLOOD
+        reported.exporters.floods["hostile-41"] = FLOOD[: 2**20]
         for number in (40, 41):
-            told.simulated.store.put(PODS, hostile(number))
+            reported.simulated.store.put(PODS, hostile(number))
 
         def message() -> str:
-            state = told.states().get("inference server")
+            state = reported.states().get("inference server")
             return (state.message or "") if state else ""
 
         await until(lambda: "body_size_limit 1" in message())
-        before = len(told.scrapes)
-        await until(lambda: len(told.scrapes) > before + 2)
-        assert told.last_of(7)["NIM_NUM_REQUESTS_RUNNING", ""] == 7
-        assert told.last_of(40) == {}
-        assert told.last_of(41) == {}
+        before = len(reported.scrapes)
+        await until(lambda: len(reported.scrapes) > before + 2)
+        assert reported.last_of(7)["NIM_NUM_REQUESTS_RUNNING", ""] == 7
+        assert reported.last_of(40) == {}
+        assert reported.last_of(41) == {}
         assert "sample_limit 1" in message()
         samples = await own_metrics(port)
     limited = {("source", "inference server"), ("result", "limited")}

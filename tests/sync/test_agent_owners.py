@@ -8,12 +8,12 @@ import pytest
 from tests.fixtures.agents import agent, until
 from tests.fixtures.kubernetes.agent_objects import (
     ROLLOUT,
+    check_stays_live,
     made,
     pod,
-    quiet,
     refuse,
-    told,
     uid,
+    until_reported,
 )
 from tests.fixtures.kubernetes.agent_objects import short_waits as short_waits
 from tests.fixtures.kubernetes.kube_api import kind, kube_api
@@ -30,7 +30,7 @@ async def test_unknown_owners_are_looked_up_once_and_believed_by_uid(tmp_path: P
         for obj in (rollout, middle, *pods):
             api.put(obj)
         async with agent(tmp_path, api, server):
-            await told(server, rollout)
+            await until_reported(server, rollout)
             row = server.rows[uid(rollout)]
             assert (row.record.workload.type, row.record.witness.kind) == ("Rollout", "Pod")
             assert row.record.usage.pod_count == 2
@@ -49,9 +49,9 @@ async def test_an_owner_of_the_same_name_is_not_the_owner(tmp_path: Path) -> Non
         api.put(left)
         api.put(pod("new", second))
         async with agent(tmp_path, api, server):
-            await told(server, second)
+            await until_reported(server, second)
             await asyncio.sleep(0.3)
-            assert server.told() == ["Rollout/canary: Running"]
+            assert server.summary() == ["Rollout/canary: Running"]
             assert server.rows[uid(second)].record.usage.pod_count == 1
 
 
@@ -64,7 +64,7 @@ async def test_an_unreadable_owner_flags_the_workload_below(tmp_path: Path) -> N
             api.put(obj)
         refuse(api, 403, "rollouts")
         async with agent(tmp_path, api, server):
-            await told(server, middle)
+            await until_reported(server, middle)
             row = server.rows[uid(middle)]
             assert row.record.workload.additional_fields["isOwnerUnreadable"] is True
 
@@ -77,12 +77,12 @@ async def test_a_rollouts_owner_unreadable_after_a_restart_is_not_deleted(tmp_pa
         for obj in (rollout, member):
             api.put(obj)
         async with agent(tmp_path, api, server):
-            await told(server, rollout)
+            await until_reported(server, rollout)
         refuse(api, 403, "rollouts")
         commits = server.commits
         async with agent(tmp_path, api, server):
             await until(lambda: server.commits > commits)
-            await quiet(server, rollout)
+            await check_stays_live(server, rollout)
 
 
 async def test_while_an_owner_cannot_be_asked_for_pods_prove_nothing_in_its_namespace(
@@ -99,7 +99,7 @@ async def test_while_an_owner_cannot_be_asked_for_pods_prove_nothing_in_its_name
         for obj in (single, elsewhere, made("Namespace", "other", namespace="")):
             api.put(obj)
         async with agent(tmp_path, api, server):
-            await told(server, fleet, single, elsewhere)
+            await until_reported(server, fleet, single, elsewhere)
         monkeypatch.setattr(run, "OWNER_WAIT_SECONDS", 0.2)
         refuse(api, 500, "rollouts")
         api.delete(single)
@@ -107,13 +107,13 @@ async def test_while_an_owner_cannot_be_asked_for_pods_prove_nothing_in_its_name
         commits = server.commits
         async with agent(tmp_path, api, server):
             await until(lambda: server.commits > commits)
-            await quiet(server, fleet, single)
+            await check_stays_live(server, fleet, single)
             covered = {kind.kind: kind.namespaces for kind in server.inventories[-1].coverage}
             assert covered["Pod"] == ("other",)
             assert server.rows[uid(elsewhere)].deleted_at is not None
             api.fault = lambda _: None
             await until(lambda: server.rows[uid(single)].deleted_at is not None)
-            await quiet(server, fleet)
+            await check_stays_live(server, fleet)
 
 
 async def test_pods_of_a_node_are_their_own_workloads(tmp_path: Path) -> None:
@@ -123,5 +123,5 @@ async def test_pods_of_a_node_are_their_own_workloads(tmp_path: Path) -> None:
         static = pod("static", node)
         api.put(static)
         async with agent(tmp_path, api, server):
-            await told(server, static)
+            await until_reported(server, static)
             assert server.rows[uid(static)].record.workload.type == "Pod"

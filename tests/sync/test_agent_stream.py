@@ -10,7 +10,7 @@ from aiohttp import web
 from tests.fixtures.agents import until
 from tests.fixtures.receiver import receiver
 from tests.fixtures.records import node
-from tests.sync.speaking import Cluster, speaking
+from tests.sync.streaming import Cluster, streaming
 from watchbill.agent.cache.owner_tree import OwnerKey
 from watchbill.agent.kubernetes.backoff import Backoff
 from watchbill.agent.stream import pending_changes
@@ -40,7 +40,7 @@ async def test_hello_inventory_then_changes() -> None:
     async with receiver() as server:
         cluster = Cluster()
         uid = cluster.put(1)
-        async with speaking(server, cluster) as stream:
+        async with streaming(server, cluster) as stream:
             await stream.drained()
             assert server.rows[uid].record.workload.phase is Phase.RUNNING
             assert len(server.inventories) == 1
@@ -53,14 +53,14 @@ async def test_hello_inventory_then_changes() -> None:
 
 
 async def test_heartbeats_tell_kinds_and_capacity() -> None:
-    async with receiver() as server, speaking(server):
+    async with receiver() as server, streaming(server):
         await until(lambda: len(server.beats) >= 2)
         assert server.beats[0].kinds[0].kind == "Pod"
         assert server.beats[0].node_pools[0].gpus == 8.0
 
 
 async def test_nodes_come_once_the_server_asks_for_them() -> None:
-    async with receiver() as server, speaking(server):
+    async with receiver() as server, streaming(server):
         await until(lambda: len(server.beats) >= 3)
     asked, begun, quiet = (beat.nodes for beat in server.beats[:3])
     assert asked is not None
@@ -76,14 +76,14 @@ async def test_a_lost_reply_is_answered_again_and_applied_once() -> None:
         cluster = Cluster()
         uid = cluster.put(1)
         server.loses_replies = 3
-        async with speaking(server, cluster) as stream:
+        async with streaming(server, cluster) as stream:
             await stream.drained()
             assert server.rows[uid].changes == 1
             assert len(server.streams) == 1
 
 
 async def test_during_an_outage_heartbeats_and_batches_are_tried_and_nothing_is_lost() -> None:
-    async with receiver() as server, speaking(server) as stream:
+    async with receiver() as server, streaming(server) as stream:
         await stream.drained()
         server.fault = lambda *_: web.Response(status=503, headers={"Retry-After": "1"})
         uid = stream.cluster.put(1, Phase.PENDING)
@@ -94,7 +94,7 @@ async def test_during_an_outage_heartbeats_and_batches_are_tried_and_nothing_is_
         await asyncio.sleep(0.2)
         server.fault = lambda *_: None
         await stream.drained()
-        phases = [told.phase for told in server.rows[uid].transitions]
+        phases = [transition.phase for transition in server.rows[uid].transitions]
         assert phases == [Phase.PENDING, Phase.RUNNING]
         assert server.rows[short].deleted_at is not None
         assert len(server.streams) == 1, "an outage is no reason for another hello"
@@ -102,7 +102,7 @@ async def test_during_an_outage_heartbeats_and_batches_are_tried_and_nothing_is_
 
 @pytest.mark.parametrize("status", [409, 410])
 async def test_another_stream_or_a_gap_leads_to_a_hello(status: int) -> None:
-    async with receiver() as server, speaking(server) as stream:
+    async with receiver() as server, streaming(server) as stream:
         await stream.drained()
         lost = []
 
@@ -121,7 +121,7 @@ async def test_another_stream_or_a_gap_leads_to_a_hello(status: int) -> None:
 
 
 async def test_a_server_restored_from_a_backup_is_healed() -> None:
-    async with receiver() as server, speaking(server) as stream:
+    async with receiver() as server, streaming(server) as stream:
         kept = stream.cluster.put(1)
         gone = stream.cluster.put(2)
         await stream.drained()
@@ -137,23 +137,23 @@ async def test_a_server_restored_from_a_backup_is_healed() -> None:
 
 async def test_what_the_agent_lacks_is_deleted_by_the_inventory_alone() -> None:
     async with receiver() as server:
-        async with speaking(server) as stream:
+        async with streaming(server) as stream:
             old = stream.cluster.put(1)
             await stream.drained()
             await until(lambda: old in server.rows)
         commits = server.commits
-        async with speaking(server):
+        async with streaming(server):
             await until(lambda: server.commits > commits)
             assert server.rows[old].is_inferred
 
 
 async def test_without_complete_lists_there_is_no_inventory_and_no_deletion() -> None:
     async with receiver() as server:
-        async with speaking(server) as stream:
+        async with streaming(server) as stream:
             old = stream.cluster.put(1)
             await until(lambda: old in server.rows)
         blind = Cluster(proves=False)
-        async with speaking(server, blind) as stream:
+        async with streaming(server, blind) as stream:
             await until(lambda: len(server.beats) >= 2)
             await asyncio.sleep(0.2)
             assert server.rows[old].deleted_at is None
@@ -164,20 +164,20 @@ async def test_without_complete_lists_there_is_no_inventory_and_no_deletion() ->
 
 async def test_what_may_exist_is_in_the_inventory() -> None:
     async with receiver() as server:
-        async with speaking(server) as stream:
+        async with streaming(server) as stream:
             old = stream.cluster.put(1)
             await until(lambda: old in server.rows)
             namespace = server.rows[old].record.witness.namespace
         commits = server.commits
-        async with speaking(server, Cluster(possible=[OwnerKey(namespace, str(UUID(int=1)))])):
+        async with streaming(server, Cluster(possible=[OwnerKey(namespace, str(UUID(int=1)))])):
             await until(lambda: server.commits > commits)
             assert server.rows[old].deleted_at is None
-        async with speaking(server, Cluster(possible=[OwnerKey("other", str(UUID(int=1)))])):
+        async with streaming(server, Cluster(possible=[OwnerKey("other", str(UUID(int=1)))])):
             await until(lambda: server.rows[old].deleted_at is not None)
 
 
 async def test_known_ends_are_told_before_an_inventory_could_infer_them() -> None:
-    async with receiver() as server, speaking(server) as stream:
+    async with receiver() as server, streaming(server) as stream:
         uid = stream.cluster.put(1)
         await until(lambda: uid in server.rows)
         server.fault = lambda *_: web.Response(status=503)
@@ -190,14 +190,14 @@ async def test_known_ends_are_told_before_an_inventory_could_infer_them() -> Non
 
 
 async def test_the_server_may_ask_for_an_inventory() -> None:
-    async with receiver() as server, speaking(server) as stream:
+    async with receiver() as server, streaming(server) as stream:
         await stream.drained()
         server.wants_resync = True
         await until(lambda: server.commits >= 2)
 
 
 async def test_an_inventory_is_taken_now_and_then_though_nothing_asks_for_it() -> None:
-    async with receiver() as server, speaking(server, resync_seconds=1.0) as stream:
+    async with receiver() as server, streaming(server, resync_seconds=1.0) as stream:
         uid = stream.cluster.put(1)
         await stream.drained()
         await until(lambda: uid in server.rows)
@@ -207,7 +207,7 @@ async def test_an_inventory_is_taken_now_and_then_though_nothing_asks_for_it() -
 
 
 async def test_an_inventory_that_could_prove_more_is_taken_again() -> None:
-    async with receiver() as server, speaking(server) as stream:
+    async with receiver() as server, streaming(server) as stream:
         await stream.drained()
         commits = server.commits
         stream.cluster.kinds.append("Job")
@@ -216,7 +216,7 @@ async def test_an_inventory_that_could_prove_more_is_taken_again() -> None:
 
 
 async def test_one_bad_item_is_set_aside_and_the_rest_arrives() -> None:
-    async with receiver() as server, speaking(server) as stream:
+    async with receiver() as server, streaming(server) as stream:
         await stream.drained()
         bad = UUID(int=7)
 
@@ -240,7 +240,7 @@ async def test_one_bad_item_is_set_aside_and_the_rest_arrives() -> None:
 
 
 async def test_a_heartbeat_that_is_too_large_ends_no_agent() -> None:
-    async with receiver() as server, speaking(server) as stream:
+    async with receiver() as server, streaming(server) as stream:
         await stream.drained()
         hellos = stream.stream.hellos
 
@@ -257,7 +257,7 @@ async def test_a_heartbeat_that_is_too_large_ends_no_agent() -> None:
 
 
 async def test_a_refused_item_is_not_repeated() -> None:
-    async with receiver() as server, speaking(server) as stream:
+    async with receiver() as server, streaming(server) as stream:
         await stream.drained()
         server.refused.add(UUID(int=1))
         stream.cluster.put(1)
@@ -271,20 +271,20 @@ async def test_many_changes_go_in_batches_one_at_a_time() -> None:
         cluster = Cluster()
         for number in range(1, 451):
             cluster.put(number)
-        async with speaking(server, cluster) as stream:
+        async with streaming(server, cluster) as stream:
             await stream.drained()
             await until(lambda: len(server.rows) == 450)
             assert [len(batch.items) for batch in server.batches] == [200, 200, 50]
 
 
 async def test_a_wrong_credential_ends_the_run_at_once() -> None:
-    async with receiver() as server, speaking(server, credential="wba.x.y") as stream:
+    async with receiver() as server, streaming(server, credential="wba.x.y") as stream:
         with pytest.raises(Unauthenticated):
             await asyncio.wait_for(stream.task, 120)
 
 
 async def test_a_credential_that_once_worked_is_tried_again() -> None:
-    async with receiver() as server, speaking(server) as stream:
+    async with receiver() as server, streaming(server) as stream:
         await stream.drained()
         server.fault = lambda *_: web.json_response({"code": 401, "message": "no"}, status=401)
         uid = stream.cluster.put(1)
@@ -297,7 +297,7 @@ async def test_a_credential_that_once_worked_is_tried_again() -> None:
 async def test_an_address_that_is_no_server_of_ours_ends_the_run() -> None:
     async with receiver() as server:
         server.fault = lambda *_: web.Response(status=400, text="<html>")
-        async with speaking(server) as stream:
+        async with streaming(server) as stream:
             with pytest.raises(Invalid):
                 await asyncio.wait_for(stream.task, 120)
 
@@ -305,7 +305,7 @@ async def test_an_address_that_is_no_server_of_ours_ends_the_run() -> None:
 async def test_an_answer_that_is_no_json_is_an_outage() -> None:
     async with receiver() as server:
         server.fault = lambda *_: web.Response(text="<html>under maintenance</html>")
-        async with speaking(server) as stream:
+        async with streaming(server) as stream:
             uid = stream.cluster.put(1)
             await asyncio.sleep(0.2)
             server.fault = lambda *_: None
@@ -313,7 +313,7 @@ async def test_an_answer_that_is_no_json_is_an_outage() -> None:
 
 
 async def test_requests_for_an_inventory_never_postpone_the_one_that_is_due() -> None:
-    async with receiver() as server, speaking(server) as stream:
+    async with receiver() as server, streaming(server) as stream:
         await stream.drained()
         commits = server.commits
 
@@ -332,7 +332,7 @@ async def test_changes_are_sent_at_once_though_no_inventory_can_be_taken() -> No
     async with receiver() as server:
         cluster = Cluster(proves=False)
         early = cluster.put(1)
-        async with speaking(server, cluster) as stream:
+        async with streaming(server, cluster) as stream:
             await until(lambda: early in server.rows)
             stream.cluster.put(1, Phase.FAILED)
             await until(lambda: server.rows[early].record.workload.phase is Phase.FAILED)
@@ -340,7 +340,7 @@ async def test_changes_are_sent_at_once_though_no_inventory_can_be_taken() -> No
 
 
 async def test_changes_pass_an_inventory_in_progress() -> None:
-    async with receiver() as server, speaking(server) as stream:
+    async with receiver() as server, streaming(server) as stream:
         await stream.drained()
         late: list[UUID] = []
         passed = []
@@ -364,14 +364,14 @@ async def test_what_the_server_has_is_not_sent_again_by_a_restarted_agent() -> N
         cluster = Cluster()
         for number in range(1, 451):
             cluster.put(number)
-        async with speaking(server, cluster) as stream:
+        async with streaming(server, cluster) as stream:
             await stream.drained()
         batches = len(server.batches)
         again = Cluster(proves=False)
         for number in range(1, 451):
             again.put(number)
         new = again.put(451)
-        async with speaking(server, again) as stream:
+        async with streaming(server, again) as stream:
             await until(lambda: stream.stream.is_drained)
         assert new in server.rows
         items = [item for sent in server.batches[batches:] for item in sent.items]
@@ -386,7 +386,7 @@ async def test_a_server_that_is_back_gets_the_changes_with_the_next_heartbeat(
         def next_seconds(self, *, at_least_seconds: float | None = None) -> float:
             return 3600.0
 
-    async with receiver() as server, speaking(server) as stream:
+    async with receiver() as server, streaming(server) as stream:
         await stream.drained()
         monkeypatch.setattr(stream_module, "Backoff", Long)
         failed = []
@@ -405,7 +405,7 @@ async def test_a_server_that_is_back_gets_the_changes_with_the_next_heartbeat(
 async def test_a_cluster_that_answers_late_is_identified_before_anything_is_sent() -> None:
     async with receiver() as server:
         cluster = Cluster(proves=False, uid="")
-        async with speaking(server, cluster):
+        async with streaming(server, cluster):
             await until(lambda: server.beats)
             assert [hello.cluster_uid for hello in server.hellos] == [""]
             cluster.uid = "the-uid"
@@ -442,7 +442,7 @@ async def test_preparing_a_batch_never_holds_the_event_loop_for_longer_than_a_sl
         for number in range(1, 401):
             cluster.put(number)
         ticker = asyncio.create_task(turns())
-        async with speaking(server, cluster) as stream:
+        async with streaming(server, cluster) as stream:
             await stream.drained()
         ticker.cancel()
         assert len(server.rows) == 400
@@ -453,12 +453,12 @@ async def test_a_heartbeat_tells_the_digest_once_all_is_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(stream_module, "DIGEST_SECONDS", 0.0)
-    async with receiver() as server, speaking(server) as stream:
+    async with receiver() as server, streaming(server) as stream:
         for number in range(3):
             stream.cluster.put(number)
         await stream.drained()
-        heard = len(server.beats)
-        await until(lambda: any(beat.digest for beat in server.beats[heard:]))
-        told = next(beat.digest for beat in server.beats[heard:] if beat.digest)
-        assert told == digest_of(row.hash for row in server.live().values())
+        beats_before = len(server.beats)
+        await until(lambda: any(beat.digest for beat in server.beats[beats_before:]))
+        reported = next(beat.digest for beat in server.beats[beats_before:] if beat.digest)
+        assert reported == digest_of(row.hash for row in server.live().values())
         assert not any(beat.digest for beat in server.beats[:1]), "no inventory was taken before"

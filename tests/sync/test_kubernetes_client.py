@@ -17,8 +17,8 @@ from cryptography.x509.oid import NameOID
 
 from tests.fixtures.kubernetes.replay import (
     Exchange,
+    exchange_with,
     kubeconfig,
-    one,
     recorded,
     replay,
     serving,
@@ -45,16 +45,16 @@ async def client(folder: Path, url: str) -> AsyncIterator[KubeClient]:
         yield kube
 
 
-async def listed(found: KubeClient, resource: ServedResource = PODS) -> list[str]:
+async def listed(kubernetes: KubeClient, resource: ServedResource = PODS) -> list[str]:
     return [
         read_head(body).uid
-        async for page in found.list_pages(resource)
+        async for page in kubernetes.list_pages(resource)
         for body in page.items or ()
     ]
 
 
-async def watched(found: KubeClient, resource: ServedResource = PODS) -> list[WatchEvent]:
-    async with found.watch(resource, "1") as events:
+async def watched(kubernetes: KubeClient, resource: ServedResource = PODS) -> list[WatchEvent]:
+    async with kubernetes.watch(resource, "1") as events:
         return [event async for event in events]
 
 
@@ -90,7 +90,10 @@ async def test_all_pages_of_one_list(tmp_path: Path, version: str, count: int) -
 
 async def test_a_token_that_expires_between_pages_is_a_failure_not_an_end(tmp_path: Path) -> None:
     exchanges = recorded("1.20", "list-expired-continue")
-    first, expired = one(exchanges, "page 1"), one(exchanges, "continue, at once")
+    first, expired = (
+        exchange_with(exchanges, "page 1"),
+        exchange_with(exchanges, "continue, at once"),
+    )
 
     async def answer(request: web.Request) -> web.StreamResponse:
         return await replay(request, expired if "continue" in request.query else first)
@@ -122,9 +125,11 @@ async def test_a_list_cut_short_is_a_failure(tmp_path: Path) -> None:
 async def test_a_recorded_watch_in_any_chunks(
     tmp_path: Path, version: str, chunk_bytes: int | None
 ) -> None:
-    exchange = one(recorded(version, "watch-bookmarks"), "timeoutSeconds=10:")
+    exchange = exchange_with(recorded(version, "watch-bookmarks"), "timeoutSeconds=10:")
     exchange = (
-        exchange if chunk_bytes == 1 else one(recorded(version, "watch-basic"), "from the RV")
+        exchange
+        if chunk_bytes == 1
+        else exchange_with(recorded(version, "watch-basic"), "from the RV")
     )
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -140,7 +145,7 @@ async def test_a_recorded_watch_in_any_chunks(
 
 
 async def test_a_killed_server_in_the_middle_of_a_line(tmp_path: Path) -> None:
-    exchange = one(recorded("1.36", "watch-basic"), "from the RV")
+    exchange = exchange_with(recorded("1.36", "watch-basic"), "from the RV")
     data = "".join(line.rstrip("\n") + "\n" for line in exchange.lines or ()).encode()
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -163,9 +168,9 @@ async def test_silence_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     async def answer(request: web.Request) -> web.StreamResponse:
         return await stream(request, b"", stays_open_seconds=5)
 
-    async with serving(answer) as script, client(tmp_path, script.url) as found:
+    async with serving(answer) as script, client(tmp_path, script.url) as kubernetes:
         with pytest.raises(ApiFailure) as caught:
-            await watched(found)
+            await watched(kubernetes)
         assert caught.value.kind is ErrorKind.UNREACHABLE
 
 
@@ -178,13 +183,13 @@ async def test_after_a_bookmark_silence_is_noticed_sooner(
     async def answer(request: web.Request) -> web.StreamResponse:
         return await stream(request, bookmark, stays_open_seconds=5)
 
-    async with serving(answer) as script, client(tmp_path, script.url) as found:
+    async with serving(answer) as script, client(tmp_path, script.url) as kubernetes:
         with pytest.raises(ApiFailure):
-            await watched(found)
+            await watched(kubernetes)
 
 
 @pytest.mark.parametrize(
-    ("name", "words", "trouble"),
+    ("name", "words", "error_kind"),
     [
         ("errors-429", ("max-requests",), ErrorKind.BUSY),
         ("errors", ("404 /apis/nosuch.example.com",), ErrorKind.ABSENT),
@@ -193,12 +198,12 @@ async def test_after_a_bookmark_silence_is_noticed_sooner(
     ],
 )
 async def test_refusals_of_lists_and_watches(
-    tmp_path: Path, name: str, words: tuple[str, ...], trouble: ErrorKind
+    tmp_path: Path, name: str, words: tuple[str, ...], error_kind: ErrorKind
 ) -> None:
     exchange = next(
-        found
-        for found in recorded("1.36", name)
-        if found.status != 200 and all(word in found.note for word in words)
+        result
+        for result in recorded("1.36", name)
+        if result.status != 200 and all(word in result.note for word in words)
     )
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -208,17 +213,17 @@ async def test_refusals_of_lists_and_watches(
         for ask in (listed, watched):
             with pytest.raises(ApiFailure) as caught:
                 await ask(kube)
-            assert (caught.value.kind, caught.value.status) == (trouble, exchange.status)
+            assert (caught.value.kind, caught.value.status) == (error_kind, exchange.status)
 
 
 def discovery_answers(version: str, *, is_aggregated: bool) -> dict[str, Exchange]:
     collected: dict[str, Exchange] = {}
     for exchange in recorded(version, "discovery"):
-        told = exchange.headers.get("Content-Type", "")
+        reported = exchange.headers.get("Content-Type", "")
         if exchange.method != "GET" or exchange.status not in (200, 404, 503):
             continue
         is_root = exchange.path in ("/api", "/apis")
-        if is_root and ("APIGroupDiscoveryList" in told) != is_aggregated:
+        if is_root and ("APIGroupDiscoveryList" in reported) != is_aggregated:
             continue
         collected.setdefault(exchange.path, exchange)
     return collected
@@ -336,14 +341,14 @@ async def test_exec_credentials_are_renewed_before_they_end(tmp_path: Path) -> N
     plugin = tmp_path / "plugin"
     counter = tmp_path / "n"
     status = {"token": "tNUMBER", "expirationTimestamp": "2020-01-01T00:00:00Z"}
-    told = {
+    reported = {
         "apiVersion": "client.authentication.k8s.io/v1",
         "kind": "ExecCredential",
         "status": status,
     }
     plugin.write_text(
         f"#!/bin/sh\necho >> {counter}\n"
-        f"echo '{json.dumps(told)}' | sed s/NUMBER/$(wc -l < {counter})/\n"
+        f"echo '{json.dumps(reported)}' | sed s/NUMBER/$(wc -l < {counter})/\n"
     )
     plugin.chmod(0o755)
     path = kubeconfig(tmp_path / "config", "http://127.0.0.1:1")

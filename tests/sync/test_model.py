@@ -105,7 +105,7 @@ def world(database_url: str, patch: pytest.MonkeyPatch) -> Iterator[World]:
     for module in CLOCKED:
         patch.setattr(module, "datetime", result.loop.datetime_class())
     patch.setattr(watch_manager, "discover", None)
-    patch.setattr(derive, "pods_of", lambda view: pods_of(view) if result.tells_pods else ())
+    patch.setattr(derive, "pods_of", lambda view: pods_of(view) if result.reports_pods else ())
     patch.setattr(stream, "Backoff", lambda **_: Backoff(most_seconds=5.0, draw=lambda: 1.0))
     patch.setattr(reflector, "jittered", lambda seconds: seconds)
     patch.setattr(stream, "jittered", lambda seconds: seconds)
@@ -121,9 +121,9 @@ def world(database_url: str, patch: pytest.MonkeyPatch) -> Iterator[World]:
         result.close()
 
 
-def run_again(found: World, path: Path) -> None:
+def run_again(replayed: World, path: Path) -> None:
     """The history of a file."""
-    Histories.world = found
+    Histories.world = replayed
     machine = Histories()
     for name, arguments in json.loads(path.read_text()):
         getattr(machine, name)(**arguments)

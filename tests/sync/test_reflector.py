@@ -15,7 +15,7 @@ from aiohttp import web
 
 from tests.fixtures.agents import until
 from tests.fixtures.kubernetes.kube_api import KubeApi, kube_api
-from tests.fixtures.kubernetes.replay import kubeconfig, one, recorded, replay
+from tests.fixtures.kubernetes.replay import exchange_with, kubeconfig, recorded, replay
 from watchbill.agent.kubernetes import attention as attention_module
 from watchbill.agent.kubernetes import reflector as watch_module
 from watchbill.agent.kubernetes.attention import Attention
@@ -169,7 +169,7 @@ async def test_too_old_as_an_event_leads_to_a_new_list(tmp_path: Path) -> None:
 
 
 async def test_too_old_as_a_status_on_a_watch_leads_to_a_new_list(tmp_path: Path) -> None:
-    gone = one(recorded("1.20", "list-expired-continue"), "continue, at once")
+    gone = exchange_with(recorded("1.20", "list-expired-continue"), "continue, at once")
     async with keeping(tmp_path, names=("a",)) as kept:
         await until(kept.api.watches)
         refused = []
@@ -191,7 +191,7 @@ async def test_an_aborted_continue_deletes_nothing_and_is_not_merged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("watchbill.agent.kubernetes.client.PAGE_OBJECTS", 2)
-    gone = one(recorded("1.20", "list-expired-continue"), "continue, at once")
+    gone = exchange_with(recorded("1.20", "list-expired-continue"), "continue, at once")
     async with keeping(tmp_path, names=tuple("abcdef")) as kept:
         await until(kept.api.watches)
         aborted = []
@@ -282,7 +282,7 @@ async def test_the_second_look_reads_metadata_and_believes_a_healthy_watch(tmp_p
         assert kept.reflector.counts["missed"] == 0
         lists = [request for request in kept.api.requests if "watch" not in request.query][1:]
         assert len(lists) > 3
-        assert all("PartialObjectMetadataList" in found.headers["Accept"] for found in lists)
+        assert all("PartialObjectMetadataList" in exchange.headers["Accept"] for exchange in lists)
 
 
 async def test_a_second_look_that_fails_proves_nothing(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ async def test_the_recorded_restart_of_an_api_server(tmp_path: Path) -> None:
     """Killed under open watches; then nobody's resource version counts any more, and 403 at first."""
     exchanges = recorded("1.36", "watch-apiserver-sigterm")
     forbidden = next(exchange for exchange in exchanges if exchange.status == 403)
-    too_old = one(exchanges, "watch of pods from the RV of the list before")
+    too_old = exchange_with(exchanges, "watch of pods from the RV of the list before")
     async with keeping(tmp_path, names=("a",)) as kept:
         await until(kept.api.watches)
         answers = [too_old, forbidden]

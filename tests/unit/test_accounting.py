@@ -40,11 +40,11 @@ def step(
     return UsageStep(**(values | members))  # type: ignore[arg-type]
 
 
-def gpu_hours(found: dict[UsageKey, UsageSums], name: str) -> dict[tuple[int, int], float]:
+def gpu_hours(usage: dict[UsageKey, UsageSums], name: str) -> dict[tuple[int, int], float]:
     """By day of the month and project."""
     return {
         (key.day.day, key.project_id): round(getattr(sums, name) / MILLIONTH_MS_PER_HOUR, 9)
-        for key, sums in found.items()
+        for key, sums in usage.items()
         if getattr(sums, name)
     }
 
@@ -181,8 +181,8 @@ def histories(draw: st.DrawFn) -> UsageHistory:
     )
 
 
-def total(found: dict[UsageKey, UsageSums], name: str) -> int:
-    return sum(getattr(sums, name) for sums in found.values())
+def total(usage: dict[UsageKey, UsageSums], name: str) -> int:
+    return sum(getattr(sums, name) for sums in usage.values())
 
 
 @given(histories())

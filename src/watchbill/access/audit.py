@@ -35,9 +35,9 @@ class Audit:
         self._writing = asyncio.Lock()
         self.lost = 0
 
-    def note(self, event: AuditEvent, *, is_read: bool, is_stranger: bool = False) -> None:
+    def note(self, event: AuditEvent, *, is_read: bool, is_unauthenticated: bool = False) -> None:
         """Only so many unauthenticated callers are told apart, so that they cannot crowd out others."""
-        if is_stranger:
+        if is_unauthenticated:
             if (
                 event.address not in self._addresses
                 and len(self._addresses) >= MAX_ANONYMOUS_ADDRESSES

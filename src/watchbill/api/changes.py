@@ -113,7 +113,7 @@ class ChangeStreams:
         self._of_all = RejectingConcurrencyLimiter(MAX_STREAMS, "streams on this server")
         self._changed_ids: dict[int, set[UUID]] = {}
         self._woken = asyncio.Event()
-        self._hearing: asyncio.Future[None] | None = None
+        self._listening: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -137,11 +137,11 @@ class ChangeStreams:
                     self._stop()
 
     async def wait_until_listening(self) -> None:
-        """From then on no change is missed without a resync. Raises what keeps the server from hearing."""
-        assert self._hearing is not None, "whoever waits has subscribed"
+        """From then on no change is missed without a resync. Raises what keeps the server from listening."""
+        assert self._listening is not None, "whoever waits has subscribed"
         try:
             async with asyncio.timeout(READY_SECONDS):
-                await asyncio.shield(self._hearing)
+                await asyncio.shield(self._listening)
         except TimeoutError as error:
             raise Unavailable(
                 "Live changes are not available at the moment.", retry_after_seconds=5
@@ -161,28 +161,28 @@ class ChangeStreams:
 
     def _start(self) -> None:
         if self._task is None:
-            self._hearing = asyncio.get_running_loop().create_future()
-            self._task = asyncio.create_task(self._listen(self._hearing))
+            self._listening = asyncio.get_running_loop().create_future()
+            self._task = asyncio.create_task(self._listen(self._listening))
 
-    async def _listen(self, hearing: asyncio.Future[None]) -> None:
+    async def _listen(self, listening: asyncio.Future[None]) -> None:
         while True:
             try:
                 if self._db.can_listen:
-                    await self._hear_until_lost(hearing)
+                    await self._listen_until_lost(listening)
                 else:
-                    await self._poll(hearing)
+                    await self._poll(listening)
             except Exception as error:
                 log.warning("lost the notification connection; reconnecting", exc_info=error)
-                if not hearing.done():
-                    hearing.set_exception(error)
-                    hearing.exception()  # nobody may be waiting for it
-            self._hearing = hearing = asyncio.get_running_loop().create_future()
+                if not listening.done():
+                    listening.set_exception(error)
+                    listening.exception()  # nobody may be waiting for it
+            self._listening = listening = asyncio.get_running_loop().create_future()
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _hear_until_lost(self, hearing: asyncio.Future[None]) -> None:
+    async def _listen_until_lost(self, listening: asyncio.Future[None]) -> None:
         async with change_listen(self._db, self._collect, lost=self._woken.set) as listener:
             self._resync(self._subscriptions, Resync.INTERRUPTED)
-            hearing.set_result(None)
+            listening.set_result(None)
             while not listener.is_lost:
                 if await self._wait():
                     await asyncio.sleep(GATHER_SECONDS)
@@ -190,10 +190,10 @@ class ChangeStreams:
                 else:
                     await listener.check()
 
-    async def _poll(self, hearing: asyncio.Future[None]) -> None:
+    async def _poll(self, listening: asyncio.Future[None]) -> None:
         """Tells everybody of a tenant to ask anew whenever something of it changed, and once at first."""
         marks: dict[int, dict[UUID, datetime | None]] = {}
-        hearing.set_result(None)
+        listening.set_result(None)
         while True:
             for tenant_id in {subscription.scope.tenant_id for subscription in self._subscriptions}:
                 latest = await change_marks(self._db, tenant_id)

@@ -293,7 +293,9 @@ class PrometheusSamples:
         answers = dict(
             zip(
                 wanted,
-                await asyncio.gather(*(self._one(name, target, query, until) for name in wanted)),
+                await asyncio.gather(
+                    *(self._series_of(name, target, query, until) for name in wanted)
+                ),
                 strict=True,
             )
         )
@@ -322,7 +324,7 @@ class PrometheusSamples:
             if str(workload_id) in by_id
         }
 
-    async def _one(
+    async def _series_of(
         self, name: str, target: QueryTarget, query: MetricsQuery, until: float
     ) -> "SeriesByLabels | Reason":
         """The series of one type by their labels, or why there are none. `until`: by the loop's clock."""

@@ -450,9 +450,9 @@ async def test_administration_on_the_command_line(server: Served, tmp_path: Path
     file = tmp_path / "access.yaml"
     rule = {"subject": {"group": "ml"}, "role": "viewer", "scope": {"tenant": True}}
     file.write_text(yaml.safe_dump({"rules": [rule]}))
-    told = (await ran(env, "admin", "apply", "-f", str(file), "--dry-run"))[1]
-    assert "+ group:ml viewer tenant:1" in told
-    assert "1 would change" in told
+    output = (await ran(env, "admin", "apply", "-f", str(file), "--dry-run"))[1]
+    assert "+ group:ml viewer tenant:1" in output
+    assert "1 would change" in output
     assert "1 changed" in (await ran(env, "admin", "apply", "-f", str(file)))[1]
     assert "0 changed, 1 unchanged" in (await ran(env, "admin", "apply", "-f", str(file)))[1]
     await ran(env, "admin", "rule", "remove", added[0].strip())

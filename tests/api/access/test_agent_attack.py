@@ -57,8 +57,8 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     if path:
         yield path
     if isinstance(value, dict | list):
-        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from paths(one, (*path, key))
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from paths(item, (*path, key))
 
 
 def hostile(message: Any) -> Iterator[dict[str, Any]]:
@@ -160,7 +160,7 @@ async def test_a_credential_of_one_cluster_is_worth_nothing_in_another(server: S
             await batch_apply(server.db, identity, stolen, NOW)
     reply = await second.send(detailed(), now=NOW)
     assert [refusal.id for refusal in reply.refused] == [DETAILED_ID]
-    one = (await server.get(f"/api/v1/workloads/{DETAILED_ID}")).json
-    assert one["clusterId"] == str(first.identity.cluster_id)
+    document = (await server.get(f"/api/v1/workloads/{DETAILED_ID}")).json
+    assert document["clusterId"] == str(first.identity.cluster_id)
     again = HelloRequest(protocol=1, agent_version="test")
     assert (await stream_open(server.db, second.identity, again, NOW)).cluster_name == "cluster-2"

@@ -32,8 +32,8 @@ from watchbill.store.ingest import stream
 from watchbill.store.workloads.validation import (
     MAX_BATCH_READINGS,
     MAX_BATCH_TRANSITIONS,
-    plausible_scrape,
-    plausible_scrapes,
+    valid_scrape,
+    valid_scrapes,
 )
 from watchbill.workload import GPU_MILLIONTHS
 
@@ -149,9 +149,9 @@ def test_figures_that_cannot_be_are_left_out_of_a_scrape() -> None:
     fine = Reading("GPU_UTILIZATION", 0.5, "0")
     hostile = [replace_value(fine, value) for value in (1e308, -1.0, float("inf"), float("nan"))]
     long = Reading("GPU_UTILIZATION", 0.5, "x" * 201)
-    assert plausible_scrape(scrape(fine, *hostile, long), NOW) == scrape(fine)
+    assert valid_scrape(scrape(fine, *hostile, long), NOW) == scrape(fine)
     late = msgspec.structs.replace(scrape(fine), at=NOW + timedelta(days=2))
-    assert plausible_scrape(late, NOW) is None
+    assert valid_scrape(late, NOW) is None
 
 
 def replace_value(reading: Reading, value: float) -> Reading:
@@ -202,7 +202,7 @@ def test_readings_of_a_batch_are_bounded() -> None:
             workloads=tuple(Measured(workload(n).id, readings) for n in range(1, 31)),
         )
     ] * 5
-    kept = [m for scrape in plausible_scrapes(scrapes, NOW) for m in scrape.workloads]
+    kept = [m for scrape in valid_scrapes(scrapes, NOW) for m in scrape.workloads]
     assert 20_000 <= sum(len(measured.readings) for measured in kept) <= MAX_BATCH_READINGS
 
 

@@ -95,7 +95,7 @@ def planted() -> tuple[dict[str, Any], list[dict[str, Any]], Canaries]:
             "Master": {"replicas": 1, "template": {"spec": {"containers": [main]}}}
         }
     }
-    told = (
+    result = (
         f"pull {c.plain('hf_')} failed: password={c.short()} at https://u:{c.short()}@r.example.com"
     )
     job = root(
@@ -109,7 +109,7 @@ def planted() -> tuple[dict[str, Any], list[dict[str, Any]], Canaries]:
         },
     )
     waiting = pod(1, "pulling", spec_containers=[main])
-    waiting["status"]["containerStatuses"][0]["state"]["waiting"]["message"] = told
+    waiting["status"]["containerStatuses"][0]["state"]["waiting"]["message"] = result
     unplaced = pod(2, "waiting", spec_containers=[main])
     unplaced["status"]["conditions"][0]["message"] = f"no node for api_key={c.short()}: {c.plain()}"
     return job, [waiting, unplaced], c
@@ -231,19 +231,19 @@ async def test_nothing_that_is_promised_is_found_again(embedded_engine: Engine) 
         await served.ask("POST", "/api/v1/token", json=wrong, token=None)
         await served.get(f"/api/v1/workloads?search={canaries.planted[1]}&access_token={token}")
         own = [served.secret, made.json["clientSecret"], credential.rpartition(".")[2], token]
-        told = await answers(served, uid(1))
-        assert '"EPOCHS"' in told or "API_KEY" in told, "the planted workload was read"
+        result = await answers(served, uid(1))
+        assert '"EPOCHS"' in result or "API_KEY" in result, "the planted workload was read"
         await served.services.audit.flush()
         metrics = (await served.get("/metrics")).body
         kept = await everything_kept(url)
     assert "PyTorchJob" in kept
-    for place in (told, kept, logged.getvalue(), metrics):
+    for place in (result, kept, logged.getvalue(), metrics):
         assert (
             hits([secret for secret in canaries.planted if secret != canaries.planted[1]], place)
             == []
         )
         assert hits([*own, canaries.planted[1]], place) == []
-    assert "secretKeyRef(db/url)" in told
+    assert "secretKeyRef(db/url)" in result
 
 
 async def test_strict_shows_no_value_at_all() -> None:

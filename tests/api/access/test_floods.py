@@ -207,9 +207,9 @@ async def test_who_sends_without_reading_is_left(
 
 def test_connections_that_are_no_http_fill_no_log() -> None:
     (filter_,) = [
-        one
-        for one in logging.getLogger("uvicorn.error").filters
-        if isinstance(one, listen._LogFilter)
+        log_filter
+        for log_filter in logging.getLogger("uvicorn.error").filters
+        if isinstance(log_filter, listen._LogFilter)
     ]
     record = logging.LogRecord("uvicorn.error", logging.WARNING, "", 0, uuid4().hex, (), None)
     assert [filter_.filter(record) for _ in range(5)] == [True, False, False, False, False]

@@ -361,10 +361,10 @@ async def test_bytes_are_equal_with_and_without_foreign_rows(made: Estate) -> No
     async def bodies() -> dict[tuple[str, str], bytes]:
         collected: dict[tuple[str, str], bytes] = {}
 
-        async def one(name: str, path: str) -> None:
+        async def fetch(name: str, path: str) -> None:
             collected[name, path] = (await ask(made, made.principals[name], path)).body
 
-        await in_turns(asked, one)
+        await in_turns(asked, fetch)
         return collected
 
     before = await bodies()

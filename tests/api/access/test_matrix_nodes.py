@@ -29,14 +29,20 @@ async def test_nodes_show_what_their_viewer_holds(made: Estate) -> None:
         nodes = (await ask(made, principal, "/api/v1/nodes?limit=500")).json["nodes"]
         for node in nodes:
             key = clusters[UUID(node["clusterUuid"])]
-            own = [one for one in live if (one.tenant, one.cluster) == key]
+            own = [
+                live_workload
+                for live_workload in live
+                if (live_workload.tenant, live_workload.cluster) == key
+            ]
             assert {workload["id"] for workload in node["workloads"]} == {
-                str(one.id) for one in own
+                str(live_workload.id) for live_workload in own
             }, name
             assert node["workloadsTotal"] == len(own)
-            assert node["allocated"]["gpus"] == sum(one.number % 3 for one in own), name
+            assert node["allocated"]["gpus"] == sum(
+                live_workload.number % 3 for live_workload in own
+            ), name
             assert node["isPartial"] is (name not in whole), name
-        held = {(one.tenant, one.cluster) for one in live}
+        held = {(live_workload.tenant, live_workload.cluster) for live_workload in live}
         assert {clusters[UUID(node["clusterUuid"])] for node in nodes} == held, name
         assert (await ask(made, principal, "/api/v1/nodes/count")).json == {"count": len(held)}
         for node in nodes:

@@ -273,7 +273,7 @@ async def test_streams_for_everybody(made: Estate) -> None:
     """Something changes everywhere; each is told of what it may see and of nothing else."""
     changed = [workload for workload in made.placed if not workload.is_deleted][::3]
     listening = {name: asyncio.Event() for name in made.principals}
-    told: dict[str, set[str]] = {}
+    reported: dict[str, set[str]] = {}
 
     async def listen(name: str, principal: EstateCaller) -> None:
         headers = {"Authorization": f"Bearer {principal.token}"} if principal.token else {}
@@ -283,7 +283,7 @@ async def test_streams_for_everybody(made: Estate) -> None:
             text = (await answer.content.readline()).decode()
             listening[name].set()
             text += (await answer.read()).decode()
-        told[name] = {str(workload.id) for workload in made.placed if str(workload.id) in text}
+        reported[name] = {str(workload.id) for workload in made.placed if str(workload.id) in text}
         assert "resync" not in text, name
 
     async def change() -> None:
@@ -295,7 +295,9 @@ async def test_streams_for_everybody(made: Estate) -> None:
     await asyncio.gather(change(), *(listen(*principal) for principal in made.principals.items()))
     for name, principal in made.principals.items():
         sees = principal.status == 200
-        assert told[name] == {str(id_.id) for id_ in changed if sees and principal.sees(id_)}, name
+        assert reported[name] == {str(id_.id) for id_ in changed if sees and principal.sees(id_)}, (
+            name
+        )
 
 
 async def test_what_is_asked_for_by_ids_for_everybody(made: Estate) -> None:
@@ -307,7 +309,7 @@ async def test_what_is_asked_for_by_ids_for_everybody(made: Estate) -> None:
         assert answer.status == principal.status, name
         assert not leaks(made, principal, answer), name
         if principal.status == 200:
-            told = {workload["id"] for workload in answer.json["workloads"]}
-            assert told == {str(each.id) for each in placed if principal.sees(each)}, name
+            response = {workload["id"] for workload in answer.json["workloads"]}
+            assert response == {str(each.id) for each in placed if principal.sees(each)}, name
         few = await ask(made, principal, OF_IDS + ",".join((str(ABSENT), ids[0])))
         assert not leaks(made, principal, few), name

@@ -84,9 +84,9 @@ async def test_haste_costs_the_hasty_alone(embedded_engine: Engine) -> None:
         flood = [asyncio.create_task(served.get(path, token=hasty)) for _ in range(100)]
         for _ in range(5):
             assert (await served.get(path, token=patient)).status == 200
-        found = [result.status for result in await asyncio.gather(*flood)]
-        assert set(found) == {200, 429}
-        assert found.count(429) >= 80
+        statuses = [result.status for result in await asyncio.gather(*flood)]
+        assert set(statuses) == {200, 429}
+        assert statuses.count(429) >= 80
 
 
 async def _held(turns: ConcurrencyLimiter) -> None:

@@ -140,13 +140,15 @@ async def test_a_flood_of_refusals_is_a_few_events_and_crowds_nobody_out(server:
     assert {(queue.subject, queue.target) for queue in audit._waiting.values()} == {("", "")}
     (event, *_) = audit._waiting.values()
     for number in range(3 * MAX_ANONYMOUS_ADDRESSES):
-        audit.note(replace(event, address=f"192.0.2.{number}"), is_read=True, is_stranger=True)
+        audit.note(
+            replace(event, address=f"192.0.2.{number}"), is_read=True, is_unauthenticated=True
+        )
     assert len(audit._waiting) <= 2 + MAX_ANONYMOUS_ADDRESSES + 1
     assert any(
         queue.address == MANY_ADDRESSES and queue.count > 1 for queue in audit._waiting.values()
     )
     await audit.flush()
-    audit.note(replace(event, address="198.51.100.1"), is_read=True, is_stranger=True)
+    audit.note(replace(event, address="198.51.100.1"), is_read=True, is_unauthenticated=True)
     assert [queue.address for queue in audit._waiting.values()] == ["198.51.100.1"]
 
 

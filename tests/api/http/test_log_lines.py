@@ -123,13 +123,13 @@ async def test_no_secret_is_kept_or_told_again(server: Served) -> None:
     dump = await dumped(server)
     assert server.client_id in dump, "it sees rows"
     assert "ada@example.com" in dump
-    told = [
+    reported = [
         (await server.get(path)).body.decode()
         for path in ("/api/v1/admin/audit?limit=1000", "/api/v1/admin/accounts", "/metrics",
                      "/api/v1/admin/users", "/api/v1/clusters", "/api/v1/me")
     ]  # fmt: skip
     for secret in secrets:
-        for text in (dump, *told):
+        for text in (dump, *reported):
             assert secret not in text
             assert secret.encode().hex() not in text
             assert secret.rpartition(".")[2] not in text

@@ -95,9 +95,9 @@ async def test_a_batch_is_one_trace_from_the_agent_to_the_queries(
                 await agent.batch(batch)
             await served.get("/api/v1/workloads?filterBy=nonsense")
             await served.get("/livez")
-        for one in (tracing, agent_tracing):
+        for exporter in (tracing, agent_tracing):
             await asyncio.to_thread(
-                one.close
+                exporter.close
             )  # it waits for the collector, which lives in this loop
     (sent,), (answered,) = collector.named("agent batch"), collector.named("POST agent_batch")
     assert attributes(sent) == {"watchbill.items": 2}

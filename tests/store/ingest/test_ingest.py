@@ -158,23 +158,23 @@ async def test_an_equal_record_still_brings_its_transitions(db: Database) -> Non
 
 async def test_a_retold_history_adds_nothing(db: Database) -> None:
     agent = await connected_agent(db, START)
-    told = [
+    reported = [
         (Phase.CREATING, START),
         (Phase.PENDING, START),
         (Phase.INITIALIZING, START),
         (Phase.RUNNING, START + minutes(2)),
     ]
-    await agent.send(upsert(workload(), *told), now=START + minutes(2))
+    await agent.send(upsert(workload(), *reported), now=START + minutes(2))
     await agent.hello(START + minutes(3))
     completed = workload(phase=Phase.COMPLETED, k8s_phase="Completed")
-    more = [*told, (Phase.COMPLETED, START + minutes(9))]
+    more = [*reported, (Phase.COMPLETED, START + minutes(9))]
     await agent.send(upsert(completed, *more), now=START + minutes(9))
     page = await phase_interval_list(db, SCOPE, UUID(int=1), offset=0, limit=9, now=START)
     assert page is not None
-    spells = page.intervals
-    phases = [spell.phase for spell in spells]
+    intervals = page.intervals
+    phases = [interval.phase for interval in intervals]
     assert phases == ["Creating", "Pending", "Initializing", "Running", "Completed"]
-    assert [spell.ended_at for spell in spells][-2:] == [START + minutes(9), None]
+    assert [interval.ended_at for interval in intervals][-2:] == [START + minutes(9), None]
     assert (await shown(db))["totalRunningTimeSeconds"] == 7 * 60
 
 
@@ -196,9 +196,9 @@ async def test_deletion_shows_the_last_phase_before_leaving(db: Database) -> Non
     assert await workload_count(db, SCOPE, WorkloadQuery(is_deleted=True), START) == 1
     page = await phase_interval_list(db, SCOPE, UUID(int=1), offset=0, limit=9, now=START)
     assert page is not None
-    spells = page.intervals
-    assert [spell.phase for spell in spells] == ["Running", "Deleting"]
-    assert spells[-1].ended_at == START + minutes(6)
+    intervals = page.intervals
+    assert [interval.phase for interval in intervals] == ["Running", "Deleting"]
+    assert intervals[-1].ended_at == START + minutes(6)
 
 
 async def test_a_life_within_one_batch_is_not_dropped(db: Database) -> None:

@@ -68,7 +68,7 @@ async def test_a_backup_holds_every_row_and_comes_back_as_it_was(
     url, file = await filled_database(engine), tmp_path / "watchbill.dump"
     before = await rows(url)
     counts = await write_backup(url, file)
-    assert counts == {name: len(found) for name, found in before.items()}
+    assert counts == {name: len(result) for name, result in before.items()}
     assert counts["workload"] == 30
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [file]

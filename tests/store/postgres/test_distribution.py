@@ -2,7 +2,7 @@
 
 from watchbill.store.postgres.database import Database
 
-FOUND_WITHOUT_TENANT = {
+KEYS_WITHOUT_TENANT = {
     ("account", "client_id"): "a login names its account before its tenant is known",
     ("cluster", "id"): "an agent's credential names its cluster alone",
     ("session", "token_hash"): "a cookie names its session alone",
@@ -32,7 +32,7 @@ async def test_what_is_unique_is_so_within_a_tenant(db: Database) -> None:
         rows = await connection.fetch(_UNIQUE)
     assert len(rows) >= 30
     without = {(row["table_name"], row["columns"]) for row in rows if not row["has_tenant"]}
-    assert without == FOUND_WITHOUT_TENANT.keys()
+    assert without == KEYS_WITHOUT_TENANT.keys()
 
 
 async def test_what_refers_to_a_row_names_its_tenant(db: Database) -> None:

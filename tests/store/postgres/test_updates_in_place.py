@@ -15,7 +15,7 @@ ROUNDS = 6
 async def test_updates_without_a_change_of_phase_are_hot(database_url: str, db: Database) -> None:
     agent = await connected_agent(db, START)
     for number in range(ROUNDS + 1):
-        items = [upsert(workload(one, running_pods=number)) for one in range(1, WORKLOADS + 1)]
+        items = [upsert(workload(item, running_pods=number)) for item in range(1, WORKLOADS + 1)]
         now = START + timedelta(minutes=number)
         assert (await agent.send(*items, now=now)).refused == ()
     await db.close()  # a backend reports its counts when it ends

@@ -39,9 +39,9 @@ def reshaped(path: str, before: Any) -> Any:
 def differences(before: Any, now: Any, at: str = "") -> list[str]:
     """Where the answer lacks a member that it had, or has another value; new members are welcome."""
     if isinstance(before, dict) and isinstance(now, dict):
-        lacking = [f"{at}.{name} is missing" for name in before.keys() - now.keys()]
+        missing = [f"{at}.{name} is missing" for name in before.keys() - now.keys()]
         both = sorted(before.keys() & now.keys())
-        return lacking + [
+        return missing + [
             difference
             for name in both
             for difference in differences(before[name], now[name], f"{at}.{name}")
@@ -72,7 +72,7 @@ async def test_what_a_version_wrote_is_answered_alike(
             path: differences(reshaped(path, before), answers[path].json)
             for path, before in made["answers"].items()
         }
-        assert {path: found for path, found in changed.items() if found} == {}
+        assert {path: changes for path, changes in changed.items() if changes} == {}
         await check_agent(served, made["agent"])
 
 

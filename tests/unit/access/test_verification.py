@@ -15,54 +15,54 @@ from watchbill.errors import Unavailable
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 ISSUER = Issuer(name="corp", issuer="https://id.example.com", client_id="page")
-TOLD = {"sub": "u-1", "iss": ISSUER.issuer, "iat": 1_795_000_000}
+CLAIMS = {"sub": "u-1", "iss": ISSUER.issuer, "iat": 1_795_000_000}
 ADA = {"email": "ada@example.com", "email_verified": True, "groups": ["ml-team"]}
 
 
 @pytest.mark.parametrize("more", [None, [], "x", {}, {"sub": "u-2"}, {"sub": 1}, {"sub": ["u-1"]}])
 def test_words_about_somebody_else_are_refused(more: Any) -> None:
     with pytest.raises(InvalidToken):
-        merge_userinfo(TOLD, more)
+        merge_userinfo(CLAIMS, more)
 
 
 def test_userinfo_completes_the_id_token() -> None:
-    login = external_login(ISSUER, merge_userinfo(TOLD, {"sub": "u-1"} | ADA))
+    login = external_login(ISSUER, merge_userinfo(CLAIMS, {"sub": "u-1"} | ADA))
     assert (login.name, login.email, login.groups) == (ADA["email"], ADA["email"], ("ml-team",))
 
 
 def test_it_changes_nothing_that_the_id_token_says() -> None:
-    told = TOLD | {"groups": ["ml-team"]}
+    userinfo = CLAIMS | {"groups": ["ml-team"]}
     more = {"sub": "u-1", "groups": ["admins"], "iss": "https://evil.example.com", "iat": 1} | {
         "email": "ada@example.com",
         "email_verified": True,
     }
-    claims = merge_userinfo(told, more)
+    claims = merge_userinfo(userinfo, more)
     assert (claims["groups"], claims["iss"], claims["iat"]) == (
         ["ml-team"],
         ISSUER.issuer,
-        TOLD["iat"],
+        CLAIMS["iat"],
     )
 
 
 def test_one_address_does_not_verify_another() -> None:
-    told = TOLD | {"email": "root@example.com"}
+    claims = CLAIMS | {"email": "root@example.com"}
     with pytest.raises(InvalidToken):
-        external_login(ISSUER, merge_userinfo(told, {"sub": "u-1"} | ADA))
-    same = TOLD | {"email": ADA["email"]}
+        external_login(ISSUER, merge_userinfo(claims, {"sub": "u-1"} | ADA))
+    same = CLAIMS | {"email": ADA["email"]}
     assert external_login(ISSUER, merge_userinfo(same, {"sub": "u-1"} | ADA)).name == ADA["email"]
-    unverified = TOLD | {"email": ADA["email"], "email_verified": False}
+    unverified = CLAIMS | {"email": ADA["email"], "email_verified": False}
     with pytest.raises(InvalidToken):
         external_login(ISSUER, merge_userinfo(unverified, {"sub": "u-1"} | ADA))
 
 
 def test_what_is_lacking() -> None:
-    assert has_missing_claims(ISSUER, TOLD)
-    assert has_missing_claims(ISSUER, TOLD | {"email": "ada@example.com"})
-    assert not has_missing_claims(ISSUER, TOLD | ADA)
+    assert has_missing_claims(ISSUER, CLAIMS)
+    assert has_missing_claims(ISSUER, CLAIMS | {"email": "ada@example.com"})
+    assert not has_missing_claims(ISSUER, CLAIMS | ADA)
     nested = ClaimNames(user="sub", groups="realm.roles", tenant="org")
     issuer = Issuer(name="corp", issuer=ISSUER.issuer, client_id="page", claims=nested)
-    assert has_missing_claims(issuer, TOLD | ADA | {"realm": {"roles": []}})
-    assert not has_missing_claims(issuer, TOLD | ADA | {"realm": {"roles": []}, "org": "acme"})
+    assert has_missing_claims(issuer, CLAIMS | ADA | {"realm": {"roles": []}})
+    assert not has_missing_claims(issuer, CLAIMS | ADA | {"realm": {"roles": []}, "org": "acme"})
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_every_recorded_failure_has_a_meaning_and_a_message(version: str, name: 
 
 @pytest.mark.parametrize("version", ["1.20", "1.36"])
 def test_overload_is_plain_text_with_a_pause(version: str) -> None:
-    busy = [found for found in recorded(version, "errors-429") if found.status == 429]
+    busy = [request for request in recorded(version, "errors-429") if request.status == 429]
     assert busy
     for exchange in busy:
         assert exchange.headers["Content-Type"].startswith("text/plain")

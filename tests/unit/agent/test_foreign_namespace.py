@@ -37,11 +37,11 @@ ALONE = {own: records(filled_with(objects), own) for own, objects in VICTIMS.ite
 
 
 def test_the_workloads_are_all_there() -> None:
-    assert {len(found) for found in ALONE.values()} == {5}
-    for own, found in ALONE.items():
-        told = b"".join(found.values()).decode()
-        assert "http://own.example.com" in told, "by the route through its own gateway"
-        assert f'"{own}"' in told
+    assert {len(messages) for messages in ALONE.values()} == {5}
+    for own, messages in ALONE.items():
+        output = b"".join(messages.values()).decode()
+        assert "http://own.example.com" in output, "by the route through its own gateway"
+        assert f'"{own}"' in output
 
 
 @given(attacks(), st.booleans())
@@ -180,10 +180,10 @@ MEASURED = {own: measured_alone(own) for own in OWN}
 
 
 def test_the_workloads_are_measured() -> None:
-    for told in MEASURED.values():
-        types = {kind for _, kind, _, _ in told["readings"]}
+    for reported in MEASURED.values():
+        types = {kind for _, kind, _, _ in reported["readings"]}
         assert {"GPU_UTILIZATION", "CPU_USAGE_CORES", "NIM_NUM_REQUESTS_RUNNING"} <= types
-        assert told["idle"]
+        assert reported["idle"]
 
 
 @given(attacks())
@@ -212,7 +212,7 @@ def test_foreign_objects_cause_no_work(attack: tuple[str, list[Json]]) -> None:
 # Events
 
 
-def _told(filled: Filled, own: str) -> list[WorkloadEvent]:
+def _events_of(filled: Filled, own: str) -> list[WorkloadEvent]:
     assert filled.cache.events is not None
     taken: list[WorkloadEvent] = []
     while events := filled.cache.events.take(lambda root: True):
@@ -228,11 +228,11 @@ def filled_with_events(objects: Sequence[Json]) -> Filled:
     return filled
 
 
-TOLD = {own: _told(filled_with_events(objects), own) for own, objects in VICTIMS.items()}
+EVENTS = {own: _events_of(filled_with_events(objects), own) for own, objects in VICTIMS.items()}
 
 
 def test_the_events_are_told() -> None:
-    assert {len(events) for events in TOLD.values()} == {1}
+    assert {len(events) for events in EVENTS.values()} == {1}
 
 
 @given(attacks(), st.booleans())
@@ -246,7 +246,7 @@ def test_foreign_objects_tell_no_event_and_silence_none(
         filled.put(*copy.deepcopy(objects))
     for obj in objects:
         filled.remove(obj)
-    assert _told(filled, own) == TOLD[own]
+    assert _events_of(filled, own) == EVENTS[own]
 
 
 # Work: calls of functions, which no other process and no slow machine changes

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.fixtures.records import node
 from watchbill.agent.cache.nodes import PresentedNode
 from watchbill.agent.stream import object_changes
-from watchbill.agent.stream.object_changes import NodeTeller
+from watchbill.agent.stream.object_changes import NodeChangeTracker
 from watchbill.cluster_node import ClusterNode, node_bytes, node_hash, nodes_digest
 from watchbill.protocol import NodeChanges
 
@@ -45,8 +45,10 @@ class Server:
         return False
 
 
-def exchange(teller: NodeTeller, server: Server, nodes: dict[str, PresentedNode]) -> None:
-    teller.acknowledge(wants_nodes=server.take(teller.changes(nodes)))
+def exchange(
+    node_changes: NodeChangeTracker, server: Server, nodes: dict[str, PresentedNode]
+) -> None:
+    node_changes.acknowledge(wants_nodes=server.take(node_changes.changes(nodes)))
 
 
 @settings(max_examples=300, deadline=None)
@@ -54,44 +56,44 @@ def exchange(teller: NodeTeller, server: Server, nodes: dict[str, PresentedNode]
 def test_the_server_ends_with_what_there_is(
     steps: list[tuple[dict[str, str], str]], message_bytes: int
 ) -> None:
-    teller, server, nodes = NodeTeller(), Server(), present({})
+    node_changes, server, nodes = NodeChangeTracker(), Server(), present({})
     before, object_changes.MESSAGE_BYTES = object_changes.MESSAGE_BYTES, message_bytes
     try:
         for made, event in steps:
             nodes = present(made)
             if event == "agent restarts":
-                teller = NodeTeller()
+                node_changes = NodeChangeTracker()
             if event == "server forgets":
                 server = Server()
-            changes = teller.changes(nodes)
+            changes = node_changes.changes(nodes)
             if event != "lost":
                 wants = server.take(changes)
                 if event != "reply lost":
-                    teller.acknowledge(wants_nodes=wants)
+                    node_changes.acknowledge(wants_nodes=wants)
         for _ in range(len(nodes) + 3):
-            exchange(teller, server, nodes)
+            exchange(node_changes, server, nodes)
     finally:
         object_changes.MESSAGE_BYTES = before
     assert server.nodes == {name: each.node for name, each in nodes.items()}
     assert server.digest == nodes_digest({name: each.hash for name, each in nodes.items()})
-    quiet = teller.changes(nodes)
+    quiet = node_changes.changes(nodes)
     assert (quiet.changed, quiet.removed, quiet.names) == ((), (), ())
 
 
 def test_an_agent_that_restarts_sends_nothing_that_the_server_holds() -> None:
     nodes, server = present({"node-1": "Ready", "node-2": "Ready"}), Server()
-    first = NodeTeller()
+    first = NodeChangeTracker()
     for _ in range(2):
         exchange(first, server, nodes)
-    changes = NodeTeller().changes(nodes)
+    changes = NodeChangeTracker().changes(nodes)
     assert (changes.changed, changes.names) == ((), ())
     assert not server.take(changes)
 
 
 def test_one_changed_node_travels_alone() -> None:
-    teller, server = NodeTeller(), Server()
+    node_changes, server = NodeChangeTracker(), Server()
     made = {f"node-{n}": "Ready" for n in range(50)}
     for _ in range(2):
-        exchange(teller, server, present(made))
-    changes = teller.changes(present(made | {"node-7": "NotReady"}))
+        exchange(node_changes, server, present(made))
+    changes = node_changes.changes(present(made | {"node-7": "NotReady"}))
     assert [each.name for each in changes.changed] == ["node-7"]

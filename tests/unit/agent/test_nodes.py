@@ -29,8 +29,8 @@ def condition(kind: str, status: str, reason: str, message: str = "") -> dict[st
 def presented(made: dict[str, Any]) -> ClusterNode:
     filled = Filled()
     filled.put(made)
-    (found,) = PresentedNodes(filled.cache.cluster, SETTINGS).current().values()
-    return found.node
+    (nodes,) = PresentedNodes(filled.cache.cluster, SETTINGS).current().values()
+    return nodes.node
 
 
 def test_a_node_is_told_as_kubernetes_states_it() -> None:
@@ -57,27 +57,27 @@ def test_a_node_is_told_as_kubernetes_states_it() -> None:
         condition("MemoryPressure", "False", "KubeletHasSufficientMemory"),
         condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
     ]
-    found = presented(made)
-    assert found.id == UUID("6ff0e2a2-1c52-4f0e-9d70-2f3a5f5b1a01")
-    assert (found.name, found.status, found.node_pool) == ("gpu-7", "Ready", "h100")
-    assert (found.is_cordoned, found.is_schedulable, found.is_in_default_pool) == (
+    nodes = presented(made)
+    assert nodes.id == UUID("6ff0e2a2-1c52-4f0e-9d70-2f3a5f5b1a01")
+    assert (nodes.name, nodes.status, nodes.node_pool) == ("gpu-7", "Ready", "h100")
+    assert (nodes.is_cordoned, nodes.is_schedulable, nodes.is_in_default_pool) == (
         True,
         False,
         False,
     )
-    assert found.created_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    assert found.gpu_info == GpuInfo(gpu_type="NVIDIA-H100-80GB-HBM3", gpu_count=8)
-    assert (found.gpu_memory_bytes, found.gpu_sharing) == (81559 * 1024**2, None)
-    assert (found.capacity.gpus, found.allocatable.gpus) == (8.0, 7.0)
-    assert (found.capacity.cpu_cores, found.allocatable.cpu_cores) == (96.0, 95.5)
-    assert found.capacity.cpu_memory_bytes == 2 * 1024**4
-    assert found.nv_link_domain_uid == "a9e1d5c2-63f7-4f7c-9d7e-1f9b6a6d0c11"
-    assert found.nv_link_clique_id == "4"
-    assert found.taints == (
+    assert nodes.created_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert nodes.gpu_info == GpuInfo(gpu_type="NVIDIA-H100-80GB-HBM3", gpu_count=8)
+    assert (nodes.gpu_memory_bytes, nodes.gpu_sharing) == (81559 * 1024**2, None)
+    assert (nodes.capacity.gpus, nodes.allocatable.gpus) == (8.0, 7.0)
+    assert (nodes.capacity.cpu_cores, nodes.allocatable.cpu_cores) == (96.0, 95.5)
+    assert nodes.capacity.cpu_memory_bytes == 2 * 1024**4
+    assert nodes.nv_link_domain_uid == "a9e1d5c2-63f7-4f7c-9d7e-1f9b6a6d0c11"
+    assert nodes.nv_link_clique_id == "4"
+    assert nodes.taints == (
         NodeTaint(key="dedicated", effect="NoSchedule", value="research"),
         NodeTaint(key="node.kubernetes.io/unschedulable", effect="NoSchedule"),
     )
-    assert [(each.type, each.status) for each in found.conditions] == [
+    assert [(each.type, each.status) for each in nodes.conditions] == [
         ("MemoryPressure", "False"),
         ("Ready", "True"),
     ]
@@ -93,9 +93,9 @@ def test_the_status_is_the_condition_ready(ready: str, status: str) -> None:
 def test_a_node_without_conditions_labels_or_gpus() -> None:
     made = node("new", {"cpu": "4"})
     del made["status"]["conditions"]
-    found = presented(made)
-    assert (found.status, found.node_pool, found.is_in_default_pool) == ("Unknown", "default", True)
-    assert (found.gpu_info, found.gpu_memory_bytes, found.capacity.gpus) == (None, None, 0.0)
+    nodes = presented(made)
+    assert (nodes.status, nodes.node_pool, nodes.is_in_default_pool) == ("Unknown", "default", True)
+    assert (nodes.gpu_info, nodes.gpu_memory_bytes, nodes.capacity.gpus) == (None, None, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_how_gpus_are_shared(labels: dict[str, str], resource: str, sharing: str
 
 
 def test_gpus_that_cannot_be_counted_are_not_known() -> None:
-    found = presented(node("a", {f"{GPU}.shared": "4"}))
-    assert (found.gpu_info, found.capacity.gpus, found.allocatable.gpus) == (None, None, None)
+    nodes = presented(node("a", {f"{GPU}.shared": "4"}))
+    assert (nodes.gpu_info, nodes.capacity.gpus, nodes.allocatable.gpus) == (None, None, None)
 
 
 def test_a_heartbeat_of_the_kubelet_changes_nothing_and_a_condition_does() -> None:
@@ -147,7 +147,7 @@ def test_hostile_names_and_messages_are_bounded() -> None:
     made["spec"]["taints"] = [
         {"key": "k" * 9_000, "value": f"{n}" * 9_000, "effect": "NoExecute"} for n in range(500)
     ]
-    found = presented(made)
-    assert len(node_bytes(found)) <= MAX_NODE_BYTES
-    assert "hunter2" not in str(found)
-    assert "\0" not in found.node_pool
+    nodes = presented(made)
+    assert len(node_bytes(nodes)) <= MAX_NODE_BYTES
+    assert "hunter2" not in str(nodes)
+    assert "\0" not in nodes.node_pool

@@ -86,13 +86,13 @@ def test_a_history_is_told_once_whatever_the_agents_clock_shows(skew_seconds: in
     )
     (item,) = batch(pending).items
     assert isinstance(item, Upsert)
-    assert [told.phase for told in item.transitions] == [
+    assert [transition.phase for transition in item.transitions] == [
         Phase.CREATING,
         Phase.PENDING,
         Phase.RUNNING,
         Phase.FAILED,
     ]
-    times = [told.at for told in item.transitions]
+    times = [transition.at for transition in item.transitions]
     assert times == sorted(times)
     assert times[-1] <= at(95 + max(0, skew_seconds))
 
@@ -344,7 +344,7 @@ class LossyServer(RuleBasedStateMachine):
         self.clock = 0
         self.true: dict[str, list[Phase]] = {}
         self.dead: set[str] = set()
-        self.told: dict[str, list[Transition]] = {}
+        self.reported: dict[str, list[Transition]] = {}
         self.ends: set[str] = set()
 
     @rule(number=st.integers(1, 4), phase=PHASES)
@@ -382,7 +382,7 @@ class LossyServer(RuleBasedStateMachine):
         for item in outgoing.items:
             is_upsert = isinstance(item, Upsert)
             root = str(item.record.workload.id if is_upsert else item.id)
-            known = self.told.setdefault(root, [])
+            known = self.reported.setdefault(root, [])
             known += [transition for transition in item.transitions if transition not in known]
             if not is_upsert:
                 self.ends.add(root)
@@ -392,7 +392,7 @@ class LossyServer(RuleBasedStateMachine):
             outgoing = batch(self.pending)
             self.take(outgoing)
             self.pending.acknowledge(outgoing, ())
-        phases = {root: [step.phase for step in found] for root, found in self.told.items()}
+        phases = {root: [step.phase for step in steps] for root, steps in self.reported.items()}
         assert phases == self.true
         assert self.ends == self.dead
 

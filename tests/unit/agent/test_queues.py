@@ -19,7 +19,7 @@ from watchbill.scheduler_queue import (
 SETTINGS = DeriveSettings(cluster_id=UUID(int=1))
 
 
-def told(*objects: tuple[str, dict[str, Any]]) -> dict[tuple[str, str], SchedulerQueue]:
+def reported_queues(*objects: tuple[str, dict[str, Any]]) -> dict[tuple[str, str], SchedulerQueue]:
     """By unit and key."""
     filled = Filled()
     view = filled.cache.cluster
@@ -36,9 +36,9 @@ def told(*objects: tuple[str, dict[str, Any]]) -> dict[tuple[str, str], Schedule
 
 
 def queue(name: str, namespace: str = "", **parts: Any) -> dict[str, Any]:
-    found = made("Queue", name, namespace=namespace, status=parts.pop("status", {}))
-    found["metadata"] |= parts.pop("metadata", {})
-    return found | {"spec": parts}
+    obj = made("Queue", name, namespace=namespace, status=parts.pop("status", {}))
+    obj["metadata"] |= parts.pop("metadata", {})
+    return obj | {"spec": parts}
 
 
 def test_kai_leaves_are_projects_and_their_parents_departments() -> None:
@@ -48,7 +48,7 @@ def test_kai_leaves_are_projects_and_their_parents_departments() -> None:
         "memory": {"quota": 500_000, "limit": 1_000_000},
     }
     pool = {"metadata": {"labels": {"kai.scheduler/node-pool": "h100"}}}
-    found = told(
+    queues = reported_queues(
         ("kai", queue("top")),
         ("kai", queue("research", parentQueue="top")),
         (
@@ -63,8 +63,8 @@ def test_kai_leaves_are_projects_and_their_parents_departments() -> None:
             ),
         ),
     )
-    assert set(found) == {("department", "top"), ("department", "research"), ("project", "team-a")}
-    team = found["project", "team-a"]
+    assert set(queues) == {("department", "top"), ("department", "research"), ("project", "team-a")}
+    team = queues["project", "team-a"]
     assert (team.name, team.department_key, team.priority) == ("Team A", "research", 7)
     assert team.quotas == (
         NodePoolQuota(
@@ -75,8 +75,8 @@ def test_kai_leaves_are_projects_and_their_parents_departments() -> None:
         ),
     )
     assert (total_quota(team, "gpu"), total_quota(team, "cpu")) == (8, None)
-    assert found["department", "research"].department_key == "top"
-    assert found["department", "top"].quotas == ()
+    assert queues["department", "research"].department_key == "top"
+    assert queues["department", "top"].quotas == ()
 
 
 def test_kueue_cohorts_are_departments_with_the_quotas_of_their_queues() -> None:
@@ -88,24 +88,24 @@ def test_kueue_cohorts_are_departments_with_the_quotas_of_their_queues() -> None
         ]
         return [{"flavors": [{"name": "a", "resources": stated}]}]
 
-    found = told(
+    queues = reported_queues(
         ("cluster", queue("one", cohort="research", resourceGroups=flavors("4"))),
         ("cluster", queue("two", cohortName="research", resourceGroups=flavors("2"))),
         ("cluster", queue("alone", stopPolicy="Hold", resourceGroups=flavors("1"))),
         ("local", queue("lq", "team-a", clusterQueue="two")),
         ("local", queue("lq", "team-b", clusterQueue="alone")),
     )
-    (quota,) = found["department", "research"].quotas
+    (quota,) = queues["department", "research"].quotas
     assert (quota.node_pool, quota.gpu.quota, quota.cpu.quota) == (None, 6, 3_000)
     assert quota.memory.quota == 2 * 2**30 / 1_000_000
-    first, second = found["project", "team-a/lq"], found["project", "team-b/lq"]
+    first, second = queues["project", "team-a/lq"], queues["project", "team-b/lq"]
     assert (first.name, first.namespace, first.department_key) == ("lq", "team-a", "research")
     assert (first.quotas, second.department_key) == ((), "alone")
-    assert found["department", "alone"].not_ready_message == "The queue is stopped: Hold."
+    assert queues["department", "alone"].not_ready_message == "The queue is stopped: Hold."
 
 
 def test_volcano_deserves_are_quotas_and_capabilities_limits() -> None:
-    found = told(
+    queues = reported_queues(
         ("volcano", queue("root")),
         ("volcano", queue("research", parent="root")),
         (
@@ -120,22 +120,22 @@ def test_volcano_deserves_are_quotas_and_capabilities_limits() -> None:
             ),
         ),
     )
-    assert set(found) == {("department", "research"), ("project", "team-a")}
-    team = found["project", "team-a"]
+    assert set(queues) == {("department", "research"), ("project", "team-a")}
+    team = queues["project", "team-a"]
     (quota,) = team.quotas
     assert quota.gpu == ResourceQuota(quota=4, limit=8, over_quota_weight=3)
     assert quota.cpu == ResourceQuota(quota=8_000, limit=UNLIMITED, over_quota_weight=3)
     assert team.not_ready_message == "The queue is Closed."
-    assert found["department", "research"].department_key == ""
+    assert queues["department", "research"].department_key == ""
 
 
 def test_gpus_in_parts_of_an_unknown_size_leave_no_quota() -> None:
     stated = {"nvidia.com/mig-1g.5gb": "7", "cpu": "8"}
-    assert told(("volcano", queue("q", deserved=stated)))["project", "q"].quotas == ()
+    assert reported_queues(("volcano", queue("q", deserved=stated)))["project", "q"].quotas == ()
 
 
 def test_values_of_any_shape_are_read() -> None:
-    found = told(
+    queues = reported_queues(
         (
             "kai",
             queue("a", parentQueue=["x"], priority="high", resources={"gpu": {"quota": "many"}}),
@@ -145,19 +145,19 @@ def test_values_of_any_shape_are_read() -> None:
         ("cluster", queue("d", resourceGroups={"flavors": 1})),
         ("local", queue("e", "n", clusterQueue=None)),
     )
-    assert len(found) == 5
-    assert found["project", "a"].quotas[0].gpu == ResourceQuota(quota=0, limit=UNLIMITED)
+    assert len(queues) == 5
+    assert queues["project", "a"].quotas[0].gpu == ResourceQuota(quota=0, limit=UNLIMITED)
 
 
 def test_all_queues_together_fit_into_one_heartbeat() -> None:
     """A server refuses a larger one, and with it all that its cluster says."""
     inactive = {"conditions": [{"type": "Active", "status": "False", "message": "x" * 1_000}]}
-    found = told(
+    queues = reported_queues(
         *(
             ("local", queue(f"q{n:04}", "team", status=inactive, clusterQueue="c"))
             for n in range(3_000)
         )
     )
-    kept = list(found.values())
+    kept = list(queues.values())
     assert len(msgspec.json.encode(kept)) <= MOST_BYTES + len(kept) + 2
     assert len(kept) > 1_000, "the first ones are told"

@@ -6,14 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fixtures.kubernetes.replay import one, recorded
+from tests.fixtures.kubernetes.replay import exchange_with, recorded
 from watchbill.agent.kubernetes import watch_stream
 from watchbill.agent.kubernetes.errors import ApiFailure, ErrorKind
 from watchbill.agent.kubernetes.watch_stream import LineSplitter, read_event
 
 EVENTS = tuple(
     line.rstrip("\n").encode()
-    for line in one(recorded("1.36", "watch-basic"), "watch from the RV of the list").lines or ()
+    for line in exchange_with(
+        recorded("1.36", "watch-basic"), "watch from the RV of the list"
+    ).lines
+    or ()
 )
 
 
@@ -55,15 +58,15 @@ def test_recorded_events_tell_type_uid_and_version() -> None:
     result = [read_event(line) for line in EVENTS]
     assert {event.type for event in result} == {"ADDED", "MODIFIED", "DELETED"}
     for event, line in zip(result, EVENTS, strict=True):
-        told = json.loads(line)["object"]["metadata"]
+        answer = json.loads(line)["object"]["metadata"]
         assert (event.meta.uid, event.meta.resource_version) == (
-            told["uid"],
-            told["resourceVersion"],
+            answer["uid"],
+            answer["resourceVersion"],
         )
 
 
 def test_bookmarks_carry_a_version_and_no_object() -> None:
-    exchange = one(recorded("1.36", "watch-bookmarks"), "timeoutSeconds=130", "pod made")
+    exchange = exchange_with(recorded("1.36", "watch-bookmarks"), "timeoutSeconds=130", "pod made")
     bookmarks = [
         event
         for event in map(read_event, (line.encode() for line in exchange.lines or ()))

@@ -17,7 +17,7 @@ CONTRACT = Path(__file__).parents[3] / "contract" / "openapi.json"
 WIRE_SHA256 = "941b187103263fc2b9773dd97f7a0a7ef6f11bac3c7ec6ad84e38253ef373fa2"
 
 PROSE = frozenset({"description", "summary", "title", "example", "examples", "externalDocs"})
-UNTOLD_AT_TOP = ("info", "servers")
+UNKNOWN_AT_TOP = ("info", "servers")
 NAMED_BY_US = frozenset(
     {"properties", "schemas", "parameters", "responses", "securitySchemes", "paths"}
 )
@@ -42,7 +42,7 @@ def without_prose(node: Any, *, is_names: bool = False) -> Any:
 
 
 def wire_sha256(contract: Node) -> str:
-    wire = without_prose({k: v for k, v in contract.items() if k not in UNTOLD_AT_TOP})
+    wire = without_prose({k: v for k, v in contract.items() if k not in UNKNOWN_AT_TOP})
     wire["tags"] = [tag["name"] for tag in contract["tags"]]
     text = json.dumps(wire, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -62,12 +62,12 @@ def test_what_is_no_network_stops_the_start() -> None:
 
 def test_a_flood_writes_a_line_a_second() -> None:
     now = [0.0]
-    quiet = LogThrottle(lambda: now[0])
-    assert [quiet.admits("a") for _ in range(5)] == [0, None, None, None, None]
-    assert quiet.admits("b") == 0
+    throttle = LogThrottle(lambda: now[0])
+    assert [throttle.admits("a") for _ in range(5)] == [0, None, None, None, None]
+    assert throttle.admits("b") == 0
     now[0] = 1.5
-    assert quiet.admits("a") == 4
-    assert quiet.admits("a") is None
+    assert throttle.admits("a") == 4
+    assert throttle.admits("a") is None
 
 
 def test_cookies_are_bound_to_https_where_people_use_it() -> None:

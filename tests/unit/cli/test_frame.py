@@ -18,7 +18,7 @@ NOBODY = ("--url", "http://127.0.0.1:9", "--client-id", "a", "--client-secret", 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("version",), 0, ""),
         ((), 2, "Usage: watchbill"),
@@ -45,9 +45,11 @@ NOBODY = ("--url", "http://127.0.0.1:9", "--client-id", "a", "--client-secret", 
         (("kinds", "check", "/nonexistent.yaml"), 1, "error: "),
     ],
 )
-async def test_exit_codes_and_first_words(arguments: tuple[str, ...], code: int, said: str) -> None:
+async def test_exit_codes_and_first_words(
+    arguments: tuple[str, ...], code: int, message: str
+) -> None:
     outcome = await watchbill(*arguments)
-    assert (outcome.code, outcome.err[: len(said)]) == (code, said)
+    assert (outcome.code, outcome.err[: len(message)]) == (code, message)
     assert "Traceback" not in outcome.err
 
 

@@ -73,7 +73,7 @@ async def test_a_cut_table_says_so_and_a_whole_one_does_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("deleted", "said"),
+    ("deleted", "message"),
     [
         ((), "No live workloads visible to you.\n"),
         (("--deleted",), "No deleted workloads visible to you.\n"),
@@ -81,11 +81,11 @@ async def test_a_cut_table_says_so_and_a_whole_one_does_not() -> None:
     ],
 )
 async def test_an_empty_list_is_no_error_and_says_what_it_means(
-    deleted: tuple[str, ...], said: str
+    deleted: tuple[str, ...], message: str
 ) -> None:
     async with FakeServer().running() as watchbill:
         outcome = await watchbill("get", *deleted)
-    assert (outcome.code, outcome.out, outcome.err) == (0, "", said)
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", message)
 
 
 async def test_flags_reach_the_api_in_its_words() -> None:
@@ -297,8 +297,8 @@ async def test_phases_have_colour_on_a_terminal_only_and_only_if_wanted() -> Non
 
 
 async def test_a_silent_cluster_is_told_beside_its_workloads() -> None:
-    heard = (datetime.now(UTC) - timedelta(minutes=12, seconds=5)).isoformat()
-    silent = cluster(state="disconnected", lastContactAt=heard)
+    last_contact_at = (datetime.now(UTC) - timedelta(minutes=12, seconds=5)).isoformat()
+    silent = cluster(state="disconnected", lastContactAt=last_contact_at)
     other = cluster(id=str(UUID(int=9)), name="east", state="disconnected")
     async with FakeServer(live=three(), clusters=[silent, other]).running() as watchbill:
         outcome = await watchbill("get")
@@ -333,7 +333,7 @@ async def test_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "said"),
+    ("counts", "message"),
     [
         ([0, 0], "No workload has GPUs."),
         ([73, 0], "GPU use is not measured of the 73 workloads with GPUs"),
@@ -344,14 +344,14 @@ async def test_count() -> None:
         ([40, 40], "All 40 workloads with GPUs are measured."),
     ],
 )
-async def test_idle_is_honest_about_what_is_measured(counts: list[int], said: str) -> None:
+async def test_idle_is_honest_about_what_is_measured(counts: list[int], message: str) -> None:
     fake = FakeServer()
     async with fake.running() as watchbill:
         fake.counts = sorted(counts, reverse=True)
         outcome = await watchbill("idle")
     assert outcome.code == 0
     assert outcome.out == ""
-    assert said in outcome.err
+    assert message in outcome.err
 
 
 async def test_run_ais_words() -> None:

@@ -20,7 +20,7 @@ HOLDER = NodeWorkload(id=UUID(int=1), name="llama-sft", project_name="vision", p
 
 def answered(name: str = "node-1", **members: Any) -> dict[str, Any]:
     """What the API answers for this node: six of its eight GPUs are allocated, two of them idle."""
-    told = {
+    reported = {
         "cluster_uuid": CLUSTER_ID,
         "updated_at": START,
         "allocated": NodeResources(gpus=6.0, cpu_cores=24.0, cpu_memory_bytes=2**38),
@@ -29,11 +29,11 @@ def answered(name: str = "node-1", **members: Any) -> dict[str, Any]:
         "workloads_total": 1,
         "is_partial": False,
     } | members
-    own = {key: value for key, value in told.items() if key in node().__struct_fields__}
+    own = {key: value for key, value in reported.items() if key in node().__struct_fields__}
     made = node(name, **own)
-    response = NodeResponse(**(msgspec.structs.asdict(made) | told))
-    found: dict[str, Any] = json.loads(msgspec.json.encode(response))
-    return found
+    response = NodeResponse(**(msgspec.structs.asdict(made) | reported))
+    document: dict[str, Any] = json.loads(msgspec.json.encode(response))
+    return document
 
 
 DOWN = answered(

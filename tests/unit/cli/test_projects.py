@@ -72,8 +72,8 @@ def answered(name: str = "vision", **members: Any) -> dict[str, Any]:
         "overtime_data": OvertimeData(),
         "scheduler": "KAI",
     }
-    found: dict[str, Any] = json.loads(msgspec.json.encode(ProjectResponse(**(plain | members))))
-    return found
+    document: dict[str, Any] = json.loads(msgspec.json.encode(ProjectResponse(**(plain | members))))
+    return document
 
 
 def department(**members: Any) -> dict[str, Any]:
@@ -87,8 +87,10 @@ def department(**members: Any) -> dict[str, Any]:
         "total_resources": TotalResources(),
         "resources": (),
     }
-    found: dict[str, Any] = json.loads(msgspec.json.encode(DepartmentResponse(**(plain | members))))
-    return found
+    document: dict[str, Any] = json.loads(
+        msgspec.json.encode(DepartmentResponse(**(plain | members)))
+    )
+    return document
 
 
 async def test_the_list_by_hand() -> None:
@@ -164,6 +166,6 @@ async def test_a_silent_cluster_is_told_beside_its_projects() -> None:
     at = (datetime.now(UTC) - timedelta(days=3, hours=4, minutes=30)).isoformat()
     silent = cluster(state="disconnected", lastContactAt=at)
     async with FakeServer(projects=[answered()], clusters=[silent]).running() as watchbill:
-        listed, one = await watchbill("projects"), await watchbill("projects", "vision")
+        listed, single = await watchbill("projects"), await watchbill("projects", "vision")
     note = "note: cluster west is disconnected: no contact for 3d 4h, its figures are shown as last reported\n"
-    assert (listed.err, one.err) == (note, note)
+    assert (listed.err, single.err) == (note, note)

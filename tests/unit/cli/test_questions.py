@@ -12,7 +12,7 @@ from watchbill.workload import Phase
 REASON = "GPU quota is short – 16 asked, 3 free – ask for fewer or wait."
 
 
-def idling(number: int, owner: str, hours: float) -> dict[str, Any]:
+def idle_report(number: int, owner: str, hours: float) -> dict[str, Any]:
     since = datetime.now(UTC) - timedelta(minutes=90, seconds=20 + number)
     result = document(
         aged(
@@ -79,7 +79,9 @@ async def test_nothing_waits() -> None:
 
 
 async def test_idle_says_since_when_and_what_it_cost() -> None:
-    fake = FakeServer(idle=[idling(1, "ada@example.com", 1234.56), idling(2, "alan@x", 3)])
+    fake = FakeServer(
+        idle=[idle_report(1, "ada@example.com", 1234.56), idle_report(2, "alan@x", 3)]
+    )
     async with fake.running() as running:
         outcome = await running("idle")
         document = json.loads((await running("idle", "-o", "json")).out)
@@ -91,7 +93,9 @@ async def test_idle_says_since_when_and_what_it_cost() -> None:
 
 
 async def test_idle_by_owner_sums_every_page() -> None:
-    many = [idling(n, "ada@example.com" if n % 2 else "alan@example.com", n) for n in range(1, 603)]
+    many = [
+        idle_report(n, "ada@example.com" if n % 2 else "alan@example.com", n) for n in range(1, 603)
+    ]
     async with FakeServer(idle=many).running() as running:
         outcome = await running("idle", "--by", "owner", "--no-headers")
         cut = await running("idle", "--by", "owner", "--limit", "1")

@@ -53,8 +53,8 @@ async def test_top_of_one_workload_shows_its_gpus_the_least_used_first() -> None
     assert lines[7].split()[:4] == ["GPU-b\\x1b[2J", "0%", "?", "?"]
     assert lines[8].split()[:5] == ["GPU-a", "90%", "70", "GiB", "?"]
     assert set(lines[8].split()[5]) == {"·", "▇"}
-    found = json.loads(data.out)["metrics"]
-    assert found[:2] == [
+    metrics = json.loads(data.out)["metrics"]
+    assert metrics[:2] == [
         {"type": "GPU_UTILIZATION", "value": 45.0},
         {"type": "GPU_UTILIZATION", "gpu": "GPU-a", "value": 90.0},
     ]
@@ -105,7 +105,7 @@ async def test_top_by_owner_sums_what_each_holds() -> None:
 
 
 async def test_describe_shows_endpoints_phases_and_parts() -> None:
-    spells = [
+    intervals = [
         {"phase": "Pending", "startedAt": (NOW - timedelta(hours=n)).isoformat()}
         for n in range(10, 0, -1)
     ]
@@ -115,7 +115,7 @@ async def test_describe_shows_endpoints_phases_and_parts() -> None:
             {"host": "a.example.com", "url": "http://a.example.com/\x1b[2J", "protocol": "HTTP"},
             {"host": "b.example.com"},
         ],
-        history=spells,
+        history=intervals,
         elements=[
             {"id": str(UUID(int=n)), "name": f"part-{n}", "hierarchyLevel": 1} for n in range(30)
         ],
@@ -139,7 +139,7 @@ def test_sizes_have_three_digits_that_count() -> None:
 
 
 def test_progress_is_shown_to_people_while_data_goes_elsewhere() -> None:
-    def told(*, out: bool, err: bool) -> str:
+    def progress_on(*, out: bool, err: bool) -> str:
         screen = Screen(is_terminal=err)
         with (
             mock.patch.object(sys, "stdout", Screen(is_terminal=out)),
@@ -150,5 +150,5 @@ def test_progress_is_shown_to_people_while_data_goes_elsewhere() -> None:
             done(3)
         return screen.text()
 
-    assert told(out=True, err=True) == told(out=False, err=False) == ""
-    assert "4/4" in told(out=False, err=True)
+    assert progress_on(out=True, err=True) == progress_on(out=False, err=False) == ""
+    assert "4/4" in progress_on(out=False, err=True)

@@ -351,12 +351,12 @@ CASES: dict[str, tuple[str, JSON, list[JSON], JSON]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_phase(case: str) -> None:
-    expected, found, pods, more = CASES[case]
-    assert workload(found, pods, **more).phase.value == expected
+    expected, obj, pods, more = CASES[case]
+    assert workload(obj, pods, **more).phase.value == expected
 
 
 @pytest.mark.parametrize(
-    ("found", "pods", "k8s_phase"),
+    ("obj", "pods", "k8s_phase"),
     [
         (deployment(1) | {"metadata": deployment(1)["metadata"] | DELETED}, [pod(1)], "Running"),
         (SUSPENDED_JOB, [pod(1, meta_deletionTimestamp=at(9))], "Running"),
@@ -365,13 +365,13 @@ def test_phase(case: str) -> None:
     ],
 )
 def test_the_cluster_s_own_phase_knows_no_deletion_and_no_suspension(
-    found: JSON, pods: list[JSON], k8s_phase: str
+    obj: JSON, pods: list[JSON], k8s_phase: str
 ) -> None:
-    assert workload(found, pods).k8s_phase == k8s_phase
+    assert workload(obj, pods).k8s_phase == k8s_phase
 
 
 @pytest.mark.parametrize(
-    ("found", "pods", "more", "message"),
+    ("obj", "pods", "more", "message"),
     [
         (deployment(1), [pod(1)], {}, None),
         (
@@ -427,8 +427,8 @@ def test_the_cluster_s_own_phase_knows_no_deletion_and_no_suspension(
          "Container main of pod w-1 – OOMKilled (exit code 137)."),
     ],
 )  # fmt: skip
-def test_message(found: JSON, pods: list[JSON], more: JSON, message: str | None) -> None:
-    assert workload(found, pods, **more).phase_message == message
+def test_message(obj: JSON, pods: list[JSON], more: JSON, message: str | None) -> None:
+    assert workload(obj, pods, **more).phase_message == message
 
 
 def test_completion_is_dated() -> None:

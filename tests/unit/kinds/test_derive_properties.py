@@ -89,13 +89,13 @@ def mutated(value: Any, chance: random.Random) -> Any:
     return value
 
 
-def keeps_uid(found: dict[str, Any], original: dict[str, Any]) -> dict[str, Any]:
-    meta = found.get("metadata")
-    found["metadata"] = (meta if isinstance(meta, dict) else {}) | {
+def keeps_uid(root: dict[str, Any], original: dict[str, Any]) -> dict[str, Any]:
+    meta = root.get("metadata")
+    root["metadata"] = (meta if isinstance(meta, dict) else {}) | {
         "uid": original["metadata"]["uid"],
         "resourceVersion": "",
     }
-    return found
+    return root
 
 
 @settings(
@@ -107,8 +107,8 @@ def test_mutated_objects_still_give_a_record(seed: int) -> None:
     objects, pods = chance.choice(EVERY)
     cluster = objects.cluster
 
-    def some(found: Any) -> list[Any]:
-        return [mutated(item, chance) if chance.random() < 0.5 else item for item in found]
+    def some(value: Any) -> list[Any]:
+        return [mutated(item, chance) if chance.random() < 0.5 else item for item in value]
 
     hostile = replace(
         objects,
@@ -123,12 +123,12 @@ def test_mutated_objects_still_give_a_record(seed: int) -> None:
         scheduling_events=some(objects.scheduling_events),
         autoscalers=some(objects.autoscalers),
         cluster=ClusterObjects(
-            queues={name: mutated(found, chance) for name, found in cluster.queues.items()},
-            topologies={name: mutated(found, chance) for name, found in cluster.topologies.items()},
+            queues={name: mutated(value, chance) for name, value in cluster.queues.items()},
+            topologies={name: mutated(value, chance) for name, value in cluster.topologies.items()},
             priority_classes=cluster.priority_classes,
             local_queues=cluster.local_queues,
             node_labels={
-                name: mutated(dict(found), chance) for name, found in cluster.node_labels.items()
+                name: mutated(dict(value), chance) for name, value in cluster.node_labels.items()
             },
         ),
     )

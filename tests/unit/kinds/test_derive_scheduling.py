@@ -243,11 +243,11 @@ LEVELS = {"spec": {"levels": [{"nodeLabel": "zone"}, {"nodeLabel": "block", "ali
                               {"nodeLabel": "rack", "alias": "r"}]}}  # fmt: skip
 
 
-def topology(*nodes: JSON, found: JSON | None = None, groups: tuple[JSON, ...] = ()) -> Any:
+def topology(*nodes: JSON, obj: JSON | None = None, groups: tuple[JSON, ...] = ()) -> Any:
     labels = {f"n{number}": node for number, node in enumerate(nodes)}
     pods = [pod(number, spec_nodeName=name) for number, name in enumerate(labels)]
     return workload(
-        found or pytorch(),
+        obj or pytorch(),
         pods,
         pod_groups=groups,
         cluster=ClusterObjects(node_labels=labels, topologies={"dc": LEVELS, "other": {}}),
@@ -302,19 +302,19 @@ def test_a_part_of_the_group_or_a_template_may_ask() -> None:
     asking = {"metadata": {"annotations": {"kai.scheduler/topology": "dc",
                                            "kai.scheduler/topology-required-placement": "r"}}}  # fmt: skip
     spec = {"template": template() | asking}
-    result = topology({}, found=root("apps/v1", "Deployment", spec=spec))
+    result = topology({}, obj=root("apps/v1", "Deployment", spec=spec))
     assert (result.name, result.required_placement) == ("dc", "rack")
 
 
 def test_kueue_s_levels_lead_to_their_topology() -> None:
     asking = {"metadata": {"annotations": {"kueue.x-k8s.io/podset-required-topology": "block"}}}
     spec = {"template": template() | asking}
-    result = topology(place("z", "b1", "r1"), found=root("batch/v1", "Job", spec=spec))
+    result = topology(place("z", "b1", "r1"), obj=root("batch/v1", "Job", spec=spec))
     assert (result.name, result.required_placement) == ("dc", "block")
     assert result.actual_placement.level == "rack"
     unknown = {"metadata": {"annotations": {"kueue.x-k8s.io/podset-required-topology": "row"}}}
     spec = {"template": template() | unknown}
-    assert topology({}, found=root("batch/v1", "Job", spec=spec)) is None
+    assert topology({}, obj=root("batch/v1", "Job", spec=spec)) is None
 
 
 # Events where no condition speaks

@@ -9,11 +9,11 @@ from tests.fixtures.makers import JSON, at, condition, deployment, derived, job,
 START = datetime(2026, 5, 4, 10, tzinfo=UTC)
 
 
-def phases(found: JSON, *pods: JSON, **more: object) -> list[tuple[str, int]]:
+def phases(root: JSON, *pods: JSON, **more: object) -> list[tuple[str, int]]:
     """Each phase with the minutes after the start at which it began."""
     return [
         (entry.phase.value, int((entry.at - START).total_seconds() // 60))
-        for entry in derived(found, pods, **more).transitions
+        for entry in derived(root, pods, **more).transitions
     ]
 
 

@@ -46,7 +46,7 @@ def endpoints(*services: JSON, pods: list[JSON] = SERVED) -> list[tuple[Any, ...
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("obj", "expected"),
     [
         (service(), [INNER]),
         (service(selector={}), []),
@@ -74,8 +74,8 @@ def endpoints(*services: JSON, pods: list[JSON] = SERVED) -> list[tuple[Any, ...
         ),
     ],
 )
-def test_endpoints_of_a_service(found: JSON, expected: list[tuple[Any, ...]]) -> None:
-    assert endpoints(found) == expected
+def test_endpoints_of_a_service(obj: JSON, expected: list[tuple[Any, ...]]) -> None:
+    assert endpoints(obj) == expected
 
 
 def ingress(backend: JSON, **spec: Any) -> JSON:
@@ -123,7 +123,7 @@ def test_urls_are_the_endpoints_urls_without_their_secrets() -> None:
             "conditions": [condition("Ready")],
         },
     )
-    found_workload = workload(root_object)
-    assert found_workload.urls == ("https://***@m.example.com/v1?token=***",)
-    [endpoint] = found_workload.endpoints
+    derived_workload = workload(root_object)
+    assert derived_workload.urls == ("https://***@m.example.com/v1?token=***",)
+    [endpoint] = derived_workload.endpoints
     assert (endpoint.host, endpoint.port, endpoint.tls_enabled) == ("m.example.com", 443, True)

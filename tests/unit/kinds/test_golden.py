@@ -20,14 +20,14 @@ def test_record(case: Case) -> None:
 
 
 def test_every_kind_has_a_life() -> None:
-    told = {
+    reported = {
         (case.objects.root["apiVersion"].rpartition("/")[0], case.expected["type"])
         for case in cases()
     }
     defined = {
         (watching.group, watching.kind) for watching in definitions().watched() if watching.is_whole
     }
-    assert told >= defined
+    assert reported >= defined
 
 
 def requested(folder: str) -> Workload:

@@ -33,7 +33,7 @@ from tests.fixtures.kubernetes.scheduler_groups import (
     kueue_workload,
     volcano_group,
 )
-from tests.fixtures.kubernetes.stages import can_be_seen, told_truly
+from tests.fixtures.kubernetes.stages import can_be_seen, is_reported_phase_right
 from watchbill.kinds.derive import Derived
 from watchbill.protocol import record_hash
 from watchbill.workload import TERMINAL_PHASES, Phase, Workload
@@ -222,11 +222,11 @@ class Histories(RuleBasedStateMachine):
         check_reasons(workload, json.dumps(self.evidence()))
         if not any(asks_in_parts(pod) for pod in pods):
             held = held_by(pods, self.nodes())
-            told = workload.allocated_resources.gpu
-            assert (held is None) is (told is None), title
-            assert held is None or told is None or abs(float(held) - told) < 1e-5, (
+            reported = workload.allocated_resources.gpu
+            assert (held is None) is (reported is None), title
+            assert held is None or reported is None or abs(float(held) - reported) < 1e-5, (
                 held,
-                told,
+                reported,
                 *title,
             )
         if workload.allocated_resources.gpu:
@@ -242,18 +242,18 @@ class Histories(RuleBasedStateMachine):
             assert REFUSED in messages_of(workload), title
         if source is not None and self.disturbed.get(root) != source.stage:
             self.disturbed.pop(root, None)
-            assert told_truly(source, workload.phase.value), (source.stage, *title)
+            assert is_reported_phase_right(source, workload.phase.value), (source.stage, *title)
 
     def check_history(self, root: str, derived: Derived) -> None:
         observed_at = datetime.fromtimestamp(self.now, UTC) + self.skew
-        before = list(self.observed.told.get(root, []))
-        added = self.observed.tell(root, derived, observed_at)
-        told = self.observed.told[root]
-        assert told[-1].phase is derived.record.workload.phase
-        for earlier, later in itertools.pairwise(told):
+        before = list(self.observed.transitions.get(root, []))
+        added = self.observed.report(root, derived, observed_at)
+        reported = self.observed.transitions[root]
+        assert reported[-1].phase is derived.record.workload.phase
+        for earlier, later in itertools.pairwise(reported):
             assert earlier.at <= later.at, (earlier, later)
             assert earlier.phase is not later.phase, (earlier, later)
-        assert self.observed.tell(root, derived, observed_at) == []
+        assert self.observed.report(root, derived, observed_at) == []
         if before and before[-1].phase is derived.record.workload.phase:
             assert len({(pod.phase, pod.at) for pod in added} & set(keys(before))) == 0
 
@@ -282,8 +282,8 @@ class Histories(RuleBasedStateMachine):
 
     def nodes(self) -> dict[str, Json]:
         table = next(t for t in self.scenario.world.store.tables() if t.resource == NODES)
-        found = [stored.decode() for stored in table.objects.values()]
-        return {node["metadata"]["name"]: node for node in found}
+        result = [stored.decode() for stored in table.objects.values()]
+        return {node["metadata"]["name"]: node for node in result}
 
     def workloads(self) -> list[SimulatedWorkload]:
         return list(self.scenario.world.workloads.values())
@@ -294,7 +294,7 @@ class Histories(RuleBasedStateMachine):
     def may_run(self, root: str) -> bool:
         """Between two runs, steps or requests some kinds run without a pod that does."""
         source = self.scenario.world.workloads.get(root)
-        return source is not None and told_truly(source, Phase.RUNNING.value)
+        return source is not None and is_reported_phase_right(source, Phase.RUNNING.value)
 
     def pods_of(self, root: str) -> list[Json]:
         names = {

@@ -228,23 +228,23 @@ def test_every_moment_holds_together(version: str, life: str) -> None:
 
 def test_the_pytorch_job_is_waited_for_as_kai_says() -> None:
     record = derived("1.36", "cr_pytorchjob_kai", "pending")["bert"].record
-    found = record.workload
-    assert (found.project_name, found.department_name) == ("team-a", "dept-a")
-    assert (found.priority_class_name, found.preemptible) == ("train", True)
-    assert found.submitted_by == "alice"
-    assert found.phase_reason == "OverLimit"
-    assert found.phase_message == (
+    actual = record.workload
+    assert (actual.project_name, actual.department_name) == ("team-a", "dept-a")
+    assert (actual.priority_class_name, actual.preemptible) == ("train", True)
+    assert actual.submitted_by == "alice"
+    assert actual.phase_reason == "OverLimit"
+    assert actual.phase_message == (
         "Department dept-a is at its limit of GPUs – 6 requested, 0 of 16 free"
         " – free 6 more in the department or raise its limit."
     )
     [message] = record.pending_scheduling_messages
     assert (message.org_type, message.node_pool) == ("DEPARTMENT", "gpu")
-    reasons = found.additional_fields["pendingReasons"]
+    reasons = actual.additional_fields["pendingReasons"]
     assert [reason["source"] for reason in reasons] == ["kai", "kai"]
-    assert found.requested_node_pools == ("gpu",)
-    assert found.current_node_pools == ()
-    assert found.topology is not None
-    assert found.topology.preferred_placement == "topology.example/rack"
+    assert actual.requested_node_pools == ("gpu",)
+    assert actual.current_node_pools == ()
+    assert actual.topology is not None
+    assert actual.topology.preferred_placement == "topology.example/rack"
 
 
 def test_a_stale_condition_says_nothing_once_pods_run() -> None:
@@ -256,14 +256,14 @@ def test_a_stale_condition_says_nothing_once_pods_run() -> None:
 
 
 def test_kueue_holds_a_job_that_nobody_stopped() -> None:
-    found = derived("1.36", "cr_kueue", "pending")["kj"].record.workload
-    [reason] = found.additional_fields["pendingReasons"]
+    actual = derived("1.36", "cr_kueue", "pending")["kj"].record.workload
+    [reason] = actual.additional_fields["pendingReasons"]
     assert reason["source"] == "kueue"
     assert (
         "quota of CPU cores in flavor default – 0.2 requested, 1 more needed"
         in reason["userMessage"]
     )
-    assert (found.project_name, found.department_name) == ("team-a", "cq-a")
+    assert (actual.project_name, actual.department_name) == ("team-a", "cq-a")
     evicted = derived("1.36", "cr_kueue", "evicted")["kj"].record.workload
     assert evicted.phase_message is not None
     assert evicted.phase_message.startswith("It was preempted")
@@ -331,9 +331,9 @@ def test_a_job_of_every_length_has_its_history() -> None:
 
 
 def test_knative_answers_where_its_status_says() -> None:
-    found = derived("1.36", "cr_knative", "idle")["hello"].record.workload
-    assert found.urls
-    assert found.urls[0].startswith("http")
+    actual = derived("1.36", "cr_knative", "idle")["hello"].record.workload
+    assert actual.urls
+    assert actual.urls[0].startswith("http")
 
 
 def test_workloads_satisfy_the_contract(contract_document: bytes) -> None:

@@ -21,22 +21,22 @@ def labelled(labels: dict[str, str]) -> Any:
 
 
 def test_the_workloads_own_labels_are_told() -> None:
-    told = fields_of(labelled({"team": "vision", "app.kubernetes.io/name": "llm"}))
-    assert told["labels"] == {"app.kubernetes.io/name": "llm", "team": "vision"}
+    fields = fields_of(labelled({"team": "vision", "app.kubernetes.io/name": "llm"}))
+    assert fields["labels"] == {"app.kubernetes.io/name": "llm", "team": "vision"}
     assert "labels" not in fields_of(labelled({}))
 
 
 def test_of_too_many_labels_some_are_left_out_and_it_is_told() -> None:
-    told = fields_of(labelled({f"l{number:03}": "x" for number in range(MAX_LABELS + 1)}))
-    assert len(told["labels"]) == MAX_LABELS
-    assert told["truncated"] == ["labels"]
+    fields = fields_of(labelled({f"l{number:03}": "x" for number in range(MAX_LABELS + 1)}))
+    assert len(fields["labels"]) == MAX_LABELS
+    assert fields["truncated"] == ["labels"]
 
 
 def test_a_label_that_holds_a_secret_is_hidden() -> None:
     token = "ghp_" + "a1B2c3D4e5F6g7H8i9J0" + "k1L2m3N4o5P6q7R8"
-    told = fields_of(labelled({"api-token": token, "team": "vision"}))
-    assert token not in str(told["labels"])
-    assert told["labels"]["team"] == "vision"
+    fields = fields_of(labelled({"api-token": token, "team": "vision"}))
+    assert token not in str(fields["labels"])
+    assert fields["labels"]["team"] == "vision"
 
 
 def on(number: int, node: str, state: str = "ready", **container_fields: Any) -> Any:
@@ -53,21 +53,21 @@ def test_nodes_are_those_of_all_pods_and_models_of_those_with_gpus() -> None:
     ]
     a30 = {"nvidia.com/gpu.product": "NVIDIA-A30"}
     nodes = {"gpu-1": H100, "gpu-2": a30, "cpu-1": {"nvidia.com/gpu.product": "NVIDIA-L4"}}
-    told = fields_of(deployment(), pods, cluster=ClusterObjects(node_labels=nodes))
-    assert told["nodes"] == ["cpu-1", "gpu-1", "gpu-2"]
-    assert told["gpuModels"] == ["NVIDIA-A30", "NVIDIA-H100-80GB-HBM3"]
+    fields = fields_of(deployment(), pods, cluster=ClusterObjects(node_labels=nodes))
+    assert fields["nodes"] == ["cpu-1", "gpu-1", "gpu-2"]
+    assert fields["gpuModels"] == ["NVIDIA-A30", "NVIDIA-H100-80GB-HBM3"]
 
 
 def test_before_it_is_placed_the_model_that_it_asks_for_counts() -> None:
     made = template(resources=gpus(1))
     made["spec"]["nodeSelector"] = H100
-    told = fields_of(root("apps/v1", "Deployment", spec={"replicas": 1, "template": made}))
-    assert told["gpuModels"] == ["NVIDIA-H100-80GB-HBM3"]
-    assert "nodes" not in told
+    fields = fields_of(root("apps/v1", "Deployment", spec={"replicas": 1, "template": made}))
+    assert fields["gpuModels"] == ["NVIDIA-H100-80GB-HBM3"]
+    assert "nodes" not in fields
 
 
 def test_of_too_many_nodes_some_are_left_out_and_it_is_told() -> None:
     pods = [on(number, f"node-{number:05}") for number in range(MAX_NODES + 1)]
-    told = fields_of(deployment(), pods)
-    assert len(told["nodes"]) == MAX_NODES
-    assert told["truncated"] == ["nodes"]
+    fields = fields_of(deployment(), pods)
+    assert len(fields["nodes"]) == MAX_NODES
+    assert fields["truncated"] == ["nodes"]

@@ -112,8 +112,8 @@ def test_asked_for_existing_and_held() -> None:
         pod(4, spec_containers=containers, meta_deletionTimestamp=at(9)),
     ]
     record = derived(root("apps/v1", "Deployment", spec=spec), pods).record
-    found = record.workload
-    asked = found.workload_requested_resources
+    actual = record.workload
+    asked = actual.workload_requested_resources
     assert asked.gpu_request_type == "portion"
     assert asked.gpu == Cores(request=6.0, limit=6.0)
     assert asked.cpu == Cores(request=1.5)
@@ -121,11 +121,11 @@ def test_asked_for_existing_and_held() -> None:
     assert [(item.resource, item.quantity) for item in asked.extended_resources] == [
         ("rdma/ib", "3")
     ]
-    assert found.pods_requested_resources.gpu == Cores(request=6.0, limit=6.0)
-    assert found.allocated_resources.gpu == 4.0
-    assert found.allocated_resources.cpu == 1.0
-    assert found.allocated_resources.cpu_memory == "128Mi"
-    assert (found.idle_allocated_gpus, found.idle_gpus) == (None, None)
+    assert actual.pods_requested_resources.gpu == Cores(request=6.0, limit=6.0)
+    assert actual.allocated_resources.gpu == 4.0
+    assert actual.allocated_resources.cpu == 1.0
+    assert actual.allocated_resources.cpu_memory == "128Mi"
+    assert (actual.idle_allocated_gpus, actual.idle_gpus) == (None, None)
     assert record.usage.pod_count == 4
     assert record.usage.running_pod_count == 1
     assert record.usage.cpu_request_cores == 1.5
@@ -309,7 +309,7 @@ def test_a_root_without_templates_has_its_children_s() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "pods", "groups", "pools"),
+    ("obj", "pods", "groups", "pools"),
     [
         (pytorch(), [], [pod_group(labels={"kai.scheduler/node-pool": "h100"})], ("h100",)),
         (pytorch(labels={"kai.scheduler/node-pool": "a100"}), [], [], ("a100",)),
@@ -324,9 +324,9 @@ def test_a_root_without_templates_has_its_children_s() -> None:
     ],
 )
 def test_requested_node_pools(
-    found: JSON, pods: list[JSON], groups: list[JSON], pools: tuple[str, ...]
+    obj: JSON, pods: list[JSON], groups: list[JSON], pools: tuple[str, ...]
 ) -> None:
-    assert workload(found, pods, pod_groups=groups).requested_node_pools == pools
+    assert workload(obj, pods, pod_groups=groups).requested_node_pools == pools
 
 
 LEVELS = {"spec": {"levels": [{"nodeLabel": "block", "alias": "b"}, {"nodeLabel": "rack"}]}}

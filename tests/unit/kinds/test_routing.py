@@ -19,10 +19,10 @@ from watchbill.kinds.derivation.routing import (
 )
 from watchbill.kinds.objects.objects import ClusterObjects
 
-Found = list[tuple[Any, ...]]
+Endpoints = list[tuple[Any, ...]]
 
 
-def endpoints(*services: JSON, cluster: ClusterObjects | None = None, **more: Any) -> Found:
+def endpoints(*services: JSON, cluster: ClusterObjects | None = None, **more: Any) -> Endpoints:
     result = workload(
         deployment(1), SERVED, services=services, cluster=cluster or ClusterObjects(), **more
     )
@@ -57,7 +57,7 @@ TCP = {"name": "tcp", "port": 5432, "protocol": "TCP"}
 
 
 @pytest.mark.parametrize(
-    ("found", "cluster", "expected"),
+    ("obj", "cluster", "expected"),
     [
         (
             route(),
@@ -94,8 +94,8 @@ TCP = {"name": "tcp", "port": 5432, "protocol": "TCP"}
         (route("GRPCRoute"), gateway(HTTPS), [("m.example.com", 443, None)]),
     ],
 )
-def test_routes_of_the_gateway_api(found: JSON, cluster: ClusterObjects, expected: Found) -> None:
-    assert endpoints(service(), found, cluster=cluster) == [*expected, INNER]
+def test_routes_of_the_gateway_api(obj: JSON, cluster: ClusterObjects, expected: Endpoints) -> None:
+    assert endpoints(service(), obj, cluster=cluster) == [*expected, INNER]
 
 
 def granted(where: str = "vision", *, to: JSON | None = None, **source: str) -> ClusterObjects:
@@ -166,7 +166,7 @@ def openshift(**more: Any) -> JSON:
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("obj", "expected"),
     [
         (openshift(), [("m.apps.example.com", 80, "http://m.apps.example.com")]),
         (
@@ -191,8 +191,8 @@ def openshift(**more: Any) -> JSON:
         ),
     ],
 )
-def test_routes_of_openshift(found: JSON, expected: Found) -> None:
-    assert endpoints(service(), found) == [*expected, INNER]
+def test_routes_of_openshift(obj: JSON, expected: Endpoints) -> None:
+    assert endpoints(service(), obj) == [*expected, INNER]
 
 
 def virtual(destination: str = "web", **spec: Any) -> JSON:
@@ -219,7 +219,7 @@ NOTEBOOK = "kf.example.com", 443, "https://kf.example.com/notebook/vision/web/"
 
 
 @pytest.mark.parametrize(
-    ("found", "cluster", "expected"),
+    ("obj", "cluster", "expected"),
     [
         (virtual(), istio(), [NOTEBOOK]),
         (virtual("web.vision.svc.cluster.local"), istio(), [NOTEBOOK]),
@@ -237,8 +237,8 @@ NOTEBOOK = "kf.example.com", 443, "https://kf.example.com/notebook/vision/web/"
         ),
     ],
 )
-def test_virtual_services(found: JSON, cluster: ClusterObjects, expected: Found) -> None:
-    assert endpoints(service(), found, cluster=cluster) == [*expected, INNER]
+def test_virtual_services(obj: JSON, cluster: ClusterObjects, expected: Endpoints) -> None:
+    assert endpoints(service(), obj, cluster=cluster) == [*expected, INNER]
 
 
 def test_a_node_port_is_reached_on_a_node_that_holds_a_pod() -> None:

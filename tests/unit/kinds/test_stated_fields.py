@@ -11,8 +11,8 @@ from watchbill.kinds.objects.gpu_units import gpus_of
 from watchbill.kinds.objects.objects import ClusterObjects
 
 
-def _gpus(found: JSON, pods: list[JSON] | None = None, **more: Any) -> float:
-    asked = workload(found, pods or [], **more).workload_requested_resources.gpu
+def _gpus(obj: JSON, pods: list[JSON] | None = None, **more: Any) -> float:
+    asked = workload(obj, pods or [], **more).workload_requested_resources.gpu
     return 0 if asked is None else asked.request or 0
 
 
@@ -43,8 +43,8 @@ def test_priority_classes_wherever_a_kind_can_name_them() -> None:
     grove = workload(
         root("grove.io/v1alpha1", "PodCliqueSet", spec={"replicas": 1, "template": cliques})
     )
-    for found in (job, grove, workload(nim(priorityClassName="high"))):
-        assert found.priority_class_name == "high"
+    for actual in (job, grove, workload(nim(priorityClassName="high"))):
+        assert actual.priority_class_name == "high"
     assert job.project_name == "research"
 
 

@@ -30,8 +30,8 @@ def test_kinds_made_for_ai_are_told_by_their_definitions() -> None:
     known = definitions()
     general = {
         key.kind
-        for key, found in known._definitions.items()
-        if found.workload_class == "General" and key.group != "batch.volcano.sh"
+        for key, definition in known._definitions.items()
+        if definition.workload_class == "General" and key.group != "batch.volcano.sh"
     }
     assert general == GENERAL
 

@@ -48,19 +48,19 @@ def values(kind: str, points: list[Point], **options: float) -> list[str]:
 
 
 def counted(
-    kind: str, *told: tuple[float, float], since: float = 0, label: str = ""
+    kind: str, *reported: tuple[float, float], since: float = 0, label: str = ""
 ) -> list[Point]:
-    return [Point(at(second), at(since), {(kind, label): value}) for second, value in told]
+    return [Point(at(second), at(since), {(kind, label): value}) for second, value in reported]
 
 
 def test_a_rate_is_what_was_counted_over_the_time_it_took() -> None:
-    told = [(second, second * 1.5) for second in range(0, 601, 30)]
-    assert values(CPU, counted(CPU, *told)) == ["1.5", "1.5"]
+    reported = [(second, second * 1.5) for second in range(0, 601, 30)]
+    assert values(CPU, counted(CPU, *reported)) == ["1.5", "1.5"]
 
 
 def test_a_rate_of_a_young_workload_is_over_its_own_time() -> None:
-    told = [(second, (second - 240) * 2) for second in range(240, 301, 30)]
-    assert values(CPU, counted(CPU, *told)) == ["2"]
+    reported = [(second, (second - 240) * 2) for second in range(240, 301, 30)]
+    assert values(CPU, counted(CPU, *reported)) == ["2"]
 
 
 def test_counts_of_two_lives_of_an_agent_are_never_compared() -> None:

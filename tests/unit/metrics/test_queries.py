@@ -126,7 +126,9 @@ def test_utilization_by_workload_asks_for_exactly_the_ids() -> None:
         for node in nodes(promql_parser.parse(query))
         if type(node).__name__ == "VectorSelector"
     ]
-    asked_for = [(one.name, one.value) for each in selectors for one in each.matchers.matchers]
+    asked_for = [
+        (matcher.name, matcher.value) for each in selectors for matcher in each.matchers.matchers
+    ]
     assert ("workload_id", "|".join(ids)) in asked_for
     assert asked_for.count(("cluster", "C")) == len(selectors) == 3
     assert "on (gpu_uuid, gi) group_left ()" in query

@@ -31,9 +31,7 @@ def query(samples: int, minutes: float = 60) -> MetricsQuery:
 
 
 def pods(series: UsageSeries, samples: int, now: datetime = NOW) -> list[tuple[datetime, int]]:
-    return [
-        (when, found.pod_count) for when, found in steps(series, query(samples).instants(), now)
-    ]
+    return [(when, step.pod_count) for when, step in steps(series, query(samples).instants(), now)]
 
 
 def test_the_table_knows_every_type_of_the_contract() -> None:

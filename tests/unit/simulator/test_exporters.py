@@ -27,8 +27,8 @@ def exporters(scenario: Scenario, now: float) -> Exporters:
     return Exporters(scenario.world, clock=lambda: now)
 
 
-def dcgm_page(found: Exporters, node: Node) -> bytes | None:
-    return found.pod_page(EXPORTERS_NAMESPACE, exporter_name(node), 9400, "metrics")
+def dcgm_page(source: Exporters, node: Node) -> bytes | None:
+    return source.pod_page(EXPORTERS_NAMESPACE, exporter_name(node), 9400, "metrics")
 
 
 def test_every_device_is_told_once_with_whoever_holds_it() -> None:
@@ -59,8 +59,8 @@ def test_every_device_is_told_once_with_whoever_holds_it() -> None:
     for name, (workload, pod) in pods.items():
         shape = workload.shape(pod.role)
         expected[name] = shape.gpus + bool(shape.mig)
-    told = {name: count for name, count in named.items() if name[0] != RESERVATIONS}
-    assert told == {name: count for name, count in expected.items() if count}
+    reported = {name: count for name, count in named.items() if name[0] != RESERVATIONS}
+    assert reported == {name: count for name, count in expected.items() if count}
 
 
 def test_shared_devices_carry_their_reservation_whose_pod_names_the_device() -> None:
@@ -115,7 +115,7 @@ def test_kubelets_tell_of_every_running_container_and_counters_only_grow() -> No
 def test_inference_servers_tell_what_their_metric_types_need() -> None:
     scenario = begin()
     exporters_ = exporters(scenario, NOW)
-    told: set[str] = set()
+    reported: set[str] = set()
     for workload in scenario.world.workloads.values():
         for pod in workload.pods:
             is_server = workload.shape(pod.role).image in ("nim", "serve")
@@ -124,10 +124,10 @@ def test_inference_servers_tell_what_their_metric_types_need() -> None:
                 assert page is None
                 continue
             server = read_server(read(page, INFERENCE_METRICS))
-            told |= set(server.figures) | {bucket.type for bucket in server.buckets}
+            reported |= set(server.figures) | {bucket.type for bucket in server.buckets}
             counts = [b.count for b in server.buckets if "E2E" in b.type]
             assert counts == sorted(counts)
-    assert len(told) == 8
+    assert len(reported) == 8
 
 
 def test_some_hold_gpus_and_do_nothing_and_most_work() -> None:

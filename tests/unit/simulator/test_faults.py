@@ -72,8 +72,8 @@ async def test_a_skewed_clock_shows_in_dates() -> None:
     async with calling() as caller:
         caller.cluster.faults.clock_skew_seconds = -86_400.0
         answer = await caller.get("/version")
-        told_at = parsedate_to_datetime(answer.headers["Date"]).timestamp()
-        assert told_at < time.time() - 80_000
+        reported_at = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+        assert reported_at < time.time() - 80_000
 
 
 async def test_another_cluster_has_another_kube_system() -> None:

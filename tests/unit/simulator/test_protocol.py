@@ -31,7 +31,7 @@ def _is_ours(exchange: Exchange) -> bool:
     return exchange.status not in (401, 403, 406) and "/log" not in exchange.path
 
 
-def _told(body: str) -> Any:
+def _without_numbers(body: str) -> Any:
     """A refusal without the figures that belong to its moment."""
     masked = re.sub(r"current: \d+", "current: N", body)
     masked = re.sub(r"(continue key is not valid: )[^\"]*", r"\1...", masked)
@@ -49,7 +49,7 @@ async def test_refusals_are_those_of_a_real_server(exchange: Exchange) -> None:
     assert answer.status == exchange.status
     assert answer.headers["Content-Type"] == exchange.headers["Content-Type"]
     assert answer.headers.get("Retry-After") == exchange.headers.get("Retry-After")
-    assert _told(answer.body.decode()) == _told(exchange.body)
+    assert _without_numbers(answer.body.decode()) == _without_numbers(exchange.body)
 
 
 def test_the_recordings_hold_refusals_to_compare() -> None:
@@ -303,9 +303,9 @@ async def _plain_kinds(caller: Caller, groups: Any) -> set[tuple[str, str, str]]
 def _shape(value: Any) -> Any:
     """Keys and types, without values; lists by the shape of what they hold, once each."""
     if isinstance(value, dict):
-        return {key: _shape(found) for key, found in sorted(value.items()) if key != "shortNames"}
+        return {key: _shape(entry) for key, entry in sorted(value.items()) if key != "shortNames"}
     if isinstance(value, list):
-        return sorted({json.dumps(_shape(found)) for found in value})
+        return sorted({json.dumps(_shape(entry)) for entry in value})
     return type(value).__name__
 
 

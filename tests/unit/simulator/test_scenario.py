@@ -151,10 +151,10 @@ def check_waiting(scenario: Scenario) -> None:
         if workload.stage != "pending":
             continue
         for name, gang in gangs.items():
-            told = workload.refusals[name]
+            reported = workload.refusals[name]
             truth = world.scheduler.explain(workload, gang)
-            assert truth is not None, (workload.name, told)
-            assert (told.reason, told.message) == (truth.reason, truth.message)
+            assert truth is not None, (workload.name, reported)
+            assert (reported.reason, reported.message) == (truth.reason, truth.message)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -225,7 +225,7 @@ def test_every_kind_and_every_stage_occurs() -> None:
         ending = {"completed", "failed"} if is_finite else {"running", "deleting"}
         # Of rare kinds there are too few for everything to happen to them in so short a time.
         due = ending if framework.weight > 1 else {"running"}
-        assert due <= {stage for found, stage in seen if found == kind}, kind
+        assert due <= {stage for seen_kind, stage in seen if seen_kind == kind}, kind
 
 
 def test_every_reason_to_wait_and_every_way_to_ask_for_gpus_occurs() -> None:
@@ -352,8 +352,8 @@ def test_objects_have_the_members_of_recorded_ones(
     scenario, names = where_one_runs(kind)
     ours = next(
         document
-        for (_, found, path), document in objects(scenario.world.store).items()
-        if found == plural
+        for (_, result, path), document in objects(scenario.world.store).items()
+        if result == plural
         and (plural == "queues" or any(name in path for name in names))
         and document.get("status")
     )

@@ -31,8 +31,8 @@ def pods_of(store: Store) -> ResourceTable:
     return table
 
 
-def names(found: list[StoredObject]) -> list[str]:
-    return [stored.path for stored in found]
+def names(objects: list[StoredObject]) -> list[str]:
+    return [stored.path for stored in objects]
 
 
 def test_revision_is_one_counter_for_all_kinds() -> None:

@@ -318,9 +318,9 @@ async def test_a_mute_watch_delivers_late_and_a_deaf_one_never() -> None:
             await asyncio.sleep(0.2)
             faults.loses_events = None
             put_pod(caller.cluster, "heard")
-            heard = await stream.next()
+            event = await stream.next()
     assert late["object"]["metadata"]["name"] == "late"
-    assert heard["object"]["metadata"]["name"] == "heard"
+    assert event["object"]["metadata"]["name"] == "heard"
 
 
 async def test_slow_answers_come() -> None:

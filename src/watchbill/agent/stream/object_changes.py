@@ -18,7 +18,7 @@ MESSAGE_BYTES = 1024 * 1024
 """Of the nodes in one heartbeat."""
 
 
-class NodeTeller:
+class NodeChangeTracker:
     """What the server holds, as far as is known; None = it has not answered yet."""
 
     def __init__(self) -> None:

@@ -337,14 +337,14 @@ class PendingChanges:
         state = self.workloads.get(root)
         if state is None:
             return None
-        lacks_history = state.needs_full_history and not state.initial_transitions
-        if state.kept is None or lacks_history:
+        is_history_missing = state.needs_full_history and not state.initial_transitions
+        if state.kept is None or is_history_missing:
             derived = derive(root)
             self.unsent.pop(root, None)
             if derived is None:
                 return None
             unsent = _Unsent(record=derived.record, pods=derived.pods)
-            if lacks_history:
+            if is_history_missing:
                 state.pending = _full_history(derived.transitions, state)
         else:
             unsent = _decompressed(state.kept)

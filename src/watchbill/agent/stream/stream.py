@@ -21,7 +21,7 @@ from watchbill.agent.cache.event_log import EventLog
 from watchbill.agent.kubernetes.backoff import Backoff, jittered
 from watchbill.agent.stream.additions import NOTHING, Added, Additions, SampleQueue
 from watchbill.agent.stream.cluster_state import ClusterState
-from watchbill.agent.stream.object_changes import NodeTeller
+from watchbill.agent.stream.object_changes import NodeChangeTracker
 from watchbill.agent.stream.pending_changes import PendingChanges, PreparedBatch
 from watchbill.background import TimeSlice
 from watchbill.client import AgentClient
@@ -137,7 +137,7 @@ class Stream:
         self._batch_workloads = BATCH_ITEMS
         self._heartbeat_seconds = 15.0
         self._heartbeat_due = 0.0
-        self._nodes = NodeTeller()
+        self._nodes = NodeChangeTracker()
         self._acknowledged_queues: tuple[SchedulerQueue, ...] | None = None
         self._resync_seconds = resync_seconds
         self._inventory_due: float | None = None
@@ -461,8 +461,8 @@ class Stream:
     def _digest_if_due(self) -> str | None:
         """Only while both sides should hold the same: nothing is on its way, nothing is compared."""
         is_due = self._digest_due is not None and self._digest_due <= self._now()
-        is_quiet = self.is_drained and self._inventory is None and self._inventory_due is None
-        return self._pending.digest() if is_due and is_quiet else None
+        is_at_rest = self.is_drained and self._inventory is None and self._inventory_due is None
+        return self._pending.digest() if is_due and is_at_rest else None
 
     def _observed_seconds_ago(self) -> float | None:
         """What the server does not take is as unknown to it as what the agent cannot read."""

@@ -69,8 +69,8 @@ def record_audit(audit: Audit, scope: Scope, operation_id: str, status: int) -> 
     if caller is None and noted is None and status not in REFUSED:
         return
     operation = admitted[1] if admitted is not None else None
-    is_stranger = caller is None and status in REFUSED
-    is_read = is_stranger or (noted is None and scope["method"] in ("GET", "HEAD"))
+    is_unauthenticated = caller is None and status in REFUSED
+    is_read = is_unauthenticated or (noted is None and scope["method"] in ("GET", "HEAD"))
     now = datetime.now(UTC)
     annotation = noted or AuditAnnotation()
     audit.note(
@@ -82,9 +82,9 @@ def record_audit(audit: Audit, scope: Scope, operation_id: str, status: int) -> 
             subject_kind=caller.kind if caller else annotation.kind,
             subject=caller.subject if caller else annotation.subject,
             operation=operation_id,
-            target=annotation.target or ("" if is_stranger else _target(scope)),
+            target=annotation.target or ("" if is_unauthenticated else _target(scope)),
             rules=_rules(caller, operation),
-            address=_address(scope, is_stranger=is_stranger),
+            address=_address(scope, is_unauthenticated=is_unauthenticated),
             outcome=status,
             request_id="" if is_read else scope[REQUEST_ID],
             details=(annotation.details or describe_query(scope.get(VALUES, {})))[
@@ -92,7 +92,7 @@ def record_audit(audit: Audit, scope: Scope, operation_id: str, status: int) -> 
             ],
         ),
         is_read=is_read or (caller is None and noted is None),
-        is_stranger=is_stranger,
+        is_unauthenticated=is_unauthenticated,
     )
 
 
@@ -121,10 +121,10 @@ def _shown(field: str, value: object) -> str:
     return text if is_open or value is True else "*"
 
 
-def _address(scope: Scope, *, is_stranger: bool) -> str:
+def _address(scope: Scope, *, is_unauthenticated: bool) -> str:
     client = scope.get("client")
     address: str = client[0] if client else ""
-    return address_unit(address) if is_stranger else address
+    return address_unit(address) if is_unauthenticated else address
 
 
 def _rules(caller: Caller | None, operation: Operation | None) -> tuple[str, ...]:

@@ -311,13 +311,13 @@ def _problems(cluster: "Cluster", now: datetime) -> Iterator[Finding]:
 
 
 def _clocks(cluster: "Cluster") -> Iterator[Finding]:
-    for whose, ahead in (
+    for clock, ahead in (
         ("the agent's", cluster.agent_clock_ahead_seconds),
         ("its API server's", cluster.cluster_clock_ahead_seconds),
     ):
         if ahead is not None and abs(ahead) > SKEW_WARN_SECONDS:
             side = "ahead of" if ahead > 0 else "behind"
-            what = f"{cluster.name}: {whose} clock is {format_duration(abs(ahead))} {side} the server's"
+            what = f"{cluster.name}: {clock} clock is {format_duration(abs(ahead))} {side} the server's"
             yield Finding(Outcome.WARN, "clock", what, "set the clock by NTP on both machines")
 
 

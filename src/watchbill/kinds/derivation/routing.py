@@ -256,7 +256,7 @@ MAX_LISTED = 64
 """Gateways, listeners, hosts and paths, each, that count of one route: as many as a Gateway may have."""
 MAX_HOST = 253
 
-_Found = Iterator[Endpoint | None]
+_Endpoints = Iterator[Endpoint | None]
 
 
 def _first(items: Iterable[_T]) -> tuple[_T, ...]:
@@ -264,7 +264,7 @@ def _first(items: Iterable[_T]) -> tuple[_T, ...]:
     return tuple(dict.fromkeys(islice(items, MAX_LISTED * MAX_LISTED)))[:MAX_LISTED]
 
 
-def _ingress(ingress: Object, backends: Backends, is_owned: bool) -> _Found:
+def _ingress(ingress: Object, backends: Backends, is_owned: bool) -> _Endpoints:
     spec = at(ingress, "spec")
     balancers = [
         text(entry.get("hostname")) or text(entry.get("ip"))
@@ -296,7 +296,7 @@ def _is_ingress_backend(backend: Any, backends: Backends, ingress: Object) -> bo
     return backends.has({"name": name}, ingress)
 
 
-def _gateway_route(route: Object, backends: Backends, is_owned: bool) -> _Found:
+def _gateway_route(route: Object, backends: Backends, is_owned: bool) -> _Endpoints:
     """An HTTPRoute or GRPCRoute, as far as a gateway accepted it."""
     is_grpc = route.get("kind") == "GRPCRoute"
     accepted = (
@@ -364,7 +364,7 @@ def _hosts(hostnames: tuple[str, ...], listener: _Listener) -> Iterator[str]:
         yield from (host for host in listener.hosts if host)
 
 
-def _openshift_route(route: Object, backends: Backends, is_owned: bool) -> _Found:
+def _openshift_route(route: Object, backends: Backends, is_owned: bool) -> _Endpoints:
     spec = at(route, "spec")
     targets = [at(spec, "to"), *objects(at(spec, "alternateBackends"))]
     if not is_owned and not any(backends.has(reference, route) for reference in targets):
@@ -384,7 +384,7 @@ def _openshift_route(route: Object, backends: Backends, is_owned: bool) -> _Foun
         )
 
 
-def _virtual_service(service: Object, backends: Backends, is_owned: bool) -> _Found:
+def _virtual_service(service: Object, backends: Backends, is_owned: bool) -> _Endpoints:
     """An Istio VirtualService on gateways; one for the mesh alone is not reachable from outside."""
     namespace = _namespace(service)
     paths: dict[str, None] = {}

@@ -209,7 +209,7 @@ _GANG = re.compile(r"Resources were found for ([0-9]{1,7}) pods while ([0-9]{1,7
 _COUNTED = re.compile(
     r"([0-9]{1,7}) (node\(s\) .{1,300}?)(?=[.,;] ?[0-9]{1,7} node\(s\) |$)", re.DOTALL
 )
-_LACKING = re.compile(
+_SHORTAGE = re.compile(
     r"(?:have )?enough (?:resources: |of mig profile: )(GPU memory|CPU cores|[^\s,;]{1,253})"
 )
 _ON_NODE = re.compile(
@@ -220,7 +220,7 @@ _NOT_ENOUGH = re.compile(
     r"Not enough resources(?: (within .{1,60}?) of| in)? ?(?:node[ -]pool (\S{1,253}?))?: (.+)",
     re.DOTALL,
 )
-_SAYS_NOTHING = re.compile(r"(?:Unable to schedule pod\w*|Unschedulable)?\W*", re.IGNORECASE)
+_WITHOUT_REASON = re.compile(r"(?:Unable to schedule pod\w*|Unschedulable)?\W*", re.IGNORECASE)
 _NO_ROOM = re.compile(
     r"(?:Not enough resources(?: for the workload)?|no nodes with enough resources were found)\W*",
     re.IGNORECASE,
@@ -270,7 +270,7 @@ def short_of(nodes_by_cause: Mapping[str, int]) -> dict[str, int]:
     """How many nodes have too little of each resource."""
     nodes_by_resource: dict[str, int] = {}
     for what, number in nodes_by_cause.items():
-        match = _LACKING.search(what)
+        match = _SHORTAGE.search(what)
         if match:
             word = resource_word(match[1])
             nodes_by_resource[word] = nodes_by_resource.get(word, 0) + number
@@ -309,7 +309,7 @@ def _gang(text: str) -> Iterator[str]:
 
 def is_uninformative(message: str) -> bool:
     """Whether a scheduler's message names no reason at all."""
-    return _SAYS_NOTHING.fullmatch(message.strip()) is not None
+    return _WITHOUT_REASON.fullmatch(message.strip()) is not None
 
 
 def _quoted_message(shortage: InsufficientCapacity, text: str, facts: list[str]) -> str:

@@ -53,9 +53,9 @@ from watchbill.store.workloads.quotas import (
 from watchbill.store.workloads.validation import (
     MAX_BATCH_TRANSITIONS,
     newest_transitions,
-    plausible_events,
-    plausible_scrapes,
     repair,
+    valid_events,
+    valid_scrapes,
     violation,
 )
 from watchbill.store.workloads.write import ITEMS_PER_TURN, record_write
@@ -156,7 +156,7 @@ async def batch_apply(
         await _record_gap(connection, agent, cluster["last_contact_at"], observed_until)
         refused, repaired, items = await _valid_items(batch.items, now)
         items = await _bound_deletions(connection, agent, items, now)
-        events = list(plausible_events(batch.events, now))
+        events = list(valid_events(batch.events, now))
         stored = await stored_bytes(connection, agent.tenant_id, agent.cluster_id)
         if not stored.has_room(most_bytes):
             refused += refuse_all([item for item in items if isinstance(item, Upsert)], most_bytes)
@@ -168,7 +168,7 @@ async def batch_apply(
             events = []
         refused += await _apply_items(connection, agent, items, now)
         await _show_problems(connection, agent, batch.items, [*repaired, *refused], now)
-        scrapes = list(plausible_scrapes(batch.scrapes, now))
+        scrapes = list(valid_scrapes(batch.scrapes, now))
         await scrape_write(connection, agent.tenant_id, agent.cluster_id, scrapes, now)
         await event_write(connection, agent.tenant_id, agent.cluster_id, events)
         reply = BatchReply(seq=batch.seq, refused=tuple(refused))

@@ -31,7 +31,7 @@ _LOCK_HOLDER = (
     "a.backend_start::text AS since FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
     "WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32) | l.objid::bigint = $1"
 )
-_TELL_EVERY_SECONDS = 10
+_LOG_EVERY_SECONDS = 10
 _TABLES = text(
     "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relkind IN ('r', 'p') "
     "AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace"
@@ -88,7 +88,7 @@ async def _lock(connection: asyncpg.Connection) -> AsyncIterator[None]:
                 await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 yield
                 return
-            if waited_seconds % _TELL_EVERY_SECONDS == 0:
+            if waited_seconds % _LOG_EVERY_SECONDS == 0:
                 other = await connection.fetchrow(_LOCK_HOLDER, _LOCK)
                 log.warning("waiting for another server's migration", other=dict(other or {}))
         waited_seconds += 1

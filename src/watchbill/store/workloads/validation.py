@@ -258,7 +258,7 @@ def _bounded(struct: _S, bounds: Mapping[str, float], left_out: list[str]) -> _S
     return replace(struct, **changes) if changes else struct
 
 
-def plausible_events(events: Iterable[WorkloadEvent], now: datetime) -> Iterator[WorkloadEvent]:
+def valid_events(events: Iterable[WorkloadEvent], now: datetime) -> Iterator[WorkloadEvent]:
     """Those that can have happened."""
     latest = now + CLOCK_AHEAD
     for event in events:
@@ -266,8 +266,8 @@ def plausible_events(events: Iterable[WorkloadEvent], now: datetime) -> Iterator
             yield event
 
 
-def plausible_scrapes(scrapes: Iterable[Scrape], now: datetime) -> Iterator[Scrape]:
-    """As `plausible_scrape`, and of all together no more readings than a batch may have."""
+def valid_scrapes(scrapes: Iterable[Scrape], now: datetime) -> Iterator[Scrape]:
+    """As `valid_scrape`, and of all together no more readings than a batch may have."""
     left = MAX_BATCH_READINGS
     for scrape in scrapes:
         kept: list[Measured] = []
@@ -276,25 +276,25 @@ def plausible_scrapes(scrapes: Iterable[Scrape], now: datetime) -> Iterator[Scra
                 return
             left -= max(1, len(measured.readings))
             kept.append(measured)
-        plausible = plausible_scrape(replace(scrape, workloads=tuple(kept)), now)
-        if plausible is not None:
-            yield plausible
+        valid = valid_scrape(replace(scrape, workloads=tuple(kept)), now)
+        if valid is not None:
+            yield valid
 
 
-def plausible_scrape(scrape: Scrape, now: datetime) -> Scrape | None:
+def valid_scrape(scrape: Scrape, now: datetime) -> Scrape | None:
     """The scrape without figures that cannot be; None where its time cannot be."""
     if not all(_is_time(at, now + CLOCK_AHEAD) for at in (scrape.at, scrape.counted_since)):
         return None
     return replace(
         scrape,
         workloads=tuple(
-            Measured(measured.id, tuple(filter(_is_plausible, measured.readings)))
+            Measured(measured.id, tuple(filter(_is_valid, measured.readings)))
             for measured in scrape.workloads
         ),
     )
 
 
-def _is_plausible(reading: Reading) -> bool:
+def _is_valid(reading: Reading) -> bool:
     return 0 <= reading.value <= MAX_READING and len(reading.label) <= MAX_LABEL_CHARACTERS
 
 

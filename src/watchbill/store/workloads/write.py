@@ -357,18 +357,18 @@ async def _write_pods(
     connection: Connection, tenant_id: int, changes: Iterable[_Change], now: datetime
 ) -> None:
     updates: list[PodUpdate] = []
-    untold: list[UUID] = []
+    unreported: list[UUID] = []
     for change in changes:
         workload_id, pods = change.upsert.record.workload.id, change.upsert.pods
         if pods is None:
-            untold.append(workload_id)
+            unreported.append(workload_id)
             continue
         is_difference = pods.since is not None
         updates.append(
             PodUpdate(workload_id, pods, change.upsert.observed_at, is_difference=is_difference)
         )
     await pod_write(connection, tenant_id, updates, now)
-    await pod_forget(connection, tenant_id, untold)
+    await pod_forget(connection, tenant_id, unreported)
 
 
 def _models(shares: Mapping[str, int]) -> str:

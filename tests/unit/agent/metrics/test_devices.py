@@ -39,8 +39,8 @@ def held(
     return device_shares(read_devices(samples), known, **(options | more))
 
 
-def shares(found: dict[str, list[DeviceShare]]) -> dict[str, list[float]]:
-    return {root: [round(part.share, 6) for part in parts] for root, parts in found.items()}
+def shares(shares_by_pod: dict[str, list[DeviceShare]]) -> dict[str, list[float]]:
+    return {root: [round(part.share, 6) for part in parts] for root, parts in shares_by_pod.items()}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_an_instance_tells_its_engines_activity() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "found"),
+    ("name", "expected"),
     [
         (device(1), device(1)),
         (f"k8s.device-plugin.nvidia.com/gpu={device(1)}", device(1)),
@@ -72,8 +72,8 @@ def test_an_instance_tells_its_engines_activity() -> None:
         ("", ""),
     ],
 )
-def test_ids_lose_what_a_runtime_puts_before_them(name: str, found: str) -> None:
-    assert device_id(name) == found
+def test_ids_lose_what_a_runtime_puts_before_them(name: str, expected: str) -> None:
+    assert device_id(name) == expected
 
 
 def test_whole_devices_go_by_the_pods_name_whichever_label_holds_it() -> None:
@@ -231,8 +231,8 @@ def test_a_node_is_all_of_its_physical_gpus_whoever_holds_them() -> None:
         ParsedSample("DCGM_FI_DEV_FB_USED", {"UUID": device(2), "GPU_I_ID": "3"}, 512.0),
         ParsedSample("DCGM_FI_DEV_GPU_UTIL", {"UUID": device(3)}, 90.0),
     ]
-    found = node_gpu_figures(read_devices(samples), {device(1): "n1", device(2): "n1"})
-    assert found == {
+    figures = node_gpu_figures(read_devices(samples), {device(1): "n1", device(2): "n1"})
+    assert figures == {
         "n1": {
             ("GPU_UTILIZATION", ""): 40.0,
             ("GPU_MEMORY_USAGE_BYTES", ""): 3 * gibibyte,

@@ -50,21 +50,21 @@ def served(*samples: tuple[str, float, dict[str, str]]) -> list[ParsedSample]:
 
 
 def test_a_pod_that_speaks_both_tongues_is_counted_once() -> None:
-    told = read_server(
+    samples = read_server(
         served(("num_requests_running", 3, {}), ("vllm:num_requests_running", 4, {}))
     )
-    assert told.figures == {"NIM_NUM_REQUESTS_RUNNING": 3}
+    assert samples.figures == {"NIM_NUM_REQUESTS_RUNNING": 3}
 
 
 def test_ends_other_than_stop_and_length_are_failures() -> None:
     ends = {"stop": 10.0, "length": 5.0, "abort": 2.0}
-    told = read_server(
+    samples = read_server(
         served(
             *(("vllm:request_success_total", n, {"finished_reason": e}) for e, n in ends.items())
         )
     )
-    assert told.figures["NIM_REQUEST_SUCCESS_TOTAL"] == 15
-    assert told.figures["NIM_REQUEST_FAILURE_TOTAL"] == 2
+    assert samples.figures["NIM_REQUEST_SUCCESS_TOTAL"] == 15
+    assert samples.figures["NIM_REQUEST_FAILURE_TOTAL"] == 2
 
 
 def test_replicas_add_up_and_shares_are_averaged() -> None:
@@ -79,8 +79,10 @@ def test_replicas_add_up_and_shares_are_averaged() -> None:
 
 def test_bounds_are_written_one_way() -> None:
     name = "time_to_first_token_seconds_bucket"
-    told = read_server(served(*((name, 1, {"le": le}) for le in ("1.0", "0.50", "+Inf", "x", ""))))
-    assert [bucket.bound for bucket in told.buckets] == ["1", "0.5", "+Inf"]
+    samples = read_server(
+        served(*((name, 1, {"le": le}) for le in ("1.0", "0.50", "+Inf", "x", "")))
+    )
+    assert [bucket.bound for bucket in samples.buckets] == ["1", "0.5", "+Inf"]
 
 
 @pytest.mark.parametrize("le", ["NaN", "nan", "-1", "-Inf", "1e999", "1_0", " 1", "٣", "9" * 400])
@@ -91,8 +93,8 @@ def test_bounds_that_no_duration_has_are_left_out(le: str) -> None:
 
 def test_a_bound_is_as_short_as_a_label_may_be() -> None:
     name = "time_to_first_token_seconds_bucket"
-    told = read_server(served(*((name, 1, {"le": le}) for le in ("0." + "1" * 19, "1e300"))))
-    assert [bucket.bound for bucket in told.buckets] == ["0.111111", "1e+300"]
+    samples = read_server(served(*((name, 1, {"le": le}) for le in ("0." + "1" * 19, "1e300"))))
+    assert [bucket.bound for bucket in samples.buckets] == ["0.111111", "1e+300"]
 
 
 def scrape(workloads: int, readings: int = 10) -> Scrape:

@@ -70,10 +70,10 @@ def agrees(expected: Any, value: Any) -> bool:
 
 def differences(case: Case) -> JSON:
     """What the record says and should not, by member, with what it should."""
-    found = seen(case)
+    actual = seen(case)
     wrong = {}
     for member, expected in case.expected.items():
-        value = found[member]
+        value = actual[member]
         if member == "phaseMessage" and expected:
             is_right = expected in (value or "")
         elif member == "phase" and isinstance(expected, list):

@@ -228,8 +228,8 @@ def test_nothing_is_evaluated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         for index in range(200)
     ]
-    for index, found in enumerate(roots):
-        found["metadata"] |= {"uid": f"uid-{index}", "resourceVersion": "1"}
+    for index, result in enumerate(roots):
+        result["metadata"] |= {"uid": f"uid-{index}", "resourceVersion": "1"}
     raw = [pod(index) for index in range(5)]
     read = [[read_pod(item) for item in raw] for _ in roots]
     evaluated: list[str] = []
@@ -239,7 +239,9 @@ def test_nothing_is_evaluated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         "facts",
         lambda program, obj: evaluated.append(obj["metadata"]["uid"]) or evaluate(program, obj),
     )
-    gathered = [replace(gather(found), pods=pods) for found, pods in zip(roots, read, strict=True)]
+    gathered = [
+        replace(gather(result), pods=pods) for result, pods in zip(roots, read, strict=True)
+    ]
     for objects in gathered * 2:
         derive(objects, definitions, SETTINGS)
     assert evaluated == [f"uid-{index}" for index in range(200)]

@@ -113,8 +113,8 @@ def experiment(
     }
 
 
-def derived(folder: Path, document: JSON, found: JSON, *pods: JSON) -> Workload:
-    return derive(gather(found, pods), loaded(document, folder), SETTINGS).record.workload
+def derived(folder: Path, document: JSON, root: JSON, *pods: JSON) -> Workload:
+    return derive(gather(root, pods), loaded(document, folder), SETTINGS).record.workload
 
 
 TEAMS = {
@@ -363,7 +363,7 @@ def test_what_it_covers_and_what_not_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "said"),
+    ("document", "message"),
     [
         ({"apiVersion": "v1", "kind": "ConfigMap"}, "neither a Karta nor a ResourceInterface"),
         (
@@ -376,8 +376,8 @@ def test_what_it_covers_and_what_not_is_told() -> None:
         (karta(component("x", {"podTemplateSpecPath": "$__prog_args"})), "jq"),
     ],
 )
-def test_what_cannot_be_imported_is_refused(document: JSON, said: str, tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match=f"karta.yaml.*{said}|{said}"):
+def test_what_cannot_be_imported_is_refused(document: JSON, message: str, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=f"karta.yaml.*{message}|{message}"):
         loaded(document, tmp_path)
 
 

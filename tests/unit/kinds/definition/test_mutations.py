@@ -114,7 +114,7 @@ def survives(mutant: Mutant, definition: Definition) -> bool:
     )
     goldens, lives = of_kind(definition)
     return all(agrees(seen(case, known), case) for case in goldens) and all(
-        _told(objects, known) == expected for objects, expected in lives
+        _type_and_phase(objects, known) == expected for objects, expected in lives
     )
 
 
@@ -142,7 +142,7 @@ def of_kind(
     )
 
 
-def _told(objects: WorkloadObjects, known: Definitions) -> tuple[object, ...]:
+def _type_and_phase(objects: WorkloadObjects, known: Definitions) -> tuple[object, ...]:
     derived = derive(objects, known, SETTINGS).record.workload
     return (derived.type, derived.phase.value)
 

@@ -60,7 +60,7 @@ def test_every_setting_can_stand_in_the_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("queuelabel: x", ":1: queuelabel: unknown key"),
         (
@@ -74,12 +74,12 @@ def test_every_setting_can_stand_in_the_file() -> None:
         ("queueLabel: {", ":1: "),
     ],
 )
-def test_a_mistake_is_told_with_its_place(text: str, said: str, tmp_path: Path) -> None:
+def test_a_mistake_is_told_with_its_place(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(text)
     with pytest.raises(Invalid, match=r"settings\.yaml") as error:
         read_settings(path, CLUSTER_ID)
-    assert said in error.value.message
+    assert message in error.value.message
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

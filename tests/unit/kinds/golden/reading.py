@@ -66,8 +66,8 @@ class Loader(yaml.SafeLoader):
 
 
 Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
 
@@ -83,42 +83,44 @@ def seen(case: Case, known: Definitions | None = None) -> JSON:
     record = derive(case.objects, known or definitions(), SETTINGS).record
     workload = msgspec.to_builtins(record.workload)
     requested = record.workload.workload_requested_resources.gpu
-    found = {member: workload.get(member) for member in _MEMBERS}
-    found |= {
+    members = {member: workload.get(member) for member in _MEMBERS}
+    members |= {
         "requestedGpu": requested.request if requested else 0,
         "allocatedGpu": record.workload.allocated_resources.gpu,
         "requestedPods": _present(workload["requestedPods"]),
         "endpoints": [_present(endpoint) for endpoint in workload["endpoints"]],
         "elements": _tree(record),
     }
-    return _present(found)
+    return _present(members)
 
 
-def agrees(found: JSON, case: Case) -> bool:
+def agrees(members: JSON, case: Case) -> bool:
     """Whether a record says what is expected; a message that ends in … may say more."""
     expected = case.expected
     message = expected.get("phaseMessage", "")
-    if message.endswith(_MORE) and found.get("phaseMessage", "").startswith(message[: -len(_MORE)]):
-        return found | {"phaseMessage": message} == expected
-    return found == expected
+    if message.endswith(_MORE) and members.get("phaseMessage", "").startswith(
+        message[: -len(_MORE)]
+    ):
+        return members | {"phaseMessage": message} == expected
+    return members == expected
 
 
-def _present(found: JSON) -> JSON:
-    return {key: value for key, value in found.items() if value is not None}
+def _present(members: JSON) -> JSON:
+    return {key: value for key, value in members.items() if value is not None}
 
 
 def _tree(record: Record) -> list[Any]:
     """Elements by name, those below in a list: `a`, or `{a: [b, c]}`."""
 
     def below(parent: UUID | None) -> list[Any]:
-        found: list[Any] = []
+        children: list[Any] = []
         for element in record.elements:
             if element.parent_id == parent:
                 ref = element.kubernetes_ref
                 name = f"{ref.gvk.kind}/{element.name}" if ref else element.name
                 inner = below(element.id)
-                found.append({name: inner} if inner else name)
-        return found
+                children.append({name: inner} if inner else name)
+        return children
 
     return below(None)
 
@@ -144,10 +146,10 @@ def _objects(documents: list[JSON], moment: JSON) -> WorkloadObjects:
     root = filled(documents[0], changes)
     places: dict[str, Any] = {name: [] for name in {*_APART.values(), "children", "pods"}}
     for title, change in moment.get("objects", {}).items():
-        found = filled(known[title], change or {})
-        is_knative = found["apiVersion"].startswith("serving.knative.dev/")
-        place = "children" if is_knative else _APART.get(found["kind"], "children")
-        places[place].append(found)
+        obj = filled(known[title], change or {})
+        is_knative = obj["apiVersion"].startswith("serving.knative.dev/")
+        place = "children" if is_knative else _APART.get(obj["kind"], "children")
+        places[place].append(obj)
     for names, given in moment.get("pods", {}).items():
         state, change = given if isinstance(given, list) else (given, {})
         for name in expanded(names):
@@ -176,27 +178,27 @@ def expanded(names: str) -> Iterator[str]:
 
 def filled(document: JSON, changes: JSON) -> JSON:
     """A copy with what changed, uids and times."""
-    found = merged(copy.deepcopy(document), changes)
-    meta = found["metadata"]
+    obj = merged(copy.deepcopy(document), changes)
+    meta = obj["metadata"]
     meta.setdefault("namespace", "vision")
-    meta.setdefault("uid", uid_of(_title(found)))
+    meta.setdefault("uid", uid_of(_title(obj)))
     meta.setdefault("creationTimestamp", CREATED_AT)
     for owner in meta.get("ownerReferences", []):
         owner.setdefault("uid", uid_of(f"{owner['kind']}/{owner['name']}"))
         owner.setdefault("controller", True)
-    return found
+    return obj
 
 
-def merged(found: Any, changes: Any) -> Any:
+def merged(obj: Any, changes: Any) -> Any:
     """A JSON merge patch: null takes away."""
-    if not isinstance(changes, dict) or not isinstance(found, dict):
+    if not isinstance(changes, dict) or not isinstance(obj, dict):
         return copy.deepcopy(changes)
     for key, value in changes.items():
         if value is None:
-            found.pop(key, None)
+            obj.pop(key, None)
         else:
-            found[key] = merged(found.get(key), value)
-    return found
+            obj[key] = merged(obj.get(key), value)
+    return obj
 
 
 def _pod(known: dict[str, JSON], name: str, state: str, change: JSON) -> JSON:
@@ -212,18 +214,18 @@ def _condition(kind: str, status: str, at: str, **more: Any) -> JSON:
 
 
 def _unscheduled(pod: JSON) -> JSON:
-    lacking = "nvidia.com/gpu" if "nvidia.com/gpu" in str(pod["spec"]) else "cpu"
-    message = f"0/8 nodes are available: 8 Insufficient {lacking}."
+    missing = "nvidia.com/gpu" if "nvidia.com/gpu" in str(pod["spec"]) else "cpu"
+    message = f"0/8 nodes are available: 8 Insufficient {missing}."
     condition = _condition("PodScheduled", "False", "08:01:00", reason="Unschedulable")
     return {"status": {"phase": "Pending", "conditions": [condition | {"message": message}]}}
 
 
 def _placed(pod: JSON, phase: str, ready: JSON, state: JSON, **container: Any) -> JSON:
     containers = [
-        {"name": found["name"], "state": state, "ready": ready["status"] == "True"}
+        {"name": each["name"], "state": state, "ready": ready["status"] == "True"}
         | {"restartCount": 0}
         | container
-        for found in pod["spec"]["containers"]
+        for each in pod["spec"]["containers"]
     ]
     return {
         "spec": {"nodeName": "gpu-1"},

@@ -24,7 +24,7 @@ def made(number: int = 1, *, spec: JSON | None = None, status: JSON | None = Non
     return result
 
 
-def told(*pods: JSON, **more: Any) -> tuple[WorkloadPod, ...]:
+def reported_pods(*pods: JSON, **more: Any) -> tuple[WorkloadPod, ...]:
     return derived(job(), list(pods), **more).pods
 
 
@@ -77,7 +77,7 @@ def test_a_running_pod() -> None:
             {"operator": "Exists", "tolerationSeconds": 300},
         ],
     }
-    (result,) = told(made(spec=spec, status=RUNNING), cluster=NODES)
+    (result,) = reported_pods(made(spec=spec, status=RUNNING), cluster=NODES)
     assert (result.k8s_phase, result.is_ready, result.restarts) == ("Running", True, 0)
     assert result.k8s_phase_updated_at == instant("2026-11-20T08:00:10+00:00")
     assert (result.node_name, result.priority_class_name, result.ip) == ("n1", "train", "10.1.2.3")
@@ -172,7 +172,7 @@ def test_what_is_wrong_is_said_once_and_without_secrets(
     base["status"] = {}
     base["spec"] |= {"containers": [container()]} | spec
     base["status"] |= status
-    (result,) = told(base)
+    (result,) = reported_pods(base)
     assert result.reason == reason
     assert result.message == message
     assert result.restarts == sum(each.restarts for each in result.containers)
@@ -181,9 +181,9 @@ def test_what_is_wrong_is_said_once_and_without_secrets(
 def test_how_a_container_ended_before_is_told_when_it_runs_again() -> None:
     status = statuses({"running": {"startedAt": "2026-11-20T09:00:00Z"}}, last=KILLED, restarts=1)
     base = made(spec={"containers": [container()]}, status=status)
-    (result,) = told(base)
-    (told_container,) = result.containers
-    assert (told_container.last_reason, told_container.last_exit_code) == ("OOMKilled", 137)
+    (result,) = reported_pods(base)
+    (reported_container,) = result.containers
+    assert (reported_container.last_reason, reported_container.last_exit_code) == ("OOMKilled", 137)
 
 
 def test_a_pod_that_ended_holds_nothing() -> None:
@@ -193,7 +193,7 @@ def test_a_pod_that_ended_holds_nothing() -> None:
     }
     finished = {"terminated": {"exitCode": 0, "finishedAt": "2026-11-20T10:00:00Z"}}
     ended = statuses(finished) | {"phase": "Succeeded"}
-    (result,) = told(made(spec=spec, status=ended))
+    (result,) = reported_pods(made(spec=spec, status=ended))
     assert result.allocated_resources is None
     assert result.completed_at == instant("2026-11-20T10:00:00+00:00")
     assert result.k8s_phase_updated_at == result.completed_at
@@ -206,16 +206,16 @@ def test_of_too_many_the_running_and_the_newest_stay(monkeypatch: pytest.MonkeyP
         single = made(number, status={"phase": "Succeeded" if number < 5 else "Running"})
         single["metadata"] |= {"name": f"w-{number}", "creationTimestamp": at(number)}
         pods.append(single)
-    assert [found.name for found in told(*pods)] == ["w-4", "w-5", "w-6"]
+    assert [result.name for result in reported_pods(*pods)] == ["w-4", "w-5", "w-6"]
 
 
 def test_pods_without_end_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PODS_BYTES", 10_000)
     large = [container(image="x" * 1_000) for _ in range(3)]
     pods = [made(number, spec={"containers": large}) for number in range(1, 9)]
-    assert len(told(*pods)) == 0
+    assert len(reported_pods(*pods)) == 0
     small = [made(number) for number in range(1, 9)]
-    assert len(told(*small)) == 8
+    assert len(reported_pods(*small)) == 8
 
 
 def test_a_record_changes_with_its_pods_and_not_with_their_order() -> None:
@@ -234,5 +234,5 @@ def test_a_record_changes_with_its_pods_and_not_with_their_order() -> None:
 def test_an_id_that_is_no_uuid_is_hashed() -> None:
     single = made()
     single["metadata"]["uid"] = "not-a-uuid"
-    (result,) = told(single)
+    (result,) = reported_pods(single)
     assert str(result.id) != uid(1)

@@ -46,7 +46,7 @@ def test_figures_have_two_digits_at_most_and_never_promise_room(
 
 
 @pytest.mark.parametrize(
-    ("resource", "amount", "said"),
+    ("resource", "amount", "message"),
     [
         ("memory", 64 * 1024**3, "64 GiB of memory"),
         ("memory", 1536 * 1024**2, "1.5 GiB of memory"),
@@ -60,8 +60,8 @@ def test_figures_have_two_digits_at_most_and_never_promise_room(
         ("nvidia.com/mig-1g.10gb", 2, "2 nvidia.com/mig-1g.10gb"),
     ],
 )
-def test_amounts_with_their_words(resource: str, amount: Amount, said: str) -> None:
-    assert amount_with_word(resource, amount) == said
+def test_amounts_with_their_words(resource: str, amount: Amount, message: str) -> None:
+    assert amount_with_word(resource, amount) == message
 
 
 def test_what_is_free_is_rounded_down() -> None:
@@ -78,7 +78,7 @@ def limits(asked: str, used: str, bound: str) -> JSON:
 
 
 @pytest.mark.parametrize(
-    ("asked", "used", "bound", "said"),
+    ("asked", "used", "bound", "message"),
     [
         ("16", "59190m", "62", "16 requested, 2.81 of 62 free – free 13.19 more in the project"),
         ("500m", "15750m", "16", "0.5 requested, 0.25 of 16 free – free 0.25 more in the project"),
@@ -86,10 +86,10 @@ def limits(asked: str, used: str, bound: str) -> JSON:
         ("80", "0", "62", "80 requested, 62 of 62 free – request at most 62"),
     ],
 )
-def test_gpus_are_decimals(asked: str, used: str, bound: str, said: str) -> None:
+def test_gpus_are_decimals(asked: str, used: str, bound: str, message: str) -> None:
     [result] = reasons(scheduling("OverLimit", details=limits(asked, used, bound)))
     assert result["userMessage"] == (
-        f"Project Vision is at its limit of GPUs – {said} or raise its limit."
+        f"Project Vision is at its limit of GPUs – {message} or raise its limit."
     )
 
 
@@ -116,7 +116,7 @@ SAYS_NO_REASON = (
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("message", "text"),
     [
         (
             "Not enough resources in node pool a100: 2 pods at once with 16 GPUs do not fit.",
@@ -170,13 +170,13 @@ SAYS_NO_REASON = (
         ),
     ],
 )
-def test_no_room_in_a_node_pool(message: str, said: str) -> None:
+def test_no_room_in_a_node_pool(message: str, text: str) -> None:
     asking = [container(resources=gpus(2))]
     pods = [silent(1), silent(2)]
     for pod in pods:
         pod["spec"] = pod["spec"] | {"containers": asking}
     [result] = reasons(scheduling("Unschedulable", message), pods=pods)
-    assert result["userMessage"] == said
+    assert result["userMessage"] == text
     assert result["userMessage"].count("a100") == 1
 
 
@@ -221,7 +221,7 @@ def test_volcano_s_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("message", "text"),
     [
         (
             "couldn't assign flavors to pod set main: insufficient quota for nvidia.com/gpu in"
@@ -268,9 +268,9 @@ def test_volcano_s_words() -> None:
         ),
     ],
 )
-def test_kueue_s_words(message: str, said: str) -> None:
+def test_kueue_s_words(message: str, text: str) -> None:
     held = kueue(condition("QuotaReserved", "False", reason="Pending", message=message))
-    assert workload(job(suspend=True), queue_workloads=[held]).phase_message == said
+    assert workload(job(suspend=True), queue_workloads=[held]).phase_message == text
 
 
 def failed_create(message: str, at: str = "2026-05-04T10:05:00Z") -> JSON:

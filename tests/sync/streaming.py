@@ -95,7 +95,7 @@ class Cluster:
 
 
 @dataclass
-class Speaking:
+class StreamTest:
     cluster: Cluster
     server: Receiver
     stream: Stream
@@ -106,19 +106,19 @@ class Speaking:
 
 
 @asynccontextmanager
-async def speaking(
+async def streaming(
     server: Receiver,
     cluster: Cluster | None = None,
     *,
     credential: str = CREDENTIAL,
     **options: Any,
-) -> AsyncIterator[Speaking]:
+) -> AsyncIterator[StreamTest]:
     cluster = cluster or Cluster()
     async with AgentClient(server.url, credential) as client:
         stream = Stream(client, cluster.pending, cluster, cluster.changed, **options)
         task = asyncio.create_task(stream.run())
         try:
-            yield Speaking(cluster, server, stream, task)
+            yield StreamTest(cluster, server, stream, task)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
