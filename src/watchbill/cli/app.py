@@ -142,7 +142,7 @@ def _runai_commands() -> typer.Typer:
 
 
 def _administration() -> typer.Typer:
-    admin = _group("Administration; asks for an administrator's login.")
+    admin = _group("Administration. Requires an administrator's login.")
     cluster = _group("Clusters: register, list, remove, pin to a rebuilt one.")
     cluster.command("create")(clusters.create)
     cluster.command("list")(clusters.clusters)

@@ -77,7 +77,7 @@ Filters = Annotated[
     ),
 ]
 Search = Annotated[str | None, Field(description="Text in name, type, project, owner, phase.")]
-Deleted = Annotated[bool, Field(description="Workloads that are gone, instead of live ones.")]
+Deleted = Annotated[bool, Field(description="Deleted workloads instead of live ones.")]
 Which = Annotated[str, Field(description="Id or exact name of one workload.", max_length=300)]
 Project = Annotated[str | None, Field(description="Its project, where several bear the name.")]
 Limit = Annotated[int, Field(ge=1, le=50)]

@@ -239,7 +239,7 @@ async def test_what_may_be_left_out_stands_in_one_pair_of_brackets(
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("pods", "Pods that are gone, instead of live ones."),
+        ("pods", "Deleted pods instead of live ones."),
         ("pods", "Text in the name of the pod, its workload or its node."),
         ("admin cluster create", "NAME <str> Name of the new cluster."),
         ("get", "of one KEY any, of several all must hold."),

@@ -67,7 +67,7 @@ async def create(
 ) -> None:
     """Register a cluster and print its agent's credential: one line, shown only once.
 
-    With --output the credential goes into FILE; nothing is registered where FILE cannot be written.
+    With --output the credential goes into FILE; no cluster is registered if FILE cannot be written.
     """
     await register_cluster(session, name, session.terminal.secret(output))
     if output is None:
@@ -225,7 +225,7 @@ async def repin(
     name: ClusterArgument,
     yes: Yes = False,
 ) -> None:
-    """Accept a cluster that was rebuilt: the next agent's cluster takes the place of the old one."""
+    """Accept a rebuilt cluster: the next cluster that the agent reports takes the place of the old one."""
     from watchbill.cli.connection.lookup import find_cluster
 
     cluster = await find_cluster(session.client, name)
@@ -246,7 +246,7 @@ async def release(
     name: ClusterArgument,
     yes: Yes = False,
 ) -> None:
-    """Delete the workloads that disappeared, too many at once to be deleted without a second look."""
+    """Delete the workloads whose deletion is held because too many disappeared at once."""
     from watchbill.cli.connection.lookup import find_cluster
 
     cluster = await find_cluster(session.client, name)
@@ -262,7 +262,7 @@ async def refuse(
     session: CommandContext,
     name: ClusterArgument,
 ) -> None:
-    """Keep the workloads that disappeared, too many at once, until they are seen again or released."""
+    """Keep the workloads whose deletion is held, until they are seen again or released."""
     from watchbill.cli.connection.lookup import find_cluster
 
     cluster = await find_cluster(session.client, name)

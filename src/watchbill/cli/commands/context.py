@@ -43,7 +43,7 @@ def list_contexts(no_headers: NoHeaders = False) -> None:
 
 
 def use(name: Name) -> None:
-    """Use this context where nothing else names a server; `-` = none."""
+    """Use this context by default; `-` unsets it."""
     path = contexts_file(os.environ)
     contexts = read_contexts(path)
     if name != "-":
@@ -100,7 +100,7 @@ def _secret() -> str:
 
 
 def delete(name: Name) -> None:
-    """Forget a context and its secret."""
+    """Delete a context and its secret."""
     path = contexts_file(os.environ)
     contexts = read_contexts(path)
     contexts.named(name)

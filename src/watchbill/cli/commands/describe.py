@@ -61,13 +61,13 @@ GeneralSection = Annotated[
     bool | None, typer.Option(show_default=False, help="What it is, its phases, why it is pending.")
 ]
 ComputeSection = Annotated[
-    bool | None, typer.Option(show_default=False, help="What it asked for and got.")
+    bool | None, typer.Option(show_default=False, help="Its requested and allocated resources.")
 ]
 PodsSection = Annotated[
     bool | None, typer.Option(show_default=False, help="Its elements and pods.")
 ]
 EventsSection = Annotated[
-    bool | None, typer.Option(show_default=False, help="What Kubernetes said of it.")
+    bool | None, typer.Option(show_default=False, help="Its Kubernetes events.")
 ]
 NetworksSection = Annotated[bool | None, typer.Option(show_default=False, help="Its endpoints.")]
 _LABEL_CELLS = 24
@@ -89,8 +89,8 @@ async def describe(
     events: EventsSection = None,
     networks: NetworksSection = None,
 ) -> None:
-    """Show everything that is known of one workload, live or deleted: all sections, those that are named, or
-    all but those that are named with `--no-`."""
+    """Show everything that is known about one workload, live or deleted. Flags choose sections: only those
+    named, or all but those named with `--no-`."""
     scope = LookupScope(project=project, cluster=cluster, is_deleted=deleted)
     document = await find_workload(session.client, name, scope)
     if output in DOCUMENTS:

@@ -66,7 +66,7 @@ class _Unreachable(Exception):
 async def doctor(session: CommandContext) -> None:
     """Check server, login, clocks, versions, clusters and metrics; each line is ok, warn or fail.
 
-    Ends with 0 where nothing fails (warnings do not), 3 where the server or the login does, else with 1.
+    Exit code: 0 if nothing fails (warnings do not count), 3 if the server or the login fails, else 1.
     """
     import typer
 

@@ -322,7 +322,7 @@ async def export(
     labels: options.Labels = None,
     deleted: options.Deleted = False,
     with_deleted: Annotated[
-        bool, typer.Option("--with-deleted", help="Live workloads, and those that are gone.")
+        bool, typer.Option("--with-deleted", help="Live and deleted workloads.")
     ] = False,
     since: Annotated[
         str | None,

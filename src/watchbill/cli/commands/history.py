@@ -103,9 +103,9 @@ async def events(
     limit: options.Limit = None,
     no_headers: options.NoHeaders = False,
 ) -> None:
-    """Show what Kubernetes said of a workload and when it changed its phase, newest first.
+    """Show a workload's Kubernetes events and phase changes, newest first.
 
-    The newest 200 events of the last 14 days are kept, also of a workload that is gone.
+    The newest 200 events of the last 14 days are kept, also of a deleted workload.
     """
     scope = LookupScope(project=project, cluster=cluster, is_deleted=deleted)
     workload = (await find_workload(session.client, name, scope)).workload

@@ -58,7 +58,7 @@ class IdleGrouping(StrEnum):
 async def idle(
     session: CommandContext,
     by: Annotated[
-        IdleGrouping | None, typer.Option("--by", help="Sum them up.  [default: each workload]")
+        IdleGrouping | None, typer.Option("--by", help="What to sum by.  [default: each workload]")
     ] = None,
     output: options.Output = AnswerFormat.TABLE,
     filters: options.Filters = None,
@@ -72,9 +72,9 @@ async def idle(
     """List workloads with idle GPUs, the most idle GPU-hours first.
 
     A GPU is idle when it is allocated and its utilization stayed 0 for longer than its agent's window
-    (five minutes unless set otherwise; `watchbill doctor` tells it). IDLE-FOR is
-    since when, GPU-HOURS is what was lost by now. Where nothing measures utilization nobody can know, and this
-    says so. Also: `idle --by owner`.
+    (five minutes unless set otherwise; `watchbill doctor` shows it). IDLE-FOR is how long it has been idle,
+    GPU-HOURS how many GPU-hours were lost so far. Where utilization is not measured, idleness is unknown,
+    and the output says so. Also: `idle --by owner`.
     """
     from watchbill.client import Selection
 

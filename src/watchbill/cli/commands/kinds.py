@@ -27,17 +27,19 @@ if TYPE_CHECKING:
 
 ExtraKinds = Annotated[
     Path | None,
-    typer.Option("--kinds", metavar="DIR", help="A folder with further definitions, which win."),
+    typer.Option(
+        "--kinds",
+        metavar="DIR",
+        help="A folder with further definitions, which override the built-in ones.",
+    ),
 ]
 
 
 def list_kinds(
     kinds: ExtraKinds = None,
-    no_headers: Annotated[
-        bool, typer.Option("--no-headers", help="Leave out the line of headers.")
-    ] = False,
+    no_headers: Annotated[bool, typer.Option("--no-headers", help="Print no header line.")] = False,
 ) -> None:
-    """List the kinds that have a definition; others are met by their pods."""
+    """List the kinds that have a definition; workloads of other kinds are recognized by their pods."""
     rows = [
         [
             definition.key.kind,
@@ -106,7 +108,7 @@ def import_definition(
         ),
     ],
 ) -> None:
-    """Print a Karta or ResourceInterface as a definition; what it covers and what not goes to stderr."""
+    """Convert a Karta or ResourceInterface to a definition; what is covered and what is not goes to stderr."""
     from watchbill.kinds.definition.karta import import_karta, is_karta
     from watchbill.kinds.definition.loader import load_definition
 
@@ -138,7 +140,8 @@ def try_definition(
         bool, typer.Option("--unknown", help="Take the topmost object, whatever its kind.")
     ] = False,
 ) -> None:
-    """Show what a definition makes of objects on stdin: `kubectl get … -o yaml | watchbill kinds try FILE`.
+    """Show the record that a definition derives from objects on stdin: `kubectl get … -o yaml | watchbill kinds
+    try FILE`.
 
     The first object of the definition's kind is the workload; pods, services and the rest belong to it. With
     --unknown it is the topmost object; where its kind has no definition, only its metadata is read.

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from watchbill.responses.contract import PodResponse, PodsResponse
 
 SHOWN_PODS = 50
-_Deleted = Annotated[
-    bool, typer.Option("--deleted", help="Pods that are gone, instead of live ones.")
-]
+_Deleted = Annotated[bool, typer.Option("--deleted", help="Deleted pods instead of live ones.")]
 _Search = Annotated[
     str | None,
     typer.Option("--search", "-s", help="Text in the name of the pod, its workload or its node."),
@@ -50,7 +48,7 @@ async def pods(
 ) -> None:
     """List the pods of a workload, or of all workloads: status, restarts, node, GPUs.
 
-    Those that are gone are kept for 14 days. --project says which of several workloads a NAME means.
+    Deleted pods are kept for 14 days. --project tells workloads of one NAME apart.
     """
     client = session.client
     workload_id = None

@@ -83,8 +83,8 @@ async def usage(
 ) -> None:
     """Report who used how many GPU-hours, and how many of them were idle.
 
-    Days are UTC days. Workloads that are gone are counted like all others. IDLE is `?` where nothing measured
-    it; WAITED counts the GPUs that pending workloads asked for.
+    Days are UTC days. Deleted workloads count too. IDLE is `?` where it was not measured; WAITED counts the
+    GPUs that pending workloads requested.
     """
     groups = [name.strip() for name in by.split(",") if name.strip()]
     report = await session.client.usage(

@@ -68,7 +68,7 @@ async def why(
 ) -> None:
     """Explain why a workload is pending, with the evidence; or show its status.
 
-    Without a name: everything that is pending, a line each with the reason, the longest pending first.
+    Without a name: all pending workloads, one line each with the reason, the longest pending first.
     """
     import asyncio
 

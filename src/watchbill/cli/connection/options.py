@@ -125,11 +125,11 @@ Filters = Annotated[
 ]
 Image = Annotated[
     str | None,
-    typer.Option("--image", metavar="TEXT", help="With this text in the name of an image."),
+    typer.Option("--image", metavar="TEXT", help="Only with this text in the name of an image."),
 ]
 Node = Annotated[
     str | None,
-    typer.Option("--node", metavar="NAME", help="With a pod on this node."),
+    typer.Option("--node", metavar="NAME", help="Only with a pod on this node."),
 ]
 GpuModel = Annotated[
     str | None,
@@ -137,7 +137,7 @@ GpuModel = Annotated[
         "--gpu-model",
         "--gpu-type",
         metavar="TEXT",
-        help="On GPUs with this text in the name of their model, such as H100.",
+        help="Only on GPUs whose model's name contains this text, such as H100.",
     ),
 ]
 Labels = Annotated[
@@ -146,18 +146,20 @@ Labels = Annotated[
         "--label",
         "-l",
         metavar="KEY=VALUE",
-        help="With this label, or with one of this KEY; may be repeated: of one KEY any, of "
-        "several all must hold.",
+        help="Only with this label, or with any value of KEY. May be repeated: values of "
+        "one KEY are alternatives, different KEYs must all match.",
         show_default=False,
     ),
 ]
 Search = Annotated[
     str | None,
-    typer.Option("--search", "-s", help="Text in the name, type, project, owner, phase and so on."),
+    typer.Option(
+        "--search",
+        "-s",
+        help="Only with this text in the name, type, project, owner, phase and so on.",
+    ),
 ]
-Deleted = Annotated[
-    bool, typer.Option("--deleted", help="Workloads that are gone, instead of live ones.")
-]
+Deleted = Annotated[bool, typer.Option("--deleted", help="Deleted workloads instead of live ones.")]
 Project = Annotated[
     str | None,
     typer.Option("--project", "-p", envvar="WATCHBILL_PROJECT", help="Only in this project."),
@@ -171,7 +173,8 @@ AllWorkloads = Annotated[
     typer.Option(
         "--all-workloads",
         "-a",
-        help="Not AI work alone: also operators, services and whatever else the clusters run.",
+        help="All workloads, not only AI work: also operators, services and everything "
+        "else that runs.",
     ),
 ]
 ClusterOption = Annotated[
@@ -182,24 +185,24 @@ SortBy = Annotated[
     typer.Option(
         "--sort-by",
         metavar="FIELD",
-        help="Field of the API, or column, to sort by.  [default: newest first for people, "
+        help="API field or column to sort by.  [default: newest first for people, "
         "oldest first for programs]",
         show_default=False,
         autocompletion=complete_sort_field,
     ),
 ]
-Descending = Annotated[bool, typer.Option("--desc", help="Largest or latest first.")]
+Descending = Annotated[bool, typer.Option("--desc", help="Sort in descending order.")]
 CredentialFile = Annotated[
     Path | None,
     typer.Option(
         "--output",
         "-o",
         metavar="FILE",
-        help="Write it there instead, readable by you alone; FILE must not exist.",
+        help="Write the result to FILE instead, readable by you alone; FILE must not exist.",
     ),
 ]
 Output = Annotated[AnswerFormat, typer.Option("--output", "-o", help="How to print.")]
-NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Leave out the line of headers.")]
+NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Print no header line.")]
 Limit = Annotated[
     int | None,
     typer.Option(
@@ -213,7 +216,7 @@ Columns = Annotated[
     typer.Option(
         "--columns",
         metavar="A,B,…",
-        help="Which columns, in which order.",
+        help="Columns to print, in this order.",
         autocompletion=complete_columns,
     ),
 ]

@@ -333,7 +333,8 @@ def _common(
     client_secret: Annotated[
         str,
         typer.Option(
-            help="Its secret; other users of the machine can see flags, a file is better.",
+            help="Secret of the service account; other users of the machine can see "
+            "flags, so a file is safer.",
             show_default=False,
         ),
     ] = "",
@@ -342,20 +343,23 @@ def _common(
         typer.Option(metavar="FILE", help="JSON file with url, clientId and clientSecret."),
     ] = None,
     context: Annotated[
-        str | None, typer.Option(help="A server kept with `watchbill context set`.")
+        str | None, typer.Option(help="Context to use, as kept by `watchbill context set`.")
     ] = None,
     time_zone: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="Show times in it: local, or a name such as Europe/Berlin; data stays in UTC.  "
+            help="Time zone of the times shown: local, or a name such as Europe/Berlin; "
+            "data stays in UTC.  "
             "[WATCHBILL_TIME_ZONE; default UTC]",
             show_default=False,
         ),
     ] = "",
     ca_file: CaFile = None,
-    no_color: Annotated[bool, typer.Option("--no-color", help="No colour.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colors.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print the traceback of an error.")
+    ] = False,
 ) -> None:
     """The flags themselves; only the signature is used."""
 

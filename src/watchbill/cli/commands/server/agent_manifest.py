@@ -63,10 +63,11 @@ async def _register(
         typer.Option(metavar="DIR", help="Folder with further kind definitions, for the agent."),
     ] = None,
 ) -> None:
-    """Print what an agent needs in its cluster: `… | kubectl apply -f -`.
+    """Print the Kubernetes manifests of an agent: `… | kubectl apply -f -`.
 
-    With --name the cluster is registered; with --credential FILE of one that is, no server is asked. The agent
-    may read the kinds that the printed ClusterRole lists and nothing else. What --ca-file names is for it too.
+    With --name the cluster is registered; with the --credential FILE of a registered cluster no server is
+    contacted. The agent may read the kinds that the printed ClusterRole lists and nothing else. It trusts
+    the authorities of --ca-file too.
     """
     assert name is not None, "without a name nothing is registered"
     deployment = _deployment(server or session.client.url, namespace, image, kinds, session.ca_file)

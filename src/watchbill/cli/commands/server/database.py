@@ -58,7 +58,7 @@ def restore(
 ) -> None:
     """Fill an empty database from FILE, verify it, and bring it to this version's schema.
 
-    Agents that ran on meanwhile repair what is older than their clusters with their next inventory.
+    Agents that kept running bring the records up to date with their next inventory.
     """
     from watchbill.store.postgres.backup import backup_counts, restore_backup
 
@@ -77,10 +77,10 @@ def recover(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a new administrator, for when no login of one is left. It is noted in the audit log.
+    """Create a new administrator when no administrator can log in any more. Recorded in the audit log.
 
-    Whoever may read the database's address may do this: it asks for no login, and needs the server's machine.
-    With --output nothing is made where FILE cannot be written.
+    Requires no login, but access to the database: run it on the server's machine.
+    With --output no account is created if FILE cannot be written.
     """
     if output is not None and output.exists():
         usage_error(f"{output} exists already.", hint="name a new file, or remove that one")

@@ -28,7 +28,7 @@ async def probe(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Register the probe's cluster by this name.")
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Play one workload, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Run one workload, then exit.")] = False,
     interval: Annotated[
         float, typer.Option(min=1, max=86_400, help="Seconds between two workloads.")
     ] = 300.0,
@@ -41,11 +41,11 @@ async def probe(
     ] = None,
     log_level: LogLevel = "warning",
 ) -> None:
-    """Test a running server from end to end, all the time: does it show what happens, in time and in order?
+    """Test a running server from end to end, continuously: does it show changes in time and in order?
 
     Pods without GPUs live in a simulated cluster, and a real agent reports them; API and stream must show
     every phase.
-    Ends with 1 where --once fails; else runs until it is stopped.
+    Exits with 1 if --once fails; otherwise it runs until it is stopped.
     """
     from prometheus_client import CollectorRegistry, start_http_server
 

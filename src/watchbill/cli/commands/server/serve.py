@@ -81,14 +81,14 @@ def server(
         bool,
         typer.Option(
             "--recount",
-            help="First count the workloads anew, after somebody changed rows of the database by hand.",
+            help="Count all workloads again before starting, after rows were changed by hand.",
         ),
     ] = False,
     rebuild_usage: Annotated[
         bool,
         typer.Option(
             "--rebuild-usage",
-            help="Account GPU-hours anew from what is still recorded; takes a while in the background.",
+            help="Compute GPU-hours again from what is still recorded; runs in the background.",
         ),
     ] = False,
     log_level: LogLevel = "info",
@@ -171,7 +171,7 @@ def agent(
     kubeconfig: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Cluster to watch; without it the cluster this runs in is meant."
+            metavar="FILE", help="Cluster to watch; without it the cluster that the agent runs in."
         ),
     ] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
@@ -190,7 +190,7 @@ def agent(
 ) -> None:
     """Run the agent of one cluster: it reads the cluster and reports to the server.
 
-    It only ever reads, and only ever connects outwards. Stop it with Ctrl-C.
+    It only reads, and only makes outgoing connections. Stop it with Ctrl-C.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -265,9 +265,13 @@ def demo(
     host: Annotated[str, typer.Option(help="Address that the server listens on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the server.")] = 8600,
     clusters: Annotated[int, typer.Option(min=1, max=20, help="Simulated clusters.")] = 2,
-    workloads: Annotated[int, typer.Option(min=1, help="Workloads in all of them.")] = 500,
+    workloads: Annotated[
+        int, typer.Option(min=1, help="Workloads in all clusters together.")
+    ] = 500,
     seed: Annotated[int, typer.Option(help="Same seed, same fleet.")] = 7,
-    rate: Annotated[float, typer.Option(min=0.0, help="Changes a second, in all clusters.")] = 2.0,
+    rate: Annotated[
+        float, typer.Option(min=0.0, help="Changes per second, in all clusters together.")
+    ] = 2.0,
     credentials: Annotated[
         Path | None,
         typer.Option(
