@@ -52,7 +52,7 @@ def _check_host(host: str, url: str, named: str) -> None:
         )
     if match is None or (match["port"] and not 1 <= int(match["port"]) <= 65_535):
         raise Invalid(
-            f"{named} has a port that is no number from 1 to 65535, got {without_password(url)}"
+            f"{named} has a port that is not a number from 1 to 65535, got {without_password(url)}"
         )
 
 

@@ -30,6 +30,6 @@ def read_prices(path: Path | None) -> Prices | None:
         return msgspec.convert(yaml.safe_load(read_text(path)) or {}, Prices)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise Invalid(
-            f"The prices in {path} cannot be understood.",
+            f"The prices in {path} are invalid.",
             details=f"{error}. Write currency, and gpuHour, gpuModels or nodePools with a price for each.",
         ) from error

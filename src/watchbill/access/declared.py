@@ -128,7 +128,7 @@ def _named(
         )
     if len(names) > 1:
         raise Invalid(
-            f"Several are a {kind} '{value}'; name the cluster too, or the number.",
+            f"'{value}' names more than one {kind}; name the cluster too, or use the id.",
             details=f"Clusters: {', '.join(sorted(names.values()))}.",
         )
     return next(iter(names))

@@ -43,7 +43,7 @@ def read_login(path: Path) -> StoredLogin | None:
     try:
         if path.stat().st_mode & 0o077:
             raise Invalid(
-                f"Others may read the login file {path}.", details=f"run `chmod 600 {path}`"
+                f"Other users can read the login file {path}.", details=f"run `chmod 600 {path}`"
             )
         members = json.loads(path.read_text(encoding="utf-8"))
         return StoredLogin(**members)
@@ -51,7 +51,7 @@ def read_login(path: Path) -> StoredLogin | None:
         return None
     except (OSError, ValueError, TypeError) as error:
         raise Invalid(
-            f"The login file {path} is not understood.", details="run `watchbill login` again"
+            f"The login file {path} is invalid.", details="run `watchbill login` again"
         ) from error
 
 

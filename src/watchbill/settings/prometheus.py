@@ -96,15 +96,15 @@ def _document(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise Invalid(f"{CONFIG_VARIABLE}: {path} is not YAML.", details=str(error)) from error
     if not isinstance(document, dict) or document.keys() - {"default", "clusters"}:
-        raise Invalid(f"{path} holds `default` and `clusters`, nothing else.")
+        raise Invalid(f"{path} may contain `default` and `clusters` only.")
     if not isinstance(document.get("clusters") or {}, dict):
-        raise Invalid(f"{path}: clusters are named, one entry each.")
+        raise Invalid(f"{path}: `clusters` must be a mapping of names to entries.")
     return document
 
 
 def _settings(where: str, entry: Any) -> PrometheusSettings:
     if not isinstance(entry, dict) or entry.keys() - _MEMBERS:
-        raise Invalid(f"{where} may hold {', '.join(sorted(_MEMBERS))}.")
+        raise Invalid(f"{where} may contain {', '.join(sorted(_MEMBERS))} only.")
     labels = _pairs(where, entry.get("labels"))
     if unknown := dict(labels).keys() - _CALLED:
         raise Invalid(f"{where}: labels has no {', '.join(sorted(unknown))}.")
@@ -126,14 +126,16 @@ def _url(where: str, url: Any) -> str:
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise Invalid(f"{where}: url must be an http or https address.")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise Invalid(f"{where}: url holds neither login nor query; name a file for the login.")
+        raise Invalid(
+            f"{where}: url must contain neither login nor query; name a file for the login."
+        )
     return str(url).rstrip("/")
 
 
 def _pairs(where: str, entry: Any) -> tuple[tuple[str, str], ...]:
     pairs = entry or {}
     if not isinstance(pairs, dict) or not all(_LABEL.fullmatch(str(name)) for name in pairs):
-        raise Invalid(f"{where}: labels and matchers are names with a value each.")
+        raise Invalid(f"{where}: labels and matchers must be mappings of names to values.")
     return tuple(sorted((str(name), str(value)) for name, value in pairs.items()))
 
 
@@ -145,7 +147,7 @@ def _secret(where: str, path: Any) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(f"{where}: {path} cannot be read.") from error
     if not text or not text.isprintable():
-        raise Invalid(f"{where}: {path} holds no secret on one line.")
+        raise Invalid(f"{where}: {path} does not contain a secret on one line.")
     return text
 
 

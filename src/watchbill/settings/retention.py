@@ -58,7 +58,7 @@ def read_retention(path: Path | None, default: RetentionDays) -> Retention:
         file = msgspec.convert(yaml.safe_load(read_text(path)) or {}, _File)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise Invalid(
-            f"The retention in {path} cannot be understood.",
+            f"The retention in {path} is invalid.",
             details=f"{error}. Write tenants, by name, each with deletedDays, metricsDays, auditDays or "
             "usageDays.",
         ) from error

@@ -237,7 +237,7 @@ async def test_login_on_the_command_line(at: Site, tmp_path: Path) -> None:
     assert made["clientId"] in (await ran(env, "key", "list"))[0]
     file.chmod(0o644)
     _, error = await ran(env, "count", code=2)
-    assert "Others may read" in error
+    assert "Other users can read" in error
     file.chmod(0o600)
     await ran(env, "logout")
     assert not file.exists()

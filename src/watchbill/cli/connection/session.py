@@ -216,7 +216,7 @@ def read_contexts(path: Path) -> Contexts:
     try:
         if path.stat().st_mode & 0o077:
             raise Invalid(
-                f"Others may read the contexts in {path}.", details=f"run `chmod 600 {path}`"
+                f"Other users can read the contexts in {path}.", details=f"run `chmod 600 {path}`"
             )
         document = json.loads(path.read_text(encoding="utf-8"))
         logins = {name: _login(entry) for name, entry in document["contexts"].items()}
@@ -227,7 +227,7 @@ def read_contexts(path: Path) -> Contexts:
         raise Invalid(f"Cannot read the contexts in {path}: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Invalid(
-            f"The contexts in {path} are not understood: {error}.",
+            f"The contexts in {path} are invalid: {error}.",
             details="correct the file, or remove it and run `watchbill context set` again",
         ) from error
     return Contexts(logins, in_use if in_use in logins else None)

@@ -78,7 +78,7 @@ async def stream_open(
     """Give the agent a new stream; whoever held the old one is superseded."""
     if request.protocol != PROTOCOL_VERSION:
         raise Invalid(
-            f"This server speaks sync protocol {PROTOCOL_VERSION}, the agent {request.protocol}.",
+            f"This server uses sync protocol {PROTOCOL_VERSION}, the agent {request.protocol}.",
             details="Install the same version of Watchbill on both sides.",
         )
     stream_id = secrets.token_urlsafe(16)

@@ -107,7 +107,7 @@ async def check_pooler(database_url: str, direct_url: str | None) -> Route:
         direct = await _route(direct_url) if direct_url is not None else None
     if route.is_shared and not route.is_pooled:
         raise Invalid(
-            "Something in front of the database shares its connections and hides it.",
+            "A pooler in front of the database shares connections between sessions and hides it.",
             details="Tenants could be mixed. Name the database itself in WATCHBILL_DATABASE_URL, or PgBouncer.",
         )
     if direct is not None and direct.is_shared:

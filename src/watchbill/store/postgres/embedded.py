@@ -170,7 +170,7 @@ class EmbeddedPostgres:
                     return
                 if asyncio.get_running_loop().time() > deadline:
                     raise Unavailable(
-                        f"A PostgreSQL runs on {self._cluster} but does not answer.",
+                        f"A PostgreSQL server runs on {self._cluster} but does not answer.",
                         details="End that process, then start again.",
                     )
                 await asyncio.sleep(0.1)

@@ -340,6 +340,7 @@ def _document(file: Path) -> dict[str, Any]:
         usage_error(f"{file} is not YAML: {error}.", hint="docs/access.md shows such a document")
     if not isinstance(document, dict):
         usage_error(
-            f"{file} is not a document of access rules.", hint="it has serviceAccounts and rules"
+            f"{file} is not a valid document of access rules.",
+            hint="it has serviceAccounts and rules",
         )
     return document
