@@ -48,8 +48,11 @@ COMPONENTS = {
 INSTALLERS = {"strict OpenID provider": strict_provider.install}
 _missed: dict[str, int] = {}
 
-hypothesis.settings.register_profile("any machine", deadline=None)
-hypothesis.settings.load_profile("any machine")
+hypothesis.settings.register_profile("the same everywhere", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("drawn anew", deadline=None)
+hypothesis.settings.load_profile(
+    "drawn anew" if "WATCHBILL_HISTORIES" in os.environ else "the same everywhere"
+)
 
 structlog.configure(  # the default draws every frame's variables: a second for each error that is logged
     processors=[

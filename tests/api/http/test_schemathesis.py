@@ -122,7 +122,7 @@ async def run_invalid(url: str, token: str, folder: Path, *options: str) -> int:
         "--seed=20261123",
         "--generation-database=none",
         f"--checks={','.join(NEGATIVE_CHECKS)}",
-        "--request-timeout=20",
+        "--request-timeout=120",
         "--no-color",
         f"--header=Authorization: Bearer {token}",
         *options,
