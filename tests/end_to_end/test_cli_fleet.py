@@ -102,6 +102,18 @@ async def test_the_figures_and_their_series(fleet: Fleet) -> None:
     ]
 
 
+async def test_sums_say_of_which_clusters_they_are_old(fleet: Fleet) -> None:
+    now = datetime.now(UTC)
+    lost = await connected_agent(fleet.db, now - timedelta(hours=3), number=2)
+    await lost.send(upsert(workload(1, gpus=2)), now=now - timedelta(hours=3))
+    for command in (("fleet",), ("top",), ("top", "--by", "project")):
+        outcome = await fleet.run(*command)
+        assert outcome.code == 0
+        assert "note: cluster cluster-2 is disconnected: not observed for 3h" in outcome.err
+        assert "There is no contact with its agent." in outcome.err
+        assert "cluster-1" not in outcome.err
+
+
 class Watching:
     """`watchbill get --watch` in a process of its own, line by line."""
 

@@ -139,6 +139,40 @@ async def test_every_tool_over_stdio(server: RunningServer) -> None:
         assert idle["unmeasuredWorkloads"] == 5
 
 
+async def test_answers_about_a_cluster_that_is_not_observed_say_so(embedded_engine: Engine) -> None:
+    """Since when and why, beside whatever is told of it; of a cluster that is observed nothing is added."""
+    now = datetime.now(UTC)
+    old = now - timedelta(hours=3)
+    async with running_server(await fresh_database(embedded_engine)) as server:
+        db = await Database.open(server.database_url, pool_size=2)
+        observed, lost = await connected_agent(db, now), await connected_agent(db, old, number=2)
+        await observed.send(upsert(workload(1, name="watched")), now=now)
+        await lost.send(upsert(workload(2, name="unwatched")), now=old)
+        expected = {
+            "id": str(lost.identity.cluster_id),
+            "name": "cluster-2",
+            "state": "disconnected",
+            "reason": "There is no contact with its agent.",
+        }
+        async with over_stdio(server) as client:
+            questions: list[tuple[str, dict[str, Any]]] = [
+                ("list_workloads", {"filters": ["name==unwatched"]}),
+                *((tool, {"workload": "unwatched"}) for tool in ("get_workload", "why_pending")),
+                *((tool, {}) for tool in ("count_workloads", "idle_gpus", "get_nodes")),
+                *((tool, {}) for tool in ("get_projects", "get_departments")),
+                ("get_telemetry", {"telemetry_type": "WORKLOADS_COUNT"}),
+            ]
+            for tool, arguments in questions:
+                answer = await call(client, tool, **arguments)
+                [cluster] = answer["notObserved"]
+                assert expected.items() <= cluster.items(), tool
+                until = datetime.fromisoformat(cluster["observedUntil"])
+                assert abs(until - old) < timedelta(seconds=1)
+            single = await call(client, "get_workload", workload="watched")
+            assert "notObserved" not in single
+        await db.close()
+
+
 async def test_unverified_credentials_text_and_what_cannot_be_answered(
     server: RunningServer,
 ) -> None:

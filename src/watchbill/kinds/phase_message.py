@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from watchbill.kinds.definition.view import WorkloadView
 from watchbill.kinds.derivation.phase import required_pods
-from watchbill.kinds.objects.json_access import at, condition, message_of, text
+from watchbill.kinds.objects.json_access import at, condition, message_of, name_key, text
 from watchbill.kinds.objects.objects import PodCounts
 from watchbill.kinds.objects.pod import ContainerProblem, Pod
 from watchbill.kinds.pending import events
@@ -55,9 +55,9 @@ def _initializing(view: WorkloadView) -> str:
     problem = _first(_start_problem(pod) for pod in pods.active)
     if problem:
         return problem
-    stated = facts.predicates.get("initializing") or facts.predicates.get("degraded")
+    stated = facts.predicates.get("initializing") or _stated_problem(view)
     if stated:
-        return stated
+        return _joined(stated, "" if pods.active else _disruption(pods))
     if not pods.active and pods.failed:
         return _joined("A pod failed and will be retried.", _failure(pods.failed[-1]))
     if not pods.active and pods.terminating:
@@ -70,7 +70,15 @@ def _degraded(view: WorkloadView) -> str:
     total = facts.number or len(pods.active)
     verb = "is" if pods.ready == 1 else "are"
     parts = [f"{pods.ready} of {total} pods {verb} ready." if pods.ready < total else ""]
-    parts.append(_first(facts.predicates.get(name, "") for name in ("failed", "degraded", "ran")))
+    parts.append(
+        _first(
+            (
+                facts.predicates.get("failed", ""),
+                _stated_problem(view),
+                facts.predicates.get("ran", ""),
+            )
+        )
+    )
     parts.append(_first(_start_problem(pod) for pod in pods.active))
     parts += [
         f"Pod {pod.name} is not scheduled: {pod.scheduled.message}"
@@ -87,13 +95,23 @@ def _degraded(view: WorkloadView) -> str:
 
 def _creating(view: WorkloadView) -> str:
     """Why there is no pod: the kind's own message, else the newest event about a failed creation."""
-    reported = view.facts.predicates.get("degraded", "")
+    reported = _stated_problem(view)
     if reported:
-        return quota_message(reported) or reported
+        return reported
     failure = events.newest(view.objects.scheduling_events, events.CREATION_FAILURES)
     if failure is None:
         return ""
     return quota_message(message_of(failure)) or message_of(failure)
+
+
+def _stated_problem(view: WorkloadView) -> str:
+    """What the kind says is wrong; an exhausted quota first, which an owned object may know alone."""
+    own = view.facts.predicates.get("degraded", "")
+    of_children = [
+        view.definitions.facts(child).predicates.get("degraded", "")
+        for child in sorted(view.objects.children, key=name_key)
+    ]
+    return _first(quota_message(message) for message in (own, *of_children)) or own
 
 
 def _running(view: WorkloadView) -> str:
@@ -118,6 +136,18 @@ def _restarts(pods: PodCounts) -> str:
         f"Pod {pod.name} restarted {times}; container {last.container} last ended with"
         f" {last.reason or 'Error'} (exit code {last.exit_code}){ended}."
     )
+
+
+def _stopped(view: WorkloadView) -> str:
+    """What its own kind says, else why Kueue gave it up."""
+    own = _predicate_message("stopped", "suspended")(view)
+    if own:
+        return own
+    for workload in view.kueue_workloads:
+        evicted = condition(at(workload, "status", "conditions"), "Evicted")
+        if at(workload, "spec", "active") is False and evicted is not None:
+            return _sentence("Kueue deactivated it", message_of(evicted))
+    return ""
 
 
 def _stopping(view: WorkloadView) -> str:
@@ -166,7 +196,7 @@ _MESSAGES: dict[Phase, Callable[[WorkloadView], str]] = {
     Phase.CREATING: _creating,
     Phase.UPDATING: _predicate_message("updating"),
     Phase.RUNNING: _running,
-    Phase.STOPPED: _predicate_message("stopped", "suspended"),
+    Phase.STOPPED: _stopped,
     Phase.STOPPING: _stopping,
     Phase.DELETING: _terminating,
     Phase.TERMINATING: _terminating,

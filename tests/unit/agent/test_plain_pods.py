@@ -19,6 +19,7 @@ MARKS = {
     "coscheduling": ("labels", "scheduling.x-k8s.io/pod-group"),
     "Volcano": ("annotations", "scheduling.k8s.io/group-name"),
     "KAI": ("annotations", "pod-group-name"),
+    "Kubernetes": ("schedulingGroup", "podGroupName"),
 }
 
 
@@ -28,8 +29,8 @@ def member(number: int, mark: str = "Kueue", *, group: str = "train", **status: 
     made["metadata"] |= {
         "uid": f"00000000-0000-4000-8000-{number:012}",
         "creationTimestamp": f"2026-11-23T11:00:{number:02}Z",
-        place: {key: group},
     }
+    made["spec" if mark == "Kubernetes" else "metadata"][place] = {key: group}
     limits = {"limits": {"nvidia.com/gpu": "2"}}
     made["spec"]["containers"] = [{"name": "main", "image": "train:1", "resources": limits}]
     made["status"] |= status

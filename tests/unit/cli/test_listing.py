@@ -304,7 +304,7 @@ async def test_a_silent_cluster_is_told_beside_its_workloads() -> None:
         outcome = await watchbill("get")
     assert outcome.code == 0
     assert outcome.err == (
-        "note: cluster west is disconnected: no contact for 12m 5s, "
+        "note: cluster west is disconnected: not observed for 12m 5s, "
         "its workloads are shown as last reported\n"
     )
 

@@ -103,6 +103,6 @@ async def test_a_silent_cluster_is_told_beside_its_nodes(arguments: list[str]) -
     async with FakeServer(nodes=[answered()], clusters=[silent]).running() as watchbill:
         outcome = await watchbill(*arguments)
     assert outcome.err == (
-        "note: cluster west is disconnected: no contact for 3d 4h, "
+        "note: cluster west is disconnected: not observed for 3d 4h, "
         "its nodes are shown as last reported\n"
     )

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from tests.fixtures.command_line import CLUSTER_ID, FakeServer, aged, document
+from tests.fixtures.command_line import CLUSTER_ID, FakeServer, aged, cluster, document
 from tests.fixtures.records import pod
 from watchbill.workload import AllocatedResources
 from watchbill.workload_pod import PodContainer
@@ -101,6 +101,15 @@ async def test_pods_of_all_workloads_and_those_that_are_gone() -> None:
     assert deleted.out.split()[0] == "llama-sft-4"
     assert (nothing.out, nothing.err) == (nothing.out, "No pods are known.\n")
     assert project.code == 2
+
+
+async def test_pods_of_a_cluster_that_is_not_observed_say_so() -> None:
+    server = fake(answered(1))
+    server.clusters = [cluster(state="degraded", reason="Its agent cannot read pods (failing).")]
+    async with server.running() as watchbill:
+        outcome = await watchbill("pods")
+    assert "note: cluster west is degraded: not observed for" in outcome.err
+    assert "Its agent cannot read pods (failing)." in outcome.err
 
 
 async def test_a_project_of_the_environment_refuses_no_list_of_all_pods() -> None:

@@ -167,5 +167,9 @@ async def test_a_silent_cluster_is_told_beside_its_projects() -> None:
     silent = cluster(state="disconnected", lastContactAt=at)
     async with FakeServer(projects=[answered()], clusters=[silent]).running() as watchbill:
         listed, single = await watchbill("projects"), await watchbill("projects", "vision")
-    note = "note: cluster west is disconnected: no contact for 3d 4h, its figures are shown as last reported\n"
+    note = (
+        "note: cluster west is disconnected: not observed for 3d 4h, "
+        "its figures are shown as last reported
+"
+    )
     assert (listed.err, single.err) == (note, note)

@@ -24,6 +24,14 @@ from simulator.simulation.scenario import Scenario
 from simulator.simulation.transitions import clear_pods, suspend
 from tests.fixtures.kubernetes.cut_nodes import CUTS, asks_in_parts, held_by, units_of, with_cut
 from tests.fixtures.kubernetes.observed_world import ObservedWorld
+from tests.fixtures.kubernetes.resource_claims import (
+    ALLOCATIONS,
+    CLAIMS,
+    claim_of,
+    claimed,
+    resource_claim,
+    with_claim,
+)
 from tests.fixtures.kubernetes.scheduler_groups import (
     KUEUE_WORKLOADS,
     PENDING,
@@ -60,6 +68,9 @@ class Histories(RuleBasedStateMachine):
         self.disturbed: dict[str, str] = {}
         self.queued: dict[str, Json] = {}
         self.refused: dict[str, Json] = {}
+        self.claim_of_pod: dict[tuple[str, str, str], str] = {}
+        """By namespace, name and UID of a pod the claim that it uses."""
+        self.allocations: dict[str, str] = {}
         self.scenario: Scenario
         self.observed: ObservedWorld
 
@@ -72,6 +83,7 @@ class Histories(RuleBasedStateMachine):
             store.add_resource(resource)
         store.add_resource(KUEUE_WORKLOADS)
         store.add_resource(VOLCANO_GROUPS)
+        store.add_resource(CLAIMS)
         self.scenario = Scenario.create(
             store,
             seed=seed,
@@ -178,6 +190,36 @@ class Histories(RuleBasedStateMachine):
             group = volcano_group(root, at=self.stamp(), scheduled=False)
             self.scenario.world.store.put(VOLCANO_GROUPS, group)
 
+    @rule(
+        choice=st.randoms(use_true_random=False),
+        allocation=st.sampled_from(sorted(ALLOCATIONS)),
+        is_shared=st.booleans(),
+    )
+    def pods_get_devices_by_a_claim(self, choice: Any, allocation: str, is_shared: bool) -> None:
+        """One pod, or two of a workload that share it."""
+        placed = [
+            pods
+            for workload in self.workloads()
+            if (pods := [pod for pod in self.pods_of_source(workload) if may_claim(pod)])
+        ]
+        if not placed:
+            return
+        pods = choice.choice(placed)[: 2 if is_shared else 1]
+        name = f"claim-{len(self.allocations)}"
+        self.allocations[name] = allocation
+        self.scenario.world.store.put(CLAIMS, resource_claim(name, allocation, pods))
+        for pod in pods:
+            meta = pod["metadata"]
+            self.claim_of_pod[(meta["namespace"], meta["name"], meta["uid"])] = name
+
+    def keep_claims(self) -> None:
+        """What a pod uses never changes; the simulator writes its pods without their claims."""
+        for (namespace, pod_name, uid), name in self.claim_of_pod.items():
+            stored = self.scenario.world.store.get(PODS, namespace, pod_name)
+            pod = stored.decode() if stored is not None else None
+            if pod and pod["metadata"]["uid"] == uid and claim_of(pod) is None:
+                self.scenario.world.store.put(PODS, with_claim(pod, name))
+
     @rule()
     def the_agent_starts_anew(self) -> None:
         """It sees the same: no record depends on the order in which objects came."""
@@ -195,6 +237,7 @@ class Histories(RuleBasedStateMachine):
     def every_record_is_right(self) -> None:
         if not hasattr(self, "observed"):
             return
+        self.keep_claims()
         changed = self.observed.look()
         expected = {workload.uid for workload in self.workloads() if can_be_seen(workload)}
         missing = expected - self.observed.roots
@@ -209,9 +252,10 @@ class Histories(RuleBasedStateMachine):
         pods = self.pods_of(root)
         ready = [pod for pod in pods if is_ready(pod)]
         title = (workload.type, workload.name, workload.phase, workload.phase_message)
-        asked = sum(units_of(pod) for pod in pods if is_active(pod))
+        active = [pod for pod in pods if is_active(pod)]
+        asked = sum(units_of(pod) for pod in active) + float(claimed(active, self.allocations))
         requested = workload.workload_requested_resources.gpu
-        assert asked <= ((requested and requested.request) or 0), title
+        assert asked <= ((requested and requested.request) or 0) + 1e-5, title
         if workload.phase in TERMINAL_PHASES:
             assert not ready, title
             assert workload.completed_at is not None, title
@@ -222,6 +266,8 @@ class Histories(RuleBasedStateMachine):
         check_reasons(workload, json.dumps(self.evidence()))
         if not any(asks_in_parts(pod) for pod in pods):
             held = held_by(pods, self.nodes())
+            if held is not None:
+                held += claimed([pod for pod in pods if holds(pod)], self.allocations)
             reported = workload.allocated_resources.gpu
             assert (held is None) is (reported is None), title
             assert held is None or reported is None or abs(float(held) - reported) < 1e-5, (
@@ -302,6 +348,13 @@ class Histories(RuleBasedStateMachine):
         }
         return [self.pod(namespace, name) for namespace, name in names]
 
+    def pods_of_source(self, workload: SimulatedWorkload) -> list[Json]:
+        stored = (
+            self.scenario.world.store.get(PODS, workload.namespace, pod.name)
+            for pod in workload.pods
+        )
+        return [pod.decode() for pod in stored if pod is not None]
+
     def pod(self, namespace: str, name: str) -> Json:
         stored = self.scenario.world.store.get(PODS, namespace, name)
         assert stored is not None
@@ -343,6 +396,16 @@ def keys(transitions: list[Any]) -> list[tuple[Phase, datetime]]:
 def is_active(pod: Json) -> bool:
     is_over = pod["status"]["phase"] in ("Succeeded", "Failed")
     return not is_over and "deletionTimestamp" not in pod["metadata"]
+
+
+def holds(pod: Json) -> bool:
+    """It is on a node and has not ended."""
+    is_over = pod["status"]["phase"] in ("Succeeded", "Failed")
+    return bool(pod["spec"].get("nodeName")) and not is_over
+
+
+def may_claim(pod: Json) -> bool:
+    return holds(pod) and claim_of(pod) is None and not asks_in_parts(pod)
 
 
 def is_ready(pod: Json) -> bool:

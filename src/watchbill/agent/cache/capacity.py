@@ -145,8 +145,8 @@ def _add(
     capacity = _amounts(offer.capacity)
     offered = tuple(_offered(offer, capacity).items())
     gpus = physical_gpus(capacity.items(), labels, gpu_resources)
-    others = accelerators(capacity.items(), gpu_resources)
-    usable = accelerators(offered, gpu_resources)
+    others = accelerators(capacity.items(), gpu_resources, labels)
+    usable = accelerators(offered, gpu_resources, labels)
     if not offer.is_ready or offer.is_cordoned:
         (pool.cordoned if offer.is_ready else pool.unreachable).add(gpus)
         pool.unusable_accelerators.update(others)

@@ -216,9 +216,8 @@ class Related:
             uids |= self._pod_groups.by_owner.get(owner, set())
         for pod in pods:
             uids |= self._pod_groups.by_owner.get(OwnerKey(pod.namespace, pod.uid), set())
-            for key in _GROUP_ANNOTATIONS:
-                name = (pod.namespace, pod.annotations.get(key, ""))
-                uids |= self._pod_groups.by_name.get(name, set())
+            for name in _group_names(pod):
+                uids |= self._pod_groups.by_name.get((pod.namespace, name), set())
         return self._pod_groups.get_all(uids)
 
     def queue_workloads(self, chain: Iterable[OwnerKey]) -> list[Object]:
@@ -229,8 +228,8 @@ class Related:
 
     def put_pod(self, pod: Pod) -> None:
         """Remember the groups that the pod names."""
-        names = {pod.annotations.get(key, "") for key in _GROUP_ANNOTATIONS} - {""}
-        self._group_pods.put(pod.uid, frozenset((pod.namespace, name) for name in names))
+        names = frozenset((pod.namespace, name) for name in _group_names(pod))
+        self._group_pods.put(pod.uid, names)
 
     def drop_pod(self, uid: str) -> None:
         self._group_pods.drop(uid)
@@ -353,6 +352,12 @@ class Related:
         for root in {self._owner_tree.root_of(OwnerKey(namespace, pod)) for pod in pods}:
             if root is not None:
                 self._listener.on_change(root)
+
+
+def _group_names(pod: Pod) -> set[str]:
+    """The pod groups that the pod names, of whichever scheduler."""
+    annotated = {pod.annotations.get(key, "") for key in _GROUP_ANNOTATIONS}
+    return {pod.scheduling_group, *annotated} - {""}
 
 
 def _texts(obj: Any, lengths: dict[str, int]) -> dict[str, Any]:

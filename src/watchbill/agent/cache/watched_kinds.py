@@ -80,6 +80,7 @@ _OTHER_KINDS = (
     WatchedKind(GroupKind("keda.sh", "ScaledObject"), WatchRole.AUTOSCALER),
     WatchedKind(GroupKind("", "Event"), WatchRole.EVENT),
     WatchedKind(GroupKind("scheduling.k8s.io", "PriorityClass"), WatchRole.PRIORITY_CLASS),
+    WatchedKind(GroupKind("scheduling.k8s.io", "PodGroup"), WatchRole.POD_GROUP),
     WatchedKind(GroupKind("scheduling.run.ai", "Queue"), WatchRole.QUEUE),
     WatchedKind(GroupKind("scheduling.run.ai", "PodGroup"), WatchRole.POD_GROUP),
     WatchedKind(GroupKind("scheduling.volcano.sh", "PodGroup"), WatchRole.POD_GROUP),

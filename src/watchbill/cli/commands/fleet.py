@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from watchbill.cli.connection import options
+from watchbill.cli.connection.lookup import note_old_figures
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.humanize import (
     NONE,
@@ -69,6 +70,12 @@ async def fleet(
     if output in DOCUMENTS:
         session.terminal.write(DOCUMENTS[output](answer))
         return
+    _print_now(session, answer)
+    _print_series(session, answer, end, hours)
+    await note_old_figures(session)
+
+
+def _print_now(session: CommandContext, answer: "Fleet") -> None:
     for line in _headline(answer.now):
         session.terminal.print(line)
     phases = sorted(answer.now.phases.items(), key=lambda item: (-item[1], item[0]))
@@ -79,6 +86,9 @@ async def fleet(
         session.terminal.print("")
         for line in table_lines(["PHASE", "WORKLOADS"], rows, session.terminal):
             session.terminal.print(line)
+
+
+def _print_series(session: CommandContext, answer: "Fleet", end: datetime, hours: int) -> None:
     if not answer.series:
         session.terminal.note("No data in this range; a data point is recorded every five minutes.")
         return

@@ -8,7 +8,12 @@ import typer
 
 from watchbill.cli.connection import options
 from watchbill.cli.connection.errors import usage_error
-from watchbill.cli.connection.lookup import LookupScope, find_cluster, find_workload
+from watchbill.cli.connection.lookup import (
+    LookupScope,
+    find_cluster,
+    find_workload,
+    noted_cluster_names,
+)
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.humanize import NONE, format_age, format_count, format_number
 from watchbill.cli.output.kubectl import log_lines
@@ -72,6 +77,8 @@ async def pods(
     _print_pods(session, listed, of_one=workload_id is not None, has_headers=not no_headers)
     if not listed.pods:
         session.terminal.note("No pods are known." if deleted else "No pods; see --deleted.")
+    elif not deleted:
+        await noted_cluster_names(session, {pod.cluster_id for pod in listed.pods}, "pods")
 
 
 def _is_from_environment(typed: typer.Context, option: str) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 import typer
 
-from watchbill.cli.connection import options
+from watchbill.cli.connection import lookup, options
 from watchbill.cli.connection.lookup import LookupScope, find_workload, scope_filters
 from watchbill.cli.connection.session import CommandContext, server_command
 from watchbill.cli.output.columns import TABLE_ROWS, allocated_gpus
@@ -278,6 +278,7 @@ async def top_list(
             terminal.note(
                 f"{format_count(shown)} of {format_count(count)} shown (--limit N for more)"
             )
+    await lookup.noted_cluster_names(session, {row.cluster_id for row in workloads}, "workloads")
 
 
 def _usage(workload: "WorkloadResponse", series: UsageSeries) -> dict[str, Any]:
@@ -402,6 +403,7 @@ async def top(
         session.terminal.note(
             f"{format_count(shown)} of {format_count(len(rows))} shown (--limit N for more)"
         )
+    await lookup.note_old_figures(session)
 
 
 async def _sums_by_owner(client: "Client", narrowing: tuple[str, ...]) -> "list[TelemetryResponse]":

@@ -124,11 +124,16 @@ async def cluster_names(session: CommandContext) -> dict[UUID, str]:
 async def noted_cluster_names(
     session: CommandContext, shown: Container[UUID], what: str
 ) -> dict[UUID, str]:
-    """The clusters' names; which of those that are `shown` had no contact for a while is said, of `what`."""
+    """The clusters' names; which of those that are `shown` were not observed for a while is said, of `what`."""
     clusters = await session.client.clusters()
     of_shown = (cluster for cluster in clusters if cluster.id in shown)
     note_stale(session.terminal, of_shown, session.now(), what)
     return {cluster.id: cluster.name for cluster in clusters}
+
+
+async def note_old_figures(session: CommandContext) -> None:
+    """Which clusters were not observed for a while: what is summed over all counts them as they were."""
+    note_stale(session.terminal, await session.client.clusters(), session.now(), "figures")
 
 
 async def load_view(session: CommandContext) -> ColumnView:

@@ -236,7 +236,7 @@ def select_columns(
 
 
 def stale_clusters(view: ColumnView, workloads: "Iterable[WorkloadResponse]") -> "list[Cluster]":
-    """Those without contact for a while that live workloads are shown of."""
+    """Those not observed for a while that live workloads are shown of."""
     shown = {workload.cluster_id for workload in workloads if workload.deleted_at is None}
     return [
         cluster
@@ -254,11 +254,11 @@ def note_stale_clusters(
 def note_stale(
     terminal: Terminal, clusters: "Iterable[Cluster]", now: datetime, shown: str
 ) -> None:
-    """Which of the clusters had no contact for a while. `shown`: what of them is, as `workloads`."""
+    """Which of the clusters were not observed for a while. `shown`: what of them is, as `workloads`."""
     for cluster in clusters:
         if cluster.state in STALE_STATES:
             terminal.note(
-                f"note: cluster {cluster.name} is {cluster.state}: no contact for "
+                f"note: cluster {cluster.name} is {cluster.state}: not observed for "
                 f"{format_age(cluster.last_contact_at, now)}, its {shown} are shown as last reported"
                 + (f". {cluster.reason}" if cluster.reason else "")
             )

@@ -4,6 +4,7 @@ Each takes the workload's view and returns its facts, changed by what the root's
 """
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -39,6 +40,8 @@ Hook = Callable[[WorkloadView], Facts]
 
 def ordered_pods(view: WorkloadView) -> Facts:
     """Pods that start in order: one not ready below one that is ready has run before."""
+    if at(view.root, "spec", "podManagementPolicy") == "Parallel":
+        return view.facts
     ready = [_ordinal(pod) for pod in view.pods.active if pod.is_ready]
     if not ready:
         return view.facts
@@ -55,7 +58,10 @@ def _ordinal(pod: Pod) -> int:
 
 
 def newest_run(view: WorkloadView) -> Facts:
-    """A schedule's phase is that of its newest run that goes on; between runs, of how the last one ended."""
+    """A schedule's phase is that of its newest run that goes on; between runs, of how the last one ended.
+
+    Where that run was cleared away, what the schedule remembers of it stands for it.
+    """
     uid = metadata(view.root).get("uid")
     runs = [
         child
@@ -75,10 +81,19 @@ def newest_run(view: WorkloadView) -> Facts:
     if not run_facts:
         return facts
     run = (going or run_facts)[-1]
+    if facts.has_ended and facts.finished_at is not None:
+        if not going and not _is_as_late(run, facts.finished_at):
+            return msgspec.structs.replace(facts, predicates=predicates)
+        predicates = {name: value for name, value in predicates.items() if name not in ENDS}
     predicates |= {name: run.predicates[name] for name in _OF_THE_RUN if run.holds(name)}
     return msgspec.structs.replace(
         facts, predicates=predicates, started_at=run.started_at, finished_at=run.finished_at
     )
+
+
+def _is_as_late(run: Facts, at: datetime) -> bool:
+    """The run began or ended then or later, so that what was known before is about an older one."""
+    return any(known is not None and known >= at for known in (run.started_at, run.finished_at))
 
 
 def _with_roles_of(going: list[Facts], facts: Facts) -> Facts:
@@ -134,8 +149,14 @@ def _total_count(root: Mapping[str, Any]) -> int:
 
 def _least_members(view: WorkloadView) -> int:
     """How many pods the group needs to start at all, by its PodGroup; 0 where there is none."""
-    groups = (*view.volcano_groups, *view.kai_groups)
-    return max((whole(at(group, "spec", "minMember")) or 0 for group in groups), default=0)
+    stated = (
+        whole(at(group, "spec", "minMember")) for group in (*view.volcano_groups, *view.kai_groups)
+    )
+    gangs = (
+        whole(at(group, "spec", "schedulingPolicy", "gang", "minCount"))
+        for group in view.kubernetes_groups
+    )
+    return max((least or 0 for least in (*stated, *gangs)), default=0)
 
 
 def _roles_of_pods(pods: list[Pod], facts: Facts) -> list[RoleFacts]:

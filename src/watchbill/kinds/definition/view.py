@@ -22,8 +22,9 @@ class WorkloadView:
     facts: Facts
     pods: PodCounts
     kai_groups: tuple[Object, ...]
-    """KAI's pod groups, the one that counts first; so the next two."""
+    """KAI's pod groups, the one that counts first; so the next three."""
     volcano_groups: tuple[Object, ...]
+    kubernetes_groups: tuple[Object, ...]
     kueue_workloads: tuple[Object, ...]
     settings: DeriveSettings
 

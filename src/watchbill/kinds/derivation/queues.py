@@ -1,4 +1,4 @@
-"""The schedulers' objects of a workload, and their queues: KAI's and Volcano's pod groups, Kueue's Workloads.
+"""The schedulers' objects of a workload, and their queues: pod groups and Kueue's Workloads.
 
 Of several objects those made for the root come first, then those of the objects that it owns, then those of
 pods; among equals the oldest. Names decide nothing: anybody in the namespace may choose one that sorts first.
@@ -27,6 +27,7 @@ VOLCANO_QUEUE_LABEL = "volcano.sh/queue-name"
 VOLCANO_QUEUE_ANNOTATION = "scheduling.volcano.sh/queue-name"
 _KAI_GROUP = "scheduling.run.ai"
 _VOLCANO_GROUP = "scheduling.volcano.sh"
+_KUBERNETES_GROUP = "scheduling.k8s.io"
 _MAX_QUEUE_DEPTH = 16
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
@@ -36,6 +37,7 @@ class SchedulerObjects(NamedTuple):
 
     kai_groups: tuple[Object, ...]
     volcano_groups: tuple[Object, ...]
+    kubernetes_groups: tuple[Object, ...]
     kueue_workloads: tuple[Object, ...]
 
 
@@ -50,12 +52,17 @@ def scheduler_objects(objects: WorkloadObjects) -> SchedulerObjects:
             sorted(own, key=lambda obj: (_distance(obj, objects.root, children), *_age(obj)))
         )
 
-    groups: dict[str, list[Object]] = {_KAI_GROUP: [], _VOLCANO_GROUP: []}
+    groups: dict[str, list[Object]] = {
+        _KAI_GROUP: [],
+        _VOLCANO_GROUP: [],
+        _KUBERNETES_GROUP: [],
+    }
     for group in objects.pod_groups:
         groups.get(group_version(group)[0], []).append(group)
     return SchedulerObjects(
         kai_groups=ordered(groups[_KAI_GROUP]),
         volcano_groups=ordered(groups[_VOLCANO_GROUP]),
+        kubernetes_groups=ordered(groups[_KUBERNETES_GROUP]),
         kueue_workloads=ordered(objects.queue_workloads),
     )
 
@@ -78,7 +85,9 @@ def _is_named_by(root: Object, group: Object) -> bool:
     if root.get("kind") != "Pod":
         return False
     keys = (POD_GROUP_ANNOTATION, VOLCANO_GROUP_ANNOTATION)
-    names = {text(annotations(root).get(key)) for key in keys} - {""}
+    names = {text(annotations(root).get(key)) for key in keys}
+    names |= {text(at(root, "spec", "schedulingGroup", "podGroupName"))}
+    names -= {""}
     return text(metadata(group).get("name")) in names
 
 

@@ -53,7 +53,8 @@ _MODEL_LABELS = (
 _MIG_SUFFIX = re.compile(rf"-MIG-{_PROFILE}\Z", re.ASCII)
 
 _ACCELERATORS = (
-    (re.compile(r"amd\.com/(?:gpu|[sdtqc]px_nps[1248])", re.ASCII), "AMD GPU"),
+    (re.compile(r"amd\.com/(?:gpu|spx_nps[1248])", re.ASCII), "AMD GPU"),
+    (re.compile(r"amd\.com/[dtqc]px_nps[1248]", re.ASCII), "AMD GPU partition"),
     (re.compile(r"gpu\.intel\.com/(?:i915|xe)", re.ASCII), "Intel GPU"),
     (re.compile(r"google\.com/tpu", re.ASCII), "TPU"),
     (re.compile(r"habana\.ai/gaudi", re.ASCII), "Gaudi"),
@@ -61,7 +62,11 @@ _ACCELERATORS = (
     (re.compile(r"aws\.amazon\.com/neuroncore", re.ASCII), "NeuronCore"),
 )
 
+_AMD_PARTITIONS = "amd.com/gpu.compute-memory-partition"
+"""How the GPUs of a node are partitioned, as `cpx_nps4`, where its resource is `amd.com/gpu` all the same."""
+
 Labels = Mapping[str, Any]
+_NO_LABELS: Labels = {}
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,11 +138,19 @@ def accelerator_type(resource: str) -> str | None:
 
 
 def accelerators(
-    amounts: Iterable[tuple[str, Amount]], gpu_resources: Iterable[str]
+    amounts: Iterable[tuple[str, Amount]],
+    gpu_resources: Iterable[str],
+    labels: Labels = _NO_LABELS,
 ) -> dict[str, int]:
-    """Accelerators of other vendors by type; resources that name the same devices twice count once."""
+    """Accelerators of other vendors by type; resources that name the same devices twice count once.
+
+    A partition of an AMD GPU is a type of its own. `labels`: those of the node that offers them.
+    """
     totals: dict[str, int] = {}
+    partition = _text(labels.get(_AMD_PARTITIONS))
     for resource, amount in amounts:
+        if resource == "amd.com/gpu" and partition:
+            resource = f"amd.com/{partition}"
         kind = None if resource in gpu_resources else accelerator_type(resource)
         if kind is not None and 0 < amount <= MAX_UNITS:
             known = totals.get(kind, 0)

@@ -145,6 +145,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     """Init containers first, as many as are told."""
     tolerations: tuple[Toleration, ...] = ()
     ip: str = ""
+    scheduling_group: str = ""
+    """The PodGroup of Kubernetes' own Workload API that the pod names in `spec.schedulingGroup`."""
 
     @property
     def is_terminal(self) -> bool:
@@ -174,7 +176,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlainGroup(NamedTuple):
-    """The pod group that a pod without owners names. `key`: the label or annotation that does."""
+    """The pod group that a pod without owners names. `key`: the label, annotation or member that does."""
 
     namespace: str
     key: str
@@ -185,6 +187,8 @@ def plain_group(pod: Pod) -> PlainGroup | None:
     """None for a pod that something owns: its group follows from its owner."""
     if pod.owners:
         return None
+    if pod.scheduling_group:
+        return PlainGroup(pod.namespace, "spec.schedulingGroup", pod.scheduling_group)
     for keys, texts in ((_GROUP_LABELS, pod.labels), (_GROUP_ANNOTATIONS, pod.annotations)):
         for key in keys:
             if texts.get(key):
@@ -241,6 +245,7 @@ def read_pod(obj: Any, *, extra_annotations: frozenset[str] = frozenset()) -> Po
         containers=read_containers(spec, status),
         tolerations=read_tolerations(spec),
         ip=text(status.get("podIP"))[:_ADDRESS_LENGTH],
+        scheduling_group=short(at(spec, "schedulingGroup", "podGroupName")),
     )
 
 

@@ -127,7 +127,7 @@ def one_line(message: str, length: int = 400) -> str:
 
 
 _QUOTA = re.compile(
-    r"exceeded quota: (\S{1,253}), requested: (\S{1,1000}), used: (\S{1,1000}), limited to: (\S{1,1000})"
+    r"exceeded quota: (\S{1,253}), requested: (\S{1,1000}), used: (\S{1,1000}), limited(?: to)?: (\S{1,1000})"
 )
 
 

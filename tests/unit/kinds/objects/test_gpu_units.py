@@ -73,6 +73,29 @@ SINGLE = labels(
             Fraction(1, 3),
         ),
         ("nvidia.com/pgpu", {}, 1),
+        # H200 (141 GB), B200 (180 GB), GB200 (186 GB), GH200 (96 GB), H100 NVL (94 GB), RTX PRO 6000 (96 GB)
+        (f"{MIG}1g.18gb", labels(product="NVIDIA-H200"), Fraction(1, 7)),
+        (f"{MIG}1g.35gb", labels(product="NVIDIA-H200"), Fraction(1, 7)),
+        (f"{MIG}4g.71gb", labels(product="NVIDIA-H200"), Fraction(4, 7)),
+        (f"{MIG}7g.141gb", labels(product="NVIDIA-H200"), 1),
+        (f"{MIG}1g.23gb.me", labels(product="NVIDIA-B200"), Fraction(1, 7)),
+        (f"{MIG}3g.90gb", labels(product="NVIDIA-B200"), Fraction(3, 7)),
+        (f"{MIG}2g.47gb", labels(product="NVIDIA-GB200"), Fraction(2, 7)),
+        (f"{MIG}3g.93gb.shared", {f"{MIG}3g.93gb.replicas": "2"}, Fraction(3, 14)),
+        (f"{MIG}1g.24gb", labels(product="NVIDIA-GH200-480GB"), Fraction(1, 7)),
+        (f"{MIG}3g.47gb", labels(product="NVIDIA-H100-NVL"), Fraction(3, 7)),
+        (f"{MIG}1g.24gb", labels(product="NVIDIA-RTX-PRO-6000-Blackwell"), Fraction(1, 4)),
+        (f"{MIG}2g.48gb", {}, Fraction(1, 2)),
+        (GPU, labels(strategy="single", product="NVIDIA-GB200-MIG-7g.186gb"), 1),
+        (GPU, labels(strategy="single", product="NVIDIA-A30-MIG-1g.6gb.me"), Fraction(1, 4)),
+        (
+            f"{GPU}.shared",
+            labels(replicas="16", sharing="mps", product="NVIDIA-L40S"),
+            Fraction(1, 16),
+        ),
+        # A virtual machine's passed-through GPUs, by chip.
+        ("nvidia.com/GH100_H100_SXM5_80GB", {}, 1),
+        ("nvidia.com/TU104GL_Tesla_T4", {}, 1),
     ],
 )
 def test_a_unit_is_its_part_of_a_gpu(resource: str, node: Labels, share: Fraction | int) -> None:
@@ -106,6 +129,7 @@ def test_a_unit_is_its_part_of_a_gpu(resource: str, node: Labels, share: Fractio
         (f"{MIG}3g", {}),
         (f"{MIG}4c.3g.40gb", {}),
         ("nvidia.com/GRID_T4-2Q", {}),
+        ("nvidia.com/NVIDIA_A100-1-5C", {}),
     ],
 )
 def test_where_labels_do_not_tell_the_part_is_not_known(resource: str, node: Labels) -> None:
@@ -127,6 +151,20 @@ NODES: list[tuple[dict[str, int], Labels, int]] = [
     ({GPU: 2, f"{MIG}1g.10gb": 7, f"{MIG}3g.40gb": 2}, labels(strategy="mixed"), 4),
     ({f"{MIG}3g.20gb": 14}, labels(strategy="mixed", count="7"), 7),
     ({f"{MIG}2g.12gb": 2}, labels(strategy="mixed", product="NVIDIA-A30"), 1),
+    # Of eight, two are cut: 1 + 6 slices of 7, and 3 + 4 of 7; the others are whole.
+    (
+        {GPU: 6, f"{MIG}1g.23gb": 1, f"{MIG}3g.90gb": 3, f"{MIG}4g.90gb": 1},
+        labels(strategy="mixed", count="8", product="NVIDIA-B200"),
+        8,
+    ),
+    ({GPU: 28}, labels(strategy="single", product="NVIDIA-GB200-MIG-1g.23gb", slices="1"), 4),
+    ({GPU: 16}, labels(strategy="single", product="NVIDIA-H200-MIG-3g.71gb", slices="3"), 8),
+    (
+        {GPU: 6},
+        labels(strategy="single", product="NVIDIA-A30-MIG-2g.12gb-SHARED", replicas="3"),
+        1,
+    ),
+    ({GPU: 0, "nvidia.com/GH100_H100_SXM5_80GB": 8}, {}, 8),
     # A count that cannot be is not believed.
     ({f"{MIG}1g.10gb": 7}, labels(strategy="mixed", count="1e50"), 1),
     ({f"{MIG}1g.10gb": 7}, labels(strategy="mixed", count="9999"), 1),
@@ -205,6 +243,16 @@ def test_accelerators_of_others_have_a_type_and_are_no_gpus() -> None:
         "NeuronCore": 32,
     }
     assert gpus_of(offered, {}) == 0
+
+
+def test_a_partition_of_an_amd_gpu_is_no_gpu() -> None:
+    """An MI300X in mode CPX is eight of them, however its resource is named; in mode SPX it is one GPU."""
+    assert accelerators([("amd.com/cpx_nps4", 64)], (GPU,)) == {"AMD GPU partition": 64}
+    assert accelerators([("amd.com/spx_nps1", 8)], (GPU,)) == {"AMD GPU": 8}
+    mode = "amd.com/gpu.compute-memory-partition"
+    eight = [("amd.com/gpu", 8)]
+    assert accelerators(eight, (GPU,), {mode: "cpx_nps1"}) == {"AMD GPU partition": 8}
+    assert accelerators(eight, (GPU,), {mode: "spx_nps1"}) == {"AMD GPU": 8}
 
 
 @pytest.mark.parametrize(

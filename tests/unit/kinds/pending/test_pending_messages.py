@@ -285,7 +285,7 @@ def failed_create(message: str, at: str = "2026-05-04T10:05:00Z") -> JSON:
 def test_a_namespace_s_quota_keeps_pods_from_being_made() -> None:
     text = (
         'pods "w-1" is forbidden: exceeded quota: gpus, requested: cpu=1,requests.nvidia.com/gpu=8,'
-        " used: cpu=2,requests.nvidia.com/gpu=12, limited to: cpu=64,requests.nvidia.com/gpu=16"
+        " used: cpu=2,requests.nvidia.com/gpu=12, limited: cpu=64,requests.nvidia.com/gpu=16"
     )
     result = workload(deployment(1), scheduling_events=[failed_create(text)])
     assert (result.phase.value, result.phase_message) == (
