@@ -169,7 +169,6 @@ async def test_a_silent_cluster_is_told_beside_its_projects() -> None:
         listed, single = await watchbill("projects"), await watchbill("projects", "vision")
     note = (
         "note: cluster west is disconnected: not observed for 3d 4h, "
-        "its figures are shown as last reported
-"
+        "its figures are shown as last reported\n"
     )
     assert (listed.err, single.err) == (note, note)
