@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ import pytest_asyncio
 import structlog
 
 from tests.fixtures.identity import strict_provider
+from tests.fixtures.statements import learn_tables, statements_checked, take_unbound
 from watchbill.serve import Started, serve
 from watchbill.settings.server import ServerSettings
 from watchbill.store.postgres.database import Database
@@ -101,7 +102,22 @@ async def _with_template(name: str, url: str) -> Engine:
     await connection.execute("CREATE DATABASE watchbill_template")
     await connection.close()
     await migrate(engine.database("watchbill_template"))
+    connection = await asyncpg.connect(engine.database("watchbill_template"))
+    await learn_tables(connection)
+    await connection.close()
     return engine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statements_are_checked() -> Iterator[None]:
+    with statements_checked():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def statements_name_their_tenant() -> Iterator[None]:
+    yield
+    assert take_unbound() == []
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -1,5 +1,13 @@
-"""The schema can be spread over machines by tenant: what must be unique or refer to a row names its tenant."""
+"""The schema can be spread over machines by tenant: what must be unique or refer to a row names its tenant.
 
+So does every statement: `tests/conftest.py` looks at those of every test, and here is tried how it looks.
+"""
+
+import pytest
+
+from tests.conftest import Engine
+from tests.fixtures.statements import TENANT_TABLES
+from tests.fixtures.tenant_binding import unbound_tables
 from watchbill.store.postgres.database import Database
 
 KEYS_WITHOUT_TENANT = {
@@ -39,3 +47,57 @@ async def test_what_refers_to_a_row_names_its_tenant(db: Database) -> None:
     async with db.acquire(1) as connection:
         rows = await connection.fetch(_REFERENCES)
     assert [row["name"] for row in rows if not row["has_tenant"]] == []
+
+
+BOUND = (
+    "SELECT FROM workload w WHERE w.tenant_id = $2::int AND w.id = $1",
+    "SELECT FROM workload w JOIN cluster c ON c.tenant_id = w.tenant_id AND c.id = $1 WHERE w.tenant_id = $2",
+    "SELECT FROM workload w LEFT JOIN cluster c USING (tenant_id) WHERE w.tenant_id = $1",
+    "SELECT (SELECT count(*) FROM workload_pod p WHERE p.tenant_id = w.tenant_id) FROM workload w "
+    "WHERE w.tenant_id = $1",
+    "SELECT FROM workload w, LATERAL (SELECT FROM cluster c WHERE c.tenant_id = w.tenant_id) AS x "
+    "WHERE w.tenant_id = 1",
+    "SELECT FROM workload WHERE (tenant_id = $1 AND id = $2) OR (tenant_id = $1 AND id = $3)",
+    "SELECT FROM workload WHERE (tenant_id, id) = ($1, $2)",
+    "WITH x AS (SELECT tenant_id FROM workload WHERE tenant_id = $1) "
+    "DELETE FROM workload_pod p USING x WHERE p.tenant_id = x.tenant_id",
+    "UPDATE workload SET name = n.name FROM unnest($2::uuid[], $3::text[]) AS n(id, name) "
+    "WHERE n.id = workload.id AND tenant_id = $1",
+    "INSERT INTO workload (tenant_id, id) SELECT $1, id FROM cluster WHERE tenant_id = $1",
+    "SELECT FROM (SELECT tenant_id, id FROM workload UNION ALL SELECT tenant_id, id FROM cluster) AS w "
+    "WHERE w.tenant_id = $1",
+    "SELECT FROM (SELECT w.* FROM workload w WHERE w.id = $2) AS w WHERE w.tenant_id = $1",
+    "SELECT FROM tenant WHERE id = $1",
+)
+UNBOUND = {
+    "SELECT FROM workload w WHERE w.id = $1": ["w workload"],
+    "SELECT FROM workload w JOIN cluster c ON c.id = w.cluster_id WHERE w.tenant_id = $1": [
+        "c cluster"
+    ],
+    "SELECT FROM workload w WHERE w.tenant_id = w.project_id": ["w workload"],
+    "SELECT FROM workload WHERE tenant_id = $1 OR id = $2": ["workload"],
+    "SELECT FROM workload WHERE tenant_id > $1": ["workload"],
+    "SELECT id FROM workload WHERE tenant_id = $1 UNION ALL SELECT id FROM cluster": ["cluster"],
+    "SELECT FROM workload WHERE tenant_id = $1 AND id IN (SELECT workload_id FROM workload_pod)": [
+        "workload_pod"
+    ],
+    "WITH x AS (SELECT tenant_id FROM workload) DELETE FROM workload_pod p USING x "
+    "WHERE p.tenant_id = x.tenant_id": ["workload"],
+    "SELECT FROM (SELECT id FROM workload) AS w JOIN cluster c ON c.tenant_id = $1": ["workload"],
+    "SELECT FROM (SELECT tenant_id FROM workload) AS w": ["workload"],
+    "UPDATE workload SET name = '' WHERE id = $1": ["workload"],
+    "INSERT INTO workload (id) VALUES ($1)": ["workload"],
+    "DELETE FROM workload": ["workload"],
+}
+
+
+@pytest.mark.parametrize("sql", BOUND)
+def test_a_statement_that_names_its_tenant_is_let_through(
+    sql: str, embedded_engine: Engine
+) -> None:
+    assert unbound_tables(sql, frozenset(TENANT_TABLES)) == []
+
+
+@pytest.mark.parametrize("sql", UNBOUND)
+def test_a_table_for_which_no_tenant_is_named_is_found(sql: str, embedded_engine: Engine) -> None:
+    assert unbound_tables(sql, frozenset(TENANT_TABLES)) == UNBOUND[sql]

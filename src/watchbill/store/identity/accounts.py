@@ -326,7 +326,9 @@ async def account_create_first(db: Database, *, now: datetime) -> tuple[str, str
     """The administrator's id and secret, made by whichever server is first; None ever after."""
     async with db.transaction(FIRST_TENANT_ID) as connection:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _FIRST_ACCOUNT_LOCK)
-        if await connection.fetchval("SELECT EXISTS (SELECT FROM account)"):
+        if await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM account WHERE tenant_id = $1)", FIRST_TENANT_ID
+        ):
             return None
         account = NewAccount(FIRST_TENANT_ID, "first administrator")
         return await account_insert(
