@@ -78,7 +78,7 @@ async def _purge(db: Database, ids: list[UUID]) -> None:
 
 
 async def _show(db: Database, table: str, rows: int) -> None:
-    sizes = {table_size.name: table_size.size_bytes for table_size in await table_sizes(db)}
+    sizes = {table_size.name: table_size.size_bytes for table_size in await table_sizes(db, NOW)}
     print(f"{table}: {rows} rows, {sizes[table] / rows:.0f} bytes each", flush=True)
     if table == "workload":
         for name, size in sizes.items():

@@ -194,6 +194,22 @@ async def postgres(root: Path, **settings: str) -> AsyncIterator[Postgres]:
 
 
 @contextlib.asynccontextmanager
+async def standby_of(
+    root: Path, primary: Postgres, *, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Postgres]:
+    """A standby that streams from it, begun with `pg_basebackup`."""
+    files = root / "standby"
+    files.mkdir(mode=0o711)
+    server = Postgres(files, settings=settings)
+    await asyncio.to_thread(
+        server.run, "pg_basebackup", "-D", server.data, "-h", primary.sockets, "-p", str(primary.port),
+        "-U", "owner", "--write-recovery-conf", "--checkpoint=fast", "--no-sync",
+    )  # fmt: skip
+    async with server.running():
+        yield server
+
+
+@contextlib.asynccontextmanager
 async def pgbouncer(root: Path, database: Postgres, *, connections: int) -> AsyncIterator[str]:
     """The URL of the database behind a PgBouncer in transaction mode."""
     port = free_port()

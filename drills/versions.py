@@ -24,26 +24,28 @@ from drills.traffic import Cluster, Follower, Readers, Traffic, busy
 from watchbill.client import Client, Selection
 
 PROJECT = Path(__file__).parents[1]
-EARLIER = "115d50cd7a2ab83f2b77248cf27749bbafbae9dd"
+FIRST = "115d50cd7a2ab83f2b77248cf27749bbafbae9dd"
 """The commit whose data and messages are kept as those of 0.1.0."""
+BETWEEN = "21d44998e991879eea925768eb8c8ec8c2a27535"
+"""A later state, without nodes, queues and usage by day: what two versions back will be."""
 PODS = 40
 
 
-async def rolling_upgrade() -> str:
+async def rolling_upgrade(commit: str) -> str:
     """No request may fail, and what the earlier version's agent reports is lost or doubled nowhere. Raises
     AssertionError."""
     with folder() as root:
-        earlier = _earlier(root)
+        earlier = earlier_packages(root, commit)
         async with postgres(root) as database:
             return await _upgrade(root, earlier, database.url("watchbill"))
 
 
-def _earlier(root: Path) -> str:
+def earlier_packages(root: Path, commit: str) -> str:
     """The folder of the earlier version's packages. Raises CalledProcessError without the project's history."""
-    target = root / "earlier"
+    target = root / commit
     target.mkdir()
     archive = subprocess.run(
-        ["git", "-C", PROJECT, "archive", EARLIER, "src", "contract"],
+        ["git", "-C", PROJECT, "archive", commit, "src", "contract"],
         check=True,
         capture_output=True,
     )

@@ -22,7 +22,8 @@ from watchbill.store.identity.audit import audit_purge
 from watchbill.store.metrics.measured import measured_purge
 from watchbill.store.postgres.clock import RetentionClock
 from watchbill.store.postgres.database import Database
-from watchbill.store.postgres.storage import check_disk
+from watchbill.store.postgres.standby import CHECK_SECONDS, Standby
+from watchbill.store.postgres.storage import check_disk, table_size_record
 from watchbill.store.usage.accounting import (
     ClusterAccount,
     usage_begin,
@@ -56,6 +57,7 @@ def start_maintenance(services: Services) -> None:
     async def purge(_: datetime) -> None:
         now = await trusted(clock.purge_time, state)
         if now is not None:
+            await table_size_record(db, now)
             await purge_old(db, services.retention, now=now)
 
     async def record(at: datetime) -> None:
@@ -79,6 +81,16 @@ def start_maintenance(services: Services) -> None:
     services.background.start("fleet recording", STEP_SECONDS, record, is_aligned=True)
     services.background.start("usage accounting", ACCOUNT_EVERY_SECONDS, account)
     services.background.start("audit log", FLUSH_SECONDS, write_audit)
+
+
+def start_standby_checks(services: Services, standby: Standby) -> None:
+    """Without them nobody reads from the standby: the primary answers, and the server is ready."""
+
+    async def check(_: datetime) -> None:
+        await standby.check()
+
+    services.background.start("standby", CHECK_SECONDS, check)
+    services.background.states["standby"].is_required = False
 
 
 def start_reloading(services: Services, certificate: Certificate) -> None:

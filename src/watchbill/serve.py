@@ -20,13 +20,14 @@ from watchbill.api.http.call import Services, services_of
 from watchbill.api.http.listen import Certificate, listening_on, open_listener, open_unix_listener
 from watchbill.errors import Invalid
 from watchbill.identity import FIRST_TENANT_ID, administrator_rule
-from watchbill.maintenance import start_maintenance, start_reloading
+from watchbill.maintenance import start_maintenance, start_reloading, start_standby_checks
 from watchbill.settings.server import ServerSettings
 from watchbill.store.identity.accounts import account_create, account_create_first
 from watchbill.store.postgres.database import Database, check_pooler
 from watchbill.store.postgres.embedded import EmbeddedPostgres
 from watchbill.store.postgres.errors import naming_database
 from watchbill.store.postgres.migrate import migrate
+from watchbill.store.postgres.standby import Standby
 from watchbill.store.usage.accounting import usage_rebuild
 from watchbill.store.workloads.deletion import tenant_list
 from watchbill.store.workloads.tally import tally_rebuild
@@ -85,7 +86,8 @@ async def serve(
         stack.push_async_callback(db.close)
         await _rebuild(db, settings)
         login = await _login(db, administrator)
-        services = services_of(db, settings, tracing=tracing)
+        standby = await _standby(stack, db, settings, tracing)
+        services = services_of(db, settings, standby=standby, tracing=tracing)
         await (
             services.keyring.signing()
         )  # a key that cannot be opened stops the start, not every request
@@ -93,6 +95,8 @@ async def serve(
         stack.push_async_callback(_write_last, services.audit)
         stack.push_async_callback(services.background.close)
         start_maintenance(services)
+        if standby is not None:
+            start_standby_checks(services, standby)
         server = _server(services, certificate)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
@@ -243,6 +247,23 @@ async def _migrated(database_url: str, settings: ServerSettings, tracing: Tracin
             "a connection pooler is in front of the database", live_changes=_LIVE[db.can_listen]
         )
     return db
+
+
+async def _standby(
+    stack: contextlib.AsyncExitStack, db: Database, settings: ServerSettings, tracing: Tracing
+) -> Standby | None:
+    """What reads go to beside the database. Raises Unavailable where its address cannot be used."""
+    if settings.database_read_url is None:
+        return None
+    read_db = await Database.open_standby(
+        settings.database_read_url,
+        pool_size=settings.pool_size,
+        statement_timeout_seconds=settings.statement_timeout_seconds,
+        tracing=tracing,
+    )
+    standby = Standby(db, read_db, max_staleness_seconds=settings.read_staleness_seconds)
+    stack.push_async_callback(standby.close)
+    return standby
 
 
 async def _rebuild(db: Database, settings: ServerSettings) -> None:

@@ -19,6 +19,7 @@ from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import START, upsert, workload
 from tests.fixtures.serving import Served, serving
 from watchbill.agent.metrics import exporter
+from watchbill.background import LoopState
 from watchbill.protocol import Covered, InventoryBegin, InventoryCommit
 from watchbill.store.ingest.inventory import inventory_begin, inventory_commit
 from watchbill.store.usage.accounting import usage_account
@@ -95,6 +96,7 @@ async def test_everything_asked_for_is_told_by_server_or_agent(at_start: Served)
     begun = await inventory_begin(at_start.db, agent.identity, begin, START)
     commit = InventoryCommit(stream_id=agent.stream_id, inventory_id=begun.inventory_id, count=0)
     await inventory_commit(at_start.db, agent.identity, commit, START)
+    at_start.services.background.include(LoopState("purge", timedelta(hours=1), START))
     answer = await at_start.get("/metrics")
     assert answer.status == 200
     page = answer.body.decode()
@@ -103,7 +105,7 @@ async def test_everything_asked_for_is_told_by_server_or_agent(at_start: Served)
     by_agents |= set(NAME.findall(Path(probe.__file__).read_text()))
     by_embedded = {"watchbill_disk_free_bytes", "watchbill_disk_size_bytes"}
     asked = {name for query in QUERIES for name in NAME.findall(query)}
-    assert asked - reported - by_agents == by_embedded
+    assert asked - reported - by_agents == by_embedded | {"watchbill_standby_up"}
     assert 'watchbill_gpus_idle{cluster="cluster-1"} 1' in page
     assert 'watchbill_workloads{phase="Pending"} 1' in page
     hours = re.search(r'today_gpu_hours\{.*state="allocated"\} (.*)', page)

@@ -78,7 +78,7 @@ def build_app(services: Services) -> Starlette:
     base_path = services.settings.base_path
     if base_path:
         merged["servers"] = [{"url": base_path}]
-    meters = ServerMetrics(services.background)
+    meters = ServerMetrics(services.background, services.standby)
     handlers = _by_name(
         *(resource.HANDLERS for resource in RESOURCES),
         workloads.ELEMENT_HANDLERS,

@@ -18,6 +18,7 @@ from watchbill.api.limits import CONCURRENT_STREAMS, MAX_STREAMS, RejectingConcu
 from watchbill.errors import Unavailable
 from watchbill.query import Scope, WorkloadQuery
 from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.standby import Standby
 from watchbill.store.workloads.changes import (
     ChangedWorkload,
     change_list,
@@ -105,8 +106,12 @@ class ChangeSubscription:
 class ChangeStreams:
     """All subscriptions of this server. It listens while there are any."""
 
-    def __init__(self, db: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, db: Database, clock: Callable[[], datetime], standby: Standby | None = None
+    ) -> None:
+        """`standby`: what clients read, so they are told of nothing that it does not show yet."""
         self._db = db
+        self._standby = standby
         self._clock = clock
         self._subscriptions: set[ChangeSubscription] = set()
         self._of_principal = RejectingConcurrencyLimiter(CONCURRENT_STREAMS, "streams")
@@ -146,6 +151,7 @@ class ChangeStreams:
             raise Unavailable(
                 "Live changes are not available at the moment.", retry_after_seconds=5
             ) from error
+        await self._show()
 
     def close(self) -> None:
         """Ends every stream, so that the server can stop."""
@@ -181,11 +187,13 @@ class ChangeStreams:
 
     async def _listen_until_lost(self, listening: asyncio.Future[None]) -> None:
         async with change_listen(self._db, self._collect, lost=self._woken.set) as listener:
+            await self._show()
             self._resync(self._subscriptions, Resync.INTERRUPTED)
             listening.set_result(None)
             while not listener.is_lost:
                 if await self._wait():
                     await asyncio.sleep(GATHER_SECONDS)
+                    await self._show()
                     await self._deliver()
                 else:
                     await listener.check()
@@ -199,8 +207,14 @@ class ChangeStreams:
                 latest = await change_marks(self._db, tenant_id)
                 if marks.get(tenant_id) != latest:
                     marks[tenant_id] = latest
+                    await self._show()
                     self._resync(self._of_tenant(tenant_id), Resync.INTERRUPTED)
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _show(self) -> None:
+        """Returns when every read shows what has happened by now."""
+        if self._standby is not None:
+            await self._standby.catch_up()
 
     def _of_tenant(self, tenant_id: int) -> list[ChangeSubscription]:
         return [

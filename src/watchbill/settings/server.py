@@ -56,6 +56,25 @@ class ServerSettings:
         Path | None,
         Setting("WATCHBILL_DATABASE_DIRECT_URL_FILE", "file that holds that address"),
     ] = None
+    database_read_url: Annotated[
+        str | None,
+        Setting(
+            "WATCHBILL_DATABASE_READ_URL",
+            "a standby of that database, which reads go to while it is not too far behind",
+        ),
+    ] = None
+    database_read_url_file: Annotated[
+        Path | None,
+        Setting("WATCHBILL_DATABASE_READ_URL_FILE", "file that holds that address"),
+    ] = None
+    read_staleness_seconds: Annotated[
+        float,
+        Meta(ge=1, le=3600),
+        Setting(
+            "WATCHBILL_READ_STALENESS_SECONDS",
+            "how old what a standby shows may be; older, and reads go to the primary",
+        ),
+    ] = 5.0
     host: Annotated[str, Setting("WATCHBILL_HOST", "address to listen on")] = "127.0.0.1"
     port: Annotated[Port, Setting("WATCHBILL_PORT", "port to listen on; 0 = any free one")] = 8600
     socket: Annotated[
@@ -220,14 +239,11 @@ def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSe
     values: dict[str, Any] = {"data_dir": default_data_dir(environ)}
     values |= from_variables(ServerSettings, environ)
     values |= from_flags(ServerSettings, overrides)
-    for name in ("database_url", "database_direct_url"):
+    for name in ("database_url", "database_direct_url", "database_read_url"):
         if values.get(f"{name}_file") is not None and name not in values:
             values[name] = _first_line(name, values[f"{name}_file"])
     settings = ServerSettings(**values, prometheus=prometheus_settings(environ))
-    if settings.database_url is not None:
-        check_database_url(settings.database_url)
-    if settings.database_direct_url is not None:
-        check_database_url(settings.database_direct_url, "WATCHBILL_DATABASE_DIRECT_URL")
+    _check_databases(settings)
     if settings.public_url is not None:
         check_http_url("WATCHBILL_PUBLIC_URL", settings.public_url)
         if not _BASE_PATH.fullmatch(settings.base_path):
@@ -238,6 +254,16 @@ def server_settings(environ: Mapping[str, str], **overrides: object) -> ServerSe
     if not settings.host:
         raise Invalid("--host must name an address, such as 127.0.0.1 or 0.0.0.0.")
     return settings
+
+
+def _check_databases(settings: ServerSettings) -> None:
+    """Raises Invalid."""
+    if settings.database_url is not None:
+        check_database_url(settings.database_url)
+    if settings.database_direct_url is not None:
+        check_database_url(settings.database_direct_url, "WATCHBILL_DATABASE_DIRECT_URL")
+    if settings.database_read_url is not None:
+        check_database_url(settings.database_read_url, "WATCHBILL_DATABASE_READ_URL")
 
 
 def default_data_dir(environ: Mapping[str, str], *, is_root: bool | None = None) -> Path:

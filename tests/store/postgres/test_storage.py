@@ -3,7 +3,7 @@
 import shutil
 from collections import namedtuple
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
@@ -14,7 +14,16 @@ from tests.fixtures.clusters import connected_agent
 from tests.fixtures.records import upsert, workload
 from tests.fixtures.serving import SETTINGS, serving
 from watchbill.errors import Unavailable
-from watchbill.store.postgres.storage import FULL_BYTES, check_disk, disk_space, table_sizes
+from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.storage import (
+    FULL_BYTES,
+    KEPT_DAYS,
+    check_disk,
+    disk_space,
+    table_size_record,
+    table_sizes,
+    transaction_id_age,
+)
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -57,14 +66,45 @@ def test_a_full_disk_says_where() -> None:
 
 async def test_tables_count_their_partitions_and_indexes(embedded_engine: Engine) -> None:
     async with serving(await fresh_database(embedded_engine)) as served:
-        before = {table.name: table for table in await table_sizes(served.db)}
+        before = {table.name: table for table in await table_sizes(served.db, datetime.now(UTC))}
         agent = await connected_agent(served.db, datetime.now(UTC))
         made = [upsert(workload(number)) for number in range(1, 101)]
         await agent.send(*made, now=datetime.now(UTC))
-        tables = await table_sizes(served.db)
+        tables = await table_sizes(served.db, datetime.now(UTC))
     assert [table.size_bytes for table in tables] == sorted(
         (table.size_bytes for table in tables), reverse=True
     )
     after = {table.name: table for table in tables}
     assert after.keys() == before.keys() >= {"workload", "workload_tally"}
     assert after["workload"].size_bytes > before["workload"].size_bytes
+
+
+async def test_growth_is_told_by_the_day(db: Database) -> None:
+    now = datetime.now(UTC)
+    await table_size_record(db, now - timedelta(days=KEPT_DAYS + 1))
+    await table_size_record(db, now - timedelta(days=4))
+    await table_size_record(db, now - timedelta(hours=2))
+    before = {table.name: table for table in await table_sizes(db, now - timedelta(days=4))}
+    assert before["workload"].growth_bytes_per_day is None, "nothing of a day before is known"
+    agent = await connected_agent(db, now)
+    await agent.send(*(upsert(workload(number)) for number in range(1, 301)), now=now)
+    after = {table.name: table for table in await table_sizes(db, now)}
+    grown = after["workload"].size_bytes - before["workload"].size_bytes
+    assert grown > 0
+    assert after["workload"].growth_bytes_per_day == pytest.approx(grown / 4)
+    assert after["usage_month"].growth_bytes_per_day == 0
+    await table_size_record(db, now)
+    async with db.acquire(0) as connection:
+        days = await connection.fetch("SELECT DISTINCT day FROM table_size ORDER BY day")
+    assert [row["day"] for row in days] == sorted(
+        {(now - timedelta(days=4)).date(), (now - timedelta(hours=2)).date(), now.date()}
+    ), "one size a day, and none for longer than is kept"
+
+
+async def test_upkeep_that_is_due_is_seen(db: Database) -> None:
+    now = datetime.now(UTC)
+    assert 0 < await transaction_id_age(db) < 1_000_000
+    agent = await connected_agent(db, now)
+    await agent.send(upsert(workload(1)), now=now)
+    (table,) = [table for table in await table_sizes(db, now) if table.name == "workload"]
+    assert table.dead_rows >= 0

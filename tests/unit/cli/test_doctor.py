@@ -178,3 +178,70 @@ async def test_storage(free: int, size: int, table: int, outcomes: list[Outcome]
     assert "most of it in workload" in result[1].what
     with mock.patch.object(Client, "server_metrics", side_effect=Forbidden("no")):
         assert [finding async for finding in _storage(client)] == []
+
+
+async def stored(**gauges: float | dict[str, float]) -> dict[str, Finding]:
+    """What is told of storage where `/metrics` has these, by subject."""
+    lines = []
+    for name, values in gauges.items():
+        lines.append(f"# TYPE watchbill_{name} gauge")
+        tables = values if isinstance(values, dict) else {"": values}
+        for table, value in tables.items():
+            label = f'{{table="{table}"}}' if table else ""
+            lines.append(f"watchbill_{name}{label} {value}")
+    page = "\n".join(lines) + "\n"
+    with mock.patch.object(Client, "server_metrics", return_value=page):
+        return {
+            finding.subject: finding async for finding in _storage(Client("http://127.0.0.1:9"))
+        }
+
+
+@pytest.mark.parametrize(
+    ("growth", "outcome", "words"),
+    [
+        (2 * GIB, Outcome.WARN, ", enough for 25 days at 2 GiB a day"),
+        (GIB, Outcome.OK, ", enough for 50 days at 1 GiB a day"),
+        (GIB // 100, Outcome.OK, ", enough for years at 10.2 MiB a day"),
+        (0, Outcome.OK, " are free on the database's disk"),
+        (-GIB, Outcome.OK, " are free on the database's disk"),
+    ],
+)
+async def test_a_disk_lasts_for_so_many_days(growth: int, outcome: Outcome, words: str) -> None:
+    result = await stored(
+        disk_free_bytes=50 * GIB,
+        disk_size_bytes=100 * GIB,
+        table_growth_bytes_per_day={"workload": growth / 2, "workload_pod": growth / 2},
+    )
+    assert result["disk"].outcome is outcome
+    assert result["disk"].what.endswith(words)
+    assert (result["disk"].advice is None) == (outcome is Outcome.OK)
+
+
+@pytest.mark.parametrize(("growth", "outcome"), [(GIB / 4, Outcome.OK), (GIB, Outcome.WARN)])
+async def test_a_table_that_will_be_large_is_told_a_month_before(
+    growth: float, outcome: Outcome
+) -> None:
+    result = await stored(
+        table_bytes={"workload": 90 * GIB, "audit_event": GIB},
+        table_growth_bytes_per_day={"workload": growth, "audit_event": 2.0},
+    )
+    assert result["database"].outcome is outcome
+    assert "; workload grows fastest, by " in result["database"].what
+
+
+@pytest.mark.parametrize(
+    ("age", "dead", "outcome", "words"),
+    [
+        (200_000_000, 99_999, Outcome.OK, "keeps up"),
+        (200_000_000, 150_000, Outcome.WARN, "wait in workload"),
+        (1_100_000_000, 0, Outcome.FAIL, "stops in 1047 million transactions"),
+    ],
+)
+async def test_postgresqls_own_upkeep(age: int, dead: int, outcome: Outcome, words: str) -> None:
+    result = await stored(
+        database_transaction_id_age=age,
+        table_dead_rows={"workload": dead, "audit_event": 200_000},
+        table_rows={"workload": 120_000, "audit_event": 1_000_000},
+    )
+    assert result["vacuum"].outcome is outcome
+    assert words in result["vacuum"].what

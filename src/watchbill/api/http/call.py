@@ -47,6 +47,7 @@ from watchbill.query import Scope as AccessScope
 from watchbill.settings.retention import Retention, RetentionDays, read_retention
 from watchbill.settings.server import ServerSettings
 from watchbill.store.postgres.database import Database
+from watchbill.store.postgres.standby import Standby, StandbyRead
 from watchbill.store.workloads.document import DocumentCache
 from watchbill.tracing.tracing import NO_TRACING, Tracing
 
@@ -101,6 +102,7 @@ class Services:
     """Everything that handlers use; `services_of` makes it once."""
 
     db: Database
+    standby: Standby | None
     settings: ServerSettings
     clock: Callable[[], datetime]
     documents: DocumentCache
@@ -137,6 +139,7 @@ def services_of(
     db: Database,
     settings: ServerSettings,
     *,
+    standby: Standby | None = None,
     clock: Callable[[], datetime] = utc_now,
     tracing: Tracing = NO_TRACING,
 ) -> Services:
@@ -146,8 +149,10 @@ def services_of(
     tokens = Tokens(keyring, clock, lifetime_seconds=settings.token_lifetime_seconds)
     providers = tuple(Provider(issuer, clock) for issuer in access.issuers)
     users = UserDirectory(db, clock)
+    groups_seconds = settings.groups_lifetime_seconds
     return Services(
         db=db,
+        standby=standby,
         settings=settings,
         clock=clock,
         documents=DocumentCache(settings.document_cache_bytes),
@@ -156,9 +161,7 @@ def services_of(
         retention=_retention(settings),
         roles=access.roles,
         accounts=Accounts(db, clock),
-        callers=CallerCache(
-            db, access.roles, clock, groups_lifetime_seconds=settings.groups_lifetime_seconds
-        ),
+        callers=CallerCache(db, access.roles, clock, groups_lifetime_seconds=groups_seconds),
         sessions=Sessions(db, clock, lifetime_seconds=settings.session_lifetime_seconds),
         keyring=keyring,
         tokens=tokens,
@@ -176,7 +179,7 @@ def services_of(
         read_limiter=ConcurrencyLimiter(CONCURRENT_READS, "reads"),
         metrics_limiter=ConcurrencyLimiter(CONCURRENT_METRICS_QUERIES, "metrics queries"),
         export_limiter=RejectingConcurrencyLimiter(CONCURRENT_EXPORTS, "exports"),
-        streams=ChangeStreams(db, clock),
+        streams=ChangeStreams(db, clock, standby),
         background=_background(clock, providers),
         readiness=DatabaseReadiness(),
         tracing=tracing,
@@ -222,10 +225,12 @@ class Call:
     access_again: Callable[[], Awaitable[AccessScope]]
     """What the caller may read by now, for answers that last. Raises what a new request with the same
     credentials would meet."""
+    standby: StandbyRead | None = None
+    """Where this request reads; None = from the primary."""
 
     @property
     def db(self) -> Database:
-        return self.services.db
+        return self.services.db if self.standby is None else self.standby.db
 
     @property
     def access(self) -> AccessScope:

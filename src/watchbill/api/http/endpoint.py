@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 
 from starlette.exceptions import HTTPException
@@ -21,8 +22,15 @@ from watchbill.query import Scope as AccessScope
 Handler = Callable[[Call], Awaitable[Answer]]
 
 ANSWER_SECONDS = 10.0
+STANDBY_ANSWER_SECONDS = 6.0
+"""Longer, and the primary is asked while there is time."""
 AGENT_ANSWER_SECONDS = 60.0
 MEASURING = frozenset({"get_workload_metrics"})
+READING = frozenset({"GET", "HEAD"})
+LIVE = frozenset({"stream_workloads"})
+"""Tells of changes as the primary has them."""
+STALENESS = b"x-staleness-seconds"
+"""How old what was read may be, where a standby answered."""
 BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 
 
@@ -53,7 +61,7 @@ class OperationEndpoint:
         call = self._call(scope, receive, headers, operation, admitted)
         scope[VALUES] = call.values
         async with _turn(call, operation):
-            answer = await _in_time(handler(call), operation)
+            answer = await _in_time(_answer(handler, call, operation), operation)
         await answer.send(scope, receive, send)
 
     def _call(
@@ -88,6 +96,37 @@ class OperationEndpoint:
         admitted = await self._guard.admit(scope, headers, operation)
         assert admitted.caller is not None, "only callers' answers last"
         return admitted.caller.scope
+
+
+async def _answer(handler: Handler, call: Call, operation: Operation) -> Answer:
+    """Reads of what agents report go to the standby, where there is one, and to the primary where it fails; a
+    change is answered once whoever asks for it next sees it."""
+    standby = call.services.standby
+    if standby is None or operation.permission is None:
+        return await handler(call)
+    if operation.method not in READING:
+        answer = await handler(call)
+        await standby.catch_up()
+        return answer
+    read = standby.read() if _may_be_stale(operation) else None
+    if read is not None:
+        try:
+            async with asyncio.timeout(STANDBY_ANSWER_SECONDS):
+                answer = await handler(replace(call, standby=read))
+        except TimeoutError:
+            standby.leave("It does not answer.")
+        except Unavailable as error:
+            if error.retry_after_seconds is None:
+                raise  # too slow a question is no better asked again
+            standby.leave(error.message)
+        else:
+            stale = (STALENESS, f"{read.staleness_seconds:.1f}".encode())
+            return replace(answer, headers=(*answer.headers, stale))
+    return await handler(call)
+
+
+def _may_be_stale(operation: Operation) -> bool:
+    return operation.permission is Permission.WORKLOADS_READ and operation.operation_id not in LIVE
 
 
 def _turn(call: Call, operation: Operation) -> AbstractAsyncContextManager[None]:

@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from watchbill.background import Background
+from watchbill.store.postgres.standby import Standby
 
 
 class BackgroundCollector(Collector):
@@ -16,6 +17,12 @@ class BackgroundCollector(Collector):
         self._background = background
 
     def collect(self) -> Iterator[Metric]:
+        overdue = GaugeMetricFamily(
+            "watchbill_background_overdue",
+            "1 where a background task has missed three rounds in a row.",
+            labels=["task"],
+        )
+        now = self._background.clock()
         succeeded = GaugeMetricFamily(
             "watchbill_background_last_success_timestamp_seconds",
             "Unix time at which a background task last succeeded; absent until it has.",
@@ -28,18 +35,43 @@ class BackgroundCollector(Collector):
         )
         for state in self._background.states.values():
             failures.add_metric([state.name], state.failures)
+            overdue.add_metric([state.name], float(state.is_stale(now)))
             if state.last_success_at is not None:
                 succeeded.add_metric([state.name], state.last_success_at.timestamp())
         yield succeeded
         yield failures
+        yield overdue
+
+
+class StandbyCollector(Collector):
+    """How old what the standby shows may be, where there is one."""
+
+    def __init__(self, standby: Standby) -> None:
+        self._standby = standby
+
+    def collect(self) -> Iterator[Metric]:
+        seconds = self._standby.staleness_seconds()
+        yield GaugeMetricFamily(
+            "watchbill_standby_up",
+            "1 while reads go to the standby; 0 while it is too far behind, or away.",
+            value=float(seconds is not None),
+        )
+        if seconds is not None:
+            yield GaugeMetricFamily(
+                "watchbill_standby_staleness_seconds",
+                "How old what the standby shows may be; absent while nobody reads it.",
+                value=seconds,
+            )
 
 
 class ServerMetrics:
     """The server's own metrics. Labels come from the route table, never from a caller."""
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, background: Background, standby: Standby | None = None) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(BackgroundCollector(background))
+        if standby is not None:
+            self.registry.register(StandbyCollector(standby))
         self.requests = Counter(
             "watchbill_requests",
             "HTTP requests by operation, method and status.",

@@ -22,7 +22,13 @@ from watchbill.query import TelemetryQuery, UsageQuery
 from watchbill.responses.access import Health, Version
 from watchbill.responses.fleet import Cluster
 from watchbill.store.fleet.clusters import cluster_list
-from watchbill.store.postgres.storage import check_disk, disk_space, table_sizes
+from watchbill.store.postgres.storage import (
+    TableSize,
+    check_disk,
+    disk_space,
+    table_sizes,
+    transaction_id_age,
+)
 from watchbill.store.usage.report import usage_report
 from watchbill.store.workloads.telemetry import PENDING_TIME, telemetry_query
 
@@ -121,26 +127,57 @@ async def _usage_gauge(call: Call) -> Metric:
     return gauge
 
 
+_TABLE_GAUGES: tuple[tuple[str, str, Callable[[TableSize], float | None]], ...] = (
+    (
+        "watchbill_table_bytes",
+        "Bytes of a table with its indexes.",
+        lambda table: table.size_bytes,
+    ),
+    ("watchbill_table_rows", "Rows of a table, estimated.", lambda table: table.rows),
+    (
+        "watchbill_table_dead_rows",
+        "Rows of a table that autovacuum has not made room of yet.",
+        lambda table: table.dead_rows,
+    ),
+    (
+        "watchbill_table_growth_bytes_per_day",
+        "Bytes that a table grew by each day of the last week; absent on the first day.",
+        lambda table: table.growth_bytes_per_day,
+    ),
+)
+
+
 async def _storage_gauges(call: Call) -> list[Metric]:
-    size = GaugeMetricFamily(
-        "watchbill_table_bytes", "Bytes of a table with its indexes.", labels=("table",)
-    )
-    rows = GaugeMetricFamily(
-        "watchbill_table_rows", "Rows of a table, estimated.", labels=("table",)
-    )
-    for table in await table_sizes(call.db):
-        size.add_metric((table.name,), table.size_bytes)
-        rows.add_metric((table.name,), table.rows)
+    tables = await table_sizes(call.db, call.now)
+    gauges = [
+        GaugeMetricFamily(
+            "watchbill_database_transaction_id_age",
+            "Transactions since the oldest row was frozen; PostgreSQL stops at two thousand million.",
+            value=await transaction_id_age(call.db),
+        )
+    ]
+    for name, help_text, value_of in _TABLE_GAUGES:
+        gauge = GaugeMetricFamily(name, help_text, labels=("table",))
+        for table in tables:
+            value = value_of(table)
+            if value is not None:
+                gauge.add_metric((table.name,), value)
+        gauges.append(gauge)
+    return [*gauges, *_disk_gauges(call)]
+
+
+def _disk_gauges(call: Call) -> list[Metric]:
+    """Of the embedded database; of another the server does not see the disk."""
     settings = call.services.settings
     space = disk_space(settings.data_dir) if settings.database_url is None else None
     if space is None:
-        return [size, rows]
+        return []
     disk = "of the disk that holds the embedded database."
     free_bytes = GaugeMetricFamily("watchbill_disk_free_bytes", f"Free bytes {disk}")
     free_bytes.add_metric((), space.free_bytes)
     size_bytes = GaugeMetricFamily("watchbill_disk_size_bytes", f"Bytes {disk}")
     size_bytes.add_metric((), space.size_bytes)
-    return [size, rows, free_bytes, size_bytes]
+    return [free_bytes, size_bytes]
 
 
 def _unix(at: datetime | None) -> float | None:

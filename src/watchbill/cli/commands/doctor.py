@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 LOW_DISK_SHARE, LOW_DISK_BYTES = 0.1, 2 * 2**30
 LARGE_TABLE_BYTES = 100 * 2**30
+DAYS_AHEAD = 30
+"""What will be too little, or too large, in so many days is told now."""
+MANY_DAYS = 1000
+LATE_DEAD_ROWS, LATE_DEAD_SHARE = 100_000, 1.0
+TRANSACTION_IDS = 2**31
+LATE_TRANSACTIONS = 1_000_000_000
+"""Autovacuum begins to freeze at 200 million."""
 SKEW_WARN_SECONDS = 5
 SKEW_FAIL_SECONDS = 30
 """Tokens are honoured for so long past their end, and no longer."""
@@ -157,33 +164,78 @@ async def _login(client: "Client") -> AsyncIterator[Finding]:
 
 async def _storage(client: "Client") -> AsyncIterator[Finding]:
     """What fills up, for whoever may read the server's metrics; nothing for others."""
+    gauges: dict[str, dict[str, float]] = {}
+    with contextlib.suppress(WatchbillError):
+        for name, table, value in _gauges(await client.server_metrics()):
+            gauges.setdefault(name, {})[table] = value
+    growth = gauges.get("watchbill_table_growth_bytes_per_day", {})
+    if free := gauges.get("watchbill_disk_free_bytes"):
+        yield _disk(free[""], gauges["watchbill_disk_size_bytes"][""], sum(growth.values()))
+    if sizes := gauges.get("watchbill_table_bytes"):
+        yield _tables(sizes, growth)
+    if age := gauges.get("watchbill_database_transaction_id_age"):
+        dead, rows = (gauges[f"watchbill_table_{name}"] for name in ("dead_rows", "rows"))
+        yield _vacuum(int(age[""]), dead, rows)
+
+
+def _disk(free: float, size: float, growth_per_day: float) -> Finding:
+    """Of the embedded database; others have disks that the server does not see."""
     from watchbill.cli.output.humanize import format_bytes
 
-    sizes: dict[str, float] = {}
-    samples: dict[str, float] = {}
-    with contextlib.suppress(WatchbillError):
-        for family, table, value in _gauges(await client.server_metrics()):
-            if family == "watchbill_table_bytes":
-                sizes[table] = value
-            samples[family] = value
-    free = samples.get("watchbill_disk_free_bytes")
-    if free is not None:
-        size = samples["watchbill_disk_size_bytes"]
-        is_short = free < max(LOW_DISK_SHARE * size, LOW_DISK_BYTES)
-        what = f"{format_bytes(free)} of {format_bytes(size)} are free on the database's disk"
-        advice = "free space there, or shorten what is kept (WATCHBILL_…_RETENTION_DAYS)"
-        outcome = Outcome.WARN if is_short else Outcome.OK
-        yield Finding(outcome, "disk", what, advice if is_short else None)
-    if sizes:
-        largest = max(sizes, key=lambda table: sizes[table])
-        total, most = format_bytes(sum(sizes.values())), format_bytes(sizes[largest])
-        is_large = sizes[largest] > LARGE_TABLE_BYTES
-        yield Finding(
-            Outcome.WARN if is_large else Outcome.OK,
-            "database",
-            f"its tables have {total}, most of it in {largest} ({most})",
-            "docs/operations.md says what grows and how long it is kept" if is_large else None,
+    what = f"{format_bytes(free)} of {format_bytes(size)} are free on the database's disk"
+    is_short = free < max(LOW_DISK_SHARE * size, LOW_DISK_BYTES)
+    if growth_per_day > 0:
+        days = free / growth_per_day
+        lasts = plural(int(days), "day") if days < MANY_DAYS else "years"
+        what += f", enough for {lasts} at {format_bytes(growth_per_day)} a day"
+        is_short |= days < DAYS_AHEAD
+    advice = "enlarge it, free space there, or shorten what is kept (WATCHBILL_…_RETENTION_DAYS)"
+    return Finding(
+        Outcome.WARN if is_short else Outcome.OK, "disk", what, advice if is_short else None
+    )
+
+
+def _tables(sizes: dict[str, float], growth: dict[str, float]) -> Finding:
+    from watchbill.cli.output.humanize import format_bytes
+
+    largest = max(sizes, key=lambda table: sizes[table])
+    total, most = format_bytes(sum(sizes.values())), format_bytes(sizes[largest])
+    what = f"its tables have {total}, most of it in {largest} ({most})"
+    fastest = max(growth, key=lambda table: growth[table], default="")
+    if fastest and growth[fastest] > 0:
+        fast = format_bytes(growth[fastest])
+        what += f"; {fastest} grows fastest, by {fast} a day"
+    is_large = any(
+        size + DAYS_AHEAD * max(0.0, growth.get(table, 0.0)) > LARGE_TABLE_BYTES
+        for table, size in sizes.items()
+    )
+    return Finding(
+        Outcome.WARN if is_large else Outcome.OK,
+        "database",
+        what,
+        "docs/operations.md says what grows and how long it is kept" if is_large else None,
+    )
+
+
+def _vacuum(age: int, dead_rows: dict[str, float], rows: dict[str, float]) -> Finding:
+    """PostgreSQL's own upkeep: the room of rows that were changed, and transaction ids."""
+    late = [
+        table
+        for table, dead in dead_rows.items()
+        if dead > max(LATE_DEAD_ROWS, LATE_DEAD_SHARE * rows.get(table, 0.0))
+    ]
+    if age > LATE_TRANSACTIONS:
+        left = TRANSACTION_IDS // 1_000_000 - age // 1_000_000
+        what = f"PostgreSQL stops in {left} million transactions, since old rows are not frozen"
+        advice = (
+            "end transactions that have been open for days (pg_stat_activity), then VACUUM (FREEZE)"
         )
+        return Finding(Outcome.FAIL, "vacuum", what, advice)
+    if late:
+        what = f"more changed rows than current ones wait in {', '.join(sorted(late))}"
+        advice = "look for transactions that have been open for hours (pg_stat_activity), and at autovacuum"
+        return Finding(Outcome.WARN, "vacuum", what, advice)
+    return Finding(Outcome.OK, "vacuum", "autovacuum keeps up")
 
 
 def _gauges(page: str) -> Iterator[tuple[str, str, float]]:
@@ -191,7 +243,7 @@ def _gauges(page: str) -> Iterator[tuple[str, str, float]]:
     from prometheus_client.parser import text_string_to_metric_families
 
     for family in text_string_to_metric_families(page):
-        if family.name.startswith(("watchbill_table_", "watchbill_disk_")):
+        if family.name.startswith(("watchbill_table_", "watchbill_disk_", "watchbill_database_")):
             for sample in family.samples:
                 yield sample.name, sample.labels.get("table", ""), sample.value
 

@@ -146,6 +146,29 @@ LISTENER_TIMEOUT_SECONDS = 5.0
 READY_TIMEOUT_SECONDS = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class _SessionOptions:
+    statement_timeout_seconds: float
+    tracing: Tracing
+
+    async def set_up(self, connection: asyncpg.Connection) -> None:
+        await cast("Session", connection).set_up(
+            statement_timeout_seconds=self.statement_timeout_seconds, tracing=self.tracing
+        )
+
+
+async def _pool(url: str, least: int, most: int, options: _SessionOptions) -> asyncpg.Pool:
+    return await asyncpg.create_pool(
+        url,
+        min_size=least,
+        max_size=most,
+        connection_class=Session,
+        init=options.set_up,
+        statement_cache_size=512,
+        server_settings={"application_name": "watchbill"},
+    )
+
+
 class NotificationListener:
     """A connection of its own that receives notifications until it is lost."""
 
@@ -181,25 +204,27 @@ class Database:
     ) -> Self:
         """`direct_url`: the same database without a pooler between. Raises Unavailable when the database does
         not answer."""
-
-        async def set_up(connection: asyncpg.Connection) -> None:
-            await cast("Session", connection).set_up(
-                statement_timeout_seconds=statement_timeout_seconds, tracing=tracing
-            )
-
+        options = _SessionOptions(statement_timeout_seconds, tracing)
         async with translated():
-            pool = await asyncpg.create_pool(
-                database_url,
-                min_size=min(2, pool_size),
-                max_size=pool_size,
-                connection_class=Session,
-                init=set_up,
-                statement_cache_size=512,
-                server_settings={"application_name": "watchbill"},
-            )
+            pool = await _pool(database_url, min(2, pool_size), pool_size, options)
             async with pool.acquire() as connection:
                 is_direct = _session(connection).is_direct
         return cls(pool, direct_url or (database_url if is_direct else None))
+
+    @classmethod
+    async def open_standby(
+        cls,
+        database_url: str,
+        *,
+        pool_size: int,
+        statement_timeout_seconds: float,
+        tracing: Tracing,
+    ) -> Self:
+        """To read from; it connects when it is first asked, so that a standby may be away. Raises Unavailable
+        where the address cannot be used."""
+        options = _SessionOptions(statement_timeout_seconds, tracing)
+        async with translated():
+            return cls(await _pool(database_url, 0, pool_size, options), None)
 
     async def close(self) -> None:
         await self._pool.close()
