@@ -215,6 +215,36 @@ def test_a_database_that_cannot_be_reached_is_named_without_its_password() -> No
     assert "hunter2" not in outcome.err
 
 
+@pytest.mark.parametrize("command", [("backup", "FILE"), ("admin", "recover")])
+@pytest.mark.parametrize(
+    ("address", "code", "cause"),
+    [
+        ("postgresql://ada:hunter2@127.0.0.1:9/x", 3, "the connection is refused"),
+        ("postgresql://ada:hunter2@host.invalid/x", 3, "the host's name is not known"),
+        ("postgre://ada:hunter2@db.example.com/x", 2, "must begin with postgresql://"),
+        ("postgresql://ada:hunter2@db.example.com:99999/x", 2, "a port that is not a number"),
+    ],
+)
+async def test_commands_that_open_the_database_say_why_they_cannot(
+    command: tuple[str, ...], address: str, code: int, cause: str, tmp_path: Path
+) -> None:
+    words = [str(tmp_path / "b.dump") if word == "FILE" else word for word in command]
+    outcome = await watchbill(*words, environ={"WATCHBILL_DATABASE_URL": address})
+    assert_can_be_followed(outcome, code)
+    assert cause in outcome.err
+    assert "WATCHBILL_DATABASE_URL" in outcome.err
+    assert "hunter2" not in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["version", "kinds list", "--help"])
+def test_a_reader_that_leaves_after_the_first_line_ends_nothing_badly(command: str) -> None:
+    line = f'("{sys.executable}" -m watchbill {command}; echo $? >&2) | head -n 1'
+    ended = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
+    assert ended.stderr.strip() in ("0", "141"), ended.stderr
+    assert len(ended.stdout.splitlines()) == 1
+
+
 @pytest.mark.parametrize("command", [["server"], ["mcp", "--http", "--url", "http://127.0.0.1:9"]])
 def test_a_port_that_is_taken(command: list[str], tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:

@@ -4,6 +4,7 @@ Whatever is not listed here is a bug of ours and passes through as it is. The co
 appendix "Error Codes"; a row names a whole code, or the first two characters of a class.
 """
 
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -186,13 +187,26 @@ async def naming_database(url: str | None) -> AsyncIterator[None]:
     except Unavailable as error:
         if url is None:
             raise
-        cause = str(error.__cause__ or "").strip()
+        cause = _cause(error.__cause__)
         lines = [
             *([error.details] if error.details else ()),
             f"WATCHBILL_DATABASE_URL is {without_password(url)}",
             *([f"the cause: {cause}"] if cause else ()),
         ]
         raise Unavailable(error.message, details="\n".join(lines)) from error
+
+
+def _cause(error: BaseException | None) -> str:
+    """In words, without the number that the operating system gives to it."""
+    if isinstance(error, socket.gaierror):
+        return "the host's name is not known; check it for a typing error"
+    if isinstance(error, ConnectionRefusedError):
+        return "the connection is refused; check host and port, and that PostgreSQL listens there"
+    if isinstance(error, TimeoutError):
+        return "nothing answers at this host and port; a firewall may drop the packets"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error or "").strip()
 
 
 _VALUE_REASONS: tuple[tuple[type[Exception], str], ...] = (
