@@ -80,6 +80,11 @@ def naive_row(
             if not (field.is_server_owned or field.path)
         }
         | {
+            field.name: made.additional_fields.get(field.json_path[-1])
+            for field in QUERY_FIELDS.values()
+            if field.is_beyond_contract
+        }
+        | {
             "clusterId": str(cluster_id),
             "deletedAt": deleted_at,
             "phase": shown[-1][0].value,
@@ -88,7 +93,6 @@ def naive_row(
             "node": sorted(made.additional_fields["nodes"]),
             "gpuModel": sorted(made.additional_fields["gpuModels"]),
             "label": sorted(f"{k}={v}" for k, v in made.additional_fields["labels"].items()),
-            "workloadClass": made.additional_fields.get("workloadClass"),
             "allocatedGPU": Fraction(round(made.allocated_resources.gpu * 10**6), 10**6),
             "idleAllocatedGpus": None
             if made.idle_allocated_gpus is None

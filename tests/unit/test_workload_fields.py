@@ -65,7 +65,7 @@ def test_every_field_is_a_member_of_the_contracts_workload() -> None:
 
 def test_the_contracts_fields_and_our_own_can_be_sorted_by() -> None:
     contract = CONTRACT["components"]["parameters"]["WorkloadsSort"]["schema"]["enum"]
-    own = ["workloadClass", "image", "node", "gpuModel", "label"]
+    own = [name for name, field in QUERY_FIELDS.items() if field.is_beyond_contract] + ["image"]
     assert sorted(QUERY_FIELDS) == sorted(contract + own)
     merged = merged_document(contract_document(), extensions_document())
     parameters = merged["components"]["parameters"]

@@ -297,14 +297,14 @@ async def test_phases_have_colour_on_a_terminal_only_and_only_if_wanted() -> Non
 
 
 async def test_a_silent_cluster_is_told_beside_its_workloads() -> None:
-    last_contact_at = (datetime.now(UTC) - timedelta(minutes=12, seconds=5)).isoformat()
+    last_contact_at = (datetime.now(UTC) - timedelta(minutes=12, hours=3, seconds=5)).isoformat()
     silent = cluster(state="disconnected", lastContactAt=last_contact_at)
     other = cluster(id=str(UUID(int=9)), name="east", state="disconnected")
     async with FakeServer(live=three(), clusters=[silent, other]).running() as watchbill:
         outcome = await watchbill("get")
     assert outcome.code == 0
     assert outcome.err == (
-        "note: cluster west is disconnected: not observed for 12m 5s, "
+        "note: cluster west is disconnected: not observed for 3h 12m, "
         "its workloads are shown as last reported\n"
     )
 
